@@ -1,0 +1,1061 @@
+"""Tensor, the tape, and ``@primitive``: reverse-mode differentiation in one file.
+
+A :class:`Tensor` holds an array and, when it was computed from something that requires a gradient, a :class:`Node` of the
+tape. A node keeps the *vector–Jacobian product* of one operation and edges to where its inputs came from; backward visits
+nodes from the newest to the oldest, so every node has received all of its gradient when its turn comes.
+
+An operation is declared once, gradient beside function::
+
+    @primitive(sample=lambda rng: (rng.normal(size=(4, 3)),))
+    def exp(x):
+        y = xp_of(x).exp(x)
+        return y, lambda dy: (dy * y,)
+
+``vjp(dy)`` returns one entry per positional argument: an array; ``None`` where there is no gradient; or a function
+``f(out)``, called only if that input needs its gradient, which returns a fresh array, or fills and returns ``out`` when it
+is given. Entries that are arrays may be shared or be views; a ``vjp`` never writes into ``dy``.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
+from weakref import ref
+
+import numpy as np
+
+from kobai import xp as _xp
+from kobai.errors import BackendError, nearest
+from kobai.xp import Array, asarray, device, device_of, is_array, to_host, xp_of
+
+Vjp: TypeAlias = Callable[[Array], Sequence[Any]]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Size(tuple[int, ...]):
+    """Shape of a tensor: a tuple that also knows its number of elements.
+
+    >>> Size((2, 3)), Size((2, 3)).numel()
+    (kobai.Size([2, 3]), 6)
+    """
+
+    __slots__ = ()
+
+    def numel(self) -> int:
+        """Product of the sizes."""
+        n = 1
+        for size in self:
+            n *= size
+        return n
+
+    def __repr__(self) -> str:
+        return f"kobai.Size({list(self)})"
+
+
+# --- grad mode --------------------------------------------------------------------------------------------------------
+
+
+class _Mode(threading.local):
+    grad = True
+
+
+_mode = _Mode()
+
+
+class set_grad_enabled:
+    """Switch the tape on or off: as a function call, a ``with`` block, or (its subclasses) a decorator.
+
+    >>> import kobai
+    >>> x = kobai.ones(2, requires_grad=True)
+    >>> with kobai.set_grad_enabled(False):
+    ...     (x * 2).requires_grad
+    False
+    """
+
+    def __init__(self, mode: bool) -> None:
+        self._before = _mode.grad
+        self._new = bool(mode)
+        _mode.grad = self._new
+
+    def __enter__(self) -> None:
+        _mode.grad = self._new
+
+    def __exit__(self, *error: object) -> None:
+        _mode.grad = self._before
+
+    def __call__(self, function: F) -> F:
+        _mode.grad = self._before  # as a decorator it acts inside the function only
+        return _decorated(function, lambda: set_grad_enabled(self._new))
+
+
+class _Switch:
+    """Context manager and decorator (with or without parentheses) that sets grad mode to ``new``."""
+
+    new: bool
+
+    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
+        switch = super().__new__(cls)
+        switch._before = []
+        return switch if function is None else _decorated(function, cls)
+
+    _before: list[bool]
+
+    def __enter__(self) -> None:
+        self._before.append(_mode.grad)
+        _mode.grad = self.new
+
+    def __exit__(self, *error: object) -> None:
+        _mode.grad = self._before.pop()
+
+    def __call__(self, function: F) -> F:
+        return _decorated(function, type(self))
+
+
+def _decorated(function: F, context: Callable[[], Any]) -> F:
+    @wraps(function)
+    def inside(*args: Any, **kwargs: Any) -> Any:
+        with context():
+            return function(*args, **kwargs)
+
+    return inside  # type: ignore[return-value]
+
+
+class no_grad(_Switch):
+    """``with no_grad():`` or ``@no_grad()``: nothing inside is recorded on the tape.
+
+    >>> import kobai
+    >>> x = kobai.ones(2, requires_grad=True)
+    >>> with kobai.no_grad():
+    ...     y = x * 2
+    >>> y.requires_grad
+    False
+    """
+
+    new = False
+
+
+class inference_mode(_Switch):
+    """As :class:`no_grad`; the name PyTorch recommends for evaluation. ``inference_mode(False)`` changes nothing."""
+
+    new = False
+
+    def __new__(cls, mode: bool | Callable[..., Any] = True) -> Any:
+        switch = super().__new__(cls, None if isinstance(mode, bool) else mode)
+        if mode is False:
+            switch.new = _mode.grad
+        return switch
+
+
+class enable_grad(_Switch):
+    """``with enable_grad():`` records on the tape again inside a :class:`no_grad` block."""
+
+    new = True
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations are recorded on the tape here."""
+    return _mode.grad
+
+
+# --- the tape ---------------------------------------------------------------------------------------------------------
+
+_order = itertools.count()
+
+
+class Node:
+    """One operation on the tape: its vjp, and for each input the edge to where that input came from.
+
+    An edge is a Node, a leaf Tensor (whose ``.grad`` receives), or None (no gradient wanted).
+    """
+
+    __slots__ = ("__weakref__", "edges", "hooks", "name_", "order", "retain", "saved", "vjp")
+
+    def __init__(self, name: str, vjp: Vjp, edges: Sequence[Any], saved: Sequence[tuple[list[int], int]] = ()) -> None:
+        self.name_ = name
+        self.vjp: Vjp | None = vjp
+        self.edges = edges
+        self.saved = saved
+        self.order = next(_order)  # inputs are always older than what is computed from them
+        self.hooks: dict[int, Callable[..., Any]] | None = None
+        self.retain: Any = None
+
+    def name(self) -> str:
+        """The operation's name, as in PyTorch: ``MulBackward``."""
+        return "".join(part.capitalize() for part in self.name_.strip("_").split("_")) + "Backward"
+
+    @property
+    def next_functions(self) -> tuple[tuple[Any, int], ...]:
+        """(node, 0) for every input; a leaf stands for itself."""
+        return tuple((edge, 0) for edge in self.edges)
+
+    def __repr__(self) -> str:
+        return f"<{self.name()}>"
+
+    def free(self) -> None:
+        """Let go of the arrays kept for backward; a node that keeps none can be used again."""
+        cells = getattr(self.vjp, "__closure__", None) or ()
+        if any(is_array(cell.cell_contents) for cell in cells):
+            self.vjp = None
+            self.edges = ()
+            self.saved = ()
+
+
+class RemovableHandle:
+    """What registering a hook returns: :meth:`remove` takes the hook away again; usable in a ``with`` statement."""
+
+    _ids = itertools.count()
+
+    def __init__(self, hooks: dict[int, Any]) -> None:
+        self.id = next(RemovableHandle._ids)
+        self._hooks = hooks
+
+    def remove(self) -> None:
+        """Take the hook away; doing it twice is harmless."""
+        self._hooks.pop(self.id, None)
+
+    def __enter__(self) -> RemovableHandle:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.remove()
+
+
+def _run_hooks(hooks: dict[int, Callable[..., Any]], g: Array) -> Array:
+    for hook in list(hooks.values()):
+        result = hook(Tensor._wrap(g))
+        if result is not None:
+            if not isinstance(result, Tensor) or result.shape != g.shape:
+                got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+                raise RuntimeError(f"tensor hook: expected None or a Tensor of shape {g.shape}, got {got}")
+            g = result._array
+    return g
+
+
+def run_backward(
+    roots: Sequence[tuple[Any, Array]], retain_graph: bool = False, capture: dict[int, Any] | None = None
+) -> dict[int, Array]:
+    """Propagate gradients from ``roots`` (edge, dy) to the leaves.
+
+    Without ``capture`` they are added to the ``.grad`` of the leaves. With it – a dict whose keys are the ``id`` of edges
+    (nodes and leaf tensors) – nothing is accumulated and their gradients are returned under the same keys.
+    """
+    nodes: dict[int, Node] = {}
+    grads: dict[int, Array] = {}  # by node.order; may alias arrays that others hold
+    leaves: dict[int, tuple[Tensor, Array, bool]] = {}  # leaf, gradient, whether the array is ours alone
+    found: dict[int, Array] = {}
+    heap: list[int] = []
+
+    def send(edge: Any, g: Any) -> None:
+        fresh = type(g) is FunctionType
+        if fresh:
+            g = g(None)
+        if type(edge) is Node:
+            order = edge.order
+            if order in grads:
+                grads[order] = grads[order] + g
+            else:
+                grads[order] = g
+                nodes[order] = edge
+                heapq.heappush(heap, -order)
+        elif id(edge) in leaves:
+            leaf, total, ours = leaves[id(edge)]
+            if ours:
+                total += g
+            else:
+                total = total + g
+            leaves[id(edge)] = (leaf, total, True)
+        else:
+            leaves[id(edge)] = (edge, g, fresh)
+
+    for edge, dy in roots:
+        send(edge, dy)
+    while heap:
+        order = -heapq.heappop(heap)
+        node, dy = nodes.pop(order), grads.pop(order)
+        if node.hooks:
+            dy = _run_hooks(node.hooks, dy)
+        if capture is not None and id(node) in capture:
+            found[id(node)] = dy
+        if node.retain is not None:
+            tensor = node.retain()
+            if tensor is not None:
+                tensor.grad = Tensor._wrap(dy.copy())
+        if node.vjp is None:
+            raise RuntimeError(
+                f"backward: the graph of {node.name()} was freed by an earlier backward(); pass retain_graph=True to that "
+                "one to go through it twice, or detach() what should not be differentiated again"
+            )
+        for version, saved in node.saved:
+            if version[0] != saved:
+                raise RuntimeError(
+                    f"backward: a tensor that {node.name()} needs was changed in place after it was used (it is at version "
+                    f"{version[0]}, expected {saved}); use an out-of-place operation, or clone() it first"
+                )
+        for edge, g in zip(node.edges, node.vjp(dy), strict=False):
+            if edge is not None and g is not None:
+                send(edge, g)
+        if not retain_graph:
+            node.free()
+    for key, (leaf, g, ours) in leaves.items():
+        if capture is None:
+            leaf._accumulate(g, ours)
+        elif key in capture:
+            found[key] = _run_hooks(leaf._hooks, g) if leaf._hooks else g
+    return found
+
+
+# --- primitives -------------------------------------------------------------------------------------------------------
+
+
+class Primitive:
+    """A registered primitive: the raw function, its public wrapper, and the samples by which the tests examine it."""
+
+    def __init__(self, function: Callable[..., tuple[Array, Vjp | None]], samples: Sequence[Any], kind: str) -> None:
+        self.function = function
+        self.name = function.__name__
+        self.module = function.__module__
+        self.samples = samples
+        self.kind = kind
+        self.op: Callable[..., Tensor]
+
+
+REGISTRY: dict[str, Primitive] = {}
+"""Every primitive by ``module.name``. The tests gradcheck, compare and examine all of them from here alone."""
+
+
+def primitive(*, sample: Any, kind: str = "") -> Callable[[Callable[..., Any]], Callable[..., Tensor]]:
+    """Declare a differentiable operation on raw arrays, see the top of this file.
+
+    ``sample`` is a function of a ``numpy.random.Generator`` – or a list of them – returning the positional arguments of an
+    example call as a tuple; a dict at its end holds keyword arguments. Float64 arrays in it are differentiated.
+    ``kind`` is ``"view"`` for operations whose result shares memory with their first argument, ``"elementwise"`` for those
+    that treat all elements alike (the tests then also try empty, one-element, and non-contiguous input of every rank).
+    """
+    is_view = kind == "view"
+
+    def declare(function: Callable[..., Any]) -> Callable[..., Tensor]:
+        name = function.__name__
+        samples = sample if isinstance(sample, list) else [sample]
+        declared = Primitive(function, samples, kind)
+
+        @wraps(function)
+        def op(*args: Any, **options: Any) -> Tensor:
+            arrays: list[Any] = []
+            wants_grad = False
+            array_type = None
+            for arg in args:
+                if isinstance(arg, Tensor):
+                    array = arg._array
+                    if type(array) is not array_type:
+                        if array_type is not None:
+                            return op(*_same_backend(name, args), **options)
+                        array_type = type(array)
+                    arrays.append(array)
+                    if arg._requires_grad or arg._base is not None:
+                        wants_grad = wants_grad or arg.requires_grad
+                else:
+                    arrays.append(arg)
+            if _xp.many_devices and array_type is not None:
+                with _guard(args):
+                    y, vjp = function(*arrays, **options)
+            else:
+                y, vjp = function(*arrays, **options)
+            if type(y) is not array_type:
+                y = _as_result(y, arrays, array_type)
+            out = Tensor._wrap(y)
+            if is_view:
+                _link_view(out, args[0], function, arrays[1:], options)
+            if wants_grad and vjp is not None and _mode.grad:
+                out._requires_grad = True
+                out._node = _record(name, vjp, args, arrays, out)
+                if is_view:
+                    out._seen = out._base._node if out._base is not None else None
+            return out
+
+        declared.op = op
+        key = f"{function.__module__.removeprefix('kobai.')}.{name}"
+        if key in REGISTRY:
+            raise RuntimeError(f"primitive: {key} is declared twice")
+        REGISTRY[key] = declared
+        return op
+
+    return declare
+
+
+def _record(name: str, vjp: Vjp, args: Sequence[Any], arrays: Sequence[Any], out: Tensor) -> Node:
+    """Node of an operation; notes the version of every input and output that its vjp holds on to."""
+    edges = [arg._edge() if isinstance(arg, Tensor) else None for arg in args]
+    saved = []
+    for cell in getattr(vjp, "__closure__", None) or ():
+        content = cell.cell_contents
+        if content is out._array:
+            saved.append((out._version, out._version[0]))
+        else:
+            for arg, array in zip(args, arrays, strict=True):
+                if content is array and isinstance(arg, Tensor):
+                    saved.append((arg._version, arg._version[0]))
+                    break
+    return Node(name, vjp, edges, saved)
+
+
+def _as_result(y: Any, arrays: Sequence[Any], array_type: type | None) -> Array:
+    """NumPy's reductions return scalars; a Tensor always holds an array."""
+    if isinstance(y, np.generic):
+        return np.asarray(y)
+    if not is_array(y):
+        raise TypeError(f"primitive: expected an array as result, got {type(y).__name__}")
+    return y
+
+
+def _guard(args: Sequence[Any]) -> Any:
+    first = next(arg for arg in args if isinstance(arg, Tensor))
+    return _xp.on(device_of(first._array))
+
+
+def _same_backend(name: str, args: Sequence[Any]) -> list[Any]:
+    """Arguments with zero-dimensional host tensors moved to the device of the others; error if arrays still differ."""
+    places = [(i, arg) for i, arg in enumerate(args) if isinstance(arg, Tensor)]
+    target = next((arg.device for _, arg in places if arg._array.ndim > 0), places[0][1].device)
+    moved = list(args)
+    for i, arg in places:
+        here = arg.device
+        if here.type == target.type:
+            continue
+        if arg._array.ndim > 0:
+            raise BackendError(
+                f"{name.strip('_')}: argument {i + 1} is on {here} but the first is on {target}; move one of them, "
+                f"for example argument {i + 1} with .to({str(target)!r})"
+            )
+        moved[i] = arg.to(target)
+    return moved
+
+
+def _link_view(
+    out: Tensor, source: Tensor, function: Callable[..., Any], rest: list[Any], options: dict[str, Any]
+) -> None:
+    """Tie a result that shares memory with ``source`` to it: one version counter, and the way from base to view."""
+    if out._array.size and not xp_of(out._array).may_share_memory(out._array, source._array):
+        return
+    out._version = source._version
+    before = source._view_of
+    out._base = source if source._base is None else source._base
+
+    def view_of(array: Array) -> Array:
+        return function(array if before is None else before(array), *rest, **options)[0]
+
+    out._view_of = view_of
+
+
+class Tensor:
+    """An n-dimensional array that remembers how it was computed.
+
+    Made by :func:`kobai.tensor`, :func:`kobai.zeros`, ...; ``requires_grad=True`` asks for ``.grad`` after
+    :meth:`backward`. Operators, methods and their names are PyTorch's.
+
+    >>> import kobai
+    >>> x = kobai.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    >>> y = (x ** 2).sum()
+    >>> y.backward()
+    >>> x.grad
+    tensor([2., 4., 6.])
+    """
+
+    _array: Array
+    _version: list[int]  # shared by all tensors that view the same memory; counts in-place changes
+    _requires_grad: bool = False
+    _node: Node | None = None
+    _grad: Tensor | None = None
+    _hooks: dict[int, Callable[..., Any]] | None = None
+    _accumulate_hooks: dict[int, Callable[..., Any]] | None = None
+    _base: Tensor | None = None  # the tensor whose memory this one views
+    _view_of: Callable[[Array], Array] | None = None  # from an array like the base's to the part that this one views
+    _seen: Node | None = None  # the base's node when ours was made; another one means the base was changed in place
+
+    __array_priority__ = 1000.0  # ndarray * Tensor calls Tensor.__rmul__
+
+    def __init__(self, data: Any = (), *, device: device | str | None = None) -> None:
+        made = asarray(data._array if isinstance(data, Tensor) else data, device=device)
+        self._array = made.astype(get_default_dtype(), copy=False)
+        self._version = [0]
+
+    @classmethod
+    def _wrap(cls, array: Array, requires_grad: bool = False) -> Any:
+        """Tensor around a raw array, without a copy."""
+        self = cls.__new__(cls)
+        self._array = array
+        self._version = [0]
+        if requires_grad:
+            self.requires_grad_()
+        return self
+
+    # --- what it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def array(self) -> Array:
+        """The raw NumPy or CuPy array, not a copy. Who writes into it calls ``_bump()``."""
+        return self._array
+
+    @property
+    def shape(self) -> Size:
+        """Size of every dimension."""
+        return Size(self._array.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Element type, a NumPy dtype (``kobai.float32`` is ``numpy.dtype("float32")``)."""
+        return self._array.dtype  # type: ignore[no-any-return]
+
+    @property
+    def device(self) -> device:
+        """Where the elements live."""
+        return device_of(self._array)
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return self._array.ndim  # type: ignore[no-any-return]
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element."""
+        return self._array.itemsize  # type: ignore[no-any-return]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements."""
+        return self._array.nbytes  # type: ignore[no-any-return]
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether the elements live on a GPU."""
+        return self.device.type == "cuda"
+
+    def dim(self) -> int:
+        """Number of dimensions."""
+        return self._array.ndim  # type: ignore[no-any-return]
+
+    @overload
+    def size(self, dim: None = None) -> Size: ...
+    @overload
+    def size(self, dim: int) -> int: ...
+    def size(self, dim: int | None = None) -> Size | int:
+        """Shape, or the size of one dimension."""
+        if dim is None:
+            return self.shape
+        if not -self.ndim <= dim < self.ndim:
+            raise IndexError(f"size: expected dim in [{-self.ndim}, {self.ndim - 1}], got {dim}")
+        return int(self._array.shape[dim])
+
+    def numel(self) -> int:
+        """Number of elements."""
+        return int(self._array.size)
+
+    def element_size(self) -> int:
+        """Bytes of one element."""
+        return int(self._array.itemsize)
+
+    def stride(self) -> tuple[int, ...]:
+        """Steps, in elements, from one index to the next in every dimension."""
+        return tuple(step // self._array.itemsize for step in self._array.strides)
+
+    def is_contiguous(self) -> bool:
+        """Whether the elements lie in memory row by row without gaps."""
+        return bool(self._array.flags.c_contiguous)
+
+    def is_floating_point(self) -> bool:
+        """Whether the dtype is a float."""
+        return self._array.dtype.kind == "f"  # type: ignore[no-any-return]
+
+    def data_ptr(self) -> int:
+        """Address of the first element."""
+        xp = xp_of(self._array)
+        return int(self._array.ctypes.data if xp is np else self._array.data.ptr)
+
+    # --- gradient -----------------------------------------------------------------------------------------------------
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether operations on this tensor are recorded on the tape. Only leaves can be switched off again."""
+        if self._base is not None:
+            self._refresh()
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Switch recording on or off, in place; only float tensors can require a gradient."""
+        if not requires_grad and self._node is not None:
+            raise RuntimeError("requires_grad: only leaf tensors can be switched off; use detach()")
+        if requires_grad and self._array.dtype.kind != "f":
+            raise RuntimeError(f"requires_grad: expected a float tensor, got {self._array.dtype}")
+        self._requires_grad = bool(requires_grad)
+        return self
+
+    @property
+    def grad(self) -> Tensor | None:
+        """Gradient accumulated by :meth:`backward`; None before it, and after ``zero_grad()``."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None:
+            if not isinstance(value, Tensor):
+                raise TypeError(f"grad: expected a Tensor or None, got {type(value).__name__}")
+            if value._array.shape != self._array.shape:
+                raise RuntimeError(f"grad: expected shape {tuple(self.shape)}, got {tuple(value.shape)}")
+            if value._array.dtype != self._array.dtype:
+                raise RuntimeError(f"grad: expected dtype {self.dtype}, got {value.dtype}")
+        self._grad = value
+
+    @grad.deleter
+    def grad(self) -> None:
+        self._grad = None
+
+    @property
+    def grad_fn(self) -> Node | None:
+        """Node of the tape that computed this tensor; None for leaves."""
+        if self._base is not None:
+            self._refresh()
+        return self._node
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether this tensor was made by the user rather than computed from something that requires a gradient."""
+        return self.grad_fn is None
+
+    @property
+    def retains_grad(self) -> bool:
+        """Whether this non-leaf keeps its gradient, see :meth:`retain_grad`."""
+        return self._node is not None and self._node.retain is not None
+
+    def _bump(self) -> None:
+        """Count an in-place change of the memory."""
+        self._version[0] += 1
+
+    def _edge(self) -> Any:
+        """Where a gradient of this tensor goes: its node, itself if a leaf that wants one, or nowhere."""
+        if self._base is not None:
+            self._refresh()
+        if self._node is not None:
+            return self._node
+        return self if self._requires_grad else None
+
+    def _refresh(self) -> None:
+        """A view whose base was changed in place on the tape belongs to the base's new history."""
+        base, view_of = self._base, self._view_of
+        if base is None or view_of is None or base._node is self._seen or base._node is None:
+            return
+        shape_like = base._array
+
+        def vjp(dy: Array) -> tuple[Array]:
+            whole = xp_of(dy).zeros_like(shape_like)
+            view_of(whole)[...] = dy
+            return (whole,)
+
+        self._node = Node("view", vjp, [base._node])
+        self._requires_grad = True
+        self._seen = base._node
+
+    def _accumulate(self, g: Array, ours: bool) -> None:
+        """Add ``g`` to ``.grad`` of this leaf; ``ours`` says that nobody else holds the array."""
+        if g.shape != self._array.shape:
+            raise RuntimeError(f"backward: expected a gradient of shape {self._array.shape}, got {g.shape}")
+        if g.dtype != self._array.dtype:
+            g, ours = g.astype(self._array.dtype), True
+        if self._hooks:
+            g, ours = _run_hooks(self._hooks, g), False
+        if self._grad is None:
+            self._grad = Tensor._wrap(g if ours else g.copy())
+        else:
+            self._grad._array += g
+            self._grad._bump()
+        if self._accumulate_hooks:
+            for hook in list(self._accumulate_hooks.values()):
+                hook(self)
+
+    def backward(
+        self, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False
+    ) -> None:
+        """Add the gradient of this tensor to the ``.grad`` of every leaf it was computed from.
+
+        ``gradient`` is dL/d(self), shape of self; it may be left out for a tensor of one element (it is then 1). Going
+        through the same graph twice needs ``retain_graph=True`` the first time. ``create_graph=True`` (derivatives of
+        derivatives) is not supported.
+
+        Errors: RuntimeError for a tensor of several elements without ``gradient``, one that requires no gradient, a graph
+        already freed, and a tensor changed in place that backward needs.
+        """
+        if create_graph:
+            raise NotImplementedError("backward: create_graph=True (second derivatives) is not supported by Kobai")
+        run_backward([(root_edge("backward", self), root_gradient("backward", self, gradient))], bool(retain_graph))
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this non-leaf in ``.grad`` during backward; does nothing for a leaf."""
+        if not self.requires_grad:
+            raise RuntimeError("retain_grad: this tensor does not require a gradient")
+        if self._node is not None:
+            self._node.retain = ref(self)
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+        """Call ``hook(grad)`` when the gradient of this tensor is computed; what it returns, if anything, replaces it."""
+        if not self.requires_grad:
+            raise RuntimeError("register_hook: this tensor does not require a gradient")
+        owner: Any = self._node if self._node is not None else self
+        attribute = "hooks" if self._node is not None else "_hooks"
+        hooks = getattr(owner, attribute)
+        if hooks is None:
+            hooks = {}
+            setattr(owner, attribute, hooks)
+        handle = RemovableHandle(hooks)
+        hooks[handle.id] = hook
+        return handle
+
+    def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> RemovableHandle:
+        """Call ``hook(tensor)`` after backward has added to the ``.grad`` of this leaf."""
+        if self._node is not None or not self._requires_grad:
+            raise RuntimeError("register_post_accumulate_grad_hook: expected a leaf that requires a gradient")
+        if self._accumulate_hooks is None:
+            self._accumulate_hooks = {}
+        handle = RemovableHandle(self._accumulate_hooks)
+        self._accumulate_hooks[handle.id] = hook
+        return handle
+
+    # --- same elements, other wrapping ----------------------------------------------------------------------------------
+
+    def detach(self) -> Tensor:
+        """The same memory without its history: requires no gradient; in-place changes are seen by both."""
+        out: Tensor = Tensor._wrap(self._array)
+        out._version = self._version
+        return out
+
+    def detach_(self) -> Tensor:
+        """Forget the history, in place."""
+        if self._base is not None:
+            raise RuntimeError("detach_: this tensor is a view of another; use detach()")
+        self._node, self._requires_grad = None, False
+        return self
+
+    @property
+    def data(self) -> Tensor:
+        """The same memory without history *and* unseen by the tape's check for in-place changes; prefer detach()."""
+        return Tensor._wrap(self._array)  # type: ignore[no-any-return]
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        if not isinstance(value, Tensor):
+            raise TypeError(f"data: expected a Tensor, got {type(value).__name__}")
+        self._array = value._array
+
+    def item(self) -> Any:
+        """The element of a one-element tensor as a Python number (waits for the device)."""
+        if self._array.size != 1:
+            raise RuntimeError(f"item: expected a tensor of one element, got shape {tuple(self.shape)}")
+        return self._array.item()
+
+    def tolist(self) -> Any:
+        """Elements as nested Python lists (a number for a tensor without dimensions)."""
+        return self._array.tolist()
+
+    def numpy(self, *, force: bool = False) -> np.ndarray[Any, Any]:
+        """The elements as a NumPy array sharing memory. ``force=True`` also detaches and copies from a device."""
+        if not force:
+            if self.requires_grad:
+                raise RuntimeError("numpy: this tensor requires a gradient; use tensor.detach().numpy()")
+            if self.device.type != "cpu":
+                raise TypeError(f"numpy: this tensor is on {self.device}; use tensor.cpu().numpy()")
+        return to_host(self._array)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        host = self.numpy()
+        if dtype is not None and host.dtype != dtype:
+            if copy is False:
+                raise ValueError(f"__array__: a copy is needed to convert {host.dtype} to {dtype}")
+            return host.astype(dtype)
+        return host.copy() if copy else host
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        if self.requires_grad:
+            raise BufferError("__dlpack__: this tensor requires a gradient; use tensor.detach()")
+        return self._array.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> Any:
+        return self._array.__dlpack_device__()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        if id(self) in memo:
+            return memo[id(self)]
+        if self._node is not None:
+            raise RuntimeError("deepcopy: only leaf tensors can be copied deeply; use detach().clone()")
+        out = type(self)._wrap(self._array.copy())
+        memo[id(self)] = out
+        out._requires_grad = self._requires_grad
+        if self._grad is not None:
+            out._grad = Tensor._wrap(self._grad._array.copy())
+        # Attributes the user has set travel along.
+        out.__dict__.update({k: v for k, v in self.__dict__.items() if not k.startswith("_")})
+        return out
+
+    if TYPE_CHECKING:  # supplied by kobai.ops through @method, as are all methods that no class body here defines
+
+        def __add__(self, other: Any) -> Tensor: ...
+        def __radd__(self, other: Any) -> Tensor: ...
+        def __sub__(self, other: Any) -> Tensor: ...
+        def __rsub__(self, other: Any) -> Tensor: ...
+        def __mul__(self, other: Any) -> Tensor: ...
+        def __rmul__(self, other: Any) -> Tensor: ...
+        def __truediv__(self, other: Any) -> Tensor: ...
+        def __rtruediv__(self, other: Any) -> Tensor: ...
+        def __floordiv__(self, other: Any) -> Tensor: ...
+        def __mod__(self, other: Any) -> Tensor: ...
+        def __pow__(self, other: Any) -> Tensor: ...
+        def __rpow__(self, other: Any) -> Tensor: ...
+        def __matmul__(self, other: Any) -> Tensor: ...
+        def __neg__(self) -> Tensor: ...
+        def __abs__(self) -> Tensor: ...
+        def __invert__(self) -> Tensor: ...
+        def __and__(self, other: Any) -> Tensor: ...
+        def __or__(self, other: Any) -> Tensor: ...
+        def __xor__(self, other: Any) -> Tensor: ...
+        def __lt__(self, other: Any) -> Tensor: ...
+        def __le__(self, other: Any) -> Tensor: ...
+        def __gt__(self, other: Any) -> Tensor: ...
+        def __ge__(self, other: Any) -> Tensor: ...
+        def __eq__(self, other: object) -> Tensor: ...  # type: ignore[override]
+        def __ne__(self, other: object) -> Tensor: ...  # type: ignore[override]
+        def __getitem__(self, index: Any) -> Tensor: ...
+        def __setitem__(self, index: Any, value: Any) -> None: ...
+
+    # --- Python protocols -----------------------------------------------------------------------------------------------
+
+    def _scalar(self, who: str) -> Any:
+        if self._array.size != 1:
+            raise RuntimeError(
+                f"{who}: expected a tensor of one element, got shape {tuple(self.shape)}"
+                + ("; use .any() or .all()" if who == "bool" else "")
+            )
+        return self._array.item()
+
+    def __bool__(self) -> bool:
+        return bool(self._scalar("bool"))
+
+    def __float__(self) -> float:
+        return float(self._scalar("float"))
+
+    def __int__(self) -> int:
+        return int(self._scalar("int"))
+
+    def __index__(self) -> int:
+        if self._array.dtype.kind not in "iub":
+            raise TypeError(f"index: expected an integer tensor, got {self.dtype}")
+        return int(self._scalar("index"))
+
+    def __len__(self) -> int:
+        if self._array.ndim == 0:
+            raise TypeError("len: a tensor without dimensions has no length")
+        return int(self._array.shape[0])
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self._array.ndim == 0:
+            raise TypeError("iter: a tensor without dimensions cannot be iterated")
+        return (self[i] for i in range(self._array.shape[0]))  # type: ignore[index]
+
+    def __format__(self, spec: str) -> str:
+        return format(self._array.item(), spec) if spec and self._array.ndim == 0 else format(str(self), spec)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __dir__(self) -> list[str]:
+        return [name for name in object.__dir__(self) if not name.startswith("_") or name.startswith("__")]
+
+    def __getattr__(self, name: str) -> Any:
+        hint = "" if name.startswith("_") else nearest(name, [n for n in dir(type(self)) if not n.startswith("_")])
+        raise AttributeError(f"Tensor has no attribute {name!r}.{hint}")
+
+    def __repr__(self) -> str:
+        notes = []
+        host = to_host(self._array)
+        if host.dtype not in (get_default_dtype(), np.dtype(np.int64), np.dtype(np.bool_)) or (
+            host.size == 0 and host.dtype != get_default_dtype()
+        ):
+            notes.append(f"dtype=kobai.{host.dtype}")
+        if host.size == 0 and host.shape != (0,):
+            notes.insert(0, f"size={tuple(host.shape)}")
+        if self.device.type != "cpu":
+            notes.append(f"device='{self.device}'")
+        if self.grad_fn is not None:
+            notes.append(f"grad_fn={self.grad_fn!r}")
+        elif self._requires_grad:
+            notes.append("requires_grad=True")
+        return f"tensor({_elements(host)}{''.join(', ' + note for note in notes)})"
+
+
+def _elements(host: np.ndarray[Any, Any]) -> str:
+    """Elements as text: four decimals, scientific where the magnitudes differ much, long tensors abbreviated."""
+    if host.size == 0:
+        return "[]"
+    style: dict[str, Any] = {}
+    if host.dtype.kind == "f":
+        finite = np.abs(host[np.isfinite(host)].astype(np.float64))
+        nonzero = finite[finite > 0]
+        whole = bool((finite == np.floor(finite)).all()) and (nonzero.size == 0 or nonzero.max() < 1e8)
+        wide = nonzero.size > 0 and (
+            nonzero.max() / nonzero.min() > 1000.0 or nonzero.max() > 1e8 or nonzero.min() < 1e-4
+        )
+        form = "{:.0f}." if whole else "{:.4e}" if wide else "{:.4f}"
+        style["float_kind"] = lambda v: form.format(v) if np.isfinite(v) else str(v)
+        if host.ndim == 0:
+            return str(style["float_kind"](host[()]))
+        width = max((len(style["float_kind"](v)) for v in _shown(host)), default=0)
+        style["float_kind"] = lambda v: (form.format(v) if np.isfinite(v) else str(v)).rjust(width)
+    elif host.dtype.kind == "b":
+        style["bool"] = lambda v: str(bool(v))
+    return np.array2string(host, separator=", ", prefix="tensor(", threshold=1000, edgeitems=3, formatter=style or None)  # type: ignore[call-overload,no-any-return]
+
+
+def _shown(host: np.ndarray[Any, Any]) -> Any:
+    """The elements that :func:`_elements` prints: all of a small tensor, the corners of a large one."""
+    if host.size <= 1000:
+        return host.ravel()
+    for axis in range(host.ndim):
+        if host.shape[axis] > 6:
+            host = np.take(host, [0, 1, 2, -3, -2, -1], axis=axis)
+    return host.ravel()
+
+
+def root_edge(who: str, root: Tensor) -> Any:
+    """Where backward starts for ``root``; RuntimeError if it requires no gradient."""
+    edge = root._edge()
+    if edge is None:
+        raise RuntimeError(f"{who}: this tensor requires no gradient and was computed from none that does")
+    return edge
+
+
+def root_gradient(who: str, root: Tensor, gradient: Tensor | None) -> Array:
+    """dL/d(root) as an array: ``gradient`` checked against ``root``, or 1 for a root of one element."""
+    if gradient is None:
+        if root._array.size != 1:
+            raise RuntimeError(
+                f"{who}: expected a tensor of one element (such as a loss), got shape {tuple(root.shape)}; "
+                "reduce it with sum() or mean(), or pass gradient="
+            )
+        return xp_of(root._array).ones_like(root._array)
+    if not isinstance(gradient, Tensor):
+        raise TypeError(f"{who}: expected gradient to be a Tensor, got {type(gradient).__name__}")
+    if gradient.shape != root.shape:
+        raise RuntimeError(f"{who}: expected a gradient of shape {tuple(root.shape)}, got {tuple(gradient.shape)}")
+    return gradient._array
+
+
+# --- changing a tensor in place ---------------------------------------------------------------------------------------
+
+
+def in_place(target: Tensor, op: Callable[..., Tensor], *args: Any, **options: Any) -> Tensor:
+    """target ← op(target, ...): the memory changes, every view of it sees it, and the tape stays right.
+
+    On the tape the tensor's old value becomes the input of the new node; if ``target`` views another tensor, that base gets
+    a node too, whose gradient flows past the changed part to the base and through it to ``target``.
+    """
+    recorded = _mode.grad and (
+        target.requires_grad or any(isinstance(arg, Tensor) and arg.requires_grad for arg in (*args, *options.values()))
+    )
+    if not recorded:
+        with no_grad():
+            _write(target, op(target, *args, **options))
+        return target
+    for owner, what in ((target, "a leaf"), (target._base, "a view of a leaf")):
+        if owner is not None and owner._node is None and owner._requires_grad:
+            raise RuntimeError(
+                f"in-place operation: {what} that requires a gradient cannot be changed in place outside no_grad()"
+            )
+    before: Tensor = Tensor._wrap(target._array.copy())  # what the vjp may keep: the memory itself is about to change
+    before._requires_grad, before._node = target._requires_grad, target._edge()
+    result = op(before, *args, **options)
+    _write(target, result)
+    target._node, target._requires_grad = result._node, result._requires_grad
+    base, view_of = target._base, target._view_of
+    if base is not None and view_of is not None:
+
+        def vjp(dy: Array) -> tuple[Array, Array]:
+            around = dy.copy()
+            view_of(around)[...] = 0
+            return around, view_of(dy)
+
+        base._node = Node("view_assign", vjp, [base._edge(), target._node])
+        base._requires_grad = True
+        target._seen = base._node
+    return target
+
+
+@overload
+def method(function: F, *, name: str = "", in_place: bool = False) -> F: ...
+@overload
+def method(function: None = None, *, name: str = "", in_place: bool = False) -> Callable[[F], F]: ...
+def method(function: Any = None, *, name: str = "", in_place: bool = False) -> Any:
+    """Make a function a method of Tensor too, under its own ``name`` or another; ``in_place`` adds ``name_``.
+
+    This is how ``ops/`` (a higher floor) gives Tensor its operators: ``@method(in_place=True) def add`` makes
+    ``Tensor.add`` and ``Tensor.add_``.
+    """
+    if function is None:
+        return lambda f: method(f, name=name, in_place=in_place)
+    setattr(Tensor, name or function.__name__, function)
+    if in_place:
+
+        @wraps(function)
+        def changed(self: Tensor, *args: Any, **options: Any) -> Tensor:
+            return _in_place(self, function, *args, **options)
+
+        changed.__name__ = changed.__qualname__ = f"{name or function.__name__}_"
+        changed.__doc__ = f"In-place form of :func:`{function.__name__}`."
+        setattr(Tensor, changed.__name__, changed)
+    return function
+
+
+def _write(target: Tensor, result: Tensor) -> None:
+    if result._array.shape != target._array.shape:
+        raise RuntimeError(
+            f"in-place operation: the result has shape {tuple(result.shape)}, the tensor {tuple(target.shape)}"
+        )
+    kinds = "biuf"
+    if kinds.index(result._array.dtype.kind.replace("u", "i")) > kinds.index(
+        target._array.dtype.kind.replace("u", "i")
+    ):
+        raise RuntimeError(
+            f"in-place operation: a result of {result.dtype} cannot be kept in a tensor of {target.dtype}"
+        )
+    target._array[...] = result._array
+    target._bump()
+
+
+_in_place = in_place  # the name as seen inside ``method``, which has an argument called so
+
+# --- default dtype ----------------------------------------------------------------------------------------------------
+
+_default_dtype = np.dtype(np.float32)
+
+
+def get_default_dtype() -> np.dtype[Any]:
+    """Dtype of float tensors made without ``dtype``; float32 at the start."""
+    return _default_dtype
+
+
+def set_default_dtype(d: Any) -> None:
+    """Make float tensors of dtype ``d`` (a float dtype) from now on.
+
+    >>> import kobai
+    >>> kobai.set_default_dtype(kobai.float64); kobai.tensor([0.5]).dtype
+    dtype('float64')
+    >>> kobai.set_default_dtype(kobai.float32)
+    """
+    global _default_dtype
+    if np.dtype(d).kind != "f":
+        raise TypeError(f"set_default_dtype: expected a float dtype, got {np.dtype(d)}")
+    _default_dtype = np.dtype(d)

@@ -1,0 +1,33 @@
+"""Errors that more than one part of Kobai raises, and the "did you mean" of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class BackendError(RuntimeError):
+    """A backend or device was asked for that cannot be had, or arrays of two backends were mixed."""
+
+
+class CheckpointError(RuntimeError):
+    """A file does not hold the saved state it was expected to hold."""
+
+
+class DataError(ValueError):
+    """A data file or data set is missing, malformed, empty, or holds values that cannot be trained on."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """End of an error message: the known name most like ``name``, else all of them if they are few.
+
+    >>> nearest("rleu", ["relu", "tanh"])
+    " Did you mean 'relu'?"
+    >>> nearest("zzz", ["relu", "tanh"])
+    ' Known: relu, tanh.'
+    """
+    names = sorted(known)
+    close = get_close_matches(name.lower(), names, n=1, cutoff=0.6) or get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f" Did you mean {close[0]!r}?"
+    return f" Known: {', '.join(names)}." if 0 < len(names) <= 30 else ""

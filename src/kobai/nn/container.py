@@ -1,0 +1,410 @@
+"""Containers: modules and parameters held in order (`Sequential`, `ModuleList`, `ParameterList`) or by name."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, Self, overload
+
+from kobai._tensor import Tensor
+from kobai.errors import nearest
+from kobai.nn.module import Module
+from kobai.nn.parameter import Parameter
+
+
+class _Ordered(Module):
+    """Children named "0", "1", ... : what `Sequential` and `ModuleList` share."""
+
+    def _key(self, index: int) -> str:
+        """Name of the child at `index`, which may be negative."""
+        size, index = len(self), operator.index(index)
+        if not -size <= index < size:
+            raise IndexError(f"{self._get_name()}: index {index} is out of range for {size} module(s)")
+        return next(islice(self._modules, index % size, None))
+
+    def _renumber(self, modules: Iterable[Module | None]) -> None:
+        self._modules = {str(i): module for i, module in enumerate(modules)}
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._modules.values())
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return self._slice(list(self._modules.items())[index])
+        return self._modules[self._key(index)]
+
+    def _slice(self, items: list[tuple[str, Module | None]]) -> Self:
+        raise NotImplementedError
+
+    def __setitem__(self, index: int, module: Module) -> None:
+        self._modules[self._key(index)] = self._checked(module)
+
+    def __delitem__(self, index: int | slice) -> None:
+        if isinstance(index, slice):
+            for key in list(self._modules)[index]:
+                del self._modules[key]
+        else:
+            del self._modules[self._key(index)]
+        self._closed_ranks()
+
+    def _closed_ranks(self) -> None:
+        """Number the children anew after one has gone; names given by the user stay."""
+        if all(key.isdecimal() for key in self._modules):
+            self._renumber(list(self._modules.values()))
+
+    def _checked(self, module: Any) -> Module:
+        if not isinstance(module, Module):
+            raise TypeError(f"{self._get_name()}: expected a kobai.nn.Module, got {type(module).__name__}")
+        return module
+
+    def append(self, module: Module) -> Self:
+        """Add a module at the end; returns self."""
+        self.add_module(str(len(self)), self._checked(module))
+        return self
+
+    def extend(self, modules: Iterable[Module]) -> Self:
+        """Add several modules at the end; returns self."""
+        for module in list(modules):
+            self.append(module)
+        return self
+
+    def __iadd__(self, modules: Iterable[Module]) -> Self:
+        return self.extend(modules)
+
+    def pop(self, index: int = -1) -> Any:
+        """Take out and return the module at `index`."""
+        module = self[index]
+        del self[index]
+        return module
+
+
+class Sequential(_Ordered):
+    """Modules applied one after the other: `y = f_n(... f_2(f_1(x)))`.
+
+    Takes the modules as arguments, or one mapping of names to modules.
+
+    >>> from kobai import nn
+    >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+    >>> net.append(nn.Linear(3, 1))
+    Sequential(
+      (0): Linear(in_features=4, out_features=3, bias=True)
+      (1): ReLU()
+      (2): Linear(in_features=3, out_features=1, bias=True)
+    )
+    >>> len(net[:2])
+    2
+    """
+
+    @overload
+    def __init__(self, *args: Module) -> None: ...
+    @overload
+    def __init__(self, arg: Mapping[str, Module], /) -> None: ...
+    def __init__(self, *args: Any) -> None:
+        super().__init__()
+        if len(args) == 1 and isinstance(args[0], Mapping):
+            for name, module in args[0].items():
+                self.add_module(name, self._checked(module))
+        else:
+            for i, module in enumerate(args):
+                self.add_module(str(i), self._checked(module))
+
+    def forward(self, input: Any) -> Any:
+        """Pass `input` through every module in turn."""
+        for module in self._modules.values():
+            input = module(input)  # type: ignore[misc]  # a child set to None is the user's error, and says so
+        return input
+
+    def _slice(self, items: list[tuple[str, Module | None]]) -> Self:
+        return type(self)(dict(items))  # type: ignore[arg-type]
+
+    def insert(self, index: int, module: Module) -> Self:
+        """Put a module before position `index` (names become positions); returns self."""
+        size = len(self)
+        if not -size <= index <= size:
+            raise IndexError(f"{self._get_name()}.insert: index {index} is out of range for {size} module(s)")
+        modules = list(self._modules.values())
+        modules.insert(index, self._checked(module))
+        self._renumber(modules)
+        return self
+
+    def __add__(self, other: Sequential) -> Sequential:
+        if not isinstance(other, Sequential):
+            raise TypeError(f"Sequential: only a Sequential can be added, got {type(other).__name__}")
+        return Sequential(*self, *other)
+
+    def __mul__(self, times: int) -> Sequential:
+        return Sequential(*self._repeated(times))
+
+    def __rmul__(self, times: int) -> Sequential:
+        return self * times
+
+    def __imul__(self, times: int) -> Self:
+        self._renumber(self._repeated(times))
+        return self
+
+    def _repeated(self, times: int) -> list[Any]:
+        """The same modules, `times` over (weights are shared, as in a list multiplied)."""
+        if not isinstance(times, int) or times < 1:
+            raise ValueError(f"Sequential: can be multiplied by a positive integer, got {times!r}")
+        return list(self) * times
+
+
+class ModuleList(_Ordered):
+    """A list of modules whose parameters are the parent's too; it has no `forward`.
+
+    >>> from kobai import nn
+    >>> nn.ModuleList(nn.Linear(2, 2) for _ in range(3))
+    ModuleList(
+      (0-2): 3 x Linear(in_features=2, out_features=2, bias=True)
+    )
+    """
+
+    def __init__(self, modules: Iterable[Module] | None = None) -> None:
+        super().__init__()
+        if modules is not None:
+            self.extend(modules)
+
+    def extend(self, modules: Iterable[Module]) -> Self:
+        """Add several modules at the end; returns self."""
+        if not isinstance(modules, Iterable):
+            raise TypeError(f"ModuleList: expected an iterable of modules, got {type(modules).__name__}")
+        return super().extend(modules)
+
+    def _slice(self, items: list[tuple[str, Module | None]]) -> Self:
+        return type(self)(module for _, module in items if module is not None)
+
+    def insert(self, index: int, module: Module) -> None:
+        """Put a module before position `index`, as `list.insert` does."""
+        modules = list(self._modules.values())
+        modules.insert(index, self._checked(module))
+        self._renumber(modules)
+
+    def __add__(self, other: Iterable[Module]) -> ModuleList:
+        return ModuleList([*self, *other])
+
+    def _repr_children(self) -> list[tuple[str, str]]:
+        """Equal neighbours once, with their range and number."""
+        runs: list[tuple[int, int, str]] = []
+        for i, (_, text) in enumerate(super()._repr_children()):
+            if runs and runs[-1][2] == text:
+                runs[-1] = (runs[-1][0], i, text)
+            else:
+                runs.append((i, i, text))
+        return [(str(a), text) if a == b else (f"{a}-{b}", f"{b - a + 1} x {text}") for a, b, text in runs]
+
+
+class ModuleDict(Module):
+    """Modules by name, whose parameters are the parent's too; it has no `forward`.
+
+    >>> from kobai import nn
+    >>> acts = nn.ModuleDict({"relu": nn.ReLU(), "tanh": nn.Tanh()})
+    >>> acts["tanh"], "elu" in acts
+    (Tanh(), False)
+    """
+
+    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None) -> None:
+        super().__init__()
+        if modules is not None:
+            self.update(modules)
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._modules:
+            raise KeyError(f"{key!r} is not in this ModuleDict.{nearest(str(key), self._modules)}")
+        return self._modules[key]
+
+    def __setitem__(self, key: str, module: Module) -> None:
+        self.add_module(key, module)
+
+    def __delitem__(self, key: str) -> None:
+        del self._modules[key]
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._modules
+
+    def clear(self) -> None:
+        """Remove every module."""
+        self._modules.clear()
+
+    def pop(self, key: str) -> Any:
+        """Take out and return the module at `key`."""
+        module = self[key]
+        del self[key]
+        return module
+
+    def keys(self) -> Iterable[str]:
+        """The names, in order of insertion."""
+        return self._modules.keys()
+
+    def values(self) -> Iterable[Any]:
+        """The modules, in order of insertion."""
+        return self._modules.values()
+
+    def items(self) -> Iterable[tuple[str, Any]]:
+        """(name, module) pairs, in order of insertion."""
+        return self._modules.items()
+
+    def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
+        """Add or replace from a mapping or from (name, module) pairs."""
+        pairs = modules.items() if isinstance(modules, (Mapping, ModuleDict)) else modules
+        for key, module in pairs:
+            self[key] = module
+
+
+class ParameterList(Module):
+    """A list of parameters that are the parent's too; plain tensors become parameters.
+
+    >>> import kobai
+    >>> from kobai import nn
+    >>> nn.ParameterList([kobai.zeros(2), kobai.zeros(3)])[1].requires_grad
+    True
+    """
+
+    def __init__(self, values: Iterable[Tensor] | None = None) -> None:
+        super().__init__()
+        if values is not None:
+            self.extend(values)
+
+    def _key(self, index: int) -> str:
+        size, index = len(self), operator.index(index)
+        if not -size <= index < size:
+            raise IndexError(f"ParameterList: index {index} is out of range for {size} parameter(s)")
+        return str(index % size)
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return type(self)(list(self)[index])
+        return self._parameters[self._key(index)]
+
+    def __setitem__(self, index: int, value: Tensor) -> None:
+        self._parameters[self._key(index)] = _as_parameter("ParameterList", value)
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._parameters.values())
+
+    def append(self, value: Tensor) -> Self:
+        """Add a parameter at the end; returns self."""
+        self._parameters[str(len(self))] = _as_parameter("ParameterList", value)
+        return self
+
+    def extend(self, values: Iterable[Tensor]) -> Self:
+        """Add several parameters at the end; returns self."""
+        if isinstance(values, Tensor) or not isinstance(values, Iterable):
+            raise TypeError(f"ParameterList: expected an iterable of parameters, got {type(values).__name__}")
+        for value in list(values):
+            self.append(value)
+        return self
+
+    def __iadd__(self, values: Iterable[Tensor]) -> Self:
+        return self.extend(values)
+
+    def _repr_children(self) -> list[tuple[str, str]]:
+        return _describe(self._parameters)
+
+
+class ParameterDict(Module):
+    """Parameters by name that are the parent's too; plain tensors become parameters.
+
+    >>> import kobai
+    >>> from kobai import nn
+    >>> nn.ParameterDict({"scale": kobai.ones(2)})
+    ParameterDict(
+      (scale): Parameter containing: [kobai.float32 of size 2]
+    )
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]] | None = None) -> None:
+        super().__init__()
+        if parameters is not None:
+            self.update(parameters)
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._parameters:
+            raise KeyError(f"{key!r} is not in this ParameterDict.{nearest(str(key), self._parameters)}")
+        return self._parameters[key]
+
+    def __setitem__(self, key: str, value: Tensor) -> None:
+        self.register_parameter(key, _as_parameter("ParameterDict", value))
+
+    def __delitem__(self, key: str) -> None:
+        del self._parameters[key]
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parameters)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._parameters
+
+    def clear(self) -> None:
+        """Remove every parameter."""
+        self._parameters.clear()
+
+    def pop(self, key: str) -> Any:
+        """Take out and return the parameter at `key`."""
+        value = self[key]
+        del self[key]
+        return value
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The parameter at `key`, else `default`."""
+        return self._parameters.get(key, default)
+
+    def keys(self) -> Iterable[str]:
+        """The names, in order of insertion."""
+        return self._parameters.keys()
+
+    def values(self) -> Iterable[Any]:
+        """The parameters, in order of insertion."""
+        return self._parameters.values()
+
+    def items(self) -> Iterable[tuple[str, Any]]:
+        """(name, parameter) pairs, in order of insertion."""
+        return self._parameters.items()
+
+    def update(self, parameters: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]) -> None:
+        """Add or replace from a mapping or from (name, tensor) pairs."""
+        pairs = parameters.items() if isinstance(parameters, (Mapping, ParameterDict)) else parameters
+        for key, value in pairs:
+            self[key] = value
+
+    def _repr_children(self) -> list[tuple[str, str]]:
+        return _describe(self._parameters)
+
+
+def _as_parameter(who: str, value: Any) -> Parameter:
+    if isinstance(value, Parameter):
+        return value
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{who}: expected a kobai.nn.Parameter or a kobai.Tensor, got {type(value).__name__}")
+    return Parameter(value)
+
+
+def _describe(parameters: Mapping[str, Parameter | None]) -> list[tuple[str, str]]:
+    return [
+        (name, f"Parameter containing: [kobai.{p.dtype.name} of size {'x'.join(map(str, p.shape))}]")
+        for name, p in parameters.items()
+        if p is not None
+    ]

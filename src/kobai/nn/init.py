@@ -1,0 +1,420 @@
+"""Initialisers: what the weights are before training.
+
+All of them draw on the host, from the generator's NumPy stream, and copy: the same seed gives the same weights on every
+backend. Numbers are drawn in the tensor's own precision (float64 for float64, float32 for all others), so that the usual
+float32 weights cost half; the float32 and the float64 weights of one seed therefore differ.
+
+Xavier, Kaiming and LeCun initialisers are one mechanism, `variance_scaling_`, and differ in its arguments alone.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any, Literal, cast
+
+import numpy as np
+
+from kobai._tensor import Tensor, from_numpy, no_grad
+from kobai.errors import nearest
+from kobai.random import Generator, resolve
+
+Initializer = Callable[..., Tensor]
+Mode = Literal["fan_in", "fan_out", "fan_avg"]
+Distribution = Literal["normal", "truncated_normal", "uniform"]
+
+# Standard deviation of a standard normal cut at ±2: √(1 − 2·2φ(2) / (Φ(2) − Φ(−2))).
+_STD_CUT_AT_2 = 0.87962566103423978
+
+
+def _write(tensor: Tensor, values: np.ndarray[Any, Any]) -> Tensor:
+    """Copy host values into a tensor, on its device, in its dtype, unseen by the tape."""
+    with no_grad():
+        tensor.copy_(from_numpy(np.ascontiguousarray(values)))
+    return tensor
+
+
+def _draw_dtype(tensor: Tensor) -> Any:
+    return np.float64 if tensor.dtype == np.float64 else np.float32
+
+
+def _standard_normal(tensor: Tensor, generator: Generator | None) -> np.ndarray[Any, Any]:
+    return resolve(generator).numpy.standard_normal(tuple(tensor.shape), dtype=_draw_dtype(tensor))
+
+
+def _standard_uniform(tensor: Tensor, generator: Generator | None) -> np.ndarray[Any, Any]:
+    return resolve(generator).numpy.random(tuple(tensor.shape), dtype=_draw_dtype(tensor))
+
+
+# --- constants --------------------------------------------------------------------------------------------------------
+
+
+def constant_(tensor: Tensor, val: float) -> Tensor:
+    """Fill with `val`.
+
+    >>> import kobai
+    >>> kobai.nn.init.constant_(kobai.empty(2), 0.5)
+    tensor([0.5000, 0.5000])
+    """
+    with no_grad():
+        tensor.fill_(val)
+    return tensor
+
+
+def zeros_(tensor: Tensor) -> Tensor:
+    """Fill with zeros (a bias's usual start; a weight matrix of zeros never breaks its symmetry)."""
+    return constant_(tensor, 0.0)
+
+
+def ones_(tensor: Tensor) -> Tensor:
+    """Fill with ones."""
+    return constant_(tensor, 1.0)
+
+
+def eye_(tensor: Tensor) -> Tensor:
+    """Write the identity matrix into a 2-D tensor: a linear layer that passes on what it can."""
+    if tensor.ndim != 2:
+        raise ValueError(f"eye_: expected a 2-D tensor, got shape {tuple(tensor.shape)}")
+    return _write(tensor, np.eye(*tensor.shape, dtype=np.float32))
+
+
+def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
+    """Write the identity of convolution into a (out, in, *kernel) tensor: each input channel passes through.
+
+    With `groups`, each group of output channels is such an identity.
+    """
+    shape = tuple(tensor.shape)
+    if not 3 <= len(shape) <= 5:
+        raise ValueError(f"dirac_: expected a 3-, 4- or 5-D tensor (out, in, *kernel), got shape {shape}")
+    if groups < 1 or shape[0] % groups:
+        raise ValueError(f"dirac_: the {shape[0]} output channels must divide into groups, got groups={groups}")
+    values = np.zeros(shape, dtype=np.float32)
+    centre = tuple(size // 2 for size in shape[2:])
+    per_group = shape[0] // groups
+    for group in range(groups):
+        for channel in range(min(per_group, shape[1])):
+            values[(group * per_group + channel, channel, *centre)] = 1.0
+    return _write(tensor, values)
+
+
+# --- distributions ----------------------------------------------------------------------------------------------------
+
+
+def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
+    """Draw from the normal distribution N(mean, std²).
+
+    >>> import kobai
+    >>> g = kobai.Generator().manual_seed(0)
+    >>> w = kobai.nn.init.normal_(kobai.empty(1000, 100), std=0.01, generator=g)
+    >>> round(w.std().item(), 4)
+    0.01
+    """
+    if std < 0:
+        raise ValueError(f"normal_: expected std >= 0, got {std}")
+    return _write(tensor, _standard_normal(tensor, generator) * std + mean)
+
+
+def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
+    """Draw from the uniform distribution U(a, b)."""
+    if not a <= b:
+        raise ValueError(f"uniform_: expected a <= b, got a={a}, b={b}")
+    return _write(tensor, _standard_uniform(tensor, generator) * (b - a) + a)
+
+
+def trunc_normal_(
+    tensor: Tensor,
+    mean: float = 0.0,
+    std: float = 1.0,
+    a: float = -2.0,
+    b: float = 2.0,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Draw from N(mean, std²) given that the value lies in [a, b] (absolute bounds, not multiples of std).
+
+    Drawn by rejection: proposals outside are drawn again until all lie inside.
+    """
+    if not a < b:
+        raise ValueError(f"trunc_normal_: expected a < b, got a={a}, b={b}")
+    if not std > 0:
+        raise ValueError(f"trunc_normal_: expected std > 0, got {std}")
+    propose = _truncated_proposals((a - mean) / std, (b - mean) / std, resolve(generator).numpy)
+    values, missing = np.empty(tensor.numel(), dtype=np.float64), np.arange(tensor.numel())
+    while missing.size:
+        z, accepted = propose(missing.size)
+        values[missing[accepted]] = z[accepted]
+        missing = missing[~accepted]
+    values = np.clip(values * std + mean, a, b)  # the product may round to just outside
+    return _write(tensor, values.reshape(tuple(tensor.shape)))
+
+
+def _truncated_proposals(
+    low: float, high: float, rng: np.random.Generator
+) -> Callable[[int], tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+    """Draws proposals for a standard normal on [low, high]; gives (values, which of them are accepted).
+
+    Normal proposals where the interval holds much of the mass; else uniform ones, accepted in proportion to the density
+    (Robert, "Simulation of truncated normal variables", Statistics and Computing 5, 1995).
+    """
+    mass = 0.5 * (math.erf(high / math.sqrt(2)) - math.erf(low / math.sqrt(2)))
+    if mass > 0.25:
+
+        def normal(n: int) -> tuple[Any, Any]:
+            z = rng.standard_normal(n)
+            return z, (z >= low) & (z <= high)
+
+        return normal
+
+    mode = min(max(low, 0.0), high)  # where the density is greatest
+    reach = math.sqrt(mode * mode + 75.0)  # beyond it the density is below e^(−75/2) ≈ 5e-17 of that
+    low, high = max(low, -reach), min(high, reach)
+
+    def uniform(n: int) -> tuple[Any, Any]:
+        z = rng.uniform(low, high, n)
+        return z, rng.random(n) <= np.exp(0.5 * (mode * mode - z * z))
+
+    return uniform
+
+
+def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None) -> Tensor:
+    """Draw a 2-D tensor from N(0, std²) and put the share `sparsity` of every column to zero.
+
+    Martens, "Deep learning via Hessian-free optimization", ICML 2010.
+    """
+    if tensor.ndim != 2:
+        raise ValueError(f"sparse_: expected a 2-D tensor, got shape {tuple(tensor.shape)}")
+    if not 0.0 <= sparsity <= 1.0:
+        raise ValueError(f"sparse_: expected sparsity between 0 and 1, got {sparsity}")
+    values = _standard_normal(tensor, generator) * std
+    rows = values.shape[0]
+    zeros = math.ceil(sparsity * rows)
+    order = np.argsort(resolve(generator).numpy.random(values.shape), axis=0)
+    np.put_along_axis(values, order[:zeros], 0.0, axis=0)
+    return _write(tensor, values)
+
+
+def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
+    """Draw a (semi-)orthogonal matrix, uniformly, times `gain`; dimensions after the first are taken together.
+
+    Q of the QR decomposition of a normal matrix, with the signs of R's diagonal moved into Q (without that, Q would not
+    be uniform: Mezzadri, 2007). Saxe, McClelland, Ganguli, arXiv:1312.6120.
+    """
+    if tensor.ndim < 2:
+        raise ValueError(f"orthogonal_: expected at least 2 dimensions, got shape {tuple(tensor.shape)}")
+    if tensor.numel() == 0:
+        return tensor
+    rows = tensor.shape[0]
+    flat = _standard_normal(tensor, generator).reshape(rows, -1).astype(np.float64)
+    q, r = np.linalg.qr(flat if rows >= flat.shape[1] else flat.T)
+    q *= np.where(np.diag(r) < 0, -1.0, 1.0)
+    values = q if rows >= flat.shape[1] else q.T
+    return _write(tensor, (gain * values).reshape(tuple(tensor.shape)))
+
+
+# --- variance scaling: Xavier, Kaiming, LeCun -------------------------------------------------------------------------
+
+
+def _calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
+    """(fan_in, fan_out) of a weight of shape (out, in) or (out, in, *kernel)."""
+    shape = tuple(tensor.shape)
+    if len(shape) < 2:
+        raise ValueError(f"fan in and fan out need a weight of at least 2 dimensions (out, in), got shape {shape}")
+    kernel = math.prod(shape[2:])
+    return shape[1] * kernel, shape[0] * kernel
+
+
+def variance_scaling_(
+    tensor: Tensor,
+    scale: float = 1.0,
+    mode: Mode = "fan_in",
+    distribution: Distribution = "normal",
+    generator: Generator | None = None,
+) -> Tensor:
+    """Draw with mean 0 and variance `scale / n`, where n is the fan that `mode` names.
+
+    `fan_in` keeps the variance of activations from layer to layer, `fan_out` that of gradients, `fan_avg` (their mean)
+    is the compromise. `truncated_normal` is cut at two standard deviations and widened to have the same variance.
+
+    >>> import kobai
+    >>> g = kobai.Generator().manual_seed(0)
+    >>> w = kobai.nn.init.variance_scaling_(kobai.empty(500, 200), scale=2.0, generator=g)
+    >>> round(w.var().item(), 3)
+    0.01
+    """
+    fan_in, fan_out = _calculate_fan_in_and_fan_out(tensor)
+    fans = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}
+    if mode not in fans:
+        raise ValueError(f"mode: expected one of {', '.join(fans)}, got {mode!r}.{nearest(str(mode), fans)}")
+    if scale < 0:
+        raise ValueError(f"variance_scaling_: expected scale >= 0, got {scale}")
+    std = math.sqrt(scale / max(1.0, fans[mode]))
+    if distribution == "normal":
+        return normal_(tensor, 0.0, std, generator)
+    if distribution == "uniform":
+        limit = math.sqrt(3.0) * std  # U(−l, l) has variance l²/3
+        return uniform_(tensor, -limit, limit, generator)
+    if distribution == "truncated_normal":
+        std /= _STD_CUT_AT_2
+        return trunc_normal_(tensor, 0.0, std, -2 * std, 2 * std, generator)
+    known = ("normal", "truncated_normal", "uniform")
+    raise ValueError(
+        f"distribution: expected one of {', '.join(known)}, got {distribution!r}.{nearest(str(distribution), known)}"
+    )
+
+
+_GAINS = {
+    "linear": 1.0,
+    "conv1d": 1.0,
+    "conv2d": 1.0,
+    "conv3d": 1.0,
+    "conv_transpose1d": 1.0,
+    "conv_transpose2d": 1.0,
+    "conv_transpose3d": 1.0,
+    "sigmoid": 1.0,
+    "tanh": 5.0 / 3.0,
+    "relu": math.sqrt(2.0),
+    "selu": 0.75,
+}
+
+
+def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
+    """By how much to widen the weights before a non-linearity, so that signals keep their size.
+
+    relu √2, leaky_relu √(2/(1+slope²)) with `param` as slope (0.01), tanh 5/3, selu 3/4, the others 1.
+
+    >>> import kobai
+    >>> round(kobai.nn.init.calculate_gain("leaky_relu", 0.2), 4)
+    1.3868
+    """
+    if nonlinearity == "leaky_relu":
+        slope = 0.01 if param is None else param
+        if isinstance(slope, bool) or not isinstance(slope, (int, float)):
+            raise ValueError(f"calculate_gain: expected a number as negative slope, got {param!r}")
+        return math.sqrt(2.0 / (1.0 + slope * slope))
+    if nonlinearity not in _GAINS:
+        hint = nearest(str(nonlinearity), [*_GAINS, "leaky_relu"])
+        raise ValueError(f"calculate_gain: unknown nonlinearity {nonlinearity!r}.{hint}")
+    return _GAINS[nonlinearity]
+
+
+def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
+    """Glorot's normal: std = gain · √(2 / (fan_in + fan_out)).
+
+    Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks", AISTATS 2010.
+    """
+    return variance_scaling_(tensor, gain * gain, "fan_avg", "normal", generator)
+
+
+def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
+    """Glorot's uniform: U(−l, l) with l = gain · √(6 / (fan_in + fan_out)). AISTATS 2010."""
+    return variance_scaling_(tensor, gain * gain, "fan_avg", "uniform", generator)
+
+
+def kaiming_normal_(
+    tensor: Tensor,
+    a: float = 0,
+    mode: Literal["fan_in", "fan_out"] = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: Generator | None = None,
+) -> Tensor:
+    """He's normal: std = gain / √fan, with the gain of `nonlinearity` (`a` is the slope of a leaky ReLU).
+
+    He, Zhang, Ren, Sun, "Delving deep into rectifiers", ICCV 2015, arXiv:1502.01852.
+    """
+    return variance_scaling_(tensor, calculate_gain(nonlinearity, a) ** 2, mode, "normal", generator)
+
+
+def kaiming_uniform_(
+    tensor: Tensor,
+    a: float = 0,
+    mode: Literal["fan_in", "fan_out"] = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: Generator | None = None,
+) -> Tensor:
+    """He's uniform: U(−l, l) with l = gain · √(3 / fan). arXiv:1502.01852."""
+    return variance_scaling_(tensor, calculate_gain(nonlinearity, a) ** 2, mode, "uniform", generator)
+
+
+def lecun_normal_(tensor: Tensor, generator: Generator | None = None) -> Tensor:
+    """LeCun's normal: std = 1 / √fan_in (what some books call Xavier; right for SELU).
+
+    LeCun, Bottou, Orr, Müller, "Efficient BackProp", 1998.
+    """
+    return variance_scaling_(tensor, 1.0, "fan_in", "normal", generator)
+
+
+def lecun_uniform_(tensor: Tensor, generator: Generator | None = None) -> Tensor:
+    """LeCun's uniform: U(−l, l) with l = √(3 / fan_in). "Efficient BackProp", 1998."""
+    return variance_scaling_(tensor, 1.0, "fan_in", "uniform", generator)
+
+
+# --- by name: the `init=` of layers and of the command line -----------------------------------------------------------
+
+# name -> (initialiser, fewest and most numbers it takes, what they are)
+_BY_NAME: dict[str, tuple[Callable[..., Tensor], int, int, str]] = {
+    "he": (lambda t, *, generator: kaiming_normal_(t, nonlinearity="relu", generator=generator), 0, 0, ""),
+    "kaiming_normal": (lambda t, *, generator: kaiming_normal_(t, nonlinearity="relu", generator=generator), 0, 0, ""),
+    "kaiming_uniform": (
+        lambda t, *, generator: kaiming_uniform_(t, nonlinearity="relu", generator=generator),
+        0,
+        0,
+        "",
+    ),
+    "xavier": (xavier_normal_, 0, 1, "gain"),
+    "xavier_normal": (xavier_normal_, 0, 1, "gain"),
+    "xavier_uniform": (xavier_uniform_, 0, 1, "gain"),
+    "lecun": (lecun_normal_, 0, 0, ""),
+    "lecun_normal": (lecun_normal_, 0, 0, ""),
+    "lecun_uniform": (lecun_uniform_, 0, 0, ""),
+    "orthogonal": (orthogonal_, 0, 1, "gain"),
+    "normal": (lambda t, std, *, generator: normal_(t, 0.0, std, generator), 1, 1, "std"),
+    "trunc_normal": (
+        lambda t, std, *, generator: trunc_normal_(t, 0.0, std, -2 * std, 2 * std, generator),
+        1,
+        1,
+        "std",
+    ),
+    "uniform": (uniform_, 2, 2, "low, high"),
+    "constant": (lambda t, value, *, generator: constant_(t, value), 1, 1, "value"),
+    "zeros": (lambda t, *, generator: zeros_(t), 0, 0, ""),
+    "ones": (lambda t, *, generator: ones_(t), 0, 0, ""),
+}
+_SPEC = re.compile(r"\s*([A-Za-z_]\w*)\s*(?:\(([^()]*)\))?\s*")
+
+
+def by_name(spec: str | Initializer) -> Initializer:
+    """The initialiser that `spec` names, as a function of `(tensor, generator=None)`.
+
+    `he` (= `kaiming_normal`: std √(2/fan_in)), `kaiming_uniform`, `xavier` (= `xavier_normal`: Glorot's), `xavier_uniform`,
+    `lecun` (= `lecun_normal`: std 1/√fan_in), `lecun_uniform`, `orthogonal`, `normal(std)`, `trunc_normal(std)` (cut at 2
+    std), `uniform(low, high)`, `constant(value)`, `zeros`, `ones`. A callable comes back as it is.
+
+    Raises:
+        ValueError: an unknown name (the nearest known one is offered) or a wrong number of arguments.
+
+    >>> import kobai
+    >>> kobai.nn.init.by_name("constant(0.1)")(kobai.empty(2))
+    tensor([0.1000, 0.1000])
+    """
+    if callable(spec):
+        return spec
+    if not isinstance(spec, str):
+        raise TypeError(f"init: expected a name such as 'he' or 'normal(0.01)', got {type(spec).__name__}")
+    match = _SPEC.fullmatch(spec)
+    if match is None:
+        raise ValueError(f"init: expected a name such as 'he' or 'normal(0.01)', got {spec!r}")
+    name, arguments = match[1].lower(), (match[2] or "").strip()
+    if name not in _BY_NAME:
+        raise ValueError(f"init: unknown initialiser {spec!r}.{nearest(name, _BY_NAME)}")
+    fill, fewest, most, what = _BY_NAME[name]
+    try:
+        numbers = [float(number) for number in arguments.split(",")] if arguments else []
+    except ValueError:
+        raise ValueError(f"init: {name}({what}) takes numbers, got {spec!r}") from None
+    if not fewest <= len(numbers) <= most:
+        raise ValueError(f"init: expected {name}({what})" + (f", got {spec!r}" if what else f" alone, got {spec!r}"))
+
+    def initialise(tensor: Tensor, generator: Generator | None = None) -> Tensor:
+        return fill(tensor, *numbers, generator=generator)
+
+    return cast(Initializer, initialise)

@@ -1,0 +1,145 @@
+"""What the public functions of ``ops`` share: turning arguments into tensors, dtype promotion, axes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from kobai._tensor import Tensor, get_default_dtype, primitive
+from kobai.xp import Array, asarray, is_array, xp_of
+
+KINDS = "biuf"  # promotion order of PyTorch's categories: bool, integer, float
+
+
+def category(dtype: np.dtype[Any]) -> int:
+    """0 for bool, 1 for integers, 2 for floats."""
+    kind = dtype.kind
+    if kind == "f":
+        return 2
+    if kind in "iu":
+        return 1
+    if kind == "b":
+        return 0
+    raise TypeError(f"dtype: expected a bool, integer or float dtype, got {dtype}")
+
+
+@primitive(sample=[lambda rng: (rng.normal(size=(4, 3)), np.float64), lambda rng: (rng.normal(size=(0, 3)), np.float64)])
+def _cast(x: Array, dtype: Any) -> Any:
+    before = x.dtype
+    return x.astype(dtype), lambda dy: (dy.astype(before),)
+
+
+def cast(x: Tensor, dtype: Any) -> Tensor:
+    """``x`` with elements of ``dtype``; itself if they are already."""
+    dtype = np.dtype(dtype)
+    if x._array.dtype == dtype:
+        return x
+    if dtype.kind != "f" or x._array.dtype.kind != "f":
+        return Tensor._wrap(x._array.astype(dtype))  # type: ignore[no-any-return]
+    return _cast(x, dtype)
+
+
+def as_tensor_like(value: Any, like: Tensor, who: str) -> Tensor:
+    """A Tensor of ``value`` on the device of ``like``: a Tensor as it is, arrays and lists converted."""
+    if isinstance(value, Tensor):
+        return value
+    if is_array(value):
+        return Tensor._wrap(value)  # type: ignore[no-any-return]
+    if isinstance(value, (bool, int, float, np.generic)):
+        dtype = np.asarray(value).dtype
+        if dtype.kind == "f":
+            dtype = like._array.dtype if like._array.dtype.kind == "f" else get_default_dtype()
+        return Tensor._wrap(asarray(value, dtype=dtype, device=like.device))  # type: ignore[no-any-return]
+    raise TypeError(f"{who}: expected a Tensor or a number, got {type(value).__name__}")
+
+
+def need_tensor(who: str, *values: Any) -> None:
+    """TypeError unless every value is a Tensor."""
+    for value in values:
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{who}: expected a Tensor, got {type(value).__name__}")
+
+
+def result_dtype(a: Tensor, b: Tensor) -> np.dtype[Any]:
+    """PyTorch's promotion: of two tensors the higher category wins; inside one category, the one with dimensions."""
+    x, y = a._array.dtype, b._array.dtype
+    if x == y:
+        return x  # type: ignore[no-any-return]
+    cx, cy = category(x), category(y)
+    if cx != cy:
+        return x if cx > cy else y  # type: ignore[no-any-return]
+    if (a._array.ndim == 0) != (b._array.ndim == 0):
+        return y if a._array.ndim == 0 else x  # type: ignore[no-any-return]
+    return np.promote_types(x, y)
+
+
+def pair(who: str, a: Any, b: Any, to_float: bool = False) -> tuple[Any, Any]:
+    """Both operands of a binary operation with one dtype: Tensors, or one Tensor and one Python number.
+
+    Python numbers are weak, as in PyTorch: they take the tensor's dtype unless they are of a higher category.
+    """
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        if a._array.dtype is not b._array.dtype or (to_float and a._array.dtype.kind != "f"):
+            dtype = result_dtype(a, b)
+            if to_float and dtype.kind != "f":
+                dtype = get_default_dtype()
+            a, b = cast(a, dtype), cast(b, dtype)
+        return a, b
+    if not isinstance(a, Tensor):
+        y, x = pair(who, b, a, to_float) if isinstance(b, Tensor) else (None, None)
+        if y is None:
+            raise TypeError(f"{who}: expected a Tensor or a number, got {type(a).__name__} and {type(b).__name__}")
+        return x, y
+    if isinstance(b, np.generic):
+        b = b.item()
+    if not isinstance(b, (bool, int, float)):
+        if is_array(b):
+            return pair(who, a, Tensor._wrap(b), to_float)
+        raise TypeError(f"{who}: expected a Tensor or a number, got {type(b).__name__}")
+    kind = a._array.dtype.kind
+    if kind != "f":
+        if to_float or type(b) is float:
+            a = cast(a, get_default_dtype())
+        elif kind == "b" and type(b) is int:
+            a = cast(a, np.int64)
+    return a, b
+
+
+def unbroadcast(g: Array, x: Any) -> Any:
+    """Sum a gradient over the axes along which ``x`` was broadcast; None for a Python number.
+
+    Broadcasting copies; the transpose of copying is adding up.
+    """
+    if isinstance(x, (bool, int, float)):
+        return None
+    shape = x.shape
+    if g.shape == shape:
+        return g
+    extra = g.ndim - len(shape)
+    axes = (*range(extra), *(i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1))
+    return xp_of(g).asarray(g.sum(axis=axes, keepdims=True)).reshape(shape)
+
+
+def normalize_axis(who: str, dim: Any, ndim: int) -> int:
+    """``dim`` counted from the front; IndexError if there is no such dimension."""
+    if not isinstance(dim, (int, np.integer)) or isinstance(dim, bool):
+        raise TypeError(f"{who}: expected dim to be an integer, got {dim!r}")
+    bound = max(ndim, 1)  # PyTorch lets -1 and 0 name the missing axis of a scalar
+    if not -bound <= dim < bound:
+        raise IndexError(f"{who}: expected dim in [{-bound}, {bound - 1}], got {dim}")
+    return int(dim) % bound
+
+
+def normalize_axes(who: str, dim: Any, ndim: int) -> tuple[int, ...]:
+    """Every dimension named by ``dim`` (None: all; an integer; a sequence), counted from the front, without repeats."""
+    if dim is None:
+        return tuple(range(ndim))
+    axes = tuple(normalize_axis(who, d, ndim) for d in (dim if isinstance(dim, Sequence) else (dim,)))
+    if len(set(axes)) != len(axes):
+        raise RuntimeError(f"{who}: dim {tuple(dim)} names a dimension twice")
+    return tuple(axis for axis in axes if axis < ndim) if dim != () else tuple(range(ndim))
+
+
+Samples = list[Callable[[np.random.Generator], tuple[Any, ...]]]

@@ -1,0 +1,250 @@
+"""Binary arithmetic with broadcasting: ``+ − × ÷ xʸ``, minimum and maximum, remainders.
+
+Every gradient of a broadcast operand is summed back to its shape (:func:`~kobai.ops._args.unbroadcast`).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from kobai._tensor import Tensor, method, primitive
+from kobai.ops._args import Samples, pair, unbroadcast
+from kobai.xp import Array, xp_of
+
+
+def _two(low: float = -2.0, high: float = 2.0) -> Samples:
+    """Sample pairs: equal shapes, broadcasting both ways, a number, no elements."""
+    return [
+        lambda rng: (rng.uniform(low, high, (4, 3)), rng.uniform(low, high, (4, 3))),
+        lambda rng: (rng.uniform(low, high, (4, 1, 3)), rng.uniform(low, high, (2, 1))),
+        lambda rng: (rng.uniform(low, high, ()), rng.uniform(low, high, (2, 3))),
+        lambda rng: (rng.uniform(low, high, (4, 3)), 1.5),
+        lambda rng: (rng.uniform(low, high, (0, 3)), rng.uniform(low, high, (3,))),
+    ]
+
+
+@primitive(sample=_two(), kind="elementwise")
+def _add(a: Array, b: Array) -> Any:
+    return a + b, lambda dy: (unbroadcast(dy, a), unbroadcast(dy, b))
+
+
+@primitive(sample=_two(), kind="elementwise")
+def _sub(a: Array, b: Array) -> Any:
+    return a - b, lambda dy: (unbroadcast(dy, a), lambda out: unbroadcast(-dy, b))
+
+
+@primitive(sample=_two(), kind="elementwise")
+def _mul(a: Array, b: Array) -> Any:
+    return a * b, lambda dy: (lambda out: unbroadcast(dy * b, a), lambda out: unbroadcast(dy * a, b))
+
+
+@primitive(sample=_two(0.5, 2.0), kind="elementwise")
+def _div(a: Array, b: Array) -> Any:
+    y = a / b
+    return y, lambda dy: (lambda out: unbroadcast(dy / b, a), lambda out: unbroadcast(-dy * y / b, b))
+
+
+@primitive(sample=_two(0.5, 2.0), kind="elementwise")
+def _pow(a: Array, b: Array) -> Any:
+    y = a**b
+
+    def da(out: Array) -> Array:
+        # d(aᵇ)/da = b aᵇ⁻¹, which at b = 0 is 0 also where a = 0
+        if isinstance(b, (int, float)):
+            return dy_(b * a ** (b - 1)) if b != 0 else dy_(a * 0)
+        xp = xp_of(b)
+        return unbroadcast(dy_(xp.where(b == 0, xp.zeros_like(b), b * a ** xp.where(b == 0, xp.ones_like(b), b - 1))), a)
+
+    def db(out: Array) -> Array:
+        # d(aᵇ)/db = aᵇ ln a; its limit at a = 0, b ≥ 0 is 0
+        if isinstance(a, (int, float)):
+            return unbroadcast(dy_(y * math.log(a)) if a > 0 else dy_(y * 0), b)
+        xp = xp_of(y)
+        positive = a > 0
+        return unbroadcast(dy_(y * xp.log(xp.where(positive, a, xp.ones_like(a))) * positive), b)
+
+    def dy_(slope: Array) -> Array:
+        return held[0] * slope
+
+    held: list[Array] = [None]
+
+    def vjp(dy: Array) -> Any:
+        held[0] = dy
+        return da, db
+
+    return y, vjp
+
+
+@primitive(sample=_two(), kind="elementwise")
+def _maximum(a: Array, b: Array) -> Any:
+    return xp_of(_array(a, b)).maximum(a, b), lambda dy: _of_larger(dy, a, b)
+
+
+@primitive(sample=_two(), kind="elementwise")
+def _minimum(a: Array, b: Array) -> Any:
+    return xp_of(_array(a, b)).minimum(a, b), lambda dy: _of_larger(dy, b, a)[::-1]
+
+
+def _array(a: Any, b: Any) -> Array:
+    return b if isinstance(a, (bool, int, float)) else a
+
+
+def _of_larger(dy: Array, a: Array, b: Array) -> Any:
+    """Gradient of max(a, b): to the larger; where both are equal, half to each (the symmetric subgradient)."""
+
+    def share(x: Array, other: Array) -> Array:
+        return unbroadcast(dy * ((x > other) + 0.5 * (x == other)).astype(dy.dtype), x)
+
+    return (lambda out: share(a, b)), (lambda out: share(b, a))
+
+
+@primitive(sample=[lambda rng: (rng.uniform(-2, 2, (4, 3)) + 0.01, 0.7), lambda rng: (rng.normal(size=(2, 3)), rng.uniform(1, 2, (3,)))])
+def _remainder(a: Array, b: Array) -> Any:
+    quotient = xp_of(_array(a, b)).floor_divide(a, b)
+    return a - quotient * b, lambda dy: (lambda out: unbroadcast(dy, a), lambda out: unbroadcast(-dy * quotient, b))
+
+
+@primitive(sample=[lambda rng: (rng.uniform(0.5, 2, (4, 3)), rng.uniform(-2, 2, (3,)))])
+def _atan2(a: Array, b: Array) -> Any:
+    y = xp_of(_array(a, b)).arctan2(a, b)
+
+    def vjp(dy: Array) -> Any:
+        scaled = dy / (a * a + b * b)
+        return (lambda out: unbroadcast(scaled * b, a)), (lambda out: unbroadcast(-scaled * a, b))
+
+    return y, vjp
+
+
+@method(in_place=True)
+def add(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
+    """input + alpha · other, elementwise with broadcasting.
+
+    >>> import kobai
+    >>> kobai.add(kobai.tensor([1., 2.]), 10, alpha=2)
+    tensor([21., 22.])
+    """
+    a, b = pair("add", input, other if alpha == 1 else other * alpha)
+    return _add(a, b) if isinstance(a, Tensor) else _add(b, a)
+
+
+@method(in_place=True)
+def sub(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
+    """input − alpha · other, elementwise with broadcasting."""
+    return _sub(*pair("sub", input, other if alpha == 1 else other * alpha))
+
+
+@method(in_place=True)
+def mul(input: Any, other: Any) -> Tensor:
+    """input × other, elementwise with broadcasting."""
+    return _mul(*pair("mul", input, other))
+
+
+@method(in_place=True)
+def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
+    """input ÷ other, elementwise; integers give floats. ``rounding_mode`` is None, ``"floor"`` or ``"trunc"``."""
+    if rounding_mode == "floor":
+        return floor_divide(input, other)
+    if rounding_mode == "trunc":
+        a, b = pair("div", input, other)
+        xp = xp_of(a._array if isinstance(a, Tensor) else b._array)
+        quotient = xp.trunc(raw(a) / raw(b))
+        kind = (a if isinstance(a, Tensor) else b)._array.dtype
+        return Tensor._wrap(quotient.astype(kind, copy=False))  # type: ignore[no-any-return]
+    if rounding_mode is not None:
+        raise ValueError(f"div: expected rounding_mode None, 'floor' or 'trunc', got {rounding_mode!r}")
+    return _div(*pair("div", input, other, to_float=True))
+
+
+@method(in_place=True)
+def pow(input: Any, exponent: Any) -> Tensor:
+    """inputᵉˣᵖᵒⁿᵉⁿᵗ, elementwise with broadcasting."""
+    if isinstance(exponent, (int, float)) and exponent == 2:
+        return _mul(input, input)
+    a, b = pair("pow", input, exponent)
+    if isinstance(b, int) and b < 0 and a._array.dtype.kind != "f":
+        raise RuntimeError(f"pow: integers cannot be raised to the negative power {b}")
+    return _pow(a, b)
+
+
+@method
+def maximum(input: Tensor, other: Tensor) -> Tensor:
+    """Elementwise larger of two; the gradient goes to the larger one, half to each where they are equal."""
+    return _maximum(*pair("maximum", input, other))
+
+
+@method
+def minimum(input: Tensor, other: Tensor) -> Tensor:
+    """Elementwise smaller of two; the gradient goes to the smaller one, half to each where they are equal."""
+    return _minimum(*pair("minimum", input, other))
+
+
+@method(in_place=True)
+def remainder(input: Any, other: Any) -> Tensor:
+    """input − ⌊input ÷ other⌋ · other: the remainder with the divisor's sign, as Python's ``%``."""
+    return _remainder(*pair("remainder", input, other))
+
+
+@method
+def fmod(input: Tensor, other: Any) -> Tensor:
+    """Remainder with the dividend's sign, as C's ``fmod``; no gradient to ``other``."""
+    a, b = pair("fmod", input, other)
+    quotient = div(a.detach(), b.detach() if isinstance(b, Tensor) else b, rounding_mode="trunc")
+    return sub(a, mul(quotient, b))
+
+
+@method
+def floor_divide(input: Any, other: Any) -> Tensor:
+    """⌊input ÷ other⌋, elementwise, without a gradient."""
+    a, b = pair("floor_divide", input, other)
+    xp = xp_of(a._array if isinstance(a, Tensor) else b._array)
+    return Tensor._wrap(xp.floor_divide(raw(a), raw(b)))  # type: ignore[no-any-return]
+
+
+@method
+def atan2(input: Tensor, other: Tensor) -> Tensor:
+    """Angle in radians of the point (other, input), in (−π, π]."""
+    return _atan2(*pair("atan2", input, other, to_float=True))
+
+
+def raw(x: Any) -> Any:
+    """The array of a Tensor; a number as it is."""
+    return x._array if isinstance(x, Tensor) else x
+
+
+subtract, multiply, divide, true_divide = sub, mul, div, div
+for _name, _function in (("subtract", sub), ("multiply", mul), ("divide", div), ("true_divide", div)):
+    method(_function, name=_name, in_place=True)
+
+
+def _reflected(function: Any) -> Any:
+    return lambda self, other: function(other, self)
+
+
+def _operator(function: Any) -> Any:
+    """An operator answers NotImplemented for operands it does not know, so that the other one is asked."""
+
+    def operate(self: Tensor, other: Any) -> Any:
+        try:
+            return function(self, other)
+        except TypeError:
+            if isinstance(other, (Tensor, bool, int, float)):
+                raise
+            return NotImplemented
+
+    return operate
+
+
+for _symbol, _function in (
+    ("add", add),
+    ("sub", sub),
+    ("mul", mul),
+    ("truediv", div),
+    ("floordiv", floor_divide),
+    ("mod", remainder),
+    ("pow", pow),
+):
+    setattr(Tensor, f"__{_symbol}__", _operator(_function))
+    setattr(Tensor, f"__r{_symbol}__", _operator(_reflected(_function)))
+for _symbol, _name in (("add", "add_"), ("sub", "sub_"), ("mul", "mul_"), ("truediv", "div_"), ("pow", "pow_"), ("mod", "remainder_")):
+    setattr(Tensor, f"__i{_symbol}__", getattr(Tensor, _name))

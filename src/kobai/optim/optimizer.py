@@ -1,0 +1,321 @@
+"""Optimizer: the parameter groups, the state, the loop over parameters, and saving all of it.
+
+A subclass gives its defaults to ``super().__init__`` and defines two small methods: ``_new_state``, the state of a
+parameter at its first step, and ``_update``, which kernel of :mod:`kobai.kernels.optim` to run on which state arrays
+with which scalars. Skipping parameters without gradient, counting steps, weight decay and ``maximize`` live here, once.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
+from functools import wraps
+from typing import Any, TypeAlias
+
+from kobai._tensor import RemovableHandle, Tensor, enable_grad
+from kobai.kernels.optim import Kernel
+from kobai.xp import asarray, xp_of
+
+Params: TypeAlias = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
+Group: TypeAlias = dict[str, Any]
+State: TypeAlias = dict[str, Any]
+Update: TypeAlias = tuple[Kernel, tuple[Any, ...], tuple[float, ...]]
+"""(kernel, its state arrays, its scalars): what a subclass says about one parameter's step."""
+
+
+class _Required:
+    """Default of an option that every parameter group must give itself."""
+
+    def __repr__(self) -> str:
+        return "<required parameter>"
+
+
+required = _Required()
+
+# PyTorch's choices of engine, found in its saved parameter groups. They do not change the mathematics.
+_ENGINE_OPTIONS = ("foreach", "fused", "capturable", "differentiable")
+
+
+class Optimizer:
+    """Base of all optimisers.
+
+    Arguments:
+        params: tensors, ``(name, tensor)`` pairs, or dicts with ``"params"`` and the options in which a group differs
+            from ``defaults``. Only leaf tensors can be optimised.
+        defaults: options of the groups that do not say otherwise.
+
+    ``param_groups`` is a list of dicts, ``state`` a dict from parameter to its state. Own optimisers may subclass this
+    and define ``step`` as in PyTorch.
+
+    Errors: TypeError for what is no tensor; ValueError for no parameters at all, a non-leaf, a parameter in two groups,
+    an option that is out of range.
+
+    >>> import kobai
+    >>> w = kobai.tensor([1.0, -2.0], requires_grad=True)
+    >>> class SignSGD(kobai.optim.Optimizer):
+    ...     def __init__(self, params, lr=0.1):
+    ...         super().__init__(params, {"lr": lr})
+    ...     @kobai.no_grad()
+    ...     def step(self, closure=None):
+    ...         for group in self.param_groups:
+    ...             for p in group["params"]:
+    ...                 p -= group["lr"] * p.grad.sign()
+    >>> optimizer = SignSGD([w])
+    >>> (w ** 2).sum().backward()
+    >>> optimizer.step()
+    >>> w
+    tensor([ 0.9000, -1.9000], requires_grad=True)
+    """
+
+    def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
+        self.defaults = defaults
+        self.state: defaultdict[Tensor, State] = defaultdict(dict)
+        self.param_groups: list[Group] = []
+        self._step_pre_hooks: OrderedDict[int, Callable[..., Any]] = OrderedDict()
+        self._step_post_hooks: OrderedDict[int, Callable[..., Any]] = OrderedDict()
+        self._step_called = False  # read by the schedulers, which warn when they are stepped first
+        if isinstance(params, Tensor) or not isinstance(params, Iterable):
+            raise TypeError(
+                f"{type(self).__name__}: expected an iterable of tensors or dicts, got {type(params).__name__}"
+            )
+        if isinstance(params, set):
+            raise TypeError(f"{type(self).__name__}: expected parameters in a fixed order, got a set; pass a list")
+        groups: list[Any] = list(params)
+        if not groups:
+            raise ValueError(f"{type(self).__name__}: got an empty parameter list")
+        for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
+            self.add_param_group(group)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "step" in cls.__dict__:  # a user's own step counts and runs the hooks as the built-in one does
+            cls.step = _hooked(cls.__dict__["step"])  # type: ignore[method-assign]
+
+    # --- parameter groups ---------------------------------------------------------------------------------------------
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Add a group: a dict with ``"params"`` (a tensor or an iterable of them) and any options of its own."""
+        who = type(self).__name__
+        if not isinstance(param_group, dict):
+            raise TypeError(f"{who}: expected a parameter group as a dict, got {type(param_group).__name__}")
+        if "params" not in param_group:
+            raise ValueError(f"{who}: expected a parameter group with the key 'params', got {sorted(param_group)}")
+        params = param_group["params"]
+        if isinstance(params, set):
+            raise TypeError(f"{who}: expected parameters in a fixed order, got a set; pass a list")
+        entries = [params] if isinstance(params, Tensor) else list(params)
+        names = [entry[0] for entry in entries if isinstance(entry, tuple)]
+        if names and len(names) != len(entries):
+            raise ValueError(f"{who}: expected all parameters with a name or all without, got {len(names)} named of {len(entries)}")
+        tensors = [entry[1] if isinstance(entry, tuple) else entry for entry in entries]
+        for p in tensors:
+            if not isinstance(p, Tensor):
+                raise TypeError(f"{who}: expected tensors as parameters, got {type(p).__name__}")
+            if not (p.is_leaf or p.retains_grad):
+                raise ValueError(f"{who}: expected leaf tensors, got one computed by {p.grad_fn}; pass what it was computed from")
+        group = {**param_group, "params": tensors}
+        if names:
+            group["param_names"] = names
+        for name, default in self.defaults.items():
+            if default is required and name not in group:
+                raise ValueError(f"{who}: the parameter group gives no {name!r}, and there is no default")
+            group.setdefault(name, default)
+        self._check(group)
+        if len({id(p) for p in tensors}) < len(tensors):
+            warnings.warn(f"{who}: a parameter occurs twice in one group and will be updated twice", stacklevel=3)
+        for other in self.param_groups:
+            if ("param_names" in other) != ("param_names" in group):
+                raise ValueError(f"{who}: expected all parameter groups with names or all without")
+            if {id(p) for p in other["params"]} & {id(p) for p in tensors}:
+                raise ValueError(f"{who}: a parameter appears in more than one parameter group")
+        self.param_groups.append(group)
+
+    def _check(self, group: Group) -> None:
+        """Raise for options of a group that are out of range; a subclass with options of its own extends it."""
+        for name in ("lr", "weight_decay", "eps", "momentum", "lr_decay", "momentum_decay", "initial_accumulator_value"):
+            if name in group:
+                self._check_range(name, group[name])
+        for name in ("alpha", "rho"):
+            if name in group:
+                self._check_range(name, group[name], 1.0)
+        if "betas" in group:
+            betas = group["betas"]
+            if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+                raise ValueError(f"{type(self).__name__}: expected betas as a pair of numbers, got {betas!r}")
+            for i, beta in enumerate(betas):
+                self._check_range(f"betas[{i}]", beta, 1.0, open_end=True)
+
+    def _check_range(self, name: str, value: Any, high: float = math.inf, open_end: bool = False) -> None:
+        who = type(self).__name__
+        if isinstance(value, Tensor) or not hasattr(value, "__float__"):
+            raise TypeError(f"{who}: expected {name} as a number, got {type(value).__name__}")
+        if not 0.0 <= value <= high or (open_end and value == high):
+            bounds = f">= 0, got {name}={value}" if high == math.inf else f"in [0, {high:g}{')' if open_end else ']'}, got {value}"
+            raise ValueError(f"{who}: expected {name} {bounds}")
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters; ``set_to_none=False`` fills them with zeros in place instead."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if set_to_none:
+                    p.grad = None
+                elif p.grad is not None:
+                    if not p.grad.is_leaf:
+                        p.grad = p.grad.detach()
+                    p.grad.array[...] = 0
+                    p.grad._bump()
+
+    # --- the step -----------------------------------------------------------------------------------------------------
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient. ``closure`` computes loss and gradients first; its loss is returned."""
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            l2 = group.get("weight_decay", 0.0)
+            shrink = 1.0
+            if l2 and group.get("decoupled_weight_decay", False):
+                l2, shrink = 0.0, 1.0 - group["lr"] * l2
+            maximize = group["maximize"]
+            for p in group["params"]:
+                grad = p.grad
+                if grad is None:
+                    continue
+                array, g = p.array, grad.array
+                if g.shape != array.shape or g.dtype != array.dtype:
+                    raise ValueError(
+                        f"{type(self).__name__}: expected a gradient of shape {array.shape} and dtype {array.dtype}, "
+                        f"got {g.shape} and {g.dtype}"
+                    )
+                state = self.state.get(p)
+                if state is None:
+                    state = self._new_state(p, group)
+                    if state:
+                        self.state[p] = state
+                if "step" in state:
+                    state["step"] += 1
+                kernel, arrays, scalars = self._update(p, group, state)
+                kernel(array, g, arrays, scalars, l2, shrink, maximize)
+                p._bump()
+        return loss
+
+    def _new_state(self, p: Tensor, group: Group) -> State:
+        """State of a parameter at its first step. ``"step"``, if there, is counted by :meth:`step`, from 1 on."""
+        raise NotImplementedError(f"{type(self).__name__}: define step(), or _new_state() and _update()")
+
+    def _update(self, p: Tensor, group: Group, state: State) -> Update:
+        """The kernel, state arrays and scalars of one parameter's step. Weight decay has been seen to."""
+        raise NotImplementedError(f"{type(self).__name__}: define step(), or _new_state() and _update()")
+
+    def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call ``hook(optimizer, args, kwargs)`` before each step; it may return new ``(args, kwargs)`` of the step."""
+        handle = RemovableHandle(self._step_pre_hooks)
+        self._step_pre_hooks[handle.id] = hook
+        return handle
+
+    def register_step_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call ``hook(optimizer, args, kwargs)`` after each step."""
+        handle = RemovableHandle(self._step_post_hooks)
+        self._step_post_hooks[handle.id] = hook
+        return handle
+
+    # --- saving -------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """``{"state": {index: state}, "param_groups": [...]}`` with parameters as indices in order of the groups.
+
+        Tensors in it are the optimiser's own, not copies. The format is PyTorch's, but for ``step``, an int here.
+        """
+        index: dict[int, int] = {}
+        groups = []
+        for group in self.param_groups:
+            start = sum(len(g["params"]) for g in groups)
+            for i, p in enumerate(group["params"], start):
+                index.setdefault(id(p), i)
+            packed = {k: v for k, v in group.items() if k != "params"}
+            groups.append({**packed, "params": [index[id(p)] for p in group["params"]]})
+        return {"state": {index[id(p)]: state for p, state in self.state.items()}, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over groups and state saved by :meth:`state_dict`, Kobai's or PyTorch's; tensors are copied.
+
+        State goes to the device and dtype of its parameter. Errors: ValueError where groups, their sizes or the shape
+        of a state tensor do not fit; the optimiser is then as it was.
+        """
+        who = type(self).__name__
+        saved = state_dict["param_groups"]
+        if len(saved) != len(self.param_groups):
+            raise ValueError(f"{who}: expected {len(self.param_groups)} parameter groups, got {len(saved)}")
+        by_index: dict[Any, Tensor] = {}
+        groups = []
+        for i, (ours, theirs) in enumerate(zip(self.param_groups, saved, strict=True)):
+            if len(ours["params"]) != len(theirs["params"]):
+                raise ValueError(
+                    f"{who}: expected {len(ours['params'])} parameters in group {i}, got {len(theirs['params'])}"
+                )
+            by_index.update(zip(theirs["params"], ours["params"], strict=True))
+            options = {k: deepcopy(v) for k, v in theirs.items() if k not in ("params", *_ENGINE_OPTIONS)}
+            groups.append({**{k: v for k, v in ours.items() if k in (*self.defaults, "param_names")}, **options})
+            groups[-1]["params"] = ours["params"]
+        state: defaultdict[Tensor, State] = defaultdict(dict)
+        for key, values in state_dict["state"].items():
+            if key not in by_index:
+                raise ValueError(f"{who}: got the state of parameter {key!r}, which is in no saved group")
+            p = by_index[key]
+            state[p] = {name: self._restore(name, value, p) for name, value in values.items()}
+        self.state, self.param_groups = state, groups
+
+    def _restore(self, name: str, value: Any, p: Tensor) -> Any:
+        """A saved state value as this optimiser keeps it: scalars as numbers, arrays beside their parameter."""
+        if not isinstance(value, Tensor):
+            return deepcopy(value)
+        if name == "step":
+            return int(value.item())  # PyTorch keeps it as a tensor
+        if name == "mu_product":
+            return float(value.item())
+        if value.shape != p.shape:
+            raise ValueError(
+                f"{type(self).__name__}: expected state {name!r} of shape {tuple(p.shape)}, got {tuple(value.shape)}"
+            )
+        array = asarray(value.array, p.dtype, p.device)
+        return Tensor._wrap(array.copy())
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__} ("]
+        for i, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {i}")
+            lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
+        return "\n".join([*lines, ")"])
+
+
+def zeros_like(p: Tensor) -> Tensor:
+    """State tensor of zeros with the shape, dtype and device of a parameter."""
+    return Tensor._wrap(xp_of(p.array).zeros_like(p.array))  # type: ignore[no-any-return]
+
+
+def _hooked(step: Callable[..., Any]) -> Callable[..., Any]:
+    """``step`` with the hooks around it; also notes for the schedulers that a step was made."""
+
+    @wraps(step)
+    def hooked(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        self._step_called = True
+        for hook in list(self._step_pre_hooks.values()):
+            replaced = hook(self, args, kwargs)
+            if replaced is not None:
+                if not isinstance(replaced, tuple) or len(replaced) != 2:
+                    raise RuntimeError(f"{type(self).__name__}: a step pre-hook returns None or (args, kwargs), got {replaced!r}")
+                args, kwargs = replaced
+        result = step(self, *args, **kwargs)
+        for hook in list(self._step_post_hooks.values()):
+            hook(self, args, kwargs)
+        return result
+
+    return hooked
+
+
+Optimizer.step = _hooked(Optimizer.step)  # type: ignore[method-assign]

@@ -1,0 +1,116 @@
+"""Seeds and streams of random numbers, the same on every backend.
+
+Two streams come from one seed. The *host stream* (``numpy.random.Generator``, PCG64) draws initial weights, shuffles and
+samples, which are then copied to where they are needed: identical on every backend by construction. The *counter stream*
+(Philox 4×64-10: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011) draws dropout masks:
+its n-th block is a pure function of key and n, so that any device computes the same mask by itself, and one number, the
+counter, restores it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import numpy as np
+
+from kobai.xp import device as Device
+
+
+class Generator:
+    """Source of random numbers: a seed, a host stream and a counter stream.
+
+    A new generator starts from a fixed seed, as PyTorch's does; :meth:`manual_seed` sets another, :meth:`seed` draws one
+    from the operating system (the default generator starts so). One generator serves every device, so ``device`` (PyTorch's first argument) names where its user works and changes no number.
+
+    >>> import kobai
+    >>> g = kobai.Generator().manual_seed(3)
+    >>> a = g.numpy.random(2)
+    >>> bool((g.manual_seed(3).numpy.random(2) == a).all())
+    True
+    """
+
+    def __init__(self, device: str | Device = "cpu", *, seed: int = 67280421310721) -> None:
+        self.device = Device(device)
+        self.manual_seed(seed)
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Start both streams anew from ``seed`` (an integer; negative ones count modulo 2⁶⁴)."""
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+            raise TypeError(f"manual_seed: expected an integer, got {seed!r}")
+        self._seed = int(seed) % 2**64
+        self.numpy = np.random.Generator(np.random.PCG64(self._seed))
+        # SeedSequence spreads near-by seeds apart; the spawn key keeps the two streams independent.
+        self.key = [int(k) for k in np.random.SeedSequence(self._seed, spawn_key=(1,)).generate_state(2, np.uint64)]
+        self.counter = 0
+        return self
+
+    def seed(self) -> int:
+        """Draw a new seed from the operating system, start from it, and return it."""
+        self.manual_seed(secrets.randbits(63))
+        return self._seed
+
+    def initial_seed(self) -> int:
+        """The seed that the streams were last started from."""
+        return self._seed
+
+    def take_blocks(self, n: int) -> int:
+        """Reserve ``n`` blocks (of four 64-bit words) of the counter stream; returns the first one's number."""
+        first = self.counter
+        self.counter += n
+        return first
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything needed to go on from here, as a dict that JSON can hold."""
+        return {"seed": self._seed, "counter": self.counter, "numpy": self.numpy.bit_generator.state}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state of :meth:`get_state`."""
+        if not isinstance(state, dict) or not {"seed", "counter", "numpy"} <= state.keys():
+            raise TypeError(f"set_state: expected a dict made by get_state, got {type(state).__name__}")
+        self.manual_seed(state["seed"])
+        self.counter = int(state["counter"])
+        self.numpy.bit_generator.state = state["numpy"]
+
+
+default_generator = Generator(seed=secrets.randbits(63))
+
+
+def resolve(generator: Generator | None) -> Generator:
+    """The generator of a ``generator=None`` argument: the default one."""
+    if generator is None:
+        return default_generator
+    if not isinstance(generator, Generator):
+        raise TypeError(f"generator: expected a kobai.Generator, got {type(generator).__name__}")
+    return generator
+
+
+def manual_seed(seed: int) -> Generator:
+    """Seed the default generator, on which all that is random draws unless told otherwise; returns it.
+
+    >>> import kobai
+    >>> _ = kobai.manual_seed(0); a = kobai.rand(3)
+    >>> _ = kobai.manual_seed(0); kobai.equal(a, kobai.rand(3))
+    True
+    """
+    return default_generator.manual_seed(seed)
+
+
+def seed() -> int:
+    """Seed the default generator from the operating system; returns the seed."""
+    return default_generator.seed()
+
+
+def initial_seed() -> int:
+    """The seed that the default generator was last started from."""
+    return default_generator.initial_seed()
+
+
+def get_rng_state() -> dict[str, Any]:
+    """State of the default generator, as a dict that JSON can hold."""
+    return default_generator.get_state()
+
+
+def set_rng_state(new_state: dict[str, Any]) -> None:
+    """Put the default generator into a state of :func:`get_rng_state`."""
+    default_generator.set_state(new_state)

@@ -1,0 +1,156 @@
+"""From a list of samples to one batch.
+
+In two steps, so that a loader's worker threads never touch a device: :func:`stack` runs in a worker and leaves what is
+not a tensor yet as a NumPy array; :func:`to_tensors`, in the thread that trains, puts it on the default device.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from kobai import ops
+from kobai._tensor import Tensor
+from kobai.xp import asarray, default_device, device_of, pin
+
+
+def default_collate(batch: Sequence[Any]) -> Any:
+    """One batch of a list of samples, by the type of the first.
+
+    Tensors and arrays of one shape S become one tensor (N, *S) of the same dtype; floats a float64 tensor (N,), ints an
+    int64 and bools a bool one; strings and bytes stay a list. Mappings, named tuples, tuples and lists are collated entry
+    by entry (a tuple becomes a list, as in PyTorch).
+
+    >>> default_collate([{"x": 1, "name": "a"}, {"x": 2, "name": "b"}])
+    {'x': tensor([1, 2]), 'name': ['a', 'b']}
+    """
+    return to_tensors(stack(batch))
+
+
+def default_convert(data: Any) -> Any:
+    """``data`` with its arrays as tensors, everything else as it is: the collation of a loader that does not batch.
+
+    >>> import numpy as np
+    >>> default_convert({"x": np.zeros(2), "name": "a"})
+    {'x': tensor([0., 0.], dtype=float64), 'name': 'a'}
+    """
+    return to_tensors(_map(_scalar_to_array, data))
+
+
+def stack(batch: Sequence[Any]) -> Any:
+    """First half of :func:`default_collate`: NumPy arrays where the samples are not tensors."""
+    if not len(batch):
+        raise ValueError("default_collate: expected at least one sample, got an empty batch")
+    first = batch[0]
+    if isinstance(first, Tensor):
+        _check_alike(batch, Tensor)
+        return ops.stack(list(batch))
+    if isinstance(first, (np.ndarray, np.generic)):
+        if first.dtype.kind not in "biufc":
+            raise TypeError(f"default_collate: arrays of dtype {first.dtype} cannot become a tensor")
+        _check_alike(batch, (np.ndarray, np.generic))
+        return np.stack(batch)
+    if isinstance(first, float):
+        return np.array(batch, dtype=np.float64)
+    if isinstance(first, int):
+        values = np.array(batch)
+        return values.astype(np.float32) if values.dtype.kind == "f" else values  # ints mixed with floats
+    if isinstance(first, (str, bytes)):
+        return list(batch)
+    if isinstance(first, Mapping):
+        return _like_mapping(first, {key: stack([_entry(sample, key) for sample in batch]) for key in first})
+    if isinstance(first, Sequence):
+        if any(len(sample) != len(first) for sample in batch):
+            raise RuntimeError(
+                f"default_collate: expected samples of one length, got lengths {sorted({len(s) for s in batch})}"
+            )
+        return _like_sequence(first, [stack(column) for column in zip(*batch, strict=True)])
+    raise TypeError(
+        "default_collate: expected samples of tensors, arrays, numbers, strings, mappings or sequences, "
+        f"got {type(first).__name__}; give a collate_fn"
+    )
+
+
+def to_tensors(tree: Any) -> Any:
+    """``tree`` with its NumPy arrays as tensors on the default device; tensors stay where they are."""
+    where = default_device()
+    return _map(lambda leaf: Tensor._wrap(asarray(leaf, device=where)) if isinstance(leaf, np.ndarray) else leaf, tree)
+
+
+def to_pinned(tree: Any) -> Any:
+    """``tree`` with its arrays and its tensors on the CPU in page-locked memory."""
+
+    def leaf(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            return pin(value)
+        if isinstance(value, Tensor):
+            return Tensor._wrap(pin(value.array)) if device_of(value.array) == "cpu" else value
+        return value.pin_memory() if hasattr(value, "pin_memory") else value
+
+    return _map(leaf, tree)
+
+
+def _map(leaf: Callable[[Any], Any], tree: Any) -> Any:
+    if isinstance(tree, (Tensor, np.ndarray, str, bytes)):
+        return leaf(tree)
+    if isinstance(tree, Mapping):
+        return _like_mapping(tree, {key: _map(leaf, value) for key, value in tree.items()})
+    if isinstance(tree, tuple):
+        mapped = [_map(leaf, value) for value in tree]
+        return type(tree)(*mapped) if hasattr(tree, "_fields") else tuple(mapped)
+    if isinstance(tree, list):
+        return [_map(leaf, value) for value in tree]
+    return leaf(tree)
+
+
+def _like_mapping(model: Mapping[Any, Any], entries: dict[Any, Any]) -> Any:
+    """``entries`` in a mapping of ``model``'s type, else in a dict."""
+    try:
+        if type(model) is dict:
+            return entries
+        if isinstance(model, MutableMapping):  # keeps what a constructor would not, such as a defaultdict's factory
+            clone = copy.copy(model)
+            clone.update(entries)
+            return clone
+        return type(model)(entries)  # type: ignore[call-arg]
+    except TypeError:
+        return entries
+
+
+def _like_sequence(model: Sequence[Any], columns: list[Any]) -> Any:
+    if hasattr(model, "_fields"):  # a named tuple
+        return type(model)(*columns)
+    if isinstance(model, (tuple, list)):
+        return columns
+    try:
+        return type(model)(columns)  # type: ignore[call-arg]
+    except TypeError:
+        return columns
+
+
+def _entry(sample: Any, key: Any) -> Any:
+    if not isinstance(sample, Mapping) or key not in sample:
+        raise KeyError(f"default_collate: the first sample has the key {key!r}, a later one of the batch has not")
+    return sample[key]
+
+
+def _check_alike(batch: Sequence[Any], kind: type | tuple[type, ...]) -> None:
+    shape = batch[0].shape
+    for sample in batch:
+        if not isinstance(sample, kind):
+            raise TypeError(
+                f"default_collate: expected samples of one type, got {type(batch[0]).__name__} and {type(sample).__name__}"
+            )
+        if sample.shape != shape:
+            raise RuntimeError(
+                f"default_collate: expected samples of one shape, got {tuple(shape)} and {tuple(sample.shape)}"
+            )
+
+
+def _scalar_to_array(value: Any) -> Any:
+    if isinstance(value, np.generic) and value.dtype.kind in "biufc":
+        return np.asarray(value)
+    return value

@@ -1,0 +1,344 @@
+"""The ``xp`` shim: which array library holds an array, where new arrays are made, and how arrays move.
+
+*The array decides.* :func:`xp_of` gives the namespace (``numpy`` or ``cupy``) of the array at hand, and every
+operation of Kobai is written against it. The flag – :func:`use`, :func:`using`, the environment variable
+``KOBAI_BACKEND`` – only decides where *new* arrays are made. Outside this file, ``kernels/`` and ``cuda/``,
+nothing imports CuPy and nothing asks whether it runs on a GPU.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from kobai.errors import BackendError, nearest
+
+Array: TypeAlias = Any
+"""An array of any backend: ``numpy.ndarray``, ``cupy.ndarray``. No common type exists, hence ``Any``."""
+
+log = logging.getLogger("kobai")
+
+INSTALL = "pip install 'kobai[cuda12]' (CUDA 12) or pip install 'kobai[cuda13]' (CUDA 13)"
+
+
+class device:  # PyTorch's spelling
+    """Where a tensor lives: ``device("cpu")``, ``device("cuda")``, ``device("cuda:1")``.
+
+    ``type`` names the backend (``"cpu"`` is NumPy, ``"cuda"`` is CuPy), ``index`` the GPU (``None`` on the CPU).
+
+    >>> device("cuda:1").index, device("cpu")
+    (1, device(type='cpu'))
+    """
+
+    __slots__ = ("index", "type")
+
+    def __init__(self, type: str | device, index: int | None = None) -> None:
+        if isinstance(type, device):
+            type, index = type.type, type.index if index is None else index
+        if not isinstance(type, str):
+            raise TypeError(f"device: expected a string such as 'cpu' or 'cuda:0', got {type!r}")
+        kind, _, number = type.partition(":")
+        if number:
+            if not number.isdecimal():
+                raise ValueError(f"device: expected 'cpu', 'cuda' or 'cuda:N', got {type!r}")
+            index = int(number)
+        known = {b.device_type for b in _backends.values()}
+        if kind not in known:
+            raise ValueError(f"device: expected 'cpu', 'cuda' or 'cuda:N', got {type!r}.{nearest(kind, known)}")
+        if kind == "cpu" and index not in (None, 0):
+            raise ValueError(f"device: there is one CPU device, got index {index}")
+        self.type = kind
+        self.index = None if kind == "cpu" else index
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, str):
+            other = device(other)
+        return isinstance(other, device) and (self.type, self.index or 0) == (other.type, other.index or 0)
+
+    def __hash__(self) -> int:
+        return hash((self.type, self.index or 0))
+
+    def __str__(self) -> str:
+        return self.type if self.index is None else f"{self.type}:{self.index}"
+
+    def __repr__(self) -> str:
+        return (
+            f"device(type={self.type!r})" if self.index is None else f"device(type={self.type!r}, index={self.index})"
+        )
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One array library: its namespace, its array type, and the four things that libraries do differently."""
+
+    name: str
+    device_type: str
+    load: Callable[[], tuple[Any, type]] = field(repr=False)
+    """Imports the library and checks that it can be used; returns (namespace, array type) or raises BackendError."""
+    from_host: Callable[[np.ndarray], Array] = field(repr=False)
+    to_host: Callable[[Array], np.ndarray] = field(repr=False)
+    index_of: Callable[[Array], int | None] = field(default=lambda array: None, repr=False)
+    on: Callable[[int | None], AbstractContextManager[Any]] = field(default=lambda index: nullcontext(), repr=False)
+    synchronize: Callable[[], None] = field(default=lambda: None, repr=False)
+
+
+def _load_cupy() -> tuple[Any, type]:
+    try:
+        cupy = importlib.import_module("cupy")
+    except Exception as error:  # a broken CUDA install raises OSError, RuntimeError, ... at import
+        raise BackendError(f"backend 'cupy': CuPy cannot be imported ({error}). Install it: {INSTALL}") from error
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:
+        raise BackendError(
+            f"backend 'cupy': no usable CUDA device ({error}). Check the driver with nvidia-smi"
+        ) from error
+    if count == 0:
+        raise BackendError("backend 'cupy': the CUDA driver reports no device. Check it with nvidia-smi")
+    return cupy, cupy.ndarray
+
+
+def _cupy() -> Any:
+    return importlib.import_module("cupy")
+
+
+_backends: dict[str, Backend] = {}
+_namespaces: dict[type, Any] = {}
+_by_array: dict[type, Backend] = {}
+
+
+def register(backend: Backend) -> None:
+    """Make a backend known by name. Kobai registers ``numpy`` and ``cupy``; the test suite adds ``strict``."""
+    _backends[backend.name] = backend
+
+
+def _ready(backend: Backend) -> Any:
+    """Namespace of a backend, loaded at its first use (importing CuPy takes a second that CPU users need not pay)."""
+    for array_type, known in _by_array.items():
+        if known is backend:
+            return _namespaces[array_type]
+    namespace, array_type = backend.load()
+    _namespaces[array_type] = namespace
+    _by_array[array_type] = backend
+    return namespace
+
+
+register(Backend("numpy", "cpu", lambda: (np, np.ndarray), from_host=lambda a: a, to_host=lambda a: a))
+register(
+    Backend(
+        "cupy",
+        "cuda",
+        _load_cupy,
+        from_host=lambda a: _cupy().asarray(a),
+        to_host=lambda a: _cupy().asnumpy(a),
+        index_of=lambda a: int(a.device.id),
+        on=lambda index: _cupy().cuda.Device(index or 0),
+        synchronize=lambda: _cupy().cuda.get_current_stream().synchronize(),
+    )
+)
+_ready(_backends["numpy"])
+
+
+def xp_of(array: Array) -> Any:
+    """Namespace (``numpy``, ``cupy``) of the library that holds ``array``; TypeError for anything else.
+
+    >>> xp_of(np.zeros(3)).__name__
+    'numpy'
+    """
+    namespace = _namespaces.get(type(array))
+    if namespace is None:
+        if isinstance(array, (np.ndarray, np.generic)):  # subclasses such as memmap; scalars of reductions
+            return np
+        raise TypeError(f"xp_of: expected an array of a loaded backend, got {type(array).__name__}")
+    return namespace
+
+
+def is_array(obj: object) -> bool:
+    """Whether ``obj`` is an array of a backend in use (a Tensor is not)."""
+    return type(obj) in _namespaces or isinstance(obj, np.ndarray)
+
+
+def backend_of(array: Array) -> Backend:
+    """The backend that holds ``array``."""
+    found = _by_array.get(type(array))
+    if found is None:
+        xp_of(array)  # raises for what is no array at all
+        found = _backends["numpy"]
+    return found
+
+
+def device_of(array: Array) -> device:
+    """The device that holds ``array``."""
+    owner = backend_of(array)
+    return device(owner.device_type, owner.index_of(array))
+
+
+# --- where new arrays are made ----------------------------------------------------------------------------------------
+
+_default: device | None = None
+many_devices = False
+"""Whether a GPU other than the first was ever asked for: only then must operations switch the current device."""
+
+
+def _resolve(name: str) -> device:
+    """Device of a backend name ('numpy', 'cupy', 'auto') or device name ('cpu', 'cuda:1'), checked to be usable."""
+    if name == "auto":
+        try:
+            _ready(_backends["cupy"])
+        except BackendError as error:
+            log.warning("backend auto: numpy, because %s", error)
+            return device("cpu")
+        log.info("backend auto: cupy, a CUDA device answers")
+        return device("cuda", 0)
+    if name in _backends:
+        found = device(_backends[name].device_type)
+    else:
+        try:
+            found = device(name)
+        except ValueError as error:
+            known = ["auto", *_backends]
+            raise BackendError(
+                f"backend: expected one of {', '.join(known)} or a device such as 'cuda:0', got {name!r}.{nearest(name, known)}"
+            ) from error
+    _ready(_of_device(found))
+    _note_device(found)
+    return found
+
+
+def _note_device(where: device) -> None:
+    global many_devices
+    many_devices = many_devices or bool(where.index)
+
+
+def _of_device(where: device) -> Backend:
+    return next(b for b in _backends.values() if b.device_type == where.type)
+
+
+def default_device() -> device:
+    """The device on which new arrays are made: that of :func:`use`, else of ``KOBAI_BACKEND``, else the CPU."""
+    global _default
+    if _default is None:
+        _default = _resolve(os.environ.get("KOBAI_BACKEND", "numpy"))
+    return _default
+
+
+def use(backend: str | device) -> None:
+    """Make new arrays on ``backend`` from now on: ``"numpy"``, ``"cupy"``, ``"auto"``, or a device (``"cuda:1"``).
+
+    ``auto`` takes CuPy if it imports and a device answers, else NumPy, and logs in one line which and why. An explicit
+    ``cupy`` that cannot be had raises :class:`~kobai.errors.BackendError` with the cause and the install line.
+
+    >>> import kobai
+    >>> kobai.use("numpy")
+    >>> kobai.backend()
+    'numpy'
+    """
+    global _default
+    _default = _resolve(str(backend))
+
+
+@contextmanager
+def using(backend: str | device) -> Iterator[None]:
+    """Context manager form of :func:`use`: the former choice comes back at the end of the block.
+
+    >>> import kobai
+    >>> with kobai.using("numpy"):
+    ...     kobai.zeros(2).device
+    device(type='cpu')
+    """
+    global _default
+    before = default_device()
+    _default = _resolve(str(backend))
+    try:
+        yield
+    finally:
+        _default = before
+
+
+def backend() -> str:
+    """Name of the backend on which new arrays are made (``"numpy"`` or ``"cupy"``)."""
+    return _of_device(default_device()).name
+
+
+def available_backends() -> dict[str, str]:
+    """Every backend by name, with ``""`` where it can be used and else the reason why it cannot.
+
+    >>> available_backends()["numpy"]
+    ''
+    """
+    report = {}
+    for known in _backends.values():
+        try:
+            _ready(known)
+            report[known.name] = ""
+        except BackendError as error:
+            report[known.name] = str(error)
+    return report
+
+
+# --- making and moving ------------------------------------------------------------------------------------------------
+
+
+def namespace(where: device | str | None = None) -> Any:
+    """Namespace that makes arrays on ``where`` (default: the default device)."""
+    return _ready(_of_device(default_device() if where is None else device(where)))
+
+
+def on(where: device | str | None = None) -> AbstractContextManager[Any]:
+    """Context in which the arrays made by :func:`namespace` of ``where`` land on that device."""
+    target = default_device() if where is None else device(where)
+    return _of_device(target).on(target.index)
+
+
+def asarray(obj: Any, dtype: Any = None, device: device | str | None = None) -> Array:
+    """``obj`` (an array of any backend, a nested list, a number) as an array on ``device``; no copy where none is needed.
+
+    Without ``device``, arrays stay where they are and everything else goes to the default device.
+    """
+    if is_array(obj):
+        return move(obj if dtype is None else obj.astype(dtype, copy=False), device)
+    host = np.asarray(obj, dtype=dtype)
+    return move(host, default_device() if device is None else device)
+
+
+def move(array: Array, where: device | str | None) -> Array:
+    """``array`` on the device ``where``; the same object if it is there already or ``where`` is None."""
+    if where is None:
+        return array
+    target, here = device(where), device_of(array)
+    owner = _of_device(target)
+    _ready(owner)
+    _note_device(target)
+    if target == here or (target.type == here.type and target.index is None):
+        return array
+    with owner.on(target.index):
+        return owner.from_host(to_host(array))
+
+
+def to_host(array: Array) -> np.ndarray:
+    """``array`` as a ``numpy.ndarray``: a copy from a device, the same object on the host."""
+    if type(array) is np.ndarray:
+        return array
+    return backend_of(array).to_host(array)
+
+
+def pin(array: np.ndarray) -> np.ndarray:
+    """Copy of a host array in page-locked memory, from which copies to the GPU run at full speed (needs CuPy)."""
+    _ready(_backends["cupy"])
+    pinned: np.ndarray = importlib.import_module("cupyx").empty_like_pinned(array)
+    pinned[...] = array
+    return pinned
+
+
+def synchronize(where: device | str | None = None) -> None:
+    """Wait until the work queued on ``where`` is done (at once on the CPU)."""
+    target = default_device() if where is None else device(where)
+    with on(target):
+        _of_device(target).synchronize()
