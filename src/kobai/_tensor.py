@@ -198,8 +198,7 @@ class Node:
 
     def free(self) -> None:
         """Let go of the arrays kept for backward; a node that keeps none can be used again."""
-        cells = getattr(self.vjp, "__closure__", None) or ()
-        if any(is_array(cell.cell_contents) for cell in cells):
+        if any(is_array(content) for content in _kept(self.vjp)):
             self.vjp = None
             self.edges = ()
             self.saved = ()
@@ -375,7 +374,7 @@ def primitive(*, sample: Any, kind: str = "") -> Callable[[Callable[..., Any]], 
                 out._node = _record(name, vjp, args, arrays, out)
                 if is_view:
                     out._seen = out._base._node if out._base is not None else None
-            return out
+            return out  # type: ignore[no-any-return]
 
         declared.op = op
         key = f"{function.__module__.removeprefix('kobai.')}.{name}"
@@ -387,12 +386,23 @@ def primitive(*, sample: Any, kind: str = "") -> Callable[[Callable[..., Any]], 
     return declare
 
 
+def _kept(vjp: Vjp | None) -> list[Any]:
+    """What a vjp holds on to: the contents of its closure, tuples taken apart."""
+    contents: list[Any] = []
+    for cell in getattr(vjp, "__closure__", None) or ():
+        content = cell.cell_contents
+        if type(content) is tuple:
+            contents.extend(content)
+        else:
+            contents.append(content)
+    return contents
+
+
 def _record(name: str, vjp: Vjp, args: Sequence[Any], arrays: Sequence[Any], out: Tensor) -> Node:
     """Node of an operation; notes the version of every input and output that its vjp holds on to."""
     edges = [arg._edge() if isinstance(arg, Tensor) else None for arg in args]
     saved = []
-    for cell in getattr(vjp, "__closure__", None) or ():
-        content = cell.cell_contents
+    for content in _kept(vjp):
         if content is out._array:
             saved.append((out._version, out._version[0]))
         else:
@@ -672,7 +682,7 @@ class Tensor:
         if self._hooks:
             g, ours = _run_hooks(self._hooks, g), False
         if self._grad is None:
-            self._grad = Tensor._wrap(g if ours else g.copy())
+            self._grad = Tensor._wrap(g if ours and g.flags.c_contiguous else g.copy())
         else:
             self._grad._array += g
             self._grad._bump()
@@ -864,7 +874,7 @@ class Tensor:
     def __iter__(self) -> Iterator[Tensor]:
         if self._array.ndim == 0:
             raise TypeError("iter: a tensor without dimensions cannot be iterated")
-        return (self[i] for i in range(self._array.shape[0]))  # type: ignore[index]
+        return (self[i] for i in range(self._array.shape[0]))
 
     def __format__(self, spec: str) -> str:
         return format(self._array.item(), spec) if spec and self._array.ndim == 0 else format(str(self), spec)
@@ -901,7 +911,7 @@ def _elements(host: np.ndarray[Any, Any]) -> str:
     """Elements as text: four decimals, scientific where the magnitudes differ much, long tensors abbreviated."""
     if host.size == 0:
         return "[]"
-    style: dict[str, Any] = {}
+    style: Any = {}
     if host.dtype.kind == "f":
         finite = np.abs(host[np.isfinite(host)].astype(np.float64))
         nonzero = finite[finite > 0]
@@ -917,7 +927,7 @@ def _elements(host: np.ndarray[Any, Any]) -> str:
         style["float_kind"] = lambda v: (form.format(v) if np.isfinite(v) else str(v)).rjust(width)
     elif host.dtype.kind == "b":
         style["bool"] = lambda v: str(bool(v))
-    return np.array2string(host, separator=", ", prefix="tensor(", threshold=1000, edgeitems=3, formatter=style or None)  # type: ignore[call-overload,no-any-return]
+    return np.array2string(host, separator=", ", prefix="tensor(", threshold=1000, edgeitems=3, formatter=style or None)
 
 
 def _shown(host: np.ndarray[Any, Any]) -> Any:

@@ -21,7 +21,8 @@ class Generator:
     """Source of random numbers: a seed, a host stream and a counter stream.
 
     A new generator starts from a fixed seed, as PyTorch's does; :meth:`manual_seed` sets another, :meth:`seed` draws one
-    from the operating system (the default generator starts so). One generator serves every device, so ``device`` (PyTorch's first argument) names where its user works and changes no number.
+    from the operating system (the default generator starts so). One generator serves every device, so ``device``
+    (PyTorch's first argument) names where its user works and changes no number.
 
     >>> import kobai
     >>> g = kobai.Generator().manual_seed(3)

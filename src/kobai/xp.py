@@ -38,13 +38,15 @@ class device:  # PyTorch's spelling
     """
 
     __slots__ = ("index", "type")
+    type: str
+    index: int | None
 
     def __init__(self, type: str | device, index: int | None = None) -> None:
         if isinstance(type, device):
             type, index = type.type, type.index if index is None else index
         if not isinstance(type, str):
             raise TypeError(f"device: expected a string such as 'cpu' or 'cuda:0', got {type!r}")
-        kind, _, number = type.partition(":")
+        kind, _, number = str(type).partition(":")
         if number:
             if not number.isdecimal():
                 raise ValueError(f"device: expected 'cpu', 'cuda' or 'cuda:N', got {type!r}")
@@ -205,7 +207,7 @@ def _resolve(name: str) -> device:
         except ValueError as error:
             known = ["auto", *_backends]
             raise BackendError(
-                f"backend: expected one of {', '.join(known)} or a device such as 'cuda:0', got {name!r}.{nearest(name, known)}"
+                f"backend: expected {', '.join(known)} or a device such as 'cuda:0', got {name!r}.{nearest(name, known)}"
             ) from error
     _ready(_of_device(found))
     _note_device(found)
@@ -298,7 +300,7 @@ def on(where: device | str | None = None) -> AbstractContextManager[Any]:
 
 
 def asarray(obj: Any, dtype: Any = None, device: device | str | None = None) -> Array:
-    """``obj`` (an array of any backend, a nested list, a number) as an array on ``device``; no copy where none is needed.
+    """``obj`` (an array of any backend, a nested list, a number) as an array on ``device``, copied only where needed.
 
     Without ``device``, arrays stay where they are and everything else goes to the default device.
     """

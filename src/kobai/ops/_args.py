@@ -25,7 +25,9 @@ def category(dtype: np.dtype[Any]) -> int:
     raise TypeError(f"dtype: expected a bool, integer or float dtype, got {dtype}")
 
 
-@primitive(sample=[lambda rng: (rng.normal(size=(4, 3)), np.float64), lambda rng: (rng.normal(size=(0, 3)), np.float64)])
+@primitive(
+    sample=[lambda rng: (rng.normal(size=(4, 3)), np.float64), lambda rng: (rng.normal(size=(0, 3)), np.float64)]
+)
 def _cast(x: Array, dtype: Any) -> Any:
     before = x.dtype
     return x.astype(dtype), lambda dy: (dy.astype(before),)
@@ -107,16 +109,18 @@ def pair(who: str, a: Any, b: Any, to_float: bool = False) -> tuple[Any, Any]:
     return a, b
 
 
-def unbroadcast(g: Array, x: Any) -> Any:
-    """Sum a gradient over the axes along which ``x`` was broadcast; None for a Python number.
+def shape_of(x: Any) -> tuple[int, ...] | None:
+    """Shape of an array, None for a Python number: what a vjp keeps of an operand whose values it does not need."""
+    return None if isinstance(x, (bool, int, float)) else x.shape
+
+
+def unbroadcast(g: Array, shape: tuple[int, ...] | None) -> Any:
+    """Sum a gradient over the axes along which an operand of ``shape`` was broadcast; None for a Python number.
 
     Broadcasting copies; the transpose of copying is adding up.
     """
-    if isinstance(x, (bool, int, float)):
-        return None
-    shape = x.shape
-    if g.shape == shape:
-        return g
+    if shape is None or g.shape == shape:
+        return None if shape is None else g
     extra = g.ndim - len(shape)
     axes = (*range(extra), *(i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1))
     return xp_of(g).asarray(g.sum(axis=axes, keepdims=True)).reshape(shape)

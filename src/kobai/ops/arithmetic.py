@@ -9,8 +9,26 @@ import math
 from typing import Any
 
 from kobai._tensor import Tensor, method, primitive
-from kobai.ops._args import Samples, pair, unbroadcast
+from kobai.ops._args import Samples, pair, shape_of, unbroadcast
 from kobai.xp import Array, xp_of
+
+__all__ = [
+    "add",
+    "atan2",
+    "div",
+    "divide",
+    "floor_divide",
+    "fmod",
+    "maximum",
+    "minimum",
+    "mul",
+    "multiply",
+    "pow",
+    "remainder",
+    "sub",
+    "subtract",
+    "true_divide",
+]
 
 
 def _two(low: float = -2.0, high: float = 2.0) -> Samples:
@@ -26,51 +44,53 @@ def _two(low: float = -2.0, high: float = 2.0) -> Samples:
 
 @primitive(sample=_two(), kind="elementwise")
 def _add(a: Array, b: Array) -> Any:
-    return a + b, lambda dy: (unbroadcast(dy, a), unbroadcast(dy, b))
+    sa, sb = shape_of(a), shape_of(b)
+    return a + b, lambda dy: (unbroadcast(dy, sa), unbroadcast(dy, sb))
 
 
 @primitive(sample=_two(), kind="elementwise")
 def _sub(a: Array, b: Array) -> Any:
-    return a - b, lambda dy: (unbroadcast(dy, a), lambda out: unbroadcast(-dy, b))
+    sa, sb = shape_of(a), shape_of(b)
+    return a - b, lambda dy: (unbroadcast(dy, sa), lambda out: unbroadcast(-dy, sb))
 
 
 @primitive(sample=_two(), kind="elementwise")
 def _mul(a: Array, b: Array) -> Any:
-    return a * b, lambda dy: (lambda out: unbroadcast(dy * b, a), lambda out: unbroadcast(dy * a, b))
+    y = a * b
+    if isinstance(b, (bool, int, float)):
+        return y, lambda dy: (lambda out: dy * b, None)
+    return y, lambda dy: (lambda out: unbroadcast(dy * b, a.shape), lambda out: unbroadcast(dy * a, b.shape))
 
 
 @primitive(sample=_two(0.5, 2.0), kind="elementwise")
 def _div(a: Array, b: Array) -> Any:
     y = a / b
-    return y, lambda dy: (lambda out: unbroadcast(dy / b, a), lambda out: unbroadcast(-dy * y / b, b))
+    if isinstance(b, (bool, int, float)):
+        return y, lambda dy: (lambda out: dy / b, None)
+    sa = shape_of(a)
+    return y, lambda dy: (lambda out: unbroadcast(dy / b, sa), lambda out: unbroadcast(-dy * y / b, b.shape))
 
 
 @primitive(sample=_two(0.5, 2.0), kind="elementwise")
 def _pow(a: Array, b: Array) -> Any:
     y = a**b
 
-    def da(out: Array) -> Array:
-        # d(aᵇ)/da = b aᵇ⁻¹, which at b = 0 is 0 also where a = 0
-        if isinstance(b, (int, float)):
-            return dy_(b * a ** (b - 1)) if b != 0 else dy_(a * 0)
-        xp = xp_of(b)
-        return unbroadcast(dy_(xp.where(b == 0, xp.zeros_like(b), b * a ** xp.where(b == 0, xp.ones_like(b), b - 1))), a)
-
-    def db(out: Array) -> Array:
-        # d(aᵇ)/db = aᵇ ln a; its limit at a = 0, b ≥ 0 is 0
-        if isinstance(a, (int, float)):
-            return unbroadcast(dy_(y * math.log(a)) if a > 0 else dy_(y * 0), b)
-        xp = xp_of(y)
-        positive = a > 0
-        return unbroadcast(dy_(y * xp.log(xp.where(positive, a, xp.ones_like(a))) * positive), b)
-
-    def dy_(slope: Array) -> Array:
-        return held[0] * slope
-
-    held: list[Array] = [None]
-
     def vjp(dy: Array) -> Any:
-        held[0] = dy
+        def da(out: Array) -> Array:
+            # d(aᵇ)/da = b aᵇ⁻¹, which at b = 0 is 0, also where a = 0
+            if isinstance(b, (int, float)):
+                return dy * (b * a ** (b - 1)) if b != 0 else dy * 0
+            xp = xp_of(b)
+            zero = b == 0
+            return unbroadcast(dy * xp.where(zero, 0 * b, b * a ** xp.where(zero, 1 + 0 * b, b - 1)), a.shape)
+
+        def db(out: Array) -> Array:
+            # d(aᵇ)/db = aᵇ ln a, which tends to 0 with a
+            if isinstance(a, (int, float)):
+                return dy * (y * math.log(a) if a > 0 else y * 0)
+            positive = a > 0
+            return unbroadcast(dy * (y * xp_of(a).log(xp_of(a).where(positive, a, 1 + 0 * a)) * positive), b.shape)
+
         return da, db
 
     return y, vjp
@@ -78,40 +98,42 @@ def _pow(a: Array, b: Array) -> Any:
 
 @primitive(sample=_two(), kind="elementwise")
 def _maximum(a: Array, b: Array) -> Any:
-    return xp_of(_array(a, b)).maximum(a, b), lambda dy: _of_larger(dy, a, b)
+    return xp_of(a).maximum(a, b), lambda dy: _of_larger(dy, a, b)
 
 
 @primitive(sample=_two(), kind="elementwise")
 def _minimum(a: Array, b: Array) -> Any:
-    return xp_of(_array(a, b)).minimum(a, b), lambda dy: _of_larger(dy, b, a)[::-1]
-
-
-def _array(a: Any, b: Any) -> Array:
-    return b if isinstance(a, (bool, int, float)) else a
+    return xp_of(a).minimum(a, b), lambda dy: _of_larger(dy, b, a)[::-1]
 
 
 def _of_larger(dy: Array, a: Array, b: Array) -> Any:
     """Gradient of max(a, b): to the larger; where both are equal, half to each (the symmetric subgradient)."""
 
     def share(x: Array, other: Array) -> Array:
-        return unbroadcast(dy * ((x > other) + 0.5 * (x == other)).astype(dy.dtype), x)
+        return unbroadcast(dy * ((x > other) + 0.5 * (x == other)).astype(dy.dtype), shape_of(x))
 
     return (lambda out: share(a, b)), (lambda out: share(b, a))
 
 
-@primitive(sample=[lambda rng: (rng.uniform(-2, 2, (4, 3)) + 0.01, 0.7), lambda rng: (rng.normal(size=(2, 3)), rng.uniform(1, 2, (3,)))])
+@primitive(
+    sample=[
+        lambda rng: (rng.uniform(-2, 2, (4, 3)) + 0.01, 0.7),
+        lambda rng: (rng.normal(size=(2, 3)), rng.uniform(1, 2, (3,))),
+    ]
+)
 def _remainder(a: Array, b: Array) -> Any:
-    quotient = xp_of(_array(a, b)).floor_divide(a, b)
-    return a - quotient * b, lambda dy: (lambda out: unbroadcast(dy, a), lambda out: unbroadcast(-dy * quotient, b))
+    quotient = xp_of(b if isinstance(a, (int, float)) else a).floor_divide(a, b)
+    sa, sb = shape_of(a), shape_of(b)
+    return a - quotient * b, lambda dy: (unbroadcast(dy, sa), lambda out: unbroadcast(-dy * quotient, sb))
 
 
 @primitive(sample=[lambda rng: (rng.uniform(0.5, 2, (4, 3)), rng.uniform(-2, 2, (3,)))])
 def _atan2(a: Array, b: Array) -> Any:
-    y = xp_of(_array(a, b)).arctan2(a, b)
+    y = xp_of(a).arctan2(a, b)
 
     def vjp(dy: Array) -> Any:
         scaled = dy / (a * a + b * b)
-        return (lambda out: unbroadcast(scaled * b, a)), (lambda out: unbroadcast(-scaled * a, b))
+        return (lambda out: unbroadcast(scaled * b, a.shape)), (lambda out: unbroadcast(-scaled * a, b.shape))
 
     return y, vjp
 
@@ -137,7 +159,8 @@ def sub(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
 @method(in_place=True)
 def mul(input: Any, other: Any) -> Tensor:
     """input × other, elementwise with broadcasting."""
-    return _mul(*pair("mul", input, other))
+    a, b = pair("mul", input, other)
+    return _mul(a, b) if isinstance(a, Tensor) else _mul(b, a)
 
 
 @method(in_place=True)
@@ -246,5 +269,12 @@ for _symbol, _function in (
 ):
     setattr(Tensor, f"__{_symbol}__", _operator(_function))
     setattr(Tensor, f"__r{_symbol}__", _operator(_reflected(_function)))
-for _symbol, _name in (("add", "add_"), ("sub", "sub_"), ("mul", "mul_"), ("truediv", "div_"), ("pow", "pow_"), ("mod", "remainder_")):
+for _symbol, _name in (
+    ("add", "add_"),
+    ("sub", "sub_"),
+    ("mul", "mul_"),
+    ("truediv", "div_"),
+    ("pow", "pow_"),
+    ("mod", "remainder_"),
+):
     setattr(Tensor, f"__i{_symbol}__", getattr(Tensor, _name))

@@ -1,0 +1,57 @@
+"""Activations that a layer applies to its own result in place: ``Linear(..., activation="relu")`` and its like.
+
+Only activations whose derivative is a function of their *value* qualify, because the value is all that is kept:
+relu′ = [y > 0], sigmoid′ = y (1 − y), tanh′ = 1 − y².
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from kobai.errors import nearest
+from kobai.xp import Array, xp_of
+
+
+class Epilogue(NamedTuple):
+    """``apply(z)`` overwrites z with y = f(z) and returns it; ``backward(dy, y)`` returns dz = dy · f′ as a new array."""
+
+    apply: Callable[[Array], Array]
+    backward: Callable[[Array, Array], Array]
+
+
+def _relu(z: Array) -> Array:
+    return xp_of(z).maximum(z, 0, out=z)
+
+
+def _sigmoid(z: Array) -> Array:
+    # σ(z) = (1 + tanh(z/2)) / 2: cannot overflow, unlike 1 / (1 + e⁻ᶻ)
+    z *= 0.5
+    xp_of(z).tanh(z, out=z)
+    z += 1
+    z *= 0.5
+    return z
+
+
+def _tanh(z: Array) -> Array:
+    return xp_of(z).tanh(z, out=z)
+
+
+EPILOGUES: dict[str, Epilogue] = {
+    "relu": Epilogue(_relu, lambda dy, y: dy * (y > 0)),
+    "sigmoid": Epilogue(_sigmoid, lambda dy, y: dy * (y * (1 - y))),
+    "tanh": Epilogue(_tanh, lambda dy, y: dy * (1 - y * y)),
+}
+
+
+def epilogue(who: str, activation: str | None) -> Epilogue | None:
+    """The fused activation of this name; None for None; ValueError with the nearest name otherwise."""
+    if activation is None:
+        return None
+    found = EPILOGUES.get(activation)
+    if found is None:
+        raise ValueError(
+            f"{who}: expected activation to be one of {', '.join(EPILOGUES)} or None, got {activation!r}."
+            f"{nearest(str(activation), EPILOGUES)}"
+        )
+    return found

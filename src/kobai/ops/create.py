@@ -1,0 +1,428 @@
+"""Making tensors: from data, filled, ranges; and moving them between dtypes, devices and libraries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from kobai import xp as _xp
+from kobai._tensor import Tensor, get_default_dtype, method, primitive
+from kobai.ops._args import cast, need_tensor
+from kobai.xp import Array, asarray, device, device_of, is_array, to_host, xp_of
+
+__all__ = [
+    "arange",
+    "as_tensor",
+    "empty",
+    "empty_like",
+    "eye",
+    "from_dlpack",
+    "from_numpy",
+    "full",
+    "full_like",
+    "is_floating_point",
+    "is_tensor",
+    "linspace",
+    "logspace",
+    "may_share_memory",
+    "numel",
+    "ones",
+    "ones_like",
+    "tensor",
+    "zeros",
+    "zeros_like",
+]
+
+Device = device | str | None
+
+
+def _host(data: Any, who: str) -> np.ndarray[Any, Any]:
+    """Nested Python data as a host array; Tensors and device arrays inside are read."""
+    if isinstance(data, Tensor):
+        return to_host(data._array)
+    if is_array(data):
+        return to_host(data)
+    if isinstance(data, Sequence) and not isinstance(data, str):
+        parts = [_host(part, who) if not isinstance(part, (bool, int, float)) else part for part in data]
+        try:
+            host = np.asarray(parts)
+        except ValueError as error:
+            raise ValueError(f"{who}: expected rows of equal length, got a ragged sequence ({error})") from error
+        # float64 that came from Python numbers alone takes the default dtype, as in PyTorch
+        if host.dtype == np.float64 and not any(isinstance(p, np.ndarray) and p.dtype == np.float64 for p in parts):
+            host = host.astype(get_default_dtype())
+        return host if host.size or host.dtype.kind != "f" else host.astype(get_default_dtype())
+    if isinstance(data, (bool, int, float)) and not isinstance(data, np.generic):
+        return np.asarray(data, dtype=get_default_dtype() if isinstance(data, float) else None)
+    host = np.asarray(data)
+    if host.dtype.kind not in "biuf":
+        raise TypeError(
+            f"{who}: expected numbers, sequences of numbers or an array, got {type(data).__name__} ({host.dtype})"
+        )
+    return host
+
+
+def tensor(data: Any, *, dtype: Any = None, device: Device = None, requires_grad: bool = False) -> Tensor:
+    """A tensor holding a copy of ``data``: a number, nested sequences, an array, a tensor.
+
+    Python floats become the default dtype (float32), integers int64; arrays keep their dtype.
+
+    Errors: TypeError for what is not numeric, ValueError for ragged sequences.
+
+    >>> import kobai
+    >>> kobai.tensor([[1, 2], [3, 4]]).dtype, kobai.tensor([1.5, 2]).dtype
+    (dtype('int64'), dtype('float32'))
+    """
+    if isinstance(data, Tensor) or is_array(data):
+        source = data._array if isinstance(data, Tensor) else data
+        made = _xp.move(source.astype(np.dtype(dtype or source.dtype)), device)  # astype copies
+        return Tensor._wrap(made, requires_grad)  # type: ignore[no-any-return]
+    host = _host(data, "tensor")
+    made = asarray(host.astype(dtype if dtype is not None else host.dtype), device=device or _xp.default_device())
+    return Tensor._wrap(made, requires_grad)  # type: ignore[no-any-return]
+
+
+def as_tensor(data: Any, dtype: Any = None, device: Device = None) -> Tensor:
+    """As :func:`tensor`, but without a copy where dtype and device already fit."""
+    if isinstance(data, Tensor):
+        return to(data, device=device, dtype=dtype)
+    if is_array(data):
+        return Tensor._wrap(asarray(data, dtype=dtype, device=device))  # type: ignore[no-any-return]
+    return tensor(data, dtype=dtype, device=device)
+
+
+def from_numpy(ndarray: np.ndarray[Any, Any]) -> Tensor:
+    """A CPU tensor that shares memory with a NumPy array; a change of one is a change of the other."""
+    if not isinstance(ndarray, np.ndarray):
+        raise TypeError(f"from_numpy: expected a numpy.ndarray, got {type(ndarray).__name__}")
+    if ndarray.dtype.kind not in "biuf":
+        raise TypeError(f"from_numpy: expected a bool, integer or float array, got {ndarray.dtype}")
+    return Tensor._wrap(np.asarray(ndarray))  # type: ignore[no-any-return]
+
+
+def from_dlpack(ext_tensor: Any) -> Tensor:
+    """A tensor that shares memory with an array of another library, through the DLPack protocol.
+
+    Specification: https://dmlc.github.io/dlpack
+    """
+    kind = ext_tensor.__dlpack_device__()[0]
+    where = device("cpu") if kind == 1 else device("cuda")
+    shared = _xp.namespace(where).from_dlpack(ext_tensor)
+    if isinstance(shared, np.ndarray) and not shared.flags.writeable and isinstance(ext_tensor, np.ndarray):
+        shared = ext_tensor
+    return Tensor._wrap(shared)  # type: ignore[no-any-return]
+
+
+def _shape(who: str, size: Any) -> tuple[int, ...]:
+    """Sizes given as integers or as one sequence, checked."""
+    if len(size) == 1 and not isinstance(size[0], (int, np.integer, Tensor)):
+        size = size[0]
+    try:
+        shape = tuple(int(n.item() if isinstance(n, Tensor) else n.__index__()) for n in size)
+    except (TypeError, AttributeError) as error:
+        raise TypeError(f"{who}: expected sizes as integers or one sequence of integers, got {size!r}") from error
+    if any(n < 0 for n in shape):
+        raise RuntimeError(f"{who}: expected sizes >= 0, got {shape}")
+    return shape
+
+
+def _filled(who: str, size: Any, value: Any, dtype: Any, where: Device, requires_grad: bool) -> Tensor:
+    shape = _shape(who, size)
+    with _xp.on(where):
+        made = _xp.namespace(where).full(shape, value, dtype=np.dtype(dtype or get_default_dtype()))
+    return Tensor._wrap(made, requires_grad)  # type: ignore[no-any-return]
+
+
+def zeros(*size: Any, dtype: Any = None, device: Device = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of zeros; ``size`` as integers or one sequence.
+
+    >>> import kobai
+    >>> kobai.zeros(2, 3).shape
+    kobai.Size([2, 3])
+    """
+    return _filled("zeros", size, 0, dtype, device, requires_grad)
+
+
+def ones(*size: Any, dtype: Any = None, device: Device = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of ones; ``size`` as integers or one sequence."""
+    return _filled("ones", size, 1, dtype, device, requires_grad)
+
+
+def empty(*size: Any, dtype: Any = None, device: Device = None, requires_grad: bool = False) -> Tensor:
+    """A tensor whose elements are not set to anything."""
+    shape = _shape("empty", size)
+    with _xp.on(device):
+        made = _xp.namespace(device).empty(shape, dtype=np.dtype(dtype or get_default_dtype()))
+    return Tensor._wrap(made, requires_grad)  # type: ignore[no-any-return]
+
+
+def full(
+    size: Any, fill_value: Any, *, dtype: Any = None, device: Device = None, requires_grad: bool = False
+) -> Tensor:
+    """A tensor filled with one number; its dtype follows the number (bool, int64, default float) unless given."""
+    value = fill_value.item() if isinstance(fill_value, (Tensor, np.generic)) else fill_value
+    if dtype is None:
+        dtype = {bool: np.bool_, int: np.int64}.get(type(value), get_default_dtype())
+    return _filled("full", (size,), value, dtype, device, requires_grad)
+
+
+def _like(value: float | None) -> Any:
+    def make(input: Tensor, *, dtype: Any = None, device: Device = None, requires_grad: bool = False) -> Tensor:
+        need_tensor("like", input)
+        where = device if device is not None else input.device
+        if value is None:
+            return empty(input.shape, dtype=dtype or input.dtype, device=where, requires_grad=requires_grad)
+        return _filled("like", (input.shape,), value, dtype or input.dtype, where, requires_grad)
+
+    return make
+
+
+def zeros_like(input: Tensor, **options: Any) -> Tensor:
+    """Zeros with shape, dtype and device of ``input``; options ``dtype``, ``device``, ``requires_grad``."""
+    return _zeros_like(input, **options)  # type: ignore[no-any-return]
+
+
+def ones_like(input: Tensor, **options: Any) -> Tensor:
+    """Ones with shape, dtype and device of ``input``; options ``dtype``, ``device``, ``requires_grad``."""
+    return _ones_like(input, **options)  # type: ignore[no-any-return]
+
+
+def empty_like(input: Tensor, **options: Any) -> Tensor:
+    """Unset elements with shape, dtype and device of ``input``; options ``dtype``, ``device``, ``requires_grad``."""
+    return _empty_like(input, **options)  # type: ignore[no-any-return]
+
+
+_zeros_like, _ones_like, _empty_like = _like(0), _like(1), _like(None)
+
+
+def full_like(
+    input: Tensor, fill_value: Any, *, dtype: Any = None, device: Device = None, requires_grad: bool = False
+) -> Tensor:
+    """One number everywhere, with shape, dtype and device of ``input``."""
+    where = device if device is not None else input.device
+    return full(input.shape, fill_value, dtype=dtype or input.dtype, device=where, requires_grad=requires_grad)
+
+
+def arange(
+    start: Any,
+    end: Any = None,
+    step: Any = 1,
+    *,
+    dtype: Any = None,
+    device: Device = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """start, start + step, ... below ``end`` (from 0 if one bound is given); int64 if all three are integers.
+
+    >>> import kobai
+    >>> kobai.arange(0, 1, 0.25)
+    tensor([0.0000, 0.2500, 0.5000, 0.7500])
+    """
+    if end is None:
+        start, end = 0, start
+    start, end, step = (v.item() if isinstance(v, (Tensor, np.generic)) else v for v in (start, end, step))
+    if step == 0 or (end - start) / step < 0:
+        raise RuntimeError(f"arange: expected steps from {start} towards {end}, got step {step}")
+    if dtype is None:
+        dtype = np.int64 if all(isinstance(v, int) for v in (start, end, step)) else get_default_dtype()
+    host = np.arange(start, end, step)
+    return Tensor._wrap(asarray(host.astype(dtype), device=device or _xp.default_device()), requires_grad)  # type: ignore[no-any-return]
+
+
+def linspace(
+    start: Any, end: Any, steps: int, *, dtype: Any = None, device: Device = None, requires_grad: bool = False
+) -> Tensor:
+    """``steps`` evenly spaced numbers from ``start`` to ``end``, both included."""
+    host = np.linspace(float(start), float(end), steps).astype(dtype or get_default_dtype())
+    return Tensor._wrap(asarray(host, device=device or _xp.default_device()), requires_grad)  # type: ignore[no-any-return]
+
+
+def logspace(
+    start: Any,
+    end: Any,
+    steps: int,
+    base: float = 10.0,
+    *,
+    dtype: Any = None,
+    device: Device = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """``steps`` numbers from baseˢᵗᵃʳᵗ to baseᵉⁿᵈ, evenly spaced in their exponents."""
+    host = np.logspace(float(start), float(end), steps, base=base).astype(dtype or get_default_dtype())
+    return Tensor._wrap(asarray(host, device=device or _xp.default_device()), requires_grad)  # type: ignore[no-any-return]
+
+
+def eye(
+    n: int, m: int | None = None, *, dtype: Any = None, device: Device = None, requires_grad: bool = False
+) -> Tensor:
+    """The n × m matrix with ones on its diagonal."""
+    with _xp.on(device):
+        made = _xp.namespace(device).eye(n, n if m is None else m, dtype=np.dtype(dtype or get_default_dtype()))
+    return Tensor._wrap(made, requires_grad)  # type: ignore[no-any-return]
+
+
+# --- like an existing tensor ------------------------------------------------------------------------------------------
+
+
+def _new(self: Tensor, make: Any, *args: Any, dtype: Any, device: Device, requires_grad: bool) -> Tensor:
+    where = device if device is not None else self.device
+    return make(*args, dtype=dtype or self.dtype, device=where, requires_grad=requires_grad)  # type: ignore[no-any-return]
+
+
+@method
+def new_zeros(
+    self: Tensor, *size: Any, dtype: Any = None, device: Device = None, requires_grad: bool = False
+) -> Tensor:
+    """Zeros of another size with dtype and device of this tensor."""
+    return _new(self, zeros, *size, dtype=dtype, device=device, requires_grad=requires_grad)
+
+
+@method
+def new_ones(self: Tensor, *size: Any, dtype: Any = None, device: Device = None, requires_grad: bool = False) -> Tensor:
+    """Ones of another size with dtype and device of this tensor."""
+    return _new(self, ones, *size, dtype=dtype, device=device, requires_grad=requires_grad)
+
+
+@method
+def new_empty(
+    self: Tensor, *size: Any, dtype: Any = None, device: Device = None, requires_grad: bool = False
+) -> Tensor:
+    """Unset elements of another size with dtype and device of this tensor."""
+    return _new(self, empty, *size, dtype=dtype, device=device, requires_grad=requires_grad)
+
+
+@method
+def new_full(
+    self: Tensor, size: Any, fill_value: Any, dtype: Any = None, device: Device = None, requires_grad: bool = False
+) -> Tensor:
+    """One number everywhere, of another size with dtype and device of this tensor."""
+    return _new(self, full, size, fill_value, dtype=dtype, device=device, requires_grad=requires_grad)
+
+
+@method
+def new_tensor(
+    self: Tensor, data: Any, dtype: Any = None, device: Device = None, requires_grad: bool = False
+) -> Tensor:
+    """``data`` as a tensor with dtype and device of this one."""
+    return _new(self, tensor, data, dtype=dtype, device=device, requires_grad=requires_grad)
+
+
+# --- dtype and device -------------------------------------------------------------------------------------------------
+
+
+@primitive(sample=lambda rng: (rng.normal(size=(4, 3)), None))
+def _move(x: Array, where: Device) -> Any:
+    before = device_of(x)
+    return _xp.move(x, where), lambda dy: (_xp.move(dy, before),)
+
+
+@method
+def to(
+    self: Tensor, *args: Any, device: Device = None, dtype: Any = None, non_blocking: bool = False, copy: bool = False
+) -> Tensor:
+    """This tensor with another dtype and/or on another device; itself if nothing changes (unless ``copy=True``).
+
+    ``x.to("cuda")``, ``x.to(kobai.float64)``, ``x.to("cuda", kobai.float16)``, ``x.to(other)``. Recorded on the tape.
+    Copies to a GPU are queued on the current stream; ``non_blocking=False`` waits for them.
+    """
+    for arg in args:
+        if isinstance(arg, Tensor):
+            device, dtype = arg.device, arg.dtype
+        elif isinstance(arg, _xp.device) or (isinstance(arg, str) and not _names_dtype(arg)):
+            device = arg
+        elif arg is not None:
+            dtype = arg
+    out = self if dtype is None else cast(self, dtype)
+    if device is not None and not _is_there(out, device):
+        out = _move(out, device)
+        if not non_blocking:
+            _xp.synchronize(device)
+    if copy and out is self:
+        out = self.clone()
+    return out
+
+
+def _names_dtype(text: str) -> bool:
+    try:
+        np.dtype(text)
+    except TypeError:
+        return False
+    return True
+
+
+def _is_there(x: Tensor, where: Device) -> bool:
+    target, here = _xp.device(where), x.device  # type: ignore[arg-type]
+    return target == here or (target.type == here.type and target.index is None)
+
+
+@method
+def cpu(self: Tensor) -> Tensor:
+    """This tensor on the CPU; itself if it is there."""
+    return to(self, device="cpu")
+
+
+@method
+def cuda(self: Tensor, device: int | Device = None) -> Tensor:
+    """This tensor on a GPU (the first one by default); itself if it is there."""
+    return to(self, device=f"cuda:{device}" if isinstance(device, int) else device or "cuda")
+
+
+@partial(method, name="type")
+def _type(self: Tensor, dtype: Any = None) -> Any:
+    """This tensor with elements of ``dtype``; without it, the dtype's name."""
+    return f"kobai.{self.dtype}" if dtype is None else cast(self, dtype)
+
+
+@method
+def type_as(self: Tensor, other: Tensor) -> Tensor:
+    """This tensor with dtype and device of ``other``."""
+    return to(self, other)
+
+
+def _converter(name: str, dtype: Any) -> None:
+    def convert(self: Tensor) -> Tensor:
+        return cast(self, dtype)
+
+    convert.__name__ = name
+    convert.__doc__ = f"This tensor with elements of {np.dtype(dtype)}."
+    method(convert)
+
+
+for _name, _dtype in (
+    ("float", np.float32),
+    ("double", np.float64),
+    ("half", np.float16),
+    ("long", np.int64),
+    ("int", np.int32),
+    ("short", np.int16),
+    ("char", np.int8),
+    ("byte", np.uint8),
+    ("bool", np.bool_),
+):
+    _converter(_name, _dtype)
+
+
+# --- questions --------------------------------------------------------------------------------------------------------
+
+
+def is_tensor(obj: object) -> bool:
+    """Whether ``obj`` is a Tensor."""
+    return isinstance(obj, Tensor)
+
+
+def is_floating_point(input: Tensor) -> bool:
+    """Whether the elements are floats."""
+    return input.is_floating_point()
+
+
+def numel(input: Tensor) -> int:
+    """Number of elements."""
+    return input.numel()
+
+
+def may_share_memory(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors may lie in the same memory."""
+    return bool(xp_of(a._array).may_share_memory(a._array, b._array))

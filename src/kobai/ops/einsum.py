@@ -1,0 +1,160 @@
+"""Einstein summation, as a chain of matrix products.
+
+Two operands are contracted by sorting their indices into four groups – *batch* (in both and kept), *summed* (in both, not
+kept), and the free ones of either side – and reshaping them to one batched matrix product, which BLAS computes.
+"""
+
+from __future__ import annotations
+
+from string import ascii_letters
+from typing import Any
+
+from kobai._tensor import Tensor, primitive
+from kobai.ops._args import need_tensor
+from kobai.xp import Array, xp_of
+
+__all__ = [
+    "einsum",
+]
+
+
+def _prod(sizes: Any) -> int:
+    n = 1
+    for size in sizes:
+        n *= int(size)
+    return n
+
+
+def _reduce_to(x: Array, labels: str, keep: str) -> tuple[Array, str]:
+    """Take diagonals of repeated labels and sum over labels that are not in ``keep``."""
+    unique = "".join(dict.fromkeys(labels))
+    if unique != labels:
+        x, labels = xp_of(x).einsum(f"{labels}->{unique}", x), unique
+    axes = tuple(i for i, c in enumerate(labels) if c not in keep)
+    if axes:
+        x = xp_of(x).asarray(x.sum(axis=axes))
+    return x, "".join(c for c in labels if c in keep)
+
+
+def _contract(a: Array, la: str, b: Array, lb: str, keep: str) -> tuple[Array, str]:
+    """Sum of products of two operands over the labels they share that are not in ``keep``."""
+    a, la = _reduce_to(a, la, keep + lb)
+    b, lb = _reduce_to(b, lb, keep + la)
+    size = {c: n for labels, x in ((la, a), (lb, b)) for c, n in zip(labels, x.shape, strict=True)}
+    batch = [c for c in la if c in lb and c in keep]
+    summed = [c for c in la if c in lb and c not in keep]
+    free_a = [c for c in la if c not in lb]
+    free_b = [c for c in lb if c not in la]
+
+    def matrices(x: Array, labels: str, rows: list[str], columns: list[str]) -> Array:
+        order = [labels.index(c) for c in batch + rows + columns]
+        sizes = [_prod(size[c] for c in group) for group in (batch, rows, columns)]
+        return x.transpose(order).reshape(sizes)
+
+    product = xp_of(a).matmul(matrices(a, la, free_a, summed), matrices(b, lb, summed, free_b))
+    labels = batch + free_a + free_b
+    return product.reshape([size[c] for c in labels]), "".join(labels)
+
+
+def _evaluate(operands: list[tuple[Array, str]], output: str) -> Array:
+    x, labels = operands[0]
+    for i, (y, other) in enumerate(operands[1:], start=1):
+        later = "".join(rest for _, rest in operands[i + 1 :])
+        x, labels = _contract(x, labels, y, other, output + later)
+    x, labels = _reduce_to(x, labels, output)
+    return x.transpose([labels.index(c) for c in output])
+
+
+def _gradient(i: int, operands: list[tuple[Array, str]], dy: Array, output: str) -> Array:
+    """d/d(operand i): contract dy with all the others; labels it had to itself are spread, repeated ones put on a diagonal."""
+    x, labels = operands[i]
+    unique = "".join(dict.fromkeys(labels))
+    others = [operand for j, operand in enumerate(operands) if j != i]
+    reachable = set(output).union(*(other for _, other in others)) if others else set(output)
+    target = "".join(c for c in unique if c in reachable)
+    g = _evaluate([(dy, output), *others], target)
+    size = dict(zip(labels, x.shape, strict=True))
+    xp = xp_of(x)
+    g = g.reshape([size[c] if c in reachable else 1 for c in unique])
+    if not others or target != unique:
+        g = xp.array(xp.broadcast_to(g, [size[c] for c in unique]))  # a fresh array: so far it may be a view of dy
+    if unique != labels:
+        whole = xp.zeros_like(x)
+        xp.einsum(f"{labels}->{unique}", whole)[...] = g
+        g = whole
+    return g
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=(3, 2)), {"inputs": ("ij", "jk"), "output": "ik"}),
+        lambda rng: (
+            rng.normal(size=(2, 4, 3)),
+            rng.normal(size=(2, 5, 3)),
+            {"inputs": ("bqd", "bkd"), "output": "bqk"},
+        ),
+        lambda rng: (rng.normal(size=(3, 4)), rng.normal(size=4), {"inputs": ("ij", "j"), "output": ""}),
+        lambda rng: (rng.normal(size=(3, 3)), {"inputs": ("ii",), "output": "i"}),
+        lambda rng: (rng.normal(size=(3, 4)), {"inputs": ("ij",), "output": "ji"}),
+        lambda rng: (
+            *(rng.normal(size=s) for s in ((2, 3), (4, 3, 5), (2, 5))),
+            {"inputs": ("bn", "anm", "bm"), "output": "ba"},
+        ),
+        lambda rng: (rng.normal(size=(0, 3)), rng.normal(size=(3, 2)), {"inputs": ("ij", "jk"), "output": "ik"}),
+    ]
+)
+def _einsum(*operands: Array, inputs: tuple[str, ...], output: str) -> Any:
+    pairs = list(zip(operands, inputs, strict=True))
+    y = _evaluate(pairs, output)
+
+    def vjp(dy: Array) -> Any:
+        pairs = list(zip(operands, inputs, strict=True))
+        return [lambda out, i=i: _gradient(i, pairs, dy, output) for i in range(len(operands))]
+
+    return y, vjp
+
+
+def einsum(equation: str, *operands: Any) -> Tensor:
+    """Sum of products of elements whose index letters agree, over the letters missing after ``->``.
+
+    Without ``->`` the result has the letters that occur once, in alphabetical order. ``...`` stands for leading dimensions
+    that all operands share (their sizes must be equal). A letter twice in one operand takes the diagonal.
+
+    >>> import kobai
+    >>> a, b = kobai.ones(2, 3), kobai.ones(3, 4)
+    >>> kobai.einsum("ij,jk->ik", a, b).shape
+    kobai.Size([2, 4])
+    """
+    if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
+        operands = tuple(operands[0])
+    need_tensor("einsum", *operands)
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    inputs = left.split(",")
+    if len(inputs) != len(operands):
+        raise RuntimeError(f"einsum: {equation!r} names {len(inputs)} operands, got {len(operands)}")
+    spare = [c for c in ascii_letters if c not in equation]
+    dots = max(
+        (t.ndim - len(s.replace("...", "")) for s, t in zip(inputs, operands, strict=True) if "..." in s), default=0
+    )
+    ellipsis = "".join(spare[:dots])
+    full = []
+    for subscripts, tensor in zip(inputs, operands, strict=True):
+        covered = tensor.ndim - len(subscripts.replace("...", ""))
+        full.append(subscripts.replace("...", ellipsis[dots - covered :] if covered > 0 else ""))
+        if len(full[-1]) != tensor.ndim or not set(full[-1]) <= set(ascii_letters):
+            raise RuntimeError(
+                f"einsum: {subscripts!r} of {equation!r} does not fit an operand of shape {tuple(tensor.shape)}"
+            )
+    letters = "".join(full)
+    if arrow:
+        output = right.replace("...", ellipsis)
+    else:
+        output = ellipsis + "".join(sorted(c for c in set(letters) if letters.count(c) == 1 and c not in ellipsis))
+    if len(set(output)) != len(output) or not set(output) <= set(letters):
+        raise RuntimeError(f"einsum: the result {right!r} of {equation!r} must name letters of the operands, each once")
+    sizes: dict[str, int] = {}
+    for subscripts, tensor in zip(full, operands, strict=True):
+        for c, n in zip(subscripts, tensor.shape, strict=True):
+            if sizes.setdefault(c, n) != n:
+                raise RuntimeError(f"einsum: index {c!r} of {equation!r} has sizes {sizes[c]} and {n}")
+    return _einsum(*operands, inputs=tuple(full), output=output)

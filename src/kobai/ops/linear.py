@@ -1,0 +1,234 @@
+"""Matrix products: ``matmul`` and its relatives, the dense layer, and Einstein summation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kobai._tensor import Tensor, method, primitive
+from kobai.kernels.epilogue import epilogue
+from kobai.kernels.gemm import gemm
+from kobai.ops._args import need_tensor, unbroadcast
+from kobai.ops.arithmetic import add, mul
+from kobai.xp import Array, xp_of
+
+__all__ = [
+    "addmm",
+    "addmv",
+    "baddbmm",
+    "bmm",
+    "dot",
+    "linear",
+    "matmul",
+    "mm",
+    "mv",
+    "outer",
+]
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=(2, 3)), rng.normal(size=2)),
+        lambda rng: (rng.normal(size=(2, 4, 3)), rng.normal(size=(2, 3)), None),
+        lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=(2, 3)), rng.normal(size=2), {"activation": "relu"}),
+        lambda rng: (rng.normal(size=(3,)), rng.normal(size=(2, 3)), rng.normal(size=2), {"activation": "sigmoid"}),
+        lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=(2, 3)), rng.normal(size=2), {"activation": "tanh"}),
+        lambda rng: (rng.normal(size=(0, 3)), rng.normal(size=(2, 3)), rng.normal(size=2)),
+    ]
+)
+def _linear(x: Array, weight: Array, bias: Array | None, *, activation: str | None = None) -> Any:
+    fused = epilogue("linear", activation)
+    rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+    y = gemm(rows, weight, trans_b=True)
+    if bias is not None:
+        y += bias
+    if fused is not None:
+        y = fused.apply(y)
+    if x.ndim != 2:
+        y = y.reshape(*x.shape[:-1], weight.shape[0])
+
+    result = y if fused is not None else None  # kept only where the derivative is a function of it
+    has_bias = bias is not None
+
+    def vjp(dy: Array) -> Any:
+        dz = dy if fused is None else fused.backward(dy, result)
+        dz = dz if dz.ndim == 2 else dz.reshape(-1, dz.shape[-1])
+        inputs = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+
+        def dx(out: Array | None) -> Array:
+            return gemm(dz, weight).reshape(x.shape)
+
+        def dweight(out: Array | None) -> Array:
+            return gemm(dz, inputs, trans_a=True, out=out)
+
+        def dbias(out: Array | None) -> Array:
+            return xp_of(dz).add.reduce(dz, axis=0, out=out)
+
+        return dx, dweight, dbias if has_bias else None
+
+    return y, vjp
+
+
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, activation: str | None = None) -> Tensor:
+    """y = f(x Wᵀ + b), the dense layer.
+
+    ``input`` (..., in), ``weight`` (out, in), ``bias`` (out) or None, result (..., out). ``activation`` (None, ``"relu"``,
+    ``"sigmoid"``, ``"tanh"``) is applied in place to the product: the same mathematics as the separate function, in one
+    pass and without keeping the value before it.
+
+    >>> import kobai
+    >>> kobai.nn.functional.linear(kobai.ones(1, 3), kobai.ones(2, 3), kobai.tensor([0.0, 1.0]))
+    tensor([[3., 4.]])
+    """
+    need_tensor("linear", input, weight)
+    xs, ws = input._array.shape, weight._array.shape
+    if len(ws) != 2 or len(xs) == 0 or xs[-1] != ws[1]:
+        wanted = f"(..., {ws[1]})" if len(ws) == 2 else "(..., in_features) and weight (out_features, in_features)"
+        raise RuntimeError(f"linear: expected input {wanted}, got {tuple(xs)}" + ("" if len(ws) == 2 else f" and {ws}"))
+    if bias is not None and bias._array.shape != ws[:1]:
+        raise RuntimeError(f"linear: expected bias ({ws[0]},), got {tuple(bias.shape)}")
+    _one_dtype("linear", input, weight, bias)
+    return _linear(input, weight, bias, activation=activation)
+
+
+def _one_dtype(who: str, *tensors: Tensor | None) -> None:
+    dtypes = [t._array.dtype for t in tensors if t is not None]
+    if any(d != dtypes[0] for d in dtypes):
+        raise RuntimeError(f"{who}: expected tensors of one dtype, got {', '.join(map(str, dtypes))}")
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=(3, 2))),
+        lambda rng: (rng.normal(size=(2, 4, 3)), rng.normal(size=(2, 3, 5))),
+        lambda rng: (rng.normal(size=(5, 1, 4, 3)), rng.normal(size=(2, 3, 2))),
+        lambda rng: (rng.normal(size=(2, 4, 3)), rng.normal(size=(3, 2))),
+        lambda rng: (rng.normal(size=3), rng.normal(size=3)),
+        lambda rng: (rng.normal(size=3), rng.normal(size=(2, 3, 4))),
+        lambda rng: (rng.normal(size=(2, 4, 3)), rng.normal(size=3)),
+        lambda rng: (rng.normal(size=(0, 3)), rng.normal(size=(3, 2))),
+        lambda rng: (rng.normal(size=(4, 0)), rng.normal(size=(0, 2))),
+    ]
+)
+def _matmul(a: Array, b: Array) -> Any:
+    y = xp_of(a).matmul(a, b)
+
+    def vjp(dy: Array) -> Any:
+        # Vectors act as a row (left) or a column (right); their gradient loses that axis again.
+        left = a[None, :] if a.ndim == 1 else a
+        right = b[:, None] if b.ndim == 1 else b
+        d = dy
+        if b.ndim == 1:
+            d = d[..., None]
+        if a.ndim == 1:
+            d = d[..., None, :]
+
+        def da(out: Array | None) -> Array:
+            full = xp_of(d).matmul(d, right.swapaxes(-1, -2))
+            return unbroadcast(full[..., 0, :] if a.ndim == 1 else full, a.shape)
+
+        def db(out: Array | None) -> Array:
+            if right.ndim == 2 and left.ndim > 2:  # one large product instead of a batch of them and their sum
+                full = left.reshape(-1, left.shape[-1]).T @ d.reshape(-1, d.shape[-1])
+            else:
+                full = xp_of(d).matmul(left.swapaxes(-1, -2), d)
+            return unbroadcast(full[..., 0] if b.ndim == 1 else full, b.shape)
+
+        return da, db
+
+    return y, vjp
+
+
+@method
+def matmul(input: Tensor, other: Tensor) -> Tensor:
+    """Matrix product with NumPy's and PyTorch's rules for vectors and batches; the operator ``@``.
+
+    (..., n, k) · (..., k, m) → (..., n, m), batch dimensions broadcast; a vector is a row on the left, a column on the right.
+
+    >>> import kobai
+    >>> kobai.matmul(kobai.eye(2), kobai.tensor([3., 4.]))
+    tensor([3., 4.])
+    """
+    need_tensor("matmul", input, other)
+    a, b = input._array.shape, other._array.shape
+    if not a or not b or a[-1] != b[-2 if len(b) > 1 else 0]:
+        raise RuntimeError(f"matmul: expected (..., n, k) and (..., k, m), got {tuple(a)} and {tuple(b)}")
+    _one_dtype("matmul", input, other)
+    return _matmul(input, other)
+
+
+def _ranked(who: str, rank_a: int, rank_b: int) -> Any:
+    def product(input: Tensor, other: Tensor) -> Tensor:
+        need_tensor(who, input, other)
+        if input.ndim != rank_a or other.ndim != rank_b:
+            raise RuntimeError(
+                f"{who}: expected tensors of {rank_a} and {rank_b} dimensions, "
+                f"got shapes {tuple(input.shape)} and {tuple(other.shape)}"
+            )
+        if rank_a == 3 and input.shape[0] != other.shape[0]:
+            raise RuntimeError(f"{who}: expected equal batch sizes, got {input.shape[0]} and {other.shape[0]}")
+        return matmul(input, other)
+
+    return product
+
+
+@method
+def mm(input: Tensor, mat2: Tensor) -> Tensor:
+    """Product of two matrices, (n, k) · (k, m) → (n, m)."""
+    return _mm(input, mat2)  # type: ignore[no-any-return]
+
+
+@method
+def bmm(input: Tensor, mat2: Tensor) -> Tensor:
+    """Products of two batches of matrices, (b, n, k) · (b, k, m) → (b, n, m)."""
+    return _bmm(input, mat2)  # type: ignore[no-any-return]
+
+
+@method
+def mv(input: Tensor, vec: Tensor) -> Tensor:
+    """Matrix times vector, (n, k) · (k) → (n)."""
+    return _mv(input, vec)  # type: ignore[no-any-return]
+
+
+@method
+def dot(input: Tensor, tensor: Tensor) -> Tensor:
+    """Inner product of two vectors of equal length."""
+    return _dot(input, tensor)  # type: ignore[no-any-return]
+
+
+_mm, _bmm, _mv, _dot = _ranked("mm", 2, 2), _ranked("bmm", 3, 3), _ranked("mv", 2, 1), _ranked("dot", 1, 1)
+
+
+@method
+def outer(input: Tensor, vec2: Tensor) -> Tensor:
+    """Outer product of two vectors, (n), (m) → (n, m)."""
+    if input.ndim != 1 or vec2.ndim != 1:
+        raise RuntimeError(f"outer: expected two vectors, got shapes {tuple(input.shape)} and {tuple(vec2.shape)}")
+    return mul(input.reshape(-1, 1), vec2)
+
+
+@method
+def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """β · input + α · mat1 · mat2."""
+    return _scaled_sum(input, mm(mat1, mat2), beta, alpha)
+
+
+@method
+def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """β · input + α · batch1 · batch2, batch by batch."""
+    return _scaled_sum(input, bmm(batch1, batch2), beta, alpha)
+
+
+@method
+def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """β · input + α · mat · vec."""
+    return _scaled_sum(input, mv(mat, vec), beta, alpha)
+
+
+def _scaled_sum(input: Tensor, product: Tensor, beta: float, alpha: float) -> Tensor:
+    product = product if alpha == 1 else mul(product, alpha)
+    if beta == 0:
+        return product
+    return add(product, input if beta == 1 else mul(input, beta))
+
+
+Tensor.__matmul__ = lambda self, other: matmul(self, other) if isinstance(other, Tensor) else NotImplemented  # type: ignore[method-assign]

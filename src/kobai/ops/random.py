@@ -1,0 +1,226 @@
+"""Random tensors. All numbers are drawn on the host by a :class:`kobai.Generator` and copied: the same on every backend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kobai import xp as _xp
+from kobai._tensor import Tensor, get_default_dtype, in_place, method
+from kobai.ops.arithmetic import mul
+from kobai.ops.create import Device, _shape
+from kobai.random import Generator, resolve
+from kobai.xp import asarray, xp_of
+
+__all__ = [
+    "bernoulli",
+    "multinomial",
+    "normal",
+    "rand",
+    "rand_like",
+    "randint",
+    "randint_like",
+    "randn",
+    "randn_like",
+    "randperm",
+]
+
+
+def _place(host: np.ndarray[Any, Any], dtype: Any, where: Device, requires_grad: bool = False) -> Tensor:
+    made = asarray(host.astype(dtype, copy=False), device=where if where is not None else _xp.default_device())
+    return Tensor._wrap(made, requires_grad)  # type: ignore[no-any-return]
+
+
+def _drawn_as(dtype: Any) -> Any:
+    """NumPy draws float32 and float64; other floats are rounded from float32."""
+    return np.float64 if np.dtype(dtype) == np.float64 else np.float32
+
+
+def _float(who: str, dtype: Any) -> np.dtype[Any]:
+    found = np.dtype(dtype or get_default_dtype())
+    if found.kind != "f":
+        raise TypeError(f"{who}: expected a float dtype, got {found}")
+    return found
+
+
+def rand(
+    *size: Any,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Device = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Uniform on [0, 1).
+
+    >>> import kobai
+    >>> x = kobai.rand(1000, generator=kobai.Generator().manual_seed(0))
+    >>> bool((x >= 0).all()), bool((x < 1).all())
+    (True, True)
+    """
+    dtype = _float("rand", dtype)
+    host = resolve(generator).numpy.random(_shape("rand", size), dtype=_drawn_as(dtype))
+    return _place(host, dtype, device, requires_grad)
+
+
+def randn(
+    *size: Any,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Device = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Normal with mean 0 and standard deviation 1."""
+    dtype = _float("randn", dtype)
+    host = resolve(generator).numpy.standard_normal(_shape("randn", size), dtype=_drawn_as(dtype))
+    return _place(np.asarray(host), dtype, device, requires_grad)
+
+
+def randint(
+    low: int,
+    high: Any = None,
+    size: Any = None,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = np.int64,
+    device: Device = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Integers from ``low`` (0 if one bound is given) up to but not including ``high``: ``randint(10, (3,))``."""
+    if size is None:
+        low, high, size = 0, low, high
+    if size is None or not isinstance(high, (int, np.integer)) or high <= low:
+        raise RuntimeError(f"randint: expected low < high and a size, got low={low}, high={high}, size={size}")
+    host = resolve(generator).numpy.integers(low, high, _shape("randint", (size,)))
+    return _place(host, dtype, device, requires_grad)
+
+
+def randperm(n: int, *, generator: Generator | None = None, dtype: Any = np.int64, device: Device = None) -> Tensor:
+    """The integers 0 … n − 1 in random order."""
+    if n < 0:
+        raise RuntimeError(f"randperm: expected n >= 0, got {n}")
+    return _place(resolve(generator).numpy.permutation(n), dtype, device)
+
+
+def normal(
+    mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None, device: Device = None
+) -> Tensor:
+    """Normal with the given means and standard deviations: tensors that broadcast, or numbers and a ``size``."""
+    like = mean if isinstance(mean, Tensor) else std if isinstance(std, Tensor) else None
+    if like is None:
+        if size is None:
+            raise TypeError("normal: expected a size, or tensors as mean or std")
+        return mul(randn(size, generator=generator, device=device), std) + mean
+    shape = np.broadcast_shapes(*(t.shape for t in (mean, std) if isinstance(t, Tensor)))
+    noise = randn(shape, generator=generator, dtype=like.dtype, device=like.device)
+    return mul(noise, _plain(std)) + _plain(mean)
+
+
+def _plain(value: Any) -> Any:
+    return value.detach() if isinstance(value, Tensor) else value
+
+
+def _draw_like(draw: Any, doc: str) -> Any:
+    def like(
+        input: Tensor,
+        *,
+        generator: Generator | None = None,
+        dtype: Any = None,
+        device: Device = None,
+        requires_grad: bool = False,
+    ) -> Tensor:
+        where = device if device is not None else input.device
+        return draw(  # type: ignore[no-any-return]
+            input.shape, generator=generator, dtype=dtype or input.dtype, device=where, requires_grad=requires_grad
+        )
+
+    like.__doc__ = doc
+    like.__name__ = f"{draw.__name__}_like"
+    return like
+
+
+rand_like = _draw_like(rand, "Uniform on [0, 1) with shape, dtype and device of ``input``.")
+randn_like = _draw_like(randn, "Standard normal with shape, dtype and device of ``input``.")
+
+
+def randint_like(input: Tensor, low: int, high: int | None = None, *, generator: Generator | None = None) -> Tensor:
+    """Integers in [low, high) with shape, dtype and device of ``input``."""
+    if high is None:
+        low, high = 0, low
+    return randint(low, high, input.shape, generator=generator, dtype=input.dtype, device=input.device)
+
+
+@method
+def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
+    """1 with the probability given by each element of ``input``, else 0; same dtype."""
+    uniform = rand(input.shape, generator=generator, dtype=input.dtype, device=input.device)
+    return Tensor._wrap((uniform._array < input._array).astype(input.dtype))  # type: ignore[no-any-return]
+
+
+@method
+def multinomial(
+    input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None
+) -> Tensor:
+    """Indices drawn with probability proportional to the weights in (every row of) ``input``.
+
+    (C) → (num_samples) or (N, C) → (N, num_samples), int64. With replacement by inverting the cumulated weights; without,
+    by the largest of log w + Gumbel noise (Efraimidis and Spirakis 2006), so that no weight is read by the host.
+    Errors: RuntimeError if there are fewer weights than samples without replacement.
+    """
+    if input.ndim not in (1, 2):
+        raise RuntimeError(f"multinomial: expected weights (C) or (N, C), got {tuple(input.shape)}")
+    weights, categories = input._array, input.shape[-1]
+    if num_samples <= 0 or (not replacement and num_samples > categories):
+        raise RuntimeError(f"multinomial: cannot draw {num_samples} of {categories} without replacement")
+    xp = xp_of(weights)
+    if replacement:
+        total = weights.cumsum(axis=-1)
+        uniform = rand(*input.shape[:-1], num_samples, generator=generator, dtype=input.dtype, device=input.device)
+        points = uniform._array * total[..., -1:]
+        drawn = (total[..., None, :] <= points[..., :, None]).sum(axis=-1)
+        return Tensor._wrap(xp.minimum(drawn, categories - 1).astype(np.int64))  # type: ignore[no-any-return]
+    exponential = -xp.log1p(-rand(input.shape, generator=generator, dtype=np.float64, device=input.device)._array)
+    # The smallest of Exp(1)/w wins with probability w/Σw; a weight of 0 comes last.
+    keys = xp.where(weights > 0, exponential / xp.where(weights > 0, weights, 1), np.inf)
+    return Tensor._wrap(xp.argsort(keys, axis=-1)[..., :num_samples].astype(np.int64))  # type: ignore[no-any-return]
+
+
+# --- filling in place -------------------------------------------------------------------------------------------------
+
+
+def _fill(self: Tensor, host: np.ndarray[Any, Any]) -> Tensor:
+    return in_place(self, lambda _: _place(host, self.dtype, self.device))
+
+
+@method
+def normal_(self: Tensor, mean: float = 0, std: float = 1, *, generator: Generator | None = None) -> Tensor:
+    """Fill with normal numbers, in place."""
+    draw = resolve(generator).numpy.standard_normal(self.shape, dtype=_drawn_as(self.dtype))
+    return _fill(self, np.asarray(draw * std + mean))
+
+
+@method
+def uniform_(self: Tensor, from_: float = 0, to: float = 1, *, generator: Generator | None = None) -> Tensor:
+    """Fill with uniform numbers from [from_, to), in place."""
+    draw = resolve(generator).numpy.random(self.shape, dtype=_drawn_as(self.dtype))
+    return _fill(self, np.asarray(draw * (to - from_) + from_))
+
+
+@method
+def bernoulli_(self: Tensor, p: float = 0.5, *, generator: Generator | None = None) -> Tensor:
+    """Fill with 1 with probability p, else 0, in place."""
+    return _fill(self, np.asarray(resolve(generator).numpy.random(self.shape) < p))
+
+
+@method
+def exponential_(self: Tensor, lambd: float = 1, *, generator: Generator | None = None) -> Tensor:
+    """Fill with exponential numbers of rate ``lambd``, in place."""
+    return _fill(self, np.asarray(resolve(generator).numpy.standard_exponential(self.shape) / lambd))
+
+
+@method
+def random_(self: Tensor, from_: int = 0, to: int | None = None, *, generator: Generator | None = None) -> Tensor:
+    """Fill with integers from [from_, to), in place; ``random_(n)`` draws from [0, n)."""
+    if to is None:
+        from_, to = 0, from_ or 2**24
+    return _fill(self, resolve(generator).numpy.integers(from_, to, self.shape))

@@ -1,0 +1,187 @@
+"""``save`` and ``load``: nested Python data with tensors in one safetensors file, written atomically. No pickle.
+
+Arrays are the file's tensors, named by their path (``model.fc1.weight``); the structure around them, if any, is JSON in
+the file's metadata. A flat dict of tensors – a ``state_dict`` – is thus an ordinary safetensors file, which PyTorch reads,
+and the ordinary safetensors files that PyTorch writes are read here.
+
+Format: https://github.com/huggingface/safetensors (an 8-byte length, a JSON header, the bytes of the arrays).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from kobai._tensor import Tensor
+from kobai.errors import CheckpointError
+from kobai.xp import Array, asarray, device, is_array, to_host
+
+KEY = "kobai"
+"""Metadata entry that holds the structure."""
+VERSION = 1
+
+
+def _encode(obj: Any, path: str, arrays: dict[str, np.ndarray[Any, Any]]) -> Any:
+    """JSON form of ``obj``; what JSON lacks becomes a one-key object: tensor, array, tuple, dict with other keys, float."""
+    if isinstance(obj, (Tensor, np.generic)) or is_array(obj):
+        name = path
+        while name in arrays or not name:
+            name += "_"
+        kind = "tensor" if isinstance(obj, Tensor) else "array"
+        arrays[name] = to_host(
+            obj.detach().array if isinstance(obj, Tensor) else np.asarray(obj) if isinstance(obj, np.generic) else obj
+        )
+        return {f"${kind}": name}
+    if obj is None or isinstance(obj, (bool, str)):
+        return obj
+    if isinstance(obj, int):
+        return int(obj)
+    if isinstance(obj, float):
+        return float(obj) if np.isfinite(obj) else {"$float": repr(float(obj))}
+    if isinstance(obj, (list, tuple)):
+        items = [_encode(item, f"{path}.{i}" if path else str(i), arrays) for i, item in enumerate(obj)]
+        return {"$tuple": items} if isinstance(obj, tuple) else items
+    if isinstance(obj, dict):
+        plain = all(isinstance(k, str) and not k.startswith("$") for k in obj)
+        pairs = [(k, _encode(v, f"{path}.{k}" if path else str(k), arrays)) for k, v in obj.items()]
+        for k in obj:
+            if not isinstance(k, (str, int, float, bool)) and k is not None:
+                raise TypeError(
+                    f"save: expected dict keys to be strings or numbers, got {type(k).__name__} at {path or 'top'}"
+                )
+        return dict(pairs) if plain else {"$dict": [[k, v] for k, v in pairs]}
+    raise TypeError(
+        f"save: expected tensors, arrays, numbers, strings, None, lists, tuples and dicts, got {type(obj).__name__} at "
+        f"{path or 'the top'}. Save a model as model.state_dict(): no code is kept in the file"
+    )
+
+
+def _decode(obj: Any, arrays: dict[str, Any]) -> Any:
+    if isinstance(obj, list):
+        return [_decode(item, arrays) for item in obj]
+    if not isinstance(obj, dict):
+        return obj
+    if len(obj) == 1:
+        ((kind, value),) = obj.items()
+        if kind == "$tensor":
+            return Tensor._wrap(arrays[value])
+        if kind == "$array":
+            return arrays[value]
+        if kind == "$tuple":
+            return tuple(_decode(item, arrays) for item in value)
+        if kind == "$dict":
+            return {k: _decode(v, arrays) for k, v in value}
+        if kind == "$float":
+            return float(value)
+    return {k: _decode(v, arrays) for k, v in obj.items()}
+
+
+def _is_flat(obj: Any) -> bool:
+    return isinstance(obj, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in obj.items())
+
+
+def to_bytes(obj: Any) -> bytes:
+    """``obj`` as the bytes of a safetensors file."""
+    from safetensors.numpy import save as pack
+
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    if _is_flat(obj):
+        arrays = {name: to_host(t.detach().array) for name, t in obj.items()}
+        metadata = {"format": "pt"}
+    else:
+        structure = {"version": VERSION, "data": _encode(obj, "", arrays)}
+        metadata = {"format": "pt", KEY: json.dumps(structure, allow_nan=False)}
+    return bytes(pack({name: np.ascontiguousarray(a).reshape(a.shape) for name, a in arrays.items()}, metadata))
+
+
+def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file so that at any moment – a crash, a full disk – the path holds the old content or the new, whole."""
+    target = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # the rename must not reach the disk before the bytes do
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files private; an ordinary file is not
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def save(obj: Any, f: str | os.PathLike[str] | BinaryIO) -> None:
+    """Save a ``state_dict``, or any nesting of dicts, lists, tuples, numbers, strings, tensors and arrays.
+
+    The file is in safetensors format and replaces an older one atomically; ``f`` may also be a binary file object.
+
+    Errors: TypeError naming the place of an object that cannot be saved (a whole model, say).
+
+    >>> import io, kobai
+    >>> file = io.BytesIO()
+    >>> kobai.save({"epoch": 3, "model": {"w": kobai.ones(2)}}, file)
+    >>> _ = file.seek(0); kobai.load(file)
+    {'epoch': 3, 'model': {'w': tensor([1., 1.])}}
+    """
+    content = to_bytes(obj)
+    if isinstance(f, (str, os.PathLike)):
+        write_atomically(f, content)
+    else:
+        f.write(content)
+
+
+def load(
+    f: str | os.PathLike[str] | BinaryIO, map_location: str | device | None = None, *, weights_only: bool = True
+) -> Any:
+    """What :func:`save` saved, or the tensors of any safetensors file, on the CPU or on ``map_location``.
+
+    Errors: FileNotFoundError; :class:`~kobai.errors.CheckpointError` for a truncated file or one of another format;
+    ValueError for ``weights_only=False``, because no file of this format holds code.
+    """
+    if not weights_only:
+        raise ValueError("load: weights_only=False asks for pickled code, which Kobai neither writes nor runs")
+    if isinstance(f, (str, os.PathLike)):
+        name, content = os.fspath(f), Path(f).read_bytes()
+    else:
+        name, content = getattr(f, "name", "the stream"), f.read()
+    arrays, metadata = _unpack(str(name), content)
+    where = device("cpu") if map_location is None else device(map_location)
+    placed: dict[str, Array] = {key: asarray(a, device=where) for key, a in arrays.items()}
+    if KEY not in metadata:
+        return {key: Tensor._wrap(a) for key, a in placed.items()}
+    try:
+        structure = json.loads(metadata[KEY])
+        if structure["version"] > VERSION:
+            raise CheckpointError(f"load: {name} was written by a newer Kobai (format {structure['version']})")
+        return _decode(structure["data"], placed)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"load: the structure stored in {name} is damaged ({error!r})") from error
+
+
+def _unpack(name: str, content: bytes) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, str]]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as unpack
+
+    if content[:2] in (b"PK", b"\x80\x02"):
+        raise CheckpointError(
+            f"load: {name} is a pickled PyTorch file, which could run any code; "
+            "convert it with safetensors.torch.save_file(torch.load(...), path)"
+        )
+    try:
+        arrays = unpack(content)
+        size = int.from_bytes(content[:8], "little")
+        metadata = json.loads(content[8 : 8 + size]).get("__metadata__", {})
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"load: {name} ({len(content)} bytes) is not a whole safetensors file: {error}. "
+            "It is truncated or of another format"
+        ) from error
+    # The arrays view the file's bytes, which nobody may write to.
+    return {key: np.array(a) for key, a in arrays.items()}, metadata
