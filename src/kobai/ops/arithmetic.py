@@ -98,19 +98,22 @@ def _pow(a: Array, b: Array) -> Any:
 
 @primitive(sample=_two(), kind="elementwise")
 def _maximum(a: Array, b: Array) -> Any:
-    return xp_of(a).maximum(a, b), lambda dy: _of_larger(dy, a, b)
+    y = xp_of(a).maximum(a, b)
+    return y, lambda dy: _to_the_chosen(dy, y, a, b)
 
 
 @primitive(sample=_two(), kind="elementwise")
 def _minimum(a: Array, b: Array) -> Any:
-    return xp_of(a).minimum(a, b), lambda dy: _of_larger(dy, b, a)[::-1]
+    y = xp_of(a).minimum(a, b)
+    return y, lambda dy: _to_the_chosen(dy, y, a, b)
 
 
-def _of_larger(dy: Array, a: Array, b: Array) -> Any:
-    """Gradient of max(a, b): to the larger; where both are equal, half to each (the symmetric subgradient)."""
+def _to_the_chosen(dy: Array, y: Array, a: Array, b: Array) -> Any:
+    """Gradient to the operand that is the result; where both are, half to each (the symmetric subgradient)."""
 
     def share(x: Array, other: Array) -> Array:
-        return unbroadcast(dy * ((x > other) + 0.5 * (x == other)).astype(dy.dtype), shape_of(x))
+        chosen = (x == y).astype(dy.dtype)
+        return unbroadcast(dy * (chosen - 0.5 * (chosen * (other == y))), shape_of(x))
 
     return (lambda out: share(a, b)), (lambda out: share(b, a))
 
@@ -258,7 +261,7 @@ def _operator(function: Any) -> Any:
     return operate
 
 
-for _symbol, _function in (
+for _symbol, _binary in (
     ("add", add),
     ("sub", sub),
     ("mul", mul),
@@ -267,9 +270,9 @@ for _symbol, _function in (
     ("mod", remainder),
     ("pow", pow),
 ):
-    setattr(Tensor, f"__{_symbol}__", _operator(_function))
-    setattr(Tensor, f"__r{_symbol}__", _operator(_reflected(_function)))
-for _symbol, _name in (
+    setattr(Tensor, f"__{_symbol}__", _operator(_binary))
+    setattr(Tensor, f"__r{_symbol}__", _operator(_reflected(_binary)))
+for _symbol, _changed in (
     ("add", "add_"),
     ("sub", "sub_"),
     ("mul", "mul_"),
@@ -277,4 +280,4 @@ for _symbol, _name in (
     ("pow", "pow_"),
     ("mod", "remainder_"),
 ):
-    setattr(Tensor, f"__i{_symbol}__", getattr(Tensor, _name))
+    setattr(Tensor, f"__i{_symbol}__", getattr(Tensor, _changed))

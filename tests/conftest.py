@@ -1,0 +1,25 @@
+"""Fixtures that all tests share. ``xp``: one test body runs on every backend that is here."""
+
+from __future__ import annotations
+
+import pytest
+import strict  # noqa: F401 - registers the backend
+
+import kobai
+
+
+@pytest.fixture(autouse=True)
+def _fresh_defaults():
+    """Every test starts from one seed on NumPy in float32, whatever the test before it did."""
+    kobai.use("numpy")
+    kobai.manual_seed(0)
+    yield
+    kobai.set_default_dtype(kobai.float32)
+    kobai.use("numpy")
+
+
+@pytest.fixture(params=["numpy", "strict", pytest.param("cupy", marks=pytest.mark.gpu)])
+def backend(request):
+    """Name of a backend, in use for the whole test."""
+    with kobai.using(request.param):
+        yield request.param

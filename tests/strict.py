@@ -1,0 +1,175 @@
+"""The ``strict`` backend: NumPy behind an array type that refuses what CuPy refuses.
+
+It has only the functions CuPy has (``cupy_names.txt``), never converts implicitly to ``numpy.ndarray``, never mixes with
+one, and never lets Python read a value behind the program's back (``bool(x)``, ``float(x)``, ``if x > 0``), which on a GPU
+would wait for the device. Code that passes here does not break there for one of these reasons.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kobai import xp
+
+CUPY_NAMES = frozenset((Path(__file__).parent / "cupy_names.txt").read_text().split("\n"))
+METHODS = frozenset(
+    "all any argmax argmin argpartition argsort astype choose clip compress copy cumprod cumsum diagonal dot fill flatten "
+    "max mean min nonzero partition prod ptp put ravel repeat reshape round searchsorted sort squeeze std sum swapaxes take "
+    "trace transpose var view".split()
+)
+
+
+def wrap(result: Any) -> Any:
+    if isinstance(result, (np.ndarray, np.generic)):
+        return StrictArray(np.asarray(result))
+    if isinstance(result, tuple):
+        parts = [wrap(part) for part in result]
+        return type(result)(*parts) if hasattr(result, "_fields") else tuple(parts)
+    if isinstance(result, list):
+        return [wrap(part) for part in result]
+    return result
+
+
+def unwrap(value: Any) -> Any:
+    if isinstance(value, StrictArray):
+        return value.host
+    if isinstance(value, np.ndarray):
+        raise TypeError("strict: a numpy.ndarray was mixed with device arrays; CuPy raises TypeError: Unsupported type")
+    if isinstance(value, (list, tuple)):
+        parts = [unwrap(part) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    return value
+
+
+def refuse(what: str) -> Any:
+    def refused(self: Any, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(f"strict: implicit {what}; on a GPU this fails or waits for the device")
+
+    return refused
+
+
+class StrictArray:
+    """A device array as CuPy's, kept on the host."""
+
+    __array_ufunc__ = None  # numpy must not take it for one of its own
+    __array_priority__ = 100
+
+    def __init__(self, host: np.ndarray) -> None:
+        self.host = host
+
+    shape = property(lambda self: self.host.shape)
+    strides = property(lambda self: self.host.strides)
+    dtype = property(lambda self: self.host.dtype)
+    ndim = property(lambda self: self.host.ndim)
+    size = property(lambda self: self.host.size)
+    itemsize = property(lambda self: self.host.itemsize)
+    nbytes = property(lambda self: self.host.nbytes)
+    flags = property(lambda self: self.host.flags)
+    base = property(lambda self: None if self.host.base is None else wrap(self.host.base))
+    T = property(lambda self: wrap(self.host.T))
+
+    __array__ = refuse("conversion to numpy.ndarray")
+    __bool__ = refuse("bool()")
+    __float__ = refuse("float()")
+    __int__ = refuse("int()")
+    __index__ = refuse("use as an index")
+
+    def item(self) -> Any:  # asked for by name: allowed, as in CuPy
+        return self.host.item()
+
+    def tolist(self) -> Any:
+        return self.host.tolist()
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in METHODS:
+            raise AttributeError(f"strict: cupy.ndarray has no {name!r}")
+        method = getattr(self.host, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return wrap(method(*unwrap(args), **{k: unwrap(v) for k, v in kwargs.items()}))
+
+        return call
+
+    def __getitem__(self, index: Any) -> Any:
+        return wrap(self.host[unwrap(index)])
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.host[unwrap(index)] = unwrap(value)
+
+    def __len__(self) -> int:
+        return len(self.host)
+
+    def __iter__(self) -> Any:
+        return (wrap(part) for part in self.host)
+
+    def __repr__(self) -> str:
+        return f"strict{self.host!r}"
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _operator(name: str) -> Any:
+    def operate(self: StrictArray, *others: Any) -> Any:
+        method = getattr(self.host, name)
+        result = method(*unwrap(others))
+        if result is NotImplemented:
+            return result
+        return self if name.startswith("__i") and name not in ("__invert__",) else wrap(result)
+
+    return operate
+
+
+for _symbol in "add sub mul truediv floordiv mod pow matmul and or xor lshift rshift".split():
+    for _prefix in ("", "r", "i"):
+        _name = f"__{_prefix}{_symbol}__"
+        setattr(StrictArray, _name, _operator(_name))
+for _symbol in "lt le gt ge eq ne neg pos abs invert".split():
+    setattr(StrictArray, f"__{_symbol}__", _operator(f"__{_symbol}__"))
+
+
+class _Function:
+    """One function of the namespace, or a ufunc with its methods ``at``, ``reduce``, ``accumulate``, ``outer``."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if "where" in kwargs and isinstance(self.function, np.ufunc):
+            raise TypeError(f"strict: CuPy's {self.function.__name__} has no where=")
+        out = kwargs.get("out")
+        result = self.function(*unwrap(args), **{k: unwrap(v) for k, v in kwargs.items()})
+        return wrap(result) if out is None else out
+
+    def __getattr__(self, name: str) -> Any:
+        if isinstance(self.function, np.ufunc) and name in ("at", "reduce", "accumulate", "outer"):
+            return _Function(getattr(self.function, name))
+        raise AttributeError(name)
+
+
+class _Namespace:
+    __name__ = "strict"
+    ndarray = StrictArray
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in CUPY_NAMES:
+            raise AttributeError(f"strict: CuPy has no function {name!r}")
+        found = getattr(np, name)
+        if name in ("asarray", "array", "ascontiguousarray"):
+            # cupy.asarray takes a numpy array: that is how data reaches the device
+            return lambda obj, *a, **k: wrap(found(obj.host if isinstance(obj, StrictArray) else obj, *a, **k))
+        if isinstance(found, type) or not callable(found):
+            return found
+        return _Function(found)
+
+
+strict = xp.Backend(
+    "strict",
+    "strict",
+    lambda: (_Namespace(), StrictArray),
+    from_host=lambda a: StrictArray(np.array(a)),
+    to_host=lambda a: a.host.copy(),
+)
+xp.register(strict)

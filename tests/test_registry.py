@@ -1,0 +1,208 @@
+"""Every primitive, examined from the registry alone: gradients, dtypes, layouts, in-place safety, equality of backends."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import kobai
+from kobai import xp
+from kobai._tensor import REGISTRY, Tensor
+from kobai.gradcheck import worst_mismatch
+
+CASES = [(name, i) for name, p in sorted(REGISTRY.items()) for i in range(len(p.samples))]
+IDS = [f"{name}-{i}" for name, i in CASES]
+case = pytest.mark.parametrize(("name", "i"), CASES, ids=IDS)
+
+
+def sample(name: str, i: int) -> tuple[tuple, dict]:
+    args = REGISTRY[name].samples[i](np.random.default_rng(i))
+    return (args[:-1], args[-1]) if args and isinstance(args[-1], dict) else (args, {})
+
+
+def is_float(arg: object) -> bool:
+    return isinstance(arg, np.ndarray) and arg.dtype.kind == "f"
+
+
+def tensors(args: tuple, dtype: type = np.float64, grad: bool = True) -> list:
+    """Arrays of a sample as tensors on the default device; float arrays require a gradient."""
+    made = []
+    for arg in args:
+        if isinstance(arg, np.ndarray):
+            array = xp.asarray(arg.astype(dtype) if is_float(arg) else arg, device=xp.default_device())
+            made.append(Tensor._wrap(array, requires_grad=grad and is_float(arg)))
+        else:
+            made.append(arg)
+    return made
+
+
+def run(name: str, args: list, options: dict) -> Tensor:
+    kobai.manual_seed(7)  # primitives that draw masks draw the same ones
+    return REGISTRY[name].op(*args, **options)
+
+
+def grads(args: list) -> list:
+    return [
+        None if a.grad is None else xp.to_host(a.grad.array) for a in args if isinstance(a, Tensor) and a.requires_grad
+    ]
+
+
+def cotangent(y: Tensor) -> Tensor:
+    host = np.random.default_rng(3).standard_normal(y.shape).astype(y.dtype)
+    return Tensor._wrap(xp.asarray(host, device=y.device))
+
+
+def test_the_registry_is_not_empty():
+    assert len(REGISTRY) > 60
+
+
+def test_every_primitive_has_a_sample_with_a_gradient_and_one_without_elements_or_a_reason():
+    lacking = [n for n, p in REGISTRY.items() if not p.samples]
+    assert not lacking
+
+
+@case
+def test_gradient_agrees_with_central_differences(name, i, backend):
+    args, options = sample(name, i)
+    made = tensors(args)
+    if not any(isinstance(a, Tensor) and a.requires_grad for a in made) or not run(name, made, options).requires_grad:
+        pytest.skip("nothing to differentiate")
+    worst = worst_mismatch(lambda *xs: run(name, list(xs), options), made)
+    assert worst.error < 1e-6, str(worst)
+
+
+@case
+def test_float32_in_float32_out(name, i, backend):
+    args, options = sample(name, i)
+    if name.endswith("._cast"):
+        pytest.skip("its purpose is to change the dtype")
+    made = tensors(args, np.float32)
+    y = run(name, made, options)
+    if any(is_float(a) for a in args) and y.is_floating_point():
+        assert y.dtype == np.float32
+    if y.requires_grad:
+        y.backward(cotangent(y))
+        for a in made:
+            if isinstance(a, Tensor) and a.grad is not None:
+                assert a.grad.dtype == np.float32
+                assert a.grad.shape == a.shape
+
+
+@case
+def test_same_result_on_every_backend(name, i):
+    args, options = sample(name, i)
+    outcomes = []
+    for where in ("numpy", "strict"):
+        with kobai.using(where):
+            made = tensors(args)
+            y = run(name, made, options)
+            if y.requires_grad:
+                y.backward(cotangent(y))
+            outcomes.append([xp.to_host(y.array), *grads(made)])
+    for left, right in zip(*outcomes, strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-13, atol=1e-13)
+
+
+@case
+def test_non_contiguous_input_gives_the_same_result(name, i):
+    args, options = sample(name, i)
+    spread = []
+    for arg in args:
+        if isinstance(arg, np.ndarray) and arg.ndim:
+            wide = np.zeros((*arg.shape[:-1], 2 * arg.shape[-1]), arg.dtype)
+            wide[..., ::2] = arg
+            spread.append(wide[..., ::2])
+        else:
+            spread.append(arg)
+    results = []
+    for version in (args, spread):
+        made = [Tensor._wrap(a, requires_grad=is_float(a)) if isinstance(a, np.ndarray) else a for a in version]
+        y = run(name, made, options)
+        if y.requires_grad:
+            y.backward(cotangent(y))
+        results.append([np.array(y.detach().array), *grads(made)])
+    for left, right in zip(*results, strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-12, atol=1e-14)
+
+
+@case
+def test_inputs_and_the_incoming_gradient_are_not_written_to(name, i):
+    args, options = sample(name, i)
+    made = tensors(args)
+    before = [a.array.copy() for a in made if isinstance(a, Tensor)]
+    y = run(name, made, options)
+    if y.requires_grad:
+        dy = cotangent(y)
+        kept = dy.array.copy()
+        y.backward(dy)
+        np.testing.assert_array_equal(dy.array, kept)
+    for a, b in zip([a for a in made if isinstance(a, Tensor)], before, strict=True):
+        np.testing.assert_array_equal(a.array, b)
+
+
+@case
+def test_an_in_place_change_never_gives_a_wrong_gradient(name, i):
+    """Changing an input or the output after the operation either raises in backward or leaves the gradient right."""
+    args, options = sample(name, i)
+    reference = tensors(args)
+    y = run(name, reference, options)
+    if not y.requires_grad:
+        pytest.skip("nothing to differentiate")
+    dy = cotangent(y)
+    y.backward(dy)
+    wanted = grads(reference)
+    for victim in range(len(args) + 1):
+        made = tensors(args)
+        y = run(name, made, options)
+        target = y if victim == len(args) else made[victim]
+        if not isinstance(target, Tensor) or not target.is_floating_point() or target.numel() == 0:
+            continue
+        target.array[...] = target.array + 1.0
+        target._bump()
+        try:
+            y.backward(dy)
+        except RuntimeError as error:
+            assert "changed in place" in str(error)  # noqa: PT017
+            continue
+        for left, right in zip(grads(made), wanted, strict=True):
+            np.testing.assert_allclose(left, right, rtol=1e-12)
+
+
+@case
+def test_unwanted_gradients_are_not_computed_for_inputs_that_need_none(name, i):
+    """Each input in turn alone requires a gradient: it gets the same one as when all do."""
+    args, options = sample(name, i)
+    made = tensors(args)
+    y = run(name, made, options)
+    if not y.requires_grad:
+        pytest.skip("nothing to differentiate")
+    y.backward(cotangent(y))
+    for k, full in enumerate(made):
+        if not isinstance(full, Tensor) or not full.requires_grad:
+            continue
+        alone = tensors(args, grad=False)
+        alone[k].requires_grad_()
+        y = run(name, alone, options)
+        if y.requires_grad:
+            y.backward(cotangent(y))
+        left = None if full.grad is None else full.grad.array
+        right = None if alone[k].grad is None else alone[k].grad.array
+        assert (left is None) == (right is None)
+        if left is not None:
+            np.testing.assert_allclose(left, right, rtol=1e-12, atol=1e-14)
+
+
+ELEMENTWISE = sorted(n for n, p in REGISTRY.items() if p.kind == "elementwise")
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+@pytest.mark.parametrize("shape", [(0,), (1,), (0, 3), (2, 0, 3), (1, 1, 1), ()], ids=str)
+def test_elementwise_primitives_take_any_shape(name, shape, backend):
+    args, options = sample(name, 0)
+    filled = [np.resize(a, shape) if is_float(a) else a for a in args]
+    made = tensors(tuple(filled))
+    y = run(name, made, options)
+    assert y.shape == shape
+    if y.requires_grad:
+        y.backward(cotangent(y))
+        assert all(g.shape == shape for g in grads(made) if g is not None)
