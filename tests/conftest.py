@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-import strict  # noqa: F401 - registers the backend
 
 import kobai
+import strict  # noqa: F401 - registers the backend
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,109 @@
+"""The house: imports point only to lower floors, and heavy or optional packages stay out of ``import kobai``."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import kobai
+
+ROOT = Path(kobai.__file__).parent
+FLOORS = {
+    "errors": 0,
+    "dtypes": 0,
+    "xp": 0,
+    "random": 0,
+    "kernels": 1,
+    "cuda": 1,
+    "_tensor": 2,
+    "ops": 3,
+    "gradcheck": 3,
+    "autograd": 3,
+    "serialization": 3,
+    "nn": 4,
+    "optim": 4,
+    "utils": 4,
+    "data": 5,  # data sets are TensorDatasets: they use utils
+    "train": 6,
+    "cli": 7,
+}
+STRANGERS = [("nn", "optim"), ("nn", "utils"), ("optim", "utils"), ("nn", "data"), ("optim", "data")]
+LAZY = ["cupy", "matplotlib", "numba", "optuna", "pooch", "rich", "safetensors", "sklearn", "typer"]
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def imports(path: Path) -> list[tuple[str, int]]:
+    """(module, line) of every import of Kobai's own modules in a file, wherever in it."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            module = node.module or ""
+            if module == "kobai":
+                found += [(f"kobai.{alias.name}", node.lineno) for alias in node.names]
+            else:
+                found.append((module, node.lineno))
+    return [(name, line) for name, line in found if name.split(".")[0] == "kobai" and "." in name]
+
+
+def part(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", [f for f in FILES if part(f) != "__init__"], ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_to_lower_floors(path):
+    here = part(path)
+    for name, line in imports(path):
+        there = name.split(".")[1]
+        assert there in FLOORS, f"{path}:{line}: {name} has no floor in this table"
+        assert there == here or FLOORS[there] <= FLOORS[here], f"{path}:{line}: {here} (F{FLOORS[here]}) imports {name}"
+        pair = (here, there)
+        assert pair not in STRANGERS and pair[::-1] not in STRANGERS, f"{path}:{line}: {here} and {there} ignore each other"
+
+
+def test_no_import_cycles_between_modules():
+    graph: dict[str, set[str]] = {}
+    for path in FILES:
+        module = "kobai." + ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        graph[module.removesuffix(".__init__")] = set()
+    for path in FILES:
+        module = ("kobai." + ".".join(path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kobai"):
+                names = [f"{node.module}.{a.name}" for a in node.names]
+                graph[module] |= {n if n in graph else node.module for n in names} - {module}
+    done: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, " -> ".join((*trail, module))
+        if module in done:
+            return
+        for other in graph.get(module, ()):
+            if other != "kobai":
+                visit(other, (*trail, module))
+        done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_only_the_shim_and_kernels_know_cupy(path):
+    if part(path) in ("xp", "kernels", "cuda"):
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert not any(n.split(".")[0] in ("cupy", "cupyx", "torch") for n in names), f"{path}:{node.lineno}"
+
+
+def test_import_kobai_loads_nothing_optional_or_slow():
+    code = f"import sys, kobai; print([m for m in {LAZY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
