@@ -5,5 +5,6 @@ from kobai.ops import (
     create,
     einsum,
     linear,
+    pointwise,
     random,
 )

@@ -1,0 +1,393 @@
+"""Unary mathematics, one row per function: value, derivative, domain of the samples, and what it says in the manual.
+
+Each row gives the derivative in the argument (``of_x``) or in the value (``of_y``); the one that it names is all that the
+tape keeps. At a kink the derivative is PyTorch's: 0 for ``abs`` at 0, 1 for ``clamp`` at its bounds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from kobai._tensor import Tensor, get_default_dtype, method, primitive
+from kobai.kernels import activation, special
+from kobai.ops._args import Samples, as_tensor_like, cast, need_tensor, pair, unbroadcast
+from kobai.ops.arithmetic import add, div, mul, sub
+from kobai.xp import Array, xp_of
+
+__all__ = [
+    "abs",
+    "absolute",
+    "acos",
+    "acosh",
+    "addcdiv",
+    "addcmul",
+    "arccos",
+    "arccosh",
+    "arcsin",
+    "arcsinh",
+    "arctan",
+    "arctanh",
+    "asin",
+    "asinh",
+    "atan",
+    "atanh",
+    "ceil",
+    "clamp",
+    "clamp_max",
+    "clamp_min",
+    "clip",
+    "cos",
+    "cosh",
+    "erf",
+    "erfc",
+    "exp",
+    "exp2",
+    "expm1",
+    "fix",
+    "floor",
+    "frac",
+    "hypot",
+    "lerp",
+    "log",
+    "log10",
+    "log1p",
+    "log2",
+    "logaddexp",
+    "logit",
+    "nan_to_num",
+    "neg",
+    "negative",
+    "reciprocal",
+    "round",
+    "rsqrt",
+    "sigmoid",
+    "sign",
+    "sin",
+    "sinh",
+    "sqrt",
+    "square",
+    "tan",
+    "tanh",
+    "trunc",
+]
+
+Unary = Callable[[Tensor], Tensor]
+
+
+def samples(low: float, high: float) -> Samples:
+    """Arguments of a unary primitive, drawn from its domain: a matrix, a transposed cut, a number, nothing."""
+    return [
+        lambda rng: (rng.uniform(low, high, (4, 3)),),
+        lambda rng: (rng.uniform(low, high, (3, 2, 4)).T[::2],),
+        lambda rng: (rng.uniform(low, high, ()),),
+        lambda rng: (rng.uniform(low, high, (0, 3)),),
+    ]
+
+
+def unary(
+    name: str,
+    doc: str,
+    f: Callable[[Any, Array], Array],
+    of_x: Callable[[Any, Array], Array] | None = None,
+    of_y: Callable[[Any, Array], Array] | None = None,
+    domain: tuple[float, float] = (-2.0, 2.0),
+    keep_integers: bool = False,
+) -> Unary:
+    """Make the primitive ``_name``, the public function and the methods ``name`` and ``name_`` of one row.
+
+    ``f(xp, x)`` is the value; ``of_x(xp, x)`` or ``of_y(xp, y)`` its derivative; neither means that it is 0 everywhere.
+    Integers are converted to the default float dtype unless ``keep_integers``.
+    """
+
+    def forward(x: Array) -> Any:
+        xp = xp_of(x)
+        y = f(xp, x)
+        if of_x is not None:
+            return y, lambda dy: (dy * of_x(xp, x),)
+        if of_y is not None:
+            return y, lambda dy: (dy * of_y(xp, y),)
+        return y, lambda dy: (xp.zeros_like(dy),)
+
+    forward.__name__ = f"_{name}"
+    recorded = primitive(sample=samples(*domain), kind="elementwise")(forward)
+
+    def function(input: Tensor) -> Tensor:
+        need_tensor(name, input)
+        if not keep_integers and input._array.dtype.kind != "f":
+            input = cast(input, get_default_dtype())
+        return recorded(input)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc
+    return method(function, in_place=True)
+
+
+ONE = (0.3, 0.9)  # strictly inside (0, 1)
+POSITIVE = (0.5, 2.0)
+LN2 = math.log(2.0)
+LN10 = math.log(10.0)
+
+neg = unary("neg", "−x.", lambda xp, x: -x, lambda xp, x: -1, keep_integers=True)
+abs = unary("abs", "|x|.", lambda xp, x: xp.abs(x), lambda xp, x: xp.sign(x), domain=POSITIVE, keep_integers=True)
+square = unary("square", "x².", lambda xp, x: x * x, lambda xp, x: 2 * x, keep_integers=True)
+sqrt = unary("sqrt", "√x; nan for negative x.", lambda xp, x: xp.sqrt(x), of_y=lambda xp, y: 0.5 / y, domain=POSITIVE)
+rsqrt = unary("rsqrt", "1 / √x.", lambda xp, x: 1 / xp.sqrt(x), of_y=lambda xp, y: -0.5 * y * y * y, domain=POSITIVE)
+reciprocal = unary("reciprocal", "1 / x.", lambda xp, x: 1 / x, of_y=lambda xp, y: -y * y, domain=POSITIVE)
+
+exp = unary("exp", "eˣ.", lambda xp, x: xp.exp(x), of_y=lambda xp, y: y)
+exp2 = unary("exp2", "2ˣ.", lambda xp, x: xp.exp2(x), of_y=lambda xp, y: LN2 * y)
+expm1 = unary("expm1", "eˣ − 1, accurate near x = 0.", lambda xp, x: xp.expm1(x), of_y=lambda xp, y: y + 1)
+log = unary("log", "Natural logarithm ln x.", lambda xp, x: xp.log(x), lambda xp, x: 1 / x, domain=POSITIVE)
+log2 = unary("log2", "Logarithm to base 2.", lambda xp, x: xp.log2(x), lambda xp, x: 1 / (LN2 * x), domain=POSITIVE)
+log10 = unary(
+    "log10", "Logarithm to base 10.", lambda xp, x: xp.log10(x), lambda xp, x: 1 / (LN10 * x), domain=POSITIVE
+)
+log1p = unary(
+    "log1p", "ln(1 + x), accurate near x = 0.", lambda xp, x: xp.log1p(x), lambda xp, x: 1 / (1 + x), domain=ONE
+)
+
+sin = unary("sin", "Sine of x in radians.", lambda xp, x: xp.sin(x), lambda xp, x: xp.cos(x))
+cos = unary("cos", "Cosine of x in radians.", lambda xp, x: xp.cos(x), lambda xp, x: -xp.sin(x))
+tan = unary("tan", "Tangent of x in radians.", lambda xp, x: xp.tan(x), of_y=lambda xp, y: 1 + y * y, domain=(-1, 1))
+asin = unary("asin", "Inverse sine.", lambda xp, x: xp.arcsin(x), lambda xp, x: 1 / xp.sqrt(1 - x * x), domain=ONE)
+acos = unary("acos", "Inverse cosine.", lambda xp, x: xp.arccos(x), lambda xp, x: -1 / xp.sqrt(1 - x * x), domain=ONE)
+atan = unary("atan", "Inverse tangent.", lambda xp, x: xp.arctan(x), lambda xp, x: 1 / (1 + x * x))
+sinh = unary("sinh", "(eˣ − e⁻ˣ) / 2.", lambda xp, x: xp.sinh(x), lambda xp, x: xp.cosh(x))
+cosh = unary("cosh", "(eˣ + e⁻ˣ) / 2.", lambda xp, x: xp.cosh(x), lambda xp, x: xp.sinh(x))
+asinh = unary("asinh", "Inverse of sinh.", lambda xp, x: xp.arcsinh(x), lambda xp, x: 1 / xp.sqrt(x * x + 1))
+acosh = unary(
+    "acosh", "Inverse of cosh.", lambda xp, x: xp.arccosh(x), lambda xp, x: 1 / xp.sqrt(x * x - 1), domain=(1.5, 3)
+)
+atanh = unary("atanh", "Inverse of tanh.", lambda xp, x: xp.arctanh(x), lambda xp, x: 1 / (1 - x * x), domain=ONE)
+
+sigmoid = unary(
+    "sigmoid",
+    "σ(x) = 1 / (1 + e⁻ˣ), without overflow.",
+    lambda xp, x: activation.sigmoid(x),
+    of_y=lambda xp, y: y * (1 - y),
+)
+tanh = unary("tanh", "(eˣ − e⁻ˣ) / (eˣ + e⁻ˣ).", lambda xp, x: xp.tanh(x), of_y=lambda xp, y: 1 - y * y)
+erf = unary(
+    "erf",
+    "Error function 2/√π ∫₀ˣ e^(−t²) dt.",
+    lambda xp, x: special.erf(x),
+    lambda xp, x: (2 / math.sqrt(math.pi)) * xp.exp(-x * x),
+)
+erfc = unary(
+    "erfc",
+    "1 − erf(x), accurate where it is small.",
+    lambda xp, x: special.erfc(x),
+    lambda xp, x: (-2 / math.sqrt(math.pi)) * xp.exp(-x * x),
+)
+
+# Steps: constant wherever they are differentiable.
+sign = unary("sign", "−1, 0 or 1.", lambda xp, x: xp.sign(x), domain=ONE, keep_integers=True)
+floor = unary("floor", "Largest whole number ≤ x.", lambda xp, x: xp.floor(x), domain=ONE, keep_integers=True)
+ceil = unary("ceil", "Smallest whole number ≥ x.", lambda xp, x: xp.ceil(x), domain=ONE, keep_integers=True)
+trunc = unary("trunc", "x without its fraction.", lambda xp, x: xp.trunc(x), domain=ONE, keep_integers=True)
+frac = unary("frac", "The fraction x − trunc(x).", lambda xp, x: x - xp.trunc(x), lambda xp, x: 1, domain=ONE)
+
+absolute, negative = abs, neg
+arcsin, arccos, arctan, arcsinh, arccosh, arctanh = asin, acos, atan, asinh, acosh, atanh
+fix = trunc
+for _alias in ("absolute", "negative", "arcsin", "arccos", "arctan", "arcsinh", "arccosh", "arctanh", "fix"):
+    method(globals()[_alias], name=_alias, in_place=True)
+setattr(Tensor, "__neg__", neg)  # noqa: B010  (operators are looked up on the class)
+setattr(Tensor, "__abs__", abs)  # noqa: B010
+
+
+@primitive(sample=[lambda rng: (rng.uniform(-0.4, 0.4, (4, 3)), 0), lambda rng: (rng.uniform(0.1, 0.4, (0, 3)), 2)])
+def _round(x: Array, decimals: int) -> Any:
+    xp = xp_of(x)
+    return xp.round(x, decimals), lambda dy: (xp.zeros_like(dy),)
+
+
+@method(in_place=True)
+def round(input: Tensor, *, decimals: int = 0) -> Tensor:
+    """Nearest multiple of 10^−decimals, halves to even; its derivative is 0.
+
+    >>> import kobai
+    >>> kobai.tensor([0.5, 1.5, 2.4]).round()
+    tensor([0., 2., 2.])
+    """
+    need_tensor("round", input)
+    return _round(input, decimals)
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.uniform(-2, 2, (4, 3)), -1.0, 1.0),
+        lambda rng: (rng.uniform(-2, 2, (4, 3)), None, 0.5),
+        lambda rng: (rng.uniform(-2, 2, (4, 3)), rng.uniform(-1, 0, (3,)), rng.uniform(0, 1, (4, 1))),
+        lambda rng: (rng.uniform(-2, 2, (2, 0)), rng.uniform(-1, 0, (2, 1)), None),
+    ]
+)
+def _clamp(x: Array, low: Any, high: Any) -> Any:
+    xp = xp_of(x)
+    y = x
+    if low is not None:
+        y = xp.maximum(y, low)
+    if high is not None:
+        y = xp.minimum(y, high)
+
+    def vjp(dy: Array) -> Any:
+        below = None if low is None else x < low
+        above = None if high is None else (x if low is None else xp.maximum(x, low)) > high
+
+        def inside(out: Array) -> Array:
+            g = dy
+            for outside in (below, above):
+                g = g if outside is None else g * ~outside
+            return unbroadcast(g, x.shape)
+
+        def at_low(out: Array) -> Any:
+            return unbroadcast(dy * below if above is None else dy * (below & ~above), low.shape)
+
+        return inside, at_low, lambda out: unbroadcast(dy * above, high.shape)
+
+    return y, vjp
+
+
+@method(in_place=True)
+def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
+    """Elements below ``min`` become ``min``, those above ``max`` become ``max`` (numbers or tensors; max wins over min).
+
+    The gradient passes where min ≤ x ≤ max; elsewhere it goes to the bound that replaced the element.
+
+    >>> import kobai
+    >>> kobai.clamp(kobai.tensor([-2., 0.5, 3.]), min=0, max=1)
+    tensor([0.0000, 0.5000, 1.0000])
+    """
+    need_tensor("clamp", input)
+    if min is None and max is None:
+        raise ValueError("clamp: expected at least one of min and max")
+    if min is not None:
+        input, min = pair("clamp", input, min)
+    if max is not None:
+        input, max = pair("clamp", input, max)
+        if isinstance(min, Tensor):
+            min = cast(min, input._array.dtype)
+    return _clamp(input, min, max)
+
+
+clip = method(clamp, name="clip", in_place=True)
+
+
+@method(in_place=True)
+def clamp_min(input: Tensor, min: Any) -> Tensor:
+    """:func:`clamp` from below only."""
+    return clamp(input, min=min)
+
+
+@method(in_place=True)
+def clamp_max(input: Tensor, max: Any) -> Tensor:
+    """:func:`clamp` from above only."""
+    return clamp(input, max=max)
+
+
+@method(in_place=True)
+def logit(input: Tensor, eps: float | None = None) -> Tensor:
+    """ln(x / (1 − x)), the inverse of σ; with ``eps``, x is first clamped to [eps, 1 − eps].
+
+    >>> import kobai
+    >>> kobai.logit(kobai.tensor([0.5, 0.9]))
+    tensor([0.0000, 2.1972])
+    """
+    need_tensor("logit", input)
+    x = input if eps is None else clamp(input, eps, 1 - eps)
+    return log(div(x, sub(1, x)))
+
+
+@method(in_place=True)
+def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
+    """input + weight · (end − input), on the way from ``input`` to ``end``; ``weight`` is a number or a tensor.
+
+    >>> import kobai
+    >>> kobai.lerp(kobai.tensor([0., 10.]), kobai.tensor([10., 20.]), 0.5)
+    tensor([ 5., 15.])
+    """
+    need_tensor("lerp", input, end)
+    return add(input, mul(sub(end, input), weight))
+
+
+@method(in_place=True)
+def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    """input + value · tensor1 · tensor2, with broadcasting."""
+    need_tensor("addcmul", input, tensor1, tensor2)
+    return add(input, mul(tensor1, tensor2), alpha=value)
+
+
+@method(in_place=True)
+def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    """input + value · tensor1 / tensor2, with broadcasting."""
+    need_tensor("addcdiv", input, tensor1, tensor2)
+    return add(input, div(tensor1, tensor2), alpha=value)
+
+
+@primitive(sample=lambda rng: (rng.normal(size=(4, 3)), 0.0, 1.0, -1.0), kind="elementwise")
+def _nan_to_num(x: Array, nan: float, posinf: float, neginf: float) -> Any:
+    xp = xp_of(x)
+    y = xp.nan_to_num(x, nan=nan, posinf=posinf, neginf=neginf)
+    return y, lambda dy: (dy * xp.isfinite(x),)
+
+
+@method(in_place=True)
+def nan_to_num(
+    input: Tensor, nan: float | None = 0.0, posinf: float | None = None, neginf: float | None = None
+) -> Tensor:
+    """Replace nan by ``nan`` and ±∞ by ``posinf`` and ``neginf`` (default: the largest and least finite numbers)."""
+    need_tensor("nan_to_num", input)
+    if input._array.dtype.kind != "f":
+        return input
+    limits = np.finfo(input._array.dtype)
+    return _nan_to_num(
+        input,
+        0.0 if nan is None else nan,
+        float(limits.max) if posinf is None else posinf,
+        float(limits.min) if neginf is None else neginf,
+    )
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.uniform(0.5, 2, (4, 3)), rng.uniform(0.5, 2, (3,))),
+        lambda rng: (rng.uniform(0.5, 2, (0, 3)), rng.uniform(0.5, 2, (1, 3))),
+    ],
+    kind="elementwise",
+)
+def _hypot(a: Array, b: Array) -> Any:
+    y = xp_of(a).hypot(a, b)
+    return y, lambda dy: (lambda out: unbroadcast(dy * a / y, a.shape), lambda out: unbroadcast(dy * b / y, b.shape))
+
+
+@method(in_place=True)
+def hypot(input: Tensor, other: Tensor) -> Tensor:
+    """√(input² + other²) without overflow in between."""
+    need_tensor("hypot", input)
+    return _hypot(*pair("hypot", input, as_tensor_like(other, input, "hypot"), to_float=True))
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=(3,))),
+        lambda rng: (rng.normal(size=(0, 3)), rng.normal(size=(1, 3))),
+    ],
+    kind="elementwise",
+)
+def _logaddexp(a: Array, b: Array) -> Any:
+    y = xp_of(a).logaddexp(a, b)
+    return y, lambda dy: (
+        lambda out: unbroadcast(dy * activation.sigmoid(a - b), a.shape),
+        lambda out: unbroadcast(dy * activation.sigmoid(b - a), b.shape),
+    )
+
+
+@method
+def logaddexp(input: Tensor, other: Tensor) -> Tensor:
+    """ln(eᵃ + eᵇ) without overflow."""
+    need_tensor("logaddexp", input, other)
+    return _logaddexp(*pair("logaddexp", input, other, to_float=True))
