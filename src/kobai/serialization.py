@@ -169,16 +169,17 @@ def _unpack(name: str, content: bytes) -> tuple[dict[str, np.ndarray[Any, Any]],
     from safetensors import SafetensorError
     from safetensors.numpy import load as unpack
 
-    if content[:2] in (b"PK", b"\x80\x02"):
-        raise CheckpointError(
-            f"load: {name} is a pickled PyTorch file, which could run any code; "
-            "convert it with safetensors.torch.save_file(torch.load(...), path)"
-        )
     try:
         arrays = unpack(content)
         size = int.from_bytes(content[:8], "little")
         metadata = json.loads(content[8 : 8 + size]).get("__metadata__", {})
     except (SafetensorError, ValueError, KeyError) as error:
+        # Only now: a safetensors file whose header is 640 bytes long begins with a pickle's two bytes too.
+        if content[:2] in (b"PK", b"\x80\x02"):
+            raise CheckpointError(
+                f"load: {name} is a pickled PyTorch file, which could run any code; "
+                "convert it with safetensors.torch.save_file(torch.load(...), path)"
+            ) from error
         raise CheckpointError(
             f"load: {name} ({len(content)} bytes) is not a whole safetensors file: {error}. "
             "It is truncated or of another format"
