@@ -1,10 +1,14 @@
-"""The primitives, one file per family: forward and vjp on one screen. Importing this package gives Tensor its methods."""
+"""The primitives, one file per family: forward and vjp on one screen. Importing this package gives Tensor its methods.
 
-from kobai.ops import (
-    arithmetic,
-    create,
-    einsum,
-    linear,
-    pointwise,
-    random,
-)
+What a family offers is listed in its ``__all__``; this package and ``kobai`` re-export it by ``import *``.
+"""
+
+from kobai.ops.arithmetic import *
+from kobai.ops.create import *
+from kobai.ops.einsum import *
+from kobai.ops.index import *
+from kobai.ops.linear import *
+from kobai.ops.pointwise import *
+from kobai.ops.random import *
+from kobai.ops.rearrange import *
+from kobai.ops.shape import *
