@@ -47,8 +47,8 @@ class Kernel:
     ) -> None:
         """Update ``p`` and ``state`` from the gradient ±g + l2·p (minus if ``maximize``), after p ← shrink·p.
 
-        Large contiguous NumPy arrays go block by block through scratch memory kept per thread; everything else (other
-        libraries, which launch one kernel per operation anyway; odd strides) in one pass over the whole arrays.
+        Large NumPy arrays go block by block through scratch memory kept per thread; everything else (other libraries,
+        which launch one kernel per operation anyway; parameters with odd strides) in one pass over the whole arrays.
         """
         if type(p) is not np.ndarray:
             xp = xp_of(p)
@@ -59,12 +59,12 @@ class Kernel:
         if p.nbytes <= BLOCK_BYTES:
             self._pass(np, p, g, state, _scratch(p.shape, p.dtype), constants, l2, shrink, maximize)
             return
-        if not all(a is None or a.flags.c_contiguous for a in (p, g, *state)):
+        if not all(a is None or a.flags.c_contiguous for a in (p, *state)):
             scratch = [np.empty_like(p) for _ in range(SCRATCH)]
             self._pass(np, p, g, state, scratch, constants, l2, shrink, maximize)
             return
         block = BLOCK_BYTES // p.itemsize
-        p, g = p.reshape(-1), g.reshape(-1)
+        p, g = p.reshape(-1), g.reshape(-1)  # copies a gradient with odd strides, for which there is no flat view
         state = tuple(None if a is None else a.reshape(-1) for a in state)
         for start in range(0, p.size, block):
             cut = slice(start, start + block)
@@ -117,7 +117,7 @@ def _scratch(shape: tuple[int, ...], dtype: Any) -> list[Array]:
 
 @lru_cache(maxsize=256)
 def _constants(dtype: Any, scalars: tuple[float, ...]) -> tuple[Array, ...]:
-    """The scalars as 0-d arrays of the parameter's dtype: a third of a ufunc call's cost on a bias is converting a float."""
+    """The scalars as 0-d arrays of the parameter's dtype: converting a float is a third of a ufunc call on a bias."""
     return tuple(np.array(value, dtype) for value in scalars)
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 import warnings
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from functools import wraps
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from kobai._tensor import RemovableHandle, Tensor, enable_grad
 from kobai.kernels.optim import Kernel
@@ -34,6 +34,10 @@ class _Required:
 
 
 required = _Required()
+
+NON_NEGATIVE = (math.inf, False)
+UP_TO_ONE = (1.0, False)
+BELOW_ONE = (1.0, True)
 
 # PyTorch's choices of engine, found in its saved parameter groups. They do not change the mathematics.
 _ENGINE_OPTIONS = ("foreach", "fused", "capturable", "differentiable")
@@ -69,6 +73,9 @@ class Optimizer:
     >>> w
     tensor([ 0.9000, -1.9000], requires_grad=True)
     """
+
+    _ranges: ClassVar[dict[str, tuple[float, bool]]] = {}
+    """Options that must be numbers from 0 to (upper end, whether the end is excluded); see the constants above."""
 
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
@@ -109,13 +116,17 @@ class Optimizer:
         entries = [params] if isinstance(params, Tensor) else list(params)
         names = [entry[0] for entry in entries if isinstance(entry, tuple)]
         if names and len(names) != len(entries):
-            raise ValueError(f"{who}: expected all parameters with a name or all without, got {len(names)} named of {len(entries)}")
+            raise ValueError(
+                f"{who}: expected all parameters with a name or all without, got {len(names)} named of {len(entries)}"
+            )
         tensors = [entry[1] if isinstance(entry, tuple) else entry for entry in entries]
         for p in tensors:
             if not isinstance(p, Tensor):
                 raise TypeError(f"{who}: expected tensors as parameters, got {type(p).__name__}")
             if not (p.is_leaf or p.retains_grad):
-                raise ValueError(f"{who}: expected leaf tensors, got one computed by {p.grad_fn}; pass what it was computed from")
+                raise ValueError(
+                    f"{who}: expected leaf tensors, got one computed by {p.grad_fn}; pass what it was computed from"
+                )
         group = {**param_group, "params": tensors}
         if names:
             group["param_names"] = names
@@ -134,27 +145,19 @@ class Optimizer:
         self.param_groups.append(group)
 
     def _check(self, group: Group) -> None:
-        """Raise for options of a group that are out of range; a subclass with options of its own extends it."""
-        for name in ("lr", "weight_decay", "eps", "momentum", "lr_decay", "momentum_decay", "initial_accumulator_value"):
-            if name in group:
-                self._check_range(name, group[name])
-        for name in ("alpha", "rho"):
-            if name in group:
-                self._check_range(name, group[name], 1.0)
-        if "betas" in group:
-            betas = group["betas"]
-            if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-                raise ValueError(f"{type(self).__name__}: expected betas as a pair of numbers, got {betas!r}")
-            for i, beta in enumerate(betas):
-                self._check_range(f"betas[{i}]", beta, 1.0, open_end=True)
-
-    def _check_range(self, name: str, value: Any, high: float = math.inf, open_end: bool = False) -> None:
-        who = type(self).__name__
-        if isinstance(value, Tensor) or not hasattr(value, "__float__"):
-            raise TypeError(f"{who}: expected {name} as a number, got {type(value).__name__}")
-        if not 0.0 <= value <= high or (open_end and value == high):
-            bounds = f">= 0, got {name}={value}" if high == math.inf else f"in [0, {high:g}{')' if open_end else ']'}, got {value}"
-            raise ValueError(f"{who}: expected {name} {bounds}")
+        """Raise for options outside their ``_ranges``; a subclass with further conditions extends it."""
+        for name, (high, open_end) in self._ranges.items():
+            values = {name: group[name]}
+            if name == "betas":
+                if not isinstance(group[name], (tuple, list)) or len(group[name]) != 2:
+                    raise ValueError(f"{type(self).__name__}: expected betas as a pair of numbers, got {group[name]!r}")
+                values = {f"betas[{i}]": beta for i, beta in enumerate(group[name])}
+            for key, value in values.items():
+                if isinstance(value, Tensor) or not hasattr(value, "__float__"):
+                    raise TypeError(f"{type(self).__name__}: expected {key} as a number, got {type(value).__name__}")
+                if not 0.0 <= value <= high or (open_end and value == high):
+                    bounds = ">= 0" if high == math.inf else f"in [0, {high:g}{')' if open_end else ']'}"
+                    raise ValueError(f"{type(self).__name__}: expected {key} {bounds}, got {value}")
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters; ``set_to_none=False`` fills them with zeros in place instead."""
@@ -171,7 +174,10 @@ class Optimizer:
     # --- the step -----------------------------------------------------------------------------------------------------
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every parameter that has a gradient. ``closure`` computes loss and gradients first; its loss is returned."""
+        """Update every parameter that has a gradient.
+
+        ``closure``, if given, computes loss and gradients first; its loss is returned.
+        """
         loss = None
         if closure is not None:
             with enable_grad():
@@ -232,14 +238,16 @@ class Optimizer:
         Tensors in it are the optimiser's own, not copies. The format is PyTorch's, but for ``step``, an int here.
         """
         index: dict[int, int] = {}
-        groups = []
+        groups: list[Group] = []
+        start = 0
         for group in self.param_groups:
-            start = sum(len(g["params"]) for g in groups)
             for i, p in enumerate(group["params"], start):
                 index.setdefault(id(p), i)
+            start += len(group["params"])
             packed = {k: v for k, v in group.items() if k != "params"}
             groups.append({**packed, "params": [index[id(p)] for p in group["params"]]})
-        return {"state": {index[id(p)]: state for p, state in self.state.items()}, "param_groups": groups}
+        state = {index[id(key)] if isinstance(key, Tensor) else key: value for key, value in self.state.items()}
+        return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over groups and state saved by :meth:`state_dict`, Kobai's or PyTorch's; tensors are copied.
@@ -264,10 +272,11 @@ class Optimizer:
             groups[-1]["params"] = ours["params"]
         state: defaultdict[Tensor, State] = defaultdict(dict)
         for key, values in state_dict["state"].items():
-            if key not in by_index:
-                raise ValueError(f"{who}: got the state of parameter {key!r}, which is in no saved group")
-            p = by_index[key]
-            state[p] = {name: self._restore(name, value, p) for name, value in values.items()}
+            if key in by_index:
+                p = by_index[key]
+                state[p] = {name: self._restore(name, value, p) for name, value in values.items()}
+            else:  # an own optimiser may keep state that belongs to no parameter
+                state[key] = deepcopy(values)
         self.state, self.param_groups = state, groups
 
     def _restore(self, name: str, value: Any, p: Tensor) -> Any:
@@ -308,7 +317,9 @@ def _hooked(step: Callable[..., Any]) -> Callable[..., Any]:
             replaced = hook(self, args, kwargs)
             if replaced is not None:
                 if not isinstance(replaced, tuple) or len(replaced) != 2:
-                    raise RuntimeError(f"{type(self).__name__}: a step pre-hook returns None or (args, kwargs), got {replaced!r}")
+                    raise RuntimeError(
+                        f"{type(self).__name__}: a step pre-hook returns None or (args, kwargs), got {replaced!r}"
+                    )
                 args, kwargs = replaced
         result = step(self, *args, **kwargs)
         for hook in list(self._step_post_hooks.values()):

@@ -1,0 +1,63 @@
+"""Adadelta."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from kobai._tensor import Tensor
+from kobai.kernels import optim as kernels
+from kobai.optim.optimizer import NON_NEGATIVE, UP_TO_ONE, Group, Optimizer, Params, State, Update, zeros_like
+
+
+class Adadelta(Optimizer):
+    """Adadelta: RMSprop whose step has the unit of the parameter, so that lr can stay 1.
+
+    ::
+
+        v ← ρv + (1−ρ)g²
+        d = g·√(u + ε) / √(v + ε)
+        u ← ρu + (1−ρ)d²
+        p ← p − lr·d
+
+    Arguments:
+        params: tensors, ``(name, tensor)`` pairs or group dicts.
+        lr: learning rate.
+        rho: ρ.
+        eps: ε, inside the roots.
+        weight_decay: λ of the L2 penalty, g ← g + λp.
+        maximize: ascend instead.
+
+    State per parameter: ``step`` (int), ``square_avg`` (v) and ``acc_delta`` (u), both of shape and dtype of p.
+
+    Zeiler, *ADADELTA: an adaptive learning rate method*, arXiv:1212.5701.
+
+    >>> import kobai
+    >>> w = kobai.tensor([4.0], requires_grad=True)
+    >>> optimizer = kobai.optim.Adadelta([w], rho=0.75, eps=0.01)
+    >>> (w ** 2).backward()
+    >>> optimizer.step()
+    >>> w
+    tensor([3.8001], requires_grad=True)
+    """
+
+    _ranges: ClassVar = {"lr": NON_NEGATIVE, "rho": UP_TO_ONE, "eps": NON_NEGATIVE, "weight_decay": NON_NEGATIVE}
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1.0,
+        rho: float = 0.9,
+        eps: float = 1e-6,
+        weight_decay: float = 0,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay, "maximize": maximize})
+
+    def _new_state(self, p: Tensor, group: Group) -> State:
+        return {"step": 0, "square_avg": zeros_like(p), "acc_delta": zeros_like(p)}
+
+    def _update(self, p: Tensor, group: Group, state: State) -> Update:
+        rho = group["rho"]
+        arrays = (state["square_avg"].array, state["acc_delta"].array)
+        return kernels.adadelta, arrays, (group["lr"], rho, 1 - rho, group["eps"])

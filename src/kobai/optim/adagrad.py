@@ -1,0 +1,79 @@
+"""AdaGrad."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from kobai._tensor import Tensor
+from kobai.kernels import optim as kernels
+from kobai.optim.optimizer import NON_NEGATIVE, Group, Optimizer, Params, State, Update, zeros_like
+
+
+class Adagrad(Optimizer):
+    """AdaGrad: a step per element that shrinks with the sum of its squared gradients.
+
+    At step t::
+
+        G ← G + g²
+        p ← p − lr / (1 + (t−1)·lr_decay) · g / (√G + ε)
+
+    Arguments:
+        params: tensors, ``(name, tensor)`` pairs or group dicts.
+        lr, lr_decay: learning rate and its decay.
+        weight_decay: λ of the L2 penalty, g ← g + λp.
+        initial_accumulator_value: G before the first step.
+        eps: ε.
+        maximize: ascend instead.
+
+    State per parameter: ``step`` (int), ``sum`` (G, shape and dtype of p). It is made at the first step.
+
+    Duchi, Hazan, Singer, *Adaptive subgradient methods for online learning and stochastic optimization*, JMLR 2011.
+
+    >>> import kobai
+    >>> w = kobai.tensor([4.0], requires_grad=True)
+    >>> optimizer = kobai.optim.Adagrad([w], lr=0.5)
+    >>> (w ** 2).backward()
+    >>> optimizer.step()
+    >>> w.item()
+    3.5
+    """
+
+    _ranges: ClassVar = {
+        "lr": NON_NEGATIVE,
+        "lr_decay": NON_NEGATIVE,
+        "weight_decay": NON_NEGATIVE,
+        "initial_accumulator_value": NON_NEGATIVE,
+        "eps": NON_NEGATIVE,
+    }
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-2,
+        lr_decay: float = 0,
+        weight_decay: float = 0,
+        initial_accumulator_value: float = 0,
+        eps: float = 1e-10,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "lr_decay": lr_decay,
+                "eps": eps,
+                "weight_decay": weight_decay,
+                "initial_accumulator_value": initial_accumulator_value,
+                "maximize": maximize,
+            },
+        )
+
+    def _new_state(self, p: Tensor, group: Group) -> State:
+        total = zeros_like(p)
+        total.array[...] = group["initial_accumulator_value"]
+        return {"step": 0, "sum": total}
+
+    def _update(self, p: Tensor, group: Group, state: State) -> Update:
+        lr = group["lr"] / (1 + (state["step"] - 1) * group["lr_decay"])
+        return kernels.adagrad, (state["sum"].array,), (lr, group["eps"])

@@ -1,0 +1,118 @@
+"""Adam, and AdamW with weight decay decoupled from the gradient."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+from kobai._tensor import Tensor
+from kobai.kernels import optim as kernels
+from kobai.optim.optimizer import BELOW_ONE, NON_NEGATIVE, Group, Optimizer, Params, State, Update, zeros_like
+
+
+class Adam(Optimizer):
+    """Adam: momentum, scaled per element by the root of the moving mean of the squared gradient.
+
+    At step t::
+
+        m ← β₁m + (1−β₁)g                m̂ = m / (1 − β₁ᵗ)
+        v ← β₂v + (1−β₂)g²               v̂ = v / (1 − β₂ᵗ)
+        p ← p − lr·m̂ / (√v̂ + ε)
+
+    AMSGrad takes the largest v so far in place of v.
+
+    Arguments:
+        params: tensors, ``(name, tensor)`` pairs or group dicts.
+        lr: learning rate.
+        betas: (β₁, β₂).
+        eps: ε, outside the root.
+        weight_decay: λ of the L2 penalty, g ← g + λp; decoupled: p ← (1 − lr·λ)p before the update.
+        amsgrad, maximize, decoupled_weight_decay: see above; ascend instead; see ``weight_decay``.
+
+    State per parameter: ``step`` (int), ``exp_avg`` (m), ``exp_avg_sq`` (v), ``max_exp_avg_sq`` (with AMSGrad); arrays
+    have the shape and dtype of p.
+
+    Kingma, Ba, *Adam: a method for stochastic optimization*, arXiv:1412.6980; Reddi, Kale, Kumar, *On the convergence
+    of Adam and beyond*, ICLR 2018.
+
+    >>> import kobai
+    >>> w = kobai.tensor([4.0], requires_grad=True)
+    >>> optimizer = kobai.optim.Adam([w], lr=0.5)
+    >>> (w ** 2).backward()
+    >>> optimizer.step()
+    >>> w
+    tensor([3.5000], requires_grad=True)
+    """
+
+    _ranges: ClassVar = {"lr": NON_NEGATIVE, "betas": BELOW_ONE, "eps": NON_NEGATIVE, "weight_decay": NON_NEGATIVE}
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        decoupled_weight_decay: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "betas": betas,
+                "eps": eps,
+                "weight_decay": weight_decay,
+                "amsgrad": amsgrad,
+                "maximize": maximize,
+                "decoupled_weight_decay": decoupled_weight_decay,
+            },
+        )
+
+    def _new_state(self, p: Tensor, group: Group) -> State:
+        state: State = {"step": 0, "exp_avg": zeros_like(p), "exp_avg_sq": zeros_like(p)}
+        if group["amsgrad"]:
+            state["max_exp_avg_sq"] = zeros_like(p)
+        return state
+
+    def _update(self, p: Tensor, group: Group, state: State) -> Update:
+        beta1, beta2 = group["betas"]
+        correction1, correction2 = 1 - beta1 ** state["step"], math.sqrt(1 - beta2 ** state["step"])
+        # lr·m̂ / (√v̂ + ε) = (lr·√c₂/c₁)·m / (√v + ε√c₂) with cᵢ = 1 − βᵢᵗ: the corrections cost no pass over the arrays.
+        lr, eps = group["lr"] * correction2 / correction1, group["eps"] * correction2
+        largest = state["max_exp_avg_sq"].array if group["amsgrad"] else None
+        arrays = (state["exp_avg"].array, state["exp_avg_sq"].array, largest)
+        return kernels.adam, arrays, (lr, 1 - beta1, beta2, 1 - beta2, eps)
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: p ← (1 − lr·λ)p, then Adam's update with the plain gradient.
+
+    L2 in the gradient is scaled by 1/√v like the gradient itself, so it hardly decays weights with large gradients;
+    decoupled, all decay alike. Arguments and state are those of :class:`Adam`, with ``weight_decay`` 0.01.
+
+    Loshchilov, Hutter, *Decoupled weight decay regularization*, arXiv:1711.05101.
+
+    >>> import kobai
+    >>> w = kobai.tensor([4.0], requires_grad=True)
+    >>> optimizer = kobai.optim.AdamW([w], lr=0.5, weight_decay=0.25)
+    >>> (w ** 2).backward()
+    >>> optimizer.step()
+    >>> w
+    tensor([3.], requires_grad=True)
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, decoupled_weight_decay=True)

@@ -1,0 +1,64 @@
+"""Adamax."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from kobai._tensor import Tensor
+from kobai.kernels import optim as kernels
+from kobai.optim.optimizer import BELOW_ONE, NON_NEGATIVE, Group, Optimizer, Params, State, Update, zeros_like
+
+
+class Adamax(Optimizer):
+    """Adamax: Adam scaled by the decaying maximum of |g| instead of the root of its mean square.
+
+    At step t::
+
+        m ← β₁m + (1−β₁)g
+        u ← max(β₂u, |g| + ε)
+        p ← p − lr / (1 − β₁ᵗ) · m / u
+
+    Arguments:
+        params: tensors, ``(name, tensor)`` pairs or group dicts.
+        lr: learning rate.
+        betas: (β₁, β₂).
+        eps: ε.
+        weight_decay: λ of the L2 penalty, g ← g + λp.
+        maximize: ascend instead.
+
+    State per parameter: ``step`` (int), ``exp_avg`` (m) and ``exp_inf`` (u), both of shape and dtype of p.
+
+    Kingma, Ba, *Adam: a method for stochastic optimization*, arXiv:1412.6980, section 7.
+
+    >>> import kobai
+    >>> w = kobai.tensor([4.0], requires_grad=True)
+    >>> optimizer = kobai.optim.Adamax([w], lr=0.5)
+    >>> (w ** 2).backward()
+    >>> optimizer.step()
+    >>> w
+    tensor([3.5000], requires_grad=True)
+    """
+
+    _ranges: ClassVar = {"lr": NON_NEGATIVE, "betas": BELOW_ONE, "eps": NON_NEGATIVE, "weight_decay": NON_NEGATIVE}
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 2e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "maximize": maximize}
+        )
+
+    def _new_state(self, p: Tensor, group: Group) -> State:
+        return {"step": 0, "exp_avg": zeros_like(p), "exp_inf": zeros_like(p)}
+
+    def _update(self, p: Tensor, group: Group, state: State) -> Update:
+        beta1, beta2 = group["betas"]
+        lr = group["lr"] / (1 - beta1 ** state["step"])
+        return kernels.adamax, (state["exp_avg"].array, state["exp_inf"].array), (lr, 1 - beta1, beta2, group["eps"])

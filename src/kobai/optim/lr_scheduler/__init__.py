@@ -1,0 +1,36 @@
+"""Learning-rate schedules. PyTorch's ``torch.optim.lr_scheduler``; the values are PyTorch's, step by step."""
+
+from kobai.optim.lr_scheduler.base import LRScheduler
+from kobai.optim.lr_scheduler.compose import ChainedScheduler, SequentialLR
+from kobai.optim.lr_scheduler.cosine import CosineAnnealingLR, CosineAnnealingWarmRestarts
+from kobai.optim.lr_scheduler.cycle import CyclicLR, OneCycleLR
+from kobai.optim.lr_scheduler.decay import (
+    ConstantLR,
+    ExponentialLR,
+    LambdaLR,
+    LinearLR,
+    MultiplicativeLR,
+    MultiStepLR,
+    PolynomialLR,
+    StepLR,
+)
+from kobai.optim.lr_scheduler.plateau import ReduceLROnPlateau
+
+__all__ = [
+    "ChainedScheduler",
+    "ConstantLR",
+    "CosineAnnealingLR",
+    "CosineAnnealingWarmRestarts",
+    "CyclicLR",
+    "ExponentialLR",
+    "LambdaLR",
+    "LinearLR",
+    "LRScheduler",
+    "MultiplicativeLR",
+    "MultiStepLR",
+    "OneCycleLR",
+    "PolynomialLR",
+    "ReduceLROnPlateau",
+    "SequentialLR",
+    "StepLR",
+]

@@ -1,0 +1,153 @@
+"""LRScheduler: what all learning-rate schedules share."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from types import FunctionType
+from typing import Any
+
+from kobai.optim.optimizer import Optimizer
+
+EPOCH_WARNING = (
+    "scheduler.step(epoch): the epoch is deprecated; call step() once per epoch. Given an epoch, the closed form of "
+    "the schedule is used where there is one"
+)
+
+
+class LRScheduler:
+    """Base of the schedules: sets ``lr`` of every parameter group at each :meth:`step`.
+
+    ``last_epoch`` counts the steps, from 0 at construction, which already sets the first rate. A subclass defines
+    ``get_lr()``, one rate per group, computed from the groups' present rates, so that schedules can be chained; and
+    optionally ``_get_closed_form_lr()``, the same computed from ``base_lrs`` and ``last_epoch`` alone. In ``get_lr``,
+    ``_is_initial`` says that this is the step of the constructor.
+
+    Arguments:
+        optimizer: its groups get the key ``initial_lr`` beside ``lr``.
+        last_epoch: −1 to start, else the epoch to go on from (the groups must then have ``initial_lr``).
+
+    Errors: TypeError for what is no Optimizer; KeyError for ``last_epoch`` ≥ 0 without ``initial_lr``.
+
+    >>> import kobai
+    >>> optimizer = kobai.optim.SGD([kobai.zeros(1, requires_grad=True)], lr=1.0)
+    >>> class Halving(kobai.optim.lr_scheduler.LRScheduler):
+    ...     def get_lr(self):
+    ...         return [lr * 0.5**self.last_epoch for lr in self.base_lrs]
+    >>> scheduler = Halving(optimizer)
+    >>> for _ in range(2):
+    ...     optimizer.step()
+    ...     scheduler.step()
+    >>> scheduler.get_last_lr()
+    [0.25]
+    """
+
+    _is_initial: bool = False
+    _not_saved: tuple[str, ...] = ("optimizer",)
+
+    def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
+        check_optimizer(self, optimizer)
+        self.optimizer = optimizer
+        for i, group in enumerate(optimizer.param_groups):
+            if last_epoch == -1:
+                group.setdefault("initial_lr", group["lr"])
+            elif "initial_lr" not in group:
+                raise KeyError(
+                    f"{type(self).__name__}: last_epoch={last_epoch} resumes a schedule, but parameter group {i} has "
+                    "no 'initial_lr'; load the optimizer's state_dict first, or start with last_epoch=-1"
+                )
+        self.base_lrs: list[float] = [group["initial_lr"] for group in optimizer.param_groups]
+        self.last_epoch = last_epoch
+        self._initial_step()
+
+    def _initial_step(self) -> None:
+        self._step_count = 0
+        self._is_initial = True
+        try:
+            self.step()
+        finally:
+            self._is_initial = False
+
+    def step(self, epoch: Any = None) -> None:
+        """Go to the next epoch (or iteration, whatever the schedule counts) and set the learning rates.
+
+        Call it after ``optimizer.step()``; the other way round skips the first rate, and warns.
+        """
+        if self._step_count == 1 and not self.optimizer._step_called:
+            warnings.warn(
+                f"{type(self).__name__}: step() was called before optimizer.step(), which skips the first learning "
+                "rate; call optimizer.step() first",
+                stacklevel=2,
+            )
+        self._step_count += 1
+        if epoch is not None:
+            warnings.warn(EPOCH_WARNING, stacklevel=2)
+        self._update_lr(epoch)
+
+    def _update_lr(self, epoch: int | None = None) -> None:
+        if epoch is None:
+            self.last_epoch += 1
+            rates = self.get_lr()
+        else:
+            self.last_epoch = epoch
+            rates = self._get_closed_form_lr()
+        self._set_lr(rates)
+
+    def _set_lr(self, rates: Sequence[float]) -> None:
+        for group, lr in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = lr
+        self._last_lr = present_lrs(self.optimizer)
+
+    def get_lr(self) -> list[float]:
+        """The rates of ``last_epoch``, from the present ones; for subclasses. Users read :meth:`get_last_lr`."""
+        raise NotImplementedError(f"{type(self).__name__}: define get_lr()")
+
+    def _get_closed_form_lr(self) -> list[float]:
+        return self.get_lr()
+
+    def _present(self, factor: float = 1.0) -> list[float]:
+        """The groups' present rates times ``factor``."""
+        return [group["lr"] * factor for group in self.optimizer.param_groups]
+
+    def _base(self, factor: float) -> list[float]:
+        """The groups' initial rates times ``factor``."""
+        return [lr * factor for lr in self.base_lrs]
+
+    def get_last_lr(self) -> list[float]:
+        """The learning rates that the last step set, one per group."""
+        return self._last_lr
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the optimiser (and functions) that going on from here needs."""
+        return {key: value for key, value in self.__dict__.items() if key not in self._not_saved}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from a saved state; the optimiser's own (with its learning rates) is loaded separately."""
+        self.__dict__.update(state_dict)
+
+
+def check_optimizer(scheduler: object, optimizer: object) -> None:
+    """TypeError for what is no optimiser."""
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"{type(scheduler).__name__}: expected an Optimizer, got {type(optimizer).__name__}")
+
+
+def present_lrs(optimizer: Optimizer) -> list[float]:
+    """The learning rate of every group."""
+    return [group["lr"] for group in optimizer.param_groups]
+
+
+def per_group(scheduler: object, name: str, value: Any, optimizer: Optimizer) -> list[Any]:
+    """``value`` for every group: one for all, or a list with one each."""
+    n = len(optimizer.param_groups)
+    if not isinstance(value, (list, tuple)):
+        return [value] * n
+    if len(value) != n:
+        raise ValueError(f"{type(scheduler).__name__}: expected one {name} for each of {n} groups, got {len(value)}")
+    return list(value)
+
+
+def save_function(function: Callable[..., Any] | None) -> dict[str, Any] | None:
+    """What of a user's function can be saved: the attributes of a callable object, nothing of a plain function."""
+    saved = None if isinstance(function, FunctionType) else getattr(function, "__dict__", None)
+    return None if saved is None else dict(saved)

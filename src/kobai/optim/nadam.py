@@ -1,0 +1,99 @@
+"""NAdam."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+from kobai._tensor import Tensor
+from kobai.kernels import optim as kernels
+from kobai.optim.optimizer import BELOW_ONE, NON_NEGATIVE, Group, Optimizer, Params, State, Update, zeros_like
+
+
+class NAdam(Optimizer):
+    """NAdam: Adam with Nesterov's momentum, whose coefficient warms up.
+
+    At step t, with momentum decay ψ::
+
+        μₜ = β₁(1 − 0.96^(tψ) / 2)       Πₜ = μ₁·…·μₜ
+        m ← β₁m + (1−β₁)g                v ← β₂v + (1−β₂)g²
+        m̂ = μₜ₊₁·m / (1 − Πₜ₊₁) + (1 − μₜ)·g / (1 − Πₜ)
+        p ← p − lr·m̂ / (√(v / (1 − β₂ᵗ)) + ε)
+
+    Arguments:
+        params: tensors, ``(name, tensor)`` pairs or group dicts.
+        lr: learning rate.
+        betas: (β₁, β₂).
+        eps: ε, outside the root.
+        weight_decay: λ of the L2 penalty, g ← g + λp; decoupled: p ← (1 − lr·λ)p before the update.
+        momentum_decay: ψ.
+        decoupled_weight_decay: see ``weight_decay``.
+        maximize: ascend instead.
+
+    State per parameter: ``step`` (int), ``mu_product`` (Πₜ, float), ``exp_avg`` (m) and ``exp_avg_sq`` (v), both of
+    shape and dtype of p.
+
+    Dozat, *Incorporating Nesterov momentum into Adam*, ICLR workshop 2016.
+
+    >>> import kobai
+    >>> w = kobai.tensor([4.0], requires_grad=True)
+    >>> optimizer = kobai.optim.NAdam([w], lr=0.5)
+    >>> (w ** 2).backward()
+    >>> optimizer.step()
+    >>> w
+    tensor([3.4699], requires_grad=True)
+    """
+
+    _ranges: ClassVar = {
+        "lr": NON_NEGATIVE,
+        "betas": BELOW_ONE,
+        "eps": NON_NEGATIVE,
+        "weight_decay": NON_NEGATIVE,
+        "momentum_decay": NON_NEGATIVE,
+    }
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 2e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        momentum_decay: float = 4e-3,
+        decoupled_weight_decay: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "betas": betas,
+                "eps": eps,
+                "weight_decay": weight_decay,
+                "momentum_decay": momentum_decay,
+                "decoupled_weight_decay": decoupled_weight_decay,
+                "maximize": maximize,
+            },
+        )
+
+    def _new_state(self, p: Tensor, group: Group) -> State:
+        return {"step": 0, "mu_product": 1.0, "exp_avg": zeros_like(p), "exp_avg_sq": zeros_like(p)}
+
+    def _update(self, p: Tensor, group: Group, state: State) -> Update:
+        beta1, beta2 = group["betas"]
+        t, decay = state["step"], group["momentum_decay"]
+        mu = beta1 * (1 - 0.5 * 0.96 ** (t * decay))
+        mu_next = beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * decay))
+        product = state["mu_product"] = state["mu_product"] * mu
+        correction2 = math.sqrt(1 - beta2**t)
+        lr = group["lr"] * correction2  # folded as in Adam
+        scalars = (
+            lr * (1 - mu) / (1 - product),
+            lr * mu_next / (1 - product * mu_next),
+            1 - beta1,
+            beta2,
+            1 - beta2,
+            group["eps"] * correction2,
+        )
+        return kernels.nadam, (state["exp_avg"].array, state["exp_avg_sq"].array), scalars

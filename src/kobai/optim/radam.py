@@ -1,0 +1,86 @@
+"""RAdam."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+from kobai._tensor import Tensor
+from kobai.kernels import optim as kernels
+from kobai.optim.optimizer import BELOW_ONE, NON_NEGATIVE, Group, Optimizer, Params, State, Update, zeros_like
+
+
+class RAdam(Optimizer):
+    """RAdam: Adam that rectifies the large variance of its scale in the first steps, instead of a warm-up of lr.
+
+    At step t, with ρ∞ = 2/(1−β₂) − 1, the length of the average v, and ρₜ = ρ∞ − 2tβ₂ᵗ/(1−β₂ᵗ)::
+
+        m ← β₁m + (1−β₁)g                m̂ = m / (1 − β₁ᵗ)
+        v ← β₂v + (1−β₂)g²
+        r = √((ρₜ−4)(ρₜ−2)ρ∞ / ((ρ∞−4)(ρ∞−2)ρₜ))
+        p ← p − lr·r·m̂·√(1 − β₂ᵗ) / (√v + ε)      if ρₜ > 5
+        p ← p − lr·m̂                              else
+
+    Arguments:
+        params: tensors, ``(name, tensor)`` pairs or group dicts.
+        lr: learning rate.
+        betas: (β₁, β₂).
+        eps: ε, outside the root, and not bias-corrected.
+        weight_decay: λ of the L2 penalty, g ← g + λp; decoupled: p ← (1 − lr·λ)p before the update.
+        decoupled_weight_decay: see ``weight_decay``.
+        maximize: ascend instead.
+
+    State per parameter: ``step`` (int), ``exp_avg`` (m) and ``exp_avg_sq`` (v), both of shape and dtype of p.
+
+    Liu et al., *On the variance of the adaptive learning rate and beyond*, arXiv:1908.03265.
+
+    >>> import kobai
+    >>> w = kobai.tensor([4.0], requires_grad=True)
+    >>> optimizer = kobai.optim.RAdam([w], lr=0.125)
+    >>> (w ** 2).backward()
+    >>> optimizer.step()
+    >>> w
+    tensor([3.0000], requires_grad=True)
+    """
+
+    _ranges: ClassVar = {"lr": NON_NEGATIVE, "betas": BELOW_ONE, "eps": NON_NEGATIVE, "weight_decay": NON_NEGATIVE}
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        decoupled_weight_decay: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "betas": betas,
+                "eps": eps,
+                "weight_decay": weight_decay,
+                "maximize": maximize,
+                "decoupled_weight_decay": decoupled_weight_decay,
+            },
+        )
+
+    def _new_state(self, p: Tensor, group: Group) -> State:
+        return {"step": 0, "exp_avg": zeros_like(p), "exp_avg_sq": zeros_like(p)}
+
+    def _update(self, p: Tensor, group: Group, state: State) -> Update:
+        beta1, beta2 = group["betas"]
+        t = state["step"]
+        correction1, correction2 = 1 - beta1**t, 1 - beta2**t
+        rho_inf = 2 / (1 - beta2) - 1
+        rho = rho_inf - 2 * t * beta2**t / correction2
+        lr = group["lr"] / correction1
+        arrays = (state["exp_avg"].array, state["exp_avg_sq"].array)
+        if rho <= 5:
+            return kernels.radam_warmup, arrays, (lr, 1 - beta1, beta2, 1 - beta2)
+        rectification = math.sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho))
+        lr *= rectification * math.sqrt(correction2)
+        return kernels.adam, (*arrays, None), (lr, 1 - beta1, beta2, 1 - beta2, group["eps"])

@@ -1,0 +1,94 @@
+"""RMSprop."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from kobai._tensor import Tensor
+from kobai.kernels import optim as kernels
+from kobai.optim.optimizer import NON_NEGATIVE, UP_TO_ONE, Group, Optimizer, Params, State, Update, zeros_like
+
+
+class RMSprop(Optimizer):
+    """RMSprop: each element's gradient divided by the root of the moving mean of its square.
+
+    ::
+
+        v ← αv + (1−α)g²
+        p ← p − lr·g / (√v + ε)
+
+    ``centered`` takes √(v − ḡ²) instead, ḡ ← αḡ + (1−α)g: an estimate of the standard deviation. With momentum μ,
+    b ← μb + g / (√v + ε) and p ← p − lr·b.
+
+    Arguments:
+        params: tensors, ``(name, tensor)`` pairs or group dicts.
+        lr: learning rate.
+        alpha: α.
+        eps: ε, outside the root.
+        weight_decay: λ of the L2 penalty, g ← g + λp.
+        momentum: μ.
+        centered: see above.
+        maximize: ascend instead.
+
+    State per parameter: ``step`` (int), ``square_avg`` (v), ``momentum_buffer`` (b, with momentum), ``grad_avg`` (ḡ,
+    if centered); arrays have the shape and dtype of p.
+
+    Hinton, Srivastava, Swersky, *Neural networks for machine learning*, lecture 6e, 2012; centred form: Graves,
+    *Generating sequences with recurrent neural networks*, arXiv:1308.0850.
+
+    >>> import kobai
+    >>> w = kobai.tensor([4.0], requires_grad=True)
+    >>> optimizer = kobai.optim.RMSprop([w], lr=0.1, alpha=0.75)
+    >>> (w ** 2).backward()
+    >>> optimizer.step()
+    >>> w
+    tensor([3.8000], requires_grad=True)
+    """
+
+    _ranges: ClassVar = {
+        "lr": NON_NEGATIVE,
+        "alpha": UP_TO_ONE,
+        "eps": NON_NEGATIVE,
+        "weight_decay": NON_NEGATIVE,
+        "momentum": NON_NEGATIVE,
+    }
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        momentum: float = 0,
+        centered: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "momentum": momentum,
+                "alpha": alpha,
+                "eps": eps,
+                "centered": centered,
+                "weight_decay": weight_decay,
+                "maximize": maximize,
+            },
+        )
+
+    def _new_state(self, p: Tensor, group: Group) -> State:
+        state: State = {"step": 0, "square_avg": zeros_like(p)}
+        if group["momentum"] > 0:
+            state["momentum_buffer"] = zeros_like(p)
+        if group["centered"]:
+            state["grad_avg"] = zeros_like(p)
+        return state
+
+    def _update(self, p: Tensor, group: Group, state: State) -> Update:
+        alpha = group["alpha"]
+        mean = state["grad_avg"].array if group["centered"] else None
+        buffer = state["momentum_buffer"].array if group["momentum"] > 0 else None
+        scalars = (group["lr"], alpha, 1 - alpha, group["eps"], group["momentum"])
+        return kernels.rmsprop, (state["square_avg"].array, mean, buffer), scalars

@@ -1,0 +1,95 @@
+"""Stochastic gradient descent, with momentum and Nesterov's momentum."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from kobai._tensor import Tensor
+from kobai.kernels import optim as kernels
+from kobai.optim.optimizer import NON_NEGATIVE, Group, Optimizer, Params, State, Update, zeros_like
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent.
+
+    p ← p − lr·g, and with momentum μ and dampening τ::
+
+        v ← μv + (1−τ)g      (v = g at the first step)
+        p ← p − lr·v         (Nesterov: p ← p − lr·(g + μv))
+
+    Momentum *as velocity* (v ← μv − ηg; p ← p + v) is ``SGD(lr=η, momentum=μ)`` as long as lr stays constant; *as
+    moving average* (v ← βv + (1−β)g; p ← p − αv) it is ``SGD(lr=α, momentum=β, dampening=β)``, which starts the average
+    at the first g.
+
+    Arguments:
+        params: tensors, ``(name, tensor)`` pairs or group dicts.
+        lr: learning rate.
+        momentum: μ; 0 keeps no state.
+        dampening: τ.
+        weight_decay: λ of the L2 penalty, g ← g + λp.
+        nesterov: needs ``momentum > 0`` and ``dampening = 0``.
+        maximize: ascend instead.
+
+    State per parameter, with momentum: ``momentum_buffer`` (v, shape and dtype of p).
+
+    Polyak, *Some methods of speeding up the convergence of iteration methods*, 1964; Sutskever et al., *On the
+    importance of initialization and momentum in deep learning*, ICML 2013.
+
+    >>> import kobai
+    >>> w = kobai.tensor([4.0], requires_grad=True)
+    >>> optimizer = kobai.optim.SGD([w], lr=0.25)
+    >>> (w ** 2).backward()
+    >>> optimizer.step()
+    >>> w.item()
+    2.0
+    """
+
+    _ranges: ClassVar = {"lr": NON_NEGATIVE, "momentum": NON_NEGATIVE, "weight_decay": NON_NEGATIVE}
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float = 0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "momentum": momentum,
+                "dampening": dampening,
+                "weight_decay": weight_decay,
+                "nesterov": nesterov,
+                "maximize": maximize,
+            },
+        )
+
+    def _check(self, group: Group) -> None:
+        super()._check(group)
+        if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
+            raise ValueError(
+                "SGD: expected momentum > 0 and dampening = 0 with nesterov=True, "
+                f"got momentum={group['momentum']} and dampening={group['dampening']}"
+            )
+
+    def _new_state(self, p: Tensor, group: Group) -> State:
+        return {"momentum_buffer": None} if group["momentum"] != 0 else {}
+
+    def _update(self, p: Tensor, group: Group, state: State) -> Update:
+        lr, mu, dampening = group["lr"], group["momentum"], group["dampening"]
+        if mu == 0:
+            return kernels.sgd, (), (lr,)
+        buffer = state.get("momentum_buffer")
+        if buffer is None:
+            buffer = state["momentum_buffer"] = zeros_like(p)
+            dampening = 0  # the first gradient is taken whole, as in PyTorch
+        if group["nesterov"]:
+            return kernels.nesterov, (buffer.array,), (lr, mu)
+        if dampening == 0:
+            return kernels.momentum, (buffer.array,), (lr, mu)
+        return kernels.dampened_momentum, (buffer.array,), (lr, mu, 1 - dampening)

@@ -1,0 +1,300 @@
+"""What all optimisers share: groups, gradients that are not there, saving and resuming, hooks, and bad input."""
+
+import copy
+
+import numpy as np
+import pytest
+from optimizer_table import CASES, IDS, host, make, parameter, set_grad
+
+import kobai
+from kobai import optim
+
+
+def two_parameters():
+    rng = np.random.default_rng(1)
+    return [parameter(rng.normal(size=(3, 2))), parameter(rng.normal(size=2))]
+
+
+def random_steps(optimizer, params, seed, n=3):
+    rng = np.random.default_rng(seed)
+    for _ in range(n):
+        for p in params:
+            set_grad(p, rng.normal(size=p.shape))
+        optimizer.step()
+
+
+def test_groups_have_their_own_options():
+    a, b = parameter([1.0]), parameter([1.0])
+    optimizer = optim.SGD([{"params": [a]}, {"params": b, "lr": 0.5}], lr=0.1)
+    for p in (a, b):
+        set_grad(p, [1.0])
+    optimizer.step()
+    assert host(a)[0], host(b)[0] == (0.9, 0.5)
+    optimizer.param_groups[0]["lr"] = 0.2  # what users do to change the rate
+    optimizer.step()
+    assert host(a)[0] == pytest.approx(0.7)
+
+
+def test_parameters_without_gradient_are_skipped_and_keep_no_state():
+    a, b = two_parameters()
+    before = host(b)
+    set_grad(a, np.ones(a.shape))
+    optimizer = optim.Adam([a, b], weight_decay=0.1)
+    optimizer.step()
+    assert host(b).tobytes() == before.tobytes()
+    assert list(optimizer.state_dict()["state"]) == [0]
+
+
+def test_zero_grad():
+    p = parameter([1.0])
+    optimizer = optim.SGD([p])
+    set_grad(p, [2.0])
+    grad = p.grad
+    optimizer.zero_grad(set_to_none=False)
+    assert p.grad is grad
+    assert p.grad.numpy()[0] == 0
+    optimizer.zero_grad()
+    assert p.grad is None
+
+
+def test_step_returns_the_closures_loss_and_records_inside_it():
+    p = parameter([1.0])
+    optimizer = optim.SGD([p], lr=0.1)
+
+    def closure():
+        assert kobai.is_grad_enabled()
+        set_grad(p, [1.0])
+        return 42.0
+
+    with kobai.no_grad():
+        assert optimizer.step(closure) == 42.0
+    assert host(p)[0] == 0.9
+    assert optimizer.step() is None
+
+
+@pytest.mark.parametrize(("name", "flags", "options"), CASES, ids=IDS)
+def test_resumes_bit_for_bit(name, flags, options):
+    params = two_parameters()
+    optimizer = make(optim, name, params, **flags, weight_decay=0.01)
+    random_steps(optimizer, params, 2)
+    saved = copy.deepcopy(optimizer.state_dict())
+    others = [parameter(host(p)) for p in params]
+    resumed = make(optim, name, others, lr=123.0)  # options come from the saved groups
+    resumed.load_state_dict(saved)
+    random_steps(optimizer, params, 3)
+    random_steps(resumed, others, 3)
+    for p, q in zip(params, others, strict=True):
+        assert host(p).tobytes() == host(q).tobytes()
+    assert resumed.param_groups[0]["lr"] == optimizer.param_groups[0]["lr"]
+
+
+def test_a_saved_state_survives_a_file(tmp_path):
+    params = two_parameters()
+    optimizer = optim.NAdam([{"params": [params[0]], "lr": 0.1}, {"params": [params[1]]}])
+    random_steps(optimizer, params, 2)
+    kobai.save(optimizer.state_dict(), tmp_path / "optimizer.safetensors")
+    others = [parameter(host(p)) for p in params]
+    resumed = optim.NAdam([{"params": [others[0]]}, {"params": [others[1]]}])
+    resumed.load_state_dict(kobai.load(tmp_path / "optimizer.safetensors"))
+    random_steps(optimizer, params, 3)
+    random_steps(resumed, others, 3)
+    for p, q in zip(params, others, strict=True):
+        assert host(p).tobytes() == host(q).tobytes()
+
+
+def test_state_dict_is_pytorchs_format():
+    params = two_parameters()
+    optimizer = optim.Adam([{"params": [params[0]]}, {"params": [params[1]], "lr": 0.5}])
+    random_steps(optimizer, params, 0)
+    saved = optimizer.state_dict()
+    assert list(saved) == ["state", "param_groups"]
+    assert [group["params"] for group in saved["param_groups"]] == [[0], [1]]
+    assert [group["lr"] for group in saved["param_groups"]] == [1e-3, 0.5]
+    assert list(saved["state"]) == [0, 1]
+    assert list(saved["state"][0]) == ["step", "exp_avg", "exp_avg_sq"]
+    assert saved["state"][0]["step"] == 3
+
+
+def test_loading_copies_and_converts():
+    params = two_parameters()
+    optimizer = optim.SGD(params, momentum=0.9)
+    random_steps(optimizer, params, 0)
+    saved = optimizer.state_dict()
+    half = [parameter(host(p), np.float32) for p in params]
+    other = optim.SGD(half, momentum=0.9)
+    other.load_state_dict(saved)
+    buffer = other.state[half[0]]["momentum_buffer"]
+    assert buffer.dtype == np.float32
+    buffer.array[...] = 7
+    assert not (saved["state"][0]["momentum_buffer"].numpy() == 7).any()
+
+
+def test_loading_what_does_not_fit_changes_nothing():
+    params = two_parameters()
+    optimizer = optim.SGD(params, lr=0.1, momentum=0.9)
+    random_steps(optimizer, params, 0)
+    good = optimizer.state_dict()
+    before = copy.deepcopy(good)
+    with pytest.raises(ValueError, match="expected 1 parameter groups, got 2"):
+        optimizer.load_state_dict({**good, "param_groups": good["param_groups"] * 2})
+    with pytest.raises(ValueError, match="expected 2 parameters in group 0, got 1"):
+        optimizer.load_state_dict({**good, "param_groups": [{**good["param_groups"][0], "params": [0]}]})
+    bad = {0: {"momentum_buffer": kobai.tensor([1.0])}, 1: good["state"][1]}
+    with pytest.raises(ValueError, match=r"expected state 'momentum_buffer' of shape \(3, 2\), got \(1,\)"):
+        optimizer.load_state_dict({**good, "state": bad})
+    after = optimizer.state_dict()
+    assert after["param_groups"] == before["param_groups"]
+    for i in (0, 1):
+        a, b = (d["state"][i]["momentum_buffer"].numpy() for d in (after, before))
+        assert a.tobytes() == b.tobytes()
+
+
+def test_deepcopy_keeps_state_with_the_copied_parameters():
+    params = two_parameters()
+    optimizer = optim.Adam(params, lr=0.1)
+    random_steps(optimizer, params, 0)
+    others, copied = copy.deepcopy((params, optimizer))
+    assert copied.param_groups[0]["params"][0] is others[0]
+    assert copied.state[others[0]]["step"] == 3
+    before = host(params[0])
+    random_steps(copied, others, 5)
+    assert host(params[0]).tobytes() == before.tobytes()
+    random_steps(optimizer, params, 5)
+    assert host(params[0]).tobytes() == host(others[0]).tobytes()
+
+
+def test_repr():
+    assert repr(optim.SGD([parameter([1.0])], lr=0.1)) == (
+        "SGD (\nParameter Group 0\n    dampening: 0\n    lr: 0.1\n    maximize: False\n    momentum: 0\n"
+        "    nesterov: False\n    weight_decay: 0\n)"
+    )
+
+
+def test_generators_named_parameters_and_added_groups():
+    a, b, c = (parameter([1.0]) for _ in range(3))
+    assert optim.SGD(p for p in (a, b)).param_groups[0]["params"] == [a, b]
+    named = optim.SGD(iter([("a", a), ("b", b)]))
+    assert named.param_groups[0]["param_names"] == ["a", "b"]
+    assert named.state_dict()["param_groups"][0]["param_names"] == ["a", "b"]
+    with pytest.raises(ValueError, match="with names or all without"):
+        named.add_param_group({"params": [c]})
+    with pytest.raises(ValueError, match="expected all parameters with a name or all without, got 1"):
+        optim.SGD([("a", a), b])
+    plain = optim.SGD([a], lr=0.1)
+    plain.add_param_group({"params": c, "lr": 0.2})
+    assert [group["lr"] for group in plain.param_groups] == [0.1, 0.2]
+
+
+def test_hooks_run_around_the_step_also_of_a_users_optimizer():
+    class Mine(optim.Optimizer):
+        def __init__(self, params):
+            super().__init__(params, {})
+
+        def step(self, closure=None):
+            calls.append("step")
+
+    calls = []
+    for optimizer in (optim.SGD([parameter([1.0])]), Mine([parameter([1.0])])):
+        calls.clear()
+        handle = optimizer.register_step_pre_hook(lambda *_: calls.append("before"))
+        optimizer.register_step_post_hook(lambda *_: calls.append("after"))
+        optimizer.step()
+        assert [c for c in calls if c != "step"] == ["before", "after"]
+        handle.remove()
+        optimizer.step()
+        assert calls.count("before") == 1
+        optimizer.register_step_pre_hook(lambda *_: "nonsense")
+        with pytest.raises(RuntimeError, match="pre-hook returns None or"):
+            optimizer.step()
+
+
+def test_a_pre_hook_may_replace_the_arguments():
+    optimizer = optim.SGD([parameter([1.0])])
+    optimizer.register_step_pre_hook(lambda optimizer, args, kwargs: ((lambda: 7.0,), {}))
+    assert optimizer.step() == 7.0
+
+
+def test_a_users_optimizer_keeps_its_own_state():
+    class Counting(optim.Optimizer):
+        def __init__(self, params, lr=optim.optimizer.required):
+            super().__init__(params, {"lr": lr, "betas": (1, 2, 3)})  # the names are free, and so are the values
+
+        def step(self, closure=None):
+            for group in self.param_groups:
+                for p in group["params"]:
+                    state = self.state[p]
+                    state["n"] = state.get("n", 0) + 1
+            self.state["all"] = {"n": 1}
+
+    p = parameter([1.0])
+    with pytest.raises(ValueError, match="gives no 'lr'"):
+        Counting([p])
+    optimizer = Counting([{"params": [p], "lr": 1.0}])
+    optimizer.step()
+    saved = optimizer.state_dict()
+    assert saved["state"] == {0: {"n": 1}, "all": {"n": 1}}
+    other = Counting([{"params": [p], "lr": 1.0}])
+    other.load_state_dict(saved)
+    assert other.state[p] == {"n": 1}
+    assert other.state["all"] == {"n": 1}
+
+
+def test_the_base_class_says_what_to_define():
+    p = parameter([1.0])
+    set_grad(p, [1.0])
+    with pytest.raises(NotImplementedError, match="define step"):
+        optim.Optimizer([p], {"lr": 0.1, "maximize": False}).step()
+
+
+P = parameter([1.0])
+
+BAD = [
+    (lambda: optim.SGD([]), ValueError, "SGD: got an empty parameter list"),
+    (lambda: optim.SGD(iter([])), ValueError, "empty parameter list"),
+    (lambda: optim.SGD(P), TypeError, "expected an iterable of tensors or dicts, got Tensor"),
+    (lambda: optim.SGD(3), TypeError, "expected an iterable of tensors or dicts, got int"),
+    (lambda: optim.SGD({P}), TypeError, "fixed order, got a set"),
+    (lambda: optim.SGD([{"params": {P}}]), TypeError, "fixed order, got a set"),
+    (lambda: optim.SGD([1.0]), TypeError, "expected tensors as parameters, got float"),
+    (lambda: optim.SGD([{"lr": 0.1}]), ValueError, "with the key 'params'"),
+    (lambda: optim.SGD([{"params": [P]}, [P]]), TypeError, "parameter group as a dict, got list"),
+    (lambda: optim.SGD([{"params": [P]}, {"params": [P]}]), ValueError, "more than one parameter group"),
+    (lambda: optim.SGD([P], lr=-1.0), ValueError, r"SGD: expected lr >= 0, got -1.0"),
+    (lambda: optim.SGD([{"params": [P], "lr": -1.0}]), ValueError, "expected lr >= 0"),
+    (lambda: optim.SGD([P], lr=kobai.tensor(0.1)), TypeError, "expected lr as a number, got Tensor"),
+    (lambda: optim.SGD([P], lr="0.1"), TypeError, "expected lr as a number, got str"),
+    (lambda: optim.SGD([P], lr=float("nan")), ValueError, "expected lr >= 0, got nan"),
+    (lambda: optim.SGD([P], nesterov=True), ValueError, "momentum > 0 and dampening = 0"),
+    (lambda: optim.Adam([P], betas=(0.9, 1.0)), ValueError, r"expected betas\[1\] in \[0, 1\), got 1.0"),
+    (lambda: optim.Adam([P], betas=0.9), ValueError, "expected betas as a pair"),
+    (lambda: optim.Adam([P], eps=-1e-8), ValueError, "expected eps >= 0"),
+    (lambda: optim.Adam([P], weight_decay=-1), ValueError, "expected weight_decay >= 0"),
+    (lambda: optim.RMSprop([P], alpha=1.5), ValueError, r"expected alpha in \[0, 1\], got 1.5"),
+    (lambda: optim.Adadelta([P], rho=-0.1), ValueError, r"expected rho in \[0, 1\]"),
+    (lambda: optim.Adagrad([P], lr_decay=-0.1), ValueError, "expected lr_decay >= 0"),
+    (lambda: optim.NAdam([P], momentum_decay=-0.1), ValueError, "expected momentum_decay >= 0"),
+]
+
+
+@pytest.mark.parametrize(("make_it", "error", "message"), BAD)
+def test_bad_input(make_it, error, message):
+    with pytest.raises(error, match=message):
+        make_it()
+
+
+def test_non_leaf():
+    with pytest.raises(ValueError, match="expected leaf tensors"):
+        optim.SGD([parameter([1.0]) * 2])
+
+
+def test_twice_in_one_group_warns():
+    with pytest.warns(UserWarning, match="occurs twice"):
+        optim.SGD([P, P])
+
+
+def test_a_gradient_that_does_not_fit():
+    p = parameter([1.0])
+    set_grad(p, [1.0])
+    p.data = kobai.tensor(np.array([1.0, 2.0]))
+    with pytest.raises(ValueError, match=r"SGD: expected a gradient of shape \(2,\) and dtype float64, got \(1,\)"):
+        optim.SGD([p]).step()
