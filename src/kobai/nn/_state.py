@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kobai._tensor import Tensor, no_grad
+from kobai._tensor import Tensor
 from kobai.nn.parameter import Parameter
+from kobai.xp import move
 
 if TYPE_CHECKING:
     from kobai.nn.module import Module
 
 
 class IncompatibleKeys(NamedTuple):
-    """What `load_state_dict` found: keys the module wanted and did not get, and keys it did not want."""
+    """What ``load_state_dict`` found: keys the module wanted and did not get, and keys it did not want."""
 
     missing_keys: list[str]
     unexpected_keys: list[str]
@@ -27,7 +28,7 @@ class IncompatibleKeys(NamedTuple):
 
 
 def load_state(module: Module, state: Mapping[str, Any], *, strict: bool, assign: bool) -> IncompatibleKeys:
-    """See `Module.load_state_dict`."""
+    """See ``Module.load_state_dict``."""
     if not isinstance(state, Mapping):
         raise TypeError(f"{module._get_name()}.load_state_dict: expected a mapping, got {type(state).__name__}")
     slots = {
@@ -55,22 +56,22 @@ def load_state(module: Module, state: Mapping[str, Any], *, strict: bool, assign
     if problems:
         raise RuntimeError(f"Error(s) in loading state_dict for {module._get_name()}:\n\t" + "\n\t".join(problems))
 
-    fresh: dict[int, Tensor] = {}  # with assign: tied parameters stay tied
-    with no_grad():
-        for key, (owner, name, tensor) in slots.items():
-            if key not in state:
-                continue
-            if assign:
-                new = fresh.setdefault(id(tensor), _replacement(tensor, state[key]))
-                (owner._parameters if isinstance(tensor, Parameter) else owner._buffers)[name] = new  # type: ignore[index]
-            else:
-                tensor.copy_(state[key])
+    fresh: dict[int, Parameter] = {}  # with assign: tied parameters stay tied
+    for key, (owner, name, tensor) in slots.items():
+        if key not in state:
+            continue
+        if not assign:
+            tensor.array[...] = move(state[key].array, tensor.device)
+            tensor._bump()
+        elif isinstance(tensor, Parameter):
+            owner._parameters[name] = fresh.setdefault(id(tensor), _as_parameter(state[key], tensor.requires_grad))
+        else:
+            owner._buffers[name] = state[key]
     return IncompatibleKeys(missing, unexpected)
 
 
-def _replacement(old: Tensor, new: Tensor) -> Tensor:
-    if not isinstance(old, Parameter):
-        return new
-    if isinstance(new, Parameter):
-        return new.requires_grad_(old.requires_grad)
-    return Parameter(new, requires_grad=old.requires_grad)
+def _as_parameter(value: Tensor, requires_grad: bool) -> Parameter:
+    if isinstance(value, Parameter):
+        value.requires_grad_(requires_grad)
+        return value
+    return Parameter(value, requires_grad)

@@ -1,4 +1,4 @@
-"""Containers: modules and parameters held in order (`Sequential`, `ModuleList`, `ParameterList`) or by name."""
+"""Containers: modules and parameters held in order (``Sequential``, ``ModuleList``, ``ParameterList``) or by name."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from kobai.nn.parameter import Parameter
 
 
 class _Ordered(Module):
-    """Children named "0", "1", ... : what `Sequential` and `ModuleList` share."""
+    """Children named "0", "1", ... : what ``Sequential`` and ``ModuleList`` share."""
 
     def _key(self, index: int) -> str:
-        """Name of the child at `index`, which may be negative."""
+        """Name of the child at ``index``, which may be negative."""
         size, index = len(self), operator.index(index)
         if not -size <= index < size:
             raise IndexError(f"{self._get_name()}: index {index} is out of range for {size} module(s)")
@@ -80,14 +80,14 @@ class _Ordered(Module):
         return self.extend(modules)
 
     def pop(self, index: int = -1) -> Any:
-        """Take out and return the module at `index`."""
+        """Take out and return the module at ``index``."""
         module = self[index]
         del self[index]
         return module
 
 
 class Sequential(_Ordered):
-    """Modules applied one after the other: `y = f_n(... f_2(f_1(x)))`.
+    """Modules applied one after the other: ``y = f_n(... f_2(f_1(x)))``.
 
     Takes the modules as arguments, or one mapping of names to modules.
 
@@ -117,7 +117,7 @@ class Sequential(_Ordered):
                 self.add_module(str(i), self._checked(module))
 
     def forward(self, input: Any) -> Any:
-        """Pass `input` through every module in turn."""
+        """Pass ``input`` through every module in turn."""
         for module in self._modules.values():
             input = module(input)  # type: ignore[misc]  # a child set to None is the user's error, and says so
         return input
@@ -126,7 +126,7 @@ class Sequential(_Ordered):
         return type(self)(dict(items))  # type: ignore[arg-type]
 
     def insert(self, index: int, module: Module) -> Self:
-        """Put a module before position `index` (names become positions); returns self."""
+        """Put a module before position ``index`` (names become positions); returns self."""
         size = len(self)
         if not -size <= index <= size:
             raise IndexError(f"{self._get_name()}.insert: index {index} is out of range for {size} module(s)")
@@ -151,14 +151,14 @@ class Sequential(_Ordered):
         return self
 
     def _repeated(self, times: int) -> list[Any]:
-        """The same modules, `times` over (weights are shared, as in a list multiplied)."""
+        """The same modules, ``times`` over (weights are shared, as in a list multiplied)."""
         if not isinstance(times, int) or times < 1:
             raise ValueError(f"Sequential: can be multiplied by a positive integer, got {times!r}")
         return list(self) * times
 
 
 class ModuleList(_Ordered):
-    """A list of modules whose parameters are the parent's too; it has no `forward`.
+    """A list of modules whose parameters are the parent's too; it has no ``forward``.
 
     >>> from kobai import nn
     >>> nn.ModuleList(nn.Linear(2, 2) for _ in range(3))
@@ -182,7 +182,7 @@ class ModuleList(_Ordered):
         return type(self)(module for _, module in items if module is not None)
 
     def insert(self, index: int, module: Module) -> None:
-        """Put a module before position `index`, as `list.insert` does."""
+        """Put a module before position ``index``, as ``list.insert`` does."""
         modules = list(self._modules.values())
         modules.insert(index, self._checked(module))
         self._renumber(modules)
@@ -202,7 +202,7 @@ class ModuleList(_Ordered):
 
 
 class ModuleDict(Module):
-    """Modules by name, whose parameters are the parent's too; it has no `forward`.
+    """Modules by name, whose parameters are the parent's too; it has no ``forward``.
 
     >>> from kobai import nn
     >>> acts = nn.ModuleDict({"relu": nn.ReLU(), "tanh": nn.Tanh()})
@@ -240,7 +240,7 @@ class ModuleDict(Module):
         self._modules.clear()
 
     def pop(self, key: str) -> Any:
-        """Take out and return the module at `key`."""
+        """Take out and return the module at ``key``."""
         module = self[key]
         del self[key]
         return module
@@ -363,13 +363,13 @@ class ParameterDict(Module):
         self._parameters.clear()
 
     def pop(self, key: str) -> Any:
-        """Take out and return the parameter at `key`."""
+        """Take out and return the parameter at ``key``."""
         value = self[key]
         del self[key]
         return value
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The parameter at `key`, else `default`."""
+        """The parameter at ``key``, else ``default``."""
         return self._parameters.get(key, default)
 
     def keys(self) -> Iterable[str]:

@@ -1,10 +1,10 @@
 """Initialisers: what the weights are before training.
 
-All of them draw on the host, from the generator's NumPy stream, and copy: the same seed gives the same weights on every
-backend. Numbers are drawn in the tensor's own precision (float64 for float64, float32 for all others), so that the usual
-float32 weights cost half; the float32 and the float64 weights of one seed therefore differ.
+All of them draw on the host, from the generator's NumPy stream, and copy: the same seed gives the same weights on
+every backend. Numbers are drawn in the tensor's own precision (float64 for float64, float32 for all others), so that
+the usual float32 weights cost half; the float32 and the float64 weights of one seed therefore differ.
 
-Xavier, Kaiming and LeCun initialisers are one mechanism, `variance_scaling_`, and differ in its arguments alone.
+Xavier, Kaiming and LeCun initialisers are one mechanism, ``variance_scaling_``, and differ in its arguments alone.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from kobai._tensor import Tensor, from_numpy, no_grad
+from kobai._tensor import Tensor
 from kobai.errors import nearest
 from kobai.random import Generator, resolve
+from kobai.xp import move
 
 Initializer = Callable[..., Tensor]
 Mode = Literal["fan_in", "fan_out", "fan_avg"]
@@ -28,10 +29,12 @@ Distribution = Literal["normal", "truncated_normal", "uniform"]
 _STD_CUT_AT_2 = 0.87962566103423978
 
 
-def _write(tensor: Tensor, values: np.ndarray[Any, Any]) -> Tensor:
-    """Copy host values into a tensor, on its device, in its dtype, unseen by the tape."""
-    with no_grad():
-        tensor.copy_(from_numpy(np.ascontiguousarray(values)))
+def _write(tensor: Tensor, values: Any) -> Tensor:
+    """Copy host values (or one number) into a tensor, on its device, in its dtype, unseen by the tape."""
+    if isinstance(values, np.ndarray):
+        values = move(values.astype(tensor.dtype, copy=False), tensor.device)
+    tensor.array[...] = values
+    tensor._bump()
     return tensor
 
 
@@ -51,15 +54,13 @@ def _standard_uniform(tensor: Tensor, generator: Generator | None) -> np.ndarray
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
-    """Fill with `val`.
+    """Fill with ``val``.
 
     >>> import kobai
     >>> kobai.nn.init.constant_(kobai.empty(2), 0.5)
     tensor([0.5000, 0.5000])
     """
-    with no_grad():
-        tensor.fill_(val)
-    return tensor
+    return _write(tensor, val)
 
 
 def zeros_(tensor: Tensor) -> Tensor:
@@ -82,7 +83,7 @@ def eye_(tensor: Tensor) -> Tensor:
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     """Write the identity of convolution into a (out, in, *kernel) tensor: each input channel passes through.
 
-    With `groups`, each group of output channels is such an identity.
+    With ``groups``, each group of output channels is such an identity.
     """
     shape = tuple(tensor.shape)
     if not 3 <= len(shape) <= 5:
@@ -177,7 +178,7 @@ def _truncated_proposals(
 
 
 def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None) -> Tensor:
-    """Draw a 2-D tensor from N(0, std²) and put the share `sparsity` of every column to zero.
+    """Draw a 2-D tensor from N(0, std²) and put the share ``sparsity`` of every column to zero.
 
     Martens, "Deep learning via Hessian-free optimization", ICML 2010.
     """
@@ -194,7 +195,7 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Gener
 
 
 def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """Draw a (semi-)orthogonal matrix, uniformly, times `gain`; dimensions after the first are taken together.
+    """Draw a (semi-)orthogonal matrix, uniformly, times ``gain``; dimensions after the first are taken together.
 
     Q of the QR decomposition of a normal matrix, with the signs of R's diagonal moved into Q (without that, Q would not
     be uniform: Mezzadri, 2007). Saxe, McClelland, Ganguli, arXiv:1312.6120.
@@ -230,10 +231,10 @@ def variance_scaling_(
     distribution: Distribution = "normal",
     generator: Generator | None = None,
 ) -> Tensor:
-    """Draw with mean 0 and variance `scale / n`, where n is the fan that `mode` names.
+    """Draw with mean 0 and variance ``scale / n``, where n is the fan that ``mode`` names.
 
-    `fan_in` keeps the variance of activations from layer to layer, `fan_out` that of gradients, `fan_avg` (their mean)
-    is the compromise. `truncated_normal` is cut at two standard deviations and widened to have the same variance.
+    ``fan_in`` keeps the variance of activations from layer to layer, ``fan_out`` that of gradients, ``fan_avg`` (their mean)
+    is the compromise. ``truncated_normal`` is cut at two standard deviations and widened to have the same variance.
 
     >>> import kobai
     >>> g = kobai.Generator().manual_seed(0)
@@ -280,7 +281,7 @@ _GAINS = {
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     """By how much to widen the weights before a non-linearity, so that signals keep their size.
 
-    relu √2, leaky_relu √(2/(1+slope²)) with `param` as slope (0.01), tanh 5/3, selu 3/4, the others 1.
+    relu √2, leaky_relu √(2/(1+slope²)) with ``param`` as slope (0.01), tanh 5/3, selu 3/4, the others 1.
 
     >>> import kobai
     >>> round(kobai.nn.init.calculate_gain("leaky_relu", 0.2), 4)
@@ -317,7 +318,7 @@ def kaiming_normal_(
     nonlinearity: str = "leaky_relu",
     generator: Generator | None = None,
 ) -> Tensor:
-    """He's normal: std = gain / √fan, with the gain of `nonlinearity` (`a` is the slope of a leaky ReLU).
+    """He's normal: std = gain / √fan, with the gain of ``nonlinearity`` (``a`` is the slope of a leaky ReLU).
 
     He, Zhang, Ren, Sun, "Delving deep into rectifiers", ICCV 2015, arXiv:1502.01852.
     """
@@ -348,7 +349,7 @@ def lecun_uniform_(tensor: Tensor, generator: Generator | None = None) -> Tensor
     return variance_scaling_(tensor, 1.0, "fan_in", "uniform", generator)
 
 
-# --- by name: the `init=` of layers and of the command line -----------------------------------------------------------
+# --- by name: the ``init=`` of layers and of the command line -----------------------------------------------------------
 
 # name -> (initialiser, fewest and most numbers it takes, what they are)
 _BY_NAME: dict[str, tuple[Callable[..., Tensor], int, int, str]] = {
@@ -383,11 +384,12 @@ _SPEC = re.compile(r"\s*([A-Za-z_]\w*)\s*(?:\(([^()]*)\))?\s*")
 
 
 def by_name(spec: str | Initializer) -> Initializer:
-    """The initialiser that `spec` names, as a function of `(tensor, generator=None)`.
+    """The initialiser that ``spec`` names, as a function of ``(tensor, generator=None)``.
 
-    `he` (= `kaiming_normal`: std √(2/fan_in)), `kaiming_uniform`, `xavier` (= `xavier_normal`: Glorot's), `xavier_uniform`,
-    `lecun` (= `lecun_normal`: std 1/√fan_in), `lecun_uniform`, `orthogonal`, `normal(std)`, `trunc_normal(std)` (cut at 2
-    std), `uniform(low, high)`, `constant(value)`, `zeros`, `ones`. A callable comes back as it is.
+    ``he`` (= ``kaiming_normal``: std √(2/fan_in)), ``kaiming_uniform``, ``xavier`` (= ``xavier_normal``: Glorot's),
+    ``xavier_uniform``, ``lecun`` (= ``lecun_normal``: std 1/√fan_in), ``lecun_uniform``, ``orthogonal``,
+    ``normal(std)``, ``trunc_normal(std)`` (cut at 2 std), ``uniform(low, high)``, ``constant(value)``, ``zeros``,
+    ``ones``. A callable comes back as it is.
 
     Raises:
         ValueError: an unknown name (the nearest known one is offered) or a wrong number of arguments.

@@ -1,4 +1,4 @@
-"""`Module`: a tree of layers that knows its parameters, its buffers and its hooks."""
+"""``Module``: a tree of layers that knows its parameters, its buffers and its hooks."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from kobai._tensor import Tensor
+from kobai._tensor import RemovableHandle, Tensor
 from kobai.errors import nearest
 from kobai.nn._state import IncompatibleKeys, load_state
-from kobai.nn.hooks import BackwardWatch, RemovableHandle
+from kobai.nn.hooks import BackwardWatch
 from kobai.nn.parameter import Parameter
 
 T = TypeVar("T")
 
 
 class Module:
-    """Base of every layer and model: assign parameters and sub-modules as attributes, write `forward`.
+    """Base of every layer and model: assign parameters and sub-modules as attributes, write ``forward``.
 
-    `forward(*args)` holds the mathematics; calling the module runs it with its hooks.
+    ``forward(*args)`` holds the mathematics; calling the module runs it with its hooks.
 
     >>> import kobai
     >>> from kobai import nn
@@ -117,9 +117,9 @@ class Module:
             if not name.startswith("_"):
                 raise AttributeError(_no_init(self, f"read {name!r}"), name=name) from None
         message = f"{type(self).__name__!r} object has no attribute {name!r}"
-        if not name.startswith("_"):  # protocols probe for underscored names: no search for them
-            message += "." + hint if (hint := nearest(name, dir(self))) else ""
-        # `name` without `obj` keeps the interpreter from adding a second suggestion to the traceback.
+        if not name.startswith("_") and (hint := nearest(name, dir(self))):  # protocols probe for underscored names
+            message += "." + hint
+        # ``name`` without ``obj`` keeps the interpreter from adding a second suggestion to the traceback.
         raise AttributeError(message, name=name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -169,7 +169,7 @@ class Module:
         return sorted(names)
 
     def _forget(self, name: str, kind: str, *tables: str) -> None:
-        """Make `name` free for a new parameter or module, so that one name never means two things."""
+        """Make ``name`` free for a new parameter or module, so that one name never means two things."""
         if "_modules" not in self.__dict__:
             raise AttributeError(_no_init(self, f"assign {kind} {name!r}"))
         self.__dict__.pop(name, None)
@@ -190,7 +190,7 @@ class Module:
             raise KeyError(f"attribute {name!r} already exists")
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
-        """Add a parameter under `name`; None reserves the name (`Linear(bias=False)` does this)."""
+        """Add a parameter under ``name``; None reserves the name (``Linear(bias=False)`` does this)."""
         self._check_new_name(name, "parameter", self.__dict__.get("_parameters", {}))
         if param is not None and not isinstance(param, Parameter):
             raise TypeError(
@@ -205,7 +205,7 @@ class Module:
         self._parameters[name] = param
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
-        """Add a tensor that is state but not trained; `persistent=False` leaves it out of `state_dict`."""
+        """Add a tensor that is state but not trained; ``persistent=False`` leaves it out of ``state_dict``."""
         self._check_new_name(name, "buffer", self.__dict__.get("_buffers", {}))
         if tensor is not None and not isinstance(tensor, Tensor):
             raise TypeError(
@@ -218,14 +218,14 @@ class Module:
             self._non_persistent_buffers_set.add(name)
 
     def add_module(self, name: str, module: Module | None) -> None:
-        """Add a child module under `name`."""
+        """Add a child module under ``name``."""
         if module is not None and not isinstance(module, Module):
             raise TypeError(f"{_type_name(module)} is not a Module subclass")
         self._check_new_name(name, "module", self.__dict__.get("_modules", {}))
         self._modules[name] = module
 
     def register_module(self, name: str, module: Module | None) -> None:
-        """The same as `add_module`."""
+        """The same as ``add_module``."""
         self.add_module(name, module)
 
     # -- walking the tree ---------------------------------------------------------------------------------------
@@ -294,7 +294,7 @@ class Module:
         return (buffer for _, buffer in self.named_buffers(recurse=recurse))
 
     def get_submodule(self, target: str) -> Module:
-        """The module at a dotted path; `""` is this module. Raises AttributeError."""
+        """The module at a dotted path; ``""`` is this module. Raises AttributeError."""
         module = self
         for name in target.split(".") if target else ():
             child = module._modules.get(name)
@@ -331,7 +331,7 @@ class Module:
     ) -> dict[str, Any]:
         """All parameters and persistent buffers by dotted name, in order of definition.
 
-        The tensors are detached but share the module's memory (`keep_vars=True` gives the parameters themselves):
+        The tensors are detached but share the module's memory (``keep_vars=True`` gives the parameters themselves):
         clone what must not follow further training.
         """
         state: dict[str, Any] = OrderedDict() if destination is None else destination
@@ -358,12 +358,12 @@ class Module:
         Everything is checked before anything is written: on an error the module is as it was.
 
         Args:
-            state_dict: dotted name -> Tensor, as from `state_dict()` or `kobai.load`.
+            state_dict: dotted name -> Tensor, as from ``state_dict()`` or ``kobai.load``.
             strict: also refuse missing and unexpected keys (shapes are always checked).
             assign: put the given tensors themselves (their dtype, device and memory) in place of the module's.
 
         Returns:
-            `(missing_keys, unexpected_keys)`, both empty when `strict`.
+            ``(missing_keys, unexpected_keys)``, both empty when ``strict``.
 
         Raises:
             RuntimeError: names every missing, unexpected and misshaped key at once.
@@ -386,7 +386,7 @@ class Module:
         return self
 
     def eval(self) -> Self:
-        """Set evaluation mode; the same as `train(False)`."""
+        """Set evaluation mode; the same as ``train(False)``."""
         return self.train(False)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
@@ -396,7 +396,7 @@ class Module:
         return self
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget every parameter's gradient (`set_to_none=False` writes zeros instead)."""
+        """Forget every parameter's gradient (``set_to_none=False`` writes zeros instead)."""
         for param in self.parameters():
             if param.grad is None:
                 continue
@@ -404,17 +404,18 @@ class Module:
                 param.grad = None
             else:
                 param.grad = param.grad.detach()
-                param.grad.zero_()
+                param.grad.array[...] = 0
+                param.grad._bump()
 
     def apply(self, fn: Callable[[Module], None]) -> Self:
-        """Call `fn` on every module, children before parents: the usual way to initialise weights."""
+        """Call ``fn`` on every module, children before parents: the usual way to initialise weights."""
         for module in self.children():
             module.apply(fn)
         fn(self)
         return self
 
     def _apply(self, fn: Callable[[Tensor], Tensor]) -> Self:
-        """Replace every tensor by `fn` of it; parameters keep their identity, so optimisers keep hold of them."""
+        """Replace every tensor by ``fn`` of it; parameters keep their identity, so optimisers keep hold of them."""
         for param in self.parameters():
             grad = param.grad
             moved = fn(param.data)
@@ -431,7 +432,7 @@ class Module:
         return self
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        """Move and cast in place: `to(device)`, `to(dtype)`, `to(device, dtype)` or `to(tensor)`.
+        """Move and cast in place: ``to(device)``, ``to(dtype)``, ``to(device, dtype)`` or ``to(tensor)``.
 
         Only floating-point parameters and buffers are cast; everything is moved. Parameters keep their identity.
 
@@ -479,30 +480,30 @@ class Module:
     def register_forward_pre_hook(
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
     ) -> RemovableHandle:
-        """Call `hook(module, args)` before `forward`; what it returns, if not None, replaces the arguments.
+        """Call ``hook(module, args)`` before ``forward``; what it returns, if not None, replaces the arguments.
 
-        `with_kwargs=True`: `hook(module, args, kwargs)` returns None or `(args, kwargs)`.
+        ``with_kwargs=True``: ``hook(module, args, kwargs)`` returns None or ``(args, kwargs)``.
         """
         return self._add_hook(self._forward_pre_hooks, hook, prepend, with_kwargs)
 
     def register_forward_hook(
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
     ) -> RemovableHandle:
-        """Call `hook(module, args, output)` after `forward`; what it returns, if not None, replaces the output.
+        """Call ``hook(module, args, output)`` after ``forward``; what it returns, if not None, replaces the output.
 
-        `with_kwargs=True`: `hook(module, args, kwargs, output)`.
+        ``with_kwargs=True``: ``hook(module, args, kwargs, output)``.
         """
         return self._add_hook(self._forward_hooks, hook, prepend, with_kwargs)
 
     def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
-        """Call `hook(module, grad_output)` when the gradients of the outputs are known; it may replace them."""
+        """Call ``hook(module, grad_output)`` when the gradients of the outputs are known; it may replace them."""
         return self._add_hook(self._backward_pre_hooks, hook, prepend)
 
     def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
-        """Call `hook(module, grad_input, grad_output)` when the gradients of the inputs are known.
+        """Call ``hook(module, grad_input, grad_output)`` when the gradients of the inputs are known.
 
         Both are tuples, one entry per positional argument and per output (None where it is no tensor, or needs no
-        gradient). What the hook returns, if not None, replaces `grad_input`.
+        gradient). What the hook returns, if not None, replaces ``grad_input``.
 
         >>> import kobai
         >>> from kobai import nn
@@ -537,7 +538,7 @@ class Module:
         return type(self).__name__
 
     def extra_repr(self) -> str:
-        """What stands between the brackets of the layer's `repr`; layers write their own."""
+        """What stands between the brackets of the layer's ``repr``; layers write their own."""
         return ""
 
     def _repr_children(self) -> list[tuple[str, str]]:
@@ -564,9 +565,9 @@ def _no_init(module: Module, what: str) -> str:
 def _parse_to(
     who: str, *args: Any, device: Any = None, dtype: Any = None, non_blocking: bool = False
 ) -> tuple[Any, np.dtype[Any] | None]:
-    """Device and dtype out of the three calling forms of `Module.to`.
+    """Device and dtype out of the three calling forms of ``Module.to``.
 
-    `non_blocking` permits, and does not demand, an asynchronous copy; ours are ordered with the computation.
+    ``non_blocking`` permits, and does not demand, an asynchronous copy; ours are ordered with the computation.
     """
     if args and isinstance(args[0], Tensor):
         device, dtype, args = args[0].device, args[0].dtype, args[1:]

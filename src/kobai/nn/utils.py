@@ -3,8 +3,132 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
-from kobai._tensor import Tensor, no_grad
-from kobai.xp import Array, xp_of
+from kobai._tensor import Tensor
+from kobai.xp import Array, move, xp_of
+
+
+def _listed(who: str, parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    listed = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    for parameter in listed:
+        if not isinstance(parameter, Tensor):
+            raise TypeError(f"{who}: expected Tensors, got {type(parameter).__name__}")
+    return listed
+
+
+def _gradients(who: str, parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    return [p.grad for p in _listed(who, parameters) if p.grad is not None]
+
+
+def clip_grad_norm_(
+    parameters: Tensor | Iterable[Tensor], max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
+) -> Tensor:
+    """Scale all gradients together, in place, so that their common norm is at most ``max_norm``.
+
+    With total = ‖(g₁, g₂, …)‖ₚ: every g is multiplied by min(1, max_norm / (total + 1e-6)). The host reads nothing,
+    unless ``error_if_nonfinite``, which raises RuntimeError when the norm is not finite.
+    Pascanu, Mikolov, Bengio, "On the difficulty of training recurrent neural networks", ICML 2013.
+
+    Returns:
+        the total norm before clipping, a Tensor without dimensions.
+
+    >>> import kobai
+    >>> w = kobai.zeros(2, requires_grad=True)
+    >>> w.grad = kobai.tensor([3.0, 4.0])
+    >>> kobai.nn.utils.clip_grad_norm_([w], max_norm=1.0)
+    tensor(5.)
+    >>> w.grad
+    tensor([0.6000, 0.8000])
+    """
+    total, grads = _total_norm("clip_grad_norm_", parameters, float(norm_type))
+    if error_if_nonfinite and not math.isfinite(total.item()):
+        raise RuntimeError(
+            f"clip_grad_norm_: the total norm of order {norm_type} of the gradients is not finite ({total.item()}), "
+            "so they cannot be clipped; pass error_if_nonfinite=False to scale them all the same"
+        )
+    xp = xp_of(total.array)
+    scale = xp.minimum(max_norm / (total.array + 1e-6), 1.0)
+    for g in grads:
+        g.array[...] *= scale.astype(g.dtype, copy=False)
+        g._bump()
+    return total
+
+
+def _total_norm(who: str, parameters: Tensor | Iterable[Tensor], p: float) -> tuple[Tensor, list[Tensor]]:
+    """‖all gradients as one vector‖ₚ, on their device, and the gradients."""
+    if not p > 0:
+        raise ValueError(f"{who}: expected norm_type > 0, got {p}")
+    grads = _gradients(who, parameters)
+    if not grads:
+        return Tensor(0.0), grads
+    xp = xp_of(grads[0].array)
+    arrays = [g.array for g in grads if g.array.size] or [xp.zeros(1, dtype=grads[0].dtype)]
+    if p == math.inf:
+        total = _largest(xp, [xp.abs(a).max() for a in arrays])
+    elif p == 2.0:
+        total = xp.sqrt(_sum([xp.vdot(a, a) for a in arrays]))
+    else:
+        total = _sum([(xp.abs(a) ** p).sum() for a in arrays]) ** (1.0 / p)
+    return Tensor._wrap(xp.asarray(total)), grads
+
+
+def _sum(terms: list[Array]) -> Array:
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
+
+
+def _largest(xp: Any, terms: list[Array]) -> Array:
+    total = terms[0]
+    for term in terms[1:]:
+        total = xp.maximum(total, term)
+    return total
+
+
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
+    """Put every element of every gradient, in place, into [−clip_value, clip_value].
+
+    >>> import kobai
+    >>> w = kobai.zeros(2, requires_grad=True)
+    >>> w.grad = kobai.tensor([3.0, -0.5])
+    >>> kobai.nn.utils.clip_grad_value_([w], 1.0)
+    >>> w.grad
+    tensor([ 1.0000, -0.5000])
+    """
+    clip_value = float(clip_value)
+    for g in _gradients("clip_grad_value_", parameters):
+        xp_of(g.array).clip(g.array, -clip_value, clip_value, out=g.array)
+        g._bump()
+
+
+def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
+    """All parameters as one flat tensor, in order (a copy, on the tape).
+
+    >>> import kobai
+    >>> kobai.nn.utils.parameters_to_vector([kobai.ones(1, 2), kobai.zeros(1)])
+    tensor([1., 1., 0.])
+    """
+    return cat([p.reshape(-1) for p in _listed("parameters_to_vector", parameters)])
+
+
+def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
+    """Write one flat tensor, made by ``parameters_to_vector``, back into the parameters, in place.
+
+    Raises:
+        ValueError: the vector is not as long as the parameters together.
+    """
+    if not isinstance(vec, Tensor):
+        raise TypeError(f"vector_to_parameters: expected a Tensor, got {type(vec).__name__}")
+    listed = _listed("vector_to_parameters", parameters)
+    wanted = sum(p.numel() for p in listed)
+    if vec.ndim != 1 or vec.numel() != wanted:
+        raise ValueError(f"vector_to_parameters: expected a vector of {wanted} elements, got shape {tuple(vec.shape)}")
+    start = 0
+    for p in listed:
+        part = vec.array[start : start + p.numel()]
+        p.array[...] = move(part, p.device).reshape(p.shape)
+        p._bump()
+        start += p.numel()

@@ -1,0 +1,105 @@
+"""How a module's backward hooks see the gradients of its inputs and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kobai._tensor import Node, Tensor, _link_view, is_grad_enabled
+from kobai.xp import Array, xp_of
+
+if TYPE_CHECKING:
+    from kobai.nn.module import Module
+
+Hook = Callable[..., Any]
+
+
+class BackwardWatch:
+    """Gates on the tape around one call of a module.
+
+    Every watched tensor passes through a *gate*, a node that notes its gradient and knocks at the *keeper*, one node
+    older than all gates of its side. Backward visits nodes from the newest to the oldest, so that the keeper's turn
+    comes when every gate has noted its gradient; it calls the hooks and passes the (perhaps replaced) gradients on::
+
+        inputs → keeper → gates → forward → keeper → gates → outputs
+    """
+
+    def __init__(self, module: Module, pre_hooks: Sequence[Hook], hooks: Sequence[Hook]) -> None:
+        self.module = module
+        self.pre_hooks = pre_hooks
+        self.hooks = hooks
+        self.grad_output: tuple[Tensor | None, ...] = ()
+        self.has_input = False
+
+    def inputs(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The positional arguments, tensors among them behind gates."""
+        gated, self.has_input = _gate(args, self._input_gradients)
+        return gated
+
+    def outputs(self, output: Any) -> Any:
+        """The output – a tensor, or a tuple or list of tensors – behind gates."""
+        if isinstance(output, Tensor):
+            return _gate((output,), self._output_gradients)[0][0]
+        if isinstance(output, (tuple, list)):
+            gated = _gate(tuple(output), self._output_gradients)[0]
+            return type(output)(*gated) if hasattr(output, "_fields") else type(output)(gated)
+        raise TypeError(
+            f"{self.module._get_name()}: backward hooks need a Tensor, or a tuple or list of them, as output of "
+            f"forward; got {type(output).__name__}"
+        )
+
+    def _output_gradients(self, grads: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+        for hook in self.pre_hooks:
+            grads = self._replaced(hook(self.module, grads), grads, "full backward pre-hook")
+        self.grad_output = grads
+        if not self.has_input:  # nothing further down will tell
+            self._input_gradients((None,))
+        return grads
+
+    def _input_gradients(self, grads: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+        for hook in self.hooks:
+            grads = self._replaced(hook(self.module, grads, self.grad_output), grads, "full backward hook")
+        return grads
+
+    def _replaced(self, result: Any, grads: tuple[Any, ...], what: str) -> tuple[Tensor | None, ...]:
+        if result is None:
+            return grads
+        result = result if isinstance(result, tuple) else (result,)
+        if len(result) != len(grads):
+            raise RuntimeError(
+                f"{self.module._get_name()}: {what} returned {len(result)} gradient(s), expected {len(grads)}"
+            )
+        return result
+
+
+def _gate(
+    values: tuple[Any, ...], tell: Callable[[tuple[Tensor | None, ...]], tuple[Tensor | None, ...]]
+) -> tuple[tuple[Any, ...], bool]:
+    """``values`` with every tensor that requires a gradient behind a gate, and whether there was any."""
+    watched = [isinstance(v, Tensor) and v.requires_grad for v in values]
+    if not any(watched) or not is_grad_enabled():
+        return values, False
+    noted: list[Array | None] = [None] * len(values)
+
+    def keep(_knock: Array) -> list[Array | None]:
+        grads = tuple(None if g is None else Tensor._wrap(g) for g in noted)
+        noted[:] = [None] * len(values)  # ready for another backward through the same graph
+        return [None if g is None else g.array for g in tell(grads)]
+
+    keeper = Node("backward_hook", keep, [v._edge() if isinstance(v, Tensor) else None for v in values])
+
+    def behind_gate(i: int, value: Tensor) -> Tensor:
+        def note(dy: Array) -> tuple[Array]:
+            noted[i] = dy
+            return (xp_of(dy).zeros((), dtype=dy.dtype),)
+
+        gated: Tensor = Tensor._wrap(value.array)
+        _link_view(gated, value, lambda array: (array,), [], {})  # the same memory: in-place changes are seen by both
+        gated._requires_grad = True
+        gated._node = Node("backward_hook", note, [keeper])
+        gated._seen = gated._base._node if gated._base is not None else None
+        return gated
+
+    return tuple(
+        behind_gate(i, v) if watch else v for i, (v, watch) in enumerate(zip(values, watched, strict=True))
+    ), True
