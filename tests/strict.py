@@ -149,6 +149,11 @@ class _Function:
         raise AttributeError(name)
 
 
+class _Linalg:
+    def __getattr__(self, name: str) -> Any:
+        return _Function(getattr(np.linalg, name))
+
+
 class _Namespace:
     __name__ = "strict"
     ndarray = StrictArray
@@ -157,6 +162,8 @@ class _Namespace:
         if name not in CUPY_NAMES:
             raise AttributeError(f"strict: CuPy has no function {name!r}")
         found = getattr(np, name)
+        if name == "linalg":
+            return _Linalg()
         if name in ("asarray", "array", "ascontiguousarray"):
             # cupy.asarray takes a numpy array: that is how data reaches the device
             return lambda obj, *a, **k: wrap(found(obj.host if isinstance(obj, StrictArray) else obj, *a, **k))

@@ -23,13 +23,16 @@ FLOORS = {
     "ops": 3,
     "gradcheck": 3,
     "autograd": 3,
+    "linalg": 3,
+    "backends": 1,
     "serialization": 3,
     "nn": 4,
     "optim": 4,
     "utils": 4,
     "data": 5,  # data sets are TensorDatasets: they use utils
     "train": 6,
-    "cli": 7,
+    "lab": 7,
+    "cli": 8,
 }
 STRANGERS = [("nn", "optim"), ("nn", "utils"), ("optim", "utils"), ("nn", "data"), ("optim", "data")]
 LAZY = ["cupy", "matplotlib", "numba", "optuna", "pooch", "rich", "safetensors", "sklearn", "typer"]

@@ -1,0 +1,291 @@
+"""``kobai.linalg``: inverses, systems, decompositions. Products are in ``ops/linear.py``.
+
+``inv``, ``solve``, ``det``, ``slogdet`` and ``cholesky`` are differentiable; the other decompositions raise rather than drop a
+gradient that was asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kobai._tensor import Tensor, is_grad_enabled, primitive
+from kobai.ops.arithmetic import mul, sub
+from kobai.ops.create import eye
+from kobai.ops.linear import matmul
+from kobai.ops.reduce import norm as _norm
+from kobai.ops.shape import stack, unbind
+from kobai.xp import Array, xp_of
+
+__all__ = [
+    "cholesky",
+    "cross",
+    "det",
+    "eigh",
+    "eigvalsh",
+    "inv",
+    "lstsq",
+    "matrix_norm",
+    "matrix_power",
+    "matrix_rank",
+    "norm",
+    "pinv",
+    "qr",
+    "slogdet",
+    "solve",
+    "svd",
+    "svdvals",
+    "vector_norm",
+]
+
+
+def _square(rng: np.random.Generator, *batch: int) -> Array:
+    return rng.normal(size=(*batch, 3, 3)) + 3 * np.eye(3)
+
+
+def _t(x: Array) -> Array:
+    return x.swapaxes(-1, -2)
+
+
+@primitive(sample=[lambda rng: (_square(rng),), lambda rng: (_square(rng, 2),)])
+def _inv(a: Array) -> Any:
+    y = xp_of(a).linalg.inv(a)
+    # d(A⁻¹) = −A⁻¹ dA A⁻¹
+    return y, lambda dy: (lambda out: -(_t(y) @ dy @ _t(y)),)
+
+
+@primitive(
+    sample=[
+        lambda rng: (_square(rng), rng.normal(size=(3, 2))),
+        lambda rng: (_square(rng, 2), rng.normal(size=(2, 3, 2))),
+    ]
+)
+def _solve(a: Array, b: Array) -> Any:
+    x = xp_of(a).linalg.solve(a, b)
+
+    def vjp(dx: Array) -> Any:
+        db = xp_of(a).linalg.solve(_t(a), dx)  # A X = B: dB = A⁻ᵀ dX, dA = −dB Xᵀ
+        return (lambda out: -(db @ _t(x))), db
+
+    return x, vjp
+
+
+@primitive(sample=[lambda rng: (_square(rng),), lambda rng: (_square(rng, 2),)])
+def _det(a: Array) -> Any:
+    y = xp_of(a).asarray(xp_of(a).linalg.det(a))
+    # Jacobi: d det A = det A · tr(A⁻¹ dA)
+    return y, lambda dy: (lambda out: (dy * y)[..., None, None] * _t(xp_of(a).linalg.inv(a)),)
+
+
+@primitive(sample=[lambda rng: (_square(rng),), lambda rng: (_square(rng, 2),)])
+def _logabsdet(a: Array) -> Any:
+    y = xp_of(a).asarray(xp_of(a).linalg.slogdet(a)[1])
+    return y, lambda dy: (lambda out: dy[..., None, None] * _t(xp_of(a).linalg.inv(a)),)
+
+
+@primitive(sample=lambda rng: ((lambda m: m @ m.T + np.eye(3))(_square(rng)),))
+def _cholesky(a: Array) -> Any:
+    xp = xp_of(a)
+    # Only the symmetric part of A counts, so that a gradient exists for every element.
+    lower = xp.linalg.cholesky((a + _t(a)) / 2)
+
+    def da(dy: Array) -> Array:
+        # Murray 2016, arXiv:1602.07527: dA = sym(L⁻ᵀ Φ(Lᵀ dL) L⁻¹), Φ halves the diagonal and drops what is above it
+        inverse = xp.linalg.inv(lower)
+        phi = xp.tril(_t(lower) @ dy)
+        phi = phi - 0.5 * phi * xp.eye(phi.shape[-1], dtype=phi.dtype)
+        s = _t(inverse) @ phi @ inverse
+        return (s + _t(s)) / 2
+
+    return lower, lambda dy: (lambda out: da(dy),)
+
+
+def _matrices(who: str, *tensors: Tensor, square: bool = False) -> None:
+    for x in tensors:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{who}: expected a Tensor, got {type(x).__name__}")
+        if x.ndim < 2 or (square and x.shape[-1] != x.shape[-2]):
+            raise RuntimeError(f"{who}: expected {'square ' * square}matrices (..., n, m), got {tuple(x.shape)}")
+        if not x.is_floating_point():
+            raise RuntimeError(f"{who}: expected floats, got {x.dtype}")
+
+
+def _plain(who: str, x: Tensor, *, square: bool = False) -> Array:
+    """Array of an operand of an operation that has no gradient here."""
+    _matrices(who, x, square=square)
+    if x.requires_grad and is_grad_enabled():
+        raise NotImplementedError(f"{who}: the gradient is not implemented; use detach(), or no_grad()")
+    return x.array
+
+
+def inv(A: Tensor) -> Tensor:
+    """Inverse of (every one of a batch of) square matrices; numpy.linalg.LinAlgError for a singular one.
+
+    >>> import kobai
+    >>> kobai.linalg.inv(kobai.tensor([[2.0, 0.0], [0.0, 4.0]]))
+    tensor([[0.5000, 0.0000],
+            [0.0000, 0.2500]])
+    """
+    _matrices("inv", A, square=True)
+    return _inv(A)
+
+
+def solve(A: Tensor, B: Tensor) -> Tensor:
+    """X of A X = B; A (..., n, n), B (n) or (..., n, k)."""
+    _matrices("solve", A, square=True)
+    if B.ndim == 1:
+        return _solve(A, B.unsqueeze(-1)).squeeze(-1)  # type: ignore[no-any-return]
+    return _solve(A, B)
+
+
+def det(A: Tensor) -> Tensor:
+    """Determinant of square matrices."""
+    _matrices("det", A, square=True)
+    return _det(A)
+
+
+class SlogdetResult(NamedTuple):
+    """Sign and logarithm of the absolute value of a determinant."""
+
+    sign: Tensor
+    logabsdet: Tensor
+
+
+def slogdet(A: Tensor) -> SlogdetResult:
+    """Sign and log |det A|, which neither overflows nor underflows."""
+    _matrices("slogdet", A, square=True)
+    xp = xp_of(A.array)
+    return SlogdetResult(Tensor._wrap(xp.asarray(xp.linalg.slogdet(A.array)[0])), _logabsdet(A))
+
+
+def cholesky(A: Tensor) -> Tensor:
+    """Lower triangular L with L Lᵀ = A, for a symmetric positive definite A."""
+    _matrices("cholesky", A, square=True)
+    return _cholesky(A)
+
+
+class SVDResult(NamedTuple):
+    """U diag(S) Vh."""
+
+    U: Tensor
+    S: Tensor
+    Vh: Tensor
+
+
+def svd(A: Tensor, full_matrices: bool = True) -> SVDResult:
+    """Singular value decomposition, singular values in descending order. No gradient."""
+    array = _plain("svd", A)
+    parts = xp_of(array).linalg.svd(array, full_matrices=full_matrices)
+    return SVDResult(*(Tensor._wrap(part) for part in parts))
+
+
+def svdvals(A: Tensor) -> Tensor:
+    """Singular values in descending order. No gradient."""
+    array = _plain("svdvals", A)
+    return Tensor._wrap(xp_of(array).linalg.svd(array, compute_uv=False))  # type: ignore[no-any-return]
+
+
+class EighResult(NamedTuple):
+    """Eigenvalues in ascending order and eigenvectors as columns."""
+
+    eigenvalues: Tensor
+    eigenvectors: Tensor
+
+
+def eigh(A: Tensor) -> EighResult:
+    """Eigenvalues and eigenvectors of symmetric matrices. No gradient."""
+    array = _plain("eigh", A, square=True)
+    return EighResult(*(Tensor._wrap(part) for part in xp_of(array).linalg.eigh(array)))
+
+
+def eigvalsh(A: Tensor) -> Tensor:
+    """Eigenvalues of symmetric matrices in ascending order. No gradient."""
+    array = _plain("eigvalsh", A, square=True)
+    return Tensor._wrap(xp_of(array).linalg.eigvalsh(array))  # type: ignore[no-any-return]
+
+
+class QRResult(NamedTuple):
+    """Orthonormal columns and an upper triangle."""
+
+    Q: Tensor
+    R: Tensor
+
+
+def qr(A: Tensor) -> QRResult:
+    """Reduced QR decomposition. No gradient."""
+    array = _plain("qr", A)
+    return QRResult(*(Tensor._wrap(part) for part in xp_of(array).linalg.qr(array)))
+
+
+def pinv(A: Tensor) -> Tensor:
+    """Moore–Penrose inverse. No gradient."""
+    array = _plain("pinv", A)
+    return Tensor._wrap(xp_of(array).linalg.pinv(array))  # type: ignore[no-any-return]
+
+
+class LstsqResult(NamedTuple):
+    """Solution, squared residuals, rank of A, its singular values."""
+
+    solution: Tensor
+    residuals: Tensor
+    rank: Tensor
+    singular_values: Tensor
+
+
+def lstsq(A: Tensor, B: Tensor) -> LstsqResult:
+    """X that minimises ‖A X − B‖². No gradient."""
+    a, b = _plain("lstsq", A), B.detach().array
+    xp = xp_of(a)
+    return LstsqResult(*(Tensor._wrap(xp.asarray(part)) for part in xp.linalg.lstsq(a, b, rcond=None)))
+
+
+def matrix_rank(A: Tensor) -> Tensor:
+    """Number of singular values above rounding. No gradient."""
+    _matrices("matrix_rank", A)
+    xp = xp_of(A.array)
+    return Tensor._wrap(xp.asarray(xp.linalg.matrix_rank(A.array)))  # type: ignore[no-any-return]
+
+
+def matrix_power(A: Tensor, n: int) -> Tensor:
+    """Aⁿ, by squaring; n may be negative."""
+    _matrices("matrix_power", A, square=True)
+    base = inv(A) if n < 0 else A
+    result, n = eye(A.shape[-1], dtype=A.dtype, device=A.device), abs(n)
+    while n:
+        if n & 1:
+            result = matmul(result, base)
+        base, n = matmul(base, base), n >> 1
+    return result
+
+
+def norm(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """Norm of a tensor seen as one vector (``ord`` None: Euclidean), or along ``dim``."""
+    if ord is not None and dim is None and A.ndim == 2:
+        return matrix_norm(A, ord)
+    return vector_norm(A, 2 if ord is None else ord, dim, keepdim)
+
+
+def vector_norm(x: Tensor, ord: float = 2, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """(Σ |xᵢ|ᵖ)^(1/p) with p = ``ord``, over all elements or along ``dim``."""
+    return _norm(x, ord, dim, keepdim)
+
+
+def matrix_norm(A: Tensor, ord: Any = "fro") -> Tensor:
+    """Frobenius norm, or the nuclear (``"nuc"``) and spectral (2) norms, without gradient."""
+    if ord == "fro":
+        return _norm(A, 2, (-2, -1))
+    if ord == "nuc":
+        return svdvals(A).sum(-1)  # type: ignore[no-any-return]
+    if ord == 2:
+        return svdvals(A).amax(-1)  # type: ignore[no-any-return]
+    raise ValueError(f"matrix_norm: expected ord 'fro', 'nuc' or 2, got {ord!r}")
+
+
+def cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
+    """Cross product of vectors of three elements along ``dim``."""
+    a, b = unbind(input, dim), unbind(other, dim)
+    if len(a) != 3 or len(b) != 3:
+        raise RuntimeError(f"cross: expected 3 elements along dim {dim}, got {len(a)} and {len(b)}")
+    parts = [sub(mul(a[i - 2], b[i - 1]), mul(a[i - 1], b[i - 2])) for i in range(3)]
+    return stack(parts, dim)
