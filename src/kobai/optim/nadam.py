@@ -41,7 +41,7 @@ class NAdam(Optimizer):
     >>> (w ** 2).backward()
     >>> optimizer.step()
     >>> w
-    tensor([3.4699], requires_grad=True)
+    tensor([3.4718], requires_grad=True)
     """
 
     _ranges: ClassVar = {

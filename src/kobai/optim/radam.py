@@ -40,7 +40,7 @@ class RAdam(Optimizer):
     >>> (w ** 2).backward()
     >>> optimizer.step()
     >>> w
-    tensor([3.0000], requires_grad=True)
+    tensor([3.], requires_grad=True)
     """
 
     _ranges: ClassVar = {"lr": NON_NEGATIVE, "betas": BELOW_ONE, "eps": NON_NEGATIVE, "weight_decay": NON_NEGATIVE}

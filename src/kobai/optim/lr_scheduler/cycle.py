@@ -61,12 +61,13 @@ class OneCycleLR(_Cycle):
     >>> import kobai
     >>> optimizer = kobai.optim.SGD([kobai.zeros(1, requires_grad=True)], lr=1.0, momentum=0.9)
     >>> scheduler = kobai.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, total_steps=10, pct_start=0.5)
-    >>> start = scheduler.get_last_lr()
-    >>> for _ in range(4):
+    >>> rates = []
+    >>> for _ in range(6):
+    ...     rates += [round(scheduler.get_last_lr()[0], 2)]
     ...     optimizer.step()
     ...     scheduler.step()
-    >>> start, round(scheduler.get_last_lr()[0], 2)
-    ([0.04], 1.0)
+    >>> rates
+    [0.04, 0.18, 0.52, 0.86, 1.0, 0.9]
     """
 
     def __init__(
