@@ -1,0 +1,280 @@
+"""The losses of classification: softmax cross-entropy in one primitive, and the negative log-likelihood.
+
+With p = softmax(x) the loss of a row with target class t is −ln pₜ = ln Σⱼ e^xⱼ − xₜ, and its gradient p − onehot(t): both
+come from the same exponentials, computed once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kobai._tensor import Tensor, primitive
+from kobai.kernels.indices import all_inside, check_classes, positions
+from kobai.kernels.rows import row_max, row_sum
+from kobai.ops._args import need_tensor
+from kobai.xp import Array, xp_of
+
+__all__: list[str] = []  # PyTorch has these in nn.functional only
+
+REDUCTIONS = ("none", "mean", "sum")
+
+
+def check_reduction(who: str, reduction: str, known: tuple[str, ...] = REDUCTIONS) -> None:
+    """ValueError unless ``reduction`` is one of the known ones."""
+    if reduction not in known:
+        raise ValueError(f"{who}: expected reduction to be one of {', '.join(known)}, got {reduction!r}")
+
+
+def _rows(x: Array) -> Array:
+    """(C), (N, C) or (N, C, d₁, ...) as one row of C per prediction."""
+    if x.ndim == 2:
+        return x
+    if x.ndim == 1:
+        return x[None]
+    return xp_of(x).moveaxis(x, 1, -1).reshape(-1, x.shape[1])
+
+
+def _as_input(rows: Array, shape: tuple[int, ...]) -> Array:
+    """The way back from :func:`_rows` for a gradient."""
+    if len(shape) <= 2:
+        return rows.reshape(shape)
+    return xp_of(rows).moveaxis(rows.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
+
+
+def _choose(
+    who: str, targets: Array, classes: int, weight: Array | None, ignore_index: int
+) -> tuple[Array, Array | None, Array | None]:
+    """For flat ``targets``: position of each in the flattened rows, which are not ignored, and their weights.
+
+    None stands for "all" and "1 each". Out of range indices are found on the host only: on a device looking would wait.
+    """
+    if all_inside(targets, classes) and not 0 <= ignore_index < classes:
+        return positions(targets, classes), None, None if weight is None else weight[targets]
+    check_classes(who, targets, classes, ignore_index)
+    valid = targets != ignore_index
+    safe = targets * valid
+    return positions(safe, classes), valid, valid if weight is None else weight[safe] * valid
+
+
+def _reduce(loss: Array, share: Array | None, reduction: str, shape: tuple[int, ...]) -> tuple[Array, Any]:
+    """The reduced loss, and what dy is multiplied by to give the gradient of every row's loss.
+
+    ``mean`` divides by the sum of the weights; where that is 0 (all targets ignored) it is nan with gradient 0.
+    """
+    if reduction == "none":
+        return loss.reshape(shape), None
+    if reduction == "sum":
+        return loss.sum(), 1.0
+    if share is None:
+        return (loss.sum() / loss.size, 1 / loss.size) if loss.size else (loss.sum() * float("nan"), 0.0)
+    xp = xp_of(loss)
+    total = share.astype(loss.dtype, copy=False).sum()
+    nonzero = total + (total == 0)
+    return xp.where(total == 0, float("nan"), loss.sum() / nonzero).astype(loss.dtype), 1 / nonzero
+
+
+def _incoming(dy: Array, factor: Any) -> Array:
+    """Gradient of every row's loss: (M,) for reduction none, else one number."""
+    return dy.reshape(-1) if factor is None else dy * factor
+
+
+def _per_row(g: Array, share: Array | None) -> Array:
+    return g if share is None else g * share
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(5, 4)), rng.integers(0, 4, 5), None),
+        lambda rng: (rng.normal(size=(4,)), rng.integers(0, 4, ()), None),
+        lambda rng: (rng.normal(size=(2, 3, 2, 2)), rng.integers(0, 3, (2, 2, 2)), None, {"reduction": "none"}),
+        lambda rng: (rng.normal(size=(5, 4)), rng.integers(0, 4, 5), None, {"ignore_index": 1, "reduction": "sum"}),
+        lambda rng: (rng.normal(size=(5, 4)), rng.integers(0, 4, 5), None, {"label_smoothing": 0.2, "ignore_index": 1}),
+        lambda rng: (rng.normal(size=(2, 3, 4)), rng.integers(0, 3, (2, 4)), None, {"label_smoothing": 0.1}),
+        lambda rng: (rng.normal(size=(0, 4)), rng.integers(0, 4, 0), None, {"reduction": "sum"}),
+    ]
+)
+def _cross_entropy(
+    x: Array,
+    targets: Array,
+    weight: Array | None,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Any:
+    xp, shape, rows = xp_of(x), x.shape, _rows(x)
+    classes = rows.shape[1]
+    at, valid, share = _choose("cross_entropy", targets.reshape(-1), classes, weight, ignore_index)
+    z = rows - row_max(rows)[:, None]
+    e = xp.exp(z)
+    total = row_sum(e)
+    loss = xp.log(total)
+    hard = loss - z.reshape(-1)[at]
+    hard = hard if share is None else hard * share
+    even, weights = label_smoothing / classes, None
+    if label_smoothing:
+        # (1 − ε) of the target goes to its class, ε evenly to all, each with the weight of its class
+        weights = xp.ones(classes, x.dtype) if weight is None else weight
+        soft = loss * weights.sum() - z @ weights
+        loss = (1 - label_smoothing) * hard + even * (soft if valid is None else soft * valid)
+    else:
+        loss = hard
+    y, factor = _reduce(loss, share, reduction, targets.shape)
+
+    def vjp(dy: Array) -> Any:
+        g = _incoming(dy, factor)
+        to_class = _per_row(g, share)
+        if weights is None:
+            dx = e * (to_class / total)[:, None]
+        else:
+            to_class = (1 - label_smoothing) * to_class
+            to_all = _per_row(even * g, valid)
+            to_all = xp.broadcast_to(to_all, total.shape)[:, None]
+            dx = e * ((to_class + to_all[:, 0] * weights.sum()) / total)[:, None]
+            dx -= to_all * weights
+        dx.reshape(-1)[at] -= to_class
+        return (_as_input(dx, shape),)
+
+    return y, vjp
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(5, 4)), rng.dirichlet(np.ones(4), 5), None),
+        lambda rng: (rng.normal(size=(4,)), rng.dirichlet(np.ones(4)), None, {"reduction": "sum"}),
+        lambda rng: (
+            rng.normal(size=(2, 3, 4)),
+            rng.uniform(size=(2, 3, 4)),
+            None,
+            {"label_smoothing": 0.2, "reduction": "none"},
+        ),
+        lambda rng: (rng.normal(size=(0, 4)), rng.uniform(size=(0, 4)), None, {"reduction": "sum"}),
+    ]
+)
+def _soft_cross_entropy(
+    x: Array, targets: Array, weight: Array | None, *, reduction: str = "mean", label_smoothing: float = 0.0
+) -> Any:
+    xp, shape, rows = xp_of(x), x.shape, _rows(x)
+    logp = rows - row_max(rows)[:, None]
+    logp -= xp.log(row_sum(xp.exp(logp)))[:, None]
+    loss = -row_sum(_smoothed(targets, weight, label_smoothing) * logp)
+    y, factor = _reduce(loss, None, reduction, (*shape[:1], *shape[2:]) if len(shape) > 1 else ())
+
+    def vjp(dy: Array) -> Any:
+        g = xp.broadcast_to(_incoming(dy, factor), logp.shape[:1])[:, None]
+
+        def dx(out: Array | None) -> Array:
+            q = _smoothed(targets, weight, label_smoothing)
+            return _as_input(g * (xp.exp(logp) * row_sum(q)[:, None] - q), shape)
+
+        def dtargets(out: Array | None) -> Array:
+            dq = (label_smoothing - 1) * g * logp
+            return _as_input(dq if weight is None else dq * weight, shape)
+
+        return dx, dtargets
+
+    return y, vjp
+
+
+def _smoothed(targets: Array, weight: Array | None, label_smoothing: float) -> Array:
+    """Rows of w_c ((1 − ε) q_c + ε/C)."""
+    q = _rows(targets)
+    if label_smoothing:
+        q = (1 - label_smoothing) * q + label_smoothing / q.shape[1]
+    return q if weight is None else q * weight
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(5, 4)), rng.integers(0, 4, 5), None),
+        lambda rng: (rng.normal(size=(4,)), rng.integers(0, 4, ()), None),
+        lambda rng: (rng.normal(size=(2, 3, 2)), rng.integers(0, 3, (2, 2)), None, {"reduction": "none"}),
+        lambda rng: (rng.normal(size=(5, 4)), rng.integers(0, 4, 5), None, {"ignore_index": 1}),
+        lambda rng: (rng.normal(size=(0, 4)), rng.integers(0, 4, 0), None, {"reduction": "sum"}),
+    ]
+)
+def _nll_loss(
+    x: Array, targets: Array, weight: Array | None, *, ignore_index: int = -100, reduction: str = "mean"
+) -> Any:
+    xp, shape, rows = xp_of(x), x.shape, _rows(x)
+    matrix = rows.shape
+    at, _, share = _choose("nll_loss", targets.reshape(-1), matrix[1], weight, ignore_index)
+    loss = -rows.reshape(-1)[at]
+    y, factor = _reduce(loss if share is None else loss * share, share, reduction, targets.shape)
+
+    def vjp(dy: Array) -> Any:
+        dx = xp.zeros(matrix, dy.dtype)
+        dx.reshape(-1)[at] -= _per_row(_incoming(dy, factor), share)
+        return (_as_input(dx, shape),)
+
+    return y, vjp
+
+
+def _check(who: str, input: Tensor, target: Tensor, weight: Tensor | None, reduction: str) -> bool:
+    """Complain about what does not fit together; returns whether the targets are probabilities."""
+    need_tensor(who, input, target)
+    check_reduction(who, reduction)
+    shape = input._array.shape
+    if input._array.dtype.kind != "f":
+        raise TypeError(f"{who}: expected a float input, got {input.dtype}")
+    if not shape or shape[min(1, len(shape) - 1)] == 0:
+        raise ValueError(f"{who}: expected input (C), (N, C) or (N, C, ...) with C > 0, got {tuple(shape)}")
+    classes = shape[min(1, len(shape) - 1)]
+    if weight is not None:
+        need_tensor(who, weight)
+        if weight._array.shape != (classes,):
+            raise ValueError(f"{who}: expected weight ({classes},), one per class, got {tuple(weight.shape)}")
+    wanted = (*shape[:1], *shape[2:]) if len(shape) > 1 else ()
+    kind, given = target._array.dtype.kind, target._array.shape
+    if kind == "f" and given == shape:
+        return True
+    if kind not in "iu" or given != wanted:
+        raise (TypeError if kind not in "iu" and given == wanted else ValueError)(
+            f"{who}: expected target {wanted} of class indices (an integer dtype)"
+            + (f" or {tuple(shape)} of probabilities" if who == "cross_entropy" else "")
+            + f" for input {tuple(shape)}, got {given} of {target.dtype}"
+        )
+    return False
+
+
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Softmax cross-entropy −Σ_c w_c q_c ln softmax(x)_c, q the target distribution of a row.
+
+    ``input`` (C), (N, C) or (N, C, d₁, ...): unnormalised scores. ``target``: class indices in [0, C), shape () or (N) or
+    (N, d₁, ...), or probabilities of the shape of ``input``. Rows with index ``ignore_index`` count for nothing.
+    ``weight`` (C): one per class. ``label_smoothing`` ε replaces q by (1 − ε)q + ε/C. ``reduction="mean"`` divides by
+    the sum of the targets' weights (indices) or by the number of rows (probabilities).
+
+    Errors: IndexError for an index out of range (host arrays), ValueError or TypeError for shapes and dtypes that do not fit.
+
+    >>> import kobai
+    >>> scores = kobai.tensor([[2.0, 0.0], [0.0, 0.0]])
+    >>> kobai.nn.functional.cross_entropy(scores, kobai.tensor([0, 1]), reduction="none")
+    tensor([0.1269, 0.6931])
+    """
+    probabilities = _check("cross_entropy", input, target, weight, reduction)
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"cross_entropy: expected label_smoothing in [0, 1], got {label_smoothing}")
+    if probabilities:
+        return _soft_cross_entropy(input, target, weight, reduction=reduction, label_smoothing=label_smoothing)
+    return _cross_entropy(
+        input, target, weight, ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing
+    )
+
+
+def nll_loss(
+    input: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean"
+) -> Tensor:
+    """−w_t x_t for log-probabilities x and target class t; arguments as for :func:`cross_entropy` with class indices."""
+    if _check("nll_loss", input, target, weight, reduction):
+        raise TypeError(f"nll_loss: expected target of class indices (an integer dtype), got {target.dtype}")
+    return _nll_loss(input, target, weight, ignore_index=ignore_index, reduction=reduction)

@@ -1,0 +1,115 @@
+"""Softmax, its logarithm, and the gated linear unit: activations that look at a whole dimension."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from kobai._tensor import Tensor, method, primitive
+from kobai.kernels import activation as fast
+from kobai.ops._args import cast, normalize_axis
+from kobai.ops.activation import as_float
+from kobai.ops.arithmetic import mul
+from kobai.xp import Array, xp_of
+
+__all__ = ["log_softmax", "softmax"]
+
+_SAMPLES: Any = [
+    lambda rng: (rng.normal(size=(4, 3)), 1),
+    lambda rng: (rng.normal(size=(2, 3, 4)), 1),
+    lambda rng: (rng.normal(size=(3,)), 0),
+    lambda rng: (rng.normal(size=()), 0),
+    lambda rng: (rng.normal(size=(0, 3)), 1),
+    lambda rng: (rng.normal(size=(3, 0)), 1),
+]
+
+
+def _shifted(x: Array, axis: int) -> Array:
+    """x less its maximum along ``axis``: softmax does not change, and its exponentials cannot overflow."""
+    return x - x.max(axis=axis, keepdims=True)
+
+
+@primitive(sample=_SAMPLES)
+def _softmax(x: Array, axis: int) -> Any:
+    xp = xp_of(x)
+    if x.ndim == 0 or x.size == 0:
+        return xp.ones_like(x), lambda dy: (xp.zeros_like(dy),)
+    y = xp.exp(_shifted(x, axis))
+    y /= y.sum(axis=axis, keepdims=True)
+
+    def vjp(dy: Array) -> Any:
+        dx = dy * y
+        dx -= y * dx.sum(axis=axis, keepdims=True)
+        return (dx,)
+
+    return y, vjp
+
+
+@primitive(sample=_SAMPLES)
+def _log_softmax(x: Array, axis: int) -> Any:
+    xp = xp_of(x)
+    if x.ndim == 0 or x.size == 0:
+        return xp.zeros_like(x), lambda dy: (xp.zeros_like(dy),)
+    z = _shifted(x, axis)
+    y = z - xp.log(xp.exp(z).sum(axis=axis, keepdims=True))
+    return y, lambda dy: (dy - xp.exp(y) * dy.sum(axis=axis, keepdims=True),)
+
+
+def _arguments(who: str, input: Tensor, dim: int | None, dtype: Any) -> tuple[Tensor, int]:
+    x = as_float(who, input) if dtype is None else cast(input, dtype)
+    if dim is None:
+        dim = 0 if x._array.ndim in (0, 1, 3) else 1
+        warnings.warn(f"{who}: dim was not given, taking {dim} as PyTorch does; please write it", stacklevel=3)
+    return x, normalize_axis(who, dim, x._array.ndim)
+
+
+@method
+def softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
+    """e^xᵢ / Σⱼ e^xⱼ along ``dim``; ``dtype`` converts the input first.
+
+    >>> import kobai
+    >>> kobai.softmax(kobai.tensor([[0., 0.], [1000., 0.]]), dim=1)
+    tensor([[0.5000, 0.5000],
+            [1.0000, 0.0000]])
+    """
+    return _softmax(*_arguments("softmax", input, dim, dtype))
+
+
+@method
+def log_softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
+    """xᵢ − ln Σⱼ e^xⱼ along ``dim``, without the loss of accuracy of log(softmax(x))."""
+    return _log_softmax(*_arguments("log_softmax", input, dim, dtype))
+
+
+def softmin(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
+    """softmax(−x) along ``dim``."""
+    x, axis = _arguments("softmin", input, dim, dtype)
+    return _softmax(mul(x, -1), axis)
+
+
+@primitive(sample=[lambda rng: (rng.normal(size=(3, 4)), 1), lambda rng: (rng.normal(size=(2, 0)), 0)])
+def _glu(x: Array, axis: int) -> Any:
+    xp = xp_of(x)
+    half = x.shape[axis] // 2
+    first = (*(slice(None),) * axis, slice(0, half))
+    second = (*(slice(None),) * axis, slice(half, None))
+    gate = fast.sigmoid(x[second])
+
+    def vjp(dy: Array) -> Any:
+        dx = xp.empty_like(x)
+        dx[first] = dy * gate
+        dx[second] = dy * x[first] * gate * (1 - gate)
+        return (dx,)
+
+    return x[first] * gate, vjp
+
+
+def glu(input: Tensor, dim: int = -1) -> Tensor:
+    """a ⊗ σ(b), a and b the two halves of ``input`` along ``dim`` (Dauphin et al., ICML 2017)."""
+    x = as_float("glu", input)
+    if x._array.ndim == 0:
+        raise RuntimeError("glu: expected a tensor with dimensions, got a scalar")
+    axis = normalize_axis("glu", dim, x._array.ndim)
+    if x._array.shape[axis] % 2:
+        raise RuntimeError(f"glu: expected an even size in dimension {axis}, got shape {tuple(x.shape)}")
+    return _glu(x, axis)
