@@ -1,0 +1,10 @@
+#!/usr/bin/env python3
+"""Set everything up, then run the test suite: ``python3 scripts/test.py [arguments of pytest]``."""
+
+import os
+
+from _setup import ROOT, main
+
+if __name__ == "__main__":
+    os.chdir(ROOT)  # where pytest finds its configuration
+    main({"data", "dev", "plot"}, ["pytest"])
