@@ -20,10 +20,18 @@ from kobai._tensor import (
 )
 from kobai.dtypes import *
 from kobai.ops.arithmetic import *
+from kobai.ops.compare import *
 from kobai.ops.create import *
 from kobai.ops.einsum import *
+from kobai.ops.extreme import *
+from kobai.ops.gather import *
+from kobai.ops.index import *
 from kobai.ops.linear import *
 from kobai.ops.random import *
+from kobai.ops.rearrange import *
+from kobai.ops.reduce import *
+from kobai.ops.shape import *
+from kobai.ops.sort import *
 from kobai.random import Generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
 from kobai.serialization import load, save
 from kobai.xp import available_backends, backend, device, use, using

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar
 
 import numpy as np
 
 from kobai._tensor import Tensor, get_default_dtype, primitive
 from kobai.xp import Array, asarray, is_array, xp_of
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 KINDS = "biuf"  # promotion order of PyTorch's categories: bool, integer, float
 
@@ -144,6 +147,20 @@ def normalize_axes(who: str, dim: Any, ndim: int) -> tuple[int, ...]:
     if len(set(axes)) != len(axes):
         raise RuntimeError(f"{who}: dim {tuple(dim)} names a dimension twice")
     return tuple(axis for axis in axes if axis < ndim) if dim != () else tuple(range(ndim))
+
+
+def numpy_names(function: F) -> F:
+    """Accept NumPy's names ``axis`` and ``keepdims`` for ``dim`` and ``keepdim``, as PyTorch does."""
+
+    @wraps(function)
+    def renamed(*args: Any, **kwargs: Any) -> Any:
+        if kwargs:
+            for theirs, ours in (("axis", "dim"), ("keepdims", "keepdim")):
+                if theirs in kwargs:
+                    kwargs[ours] = kwargs.pop(theirs)
+        return function(*args, **kwargs)
+
+    return renamed  # type: ignore[return-value]
 
 
 Samples = list[Callable[[np.random.Generator], tuple[Any, ...]]]

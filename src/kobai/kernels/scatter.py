@@ -1,0 +1,68 @@
+"""Adding up at repeated positions: the transpose of every gather, and the check that positions exist."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kobai.xp import Array, xp_of
+
+
+def add_at(out: Array, positions: Array, values: Array) -> Array:
+    """out.flat[positions[i]] += values.flat[i], also where positions repeat; ``out`` must be contiguous. Returns ``out``.
+
+    One dimension is where ``ufunc.at`` is fast: for rows of 64 floats NumPy needs a fifth of the time that the same
+    call with an index per row takes, and less than sorting the rows and adding them run by run.
+    """
+    flat = out.reshape(-1)
+    values = values.astype(out.dtype, copy=False).reshape(-1)
+    if out.dtype == np.int64:
+        # CuPy's atomic add knows uint64 only; in two's complement the sums are the same bits.
+        flat, values = flat.view(np.uint64), values.view(np.uint64)
+    if out.dtype == np.bool_:
+        flat[positions.reshape(-1)[values]] = True
+    else:
+        xp_of(out).add.at(flat, positions.reshape(-1), values)
+    return out
+
+
+def positions_along(shape: tuple[int, ...], axis: int, index: Array) -> Array:
+    """Flat positions, in an array of ``shape``, of the elements that ``take(index, axis)`` takes, in its order."""
+    xp = xp_of(index)
+    before, size, after = _prod(shape[:axis]), shape[axis], _prod(shape[axis + 1 :])
+    wrapped = xp.where(index < 0, index + size, index).reshape(-1)
+    flat = wrapped if before == 1 else (xp.arange(before) * size)[:, None] + wrapped
+    if after == 1:
+        return flat.reshape(-1)
+    return (flat[..., None] * after + xp.arange(after)).reshape(-1)
+
+
+def mesh(index: Array, axis: int) -> tuple[Array, ...]:
+    """Indices by which ``x[mesh]`` is ``take_along_axis(x, index, axis)``: ``index`` for ``axis``, counting elsewhere."""
+    xp = xp_of(index)
+    rank = index.ndim
+    return tuple(
+        index if d == axis else xp.arange(n).reshape((1,) * d + (n,) + (1,) * (rank - d - 1))
+        for d, n in enumerate(index.shape)
+    )
+
+
+def check_range(who: str, index: Array, size: int, negative: bool = False) -> None:
+    """IndexError if an element of ``index`` is not in [0, size) – or, with ``negative``, in [−size, size).
+
+    Only on the host, where looking is cheap: on a GPU every look would stop the queue, and there the array library
+    clips or wraps what is out of range.
+    """
+    if type(index) is not np.ndarray or index.size == 0:
+        return
+    low, high = int(index.min()), int(index.max())
+    floor = -size if negative else 0
+    if low < floor or high >= size:
+        wrong = low if low < floor else high
+        raise IndexError(f"{who}: expected indices in [{floor}, {size - 1}], got {wrong}")
+
+
+def _prod(sizes: tuple[int, ...]) -> int:
+    total = 1
+    for size in sizes:
+        total *= size
+    return total

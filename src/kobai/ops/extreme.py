@@ -1,0 +1,350 @@
+"""Extremes and what is computed from them: max and min in all their forms, logsumexp, norms; all, any, counts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kobai._tensor import Tensor, get_default_dtype, method, primitive
+from kobai.ops._args import cast, need_tensor, normalize_axis, numpy_names
+from kobai.ops.arithmetic import maximum, minimum, sub
+from kobai.ops.gather import gather
+from kobai.ops.reduce import Axes, axes_of, element_count, reduced_samples, spread
+from kobai.xp import Array, xp_of
+
+__all__ = [
+    "all",
+    "amax",
+    "amin",
+    "aminmax",
+    "any",
+    "argmax",
+    "argmin",
+    "count_nonzero",
+    "dist",
+    "logsumexp",
+    "max",
+    "median",
+    "min",
+    "norm",
+]
+
+
+class ValuesIndices(NamedTuple):
+    """What max, min, median, sort, topk and kthvalue along one dimension return: elements and where they were."""
+
+    values: Tensor
+    indices: Tensor
+
+
+class MinMax(NamedTuple):
+    """What :func:`aminmax` returns."""
+
+    min: Tensor
+    max: Tensor
+
+
+def _distinct() -> Any:
+    """Samples whose slices have elements, all different: away from ties an extreme is differentiable."""
+    return [
+        lambda rng: (rng.permutation(12).reshape(4, 3) + 0.5, None, False),
+        lambda rng: (rng.permutation(24).reshape(2, 4, 3) + 0.5, (1,), False),
+        lambda rng: (rng.permutation(24).reshape(2, 4, 3) + 0.5, (0, 2), True),
+        lambda rng: (rng.normal(size=()), (), False),
+        lambda rng: (rng.normal(size=(0, 3)), (1,), False),
+    ]
+
+
+def _among_ties(dy: Array, y: Array, x: Array, axes: Axes | None, keepdim: bool) -> Array:
+    """Gradient of an extreme y: shared in equal parts by all elements that attain it."""
+    equal = x == spread(y, x.shape, axes, keepdim)
+    count = equal.sum(axis=axes, keepdims=True)
+    return (equal * (spread(dy, x.shape, axes, keepdim) / xp_of(x).maximum(count, 1))).astype(dy.dtype, copy=False)
+
+
+@primitive(sample=_distinct())
+def _amax(x: Array, axes: Axes | None, keepdim: bool) -> Any:
+    y = x.max(axis=axes, keepdims=keepdim)
+    return y, lambda dy: (lambda out: _among_ties(dy, y, x, axes, keepdim), None, None)
+
+
+@primitive(sample=_distinct())
+def _amin(x: Array, axes: Axes | None, keepdim: bool) -> Any:
+    y = x.min(axis=axes, keepdims=keepdim)
+    return y, lambda dy: (lambda out: _among_ties(dy, y, x, axes, keepdim), None, None)
+
+
+def _nonempty(who: str, input: Tensor, dim: Any) -> Axes | None:
+    """Axes of ``dim``, checked to have elements: nothing is the largest of nothing."""
+    need_tensor(who, input)
+    shape = input._array.shape
+    axes = axes_of(who, dim, len(shape))
+    if element_count(shape, axes) == 0:
+        where = "" if dim is None else f" in dim {dim}"
+        raise IndexError(f"{who}: expected at least one element{where}, got shape {tuple(shape)}")
+    return axes
+
+
+@method
+@numpy_names
+def amax(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """Largest element over ``dim``; where several are, the gradient is shared by them."""
+    return _amax(input, _nonempty("amax", input, dim), keepdim)
+
+
+@method
+@numpy_names
+def amin(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """Smallest element over ``dim``; where several are, the gradient is shared by them."""
+    return _amin(input, _nonempty("amin", input, dim), keepdim)
+
+
+@numpy_names
+def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> MinMax:
+    """(smallest, largest) over ``dim``."""
+    return MinMax(amin(input, dim, keepdim), amax(input, dim, keepdim))
+
+
+method(aminmax)
+
+
+def _arg(who: str, input: Tensor, dim: int | None, keepdim: bool) -> Tensor:
+    """Index of the first extreme along ``dim``, or among all elements."""
+    _nonempty(who, input, dim)
+    array = input._array
+    if dim is None:
+        found = getattr(xp_of(array), who)(array)
+        return Tensor._wrap(xp_of(array).asarray(found).reshape((1,) * array.ndim if keepdim else ()))  # type: ignore[no-any-return]
+    axis = normalize_axis(who, dim, array.ndim)
+    found = getattr(xp_of(array), who)(array, axis=axis if array.ndim else None)
+    found = xp_of(array).asarray(found)
+    return Tensor._wrap(xp_of(array).expand_dims(found, axis) if keepdim and array.ndim else found)  # type: ignore[no-any-return]
+
+
+@method
+@numpy_names
+def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """Index of the (first) largest element along ``dim``; without ``dim``, in the tensor seen as one row.
+
+    >>> import kobai
+    >>> kobai.tensor([[0.1, 0.7, 0.2], [0.5, 0.2, 0.3]]).argmax(dim=1)
+    tensor([1, 0])
+    """
+    return _arg("argmax", input, dim, keepdim)
+
+
+@method
+@numpy_names
+def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """Index of the (first) smallest element along ``dim``; without ``dim``, in the tensor seen as one row."""
+    return _arg("argmin", input, dim, keepdim)
+
+
+def picked(input: Tensor, indices: Tensor, axis: int, keepdim: bool) -> ValuesIndices:
+    """The elements at ``indices``, one per slice of ``axis`` (kept in ``indices``), with their gradient."""
+    if not input._array.ndim:
+        return ValuesIndices(input.clone(), indices)
+    values = gather(input, axis, indices)
+    return ValuesIndices(values, indices) if keepdim else ValuesIndices(values.squeeze(axis), indices.squeeze(axis))
+
+
+@method
+@numpy_names
+def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None) -> Any:
+    """Largest element; along ``dim``, (values, indices); with a second tensor, the elementwise :func:`maximum`.
+
+    >>> import kobai
+    >>> kobai.tensor([[1., 5.], [7., 2.]]).max(dim=1).indices
+    tensor([1, 0])
+    """
+    return _extreme("max", amax, argmax, maximum, input, dim, keepdim, other)
+
+
+@method
+@numpy_names
+def min(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None) -> Any:
+    """Smallest element; along ``dim``, (values, indices); with a second tensor, the elementwise :func:`minimum`."""
+    return _extreme("min", amin, argmin, minimum, input, dim, keepdim, other)
+
+
+def _extreme(
+    who: str, of_all: Any, where: Any, of_two: Any, input: Tensor, dim: Any, keepdim: bool, other: Tensor | None
+) -> Any:
+    if isinstance(dim, Tensor):
+        other, dim = dim, None
+    if other is not None:
+        return of_two(input, other)
+    if dim is None:
+        if not input._array.size:
+            raise RuntimeError(f"{who}: expected at least one element, got shape {tuple(input.shape)}")
+        return of_all(input)
+    return picked(input, where(input, dim, True), normalize_axis(who, dim, input._array.ndim), keepdim)
+
+
+@method
+@numpy_names
+def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """Middle element, of an even number the lower one, NaN if there is a NaN; along ``dim``, (values, indices)."""
+    need_tensor("median", input)
+    if dim is None:
+        if not input._array.size:
+            return sub(input.sum(), math.nan)
+        return median(input.reshape(-1), 0)[0]
+    _nonempty("median", input, dim)
+    axis = normalize_axis("median", dim, input._array.ndim)
+    if not input._array.ndim:
+        return ValuesIndices(input.clone(), Tensor._wrap(xp_of(input._array).zeros((), np.int64)))
+    xp, array = xp_of(input._array), input._array
+    order = xp.argsort(array, axis=axis)  # NaN comes last
+    before = (slice(None),) * axis
+    middle = (array.shape[axis] - 1) // 2
+    last = order[(*before, slice(-1, None))]
+    has_nan = xp.take_along_axis(array, last, axis=axis)
+    indices = xp.where(has_nan == has_nan, order[(*before, slice(middle, middle + 1))], last)
+    return picked(input, Tensor._wrap(indices), axis, keepdim)
+
+
+# --- logsumexp and norms ----------------------------------------------------------------------------------------------
+
+
+@primitive(sample=reduced_samples())
+def _logsumexp(x: Array, axes: Axes | None, keepdim: bool) -> Any:
+    xp = xp_of(x)
+    if element_count(x.shape, axes):
+        top = x.max(axis=axes, keepdims=True)
+        top = xp.where(xp.isfinite(top), top, xp.zeros_like(top))  # ∞ − ∞ would be NaN
+        total = xp.exp(x - top).sum(axis=axes, keepdims=True)
+    else:
+        total = x.sum(axis=axes, keepdims=True)
+        top = total
+    nothing = total == 0
+    y = xp.where(nothing, -math.inf, xp.log(xp.where(nothing, 1, total)) + top).astype(x.dtype, copy=False)
+    if not keepdim:
+        y = y.reshape([n for d, n in enumerate(x.shape) if axes is not None and d not in axes])
+
+    def vjp(dy: Array) -> Any:
+        def dx(out: Array | None) -> Array:
+            # softmax; of a slice in which all is −∞, the limit from any side is not defined and 0 is harmless
+            level = spread(y, x.shape, axes, keepdim)
+            level = xp.where(xp.isfinite(level), level, xp.zeros_like(level))
+            return spread(dy, x.shape, axes, keepdim) * xp.exp(x - level)
+
+        return dx, None, None
+
+    return y, vjp
+
+
+@method
+@numpy_names
+def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
+    """log Σ exp(x) over ``dim``, without overflow; −∞ where all of x is −∞, with gradient 0."""
+    need_tensor("logsumexp", input)
+    if input._array.dtype.kind != "f":
+        input = cast(input, get_default_dtype())
+    return _logsumexp(input, axes_of("logsumexp", dim, input._array.ndim), keepdim)
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)), 2.0, None, False),
+        lambda rng: (rng.normal(size=(2, 4, 3)), 2.0, (1,), True),
+        lambda rng: (rng.normal(size=(2, 4, 3)), 1.0, (0, 2), False),
+        lambda rng: (rng.normal(size=(4, 3)), 3.0, (0,), False),
+        lambda rng: (rng.normal(size=(4, 3)), math.inf, (1,), False),
+        lambda rng: (rng.normal(size=(4, 3)), -math.inf, None, False),
+        lambda rng: (rng.normal(size=(4, 3)), 0.0, (1,), False),
+        lambda rng: (rng.normal(size=(0, 3)), 2.0, (1,), False),
+    ]
+)
+def _norm(x: Array, p: float, axes: Axes | None, keepdim: bool) -> Any:
+    xp = xp_of(x)
+    if p == 2:
+        y = xp.sqrt((x * x).sum(axis=axes, keepdims=keepdim))
+    elif p == 0:
+        y = (x != 0).sum(axis=axes, keepdims=keepdim).astype(x.dtype)
+    elif p == 1:
+        y = abs(x).sum(axis=axes, keepdims=keepdim)
+    elif math.isinf(p):
+        y = (abs(x).max if p > 0 else abs(x).min)(axis=axes, keepdims=keepdim)
+    else:
+        y = (abs(x) ** p).sum(axis=axes, keepdims=keepdim) ** (1 / p)
+
+    def vjp(dy: Array) -> Any:
+        def dx(out: Array | None) -> Array:
+            if p == 0:
+                return xp.zeros_like(x)
+            if math.isinf(p):
+                return xp.sign(x) * _among_ties(dy, y, abs(x), axes, keepdim)
+            g = spread(dy, x.shape, axes, keepdim)
+            if p == 1:
+                return xp.sign(x) * g
+            # d‖x‖/dx = sign(x) |x|ᵖ⁻¹ / ‖x‖ᵖ⁻¹; at ‖x‖ = 0 the subgradient 0
+            norm = spread(y, x.shape, axes, keepdim)
+            ratio = x / xp.where(norm == 0, xp.ones_like(norm), norm)
+            if p == 2:
+                return g * ratio
+            size = abs(ratio)
+            return g * xp.sign(x) * xp.where(size == 0, 0 * size, xp.where(size == 0, 1, size) ** (p - 1))
+
+        return dx, None, None, None
+
+    return y, vjp
+
+
+@method
+@numpy_names
+def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """‖x‖ₚ = (Σ|x|ᵖ)^(1/p) over ``dim``, of vectors; ``"fro"`` is 2, ±∞ the largest or smallest size, 0 counts.
+
+    >>> import kobai
+    >>> kobai.tensor([3., 4.]).norm()
+    tensor(5.)
+    """
+    need_tensor("norm", input)
+    if dtype is not None:
+        input = cast(input, dtype)
+    if input._array.dtype.kind != "f":
+        raise RuntimeError(f"norm: expected floats, got {input.dtype}; use .float() first")
+    if p is None or p == "fro":
+        p = 2
+    if isinstance(p, bool) or not isinstance(p, (int, float)):
+        raise ValueError(f"norm: expected a number or 'fro' as p, got {p!r}")
+    return _norm(input, float(p), axes_of("norm", dim, input._array.ndim), keepdim)
+
+
+@method
+def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
+    """‖input − other‖ₚ over all elements."""
+    return norm(sub(input, other), p)
+
+
+# --- truth values and counts ------------------------------------------------------------------------------------------
+
+
+@method
+@numpy_names
+def all(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """Whether all elements over ``dim`` are true (not zero)."""
+    need_tensor("all", input)
+    found = input._array.all(axis=axes_of("all", dim, input._array.ndim), keepdims=keepdim)
+    return Tensor._wrap(xp_of(input._array).asarray(found))  # type: ignore[no-any-return]
+
+
+@method
+@numpy_names
+def any(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """Whether some element over ``dim`` is true (not zero)."""
+    need_tensor("any", input)
+    found = input._array.any(axis=axes_of("any", dim, input._array.ndim), keepdims=keepdim)
+    return Tensor._wrap(xp_of(input._array).asarray(found))  # type: ignore[no-any-return]
+
+
+@method
+@numpy_names
+def count_nonzero(input: Tensor, dim: Any = None) -> Tensor:
+    """How many elements over ``dim`` are not zero."""
+    need_tensor("count_nonzero", input)
+    found = (input._array != 0).sum(axis=axes_of("count_nonzero", dim, input._array.ndim), dtype=np.int64)
+    return Tensor._wrap(xp_of(input._array).asarray(found))  # type: ignore[no-any-return]

@@ -1,0 +1,502 @@
+"""Choosing by tensors of indices along a dimension, and by masks: gather, scatter, embedding, where, masked_fill."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kobai._tensor import Tensor, get_default_dtype, method, primitive
+from kobai.kernels.scatter import add_at, check_range, mesh, positions_along
+from kobai.ops._args import cast, need_tensor, normalize_axis, numpy_names, pair, unbroadcast
+from kobai.ops.index import getitem
+from kobai.ops.shape import expand, reshape
+from kobai.xp import Array, asarray, xp_of
+
+__all__ = [
+    "argwhere",
+    "embedding",
+    "gather",
+    "index_add",
+    "index_copy",
+    "index_fill",
+    "index_select",
+    "masked_fill",
+    "masked_scatter",
+    "masked_select",
+    "nonzero",
+    "scatter",
+    "scatter_add",
+    "take",
+    "take_along_dim",
+    "where",
+]
+
+# --- by index ---------------------------------------------------------------------------------------------------------
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(5, 3)), np.array([[0, 4], [4, 1]]), None),
+        lambda rng: (rng.normal(size=(5, 3)), np.array([2, 0, 2]), 2),
+        lambda rng: (rng.normal(size=(5, 3)), np.zeros((0,), dtype=np.int64), None),
+    ]
+)
+def _embedding(weight: Array, indices: Array, padding_idx: int | None) -> Any:
+    xp, shape = xp_of(weight), weight.shape
+    check_range("embedding", indices, shape[0])
+
+    def vjp(dy: Array) -> Any:
+        def dweight(out: Array | None) -> Array:
+            if out is None:
+                out = xp.zeros(shape, dy.dtype)
+            else:
+                out[...] = 0
+            add_at(out, positions_along(shape, 0, indices), dy)
+            if padding_idx is not None:
+                out[padding_idx] = 0
+            return out
+
+        return dweight, None, None
+
+    return xp.take(weight, indices, axis=0), vjp
+
+
+def embedding(weight: Tensor, indices: Tensor, padding_idx: int | None = None) -> Tensor:
+    """Rows of ``weight`` (V, D) named by ``indices`` (any shape S): shape (\\*S, D). Row ``padding_idx`` gets no gradient.
+
+    IndexError for indices outside [0, V) (on the host, where they can be seen).
+    """
+    need_tensor("embedding", weight, indices)
+    if indices._array.dtype.kind not in "iu":
+        raise RuntimeError(f"embedding: expected integer indices, got {indices.dtype}")
+    if weight._array.ndim != 2:
+        raise RuntimeError(f"embedding: expected a weight of 2 dimensions, got shape {tuple(weight.shape)}")
+    if padding_idx is not None and padding_idx < 0:
+        padding_idx += weight._array.shape[0]
+    return _embedding(weight, indices, padding_idx)
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)), np.array([[0, 2], [1, 1]]), 1),
+        lambda rng: (rng.normal(size=(4, 3)), np.array([[0, 2, 2], [3, 2, 0]]), 0),
+        lambda rng: (rng.normal(size=(4, 3)), np.array([[0], [2], [1], [1]]), 1),
+        lambda rng: (rng.normal(size=(2, 3)), np.zeros((0, 3), dtype=np.int64), 0),
+    ]
+)
+def _gather(x: Array, index: Array, axis: int) -> Any:
+    xp, shape = xp_of(x), x.shape
+
+    def vjp(dy: Array) -> Any:
+        def dx(out: Array | None) -> Array:
+            out, key = xp.zeros(shape, dy.dtype), mesh(index, axis)
+            if index.shape[axis] == 1:  # one per slice: nothing repeats, as where a class is picked from each row
+                out[key] = dy
+                return out
+            positions = key[0] if shape else key
+            for size, part in zip(shape[1:], key[1:], strict=True):
+                positions = positions * size + part
+            return add_at(out, positions, dy)
+
+        return dx, None, None
+
+    return x[mesh(index, axis)] if index.ndim else x[...], vjp
+
+
+def _index_along(who: str, shape: tuple[int, ...], axis: int, index: Tensor, *others: tuple[int, ...]) -> None:
+    """Check an index that has one entry for every element of the result."""
+    sizes = index._array.shape
+    if index._array.dtype.kind not in "iu":
+        raise RuntimeError(f"{who}: expected an index of integers, got {index.dtype}")
+    if len(sizes) != len(shape) and not (index._array.size == 0 or len(sizes) + len(shape) == 1):
+        raise RuntimeError(f"{who}: expected an index of {len(shape)} dimensions, got shape {tuple(sizes)}")
+    if any(n > shape[d] for d, n in enumerate(sizes) if d != axis and len(sizes) == len(shape)):
+        raise RuntimeError(f"{who}: an index of shape {tuple(sizes)} is larger than {tuple(shape)} beside dim {axis}")
+    for other in others:
+        if any(n > m for n, m in zip(sizes, other, strict=False)):
+            raise RuntimeError(f"{who}: an index of shape {tuple(sizes)} is larger than the source {tuple(other)}")
+    check_range(who, index._array, shape[axis] if shape else 1)
+
+
+@method
+@numpy_names
+def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """y[i, j] = input[index[i, j], j] for ``dim`` 0, input[i, index[i, j]] for ``dim`` 1, and so on; shape of ``index``.
+
+    RuntimeError for an index whose shape does not fit, IndexError for indices out of range (on the host).
+
+    >>> import kobai
+    >>> p = kobai.tensor([[0.1, 0.9], [0.8, 0.2]])
+    >>> p.gather(1, kobai.tensor([[1], [0]]))
+    tensor([[0.9000],
+            [0.8000]])
+    """
+    need_tensor("gather", input, index)
+    axis = normalize_axis("gather", dim, input._array.ndim)
+    _index_along("gather", input._array.shape, axis, index)
+    if not input._array.ndim or not index._array.ndim:
+        return expand(input, index._array.shape)  # of a scalar there is one element to gather
+    return _gather(input, index, axis)
+
+
+@method
+def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
+    """As :func:`gather`, with ``input`` and ``indices`` broadcast against each other; ``dim`` None: over all elements."""
+    if dim is None:
+        return gather(reshape(input, -1), 0, reshape(indices, -1))
+    axis = normalize_axis("take_along_dim", dim, input._array.ndim)
+    if input._array.ndim != indices._array.ndim:
+        raise RuntimeError(
+            f"take_along_dim: expected indices of {input.ndim} dimensions, got shape {tuple(indices.shape)}"
+        )
+    rows, columns = list(input._array.shape), list(indices._array.shape)
+    for d in range(len(rows)):
+        if d != axis:
+            rows[d] = columns[d] = max(rows[d], columns[d]) if min(rows[d], columns[d]) else 0
+    return gather(expand(input, rows), axis, expand(indices, columns))
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)), np.array([[0, 2], [2, 1]]), rng.normal(size=(2, 2)), 1, False),
+        lambda rng: (rng.normal(size=(4, 3)), np.array([[0, 2, 3], [2, 1, 3]]), rng.normal(size=(3, 3)), 0, True),
+        lambda rng: (rng.normal(size=(4, 3)), np.array([[0, 0, 0]]), rng.normal(size=(1, 1)), 0, False),
+        lambda rng: (rng.normal(size=(2, 3)), np.zeros((0, 3), dtype=np.int64), rng.normal(size=(2, 3)), 0, True),
+    ]
+)
+def _scatter(x: Array, index: Array, src: Array, axis: int, add: bool) -> Any:
+    xp = xp_of(x)
+    key = mesh(index, axis)
+    y, sizes, source = x.copy(), index.shape, src.shape
+    values = src if src.size == 1 else src[tuple(slice(n) for n in sizes)]
+    if add:
+        positions = key[0]
+        for size, part in zip(x.shape[1:], key[1:], strict=True):
+            positions = positions * size + part
+        add_at(y, positions, xp.broadcast_to(values, sizes))
+    else:
+        y[key] = values
+
+    def vjp(dy: Array) -> Any:
+        def dx(out: Array | None) -> Array:
+            out = dy.copy()
+            out[mesh(index, axis)] = 0
+            return out
+
+        def dsrc(out: Array | None) -> Array:
+            g = dy[mesh(index, axis)]
+            if g.shape == source:
+                return g
+            out = xp.zeros(source, dy.dtype)
+            out[tuple(slice(n) for n in sizes)] = unbroadcast(g, (1,) * g.ndim) if out.size == 1 else g
+            return out
+
+        return dy if add else dx, None, dsrc, None, None
+
+    return y, vjp
+
+
+def _scattered(who: str, input: Tensor, dim: int, index: Tensor, src: Any, add: bool) -> Tensor:
+    need_tensor(who, input, index)
+    axis = normalize_axis(who, dim, input._array.ndim)
+    if not isinstance(src, Tensor):
+        src = Tensor._wrap(asarray(src, dtype=input._array.dtype, device=input.device)).reshape((1,) * input.ndim)
+        _index_along(who, input._array.shape, axis, index)
+    else:
+        if src._array.dtype != input._array.dtype:
+            raise RuntimeError(f"{who}: expected a source of {input.dtype}, got {src.dtype}")
+        _index_along(who, input._array.shape, axis, index, src._array.shape)
+    if not index._array.size:
+        index = reshape(index, (0,) * input._array.ndim)
+    if not input._array.ndim:
+        return reshape(_scatter(reshape(input, 1), reshape(index, 1), reshape(src, 1), 0, add), ())
+    return _scatter(input, index, src, axis, add)
+
+
+@method(in_place=True)
+@numpy_names
+def scatter(
+    input: Tensor,
+    dim: int,
+    index: Tensor,
+    src: Any = None,
+    *,
+    value: float | None = None,
+    reduce: str | None = None,
+) -> Tensor:
+    """y = input, then y[index[i, j], j] = src[i, j] for ``dim`` 0, y[i, index[i, j]] = src[i, j] for ``dim`` 1, ...
+
+    ``src`` is a tensor or a number (also called ``value``). ``reduce="add"`` adds instead of replacing.
+
+    >>> import kobai
+    >>> kobai.zeros(2, 3).scatter(1, kobai.tensor([[2], [0]]), 1.0)
+    tensor([[0., 0., 1.],
+            [1., 0., 0.]])
+    """
+    if (src is None) == (value is None):
+        raise TypeError("scatter: expected either src or value")
+    if reduce not in (None, "add"):
+        raise NotImplementedError(f"scatter: expected reduce None or 'add', got {reduce!r}; see scatter_reduce()")
+    return _scattered("scatter", input, dim, index, value if src is None else src, reduce == "add")
+
+
+@method(in_place=True)
+@numpy_names
+def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+    """As :func:`scatter`, but adding; what goes to one place several times adds up."""
+    need_tensor("scatter_add", src)
+    return _scattered("scatter_add", input, dim, index, src, True)
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)), np.array([2, 0, 2]), rng.normal(size=(3, 3)), 0, 1.5),
+        lambda rng: (rng.normal(size=(2, 4, 3)), np.array([3, 3]), rng.normal(size=(2, 2, 3)), 1, 1),
+    ]
+)
+def _index_add(x: Array, index: Array, source: Array, axis: int, alpha: float) -> Any:
+    before = (slice(None),) * axis
+
+    def vjp(dy: Array) -> Any:
+        return dy, None, lambda out: alpha * dy[(*before, index)], None, None
+
+    return add_at(x.copy(), positions_along(x.shape, axis, index), alpha * source), vjp
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)), np.array([2, 0]), rng.normal(size=(2, 3)), 0),
+        lambda rng: (rng.normal(size=(2, 4, 3)), np.array([3, 1]), rng.normal(size=(2, 2, 3)), 1),
+    ]
+)
+def _index_copy(x: Array, index: Array, source: Array, axis: int) -> Any:
+    before = (slice(None),) * axis
+    y = x.copy()
+    y[(*before, index)] = source
+
+    def vjp(dy: Array) -> Any:
+        def dx(out: Array | None) -> Array:
+            out = dy.copy()
+            out[(*before, index)] = 0
+            return out
+
+        return dx, None, lambda out: dy[(*before, index)], None
+
+    return y, vjp
+
+
+def _slices(who: str, input: Tensor, dim: int, index: Tensor, source: Tensor | None = None) -> int:
+    """Check an index that names whole slices, and a source with one slice for each; returns the axis."""
+    need_tensor(who, input, index)
+    axis = normalize_axis(who, dim, input._array.ndim)
+    shape, array = input._array.shape, index._array
+    if array.dtype.kind not in "iu":
+        raise RuntimeError(f"{who}: expected an index of integers, got {index.dtype}")
+    if array.ndim > 1:
+        raise IndexError(f"{who}: expected an index of one dimension, got shape {tuple(array.shape)}")
+    check_range(who, array, shape[axis] if shape else 1)
+    if source is not None:
+        expected = (*shape[:axis], array.size, *shape[axis + 1 :])
+        if source._array.shape != expected or source._array.dtype != input._array.dtype:
+            raise RuntimeError(
+                f"{who}: expected a source of shape {expected} and {input.dtype}, got {tuple(source.shape)} of {source.dtype}"
+            )
+    return axis
+
+
+@method
+@numpy_names
+def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """The slices of dimension ``dim`` named by the vector ``index``, in its order.
+
+    >>> import kobai
+    >>> kobai.arange(6).reshape(2, 3).index_select(1, kobai.tensor([2, 0]))
+    tensor([[2, 0],
+            [5, 3]])
+    """
+    axis = _slices("index_select", input, dim, index)
+    key = (slice(None),) * axis + (index.reshape(-1),)
+    return getitem(input, key) if input._array.ndim else input
+
+
+@method(in_place=True)
+def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
+    """``input`` with alpha · source[i] added to its slice index[i] of dimension ``dim``; repeated slices add up."""
+    axis = _slices("index_add", input, dim, index, source)
+    return _index_add(input, index.reshape(-1), source, axis, alpha)
+
+
+@method(in_place=True)
+def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
+    """``input`` with its slice index[i] of dimension ``dim`` replaced by source[i]."""
+    axis = _slices("index_copy", input, dim, index, source)
+    return _index_copy(input, index.reshape(-1), source, axis)
+
+
+@method(in_place=True)
+def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
+    """``input`` with every element of the slices ``index`` of dimension ``dim`` replaced by ``value``."""
+    axis = _slices("index_fill", input, dim, index)
+    shape = (*input._array.shape[:axis], index._array.size, *input._array.shape[axis + 1 :])
+    if not isinstance(value, Tensor):
+        value = Tensor._wrap(asarray(value, dtype=input._array.dtype, device=input.device))
+    return _index_copy(input, index.reshape(-1), cast(value, input._array.dtype).expand(shape), axis)
+
+
+@method
+def take(input: Tensor, index: Tensor) -> Tensor:
+    """Elements of ``input``, seen as one row, at ``index``; shape of ``index``."""
+    need_tensor("take", input, index)
+    check_range("take", index._array, input._array.size, negative=True)
+    return reshape(getitem(reshape(input, -1), reshape(index, -1)), index._array.shape)
+
+
+def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
+    """1 at the class, 0 elsewhere: shape (\\*S, num_classes) of integers; −1 takes the largest class plus one.
+
+    >>> import kobai
+    >>> kobai.nn.functional.one_hot(kobai.tensor([0, 2]), 3)
+    tensor([[1, 0, 0],
+            [0, 0, 1]])
+    """
+    need_tensor("one_hot", tensor)
+    array = tensor._array
+    if array.dtype.kind not in "iu":
+        raise RuntimeError(f"one_hot: expected integers, got {tensor.dtype}")
+    if num_classes == -1:
+        if not array.size:
+            raise RuntimeError("one_hot: expected num_classes for a tensor without elements")
+        num_classes = int(array.max()) + 1
+    check_range("one_hot", array, num_classes)
+    xp = xp_of(array)
+    return Tensor._wrap((array[..., None] == xp.arange(num_classes)).astype(np.int64))  # type: ignore[no-any-return]
+
+
+# --- by mask ----------------------------------------------------------------------------------------------------------
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)) > 0, rng.normal(size=(4, 3)), rng.normal(size=(4, 3))),
+        lambda rng: (rng.normal(size=(4, 1)) > 0, rng.normal(size=3), rng.normal(size=(2, 1, 1))),
+        lambda rng: (np.zeros((0, 3), dtype=bool), rng.normal(size=3), rng.normal(size=())),
+    ]
+)
+def _where(condition: Array, a: Array, b: Array) -> Any:
+    xp, sa, sb = xp_of(condition), a.shape, b.shape
+
+    def vjp(dy: Array) -> Any:
+        zero = dy.dtype.type(0)
+        return (
+            None,
+            lambda out: unbroadcast(xp.where(condition, dy, zero), sa),
+            lambda out: unbroadcast(xp.where(condition, zero, dy), sb),
+        )
+
+    return xp.where(condition, a, b), vjp
+
+
+def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
+    """``input`` where the condition holds, ``other`` elsewhere, all broadcast; alone, the indices where it holds.
+
+    >>> import kobai
+    >>> x = kobai.tensor([-1., 2.])
+    >>> kobai.where(x > 0, x, 0.)
+    tensor([0., 2.])
+    """
+    need_tensor("where", condition)
+    if input is None and other is None:
+        return nonzero(condition, as_tuple=True)
+    if condition._array.dtype.kind != "b":
+        raise RuntimeError(f"where: expected a condition of truth values (bool), got {condition.dtype}")
+    if not isinstance(input, Tensor) and not isinstance(other, Tensor):
+        input = _scalar("where", input, condition)
+    a, b = pair("where", input, other)
+    if not isinstance(a, Tensor):
+        a = _scalar("where", a, condition, b._array.dtype)
+    if not isinstance(b, Tensor):
+        b = _scalar("where", b, condition, a._array.dtype)
+    return _where(condition, a, b)
+
+
+method(lambda self, condition, other: where(condition, self, other), name="where")
+
+
+def _scalar(who: str, value: Any, like: Tensor, dtype: Any = None) -> Tensor:
+    """A number as a tensor without dimensions beside ``like``."""
+    if not isinstance(value, (bool, int, float)):
+        raise TypeError(f"{who}: expected a Tensor or a number, got {type(value).__name__}")
+    if dtype is None:
+        dtype = get_default_dtype() if isinstance(value, float) else np.bool_ if isinstance(value, bool) else np.int64
+    return Tensor._wrap(asarray(value, dtype=dtype, device=like.device))  # type: ignore[no-any-return]
+
+
+@method(in_place=True)
+def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
+    """``value`` (a number or a tensor without dimensions) where ``mask`` holds, ``input`` elsewhere.
+
+    >>> import kobai
+    >>> kobai.zeros(3).masked_fill(kobai.tensor([True, False, True]), float("-inf"))
+    tensor([-inf, 0., -inf])
+    """
+    need_tensor("masked_fill", input, mask)
+    if mask._array.dtype.kind != "b":
+        raise RuntimeError(f"masked_fill: expected a mask of truth values (bool), got {mask.dtype}")
+    if isinstance(value, Tensor):
+        if value._array.ndim:
+            raise RuntimeError(f"masked_fill: expected a value without dimensions, got shape {tuple(value.shape)}")
+        value = cast(value, input._array.dtype)
+    else:
+        value = _scalar("masked_fill", value, input, input._array.dtype)
+    return _where(mask, value, input)
+
+
+@method
+def masked_select(input: Tensor, mask: Tensor) -> Tensor:
+    """Vector of the elements where ``mask``, broadcast against ``input``, holds."""
+    need_tensor("masked_select", input, mask)
+    if mask._array.dtype.kind != "b":
+        raise RuntimeError(f"masked_select: expected a mask of truth values (bool), got {mask.dtype}")
+    shape = np.broadcast_shapes(input._array.shape, mask._array.shape)
+    if not shape:
+        shape = (1,)
+    return getitem(input.expand(shape), mask.expand(shape))
+
+
+@method(in_place=True)
+def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
+    """``input`` with the elements where ``mask`` holds replaced by those of ``source``, in order."""
+    need_tensor("masked_scatter", input, mask, source)
+    if source._array.dtype != input._array.dtype or mask._array.dtype.kind != "b":
+        raise RuntimeError(
+            f"masked_scatter: expected a bool mask and a source of {input.dtype}, got {mask.dtype} and {source.dtype}"
+        )
+    chosen = mask.expand(input._array.shape)
+    count = int(chosen._array.sum())
+    if count > source._array.size:
+        raise RuntimeError(f"masked_scatter: expected at least {count} elements in the source, got {source.numel()}")
+    positions = xp_of(chosen._array).nonzero(chosen._array.reshape(-1))[0]
+    values = getitem(reshape(source, -1), slice(0, count))
+    return reshape(index_copy(reshape(input, -1), 0, Tensor._wrap(positions), values), input._array.shape)
+
+
+@method
+def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
+    """Indices of the elements that are not zero, one row each; as a tuple, one vector per dimension.
+
+    >>> import kobai
+    >>> kobai.tensor([0, 3, 5]).nonzero()
+    tensor([[1],
+            [2]])
+    """
+    need_tensor("nonzero", input)
+    array = input._array if input._array.ndim or not as_tuple else input._array.reshape(1)
+    found = xp_of(array).argwhere(array)
+    if as_tuple:
+        return tuple(Tensor._wrap(found[:, d]) for d in range(array.ndim))
+    return Tensor._wrap(found)
+
+
+argwhere = nonzero
+method(nonzero, name="argwhere")

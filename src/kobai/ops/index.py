@@ -1,0 +1,389 @@
+"""``x[...]`` read and written, and choosing by a mask.
+
+PyTorch applies the integers, slices, None and Ellipsis of an index first, which gives a view, and then the tensors, which
+give a copy; NumPy counts integers among the tensors and may order the dimensions differently. Both stages are here.
+"""
+
+from __future__ import annotations
+
+from types import EllipsisType
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from kobai._tensor import Tensor, in_place, is_grad_enabled, method, primitive
+from kobai.kernels.scatter import add_at, positions_along
+from kobai.ops._args import unbroadcast
+from kobai.xp import Array, asarray, is_array, xp_of
+
+__all__: list[str] = []  # methods only
+
+Basic: TypeAlias = tuple[int | slice | EllipsisType | None, ...]
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+@primitive(
+    kind="view",
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)), 1),
+        lambda rng: (rng.normal(size=(4, 3)), (slice(None), -1)),
+        lambda rng: (rng.normal(size=(4, 3, 2)), (slice(1, None, 2), None, ..., 0)),
+        lambda rng: (rng.normal(size=3), (-1, ...)),
+        lambda rng: (rng.normal(size=(4, 3)), slice(2, 2)),
+    ],
+)
+def _part(x: Array, key: Any) -> Any:
+    xp, shape = xp_of(x), x.shape
+
+    def vjp(dy: Array) -> Any:
+        def dx(out: Array | None) -> Array:
+            out = xp.zeros(shape, dy.dtype)
+            out[key] = dy
+            return out
+
+        return (dx,)
+
+    return x[key], vjp
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)), np.array([2, 0, 2]), 0),
+        lambda rng: (rng.normal(size=(2, 4, 3)), np.array([[3, -1], [0, 3]]), 1),
+        lambda rng: (rng.normal(size=(4, 3)), np.array([], dtype=np.int64), 1),
+    ]
+)
+def _take(x: Array, index: Array, axis: int) -> Any:
+    xp, shape = xp_of(x), x.shape
+
+    def vjp(dy: Array) -> Any:
+        return (lambda out: add_at(xp.zeros(shape, dy.dtype), positions_along(shape, axis, index), dy), None, None)
+
+    return xp.take(x, index, axis=axis), vjp
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=(4, 3)) > 0, 0),
+        lambda rng: (rng.normal(size=(2, 4, 3)), np.array([True, False, True, True]), 1),
+        lambda rng: (rng.normal(size=(4, 3)), np.zeros(4, dtype=bool), 0),
+    ]
+)
+def _masked(x: Array, mask: Array, axis: int) -> Any:
+    xp, shape = xp_of(x), x.shape
+
+    def vjp(dy: Array) -> Any:
+        def dx(out: Array | None) -> Array:
+            out = xp.zeros(shape, dy.dtype)
+            out[(slice(None),) * axis + (mask,)] = dy
+            return out
+
+        return dx, None, None
+
+    return x[(slice(None),) * axis + (mask,)], vjp
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)), np.array([0, 3, 3]), np.array([1, 2, 2]), {"places": (0, 1)}),
+        lambda rng: (rng.normal(size=(4, 3, 2)), np.array([[0], [3]]), np.array([1, -1]), {"places": (0, 2)}),
+    ]
+)
+def _fancy(x: Array, *indices: Array, places: tuple[int, ...]) -> Any:
+    xp, shape = xp_of(x), x.shape
+
+    def vjp(dy: Array) -> Any:
+        def dx(out: Array | None) -> Array:
+            positions = xp.arange(_count(shape)).reshape(shape)[_at(indices, places)]
+            return add_at(xp.zeros(shape, dy.dtype), positions, dy)
+
+        return (dx,)
+
+    return x[_at(indices, places)], vjp
+
+
+def _at(indices: tuple[Array, ...], places: tuple[int, ...]) -> tuple[Any, ...]:
+    """Key with an index array at each of the places and full slices before and between them."""
+    key: list[Any] = [slice(None)] * (places[-1] + 1)
+    for index, place in zip(indices, places, strict=True):
+        key[place] = index
+    return tuple(key)
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    total = 1
+    for size in shape:
+        total *= size
+    return total
+
+
+def _index_tensor(item: Any, like: Tensor) -> Tensor:
+    """A tensor, array, list or range in an index as a tensor of integers or truth values on the device of ``like``."""
+    if not isinstance(item, Tensor):
+        array = asarray(list(item) if isinstance(item, range) else item, device=like.device)
+        item = Tensor._wrap(array.astype(np.int64) if array.size == 0 and array.dtype.kind == "f" else array)
+    elif type(item._array) is not type(like._array):
+        item = item.to(like.device)
+    if item._array.dtype.kind not in "ib":
+        raise IndexError(
+            f"index: expected integers (int64, int32) or truth values (bool), got a tensor of {item._array.dtype}"
+        )
+    return item  # type: ignore[no-any-return]
+
+
+def _parse(like: Tensor, index: Any) -> tuple[Basic | None, list[tuple[int, Tensor]]]:
+    """The two stages of an index: the basic key (None: everything), and the tensors with their places after it."""
+    array = like._array
+    items: list[Any] = []
+    for item in index if type(index) is tuple else (index,):
+        if item is None or item is Ellipsis or type(item) is int:
+            items.append(item)
+        elif isinstance(item, slice):
+            if item.step is not None and item.step <= 0:
+                raise ValueError(f"index: expected a slice step > 0, got {item.step}; use flip()")
+            items.append(item)
+        elif isinstance(item, (bool, np.bool_, Tensor, list, tuple, range)) or is_array(item):
+            tensor = _index_tensor(item, like)
+            scalar = tensor._array.ndim == 0 and tensor._array.dtype.kind == "i"
+            items.append(int(tensor._array) if scalar else tensor)
+        elif isinstance(item, np.integer):
+            items.append(int(item))
+        else:
+            raise IndexError(
+                f"index: expected integers, slices, None, Ellipsis, or tensors of them, got {type(item).__name__}"
+            )
+    uses = [0 if i is None or i is Ellipsis else i._array.ndim if _is_mask(i) else 1 for i in items]
+    if sum(uses) > array.ndim:
+        raise IndexError(f"index: {sum(uses)} indices are too many for a tensor of shape {tuple(array.shape)}")
+    if sum(item is Ellipsis for item in items) > 1:
+        raise IndexError("index: expected at most one Ellipsis")
+    if not any(isinstance(item, Tensor) for item in items):
+        # The Ellipsis makes NumPy give a view, not a scalar, where all dimensions are indexed.
+        return tuple(items) if Ellipsis in items else (*items, ...), []
+
+    key: list[Any] = []
+    tensors: list[tuple[int, Tensor]] = []
+    place = used = 0  # dimension of the basic stage's result; of the tensor
+    for item, use in zip(items, uses, strict=True):
+        if item is Ellipsis:
+            rest = array.ndim - sum(uses)
+            key += [slice(None)] * rest
+            place, used = place + rest, used + rest
+        elif isinstance(item, Tensor):
+            sizes, shape = item._array.shape, array.shape[used : used + use]
+            if _is_mask(item) and sizes != shape:
+                raise IndexError(f"index: a mask of shape {tuple(sizes)} does not fit dimensions {tuple(shape)}")
+            # A truth value without dimensions chooses in a new dimension of size 1.
+            key += [slice(None)] * use if use else [None]
+            tensors.append((place, item if sizes or not _is_mask(item) else item.reshape(1)))
+            place, used = place + max(use, 1), used + use
+        else:
+            key.append(item)
+            place, used = place + (not isinstance(item, int)), used + use
+    whole = all(isinstance(item, slice) and item == slice(None) for item in key)
+    return None if whole else tuple(key), tensors
+
+
+def _is_mask(item: Any) -> bool:
+    return isinstance(item, Tensor) and item._array.dtype.kind == "b"
+
+
+def _without_masks(tensors: list[tuple[int, Tensor]]) -> tuple[list[Tensor], tuple[int, ...]]:
+    """Index tensors and their places, every mask replaced by the indices of its true elements."""
+    indices, places = [], []
+    for place, tensor in tensors:
+        found = xp_of(tensor._array).nonzero(tensor._array) if _is_mask(tensor) else (tensor._array,)
+        for i, array in enumerate(found):
+            indices.append(tensor if array is tensor._array else Tensor._wrap(array))
+            places.append(place + i)
+    return indices, tuple(places)
+
+
+def _chosen(input: Tensor, tensors: list[tuple[int, Tensor]]) -> Tensor:
+    """The second stage of an index."""
+    if len(tensors) == 1:
+        place, tensor = tensors[0]
+        return _masked(input, tensor, place) if _is_mask(tensor) else _take(input, tensor, place)
+    indices, places = _without_masks(tensors)
+    return _fancy(input, *indices, places=places)
+
+
+def _misfit(input: Tensor, index: Any, error: Exception) -> IndexError:
+    shown = index if isinstance(index, (int, slice)) else type(index).__name__
+    return IndexError(f"index: {shown} does not fit a tensor of shape {tuple(input.shape)}: {error}")
+
+
+def getitem(input: Tensor, index: Any) -> Tensor:
+    """``input[index]``: a view for integers, slices, None and Ellipsis; a copy for tensors, lists and masks.
+
+    IndexError for what does not fit the shape.
+    """
+    kind = type(index)
+    try:
+        if kind is int:
+            return _part(input, index if input._array.ndim > 1 else (index, ...))
+        if kind is slice and index.step is None:
+            return _part(input, index)
+        key, tensors = _parse(input, index)
+        part = input if key is None else _part(input, key)
+        return _chosen(part, tensors) if tensors else part
+    except IndexError as error:
+        if str(error).startswith("index: "):
+            raise
+        raise _misfit(input, index, error) from None
+
+
+method(getitem, name="__getitem__")
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=3)),
+        lambda rng: (rng.normal(size=(2, 3)), rng.normal(size=())),
+        lambda rng: (rng.normal(size=(0, 3)), rng.normal(size=(1, 3))),
+    ]
+)
+def _assign(x: Array, value: Array) -> Any:
+    y = xp_of(x).empty_like(x)
+    y[...] = value
+    shape, dtype = value.shape, value.dtype
+    return y, lambda dy: (None, lambda out: _fitted(dy, shape).astype(dtype, copy=False))
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=(2, 3)), np.array([3, 0]), {"places": (0,)}),
+        lambda rng: (rng.normal(size=(2, 4, 3)), rng.normal(size=()), np.array([3, 0]), {"places": (1,)}),
+    ]
+)
+def _put(x: Array, value: Array, *indices: Array, places: tuple[int, ...]) -> Any:
+    y = x.copy()
+    y[_at(indices, places)] = value
+    shape, dtype = value.shape, value.dtype
+
+    def vjp(dy: Array) -> Any:
+        def dx(out: Array | None) -> Array:
+            out = dy.copy()
+            out[_at(indices, places)] = 0
+            return out
+
+        return dx, lambda out: _fitted(dy[_at(indices, places)], shape).astype(dtype, copy=False)
+
+    return y, vjp
+
+
+def _fitted(g: Array, shape: tuple[int, ...]) -> Array:
+    """Gradient of a value that was broadcast into an assignment, which also drops leading dimensions of size 1."""
+    return unbroadcast(g, shape[max(len(shape) - g.ndim, 0) :]).reshape(shape)
+
+
+def _as_value(target: Tensor, value: Any) -> Any:
+    """What is assigned: a number as it is, all else a Tensor on the device of ``target``."""
+    if isinstance(value, Tensor):
+        return value if type(value._array) is type(target._array) else value.to(target.device)
+    if isinstance(value, (bool, int, float)):
+        return value
+    return Tensor._wrap(asarray(value, dtype=target._array.dtype, device=target.device))
+
+
+def _write(target: Tensor, part: Array, value: Any, key: Any = ...) -> None:
+    """part[key] ← value, where ``part`` is memory of ``target``, without the tape."""
+    if isinstance(value, Tensor):
+        # Memory that both share is read before it is written.
+        value = value._array.copy() if value._version is target._version else value._array
+    part[key] = value
+    target._bump()
+
+
+def _recorded(target: Tensor, value: Any) -> bool:
+    return is_grad_enabled() and (target.requires_grad or (isinstance(value, Tensor) and value.requires_grad))
+
+
+def _same_memory(a: Array, b: Array) -> bool:
+    alike = a.shape == b.shape and a.strides == b.strides and a.dtype == b.dtype
+    return alike and bool(Tensor._wrap(a).data_ptr() == Tensor._wrap(b).data_ptr())
+
+
+def setitem(input: Tensor, index: Any, value: Any) -> None:
+    """``input[index] = value``, in place, the value broadcast to the part and cast to its dtype; on the tape if needed.
+
+    IndexError for an index that does not fit, RuntimeError for a value whose shape does not.
+    """
+    try:
+        key, tensors = ((index, ...), []) if type(index) is int else _parse(input, index)
+        value = _as_value(input, value)
+        part = input._array if key is None else input._array[key]
+        shared = isinstance(value, Tensor) and value._version is input._version
+        if shared and not tensors and _same_memory(part, value._array):
+            return  # x[i] += y has already changed the memory when Python assigns the result
+        if _recorded(input, value):
+            _record_assignment(input if key is None else _part(input, key), tensors, value)
+        elif tensors:
+            _write(input, part, value, _keys(tensors))
+        else:
+            _write(input, part, value)
+    except IndexError as error:
+        if str(error).startswith("index: "):
+            raise
+        raise _misfit(input, index, error) from None
+    except ValueError as error:
+        if not isinstance(value, Tensor):
+            raise
+        raise RuntimeError(f"index: a value of shape {tuple(value.shape)} cannot be assigned: {error}") from None
+
+
+method(setitem, name="__setitem__")
+
+
+def _record_assignment(part: Tensor, tensors: list[tuple[int, Tensor]], value: Any) -> None:
+    if not isinstance(value, Tensor):
+        value = Tensor._wrap(asarray(value, dtype=part._array.dtype, device=part.device))
+    if tensors:
+        indices, places = _without_masks(tensors)
+        in_place(part, _put, value, *indices, places=places)
+    else:
+        in_place(part, _assign, value)
+
+
+def _keys(tensors: list[tuple[int, Tensor]]) -> tuple[Any, ...]:
+    """The second stage of an index as a key for arrays."""
+    if len(tensors) == 1:
+        place, tensor = tensors[0]
+        return (slice(None),) * place + (tensor._array,)
+    indices, places = _without_masks(tensors)
+    return _at(tuple(index._array for index in indices), places)
+
+
+@method
+def copy_(input: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
+    """input ← src, broadcast, cast and moved to the device as needed; the gradient of ``src`` is recorded.
+
+    ``non_blocking`` has no effect: copies are queued where the device can queue them.
+    """
+    value = _as_value(input, src)
+    try:
+        if _recorded(input, value):
+            _record_assignment(input, [], value)
+        else:
+            _write(input, input._array, value)
+    except ValueError:
+        shape = tuple(value.shape) if isinstance(value, Tensor) else ()
+        raise RuntimeError(f"copy_: shape {shape} cannot be broadcast to {tuple(input.shape)}") from None
+    return input
+
+
+@method
+def fill_(input: Tensor, value: Any) -> Tensor:
+    """Every element ← ``value``, a number or a tensor without dimensions."""
+    if isinstance(value, Tensor) and value._array.ndim:
+        raise RuntimeError(f"fill_: expected a number or a tensor without dimensions, got shape {tuple(value.shape)}")
+    return copy_(input, value)
+
+
+@method
+def zero_(input: Tensor) -> Tensor:
+    """Every element ← 0."""
+    return copy_(input, 0)

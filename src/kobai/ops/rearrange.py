@@ -1,0 +1,439 @@
+"""Copies in another arrangement: joining, repeating, reordering, masking triangles, and ``clone``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from kobai._tensor import Tensor, method, primitive
+from kobai.ops._args import cast, need_tensor, normalize_axes, normalize_axis, numpy_names, result_dtype
+from kobai.ops.gather import index_select
+from kobai.ops.shape import broadcast_tensors, expand, movedim, reshape, sizes_of, transpose, unsqueeze
+from kobai.ops.shape import diagonal as diagonal_of
+from kobai.xp import Array, asarray, to_host, xp_of
+
+__all__ = [
+    "atleast_1d",
+    "atleast_2d",
+    "atleast_3d",
+    "cartesian_prod",
+    "cat",
+    "clone",
+    "concat",
+    "concatenate",
+    "diag",
+    "diag_embed",
+    "dstack",
+    "flip",
+    "fliplr",
+    "flipud",
+    "hstack",
+    "meshgrid",
+    "repeat_interleave",
+    "roll",
+    "rot90",
+    "stack",
+    "tile",
+    "tril",
+    "triu",
+    "vstack",
+]
+
+# --- joining ----------------------------------------------------------------------------------------------------------
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=(2, 3)), {"axis": 0}),
+        lambda rng: (rng.normal(size=(2, 3, 2)), rng.normal(size=(2, 0, 2)), rng.normal(size=(2, 1, 2)), {"axis": 1}),
+    ]
+)
+def _cat(*arrays: Array, axis: int) -> Any:
+    sizes = [array.shape[axis] for array in arrays]
+
+    def vjp(dy: Array) -> list[Array]:
+        before, start, parts = (slice(None),) * axis, 0, []
+        for size in sizes:
+            parts.append(dy[(*before, slice(start, start + size))])
+            start += size
+        return parts
+
+    return xp_of(arrays[0]).concatenate(arrays, axis=axis), vjp
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=(4, 3)), {"axis": 0}),
+        lambda rng: (rng.normal(size=(2, 3)), rng.normal(size=(2, 3)), rng.normal(size=(2, 3)), {"axis": 2}),
+        lambda rng: (rng.normal(size=()), rng.normal(size=()), {"axis": 0}),
+    ]
+)
+def _stack(*arrays: Array, axis: int) -> Any:
+    before = (slice(None),) * axis
+    n = len(arrays)
+    return xp_of(arrays[0]).stack(arrays, axis=axis), lambda dy: [dy[(*before, i, ...)] for i in range(n)]
+
+
+def _alike(who: str, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors with their common dtype."""
+    if isinstance(tensors, Tensor) or not isinstance(tensors, (tuple, list)):
+        raise TypeError(f"{who}: expected a list or tuple of Tensors, got {type(tensors).__name__}")
+    if not tensors:
+        raise RuntimeError(f"{who}: expected at least one tensor, got none")
+    need_tensor(who, *tensors)
+    first = tensors[0]._array.dtype
+    if all(tensor._array.dtype == first for tensor in tensors):
+        return list(tensors)
+    common = tensors[0]
+    for tensor in tensors[1:]:
+        if result_dtype(common, tensor) != common._array.dtype:
+            common = cast(tensor.detach(), result_dtype(common, tensor))
+    return [cast(tensor, common._array.dtype) for tensor in tensors]
+
+
+@numpy_names
+def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """The tensors one after the other along dimension ``dim``; their other sizes must be equal.
+
+    As in PyTorch, tensors of shape (0,) fit anything.
+
+    >>> import kobai
+    >>> kobai.cat([kobai.tensor([1, 2]), kobai.tensor([3])])
+    tensor([1, 2, 3])
+    """
+    parts = _alike("cat", tensors)
+    shapes = [part._array.shape for part in parts]
+    if (0,) in shapes and any(shape != (0,) for shape in shapes):
+        parts = [part for part, shape in zip(parts, shapes, strict=True) if shape != (0,)]
+    first = parts[0]._array.shape
+    if not first:
+        raise RuntimeError("cat: tensors without dimensions cannot be joined; use stack()")
+    axis = normalize_axis("cat", dim, len(first))
+    for i, part in enumerate(parts):
+        shape = part._array.shape
+        if shape[:axis] != first[:axis] or shape[axis + 1 :] != first[axis + 1 :] or len(shape) != len(first):
+            raise RuntimeError(
+                f"cat: expected sizes equal to those of the first tensor {tuple(first)} but in dim {axis}, "
+                f"got {tuple(shape)} for tensor {i}"
+            )
+    return _cat(*parts, axis=axis)
+
+
+concat = concatenate = cat
+
+
+@numpy_names
+def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """The tensors, all of one shape, side by side in a new dimension ``dim``.
+
+    >>> import kobai
+    >>> kobai.stack([kobai.tensor([1, 2]), kobai.tensor([3, 4])], dim=1)
+    tensor([[1, 3],
+            [2, 4]])
+    """
+    parts = _alike("stack", tensors)
+    first = parts[0]._array.shape
+    for i, part in enumerate(parts):
+        if part._array.shape != first:
+            raise RuntimeError(
+                f"stack: expected equal shapes, got {tuple(first)} and {tuple(part.shape)} for tensor {i}"
+            )
+    return _stack(*parts, axis=normalize_axis("stack", dim, len(first) + 1))
+
+
+def _at_least(rank: int, tensor: Tensor) -> Tensor:
+    """With dimensions of size 1 in front up to ``rank``; the third of three comes last, as in NumPy's dstack."""
+    while tensor._array.ndim < min(rank, 2):
+        tensor = unsqueeze(tensor, 0)
+    return unsqueeze(tensor, -1) if rank == 3 and tensor._array.ndim == 2 else tensor
+
+
+def _each_at_least(rank: int, tensors: tuple[Any, ...]) -> Any:
+    if len(tensors) == 1:
+        if isinstance(tensors[0], Tensor):
+            return _at_least(rank, tensors[0])
+        tensors = tuple(tensors[0])
+    return tuple(_at_least(rank, tensor) for tensor in tensors)
+
+
+def atleast_1d(*tensors: Any) -> Any:
+    """The tensor, or each of several, with at least one dimension."""
+    return _each_at_least(1, tensors)
+
+
+def atleast_2d(*tensors: Any) -> Any:
+    """The tensor, or each of several, with at least two dimensions: a vector becomes a row."""
+    return _each_at_least(2, tensors)
+
+
+def atleast_3d(*tensors: Any) -> Any:
+    """The tensor, or each of several, with at least three dimensions: a vector becomes (1, n, 1)."""
+    return _each_at_least(3, tensors)
+
+
+def hstack(tensors: Sequence[Tensor]) -> Tensor:
+    """Joined from left to right: along the second dimension, vectors along their only one."""
+    parts = [_at_least(1, tensor) for tensor in tensors]
+    return cat(parts, 0 if parts and parts[0]._array.ndim == 1 else 1)
+
+
+def vstack(tensors: Sequence[Tensor]) -> Tensor:
+    """Joined from top to bottom: along the first dimension, vectors as rows."""
+    return cat([_at_least(2, tensor) for tensor in tensors], 0)
+
+
+def dstack(tensors: Sequence[Tensor]) -> Tensor:
+    """Joined along the third dimension."""
+    return cat([_at_least(3, tensor) for tensor in tensors], 2)
+
+
+def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
+    """Coordinates of the grid spanned by vectors, one tensor each: ``"ij"`` rows first, ``"xy"`` columns first."""
+    if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)):
+        tensors = tuple(tensors[0])
+    if indexing not in ("ij", "xy"):
+        raise RuntimeError(f"meshgrid: expected indexing 'ij' or 'xy', got {indexing!r}")
+    need_tensor("meshgrid", *tensors)
+    rank = len(tensors)
+    columns = []
+    for i, tensor in enumerate(tensors):
+        if tensor._array.ndim > 1:
+            raise RuntimeError(f"meshgrid: expected vectors, got shape {tuple(tensor.shape)}")
+        columns.append(tensor.reshape(*(1,) * i, -1, *(1,) * (rank - i - 1)))
+    grids = broadcast_tensors(*columns)
+    return tuple(transpose(grid, 0, 1) for grid in grids) if indexing == "xy" and rank > 1 else grids
+
+
+def cartesian_prod(*tensors: Tensor) -> Tensor:
+    """All combinations of the elements of vectors, one per row."""
+    return tensors[0] if len(tensors) == 1 else stack([grid.reshape(-1) for grid in meshgrid(*tensors)], 1)
+
+
+# --- repeating --------------------------------------------------------------------------------------------------------
+
+
+@method
+def repeat(input: Tensor, *sizes: Any) -> Tensor:
+    """``input`` put together from ``sizes[d]`` copies along every dimension; sizes may name more dimensions in front.
+
+    >>> import kobai
+    >>> kobai.tensor([1, 2]).repeat(2, 2)
+    tensor([[1, 2, 1, 2],
+            [1, 2, 1, 2]])
+    """
+    counts, shape = sizes_of("repeat", sizes), input._array.shape
+    extra = len(counts) - len(shape)
+    if extra < 0 or any(n < 0 for n in counts):
+        raise RuntimeError(f"repeat: expected at least {len(shape)} counts ≥ 0, got {counts}")
+    shape = (1,) * extra + shape
+    spread = expand(
+        input.reshape([n for size in shape for n in (1, size)]),
+        [n for pair in zip(counts, shape, strict=True) for n in pair],
+    )
+    return contiguous(spread.reshape([count * size for count, size in zip(counts, shape, strict=True)]))
+
+
+@method
+def tile(input: Tensor, *dims: Any) -> Tensor:
+    """As :func:`repeat`, but missing counts in front are 1."""
+    counts = sizes_of("tile", dims)
+    return repeat(input, (1,) * (input._array.ndim - len(counts)) + counts)
+
+
+@method
+@numpy_names
+def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None, *, output_size: int | None = None) -> Tensor:
+    """Every slice of dimension ``dim`` (None: every element) ``repeats`` times in a row; ``repeats`` may be a tensor.
+
+    >>> import kobai
+    >>> kobai.repeat_interleave(kobai.tensor([1, 2]), kobai.tensor([2, 1]))
+    tensor([1, 1, 2])
+    """
+    if dim is None:
+        input, dim = input.reshape(-1), 0
+    axis = normalize_axis("repeat_interleave", dim, input._array.ndim)
+    size = input._array.shape[axis]
+    counts = to_host(repeats._array) if isinstance(repeats, Tensor) else np.asarray(repeats)
+    if counts.dtype.kind not in "iu" or (counts.size and counts.min() < 0):
+        raise RuntimeError(f"repeat_interleave: expected integers ≥ 0 as repeats, got {repeats!r}")
+    if counts.size not in (1, size) or counts.ndim > 1:
+        raise RuntimeError(f"repeat_interleave: expected 1 or {size} repeats, got shape {counts.shape}")
+    order = np.repeat(np.arange(size), counts if counts.size == size else int(counts.item()))
+    if output_size is not None and output_size != order.size:
+        raise RuntimeError(f"repeat_interleave: output_size is {output_size}, but repeats add up to {order.size}")
+    return index_select(input, axis, Tensor._wrap(asarray(order, device=input.device)))
+
+
+# --- reordering -------------------------------------------------------------------------------------------------------
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)), (0,)),
+        lambda rng: (rng.normal(size=(2, 3, 2)), (0, 2)),
+        lambda rng: (rng.normal(size=(0, 3)), (1,)),
+    ]
+)
+def _flip(x: Array, axes: tuple[int, ...]) -> Any:
+    xp = xp_of(x)
+    return xp.flip(x, axes).copy(), lambda dy: (xp.flip(dy, axes),)
+
+
+@method
+def flip(input: Tensor, *dims: Any) -> Tensor:
+    """A copy with the order reversed along ``dims``."""
+    axes = sizes_of("flip", dims)
+    return _flip(input, normalize_axes("flip", axes, input._array.ndim)) if axes else _clone(input)
+
+
+@method
+def fliplr(input: Tensor) -> Tensor:
+    """Columns from right to left."""
+    return flip(input, 1)
+
+
+@method
+def flipud(input: Tensor) -> Tensor:
+    """Rows from bottom to top."""
+    return flip(input, 0)
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)), (1,), (0,)),
+        lambda rng: (rng.normal(size=(4, 3)), (-1, 2), (0, 1)),
+        lambda rng: (rng.normal(size=(0, 3)), (2,), (1,)),
+    ]
+)
+def _roll(x: Array, shifts: tuple[int, ...], axes: tuple[int, ...]) -> Any:
+    xp = xp_of(x)
+    return xp.roll(x, shifts, axes), lambda dy: (xp.roll(dy, tuple(-shift for shift in shifts), axes),)
+
+
+@method
+def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
+    """Slices moved by ``shifts`` places along ``dims``, those pushed out coming in again at the other end.
+
+    >>> import kobai
+    >>> kobai.roll(kobai.arange(4), 1)
+    tensor([3, 0, 1, 2])
+    """
+    if dims is None:
+        return reshape(_roll(reshape(input, -1), sizes_of("roll", (shifts,)), (0,)), input._array.shape)
+    by, along = sizes_of("roll", (shifts,)), sizes_of("roll", (dims,))
+    if len(by) != len(along):
+        raise RuntimeError(f"roll: expected as many shifts as dims, got {by} and {along}")
+    return _roll(input, by, tuple(normalize_axis("roll", dim, input._array.ndim) for dim in along))
+
+
+@method
+def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
+    """Turned ``k`` times by a right angle from the first of ``dims`` towards the second."""
+    a, b = (normalize_axis("rot90", dim, input._array.ndim) for dim in dims)
+    if k % 4 == 0:
+        return clone(input)
+    if k % 4 == 2:
+        return flip(input, a, b)
+    return flip(transpose(input, a, b), a) if k % 4 == 1 else transpose(flip(input, a), a, b)
+
+
+# --- triangles and diagonals --------------------------------------------------------------------------------------------
+
+
+@primitive(
+    sample=[lambda rng: (rng.normal(size=(4, 3)), 0), lambda rng: (rng.normal(size=(2, 3, 3)), 1)],
+)
+def _tril(x: Array, diagonal: int) -> Any:
+    xp = xp_of(x)
+    return xp.tril(x, diagonal), lambda dy: (xp.tril(dy, diagonal),)
+
+
+@primitive(
+    sample=[lambda rng: (rng.normal(size=(4, 3)), 0), lambda rng: (rng.normal(size=(2, 3, 3)), -1)],
+)
+def _triu(x: Array, diagonal: int) -> Any:
+    xp = xp_of(x)
+    return xp.triu(x, diagonal), lambda dy: (xp.triu(dy, diagonal),)
+
+
+@method(in_place=True)
+def tril(input: Tensor, diagonal: int = 0) -> Tensor:
+    """Lower triangle of the last two dimensions, zero above the given diagonal."""
+    if input._array.ndim < 2:
+        raise RuntimeError(f"tril: expected at least 2 dimensions, got shape {tuple(input.shape)}")
+    return _tril(input, diagonal)
+
+
+@method(in_place=True)
+def triu(input: Tensor, diagonal: int = 0) -> Tensor:
+    """Upper triangle of the last two dimensions, zero below the given diagonal.
+
+    >>> import kobai
+    >>> kobai.triu(kobai.ones(3, 3), diagonal=1)  # which positions a causal attention hides
+    tensor([[0., 1., 1.],
+            [0., 0., 1.],
+            [0., 0., 0.]])
+    """
+    if input._array.ndim < 2:
+        raise RuntimeError(f"triu: expected at least 2 dimensions, got shape {tuple(input.shape)}")
+    return _triu(input, diagonal)
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=3), 0),
+        lambda rng: (rng.normal(size=(2, 3)), -1),
+        lambda rng: (rng.normal(size=0), 0),
+    ]
+)
+def _diag_embed(x: Array, offset: int) -> Any:
+    xp = xp_of(x)
+    n = x.shape[-1]
+    rows = xp.arange(n) + max(-offset, 0)
+    columns = xp.arange(n) + max(offset, 0)
+    y = xp.zeros((*x.shape[:-1], n + abs(offset), n + abs(offset)), x.dtype)
+    y[..., rows, columns] = x
+    return y, lambda dy: (dy[..., rows, columns],)
+
+
+@method
+def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
+    """Matrices with the last dimension of ``input`` on their diagonal ``offset``, zero elsewhere."""
+    y = _diag_embed(input, offset)
+    rank = y._array.ndim
+    a, b = normalize_axis("diag_embed", dim1, rank), normalize_axis("diag_embed", dim2, rank)
+    return y if (a, b) == (rank - 2, rank - 1) else movedim(y, (-2, -1), (a, b))
+
+
+@method
+def diag(input: Tensor, diagonal: int = 0) -> Tensor:
+    """Of a vector, the matrix with it on the diagonal; of a matrix, a copy of its diagonal."""
+    if input._array.ndim == 1:
+        return _diag_embed(input, diagonal)
+    if input._array.ndim != 2:
+        raise RuntimeError(f"diag: expected a vector or a matrix, got shape {tuple(input.shape)}")
+    return clone(diagonal_of(input, diagonal))
+
+
+# --- copies -------------------------------------------------------------------------------------------------------------
+
+
+@primitive(
+    sample=[lambda rng: (rng.normal(size=(4, 3)),), lambda rng: (rng.normal(size=(3, 2)).T,)], kind="elementwise"
+)
+def _clone(x: Array) -> Any:
+    return x.copy(), lambda dy: (dy,)
+
+
+@method
+def clone(input: Tensor) -> Tensor:
+    """A copy in memory of its own; the gradient passes through."""
+    return _clone(input)
+
+
+@method
+def contiguous(input: Tensor) -> Tensor:
+    """``input`` with its elements row by row in memory: itself, or a copy."""
+    return input if input._array.flags.c_contiguous else _clone(input)

@@ -1,0 +1,382 @@
+"""Sums, means, variances, products, and running sums.
+
+``dim`` is an integer, a tuple, or None for all dimensions; ``keepdim`` leaves sizes of 1 in their place. PyTorch's second
+names ``axis`` and ``keepdims`` work too.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+
+from kobai._tensor import Tensor, method, primitive
+from kobai.ops._args import Samples, cast, need_tensor, normalize_axes, normalize_axis, numpy_names
+from kobai.xp import Array, xp_of
+
+__all__ = [
+    "cumprod",
+    "cumsum",
+    "mean",
+    "nanmean",
+    "nansum",
+    "prod",
+    "std",
+    "std_mean",
+    "sum",
+    "var",
+    "var_mean",
+]
+
+Axes = tuple[int, ...]
+
+
+def reduced_samples() -> Samples:
+    """Sample arrays for reductions: all axes, one, several, kept; a scalar; slices without elements."""
+    return [
+        lambda rng: (rng.normal(size=(4, 3)), None, False),
+        lambda rng: (rng.normal(size=(2, 4, 3)), (1,), False),
+        lambda rng: (rng.normal(size=(2, 4, 3)), (0, 2), True),
+        lambda rng: (rng.normal(size=(3, 2)).T, (0,), True),
+        lambda rng: (rng.normal(size=()), (), False),
+        lambda rng: (rng.normal(size=(0, 3)), (1,), False),
+    ]
+
+
+def axes_of(who: str, dim: Any, ndim: int) -> Axes | None:
+    """``dim`` as a tuple of axes, None for all."""
+    if dim is None:
+        return None
+    if type(dim) is int and -ndim <= dim < ndim:
+        return (dim % ndim,)
+    return normalize_axes(who, dim, ndim)
+
+
+def spread(dy: Array, shape: tuple[int, ...], axes: Axes | None, keepdim: bool) -> Array:
+    """A reduced array, seen with sizes of 1 in place of the dimensions of ``shape`` that were reduced."""
+    if keepdim or not shape:
+        return dy
+    if axes is None:
+        return dy.reshape((1,) * len(shape))
+    return dy.reshape([1 if d in axes else n for d, n in enumerate(shape)])
+
+
+def element_count(shape: tuple[int, ...], axes: Axes | None) -> int:
+    n = 1
+    for size in shape if axes is None else (shape[d] for d in axes):
+        n *= size
+    return n
+
+
+# --- sums and means ---------------------------------------------------------------------------------------------------
+
+
+@primitive(sample=reduced_samples())
+def _sum(x: Array, axes: Axes | None, keepdim: bool) -> Any:
+    xp, shape = xp_of(x), x.shape
+
+    def vjp(dy: Array) -> Any:
+        def dx(out: Array | None) -> Array:
+            out = xp.empty(shape, dy.dtype)
+            out[...] = spread(dy, shape, axes, keepdim)
+            return out
+
+        return dx, None, None
+
+    return x.sum(axis=axes, keepdims=keepdim), vjp
+
+
+@primitive(sample=reduced_samples())
+def _mean(x: Array, axes: Axes | None, keepdim: bool) -> Any:
+    xp, shape = xp_of(x), x.shape
+    n = element_count(shape, axes) or math.nan  # the mean of nothing is NaN
+
+    def vjp(dy: Array) -> Any:
+        def dx(out: Array | None) -> Array:
+            out = xp.empty(shape, dy.dtype)
+            out[...] = spread(dy / n, shape, axes, keepdim)
+            return out
+
+        return dx, None, None
+
+    return x.sum(axis=axes, keepdims=keepdim) / n, vjp
+
+
+@method
+@numpy_names
+def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """Sum over ``dim``; integers and truth values add up as int64.
+
+    >>> import kobai
+    >>> kobai.tensor([[1., 2.], [3., 4.]]).sum(dim=1, keepdim=True)
+    tensor([[3.],
+            [7.]])
+    """
+    array = input._array
+    if dtype is not None:
+        input = cast(input, dtype)
+    elif array.dtype.kind != "f":
+        input = cast(input, np.int64)
+    return _sum(input, axes_of("sum", dim, array.ndim), keepdim)
+
+
+@method
+@numpy_names
+def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """Mean over ``dim`` of floats; RuntimeError for integers unless ``dtype`` says as which float.
+
+    >>> import kobai
+    >>> kobai.tensor([1., 2., 6.]).mean()
+    tensor(3.)
+    """
+    if dtype is not None:
+        input = cast(input, dtype)
+    if input._array.dtype.kind != "f":
+        raise RuntimeError(f"mean: expected floats, got {input.dtype}; pass dtype=, or use .float() first")
+    return _mean(input, axes_of("mean", dim, input._array.ndim), keepdim)
+
+
+@method
+@numpy_names
+def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """Sum over ``dim`` of what is not NaN."""
+    return sum(_without_nan(input), dim, keepdim, dtype=dtype)
+
+
+@method
+@numpy_names
+def nanmean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """Mean over ``dim`` of what is not NaN."""
+    valid = cast(Tensor._wrap(input._array == input._array), input._array.dtype)
+    return sum(_without_nan(input), dim, keepdim, dtype=dtype) / sum(valid, dim, keepdim, dtype=dtype)
+
+
+def _without_nan(input: Tensor) -> Tensor:
+    return input.masked_fill(Tensor._wrap(input._array != input._array), 0)  # type: ignore[no-any-return]
+
+
+# --- variance ---------------------------------------------------------------------------------------------------------
+
+
+def _spreads() -> Samples:
+    return [
+        lambda rng: (rng.normal(size=(4, 3)), None, 1, False),
+        lambda rng: (rng.normal(size=(2, 4, 3)), (1,), 0, True),
+        lambda rng: (rng.normal(size=(2, 4, 3)), (0, 2), 1.5, False),
+    ]
+
+
+def _squares(x: Array, axes: Axes | None, correction: float, keepdim: bool) -> tuple[Array, float]:
+    """Σ(x − mean)² and its divisor, in two passes: x² − mean² would lose the digits that matter."""
+    n = element_count(x.shape, axes)
+    centred = x - x.sum(axis=axes, keepdims=True) / (n or math.nan)
+    return (centred * centred).sum(axis=axes, keepdims=keepdim), max(n - correction, 0)
+
+
+def _divided(squares: Array, divisor: float) -> Array:
+    if divisor:
+        return squares / divisor
+    return xp_of(squares).where(squares == 0, math.nan, math.inf).astype(squares.dtype)
+
+
+@primitive(sample=_spreads())
+def _var(x: Array, axes: Axes | None, correction: float, keepdim: bool) -> Any:
+    squares, divisor = _squares(x, axes, correction, keepdim)
+
+    def vjp(dy: Array) -> Any:
+        mean = x.sum(axis=axes, keepdims=True) / (element_count(x.shape, axes) or math.nan)
+        scaled = spread(dy * (2 / (divisor or math.nan)), x.shape, axes, keepdim)
+        return lambda out: scaled * (x - mean), None, None, None
+
+    return _divided(squares, divisor), vjp
+
+
+@primitive(sample=_spreads())
+def _std(x: Array, axes: Axes | None, correction: float, keepdim: bool) -> Any:
+    xp = xp_of(x)
+    squares, divisor = _squares(x, axes, correction, keepdim)
+    y = xp.sqrt(_divided(squares, divisor))
+
+    def vjp(dy: Array) -> Any:
+        mean = x.sum(axis=axes, keepdims=True) / (element_count(x.shape, axes) or math.nan)
+        # At σ = 0 the square root has no derivative; 0 is the value PyTorch gives.
+        slope = xp.where(y == 0, 0, dy / (xp.where(y == 0, 1, y) * (divisor or math.nan)))
+        scaled = spread(slope.astype(dy.dtype, copy=False), x.shape, axes, keepdim)
+        return lambda out: scaled * (x - mean), None, None, None
+
+    return y, vjp
+
+
+def _arguments(who: str, input: Tensor, dim: Any, unbiased: bool | None, correction: float | None) -> tuple[Any, float]:
+    """Axes and correction of a variance; ``unbiased`` is PyTorch's older way to say 1 or 0."""
+    if isinstance(dim, bool):  # x.var(False)
+        dim, unbiased = None, dim
+    if unbiased is not None and correction is not None:
+        raise TypeError(f"{who}: expected unbiased or correction, not both")
+    if unbiased is not None:
+        correction = int(unbiased)
+    if correction is None:
+        correction = 1
+    need_tensor(who, input)
+    if input._array.dtype.kind != "f":
+        raise RuntimeError(f"{who}: expected floats, got {input.dtype}; use .float() first")
+    axes = axes_of(who, dim, input._array.ndim)
+    if element_count(input._array.shape, axes) <= correction:
+        warnings.warn(f"{who}: fewer elements than degrees of freedom, the result is not finite", stacklevel=4)
+    return axes, correction
+
+
+@method
+@numpy_names
+def var(
+    input: Tensor,
+    dim: Any = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+) -> Tensor:
+    """Variance Σ(x − mean)² / (n − correction) over ``dim``; the correction is 1 unless said (``unbiased=False``: 0).
+
+    >>> import kobai
+    >>> kobai.tensor([1., 2., 3.]).var(), kobai.tensor([1., 3.]).var(correction=0)
+    (tensor(1.), tensor(1.))
+    """
+    return _var(input, *_arguments("var", input, dim, unbiased, correction), keepdim)
+
+
+@method
+@numpy_names
+def std(
+    input: Tensor,
+    dim: Any = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+) -> Tensor:
+    """Standard deviation: the square root of :func:`var`, with gradient 0 where it is 0."""
+    return _std(input, *_arguments("std", input, dim, unbiased, correction), keepdim)
+
+
+@numpy_names
+def var_mean(
+    input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None
+) -> tuple[Tensor, Tensor]:
+    """(:func:`var`, :func:`mean`)."""
+    axes, correction = _arguments("var_mean", input, dim, unbiased, correction)
+    return _var(input, axes, correction, keepdim), _mean(input, axes, keepdim)
+
+
+@numpy_names
+def std_mean(
+    input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None
+) -> tuple[Tensor, Tensor]:
+    """(:func:`std`, :func:`mean`)."""
+    axes, correction = _arguments("std_mean", input, dim, unbiased, correction)
+    return _std(input, axes, correction, keepdim), _mean(input, axes, keepdim)
+
+
+# --- products and running sums ----------------------------------------------------------------------------------------
+
+
+@primitive(
+    sample=[
+        *reduced_samples(),
+        lambda rng: (rng.normal(size=(4, 3)) * (np.arange(12).reshape(4, 3) % 5 > 0), (1,), False),
+        lambda rng: (rng.normal(size=(2, 3)) * [[0, 1, 0], [1, 0, 1]], None, True),
+    ]
+)
+def _prod(x: Array, axes: Axes | None, keepdim: bool) -> Any:
+    xp = xp_of(x)
+
+    def vjp(dy: Array) -> Any:
+        def dx(out: Array | None) -> Array:
+            # Product of the *others*: without zeros all ÷ own; a single zero is alone in having a product of others.
+            zero = x == 0
+            zeros = zero.sum(axis=axes, keepdims=True)
+            nonzero = xp.where(zero, xp.ones_like(x), x)
+            others = nonzero.prod(axis=axes, keepdims=True) / nonzero
+            return spread(dy, x.shape, axes, keepdim) * (others * (zeros == zero))
+
+        return dx, None, None
+
+    return x.prod(axis=axes, keepdims=keepdim), vjp
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)), 0),
+        lambda rng: (rng.normal(size=(2, 3, 2)), -2),
+        lambda rng: (rng.normal(size=(0, 3)), 1),
+    ]
+)
+def _cumsum(x: Array, axis: int) -> Any:
+    xp = xp_of(x)
+    return xp.cumsum(x, axis=axis), lambda dy: (lambda out: _suffix_sum(dy, axis), None)
+
+
+def _suffix_sum(x: Array, axis: int) -> Array:
+    xp = xp_of(x)
+    return xp.flip(xp.cumsum(xp.flip(x, axis), axis=axis), axis)
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)), 0),
+        lambda rng: (rng.normal(size=(2, 5)) * [[1, 1, 0, 1, 0], [0, 1, 1, 1, 1]], 1),
+    ]
+)
+def _cumprod(x: Array, axis: int) -> Any:
+    xp = xp_of(x)
+    y = xp.cumprod(x, axis=axis)
+
+    def vjp(dy: Array) -> Any:
+        def dx(out: Array | None) -> Array:
+            # dx_i = Σ_{j≥i} dy_j y_j / x_i. After the first zero all y are 0; at it, its own factor is left out.
+            zero = x == 0
+            first = zero & (xp.cumsum(zero, axis=axis) == 1)
+            one = xp.ones_like(x)
+            usual = _suffix_sum(dy * y, axis) / xp.where(zero, one, x)
+            at_first = _suffix_sum(dy * xp.cumprod(xp.where(first, one, x), axis=axis), axis)
+            return xp.where(first, at_first, usual)
+
+        return dx, None
+
+    return y, vjp
+
+
+@method
+@numpy_names
+def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """Product over ``dim``, of integers as int64; the gradient is right at zeros too."""
+    if dtype is not None or input._array.dtype.kind != "f":
+        input = cast(input, np.int64 if dtype is None else dtype)
+    return _prod(input, axes_of("prod", dim, input._array.ndim), keepdim)
+
+
+@method(in_place=True)
+@numpy_names
+def cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
+    """Running sum along ``dim``.
+
+    >>> import kobai
+    >>> kobai.tensor([1, 2, 3]).cumsum(0)
+    tensor([1, 3, 6])
+    """
+    if dtype is not None or input._array.dtype.kind != "f":
+        input = cast(input, np.int64 if dtype is None else dtype)
+    axis = normalize_axis("cumsum", dim, input._array.ndim)
+    return _cumsum(input, axis) if input._array.ndim else input.clone()
+
+
+@method(in_place=True)
+@numpy_names
+def cumprod(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
+    """Running product along ``dim``."""
+    if dtype is not None or input._array.dtype.kind != "f":
+        input = cast(input, np.int64 if dtype is None else dtype)
+    axis = normalize_axis("cumprod", dim, input._array.ndim)
+    return _cumprod(input, axis) if input._array.ndim else input.clone()

@@ -1,0 +1,499 @@
+"""Shapes: other views of the same memory (reshape, transpose, expand, split, ...), and joining, repeating, reordering."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from kobai._tensor import Size, Tensor, method, primitive
+from kobai.ops._args import normalize_axes, normalize_axis, numpy_names, unbroadcast
+from kobai.ops.index import getitem
+from kobai.xp import Array, xp_of
+
+__all__ = [
+    "broadcast_shapes",
+    "broadcast_tensors",
+    "broadcast_to",
+    "chunk",
+    "diagonal",
+    "expand",
+    "flatten",
+    "moveaxis",
+    "movedim",
+    "narrow",
+    "permute",
+    "ravel",
+    "reshape",
+    "select",
+    "split",
+    "squeeze",
+    "swapaxes",
+    "swapdims",
+    "t",
+    "tensor_split",
+    "transpose",
+    "unbind",
+    "unflatten",
+    "unsqueeze",
+]
+
+# --- views ------------------------------------------------------------------------------------------------------------
+
+
+@primitive(
+    kind="view",
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)), (2, -1)),
+        lambda rng: (rng.normal(size=(2, 3, 4)).transpose(2, 0, 1), (8, 3)),
+        lambda rng: (rng.normal(size=(0, 3)), (3, 0)),
+        lambda rng: (rng.normal(size=()), (1, 1)),
+    ],
+)
+def _reshape(x: Array, shape: tuple[int, ...]) -> Any:
+    before = x.shape
+    try:
+        y = x.reshape(shape)
+    except ValueError:
+        raise RuntimeError(f"reshape: shape {list(shape)} does not fit the {x.size} elements of {before}") from None
+    return y, lambda dy: (dy.reshape(before),)
+
+
+@primitive(
+    kind="view",
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)), (1, 0)),
+        lambda rng: (rng.normal(size=(2, 3, 4)), (2, 0, 1)),
+        lambda rng: (rng.normal(size=(2, 0, 4)), (2, 0, 1)),
+    ],
+)
+def _permute(x: Array, axes: tuple[int, ...]) -> Any:
+    def vjp(dy: Array) -> tuple[Array]:
+        back = [0] * len(axes)
+        for i, axis in enumerate(axes):
+            back[axis] = i
+        return (dy.transpose(back),)
+
+    return x.transpose(axes), vjp
+
+
+@primitive(
+    kind="view",
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)), 0, 1),
+        lambda rng: (rng.normal(size=(2, 3, 4)), 0, -1),
+        lambda rng: (rng.normal(size=(3, 0)), 0, 1),
+    ],
+)
+def _swap(x: Array, a: int, b: int) -> Any:
+    return x.swapaxes(a, b), lambda dy: (dy.swapaxes(a, b),)
+
+
+@primitive(
+    kind="view",
+    sample=[
+        lambda rng: (rng.normal(size=(4, 1, 3)), (4, 2, 3)),
+        lambda rng: (rng.normal(size=(3,)), (2, 5, 3)),
+        lambda rng: (rng.normal(size=()), (2, 0)),
+    ],
+)
+def _expand(x: Array, shape: tuple[int, ...]) -> Any:
+    before = x.shape
+    return xp_of(x).broadcast_to(x, shape), lambda dy: (unbroadcast(dy, before),)
+
+
+@primitive(
+    kind="view",
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)), 0, 0, 1),
+        lambda rng: (rng.normal(size=(4, 3)), 1, 0, 1),
+        lambda rng: (rng.normal(size=(3, 2, 4)), -2, 2, 0),
+        lambda rng: (rng.normal(size=(0, 2)), 0, 0, 1),
+    ],
+)
+def _diagonal(x: Array, offset: int, axis1: int, axis2: int) -> Any:
+    xp, shape = xp_of(x), x.shape
+    rows, columns = x.shape[axis1], x.shape[axis2]
+    length = max(0, min(rows + min(offset, 0), columns - max(offset, 0)))
+    square: list[Any] = [slice(None)] * x.ndim
+    start = max(-offset, 0), max(offset, 0)
+    square[axis1], square[axis2] = slice(start[0], start[0] + length), slice(start[1], start[1] + length)
+    key = tuple(square)
+
+    def diagonal_of(array: Array) -> Array:
+        part = array[key]
+        others = [d for d in range(part.ndim) if d not in (axis1 % part.ndim, axis2 % part.ndim)]
+        return xp.lib.stride_tricks.as_strided(
+            part,
+            shape=(*(part.shape[d] for d in others), length),
+            strides=(*(part.strides[d] for d in others), part.strides[axis1] + part.strides[axis2]),
+        )
+
+    def dx(out: Array | None, dy: Array) -> Array:
+        out = xp.zeros(shape, dy.dtype)
+        diagonal_of(out)[...] = dy
+        return out
+
+    return diagonal_of(x), lambda dy: (lambda out: dx(out, dy),)
+
+
+@primitive(
+    kind="view",
+    sample=[lambda rng: (rng.normal(size=(7, 3)), 0, 3, 2), lambda rng: (rng.normal(size=(2, 5)), -1, 2, 1)],
+)
+def _unfold(x: Array, axis: int, size: int, step: int) -> Any:
+    xp, shape = xp_of(x), x.shape
+    axis %= x.ndim
+    count = (shape[axis] - size) // step + 1
+    y = xp.lib.stride_tricks.as_strided(
+        x,
+        shape=(*shape[:axis], count, *shape[axis + 1 :], size),
+        strides=(*x.strides[:axis], x.strides[axis] * step, *x.strides[axis + 1 :], x.strides[axis]),
+    )
+
+    def dx(out: Array | None, dy: Array) -> Array:
+        # Windows overlap, but the k-th elements of all windows do not: add them one k at a time.
+        out = xp.zeros(shape, dy.dtype)
+        for k in range(size):
+            out[(slice(None),) * axis + (slice(k, k + (count - 1) * step + 1, step),)] += dy[..., k]
+        return out
+
+    return y, lambda dy: (lambda out: dx(out, dy),)
+
+
+def sizes_of(who: str, sizes: tuple[Any, ...]) -> tuple[int, ...]:
+    """Sizes given one by one or as one sequence, as in PyTorch."""
+    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
+        sizes = tuple(sizes[0])
+    for size in sizes:
+        if type(size) is not int:
+            try:
+                return tuple(operator.index(size) for size in sizes)
+            except TypeError:
+                raise TypeError(f"{who}: expected integers, got {sizes!r}") from None
+    return sizes
+
+
+@method
+def reshape(input: Tensor, *shape: Any) -> Tensor:
+    """The same elements, row by row, in another shape: a view where the strides allow it, else a copy. −1 is worked out.
+
+    >>> import kobai
+    >>> kobai.arange(6).reshape(2, -1)
+    tensor([[0, 1, 2],
+            [3, 4, 5]])
+    """
+    return _reshape(input, sizes_of("reshape", shape))
+
+
+@method
+def view(input: Tensor, *shape: Any) -> Tensor:
+    """As :func:`reshape`, but never a copy: RuntimeError if the strides forbid a view."""
+    if len(shape) == 1 and not isinstance(shape[0], (int, tuple, list)) and isinstance(shape[0], (np.dtype, type)):
+        raise NotImplementedError("view: reading the memory as another dtype is not supported; use to(dtype)")
+    sizes = sizes_of("view", shape)
+    out = _reshape(input, sizes)
+    array = input._array
+    if not array.flags.c_contiguous and array.size and not xp_of(array).may_share_memory(array, out._array):
+        raise RuntimeError(
+            f"view: shape {list(sizes)} of a tensor of shape {tuple(array.shape)} and strides {input.stride()} needs a "
+            "copy; use reshape()"
+        )
+    return out
+
+
+@method
+def reshape_as(input: Tensor, other: Tensor) -> Tensor:
+    """``input.reshape(other.shape)``."""
+    return _reshape(input, other._array.shape)
+
+
+@method
+def view_as(input: Tensor, other: Tensor) -> Tensor:
+    """``input.view(other.shape)``."""
+    return view(input, other._array.shape)
+
+
+@method
+def ravel(input: Tensor) -> Tensor:
+    """All elements in one dimension."""
+    return _reshape(input, (-1,) if input._array.size else (0,))
+
+
+@method
+def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """Dimensions ``start_dim`` to ``end_dim``, both included, joined into one.
+
+    >>> import kobai
+    >>> kobai.zeros(2, 3, 4).flatten(1).shape
+    kobai.Size([2, 12])
+    """
+    shape = input._array.shape
+    first, last = normalize_axis("flatten", start_dim, len(shape)), normalize_axis("flatten", end_dim, len(shape))
+    if first > last:
+        raise RuntimeError(f"flatten: expected start_dim ≤ end_dim, got {start_dim} and {end_dim}")
+    joined = Size(shape[first : last + 1]).numel()
+    return _reshape(input, (*shape[:first], joined, *shape[last + 1 :]))
+
+
+@method
+def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
+    """Dimension ``dim`` taken apart into ``sizes`` (one of them may be −1)."""
+    shape = input._array.shape
+    axis = normalize_axis("unflatten", dim, len(shape))
+    inner = list(sizes_of("unflatten", (sizes,)))
+    known = Size(n for n in inner if n != -1).numel()
+    if inner.count(-1) == 1 and known:
+        inner[inner.index(-1)] = shape[axis] // known
+    if Size(inner).numel() != shape[axis]:
+        raise RuntimeError(f"unflatten: sizes {list(sizes)} do not multiply to the {shape[axis]} of dim {dim}")
+    return _reshape(input, (*shape[:axis], *inner, *shape[axis + 1 :]))
+
+
+@method
+def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
+    """Dimensions ``dim0`` and ``dim1`` exchanged: a view."""
+    rank = input._array.ndim
+    a, b = normalize_axis("transpose", dim0, rank), normalize_axis("transpose", dim1, rank)
+    return _swap(input, a, b) if rank else _reshape(input, ())
+
+
+@method
+def t(input: Tensor) -> Tensor:
+    """Transpose of a matrix; a vector as it is."""
+    if input._array.ndim > 2:
+        raise RuntimeError(f"t: expected at most 2 dimensions, got shape {tuple(input.shape)}; use transpose() or mT")
+    return _swap(input, 0, 1) if input._array.ndim == 2 else input
+
+
+def _matrix_transpose(input: Tensor) -> Tensor:
+    """The last two dimensions exchanged: a view."""
+    if input._array.ndim < 2:
+        raise RuntimeError(f"mT: expected at least 2 dimensions, got shape {tuple(input.shape)}")
+    return transpose(input, -2, -1)
+
+
+def _reversed(input: Tensor) -> Tensor:
+    """All dimensions in reverse order: a view."""
+    rank = input._array.ndim
+    return _swap(input, 0, 1) if rank == 2 else _permute(input, tuple(range(rank - 1, -1, -1)))
+
+
+def _hermitian(input: Tensor) -> Tensor:
+    """Transpose of a matrix (of real numbers, the only ones here): a view."""
+    if input._array.ndim not in (0, 2):
+        raise RuntimeError(f"H: expected a matrix, got shape {tuple(input.shape)}; use mT")
+    return _reversed(input)
+
+
+for _name, _property in (("T", _reversed), ("mT", _matrix_transpose), ("H", _hermitian), ("mH", _matrix_transpose)):
+    setattr(Tensor, _name, property(_property))
+
+
+@method
+def permute(input: Tensor, *dims: Any) -> Tensor:
+    """Dimensions in the order ``dims``: a view.
+
+    >>> import kobai
+    >>> kobai.zeros(2, 3, 4).permute(2, 0, 1).shape
+    kobai.Size([4, 2, 3])
+    """
+    order = sizes_of("permute", dims)
+    rank = input._array.ndim
+    axes = tuple(normalize_axis("permute", dim, rank) for dim in order)
+    if len(axes) != rank or len(set(axes)) != rank:
+        raise RuntimeError(f"permute: expected each of {rank} dimensions once, got {order}")
+    return _permute(input, axes)
+
+
+@method
+def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
+    """Dimensions ``source`` moved to the places ``destination``; the others keep their order."""
+    rank = input._array.ndim
+    sources, targets = normalize_axes("movedim", source, rank), normalize_axes("movedim", destination, rank)
+    if len(sources) != len(targets):
+        raise RuntimeError(f"movedim: expected as many sources as destinations, got {source} and {destination}")
+    order = [d for d in range(rank) if d not in sources]
+    for target, origin in sorted(zip(targets, sources, strict=True)):
+        order.insert(target, origin)
+    return _permute(input, tuple(order))
+
+
+moveaxis, swapaxes, swapdims = movedim, transpose, transpose
+method(movedim, name="moveaxis")
+method(transpose, name="swapaxes")
+method(transpose, name="swapdims")
+
+
+@method
+@numpy_names
+def squeeze(input: Tensor, dim: Any = None) -> Tensor:
+    """Without the dimensions of size 1: all of them, or those among ``dim`` (an integer or a tuple)."""
+    shape = input._array.shape
+    axes = normalize_axes("squeeze", dim, len(shape))
+    return _reshape(input, tuple(n for d, n in enumerate(shape) if n != 1 or d not in axes))
+
+
+@method
+@numpy_names
+def unsqueeze(input: Tensor, dim: int) -> Tensor:
+    """With a dimension of size 1 put in at ``dim``.
+
+    >>> import kobai
+    >>> kobai.zeros(3).unsqueeze(-1).shape
+    kobai.Size([3, 1])
+    """
+    shape = input._array.shape
+    axis = normalize_axis("unsqueeze", dim, len(shape) + 1)
+    return _reshape(input, (*shape[:axis], 1, *shape[axis:]))
+
+
+@method
+def expand(input: Tensor, *sizes: Any) -> Tensor:
+    """A view in which dimensions of size 1 repeat without a copy; −1 keeps a size; new dimensions come in front.
+
+    >>> import kobai
+    >>> kobai.tensor([[1], [2]]).expand(-1, 3)
+    tensor([[1, 1, 1],
+            [2, 2, 2]])
+    """
+    wanted, shape = sizes_of("expand", sizes), input._array.shape
+    extra = len(wanted) - len(shape)
+    full = tuple(shape[i - extra] if n == -1 and i >= extra else n for i, n in enumerate(wanted))
+    if extra < 0 or any(n < 0 for n in full) or any(n not in (1, full[extra + d]) for d, n in enumerate(shape)):
+        raise RuntimeError(f"expand: shape {tuple(shape)} cannot be expanded to {tuple(wanted)}")
+    return _expand(input, full)
+
+
+@method
+def expand_as(input: Tensor, other: Tensor) -> Tensor:
+    """``input.expand(other.shape)``."""
+    return expand(input, other._array.shape)
+
+
+@method
+def broadcast_to(input: Tensor, size: Sequence[int]) -> Tensor:
+    """``input.expand(size)``."""
+    return expand(input, size)
+
+
+def broadcast_shapes(*shapes: Any) -> Size:
+    """Shape to which ``shapes`` broadcast; RuntimeError if they do not."""
+    try:
+        return Size(np.broadcast_shapes(*shapes))
+    except ValueError:
+        raise RuntimeError(
+            f"broadcast: shapes {', '.join(str(tuple(s)) for s in shapes)} do not fit together"
+        ) from None
+
+
+def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Views of all tensors in their common shape."""
+    shape = broadcast_shapes(*(tensor._array.shape for tensor in tensors))
+    return tuple(expand(tensor, shape) for tensor in tensors)
+
+
+@method
+def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    """View of the diagonal of dimensions ``dim1`` and ``dim2``, put last; ``offset`` > 0 is above the main one."""
+    rank = input._array.ndim
+    a, b = normalize_axis("diagonal", dim1, rank), normalize_axis("diagonal", dim2, rank)
+    if a == b:
+        raise RuntimeError(f"diagonal: expected two different dimensions, got {dim1} and {dim2}")
+    return _diagonal(input, offset, a, b)
+
+
+def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
+    """View of all windows of ``size`` elements, ``step`` apart, along ``dimension``; the window comes last."""
+    axis = normalize_axis("unfold", dimension, input._array.ndim)
+    length = input._array.shape[axis]
+    if not 0 < size <= length or step < 1:
+        raise RuntimeError(f"unfold: expected 1 ≤ size ≤ {length} and step ≥ 1, got size {size}, step {step}")
+    return _unfold(input, axis, size, step)
+
+
+method(unfold)  # as in PyTorch a method only: nn.functional.unfold is another thing
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _slice(input: Tensor, axis: int, start: int, stop: int) -> Tensor:
+    return getitem(input, (slice(None),) * axis + (slice(start, stop),))
+
+
+@method
+def select(input: Tensor, dim: int, index: int) -> Tensor:
+    """View of the slice ``index`` of dimension ``dim``, which goes away."""
+    return getitem(input, (slice(None),) * normalize_axis("select", dim, input._array.ndim) + (index,))
+
+
+@method
+def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
+    """View of ``length`` slices of dimension ``dim`` from ``start`` on."""
+    axis = normalize_axis("narrow", dim, input._array.ndim)
+    size = input._array.shape[axis]
+    begin = start + size if start < 0 else start
+    if not (0 <= begin <= size and 0 <= length <= size - begin):
+        raise RuntimeError(f"narrow: start {start} with length {length} does not fit the size {size} of dim {dim}")
+    return _slice(input, axis, begin, begin + length)
+
+
+@method
+@numpy_names
+def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of parts of ``split_size_or_sections`` slices each (the last may be smaller), or of the listed sizes.
+
+    >>> import kobai
+    >>> [part.shape[0] for part in kobai.arange(7).split(3)]
+    [3, 3, 1]
+    """
+    axis = normalize_axis("split", dim, tensor._array.ndim)
+    size = tensor._array.shape[axis]
+    sections = split_size_or_sections
+    if isinstance(sections, (tuple, list)):
+        if sum(sections) != size or any(n < 0 for n in sections):
+            raise RuntimeError(f"split: sizes {list(sections)} do not add up to the {size} of dim {dim}")
+    else:
+        if sections < 0 or (sections == 0 and size):
+            raise RuntimeError(f"split: expected a positive size, got {sections}")
+        sections = [sections] * (size // sections) + [size % sections] * (size % sections > 0) if size else [0]
+    ends = np.cumsum(sections).tolist()
+    return tuple(_slice(tensor, axis, end - n, end) for n, end in zip(sections, ends, strict=True))
+
+
+@method
+@numpy_names
+def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of at most ``chunks`` parts, all of the same size but perhaps the last."""
+    if chunks < 1:
+        raise RuntimeError(f"chunk: expected chunks ≥ 1, got {chunks}")
+    size = input._array.shape[normalize_axis("chunk", dim, input._array.ndim)]
+    return split(input, max(-(-size // chunks), 1) if size else [0] * chunks, dim)
+
+
+@method
+@numpy_names
+def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of n nearly equal parts, or of those between the listed indices."""
+    axis = normalize_axis("tensor_split", dim, input._array.ndim)
+    size = input._array.shape[axis]
+    if isinstance(indices_or_sections, (tuple, list)):
+        cuts = [0, *(min(max(i + size if i < 0 else i, 0), size) for i in indices_or_sections), size]
+    else:
+        n = operator.index(indices_or_sections)
+        if n < 1:
+            raise RuntimeError(f"tensor_split: expected at least one section, got {n}")
+        cuts = [i * (size // n) + min(i, size % n) for i in range(n + 1)]
+    return tuple(_slice(input, axis, a, max(a, b)) for a, b in pairwise(cuts))
+
+
+@method
+@numpy_names
+def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of all slices of dimension ``dim``."""
+    axis = normalize_axis("unbind", dim, input._array.ndim)
+    return tuple(getitem(input, (slice(None),) * axis + (i,)) for i in range(input._array.shape[axis]))
