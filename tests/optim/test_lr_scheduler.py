@@ -196,6 +196,45 @@ def test_a_given_epoch_takes_the_closed_form_and_warns():
     assert warm.get_last_lr() == [0.5]
 
 
+def test_saved_callable_scale_function():
+    class Scale:
+        height = 1.0
+
+        def __call__(self, cycle):
+            return self.height
+
+    def make(height):
+        scale = Scale()
+        scale.height = height
+        return s.CyclicLR(sgd(), 0.0, 1.0, 2, scale_fn=scale, cycle_momentum=False)
+
+    saved, other = make(0.5), make(1.0)
+    other.load_state_dict(saved.state_dict())
+    assert other.scale_fn(1) == 0.5
+
+
+def test_restarts_go_to_a_given_epoch():
+    scheduler = s.CosineAnnealingWarmRestarts(sgd(), T_0=2, T_mult=2)
+    for epoch, expected in [(1, 0.5), (2, 1.0), (4, 0.5), (6, 1.0), (10, 0.5)]:
+        scheduler.step(epoch)
+        assert scheduler.get_last_lr()[0] == pytest.approx(expected)
+
+
+def test_three_phases():
+    optimizer = sgd(momentum=0.9)
+    scheduler = s.OneCycleLR(optimizer, 1.0, total_steps=11, pct_start=0.3, three_phase=True, anneal_strategy="linear")
+    seen = rates(optimizer, scheduler, 11)
+    assert max(seen) == pytest.approx(1, abs=0.2)
+    assert seen[5] == pytest.approx(0.04, abs=0.02)
+    assert seen[10] == pytest.approx(0.04 / 1e4)
+
+
+def test_exponential_range():
+    optimizer = sgd()
+    scheduler = s.CyclicLR(optimizer, 0.0, 1.0, 1, mode="exp_range", gamma=0.5, cycle_momentum=False)
+    assert rates(optimizer, scheduler, 4) == [0, 0.5, 0, 0.125]
+
+
 def test_resuming_by_last_epoch():
     optimizer = sgd()
     scheduler = s.ExponentialLR(optimizer, 0.5)

@@ -298,3 +298,18 @@ def test_a_gradient_that_does_not_fit():
     p.data = kobai.tensor(np.array([1.0, 2.0]))
     with pytest.raises(ValueError, match=r"SGD: expected a gradient of shape \(2,\) and dtype float64, got \(1,\)"):
         optim.SGD([p]).step()
+
+
+def test_gradient_or_state_on_another_device():
+    p = parameter([1.0])
+    optimizer = optim.Adam([p])
+    set_grad(p, [1.0])
+    optimizer.step()
+    p.grad = p.grad.to("strict")
+    with pytest.raises(kobai.errors.BackendError, match="Adam: a parameter is on cpu but its grad on strict"):
+        optimizer.step()
+    p.data, p.grad = p.data.to("strict"), p.grad.to("strict")
+    with pytest.raises(kobai.errors.BackendError, match="a parameter is on strict but its exp_avg on cpu"):
+        optimizer.step()
+    optimizer.load_state_dict(optimizer.state_dict())
+    optimizer.step()

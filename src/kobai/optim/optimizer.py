@@ -16,6 +16,7 @@ from functools import wraps
 from typing import Any, ClassVar, TypeAlias
 
 from kobai._tensor import RemovableHandle, Tensor, enable_grad
+from kobai.errors import BackendError
 from kobai.kernels.optim import Kernel
 from kobai.xp import asarray, xp_of
 
@@ -206,9 +207,22 @@ class Optimizer:
                 if "step" in state:
                     state["step"] += 1
                 kernel, arrays, scalars = self._update(p, group, state)
-                kernel(array, g, arrays, scalars, l2, shrink, maximize)
+                try:
+                    kernel(array, g, arrays, scalars, l2, shrink, maximize)
+                except TypeError:
+                    self._check_places(p, {"grad": grad, **state})
+                    raise
                 p._bump()
         return loss
+
+    def _check_places(self, p: Tensor, tensors: dict[str, Any]) -> None:
+        """BackendError if one of ``tensors`` is on another device than its parameter: the cause of a failed update."""
+        for name, tensor in tensors.items():
+            if isinstance(tensor, Tensor) and tensor.device != p.device:
+                raise BackendError(
+                    f"{type(self).__name__}: a parameter is on {p.device} but its {name} on {tensor.device}; move the model "
+                    "first, then make the optimizer and call backward() (or load_state_dict, which moves the state)"
+                )
 
     def _new_state(self, p: Tensor, group: Group) -> State:
         """State of a parameter at its first step. ``"step"``, if there, is counted by :meth:`step`, from 1 on."""

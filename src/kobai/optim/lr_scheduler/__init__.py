@@ -16,6 +16,8 @@ from kobai.optim.lr_scheduler.decay import (
 )
 from kobai.optim.lr_scheduler.plateau import ReduceLROnPlateau
 
+_LRScheduler = LRScheduler  # the base class's name before PyTorch 2.0; programs still subclass it
+
 __all__ = [
     "ChainedScheduler",
     "ConstantLR",
