@@ -1,0 +1,151 @@
+"""Batch normalisation: ``BatchNorm1d``, ``BatchNorm2d``, ``BatchNorm3d``."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from kobai._tensor import Tensor
+from kobai.kernels.epilogue import epilogue
+from kobai.nn import functional as F
+from kobai.nn import init
+from kobai.nn.linear import _size
+from kobai.nn.module import Module
+from kobai.nn.parameter import Parameter
+from kobai.ops.create import empty, tensor
+
+
+class _BatchNorm(Module):
+    """y = f((x − mean) / √(var + eps) · weight + bias), mean and variance over all dimensions but 1."""
+
+    weight: Parameter | None
+    bias: Parameter | None
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor | None
+
+    _shapes: ClassVar[dict[int, str]]  # what forward takes: number of dimensions -> what to call it in an error
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+        activation: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_features = _size(self._get_name(), "num_features", num_features)
+        epilogue(self._get_name(), activation)  # an unknown name shall fail here, not in forward
+        self.eps = eps
+        self.momentum = momentum
+        self.affine = affine
+        self.track_running_stats = track_running_stats
+        self.activation = activation
+
+        def vector() -> Tensor:
+            return empty(num_features, device=device, dtype=dtype)
+
+        self.register_parameter("weight", Parameter(vector()) if affine else None)
+        self.register_parameter("bias", Parameter(vector()) if affine and bias else None)
+        self.register_buffer("running_mean", vector() if track_running_stats else None)
+        self.register_buffer("running_var", vector() if track_running_stats else None)
+        self.register_buffer("num_batches_tracked", tensor(0, device=device) if track_running_stats else None)
+        self.reset_parameters()
+
+    def reset_running_stats(self) -> None:
+        """Forget the batches seen: mean 0, variance 1."""
+        for statistic, start in ((self.running_mean, 0.0), (self.running_var, 1.0), (self.num_batches_tracked, 0)):
+            if statistic is not None:
+                init.constant_(statistic, start)
+
+    def reset_parameters(self) -> None:
+        """Start anew: statistics as before any batch, weight 1, bias 0."""
+        self.reset_running_stats()
+        if self.weight is not None:
+            init.ones_(self.weight)
+        if self.bias is not None:
+            init.zeros_(self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """In training normalise by the batch's statistics and update the running ones; else normalise by those."""
+        shape = input.shape
+        if len(shape) not in self._shapes or shape[1] != self.num_features:
+            wanted = " or ".join(text.format(self.num_features) for text in self._shapes.values())
+            raise ValueError(f"{self._get_name()}: expected input {wanted}, got {tuple(shape)}")
+        momentum: Any = self.momentum
+        if self.training and self.num_batches_tracked is not None:
+            count = self.num_batches_tracked.array
+            count += 1  # on the device, so that no step waits for the host
+            self.num_batches_tracked._bump()
+            if momentum is None:  # the plain average of all batches
+                momentum = 1.0 / count
+        return F.batch_norm(
+            input,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.training or self.running_mean is None,
+            momentum,
+            self.eps,
+            activation=self.activation,
+        )
+
+    def extra_repr(self) -> str:
+        extra = (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
+        )
+        return extra if self.activation is None else f"{extra}, activation={self.activation!r}"
+
+
+class BatchNorm1d(_BatchNorm):
+    """Normalise every feature over the batch: y = f((x − mean) / √(var + eps) · weight + bias).
+
+    Args:
+        num_features: C of input (N, C) or (N, C, L).
+        eps: added to the variance.
+        momentum: share of a batch in the running statistics, which evaluation uses; None: the average of all.
+        affine: whether there are a trained ``weight`` and ``bias``, (C) each; ``bias=False`` leaves out the latter.
+        track_running_stats: False to use the batch's statistics in evaluation too.
+        device, dtype: of parameters and statistics.
+        activation: f, ``"relu"``, ``"sigmoid"``, ``"tanh"`` or None, computed in the result's own memory.
+
+    The batch is normalised by the biased variance; the unbiased one goes into ``running_var``, as in PyTorch.
+    Ioffe and Szegedy, ICML 2015, arXiv:1502.03167.
+
+    Raises:
+        ValueError: input of another shape; in training, one value for each channel only.
+
+    >>> import kobai
+    >>> norm = kobai.nn.BatchNorm1d(1, affine=False)
+    >>> norm(kobai.tensor([[1.0], [3.0]]))
+    tensor([[-1.0000],
+            [ 1.0000]])
+    >>> norm.running_mean
+    tensor([0.2000])
+    """
+
+    _shapes: ClassVar[dict[int, str]] = {2: "(N, {0})", 3: "(N, {0}, L)"}
+
+
+class BatchNorm2d(_BatchNorm):
+    """As :class:`BatchNorm1d`, for images: C of input (N, C, H, W).
+
+    >>> import kobai
+    >>> kobai.nn.BatchNorm2d(3)(kobai.randn(2, 3, 4, 4)).shape
+    kobai.Size([2, 3, 4, 4])
+    """
+
+    _shapes: ClassVar[dict[int, str]] = {4: "(N, {0}, H, W)"}
+
+
+class BatchNorm3d(_BatchNorm):
+    """As :class:`BatchNorm1d`, for volumes: C of input (N, C, D, H, W)."""
+
+    _shapes: ClassVar[dict[int, str]] = {5: "(N, {0}, D, H, W)"}

@@ -1,0 +1,58 @@
+"""Dropout: in training, put random elements (or channels) to zero; in evaluation, do nothing."""
+
+from __future__ import annotations
+
+from kobai._tensor import Tensor
+from kobai.nn import functional as F
+from kobai.nn.module import Module
+
+
+class _Dropout(Module):
+    def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
+        super().__init__()
+        if not 0.0 <= p <= 1.0:
+            raise ValueError(f"{self._get_name()}: expected a probability p between 0 and 1, got {p}")
+        self.p = p
+        self.inplace = inplace
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}, inplace={self.inplace}"
+
+
+class Dropout(_Dropout):
+    """In training each element is 0 with probability p, else x / (1 − p), so that its mean stays; any shape.
+
+    The mask comes from the counter stream of the default generator: the same on every backend.
+    Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15, 2014.
+
+    >>> import kobai
+    >>> drop = kobai.nn.Dropout(0.5)
+    >>> sorted(set(drop(kobai.ones(100)).tolist()))
+    [0.0, 2.0]
+    >>> drop.eval()(kobai.ones(2))
+    tensor([1., 1.])
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.dropout(input, self.p, self.training, self.inplace)
+
+
+class Dropout1d(_Dropout):
+    """As :class:`Dropout`, but whole channels at once: (N, C, L) or (C, L)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.dropout1d(input, self.p, self.training, self.inplace)
+
+
+class Dropout2d(_Dropout):
+    """As :class:`Dropout`, but whole channels at once: (N, C, H, W) or (C, H, W)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.dropout2d(input, self.p, self.training, self.inplace)
+
+
+class AlphaDropout(_Dropout):
+    """Dropout for :class:`SELU` networks: keeps mean 0 and variance 1. Klambauer et al., arXiv:1706.02515."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.alpha_dropout(input, self.p, self.training, self.inplace)

@@ -1,0 +1,52 @@
+"""Scaled dot-product attention."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from kobai._tensor import Tensor
+from kobai.ops.dropout import dropout
+from kobai.ops.gather import where
+from kobai.ops.softmax import softmax
+from kobai.xp import namespace
+
+__all__ = ["scaled_dot_product_attention"]
+
+
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+) -> Tensor:
+    """softmax(q kᵀ · scale + mask) v: for every query the mean of the values, weighted by how well their keys fit.
+
+    Args:
+        query, key, value: (..., L, E), (..., S, E), (..., S, V); result (..., L, V).
+        attn_mask: bool (False: not to be attended to) or float (added), broadcast to (..., L, S).
+        dropout_p: share of the weights put to zero; always applied, so pass 0 in evaluation.
+        is_causal: query i sees keys 0 ... i alone; not together with ``attn_mask``.
+        scale: 1/√E by default.
+
+    Vaswani et al., "Attention is all you need", NeurIPS 2017, arXiv:1706.03762.
+
+    >>> import kobai
+    >>> q = k = v = kobai.eye(3)
+    >>> kobai.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)[0]
+    tensor([1., 0., 0.])
+    """
+    if is_causal and attn_mask is not None:
+        raise RuntimeError("scaled_dot_product_attention: expected is_causal or attn_mask, got both")
+    scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
+    scores = (query * scale) @ key.transpose(-2, -1)
+    if is_causal:
+        attn_mask = Tensor._wrap(namespace(query.device).tri(query.shape[-2], key.shape[-2], dtype=np.bool_))
+    if attn_mask is not None:
+        seen = attn_mask.dtype == np.bool_
+        scores = where(attn_mask, scores, -math.inf) if seen else scores + attn_mask
+    return dropout(softmax(scores, -1), dropout_p) @ value

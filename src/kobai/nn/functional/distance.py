@@ -1,0 +1,37 @@
+"""Lengths and angles between vectors: ``normalize``, ``cosine_similarity``, ``pairwise_distance``."""
+
+from __future__ import annotations
+
+from kobai._tensor import Tensor
+
+__all__ = ["cosine_similarity", "normalize", "pairwise_distance"]
+
+
+def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
+    """x / max(‖x‖ₚ, eps) along ``dim``: vectors of length 1.
+
+    >>> import kobai
+    >>> kobai.nn.functional.normalize(kobai.tensor([[3.0, 4.0]]))
+    tensor([[0.6000, 0.8000]])
+    """
+    return input / input.norm(p, dim, keepdim=True).clamp(min=eps)
+
+
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """Σ x₁x₂ / (max(‖x₁‖, eps) · max(‖x₂‖, eps)) along ``dim``; the tensors broadcast.
+
+    >>> import kobai
+    >>> kobai.nn.functional.cosine_similarity(kobai.tensor([[1.0, 0.0]]), kobai.tensor([[2.0, 0.0]]))
+    tensor([1.])
+    """
+    return (normalize(x1, 2.0, dim, eps) * normalize(x2, 2.0, dim, eps)).sum(dim)
+
+
+def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
+    """‖x₁ − x₂ + eps‖ₚ over the last dimension, (N, D) and (N, D) → (N); eps keeps the gradient finite at 0.
+
+    >>> import kobai
+    >>> kobai.nn.functional.pairwise_distance(kobai.tensor([[3.0, 4.0]]), kobai.zeros(1, 2), eps=0.0)
+    tensor([5.])
+    """
+    return (x1 - x2 + eps).norm(p, -1, keepdim=keepdim)

@@ -1,0 +1,131 @@
+"""Losses on distances and margins: ranking, hinge, cosine and triplet losses."""
+
+from __future__ import annotations
+
+from kobai._tensor import Tensor
+from kobai.nn.functional.distance import pairwise_distance
+from kobai.nn.functional.reduction import check_reduction, reduced
+from kobai.ops.activation import softplus
+from kobai.ops.arithmetic import minimum
+from kobai.ops.gather import where
+
+__all__ = [
+    "cosine_embedding_loss",
+    "hinge_embedding_loss",
+    "margin_ranking_loss",
+    "soft_margin_loss",
+    "triplet_margin_loss",
+]
+
+
+def margin_ranking_loss(
+    input1: Tensor,
+    input2: Tensor,
+    target: Tensor,
+    margin: float = 0,
+    *,
+    reduction: str = "mean",
+) -> Tensor:
+    """max(0, −t (x₁ − x₂) + margin): with t = 1 the first shall rank higher, with t = −1 the second.
+
+    >>> import kobai
+    >>> one = kobai.ones(1)
+    >>> kobai.nn.functional.margin_ranking_loss(one, 3 * one, one, margin=0.5)
+    tensor(2.5000)
+    """
+    check_reduction("margin_ranking_loss", reduction)
+    return reduced((-target * (input1 - input2) + margin).clamp(min=0), reduction)
+
+
+def hinge_embedding_loss(
+    input: Tensor,
+    target: Tensor,
+    margin: float = 1.0,
+    *,
+    reduction: str = "mean",
+) -> Tensor:
+    """x where t = 1, max(0, margin − x) where t = −1, for a distance x.
+
+    >>> import kobai
+    >>> kobai.nn.functional.hinge_embedding_loss(kobai.tensor([0.25, 0.25]), kobai.tensor([1, -1]), reduction="none")
+    tensor([0.2500, 0.7500])
+    """
+    check_reduction("hinge_embedding_loss", reduction)
+    near = where(target == -1, 0.0, input)
+    far = where(target == 1, 0.0, (margin - input).clamp(min=0))
+    return reduced(near + far, reduction)
+
+
+def soft_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
+    """log(1 + e^(−t x)), t = 1 or −1.
+
+    >>> import kobai
+    >>> round(kobai.nn.functional.soft_margin_loss(kobai.zeros(2), kobai.ones(2)).item(), 4)
+    0.6931
+    """
+    check_reduction("soft_margin_loss", reduction)
+    return reduced(softplus(-target * input), reduction)
+
+
+def cosine_embedding_loss(
+    input1: Tensor,
+    input2: Tensor,
+    target: Tensor,
+    margin: float = 0,
+    *,
+    reduction: str = "mean",
+) -> Tensor:
+    """1 − cos(x₁, x₂) where t = 1, max(0, cos(x₁, x₂) − margin) where t = −1.
+
+    (N, D), (N, D) and t (N), or (D), (D) and t ().
+
+    >>> import kobai
+    >>> x, y = kobai.tensor([[1.0, 0.0]]), kobai.tensor([[0.0, 1.0]])
+    >>> round(kobai.nn.functional.cosine_embedding_loss(x, y, kobai.tensor([1])).item(), 4)
+    1.0
+    """
+    who = "cosine_embedding_loss"
+    check_reduction(who, reduction)
+    if input1.shape != input2.shape or input1.ndim != target.ndim + 1 or target.ndim > 1:
+        raise RuntimeError(
+            f"{who}: expected inputs (N, D) and target (N), or (D) and (), "
+            f"got {tuple(input1.shape)}, {tuple(input2.shape)} and {tuple(target.shape)}"
+        )
+    # PyTorch adds its guard to the squares, not to the lengths as cosine_similarity does
+    tiny = 1e-12
+    cosine = (input1 * input2).sum(-1) / (
+        ((input1 * input1).sum(-1) + tiny) * ((input2 * input2).sum(-1) + tiny)
+    ).sqrt()
+    near = where(target == 1, 1.0 - cosine, 0.0)
+    far = where(target == -1, (cosine - margin).clamp(min=0), 0.0)
+    return reduced(near + far, reduction)
+
+
+def triplet_margin_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    margin: float = 1.0,
+    p: float = 2,
+    eps: float = 1e-6,
+    swap: bool = False,
+    *,
+    reduction: str = "mean",
+) -> Tensor:
+    """max(0, ‖a − p‖ − ‖a − n‖ + margin): the positive shall be nearer than the negative, by the margin.
+
+    p-norms over the last dimension, (N, D) or (D) each; with ``swap`` the lesser of ‖a − n‖ and ‖p − n‖ counts.
+
+    >>> import kobai
+    >>> a, far = kobai.zeros(1, 2), kobai.tensor([[3.0, 4.0]])
+    >>> round(kobai.nn.functional.triplet_margin_loss(a, far, a, margin=1.0).item(), 3)
+    6.0
+    """
+    check_reduction("triplet_margin_loss", reduction)
+    if not margin > 0:
+        raise ValueError(f"triplet_margin_loss: expected margin > 0, got {margin}")
+    to_positive = pairwise_distance(anchor, positive, p, eps)
+    to_negative = pairwise_distance(anchor, negative, p, eps)
+    if swap:
+        to_negative = minimum(to_negative, pairwise_distance(positive, negative, p, eps))
+    return reduced((to_positive - to_negative + margin).clamp(min=0), reduction)

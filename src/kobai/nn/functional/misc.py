@@ -1,0 +1,162 @@
+"""Functions that belong to no family: ``bilinear``, ``embedding``, ``pad``, ``gumbel_softmax``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from kobai._tensor import Tensor
+from kobai.ops.create import full, zeros_like
+from kobai.ops.gather import embedding as look_up
+from kobai.ops.rearrange import cat
+from kobai.ops.softmax import softmax
+from kobai.random import Generator, resolve
+from kobai.xp import move, xp_of
+
+__all__ = ["bilinear", "embedding", "gumbel_softmax", "pad"]
+
+
+def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """yₖ = x₁ᵀ Aₖ x₂ + bₖ: (..., in1), (..., in2), A (out, in1, in2), b (out) → (..., out).
+
+    >>> import kobai
+    >>> kobai.nn.functional.bilinear(kobai.ones(1, 2), kobai.ones(1, 3), kobai.ones(4, 2, 3))
+    tensor([[6., 6., 6., 6.]])
+    """
+    out, in1, in2 = weight.shape
+    batch = input1.shape[:-1]
+    if input1.shape[-1] != in1 or input2.shape[-1] != in2 or input2.shape[:-1] != batch:
+        raise RuntimeError(
+            f"bilinear: expected inputs (..., {in1}) and (..., {in2}) of one batch, "
+            f"got {tuple(input1.shape)} and {tuple(input2.shape)}"
+        )
+    left = input1.reshape(-1, in1) @ weight.permute(1, 0, 2).reshape(in1, out * in2)
+    y = (left.reshape(-1, out, in2) * input2.reshape(-1, 1, in2)).sum(-1).reshape(*batch, out)
+    return y if bias is None else y + bias
+
+
+def embedding(
+    input: Tensor,
+    weight: Tensor,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Tensor:
+    """Row i of ``weight`` (n, D) for every index i of ``input``: (*) of integers → (*, D).
+
+    Row ``padding_idx`` gets no gradient. With ``max_norm`` the rows looked up are first scaled down, in place, to this
+    ``norm_type``-norm. ``scale_grad_by_freq`` and ``sparse`` are not supported.
+
+    >>> import kobai
+    >>> kobai.nn.functional.embedding(kobai.tensor([1, 0]), kobai.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    tensor([[3., 4.],
+            [1., 2.]])
+    """
+    if scale_grad_by_freq or sparse:
+        raise NotImplementedError("embedding: scale_grad_by_freq=True and sparse=True are not supported")
+    if max_norm is not None:
+        _shorten_rows(input, weight, max_norm, norm_type)
+    return look_up(weight, input, padding_idx)
+
+
+def _shorten_rows(input: Tensor, weight: Tensor, max_norm: float, norm_type: float) -> None:
+    """Scale the rows of ``weight`` that ``input`` names down to length ``max_norm``, unseen by the tape."""
+    rows, table = input.array.reshape(-1), weight.array
+    xp = xp_of(table)
+    found = table[rows]
+    lengths = (xp.abs(found) ** norm_type).sum(axis=1, keepdims=True) ** (1.0 / norm_type)
+    scale = xp.where(lengths > max_norm, max_norm / (lengths + 1e-7), 1.0).astype(table.dtype, copy=False)
+    table[rows] = found * scale  # a row named several times is written several times with the same values
+    weight._bump()
+
+
+def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
+    """Add elements before and after: ``pad`` = (before, after) of the last dimension, then of the last but one, ...
+
+    ``mode``: ``"constant"`` adds ``value`` (0), and takes away where a number is negative; ``"reflect"`` mirrors without
+    repeating the edge, ``"replicate"`` repeats the edge, ``"circular"`` goes on at the other end.
+
+    >>> import kobai
+    >>> kobai.nn.functional.pad(kobai.ones(1, 2), (1, 2))
+    tensor([[0., 1., 1., 0., 0.]])
+    """
+    pad = tuple(pad)
+    if len(pad) % 2 or len(pad) > 2 * input.ndim:
+        raise RuntimeError(f"pad: expected an even number of sizes, at most {2 * input.ndim}, got {pad}")
+    if mode not in ("constant", "reflect", "replicate", "circular"):
+        raise NotImplementedError(f"pad: expected mode constant, reflect, replicate or circular, got {mode!r}")
+    if mode != "constant" and value is not None:
+        raise ValueError(f"pad: a value is for mode 'constant', not for {mode!r}")
+    for dim, (before, after) in enumerate(zip(pad[::2], pad[1::2], strict=True)):
+        axis = input.ndim - 1 - dim
+        if before == after == 0:
+            continue
+        if mode == "constant":
+            input = _pad_constant(input, axis, before, after, 0.0 if value is None else value)
+        else:
+            input = _pad_by_index(input, axis, before, after, mode)
+    return input
+
+
+def _pad_constant(input: Tensor, axis: int, before: int, after: int, value: float) -> Tensor:
+    size = input.shape[axis]
+    if size + before + after < 0 or size + min(before, 0) + min(after, 0) < 0:
+        raise RuntimeError(f"pad: dimension {axis} of size {size} cannot lose {-before} and {-after} elements")
+    start = max(0, -before)
+    input = input.narrow(axis, start, size - start - max(0, -after))
+
+    def block(n: int) -> list[Tensor]:
+        shape = [*input.shape[:axis], n, *input.shape[axis + 1 :]]
+        return [full(shape, value, dtype=input.dtype, device=input.device)] if n > 0 else []
+
+    parts = [*block(before), input, *block(after)]
+    return cat(parts, axis) if len(parts) > 1 else input
+
+
+def _pad_by_index(input: Tensor, axis: int, before: int, after: int, mode: str) -> Tensor:
+    size = input.shape[axis]
+    limit = {"reflect": size - 1, "replicate": max(before, after) if size else 0, "circular": size}[mode]
+    if not (0 <= before <= limit and 0 <= after <= limit):
+        raise RuntimeError(f"pad: mode {mode!r} can add 0 to {limit} elements to size {size}, got {before} and {after}")
+    places = np.arange(-before, size + after)
+    if mode == "reflect":
+        places = np.abs(places)
+        places = np.where(places >= size, 2 * (size - 1) - places, places)
+    elif mode == "replicate":
+        places = places.clip(0, size - 1)
+    else:
+        places %= size
+    return input.index_select(axis, Tensor._wrap(move(places, input.device)))
+
+
+def gumbel_softmax(
+    logits: Tensor,
+    tau: float = 1,
+    hard: bool = False,
+    eps: float = 1e-10,
+    dim: int = -1,
+    generator: Generator | None = None,
+) -> Tensor:
+    """softmax((logits + g) / tau), g drawn from the Gumbel distribution: a soft draw from softmax(logits).
+
+    ``hard`` rounds the result to a one-hot vector and lets the gradient pass as if it had not been rounded. ``eps`` has
+    no effect, as in PyTorch, and may only have its default. g is drawn on the host.
+    Jang, Gu, Poole, arXiv:1611.01144; Maddison, Mnih, Teh, arXiv:1611.00712.
+
+    >>> import kobai
+    >>> kobai.nn.functional.gumbel_softmax(kobai.zeros(4, 3), hard=True).sum(-1)
+    tensor([1., 1., 1., 1.])
+    """
+    if eps != 1e-10:
+        raise ValueError("gumbel_softmax: eps has no effect; leave it out")
+    if not tau > 0:
+        raise ValueError(f"gumbel_softmax: expected tau > 0, got {tau}")
+    noise = resolve(generator).numpy.gumbel(size=tuple(logits.shape)).astype(logits.dtype)
+    soft = softmax((logits + Tensor._wrap(move(noise, logits.device))) / tau, dim)
+    if not hard:
+        return soft
+    best = soft.detach().argmax(dim, keepdim=True)
+    return zeros_like(soft).scatter_(dim, best, 1.0) - soft.detach() + soft

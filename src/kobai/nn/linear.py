@@ -1,0 +1,198 @@
+"""Dense layers and changes of shape: ``Linear``, ``Bilinear``, ``Identity``, ``Flatten``, ``Unflatten``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from kobai._tensor import Tensor
+from kobai.kernels.epilogue import epilogue
+from kobai.nn import functional as F
+from kobai.nn import init as _init
+from kobai.nn.module import Module
+from kobai.nn.parameter import Parameter
+from kobai.ops.create import empty
+from kobai.random import Generator
+
+
+class Identity(Module):
+    """y = x. Takes and forgets any arguments, so that it can stand in for any layer.
+
+    >>> import kobai
+    >>> kobai.nn.Identity(54, unused=True)(kobai.ones(2))
+    tensor([1., 1.])
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The input itself."""
+        return input
+
+
+class Linear(Module):
+    """y = f(x Wᵀ + b): the dense layer.
+
+    Args:
+        in_features, out_features: x is (..., in_features), y is (..., out_features).
+        bias: whether there is a b.
+        device, dtype: of the parameters; the default device and float32.
+        activation: f, ``"relu"``, ``"sigmoid"``, ``"tanh"`` or None: the same mathematics as the layer of that name
+            afterwards, computed in the product's own memory.
+        init: how W is drawn, a name of :func:`kobai.nn.init.by_name` such as ``"he"`` or ``"normal(0.01)"``; b then
+            starts at zero. Without it both are drawn from U(−1/√in_features, 1/√in_features), as in PyTorch.
+        generator: whence the initial weights are drawn; the default generator.
+
+    ``weight`` is (out_features, in_features), ``bias`` is (out_features) or None.
+
+    >>> import kobai
+    >>> layer = kobai.nn.Linear(3, 2, activation="relu", init="constant(-1)")
+    >>> layer(kobai.ones(1, 3))
+    tensor([[0., 0.]], grad_fn=<LinearBackward>)
+    """
+
+    weight: Parameter
+    bias: Parameter | None
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        activation: str | None = None,
+        init: str | _init.Initializer | None = None,
+        generator: Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_features = _size("Linear", "in_features", in_features)
+        self.out_features = _size("Linear", "out_features", out_features)
+        epilogue("Linear", activation)  # an unknown name shall fail here, not in forward
+        self.activation = activation
+        self.init = init
+        self.weight = Parameter(empty(out_features, in_features, device=device, dtype=dtype))
+        self.register_parameter("bias", Parameter(empty(out_features, device=device, dtype=dtype)) if bias else None)
+        self.reset_parameters(generator)
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        """Draw the parameters anew."""
+        limit = 1.0 / math.sqrt(max(1, self.in_features))
+        if self.init is None:
+            _init.uniform_(self.weight, -limit, limit, generator)
+        else:
+            _init.by_name(self.init)(self.weight, generator=generator)
+        if self.bias is not None:
+            if self.init is None:
+                _init.uniform_(self.bias, -limit, limit, generator)
+            else:
+                _init.zeros_(self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., in_features) → (..., out_features)."""
+        return F.linear(input, self.weight, self.bias, activation=self.activation)
+
+    def extra_repr(self) -> str:
+        extra = f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+        return extra if self.activation is None else f"{extra}, activation={self.activation!r}"
+
+
+class Bilinear(Module):
+    """yₖ = x₁ᵀ Aₖ x₂ + bₖ: (..., in1) and (..., in2) → (..., out). ``weight`` is (out, in1, in2).
+
+    >>> import kobai
+    >>> kobai.nn.Bilinear(3, 4, 5)(kobai.ones(2, 3), kobai.ones(2, 4)).shape
+    kobai.Size([2, 5])
+    """
+
+    weight: Parameter
+    bias: Parameter | None
+
+    def __init__(
+        self,
+        in1_features: int,
+        in2_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        self.in1_features = _size("Bilinear", "in1_features", in1_features)
+        self.in2_features = _size("Bilinear", "in2_features", in2_features)
+        self.out_features = _size("Bilinear", "out_features", out_features)
+        self.weight = Parameter(empty(out_features, in1_features, in2_features, device=device, dtype=dtype))
+        self.register_parameter("bias", Parameter(empty(out_features, device=device, dtype=dtype)) if bias else None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters anew, from U(−1/√in1, 1/√in1)."""
+        limit = 1.0 / math.sqrt(max(1, self.in1_features))
+        for parameter in self.parameters(recurse=False):
+            _init.uniform_(parameter, -limit, limit)
+
+    def forward(self, input1: Tensor, input2: Tensor) -> Tensor:
+        """(..., in1), (..., in2) → (..., out)."""
+        return F.bilinear(input1, input2, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return (
+            f"in1_features={self.in1_features}, in2_features={self.in2_features}, "
+            f"out_features={self.out_features}, bias={self.bias is not None}"
+        )
+
+
+class Flatten(Module):
+    """Make one dimension of those from ``start_dim`` to ``end_dim``: (N, C, H, W) → (N, C·H·W).
+
+    >>> import kobai
+    >>> kobai.nn.Flatten()(kobai.ones(2, 3, 4)).shape
+    kobai.Size([2, 12])
+    """
+
+    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
+        super().__init__()
+        self.start_dim = start_dim
+        self.end_dim = end_dim
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The input with fewer dimensions."""
+        return input.flatten(self.start_dim, self.end_dim)
+
+    def extra_repr(self) -> str:
+        return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
+
+
+class Unflatten(Module):
+    """Make several dimensions of one: the opposite of :class:`Flatten`. One of the sizes may be −1.
+
+    >>> import kobai
+    >>> kobai.nn.Unflatten(1, (3, 4))(kobai.ones(2, 12)).shape
+    kobai.Size([2, 3, 4])
+    """
+
+    def __init__(self, dim: int, unflattened_size: Sequence[int]) -> None:
+        super().__init__()
+        if isinstance(dim, str) or not all(isinstance(n, int) for n in unflattened_size):
+            raise TypeError(f"Unflatten: expected an int and a tuple of ints, got {dim!r} and {unflattened_size!r}")
+        self.dim = dim
+        self.unflattened_size = tuple(unflattened_size)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The input with more dimensions."""
+        return input.unflatten(self.dim, self.unflattened_size)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, unflattened_size={self.unflattened_size}"
+
+
+def _size(who: str, what: str, value: Any) -> int:
+    """A layer's size: an integer, not negative."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{who}: expected {what} to be an integer, got {value!r}")
+    if value < 0:
+        raise ValueError(f"{who}: expected {what} >= 0, got {value}")
+    return int(value)

@@ -1,0 +1,170 @@
+"""Normalisation within one example: ``LayerNorm``, ``GroupNorm``, ``RMSNorm``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from kobai._tensor import Tensor
+from kobai.nn import functional as F
+from kobai.nn import init
+from kobai.nn.linear import _size
+from kobai.nn.module import Module
+from kobai.nn.parameter import Parameter
+from kobai.ops.create import empty
+
+
+def _shape(who: str, normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
+    sizes = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if not sizes:
+        raise ValueError(f"{who}: expected at least one dimension in normalized_shape, got ()")
+    return tuple(_size(who, "normalized_shape", size) for size in sizes)
+
+
+class LayerNorm(Module):
+    """y = (x − mean) / √(var + eps) · weight + bias, mean and variance over the last dimensions of each example.
+
+    Args:
+        normalized_shape: sizes of these last dimensions; of ``weight`` and ``bias`` too.
+        eps: added to the (biased) variance.
+        elementwise_affine: whether there are ``weight`` and ``bias``; ``bias=False`` leaves out the latter.
+        device, dtype: of the parameters.
+
+    Ba, Kiros, Hinton, arXiv:1607.06450.
+
+    >>> import kobai
+    >>> kobai.nn.LayerNorm(2, elementwise_affine=False)(kobai.tensor([[1.0, 3.0]]))
+    tensor([[-1.0000,  1.0000]])
+    """
+
+    weight: Parameter | None
+    bias: Parameter | None
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        self.normalized_shape = _shape("LayerNorm", normalized_shape)
+        self.eps = eps
+        self.elementwise_affine = elementwise_affine
+        for name, wanted in (("weight", elementwise_affine), ("bias", elementwise_affine and bias)):
+            fresh = Parameter(empty(self.normalized_shape, device=device, dtype=dtype)) if wanted else None
+            self.register_parameter(name, fresh)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start anew: weight 1, bias 0."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+        if self.bias is not None:
+            init.zeros_(self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(*, *normalized_shape) → the same."""
+        return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, "
+            f"bias={self.bias is not None}"
+        )
+
+
+class RMSNorm(Module):
+    """y = x / √(mean(x²) + eps) · weight over the last dimensions of each example. arXiv:1910.07467.
+
+    ``eps=None`` means the machine epsilon of the input's dtype. Arguments as those of :class:`LayerNorm`.
+
+    >>> import kobai
+    >>> kobai.nn.RMSNorm(2)(kobai.tensor([[3.0, 4.0]])).shape
+    kobai.Size([1, 2])
+    """
+
+    weight: Parameter | None
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        self.normalized_shape = _shape("RMSNorm", normalized_shape)
+        self.eps = eps
+        self.elementwise_affine = elementwise_affine
+        fresh = Parameter(empty(self.normalized_shape, device=device, dtype=dtype)) if elementwise_affine else None
+        self.register_parameter("weight", fresh)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start anew: weight 1."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(*, *normalized_shape) → the same."""
+        return F.rms_norm(input, self.normalized_shape, self.weight, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+
+
+class GroupNorm(Module):
+    """y = (x − mean) / √(var + eps) · weight + bias, mean and variance over each of ``num_groups`` groups of channels.
+
+    Input (N, num_channels, *); ``weight`` and ``bias`` are (num_channels). Wu and He, arXiv:1803.08494.
+
+    >>> import kobai
+    >>> kobai.nn.GroupNorm(2, 4)(kobai.randn(3, 4, 5)).shape
+    kobai.Size([3, 4, 5])
+    """
+
+    weight: Parameter | None
+    bias: Parameter | None
+
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.num_groups = _size("GroupNorm", "num_groups", num_groups)
+        self.num_channels = _size("GroupNorm", "num_channels", num_channels)
+        if num_groups == 0 or num_channels % num_groups:
+            raise ValueError(f"GroupNorm: num_channels ({num_channels}) must be divisible by num_groups ({num_groups})")
+        self.eps = eps
+        self.affine = affine
+        for name, wanted in (("weight", affine), ("bias", affine and bias)):
+            self.register_parameter(
+                name, Parameter(empty(num_channels, device=device, dtype=dtype)) if wanted else None
+            )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start anew: weight 1, bias 0."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+        if self.bias is not None:
+            init.zeros_(self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, num_channels, *) → the same."""
+        return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        bias = self.bias is not None
+        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, bias={bias}"

@@ -1,0 +1,113 @@
+"""``Embedding``: a table of vectors, looked up by index."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from kobai._tensor import Tensor
+from kobai.nn import functional as F
+from kobai.nn import init
+from kobai.nn.linear import _size
+from kobai.nn.module import Module
+from kobai.nn.parameter import Parameter
+from kobai.ops.create import empty
+
+
+class Embedding(Module):
+    """Row ``i`` of a trained table for every index i: (*) of integers → (*, embedding_dim).
+
+    Args:
+        num_embeddings, embedding_dim: the table ``weight`` is (num_embeddings, embedding_dim), drawn from N(0, 1).
+        padding_idx: this row starts as zeros and gets no gradient.
+        max_norm, norm_type: rows that are looked up are first scaled down, in place, to this norm.
+        scale_grad_by_freq, sparse: not supported, NotImplementedError if True.
+
+    >>> import kobai
+    >>> table = kobai.nn.Embedding(10, 3, padding_idx=0)
+    >>> table(kobai.tensor([[1, 2], [0, 0]])).shape
+    kobai.Size([2, 2, 3])
+    """
+
+    weight: Parameter
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+        _weight: Tensor | None = None,
+        _freeze: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        self.num_embeddings = _size("Embedding", "num_embeddings", num_embeddings)
+        self.embedding_dim = _size("Embedding", "embedding_dim", embedding_dim)
+        if padding_idx is not None:
+            if not -num_embeddings <= padding_idx < num_embeddings:
+                raise ValueError(f"Embedding: expected padding_idx within {num_embeddings} rows, got {padding_idx}")
+            padding_idx %= num_embeddings
+        if scale_grad_by_freq or sparse:
+            raise NotImplementedError("Embedding: scale_grad_by_freq=True and sparse=True are not supported")
+        self.padding_idx = padding_idx
+        self.max_norm = max_norm
+        self.norm_type = norm_type
+        if _weight is None:
+            weight = empty(num_embeddings, embedding_dim, device=device, dtype=dtype)
+            self.weight = Parameter(weight, requires_grad=not _freeze)
+            self.reset_parameters()
+        elif tuple(_weight.shape) != (num_embeddings, embedding_dim):
+            raise ValueError(
+                f"Embedding: expected weight ({num_embeddings}, {embedding_dim}), got {tuple(_weight.shape)}"
+            )
+        else:
+            self.weight = Parameter(_weight, requires_grad=not _freeze)
+
+    def reset_parameters(self) -> None:
+        """Draw the table anew from N(0, 1); the padding row is zero."""
+        init.normal_(self.weight)
+        if self.padding_idx is not None:
+            init.zeros_(self.weight.data[self.padding_idx])
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(*) of integers → (*, embedding_dim)."""
+        return F.embedding(input, self.weight, self.padding_idx, self.max_norm, self.norm_type)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        embeddings: Tensor,
+        freeze: bool = True,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+    ) -> Self:
+        """A layer around a given table (num_embeddings, embedding_dim), which it shares; frozen by default."""
+        if embeddings.ndim != 2:
+            raise ValueError(f"Embedding.from_pretrained: expected a 2-D table, got shape {tuple(embeddings.shape)}")
+        rows, columns = embeddings.shape
+        return cls(
+            rows,
+            columns,
+            padding_idx,
+            max_norm,
+            norm_type,
+            scale_grad_by_freq,
+            sparse,
+            _weight=embeddings,
+            _freeze=freeze,
+        )
+
+    def extra_repr(self) -> str:
+        extra = f"{self.num_embeddings}, {self.embedding_dim}"
+        if self.padding_idx is not None:
+            extra += f", padding_idx={self.padding_idx}"
+        if self.max_norm is not None:
+            extra += f", max_norm={self.max_norm}"
+        return extra if self.norm_type == 2 else f"{extra}, norm_type={self.norm_type}"

@@ -1,0 +1,80 @@
+"""Clipping gradients; parameters as one vector."""
+
+import math
+
+import numpy as np
+import pytest
+
+import kobai
+from kobai.nn import Parameter
+from kobai.nn.utils import clip_grad_norm_, clip_grad_value_, parameters_to_vector, vector_to_parameters
+
+SHAPES = [(3, 4), (5,), ()]
+
+
+def with_gradients(scale=1.0):
+    rng = np.random.default_rng(0)
+    params = []
+    for shape in SHAPES:
+        p = Parameter(kobai.zeros(*shape))
+        p.grad = kobai.tensor((scale * rng.normal(size=shape)).astype(np.float32))
+        params.append(p)
+    return params, np.concatenate([p.grad.numpy().ravel() for p in params])
+
+
+@pytest.mark.parametrize("norm_type", [1, 2, 2.0, 3.5, math.inf])
+@pytest.mark.parametrize("max_norm", [0.5, 1000.0])
+def test_clip_grad_norm(norm_type, max_norm):
+    params, flat = with_gradients()
+    expected = np.linalg.norm(flat, norm_type)
+    total = clip_grad_norm_(params, max_norm, norm_type)
+    assert total.shape == ()
+    assert total.item() == pytest.approx(expected, rel=1e-5)
+    after = np.concatenate([p.grad.numpy().ravel() for p in params])
+    assert np.allclose(after, flat * min(1.0, max_norm / (expected + 1e-6)), rtol=1e-5)
+
+
+def test_clip_grad_norm_takes_what_pytorch_takes():
+    params, _ = with_gradients()
+    params[1].grad = None
+    arrays = [p.grad.array for p in params if p.grad is not None]
+    clip_grad_norm_((p for p in params), 0.1)
+    assert all(p.grad.array is a for p, a in zip([params[0], params[2]], arrays, strict=True))
+    assert clip_grad_norm_(params[0], 1.0).shape == ()
+    assert clip_grad_norm_([], 1.0).item() == 0.0
+    empty = Parameter(kobai.zeros(0, 3))
+    empty.grad = kobai.zeros(0, 3)
+    assert clip_grad_norm_([empty], 1.0, math.inf).item() == 0.0
+
+
+def test_clip_grad_norm_of_what_is_not_finite():
+    p = Parameter(kobai.zeros(2))
+    p.grad = kobai.tensor([1.0, float("nan")])
+    assert math.isnan(clip_grad_norm_([p], 1.0).item())
+    with pytest.raises(RuntimeError, match="not finite"):
+        clip_grad_norm_([p], 1.0, error_if_nonfinite=True)
+    with pytest.raises(ValueError, match="norm_type > 0"):
+        clip_grad_norm_([p], 1.0, 0)
+    with pytest.raises(TypeError, match="expected Tensors, got str"):
+        clip_grad_norm_(["w"], 1.0)
+
+
+def test_clip_grad_value():
+    params, flat = with_gradients()
+    assert clip_grad_value_(params, 0.5) is None
+    after = np.concatenate([p.grad.numpy().ravel() for p in params])
+    assert np.array_equal(after, flat.clip(-0.5, 0.5))
+
+
+def test_vector_and_back():
+    params = [Parameter(kobai.randn(*shape)) for shape in SHAPES]
+    vector = parameters_to_vector(params)
+    assert vector.shape == (18,)
+    assert vector.requires_grad
+    assert np.array_equal(vector.detach().numpy(), np.concatenate([p.detach().numpy().ravel() for p in params]))
+    vector_to_parameters(vector * 2, params)
+    assert np.allclose(parameters_to_vector(params).detach().numpy(), 2 * vector.detach().numpy())
+    with pytest.raises(ValueError, match=r"expected a vector of 18 elements, got shape \(17,\)"):
+        vector_to_parameters(vector[1:], params)
+    with pytest.raises(TypeError, match="got list"):
+        vector_to_parameters([1.0], params)

@@ -1,0 +1,494 @@
+"""Every layer and loss, forward and backward, against PyTorch on the same numbers and the same state."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+
+import kobai
+from kobai import nn
+
+pytestmark = pytest.mark.oracle
+
+TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
+LESS_EXACT = {"Hardsigmoid": 1e6}  # PyTorch's derivative 1/6 is a float32 number, also for float64
+
+
+@pytest.fixture(scope="module")
+def torch():
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
+    return torch
+
+
+def close(ours, theirs, dtype, what, factor=1.0):
+    ours, theirs = np.asarray(ours), np.asarray(theirs)
+    assert ours.shape == theirs.shape, f"{what}: shape {ours.shape}, PyTorch {theirs.shape}"
+    scale = np.abs(theirs[np.isfinite(theirs)]).max(initial=1e-3)
+    tolerance = factor * TOLERANCE[dtype]
+    np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance * scale, err_msg=what)
+
+
+# --- inputs: functions of (rng, dtype) ----------------------------------------------------------------------------
+
+
+def n(*shape, scale=2.0):
+    return lambda rng, dtype: (scale * rng.normal(size=shape)).astype(dtype)
+
+
+def u(*shape, low=0.05, high=0.95):
+    return lambda rng, dtype: rng.uniform(low, high, size=shape).astype(dtype)
+
+
+def ints(*shape, high, special=None):
+    def draw(rng, dtype):
+        x = rng.integers(0, high, size=shape)
+        if special is not None:
+            x.reshape(-1)[::3] = special
+        return x
+
+    return draw
+
+
+def signs(*shape, as_int=False):
+    return lambda rng, dtype: rng.choice([-1, 1], size=shape).astype(np.int64 if as_int else dtype)
+
+
+def simplex(*shape, axis=1):
+    def draw(rng, dtype):
+        x = rng.uniform(0.1, 1.0, size=shape)
+        return (x / x.sum(axis=axis, keepdims=True)).astype(dtype)
+
+    return draw
+
+
+def log_simplex(*shape, axis=1):
+    return lambda rng, dtype: np.log(simplex(*shape, axis=axis)(rng, np.float64)).astype(dtype)
+
+
+def tensors(values, module):
+    """Arguments of a constructor with arrays as tensors of ``module`` (torch or kobai)."""
+    return {k: module.tensor(v) if isinstance(v, np.ndarray) else v for k, v in values.items()}
+
+
+# --- layers -------------------------------------------------------------------------------------------------------
+
+PLAIN = "Sigmoid Tanh ReLU ReLU6 SELU SiLU Mish Softsign LogSigmoid Tanhshrink Hardsigmoid Hardswish".split()
+
+LAYERS = [
+    ("Identity", (), {}, [n(3, 4)]),
+    ("Linear", (5, 3), {}, [n(4, 5)]),
+    ("Linear", (5, 3), {"bias": False}, [n(2, 4, 5)]),
+    ("Linear", (5, 3), {}, [n(5)]),
+    ("Linear", (784, 100), {}, [n(100, 784)]),
+    ("Bilinear", (3, 4, 5), {}, [n(6, 3), n(6, 4)]),
+    ("Bilinear", (3, 4, 5), {"bias": False}, [n(2, 6, 3), n(2, 6, 4)]),
+    ("Flatten", (), {}, [n(2, 3, 4)]),
+    ("Flatten", (), {"start_dim": 0, "end_dim": 1}, [n(2, 3, 4)]),
+    ("Unflatten", (1, (3, 4)), {}, [n(2, 12)]),
+    ("Unflatten", (1, (3, -1)), {}, [n(2, 12, 2)]),
+    *((name, (), {}, [n(5, 7, scale=3.0)]) for name in PLAIN),
+    *((name, (), {"inplace": True}, None) for name in ("ReLU", "ReLU6", "SiLU", "Mish", "SELU", "Hardswish")),
+    ("LeakyReLU", (), {}, [n(5, 7)]),
+    ("LeakyReLU", (0.2,), {}, [n(5, 7)]),
+    ("PReLU", (), {}, [n(5, 7)]),
+    ("PReLU", (), {}, [n(5)]),
+    ("PReLU", (3,), {"init": 0.1}, [n(2, 3, 4)]),
+    ("RReLU", (), {}, [n(5, 7)]),
+    ("RReLU", (0.1, 0.2), {}, [n(5, 7)]),
+    ("ELU", (), {}, [n(5, 7)]),
+    ("ELU", (0.5,), {}, [n(5, 7)]),
+    ("CELU", (), {}, [n(5, 7)]),
+    ("CELU", (2.0,), {}, [n(5, 7)]),
+    ("GELU", (), {}, [n(5, 7)]),
+    ("GELU", (), {"approximate": "tanh"}, [n(5, 7)]),
+    ("Softplus", (), {}, [n(5, 7)]),
+    ("Softplus", (2.0, 3.0), {}, [n(5, 7)]),
+    ("Hardtanh", (), {}, [n(5, 7)]),
+    ("Hardtanh", (-2.0, 0.5), {}, [n(5, 7)]),
+    ("Threshold", (0.1, -3.0), {}, [n(5, 7)]),
+    ("Softshrink", (), {}, [n(5, 7)]),
+    ("Hardshrink", (0.7,), {}, [n(5, 7)]),
+    ("GLU", (), {}, [n(5, 6)]),
+    ("GLU", (0,), {}, [n(4, 3)]),
+    ("Softmax", (1,), {}, [n(5, 7)]),
+    ("Softmax", (0,), {}, [n(5, 7, 2, scale=30.0)]),
+    ("LogSoftmax", (-1,), {}, [n(5, 7, scale=30.0)]),
+    ("Softmin", (1,), {}, [n(5, 7)]),
+    ("BatchNorm1d", (3,), {}, [n(6, 3)]),
+    ("BatchNorm1d", (3,), {}, [n(6, 3, 5)]),
+    ("BatchNorm1d", (3,), {"eps": 0.1, "momentum": 0.5}, [n(6, 3)]),
+    ("BatchNorm1d", (3,), {"momentum": None}, [n(6, 3)]),
+    ("BatchNorm1d", (3,), {"affine": False}, [n(6, 3)]),
+    ("BatchNorm1d", (3,), {"bias": False}, [n(6, 3)]),
+    ("BatchNorm1d", (3,), {"track_running_stats": False}, [n(6, 3, 2)]),
+    ("BatchNorm2d", (3,), {}, [n(4, 3, 5, 2)]),
+    ("BatchNorm3d", (2,), {}, [n(4, 2, 3, 2, 2)]),
+    ("LayerNorm", (4,), {}, [n(3, 4)]),
+    ("LayerNorm", ((3, 4),), {"eps": 0.1}, [n(2, 3, 4)]),
+    ("LayerNorm", (4,), {"elementwise_affine": False}, [n(2, 3, 4)]),
+    ("LayerNorm", (4,), {"bias": False}, [n(2, 3, 4)]),
+    ("RMSNorm", (4,), {}, [n(3, 4)]),
+    ("RMSNorm", ((3, 4),), {"eps": 0.1, "elementwise_affine": False}, [n(2, 3, 4)]),
+    ("GroupNorm", (2, 4), {}, [n(3, 4, 5)]),
+    ("GroupNorm", (4, 4), {"affine": False}, [n(3, 4)]),
+    ("GroupNorm", (1, 4), {"eps": 0.1}, [n(3, 4, 2, 2)]),
+    ("Dropout", (0.5,), {}, [n(3, 4)]),
+    ("Dropout1d", (0.5,), {}, [n(3, 4, 2)]),
+    ("Dropout2d", (0.5,), {}, [n(3, 4, 2, 2)]),
+    ("AlphaDropout", (0.5,), {}, [n(3, 4)]),
+    ("Embedding", (7, 3), {}, [ints(4, 5, high=7)]),
+    ("Embedding", (7, 3), {"padding_idx": 2}, [ints(20, high=7)]),
+    ("Embedding", (7, 3), {"padding_idx": -1}, [ints(20, high=7)]),
+    ("Embedding", (7, 3), {"max_norm": 1.0}, [ints(4, high=7)]),
+    ("Embedding", (7, 3), {"max_norm": 1.0, "norm_type": 1.0}, [ints(4, high=7)]),
+    ("CosineSimilarity", (), {}, [n(4, 5), n(4, 5)]),
+    ("CosineSimilarity", (2,), {}, [n(4, 5, 3), n(4, 5, 3)]),
+    ("PairwiseDistance", (), {}, [n(4, 5), n(4, 5)]),
+    ("PairwiseDistance", (1.0,), {"keepdim": True}, [n(4, 5), n(4, 5)]),
+]
+RANDOM = {"RReLU", "Dropout", "Dropout1d", "Dropout2d", "AlphaDropout"}  # compared in evaluation alone
+
+C = 5
+WEIGHT = np.array([0.5, 1.0, 2.0, 0.1, 3.0])
+LOSSES = [
+    ("CrossEntropyLoss", {}, [n(4, C), ints(4, high=C)]),
+    ("CrossEntropyLoss", {}, [n(C), ints(high=C)]),
+    ("CrossEntropyLoss", {}, [n(4, C, 3), ints(4, 3, high=C)]),
+    ("CrossEntropyLoss", {}, [n(4, C, 3, 2, scale=40.0), ints(4, 3, 2, high=C)]),
+    ("CrossEntropyLoss", {"weight": WEIGHT}, [n(4, C), ints(4, high=C)]),
+    ("CrossEntropyLoss", {"weight": WEIGHT}, [n(4, C, 3), ints(4, 3, high=C)]),
+    ("CrossEntropyLoss", {"ignore_index": 2}, [n(9, C), ints(9, high=C, special=2)]),
+    ("CrossEntropyLoss", {}, [n(9, C), ints(9, high=C, special=-100)]),
+    ("CrossEntropyLoss", {"label_smoothing": 0.1}, [n(4, C), ints(4, high=C)]),
+    (
+        "CrossEntropyLoss",
+        {"label_smoothing": 0.3, "weight": WEIGHT, "ignore_index": 1},
+        [n(9, C), ints(9, high=C, special=1)],
+    ),
+    ("CrossEntropyLoss", {}, [n(4, C), simplex(4, C)]),
+    ("CrossEntropyLoss", {}, [n(C), simplex(C, axis=0)]),
+    ("CrossEntropyLoss", {"weight": WEIGHT, "label_smoothing": 0.2}, [n(4, C, 3), simplex(4, C, 3)]),
+    ("NLLLoss", {}, [log_simplex(4, C), ints(4, high=C)]),
+    ("NLLLoss", {}, [log_simplex(C, axis=0), ints(high=C)]),
+    ("NLLLoss", {"weight": WEIGHT}, [log_simplex(4, C, 3), ints(4, 3, high=C)]),
+    ("NLLLoss", {"weight": WEIGHT, "ignore_index": 0}, [log_simplex(9, C), ints(9, high=C, special=0)]),
+    ("MSELoss", {}, [n(4, 3), n(4, 3)]),
+    ("L1Loss", {}, [n(4, 3), n(4, 3)]),
+    ("SmoothL1Loss", {}, [n(4, 3), n(4, 3)]),
+    ("SmoothL1Loss", {"beta": 0.3}, [n(4, 3), n(4, 3)]),
+    ("SmoothL1Loss", {"beta": 0.0}, [n(4, 3), n(4, 3)]),
+    ("HuberLoss", {}, [n(4, 3), n(4, 3)]),
+    ("HuberLoss", {"delta": 2.5}, [n(4, 3), n(4, 3)]),
+    ("BCELoss", {}, [u(4, 3), u(4, 3)]),
+    ("BCELoss", {"weight": np.array([0.5, 1.0, 2.0])}, [u(4, 3), u(4, 3)]),
+    ("BCEWithLogitsLoss", {}, [n(4, 3, scale=10.0), u(4, 3)]),
+    ("BCEWithLogitsLoss", {"weight": np.array([0.5, 1.0, 2.0])}, [n(4, 3), u(4, 3)]),
+    ("BCEWithLogitsLoss", {"pos_weight": np.array([0.5, 1.0, 2.0])}, [n(4, 3, scale=10.0), u(4, 3)]),
+    ("KLDivLoss", {}, [log_simplex(4, C), simplex(4, C)]),
+    ("KLDivLoss", {"log_target": True}, [log_simplex(4, C), log_simplex(4, C)]),
+    ("CosineEmbeddingLoss", {}, [n(6, 3), n(6, 3), signs(6)]),
+    ("CosineEmbeddingLoss", {"margin": 0.2}, [n(6, 3), n(6, 3), signs(6, as_int=True)]),
+    ("MarginRankingLoss", {"margin": 0.5}, [n(6), n(6), signs(6)]),
+    ("HingeEmbeddingLoss", {"margin": 2.0}, [n(6, 2), signs(6, 2)]),
+    ("SoftMarginLoss", {}, [n(6, 2), signs(6, 2)]),
+    ("TripletMarginLoss", {}, [n(6, 3), n(6, 3), n(6, 3)]),
+    ("TripletMarginLoss", {"margin": 3.0, "p": 1.0, "swap": True}, [n(6, 3), n(6, 3), n(6, 3)]),
+    ("GaussianNLLLoss", {}, [n(6, 3), n(6, 3), u(6, 3)]),
+    ("GaussianNLLLoss", {"full": True, "eps": 0.1}, [n(6, 3), n(6, 3), u(6, 1, low=0.0)]),
+    ("PoissonNLLLoss", {}, [n(6, 3), u(6, 3, high=5.0)]),
+    ("PoissonNLLLoss", {"log_input": False, "full": True}, [u(6, 3), u(6, 3, high=5.0)]),
+]
+
+
+def label(case):
+    options = [str(a) for a in case[1]] if isinstance(case[1], tuple) else []
+    keywords = case[2] if isinstance(case[1], tuple) else case[1]
+    options += [f"{k}={'array' if isinstance(v, np.ndarray) else v}" for k, v in keywords.items()]
+    inputs = case[-1] or []
+    shapes = [f(np.random.default_rng(0), np.float32).shape for f in inputs]
+    return f"{case[0]}({', '.join(options)}){shapes}".replace(" ", "")
+
+
+def both(torch, name, args, keywords, dtype):
+    """The layer in both frameworks, of one dtype, with our state in PyTorch's."""
+    ours = getattr(nn, name)(*args, **tensors(keywords, kobai)).to(np.dtype(dtype))
+    theirs = getattr(torch.nn, name)(*args, **tensors(keywords, torch)).to(getattr(torch, dtype))
+    rng = np.random.default_rng(5)
+    for key, value in ours.state_dict().items():
+        if key in ("weight", "bias") and name not in ("CrossEntropyLoss", "NLLLoss", "BCELoss", "BCEWithLogitsLoss"):
+            value.array[...] = rng.normal(size=value.shape)
+    theirs.load_state_dict({k: torch.tensor(v.numpy().copy()) for k, v in ours.state_dict().items()})
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    return ours, theirs
+
+
+def run(torch, ours, theirs, arrays, dtype, what, differentiate=None, factor=1.0):
+    """One forward and backward pass in both; everything that comes out must agree."""
+    floats = [a.dtype.kind == "f" for a in arrays] if differentiate is None else differentiate
+    xs = [kobai.tensor(a.copy(), requires_grad=f) for a, f in zip(arrays, floats, strict=True)]
+    ts = [torch.tensor(a.copy(), requires_grad=f) for a, f in zip(arrays, floats, strict=True)]
+    y, t = ours(*xs), theirs(*ts)
+    close(y.detach().numpy(), t.detach().numpy(), dtype, f"{what}: forward", factor)
+    assert y.dtype.name == str(t.dtype).removeprefix("torch.")
+    if not t.requires_grad:
+        return
+    dy = np.random.default_rng(9).normal(size=y.shape).astype(dtype)
+    y.backward(kobai.tensor(dy))
+    t.backward(torch.tensor(dy))
+    for i, (x, s) in enumerate(zip(xs, ts, strict=True)):
+        if s.grad is not None:
+            close(x.grad.numpy(), s.grad.numpy(), dtype, f"{what}: gradient of input {i}", factor)
+    for (name, p), (_, q) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
+        if q.grad is not None:
+            close(p.grad.numpy(), q.grad.numpy(), dtype, f"{what}: gradient of {name}", factor)
+    for key, value in theirs.state_dict().items():
+        close(ours.state_dict()[key].numpy(), value.numpy(), dtype, f"{what}: {key}", factor)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", [c for c in LAYERS if c[3]], ids=label)
+def test_layer(torch, case, dtype):
+    name, args, keywords, inputs = case
+    ours, theirs = both(torch, name, args, keywords, dtype)
+    rng = np.random.default_rng(0)
+    factor = 10.0 if "784" in label(case) else 1.0
+    if dtype == "float64":
+        factor *= LESS_EXACT.get(name, 1.0)
+    for step in range(3):
+        if name in RANDOM:
+            break
+        run(torch, ours, theirs, [f(rng, dtype) for f in inputs], dtype, f"train {step}", factor=factor)
+        ours.zero_grad()
+        theirs.zero_grad()
+    run(torch, ours.eval(), theirs.eval(), [f(rng, dtype) for f in inputs], dtype, "eval", factor=factor)
+
+
+@pytest.mark.parametrize("case", [c for c in LAYERS if not c[3]], ids=label)
+def test_in_place_layer(torch, case):
+    name, args, keywords, _ = case
+    x = np.random.default_rng(0).normal(size=(5, 7))
+    a, b = kobai.tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+    ours, theirs = getattr(nn, name)(*args, **keywords), getattr(torch.nn, name)(*args, **keywords)
+    before, reference = a * 2, b * 2
+    y, t = ours(before), theirs(reference)
+    close(before.detach().numpy(), reference.detach().numpy(), "float64", "the input afterwards")
+    (y * y).sum().backward()
+    (t * t).sum().backward()
+    close(a.grad.numpy(), b.grad.numpy(), "float64", "gradient")
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", LOSSES, ids=label)
+def test_loss(torch, case, dtype, reduction):
+    name, keywords, inputs = case
+    keywords = {k: v.astype(dtype) if isinstance(v, np.ndarray) else v for k, v in keywords.items()}
+    ours, theirs = both(torch, name, (), {**keywords, "reduction": reduction}, dtype)
+    rng = np.random.default_rng(0)
+    differentiate = [True] + [
+        name in ("CosineEmbeddingLoss", "MarginRankingLoss", "TripletMarginLoss", "GaussianNLLLoss") and i < 2
+        for i in range(1, len(inputs))
+    ]
+    run(torch, ours, theirs, [f(rng, dtype) for f in inputs], dtype, reduction, differentiate)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["KLDivLoss"])
+def test_batchmean(torch, name, dtype):
+    ours, theirs = both(torch, name, (), {"reduction": "batchmean"}, dtype)
+    rng = np.random.default_rng(0)
+    run(torch, ours, theirs, [log_simplex(4, C)(rng, dtype), simplex(4, C)(rng, dtype)], dtype, "batchmean")
+
+
+def test_losses_of_nothing_left(torch):
+    """All targets ignored: PyTorch's mean is 0/0."""
+    x, t = np.zeros((2, 3), np.float32), np.full(2, -100)
+    for reduction in ("mean", "sum"):
+        ours = nn.CrossEntropyLoss(reduction=reduction)(kobai.tensor(x), kobai.tensor(t)).item()
+        theirs = torch.nn.CrossEntropyLoss(reduction=reduction)(torch.tensor(x), torch.tensor(t)).item()
+        assert ours == theirs or (math.isnan(ours) and math.isnan(theirs))
+
+
+# --- functions without a layer of their own -----------------------------------------------------------------------
+
+FUNCTIONS = [
+    ("normalize", [n(4, 5)], {}),
+    ("normalize", [n(4, 5)], {"p": 1.0, "dim": 0}),
+    ("pad", [n(2, 3, 4)], {"pad": (1, 2)}),
+    ("pad", [n(2, 3, 4)], {"pad": (1, 2, 0, 1), "value": 2.5}),
+    ("pad", [n(2, 3, 4)], {"pad": (-1, 2, 1, -2)}),
+    ("one_hot", [ints(4, high=5)], {"num_classes": 6}),
+    ("one_hot", [ints(2, 4, high=5)], {}),
+    ("scaled_dot_product_attention", [n(2, 4, 3), n(2, 5, 3), n(2, 5, 6)], {}),
+    ("scaled_dot_product_attention", [n(2, 4, 3), n(2, 4, 3), n(2, 4, 6)], {"is_causal": True}),
+    ("scaled_dot_product_attention", [n(2, 4, 3), n(2, 5, 3), n(2, 5, 6), n(4, 5)], {"scale": 0.3}),
+    ("softmax", [n(4, 5)], {"dim": -1}),
+    ("log_softmax", [n(4, 5)], {"dim": 0}),
+    ("leaky_relu", [n(4, 5)], {"negative_slope": 0.3}),
+    ("rrelu", [n(4, 5)], {"training": False}),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", FUNCTIONS, ids=lambda c: f"{c[0]}{c[2]}".replace(" ", ""))
+def test_function(torch, case, dtype):
+    name, inputs, keywords = case
+    rng = np.random.default_rng(0)
+
+    class Ours(nn.Module):
+        def forward(self, *xs):
+            return getattr(nn.functional, name)(*xs, **keywords)
+
+    class Theirs(torch.nn.Module):
+        def forward(self, *xs):
+            return getattr(torch.nn.functional, name)(*xs, **keywords)
+
+    run(torch, Ours(), Theirs(), [f(rng, dtype) for f in inputs], dtype, name)
+
+
+def test_attention_with_a_bool_mask(torch):
+    rng = np.random.default_rng(0)
+    q, k, v = (rng.normal(size=s) for s in ((2, 4, 3), (2, 5, 3), (2, 5, 6)))
+    mask = rng.random((4, 5)) < 0.7
+    mask[:, 0] = True
+    ours = nn.functional.scaled_dot_product_attention(*map(kobai.tensor, (q, k, v, mask)))
+    theirs = torch.nn.functional.scaled_dot_product_attention(*map(torch.tensor, (q, k, v, mask)))
+    close(ours.numpy(), theirs.numpy(), "float64", "masked attention")
+
+
+# --- looks, defaults, state ---------------------------------------------------------------------------------------
+
+
+def theirs_of(torch, case):
+    return getattr(torch.nn, case[0])(*case[1], **case[2])
+
+
+# PyTorch does not show that Hardswish is in place; we do.
+@pytest.mark.parametrize("case", [c for c in LAYERS if c != ("Hardswish", (), {"inplace": True}, None)], ids=label)
+def test_repr(torch, case):
+    assert repr(getattr(nn, case[0])(*case[1], **case[2])) == repr(theirs_of(torch, case))
+
+
+def test_repr_of_a_tree(torch):
+    def build(nn):
+        return nn.Sequential(
+            nn.Linear(3, 4),
+            nn.ModuleList([nn.ReLU(), nn.ReLU(), nn.Sequential(nn.Dropout())]),
+            nn.ModuleDict({"a": nn.LayerNorm(3), "b": nn.Sequential()}),
+        )
+
+    assert repr(build(nn)) == repr(build(torch.nn))
+
+
+@pytest.mark.parametrize(
+    ("name", "args"), [("Linear", (200, 300)), ("Bilinear", (20, 30, 40)), ("Embedding", (200, 100)), ("PReLU", (9,))]
+)
+def test_default_initialisation_has_the_same_distribution(torch, name, args):
+    ours, theirs = getattr(nn, name)(*args), getattr(torch.nn, name)(*args)
+    for (key, p), (_, q) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
+        p, q = p.detach().numpy().astype(np.float64), q.detach().numpy().astype(np.float64)
+        error = 6 * q.std() / math.sqrt(q.size)
+        assert p.shape == q.shape, key
+        assert abs(p.mean() - q.mean()) <= error + 1e-12, key
+        if p.size > 100:
+            assert p.std() == pytest.approx(q.std(), rel=0.1), key
+            assert np.quantile(np.abs(p), 0.99) == pytest.approx(np.quantile(np.abs(q), 0.99), rel=0.1), key
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("normal_", (0.5, 2.0)),
+        ("uniform_", (-0.5, 2.0)),
+        ("trunc_normal_", (0.5, 2.0, 0.0, 1.5)),
+        ("xavier_normal_", (1.5,)),
+        ("xavier_uniform_", (1.5,)),
+        ("kaiming_normal_", (0.1, "fan_out", "leaky_relu")),
+        ("kaiming_uniform_", (0, "fan_in", "relu")),
+        ("orthogonal_", (2.0,)),
+        ("sparse_", (0.4, 0.5)),
+    ],
+)
+def test_initialiser_statistics(torch, name, args):
+    def sorted_draw(module):
+        torch.manual_seed(1)
+        kobai.manual_seed(1)
+        x = getattr(module.nn.init, name)(module.empty(300, 500), *args)
+        return np.sort(np.asarray(x).astype(np.float64).ravel())
+
+    a, b = sorted_draw(kobai), sorted_draw(torch)
+    quantiles = np.linspace(0, len(a) - 1, 41).astype(int)[1:-1]
+    np.testing.assert_allclose(a[quantiles], b[quantiles], atol=0.03 * b.std(), err_msg=name)
+    assert a.std() == pytest.approx(b.std(), rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["eye_", "ones_", "zeros_"])
+def test_constant_initialisers(torch, name):
+    a = getattr(nn.init, name)(kobai.empty(3, 4)).numpy()
+    assert np.array_equal(a, getattr(torch.nn.init, name)(torch.empty(3, 4)).numpy())
+
+
+@pytest.mark.parametrize(("shape", "groups"), [((4, 2, 3, 3), 1), ((4, 2, 3), 2), ((6, 4, 1, 3, 3), 3)])
+def test_dirac(torch, shape, groups):
+    a = nn.init.dirac_(kobai.empty(*shape), groups).numpy()
+    assert np.array_equal(a, torch.nn.init.dirac_(torch.empty(*shape), groups).numpy())
+
+
+def network(nn):
+    return nn.Sequential(
+        nn.Embedding(10, 8),
+        nn.Flatten(),
+        nn.Linear(24, 6),
+        nn.BatchNorm1d(6),
+        nn.PReLU(),
+        nn.LayerNorm(6),
+        nn.Linear(6, 3, bias=False),
+    )
+
+
+def test_state_dicts_travel_both_ways(torch, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    ours, theirs = network(nn), network(torch.nn)
+    x = np.random.default_rng(0).integers(0, 10, (5, 3))
+    for _ in range(2):  # running statistics that are not the initial ones
+        theirs(torch.tensor(x))
+        ours(kobai.tensor(x))
+
+    save_file(theirs.state_dict(), tmp_path / "theirs.safetensors")
+    twin = network(nn)
+    twin.load_state_dict(kobai.load(tmp_path / "theirs.safetensors"))
+    close(
+        twin.eval()(kobai.tensor(x)).detach().numpy(),
+        copy.deepcopy(theirs).eval()(torch.tensor(x)).detach().numpy(),
+        "float32",
+        "PyTorch's state in Kobai",
+    )
+
+    kobai.save(ours.state_dict(), tmp_path / "ours.safetensors")
+    theirs.load_state_dict(load_file(tmp_path / "ours.safetensors"))
+    close(
+        ours.eval()(kobai.tensor(x)).detach().numpy(),
+        theirs.eval()(torch.tensor(x)).detach().numpy(),
+        "float32",
+        "Kobai's state in PyTorch",
+    )
+
+
+@pytest.mark.parametrize("norm_type", [1.0, 2.0, 3.0, math.inf])
+def test_clip_grad_norm(torch, norm_type):
+    rng = np.random.default_rng(0)
+    grads = [rng.normal(size=s).astype(np.float32) for s in ((3, 4), (5,))]
+    ours, theirs = [], []
+    for g in grads:
+        p, q = nn.Parameter(kobai.zeros(*g.shape)), torch.nn.Parameter(torch.zeros(*g.shape))
+        p.grad, q.grad = kobai.tensor(g.copy()), torch.tensor(g.copy())
+        ours.append(p)
+        theirs.append(q)
+    a = nn.utils.clip_grad_norm_(ours, 0.7, norm_type)
+    b = torch.nn.utils.clip_grad_norm_(theirs, 0.7, norm_type)
+    close(a.numpy(), b.numpy(), "float32", "total")
+    for p, q in zip(ours, theirs, strict=True):
+        close(p.grad.numpy(), q.grad.numpy(), "float32", "gradient")
