@@ -3,18 +3,23 @@
 What a family offers is listed in its ``__all__``; this package and ``kobai`` re-export it by ``import *``.
 """
 
+from kobai.ops.activation import *
 from kobai.ops.arithmetic import *
 from kobai.ops.compare import *
 from kobai.ops.conv import *
 from kobai.ops.create import *
+from kobai.ops.cross_entropy import *
+from kobai.ops.dropout import *
 from kobai.ops.einsum import *
 from kobai.ops.extreme import *
 from kobai.ops.gather import *
 from kobai.ops.index import *
 from kobai.ops.linear import *
+from kobai.ops.norm import *
 from kobai.ops.pointwise import *
 from kobai.ops.random import *
 from kobai.ops.rearrange import *
 from kobai.ops.reduce import *
 from kobai.ops.shape import *
+from kobai.ops.softmax import *
 from kobai.ops.sort import *
