@@ -1,12 +1,14 @@
 """Kobai (勾配, "gradient"): neural networks on NumPy and, with one flag, on CuPy.
 
-The surface is PyTorch's: ``Tensor`` and its functions here, layers in ``kobai.nn``, optimisers in ``kobai.optim``, loaders
-in ``kobai.utils.data``. ``kobai.use("cupy")`` puts new arrays on the GPU.
+The surface is PyTorch's: ``Tensor`` and its functions here, layers in ``kobai.nn``, optimisers in ``kobai.optim``, loaders in
+``kobai.utils.data``; ``kobai.data`` has real data sets and ``kobai.train`` the Trainer. ``kobai.use("cupy")`` puts new arrays
+on the GPU.
 """
 
-# The functions of each family are listed once, in its ``__all__``: a new operation touches one file.
+from importlib import import_module as _import_module
+from typing import Any as _Any
 
-from kobai import autograd, cuda, random
+from kobai import autograd, backends, cuda, linalg, random
 from kobai._tensor import (
     Size,
     Tensor,
@@ -19,19 +21,46 @@ from kobai._tensor import (
     set_grad_enabled,
 )
 from kobai.dtypes import *
+
+# What a family of operations offers is listed once, in its ``__all__``: a new operation touches one file.
+from kobai.ops.activation import *
 from kobai.ops.arithmetic import *
 from kobai.ops.compare import *
 from kobai.ops.create import *
+from kobai.ops.cross_entropy import *
+from kobai.ops.dropout import *
 from kobai.ops.einsum import *
 from kobai.ops.extreme import *
 from kobai.ops.gather import *
 from kobai.ops.index import *
 from kobai.ops.linear import *
+from kobai.ops.norm import *
+from kobai.ops.pointwise import *
 from kobai.ops.random import *
 from kobai.ops.rearrange import *
 from kobai.ops.reduce import *
 from kobai.ops.shape import *
+from kobai.ops.softmax import *
 from kobai.ops.sort import *
 from kobai.random import Generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
 from kobai.serialization import load, save
 from kobai.xp import available_backends, backend, device, use, using
+
+from kobai import nn, optim, utils  # isort: skip - they are written with all of the above
+
+__version__ = "0.1.0"
+
+_LAZY = ("data", "train")
+
+
+def __getattr__(name: str) -> _Any:
+    if name in _LAZY:
+        return _import_module(f"kobai.{name}")
+    from kobai.errors import nearest
+
+    hint = "" if name.startswith("_") else nearest(name, [n for n in globals() if not n.startswith("_")])
+    raise AttributeError(f"module 'kobai' has no attribute {name!r}.{hint}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

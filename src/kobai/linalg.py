@@ -14,8 +14,9 @@ from kobai._tensor import Tensor, is_grad_enabled, primitive
 from kobai.ops.arithmetic import mul, sub
 from kobai.ops.create import eye
 from kobai.ops.linear import matmul
-from kobai.ops.reduce import norm as _norm
-from kobai.ops.shape import stack, unbind
+from kobai.ops.extreme import norm as _norm
+from kobai.ops.rearrange import stack
+from kobai.ops.shape import unbind
 from kobai.xp import Array, xp_of
 
 __all__ = [

@@ -11,7 +11,7 @@ import numpy as np
 from kobai import xp as _xp
 from kobai._tensor import Tensor, get_default_dtype, method, primitive
 from kobai.ops._args import cast, need_tensor
-from kobai.xp import Array, asarray, device, device_of, is_array, to_host, xp_of
+from kobai.xp import Array, asarray, device, device_of, is_array, to_host
 
 __all__ = [
     "arange",
@@ -27,7 +27,6 @@ __all__ = [
     "is_tensor",
     "linspace",
     "logspace",
-    "may_share_memory",
     "numel",
     "ones",
     "ones_like",
@@ -421,8 +420,3 @@ def is_floating_point(input: Tensor) -> bool:
 def numel(input: Tensor) -> int:
     """Number of elements."""
     return input.numel()
-
-
-def may_share_memory(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors may lie in the same memory."""
-    return bool(xp_of(a._array).may_share_memory(a._array, b._array))

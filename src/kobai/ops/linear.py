@@ -17,7 +17,6 @@ __all__ = [
     "baddbmm",
     "bmm",
     "dot",
-    "linear",
     "matmul",
     "mm",
     "mv",
