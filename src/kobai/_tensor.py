@@ -18,11 +18,12 @@ is given. Entries that are arrays may be shared or be views; a ``vjp`` never wri
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from functools import wraps
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from functools import partial, wraps
+from heapq import heappop, heappush
+from inspect import isgeneratorfunction
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 from weakref import ref
@@ -52,6 +53,13 @@ class Size(tuple[int, ...]):
         for size in self:
             n *= size
         return n
+
+    def __getitem__(self, index: Any) -> Any:
+        part = tuple.__getitem__(self, index)
+        return Size(part) if type(part) is tuple else part  # x.shape[1:].numel()
+
+    def __add__(self, other: Any) -> Size:
+        return Size(tuple.__add__(self, tuple(other)))
 
     def __repr__(self) -> str:
         return f"kobai.Size({list(self)})"
@@ -113,16 +121,37 @@ class _Switch:
         _mode.grad = self._before.pop()
 
     def __call__(self, function: F) -> F:
-        return _decorated(function, type(self))
+        return _decorated(function, lambda: self)
 
 
 def _decorated(function: F, context: Callable[[], Any]) -> F:
+    """``function`` run inside a fresh ``context``; a generator only while it computes, not while its user has the turn."""
+
     @wraps(function)
     def inside(*args: Any, **kwargs: Any) -> Any:
         with context():
             return function(*args, **kwargs)
 
-    return inside  # type: ignore[return-value]
+    @wraps(function)
+    def generate(*args: Any, **kwargs: Any) -> Any:
+        generator = function(*args, **kwargs)
+        resume: Callable[[], Any] = partial(next, generator)
+        while True:
+            try:
+                with context():
+                    item = resume()
+            except StopIteration as end:
+                return end.value
+            try:
+                resume = partial(generator.send, (yield item))
+            except GeneratorExit:
+                with context():
+                    generator.close()
+                raise
+            except BaseException as error:
+                resume = partial(generator.throw, error)
+
+    return generate if isgeneratorfunction(function) else inside  # type: ignore[return-value]
 
 
 class no_grad(_Switch):
@@ -173,13 +202,15 @@ class Node:
     An edge is a Node, a leaf Tensor (whose ``.grad`` receives), or None (no gradient wanted).
     """
 
-    __slots__ = ("__weakref__", "edges", "hooks", "name_", "order", "retain", "saved", "vjp")
+    __slots__ = ("__weakref__", "edges", "hooks", "name_", "order", "retain", "versions", "vjp")
 
-    def __init__(self, name: str, vjp: Vjp, edges: Sequence[Any], saved: Sequence[tuple[list[int], int]] = ()) -> None:
+    def __init__(
+        self, name: str, vjp: Vjp, edges: Sequence[Any], versions: Sequence[tuple[int, list[int], int]] = ()
+    ) -> None:
         self.name_ = name
         self.vjp: Vjp | None = vjp
         self.edges = edges
-        self.saved = saved
+        self.versions = versions  # of every operand and of the result: id of its array, its counter, the count then
         self.order = next(_order)  # inputs are always older than what is computed from them
         self.hooks: dict[int, Callable[..., Any]] | None = None
         self.retain: Any = None
@@ -198,10 +229,33 @@ class Node:
 
     def free(self) -> None:
         """Let go of the arrays kept for backward; a node that keeps none can be used again."""
-        if any(is_array(content) for content in _kept(self.vjp)):
+        for _ in _kept(self.vjp):
             self.vjp = None
-            self.edges = ()
-            self.saved = ()
+            self.edges = self.versions = ()
+            return
+
+    def check_unchanged(self) -> None:
+        """RuntimeError if an array that the vjp keeps was changed in place since; the others may change as they like."""
+        for key, version, then in self.versions:
+            # An id can be trusted here: the array lived when the vjp closed over what it still keeps.
+            if version[0] != then and any(id(array) == key for array in _kept(self.vjp)):
+                raise RuntimeError(
+                    f"backward: a tensor that {self.name()} needs was changed in place after it was used (it is at version "
+                    f"{version[0]}, expected {then}); use an out-of-place operation, or clone() it first"
+                )
+
+
+def _kept(vjp: Any, depth: int = 3) -> Iterator[Array]:
+    """The arrays that a vjp holds on to: in its closure or those of its inner functions; in tuples; in Tensors."""
+    for cell in getattr(vjp, "__closure__", None) or ():
+        content = cell.cell_contents
+        for item in content if type(content) is tuple else (content,):
+            if is_array(item):
+                yield item
+            elif isinstance(item, Tensor):
+                yield item._array
+            elif type(item) is FunctionType and depth > 0:
+                yield from _kept(item, depth - 1)
 
 
 class RemovableHandle:
@@ -225,6 +279,7 @@ class RemovableHandle:
 
 
 def _run_hooks(hooks: dict[int, Callable[..., Any]], g: Array) -> Array:
+    g = g.copy()  # a hook may keep it or change it in place; other branches of the graph may hold the same array
     for hook in list(hooks.values()):
         result = hook(Tensor._wrap(g))
         if result is not None:
@@ -235,19 +290,36 @@ def _run_hooks(hooks: dict[int, Callable[..., Any]], g: Array) -> Array:
     return g
 
 
+def _leading_to(targets: Container[int], roots: Iterable[Any]) -> set[int]:
+    """Orders of the nodes on a path from ``roots`` to an edge whose ``id`` is a target, that edge itself not counted."""
+    reached: dict[int, Node] = {}
+    stack = [edge for edge in roots if type(edge) is Node]
+    while stack:
+        node = stack.pop()
+        if node.order not in reached:
+            reached[node.order] = node
+            stack.extend(edge for edge in node.edges if type(edge) is Node)
+    leading: set[int] = set()
+    for order in sorted(reached):  # inputs first
+        if any(id(e) in targets or (type(e) is Node and e.order in leading) for e in reached[order].edges):
+            leading.add(order)
+    return leading
+
+
 def run_backward(
-    roots: Sequence[tuple[Any, Array]], retain_graph: bool = False, capture: dict[int, Any] | None = None
+    roots: Sequence[tuple[Any, Array]], retain_graph: bool = False, capture: Container[int] | None = None
 ) -> dict[int, Array]:
     """Propagate gradients from ``roots`` (edge, dy) to the leaves.
 
-    Without ``capture`` they are added to the ``.grad`` of the leaves. With it – a dict whose keys are the ``id`` of edges
-    (nodes and leaf tensors) – nothing is accumulated and their gradients are returned under the same keys.
+    Without ``capture`` they are added to the ``.grad`` of the leaves. With it – the ``id`` of edges (nodes and leaf
+    tensors) – nothing is accumulated, only nodes on the way to those edges are visited (the rest of the graph stays as it
+    is), and their gradients are returned by ``id``.
     """
-    nodes: dict[int, Node] = {}
-    grads: dict[int, Array] = {}  # by node.order; may alias arrays that others hold
+    waiting: dict[int, tuple[Node, Array]] = {}  # by order; the arrays may be aliases of others
+    heap: list[int] = []  # the orders of these nodes, negative: the newest comes first
     leaves: dict[int, tuple[Tensor, Array, bool]] = {}  # leaf, gradient, whether the array is ours alone
     found: dict[int, Array] = {}
-    heap: list[int] = []
+    leading = None if capture is None else _leading_to(capture, [edge for edge, _ in roots])
 
     def send(edge: Any, g: Any) -> None:
         fresh = type(g) is FunctionType
@@ -255,12 +327,11 @@ def run_backward(
             g = g(None)
         if type(edge) is Node:
             order = edge.order
-            if order in grads:
-                grads[order] = grads[order] + g
+            if order in waiting:
+                waiting[order] = (edge, waiting[order][1] + g)
             else:
-                grads[order] = g
-                nodes[order] = edge
-                heapq.heappush(heap, -order)
+                waiting[order] = (edge, g)
+                heappush(heap, -order)
         elif id(edge) in leaves:
             leaf, total, ours = leaves[id(edge)]
             if ours:
@@ -274,28 +345,29 @@ def run_backward(
     for edge, dy in roots:
         send(edge, dy)
     while heap:
-        order = -heapq.heappop(heap)
-        node, dy = nodes.pop(order), grads.pop(order)
+        node, dy = waiting.pop(-heappop(heap))
         if node.hooks:
             dy = _run_hooks(node.hooks, dy)
-        if capture is not None and id(node) in capture:
-            found[id(node)] = dy
+        if leading is not None and capture is not None:
+            if id(node) in capture:
+                found[id(node)] = dy
+            if node.order not in leading:
+                continue
         if node.retain is not None:
             tensor = node.retain()
             if tensor is not None:
-                tensor.grad = Tensor._wrap(dy.copy())
-        if node.vjp is None:
+                tensor.grad = Tensor._wrap(dy.copy() if tensor._grad is None else tensor._grad._array + dy)
+        vjp = node.vjp
+        if vjp is None:
             raise RuntimeError(
                 f"backward: the graph of {node.name()} was freed by an earlier backward(); pass retain_graph=True to that "
                 "one to go through it twice, or detach() what should not be differentiated again"
             )
-        for version, saved in node.saved:
-            if version[0] != saved:
-                raise RuntimeError(
-                    f"backward: a tensor that {node.name()} needs was changed in place after it was used (it is at version "
-                    f"{version[0]}, expected {saved}); use an out-of-place operation, or clone() it first"
-                )
-        for edge, g in zip(node.edges, node.vjp(dy), strict=False):
+        for _, version, then in node.versions:
+            if version[0] != then:
+                node.check_unchanged()
+                break
+        for edge, g in zip(node.edges, vjp(dy), strict=False):
             if edge is not None and g is not None:
                 send(edge, g)
         if not retain_graph:
@@ -345,36 +417,51 @@ def primitive(*, sample: Any, kind: str = "") -> Callable[[Callable[..., Any]], 
         @wraps(function)
         def op(*args: Any, **options: Any) -> Tensor:
             arrays: list[Any] = []
-            wants_grad = False
+            edges: list[Any] = []  # where the gradient of each argument goes
+            wanted = False
             array_type = None
             for arg in args:
+                edge = None
                 if isinstance(arg, Tensor):
                     array = arg._array
                     if type(array) is not array_type:
                         if array_type is not None:
                             return op(*_same_backend(name, args), **options)
                         array_type = type(array)
+                    if arg._base is not None:
+                        arg._refresh()
+                    if arg._requires_grad:
+                        edge = arg if arg._node is None else arg._node
+                        wanted = True
                     arrays.append(array)
-                    if arg._requires_grad or arg._base is not None:
-                        wants_grad = wants_grad or arg.requires_grad
                 else:
                     arrays.append(arg)
-            if _xp.many_devices and array_type is not None:
-                with _guard(args):
+                edges.append(edge)
+            try:
+                if _xp.many_devices and array_type is not None:
+                    with _guard(args):
+                        y, vjp = function(*arrays, **options)
+                else:
                     y, vjp = function(*arrays, **options)
-            else:
-                y, vjp = function(*arrays, **options)
+            except ValueError as error:
+                _explain(name, arrays, error)
+                raise
             if type(y) is not array_type:
-                y = _as_result(y, arrays, array_type)
-            out = Tensor._wrap(y)
+                y = _as_result(y)
+            out: Tensor = Tensor._wrap(y)
             if is_view:
                 _link_view(out, args[0], function, arrays[1:], options)
-            if wants_grad and vjp is not None and _mode.grad:
+            if wanted and vjp is not None and _mode.grad:
+                versions = [(id(y), out._version, out._version[0])]
+                for arg in args:
+                    if isinstance(arg, Tensor):
+                        version = arg._version
+                        versions.append((id(arg._array), version, version[0]))
                 out._requires_grad = True
-                out._node = _record(name, vjp, args, arrays, out)
+                out._node = Node(name, vjp, edges, versions)
                 if is_view:
                     out._seen = out._base._node if out._base is not None else None
-            return out  # type: ignore[no-any-return]
+            return out
 
         declared.op = op
         key = f"{function.__module__.removeprefix('kobai.')}.{name}"
@@ -386,40 +473,20 @@ def primitive(*, sample: Any, kind: str = "") -> Callable[[Callable[..., Any]], 
     return declare
 
 
-def _kept(vjp: Vjp | None) -> list[Any]:
-    """What a vjp holds on to: the contents of its closure, tuples taken apart."""
-    contents: list[Any] = []
-    for cell in getattr(vjp, "__closure__", None) or ():
-        content = cell.cell_contents
-        if type(content) is tuple:
-            contents.extend(content)
-        else:
-            contents.append(content)
-    return contents
-
-
-def _record(name: str, vjp: Vjp, args: Sequence[Any], arrays: Sequence[Any], out: Tensor) -> Node:
-    """Node of an operation; notes the version of every input and output that its vjp holds on to."""
-    edges = [arg._edge() if isinstance(arg, Tensor) else None for arg in args]
-    saved = []
-    for content in _kept(vjp):
-        if content is out._array:
-            saved.append((out._version, out._version[0]))
-        else:
-            for arg, array in zip(args, arrays, strict=True):
-                if content is array and isinstance(arg, Tensor):
-                    saved.append((arg._version, arg._version[0]))
-                    break
-    return Node(name, vjp, edges, saved)
-
-
-def _as_result(y: Any, arrays: Sequence[Any], array_type: type | None) -> Array:
+def _as_result(y: Any) -> Array:
     """NumPy's reductions return scalars; a Tensor always holds an array."""
     if isinstance(y, np.generic):
         return np.asarray(y)
     if not is_array(y):
         raise TypeError(f"primitive: expected an array as result, got {type(y).__name__}")
     return y
+
+
+def _explain(name: str, arrays: Sequence[Any], error: ValueError) -> None:
+    """The array library's complaint about shapes in our words."""
+    if "broadcast" in str(error):
+        shapes = " and ".join(str(tuple(array.shape)) for array in arrays if is_array(array))
+        raise RuntimeError(f"{name.strip('_')}: expected shapes that broadcast together, got {shapes}") from error
 
 
 def _guard(args: Sequence[Any]) -> Any:
@@ -430,15 +497,17 @@ def _guard(args: Sequence[Any]) -> Any:
 def _same_backend(name: str, args: Sequence[Any]) -> list[Any]:
     """Arguments with zero-dimensional host tensors moved to the device of the others; error if arrays still differ."""
     places = [(i, arg) for i, arg in enumerate(args) if isinstance(arg, Tensor)]
-    target = next((arg.device for _, arg in places if arg._array.ndim > 0), places[0][1].device)
+    first, target = next(
+        ((i, arg.device) for i, arg in places if arg._array.ndim > 0 or arg.device.type != "cpu"), (0, device("cpu"))
+    )
     moved = list(args)
     for i, arg in places:
         here = arg.device
         if here.type == target.type:
             continue
-        if arg._array.ndim > 0:
+        if arg._array.ndim > 0 or here.type != "cpu":
             raise BackendError(
-                f"{name.strip('_')}: argument {i + 1} is on {here} but the first is on {target}; move one of them, "
+                f"{name.strip('_')}: argument {i + 1} is on {here} but argument {first + 1} on {target}; move one of them, "
                 f"for example argument {i + 1} with .to({str(target)!r})"
             )
         moved[i] = arg.to(target)
@@ -488,9 +557,17 @@ class Tensor:
 
     __array_priority__ = 1000.0  # ndarray * Tensor calls Tensor.__rmul__
 
-    def __init__(self, data: Any = (), *, device: device | str | None = None) -> None:
-        made = asarray(data._array if isinstance(data, Tensor) else data, device=device)
-        self._array = made.astype(get_default_dtype(), copy=False)
+    def __init__(self, *data: Any, device: device | str | None = None) -> None:
+        """``Tensor(2, 3)`` has that shape and unset elements, ``Tensor([2, 3])`` those elements; prefer kobai.tensor()."""
+        if data and all(isinstance(size, int) for size in data):
+            with _xp.on(device):
+                self._array = _xp.namespace(device).empty(data, dtype=_default_dtype)
+        elif len(data) > 1:
+            raise TypeError(f"Tensor: expected sizes as integers, or one sequence of numbers, got {data!r}")
+        else:
+            first = data[0] if data else ()
+            made = asarray(first._array if isinstance(first, Tensor) else first, device=device)
+            self._array = made.astype(_default_dtype, copy=False)
         self._version = [0]
 
     @classmethod
@@ -564,6 +641,8 @@ class Tensor:
     def numel(self) -> int:
         """Number of elements."""
         return int(self._array.size)
+
+    nelement, ndimension = numel, dim  # PyTorch's older names
 
     def element_size(self) -> int:
         """Bytes of one element."""
@@ -801,7 +880,7 @@ class Tensor:
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         if id(self) in memo:
             return memo[id(self)]
-        if self._node is not None:
+        if not self.is_leaf:
             raise RuntimeError("deepcopy: only leaf tensors can be copied deeply; use detach().clone()")
         out = type(self)._wrap(self._array.copy())
         memo[id(self)] = out
@@ -871,13 +950,25 @@ class Tensor:
             raise TypeError("len: a tensor without dimensions has no length")
         return int(self._array.shape[0])
 
+    def __contains__(self, element: Any) -> bool:
+        return bool((self == element).any())
+
+    def __reversed__(self) -> Tensor:
+        return self.flip(0)  # type: ignore[no-any-return]
+
+    def __pos__(self) -> Tensor:
+        return self
+
     def __iter__(self) -> Iterator[Tensor]:
         if self._array.ndim == 0:
             raise TypeError("iter: a tensor without dimensions cannot be iterated")
         return (self[i] for i in range(self._array.shape[0]))
 
     def __format__(self, spec: str) -> str:
-        return format(self._array.item(), spec) if spec and self._array.ndim == 0 else format(str(self), spec)
+        # As in PyTorch a tensor without dimensions is formatted as the number it holds: f"{loss:.3f}", f"{loss}".
+        if type(self) is Tensor and self._array.ndim == 0:
+            return format(self._array.item(), spec)
+        return object.__format__(self, spec)
 
     def __hash__(self) -> int:
         return id(self)
@@ -961,7 +1052,11 @@ def root_gradient(who: str, root: Tensor, gradient: Tensor | None) -> Array:
         raise TypeError(f"{who}: expected gradient to be a Tensor, got {type(gradient).__name__}")
     if gradient.shape != root.shape:
         raise RuntimeError(f"{who}: expected a gradient of shape {tuple(root.shape)}, got {tuple(gradient.shape)}")
-    return gradient._array
+    if gradient.device.type != root.device.type:
+        raise BackendError(
+            f"{who}: expected a gradient on {root.device}, got one on {gradient.device}; move it with .to()"
+        )
+    return gradient._array.astype(root._array.dtype, copy=False)
 
 
 # --- changing a tensor in place ---------------------------------------------------------------------------------------
@@ -989,7 +1084,10 @@ def in_place(target: Tensor, op: Callable[..., Tensor], *args: Any, **options: A
     before._requires_grad, before._node = target._requires_grad, target._edge()
     result = op(before, *args, **options)
     _write(target, result)
+    old = target._node
     target._node, target._requires_grad = result._node, result._requires_grad
+    if old is not None and target._node is not None:
+        target._node.retain, old.retain = old.retain, None  # .grad is that of the value after the change
     base, view_of = target._base, target._view_of
     if base is not None and view_of is not None:
 
