@@ -12,17 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from kobai import ops
 from kobai._tensor import Tensor
+from kobai.ops.rearrange import stack as stack_tensors
 from kobai.xp import asarray, default_device, device_of, pin
+
+KINDS = "biuf"
+"""Kinds of dtype that a tensor can have: bool, signed and unsigned integer, float."""
 
 
 def default_collate(batch: Sequence[Any]) -> Any:
     """One batch of a list of samples, by the type of the first.
 
     Tensors and arrays of one shape S become one tensor (N, *S) of the same dtype; floats a float64 tensor (N,), ints an
-    int64 and bools a bool one; strings and bytes stay a list. Mappings, named tuples, tuples and lists are collated entry
-    by entry (a tuple becomes a list, as in PyTorch).
+    int64 and bools a bool one; strings and bytes stay as they are. Mappings, named tuples, tuples and lists are collated
+    entry by entry (a tuple becomes a list, as in PyTorch).
 
     >>> default_collate([{"x": 1, "name": "a"}, {"x": 2, "name": "b"}])
     {'x': tensor([1, 2]), 'name': ['a', 'b']}
@@ -33,11 +36,13 @@ def default_collate(batch: Sequence[Any]) -> Any:
 def default_convert(data: Any) -> Any:
     """``data`` with its arrays as tensors, everything else as it is: the collation of a loader that does not batch.
 
+    A tuple becomes a list, as in PyTorch.
+
     >>> import numpy as np
     >>> default_convert({"x": np.zeros(2), "name": "a"})
-    {'x': tensor([0., 0.], dtype=float64), 'name': 'a'}
+    {'x': tensor([0., 0.], dtype=kobai.float64), 'name': 'a'}
     """
-    return to_tensors(_map(_scalar_to_array, data))
+    return to_tensors(_map(_scalar_to_array, data, plain=list))
 
 
 def stack(batch: Sequence[Any]) -> Any:
@@ -47,19 +52,21 @@ def stack(batch: Sequence[Any]) -> Any:
     first = batch[0]
     if isinstance(first, Tensor):
         _check_alike(batch, Tensor)
-        return ops.stack(list(batch))
+        return stack_tensors(list(batch))
     if isinstance(first, (np.ndarray, np.generic)):
-        if first.dtype.kind not in "biufc":
+        if first.dtype.kind not in KINDS:
             raise TypeError(f"default_collate: arrays of dtype {first.dtype} cannot become a tensor")
         _check_alike(batch, (np.ndarray, np.generic))
         return np.stack(batch)
-    if isinstance(first, float):
-        return np.array(batch, dtype=np.float64)
-    if isinstance(first, int):
+    if isinstance(first, (int, float)):
         values = np.array(batch)
-        return values.astype(np.float32) if values.dtype.kind == "f" else values  # ints mixed with floats
+        if values.dtype.kind not in KINDS:
+            raise TypeError(f"default_collate: expected numbers as {first!r}, of at most 64 bits, got {batch!r}")
+        if isinstance(first, float):
+            return values.astype(np.float64, copy=False)
+        return values.astype(np.float32) if values.dtype.kind == "f" else values  # ints mixed with floats: as PyTorch
     if isinstance(first, (str, bytes)):
-        return list(batch)
+        return batch
     if isinstance(first, Mapping):
         return _like_mapping(first, {key: stack([_entry(sample, key) for sample in batch]) for key in first})
     if isinstance(first, Sequence):
@@ -87,22 +94,22 @@ def to_pinned(tree: Any) -> Any:
         if isinstance(value, np.ndarray):
             return pin(value)
         if isinstance(value, Tensor):
-            return Tensor._wrap(pin(value.array)) if device_of(value.array) == "cpu" else value
+            stays = value.requires_grad or device_of(value.array) != "cpu"
+            return value if stays else Tensor._wrap(pin(value.array))
         return value.pin_memory() if hasattr(value, "pin_memory") else value
 
     return _map(leaf, tree)
 
 
-def _map(leaf: Callable[[Any], Any], tree: Any) -> Any:
+def _map(leaf: Callable[[Any], Any], tree: Any, plain: Callable[[list[Any]], Any] = tuple) -> Any:
+    """``tree`` with its leaves replaced; ``plain`` makes what a tuple becomes."""
     if isinstance(tree, (Tensor, np.ndarray, str, bytes)):
         return leaf(tree)
     if isinstance(tree, Mapping):
-        return _like_mapping(tree, {key: _map(leaf, value) for key, value in tree.items()})
-    if isinstance(tree, tuple):
-        mapped = [_map(leaf, value) for value in tree]
-        return type(tree)(*mapped) if hasattr(tree, "_fields") else tuple(mapped)
-    if isinstance(tree, list):
-        return [_map(leaf, value) for value in tree]
+        return _like_mapping(tree, {key: _map(leaf, value, plain) for key, value in tree.items()})
+    if isinstance(tree, (tuple, list)):
+        parts = [_map(leaf, value, plain) for value in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else plain(parts) if isinstance(tree, tuple) else parts
     return leaf(tree)
 
 
@@ -137,7 +144,7 @@ def _entry(sample: Any, key: Any) -> Any:
     return sample[key]
 
 
-def _check_alike(batch: Sequence[Any], kind: type | tuple[type, ...]) -> None:
+def _check_alike(batch: Sequence[Any], kind: Any) -> None:
     shape = batch[0].shape
     for sample in batch:
         if not isinstance(sample, kind):
@@ -151,6 +158,6 @@ def _check_alike(batch: Sequence[Any], kind: type | tuple[type, ...]) -> None:
 
 
 def _scalar_to_array(value: Any) -> Any:
-    if isinstance(value, np.generic) and value.dtype.kind in "biufc":
+    if isinstance(value, np.generic) and value.dtype.kind in KINDS:
         return np.asarray(value)
     return value

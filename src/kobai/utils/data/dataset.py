@@ -198,4 +198,6 @@ def _length(dataset: object, who: str) -> int:
     try:
         return len(dataset)  # type: ignore[arg-type]
     except TypeError:
-        raise TypeError(f"{who}: expected a data set with a length, got {type(dataset).__name__} without __len__") from None
+        raise TypeError(
+            f"{who}: expected a data set with a length, got {type(dataset).__name__} without __len__"
+        ) from None

@@ -8,6 +8,7 @@ loop over samples.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any, Generic, TypeVar
 
@@ -110,12 +111,12 @@ class SubsetRandomSampler(_Ordered):
     [2, 4, 7]
     """
 
-    def __init__(self, indices: Sequence[int], generator: Generator | None = None) -> None:
+    def __init__(self, indices: Sequence[int] | Tensor, generator: Generator | None = None) -> None:
         self.indices = indices
         self.generator = None if generator is None else resolve(generator)
 
     def _order(self) -> Order:
-        return np.asarray(self.indices, dtype=np.int64)[resolve(self.generator).numpy.permutation(len(self.indices))]
+        return host_indices(self.indices)[resolve(self.generator).numpy.permutation(len(self.indices))]
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -197,6 +198,15 @@ def batched(items: Iterator[Any], size: int, drop_last: bool) -> Iterator[list[A
             batch = []
     if batch and not drop_last:
         yield batch
+
+
+def host_indices(indices: Iterable[Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Indices (integers, zero-dimensional tensors, an array, a tensor) as an int64 array on the host."""
+    if isinstance(indices, Tensor):
+        indices = to_host(indices.array)
+    if isinstance(indices, range) or (isinstance(indices, np.ndarray) and indices.dtype.kind in "iu"):
+        return np.asarray(indices, dtype=np.int64)
+    return np.fromiter(map(operator.index, indices), np.int64)
 
 
 def _epoch_stream() -> np.random.Generator:

@@ -1,0 +1,175 @@
+"""Worker threads that read batches ahead of the training loop.
+
+Threads, and not processes: reading files, decompressing and NumPy's copies release the interpreter lock, nothing has to be
+pickled, and a data set is shared and not duplicated. Batch k is read by worker k mod N, and taken from it in that order, so
+the order of batches does not depend on timing.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from kobai.utils.data.fetch import END, Read, Source
+
+
+@dataclass(frozen=True)
+class WorkerInfo:
+    """What :func:`get_worker_info` tells: the worker's number, how many there are, its seed, and the data set.
+
+    The data set is the loader's own, shared by all workers (PyTorch's are copies, one for each process).
+    """
+
+    id: int
+    num_workers: int
+    seed: int
+    dataset: Any
+
+
+_current = threading.local()
+
+
+def get_worker_info() -> WorkerInfo | None:
+    """The :class:`WorkerInfo` of the loader's worker that calls, None outside of workers.
+
+    >>> get_worker_info() is None
+    True
+    """
+    return getattr(_current, "info", None)
+
+
+@dataclass(eq=False)
+class Worker:
+    """A thread with a queue of jobs and a queue of results, both in order."""
+
+    jobs: queue.SimpleQueue[Callable[[], Any] | None] = field(default_factory=queue.SimpleQueue)
+    results: queue.SimpleQueue[tuple[Any, BaseException | None]] = field(default_factory=queue.SimpleQueue)
+    stop: threading.Event = field(default_factory=threading.Event)
+    exhausted: bool = False
+
+    def close(self) -> None:
+        """Let the thread end after what it is doing at the moment."""
+        self.stop.set()
+        self.jobs.put(None)
+
+
+def _work(info: WorkerInfo, init: Callable[[int], object] | None, worker: Worker) -> None:
+    """Body of a worker thread: one result for every job."""
+    _current.info = info
+    ready = init is None
+    for job in iter(worker.jobs.get, None):
+        if worker.stop.is_set():
+            return
+        try:
+            if init is not None and not ready:
+                # In here, and again after a failure, so that no error is kept: its traceback will lead to the iterator.
+                init(info.id)
+                ready = True
+            result = job()
+        except StopIteration as error:  # would end the training loop as if the data were over
+            lost = RuntimeError("DataLoader: the data set raised StopIteration")
+            lost.__cause__ = error
+            worker.results.put((None, lost))
+        except BaseException as error:
+            worker.results.put((None, error))
+        else:
+            worker.results.put((result, None))
+            del result  # the batch must not live on in an idle thread
+
+
+class ThreadedIterator(Iterator[Any]):
+    """The batches of a :class:`Source`, read ahead by threads.
+
+    ``depth``: batches in flight for each worker. ``timeout``: seconds to wait for a batch, 0 for ever. The threads end when
+    the iterator is exhausted (unless ``persistent``) or dropped; they never refer to it.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        num_workers: int,
+        depth: int,
+        timeout: float,
+        init: Callable[[int], object] | None,
+        seed: int,
+        persistent: bool,
+    ) -> None:
+        self.depth, self.timeout, self.persistent = depth, timeout, persistent
+        self.workers = [Worker() for _ in range(num_workers)]
+        self._close = weakref.finalize(self, _close_all, self.workers)
+        self.pending: deque[tuple[int, int]] = deque()
+        for i, worker in enumerate(self.workers):
+            info = WorkerInfo(i, num_workers, seed + i, dataset)
+            threading.Thread(target=_work, args=(info, init, worker), name=f"kobai-loader-{i}", daemon=True).start()
+
+    def start(self, source: Source) -> ThreadedIterator:
+        """Begin an epoch; what is left of the one before is read to its end and dropped."""
+        while self.pending:
+            self._take()
+        self.source, self.submitted, self.turn = source, 0, 0
+        self.readers: list[_Reader] = [_Reader(source.open) for _ in self.workers]
+        for worker in self.workers:
+            worker.exhausted = False
+        for _ in range(self.depth * len(self.workers)):
+            self._submit()
+        return self
+
+    def __next__(self) -> Any:
+        while self.pending:
+            number, index, (batch, error) = self._take()
+            if batch is END:
+                self.workers[index].exhausted = True
+                continue
+            self._submit()
+            if error is not None:
+                error.add_note(f"DataLoader: raised in worker {index} by batch {number}")
+                raise error
+            return self.source.finish(batch)
+        if not self.persistent:
+            self._close()
+        raise StopIteration
+
+    def _submit(self) -> None:
+        """Ask the next worker in turn, of those whose stream goes on, for the next batch."""
+        for _ in self.workers:
+            index, self.turn = self.turn, (self.turn + 1) % len(self.workers)
+            if not self.workers[index].exhausted:
+                key = next(self.source.keys, END)
+                if key is not END:
+                    self.workers[index].jobs.put(partial(self.readers[index], key))
+                    self.pending.append((self.submitted, index))
+                    self.submitted += 1
+                return
+
+    def _take(self) -> tuple[int, int, tuple[Any, BaseException | None]]:
+        number, index = self.pending[0]
+        try:
+            result = self.workers[index].results.get(timeout=self.timeout or None)
+        except queue.Empty:
+            raise RuntimeError(f"DataLoader: timed out, no batch within {self.timeout} seconds") from None
+        self.pending.popleft()
+        return number, index, result
+
+
+class _Reader:
+    """Opens a source at its first batch, in the thread that reads it."""
+
+    def __init__(self, open_: Callable[[], Read]) -> None:
+        self.open = open_
+        self.read: Read | None = None
+
+    def __call__(self, key: Any) -> Any:
+        if self.read is None:
+            self.read = self.open()
+        return self.read(key)
+
+
+def _close_all(workers: list[Worker]) -> None:
+    for worker in workers:
+        worker.close()
