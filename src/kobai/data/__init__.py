@@ -1,0 +1,10 @@
+"""Real data sets, ready to train on: :class:`DataSplits` of train, validation and test tensors."""
+
+from kobai.data.catalogue import NAMES, load
+from kobai.data.cifar import cifar10
+from kobai.data.embedded import digits
+from kobai.data.mnist_family import fashion_mnist, mnist
+from kobai.data.splits import DataSplits, Scaling
+from kobai.data.table import csv
+
+__all__ = ["NAMES", "DataSplits", "Scaling", "cifar10", "csv", "digits", "fashion_mnist", "load", "mnist"]

@@ -1,0 +1,59 @@
+"""``load``: a data set by its name, as the command line gives it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from kobai.data.cifar import cifar10
+from kobai.data.embedded import digits
+from kobai.data.files import data_dirs
+from kobai.data.mnist_family import fashion_mnist, mnist
+from kobai.data.splits import DataSplits
+from kobai.data.table import csv
+from kobai.errors import DataError, nearest
+
+IMAGES = {"mnist": mnist, "fashion-mnist": fashion_mnist, "cifar10": cifar10}
+
+NAMES = ("digits", *IMAGES)
+
+
+def load(
+    name: str | Path,
+    data_dir: str | Path | None = None,
+    *,
+    download: bool = False,
+    validation: float = 0.1,
+    seed: int = 0,
+    **table: Any,
+) -> DataSplits:
+    """The data set called ``name`` (``digits``, ``mnist``, ``fashion-mnist``, ``cifar10``), or that of a CSV file.
+
+    A ``name`` that ends in ``.csv``, ``.tsv`` or ``.txt``, or is a file, is the path of a table, looked for as it is and
+    then in ``data_dir``; ``table`` are options of :func:`csv`. ``digits``, which is embedded, has no use for ``data_dir``
+    and ``download``.
+
+    Raises :class:`~kobai.errors.DataError` for an unknown name, with the nearest known one.
+
+    >>> load("digits").input_shape
+    (1, 8, 8)
+    """
+    text = str(name)
+    key = text.lower().replace("_", "-")
+    if Path(text).suffix.lower() in (".csv", ".tsv", ".txt") or Path(text).is_file():
+        if download:
+            raise DataError(f"load: {text} is a file; only {', '.join(IMAGES)} can be downloaded")
+        return csv(_table_path(Path(text).expanduser(), data_dir), validation=validation, seed=seed, **table)
+    if table:
+        raise TypeError(f"load: {', '.join(table)} is for CSV files, got the data set {text!r}")
+    if key == "digits":
+        return digits(validation=validation, seed=seed)
+    if key in IMAGES:
+        return IMAGES[key](data_dir, download=download, validation=validation, seed=seed)
+    raise DataError(f"load: {text!r} is neither a known data set nor a file.{nearest(key, NAMES)}")
+
+
+def _table_path(path: Path, data_dir: str | Path | None) -> Path:
+    if path.exists() or path.is_absolute() or data_dir is None:
+        return path
+    return next((root / path for root in data_dirs(data_dir) if (root / path).exists()), path)

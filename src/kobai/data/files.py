@@ -1,0 +1,154 @@
+"""Where data files lie, and how they come there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kobai.errors import DataError
+
+INSTALL = "pip install 'kobai[data]'"
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file that can be downloaded: its name, where it is served, and the SHA-256 of its contents."""
+
+    name: str
+    urls: tuple[str, ...]
+    sha256: str
+
+
+def cache_dir() -> Path:
+    """Folder of downloaded files: the user's cache folder by the custom of the system."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA", "~/AppData/Local")
+    elif sys.platform == "darwin":
+        base = "~/Library/Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "kobai"
+
+
+def data_dirs(data_dir: str | Path | None) -> list[Path]:
+    """Folders to look in: ``data_dir`` alone where it is given, else ``KOBAI_DATA`` where it is set, then the cache."""
+    if data_dir is not None:
+        return [Path(data_dir).expanduser()]
+    named = os.environ.get("KOBAI_DATA")
+    return ([Path(named).expanduser()] if named else []) + [cache_dir()]
+
+
+def locate(
+    who: str,
+    data_dir: str | Path | None,
+    folders: Sequence[str],
+    wanted: Sequence[Sequence[str]],
+    remotes: Sequence[Remote] | None,
+) -> list[Path]:
+    """The files of a data set: found, else downloaded from ``remotes`` if given, else a DataError that tells what to do.
+
+    Downloads go into the sub folder ``folders[0]`` of ``data_dir``, or of the cache without one.
+    """
+    roots = data_dirs(data_dir)
+    paths = find(who, roots, folders, wanted, complete=remotes is None)
+    if paths is not None:
+        return paths
+    if remotes is not None:
+        return download(remotes, roots[-1] / folders[0])
+    raise DataError(
+        f"{who}: no files found in {', '.join(str(root) for root in roots)} (nor in a sub folder {folders[0]}); expected "
+        f"{', '.join(names[0] for names in wanted)}. Name their folder (data_dir=, KOBAI_DATA) or pass download=True"
+    )
+
+
+def find(
+    who: str, roots: Sequence[Path], folders: Sequence[str], wanted: Sequence[Sequence[str]], complete: bool = True
+) -> list[Path] | None:
+    """One file for each entry of ``wanted`` (alternative names), all from one folder; None if no folder has them.
+
+    Each root is searched in the sub folders ``folders`` and then by itself. With ``complete``, a folder that holds some of
+    the files but not all is an error that names the missing ones.
+    """
+    for root in roots:
+        for folder in [*(root / name for name in folders), root]:
+            found = [next((folder / name for name in names if (folder / name).is_file()), None) for names in wanted]
+            if all(found):
+                return [path for path in found if path]
+            if any(found) and complete:
+                lacking = ", ".join(names[0] for names, path in zip(wanted, found, strict=True) if path is None)
+                raise DataError(f"{who}: {folder} lacks {lacking}")
+    return None
+
+
+def download(remotes: Sequence[Remote], folder: Path, timeout: float = 30.0) -> list[Path]:
+    """The files in ``folder``, downloaded unless they are there with the right checksum already.
+
+    A file appears under its name only when it is complete and its SHA-256 is right; whatever goes wrong leaves nothing
+    behind. Mirrors are tried in turn. Raises :class:`~kobai.errors.DataError` that says what each of them answered.
+    """
+    try:
+        import pooch
+    except ImportError as error:
+        raise DataError(f"download: needs pooch. Install it: {INSTALL}") from error
+    # pooch announces every download; the bar says it already.
+    logger = pooch.get_logger()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        return [_fetch(pooch, remote, folder, timeout) for remote in remotes]
+    finally:
+        logger.setLevel(level)
+
+
+def _fetch(pooch: Any, remote: Remote, folder: Path, timeout: float) -> Path:
+    reasons = []
+    for url in remote.urls:
+        bar = _Progress(remote.name)
+        try:
+            # chunk_size is also what pooch tells the bar for each piece.
+            downloader = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16, timeout=timeout)
+            return Path(
+                pooch.retrieve(
+                    url, known_hash=f"sha256:{remote.sha256}", fname=remote.name, path=folder, downloader=downloader
+                )
+            )
+        except (OSError, ValueError) as error:  # what requests raises is an OSError, a wrong checksum a ValueError
+            reasons.append(f"{url}: {' '.join(str(error).split())}")
+        finally:
+            bar.close()
+    raise DataError(f"download of {remote.name} failed. " + "; ".join(reasons))
+
+
+class _Progress:
+    """A bar of rich behind the few methods that pooch calls."""
+
+    def __init__(self, name: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        self.bar = Progress(*columns, console=Console(stderr=True))
+        self.task = self.bar.add_task(name, total=None)
+        self.bar.start()
+
+    @property
+    def total(self) -> float | None:
+        return self.bar.tasks[0].total
+
+    @total.setter
+    def total(self, size: int) -> None:
+        self.bar.update(self.task, total=size or None)
+
+    def update(self, n: int) -> None:
+        self.bar.advance(self.task, n)
+
+    def reset(self) -> None:
+        self.bar.update(self.task, completed=0)
+
+    def close(self) -> None:
+        self.bar.stop()

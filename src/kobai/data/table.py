@@ -1,0 +1,184 @@
+"""Tables: a CSV file as a classification data set."""
+
+from __future__ import annotations
+
+import csv as csv_format
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from kobai.data.splits import DataSplits, Host, make_splits, stratified
+from kobai.errors import DataError, nearest
+
+MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "-"})
+"""Cells that mean "no value", in lower case."""
+
+TEST_SEED = 0
+
+
+def csv(
+    path: str | Path,
+    *,
+    label: str | int | None = None,
+    header: bool | None = None,
+    delimiter: str | None = None,
+    test: float = 0.2,
+    validation: float = 0.1,
+    seed: int = 0,
+) -> DataSplits:
+    """A table of numbers with one column of class labels; inputs are (columns − 1,).
+
+    Args:
+        path: a text file in UTF-8, one sample a line.
+        label: the column of the class, by its name in the header or by its index (negative ones count from the end).
+            Default: the last.
+        header: whether the first line names the columns. Default: it does if none of its features is a number.
+        delimiter: default: the one of ``, ; tab |`` of which the first line has most.
+        test: fraction of the rows in the test split, which is stratified and does not depend on ``seed``.
+        validation, seed: fraction of the remaining rows held out for validation, and the seed of that draw.
+
+    Labels are integers or any text; the classes are sorted, by number where all are integers. Every feature x becomes
+    (x − μ) / σ, with mean and standard deviation of the *training* rows. Regression is not what this reads: labels with
+    fractions are refused.
+
+    Raises :class:`~kobai.errors.DataError` with row and column for missing values, NaN, infinities and what is no number.
+
+    >>> import tempfile, pathlib
+    >>> rows = "".join(f"{i},{i % 7},{'odd' if i % 2 else 'even'}\\n" for i in range(40))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = pathlib.Path(folder, "numbers.csv")
+    ...     _ = file.write_text("a,b,kind\\n" + rows)
+    ...     splits = csv(file, label="kind")
+    >>> splits, splits.classes
+    (DataSplits('numbers': 29 train, 3 validation, 8 test; 2 inputs, 2 classes), ('even', 'odd'))
+    """
+    path = Path(path)
+    lines = _read(path, delimiter)
+    named = _has_header(lines, label) if header is None else header
+    if isinstance(label, str) and not named:
+        raise DataError(f"{path}: label {label!r} is a name, but the first line is no header")
+    names = [cell.strip() for cell in lines[0][1]] if named else [f"column {i}" for i in range(len(lines[0][1]))]
+    rows = lines[1:] if named else lines
+    if not rows:
+        raise DataError(f"{path}: no rows" + (" below the header" if named else ""))
+    column = _label_column(path, names, label)
+    for number, cells in rows:
+        if len(cells) != len(names):
+            raise DataError(f"{path}: row {number} has {len(cells)} cells, expected {len(names)}")
+    classes, labels = _classes(path, [(number, cells[column].strip()) for number, cells in rows], names[column])
+    features = tuple(name for i, name in enumerate(names) if i != column)
+    values = _features(path, [(number, cells[:column] + cells[column + 1 :]) for number, cells in rows], features)
+    rest, apart = stratified(labels, test, TEST_SEED, f"{path}: test")
+    training, held = (values[rest], labels[rest]), (values[apart], labels[apart])
+    return make_splits(path.stem, training, held, classes, validation, seed, features=features if named else ())
+
+
+def _read(path: Path, delimiter: str | None) -> list[tuple[int, list[str]]]:
+    """Lines that are not blank, split into cells, each with its number in the file."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            if delimiter is None:
+                first = file.readline()
+                delimiter = max(",;\t|", key=first.count)
+                file.seek(0)
+            reader = csv_format.reader(file, delimiter=delimiter, skipinitialspace=True)
+            lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not text in UTF-8 (byte {error.start})") from error
+    except csv_format.Error as error:
+        raise DataError(f"{path}: not a CSV file ({error})") from error
+    if not lines:
+        raise DataError(f"{path}: the file is empty")
+    if len(lines[0][1]) < 2:
+        raise DataError(f"{path}: expected at least one feature and one label column, got one column; see delimiter")
+    return lines
+
+
+def _has_header(lines: Sequence[tuple[int, list[str]]], label: str | int | None) -> bool:
+    if isinstance(label, str):
+        return True
+    cells = list(lines[0][1])
+    position = -1 if label is None else label
+    if -len(cells) <= position < len(cells):
+        del cells[position]
+    return not any(_is_number(cell) or cell.strip().lower() in MISSING for cell in cells)
+
+
+def _label_column(path: Path, names: list[str], label: str | int | None) -> int:
+    if isinstance(label, str):
+        if names.count(label) != 1:
+            problem = "no column" if label not in names else "more than one column"
+            raise DataError(f"{path}: {problem} named {label!r}.{nearest(label, set(names) - {label})}")
+        return names.index(label)
+    position = -1 if label is None else label
+    if not -len(names) <= position < len(names):
+        raise DataError(f"{path}: label column {position} is out of range for {len(names)} columns")
+    return position % len(names)
+
+
+def _classes(path: Path, cells: Sequence[tuple[int, str]], name: str) -> tuple[tuple[str, ...], Host]:
+    """Names of the classes, sorted, and the class index of each row."""
+    for number, cell in cells:
+        if cell.lower() in MISSING:
+            raise DataError(f"{path}: row {number} has no label (column {name!r} is {cell!r})")
+    known = {cell for _, cell in cells}
+    if all(_is_number(cell) for cell in known):
+        for number, cell in cells:
+            if not float(cell).is_integer():
+                raise DataError(
+                    f"{path}: row {number} has the label {cell} (column {name!r}); expected classes, and this looks like "
+                    "regression. Build a kobai.utils.data.TensorDataset for it"
+                )
+        text = {cell: str(int(float(cell))) for cell in known}  # "1", "1.0" and "01" are one class
+        order = sorted(set(text.values()), key=int)
+    else:
+        text = {cell: cell for cell in known}
+        order = sorted(known)
+    if len(order) < 2:
+        raise DataError(f"{path}: column {name!r} holds one class only, {order[0]!r}")
+    index = {cell: i for i, cell in enumerate(order)}
+    return tuple(order), np.array([index[text[cell]] for _, cell in cells], dtype=np.int64)
+
+
+def _features(path: Path, rows: Sequence[tuple[int, list[str]]], names: Sequence[str]) -> Host:
+    """float64 (rows, features), or a DataError for the first bad cell that also counts all of them."""
+    values = np.empty((len(rows), len(names)))
+    problems = []
+    for i, (number, cells) in enumerate(rows):
+        try:
+            values[i] = [float(cell) for cell in cells]
+            clean = all(map(math.isfinite, values[i])) and "_" not in "".join(cells)  # float() reads 1_000
+        except ValueError:
+            clean = False
+        if not clean:
+            problems += [_problem(number, name, cell) for name, cell in zip(names, cells, strict=True) if _is_bad(cell)]
+    if problems:
+        more = f" (and {len(problems) - 1} more cells)" if len(problems) > 1 else ""
+        raise DataError(f"{path}: {problems[0]}{more}")
+    return values
+
+
+def _problem(number: int, name: str, cell: str) -> str:
+    if cell.strip().lower() in MISSING:
+        what = f"a missing value ({cell.strip()!r})" if cell.strip() else "a missing value"
+    elif _is_number(cell):
+        what = f"{cell.strip()}, which is not finite"
+    else:
+        what = f"{cell.strip()!r}, which is not a number"
+    return f"row {number}, column {name!r} holds {what}"
+
+
+def _is_bad(cell: str) -> bool:
+    return not _is_number(cell) or not math.isfinite(float(cell))
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell
