@@ -24,6 +24,8 @@ from kobai.xp import Array, xp_of
 
 CACHE = 2 << 20  # bytes of columns made at a time on the host; half and double this cost a few per cent more
 DEVICE = 1 << 28  # ... and on a device, where few large products are better
+NARROW = 128  # with fewer windows an image has too few columns for a product of its own: all images of a block share one
+FEWEST = 512  # columns of such a product at least, for the weight has to be read once for each
 
 Sizes = tuple[int, ...]
 
@@ -70,11 +72,13 @@ def n_windows(size: int, kernel: int, stride: int, pads: int, dilation: int) -> 
     return (size + pads - dilation * (kernel - 1) - 1) // stride + 1
 
 
-def blocks(like: Array, each: int) -> Iterator[slice]:
-    """Slices of the batch of ``like``, as many images at a time as have columns of CACHE bytes; ``each`` is for one image."""
-    limit = CACHE if type(like) is np.ndarray else DEVICE
-    step = max(1, limit // max(1, each))
-    return (slice(i, min(i + step, like.shape[0])) for i in range(0, like.shape[0], step))
+def _blocks(x: Array, w: Windows, channels: int, filters: int) -> Iterator[slice]:
+    """Slices of the batch of ``x``: as many images at a time as fit the cache, with what the products read and write."""
+    limit = CACHE if type(x) is np.ndarray else DEVICE
+    length = prod(w.out)
+    each = max(channels * prod(w.kernel), filters) * length * x.itemsize
+    step = max(1, limit // max(1, each), FEWEST // max(1, length))
+    return (slice(i, min(i + step, x.shape[0])) for i in range(0, x.shape[0], step))
 
 
 def pad(x: Array, w: Windows, value: float = 0) -> Array:
@@ -117,10 +121,6 @@ class _Columns:
         return columns
 
 
-def _bytes_of_columns(channels: int, w: Windows, itemsize: int) -> int:
-    return channels * prod(w.kernel) * prod(w.out) * itemsize
-
-
 def convolve(
     x: Array, weight: Array, w: Windows, groups: int, finish: Callable[[Array], object] | None = None
 ) -> Array:
@@ -129,46 +129,59 @@ def convolve(
     x (N, C, *size), weight (O, C / groups, *kernel), y (N, O, *out).
     """
     xp = xp_of(x)
-    n, channels = x.shape[:2]
-    matrix = weight.reshape(groups, weight.shape[0] // groups, -1)
-    y = xp.empty((n, weight.shape[0], *w.out), dtype=x.dtype)
+    (n, channels), filters, length = x.shape[:2], weight.shape[0], prod(w.out)
+    matrix = weight.reshape(groups, filters // groups, -1)
+    y = xp.empty((n, filters, *w.out), dtype=x.dtype)
+    by_image = length >= NARROW
     columns = None
-    for block in blocks(x, _bytes_of_columns(channels, w, x.itemsize)):
-        images, result = x[block], y[block]
-        if w.is_pointwise:
-            made = images
+    for block in _blocks(x, w, channels, filters):
+        result, m = y[block], block.stop - block.start
+        if w.is_pointwise and by_image:
+            made = x[block]
         else:
-            columns = columns or _Columns(x, w, block.stop - block.start, by_image=True)
-            made = columns.of(images)
-        m = images.shape[0]
-        made = made.reshape(m, groups, -1, prod(w.out))
-        xp.matmul(matrix, made, out=result.reshape(m, groups, -1, prod(w.out)))
+            columns = columns or _Columns(x, w, m, by_image)
+            made = columns.of(x[block])
+        if by_image:
+            xp.matmul(matrix, made.reshape(m, groups, -1, length), out=result.reshape(m, groups, -1, length))
+        else:
+            rows = xp.matmul(matrix, made.reshape(groups, -1, m * length))
+            result[...] = rows.reshape(filters, m, *w.out).swapaxes(0, 1)
         if finish is not None:
             finish(result)
     return y
 
 
-def convolve_transposed(dy: Array, weight: Array, w: Windows, groups: int, out: Array | None = None) -> Array:
+def convolve_transposed(dy: Array, weight: Array, w: Windows, groups: int) -> Array:
     """The transpose of :func:`convolve` as a map of x: dL/dx of dL/dy. dy (N, O, *out) gives (N, C, *size)."""
     xp = xp_of(dy)
-    n, channels = dy.shape[0], weight.shape[1] * groups
-    matrix = weight.reshape(groups, weight.shape[0] // groups, -1).swapaxes(-1, -2)
-    dx = xp.empty((n, channels, *w.size), dtype=dy.dtype) if out is None else out
-    length = prod(w.out)
+    n, filters, channels, length = dy.shape[0], weight.shape[0], weight.shape[1] * groups, prod(w.out)
+    matrix = weight.reshape(groups, filters // groups, -1).swapaxes(-1, -2)
+    dx = xp.empty((n, channels, *w.size), dtype=dy.dtype)
+    by_image = length >= NARROW
     columns = wide = None
-    for block in blocks(dy, _bytes_of_columns(channels, w, dy.itemsize)):
+    for block in _blocks(dy, w, channels, filters):
         m = block.stop - block.start
-        gradients = dy[block].reshape(m, groups, -1, length)
-        if w.is_pointwise:
-            dx[block] = xp.matmul(matrix, gradients).reshape(m, channels, *w.size)
+        if by_image and w.is_pointwise:
+            into = dx[block].reshape(m, groups, -1, length)
+            xp.matmul(matrix, dy[block].reshape(m, groups, -1, length), out=into)
             continue
-        if columns is None:
-            columns = xp.empty((m, groups, matrix.shape[1], length), dtype=dy.dtype)
+        if wide is None:
             wide = xp.empty((m, channels, *w.padded), dtype=dy.dtype)
-        xp.matmul(matrix, gradients, out=columns[:m])
-        col2im(columns[:m].reshape(m, channels, -1, *w.out), w, wide[:m])
-        dx[block] = wide[(slice(m), slice(None), *w.inside)]
+        if by_image:
+            if columns is None:
+                columns = xp.empty((m, groups, matrix.shape[1], length), dtype=dy.dtype)
+            xp.matmul(matrix, dy[block].reshape(m, groups, -1, length), out=columns[:m])
+            made = columns[:m].reshape(m, channels, -1, *w.out)
+        else:
+            made = xp.matmul(matrix, _rows(dy[block], groups)).reshape(channels, -1, m, *w.out)
+            made = made.transpose(2, 0, 1, *range(3, made.ndim))
+        dx[block] = col2im(made, w, wide[:m])[(..., *w.inside)]
     return dx
+
+
+def _rows(dy: Array, groups: int) -> Array:
+    """(n, O, *out) as a row for each filter: (groups, O / groups, n · L)."""
+    return dy.swapaxes(0, 1).reshape(groups, dy.shape[1] // groups, -1)
 
 
 def col2im(columns: Array, w: Windows, wide: Array) -> Array:
@@ -184,16 +197,14 @@ def weight_gradient(
 ) -> Array:
     """dL/dweight of dL/dy: Σₙ dy Xᵀ, one product for all images of a block."""
     xp = xp_of(x)
-    channels, length = x.shape[1], prod(w.out)
-    total = xp.empty(shape, dtype=x.dtype) if out is None else out
-    total[...] = 0
-    matrix = total.reshape(groups, shape[0] // groups, -1)
+    channels, filters = x.shape[1], shape[0]
+    total = xp.zeros((groups, filters // groups, prod(shape[1:])), dtype=x.dtype)
     columns = None
-    for block in blocks(x, _bytes_of_columns(channels, w, x.itemsize)):
-        m = block.stop - block.start
-        if columns is None:
-            columns = _Columns(x, w, m, by_image=False)
-        made = columns.of(x[block]).reshape(groups, -1, m * length)
-        rows = dy[block].swapaxes(0, 1).reshape(groups, -1, m * length)
-        matrix += xp.matmul(rows, made.swapaxes(-1, -2))
-    return total
+    for block in _blocks(x, w, channels, filters):
+        columns = columns or _Columns(x, w, block.stop - block.start, by_image=False)
+        made = columns.of(x[block])
+        total += xp.matmul(_rows(dy[block], groups), made.reshape(groups, total.shape[2], -1).swapaxes(-1, -2))
+    if out is None:
+        return total.reshape(shape)
+    out[...] = total.reshape(shape)
+    return out
