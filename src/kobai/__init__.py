@@ -21,6 +21,7 @@ from kobai._tensor import (
     set_grad_enabled,
 )
 from kobai.dtypes import *
+from kobai.linalg import det
 
 # What a family of operations offers is listed once, in its ``__all__``: a new operation touches one file.
 from kobai.ops.activation import *
@@ -36,12 +37,14 @@ from kobai.ops.index import *
 from kobai.ops.linear import *
 from kobai.ops.norm import *
 from kobai.ops.pointwise import *
+from kobai.ops.products import *
 from kobai.ops.random import *
 from kobai.ops.rearrange import *
 from kobai.ops.reduce import *
 from kobai.ops.shape import *
 from kobai.ops.softmax import *
 from kobai.ops.sort import *
+from kobai.ops.statistics import *
 from kobai.random import Generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
 from kobai.serialization import load, save
 from kobai.xp import available_backends, backend, device, use, using

@@ -1,4 +1,4 @@
-"""Element types. A dtype of Kobai *is* a NumPy dtype, so that every array library understands it."""
+"""Element types, and constants. A dtype of Kobai *is* a NumPy dtype, so that every array library understands it."""
 
 import numpy as np
 
@@ -12,20 +12,30 @@ int32 = int = np.dtype(np.int32)
 int64 = long = np.dtype(np.int64)
 bool = np.dtype(np.bool_)
 
+finfo, iinfo = np.finfo, np.iinfo
+inf, nan, pi, e, newaxis = np.inf, np.nan, np.pi, np.e, None
+
 __all__ = [
     "bool",
     "double",
+    "e",
+    "finfo",
     "float",
     "float16",
     "float32",
     "float64",
     "half",
+    "iinfo",
+    "inf",
     "int",
     "int16",
     "int32",
     "int64",
     "int8",
     "long",
+    "nan",
+    "newaxis",
+    "pi",
     "short",
     "uint8",
 ]

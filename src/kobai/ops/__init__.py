@@ -17,9 +17,11 @@ from kobai.ops.index import *
 from kobai.ops.linear import *
 from kobai.ops.norm import *
 from kobai.ops.pointwise import *
+from kobai.ops.products import *
 from kobai.ops.random import *
 from kobai.ops.rearrange import *
 from kobai.ops.reduce import *
 from kobai.ops.shape import *
 from kobai.ops.softmax import *
 from kobai.ops.sort import *
+from kobai.ops.statistics import *

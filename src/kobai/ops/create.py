@@ -10,10 +10,19 @@ import numpy as np
 
 from kobai import xp as _xp
 from kobai._tensor import Tensor, get_default_dtype, method, primitive
-from kobai.ops._args import cast, need_tensor
+from kobai.ops._args import cast, category, need_tensor, pair
+from kobai.ops._args import result_dtype as promotion
 from kobai.xp import Array, asarray, device, device_of, is_array, to_host
 
 __all__ = [
+    "can_cast",
+    "promote_types",
+    "result_type",
+    "BoolTensor",
+    "DoubleTensor",
+    "FloatTensor",
+    "IntTensor",
+    "LongTensor",
     "arange",
     "as_tensor",
     "empty",
@@ -263,6 +272,23 @@ def eye(
     return Tensor._wrap(made, requires_grad)  # type: ignore[no-any-return]
 
 
+# --- PyTorch's older constructors -------------------------------------------------------------------------------------
+
+
+def _typed(dtype: Any) -> Any:
+    def make(*data: Any) -> Tensor:
+        if data and all(isinstance(n, int) for n in data):
+            return zeros(*data, dtype=dtype)
+        return tensor(data[0] if data else [], dtype=dtype)
+
+    make.__doc__ = f"Data, or integers as sizes (then zeros), as a tensor of {np.dtype(dtype)}; prefer :func:`tensor`."
+    return make
+
+
+FloatTensor, DoubleTensor = _typed(np.float32), _typed(np.float64)
+LongTensor, IntTensor, BoolTensor = _typed(np.int64), _typed(np.int32), _typed(np.bool_)
+
+
 # --- like an existing tensor ------------------------------------------------------------------------------------------
 
 
@@ -420,3 +446,26 @@ def is_floating_point(input: Tensor) -> bool:
 def numel(input: Tensor) -> int:
     """Number of elements."""
     return input.numel()
+
+
+def result_type(tensor1: Any, tensor2: Any) -> np.dtype[Any]:
+    """Dtype of the result of an operation on two operands, tensors or numbers, by PyTorch's promotion.
+
+    >>> import kobai
+    >>> kobai.result_type(kobai.tensor([1, 2]), 1.5)
+    dtype('float32')
+    """
+    if not isinstance(tensor1, Tensor) and not isinstance(tensor2, Tensor):
+        return promotion(tensor(tensor1), tensor(tensor2))
+    a, b = pair("result_type", tensor1, tensor2)
+    return (a if isinstance(a, Tensor) else b).dtype  # type: ignore[no-any-return]
+
+
+def promote_types(type1: Any, type2: Any) -> np.dtype[Any]:
+    """The smallest dtype to which both may be converted: the higher category, or NumPy's choice inside one."""
+    return promotion(empty(1, dtype=type1), empty(1, dtype=type2))
+
+
+def can_cast(from_: Any, to: Any) -> bool:
+    """Whether conversion does not fall to a lower category (float to integer, say)."""
+    return category(np.dtype(from_)) <= category(np.dtype(to))

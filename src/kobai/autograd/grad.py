@@ -1,0 +1,59 @@
+"""Gradients as values: ``grad``, and ``backward`` of several tensors at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kobai._tensor import Tensor, root_edge, root_gradient, run_backward
+from kobai.xp import Array
+
+
+def _sequence(x: Any) -> list[Any]:
+    return list(x) if isinstance(x, (list, tuple)) else [x]
+
+
+def _roots(who: str, tensors: Any, gradients: Any) -> list[tuple[Any, Array]]:
+    outputs = _sequence(tensors)
+    given = [None] * len(outputs) if gradients is None else _sequence(gradients)
+    if len(given) != len(outputs):
+        raise RuntimeError(f"{who}: expected {len(outputs)} gradients, one for each output, got {len(given)}")
+    return [(root_edge(who, t), root_gradient(who, t, g)) for t, g in zip(outputs, given, strict=True)]
+
+
+def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool = False) -> None:
+    """Add the gradients of the sum of ``tensors`` (weighted by ``grad_tensors``) to the ``.grad`` of all leaves."""
+    run_backward(_roots("backward", tensors, grad_tensors), retain_graph)
+
+
+def grad(
+    outputs: Any,
+    inputs: Any,
+    grad_outputs: Any = None,
+    retain_graph: bool = False,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of ``outputs`` with respect to ``inputs``, returned rather than added to ``.grad``.
+
+    Errors: RuntimeError for an input that the outputs do not depend on, unless ``allow_unused`` (then None);
+    NotImplementedError for ``create_graph=True`` (derivatives of derivatives).
+
+    >>> import kobai
+    >>> x = kobai.tensor(3.0, requires_grad=True)
+    >>> kobai.autograd.grad(x * x, x)
+    (tensor(6.),)
+    """
+    if create_graph:
+        raise NotImplementedError("grad: create_graph=True (second derivatives) is not supported by Kobai")
+    wanted = _sequence(inputs)
+    edges = [root_edge("grad", x) for x in wanted]
+    found = run_backward(_roots("grad", outputs, grad_outputs), retain_graph, {id(edge): None for edge in edges})
+    result: list[Tensor | None] = []
+    for i, edge in enumerate(edges):
+        g = found.get(id(edge))
+        if g is None and not allow_unused:
+            raise RuntimeError(
+                f"grad: input {i} was not used to compute the outputs; allow_unused=True gives None for it"
+            )
+        result.append(None if g is None else Tensor._wrap(g.copy()))
+    return tuple(result)

@@ -1,0 +1,64 @@
+"""Products of other kinds: over chosen axes, of Kronecker, of distances; and the trace."""
+
+from __future__ import annotations
+
+from string import ascii_letters
+from typing import Any
+
+from kobai._tensor import Tensor, method
+from kobai.ops._args import normalize_axis
+from kobai.ops.einsum import einsum
+from kobai.ops.extreme import norm
+from kobai.ops.pointwise import abs as _abs
+
+__all__ = ["cdist", "kron", "tensordot", "trace"]
+
+
+def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
+    """Sum of products over ``dims``: the last n axes of ``a`` with the first n of ``b``, or two lists of axes.
+
+    >>> import kobai
+    >>> kobai.tensordot(kobai.ones(2, 3), kobai.ones(3, 4), dims=1).shape
+    kobai.Size([2, 4])
+    """
+    if isinstance(dims, int):
+        left, right = list(range(a.ndim - dims, a.ndim)), list(range(dims))
+    else:
+        left = [normalize_axis("tensordot", d, a.ndim) for d in dims[0]]
+        right = [normalize_axis("tensordot", d, b.ndim) for d in dims[1]]
+    if len(left) != len(right) or any(a.shape[i] != b.shape[j] for i, j in zip(left, right, strict=False)):
+        raise RuntimeError(f"tensordot: axes {left} of {tuple(a.shape)} and {right} of {tuple(b.shape)} do not match")
+    letters = iter(ascii_letters)
+    la = [next(letters) for _ in a.shape]
+    lb = [next(letters) for _ in b.shape]
+    for i, j in zip(left, right, strict=True):
+        lb[j] = la[i]
+    out = [c for i, c in enumerate(la) if i not in left] + [c for j, c in enumerate(lb) if j not in right]
+    return einsum(f"{''.join(la)},{''.join(lb)}->{''.join(out)}", a, b)
+
+
+def kron(input: Tensor, other: Tensor) -> Tensor:
+    """Kronecker product: every element of ``input`` times all of ``other``."""
+    rank = max(input.ndim, other.ndim)
+    left, right = [1] * (rank - input.ndim) + list(input.shape), [1] * (rank - other.ndim) + list(other.shape)
+    a = input.reshape([n for size in left for n in (size, 1)])
+    b = other.reshape([n for size in right for n in (1, size)])
+    return (a * b).reshape([m * n for m, n in zip(left, right, strict=True)])  # type: ignore[no-any-return]
+
+
+@method
+def trace(input: Tensor) -> Tensor:
+    """Sum of the diagonal of a matrix."""
+    if input.ndim != 2:
+        raise RuntimeError(f"trace: expected a matrix, got {tuple(input.shape)}")
+    return input.diagonal().sum()  # type: ignore[no-any-return]
+
+
+def cdist(x1: Tensor, x2: Tensor, p: float = 2.0) -> Tensor:
+    """p-norm distance of every row of ``x1`` (..., P, M) to every row of ``x2`` (..., R, M): (..., P, R)."""
+    if x1.ndim < 2 or x2.ndim < 2 or x1.shape[-1] != x2.shape[-1]:
+        raise RuntimeError(f"cdist: expected (..., P, M) and (..., R, M), got {tuple(x1.shape)} and {tuple(x2.shape)}")
+    difference = x1.unsqueeze(-2) - x2.unsqueeze(-3)
+    if p == 1:
+        return _abs(difference).sum(-1)  # type: ignore[no-any-return]
+    return norm(difference, p, -1)
