@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from kobai.errors import nearest
+from kobai.kernels.activation import relu, sigmoid
 from kobai.xp import Array, xp_of
 
 
@@ -20,26 +21,13 @@ class Epilogue(NamedTuple):
     backward: Callable[[Array, Array], Array]
 
 
-def _relu(z: Array) -> Array:
-    return xp_of(z).maximum(z, 0, out=z)
-
-
-def _sigmoid(z: Array) -> Array:
-    # σ(z) = (1 + tanh(z/2)) / 2: cannot overflow, unlike 1 / (1 + e⁻ᶻ)
-    z *= 0.5
-    xp_of(z).tanh(z, out=z)
-    z += 1
-    z *= 0.5
-    return z
-
-
 def _tanh(z: Array) -> Array:
     return xp_of(z).tanh(z, out=z)
 
 
 EPILOGUES: dict[str, Epilogue] = {
-    "relu": Epilogue(_relu, lambda dy, y: dy * (y > 0)),
-    "sigmoid": Epilogue(_sigmoid, lambda dy, y: dy * (y * (1 - y))),
+    "relu": Epilogue(lambda z: relu(z, out=z), lambda dy, y: dy * (y > 0)),
+    "sigmoid": Epilogue(lambda z: sigmoid(z, out=z), lambda dy, y: dy * (y * (1 - y))),
     "tanh": Epilogue(_tanh, lambda dy, y: dy * (1 - y * y)),
 }
 

@@ -15,6 +15,7 @@ from kobai.ops.extreme import *
 from kobai.ops.gather import *
 from kobai.ops.index import *
 from kobai.ops.linear import *
+from kobai.ops.loss import *
 from kobai.ops.norm import *
 from kobai.ops.pointwise import *
 from kobai.ops.products import *

@@ -57,11 +57,9 @@ def _per_channel(v: Array, ndim: int) -> Array:
     return v if ndim == 2 else v[:, None]
 
 
-def _channel_mean(xp: Any, x: Array) -> Array:
+def _channel_mean(x: Array, over_batch: Array, over_space: Array | None) -> Array:
     """Mean of every channel of (N, C) or (N, C, S), shape (C)."""
-    if x.ndim == 3:
-        x = x @ _mean_over(xp, x.shape[2], x.dtype)
-    return _mean_over(xp, x.shape[0], x.dtype) @ x
+    return over_batch @ (x if over_space is None else x @ over_space)
 
 
 @primitive(
@@ -95,9 +93,12 @@ def _batch_norm(
     xp, shape = xp_of(x), x.shape
     rows = x if x.ndim == 2 else x.reshape(*shape[:2], -1)
     ndim, n = rows.ndim, rows.size // shape[1]
-    mean = _channel_mean(xp, rows)
+    over_batch = _mean_over(xp, shape[0], x.dtype)
+    over_space = None if ndim == 2 else _mean_over(xp, rows.shape[2], x.dtype)
+    mean = _channel_mean(rows, over_batch, over_space)
     centred = rows - _per_channel(mean, ndim)
-    var = _channel_mean(xp, centred * centred)
+    y = centred * centred
+    var = _channel_mean(y, over_batch, over_space)
     if running_mean is not None:
         running_mean *= 1 - momentum
         running_mean += momentum * mean
@@ -106,7 +107,7 @@ def _batch_norm(
         running_var += (momentum * n / (n - 1)) * var
     invstd = 1 / xp.sqrt(var + eps)
     scale = invstd if weight is None else invstd * weight
-    y = centred * _per_channel(scale, ndim)
+    xp.multiply(centred, _per_channel(scale, ndim), out=y)  # the squares are not needed any more
     if bias is not None:
         y += _per_channel(bias, ndim)
     fused = epilogue("batch_norm", activation)
@@ -118,7 +119,8 @@ def _batch_norm(
     def vjp(dy: Array) -> Any:
         dz = (dy if fused is None else fused.backward(dy, value)).reshape(centred.shape)
         work = dz * centred
-        mean_dz, mean_dzx = _channel_mean(xp, dz), invstd * _channel_mean(xp, work)
+        mean_dz = _channel_mean(dz, over_batch, over_space)
+        mean_dzx = invstd * _channel_mean(work, over_batch, over_space)
 
         def dx(out: Array | None) -> Array:
             # (dz − mean(dz) − x̂ mean(dz x̂)) · scale, in the memory of work, whose mean is taken
@@ -320,9 +322,9 @@ def layer_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """w (x − μ) / √(σ² + ε) + b, statistics over the last dimensions ``normalized_shape`` (Ba, Kiros, Hinton, arXiv:1607.06450).
+    """w (x − μ) / √(σ² + ε) + b, statistics over the last dimensions, which are ``normalized_shape``.
 
-    ``weight`` and ``bias`` have the shape ``normalized_shape``.
+    ``weight`` and ``bias`` have that shape too. Ba, Kiros, Hinton, arXiv:1607.06450.
     """
     tail = _normalized_shape("layer_norm", input, normalized_shape)
     _need_vectors("layer_norm", tail, input._array.dtype, weight=weight, bias=bias)
