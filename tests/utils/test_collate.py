@@ -41,6 +41,24 @@ def test_tensors_are_stacked():
     assert out[1].sum().item() == 6
 
 
+def test_tensors_are_stacked_where_they_are(backend):
+    samples = [kobai.ones(2), kobai.zeros(2)]
+    where = samples[0].device
+    kobai.use("numpy")
+    out = default_collate(samples)
+    assert out.device == where
+    assert out.shape == (2, 2)
+    assert default_collate([samples[0].sum(), samples[1].sum()]).shape == (2,)
+
+
+def test_tensors_of_several_dtypes_are_promoted_and_of_several_devices_refused():
+    assert default_collate([kobai.tensor(1), kobai.tensor(2.5)]).dtype == np.float32
+    with kobai.using("strict"):
+        far = kobai.zeros(2)
+    with pytest.raises(RuntimeError, match="stack"):
+        default_collate([kobai.zeros(2), far])
+
+
 def test_a_batch_of_arrays_does_not_share_memory():
     sample = np.zeros(2)
     out = default_collate([sample])
@@ -88,7 +106,7 @@ def test_mappings_keep_their_type(kind):
         ([object()], TypeError, "got object"),
         ([np.array("a")], TypeError, "dtype <U1"),
         ([np.array([None])], TypeError, "dtype object"),
-        ([kobai.zeros(2), kobai.zeros(3)], RuntimeError, r"one shape, got \(2,\) and \(3,\)"),
+        ([kobai.zeros(2), kobai.zeros(3)], RuntimeError, r"equal shapes, got \(2,\) and \(3,\)"),
         ([np.zeros(2), np.zeros((2, 1))], RuntimeError, r"one shape, got \(2,\) and \(2, 1\)"),
         ([kobai.zeros(2), None], TypeError, "Tensor and NoneType"),
         ([np.zeros(2), kobai.zeros(2)], TypeError, "ndarray and Tensor"),

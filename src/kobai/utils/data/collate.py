@@ -51,13 +51,16 @@ def stack(batch: Sequence[Any]) -> Any:
         raise ValueError("default_collate: expected at least one sample, got an empty batch")
     first = batch[0]
     if isinstance(first, Tensor):
-        _check_alike(batch, Tensor)
+        _check_type(batch, Tensor)
         return stack_tensors(list(batch))
     if isinstance(first, (np.ndarray, np.generic)):
         if first.dtype.kind not in KINDS:
             raise TypeError(f"default_collate: arrays of dtype {first.dtype} cannot become a tensor")
-        _check_alike(batch, (np.ndarray, np.generic))
-        return np.stack(batch)
+        _check_type(batch, (np.ndarray, np.generic))
+        if any(sample.shape != first.shape for sample in batch):
+            shapes = sorted({sample.shape for sample in batch})
+            raise RuntimeError(f"default_collate: expected samples of one shape, got {' and '.join(map(str, shapes))}")
+        return np.array(batch)
     if isinstance(first, (int, float)):
         values = np.array(batch)
         if values.dtype.kind not in KINDS:
@@ -144,16 +147,12 @@ def _entry(sample: Any, key: Any) -> Any:
     return sample[key]
 
 
-def _check_alike(batch: Sequence[Any], kind: Any) -> None:
-    shape = batch[0].shape
+def _check_type(batch: Sequence[Any], kind: Any) -> None:
     for sample in batch:
         if not isinstance(sample, kind):
             raise TypeError(
-                f"default_collate: expected samples of one type, got {type(batch[0]).__name__} and {type(sample).__name__}"
-            )
-        if sample.shape != shape:
-            raise RuntimeError(
-                f"default_collate: expected samples of one shape, got {tuple(shape)} and {tuple(sample.shape)}"
+                "default_collate: expected samples of one type, "
+                f"got {type(batch[0]).__name__} and {type(sample).__name__}"
             )
 
 
