@@ -36,7 +36,7 @@ __all__ = [
 def as_float(who: str, input: Any) -> Tensor:
     """``input`` checked to be a Tensor, integers converted to the default float dtype."""
     need_tensor(who, input)
-    return input if input._array.dtype.kind == "f" else cast(input, get_default_dtype())  # type: ignore[no-any-return]
+    return input if input._array.dtype.kind == "f" else cast(input, get_default_dtype())
 
 
 def apply(op: Callable[..., Tensor], inplace: bool, input: Tensor, *args: Any) -> Tensor:

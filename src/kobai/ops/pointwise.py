@@ -35,7 +35,6 @@ __all__ = [
     "asinh",
     "atan",
     "atanh",
-    "ceil",
     "clamp",
     "clamp_max",
     "clamp_min",
@@ -47,9 +46,6 @@ __all__ = [
     "exp",
     "exp2",
     "expm1",
-    "fix",
-    "floor",
-    "frac",
     "hypot",
     "lerp",
     "log",
@@ -62,17 +58,14 @@ __all__ = [
     "neg",
     "negative",
     "reciprocal",
-    "round",
     "rsqrt",
     "sigmoid",
-    "sign",
     "sin",
     "sinh",
     "sqrt",
     "square",
     "tan",
     "tanh",
-    "trunc",
 ]
 
 Unary = Callable[[Tensor], Tensor]
@@ -99,18 +92,17 @@ def unary(
 ) -> Unary:
     """Make the primitive ``_name``, the public function and the methods ``name`` and ``name_`` of one row.
 
-    ``f(xp, x)`` is the value; ``of_x(xp, x)`` or ``of_y(xp, y)`` its derivative; neither means that it is 0 everywhere.
+    ``f(xp, x)`` is the value; ``of_x(xp, x)`` or ``of_y(xp, y)``, whichever is given, its derivative.
     Integers are converted to the default float dtype unless ``keep_integers``.
     """
 
     def forward(x: Array) -> Any:
         xp = xp_of(x)
         y = f(xp, x)
-        if of_x is not None:
-            return y, lambda dy: (dy * of_x(xp, x),)
         if of_y is not None:
             return y, lambda dy: (dy * of_y(xp, y),)
-        return y, lambda dy: (xp.zeros_like(dy),)
+        assert of_x is not None
+        return y, lambda dy: (dy * of_x(xp, x),)
 
     forward.__name__ = f"_{name}"
     recorded = primitive(sample=samples(*domain), kind="elementwise")(forward)
@@ -122,7 +114,7 @@ def unary(
         return recorded(input)
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = doc
+    function.__doc__ = f"{doc} Elementwise" + ("." if keep_integers else "; integers are converted to floats first.")
     return method(function, in_place=True)
 
 
@@ -184,38 +176,12 @@ erfc = unary(
     lambda xp, x: (-2 / math.sqrt(math.pi)) * xp.exp(-x * x),
 )
 
-# Steps: constant wherever they are differentiable.
-sign = unary("sign", "−1, 0 or 1.", lambda xp, x: xp.sign(x), domain=ONE, keep_integers=True)
-floor = unary("floor", "Largest whole number ≤ x.", lambda xp, x: xp.floor(x), domain=ONE, keep_integers=True)
-ceil = unary("ceil", "Smallest whole number ≥ x.", lambda xp, x: xp.ceil(x), domain=ONE, keep_integers=True)
-trunc = unary("trunc", "x without its fraction.", lambda xp, x: xp.trunc(x), domain=ONE, keep_integers=True)
-frac = unary("frac", "The fraction x − trunc(x).", lambda xp, x: x - xp.trunc(x), lambda xp, x: 1, domain=ONE)
-
 absolute, negative = abs, neg
 arcsin, arccos, arctan, arcsinh, arccosh, arctanh = asin, acos, atan, asinh, acosh, atanh
-fix = trunc
-for _alias in ("absolute", "negative", "arcsin", "arccos", "arctan", "arcsinh", "arccosh", "arctanh", "fix"):
+for _alias in ("absolute", "negative", "arcsin", "arccos", "arctan", "arcsinh", "arccosh", "arctanh"):
     method(globals()[_alias], name=_alias, in_place=True)
 setattr(Tensor, "__neg__", neg)  # noqa: B010  (operators are looked up on the class)
 setattr(Tensor, "__abs__", abs)  # noqa: B010
-
-
-@primitive(sample=[lambda rng: (rng.uniform(-0.4, 0.4, (4, 3)), 0), lambda rng: (rng.uniform(0.1, 0.4, (0, 3)), 2)])
-def _round(x: Array, decimals: int) -> Any:
-    xp = xp_of(x)
-    return xp.round(x, decimals), lambda dy: (xp.zeros_like(dy),)
-
-
-@method(in_place=True)
-def round(input: Tensor, *, decimals: int = 0) -> Tensor:
-    """Nearest multiple of 10^−decimals, halves to even; its derivative is 0.
-
-    >>> import kobai
-    >>> kobai.tensor([0.5, 1.5, 2.4]).round()
-    tensor([0., 2., 2.])
-    """
-    need_tensor("round", input)
-    return _round(input, decimals)
 
 
 @primitive(
