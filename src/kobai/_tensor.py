@@ -459,8 +459,6 @@ def primitive(*, sample: Any, kind: str = "") -> Callable[[Callable[..., Any]], 
                         versions.append((id(arg._array), version, version[0]))
                 out._requires_grad = True
                 out._node = Node(name, vjp, edges, versions)
-                if is_view:
-                    out._seen = out._base._node if out._base is not None else None
             return out
 
         declared.op = op
@@ -521,13 +519,16 @@ def _link_view(
     if out._array.size and not xp_of(out._array).may_share_memory(out._array, source._array):
         return
     out._version = source._version
-    before = source._view_of
     out._base = source if source._base is None else source._base
+    out._steps = (*source._steps, (function, rest, options))
+    out._seen = out._base._node
 
-    def view_of(array: Array) -> Array:
-        return function(array if before is None else before(array), *rest, **options)[0]
 
-    out._view_of = view_of
+def _follow(steps: Sequence[Any], array: Array) -> Array:
+    """From an array like a base's to the part of it that a view with these steps sees."""
+    for function, rest, options in steps:
+        array = function(array, *rest, **options)[0]
+    return array
 
 
 class Tensor:
@@ -552,7 +553,7 @@ class Tensor:
     _hooks: dict[int, Callable[..., Any]] | None = None
     _accumulate_hooks: dict[int, Callable[..., Any]] | None = None
     _base: Tensor | None = None  # the tensor whose memory this one views
-    _view_of: Callable[[Array], Array] | None = None  # from an array like the base's to the part that this one views
+    _steps: tuple[Any, ...] = ()  # the view primitives, with their options, that lead from the base to this one
     _seen: Node | None = None  # the base's node when ours was made; another one means the base was changed in place
 
     __array_priority__ = 1000.0  # ndarray * Tensor calls Tensor.__rmul__
@@ -684,6 +685,8 @@ class Tensor:
             raise RuntimeError("requires_grad: only leaf tensors can be switched off; use detach()")
         if requires_grad and self._array.dtype.kind != "f":
             raise RuntimeError(f"requires_grad: expected a float tensor, got {self._array.dtype}")
+        if requires_grad and self.grad_fn is None:
+            self._base, self._steps = None, ()  # a leaf is where histories begin, also one that views other memory
         self._requires_grad = bool(requires_grad)
         return self
 
@@ -738,17 +741,14 @@ class Tensor:
 
     def _refresh(self) -> None:
         """A view whose base was changed in place on the tape belongs to the base's new history."""
-        base, view_of = self._base, self._view_of
-        if base is None or view_of is None or base._node is self._seen or base._node is None:
+        base = self._base
+        if base is None or base._node is self._seen or base._node is None:
             return
-        shape_like = base._array
-
-        def vjp(dy: Array) -> tuple[Array]:
-            whole = xp_of(dy).zeros_like(shape_like)
-            view_of(whole)[...] = dy
-            return (whole,)
-
-        self._node = Node("view", vjp, [base._node])
+        array, edge = base._array, base._node
+        for function, rest, options in self._steps:
+            array, vjp = function(array, *rest, **options)
+            edge = Node(function.__name__, vjp, [edge])
+        self._node = edge
         self._requires_grad = True
         self._seen = base._node
 
@@ -1088,13 +1088,15 @@ def in_place(target: Tensor, op: Callable[..., Tensor], *args: Any, **options: A
     target._node, target._requires_grad = result._node, result._requires_grad
     if old is not None and target._node is not None:
         target._node.retain, old.retain = old.retain, None  # .grad is that of the value after the change
-    base, view_of = target._base, target._view_of
-    if base is not None and view_of is not None:
+    base, steps = target._base, target._steps
+    if base is not None:
+        memory = base._array
 
         def vjp(dy: Array) -> tuple[Array, Array]:
-            around = dy.copy()
-            view_of(around)[...] = 0
-            return around, view_of(dy)
+            around = xp_of(dy).empty_like(memory)  # in its layout: only then do the steps give views of it too
+            around[...] = dy
+            _follow(steps, around)[...] = 0
+            return around, _follow(steps, dy)
 
         base._node = Node("view_assign", vjp, [base._edge(), target._node])
         base._requires_grad = True
@@ -1139,6 +1141,13 @@ def _write(target: Tensor, result: Tensor) -> None:
         raise RuntimeError(
             f"in-place operation: a result of {result.dtype} cannot be kept in a tensor of {target.dtype}"
         )
+    if 0 in target._array.strides and target._array.size > 1:
+        for size, step in zip(target._array.shape, target._array.strides, strict=True):
+            if step == 0 and size > 1:
+                raise RuntimeError(
+                    f"in-place operation: elements of this expanded tensor of shape {tuple(target.shape)} share memory; "
+                    "clone() it first"
+                )
     target._array[...] = result._array
     target._bump()
 

@@ -115,53 +115,21 @@ def _expand(x: Array, shape: tuple[int, ...]) -> Any:
     ],
 )
 def _diagonal(x: Array, offset: int, axis1: int, axis2: int) -> Any:
-    xp, shape = xp_of(x), x.shape
-    rows, columns = x.shape[axis1], x.shape[axis2]
-    length = max(0, min(rows + min(offset, 0), columns - max(offset, 0)))
-    square: list[Any] = [slice(None)] * x.ndim
-    start = max(-offset, 0), max(offset, 0)
-    square[axis1], square[axis2] = slice(start[0], start[0] + length), slice(start[1], start[1] + length)
-    key = tuple(square)
+    xp, shape, rank = xp_of(x), x.shape, x.ndim
+    order = (*(d for d in range(rank) if d not in (axis1 % rank, axis2 % rank)), axis1, axis2)
+    top, left = max(-offset, 0), max(offset, 0)
+    n = max(0, min(shape[axis1] - top, shape[axis2] - left))
+    square = (..., slice(top, top + n), slice(left, left + n))
 
-    def diagonal_of(array: Array) -> Array:
-        part = array[key]
-        others = [d for d in range(part.ndim) if d not in (axis1 % part.ndim, axis2 % part.ndim)]
-        return xp.lib.stride_tricks.as_strided(
-            part,
-            shape=(*(part.shape[d] for d in others), length),
-            strides=(*(part.strides[d] for d in others), part.strides[axis1] + part.strides[axis2]),
-        )
+    def vjp(dy: Array) -> Any:
+        def dx(out: Array | None) -> Array:
+            out = xp.zeros(shape, dy.dtype)
+            xp.einsum("...ii->...i", out.transpose(order)[square])[...] = dy
+            return out
 
-    def dx(out: Array | None, dy: Array) -> Array:
-        out = xp.zeros(shape, dy.dtype)
-        diagonal_of(out)[...] = dy
-        return out
+        return dx, None, None, None
 
-    return diagonal_of(x), lambda dy: (lambda out: dx(out, dy),)
-
-
-@primitive(
-    kind="view",
-    sample=[lambda rng: (rng.normal(size=(7, 3)), 0, 3, 2), lambda rng: (rng.normal(size=(2, 5)), -1, 2, 1)],
-)
-def _unfold(x: Array, axis: int, size: int, step: int) -> Any:
-    xp, shape = xp_of(x), x.shape
-    axis %= x.ndim
-    count = (shape[axis] - size) // step + 1
-    y = xp.lib.stride_tricks.as_strided(
-        x,
-        shape=(*shape[:axis], count, *shape[axis + 1 :], size),
-        strides=(*x.strides[:axis], x.strides[axis] * step, *x.strides[axis + 1 :], x.strides[axis]),
-    )
-
-    def dx(out: Array | None, dy: Array) -> Array:
-        # Windows overlap, but the k-th elements of all windows do not: add them one k at a time.
-        out = xp.zeros(shape, dy.dtype)
-        for k in range(size):
-            out[(slice(None),) * axis + (slice(k, k + (count - 1) * step + 1, step),)] += dy[..., k]
-        return out
-
-    return y, lambda dy: (lambda out: dx(out, dy),)
+    return xp.einsum("...ii->...i", x.transpose(order)[square]), vjp  # a view, unlike ndarray.diagonal one to write to
 
 
 def sizes_of(who: str, sizes: tuple[Any, ...]) -> tuple[int, ...]:
@@ -407,12 +375,13 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
 
 
 def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
-    """View of all windows of ``size`` elements, ``step`` apart, along ``dimension``; the window comes last."""
+    """All windows of ``size`` elements, ``step`` apart, along ``dimension``; the window comes last. A copy."""
     axis = normalize_axis("unfold", dimension, input._array.ndim)
     length = input._array.shape[axis]
     if not 0 < size <= length or step < 1:
         raise RuntimeError(f"unfold: expected 1 ≤ size ≤ {length} and step ≥ 1, got size {size}, step {step}")
-    return _unfold(input, axis, size, step)
+    windows = np.arange(0, length - size + 1, step)[:, None] + np.arange(size)
+    return movedim(getitem(input, (slice(None),) * axis + (windows,)), axis + 1, -1)
 
 
 method(unfold)  # as in PyTorch a method only: nn.functional.unfold is another thing
