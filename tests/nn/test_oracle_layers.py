@@ -132,12 +132,36 @@ LAYERS = [
     ("RMSNorm", (4,), {}, [n(3, 4)]),
     ("RMSNorm", ((3, 4),), {"eps": 0.1, "elementwise_affine": False}, [n(2, 3, 4)]),
     ("GroupNorm", (2, 4), {}, [n(3, 4, 5)]),
-    ("GroupNorm", (4, 4), {"affine": False}, [n(3, 4)]),
+    ("GroupNorm", (4, 4), {"affine": False}, [n(3, 4, 6)]),
+    ("InstanceNorm1d", (3,), {}, [n(2, 3, 5)]),
+    ("InstanceNorm1d", (3,), {"affine": True, "track_running_stats": True, "momentum": 0.3}, [n(2, 3, 5)]),
+    ("InstanceNorm2d", (3,), {"affine": True, "eps": 0.1}, [n(2, 3, 4, 3)]),
+    ("InstanceNorm2d", (3,), {}, [n(3, 4, 3)]),
+    ("InstanceNorm3d", (3,), {"affine": True, "bias": False}, [n(2, 3, 2, 2, 2)]),
     ("GroupNorm", (1, 4), {"eps": 0.1}, [n(3, 4, 2, 2)]),
     ("Dropout", (0.5,), {}, [n(3, 4)]),
     ("Dropout1d", (0.5,), {}, [n(3, 4, 2)]),
     ("Dropout2d", (0.5,), {}, [n(3, 4, 2, 2)]),
+    ("Dropout3d", (0.5,), {}, [n(3, 4, 2, 2, 2)]),
     ("AlphaDropout", (0.5,), {}, [n(3, 4)]),
+    ("Conv1d", (3, 4, 3), {}, [n(2, 3, 7)]),
+    ("Conv1d", (3, 4, 3), {"stride": 2, "padding": 2, "dilation": 2}, [n(3, 9)]),
+    ("Conv1d", (4, 6, 2), {"groups": 2, "padding": "same"}, [n(2, 4, 7)]),
+    ("Conv2d", (3, 4, 3), {}, [n(2, 3, 6, 5)]),
+    ("Conv2d", (3, 4, (3, 2)), {"stride": (2, 1), "padding": (1, 0), "bias": False}, [n(2, 3, 6, 5)]),
+    ("Conv2d", (4, 4, 3), {"groups": 4, "padding": 1}, [n(2, 4, 5, 5)]),
+    ("Conv2d", (3, 4, 1), {"stride": 2}, [n(2, 3, 5, 6)]),
+    ("Conv2d", (3, 4, 4), {"padding": "same", "dilation": 2}, [n(2, 3, 9, 8)]),
+    *(
+        ("Conv2d", (3, 4, 3), {"padding": (2, 1), "padding_mode": mode}, [n(2, 3, 5, 6)])
+        for mode in ("reflect", "replicate", "circular")
+    ),
+    ("Conv3d", (2, 3, 2), {"padding": 1}, [n(2, 2, 3, 4, 3)]),
+    ("ConvTranspose1d", (3, 4, 3), {"stride": 2, "padding": 1, "output_padding": 1}, [n(2, 3, 5)]),
+    ("ConvTranspose2d", (3, 4, 3), {}, [n(2, 3, 4, 5)]),
+    ("ConvTranspose2d", (4, 6, 3), {"stride": 2, "padding": 1, "output_padding": 1, "groups": 2}, [n(2, 4, 3, 4)]),
+    ("ConvTranspose2d", (3, 4, 2), {"dilation": 2, "bias": False}, [n(3, 4, 5)]),
+    ("ConvTranspose3d", (2, 3, 2), {"stride": 2}, [n(2, 2, 3, 2, 3)]),
     ("Embedding", (7, 3), {}, [ints(4, 5, high=7)]),
     ("Embedding", (7, 3), {"padding_idx": 2}, [ints(20, high=7)]),
     ("Embedding", (7, 3), {"padding_idx": -1}, [ints(20, high=7)]),
@@ -148,7 +172,7 @@ LAYERS = [
     ("PairwiseDistance", (), {}, [n(4, 5), n(4, 5)]),
     ("PairwiseDistance", (1.0,), {"keepdim": True}, [n(4, 5), n(4, 5)]),
 ]
-RANDOM = {"RReLU", "Dropout", "Dropout1d", "Dropout2d", "AlphaDropout"}  # compared in evaluation alone
+RANDOM = {"RReLU", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout"}  # compared in evaluation alone
 
 C = 5
 WEIGHT = np.array([0.5, 1.0, 2.0, 0.1, 3.0])
@@ -248,6 +272,7 @@ def run(torch, ours, theirs, arrays, dtype, what, differentiate=None, factor=1.0
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.filterwarnings("ignore:Using padding=.same")
 @pytest.mark.parametrize("case", [c for c in LAYERS if c[3]], ids=label)
 def test_layer(torch, case, dtype):
     name, args, keywords, inputs = case
@@ -279,6 +304,7 @@ def test_in_place_layer(torch, case):
     close(a.grad.numpy(), b.grad.numpy(), "float64", "gradient")
 
 
+@pytest.mark.filterwarnings("ignore:reduction. .mean. divides")
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("case", LOSSES, ids=label)
@@ -383,7 +409,15 @@ def test_repr_of_a_tree(torch):
 
 
 @pytest.mark.parametrize(
-    ("name", "args"), [("Linear", (200, 300)), ("Bilinear", (20, 30, 40)), ("Embedding", (200, 100)), ("PReLU", (9,))]
+    ("name", "args"),
+    [
+        ("Linear", (200, 300)),
+        ("Bilinear", (20, 30, 40)),
+        ("Embedding", (200, 100)),
+        ("PReLU", (9,)),
+        ("Conv2d", (20, 30, 3)),
+        ("ConvTranspose2d", (20, 30, 3)),
+    ],
 )
 def test_default_initialisation_has_the_same_distribution(torch, name, args):
     ours, theirs = getattr(nn, name)(*args), getattr(torch.nn, name)(*args)

@@ -30,10 +30,11 @@ from kobai.nn.activation import (
     Tanhshrink,
     Threshold,
 )
-from kobai.nn.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from kobai.nn.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d, InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from kobai.nn.container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
+from kobai.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from kobai.nn.distance import CosineSimilarity, PairwiseDistance
-from kobai.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d
+from kobai.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d
 from kobai.nn.linear import Bilinear, Flatten, Identity, Linear, Unflatten
 from kobai.nn.loss import (
     BCELoss,
@@ -56,4 +57,6 @@ from kobai.nn.loss import (
 from kobai.nn.module import Module
 from kobai.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 from kobai.nn.parameter import Parameter
+from kobai.nn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from kobai.nn.sparse import Embedding
+from kobai.nn.transformer import MultiheadAttention, TransformerEncoder, TransformerEncoderLayer

@@ -145,6 +145,73 @@ class BatchNorm2d(_BatchNorm):
     _shapes: ClassVar[dict[int, str]] = {4: "(N, {0}, H, W)"}
 
 
+class _InstanceNorm(_BatchNorm):
+    """As batch normalisation, but mean and variance of every single example."""
+
+    _unbatched: ClassVar[str]
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise by the statistics of each example, or in evaluation by the running ones where they are tracked."""
+        (ndim,) = self._shapes
+        alone = input.ndim == ndim - 1
+        if input.ndim not in (ndim, ndim - 1) or input.shape[0 if alone else 1] != self.num_features:
+            wanted = f"{self._shapes[ndim]} or {self._unbatched}".format(self.num_features)
+            raise ValueError(f"{self._get_name()}: expected input {wanted}, got {tuple(input.shape)}")
+        y = F.instance_norm(
+            input.unsqueeze(0) if alone else input,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.training or self.running_mean is None,
+            0.0 if self.momentum is None else self.momentum,
+            self.eps,
+        )
+        return y.squeeze(0) if alone else y
+
+
+class InstanceNorm1d(_InstanceNorm):
+    """As :class:`BatchNorm1d`, with the mean and variance of every single example: (N, C, L) or (C, L).
+
+    Without ``affine`` and ``track_running_stats`` by default. Ulyanov, Vedaldi, Lempitsky, arXiv:1607.08022.
+
+    >>> import kobai
+    >>> kobai.nn.InstanceNorm1d(3)(kobai.randn(2, 3, 4)).shape
+    kobai.Size([2, 3, 4])
+    """
+
+    _shapes: ClassVar[dict[int, str]] = {3: "(N, {0}, L)"}
+    _unbatched = "({0}, L)"
+
+
+class InstanceNorm2d(_InstanceNorm):
+    """As :class:`InstanceNorm1d`, for images: (N, C, H, W) or (C, H, W)."""
+
+    _shapes: ClassVar[dict[int, str]] = {4: "(N, {0}, H, W)"}
+    _unbatched = "({0}, H, W)"
+
+
+class InstanceNorm3d(_InstanceNorm):
+    """As :class:`InstanceNorm1d`, for volumes: (N, C, D, H, W) or (C, D, H, W)."""
+
+    _shapes: ClassVar[dict[int, str]] = {5: "(N, {0}, D, H, W)"}
+    _unbatched = "({0}, D, H, W)"
+
+
 class BatchNorm3d(_BatchNorm):
     """As :class:`BatchNorm1d`, for volumes: C of input (N, C, D, H, W)."""
 

@@ -51,6 +51,13 @@ class Dropout2d(_Dropout):
         return F.dropout2d(input, self.p, self.training, self.inplace)
 
 
+class Dropout3d(_Dropout):
+    """As :class:`Dropout`, but whole channels at once: (N, C, D, H, W) or (C, D, H, W)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.dropout3d(input, self.p, self.training, self.inplace)
+
+
 class AlphaDropout(_Dropout):
     """Dropout for :class:`SELU` networks: keeps mean 0 and variance 1. Klambauer et al., arXiv:1706.02515."""
 

@@ -10,8 +10,8 @@ from typing import ClassVar
 
 from kobai._tensor import Tensor
 from kobai.nn import functional as F
-from kobai.nn.functional.reduction import REDUCTIONS, check_reduction
 from kobai.nn.module import Module
+from kobai.ops.cross_entropy import REDUCTIONS, check_reduction
 
 
 class _Loss(Module):

@@ -163,6 +163,8 @@ class GroupNorm(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, num_channels, *) → the same."""
+        if input.ndim < 2 or input.shape[1] != self.num_channels:
+            raise ValueError(f"GroupNorm: expected input (N, {self.num_channels}, *), got {tuple(input.shape)}")
         return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:

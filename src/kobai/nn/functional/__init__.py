@@ -4,7 +4,7 @@ What is a primitive of its own lives in :mod:`kobai.ops`; what is put together f
 """
 
 from kobai.nn.functional.attention import scaled_dot_product_attention
-from kobai.nn.functional.distance import cosine_similarity, normalize, pairwise_distance
+from kobai.nn.functional.distance import cosine_similarity, pairwise_distance
 from kobai.nn.functional.likelihood import gaussian_nll_loss, poisson_nll_loss
 from kobai.nn.functional.margin import (
     cosine_embedding_loss,
@@ -36,6 +36,7 @@ from kobai.ops.activation import (
     tanhshrink,
     threshold,
 )
+from kobai.ops.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from kobai.ops.cross_entropy import cross_entropy, nll_loss
 from kobai.ops.dropout import (
     alpha_dropout,
@@ -48,5 +49,15 @@ from kobai.ops.dropout import (
 )
 from kobai.ops.gather import one_hot
 from kobai.ops.linear import linear
+from kobai.ops.loss import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    huber_loss,
+    kl_div,
+    l1_loss,
+    mse_loss,
+    smooth_l1_loss,
+)
+from kobai.ops.norm import batch_norm, group_norm, instance_norm, layer_norm, normalize, rms_norm
 from kobai.ops.pointwise import sigmoid, tanh
 from kobai.ops.softmax import glu, log_softmax, softmax, softmin

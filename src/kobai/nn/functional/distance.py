@@ -1,20 +1,11 @@
-"""Lengths and angles between vectors: ``normalize``, ``cosine_similarity``, ``pairwise_distance``."""
+"""Lengths and angles between vectors: ``cosine_similarity``, ``pairwise_distance``."""
 
 from __future__ import annotations
 
 from kobai._tensor import Tensor
+from kobai.ops.norm import normalize
 
-__all__ = ["cosine_similarity", "normalize", "pairwise_distance"]
-
-
-def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
-    """x / max(‖x‖ₚ, eps) along ``dim``: vectors of length 1.
-
-    >>> import kobai
-    >>> kobai.nn.functional.normalize(kobai.tensor([[3.0, 4.0]]))
-    tensor([[0.6000, 0.8000]])
-    """
-    return input / input.norm(p, dim, keepdim=True).clamp(min=eps)
+__all__ = ["cosine_similarity", "pairwise_distance"]
 
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:

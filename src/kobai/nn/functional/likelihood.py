@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 from kobai._tensor import Tensor
-from kobai.nn.functional.reduction import check_reduction, reduced
 from kobai.ops.create import full_like
+from kobai.ops.cross_entropy import check_reduction
 from kobai.ops.gather import where
+from kobai.ops.loss import reduce
 
 __all__ = ["gaussian_nll_loss", "poisson_nll_loss"]
 
@@ -39,7 +40,7 @@ def gaussian_nll_loss(
         raise ValueError(f"gaussian_nll_loss: expected var of shape {tuple(input.shape)}, got {tuple(var.shape)}")
     bounded = var + (var.detach().clamp(min=eps) - var.detach())
     loss = 0.5 * (bounded.log() + (input - target) ** 2 / bounded)
-    return reduced(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
+    return reduce(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
 
 
 def poisson_nll_loss(
@@ -65,4 +66,4 @@ def poisson_nll_loss(
         many = target.clamp(min=1.0)  # keeps the logarithms finite where they are not used
         stirling = many * many.log() - many + 0.5 * (2 * math.pi * many).log()
         loss = loss + where(target > 1, stirling, 0.0)
-    return reduced(loss, reduction)
+    return reduce(loss, reduction)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from kobai._tensor import Tensor
 from kobai.nn.functional.distance import pairwise_distance
-from kobai.nn.functional.reduction import check_reduction, reduced
 from kobai.ops.activation import softplus
 from kobai.ops.arithmetic import minimum
+from kobai.ops.cross_entropy import check_reduction
 from kobai.ops.gather import where
+from kobai.ops.loss import reduce
 
 __all__ = [
     "cosine_embedding_loss",
@@ -34,7 +35,7 @@ def margin_ranking_loss(
     tensor(2.5000)
     """
     check_reduction("margin_ranking_loss", reduction)
-    return reduced((-target * (input1 - input2) + margin).clamp(min=0), reduction)
+    return reduce((-target * (input1 - input2) + margin).clamp(min=0), reduction)
 
 
 def hinge_embedding_loss(
@@ -53,7 +54,7 @@ def hinge_embedding_loss(
     check_reduction("hinge_embedding_loss", reduction)
     near = where(target == -1, 0.0, input)
     far = where(target == 1, 0.0, (margin - input).clamp(min=0))
-    return reduced(near + far, reduction)
+    return reduce(near + far, reduction)
 
 
 def soft_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
@@ -64,7 +65,7 @@ def soft_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") 
     0.6931
     """
     check_reduction("soft_margin_loss", reduction)
-    return reduced(softplus(-target * input), reduction)
+    return reduce(softplus(-target * input), reduction)
 
 
 def cosine_embedding_loss(
@@ -98,7 +99,7 @@ def cosine_embedding_loss(
     ).sqrt()
     near = where(target == 1, 1.0 - cosine, 0.0)
     far = where(target == -1, (cosine - margin).clamp(min=0), 0.0)
-    return reduced(near + far, reduction)
+    return reduce(near + far, reduction)
 
 
 def triplet_margin_loss(
@@ -128,4 +129,4 @@ def triplet_margin_loss(
     to_negative = pairwise_distance(anchor, negative, p, eps)
     if swap:
         to_negative = minimum(to_negative, pairwise_distance(positive, negative, p, eps))
-    return reduced((to_positive - to_negative + margin).clamp(min=0), reduction)
+    return reduce((to_positive - to_negative + margin).clamp(min=0), reduction)

@@ -1,0 +1,306 @@
+"""Convolution and its transpose in one, two and three dimensions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from kobai._tensor import Tensor
+from kobai.errors import nearest
+from kobai.kernels.epilogue import epilogue
+from kobai.nn import functional as F
+from kobai.nn import init as _init
+from kobai.nn.linear import _size
+from kobai.nn.module import Module
+from kobai.nn.parameter import Parameter
+from kobai.ops.conv import Ints, padding_pairs, per_dimension
+from kobai.ops.create import empty
+from kobai.random import Generator
+
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+
+
+class _ConvBase(Module):
+    """What convolution and its transpose share: sizes, parameters, their initial values, looks."""
+
+    weight: Parameter
+    bias: Parameter | None
+    _dims: ClassVar[int]
+
+    def __init__(
+        self,
+        weight_channels: tuple[int, int],
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Ints,
+        stride: Ints,
+        padding: str | Ints,
+        dilation: Ints,
+        groups: int,
+        bias: bool,
+        padding_mode: str,
+        device: Any,
+        dtype: Any,
+        init: str | _init.Initializer | None,
+        generator: Generator | None,
+    ) -> None:
+        super().__init__()
+        who, n = self._get_name(), self._dims
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = per_dimension(who, "kernel_size", kernel_size, n, 1)
+        self.stride = per_dimension(who, "stride", stride, n, 1)
+        self.dilation = per_dimension(who, "dilation", dilation, n, 1)
+        self._pads = padding_pairs(who, padding, self.kernel_size, self.stride, self.dilation)
+        self.padding = padding if isinstance(padding, str) else per_dimension(who, "padding", padding, n)
+        self.groups = groups
+        if padding_mode not in PADDING_MODES:
+            raise ValueError(
+                f"{who}: expected padding_mode to be one of {', '.join(PADDING_MODES)}, got {padding_mode!r}."
+                f"{nearest(str(padding_mode), PADDING_MODES)}"
+            )
+        self.padding_mode = padding_mode
+        self.init = init
+        self.weight = Parameter(empty(*weight_channels, *self.kernel_size, device=device, dtype=dtype))
+        self.register_parameter("bias", Parameter(empty(out_channels, device=device, dtype=dtype)) if bias else None)
+        self.reset_parameters(generator)
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        """Draw the parameters anew: from U(−1/√fan_in, 1/√fan_in), or the weight by ``init`` and the bias zero."""
+        fan_in, _ = _init._calculate_fan_in_and_fan_out(self.weight)
+        limit = 1.0 / math.sqrt(max(1, fan_in))
+        if self.init is None:
+            _init.uniform_(self.weight, -limit, limit, generator)
+        else:
+            _init.by_name(self.init)(self.weight, generator=generator)
+        if self.bias is not None:
+            if self.init is None:
+                _init.uniform_(self.bias, -limit, limit, generator)
+            else:
+                _init.zeros_(self.bias)
+
+    def extra_repr(self) -> str:
+        n = self._dims
+        parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"]
+        if self.padding != (0,) * n:
+            parts.append(f"padding={self.padding}")
+        if self.dilation != (1,) * n:
+            parts.append(f"dilation={self.dilation}")
+        if getattr(self, "output_padding", (0,) * n) != (0,) * n:
+            parts.append(f"output_padding={self.output_padding}")
+        if self.groups != 1:
+            parts.append(f"groups={self.groups}")
+        if self.bias is None:
+            parts.append("bias=False")
+        if self.padding_mode != "zeros":
+            parts.append(f"padding_mode={self.padding_mode}")
+        if getattr(self, "activation", None) is not None:
+            parts.append(f"activation={self.activation!r}")
+        return ", ".join(parts)
+
+
+def _channels(who: str, in_channels: Any, out_channels: Any, groups: Any) -> tuple[int, int, int]:
+    in_channels, out_channels = _size(who, "in_channels", in_channels), _size(who, "out_channels", out_channels)
+    groups = _size(who, "groups", groups)
+    if groups == 0 or in_channels % groups or out_channels % groups:
+        raise ValueError(
+            f"{who}: in_channels ({in_channels}) and out_channels ({out_channels}) must be divisible by groups ({groups})"
+        )
+    return in_channels, out_channels, groups
+
+
+class _Conv(_ConvBase):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Ints,
+        stride: Ints = 1,
+        padding: str | Ints = 0,
+        dilation: Ints = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        activation: str | None = None,
+        init: str | _init.Initializer | None = None,
+        generator: Generator | None = None,
+    ) -> None:
+        who = type(self).__name__
+        in_channels, out_channels, groups = _channels(who, in_channels, out_channels, groups)
+        epilogue(who, activation)  # an unknown name shall fail here, not in forward
+        super().__init__(
+            (out_channels, in_channels // groups),
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
+            padding_mode,
+            device,
+            dtype,
+            init,
+            generator,
+        )
+        self.activation = activation
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, in_channels, ...) → (N, out_channels, ...), or both without N."""
+        padding: Any = self.padding
+        if self.padding_mode != "zeros":
+            around = [
+                amount for pair in reversed(self._pads) for amount in pair
+            ]  # F.pad counts from the last dimension
+            input, padding = F.pad(input, around, self.padding_mode), 0
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[self._dims - 1]
+        return convolve(
+            input,
+            self.weight,
+            self.bias,
+            self.stride,
+            padding,
+            self.dilation,
+            self.groups,
+            activation=self.activation,
+        )
+
+
+class Conv2d(_Conv):
+    """Convolution of images: every output channel is a sum over windows of all input channels, weighted by a kernel.
+
+    Args:
+        in_channels, out_channels: input (N, in_channels, H, W) or (in_channels, H, W), output (N, out_channels, H', W').
+        kernel_size, stride, dilation: a number, or one for each dimension.
+        padding: a number, one for each dimension, ``"same"`` or ``"valid"``.
+        groups: channels of one group see those of the same group only; both numbers of channels must be divisible.
+        bias: whether there is one.
+        padding_mode: what surrounds the input: ``"zeros"``, ``"reflect"``, ``"replicate"`` or ``"circular"``.
+        device, dtype: of the parameters.
+        activation: None, ``"relu"``, ``"sigmoid"`` or ``"tanh"``, computed in the result's own memory.
+        init, generator: as for :class:`Linear`.
+
+    ``weight`` is (out_channels, in_channels / groups, kH, kW), ``bias`` is (out_channels). See
+    :func:`kobai.nn.functional.conv2d` for the formula and the output's size.
+
+    >>> import kobai
+    >>> kobai.nn.Conv2d(3, 8, 3, padding=1)(kobai.randn(2, 3, 10, 10)).shape
+    kobai.Size([2, 8, 10, 10])
+    """
+
+    _dims = 2
+
+
+class Conv1d(_Conv):
+    """As :class:`Conv2d` in one dimension: (N, in_channels, L) or (in_channels, L).
+
+    >>> import kobai
+    >>> kobai.nn.Conv1d(3, 8, 3, stride=2)(kobai.randn(2, 3, 11)).shape
+    kobai.Size([2, 8, 5])
+    """
+
+    _dims = 1
+
+
+class Conv3d(_Conv):
+    """As :class:`Conv2d` in three dimensions: (N, in_channels, D, H, W) or (in_channels, D, H, W)."""
+
+    _dims = 3
+
+
+class _ConvTranspose(_ConvBase):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Ints,
+        stride: Ints = 1,
+        padding: Ints = 0,
+        output_padding: Ints = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Ints = 1,
+        padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        init: str | _init.Initializer | None = None,
+        generator: Generator | None = None,
+    ) -> None:
+        who = type(self).__name__
+        in_channels, out_channels, groups = _channels(who, in_channels, out_channels, groups)
+        if padding_mode != "zeros" or isinstance(padding, str):
+            raise ValueError(
+                f"{who}: expected integers as padding and padding_mode='zeros', got {padding!r} and {padding_mode!r}"
+            )
+        super().__init__(
+            (in_channels, out_channels // groups),
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
+            padding_mode,
+            device,
+            dtype,
+            init,
+            generator,
+        )
+        self.output_padding = per_dimension(who, "output_padding", output_padding, self._dims)
+
+    def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        """(N, in_channels, ...) → (N, out_channels, ...); ``output_size`` chooses among the sizes that fit."""
+        extra = self.output_padding if output_size is None else self._extra(input, output_size)
+        transpose = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[self._dims - 1]
+        return transpose(input, self.weight, self.bias, self.stride, self.padding, extra, self.groups, self.dilation)  # type: ignore[arg-type]  # padding is no string here
+
+    def _extra(self, input: Tensor, output_size: Sequence[int]) -> tuple[int, ...]:
+        """The output padding that gives ``output_size`` (of the last dimensions)."""
+        n = self._dims
+        least = [
+            (m - 1) * s - a - b + d * (k - 1) + 1
+            for m, s, (a, b), d, k in zip(
+                input.shape[-n:], self.stride, self._pads, self.dilation, self.kernel_size, strict=True
+            )
+        ]
+        extra = [size - low for size, low in zip(tuple(output_size)[-n:], least, strict=True)]
+        if any(not 0 <= e < s for e, s in zip(extra, self.stride, strict=True)):
+            most = [low + s - 1 for low, s in zip(least, self.stride, strict=True)]
+            raise ValueError(
+                f"{self._get_name()}: expected output_size between {least} and {most}, got {list(output_size)}"
+            )
+        return tuple(extra)
+
+
+class ConvTranspose2d(_ConvTranspose):
+    """The transpose of :class:`Conv2d`, which enlarges by ``stride``: every element adds a weighted kernel to the output.
+
+    Arguments as those of :class:`Conv2d`; ``output_padding`` is added to one side of the output's size. ``weight`` is
+    (in_channels, out_channels / groups, kH, kW). See :func:`kobai.nn.functional.conv_transpose2d`.
+
+    >>> import kobai
+    >>> kobai.nn.ConvTranspose2d(3, 8, 2, stride=2)(kobai.randn(2, 3, 5, 5)).shape
+    kobai.Size([2, 8, 10, 10])
+    """
+
+    _dims = 2
+
+
+class ConvTranspose1d(_ConvTranspose):
+    """As :class:`ConvTranspose2d` in one dimension: (N, in_channels, L) or (in_channels, L)."""
+
+    _dims = 1
+
+
+class ConvTranspose3d(_ConvTranspose):
+    """As :class:`ConvTranspose2d` in three dimensions: (N, in_channels, D, H, W) or (in_channels, D, H, W)."""
+
+    _dims = 3

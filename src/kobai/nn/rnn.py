@@ -1,0 +1,392 @@
+"""Recurrent layers: ``RNN``, ``LSTM``, ``GRU`` over sequences, and the single steps ``RNNCell``, ``LSTMCell``, ``GRUCell``.
+
+Each step is one function of (what the input contributes, the state): the products of all inputs with W_ih are formed at
+once, those of the states with W_hh one step after the other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from kobai._tensor import Tensor
+from kobai.errors import nearest
+from kobai.nn import functional as F
+from kobai.nn import init
+from kobai.nn.linear import _size
+from kobai.nn.module import Module
+from kobai.nn.parameter import Parameter
+from kobai.ops.create import empty, zeros
+from kobai.ops.rearrange import cat, stack
+
+State = tuple[Tensor, ...]  # (h,) or, of an LSTM, (h, c)
+Step = Callable[[Tensor, State, Tensor, Tensor | None], State]
+
+
+def _rnn_step(nonlinearity: str) -> Step:
+    """h' = f(W_ih x + b_ih + W_hh h + b_hh)."""
+    f = F.tanh if nonlinearity == "tanh" else F.relu
+
+    def step(gates: Tensor, state: State, weight: Tensor, bias: Tensor | None) -> State:
+        return (f(gates + F.linear(state[0], weight, bias)),)
+
+    return step
+
+
+def _lstm_step(gates: Tensor, state: State, weight: Tensor, bias: Tensor | None) -> State:
+    """i, f, o = σ(…), g = tanh(…); c' = f ⊙ c + i ⊙ g; h' = o ⊙ tanh(c')."""
+    h, c = state
+    i, f, g, o = (gates + F.linear(h, weight, bias)).chunk(4, -1)
+    c = F.sigmoid(f) * c + F.sigmoid(i) * F.tanh(g)
+    return F.sigmoid(o) * F.tanh(c), c
+
+
+def _gru_step(gates: Tensor, state: State, weight: Tensor, bias: Tensor | None) -> State:
+    """r, z = σ(…); n = tanh(xₙ + r ⊙ hₙ); h' = (1 − z) ⊙ n + z ⊙ h."""
+    (h,) = state
+    xr, xz, xn = gates.chunk(3, -1)
+    hr, hz, hn = F.linear(h, weight, bias).chunk(3, -1)
+    z = F.sigmoid(xz + hz)
+    n = F.tanh(xn + F.sigmoid(xr + hr) * hn)
+    return (n + z * (h - n),)
+
+
+class _Recurrent(Module):
+    """What layers and cells share: gates and step by kind, and the initial values U(−1/√hidden, 1/√hidden)."""
+
+    _gates: ClassVar[int] = 1
+    _states: ClassVar[int] = 1
+
+    input_size: int
+    hidden_size: int
+    bias: bool
+    nonlinearity: str
+
+    def _set_sizes(self, input_size: int, hidden_size: int, bias: bool, nonlinearity: str) -> None:
+        self.input_size = _size(self._get_name(), "input_size", input_size)
+        self.hidden_size = _size(self._get_name(), "hidden_size", hidden_size)
+        if hidden_size == 0:
+            raise ValueError(f"{self._get_name()}: expected hidden_size > 0, got 0")
+        self.bias = bias
+        if nonlinearity not in ("tanh", "relu"):
+            raise ValueError(
+                f"{self._get_name()}: expected nonlinearity 'tanh' or 'relu', got {nonlinearity!r}."
+                f"{nearest(str(nonlinearity), ['tanh', 'relu'])}"
+            )
+        self.nonlinearity = nonlinearity
+
+    def _add_weights(self, suffix: str, inputs: int, device: Any, dtype: Any) -> None:
+        rows = self._gates * self.hidden_size
+        for name, shape in (("weight_ih", (rows, inputs)), ("weight_hh", (rows, self.hidden_size))):
+            self.register_parameter(name + suffix, Parameter(empty(*shape, device=device, dtype=dtype)))
+        for name in ("bias_ih", "bias_hh"):
+            fresh = Parameter(empty(rows, device=device, dtype=dtype)) if self.bias else None
+            if fresh is not None or not suffix:  # a cell without bias knows the name, a layer does not, as in PyTorch
+                self.register_parameter(name + suffix, fresh)
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters anew."""
+        limit = 1.0 / math.sqrt(self.hidden_size)
+        for parameter in self.parameters():
+            init.uniform_(parameter, -limit, limit)
+
+    def _step(self) -> Step:
+        return _rnn_step(self.nonlinearity)
+
+
+class _Layer(_Recurrent):
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        nonlinearity: str = "tanh",
+    ) -> None:
+        super().__init__()
+        self._set_sizes(input_size, hidden_size, bias, nonlinearity)
+        if num_layers < 1:
+            raise ValueError(f"{self._get_name()}: expected num_layers >= 1, got {num_layers}")
+        if not 0.0 <= dropout <= 1.0:
+            raise ValueError(f"{self._get_name()}: expected a probability dropout between 0 and 1, got {dropout}")
+        self.num_layers = num_layers
+        self.batch_first = batch_first
+        self.dropout = float(dropout)
+        self.bidirectional = bidirectional
+        self._suffixes = ("", "_reverse") if bidirectional else ("",)
+        for layer in range(num_layers):
+            inputs = self.input_size if layer == 0 else self.hidden_size * len(self._suffixes)
+            for suffix in self._suffixes:
+                self._add_weights(f"_l{layer}{suffix}", inputs, device, dtype)
+        self.reset_parameters()
+
+    def forward(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
+        """(L, N, input_size) – or (N, L, ·) if ``batch_first``, or (L, ·) – → the states of the last layer, and the last state.
+
+        The state (``hx``, zero by default, and the second result) is (layers · directions, N, hidden_size), or (·, ·)
+        without batch; of an LSTM it is a pair (h, c) of those.
+        """
+        if not isinstance(input, Tensor):
+            raise TypeError(f"{self._get_name()}: expected a Tensor as input, got {type(input).__name__}")
+        if input.ndim not in (2, 3) or input.shape[-1] != self.input_size:
+            wanted = f"(N, L, {self.input_size})" if self.batch_first else f"(L, N, {self.input_size})"
+            raise ValueError(
+                f"{self._get_name()}: expected input {wanted} or (L, {self.input_size}), got {tuple(input.shape)}"
+            )
+        batched = input.ndim == 3
+        if not batched:
+            input = input.unsqueeze(1)
+        elif self.batch_first:
+            input = input.transpose(0, 1)
+        states = self._initial(input, hx, batched)
+
+        last: list[State] = []
+        for layer in range(self.num_layers):
+            outputs = []
+            for d, suffix in enumerate(self._suffixes):
+                k = layer * len(self._suffixes) + d
+                output, state = self._run(input, tuple(s[k] for s in states), f"_l{layer}{suffix}", backwards=d == 1)
+                outputs.append(output)
+                last.append(state)
+            input = outputs[0] if len(outputs) == 1 else cat(outputs, -1)
+            if self.dropout and layer < self.num_layers - 1:
+                input = F.dropout(input, self.dropout, self.training)
+
+        final = tuple(stack(parts) for parts in zip(*last, strict=True))
+        if not batched:
+            input, final = input.squeeze(1), tuple(s.squeeze(1) for s in final)
+        elif self.batch_first:
+            input = input.transpose(0, 1)
+        return input, final if self._states > 1 else final[0]
+
+    def _run(self, input: Tensor, state: State, suffix: str, backwards: bool) -> tuple[Tensor, State]:
+        """One layer in one direction: (L, N, ·) → the states at all times, and the last one."""
+        own = self._parameters
+        gates = F.linear(input, own[f"weight_ih{suffix}"], own.get(f"bias_ih{suffix}"))  # type: ignore[arg-type]
+        weight, bias, step = own[f"weight_hh{suffix}"], own.get(f"bias_hh{suffix}"), self._step()
+        times = list(gates.unbind(0))
+        hidden = []
+        for gate in reversed(times) if backwards else times:
+            state = step(gate, state, weight, bias)  # type: ignore[arg-type]
+            hidden.append(state[0])
+        return stack(hidden[::-1] if backwards else hidden), state
+
+    def _initial(self, input: Tensor, hx: Any, batched: bool) -> State:
+        shape = (self.num_layers * len(self._suffixes), input.shape[1], self.hidden_size)
+        if hx is None:
+            return tuple(zeros(shape, dtype=input.dtype, device=input.device) for _ in range(self._states))
+        states = tuple(hx) if self._states > 1 else (hx,)
+        wanted = shape if batched else (shape[0], shape[2])
+        if len(states) != self._states or any(not isinstance(s, Tensor) or tuple(s.shape) != wanted for s in states):
+            got = ", ".join(str(tuple(s.shape)) if isinstance(s, Tensor) else type(s).__name__ for s in states)
+            raise ValueError(f"{self._get_name()}: expected {self._states} state(s) of shape {wanted}, got {got}")
+        return states if batched else tuple(s.unsqueeze(1) for s in states)
+
+    def extra_repr(self) -> str:
+        shown = [f"{self.input_size}, {self.hidden_size}"]
+        for name, default in (
+            ("num_layers", 1),
+            ("bias", True),
+            ("batch_first", False),
+            ("dropout", 0.0),
+            ("bidirectional", False),
+        ):
+            if getattr(self, name) != default:
+                shown.append(f"{name}={getattr(self, name)}")
+        return ", ".join(shown)
+
+
+class RNN(_Layer):
+    """Elman's network: h_t = f(W_ih x_t + b_ih + W_hh h_{t−1} + b_hh), f tanh or relu.
+
+    Args:
+        input_size, hidden_size: of x_t and h_t.
+        num_layers: each layer's states are the next one's inputs.
+        nonlinearity: f, ``"tanh"`` or ``"relu"``.
+        bias: whether there are b_ih and b_hh.
+        batch_first: sequences are (N, L, ·) instead of (L, N, ·).
+        dropout: between the layers, in training.
+        bidirectional: a second network reads backwards; its states are appended to those of the first.
+        device, dtype: of the parameters.
+
+    Parameters ``weight_ih_l0`` (hidden, input), ``weight_hh_l0`` (hidden, hidden), ``bias_ih_l0``, ``bias_hh_l0``, and so on
+    for other layers; with the suffix ``_reverse`` for the second direction. Elman, Cognitive Science 14, 1990.
+
+    >>> import kobai
+    >>> y, h = kobai.nn.RNN(3, 4, num_layers=2)(kobai.randn(5, 2, 3))
+    >>> y.shape, h.shape
+    (kobai.Size([5, 2, 4]), kobai.Size([2, 2, 4]))
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            device,
+            dtype,
+            nonlinearity=nonlinearity,
+        )
+
+
+class LSTM(_Layer):
+    """Long short-term memory: i, f, o = σ(W x_t + W' h + b), g = tanh(…), c_t = f ⊙ c + i ⊙ g, h_t = o ⊙ tanh(c_t).
+
+    Arguments as those of :class:`RNN` without ``nonlinearity``; the rows of the weights are i, f, g, o, one after the other,
+    and the state is a pair (h, c). Hochreiter and Schmidhuber, Neural Computation 9, 1997.
+
+    >>> import kobai
+    >>> y, (h, c) = kobai.nn.LSTM(3, 4, batch_first=True)(kobai.randn(2, 5, 3))
+    >>> y.shape, h.shape, c.shape
+    (kobai.Size([2, 5, 4]), kobai.Size([1, 2, 4]), kobai.Size([1, 2, 4]))
+    """
+
+    _gates = 4
+    _states = 2
+
+    def _step(self) -> Step:
+        return _lstm_step
+
+
+class GRU(_Layer):
+    """Gated recurrent unit: r, z = σ(…), n = tanh(W x_t + b + r ⊙ (W' h + b')), h_t = (1 − z) ⊙ n + z ⊙ h.
+
+    Arguments as those of :class:`RNN` without ``nonlinearity``; the rows of the weights are r, z, n, one after the other.
+    Cho et al., EMNLP 2014, arXiv:1406.1078.
+
+    >>> import kobai
+    >>> y, h = kobai.nn.GRU(3, 4, bidirectional=True)(kobai.randn(5, 2, 3))
+    >>> y.shape, h.shape
+    (kobai.Size([5, 2, 8]), kobai.Size([2, 2, 4]))
+    """
+
+    _gates = 3
+
+    def _step(self) -> Step:
+        return _gru_step
+
+
+class _Cell(_Recurrent):
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        nonlinearity: str = "tanh",
+    ) -> None:
+        super().__init__()
+        self._set_sizes(input_size, hidden_size, bias, nonlinearity)
+        self._add_weights("", self.input_size, device, dtype)
+        self.reset_parameters()
+
+    def forward(self, input: Tensor, hx: Any = None) -> Any:
+        """(N, input_size) or (input_size), and the state, zero by default → the next state, (N, hidden_size) or (·)."""
+        if input.ndim not in (1, 2) or input.shape[-1] != self.input_size:
+            raise ValueError(
+                f"{self._get_name()}: expected input (N, {self.input_size}) or ({self.input_size},), "
+                f"got {tuple(input.shape)}"
+            )
+        wanted = (*input.shape[:-1], self.hidden_size)
+        if hx is None:
+            states = tuple(zeros(wanted, dtype=input.dtype, device=input.device) for _ in range(self._states))
+        else:
+            states = tuple(hx) if self._states > 1 else (hx,)
+            if len(states) != self._states or any(tuple(s.shape) != wanted for s in states):
+                got = ", ".join(str(tuple(s.shape)) for s in states)
+                raise ValueError(f"{self._get_name()}: expected {self._states} state(s) of shape {wanted}, got {got}")
+        own = self._parameters
+        gates = F.linear(input, own["weight_ih"], own["bias_ih"])  # type: ignore[arg-type]
+        states = self._step()(gates, states, own["weight_hh"], own["bias_hh"])  # type: ignore[arg-type]
+        return states if self._states > 1 else states[0]
+
+    def extra_repr(self) -> str:
+        extra = f"{self.input_size}, {self.hidden_size}"
+        if not self.bias:
+            extra += f", bias={self.bias}"
+        return extra if self.nonlinearity == "tanh" else f"{extra}, nonlinearity={self.nonlinearity}"
+
+
+class RNNCell(_Cell):
+    """One step of :class:`RNN`: h' = f(W_ih x + b_ih + W_hh h + b_hh), f tanh or relu.
+
+    >>> import kobai
+    >>> kobai.nn.RNNCell(3, 4)(kobai.randn(2, 3)).shape
+    kobai.Size([2, 4])
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, device, dtype, nonlinearity=nonlinearity)
+
+
+class LSTMCell(_Cell):
+    """One step of :class:`LSTM`: (x, (h, c)) → (h', c').
+
+    >>> import kobai
+    >>> h, c = kobai.nn.LSTMCell(3, 4)(kobai.randn(2, 3))
+    >>> h.shape
+    kobai.Size([2, 4])
+    """
+
+    _gates = 4
+    _states = 2
+
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, device, dtype)
+
+    def _step(self) -> Step:
+        return _lstm_step
+
+
+class GRUCell(_Cell):
+    """One step of :class:`GRU`: (x, h) → h'.
+
+    >>> import kobai
+    >>> kobai.nn.GRUCell(3, 4)(kobai.randn(2, 3)).shape
+    kobai.Size([2, 4])
+    """
+
+    _gates = 3
+
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, device, dtype)
+
+    def _step(self) -> Step:
+        return _gru_step
