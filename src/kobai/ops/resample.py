@@ -1,0 +1,236 @@
+"""Changing the size of images: every output row is a weighted mean of input rows, every column likewise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from kobai._tensor import Tensor, primitive
+from kobai.errors import nearest
+from kobai.ops._args import need_tensor
+from kobai.xp import Array, device_of, move, xp_of
+
+__all__ = ["interpolate", "pixel_shuffle", "pixel_unshuffle"]
+
+
+# --- weights of one dimension: (out, in) matrices ---------------------------------------------------------------------
+
+
+def _area(size: int, out: int, scale: float | None) -> np.ndarray[Any, Any]:
+    """Means over windows from ⌊i · size / out⌋ to ⌈(i + 1) · size / out⌉."""
+    weights = np.zeros((out, size))
+    for i in range(out):
+        start, stop = i * size // out, -(-(i + 1) * size // out)
+        weights[i, start:stop] = 1 / (stop - start)
+    return weights
+
+
+def _centres(size: int, out: int, scale: float | None) -> np.ndarray[Any, Any]:
+    """Where the centres of the output elements lie on the input, the input's elements being 1 wide."""
+    return (np.arange(out) + 0.5) * (size / out if scale is None else 1 / scale) - 0.5
+
+
+def _corners(size: int, out: int) -> np.ndarray[Any, Any]:
+    """The same with the centres of the outermost elements on each other (``align_corners``)."""
+    return np.arange(out) * ((size - 1) / (out - 1) if out > 1 else 0.0)
+
+
+def _tents(at: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
+    """Linear interpolation between the two nearest elements, none beyond the first and last."""
+    at = at.clip(0, size - 1)
+    return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(size)))
+
+
+def _cubics(at: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
+    """Keys' cubic convolution with a = −3/4 of the four nearest elements, the edge repeated (IEEE ASSP 29, 1981)."""
+    a = -0.75
+    base = np.floor(at).astype(int)
+    weights = np.zeros((len(at), size))
+    for step in range(-1, 3):
+        t = np.abs(at - (base + step))
+        w = np.where(t <= 1, ((a + 2) * t - (a + 3)) * t * t + 1, a * (((t - 5) * t + 8) * t - 4))
+        np.add.at(weights, (np.arange(len(at)), (base + step).clip(0, size - 1)), w)
+    return weights
+
+
+def _nearest(size: int, out: int, scale: float | None) -> np.ndarray[Any, Any]:
+    at = np.floor(np.arange(out) * (size / out if scale is None else 1 / scale))
+    return at.clip(0, size - 1).astype(int)
+
+
+def _nearest_exact(size: int, out: int, scale: float | None) -> np.ndarray[Any, Any]:
+    return np.floor(_centres(size, out, scale) + 0.5).clip(0, size - 1).astype(int)
+
+
+_WEIGHTS: dict[str, Callable[[int, int, float | None], np.ndarray[Any, Any]]] = {
+    "area": _area,
+    "linear": lambda size, out, scale: _tents(_centres(size, out, scale), size),
+    "linear, corners": lambda size, out, scale: _tents(_corners(size, out), size),
+    "cubic": lambda size, out, scale: _cubics(_centres(size, out, scale), size),
+    "cubic, corners": lambda size, out, scale: _cubics(_corners(size, out), size),
+}
+
+
+@lru_cache(maxsize=64)
+def _matrix(kind: str, size: int, out: int, scale: float | None, dtype: Any, where: str) -> Any:
+    return move(_WEIGHTS[kind](size, out, scale).astype(dtype), where)
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(2, 3, 5, 7)), {"out": (3, 4), "kind": "area", "scale": None}),
+        lambda rng: (rng.normal(size=(2, 3, 5)), {"out": (8,), "kind": "linear", "scale": None}),
+        lambda rng: (rng.normal(size=(2, 3, 4)), {"out": (7, 9), "kind": "cubic", "scale": (1.9, 2.3)}),
+        lambda rng: (rng.normal(size=(2, 2, 3, 4)), {"out": (2, 3, 5), "kind": "linear, corners", "scale": None}),
+        lambda rng: (rng.normal(size=(0, 3, 5, 7)), {"out": (3, 4), "kind": "area", "scale": None}),
+    ]
+)
+def _resample(x: Array, *, out: tuple[int, ...], kind: str, scale: tuple[float, ...] | None) -> Any:
+    xp = xp_of(x)
+    where = str(device_of(x))
+    n = len(out)
+    matrices = [
+        _matrix(kind, x.shape[axis - n], out[axis], None if scale is None else scale[axis], x.dtype, where)
+        for axis in range(n)
+    ]
+
+    def apply(array: Array, transposed: bool) -> Array:
+        for axis, m in zip(range(-n, 0), matrices, strict=True):
+            m = m.T if transposed else m
+            array = xp.matmul(array, m.T) if axis == -1 else xp.matmul(m, array.swapaxes(axis, -2)).swapaxes(axis, -2)
+        return array
+
+    return xp.ascontiguousarray(apply(x, False)), lambda dy: (lambda into: apply(dy, True),)
+
+
+def resample(input: Tensor, out: tuple[int, ...], kind: str, scale: tuple[float, ...] | None = None) -> Tensor:
+    """The last ``len(out)`` dimensions of ``input`` brought to the sizes ``out``."""
+    if not input.is_floating_point():
+        raise RuntimeError(f"interpolate: expected a float tensor, got {input.dtype}")
+    return _resample(input, out=out, kind=kind, scale=scale)
+
+
+_MODES = {
+    "nearest": (1, 2, 3),
+    "nearest-exact": (1, 2, 3),
+    "linear": (1,),
+    "bilinear": (2,),
+    "trilinear": (3,),
+    "bicubic": (2,),
+    "area": (1, 2, 3),
+}
+
+
+def interpolate(
+    input: Tensor,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> Tensor:
+    """Change the size of signals (N, C, L), images (N, C, H, W) or volumes (N, C, D, H, W).
+
+    Args:
+        size: the new sizes, a number or one for each dimension; or else
+        scale_factor: their ratio to the old ones; sizes are rounded down.
+        mode: ``"nearest"``, ``"nearest-exact"``, ``"linear"`` (N, C, L), ``"bilinear"`` and ``"bicubic"`` (images),
+            ``"trilinear"`` (volumes), ``"area"`` (means of windows, as :func:`adaptive_avg_pool2d`).
+        align_corners: for the linear and cubic modes, whether the centres of the corner elements (True) or their outer
+            edges (False, the default) lie on each other.
+        recompute_scale_factor: use the ratio of the rounded sizes instead of ``scale_factor``.
+        antialias: not supported, False only.
+
+    >>> import kobai
+    >>> kobai.nn.functional.interpolate(kobai.tensor([[[1.0, 3.0]]]), scale_factor=2)
+    tensor([[[1., 1., 3., 3.]]])
+    >>> kobai.nn.functional.interpolate(kobai.tensor([[[1.0, 3.0]]]), 4, mode="linear")
+    tensor([[[1.0000, 1.5000, 2.5000, 3.0000]]])
+    """
+    need_tensor("interpolate", input)
+    n = input.ndim - 2
+    if mode not in _MODES:
+        raise NotImplementedError(
+            f"interpolate: expected mode to be one of {', '.join(_MODES)}, got {mode!r}.{nearest(str(mode), _MODES)}"
+        )
+    if n not in _MODES[mode]:
+        raise NotImplementedError(
+            f"interpolate: mode {mode!r} is for inputs of {' or '.join(str(d + 2) for d in _MODES[mode])} dimensions, "
+            f"got {tuple(input.shape)}"
+        )
+    if antialias:
+        raise NotImplementedError("interpolate: antialias=True is not supported")
+    smooth = mode.endswith(("linear", "cubic"))
+    if align_corners is not None and not smooth:
+        raise ValueError(f"interpolate: align_corners has no meaning for mode {mode!r}")
+    if (size is None) == (scale_factor is None):
+        raise ValueError("interpolate: expected either size or scale_factor")
+    old = tuple(input.shape[2:])
+    scale: tuple[float, ...] | None = None
+    if size is not None:
+        new = tuple(size) if isinstance(size, (tuple, list)) else (size,) * n
+    else:
+        scale = tuple(map(float, scale_factor if isinstance(scale_factor, (tuple, list)) else (scale_factor,) * n))
+        new = tuple(int(m * s) for m, s in zip(old, scale, strict=False))
+        if recompute_scale_factor or mode == "area":
+            scale = None
+    if len(new) != n or any(m < 1 for m in (*new, *old)):
+        raise ValueError(f"interpolate: expected {n} positive sizes, got {new} for input {tuple(input.shape)}")
+    if smooth:
+        kind = ("cubic" if mode == "bicubic" else "linear") + (", corners" if align_corners else "")
+        return resample(input, new, kind, scale)
+    if mode == "area":
+        return resample(input, new, "area")
+    if mode == "nearest" and all(a % b == 0 for a, b in zip(new, old, strict=True)) and scale is None:
+        return _repeated(input, tuple(a // b for a, b in zip(new, old, strict=True)))
+    if mode == "nearest" and scale is not None and all(s == int(s) for s in scale):
+        return _repeated(input, tuple(map(int, scale)))
+    choose = _nearest if mode == "nearest" else _nearest_exact
+    for axis in range(n):
+        rows = choose(old[axis], new[axis], None if scale is None else scale[axis])
+        input = input.index_select(axis + 2, Tensor._wrap(move(rows, input.device)))
+    return input
+
+
+def _repeated(input: Tensor, factors: tuple[int, ...]) -> Tensor:
+    """Every element of the spatial dimensions repeated: a copy forward, a sum backward."""
+    n = len(factors)
+    lead, old = input.shape[:-n], input.shape[-n:]
+    narrow = [s for m in old for s in (m, 1)]
+    wide = [s for m, f in zip(old, factors, strict=True) for s in (m, f)]
+    new = [m * f for m, f in zip(old, factors, strict=True)]
+    return input.reshape(*lead, *narrow).expand(*lead, *wide).reshape(*lead, *new)
+
+
+def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
+    """Channels become pixels: (..., C·r², H, W) → (..., C, H·r, W·r). Shi et al., CVPR 2016, arXiv:1609.05158.
+
+    >>> import kobai
+    >>> kobai.nn.functional.pixel_shuffle(kobai.tensor([[[0.0]], [[1.0]], [[2.0]], [[3.0]]]), 2)
+    tensor([[[0., 1.],
+             [2., 3.]]])
+    """
+    need_tensor("pixel_shuffle", input)
+    r = upscale_factor
+    if input.ndim < 3 or r < 1 or input.shape[-3] % (r * r):
+        raise RuntimeError(f"pixel_shuffle: expected input (..., C·{r}², H, W), got {tuple(input.shape)}")
+    *lead, c, h, w = input.shape
+    k = len(lead)
+    parts = input.reshape(*lead, c // (r * r), r, r, h, w)
+    return parts.permute(*range(k), k, k + 3, k + 1, k + 4, k + 2).reshape(*lead, c // (r * r), h * r, w * r)
+
+
+def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
+    """Pixels become channels: (..., C, H·r, W·r) → (..., C·r², H, W), the opposite of :func:`pixel_shuffle`."""
+    need_tensor("pixel_unshuffle", input)
+    r = downscale_factor
+    if input.ndim < 3 or r < 1 or input.shape[-1] % r or input.shape[-2] % r:
+        raise RuntimeError(f"pixel_unshuffle: expected input (..., C, H·{r}, W·{r}), got {tuple(input.shape)}")
+    *lead, c, h, w = input.shape
+    k = len(lead)
+    parts = input.reshape(*lead, c, h // r, r, w // r, r)
+    return parts.permute(*range(k), k, k + 2, k + 4, k + 1, k + 3).reshape(*lead, c * r * r, h // r, w // r)
