@@ -61,7 +61,7 @@ class device:  # PyTorch's spelling
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, str):
-            other = device(other)
+            return other in (str(self), f"{self.type}:{self.index or 0}") or (other == self.type and not self.index)
         return isinstance(other, device) and (self.type, self.index or 0) == (other.type, other.index or 0)
 
     def __hash__(self) -> int:
@@ -227,7 +227,7 @@ def default_device() -> device:
     """The device on which new arrays are made: that of :func:`use`, else of ``KOBAI_BACKEND``, else the CPU."""
     global _default
     if _default is None:
-        _default = _resolve(os.environ.get("KOBAI_BACKEND", "numpy"))
+        _default = _resolve(os.environ.get("KOBAI_BACKEND") or "numpy")
     return _default
 
 
@@ -305,6 +305,8 @@ def asarray(obj: Any, dtype: Any = None, device: device | str | None = None) -> 
     Without ``device``, arrays stay where they are and everything else goes to the default device.
     """
     if is_array(obj):
+        if isinstance(obj, np.ndarray) and type(obj) is not np.ndarray:
+            obj = np.asarray(obj)  # memmap, matrix, ...: their operators may mean something else
         return move(obj if dtype is None else obj.astype(dtype, copy=False), device)
     host = np.asarray(obj, dtype=dtype)
     return move(host, default_device() if device is None else device)

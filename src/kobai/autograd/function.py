@@ -6,40 +6,49 @@ from collections.abc import Sequence
 from typing import Any
 
 from kobai._tensor import Node, Tensor, is_grad_enabled, no_grad
-from kobai.xp import Array, xp_of
+from kobai.xp import Array, namespace, on
 
 
 class Context:
     """What ``forward`` hands to ``backward`` of a :class:`Function`: saved tensors, and any attribute."""
 
-    def __init__(self) -> None:
-        self._saved: tuple[Tensor | None, ...] = ()
-        self._versions: tuple[int, ...] = ()
+    def __init__(self, needs_input_grad: tuple[bool, ...]) -> None:
+        self.needs_input_grad = needs_input_grad
+        self._saved: tuple[tuple[Tensor | None, int], ...] = ()  # with the count of in-place changes at the time
         self._not_differentiable: tuple[int, ...] = ()
-        self.needs_input_grad: tuple[bool, ...] = ()
+        self._materialize = True
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keep tensors for backward, which will check that they were not changed in place."""
-        self._saved = tuple(None if t is None else t.detach() for t in tensors)
-        self._versions = tuple(0 if t is None else t._version[0] for t in tensors)
+        for t in tensors:
+            if t is not None and not isinstance(t, Tensor):
+                raise TypeError(
+                    f"save_for_backward: expected Tensors or None, got {type(t).__name__}; set an attribute of ctx"
+                )
+        self._saved = tuple((None, 0) if t is None else (t.detach(), t._version[0]) for t in tensors)
 
     @property
-    def saved_tensors(self) -> tuple[Tensor | None, ...]:
+    def saved_tensors(self) -> tuple[Any, ...]:
         """What :meth:`save_for_backward` kept."""
-        for tensor, version in zip(self._saved, self._versions, strict=True):
+        for tensor, version in self._saved:
             if tensor is not None and tensor._version[0] != version:
                 raise RuntimeError("saved_tensors: a tensor saved for backward was changed in place afterwards")
-        return self._saved
+        return tuple(tensor for tensor, _ in self._saved)
 
     def mark_non_differentiable(self, *tensors: Tensor) -> None:
         """Name outputs that have no gradient."""
         self._not_differentiable = tuple(id(t) for t in tensors)
 
+    def set_materialize_grads(self, value: bool) -> None:
+        """Whether ``backward`` gets zeros (True, the default) or None for outputs that nothing depended on."""
+        self._materialize = bool(value)
+
 
 class Function:
     """An operation with a hand-written gradient: subclass with static ``forward(ctx, ...)`` and ``backward(ctx, dy)``.
 
-    ``backward`` receives one gradient per output of ``forward`` and returns one per input, None for those without.
+    ``backward`` receives one gradient per output of ``forward`` and returns one per input, None for those without. With a
+    ``setup_context(ctx, inputs, output)`` of your own, ``forward`` takes the inputs alone.
 
     >>> import kobai
     >>> class Cube(kobai.autograd.Function):
@@ -67,51 +76,93 @@ class Function:
         """Compute the gradients of the inputs."""
         raise NotImplementedError("Function: define a static method backward(ctx, *grad_outputs)")
 
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Fill ``ctx`` after a ``forward(...)`` written without it."""
+        raise NotImplementedError("Function: define a static method setup_context(ctx, inputs, output)")
+
     @classmethod
     def apply(cls, *args: Any, **kwargs: Any) -> Any:
         """Run ``forward`` and record ``backward`` on the tape."""
-        ctx = Context()
-        ctx.needs_input_grad = tuple(isinstance(a, Tensor) and a.requires_grad for a in args)
+        ctx = Context(tuple(isinstance(a, Tensor) and a.requires_grad for a in args))
         with no_grad():
-            result = cls.forward(ctx, *args, **kwargs)
-        outputs = result if isinstance(result, tuple) else (result,)
+            if cls.setup_context is Function.setup_context:
+                result = cls.forward(ctx, *args, **kwargs)
+            else:
+                result = cls.forward(*args, **kwargs)
+                cls.setup_context(ctx, args, result)
         if not is_grad_enabled() or not any(ctx.needs_input_grad):
             return result
+        outputs = result if isinstance(result, tuple) else (result,)
         edges = [a._edge() if isinstance(a, Tensor) else None for a in args]
-        made = []
-        for i, output in enumerate(outputs):
-            if (
-                not isinstance(output, Tensor)
-                or not output.is_floating_point()
-                or id(output) in ctx._not_differentiable
-            ):
-                made.append(output)
-                continue
-            out = output.detach()
-            out._version = output._version
-            out._requires_grad = True
-            out._node = Node(cls.__name__, _vjp_of(cls, ctx, i, outputs), edges)
-            made.append(out)
+        node = Node(cls.__name__, _vjp_of(cls, ctx, outputs, [_shape_of(a) for a in args]), edges)
+        made = [
+            _output(cls.__name__, i, o, node)
+            if isinstance(o, Tensor) and o.is_floating_point() and id(o) not in ctx._not_differentiable
+            else o
+            for i, o in enumerate(outputs)
+        ]
         return tuple(made) if isinstance(result, tuple) else made[0]
 
 
-def _vjp_of(cls: type[Function], ctx: Context, i: int, outputs: Sequence[Any]) -> Any:
-    """Vjp of output ``i`` alone: gradients are linear in those of the outputs, so the tape may add up the parts."""
-    like = [o._array if isinstance(o, Tensor) else None for o in outputs]
+class _Parts(dict[int, Array]):
+    """Gradients of some outputs of a Function by number: what its node receives, since the tape only adds."""
 
-    def vjp(dy: Array) -> list[Any]:
-        dys = [
-            Tensor._wrap(dy) if j == i else None if a is None else Tensor._wrap(xp_of(a).zeros_like(a))
-            for j, a in enumerate(like)
-        ]
-        with no_grad():
-            grads = cls.backward(ctx, *dys)
-        grads = grads if isinstance(grads, tuple) else (grads,)
-        if len(grads) != len(ctx.needs_input_grad):
-            raise RuntimeError(
-                f"{cls.__name__}.backward: expected {len(ctx.needs_input_grad)} gradients, one for each input of forward, "
-                f"got {len(grads)}"
-            )
-        return [None if g is None else g._array for g in grads]
+    def __add__(self, other: _Parts) -> _Parts:
+        return _Parts({**self, **other})
+
+
+def _output(name: str, i: int, output: Tensor, node: Node) -> Tensor:
+    """Output ``i`` of a Function on the tape: a node of its own hands the gradient on to the common one."""
+    out = output.detach()
+    out._requires_grad = True
+    out._node = Node(name, lambda dy: (_Parts({i: dy}),), [node])
+    return out
+
+
+def _shape_of(x: Any) -> tuple[int, ...] | None:
+    return tuple(x.shape) if isinstance(x, Tensor) else None
+
+
+def _vjp_of(cls: type[Function], ctx: Context, outputs: Sequence[Any], shapes: Sequence[Any]) -> Any:
+    """Call ``backward`` once with the gradients of all outputs."""
+    like = [(o.shape, o.dtype, o.device) if isinstance(o, Tensor) else None for o in outputs]
+    # Kept in this closure rather than in ctx, so that the tape can let go of them after backward.
+    saved, ctx._saved = tuple(t for t, _ in ctx._saved), tuple((None, version) for _, version in ctx._saved)
+
+    def vjp(parts: _Parts) -> list[Any]:
+        versions = ctx._saved
+        ctx._saved = tuple((t, version) for t, (_, version) in zip(saved, versions, strict=True))
+        dys: list[Tensor | None] = []
+        for i, known in enumerate(like):
+            if i in parts:
+                dys.append(Tensor._wrap(parts[i]))
+            elif known is None or not ctx._materialize:
+                dys.append(None)
+            else:
+                shape, dtype, where = known
+                with on(where):
+                    dys.append(Tensor._wrap(namespace(where).zeros(shape, dtype=dtype)))
+        try:
+            with no_grad():
+                grads = cls.backward(ctx, *dys)
+        finally:
+            ctx._saved = versions
+        return _checked(f"{cls.__name__}.backward", grads, shapes)
 
     return vjp
+
+
+def _checked(who: str, result: Any, shapes: Sequence[Any]) -> list[Any]:
+    """Arrays of what ``backward`` returned, one for each input; more only if they are None."""
+    grads = list(result) if isinstance(result, tuple) else [result]
+    if len(grads) < len(shapes) or any(g is not None for g in grads[len(shapes) :]):
+        raise RuntimeError(f"{who}: expected {len(shapes)} gradients, one for each input of forward, got {len(grads)}")
+    arrays: list[Any] = []
+    for i, (g, shape) in enumerate(zip(grads, shapes, strict=False)):
+        if g is not None and not isinstance(g, Tensor):
+            raise TypeError(f"{who}: expected a Tensor or None for input {i}, got {type(g).__name__}")
+        if g is not None and shape is not None and tuple(g.shape) != shape:
+            raise RuntimeError(f"{who}: expected a gradient of shape {shape} for input {i}, got {tuple(g.shape)}")
+        arrays.append(None if g is None else g._array)
+    return arrays

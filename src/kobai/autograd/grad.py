@@ -47,7 +47,7 @@ def grad(
         raise NotImplementedError("grad: create_graph=True (second derivatives) is not supported by Kobai")
     wanted = _sequence(inputs)
     edges = [root_edge("grad", x) for x in wanted]
-    found = run_backward(_roots("grad", outputs, grad_outputs), retain_graph, {id(edge): None for edge in edges})
+    found = run_backward(_roots("grad", outputs, grad_outputs), retain_graph, {id(edge) for edge in edges})
     result: list[Tensor | None] = []
     for i, edge in enumerate(edges):
         g = found.get(id(edge))

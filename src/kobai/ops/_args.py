@@ -51,7 +51,7 @@ def as_tensor_like(value: Any, like: Tensor, who: str) -> Tensor:
     if isinstance(value, Tensor):
         return value
     if is_array(value):
-        return Tensor._wrap(value)  # type: ignore[no-any-return]
+        return Tensor._wrap(asarray(value))  # type: ignore[no-any-return]
     if isinstance(value, (bool, int, float, np.generic)):
         dtype = np.asarray(value).dtype
         if dtype.kind == "f":
@@ -101,7 +101,7 @@ def pair(who: str, a: Any, b: Any, to_float: bool = False) -> tuple[Any, Any]:
         b = b.item()
     if not isinstance(b, (bool, int, float)):
         if is_array(b):
-            return pair(who, a, Tensor._wrap(b), to_float)
+            return pair(who, a, Tensor._wrap(asarray(b)), to_float)
         raise TypeError(f"{who}: expected a Tensor or a number, got {type(b).__name__}")
     kind = a._array.dtype.kind
     if kind != "f":

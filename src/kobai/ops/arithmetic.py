@@ -141,6 +141,21 @@ def _atan2(a: Array, b: Array) -> Any:
     return y, vjp
 
 
+@primitive(sample=_two(0.5, 2.0), kind="elementwise")
+def _floor_divide(a: Array, b: Array) -> Any:
+    return xp_of(b if isinstance(a, (int, float)) else a).floor_divide(a, b), None
+
+
+@primitive(sample=_two(0.5, 2.0), kind="elementwise")
+def _trunc_divide(a: Array, b: Array) -> Any:
+    like = b if isinstance(a, (int, float)) else a
+    xp = xp_of(like)
+    if like.dtype.kind == "f":
+        return xp.trunc(a / b), None
+    floor = xp.floor_divide(a, b)  # a float quotient would round large integers
+    return floor + ((floor < 0) & (floor * b != a)), None
+
+
 @method(in_place=True)
 def add(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
     """input + alpha · other, elementwise with broadcasting.
@@ -172,11 +187,7 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     if rounding_mode == "floor":
         return floor_divide(input, other)
     if rounding_mode == "trunc":
-        a, b = pair("div", input, other)
-        xp = xp_of(a._array if isinstance(a, Tensor) else b._array)
-        quotient = xp.trunc(raw(a) / raw(b))
-        kind = (a if isinstance(a, Tensor) else b)._array.dtype
-        return Tensor._wrap(quotient.astype(kind, copy=False))  # type: ignore[no-any-return]
+        return _trunc_divide(*pair("div", input, other))
     if rounding_mode is not None:
         raise ValueError(f"div: expected rounding_mode None, 'floor' or 'trunc', got {rounding_mode!r}")
     return _div(*pair("div", input, other, to_float=True))
@@ -185,9 +196,9 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
 @method(in_place=True)
 def pow(input: Any, exponent: Any) -> Tensor:
     """inputᵉˣᵖᵒⁿᵉⁿᵗ, elementwise with broadcasting."""
-    if isinstance(exponent, (int, float)) and exponent == 2:
-        return _mul(input, input)
     a, b = pair("pow", input, exponent)
+    if isinstance(b, (int, float)) and b == 2:
+        return _mul(a, a)
     if isinstance(b, int) and b < 0 and a._array.dtype.kind != "f":
         raise RuntimeError(f"pow: integers cannot be raised to the negative power {b}")
     return _pow(a, b)
@@ -211,7 +222,7 @@ def remainder(input: Any, other: Any) -> Tensor:
     return _remainder(*pair("remainder", input, other))
 
 
-@method
+@method(in_place=True)
 def fmod(input: Tensor, other: Any) -> Tensor:
     """Remainder with the dividend's sign, as C's ``fmod``; no gradient to ``other``."""
     a, b = pair("fmod", input, other)
@@ -219,15 +230,13 @@ def fmod(input: Tensor, other: Any) -> Tensor:
     return sub(a, mul(quotient, b))
 
 
-@method
+@method(in_place=True)
 def floor_divide(input: Any, other: Any) -> Tensor:
     """⌊input ÷ other⌋, elementwise, without a gradient."""
-    a, b = pair("floor_divide", input, other)
-    xp = xp_of(a._array if isinstance(a, Tensor) else b._array)
-    return Tensor._wrap(xp.floor_divide(raw(a), raw(b)))  # type: ignore[no-any-return]
+    return _floor_divide(*pair("floor_divide", input, other))
 
 
-@method
+@method(in_place=True)
 def atan2(input: Tensor, other: Tensor) -> Tensor:
     """Angle in radians of the point (other, input), in (−π, π]."""
     return _atan2(*pair("atan2", input, other, to_float=True))
@@ -277,6 +286,7 @@ for _symbol, _changed in (
     ("sub", "sub_"),
     ("mul", "mul_"),
     ("truediv", "div_"),
+    ("floordiv", "floor_divide_"),
     ("pow", "pow_"),
     ("mod", "remainder_"),
 ):

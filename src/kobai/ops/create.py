@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial, wraps
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -45,32 +45,42 @@ __all__ = [
 ]
 
 Device = device | str | None
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _host(data: Any, who: str) -> np.ndarray[Any, Any]:
-    """Nested Python data as a host array; Tensors and device arrays inside are read."""
+def _host(data: Any, who: str, floats: Any) -> np.ndarray[Any, Any]:
+    """Nested Python data as a host array, Python floats as dtype ``floats``; Tensors and device arrays inside are read."""
     if isinstance(data, Tensor):
         return to_host(data._array)
     if is_array(data):
         return to_host(data)
     if isinstance(data, Sequence) and not isinstance(data, str):
-        parts = [_host(part, who) if not isinstance(part, (bool, int, float)) else part for part in data]
+        parts = [_host(part, who, floats) if not isinstance(part, (bool, int, float)) else part for part in data]
         try:
             host = np.asarray(parts)
         except ValueError as error:
             raise ValueError(f"{who}: expected rows of equal length, got a ragged sequence ({error})") from error
         # float64 that came from Python numbers alone takes the default dtype, as in PyTorch
         if host.dtype == np.float64 and not any(isinstance(p, np.ndarray) and p.dtype == np.float64 for p in parts):
-            host = host.astype(get_default_dtype())
-        return host if host.size or host.dtype.kind != "f" else host.astype(get_default_dtype())
+            host = host.astype(floats)
+        return host if host.size or host.dtype.kind != "f" else host.astype(floats)
     if isinstance(data, (bool, int, float)) and not isinstance(data, np.generic):
-        return np.asarray(data, dtype=get_default_dtype() if isinstance(data, float) else None)
+        return np.asarray(data, dtype=floats if isinstance(data, float) else None)
     host = np.asarray(data)
     if host.dtype.kind not in "biuf":
         raise TypeError(
             f"{who}: expected numbers, sequences of numbers or an array, got {type(data).__name__} ({host.dtype})"
         )
     return host
+
+
+def _checked(who: str, array: Array) -> Array:
+    """``array`` if its dtype is one of Kobai's, in the byte order of this machine; TypeError for text, objects, ..."""
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise TypeError(f"{who}: expected a bool, integer or float array, got {array.dtype}")
+    if isinstance(array, np.ndarray):
+        array = np.asarray(array)  # memmap, matrix, ...: their operators may mean something else
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def tensor(data: Any, *, dtype: Any = None, device: Device = None, requires_grad: bool = False) -> Tensor:
@@ -85,10 +95,10 @@ def tensor(data: Any, *, dtype: Any = None, device: Device = None, requires_grad
     (dtype('int64'), dtype('float32'))
     """
     if isinstance(data, Tensor) or is_array(data):
-        source = data._array if isinstance(data, Tensor) else data
+        source = data._array if isinstance(data, Tensor) else _checked("tensor", data)
         made = _xp.move(source.astype(np.dtype(dtype or source.dtype)), device)  # astype copies
         return Tensor._wrap(made, requires_grad)  # type: ignore[no-any-return]
-    host = _host(data, "tensor")
+    host = _checked("tensor", _host(data, "tensor", get_default_dtype() if dtype is None else np.float64))
     made = asarray(host.astype(dtype if dtype is not None else host.dtype), device=device or _xp.default_device())
     return Tensor._wrap(made, requires_grad)  # type: ignore[no-any-return]
 
@@ -98,7 +108,7 @@ def as_tensor(data: Any, dtype: Any = None, device: Device = None) -> Tensor:
     if isinstance(data, Tensor):
         return to(data, device=device, dtype=dtype)
     if is_array(data):
-        return Tensor._wrap(asarray(data, dtype=dtype, device=device))  # type: ignore[no-any-return]
+        return Tensor._wrap(asarray(_checked("as_tensor", data), dtype=dtype, device=device))  # type: ignore[no-any-return]
     return tensor(data, dtype=dtype, device=device)
 
 
@@ -106,9 +116,11 @@ def from_numpy(ndarray: np.ndarray[Any, Any]) -> Tensor:
     """A CPU tensor that shares memory with a NumPy array; a change of one is a change of the other."""
     if not isinstance(ndarray, np.ndarray):
         raise TypeError(f"from_numpy: expected a numpy.ndarray, got {type(ndarray).__name__}")
-    if ndarray.dtype.kind not in "biuf":
-        raise TypeError(f"from_numpy: expected a bool, integer or float array, got {ndarray.dtype}")
-    return Tensor._wrap(np.asarray(ndarray))  # type: ignore[no-any-return]
+    if not ndarray.dtype.isnative:
+        raise ValueError(
+            f"from_numpy: expected the byte order of this machine, got {ndarray.dtype}; use kobai.tensor()"
+        )
+    return Tensor._wrap(np.asarray(_checked("from_numpy", ndarray)))  # type: ignore[no-any-return]
 
 
 def from_dlpack(ext_tensor: Any) -> Tensor:
@@ -116,6 +128,8 @@ def from_dlpack(ext_tensor: Any) -> Tensor:
 
     Specification: https://dmlc.github.io/dlpack
     """
+    if not hasattr(ext_tensor, "__dlpack__"):
+        raise TypeError(f"from_dlpack: expected an object with __dlpack__, got {type(ext_tensor).__name__}")
     kind = ext_tensor.__dlpack_device__()[0]
     where = device("cpu") if kind == 1 else device("cuda")
     shared = _xp.namespace(where).from_dlpack(ext_tensor)
@@ -126,7 +140,7 @@ def from_dlpack(ext_tensor: Any) -> Tensor:
 
 def _shape(who: str, size: Any) -> tuple[int, ...]:
     """Sizes given as integers or as one sequence, checked."""
-    if len(size) == 1 and not isinstance(size[0], (int, np.integer, Tensor)):
+    if len(size) == 1 and (isinstance(size[0], (tuple, list)) or not isinstance(size[0], (int, np.integer, Tensor))):
         size = size[0]
     try:
         shape = tuple(int(n.item() if isinstance(n, Tensor) else n.__index__()) for n in size)
@@ -137,6 +151,20 @@ def _shape(who: str, size: Any) -> tuple[int, ...]:
     return shape
 
 
+def _takes_size(function: F) -> F:
+    """Accept PyTorch's keyword too: ``zeros(size=(2, 3))`` is ``zeros(2, 3)``."""
+
+    @wraps(function)
+    def named(*sizes: Any, size: Any = None, **options: Any) -> Any:
+        if size is not None:
+            if sizes:
+                raise TypeError(f"{function.__name__}: expected sizes once, got {sizes} and size={size}")
+            sizes = (size,)
+        return function(*sizes, **options)
+
+    return named  # type: ignore[return-value]
+
+
 def _filled(who: str, size: Any, value: Any, dtype: Any, where: Device, requires_grad: bool) -> Tensor:
     shape = _shape(who, size)
     with _xp.on(where):
@@ -144,6 +172,7 @@ def _filled(who: str, size: Any, value: Any, dtype: Any, where: Device, requires
     return Tensor._wrap(made, requires_grad)  # type: ignore[no-any-return]
 
 
+@_takes_size
 def zeros(*size: Any, dtype: Any = None, device: Device = None, requires_grad: bool = False) -> Tensor:
     """A tensor of zeros; ``size`` as integers or one sequence.
 
@@ -154,11 +183,13 @@ def zeros(*size: Any, dtype: Any = None, device: Device = None, requires_grad: b
     return _filled("zeros", size, 0, dtype, device, requires_grad)
 
 
+@_takes_size
 def ones(*size: Any, dtype: Any = None, device: Device = None, requires_grad: bool = False) -> Tensor:
     """A tensor of ones; ``size`` as integers or one sequence."""
     return _filled("ones", size, 1, dtype, device, requires_grad)
 
 
+@_takes_size
 def empty(*size: Any, dtype: Any = None, device: Device = None, requires_grad: bool = False) -> Tensor:
     """A tensor whose elements are not set to anything."""
     shape = _shape("empty", size)
@@ -177,45 +208,35 @@ def full(
     return _filled("full", (size,), value, dtype, device, requires_grad)
 
 
-def _like(value: float | None) -> Any:
-    def make(input: Tensor, *, dtype: Any = None, device: Device = None, requires_grad: bool = False) -> Tensor:
-        need_tensor("like", input)
-        where = device if device is not None else input.device
-        if value is None:
-            return empty(input.shape, dtype=dtype or input.dtype, device=where, requires_grad=requires_grad)
-        return _filled("like", (input.shape,), value, dtype or input.dtype, where, requires_grad)
-
-    return make
+def zeros_like(input: Tensor, *, dtype: Any = None, device: Device = None, requires_grad: bool = False) -> Tensor:
+    """Zeros with shape, dtype and device of ``input``."""
+    need_tensor("zeros_like", input)
+    return zeros(input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
 
 
-def zeros_like(input: Tensor, **options: Any) -> Tensor:
-    """Zeros with shape, dtype and device of ``input``; options ``dtype``, ``device``, ``requires_grad``."""
-    return _zeros_like(input, **options)  # type: ignore[no-any-return]
+def ones_like(input: Tensor, *, dtype: Any = None, device: Device = None, requires_grad: bool = False) -> Tensor:
+    """Ones with shape, dtype and device of ``input``."""
+    need_tensor("ones_like", input)
+    return ones(input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
 
 
-def ones_like(input: Tensor, **options: Any) -> Tensor:
-    """Ones with shape, dtype and device of ``input``; options ``dtype``, ``device``, ``requires_grad``."""
-    return _ones_like(input, **options)  # type: ignore[no-any-return]
-
-
-def empty_like(input: Tensor, **options: Any) -> Tensor:
-    """Unset elements with shape, dtype and device of ``input``; options ``dtype``, ``device``, ``requires_grad``."""
-    return _empty_like(input, **options)  # type: ignore[no-any-return]
-
-
-_zeros_like, _ones_like, _empty_like = _like(0), _like(1), _like(None)
+def empty_like(input: Tensor, *, dtype: Any = None, device: Device = None, requires_grad: bool = False) -> Tensor:
+    """Unset elements with shape, dtype and device of ``input``."""
+    need_tensor("empty_like", input)
+    return empty(input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
 
 
 def full_like(
     input: Tensor, fill_value: Any, *, dtype: Any = None, device: Device = None, requires_grad: bool = False
 ) -> Tensor:
     """One number everywhere, with shape, dtype and device of ``input``."""
+    need_tensor("full_like", input)
     where = device if device is not None else input.device
     return full(input.shape, fill_value, dtype=dtype or input.dtype, device=where, requires_grad=requires_grad)
 
 
 def arange(
-    start: Any,
+    start: Any = None,
     end: Any = None,
     step: Any = 1,
     *,
@@ -229,8 +250,10 @@ def arange(
     >>> kobai.arange(0, 1, 0.25)
     tensor([0.0000, 0.2500, 0.5000, 0.7500])
     """
-    if end is None:
-        start, end = 0, start
+    if start is None and end is None:
+        raise TypeError("arange: expected an end")
+    if start is None or end is None:
+        start, end = 0, end if start is None else start
     start, end, step = (v.item() if isinstance(v, (Tensor, np.generic)) else v for v in (start, end, step))
     if step == 0 or (end - start) / step < 0:
         raise RuntimeError(f"arange: expected steps from {start} towards {end}, got step {step}")
@@ -267,8 +290,9 @@ def eye(
     n: int, m: int | None = None, *, dtype: Any = None, device: Device = None, requires_grad: bool = False
 ) -> Tensor:
     """The n × m matrix with ones on its diagonal."""
+    rows, columns = _shape("eye", (n, n if m is None else m))
     with _xp.on(device):
-        made = _xp.namespace(device).eye(n, n if m is None else m, dtype=np.dtype(dtype or get_default_dtype()))
+        made = _xp.namespace(device).eye(rows, columns, dtype=np.dtype(dtype or get_default_dtype()))
     return Tensor._wrap(made, requires_grad)  # type: ignore[no-any-return]
 
 

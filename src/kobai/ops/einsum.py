@@ -106,6 +106,8 @@ def _gradient(i: int, operands: list[tuple[Array, str]], dy: Array, output: str)
 def _einsum(*operands: Array, inputs: tuple[str, ...], output: str) -> Any:
     pairs = list(zip(operands, inputs, strict=True))
     y = _evaluate(pairs, output)
+    if len(operands) == 1:
+        y = xp_of(y).array(y)  # so far it may be a view
 
     def vjp(dy: Array) -> Any:
         pairs = list(zip(operands, inputs, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from kobai._tensor import Tensor, method, primitive
@@ -24,9 +25,15 @@ __all__ = [
 ]
 
 
+def _rows(x: Array) -> Array:
+    """All vectors along the last axis, as one matrix."""
+    return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
 @primitive(
     sample=[
         lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=(2, 3)), rng.normal(size=2)),
+        lambda rng: (rng.normal(size=(2, 4, 0)), rng.normal(size=(2, 0)), rng.normal(size=2)),
         lambda rng: (rng.normal(size=(2, 4, 3)), rng.normal(size=(2, 3)), None),
         lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=(2, 3)), rng.normal(size=2), {"activation": "relu"}),
         lambda rng: (rng.normal(size=(3,)), rng.normal(size=(2, 3)), rng.normal(size=2), {"activation": "sigmoid"}),
@@ -36,7 +43,7 @@ __all__ = [
 )
 def _linear(x: Array, weight: Array, bias: Array | None, *, activation: str | None = None) -> Any:
     fused = epilogue("linear", activation)
-    rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+    rows = _rows(x)
     y = gemm(rows, weight, trans_b=True)
     if bias is not None:
         y += bias
@@ -50,8 +57,7 @@ def _linear(x: Array, weight: Array, bias: Array | None, *, activation: str | No
 
     def vjp(dy: Array) -> Any:
         dz = dy if fused is None else fused.backward(dy, result)
-        dz = dz if dz.ndim == 2 else dz.reshape(-1, dz.shape[-1])
-        inputs = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+        dz, inputs = _rows(dz), _rows(x)
 
         def dx(out: Array | None) -> Array:
             return gemm(dz, weight).reshape(x.shape)
@@ -106,6 +112,7 @@ def _one_dtype(who: str, *tensors: Tensor | None) -> None:
         lambda rng: (rng.normal(size=(2, 4, 3)), rng.normal(size=3)),
         lambda rng: (rng.normal(size=(0, 3)), rng.normal(size=(3, 2))),
         lambda rng: (rng.normal(size=(4, 0)), rng.normal(size=(0, 2))),
+        lambda rng: (rng.normal(size=(2, 4, 0)), rng.normal(size=(0, 2))),
     ]
 )
 def _matmul(a: Array, b: Array) -> Any:
@@ -126,10 +133,9 @@ def _matmul(a: Array, b: Array) -> Any:
             return unbroadcast(full[..., 0, :] if a.ndim == 1 else full, a.shape)
 
         def db(out: Array | None) -> Array:
-            if right.ndim == 2 and left.ndim > 2:  # one large product instead of a batch of them and their sum
-                full = left.reshape(-1, left.shape[-1]).T @ d.reshape(-1, d.shape[-1])
-            else:
-                full = xp_of(d).matmul(left.swapaxes(-1, -2), d)
+            # For one matrix on the right, one large product instead of a batch of them and their sum.
+            one = right.ndim == 2 and left.ndim > 2
+            full = _rows(left).T @ _rows(d) if one else xp_of(d).matmul(left.swapaxes(-1, -2), d)
             return unbroadcast(full[..., 0] if b.ndim == 1 else full, b.shape)
 
         return da, db

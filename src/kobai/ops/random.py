@@ -9,7 +9,7 @@ import numpy as np
 from kobai import xp as _xp
 from kobai._tensor import Tensor, get_default_dtype, in_place, method
 from kobai.ops.arithmetic import mul
-from kobai.ops.create import Device, _shape
+from kobai.ops.create import Device, _shape, _takes_size
 from kobai.random import Generator, resolve
 from kobai.xp import asarray, xp_of
 
@@ -44,6 +44,7 @@ def _float(who: str, dtype: Any) -> np.dtype[Any]:
     return found
 
 
+@_takes_size
 def rand(
     *size: Any,
     generator: Generator | None = None,
@@ -63,6 +64,7 @@ def rand(
     return _place(host, dtype, device, requires_grad)
 
 
+@_takes_size
 def randn(
     *size: Any,
     generator: Generator | None = None,
@@ -77,7 +79,7 @@ def randn(
 
 
 def randint(
-    low: int,
+    low: Any = None,
     high: Any = None,
     size: Any = None,
     *,
@@ -89,6 +91,8 @@ def randint(
     """Integers from ``low`` (0 if one bound is given) up to but not including ``high``: ``randint(10, (3,))``."""
     if size is None:
         low, high, size = 0, low, high
+    elif low is None or high is None:
+        low, high = 0, low if high is None else high
     if size is None or not isinstance(high, (int, np.integer)) or high <= low:
         raise RuntimeError(f"randint: expected low < high and a size, got low={low}, high={high}, size={size}")
     host = resolve(generator).numpy.integers(low, high, _shape("randint", (size,)))
@@ -97,9 +101,8 @@ def randint(
 
 def randperm(n: int, *, generator: Generator | None = None, dtype: Any = np.int64, device: Device = None) -> Tensor:
     """The integers 0 … n − 1 in random order."""
-    if n < 0:
-        raise RuntimeError(f"randperm: expected n >= 0, got {n}")
-    return _place(resolve(generator).numpy.permutation(n), dtype, device)
+    (length,) = _shape("randperm", (n,))
+    return _place(resolve(generator).numpy.permutation(length), dtype, device)
 
 
 def normal(
