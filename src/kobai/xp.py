@@ -138,7 +138,8 @@ register(
         "cupy",
         "cuda",
         _load_cupy,
-        from_host=lambda a: _cupy().asarray(a),
+        # blocking: a pinned source may be reused as soon as we return
+        from_host=lambda a: _cupy().asarray(a, blocking=True),
         to_host=lambda a: _cupy().asnumpy(a),
         index_of=lambda a: int(a.device.id),
         on=lambda index: _cupy().cuda.Device(index or 0),

@@ -375,7 +375,7 @@ def to(
     """This tensor with another dtype and/or on another device; itself if nothing changes (unless ``copy=True``).
 
     ``x.to("cuda")``, ``x.to(kobai.float64)``, ``x.to("cuda", kobai.float16)``, ``x.to(other)``. Recorded on the tape.
-    Copies to a GPU are queued on the current stream; ``non_blocking=False`` waits for them.
+    ``non_blocking=True`` allows a copy to a GPU to be still under way on return; without it ``to`` waits for the device.
     """
     for arg in args:
         if isinstance(arg, Tensor):
