@@ -19,6 +19,7 @@ FLOORS = {
     "random": 0,
     "kernels": 1,
     "cuda": 1,
+    "_repr": 1,
     "_tensor": 2,
     "ops": 3,
     "gradcheck": 3,

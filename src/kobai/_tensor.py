@@ -31,6 +31,7 @@ from weakref import ref
 import numpy as np
 
 from kobai import xp as _xp
+from kobai._repr import describe
 from kobai.errors import BackendError, nearest
 from kobai.xp import Array, asarray, device, device_of, is_array, to_host, xp_of
 
@@ -995,40 +996,7 @@ class Tensor:
             notes.append(f"grad_fn={self.grad_fn!r}")
         elif self._requires_grad:
             notes.append("requires_grad=True")
-        return f"tensor({_elements(host)}{''.join(', ' + note for note in notes)})"
-
-
-def _elements(host: np.ndarray[Any, Any]) -> str:
-    """Elements as text: four decimals, scientific where the magnitudes differ much, long tensors abbreviated."""
-    if host.size == 0:
-        return "[]"
-    style: Any = {}
-    if host.dtype.kind == "f":
-        finite = np.abs(host[np.isfinite(host)].astype(np.float64))
-        nonzero = finite[finite > 0]
-        whole = bool((finite == np.floor(finite)).all()) and (nonzero.size == 0 or nonzero.max() < 1e8)
-        wide = nonzero.size > 0 and (
-            nonzero.max() / nonzero.min() > 1000.0 or nonzero.max() > 1e8 or nonzero.min() < 1e-4
-        )
-        form = "{:.0f}." if whole else "{:.4e}" if wide else "{:.4f}"
-        style["float_kind"] = lambda v: form.format(v) if np.isfinite(v) else str(v)
-        if host.ndim == 0:
-            return str(style["float_kind"](host[()]))
-        width = max((len(style["float_kind"](v)) for v in _shown(host)), default=0)
-        style["float_kind"] = lambda v: (form.format(v) if np.isfinite(v) else str(v)).rjust(width)
-    elif host.dtype.kind == "b":
-        style["bool"] = lambda v: str(bool(v))
-    return np.array2string(host, separator=", ", prefix="tensor(", threshold=1000, edgeitems=3, formatter=style or None)
-
-
-def _shown(host: np.ndarray[Any, Any]) -> Any:
-    """The elements that :func:`_elements` prints: all of a small tensor, the corners of a large one."""
-    if host.size <= 1000:
-        return host.ravel()
-    for axis in range(host.ndim):
-        if host.shape[axis] > 6:
-            host = np.take(host, [0, 1, 2, -3, -2, -1], axis=axis)
-    return host.ravel()
+        return describe(host, notes)
 
 
 def root_edge(who: str, root: Tensor) -> Any:
