@@ -249,6 +249,17 @@ def test_nonsense(call, message):
         call(kobai.empty(3, 4))
 
 
+@pytest.mark.parametrize(
+    "spec", ["he", "kaiming_uniform", "orthogonal", "normal(0.1)", "trunc_normal(1)", "zeros", "constant(2)"]
+)
+def test_every_backend_draws_the_same(spec, backend):
+    def draw(where):
+        with kobai.using(where):
+            return init.by_name(spec)(kobai.empty(4, 3), generator=kobai.Generator().manual_seed(2)).cpu().tolist()
+
+    assert draw(backend) == draw("numpy")
+
+
 def test_wrong_generator():
     with pytest.raises(TypeError, match=r"kobai.Generator"):
         init.normal_(kobai.empty(2), generator=np.random.default_rng())

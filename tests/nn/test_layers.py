@@ -201,6 +201,26 @@ def test_gradcheck(layer):
 
 
 @every
+def test_every_backend_computes_the_same(layer, backend):
+    """Same seed: same weights, same masks, same results and gradients as on NumPy."""
+
+    def run(where):
+        with kobai.using(where):
+            kobai.manual_seed(0)
+            m, xs = layer.make(), [x.to(kobai.zeros(1).device) for x in layer.inputs()]
+            assert {p.device for p in m.parameters()} <= {xs[0].device}
+            if not layer.integers:
+                xs = [x.requires_grad_() for x in xs]
+            y = m(*xs)
+            y.backward(kobai.ones(*y.shape))
+            tensors = [y.detach(), *m.buffers(), *(p.grad for p in m.parameters()), *(x.grad for x in xs)]
+            return [t.cpu().numpy() for t in tensors if t is not None]
+
+    for ours, theirs in zip(run(backend), run("numpy"), strict=True):
+        assert np.allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@every
 def test_empty_batch(layer):
     if not layer.batch:
         pytest.skip("needs a batch")

@@ -66,6 +66,17 @@ def test_clip_grad_value():
     assert np.array_equal(after, flat.clip(-0.5, 0.5))
 
 
+def test_every_backend(backend):
+    p = Parameter(kobai.zeros(3))
+    p.grad = kobai.tensor([3.0, 0.0, 4.0])
+    assert clip_grad_norm_([p], 1.0).cpu().item() == 5.0
+    assert np.allclose(p.grad.cpu().numpy(), [0.6, 0.0, 0.8])
+    clip_grad_value_([p], 0.7)
+    assert np.allclose(p.grad.cpu().numpy(), [0.6, 0.0, 0.7])
+    vector_to_parameters(kobai.ones(3), [p])
+    assert parameters_to_vector([p]).detach().cpu().tolist() == [1, 1, 1]
+
+
 def test_vector_and_back():
     params = [Parameter(kobai.randn(*shape)) for shape in SHAPES]
     vector = parameters_to_vector(params)

@@ -24,7 +24,8 @@ class IncompatibleKeys(NamedTuple):
             return "<All keys matched successfully>"
         return f"IncompatibleKeys(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
 
-    __str__ = __repr__
+    def __str__(self) -> str:
+        return repr(self)
 
 
 def load_state(module: Module, state: Mapping[str, Any], *, strict: bool, assign: bool) -> IncompatibleKeys:

@@ -64,12 +64,12 @@ class BackwardWatch:
     def _replaced(self, result: Any, grads: tuple[Any, ...], what: str) -> tuple[Tensor | None, ...]:
         if result is None:
             return grads
-        result = result if isinstance(result, tuple) else (result,)
-        if len(result) != len(grads):
+        replacement: tuple[Tensor | None, ...] = result if isinstance(result, tuple) else (result,)
+        if len(replacement) != len(grads):
             raise RuntimeError(
-                f"{self.module._get_name()}: {what} returned {len(result)} gradient(s), expected {len(grads)}"
+                f"{self.module._get_name()}: {what} returned {len(replacement)} gradient(s), expected {len(grads)}"
             )
-        return result
+        return replacement
 
 
 def _gate(

@@ -308,11 +308,13 @@ class Module:
 
     def get_parameter(self, target: str) -> Parameter:
         """The parameter at a dotted path. Raises AttributeError."""
-        return self._get_member("_parameters", "parameter", target)
+        found: Parameter = self._get_member("_parameters", "parameter", target)
+        return found
 
     def get_buffer(self, target: str) -> Tensor:
         """The buffer at a dotted path. Raises AttributeError."""
-        return self._get_member("_buffers", "buffer", target)
+        found: Tensor = self._get_member("_buffers", "buffer", target)
+        return found
 
     def _get_member(self, table: str, kind: str, target: str) -> Any:
         path, _, name = target.rpartition(".")
@@ -446,12 +448,8 @@ class Module:
             raise TypeError(f"{self._get_name()}.to: only floating-point dtypes are accepted, got {dtype.name}")
 
         def convert(tensor: Tensor) -> Tensor:
-            cast = dtype if tensor.dtype.kind == "f" else None
-            if device is not None and cast is not None:
-                return tensor.to(device, cast)
-            if device is not None:
-                return tensor.to(device)
-            return tensor if cast is None else tensor.to(cast)
+            moved: Tensor = tensor if device is None else tensor.to(device)
+            return moved.to(dtype) if dtype is not None and tensor.dtype.kind == "f" else moved
 
         return self._apply(convert)
 

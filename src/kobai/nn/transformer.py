@@ -21,6 +21,7 @@ from kobai.nn.normalization import LayerNorm
 from kobai.nn.parameter import Parameter
 from kobai.ops.create import empty
 from kobai.ops.gather import masked_fill
+from kobai.ops.shape import transpose
 
 
 class MultiheadAttention(Module):
@@ -162,7 +163,7 @@ class MultiheadAttention(Module):
 
     def _heads(self, x: Tensor) -> Tensor:
         """(N, L, E) → (N, heads, L, E / heads)."""
-        return x.reshape(x.shape[0], x.shape[1], self.num_heads, self.head_dim).transpose(1, 2)
+        return transpose(x.reshape(x.shape[0], x.shape[1], self.num_heads, self.head_dim), 1, 2)
 
     def _check(self, query: Tensor, key: Tensor, value: Tensor) -> None:
         shapes = [tuple(t.shape) for t in (query, key, value)]

@@ -15,7 +15,8 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     >>> kobai.nn.functional.cosine_similarity(kobai.tensor([[1.0, 0.0]]), kobai.tensor([[2.0, 0.0]]))
     tensor([1.])
     """
-    return (normalize(x1, 2.0, dim, eps) * normalize(x2, 2.0, dim, eps)).sum(dim)
+    cosine: Tensor = (normalize(x1, 2.0, dim, eps) * normalize(x2, 2.0, dim, eps)).sum(dim)
+    return cosine
 
 
 def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
@@ -25,4 +26,5 @@ def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6,
     >>> kobai.nn.functional.pairwise_distance(kobai.tensor([[3.0, 4.0]]), kobai.zeros(1, 2), eps=0.0)
     tensor([5.])
     """
-    return (x1 - x2 + eps).norm(p, -1, keepdim=keepdim)
+    distance: Tensor = (x1 - x2 + eps).norm(p, -1, keepdim=keepdim)
+    return distance

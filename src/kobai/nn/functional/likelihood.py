@@ -32,13 +32,12 @@ def gaussian_nll_loss(
     tensor(0.5000)
     """
     check_reduction("gaussian_nll_loss", reduction)
-    if not isinstance(var, Tensor):
-        var = full_like(input, var)
-    if var.shape == input.shape[:-1] and var.shape != input.shape:
-        var = var.unsqueeze(-1)
-    if var.shape != input.shape and var.shape != (*input.shape[:-1], 1):
-        raise ValueError(f"gaussian_nll_loss: expected var of shape {tuple(input.shape)}, got {tuple(var.shape)}")
-    bounded = var + (var.detach().clamp(min=eps) - var.detach())
+    v: Tensor = var if isinstance(var, Tensor) else full_like(input, var)
+    if v.shape == input.shape[:-1] and v.shape != input.shape:
+        v = v.unsqueeze(-1)
+    if v.shape != input.shape and v.shape != (*input.shape[:-1], 1):
+        raise ValueError(f"gaussian_nll_loss: expected var of shape {tuple(input.shape)}, got {tuple(v.shape)}")
+    bounded = v + (v.detach().clamp(min=eps) - v.detach())
     loss = 0.5 * (bounded.log() + (input - target) ** 2 / bounded)
     return reduce(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
 

@@ -9,6 +9,7 @@ import numpy as np
 from kobai._tensor import Tensor
 from kobai.ops.create import full, zeros_like
 from kobai.ops.gather import embedding as look_up
+from kobai.ops.gather import index_select
 from kobai.ops.rearrange import cat
 from kobai.ops.softmax import softmax
 from kobai.random import Generator, resolve
@@ -32,7 +33,7 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
             f"got {tuple(input1.shape)} and {tuple(input2.shape)}"
         )
     left = input1.reshape(-1, in1) @ weight.permute(1, 0, 2).reshape(in1, out * in2)
-    y = (left.reshape(-1, out, in2) * input2.reshape(-1, 1, in2)).sum(-1).reshape(*batch, out)
+    y: Tensor = (left.reshape(-1, out, in2) * input2.reshape(-1, 1, in2)).sum(-1).reshape(*batch, out)
     return y if bias is None else y + bias
 
 
@@ -129,7 +130,7 @@ def _pad_by_index(input: Tensor, axis: int, before: int, after: int, mode: str) 
         places = places.clip(0, size - 1)
     else:
         places %= size
-    return input.index_select(axis, Tensor._wrap(move(places, input.device)))
+    return index_select(input, axis, Tensor._wrap(move(places, input.device)))
 
 
 def gumbel_softmax(
@@ -159,4 +160,5 @@ def gumbel_softmax(
     if not hard:
         return soft
     best = soft.detach().argmax(dim, keepdim=True)
-    return zeros_like(soft).scatter_(dim, best, 1.0) - soft.detach() + soft
+    rounded: Tensor = zeros_like(soft).scatter_(dim, best, 1.0)
+    return rounded - soft.detach() + soft

@@ -1,0 +1,201 @@
+"""Pooling as modules; each calls the function of the same name in :mod:`kobai.nn.functional`.
+
+>>> import kobai
+>>> kobai.nn.MaxPool2d(2)(kobai.arange(16.0).reshape(1, 4, 4))
+tensor([[[ 5.,  7.],
+         [13., 15.]]])
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from kobai._tensor import Tensor
+from kobai.nn import functional as F
+from kobai.nn.module import Module
+from kobai.ops.conv import Ints, per_dimension
+
+
+class _Pool(Module):
+    """A function of windows: their sizes are checked when the layer is made."""
+
+    _dims: ClassVar[int]
+
+    kernel_size: Any
+    stride: Any
+    padding: Any
+
+    def _set_windows(self, kernel_size: Ints, stride: Ints | None, padding: Ints) -> None:
+        who, n = self._get_name(), self._dims
+        for name, value, least in (("kernel_size", kernel_size, 1), ("stride", stride, 1), ("padding", padding, 0)):
+            if value is not None:
+                per_dimension(who, name, value, n, least)
+        self.kernel_size = kernel_size
+        self.stride = kernel_size if stride is None else stride
+        self.padding = padding
+
+
+class _MaxPool(_Pool):
+    def __init__(
+        self,
+        kernel_size: Ints,
+        stride: Ints | None = None,
+        padding: Ints = 0,
+        dilation: Ints = 1,
+        return_indices: bool = False,
+        ceil_mode: bool = False,
+    ) -> None:
+        super().__init__()
+        self._set_windows(kernel_size, stride, padding)
+        per_dimension(self._get_name(), "dilation", dilation, self._dims, 1)
+        self.dilation = dilation
+        self.return_indices = return_indices
+        self.ceil_mode = ceil_mode
+
+    def forward(self, input: Tensor) -> Any:
+        """Maxima of windows; with ``return_indices`` (maxima, positions)."""
+        pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[self._dims - 1]
+        return pool(
+            input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
+            f"dilation={self.dilation}, ceil_mode={self.ceil_mode}"
+        )
+
+
+class MaxPool1d(_MaxPool):
+    """Largest element of every window of (N, C, L) or (C, L); see :func:`kobai.nn.functional.max_pool2d`."""
+
+    _dims = 1
+
+
+class MaxPool2d(_MaxPool):
+    """Largest element of every window of (N, C, H, W) or (C, H, W); see :func:`kobai.nn.functional.max_pool2d`."""
+
+    _dims = 2
+
+
+class MaxPool3d(_MaxPool):
+    """Largest element of every window of (N, C, D, H, W) or (C, D, H, W); see :func:`kobai.nn.functional.max_pool2d`."""
+
+    _dims = 3
+
+
+class AvgPool1d(_Pool):
+    """Mean of every window of (N, C, L) or (C, L); see :func:`kobai.nn.functional.avg_pool2d`."""
+
+    _dims = 1
+
+    def __init__(
+        self,
+        kernel_size: Ints,
+        stride: Ints | None = None,
+        padding: Ints = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> None:
+        super().__init__()
+        self._set_windows(kernel_size, stride, padding)
+        # PyTorch shows these as tuples in one dimension, and as they were given in more
+        self.kernel_size = per_dimension("AvgPool1d", "kernel_size", self.kernel_size, 1)
+        self.stride = per_dimension("AvgPool1d", "stride", self.stride, 1)
+        self.padding = per_dimension("AvgPool1d", "padding", self.padding, 1)
+        self.ceil_mode = ceil_mode
+        self.count_include_pad = count_include_pad
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Means of windows."""
+        return F.avg_pool1d(input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class _AvgPool(_Pool):
+    def __init__(
+        self,
+        kernel_size: Ints,
+        stride: Ints | None = None,
+        padding: Ints = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
+    ) -> None:
+        super().__init__()
+        self._set_windows(kernel_size, stride, padding)
+        self.ceil_mode = ceil_mode
+        self.count_include_pad = count_include_pad
+        self.divisor_override = divisor_override
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Means of windows."""
+        pool = F.avg_pool2d if self._dims == 2 else F.avg_pool3d
+        return pool(
+            input,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.ceil_mode,
+            self.count_include_pad,
+            self.divisor_override,
+        )
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class AvgPool2d(_AvgPool):
+    """Mean of every window of (N, C, H, W) or (C, H, W); see :func:`kobai.nn.functional.avg_pool2d`."""
+
+    _dims = 2
+
+
+class AvgPool3d(_AvgPool):
+    """Mean of every window of (N, C, D, H, W) or (C, D, H, W); see :func:`kobai.nn.functional.avg_pool2d`."""
+
+    _dims = 3
+
+
+class _Adaptive(Module):
+    def __init__(self, output_size: Any) -> None:
+        super().__init__()
+        self.output_size = output_size
+
+    def extra_repr(self) -> str:
+        return f"output_size={self.output_size}"
+
+
+class AdaptiveAvgPool1d(_Adaptive):
+    """Means of windows chosen so that (N, C, L) becomes (N, C, output_size)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.adaptive_avg_pool1d(input, self.output_size)
+
+
+class AdaptiveAvgPool2d(_Adaptive):
+    """Means of windows chosen so that (N, C, H, W) becomes (N, C, *output_size); None keeps a dimension.
+
+    >>> import kobai
+    >>> kobai.nn.AdaptiveAvgPool2d((1, None))(kobai.randn(2, 3, 5, 7)).shape
+    kobai.Size([2, 3, 1, 7])
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(input, self.output_size)
+
+
+class AdaptiveMaxPool1d(_Adaptive):
+    """Maxima of windows chosen so that (N, C, L) becomes (N, C, output_size)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.adaptive_max_pool1d(input, self.output_size)
+
+
+class AdaptiveMaxPool2d(_Adaptive):
+    """Maxima of windows chosen so that (N, C, H, W) becomes (N, C, *output_size); None keeps a dimension."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.adaptive_max_pool2d(input, self.output_size)
