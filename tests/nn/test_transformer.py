@@ -1,0 +1,106 @@
+"""Attention and the transformer's encoder."""
+
+import copy
+import re
+
+import numpy as np
+import pytest
+
+import kobai
+from kobai import nn
+
+
+def test_attention_is_scaled_dot_product_attention():
+    attention = nn.MultiheadAttention(6, 1, bias=False, batch_first=True)
+    x = kobai.randn(2, 5, 6)
+    y, weights = attention(x, x, x)
+    q, k, v = (x @ w.T for w in attention.in_proj_weight.split(6))
+    expected = attention.out_proj(nn.functional.scaled_dot_product_attention(q, k, v))
+    assert np.allclose(y.detach().numpy(), expected.detach().numpy(), atol=1e-6)
+    assert np.allclose(weights.sum(-1).detach().numpy(), 1)
+
+
+def test_masks_hide():
+    attention = nn.MultiheadAttention(4, 2, batch_first=True)
+    x = kobai.randn(2, 3, 4)
+    causal = kobai.ones(3, 3, dtype=kobai.bool).triu(1)
+    _, weights = attention(x, x, x, attn_mask=causal, is_causal=True)
+    assert (weights.detach().numpy()[:, causal.numpy()] == 0).all()
+    hidden = kobai.tensor([[False, False, True], [False, True, True]])
+    _, weights = attention(x, x, x, key_padding_mask=hidden, average_attn_weights=False)
+    assert weights.shape == (2, 2, 3, 3)
+    assert (weights.detach().numpy()[1, :, :, 1:] == 0).all()
+    _, none = attention(x, x, x, need_weights=False)
+    assert none is None
+    changed = x.clone()
+    changed[1, 2] = 9.0
+    a, b = attention(x, x, x, hidden)[0], attention(x, changed, changed, hidden)[0]
+    assert np.allclose(a.detach().numpy(), b.detach().numpy(), atol=1e-6)
+
+
+def test_sizes_of_key_and_value():
+    attention = nn.MultiheadAttention(6, 3, kdim=4, vdim=5)
+    y, weights = attention(kobai.randn(3, 2, 6), kobai.randn(7, 2, 4), kobai.randn(7, 2, 5))
+    assert y.shape == (3, 2, 6)
+    assert weights.shape == (2, 3, 7)
+    assert attention.in_proj_weight is None
+    y, weights = attention(kobai.randn(3, 6), kobai.randn(7, 4), kobai.randn(7, 5))
+    assert y.shape == (3, 6)
+    assert weights.shape == (3, 7)
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_encoder_layer(norm_first):
+    layer = nn.TransformerEncoderLayer(4, 2, 8, 0.5, "gelu", batch_first=True, norm_first=norm_first).double()
+    x = kobai.randn(2, 3, 4, dtype=kobai.float64, requires_grad=True)
+    assert layer(x).tolist() != layer(x).tolist()
+    layer.eval()
+    assert kobai.autograd.gradcheck(lambda x, *p: layer(x), (x, *layer.parameters()))
+    twin = copy.deepcopy(layer)
+    assert twin(x).tolist() == layer(x).tolist()
+
+
+def test_encoder_copies_its_layer():
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8), 2, nn.LayerNorm(4))
+    assert encoder(kobai.randn(3, 2, 4)).shape == (3, 2, 4)
+    a, b = encoder.layers
+    assert a.linear1.weight is not b.linear1.weight
+    assert a.linear1.weight.tolist() == b.linear1.weight.tolist()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: nn.MultiheadAttention(5, 2), ValueError, "num_heads (2) must divide embed_dim (5)"),
+        (lambda: nn.MultiheadAttention(4, 2, add_bias_kv=True), NotImplementedError, "add_bias_kv"),
+        (lambda: nn.TransformerEncoderLayer(4, 2, activation="geul"), ValueError, "Did you mean 'gelu'"),
+        (
+            lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2), 1, enable_nested_tensor=True),
+            NotImplementedError,
+            "enable_nested_tensor",
+        ),
+        (lambda: nn.MultiheadAttention(4, 2)(*[kobai.ones(3, 2, 5)] * 3), ValueError, "expected query, key, value"),
+        (
+            lambda: nn.MultiheadAttention(4, 2)(kobai.ones(3, 2, 4), kobai.ones(3, 1, 4), kobai.ones(3, 1, 4)),
+            ValueError,
+            "one batch size in dimension 1",
+        ),
+        (lambda: nn.MultiheadAttention(4, 2)(*[kobai.ones(3, 2, 4)] * 3, is_causal=True), RuntimeError, "attn_mask"),
+    ],
+)
+def test_nonsense(call, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        call()
+
+
+def test_every_backend_computes_the_same(backend):
+    def run(where):
+        with kobai.using(where):
+            kobai.manual_seed(0)
+            layer = nn.TransformerEncoderLayer(4, 2, 8, 0.5, batch_first=True)
+            y = layer(kobai.randn(2, 3, 4), src_mask=kobai.ones(3, 3, dtype=kobai.bool).triu(1))
+            y.sum().backward()
+            return [y.detach().cpu().numpy(), *(p.grad.cpu().numpy() for p in layer.parameters())]
+
+    for ours, theirs in zip(run(backend), run("numpy"), strict=True):
+        assert np.allclose(ours, theirs, rtol=1e-5, atol=1e-6)
