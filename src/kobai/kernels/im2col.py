@@ -24,7 +24,9 @@ from kobai.xp import Array, xp_of
 
 CACHE = 2 << 20  # bytes of columns made at a time on the host; half and double this cost a few per cent more
 DEVICE = 1 << 28  # ... and on a device, where few large products are better
-NARROW = 128  # with fewer windows an image has too few columns for a product of its own: all images of a block share one
+NARROW = (
+    128  # with fewer windows an image has too few columns for a product of its own: all images of a block share one
+)
 FEWEST = 512  # columns of such a product at least, for the weight has to be read once for each
 
 Sizes = tuple[int, ...]
@@ -61,9 +63,7 @@ class Windows(NamedTuple):
             starts = [i * d for i, d in zip(position, self.dilation, strict=True)]
             yield (
                 t,
-                tuple(
-                    slice(a, a + s * (n - 1) + 1, s) for a, s, n in zip(starts, self.stride, self.out, strict=True)
-                ),
+                tuple(slice(a, a + s * (n - 1) + 1, s) for a, s, n in zip(starts, self.stride, self.out, strict=True)),
             )
 
 

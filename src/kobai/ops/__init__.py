@@ -18,10 +18,12 @@ from kobai.ops.linear import *
 from kobai.ops.loss import *
 from kobai.ops.norm import *
 from kobai.ops.pointwise import *
+from kobai.ops.pool import *
 from kobai.ops.products import *
 from kobai.ops.random import *
 from kobai.ops.rearrange import *
 from kobai.ops.reduce import *
+from kobai.ops.resample import *
 from kobai.ops.shape import *
 from kobai.ops.softmax import *
 from kobai.ops.sort import *

@@ -360,9 +360,7 @@ def _checked_conv(
             raise RuntimeError(
                 f"{who}: the kernel of size {d * (k - 1) + 1} does not fit into the padded input of size {size + a + b}"
             )
-    return _conv(
-        input, weight, bias, stride=stride, pads=pads, dilation=dilation, groups=groups, activation=activation
-    )
+    return _conv(input, weight, bias, stride=stride, pads=pads, dilation=dilation, groups=groups, activation=activation)
 
 
 def _checked_transpose(
@@ -384,11 +382,7 @@ def _checked_transpose(
     pads = tuple((p, p) for p in per_dimension(who, "padding", padding, n))
     if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):
         raise RuntimeError(f"{who}: expected output_padding below stride or dilation, got {output_padding!r}")
-    for m, k, s, (a, b), d, e in zip(
-        input.shape[-n:], weight.shape[2:], stride, pads, dilation, extra, strict=True
-    ):
+    for m, k, s, (a, b), d, e in zip(input.shape[-n:], weight.shape[2:], stride, pads, dilation, extra, strict=True):
         if (m - 1) * s - a - b + d * (k - 1) + 1 + e < 1 or m < 1:
             raise RuntimeError(f"{who}: input of size {m} with padding {padding!r} leaves no output")
-    return _conv_transpose(
-        input, weight, bias, stride=stride, pads=pads, dilation=dilation, groups=groups, extra=extra
-    )
+    return _conv_transpose(input, weight, bias, stride=stride, pads=pads, dilation=dilation, groups=groups, extra=extra)

@@ -50,9 +50,7 @@ def _along(w: Windows, axis: int) -> list[tuple[Any, ...]]:
     """For each element of the kernel in one dimension: the elements of the padded input that it meets."""
     rest = (slice(None),) * (len(w.size) - 1 - axis)
     start, stride, n = w.dilation[axis], w.stride[axis], w.out[axis]
-    return [
-        (..., slice(i * start, i * start + stride * (n - 1) + 1, stride), *rest) for i in range(w.kernel[axis])
-    ]
+    return [(..., slice(i * start, i * start + stride * (n - 1) + 1, stride), *rest) for i in range(w.kernel[axis])]
 
 
 def _reduced(x: Array, w: Windows, axis: int, op: Any) -> Array:

@@ -82,9 +82,14 @@ def _alike(who: str, tensors: Sequence[Tensor]) -> list[Tensor]:
         raise TypeError(f"{who}: expected a list or tuple of Tensors, got {type(tensors).__name__}")
     if not tensors:
         raise RuntimeError(f"{who}: expected at least one tensor, got none")
-    need_tensor(who, *tensors)
+    need_tensor(who, tensors[0])
     first = tensors[0]._array.dtype
-    if all(tensor._array.dtype == first for tensor in tensors):
+    same = True
+    for tensor in tensors:
+        if not isinstance(tensor, Tensor):
+            need_tensor(who, tensor)
+        same = same and tensor._array.dtype == first
+    if same:
         return list(tensors)
     common = tensors[0]
     for tensor in tensors[1:]:
@@ -104,9 +109,8 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     tensor([1, 2, 3])
     """
     parts = _alike("cat", tensors)
-    shapes = [part._array.shape for part in parts]
-    if (0,) in shapes and any(shape != (0,) for shape in shapes):
-        parts = [part for part, shape in zip(parts, shapes, strict=True) if shape != (0,)]
+    if any(part._array.shape == (0,) for part in parts):
+        parts = [part for part in parts if part._array.shape != (0,)] or parts[:1]
     first = parts[0]._array.shape
     if not first:
         raise RuntimeError("cat: tensors without dimensions cannot be joined; use stack()")
@@ -282,9 +286,9 @@ def _flip(x: Array, axes: tuple[int, ...]) -> Any:
 
 
 @method
-def flip(input: Tensor, *dims: Any) -> Tensor:
+def flip(input: Tensor, *args: Any, dims: Any = None) -> Tensor:
     """A copy with the order reversed along ``dims``."""
-    axes = sizes_of("flip", dims)
+    axes = sizes_of("flip", args if dims is None else (dims,))
     return _flip(input, normalize_axes("flip", axes, input._array.ndim)) if axes else _clone(input)
 
 
