@@ -24,15 +24,19 @@ from kobai.xp import Array, asarray, device, is_array, to_host
 KEY = "kobai"
 """Metadata entry that holds the structure."""
 VERSION = 1
+RESERVED = "__metadata__"
+"""The one name that the format does not leave to arrays."""
 
 
 def _encode(obj: Any, path: str, arrays: dict[str, np.ndarray[Any, Any]]) -> Any:
     """JSON form of ``obj``; what JSON lacks becomes a one-key object: tensor, array, tuple, dict with other keys, float."""
     if isinstance(obj, (Tensor, np.generic)) or is_array(obj):
         name = path
-        while name in arrays or not name:
+        while name in arrays or name in ("", RESERVED):
             name += "_"
-        kind = "tensor" if isinstance(obj, Tensor) else "array"
+        kind = "tensor" if isinstance(obj, Tensor) else "scalar" if isinstance(obj, np.generic) else "array"
+        if obj.dtype.kind not in "biuf" or obj.dtype.itemsize > 8:
+            raise TypeError(f"save: expected bool, integer or float elements, got {obj.dtype} at {path or 'the top'}")
         arrays[name] = to_host(
             obj.detach().array if isinstance(obj, Tensor) else np.asarray(obj) if isinstance(obj, np.generic) else obj
         )
@@ -72,6 +76,8 @@ def _decode(obj: Any, arrays: dict[str, Any]) -> Any:
             return Tensor._wrap(arrays[value])
         if kind == "$array":
             return arrays[value]
+        if kind == "$scalar":
+            return arrays[value][()]
         if kind == "$tuple":
             return tuple(_decode(item, arrays) for item in value)
         if kind == "$dict":
@@ -82,7 +88,10 @@ def _decode(obj: Any, arrays: dict[str, Any]) -> Any:
 
 
 def _is_flat(obj: Any) -> bool:
-    return isinstance(obj, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in obj.items())
+    """Whether ``obj`` is a ``state_dict``, which needs no structure beside its names."""
+    return isinstance(obj, dict) and all(
+        isinstance(k, str) and k != RESERVED and isinstance(v, Tensor) for k, v in obj.items()
+    )
 
 
 def to_bytes(obj: Any) -> bytes:
@@ -102,6 +111,8 @@ def to_bytes(obj: Any) -> bytes:
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file so that at any moment – a crash, a full disk – the path holds the old content or the new, whole."""
     target = Path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"save: the folder {target.parent} does not exist")
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -130,11 +141,12 @@ def save(obj: Any, f: str | os.PathLike[str] | BinaryIO) -> None:
     >>> _ = file.seek(0); kobai.load(file)
     {'epoch': 3, 'model': {'w': tensor([1., 1.])}}
     """
-    content = to_bytes(obj)
     if isinstance(f, (str, os.PathLike)):
-        write_atomically(f, content)
+        write_atomically(f, to_bytes(obj))
+    elif hasattr(f, "write"):
+        f.write(to_bytes(obj))
     else:
-        f.write(content)
+        raise TypeError(f"save: expected a path or a binary file object, got {type(f).__name__}")
 
 
 def load(
@@ -148,6 +160,8 @@ def load(
     if not weights_only:
         raise ValueError("load: weights_only=False asks for pickled code, which Kobai neither writes nor runs")
     if isinstance(f, (str, os.PathLike)):
+        if os.path.isdir(f):
+            raise CheckpointError(f"load: {os.fspath(f)} is a folder, expected a file")
         name, content = os.fspath(f), Path(f).read_bytes()
     else:
         name, content = getattr(f, "name", "the stream"), f.read()
@@ -165,24 +179,40 @@ def load(
         raise CheckpointError(f"load: the structure stored in {name} is damaged ({error!r})") from error
 
 
+_DTYPES = {
+    "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4", "U64": "<u8", "I64": "<i8",
+    "F16": "<f2", "F32": "<f4", "F64": "<f8",
+}  # fmt: skip
+
+
 def _unpack(name: str, content: bytes) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, str]]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load as unpack
+    from safetensors import SafetensorError, deserialize
 
     try:
-        arrays = unpack(content)
+        entries = deserialize(content)  # type: ignore[no-untyped-call]
         size = int.from_bytes(content[:8], "little")
-        metadata = json.loads(content[8 : 8 + size]).get("__metadata__", {})
-    except (SafetensorError, ValueError, KeyError) as error:
-        # Only now: a safetensors file whose header is 640 bytes long begins with a pickle's two bytes too.
-        if content[:2] in (b"PK", b"\x80\x02"):
-            raise CheckpointError(
-                f"load: {name} is a pickled PyTorch file, which could run any code; "
-                "convert it with safetensors.torch.save_file(torch.load(...), path)"
-            ) from error
-        raise CheckpointError(
-            f"load: {name} ({len(content)} bytes) is not a whole safetensors file: {error}. "
-            "It is truncated or of another format"
-        ) from error
-    # The arrays view the file's bytes, which nobody may write to.
-    return {key: np.array(a) for key, a in arrays.items()}, metadata
+        metadata = json.loads(content[8 : 8 + size]).get(RESERVED) or {}
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(f"load: {name} ({len(content)} bytes) {_what_is(content)} ({error})") from error
+    return {key: _array(f"{key!r} in {name}", entry) for key, entry in entries}, metadata
+
+
+def _array(what: str, entry: dict[str, Any]) -> np.ndarray[Any, Any]:
+    """A writable array of one entry of the file. bfloat16, which NumPy lacks, becomes float32: the same numbers exactly."""
+    if entry["dtype"] == "BF16":
+        flat = (np.frombuffer(entry["data"], "<u2").astype(np.uint32) << 16).view(np.float32)
+    elif entry["dtype"] in _DTYPES:
+        flat = np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).copy()
+    else:
+        raise CheckpointError(f"load: {what} has elements of {entry['dtype']}, a type that Kobai does not know")
+    return flat.reshape(entry["shape"])
+
+
+def _what_is(content: bytes) -> str:
+    """What a file that is no safetensors file is. (One whose header has 640 bytes begins as a pickle does.)"""
+    if content[8:9] != b"{" and (content[:2] == b"PK" or b"\x80\x02" <= content[:2] <= b"\x80\x05"):
+        return (
+            "is a pickled file such as torch.save writes, which could run any code; "
+            "convert it with safetensors.torch.save_file(torch.load(...), path)"
+        )
+    return "is not a whole safetensors file: it is truncated or of another format"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -24,6 +25,9 @@ Array: TypeAlias = Any
 """An array of any backend: ``numpy.ndarray``, ``cupy.ndarray``. No common type exists, hence ``Any``."""
 
 log = logging.getLogger("kobai")
+
+# Inf and nan follow IEEE 754 silently here, as on a GPU and in PyTorch; what users compute with NumPy themselves still warns.
+warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"kobai\.")
 
 INSTALL = "pip install 'kobai[cuda12]' (CUDA 12) or pip install 'kobai[cuda13]' (CUDA 13)"
 
