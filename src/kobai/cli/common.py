@@ -1,0 +1,92 @@
+"""What the commands share: where lines go, how failures end, options of several commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from kobai import xp
+from kobai.errors import BackendError, CheckpointError, DataError, nearest
+from kobai.train.nonfinite import NonFiniteError
+from kobai.train.settings import SettingsError, option
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(line: str) -> None:
+    """A line on standard output."""
+    out.print(line, markup=False)
+
+
+def warn(line: str) -> None:
+    """A line on standard error."""
+    err.print(f"kobai: {line}", markup=False)
+
+
+@contextmanager
+def one_line(debug: bool) -> Iterator[None]:
+    """Failures as one line and exit code 1; wrong settings as usage errors, code 2; ``debug`` lets all of them through."""
+    try:
+        yield
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise
+    except SettingsError as error:
+        raise typer.BadParameter(str(error), param_hint=option(error.option)) from error
+    except BrokenPipeError:  # the reader, such as head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None
+    except Exception as error:
+        if debug:
+            raise
+        warn(_reason(error))
+        raise typer.Exit(1) from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, (BackendError, CheckpointError, DataError, NonFiniteError)):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, MemoryError):
+        return f"out of memory ({error}); try a smaller --batch-size or --hidden"
+    return f"{type(error).__name__}: {error} (--debug shows where)"
+
+
+def choose_backend(name: str | None) -> None:
+    if name is None:
+        return
+    try:
+        xp.use(name)
+    except BackendError as error:
+        known = ("auto", "numpy", "cupy", "cpu", "cuda")
+        if name.partition(":")[0] not in known:
+            raise SettingsError("backend", f"{name!r}: no backend is called so.{nearest(name, known)}") from error
+        raise
+
+
+def has(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+# --- options that several commands share ------------------------------------------------------------------------------
+
+DataDir = Annotated[str | None, typer.Option(help="Folder with the files of the data set.", rich_help_panel="Data")]
+Backend = Annotated[
+    str | None,
+    typer.Option(
+        help="auto, numpy or cupy, or a device such as cuda:1. [dim]Default: $KOBAI_BACKEND, else numpy.[/dim]"
+    ),
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")]

@@ -1,0 +1,238 @@
+"""``kobai train``."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kobai.cli.common import Backend, DataDir, Debug, choose_backend, has, one_line, out, say, warn
+from kobai.errors import CheckpointError, DataError
+from kobai.train import checkpoint, job
+from kobai.train.progress import Progress
+from kobai.train.settings import Settings, SettingsError, read_toml
+
+BARE = "?"
+"""What a ``--resume`` without a path is given: the folder of ``--out``, or the newest run."""
+
+
+def _config(ctx: typer.Context, path: Path | None) -> Path | None:
+    """Values of a TOML file become the command's defaults: weaker than the command line, stronger than ours."""
+    if path is not None:
+        known = {param.name: param for param in ctx.command.params if param.name not in ("config", "help")}
+        try:
+            values = read_toml(path, known)
+        except SettingsError as error:
+            raise typer.BadParameter(str(error), ctx=ctx, param_hint="--config") from error
+        # As text, so that they are parsed, and refused, as the command line is.
+        ctx.default_map = {**(ctx.default_map or {}), **{name: str(value) for name, value in values.items()}}
+    return path
+
+
+EXAMPLES = """[b]Examples[/b]
+
+kobai train — the embedded digits, to about 97 %
+
+kobai train --data mnist --data-dir data --epochs 5 — MNIST from a folder
+
+kobai train --data table.csv --label species --hidden 32 — a table
+
+kobai train --optimizer sgd --lr 0.1 --momentum 0.9 --schedule cosine --epochs 40
+
+kobai train --config settings.toml --seed 1 — any option from a file; the command line wins
+
+kobai train --resume runs/digits-mlp-… — go on with a run that was stopped"""
+
+
+def train(
+    ctx: typer.Context,
+    data: Annotated[
+        str, typer.Option(help="digits, mnist, fashion-mnist, cifar10, or a CSV file.", rich_help_panel="Data")
+    ] = Settings.data,
+    data_dir: DataDir = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch the files if they are not there.", rich_help_panel="Data")
+    ] = False,
+    label: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of the class in a CSV file, by name or number; default: the last.", rich_help_panel="Data"
+        ),
+    ] = None,
+    validation: Annotated[
+        float, typer.Option(help="Share of the training data held out for validation.", rich_help_panel="Data")
+    ] = Settings.validation,
+    model: Annotated[
+        str, typer.Option(help="Kind of network: mlp, the multilayer perceptron.", rich_help_panel="Model")
+    ] = Settings.model,
+    hidden: Annotated[
+        str, typer.Option(help="Widths of the hidden layers; '' for none.", rich_help_panel="Model")
+    ] = ",".join(map(str, Settings.hidden)),
+    activation: Annotated[
+        str, typer.Option(help="relu, tanh, sigmoid, gelu, selu, …", rich_help_panel="Model")
+    ] = Settings.activation,
+    init: Annotated[
+        str,
+        typer.Option(
+            help="Initial weights: he, xavier, lecun, normal(0.01), orthogonal, zeros, …; auto fits the activation.",
+            rich_help_panel="Model",
+        ),
+    ] = Settings.init,
+    batch_norm: Annotated[
+        bool, typer.Option(help="Normalise before each activation.", rich_help_panel="Model")
+    ] = Settings.batch_norm,
+    dropout: Annotated[
+        float, typer.Option(help="Share of hidden outputs dropped in training.", rich_help_panel="Model")
+    ] = Settings.dropout,
+    optimizer: Annotated[
+        str,
+        typer.Option(
+            help="sgd, adam, adamw, adagrad, rmsprop, adadelta, adamax, nadam or radam.", rich_help_panel="Training"
+        ),
+    ] = Settings.optimizer,
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            help="Learning rate; default: the optimizer's usual one (adam 0.001, sgd 0.1).", rich_help_panel="Training"
+        ),
+    ] = None,
+    momentum: Annotated[
+        float, typer.Option(help="For sgd and rmsprop.", rich_help_panel="Training")
+    ] = Settings.momentum,
+    weight_decay: Annotated[
+        float, typer.Option(help="L2 penalty (adamw: decoupled).", rich_help_panel="Training")
+    ] = Settings.weight_decay,
+    schedule: Annotated[
+        str,
+        typer.Option(help="none, cosine, step, exponential, onecycle or plateau.", rich_help_panel="Training"),
+    ] = Settings.schedule,
+    epochs: Annotated[
+        int, typer.Option(help="Passes over the training data, in all.", rich_help_panel="Training")
+    ] = Settings.epochs,
+    batch_size: Annotated[
+        int, typer.Option(help="Samples in a batch.", rich_help_panel="Training")
+    ] = Settings.batch_size,
+    clip_grad_norm: Annotated[
+        float | None, typer.Option(help="Greatest norm of the gradient.", rich_help_panel="Training")
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(help="Stop after so many epochs without a better validation loss.", rich_help_panel="Training"),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Same seed, same result, bit for bit.", rich_help_panel="Training")
+    ] = Settings.seed,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of the run; default: runs/<data>-<model>-<time>.", rich_help_panel="Run"),
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            help="Go on with the run in this folder, or from this checkpoint. Without a value: the run in --out if there "
+            "is one, or else the newest in runs/.",
+            rich_help_panel="Run",
+        ),
+    ] = None,
+    save_every: Annotated[
+        int, typer.Option(help="Also write a checkpoint after every so many batches.", rich_help_panel="Run")
+    ] = Settings.save_every,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file with any of these options.", callback=_config, is_eager=True, rich_help_panel="Run"
+        ),
+    ] = None,
+    backend: Backend = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the test accuracy and nothing else.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Train a network on real data, with checkpoints, a history and a learning curve in a folder.
+
+    The last line printed is the accuracy on the test split, which nothing else has looked at.
+    """
+    with one_line(debug):
+        values = {field.name: ctx.params[field.name] for field in fields(Settings)}
+        values["hidden"] = _sizes(hidden)
+        given = {name: value for name, value in values.items() if _is_given(ctx, name)}
+        source = _resumed_from(resume, folder)
+        if source is None:
+            settings = Settings(**values).check()
+        else:
+            began = checkpoint.find(source, say=warn)[1]["config"]
+            settings = Settings.from_dict(began["settings"]).resumed(given)
+            folder = folder or (source if source.is_dir() else source.parent)
+        choose_backend(backend)
+        folder = _fresh(folder, source) if folder is not None else job.new_folder(settings)
+        drawable = has("matplotlib")
+        try:
+            result = job.train(
+                settings,
+                folder,
+                resume=source,
+                say=(lambda line: None) if quiet else say,
+                callbacks=(Progress(out, quiet=quiet),),
+                curve=drawable,
+            )
+        except KeyboardInterrupt:
+            hint = (
+                f"go on with: kobai train --resume {shlex.quote(str(folder))}"
+                if job.holds_run(folder)
+                else "nothing is saved"
+            )
+            warn(f"interrupted; {hint}")
+            raise typer.Exit(130) from None
+        if not quiet:
+            if not drawable:
+                say("no learning curve, because matplotlib is missing: pip install 'kobai[plot]'")
+            files = [checkpoint.BEST, checkpoint.LAST, job.HISTORY, *[job.CURVE] * drawable]
+            say(f"files in {folder}: {', '.join(files)}")
+            say(f"test loss {result['loss']:.4f}")
+        say(f"test accuracy {result['accuracy']:.4f}")
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(size) for size in text.split(",")) if text.strip() else ()
+    except ValueError:
+        raise SettingsError(
+            "hidden", f"expected integers with commas between them, such as 100,100, got {text!r}"
+        ) from None
+
+
+def _is_given(ctx: typer.Context, name: str) -> bool:
+    """Whether an option came from the command line or the file, and is not our default."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
+
+
+def _resumed_from(resume: str | None, folder: Path | None) -> Path | None:
+    """The folder or file to resume from; None for a new run."""
+    if resume is None:
+        return None
+    if resume != BARE:
+        path = Path(resume).expanduser()
+        if not path.exists():
+            raise CheckpointError(f"{path}: no such file or folder to resume from")
+        return path
+    if folder is not None:
+        return folder if job.holds_run(folder) else None  # so that one command line both begins and goes on
+    runs = [path.parent for path in Path("runs").glob(f"*/{checkpoint.LAST}")]
+    if not runs:
+        raise CheckpointError("runs: no run to resume in this folder")
+    return max(runs, key=lambda run: (run / checkpoint.LAST).stat().st_mtime)
+
+
+def _fresh(folder: Path, source: Path | None) -> Path:
+    """``folder`` if a run may write there: it holds none, or the one that is resumed."""
+    resumed = source is not None and folder.resolve() in (source.resolve(), source.resolve().parent)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(20, "is a file, and a run needs a folder", str(folder))
+    if not resumed and job.holds_run(folder):
+        raise DataError(
+            f"{folder}: holds a run already; go on with it by --resume {shlex.quote(str(folder))}, or choose another --out"
+        )
+    return folder

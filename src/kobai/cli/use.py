@@ -1,0 +1,125 @@
+"""``kobai evaluate`` and ``kobai predict``: using a trained model."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from kobai.cli.common import Backend, DataDir, Debug, choose_backend, one_line, out, say, warn
+from kobai.errors import nearest
+from kobai.train import inference, job
+from kobai.train.settings import SettingsError
+
+Trained = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CHECKPOINT", help="A checkpoint, or the folder of a run (its best one).", show_default=False
+    ),
+]
+OtherData = Annotated[
+    str | None,
+    typer.Option(
+        help="A CSV file or a data set by name; default: what the model was trained on.", rich_help_panel="Data"
+    ),
+]
+Split = Annotated[
+    str | None,
+    typer.Option(help="train, validation or test; default: test, or all rows of a CSV file.", rich_help_panel="Data"),
+]
+
+
+def _asked(
+    trained: Path, data: str | None, data_dir: str | None, split: str | None, backend: str | None
+) -> tuple[job.Restored, inference.Questions]:
+    if split is not None and split not in inference.SPLITS:
+        raise SettingsError("split", f"{split!r}: no split is called so.{nearest(split, inference.SPLITS)}")
+    choose_backend(backend)
+    restored = job.restore(trained.expanduser(), warn)
+    return restored, inference.questions(restored, data, data_dir, split)
+
+
+EVALUATE_EXAMPLES = """[b]Examples[/b]
+
+kobai evaluate runs/digits-mlp-… — the test split of its own data
+
+kobai evaluate runs/…/last.safetensors --split validation
+
+kobai evaluate runs/… --data more.csv — labelled rows that it has not seen"""
+
+
+def evaluate(
+    trained: Trained,
+    data: OtherData = None,
+    data_dir: DataDir = None,
+    split: Split = None,
+    backend: Backend = None,
+    debug: Debug = False,
+) -> None:
+    """Loss and accuracy of a trained model. The last line is the accuracy."""
+    with one_line(debug):
+        restored, asked = _asked(trained, data, data_dir, split, backend)
+        found = inference.score(restored, asked)
+        name = asked.name.rpartition(" ")[2] if asked.name.endswith(inference.SPLITS) else "accuracy of"
+        say(f"{restored.path}, epoch {restored.epoch}, on {asked.name}: {len(asked.inputs)} samples")
+        prefix = f"{name} " if name in inference.SPLITS else ""
+        say(f"{prefix}loss {found['loss']:.4f}")
+        say(f"{prefix}accuracy {found['accuracy']:.4f}")
+
+
+PREDICT_EXAMPLES = """[b]Examples[/b]
+
+kobai predict runs/digits-mlp-… — its test split, the first rows as a table
+
+kobai predict runs/… --data new.csv --out answers.csv — rows of a CSV file, with or without labels
+
+kobai predict runs/… --data new.csv | cut -d, -f2 — CSV where the output is no terminal"""
+
+
+def predict(
+    trained: Trained,
+    data: OtherData = None,
+    data_dir: DataDir = None,
+    split: Split = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option("--out", help="CSV file to write; default: standard output.", rich_help_panel="Output"),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many samples.", rich_help_panel="Output")] = None,
+    backend: Backend = None,
+    debug: Debug = False,
+) -> None:
+    """Classes and their probabilities for each sample, as CSV, or as a table in a terminal."""
+    with one_line(debug):
+        restored, asked = _asked(trained, data, data_dir, split, backend)
+        found = inference.answers(restored, asked)
+        header = ["sample", "prediction", "probability", *["label"] * (asked.labels is not None)]
+        rows = [
+            [str(i), restored.classes[k], f"{p:.6f}", *([asked.labels[i]] if asked.labels is not None else [])]
+            for i, (k, p) in enumerate(zip(found.classes.tolist(), found.probabilities.tolist(), strict=True))
+        ][:limit]
+        if answers is not None:
+            with answers.open("w", encoding="utf-8", newline="") as file:
+                csv.writer(file).writerows([header, *rows])
+            warn(f"{len(rows)} predictions in {answers}")
+        elif out.is_terminal:
+            _show(header, rows, asked.name)
+        else:
+            csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows])
+            sys.stdout.flush()
+
+
+def _show(header: list[str], rows: list[list[str]], name: str, most: int = 20) -> None:
+    shown = Table(title=name, title_justify="left", box=None, header_style="bold")
+    for column in header:
+        shown.add_column(column, justify="right" if column in ("sample", "probability") else "left")
+    for row in rows[:most]:
+        wrong = len(row) == 4 and row[1] != row[3]
+        shown.add_row(*row, style="red" if wrong else None)
+    out.print(shown)
+    if len(rows) > most:
+        say(f"… and {len(rows) - most} more; --out FILE writes all of them")

@@ -1,0 +1,28 @@
+"""Training: the Trainer, its callbacks and metrics, checkpoints, learning curves, models by name."""
+
+from kobai.train.callbacks import Callback, Checkpoint, EarlyStopping, History, LearningCurve
+from kobai.train.metrics import Accuracy, Loss, MeanAbsoluteError, MeanSquaredError, Metric
+from kobai.train.models import mlp
+from kobai.train.nonfinite import NonFiniteError, TerminateOnNonFinite
+from kobai.train.plotting import learning_curve
+from kobai.train.progress import Progress
+from kobai.train.trainer import Trainer
+
+__all__ = [
+    "Trainer",
+    "Callback",
+    "Checkpoint",
+    "EarlyStopping",
+    "History",
+    "LearningCurve",
+    "Progress",
+    "TerminateOnNonFinite",
+    "NonFiniteError",
+    "Metric",
+    "Loss",
+    "Accuracy",
+    "MeanSquaredError",
+    "MeanAbsoluteError",
+    "learning_curve",
+    "mlp",
+]

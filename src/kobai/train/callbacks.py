@@ -1,0 +1,226 @@
+"""Callbacks: what a Trainer does beside training, each in one small class.
+
+Events, in order: ``on_fit_start``; for each epoch ``on_epoch_start``, ``on_batch_end`` after each step,
+``on_epoch_measured`` when the epoch's record stands at the end of ``trainer.history``, ``on_epoch_end`` when the schedule has
+stepped, ``on_save`` when all state of the epoch is settled; then ``on_fit_end``. ``on_close`` comes last, after an error too.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kobai._tensor import Tensor
+from kobai.serialization import write_atomically
+from kobai.train import checkpoint
+
+if TYPE_CHECKING:
+    from kobai.train.trainer import Trainer
+
+
+class Callback:
+    """Base of callbacks: every event does nothing. Subclass it and define those you need.
+
+    A callback that carries something from epoch to epoch returns it from ``state_dict``; checkpoints hold it.
+    """
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        """Before the first epoch; after a checkpoint has been loaded."""
+
+    def on_epoch_start(self, trainer: Trainer) -> None:
+        """Before the first batch of an epoch."""
+
+    def on_batch_end(self, trainer: Trainer) -> None:
+        """After a step; ``trainer.position`` counts it already."""
+
+    def on_epoch_measured(self, trainer: Trainer) -> None:
+        """``trainer.history[-1]`` is the epoch's record."""
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        """After the schedule's step."""
+
+    def on_save(self, trainer: Trainer) -> None:
+        """All other callbacks have done their part of the epoch: the moment to write the state down."""
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """Training is over, and nothing went wrong."""
+
+    def on_close(self, trainer: Trainer) -> None:
+        """Let go of files and screens; called after errors too."""
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """What a checkpoint must hold, or None."""
+        return None
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a :meth:`state_dict`."""
+
+
+class Best:
+    """The best value so far of one monitored quantity. NaN is never better.
+
+    ``monitor=None`` is ``val_loss``, or ``loss`` without validation data; ``mode=None`` is the metric's own.
+    """
+
+    def __init__(self, monitor: str | None = None, mode: str | None = None, min_delta: float = 0.0) -> None:
+        if mode not in (None, "min", "max"):
+            raise ValueError(f"mode: expected 'min' or 'max', got {mode!r}")
+        if not min_delta >= 0:
+            raise ValueError(f"min_delta: expected a number >= 0, got {min_delta}")
+        self.monitor, self.mode, self.min_delta = monitor, mode, min_delta
+        self.value: float | None = None
+        self.epoch = 0
+
+    def update(self, trainer: Trainer) -> bool:
+        """Whether the last epoch is better than all before it, by more than ``min_delta``."""
+        self.monitor, value, mode = trainer.monitored(self.monitor)
+        sign = 1.0 if (self.mode or mode) == "min" else -1.0
+        if math.isnan(value) or (self.value is not None and not sign * (self.value - value) > self.min_delta):
+            return False
+        self.value, self.epoch = value, trainer.epoch
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Value and epoch."""
+        return {"value": self.value, "epoch": self.epoch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a :meth:`state_dict`."""
+        self.value, self.epoch = state["value"], state["epoch"]
+
+
+class EarlyStopping(Callback):
+    """Stop when the monitored value has not improved for ``patience`` epochs.
+
+    Args:
+        patience: epochs without improvement after which training stops.
+        monitor, mode, min_delta: see :class:`Best`.
+        restore_best: give the model, at the end of training, the parameters of its best epoch. Checkpoints then hold
+            those too.
+
+    Prechelt, "Early stopping – but when?", 1998.
+    """
+
+    def __init__(
+        self,
+        patience: int = 10,
+        monitor: str | None = None,
+        mode: str | None = None,
+        min_delta: float = 0.0,
+        restore_best: bool = False,
+    ) -> None:
+        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
+            raise ValueError(f"EarlyStopping: expected patience as an integer >= 1, got {patience!r}")
+        self.patience, self.restore_best = patience, restore_best
+        self.best = Best(monitor, mode, min_delta)
+        self.waited = 0
+        self.kept: dict[str, Tensor] | None = None
+
+    def on_epoch_measured(self, trainer: Trainer) -> None:
+        if self.best.update(trainer):
+            self.waited = 0
+            if self.restore_best:
+                self.kept = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+            return
+        self.waited += 1
+        if self.waited >= self.patience:
+            trainer.stop(
+                f"{self.best.monitor} has not improved for {self.patience} epochs; the best was "
+                f"{self.best.value:.4g} in epoch {self.best.epoch}"
+                if self.best.value is not None
+                else f"{self.best.monitor} was NaN for {self.patience} epochs"
+            )
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        if self.kept is not None:
+            trainer.model.load_state_dict(self.kept)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best.state_dict(), "waited": self.waited, "kept": self.kept}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best.load_state_dict(state["best"])
+        self.waited, self.kept = state["waited"], state["kept"]
+
+
+class History(Callback):
+    """The history as JSON lines, one object for each epoch, on disk before the next begins.
+
+    A resumed run rewrites the file from its checkpoint, so that an epoch done twice stands in it once.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path, "".join(map(_line, trainer.history)).encode())
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(_line(trainer.history[-1]))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _line(record: dict[str, Any]) -> str:
+    """One line of JSON, which has no NaN: a value that is none becomes null."""
+    clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+    return json.dumps(clean) + "\n"
+
+
+class Checkpoint(Callback):
+    """``last.safetensors`` (with the one before it as ``previous.safetensors``) and ``best.safetensors`` in a folder.
+
+    Args:
+        folder: made if it is not there.
+        monitor, mode: by which value an epoch is the best; see :class:`Best`.
+        every: also write ``last`` after each ``every`` batches of an epoch, from which training goes on in its midst;
+            0 for ends of epochs only.
+    """
+
+    def __init__(self, folder: str | Path, monitor: str | None = None, mode: str | None = None, every: int = 0) -> None:
+        if isinstance(every, bool) or not isinstance(every, int) or every < 0:
+            raise ValueError(f"Checkpoint: expected every as an integer >= 0, got {every!r}")
+        self.folder, self.every = Path(folder), every
+        self.best = Best(monitor, mode)
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for leftover in self.folder.glob(".*.tmp"):  # of a process killed while it wrote
+            leftover.unlink(missing_ok=True)
+        if trainer.epoch == trainer.position == 0:  # a run killed in its first epoch can be resumed too
+            checkpoint.write_last(trainer.state_dict(), self.folder)
+
+    def on_batch_end(self, trainer: Trainer) -> None:
+        if self.every and trainer.position % self.every == 0:
+            checkpoint.write_last(trainer.state_dict(), self.folder)
+
+    def on_save(self, trainer: Trainer) -> None:
+        improved = self.best.update(trainer)
+        state = trainer.state_dict()
+        if improved:  # first: a ``last`` that knows of a best epoch must find its file
+            checkpoint.write(state, self.folder / checkpoint.BEST)
+        checkpoint.write_last(state, self.folder)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best.load_state_dict(state["best"])
+
+
+class LearningCurve(Callback):
+    """Draws the learning curves to a PNG file at the end of training (needs ``kobai[plot]``)."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        from kobai.train.plotting import learning_curve
+
+        if trainer.history:
+            learning_curve(trainer.history, self.path)

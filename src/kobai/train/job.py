@@ -1,0 +1,242 @@
+"""One run from settings to files: data, model, optimiser, trainer, checkpoints, result. ``kobai train`` is a shell of it."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import kobai.data
+from kobai import nn
+from kobai.data import DataSplits, Scaling
+from kobai.errors import CheckpointError, DataError
+from kobai.random import Generator, manual_seed
+from kobai.serialization import write_atomically
+from kobai.train import checkpoint
+from kobai.train.callbacks import Callback, Checkpoint, EarlyStopping, History, LearningCurve
+from kobai.train.models import build, matching_init
+from kobai.train.recipes import OPTIMIZERS, optimizer, schedule
+from kobai.train.settings import TABLES, Settings, to_toml
+from kobai.train.trainer import Trainer
+from kobai.utils.data import DataLoader, TensorDataset
+from kobai.xp import backend, default_device, to_host
+
+HISTORY, CURVE, CONFIG = "history.jsonl", "learning_curve.png", "config.toml"
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A model out of a checkpoint, with what is needed to feed it and to read its answers."""
+
+    model: nn.Module
+    path: Path
+    epoch: int
+    settings: Settings
+    classes: tuple[str, ...]
+    input_shape: tuple[int, ...]
+    features: tuple[str, ...]
+    scaling: Scaling
+
+
+def train(
+    settings: Settings,
+    folder: Path,
+    *,
+    resume: str | Path | None = None,
+    say: Say,
+    callbacks: tuple[Callback, ...] = (),
+    curve: bool = True,
+) -> dict[str, float]:
+    """Train as ``settings`` say, with files in ``folder``; returns loss and accuracy on the test split.
+
+    The test split is looked at once, at the end, with the parameters of the epoch whose validation loss was least.
+
+    Args:
+        resume: a checkpoint, or a folder of them, to go on from.
+        say: given each line of what is worth telling.
+        callbacks: more of them, such as :class:`Progress`.
+        curve: draw the learning curve (needs matplotlib).
+    """
+    data = load_data(settings)
+    manual_seed(settings.seed)
+    description = describe_model(settings, data)
+    model = build(description).to(default_device())
+    # The order of the batches has a stream of its own: more layers, or dropout, change no batch.
+    order = Generator().manual_seed(settings.seed + 1)
+    loader = DataLoader(data.train, batch_size=settings.batch_size, shuffle=True, generator=order)
+    rule = optimizer(settings.optimizer, model.parameters(), settings.lr, settings.weight_decay, settings.momentum)
+    keeper = Checkpoint(folder, every=settings.save_every)
+    stopping = [EarlyStopping(settings.patience)] if settings.patience else []
+    drawing = [LearningCurve(folder / CURVE)] if curve else []
+    trainer = Trainer(
+        model,
+        rule,
+        scheduler=schedule(settings.schedule, rule, settings.epochs, len(loader)),
+        metrics=["accuracy"],
+        callbacks=[*stopping, History(folder / HISTORY), keeper, *drawing, *callbacks],
+        clip_grad_norm=settings.clip_grad_norm,
+        config=describe_run(settings, data, description),
+    )
+    say(f"data      {str(data)[len('DataSplits(') : -1].replace(chr(39), '')}")
+    say(f"model     {describe_shape(settings, data)}; {sum(p.numel() for p in model.parameters()):,} parameters")
+    say(f"training  {describe_training(settings)}; backend {backend()}")
+    say(f"run       {folder}")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / CONFIG, to_toml(settings.as_dict()).encode())
+    if resume is not None:
+        found, state = checkpoint.find(resume, say=say, map_location=default_device())
+        if state["config"]["data"] != trainer.config["data"]:
+            raise DataError(f"{settings.data}: the data are not those that the run in {found.parent} was begun with")
+        trainer.load_state_dict(state)
+        at = (
+            f"epoch {trainer.epoch + 1}, batch {trainer.position + 1}" if trainer.position else f"epoch {trainer.epoch}"
+        )
+        say(f"resumed   {'in' if trainer.position else 'after'} {at}, from {found}")
+    trainer.fit(loader, data.validation, epochs=settings.epochs)
+    if trainer.stop_reason:
+        say(f"stopped: {trainer.stop_reason}")
+    best = checkpoint.read(folder / checkpoint.BEST, default_device()) if keeper.best.epoch else None
+    if best is not None:
+        model.load_state_dict(best["model"])
+        say(f"best epoch {keeper.best.epoch}: {keeper.best.monitor} {keeper.best.value:.4f}")
+    return trainer.evaluate(data.test)
+
+
+def load_data(settings: Settings) -> DataSplits:
+    """The three splits that ``settings`` name, on the default device."""
+    table = {"label": _column(settings.label)} if settings.label is not None else {}
+    return kobai.data.load(
+        settings.data,
+        settings.data_dir,
+        download=settings.download,
+        validation=settings.validation,
+        seed=settings.seed,
+        **table,
+    )
+
+
+def restore(path: str | Path, say: Say) -> Restored:
+    """The model of a checkpoint, or of the best (else the last) one of a folder, in evaluation mode on the default device."""
+    found, state = checkpoint.find(
+        path, order=(checkpoint.BEST, checkpoint.LAST, checkpoint.PREVIOUS), say=say, map_location=default_device()
+    )
+    config = state["config"]
+    try:
+        data = config["data"]
+        model = build(config["model"]).to(default_device())
+        model.load_state_dict(state["model"])
+        return Restored(
+            model.eval(),
+            found,
+            state["epoch"],
+            Settings.from_dict(config["settings"]),
+            tuple(data["classes"]),
+            tuple(data["input_shape"]),
+            tuple(data["features"]),
+            Scaling(tuple(data["shift"]), tuple(data["scale"])),
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{found}: holds no model that kobai train has described ({error})") from error
+
+
+def describe_model(settings: Settings, data: DataSplits) -> dict[str, Any]:
+    """What :func:`kobai.train.models.build` rebuilds the model from."""
+    return {
+        "name": settings.model,
+        "input_shape": list(data.input_shape),
+        "classes": len(data.classes),
+        "hidden": list(settings.hidden),
+        "activation": settings.activation,
+        "init": settings.init,
+        "batch_norm": settings.batch_norm,
+        "dropout": settings.dropout,
+    }
+
+
+def describe_run(settings: Settings, data: DataSplits, model: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says about the run: its settings, its model, and its data."""
+    return {
+        "kobai": kobai_version(),
+        "settings": settings.as_dict(),
+        "model": dict(model),
+        "data": {
+            "name": data.name,
+            "classes": list(data.classes),
+            "input_shape": list(data.input_shape),
+            "features": list(data.features),
+            "shift": list(data.scaling.shift),
+            "scale": list(data.scaling.scale),
+            "checksum": [_checksum(part) for part in (data.train, data.validation, data.test)],
+        },
+    }
+
+
+def describe_shape(settings: Settings, data: DataSplits) -> str:
+    """The model in a line."""
+    inputs = 1
+    for size in data.input_shape:
+        inputs *= size
+    sizes = "-".join(map(str, (inputs, *settings.hidden, len(data.classes))))
+    init = matching_init(settings.activation) if settings.init == "auto" else settings.init
+    extras = [", batch norm"] * settings.batch_norm + [f", dropout {settings.dropout:g}"] * bool(settings.dropout)
+    return f"{settings.model} {sizes}, {settings.activation}, init {init}{''.join(extras)}"
+
+
+def describe_training(settings: Settings) -> str:
+    """The optimiser and its schedule in a line."""
+    lr = OPTIMIZERS[settings.optimizer][1] if settings.lr is None else settings.lr
+    parts = [settings.optimizer, f"lr {lr:g}"]
+    parts += [f"momentum {settings.momentum:g}"] * bool(settings.momentum)
+    parts += [f"weight decay {settings.weight_decay:g}"] * bool(settings.weight_decay)
+    parts += [f"{settings.schedule} schedule"] * (settings.schedule != "none")
+    return ", ".join(
+        [*parts, f"batches of {settings.batch_size}", f"{settings.epochs} epochs", f"seed {settings.seed}"]
+    )
+
+
+def new_folder(settings: Settings, base: Path = Path("runs")) -> Path:
+    """A folder of its own for a run: ``runs/<data>-<model>-<time>``."""
+    data = Path(settings.data).stem if Path(settings.data).suffix in TABLES else settings.data
+    name = f"{data}-{settings.model}-{time.strftime('%Y%m%d-%H%M%S')}"
+    for number in range(1, 1000):
+        folder = base / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise FileExistsError(f"{base / name}: a thousand runs of this second exist")
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a folder holds the files of a run."""
+    return any((folder / name).exists() for name in (checkpoint.LAST, checkpoint.PREVIOUS, checkpoint.BEST, HISTORY))
+
+
+def kobai_version() -> str:
+    """Version of Kobai, "unknown" where it runs from a source tree that is not installed."""
+    try:
+        return version("kobai")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _checksum(part: TensorDataset) -> int:
+    """Checksum of a split's arrays, to notice on resumption that a file has changed."""
+    total = 0
+    for tensor in part.tensors:
+        total = zlib.crc32(np.ascontiguousarray(to_host(tensor.array)).view(np.uint8).data, total)
+    return total
+
+
+def _column(label: str) -> str | int:
+    """A label column by index where it is a number, else by name."""
+    return int(label) if label.removeprefix("-").isdecimal() else label

@@ -1,0 +1,171 @@
+"""Stop when the loss is NaN or infinite, and say in which layer it began.
+
+No step waits for the device: the running sum of losses, which a single NaN spoils for good, is looked at every so many
+batches. When it is spoilt, training goes back to the state at the beginning of the epoch, of which a copy is kept, and does
+the same batches again, this time looking at every layer's output, every gradient and every parameter. The same state, the
+same batches, the same random numbers: what went wrong goes wrong again, under observation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kobai._tensor import Tensor
+from kobai.nn import Module
+from kobai.train.callbacks import Callback
+from kobai.xp import to_host
+
+if TYPE_CHECKING:
+    from kobai.train.trainer import Trainer
+
+
+class NonFiniteError(FloatingPointError):
+    """The loss, or what it is computed from, is NaN or infinite. ``layer`` is the path of the module where it began."""
+
+    def __init__(self, message: str, layer: str | None = None) -> None:
+        super().__init__(message)
+        self.layer = layer
+
+
+class TerminateOnNonFinite(Callback):
+    """Stop with :class:`NonFiniteError`, which names the first layer whose output or gradient is NaN or infinite.
+
+    ``every``: after how many batches the loss is looked at, which waits for the device; an epoch's end is always looked at.
+    """
+
+    def __init__(self, every: int = 100) -> None:
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise ValueError(f"TerminateOnNonFinite: expected every as an integer >= 1, got {every!r}")
+        self.every = every
+        self._start: dict[str, Any] = {}
+
+    def on_epoch_start(self, trainer: Trainer) -> None:
+        self._start = _copied(trainer.state_dict())
+
+    def on_batch_end(self, trainer: Trainer) -> None:
+        if trainer.position % self.every == 0 and not math.isfinite(trainer.loss.compute()):
+            self._locate(trainer, trainer.epoch + 1)
+
+    def on_epoch_measured(self, trainer: Trainer) -> None:
+        if not math.isfinite(trainer.history[-1]["loss"]):
+            self._locate(trainer, trainer.epoch)
+
+    def on_close(self, trainer: Trainer) -> None:
+        self._start = {}
+
+    def _locate(self, trainer: Trainer, epoch: int) -> None:
+        """Replay the epoch under observation; always raises."""
+        end = trainer.position or math.inf
+        trainer.load_state_dict(self._start)
+        trainer.model.train()
+        for batch in trainer.remaining_batches(trainer.train_data):
+            where = f"epoch {epoch}, batch {trainer.position + 1}"
+            _observe(trainer, batch, where)
+            trainer.position += 1
+            if trainer.position >= end:
+                break
+        raise NonFiniteError(
+            f"the loss became NaN or infinite in epoch {epoch}, but not when the epoch was done again from its beginning: "
+            "its batches or its model are not reproducible, so the layer cannot be named"
+        )
+
+
+def _observe(trainer: Trainer, batch: Any, where: str) -> None:
+    """One training step; raises at the first number that is not finite, in the order of computation."""
+    model = trainer.model
+    lr = trainer.optimizer.param_groups[0]["lr"]
+    advice = f"Lower the learning rate (now {lr:g}), clip the gradient norm, or look at the data"
+    inputs, target = trainer.unpack(batch)
+    for tensor in (*inputs, target):
+        if (bad := _bad(tensor)) is not None:
+            raise NonFiniteError(f"{where}: the data hold {bad}. Clean them before training", None)
+    outputs: list[tuple[str, str]] = []
+    gradients: list[tuple[str, str]] = []
+    with _watching(model, outputs, gradients):
+        output = model(*inputs)
+        if outputs:
+            path, bad = outputs[0]
+            raise NonFiniteError(f"{where}: the output of {_named(model, path)} holds {bad}. {advice}", path)
+        loss = trainer.loss_fn(output, target)
+        if (bad := _bad(loss)) is not None:
+            raise NonFiniteError(
+                f"{where}: every layer's output is finite, but the loss function returns {bad}. {advice}"
+            )
+        trainer.optimizer.zero_grad()
+        loss.backward()
+    if gradients:
+        path, bad = gradients[0]
+        raise NonFiniteError(
+            f"{where}: the gradient at the output of {_named(model, path)} holds {bad}. {advice}", path
+        )
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None and (bad := _bad(parameter.grad)) is not None:
+            raise NonFiniteError(f"{where}: the gradient of parameter {name!r} holds {bad}. {advice}", _owner(name))
+    trainer.apply_gradients()
+    for name, parameter in model.named_parameters():
+        if (bad := _bad(parameter)) is not None:
+            raise NonFiniteError(f"{where}: after the step, parameter {name!r} holds {bad}. {advice}", _owner(name))
+
+
+@contextmanager
+def _watching(model: Module, outputs: list[tuple[str, str]], gradients: list[tuple[str, str]]) -> Iterator[None]:
+    """Collect (path, what is wrong) of layers in the order in which outputs, and then gradients, are computed."""
+    handles = []
+    for path, module in model.named_modules():
+
+        def forward(module: Module, args: Any, output: Any, path: str = path) -> None:
+            if (bad := _bad(output)) is not None:
+                outputs.append((path, bad))
+
+        def backward(module: Module, grad_output: Any, path: str = path) -> None:
+            if (bad := _bad(grad_output)) is not None:
+                gradients.append((path, bad))
+
+        handles.append(module.register_forward_hook(forward))
+        if not list(module.children()):  # a container's gradient is that of its last layer
+            handles.append(module.register_full_backward_pre_hook(backward))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _bad(value: Any) -> str | None:
+    """``"NaN"`` or ``"infinity"`` if a tensor, or one inside a tuple, list or dict, holds such; else None."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return next((bad for bad in map(_bad, value) if bad is not None), None)
+    if not isinstance(value, Tensor) or value.dtype.kind != "f":
+        return None
+    host = to_host(value.detach().array)
+    return "NaN" if np.isnan(host).any() else "infinity" if np.isinf(host).any() else None
+
+
+def _named(model: Module, path: str) -> str:
+    return (
+        f"layer {path!r} ({type(model.get_submodule(path)).__name__})"
+        if path
+        else f"the model ({type(model).__name__})"
+    )
+
+
+def _owner(parameter: str) -> str:
+    return parameter.rpartition(".")[0]
+
+
+def _copied(tree: Any) -> Any:
+    """Nested state with its tensors copied, on the device where they are."""
+    if isinstance(tree, Tensor):
+        return tree.detach().clone()
+    if isinstance(tree, dict):
+        return {key: _copied(value) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return type(tree)(_copied(value) for value in tree)
+    return tree

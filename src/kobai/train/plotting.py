@@ -1,0 +1,60 @@
+"""The learning curve: loss and metrics over the epochs, training beside validation, as a PNG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kobai.serialization import write_atomically
+
+# Okabe and Ito's blue and vermilion: told apart by every kind of colour vision, and by lightness in grey.
+TRAINING, VALIDATION = "#0072B2", "#D55E00"
+
+
+def learning_curve(history: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
+    """Draw the history of a run, one panel for the loss and one for each metric; returns the path of the PNG.
+
+    ``history``: a dict for each epoch, as :class:`~kobai.train.Trainer` keeps them. Raises ValueError for an empty history,
+    ImportError (with the install line) without matplotlib.
+    """
+    if not history:
+        raise ValueError("learning_curve: expected at least one epoch, got an empty history")
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
+    except ImportError as error:
+        raise ImportError(
+            "learning_curve: matplotlib is not installed. Install it: pip install 'kobai[plot]'"
+        ) from error
+
+    epochs = [record["epoch"] for record in history]
+    names = [name for name in history[0] if name not in ("epoch", "lr", "time") and not name.startswith("val_")]
+    # Figure without pyplot: no window system, no state shared with the caller's own figures.
+    figure = Figure(figsize=(4.6 * len(names), 3.4), dpi=150, layout="constrained")
+    panels = figure.subplots(1, len(names), squeeze=False)[0]
+    for panel, name in zip(panels, names, strict=True):
+        for key, label, colour in ((name, "training", TRAINING), (f"val_{name}", "validation", VALIDATION)):
+            if key in history[0]:
+                values = [float("nan") if record[key] is None else record[key] for record in history]
+                panel.plot(epochs, values, color=colour, label=label, linewidth=1.6, **_dots(len(epochs)))
+        panel.set_xlabel("epoch")
+        panel.set_ylabel(name)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(axis="y", color="0.9", linewidth=0.8)
+        panel.set_axisbelow(True)
+    if any(name.startswith("val_") for name in history[0]):
+        panels[0].legend(frameon=False)
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, content.getvalue())
+    return path
+
+
+def _dots(n: int) -> dict[str, Any]:
+    """Mark the single epochs while there are few of them; one epoch alone has no line to show."""
+    return {"marker": "o", "markersize": 3.5} if n <= 15 else {}

@@ -1,0 +1,139 @@
+"""Progress on the screen: a live bar in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+from kobai.train.callbacks import Callback
+from kobai.train.metrics import read
+
+if TYPE_CHECKING:
+    from kobai.train.trainer import Trainer
+
+REFRESH = 0.2
+"""Seconds between two looks at the running loss: each waits for the device, so there are few."""
+
+
+class Progress(Callback):
+    """A live bar for the running epoch, with loss, metrics, time and what remains, and a line for each finished one.
+
+    Where the output is no terminal, only the lines are printed, and nothing is read from the device between epochs.
+
+    Args:
+        console: a ``rich.console.Console``; standard output by default.
+        quiet: print nothing at all.
+    """
+
+    def __init__(self, console: Any = None, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self._console = console
+        self._bar: Any = None
+        self._task: Any = None
+
+    @property
+    def console(self) -> Any:
+        """Where the lines go."""
+        if self._console is None:
+            from rich.console import Console
+
+            self._console = Console(highlight=False, soft_wrap=True)
+        return self._console
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        self._first = trainer.epoch + trainer.position / max(1, _batches(trainer))
+        self._began = time.perf_counter()
+        self._looked = -math.inf
+        if self.quiet or trainer.epoch >= trainer.epochs or not _is_live(self.console):
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[values]}"),
+            TextColumn("[dim]{task.fields[clock]}"),
+            console=self.console,
+            transient=True,
+            refresh_per_second=8,
+        )
+        self._bar.start()
+
+    def on_epoch_start(self, trainer: Trainer) -> None:
+        if self._bar is None:
+            return
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._task = self._bar.add_task(
+            f"epoch {trainer.epoch + 1}/{trainer.epochs}",
+            total=_batches(trainer) or None,
+            completed=trainer.position,
+            values="",
+            clock=self._clock(trainer),
+        )
+
+    def on_batch_end(self, trainer: Trainer) -> None:
+        if self._bar is None or time.perf_counter() - self._looked < REFRESH:
+            return
+        self._looked = time.perf_counter()
+        values = _values(read([trainer.loss, *trainer.metrics]))
+        self._bar.update(self._task, completed=trainer.position, values=values, clock=self._clock(trainer))
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        if self.quiet:
+            return
+        record = trainer.history[-1]
+        skipped = ("epoch", "lr", "time")
+        line = (
+            f"epoch {record['epoch']:>{len(str(trainer.epochs))}}/{trainer.epochs}  "
+            f"{_values({k: v for k, v in record.items() if k not in skipped})}  "
+            f"lr {record['lr']:.2g}  {duration(record['time'])}"
+        )
+        self.console.print(line, markup=False)
+
+    def on_close(self, trainer: Trainer) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = self._task = None
+
+    def _clock(self, trainer: Trainer) -> str:
+        """Time since the start, and what remains if it goes on like this."""
+        gone = time.perf_counter() - self._began
+        done = trainer.epoch + trainer.position / max(1, _batches(trainer)) - self._first
+        left = trainer.epochs - trainer.epoch - trainer.position / max(1, _batches(trainer))
+        rest = f", {duration(gone / done * left)} left" if done > 0 and gone > 1 else ""
+        return f"{duration(gone)}{rest}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people.
+
+    >>> duration(0.042), duration(7.3), duration(125), duration(7384)
+    ('42 ms', '7.3 s', '2 min 05 s', '2 h 03 min')
+    """
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _values(values: dict[str, float]) -> str:
+    return "  ".join(
+        f"{name} {value:.4f}" if abs(value) < 1e4 else f"{name} {value:.3e}" for name, value in values.items()
+    )
+
+
+def _batches(trainer: Trainer) -> int:
+    """Batches in an epoch, 0 if the loader cannot tell."""
+    try:
+        return len(trainer.train_data)  # type: ignore[arg-type]
+    except TypeError:
+        return 0
+
+
+def _is_live(console: Any) -> bool:
+    return bool(console.is_terminal and not console.is_dumb_terminal)

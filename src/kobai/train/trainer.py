@@ -1,0 +1,392 @@
+"""The training loop: batches, epochs, evaluation, and a state from which all of it goes on exactly.
+
+One step is ``model → loss → backward → (clip) → optimizer.step() → metrics``; nothing in it waits for the device.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from kobai._tensor import Tensor
+from kobai.errors import CheckpointError, DataError, nearest
+from kobai.nn import Module
+from kobai.nn import functional as F
+from kobai.nn.utils import clip_grad_norm_
+from kobai.optim import Optimizer
+from kobai.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
+from kobai.random import Generator, default_generator
+from kobai.train import checkpoint
+from kobai.train.batches import Data, batches_of, device_of, evaluating, generators_of, moved, predict
+from kobai.train.callbacks import Callback
+from kobai.train.metrics import Loss, Metric, read, resolve
+from kobai.train.nonfinite import TerminateOnNonFinite
+from kobai.utils.data import Dataset
+
+log = logging.getLogger("kobai")
+
+
+class Trainer:
+    """Trains a model on batches ``(input, ..., target)``; evaluates it; predicts with it; resumes bit for bit.
+
+    Args:
+        model, optimizer: the model and the optimiser of its parameters.
+        loss_fn: ``loss_fn(output, target)`` gives the mean loss of a batch; cross-entropy by default.
+        scheduler: a learning-rate schedule. :class:`ReduceLROnPlateau` is given the monitored value.
+        scheduler_interval: ``"epoch"`` or ``"batch"``: when the schedule steps; by default after each epoch, but
+            :class:`OneCycleLR` after each batch.
+        monitor: which value of an epoch a plateau is looked for in, as ``"val_loss"`` (the default where there is
+            validation data), ``"loss"``, ``"val_accuracy"``.
+        metrics: names (``"accuracy"``, ``"mse"``, ``"mae"``) or :class:`Metric` objects, beside the loss.
+        callbacks: :class:`Callback` objects, called in this order.
+        device: where the model is moved and each batch after it; by default where the model is.
+        clip_grad_norm: greatest norm of all gradients together; larger ones are scaled down to it.
+        terminate_on_non_finite: stop with :class:`NonFiniteError`, naming the layer, when the loss is NaN or infinite.
+            This keeps a copy of the training state of the epoch's beginning on the device.
+        config: a description kept in checkpoints, such as the arguments the model is rebuilt from.
+
+    ``history`` is a list with a dict for each epoch: ``epoch``, ``loss``, the metrics, the same with ``val_`` before them,
+    ``lr`` (at the epoch's beginning) and ``time`` (seconds). ``epoch`` counts finished epochs, ``position`` the batches done
+    of the one that runs.
+
+    >>> import kobai
+    >>> _ = kobai.manual_seed(0)
+    >>> x = kobai.randn(64, 2)
+    >>> data = kobai.utils.data.TensorDataset(x, (x[:, 0] > x[:, 1]).long())
+    >>> model = kobai.nn.Linear(2, 2)
+    >>> trainer = Trainer(model, kobai.optim.Adam(model.parameters(), lr=0.1), metrics=["accuracy"])
+    >>> history = trainer.fit(kobai.utils.data.DataLoader(data, batch_size=16, shuffle=True), epochs=10)
+    >>> len(history), history[-1]["loss"] < history[0]["loss"], trainer.evaluate(data)["accuracy"] > 0.9
+    (10, True, True)
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        optimizer: Optimizer,
+        loss_fn: Callable[[Any, Any], Tensor] = F.cross_entropy,
+        *,
+        scheduler: LRScheduler | None = None,
+        scheduler_interval: str | None = None,
+        monitor: str | None = None,
+        metrics: Iterable[str | Metric] = (),
+        callbacks: Iterable[Callback] = (),
+        device: Any = None,
+        clip_grad_norm: float | None = None,
+        terminate_on_non_finite: bool = True,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not isinstance(model, Module):
+            raise TypeError(f"Trainer: expected a kobai.nn.Module as model, got {type(model).__name__}")
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"Trainer: expected a kobai.optim.Optimizer, got {type(optimizer).__name__}")
+        if scheduler is not None and not isinstance(scheduler, LRScheduler):
+            raise TypeError(f"Trainer: expected a schedule of kobai.optim.lr_scheduler, got {type(scheduler).__name__}")
+        if scheduler_interval not in (None, "epoch", "batch"):
+            raise ValueError(f"Trainer: expected scheduler_interval 'epoch' or 'batch', got {scheduler_interval!r}")
+        if clip_grad_norm is not None and not clip_grad_norm > 0:
+            raise ValueError(f"Trainer: expected clip_grad_norm > 0, got {clip_grad_norm}")
+        if device is not None:
+            model.to(device)
+        self.model = model
+        self.optimizer = optimizer
+        self.loss_fn = loss_fn
+        self.scheduler = scheduler
+        self.scheduler_interval = scheduler_interval or ("batch" if isinstance(scheduler, OneCycleLR) else "epoch")
+        if isinstance(scheduler, ReduceLROnPlateau) and self.scheduler_interval == "batch":
+            raise ValueError(
+                "Trainer: ReduceLROnPlateau looks at the values of whole epochs, got scheduler_interval='batch'"
+            )
+        self.monitor = monitor
+        self.loss = Loss()
+        self.metrics = resolve(metrics)
+        self.clip_grad_norm = clip_grad_norm
+        self.config = dict(config or {})
+        self.callbacks = list(callbacks)
+        for callback in self.callbacks:
+            if not isinstance(callback, Callback):
+                raise TypeError(f"Trainer: expected Callback objects as callbacks, got {type(callback).__name__}")
+        if terminate_on_non_finite and not any(isinstance(c, TerminateOnNonFinite) for c in self.callbacks):
+            self.callbacks.insert(0, TerminateOnNonFinite())
+
+        self.epoch = 0
+        self.position = 0
+        self.epochs = 0
+        self.history: list[dict[str, Any]] = []
+        self.stop_reason: str | None = None
+        self.train_data: Iterable[Any] = ()
+        self._generators: list[Generator] = [default_generator]
+        self._random: dict[str, Any] | None = None  # read from a checkpoint and not yet acted upon
+        self._epoch_start: list[dict[str, Any]] | None = None
+        self._epoch_lr = 0.0
+        self._began = time.perf_counter()
+
+    # --- training -----------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        train: Iterable[Any],
+        validation: Data | None = None,
+        *,
+        epochs: int,
+        resume: str | Path | None = None,
+    ) -> list[dict[str, Any]]:
+        """Train until ``epochs`` epochs are done *in all*, those before a resumption included; returns ``history``.
+
+        Args:
+            train: a loader: each ``iter()`` of it gives the batches of an epoch.
+            validation: a loader or data set on which the model is evaluated after each epoch.
+            resume: a checkpoint, or a folder of them, to go on from.
+
+        Raises:
+            DataError: no batches. CheckpointError: see :meth:`resume`. NonFiniteError: the loss left the finite numbers.
+
+        A callback ends training before its time through :meth:`stop`. The model is left in evaluation mode.
+        """
+        if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 0:
+            raise ValueError(f"Trainer.fit: expected epochs as an integer >= 0, got {epochs!r}")
+        if isinstance(train, (Dataset, Tensor)):
+            raise TypeError(
+                f"Trainer.fit: expected a loader of batches, got a {type(train).__name__}; "
+                "wrap it: DataLoader(data, batch_size=..., shuffle=True)"
+            )
+        if resume is not None:
+            self.resume(resume)
+        self.epochs, self.train_data = epochs, train
+        held = None if validation is None else batches_of(validation)
+        self._generators = generators_of(train, held)
+        if self._random is not None and len(self._random["now"]) != len(self._generators):
+            raise CheckpointError(
+                f"Trainer.fit: the checkpoint holds {len(self._random['now'])} random states, and these loaders draw on "
+                f"{len(self._generators)} generators; give them the generators that the run was begun with"
+            )
+        try:
+            self._call("on_fit_start")
+            while self.epoch < epochs and self.stop_reason is None:
+                self._train_epoch(train, held)
+            self.model.eval()
+            self._call("on_fit_end")
+        finally:
+            self._call("on_close")
+        return self.history
+
+    def _train_epoch(self, train: Iterable[Any], held: Iterable[Any] | None) -> None:
+        if self.position == 0:
+            for metric in (self.loss, *self.metrics):
+                metric.reset()
+            self._epoch_lr = self.optimizer.param_groups[0]["lr"]
+        self._began = time.perf_counter()
+        self._call("on_epoch_start")
+        self.model.train()
+        for batch in self.remaining_batches(train):
+            self.train_step(batch)
+            self.position += 1
+            self._call("on_batch_end")
+        if self.position == 0:
+            raise DataError("Trainer.fit: the training data gave no batch")
+        record = {"epoch": self.epoch + 1, **read([self.loss, *self.metrics])}
+        if held is not None:
+            record |= {f"val_{name}": value for name, value in self._evaluate(held, "validation").items()}
+        self.history.append({**record, "lr": self._epoch_lr, "time": time.perf_counter() - self._began})
+        self.epoch, self.position, self._epoch_start = self.epoch + 1, 0, None
+        self._call("on_epoch_measured")
+        if self.scheduler is not None and self.scheduler_interval == "epoch":
+            if isinstance(self.scheduler, ReduceLROnPlateau):
+                self.scheduler.step(self.monitored(self.monitor)[1])
+            else:
+                self.scheduler.step()
+        self._call("on_epoch_end")
+        self._call("on_save")
+
+    def train_step(self, batch: Any) -> Tensor:
+        """One step on one batch; returns its loss, still on the device."""
+        inputs, target = self.unpack(batch)
+        output = self.model(*inputs)
+        loss = self.loss_fn(output, target)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.apply_gradients()
+        self._measure(output, target, loss)
+        return loss
+
+    def apply_gradients(self) -> None:
+        """The half of a step after ``backward``: clip, update the parameters, step a schedule that counts batches."""
+        if self.clip_grad_norm is not None:
+            clip_grad_norm_(self.model.parameters(), self.clip_grad_norm)
+        self.optimizer.step()
+        if self.scheduler is not None and self.scheduler_interval == "batch":
+            self.scheduler.step()
+
+    def stop(self, reason: str) -> None:
+        """End training after this epoch; ``reason`` is kept, and shown."""
+        self.stop_reason = reason
+
+    def remaining_batches(self, train: Iterable[Any]) -> Iterator[Any]:
+        """Batches of the present epoch from ``position`` on, with the random streams as they were there."""
+        random = self._random_state()
+        self._random = None
+        self._set_random(random["epoch_start"] if self.position else random["now"])
+        self._epoch_start = [generator.get_state() for generator in self._generators]
+        batches = iter(train)
+        for done in range(self.position):
+            if next(batches, self) is self:
+                raise CheckpointError(
+                    f"Trainer.fit: the checkpoint was written after {self.position} batches of an epoch, and these data have "
+                    f"{done}"
+                )
+        if self.position:
+            self._set_random(random["now"])
+        yield from batches
+
+    # --- evaluation ---------------------------------------------------------------------------------------------------
+
+    def evaluate(self, data: Data) -> dict[str, float]:
+        """Loss and metrics over a loader or data set, by name, with the model in evaluation mode.
+
+        Raises DataError where there is no batch.
+        """
+        return self._evaluate(batches_of(data), "evaluation")
+
+    def _evaluate(self, batches: Iterable[Any], what: str) -> dict[str, float]:
+        kept = [metric.state_dict() for metric in (self.loss, *self.metrics)]
+        device = self.device
+        for metric in (self.loss, *self.metrics):
+            metric.reset()
+        with evaluating(self.model):
+            for batch in batches:
+                inputs, target = self.unpack(batch)
+                output = self.model(*inputs)
+                self._measure(output, target, self.loss_fn(output, target))
+        found, seen = read([self.loss, *self.metrics]), self.loss.count
+        for metric, state in zip((self.loss, *self.metrics), kept, strict=True):
+            metric.load_state_dict(state, device)
+        if not seen:
+            raise DataError(f"Trainer: the {what} data gave no batch")
+        return found
+
+    def predict(self, data: Data) -> Tensor:
+        """Outputs of the model, (N, ...), for all samples of a loader, a data set or a tensor, in evaluation mode.
+
+        Of batches with several entries the last, the target, is left out; a tensor has inputs only.
+
+        >>> import kobai
+        >>> model = kobai.nn.Linear(3, 2)
+        >>> Trainer(model, kobai.optim.SGD(model.parameters(), lr=0.1)).predict(kobai.ones(5, 3)).shape
+        kobai.Size([5, 2])
+        """
+        return predict(self.model, data, self.device)
+
+    def _measure(self, output: Tensor, target: Tensor, loss: Tensor) -> None:
+        self.loss.take(loss, target)
+        for metric in self.metrics:
+            metric.update(output, target)
+
+    @property
+    def device(self) -> Any:
+        """Where the model is: the device of its first parameter or buffer."""
+        return device_of(self.model)
+
+    def unpack(self, batch: Any) -> tuple[list[Any], Any]:
+        """(inputs, target) of a batch, on the model's device."""
+        if not isinstance(batch, (list, tuple)) or len(batch) < 2:
+            got = f"{len(batch)} of them" if isinstance(batch, (list, tuple)) else type(batch).__name__
+            raise TypeError(f"Trainer: expected batches (input, ..., target), got {got}")
+        *inputs, target = moved(batch, self.device)
+        return inputs, target
+
+    def monitored(self, name: str | None = None) -> tuple[str, float, str]:
+        """(name, value, ``"min"`` or ``"max"``) of a value of the last epoch; by default ``val_loss``, else ``loss``."""
+        record = self.history[-1]
+        if name is None:
+            name = "val_loss" if "val_loss" in record else "loss"
+        modes = {metric.name: metric.mode for metric in (self.loss, *self.metrics)}
+        known = [key for key in record if key.removeprefix("val_") in modes]
+        if name not in known:
+            raise ValueError(f"monitor: no value {name!r} in an epoch's record.{nearest(name, known)}")
+        return name, record[name], modes[name.removeprefix("val_")]
+
+    # --- state --------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that training needs to go on from here. Its tensors are the model's and the optimiser's own."""
+        return {
+            "config": self.config,
+            "epoch": self.epoch,
+            "position": self.position,
+            "model": dict(self.model.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "random": self._random_state(),
+            "metrics": [metric.state_dict() for metric in (self.loss, *self.metrics)] if self.position else None,
+            "epoch_lr": self._epoch_lr,
+            "history": [dict(record) for record in self.history],
+            "stop_reason": self.stop_reason,
+            "callbacks": {
+                key: state for key, callback in self._named_callbacks() if (state := callback.state_dict()) is not None
+            },
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a :meth:`state_dict`; the random streams follow when :meth:`fit` opens its loaders."""
+        if (state["scheduler"] is None) != (self.scheduler is None):
+            raise CheckpointError(
+                f"Trainer: the saved run has {'no' if state['scheduler'] is None else 'a'} learning-rate schedule, "
+                f"this one has {'none' if self.scheduler is None else 'one'}"
+            )
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            raise CheckpointError(f"Trainer: the saved state does not fit this model and optimizer: {error}") from error
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        self.epoch, self.position = state["epoch"], state["position"]
+        if state["metrics"] is not None:
+            if len(state["metrics"]) != 1 + len(self.metrics):
+                raise CheckpointError("Trainer: the saved run measured other metrics than this one")
+            for metric, saved in zip((self.loss, *self.metrics), state["metrics"], strict=True):
+                metric.load_state_dict(saved, self.device)
+        self._epoch_lr = state["epoch_lr"]
+        self.history = [dict(record) for record in state["history"]]
+        self.stop_reason = state["stop_reason"]
+        for key, callback in self._named_callbacks():
+            if key in state["callbacks"]:
+                callback.load_state_dict(state["callbacks"][key])
+        self._random = dict(state["random"])
+
+    def resume(self, path: str | Path, say: Callable[[str], None] = log.warning) -> Path:
+        """Load a checkpoint, or the last good one of a folder; returns its path.
+
+        ``say`` is given one line if a damaged file was passed over. Raises CheckpointError where nothing can be read, or
+        where it does not fit the model, the optimiser or the schedule.
+        """
+        found, state = checkpoint.find(path, say=say, map_location=self.device)
+        self.load_state_dict(state)
+        return found
+
+    def _random_state(self) -> dict[str, Any]:
+        if self._random is not None:
+            return self._random
+        return {
+            "now": [generator.get_state() for generator in self._generators],
+            "epoch_start": self._epoch_start if self.position else None,
+        }
+
+    def _set_random(self, states: list[dict[str, Any]]) -> None:
+        for generator, state in zip(self._generators, states, strict=True):
+            generator.set_state(state)
+
+    def _named_callbacks(self) -> Iterator[tuple[str, Callback]]:
+        """Callbacks under names that stay the same from run to run: class and number among its like."""
+        seen: dict[str, int] = {}
+        for callback in self.callbacks:
+            name = type(callback).__name__
+            seen[name] = seen.get(name, 0) + 1
+            yield f"{name}-{seen[name]}", callback
+
+    def _call(self, event: str) -> None:
+        for callback in self.callbacks:
+            getattr(callback, event)(self)
