@@ -35,12 +35,15 @@ from kobai.ops.extreme import *
 from kobai.ops.gather import *
 from kobai.ops.index import *
 from kobai.ops.linear import *
+from kobai.ops.loss import *
 from kobai.ops.norm import *
 from kobai.ops.pointwise import *
 from kobai.ops.products import *
 from kobai.ops.random import *
 from kobai.ops.rearrange import *
 from kobai.ops.reduce import *
+from kobai.ops.rounding import *
+from kobai.ops.scatter import *
 from kobai.ops.shape import *
 from kobai.ops.softmax import *
 from kobai.ops.sort import *

@@ -24,6 +24,8 @@ from kobai.ops.random import *
 from kobai.ops.rearrange import *
 from kobai.ops.reduce import *
 from kobai.ops.resample import *
+from kobai.ops.rounding import *
+from kobai.ops.scatter import *
 from kobai.ops.shape import *
 from kobai.ops.softmax import *
 from kobai.ops.sort import *

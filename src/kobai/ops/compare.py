@@ -1,4 +1,4 @@
-"""Comparison, logic, bits, and rounding: results without a gradient, or with gradient zero."""
+"""Comparison, logic, bits, and kinds of numbers: results without a gradient."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 
 from kobai._tensor import Tensor, method, primitive
 from kobai.ops._args import Samples, need_tensor, pair
-from kobai.ops.rearrange import clone
 from kobai.ops.shape import broadcast_shapes
 from kobai.xp import Array, is_array, xp_of
 
@@ -21,12 +20,8 @@ __all__ = [
     "bitwise_or",
     "bitwise_right_shift",
     "bitwise_xor",
-    "ceil",
     "eq",
     "equal",
-    "fix",
-    "floor",
-    "frac",
     "ge",
     "greater",
     "greater_equal",
@@ -47,11 +42,7 @@ __all__ = [
     "lt",
     "ne",
     "not_equal",
-    "round",
-    "sgn",
-    "sign",
     "signbit",
-    "trunc",
 ]
 
 # --- comparison -------------------------------------------------------------------------------------------------------
@@ -403,110 +394,3 @@ def isneginf(input: Tensor) -> Tensor:
 def signbit(input: Tensor) -> Tensor:
     """Where the sign is set: negative numbers and −0."""
     return _kind(input, "signbit")
-
-
-# --- rounding: constant between its steps, so the gradient is zero ------------------------------------------------------
-
-
-def _steps() -> Samples:
-    """Samples away from the steps, which are at integers and halves."""
-    return [
-        lambda rng: (rng.integers(-3, 3, (4, 3)) + rng.uniform(0.1, 0.4, (4, 3)),),
-        lambda rng: (np.zeros((0, 3)),),
-    ]
-
-
-def _flat(y: Array) -> Any:
-    return y, lambda dy: (lambda out: xp_of(dy).zeros_like(dy),)
-
-
-@primitive(sample=_steps(), kind="elementwise")
-def _sign(x: Array) -> Any:
-    return _flat(xp_of(x).sign(x))
-
-
-@primitive(sample=_steps(), kind="elementwise")
-def _floor(x: Array) -> Any:
-    return _flat(xp_of(x).floor(x))
-
-
-@primitive(sample=_steps(), kind="elementwise")
-def _ceil(x: Array) -> Any:
-    return _flat(xp_of(x).ceil(x))
-
-
-@primitive(sample=_steps(), kind="elementwise")
-def _trunc(x: Array) -> Any:
-    return _flat(xp_of(x).trunc(x))
-
-
-@primitive(sample=_steps(), kind="elementwise")
-def _round(x: Array) -> Any:
-    return _flat(xp_of(x).rint(x))
-
-
-@primitive(sample=_steps(), kind="elementwise")
-def _frac(x: Array) -> Any:
-    return x - xp_of(x).trunc(x), lambda dy: (dy,)
-
-
-def _whole(who: str, step: Any, input: Tensor) -> Tensor:
-    """``step`` of floats; integers are whole already."""
-    need_tensor(who, input)
-    return step(input) if input._array.dtype.kind == "f" else clone(input)
-
-
-@method(in_place=True)
-def sign(input: Tensor) -> Tensor:
-    """−1, 0 or 1 with the sign of each element; NaN of NaN. The gradient is zero."""
-    need_tensor("sign", input)
-    return clone(input) if input._array.dtype.kind == "b" else _sign(input)
-
-
-@method(in_place=True)
-def floor(input: Tensor) -> Tensor:
-    """Largest whole number not above each element. The gradient is zero."""
-    return _whole("floor", _floor, input)
-
-
-@method(in_place=True)
-def ceil(input: Tensor) -> Tensor:
-    """Smallest whole number not below each element. The gradient is zero."""
-    return _whole("ceil", _ceil, input)
-
-
-@method(in_place=True)
-def trunc(input: Tensor) -> Tensor:
-    """Each element without its fraction. The gradient is zero."""
-    return _whole("trunc", _trunc, input)
-
-
-@method(in_place=True)
-def frac(input: Tensor) -> Tensor:
-    """Fraction of each element, with its sign. The gradient passes through."""
-    need_tensor("frac", input)
-    if input._array.dtype.kind != "f":
-        raise RuntimeError(f"frac: expected floats, got {input.dtype}")
-    return _frac(input)
-
-
-@method(in_place=True)
-def round(input: Tensor, *, decimals: int = 0) -> Tensor:
-    """Nearest whole number (or multiple of 10⁻ᵈᵉᶜⁱᵐᵃˡˢ), of two equally near the even one. The gradient is zero.
-
-    >>> import kobai
-    >>> kobai.tensor([0.5, 1.5, 2.25]).round(), kobai.tensor([2.126]).round(decimals=2)
-    (tensor([0., 2., 2.]), tensor([2.1300]))
-    """
-    if decimals == 0:
-        return _whole("round", _round, input)
-    need_tensor("round", input)
-    if input._array.dtype.kind != "f":
-        raise RuntimeError(f"round: decimals need floats, got {input.dtype}")
-    scale = 10.0 ** abs(decimals)
-    return _round(input * scale) / scale if decimals > 0 else _round(input / scale) * scale
-
-
-sgn, fix = sign, trunc
-method(sign, name="sgn", in_place=True)
-method(trunc, name="fix", in_place=True)

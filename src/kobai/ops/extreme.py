@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kobai._tensor import Tensor, get_default_dtype, method, primitive
+from kobai.kernels.scatter import mesh
 from kobai.ops._args import cast, need_tensor, normalize_axis, numpy_names
 from kobai.ops.arithmetic import maximum, minimum, sub
 from kobai.ops.gather import gather
+from kobai.ops.rearrange import clone
 from kobai.ops.reduce import Axes, axes_of, element_count, reduced_samples, spread
 from kobai.xp import Array, xp_of
 
@@ -74,6 +76,34 @@ def _amax(x: Array, axes: Axes | None, keepdim: bool) -> Any:
 def _amin(x: Array, axes: Axes | None, keepdim: bool) -> Any:
     y = x.min(axis=axes, keepdims=keepdim)
     return y, lambda dy: (lambda out: _among_ties(dy, y, x, axes, keepdim), None, None)
+
+
+def _extreme_at(rng: np.random.Generator, extreme: str, axis: int, keepdim: bool) -> Any:
+    x = rng.permutation(24).reshape(2, 4, 3) + 0.5
+    return x, getattr(x, f"arg{extreme}")(axis=axis, keepdims=keepdim), axis, keepdim, extreme
+
+
+@primitive(
+    sample=[
+        lambda rng: _extreme_at(rng, "max", 1, False),
+        lambda rng: _extreme_at(rng, "min", 2, True),
+        lambda rng: (np.zeros((0, 3)), np.zeros(0, dtype=np.int64), 1, False, "max"),
+    ]
+)
+def _attained(x: Array, index: Array, axis: int, keepdim: bool, extreme: str) -> Any:
+    xp, shape = xp_of(x), x.shape
+
+    def vjp(dy: Array) -> Any:
+        def dx(out: Array | None) -> Array:
+            out = xp.zeros(shape, dy.dtype)
+            here, g = (index, dy) if keepdim else (xp.expand_dims(index, axis), xp.expand_dims(dy, axis))
+            out[mesh(here, axis)] = g
+            return out
+
+        return dx, None, None, None, None
+
+    # Finding the extreme again is faster than picking it by its index.
+    return getattr(x, extreme)(axis=axis, keepdims=keepdim), vjp
 
 
 def _nonempty(who: str, input: Tensor, dim: Any) -> Axes | None:
@@ -145,7 +175,7 @@ def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tens
 def picked(input: Tensor, indices: Tensor, axis: int, keepdim: bool) -> ValuesIndices:
     """The elements at ``indices``, one per slice of ``axis`` (kept in ``indices``), with their gradient."""
     if not input._array.ndim:
-        return ValuesIndices(input.clone(), indices)
+        return ValuesIndices(clone(input), indices)
     values = gather(input, axis, indices)
     return ValuesIndices(values, indices) if keepdim else ValuesIndices(values.squeeze(axis), indices.squeeze(axis))
 
@@ -180,7 +210,10 @@ def _extreme(
         if not input._array.size:
             raise RuntimeError(f"{who}: expected at least one element, got shape {tuple(input.shape)}")
         return of_all(input)
-    return picked(input, where(input, dim, True), normalize_axis(who, dim, input._array.ndim), keepdim)
+    indices = where(input, dim, keepdim)
+    if not input._array.ndim:
+        return ValuesIndices(clone(input), indices)
+    return ValuesIndices(_attained(input, indices, normalize_axis(who, dim, input._array.ndim), keepdim, who), indices)
 
 
 @method
@@ -195,7 +228,7 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     _nonempty("median", input, dim)
     axis = normalize_axis("median", dim, input._array.ndim)
     if not input._array.ndim:
-        return ValuesIndices(input.clone(), Tensor._wrap(xp_of(input._array).zeros((), np.int64)))
+        return ValuesIndices(clone(input), Tensor._wrap(xp_of(input._array).zeros((), np.int64)))
     xp, array = xp_of(input._array), input._array
     order = xp.argsort(array, axis=axis)  # NaN comes last
     before = (slice(None),) * axis

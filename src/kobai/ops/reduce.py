@@ -70,36 +70,40 @@ def element_count(shape: tuple[int, ...], axes: Axes | None) -> int:
     return n
 
 
+def _repeated(dy: Array, shape: tuple[int, ...]) -> Any:
+    """``dy`` broadcast to ``shape``: of a large array a view, which costs no memory; of a small one, faster, a copy."""
+    xp = xp_of(dy)
+    if element_count(shape, None) > 8192:
+        return xp.broadcast_to(dy, shape)
+
+    def filled(out: Array | None) -> Array:
+        out = xp.empty(shape, dy.dtype)
+        out[...] = dy
+        return out
+
+    return filled
+
+
 # --- sums and means ---------------------------------------------------------------------------------------------------
 
 
 @primitive(sample=reduced_samples())
 def _sum(x: Array, axes: Axes | None, keepdim: bool) -> Any:
-    xp, shape = xp_of(x), x.shape
+    shape = x.shape
 
     def vjp(dy: Array) -> Any:
-        def dx(out: Array | None) -> Array:
-            out = xp.empty(shape, dy.dtype)
-            out[...] = spread(dy, shape, axes, keepdim)
-            return out
-
-        return dx, None, None
+        return _repeated(spread(dy, shape, axes, keepdim), shape), None, None
 
     return x.sum(axis=axes, keepdims=keepdim), vjp
 
 
 @primitive(sample=reduced_samples())
 def _mean(x: Array, axes: Axes | None, keepdim: bool) -> Any:
-    xp, shape = xp_of(x), x.shape
+    shape = x.shape
     n = element_count(shape, axes) or math.nan  # the mean of nothing is NaN
 
     def vjp(dy: Array) -> Any:
-        def dx(out: Array | None) -> Array:
-            out = xp.empty(shape, dy.dtype)
-            out[...] = spread(dy / n, shape, axes, keepdim)
-            return out
-
-        return dx, None, None
+        return _repeated(spread(dy / n, shape, axes, keepdim), shape), None, None
 
     return x.sum(axis=axes, keepdims=keepdim) / n, vjp
 

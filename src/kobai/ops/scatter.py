@@ -1,0 +1,187 @@
+"""Writing and adding to the places that tensors of indices, or a mask, name: the counterparts of gather."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kobai._tensor import Tensor, method, primitive
+from kobai.kernels.scatter import add_at, mesh, positions_along
+from kobai.ops._args import cast, need_tensor, normalize_axis, numpy_names, unbroadcast
+from kobai.ops.gather import check_index, check_slices
+from kobai.ops.index import getitem
+from kobai.ops.shape import reshape
+from kobai.xp import Array, asarray, xp_of
+
+__all__ = ["index_add", "index_copy", "index_fill", "masked_scatter", "scatter", "scatter_add"]
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)), np.array([[0, 2], [2, 1]]), rng.normal(size=(2, 2)), 1, False),
+        lambda rng: (rng.normal(size=(4, 3)), np.array([[0, 2, 3], [2, 1, 3]]), rng.normal(size=(3, 3)), 0, True),
+        lambda rng: (rng.normal(size=(4, 3)), np.array([[0, 0, 0]]), rng.normal(size=(1, 1)), 0, False),
+        lambda rng: (rng.normal(size=(2, 3)), np.zeros((0, 3), dtype=np.int64), rng.normal(size=(2, 3)), 0, True),
+    ]
+)
+def _scatter(x: Array, index: Array, src: Array, axis: int, add: bool) -> Any:
+    xp = xp_of(x)
+    key = mesh(index, axis)
+    y, sizes, source = x.copy(), index.shape, src.shape
+    values = src if src.size == 1 else src[tuple(slice(n) for n in sizes)]
+    if add:
+        positions = key[0]
+        for size, part in zip(x.shape[1:], key[1:], strict=True):
+            positions = positions * size + part
+        add_at(y, positions, xp.broadcast_to(values, sizes))
+    else:
+        y[key] = values
+
+    def vjp(dy: Array) -> Any:
+        def dx(out: Array | None) -> Array:
+            out = dy.copy()
+            out[mesh(index, axis)] = 0
+            return out
+
+        def dsrc(out: Array | None) -> Array:
+            g = dy[mesh(index, axis)]
+            if g.shape == source:
+                return g
+            out = xp.zeros(source, dy.dtype)
+            out[tuple(slice(n) for n in sizes)] = unbroadcast(g, (1,) * g.ndim) if out.size == 1 else g
+            return out
+
+        return dy if add else dx, None, dsrc, None, None
+
+    return y, vjp
+
+
+def _scattered(who: str, input: Tensor, dim: int, index: Tensor, src: Any, add: bool) -> Tensor:
+    need_tensor(who, input, index)
+    axis = normalize_axis(who, dim, input._array.ndim)
+    if not isinstance(src, Tensor):
+        src = Tensor._wrap(asarray(src, dtype=input._array.dtype, device=input.device)).reshape((1,) * input.ndim)
+        check_index(who, input._array.shape, axis, index)
+    else:
+        if src._array.dtype != input._array.dtype:
+            raise RuntimeError(f"{who}: expected a source of {input.dtype}, got {src.dtype}")
+        check_index(who, input._array.shape, axis, index, src._array.shape)
+    if not index._array.size:
+        index = reshape(index, (0,) * input._array.ndim)
+    if not input._array.ndim:
+        return reshape(_scatter(reshape(input, 1), reshape(index, 1), reshape(src, 1), 0, add), ())
+    return _scatter(input, index, src, axis, add)
+
+
+@method(in_place=True)
+@numpy_names
+def scatter(
+    input: Tensor,
+    dim: int,
+    index: Tensor,
+    src: Any = None,
+    *,
+    value: float | None = None,
+    reduce: str | None = None,
+) -> Tensor:
+    """y = input, then y[index[i, j], j] = src[i, j] for ``dim`` 0, y[i, index[i, j]] = src[i, j] for ``dim`` 1, ...
+
+    ``src`` is a tensor or a number (also called ``value``). ``reduce="add"`` adds instead of replacing.
+
+    >>> import kobai
+    >>> kobai.zeros(2, 3).scatter(1, kobai.tensor([[2], [0]]), 1.0)
+    tensor([[0., 0., 1.],
+            [1., 0., 0.]])
+    """
+    if (src is None) == (value is None):
+        raise TypeError("scatter: expected either src or value")
+    if reduce not in (None, "add"):
+        raise NotImplementedError(f"scatter: expected reduce None or 'add', got {reduce!r}; see scatter_reduce()")
+    return _scattered("scatter", input, dim, index, value if src is None else src, reduce == "add")
+
+
+@method(in_place=True)
+@numpy_names
+def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+    """As :func:`scatter`, but adding; what goes to one place several times adds up."""
+    need_tensor("scatter_add", src)
+    return _scattered("scatter_add", input, dim, index, src, True)
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)), np.array([2, 0, 2]), rng.normal(size=(3, 3)), 0, 1.5),
+        lambda rng: (rng.normal(size=(2, 4, 3)), np.array([3, 3]), rng.normal(size=(2, 2, 3)), 1, 1),
+    ]
+)
+def _index_add(x: Array, index: Array, source: Array, axis: int, alpha: float) -> Any:
+    before = (slice(None),) * axis
+
+    def vjp(dy: Array) -> Any:
+        return dy, None, lambda out: alpha * dy[(*before, index)], None, None
+
+    return add_at(x.copy(), positions_along(x.shape, axis, index), alpha * source), vjp
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)), np.array([2, 0]), rng.normal(size=(2, 3)), 0),
+        lambda rng: (rng.normal(size=(2, 4, 3)), np.array([3, 1]), rng.normal(size=(2, 2, 3)), 1),
+    ]
+)
+def _index_copy(x: Array, index: Array, source: Array, axis: int) -> Any:
+    before = (slice(None),) * axis
+    y = x.copy()
+    y[(*before, index)] = source
+
+    def vjp(dy: Array) -> Any:
+        def dx(out: Array | None) -> Array:
+            out = dy.copy()
+            out[(*before, index)] = 0
+            return out
+
+        return dx, None, lambda out: dy[(*before, index)], None
+
+    return y, vjp
+
+
+@method(in_place=True)
+def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
+    """``input`` with alpha · source[i] added to its slice index[i] of dimension ``dim``; repeated slices add up."""
+    axis = check_slices("index_add", input, dim, index, source)
+    return _index_add(input, index.reshape(-1), source, axis, alpha)
+
+
+@method(in_place=True)
+def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
+    """``input`` with its slice index[i] of dimension ``dim`` replaced by source[i]."""
+    axis = check_slices("index_copy", input, dim, index, source)
+    return _index_copy(input, index.reshape(-1), source, axis)
+
+
+@method(in_place=True)
+def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
+    """``input`` with every element of the slices ``index`` of dimension ``dim`` replaced by ``value``."""
+    axis = check_slices("index_fill", input, dim, index)
+    shape = (*input._array.shape[:axis], index._array.size, *input._array.shape[axis + 1 :])
+    if not isinstance(value, Tensor):
+        value = Tensor._wrap(asarray(value, dtype=input._array.dtype, device=input.device))
+    return _index_copy(input, index.reshape(-1), cast(value, input._array.dtype).expand(shape), axis)
+
+
+@method(in_place=True)
+def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
+    """``input`` with the elements where ``mask`` holds replaced by those of ``source``, in order."""
+    need_tensor("masked_scatter", input, mask, source)
+    if source._array.dtype != input._array.dtype or mask._array.dtype.kind != "b":
+        raise RuntimeError(
+            f"masked_scatter: expected a bool mask and a source of {input.dtype}, got {mask.dtype} and {source.dtype}"
+        )
+    chosen = mask.expand(input._array.shape)
+    count = int(chosen._array.sum())
+    if count > source._array.size:
+        raise RuntimeError(f"masked_scatter: expected at least {count} elements in the source, got {source.numel()}")
+    positions = xp_of(chosen._array).nonzero(chosen._array.reshape(-1))[0]
+    values = getitem(reshape(source, -1), slice(0, count))
+    return reshape(index_copy(reshape(input, -1), 0, Tensor._wrap(positions), values), input._array.shape)
