@@ -347,6 +347,8 @@ def run_backward(
         send(edge, dy)
     while heap:
         node, dy = waiting.pop(-heappop(heap))
+        if isinstance(dy, np.generic):  # NumPy computes with 0-d arrays as with scalars
+            dy = np.asarray(dy)
         if node.hooks:
             dy = _run_hooks(node.hooks, dy)
         if leading is not None and capture is not None:
@@ -374,6 +376,8 @@ def run_backward(
         if not retain_graph:
             node.free()
     for key, (leaf, g, ours) in leaves.items():
+        if isinstance(g, np.generic):
+            g = np.asarray(g)
         if capture is None:
             leaf._accumulate(g, ours)
         elif key in capture:
