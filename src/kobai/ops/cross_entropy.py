@@ -46,15 +46,16 @@ def _as_input(rows: Array, shape: tuple[int, ...]) -> Array:
 def _choose(
     who: str, targets: Array, classes: int, weight: Array | None, ignore_index: int
 ) -> tuple[Array, Array | None, Array | None]:
-    """For flat ``targets``: position of each in the flattened rows, which are not ignored, and their weights.
+    """Of every target: its position in the flattened rows, whether it counts, and its weight; each as a flat array.
 
-    None stands for "all" and "1 each". Out of range indices are found on the host only: on a device looking would wait.
+    None stands for "all count" and "1 each". Out of range indices are found on the host only: on a device looking would wait.
     """
-    if all_inside(targets, classes) and not 0 <= ignore_index < classes:
-        return positions(targets, classes), None, None if weight is None else weight[targets]
+    flat = targets.reshape(-1)
+    if all_inside(flat, classes) and not 0 <= ignore_index < classes:
+        return positions(flat, classes), None, None if weight is None else weight[flat]
     check_classes(who, targets, classes, ignore_index)
-    valid = targets != ignore_index
-    safe = targets * valid
+    valid = flat != ignore_index
+    safe = flat * valid
     return positions(safe, classes), valid, valid if weight is None else weight[safe] * valid
 
 
@@ -106,7 +107,7 @@ def _cross_entropy(
 ) -> Any:
     xp, shape, rows = xp_of(x), x.shape, _rows(x)
     classes = rows.shape[1]
-    at, valid, share = _choose("cross_entropy", targets.reshape(-1), classes, weight, ignore_index)
+    at, valid, share = _choose("cross_entropy", targets, classes, weight, ignore_index)
     z = rows - row_max(rows)[:, None]
     e = xp.exp(z)
     total = row_sum(e)
@@ -200,7 +201,7 @@ def _nll_loss(
 ) -> Any:
     xp, shape, rows = xp_of(x), x.shape, _rows(x)
     matrix = rows.shape
-    at, _, share = _choose("nll_loss", targets.reshape(-1), matrix[1], weight, ignore_index)
+    at, _, share = _choose("nll_loss", targets, matrix[1], weight, ignore_index)
     loss = -rows.reshape(-1)[at]
     y, factor = _reduce(loss if share is None else loss * share, share, reduction, targets.shape)
 
