@@ -56,6 +56,16 @@ from kobai.nn.loss import (
 )
 from kobai.nn.module import Module
 from kobai.nn.normalization import GroupNorm, LayerNorm, RMSNorm
+from kobai.nn.padding import (
+    ConstantPad1d,
+    ConstantPad2d,
+    ReflectionPad1d,
+    ReflectionPad2d,
+    ReplicationPad1d,
+    ReplicationPad2d,
+    ZeroPad1d,
+    ZeroPad2d,
+)
 from kobai.nn.parameter import Parameter
 from kobai.nn.pooling import (
     AdaptiveAvgPool1d,
@@ -72,9 +82,17 @@ from kobai.nn.pooling import (
 from kobai.nn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from kobai.nn.sparse import Embedding
 from kobai.nn.transformer import MultiheadAttention, TransformerEncoder, TransformerEncoderLayer
+from kobai.nn.upsample import PixelShuffle, PixelUnshuffle, Upsample
 
 __all__ = [
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
     "AlphaDropout",
+    "AvgPool1d",
+    "AvgPool2d",
+    "AvgPool3d",
     "BCELoss",
     "BCEWithLogitsLoss",
     "BatchNorm1d",
@@ -82,6 +100,8 @@ __all__ = [
     "BatchNorm3d",
     "Bilinear",
     "CELU",
+    "ConstantPad1d",
+    "ConstantPad2d",
     "Conv1d",
     "Conv2d",
     "Conv3d",
@@ -125,6 +145,9 @@ __all__ = [
     "LogSoftmax",
     "MSELoss",
     "MarginRankingLoss",
+    "MaxPool1d",
+    "MaxPool2d",
+    "MaxPool3d",
     "Mish",
     "Module",
     "ModuleDict",
@@ -136,6 +159,8 @@ __all__ = [
     "Parameter",
     "ParameterDict",
     "ParameterList",
+    "PixelShuffle",
+    "PixelUnshuffle",
     "PoissonNLLLoss",
     "RMSNorm",
     "RNN",
@@ -143,6 +168,10 @@ __all__ = [
     "RReLU",
     "ReLU",
     "ReLU6",
+    "ReflectionPad1d",
+    "ReflectionPad2d",
+    "ReplicationPad1d",
+    "ReplicationPad2d",
     "SELU",
     "Sequential",
     "SiLU",
@@ -161,8 +190,10 @@ __all__ = [
     "TransformerEncoderLayer",
     "TripletMarginLoss",
     "Unflatten",
+    "Upsample",
+    "ZeroPad1d",
+    "ZeroPad2d",
     "functional",
     "init",
     "utils",
 ]
-from kobai.nn.upsample import PixelShuffle, PixelUnshuffle, Upsample
