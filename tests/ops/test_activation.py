@@ -1,4 +1,4 @@
-"""Activations: derivatives at kinks, extreme values without a warning, in-place forms, softmax along any dimension, bad input."""
+"""Activations: derivatives at kinks, extreme values without a warning, in-place forms, softmax, bad input."""
 
 import math
 

@@ -1,11 +1,6 @@
-"""Normalisation: batch, layer, group, instance, root mean square, and unit length.
+"""Normalisation of each sample by itself: layer, group, instance, root mean square; and scaling to unit length.
 
-All but the last are y = w x̂ + b with x̂ = (x − μ) / √(σ² + ε), statistics over different axes. Of statistics over n elements
-the gradient has one form, because μ and σ² depend on every x:
-
-    dx = (g − mean(g) − x̂ · mean(g x̂)) / √(σ² + ε),  g = w dy.
-
-Means are products with a vector of 1/n: BLAS sums 100×100 float32 in 1.0 µs, NumPy's ``mean`` in 4.1.
+All but the last are y = w x̂ + b with x̂ = (x − μ) / √(σ² + ε); the gradient is that of :mod:`kobai.ops.batch_norm`, by rows.
 """
 
 from __future__ import annotations
@@ -17,252 +12,24 @@ from typing import Any
 import numpy as np
 
 from kobai._tensor import Tensor, primitive
-from kobai.kernels.epilogue import epilogue
-from kobai.ops._args import need_tensor, normalize_axis
+from kobai.ops._args import normalize_axis
 from kobai.ops.activation import as_float
+from kobai.ops.batch_norm import batch_norm, mean_over, need_float, need_vectors
 from kobai.xp import Array, xp_of
 
 __all__: list[str] = []  # PyTorch has these in nn.functional only
 
 
-def _mean_over(xp: Any, n: int, dtype: Any) -> Array:
-    """The vector whose product with n elements is their mean."""
-    return xp.full(n, 1 / n if n else 0.0, dtype)
-
-
-def _need_float(who: str, input: Any) -> tuple[int, ...]:
-    need_tensor(who, input)
-    if input._array.dtype.kind != "f":
-        raise TypeError(f"{who}: expected a float tensor, got {input.dtype}")
-    return input._array.shape  # type: ignore[no-any-return]
-
-
-def _need_vectors(who: str, shape: tuple[int, ...], dtype: Any, **vectors: Tensor | None) -> None:
-    """Complain about parameters and buffers of another shape, or another dtype unless ``dtype`` is None."""
-    for name, vector in vectors.items():
-        if vector is None:
-            continue
-        need_tensor(who, vector)
-        if vector._array.shape != shape:
-            raise RuntimeError(f"{who}: expected {name} {shape}, got {tuple(vector.shape)}")
-        if dtype is not None and vector._array.dtype != dtype:
-            raise RuntimeError(f"{who}: expected {name} of {dtype} as the input, got {vector.dtype}")
-
-
-# --- batch normalisation ----------------------------------------------------------------------------------------------
-
-
-def _per_channel(v: Array, ndim: int) -> Array:
-    """(C) so that it broadcasts against (N, C) or (N, C, S)."""
-    return v if ndim == 2 else v[:, None]
-
-
-def _channel_mean(x: Array, over_batch: Array, over_space: Array | None) -> Array:
-    """Mean of every channel of (N, C) or (N, C, S), shape (C)."""
-    return over_batch @ (x if over_space is None else x @ over_space)
-
-
-@primitive(
-    sample=[
-        lambda rng: (rng.uniform(-2, 2, (6, 3)), None, None, rng.normal(size=3), rng.normal(size=3)),
-        lambda rng: (rng.uniform(-2, 2, (4, 3, 2)), None, None, rng.normal(size=3), None),
-        lambda rng: (rng.uniform(-2, 2, (2, 3, 2, 2)), None, None, None, rng.normal(size=3)),
-        lambda rng: (
-            rng.uniform(-2, 2, (6, 3)),
-            None,
-            None,
-            rng.normal(size=3),
-            rng.normal(size=3),
-            {"activation": "relu"},
-        ),
-        lambda rng: (rng.uniform(-2, 2, (4, 3, 2)), None, None, None, None, {"activation": "tanh"}),
-    ]
-)
-def _batch_norm(
-    x: Array,
-    running_mean: Array | None,
-    running_var: Array | None,
-    weight: Array | None,
-    bias: Array | None,
-    *,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-    activation: str | None = None,
-) -> Any:
-    """Normalise by the statistics of the batch, which also move the running ones (in place, outside the tape)."""
-    xp, shape = xp_of(x), x.shape
-    rows = x if x.ndim == 2 else x.reshape(*shape[:2], -1)
-    ndim, n = rows.ndim, rows.size // shape[1]
-    over_batch = _mean_over(xp, shape[0], x.dtype)
-    over_space = None if ndim == 2 else _mean_over(xp, rows.shape[2], x.dtype)
-    mean = _channel_mean(rows, over_batch, over_space)
-    centred = rows - _per_channel(mean, ndim)
-    y = centred * centred
-    var = _channel_mean(y, over_batch, over_space)
-    if running_mean is not None:
-        running_mean *= 1 - momentum
-        running_mean += momentum * mean
-    if running_var is not None:  # keeps the unbiased estimate, as PyTorch
-        running_var *= 1 - momentum
-        running_var += (momentum * n / (n - 1)) * var
-    invstd = 1 / xp.sqrt(var + eps)
-    scale = invstd if weight is None else invstd * weight
-    xp.multiply(centred, _per_channel(scale, ndim), out=y)  # the squares are not needed any more
-    if bias is not None:
-        y += _per_channel(bias, ndim)
-    fused = epilogue("batch_norm", activation)
-    if fused is not None:
-        y = fused.apply(y)
-    y = y.reshape(shape)
-    value = None if fused is None else y
-
-    def vjp(dy: Array) -> Any:
-        dz = (dy if fused is None else fused.backward(dy, value)).reshape(centred.shape)
-        work = dz * centred
-        mean_dz = _channel_mean(dz, over_batch, over_space)
-        mean_dzx = invstd * _channel_mean(work, over_batch, over_space)
-
-        def dx(out: Array | None) -> Array:
-            # (dz − mean(dz) − x̂ mean(dz x̂)) · scale, in the memory of work, whose mean is taken
-            xp.multiply(centred, _per_channel(invstd * mean_dzx, ndim), out=work)
-            xp.add(work, _per_channel(mean_dz, ndim), out=work)
-            xp.subtract(dz, work, out=work)
-            xp.multiply(work, _per_channel(invstd if weight is None else invstd * weight, ndim), out=work)
-            return work.reshape(shape)
-
-        return (
-            dx,
-            None,
-            None,
-            lambda out: xp.multiply(mean_dzx, n, out=out),
-            lambda out: xp.multiply(mean_dz, n, out=out),
-        )
-
-    return y, vjp
-
-
-@primitive(
-    sample=[
-        lambda rng: (rng.uniform(-2, 2, (6, 3)), *_statistics(rng), rng.normal(size=3), rng.normal(size=3)),
-        lambda rng: (rng.uniform(-2, 2, (2, 3, 2, 2)), *_statistics(rng), None, None),
-        lambda rng: (
-            rng.uniform(-2, 2, (4, 3, 2)),
-            *_statistics(rng),
-            rng.normal(size=3),
-            None,
-            {"activation": "relu"},
-        ),
-        lambda rng: (rng.uniform(-2, 2, (0, 3)), *_statistics(rng), rng.normal(size=3), rng.normal(size=3)),
-    ]
-)
-def _batch_norm_eval(
-    x: Array,
-    running_mean: Array,
-    running_var: Array,
-    weight: Array | None,
-    bias: Array | None,
-    *,
-    eps: float = 1e-5,
-    activation: str | None = None,
-) -> Any:
-    """Normalise by the running statistics: one affine function per channel."""
-    xp, ndim = xp_of(x), x.ndim
-    channels = (-1, *(1,) * (ndim - 2))
-    mean = running_mean.copy()  # the buffer may move on before backward
-    invstd = 1 / xp.sqrt(running_var + eps)
-    scale = invstd if weight is None else invstd * weight
-    shift = -mean * scale if bias is None else bias - mean * scale
-    y = x * scale.reshape(channels)
-    y += shift.reshape(channels)
-    fused = epilogue("batch_norm", activation)
-    if fused is not None:
-        y = fused.apply(y)
-    value = None if fused is None else y
-    others = (0, *range(2, ndim))
-
-    def vjp(dy: Array) -> Any:
-        dz = dy if fused is None else fused.backward(dy, value)
-
-        def dbias(out: Array | None) -> Array:
-            return dz.sum(axis=others)
-
-        def dweight(out: Array | None) -> Array:
-            return invstd * (dz * (x - mean.reshape(channels))).sum(axis=others)
-
-        return (
-            lambda out: dz * scale.reshape(channels),
-            lambda out: -scale * dbias(None),
-            lambda out: -0.5 * scale * invstd * dweight(None),
-            dweight,
-            dbias,
-        )
-
-    return y, vjp
-
-
-def _statistics(rng: np.random.Generator) -> tuple[Any, Any]:
-    """Running mean and variance of three channels."""
-    return rng.normal(size=3), rng.uniform(0.5, 2, 3)
-
-
-def batch_norm(
-    input: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-    *,
-    activation: str | None = None,
-) -> Tensor:
-    """y = f(w (x − μ) / √(σ² + ε) + b) per channel (Ioffe and Szegedy, ICML 2015).
-
-    ``input`` (N, C), (N, C, L) or (N, C, H, W), ...; the other tensors (C). With ``training`` μ and σ² are those of the
-    batch (σ² biased), and running ← (1 − momentum) · running + momentum · batch (σ² unbiased) in place; otherwise they
-    are the running ones. ``activation`` (None, ``"relu"``, ``"sigmoid"``, ``"tanh"``) is applied in place.
-
-    Errors: ValueError for input without channels, or for one value per channel in training.
-
-    >>> import kobai
-    >>> x = kobai.tensor([[0.0, 1.0], [2.0, 5.0]])
-    >>> kobai.nn.functional.batch_norm(x, None, None, training=True)
-    tensor([[-1.0000, -1.0000],
-            [ 1.0000,  1.0000]])
-    """
-    shape = _need_float("batch_norm", input)
-    if len(shape) < 2:
-        raise ValueError(f"batch_norm: expected input (N, C) or (N, C, ...), got {tuple(shape)}")
-    dtype = input._array.dtype
-    _need_vectors("batch_norm", shape[1:2], None, running_mean=running_mean, running_var=running_var)
-    _need_vectors("batch_norm", shape[1:2], dtype, weight=weight, bias=bias)
-    if not training:
-        if running_mean is None or running_var is None:
-            raise ValueError("batch_norm: expected running_mean and running_var when not training, got None")
-        return _batch_norm_eval(input, running_mean, running_var, weight, bias, eps=eps, activation=activation)
-    if input._array.size <= shape[1]:
-        raise ValueError(f"batch_norm: expected more than one value per channel in training, got input {tuple(shape)}")
-    y = _batch_norm(input, running_mean, running_var, weight, bias, momentum=momentum, eps=eps, activation=activation)
-    for buffer in (running_mean, running_var):
-        if buffer is not None:
-            buffer._bump()
-    return y
-
-
-# --- normalisation of each sample by itself ---------------------------------------------------------------------------
-
-
 def _standardized(xp: Any, rows: Array, eps: float, centre: bool = True) -> tuple[Array, Array]:
     """x̂ and 1/√(σ² + ε) (a column) of every row; without ``centre`` the mean is taken to be 0."""
-    mean_of = _mean_over(xp, rows.shape[1], rows.dtype)
+    mean_of = mean_over(xp, rows.shape[1], rows.dtype)
     xhat = rows - (rows @ mean_of)[:, None] if centre else rows
     invstd = 1 / xp.sqrt((xhat * xhat) @ mean_of + eps)[:, None]
     return xhat * invstd, invstd
 
 
 def _standardized_vjp(xp: Any, g: Array, xhat: Array, invstd: Array, centre: bool = True) -> Array:
-    mean_of = _mean_over(xp, g.shape[1], g.dtype)
+    mean_of = mean_over(xp, g.shape[1], g.dtype)
     dx = g - xhat * ((g * xhat) @ mean_of)[:, None]
     if centre:
         dx -= (g @ mean_of)[:, None]
@@ -308,7 +75,7 @@ def _layer_norm(
 
 
 def _normalized_shape(who: str, input: Tensor, normalized_shape: Sequence[int] | int) -> tuple[int, ...]:
-    shape = _need_float(who, input)
+    shape = need_float(who, input)
     wanted = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if not wanted or tuple(shape[len(shape) - len(wanted) :]) != wanted or len(wanted) > len(shape):
         raise RuntimeError(f"{who}: expected input (..., {', '.join(map(str, wanted))}), got {tuple(shape)}")
@@ -327,7 +94,7 @@ def layer_norm(
     ``weight`` and ``bias`` have that shape too. Ba, Kiros, Hinton, arXiv:1607.06450.
     """
     tail = _normalized_shape("layer_norm", input, normalized_shape)
-    _need_vectors("layer_norm", tail, input._array.dtype, weight=weight, bias=bias)
+    need_vectors("layer_norm", tail, input._array.dtype, weight=weight, bias=bias)
     return _layer_norm(input, weight, bias, dims=len(tail), eps=eps)
 
 
@@ -336,7 +103,7 @@ def rms_norm(
 ) -> Tensor:
     """w x / √(mean(x²) + ε) over the last dimensions (Zhang and Sennrich, NeurIPS 2019); ε defaults to the dtype's epsilon."""
     tail = _normalized_shape("rms_norm", input, normalized_shape)
-    _need_vectors("rms_norm", tail, input._array.dtype, weight=weight)
+    need_vectors("rms_norm", tail, input._array.dtype, weight=weight)
     eps = float(np.finfo(input._array.dtype).eps) if eps is None else eps
     return _layer_norm(input, weight, None, dims=len(tail), eps=eps, centre=False)
 
@@ -379,12 +146,12 @@ def group_norm(
 
     ``input`` (N, C, ...), ``weight`` and ``bias`` (C).
     """
-    shape = _need_float("group_norm", input)
+    shape = need_float("group_norm", input)
     if len(shape) < 2:
         raise ValueError(f"group_norm: expected input (N, C, ...), got {tuple(shape)}")
     if num_groups < 1 or shape[1] % num_groups:
         raise ValueError(f"group_norm: expected num_groups to divide {shape[1]} channels, got {num_groups}")
-    _need_vectors("group_norm", shape[1:2], input._array.dtype, weight=weight, bias=bias)
+    need_vectors("group_norm", shape[1:2], input._array.dtype, weight=weight, bias=bias)
     return _group_norm(input, weight, bias, num_groups, eps=eps)
 
 
@@ -403,7 +170,7 @@ def instance_norm(
     ``input`` (N, C, L) or (N, C, H, W), ...; the other tensors (C). Running statistics, where given, move towards the mean
     over the samples, and are used instead if not ``use_input_stats``.
     """
-    shape = _need_float("instance_norm", input)
+    shape = need_float("instance_norm", input)
     if len(shape) < 3:
         raise ValueError(f"instance_norm: expected input (N, C, L) or (N, C, H, W), got {tuple(shape)}")
     if not use_input_stats:
@@ -411,7 +178,7 @@ def instance_norm(
     n = math.prod(shape[2:])
     if n <= 1:
         raise ValueError(f"instance_norm: expected more than one value per channel in training, got {tuple(shape)}")
-    _need_vectors("instance_norm", shape[1:2], None, running_mean=running_mean, running_var=running_var)
+    need_vectors("instance_norm", shape[1:2], None, running_mean=running_mean, running_var=running_var)
     x = input._array
     axes = tuple(range(2, len(shape)))
     for buffer, batch in ((running_mean, x.mean), (running_var, x.var)):

@@ -36,6 +36,7 @@ from kobai.ops.activation import (
     tanhshrink,
     threshold,
 )
+from kobai.ops.batch_norm import batch_norm
 from kobai.ops.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from kobai.ops.cross_entropy import cross_entropy, nll_loss
 from kobai.ops.dropout import (
@@ -58,7 +59,7 @@ from kobai.ops.loss import (
     mse_loss,
     smooth_l1_loss,
 )
-from kobai.ops.norm import batch_norm, group_norm, instance_norm, layer_norm, normalize, rms_norm
+from kobai.ops.norm import group_norm, instance_norm, layer_norm, normalize, rms_norm
 from kobai.ops.pointwise import sigmoid, tanh
 from kobai.ops.pool import (
     adaptive_avg_pool1d,
