@@ -1,13 +1,11 @@
 """Recurrent layers: ``RNN``, ``LSTM``, ``GRU`` over sequences, and the single steps ``RNNCell``, ``LSTMCell``, ``GRUCell``.
 
-Each step is one function of (what the input contributes, the state): the products of all inputs with W_ih are formed at
-once, those of the states with W_hh one step after the other.
+A layer in one direction is one primitive of :mod:`kobai.ops.recurrent`, and so is a cell.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from kobai._tensor import Tensor
@@ -19,42 +17,16 @@ from kobai.nn.module import Module
 from kobai.nn.parameter import Parameter
 from kobai.ops.create import empty, zeros
 from kobai.ops.rearrange import cat, stack
+from kobai.ops.recurrent import PRIMITIVES
+from kobai.xp import Array
 
 State = tuple[Tensor, ...]  # (h,) or, of an LSTM, (h, c)
-Step = Callable[[Tensor, State, Tensor, Tensor | None], State]
-
-
-def _rnn_step(nonlinearity: str) -> Step:
-    """h' = f(W_ih x + b_ih + W_hh h + b_hh)."""
-    f = F.tanh if nonlinearity == "tanh" else F.relu
-
-    def step(gates: Tensor, state: State, weight: Tensor, bias: Tensor | None) -> State:
-        return (f(gates + F.linear(state[0], weight, bias)),)
-
-    return step
-
-
-def _lstm_step(gates: Tensor, state: State, weight: Tensor, bias: Tensor | None) -> State:
-    """i, f, o = σ(…), g = tanh(…); c' = f ⊙ c + i ⊙ g; h' = o ⊙ tanh(c')."""
-    h, c = state
-    i, f, g, o = (gates + F.linear(h, weight, bias)).chunk(4, -1)
-    c = F.sigmoid(f) * c + F.sigmoid(i) * F.tanh(g)
-    return F.sigmoid(o) * F.tanh(c), c
-
-
-def _gru_step(gates: Tensor, state: State, weight: Tensor, bias: Tensor | None) -> State:
-    """r, z = σ(…); n = tanh(xₙ + r ⊙ hₙ); h' = (1 − z) ⊙ n + z ⊙ h."""
-    (h,) = state
-    xr, xz, xn = gates.chunk(3, -1)
-    hr, hz, hn = F.linear(h, weight, bias).chunk(3, -1)
-    z = F.sigmoid(xz + hz)
-    n = F.tanh(xn + F.sigmoid(xr + hr) * hn)
-    return (n + z * (h - n),)
 
 
 class _Recurrent(Module):
     """What layers and cells share: gates and step by kind, and the initial values U(−1/√hidden, 1/√hidden)."""
 
+    _kind: ClassVar[str] = "RNN"
     _gates: ClassVar[int] = 1
     _states: ClassVar[int] = 1
 
@@ -91,8 +63,21 @@ class _Recurrent(Module):
         for parameter in self.parameters():
             init.uniform_(parameter, -limit, limit)
 
-    def _step(self) -> Step:
-        return _rnn_step(self.nonlinearity)
+    def _states_at_all_times(
+        self, input: Tensor, state: State, suffix: str, lengths: Array | None = None, backwards: bool = False
+    ) -> State:
+        """(h,) or (h, c) after every step, or after the one step of a cell."""
+        own = self._parameters
+        wanted = next(iter(self.parameters())).dtype
+        if any(t.dtype != wanted for t in (input, *state)):
+            got = ", ".join(str(t.dtype) for t in (input, *state))
+            raise RuntimeError(
+                f"{self._get_name()}: expected input and state of the weights' dtype {wanted}, got {got}"
+            )
+        weights = [own.get(name + suffix) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        options = {"nonlinearity": self.nonlinearity} if self._kind == "RNN" else {}
+        every = PRIMITIVES[self._kind](input, *state, lengths, *weights, backwards=backwards, **options)
+        return (every,) if self._states == 1 else (every[0], every[1])
 
 
 class _Layer(_Recurrent):
@@ -145,6 +130,8 @@ class _Layer(_Recurrent):
             input = input.unsqueeze(1)
         elif self.batch_first:
             input = input.transpose(0, 1)
+        if input.shape[0] == 0:
+            raise RuntimeError(f"{self._get_name()}: expected at least one step, got a sequence of length 0")
         states = self._initial(input, hx, batched)
 
         last: list[State] = []
@@ -168,15 +155,8 @@ class _Layer(_Recurrent):
 
     def _run(self, input: Tensor, state: State, suffix: str, backwards: bool) -> tuple[Tensor, State]:
         """One layer in one direction: (L, N, ·) → the states at all times, and the last one."""
-        own = self._parameters
-        gates = F.linear(input, own[f"weight_ih{suffix}"], own.get(f"bias_ih{suffix}"))  # type: ignore[arg-type]
-        weight, bias, step = own[f"weight_hh{suffix}"], own.get(f"bias_hh{suffix}"), self._step()
-        times = list(gates.unbind(0))
-        hidden = []
-        for gate in reversed(times) if backwards else times:
-            state = step(gate, state, weight, bias)  # type: ignore[arg-type]
-            hidden.append(state[0])
-        return stack(hidden[::-1] if backwards else hidden), state
+        every = self._states_at_all_times(input, state, suffix, backwards=backwards)
+        return every[0], tuple(s[0 if backwards else -1] for s in every)
 
     def _initial(self, input: Tensor, hx: Any, batched: bool) -> State:
         shape = (self.num_layers * len(self._suffixes), input.shape[1], self.hidden_size)
@@ -264,11 +244,9 @@ class LSTM(_Layer):
     (kobai.Size([2, 5, 4]), kobai.Size([1, 2, 4]), kobai.Size([1, 2, 4]))
     """
 
+    _kind = "LSTM"
     _gates = 4
     _states = 2
-
-    def _step(self) -> Step:
-        return _lstm_step
 
 
 class GRU(_Layer):
@@ -283,10 +261,8 @@ class GRU(_Layer):
     (kobai.Size([5, 2, 8]), kobai.Size([2, 2, 4]))
     """
 
+    _kind = "GRU"
     _gates = 3
-
-    def _step(self) -> Step:
-        return _gru_step
 
 
 class _Cell(_Recurrent):
@@ -320,9 +296,7 @@ class _Cell(_Recurrent):
             if len(states) != self._states or any(tuple(s.shape) != wanted for s in states):
                 got = ", ".join(str(tuple(s.shape)) for s in states)
                 raise ValueError(f"{self._get_name()}: expected {self._states} state(s) of shape {wanted}, got {got}")
-        own = self._parameters
-        gates = F.linear(input, own["weight_ih"], own["bias_ih"])  # type: ignore[arg-type]
-        states = self._step()(gates, states, own["weight_hh"], own["bias_hh"])  # type: ignore[arg-type]
+        states = self._states_at_all_times(input, states, "")
         return states if self._states > 1 else states[0]
 
     def extra_repr(self) -> str:
@@ -361,6 +335,7 @@ class LSTMCell(_Cell):
     kobai.Size([2, 4])
     """
 
+    _kind = "LSTM"
     _gates = 4
     _states = 2
 
@@ -368,9 +343,6 @@ class LSTMCell(_Cell):
         self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None
     ) -> None:
         super().__init__(input_size, hidden_size, bias, device, dtype)
-
-    def _step(self) -> Step:
-        return _lstm_step
 
 
 class GRUCell(_Cell):
@@ -381,12 +353,10 @@ class GRUCell(_Cell):
     kobai.Size([2, 4])
     """
 
+    _kind = "GRU"
     _gates = 3
 
     def __init__(
         self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None
     ) -> None:
         super().__init__(input_size, hidden_size, bias, device, dtype)
-
-    def _step(self) -> Step:
-        return _gru_step

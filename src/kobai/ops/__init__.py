@@ -22,6 +22,7 @@ from kobai.ops.pool import *
 from kobai.ops.products import *
 from kobai.ops.random import *
 from kobai.ops.rearrange import *
+from kobai.ops.recurrent import *
 from kobai.ops.reduce import *
 from kobai.ops.resample import *
 from kobai.ops.rounding import *

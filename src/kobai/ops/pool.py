@@ -168,7 +168,7 @@ def _counts(w: Windows, real: Windows, dtype: Any, where: str) -> Any:
 
 
 def _one(w: Windows, i: int) -> Windows:
-    return Windows(*((field[i],) for field in w))
+    return Windows(*((field[i],) for field in w))  # type: ignore[arg-type]  # every field is one item for each dimension
 
 
 _MEAN_SAMPLES: Samples = [

@@ -11,6 +11,7 @@ import numpy as np
 from kobai._tensor import Tensor, primitive
 from kobai.errors import nearest
 from kobai.ops._args import need_tensor
+from kobai.ops.shape import reshape
 from kobai.xp import Array, device_of, move, xp_of
 
 __all__ = ["interpolate", "pixel_shuffle", "pixel_unshuffle"]
@@ -19,7 +20,7 @@ __all__ = ["interpolate", "pixel_shuffle", "pixel_unshuffle"]
 # --- weights of one dimension: (out, in) matrices ---------------------------------------------------------------------
 
 
-def _area(size: int, out: int, scale: float | None) -> np.ndarray[Any, Any]:
+def _area(size: int, out: int, scale: float | None) -> Array:
     """Means over windows from ⌊i · size / out⌋ to ⌈(i + 1) · size / out⌉."""
     weights = np.zeros((out, size))
     for i in range(out):
@@ -28,23 +29,23 @@ def _area(size: int, out: int, scale: float | None) -> np.ndarray[Any, Any]:
     return weights
 
 
-def _centres(size: int, out: int, scale: float | None) -> np.ndarray[Any, Any]:
+def _centres(size: int, out: int, scale: float | None) -> Array:
     """Where the centres of the output elements lie on the input, the input's elements being 1 wide."""
     return (np.arange(out) + 0.5) * (size / out if scale is None else 1 / scale) - 0.5
 
 
-def _corners(size: int, out: int) -> np.ndarray[Any, Any]:
+def _corners(size: int, out: int) -> Array:
     """The same with the centres of the outermost elements on each other (``align_corners``)."""
     return np.arange(out) * ((size - 1) / (out - 1) if out > 1 else 0.0)
 
 
-def _tents(at: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
+def _tents(at: Array, size: int) -> Array:
     """Linear interpolation between the two nearest elements, none beyond the first and last."""
     at = at.clip(0, size - 1)
     return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(size)))
 
 
-def _cubics(at: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
+def _cubics(at: Array, size: int) -> Array:
     """Keys' cubic convolution with a = −3/4 of the four nearest elements, the edge repeated (IEEE ASSP 29, 1981)."""
     a = -0.75
     base = np.floor(at).astype(int)
@@ -56,16 +57,16 @@ def _cubics(at: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
     return weights
 
 
-def _nearest(size: int, out: int, scale: float | None) -> np.ndarray[Any, Any]:
+def _nearest(size: int, out: int, scale: float | None) -> Array:
     at = np.floor(np.arange(out) * (size / out if scale is None else 1 / scale))
     return at.clip(0, size - 1).astype(int)
 
 
-def _nearest_exact(size: int, out: int, scale: float | None) -> np.ndarray[Any, Any]:
+def _nearest_exact(size: int, out: int, scale: float | None) -> Array:
     return np.floor(_centres(size, out, scale) + 0.5).clip(0, size - 1).astype(int)
 
 
-_WEIGHTS: dict[str, Callable[[int, int, float | None], np.ndarray[Any, Any]]] = {
+_WEIGHTS: dict[str, Callable[[int, int, float | None], Array]] = {
     "area": _area,
     "linear": lambda size, out, scale: _tents(_centres(size, out, scale), size),
     "linear, corners": lambda size, out, scale: _tents(_corners(size, out), size),
@@ -203,7 +204,7 @@ def _repeated(input: Tensor, factors: tuple[int, ...]) -> Tensor:
     narrow = [s for m in old for s in (m, 1)]
     wide = [s for m, f in zip(old, factors, strict=True) for s in (m, f)]
     new = [m * f for m, f in zip(old, factors, strict=True)]
-    return input.reshape(*lead, *narrow).expand(*lead, *wide).reshape(*lead, *new)
+    return reshape(input.reshape(*lead, *narrow).expand(*lead, *wide), *lead, *new)
 
 
 def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
@@ -221,7 +222,7 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     *lead, c, h, w = input.shape
     k = len(lead)
     parts = input.reshape(*lead, c // (r * r), r, r, h, w)
-    return parts.permute(*range(k), k, k + 3, k + 1, k + 4, k + 2).reshape(*lead, c // (r * r), h * r, w * r)
+    return reshape(parts.permute(*range(k), k, k + 3, k + 1, k + 4, k + 2), *lead, c // (r * r), h * r, w * r)
 
 
 def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
@@ -233,4 +234,4 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     *lead, c, h, w = input.shape
     k = len(lead)
     parts = input.reshape(*lead, c, h // r, r, w // r, r)
-    return parts.permute(*range(k), k, k + 2, k + 4, k + 1, k + 3).reshape(*lead, c * r * r, h // r, w // r)
+    return reshape(parts.permute(*range(k), k, k + 2, k + 4, k + 1, k + 3), *lead, c * r * r, h // r, w // r)
