@@ -8,6 +8,7 @@ would wait for the device. Code that passes here does not break there for one of
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,7 @@ class StrictArray:
     flags = property(lambda self: self.host.flags)
     base = property(lambda self: None if self.host.base is None else wrap(self.host.base))
     T = property(lambda self: wrap(self.host.T))
+    data = property(lambda self: SimpleNamespace(ptr=self.host.ctypes.data))
 
     __array__ = refuse("conversion to numpy.ndarray")
     __bool__ = refuse("bool()")

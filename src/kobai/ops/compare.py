@@ -161,13 +161,13 @@ def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e
     >>> kobai.allclose(kobai.tensor([1.0]), kobai.tensor([1.0 + 1e-7]))
     True
     """
-    return bool(isclose(input, other, rtol, atol, equal_nan)._array.all())
+    return bool(isclose(input, other, rtol, atol, equal_nan)._array.all().item())
 
 
 def equal(input: Tensor, other: Tensor) -> bool:
     """Whether both have the same shape and elements, as a Python bool."""
     need_tensor("equal", input, other)
-    return input._array.shape == other._array.shape and bool(eq(input, other)._array.all())
+    return input._array.shape == other._array.shape and bool(eq(input, other)._array.all().item())
 
 
 method(isclose)

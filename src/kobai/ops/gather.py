@@ -208,7 +208,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     if num_classes == -1:
         if not array.size:
             raise RuntimeError("one_hot: expected num_classes for a tensor without elements")
-        num_classes = int(array.max()) + 1
+        num_classes = int(array.max().item()) + 1
     check_range("one_hot", array, num_classes)
     xp = xp_of(array)
     return Tensor._wrap((array[..., None] == xp.arange(num_classes)).astype(np.int64))  # type: ignore[no-any-return]

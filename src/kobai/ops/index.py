@@ -146,7 +146,7 @@ def _parse(like: Tensor, index: Any) -> tuple[Basic | None, list[tuple[int, Tens
         elif isinstance(item, (bool, np.bool_, Tensor, list, tuple, range)) or is_array(item):
             tensor = _index_tensor(item, like)
             scalar = tensor._array.ndim == 0 and tensor._array.dtype.kind == "i"
-            items.append(int(tensor._array) if scalar else tensor)
+            items.append(int(tensor._array.item()) if scalar else tensor)
         elif isinstance(item, np.integer):
             items.append(int(item))
         else:

@@ -179,7 +179,7 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
             f"masked_scatter: expected a bool mask and a source of {input.dtype}, got {mask.dtype} and {source.dtype}"
         )
     chosen = mask.expand(input._array.shape)
-    count = int(chosen._array.sum())
+    count = int(chosen._array.sum().item())
     if count > source._array.size:
         raise RuntimeError(f"masked_scatter: expected at least {count} elements in the source, got {source.numel()}")
     positions = xp_of(chosen._array).nonzero(chosen._array.reshape(-1))[0]

@@ -198,7 +198,7 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
         raise RuntimeError(f"histc: expected floats, got {input.dtype}")
     low, high = float(min), float(max)
     if low == high and array.size:
-        low, high = float(array.min()), float(array.max())
+        low, high = float(array.min().item()), float(array.max().item())
     if low == high:
         low, high = low - 1, high + 1
     if not low < high:
