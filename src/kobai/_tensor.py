@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence, Set
 from functools import partial, wraps
 from heapq import heappop, heappush
 from inspect import isgeneratorfunction
@@ -291,8 +291,11 @@ def _run_hooks(hooks: dict[int, Callable[..., Any]], g: Array) -> Array:
     return g
 
 
-def _leading_to(targets: Container[int], roots: Iterable[Any]) -> set[int]:
-    """Orders of the nodes on a path from ``roots`` to an edge whose ``id`` is a target, that edge itself not counted."""
+def _leading_to(targets: Container[int], roots: Iterable[Any]) -> tuple[set[int], Node | None]:
+    """Orders of the nodes on a path from ``roots`` to an edge whose ``id`` is a target; a freed node if one was met.
+
+    The target itself does not count, unless it lies on the path to another.
+    """
     reached: dict[int, Node] = {}
     stack = [edge for edge in roots if type(edge) is Node]
     while stack:
@@ -300,15 +303,16 @@ def _leading_to(targets: Container[int], roots: Iterable[Any]) -> set[int]:
         if node.order not in reached:
             reached[node.order] = node
             stack.extend(edge for edge in node.edges if type(edge) is Node)
+    freed = next((node for node in reached.values() if node.vjp is None), None)
     leading: set[int] = set()
     for order in sorted(reached):  # inputs first
         if any(id(e) in targets or (type(e) is Node and e.order in leading) for e in reached[order].edges):
             leading.add(order)
-    return leading
+    return leading, freed
 
 
 def run_backward(
-    roots: Sequence[tuple[Any, Array]], retain_graph: bool = False, capture: Container[int] | None = None
+    roots: Sequence[tuple[Any, Array]], retain_graph: bool = False, capture: Set[int] | None = None
 ) -> dict[int, Array]:
     """Propagate gradients from ``roots`` (edge, dy) to the leaves.
 
@@ -320,7 +324,7 @@ def run_backward(
     heap: list[int] = []  # the orders of these nodes, negative: the newest comes first
     leaves: dict[int, tuple[Tensor, Array, bool]] = {}  # leaf, gradient, whether the array is ours alone
     found: dict[int, Array] = {}
-    leading = None if capture is None else _leading_to(capture, [edge for edge, _ in roots])
+    leading, freed = (None, None) if capture is None else _leading_to(capture, [edge for edge, _ in roots])
 
     def send(edge: Any, g: Any) -> None:
         fresh = type(g) is FunctionType
@@ -347,25 +351,25 @@ def run_backward(
         send(edge, dy)
     while heap:
         node, dy = waiting.pop(-heappop(heap))
+        beside = leading is not None and node.order not in leading
+        asked = capture is not None and id(node) in capture
+        if beside and not asked:
+            continue
         if isinstance(dy, np.generic):  # NumPy computes with 0-d arrays as with scalars
             dy = np.asarray(dy)
         if node.hooks:
             dy = _run_hooks(node.hooks, dy)
-        if leading is not None and capture is not None:
-            if id(node) in capture:
-                found[id(node)] = dy
-            if node.order not in leading:
-                continue
+        if asked:
+            found[id(node)] = dy
+        if beside:
+            continue
         if node.retain is not None:
             tensor = node.retain()
             if tensor is not None:
-                tensor.grad = Tensor._wrap(dy.copy() if tensor._grad is None else tensor._grad._array + dy)
+                tensor.grad = Tensor._wrap(dy.copy() if tensor._grad is None else _as_result(tensor._grad._array + dy))
         vjp = node.vjp
         if vjp is None:
-            raise RuntimeError(
-                f"backward: the graph of {node.name()} was freed by an earlier backward(); pass retain_graph=True to that "
-                "one to go through it twice, or detach() what should not be differentiated again"
-            )
+            raise _freed(node)
         for _, version, then in node.versions:
             if version[0] != then:
                 node.check_unchanged()
@@ -382,7 +386,16 @@ def run_backward(
             leaf._accumulate(g, ours)
         elif key in capture:
             found[key] = _run_hooks(leaf._hooks, g) if leaf._hooks else g
+    if capture is not None and freed is not None and len(found) < len(capture):
+        raise _freed(freed)  # a freed node has forgotten where it leads to
     return found
+
+
+def _freed(node: Node) -> RuntimeError:
+    return RuntimeError(
+        f"backward: the graph of {node.name()} was freed by an earlier backward(); pass retain_graph=True to that one to go "
+        "through it twice, or detach() what should not be differentiated again"
+    )
 
 
 # --- primitives -------------------------------------------------------------------------------------------------------
