@@ -48,7 +48,7 @@ def _both(
         if x.dtype != np.float64:
             raise TypeError(f"gradcheck: expected float64 inputs, got {x.dtype} for input {i}")
     outputs = _floats(function(*inputs))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, 0x6B6F626169])  # apart from the stream a sample of the same seed came from
     weights = [rng.standard_normal(o.shape) for o in outputs]
     roots = [
         (o._edge(), asarray(w, dtype=o.dtype, device=o.device))
