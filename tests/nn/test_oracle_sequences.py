@@ -156,3 +156,38 @@ def test_encoder(torch, dtype):
 
     x = np.random.default_rng(0).normal(size=(3, 4, 6)).astype(dtype)
     compare(torch, build(nn), build(torch.nn), [x], dtype)
+
+
+@dtypes
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("lengths", [[4, 3, 3, 1], [1, 4, 2, 4]], ids=str)
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_packed_sequences(torch, name, lengths, bidirectional, dtype):
+    """Sequences of several lengths: neither output nor last state knows of the padding."""
+    options = {"num_layers": 2, "bidirectional": bidirectional}
+
+    class Packed:
+        def __init__(self, module, layer):
+            self.rnn, self.layer = module.nn.utils.rnn, layer
+
+        def __getattr__(self, attribute):
+            return getattr(self.layer, attribute)
+
+        def to(self, dtype):
+            self.layer.to(dtype)
+            return self
+
+        def __call__(self, x, hx):
+            sorted_already = sorted(lengths, reverse=True) == lengths
+            packed = self.rnn.pack_padded_sequence(x, lengths, True, sorted_already)
+            output, state = self.layer(packed, hx)
+            padded, sizes = self.rnn.pad_packed_sequence(output, True, padding_value=-1.0, total_length=5)
+            assert sizes.tolist() == lengths
+            return padded, state
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(4, 4, 3)).astype(dtype)
+    states = [rng.normal(size=(4 if bidirectional else 2, 4, 5)).astype(dtype) for _ in range(2)]
+    hx = tuple(states) if name == "LSTM" else states[0]
+    ours, theirs = getattr(nn, name)(3, 5, **options), getattr(torch.nn, name)(3, 5, **options)
+    compare(torch, Packed(kobai, ours), Packed(torch, theirs), [x, hx], dtype)
