@@ -15,10 +15,11 @@ from kobai.nn import init
 from kobai.nn.linear import _size
 from kobai.nn.module import Module
 from kobai.nn.parameter import Parameter
+from kobai.nn.utils.rnn import PackedSequence, pack_like, pad_packed_sequence
 from kobai.ops.create import empty, zeros
 from kobai.ops.rearrange import cat, stack
 from kobai.ops.recurrent import PRIMITIVES
-from kobai.xp import Array
+from kobai.xp import Array, move
 
 State = tuple[Tensor, ...]  # (h,) or, of an LSTM, (h, c)
 
@@ -112,23 +113,30 @@ class _Layer(_Recurrent):
                 self._add_weights(f"_l{layer}{suffix}", inputs, device, dtype)
         self.reset_parameters()
 
-    def forward(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
+    def forward(self, input: Tensor | PackedSequence, hx: Any = None) -> tuple[Any, Any]:
         """(L, N, input_size) – or (N, L, ·) if ``batch_first``, or (L, ·) – → the states of the last layer, and the last state.
 
         The state (``hx``, zero by default, and the second result) is (layers · directions, N, hidden_size), or (·, ·)
-        without batch; of an LSTM it is a pair (h, c) of those.
+        without batch; of an LSTM it is a pair (h, c) of those. Of a PackedSequence each sequence has its own last state.
         """
+        if isinstance(input, PackedSequence):
+            padded, lengths = pad_packed_sequence(input)
+            output, last_states = self._forward(padded, hx, False, move(lengths.array, padded.device))
+            return pack_like(input, output), last_states
+        return self._forward(input, hx, self.batch_first, None)
+
+    def _forward(self, input: Tensor, hx: Any, batch_first: bool, lengths: Array | None) -> tuple[Tensor, Any]:
         if not isinstance(input, Tensor):
             raise TypeError(f"{self._get_name()}: expected a Tensor as input, got {type(input).__name__}")
         if input.ndim not in (2, 3) or input.shape[-1] != self.input_size:
-            wanted = f"(N, L, {self.input_size})" if self.batch_first else f"(L, N, {self.input_size})"
+            wanted = f"(N, L, {self.input_size})" if batch_first else f"(L, N, {self.input_size})"
             raise ValueError(
                 f"{self._get_name()}: expected input {wanted} or (L, {self.input_size}), got {tuple(input.shape)}"
             )
         batched = input.ndim == 3
         if not batched:
             input = input.unsqueeze(1)
-        elif self.batch_first:
+        elif batch_first:
             input = input.transpose(0, 1)
         if input.shape[0] == 0:
             raise RuntimeError(f"{self._get_name()}: expected at least one step, got a sequence of length 0")
@@ -139,7 +147,7 @@ class _Layer(_Recurrent):
             outputs = []
             for d, suffix in enumerate(self._suffixes):
                 k = layer * len(self._suffixes) + d
-                output, state = self._run(input, tuple(s[k] for s in states), f"_l{layer}{suffix}", backwards=d == 1)
+                output, state = self._run(input, tuple(s[k] for s in states), f"_l{layer}{suffix}", d == 1, lengths)
                 outputs.append(output)
                 last.append(state)
             input = outputs[0] if len(outputs) == 1 else cat(outputs, -1)
@@ -149,13 +157,15 @@ class _Layer(_Recurrent):
         final = tuple(stack(parts) for parts in zip(*last, strict=True))
         if not batched:
             input, final = input.squeeze(1), tuple(s.squeeze(1) for s in final)
-        elif self.batch_first:
+        elif batch_first:
             input = input.transpose(0, 1)
         return input, final if self._states > 1 else final[0]
 
-    def _run(self, input: Tensor, state: State, suffix: str, backwards: bool) -> tuple[Tensor, State]:
+    def _run(
+        self, input: Tensor, state: State, suffix: str, backwards: bool, lengths: Array | None
+    ) -> tuple[Tensor, State]:
         """One layer in one direction: (L, N, ·) → the states at all times, and the last one."""
-        every = self._states_at_all_times(input, state, suffix, backwards=backwards)
+        every = self._states_at_all_times(input, state, suffix, lengths, backwards)
         return every[0], tuple(s[0 if backwards else -1] for s in every)
 
     def _initial(self, input: Tensor, hx: Any, batched: bool) -> State:
