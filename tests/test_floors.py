@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from strict import CUPY_NAMES
 
 import kobai
+from kobai import xp
 
 ROOT = Path(kobai.__file__).parent
 FLOORS = {
@@ -105,6 +107,18 @@ def test_only_the_shim_and_kernels_know_cupy(path):
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         assert not any(n.split(".")[0] in ("cupy", "cupyx", "torch") for n in names), f"{path}:{node.lineno}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_function_asked_of_a_namespace_exists_in_cupy(path):
+    """``xp.name`` and ``xp_of(x).name``, on lines no test happens to run on ``strict`` too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Attribute):
+            continue
+        owner = node.value
+        called = isinstance(owner, ast.Call) and isinstance(owner.func, ast.Name) and owner.func.id in ("xp_of", "namespace")
+        if (called or (isinstance(owner, ast.Name) and owner.id == "xp")) and node.attr != "__name__":
+            assert node.attr in CUPY_NAMES or hasattr(xp, node.attr), f"{path}:{node.lineno}: CuPy has no {node.attr}"
 
 
 def test_import_kobai_loads_nothing_optional_or_slow():
