@@ -159,6 +159,34 @@ def test_encoder(torch, dtype):
 
 
 @dtypes
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_decoder_layer(torch, norm_first, dtype):
+    def build(nn):
+        return nn.TransformerDecoderLayer(6, 2, 8, 0.0, batch_first=True, norm_first=norm_first)
+
+    rng = np.random.default_rng(0)
+    tgt, memory = (rng.normal(size=s).astype(dtype) for s in ((2, 4, 6), (2, 5, 6)))
+    masks = {
+        "tgt_mask": np.triu(np.ones((4, 4), bool), 1),
+        "memory_key_padding_mask": np.arange(5)[None] >= np.array([[5], [3]]),
+    }
+    compare(torch, build(nn), build(torch.nn), [tgt, memory], dtype, masks)
+
+
+@dtypes
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor is True")
+def test_transformer(torch, dtype):
+    def build(nn):
+        return nn.Transformer(6, 2, 2, 1, 8, 0.0)
+
+    rng = np.random.default_rng(0)
+    src, tgt = (rng.normal(size=s).astype(dtype) for s in ((5, 2, 6), (4, 2, 6)))
+    ours = nn.Transformer.generate_square_subsequent_mask(4).numpy()
+    assert np.array_equal(ours, torch.nn.Transformer.generate_square_subsequent_mask(4).numpy())
+    compare(torch, build(nn), build(torch.nn), [src, tgt], dtype, {"tgt_mask": np.triu(np.ones((4, 4), bool), 1)})
+
+
+@dtypes
 @pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
 @pytest.mark.parametrize("lengths", [[4, 3, 3, 1], [1, 4, 2, 4]], ids=str)
 @pytest.mark.parametrize("bidirectional", [False, True])

@@ -68,6 +68,23 @@ def test_encoder_copies_its_layer():
     assert a.linear1.weight.tolist() == b.linear1.weight.tolist()
 
 
+def test_decoder_and_transformer():
+    model = nn.Transformer(4, 2, 1, 2, 8, batch_first=True)
+    mask = nn.Transformer.generate_square_subsequent_mask(3)
+    assert mask.tolist()[0] == [0.0, float("-inf"), float("-inf")]
+    model.eval()
+    src, tgt = kobai.randn(2, 5, 4), kobai.randn(2, 3, 4)
+    y = model(src, tgt, tgt_mask=mask, tgt_is_causal=True)
+    later = tgt.clone()
+    later[:, 2] = 7.0
+    z = model(src, later, tgt_mask=mask)
+    assert y.shape == (2, 3, 4)
+    assert np.allclose(y[:, :2].detach().numpy(), z[:, :2].detach().numpy(), atol=1e-6)
+    assert not np.allclose(y.detach().numpy(), z.detach().numpy())
+    own = nn.Transformer(4, 2, custom_encoder=model.encoder, custom_decoder=model.decoder)
+    assert own.encoder is model.encoder
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [

@@ -55,6 +55,7 @@ from kobai.nn.loss import (
     TripletMarginLoss,
 )
 from kobai.nn.module import Module
+from kobai.nn.multihead import MultiheadAttention
 from kobai.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 from kobai.nn.padding import (
     ConstantPad1d,
@@ -81,7 +82,13 @@ from kobai.nn.pooling import (
 )
 from kobai.nn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from kobai.nn.sparse import Embedding
-from kobai.nn.transformer import MultiheadAttention, TransformerEncoder, TransformerEncoderLayer
+from kobai.nn.transformer import (
+    Transformer,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
 from kobai.nn.upsample import PixelShuffle, PixelUnshuffle, Upsample
 
 __all__ = [
@@ -186,6 +193,9 @@ __all__ = [
     "Tanh",
     "Tanhshrink",
     "Threshold",
+    "Transformer",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
     "TransformerEncoder",
     "TransformerEncoderLayer",
     "TripletMarginLoss",

@@ -1,4 +1,4 @@
-"""Attention between sequences, and the encoder built from it."""
+"""The transformer: encoder, decoder and both together, built from attention (Vaswani et al., arXiv:1706.03762)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import copy
 import math
 from collections.abc import Callable
 from typing import Any
-
-import numpy as np
 
 from kobai._tensor import Tensor
 from kobai.errors import nearest
@@ -17,173 +15,22 @@ from kobai.nn.container import ModuleList
 from kobai.nn.dropout import Dropout
 from kobai.nn.linear import Linear
 from kobai.nn.module import Module
+from kobai.nn.multihead import MultiheadAttention
 from kobai.nn.normalization import LayerNorm
-from kobai.nn.parameter import Parameter
-from kobai.ops.create import empty
-from kobai.ops.gather import masked_fill
-from kobai.ops.shape import transpose
-
-
-class MultiheadAttention(Module):
-    """Attention in several heads: Concat(head₁, …) W_out, headᵢ = softmax(qᵢ kᵢᵀ / √d) vᵢ, q = query W_q + b_q and so on.
-
-    Args:
-        embed_dim: E, of query and result; each head has d = E / num_heads dimensions.
-        num_heads: must divide embed_dim.
-        dropout: share of the attention weights put to zero in training.
-        bias: whether the projections have biases.
-        add_bias_kv, add_zero_attn: not supported, NotImplementedError if True.
-        kdim, vdim: sizes of key and value; E by default.
-        batch_first: sequences are (N, L, E) and (N, S, ·) instead of (L, N, E) and (S, N, ·); without batch (L, E).
-        device, dtype: of the parameters.
-
-    ``in_proj_weight`` is (3E, E) – or ``q_proj_weight``, ``k_proj_weight``, ``v_proj_weight`` where kdim or vdim differ –,
-    ``in_proj_bias`` (3E), ``out_proj`` a :class:`Linear`. Vaswani et al., NeurIPS 2017, arXiv:1706.03762.
-
-    >>> import kobai
-    >>> attention = kobai.nn.MultiheadAttention(8, 2, batch_first=True)
-    >>> x = kobai.randn(3, 5, 8)
-    >>> y, weights = attention(x, x, x)
-    >>> y.shape, weights.shape
-    (kobai.Size([3, 5, 8]), kobai.Size([3, 5, 5]))
-    """
-
-    in_proj_weight: Parameter | None
-    in_proj_bias: Parameter | None
-    q_proj_weight: Parameter | None
-    k_proj_weight: Parameter | None
-    v_proj_weight: Parameter | None
-
-    def __init__(
-        self,
-        embed_dim: int,
-        num_heads: int,
-        dropout: float = 0.0,
-        bias: bool = True,
-        add_bias_kv: bool = False,
-        add_zero_attn: bool = False,
-        kdim: int | None = None,
-        vdim: int | None = None,
-        batch_first: bool = False,
-        device: Any = None,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__()
-        if embed_dim <= 0 or num_heads <= 0 or embed_dim % num_heads:
-            raise ValueError(
-                f"MultiheadAttention: num_heads ({num_heads}) must divide embed_dim ({embed_dim}), both > 0"
-            )
-        if add_bias_kv or add_zero_attn:
-            raise NotImplementedError("MultiheadAttention: add_bias_kv=True and add_zero_attn=True are not supported")
-        self.embed_dim = embed_dim
-        self.kdim = embed_dim if kdim is None else kdim
-        self.vdim = embed_dim if vdim is None else vdim
-        self.num_heads = num_heads
-        self.head_dim = embed_dim // num_heads
-        self.dropout = dropout
-        self.batch_first = batch_first
-
-        def weight(*shape: int) -> Parameter:
-            return Parameter(empty(*shape, device=device, dtype=dtype))
-
-        together = self.kdim == embed_dim and self.vdim == embed_dim
-        self.register_parameter("in_proj_weight", weight(3 * embed_dim, embed_dim) if together else None)
-        for name, size in (("q", embed_dim), ("k", self.kdim), ("v", self.vdim)):
-            self.register_parameter(f"{name}_proj_weight", None if together else weight(embed_dim, size))
-        self.register_parameter("in_proj_bias", weight(3 * embed_dim) if bias else None)
-        self.out_proj = Linear(embed_dim, embed_dim, bias, device, dtype)
-        self._reset_parameters()
-
-    def _reset_parameters(self) -> None:
-        for name, parameter in self.named_parameters(recurse=False):
-            if name.endswith("weight"):
-                init.xavier_uniform_(parameter)
-            else:
-                init.zeros_(parameter)
-        if self.out_proj.bias is not None:
-            init.zeros_(self.out_proj.bias)
-
-    def forward(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        key_padding_mask: Tensor | None = None,
-        need_weights: bool = True,
-        attn_mask: Tensor | None = None,
-        average_attn_weights: bool = True,
-        is_causal: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Result like ``query``, and the attention weights (N, L, S) or, not averaged, (N, heads, L, S), or None.
-
-        ``key_padding_mask`` (N, S) and ``attn_mask`` (L, S) or (N · heads, L, S): bool, True where *not* to look (the
-        opposite of :func:`~kobai.nn.functional.scaled_dot_product_attention`), or float, added to the scores.
-        ``is_causal`` says that ``attn_mask`` is a causal one; it has to be given all the same.
-        """
-        self._check(query, key, value)
-        if is_causal and attn_mask is None:
-            raise RuntimeError("MultiheadAttention: is_causal describes attn_mask, which has to be given with it")
-        batched = query.ndim == 3
-        if not batched:
-            query, key, value = (t.unsqueeze(0) for t in (query, key, value))
-            key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
-        elif not self.batch_first:
-            query, key, value = (t.transpose(0, 1) for t in (query, key, value))
-
-        q, k, v = (self._heads(t) for t in self._project(query, key, value))
-        scores = (q * (1.0 / math.sqrt(self.head_dim))) @ k.transpose(-2, -1)
-        batch, heads, length, source = scores.shape
-        if attn_mask is not None:
-            mask = attn_mask if attn_mask.ndim == 2 else attn_mask.reshape(batch, heads, length, source)
-            scores = _masked(scores, mask)
-        if key_padding_mask is not None:
-            scores = _masked(scores, key_padding_mask.reshape(batch, 1, 1, source))
-        weights = F.dropout(F.softmax(scores, -1), self.dropout, self.training)
-        y = self.out_proj((weights @ v).transpose(1, 2).reshape(batch, length, self.embed_dim))
-
-        shown = None
-        if need_weights:
-            shown = weights.mean(1) if average_attn_weights else weights
-            shown = shown if batched else shown.squeeze(0)
-        if not batched:
-            return y.squeeze(0), shown
-        return (y if self.batch_first else y.transpose(0, 1)), shown
-
-    def _project(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
-        e = self.embed_dim
-        biases = [None] * 3 if self.in_proj_bias is None else list(self.in_proj_bias.split(e))
-        if self.in_proj_weight is None:
-            weights = [self.q_proj_weight, self.k_proj_weight, self.v_proj_weight]
-        elif query is key and key is value:
-            return list(F.linear(query, self.in_proj_weight, self.in_proj_bias).split(e, -1))
-        else:
-            weights = list(self.in_proj_weight.split(e))
-        inputs = (query, key, value)
-        return [F.linear(x, w, b) for x, w, b in zip(inputs, weights, biases, strict=True)]  # type: ignore[arg-type]
-
-    def _heads(self, x: Tensor) -> Tensor:
-        """(N, L, E) → (N, heads, L, E / heads)."""
-        return transpose(x.reshape(x.shape[0], x.shape[1], self.num_heads, self.head_dim), 1, 2)
-
-    def _check(self, query: Tensor, key: Tensor, value: Tensor) -> None:
-        shapes = [tuple(t.shape) for t in (query, key, value)]
-        sizes = (self.embed_dim, self.kdim, self.vdim)
-        ranks = {len(s) for s in shapes}
-        if ranks not in ({2}, {3}) or any(s[-1] != n for s, n in zip(shapes, sizes, strict=True)):
-            wanted = ", ".join(f"(..., {n})" for n in sizes)
-            raise ValueError(
-                f"MultiheadAttention: expected query, key, value {wanted} of 2 or 3 dimensions, got {shapes}"
-            )
-        batch = 0 if self.batch_first else 1
-        if ranks == {3} and len({s[batch] for s in shapes}) > 1:
-            raise ValueError(f"MultiheadAttention: expected one batch size in dimension {batch}, got {shapes}")
-
-
-def _masked(scores: Tensor, mask: Tensor) -> Tensor:
-    return masked_fill(scores, mask, -math.inf) if mask.dtype == np.bool_ else scores + mask
-
+from kobai.ops.create import full
+from kobai.ops.rearrange import triu
 
 Activation = Callable[[Tensor], Tensor]
+
+
+def _activation(who: str, activation: str | Activation) -> Activation:
+    known: dict[str, Activation] = {"relu": F.relu, "gelu": F.gelu}
+    if not isinstance(activation, str):
+        return activation
+    if activation not in known:
+        hint = nearest(activation, known)
+        raise ValueError(f"{who}: expected activation 'relu', 'gelu' or a function, got {activation!r}.{hint}")
+    return known[activation]
 
 
 class TransformerEncoderLayer(Module):
@@ -230,13 +77,7 @@ class TransformerEncoderLayer(Module):
         self.norm2 = LayerNorm(d_model, layer_norm_eps, bias=bias, device=device, dtype=dtype)
         self.dropout1 = Dropout(dropout)
         self.dropout2 = Dropout(dropout)
-        known: dict[str, Activation] = {"relu": F.relu, "gelu": F.gelu}
-        if isinstance(activation, str) and activation not in known:
-            raise ValueError(
-                f"TransformerEncoderLayer: expected activation 'relu', 'gelu' or a function, got {activation!r}."
-                f"{nearest(activation, known)}"
-            )
-        self.activation: Activation = known[activation] if isinstance(activation, str) else activation
+        self.activation = _activation("TransformerEncoderLayer", activation)
 
     def forward(
         self,
@@ -291,9 +132,221 @@ class TransformerEncoder(Module):
         src: Tensor,
         mask: Tensor | None = None,
         src_key_padding_mask: Tensor | None = None,
-        is_causal: bool = False,
+        is_causal: bool | None = None,
     ) -> Tensor:
         """As the layers' ``forward``."""
         for layer in self.layers:
-            src = layer(src, mask, src_key_padding_mask, is_causal)
+            src = layer(src, mask, src_key_padding_mask, bool(is_causal))
         return src if self.norm is None else self.norm(src)
+
+
+class TransformerDecoderLayer(Module):
+    """As :class:`TransformerEncoderLayer`, with a second attention in between, to the encoder's result (``memory``).
+
+    >>> import kobai
+    >>> layer = kobai.nn.TransformerDecoderLayer(8, 2, 16, batch_first=True)
+    >>> layer(kobai.randn(3, 4, 8), kobai.randn(3, 5, 8)).shape
+    kobai.Size([3, 4, 8])
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        nhead: int,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: str | Activation = F.relu,
+        layer_norm_eps: float = 1e-5,
+        batch_first: bool = False,
+        norm_first: bool = False,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+
+        def attention() -> MultiheadAttention:
+            return MultiheadAttention(
+                d_model, nhead, dropout, bias, batch_first=batch_first, device=device, dtype=dtype
+            )
+
+        def norm() -> LayerNorm:
+            return LayerNorm(d_model, layer_norm_eps, bias=bias, device=device, dtype=dtype)
+
+        self.self_attn = attention()
+        self.multihead_attn = attention()
+        self.linear1 = Linear(d_model, dim_feedforward, bias, device, dtype)
+        self.dropout = Dropout(dropout)
+        self.linear2 = Linear(dim_feedforward, d_model, bias, device, dtype)
+        self.norm_first = norm_first
+        self.norm1 = norm()
+        self.norm2 = norm()
+        self.norm3 = norm()
+        self.dropout1 = Dropout(dropout)
+        self.dropout2 = Dropout(dropout)
+        self.dropout3 = Dropout(dropout)
+        self.activation = _activation("TransformerDecoderLayer", activation)
+
+    def forward(
+        self,
+        tgt: Tensor,
+        memory: Tensor,
+        tgt_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        tgt_key_padding_mask: Tensor | None = None,
+        memory_key_padding_mask: Tensor | None = None,
+        tgt_is_causal: bool = False,
+        memory_is_causal: bool = False,
+    ) -> Tensor:
+        """``tgt`` (L, N, d_model) and ``memory`` (S, N, d_model) – N first if ``batch_first`` – → like ``tgt``."""
+
+        def attend(x: Tensor) -> Tensor:
+            y, _ = self.self_attn(x, x, x, tgt_key_padding_mask, False, tgt_mask, is_causal=tgt_is_causal)
+            return self.dropout1(y)  # type: ignore[no-any-return]
+
+        def recall(x: Tensor) -> Tensor:
+            y, _ = self.multihead_attn(
+                x, memory, memory, memory_key_padding_mask, False, memory_mask, is_causal=memory_is_causal
+            )
+            return self.dropout2(y)  # type: ignore[no-any-return]
+
+        def think(x: Tensor) -> Tensor:
+            return self.dropout3(self.linear2(self.dropout(self.activation(self.linear1(x)))))  # type: ignore[no-any-return]
+
+        if self.norm_first:
+            tgt = tgt + attend(self.norm1(tgt))
+            tgt = tgt + recall(self.norm2(tgt))
+            return tgt + think(self.norm3(tgt))
+        tgt = self.norm1(tgt + attend(tgt))
+        tgt = self.norm2(tgt + recall(tgt))
+        return self.norm3(tgt + think(tgt))  # type: ignore[no-any-return]
+
+
+class TransformerDecoder(Module):
+    """``num_layers`` copies of a decoder layer one after the other, and perhaps a last normalisation.
+
+    >>> import kobai
+    >>> decoder = kobai.nn.TransformerDecoder(kobai.nn.TransformerDecoderLayer(8, 2, 16), 2)
+    >>> decoder(kobai.randn(4, 3, 8), kobai.randn(5, 3, 8)).shape
+    kobai.Size([4, 3, 8])
+    """
+
+    def __init__(self, decoder_layer: TransformerDecoderLayer, num_layers: int, norm: Module | None = None) -> None:
+        super().__init__()
+        self.layers = ModuleList(copy.deepcopy(decoder_layer) for _ in range(num_layers))
+        self.num_layers = num_layers
+        self.norm = norm
+
+    def forward(
+        self,
+        tgt: Tensor,
+        memory: Tensor,
+        tgt_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        tgt_key_padding_mask: Tensor | None = None,
+        memory_key_padding_mask: Tensor | None = None,
+        tgt_is_causal: bool | None = None,
+        memory_is_causal: bool = False,
+    ) -> Tensor:
+        """As the layers' ``forward``."""
+        for layer in self.layers:
+            tgt = layer(
+                tgt,
+                memory,
+                tgt_mask,
+                memory_mask,
+                tgt_key_padding_mask,
+                memory_key_padding_mask,
+                bool(tgt_is_causal),
+                memory_is_causal,
+            )
+        return tgt if self.norm is None else self.norm(tgt)
+
+
+class Transformer(Module):
+    """Encoder and decoder: from a source and the beginning of its translation to the states that predict the next word.
+
+    Arguments as those of :class:`TransformerEncoderLayer`; ``custom_encoder`` and ``custom_decoder`` replace those made
+    from them. Matrices start from Glorot's uniform distribution.
+
+    >>> import kobai
+    >>> model = kobai.nn.Transformer(8, 2, 1, 1, 16)
+    >>> model(kobai.randn(5, 3, 8), kobai.randn(4, 3, 8)).shape
+    kobai.Size([4, 3, 8])
+    """
+
+    def __init__(
+        self,
+        d_model: int = 512,
+        nhead: int = 8,
+        num_encoder_layers: int = 6,
+        num_decoder_layers: int = 6,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: str | Activation = F.relu,
+        custom_encoder: Module | None = None,
+        custom_decoder: Module | None = None,
+        layer_norm_eps: float = 1e-5,
+        batch_first: bool = False,
+        norm_first: bool = False,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        sizes = (d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps)
+        options = (batch_first, norm_first, bias, device, dtype)
+
+        def norm() -> LayerNorm:
+            return LayerNorm(d_model, layer_norm_eps, bias=bias, device=device, dtype=dtype)
+
+        self.encoder = custom_encoder or TransformerEncoder(
+            TransformerEncoderLayer(*sizes, *options), num_encoder_layers, norm()
+        )
+        self.decoder = custom_decoder or TransformerDecoder(
+            TransformerDecoderLayer(*sizes, *options), num_decoder_layers, norm()
+        )
+        for parameter in self.parameters():
+            if parameter.ndim > 1:
+                init.xavier_uniform_(parameter)
+        self.d_model = d_model
+        self.nhead = nhead
+        self.batch_first = batch_first
+
+    def forward(
+        self,
+        src: Tensor,
+        tgt: Tensor,
+        src_mask: Tensor | None = None,
+        tgt_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        src_key_padding_mask: Tensor | None = None,
+        tgt_key_padding_mask: Tensor | None = None,
+        memory_key_padding_mask: Tensor | None = None,
+        src_is_causal: bool | None = None,
+        tgt_is_causal: bool | None = None,
+        memory_is_causal: bool = False,
+    ) -> Tensor:
+        """``src`` (S, N, d_model), ``tgt`` (L, N, d_model) – N first if ``batch_first`` – → like ``tgt``."""
+        memory = self.encoder(src, src_mask, src_key_padding_mask, src_is_causal)
+        return self.decoder(  # type: ignore[no-any-return]
+            tgt,
+            memory,
+            tgt_mask,
+            memory_mask,
+            tgt_key_padding_mask,
+            memory_key_padding_mask,
+            tgt_is_causal,
+            memory_is_causal,
+        )
+
+    @staticmethod
+    def generate_square_subsequent_mask(sz: int, device: Any = None, dtype: Any = None) -> Tensor:
+        """A causal mask to add to scores, (sz, sz): −∞ above the diagonal, 0 on it and below.
+
+        >>> import kobai
+        >>> kobai.nn.Transformer.generate_square_subsequent_mask(2)
+        tensor([[0., -inf],
+                [0., 0.]])
+        """
+        return triu(full((sz, sz), -math.inf, dtype=dtype, device=device), diagonal=1)
