@@ -13,10 +13,10 @@ import numpy as np
 from kobai._tensor import Tensor, is_grad_enabled, primitive
 from kobai.ops.arithmetic import mul, sub
 from kobai.ops.create import eye
-from kobai.ops.linear import matmul
 from kobai.ops.extreme import norm as _norm
-from kobai.ops.rearrange import stack
-from kobai.ops.shape import unbind
+from kobai.ops.joining import stack
+from kobai.ops.linear import matmul
+from kobai.ops.parts import unbind
 from kobai.xp import Array, xp_of
 
 __all__ = [

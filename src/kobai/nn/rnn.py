@@ -17,7 +17,7 @@ from kobai.nn.module import Module
 from kobai.nn.parameter import Parameter
 from kobai.nn.utils.rnn import PackedSequence, pack_like, pad_packed_sequence
 from kobai.ops.create import empty, zeros
-from kobai.ops.rearrange import cat, stack
+from kobai.ops.joining import cat, stack
 from kobai.ops.recurrent import PRIMITIVES
 from kobai.xp import Array, move
 

@@ -14,9 +14,11 @@ from kobai.ops.einsum import *
 from kobai.ops.extreme import *
 from kobai.ops.gather import *
 from kobai.ops.index import *
+from kobai.ops.joining import *
 from kobai.ops.linear import *
 from kobai.ops.loss import *
 from kobai.ops.norm import *
+from kobai.ops.parts import *
 from kobai.ops.pointwise import *
 from kobai.ops.pool import *
 from kobai.ops.products import *
@@ -26,6 +28,7 @@ from kobai.ops.recurrent import *
 from kobai.ops.reduce import *
 from kobai.ops.resample import *
 from kobai.ops.rounding import *
+from kobai.ops.running import *
 from kobai.ops.scatter import *
 from kobai.ops.shape import *
 from kobai.ops.softmax import *

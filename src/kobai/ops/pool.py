@@ -16,7 +16,7 @@ from kobai.kernels.im2col import Windows, n_windows, pad
 from kobai.ops._args import Samples, need_tensor
 from kobai.ops.conv import LAYOUT, Ints, per_dimension
 from kobai.ops.extreme import max as _max
-from kobai.ops.rearrange import cat
+from kobai.ops.joining import cat
 from kobai.ops.resample import resample
 from kobai.xp import Array, device_of, move, xp_of
 

@@ -1,4 +1,4 @@
-"""Copies in another arrangement: joining, repeating, reordering, masking triangles, and ``clone``."""
+"""Copies in another arrangement: repeating, reordering, triangles and diagonals, and ``clone``."""
 
 from __future__ import annotations
 
@@ -8,212 +8,28 @@ from typing import Any
 import numpy as np
 
 from kobai._tensor import Tensor, method, primitive
-from kobai.ops._args import cast, need_tensor, normalize_axes, normalize_axis, numpy_names, result_dtype
+from kobai.ops._args import normalize_axes, normalize_axis, numpy_names
 from kobai.ops.gather import index_select
-from kobai.ops.shape import broadcast_tensors, expand, movedim, reshape, sizes_of, transpose, unsqueeze
 from kobai.ops.shape import diagonal as diagonal_of
-from kobai.xp import Array, asarray, to_host, xp_of
+from kobai.ops.shape import expand, movedim, reshape, sizes_of, transpose
+from kobai.xp import Array, asarray, default_device, to_host, xp_of
 
 __all__ = [
-    "atleast_1d",
-    "atleast_2d",
-    "atleast_3d",
-    "cartesian_prod",
-    "cat",
     "clone",
-    "concat",
-    "concatenate",
     "diag",
     "diag_embed",
-    "dstack",
     "flip",
     "fliplr",
     "flipud",
-    "hstack",
-    "meshgrid",
     "repeat_interleave",
     "roll",
     "rot90",
-    "stack",
     "tile",
     "tril",
+    "tril_indices",
     "triu",
-    "vstack",
+    "triu_indices",
 ]
-
-# --- joining ----------------------------------------------------------------------------------------------------------
-
-
-@primitive(
-    sample=[
-        lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=(2, 3)), {"axis": 0}),
-        lambda rng: (rng.normal(size=(2, 3, 2)), rng.normal(size=(2, 0, 2)), rng.normal(size=(2, 1, 2)), {"axis": 1}),
-    ]
-)
-def _cat(*arrays: Array, axis: int) -> Any:
-    sizes = [array.shape[axis] for array in arrays]
-
-    def vjp(dy: Array) -> list[Array]:
-        before, start, parts = (slice(None),) * axis, 0, []
-        for size in sizes:
-            parts.append(dy[(*before, slice(start, start + size))])
-            start += size
-        return parts
-
-    return xp_of(arrays[0]).concatenate(arrays, axis=axis), vjp
-
-
-@primitive(
-    sample=[
-        lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=(4, 3)), {"axis": 0}),
-        lambda rng: (rng.normal(size=(2, 3)), rng.normal(size=(2, 3)), rng.normal(size=(2, 3)), {"axis": 2}),
-        lambda rng: (rng.normal(size=()), rng.normal(size=()), {"axis": 0}),
-    ]
-)
-def _stack(*arrays: Array, axis: int) -> Any:
-    before = (slice(None),) * axis
-    n = len(arrays)
-    return xp_of(arrays[0]).stack(arrays, axis=axis), lambda dy: [dy[(*before, i, ...)] for i in range(n)]
-
-
-def _alike(who: str, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The tensors with their common dtype."""
-    if isinstance(tensors, Tensor) or not isinstance(tensors, (tuple, list)):
-        raise TypeError(f"{who}: expected a list or tuple of Tensors, got {type(tensors).__name__}")
-    if not tensors:
-        raise RuntimeError(f"{who}: expected at least one tensor, got none")
-    need_tensor(who, tensors[0])
-    first = tensors[0]._array.dtype
-    same = True
-    for tensor in tensors:
-        if not isinstance(tensor, Tensor):
-            need_tensor(who, tensor)
-        same = same and tensor._array.dtype == first
-    if same:
-        return list(tensors)
-    common = tensors[0]
-    for tensor in tensors[1:]:
-        if result_dtype(common, tensor) != common._array.dtype:
-            common = cast(tensor.detach(), result_dtype(common, tensor))
-    return [cast(tensor, common._array.dtype) for tensor in tensors]
-
-
-@numpy_names
-def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """The tensors one after the other along dimension ``dim``; their other sizes must be equal.
-
-    As in PyTorch, tensors of shape (0,) fit anything.
-
-    >>> import kobai
-    >>> kobai.cat([kobai.tensor([1, 2]), kobai.tensor([3])])
-    tensor([1, 2, 3])
-    """
-    parts = _alike("cat", tensors)
-    if any(part._array.shape == (0,) for part in parts):
-        parts = [part for part in parts if part._array.shape != (0,)] or parts[:1]
-    first = parts[0]._array.shape
-    if not first:
-        raise RuntimeError("cat: tensors without dimensions cannot be joined; use stack()")
-    axis = normalize_axis("cat", dim, len(first))
-    for i, part in enumerate(parts):
-        shape = part._array.shape
-        if shape[:axis] != first[:axis] or shape[axis + 1 :] != first[axis + 1 :] or len(shape) != len(first):
-            raise RuntimeError(
-                f"cat: expected sizes equal to those of the first tensor {tuple(first)} but in dim {axis}, "
-                f"got {tuple(shape)} for tensor {i}"
-            )
-    return _cat(*parts, axis=axis)
-
-
-concat = concatenate = cat
-
-
-@numpy_names
-def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """The tensors, all of one shape, side by side in a new dimension ``dim``.
-
-    >>> import kobai
-    >>> kobai.stack([kobai.tensor([1, 2]), kobai.tensor([3, 4])], dim=1)
-    tensor([[1, 3],
-            [2, 4]])
-    """
-    parts = _alike("stack", tensors)
-    first = parts[0]._array.shape
-    for i, part in enumerate(parts):
-        if part._array.shape != first:
-            raise RuntimeError(
-                f"stack: expected equal shapes, got {tuple(first)} and {tuple(part.shape)} for tensor {i}"
-            )
-    return _stack(*parts, axis=normalize_axis("stack", dim, len(first) + 1))
-
-
-def _at_least(rank: int, tensor: Tensor) -> Tensor:
-    """With dimensions of size 1 in front up to ``rank``; the third of three comes last, as in NumPy's dstack."""
-    while tensor._array.ndim < min(rank, 2):
-        tensor = unsqueeze(tensor, 0)
-    return unsqueeze(tensor, -1) if rank == 3 and tensor._array.ndim == 2 else tensor
-
-
-def _each_at_least(rank: int, tensors: tuple[Any, ...]) -> Any:
-    if len(tensors) == 1:
-        if isinstance(tensors[0], Tensor):
-            return _at_least(rank, tensors[0])
-        tensors = tuple(tensors[0])
-    return tuple(_at_least(rank, tensor) for tensor in tensors)
-
-
-def atleast_1d(*tensors: Any) -> Any:
-    """The tensor, or each of several, with at least one dimension."""
-    return _each_at_least(1, tensors)
-
-
-def atleast_2d(*tensors: Any) -> Any:
-    """The tensor, or each of several, with at least two dimensions: a vector becomes a row."""
-    return _each_at_least(2, tensors)
-
-
-def atleast_3d(*tensors: Any) -> Any:
-    """The tensor, or each of several, with at least three dimensions: a vector becomes (1, n, 1)."""
-    return _each_at_least(3, tensors)
-
-
-def hstack(tensors: Sequence[Tensor]) -> Tensor:
-    """Joined from left to right: along the second dimension, vectors along their only one."""
-    parts = [_at_least(1, tensor) for tensor in tensors]
-    return cat(parts, 0 if parts and parts[0]._array.ndim == 1 else 1)
-
-
-def vstack(tensors: Sequence[Tensor]) -> Tensor:
-    """Joined from top to bottom: along the first dimension, vectors as rows."""
-    return cat([_at_least(2, tensor) for tensor in tensors], 0)
-
-
-def dstack(tensors: Sequence[Tensor]) -> Tensor:
-    """Joined along the third dimension."""
-    return cat([_at_least(3, tensor) for tensor in tensors], 2)
-
-
-def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
-    """Coordinates of the grid spanned by vectors, one tensor each: ``"ij"`` rows first, ``"xy"`` columns first."""
-    if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)):
-        tensors = tuple(tensors[0])
-    if indexing not in ("ij", "xy"):
-        raise RuntimeError(f"meshgrid: expected indexing 'ij' or 'xy', got {indexing!r}")
-    need_tensor("meshgrid", *tensors)
-    rank = len(tensors)
-    columns = []
-    for i, tensor in enumerate(tensors):
-        if tensor._array.ndim > 1:
-            raise RuntimeError(f"meshgrid: expected vectors, got shape {tuple(tensor.shape)}")
-        columns.append(tensor.reshape(*(1,) * i, -1, *(1,) * (rank - i - 1)))
-    grids = broadcast_tensors(*columns)
-    return tuple(transpose(grid, 0, 1) for grid in grids) if indexing == "xy" and rank > 1 else grids
-
-
-def cartesian_prod(*tensors: Tensor) -> Tensor:
-    """All combinations of the elements of vectors, one per row."""
-    return tensors[0] if len(tensors) == 1 else stack([grid.reshape(-1) for grid in meshgrid(*tensors)], 1)
-
 
 # --- repeating --------------------------------------------------------------------------------------------------------
 
@@ -419,6 +235,20 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
     if input._array.ndim != 2:
         raise RuntimeError(f"diag: expected a vector or a matrix, got shape {tuple(input.shape)}")
     return clone(diagonal_of(input, diagonal))
+
+
+def _triangle(found: Any, device: Any) -> Tensor:
+    return Tensor._wrap(asarray(np.stack(found), dtype=np.int64, device=device or default_device()))  # type: ignore[no-any-return]
+
+
+def tril_indices(row: int, col: int, offset: int = 0, *, device: Any = None) -> Tensor:
+    """Row and column numbers, shape (2, n), of the lower triangle of a (row, col) matrix, row by row."""
+    return _triangle(np.tril_indices(row, offset, col), device)
+
+
+def triu_indices(row: int, col: int, offset: int = 0, *, device: Any = None) -> Tensor:
+    """Row and column numbers, shape (2, n), of the upper triangle of a (row, col) matrix, row by row."""
+    return _triangle(np.triu_indices(row, offset, col), device)
 
 
 # --- copies -------------------------------------------------------------------------------------------------------------

@@ -1,42 +1,35 @@
-"""Shapes: other views of the same memory (reshape, transpose, expand, split, ...), and joining, repeating, reordering."""
+"""Shapes: other views of the same memory: reshape, transpose, squeeze, expand, diagonal."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from itertools import pairwise
+from sys import getrefcount
 from typing import Any
 
 import numpy as np
 
-from kobai._tensor import Size, Tensor, method, primitive
+from kobai._tensor import Size, Tensor, is_grad_enabled, method, primitive
 from kobai.ops._args import normalize_axes, normalize_axis, numpy_names, unbroadcast
-from kobai.ops.index import getitem
 from kobai.xp import Array, xp_of
 
 __all__ = [
     "broadcast_shapes",
     "broadcast_tensors",
     "broadcast_to",
-    "chunk",
     "diagonal",
     "expand",
     "flatten",
     "moveaxis",
     "movedim",
-    "narrow",
     "permute",
     "ravel",
     "reshape",
-    "select",
-    "split",
     "squeeze",
     "swapaxes",
     "swapdims",
     "t",
-    "tensor_split",
     "transpose",
-    "unbind",
     "unflatten",
     "unsqueeze",
 ]
@@ -374,95 +367,41 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     return _diagonal(input, offset, a, b)
 
 
-def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
-    """All windows of ``size`` elements, ``step`` apart, along ``dimension``; the window comes last. A copy."""
-    axis = normalize_axis("unfold", dimension, input._array.ndim)
-    length = input._array.shape[axis]
-    if not 0 < size <= length or step < 1:
-        raise RuntimeError(f"unfold: expected 1 ≤ size ≤ {length} and step ≥ 1, got size {size}, step {step}")
-    windows = np.arange(0, length - size + 1, step)[:, None] + np.arange(size)
-    return movedim(getitem(input, (slice(None),) * axis + (windows,)), axis + 1, -1)
+# --- the shape of the tensor itself -----------------------------------------------------------------------------------
 
 
-method(unfold)  # as in PyTorch a method only: nn.functional.unfold is another thing
-
-
-# --- parts ------------------------------------------------------------------------------------------------------------
-
-
-def _slice(input: Tensor, axis: int, start: int, stop: int) -> Tensor:
-    return getitem(input, (slice(None),) * axis + (slice(start, stop),))
+def _become(target: Tensor, view: Tensor, who: str) -> Tensor:
+    """``target`` takes over the shape and history of a view of itself; its memory stays."""
+    node = target.grad_fn
+    if target._requires_grad and node is None and is_grad_enabled():
+        raise RuntimeError(f"{who}: a leaf that requires a gradient cannot change in place outside no_grad()")
+    if node is not None and target._base is None and getrefcount(target._version) > 3:  # target, view, and this call
+        raise RuntimeError(f"{who}: other tensors view this one, whose history would be lost; use {who[:-1]}()")
+    if target._base is not None:
+        target._steps, target._seen = view._steps, view._seen
+    target._array, target._node = view._array, view._node
+    return target
 
 
 @method
-def select(input: Tensor, dim: int, index: int) -> Tensor:
-    """View of the slice ``index`` of dimension ``dim``, which goes away."""
-    return getitem(input, (slice(None),) * normalize_axis("select", dim, input._array.ndim) + (index,))
+def squeeze_(input: Tensor, dim: Any = None) -> Tensor:
+    """:func:`squeeze` of the tensor itself."""
+    return _become(input, squeeze(input, dim), "squeeze_")
 
 
 @method
-def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
-    """View of ``length`` slices of dimension ``dim`` from ``start`` on."""
-    axis = normalize_axis("narrow", dim, input._array.ndim)
-    size = input._array.shape[axis]
-    begin = start + size if start < 0 else start
-    if not (0 <= begin <= size and 0 <= length <= size - begin):
-        raise RuntimeError(f"narrow: start {start} with length {length} does not fit the size {size} of dim {dim}")
-    return _slice(input, axis, begin, begin + length)
+def unsqueeze_(input: Tensor, dim: int) -> Tensor:
+    """:func:`unsqueeze` of the tensor itself."""
+    return _become(input, unsqueeze(input, dim), "unsqueeze_")
 
 
 @method
-@numpy_names
-def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
-    """Views of parts of ``split_size_or_sections`` slices each (the last may be smaller), or of the listed sizes.
-
-    >>> import kobai
-    >>> [part.shape[0] for part in kobai.arange(7).split(3)]
-    [3, 3, 1]
-    """
-    axis = normalize_axis("split", dim, tensor._array.ndim)
-    size = tensor._array.shape[axis]
-    sections = split_size_or_sections
-    if isinstance(sections, (tuple, list)):
-        if sum(sections) != size or any(n < 0 for n in sections):
-            raise RuntimeError(f"split: sizes {list(sections)} do not add up to the {size} of dim {dim}")
-    else:
-        if sections < 0 or (sections == 0 and size):
-            raise RuntimeError(f"split: expected a positive size, got {sections}")
-        sections = [sections] * (size // sections) + [size % sections] * (size % sections > 0) if size else [0]
-    ends = np.cumsum(sections).tolist()
-    return tuple(_slice(tensor, axis, end - n, end) for n, end in zip(sections, ends, strict=True))
+def transpose_(input: Tensor, dim0: int, dim1: int) -> Tensor:
+    """:func:`transpose` of the tensor itself."""
+    return _become(input, transpose(input, dim0, dim1), "transpose_")
 
 
 @method
-@numpy_names
-def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """Views of at most ``chunks`` parts, all of the same size but perhaps the last."""
-    if chunks < 1:
-        raise RuntimeError(f"chunk: expected chunks ≥ 1, got {chunks}")
-    size = input._array.shape[normalize_axis("chunk", dim, input._array.ndim)]
-    return split(input, max(-(-size // chunks), 1) if size else [0] * chunks, dim)
-
-
-@method
-@numpy_names
-def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
-    """Views of n nearly equal parts, or of those between the listed indices."""
-    axis = normalize_axis("tensor_split", dim, input._array.ndim)
-    size = input._array.shape[axis]
-    if isinstance(indices_or_sections, (tuple, list)):
-        cuts = [0, *(min(max(i + size if i < 0 else i, 0), size) for i in indices_or_sections), size]
-    else:
-        n = operator.index(indices_or_sections)
-        if n < 1:
-            raise RuntimeError(f"tensor_split: expected at least one section, got {n}")
-        cuts = [i * (size // n) + min(i, size % n) for i in range(n + 1)]
-    return tuple(_slice(input, axis, a, max(a, b)) for a, b in pairwise(cuts))
-
-
-@method
-@numpy_names
-def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
-    """Views of all slices of dimension ``dim``."""
-    axis = normalize_axis("unbind", dim, input._array.ndim)
-    return tuple(getitem(input, (slice(None),) * axis + (i,)) for i in range(input._array.shape[axis]))
+def t_(input: Tensor) -> Tensor:
+    """:func:`t` of the tensor itself."""
+    return _become(input, t(input), "t_") if input._array.ndim == 2 else input

@@ -9,7 +9,7 @@ from kobai._tensor import Tensor, method
 from kobai.ops._args import normalize_axis
 from kobai.ops.create import as_tensor
 from kobai.ops.gather import index_select
-from kobai.ops.rearrange import stack
+from kobai.ops.joining import stack
 from kobai.ops.sort import sort
 
 __all__ = ["corrcoef", "cov", "diff", "quantile"]

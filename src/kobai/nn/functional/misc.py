@@ -10,7 +10,7 @@ from kobai._tensor import Tensor
 from kobai.ops.create import full, zeros_like
 from kobai.ops.gather import embedding as look_up
 from kobai.ops.gather import index_select
-from kobai.ops.rearrange import cat
+from kobai.ops.joining import cat
 from kobai.ops.softmax import softmax
 from kobai.random import Generator, resolve
 from kobai.xp import move, xp_of

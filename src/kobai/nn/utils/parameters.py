@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from kobai._tensor import Tensor
-from kobai.ops.rearrange import cat
+from kobai.ops.joining import cat
 from kobai.xp import Array, move, xp_of
 
 

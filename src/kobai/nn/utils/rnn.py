@@ -10,7 +10,7 @@ import numpy as np
 from kobai._tensor import Tensor
 from kobai.ops.create import full
 from kobai.ops.gather import index_select
-from kobai.ops.rearrange import cat, stack
+from kobai.ops.joining import cat, stack
 from kobai.xp import device, move, to_host
 
 __all__ = [

@@ -1,0 +1,125 @@
+"""Parts of a tensor as views: select, narrow, split, chunk, unbind; and its windows."""
+
+from __future__ import annotations
+
+import operator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from kobai._tensor import Tensor, method
+from kobai.ops._args import normalize_axis, numpy_names
+from kobai.ops.index import getitem
+from kobai.ops.shape import movedim
+
+__all__ = ["chunk", "dsplit", "hsplit", "narrow", "select", "split", "tensor_split", "unbind", "vsplit"]
+
+
+def _slice(input: Tensor, axis: int, start: int, stop: int) -> Tensor:
+    return getitem(input, (slice(None),) * axis + (slice(start, stop),))
+
+
+@method
+def select(input: Tensor, dim: int, index: int) -> Tensor:
+    """View of the slice ``index`` of dimension ``dim``, which goes away."""
+    return getitem(input, (slice(None),) * normalize_axis("select", dim, input._array.ndim) + (index,))
+
+
+@method
+def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
+    """View of ``length`` slices of dimension ``dim`` from ``start`` on."""
+    axis = normalize_axis("narrow", dim, input._array.ndim)
+    size = input._array.shape[axis]
+    begin = start + size if start < 0 else start
+    if not (0 <= begin <= size and 0 <= length <= size - begin):
+        raise RuntimeError(f"narrow: start {start} with length {length} does not fit the size {size} of dim {dim}")
+    return _slice(input, axis, begin, begin + length)
+
+
+@method
+@numpy_names
+def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of parts of ``split_size_or_sections`` slices each (the last may be smaller), or of the listed sizes.
+
+    >>> import kobai
+    >>> [part.shape[0] for part in kobai.arange(7).split(3)]
+    [3, 3, 1]
+    """
+    axis = normalize_axis("split", dim, tensor._array.ndim)
+    size = tensor._array.shape[axis]
+    sections = split_size_or_sections
+    if isinstance(sections, (tuple, list)):
+        if sum(sections) != size or any(n < 0 for n in sections):
+            raise RuntimeError(f"split: sizes {list(sections)} do not add up to the {size} of dim {dim}")
+    else:
+        if sections < 0 or (sections == 0 and size):
+            raise RuntimeError(f"split: expected a positive size, got {sections}")
+        sections = [sections] * (size // sections) + [size % sections] * (size % sections > 0) if size else [0]
+    ends = np.cumsum(sections).tolist()
+    return tuple(_slice(tensor, axis, end - n, end) for n, end in zip(sections, ends, strict=True))
+
+
+@method
+@numpy_names
+def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of at most ``chunks`` parts, all of the same size but perhaps the last."""
+    if chunks < 1:
+        raise RuntimeError(f"chunk: expected chunks ≥ 1, got {chunks}")
+    size = input._array.shape[normalize_axis("chunk", dim, input._array.ndim)]
+    return split(input, max(-(-size // chunks), 1) if size else [0] * chunks, dim)
+
+
+@method
+@numpy_names
+def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of n nearly equal parts, or of those between the listed indices."""
+    axis = normalize_axis("tensor_split", dim, input._array.ndim)
+    size = input._array.shape[axis]
+    if isinstance(indices_or_sections, (tuple, list)):
+        cuts = [0, *(min(max(i + size if i < 0 else i, 0), size) for i in indices_or_sections), size]
+    else:
+        n = operator.index(indices_or_sections)
+        if n < 1:
+            raise RuntimeError(f"tensor_split: expected at least one section, got {n}")
+        cuts = [i * (size // n) + min(i, size % n) for i in range(n + 1)]
+    return tuple(_slice(input, axis, a, max(a, b)) for a, b in pairwise(cuts))
+
+
+@method
+@numpy_names
+def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of all slices of dimension ``dim``."""
+    axis = normalize_axis("unbind", dim, input._array.ndim)
+    return tuple(getitem(input, (slice(None),) * axis + (i,)) for i in range(input._array.shape[axis]))
+
+
+@method
+def hsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
+    """:func:`tensor_split` from left to right: along the second dimension, of a vector along its only one."""
+    return tensor_split(input, indices_or_sections, 0 if input._array.ndim == 1 else 1)
+
+
+@method
+def vsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
+    """:func:`tensor_split` from top to bottom: along the first dimension."""
+    return tensor_split(input, indices_or_sections, 0)
+
+
+@method
+def dsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
+    """:func:`tensor_split` along the third dimension."""
+    return tensor_split(input, indices_or_sections, 2)
+
+
+def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
+    """All windows of ``size`` elements, ``step`` apart, along ``dimension``; the window comes last. A copy."""
+    axis = normalize_axis("unfold", dimension, input._array.ndim)
+    length = input._array.shape[axis]
+    if not 0 < size <= length or step < 1:
+        raise RuntimeError(f"unfold: expected 1 ≤ size ≤ {length} and step ≥ 1, got size {size}, step {step}")
+    windows = np.arange(0, length - size + 1, step)[:, None] + np.arange(size)
+    return movedim(getitem(input, (slice(None),) * axis + (windows,)), axis + 1, -1)
+
+
+method(unfold)  # as in PyTorch a method only: nn.functional.unfold is another thing
