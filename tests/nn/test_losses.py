@@ -1,0 +1,225 @@
+"""Every loss: its formula, its reductions, its gradient, what it refuses."""
+
+import copy
+import math
+import re
+
+import numpy as np
+import pytest
+
+import kobai
+from kobai import nn
+from kobai.nn import functional as F
+
+
+def log_softmax(x):
+    z = x - x.max(1, keepdims=True)
+    return z - np.log(np.exp(z).sum(1, keepdims=True))
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def cosine(a, b):
+    return (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1))
+
+
+def distance(a, b):
+    return np.sqrt(((a - b + 1e-6) ** 2).sum(1))
+
+
+def rng():
+    return np.random.default_rng(0)
+
+
+X, Y, Z = (rng().normal(size=(3, 4, 3)) + 0.05)[:, :, :]
+P, Q = rng().uniform(0.1, 0.9, size=(2, 4, 3))
+S = np.array([1.0, -1.0, 1.0, -1.0])
+S2 = np.where(rng().random((4, 3)) < 0.5, -1.0, 1.0)
+T = np.array([0, 2, 1, 2])
+D = Q / Q.sum(1, keepdims=True)
+
+# (layer, arguments, what it is of each element)
+LOSSES = {
+    "cross entropy": (nn.CrossEntropyLoss, (X, T), lambda x, t: -log_softmax(x)[np.arange(4), t]),
+    "cross entropy of probabilities": (nn.CrossEntropyLoss, (X, D), lambda x, t: -(t * log_softmax(x)).sum(1)),
+    "nll": (nn.NLLLoss, (log_softmax(X), T), lambda x, t: -x[np.arange(4), t]),
+    "mse": (nn.MSELoss, (X, Y), lambda x, t: (x - t) ** 2),
+    "l1": (nn.L1Loss, (X, Y), lambda x, t: abs(x - t)),
+    "smooth l1": (
+        lambda **k: nn.SmoothL1Loss(beta=0.5, **k),
+        (X, Y),
+        lambda x, t: np.where(abs(x - t) < 0.5, (x - t) ** 2, abs(x - t) - 0.25),
+    ),
+    "huber": (
+        lambda **k: nn.HuberLoss(delta=0.5, **k),
+        (X, Y),
+        lambda x, t: np.where(abs(x - t) < 0.5, (x - t) ** 2 / 2, 0.5 * (abs(x - t) - 0.25)),
+    ),
+    "bce": (nn.BCELoss, (P, Q), lambda p, t: -(t * np.log(p) + (1 - t) * np.log(1 - p))),
+    "bce with logits": (
+        nn.BCEWithLogitsLoss,
+        (X, Q),
+        lambda x, t: -(t * np.log(sigmoid(x)) + (1 - t) * np.log(1 - sigmoid(x))),
+    ),
+    "kl": (nn.KLDivLoss, (log_softmax(X), D), lambda x, t: t * (np.log(t) - x)),
+    "kl of logarithms": (
+        lambda **k: nn.KLDivLoss(log_target=True, **k),
+        (log_softmax(X), np.log(D)),
+        lambda x, t: np.exp(t) * (t - x),
+    ),
+    "cosine": (
+        lambda **k: nn.CosineEmbeddingLoss(0.1, **k),
+        (X, Y, S),
+        lambda a, b, t: np.where(t == 1, 1 - cosine(a, b), np.maximum(0, cosine(a, b) - 0.1)),
+    ),
+    "ranking": (
+        lambda **k: nn.MarginRankingLoss(0.2, **k),
+        (X, Y, S2),
+        lambda a, b, t: np.maximum(0, -t * (a - b) + 0.2),
+    ),
+    "hinge": (
+        lambda **k: nn.HingeEmbeddingLoss(0.7, **k),
+        (P, S2),
+        lambda x, t: np.where(t == 1, x, np.maximum(0, 0.7 - x)),
+    ),
+    "soft margin": (nn.SoftMarginLoss, (X, S2), lambda x, t: np.log1p(np.exp(-t * x))),
+    "triplet": (
+        lambda **k: nn.TripletMarginLoss(2.0, **k),
+        (X, Y, Z),
+        lambda a, p, n: np.maximum(0, distance(a, p) - distance(a, n) + 2.0),
+    ),
+    "triplet with swap": (
+        lambda **k: nn.TripletMarginLoss(2.0, swap=True, **k),
+        (X, Y, Z),
+        lambda a, p, n: np.maximum(0, distance(a, p) - np.minimum(distance(a, n), distance(p, n)) + 2.0),
+    ),
+    "gaussian": (nn.GaussianNLLLoss, (X, Y, Q), lambda x, t, v: (np.log(v) + (x - t) ** 2 / v) / 2),
+    "gaussian, full": (
+        lambda **k: nn.GaussianNLLLoss(full=True, **k),
+        (X, Y, Q[:, :1]),
+        lambda x, t, v: (np.log(2 * math.pi * v) + (x - t) ** 2 / v) / 2,
+    ),
+    "poisson": (nn.PoissonNLLLoss, (X, 4 * Q), lambda x, t: np.exp(x) - t * x),
+    "poisson, full": (
+        lambda **k: nn.PoissonNLLLoss(False, True, **k),
+        (P, 4 * Q),
+        lambda x, t: x - t * np.log(x + 1e-8) + np.where(t > 1, t * np.log(t) - t + 0.5 * np.log(2 * math.pi * t), 0),
+    ),
+}
+every = pytest.mark.parametrize("name", LOSSES)
+
+
+@every
+def test_formula_and_reductions(name):
+    make, arrays, formula = LOSSES[name]
+    arguments = [kobai.tensor(a) for a in arrays]
+    expected = formula(*arrays)
+    # cross entropy of probabilities divides by rows, of which there is one loss each
+    for reduction, value in (("none", expected), ("sum", expected.sum()), ("mean", expected.mean())):
+        loss = make(reduction=reduction)(*arguments)
+        assert loss.dtype == kobai.float64
+        assert np.allclose(loss.numpy(), value, rtol=1e-9), reduction
+    assert make()(*arguments).item() == pytest.approx(expected.mean())
+
+
+@every
+def test_gradcheck(name):
+    make, arrays, _ = LOSSES[name]
+    arguments = [kobai.tensor(a) for a in arrays]
+    arguments[0].requires_grad_()
+    for reduction in ("mean", "none"):
+        assert kobai.autograd.gradcheck(make(reduction=reduction), tuple(arguments))
+
+
+@every
+def test_as_a_module(name):
+    make, _, _ = LOSSES[name]
+    loss = make(reduction="sum")
+    assert repr(loss) == f"{type(loss).__name__}()"
+    assert copy.deepcopy(loss).reduction == "sum"
+    assert list(loss.state_dict()) == list(loss.parameters()) == []
+    with pytest.raises(ValueError, match=f"{type(loss).__name__}: expected reduction to be one of .*, got 'men'"):
+        make(reduction="men")
+
+
+@every
+def test_every_backend_computes_the_same(name, backend):
+    make, arrays, _ = LOSSES[name]
+
+    def run(where):
+        with kobai.using(where):
+            arguments = [kobai.tensor(a).to(kobai.zeros(1).device) for a in arrays]
+            x = arguments[0].requires_grad_()
+            loss = make()(*arguments)
+            loss.backward()
+            return loss.detach().cpu().item(), x.grad.cpu().numpy()
+
+    (a, ga), (b, gb) = run(backend), run("numpy")
+    assert a == pytest.approx(b)
+    assert np.allclose(ga, gb)
+
+
+def test_every_loss_is_here():
+    losses = {name for name in vars(nn) if name.endswith("Loss")}
+    assert losses == {type(make()).__name__ for make, _, _ in LOSSES.values()}
+
+
+def test_weights_are_buffers():
+    weight = kobai.tensor([1.0, 2.0, 3.0])
+    for make in (nn.CrossEntropyLoss, nn.NLLLoss, nn.BCELoss, nn.BCEWithLogitsLoss):
+        loss = make(weight).double()
+        assert list(loss.state_dict()) == ["weight"]
+        assert loss.weight.dtype == kobai.float64
+    assert list(nn.BCEWithLogitsLoss(pos_weight=weight).state_dict()) == ["pos_weight"]
+
+
+def test_weight_and_ignored_class():
+    x, t = kobai.tensor(X), kobai.tensor(T)
+    each = -log_softmax(X)[np.arange(4), T]
+    w = np.array([1.0, 2.0, 3.0])
+    loss = nn.CrossEntropyLoss(kobai.tensor(w), ignore_index=0)(x, t)
+    kept = T != 0
+    assert loss.item() == pytest.approx((w[T] * each)[kept].sum() / w[T][kept].sum())
+    smooth = nn.CrossEntropyLoss(label_smoothing=0.3)(x, t)
+    target = 0.7 * np.eye(3)[T] + 0.1
+    assert smooth.item() == pytest.approx(-(target * log_softmax(X)).sum(1).mean())
+
+
+def test_batchmean():
+    loss = nn.KLDivLoss(reduction="batchmean")(kobai.tensor(log_softmax(X)), kobai.tensor(D))
+    assert loss.item() == pytest.approx((D * (np.log(D) - log_softmax(X))).sum() / 4)
+
+
+def test_variance_in_its_three_shapes():
+    x, t = kobai.tensor(X), kobai.tensor(Y)
+    by_number = F.gaussian_nll_loss(x, t, 0.5)
+    for var in (kobai.full((4, 3), 0.5), kobai.full((4, 1), 0.5), kobai.full((4,), 0.5)):
+        assert F.gaussian_nll_loss(x, t, var.double()).item() == pytest.approx(by_number.item())
+    # the bound stops the value, not the gradient
+    var = kobai.tensor(np.full((4, 3), -1.0), requires_grad=True)
+    F.gaussian_nll_loss(x, t, var, eps=0.1).backward()
+    assert (var.grad != 0).any()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda x, t: F.cross_entropy(x, kobai.tensor([0, 1, 2, 3])), IndexError, "3"),
+        (lambda x, t: F.cross_entropy(x, kobai.tensor([0, 1])), ValueError, "cross_entropy: expected target (4,)"),
+        (lambda x, t: F.cross_entropy(x, t, label_smoothing=2.0), ValueError, "label_smoothing in [0, 1], got 2.0"),
+        (lambda x, t: F.nll_loss(x, x), TypeError, "class indices"),
+        (lambda x, t: F.binary_cross_entropy(x, x), (RuntimeError, ValueError), "binary_cross_entropy"),
+        (lambda x, t: F.huber_loss(x, x, delta=0), ValueError, "delta > 0"),
+        (lambda x, t: F.gaussian_nll_loss(x, x, kobai.ones(2)), ValueError, "expected var of shape (4, 3), got (2,)"),
+        (lambda x, t: F.cosine_embedding_loss(x, x, x), RuntimeError, "expected inputs (N, D) and target (N)"),
+        (lambda x, t: F.triplet_margin_loss(x, x, x, margin=0), ValueError, "margin > 0"),
+        (lambda x, t: F.mse_loss(x, [1.0]), TypeError, "got list"),
+        (lambda x, t: nn.MSELoss(False), TypeError, "positional"),  # size_average of long ago
+        (lambda x, t: nn.CrossEntropyLoss(None, True), TypeError, "positional"),
+    ],
+)
+def test_nonsense(call, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        call(kobai.tensor(X), kobai.tensor(T))
