@@ -96,7 +96,7 @@ def _max_pool(x: Array, *, w: Windows) -> Any:
     """The gradient goes to the first of several equal maxima, row by row."""
     xp = xp_of(x)
     n = len(w.size)
-    least = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
+    least = _least(x.dtype)
     y = pad(x, w, least)
     for axis in range(n):
         y = _reduced(y, w, axis, xp.maximum)
@@ -114,6 +114,10 @@ def _max_pool(x: Array, *, w: Windows) -> Any:
         return (d[(..., *w.inside)],)
 
     return y, vjp
+
+
+def _least(dtype: Any) -> float:
+    return -np.inf if dtype.kind == "f" else int(np.iinfo(dtype).min)
 
 
 def _to_the_first_maximum(d: Array, below: Array, top: Array, w: Windows, axis: int) -> Array:
@@ -140,7 +144,7 @@ def _to_the_first_maximum(d: Array, below: Array, top: Array, w: Windows, axis: 
 def _first_maxima(x: Array, y: Array, w: Windows) -> Array:
     """Where the maxima are: positions in the flattened spatial dimensions of the input."""
     xp = xp_of(x)
-    wide = pad(x, w, -np.inf)
+    wide = pad(x, w, _least(x.dtype))
     index = xp.zeros(y.shape, dtype=np.int64)
     for _, where in reversed(list(w.taps())):  # the first one is written last
         position = 0
