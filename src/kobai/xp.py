@@ -47,7 +47,8 @@ class device:  # PyTorch's spelling
 
     def __init__(self, type: str | device, index: int | None = None) -> None:
         if isinstance(type, device):
-            type, index = type.type, type.index if index is None else index
+            index = type.index if index is None else index
+            type = type.type
         if not isinstance(type, str):
             raise TypeError(f"device: expected a string such as 'cpu' or 'cuda:0', got {type!r}")
         kind, _, number = str(type).partition(":")
@@ -73,6 +74,15 @@ class device:  # PyTorch's spelling
 
     def __str__(self) -> str:
         return self.type if self.index is None else f"{self.type}:{self.index}"
+
+    def __enter__(self) -> device:
+        """``with device("cuda"):`` makes new arrays there inside the block, as :func:`using` does."""
+        scopes.append(using(self))
+        scopes[-1].__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        scopes.pop().__exit__(None, None, None)
 
     def __repr__(self) -> str:
         return (
@@ -115,6 +125,7 @@ def _cupy() -> Any:
     return importlib.import_module("cupy")
 
 
+scopes: list[AbstractContextManager[Any]] = []  # of the ``with device(...)`` blocks that are open
 _backends: dict[str, Backend] = {}
 _namespaces: dict[type, Any] = {}
 _by_array: dict[type, Backend] = {}
@@ -301,7 +312,10 @@ def namespace(where: device | str | None = None) -> Any:
 def on(where: device | str | None = None) -> AbstractContextManager[Any]:
     """Context in which the arrays made by :func:`namespace` of ``where`` land on that device."""
     target = default_device() if where is None else device(where)
-    return _of_device(target).on(target.index)
+    owner = _of_device(target)
+    _ready(owner)
+    _note_device(target)
+    return owner.on(target.index)
 
 
 def asarray(obj: Any, dtype: Any = None, device: device | str | None = None) -> Array:

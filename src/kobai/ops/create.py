@@ -83,10 +83,16 @@ def _checked(who: str, array: Array) -> Array:
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
+def _home(array: Array, where: Device) -> Device:
+    """Where data goes: as asked, else from the host to the default device, else nowhere."""
+    return _xp.default_device() if where is None and isinstance(array, np.ndarray) else where
+
+
 def tensor(data: Any, *, dtype: Any = None, device: Device = None, requires_grad: bool = False) -> Tensor:
     """A tensor holding a copy of ``data``: a number, nested sequences, an array, a tensor.
 
-    Python floats become the default dtype (float32), integers int64; arrays keep their dtype.
+    Python floats become the default dtype (float32), integers int64; arrays keep their dtype. Data of the host goes to the
+    default device, see :func:`kobai.use`; tensors and arrays of a device stay there.
 
     Errors: TypeError for what is not numeric, ValueError for ragged sequences.
 
@@ -96,6 +102,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Device = None, requires_grad
     """
     if isinstance(data, Tensor) or is_array(data):
         source = data._array if isinstance(data, Tensor) else _checked("tensor", data)
+        device = device if isinstance(data, Tensor) else _home(data, device)
         made = _xp.move(source.astype(np.dtype(dtype or source.dtype)), device)  # astype copies
         return Tensor._wrap(made, requires_grad)  # type: ignore[no-any-return]
     host = _checked("tensor", _host(data, "tensor", get_default_dtype() if dtype is None else np.float64))
@@ -108,7 +115,7 @@ def as_tensor(data: Any, dtype: Any = None, device: Device = None) -> Tensor:
     if isinstance(data, Tensor):
         return to(data, device=device, dtype=dtype)
     if is_array(data):
-        return Tensor._wrap(asarray(_checked("as_tensor", data), dtype=dtype, device=device))  # type: ignore[no-any-return]
+        return Tensor._wrap(asarray(_checked("as_tensor", data), dtype=dtype, device=_home(data, device)))  # type: ignore[no-any-return]
     return tensor(data, dtype=dtype, device=device)
 
 
@@ -482,7 +489,7 @@ def result_type(tensor1: Any, tensor2: Any) -> np.dtype[Any]:
     if not isinstance(tensor1, Tensor) and not isinstance(tensor2, Tensor):
         return promotion(tensor(tensor1), tensor(tensor2))
     a, b = pair("result_type", tensor1, tensor2)
-    return (a if isinstance(a, Tensor) else b).dtype  # type: ignore[no-any-return]
+    return (a if isinstance(a, Tensor) else b).dtype
 
 
 def promote_types(type1: Any, type2: Any) -> np.dtype[Any]:

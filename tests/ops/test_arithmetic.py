@@ -1,0 +1,172 @@
+"""Binary arithmetic: operators, promotion, broadcasting, corners."""
+
+from __future__ import annotations
+
+import math
+import operator
+
+import numpy as np
+import pytest
+
+import kobai
+
+PYTHON = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "//": operator.floordiv,
+    "%": operator.mod,
+    "**": operator.pow,
+}
+every_operator = pytest.mark.parametrize("symbol", PYTHON)
+
+
+@every_operator
+def test_operators_agree_with_numpy_on_both_sides(symbol, backend):
+    f = PYTHON[symbol]
+    a, b = np.array([1.5, 2.0, 3.25]), np.array([0.5, 2.0, 1.25])
+    x, y = kobai.tensor(a), kobai.tensor(b)
+    np.testing.assert_allclose(f(x, y).tolist(), f(a, b), rtol=1e-15)
+    np.testing.assert_allclose(f(x, 1.5).tolist(), f(a, 1.5), rtol=1e-15)
+    np.testing.assert_allclose(f(1.5, x).tolist(), f(1.5, a), rtol=1e-15)
+    np.testing.assert_allclose(f(x, kobai.tensor(2.0)).tolist(), f(a, 2.0), rtol=1e-15)
+
+
+@every_operator
+def test_in_place_operators_keep_the_object(symbol):
+    f = getattr(operator, f"i{PYTHON[symbol].__name__}")
+    x = kobai.tensor([4.0, 9.0])
+    y, memory = x, x.array
+    x = f(x, 2)
+    assert x is y
+    assert x.array is memory
+    assert x.tolist() == PYTHON[symbol](np.array([4.0, 9.0]), 2).tolist()
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [((4, 3), (4, 3)), ((4, 1, 3), (2, 1)), ((), (2, 3)), ((0, 3), (3,)), ((1,), (0,)), ((2, 1), (1, 0))],
+    ids=str,
+)
+def test_broadcasting_and_its_transpose(a, b):
+    x = kobai.rand(a, dtype=kobai.float64, requires_grad=True)
+    y = kobai.rand(b, dtype=kobai.float64, requires_grad=True)
+    z = x * y
+    assert z.shape == np.broadcast_shapes(a, b)
+    z.backward(kobai.ones_like(z))
+    assert (x.grad.shape, y.grad.shape) == (a, b)
+    spread = np.broadcast_to(y.detach().array, z.shape)
+    np.testing.assert_allclose(x.grad.array.sum(), spread.sum(), rtol=1e-12)
+
+
+def test_numbers_are_weak_and_categories_strong():
+    i, f, b = kobai.arange(3), kobai.ones(3), kobai.ones(3, dtype=kobai.bool)
+    half, double = kobai.ones(3, dtype=kobai.float16), kobai.ones(3, dtype=kobai.float64)
+    expected = {
+        kobai.int64: [i + 1, i + True, b + 1, i * b, i // 2, i**2, i + kobai.tensor(2, dtype=kobai.int8)],
+        kobai.float32: [
+            i + 1.0,
+            i / i,
+            i / 2,
+            b / b,
+            f + 1,
+            i * f,
+            f * double[0],
+            i**2.0,
+            b + 0.5,
+        ],
+        kobai.float16: [half + 1, half * 1e-3, half * i, half / 3, half + np.float64(1)],
+        kobai.float64: [double * f, double + half, i + double, kobai.tensor(1, dtype=kobai.int64) + double],
+        kobai.bool: [b + b, b * b, b + True],
+    }
+    for dtype, results in expected.items():
+        for k, result in enumerate(results):
+            assert result.dtype == dtype, (dtype, k)
+    kobai.set_default_dtype(kobai.float64)
+    assert (i / i).dtype == kobai.float64
+    assert (i + 0.5).dtype == kobai.float64
+
+
+def test_alpha():
+    x = kobai.tensor([1.0, 2.0])
+    assert kobai.add(x, x, alpha=10).tolist() == [11, 22]
+    assert kobai.sub(x, 1, alpha=2).tolist() == [-1, 0]
+    assert x.add_(x, alpha=-1).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("dtype", [kobai.int64, kobai.float64, kobai.int8])
+def test_quotients_and_remainders_of_all_signs(dtype):
+    a = kobai.tensor([7, -7, 7, -7, 6, -6, 0]).to(dtype)
+    b = kobai.tensor([2, 2, -2, -2, 3, 3, 5]).to(dtype)
+    pairs = list(zip(a.tolist(), b.tolist(), strict=True))
+    assert (a // b).tolist() == [x // y for x, y in pairs]
+    assert (a % b).tolist() == [x % y for x, y in pairs]
+    assert kobai.div(a, b, rounding_mode="floor").tolist() == [x // y for x, y in pairs]
+    assert kobai.div(a, b, rounding_mode="trunc").tolist() == [math.trunc(x / y) for x, y in pairs]
+    assert kobai.fmod(a, b).tolist() == [math.fmod(x, y) for x, y in pairs]
+    assert kobai.div(a, b, rounding_mode="trunc").dtype == dtype
+
+
+def test_large_integers_stay_exact():
+    big = 2**60 + 1
+    assert kobai.div(kobai.tensor([-big]), 2, rounding_mode="trunc").item() == -(big // 2)
+    assert (kobai.tensor([big]) // 1).item() == big
+    assert (kobai.tensor([3]) ** 30).item() == 3**30
+
+
+def test_powers():
+    x = kobai.tensor([0.0, 2.0], dtype=kobai.float64, requires_grad=True)
+    for exponent, gradient in ((2, [0, 4]), (3, [0, 12]), (1, [1, 1]), (0, [0, 0]), (1.0, [1, 1])):
+        x.grad = None
+        (x**exponent).sum().backward()
+        assert x.grad.tolist() == gradient, exponent
+    n = kobai.tensor([0.0, 1.0, 2.0], dtype=kobai.float64, requires_grad=True)
+    (kobai.tensor([0.0, 2.0, 2.0], dtype=kobai.float64) ** n).sum().backward()
+    np.testing.assert_allclose(n.grad.array, [0, 2 * math.log(2), 4 * math.log(2)])
+    assert (kobai.tensor([True]) ** 2).dtype == kobai.int64
+    with pytest.raises(RuntimeError, match="pow: integers cannot be raised to the negative power -1"):
+        kobai.tensor([2]) ** -1
+
+
+def test_equal_arguments_share_the_gradient_of_maximum():
+    x = kobai.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    y = kobai.tensor([2.0, 2.0, 2.0], requires_grad=True)
+    kobai.maximum(x, y).sum().backward()
+    assert (x.grad.tolist(), y.grad.tolist()) == ([0, 0.5, 1], [1, 0.5, 0])
+    x.grad = y.grad = None
+    kobai.minimum(x, y).sum().backward()
+    assert (x.grad.tolist(), y.grad.tolist()) == ([1, 0.5, 0], [0, 0.5, 1])
+
+
+def test_maximum_passes_nan_on():
+    nan = float("nan")
+    assert kobai.maximum(kobai.tensor([nan, 1.0]), kobai.tensor([1.0, nan])).isnan().all()
+
+
+def test_division_follows_ieee():
+    x = kobai.tensor([1.0, -1.0, 0.0])
+    assert (x / 0).tolist()[:2] == [math.inf, -math.inf]
+    assert math.isnan((x / 0).tolist()[2])
+
+
+def test_atan2_quadrants():
+    y, x = kobai.tensor([1.0, 1.0, -1.0, -1.0]), kobai.tensor([1.0, -1.0, -1.0, 1.0])
+    np.testing.assert_allclose(kobai.atan2(y, x).array * 4 / math.pi, [1, 3, -3, -1], rtol=1e-6)
+
+
+def test_names():
+    x = kobai.ones(2)
+    assert kobai.subtract(x, 1).tolist() == x.subtract(1).tolist() == [0, 0]
+    assert kobai.multiply(x, 2).tolist() == kobai.true_divide(x, 0.5).tolist() == kobai.divide(x, 0.5).tolist()
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="div: expected rounding_mode None, 'floor' or 'trunc', got 'up'"):
+        kobai.div(kobai.ones(2), 2, rounding_mode="up")
+    with pytest.raises(TypeError, match="mul: expected a Tensor or a number, got str"):
+        kobai.mul(kobai.ones(2), "2")
+    with pytest.raises(TypeError, match="add: expected a Tensor or a number, got list and int"):
+        kobai.add([1], 2)
+    with pytest.raises(OverflowError, match="300"):
+        kobai.ones(2, dtype=kobai.uint8) + 300

@@ -1,0 +1,196 @@
+"""Making tensors: from data, filled, ranges, and converting them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import kobai
+
+
+@pytest.mark.parametrize(
+    ("data", "dtype", "shape"),
+    [
+        (1, "int64", ()),
+        (1.5, "float32", ()),
+        (True, "bool", ()),
+        ([], "float32", (0,)),
+        ([[]], "float32", (1, 0)),
+        ([1, 2], "int64", (2,)),
+        ([1, 2.5], "float32", (2,)),
+        ([True, False], "bool", (2,)),
+        ([True, 2], "int64", (2,)),
+        ([[1, 2], [3, 4]], "int64", (2, 2)),
+        (((1.0,), (2.0,)), "float32", (2, 1)),
+        (range(3), "int64", (3,)),
+        (np.ones(2), "float64", (2,)),
+        ([np.ones(2), np.zeros(2)], "float64", (2, 2)),
+        ([np.float32(1), np.float32(2)], "float32", (2,)),
+        (np.float64(1), "float64", ()),
+        (np.array([1, 2], np.uint8), "uint8", (2,)),
+        (np.array([1.0, 2.0], ">f4"), "float32", (2,)),
+        (np.array(3, np.int16), "int16", ()),
+    ],
+    ids=repr,
+)
+def test_dtype_and_shape_of_data(data, dtype, shape):
+    x = kobai.tensor(data)
+    assert (x.dtype, x.shape) == (np.dtype(dtype), shape)
+    assert x.dtype.isnative
+    assert kobai.as_tensor(data).dtype == x.dtype
+
+
+def test_tensors_inside_data():
+    assert kobai.tensor([kobai.tensor(1.0), kobai.tensor(2.0)]).tolist() == [1, 2]
+    assert kobai.tensor([kobai.ones(2), kobai.zeros(2)]).shape == (2, 2)
+
+
+def test_tensor_copies_and_as_tensor_does_not():
+    host = np.ones(3)
+    for make, shared in ((kobai.tensor, False), (kobai.as_tensor, True), (kobai.from_numpy, True)):
+        assert np.shares_memory(make(host).array, host) is shared
+    x = kobai.ones(2, requires_grad=True)
+    assert kobai.as_tensor(x) is x
+    y = kobai.tensor(x)
+    assert y.is_leaf
+    assert not y.requires_grad
+    assert not np.shares_memory(y.array, x.array)
+    assert kobai.tensor(host, dtype=kobai.float32, requires_grad=True).requires_grad
+
+
+def test_dtype_argument_takes_what_numpy_takes():
+    for dtype in (kobai.float64, np.float64, "float64", float):
+        assert kobai.zeros(1, dtype=dtype).dtype == kobai.float64
+    with pytest.raises(TypeError):
+        kobai.zeros(1, dtype="flaot32")
+
+
+@pytest.mark.parametrize("make", [kobai.zeros, kobai.ones, kobai.empty, kobai.rand, kobai.randn])
+def test_sizes(make):
+    for shape in (
+        make(2, 3),
+        make((2, 3)),
+        make([2, 3]),
+        make(size=(2, 3)),
+        make(kobai.Size((2, 3))),
+        make(np.int64(2), 3),
+    ):
+        assert shape.shape == (2, 3)
+    assert make(()).shape == ()
+    assert make(0, 4).shape == (0, 4)
+    assert make(3).dtype == kobai.float32
+    assert make(2, requires_grad=True, dtype=kobai.float64).grad_fn is None
+    name = make.__name__
+    with pytest.raises(RuntimeError, match=rf"{name}: expected sizes >= 0, got \(2, -1\)"):
+        make(2, -1)
+    with pytest.raises(TypeError, match=f"{name}: expected sizes as integers"):
+        make(2.5)
+    with pytest.raises(TypeError, match=f"{name}: expected sizes once"):
+        make(2, size=(3,))
+
+
+def test_full():
+    assert kobai.full((2,), 3).dtype == kobai.int64
+    assert kobai.full((2,), True).dtype == kobai.bool
+    assert kobai.full((2,), 0.5).dtype == kobai.float32
+    assert kobai.full((2,), kobai.tensor(0.5), dtype=kobai.float64).tolist() == [0.5, 0.5]
+    assert kobai.full([], 1.0).shape == ()
+
+
+def test_like():
+    x = kobai.ones(2, 3, dtype=kobai.float64, requires_grad=True)
+    for y in (kobai.zeros_like(x), kobai.ones_like(x), kobai.empty_like(x), kobai.full_like(x, 7), kobai.rand_like(x)):
+        assert (y.shape, y.dtype, y.requires_grad) == ((2, 3), kobai.float64, False)
+    assert kobai.ones_like(x, dtype=kobai.int64).tolist() == [[1] * 3] * 2
+    for name in ("zeros_like", "ones_like", "empty_like"):
+        with pytest.raises(TypeError, match=f"{name}: expected a Tensor, got list"):
+            getattr(kobai, name)([1])
+        with pytest.raises(TypeError, match=f"{name}.. got an unexpected keyword argument 'memory'"):
+            getattr(kobai, name)(x, memory=1)
+
+
+def test_new():
+    x = kobai.ones(2, dtype=kobai.float64)
+    made = [x.new_zeros(3), x.new_ones((3,)), x.new_empty(3), x.new_full((3,), 2), x.new_tensor([1, 2, 3])]
+    assert all((y.shape, y.dtype) == ((3,), kobai.float64) for y in made)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "values"),
+    [
+        ((5,), [0, 1, 2, 3, 4]),
+        ((1, 4), [1, 2, 3]),
+        ((4, 1, -1), [4, 3, 2]),
+        ((0,), []),
+        ((3, 3), []),
+        ((0, 1, 0.25), [0, 0.25, 0.5, 0.75]),
+        ((2.5,), [0, 1, 2]),
+    ],
+    ids=str,
+)
+def test_arange(arguments, values):
+    x = kobai.arange(*arguments)
+    assert x.tolist() == values
+    assert x.dtype == (kobai.int64 if all(isinstance(a, int) for a in arguments) else kobai.float32)
+
+
+def test_arange_by_name_and_its_errors():
+    assert kobai.arange(end=3).tolist() == kobai.arange(start=0, end=3, step=1).tolist() == [0, 1, 2]
+    assert kobai.arange(3, dtype=kobai.float64).dtype == kobai.float64
+    assert kobai.arange(kobai.tensor(3)).tolist() == [0, 1, 2]
+    with pytest.raises(RuntimeError, match="arange: expected steps from 5 towards 1, got step 1"):
+        kobai.arange(5, 1)
+    with pytest.raises(RuntimeError, match="got step 0"):
+        kobai.arange(0, 1, 0)
+    with pytest.raises(TypeError, match="arange: expected an end"):
+        kobai.arange()
+
+
+def test_spaces_and_eye():
+    assert kobai.linspace(0, 1, 5).tolist() == [0, 0.25, 0.5, 0.75, 1]
+    assert kobai.linspace(3, 3, 1).tolist() == [3]
+    assert kobai.linspace(0, 1, 0).shape == (0,)
+    assert kobai.logspace(0, 2, 3).tolist() == [1, 10, 100]
+    assert kobai.eye(2, 3).tolist() == [[1, 0, 0], [0, 1, 0]]
+    assert kobai.eye(0).shape == (0, 0)
+    with pytest.raises(RuntimeError, match="eye: expected sizes >= 0, got"):
+        kobai.eye(-1)
+
+
+def test_to_and_its_short_names():
+    x = kobai.tensor([0.0, 1.5], requires_grad=True)
+    names = "float double half long int short char byte bool".split()
+    dtypes = "float32 float64 float16 int64 int32 int16 int8 uint8 bool".split()
+    for name, dtype in zip(names, dtypes, strict=True):
+        y = getattr(x, name)()
+        assert y.dtype == np.dtype(dtype)
+        assert y.requires_grad is (np.dtype(dtype).kind == "f")
+    assert x.float() is x
+    assert x.to(kobai.float32) is x
+    assert x.to("cpu") is x
+    assert x.to(kobai.zeros(1, dtype=kobai.float64)).dtype == kobai.float64
+    assert x.type_as(kobai.zeros(1, dtype=kobai.int32)).dtype == kobai.int32
+    assert x.type(kobai.float64).dtype == kobai.float64
+    assert x.type() == "kobai.float32"
+    assert x.to("cpu", kobai.float64, non_blocking=True).dtype == kobai.float64
+    with pytest.raises(ValueError, match="device: expected 'cpu', 'cuda' or 'cuda:N', got 'gpu'"):
+        x.to("gpu")
+    (x.double() * 2).sum().backward()
+    assert (x.grad.dtype, x.grad.tolist()) == (kobai.float32, [2, 2])
+
+
+def test_questions():
+    assert kobai.is_tensor(kobai.ones(1))
+    assert not kobai.is_tensor(np.ones(1))
+    assert kobai.is_floating_point(kobai.ones(1))
+    assert kobai.numel(kobai.ones(2, 3)) == 6
+
+
+def test_default_dtype():
+    kobai.set_default_dtype(kobai.float64)
+    assert {
+        t.dtype for t in (kobai.ones(1), kobai.tensor([0.5]), kobai.rand(1), kobai.eye(1), kobai.linspace(0, 1, 2))
+    } == {kobai.float64}
+    assert kobai.get_default_dtype() == kobai.float64
+    with pytest.raises(TypeError, match="set_default_dtype: expected a float dtype, got int64"):
+        kobai.set_default_dtype(kobai.int64)

@@ -1,0 +1,103 @@
+"""Random tensors: shapes, dtypes, ranges, moments, errors. (Seeds and states: ``test_random.py``.)"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import kobai
+
+N = 20_000
+
+
+@pytest.mark.parametrize(
+    ("draw", "mean", "std"),
+    [
+        (lambda: kobai.rand(N), 0.5, 12**-0.5),
+        (lambda: kobai.randn(N), 0, 1),
+        (lambda: kobai.randint(0, 10, (N,)).float(), 4.5, 8.25**0.5),
+        (lambda: kobai.normal(2.0, 3.0, (N,)), 2, 3),
+        (lambda: kobai.normal(kobai.full((N,), 2.0), 3.0), 2, 3),
+        (lambda: kobai.normal(2.0, kobai.full((N,), 3.0)), 2, 3),
+        (lambda: kobai.bernoulli(kobai.full((N,), 0.3)), 0.3, 0.21**0.5),
+        (lambda: kobai.empty(N).uniform_(-1, 3), 1, 4 * 12**-0.5),
+        (lambda: kobai.empty(N).normal_(1, 2), 1, 2),
+        (lambda: kobai.empty(N).exponential_(2), 0.5, 0.5),
+        (lambda: kobai.empty(N).bernoulli_(0.3), 0.3, 0.21**0.5),
+        (lambda: kobai.empty(N).random_(10), 4.5, 8.25**0.5),
+        (lambda: kobai.empty(N).random_(5, 15), 9.5, 8.25**0.5),
+        (lambda: kobai.rand(N, dtype=kobai.float16).float(), 0.5, 12**-0.5),
+    ],
+)
+def test_moments(draw, mean, std):
+    x = draw().numpy().astype(np.float64)
+    assert abs(x.mean() - mean) < 5 * std / N**0.5
+    assert abs(x.std() / std - 1) < 0.05
+
+
+def test_ranges_and_dtypes():
+    x = kobai.rand(1000)
+    assert (x >= 0).all()
+    assert (x < 1).all()
+    assert set(kobai.randint(3, 6, (200,)).tolist()) == {3, 4, 5}
+    assert sorted(kobai.randperm(50).tolist()) == list(range(50))
+    assert kobai.randperm(0).shape == (0,)
+    assert (kobai.randint(5, (2,)).dtype, kobai.randperm(3).dtype) == (kobai.int64, kobai.int64)
+    assert kobai.randint(5, (2,), dtype=kobai.int32).dtype == kobai.int32
+    for like in (kobai.rand_like, kobai.randn_like):
+        assert like(kobai.ones(2, 3, dtype=kobai.float64)).dtype == kobai.float64
+    assert kobai.randint_like(kobai.ones(2, 3), 5).shape == (2, 3)
+
+
+def test_randint_takes_its_arguments_as_pytorch_does():
+    wanted = kobai.randint(0, 9, (4,), generator=kobai.Generator(seed=1)).tolist()
+    for arguments, options in (
+        ((9, (4,)), {}),
+        ((9,), {"size": (4,)}),
+        ((), {"high": 9, "size": (4,)}),
+        ((), {"low": 0, "high": 9, "size": [4]}),
+    ):
+        assert kobai.randint(*arguments, **options, generator=kobai.Generator(seed=1)).tolist() == wanted
+
+
+@pytest.mark.parametrize("replacement", [True, False])
+def test_multinomial_follows_the_weights(replacement):
+    weights = kobai.tensor([0.0, 1.0, 3.0, 6.0])
+    drawn = kobai.multinomial(weights.expand(N, 4), 1, replacement)
+    assert drawn.shape == (N, 1)
+    counts = np.bincount(drawn.numpy().ravel(), minlength=4) / N
+    np.testing.assert_allclose(counts, [0, 0.1, 0.3, 0.6], atol=0.02)
+    assert counts[0] == 0
+
+
+def test_multinomial_without_replacement_draws_each_once():
+    drawn = kobai.multinomial(kobai.ones(50, 6), 6)
+    assert all(sorted(row) == list(range(6)) for row in drawn.tolist())
+    assert kobai.ones(6).multinomial(3, replacement=True).shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("draw", "error", "message"),
+    [
+        (lambda: kobai.rand(2, dtype=kobai.int64), TypeError, "rand: expected a float dtype, got int64"),
+        (lambda: kobai.randint(5, 5, (2,)), RuntimeError, "randint: expected low < high"),
+        (lambda: kobai.randint(5), RuntimeError, "randint: expected low < high and a size"),
+        (lambda: kobai.randint(5, (-1,)), RuntimeError, "randint: expected sizes >= 0"),
+        (lambda: kobai.randperm(-1), RuntimeError, "randperm: expected sizes >= 0"),
+        (lambda: kobai.normal(0.0, 1.0), TypeError, "normal: expected a size"),
+        (
+            lambda: kobai.multinomial(kobai.ones(3), 4),
+            RuntimeError,
+            "multinomial: cannot draw 4 of 3 without replacement",
+        ),
+        (
+            lambda: kobai.multinomial(kobai.ones(2, 2, 2), 1),
+            RuntimeError,
+            r"multinomial: expected weights \(C\) or \(N, C\)",
+        ),
+        (lambda: kobai.ones(2, requires_grad=True).normal_(), RuntimeError, "leaf that requires a gradient"),
+    ],
+)
+def test_errors(draw, error, message):
+    with pytest.raises(error, match=message):
+        draw()

@@ -1,0 +1,309 @@
+"""save and load: what comes back, what is refused, and that a file is never half written."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+
+import numpy as np
+import pytest
+
+import kobai
+from kobai.errors import CheckpointError
+from kobai.serialization import KEY, write_atomically
+
+
+def through_a_file(obj):
+    file = io.BytesIO()
+    kobai.save(obj, file)
+    file.seek(0)
+    return kobai.load(file)
+
+
+def same(a, b) -> bool:
+    if isinstance(a, kobai.Tensor):
+        return isinstance(b, kobai.Tensor) and same(a.detach().numpy(), b.numpy())
+    if isinstance(a, np.ndarray):
+        return type(b) is np.ndarray and a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a, b)
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b or (a != a and b != b)
+
+
+NESTED = {
+    "model": {"0.weight": kobai.ones(2, 3), "0.bias": kobai.zeros(3)},
+    "optimizer": {"state": {0: {"step": 3, "m": kobai.ones(2)}}, "param_groups": [{"lr": 0.1, "betas": (0.9, 0.999)}]},
+    "history": [{"loss": 0.25}, {"loss": math.nan}, {"loss": -math.inf}],
+    "best": None,
+    "flags": [True, False, 1, 1.0, -0.0, 10**30, "grüße \ud800", ""],
+    "array": np.arange(3, dtype=np.int32),
+    "numpy scalars": [np.float64(0.1), np.float32(0.1), np.int64(3), np.bool_(True)],
+    "empty": [{}, [], (), kobai.zeros(0, 3)],
+    "keys": {1: "int", 2.5: "float", None: "none", "$tensor": "dollar", "": "nothing"},
+    "look-alike": {"$tensor": "x"},
+}
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_nested_data_comes_back(name):
+    assert same(through_a_file({name: NESTED[name]}), {name: NESTED[name]})
+
+
+def test_all_of_it_at_once(tmp_path):
+    kobai.save(NESTED, tmp_path / "all")
+    assert same(kobai.load(str(tmp_path / "all")), NESTED)
+
+
+@pytest.mark.parametrize("obj", [None, 3, "text", [], (), {}, kobai.ones(2), np.ones(2), True], ids=repr)
+def test_anything_may_be_at_the_top(obj):
+    assert same(through_a_file(obj), obj)
+
+
+@pytest.mark.parametrize("dtype", "bool uint8 int8 int16 int32 int64 float16 float32 float64".split())
+@pytest.mark.parametrize("shape", [(), (0,), (2, 0), (3,), (2, 3)], ids=str)
+def test_every_dtype_and_shape(dtype, shape):
+    x = (kobai.randn(shape) * 10).to(getattr(kobai, dtype))
+    for obj in (x, {"x": x}, [x.numpy()]):
+        assert same(through_a_file(obj), obj)
+
+
+def test_layouts_and_special_numbers():
+    base = kobai.arange(24.0).reshape(4, 6)
+    for x in (base.t(), base[::2, ::3], base[:0], base[1], base.expand(2, 4, 6)):
+        assert same(through_a_file({"x": x})["x"], x.contiguous())
+    bits = np.array([math.nan, math.inf, -0.0, 1e-45], np.float32)
+    assert through_a_file({"x": kobai.from_numpy(bits)})["x"].numpy().tobytes() == bits.tobytes()
+    assert through_a_file([np.array([1, 2], ">f4")])[0].tolist() == [1, 2]
+
+
+def test_what_is_loaded_is_a_constant_of_its_own():
+    x = kobai.ones(2, requires_grad=True)
+    y = through_a_file({"x": x, "again": x})
+    assert not y["x"].requires_grad
+    y["x"].add_(1)
+    assert y["again"].tolist() == [1, 1]
+
+
+def test_names_that_collide_with_paths_or_the_format():
+    obj = {"a.b": kobai.ones(1), "a": {"b": kobai.zeros(1)}, "a.b_": kobai.ones(1) * 3, "": kobai.ones(1) * 4}
+    assert same(through_a_file(obj), obj)
+    assert same(through_a_file({"__metadata__": kobai.ones(2)}), {"__metadata__": kobai.ones(2)})
+
+
+def test_a_state_dict_is_a_plain_safetensors_file(tmp_path):
+    kobai.save(kobai.nn.Linear(2, 3).state_dict(), tmp_path / "w")
+    content = (tmp_path / "w").read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    assert set(header) == {"__metadata__", "weight", "bias"}
+    assert KEY not in header["__metadata__"]
+
+
+def test_tensors_of_a_device_are_saved_and_placed():
+    with kobai.using("strict"):
+        x = kobai.ones(2)
+    file = io.BytesIO()
+    kobai.save({"x": x}, file)
+    for where in (None, "cpu", "strict"):
+        file.seek(0)
+        assert kobai.load(file, map_location=where)["x"].device == (where or "cpu")
+
+
+@pytest.mark.parametrize(
+    ("obj", "message"),
+    [
+        ({"a": [1, {"b": object()}]}, "got object at a.1.b"),
+        ({1, 2}, "got set at the top"),
+        (kobai.nn.Linear(1, 1), r"got Linear at the top. Save a model as model.state_dict\(\)"),
+        ({"f": len}, "got builtin_function_or_method at f"),
+        ({"a": np.array(["text"])}, "expected bool, integer or float elements, got <U4 at a"),
+        ([np.array([1j])], "got complex128 at 0"),
+        ({"a": {(1, 2): 3}}, "expected dict keys to be strings or numbers, got tuple at a"),
+        (b"bytes", "got bytes at the top"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_saved_is_named_with_its_place(obj, message, tmp_path):
+    with pytest.raises(TypeError, match=f"save: .*{message}"):
+        kobai.save(obj, tmp_path / "f")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_places_that_cannot_be_written(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"save: the folder .*missing does not exist"):
+        kobai.save({}, tmp_path / "missing" / "f")
+    with pytest.raises(TypeError, match="save: expected a path or a binary file object, got int"):
+        kobai.save({}, 3)
+
+
+# --- files that are refused -------------------------------------------------------------------------------------------
+
+
+def test_a_file_cut_anywhere_is_refused(tmp_path):
+    kobai.save({"x": [kobai.ones(3), "text"], "n": 1}, tmp_path / "whole")
+    content = (tmp_path / "whole").read_bytes()
+    path = tmp_path / "cut"
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        with pytest.raises(CheckpointError, match=r"cut .*truncated or of another format"):
+            kobai.load(path)
+    path.write_bytes(content + b"x")
+    with pytest.raises(CheckpointError):
+        kobai.load(path)
+
+
+def test_damage_anywhere_is_an_error_of_ours_or_harmless():
+    file = io.BytesIO()
+    kobai.save({"x": [kobai.ones(3), "text"], "n": (1, math.nan)}, file)
+    content, rng = file.getvalue(), np.random.default_rng(0)
+    for _ in range(1000):
+        damaged = bytearray(content)
+        damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
+        try:
+            kobai.load(io.BytesIO(bytes(damaged)))
+        except CheckpointError:
+            continue
+
+
+def foreign(tmp_path, kind):
+    path = tmp_path / kind
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("data.pkl", b"x" * 50)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind.startswith("pickle"):
+        path.write_bytes(pickle.dumps({"a": 1}, protocol=int(kind[-1])))
+    else:
+        path.write_bytes({"empty": b"", "text": b"hello world, a text", "zeros": bytes(100), "json": b'{"a": 1}'}[kind])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("empty", r"\(0 bytes\) is not a whole safetensors file"),
+        ("text", "is not a whole safetensors file"),
+        ("json", "is not a whole safetensors file"),
+        ("zeros", "is not a whole safetensors file"),
+        ("pickle2", r"pickled file.*could run any code; convert it with safetensors.torch.save_file"),
+        ("pickle5", "pickled file"),
+        ("zip", "pickled file such as torch.save writes"),
+        ("folder", "is a folder, expected a file"),
+    ],
+)
+def test_foreign_files(kind, message, tmp_path):
+    with pytest.raises(CheckpointError, match=f"load: .*{kind}.*{message}"):
+        kobai.load(foreign(tmp_path, kind))
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        kobai.load(tmp_path / "nowhere")
+
+
+def test_a_header_whose_length_looks_like_a_pickle():
+    """640 = 0x0280: such a file begins with the bytes 80 02, as a pickle does."""
+    for name in ("x" * n for n in range(500, 700)):
+        file = io.BytesIO()
+        kobai.save({name: kobai.ones(1)}, file)
+        if file.getvalue()[:2] == b"\x80\x02":
+            break
+    assert file.getvalue()[:2] == b"\x80\x02"
+    file.seek(0)
+    assert kobai.load(file)[name].tolist() == [1]
+
+
+def entry(dtype: str, data: bytes, metadata: dict | None = None) -> io.BytesIO:
+    header = {"x": {"dtype": dtype, "shape": [1], "data_offsets": [0, len(data)]}}
+    if metadata is not None:
+        header["__metadata__"] = metadata
+    text = json.dumps(header).encode()
+    return io.BytesIO(len(text).to_bytes(8, "little") + text + data)
+
+
+def test_bfloat16_is_read_exactly_and_what_is_unknown_is_named():
+    x = kobai.load(entry("BF16", b"\xab\x3e"))["x"]  # sign 0, exponent −2, fraction 43/128
+    assert (x.dtype, x.item()) == (kobai.float32, (1 + 43 / 128) / 4)
+    with pytest.raises(CheckpointError, match="'x' in the stream has elements of C64"):
+        kobai.load(entry("C64", bytes(8)))
+
+
+@pytest.mark.parametrize(
+    ("structure", "message"),
+    [
+        ("{", "damaged"),
+        ("[]", "damaged"),
+        ('{"version": 1}', "damaged"),
+        ('{"version": 99, "data": 1}', r"written by a newer Kobai \(format 99\)"),
+        ('{"version": 1, "data": {"$tensor": "y"}}', "damaged"),
+        ('{"version": 1, "data": {"$dict": [[1]]}}', "damaged"),
+    ],
+)
+def test_damaged_structures(structure, message):
+    with pytest.raises(CheckpointError, match=message):
+        kobai.load(entry("F32", bytes(4), {KEY: structure}))
+
+
+def test_no_pickle():
+    with pytest.raises(ValueError, match="weights_only=False asks for pickled code"):
+        kobai.load(io.BytesIO(), weights_only=False)
+
+
+# --- atomic -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
+    path = tmp_path / "f"
+    kobai.save({"x": kobai.ones(1)}, path)
+
+    def full(*args):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space left"):
+        kobai.save({"x": kobai.zeros(1)}, path)
+    assert kobai.load(path)["x"].tolist() == [1]
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_files_have_ordinary_permissions(tmp_path):
+    before = os.umask(0o022)
+    try:
+        write_atomically(tmp_path / "f", b"x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "f").stat().st_mode & 0o777 == 0o644
+
+
+SAVE_FOREVER = """
+import sys, kobai
+for step in range(10**9):
+    kobai.save({"step": step, "x": kobai.full((20_000,), float(step))}, sys.argv[1])
+    print(step, flush=True)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kill -9")
+def test_killed_while_saving_the_file_always_loads(tmp_path):
+    path = tmp_path / "state"
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        writer = subprocess.Popen([sys.executable, "-c", SAVE_FOREVER, str(path)], stdout=subprocess.PIPE)
+        writer.stdout.readline()
+        time.sleep(rng.uniform(0, 0.1))
+        writer.send_signal(signal.SIGKILL)
+        writer.communicate()
+        state = kobai.load(path)
+        assert (state["x"] == state["step"]).all()
