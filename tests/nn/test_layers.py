@@ -335,6 +335,37 @@ def test_linear_dtype():
         layer(kobai.ones(1, 3))
 
 
+@pytest.mark.parametrize(
+    ("layer", "text"),
+    [
+        (
+            nn.Conv2d(4, 4, 3, 2, 1, 2, 2, False, "reflect"),
+            "Conv2d(4, 4, kernel_size=(3, 3), stride=(2, 2), padding=(1, 1), dilation=(2, 2), groups=2, bias=False, "
+            "padding_mode=reflect)",
+        ),
+        (
+            nn.ConvTranspose2d(3, 4, 3, 2, 1, 1),
+            "ConvTranspose2d(3, 4, kernel_size=(3, 3), stride=(2, 2), padding=(1, 1), output_padding=(1, 1))",
+        ),
+        (nn.Embedding(4, 3, 1, 2.0, 1.0), "Embedding(4, 3, padding_idx=1, max_norm=2.0, norm_type=1.0)"),
+        (nn.LSTM(3, 4, 2, batch_first=True), "LSTM(3, 4, num_layers=2, batch_first=True)"),
+        (nn.RNNCell(3, 4, False, "relu"), "RNNCell(3, 4, bias=False, nonlinearity=relu)"),
+        (nn.ReLU(True), "ReLU(inplace=True)"),
+        (nn.ELU(0.5, True), "ELU(alpha=0.5, inplace=True)"),
+    ],
+)
+def test_repr_shows_what_is_not_the_default(layer, text):
+    assert repr(layer) == text
+
+
+def test_flatten_and_bilinear_refuse():
+    for arguments in (("features", (2, 3)), (1, (2, "x"))):
+        with pytest.raises(TypeError, match="Unflatten: expected an int and a tuple of ints"):
+            nn.Unflatten(*arguments)
+    with pytest.raises(NotImplementedError, match="embedding: scale_grad_by_freq"):
+        F.embedding(kobai.tensor([0]), kobai.ones(2, 2), sparse=True)
+
+
 # --- normalisation ------------------------------------------------------------------------------------------------
 
 

@@ -81,6 +81,8 @@ def test_decoder_and_transformer():
     assert y.shape == (2, 3, 4)
     assert np.allclose(y[:, :2].detach().numpy(), z[:, :2].detach().numpy(), atol=1e-6)
     assert not np.allclose(y.detach().numpy(), z.detach().numpy())
+    first = nn.TransformerDecoderLayer(4, 2, 8, norm_first=True, batch_first=True)
+    assert first(tgt, src).shape == (2, 3, 4)
     own = nn.Transformer(4, 2, custom_encoder=model.encoder, custom_decoder=model.decoder)
     assert own.encoder is model.encoder
 
