@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from strict import CUPY_NAMES
 
 import kobai
 from kobai import xp
+from strict import CUPY_NAMES
 
 ROOT = Path(kobai.__file__).parent
 FLOORS = {
@@ -27,7 +27,11 @@ FLOORS = {
     "gradcheck": 3,
     "autograd": 3,
     "linalg": 3,
+    "_absent": 0,
+    "_anomaly": 1,
+    "amp": 3,
     "backends": 1,
+    "runtime": 1,
     "serialization": 3,
     "nn": 4,
     "optim": 4,
@@ -70,7 +74,7 @@ def test_imports_point_to_lower_floors(path):
         assert there in FLOORS, f"{path}:{line}: {name} has no floor in this table"
         assert there == here or FLOORS[there] <= FLOORS[here], f"{path}:{line}: {here} (F{FLOORS[here]}) imports {name}"
         pair = (here, there)
-        assert pair not in STRANGERS and pair[::-1] not in STRANGERS, f"{path}:{line}: {here} and {there} ignore each other"
+        assert not {pair, pair[::-1]} & set(STRANGERS), f"{path}:{line}: {here} and {there} ignore each other"
 
 
 def test_no_import_cycles_between_modules():
