@@ -133,6 +133,7 @@ LAYERS = {
     "PixelUnshuffle": Layer(lambda: nn.PixelUnshuffle(2), (2, 2, 4, 6), (2, 8, 2, 3)),
     "Embedding": Layer(lambda: nn.Embedding(7, 3), (4, 5), (4, 5, 3), integers=7),
     "Embedding with padding": Layer(lambda: nn.Embedding(7, 3, padding_idx=0), (4,), (4, 3), integers=7),
+    "EmbeddingBag": Layer(lambda: nn.EmbeddingBag(7, 3), (4, 5), (4, 3), integers=7),
     "CosineSimilarity": Layer(lambda: nn.CosineSimilarity(), (3, 4), (3,), second=(3, 4), batch=False),
     "PairwiseDistance": Layer(lambda: nn.PairwiseDistance(), (3, 4), (3,), second=(3, 4), batch=False),
 }
@@ -587,6 +588,30 @@ def test_conv_transpose_output_size():
 def test_conv_nonsense(make, error, message):
     with pytest.raises(error, match=re.escape(message)):
         make()
+
+
+def test_embedding_bag():
+    table = kobai.tensor([[1.0], [2.0], [4.0], [8.0]])
+    bag = F.embedding_bag
+    flat, begins = kobai.tensor([0, 1, 2, 3, 3]), kobai.tensor([0, 2, 2])
+    assert bag(flat, table, begins, mode="sum").tolist() == [[3], [0], [20]]
+    assert bag(flat, table, kobai.tensor([0, 2, 2, 5]), include_last_offset=True).tolist()[:2] == [[1.5], [0]]
+    assert bag(flat, table, begins, mode="sum", padding_idx=3).tolist() == [[3], [0], [4]]
+    assert bag(flat, table, begins, padding_idx=3).tolist() == [[1.5], [0], [4]]
+    two = kobai.tensor([[0, 1], [3, 2]])
+    assert bag(two, table, mode="max").tolist() == [[2], [8]]
+    weights = kobai.tensor([[1.0, 10.0], [0.0, 1.0]])
+    assert bag(two, table, mode="sum", per_sample_weights=weights).tolist() == [[21], [4]]
+    for arguments, options, error, message in (
+        ((two, table), {"mode": "men"}, ValueError, "expected mode 'sum', 'mean' or 'max'"),
+        ((two, table), {"per_sample_weights": weights}, ValueError, "for mode 'sum'"),
+        ((flat, table), {}, ValueError, "with offsets"),
+        ((flat, table, begins), {"mode": "max"}, NotImplementedError, "mode 'max'"),
+    ):
+        with pytest.raises(error, match=message):
+            bag(*arguments, **options)
+    with pytest.raises(ValueError, match="EmbeddingBag: expected mode"):
+        nn.EmbeddingBag(3, 2, mode="men")
 
 
 # --- activations --------------------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ from kobai.nn.pooling import (
     MaxPool3d,
 )
 from kobai.nn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
-from kobai.nn.sparse import Embedding
+from kobai.nn.sparse import Embedding, EmbeddingBag
 from kobai.nn.transformer import (
     Transformer,
     TransformerDecoder,
@@ -124,6 +124,7 @@ __all__ = [
     "Dropout3d",
     "ELU",
     "Embedding",
+    "EmbeddingBag",
     "Flatten",
     "GELU",
     "GLU",

@@ -1,4 +1,4 @@
-"""``Embedding``: a table of vectors, looked up by index."""
+"""``Embedding``: a table of vectors, looked up by index; ``EmbeddingBag``: sums and means of them."""
 
 from __future__ import annotations
 
@@ -111,3 +111,69 @@ class Embedding(Module):
         if self.max_norm is not None:
             extra += f", max_norm={self.max_norm}"
         return extra if self.norm_type == 2 else f"{extra}, norm_type={self.norm_type}"
+
+
+class EmbeddingBag(Embedding):
+    """Sum or mean of the rows of a trained table that each bag of indices names, see
+    :func:`kobai.nn.functional.embedding_bag`; other arguments as those of :class:`Embedding`.
+
+    >>> import kobai
+    >>> bags = kobai.nn.EmbeddingBag(10, 3, mode="sum")
+    >>> bags(kobai.tensor([1, 2, 4, 5, 4]), kobai.tensor([0, 3])).shape
+    kobai.Size([2, 3])
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        mode: str = "mean",
+        sparse: bool = False,
+        _weight: Tensor | None = None,
+        include_last_offset: bool = False,
+        padding_idx: int | None = None,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(
+            num_embeddings,
+            embedding_dim,
+            padding_idx,
+            max_norm,
+            norm_type,
+            scale_grad_by_freq,
+            sparse,
+            _weight,
+            device=device,
+            dtype=dtype,
+        )
+        if mode not in ("sum", "mean", "max"):
+            raise ValueError(f"EmbeddingBag: expected mode 'sum', 'mean' or 'max', got {mode!r}")
+        self.mode = mode
+        self.include_last_offset = include_last_offset
+
+    def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
+        """(bags, n), or (total) with offsets (bags) → (bags, embedding_dim)."""
+        return F.embedding_bag(
+            input,
+            self.weight,
+            offsets,
+            self.max_norm,
+            self.norm_type,
+            mode=self.mode,
+            per_sample_weights=per_sample_weights,
+            include_last_offset=self.include_last_offset,
+            padding_idx=self.padding_idx,
+        )
+
+    def extra_repr(self) -> str:
+        extra = f"{self.num_embeddings}, {self.embedding_dim}"
+        if self.max_norm is not None:
+            extra += f", max_norm={self.max_norm}"
+        if self.norm_type != 2:
+            extra += f", norm_type={self.norm_type}"
+        extra += f", mode={self.mode!r}"
+        return extra if self.padding_idx is None else f"{extra}, padding_idx={self.padding_idx}"

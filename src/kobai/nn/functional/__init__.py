@@ -5,6 +5,7 @@ What is a primitive of its own lives in :mod:`kobai.ops`; what is put together f
 
 from kobai.nn.functional.attention import scaled_dot_product_attention
 from kobai.nn.functional.distance import cosine_similarity, pairwise_distance
+from kobai.nn.functional.embedding import embedding, embedding_bag
 from kobai.nn.functional.likelihood import gaussian_nll_loss, poisson_nll_loss
 from kobai.nn.functional.margin import (
     cosine_embedding_loss,
@@ -13,7 +14,7 @@ from kobai.nn.functional.margin import (
     soft_margin_loss,
     triplet_margin_loss,
 )
-from kobai.nn.functional.misc import bilinear, embedding, gumbel_softmax, pad
+from kobai.nn.functional.misc import bilinear, gumbel_softmax, pad
 from kobai.ops.activation import (
     celu,
     elu,
@@ -105,6 +106,7 @@ __all__ = [
     "dropout3d",
     "elu",
     "embedding",
+    "embedding_bag",
     "feature_alpha_dropout",
     "gaussian_nll_loss",
     "gelu",

@@ -1,4 +1,4 @@
-"""Functions that belong to no family: ``bilinear``, ``embedding``, ``pad``, ``gumbel_softmax``."""
+"""Functions that belong to no family: ``bilinear``, ``pad``, ``gumbel_softmax``."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import numpy as np
 
 from kobai._tensor import Tensor
 from kobai.ops.create import full, zeros_like
-from kobai.ops.gather import embedding as look_up
 from kobai.ops.gather import index_select
 from kobai.ops.joining import cat
 from kobai.ops.softmax import softmax
 from kobai.random import Generator, resolve
-from kobai.xp import move, xp_of
+from kobai.xp import move
 
-__all__ = ["bilinear", "embedding", "gumbel_softmax", "pad"]
+__all__ = ["bilinear", "gumbel_softmax", "pad"]
 
 
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -35,43 +34,6 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
     left = input1.reshape(-1, in1) @ weight.permute(1, 0, 2).reshape(in1, out * in2)
     y: Tensor = (left.reshape(-1, out, in2) * input2.reshape(-1, 1, in2)).sum(-1).reshape(*batch, out)
     return y if bias is None else y + bias
-
-
-def embedding(
-    input: Tensor,
-    weight: Tensor,
-    padding_idx: int | None = None,
-    max_norm: float | None = None,
-    norm_type: float = 2.0,
-    scale_grad_by_freq: bool = False,
-    sparse: bool = False,
-) -> Tensor:
-    """Row i of ``weight`` (n, D) for every index i of ``input``: (*) of integers → (*, D).
-
-    Row ``padding_idx`` gets no gradient. With ``max_norm`` the rows looked up are first scaled down, in place, to this
-    ``norm_type``-norm. ``scale_grad_by_freq`` and ``sparse`` are not supported.
-
-    >>> import kobai
-    >>> kobai.nn.functional.embedding(kobai.tensor([1, 0]), kobai.tensor([[1.0, 2.0], [3.0, 4.0]]))
-    tensor([[3., 4.],
-            [1., 2.]])
-    """
-    if scale_grad_by_freq or sparse:
-        raise NotImplementedError("embedding: scale_grad_by_freq=True and sparse=True are not supported")
-    if max_norm is not None:
-        _shorten_rows(input, weight, max_norm, norm_type)
-    return look_up(weight, input, padding_idx)
-
-
-def _shorten_rows(input: Tensor, weight: Tensor, max_norm: float, norm_type: float) -> None:
-    """Scale the rows of ``weight`` that ``input`` names down to length ``max_norm``, unseen by the tape."""
-    rows, table = input.array.reshape(-1), weight.array
-    xp = xp_of(table)
-    found = table[rows]
-    lengths = (xp.abs(found) ** norm_type).sum(axis=1, keepdims=True) ** (1.0 / norm_type)
-    scale = xp.where(lengths > max_norm, max_norm / (lengths + 1e-7), 1.0).astype(table.dtype, copy=False)
-    table[rows] = found * scale  # a row named several times is written several times with the same values
-    weight._bump()
 
 
 def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:

@@ -1,0 +1,117 @@
+"""Rows of a table by index: ``embedding``, and ``embedding_bag``, which adds up those of one bag."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kobai._tensor import Tensor
+from kobai.errors import nearest
+from kobai.ops.create import ones, zeros
+from kobai.ops.gather import embedding as look_up
+from kobai.ops.scatter import index_add
+from kobai.xp import xp_of
+
+__all__ = ["embedding", "embedding_bag"]
+
+
+def embedding(
+    input: Tensor,
+    weight: Tensor,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Tensor:
+    """Row i of ``weight`` (n, D) for every index i of ``input``: (*) of integers → (*, D).
+
+    Row ``padding_idx`` gets no gradient. With ``max_norm`` the rows looked up are first scaled down, in place, to this
+    ``norm_type``-norm. ``scale_grad_by_freq`` and ``sparse`` are not supported.
+
+    >>> import kobai
+    >>> kobai.nn.functional.embedding(kobai.tensor([1, 0]), kobai.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    tensor([[3., 4.],
+            [1., 2.]])
+    """
+    if scale_grad_by_freq or sparse:
+        raise NotImplementedError("embedding: scale_grad_by_freq=True and sparse=True are not supported")
+    if max_norm is not None:
+        _shorten_rows(input, weight, max_norm, norm_type)
+    return look_up(weight, input, padding_idx)
+
+
+def _shorten_rows(input: Tensor, weight: Tensor, max_norm: float, norm_type: float) -> None:
+    """Scale the rows of ``weight`` that ``input`` names down to length ``max_norm``, unseen by the tape."""
+    rows, table = input.array.reshape(-1), weight.array
+    xp = xp_of(table)
+    found = table[rows]
+    lengths = (xp.abs(found) ** norm_type).sum(axis=1, keepdims=True) ** (1.0 / norm_type)
+    scale = xp.where(lengths > max_norm, max_norm / (lengths + 1e-7), 1.0).astype(table.dtype, copy=False)
+    table[rows] = found * scale  # a row named several times is written several times with the same values
+    weight._bump()
+
+
+def embedding_bag(
+    input: Tensor,
+    weight: Tensor,
+    offsets: Tensor | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Tensor:
+    """Sum or mean of the rows of ``weight`` that each bag of indices names: → (bags, D). An empty bag gives zeros.
+
+    Args:
+        input: (bags, n) – or all bags one after the other, (total), with ``offsets`` (bags), where each begins.
+        mode: ``"sum"``, ``"mean"``, or ``"max"`` (for bags of one size only).
+        per_sample_weights: shape of ``input``; multiplies the rows, in mode sum only.
+        include_last_offset: ``offsets`` has one element more, the end of the last bag.
+        padding_idx: this index counts nothing.
+        max_norm, norm_type, scale_grad_by_freq, sparse: as for :func:`embedding`.
+
+    >>> import kobai
+    >>> table = kobai.tensor([[1.0], [2.0], [4.0]])
+    >>> kobai.nn.functional.embedding_bag(kobai.tensor([0, 1, 2]), table, kobai.tensor([0, 2]), mode="sum")
+    tensor([[3.],
+            [4.]])
+    """
+    if mode not in ("sum", "mean", "max"):
+        raise ValueError(
+            f"embedding_bag: expected mode 'sum', 'mean' or 'max', got {mode!r}.{nearest(mode, ['sum', 'mean', 'max'])}"
+        )
+    if per_sample_weights is not None and (mode != "sum" or per_sample_weights.shape != input.shape):
+        raise ValueError(
+            f"embedding_bag: per_sample_weights are for mode 'sum' and need the shape of the input {tuple(input.shape)}"
+        )
+    if (input.ndim == 2) != (offsets is None) or input.ndim not in (1, 2):
+        given = "with" if offsets is not None else "without"
+        raise ValueError(
+            f"embedding_bag: expected input (bags, n), or (total) with offsets, got {tuple(input.shape)} {given}"
+        )
+    rows = embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
+    if mode == "max":
+        if offsets is not None or padding_idx is not None:
+            raise NotImplementedError("embedding_bag: mode 'max' is for input (bags, n) without padding_idx")
+        highest: Tensor = rows.max(1)[0]
+        return highest
+    counted = ones(input.shape, dtype=weight.dtype, device=weight.device)
+    if padding_idx is not None:
+        counted = counted * (input != padding_idx % weight.shape[0]).to(weight.dtype)
+    rows = rows * (counted if per_sample_weights is None else counted * per_sample_weights).unsqueeze(-1)
+    if offsets is None:
+        total, number = rows.sum(1), counted.sum(1)
+    else:
+        begins = offsets[:-1] if include_last_offset else offsets
+        xp = xp_of(input.array)
+        places = xp.arange(input.shape[0])
+        bag: Tensor = Tensor._wrap(xp.searchsorted(begins.array, places, side="right").astype(np.int64) - 1)
+        bags = begins.shape[0]
+        total = index_add(zeros(bags, weight.shape[1], dtype=weight.dtype, device=weight.device), 0, bag, rows)
+        number = index_add(zeros(bags, dtype=weight.dtype, device=weight.device), 0, bag, counted)
+    mean: Tensor = total / number.clamp(min=1).unsqueeze(-1)
+    return total if mode == "sum" else mean
