@@ -59,6 +59,16 @@ index_add: T.zeros(2, 3).index_add(0, i([1, 1]), T.ones(2, 3), alpha=2) | np.arr
 index_copy: a.index_copy(1, i([2, 0]), b[:, :2]) | np.stack([b[:, 1], a[:, 1], b[:, 0]], 1)
 index_fill: a.index_fill(0, i([0, 3]), 3.0) | np.stack([a[0] * 0 + 3, a[1], a[2], a[0] * 0 + 3])
 index_fill_tensor: v.index_fill(0, i([0]), i(2.0)) | np.concatenate([[2.0], v[1:]])
+index_put: a.index_put((i([0, 2]), i([1, 1])), i(0.0)) | np.where(np.arange(12).reshape(4, 3) % 6 == 1, 0, a)
+index_put_add: T.zeros(2, 2).index_put((i([0, 0]),), T.ones(2), accumulate=True) | np.float32([[2, 2], [0, 0]])
+fill_diagonal: T.zeros(2, 3).fill_diagonal_(1) | np.eye(2, 3, dtype=np.float32)
+fill_diagonal_wrap: T.zeros(4, 2).fill_diagonal_(1, wrap=True) | np.float32([[1, 0], [0, 1], [0, 0], [1, 0]])
+fill_diagonal_cube: T.zeros(2, 2, 2).fill_diagonal_(1).sum() | np.float32(2)
+scatter_reduce_sum: T.ones(2).scatter_reduce(0, i([0, 0]), i([2.0, 4.0]), 'sum') | np.float32([7, 1])
+scatter_reduce_mean: T.zeros(2).scatter_reduce(0, i([0, 0]), i([2.0, 4.0]), 'mean') | np.float32([2, 0])
+scatter_reduce_amax: T.full((2,), 3.0).scatter_reduce(0, i([0, 0]), i([2.0, 4.0]), 'amax') | np.float32([4, 3])
+scatter_reduce_amin: T.zeros(2).scatter_reduce(0, i([0, 0]), i([2.0, 4.0]), 'amin', include_self=False) | np.float32([2, 0])
+scatter_reduce_ints: i([1, 2]).scatter_reduce(0, i([0, 0]), i([3, 4]), 'mean') | np.array([2, 2])
 masked_scatter: i([1, 2, 3]).masked_scatter(i([True, False, True]), i([7, 8, 9])) | np.array([7, 2, 8])
 """
 
@@ -93,6 +103,9 @@ REFUSED = [
     ("a.scatter(0, i([[0]]), 1.0, reduce='multiply')", NotImplementedError, "got 'multiply'"),
     ("a.scatter(0, i([[0]]), T.ones(1, 1))", RuntimeError, "scatter: expected a source of float64, got float32"),
     ("a.scatter(0, i([[0, 0]]), a[:1, :1])", RuntimeError, "is larger than the source (1, 1)"),
+    ("a.scatter_reduce(0, i([[0]]), b, 'prod')", NotImplementedError, "got 'prod'"),
+    ("a.scatter_reduce(0, i([[0]]), T.ones(1, 1), 'sum')", RuntimeError, "expected a source of float64, got float32"),
+    ("v.fill_diagonal_(0)", RuntimeError, "fill_diagonal_: expected a matrix or equal sizes, got shape (5,)"),
     ("a.scatter_add(0, i([[0]]), 1.0)", TypeError, "scatter_add: expected a Tensor, got float"),
     ("a.index_add(0, i([0]), b)", RuntimeError, "source of shape (1, 3) and float64, got (4, 3)"),
     ("a.index_copy(1, i([5]), b[:, :1])", IndexError, "index_copy: expected indices in [0, 2], got 5"),
@@ -111,6 +124,8 @@ def rows(*shape):
 @pytest.mark.parametrize(
     "function",
     [
+        lambda x, y: x.index_put((kobai.tensor([0, 0]),), y[:2], accumulate=True),
+        lambda x, y: x.scatter_reduce(0, kobai.tensor([[0, 0, 1]]), y, "mean"),
         lambda x, y: x.take(kobai.tensor([0, 5, 5])),
         lambda x, y: kobai.take_along_dim(x, kobai.tensor([[2, 1, 1]]), 1),
         lambda x, y: x.masked_scatter(y > 0, y.reshape(-1)),

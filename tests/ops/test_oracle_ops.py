@@ -71,6 +71,12 @@ stack: T.stack([a, b], -1)
 hstack: T.hstack((a, b))
 vstack: T.vstack((v, v))
 dstack: T.dstack((a, b))
+column_stack: T.column_stack((v, v))
+row_stack: T.row_stack((v, v))
+block_diag: T.block_diag(a, v, s)
+hsplit: a.hsplit([1])[1]
+vsplit: T.vsplit(a, 2)[1]
+dsplit: c.dsplit(2)[0]
 split: T.split(c, 2, dim=-1)[1]
 split_uneven: v.split(2)[2]
 split_list: v.split([1, 4])[1]
@@ -167,6 +173,16 @@ scatter_add: a.scatter_add(0, T.tensor([[0, 0, 0], [0, 1, 2]]), b[:2])
 index_add: a.index_add(0, T.tensor([1, 1]), b[:2], alpha=2)
 index_copy: a.index_copy(1, T.tensor([2, 0]), b[:, :2])
 index_fill: a.index_fill(0, T.tensor([0, 2]), 3.0)
+index_put: a.index_put((T.tensor([0, 2]), T.tensor([1, 1])), b[0, :2])
+index_put_add: a.index_put((T.tensor([0, 0]),), b[:2], accumulate=True)
+scatter_reduce_sum: v.scatter_reduce(0, T.tensor([0, 0, 2]), a[:3, 0], 'sum')
+scatter_reduce_mean: v.scatter_reduce(0, T.tensor([0, 0, 2]), a[:3, 0], 'mean')
+scatter_reduce_others: v.scatter_reduce(0, T.tensor([0, 0, 2]), a[:3, 0], 'mean', include_self=False)
+scatter_reduce_amax: v.scatter_reduce(0, T.tensor([0, 0, 2]), a[:3, 0], 'amax')
+scatter_reduce_amin: v.scatter_reduce(0, T.tensor([0, 0, 2]), a[:3, 0], 'amin', include_self=False)
+scatter_reduce_sum_others: v.scatter_reduce(0, T.tensor([0, 0, 2]), a[:3, 0], 'sum', include_self=False)
+scatter_reduce_ties: (v * 0).scatter_reduce(0, T.tensor([0, 0, 2]), a[:3, 0] * 0, 'amax')
+scatter_reduce_int: T.tensor([1, 2]).scatter_reduce(0, T.tensor([0, 0]), T.tensor([3, 4]), 'mean')
 embedding: T.embedding(a, T.tensor([[0, 3], [3, 1]]))
 loop: sum(row.sum() * i for i, row in enumerate(a))
 """
@@ -257,6 +273,17 @@ topk_smallest: a.topk(2, 1, largest=False)
 topk_all: a.topk(3, -1)
 topk_none: a.topk(0)
 kthvalue: a.kthvalue(2, dim=0)
+mode: T.tensor([[1, 2, 2, 3], [3, 1, 3, 1]]).mode(1).values
+mode_float: T.mode(T.tensor([1.0, 2.0, 2.0])).values
+mode_keep: T.tensor([[1, 2, 2], [1, 1, 2]]).mode(0, keepdim=True).values
+cummax: c.cummax(1)
+cummin: T.cummin(c, dim=-1)
+cummax_ties: T.tensor([1, 3, 2, 3]).cummax(0)
+cummax_nan: T.tensor([1.0, float('nan'), 2.0]).cummax(0)
+isin: T.isin(T.tensor([1, 2, 3]), T.tensor([3, 1]))
+isin_invert: T.isin(T.tensor([1, 2, 3]), T.tensor([3, 1]), invert=True)
+tril_indices: T.tril_indices(3, 4, 1)
+triu_indices: T.triu_indices(3, 3)
 unique: T.unique(T.tensor([3, 1, 3, 2]))
 unique_all: T.unique(T.tensor([[3, 1], [3, 2]]), return_inverse=True, return_counts=True)
 unique_dim: T.unique(T.tensor([[3, 1], [3, 1], [0, 2]]), dim=0)
@@ -365,6 +392,18 @@ filled_rows: z = T.zeros(4, 3, dtype=x.dtype); [z.__setitem__(i, x[i] * w[i]) fo
 leaf_view_after: y = x * 1; z = y[1]; y *= 2; x = y + z
 detached: y = x.detach(); x = x * 1 + y
 add_twice: x += x; x *= 2
+unsqueeze: x.unsqueeze_(0); x = x * 2; x = x[0]
+squeeze: y = x[None] * 1; y.squeeze_(0); x = y
+transpose: y = x * 1; y.t_(); x = y.transpose_(0, 1)
+unsqueeze_then_write: x.unsqueeze_(1); x[:, 0] *= w[:, None]; x = x[:, 0]
+unsqueeze_view: y = x[1:]; y.unsqueeze_(0); y.mul_(2)
+unsqueeze_view_sibling: y = x[1:]; z = x[1]; y.unsqueeze_(0); y.mul_(2); x = x * z
+index_put: x.index_put_((T.tensor([0, 1]),), w[:3])
+unsqueeze_sibling_before: z = x[1]; x.unsqueeze_(0); x.mul_(2); x = x[0] * z
+unsqueeze_write_before: z = x[1]; x.unsqueeze_(0); z.mul_(2); x = x[0]
+unsqueeze_no_use: z = x[1]; x.unsqueeze_(0); x = x[0] * z
+fill_diagonal: x.fill_diagonal_(3)
+scatter_reduce: x.scatter_reduce_(1, T.tensor([[0], [1], [2], [0]]), w[:, None], 'amax')
 squeeze_sub: x.squeeze()[0] -= w[:3]
 """
 

@@ -56,6 +56,11 @@ diag: T.diag(v, 1) | np.diag(v, 1)
 diag_of: a.diag(-1) | np.diag(a, -1)
 diag_embed: T.diag_embed(v) | np.diag(v)
 diag_embed_dims: T.diag_embed(a, dim1=0, dim2=2) | np.moveaxis(np.stack([np.diag(r) for r in a]), (1, 2), (0, 2))
+column_stack: T.column_stack((v, v, T.stack([v, v], 1))) | np.stack([v, v, v, v], 1)
+row_stack: T.row_stack((v, v)) | np.stack([v, v])
+block_diag: T.block_diag(i([[1, 2]]), i(3)) | np.array([[1, 2, 0], [0, 0, 3]])
+tril_indices: T.tril_indices(3, 4, 1) | np.stack(np.tril_indices(3, 1, 4))
+triu_indices: T.triu_indices(3, 3) | np.stack(np.triu_indices(3))
 clone: a.t().clone() | a.T
 contiguous: a.t().contiguous() | a.T
 """

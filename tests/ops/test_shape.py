@@ -67,6 +67,10 @@ chunk_few: v[:2].chunk(4) | [v[:1], v[1:2]]
 chunk_empty: e.chunk(2) | [e, e]
 tensor_split: v.tensor_split(3) | np.array_split(v, 3)
 tensor_split_at: v.tensor_split((1, -1)) | np.split(v, (1, 4))
+hsplit: a.hsplit([1]) | np.hsplit(a, [1])
+hsplit_vector: v.hsplit(1) | [v]
+vsplit: T.vsplit(a, 2) | np.vsplit(a, 2)
+dsplit: c.dsplit(2) | np.dsplit(c, 2)
 unbind: c.unbind(1) | [c[:, 0], c[:, 1], c[:, 2]]
 """
 
@@ -176,6 +180,41 @@ def test_writing_through_a_view_of_a_base_of_any_layout(layout, write):
         return base * base
 
     assert gradcheck(written, (kobai.tensor(np.arange(1.0, 7.0).reshape(3, 2), requires_grad=True),))
+
+
+def test_the_shape_itself_can_change(backend):
+    x = kobai.arange(6.0)
+    row = x[2:4]
+    assert x.unsqueeze_(0) is x
+    assert x.shape == (1, 6)
+    assert x.transpose_(0, 1).shape == (6, 1)
+    assert x.t_().shape == (1, 6)
+    assert x.squeeze_().shape == (6,)
+    assert x.t_() is x
+    row.add_(10)
+    assert x.tolist() == [0, 1, 12, 13, 4, 5]
+
+
+def test_views_made_before_the_shape_changed_keep_their_history():
+    leaf = kobai.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    x = leaf * 2
+    first = x[0]
+    x.unsqueeze_(0)
+    first.mul_(5)
+    assert x.tolist() == [[10.0, 4.0, 6.0]]
+    (x.sum() + first).backward()
+    assert leaf.grad.tolist() == [20.0, 2.0, 2.0]
+
+
+def test_the_shape_of_a_leaf_changes_only_outside_the_tape():
+    x = kobai.ones(2, requires_grad=True)
+    with pytest.raises(RuntimeError, match="unsqueeze_: a leaf that requires a gradient"):
+        x.unsqueeze_(0)
+    with kobai.no_grad():
+        x.unsqueeze_(0)
+    assert x.is_leaf
+    (x * 3).sum().backward()
+    assert x.grad.tolist() == [[3.0, 3.0]]
 
 
 def test_unfold_gives_every_window(backend):

@@ -30,6 +30,16 @@ topk_scalar: s.topk(1) | [s, np.int64(0)]
 kthvalue: a.kthvalue(2, dim=0) | [np.sort(a, 0)[1], np.argsort(a, 0)[1]]
 kthvalue_keep: a.kthvalue(1, 1, True) | [a.min(1, keepdims=True), a.argmin(1)[:, None]]
 kthvalue_scalar: s.kthvalue(1, 0) | [s, np.int64(0)]
+mode: i([[1, 2, 2, 3], [3, 1, 3, 1]]).mode(1)[0] | np.array([2, 1])
+mode_keep: T.mode(i([2.0, 2.0, 1.0]), keepdim=True)[0] | np.float32([2])
+mode_first_dim: i([[1, 2], [1, 3]]).mode(0)[0] | np.array([1, 2])
+mode_scalar: s.mode() | [s, np.int64(0)]
+cummax: c.cummax(1)[0] | np.maximum.accumulate(c, 1)
+cummax_ties: i([1, 3, 2, 3]).cummax(0) | [np.array([1, 3, 3, 3]), np.array([0, 1, 1, 3])]
+cummin: T.cummin(c, dim=-1)[0] | np.minimum.accumulate(c, -1)
+cummin_scalar: s.cummin(0) | [s, np.int64(0)]
+cummin_empty: e.cummin(0) | [e, np.zeros((0, 3), np.int64)]
+isin: T.isin(i([1, 2, 3]), i([3, 1])) | np.array([True, False, True])
 unique: T.unique(i([3, 1, 3, 2])) | np.array([1, 2, 3])
 unique_all: i([[3, 1], [3, 2]]).unique(True, True, True) | [np.arange(1, 4), np.array([[2, 0], [2, 1]]), np.array([1, 1, 2])]
 unique_counts: T.unique(i([2, 2]), return_counts=True) | [np.array([2]), np.array([2])]
@@ -65,6 +75,7 @@ def test_agrees_with_numpy(call, expected, backend):
 REFUSED = [
     ("v.topk(6)", RuntimeError, "topk: expected k in [0, 5], got 6"),
     ("v.kthvalue(0)", RuntimeError, "kthvalue: expected k in [1, 5], got 0"),
+    ("e.mode(0)", IndexError, "mode: expected at least one element in dim 0"),
     ("v.sort(1)", IndexError, "expected dim in [-1, 0], got 1"),
     ("T.bincount(a)", RuntimeError, "bincount: expected a vector of integers, got float64 of shape (4, 3)"),
     ("T.bincount(i([-1]))", IndexError, "bincount: expected indices"),

@@ -9,12 +9,23 @@ import numpy as np
 from kobai._tensor import Tensor, method, primitive
 from kobai.kernels.scatter import add_at, mesh, positions_along
 from kobai.ops._args import cast, need_tensor, normalize_axis, numpy_names, unbroadcast
+from kobai.ops.arithmetic import div
 from kobai.ops.gather import check_index, check_slices
 from kobai.ops.index import getitem
-from kobai.ops.shape import reshape
+from kobai.ops.rearrange import clone
+from kobai.ops.shape import expand, reshape
 from kobai.xp import Array, asarray, xp_of
 
-__all__ = ["index_add", "index_copy", "index_fill", "masked_scatter", "scatter", "scatter_add"]
+__all__ = [
+    "index_add",
+    "index_copy",
+    "index_fill",
+    "index_put",
+    "masked_scatter",
+    "scatter",
+    "scatter_add",
+    "scatter_reduce",
+]
 
 
 @primitive(
@@ -185,3 +196,112 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     positions = xp_of(chosen._array).nonzero(chosen._array.reshape(-1))[0]
     values = getitem(reshape(source, -1), slice(0, count))
     return reshape(index_copy(reshape(input, -1), 0, Tensor._wrap(positions), values), input._array.shape)
+
+
+@method(in_place=True)
+def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
+    """``input`` with ``input[indices] = values``, or with ``accumulate`` the values added, also where places repeat."""
+    need_tensor("index_put", input, values)
+    key = tuple(indices)
+    if not accumulate:
+        out = clone(input)
+        out[key] = values
+        return out
+    places = getitem(Tensor._wrap(xp_of(input._array).arange(input._array.size).reshape(input._array.shape)), key)
+    spread = reshape(expand(values, places._array.shape), -1)
+    return reshape(index_add(reshape(input, -1), 0, reshape(places, -1), spread), input._array.shape)
+
+
+@method
+def fill_diagonal_(input: Tensor, fill_value: float, wrap: bool = False) -> Tensor:
+    """The main diagonal ← ``fill_value``, in place; ``wrap`` goes on below the square part of a tall matrix."""
+    rows = input._array.shape
+    if len(rows) < 2 or (len(rows) > 2 and len(set(rows)) > 1):
+        raise RuntimeError(f"fill_diagonal_: expected a matrix or equal sizes, got shape {tuple(rows)}")
+    n = np.arange(min(rows))
+    if wrap and len(rows) == 2 and rows[0] > rows[1]:
+        below = np.arange(rows[0])
+        below = below[below % (rows[1] + 1) < rows[1]]
+        input[below, below % (rows[1] + 1)] = fill_value
+    else:
+        input[(n,) * len(rows)] = fill_value
+    return input
+
+
+@primitive(
+    sample=[
+        lambda rng: _piles(rng, "maximum", True),
+        lambda rng: _piles(rng, "minimum", False),
+    ]
+)
+def _scatter_extreme(x: Array, index: Array, src: Array, axis: int, extreme: str, include_self: bool) -> Any:
+    xp = xp_of(x)
+    part = tuple(slice(n) for n in index.shape)
+    key = mesh(index, axis)
+    y = x.copy()
+    if not include_self:
+        y[key] = src[part]  # any candidate will do as a start
+    getattr(xp, extreme).at(y, key, src[part])
+
+    def vjp(dy: Array) -> Any:
+        # Shared in equal parts by all that attain the extreme, as in PyTorch.
+        key = mesh(index, axis)
+        own = x == y
+        if not include_self:
+            touched = xp.zeros(x.shape, bool)
+            touched[key] = True
+            own = own & ~touched | ~touched
+        attained = src[part] == y[key]
+        count = own.astype(dy.dtype)
+        positions = xp.arange(y.size).reshape(y.shape)[key]
+        add_at(count, positions, attained.astype(dy.dtype))
+        share = dy / xp.where(count == 0, 1, count)
+
+        def dsrc(out: Array | None) -> Array:
+            out = xp.zeros(src.shape, dy.dtype)
+            out[part] = share[key] * attained
+            return out
+
+        return lambda out: share * own, None, dsrc, None, None, None
+
+    return y, vjp
+
+
+def _piles(rng: np.random.Generator, extreme: str, include_self: bool) -> Any:
+    index = np.array([[0, 1, 1], [0, 2, 1], [3, 2, 1]])
+    values = rng.permutation(24) + 0.5  # all different: away from ties an extreme is differentiable
+    return values[:12].reshape(4, 3), index, values[12:].reshape(4, 3), 0, extreme, include_self
+
+
+@method(in_place=True)
+@numpy_names
+def scatter_reduce(
+    input: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True
+) -> Tensor:
+    """As :func:`scatter`, but what meets at one place is combined by ``reduce``: sum, mean, amax or amin.
+
+    ``include_self`` says whether the element of ``input`` there counts too.
+
+    >>> import kobai
+    >>> kobai.zeros(2).scatter_reduce(0, kobai.tensor([0, 0, 1]), kobai.tensor([1., 3., 5.]), "mean", include_self=False)
+    tensor([2., 5.])
+    """
+    need_tensor("scatter_reduce", input, index, src)
+    if reduce not in ("sum", "mean", "amax", "amin"):
+        raise NotImplementedError(f"scatter_reduce: expected reduce 'sum', 'mean', 'amax' or 'amin', got {reduce!r}")
+    if src._array.dtype != input._array.dtype:
+        raise RuntimeError(f"scatter_reduce: expected a source of {input.dtype}, got {src.dtype}")
+    axis = normalize_axis("scatter_reduce", dim, input._array.ndim)
+    if reduce in ("amax", "amin"):
+        check_index("scatter_reduce", input._array.shape, axis, index, src._array.shape)
+        return _scatter_extreme(input, index, src, axis, "maximum" if reduce == "amax" else "minimum", include_self)
+    start = input if include_self else scatter(input, axis, index, 0)
+    total = scatter_add(start, axis, index, src)
+    if reduce == "sum":
+        return total
+    ones: Tensor = Tensor._wrap(xp_of(src._array).ones_like(src._array))
+    zeros: Tensor = Tensor._wrap(xp_of(input._array).zeros_like(input._array))
+    count = scatter_add(zeros, axis, index, ones)._array
+    count = count + 1 if include_self else xp_of(count).maximum(count, 1)
+    divisor: Tensor = Tensor._wrap(count)
+    return div(total, divisor, rounding_mode=None if input._array.dtype.kind == "f" else "floor")

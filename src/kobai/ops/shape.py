@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from sys import getrefcount
 from typing import Any
 
 import numpy as np
@@ -371,13 +370,18 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
 
 
 def _become(target: Tensor, view: Tensor, who: str) -> Tensor:
-    """``target`` takes over the shape and history of a view of itself; its memory stays."""
-    node = target.grad_fn
-    if target._requires_grad and node is None and is_grad_enabled():
-        raise RuntimeError(f"{who}: a leaf that requires a gradient cannot change in place outside no_grad()")
-    if node is not None and target._base is None and getrefcount(target._version) > 3:  # target, view, and this call
-        raise RuntimeError(f"{who}: other tensors view this one, whose history would be lost; use {who[:-1]}()")
-    if target._base is not None:
+    """``target`` takes over the shape and history of a view of itself; its memory stays.
+
+    What it was lives on as the base of all its views, those made before too.
+    """
+    if target.is_leaf and target._requires_grad:
+        if is_grad_enabled():
+            raise RuntimeError(f"{who}: a leaf that requires a gradient cannot change in place outside no_grad()")
+    elif target._base is None:
+        before: Tensor = Tensor._wrap(target._array)
+        before._version, before._node, before._requires_grad = target._version, target._node, target._requires_grad
+        target._base, target._steps, target._seen = before, view._steps, before._node
+    else:
         target._steps, target._seen = view._steps, view._seen
     target._array, target._node = view._array, view._node
     return target

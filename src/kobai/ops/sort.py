@@ -18,7 +18,9 @@ __all__ = [
     "bincount",
     "bucketize",
     "histc",
+    "isin",
     "kthvalue",
+    "mode",
     "msort",
     "searchsorted",
     "sort",
@@ -111,6 +113,41 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Val
         raise RuntimeError(f"kthvalue: expected k in [1, {size}], got {k}")
     order = argsort(input, axis)
     return picked(input, order.narrow(axis, k - 1, 1) if input._array.ndim else order, axis, keepdim)
+
+
+@method
+@numpy_names
+def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> ValuesIndices:
+    """Most frequent element along ``dim``, of several the smallest, and an index at which it stands.
+
+    >>> import kobai
+    >>> kobai.tensor([3, 1, 3, 2]).mode().values
+    tensor(3)
+    """
+    need_tensor("mode", input)
+    axis = normalize_axis("mode", dim, input._array.ndim)
+    if not input._array.ndim:
+        return picked(input, argsort(input), axis, keepdim)
+    xp, x = xp_of(input._array), xp_of(input._array).moveaxis(input._array, axis, -1)
+    n = x.shape[-1]
+    if n == 0:
+        raise IndexError(f"mode: expected at least one element in dim {dim}, got shape {tuple(input.shape)}")
+    order = xp.argsort(x, axis=-1, kind="stable")
+    ordered = xp.take_along_axis(x, order, axis=-1)
+    starts = xp.concatenate([xp.ones((*x.shape[:-1], 1), bool), ordered[..., 1:] != ordered[..., :-1]], axis=-1)
+    # How far each element is into its run of equal ones; the furthest ends the longest run.
+    flat = starts.reshape(-1)
+    length = (xp.arange(flat.size) - xp.nonzero(flat)[0][xp.cumsum(flat) - 1]).reshape(starts.shape)
+    best = xp.expand_dims(xp.argmax(length, axis=-1), -1)
+    indices = xp.moveaxis(xp.take_along_axis(order, best, axis=-1), -1, axis)
+    return picked(input, Tensor._wrap(indices), axis, keepdim)
+
+
+def isin(elements: Tensor, test_elements: Tensor, *, assume_unique: bool = False, invert: bool = False) -> Tensor:
+    """Where an element is among ``test_elements`` – or, with ``invert``, is not. ``assume_unique`` may save time."""
+    need_tensor("isin", elements, test_elements)
+    xp = xp_of(elements._array)
+    return Tensor._wrap(xp.isin(elements._array, test_elements._array, assume_unique=assume_unique, invert=invert))  # type: ignore[no-any-return]
 
 
 @method
