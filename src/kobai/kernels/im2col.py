@@ -14,62 +14,17 @@ Any number of spatial dimensions; groups are a batch dimension of the products.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import product
 from math import prod
-from typing import NamedTuple
 
 import numpy as np
 
+from kobai.kernels.windows import Windows
 from kobai.xp import Array, xp_of
 
 CACHE = 2 << 20  # bytes of columns made at a time on the host; half and double this cost a few per cent more
 DEVICE = 1 << 28  # ... and on a device, where few large products are better
-NARROW = (
-    128  # with fewer windows an image has too few columns for a product of its own: all images of a block share one
-)
+NARROW = 128  # an image with fewer windows has too few columns for a product of its own: a block of images shares one
 FEWEST = 512  # columns of such a product at least, for the weight has to be read once for each
-
-Sizes = tuple[int, ...]
-
-
-class Windows(NamedTuple):
-    """Where the kernel lies on the input, for every spatial dimension."""
-
-    kernel: Sizes
-    stride: Sizes
-    dilation: Sizes
-    pads: tuple[tuple[int, int], ...]  # zeros before and after the input
-    size: Sizes  # of the input, without them
-    out: Sizes  # how many windows
-
-    @property
-    def padded(self) -> Sizes:
-        """Size of the input with its padding."""
-        return tuple(n + a + b for n, (a, b) in zip(self.size, self.pads, strict=True))
-
-    @property
-    def inside(self) -> tuple[slice, ...]:
-        """The input within its padding."""
-        return tuple(slice(a, a + n) for n, (a, _) in zip(self.size, self.pads, strict=True))
-
-    @property
-    def is_pointwise(self) -> bool:
-        """Whether every window is one element and there is one for each: the input itself is the columns."""
-        return self.size == self.out and set(self.kernel) == set(self.stride) == {1} and not any(map(any, self.pads))
-
-    def taps(self) -> Iterator[tuple[int, tuple[slice, ...]]]:
-        """For the t-th element of the kernel: t and the elements of the padded input that it meets, all windows at once."""
-        for t, position in enumerate(product(*map(range, self.kernel))):
-            starts = [i * d for i, d in zip(position, self.dilation, strict=True)]
-            yield (
-                t,
-                tuple(slice(a, a + s * (n - 1) + 1, s) for a, s, n in zip(starts, self.stride, self.out, strict=True)),
-            )
-
-
-def n_windows(size: int, kernel: int, stride: int, pads: int, dilation: int) -> int:
-    """⌊(size + pads − dilation (kernel − 1) − 1) / stride⌋ + 1: how many windows fit in one dimension."""
-    return (size + pads - dilation * (kernel - 1) - 1) // stride + 1
 
 
 def _blocks(x: Array, w: Windows, channels: int, filters: int) -> Iterator[slice]:
@@ -79,15 +34,6 @@ def _blocks(x: Array, w: Windows, channels: int, filters: int) -> Iterator[slice
     each = max(channels * prod(w.kernel), filters) * length * x.itemsize
     step = max(1, limit // max(1, each), FEWEST // max(1, length))
     return (slice(i, min(i + step, x.shape[0])) for i in range(0, x.shape[0], step))
-
-
-def pad(x: Array, w: Windows, value: float = 0) -> Array:
-    """``x`` with its padding, as a new array; ``x`` itself if there is none."""
-    if w.padded == w.size:
-        return x
-    wide = xp_of(x).full((*x.shape[: -len(w.size)], *w.padded), value, dtype=x.dtype)
-    wide[(..., *w.inside)] = x
-    return wide
 
 
 class _Columns:

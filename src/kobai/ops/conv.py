@@ -8,7 +8,8 @@ from typing import Any
 from kobai._tensor import Tensor, primitive
 from kobai.errors import nearest
 from kobai.kernels.epilogue import epilogue
-from kobai.kernels.im2col import Windows, convolve, convolve_transposed, n_windows, weight_gradient
+from kobai.kernels.im2col import convolve, convolve_transposed, weight_gradient
+from kobai.kernels.windows import Windows, n_windows
 from kobai.ops._args import Samples, need_tensor
 from kobai.xp import Array, xp_of
 

@@ -1,24 +1,30 @@
-"""Pooling: the maximum or the mean of every window.
-
-Both are separable: the maximum of a window is that of its rows' maxima. So a window of k × k costs 2k passes over ever
-smaller arrays instead of k².
-"""
+"""Pooling: the maximum or the mean of every window, one dimension after the other (:mod:`kobai.kernels.windows`)."""
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from kobai._tensor import Tensor, primitive
-from kobai.kernels.im2col import Windows, n_windows, pad
+from kobai.kernels.windows import (
+    Windows,
+    along,
+    counts,
+    first_maxima,
+    least_of,
+    n_windows,
+    pad,
+    reduced,
+    to_the_first_maximum,
+    widened,
+)
 from kobai.ops._args import Samples, need_tensor
 from kobai.ops.conv import LAYOUT, Ints, per_dimension
 from kobai.ops.extreme import max as _max
 from kobai.ops.joining import cat
 from kobai.ops.resample import resample
-from kobai.xp import Array, device_of, move, xp_of
+from kobai.xp import Array, device_of
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -46,33 +52,6 @@ def _windows(size: Any, kernel: Any, stride: Any = None, padding: Any = None, di
     return Windows(tuple(kernel), tuple(stride), tuple(dilation), pads, tuple(size), out)
 
 
-def _along(w: Windows, axis: int) -> list[tuple[Any, ...]]:
-    """For each element of the kernel in one dimension: the elements of the padded input that it meets."""
-    rest = (slice(None),) * (len(w.size) - 1 - axis)
-    start, stride, n = w.dilation[axis], w.stride[axis], w.out[axis]
-    return [(..., slice(i * start, i * start + stride * (n - 1) + 1, stride), *rest) for i in range(w.kernel[axis])]
-
-
-def _reduced(x: Array, w: Windows, axis: int, op: Any) -> Array:
-    """``op`` (``xp.maximum``, ``xp.add``) over the windows in one dimension of the padded input, as a new array."""
-    if w.out[axis] == 1 and x.shape[axis - len(w.size)] == w.kernel[axis] and w.dilation[axis] == 1:
-        return op.reduce(x, axis=axis - len(w.size), keepdims=True)
-    first, *others = _along(w, axis)
-    if not others:
-        return x[first].copy()
-    y = op(x[first], x[others[0]])
-    for where in others[1:]:
-        op(y, x[where], out=y)
-    return y
-
-
-def _widened(dy: Array, w: Windows, axis: int) -> Array:
-    """Zeros with the padded size in one dimension."""
-    shape = list(dy.shape)
-    shape[axis - len(w.size)] = w.padded[axis]
-    return xp_of(dy).zeros(tuple(shape), dtype=dy.dtype)
-
-
 # --- maximum ----------------------------------------------------------------------------------------------------------
 
 
@@ -94,85 +73,28 @@ _MAX_SAMPLES: Samples = [
 @primitive(sample=_MAX_SAMPLES)
 def _max_pool(x: Array, *, w: Windows) -> Any:
     """The gradient goes to the first of several equal maxima, row by row."""
-    xp = xp_of(x)
     n = len(w.size)
-    least = _least(x.dtype)
+    least = least_of(x.dtype)
     y = pad(x, w, least)
     for axis in range(n):
-        y = _reduced(y, w, axis, xp.maximum)
+        y = reduced(y, w, axis, "max")
 
     def vjp(dy: Array) -> tuple[Any]:
         # Last dimension first: the first maximal row of a window is then chosen before the first element in that row.
         levels = [pad(x, w, least)]
         for axis in range(n - 1, 0, -1):
-            levels.append(_reduced(levels[-1], w, axis, xp.maximum))
+            levels.append(reduced(levels[-1], w, axis, "max"))
         top, d = y, dy
         for axis in range(n):
             below = levels[n - 1 - axis]
-            d = _to_the_first_maximum(d, below, top, w, axis)
+            d = to_the_first_maximum(d, below, top, w, axis)
             top = below
         return (d[(..., *w.inside)],)
 
     return y, vjp
 
 
-def _least(dtype: Any) -> float:
-    return -np.inf if dtype.kind == "f" else int(np.iinfo(dtype).min)
-
-
-def _to_the_first_maximum(d: Array, below: Array, top: Array, w: Windows, axis: int) -> Array:
-    wide = _widened(d, w, axis)
-    taps = _along(w, axis)
-    disjoint = w.stride[axis] >= w.dilation[axis] * (w.kernel[axis] - 1) + 1
-    free = None  # windows whose maximum is still to come
-    for where in taps:
-        if where is taps[-1]:
-            part = d if free is None else d * free  # all that is left, also where NaN equals nothing
-        else:
-            hit = below[where] == top
-            if free is not None:
-                hit &= free
-            part = d * hit
-            free = ~hit if free is None else free ^ hit
-        if disjoint:
-            wide[where] = part
-        else:
-            wide[where] += part
-    return wide
-
-
-def _first_maxima(x: Array, y: Array, w: Windows) -> Array:
-    """Where the maxima are: positions in the flattened spatial dimensions of the input."""
-    xp = xp_of(x)
-    wide = pad(x, w, _least(x.dtype))
-    index = xp.zeros(y.shape, dtype=np.int64)
-    for _, where in reversed(list(w.taps())):  # the first one is written last
-        position = 0
-        for s, (a, _), size in zip(where, w.pads, w.size, strict=True):
-            along = xp.arange(s.start - a, s.stop - a, s.step)
-            position = (position * size)[..., None] + along if not isinstance(position, int) else along
-        part = wide[(..., *where)]
-        index = xp.where((part == y) | (part != part), position, index)
-    return index
-
-
 # --- mean -------------------------------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=64)
-def _counts(w: Windows, real: Windows, dtype: Any, where: str) -> Any:
-    """How many elements of ``real.size``, padded by ``real.pads``, lie in each window: (*out)."""
-    total: Any = np.ones(())
-    for i in range(len(w.size)):
-        inside = np.zeros(w.padded[i])
-        start = w.pads[i][0] - real.pads[i][0]
-        inside[start : start + real.padded[i]] = 1
-        total = np.multiply.outer(total, _reduced(inside, _one(w, i), 0, np.add))
-    return move(total.astype(dtype), where)
-
-
-def _one(w: Windows, i: int) -> Windows:
-    return Windows(*((field[i],) for field in w))  # type: ignore[arg-type]  # every field is one item for each dimension
 
 
 _MEAN_SAMPLES: Samples = [
@@ -190,24 +112,23 @@ _MEAN_SAMPLES: Samples = [
 @primitive(sample=_MEAN_SAMPLES)
 def _avg_pool(x: Array, *, w: Windows, divisor: Any) -> Any:
     """``divisor`` is a number, or Windows whose padded input holds the elements that count."""
-    xp = xp_of(x)
     y = pad(x, w)
     for axis in range(len(w.size)):
-        y = _reduced(y, w, axis, xp.add)
+        y = reduced(y, w, axis, "sum")
     if isinstance(divisor, Windows):
-        divisor = _counts(w, divisor, x.dtype, str(device_of(x)))
+        divisor = counts(w, divisor, x.dtype, str(device_of(x)))
     y /= divisor
     first = x.shape
 
     def vjp(dy: Array) -> tuple[Any]:
         d = dy / divisor
         for axis in range(len(w.size) - 1, -1, -1):
-            wide = _widened(d, w, axis)
+            wide = widened(d, w, axis)
             if w.stride[axis] >= w.kernel[axis]:
-                for where in _along(w, axis):
+                for where in along(w, axis):
                     wide[where] = d
             else:
-                for where in _along(w, axis):
+                for where in along(w, axis):
                     wide[where] += d
             d = wide
         return (d[(..., *w.inside)].reshape(first),)
@@ -403,7 +324,7 @@ def _checked_max(
 ) -> Any:
     w = _checked_windows(f"max_pool{n}d", n, input, kernel, stride, padding, dilation, ceil_mode)
     y = _max_pool(input, w=w)
-    return (y, Tensor._wrap(_first_maxima(input._array, y._array, w))) if indices else y
+    return (y, Tensor._wrap(first_maxima(input._array, y._array, w))) if indices else y
 
 
 def _checked_mean(
