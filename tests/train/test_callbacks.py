@@ -75,6 +75,9 @@ def test_accuracy_is_better_when_greater(problem):
     assert not best.update(trainer)
     trainer.history = [{"accuracy": 0.6}]
     assert best.update(trainer)
+    assert not best.update(trainer)
+    best.ties = True
+    assert best.update(trainer)
 
 
 @pytest.mark.parametrize(

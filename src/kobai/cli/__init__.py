@@ -51,9 +51,9 @@ def spelt_out(arguments: list[str]) -> list[str]:
     ['train', '--resume', '?', '--out', 'x']
     """
     full: list[str] = []
-    for argument, after in zip(arguments, [*arguments[1:], "-"], strict=True):
+    for i, argument in enumerate(arguments):
         full.append(argument)
-        if argument == "--resume" and after.startswith("-"):
+        if argument == "--resume" and (i + 1 == len(arguments) or arguments[i + 1].startswith("-")):
             full.append(train.BARE)
     return full
 

@@ -40,6 +40,9 @@ def one_line(debug: bool) -> Iterator[None]:
         raise
     except SettingsError as error:
         raise typer.BadParameter(str(error), param_hint=option(error.option)) from error
+    except KeyboardInterrupt:
+        warn("interrupted")
+        raise typer.Exit(130) from None
     except BrokenPipeError:  # the reader, such as head, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
@@ -51,7 +54,9 @@ def one_line(debug: bool) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, (BackendError, CheckpointError, DataError, NonFiniteError)):
+    if isinstance(error, DataError):  # the library speaks of arguments where the command line has options
+        return str(error).replace("data_dir=", "--data-dir").replace("pass download=True", "add --download")
+    if isinstance(error, (BackendError, CheckpointError, NonFiniteError)):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

@@ -62,24 +62,30 @@ class Callback:
 class Best:
     """The best value so far of one monitored quantity. NaN is never better.
 
-    ``monitor=None`` is ``val_loss``, or ``loss`` without validation data; ``mode=None`` is the metric's own.
+    ``monitor=None`` is ``val_loss``, or ``loss`` without validation data; ``mode=None`` is the metric's own. With ``ties``
+    an equal value counts as better.
     """
 
-    def __init__(self, monitor: str | None = None, mode: str | None = None, min_delta: float = 0.0) -> None:
+    def __init__(
+        self, monitor: str | None = None, mode: str | None = None, min_delta: float = 0.0, ties: bool = False
+    ) -> None:
         if mode not in (None, "min", "max"):
             raise ValueError(f"mode: expected 'min' or 'max', got {mode!r}")
         if not min_delta >= 0:
             raise ValueError(f"min_delta: expected a number >= 0, got {min_delta}")
-        self.monitor, self.mode, self.min_delta = monitor, mode, min_delta
+        self.monitor, self.mode, self.min_delta, self.ties = monitor, mode, min_delta, ties
         self.value: float | None = None
         self.epoch = 0
 
     def update(self, trainer: Trainer) -> bool:
         """Whether the last epoch is better than all before it, by more than ``min_delta``."""
         self.monitor, value, mode = trainer.monitored(self.monitor)
-        sign = 1.0 if (self.mode or mode) == "min" else -1.0
-        if math.isnan(value) or (self.value is not None and not sign * (self.value - value) > self.min_delta):
+        if math.isnan(value):
             return False
+        if self.value is not None:
+            gain = self.value - value if (self.mode or mode) == "min" else value - self.value
+            if not (gain > self.min_delta or (self.ties and gain == 0.0)):
+                return False
         self.value, self.epoch = value, trainer.epoch
         return True
 
@@ -177,7 +183,8 @@ class Checkpoint(Callback):
 
     Args:
         folder: made if it is not there.
-        monitor, mode: by which value an epoch is the best; see :class:`Best`.
+        monitor, mode: by which value an epoch is the best; see :class:`Best`. Of equally good epochs it is the last: the
+            accuracy on few samples is often equal, and what comes later has learnt more.
         every: also write ``last`` after each ``every`` batches of an epoch, from which training goes on in its midst;
             0 for ends of epochs only.
     """
@@ -186,7 +193,7 @@ class Checkpoint(Callback):
         if isinstance(every, bool) or not isinstance(every, int) or every < 0:
             raise ValueError(f"Checkpoint: expected every as an integer >= 0, got {every!r}")
         self.folder, self.every = Path(folder), every
-        self.best = Best(monitor, mode)
+        self.best = Best(monitor, mode, ties=True)
 
     def on_fit_start(self, trainer: Trainer) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -53,13 +53,13 @@ def questions(restored: Restored, data: str | None, data_dir: str | None, split:
     own = restored.settings
     if data_dir is not None:
         own = replace(own, data_dir=data_dir)
-    if data is None or data == own.data:
+    if data is None or (data == own.data and split is not None):
         return _of_split(load_data(own), split or "test")
     if Path(data).suffix.lower() in TABLES or Path(data).is_file():
         if split is None:
             return _of_table(Path(data).expanduser(), restored)
-        if Path(data).expanduser().resolve() != Path(own.data):
-            raise DataError(f"{data}: has no {split} split, because the model was not trained on it; leave --split out")
+        if str(Path(data).expanduser().resolve()) != own.data:
+            raise DataError(f"{data}: has no {split} split, as the model was not trained on it; leave --split out")
         return _of_split(load_data(own), split)
     splits = load_data(replace(own, data=data, label=None))
     if splits.input_shape != restored.input_shape or splits.classes != restored.classes:

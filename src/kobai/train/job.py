@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import zlib
 from collections.abc import Callable, Mapping
@@ -48,6 +49,7 @@ class Restored:
 
 def train(
     settings: Settings,
+    data: DataSplits,
     folder: Path,
     *,
     resume: str | Path | None = None,
@@ -55,9 +57,9 @@ def train(
     callbacks: tuple[Callback, ...] = (),
     curve: bool = True,
 ) -> dict[str, float]:
-    """Train as ``settings`` say, with files in ``folder``; returns loss and accuracy on the test split.
+    """Train on ``data`` as ``settings`` say, with files in ``folder``; returns loss and accuracy on the test split.
 
-    The test split is looked at once, at the end, with the parameters of the epoch whose validation loss was least.
+    The test split is looked at once, at the end, with the parameters of the epoch whose validation accuracy was greatest.
 
     Args:
         resume: a checkpoint, or a folder of them, to go on from.
@@ -65,7 +67,6 @@ def train(
         callbacks: more of them, such as :class:`Progress`.
         curve: draw the learning curve (needs matplotlib).
     """
-    data = load_data(settings)
     manual_seed(settings.seed)
     description = describe_model(settings, data)
     model = build(description).to(default_device())
@@ -73,7 +74,7 @@ def train(
     order = Generator().manual_seed(settings.seed + 1)
     loader = DataLoader(data.train, batch_size=settings.batch_size, shuffle=True, generator=order)
     rule = optimizer(settings.optimizer, model.parameters(), settings.lr, settings.weight_decay, settings.momentum)
-    keeper = Checkpoint(folder, every=settings.save_every)
+    keeper = Checkpoint(folder, monitor="val_accuracy", every=settings.save_every)
     stopping = [EarlyStopping(settings.patience)] if settings.patience else []
     drawing = [LearningCurve(folder / CURVE)] if curve else []
     trainer = Trainer(
@@ -96,6 +97,8 @@ def train(
         if state["config"]["data"] != trainer.config["data"]:
             raise DataError(f"{settings.data}: the data are not those that the run in {found.parent} was begun with")
         trainer.load_state_dict(state)
+        if found.parent.resolve() != folder.resolve() and (found.parent / checkpoint.BEST).exists():
+            shutil.copyfile(found.parent / checkpoint.BEST, folder / checkpoint.BEST)  # may stay the best here too
         at = (
             f"epoch {trainer.epoch + 1}, batch {trainer.position + 1}" if trainer.position else f"epoch {trainer.epoch}"
         )

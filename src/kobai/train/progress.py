@@ -51,7 +51,7 @@ class Progress(Callback):
 
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=16),
             MofNCompleteColumn(),
             TextColumn("{task.fields[values]}"),
             TextColumn("[dim]{task.fields[clock]}"),

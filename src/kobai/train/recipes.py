@@ -57,7 +57,7 @@ def schedule(name: str, optimizer: Optimizer, epochs: int, batches: int) -> LRSc
 
     ``cosine`` falls to 0 along half a wave; ``step`` divides by 10 after each third of the run; ``exponential`` falls evenly
     to 1 %; ``onecycle`` rises to the given rate and falls to almost nothing, batch by batch; ``plateau`` halves when the
-    validation loss has not improved for 5 epochs.
+    validation loss has not improved for 3 epochs.
     """
     if name not in SCHEDULES:
         raise ValueError(f"schedule: unknown schedule {name!r}.{nearest(name, SCHEDULES)}")
@@ -70,7 +70,7 @@ def schedule(name: str, optimizer: Optimizer, epochs: int, batches: int) -> LRSc
     if name == "exponential":
         return lr_scheduler.ExponentialLR(optimizer, gamma=0.01 ** (1 / epochs))
     if name == "plateau":
-        return lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=5)
+        return lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=3)
     peak = optimizer.param_groups[0]["lr"]
     # Rates only: not every optimiser has a momentum to cycle.
     return lr_scheduler.OneCycleLR(optimizer, max_lr=peak, total_steps=epochs * batches, cycle_momentum=False)

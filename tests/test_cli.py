@@ -1,0 +1,588 @@
+"""``kobai``: every command, its files, its exit codes, and one clear line for everything that can go wrong."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import kobai
+from kobai.cli import main
+from kobai.train import checkpoint, job
+from kobai.train.settings import Settings, to_toml
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "200", "OPENBLAS_NUM_THREADS": "1"}
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Each test runs in a folder of its own, in a wide terminal."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Two features, three classes that they tell apart."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "points.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["x", "y", "kind"])
+        for k, kind in enumerate(("ant", "bee", "cat")):
+            writer.writerows([f"{a:.4f}", f"{b:.4f}", kind] for a, b in rng.normal(size=(40, 2)) * 0.4 + [k, -k])
+    return path
+
+
+SMALL = ["--hidden", "8", "--batch-size", "16", "--epochs", "3"]
+
+
+def kobai_command(capsys, *arguments):
+    """(exit code, standard output, standard error) of a command in this process."""
+    capsys.readouterr()
+    try:
+        main([str(argument) for argument in arguments])
+        code = 0
+    except SystemExit as stop:
+        code = stop.code or 0
+    return code, *capsys.readouterr()
+
+
+def history(folder):
+    records = map(json.loads, (Path(folder) / job.HISTORY).read_text().splitlines())
+    return [{k: v for k, v in record.items() if k != "time"} for record in records]
+
+
+# --- train ------------------------------------------------------------------------------------------------------------
+
+
+def test_train_writes_a_run_and_ends_with_the_test_accuracy(capsys, table):
+    code, out, err = kobai_command(capsys, "train", "--data", table, *SMALL, "--epochs", 12, "--lr", 0.05)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[-1].startswith("test accuracy ")
+    assert float(lines[-1].split()[-1]) > 0.8
+    assert sum(line.startswith("epoch ") for line in lines) == 12
+    (folder,) = Path("runs").iterdir()
+    assert folder.name.startswith("points-mlp-")
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {"best.safetensors", "last.safetensors", "history.jsonl", "config.toml"}
+    assert len(history(folder)) == 12
+
+
+def test_train_quiet_prints_one_line(capsys, table):
+    code, out, err = kobai_command(capsys, "train", "--data", table, *SMALL, "--quiet", "--out", "run")
+    assert (code, err, len(out.splitlines())) == (0, "", 1)
+
+
+def test_every_setting_reaches_the_run(capsys, table):
+    flags = {
+        "--label": "kind",
+        "--validation": "0.2",
+        "--hidden": "5,4",
+        "--activation": "tanh",
+        "--init": "normal(0.5)",
+        "--dropout": "0.1",
+        "--optimizer": "sgd",
+        "--lr": "0.02",
+        "--momentum": "0.8",
+        "--weight-decay": "0.001",
+        "--schedule": "cosine",
+        "--epochs": "2",
+        "--batch-size": "20",
+        "--clip-grad-norm": "1.5",
+        "--patience": "9",
+        "--seed": "4",
+        "--save-every": "2",
+    }
+    pairs = [part for pair in flags.items() for part in pair]
+    code, out, _ = kobai_command(capsys, "train", "--data", table, "--batch-norm", *pairs, "--out", "run")
+    assert code == 0
+    assert "mlp 2-5-4-3, tanh, init normal(0.5), batch norm, dropout 0.1; " in out
+    assert "sgd, lr 0.02, momentum 0.8, weight decay 0.001, cosine schedule, batches of 20, 2 epochs, seed 4" in out
+    saved = tomllib.loads(Path("run/config.toml").read_text())
+    wanted = {k[2:].replace("-", "_"): v for k, v in flags.items()}
+    shown = {k: ",".join(map(str, v)) if isinstance(v, list) else str(v) for k, v in saved.items()}
+    assert wanted.items() <= shown.items()
+    assert saved["batch_norm"] is True
+    assert [record["lr"] for record in history("run")] == pytest.approx([0.02, 0.01])
+
+
+def test_the_command_line_is_stronger_than_the_file_and_the_file_than_the_default(capsys, table):
+    Path("settings.toml").write_text(
+        f'data = "{table}"\nhidden = [7, 6]\nbatch-size = 30\nepochs = 1\nbatch_norm = true\nout = "run"\nquiet = true\n'
+    )
+    code, out, _ = kobai_command(capsys, "train", "--config", "settings.toml", "--epochs", 2, "--no-batch-norm")
+    assert code == 0
+    assert len(out.splitlines()) == 1
+    saved = tomllib.loads(Path("run/config.toml").read_text())
+    assert (saved["hidden"], saved["batch_size"], saved["epochs"]) == ([7, 6], 30, 2)
+    assert (saved["batch_norm"], saved["dropout"]) == (False, 0.0)
+
+
+def test_the_config_of_a_run_repeats_it(capsys, table):
+    kobai_command(capsys, "train", "--data", table, *SMALL, "--dropout", 0.2, "--out", "one")
+    code, *_ = kobai_command(capsys, "train", "--config", "one/config.toml", "--out", "two")
+    assert code == 0
+    assert history("one") == history("two")
+    one, two = (kobai.load(f"{run}/last.safetensors")["model"] for run in ("one", "two"))
+    assert all(one[name].numpy().tobytes() == two[name].numpy().tobytes() for name in one)
+
+
+def test_data_sets_bring_defaults_that_give_way(capsys):
+    flags = ["--epochs", 1, "--hidden", "", "--optimizer", "sgd", "--no-batch-norm", "--out", "run"]
+    code, out, _ = kobai_command(capsys, "train", *flags)
+    assert code == 0
+    assert "mlp 64-10, relu, init he, dropout 0.5; 650 parameters" in out
+    assert "sgd, lr 0.1, plateau schedule, batches of 32, 1 epochs, seed 0" in out
+
+
+def test_digits_reach_97_percent(capsys):
+    code, out, _ = kobai_command(capsys, "train", "--quiet")
+    assert code == 0
+    assert float(out.split()[-1]) >= 0.97
+
+
+MNIST = Path(__file__).resolve().parents[2] / "shared" / "data" / "mnist"
+
+
+@pytest.mark.skipif(not MNIST.is_dir(), reason="the MNIST files are not here")
+def test_mnist_reaches_97_5_percent_in_5_epochs(capsys):
+    flags = ["--hidden", "100,100", "--init", "he", "--batch-size", 100, "--epochs", 5]
+    code, out, _ = kobai_command(capsys, "train", "--data", "mnist", "--data-dir", MNIST, *flags, "--quiet")
+    assert code == 0
+    assert float(out.split()[-1]) >= 0.975
+
+
+@pytest.mark.parametrize("schedule", ["step", "exponential", "onecycle", "plateau"])
+def test_schedules(capsys, table, schedule):
+    code, *_ = kobai_command(capsys, "train", "--data", table, *SMALL, "--schedule", schedule, "--out", "run", "-q")
+    assert code == 0
+    assert len({record["lr"] for record in history("run")}) == (1 if schedule == "plateau" else 3)
+
+
+def test_patience_stops_early(capsys, table):
+    flags = ["--lr", 3.0, "--epochs", 40, "--patience", 2]
+    code, out, _ = kobai_command(capsys, "train", "--data", table, "--hidden", 8, *flags, "--out", "run")
+    assert code == 0
+    assert "stopped: val_loss has not improved for 2 epochs" in out
+    assert len(history("run")) < 40
+
+
+def test_runs_are_never_overwritten(capsys, table):
+    command = ["train", "--data", table, *SMALL, "--out", "run", "-q"]
+    kobai_command(capsys, *command)
+    before = Path("run/last.safetensors").read_bytes()
+    code, out, err = kobai_command(capsys, *command)
+    assert (code, out) == (1, "")
+    assert err == "kobai: run: holds a run already; go on with it by --resume run, or choose another --out\n"
+    assert Path("run/last.safetensors").read_bytes() == before
+    for _ in range(2):  # within one second
+        assert kobai_command(capsys, *command[:-3], "-q")[0] == 0
+    assert len(list(Path("runs").iterdir())) == 2
+
+
+# --- resume -----------------------------------------------------------------------------------------------------------
+
+
+def test_resume_with_more_epochs(capsys, table):
+    command = ["train", "--data", table, *SMALL]
+    kobai_command(capsys, *command, "--epochs", 5, "--out", "whole", "-q")
+    kobai_command(capsys, *command, "--epochs", 2, "--out", "parts", "-q")
+    code, out, _ = kobai_command(capsys, "train", "--resume", "parts", "--epochs", 5)
+    assert code == 0
+    assert "resumed   after epoch 2, from parts/last.safetensors" in out
+    assert history("parts") == history("whole")
+
+
+def test_resume_in_its_three_forms(capsys, table):
+    command = ["train", "--data", table, *SMALL, "-q"]
+    assert kobai_command(capsys, *command, "--out", "run", "--resume")[0] == 0  # nothing there yet: it begins
+    assert kobai_command(capsys, "train", "--out", "run", "--resume", "--epochs", 4, "-q")[0] == 0
+    assert len(history("run")) == 4
+    assert (
+        kobai_command(capsys, "train", "--resume", "run/best.safetensors", "--out", "fork", "--epochs", 5, "-q")[0] == 0
+    )
+    assert history("fork")[:4] == history("run")
+    assert (len(history("run")), len(history("fork"))) == (4, 5)
+    kobai_command(capsys, *command)
+    code, out, _ = kobai_command(capsys, "train", "--resume")
+    assert code == 0
+    assert "after epoch 3, from runs/points-mlp-" in out
+
+
+def test_resume_refuses_other_settings(capsys, table):
+    kobai_command(capsys, "train", "--data", table, *SMALL, "--schedule", "cosine", "--out", "run", "-q")
+    for flags, words in [
+        (["--hidden", "9"], "Invalid value for --hidden: the run was begun with 8, not 9; "),
+        (["--seed", "1"], "Invalid value for --seed: the run was begun with 0, not 1; "),
+        (["--epochs", "9"], "Invalid value for --epochs: the run is planned for 3: its cosine schedule ends there"),
+    ]:
+        code, _, err = kobai_command(capsys, "train", "--resume", "run", *flags)
+        assert code == 2
+        assert words in err
+    assert kobai_command(capsys, "train", "--resume", "run", "--hidden", "8", "--data", table, "-q")[0] == 0
+
+
+def test_resume_refuses_changed_data(capsys, table):
+    kobai_command(capsys, "train", "--data", table, *SMALL, "--out", "run", "-q")
+    table.write_text(table.read_text().replace("0.1", "0.2"))
+    code, _, err = kobai_command(capsys, "train", "--resume", "run", "--epochs", 5)
+    assert code == 1
+    assert "the data are not those that the run in run was begun with" in err
+
+
+def test_resume_without_anything_to_resume(capsys):
+    for flags, words in [
+        (["--resume", "nowhere"], "nowhere: no such file or folder to resume from"),
+        (["--resume"], "no run to resume"),
+        (["--resume", "."], "no checkpoint in this folder"),
+    ]:
+        code, _, err = kobai_command(capsys, "train", *flags)
+        assert (code, len(err.splitlines())) == (1, 1)
+        assert words in err
+
+
+def test_damaged_last_checkpoint_is_passed_over_in_one_line(capsys, table):
+    kobai_command(capsys, "train", "--data", table, *SMALL, "--out", "run", "-q")
+    whole = history("run")
+    last = Path("run") / checkpoint.LAST
+    last.write_bytes(last.read_bytes()[:-100])
+    code, out, err = kobai_command(capsys, "train", "--resume", "run")
+    assert code == 0
+    assert len(err.splitlines()) == 1
+    assert "truncated" in err
+    assert "using run/previous.safetensors instead" in err
+    assert "resumed   after epoch 2, from run/previous.safetensors" in out
+    assert history("run") == whole
+
+
+def command_line(*arguments):
+    return [sys.executable, "-m", "kobai.cli", *map(str, arguments)]
+
+
+def test_killed_at_any_moment_and_resumed_it_is_the_same_run(table):
+    flags = ["--data", table, "--hidden", "16", "--batch-size", 8, "--epochs", 40, "--dropout", 0.3, "--batch-norm"]
+    flags += ["--schedule", "cosine", "--save-every", 3, "-q"]
+    subprocess.run(command_line("train", *flags, "--out", "whole"), env=ENVIRONMENT, check=True, capture_output=True)
+    seed = random.randrange(2**32)
+    chance = random.Random(seed)
+    kills = 0
+    for _ in range(6):
+        process = subprocess.Popen(command_line("train", *flags, "--out", "parts", "--resume"), env=ENVIRONMENT)
+        while process.poll() is None and not Path("parts/history.jsonl").exists():
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0.0, 1.0) + (0.5 if kills else 0.0))
+        process.kill()
+        kills += process.wait() == -signal.SIGKILL
+    done = subprocess.run(
+        command_line("train", *flags, "--out", "parts", "--resume"), env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, (seed, done.stderr)
+    assert kills
+    assert history("parts") == history("whole"), seed
+    for name in (checkpoint.LAST, checkpoint.BEST):
+        parts, whole = (checkpoint.read(Path(run) / name) for run in ("parts", "whole"))
+        for key in ("model", "epoch", "random"):
+            assert same(parts[key], whole[key]), (seed, name, key)
+
+
+def same(one, other):
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    return one.numpy().tobytes() == other.numpy().tobytes() if isinstance(one, kobai.Tensor) else one == other
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_interrupt_ends_with_130_and_says_how_to_go_on(table):
+    command = command_line("train", "--data", table, "--epochs", 5000, "--out", "my run")
+    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not Path("my run/best.safetensors").exists():
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert err == "kobai: interrupted; go on with: kobai train --resume 'my run'\n"
+    assert list(Path("my run").glob(".*")) == []
+    assert checkpoint.read("my run/last.safetensors")["epoch"] >= 1
+
+
+# --- evaluate, predict ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(capsys, table):
+    """A trained run."""
+    flags = ["--hidden", 16, "--epochs", 20, "--lr", 0.02, "--label", "kind", "--out", "run"]
+    assert kobai_command(capsys, "train", "--data", table, *flags)[0] == 0
+    return Path("run")
+
+
+def test_evaluate_repeats_the_result_of_training(capsys, table):
+    _, trained, _ = kobai_command(capsys, "train", "--data", table, *SMALL, "--out", "run")
+    code, out, err = kobai_command(capsys, "evaluate", "run")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0].startswith("run/best.safetensors, epoch ")
+    assert out.splitlines()[-2:] == trained.splitlines()[-2:]
+    code, out, _ = kobai_command(capsys, "evaluate", "run/last.safetensors", "--split", "validation")
+    assert out.splitlines()[-1].startswith("validation accuracy ")
+
+
+def test_evaluate_whole_tables(capsys, run, table):
+    _, out, _ = kobai_command(capsys, "evaluate", run, "--data", table.name)
+    assert "120 samples" in out
+    assert float(out.split()[-1]) > 0.9
+
+
+def test_predict_to_a_pipe_a_file_and_with_a_limit(capsys, run, table):
+    code, out, err = kobai_command(capsys, "predict", run)
+    rows = list(csv.DictReader(out.splitlines()))
+    assert (code, err, len(rows)) == (0, "", 24)
+    assert rows[0].keys() == {"sample", "prediction", "probability", "label"}
+    assert {row["prediction"] for row in rows} <= {"ant", "bee", "cat"}
+    assert all(1 / 3 <= float(row["probability"]) <= 1 for row in rows)
+    code, out, _ = kobai_command(capsys, "predict", run, "--data", table, "--out", "answers.csv", "--limit", 7)
+    assert (code, out) == (0, "")
+    assert len(Path("answers.csv").read_text().splitlines()) == 8
+
+
+def test_predict_columns_by_name_in_any_order_without_labels(capsys, run, table):
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    Path("new.csv").write_text("id,y,x\n" + "".join(f"7,{row['y']},{row['x']}\n" for row in rows))
+    _, out, _ = kobai_command(capsys, "predict", run, "--data", "new.csv")
+    found = [row["prediction"] for row in csv.DictReader(out.splitlines())]
+    _, out, _ = kobai_command(capsys, "predict", run, "--data", table.name)
+    assert found == [row["prediction"] for row in csv.DictReader(out.splitlines())]
+
+
+def test_predict_table_without_header(capsys, table):
+    rows = table.read_text().splitlines()[1:]
+    Path("bare.csv").write_text("\n".join(rows))
+    assert kobai_command(capsys, "train", "--data", "bare.csv", *SMALL, "--out", "run", "-q")[0] == 0
+    Path("new.csv").write_text("\n".join(row.rpartition(",")[0] for row in rows[:5]))
+    code, out, _ = kobai_command(capsys, "predict", "run", "--data", "new.csv")
+    assert (code, len(out.splitlines())) == (0, 6)
+    code, out, _ = kobai_command(capsys, "evaluate", "run", "--data", "bare.csv", "--split", "train")
+    assert code == 0
+    Path("wide.csv").write_text("1,2,3,4\n")
+    code, _, err = kobai_command(capsys, "predict", "run", "--data", "wide.csv")
+    assert (code, "expected 2 columns, or 3 with the label, got 4" in err) == (1, True)
+
+
+def test_predict_in_a_terminal_is_a_table(run):
+    pty = pytest.importorskip("pty")
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(command_line("predict", run), env={**ENVIRONMENT, "TERM": "xterm"}, stdout=follower)
+    assert process.wait(timeout=20) == 0
+    os.close(follower)
+    shown = os.read(leader, 65536).decode()
+    os.close(leader)
+    assert "prediction" in shown
+    assert "… and 4 more; --out FILE writes all of them" in shown
+
+
+def test_uses_of_a_model_refuse_what_does_not_fit(capsys, run, table):
+    Path("other.csv").write_text("x,z,kind\n1,2,ant\n")
+    Path("dog.csv").write_text("x,y,kind\n1,2,dog\n")
+    Path("nan.csv").write_text("x,y\n1,nan\n")
+    Path("ragged.csv").write_text("x,y\n1,2\n1\n")
+    Path("only.csv").write_text("x,y\n")
+    Path("unlabelled.csv").write_text("x,y\n1,2\n")
+    kobai.save({"w": kobai.ones(2)}, "weights.safetensors")
+    kobai.save({"kobai_checkpoint": 1, "config": {}, "w": kobai.ones(1)}, "bare.safetensors")
+    for arguments, code, words in [
+        (["predict", run, "--data", "other.csv"], 1, "no column named 'y'"),
+        (["evaluate", run, "--data", "dog.csv"], 1, "sample 0 has the label 'dog'"),
+        (["evaluate", run, "--data", "unlabelled.csv"], 1, "has no labels to compare with"),
+        (["predict", run, "--data", "nan.csv"], 1, "row 2, column 'y'"),
+        (["predict", run, "--data", "ragged.csv"], 1, "row 3 has 1 cells, expected 2"),
+        (["predict", run, "--data", "only.csv"], 1, "no rows"),
+        (["predict", run, "--data", "nowhere.csv"], 1, "cannot be read"),
+        (["predict", run, "--data", "dog.csv", "--split", "test"], 1, "has no test split"),
+        (["predict", run, "--split", "tset"], 2, "Did you mean 'test'"),
+        (["predict", run, "--data", "digits"], 1, "the model takes 2 inputs for 3 classes"),
+        (["predict", "weights.safetensors"], 1, "not a checkpoint of a Kobai run"),
+        (["predict", "bare.safetensors"], 1, "holds no model that kobai train has described"),
+        (["predict", "nowhere"], 1, "nowhere: no such file"),
+        (["predict"], 2, "Missing argument 'CHECKPOINT'"),
+        (["predict", run, "--out", "no/such/folder.csv"], 1, "no/such/folder.csv: No such file or directory"),
+    ]:
+        found, _, err = kobai_command(capsys, *arguments)
+        assert found == code, (arguments, err)
+        assert words in err
+        assert code == 2 or len(err.splitlines()) == 1
+
+
+def test_predict_digits_by_name(capsys):
+    code, out, _ = kobai_command(capsys, "train", "--epochs", 1, "--hidden", 8, "--out", "run")
+    assert code == 0
+    code, out, _ = kobai_command(capsys, "predict", "run", "--data", "digits", "--split", "validation", "--limit", 3)
+    assert (code, len(out.splitlines())) == (0, 4)
+
+
+# --- bad input of train -----------------------------------------------------------------------------------------------
+
+WRONG = {
+    "flag": (["--epoch", "3"], 2, "--epochs"),
+    "number": (["--epochs", "many"], 2, "--epochs"),
+    "activation": (["--activation", "rleu"], 2, "Did you mean 'relu'"),
+    "init": (["--init", "hee"], 2, "Did you mean 'he'"),
+    "init arguments": (["--init", "normal"], 2, "expected normal(std)"),
+    "optimizer": (["--optimizer", "adamm"], 2, "Did you mean 'adam'"),
+    "schedule": (["--schedule", "cosin"], 2, "Did you mean 'cosine'"),
+    "model": (["--model", "mpl"], 2, "Did you mean 'mlp'"),
+    "data": (["--data", "mnits"], 2, "Did you mean 'mnist'"),
+    "data file": (["--data", "nowhere.csv"], 1, "nowhere.csv: cannot be read"),
+    "data folder": (["--data", "mnist", "--data-dir", "nowhere"], 1, "no files found in nowhere"),
+    "folder of the digits": (["--data-dir", "x"], 2, "the digits are embedded"),
+    "label of images": (["--label", "x"], 2, "names a column of a CSV file"),
+    "hidden": (["--hidden", "ten"], 2, "such as 100,100, got 'ten'"),
+    "hidden zero": (["--hidden", "10,0"], 2, "sizes of at least 1"),
+    "dropout": (["--dropout", "1"], 2, "in [0, 1)"),
+    "lr": (["--lr", "0"], 2, "> 0"),
+    "batch": (["--batch-size", "0"], 2, ">= 1"),
+    "validation": (["--validation", "1.5"], 2, "between 0 and 1"),
+    "momentum": (["--momentum", "0.9"], 2, "adam has none to set; sgd and rmsprop have"),
+    "backend": (["--backend", "cuppy"], 2, "Did you mean 'cupy'"),
+    "config": (["--config", "nowhere.toml"], 2, "cannot be read"),
+    "out": (["--out", "file"], 1, "is a file"),
+    "resume": (["--resume", "file"], 1, "not a whole safetensors file"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_options(capsys, case):
+    Path("file").write_text("text")
+    flags, code, words = WRONG[case]
+    found, out, err = kobai_command(capsys, "train", *flags)
+    assert (found, out) == (code, "")
+    assert words in err
+    assert "Traceback" not in err
+    assert code == 2 or len(err.splitlines()) == 1
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("epoch = 3", "unknown name 'epoch'. Did you mean 'epochs'"),
+        ("batchsize = 3", "Did you mean 'batch_size'"),
+        ("epochs = 2.5", "--epochs"),
+        ("lr = true", "--lr"),
+        ("[train]\nepochs = 3", "unknown name 'train'"),
+        ("[data]\nname = 'x'", "'data' is a table"),
+        ("epochs = ", "is not TOML"),
+        ('activation = "rleu"', "Did you mean 'relu'"),
+    ],
+)
+def test_wrong_files(capsys, text, words):
+    Path("settings.toml").write_text(text)
+    code, _, err = kobai_command(capsys, "train", "--config", "settings.toml")
+    assert code == 2
+    assert words in err
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "empty"),
+        ("x,kind\n", "no rows"),
+        ("x,kind\n1,a\nnan,b\n", "row 3, column 'x'"),
+        ("x,kind\n1,a\nhello,b\n", "'hello', which is not a number"),
+    ],
+)
+def test_wrong_tables(capsys, text, words):
+    Path("table.csv").write_text(text)
+    code, _, err = kobai_command(capsys, "train", "--data", "table.csv")
+    assert (code, len(err.splitlines())) == (1, 1)
+    assert words in err
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root writes everywhere")
+def test_folder_that_cannot_be_written(capsys, table):
+    Path("locked").mkdir(mode=0o500)
+    code, _, err = kobai_command(capsys, "train", "--data", table, *SMALL, "--out", "locked/run")
+    assert (code, err) == (1, "kobai: locked/run: Permission denied\n")
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_training_that_explodes_ends_with_a_line(capsys, table):
+    flags = ["--optimizer", "sgd", "--lr", "1e30", "--out", "run"]
+    code, _, err = kobai_command(capsys, "train", "--data", table, *SMALL, *flags)
+    assert (code, len(err.splitlines())) == (1, 1)
+    assert "Lower the learning rate" in err
+
+
+def test_debug_shows_the_traceback(capsys):
+    capsys.readouterr()
+    with pytest.raises(kobai.errors.CheckpointError):
+        main(["evaluate", "nowhere", "--debug"])
+
+
+def test_an_error_of_ours_is_a_line_too(capsys, table, monkeypatch):
+    monkeypatch.setattr(job, "train", lambda *args, **kwargs: {}["surprise"])
+    code, _, err = kobai_command(capsys, "train", "--data", table)
+    assert (code, err) == (1, "kobai: KeyError: 'surprise' (--debug shows where)\n")
+
+
+def test_without_matplotlib_there_is_a_line_and_no_picture(capsys, table, monkeypatch):
+    monkeypatch.setattr("kobai.cli.train.has", lambda package: False)
+    code, out, _ = kobai_command(capsys, "train", "--data", table, *SMALL, "--out", "run")
+    assert code == 0
+    assert "pip install 'kobai[plot]'" in out
+    assert not Path("run/learning_curve.png").exists()
+
+
+# --- the rest ---------------------------------------------------------------------------------------------------------
+
+
+def test_info_tells_what_is_here_and_what_is_missing(capsys):
+    code, out, err = kobai_command(capsys, "info")
+    assert (code, err) == (0, "")
+    for words in ("numpy", "ready (default)", "cpu", "Packages", "safetensors", "Threads"):
+        assert words in out
+    for extra in ("cpu", "plot", "data", "tune", "cuda12"):
+        package = {"cpu": "numba", "plot": "matplotlib", "data": "pooch", "tune": "optuna", "cuda12": "cupy-cuda12x"}[
+            extra
+        ]
+        (line,) = [line for line in out.splitlines() if line.split()[:1] == [package]]
+        assert "missing" not in line or f"pip install 'kobai[{extra}]'" in line
+
+
+def test_info_without_threadpoolctl(capsys, monkeypatch):
+    monkeypatch.setattr("kobai.cli.info.has", lambda package: False)
+    _, out, _ = kobai_command(capsys, "info")
+    assert "unknown without threadpoolctl" in out
+
+
+def test_version_help_and_usage(capsys):
+    assert kobai_command(capsys, "--version")[:2] == (0, f"kobai {job.kobai_version()}\n")
+    for command in ([], ["train"], ["evaluate"], ["predict"], ["info"]):
+        code, out, _ = kobai_command(capsys, *command, "--help")
+        assert code == 0
+        assert "Usage: kobai" in out
+        assert command in ([], ["info"]) or "Examples" in out
+    code, _, err = kobai_command(capsys, "trian")
+    assert (code, "train" in err) == (2, True)
+    code, out, err = kobai_command(capsys)
+    assert "Usage: kobai" in out + err
+
+
+def test_help_names_every_setting(capsys):
+    _, out, _ = kobai_command(capsys, "train", "--help")
+    for name in Settings.__dataclass_fields__:
+        assert f"--{name.replace('_', '-')}" in out
+
+
+def test_settings_survive_toml():
+    settings = Settings(data='a "quoted"\\name\n.csv', hidden=(3, 2), lr=1e-7, patience=None, batch_norm=True)
+    back = Settings.from_dict(tomllib.loads(to_toml(settings.as_dict())))
+    assert back == settings
