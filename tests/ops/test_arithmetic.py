@@ -129,6 +129,17 @@ def test_powers():
         kobai.tensor([2]) ** -1
 
 
+def test_a_number_to_the_power_of_a_tensor(backend):
+    n = kobai.tensor([0.5, 2.0], dtype=kobai.float64, requires_grad=True)
+    for base in (2, 0.5, True):
+        n.grad = None
+        (base**n).sum().backward()
+        np.testing.assert_allclose(n.grad.tolist(), [base**k * math.log(base) for k in (0.5, 2)], rtol=1e-14)
+    n.grad = None
+    (0**n).sum().backward()
+    assert n.grad.tolist() == [0, 0]
+
+
 def test_equal_arguments_share_the_gradient_of_maximum():
     x = kobai.tensor([1.0, 2.0, 3.0], requires_grad=True)
     y = kobai.tensor([2.0, 2.0, 2.0], requires_grad=True)

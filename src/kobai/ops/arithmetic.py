@@ -85,15 +85,20 @@ def _pow(a: Array, b: Array) -> Any:
             return unbroadcast(dy * xp.where(zero, 0 * b, b * a ** xp.where(zero, 1 + 0 * b, b - 1)), a.shape)
 
         def db(out: Array) -> Array:
-            # d(aᵇ)/db = aᵇ ln a, which tends to 0 with a
-            if isinstance(a, (int, float)):
-                return dy * (y * math.log(a) if a > 0 else y * 0)
-            positive = a > 0
-            return unbroadcast(dy * (y * xp_of(a).log(xp_of(a).where(positive, a, 1 + 0 * a)) * positive), b.shape)
+            # d(aᵇ)/db = aᵇ ln a, which at a = 0 is 0 for b ≥ 0; below 0 there is none (nan)
+            xp = xp_of(b)
+            g = dy * (y * _ln(a))
+            return unbroadcast(xp.where((a == 0) & (b >= 0), xp.zeros_like(g), g), b.shape)
 
         return da, db
 
     return y, vjp
+
+
+def _ln(x: Any) -> Any:
+    if isinstance(x, (int, float)):
+        return math.log(x) if x > 0 else -math.inf if x == 0 else math.nan
+    return xp_of(x).log(x)
 
 
 @primitive(sample=_two(), kind="elementwise")
@@ -135,7 +140,8 @@ def _atan2(a: Array, b: Array) -> Any:
     y = xp_of(a).arctan2(a, b)
 
     def vjp(dy: Array) -> Any:
-        scaled = dy / (a * a + b * b)
+        square = a * a + b * b
+        scaled = dy / xp_of(a).where(square == 0, square + 1, square)  # no direction at the origin: gradient 0
         return (lambda out: unbroadcast(scaled * b, a.shape)), (lambda out: unbroadcast(-scaled * a, b.shape))
 
     return y, vjp
