@@ -29,7 +29,7 @@ FLOORS = {
     "linalg": 3,
     "_absent": 0,
     "_anomaly": 1,
-    "amp": 3,
+    "amp": 1,
     "backends": 1,
     "runtime": 1,
     "serialization": 3,

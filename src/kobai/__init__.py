@@ -8,7 +8,9 @@ on the GPU.
 from importlib import import_module as _import_module
 from typing import Any as _Any
 
-from kobai import autograd, backends, cuda, linalg, random
+from kobai import amp, autograd, backends, cuda, linalg, random
+from kobai._absent import ABSENT as _ABSENT
+from kobai._repr import set_printoptions
 from kobai._tensor import (
     Size,
     Tensor,
@@ -20,6 +22,8 @@ from kobai._tensor import (
     set_default_dtype,
     set_grad_enabled,
 )
+from kobai.amp import autocast
+from kobai.cuda import amp as _cuda_amp  # torch.cuda.amp
 from kobai.dtypes import *
 from kobai.linalg import det
 
@@ -52,8 +56,11 @@ from kobai.ops.softmax import *
 from kobai.ops.sort import *
 from kobai.ops.statistics import *
 from kobai.random import Generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
+from kobai.runtime import *
 from kobai.serialization import load, save
 from kobai.xp import available_backends, backend, device, use, using
+from kobai.xp import default_device as get_default_device
+from kobai.xp import use as set_default_device
 
 from kobai import nn, optim, utils  # isort: skip - they are written with all of the above
 
@@ -65,6 +72,8 @@ _LAZY = ("data", "train")
 def __getattr__(name: str) -> _Any:
     if name in _LAZY:
         return _import_module(f"kobai.{name}")
+    if name in _ABSENT:
+        raise AttributeError(f"kobai has no {name!r}, unlike torch: {_ABSENT[name]}")
     from kobai.errors import nearest
 
     hint = "" if name.startswith("_") else nearest(name, [n for n in globals() if not n.startswith("_")])

@@ -2,16 +2,63 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from kobai.errors import nearest
+
 Host: TypeAlias = np.ndarray[Any, Any]
 
-WIDTH = 80  # characters in a line
-MANY = 1000  # elements above which an axis shows its ends only
-ENDS = 3
+
+@dataclass
+class _Options:
+    precision: int = 4
+    linewidth: int = 80  # characters in a line
+    threshold: float = 1000  # elements above which an axis shows its ends only
+    edgeitems: int = 3  # how many elements an end has
+    sci_mode: bool | None = None  # None: where it is needed
+
+
+_options = _Options()
+_PROFILES = {"default": (4, 1000, 3), "short": (2, 1000, 2), "full": (4, math.inf, 3)}
+
+
+def set_printoptions(
+    precision: int | None = None,
+    threshold: float | None = None,
+    edgeitems: int | None = None,
+    linewidth: int | None = None,
+    profile: str | None = None,
+    sci_mode: bool | None = None,
+) -> None:
+    """How tensors are printed: digits after the point, elements above which only ``edgeitems`` at each end are shown,
+    characters in a line; a ``profile`` ("default", "short", "full") sets them all. What is not given stays as it is,
+    but for ``sci_mode`` (True: always scientific, False: never), which returns to None, "where it is needed".
+
+    >>> import kobai
+    >>> kobai.set_printoptions(precision=2); kobai.tensor([0.12345])
+    tensor([0.12])
+    >>> kobai.set_printoptions(profile="default")
+    """
+    if profile is not None:
+        if profile not in _PROFILES:
+            hint = nearest(profile, _PROFILES)
+            raise ValueError(f"set_printoptions: expected profile 'default', 'short' or 'full', got {profile!r}.{hint}")
+        _options.precision, _options.threshold, _options.edgeitems = _PROFILES[profile]
+        _options.linewidth = 80
+    if precision is not None:
+        _options.precision = precision
+    if threshold is not None:
+        _options.threshold = threshold
+    if edgeitems is not None:
+        _options.edgeitems = edgeitems
+    if linewidth is not None:
+        _options.linewidth = linewidth
+    _options.sci_mode = sci_mode
 
 
 def describe(host: Host, notes: Sequence[str]) -> str:
@@ -19,7 +66,7 @@ def describe(host: Host, notes: Sequence[str]) -> str:
     text = f"tensor({elements(host, indent=7)}"
     for note in notes:
         line = len(text) - text.rfind("\n") - 1
-        text += f", {note}" if line + len(note) + 4 <= WIDTH else f",\n{' ' * 7}{note}"
+        text += f", {note}" if line + len(note) + 4 <= _options.linewidth else f",\n{' ' * 7}{note}"
     return text + ")"
 
 
@@ -28,53 +75,53 @@ def elements(host: Host, indent: int) -> str:
     if host.size == 0:
         return "[]"
     shown = _shown(host)
-    form = _floats(shown) if host.dtype.kind == "f" else _right_aligned(str, [str(v) for v in shown.tolist()])
-    width = max(len(form(v)) for v in shown.tolist())
-    return _nested(host, form, width, indent, host.size > MANY)
+    form, width = _floats(shown) if host.dtype.kind == "f" else (str, max(len(str(v)) for v in shown.tolist()))
+    return _nested(host, lambda v: form(v).rjust(width), width, indent, host.size > _options.threshold)
 
 
 def _nested(part: Host, form: Callable[[Any], str], width: int, indent: int, abbreviate: bool) -> str:
     if part.ndim == 0:
         return form(part.item())
-    cut = abbreviate and len(part) > 2 * ENDS
-    rows: list[Any] = [*part[:ENDS], None, *part[-ENDS:]] if cut else list(part)
+    ends = _options.edgeitems
+    cut = abbreviate and len(part) > 2 * ends
+    rows: list[Any] = [*part[:ends], None, *part[-ends:]] if cut else list(part)
     deeper = f"\n{' ' * (indent + 1)}"
     if part.ndim > 1:
         texts = ["..." if row is None else _nested(row, form, width, indent + 1, abbreviate) for row in rows]
         return f"[{(',' + (part.ndim - 2) * chr(10) + deeper).join(texts)}]"
     texts = [" ..." if row is None else form(row.item()) for row in rows]
-    per_line = max(1, (WIDTH - indent) // (width + 2))
+    per_line = max(1, (_options.linewidth - indent) // (width + 2))
     lines = [", ".join(texts[i : i + per_line]) for i in range(0, len(texts), per_line)]
     return f"[{(',' + deeper).join(lines)}]"
 
 
-def _floats(shown: Host) -> Callable[[float], str]:
-    """One format for all: whole numbers as ``3.``, else four decimals, or scientific if too much would be lost."""
+def _floats(shown: Host) -> tuple[Callable[[float], str], int]:
+    """One format for all, and its width: whole numbers as ``3.``, else four decimals, or scientific if too much is lost.
+
+    Zeros, inf and nan have no say in it and may be wider.
+    """
     sizes = np.abs(shown[np.isfinite(shown) & (shown != 0)].astype(np.float64))
     if sizes.size == 0:
-        return _right_aligned(lambda v: f"{v:.0f}." if v == 0 else str(v), ["0"])
+        return (lambda v: f"{v:.0f}." if v == 0 else str(v)), 1
     whole = bool((sizes == np.ceil(sizes)).all())
     low, high = float(sizes.min()), float(sizes.max())
-    if high > 1000 * low or high > 1e8 or (low < 1e-4 and not whole):
-        template = "{:.4e}"
-    else:
-        template = "{:.0f}." if whole else "{:.4f}"
+    scientific = _options.sci_mode
+    if scientific is None:
+        scientific = high > 1000 * low or high > 1e8 or (low < 1e-4 and not whole)
+    digits = _options.precision
+    template = f"{{:.{digits}e}}" if scientific else "{:.0f}." if whole else f"{{:.{digits}f}}"
 
     def form(v: float) -> str:
         return template.format(v) if np.isfinite(v) else str(v)
 
-    return _right_aligned(form, [form(v) for v in shown.tolist() if np.isfinite(v) and v != 0])
-
-
-def _right_aligned(form: Callable[[Any], str], texts: Sequence[str]) -> Callable[[Any], str]:
-    width = max(map(len, texts))
-    return lambda v: form(v).rjust(width)
+    return form, max(len(form(v)) for v in shown.tolist() if np.isfinite(v) and v != 0)
 
 
 def _shown(host: Host) -> Host:
     """The elements that are printed: all of a small tensor, the corners of a large one."""
-    if host.size > MANY:
+    if host.size > _options.threshold:
+        ends = _options.edgeitems
         for axis in range(host.ndim):
-            if host.shape[axis] > 2 * ENDS:
-                host = np.take(host, [*range(ENDS), *range(-ENDS, 0)], axis=axis)
+            if host.shape[axis] > 2 * ends:
+                host = np.take(host, [*range(ends), *range(-ends, 0)], axis=axis)
     return host.ravel()

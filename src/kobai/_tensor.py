@@ -30,6 +30,7 @@ from weakref import ref
 
 import numpy as np
 
+from kobai import _anomaly
 from kobai import xp as _xp
 from kobai._repr import describe
 from kobai.errors import BackendError, nearest
@@ -215,6 +216,8 @@ class Node:
         self.order = next(_order)  # inputs are always older than what is computed from them
         self.hooks: dict[int, Callable[..., Any]] | None = None
         self.retain: Any = None
+        if _anomaly.state.enabled:
+            _anomaly.note(self)
 
     def name(self) -> str:
         """The operation's name, as in PyTorch: ``MulBackward``."""
@@ -374,7 +377,12 @@ def run_backward(
             if version[0] != then:
                 node.check_unchanged()
                 break
-        for edge, g in zip(node.edges, vjp(dy), strict=False):
+        gradients = vjp(dy)
+        if _anomaly.state.enabled:
+            pairs = zip(node.edges, gradients, strict=False)
+            gradients = [None if e is None else g(None) if type(g) is FunctionType else g for e, g in pairs]
+            _anomaly.check(node, gradients)
+        for edge, g in zip(node.edges, gradients, strict=False):
             if edge is not None and g is not None:
                 send(edge, g)
         if not retain_graph:
@@ -760,6 +768,8 @@ class Tensor:
     def _refresh(self) -> None:
         """A view whose base was changed in place on the tape belongs to the base's new history."""
         base = self._base
+        if base is not None and base._base is not None:  # it has become a view itself, as unsqueeze_() makes it
+            base = self._base = base._base
         if base is None or base._node is self._seen or base._node is None:
             return
         array, edge = base._array, base._node

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+dtype = np.dtype
 float16 = half = np.dtype(np.float16)
 float32 = float = np.dtype(np.float32)
 float64 = double = np.dtype(np.float64)
@@ -18,6 +19,7 @@ inf, nan, pi, e, newaxis = np.inf, np.nan, np.pi, np.e, None
 __all__ = [
     "bool",
     "double",
+    "dtype",
     "e",
     "finfo",
     "float",

@@ -10,6 +10,8 @@ counter, restores it.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -115,3 +117,21 @@ def get_rng_state() -> dict[str, Any]:
 def set_rng_state(new_state: dict[str, Any]) -> None:
     """Put the default generator into a state of :func:`get_rng_state`."""
     default_generator.set_state(new_state)
+
+
+@contextmanager
+def fork_rng(devices: Iterable[Any] | None = None, enabled: bool = True) -> Iterator[None]:
+    """Block after which the default generator goes on as if nothing had been drawn in it.
+
+    One generator serves every device, so ``devices`` changes nothing.
+
+    >>> import kobai
+    >>> with kobai.random.fork_rng():
+    ...     _ = kobai.manual_seed(0)
+    """
+    state = get_rng_state()
+    try:
+        yield
+    finally:
+        if enabled:
+            set_rng_state(state)

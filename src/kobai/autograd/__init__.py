@@ -1,5 +1,6 @@
 """``kobai.autograd``: gradients as values, and operations with a hand-written backward."""
 
+from kobai._anomaly import detect_anomaly, set_detect_anomaly
 from kobai._tensor import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from kobai.autograd import functional
 from kobai.autograd.function import Function
@@ -9,6 +10,7 @@ from kobai.gradcheck import gradcheck
 __all__ = [
     "Function",
     "backward",
+    "detect_anomaly",
     "enable_grad",
     "functional",
     "grad",
@@ -16,5 +18,6 @@ __all__ = [
     "inference_mode",
     "is_grad_enabled",
     "no_grad",
+    "set_detect_anomaly",
     "set_grad_enabled",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from kobai.runtime import adds_in_no_order
 from kobai.xp import Array, xp_of
 
 
@@ -21,6 +22,8 @@ def add_at(out: Array, positions: Array, values: Array) -> Array:
     if out.dtype == np.bool_:
         flat[positions.reshape(-1)[values]] = True
     else:
+        if type(flat) is not np.ndarray and flat.dtype.kind == "f":
+            adds_in_no_order("adding at repeated positions")
         xp_of(out).add.at(flat, positions.reshape(-1), values)
     return out
 

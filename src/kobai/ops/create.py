@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
+from types import FunctionType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -312,6 +313,7 @@ def _typed(dtype: Any) -> Any:
             return zeros(*data, dtype=dtype)
         return tensor(data[0] if data else [], dtype=dtype)
 
+    make.dtype = np.dtype(dtype)  # type: ignore[attr-defined]  # x.type(FloatTensor)
     make.__doc__ = f"Data, or integers as sizes (then zeros), as a tensor of {np.dtype(dtype)}; prefer :func:`tensor`."
     return make
 
@@ -429,7 +431,9 @@ def cuda(self: Tensor, device: int | Device = None) -> Tensor:
 @partial(method, name="type")
 def _type(self: Tensor, dtype: Any = None) -> Any:
     """This tensor with elements of ``dtype``; without it, the dtype's name."""
-    return f"kobai.{self.dtype}" if dtype is None else cast(self, dtype)
+    if dtype is None:
+        return f"kobai.{self.dtype}"
+    return cast(self, getattr(dtype, "dtype", None) if isinstance(dtype, FunctionType) else dtype)
 
 
 @method

@@ -1,0 +1,91 @@
+"""What a script sets up before it computes: threads, determinism, precision. PyTorch's names."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from typing import Any
+
+from kobai.errors import nearest
+
+__all__ = [
+    "are_deterministic_algorithms_enabled",
+    "get_float32_matmul_precision",
+    "get_num_threads",
+    "set_float32_matmul_precision",
+    "set_num_threads",
+    "use_deterministic_algorithms",
+]
+
+
+def _threadpoolctl(who: str) -> Any:
+    try:
+        return importlib.import_module("threadpoolctl")
+    except ImportError as error:
+        raise RuntimeError(
+            f"{who}: the threads of the matrix library are reached through threadpoolctl, which is not installed: "
+            "pip install 'kobai[cpu]'. Without it set OMP_NUM_THREADS in the environment before Python starts"
+        ) from error
+
+
+def set_num_threads(int: int) -> None:
+    """Let the CPU's matrix library (BLAS), which does the products, use this many threads (needs threadpoolctl)."""
+    if isinstance(int, bool) or not hasattr(int, "__index__") or int < 1:
+        raise RuntimeError(f"set_num_threads: expected a positive integer, got {int!r}")
+    _threadpoolctl("set_num_threads").threadpool_limits(limits=int)
+
+
+def get_num_threads() -> int:
+    """How many threads the CPU's matrix library uses (needs threadpoolctl)."""
+    pools = _threadpoolctl("get_num_threads").threadpool_info()
+    return max((pool["num_threads"] for pool in pools), default=1)
+
+
+_determinism = "off"
+
+
+def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:
+    """Promise that the same input gives the same bits. Kobai keeps it on the CPU always.
+
+    On a GPU additions at repeated positions (the gradient of ``embedding`` or ``x[index]``, ``scatter_add``, ...) are
+    atomic, in no fixed order, and Kobai has no other way; so with ``mode=True`` they raise there – with ``warn_only``
+    they warn – as PyTorch does for what it cannot do in order.
+    """
+    global _determinism
+    _determinism = ("warn" if warn_only else "on") if mode else "off"
+
+
+def are_deterministic_algorithms_enabled() -> bool:
+    """Whether :func:`use_deterministic_algorithms` is on."""
+    return _determinism != "off"
+
+
+def adds_in_no_order(who: str) -> None:
+    """Raise or warn if determinism was promised: called where a device adds up in no fixed order."""
+    if _determinism == "off":
+        return
+    message = f"{who}: on a GPU this adds in no fixed order, and use_deterministic_algorithms(True) is set"
+    if _determinism == "on":
+        raise RuntimeError(f"{message}; use_deterministic_algorithms(True, warn_only=True) permits it")
+    warnings.warn(message, stacklevel=2)
+
+
+_PRECISIONS = ("highest", "high", "medium")
+_precision = "highest"
+
+
+def set_float32_matmul_precision(precision: str) -> None:
+    """Least precision that products of float32 matrices must have: "highest", "high" (TF32) or "medium" (bfloat16).
+
+    Lower settings permit faster products where there are such; Kobai has none so far, and computes as for "highest".
+    """
+    global _precision
+    if precision not in _PRECISIONS:
+        hint = nearest(str(precision), _PRECISIONS)
+        raise ValueError(f"set_float32_matmul_precision: expected one of {_PRECISIONS}, got {precision!r}.{hint}")
+    _precision = precision
+
+
+def get_float32_matmul_precision() -> str:
+    """What :func:`set_float32_matmul_precision` set; "highest" at the start."""
+    return _precision
