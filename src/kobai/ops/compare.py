@@ -102,7 +102,7 @@ def eq(input: Tensor, other: Any) -> Tensor:
 
     >>> import kobai
     >>> kobai.tensor([1, 2, 3]) == kobai.tensor([1, 0, 3])
-    tensor([True, False, True])
+    tensor([ True, False,  True])
     """
     return _eq(*_operands("eq", input, other))
 

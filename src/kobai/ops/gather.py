@@ -279,7 +279,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
 
     >>> import kobai
     >>> kobai.zeros(3).masked_fill(kobai.tensor([True, False, True]), float("-inf"))
-    tensor([-inf,   0., -inf])
+    tensor([-inf, 0., -inf])
     """
     need_tensor("masked_fill", input, mask)
     if mask._array.dtype.kind != "b":
