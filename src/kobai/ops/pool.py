@@ -23,6 +23,7 @@ from kobai.ops._args import Samples, need_tensor
 from kobai.ops.conv import LAYOUT, Ints, per_dimension
 from kobai.ops.extreme import max as _max
 from kobai.ops.joining import cat
+from kobai.ops.reduce import mean
 from kobai.ops.resample import resample
 from kobai.xp import Array, device_of
 
@@ -118,7 +119,6 @@ def _avg_pool(x: Array, *, w: Windows, divisor: Any) -> Any:
     if isinstance(divisor, Windows):
         divisor = counts(w, divisor, x.dtype, str(device_of(x)))
     y /= divisor
-    first = x.shape
 
     def vjp(dy: Array) -> tuple[Any]:
         d = dy / divisor
@@ -131,7 +131,7 @@ def _avg_pool(x: Array, *, w: Windows, divisor: Any) -> Any:
                 for where in along(w, axis):
                     wide[where] += d
             d = wide
-        return (d[(..., *w.inside)].reshape(first),)
+        return (d[(..., *w.inside)],)
 
     return y, vjp
 
@@ -363,6 +363,8 @@ def _adaptive_mean(n: int, input: Tensor, output_size: Any) -> Tensor:
     who = f"adaptive_avg_pool{n}d"
     size = _check_input(who, n, input)
     out = _output_sizes(who, n, size, output_size)
+    if set(out) == {1}:
+        return mean(input, tuple(range(-n, 0)), keepdim=True)
     if all(o > 0 and m % o == 0 and m > 0 for m, o in zip(size, out, strict=True)):
         kernel = tuple(m // o for m, o in zip(size, out, strict=True))
         return _avg_pool(input, w=_windows(size, kernel), divisor=int(np.prod(kernel)))
