@@ -249,11 +249,16 @@ class Node:
                 )
 
 
+_INERT = frozenset((bool, int, float, str, type(None)))
+
+
 def _kept(vjp: Any, depth: int = 3) -> Iterator[Array]:
     """The arrays that a vjp holds on to: in its closure or those of its inner functions; in tuples; in Tensors."""
     for cell in getattr(vjp, "__closure__", None) or ():
         content = cell.cell_contents
         for item in content if type(content) is tuple else (content,):
+            if type(item) in _INERT:
+                continue
             if is_array(item):
                 yield item
             elif isinstance(item, Tensor):
@@ -325,7 +330,7 @@ def run_backward(
     """
     waiting: dict[int, tuple[Node, Array]] = {}  # by order; the arrays may be aliases of others
     heap: list[int] = []  # the orders of these nodes, negative: the newest comes first
-    leaves: dict[int, tuple[Tensor, Array, bool]] = {}  # leaf, gradient, whether the array is ours alone
+    leaves: dict[int, list[Any]] = {}  # leaf, gradient, whether the array is ours alone
     found: dict[int, Array] = {}
     leading, freed = (None, None) if capture is None else _leading_to(capture, [edge for edge, _ in roots])
 
@@ -335,20 +340,20 @@ def run_backward(
             g = g(None)
         if type(edge) is Node:
             order = edge.order
-            if order in waiting:
-                waiting[order] = (edge, waiting[order][1] + g)
-            else:
+            before = waiting.get(order)
+            if before is None:
                 waiting[order] = (edge, g)
                 heappush(heap, -order)
-        elif id(edge) in leaves:
-            leaf, total, ours = leaves[id(edge)]
-            if ours:
-                total += g
             else:
-                total = total + g
-            leaves[id(edge)] = (leaf, total, True)
+                waiting[order] = (edge, before[1] + g)
+            return
+        entry = leaves.get(id(edge))
+        if entry is None:
+            leaves[id(edge)] = [edge, g, fresh]
+        elif entry[2]:
+            entry[1] += g
         else:
-            leaves[id(edge)] = (edge, g, fresh)
+            entry[1:] = entry[1] + g, True
 
     for edge, dy in roots:
         send(edge, dy)

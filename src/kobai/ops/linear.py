@@ -91,7 +91,10 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, activat
         raise RuntimeError(f"linear: expected input {wanted}, got {tuple(xs)}" + ("" if len(ws) == 2 else f" and {ws}"))
     if bias is not None and bias._array.shape != ws[:1]:
         raise RuntimeError(f"linear: expected bias ({ws[0]},), got {tuple(bias.shape)}")
-    _one_dtype("linear", input, weight, bias)
+    if input._array.dtype is not weight._array.dtype or (
+        bias is not None and bias._array.dtype is not input._array.dtype
+    ):
+        _one_dtype("linear", input, weight, bias)
     return _linear(input, weight, bias, activation=activation)
 
 
