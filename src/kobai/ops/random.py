@@ -8,7 +8,7 @@ import numpy as np
 
 from kobai import xp as _xp
 from kobai._tensor import Tensor, get_default_dtype, in_place, method
-from kobai.ops.arithmetic import mul
+from kobai.ops.arithmetic import add, mul
 from kobai.ops.create import Device, _shape, _takes_size
 from kobai.random import Generator, resolve
 from kobai.xp import asarray, xp_of
@@ -113,10 +113,10 @@ def normal(
     if like is None:
         if size is None:
             raise TypeError("normal: expected a size, or tensors as mean or std")
-        return mul(randn(size, generator=generator, device=device), std) + mean
+        return add(mul(randn(size, generator=generator, device=device), std), mean)
     shape = np.broadcast_shapes(*(t.shape for t in (mean, std) if isinstance(t, Tensor)))
     noise = randn(shape, generator=generator, dtype=like.dtype, device=like.device)
-    return mul(noise, _plain(std)) + _plain(mean)
+    return add(mul(noise, _plain(std)), _plain(mean))
 
 
 def _plain(value: Any) -> Any:
