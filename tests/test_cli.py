@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import kobai
-from kobai.cli import main
+from kobai.cli import main, use
 from kobai.train import checkpoint, job
 from kobai.train.settings import Settings, to_toml
 
@@ -305,14 +307,15 @@ def same(one, other):
 def test_interrupt_ends_with_130_and_says_how_to_go_on(table):
     command = command_line("train", "--data", table, "--epochs", 5000, "--out", "my run")
     process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    while not Path("my run/best.safetensors").exists():
+    lines = Path("my run/history.jsonl")
+    while not lines.exists() or lines.read_text().count("\n") < 3:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130
     assert err == "kobai: interrupted; go on with: kobai train --resume 'my run'\n"
     assert list(Path("my run").glob(".*")) == []
-    assert checkpoint.read("my run/last.safetensors")["epoch"] >= 1
+    assert checkpoint.find("my run", say=print)[1]["epoch"] >= 1
 
 
 # --- evaluate, predict ------------------------------------------------------------------------------------------------
@@ -387,6 +390,15 @@ def test_predict_in_a_terminal_is_a_table(run):
     os.close(leader)
     assert "prediction" in shown
     assert "… and 4 more; --out FILE writes all of them" in shown
+
+
+def test_predict_as_a_table_marks_mistakes(capsys, monkeypatch):
+    console = Console(force_terminal=True, width=80, _environ={"TERM": "xterm"})
+    monkeypatch.setattr("kobai.cli.use.out", console)
+    use._show(["sample", "prediction", "probability", "label"], [["0", "a", "0.9", "a"], ["1", "b", "0.8", "a"]], "x")
+    right, wrong = capsys.readouterr().out.splitlines()[-2:]
+    assert "\x1b[31m" in wrong
+    assert "\x1b[31m" not in right
 
 
 def test_uses_of_a_model_refuse_what_does_not_fit(capsys, run, table):
@@ -533,6 +545,33 @@ def test_an_error_of_ours_is_a_line_too(capsys, table, monkeypatch):
     assert (code, err) == (1, "kobai: KeyError: 'surprise' (--debug shows where)\n")
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (KeyboardInterrupt, 130, "kobai: interrupted\n"),
+        (MemoryError("5 GiB"), 1, "kobai: out of memory (5 GiB); try a smaller --batch-size or --hidden\n"),
+        (OSError(28, "No space left on device"), 1, "kobai: No space left on device\n"),
+    ],
+)
+def test_what_happens_before_training_is_a_line_too(capsys, table, monkeypatch, error, code, words):
+    def fail(settings):
+        raise error
+
+    monkeypatch.setattr(job, "load_data", fail)
+    assert kobai_command(capsys, "train", "--data", table) == (code, "", words)
+
+
+def test_a_reader_that_has_had_enough_is_no_error(run):
+    done = subprocess.run(
+        f"{shlex.join(command_line('predict', run, '--data', 'points.csv'))} | true",
+        env=ENVIRONMENT,
+        shell=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == ""
+
+
 def test_without_matplotlib_there_is_a_line_and_no_picture(capsys, table, monkeypatch):
     monkeypatch.setattr("kobai.cli.train.has", lambda package: False)
     code, out, _ = kobai_command(capsys, "train", "--data", table, *SMALL, "--out", "run")
@@ -547,7 +586,7 @@ def test_without_matplotlib_there_is_a_line_and_no_picture(capsys, table, monkey
 def test_info_tells_what_is_here_and_what_is_missing(capsys):
     code, out, err = kobai_command(capsys, "info")
     assert (code, err) == (0, "")
-    for words in ("numpy", "ready (default)", "cpu", "Packages", "safetensors", "Threads"):
+    for words in ("numpy", "ready (default)", "cpu", "Packages", "safetensors", "Engines"):
         assert words in out
     for extra in ("cpu", "plot", "data", "tune", "cuda12"):
         package = {"cpu": "numba", "plot": "matplotlib", "data": "pooch", "tune": "optuna", "cuda12": "cupy-cuda12x"}[

@@ -17,7 +17,7 @@ PACKAGES = {
     "safetensors": ("", "checkpoints"),
     "rich": ("", "the terminal"),
     "typer": ("", "the command line"),
-    "numba": ("cpu", "compiled CPU kernels"),
+    "numba": ("cpu", "compiled CPU kernels (planned)"),
     "threadpoolctl": ("cpu", "threads of the matrix library"),
     "matplotlib": ("plot", "learning curves"),
     "scikit-learn": ("data", "the embedded digits"),
@@ -40,7 +40,8 @@ def info(debug: Debug = False) -> None:
         say(f"  {'cpu':<14} {platform.processor() or platform.machine()}, {os.cpu_count()} logical cores")
         for index in range(cuda.device_count()):
             say(f"  {f'cuda:{index}':<14} {cuda.get_device_name(index)}")
-        _section("Threads")
+        _section("Engines")
+        say(f"  {'kernels':<14} NumPy's loops on the CPU; CuPy's on a GPU")
         for line in _threads():
             say(f"  {line}")
         _section("Packages")
@@ -58,7 +59,7 @@ def _section(title: str) -> None:
 
 def _threads() -> list[str]:
     if not has("threadpoolctl"):
-        return ["unknown without threadpoolctl: pip install 'kobai[cpu]'"]
+        return [f"{'thread pools':<14} unknown without threadpoolctl: pip install 'kobai[cpu]'"]
     pools = importlib.import_module("threadpoolctl").threadpool_info()
     return [
         f"{pool['internal_api']:<14} {pool['num_threads']} threads, version {pool['version'] or 'unknown'}, "

@@ -197,8 +197,7 @@ class Checkpoint(Callback):
 
     def on_fit_start(self, trainer: Trainer) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self.folder.glob(".*.tmp"):  # of a process killed while it wrote
-            leftover.unlink(missing_ok=True)
+        self._sweep()
         if trainer.epoch == trainer.position == 0:  # a run killed in its first epoch can be resumed too
             checkpoint.write_last(trainer.state_dict(), self.folder)
 
@@ -212,6 +211,14 @@ class Checkpoint(Callback):
         if improved:  # first: a ``last`` that knows of a best epoch must find its file
             checkpoint.write(state, self.folder / checkpoint.BEST)
         checkpoint.write_last(state, self.folder)
+
+    def on_close(self, trainer: Trainer) -> None:
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove what a process that was killed while it wrote has left behind."""
+        for leftover in self.folder.glob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best.state_dict()}
