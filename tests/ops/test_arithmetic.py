@@ -125,6 +125,8 @@ def test_powers():
     (kobai.tensor([0.0, 2.0, 2.0], dtype=kobai.float64) ** n).sum().backward()
     np.testing.assert_allclose(n.grad.array, [0, 2 * math.log(2), 4 * math.log(2)])
     assert (kobai.tensor([True]) ** 2).dtype == kobai.int64
+    assert kobai.float_power(kobai.tensor([2]), -1).tolist() == [0.5]
+    assert kobai.float_power(2, kobai.ones(1)).dtype == kobai.float64
     with pytest.raises(RuntimeError, match="pow: integers cannot be raised to the negative power -1"):
         kobai.tensor([2]) ** -1
 

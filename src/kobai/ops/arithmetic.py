@@ -8,8 +8,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from kobai._tensor import Tensor, method, primitive
-from kobai.ops._args import Samples, pair, shape_of, unbroadcast
+from kobai.ops._args import Samples, cast, pair, shape_of, unbroadcast
 from kobai.xp import Array, xp_of
 
 __all__ = [
@@ -17,6 +19,7 @@ __all__ = [
     "atan2",
     "div",
     "divide",
+    "float_power",
     "floor_divide",
     "fmod",
     "maximum",
@@ -208,6 +211,13 @@ def pow(input: Any, exponent: Any) -> Tensor:
     if isinstance(b, int) and b < 0 and a._array.dtype.kind != "f":
         raise RuntimeError(f"pow: integers cannot be raised to the negative power {b}")
     return _pow(a, b)
+
+
+@method
+def float_power(input: Any, exponent: Any) -> Tensor:
+    """inputᵉˣᵖᵒⁿᵉⁿᵗ, computed in float64 whatever the operands are."""
+    a, b = (cast(x, np.float64) if isinstance(x, Tensor) else x for x in (input, exponent))
+    return pow(a, b)
 
 
 @method
