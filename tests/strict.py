@@ -23,6 +23,16 @@ METHODS = frozenset(
 )
 
 
+UFUNC_METHODS = {
+    "at": ("add", "subtract", "maximum", "minimum", "bitwise_and", "bitwise_or", "bitwise_xor"),
+    "reduce": ("add", "multiply"),
+    "accumulate": ("add", "multiply"),
+    "reduceat": ("add",),
+    "outer": ("add", "subtract", "multiply", "maximum", "minimum"),
+}
+"""The methods CuPy's ufuncs have, and for which functions (cupy/_core/_kernel.pyx)."""
+
+
 def wrap(result: Any) -> Any:
     if isinstance(result, (np.ndarray, np.generic)):
         return StrictArray(np.asarray(result))
@@ -146,9 +156,9 @@ class _Function:
         return wrap(result) if out is None else out
 
     def __getattr__(self, name: str) -> Any:
-        if isinstance(self.function, np.ufunc) and name in ("at", "reduce", "accumulate", "outer"):
+        if isinstance(self.function, np.ufunc) and self.function.__name__ in UFUNC_METHODS.get(name, ()):
             return _Function(getattr(self.function, name))
-        raise AttributeError(name)
+        raise AttributeError(f"strict: CuPy's {getattr(self.function, '__name__', self.function)} has no {name!r}")
 
 
 class _Linalg:

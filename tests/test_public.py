@@ -32,5 +32,5 @@ def test_everything_public_is_documented(path):
 def test_an_unknown_name_offers_the_nearest():
     import kobai
 
-    with pytest.raises(AttributeError, match="'matmull'. Did you mean 'matmul'"):
+    with pytest.raises(AttributeError, match=r"'matmull'. Did you mean 'matmul'"):
         _ = kobai.matmull

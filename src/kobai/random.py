@@ -19,6 +19,17 @@ import numpy as np
 from kobai.xp import device as Device
 
 
+__all__ = [
+    "fork_rng",
+    "Generator",
+    "get_rng_state",
+    "initial_seed",
+    "manual_seed",
+    "seed",
+    "set_rng_state",
+]
+
+
 class Generator:
     """Source of random numbers: a seed, a host stream and a counter stream.
 
