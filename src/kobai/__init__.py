@@ -63,6 +63,7 @@ from kobai.xp import default_device as get_default_device
 from kobai.xp import use as set_default_device
 
 from kobai import nn, optim, utils  # isort: skip - they are written with all of the above
+from kobai.optim import swa_utils as _swa_utils  # isort: skip - kobai.optim.swa_utils
 
 __version__ = "0.1.0"
 

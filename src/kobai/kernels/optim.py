@@ -340,3 +340,47 @@ def radam_warmup(
     _mean_square(xp, v, g, s, beta2, new2)
     xp.multiply(m, lr, out=s)
     p -= s
+
+
+# --- others -----------------------------------------------------------------------------------------------------------
+
+
+@kernel(scratch=2)
+def rprop(
+    xp: Any,
+    p: Array,
+    g: Array,
+    before: Array,
+    size: Array,
+    s: Array,
+    d: Array,
+    down: Any,
+    up: Any,
+    least: Any,
+    most: Any,
+) -> None:
+    """size ← η⁺size where g keeps its sign, η⁻size where it turns (there g counts as 0);  p ← p − sign(g)·size"""
+    xp.multiply(g, before, out=s)
+    xp.sign(s, out=s)
+    turned = s < 0
+    d.fill(1)
+    d[s > 0] = up
+    d[turned] = down
+    size *= d
+    xp.clip(size, least, most, out=size)
+    before[...] = g
+    before[turned] = 0
+    xp.sign(before, out=s)
+    s *= size
+    p -= s
+
+
+@kernel(scratch=1)
+def asgd(xp: Any, p: Array, g: Array, mean: Array, s: Array, eta: Any, keep: Any, mu: Any) -> None:
+    """p ← (1 − λη)p − ηg;  p̄ ← p̄ + μ(p − p̄), with keep = 1 − λη"""
+    p *= keep
+    xp.multiply(g, eta, out=s)
+    p -= s
+    xp.subtract(p, mean, out=s)
+    s *= mu
+    mean += s

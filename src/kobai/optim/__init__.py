@@ -5,22 +5,28 @@ from kobai.optim.adadelta import Adadelta
 from kobai.optim.adagrad import Adagrad
 from kobai.optim.adam import Adam, AdamW
 from kobai.optim.adamax import Adamax
+from kobai.optim.asgd import ASGD
+from kobai.optim.lbfgs import LBFGS
 from kobai.optim.nadam import NAdam
 from kobai.optim.optimizer import Optimizer
 from kobai.optim.radam import RAdam
 from kobai.optim.rmsprop import RMSprop
+from kobai.optim.rprop import Rprop
 from kobai.optim.sgd import SGD
 
 __all__ = [
+    "ASGD",
     "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
     "Adamax",
+    "LBFGS",
     "NAdam",
     "Optimizer",
     "RAdam",
     "RMSprop",
+    "Rprop",
     "SGD",
     "lr_scheduler",
 ]

@@ -1,0 +1,142 @@
+"""Averages of a model's parameters over training: stochastic weight averaging and exponential moving averages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+from typing import Any
+
+from kobai._tensor import Tensor, no_grad
+from kobai.nn.batchnorm import _BatchNorm
+from kobai.nn.module import Module
+from kobai.ops.create import tensor
+
+Averages = Callable[[Any, Any, Any], Any]
+
+__all__ = ["AveragedModel", "get_ema_avg_fn", "get_ema_multi_avg_fn", "get_swa_avg_fn", "update_bn"]
+
+
+def get_ema_avg_fn(decay: float = 0.999) -> Averages:
+    """p̄ ← decay·p̄ + (1 − decay)·p for :class:`AveragedModel`: an exponential moving average."""
+    if not 0 <= decay <= 1:
+        raise ValueError(f"get_ema_avg_fn: expected decay in [0, 1], got {decay}")
+
+    def average(averaged: Tensor, current: Tensor, num_averaged: Any) -> Tensor:
+        return averaged * decay + current * (1 - decay)
+
+    return average
+
+
+def get_swa_avg_fn() -> Averages:
+    """p̄ ← p̄ + (p − p̄) / (n + 1): the mean of all."""
+
+    def average(averaged: Tensor, current: Tensor, num_averaged: Any) -> Tensor:
+        return averaged + (current - averaged) / (num_averaged + 1)  # type: ignore[no-any-return]
+
+    return average
+
+
+def get_ema_multi_avg_fn(decay: float = 0.999) -> Callable[[Any, Any, Any], None]:
+    """As :func:`get_ema_avg_fn`, for the argument ``multi_avg_fn``: all parameters at once, in place."""
+    average = get_ema_avg_fn(decay)
+
+    def update(averaged: Iterable[Tensor], current: Iterable[Tensor], num_averaged: Any) -> None:
+        for a, c in zip(averaged, current, strict=True):
+            a.copy_(average(a, c, num_averaged))
+
+    return update
+
+
+class AveragedModel(Module):
+    """A copy of a model that holds an average of its parameters.
+
+    Args:
+        model: what is averaged; the copy is ``module``, and calling this module calls it.
+        device: where the copy shall live; that of the model.
+        avg_fn: (average, parameter, how many are in the average) → new average; default the mean of all.
+        multi_avg_fn: the same for lists of them, in place.
+        use_buffers: average the buffers (such as running statistics) too; else :meth:`update_parameters` copies them.
+
+    Izmailov et al., *Averaging weights leads to wider optima and better generalization*, arXiv:1803.05407.
+
+    >>> import kobai
+    >>> from kobai.optim.swa_utils import AveragedModel
+    >>> model = kobai.nn.Linear(1, 1, bias=False, init="constant(1)")
+    >>> averaged = AveragedModel(model)
+    >>> averaged.update_parameters(model)
+    >>> kobai.nn.init.constant_(model.weight, 3.0); averaged.update_parameters(model)
+    Parameter containing:
+    tensor([[3.]], requires_grad=True)
+    >>> averaged(kobai.ones(1, 1)).item()
+    2.0
+    """
+
+    n_averaged: Tensor
+    module: Module
+
+    def __init__(
+        self,
+        model: Module,
+        device: Any = None,
+        avg_fn: Averages | None = None,
+        multi_avg_fn: Callable[[Any, Any, Any], None] | None = None,
+        use_buffers: bool = False,
+    ) -> None:
+        super().__init__()
+        if avg_fn is not None and multi_avg_fn is not None:
+            raise ValueError("AveragedModel: expected avg_fn or multi_avg_fn, got both")
+        self.module = deepcopy(model)
+        if device is not None:
+            self.module.to(device)
+        self.register_buffer("n_averaged", tensor(0, device=device))
+        self.avg_fn = avg_fn if avg_fn is not None else get_swa_avg_fn()
+        self.multi_avg_fn = multi_avg_fn
+        self.use_buffers = use_buffers
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """As the model, with the averaged parameters."""
+        return self.module(*args, **kwargs)
+
+    def update_parameters(self, model: Module) -> None:
+        """Take the present parameters of ``model`` into the average."""
+        ours, theirs = list(self.module.parameters()), list(model.parameters())
+        if self.use_buffers:
+            ours, theirs = [*ours, *self.module.buffers()], [*theirs, *model.buffers()]  # type: ignore[list-item]
+        else:
+            for mine, buffer in zip(self.module.buffers(), model.buffers(), strict=True):
+                mine.detach().copy_(buffer.detach())
+        with no_grad():
+            current = [p.detach().to(a.device) for a, p in zip(ours, theirs, strict=True)]
+            if self.n_averaged.item() == 0:
+                for a, c in zip(ours, current, strict=True):
+                    a.copy_(c)
+            elif self.multi_avg_fn is not None:
+                self.multi_avg_fn([a.detach() for a in ours], current, self.n_averaged)
+            else:
+                for a, c in zip(ours, current, strict=True):
+                    a.copy_(self.avg_fn(a.detach(), c, self.n_averaged))
+            self.n_averaged += 1
+
+
+def update_bn(loader: Iterable[Any], model: Module, device: Any = None) -> None:
+    """Compute the running statistics of every batch norm in ``model`` anew, from one pass over the data.
+
+    ``loader`` yields inputs, or tuples that begin with them. The averaged parameters of a model belong to other statistics
+    than those that were gathered in training.
+    """
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
+    if not norms:
+        return
+    momenta = [m.momentum for m in norms]
+    training = model.training
+    model.train()
+    for m in norms:
+        m.reset_running_stats()
+        m.momentum = None  # the mean of all batches
+    with no_grad():
+        for batch in loader:
+            x = batch[0] if isinstance(batch, (list, tuple)) else batch
+            model(x if device is None else x.to(device))
+    for m, momentum in zip(norms, momenta, strict=True):
+        m.momentum = momentum
+    model.train(training)

@@ -1,0 +1,73 @@
+"""ASGD: gradient descent that keeps the mean of the parameters it went through."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from kobai._tensor import Tensor
+from kobai.kernels import optim as kernels
+from kobai.optim.optimizer import NON_NEGATIVE, Group, Optimizer, Params, State, Update, zeros_like
+
+
+class ASGD(Optimizer):
+    """Averaged stochastic gradient descent.
+
+    ::
+
+        p ← (1 − λη)p − ηg
+        p̄ ← p̄ + μ(p − p̄)
+        η = lr / (1 + λ·lr·t)^α,  μ = 1 / max(1, t − t₀)      (for the next step)
+
+    The mean p̄ stands in the state; the parameters themselves are p.
+
+    Arguments:
+        params: tensors, ``(name, tensor)`` pairs or group dicts.
+        lr: the first η.
+        lambd: λ.
+        alpha: α.
+        t0: t₀, after which averaging begins.
+        weight_decay: of the L2 penalty.
+        maximize: ascend instead.
+
+    State per parameter: ``step`` (int), ``eta`` and ``mu`` (floats), ``ax`` (p̄, shape and dtype of p).
+
+    Polyak, Juditsky, *Acceleration of stochastic approximation by averaging*, SIAM J. Control Optim. 30, 1992.
+
+    >>> import kobai
+    >>> w = kobai.tensor([4.0], requires_grad=True)
+    >>> optimizer = kobai.optim.ASGD([w], lr=0.25, lambd=0.0)
+    >>> (w ** 2).backward()
+    >>> optimizer.step()
+    >>> w.item()
+    2.0
+    """
+
+    _ranges: ClassVar = {"lr": NON_NEGATIVE, "weight_decay": NON_NEGATIVE}
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-2,
+        lambd: float = 1e-4,
+        alpha: float = 0.75,
+        t0: float = 1e6,
+        weight_decay: float = 0,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        defaults = {"lr": lr, "lambd": lambd, "alpha": alpha, "t0": t0}
+        super().__init__(params, {**defaults, "weight_decay": weight_decay, "maximize": maximize})
+
+    def _new_state(self, p: Tensor, group: Group) -> State:
+        return {"step": 0, "eta": group["lr"], "mu": 1.0, "ax": zeros_like(p)}
+
+    def _update(self, p: Tensor, group: Group, state: State) -> Update:
+        eta, mu, t = state["eta"], state["mu"], state["step"]
+        state["eta"] = group["lr"] / (1 + group["lambd"] * group["lr"] * t) ** group["alpha"]
+        state["mu"] = 1.0 / max(1.0, t - group["t0"])
+        return kernels.asgd, (state["ax"].array,), (eta, 1 - group["lambd"] * eta, mu)
+
+    def _restore(self, name: str, value: Any, p: Tensor) -> Any:
+        if name in ("eta", "mu") and isinstance(value, Tensor):  # PyTorch keeps them as tensors
+            return float(value.item())
+        return super()._restore(name, value, p)
