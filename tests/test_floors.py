@@ -22,7 +22,10 @@ FLOORS = {
     "kernels": 1,
     "cuda": 1,
     "_repr": 1,
+    "_grad_mode": 2,
+    "_tape": 2,
     "_tensor": 2,
+    "_primitive": 2,
     "ops": 3,
     "gradcheck": 3,
     "autograd": 3,
@@ -37,6 +40,7 @@ FLOORS = {
     "optim": 4,
     "utils": 4,
     "swa_utils": 5,
+    "distributions": 4,
     "data": 5,  # data sets are TensorDatasets: they use utils
     "train": 6,
     "lab": 7,

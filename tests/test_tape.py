@@ -11,7 +11,9 @@ import pytest
 
 import kobai
 from kobai import autograd
-from kobai._tensor import REGISTRY, Node, Tensor
+from kobai._primitive import REGISTRY
+from kobai._tape import Node
+from kobai._tensor import Tensor
 
 
 def leaf(*values: float) -> Tensor:

@@ -10,21 +10,13 @@ from typing import Any as _Any
 
 from kobai import amp, autograd, backends, cuda, linalg, random
 from kobai._absent import ABSENT as _ABSENT
+from kobai._grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from kobai._repr import set_printoptions
-from kobai._tensor import (
-    Size,
-    Tensor,
-    enable_grad,
-    get_default_dtype,
-    inference_mode,
-    is_grad_enabled,
-    no_grad,
-    set_default_dtype,
-    set_grad_enabled,
-)
+from kobai._tensor import Size, Tensor
 from kobai.amp import autocast
 from kobai.cuda import amp as _cuda_amp  # torch.cuda.amp
 from kobai.dtypes import *
+from kobai.dtypes import get_default_dtype, set_default_dtype
 from kobai.linalg import det
 
 # What a family of operations offers is listed once, in its ``__all__``: a new operation touches one file.
@@ -67,7 +59,7 @@ from kobai.optim import swa_utils as _swa_utils  # isort: skip - kobai.optim.swa
 
 __version__ = "0.1.0"
 
-_LAZY = ("data", "train")
+_LAZY = ("data", "distributions", "train")
 
 
 def __getattr__(name: str) -> _Any:

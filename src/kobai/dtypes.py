@@ -1,5 +1,7 @@
 """Element types, and constants. A dtype of Kobai *is* a NumPy dtype, so that every array library understands it."""
 
+from typing import Any
+
 import numpy as np
 
 dtype = np.dtype
@@ -17,6 +19,8 @@ finfo, iinfo = np.finfo, np.iinfo
 inf, nan, pi, e, newaxis = np.inf, np.nan, np.pi, np.e, None
 
 __all__ = [
+    "get_default_dtype",
+    "set_default_dtype",
     "bool",
     "double",
     "dtype",
@@ -41,3 +45,24 @@ __all__ = [
     "short",
     "uint8",
 ]
+
+_default_dtype = np.dtype(np.float32)
+
+
+def get_default_dtype() -> np.dtype[Any]:
+    """Dtype of float tensors made without ``dtype``; float32 at the start."""
+    return _default_dtype
+
+
+def set_default_dtype(d: Any) -> None:
+    """Make float tensors of dtype ``d`` (a float dtype) from now on.
+
+    >>> import kobai
+    >>> kobai.set_default_dtype(kobai.float64); kobai.tensor([0.5]).dtype
+    dtype('float64')
+    >>> kobai.set_default_dtype(kobai.float32)
+    """
+    global _default_dtype
+    if np.dtype(d).kind != "f":
+        raise TypeError(f"set_default_dtype: expected a float dtype, got {np.dtype(d)}")
+    _default_dtype = np.dtype(d)

@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kobai._tensor import Tensor, is_grad_enabled, primitive
+from kobai._grad_mode import is_grad_enabled
+from kobai._primitive import primitive
+from kobai._tensor import Tensor
 from kobai.ops.arithmetic import mul, sub
 from kobai.ops.create import eye
 from kobai.ops.extreme import norm as _norm

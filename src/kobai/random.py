@@ -18,7 +18,6 @@ import numpy as np
 
 from kobai.xp import device as Device
 
-
 __all__ = [
     "fork_rng",
     "Generator",

@@ -1,7 +1,7 @@
 """``kobai.autograd``: gradients as values, and operations with a hand-written backward."""
 
 from kobai._anomaly import detect_anomaly, set_detect_anomaly
-from kobai._tensor import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
+from kobai._grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from kobai.autograd import functional
 from kobai.autograd.function import Function
 from kobai.autograd.grad import backward, grad

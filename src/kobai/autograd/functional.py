@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kobai._tensor import Tensor, enable_grad
+from kobai._grad_mode import enable_grad
+from kobai._tensor import Tensor
 from kobai.autograd.grad import grad
 from kobai.ops.create import zeros_like
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kobai._tensor import Node, Tensor, _link_view, is_grad_enabled
+from kobai._grad_mode import is_grad_enabled
+from kobai._primitive import _link_view
+from kobai._tape import Node
+from kobai._tensor import Tensor
 from kobai.xp import Array, xp_of
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from kobai._tensor import RemovableHandle, Tensor
+from kobai._tape import RemovableHandle
+from kobai._tensor import Tensor
 from kobai.nn._state import IncompatibleKeys, load_state
 from kobai.nn.hooks import BackwardWatch
 from kobai.nn.tree import Tree, no_init, type_name

@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from kobai._tensor import Tensor, get_default_dtype, primitive
+from kobai._primitive import primitive
+from kobai._tensor import Tensor
+from kobai.dtypes import get_default_dtype
 from kobai.xp import Array, asarray, is_array, xp_of
 
 F = TypeVar("F", bound=Callable[..., Any])

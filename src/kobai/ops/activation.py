@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from kobai._tensor import Tensor, get_default_dtype, in_place, method, primitive
+from kobai._primitive import in_place, method, primitive
+from kobai._tensor import Tensor
+from kobai.dtypes import get_default_dtype
 from kobai.kernels import activation as fast
 from kobai.kernels import special
 from kobai.ops._args import Samples, cast, need_tensor, unbroadcast

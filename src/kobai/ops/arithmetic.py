@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from kobai._tensor import Tensor, method, primitive
+from kobai._primitive import method, primitive
+from kobai._tensor import Tensor
 from kobai.ops._args import Samples, cast, pair, shape_of, unbroadcast
 from kobai.xp import Array, xp_of
 

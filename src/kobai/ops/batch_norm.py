@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from kobai._tensor import Tensor, primitive
+from kobai._primitive import primitive
+from kobai._tensor import Tensor
 from kobai.kernels.epilogue import epilogue
 from kobai.ops._args import need_tensor
 from kobai.xp import Array, xp_of

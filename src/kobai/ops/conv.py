@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kobai._tensor import Tensor, primitive
+from kobai._primitive import primitive
+from kobai._tensor import Tensor
 from kobai.errors import nearest
 from kobai.kernels.epilogue import epilogue
 from kobai.kernels.im2col import convolve, convolve_transposed, weight_gradient

@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from kobai import xp as _xp
-from kobai._tensor import Tensor, get_default_dtype, method, primitive
+from kobai._primitive import method, primitive
+from kobai._tensor import Tensor
+from kobai.dtypes import get_default_dtype
 from kobai.ops._args import cast, category, need_tensor, pair
 from kobai.ops._args import result_dtype as promotion
 from kobai.xp import Array, asarray, device, device_of, is_array, to_host

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from kobai._tensor import Tensor, primitive
+from kobai._primitive import primitive
+from kobai._tensor import Tensor
 from kobai.kernels.indices import all_inside, check_classes, positions
 from kobai.kernels.rows import row_max, row_sum
 from kobai.ops._args import need_tensor

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from kobai._tensor import Tensor, primitive
+from kobai._primitive import primitive
+from kobai._tensor import Tensor
 from kobai.kernels.philox import blocks_for, philox_bits
 from kobai.ops.activation import SELU_ALPHA, SELU_SCALE, _leaky_relu, _step, apply, as_float
 from kobai.random import Generator, resolve

@@ -9,7 +9,8 @@ from __future__ import annotations
 from string import ascii_letters
 from typing import Any
 
-from kobai._tensor import Tensor, primitive
+from kobai._primitive import primitive
+from kobai._tensor import Tensor
 from kobai.ops._args import need_tensor
 from kobai.xp import Array, xp_of
 

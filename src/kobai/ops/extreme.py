@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kobai._tensor import Tensor, get_default_dtype, method, primitive
+from kobai._primitive import method, primitive
+from kobai._tensor import Tensor
+from kobai.dtypes import get_default_dtype
 from kobai.kernels.scatter import mesh
 from kobai.ops._args import cast, need_tensor, normalize_axis, numpy_names
 from kobai.ops.arithmetic import maximum, minimum, sub

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from kobai._tensor import Tensor, get_default_dtype, method, primitive
+from kobai._primitive import method, primitive
+from kobai._tensor import Tensor
+from kobai.dtypes import get_default_dtype
 from kobai.kernels.scatter import add_at, check_range, mesh, positions_along
 from kobai.ops._args import cast, need_tensor, normalize_axis, numpy_names, pair, unbroadcast
 from kobai.ops.index import getitem

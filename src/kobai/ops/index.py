@@ -11,7 +11,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from kobai._tensor import Tensor, in_place, is_grad_enabled, method, primitive
+from kobai._grad_mode import is_grad_enabled
+from kobai._primitive import in_place, method, primitive
+from kobai._tensor import Tensor
 from kobai.kernels.scatter import add_at, positions_along
 from kobai.ops._args import unbroadcast
 from kobai.xp import Array, asarray, is_array, xp_of

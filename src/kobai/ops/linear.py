@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from kobai._tensor import Tensor, method, primitive
+from kobai._primitive import method, primitive
+from kobai._tensor import Tensor
 from kobai.kernels.epilogue import epilogue
 from kobai.kernels.gemm import gemm
 from kobai.ops._args import need_tensor, unbroadcast

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from kobai._tensor import Tensor, primitive
+from kobai._primitive import primitive
+from kobai._tensor import Tensor
 from kobai.kernels.activation import relu, sigmoid
 from kobai.kernels.indices import check_unit_interval
 from kobai.ops._args import Samples, need_tensor, pair, unbroadcast

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from kobai._tensor import Tensor, primitive
+from kobai._primitive import primitive
+from kobai._tensor import Tensor
 from kobai.ops._args import normalize_axis
 from kobai.ops.activation import as_float
 from kobai.ops.batch_norm import batch_norm, mean_over, need_float, need_vectors

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from kobai._tensor import Tensor, method
+from kobai._primitive import method
+from kobai._tensor import Tensor
 from kobai.ops._args import normalize_axis, numpy_names
 from kobai.ops.index import getitem
 from kobai.ops.shape import movedim

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from kobai._tensor import Tensor, get_default_dtype, method, primitive
+from kobai._primitive import method, primitive
+from kobai._tensor import Tensor
+from kobai.dtypes import get_default_dtype
 from kobai.kernels import activation, special
 from kobai.ops._args import Samples, as_tensor_like, cast, need_tensor, pair, unbroadcast
 from kobai.ops.arithmetic import add, div, mul, sub

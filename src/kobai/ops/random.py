@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from kobai import xp as _xp
-from kobai._tensor import Tensor, get_default_dtype, in_place, method
+from kobai._primitive import in_place, method
+from kobai._tensor import Tensor
+from kobai.dtypes import get_default_dtype
 from kobai.ops.arithmetic import add, mul
 from kobai.ops.create import Device, _shape, _takes_size
 from kobai.random import Generator, resolve

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from kobai._tensor import Tensor, method, primitive
+from kobai._primitive import method, primitive
+from kobai._tensor import Tensor
 from kobai.ops._args import normalize_axes, normalize_axis, numpy_names
 from kobai.ops.gather import index_select
 from kobai.ops.shape import diagonal as diagonal_of

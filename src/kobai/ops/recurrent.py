@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kobai._tensor import primitive
+from kobai._primitive import primitive
 from kobai.kernels.activation import sigmoid
 from kobai.kernels.gemm import gemm
 from kobai.ops._args import Samples

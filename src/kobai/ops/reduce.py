@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from kobai._tensor import Tensor, method, primitive
+from kobai._primitive import method, primitive
+from kobai._tensor import Tensor
 from kobai.ops._args import Samples, cast, need_tensor, normalize_axes, normalize_axis, numpy_names
 from kobai.xp import Array, xp_of
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from kobai._tensor import Tensor, primitive
+from kobai._primitive import primitive
+from kobai._tensor import Tensor
 from kobai.errors import nearest
 from kobai.ops._args import need_tensor
 from kobai.ops.shape import reshape

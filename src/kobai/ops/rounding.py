@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from kobai._tensor import Tensor, method, primitive
+from kobai._primitive import method, primitive
+from kobai._tensor import Tensor
 from kobai.ops._args import Samples, need_tensor
 from kobai.ops.rearrange import clone
 from kobai.xp import Array, xp_of

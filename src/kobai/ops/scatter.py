@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from kobai._tensor import Tensor, method, primitive
+from kobai._primitive import method, primitive
+from kobai._tensor import Tensor
 from kobai.kernels.scatter import add_at, mesh, positions_along
 from kobai.ops._args import cast, need_tensor, normalize_axis, numpy_names, unbroadcast
 from kobai.ops.arithmetic import div

@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from kobai._tensor import Tensor, method, primitive
+from kobai._primitive import method, primitive
+from kobai._tensor import Tensor
 from kobai.kernels import activation as fast
 from kobai.ops._args import cast, normalize_axis
 from kobai.ops.activation import as_float

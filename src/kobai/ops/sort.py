@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from kobai._tensor import Tensor, method
+from kobai._primitive import method
+from kobai._tensor import Tensor
 from kobai.kernels.scatter import check_range
 from kobai.ops._args import need_tensor, normalize_axis, numpy_names
 from kobai.ops.extreme import ValuesIndices, picked

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from kobai._tensor import Tensor, method
+from kobai._primitive import method
+from kobai._tensor import Tensor
 from kobai.ops._args import normalize_axis
 from kobai.ops.create import as_tensor
 from kobai.ops.gather import index_select
@@ -22,7 +23,7 @@ def cov(input: Tensor, *, correction: int = 1) -> Tensor:
         raise RuntimeError(f"cov: expected (variables, observations) or one variable, got {tuple(input.shape)}")
     rows = input if input.ndim == 2 else input.reshape(1, -1)
     centred = rows - rows.mean(1, keepdim=True)
-    matrix = centred @ centred.t() / (rows.shape[1] - correction)
+    matrix: Tensor = centred @ centred.t() / (rows.shape[1] - correction)
     return matrix if input.ndim == 2 else matrix.reshape(())
 
 
@@ -50,7 +51,7 @@ def quantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = Fals
         raise RuntimeError(f"quantile: expected q in [0, 1], got {values}")
     source, axis = (input.reshape(-1), 0) if dim is None else (input, normalize_axis("quantile", dim, input.ndim))
     ordered = sort(source, axis).values
-    parts = []
+    parts: list[Tensor] = []
     for v in values:
         position = v * (ordered.shape[axis] - 1)
         low, high = math.floor(position), math.ceil(position)

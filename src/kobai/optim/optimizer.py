@@ -15,7 +15,9 @@ from copy import deepcopy
 from functools import wraps
 from typing import Any, ClassVar, TypeAlias
 
-from kobai._tensor import RemovableHandle, Tensor, enable_grad
+from kobai._grad_mode import enable_grad
+from kobai._tape import RemovableHandle
+from kobai._tensor import Tensor
 from kobai.errors import BackendError
 from kobai.kernels.optim import Kernel
 from kobai.xp import asarray, xp_of

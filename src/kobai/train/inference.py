@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from kobai import nn
-from kobai._tensor import Tensor, no_grad
+from kobai._grad_mode import no_grad
+from kobai._tensor import Tensor
 from kobai.data import DataSplits, table
 from kobai.errors import DataError, nearest
 from kobai.nn import functional as F
