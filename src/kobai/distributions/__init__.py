@@ -1,0 +1,22 @@
+"""``kobai.distributions``: sampling, log-probabilities, entropies and divergences, all differentiable in the parameters."""
+
+from kobai.distributions.base import Distribution
+from kobai.distributions.continuous import Exponential, Laplace, LogNormal, Normal, Uniform
+from kobai.distributions.discrete import Bernoulli, Categorical, OneHotCategorical
+from kobai.distributions.kl import kl_divergence
+from kobai.distributions.multivariate import Independent, MultivariateNormal
+
+__all__ = [
+    "Bernoulli",
+    "Categorical",
+    "Distribution",
+    "Exponential",
+    "Independent",
+    "Laplace",
+    "LogNormal",
+    "MultivariateNormal",
+    "Normal",
+    "OneHotCategorical",
+    "Uniform",
+    "kl_divergence",
+]
