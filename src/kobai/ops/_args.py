@@ -165,4 +165,26 @@ def numpy_names(function: F) -> F:
     return renamed  # type: ignore[return-value]
 
 
+def into(who: str, out: Tensor | None, result: Tensor) -> Tensor:
+    """``result`` of a function with ``out=``: written into that tensor, which is returned; without one, as it is.
+
+    A tensor without elements takes the result's shape. Gradients do not flow through ``out``.
+    """
+    if out is None:
+        return result
+    need_tensor(who, out)
+    if result.requires_grad or out.requires_grad:
+        raise RuntimeError(f"{who}: out= takes no part in differentiation; use the returned tensor, or no_grad()")
+    if category(result._array.dtype) > category(out._array.dtype):
+        raise RuntimeError(f"{who}: a result of {result.dtype} cannot be kept in an out= tensor of {out.dtype}")
+    if out._array.shape == result._array.shape:
+        out._array[...] = result._array
+    elif out._array.size == 0:
+        out._array = result._array.astype(out._array.dtype, copy=False)
+    else:
+        raise RuntimeError(f"{who}: expected out= of shape {tuple(result.shape)}, got {tuple(out.shape)}")
+    out._bump()
+    return out
+
+
 Samples = list[Callable[[np.random.Generator], tuple[Any, ...]]]

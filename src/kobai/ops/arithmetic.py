@@ -12,7 +12,7 @@ import numpy as np
 
 from kobai._primitive import method, primitive
 from kobai._tensor import Tensor
-from kobai.ops._args import Samples, cast, pair, shape_of, unbroadcast
+from kobai.ops._args import Samples, cast, into, pair, shape_of, unbroadcast
 from kobai.xp import Array, xp_of
 
 __all__ = [
@@ -167,33 +167,38 @@ def _trunc_divide(a: Array, b: Array) -> Any:
 
 
 @method(in_place=True)
-def add(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
-    """input + alpha · other, elementwise with broadcasting.
+def add(input: Any, other: Any, *, alpha: float = 1, out: Tensor | None = None) -> Tensor:
+    """input + alpha · other, elementwise with broadcasting; written into ``out`` if given.
 
     >>> import kobai
     >>> kobai.add(kobai.tensor([1., 2.]), 10, alpha=2)
     tensor([21., 22.])
     """
     a, b = pair("add", input, other if alpha == 1 else other * alpha)
-    return _add(a, b) if isinstance(a, Tensor) else _add(b, a)
+    y = _add(a, b) if isinstance(a, Tensor) else _add(b, a)
+    return y if out is None else into("add", out, y)
 
 
 @method(in_place=True)
-def sub(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
+def sub(input: Any, other: Any, *, alpha: float = 1, out: Tensor | None = None) -> Tensor:
     """input − alpha · other, elementwise with broadcasting."""
-    return _sub(*pair("sub", input, other if alpha == 1 else other * alpha))
+    y = _sub(*pair("sub", input, other if alpha == 1 else other * alpha))
+    return y if out is None else into("sub", out, y)
 
 
 @method(in_place=True)
-def mul(input: Any, other: Any) -> Tensor:
+def mul(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
     """input × other, elementwise with broadcasting."""
     a, b = pair("mul", input, other)
-    return _mul(a, b) if isinstance(a, Tensor) else _mul(b, a)
+    y = _mul(a, b) if isinstance(a, Tensor) else _mul(b, a)
+    return y if out is None else into("mul", out, y)
 
 
 @method(in_place=True)
-def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
+def div(input: Any, other: Any, *, rounding_mode: str | None = None, out: Tensor | None = None) -> Tensor:
     """input ÷ other, elementwise; integers give floats. ``rounding_mode`` is None, ``"floor"`` or ``"trunc"``."""
+    if out is not None:
+        return into("div", out, div(input, other, rounding_mode=rounding_mode))
     if rounding_mode == "floor":
         return floor_divide(input, other)
     if rounding_mode == "trunc":

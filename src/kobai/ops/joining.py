@@ -7,7 +7,7 @@ from typing import Any
 
 from kobai._primitive import primitive
 from kobai._tensor import Tensor
-from kobai.ops._args import cast, need_tensor, normalize_axis, numpy_names, result_dtype
+from kobai.ops._args import cast, into, need_tensor, normalize_axis, numpy_names, result_dtype
 from kobai.ops.shape import broadcast_tensors, reshape, transpose, unsqueeze
 from kobai.xp import Array, xp_of
 
@@ -85,7 +85,7 @@ def _alike(who: str, tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 @numpy_names
-def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+def cat(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None) -> Tensor:
     """The tensors one after the other along dimension ``dim``; their other sizes must be equal.
 
     As in PyTorch, tensors of shape (0,) fit anything.
@@ -108,14 +108,14 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
                 f"cat: expected sizes equal to those of the first tensor {tuple(first)} but in dim {axis}, "
                 f"got {tuple(shape)} for tensor {i}"
             )
-    return _cat(*parts, axis=axis)
+    return into("cat", out, _cat(*parts, axis=axis))
 
 
 concat = concatenate = cat
 
 
 @numpy_names
-def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+def stack(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None) -> Tensor:
     """The tensors, all of one shape, side by side in a new dimension ``dim``.
 
     >>> import kobai
@@ -130,7 +130,7 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
             raise RuntimeError(
                 f"stack: expected equal shapes, got {tuple(first)} and {tuple(part.shape)} for tensor {i}"
             )
-    return _stack(*parts, axis=normalize_axis("stack", dim, len(first) + 1))
+    return into("stack", out, _stack(*parts, axis=normalize_axis("stack", dim, len(first) + 1)))
 
 
 def _at_least(rank: int, tensor: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from kobai._primitive import method, primitive
 from kobai._tensor import Tensor
 from kobai.kernels.epilogue import epilogue
 from kobai.kernels.gemm import gemm
-from kobai.ops._args import need_tensor, unbroadcast
+from kobai.ops._args import into, need_tensor, unbroadcast
 from kobai.ops.arithmetic import add, mul
 from kobai.xp import Array, xp_of
 
@@ -148,7 +148,7 @@ def _matmul(a: Array, b: Array) -> Any:
 
 
 @method
-def matmul(input: Tensor, other: Tensor) -> Tensor:
+def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Matrix product with NumPy's and PyTorch's rules for vectors and batches; the operator ``@``.
 
     (..., n, k) · (..., k, m) → (..., n, m), batch dimensions broadcast; a vector is a row on the left, a column on the right.
@@ -162,7 +162,8 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     if not a or not b or a[-1] != b[-2 if len(b) > 1 else 0]:
         raise RuntimeError(f"matmul: expected (..., n, k) and (..., k, m), got {tuple(a)} and {tuple(b)}")
     _one_dtype("matmul", input, other)
-    return _matmul(input, other)
+    y = _matmul(input, other)
+    return y if out is None else into("matmul", out, y)
 
 
 def _ranked(who: str, rank_a: int, rank_b: int) -> Any:
@@ -181,21 +182,21 @@ def _ranked(who: str, rank_a: int, rank_b: int) -> Any:
 
 
 @method
-def mm(input: Tensor, mat2: Tensor) -> Tensor:
+def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Product of two matrices, (n, k) · (k, m) → (n, m)."""
-    return _mm(input, mat2)  # type: ignore[no-any-return]
+    return into("mm", out, _mm(input, mat2))
 
 
 @method
-def bmm(input: Tensor, mat2: Tensor) -> Tensor:
+def bmm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Products of two batches of matrices, (b, n, k) · (b, k, m) → (b, n, m)."""
-    return _bmm(input, mat2)  # type: ignore[no-any-return]
+    return into("bmm", out, _bmm(input, mat2))
 
 
 @method
-def mv(input: Tensor, vec: Tensor) -> Tensor:
+def mv(input: Tensor, vec: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Matrix times vector, (n, k) · (k) → (n)."""
-    return _mv(input, vec)  # type: ignore[no-any-return]
+    return into("mv", out, _mv(input, vec))
 
 
 @method

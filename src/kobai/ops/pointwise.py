@@ -16,7 +16,7 @@ from kobai._primitive import method, primitive
 from kobai._tensor import Tensor
 from kobai.dtypes import get_default_dtype
 from kobai.kernels import activation, special
-from kobai.ops._args import Samples, as_tensor_like, cast, need_tensor, pair, unbroadcast
+from kobai.ops._args import Samples, as_tensor_like, cast, into, need_tensor, pair, unbroadcast
 from kobai.ops.arithmetic import add, div, mul, sub
 from kobai.xp import Array, xp_of
 
@@ -109,11 +109,11 @@ def unary(
     forward.__name__ = f"_{name}"
     recorded = primitive(sample=samples(*domain), kind="elementwise")(forward)
 
-    def function(input: Tensor) -> Tensor:
+    def function(input: Tensor, *, out: Tensor | None = None) -> Tensor:
         need_tensor(name, input)
         if not keep_integers and input._array.dtype.kind != "f":
             input = cast(input, get_default_dtype())
-        return recorded(input)
+        return recorded(input) if out is None else into(name, out, recorded(input))
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"{doc} Elementwise" + ("." if keep_integers else "; integers are converted to floats first.")

@@ -1,0 +1,67 @@
+"""``out=``: results written into a tensor that is there already."""
+
+from __future__ import annotations
+
+import pytest
+
+import kobai
+
+A, B = [[1.0, 2.0], [3.0, 4.0]], [[0.5, 1.0], [2.0, 4.0]]
+CASES = {
+    "add": lambda a, b, **o: kobai.add(a, b, **o),
+    "sub": lambda a, b, **o: kobai.sub(a, b, alpha=2, **o),
+    "mul": lambda a, b, **o: kobai.mul(a, b, **o),
+    "div": lambda a, b, **o: kobai.div(a, b, **o),
+    "floor": lambda a, b, **o: kobai.div(a, b, rounding_mode="floor", **o),
+    "exp": lambda a, b, **o: kobai.exp(a, **o),
+    "matmul": lambda a, b, **o: kobai.matmul(a, b, **o),
+    "mm": lambda a, b, **o: kobai.mm(a, b, **o),
+    "mv": lambda a, b, **o: kobai.mv(a, b[0], **o),
+    "bmm": lambda a, b, **o: kobai.bmm(a[None], b[None], **o),
+    "cat": lambda a, b, **o: kobai.cat([a, b], 1, **o),
+    "stack": lambda a, b, **o: kobai.stack([a, b], **o),
+}
+
+
+@pytest.mark.parametrize("call", CASES.values(), ids=CASES)
+def test_the_result_is_written_into_out(call, backend):
+    a, b = kobai.tensor(A), kobai.tensor(B)
+    expected = call(a, b)
+    out = kobai.zeros_like(expected)
+    memory = out.array
+    assert call(a, b, out=out) is out
+    assert out.array is memory
+    assert kobai.equal(out, expected)
+    empty = kobai.empty(0)
+    call(a, b, out=empty)
+    assert kobai.equal(empty, expected)
+    double = kobai.zeros_like(expected, dtype=kobai.float64)
+    assert call(a, b, out=double).dtype == kobai.float64
+
+
+def test_out_may_be_an_operand():
+    a = kobai.tensor(A)
+    kobai.matmul(a, kobai.tensor(B), out=a)
+    assert kobai.equal(a, kobai.tensor(A) @ kobai.tensor(B))
+
+
+def test_bad_out():
+    a, b = kobai.tensor(A), kobai.tensor(B)
+    with pytest.raises(RuntimeError, match=r"add: expected out= of shape \(2, 2\), got \(3,\)"):
+        kobai.add(a, b, out=kobai.zeros(3))
+    with pytest.raises(RuntimeError, match="float32 cannot be kept in an out= tensor of .*int64"):
+        kobai.add(a, b, out=kobai.zeros(2, 2, dtype=kobai.int64))
+    with pytest.raises(RuntimeError, match="no part in differentiation"):
+        kobai.mul(a.requires_grad_(), b, out=kobai.zeros(2, 2))
+    with kobai.no_grad():
+        kobai.mul(a, b, out=kobai.zeros(2, 2))
+    with pytest.raises(TypeError, match="expected a Tensor, got list"):
+        kobai.cat([b, b], out=[])
+
+
+def test_a_tensor_that_backward_needs_is_not_overwritten_unseen():
+    x, y = kobai.ones(2, requires_grad=True), kobai.ones(2)
+    z = (x * y).sum()
+    kobai.add(y, y, out=y)
+    with pytest.raises(RuntimeError, match="changed in place"):
+        z.backward()
