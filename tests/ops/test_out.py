@@ -49,7 +49,7 @@ def test_bad_out():
     a, b = kobai.tensor(A), kobai.tensor(B)
     with pytest.raises(RuntimeError, match=r"add: expected out= of shape \(2, 2\), got \(3,\)"):
         kobai.add(a, b, out=kobai.zeros(3))
-    with pytest.raises(RuntimeError, match="float32 cannot be kept in an out= tensor of .*int64"):
+    with pytest.raises(RuntimeError, match=r"float32 cannot be kept in an out= tensor of .*int64"):
         kobai.add(a, b, out=kobai.zeros(2, 2, dtype=kobai.int64))
     with pytest.raises(RuntimeError, match="no part in differentiation"):
         kobai.mul(a.requires_grad_(), b, out=kobai.zeros(2, 2))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from typing import Any, ClassVar
 
-from kobai._tensor import Tensor, enable_grad
+from kobai._grad_mode import enable_grad
+from kobai._tensor import Tensor
 from kobai.optim.optimizer import NON_NEGATIVE, Group, Optimizer, Params
-from kobai.xp import Array, xp_of
+from kobai.xp import Array, is_array, xp_of
 
 
 class LBFGS(Optimizer):
@@ -29,7 +29,7 @@ class LBFGS(Optimizer):
         history_size: pairs to remember.
         line_search_fn: None, or ``"strong_wolfe"``: search t such that the loss falls enough and its slope flattens.
 
-    State (of the first parameter): ``func_evals``, ``n_iter``, and the pairs.
+    State (of the first parameter): ``func_evals``, ``n_iter``, the pairs, the last move and the gradient before it.
 
     Nocedal, Wright, *Numerical Optimization*, 2nd edition 2006, algorithms 7.4 (direction), 3.5 and 3.6 (line search).
 
@@ -100,38 +100,42 @@ class LBFGS(Optimizer):
         first, loss, g = evaluate()
         evaluations = 1
         xp = xp_of(g)
-        for _ in range(group["max_iter"]):
+        for iteration in range(1, group["max_iter"] + 1):
             if _number(xp.abs(g).max()) <= group["tolerance_grad"]:
                 break
+            if "moved" in state:
+                s, y = state.pop("moved"), g - state.pop("before")
+                if _number(s @ y) > 1e-10:  # else the curvature is not positive, and H would not stay so
+                    pairs.append((s, y))
+                    del pairs[: -group["history_size"]]
             state["n_iter"] += 1
             direction = _direction(g, pairs)
-            t = group["lr"] if pairs else min(1.0, 1.0 / _number(xp.abs(g).sum())) * group["lr"]
+            t = group["lr"] if state["n_iter"] > 1 else min(1.0, 1.0 / _number(xp.abs(g).sum())) * group["lr"]
             slope = _number(g @ direction)
             if slope > -group["tolerance_change"]:
                 break
             start = self._flat()
-            budget = group["max_eval"] - evaluations
 
             def at(t: float, start: Array = start, direction: Array = direction) -> tuple[float, float, Array]:
                 self._write(start + t * direction)
                 _, value, gradient = evaluate()
                 return value, _number(gradient @ direction), gradient
 
-            before, g_before = loss, g
-            if group["line_search_fn"] is None:
-                loss, _, g = at(t)
-                used = 1
-            else:
-                t, loss, g, used = _strong_wolfe(at, t, loss, slope, g, max(1, min(25, budget)))
+            before, state["before"] = loss, g
+            if group["line_search_fn"] is not None:
+                budget = max(1, min(25, group["max_eval"] - evaluations))
+                t, loss, g, used = _strong_wolfe(at, t, loss, slope, g, budget)
                 self._write(start + t * direction)
-            evaluations += used
-            s, y = t * direction, g - g_before
-            if _number(s @ y) > 1e-10:  # else the curvature is not positive, and H would not stay so
-                pairs.append((s, y))
-                del pairs[: -group["history_size"]]
+                evaluations += used
+            elif iteration < group["max_iter"]:
+                loss, _, g = at(t)
+                evaluations += 1
+            else:  # the next step() begins by looking there
+                self._write(start + t * direction)
+            state["moved"] = t * direction
             if (
                 evaluations >= group["max_eval"]
-                or _number(xp.abs(s).max()) <= group["tolerance_change"]
+                or _number(xp.abs(state["moved"]).max()) <= group["tolerance_change"]
                 or abs(loss - before) < group["tolerance_change"]
             ):
                 break
@@ -157,19 +161,21 @@ class LBFGS(Optimizer):
             at += p.numel()
 
     def state_dict(self) -> dict[str, Any]:
-        """As in every optimiser; the pairs are tensors in it."""
+        """As in every optimiser; vectors are tensors in it."""
         saved = super().state_dict()
-        states = saved["state"]
-        saved["state"] = {
-            i: {**s, "pairs": [tuple(Tensor._wrap(a) for a in pair) for pair in s.get("pairs", [])]}
-            for i, s in states.items()
-        }
+        saved["state"] = {i: {name: _packed(value) for name, value in s.items()} for i, s in saved["state"].items()}
         return saved
 
     def _restore(self, name: str, value: Any, p: Tensor) -> Any:
         if name == "pairs":
-            return [tuple(a.to(p.device).array.copy() for a in pair) for pair in value]
-        return deepcopy(value)
+            return [tuple(self._restore("", vector, p) for vector in pair) for pair in value]
+        return value.to(p.device).array.copy() if isinstance(value, Tensor) else value
+
+
+def _packed(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return type(value)(_packed(item) for item in value)
+    return Tensor._wrap(value.copy()) if is_array(value) else value
 
 
 def _number(x: Array) -> float:
