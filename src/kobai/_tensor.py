@@ -16,7 +16,7 @@ from kobai import _tape
 from kobai import xp as _xp
 from kobai._repr import describe
 from kobai._tape import Node, RemovableHandle, run_backward, run_hooks
-from kobai.dtypes import get_default_dtype
+from kobai.dtypes import _known, _of, dtype, get_default_dtype
 from kobai.errors import BackendError, nearest
 from kobai.xp import Array, asarray, device, device_of, to_host, xp_of
 
@@ -111,9 +111,10 @@ class Tensor:
         return Size(self._array.shape)
 
     @property
-    def dtype(self) -> np.dtype[Any]:
-        """Element type, a NumPy dtype (``kobai.float32`` is ``numpy.dtype("float32")``)."""
-        return self._array.dtype  # type: ignore[no-any-return]
+    def dtype(self) -> dtype:
+        """Element type, such as ``kobai.float32``."""
+        array_dtype = self._array.dtype
+        return _known.get(array_dtype) or _of(array_dtype)
 
     @property
     def device(self) -> device:

@@ -1,19 +1,91 @@
-"""Element types, and constants. A dtype of Kobai *is* a NumPy dtype, so that every array library understands it."""
+"""Element types, and constants.
 
+A :class:`dtype` of Kobai is a name and three questions around a NumPy dtype. Every array library takes it for that NumPy dtype
+(it converts by its ``dtype`` attribute), it compares and hashes as it, and it prints and answers as PyTorch's does.
+"""
+
+from __future__ import annotations
+
+import builtins
 from typing import Any
 
 import numpy as np
 
-dtype = np.dtype
-float16 = half = np.dtype(np.float16)
-float32 = float = np.dtype(np.float32)
-float64 = double = np.dtype(np.float64)
-uint8 = np.dtype(np.uint8)
-int8 = np.dtype(np.int8)
-int16 = short = np.dtype(np.int16)
-int32 = int = np.dtype(np.int32)
-int64 = long = np.dtype(np.int64)
-bool = np.dtype(np.bool_)
+
+class dtype:  # PyTorch's spelling
+    """Type of a tensor's elements: ``kobai.float32``, ``kobai.int64``, ``kobai.bool``, ...
+
+    >>> import kobai, numpy
+    >>> kobai.float32, kobai.float32.is_floating_point, kobai.float32 == numpy.float32
+    (kobai.float32, True, True)
+    """
+
+    __slots__ = ("dtype",)
+    dtype: np.dtype[Any]
+
+    def __init__(self, like: Any) -> None:
+        self.dtype = np.dtype(like)
+
+    @property
+    def is_floating_point(self) -> builtins.bool:
+        """Whether elements are floats."""
+        return self.dtype.kind == "f"
+
+    @property
+    def is_complex(self) -> builtins.bool:
+        """Whether elements are complex: never, Kobai computes with real numbers."""
+        return False
+
+    @property
+    def is_signed(self) -> builtins.bool:
+        """Whether elements may be negative."""
+        return self.dtype.kind in "fi"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.dtype, name)  # kind, itemsize, name, ...: whatever NumPy knows of it
+
+    def __eq__(self, other: object) -> builtins.bool:
+        try:
+            return self.dtype == np.dtype(other)  # type: ignore[call-overload,no-any-return]
+        except TypeError:
+            return NotImplemented
+
+    def __hash__(self) -> builtins.int:
+        return hash(self.dtype)
+
+    def __repr__(self) -> str:
+        return f"kobai.{self.dtype}"
+
+    def __str__(self) -> str:
+        return str(self.dtype)
+
+    def __reduce__(self) -> Any:
+        return _of, (self.dtype.str,)
+
+
+float16 = half = dtype(np.float16)
+float32 = float = dtype(np.float32)
+float64 = double = dtype(np.float64)
+uint8 = dtype(np.uint8)
+int8 = dtype(np.int8)
+int16 = short = dtype(np.int16)
+int32 = int = dtype(np.int32)
+int64 = long = dtype(np.int64)
+bool = dtype(np.bool_)
+
+_known = {d.dtype: d for d in (float16, float32, float64, uint8, int8, int16, int32, int64, bool)}
+
+
+def _of(like: Any) -> dtype:
+    """The one dtype object for a NumPy dtype."""
+    like = np.dtype(like)
+    found = _known.get(like)
+    if found is None:
+        found = _known[like] = dtype(like)
+    return found
+
 
 finfo, iinfo = np.finfo, np.iinfo
 inf, nan, pi, e, newaxis = np.inf, np.nan, np.pi, np.e, None
@@ -46,10 +118,10 @@ __all__ = [
     "uint8",
 ]
 
-_default_dtype = np.dtype(np.float32)
+_default_dtype = float32
 
 
-def get_default_dtype() -> np.dtype[Any]:
+def get_default_dtype() -> dtype:
     """Dtype of float tensors made without ``dtype``; float32 at the start."""
     return _default_dtype
 
@@ -59,10 +131,10 @@ def set_default_dtype(d: Any) -> None:
 
     >>> import kobai
     >>> kobai.set_default_dtype(kobai.float64); kobai.tensor([0.5]).dtype
-    dtype('float64')
+    kobai.float64
     >>> kobai.set_default_dtype(kobai.float32)
     """
     global _default_dtype
     if np.dtype(d).kind != "f":
         raise TypeError(f"set_default_dtype: expected a float dtype, got {np.dtype(d)}")
-    _default_dtype = np.dtype(d)
+    _default_dtype = _of(d)

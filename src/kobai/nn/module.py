@@ -10,6 +10,7 @@ import numpy as np
 
 from kobai._tape import RemovableHandle
 from kobai._tensor import Tensor
+from kobai.dtypes import dtype
 from kobai.nn._state import IncompatibleKeys, load_state
 from kobai.nn.hooks import BackwardWatch
 from kobai.nn.tree import Tree, no_init, type_name
@@ -321,4 +322,4 @@ def _parse_to(
 
 
 def _is_dtype(value: object) -> bool:
-    return isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic))
+    return isinstance(value, (dtype, np.dtype)) or (isinstance(value, type) and issubclass(value, np.generic))

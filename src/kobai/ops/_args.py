@@ -55,7 +55,7 @@ def as_tensor_like(value: Any, like: Tensor, who: str) -> Tensor:
     if is_array(value):
         return Tensor._wrap(asarray(value))  # type: ignore[no-any-return]
     if isinstance(value, (bool, int, float, np.generic)):
-        dtype = np.asarray(value).dtype
+        dtype: Any = np.asarray(value).dtype
         if dtype.kind == "f":
             dtype = like._array.dtype if like._array.dtype.kind == "f" else get_default_dtype()
         return Tensor._wrap(asarray(value, dtype=dtype, device=like.device))  # type: ignore[no-any-return]
@@ -89,7 +89,7 @@ def pair(who: str, a: Any, b: Any, to_float: bool = False) -> tuple[Any, Any]:
     """
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         if a._array.dtype is not b._array.dtype or (to_float and a._array.dtype.kind != "f"):
-            dtype = result_dtype(a, b)
+            dtype: Any = result_dtype(a, b)
             if to_float and dtype.kind != "f":
                 dtype = get_default_dtype()
             a, b = cast(a, dtype), cast(b, dtype)

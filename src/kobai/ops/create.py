@@ -12,7 +12,8 @@ import numpy as np
 from kobai import xp as _xp
 from kobai._primitive import method, primitive
 from kobai._tensor import Tensor
-from kobai.dtypes import get_default_dtype
+from kobai.dtypes import _of, get_default_dtype
+from kobai.dtypes import dtype as DType
 from kobai.ops._args import cast, category, need_tensor, pair
 from kobai.ops._args import result_dtype as promotion
 from kobai.xp import Array, asarray, device, device_of, is_array, to_host
@@ -101,7 +102,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Device = None, requires_grad
 
     >>> import kobai
     >>> kobai.tensor([[1, 2], [3, 4]]).dtype, kobai.tensor([1.5, 2]).dtype
-    (dtype('int64'), dtype('float32'))
+    (kobai.int64, kobai.float32)
     """
     if isinstance(data, Tensor) or is_array(data):
         source = data._array if isinstance(data, Tensor) else _checked("tensor", data)
@@ -485,22 +486,22 @@ def numel(input: Tensor) -> int:
     return input.numel()
 
 
-def result_type(tensor1: Any, tensor2: Any) -> np.dtype[Any]:
+def result_type(tensor1: Any, tensor2: Any) -> DType:
     """Dtype of the result of an operation on two operands, tensors or numbers, by PyTorch's promotion.
 
     >>> import kobai
     >>> kobai.result_type(kobai.tensor([1, 2]), 1.5)
-    dtype('float32')
+    kobai.float32
     """
     if not isinstance(tensor1, Tensor) and not isinstance(tensor2, Tensor):
-        return promotion(tensor(tensor1), tensor(tensor2))
+        return _of(promotion(tensor(tensor1), tensor(tensor2)))
     a, b = pair("result_type", tensor1, tensor2)
     return (a if isinstance(a, Tensor) else b).dtype
 
 
-def promote_types(type1: Any, type2: Any) -> np.dtype[Any]:
+def promote_types(type1: Any, type2: Any) -> DType:
     """The smallest dtype to which both may be converted: the higher category, or NumPy's choice inside one."""
-    return promotion(empty(1, dtype=type1), empty(1, dtype=type2))
+    return _of(promotion(empty(1, dtype=type1), empty(1, dtype=type2)))
 
 
 def can_cast(from_: Any, to: Any) -> bool:

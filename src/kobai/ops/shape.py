@@ -11,6 +11,7 @@ import numpy as np
 from kobai._grad_mode import is_grad_enabled
 from kobai._primitive import method, primitive
 from kobai._tensor import Size, Tensor
+from kobai.dtypes import dtype
 from kobai.ops._args import normalize_axes, normalize_axis, numpy_names, unbroadcast
 from kobai.xp import Array, xp_of
 
@@ -154,7 +155,7 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
 @method
 def view(input: Tensor, *shape: Any) -> Tensor:
     """As :func:`reshape`, but never a copy: RuntimeError if the strides forbid a view."""
-    if len(shape) == 1 and not isinstance(shape[0], (int, tuple, list)) and isinstance(shape[0], (np.dtype, type)):
+    if len(shape) == 1 and isinstance(shape[0], (dtype, np.dtype, type)):
         raise NotImplementedError("view: reading the memory as another dtype is not supported; use to(dtype)")
     sizes = sizes_of("view", shape)
     out = _reshape(input, sizes)
