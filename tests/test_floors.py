@@ -30,6 +30,7 @@ FLOORS = {
     "gradcheck": 3,
     "autograd": 3,
     "linalg": 3,
+    "older": 3,
     "_absent": 0,
     "_anomaly": 1,
     "amp": 1,

@@ -17,7 +17,7 @@ from kobai.amp import autocast
 from kobai.cuda import amp as _cuda_amp  # torch.cuda.amp
 from kobai.dtypes import *
 from kobai.dtypes import get_default_dtype, set_default_dtype
-from kobai.linalg import det
+from kobai.older import *
 
 # What a family of operations offers is listed once, in its ``__all__``: a new operation touches one file.
 from kobai.ops.activation import *

@@ -6,6 +6,8 @@ gradient that was asked for.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,26 +21,38 @@ from kobai.ops.extreme import norm as _norm
 from kobai.ops.joining import stack
 from kobai.ops.linear import matmul
 from kobai.ops.parts import unbind
+from kobai.ops.rearrange import tril, triu
+from kobai.ops.shape import diagonal as _diagonal
 from kobai.xp import Array, xp_of
 
+LinAlgError = np.linalg.LinAlgError  # what a singular matrix raises, as in NumPy
+
 __all__ = [
+    "LinAlgError",
     "cholesky",
+    "cond",
     "cross",
     "det",
+    "diagonal",
     "eigh",
     "eigvalsh",
     "inv",
     "lstsq",
+    "matrix_exp",
     "matrix_norm",
     "matrix_power",
     "matrix_rank",
+    "multi_dot",
     "norm",
     "pinv",
     "qr",
     "slogdet",
     "solve",
+    "solve_triangular",
     "svd",
     "svdvals",
+    "vander",
+    "vecdot",
     "vector_norm",
 ]
 
@@ -292,3 +306,116 @@ def cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
         raise RuntimeError(f"cross: expected 3 elements along dim {dim}, got {len(a)} and {len(b)}")
     parts = [sub(mul(a[i - 2], b[i - 1]), mul(a[i - 1], b[i - 2])) for i in range(3)]
     return stack(parts, dim)
+
+
+def solve_triangular(A: Tensor, B: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Tensor:
+    """X of A X = B – of X A = B without ``left`` – where only the upper or lower triangle of A counts.
+
+    ``unitriangular`` takes the diagonal of A as ones.
+    """
+    _matrices("solve_triangular", A, B)
+    triangle = triu(A) if upper else tril(A)
+    if unitriangular:
+        one = eye(A.shape[-1], dtype=A.dtype, device=A.device)
+        triangle = (triu(A, 1) if upper else tril(A, -1)) + one
+    if left:
+        return solve(triangle, B)
+    return solve(triangle.mT, B.mT).mT  # type: ignore[no-any-return]
+
+
+def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
+    """A₁ A₂ … Aₙ in the order of multiplication that takes the fewest steps; the first and last may be vectors.
+
+    >>> import kobai
+    >>> kobai.linalg.multi_dot([kobai.ones(2), kobai.eye(2), kobai.ones(2)])
+    tensor(2.)
+    """
+    if len(tensors) < 2:
+        raise RuntimeError(f"multi_dot: expected at least two tensors, got {len(tensors)}")
+    chain = list(tensors)
+    first, last = chain[0].ndim == 1, chain[-1].ndim == 1
+    if first:
+        chain[0] = chain[0].unsqueeze(0)
+    if last:
+        chain[-1] = chain[-1].unsqueeze(1)
+    for i, x in enumerate(chain):
+        if x.ndim != 2 or (i and chain[i - 1].shape[1] != x.shape[0]):
+            raise RuntimeError(f"multi_dot: these shapes do not form a chain: {[tuple(t.shape) for t in tensors]}")
+    product = _chain(chain, _best_splits([chain[0].shape[0], *(x.shape[1] for x in chain)]), 0, len(chain) - 1)
+    product = product.squeeze(0) if first else product
+    return product.squeeze(-1) if last else product
+
+
+def _best_splits(sizes: list[int]) -> dict[tuple[int, int], int]:
+    """Where to split every product i … j of a chain: Cormen et al., *Introduction to Algorithms*, section 15.2."""
+    n = len(sizes) - 1
+    cost = {(i, i): 0 for i in range(n)}
+    split: dict[tuple[int, int], int] = {}
+    for length in range(1, n):
+        for i in range(n - length):
+            j = i + length
+            costs = {k: cost[i, k] + cost[k + 1, j] + sizes[i] * sizes[k + 1] * sizes[j + 1] for k in range(i, j)}
+            split[i, j] = min(costs, key=lambda k: costs[k])
+            cost[i, j] = costs[split[i, j]]
+    return split
+
+
+def _chain(chain: list[Tensor], split: dict[tuple[int, int], int], i: int, j: int) -> Tensor:
+    if i == j:
+        return chain[i]
+    k = split[i, j]
+    return matmul(_chain(chain, split, i, k), _chain(chain, split, k + 1, j))
+
+
+def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
+    """Σ xᵢ yᵢ along ``dim``, with broadcasting."""
+    return mul(x, y).sum(dim)  # type: ignore[no-any-return]
+
+
+def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
+    """Diagonals of matrices, a view."""
+    return _diagonal(A, offset, dim1, dim2)
+
+
+def vander(x: Tensor, *, N: int | None = None) -> Tensor:
+    """Rows of powers: 1, xᵢ, xᵢ², … up to N − 1 (default: as many as x is long).
+
+    >>> import kobai
+    >>> kobai.linalg.vander(kobai.tensor([2, 3]), N=3)
+    tensor([[1, 2, 4],
+            [1, 3, 9]])
+    """
+    count = x.shape[-1] if N is None else N
+    return stack([x**n for n in range(count)], -1)
+
+
+def cond(A: Tensor, p: Any = None) -> Tensor:
+    """Condition number: the largest singular value over the smallest (``p`` None or 2), or ‖A‖ₚ ‖A⁻¹‖ₚ. No gradient."""
+    if p in (None, 2):
+        values = svdvals(A)
+        return values[..., 0] / values[..., -1]
+    return matrix_norm(A, p) * matrix_norm(inv(A), p)
+
+
+def matrix_exp(A: Tensor) -> Tensor:
+    """e^A = Σ Aⁿ / n!, by scaling and squaring: the series is summed for A/2ˢ with ‖A/2ˢ‖ ≤ ½, then squared s times.
+
+    Moler, Van Loan, *Nineteen dubious ways to compute the exponential of a matrix*, SIAM Review 45, 2003.
+
+    >>> import kobai
+    >>> kobai.linalg.matrix_exp(kobai.zeros(2, 2))
+    tensor([[1., 0.],
+            [0., 1.]])
+    """
+    _matrices("matrix_exp", A, square=True)
+    size = max(float(A.detach().abs().sum(-1).amax().item()) if A.numel() else 0.0, 1e-30)
+    halvings = max(0, math.ceil(math.log2(size)) + 1)
+    x = A / 2.0**halvings
+    total = eye(A.shape[-1], dtype=A.dtype, device=A.device) + x
+    term = x
+    for n in range(2, 19):  # (½)¹⁹ / 19! is below the rounding of float64
+        term = matmul(term, x) / n
+        total = total + term
+    for _ in range(halvings):
+        total = matmul(total, total)
+    return total
