@@ -1,0 +1,94 @@
+"""Products of other kinds, statistics, and derivatives of functions, against NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import kobai
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(4, 6))
+
+
+def close(tensor, array):
+    np.testing.assert_allclose(tensor.tolist(), array, rtol=1e-10, atol=1e-12)
+
+
+def T(array):
+    return kobai.as_tensor(array)
+
+
+@pytest.mark.parametrize(
+    ("sa", "sb", "dims"), [((2, 3, 4), (3, 4, 5), 2), ((2, 3), (4,), 0), ((2, 3, 4), (4, 2), ([2, 0], [0, 1]))]
+)
+def test_tensordot(sa, sb, dims, backend):
+    a, b = RNG.normal(size=sa), RNG.normal(size=sb)
+    close(kobai.tensordot(T(a), T(b), dims), np.tensordot(a, b, dims))
+
+
+@pytest.mark.parametrize(("sa", "sb"), [((2, 3), (4, 5)), ((3,), (2, 2)), ((2, 1, 2), (3,))])
+def test_kron(sa, sb, backend):
+    a, b = RNG.normal(size=sa), RNG.normal(size=sb)
+    close(kobai.kron(T(a), T(b)), np.kron(a, b))
+
+
+@pytest.mark.parametrize("p", [1, 2, 3, float("inf")])
+def test_cdist(p, backend):
+    a, b = RNG.normal(size=(5, 3)), RNG.normal(size=(4, 3))
+    close(kobai.cdist(T(a), T(b), p), np.linalg.norm(a[:, None] - b[None], ord=p, axis=-1))
+
+
+def test_trace(backend):
+    close(kobai.trace(T(X)), np.trace(X))
+
+
+def test_covariance_and_correlation(backend):
+    close(kobai.cov(T(X)), np.cov(X))
+    close(kobai.cov(T(X), correction=0), np.cov(X, bias=True))
+    close(kobai.cov(T(X[0])), np.cov(X[0]))
+    close(kobai.corrcoef(T(X)), np.corrcoef(X))
+
+
+@pytest.mark.parametrize("q", [0.0, 0.3, 1.0])
+def test_quantile(q, backend):
+    close(kobai.quantile(T(X), q), np.quantile(X, q))
+    close(kobai.quantile(T(X), q, dim=1), np.quantile(X, q, axis=1))
+    close(kobai.quantile(T(X), q, dim=0, keepdim=True), np.quantile(X, q, axis=0, keepdims=True))
+    close(kobai.quantile(T(X), q, keepdim=True), np.quantile(X, q, keepdims=True))
+    close(kobai.quantile(T(X), kobai.tensor([q, 0.5], dtype=kobai.float64), dim=1), np.quantile(X, [q, 0.5], axis=1))
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_diff(n, backend):
+    close(kobai.diff(T(X), n), np.diff(X, n))
+    close(kobai.diff(T(X), n, dim=0), np.diff(X, n, axis=0))
+
+
+def test_jacobian_and_vjp(backend):
+    w = T(RNG.normal(size=(3, 2)))
+    x, y = T(RNG.normal(size=(4, 3))), T(RNG.normal(size=(4, 2)))
+    both = kobai.autograd.functional.jacobian(lambda x, y: (x @ w + 2 * y).sum(0), (x, y))
+    assert both[0].shape == (2, 4, 3)
+    for j in range(2):
+        close(both[0][j], np.tile(np.array(w.tolist())[:, j], (4, 1)))
+        close(both[1][j], 2.0 * np.eye(2)[j] * np.ones((4, 1)))
+    value, g = kobai.autograd.functional.vjp(lambda x: (x**2).sum(1), x, kobai.ones(4, dtype=kobai.float64))
+    close(value, (np.array(x.tolist()) ** 2).sum(1))
+    close(g, 2 * np.array(x.tolist()))
+    assert kobai.autograd.functional.jacobian(lambda x: kobai.zeros(2), x).tolist() == kobai.zeros(2, 4, 3).tolist()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: kobai.tensordot(T(X), T(X), 1), "tensordot: axes"),
+        (lambda: kobai.trace(kobai.ones(3)), "trace: expected a matrix"),
+        (lambda: kobai.cdist(T(X), kobai.ones(2, 5, dtype=kobai.float64)), "cdist: expected"),
+        (lambda: kobai.cov(kobai.ones(2, 2, 2)), "cov: expected"),
+        (lambda: kobai.quantile(T(X), 1.5), r"quantile: expected q in \[0, 1\]"),
+    ],
+)
+def test_refuses(call, message):
+    with pytest.raises(RuntimeError, match=message):
+        call()
