@@ -77,6 +77,23 @@ def tensors(values, module):
 PLAIN = "Sigmoid Tanh ReLU ReLU6 SELU SiLU Mish Softsign LogSigmoid Tanhshrink Hardsigmoid Hardswish".split()
 
 LAYERS = [
+    ("Unfold", (2,), {}, [n(2, 3, 4, 5)]),
+    ("Unfold", ((2, 3),), {"stride": 2, "padding": (1, 0), "dilation": (1, 2)}, [n(2, 3, 5, 6)]),
+    ("Unfold", (2,), {}, [n(3, 4, 5)]),
+    ("Fold", ((4, 5), 2), {}, [n(2, 12, 12)]),
+    ("Fold", (5, (2, 3)), {"stride": 2, "padding": (1, 0)}, [n(2, 6, 6)]),
+    ("Fold", ((4, 5), 2), {}, [n(12, 12)]),
+    ("LocalResponseNorm", (3,), {}, [n(2, 5, 4)]),
+    ("LocalResponseNorm", (4, 0.1, 0.5, 2.0), {}, [n(2, 5, 3, 2)]),
+    ("ChannelShuffle", (2,), {}, [n(2, 6, 3, 2)]),
+    ("Softmax2d", (), {}, [n(2, 3, 2, 2)]),
+    ("UpsamplingNearest2d", (), {"scale_factor": 2}, [n(2, 3, 4, 5)]),
+    ("UpsamplingBilinear2d", (), {"scale_factor": 2}, [n(2, 3, 4, 5)]),
+    ("CircularPad1d", (2,), {}, [n(2, 3, 4)]),
+    ("CircularPad2d", ((1, 2, 0, 1),), {}, [n(2, 3, 4, 5)]),
+    ("ConstantPad3d", (1, 2.5), {}, [n(1, 2, 2, 3, 2)]),
+    ("ReflectionPad3d", (1,), {}, [n(1, 2, 2, 3, 2)]),
+    ("ReplicationPad3d", (1,), {}, [n(1, 2, 2, 3, 2)]),
     ("Identity", (), {}, [n(3, 4)]),
     ("Linear", (5, 3), {}, [n(4, 5)]),
     ("Linear", (5, 3), {"bias": False}, [n(2, 4, 5)]),
@@ -214,6 +231,13 @@ RANDOM = {"RReLU", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropo
 C = 5
 WEIGHT = np.array([0.5, 1.0, 2.0, 0.1, 3.0])
 LOSSES = [
+    ("MultiMarginLoss", {}, [n(4, C), ints(4, high=C)]),
+    ("MultiMarginLoss", {"p": 2, "margin": 0.5, "weight": WEIGHT}, [n(4, C), ints(4, high=C)]),
+    ("MultiMarginLoss", {}, [n(C), ints(high=C)]),
+    ("MultiLabelSoftMarginLoss", {}, [n(4, C), n(4, C)]),
+    ("MultiLabelSoftMarginLoss", {"weight": WEIGHT}, [n(4, C), n(4, C)]),
+    ("TripletMarginWithDistanceLoss", {"margin": 2.0}, [n(6, 3), n(6, 3), n(6, 3)]),
+    ("TripletMarginWithDistanceLoss", {"swap": True}, [n(6, 3), n(6, 3), n(6, 3)]),
     ("CrossEntropyLoss", {}, [n(4, C), ints(4, high=C)]),
     ("CrossEntropyLoss", {}, [n(C), ints(high=C)]),
     ("CrossEntropyLoss", {}, [n(4, C, 3), ints(4, 3, high=C)]),

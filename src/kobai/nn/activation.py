@@ -318,6 +318,15 @@ class Softmax(Module):
         return f"dim={self.dim}"
 
 
+class Softmax2d(Module):
+    """eˣ / Σ eˣ over the channels of images (N, C, H, W) or (C, H, W)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.ndim not in (3, 4):
+            raise ValueError(f"Softmax2d: expected (N, C, H, W) or (C, H, W), got {tuple(input.shape)}")
+        return F.softmax(input, -3)
+
+
 class LogSoftmax(Module):
     """log(eˣ / Σ eˣ) along ``dim``, which must be given; without overflow."""
 

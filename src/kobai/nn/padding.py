@@ -99,3 +99,51 @@ class ReplicationPad2d(_Pad):
 
     _dims = 2
     _mode = "replicate"
+
+
+class ConstantPad3d(_ConstantPad):
+    """``value`` around the last three dimensions; ``padding`` is a number or (left, right, top, bottom, front, back)."""
+
+    _dims = 3
+
+
+class ZeroPad3d(_Pad):
+    """Zeros around the last three dimensions."""
+
+    _dims = 3
+    _mode = "constant"
+
+
+class ReflectionPad3d(_Pad):
+    """The mirrored input around the last three dimensions, without repeating the edge."""
+
+    _dims = 3
+    _mode = "reflect"
+
+
+class ReplicationPad3d(_Pad):
+    """The edge repeated around the last three dimensions."""
+
+    _dims = 3
+    _mode = "replicate"
+
+
+class CircularPad1d(_Pad):
+    """The input going on at its other end, before and after the last dimension."""
+
+    _dims = 1
+    _mode = "circular"
+
+
+class CircularPad2d(_Pad):
+    """The input going on at its other ends, around the last two dimensions."""
+
+    _dims = 2
+    _mode = "circular"
+
+
+class CircularPad3d(_Pad):
+    """The input going on at its other ends, around the last three dimensions."""
+
+    _dims = 3
+    _mode = "circular"

@@ -12,6 +12,7 @@ from kobai.ops.cross_entropy import *
 from kobai.ops.dropout import *
 from kobai.ops.einsum import *
 from kobai.ops.extreme import *
+from kobai.ops.fold import *
 from kobai.ops.gather import *
 from kobai.ops.index import *
 from kobai.ops.joining import *

@@ -236,3 +236,12 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     k = len(lead)
     parts = input.reshape(*lead, c, h // r, r, w // r, r)
     return reshape(parts.permute(*range(k), k, k + 2, k + 4, k + 1, k + 3), *lead, c * r * r, h // r, w // r)
+
+
+def channel_shuffle(input: Tensor, groups: int) -> Tensor:
+    """Channels of ``groups`` groups dealt out in turn, (N, C, *) → the same: of 0 1 2 3 in two groups 0 2 1 3."""
+    need_tensor("channel_shuffle", input)
+    if input.ndim < 3 or groups < 1 or input.shape[1] % groups:
+        raise RuntimeError(f"channel_shuffle: expected input (N, C·{groups}, *), got {tuple(input.shape)}")
+    n, channels, *rest = input.shape
+    return reshape(input.reshape(n, groups, channels // groups, *rest).transpose(1, 2), n, channels, *rest)

@@ -11,10 +11,14 @@ from kobai.nn.functional.margin import (
     cosine_embedding_loss,
     hinge_embedding_loss,
     margin_ranking_loss,
+    multi_margin_loss,
+    multilabel_soft_margin_loss,
     soft_margin_loss,
     triplet_margin_loss,
+    triplet_margin_with_distance_loss,
 )
-from kobai.nn.functional.misc import bilinear, gumbel_softmax, pad
+from kobai.nn.functional.misc import bilinear, gumbel_softmax, local_response_norm, pad
+from kobai.nn.functional.spatial import affine_grid, grid_sample
 from kobai.ops.activation import (
     celu,
     elu,
@@ -49,6 +53,7 @@ from kobai.ops.dropout import (
     feature_alpha_dropout,
     rrelu,
 )
+from kobai.ops.fold import fold, unfold
 from kobai.ops.gather import one_hot
 from kobai.ops.linear import linear
 from kobai.ops.loss import (
@@ -74,7 +79,7 @@ from kobai.ops.pool import (
     max_pool2d,
     max_pool3d,
 )
-from kobai.ops.resample import interpolate, pixel_shuffle, pixel_unshuffle
+from kobai.ops.resample import channel_shuffle, interpolate, pixel_shuffle, pixel_unshuffle
 from kobai.ops.softmax import glu, log_softmax, softmax, softmin
 
 __all__ = [
@@ -82,6 +87,7 @@ __all__ = [
     "adaptive_avg_pool2d",
     "adaptive_max_pool1d",
     "adaptive_max_pool2d",
+    "affine_grid",
     "alpha_dropout",
     "avg_pool1d",
     "avg_pool2d",
@@ -91,6 +97,7 @@ __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "celu",
+    "channel_shuffle",
     "conv1d",
     "conv2d",
     "conv3d",
@@ -108,9 +115,11 @@ __all__ = [
     "embedding",
     "embedding_bag",
     "feature_alpha_dropout",
+    "fold",
     "gaussian_nll_loss",
     "gelu",
     "glu",
+    "grid_sample",
     "group_norm",
     "gumbel_softmax",
     "hardshrink",
@@ -126,6 +135,7 @@ __all__ = [
     "layer_norm",
     "leaky_relu",
     "linear",
+    "local_response_norm",
     "log_softmax",
     "logsigmoid",
     "margin_ranking_loss",
@@ -134,6 +144,8 @@ __all__ = [
     "max_pool3d",
     "mish",
     "mse_loss",
+    "multi_margin_loss",
+    "multilabel_soft_margin_loss",
     "nll_loss",
     "normalize",
     "one_hot",
@@ -162,4 +174,6 @@ __all__ = [
     "tanhshrink",
     "threshold",
     "triplet_margin_loss",
+    "triplet_margin_with_distance_loss",
+    "unfold",
 ]

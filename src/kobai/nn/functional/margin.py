@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kobai._tensor import Tensor
 from kobai.nn.functional.distance import pairwise_distance
 from kobai.ops.activation import softplus
 from kobai.ops.arithmetic import minimum
 from kobai.ops.cross_entropy import check_reduction
-from kobai.ops.gather import where
+from kobai.ops.gather import gather, one_hot, where
 from kobai.ops.loss import reduce
 
 __all__ = [
     "cosine_embedding_loss",
     "hinge_embedding_loss",
     "margin_ranking_loss",
+    "multi_margin_loss",
+    "multilabel_soft_margin_loss",
     "soft_margin_loss",
     "triplet_margin_loss",
+    "triplet_margin_with_distance_loss",
 ]
 
 
@@ -130,3 +135,61 @@ def triplet_margin_loss(
     if swap:
         to_negative = minimum(to_negative, pairwise_distance(positive, negative, p, eps))
     return reduce((to_positive - to_negative + margin).clamp(min=0), reduction)
+
+
+def triplet_margin_with_distance_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    *,
+    distance_function: Callable[[Tensor, Tensor], Tensor] | None = None,
+    margin: float = 1.0,
+    swap: bool = False,
+    reduction: str = "mean",
+) -> Tensor:
+    """As :func:`triplet_margin_loss`, with any distance (default :func:`pairwise_distance`)."""
+    check_reduction("triplet_margin_with_distance_loss", reduction)
+    distance = pairwise_distance if distance_function is None else distance_function
+    to_negative = distance(anchor, negative)
+    if swap:
+        to_negative = minimum(to_negative, distance(positive, negative))
+    return reduce((distance(anchor, positive) - to_negative + margin).clamp(min=0), reduction)
+
+
+def multi_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Tensor | None = None,
+    *,
+    reduction: str = "mean",
+) -> Tensor:
+    """Σ max(0, margin − x_t + x_c)ᵖ / C over the classes c ≠ t: the hinge loss of several classes.
+
+    ``input`` (N, C) of scores, ``target`` (N) of class indices; or (C) and (). ``weight`` (C) multiplies by class.
+    """
+    check_reduction("multi_margin_loss", reduction)
+    if p not in (1, 2):
+        raise ValueError(f"multi_margin_loss: expected p = 1 or 2, got {p}")
+    if input.ndim not in (1, 2) or target.shape != input.shape[:-1]:
+        raise RuntimeError(
+            f"multi_margin_loss: expected (N, C) and (N), got {tuple(input.shape)} and {tuple(target.shape)}"
+        )
+    index = target.unsqueeze(-1)
+    excess = (margin - gather(input, -1, index) + input).clamp(min=0)
+    if p == 2:
+        excess = excess * excess
+    if weight is not None:
+        excess = excess * weight[target].unsqueeze(-1)
+    others = 1 - one_hot(target, input.shape[-1]).to(input.dtype)
+    return reduce((excess * others).sum(-1) / input.shape[-1], reduction)
+
+
+def multilabel_soft_margin_loss(
+    input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean"
+) -> Tensor:
+    """Mean over the classes of log(1 + e^(−x)) where t = 1 and log(1 + eˣ) where t = 0; ``weight`` (C)."""
+    check_reduction("multilabel_soft_margin_loss", reduction)
+    loss = target * softplus(-input) + (1 - target) * softplus(input)
+    return reduce((loss if weight is None else loss * weight).mean(-1), reduction)

@@ -14,7 +14,7 @@ from kobai.ops.softmax import softmax
 from kobai.random import Generator, resolve
 from kobai.xp import move
 
-__all__ = ["bilinear", "gumbel_softmax", "pad"]
+__all__ = ["bilinear", "gumbel_softmax", "local_response_norm", "pad"]
 
 
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -124,3 +124,22 @@ def gumbel_softmax(
     best = soft.detach().argmax(dim, keepdim=True)
     rounded: Tensor = zeros_like(soft).scatter_(dim, best, 1.0)
     return rounded - soft.detach() + soft
+
+
+def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
+    """x / (k + α · m)^β, m the mean of x² over ``size`` neighbouring channels (zeros beyond the first and last).
+
+    (N, C, *) → the same. Krizhevsky, Sutskever, Hinton, *ImageNet classification with deep convolutional neural
+    networks*, NIPS 2012, section 3.3.
+    """
+    if input.ndim < 3 or size < 1:
+        raise ValueError(
+            f"local_response_norm: expected input (N, C, *) and size > 0, got {tuple(input.shape)} and {size}"
+        )
+    channels = input.shape[1]
+    square = (input * input).transpose(1, -1)
+    padded = pad(square, (size // 2, (size - 1) // 2)).transpose(1, -1)
+    total = padded.narrow(1, 0, channels)
+    for i in range(1, size):
+        total = total + padded.narrow(1, i, channels)
+    return input / (k + alpha / size * total) ** beta  # type: ignore[no-any-return]

@@ -1,0 +1,81 @@
+"""Layers that learn the size of their input from the first batch: ``LazyLinear``, ``LazyConv2d``, ``LazyBatchNorm2d``, ..."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from kobai._tensor import Size, Tensor
+from kobai.nn.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from kobai.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from kobai.nn.linear import Linear
+from kobai.nn.module import Module
+from kobai.nn.parameter import Parameter
+from kobai.ops.create import empty
+
+
+class UninitializedParameter(Parameter):
+    """A parameter whose shape is not known yet. It becomes an ordinary one, keeping its identity, at the first batch."""
+
+    @property
+    def shape(self) -> Size:
+        """RuntimeError: there is none yet."""
+        raise RuntimeError("a lazy layer has no shapes before its first batch: call the model on some data first")
+
+    def __repr__(self) -> str:
+        return "<UninitializedParameter>"
+
+
+class _Lazy(Module):
+    """Made with input size 0; at the first call it becomes a layer of the class that ``_becomes`` names."""
+
+    _becomes: ClassVar[Any]  # a Module class
+    _size: ClassVar[str]  # the attribute that the input decides
+    _axis: ClassVar[int] = 1
+
+    def __init__(self, *args: Any, device: Any = None, dtype: Any = None, **kwargs: Any) -> None:
+        least = kwargs.get("groups", args[5] if len(args) > 5 and "Conv" in type(self).__name__ else 1)
+        self._becomes.__init__(self, least, *args, **kwargs)
+        self._made_by = (args, kwargs)
+        setattr(self, self._size, 0)
+        for name, parameter in self._parameters.items():
+            if parameter is not None:
+                self._parameters[name] = UninitializedParameter(empty(0, device=device, dtype=dtype))
+        self._tracks, self._buffers = bool(self._buffers), {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not args or not isinstance(args[0], Tensor) or args[0].ndim <= (1 if self._axis == 1 else 0):
+            raise RuntimeError(f"{self._get_name()}: expected a batch as first argument, from which to learn its size")
+        self._become(args[0].shape[self._axis])
+        return self(*args, **kwargs)
+
+    def _become(self, size: int) -> None:
+        args, kwargs = self.__dict__.pop("_made_by")
+        like = next((p for p in self._parameters.values() if p is not None), None)
+        where = {} if like is None else {"device": like.device, "dtype": like.dtype}
+        made = self._becomes(size, *args, **kwargs, **where)
+        for name, parameter in self._parameters.items():
+            if parameter is not None:
+                parameter.data = made._parameters[name].data
+                parameter.__class__ = Parameter
+        self._buffers = made._buffers
+        setattr(self, self._size, size)
+        self.__class__ = self._becomes
+
+
+def _lazy(layer: type[Module], size: str, axis: int = 1) -> type[Module]:
+    name = f"Lazy{layer.__name__}"
+    doc = f":class:`{layer.__name__}` whose ``{size}``, left out of its arguments, is that of the first batch."
+    body = {"_becomes": layer, "_size": size, "_axis": axis, "__doc__": doc, "__module__": __name__}
+    return type(name, (_Lazy, layer), body)
+
+
+LazyLinear = _lazy(Linear, "in_features", -1)
+LazyConv1d = _lazy(Conv1d, "in_channels")
+LazyConv2d = _lazy(Conv2d, "in_channels")
+LazyConv3d = _lazy(Conv3d, "in_channels")
+LazyConvTranspose1d = _lazy(ConvTranspose1d, "in_channels")
+LazyConvTranspose2d = _lazy(ConvTranspose2d, "in_channels")
+LazyConvTranspose3d = _lazy(ConvTranspose3d, "in_channels")
+LazyBatchNorm1d = _lazy(BatchNorm1d, "num_features")
+LazyBatchNorm2d = _lazy(BatchNorm2d, "num_features")
+LazyBatchNorm3d = _lazy(BatchNorm3d, "num_features")

@@ -1,0 +1,80 @@
+"""Layers that learn their input's size from the first batch."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+import kobai
+from kobai import nn
+
+CASES = {
+    "LazyLinear": (lambda: nn.LazyLinear(3), lambda: nn.Linear(5, 3), (2, 4, 5)),
+    "LazyLinear, no bias": (lambda: nn.LazyLinear(3, bias=False), lambda: nn.Linear(5, 3, bias=False), (5,)),
+    "LazyConv1d": (lambda: nn.LazyConv1d(4, 3), lambda: nn.Conv1d(2, 4, 3), (2, 2, 6)),
+    "LazyConv2d": (
+        lambda: nn.LazyConv2d(4, 3, padding=1, groups=2),
+        lambda: nn.Conv2d(2, 4, 3, padding=1, groups=2),
+        (1, 2, 4, 4),
+    ),
+    "LazyConv3d": (lambda: nn.LazyConv3d(4, 2), lambda: nn.Conv3d(2, 4, 2), (1, 2, 3, 3, 3)),
+    "LazyConvTranspose1d": (lambda: nn.LazyConvTranspose1d(4, 3), lambda: nn.ConvTranspose1d(2, 4, 3), (2, 2, 6)),
+    "LazyConvTranspose2d": (
+        lambda: nn.LazyConvTranspose2d(4, 3, 2),
+        lambda: nn.ConvTranspose2d(2, 4, 3, 2),
+        (1, 2, 4, 4),
+    ),
+    "LazyConvTranspose3d": (lambda: nn.LazyConvTranspose3d(4, 2), lambda: nn.ConvTranspose3d(2, 4, 2), (1, 2, 3, 3, 3)),
+    "LazyBatchNorm1d": (lambda: nn.LazyBatchNorm1d(), lambda: nn.BatchNorm1d(3), (4, 3)),
+    "LazyBatchNorm2d": (
+        lambda: nn.LazyBatchNorm2d(momentum=0.5),
+        lambda: nn.BatchNorm2d(3, momentum=0.5),
+        (4, 3, 2, 2),
+    ),
+    "LazyBatchNorm3d": (
+        lambda: nn.LazyBatchNorm3d(affine=False),
+        lambda: nn.BatchNorm3d(3, affine=False),
+        (2, 3, 2, 2, 2),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_the_first_batch_makes_an_ordinary_layer(case, backend):
+    lazy, plain, shape = case
+    layer, expected = lazy(), plain()
+    assert type(layer).__name__ == f"Lazy{type(expected).__name__}"
+    assert repr(layer).startswith(f"Lazy{type(expected).__name__}(")
+    y = layer(kobai.randn(*shape))
+    assert type(layer) is type(expected)
+    assert repr(layer) == repr(expected)
+    assert {k: v.shape for k, v in layer.state_dict().items()} == {k: v.shape for k, v in expected.state_dict().items()}
+    layer.load_state_dict(expected.state_dict())
+    x = kobai.randn(*shape)
+    assert kobai.equal(layer(x), expected(x))
+    assert y.shape == expected(x).shape
+
+
+def test_shapes_are_asked_too_early():
+    layer = nn.LazyLinear(3)
+    with pytest.raises(RuntimeError, match="call the model on some data first"):
+        sum(p.numel() * p.shape[0] for p in layer.parameters())
+    assert repr(layer.weight) == "<UninitializedParameter>"
+    with pytest.raises(RuntimeError, match="LazyConv2d: expected a batch"):
+        nn.LazyConv2d(3, 1)(5)
+
+
+def test_an_optimizer_made_before_the_first_batch_trains():
+    model = nn.Sequential(nn.LazyLinear(4), nn.ReLU(), nn.LazyLinear(1)).double()
+    optimizer = kobai.optim.SGD(model.parameters(), lr=0.1)
+    twin = copy.deepcopy(model)
+    x = kobai.randn(8, 3, dtype=kobai.float64)
+    loss = (model(x) - 1).square().mean()
+    loss.backward()
+    optimizer.step()
+    assert (model(x) - 1).square().mean().item() < loss.item()
+    assert model[0].weight.dtype == kobai.float64
+    assert type(model[0].weight) is nn.Parameter
+    assert isinstance(twin[0], nn.LazyLinear)
+    assert twin(x).shape == (8, 1)
