@@ -43,6 +43,8 @@ FLOORS = {
     "utils": 4,
     "swa_utils": 5,
     "distributions": 4,
+    "func": 5,
+    "testing": 3,
     "data": 5,  # data sets are TensorDatasets: they use utils
     "train": 6,
     "lab": 7,

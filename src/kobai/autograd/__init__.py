@@ -4,11 +4,12 @@ from kobai._anomaly import detect_anomaly, set_detect_anomaly
 from kobai._grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from kobai.autograd import functional
 from kobai.autograd.function import Function
-from kobai.autograd.grad import backward, grad
+from kobai.autograd.grad import Variable, backward, grad
 from kobai.gradcheck import gradcheck
 
 __all__ = [
     "Function",
+    "Variable",
     "backward",
     "detect_anomaly",
     "enable_grad",

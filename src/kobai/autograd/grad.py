@@ -58,3 +58,8 @@ def grad(
             )
         result.append(None if g is None else Tensor._wrap(g.copy()))
     return tuple(result)
+
+
+def Variable(data: Tensor, requires_grad: bool = False) -> Tensor:  # PyTorch's spelling, of a class it once was
+    """The tensor itself, without its history: what was needed before tensors could require gradients themselves."""
+    return data.detach().requires_grad_(requires_grad)

@@ -1,5 +1,5 @@
-"""Helpers around training that are no part of a network: data loading."""
+"""Helpers around training that are no part of a network: data loading, and computing again instead of keeping."""
 
-from kobai.utils import data
+from kobai.utils import checkpoint, data
 
-__all__ = ["data"]
+__all__ = ["checkpoint", "data"]

@@ -132,6 +132,31 @@ class ChainDataset(IterableDataset[T_co]):
         return sum(_length(d, "ChainDataset") for d in self._streams())
 
 
+class StackDataset(Dataset[Any]):
+    """Several data sets of one length side by side: sample i is the tuple – given by name, the dict – of their samples.
+
+    >>> StackDataset(image=["a", "b"], label=[0, 1])[1]
+    {'image': 'b', 'label': 1}
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if bool(args) == bool(kwargs):
+            raise ValueError("StackDataset: expected data sets, all of them by position or all by name")
+        self.datasets: Any = kwargs if kwargs else args
+        lengths = [len(d) for d in (kwargs.values() if kwargs else args)]
+        if len(set(lengths)) > 1:
+            raise ValueError(f"StackDataset: expected data sets of one length, got {lengths}")
+        self._length = lengths[0]
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(self.datasets, dict):
+            return {name: d[index] for name, d in self.datasets.items()}
+        return tuple(d[index] for d in self.datasets)
+
+    def __len__(self) -> int:
+        return self._length
+
+
 class Subset(Dataset[T_co]):
     """The samples of ``dataset`` at ``indices``, in their order.
 

@@ -1,0 +1,71 @@
+"""``kobai.func``: a module as a function of its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kobai._tensor import Tensor
+from kobai.nn.module import Module
+
+__all__ = ["functional_call"]
+
+
+def functional_call(
+    module: Module,
+    parameter_and_buffer_dicts: Mapping[str, Tensor] | Sequence[Mapping[str, Tensor]],
+    args: Any = None,
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    tie_weights: bool = True,
+    strict: bool = False,
+) -> Any:
+    """``module(*args, **kwargs)`` with other tensors in place of its parameters and buffers, by dotted name.
+
+    Gradients flow to the given tensors; the module is afterwards as it was.
+
+    Args:
+        parameter_and_buffer_dicts: name → tensor, or several such dicts.
+        args: a tuple of arguments, or a single one.
+        tie_weights: a tensor given for one name of a shared parameter stands for all its names.
+        strict: every parameter and buffer must be given.
+
+    Errors: KeyError for names that the module does not have, or with ``strict`` lacks in the dicts.
+
+    >>> import kobai
+    >>> line = kobai.nn.Linear(2, 1)
+    >>> weights = {"weight": kobai.ones(1, 2), "bias": kobai.zeros(1)}
+    >>> kobai.func.functional_call(line, weights, kobai.ones(1, 2))
+    tensor([[2.]])
+    """
+    dicts = (
+        [parameter_and_buffer_dicts] if isinstance(parameter_and_buffer_dicts, Mapping) else parameter_and_buffer_dicts
+    )
+    given = {name: tensor for d in dicts for name, tensor in d.items()}
+    slots: dict[str, tuple[dict[str, Any], str]] = {}
+    for path, owner in module.named_modules(remove_duplicate=False):
+        tables: tuple[dict[str, Any], ...] = (owner._parameters, owner._buffers)
+        for table in tables:
+            for name, tensor in table.items():
+                if tensor is not None:
+                    slots[f"{path}.{name}" if path else name] = (table, name)
+    unknown, missing = [n for n in given if n not in slots], [n for n in slots if n not in given]
+    if unknown or (strict and missing):
+        raise KeyError(
+            f"functional_call: unexpected names {unknown}" + (f", missing names {missing}" if strict else "")
+        )
+    if tie_weights:
+        by_identity = {id(slots[name][0][slots[name][1]]): tensor for name, tensor in given.items()}
+        for key, (table, name) in slots.items():
+            if id(table[name]) in by_identity:
+                given.setdefault(key, by_identity[id(table[name])])
+    before = [(table, name, table[name]) for table, name in slots.values()]
+    try:
+        for key, tensor in given.items():
+            table, name = slots[key]
+            table[name] = tensor
+        arguments = () if args is None else args if isinstance(args, tuple) else (args,)
+        return module(*arguments, **(kwargs or {}))
+    finally:
+        for table, name, tensor in before:
+            table[name] = tensor
