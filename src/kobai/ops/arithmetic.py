@@ -72,18 +72,20 @@ def _div(a: Array, b: Array) -> Any:
     if isinstance(b, (bool, int, float)):
         return y, lambda dy: (lambda out: dy / b, None)
     sa = shape_of(a)
-    return y, lambda dy: (lambda out: unbroadcast(dy / b, sa), lambda out: unbroadcast(-dy * y / b, b.shape))
+    # The quotient is computed again, so that the result may change in place: z = a / b; z += c.
+    return y, lambda dy: (lambda out: unbroadcast(dy / b, sa), lambda out: unbroadcast(-dy * (a / b) / b, b.shape))
 
 
 @primitive(sample=_two(0.5, 2.0), kind="elementwise")
 def _pow(a: Array, b: Array) -> Any:
     y = a**b
+    if isinstance(b, (int, float)):
+        # y is not kept, so that it may change in place
+        return y, lambda dy: (lambda out: dy * (b * a ** (b - 1)) if b != 0 else dy * 0, None)
 
     def vjp(dy: Array) -> Any:
         def da(out: Array) -> Array:
             # d(aᵇ)/da = b aᵇ⁻¹, which at b = 0 is 0, also where a = 0
-            if isinstance(b, (int, float)):
-                return dy * (b * a ** (b - 1)) if b != 0 else dy * 0
             xp = xp_of(b)
             zero = b == 0
             return unbroadcast(dy * xp.where(zero, 0 * b, b * a ** xp.where(zero, 1 + 0 * b, b - 1)), a.shape)
@@ -108,17 +110,20 @@ def _ln(x: Any) -> Any:
 @primitive(sample=_two(), kind="elementwise")
 def _maximum(a: Array, b: Array) -> Any:
     y = xp_of(a).maximum(a, b)
-    return y, lambda dy: _to_the_chosen(dy, y, a, b)
+    return y, lambda dy: _to_the_chosen(dy, xp_of(a).maximum(a, b), a, b)
 
 
 @primitive(sample=_two(), kind="elementwise")
 def _minimum(a: Array, b: Array) -> Any:
     y = xp_of(a).minimum(a, b)
-    return y, lambda dy: _to_the_chosen(dy, y, a, b)
+    return y, lambda dy: _to_the_chosen(dy, xp_of(a).minimum(a, b), a, b)
 
 
 def _to_the_chosen(dy: Array, y: Array, a: Array, b: Array) -> Any:
-    """Gradient to the operand that is the result; where both are, half to each (the symmetric subgradient)."""
+    """Gradient to the operand that is the result; where both are, half to each (the symmetric subgradient).
+
+    The result is computed again for it, rather than kept: it may have changed in place.
+    """
 
     def share(x: Array, other: Array) -> Array:
         chosen = (x == y).astype(dy.dtype)

@@ -222,7 +222,7 @@ def _normalize(x: Array, p: float, axis: int, *, eps: float = 1e-12) -> Any:
             growth = xp.sign(x) * largest / largest.sum(axis=axis, keepdims=True)
         else:
             growth = xp.sign(x) * (xp.abs(x) / divisor) ** (p - 1)
-        along = (dy * y).sum(axis=axis, keepdims=True) * (norm > eps)
+        along = (dy * (x / divisor)).sum(axis=axis, keepdims=True) * (norm > eps)
         return ((dy - growth * along) / divisor,)
 
     return y, vjp

@@ -83,10 +83,11 @@ def _max_pool(x: Array, *, w: Windows) -> Any:
 
     def vjp(dy: Array) -> tuple[Any]:
         # Last dimension first: the first maximal row of a window is then chosen before the first element in that row.
+        # The maxima themselves are found again too, so that the result may change in place (as by ReLU(inplace=True)).
         levels = [pad(x, w, least)]
         for axis in range(n - 1, 0, -1):
             levels.append(reduced(levels[-1], w, axis, "max"))
-        top, d = y, dy
+        top, d = reduced(levels[-1], w, 0, "max"), dy
         for axis in range(n):
             below = levels[n - 1 - axis]
             d = to_the_first_maximum(d, below, top, w, axis)
