@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import math
@@ -10,6 +11,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 
@@ -276,6 +278,17 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch)
         kobai.save({"x": kobai.zeros(1)}, path)
     assert kobai.load(path)["x"].tolist() == [1]
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "mkstemp"])
+def test_a_failed_write_names_the_file_that_was_wanted(tmp_path, monkeypatch, call):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / ".f.abc.tmp"))
+
+    monkeypatch.setattr({"fsync": os, "mkstemp": tempfile}[call], call, full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        kobai.save({"x": 1}, tmp_path / "f")
+    assert caught.value.filename == str(tmp_path / "f")
 
 
 def test_files_have_ordinary_permissions(tmp_path):
