@@ -462,7 +462,12 @@ WRONG = {
     "hidden": (["--hidden", "ten"], 2, "such as 100,100, got 'ten'"),
     "hidden zero": (["--hidden", "10,0"], 2, "sizes of at least 1"),
     "dropout": (["--dropout", "1"], 2, "in [0, 1)"),
+    "init number": (["--init", "normal(-1)"], 2, "expected std >= 0, got -1.0"),
+    "init nan": (["--init", "normal(nan)"], 2, "expected std >= 0, got nan"),
+    "seed": (["--seed", "-1"], 2, "--seed: expected >= 0, got -1"),
     "lr": (["--lr", "0"], 2, "> 0"),
+    "lr infinite": (["--lr", "inf"], 2, "> 0 and finite, got inf"),
+    "weight decay": (["--weight-decay", "inf"], 2, ">= 0 and finite, got inf"),
     "batch": (["--batch-size", "0"], 2, ">= 1"),
     "validation": (["--validation", "1.5"], 2, "between 0 and 1"),
     "momentum": (["--momentum", "0.9"], 2, "adam has none to set; sgd and rmsprop have"),
@@ -597,6 +602,15 @@ def test_info_tells_what_is_here_and_what_is_missing(capsys):
         ]
         (line,) = [line for line in out.splitlines() if line.split()[:1] == [package]]
         assert "missing" not in line or f"pip install 'kobai[{extra}]'" in line
+
+
+def test_info_works_where_the_environment_names_a_backend_that_cannot_be_had(capsys, monkeypatch):
+    monkeypatch.setenv("KOBAI_BACKEND", "nunpy")
+    monkeypatch.setattr("kobai.xp._default", None)
+    code, out, err = kobai_command(capsys, "info")
+    assert (code, err) == (0, "")
+    assert "none: KOBAI_BACKEND=nunpy: backend: expected" in out
+    assert "Packages" in out
 
 
 def test_info_without_threadpoolctl(capsys, monkeypatch):

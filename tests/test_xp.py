@@ -127,7 +127,10 @@ def test_environment_variable():
     assert python(show, KOBAI_BACKEND="").stdout == "numpy cpu\n"
     wrong = python(show, KOBAI_BACKEND="nunpy")
     assert wrong.returncode == 1
+    assert "KOBAI_BACKEND=nunpy: " in wrong.stderr
     assert "got 'nunpy'. Did you mean 'numpy'?" in wrong.stderr
+    chosen = python(f"import kobai\nwith kobai.using('numpy'): {show[14:]}", KOBAI_BACKEND="nunpy")
+    assert chosen.stdout == "numpy cpu\n", "what is chosen in the program needs no variable"
 
 
 @no_gpu

@@ -243,7 +243,11 @@ def default_device() -> device:
     """The device on which new arrays are made: that of :func:`use`, else of ``KOBAI_BACKEND``, else the CPU."""
     global _default
     if _default is None:
-        _default = _resolve(os.environ.get("KOBAI_BACKEND") or "numpy")
+        named = os.environ.get("KOBAI_BACKEND") or "numpy"
+        try:
+            _default = _resolve(named)
+        except BackendError as error:
+            raise BackendError(f"KOBAI_BACKEND={named}: {error}") from error
     return _default
 
 
@@ -272,7 +276,7 @@ def using(backend: str | device) -> Iterator[None]:
     device(type='cpu')
     """
     global _default
-    before = default_device()
+    before = _default
     _default = _resolve(str(backend))
     try:
         yield

@@ -76,6 +76,12 @@ def test_the_test_split_does_not_depend_on_the_seed(file):
     assert kobai.equal(a.train.tensors[0], again.train.tensors[0])
 
 
+@pytest.mark.parametrize("seed", [-1, 1.5, None, True])
+def test_seeds_are_checked(file, seed):
+    with pytest.raises(ValueError, match="expected seed as an integer >= 0, got"):
+        csv(file(rows()), seed=seed)
+
+
 @pytest.mark.parametrize("label", ["kind", 0, -3])
 def test_label_column_by_name_or_index(file, label):
     text = "kind,a,b\n" + "".join(f"{'xyz'[i % 3]},{i},{i * i}\n" for i in range(30))

@@ -21,7 +21,7 @@ from kobai.train import (
     learning_curve,
 )
 from kobai.train.callbacks import Best
-from kobai.train.progress import duration
+from kobai.train.progress import duration, print_line
 from kobai.utils.data import DataLoader, TensorDataset
 
 
@@ -116,6 +116,13 @@ def test_history_is_rewritten_when_a_run_goes_on(problem, tmp_path):
         file.write('{"epoch": 3, "half an epoch that no checkpoint knows')
     trainer.fit(problem.train, epochs=3)
     assert [json.loads(line) for line in path.read_text().splitlines()] == trainer.history
+
+
+def test_lines_break_between_words_and_in_terminals_only():
+    for terminal, lines in ((True, ["one two", "three"]), (False, ["one two three"])):
+        console = Console(file=io.StringIO(), force_terminal=terminal, width=10, _environ={})
+        print_line(console, "one two three")
+        assert [line.rstrip() for line in console.file.getvalue().splitlines()] == lines
 
 
 def shown(problem, *, terminal, quiet=False, epochs=2, **environment):

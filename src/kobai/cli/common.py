@@ -15,20 +15,21 @@ from rich.console import Console
 from kobai import xp
 from kobai.errors import BackendError, CheckpointError, DataError, nearest
 from kobai.train.nonfinite import NonFiniteError
+from kobai.train.progress import print_line
 from kobai.train.settings import SettingsError, option
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
 
 
 def say(line: str) -> None:
     """A line on standard output."""
-    out.print(line, markup=False)
+    print_line(out, line)
 
 
 def warn(line: str) -> None:
     """A line on standard error."""
-    err.print(f"kobai: {line}", markup=False)
+    print_line(err, f"kobai: {line}")
 
 
 @contextmanager

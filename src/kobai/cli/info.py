@@ -9,6 +9,7 @@ from importlib import metadata
 
 from kobai import cuda, xp
 from kobai.cli.common import Debug, has, one_line, out, say
+from kobai.errors import BackendError
 from kobai.train import job
 
 # package: the extra that installs it, and what it is for
@@ -33,8 +34,13 @@ def info(debug: Debug = False) -> None:
     with one_line(debug):
         say(f"kobai {job.kobai_version()}, Python {platform.python_version()}, {platform.platform()}")
         _section("Backends")
+        try:
+            default = xp.backend()
+        except BackendError as error:  # what is wrong is what this command is asked
+            default = ""
+            say(f"  {'default':<14} none: {error}")
         for name, reason in xp.available_backends().items():
-            mark = " (default)" if name == xp.backend() else ""
+            mark = " (default)" if name == default else ""
             say(f"  {name:<14} {'ready' + mark if not reason else 'not available: ' + reason.partition(': ')[2]}")
         _section("Devices")
         say(f"  {'cpu':<14} {platform.processor() or platform.machine()}, {os.cpu_count()} logical cores")

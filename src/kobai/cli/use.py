@@ -64,9 +64,9 @@ def evaluate(
     with one_line(debug):
         restored, asked = _asked(trained, data, data_dir, split, backend)
         found = inference.score(restored, asked)
-        name = asked.name.rpartition(" ")[2] if asked.name.endswith(inference.SPLITS) else "accuracy of"
         say(f"{restored.path}, epoch {restored.epoch}, on {asked.name}: {len(asked.inputs)} samples")
-        prefix = f"{name} " if name in inference.SPLITS else ""
+        last = asked.name.rpartition(" ")[2]
+        prefix = f"{last} " if last in inference.SPLITS else ""
         say(f"{prefix}loss {found['loss']:.4f}")
         say(f"{prefix}accuracy {found['accuracy']:.4f}")
 

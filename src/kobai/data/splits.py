@@ -109,6 +109,8 @@ def stratified(labels: Host, fraction: float, seed: int, who: str) -> tuple[Host
     """
     if not isinstance(fraction, (int, float)) or not 0 < fraction < 1:
         raise ValueError(f"{who}: expected a fraction between 0 and 1, got {fraction!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"{who}: expected seed as an integer >= 0, got {seed!r}")
     n = len(labels)
     total = round(fraction * n)
     if n == 0:

@@ -133,7 +133,7 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Gene
     >>> round(w.std().item(), 4)
     0.01
     """
-    if std < 0:
+    if not std >= 0:
         raise ValueError(f"normal_: expected std >= 0, got {std}")
     return _write(tensor, _standard_normal(tensor, generator) * std + mean)
 

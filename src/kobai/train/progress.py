@@ -38,7 +38,7 @@ class Progress(Callback):
         if self._console is None:
             from rich.console import Console
 
-            self._console = Console(highlight=False, soft_wrap=True)
+            self._console = Console(highlight=False)
         return self._console
 
     def on_fit_start(self, trainer: Trainer) -> None:
@@ -91,7 +91,7 @@ class Progress(Callback):
             f"{_values({k: v for k, v in record.items() if k not in skipped})}  "
             f"lr {record['lr']:.2g}  {duration(record['time'])}"
         )
-        self.console.print(line, markup=False)
+        print_line(self.console, line)
 
     def on_close(self, trainer: Trainer) -> None:
         if self._bar is not None:
@@ -105,6 +105,11 @@ class Progress(Callback):
         left = trainer.epochs - trainer.epoch - trainer.position / max(1, _batches(trainer))
         rest = f", {duration(gone / done * left)} left" if done > 0 and gone > 1 else ""
         return f"{duration(gone)}{rest}"
+
+
+def print_line(console: Any, line: str) -> None:
+    """A line of text: broken between words in a terminal that is too narrow for it, never in a file or a pipe."""
+    console.print(line, markup=False, soft_wrap=not console.is_terminal)
 
 
 def duration(seconds: float) -> str:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from kobai.data import NAMES
 from kobai.errors import nearest
 from kobai.nn import init as initialisers
+from kobai.ops.create import empty
+from kobai.random import Generator
 from kobai.train.models import ACTIVATIONS, MODELS
 from kobai.train.recipes import OPTIMIZERS, PLANNED_TO_THE_END, SCHEDULES, WITH_MOMENTUM
 
@@ -60,20 +63,21 @@ class Settings:
         _known("optimizer", self.optimizer, OPTIMIZERS)
         _known("schedule", self.schedule, SCHEDULES)
         if self.init != "auto":
-            try:
-                initialisers.by_name(self.init)
+            try:  # on a small tensor, for the numbers in its brackets may be wrong too
+                initialisers.by_name(self.init)(empty(2, 2, device="cpu"), generator=Generator())
             except ValueError as error:
                 raise SettingsError("init", str(error).removeprefix("init: ")) from None
         _within("validation", self.validation, 0 < self.validation < 1, "between 0 and 1")
         _within("hidden", ",".join(map(str, self.hidden)), all(n >= 1 for n in self.hidden), "sizes of at least 1")
         _within("dropout", self.dropout, 0 <= self.dropout < 1, "in [0, 1)")
-        _within("lr", self.lr, self.lr is None or self.lr > 0, "> 0")
+        _within("lr", self.lr, self.lr is None or 0 < self.lr < inf, "> 0 and finite")
         _within("momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)")
-        _within("weight_decay", self.weight_decay, self.weight_decay >= 0, ">= 0")
+        _within("weight_decay", self.weight_decay, 0 <= self.weight_decay < inf, ">= 0 and finite")
         _within("epochs", self.epochs, self.epochs >= 1, ">= 1")
         _within("batch_size", self.batch_size, self.batch_size >= 1, ">= 1")
         _within("clip_grad_norm", self.clip_grad_norm, self.clip_grad_norm is None or self.clip_grad_norm > 0, "> 0")
         _within("patience", self.patience, self.patience is None or self.patience >= 1, ">= 1")
+        _within("seed", self.seed, self.seed >= 0, ">= 0")
         _within("save_every", self.save_every, self.save_every >= 0, ">= 0")
         if self.momentum and self.optimizer not in WITH_MOMENTUM:
             raise SettingsError("momentum", f"{self.optimizer} has none to set; {' and '.join(WITH_MOMENTUM)} have")
