@@ -468,6 +468,11 @@ def test_dropout_statistics_and_seed():
     assert not np.array_equal(drop(kobai.ones(100, 100)).numpy(), y)
 
 
+def test_gelu_knows_its_two_forms():
+    with pytest.raises(ValueError, match="GELU: expected approximate 'none' or 'tanh', got 'tan'"):
+        nn.GELU("tan")
+
+
 def test_dropout_edges():
     x = kobai.ones(3, 3)
     assert nn.Dropout(0.0)(x).tolist() == x.tolist()

@@ -153,6 +153,9 @@ def test_spaces_and_eye():
     assert kobai.logspace(0, 2, 3).tolist() == [1, 10, 100]
     assert kobai.eye(2, 3).tolist() == [[1, 0, 0], [0, 1, 0]]
     assert kobai.eye(0).shape == (0, 0)
+    for space in (kobai.linspace, kobai.logspace):
+        with pytest.raises(RuntimeError, match=f"{space.__name__}: expected steps >= 0, got -1"):
+            space(0, 1, -1)
     with pytest.raises(RuntimeError, match="eye: expected sizes >= 0, got"):
         kobai.eye(-1)
 

@@ -84,6 +84,14 @@ def test_multinomial_without_replacement_draws_each_once():
         (lambda: kobai.randint(5), RuntimeError, "randint: expected low < high and a size"),
         (lambda: kobai.randint(5, (-1,)), RuntimeError, "randint: expected sizes >= 0"),
         (lambda: kobai.randperm(-1), RuntimeError, "randperm: expected sizes >= 0"),
+        *(
+            (
+                lambda w=w: kobai.multinomial(kobai.tensor([w, 1.0]), 1),
+                RuntimeError,
+                "multinomial: expected weights >= 0",
+            )
+            for w in (-1.0, float("nan"), float("inf"))
+        ),
         (lambda: kobai.normal(0.0, 1.0), TypeError, "normal: expected a size"),
         (
             lambda: kobai.multinomial(kobai.ones(3), 4),

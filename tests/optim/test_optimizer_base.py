@@ -139,6 +139,8 @@ def test_loading_what_does_not_fit_changes_nothing():
         optimizer.load_state_dict({**good, "param_groups": good["param_groups"] * 2})
     with pytest.raises(ValueError, match="expected 2 parameters in group 0, got 1"):
         optimizer.load_state_dict({**good, "param_groups": [{**good["param_groups"][0], "params": [0]}]})
+    with pytest.raises(ValueError, match=r"SGD: expected a state_dict with state and param_groups, got \['0.weight'\]"):
+        optimizer.load_state_dict({"0.weight": params[0]})
     bad = {0: {"momentum_buffer": kobai.tensor([1.0])}, 1: good["state"][1]}
     with pytest.raises(ValueError, match=r"expected state 'momentum_buffer' of shape \(3, 2\), got \(1,\)"):
         optimizer.load_state_dict({**good, "state": bad})

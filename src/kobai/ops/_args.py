@@ -66,7 +66,19 @@ def need_tensor(who: str, *values: Any) -> None:
     """TypeError unless every value is a Tensor."""
     for value in values:
         if not isinstance(value, Tensor):
-            raise TypeError(f"{who}: expected a Tensor, got {type(value).__name__}")
+            raise TypeError(f"{who}: expected a Tensor, got {type(value).__name__}{_TO_TENSOR.get(type(value), '')}")
+
+
+_TO_TENSOR = dict.fromkeys((np.ndarray, list, tuple), "; make it one with kobai.tensor()")
+
+
+def need_one_dtype(who: str, *tensors: Tensor | None) -> None:
+    """RuntimeError unless all tensors that are given have the same dtype."""
+    dtypes = [t._array.dtype for t in tensors if t is not None]
+    if any(d != dtypes[0] for d in dtypes):
+        raise RuntimeError(
+            f"{who}: expected tensors of one dtype, got {', '.join(map(str, dtypes))}; convert with .to(dtype)"
+        )
 
 
 def result_dtype(a: Tensor, b: Tensor) -> np.dtype[Any]:

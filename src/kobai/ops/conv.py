@@ -11,7 +11,7 @@ from kobai.errors import nearest
 from kobai.kernels.epilogue import epilogue
 from kobai.kernels.im2col import convolve, convolve_transposed, weight_gradient
 from kobai.kernels.windows import Windows, n_windows
-from kobai.ops._args import Samples, need_tensor
+from kobai.ops._args import Samples, need_one_dtype, need_tensor
 from kobai.xp import Array, xp_of
 
 __all__ = [
@@ -335,9 +335,7 @@ def _check_tensors(
     out = w[0] if channels_axis == 1 else w[1] * groups
     if bias is not None and tuple(bias.shape) != (out,):
         raise RuntimeError(f"{who}: expected bias ({out},), got {tuple(bias.shape)}")
-    dtypes = [t.dtype for t in (input, weight, bias) if t is not None]
-    if any(d != dtypes[0] for d in dtypes):
-        raise RuntimeError(f"{who}: expected tensors of one dtype, got {', '.join(map(str, dtypes))}")
+    need_one_dtype(who, input, weight, bias)
 
 
 def _checked_conv(

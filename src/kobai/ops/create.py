@@ -59,7 +59,7 @@ def _host(data: Any, who: str, floats: Any) -> np.ndarray[Any, Any]:
     if is_array(data):
         return to_host(data)
     if isinstance(data, Sequence) and not isinstance(data, str):
-        parts = [_host(part, who, floats) if not isinstance(part, (bool, int, float)) else part for part in data]
+        parts = [part if type(part) in (bool, int, float) else _host(part, who, floats) for part in data]
         try:
             host = np.asarray(parts)
         except ValueError as error:
@@ -278,6 +278,7 @@ def linspace(
     start: Any, end: Any, steps: int, *, dtype: Any = None, device: Device = None, requires_grad: bool = False
 ) -> Tensor:
     """``steps`` evenly spaced numbers from ``start`` to ``end``, both included."""
+    _need_steps("linspace", steps)
     host = np.linspace(float(start), float(end), steps).astype(dtype or get_default_dtype())
     return Tensor._wrap(asarray(host, device=device or _xp.default_device()), requires_grad)  # type: ignore[no-any-return]
 
@@ -293,8 +294,14 @@ def logspace(
     requires_grad: bool = False,
 ) -> Tensor:
     """``steps`` numbers from baseˢᵗᵃʳᵗ to baseᵉⁿᵈ, evenly spaced in their exponents."""
+    _need_steps("logspace", steps)
     host = np.logspace(float(start), float(end), steps, base=base).astype(dtype or get_default_dtype())
     return Tensor._wrap(asarray(host, device=device or _xp.default_device()), requires_grad)  # type: ignore[no-any-return]
+
+
+def _need_steps(who: str, steps: int) -> None:
+    if steps < 0:
+        raise RuntimeError(f"{who}: expected steps >= 0, got {steps}")
 
 
 def eye(

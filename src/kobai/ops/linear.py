@@ -9,7 +9,7 @@ from kobai._primitive import method, primitive
 from kobai._tensor import Tensor
 from kobai.kernels.epilogue import epilogue
 from kobai.kernels.gemm import gemm
-from kobai.ops._args import into, need_tensor, unbroadcast
+from kobai.ops._args import into, need_one_dtype, need_tensor, unbroadcast
 from kobai.ops.arithmetic import add, mul
 from kobai.xp import Array, xp_of
 
@@ -95,14 +95,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, activat
     if input._array.dtype is not weight._array.dtype or (
         bias is not None and bias._array.dtype is not input._array.dtype
     ):
-        _one_dtype("linear", input, weight, bias)
+        need_one_dtype("linear", input, weight, bias)
     return _linear(input, weight, bias, activation=activation)
-
-
-def _one_dtype(who: str, *tensors: Tensor | None) -> None:
-    dtypes = [t._array.dtype for t in tensors if t is not None]
-    if any(d != dtypes[0] for d in dtypes):
-        raise RuntimeError(f"{who}: expected tensors of one dtype, got {', '.join(map(str, dtypes))}")
 
 
 @primitive(
@@ -161,7 +155,7 @@ def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor
     a, b = input._array.shape, other._array.shape
     if not a or not b or a[-1] != b[-2 if len(b) > 1 else 0]:
         raise RuntimeError(f"matmul: expected (..., n, k) and (..., k, m), got {tuple(a)} and {tuple(b)}")
-    _one_dtype("matmul", input, other)
+    need_one_dtype("matmul", input, other)
     y = _matmul(input, other)
     return y if out is None else into("matmul", out, y)
 

@@ -108,14 +108,22 @@ def randperm(n: int, *, generator: Generator | None = None, dtype: Any = np.int6
 
 
 def normal(
-    mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None, device: Device = None
+    mean: Any,
+    std: Any = 1.0,
+    size: Any = None,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Device = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Normal with the given means and standard deviations: tensors that broadcast, or numbers and a ``size``."""
     like = mean if isinstance(mean, Tensor) else std if isinstance(std, Tensor) else None
     if like is None:
         if size is None:
             raise TypeError("normal: expected a size, or tensors as mean or std")
-        return add(mul(randn(size, generator=generator, device=device), std), mean)
+        drawn = add(mul(randn(size, generator=generator, dtype=dtype, device=device), std), mean)
+        return drawn.requires_grad_(requires_grad)
     shape = np.broadcast_shapes(*(t.shape for t in (mean, std) if isinstance(t, Tensor)))
     noise = randn(shape, generator=generator, dtype=like.dtype, device=like.device)
     return add(mul(noise, _plain(std)), _plain(mean))
@@ -178,6 +186,8 @@ def multinomial(
     if num_samples <= 0 or (not replacement and num_samples > categories):
         raise RuntimeError(f"multinomial: cannot draw {num_samples} of {categories} without replacement")
     xp = xp_of(weights)
+    if type(weights) is np.ndarray and not ((weights >= 0) & (weights < np.inf)).all():  # a GPU is not made to wait
+        raise RuntimeError("multinomial: expected weights >= 0 and finite, got negative, infinite or nan ones")
     if replacement:
         total = weights.cumsum(axis=-1)
         uniform = rand(*input.shape[:-1], num_samples, generator=generator, dtype=input.dtype, device=input.device)

@@ -272,6 +272,9 @@ class Optimizer:
         of a state tensor do not fit; the optimiser is then as it was.
         """
         who = type(self).__name__
+        absent = {"state", "param_groups"} - set(state_dict)
+        if absent:
+            raise ValueError(f"{who}: expected a state_dict with state and param_groups, got {sorted(state_dict)}")
         saved = state_dict["param_groups"]
         if len(saved) != len(self.param_groups):
             raise ValueError(f"{who}: expected {len(self.param_groups)} parameter groups, got {len(saved)}")
