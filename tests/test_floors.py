@@ -44,6 +44,7 @@ FLOORS = {
     "swa_utils": 5,
     "distributions": 4,
     "func": 5,
+    "special": 3,
     "testing": 3,
     "data": 5,  # data sets are TensorDatasets: they use utils
     "train": 6,

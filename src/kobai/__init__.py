@@ -38,6 +38,7 @@ from kobai.ops.parts import *
 from kobai.ops.pointwise import *
 from kobai.ops.products import *
 from kobai.ops.random import *
+from kobai.ops.rarer import *
 from kobai.ops.rearrange import *
 from kobai.ops.reduce import *
 from kobai.ops.rounding import *
@@ -46,6 +47,7 @@ from kobai.ops.scatter import *
 from kobai.ops.shape import *
 from kobai.ops.softmax import *
 from kobai.ops.sort import *
+from kobai.ops.special import *
 from kobai.ops.statistics import *
 from kobai.random import Generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
 from kobai.runtime import *
@@ -59,7 +61,7 @@ from kobai.optim import swa_utils as _swa_utils  # isort: skip - kobai.optim.swa
 
 __version__ = "0.1.0"
 
-_LAZY = ("data", "distributions", "func", "testing", "train")
+_LAZY = ("data", "distributions", "func", "special", "testing", "train")
 
 
 def __getattr__(name: str) -> _Any:

@@ -141,6 +141,11 @@ class Tensor:
         """Whether the elements live on a GPU."""
         return self.device.type == "cuda"
 
+    @property
+    def is_sparse(self) -> bool:
+        """Whether only some elements are stored: never, in Kobai."""
+        return False
+
     def dim(self) -> int:
         """Number of dimensions."""
         return self._array.ndim  # type: ignore[no-any-return]
@@ -388,6 +393,9 @@ class Tensor:
                 raise ValueError(f"__array__: a copy is needed to convert {host.dtype} to {dtype}")
             return host.astype(dtype)
         return host.copy() if copy else host
+
+    def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Tensor:
+        return Tensor._wrap(asarray(array))  # type: ignore[no-any-return]  # numpy.exp(tensor) is a Tensor, as in PyTorch
 
     def __dlpack__(self, **kwargs: Any) -> Any:
         if self.requires_grad:

@@ -10,7 +10,7 @@ from kobai.xp import Array
 
 
 def _sequence(x: Any) -> list[Any]:
-    return list(x) if isinstance(x, (list, tuple)) else [x]
+    return [x] if isinstance(x, Tensor) or x is None else list(x)
 
 
 def _roots(who: str, tensors: Any, gradients: Any) -> list[tuple[Any, Array]]:

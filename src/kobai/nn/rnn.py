@@ -58,6 +58,9 @@ class _Recurrent(Module):
             if fresh is not None or not suffix:  # a cell without bias knows the name, a layer does not, as in PyTorch
                 self.register_parameter(name + suffix, fresh)
 
+    def flatten_parameters(self) -> None:
+        """Nothing: PyTorch lays the weights out anew for cuDNN here, which Kobai does not use."""
+
     def reset_parameters(self) -> None:
         """Draw the parameters anew."""
         limit = 1.0 / math.sqrt(self.hidden_size)

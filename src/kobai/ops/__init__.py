@@ -24,6 +24,7 @@ from kobai.ops.pointwise import *
 from kobai.ops.pool import *
 from kobai.ops.products import *
 from kobai.ops.random import *
+from kobai.ops.rarer import *
 from kobai.ops.rearrange import *
 from kobai.ops.recurrent import *
 from kobai.ops.reduce import *
@@ -34,4 +35,5 @@ from kobai.ops.scatter import *
 from kobai.ops.shape import *
 from kobai.ops.softmax import *
 from kobai.ops.sort import *
+from kobai.ops.special import *
 from kobai.ops.statistics import *

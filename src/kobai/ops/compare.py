@@ -152,7 +152,9 @@ for _name, _function in (
 def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Tensor:
     """|input − other| ≤ atol + rtol · |other|, elementwise."""
     a, b = _operands("isclose", input, other)
-    return Tensor._wrap(xp_of(a._array).isclose(a._array, b._array, rtol=rtol, atol=atol, equal_nan=equal_nan))  # type: ignore[no-any-return]
+    xp = xp_of(a._array)
+    found = xp.isclose(a._array, b._array, rtol=rtol, atol=atol, equal_nan=equal_nan)
+    return Tensor._wrap(xp.asarray(found))  # type: ignore[no-any-return]  # NumPy gives a scalar for two 0-d arrays
 
 
 def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
@@ -358,7 +360,8 @@ setattr(Tensor, "__invert__", bitwise_not)  # noqa: B010 - mypy refuses to assig
 
 def _kind(input: Tensor, who: str) -> Tensor:
     need_tensor(who, input)
-    return Tensor._wrap(getattr(xp_of(input._array), who)(input._array))  # type: ignore[no-any-return]
+    xp = xp_of(input._array)
+    return Tensor._wrap(xp.asarray(getattr(xp, who)(input._array)))  # type: ignore[no-any-return]
 
 
 @method

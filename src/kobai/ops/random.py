@@ -10,6 +10,7 @@ from kobai import xp as _xp
 from kobai._primitive import in_place, method
 from kobai._tensor import Tensor
 from kobai.dtypes import get_default_dtype
+from kobai.ops._args import cast
 from kobai.ops.arithmetic import add, mul
 from kobai.ops.create import Device, _shape, _takes_size
 from kobai.random import Generator, resolve
@@ -167,7 +168,7 @@ def randint_like(input: Tensor, low: int, high: int | None = None, *, generator:
 def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
     """1 with the probability given by each element of ``input``, else 0; same dtype."""
     uniform = rand(input.shape, generator=generator, dtype=input.dtype, device=input.device)
-    return Tensor._wrap((uniform._array < input._array).astype(input.dtype))  # type: ignore[no-any-return]
+    return cast(uniform < input, input.dtype)
 
 
 @method

@@ -154,12 +154,13 @@ def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any 
 @numpy_names
 def nanmean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """Mean over ``dim`` of what is not NaN."""
-    valid = cast(Tensor._wrap(input._array == input._array), input._array.dtype)
+    valid = cast(Tensor._wrap(xp_of(input._array).asarray(input._array == input._array)), input._array.dtype)
     return sum(_without_nan(input), dim, keepdim, dtype=dtype) / sum(valid, dim, keepdim, dtype=dtype)
 
 
 def _without_nan(input: Tensor) -> Tensor:
-    return input.masked_fill(Tensor._wrap(input._array != input._array), 0)  # type: ignore[no-any-return]
+    missing = Tensor._wrap(xp_of(input._array).asarray(input._array != input._array))
+    return input.masked_fill(missing, 0)  # type: ignore[no-any-return]
 
 
 # --- variance ---------------------------------------------------------------------------------------------------------

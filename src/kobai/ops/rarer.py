@@ -1,0 +1,327 @@
+"""Functions that few programs use: windows, combinations, integrals by sums, histograms, and older methods of Tensor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import combinations as _without
+from itertools import combinations_with_replacement as _with
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kobai._primitive import in_place, method
+from kobai._tensor import Tensor
+from kobai.ops._args import need_tensor, normalize_axis
+from kobai.ops.create import Device, arange, tensor
+from kobai.ops.gather import index_select
+from kobai.ops.joining import stack
+from kobai.ops.random import _fill, _place
+from kobai.ops.rearrange import diag
+from kobai.random import Generator, resolve
+from kobai.xp import asarray, to_host, xp_of
+
+__all__ = [
+    "blackman_window",
+    "combinations",
+    "cumulative_trapezoid",
+    "diagflat",
+    "hamming_window",
+    "hann_window",
+    "histogram",
+    "is_complex",
+    "is_nonzero",
+    "is_signed",
+    "nanmedian",
+    "poisson",
+    "renorm",
+    "scalar_tensor",
+    "trapezoid",
+    "trapz",
+    "unravel_index",
+    "vander",
+]
+
+# --- windows of signals -----------------------------------------------------------------------------------------------
+
+
+def _window(name: str, doc: str, terms: tuple[float, ...]) -> Any:
+    """w(n) = a₀ − a₁ cos(2πn/N) + a₂ cos(4πn/N) − ...; N is one less for the symmetric window."""
+
+    def window(window_length: int, periodic: bool = True, *, dtype: Any = None, device: Device = None) -> Tensor:
+        n = arange(window_length, dtype=np.float64, device=device)
+        period = max(1, window_length if periodic else window_length - 1)
+        total: Any = n * 0 + terms[0]
+        for k, a in enumerate(terms[1:], 1):
+            total = total + (-1) ** k * a * (2 * math.pi * k / period * n).cos()
+        if window_length == 1:
+            total = total * 0 + 1
+        return total.to(dtype if dtype is not None else tensor(0.0).dtype)  # type: ignore[no-any-return]
+
+    window.__name__, window.__doc__ = name, f"{doc} ``periodic`` for spectra, else symmetric."
+    return window
+
+
+hann_window = _window("hann_window", "½ − ½ cos(2πn/N).", (0.5, 0.5))
+hamming_window = _window("hamming_window", "0.54 − 0.46 cos(2πn/N).", (0.54, 0.46))
+blackman_window = _window("blackman_window", "0.42 − 0.5 cos(2πn/N) + 0.08 cos(4πn/N).", (0.42, 0.5, 0.08))
+
+# --- making and taking apart ------------------------------------------------------------------------------------------
+
+
+def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> Tensor:
+    """All choices of ``r`` elements of a vector, one in each row.
+
+    >>> import kobai
+    >>> kobai.combinations(kobai.tensor([1, 2, 3]))
+    tensor([[1, 2],
+            [1, 3],
+            [2, 3]])
+    """
+    need_tensor("combinations", input)
+    if input.ndim != 1 or r < 0:
+        raise RuntimeError(f"combinations: expected a vector and r >= 0, got {tuple(input.shape)} and {r}")
+    rows = list((_with if with_replacement else _without)(range(input.shape[0]), r))
+    index = asarray(np.array(rows, dtype=np.int64).reshape(-1), device=input.device)
+    return index_select(input, 0, Tensor._wrap(index)).reshape(len(rows), r)  # type: ignore[no-any-return]
+
+
+@method
+def diagflat(input: Tensor, offset: int = 0) -> Tensor:
+    """A matrix with the elements of ``input``, seen as one row, on a diagonal."""
+    need_tensor("diagflat", input)
+    return diag(input.reshape(-1), offset)
+
+
+def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
+    """Rows of powers of the elements of a vector, from the highest down – or, ``increasing``, from 1 up."""
+    need_tensor("vander", x)
+    count = x.shape[0] if N is None else N
+    powers = range(count) if increasing else range(count - 1, -1, -1)
+    return stack([x**n for n in powers], -1)
+
+
+def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
+    """Indices into a tensor seen as one row, as indices in every dimension of ``shape``."""
+    need_tensor("unravel_index", indices)
+    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+    found, rest = [], indices
+    for size in reversed(sizes):
+        found.append(rest % size)
+        rest = rest // size
+    return tuple(reversed(found))
+
+
+def scalar_tensor(s: Any, *, dtype: Any = None, device: Device = None) -> Tensor:
+    """A number as a tensor without dimensions, of the default float dtype."""
+    return tensor(float(s) if dtype is None else s, dtype=dtype, device=device)
+
+
+# --- sums and counts --------------------------------------------------------------------------------------------------
+
+
+def _steps(y: Tensor, x: Tensor | None, dx: float, dim: int) -> Any:
+    axis = normalize_axis("trapezoid", dim, y.ndim)
+    n = y.shape[axis]
+    means = (y.narrow(axis, 1, max(n - 1, 0)) + y.narrow(axis, 0, max(n - 1, 0))) / 2
+    if x is None:
+        return means * dx
+    if x.ndim == 1:
+        x = x.reshape(-1, *(1,) * (y.ndim - axis - 1))
+    at = axis - y.ndim
+    return means * (x.narrow(at, 1, n - 1) - x.narrow(at, 0, n - 1))
+
+
+def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float = 1, dim: int = -1) -> Tensor:
+    """∫ y dx by the trapezoidal rule, at points ``x`` or at equal distances ``dx``."""
+    need_tensor("trapezoid", y)
+    return _steps(y, x, dx, dim).sum(dim)  # type: ignore[no-any-return]
+
+
+trapz = trapezoid
+
+
+def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float = 1, dim: int = -1) -> Tensor:
+    """The sums that :func:`trapezoid` makes, one after the other."""
+    need_tensor("cumulative_trapezoid", y)
+    return _steps(y, x, dx, dim).cumsum(dim)  # type: ignore[no-any-return]
+
+
+class Histogram(NamedTuple):
+    """Counts, and the edges between them."""
+
+    hist: Tensor
+    bin_edges: Tensor
+
+
+@method
+def histogram(
+    input: Tensor,
+    bins: int | Tensor = 100,
+    *,
+    range: tuple[float, float] | None = None,
+    weight: Tensor | None = None,
+    density: bool = False,
+) -> Histogram:
+    """How many elements lie in each interval: ``bins`` equal ones over ``range`` (default: of the data), or given edges.
+
+    ``weight`` counts elements by it; ``density`` divides by the total and the widths.
+
+    >>> import kobai
+    >>> kobai.histogram(kobai.tensor([1.0, 2.0, 1.0]), bins=4, range=(0.0, 4.0)).hist
+    tensor([0., 2., 1., 0.])
+    """
+    need_tensor("histogram", input)
+    if not input.is_floating_point():
+        raise RuntimeError(f"histogram: expected floats, got {input.dtype}")
+    array = input.detach().array.reshape(-1)
+    xp = xp_of(array)
+    if range is None and not isinstance(bins, Tensor) and array.size:
+        low, high = float(array.min().item()), float(array.max().item())
+        range = (low - 0.5, high + 0.5) if low == high else (low, high)  # numpy would do so too, but in its own words
+    hist, edges = xp.histogram(
+        array,
+        bins=bins.array if isinstance(bins, Tensor) else bins,
+        range=None if isinstance(bins, Tensor) else range,
+        weights=None if weight is None else weight.detach().array.reshape(-1),
+        density=density,
+    )
+    return Histogram(Tensor._wrap(hist.astype(input.dtype)), Tensor._wrap(edges.astype(input.dtype)))
+
+
+@method
+def nanmedian(input: Tensor) -> Tensor:
+    """The median of all elements but nan, the lower of two; nan if there is no other."""
+    need_tensor("nanmedian", input)
+    known = input[~input.isnan()]
+    return known.median() if known.numel() else input.sum() * math.nan  # type: ignore[no-any-return]
+
+
+@method
+def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
+    """Every slice along ``dim`` scaled down to a p-norm of at most ``maxnorm``."""
+    need_tensor("renorm", input)
+    axis = normalize_axis("renorm", dim, input.ndim)
+    others = tuple(d for d in range(input.ndim) if d != axis)
+    norm = input.norm(p, others, keepdim=True)
+    scale = (maxnorm / (norm + 1e-7)).clamp(max=1.0)
+    return input * scale.where(norm > maxnorm, norm * 0 + 1)  # type: ignore[no-any-return]
+
+
+def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
+    """Counts drawn from Poisson distributions with the rates ``input``; drawn on the host."""
+    need_tensor("poisson", input)
+    drawn = resolve(generator).numpy.poisson(to_host(input.detach().array))
+    return _place(np.asarray(drawn), input.dtype, input.device)
+
+
+# --- questions --------------------------------------------------------------------------------------------------------
+
+
+@method
+def is_nonzero(input: Tensor) -> bool:
+    """Whether the one element of ``input`` is not zero."""
+    need_tensor("is_nonzero", input)
+    return bool(input)
+
+
+@method
+def is_complex(input: Tensor) -> bool:
+    """Whether the elements are complex: never, in Kobai."""
+    need_tensor("is_complex", input)
+    return False
+
+
+@method
+def is_signed(input: Tensor) -> bool:
+    """Whether the dtype has negative numbers."""
+    need_tensor("is_signed", input)
+    return input.dtype.kind in "if"
+
+
+@method
+def get_device(input: Tensor) -> int:
+    """Number of the GPU that holds the elements; −1 on the CPU."""
+    return -1 if input.device.type == "cpu" else input.device.index or 0
+
+
+@method
+def storage_offset(input: Tensor) -> int:
+    """Elements from the beginning of the memory that a view looks into to its own first one."""
+    start = input if input._base is None else input._base
+    return (input.data_ptr() - start.data_ptr()) // max(1, input.element_size())
+
+
+@method
+def new(input: Tensor, *data: Any) -> Tensor:
+    """A tensor of these sizes (unset), or this data, with dtype and device of ``input``; older than ``new_empty``."""
+    if data and not all(isinstance(n, int) for n in data):
+        return input.new_tensor(data[0])  # type: ignore[no-any-return]
+    return input.new_empty(*(data or (0,)))  # type: ignore[no-any-return]
+
+
+@method
+def pin_memory(input: Tensor) -> Tensor:
+    """``input`` itself: copies to a GPU take page-locked memory by themselves where that is faster."""
+    return input
+
+
+@method
+def sum_to_size(input: Tensor, *size: Any) -> Tensor:
+    """Sums over the dimensions along which a tensor of ``size`` would have to be broadcast to the shape of ``input``."""
+    wanted = tuple(size[0]) if len(size) == 1 and not isinstance(size[0], int) else size
+    extra = input.ndim - len(wanted)
+    axes = [*range(extra), *(i + extra for i, n in enumerate(wanted) if n == 1 and input.shape[i + extra] != 1)]
+    if extra < 0 or any(n not in (1, input.shape[i + extra]) for i, n in enumerate(wanted)):
+        raise RuntimeError(f"sum_to_size: {tuple(wanted)} does not broadcast to {tuple(input.shape)}")
+    return (input.sum(tuple(axes), keepdim=True) if axes else input).reshape(wanted)  # type: ignore[no-any-return]
+
+
+# --- in place ---------------------------------------------------------------------------------------------------------
+
+
+def _by_element(input: Tensor, values: list[Any]) -> Tensor:
+    host = np.array(values, dtype=np.float64 if input.is_floating_point() else np.int64).reshape(input.shape)
+    return _place(host, input.dtype, input.device)
+
+
+@method
+def apply_(input: Tensor, callable: Callable[[Any], Any]) -> Tensor:
+    """Replace every element by ``callable`` of it, in place: in Python, one by one, hence slow."""
+    return in_place(input, lambda x: _by_element(x, [callable(v) for v in x.detach().reshape(-1).tolist()]))
+
+
+@method
+def map_(input: Tensor, tensor: Tensor, callable: Callable[[Any, Any], Any]) -> Tensor:
+    """Replace every element by ``callable`` of it and that of ``tensor``, in place, one by one."""
+    others = tensor.expand(input.shape).reshape(-1).tolist()
+    pairs = zip(input.detach().reshape(-1).tolist(), others, strict=True)
+    return in_place(input, lambda x: _by_element(x, [callable(a, b) for a, b in pairs]))
+
+
+@method
+def put_(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
+    """Write – or with ``accumulate`` add – ``source`` at the places ``index`` of ``input`` seen as one row, in place."""
+    flat = input.reshape(-1)
+    if flat.data_ptr() != input.data_ptr():
+        raise RuntimeError("put_: expected a contiguous tensor")
+    flat.index_put_((index.reshape(-1),), source.reshape(-1), accumulate)
+    return input
+
+
+@method
+def log_normal_(self: Tensor, mean: float = 1, std: float = 2, *, generator: Generator | None = None) -> Tensor:
+    """Fill with e to normal numbers of this mean and standard deviation, in place."""
+    return _fill(self, np.asarray(resolve(generator).numpy.lognormal(mean, std, self.shape)))
+
+
+@method
+def geometric_(self: Tensor, p: float, *, generator: Generator | None = None) -> Tensor:
+    """Fill with the number of trials up to the first success, of probability p each, in place."""
+    return _fill(self, np.asarray(resolve(generator).numpy.geometric(p, self.shape)))
+
+
+@method
+def cauchy_(self: Tensor, median: float = 0, sigma: float = 1, *, generator: Generator | None = None) -> Tensor:
+    """Fill with Cauchy-distributed numbers, in place."""
+    return _fill(self, np.asarray(resolve(generator).numpy.standard_cauchy(self.shape) * sigma + median))

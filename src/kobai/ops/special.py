@@ -1,0 +1,170 @@
+"""Special functions and rarer elementwise ones: lgamma, digamma, erfinv, xlogy, sinc, heaviside, copysign, gcd, ..."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from kobai._primitive import method, primitive
+from kobai._tensor import Tensor
+from kobai.kernels import gamma, special
+from kobai.ops._args import Samples, as_tensor_like, cast, need_tensor, pair, unbroadcast
+from kobai.ops.gather import where
+from kobai.ops.pointwise import log, unary
+from kobai.xp import Array, xp_of
+
+__all__ = [
+    "copysign",
+    "deg2rad",
+    "digamma",
+    "erfinv",
+    "fmax",
+    "fmin",
+    "gcd",
+    "heaviside",
+    "lcm",
+    "lgamma",
+    "positive",
+    "rad2deg",
+    "rsub",
+    "sinc",
+    "xlogy",
+]
+
+deg2rad = unary("deg2rad", "x π / 180.", lambda xp, x: x * (math.pi / 180), lambda xp, x: math.pi / 180)
+rad2deg = unary("rad2deg", "x 180 / π.", lambda xp, x: x * (180 / math.pi), lambda xp, x: 180 / math.pi)
+lgamma = unary(
+    "lgamma", "log |Γ(x)|.", lambda xp, x: gamma.lgamma(x), lambda xp, x: gamma.digamma(x), domain=(0.5, 3.0)
+)
+digamma = unary(
+    "digamma",
+    "ψ(x) = Γ′(x) / Γ(x).",
+    lambda xp, x: gamma.digamma(x),
+    lambda xp, x: gamma.trigamma(x),
+    domain=(0.5, 3.0),
+)
+erfinv = unary(
+    "erfinv",
+    "Inverse of erf: ±∞ at ±1, nan beyond.",
+    lambda xp, x: gamma.erfinv(x, special.erf),
+    of_y=lambda xp, y: (math.sqrt(math.pi) / 2) * xp.exp(y * y),
+    domain=(-0.9, 0.9),
+)
+
+
+def _sinc_slope(xp: Any, x: Array) -> Array:
+    safe = xp.where(x == 0, xp.ones_like(x), x)
+    return xp.where(x == 0, xp.zeros_like(x), (xp.cos(math.pi * safe) - xp.sinc(safe)) / safe)
+
+
+sinc = unary("sinc", "sin(πx) / πx, 1 at 0.", lambda xp, x: xp.sinc(x), _sinc_slope)
+
+
+def _two() -> Samples:
+    return [
+        lambda rng: (rng.uniform(0.5, 2, (4, 3)), rng.uniform(0.5, 2, (3,))),
+        lambda rng: (rng.uniform(0.5, 2, (0, 3)), rng.uniform(0.5, 2, (1, 3))),
+    ]
+
+
+@primitive(sample=_two(), kind="elementwise")
+def _fmax(a: Array, b: Array) -> Any:
+    xp = xp_of(a)
+    return xp.fmax(a, b), lambda dy: _chosen(dy, (a >= b) | xp.isnan(b), a, b)
+
+
+@primitive(sample=_two(), kind="elementwise")
+def _fmin(a: Array, b: Array) -> Any:
+    xp = xp_of(a)
+    return xp.fmin(a, b), lambda dy: _chosen(dy, (a <= b) | xp.isnan(b), a, b)
+
+
+def _chosen(dy: Array, first: Array, a: Array, b: Array) -> Any:
+    return (lambda out: unbroadcast(dy * first, a.shape)), (lambda out: unbroadcast(dy * ~first, b.shape))
+
+
+@primitive(sample=_two(), kind="elementwise")
+def _copysign(a: Array, b: Array) -> Any:
+    xp, shape, other = xp_of(a), a.shape, b.shape
+    y = xp.copysign(a, b)
+
+    def vjp(dy: Array) -> Any:
+        return (
+            lambda out: unbroadcast(dy * xp.sign(a) * xp.copysign(xp.ones_like(b), b), shape),
+            lambda out: xp.zeros(other, dy.dtype),
+        )
+
+    return y, vjp
+
+
+def _pair(who: str, input: Any, other: Any, to_float: bool = False) -> tuple[Any, Any]:
+    need_tensor(who, input)
+    return pair(who, input, as_tensor_like(other, input, who), to_float=to_float)
+
+
+@method
+def fmax(input: Tensor, other: Tensor) -> Tensor:
+    """Elementwise larger of two; where one is nan, the other."""
+    return _fmax(*_pair("fmax", input, other))
+
+
+@method
+def fmin(input: Tensor, other: Tensor) -> Tensor:
+    """Elementwise smaller of two; where one is nan, the other."""
+    return _fmin(*_pair("fmin", input, other))
+
+
+@method(in_place=True)
+def copysign(input: Tensor, other: Any) -> Tensor:
+    """|input| with the sign of ``other``."""
+    return _copysign(*_pair("copysign", input, other, to_float=True))
+
+
+@method(in_place=True)
+def xlogy(input: Tensor, other: Any) -> Tensor:
+    """input · log(other), 0 where ``input`` is 0.
+
+    >>> import kobai
+    >>> kobai.xlogy(kobai.tensor([0.0, 2.0]), kobai.tensor([0.0, 1.0]))
+    tensor([0., 0.])
+    """
+    a, b = _pair("xlogy", input, other, to_float=True)
+    zero = (a == 0) & ~b.isnan()
+    return where(zero, 0.0, a * log(where(zero, 1.0, b)))  # type: ignore[no-any-return]
+
+
+@method(in_place=True)
+def heaviside(input: Tensor, values: Tensor) -> Tensor:
+    """0 below 0, 1 above, ``values`` at 0."""
+    a, b = _pair("heaviside", input, values)
+    return where(a == 0, b, cast(a > 0, a.dtype))  # type: ignore[no-any-return]
+
+
+def _whole(name: str, doc: str) -> Any:
+    def function(input: Tensor, other: Tensor) -> Tensor:
+        a, b = _pair(name, input, other)
+        if a.dtype.kind not in "iu":
+            raise RuntimeError(f"{name}: expected integers, got {a.dtype}")
+        xp = xp_of(a._array)
+        return Tensor._wrap(xp.asarray(getattr(xp, name)(a._array, b._array)))  # type: ignore[no-any-return]
+
+    function.__name__, function.__doc__ = name, doc
+    return method(function, name=name, in_place=True)
+
+
+gcd = _whole("gcd", "Greatest common divisor of integers, elementwise.")
+lcm = _whole("lcm", "Least common multiple of integers, elementwise.")
+
+
+@method
+def positive(input: Tensor) -> Tensor:
+    """``input`` itself."""
+    need_tensor("positive", input)
+    return input
+
+
+@method
+def rsub(input: Tensor, other: Any, *, alpha: float = 1) -> Tensor:
+    """other − alpha · input."""
+    need_tensor("rsub", input)
+    return other - (input if alpha == 1 else input * alpha)  # type: ignore[no-any-return]
