@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,12 @@ def imports(path: Path) -> list[tuple[str, int]]:
             else:
                 found.append((module, node.lineno))
     return [(name, line) for name, line in found if name.split(".")[0] == "kobai" and "." in name]
+
+
+def test_the_design_note_shows_these_floors():
+    note = (ROOT.parents[1] / "docs" / "design" / "0001-house.md").read_text()
+    rows = re.findall(r"^\| (\d) \| (.*?) \|", note, re.M)
+    assert {name.rstrip("/"): int(floor) for floor, names in rows for name in re.findall(r"`(.*?)`", names)} == FLOORS
 
 
 def part(path: Path) -> str:

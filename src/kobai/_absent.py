@@ -1,7 +1,7 @@
 """What PyTorch has and Kobai deliberately lacks: asked for by name, it says so, and what to do instead."""
 
 ABSENT = {
-    "compile": "call the model itself; Kobai's operations are compiled already, where there is a compiler",
+    "compile": "call the model itself; Kobai runs operations one by one, and compiles none",
     "jit": "call the model itself; to save one, save model.state_dict()",
     "sparse": "use dense tensors, or index_add and scatter_add",
     "sparse_coo_tensor": "use dense tensors, or index_add and scatter_add",

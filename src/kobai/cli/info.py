@@ -23,7 +23,7 @@ PACKAGES = {
     "matplotlib": ("plot", "learning curves"),
     "scikit-learn": ("data", "the embedded digits"),
     "pooch": ("data", "verified downloads"),
-    "optuna": ("tune", "hyper-parameter search"),
+    "optuna": ("tune", "hyper-parameter search (planned)"),
     "cupy-cuda12x": ("cuda12", "GPU arrays, CUDA 12"),
     "cupy-cuda13x": ("cuda13", "GPU arrays, CUDA 13"),
 }
