@@ -65,12 +65,13 @@ def test_too_large_a_learning_rate(problem):
         problem.trainer().fit(problem.train, epochs=5)
 
 
-def test_bad_data_are_named_as_such():
+@pytest.mark.parametrize(("value", "word"), [(float("inf"), "infinity"), (float("nan"), "NaN")])
+def test_bad_data_are_named_as_such(value, word):
     x = kobai.zeros(8, 2)
-    x[5, 1] = float("inf")
+    x[5, 1] = value
     model = nn.Linear(2, 2)
     trainer = Trainer(model, kobai.optim.SGD(model.parameters()))
-    with pytest.raises(NonFiniteError, match="epoch 1, batch 2: the data hold infinity"):
+    with pytest.raises(NonFiniteError, match=f"epoch 1, batch 2: the data hold {word}"):
         trainer.fit(DataLoader(TensorDataset(x, kobai.zeros(8).long()), batch_size=4), epochs=1)
 
 
