@@ -25,6 +25,17 @@ class Callback:
     """Base of callbacks: every event does nothing. Subclass it and define those you need.
 
     A callback that carries something from epoch to epoch returns it from ``state_dict``; checkpoints hold it.
+
+    >>> import kobai
+    >>> class Report(kobai.train.Callback):
+    ...     def on_epoch_end(self, trainer):
+    ...         print("epoch", trainer.epoch, sorted(trainer.history[-1]))
+    >>> model = kobai.nn.Linear(2, 2)
+    >>> batch = (kobai.zeros(4, 2), kobai.tensor([0, 1, 1, 0]))
+    >>> trainer = kobai.train.Trainer(model, kobai.optim.SGD(model.parameters(), lr=0.1), callbacks=[Report()])
+    >>> _ = trainer.fit([batch], epochs=2)
+    epoch 1 ['epoch', 'loss', 'lr', 'time']
+    epoch 2 ['epoch', 'loss', 'lr', 'time']
     """
 
     def on_fit_start(self, trainer: Trainer) -> None:
@@ -108,6 +119,13 @@ class EarlyStopping(Callback):
             those too.
 
     Prechelt, "Early stopping – but when?", 1998.
+
+    >>> import kobai
+    >>> model = kobai.nn.Linear(2, 2)
+    >>> stopper = kobai.train.EarlyStopping(patience=3)
+    >>> trainer = kobai.train.Trainer(model, kobai.optim.SGD(model.parameters(), lr=0.0), callbacks=[stopper])
+    >>> len(trainer.fit([(kobai.zeros(4, 2), kobai.tensor([0, 1, 1, 0]))], epochs=100))  # nothing is learnt
+    4
     """
 
     def __init__(
