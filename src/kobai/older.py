@@ -58,7 +58,8 @@ def logdet(input: Tensor) -> Tensor:
     tensor(0.)
     """
     sign, logarithm = linalg.slogdet(input)
-    return logarithm + (sign.sqrt() - sign.sqrt())  # nan for a sign of −1, else 0  # type: ignore[no-any-return]  # type: ignore[no-any-return]  # type: ignore[no-any-return]  # type: ignore[no-any-return]  # type: ignore[no-any-return]
+    root = sign.sqrt()
+    return logarithm + (root - root)  # type: ignore[no-any-return]  # nan for a sign of −1, else 0
 
 
 @method
