@@ -45,6 +45,7 @@ class Progress(Callback):
         self._first = trainer.epoch + trainer.position / max(1, _batches(trainer))
         self._began = time.perf_counter()
         self._looked = -math.inf
+        self._explained = False
         if self.quiet or trainer.epoch >= trainer.epochs or not _is_live(self.console):
             return
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -85,10 +86,12 @@ class Progress(Callback):
         if self.quiet:
             return
         record = trainer.history[-1]
-        skipped = ("epoch", "lr", "time")
+        measured = {k: v for k, v in record.items() if k not in ("epoch", "lr", "time")}
+        if not self._explained and any(k.startswith("val_") for k in measured):
+            print_line(self.console, "each value: training/validation")
+            self._explained = True
         line = (
-            f"epoch {record['epoch']:>{len(str(trainer.epochs))}}/{trainer.epochs}  "
-            f"{_values({k: v for k, v in record.items() if k not in skipped})}  "
+            f"epoch {record['epoch']:>{len(str(trainer.epochs))}}/{trainer.epochs}  {_values(measured)}  "
             f"lr {record['lr']:.2g}  {duration(record['time'])}"
         )
         print_line(self.console, line)
@@ -127,9 +130,21 @@ def duration(seconds: float) -> str:
 
 
 def _values(values: dict[str, float]) -> str:
-    return "  ".join(
-        f"{name} {value:.4f}" if abs(value) < 1e4 else f"{name} {value:.3e}" for name, value in values.items()
-    )
+    """Each value, with that of the validation data behind a stroke: an epoch's line fits into 80 columns.
+
+    >>> _values({"loss": 0.04, "accuracy": 0.985, "val_loss": 0.05, "val_accuracy": 0.993})
+    'loss 0.0400/0.0500  accuracy 0.9850/0.9930'
+    """
+    parts = []
+    for name, value in values.items():
+        if not name.startswith("val_"):
+            held = values.get(f"val_{name}")
+            parts.append(f"{name} {_number(value)}" + ("" if held is None else f"/{_number(held)}"))
+    return "  ".join(parts)
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.3e}"
 
 
 def _batches(trainer: Trainer) -> int:
