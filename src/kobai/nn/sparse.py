@@ -155,6 +155,28 @@ class EmbeddingBag(Embedding):
         self.mode = mode
         self.include_last_offset = include_last_offset
 
+    @classmethod
+    def from_pretrained(  # type: ignore[override]  # the arguments and their order are PyTorch's
+        cls,
+        embeddings: Tensor,
+        freeze: bool = True,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        mode: str = "mean",
+        sparse: bool = False,
+        include_last_offset: bool = False,
+        padding_idx: int | None = None,
+    ) -> Self:
+        """A layer around a given table (num_embeddings, embedding_dim), which it shares; frozen by default."""
+        if embeddings.ndim != 2:
+            raise ValueError(f"EmbeddingBag.from_pretrained: expected a 2-D table, got shape {tuple(embeddings.shape)}")
+        rows, columns = embeddings.shape
+        options = (max_norm, norm_type, scale_grad_by_freq, mode, sparse, embeddings, include_last_offset, padding_idx)
+        bags = cls(rows, columns, *options)
+        bags.weight.requires_grad_(not freeze)
+        return bags
+
     def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
         """(bags, n), or (total) with offsets (bags) → (bags, embedding_dim)."""
         return F.embedding_bag(
