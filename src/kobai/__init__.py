@@ -57,6 +57,24 @@ from kobai.xp import default_device as get_default_device
 from kobai.xp import use as set_default_device
 
 from kobai import nn, optim, utils  # isort: skip - they are written with all of the above
+from kobai.nn.functional import (  # isort: skip - torch has these here too
+    adaptive_avg_pool1d,
+    avg_pool1d,
+    bilinear,
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+    cosine_similarity,
+    max_pool1d,
+    max_pool2d,
+    max_pool3d,
+    pairwise_distance,
+    pixel_shuffle,
+    pixel_unshuffle,
+)
 from kobai.optim import swa_utils as _swa_utils  # isort: skip - kobai.optim.swa_utils
 
 __version__ = "0.1.0"

@@ -1,6 +1,18 @@
-"""Helpers around networks: clipping gradients, parameters as one vector, sequences of several lengths."""
+"""Helpers around networks: clipping gradients, parameters as one vector, sequences of several lengths, normalised
+weights."""
 
 from kobai.nn.utils import rnn
 from kobai.nn.utils.parameters import clip_grad_norm_, clip_grad_value_, parameters_to_vector, vector_to_parameters
+from kobai.nn.utils.weight import remove_spectral_norm, remove_weight_norm, spectral_norm, weight_norm
 
-__all__ = ["clip_grad_norm_", "clip_grad_value_", "parameters_to_vector", "rnn", "vector_to_parameters"]
+__all__ = [
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "parameters_to_vector",
+    "remove_spectral_norm",
+    "remove_weight_norm",
+    "rnn",
+    "spectral_norm",
+    "vector_to_parameters",
+    "weight_norm",
+]
