@@ -92,7 +92,13 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
 
 @method
 def relu_(input: Tensor) -> Tensor:
-    """In-place form of :func:`relu`."""
+    """In-place form of :func:`relu`.
+
+    >>> import kobai
+    >>> x = kobai.tensor([-1., 2.])
+    >>> kobai.relu_(x) is x, x
+    (True, tensor([0., 2.]))
+    """
     return relu(input, inplace=True)
 
 
@@ -102,14 +108,24 @@ def _hardtanh(x: Array, low: float, high: float) -> Any:
 
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
-    """x cut to [min_val, max_val]; derivative 1 inside, 0 at the ends and outside."""
+    """x cut to [min_val, max_val]; derivative 1 inside, 0 at the ends and outside.
+
+    >>> import kobai
+    >>> kobai.nn.functional.hardtanh(kobai.tensor([-3., 0.5, 3.]))
+    tensor([-1.0000,  0.5000,  1.0000])
+    """
     if min_val > max_val:
         raise ValueError(f"hardtanh: expected min_val <= max_val, got {min_val} and {max_val}")
     return apply(_hardtanh, inplace, as_float("hardtanh", input), min_val, max_val)
 
 
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
-    """min(max(x, 0), 6)."""
+    """min(max(x, 0), 6).
+
+    >>> import kobai
+    >>> kobai.nn.functional.relu6(kobai.tensor([-1., 3., 8.]))
+    tensor([0., 3., 6.])
+    """
     return apply(_hardtanh, inplace, as_float("relu6", input), 0.0, 6.0)
 
 
@@ -121,7 +137,12 @@ def _leaky_relu(x: Array, slope: float) -> Any:
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
-    """x where x > 0, negative_slope · x elsewhere (Maas, Hannun, Ng, ICML 2013)."""
+    """x where x > 0, negative_slope · x elsewhere (Maas, Hannun, Ng, ICML 2013).
+
+    >>> import kobai
+    >>> kobai.nn.functional.leaky_relu(kobai.tensor([-10., 2.]), 0.1)
+    tensor([-1.,  2.])
+    """
     return apply(_leaky_relu, inplace, as_float("leaky_relu", input), negative_slope)
 
 
@@ -153,6 +174,10 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """x where x > 0, weight · x elsewhere; one learned slope, or one per channel (dimension 1) (He et al., ICCV 2015).
 
     Shapes: input (N, C, ...) with weight (C,); any input with weight (1,) or ().
+
+    >>> import kobai
+    >>> kobai.prelu(kobai.tensor([[-1., -1.]]), kobai.tensor([0.25, 0.5]))  # one slope per channel
+    tensor([[-0.2500, -0.5000]])
     """
     need_tensor("prelu", input, weight)
     channels = input._array.shape[1] if input._array.ndim > 1 else 1
@@ -185,19 +210,34 @@ def _elu(x: Array, alpha: float, scale: float, rate: float) -> Any:
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """x where x > 0, α(eˣ − 1) elsewhere (Clevert, Unterthiner, Hochreiter, ICLR 2016)."""
+    """x where x > 0, α(eˣ − 1) elsewhere (Clevert, Unterthiner, Hochreiter, ICLR 2016).
+
+    >>> import kobai
+    >>> kobai.nn.functional.elu(kobai.tensor([-1., 0., 2.]))
+    tensor([-0.6321,  0.0000,  2.0000])
+    """
     return apply(_elu, inplace, as_float("elu", input), alpha, 1.0, 1.0)
 
 
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """x where x > 0, α(exp(x/α) − 1) elsewhere: continuously differentiable (Barron, arXiv:1704.07483)."""
+    """x where x > 0, α(exp(x/α) − 1) elsewhere: continuously differentiable (Barron, arXiv:1704.07483).
+
+    >>> import kobai
+    >>> kobai.celu(kobai.tensor([-2., 0., 2.]), alpha=2)
+    tensor([-1.2642,  0.0000,  2.0000])
+    """
     if alpha == 0:
         raise ValueError("celu: expected alpha != 0, got 0")
     return apply(_elu, inplace, as_float("celu", input), alpha, 1.0, 1 / alpha)
 
 
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
-    """λx where x > 0, λα(eˣ − 1) elsewhere, with the λ and α that keep mean 0 and variance 1 (Klambauer et al., NIPS 2017)."""
+    """λx where x > 0, λα(eˣ − 1) elsewhere, with the λ and α that keep mean 0 and variance 1 (Klambauer et al., NIPS 2017).
+
+    >>> import kobai
+    >>> kobai.selu(kobai.tensor([-1., 0., 1.]))
+    tensor([-1.1113,  0.0000,  1.0507])
+    """
     return apply(_elu, inplace, as_float("selu", input), SELU_ALPHA, SELU_SCALE, 1.0)
 
 
@@ -226,6 +266,10 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """x Φ(x), Φ the normal distribution function (Hendrycks and Gimpel, arXiv:1606.08415).
 
     ``approximate="tanh"``: ½x(1 + tanh(√(2/π)(x + 0.044715x³))).
+
+    >>> import kobai
+    >>> kobai.nn.functional.gelu(kobai.tensor([-1., 0., 1.]))
+    tensor([-0.1587,  0.0000,  0.8413])
     """
     if approximate not in ("none", "tanh"):
         raise ValueError(f"gelu: expected approximate 'none' or 'tanh', got {approximate!r}")
@@ -239,7 +283,12 @@ def _silu(x: Array) -> Any:
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
-    """x σ(x), also called swish (Elfwing, Uchibe, Doya, Neural Networks 2018)."""
+    """x σ(x), also called swish (Elfwing, Uchibe, Doya, Neural Networks 2018).
+
+    >>> import kobai
+    >>> kobai.nn.functional.silu(kobai.tensor([-1., 0., 1.]))
+    tensor([-0.2689,  0.0000,  0.7311])
+    """
     return apply(_silu, inplace, as_float("silu", input))
 
 
@@ -256,7 +305,12 @@ def _mish(x: Array) -> Any:
 
 
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
-    """x tanh(softplus(x)) (Misra, BMVC 2020)."""
+    """x tanh(softplus(x)) (Misra, BMVC 2020).
+
+    >>> import kobai
+    >>> kobai.nn.functional.mish(kobai.tensor([-1., 0., 1.]))
+    tensor([-0.3034,  0.0000,  0.8651])
+    """
     return apply(_mish, inplace, as_float("mish", input))
 
 
@@ -270,7 +324,12 @@ def _softplus(x: Array, beta: float, threshold: float) -> Any:
 
 
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
-    """ln(1 + e^(βx)) / β; x itself where βx > threshold."""
+    """ln(1 + e^(βx)) / β; x itself where βx > threshold.
+
+    >>> import kobai
+    >>> kobai.nn.functional.softplus(kobai.tensor([0., 30.]))
+    tensor([ 0.6931, 30.0000])
+    """
     return _softplus(as_float("softplus", input), beta, threshold)
 
 
@@ -280,7 +339,12 @@ def _logsigmoid(x: Array) -> Any:
 
 
 def logsigmoid(input: Tensor) -> Tensor:
-    """ln σ(x), without overflow."""
+    """ln σ(x), without overflow.
+
+    >>> import kobai
+    >>> kobai.nn.functional.logsigmoid(kobai.tensor([-100., 0.]))
+    tensor([-100.0000,   -0.6931])
+    """
     return _logsigmoid(as_float("logsigmoid", input))
 
 
@@ -291,12 +355,22 @@ def _softsign(x: Array) -> Any:
 
 
 def softsign(input: Tensor) -> Tensor:
-    """x / (1 + |x|)."""
+    """x / (1 + |x|).
+
+    >>> import kobai
+    >>> kobai.nn.functional.softsign(kobai.tensor([-1., 0., 3.]))
+    tensor([-0.5000,  0.0000,  0.7500])
+    """
     return _softsign(as_float("softsign", input))
 
 
 def tanhshrink(input: Tensor) -> Tensor:
-    """x − tanh(x)."""
+    """x − tanh(x).
+
+    >>> import kobai
+    >>> kobai.nn.functional.tanhshrink(kobai.tensor([0., 1.]))
+    tensor([0.0000, 0.2384])
+    """
     return sub(input, tanh(input))
 
 
@@ -309,7 +383,12 @@ def _hardsigmoid(x: Array) -> Any:
 
 
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
-    """x/6 + ½, cut to [0, 1]."""
+    """x/6 + ½, cut to [0, 1].
+
+    >>> import kobai
+    >>> kobai.nn.functional.hardsigmoid(kobai.tensor([-4., 0., 1.5, 4.]))
+    tensor([0.0000, 0.5000, 0.7500, 1.0000])
+    """
     return apply(_hardsigmoid, inplace, as_float("hardsigmoid", input))
 
 
@@ -322,7 +401,12 @@ def _hardswish(x: Array) -> Any:
 
 
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
-    """x · hardsigmoid(x) (Howard et al., "Searching for MobileNetV3", ICCV 2019); derivative 0 at −3, 1 at 3."""
+    """x · hardsigmoid(x) (Howard et al., "Searching for MobileNetV3", ICCV 2019); derivative 0 at −3, 1 at 3.
+
+    >>> import kobai
+    >>> kobai.nn.functional.hardswish(kobai.tensor([1.5, 4.]))
+    tensor([1.1250, 4.0000])
+    """
     return apply(_hardswish, inplace, as_float("hardswish", input))
 
 
@@ -333,7 +417,12 @@ def _hardshrink(x: Array, bound: float) -> Any:
 
 
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
-    """x where |x| > λ, 0 elsewhere."""
+    """x where |x| > λ, 0 elsewhere.
+
+    >>> import kobai
+    >>> kobai.nn.functional.hardshrink(kobai.tensor([-2., 0.5, 1.]))
+    tensor([-2.,  0.,  1.])
+    """
     return _hardshrink(as_float("hardshrink", input), lambd)
 
 
@@ -344,7 +433,12 @@ def _softshrink(x: Array, bound: float) -> Any:
 
 
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
-    """x moved by λ towards 0, and 0 where |x| ≤ λ."""
+    """x moved by λ towards 0, and 0 where |x| ≤ λ.
+
+    >>> import kobai
+    >>> kobai.nn.functional.softshrink(kobai.tensor([-2., 0.5, 1.]))
+    tensor([-1.5000,  0.0000,  0.5000])
+    """
     if lambd < 0:
         raise ValueError(f"softshrink: expected lambd >= 0, got {lambd}")
     return _softshrink(as_float("softshrink", input), lambd)
@@ -356,5 +450,10 @@ def _threshold(x: Array, bound: float, value: float) -> Any:
 
 
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
-    """x where x > threshold, ``value`` elsewhere."""
+    """x where x > threshold, ``value`` elsewhere.
+
+    >>> import kobai
+    >>> kobai.threshold(kobai.tensor([1., 2., 3.]), 2, -1)
+    tensor([-1., -1.,  3.])
+    """
     return apply(_threshold, inplace, as_float("threshold", input), threshold, value)
