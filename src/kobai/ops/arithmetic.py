@@ -186,14 +186,25 @@ def add(input: Any, other: Any, *, alpha: float = 1, out: Tensor | None = None) 
 
 @method(in_place=True)
 def sub(input: Any, other: Any, *, alpha: float = 1, out: Tensor | None = None) -> Tensor:
-    """input − alpha · other, elementwise with broadcasting."""
+    """input − alpha · other, elementwise with broadcasting.
+
+    >>> import kobai
+    >>> kobai.sub(kobai.tensor([10, 20]), kobai.tensor([1, 2]), alpha=3)
+    tensor([ 7, 14])
+    """
     y = _sub(*pair("sub", input, other if alpha == 1 else other * alpha))
     return y if out is None else into("sub", out, y)
 
 
 @method(in_place=True)
 def mul(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
-    """input × other, elementwise with broadcasting."""
+    """input × other, elementwise with broadcasting.
+
+    >>> import kobai
+    >>> kobai.mul(kobai.tensor([[1], [2]]), kobai.tensor([3, 4]))
+    tensor([[3, 4],
+            [6, 8]])
+    """
     a, b = pair("mul", input, other)
     y = _mul(a, b) if isinstance(a, Tensor) else _mul(b, a)
     return y if out is None else into("mul", out, y)
@@ -201,7 +212,12 @@ def mul(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
 
 @method(in_place=True)
 def div(input: Any, other: Any, *, rounding_mode: str | None = None, out: Tensor | None = None) -> Tensor:
-    """input ÷ other, elementwise; integers give floats. ``rounding_mode`` is None, ``"floor"`` or ``"trunc"``."""
+    """input ÷ other, elementwise; integers give floats. ``rounding_mode`` is None, ``"floor"`` or ``"trunc"``.
+
+    >>> import kobai
+    >>> kobai.div(kobai.tensor([4, -7]), 2), kobai.div(kobai.tensor([4, -7]), 2, rounding_mode="trunc")
+    (tensor([ 2.0000, -3.5000]), tensor([ 2, -3]))
+    """
     if out is not None:
         return into("div", out, div(input, other, rounding_mode=rounding_mode))
     if rounding_mode == "floor":
@@ -215,7 +231,12 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None, out: Tensor
 
 @method(in_place=True)
 def pow(input: Any, exponent: Any) -> Tensor:
-    """inputᵉˣᵖᵒⁿᵉⁿᵗ, elementwise with broadcasting."""
+    """inputᵉˣᵖᵒⁿᵉⁿᵗ, elementwise with broadcasting.
+
+    >>> import kobai
+    >>> kobai.pow(kobai.tensor([1, 2, 3]), 2), kobai.pow(2, kobai.tensor([1, 2, 3]))
+    (tensor([1, 4, 9]), tensor([2, 4, 8]))
+    """
     a, b = pair("pow", input, exponent)
     if isinstance(b, (int, float)) and b == 2:
         return _mul(a, a)
@@ -226,32 +247,57 @@ def pow(input: Any, exponent: Any) -> Tensor:
 
 @method
 def float_power(input: Any, exponent: Any) -> Tensor:
-    """inputᵉˣᵖᵒⁿᵉⁿᵗ, computed in float64 whatever the operands are."""
+    """inputᵉˣᵖᵒⁿᵉⁿᵗ, computed in float64 whatever the operands are.
+
+    >>> import kobai
+    >>> kobai.float_power(kobai.tensor([2, 4]), -1)
+    tensor([0.5000, 0.2500], dtype=kobai.float64)
+    """
     a, b = (cast(x, np.float64) if isinstance(x, Tensor) else x for x in (input, exponent))
     return pow(a, b)
 
 
 @method
 def maximum(input: Tensor, other: Tensor) -> Tensor:
-    """Elementwise larger of two; the gradient goes to the larger one, half to each where they are equal."""
+    """Elementwise larger of two; the gradient goes to the larger one, half to each where they are equal.
+
+    >>> import kobai
+    >>> kobai.maximum(kobai.tensor([1, 5]), kobai.tensor([3, 2]))
+    tensor([3, 5])
+    """
     return _maximum(*pair("maximum", input, other))
 
 
 @method
 def minimum(input: Tensor, other: Tensor) -> Tensor:
-    """Elementwise smaller of two; the gradient goes to the smaller one, half to each where they are equal."""
+    """Elementwise smaller of two; the gradient goes to the smaller one, half to each where they are equal.
+
+    >>> import kobai
+    >>> kobai.minimum(kobai.tensor([1, 5]), kobai.tensor([3, 2]))
+    tensor([1, 2])
+    """
     return _minimum(*pair("minimum", input, other))
 
 
 @method(in_place=True)
 def remainder(input: Any, other: Any) -> Tensor:
-    """input − ⌊input ÷ other⌋ · other: the remainder with the divisor's sign, as Python's ``%``."""
+    """input − ⌊input ÷ other⌋ · other: the remainder with the divisor's sign, as Python's ``%``.
+
+    >>> import kobai
+    >>> kobai.remainder(kobai.tensor([7, -7]), 3)
+    tensor([1, 2])
+    """
     return _remainder(*pair("remainder", input, other))
 
 
 @method(in_place=True)
 def fmod(input: Tensor, other: Any) -> Tensor:
-    """Remainder with the dividend's sign, as C's ``fmod``; no gradient to ``other``."""
+    """Remainder with the dividend's sign, as C's ``fmod``; no gradient to ``other``.
+
+    >>> import kobai
+    >>> kobai.fmod(kobai.tensor([7, -7]), 3)
+    tensor([ 1, -1])
+    """
     a, b = pair("fmod", input, other)
     quotient = div(a.detach(), b.detach() if isinstance(b, Tensor) else b, rounding_mode="trunc")
     return sub(a, mul(quotient, b))
@@ -259,13 +305,23 @@ def fmod(input: Tensor, other: Any) -> Tensor:
 
 @method(in_place=True)
 def floor_divide(input: Any, other: Any) -> Tensor:
-    """⌊input ÷ other⌋, elementwise, without a gradient."""
+    """⌊input ÷ other⌋, elementwise, without a gradient.
+
+    >>> import kobai
+    >>> kobai.floor_divide(kobai.tensor([7, -7]), 2)
+    tensor([ 3, -4])
+    """
     return _floor_divide(*pair("floor_divide", input, other))
 
 
 @method(in_place=True)
 def atan2(input: Tensor, other: Tensor) -> Tensor:
-    """Angle in radians of the point (other, input), in (−π, π]."""
+    """Angle in radians of the point (other, input), in (−π, π].
+
+    >>> import kobai
+    >>> kobai.atan2(kobai.tensor([0., 1.]), kobai.tensor([1., 0.]))
+    tensor([0.0000, 1.5708])
+    """
     return _atan2(*pair("atan2", input, other, to_float=True))
 
 
