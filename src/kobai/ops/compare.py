@@ -110,31 +110,56 @@ def eq(input: Tensor, other: Any) -> Tensor:
 
 @method(in_place=True)
 def ne(input: Tensor, other: Any) -> Tensor:
-    """input ≠ other, elementwise with broadcasting: a tensor of truth values."""
+    """input ≠ other, elementwise with broadcasting: a tensor of truth values.
+
+    >>> import kobai
+    >>> kobai.ne(kobai.tensor([1, 2, 3]), 2)
+    tensor([ True, False,  True])
+    """
     return _ne(*_operands("ne", input, other))
 
 
 @method(in_place=True)
 def lt(input: Tensor, other: Any) -> Tensor:
-    """input < other, elementwise with broadcasting: a tensor of truth values."""
+    """input < other, elementwise with broadcasting: a tensor of truth values.
+
+    >>> import kobai
+    >>> kobai.lt(kobai.tensor([1, 2, 3]), 2)
+    tensor([ True, False, False])
+    """
     return _lt(*_operands("lt", input, other))
 
 
 @method(in_place=True)
 def le(input: Tensor, other: Any) -> Tensor:
-    """input ≤ other, elementwise with broadcasting: a tensor of truth values."""
+    """input ≤ other, elementwise with broadcasting: a tensor of truth values.
+
+    >>> import kobai
+    >>> kobai.le(kobai.tensor([1, 2, 3]), 2)
+    tensor([ True,  True, False])
+    """
     return _le(*_operands("le", input, other))
 
 
 @method(in_place=True)
 def gt(input: Tensor, other: Any) -> Tensor:
-    """input > other, elementwise with broadcasting: a tensor of truth values."""
+    """input > other, elementwise with broadcasting: a tensor of truth values.
+
+    >>> import kobai
+    >>> kobai.gt(kobai.tensor([1, 2, 3]), 2)
+    tensor([False, False,  True])
+    """
     return _gt(*_operands("gt", input, other))
 
 
 @method(in_place=True)
 def ge(input: Tensor, other: Any) -> Tensor:
-    """input ≥ other, elementwise with broadcasting: a tensor of truth values."""
+    """input ≥ other, elementwise with broadcasting: a tensor of truth values.
+
+    >>> import kobai
+    >>> kobai.ge(kobai.tensor([1, 2, 3]), 2)
+    tensor([False,  True,  True])
+    """
     return _ge(*_operands("ge", input, other))
 
 
@@ -150,7 +175,12 @@ for _name, _function in (
 
 
 def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Tensor:
-    """|input − other| ≤ atol + rtol · |other|, elementwise."""
+    """|input − other| ≤ atol + rtol · |other|, elementwise.
+
+    >>> import kobai
+    >>> kobai.isclose(kobai.tensor([1., 1.]), kobai.tensor([1.1, 1.2]), atol=0.15)
+    tensor([ True, False])
+    """
     a, b = _operands("isclose", input, other)
     xp = xp_of(a._array)
     found = xp.isclose(a._array, b._array, rtol=rtol, atol=atol, equal_nan=equal_nan)
@@ -168,7 +198,12 @@ def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e
 
 
 def equal(input: Tensor, other: Tensor) -> bool:
-    """Whether both have the same shape and elements, as a Python bool."""
+    """Whether both have the same shape and elements, as a Python bool.
+
+    >>> import kobai
+    >>> kobai.equal(kobai.tensor([1, 2]), kobai.tensor([1, 2])), kobai.equal(kobai.tensor([1]), kobai.tensor([1, 1]))
+    (True, False)
+    """
     need_tensor("equal", input, other)
     return input._array.shape == other._array.shape and bool(eq(input, other)._array.all().item())
 
@@ -183,28 +218,48 @@ method(equal)
 
 @method(in_place=True)
 def logical_and(input: Tensor, other: Tensor) -> Tensor:
-    """Both true (not zero), elementwise."""
+    """Both true (not zero), elementwise.
+
+    >>> import kobai
+    >>> kobai.logical_and(kobai.tensor([0, 0, 2]), kobai.tensor([0, 1, 3]))
+    tensor([False, False,  True])
+    """
     a, b = _truths("logical_and", input, other)
     return _logical_and(a, b)
 
 
 @method(in_place=True)
 def logical_or(input: Tensor, other: Tensor) -> Tensor:
-    """One or both true (not zero), elementwise."""
+    """One or both true (not zero), elementwise.
+
+    >>> import kobai
+    >>> kobai.logical_or(kobai.tensor([0, 0, 2]), kobai.tensor([0, 1, 3]))
+    tensor([False,  True,  True])
+    """
     a, b = _truths("logical_or", input, other)
     return _logical_or(a, b)
 
 
 @method(in_place=True)
 def logical_xor(input: Tensor, other: Tensor) -> Tensor:
-    """Exactly one true (not zero), elementwise."""
+    """Exactly one true (not zero), elementwise.
+
+    >>> import kobai
+    >>> kobai.logical_xor(kobai.tensor([0, 0, 2]), kobai.tensor([0, 1, 3]))
+    tensor([False,  True, False])
+    """
     a, b = _truths("logical_xor", input, other)
     return _logical_xor(a, b)
 
 
 @method(in_place=True)
 def logical_not(input: Tensor) -> Tensor:
-    """Not true: zero, elementwise."""
+    """Not true: zero, elementwise.
+
+    >>> import kobai
+    >>> kobai.logical_not(kobai.tensor([0, 1, 2]))
+    tensor([ True, False, False])
+    """
     need_tensor("logical_not", input)
     return _logical_not(input)
 
@@ -291,37 +346,67 @@ def _bits(who: str, input: Any, other: Any) -> tuple[Any, Any]:
 
 @method(in_place=True)
 def bitwise_and(input: Tensor, other: Any) -> Tensor:
-    """input & other on integers bit by bit; on truth values, and."""
+    """input & other on integers bit by bit; on truth values, and.
+
+    >>> import kobai
+    >>> kobai.bitwise_and(kobai.tensor([5]), 3)  # 101 and 011
+    tensor([1])
+    """
     return _and(*_bits("bitwise_and", input, other))
 
 
 @method(in_place=True)
 def bitwise_or(input: Tensor, other: Any) -> Tensor:
-    """input | other on integers bit by bit; on truth values, or."""
+    """input | other on integers bit by bit; on truth values, or.
+
+    >>> import kobai
+    >>> kobai.bitwise_or(kobai.tensor([5]), 3)  # 101 or 011
+    tensor([7])
+    """
     return _or(*_bits("bitwise_or", input, other))
 
 
 @method(in_place=True)
 def bitwise_xor(input: Tensor, other: Any) -> Tensor:
-    """input ^ other on integers bit by bit; on truth values, either-or."""
+    """input ^ other on integers bit by bit; on truth values, either-or.
+
+    >>> import kobai
+    >>> kobai.bitwise_xor(kobai.tensor([5]), 3)  # 101 either-or 011
+    tensor([6])
+    """
     return _xor(*_bits("bitwise_xor", input, other))
 
 
 @method(in_place=True)
 def bitwise_left_shift(input: Tensor, other: Any) -> Tensor:
-    """input · 2ᵒᵗʰᵉʳ of integers."""
+    """input · 2ᵒᵗʰᵉʳ of integers.
+
+    >>> import kobai
+    >>> kobai.bitwise_left_shift(kobai.tensor([1, 3]), 2)
+    tensor([ 4, 12])
+    """
     return _shift_left(*_bits("bitwise_left_shift", input, other))
 
 
 @method(in_place=True)
 def bitwise_right_shift(input: Tensor, other: Any) -> Tensor:
-    """⌊input ÷ 2ᵒᵗʰᵉʳ⌋ of integers."""
+    """⌊input ÷ 2ᵒᵗʰᵉʳ⌋ of integers.
+
+    >>> import kobai
+    >>> kobai.bitwise_right_shift(kobai.tensor([7, -7]), 1)
+    tensor([ 3, -4])
+    """
     return _shift_right(*_bits("bitwise_right_shift", input, other))
 
 
 @method(in_place=True)
 def bitwise_not(input: Tensor) -> Tensor:
-    """~input: all bits turned over; of truth values, not."""
+    """~input: all bits turned over; of truth values, not.
+
+    >>> import kobai
+    >>> kobai.bitwise_not(kobai.tensor([0, 5])), kobai.bitwise_not(kobai.tensor([True]))
+    (tensor([-1, -6]), tensor([False]))
+    """
     need_tensor("bitwise_not", input)
     if input._array.dtype.kind == "f":
         raise TypeError(f"bitwise_not: expected integers or truth values, got {input.dtype}")
@@ -366,35 +451,65 @@ def _kind(input: Tensor, who: str) -> Tensor:
 
 @method
 def isnan(input: Tensor) -> Tensor:
-    """Where an element is not a number."""
+    """Where an element is not a number.
+
+    >>> import kobai
+    >>> kobai.isnan(kobai.tensor([1.0, float("nan"), float("inf")]))
+    tensor([False,  True, False])
+    """
     return _kind(input, "isnan")
 
 
 @method
 def isinf(input: Tensor) -> Tensor:
-    """Where an element is ∞ or −∞."""
+    """Where an element is ∞ or −∞.
+
+    >>> import kobai
+    >>> kobai.isinf(kobai.tensor([float("-inf"), float("nan"), float("inf")]))
+    tensor([ True, False,  True])
+    """
     return _kind(input, "isinf")
 
 
 @method
 def isfinite(input: Tensor) -> Tensor:
-    """Where an element is neither infinite nor NaN."""
+    """Where an element is neither infinite nor NaN.
+
+    >>> import kobai
+    >>> kobai.isfinite(kobai.tensor([1.0, float("nan"), float("inf")]))
+    tensor([ True, False, False])
+    """
     return _kind(input, "isfinite")
 
 
 @method
 def isposinf(input: Tensor) -> Tensor:
-    """Where an element is ∞."""
+    """Where an element is ∞.
+
+    >>> import kobai
+    >>> kobai.isposinf(kobai.tensor([float("-inf"), 1.0, float("inf")]))
+    tensor([False, False,  True])
+    """
     return _eq(input, math.inf)
 
 
 @method
 def isneginf(input: Tensor) -> Tensor:
-    """Where an element is −∞."""
+    """Where an element is −∞.
+
+    >>> import kobai
+    >>> kobai.isneginf(kobai.tensor([float("-inf"), 1.0, float("inf")]))
+    tensor([ True, False, False])
+    """
     return _eq(input, -math.inf)
 
 
 @method
 def signbit(input: Tensor) -> Tensor:
-    """Where the sign is set: negative numbers and −0."""
+    """Where the sign is set: negative numbers and −0.
+
+    >>> import kobai
+    >>> kobai.signbit(kobai.tensor([-1.0, -0.0, 0.0]))
+    tensor([ True,  True, False])
+    """
     return _kind(input, "signbit")
