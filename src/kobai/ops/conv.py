@@ -229,7 +229,12 @@ def conv3d(
     *,
     activation: str | None = None,
 ) -> Tensor:
-    """As :func:`conv2d` in three dimensions: ``input`` (N, C, D, H, W), ``weight`` (O, C / groups, kD, kH, kW)."""
+    """As :func:`conv2d` in three dimensions: ``input`` (N, C, D, H, W), ``weight`` (O, C / groups, kD, kH, kW).
+
+    >>> import kobai
+    >>> kobai.nn.functional.conv3d(kobai.ones(1, 1, 2, 2, 2), kobai.ones(1, 1, 2, 2, 2)).flatten()
+    tensor([8.])
+    """
     return _checked_conv(3, input, weight, bias, stride, padding, dilation, groups, activation)
 
 
@@ -243,7 +248,12 @@ def conv_transpose1d(
     groups: int = 1,
     dilation: Ints = 1,
 ) -> Tensor:
-    """As :func:`conv_transpose2d` in one dimension: ``input`` (N, C, L) or (C, L), ``weight`` (C, O / groups, k)."""
+    """As :func:`conv_transpose2d` in one dimension: ``input`` (N, C, L) or (C, L), ``weight`` (C, O / groups, k).
+
+    >>> import kobai
+    >>> kobai.nn.functional.conv_transpose1d(kobai.tensor([[[1., 2.]]]), kobai.ones(1, 1, 2), stride=2)
+    tensor([[[1., 1., 2., 2.]]])
+    """
     return _checked_transpose(1, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
@@ -280,7 +290,12 @@ def conv_transpose3d(
     groups: int = 1,
     dilation: Ints = 1,
 ) -> Tensor:
-    """As :func:`conv_transpose2d` in three dimensions: ``weight`` (C, O / groups, kD, kH, kW)."""
+    """As :func:`conv_transpose2d` in three dimensions: ``weight`` (C, O / groups, kD, kH, kW).
+
+    >>> import kobai
+    >>> kobai.nn.functional.conv_transpose3d(kobai.ones(1, 1, 1, 1, 1), kobai.ones(1, 2, 3, 3, 3)).shape
+    kobai.Size([1, 2, 3, 3, 3])
+    """
     return _checked_transpose(3, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
