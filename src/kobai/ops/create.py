@@ -115,7 +115,13 @@ def tensor(data: Any, *, dtype: Any = None, device: Device = None, requires_grad
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Device = None) -> Tensor:
-    """As :func:`tensor`, but without a copy where dtype and device already fit."""
+    """As :func:`tensor`, but without a copy where dtype and device already fit.
+
+    >>> import kobai
+    >>> x = kobai.tensor([1, 2])
+    >>> kobai.as_tensor(x) is x, kobai.as_tensor([1, 2], dtype=kobai.float32)
+    (True, tensor([1., 2.]))
+    """
     if isinstance(data, Tensor):
         return to(data, device=device, dtype=dtype)
     if is_array(data):
@@ -124,7 +130,16 @@ def as_tensor(data: Any, dtype: Any = None, device: Device = None) -> Tensor:
 
 
 def from_numpy(ndarray: np.ndarray[Any, Any]) -> Tensor:
-    """A CPU tensor that shares memory with a NumPy array; a change of one is a change of the other."""
+    """A CPU tensor that shares memory with a NumPy array; a change of one is a change of the other.
+
+    >>> import kobai
+    >>> import numpy as np
+    >>> a = np.zeros(2)
+    >>> t = kobai.from_numpy(a)
+    >>> a[0] = 5
+    >>> t
+    tensor([5., 0.], dtype=kobai.float64)
+    """
     if not isinstance(ndarray, np.ndarray):
         raise TypeError(f"from_numpy: expected a numpy.ndarray, got {type(ndarray).__name__}")
     if not ndarray.dtype.isnative:
@@ -138,6 +153,11 @@ def from_dlpack(ext_tensor: Any) -> Tensor:
     """A tensor that shares memory with an array of another library, through the DLPack protocol.
 
     Specification: https://dmlc.github.io/dlpack
+
+    >>> import kobai
+    >>> import numpy as np
+    >>> kobai.from_dlpack(np.arange(3))
+    tensor([0, 1, 2])
     """
     if not hasattr(ext_tensor, "__dlpack__"):
         raise TypeError(f"from_dlpack: expected an object with __dlpack__, got {type(ext_tensor).__name__}")
@@ -196,13 +216,24 @@ def zeros(*size: Any, dtype: Any = None, device: Device = None, requires_grad: b
 
 @_takes_size
 def ones(*size: Any, dtype: Any = None, device: Device = None, requires_grad: bool = False) -> Tensor:
-    """A tensor of ones; ``size`` as integers or one sequence."""
+    """A tensor of ones; ``size`` as integers or one sequence.
+
+    >>> import kobai
+    >>> kobai.ones(2, 3)
+    tensor([[1., 1., 1.],
+            [1., 1., 1.]])
+    """
     return _filled("ones", size, 1, dtype, device, requires_grad)
 
 
 @_takes_size
 def empty(*size: Any, dtype: Any = None, device: Device = None, requires_grad: bool = False) -> Tensor:
-    """A tensor whose elements are not set to anything."""
+    """A tensor whose elements are not set to anything.
+
+    >>> import kobai
+    >>> kobai.empty(2, 3).shape
+    kobai.Size([2, 3])
+    """
     shape = _shape("empty", size)
     with _xp.on(device):
         made = _xp.namespace(device).empty(shape, dtype=np.dtype(dtype or get_default_dtype()))
@@ -212,7 +243,12 @@ def empty(*size: Any, dtype: Any = None, device: Device = None, requires_grad: b
 def full(
     size: Any, fill_value: Any, *, dtype: Any = None, device: Device = None, requires_grad: bool = False
 ) -> Tensor:
-    """A tensor filled with one number; its dtype follows the number (bool, int64, default float) unless given."""
+    """A tensor filled with one number; its dtype follows the number (bool, int64, default float) unless given.
+
+    >>> import kobai
+    >>> kobai.full((2,), 7), kobai.full((2,), 0.5)
+    (tensor([7, 7]), tensor([0.5000, 0.5000]))
+    """
     value = fill_value.item() if isinstance(fill_value, (Tensor, np.generic)) else fill_value
     if dtype is None:
         dtype = {bool: np.bool_, int: np.int64}.get(type(value), get_default_dtype())
@@ -220,19 +256,34 @@ def full(
 
 
 def zeros_like(input: Tensor, *, dtype: Any = None, device: Device = None, requires_grad: bool = False) -> Tensor:
-    """Zeros with shape, dtype and device of ``input``."""
+    """Zeros with shape, dtype and device of ``input``.
+
+    >>> import kobai
+    >>> kobai.zeros_like(kobai.tensor([3, 4]))
+    tensor([0, 0])
+    """
     need_tensor("zeros_like", input)
     return zeros(input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
 
 
 def ones_like(input: Tensor, *, dtype: Any = None, device: Device = None, requires_grad: bool = False) -> Tensor:
-    """Ones with shape, dtype and device of ``input``."""
+    """Ones with shape, dtype and device of ``input``.
+
+    >>> import kobai
+    >>> kobai.ones_like(kobai.tensor([3, 4]), dtype=kobai.float32)
+    tensor([1., 1.])
+    """
     need_tensor("ones_like", input)
     return ones(input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
 
 
 def empty_like(input: Tensor, *, dtype: Any = None, device: Device = None, requires_grad: bool = False) -> Tensor:
-    """Unset elements with shape, dtype and device of ``input``."""
+    """Unset elements with shape, dtype and device of ``input``.
+
+    >>> import kobai
+    >>> kobai.empty_like(kobai.tensor([3, 4])).dtype
+    kobai.int64
+    """
     need_tensor("empty_like", input)
     return empty(input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
 
@@ -240,7 +291,12 @@ def empty_like(input: Tensor, *, dtype: Any = None, device: Device = None, requi
 def full_like(
     input: Tensor, fill_value: Any, *, dtype: Any = None, device: Device = None, requires_grad: bool = False
 ) -> Tensor:
-    """One number everywhere, with shape, dtype and device of ``input``."""
+    """One number everywhere, with shape, dtype and device of ``input``.
+
+    >>> import kobai
+    >>> kobai.full_like(kobai.tensor([3., 4.]), 7)
+    tensor([7., 7.])
+    """
     need_tensor("full_like", input)
     where = device if device is not None else input.device
     return full(input.shape, fill_value, dtype=dtype or input.dtype, device=where, requires_grad=requires_grad)
@@ -277,7 +333,12 @@ def arange(
 def linspace(
     start: Any, end: Any, steps: int, *, dtype: Any = None, device: Device = None, requires_grad: bool = False
 ) -> Tensor:
-    """``steps`` evenly spaced numbers from ``start`` to ``end``, both included."""
+    """``steps`` evenly spaced numbers from ``start`` to ``end``, both included.
+
+    >>> import kobai
+    >>> kobai.linspace(0, 1, 5)
+    tensor([0.0000, 0.2500, 0.5000, 0.7500, 1.0000])
+    """
     _need_steps("linspace", steps)
     host = np.linspace(float(start), float(end), steps).astype(dtype or get_default_dtype())
     return Tensor._wrap(asarray(host, device=device or _xp.default_device()), requires_grad)  # type: ignore[no-any-return]
@@ -293,7 +354,12 @@ def logspace(
     device: Device = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """``steps`` numbers from baseˢᵗᵃʳᵗ to baseᵉⁿᵈ, evenly spaced in their exponents."""
+    """``steps`` numbers from baseˢᵗᵃʳᵗ to baseᵉⁿᵈ, evenly spaced in their exponents.
+
+    >>> import kobai
+    >>> kobai.logspace(0, 3, 4)
+    tensor([   1.,   10.,  100., 1000.])
+    """
     _need_steps("logspace", steps)
     host = np.logspace(float(start), float(end), steps, base=base).astype(dtype or get_default_dtype())
     return Tensor._wrap(asarray(host, device=device or _xp.default_device()), requires_grad)  # type: ignore[no-any-return]
@@ -307,7 +373,13 @@ def _need_steps(who: str, steps: int) -> None:
 def eye(
     n: int, m: int | None = None, *, dtype: Any = None, device: Device = None, requires_grad: bool = False
 ) -> Tensor:
-    """The n × m matrix with ones on its diagonal."""
+    """The n × m matrix with ones on its diagonal.
+
+    >>> import kobai
+    >>> kobai.eye(2, 3)
+    tensor([[1., 0., 0.],
+            [0., 1., 0.]])
+    """
     rows, columns = _shape("eye", (n, n if m is None else m))
     with _xp.on(device):
         made = _xp.namespace(device).eye(rows, columns, dtype=np.dtype(dtype or get_default_dtype()))
@@ -479,17 +551,32 @@ for _name, _dtype in (
 
 
 def is_tensor(obj: object) -> bool:
-    """Whether ``obj`` is a Tensor."""
+    """Whether ``obj`` is a Tensor.
+
+    >>> import kobai
+    >>> kobai.is_tensor(kobai.tensor(1)), kobai.is_tensor([1])
+    (True, False)
+    """
     return isinstance(obj, Tensor)
 
 
 def is_floating_point(input: Tensor) -> bool:
-    """Whether the elements are floats."""
+    """Whether the elements are floats.
+
+    >>> import kobai
+    >>> kobai.is_floating_point(kobai.tensor([1.])), kobai.is_floating_point(kobai.tensor([1]))
+    (True, False)
+    """
     return input.is_floating_point()
 
 
 def numel(input: Tensor) -> int:
-    """Number of elements."""
+    """Number of elements.
+
+    >>> import kobai
+    >>> kobai.numel(kobai.zeros(2, 3))
+    6
+    """
     return input.numel()
 
 
@@ -507,10 +594,20 @@ def result_type(tensor1: Any, tensor2: Any) -> DType:
 
 
 def promote_types(type1: Any, type2: Any) -> DType:
-    """The smallest dtype to which both may be converted: the higher category, or NumPy's choice inside one."""
+    """The smallest dtype to which both may be converted: the higher category, or NumPy's choice inside one.
+
+    >>> import kobai
+    >>> kobai.promote_types(kobai.int64, kobai.float16), kobai.promote_types(kobai.uint8, kobai.int8)
+    (kobai.float16, kobai.int16)
+    """
     return _of(promotion(empty(1, dtype=type1), empty(1, dtype=type2)))
 
 
 def can_cast(from_: Any, to: Any) -> bool:
-    """Whether conversion does not fall to a lower category (float to integer, say)."""
+    """Whether conversion does not fall to a lower category (float to integer, say).
+
+    >>> import kobai
+    >>> kobai.can_cast(kobai.int64, kobai.float16), kobai.can_cast(kobai.float32, kobai.int64)
+    (True, False)
+    """
     return category(np.dtype(from_)) <= category(np.dtype(to))
