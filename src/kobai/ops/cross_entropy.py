@@ -277,7 +277,12 @@ def cross_entropy(
 def nll_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = "mean"
 ) -> Tensor:
-    """−w_t x_t for log-probabilities x and target class t; arguments as for :func:`cross_entropy` with class indices."""
+    """−w_t x_t for log-probabilities x and target class t; arguments as for :func:`cross_entropy` with class indices.
+
+    >>> import kobai
+    >>> kobai.nn.functional.nll_loss(kobai.tensor([[-1., -2.], [-3., -4.]]), kobai.tensor([0, 1]))  # (1 + 4) / 2
+    tensor(2.5000)
+    """
     if _check("nll_loss", input, target, weight, reduction):
         raise TypeError(f"nll_loss: expected target of class indices (an integer dtype), got {target.dtype}")
     return _nll_loss(input, target, weight, ignore_index=ignore_index, reduction=reduction)
