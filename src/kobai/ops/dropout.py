@@ -106,21 +106,39 @@ def _feature_dropout(
 def dropout1d(
     input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
 ) -> Tensor:
-    """:func:`dropout` of whole channels of an input (C, L) or (N, C, L) (Tompson et al., CVPR 2015)."""
+    """:func:`dropout` of whole channels of an input (C, L) or (N, C, L) (Tompson et al., CVPR 2015).
+
+    >>> import kobai
+    >>> y = kobai.nn.functional.dropout1d(kobai.ones(1, 8, 2), p=0.5)
+    >>> kobai.equal(y[..., 0], y[..., 1])  # every channel is of one number
+    True
+    """
     return _feature_dropout("dropout1d", (2, 3), input, p, training, inplace, generator)
 
 
 def dropout2d(
     input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
 ) -> Tensor:
-    """:func:`dropout` of whole channels of an input (C, H, W) or (N, C, H, W) (Tompson et al., CVPR 2015)."""
+    """:func:`dropout` of whole channels of an input (C, H, W) or (N, C, H, W) (Tompson et al., CVPR 2015).
+
+    >>> import kobai
+    >>> y = kobai.nn.functional.dropout2d(kobai.ones(1, 8, 2, 2), p=0.5)
+    >>> kobai.equal(y.amax((2, 3)), y.amin((2, 3)))  # every channel is of one number
+    True
+    """
     return _feature_dropout("dropout2d", (3, 4), input, p, training, inplace, generator)
 
 
 def dropout3d(
     input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
 ) -> Tensor:
-    """:func:`dropout` of whole channels of an input (C, D, H, W) or (N, C, D, H, W) (Tompson et al., CVPR 2015)."""
+    """:func:`dropout` of whole channels of an input (C, D, H, W) or (N, C, D, H, W) (Tompson et al., CVPR 2015).
+
+    >>> import kobai
+    >>> y = kobai.nn.functional.dropout3d(kobai.ones(1, 8, 2, 2, 2), p=0.5)
+    >>> kobai.equal(y.amax((2, 3, 4)), y.amin((2, 3, 4)))  # every channel is of one number
+    True
+    """
     return _feature_dropout("dropout3d", (4, 5), input, p, training, inplace, generator)
 
 
@@ -150,7 +168,13 @@ def _alpha(x: Tensor, shape: tuple[int, ...], p: float, inplace: bool, generator
 def alpha_dropout(
     input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False, *, generator: Generator | None = None
 ) -> Tensor:
-    """Dropout for SELU networks, which keeps mean 0 and variance 1 (Klambauer et al., NIPS 2017)."""
+    """Dropout for SELU networks, which keeps mean 0 and variance 1 (Klambauer et al., NIPS 2017).
+
+    >>> import kobai
+    >>> x = kobai.randn(10000)
+    >>> kobai.nn.functional.alpha_dropout(x, p=0.5, training=True).std().round(decimals=1)
+    tensor(1.)
+    """
     p = _probability("alpha_dropout", p)
     x = as_float("alpha_dropout", input)
     return x if not training or p == 0 else _alpha(x, x._array.shape, p, inplace, generator)
@@ -159,7 +183,13 @@ def alpha_dropout(
 def feature_alpha_dropout(
     input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False, *, generator: Generator | None = None
 ) -> Tensor:
-    """:func:`alpha_dropout` of whole channels of an input (N, C, ...)."""
+    """:func:`alpha_dropout` of whole channels of an input (N, C, ...).
+
+    >>> import kobai
+    >>> y = kobai.nn.functional.feature_alpha_dropout(kobai.ones(1, 8, 2), p=0.5, training=True)
+    >>> kobai.equal(y[..., 0], y[..., 1])  # every channel is of one number
+    True
+    """
     p = _probability("feature_alpha_dropout", p)
     x = as_float("feature_alpha_dropout", input)
     shape = x._array.shape
@@ -191,6 +221,10 @@ def rrelu(
     """x where x > 0, a · x elsewhere (Xu et al., arXiv:1505.00853).
 
     In training every element draws its a from U(lower, upper); otherwise a = (lower + upper) / 2.
+
+    >>> import kobai
+    >>> kobai.nn.functional.rrelu(kobai.tensor([-1., 2.]), lower=0.2, upper=0.4)
+    tensor([-0.3000,  2.0000])
     """
     if lower > upper:
         raise ValueError(f"rrelu: expected lower <= upper, got {lower} and {upper}")
