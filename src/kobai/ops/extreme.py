@@ -122,20 +122,37 @@ def _nonempty(who: str, input: Tensor, dim: Any) -> Axes | None:
 @method
 @numpy_names
 def amax(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
-    """Largest element over ``dim``; where several are, the gradient is shared by them."""
+    """Largest element over ``dim``; where several are, the gradient is shared by them.
+
+    >>> import kobai
+    >>> x = kobai.tensor([3., 3., 1.], requires_grad=True)
+    >>> kobai.amax(x, dim=0).backward()
+    >>> x.grad
+    tensor([0.5000, 0.5000, 0.0000])
+    """
     return _amax(input, _nonempty("amax", input, dim), keepdim)
 
 
 @method
 @numpy_names
 def amin(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
-    """Smallest element over ``dim``; where several are, the gradient is shared by them."""
+    """Smallest element over ``dim``; where several are, the gradient is shared by them.
+
+    >>> import kobai
+    >>> kobai.amin(kobai.tensor([[1, 2], [3, 0]]), dim=(0, 1))
+    tensor(0)
+    """
     return _amin(input, _nonempty("amin", input, dim), keepdim)
 
 
 @numpy_names
 def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> MinMax:
-    """(smallest, largest) over ``dim``."""
+    """(smallest, largest) over ``dim``.
+
+    >>> import kobai
+    >>> kobai.aminmax(kobai.tensor([[3, 1, 2]]), dim=1)
+    MinMax(min=tensor([1]), max=tensor([3]))
+    """
     return MinMax(amin(input, dim, keepdim), amax(input, dim, keepdim))
 
 
@@ -170,7 +187,12 @@ def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tens
 @method
 @numpy_names
 def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """Index of the (first) smallest element along ``dim``; without ``dim``, in the tensor seen as one row."""
+    """Index of the (first) smallest element along ``dim``; without ``dim``, in the tensor seen as one row.
+
+    >>> import kobai
+    >>> kobai.argmin(kobai.tensor([[2, 1], [1, 3]])), kobai.argmin(kobai.tensor([[2, 1], [1, 3]]), dim=1)
+    (tensor(1), tensor([1, 0]))
+    """
     return _arg("argmin", input, dim, keepdim)
 
 
@@ -197,7 +219,12 @@ def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor 
 @method
 @numpy_names
 def min(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None) -> Any:
-    """Smallest element; along ``dim``, (values, indices); with a second tensor, the elementwise :func:`minimum`."""
+    """Smallest element; along ``dim``, (values, indices); with a second tensor, the elementwise :func:`minimum`.
+
+    >>> import kobai
+    >>> kobai.min(kobai.tensor([[2, 1], [1, 3]])), kobai.min(kobai.tensor([[2, 1], [1, 3]]), dim=1).indices
+    (tensor(1), tensor([1, 0]))
+    """
     return _extreme("min", amin, argmin, minimum, input, dim, keepdim, other)
 
 
@@ -221,7 +248,12 @@ def _extreme(
 @method
 @numpy_names
 def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
-    """Middle element, of an even number the lower one, NaN if there is a NaN; along ``dim``, (values, indices)."""
+    """Middle element, of an even number the lower one, NaN if there is a NaN; along ``dim``, (values, indices).
+
+    >>> import kobai
+    >>> kobai.median(kobai.tensor([1., 5., 3., 4.]))
+    tensor(3.)
+    """
     need_tensor("median", input)
     if dim is None:
         if not input._array.size:
@@ -274,7 +306,12 @@ def _logsumexp(x: Array, axes: Axes | None, keepdim: bool) -> Any:
 @method
 @numpy_names
 def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
-    """log Σ exp(x) over ``dim``, without overflow; −∞ where all of x is −∞, with gradient 0."""
+    """log Σ exp(x) over ``dim``, without overflow; −∞ where all of x is −∞, with gradient 0.
+
+    >>> import kobai
+    >>> kobai.logsumexp(kobai.tensor([100., 100.]), dim=0)  # 100 + ln 2, though e¹⁰⁰ is no float32
+    tensor(100.6931)
+    """
     need_tensor("logsumexp", input)
     if input._array.dtype.kind != "f":
         input = cast(input, get_default_dtype())
@@ -351,7 +388,12 @@ def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, 
 
 @method
 def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
-    """‖input − other‖ₚ over all elements."""
+    """‖input − other‖ₚ over all elements.
+
+    >>> import kobai
+    >>> kobai.dist(kobai.tensor([0., 0.]), kobai.tensor([3., 4.]))
+    tensor(5.)
+    """
     return norm(sub(input, other), p)
 
 
@@ -361,7 +403,12 @@ def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
 @method
 @numpy_names
 def all(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
-    """Whether all elements over ``dim`` are true (not zero)."""
+    """Whether all elements over ``dim`` are true (not zero).
+
+    >>> import kobai
+    >>> kobai.all(kobai.tensor([[1, 1], [1, 0]]), dim=1)
+    tensor([ True, False])
+    """
     need_tensor("all", input)
     found = input._array.all(axis=axes_of("all", dim, input._array.ndim), keepdims=keepdim)
     return Tensor._wrap(xp_of(input._array).asarray(found))  # type: ignore[no-any-return]
@@ -370,7 +417,12 @@ def all(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
 @method
 @numpy_names
 def any(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
-    """Whether some element over ``dim`` is true (not zero)."""
+    """Whether some element over ``dim`` is true (not zero).
+
+    >>> import kobai
+    >>> kobai.any(kobai.tensor([[0, 0], [1, 0]]), dim=1)
+    tensor([False,  True])
+    """
     need_tensor("any", input)
     found = input._array.any(axis=axes_of("any", dim, input._array.ndim), keepdims=keepdim)
     return Tensor._wrap(xp_of(input._array).asarray(found))  # type: ignore[no-any-return]
@@ -379,7 +431,12 @@ def any(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
 @method
 @numpy_names
 def count_nonzero(input: Tensor, dim: Any = None) -> Tensor:
-    """How many elements over ``dim`` are not zero."""
+    """How many elements over ``dim`` are not zero.
+
+    >>> import kobai
+    >>> kobai.count_nonzero(kobai.tensor([[0, 0], [1, 2]]), dim=1)
+    tensor([0, 2])
+    """
     need_tensor("count_nonzero", input)
     found = (input._array != 0).sum(axis=axes_of("count_nonzero", dim, input._array.ndim), dtype=np.int64)
     return Tensor._wrap(xp_of(input._array).asarray(found))  # type: ignore[no-any-return]
