@@ -62,6 +62,11 @@ def embedding(weight: Tensor, indices: Tensor, padding_idx: int | None = None) -
     """Rows of ``weight`` (V, D) named by ``indices`` (any shape S): shape (\\*S, D). Row ``padding_idx`` gets no gradient.
 
     IndexError for indices outside [0, V) (on the host, where they can be seen).
+
+    >>> import kobai
+    >>> kobai.embedding(kobai.tensor([[1., 2.], [3., 4.], [5., 6.]]), kobai.tensor([2, 0]))
+    tensor([[5., 6.],
+            [1., 2.]])
     """
     need_tensor("embedding", weight, indices)
     if indices._array.dtype.kind not in "iu":
@@ -138,7 +143,13 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
 
 @method
 def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
-    """As :func:`gather`, with ``input`` and ``indices`` broadcast against each other; ``dim`` None: over all elements."""
+    """As :func:`gather`, with ``input`` and ``indices`` broadcast against each other; ``dim`` None: over all elements.
+
+    >>> import kobai
+    >>> x = kobai.tensor([[3, 1, 2]])
+    >>> kobai.take_along_dim(x, x.argsort(dim=1), dim=1)
+    tensor([[1, 2, 3]])
+    """
     if dim is None:
         return gather(reshape(input, -1), 0, reshape(indices, -1))
     axis = normalize_axis("take_along_dim", dim, input._array.ndim)
@@ -189,7 +200,12 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
 
 @method
 def take(input: Tensor, index: Tensor) -> Tensor:
-    """Elements of ``input``, seen as one row, at ``index``; shape of ``index``."""
+    """Elements of ``input``, seen as one row, at ``index``; shape of ``index``.
+
+    >>> import kobai
+    >>> kobai.take(kobai.tensor([[1, 2], [3, 4]]), kobai.tensor([0, 3]))
+    tensor([1, 4])
+    """
     need_tensor("take", input, index)
     check_range("take", index._array, input._array.size, negative=True)
     return reshape(getitem(reshape(input, -1), reshape(index, -1)), index._array.shape)
@@ -297,7 +313,13 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
 
 @method
 def masked_select(input: Tensor, mask: Tensor) -> Tensor:
-    """Vector of the elements where ``mask``, broadcast against ``input``, holds."""
+    """Vector of the elements where ``mask``, broadcast against ``input``, holds.
+
+    >>> import kobai
+    >>> x = kobai.tensor([[1, 2], [3, 4]])
+    >>> kobai.masked_select(x, x > 1)
+    tensor([2, 3, 4])
+    """
     need_tensor("masked_select", input, mask)
     if mask._array.dtype.kind != "b":
         raise RuntimeError(f"masked_select: expected a mask of truth values (bool), got {mask.dtype}")
