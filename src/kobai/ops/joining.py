@@ -149,38 +149,76 @@ def _each_at_least(rank: int, tensors: tuple[Any, ...]) -> Any:
 
 
 def atleast_1d(*tensors: Any) -> Any:
-    """The tensor, or each of several, with at least one dimension."""
+    """The tensor, or each of several, with at least one dimension.
+
+    >>> import kobai
+    >>> kobai.atleast_1d(kobai.tensor(5))
+    tensor([5])
+    """
     return _each_at_least(1, tensors)
 
 
 def atleast_2d(*tensors: Any) -> Any:
-    """The tensor, or each of several, with at least two dimensions: a vector becomes a row."""
+    """The tensor, or each of several, with at least two dimensions: a vector becomes a row.
+
+    >>> import kobai
+    >>> kobai.atleast_2d(kobai.tensor([1, 2]))
+    tensor([[1, 2]])
+    """
     return _each_at_least(2, tensors)
 
 
 def atleast_3d(*tensors: Any) -> Any:
-    """The tensor, or each of several, with at least three dimensions: a vector becomes (1, n, 1)."""
+    """The tensor, or each of several, with at least three dimensions: a vector becomes (1, n, 1).
+
+    >>> import kobai
+    >>> kobai.atleast_3d(kobai.tensor([1, 2])).shape
+    kobai.Size([1, 2, 1])
+    """
     return _each_at_least(3, tensors)
 
 
 def hstack(tensors: Sequence[Tensor]) -> Tensor:
-    """Joined from left to right: along the second dimension, vectors along their only one."""
+    """Joined from left to right: along the second dimension, vectors along their only one.
+
+    >>> import kobai
+    >>> kobai.hstack((kobai.tensor([1, 2]), kobai.tensor([3])))
+    tensor([1, 2, 3])
+    """
     parts = [_at_least(1, tensor) for tensor in tensors]
     return cat(parts, 0 if parts and parts[0]._array.ndim == 1 else 1)
 
 
 def vstack(tensors: Sequence[Tensor]) -> Tensor:
-    """Joined from top to bottom: along the first dimension, vectors as rows."""
+    """Joined from top to bottom: along the first dimension, vectors as rows.
+
+    >>> import kobai
+    >>> kobai.vstack((kobai.tensor([1, 2]), kobai.tensor([3, 4])))
+    tensor([[1, 2],
+            [3, 4]])
+    """
     return cat([_at_least(2, tensor) for tensor in tensors], 0)
 
 
 def dstack(tensors: Sequence[Tensor]) -> Tensor:
-    """Joined along the third dimension."""
+    """Joined along the third dimension.
+
+    >>> import kobai
+    >>> kobai.dstack((kobai.tensor([1, 2]), kobai.tensor([3, 4])))
+    tensor([[[1, 3],
+             [2, 4]]])
+    """
     return cat([_at_least(3, tensor) for tensor in tensors], 2)
 
 
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
-    """Coordinates of the grid spanned by vectors, one tensor each: ``"ij"`` rows first, ``"xy"`` columns first."""
+    """Coordinates of the grid spanned by vectors, one tensor each: ``"ij"`` rows first, ``"xy"`` columns first.
+
+    >>> import kobai
+    >>> kobai.meshgrid(kobai.tensor([1, 2]), kobai.tensor([3, 4, 5]))[0]
+    tensor([[1, 1, 1],
+            [2, 2, 2]])
+    """
     if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)):
         tensors = tuple(tensors[0])
     if indexing not in ("ij", "xy"):
@@ -197,12 +235,26 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
 
 
 def cartesian_prod(*tensors: Tensor) -> Tensor:
-    """All combinations of the elements of vectors, one per row."""
+    """All combinations of the elements of vectors, one per row.
+
+    >>> import kobai
+    >>> kobai.cartesian_prod(kobai.tensor([1, 2]), kobai.tensor([3, 4]))
+    tensor([[1, 3],
+            [1, 4],
+            [2, 3],
+            [2, 4]])
+    """
     return tensors[0] if len(tensors) == 1 else stack([grid.reshape(-1) for grid in meshgrid(*tensors)], 1)
 
 
 def column_stack(tensors: Sequence[Tensor]) -> Tensor:
-    """Joined from left to right, vectors as columns."""
+    """Joined from left to right, vectors as columns.
+
+    >>> import kobai
+    >>> kobai.column_stack((kobai.tensor([1, 2]), kobai.tensor([3, 4])))
+    tensor([[1, 3],
+            [2, 4]])
+    """
     return cat([reshape(tensor, -1, 1) if tensor._array.ndim < 2 else tensor for tensor in tensors], 1)
 
 
@@ -210,7 +262,14 @@ row_stack = vstack
 
 
 def block_diag(*tensors: Tensor) -> Tensor:
-    """The matrices one after the other along the diagonal, zero elsewhere; vectors are rows."""
+    """The matrices one after the other along the diagonal, zero elsewhere; vectors are rows.
+
+    >>> import kobai
+    >>> kobai.block_diag(kobai.tensor([[1, 2], [3, 4]]), kobai.tensor([5]))
+    tensor([[1, 2, 0],
+            [3, 4, 0],
+            [0, 0, 5]])
+    """
     blocks = [_at_least(2, tensor) for tensor in _alike("block_diag", tensors)]
     rows = sum(block._array.shape[0] for block in blocks)
     columns = sum(block._array.shape[1] for block in blocks)
