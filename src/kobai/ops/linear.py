@@ -177,25 +177,46 @@ def _ranked(who: str, rank_a: int, rank_b: int) -> Any:
 
 @method
 def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """Product of two matrices, (n, k) · (k, m) → (n, m)."""
+    """Product of two matrices, (n, k) · (k, m) → (n, m).
+
+    >>> import kobai
+    >>> kobai.mm(kobai.tensor([[1, 2], [3, 4]]), kobai.tensor([[0, 1], [1, 0]]))
+    tensor([[2, 1],
+            [4, 3]])
+    """
     return into("mm", out, _mm(input, mat2))
 
 
 @method
 def bmm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """Products of two batches of matrices, (b, n, k) · (b, k, m) → (b, n, m)."""
+    """Products of two batches of matrices, (b, n, k) · (b, k, m) → (b, n, m).
+
+    >>> import kobai
+    >>> kobai.bmm(kobai.ones(5, 2, 3), kobai.ones(5, 3, 4)).shape
+    kobai.Size([5, 2, 4])
+    """
     return into("bmm", out, _bmm(input, mat2))
 
 
 @method
 def mv(input: Tensor, vec: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """Matrix times vector, (n, k) · (k) → (n)."""
+    """Matrix times vector, (n, k) · (k) → (n).
+
+    >>> import kobai
+    >>> kobai.mv(kobai.tensor([[1, 2], [3, 4]]), kobai.tensor([1, 10]))
+    tensor([21, 43])
+    """
     return into("mv", out, _mv(input, vec))
 
 
 @method
 def dot(input: Tensor, tensor: Tensor) -> Tensor:
-    """Inner product of two vectors of equal length."""
+    """Inner product of two vectors of equal length.
+
+    >>> import kobai
+    >>> kobai.dot(kobai.tensor([1, 2, 3]), kobai.tensor([1, 0, 2]))
+    tensor(7)
+    """
     return _dot(input, tensor)  # type: ignore[no-any-return]
 
 
@@ -204,7 +225,13 @@ _mm, _bmm, _mv, _dot = _ranked("mm", 2, 2), _ranked("bmm", 3, 3), _ranked("mv", 
 
 @method
 def outer(input: Tensor, vec2: Tensor) -> Tensor:
-    """Outer product of two vectors, (n), (m) → (n, m)."""
+    """Outer product of two vectors, (n), (m) → (n, m).
+
+    >>> import kobai
+    >>> kobai.outer(kobai.tensor([1, 2]), kobai.tensor([3, 4, 5]))
+    tensor([[ 3,  4,  5],
+            [ 6,  8, 10]])
+    """
     if input.ndim != 1 or vec2.ndim != 1:
         raise RuntimeError(f"outer: expected two vectors, got shapes {tuple(input.shape)} and {tuple(vec2.shape)}")
     return mul(input.reshape(-1, 1), vec2)
@@ -212,19 +239,35 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
 
 @method
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
-    """β · input + α · mat1 · mat2."""
+    """β · input + α · mat1 · mat2.
+
+    >>> import kobai
+    >>> kobai.addmm(kobai.ones(2), kobai.eye(2), kobai.tensor([[1., 2.], [3., 4.]]), alpha=10)
+    tensor([[11., 21.],
+            [31., 41.]])
+    """
     return _scaled_sum(input, mm(mat1, mat2), beta, alpha)
 
 
 @method
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
-    """β · input + α · batch1 · batch2, batch by batch."""
+    """β · input + α · batch1 · batch2, batch by batch.
+
+    >>> import kobai
+    >>> kobai.baddbmm(kobai.ones(1, 1), kobai.ones(1, 1, 3), kobai.ones(1, 3, 1), beta=2)
+    tensor([[[5.]]])
+    """
     return _scaled_sum(input, bmm(batch1, batch2), beta, alpha)
 
 
 @method
 def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
-    """β · input + α · mat · vec."""
+    """β · input + α · mat · vec.
+
+    >>> import kobai
+    >>> kobai.addmv(kobai.tensor([1., 1.]), kobai.tensor([[1., 2.], [3., 4.]]), kobai.tensor([1., 10.]))
+    tensor([22., 44.])
+    """
     return _scaled_sum(input, mv(mat, vec), beta, alpha)
 
 
