@@ -125,12 +125,22 @@ def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
 
 
 def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
-    """|x − t|, with derivative 0 at 0."""
+    """|x − t|, with derivative 0 at 0.
+
+    >>> import kobai
+    >>> kobai.nn.functional.l1_loss(kobai.tensor([1., 2.]), kobai.tensor([1., 4.]))
+    tensor(1.)
+    """
     return _absolute(*_two("l1_loss", input, target, reduction), reduction=reduction)
 
 
 def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0) -> Tensor:
-    """½(x − t)²/β where |x − t| < β, |x − t| − ½β elsewhere (Girshick, ICCV 2015); the absolute error if β = 0."""
+    """½(x − t)²/β where |x − t| < β, |x − t| − ½β elsewhere (Girshick, ICCV 2015); the absolute error if β = 0.
+
+    >>> import kobai
+    >>> kobai.nn.functional.smooth_l1_loss(kobai.tensor([1., 3.]), kobai.tensor([0.5, 0.]), reduction="none")
+    tensor([0.1250, 2.5000])
+    """
     if beta < 0:
         raise ValueError(f"smooth_l1_loss: expected beta >= 0, got {beta}")
     x, t = _two("smooth_l1_loss", input, target, reduction)
@@ -140,7 +150,12 @@ def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta:
 def huber_loss(
     input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0, weight: Tensor | None = None
 ) -> Tensor:
-    """½(x − t)² where |x − t| ≤ δ, δ(|x − t| − ½δ) elsewhere (Huber, 1964); ``weight`` multiplies the elements."""
+    """½(x − t)² where |x − t| ≤ δ, δ(|x − t| − ½δ) elsewhere (Huber, 1964); ``weight`` multiplies the elements.
+
+    >>> import kobai
+    >>> kobai.nn.functional.huber_loss(kobai.tensor([1., 3.]), kobai.tensor([0., 0.]), reduction="none", delta=2.0)
+    tensor([0.5000, 4.0000])
+    """
     if delta <= 0:
         raise ValueError(f"huber_loss: expected delta > 0, got {delta}")
     x, t = _two("huber_loss", input, target, reduction)
@@ -229,6 +244,10 @@ def binary_cross_entropy(
     """−w (t ln x + (1 − t) ln(1 − x)) for probabilities x; logarithms are bounded below by −100.
 
     Errors: ValueError for x outside [0, 1] (host arrays) or other shapes. Scores: binary_cross_entropy_with_logits.
+
+    >>> import kobai
+    >>> kobai.nn.functional.binary_cross_entropy(kobai.tensor([0.5, 0.0]), kobai.tensor([1., 1.]), reduction="none")
+    tensor([  0.6931, 100.0000])
     """
     return _binary_cross_entropy(
         *_same_shape("binary_cross_entropy", input, target, weight, reduction), reduction=reduction
@@ -291,6 +310,11 @@ def binary_cross_entropy_with_logits(
     """−w (q t ln σ(x) + (1 − t) ln(1 − σ(x))) for scores x, without overflow; q is ``pos_weight``.
 
     ``target`` has the shape of ``input``; ``weight`` and ``pos_weight`` broadcast to it.
+
+    >>> import kobai
+    >>> scores, truth = kobai.tensor([0.0, 200.0]), kobai.tensor([1., 0.])
+    >>> kobai.nn.functional.binary_cross_entropy_with_logits(scores, truth, reduction="none")
+    tensor([  0.6931, 200.0000])
     """
     who = "binary_cross_entropy_with_logits"
     x, t, w = _same_shape(who, input, target, weight, reduction)
@@ -339,6 +363,12 @@ def kl_div(input: Tensor, target: Tensor, reduction: str = "mean", log_target: b
 
     ``input`` are log-probabilities. ``reduction="batchmean"`` (the sum divided by the number of rows) is the divergence;
     ``"mean"`` divides by the number of elements.
+
+    >>> import kobai
+    >>> p = kobai.tensor([[0.5, 0.5]])
+    >>> q = kobai.tensor([[0.25, 0.75]])
+    >>> kobai.nn.functional.kl_div(q.log(), p, reduction="batchmean")  # ½ ln 2 + ½ ln ⅔
+    tensor(0.1438)
     """
     x, t = _two("kl_div", input, target, reduction, "none", "mean", "sum", "batchmean")
     return _kl_div(x, t, log_target, reduction=reduction)
