@@ -93,6 +93,11 @@ def layer_norm(
     """w (x − μ) / √(σ² + ε) + b, statistics over the last dimensions, which are ``normalized_shape``.
 
     ``weight`` and ``bias`` have that shape too. Ba, Kiros, Hinton, arXiv:1607.06450.
+
+    >>> import kobai
+    >>> kobai.nn.functional.layer_norm(kobai.tensor([[1., 3.], [10., 30.]]), (2,))
+    tensor([[-1.0000,  1.0000],
+            [-1.0000,  1.0000]])
     """
     tail = _normalized_shape("layer_norm", input, normalized_shape)
     need_vectors("layer_norm", tail, input._array.dtype, weight=weight, bias=bias)
@@ -102,7 +107,12 @@ def layer_norm(
 def rms_norm(
     input: Tensor, normalized_shape: Sequence[int] | int, weight: Tensor | None = None, eps: float | None = None
 ) -> Tensor:
-    """w x / √(mean(x²) + ε) over the last dimensions (Zhang and Sennrich, NeurIPS 2019); ε defaults to the dtype's epsilon."""
+    """w x / √(mean(x²) + ε) over the last dimensions (Zhang and Sennrich, NeurIPS 2019); ε defaults to the dtype's epsilon.
+
+    >>> import kobai
+    >>> kobai.nn.functional.rms_norm(kobai.tensor([[1., 7.]]), (2,))  # √((1 + 49) / 2) = 5
+    tensor([[0.2000, 1.4000]])
+    """
     tail = _normalized_shape("rms_norm", input, normalized_shape)
     need_vectors("rms_norm", tail, input._array.dtype, weight=weight)
     eps = float(np.finfo(input._array.dtype).eps) if eps is None else eps
@@ -146,6 +156,10 @@ def group_norm(
     """w (x − μ) / √(σ² + ε) + b, statistics over each of ``num_groups`` groups of channels (Wu and He, ECCV 2018).
 
     ``input`` (N, C, ...), ``weight`` and ``bias`` (C).
+
+    >>> import kobai
+    >>> kobai.nn.functional.group_norm(kobai.tensor([[1., 3., 10., 30.]]), 2)
+    tensor([[-1.0000,  1.0000, -1.0000,  1.0000]])
     """
     shape = need_float("group_norm", input)
     if len(shape) < 2:
@@ -170,6 +184,11 @@ def instance_norm(
 
     ``input`` (N, C, L) or (N, C, H, W), ...; the other tensors (C). Running statistics, where given, move towards the mean
     over the samples, and are used instead if not ``use_input_stats``.
+
+    >>> import kobai
+    >>> kobai.nn.functional.instance_norm(kobai.tensor([[[1., 3.], [10., 30.]]]))
+    tensor([[[-1.0000,  1.0000],
+             [-1.0000,  1.0000]]])
     """
     shape = need_float("instance_norm", input)
     if len(shape) < 3:
