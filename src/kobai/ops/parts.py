@@ -23,13 +23,23 @@ def _slice(input: Tensor, axis: int, start: int, stop: int) -> Tensor:
 
 @method
 def select(input: Tensor, dim: int, index: int) -> Tensor:
-    """View of the slice ``index`` of dimension ``dim``, which goes away."""
+    """View of the slice ``index`` of dimension ``dim``, which goes away.
+
+    >>> import kobai
+    >>> kobai.select(kobai.tensor([[1, 2], [3, 4]]), dim=1, index=0)
+    tensor([1, 3])
+    """
     return getitem(input, (slice(None),) * normalize_axis("select", dim, input._array.ndim) + (index,))
 
 
 @method
 def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
-    """View of ``length`` slices of dimension ``dim`` from ``start`` on."""
+    """View of ``length`` slices of dimension ``dim`` from ``start`` on.
+
+    >>> import kobai
+    >>> kobai.narrow(kobai.tensor([0, 1, 2, 3, 4]), dim=0, start=1, length=3)
+    tensor([1, 2, 3])
+    """
     axis = normalize_axis("narrow", dim, input._array.ndim)
     size = input._array.shape[axis]
     begin = start + size if start < 0 else start
@@ -64,7 +74,12 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
 @method
 @numpy_names
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """Views of at most ``chunks`` parts, all of the same size but perhaps the last."""
+    """Views of at most ``chunks`` parts, all of the same size but perhaps the last.
+
+    >>> import kobai
+    >>> kobai.chunk(kobai.arange(5), 2)
+    (tensor([0, 1, 2]), tensor([3, 4]))
+    """
     if chunks < 1:
         raise RuntimeError(f"chunk: expected chunks ≥ 1, got {chunks}")
     size = input._array.shape[normalize_axis("chunk", dim, input._array.ndim)]
@@ -74,7 +89,12 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
 @method
 @numpy_names
 def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
-    """Views of n nearly equal parts, or of those between the listed indices."""
+    """Views of n nearly equal parts, or of those between the listed indices.
+
+    >>> import kobai
+    >>> kobai.tensor_split(kobai.arange(5), 2), kobai.tensor_split(kobai.arange(5), (1, 3))
+    ((tensor([0, 1, 2]), tensor([3, 4])), (tensor([0]), tensor([1, 2]), tensor([3, 4])))
+    """
     axis = normalize_axis("tensor_split", dim, input._array.ndim)
     size = input._array.shape[axis]
     if isinstance(indices_or_sections, (tuple, list)):
@@ -90,26 +110,47 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
 @method
 @numpy_names
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
-    """Views of all slices of dimension ``dim``."""
+    """Views of all slices of dimension ``dim``.
+
+    >>> import kobai
+    >>> kobai.unbind(kobai.tensor([[1, 2], [3, 4]]), dim=1)
+    (tensor([1, 3]), tensor([2, 4]))
+    """
     axis = normalize_axis("unbind", dim, input._array.ndim)
     return tuple(getitem(input, (slice(None),) * axis + (i,)) for i in range(input._array.shape[axis]))
 
 
 @method
 def hsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
-    """:func:`tensor_split` from left to right: along the second dimension, of a vector along its only one."""
+    """:func:`tensor_split` from left to right: along the second dimension, of a vector along its only one.
+
+    >>> import kobai
+    >>> kobai.hsplit(kobai.tensor([[1, 2], [3, 4]]), 2)[0]
+    tensor([[1],
+            [3]])
+    """
     return tensor_split(input, indices_or_sections, 0 if input._array.ndim == 1 else 1)
 
 
 @method
 def vsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
-    """:func:`tensor_split` from top to bottom: along the first dimension."""
+    """:func:`tensor_split` from top to bottom: along the first dimension.
+
+    >>> import kobai
+    >>> kobai.vsplit(kobai.tensor([[1, 2], [3, 4]]), 2)
+    (tensor([[1, 2]]), tensor([[3, 4]]))
+    """
     return tensor_split(input, indices_or_sections, 0)
 
 
 @method
 def dsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
-    """:func:`tensor_split` along the third dimension."""
+    """:func:`tensor_split` along the third dimension.
+
+    >>> import kobai
+    >>> [part.shape for part in kobai.dsplit(kobai.zeros(1, 2, 5), (2,))]
+    [kobai.Size([1, 2, 2]), kobai.Size([1, 2, 3])]
+    """
     return tensor_split(input, indices_or_sections, 2)
 
 
