@@ -247,13 +247,23 @@ clip = method(clamp, name="clip", in_place=True)
 
 @method(in_place=True)
 def clamp_min(input: Tensor, min: Any) -> Tensor:
-    """:func:`clamp` from below only."""
+    """:func:`clamp` from below only.
+
+    >>> import kobai
+    >>> kobai.clamp_min(kobai.tensor([-1, 0, 3]), 1)
+    tensor([1, 1, 3])
+    """
     return clamp(input, min=min)
 
 
 @method(in_place=True)
 def clamp_max(input: Tensor, max: Any) -> Tensor:
-    """:func:`clamp` from above only."""
+    """:func:`clamp` from above only.
+
+    >>> import kobai
+    >>> kobai.clamp_max(kobai.tensor([-1, 0, 3]), 1)
+    tensor([-1,  0,  1])
+    """
     return clamp(input, max=max)
 
 
@@ -284,14 +294,24 @@ def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
 
 @method(in_place=True)
 def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
-    """input + value · tensor1 · tensor2, with broadcasting."""
+    """input + value · tensor1 · tensor2, with broadcasting.
+
+    >>> import kobai
+    >>> kobai.addcmul(kobai.tensor([1., 1.]), kobai.tensor([2., 3.]), kobai.tensor([4., 5.]), value=10)
+    tensor([ 81., 151.])
+    """
     need_tensor("addcmul", input, tensor1, tensor2)
     return add(input, mul(tensor1, tensor2), alpha=value)
 
 
 @method(in_place=True)
 def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
-    """input + value · tensor1 / tensor2, with broadcasting."""
+    """input + value · tensor1 / tensor2, with broadcasting.
+
+    >>> import kobai
+    >>> kobai.addcdiv(kobai.tensor([1., 1.]), kobai.tensor([2., 3.]), kobai.tensor([4., 6.]), value=10)
+    tensor([6., 6.])
+    """
     need_tensor("addcdiv", input, tensor1, tensor2)
     return add(input, div(tensor1, tensor2), alpha=value)
 
@@ -307,7 +327,12 @@ def _nan_to_num(x: Array, nan: float, posinf: float, neginf: float) -> Any:
 def nan_to_num(
     input: Tensor, nan: float | None = 0.0, posinf: float | None = None, neginf: float | None = None
 ) -> Tensor:
-    """Replace nan by ``nan`` and ±∞ by ``posinf`` and ``neginf`` (default: the largest and least finite numbers)."""
+    """Replace nan by ``nan`` and ±∞ by ``posinf`` and ``neginf`` (default: the largest and least finite numbers).
+
+    >>> import kobai
+    >>> kobai.nan_to_num(kobai.tensor([float("nan"), float("inf"), 1.0]), posinf=9)
+    tensor([0., 9., 1.])
+    """
     need_tensor("nan_to_num", input)
     if input._array.dtype.kind != "f":
         return input
@@ -334,7 +359,12 @@ def _hypot(a: Array, b: Array) -> Any:
 
 @method(in_place=True)
 def hypot(input: Tensor, other: Tensor) -> Tensor:
-    """√(input² + other²) without overflow in between."""
+    """√(input² + other²) without overflow in between.
+
+    >>> import kobai
+    >>> kobai.hypot(kobai.tensor([3.]), kobai.tensor([4.]))
+    tensor([5.])
+    """
     need_tensor("hypot", input)
     return _hypot(*pair("hypot", input, as_tensor_like(other, input, "hypot"), to_float=True))
 
@@ -356,6 +386,11 @@ def _logaddexp(a: Array, b: Array) -> Any:
 
 @method
 def logaddexp(input: Tensor, other: Tensor) -> Tensor:
-    """ln(eᵃ + eᵇ) without overflow."""
+    """ln(eᵃ + eᵇ) without overflow.
+
+    >>> import kobai
+    >>> kobai.logaddexp(kobai.tensor([0., 1000.]), kobai.tensor([0., 0.]))
+    tensor([6.9315e-01, 1.0000e+03])
+    """
     need_tensor("logaddexp", input, other)
     return _logaddexp(*pair("logaddexp", input, other, to_float=True))
