@@ -197,7 +197,12 @@ def max_pool3d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """As :func:`max_pool2d` in three dimensions: (N, C, D, H, W) or (C, D, H, W)."""
+    """As :func:`max_pool2d` in three dimensions: (N, C, D, H, W) or (C, D, H, W).
+
+    >>> import kobai
+    >>> kobai.nn.functional.max_pool3d(kobai.arange(8.0).reshape(1, 2, 2, 2), 2).flatten()
+    tensor([7.])
+    """
     return _checked_max(3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
@@ -249,12 +254,22 @@ def avg_pool3d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Tensor:
-    """As :func:`avg_pool2d` in three dimensions: (N, C, D, H, W) or (C, D, H, W)."""
+    """As :func:`avg_pool2d` in three dimensions: (N, C, D, H, W) or (C, D, H, W).
+
+    >>> import kobai
+    >>> kobai.nn.functional.avg_pool3d(kobai.arange(8.0).reshape(1, 2, 2, 2), 2).flatten()
+    tensor([3.5000])
+    """
     return _checked_mean(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
 def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
-    """As :func:`adaptive_avg_pool2d` in one dimension: (N, C, L) → (N, C, output_size)."""
+    """As :func:`adaptive_avg_pool2d` in one dimension: (N, C, L) → (N, C, output_size).
+
+    >>> import kobai
+    >>> kobai.nn.functional.adaptive_avg_pool1d(kobai.tensor([[1., 3., 5., 7.]]), 2)
+    tensor([[2., 6.]])
+    """
     return _adaptive_mean(1, input, output_size)
 
 
@@ -271,7 +286,12 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
 
 
 def adaptive_max_pool1d(input: Tensor, output_size: Any) -> Tensor:
-    """Maxima of the windows of :func:`adaptive_avg_pool1d`."""
+    """Maxima of the windows of :func:`adaptive_avg_pool1d`.
+
+    >>> import kobai
+    >>> kobai.nn.functional.adaptive_max_pool1d(kobai.tensor([[1., 3., 5., 7.]]), 2)
+    tensor([[3., 7.]])
+    """
     return _adaptive_max(1, input, output_size)
 
 
