@@ -39,7 +39,13 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
 
 
 def kron(input: Tensor, other: Tensor) -> Tensor:
-    """Kronecker product: every element of ``input`` times all of ``other``."""
+    """Kronecker product: every element of ``input`` times all of ``other``.
+
+    >>> import kobai
+    >>> kobai.kron(kobai.tensor([[1, 10]]), kobai.tensor([[1, 2], [3, 4]]))
+    tensor([[ 1,  2, 10, 20],
+            [ 3,  4, 30, 40]])
+    """
     rank = max(input.ndim, other.ndim)
     left, right = [1] * (rank - input.ndim) + list(input.shape), [1] * (rank - other.ndim) + list(other.shape)
     a = input.reshape([n for size in left for n in (size, 1)])
@@ -49,14 +55,24 @@ def kron(input: Tensor, other: Tensor) -> Tensor:
 
 @method
 def trace(input: Tensor) -> Tensor:
-    """Sum of the diagonal of a matrix."""
+    """Sum of the diagonal of a matrix.
+
+    >>> import kobai
+    >>> kobai.trace(kobai.tensor([[1, 2], [3, 4]]))
+    tensor(5)
+    """
     if input.ndim != 2:
         raise RuntimeError(f"trace: expected a matrix, got {tuple(input.shape)}")
     return input.diagonal().sum()  # type: ignore[no-any-return]
 
 
 def cdist(x1: Tensor, x2: Tensor, p: float = 2.0) -> Tensor:
-    """p-norm distance of every row of ``x1`` (..., P, M) to every row of ``x2`` (..., R, M): (..., P, R)."""
+    """p-norm distance of every row of ``x1`` (..., P, M) to every row of ``x2`` (..., R, M): (..., P, R).
+
+    >>> import kobai
+    >>> kobai.cdist(kobai.tensor([[0., 0.]]), kobai.tensor([[3., 4.], [0., 1.]]))
+    tensor([[5., 1.]])
+    """
     if x1.ndim < 2 or x2.ndim < 2 or x1.shape[-1] != x2.shape[-1]:
         raise RuntimeError(f"cdist: expected (..., P, M) and (..., R, M), got {tuple(x1.shape)} and {tuple(x2.shape)}")
     difference = x1.unsqueeze(-2) - x2.unsqueeze(-3)
