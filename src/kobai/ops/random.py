@@ -75,7 +75,12 @@ def randn(
     device: Device = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Normal with mean 0 and standard deviation 1."""
+    """Normal with mean 0 and standard deviation 1.
+
+    >>> import kobai
+    >>> kobai.randn(2, 3).shape, kobai.randn(10000).std().round(decimals=1)
+    (kobai.Size([2, 3]), tensor(1.))
+    """
     dtype = _float("randn", dtype)
     host = resolve(generator).numpy.standard_normal(_shape("randn", size), dtype=_drawn_as(dtype))
     return _place(np.asarray(host), dtype, device, requires_grad)
@@ -91,7 +96,13 @@ def randint(
     device: Device = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Integers from ``low`` (0 if one bound is given) up to but not including ``high``: ``randint(10, (3,))``."""
+    """Integers from ``low`` (0 if one bound is given) up to but not including ``high``: ``randint(10, (3,))``.
+
+    >>> import kobai
+    >>> x = kobai.randint(1, 7, (100,))
+    >>> x.dtype, kobai.unique(x)
+    (kobai.int64, tensor([1, 2, 3, 4, 5, 6]))
+    """
     if size is None:
         low, high, size = 0, low, high
     elif low is None or high is None:
@@ -103,7 +114,12 @@ def randint(
 
 
 def randperm(n: int, *, generator: Generator | None = None, dtype: Any = np.int64, device: Device = None) -> Tensor:
-    """The integers 0 … n − 1 in random order."""
+    """The integers 0 … n − 1 in random order.
+
+    >>> import kobai
+    >>> kobai.randperm(5).sort().values
+    tensor([0, 1, 2, 3, 4])
+    """
     (length,) = _shape("randperm", (n,))
     return _place(resolve(generator).numpy.permutation(length), dtype, device)
 
@@ -118,7 +134,12 @@ def normal(
     device: Device = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Normal with the given means and standard deviations: tensors that broadcast, or numbers and a ``size``."""
+    """Normal with the given means and standard deviations: tensors that broadcast, or numbers and a ``size``.
+
+    >>> import kobai
+    >>> kobai.normal(kobai.tensor([5., 100.]), 0.0), kobai.normal(0.0, 1.0, (2, 3)).shape
+    (tensor([  5., 100.]), kobai.Size([2, 3]))
+    """
     like = mean if isinstance(mean, Tensor) else std if isinstance(std, Tensor) else None
     if like is None:
         if size is None:
@@ -158,7 +179,12 @@ randn_like = _draw_like(randn, "Standard normal with shape, dtype and device of 
 
 
 def randint_like(input: Tensor, low: int, high: int | None = None, *, generator: Generator | None = None) -> Tensor:
-    """Integers in [low, high) with shape, dtype and device of ``input``."""
+    """Integers in [low, high) with shape, dtype and device of ``input``.
+
+    >>> import kobai
+    >>> kobai.randint_like(kobai.tensor([0.5, 0.5]), 3, 4)
+    tensor([3., 3.])
+    """
     if high is None:
         low, high = 0, low
     return randint(low, high, input.shape, generator=generator, dtype=input.dtype, device=input.device)
@@ -166,7 +192,12 @@ def randint_like(input: Tensor, low: int, high: int | None = None, *, generator:
 
 @method
 def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
-    """1 with the probability given by each element of ``input``, else 0; same dtype."""
+    """1 with the probability given by each element of ``input``, else 0; same dtype.
+
+    >>> import kobai
+    >>> kobai.bernoulli(kobai.tensor([0., 1.]))
+    tensor([0., 1.])
+    """
     uniform = rand(input.shape, generator=generator, dtype=input.dtype, device=input.device)
     return cast(uniform < input, input.dtype)
 
@@ -180,6 +211,10 @@ def multinomial(
     (C) → (num_samples) or (N, C) → (N, num_samples), int64. With replacement by inverting the cumulated weights; without,
     by the largest of log w + Gumbel noise (Efraimidis and Spirakis 2006), so that no weight is read by the host.
     Errors: RuntimeError if there are fewer weights than samples without replacement.
+
+    >>> import kobai
+    >>> kobai.multinomial(kobai.tensor([0., 3., 0.]), 2, replacement=True)
+    tensor([1, 1])
     """
     if input.ndim not in (1, 2):
         raise RuntimeError(f"multinomial: expected weights (C) or (N, C), got {tuple(input.shape)}")
