@@ -88,13 +88,25 @@ def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> T
 
 @method
 def diagflat(input: Tensor, offset: int = 0) -> Tensor:
-    """A matrix with the elements of ``input``, seen as one row, on a diagonal."""
+    """A matrix with the elements of ``input``, seen as one row, on a diagonal.
+
+    >>> import kobai
+    >>> kobai.diagflat(kobai.tensor([[1], [2]]))
+    tensor([[1, 0],
+            [0, 2]])
+    """
     need_tensor("diagflat", input)
     return diag(input.reshape(-1), offset)
 
 
 def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
-    """Rows of powers of the elements of a vector, from the highest down – or, ``increasing``, from 1 up."""
+    """Rows of powers of the elements of a vector, from the highest down – or, ``increasing``, from 1 up.
+
+    >>> import kobai
+    >>> kobai.vander(kobai.tensor([2, 3]), 3)
+    tensor([[4, 2, 1],
+            [9, 3, 1]])
+    """
     need_tensor("vander", x)
     count = x.shape[0] if N is None else N
     powers = range(count) if increasing else range(count - 1, -1, -1)
@@ -102,7 +114,12 @@ def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
 
 
 def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
-    """Indices into a tensor seen as one row, as indices in every dimension of ``shape``."""
+    """Indices into a tensor seen as one row, as indices in every dimension of ``shape``.
+
+    >>> import kobai
+    >>> kobai.unravel_index(kobai.tensor([0, 5]), (2, 3))
+    (tensor([0, 1]), tensor([0, 2]))
+    """
     need_tensor("unravel_index", indices)
     sizes = (shape,) if isinstance(shape, int) else tuple(shape)
     found, rest = [], indices
@@ -113,7 +130,12 @@ def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
 
 
 def scalar_tensor(s: Any, *, dtype: Any = None, device: Device = None) -> Tensor:
-    """A number as a tensor without dimensions, of the default float dtype."""
+    """A number as a tensor without dimensions, of the default float dtype.
+
+    >>> import kobai
+    >>> kobai.scalar_tensor(2)
+    tensor(2.)
+    """
     return tensor(float(s) if dtype is None else s, dtype=dtype, device=device)
 
 
@@ -133,7 +155,12 @@ def _steps(y: Tensor, x: Tensor | None, dx: float, dim: int) -> Any:
 
 
 def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float = 1, dim: int = -1) -> Tensor:
-    """∫ y dx by the trapezoidal rule, at points ``x`` or at equal distances ``dx``."""
+    """∫ y dx by the trapezoidal rule, at points ``x`` or at equal distances ``dx``.
+
+    >>> import kobai
+    >>> kobai.trapezoid(kobai.tensor([1., 2., 3.])), kobai.trapezoid(kobai.tensor([1., 2., 3.]), dx=2)
+    (tensor(4.), tensor(8.))
+    """
     need_tensor("trapezoid", y)
     return _steps(y, x, dx, dim).sum(dim)  # type: ignore[no-any-return]
 
@@ -142,7 +169,12 @@ trapz = trapezoid
 
 
 def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float = 1, dim: int = -1) -> Tensor:
-    """The sums that :func:`trapezoid` makes, one after the other."""
+    """The sums that :func:`trapezoid` makes, one after the other.
+
+    >>> import kobai
+    >>> kobai.cumulative_trapezoid(kobai.tensor([1., 2., 3.]))
+    tensor([1.5000, 4.0000])
+    """
     need_tensor("cumulative_trapezoid", y)
     return _steps(y, x, dx, dim).cumsum(dim)  # type: ignore[no-any-return]
 
@@ -191,7 +223,12 @@ def histogram(
 
 @method
 def nanmedian(input: Tensor) -> Tensor:
-    """The median of all elements but nan, the lower of two; nan if there is no other."""
+    """The median of all elements but nan, the lower of two; nan if there is no other.
+
+    >>> import kobai
+    >>> kobai.nanmedian(kobai.tensor([1., float("nan"), 4., 2., 3.]))
+    tensor(2.)
+    """
     need_tensor("nanmedian", input)
     known = input[~input.isnan()]
     return known.median() if known.numel() else input.sum() * math.nan  # type: ignore[no-any-return]
@@ -199,7 +236,13 @@ def nanmedian(input: Tensor) -> Tensor:
 
 @method
 def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
-    """Every slice along ``dim`` scaled down to a p-norm of at most ``maxnorm``."""
+    """Every slice along ``dim`` scaled down to a p-norm of at most ``maxnorm``.
+
+    >>> import kobai
+    >>> kobai.renorm(kobai.tensor([[3., 4.], [0.3, 0.4]]), p=2, dim=0, maxnorm=1)
+    tensor([[0.6000, 0.8000],
+            [0.3000, 0.4000]])
+    """
     need_tensor("renorm", input)
     axis = normalize_axis("renorm", dim, input.ndim)
     others = tuple(d for d in range(input.ndim) if d != axis)
@@ -209,7 +252,12 @@ def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
 
 
 def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
-    """Counts drawn from Poisson distributions with the rates ``input``; drawn on the host."""
+    """Counts drawn from Poisson distributions with the rates ``input``; drawn on the host.
+
+    >>> import kobai
+    >>> kobai.poisson(kobai.tensor([0., 0.])), kobai.poisson(kobai.full((10000,), 4.0)).mean().round()
+    (tensor([0., 0.]), tensor(4.))
+    """
     need_tensor("poisson", input)
     drawn = resolve(generator).numpy.poisson(to_host(input.detach().array))
     return _place(np.asarray(drawn), input.dtype, input.device)
@@ -220,21 +268,36 @@ def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
 
 @method
 def is_nonzero(input: Tensor) -> bool:
-    """Whether the one element of ``input`` is not zero."""
+    """Whether the one element of ``input`` is not zero.
+
+    >>> import kobai
+    >>> kobai.is_nonzero(kobai.tensor([0.])), kobai.is_nonzero(kobai.tensor([[3]]))
+    (False, True)
+    """
     need_tensor("is_nonzero", input)
     return bool(input)
 
 
 @method
 def is_complex(input: Tensor) -> bool:
-    """Whether the elements are complex: never, in Kobai."""
+    """Whether the elements are complex: never, in Kobai.
+
+    >>> import kobai
+    >>> kobai.is_complex(kobai.tensor([1.]))
+    False
+    """
     need_tensor("is_complex", input)
     return False
 
 
 @method
 def is_signed(input: Tensor) -> bool:
-    """Whether the dtype has negative numbers."""
+    """Whether the dtype has negative numbers.
+
+    >>> import kobai
+    >>> kobai.is_signed(kobai.tensor([1])), kobai.is_signed(kobai.tensor([1], dtype=kobai.uint8))
+    (True, False)
+    """
     need_tensor("is_signed", input)
     return input.dtype.kind in "if"
 
