@@ -58,7 +58,12 @@ def repeat(input: Tensor, *sizes: Any) -> Tensor:
 
 @method
 def tile(input: Tensor, *dims: Any) -> Tensor:
-    """As :func:`repeat`, but missing counts in front are 1."""
+    """As :func:`repeat`, but missing counts in front are 1.
+
+    >>> import kobai
+    >>> kobai.tile(kobai.tensor([[1, 2]]), 2)
+    tensor([[1, 2, 1, 2]])
+    """
     counts = sizes_of("tile", dims)
     return repeat(input, (1,) * (input._array.ndim - len(counts)) + counts)
 
@@ -104,20 +109,38 @@ def _flip(x: Array, axes: tuple[int, ...]) -> Any:
 
 @method
 def flip(input: Tensor, *args: Any, dims: Any = None) -> Tensor:
-    """A copy with the order reversed along ``dims``."""
+    """A copy with the order reversed along ``dims``.
+
+    >>> import kobai
+    >>> kobai.flip(kobai.tensor([[1, 2], [3, 4]]), dims=(0, 1))
+    tensor([[4, 3],
+            [2, 1]])
+    """
     axes = sizes_of("flip", args if dims is None else (dims,))
     return _flip(input, normalize_axes("flip", axes, input._array.ndim)) if axes else _clone(input)
 
 
 @method
 def fliplr(input: Tensor) -> Tensor:
-    """Columns from right to left."""
+    """Columns from right to left.
+
+    >>> import kobai
+    >>> kobai.fliplr(kobai.tensor([[1, 2], [3, 4]]))
+    tensor([[2, 1],
+            [4, 3]])
+    """
     return flip(input, 1)
 
 
 @method
 def flipud(input: Tensor) -> Tensor:
-    """Rows from bottom to top."""
+    """Rows from bottom to top.
+
+    >>> import kobai
+    >>> kobai.flipud(kobai.tensor([[1, 2], [3, 4]]))
+    tensor([[3, 4],
+            [1, 2]])
+    """
     return flip(input, 0)
 
 
@@ -151,7 +174,13 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
 
 @method
 def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
-    """Turned ``k`` times by a right angle from the first of ``dims`` towards the second."""
+    """Turned ``k`` times by a right angle from the first of ``dims`` towards the second.
+
+    >>> import kobai
+    >>> kobai.rot90(kobai.tensor([[1, 2], [3, 4]]))
+    tensor([[2, 4],
+            [1, 3]])
+    """
     a, b = (normalize_axis("rot90", dim, input._array.ndim) for dim in dims)
     if k % 4 == 0:
         return clone(input)
@@ -181,7 +210,13 @@ def _triu(x: Array, diagonal: int) -> Any:
 
 @method(in_place=True)
 def tril(input: Tensor, diagonal: int = 0) -> Tensor:
-    """Lower triangle of the last two dimensions, zero above the given diagonal."""
+    """Lower triangle of the last two dimensions, zero above the given diagonal.
+
+    >>> import kobai
+    >>> kobai.tril(kobai.ones(2, 3), diagonal=1)
+    tensor([[1., 1., 0.],
+            [1., 1., 1.]])
+    """
     if input._array.ndim < 2:
         raise RuntimeError(f"tril: expected at least 2 dimensions, got shape {tuple(input.shape)}")
     return _tril(input, diagonal)
@@ -221,7 +256,14 @@ def _diag_embed(x: Array, offset: int) -> Any:
 
 @method
 def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
-    """Matrices with the last dimension of ``input`` on their diagonal ``offset``, zero elsewhere."""
+    """Matrices with the last dimension of ``input`` on their diagonal ``offset``, zero elsewhere.
+
+    >>> import kobai
+    >>> kobai.diag_embed(kobai.tensor([1, 2]), offset=1)
+    tensor([[0, 1, 0],
+            [0, 0, 2],
+            [0, 0, 0]])
+    """
     y = _diag_embed(input, offset)
     rank = y._array.ndim
     a, b = normalize_axis("diag_embed", dim1, rank), normalize_axis("diag_embed", dim2, rank)
@@ -230,7 +272,13 @@ def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -
 
 @method
 def diag(input: Tensor, diagonal: int = 0) -> Tensor:
-    """Of a vector, the matrix with it on the diagonal; of a matrix, a copy of its diagonal."""
+    """Of a vector, the matrix with it on the diagonal; of a matrix, a copy of its diagonal.
+
+    >>> import kobai
+    >>> kobai.diag(kobai.tensor([1, 2])), kobai.diag(kobai.tensor([[1, 2], [3, 4]]))
+    (tensor([[1, 0],
+            [0, 2]]), tensor([1, 4]))
+    """
     if input._array.ndim == 1:
         return _diag_embed(input, diagonal)
     if input._array.ndim != 2:
@@ -243,12 +291,24 @@ def _triangle(found: Any, device: Any) -> Tensor:
 
 
 def tril_indices(row: int, col: int, offset: int = 0, *, device: Any = None) -> Tensor:
-    """Row and column numbers, shape (2, n), of the lower triangle of a (row, col) matrix, row by row."""
+    """Row and column numbers, shape (2, n), of the lower triangle of a (row, col) matrix, row by row.
+
+    >>> import kobai
+    >>> kobai.tril_indices(2, 2)
+    tensor([[0, 1, 1],
+            [0, 0, 1]])
+    """
     return _triangle(np.tril_indices(row, offset, col), device)
 
 
 def triu_indices(row: int, col: int, offset: int = 0, *, device: Any = None) -> Tensor:
-    """Row and column numbers, shape (2, n), of the upper triangle of a (row, col) matrix, row by row."""
+    """Row and column numbers, shape (2, n), of the upper triangle of a (row, col) matrix, row by row.
+
+    >>> import kobai
+    >>> kobai.triu_indices(2, 2, offset=1)
+    tensor([[0],
+            [1]])
+    """
     return _triangle(np.triu_indices(row, offset, col), device)
 
 
@@ -264,7 +324,14 @@ def _clone(x: Array) -> Any:
 
 @method
 def clone(input: Tensor) -> Tensor:
-    """A copy in memory of its own; the gradient passes through."""
+    """A copy in memory of its own; the gradient passes through.
+
+    >>> import kobai
+    >>> x = kobai.tensor([1., 2.])
+    >>> y = kobai.clone(x).mul_(10)
+    >>> x, y
+    (tensor([1., 2.]), tensor([10., 20.]))
+    """
     return _clone(input)
 
 
