@@ -146,14 +146,24 @@ def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = 
 @method
 @numpy_names
 def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
-    """Sum over ``dim`` of what is not NaN."""
+    """Sum over ``dim`` of what is not NaN.
+
+    >>> import kobai
+    >>> kobai.nansum(kobai.tensor([1., float("nan"), 5.]))
+    tensor(6.)
+    """
     return sum(_without_nan(input), dim, keepdim, dtype=dtype)
 
 
 @method
 @numpy_names
 def nanmean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
-    """Mean over ``dim`` of what is not NaN."""
+    """Mean over ``dim`` of what is not NaN.
+
+    >>> import kobai
+    >>> kobai.nanmean(kobai.tensor([1., float("nan"), 5.]))
+    tensor(3.)
+    """
     valid = cast(Tensor._wrap(xp_of(input._array).asarray(input._array == input._array)), input._array.dtype)
     return sum(_without_nan(input), dim, keepdim, dtype=dtype) / sum(valid, dim, keepdim, dtype=dtype)
 
@@ -263,7 +273,12 @@ def std(
     *,
     correction: float | None = None,
 ) -> Tensor:
-    """Standard deviation: the square root of :func:`var`, with gradient 0 where it is 0."""
+    """Standard deviation: the square root of :func:`var`, with gradient 0 where it is 0.
+
+    >>> import kobai
+    >>> kobai.std(kobai.tensor([1., 2., 3.])), kobai.std(kobai.tensor([1., 3.]), correction=0)
+    (tensor(1.), tensor(1.))
+    """
     return _std(input, *_arguments("std", input, dim, unbiased, correction), keepdim)
 
 
@@ -271,7 +286,12 @@ def std(
 def var_mean(
     input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None
 ) -> tuple[Tensor, Tensor]:
-    """(:func:`var`, :func:`mean`)."""
+    """(:func:`var`, :func:`mean`).
+
+    >>> import kobai
+    >>> kobai.var_mean(kobai.tensor([[1., 2., 3.]]), dim=1)
+    (tensor([1.]), tensor([2.]))
+    """
     axes, correction = _arguments("var_mean", input, dim, unbiased, correction)
     return _var(input, axes, correction, keepdim), _mean(input, axes, keepdim)
 
@@ -280,7 +300,12 @@ def var_mean(
 def std_mean(
     input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None
 ) -> tuple[Tensor, Tensor]:
-    """(:func:`std`, :func:`mean`)."""
+    """(:func:`std`, :func:`mean`).
+
+    >>> import kobai
+    >>> kobai.std_mean(kobai.tensor([[1., 3., 5.]]), dim=1)
+    (tensor([2.]), tensor([3.]))
+    """
     axes, correction = _arguments("std_mean", input, dim, unbiased, correction)
     return _std(input, axes, correction, keepdim), _mean(input, axes, keepdim)
 
@@ -357,7 +382,12 @@ def _cumprod(x: Array, axis: int) -> Any:
 @method
 @numpy_names
 def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
-    """Product over ``dim``, of integers as int64; the gradient is right at zeros too."""
+    """Product over ``dim``, of integers as int64; the gradient is right at zeros too.
+
+    >>> import kobai
+    >>> kobai.prod(kobai.tensor([[1, 2], [3, 4]]), dim=1)
+    tensor([ 2, 12])
+    """
     if dtype is not None or input._array.dtype.kind != "f":
         input = cast(input, np.int64 if dtype is None else dtype)
     return _prod(input, axes_of("prod", dim, input._array.ndim), keepdim)
@@ -381,7 +411,13 @@ def cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
 @method(in_place=True)
 @numpy_names
 def cumprod(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
-    """Running product along ``dim``."""
+    """Running product along ``dim``.
+
+    >>> import kobai
+    >>> kobai.cumprod(kobai.tensor([[1, 2], [3, 4]]), dim=1)
+    tensor([[ 1,  2],
+            [ 3, 12]])
+    """
     if dtype is not None or input._array.dtype.kind != "f":
         input = cast(input, np.int64 if dtype is None else dtype)
     axis = normalize_axis("cumprod", dim, input._array.ndim)
