@@ -157,7 +157,7 @@ def interpolate(
     n = input.ndim - 2
     if mode not in _MODES:
         raise NotImplementedError(
-            f"interpolate: expected mode to be one of {', '.join(_MODES)}, got {mode!r}.{nearest(str(mode), _MODES)}"
+            f"interpolate: unknown mode {mode!r}.{nearest(str(mode), _MODES)}"
         )
     if n not in _MODES[mode]:
         raise NotImplementedError(
@@ -227,7 +227,15 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
 
 
 def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
-    """Pixels become channels: (..., C, H·r, W·r) → (..., C·r², H, W), the opposite of :func:`pixel_shuffle`."""
+    """Pixels become channels: (..., C, H·r, W·r) → (..., C·r², H, W), the opposite of :func:`pixel_shuffle`.
+
+    >>> import kobai
+    >>> kobai.nn.functional.pixel_unshuffle(kobai.tensor([[[1, 2], [3, 4]]]), 2).flatten(1)
+    tensor([[1],
+            [2],
+            [3],
+            [4]])
+    """
     need_tensor("pixel_unshuffle", input)
     r = downscale_factor
     if input.ndim < 3 or r < 1 or input.shape[-1] % r or input.shape[-2] % r:
@@ -239,7 +247,12 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
 
 
 def channel_shuffle(input: Tensor, groups: int) -> Tensor:
-    """Channels of ``groups`` groups dealt out in turn, (N, C, *) → the same: of 0 1 2 3 in two groups 0 2 1 3."""
+    """Channels of ``groups`` groups dealt out in turn, (N, C, *) → the same: of 0 1 2 3 in two groups 0 2 1 3.
+
+    >>> import kobai
+    >>> kobai.nn.functional.channel_shuffle(kobai.tensor([[[0], [1], [2], [3]]]), 2).flatten()
+    tensor([0, 2, 1, 3])
+    """
     need_tensor("channel_shuffle", input)
     if input.ndim < 3 or groups < 1 or input.shape[1] % groups:
         raise RuntimeError(f"channel_shuffle: expected input (N, C·{groups}, *), got {tuple(input.shape)}")
