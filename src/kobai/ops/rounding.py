@@ -65,32 +65,57 @@ def _whole(who: str, step: Any, input: Tensor) -> Tensor:
 
 @method(in_place=True)
 def sign(input: Tensor) -> Tensor:
-    """−1, 0 or 1 with the sign of each element; NaN of NaN. The gradient is zero."""
+    """−1, 0 or 1 with the sign of each element; NaN of NaN. The gradient is zero.
+
+    >>> import kobai
+    >>> kobai.sign(kobai.tensor([-2.5, 0.0, 3.0]))
+    tensor([-1.,  0.,  1.])
+    """
     need_tensor("sign", input)
     return clone(input) if input._array.dtype.kind == "b" else _sign(input)
 
 
 @method(in_place=True)
 def floor(input: Tensor) -> Tensor:
-    """Largest whole number not above each element. The gradient is zero."""
+    """Largest whole number not above each element. The gradient is zero.
+
+    >>> import kobai
+    >>> kobai.floor(kobai.tensor([-1.5, 1.5]))
+    tensor([-2.,  1.])
+    """
     return _whole("floor", _floor, input)
 
 
 @method(in_place=True)
 def ceil(input: Tensor) -> Tensor:
-    """Smallest whole number not below each element. The gradient is zero."""
+    """Smallest whole number not below each element. The gradient is zero.
+
+    >>> import kobai
+    >>> kobai.ceil(kobai.tensor([-1.5, 1.5]))
+    tensor([-1.,  2.])
+    """
     return _whole("ceil", _ceil, input)
 
 
 @method(in_place=True)
 def trunc(input: Tensor) -> Tensor:
-    """Each element without its fraction. The gradient is zero."""
+    """Each element without its fraction. The gradient is zero.
+
+    >>> import kobai
+    >>> kobai.trunc(kobai.tensor([-1.5, 1.5]))
+    tensor([-1.,  1.])
+    """
     return _whole("trunc", _trunc, input)
 
 
 @method(in_place=True)
 def frac(input: Tensor) -> Tensor:
-    """Fraction of each element, with its sign. The gradient passes through."""
+    """Fraction of each element, with its sign. The gradient passes through.
+
+    >>> import kobai
+    >>> kobai.frac(kobai.tensor([-1.5, 1.25]))
+    tensor([-0.5000,  0.2500])
+    """
     need_tensor("frac", input)
     if input._array.dtype.kind != "f":
         raise RuntimeError(f"frac: expected floats, got {input.dtype}")
