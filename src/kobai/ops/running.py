@@ -54,5 +54,10 @@ def cummax(input: Tensor, dim: int) -> ValuesIndices:
 @method
 @numpy_names
 def cummin(input: Tensor, dim: int) -> ValuesIndices:
-    """Smallest element so far along ``dim`` and where it was met last: (values, indices)."""
+    """Smallest element so far along ``dim`` and where it was met last: (values, indices).
+
+    >>> import kobai
+    >>> kobai.cummin(kobai.tensor([3, 1, 2, 1]), dim=0)
+    ValuesIndices(values=tensor([3, 1, 1, 1]), indices=tensor([0, 1, 1, 3]))
+    """
     return _running("cummin", input, dim, lambda now, best: now <= best)
