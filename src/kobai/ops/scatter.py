@@ -116,7 +116,12 @@ def scatter(
 @method(in_place=True)
 @numpy_names
 def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
-    """As :func:`scatter`, but adding; what goes to one place several times adds up."""
+    """As :func:`scatter`, but adding; what goes to one place several times adds up.
+
+    >>> import kobai
+    >>> kobai.scatter_add(kobai.zeros(3), 0, kobai.tensor([0, 2, 2]), kobai.tensor([1., 2., 3.]))
+    tensor([1., 0., 5.])
+    """
     need_tensor("scatter_add", src)
     return _scattered("scatter_add", input, dim, index, src, True)
 
@@ -160,21 +165,37 @@ def _index_copy(x: Array, index: Array, source: Array, axis: int) -> Any:
 
 @method(in_place=True)
 def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
-    """``input`` with alpha · source[i] added to its slice index[i] of dimension ``dim``; repeated slices add up."""
+    """``input`` with alpha · source[i] added to its slice index[i] of dimension ``dim``; repeated slices add up.
+
+    >>> import kobai
+    >>> kobai.index_add(kobai.zeros(3), 0, kobai.tensor([0, 2, 2]), kobai.tensor([1., 2., 3.]), alpha=10)
+    tensor([10.,  0., 50.])
+    """
     axis = check_slices("index_add", input, dim, index, source)
     return _index_add(input, index.reshape(-1), source, axis, alpha)
 
 
 @method(in_place=True)
 def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
-    """``input`` with its slice index[i] of dimension ``dim`` replaced by source[i]."""
+    """``input`` with its slice index[i] of dimension ``dim`` replaced by source[i].
+
+    >>> import kobai
+    >>> kobai.index_copy(kobai.zeros(3), 0, kobai.tensor([2, 0]), kobai.tensor([1., 2.]))
+    tensor([2., 0., 1.])
+    """
     axis = check_slices("index_copy", input, dim, index, source)
     return _index_copy(input, index.reshape(-1), source, axis)
 
 
 @method(in_place=True)
 def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
-    """``input`` with every element of the slices ``index`` of dimension ``dim`` replaced by ``value``."""
+    """``input`` with every element of the slices ``index`` of dimension ``dim`` replaced by ``value``.
+
+    >>> import kobai
+    >>> kobai.index_fill(kobai.zeros(2, 3), 1, kobai.tensor([0, 2]), 7)
+    tensor([[7., 0., 7.],
+            [7., 0., 7.]])
+    """
     axis = check_slices("index_fill", input, dim, index)
     shape = (*input._array.shape[:axis], index._array.size, *input._array.shape[axis + 1 :])
     if not isinstance(value, Tensor):
@@ -184,7 +205,12 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
 
 @method(in_place=True)
 def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
-    """``input`` with the elements where ``mask`` holds replaced by those of ``source``, in order."""
+    """``input`` with the elements where ``mask`` holds replaced by those of ``source``, in order.
+
+    >>> import kobai
+    >>> kobai.masked_scatter(kobai.zeros(3), kobai.tensor([True, False, True]), kobai.tensor([5., 6., 7.]))
+    tensor([5., 0., 6.])
+    """
     need_tensor("masked_scatter", input, mask, source)
     if source._array.dtype != input._array.dtype or mask._array.dtype.kind != "b":
         raise RuntimeError(
@@ -201,7 +227,13 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
 
 @method(in_place=True)
 def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
-    """``input`` with ``input[indices] = values``, or with ``accumulate`` the values added, also where places repeat."""
+    """``input`` with ``input[indices] = values``, or with ``accumulate`` the values added, also where places repeat.
+
+    >>> import kobai
+    >>> i = kobai.tensor([0, 0])
+    >>> kobai.index_put(kobai.zeros(2), (i,), kobai.tensor([1., 2.]), accumulate=True)
+    tensor([3., 0.])
+    """
     need_tensor("index_put", input, values)
     key = tuple(indices)
     if not accumulate:
