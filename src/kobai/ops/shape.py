@@ -182,7 +182,12 @@ def view_as(input: Tensor, other: Tensor) -> Tensor:
 
 @method
 def ravel(input: Tensor) -> Tensor:
-    """All elements in one dimension."""
+    """All elements in one dimension.
+
+    >>> import kobai
+    >>> kobai.ravel(kobai.tensor([[1, 2], [3, 4]]))
+    tensor([1, 2, 3, 4])
+    """
     return _reshape(input, (-1,) if input._array.size else (0,))
 
 
@@ -204,7 +209,13 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 @method
 def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
-    """Dimension ``dim`` taken apart into ``sizes`` (one of them may be −1)."""
+    """Dimension ``dim`` taken apart into ``sizes`` (one of them may be −1).
+
+    >>> import kobai
+    >>> kobai.unflatten(kobai.arange(6), 0, (2, -1))
+    tensor([[0, 1, 2],
+            [3, 4, 5]])
+    """
     shape = input._array.shape
     axis = normalize_axis("unflatten", dim, len(shape))
     inner = list(sizes_of("unflatten", (sizes,)))
@@ -218,7 +229,12 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
 
 @method
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
-    """Dimensions ``dim0`` and ``dim1`` exchanged: a view."""
+    """Dimensions ``dim0`` and ``dim1`` exchanged: a view.
+
+    >>> import kobai
+    >>> kobai.transpose(kobai.zeros(2, 3, 4), 0, 2).shape
+    kobai.Size([4, 3, 2])
+    """
     rank = input._array.ndim
     a, b = normalize_axis("transpose", dim0, rank), normalize_axis("transpose", dim1, rank)
     return _swap(input, a, b) if rank else _reshape(input, ())
@@ -226,7 +242,14 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
 
 @method
 def t(input: Tensor) -> Tensor:
-    """Transpose of a matrix; a vector as it is."""
+    """Transpose of a matrix; a vector as it is.
+
+    >>> import kobai
+    >>> kobai.t(kobai.tensor([[1, 2, 3]]))
+    tensor([[1],
+            [2],
+            [3]])
+    """
     if input._array.ndim > 2:
         raise RuntimeError(f"t: expected at most 2 dimensions, got shape {tuple(input.shape)}; use transpose() or mT")
     return _swap(input, 0, 1) if input._array.ndim == 2 else input
@@ -274,7 +297,12 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
 
 @method
 def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
-    """Dimensions ``source`` moved to the places ``destination``; the others keep their order."""
+    """Dimensions ``source`` moved to the places ``destination``; the others keep their order.
+
+    >>> import kobai
+    >>> kobai.movedim(kobai.zeros(2, 3, 4), 0, -1).shape
+    kobai.Size([3, 4, 2])
+    """
     rank = input._array.ndim
     sources, targets = normalize_axes("movedim", source, rank), normalize_axes("movedim", destination, rank)
     if len(sources) != len(targets):
@@ -294,7 +322,12 @@ method(transpose, name="swapdims")
 @method
 @numpy_names
 def squeeze(input: Tensor, dim: Any = None) -> Tensor:
-    """Without the dimensions of size 1: all of them, or those among ``dim`` (an integer or a tuple)."""
+    """Without the dimensions of size 1: all of them, or those among ``dim`` (an integer or a tuple).
+
+    >>> import kobai
+    >>> kobai.squeeze(kobai.zeros(1, 3, 1)).shape, kobai.squeeze(kobai.zeros(1, 3, 1), dim=0).shape
+    (kobai.Size([3]), kobai.Size([3, 1]))
+    """
     shape = input._array.shape
     axes = normalize_axes("squeeze", dim, len(shape))
     return _reshape(input, tuple(n for d, n in enumerate(shape) if n != 1 or d not in axes))
@@ -339,12 +372,23 @@ def expand_as(input: Tensor, other: Tensor) -> Tensor:
 
 @method
 def broadcast_to(input: Tensor, size: Sequence[int]) -> Tensor:
-    """``input.expand(size)``."""
+    """``input.expand(size)``.
+
+    >>> import kobai
+    >>> kobai.broadcast_to(kobai.tensor([1, 2]), (2, 2))
+    tensor([[1, 2],
+            [1, 2]])
+    """
     return expand(input, size)
 
 
 def broadcast_shapes(*shapes: Any) -> Size:
-    """Shape to which ``shapes`` broadcast; RuntimeError if they do not."""
+    """Shape to which ``shapes`` broadcast; RuntimeError if they do not.
+
+    >>> import kobai
+    >>> kobai.broadcast_shapes((4, 1), (3,))
+    kobai.Size([4, 3])
+    """
     try:
         return Size(np.broadcast_shapes(*shapes))
     except ValueError:
@@ -354,14 +398,25 @@ def broadcast_shapes(*shapes: Any) -> Size:
 
 
 def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Views of all tensors in their common shape."""
+    """Views of all tensors in their common shape.
+
+    >>> import kobai
+    >>> kobai.broadcast_tensors(kobai.tensor([[1], [2]]), kobai.tensor([3, 4]))[1]
+    tensor([[3, 4],
+            [3, 4]])
+    """
     shape = broadcast_shapes(*(tensor._array.shape for tensor in tensors))
     return tuple(expand(tensor, shape) for tensor in tensors)
 
 
 @method
 def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
-    """View of the diagonal of dimensions ``dim1`` and ``dim2``, put last; ``offset`` > 0 is above the main one."""
+    """View of the diagonal of dimensions ``dim1`` and ``dim2``, put last; ``offset`` > 0 is above the main one.
+
+    >>> import kobai
+    >>> kobai.diagonal(kobai.tensor([[1, 2], [3, 4]])), kobai.diagonal(kobai.tensor([[1, 2], [3, 4]]), offset=1)
+    (tensor([1, 4]), tensor([2]))
+    """
     rank = input._array.ndim
     a, b = normalize_axis("diagonal", dim1, rank), normalize_axis("diagonal", dim2, rank)
     if a == b:
