@@ -78,12 +78,22 @@ def softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
 
 @method
 def log_softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
-    """xᵢ − ln Σⱼ e^xⱼ along ``dim``, without the loss of accuracy of log(softmax(x))."""
+    """xᵢ − ln Σⱼ e^xⱼ along ``dim``, without the loss of accuracy of log(softmax(x)).
+
+    >>> import kobai
+    >>> kobai.nn.functional.log_softmax(kobai.tensor([0., 0., -200.]), dim=0)  # the last of softmax is 0 in float32
+    tensor([  -0.6931,   -0.6931, -200.6931])
+    """
     return _log_softmax(*_arguments("log_softmax", input, dim, dtype))
 
 
 def softmin(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
-    """softmax(−x) along ``dim``."""
+    """softmax(−x) along ``dim``.
+
+    >>> import kobai
+    >>> kobai.nn.functional.softmin(kobai.tensor([0., 0., 1000.]), dim=0)
+    tensor([0.5000, 0.5000, 0.0000])
+    """
     x, axis = _arguments("softmin", input, dim, dtype)
     return _softmax(mul(x, -1), axis)
 
@@ -106,7 +116,12 @@ def _glu(x: Array, axis: int) -> Any:
 
 
 def glu(input: Tensor, dim: int = -1) -> Tensor:
-    """a ⊗ σ(b), a and b the two halves of ``input`` along ``dim`` (Dauphin et al., ICML 2017)."""
+    """a ⊗ σ(b), a and b the two halves of ``input`` along ``dim`` (Dauphin et al., ICML 2017).
+
+    >>> import kobai
+    >>> kobai.nn.functional.glu(kobai.tensor([3., 4., 0., 100.]))  # 3 · σ(0), 4 · σ(100)
+    tensor([1.5000, 4.0000])
+    """
     x = as_float("glu", input)
     if x._array.ndim == 0:
         raise RuntimeError("glu: expected a tensor with dimensions, got a scalar")
