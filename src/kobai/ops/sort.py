@@ -58,7 +58,12 @@ def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = 
 @method
 @numpy_names
 def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
-    """Indices that sort ``input`` along ``dim``; always stable."""
+    """Indices that sort ``input`` along ``dim``; always stable.
+
+    >>> import kobai
+    >>> kobai.argsort(kobai.tensor([2, 1, 2, 1])), kobai.argsort(kobai.tensor([2, 1, 3]), descending=True)
+    (tensor([1, 3, 0, 2]), tensor([2, 0, 1]))
+    """
     need_tensor("argsort", input)
     axis = normalize_axis("argsort", dim, input._array.ndim)
     if not input._array.ndim:
@@ -68,7 +73,13 @@ def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool
 
 @method
 def msort(input: Tensor) -> Tensor:
-    """``input`` sorted along its first dimension."""
+    """``input`` sorted along its first dimension.
+
+    >>> import kobai
+    >>> kobai.msort(kobai.tensor([[3, 1], [2, 4]]))
+    tensor([[2, 1],
+            [3, 4]])
+    """
     return sort(input, 0).values
 
 
@@ -106,7 +117,12 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
 @method
 @numpy_names
 def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> ValuesIndices:
-    """The ``k``-th smallest element (from 1) along ``dim``: (values, indices)."""
+    """The ``k``-th smallest element (from 1) along ``dim``: (values, indices).
+
+    >>> import kobai
+    >>> kobai.kthvalue(kobai.tensor([30, 10, 20]), 2)
+    ValuesIndices(values=tensor(20), indices=tensor(2))
+    """
     need_tensor("kthvalue", input)
     axis = normalize_axis("kthvalue", dim, input._array.ndim)
     size = input._array.shape[axis] if input._array.ndim else 1
@@ -145,7 +161,12 @@ def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> ValuesIndices:
 
 
 def isin(elements: Tensor, test_elements: Tensor, *, assume_unique: bool = False, invert: bool = False) -> Tensor:
-    """Where an element is among ``test_elements`` – or, with ``invert``, is not. ``assume_unique`` may save time."""
+    """Where an element is among ``test_elements`` – or, with ``invert``, is not. ``assume_unique`` may save time.
+
+    >>> import kobai
+    >>> kobai.isin(kobai.tensor([1, 2, 3]), kobai.tensor([3, 1]))
+    tensor([ True, False,  True])
+    """
     need_tensor("isin", elements, test_elements)
     xp = xp_of(elements._array)
     return Tensor._wrap(xp.isin(elements._array, test_elements._array, assume_unique=assume_unique, invert=invert))  # type: ignore[no-any-return]
@@ -180,7 +201,12 @@ def unique(
 def unique_consecutive(
     input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
 ) -> Any:
-    """As :func:`unique`, but only neighbours that are equal count as one, and the order stays."""
+    """As :func:`unique`, but only neighbours that are equal count as one, and the order stays.
+
+    >>> import kobai
+    >>> kobai.unique_consecutive(kobai.tensor([1, 1, 2, 1]), return_counts=True)
+    (tensor([1, 2, 1]), tensor([2, 1, 1]))
+    """
     need_tensor("unique_consecutive", input)
     array = input._array.reshape(-1) if dim is None else input._array
     xp, axis = xp_of(array), normalize_axis("unique_consecutive", dim or 0, array.ndim)
@@ -229,7 +255,12 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
 
 @method
 def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
-    """How many elements lie in each of ``bins`` equal intervals of [min, max]; equal bounds mean those of the data."""
+    """How many elements lie in each of ``bins`` equal intervals of [min, max]; equal bounds mean those of the data.
+
+    >>> import kobai
+    >>> kobai.histc(kobai.tensor([1., 2., 1., 4.]), bins=4, min=0, max=4)
+    tensor([0., 2., 1., 1.])
+    """
     need_tensor("histc", input)
     array = input._array
     if array.dtype.kind != "f":
@@ -275,7 +306,12 @@ def searchsorted(
 
 
 def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:
-    """Number of the interval between ``boundaries`` (a sorted vector) in which each element of ``input`` lies."""
+    """Number of the interval between ``boundaries`` (a sorted vector) in which each element of ``input`` lies.
+
+    >>> import kobai
+    >>> kobai.bucketize(kobai.tensor([1, 2, 9]), kobai.tensor([2, 4])), kobai.bucketize(2, kobai.tensor([2, 4]), right=True)
+    (tensor([0, 0, 2]), tensor(1))
+    """
     return searchsorted(boundaries, input, out_int32=out_int32, right=right)
 
 
