@@ -104,19 +104,34 @@ def _pair(who: str, input: Any, other: Any, to_float: bool = False) -> tuple[Any
 
 @method
 def fmax(input: Tensor, other: Tensor) -> Tensor:
-    """Elementwise larger of two; where one is nan, the other."""
+    """Elementwise larger of two; where one is nan, the other.
+
+    >>> import kobai
+    >>> kobai.fmax(kobai.tensor([1., float("nan")]), kobai.tensor([2., 3.]))
+    tensor([2., 3.])
+    """
     return _fmax(*_pair("fmax", input, other))
 
 
 @method
 def fmin(input: Tensor, other: Tensor) -> Tensor:
-    """Elementwise smaller of two; where one is nan, the other."""
+    """Elementwise smaller of two; where one is nan, the other.
+
+    >>> import kobai
+    >>> kobai.fmin(kobai.tensor([1., float("nan")]), kobai.tensor([2., 3.]))
+    tensor([1., 3.])
+    """
     return _fmin(*_pair("fmin", input, other))
 
 
 @method(in_place=True)
 def copysign(input: Tensor, other: Any) -> Tensor:
-    """|input| with the sign of ``other``."""
+    """|input| with the sign of ``other``.
+
+    >>> import kobai
+    >>> kobai.copysign(kobai.tensor([1., -2.]), kobai.tensor([-0.0, 5.]))
+    tensor([-1.,  2.])
+    """
     return _copysign(*_pair("copysign", input, other, to_float=True))
 
 
@@ -135,7 +150,12 @@ def xlogy(input: Tensor, other: Any) -> Tensor:
 
 @method(in_place=True)
 def heaviside(input: Tensor, values: Tensor) -> Tensor:
-    """0 below 0, 1 above, ``values`` at 0."""
+    """0 below 0, 1 above, ``values`` at 0.
+
+    >>> import kobai
+    >>> kobai.heaviside(kobai.tensor([-1., 0., 2.]), kobai.tensor([0.5]))
+    tensor([0.0000, 0.5000, 1.0000])
+    """
     a, b = _pair("heaviside", input, values)
     return where(a == 0, b, cast(a > 0, a.dtype))  # type: ignore[no-any-return]
 
@@ -158,13 +178,23 @@ lcm = _whole("lcm", "Least common multiple of integers, elementwise.")
 
 @method
 def positive(input: Tensor) -> Tensor:
-    """``input`` itself."""
+    """``input`` itself.
+
+    >>> import kobai
+    >>> kobai.positive(kobai.tensor([-1, 2]))
+    tensor([-1,  2])
+    """
     need_tensor("positive", input)
     return input
 
 
 @method
 def rsub(input: Tensor, other: Any, *, alpha: float = 1) -> Tensor:
-    """other − alpha · input."""
+    """other − alpha · input.
+
+    >>> import kobai
+    >>> kobai.rsub(kobai.tensor([1, 2]), 10, alpha=3)
+    tensor([7, 4])
+    """
     need_tensor("rsub", input)
     return other - (input if alpha == 1 else input * alpha)  # type: ignore[no-any-return]
