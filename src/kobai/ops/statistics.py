@@ -18,7 +18,13 @@ __all__ = ["corrcoef", "cov", "diff", "quantile"]
 
 @method
 def cov(input: Tensor, *, correction: int = 1) -> Tensor:
-    """Covariance matrix of variables (rows) over observations (columns): Σ (x − x̄)(y − ȳ) / (n − correction)."""
+    """Covariance matrix of variables (rows) over observations (columns): Σ (x − x̄)(y − ȳ) / (n − correction).
+
+    >>> import kobai
+    >>> kobai.cov(kobai.tensor([[0., 1., 2.], [2., 1., 0.]]))
+    tensor([[ 1., -1.],
+            [-1.,  1.]])
+    """
     if input.ndim > 2:
         raise RuntimeError(f"cov: expected (variables, observations) or one variable, got {tuple(input.shape)}")
     rows = input if input.ndim == 2 else input.reshape(1, -1)
@@ -29,7 +35,13 @@ def cov(input: Tensor, *, correction: int = 1) -> Tensor:
 
 @method
 def corrcoef(input: Tensor) -> Tensor:
-    """Pearson correlation coefficients: the covariance matrix scaled to a diagonal of ones."""
+    """Pearson correlation coefficients: the covariance matrix scaled to a diagonal of ones.
+
+    >>> import kobai
+    >>> kobai.corrcoef(kobai.tensor([[0., 1., 2.], [20., 10., 0.]]))
+    tensor([[ 1., -1.],
+            [-1.,  1.]])
+    """
     matrix = cov(input)
     if matrix.ndim == 0:
         return matrix / matrix
@@ -69,7 +81,12 @@ def quantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = Fals
 
 @method
 def diff(input: Tensor, n: int = 1, dim: int = -1) -> Tensor:
-    """x[i + 1] − x[i] along ``dim``, ``n`` times."""
+    """x[i + 1] − x[i] along ``dim``, ``n`` times.
+
+    >>> import kobai
+    >>> kobai.diff(kobai.tensor([1, 4, 9, 16])), kobai.diff(kobai.tensor([1, 4, 9, 16]), n=2)
+    (tensor([3, 5, 7]), tensor([2, 2]))
+    """
     axis = normalize_axis("diff", dim, input.ndim)
     for _ in range(n):
         size = input.shape[axis]
