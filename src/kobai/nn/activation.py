@@ -1,9 +1,4 @@
-"""Activations as modules; each calls the function of the same name in :mod:`kobai.nn.functional`.
-
->>> import kobai
->>> kobai.nn.LeakyReLU(0.1)(kobai.tensor([-1.0, 2.0]))
-tensor([-0.1000,  2.0000])
-"""
+"""Activations as modules; each calls the function of the same name in :mod:`kobai.nn.functional`."""
 
 from __future__ import annotations
 
@@ -34,21 +29,36 @@ class _InPlace(Module):
 
 
 class ReLU(_InPlace):
-    """max(x, 0). Nair and Hinton, ICML 2010."""
+    """max(x, 0). Nair and Hinton, ICML 2010.
+
+    >>> import kobai
+    >>> kobai.nn.ReLU()(kobai.tensor([-1.0, 2.0]))
+    tensor([0., 2.])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.relu(input, self.inplace)
 
 
 class ReLU6(_InPlace):
-    """min(max(x, 0), 6)."""
+    """min(max(x, 0), 6).
+
+    >>> import kobai
+    >>> kobai.nn.ReLU6()(kobai.tensor([-1.0, 2.0, 9.0]))
+    tensor([0., 2., 6.])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.relu6(input, self.inplace)
 
 
 class LeakyReLU(_InPlace):
-    """x where x > 0, else negative_slope · x."""
+    """x where x > 0, else negative_slope · x.
+
+    >>> import kobai
+    >>> kobai.nn.LeakyReLU(0.1)(kobai.tensor([-1.0, 2.0]))
+    tensor([-0.1000,  2.0000])
+    """
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
         super().__init__(inplace)
@@ -65,6 +75,11 @@ class PReLU(Module):
     """x where x > 0, else a · x, with a trained: one for all channels, or one for each of dimension 1.
 
     ``weight`` is (num_parameters), and starts at ``init``. He, Zhang, Ren, Sun, arXiv:1502.01852.
+
+    >>> import kobai
+    >>> prelu = kobai.nn.PReLU()
+    >>> prelu(kobai.tensor([-1.0, 2.0])).tolist(), prelu.weight.requires_grad
+    ([-0.25, 2.0], True)
     """
 
     weight: Parameter
@@ -91,6 +106,11 @@ class RReLU(_InPlace):
     """x where x > 0, else a · x: in training a is drawn from U(lower, upper) for each element, else it is their mean.
 
     Xu, Wang, Chen, Li, arXiv:1505.00853.
+
+    >>> import kobai
+    >>> rrelu = kobai.nn.RReLU(0.25, 0.75)
+    >>> rrelu.eval()(kobai.tensor([-1.0, 2.0]))
+    tensor([-0.5000,  2.0000])
     """
 
     def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3, inplace: bool = False) -> None:
@@ -106,7 +126,12 @@ class RReLU(_InPlace):
 
 
 class ELU(_InPlace):
-    """x where x > 0, else alpha · (eˣ − 1). Clevert, Unterthiner, Hochreiter, arXiv:1511.07289."""
+    """x where x > 0, else alpha · (eˣ − 1). Clevert, Unterthiner, Hochreiter, arXiv:1511.07289.
+
+    >>> import kobai
+    >>> kobai.nn.ELU()(kobai.tensor([-100.0, 0.0, 2.0]))
+    tensor([-1.,  0.,  2.])
+    """
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         super().__init__(inplace)
@@ -120,7 +145,12 @@ class ELU(_InPlace):
 
 
 class CELU(_InPlace):
-    """max(x, 0) + min(0, alpha · (e^(x/alpha) − 1)). Barron, arXiv:1704.07483."""
+    """max(x, 0) + min(0, alpha · (e^(x/alpha) − 1)). Barron, arXiv:1704.07483.
+
+    >>> import kobai
+    >>> kobai.nn.CELU(alpha=2.0)(kobai.tensor([-100.0, 0.0, 2.0]))
+    tensor([-2.,  0.,  2.])
+    """
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         super().__init__(inplace)
@@ -134,14 +164,24 @@ class CELU(_InPlace):
 
 
 class SELU(_InPlace):
-    """1.0507 · ELU(x, alpha=1.6733): keeps mean 0 and variance 1 of LeCun-initialised layers. arXiv:1706.02515."""
+    """1.0507 · ELU(x, alpha=1.6733): keeps mean 0 and variance 1 of LeCun-initialised layers. arXiv:1706.02515.
+
+    >>> import kobai
+    >>> kobai.nn.SELU()(kobai.tensor([0.0, 1.0]))
+    tensor([0.0000, 1.0507])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.selu(input, self.inplace)
 
 
 class GELU(Module):
-    """x · Φ(x), Φ the normal distribution function; ``approximate="tanh"`` for its approximation. arXiv:1606.08415."""
+    """x · Φ(x), Φ the normal distribution function; ``approximate="tanh"`` for its approximation. arXiv:1606.08415.
+
+    >>> import kobai
+    >>> kobai.nn.GELU()(kobai.tensor([0.0, 1.0, 9.0]))
+    tensor([0.0000, 0.8413, 9.0000])
+    """
 
     def __init__(self, approximate: str = "none") -> None:
         super().__init__()
@@ -157,35 +197,60 @@ class GELU(Module):
 
 
 class SiLU(_InPlace):
-    """x · σ(x), also called swish. arXiv:1710.05941."""
+    """x · σ(x), also called swish. arXiv:1710.05941.
+
+    >>> import kobai
+    >>> kobai.nn.SiLU()(kobai.tensor([0.0, 1.0, 100.0]))
+    tensor([  0.0000,   0.7311, 100.0000])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.silu(input, self.inplace)
 
 
 class Mish(_InPlace):
-    """x · tanh(softplus(x)). Misra, arXiv:1908.08681."""
+    """x · tanh(softplus(x)). Misra, arXiv:1908.08681.
+
+    >>> import kobai
+    >>> kobai.nn.Mish()(kobai.tensor([0.0, 1.0, 100.0]))
+    tensor([  0.0000,   0.8651, 100.0000])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.mish(input, self.inplace)
 
 
 class Sigmoid(Module):
-    """1 / (1 + e⁻ˣ)."""
+    """1 / (1 + e⁻ˣ).
+
+    >>> import kobai
+    >>> kobai.nn.Sigmoid()(kobai.tensor([0.0, 100.0]))
+    tensor([0.5000, 1.0000])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.sigmoid(input)
 
 
 class Tanh(Module):
-    """(eˣ − e⁻ˣ) / (eˣ + e⁻ˣ)."""
+    """(eˣ − e⁻ˣ) / (eˣ + e⁻ˣ).
+
+    >>> import kobai
+    >>> kobai.nn.Tanh()(kobai.tensor([-100.0, 0.0, 100.0]))
+    tensor([-1.,  0.,  1.])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.tanh(input)
 
 
 class Softplus(Module):
-    """log(1 + e^(beta · x)) / beta; x itself where beta · x > threshold."""
+    """log(1 + e^(beta · x)) / beta; x itself where beta · x > threshold.
+
+    >>> import kobai
+    >>> kobai.nn.Softplus()(kobai.tensor([0.0, 100.0]))
+    tensor([  0.6931, 100.0000])
+    """
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         super().__init__()
@@ -200,28 +265,48 @@ class Softplus(Module):
 
 
 class Softsign(Module):
-    """x / (1 + |x|)."""
+    """x / (1 + |x|).
+
+    >>> import kobai
+    >>> kobai.nn.Softsign()(kobai.tensor([-1.0, 3.0]))
+    tensor([-0.5000,  0.7500])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.softsign(input)
 
 
 class LogSigmoid(Module):
-    """log(1 / (1 + e⁻ˣ)), without overflow."""
+    """log(1 / (1 + e⁻ˣ)), without overflow.
+
+    >>> import kobai
+    >>> kobai.nn.LogSigmoid()(kobai.tensor(-1000.0))
+    tensor(-1000.)
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.logsigmoid(input)
 
 
 class Tanhshrink(Module):
-    """x − tanh(x)."""
+    """x − tanh(x).
+
+    >>> import kobai
+    >>> kobai.nn.Tanhshrink()(kobai.tensor([0.0, 100.0]))
+    tensor([ 0., 99.])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.tanhshrink(input)
 
 
 class Hardtanh(_InPlace):
-    """x put into [min_val, max_val]."""
+    """x put into [min_val, max_val].
+
+    >>> import kobai
+    >>> kobai.nn.Hardtanh()(kobai.tensor([-3.0, 0.5, 3.0]))
+    tensor([-1.0000,  0.5000,  1.0000])
+    """
 
     def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
         super().__init__(inplace)
@@ -236,21 +321,36 @@ class Hardtanh(_InPlace):
 
 
 class Hardsigmoid(_InPlace):
-    """min(max(x / 6 + 1/2, 0), 1)."""
+    """min(max(x / 6 + 1/2, 0), 1).
+
+    >>> import kobai
+    >>> kobai.nn.Hardsigmoid()(kobai.tensor([-3.0, 0.0, 1.5, 3.0]))
+    tensor([0.0000, 0.5000, 0.7500, 1.0000])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.hardsigmoid(input, self.inplace)
 
 
 class Hardswish(_InPlace):
-    """x · min(max(x / 6 + 1/2, 0), 1). Howard et al., arXiv:1905.02244."""
+    """x · min(max(x / 6 + 1/2, 0), 1). Howard et al., arXiv:1905.02244.
+
+    >>> import kobai
+    >>> kobai.nn.Hardswish()(kobai.tensor([1.5, 3.0, 5.0]))
+    tensor([1.1250, 3.0000, 5.0000])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.hardswish(input, self.inplace)
 
 
 class Threshold(_InPlace):
-    """x where x > threshold, else value."""
+    """x where x > threshold, else value.
+
+    >>> import kobai
+    >>> kobai.nn.Threshold(0.5, -7.0)(kobai.tensor([0.0, 1.0]))
+    tensor([-7.,  1.])
+    """
 
     def __init__(self, threshold: float, value: float, inplace: bool = False) -> None:
         super().__init__(inplace)
@@ -265,7 +365,12 @@ class Threshold(_InPlace):
 
 
 class Softshrink(Module):
-    """x moved towards 0 by lambd, and no further than to 0."""
+    """x moved towards 0 by lambd, and no further than to 0.
+
+    >>> import kobai
+    >>> kobai.nn.Softshrink()(kobai.tensor([-2.0, 0.3, 2.0]))
+    tensor([-1.5000,  0.0000,  1.5000])
+    """
 
     def __init__(self, lambd: float = 0.5) -> None:
         super().__init__()
@@ -279,7 +384,12 @@ class Softshrink(Module):
 
 
 class Hardshrink(Module):
-    """x where |x| > lambd, else 0."""
+    """x where |x| > lambd, else 0.
+
+    >>> import kobai
+    >>> kobai.nn.Hardshrink()(kobai.tensor([-2.0, 0.3, 2.0]))
+    tensor([-2.,  0.,  2.])
+    """
 
     def __init__(self, lambd: float = 0.5) -> None:
         super().__init__()
@@ -293,7 +403,12 @@ class Hardshrink(Module):
 
 
 class GLU(Module):
-    """a · σ(b), a and b the halves of x along ``dim``. Dauphin et al., arXiv:1612.08083."""
+    """a · σ(b), a and b the halves of x along ``dim``. Dauphin et al., arXiv:1612.08083.
+
+    >>> import kobai
+    >>> kobai.nn.GLU()(kobai.tensor([3.0, 4.0, 0.0, 100.0]))
+    tensor([1.5000, 4.0000])
+    """
 
     def __init__(self, dim: int = -1) -> None:
         super().__init__()
@@ -307,7 +422,12 @@ class GLU(Module):
 
 
 class Softmax(Module):
-    """eˣ / Σ eˣ along ``dim``, which must be given: a distribution over it."""
+    """eˣ / Σ eˣ along ``dim``, which must be given: a distribution over it.
+
+    >>> import kobai
+    >>> kobai.nn.Softmax(dim=-1)(kobai.zeros(4))
+    tensor([0.2500, 0.2500, 0.2500, 0.2500])
+    """
 
     def __init__(self, dim: int | None = None) -> None:
         super().__init__()
@@ -321,7 +441,12 @@ class Softmax(Module):
 
 
 class Softmax2d(Module):
-    """eˣ / Σ eˣ over the channels of images (N, C, H, W) or (C, H, W)."""
+    """eˣ / Σ eˣ over the channels of images (N, C, H, W) or (C, H, W).
+
+    >>> import kobai
+    >>> kobai.nn.Softmax2d()(kobai.zeros(4, 1, 3)).flatten(1)[0]
+    tensor([0.2500, 0.2500, 0.2500])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         if input.ndim not in (3, 4):
@@ -330,7 +455,12 @@ class Softmax2d(Module):
 
 
 class LogSoftmax(Module):
-    """log(eˣ / Σ eˣ) along ``dim``, which must be given; without overflow."""
+    """log(eˣ / Σ eˣ) along ``dim``, which must be given; without overflow.
+
+    >>> import kobai
+    >>> kobai.nn.LogSoftmax(dim=-1)(kobai.tensor([0.0, 1000.0]))
+    tensor([-1000.,     0.])
+    """
 
     def __init__(self, dim: int | None = None) -> None:
         super().__init__()
@@ -344,7 +474,12 @@ class LogSoftmax(Module):
 
 
 class Softmin(Module):
-    """Softmax of −x along ``dim``, which must be given."""
+    """Softmax of −x along ``dim``, which must be given.
+
+    >>> import kobai
+    >>> kobai.nn.Softmin(dim=-1)(kobai.tensor([0.0, 1.0, 200.0]))
+    tensor([0.7311, 0.2689, 0.0000])
+    """
 
     def __init__(self, dim: int | None = None) -> None:
         super().__init__()
