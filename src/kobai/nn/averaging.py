@@ -18,7 +18,13 @@ __all__ = ["AveragedModel", "get_ema_avg_fn", "get_ema_multi_avg_fn", "get_swa_a
 
 
 def get_ema_avg_fn(decay: float = 0.999) -> Averages:
-    """p̄ ← decay·p̄ + (1 − decay)·p for :class:`AveragedModel`: an exponential moving average."""
+    """p̄ ← decay·p̄ + (1 − decay)·p for :class:`AveragedModel`: an exponential moving average.
+
+    >>> import kobai
+    >>> average = kobai.optim.swa_utils.get_ema_avg_fn(decay=0.75)
+    >>> average(kobai.tensor(2.0), kobai.tensor(6.0), kobai.tensor(3))
+    tensor(3.)
+    """
     if not 0 <= decay <= 1:
         raise ValueError(f"get_ema_avg_fn: expected decay in [0, 1], got {decay}")
 
@@ -29,7 +35,13 @@ def get_ema_avg_fn(decay: float = 0.999) -> Averages:
 
 
 def get_swa_avg_fn() -> Averages:
-    """p̄ ← p̄ + (p − p̄) / (n + 1): the mean of all."""
+    """p̄ ← p̄ + (p − p̄) / (n + 1): the mean of all.
+
+    >>> import kobai
+    >>> average = kobai.optim.swa_utils.get_swa_avg_fn()
+    >>> average(kobai.tensor(2.0), kobai.tensor(6.0), kobai.tensor(3))
+    tensor(3.)
+    """
 
     def average(averaged: Tensor, current: Tensor, num_averaged: Any) -> Tensor:
         return averaged + (current - averaged) / (num_averaged + 1)  # type: ignore[no-any-return]
@@ -38,7 +50,14 @@ def get_swa_avg_fn() -> Averages:
 
 
 def get_ema_multi_avg_fn(decay: float = 0.999) -> Callable[[Any, Any, Any], None]:
-    """As :func:`get_ema_avg_fn`, for the argument ``multi_avg_fn``: all parameters at once, in place."""
+    """As :func:`get_ema_avg_fn`, for the argument ``multi_avg_fn``: all parameters at once, in place.
+
+    >>> import kobai
+    >>> averages = [kobai.tensor(2.0)]
+    >>> kobai.optim.swa_utils.get_ema_multi_avg_fn(0.75)(averages, [kobai.tensor(6.0)], kobai.tensor(3))
+    >>> averages
+    [tensor(3.)]
+    """
     average = get_ema_avg_fn(decay)
 
     def update(averaged: Iterable[Tensor], current: Iterable[Tensor], num_averaged: Any) -> None:
@@ -124,6 +143,12 @@ def update_bn(loader: Iterable[Any], model: Module, device: Any = None) -> None:
 
     ``loader`` yields inputs, or tuples that begin with them. The averaged parameters of a model belong to other statistics
     than those that were gathered in training.
+
+    >>> import kobai
+    >>> norm = kobai.nn.BatchNorm1d(1)
+    >>> kobai.optim.swa_utils.update_bn([kobai.tensor([[1.0], [3.0]]), kobai.tensor([[5.0], [7.0]])], norm)
+    >>> norm.running_mean
+    tensor([4.])
     """
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
     if not norms:
