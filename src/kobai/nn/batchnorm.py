@@ -199,20 +199,35 @@ class InstanceNorm1d(_InstanceNorm):
 
 
 class InstanceNorm2d(_InstanceNorm):
-    """As :class:`InstanceNorm1d`, for images: (N, C, H, W) or (C, H, W)."""
+    """As :class:`InstanceNorm1d`, for images: (N, C, H, W) or (C, H, W).
+
+    >>> import kobai
+    >>> kobai.nn.InstanceNorm2d(3)(kobai.randn(2, 3, 4, 4)).mean((2, 3)).abs().max().item() < 1e-5
+    True
+    """
 
     _shapes: ClassVar[dict[int, str]] = {4: "(N, {0}, H, W)"}
     _unbatched = "({0}, H, W)"
 
 
 class InstanceNorm3d(_InstanceNorm):
-    """As :class:`InstanceNorm1d`, for volumes: (N, C, D, H, W) or (C, D, H, W)."""
+    """As :class:`InstanceNorm1d`, for volumes: (N, C, D, H, W) or (C, D, H, W).
+
+    >>> import kobai
+    >>> kobai.nn.InstanceNorm3d(3)(kobai.randn(2, 3, 4, 4, 4)).shape
+    kobai.Size([2, 3, 4, 4, 4])
+    """
 
     _shapes: ClassVar[dict[int, str]] = {5: "(N, {0}, D, H, W)"}
     _unbatched = "({0}, D, H, W)"
 
 
 class BatchNorm3d(_BatchNorm):
-    """As :class:`BatchNorm1d`, for volumes: C of input (N, C, D, H, W)."""
+    """As :class:`BatchNorm1d`, for volumes: C of input (N, C, D, H, W).
+
+    >>> import kobai
+    >>> kobai.nn.BatchNorm3d(3)(kobai.randn(2, 3, 4, 4, 4)).shape
+    kobai.Size([2, 3, 4, 4, 4])
+    """
 
     _shapes: ClassVar[dict[int, str]] = {5: "(N, {0}, D, H, W)"}
