@@ -38,28 +38,52 @@ class Dropout(_Dropout):
 
 
 class Dropout1d(_Dropout):
-    """As :class:`Dropout`, but whole channels at once: (N, C, L) or (C, L)."""
+    """As :class:`Dropout`, but whole channels at once: (N, C, L) or (C, L).
+
+    >>> import kobai
+    >>> channels = kobai.nn.Dropout1d(0.5)(kobai.ones(1, 64, 5)).sum(-1)
+    >>> sorted(set(channels.flatten().tolist()))
+    [0.0, 10.0]
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.dropout1d(input, self.p, self.training, self.inplace)
 
 
 class Dropout2d(_Dropout):
-    """As :class:`Dropout`, but whole channels at once: (N, C, H, W) or (C, H, W)."""
+    """As :class:`Dropout`, but whole channels at once: (N, C, H, W) or (C, H, W).
+
+    >>> import kobai
+    >>> channels = kobai.nn.Dropout2d(0.5)(kobai.ones(1, 64, 2, 2)).sum((-2, -1))
+    >>> sorted(set(channels.flatten().tolist()))
+    [0.0, 8.0]
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.dropout2d(input, self.p, self.training, self.inplace)
 
 
 class Dropout3d(_Dropout):
-    """As :class:`Dropout`, but whole channels at once: (N, C, D, H, W) or (C, D, H, W)."""
+    """As :class:`Dropout`, but whole channels at once: (N, C, D, H, W) or (C, D, H, W).
+
+    >>> import kobai
+    >>> channels = kobai.nn.Dropout3d(0.5)(kobai.ones(1, 64, 2, 2, 2)).sum((-3, -2, -1))
+    >>> sorted(set(channels.flatten().tolist()))
+    [0.0, 16.0]
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.dropout3d(input, self.p, self.training, self.inplace)
 
 
 class AlphaDropout(_Dropout):
-    """Dropout for :class:`SELU` networks: keeps mean 0 and variance 1. Klambauer et al., arXiv:1706.02515."""
+    """Dropout for :class:`SELU` networks: keeps mean 0 and variance 1. Klambauer et al., arXiv:1706.02515.
+
+    >>> import kobai
+    >>> drop = kobai.nn.AlphaDropout(0.5)
+    >>> len(set(drop(kobai.ones(100)).tolist())), drop.eval()(kobai.ones(2))
+    (2, tensor([1., 1.]))
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.alpha_dropout(input, self.p, self.training, self.inplace)
