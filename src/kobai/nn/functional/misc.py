@@ -131,6 +131,10 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
 
     (N, C, *) → the same. Krizhevsky, Sutskever, Hinton, *ImageNet classification with deep convolutional neural
     networks*, NIPS 2012, section 3.3.
+
+    >>> import kobai
+    >>> kobai.nn.functional.local_response_norm(kobai.ones(1, 2, 1), 1, alpha=3.0, beta=0.5).flatten()
+    tensor([0.5000, 0.5000])
     """
     if input.ndim < 3 or size < 1:
         raise ValueError(
