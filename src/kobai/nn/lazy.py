@@ -62,20 +62,28 @@ class _Lazy(Module):
         self.__class__ = self._becomes
 
 
-def _lazy(layer: type[Module], size: str, axis: int = 1) -> type[Module]:
+def _lazy(layer: type[Module], size: str, arguments: str, batch: tuple[int, ...], axis: int = 1) -> type[Module]:
+    """The lazy kind of a layer; ``arguments`` and the shape ``batch`` make the example of its documentation."""
     name = f"Lazy{layer.__name__}"
-    doc = f":class:`{layer.__name__}` whose ``{size}``, left out of its arguments, is that of the first batch."
+    doc = f""":class:`{layer.__name__}` whose ``{size}``, left out of its arguments, is that of the first batch.
+
+    >>> import kobai
+    >>> layer = kobai.nn.{name}({arguments})
+    >>> _ = layer(kobai.zeros{batch})
+    >>> layer.{size}
+    {batch[axis]}
+    """
     body = {"_becomes": layer, "_size": size, "_axis": axis, "__doc__": doc, "__module__": __name__}
     return type(name, (_Lazy, layer), body)
 
 
-LazyLinear = _lazy(Linear, "in_features", -1)
-LazyConv1d = _lazy(Conv1d, "in_channels")
-LazyConv2d = _lazy(Conv2d, "in_channels")
-LazyConv3d = _lazy(Conv3d, "in_channels")
-LazyConvTranspose1d = _lazy(ConvTranspose1d, "in_channels")
-LazyConvTranspose2d = _lazy(ConvTranspose2d, "in_channels")
-LazyConvTranspose3d = _lazy(ConvTranspose3d, "in_channels")
-LazyBatchNorm1d = _lazy(BatchNorm1d, "num_features")
-LazyBatchNorm2d = _lazy(BatchNorm2d, "num_features")
-LazyBatchNorm3d = _lazy(BatchNorm3d, "num_features")
+LazyLinear = _lazy(Linear, "in_features", "3", (5, 4), -1)
+LazyConv1d = _lazy(Conv1d, "in_channels", "8, 3", (5, 4, 7))
+LazyConv2d = _lazy(Conv2d, "in_channels", "8, 3", (5, 4, 7, 7))
+LazyConv3d = _lazy(Conv3d, "in_channels", "8, 3", (5, 4, 7, 7, 7))
+LazyConvTranspose1d = _lazy(ConvTranspose1d, "in_channels", "8, 3", (5, 4, 7))
+LazyConvTranspose2d = _lazy(ConvTranspose2d, "in_channels", "8, 3", (5, 4, 7, 7))
+LazyConvTranspose3d = _lazy(ConvTranspose3d, "in_channels", "8, 3", (5, 4, 7, 7, 7))
+LazyBatchNorm1d = _lazy(BatchNorm1d, "num_features", "", (5, 4, 7))
+LazyBatchNorm2d = _lazy(BatchNorm2d, "num_features", "", (5, 4, 7, 7))
+LazyBatchNorm3d = _lazy(BatchNorm3d, "num_features", "", (5, 4, 7, 7, 7))
