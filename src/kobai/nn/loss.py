@@ -71,6 +71,10 @@ class NLLLoss(_Loss):
     """−input at the target class, for ``input`` log-probabilities (N, C), (C) or (N, C, d1, ...).
 
     ``weight`` and ``ignore_index`` as in :class:`CrossEntropyLoss`.
+
+    >>> import kobai
+    >>> kobai.nn.NLLLoss()(kobai.tensor([[-0.5, -1.0], [-0.25, -1.5]]), kobai.tensor([0, 1]))
+    tensor(1.)
     """
 
     weight: Tensor | None
@@ -100,7 +104,12 @@ class MSELoss(_Loss):
 
 
 class L1Loss(_Loss):
-    """|input − target|."""
+    """|input − target|.
+
+    >>> import kobai
+    >>> kobai.nn.L1Loss()(kobai.tensor([1.0, 2.0]), kobai.tensor([1.0, 5.0]))
+    tensor(1.5000)
+    """
 
     def __init__(self, *, reduction: str = "mean") -> None:
         super().__init__(reduction)
@@ -110,7 +119,12 @@ class L1Loss(_Loss):
 
 
 class SmoothL1Loss(_Loss):
-    """(d²/2)/beta where |d| < beta, else |d| − beta/2, for d = input − target. Girshick, arXiv:1504.08083."""
+    """(d²/2)/beta where |d| < beta, else |d| − beta/2, for d = input − target. Girshick, arXiv:1504.08083.
+
+    >>> import kobai
+    >>> kobai.nn.SmoothL1Loss(reduction="none")(kobai.tensor([0.0, 0.0]), kobai.tensor([0.5, 3.0]))
+    tensor([0.1250, 2.5000])
+    """
 
     def __init__(self, *, reduction: str = "mean", beta: float = 1.0) -> None:
         super().__init__(reduction)
@@ -121,7 +135,12 @@ class SmoothL1Loss(_Loss):
 
 
 class HuberLoss(_Loss):
-    """d²/2 where |d| < delta, else delta · (|d| − delta/2), for d = input − target. Huber, 1964."""
+    """d²/2 where |d| < delta, else delta · (|d| − delta/2), for d = input − target. Huber, 1964.
+
+    >>> import kobai
+    >>> kobai.nn.HuberLoss("none", delta=2.0)(kobai.tensor([0.0, 0.0]), kobai.tensor([1.0, 3.0]))
+    tensor([0.5000, 4.0000])
+    """
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction)
@@ -134,7 +153,12 @@ class HuberLoss(_Loss):
 class BCELoss(_Loss):
     """−(t log p + (1 − t) log(1 − p)) for input p and target t in [0, 1]; the logarithms are held above −100.
 
-    ``weight`` broadcasts against the input."""
+    ``weight`` broadcasts against the input.
+
+    >>> import kobai
+    >>> kobai.nn.BCELoss()(kobai.tensor([0.5, 0.5]), kobai.tensor([0.0, 1.0]))
+    tensor(0.6931)
+    """
 
     weight: Tensor | None
 
@@ -174,6 +198,11 @@ class KLDivLoss(_Loss):
     """target · (log target − input), for ``input`` log-probabilities; with ``log_target`` the target is one too.
 
     ``reduction="batchmean"`` divides the sum by the size of dimension 0: the divergence as it is defined.
+
+    >>> import kobai
+    >>> target = kobai.tensor([[1.0, 0.0]])
+    >>> kobai.nn.KLDivLoss(reduction="batchmean")(kobai.tensor([[0.5, 0.5]]).log(), target)
+    tensor(0.6931)
     """
 
     _reductions = (*REDUCTIONS, "batchmean")
@@ -187,7 +216,13 @@ class KLDivLoss(_Loss):
 
 
 class CosineEmbeddingLoss(_Loss):
-    """1 − cos(x₁, x₂) where target is 1, max(0, cos(x₁, x₂) − margin) where it is −1; x (N, D) or (D)."""
+    """1 − cos(x₁, x₂) where target is 1, max(0, cos(x₁, x₂) − margin) where it is −1; x (N, D) or (D).
+
+    >>> import kobai
+    >>> x, y = kobai.tensor([[3.0, 0.0]]), kobai.tensor([[0.0, 2.0]])
+    >>> kobai.nn.CosineEmbeddingLoss()(x, y, kobai.tensor([1]))
+    tensor(1.)
+    """
 
     def __init__(self, margin: float = 0.0, *, reduction: str = "mean") -> None:
         super().__init__(reduction)
@@ -198,7 +233,13 @@ class CosineEmbeddingLoss(_Loss):
 
 
 class MarginRankingLoss(_Loss):
-    """max(0, −target · (x₁ − x₂) + margin), target 1 or −1."""
+    """max(0, −target · (x₁ − x₂) + margin), target 1 or −1.
+
+    >>> import kobai
+    >>> one = kobai.ones(1)
+    >>> kobai.nn.MarginRankingLoss(margin=0.5)(one, 3 * one, one)
+    tensor(2.5000)
+    """
 
     def __init__(self, margin: float = 0.0, *, reduction: str = "mean") -> None:
         super().__init__(reduction)
@@ -209,7 +250,12 @@ class MarginRankingLoss(_Loss):
 
 
 class HingeEmbeddingLoss(_Loss):
-    """x where target is 1, max(0, margin − x) where it is −1."""
+    """x where target is 1, max(0, margin − x) where it is −1.
+
+    >>> import kobai
+    >>> kobai.nn.HingeEmbeddingLoss(reduction="none")(kobai.tensor([0.25, 0.25]), kobai.tensor([1, -1]))
+    tensor([0.2500, 0.7500])
+    """
 
     def __init__(self, margin: float = 1.0, *, reduction: str = "mean") -> None:
         super().__init__(reduction)
@@ -220,7 +266,12 @@ class HingeEmbeddingLoss(_Loss):
 
 
 class SoftMarginLoss(_Loss):
-    """log(1 + e^(−target · x)), target 1 or −1."""
+    """log(1 + e^(−target · x)), target 1 or −1.
+
+    >>> import kobai
+    >>> kobai.nn.SoftMarginLoss()(kobai.zeros(2), kobai.tensor([1.0, -1.0]))
+    tensor(0.6931)
+    """
 
     def __init__(self, *, reduction: str = "mean") -> None:
         super().__init__(reduction)
@@ -233,6 +284,11 @@ class TripletMarginLoss(_Loss):
     """max(0, ‖a − p‖ − ‖a − n‖ + margin), p-norms; with ``swap`` the lesser of ‖a − n‖ and ‖p − n‖ counts.
 
     Balntas et al., BMVC 2016.
+
+    >>> import kobai
+    >>> a, far = kobai.zeros(1, 2), kobai.tensor([[3.0, 4.0]])
+    >>> kobai.nn.TripletMarginLoss(margin=1.0, eps=0.0)(a, far, a)
+    tensor(6.)
     """
 
     def __init__(
@@ -257,7 +313,12 @@ class TripletMarginLoss(_Loss):
 
 
 class GaussianNLLLoss(_Loss):
-    """(log var + (input − target)² / var) / 2, var held above ``eps``; ``full`` adds log(2π) / 2."""
+    """(log var + (input − target)² / var) / 2, var held above ``eps``; ``full`` adds log(2π) / 2.
+
+    >>> import kobai
+    >>> kobai.nn.GaussianNLLLoss()(kobai.tensor([1.0]), kobai.tensor([4.0]), kobai.tensor([1.0]))
+    tensor(4.5000)
+    """
 
     def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> None:
         super().__init__(reduction)
@@ -272,6 +333,10 @@ class PoissonNLLLoss(_Loss):
     """eˣ − target · x, or with ``log_input=False`` x − target · log(x + eps).
 
     ``full`` adds Stirling's approximation of log(target!) where target > 1.
+
+    >>> import kobai
+    >>> kobai.nn.PoissonNLLLoss()(kobai.zeros(2), kobai.tensor([3.0, 5.0]))
+    tensor(1.)
     """
 
     def __init__(
@@ -287,7 +352,14 @@ class PoissonNLLLoss(_Loss):
 
 
 class TripletMarginWithDistanceLoss(_Loss):
-    """max(0, d(a, p) − d(a, n) + margin) with any distance d; default the Euclidean one."""
+    """max(0, d(a, p) − d(a, n) + margin) with any distance d; default the Euclidean one.
+
+    >>> import kobai
+    >>> a, b = kobai.tensor([[0.0]]), kobai.tensor([[3.0]])
+    >>> loss = kobai.nn.TripletMarginWithDistanceLoss(distance_function=lambda x, y: (x - y).abs().sum(-1))
+    >>> loss(a, b, a)
+    tensor(4.)
+    """
 
     def __init__(
         self,
@@ -315,7 +387,12 @@ class TripletMarginWithDistanceLoss(_Loss):
 
 
 class MultiMarginLoss(_Loss):
-    """The hinge loss of several classes, see :func:`kobai.nn.functional.multi_margin_loss`."""
+    """The hinge loss of several classes, see :func:`kobai.nn.functional.multi_margin_loss`.
+
+    >>> import kobai
+    >>> kobai.nn.MultiMarginLoss()(kobai.tensor([[0.5, 0.25, -3.0, 0.0]]), kobai.tensor([0]))
+    tensor(0.3125)
+    """
 
     def __init__(
         self, p: int = 1, margin: float = 1.0, weight: Tensor | None = None, *, reduction: str = "mean"
@@ -330,7 +407,12 @@ class MultiMarginLoss(_Loss):
 
 
 class MultiLabelSoftMarginLoss(_Loss):
-    """Binary cross-entropy of several labels, averaged over them; scores x, labels 0 or 1."""
+    """Binary cross-entropy of several labels, averaged over them; scores x, labels 0 or 1.
+
+    >>> import kobai
+    >>> kobai.nn.MultiLabelSoftMarginLoss()(kobai.zeros(1, 3), kobai.tensor([[1.0, 0.0, 1.0]]))
+    tensor(0.6931)
+    """
 
     def __init__(self, weight: Tensor | None = None, *, reduction: str = "mean") -> None:
         super().__init__(reduction)
