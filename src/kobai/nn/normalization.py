@@ -176,6 +176,11 @@ class LocalResponseNorm(Module):
     """y = x / (k + α · mean of x² over ``size`` neighbouring channels)^β, see :func:`kobai.nn.functional.local_response_norm`.
 
     Krizhevsky, Sutskever, Hinton, NIPS 2012.
+
+    >>> import kobai
+    >>> kobai.nn.LocalResponseNorm(1, alpha=3.0, beta=0.5)(kobai.ones(1, 2, 1))
+    tensor([[[0.5000],
+             [0.5000]]])
     """
 
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
