@@ -43,7 +43,12 @@ class _ConstantPad(_Pad):
 
 
 class ConstantPad1d(_ConstantPad):
-    """``value`` before and after the last dimension; ``padding`` is a number or (before, after)."""
+    """``value`` before and after the last dimension; ``padding`` is a number or (before, after).
+
+    >>> import kobai
+    >>> kobai.nn.ConstantPad1d((1, 2), 9.0)(kobai.zeros(1, 2))
+    tensor([[9., 0., 0., 9., 9.]])
+    """
 
     _dims = 1
 
@@ -60,90 +65,161 @@ class ConstantPad2d(_ConstantPad):
 
 
 class ZeroPad1d(_Pad):
-    """Zeros before and after the last dimension; ``padding`` is a number or (before, after)."""
+    """Zeros before and after the last dimension; ``padding`` is a number or (before, after).
+
+    >>> import kobai
+    >>> kobai.nn.ZeroPad1d((1, 2))(kobai.ones(1, 2))
+    tensor([[0., 1., 1., 0., 0.]])
+    """
 
     _dims = 1
     _mode = "constant"
 
 
 class ZeroPad2d(_Pad):
-    """Zeros around the last two dimensions; ``padding`` is a number or (left, right, top, bottom)."""
+    """Zeros around the last two dimensions; ``padding`` is a number or (left, right, top, bottom).
+
+    >>> import kobai
+    >>> kobai.nn.ZeroPad2d(1)(kobai.ones(1, 1, 2))
+    tensor([[[0., 0., 0., 0.],
+             [0., 1., 1., 0.],
+             [0., 0., 0., 0.]]])
+    """
 
     _dims = 2
     _mode = "constant"
 
 
 class ReflectionPad1d(_Pad):
-    """The mirrored input before and after the last dimension, without repeating the edge."""
+    """The mirrored input before and after the last dimension, without repeating the edge.
+
+    >>> import kobai
+    >>> kobai.nn.ReflectionPad1d((1, 2))(kobai.tensor([[1.0, 2.0, 3.0]]))
+    tensor([[2., 1., 2., 3., 2., 1.]])
+    """
 
     _dims = 1
     _mode = "reflect"
 
 
 class ReflectionPad2d(_Pad):
-    """The mirrored input around the last two dimensions, without repeating the edge."""
+    """The mirrored input around the last two dimensions, without repeating the edge.
+
+    >>> import kobai
+    >>> kobai.nn.ReflectionPad2d((1, 0, 0, 1))(kobai.tensor([[[1.0, 2.0], [3.0, 4.0]]]))
+    tensor([[[2., 1., 2.],
+             [4., 3., 4.],
+             [2., 1., 2.]]])
+    """
 
     _dims = 2
     _mode = "reflect"
 
 
 class ReplicationPad1d(_Pad):
-    """The edge repeated before and after the last dimension."""
+    """The edge repeated before and after the last dimension.
+
+    >>> import kobai
+    >>> kobai.nn.ReplicationPad1d((1, 2))(kobai.tensor([[1.0, 2.0, 3.0]]))
+    tensor([[1., 1., 2., 3., 3., 3.]])
+    """
 
     _dims = 1
     _mode = "replicate"
 
 
 class ReplicationPad2d(_Pad):
-    """The edge repeated around the last two dimensions."""
+    """The edge repeated around the last two dimensions.
+
+    >>> import kobai
+    >>> kobai.nn.ReplicationPad2d((1, 0, 0, 1))(kobai.tensor([[[1.0, 2.0], [3.0, 4.0]]]))
+    tensor([[[1., 1., 2.],
+             [3., 3., 4.],
+             [3., 3., 4.]]])
+    """
 
     _dims = 2
     _mode = "replicate"
 
 
 class ConstantPad3d(_ConstantPad):
-    """``value`` around the last three dimensions; ``padding`` is a number or (left, right, top, bottom, front, back)."""
+    """``value`` around the last three dimensions; ``padding`` is a number or (left, right, top, bottom, front, back).
+
+    >>> import kobai
+    >>> kobai.nn.ConstantPad3d((1, 0, 0, 0, 0, 0), 9.0)(kobai.zeros(1, 1, 1, 2))
+    tensor([[[[9., 0., 0.]]]])
+    """
 
     _dims = 3
 
 
 class ZeroPad3d(_Pad):
-    """Zeros around the last three dimensions."""
+    """Zeros around the last three dimensions.
+
+    >>> import kobai
+    >>> kobai.nn.ZeroPad3d(1)(kobai.ones(4, 2, 3, 5)).shape
+    kobai.Size([4, 4, 5, 7])
+    """
 
     _dims = 3
     _mode = "constant"
 
 
 class ReflectionPad3d(_Pad):
-    """The mirrored input around the last three dimensions, without repeating the edge."""
+    """The mirrored input around the last three dimensions, without repeating the edge.
+
+    >>> import kobai
+    >>> kobai.nn.ReflectionPad3d((2, 0, 0, 0, 0, 0))(kobai.tensor([[[[1.0, 2.0, 3.0]]]]))
+    tensor([[[[3., 2., 1., 2., 3.]]]])
+    """
 
     _dims = 3
     _mode = "reflect"
 
 
 class ReplicationPad3d(_Pad):
-    """The edge repeated around the last three dimensions."""
+    """The edge repeated around the last three dimensions.
+
+    >>> import kobai
+    >>> kobai.nn.ReplicationPad3d((1, 1, 0, 0, 0, 0))(kobai.tensor([[[[1.0, 2.0]]]]))
+    tensor([[[[1., 1., 2., 2.]]]])
+    """
 
     _dims = 3
     _mode = "replicate"
 
 
 class CircularPad1d(_Pad):
-    """The input going on at its other end, before and after the last dimension."""
+    """The input going on at its other end, before and after the last dimension.
+
+    >>> import kobai
+    >>> kobai.nn.CircularPad1d((1, 2))(kobai.tensor([[1.0, 2.0, 3.0]]))
+    tensor([[3., 1., 2., 3., 1., 2.]])
+    """
 
     _dims = 1
     _mode = "circular"
 
 
 class CircularPad2d(_Pad):
-    """The input going on at its other ends, around the last two dimensions."""
+    """The input going on at its other ends, around the last two dimensions.
+
+    >>> import kobai
+    >>> kobai.nn.CircularPad2d((0, 0, 1, 0))(kobai.tensor([[[1.0], [2.0], [3.0]]])).flatten()
+    tensor([3., 1., 2., 3.])
+    """
 
     _dims = 2
     _mode = "circular"
 
 
 class CircularPad3d(_Pad):
-    """The input going on at its other ends, around the last three dimensions."""
+    """The input going on at its other ends, around the last three dimensions.
+
+    >>> import kobai
+    >>> kobai.nn.CircularPad3d((2, 0, 0, 0, 0, 0))(kobai.tensor([[[[1.0, 2.0, 3.0]]]]))
+    tensor([[[[2., 3., 1., 2., 3.]]]])
+    """
 
     _dims = 3
     _mode = "circular"
