@@ -67,25 +67,45 @@ class _MaxPool(_Pool):
 
 
 class MaxPool1d(_MaxPool):
-    """Largest element of every window of (N, C, L) or (C, L); see :func:`kobai.nn.functional.max_pool2d`."""
+    """Largest element of every window of (N, C, L) or (C, L); see :func:`kobai.nn.functional.max_pool2d`.
+
+    >>> import kobai
+    >>> kobai.nn.MaxPool1d(2)(kobai.tensor([[1.0, 3.0, 2.0, 0.0]]))
+    tensor([[3., 2.]])
+    """
 
     _dims = 1
 
 
 class MaxPool2d(_MaxPool):
-    """Largest element of every window of (N, C, H, W) or (C, H, W); see :func:`kobai.nn.functional.max_pool2d`."""
+    """Largest element of every window of (N, C, H, W) or (C, H, W); see :func:`kobai.nn.functional.max_pool2d`.
+
+    >>> import kobai
+    >>> kobai.nn.MaxPool2d(2)(kobai.arange(4.0).reshape(1, 1, 2, 2))
+    tensor([[[[3.]]]])
+    """
 
     _dims = 2
 
 
 class MaxPool3d(_MaxPool):
-    """Largest element of every window of (N, C, D, H, W) or (C, D, H, W); see :func:`kobai.nn.functional.max_pool2d`."""
+    """Largest element of every window of (N, C, D, H, W) or (C, D, H, W); see :func:`kobai.nn.functional.max_pool2d`.
+
+    >>> import kobai
+    >>> kobai.nn.MaxPool3d(2)(kobai.randn(5, 3, 8, 6, 4)).shape
+    kobai.Size([5, 3, 4, 3, 2])
+    """
 
     _dims = 3
 
 
 class AvgPool1d(_Pool):
-    """Mean of every window of (N, C, L) or (C, L); see :func:`kobai.nn.functional.avg_pool2d`."""
+    """Mean of every window of (N, C, L) or (C, L); see :func:`kobai.nn.functional.avg_pool2d`.
+
+    >>> import kobai
+    >>> kobai.nn.AvgPool1d(2)(kobai.tensor([[1.0, 3.0, 2.0, 0.0]]))
+    tensor([[2., 1.]])
+    """
 
     _dims = 1
 
@@ -148,13 +168,23 @@ class _AvgPool(_Pool):
 
 
 class AvgPool2d(_AvgPool):
-    """Mean of every window of (N, C, H, W) or (C, H, W); see :func:`kobai.nn.functional.avg_pool2d`."""
+    """Mean of every window of (N, C, H, W) or (C, H, W); see :func:`kobai.nn.functional.avg_pool2d`.
+
+    >>> import kobai
+    >>> kobai.nn.AvgPool2d(2)(kobai.arange(4.0).reshape(1, 1, 2, 2))
+    tensor([[[[1.5000]]]])
+    """
 
     _dims = 2
 
 
 class AvgPool3d(_AvgPool):
-    """Mean of every window of (N, C, D, H, W) or (C, D, H, W); see :func:`kobai.nn.functional.avg_pool2d`."""
+    """Mean of every window of (N, C, D, H, W) or (C, D, H, W); see :func:`kobai.nn.functional.avg_pool2d`.
+
+    >>> import kobai
+    >>> kobai.nn.AvgPool3d(2)(kobai.randn(5, 3, 8, 6, 4)).shape
+    kobai.Size([5, 3, 4, 3, 2])
+    """
 
     _dims = 3
 
@@ -169,7 +199,12 @@ class _Adaptive(Module):
 
 
 class AdaptiveAvgPool1d(_Adaptive):
-    """Means of windows chosen so that (N, C, L) becomes (N, C, output_size)."""
+    """Means of windows chosen so that (N, C, L) becomes (N, C, output_size).
+
+    >>> import kobai
+    >>> kobai.nn.AdaptiveAvgPool1d(2)(kobai.tensor([[1.0, 3.0, 2.0, 0.0]]))
+    tensor([[2., 1.]])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.adaptive_avg_pool1d(input, self.output_size)
@@ -188,14 +223,24 @@ class AdaptiveAvgPool2d(_Adaptive):
 
 
 class AdaptiveMaxPool1d(_Adaptive):
-    """Maxima of windows chosen so that (N, C, L) becomes (N, C, output_size)."""
+    """Maxima of windows chosen so that (N, C, L) becomes (N, C, output_size).
+
+    >>> import kobai
+    >>> kobai.nn.AdaptiveMaxPool1d(2)(kobai.tensor([[1.0, 3.0, 2.0, 0.0]]))
+    tensor([[3., 2.]])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.adaptive_max_pool1d(input, self.output_size)
 
 
 class AdaptiveMaxPool2d(_Adaptive):
-    """Maxima of windows chosen so that (N, C, H, W) becomes (N, C, *output_size); None keeps a dimension."""
+    """Maxima of windows chosen so that (N, C, H, W) becomes (N, C, *output_size); None keeps a dimension.
+
+    >>> import kobai
+    >>> kobai.nn.AdaptiveMaxPool2d((1, None))(kobai.randn(2, 3, 5, 7)).shape
+    kobai.Size([2, 3, 1, 7])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.adaptive_max_pool2d(input, self.output_size)
