@@ -48,7 +48,13 @@ class Upsample(Module):
 
 
 class PixelShuffle(Module):
-    """Channels become pixels: (..., C·r², H, W) → (..., C, H·r, W·r). Shi et al., CVPR 2016, arXiv:1609.05158."""
+    """Channels become pixels: (..., C·r², H, W) → (..., C, H·r, W·r). Shi et al., CVPR 2016, arXiv:1609.05158.
+
+    >>> import kobai
+    >>> kobai.nn.PixelShuffle(2)(kobai.arange(4.0).reshape(4, 1, 1))
+    tensor([[[0., 1.],
+             [2., 3.]]])
+    """
 
     def __init__(self, upscale_factor: int) -> None:
         super().__init__()
@@ -62,7 +68,12 @@ class PixelShuffle(Module):
 
 
 class PixelUnshuffle(Module):
-    """Pixels become channels: (..., C, H·r, W·r) → (..., C·r², H, W)."""
+    """Pixels become channels: (..., C, H·r, W·r) → (..., C·r², H, W).
+
+    >>> import kobai
+    >>> kobai.nn.PixelUnshuffle(2)(kobai.randn(5, 3, 8, 6)).shape
+    kobai.Size([5, 12, 4, 3])
+    """
 
     def __init__(self, downscale_factor: int) -> None:
         super().__init__()
@@ -76,21 +87,37 @@ class PixelUnshuffle(Module):
 
 
 class UpsamplingNearest2d(Upsample):
-    """:class:`Upsample` of images in mode ``"nearest"``."""
+    """:class:`Upsample` of images in mode ``"nearest"``.
+
+    >>> import kobai
+    >>> kobai.nn.UpsamplingNearest2d(scale_factor=2)(kobai.tensor([[[[1.0, 3.0]]]]))
+    tensor([[[[1., 1., 3., 3.],
+              [1., 1., 3., 3.]]]])
+    """
 
     def __init__(self, size: Any = None, scale_factor: Any = None) -> None:
         super().__init__(size, scale_factor, mode="nearest")
 
 
 class UpsamplingBilinear2d(Upsample):
-    """:class:`Upsample` of images in mode ``"bilinear"`` with ``align_corners=True``."""
+    """:class:`Upsample` of images in mode ``"bilinear"`` with ``align_corners=True``.
+
+    >>> import kobai
+    >>> kobai.nn.UpsamplingBilinear2d(size=(1, 3))(kobai.tensor([[[[1.0, 3.0]]]]))
+    tensor([[[[1., 2., 3.]]]])
+    """
 
     def __init__(self, size: Any = None, scale_factor: Any = None) -> None:
         super().__init__(size, scale_factor, mode="bilinear", align_corners=True)
 
 
 class ChannelShuffle(Module):
-    """Channels of ``groups`` groups dealt out in turn: (N, C, *) → the same. Zhang et al., CVPR 2018, arXiv:1707.01083."""
+    """Channels of ``groups`` groups dealt out in turn: (N, C, *) → the same. Zhang et al., CVPR 2018, arXiv:1707.01083.
+
+    >>> import kobai
+    >>> kobai.nn.ChannelShuffle(2)(kobai.arange(4.0).reshape(1, 4, 1, 1)).flatten()
+    tensor([0., 2., 1., 3.])
+    """
 
     def __init__(self, groups: int) -> None:
         super().__init__()
@@ -104,7 +131,12 @@ class ChannelShuffle(Module):
 
 
 class Unfold(Module):
-    """Windows as columns, (N, C, H, W) → (N, C·k, L), see :func:`kobai.nn.functional.unfold`."""
+    """Windows as columns, (N, C, H, W) → (N, C·k, L), see :func:`kobai.nn.functional.unfold`.
+
+    >>> import kobai
+    >>> kobai.nn.Unfold(kernel_size=2)(kobai.randn(1, 3, 4, 5)).shape
+    kobai.Size([1, 12, 12])
+    """
 
     def __init__(self, kernel_size: Ints, dilation: Ints = 1, padding: Ints = 0, stride: Ints = 1) -> None:
         super().__init__()
@@ -121,7 +153,12 @@ class Unfold(Module):
 
 
 class Fold(Module):
-    """Columns added up where they came from, (N, C·k, L) → (N, C, H, W), see :func:`kobai.nn.functional.fold`."""
+    """Columns added up where they came from, (N, C·k, L) → (N, C, H, W), see :func:`kobai.nn.functional.fold`.
+
+    >>> import kobai
+    >>> kobai.nn.Fold(output_size=(1, 3), kernel_size=(1, 2))(kobai.ones(1, 2, 2))
+    tensor([[[[1., 2., 1.]]]])
+    """
 
     def __init__(
         self, output_size: Ints, kernel_size: Ints, dilation: Ints = 1, padding: Ints = 0, stride: Ints = 1
