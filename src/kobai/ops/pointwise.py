@@ -83,6 +83,49 @@ def samples(low: float, high: float) -> Samples:
     ]
 
 
+# What the manual shows of each row, here and in ops/special.py: elements before and after. Doctest checks it.
+_examples = """
+neg         [1, -2] → [-1,  2]
+abs         [1, -2] → [1, 2]
+square      [1, -2, 3] → [1, 4, 9]
+sqrt        [4., 9., -1.] → [2., 3., nan]
+rsqrt       [1., 4.] → [1.0000, 0.5000]
+reciprocal  [1., 4.] → [1.0000, 0.2500]
+exp         [0., 1.] → [1.0000, 2.7183]
+exp2        [0, 3, -1] → [1.0000, 8.0000, 0.5000]
+expm1       [0., 1.] → [0.0000, 1.7183]
+log         [1., 2.] → [0.0000, 0.6931]
+log2        [8., 10.] → [3.0000, 3.3219]
+log10       [100., 2.] → [2.0000, 0.3010]
+log1p       [0., 1.] → [0.0000, 0.6931]
+sin         [0., 0.5] → [0.0000, 0.4794]
+cos         [0., 0.5] → [1.0000, 0.8776]
+tan         [0., 0.5] → [0.0000, 0.5463]
+asin        [0., 1.] → [0.0000, 1.5708]
+acos        [1., 0.] → [0.0000, 1.5708]
+atan        [0., 1.] → [0.0000, 0.7854]
+sinh        [0., 1.] → [0.0000, 1.1752]
+cosh        [0., 1.] → [1.0000, 1.5431]
+asinh       [0., 1.] → [0.0000, 0.8814]
+acosh       [1., 2.] → [0.0000, 1.3170]
+atanh       [0., 0.5] → [0.0000, 0.5493]
+sigmoid     [0., 1., 100.] → [0.5000, 0.7311, 1.0000]
+tanh        [0., 0.5, 100.] → [0.0000, 0.4621, 1.0000]
+erf         [0., 1.] → [0.0000, 0.8427]
+erfc        [0., 1.] → [1.0000, 0.1573]
+deg2rad     [180, 90] → [3.1416, 1.5708]
+rad2deg     [1., 0.5] → [57.2958, 28.6479]
+lgamma      [3., 4.] → [0.6931, 1.7918]
+digamma     [1., 2.] → [-0.5772,  0.4228]
+erfinv      [0., 0.5, 1.] → [0.0000, 0.4769,    inf]
+sinc        [0., 0.5] → [1.0000, 0.6366]
+"""
+EXAMPLES = {
+    name: example.strip().split(" → ")
+    for name, example in (line.split(" ", 1) for line in _examples.split("\n") if line)
+}
+
+
 def unary(
     name: str,
     doc: str,
@@ -95,7 +138,7 @@ def unary(
     """Make the primitive ``_name``, the public function and the methods ``name`` and ``name_`` of one row.
 
     ``f(xp, x)`` is the value; ``of_x(xp, x)`` or ``of_y(xp, y)``, whichever is given, its derivative.
-    Integers are converted to the default float dtype unless ``keep_integers``.
+    Integers are converted to the default float dtype unless ``keep_integers``. A row has an example in ``EXAMPLES``.
     """
 
     def forward(x: Array) -> Any:
@@ -116,7 +159,12 @@ def unary(
         return recorded(input) if out is None else into(name, out, recorded(input))
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"{doc} Elementwise" + ("." if keep_integers else "; integers are converted to floats first.")
+    function.__module__ = f.__module__  # that of the row, where doctest looks for it
+    argument, value = EXAMPLES[name]
+    function.__doc__ = (
+        f"{doc} Elementwise{'' if keep_integers else '; integers are converted to floats first'}.\n\n"
+        f">>> import kobai\n>>> kobai.{name}(kobai.tensor({argument}))\ntensor({value})"
+    )
     return method(function, in_place=True)
 
 
