@@ -160,7 +160,7 @@ def heaviside(input: Tensor, values: Tensor) -> Tensor:
     return where(a == 0, b, cast(a > 0, a.dtype))  # type: ignore[no-any-return]
 
 
-def _whole(name: str, doc: str) -> Any:
+def _whole(name: str, doc: str, example: str) -> Any:
     def function(input: Tensor, other: Tensor) -> Tensor:
         a, b = _pair(name, input, other)
         if a.dtype.kind not in "iu":
@@ -168,12 +168,13 @@ def _whole(name: str, doc: str) -> Any:
         xp = xp_of(a._array)
         return Tensor._wrap(xp.asarray(getattr(xp, name)(a._array, b._array)))  # type: ignore[no-any-return]
 
-    function.__name__, function.__doc__ = name, doc
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"{doc}\n\n>>> import kobai\n>>> kobai.{name}(kobai.tensor([12, 5]), kobai.tensor(8))\n{example}"
     return method(function, name=name, in_place=True)
 
 
-gcd = _whole("gcd", "Greatest common divisor of integers, elementwise.")
-lcm = _whole("lcm", "Least common multiple of integers, elementwise.")
+gcd = _whole("gcd", "Greatest common divisor of integers, elementwise.", "tensor([4, 1])")
+lcm = _whole("lcm", "Least common multiple of integers, elementwise.", "tensor([24, 40])")
 
 
 @method
