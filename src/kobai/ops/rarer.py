@@ -45,8 +45,8 @@ __all__ = [
 # --- windows of signals -----------------------------------------------------------------------------------------------
 
 
-def _window(name: str, doc: str, terms: tuple[float, ...]) -> Any:
-    """w(n) = a₀ − a₁ cos(2πn/N) + a₂ cos(4πn/N) − ...; N is one less for the symmetric window."""
+def _window(name: str, doc: str, terms: tuple[float, ...], quarter: float) -> Any:
+    """w(n) = a₀ − a₁ cos(2πn/N) + a₂ cos(4πn/N) − ...; N is one less for the symmetric window. ``quarter`` is w(N/4)."""
 
     def window(window_length: int, periodic: bool = True, *, dtype: Any = None, device: Device = None) -> Tensor:
         n = arange(window_length, dtype=np.float64, device=device)
@@ -58,13 +58,18 @@ def _window(name: str, doc: str, terms: tuple[float, ...]) -> Any:
             total = total * 0 + 1
         return total.to(dtype if dtype is not None else tensor(0.0).dtype)  # type: ignore[no-any-return]
 
-    window.__name__, window.__doc__ = name, f"{doc} ``periodic`` for spectra, else symmetric."
+    window.__name__ = window.__qualname__ = name
+    window.__doc__ = (
+        f"{doc} ``periodic`` for spectra, else symmetric.\n\n"
+        f">>> import kobai\n>>> kobai.{name}(4)[1:], kobai.{name}(5, periodic=False)[1:-1]\n"
+        "({0}, {0})".format(f"tensor([{quarter:.4f}, 1.0000, {quarter:.4f}])")
+    )
     return window
 
 
-hann_window = _window("hann_window", "½ − ½ cos(2πn/N).", (0.5, 0.5))
-hamming_window = _window("hamming_window", "0.54 − 0.46 cos(2πn/N).", (0.54, 0.46))
-blackman_window = _window("blackman_window", "0.42 − 0.5 cos(2πn/N) + 0.08 cos(4πn/N).", (0.42, 0.5, 0.08))
+hann_window = _window("hann_window", "½ − ½ cos(2πn/N).", (0.5, 0.5), 0.5)
+hamming_window = _window("hamming_window", "0.54 − 0.46 cos(2πn/N).", (0.54, 0.46), 0.54)
+blackman_window = _window("blackman_window", "0.42 − 0.5 cos(2πn/N) + 0.08 cos(4πn/N).", (0.42, 0.5, 0.08), 0.34)
 
 # --- making and taking apart ------------------------------------------------------------------------------------------
 
