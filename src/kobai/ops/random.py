@@ -155,7 +155,7 @@ def _plain(value: Any) -> Any:
     return value.detach() if isinstance(value, Tensor) else value
 
 
-def _draw_like(draw: Any, doc: str) -> Any:
+def _draw_like(name: str, draw: Any, doc: str) -> Any:
     def like(
         input: Tensor,
         *,
@@ -169,13 +169,18 @@ def _draw_like(draw: Any, doc: str) -> Any:
             input.shape, generator=generator, dtype=dtype or input.dtype, device=where, requires_grad=requires_grad
         )
 
-    like.__doc__ = doc
+    like.__name__ = like.__qualname__ = name
+    like.__doc__ = (
+        f"{doc}\n\n>>> import kobai\n"
+        f">>> x = kobai.{name}(kobai.zeros(2, 3, dtype=kobai.float64))\n>>> x.shape, x.dtype\n"
+        "(kobai.Size([2, 3]), kobai.float64)"
+    )
     like.__name__ = f"{draw.__name__}_like"
     return like
 
 
-rand_like = _draw_like(rand, "Uniform on [0, 1) with shape, dtype and device of ``input``.")
-randn_like = _draw_like(randn, "Standard normal with shape, dtype and device of ``input``.")
+rand_like = _draw_like("rand_like", rand, "Uniform on [0, 1) with shape, dtype and device of ``input``.")
+randn_like = _draw_like("randn_like", randn, "Standard normal with shape, dtype and device of ``input``.")
 
 
 def randint_like(input: Tensor, low: int, high: int | None = None, *, generator: Generator | None = None) -> Tensor:
