@@ -389,19 +389,25 @@ def eye(
 # --- PyTorch's older constructors -------------------------------------------------------------------------------------
 
 
-def _typed(dtype: Any) -> Any:
+def _typed(name: str, dtype: Any) -> Any:
     def make(*data: Any) -> Tensor:
         if data and all(isinstance(n, int) for n in data):
             return zeros(*data, dtype=dtype)
         return tensor(data[0] if data else [], dtype=dtype)
 
     make.dtype = np.dtype(dtype)  # type: ignore[attr-defined]  # x.type(FloatTensor)
-    make.__doc__ = f"Data, or integers as sizes (then zeros), as a tensor of {np.dtype(dtype)}; prefer :func:`tensor`."
+    make.__name__ = make.__qualname__ = name
+    make.__doc__ = (
+        f"Data, or integers as sizes (then zeros), as a tensor of {np.dtype(dtype)}; prefer :func:`tensor`.\n\n"
+        f">>> import kobai\n>>> kobai.{name}([1, 0]).dtype, kobai.{name}(2, 3).shape\n"
+        f"(kobai.{np.dtype(dtype)}, kobai.Size([2, 3]))"
+    )
     return make
 
 
-FloatTensor, DoubleTensor = _typed(np.float32), _typed(np.float64)
-LongTensor, IntTensor, BoolTensor = _typed(np.int64), _typed(np.int32), _typed(np.bool_)
+FloatTensor, DoubleTensor = _typed("FloatTensor", np.float32), _typed("DoubleTensor", np.float64)
+LongTensor, IntTensor = _typed("LongTensor", np.int64), _typed("IntTensor", np.int32)
+BoolTensor = _typed("BoolTensor", np.bool_)
 
 
 # --- like an existing tensor ------------------------------------------------------------------------------------------
