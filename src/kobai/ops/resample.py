@@ -156,9 +156,7 @@ def interpolate(
     need_tensor("interpolate", input)
     n = input.ndim - 2
     if mode not in _MODES:
-        raise NotImplementedError(
-            f"interpolate: unknown mode {mode!r}.{nearest(str(mode), _MODES)}"
-        )
+        raise NotImplementedError(f"interpolate: unknown mode {mode!r}.{nearest(str(mode), _MODES)}")
     if n not in _MODES[mode]:
         raise NotImplementedError(
             f"interpolate: mode {mode!r} is for inputs of {' or '.join(str(d + 2) for d in _MODES[mode])} dimensions, "
