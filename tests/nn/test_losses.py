@@ -57,6 +57,21 @@ LOSSES = {
         (X, Y),
         lambda x, t: np.where(abs(x - t) < 0.5, (x - t) ** 2 / 2, 0.5 * (abs(x - t) - 0.25)),
     ),
+    "multi margin": (
+        nn.MultiMarginLoss,
+        (X, T),
+        lambda x, t: (np.maximum(0, 1 - x[np.arange(4), t][:, None] + x).sum(1) - 1) / 3,
+    ),
+    "multi-label soft margin": (
+        nn.MultiLabelSoftMarginLoss,
+        (X, Q),
+        lambda x, t: -(t * np.log(sigmoid(x)) + (1 - t) * np.log(1 - sigmoid(x))).mean(1),
+    ),
+    "triplet with distance": (
+        lambda **k: nn.TripletMarginWithDistanceLoss(margin=0.5, **k),
+        (X, Y, Z),
+        lambda a, p, n: np.maximum(0, distance(a, p) - distance(a, n) + 0.5),
+    ),
     "bce": (nn.BCELoss, (P, Q), lambda p, t: -(t * np.log(p) + (1 - t) * np.log(1 - p))),
     "bce with logits": (
         nn.BCEWithLogitsLoss,
