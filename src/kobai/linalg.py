@@ -149,7 +149,12 @@ def inv(A: Tensor) -> Tensor:
 
 
 def solve(A: Tensor, B: Tensor) -> Tensor:
-    """X of A X = B; A (..., n, n), B (n) or (..., n, k)."""
+    """X of A X = B; A (..., n, n), B (n) or (..., n, k).
+
+    >>> import kobai
+    >>> kobai.linalg.solve(kobai.tensor([[2., 0.], [0., 4.]]), kobai.tensor([2., 2.]))
+    tensor([1.0000, 0.5000])
+    """
     _matrices("solve", A, square=True)
     if B.ndim == 1:
         return _solve(A, B.unsqueeze(-1)).squeeze(-1)  # type: ignore[no-any-return]
@@ -157,7 +162,12 @@ def solve(A: Tensor, B: Tensor) -> Tensor:
 
 
 def det(A: Tensor) -> Tensor:
-    """Determinant of square matrices."""
+    """Determinant of square matrices.
+
+    >>> import kobai
+    >>> kobai.linalg.det(kobai.tensor([[3., 1.], [0., 2.5]]))
+    tensor(7.5000)
+    """
     _matrices("det", A, square=True)
     return _det(A)
 
@@ -170,14 +180,26 @@ class SlogdetResult(NamedTuple):
 
 
 def slogdet(A: Tensor) -> SlogdetResult:
-    """Sign and log |det A|, which neither overflows nor underflows."""
+    """Sign and log |det A|, which neither overflows nor underflows.
+
+    >>> import kobai
+    >>> sign, logarithm = kobai.linalg.slogdet(kobai.tensor([[-1., 0.], [0., 2.]]))
+    >>> sign, logarithm
+    (tensor(-1.), tensor(0.6931))
+    """
     _matrices("slogdet", A, square=True)
     xp = xp_of(A.array)
     return SlogdetResult(Tensor._wrap(xp.asarray(xp.linalg.slogdet(A.array)[0])), _logabsdet(A))
 
 
 def cholesky(A: Tensor) -> Tensor:
-    """Lower triangular L with L Lᵀ = A, for a symmetric positive definite A."""
+    """Lower triangular L with L Lᵀ = A, for a symmetric positive definite A.
+
+    >>> import kobai
+    >>> kobai.linalg.cholesky(kobai.tensor([[4., 2.], [2., 5.]]))
+    tensor([[2., 0.],
+            [1., 2.]])
+    """
     _matrices("cholesky", A, square=True)
     return _cholesky(A)
 
@@ -191,14 +213,25 @@ class SVDResult(NamedTuple):
 
 
 def svd(A: Tensor, full_matrices: bool = True) -> SVDResult:
-    """Singular value decomposition, singular values in descending order. No gradient."""
+    """Singular value decomposition, singular values in descending order. No gradient.
+
+    >>> import kobai
+    >>> U, S, Vh = kobai.linalg.svd(kobai.tensor([[0., 3.5], [2., 0.], [0., 0.]]), full_matrices=False)
+    >>> U.shape, S, Vh.shape
+    (kobai.Size([3, 2]), tensor([3.5000, 2.0000]), kobai.Size([2, 2]))
+    """
     array = _plain("svd", A)
     parts = xp_of(array).linalg.svd(array, full_matrices=full_matrices)
     return SVDResult(*(Tensor._wrap(part) for part in parts))
 
 
 def svdvals(A: Tensor) -> Tensor:
-    """Singular values in descending order. No gradient."""
+    """Singular values in descending order. No gradient.
+
+    >>> import kobai
+    >>> kobai.linalg.svdvals(kobai.tensor([[2., 0.], [0., -3.5]]))
+    tensor([3.5000, 2.0000])
+    """
     array = _plain("svdvals", A)
     return Tensor._wrap(xp_of(array).linalg.svd(array, compute_uv=False))  # type: ignore[no-any-return]
 
@@ -211,13 +244,23 @@ class EighResult(NamedTuple):
 
 
 def eigh(A: Tensor) -> EighResult:
-    """Eigenvalues and eigenvectors of symmetric matrices. No gradient."""
+    """Eigenvalues and eigenvectors of symmetric matrices. No gradient.
+
+    >>> import kobai
+    >>> kobai.linalg.eigh(kobai.tensor([[2.5, 1.], [1., 2.5]])).eigenvalues
+    tensor([1.5000, 3.5000])
+    """
     array = _plain("eigh", A, square=True)
     return EighResult(*(Tensor._wrap(part) for part in xp_of(array).linalg.eigh(array)))
 
 
 def eigvalsh(A: Tensor) -> Tensor:
-    """Eigenvalues of symmetric matrices in ascending order. No gradient."""
+    """Eigenvalues of symmetric matrices in ascending order. No gradient.
+
+    >>> import kobai
+    >>> kobai.linalg.eigvalsh(kobai.tensor([[2.5, 1.], [1., 2.5]]))
+    tensor([1.5000, 3.5000])
+    """
     array = _plain("eigvalsh", A, square=True)
     return Tensor._wrap(xp_of(array).linalg.eigvalsh(array))  # type: ignore[no-any-return]
 
@@ -230,13 +273,24 @@ class QRResult(NamedTuple):
 
 
 def qr(A: Tensor) -> QRResult:
-    """Reduced QR decomposition. No gradient."""
+    """Reduced QR decomposition. No gradient.
+
+    >>> import kobai
+    >>> Q, R = kobai.linalg.qr(kobai.tensor([[3., 1.], [4., 2.], [0., 2.]]))
+    >>> Q.shape, kobai.allclose(Q.T @ Q, kobai.eye(2), atol=1e-6), (R[1, 0] == 0).item()
+    (kobai.Size([3, 2]), True, True)
+    """
     array = _plain("qr", A)
     return QRResult(*(Tensor._wrap(part) for part in xp_of(array).linalg.qr(array)))
 
 
 def pinv(A: Tensor) -> Tensor:
-    """Moore–Penrose inverse. No gradient."""
+    """Moore–Penrose inverse. No gradient.
+
+    >>> import kobai
+    >>> kobai.linalg.pinv(kobai.tensor([[2.], [0.]]))
+    tensor([[0.5000, 0.0000]])
+    """
     array = _plain("pinv", A)
     return Tensor._wrap(xp_of(array).linalg.pinv(array))  # type: ignore[no-any-return]
 
@@ -251,21 +305,38 @@ class LstsqResult(NamedTuple):
 
 
 def lstsq(A: Tensor, B: Tensor) -> LstsqResult:
-    """X that minimises ‖A X − B‖². No gradient."""
+    """X that minimises ‖A X − B‖². No gradient.
+
+    >>> import kobai
+    >>> A = kobai.tensor([[1.], [1.], [1.]])
+    >>> kobai.linalg.lstsq(A, kobai.tensor([[1.], [2.], [4.5]])).solution  # one number for all: the mean
+    tensor([[2.5000]])
+    """
     a, b = _plain("lstsq", A), B.detach().array
     xp = xp_of(a)
     return LstsqResult(*(Tensor._wrap(xp.asarray(part)) for part in xp.linalg.lstsq(a, b, rcond=None)))
 
 
 def matrix_rank(A: Tensor) -> Tensor:
-    """Number of singular values above rounding. No gradient."""
+    """Number of singular values above rounding. No gradient.
+
+    >>> import kobai
+    >>> kobai.linalg.matrix_rank(kobai.tensor([[1., 2.], [2., 4.]]))
+    tensor(1)
+    """
     _matrices("matrix_rank", A)
     xp = xp_of(A.array)
     return Tensor._wrap(xp.asarray(xp.linalg.matrix_rank(A.array)))  # type: ignore[no-any-return]
 
 
 def matrix_power(A: Tensor, n: int) -> Tensor:
-    """Aⁿ, by squaring; n may be negative."""
+    """Aⁿ, by squaring; n may be negative.
+
+    >>> import kobai
+    >>> kobai.linalg.matrix_power(kobai.tensor([[1., 1.], [0., 1.]]), 5)
+    tensor([[1., 5.],
+            [0., 1.]])
+    """
     _matrices("matrix_power", A, square=True)
     base = inv(A) if n < 0 else A
     result, n = eye(A.shape[-1], dtype=A.dtype, device=A.device), abs(n)
@@ -277,19 +348,36 @@ def matrix_power(A: Tensor, n: int) -> Tensor:
 
 
 def norm(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False) -> Tensor:
-    """Norm of a tensor seen as one vector (``ord`` None: Euclidean), or along ``dim``."""
+    """Norm of a tensor seen as one vector (``ord`` None: Euclidean), or along ``dim``.
+
+    >>> import kobai
+    >>> A = kobai.tensor([[3., 4.], [0., 0.]])
+    >>> kobai.linalg.norm(A), kobai.linalg.norm(A, dim=1)
+    (tensor(5.), tensor([5., 0.]))
+    """
     if ord is not None and dim is None and A.ndim == 2:
         return matrix_norm(A, ord)
     return vector_norm(A, 2 if ord is None else ord, dim, keepdim)
 
 
 def vector_norm(x: Tensor, ord: float = 2, dim: Any = None, keepdim: bool = False) -> Tensor:
-    """(Σ |xᵢ|ᵖ)^(1/p) with p = ``ord``, over all elements or along ``dim``."""
+    """(Σ |xᵢ|ᵖ)^(1/p) with p = ``ord``, over all elements or along ``dim``.
+
+    >>> import kobai
+    >>> kobai.linalg.vector_norm(kobai.tensor([3., -4.])), kobai.linalg.vector_norm(kobai.tensor([3., -4.]), ord=1)
+    (tensor(5.), tensor(7.))
+    """
     return _norm(x, ord, dim, keepdim)
 
 
 def matrix_norm(A: Tensor, ord: Any = "fro") -> Tensor:
-    """Frobenius norm, or the nuclear (``"nuc"``) and spectral (2) norms, without gradient."""
+    """Frobenius norm, or the nuclear (``"nuc"``) and spectral (2) norms, without gradient.
+
+    >>> import kobai
+    >>> A = kobai.tensor([[1.5, 0.], [0., 2.]])
+    >>> kobai.linalg.matrix_norm(A), kobai.linalg.matrix_norm(A, "nuc")
+    (tensor(2.5000), tensor(3.5000))
+    """
     if ord == "fro":
         return _norm(A, 2, (-2, -1))
     if ord == "nuc":
@@ -300,7 +388,12 @@ def matrix_norm(A: Tensor, ord: Any = "fro") -> Tensor:
 
 
 def cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
-    """Cross product of vectors of three elements along ``dim``."""
+    """Cross product of vectors of three elements along ``dim``.
+
+    >>> import kobai
+    >>> kobai.linalg.cross(kobai.tensor([1, 0, 0]), kobai.tensor([0, 1, 0]))
+    tensor([0, 0, 1])
+    """
     a, b = unbind(input, dim), unbind(other, dim)
     if len(a) != 3 or len(b) != 3:
         raise RuntimeError(f"cross: expected 3 elements along dim {dim}, got {len(a)} and {len(b)}")
@@ -312,6 +405,12 @@ def solve_triangular(A: Tensor, B: Tensor, *, upper: bool, left: bool = True, un
     """X of A X = B – of X A = B without ``left`` – where only the upper or lower triangle of A counts.
 
     ``unitriangular`` takes the diagonal of A as ones.
+
+    >>> import kobai
+    >>> A = kobai.tensor([[2., 0.], [9., 4.]])
+    >>> kobai.linalg.solve_triangular(A, kobai.tensor([[2.], [4.]]), upper=True)  # the 9 does not count
+    tensor([[1.],
+            [1.]])
     """
     _matrices("solve_triangular", A, B)
     triangle = triu(A) if upper else tril(A)
@@ -368,12 +467,22 @@ def _chain(chain: list[Tensor], split: dict[tuple[int, int], int], i: int, j: in
 
 
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
-    """Σ xᵢ yᵢ along ``dim``, with broadcasting."""
+    """Σ xᵢ yᵢ along ``dim``, with broadcasting.
+
+    >>> import kobai
+    >>> kobai.linalg.vecdot(kobai.tensor([[1, 2], [3, 4]]), kobai.tensor([1, 10]))
+    tensor([21, 43])
+    """
     return mul(x, y).sum(dim)  # type: ignore[no-any-return]
 
 
 def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
-    """Diagonals of matrices, a view."""
+    """Diagonals of matrices, a view.
+
+    >>> import kobai
+    >>> kobai.linalg.diagonal(kobai.tensor([[1, 2], [3, 4]]))
+    tensor([1, 4])
+    """
     return _diagonal(A, offset, dim1, dim2)
 
 
@@ -390,7 +499,12 @@ def vander(x: Tensor, *, N: int | None = None) -> Tensor:
 
 
 def cond(A: Tensor, p: Any = None) -> Tensor:
-    """Condition number: the largest singular value over the smallest (``p`` None or 2), or ‖A‖ₚ ‖A⁻¹‖ₚ. No gradient."""
+    """Condition number: the largest singular value over the smallest (``p`` None or 2), or ‖A‖ₚ ‖A⁻¹‖ₚ. No gradient.
+
+    >>> import kobai
+    >>> kobai.linalg.cond(kobai.tensor([[5., 0.], [0., 2.]]))
+    tensor(2.5000)
+    """
     if p in (None, 2):
         values = svdvals(A)
         return values[..., 0] / values[..., -1]
