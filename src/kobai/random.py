@@ -110,22 +110,49 @@ def manual_seed(seed: int) -> Generator:
 
 
 def seed() -> int:
-    """Seed the default generator from the operating system; returns the seed."""
+    """Seed the default generator from the operating system; returns the seed.
+
+    >>> import kobai
+    >>> kobai.seed() == kobai.initial_seed()
+    True
+    """
     return default_generator.seed()
 
 
 def initial_seed() -> int:
-    """The seed that the default generator was last started from."""
+    """The seed that the default generator was last started from.
+
+    >>> import kobai
+    >>> _ = kobai.manual_seed(42)
+    >>> kobai.initial_seed()
+    42
+    """
     return default_generator.initial_seed()
 
 
 def get_rng_state() -> dict[str, Any]:
-    """State of the default generator, as a dict that JSON can hold."""
+    """State of the default generator, as a dict that JSON can hold.
+
+    >>> import kobai
+    >>> state = kobai.get_rng_state()
+    >>> x = kobai.rand(3)
+    >>> kobai.set_rng_state(state)
+    >>> kobai.equal(x, kobai.rand(3))
+    True
+    """
     return default_generator.get_state()
 
 
 def set_rng_state(new_state: dict[str, Any]) -> None:
-    """Put the default generator into a state of :func:`get_rng_state`."""
+    """Put the default generator into a state of :func:`get_rng_state`.
+
+    >>> import kobai
+    >>> state = kobai.get_rng_state()
+    >>> x = kobai.randperm(10)
+    >>> kobai.set_rng_state(state)
+    >>> kobai.equal(x, kobai.randperm(10))
+    True
+    """
     default_generator.set_state(new_state)
 
 
