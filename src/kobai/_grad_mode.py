@@ -112,7 +112,15 @@ class no_grad(_Switch):
 
 
 class inference_mode(_Switch):
-    """As :class:`no_grad`; the name PyTorch recommends for evaluation. ``inference_mode(False)`` changes nothing."""
+    """As :class:`no_grad`; the name PyTorch recommends for evaluation. ``inference_mode(False)`` changes nothing.
+
+    >>> import kobai
+    >>> x = kobai.ones(2, requires_grad=True)
+    >>> with kobai.inference_mode():
+    ...     y = x * 2
+    >>> y.requires_grad
+    False
+    """
 
     new = False
 
@@ -124,11 +132,27 @@ class inference_mode(_Switch):
 
 
 class enable_grad(_Switch):
-    """``with enable_grad():`` records on the tape again inside a :class:`no_grad` block."""
+    """``with enable_grad():`` records on the tape again inside a :class:`no_grad` block.
+
+    >>> import kobai
+    >>> x = kobai.ones(2, requires_grad=True)
+    >>> with kobai.no_grad(), kobai.enable_grad():
+    ...     y = x * 2
+    >>> y.requires_grad
+    True
+    """
 
     new = True
 
 
 def is_grad_enabled() -> bool:
-    """Whether operations are recorded on the tape here."""
+    """Whether operations are recorded on the tape here.
+
+    >>> import kobai
+    >>> with kobai.no_grad():
+    ...     kobai.is_grad_enabled()
+    False
+    >>> kobai.is_grad_enabled()
+    True
+    """
     return state.grad
