@@ -122,7 +122,12 @@ _default_dtype = float32
 
 
 def get_default_dtype() -> dtype:
-    """Dtype of float tensors made without ``dtype``; float32 at the start."""
+    """Dtype of float tensors made without ``dtype``; float32 at the start.
+
+    >>> import kobai
+    >>> kobai.get_default_dtype(), kobai.tensor([1.0]).dtype
+    (kobai.float32, kobai.float32)
+    """
     return _default_dtype
 
 
