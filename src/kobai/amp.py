@@ -28,7 +28,14 @@ def _wanted(who: str, device_type: str, enabled: bool) -> None:
 
 
 class autocast(ContextDecorator):  # PyTorch's spelling
-    """Block in which operations would run in lower precision; only ``enabled=False`` is supported, which does nothing."""
+    """Block in which operations would run in lower precision; only ``enabled=False`` is supported, which does nothing.
+
+    >>> import kobai
+    >>> with kobai.autocast("cpu", enabled=False):
+    ...     y = kobai.ones(2) * 2
+    >>> y.dtype
+    kobai.float32
+    """
 
     def __init__(self, device_type: str, dtype: Any = None, enabled: bool = True) -> None:
         _wanted("autocast", device_type, enabled)
@@ -41,7 +48,13 @@ class autocast(ContextDecorator):  # PyTorch's spelling
 
 
 class GradScaler:
-    """Loss scaling for lower precision; only ``enabled=False`` is supported, which scales by 1."""
+    """Loss scaling for lower precision; only ``enabled=False`` is supported, which scales by 1.
+
+    >>> import kobai
+    >>> scaler = kobai.amp.GradScaler("cpu", enabled=False)
+    >>> scaler.scale(kobai.tensor(3.0))
+    tensor(3.)
+    """
 
     def __init__(self, device: str = "cuda", *, enabled: bool = True) -> None:
         _wanted("GradScaler", device, enabled)
