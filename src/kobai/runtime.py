@@ -29,7 +29,14 @@ def _threadpoolctl(who: str) -> Any:
 
 
 def set_num_threads(int: int) -> None:
-    """Let the CPU's matrix library (BLAS), which does the products, use this many threads (needs threadpoolctl)."""
+    """Let the CPU's matrix library (BLAS), which does the products, use this many threads (needs threadpoolctl).
+
+    >>> import kobai
+    >>> kobai.set_num_threads(0)
+    Traceback (most recent call last):
+        ...
+    RuntimeError: set_num_threads: expected a positive integer, got 0
+    """
     if isinstance(int, bool) or not hasattr(int, "__index__") or int < 1:
         raise RuntimeError(f"set_num_threads: expected a positive integer, got {int!r}")
     _threadpoolctl("set_num_threads").threadpool_limits(limits=int)
@@ -50,13 +57,24 @@ def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None
     On a GPU additions at repeated positions (the gradient of ``embedding`` or ``x[index]``, ``scatter_add``, ...) are
     atomic, in no fixed order, and Kobai has no other way; so with ``mode=True`` they raise there – with ``warn_only``
     they warn – as PyTorch does for what it cannot do in order.
+
+    >>> import kobai
+    >>> kobai.use_deterministic_algorithms(True)
+    >>> kobai.are_deterministic_algorithms_enabled()
+    True
+    >>> kobai.use_deterministic_algorithms(False)
     """
     global _determinism
     _determinism = ("warn" if warn_only else "on") if mode else "off"
 
 
 def are_deterministic_algorithms_enabled() -> bool:
-    """Whether :func:`use_deterministic_algorithms` is on."""
+    """Whether :func:`use_deterministic_algorithms` is on.
+
+    >>> import kobai
+    >>> kobai.are_deterministic_algorithms_enabled()
+    False
+    """
     return _determinism != "off"
 
 
@@ -78,6 +96,12 @@ def set_float32_matmul_precision(precision: str) -> None:
     """Least precision that products of float32 matrices must have: "highest", "high" (TF32) or "medium" (bfloat16).
 
     Lower settings permit faster products where there are such; Kobai has none so far, and computes as for "highest".
+
+    >>> import kobai
+    >>> kobai.set_float32_matmul_precision("high")
+    >>> kobai.get_float32_matmul_precision()
+    'high'
+    >>> kobai.set_float32_matmul_precision("highest")
     """
     global _precision
     if precision not in _PRECISIONS:
@@ -87,5 +111,10 @@ def set_float32_matmul_precision(precision: str) -> None:
 
 
 def get_float32_matmul_precision() -> str:
-    """What :func:`set_float32_matmul_precision` set; "highest" at the start."""
+    """What :func:`set_float32_matmul_precision` set; "highest" at the start.
+
+    >>> import kobai
+    >>> kobai.get_float32_matmul_precision()
+    'highest'
+    """
     return _precision
