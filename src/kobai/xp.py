@@ -240,7 +240,13 @@ def _of_device(where: device) -> Backend:
 
 
 def default_device() -> device:
-    """The device on which new arrays are made: that of :func:`use`, else of ``KOBAI_BACKEND``, else the CPU."""
+    """The device on which new arrays are made: that of :func:`use`, else of ``KOBAI_BACKEND``, else the CPU.
+
+    >>> import kobai
+    >>> with kobai.using("numpy"):
+    ...     kobai.get_default_device()
+    device(type='cpu')
+    """
     global _default
     if _default is None:
         named = os.environ.get("KOBAI_BACKEND") or "numpy"
@@ -285,7 +291,13 @@ def using(backend: str | device) -> Iterator[None]:
 
 
 def backend() -> str:
-    """Name of the backend on which new arrays are made (``"numpy"`` or ``"cupy"``)."""
+    """Name of the backend on which new arrays are made (``"numpy"`` or ``"cupy"``).
+
+    >>> import kobai
+    >>> with kobai.using("numpy"):
+    ...     kobai.backend()
+    'numpy'
+    """
     return _of_device(default_device()).name
 
 
