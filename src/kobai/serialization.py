@@ -170,6 +170,12 @@ def load(
 
     Errors: FileNotFoundError; :class:`~kobai.errors.CheckpointError` for a truncated file or one of another format;
     ValueError for ``weights_only=False``, because no file of this format holds code.
+
+    >>> import io, kobai
+    >>> file = io.BytesIO()
+    >>> kobai.save([kobai.ones(2), "text"], file)
+    >>> _ = file.seek(0); kobai.load(file)
+    [tensor([1., 1.]), 'text']
     """
     if not weights_only:
         raise ValueError("load: weights_only=False asks for pickled code, which Kobai neither writes nor runs")
