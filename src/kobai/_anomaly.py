@@ -77,7 +77,13 @@ class set_detect_anomaly:  # PyTorch's spelling
 
 
 class detect_anomaly(set_detect_anomaly):
-    """``with detect_anomaly():`` – :func:`set_detect_anomaly` switched on."""
+    """``with detect_anomaly():`` – :func:`set_detect_anomaly` switched on.
+
+    >>> import kobai
+    >>> x = kobai.ones(1, requires_grad=True)
+    >>> with kobai.autograd.detect_anomaly():
+    ...     x.sqrt().backward()
+    """
 
     def __init__(self, check_nan: bool = True) -> None:
         super().__init__(True, check_nan)
