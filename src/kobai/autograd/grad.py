@@ -22,7 +22,14 @@ def _roots(who: str, tensors: Any, gradients: Any) -> list[tuple[Any, Array]]:
 
 
 def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool = False) -> None:
-    """Add the gradients of the sum of ``tensors`` (weighted by ``grad_tensors``) to the ``.grad`` of all leaves."""
+    """Add the gradients of the sum of ``tensors`` (weighted by ``grad_tensors``) to the ``.grad`` of all leaves.
+
+    >>> import kobai
+    >>> x = kobai.tensor(3.0, requires_grad=True)
+    >>> kobai.autograd.backward([x * x, 2 * x])
+    >>> x.grad
+    tensor(8.)
+    """
     run_backward(_roots("backward", tensors, grad_tensors), retain_graph)
 
 
@@ -61,5 +68,10 @@ def grad(
 
 
 def Variable(data: Tensor, requires_grad: bool = False) -> Tensor:  # PyTorch's spelling, of a class it once was
-    """The tensor itself, without its history: what was needed before tensors could require gradients themselves."""
+    """The tensor itself, without its history: what was needed before tensors could require gradients themselves.
+
+    >>> import kobai
+    >>> kobai.autograd.Variable(kobai.tensor([1.]), requires_grad=True).requires_grad
+    True
+    """
     return data.detach().requires_grad_(requires_grad)
