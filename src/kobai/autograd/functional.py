@@ -52,7 +52,12 @@ def jacobian(func: Callable[..., Tensor], inputs: Any) -> Any:
 
 
 def vjp(func: Callable[..., Tensor], inputs: Any, v: Tensor | None = None) -> tuple[Tensor, Any]:
-    """f(x) and the vector–Jacobian product vᵀ ∂f/∂x (v may be left out where f has one element)."""
+    """f(x) and the vector–Jacobian product vᵀ ∂f/∂x (v may be left out where f has one element).
+
+    >>> import kobai
+    >>> kobai.autograd.functional.vjp(lambda x: x ** 2, kobai.tensor([1.0, 3.0]), kobai.tensor([1.0, 10.0]))
+    (tensor([1., 9.]), tensor([ 2., 60.]))
+    """
     leaves, value = _called(func, inputs)
     gradients = grad(value, leaves, v, allow_unused=True)
     filled = tuple(zeros_like(x) if g is None else g for x, g in zip(leaves, gradients, strict=True))
