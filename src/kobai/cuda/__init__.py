@@ -36,7 +36,12 @@ def _cupy() -> Any:
 
 
 def device_count() -> int:
-    """Number of CUDA devices; 0 without CuPy."""
+    """Number of CUDA devices; 0 without CuPy.
+
+    >>> import kobai
+    >>> kobai.cuda.device_count() > 0 or not kobai.cuda.is_available()
+    True
+    """
     return int(_cupy().cuda.runtime.getDeviceCount()) if is_available() else 0
 
 
@@ -68,16 +73,32 @@ def max_memory_allocated() -> int:
 
 
 def empty_cache() -> None:
-    """Give memory that no array uses back to the device; does nothing without one."""
+    """Give memory that no array uses back to the device; does nothing without one.
+
+    >>> import kobai
+    >>> kobai.cuda.empty_cache()
+    """
     if is_available():
         _cupy().get_default_memory_pool().free_all_blocks()
 
 
 def manual_seed(seed: int) -> None:
-    """Seed the default generator: one generator serves every device, see :mod:`kobai.random`."""
+    """Seed the default generator: one generator serves every device, see :mod:`kobai.random`.
+
+    >>> import kobai
+    >>> kobai.cuda.manual_seed(42)
+    >>> kobai.initial_seed()
+    42
+    """
     random.manual_seed(seed)
 
 
 def manual_seed_all(seed: int) -> None:
-    """As :func:`manual_seed`."""
+    """As :func:`manual_seed`.
+
+    >>> import kobai
+    >>> kobai.cuda.manual_seed_all(42)
+    >>> kobai.initial_seed()
+    42
+    """
     random.manual_seed(seed)
