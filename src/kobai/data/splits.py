@@ -43,6 +43,11 @@ class DataSplits:
     ``(N,)``, label k meaning ``classes[k]``. The test part never depends on a seed: it is the published one, or cut off once
     and for all; only what is left is divided into training and validation. ``scaling`` led from raw values to features, and
     ``features`` names the columns of a table.
+
+    >>> import kobai
+    >>> data = kobai.data.digits()
+    >>> data.input_shape, len(data.classes), data.train[0][0].shape
+    ((1, 8, 8), 10, kobai.Size([1, 8, 8]))
     """
 
     name: str
