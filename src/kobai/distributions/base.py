@@ -23,6 +23,11 @@ class Distribution:
 
     ``sample`` draws without a gradient; ``rsample``, where there is one, as a differentiable function of the parameters
     and of noise. Parameters are checked only where the host sees them without waiting.
+
+    >>> import kobai
+    >>> d = kobai.distributions.MultivariateNormal(kobai.zeros(5, 3), kobai.eye(3))
+    >>> d.batch_shape, d.event_shape, d.sample((2,)).shape
+    (kobai.Size([5]), kobai.Size([3]), kobai.Size([2, 5, 3]))
     """
 
     has_rsample: ClassVar[bool] = False
