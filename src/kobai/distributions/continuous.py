@@ -71,7 +71,12 @@ class Normal(Distribution):
 
 
 class LogNormal(Distribution):
-    """Distribution of eˣ for a normal x with mean ``loc`` and standard deviation ``scale``."""
+    """Distribution of eˣ for a normal x with mean ``loc`` and standard deviation ``scale``.
+
+    >>> import kobai
+    >>> kobai.distributions.LogNormal(0.0, 2.0).mean.log()
+    tensor(2.)
+    """
 
     has_rsample = True
     _shown = ("loc", "scale")
@@ -107,7 +112,12 @@ class LogNormal(Distribution):
 
 
 class Uniform(Distribution):
-    """Every number in [low, high) equally likely: p(x) = 1 / (high − low)."""
+    """Every number in [low, high) equally likely: p(x) = 1 / (high − low).
+
+    >>> import kobai
+    >>> kobai.distributions.Uniform(0.0, 4.0).log_prob(kobai.tensor([1.0, 2.0])).exp()
+    tensor([0.2500, 0.2500])
+    """
 
     has_rsample = True
     _shown = ("low", "high")
@@ -149,7 +159,12 @@ class Uniform(Distribution):
 
 
 class Exponential(Distribution):
-    """Waiting time at ``rate`` λ: p(x) = λ e^(−λx)."""
+    """Waiting time at ``rate`` λ: p(x) = λ e^(−λx).
+
+    >>> import kobai
+    >>> kobai.distributions.Exponential(4.0).mean
+    tensor(0.2500)
+    """
 
     has_rsample = True
     _shown = ("rate",)
@@ -188,7 +203,12 @@ class Exponential(Distribution):
 
 
 class Laplace(Distribution):
-    """Two exponentials back to back around ``loc``: p(x) = e^(−|x−μ|/b) / 2b with b = ``scale``."""
+    """Two exponentials back to back around ``loc``: p(x) = e^(−|x−μ|/b) / 2b with b = ``scale``.
+
+    >>> import kobai
+    >>> kobai.distributions.Laplace(1.0, 2.0).variance
+    tensor(8.)
+    """
 
     has_rsample = True
     _shown = ("loc", "scale")
