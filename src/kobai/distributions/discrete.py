@@ -148,7 +148,12 @@ class Categorical(Distribution):
 
 
 class OneHotCategorical(Distribution):
-    """As :class:`Categorical`, with one-hot vectors (..., K) as values."""
+    """As :class:`Categorical`, with one-hot vectors (..., K) as values.
+
+    >>> import kobai
+    >>> kobai.distributions.OneHotCategorical(kobai.tensor([0.0, 1.0, 0.0])).sample()
+    tensor([0., 1., 0.])
+    """
 
     def __init__(self, probs: Tensor | None = None, logits: Tensor | None = None) -> None:
         self._categorical = Categorical(probs, logits)
