@@ -120,6 +120,12 @@ def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
 
     Raises:
         ValueError: the vector is not as long as the parameters together.
+
+    >>> import kobai
+    >>> w, b = kobai.zeros(1, 2), kobai.zeros(1)
+    >>> kobai.nn.utils.vector_to_parameters(kobai.tensor([1.0, 2.0, 3.0]), [w, b])
+    >>> w, b
+    (tensor([[1., 2.]]), tensor([3.]))
     """
     if not isinstance(vec, Tensor):
         raise TypeError(f"vector_to_parameters: expected a Tensor, got {type(vec).__name__}")
