@@ -30,6 +30,11 @@ class PackedSequence(NamedTuple):
     ``data`` (total length, *) holds the first elements of all sequences, the longest first, then all second ones, and so on;
     ``batch_sizes`` (L, on the host) says how many these are. ``sorted_indices`` (N) are the places that the sequences had
     in the batch, ``unsorted_indices`` those that they have now; both are None if they were sorted by length before.
+
+    >>> import kobai
+    >>> packed = kobai.nn.utils.rnn.pack_sequence([kobai.tensor([1, 2, 3]), kobai.tensor([4])])
+    >>> isinstance(packed, kobai.nn.utils.rnn.PackedSequence), packed.data
+    (True, tensor([1, 4, 2, 3]))
     """
 
     data: Tensor
@@ -161,12 +166,23 @@ def pad_packed_sequence(
 
 
 def pack_sequence(sequences: Sequence[Tensor], enforce_sorted: bool = True) -> PackedSequence:
-    """Sequences (Lᵢ, *) of unequal lengths packed, see :func:`pack_padded_sequence`."""
+    """Sequences (Lᵢ, *) of unequal lengths packed, see :func:`pack_padded_sequence`.
+
+    >>> import kobai
+    >>> kobai.nn.utils.rnn.pack_sequence([kobai.tensor([1, 2, 3]), kobai.tensor([4])]).batch_sizes
+    tensor([2, 1, 1])
+    """
     return pack_padded_sequence(pad_sequence(sequences), [len(s) for s in sequences], enforce_sorted=enforce_sorted)
 
 
 def unpack_sequence(packed_sequences: PackedSequence) -> list[Tensor]:
-    """The sequences that :func:`pack_sequence` has packed."""
+    """The sequences that :func:`pack_sequence` has packed.
+
+    >>> import kobai
+    >>> packed = kobai.nn.utils.rnn.pack_sequence([kobai.tensor([1, 2, 3]), kobai.tensor([4])])
+    >>> kobai.nn.utils.rnn.unpack_sequence(packed)
+    [tensor([1, 2, 3]), tensor([4])]
+    """
     padded, lengths = pad_packed_sequence(packed_sequences)
     return unpad_sequence(padded, lengths)
 
