@@ -98,7 +98,21 @@ def _step_back(scheduler: LRScheduler) -> None:
 
 
 class ChainedScheduler(_Composed):
-    """All ``schedulers`` at every step, each on top of what the one before has set: their factors multiply."""
+    """All ``schedulers`` at every step, each on top of what the one before has set: their factors multiply.
+
+    >>> import kobai
+    >>> optimizer = kobai.optim.SGD([kobai.zeros(1, requires_grad=True)], lr=1.0)
+    >>> halve = kobai.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.5)
+    >>> drop = kobai.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.1)
+    >>> scheduler = kobai.optim.lr_scheduler.ChainedScheduler([halve, drop])
+    >>> rates = []
+    >>> for _ in range(4):
+    ...     rates += scheduler.get_last_lr()
+    ...     optimizer.step()
+    ...     scheduler.step()
+    >>> [round(rate, 4) for rate in rates]
+    [1.0, 0.5, 0.025, 0.0125]
+    """
 
     def __init__(self, schedulers: Sequence[LRScheduler], optimizer: Optimizer | None = None) -> None:
         if not schedulers:
