@@ -57,6 +57,17 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     fractions (``step(epoch + i / iterations)``) to anneal within an epoch.
 
     Loshchilov, Hutter, *SGDR: stochastic gradient descent with warm restarts*, arXiv:1608.03983.
+
+    >>> import kobai
+    >>> optimizer = kobai.optim.SGD([kobai.zeros(1, requires_grad=True)], lr=1.0)
+    >>> scheduler = kobai.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, T_0=2, T_mult=2)
+    >>> rates = []
+    >>> for _ in range(6):
+    ...     rates += scheduler.get_last_lr()
+    ...     optimizer.step()
+    ...     scheduler.step()
+    >>> [round(rate, 2) for rate in rates]
+    [1.0, 0.5, 1.0, 0.85, 0.5, 0.15]
     """
 
     def __init__(
