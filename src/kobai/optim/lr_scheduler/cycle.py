@@ -168,6 +168,17 @@ class CyclicLR(_Cycle):
     With ``cycle_momentum`` the momentum goes from ``max_momentum`` to ``base_momentum`` and back meanwhile.
 
     Smith, *Cyclical learning rates for training neural networks*, WACV 2017.
+
+    >>> import kobai
+    >>> optimizer = kobai.optim.SGD([kobai.zeros(1, requires_grad=True)], lr=1.0, momentum=0.9)
+    >>> scheduler = kobai.optim.lr_scheduler.CyclicLR(optimizer, base_lr=1.0, max_lr=3.0, step_size_up=2)
+    >>> rates = []
+    >>> for _ in range(6):
+    ...     rates += scheduler.get_last_lr()
+    ...     optimizer.step()
+    ...     scheduler.step()
+    >>> rates
+    [1.0, 2.0, 3.0, 2.0, 1.0, 2.0]
     """
 
     _not_saved = ("optimizer", "_scale_fn_custom")
