@@ -50,7 +50,17 @@ class LambdaLR(_FromFunction):
 
 
 class MultiplicativeLR(_FromFunction):
-    """lr ← lr · ``lr_lambda(epoch)``; one function for all groups or a list with one each."""
+    """lr ← lr · ``lr_lambda(epoch)``; one function for all groups or a list with one each.
+
+    >>> import kobai
+    >>> optimizer = kobai.optim.SGD([kobai.zeros(1, requires_grad=True)], lr=1.0)
+    >>> scheduler = kobai.optim.lr_scheduler.MultiplicativeLR(optimizer, lambda epoch: 0.5)
+    >>> for _ in range(3):
+    ...     optimizer.step()
+    ...     scheduler.step()
+    >>> scheduler.get_last_lr()
+    [0.125]
+    """
 
     def get_lr(self) -> list[float]:
         if self._is_initial:
