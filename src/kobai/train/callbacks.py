@@ -174,6 +174,16 @@ class History(Callback):
     """The history as JSON lines, one object for each epoch, on disk before the next begins.
 
     A resumed run rewrites the file from its checkpoint, so that an epoch done twice stands in it once.
+
+    >>> import tempfile
+    >>> import kobai
+    >>> model = kobai.nn.Linear(2, 2)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     history = kobai.train.History(f"{folder}/history.jsonl")
+    ...     trainer = kobai.train.Trainer(model, kobai.optim.SGD(model.parameters(), lr=0.1), callbacks=[history])
+    ...     _ = trainer.fit([(kobai.zeros(4, 2), kobai.tensor([0, 1, 1, 0]))], epochs=3)
+    ...     len(history.path.read_text().splitlines())
+    3
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -205,6 +215,16 @@ class Checkpoint(Callback):
             accuracy on few samples is often equal, and what comes later has learnt more.
         every: also write ``last`` after each ``every`` batches of an epoch, from which training goes on in its midst;
             0 for ends of epochs only.
+
+    >>> import tempfile
+    >>> import kobai
+    >>> model = kobai.nn.Linear(2, 2)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     keep = kobai.train.Checkpoint(folder)
+    ...     trainer = kobai.train.Trainer(model, kobai.optim.SGD(model.parameters(), lr=0.1), callbacks=[keep])
+    ...     _ = trainer.fit([(kobai.zeros(4, 2), kobai.tensor([0, 1, 1, 0]))], epochs=3)
+    ...     sorted(path.name for path in keep.folder.iterdir())
+    ['best.safetensors', 'last.safetensors', 'previous.safetensors']
     """
 
     def __init__(self, folder: str | Path, monitor: str | None = None, mode: str | None = None, every: int = 0) -> None:
@@ -246,7 +266,18 @@ class Checkpoint(Callback):
 
 
 class LearningCurve(Callback):
-    """Draws the learning curves to a PNG file at the end of training (needs ``kobai[plot]``)."""
+    """Draws the learning curves to a PNG file at the end of training (needs ``kobai[plot]``).
+
+    >>> import tempfile
+    >>> import kobai
+    >>> model = kobai.nn.Linear(2, 2)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     curve = kobai.train.LearningCurve(f"{folder}/curve.png")
+    ...     trainer = kobai.train.Trainer(model, kobai.optim.SGD(model.parameters(), lr=0.1), callbacks=[curve])
+    ...     _ = trainer.fit([(kobai.zeros(4, 2), kobai.tensor([0, 1, 1, 0]))], epochs=2)
+    ...     curve.path.stat().st_size > 1000
+    True
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
