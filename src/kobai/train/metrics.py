@@ -73,7 +73,15 @@ class Metric:
 
 
 class Loss(Metric):
-    """Mean loss over the samples, of batch means weighted by the sizes of their batches."""
+    """Mean loss over the samples, of batch means weighted by the sizes of their batches.
+
+    >>> import kobai
+    >>> loss = kobai.train.Loss()
+    >>> loss.take(kobai.tensor(1.0), kobai.zeros(3))
+    >>> loss.take(kobai.tensor(5.0), kobai.zeros(1))
+    >>> loss.compute()
+    2.0
+    """
 
     name = "loss"
 
@@ -116,7 +124,14 @@ class Accuracy(Metric):
 
 
 class MeanSquaredError(Metric):
-    """Mean of (output − target)² over all elements."""
+    """Mean of (output − target)² over all elements.
+
+    >>> import kobai
+    >>> metric = kobai.train.MeanSquaredError()
+    >>> metric.update(kobai.tensor([1.0, 2.0]), kobai.tensor([1.0, 4.0]))
+    >>> metric.compute()
+    2.0
+    """
 
     name = "mse"
 
@@ -126,7 +141,14 @@ class MeanSquaredError(Metric):
 
 
 class MeanAbsoluteError(Metric):
-    """Mean of |output − target| over all elements."""
+    """Mean of |output − target| over all elements.
+
+    >>> import kobai
+    >>> metric = kobai.train.MeanAbsoluteError()
+    >>> metric.update(kobai.tensor([1.0, 2.0]), kobai.tensor([1.0, 4.0]))
+    >>> metric.compute()
+    1.0
+    """
 
     name = "mae"
 
