@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 
 
 class NonFiniteError(FloatingPointError):
-    """The loss, or what it is computed from, is NaN or infinite. ``layer`` is the path of the module where it began."""
+    """The loss, or what it is computed from, is NaN or infinite. ``layer`` is the path of the module where it began.
+
+    >>> import kobai
+    >>> error = kobai.train.NonFiniteError("the output of layer '2' holds NaN", layer="2")
+    >>> error.layer, isinstance(error, FloatingPointError)
+    ('2', True)
+    """
 
     def __init__(self, message: str, layer: str | None = None) -> None:
         super().__init__(message)
@@ -36,6 +42,16 @@ class TerminateOnNonFinite(Callback):
     """Stop with :class:`NonFiniteError`, which names the first layer whose output or gradient is NaN or infinite.
 
     ``every``: after how many batches the loss is looked at, which waits for the device; an epoch's end is always looked at.
+
+    >>> import kobai
+    >>> model = kobai.nn.Sequential(kobai.nn.Linear(1, 1, init="constant(inf)"))
+    >>> stop = kobai.train.TerminateOnNonFinite(every=1)
+    >>> trainer = kobai.train.Trainer(model, kobai.optim.SGD(model.parameters(), lr=0.1), callbacks=[stop])
+    >>> try:
+    ...     trainer.fit([(kobai.ones(4, 1), kobai.zeros(4, dtype=kobai.int64))], epochs=1)
+    ... except kobai.train.NonFiniteError as error:
+    ...     print(error.layer)
+    0
     """
 
     def __init__(self, every: int = 100) -> None:
