@@ -18,6 +18,13 @@ def learning_curve(history: Sequence[Mapping[str, Any]], path: str | Path) -> Pa
 
     ``history``: a dict for each epoch, as :class:`~kobai.train.Trainer` keeps them. Raises ValueError for an empty history,
     ImportError (with the install line) without matplotlib.
+
+    >>> import tempfile
+    >>> import kobai
+    >>> history = [{"epoch": 1, "loss": 2.0, "val_loss": 2.5}, {"epoch": 2, "loss": 1.0, "val_loss": 1.5}]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     kobai.train.learning_curve(history, f"{folder}/curve.png").name
+    'curve.png'
     """
     if not history:
         raise ValueError("learning_curve: expected at least one epoch, got an empty history")
