@@ -24,6 +24,13 @@ class Progress(Callback):
     Args:
         console: a ``rich.console.Console``; standard output by default.
         quiet: print nothing at all.
+
+    >>> import kobai
+    >>> model = kobai.nn.Linear(2, 2, init="zeros")
+    >>> progress = kobai.train.Progress()
+    >>> trainer = kobai.train.Trainer(model, kobai.optim.SGD(model.parameters(), lr=0.1), callbacks=[progress])
+    >>> _ = trainer.fit([(kobai.zeros(4, 2), kobai.tensor([0, 1, 1, 0]))], epochs=1)  # doctest: +ELLIPSIS
+    epoch 1/1  loss 0.6931  lr 0.1  ... ms
     """
 
     def __init__(self, console: Any = None, quiet: bool = False) -> None:
