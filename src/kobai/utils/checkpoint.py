@@ -71,7 +71,15 @@ def checkpoint_sequential(
     use_reentrant: bool | None = None,
     preserve_rng_state: bool = True,
 ) -> Any:
-    """A ``Sequential``, or a list of functions, in ``segments`` parts, all but the last of them as :func:`checkpoint`."""
+    """A ``Sequential``, or a list of functions, in ``segments`` parts, all but the last of them as :func:`checkpoint`.
+
+    >>> import kobai
+    >>> steps = [kobai.exp, kobai.log, kobai.sin]
+    >>> x = kobai.zeros(1, requires_grad=True)
+    >>> kobai.utils.checkpoint.checkpoint_sequential(steps, 2, x).backward()
+    >>> x.grad
+    tensor([1.])
+    """
     steps = list(functions)
     if not 1 <= segments <= max(1, len(steps)):
         raise ValueError(f"checkpoint_sequential: expected 1 to {len(steps)} segments, got {segments}")
