@@ -44,6 +44,12 @@ class IterableDataset(Dataset[T_co], Iterable[T_co]):
 
     With ``num_workers`` > 1 every worker iterates over the whole stream unless ``__iter__`` takes its share of it, which
     :func:`get_worker_info` tells. ``a + b`` is the :class:`ChainDataset` of both.
+
+    >>> class Countdown(IterableDataset):
+    ...     def __iter__(self):
+    ...         return iter([3, 2, 1])
+    >>> list(Countdown()), list(Countdown() + Countdown())
+    ([3, 2, 1], [3, 2, 1, 3, 2, 1])
     """
 
     def __iter__(self) -> Iterator[T_co]:
@@ -88,7 +94,12 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
 
 
 class ConcatDataset(Dataset[T_co]):
-    """Several map-style data sets one after the other."""
+    """Several map-style data sets one after the other.
+
+    >>> both = ConcatDataset(["abc", "de"])
+    >>> len(both), both[3], both[-1]
+    (5, 'd', 'e')
+    """
 
     datasets: list[Dataset[T_co]]
     cumulative_sizes: list[int]
@@ -114,7 +125,14 @@ class ConcatDataset(Dataset[T_co]):
 
 
 class ChainDataset(IterableDataset[T_co]):
-    """Several iterable-style data sets one after the other."""
+    """Several iterable-style data sets one after the other.
+
+    >>> class Countdown(IterableDataset):
+    ...     def __iter__(self):
+    ...         return iter([3, 2, 1])
+    >>> list(ChainDataset([Countdown(), Countdown()]))
+    [3, 2, 1, 3, 2, 1]
+    """
 
     def __init__(self, datasets: Iterable[Dataset[Any]]) -> None:
         self.datasets = datasets
