@@ -24,7 +24,15 @@ Order = range | np.ndarray[Any, np.dtype[np.int64]]
 
 
 class Sampler(Generic[T_co]):
-    """Base of samplers: ``__iter__`` yields indices (or lists of them, for a batch sampler). Subclass it."""
+    """Base of samplers: ``__iter__`` yields indices (or lists of them, for a batch sampler). Subclass it.
+
+    >>> from kobai.utils.data import DataLoader
+    >>> class Backwards(Sampler):
+    ...     def __iter__(self):
+    ...         return iter([2, 1, 0])
+    >>> [batch.tolist() for batch in DataLoader([10, 11, 12], batch_size=2, sampler=Backwards())]
+    [[12, 11], [10]]
+    """
 
     def __iter__(self) -> Iterator[T_co]:
         raise NotImplementedError(f"{type(self).__name__}: a Sampler must define __iter__")
