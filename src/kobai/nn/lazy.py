@@ -14,7 +14,16 @@ from kobai.ops.create import empty
 
 
 class UninitializedParameter(Parameter):
-    """A parameter whose shape is not known yet. It becomes an ordinary one, keeping its identity, at the first batch."""
+    """A parameter whose shape is not known yet. It becomes an ordinary one, keeping its identity, at the first batch.
+
+    >>> import kobai
+    >>> layer = kobai.nn.LazyLinear(3)
+    >>> layer.weight
+    <UninitializedParameter>
+    >>> _ = layer(kobai.zeros(5, 4))
+    >>> layer.weight.shape
+    kobai.Size([3, 4])
+    """
 
     @property
     def shape(self) -> Size:
