@@ -57,8 +57,7 @@ class _ConvBase(Module):
         self.groups = groups
         if padding_mode not in PADDING_MODES:
             raise ValueError(
-                f"{who}: expected padding_mode to be one of {', '.join(PADDING_MODES)}, got {padding_mode!r}."
-                f"{nearest(str(padding_mode), PADDING_MODES)}"
+                f"{who}: unknown padding_mode {padding_mode!r}.{nearest(str(padding_mode), PADDING_MODES)}"
             )
         self.padding_mode = padding_mode
         self.init = init
@@ -68,7 +67,7 @@ class _ConvBase(Module):
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """Draw the parameters anew: from U(−1/√fan_in, 1/√fan_in), or the weight by ``init`` and the bias zero."""
-        fan_in, _ = _init._calculate_fan_in_and_fan_out(self.weight)
+        fan_in, _ = _init._calculate_fan_in_and_fan_out(self.weight, self._get_name())
         limit = 1.0 / math.sqrt(max(1, fan_in))
         if self.init is None:
             _init.uniform_(self.weight, -limit, limit, generator)
@@ -208,7 +207,12 @@ class Conv1d(_Conv):
 
 
 class Conv3d(_Conv):
-    """As :class:`Conv2d` in three dimensions: (N, in_channels, D, H, W) or (in_channels, D, H, W)."""
+    """As :class:`Conv2d` in three dimensions: (N, in_channels, D, H, W) or (in_channels, D, H, W).
+
+    >>> import kobai
+    >>> kobai.nn.Conv3d(3, 8, kernel_size=3)(kobai.randn(2, 3, 5, 6, 7)).shape
+    kobai.Size([2, 8, 3, 4, 5])
+    """
 
     _dims = 3
 
@@ -295,12 +299,22 @@ class ConvTranspose2d(_ConvTranspose):
 
 
 class ConvTranspose1d(_ConvTranspose):
-    """As :class:`ConvTranspose2d` in one dimension: (N, in_channels, L) or (in_channels, L)."""
+    """As :class:`ConvTranspose2d` in one dimension: (N, in_channels, L) or (in_channels, L).
+
+    >>> import kobai
+    >>> kobai.nn.ConvTranspose1d(8, 3, kernel_size=2, stride=2)(kobai.randn(2, 8, 5)).shape
+    kobai.Size([2, 3, 10])
+    """
 
     _dims = 1
 
 
 class ConvTranspose3d(_ConvTranspose):
-    """As :class:`ConvTranspose2d` in three dimensions: (N, in_channels, D, H, W) or (in_channels, D, H, W)."""
+    """As :class:`ConvTranspose2d` in three dimensions: (N, in_channels, D, H, W) or (in_channels, D, H, W).
+
+    >>> import kobai
+    >>> kobai.nn.ConvTranspose3d(8, 3, kernel_size=2, stride=2)(kobai.randn(2, 8, 2, 3, 4)).shape
+    kobai.Size([2, 3, 4, 6, 8])
+    """
 
     _dims = 3

@@ -86,17 +86,33 @@ def constant_(tensor: Tensor, val: float) -> Tensor:
 
 
 def zeros_(tensor: Tensor) -> Tensor:
-    """Fill with zeros (a bias's usual start; a weight matrix of zeros never breaks its symmetry)."""
+    """Fill with zeros (a bias's usual start; a weight matrix of zeros never breaks its symmetry).
+
+    >>> import kobai
+    >>> kobai.nn.init.zeros_(kobai.empty(2))
+    tensor([0., 0.])
+    """
     return constant_(tensor, 0.0)
 
 
 def ones_(tensor: Tensor) -> Tensor:
-    """Fill with ones."""
+    """Fill with ones.
+
+    >>> import kobai
+    >>> kobai.nn.init.ones_(kobai.empty(2))
+    tensor([1., 1.])
+    """
     return constant_(tensor, 1.0)
 
 
 def eye_(tensor: Tensor) -> Tensor:
-    """Write the identity matrix into a 2-D tensor: a linear layer that passes on what it can."""
+    """Write the identity matrix into a 2-D tensor: a linear layer that passes on what it can.
+
+    >>> import kobai
+    >>> kobai.nn.init.eye_(kobai.empty(2, 3))
+    tensor([[1., 0., 0.],
+            [0., 1., 0.]])
+    """
     if tensor.ndim != 2:
         raise ValueError(f"eye_: expected a 2-D tensor, got shape {tuple(tensor.shape)}")
     return _write(tensor, np.eye(*tensor.shape, dtype=np.float32))
@@ -106,6 +122,11 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     """Write the identity of convolution into a (out, in, *kernel) tensor: each input channel passes through.
 
     With ``groups``, each group of output channels is such an identity.
+
+    >>> import kobai
+    >>> w = kobai.nn.init.dirac_(kobai.empty(1, 1, 3))
+    >>> kobai.nn.functional.conv1d(kobai.tensor([[1.0, 2.0, 3.0]]), w, padding=1)
+    tensor([[1., 2., 3.]])
     """
     shape = tuple(tensor.shape)
     if not 3 <= len(shape) <= 5:
@@ -139,7 +160,13 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Gene
 
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """Draw from the uniform distribution U(a, b)."""
+    """Draw from the uniform distribution U(a, b).
+
+    >>> import kobai
+    >>> w = kobai.nn.init.uniform_(kobai.empty(1000), -0.5, 0.5)
+    >>> w.min().item() >= -0.5, w.max().item() <= 0.5
+    (True, True)
+    """
     if not a <= b:
         raise ValueError(f"uniform_: expected a <= b, got a={a}, b={b}")
     return _write(tensor, _standard_uniform(tensor, generator) * (b - a) + a)
@@ -156,6 +183,11 @@ def trunc_normal_(
     """Draw from N(mean, std²) given that the value lies in [a, b] (absolute bounds, not multiples of std).
 
     Drawn by rejection: proposals outside are drawn again until all lie inside.
+
+    >>> import kobai
+    >>> w = kobai.nn.init.trunc_normal_(kobai.empty(1000), std=0.02, a=-0.04, b=0.04)
+    >>> w.abs().max().item() <= 0.04
+    True
     """
     if not a < b:
         raise ValueError(f"trunc_normal_: expected a < b, got a={a}, b={b}")
@@ -203,6 +235,11 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Gener
     """Draw a 2-D tensor from N(0, std²) and put the share ``sparsity`` of every column to zero.
 
     Martens, "Deep learning via Hessian-free optimization", ICML 2010.
+
+    >>> import kobai
+    >>> w = kobai.nn.init.sparse_(kobai.empty(10, 3), sparsity=0.75)
+    >>> (w == 0).sum(0)
+    tensor([8, 8, 8])
     """
     if tensor.ndim != 2:
         raise ValueError(f"sparse_: expected a 2-D tensor, got shape {tuple(tensor.shape)}")
@@ -221,6 +258,11 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
 
     Q of the QR decomposition of a normal matrix, with the signs of R's diagonal moved into Q (without that, Q would not
     be uniform: Mezzadri, 2007). Saxe, McClelland, Ganguli, arXiv:1312.6120.
+
+    >>> import kobai
+    >>> w = kobai.nn.init.orthogonal_(kobai.empty(3, 5, dtype=kobai.float64))
+    >>> kobai.allclose(w @ w.T, kobai.eye(3, dtype=kobai.float64))
+    True
     """
     if tensor.ndim < 2:
         raise ValueError(f"orthogonal_: expected at least 2 dimensions, got shape {tuple(tensor.shape)}")
@@ -237,11 +279,11 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
 # --- variance scaling: Xavier, Kaiming, LeCun -------------------------------------------------------------------------
 
 
-def _calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
+def _calculate_fan_in_and_fan_out(tensor: Tensor, who: str = "fan in and fan out") -> tuple[int, int]:
     """(fan_in, fan_out) of a weight of shape (out, in) or (out, in, *kernel)."""
     shape = tuple(tensor.shape)
     if len(shape) < 2:
-        raise ValueError(f"fan in and fan out need a weight of at least 2 dimensions (out, in), got shape {shape}")
+        raise ValueError(f"{who}: expected a weight of at least 2 dimensions (out, in), got shape {shape}")
     kernel = math.prod(shape[2:])
     return shape[1] * kernel, shape[0] * kernel
 
@@ -264,12 +306,18 @@ def variance_scaling_(
     >>> round(w.var().item(), 3)
     0.01
     """
-    fan_in, fan_out = _calculate_fan_in_and_fan_out(tensor)
+    return _scaled("variance_scaling_", tensor, scale, mode, distribution, generator)
+
+
+def _scaled(
+    who: str, tensor: Tensor, scale: float, mode: Mode, distribution: Distribution, generator: Generator | None
+) -> Tensor:
+    fan_in, fan_out = _calculate_fan_in_and_fan_out(tensor, who)
     fans = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}
     if mode not in fans:
-        raise ValueError(f"mode: expected one of {', '.join(fans)}, got {mode!r}.{nearest(str(mode), fans)}")
+        raise ValueError(f"{who}: unknown mode {mode!r}.{nearest(str(mode), fans)}")
     if scale < 0:
-        raise ValueError(f"variance_scaling_: expected scale >= 0, got {scale}")
+        raise ValueError(f"{who}: expected scale >= 0, got {scale}")
     std = math.sqrt(scale / max(1.0, fans[mode]))
     if distribution == "normal":
         return normal_(tensor, 0.0, std, generator)
@@ -280,9 +328,7 @@ def variance_scaling_(
         std /= _STD_CUT_AT_2
         return trunc_normal_(tensor, 0.0, std, -2 * std, 2 * std, generator)
     known = ("normal", "truncated_normal", "uniform")
-    raise ValueError(
-        f"distribution: expected one of {', '.join(known)}, got {distribution!r}.{nearest(str(distribution), known)}"
-    )
+    raise ValueError(f"{who}: unknown distribution {distribution!r}.{nearest(str(distribution), known)}")
 
 
 _GAINS = {
@@ -324,13 +370,25 @@ def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | Non
     """Glorot's normal: std = gain · √(2 / (fan_in + fan_out)).
 
     Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks", AISTATS 2010.
+
+    >>> import kobai
+    >>> g = kobai.Generator().manual_seed(0)
+    >>> w = kobai.nn.init.xavier_normal_(kobai.empty(300, 200), generator=g)
+    >>> round(w.var().item(), 3)
+    0.004
     """
-    return variance_scaling_(tensor, gain * gain, "fan_avg", "normal", generator)
+    return _scaled("xavier_normal_", tensor, gain * gain, "fan_avg", "normal", generator)
 
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """Glorot's uniform: U(−l, l) with l = gain · √(6 / (fan_in + fan_out)). AISTATS 2010."""
-    return variance_scaling_(tensor, gain * gain, "fan_avg", "uniform", generator)
+    """Glorot's uniform: U(−l, l) with l = gain · √(6 / (fan_in + fan_out)). AISTATS 2010.
+
+    >>> import kobai
+    >>> w = kobai.nn.init.xavier_uniform_(kobai.empty(4, 2))
+    >>> w.abs().max().item() <= 1.0
+    True
+    """
+    return _scaled("xavier_uniform_", tensor, gain * gain, "fan_avg", "uniform", generator)
 
 
 def kaiming_normal_(
@@ -343,8 +401,14 @@ def kaiming_normal_(
     """He's normal: std = gain / √fan, with the gain of ``nonlinearity`` (``a`` is the slope of a leaky ReLU).
 
     He, Zhang, Ren, Sun, "Delving deep into rectifiers", ICCV 2015, arXiv:1502.01852.
+
+    >>> import kobai
+    >>> g = kobai.Generator().manual_seed(0)
+    >>> w = kobai.nn.init.kaiming_normal_(kobai.empty(500, 200), nonlinearity="relu", generator=g)
+    >>> round(w.var().item(), 3)
+    0.01
     """
-    return variance_scaling_(tensor, calculate_gain(nonlinearity, a) ** 2, mode, "normal", generator)
+    return _scaled("kaiming_normal_", tensor, calculate_gain(nonlinearity, a) ** 2, mode, "normal", generator)
 
 
 def kaiming_uniform_(
@@ -354,21 +418,39 @@ def kaiming_uniform_(
     nonlinearity: str = "leaky_relu",
     generator: Generator | None = None,
 ) -> Tensor:
-    """He's uniform: U(−l, l) with l = gain · √(3 / fan). arXiv:1502.01852."""
-    return variance_scaling_(tensor, calculate_gain(nonlinearity, a) ** 2, mode, "uniform", generator)
+    """He's uniform: U(−l, l) with l = gain · √(3 / fan). arXiv:1502.01852.
+
+    >>> import kobai
+    >>> w = kobai.nn.init.kaiming_uniform_(kobai.empty(4, 6), nonlinearity="relu")
+    >>> w.abs().max().item() <= 1.0
+    True
+    """
+    return _scaled("kaiming_uniform_", tensor, calculate_gain(nonlinearity, a) ** 2, mode, "uniform", generator)
 
 
 def lecun_normal_(tensor: Tensor, generator: Generator | None = None) -> Tensor:
     """LeCun's normal: std = 1 / √fan_in (what some books call Xavier; right for SELU).
 
     LeCun, Bottou, Orr, Müller, "Efficient BackProp", 1998.
+
+    >>> import kobai
+    >>> g = kobai.Generator().manual_seed(0)
+    >>> w = kobai.nn.init.lecun_normal_(kobai.empty(500, 200), generator=g)
+    >>> round(w.var().item(), 3)
+    0.005
     """
-    return variance_scaling_(tensor, 1.0, "fan_in", "normal", generator)
+    return _scaled("lecun_normal_", tensor, 1.0, "fan_in", "normal", generator)
 
 
 def lecun_uniform_(tensor: Tensor, generator: Generator | None = None) -> Tensor:
-    """LeCun's uniform: U(−l, l) with l = √(3 / fan_in). "Efficient BackProp", 1998."""
-    return variance_scaling_(tensor, 1.0, "fan_in", "uniform", generator)
+    """LeCun's uniform: U(−l, l) with l = √(3 / fan_in). "Efficient BackProp", 1998.
+
+    >>> import kobai
+    >>> w = kobai.nn.init.lecun_uniform_(kobai.empty(4, 3))
+    >>> w.abs().max().item() <= 1.0
+    True
+    """
+    return _scaled("lecun_uniform_", tensor, 1.0, "fan_in", "uniform", generator)
 
 
 # --- by name: the ``init=`` of layers and of the command line -----------------------------------------------------------
