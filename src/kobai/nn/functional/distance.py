@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from kobai._tensor import Tensor
 from kobai.ops.norm import normalize
 
 __all__ = ["cosine_similarity", "pairwise_distance"]
+
+
+def check_shapes(who: str, *tensors: Tensor) -> None:
+    """RuntimeError in the name of the function that was called, and not of one inside it, unless the shapes broadcast."""
+    shapes = [tuple(t.shape) for t in tensors]
+    try:
+        np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise RuntimeError(
+            f"{who}: expected shapes that broadcast together, got {' and '.join(map(str, shapes))}"
+        ) from None
 
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
@@ -26,5 +39,6 @@ def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6,
     >>> kobai.nn.functional.pairwise_distance(kobai.tensor([[3.0, 4.0]]), kobai.zeros(1, 2), eps=0.0)
     tensor([5.])
     """
+    check_shapes("pairwise_distance", x1, x2)
     distance: Tensor = (x1 - x2 + eps).norm(p, -1, keepdim=keepdim)
     return distance

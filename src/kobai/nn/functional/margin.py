@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kobai._tensor import Tensor
-from kobai.nn.functional.distance import pairwise_distance
+from kobai.nn.functional.distance import check_shapes, pairwise_distance
 from kobai.ops.activation import softplus
 from kobai.ops.arithmetic import minimum
 from kobai.ops.cross_entropy import check_reduction
@@ -40,6 +40,7 @@ def margin_ranking_loss(
     tensor(2.5000)
     """
     check_reduction("margin_ranking_loss", reduction)
+    check_shapes("margin_ranking_loss", input1, input2, target)
     return reduce((-target * (input1 - input2) + margin).clamp(min=0), reduction)
 
 
@@ -57,6 +58,7 @@ def hinge_embedding_loss(
     tensor([0.2500, 0.7500])
     """
     check_reduction("hinge_embedding_loss", reduction)
+    check_shapes("hinge_embedding_loss", input, target)
     near = where(target == -1, 0.0, input)
     far = where(target == 1, 0.0, (margin - input).clamp(min=0))
     return reduce(near + far, reduction)
@@ -70,6 +72,7 @@ def soft_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") 
     0.6931
     """
     check_reduction("soft_margin_loss", reduction)
+    check_shapes("soft_margin_loss", input, target)
     return reduce(softplus(-target * input), reduction)
 
 
@@ -128,6 +131,7 @@ def triplet_margin_loss(
     6.0
     """
     check_reduction("triplet_margin_loss", reduction)
+    check_shapes("triplet_margin_loss", anchor, positive, negative)
     if not margin > 0:
         raise ValueError(f"triplet_margin_loss: expected margin > 0, got {margin}")
     to_positive = pairwise_distance(anchor, positive, p, eps)
@@ -147,7 +151,14 @@ def triplet_margin_with_distance_loss(
     swap: bool = False,
     reduction: str = "mean",
 ) -> Tensor:
-    """As :func:`triplet_margin_loss`, with any distance (default :func:`pairwise_distance`)."""
+    """As :func:`triplet_margin_loss`, with any distance (default :func:`pairwise_distance`).
+
+    >>> import kobai
+    >>> a, b = kobai.tensor([[0.0]]), kobai.tensor([[3.0]])
+    >>> loss = kobai.nn.functional.triplet_margin_with_distance_loss
+    >>> loss(a, b, a, distance_function=lambda x, y: (x - y).abs().sum(-1))
+    tensor(4.)
+    """
     check_reduction("triplet_margin_with_distance_loss", reduction)
     distance = pairwise_distance if distance_function is None else distance_function
     to_negative = distance(anchor, negative)
@@ -168,6 +179,11 @@ def multi_margin_loss(
     """Σ max(0, margin − x_t + x_c)ᵖ / C over the classes c ≠ t: the hinge loss of several classes.
 
     ``input`` (N, C) of scores, ``target`` (N) of class indices; or (C) and (). ``weight`` (C) multiplies by class.
+
+    >>> import kobai
+    >>> scores = kobai.tensor([[0.5, 0.25, -3.0, 0.0]])
+    >>> kobai.nn.functional.multi_margin_loss(scores, kobai.tensor([0]))
+    tensor(0.3125)
     """
     check_reduction("multi_margin_loss", reduction)
     if p not in (1, 2):
@@ -189,7 +205,13 @@ def multi_margin_loss(
 def multilabel_soft_margin_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean"
 ) -> Tensor:
-    """Mean over the classes of log(1 + e^(−x)) where t = 1 and log(1 + eˣ) where t = 0; ``weight`` (C)."""
+    """Mean over the classes of log(1 + e^(−x)) where t = 1 and log(1 + eˣ) where t = 0; ``weight`` (C).
+
+    >>> import kobai
+    >>> kobai.nn.functional.multilabel_soft_margin_loss(kobai.zeros(1, 3), kobai.tensor([[1.0, 0.0, 1.0]]))
+    tensor(0.6931)
+    """
     check_reduction("multilabel_soft_margin_loss", reduction)
+    check_shapes("multilabel_soft_margin_loss", input, target)
     loss = target * softplus(-input) + (1 - target) * softplus(input)
     return reduce((loss if weight is None else loss * weight).mean(-1), reduction)
