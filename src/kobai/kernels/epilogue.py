@@ -38,8 +38,5 @@ def epilogue(who: str, activation: str | None) -> Epilogue | None:
         return None
     found = EPILOGUES.get(activation)
     if found is None:
-        raise ValueError(
-            f"{who}: expected activation to be one of {', '.join(EPILOGUES)} or None, got {activation!r}."
-            f"{nearest(str(activation), EPILOGUES)}"
-        )
+        raise ValueError(f"{who}: unknown activation {activation!r}.{nearest(str(activation), EPILOGUES)}")
     return found

@@ -44,7 +44,7 @@ class _Recurrent(Module):
         self.bias = bias
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(
-                f"{self._get_name()}: expected nonlinearity 'tanh' or 'relu', got {nonlinearity!r}."
+                f"{self._get_name()}: unknown nonlinearity {nonlinearity!r}."
                 f"{nearest(str(nonlinearity), ['tanh', 'relu'])}"
             )
         self.nonlinearity = nonlinearity

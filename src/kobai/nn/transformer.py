@@ -29,7 +29,7 @@ def _activation(who: str, activation: str | Activation) -> Activation:
         return activation
     if activation not in known:
         hint = nearest(activation, known)
-        raise ValueError(f"{who}: expected activation 'relu', 'gelu' or a function, got {activation!r}.{hint}")
+        raise ValueError(f"{who}: unknown activation {activation!r}.{hint}")
     return known[activation]
 
 

@@ -81,9 +81,7 @@ def embedding_bag(
             [4.]])
     """
     if mode not in ("sum", "mean", "max"):
-        raise ValueError(
-            f"embedding_bag: expected mode 'sum', 'mean' or 'max', got {mode!r}.{nearest(mode, ['sum', 'mean', 'max'])}"
-        )
+        raise ValueError(f"embedding_bag: unknown mode {mode!r}.{nearest(mode, ['sum', 'mean', 'max'])}")
     if per_sample_weights is not None and (mode != "sum" or per_sample_weights.shape != input.shape):
         raise ValueError(
             f"embedding_bag: per_sample_weights are for mode 'sum' and need the shape of the input {tuple(input.shape)}"

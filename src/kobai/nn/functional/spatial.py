@@ -82,9 +82,9 @@ def grid_sample(
     >>> kobai.nn.functional.grid_sample(image, kobai.zeros(1, 1, 1, 2), align_corners=True)
     tensor([[[[2.]]]])
     """
-    if mode not in _MODES or padding_mode not in _PADDINGS:
-        wrong, known = (mode, _MODES) if mode not in _MODES else (padding_mode, _PADDINGS)
-        raise NotImplementedError(f"grid_sample: expected one of {known}, got {wrong!r}.{nearest(str(wrong), known)}")
+    for name, value, known in (("mode", mode, _MODES), ("padding_mode", padding_mode, _PADDINGS)):
+        if value not in known:
+            raise NotImplementedError(f"grid_sample: unknown {name} {value!r}.{nearest(str(value), known)}")
     if input.ndim != 4 or grid.ndim != 4 or grid.shape[0] != input.shape[0] or grid.shape[3] != 2:
         raise NotImplementedError(
             "grid_sample: expected input (N, C, H, W) and grid (N, h, w, 2), "
