@@ -151,16 +151,20 @@ def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor
     >>> kobai.matmul(kobai.eye(2), kobai.tensor([3., 4.]))
     tensor([3., 4.])
     """
-    need_tensor("matmul", input, other)
-    a, b = input._array.shape, other._array.shape
-    if not a or not b or a[-1] != b[-2 if len(b) > 1 else 0]:
-        raise RuntimeError(f"matmul: expected (..., n, k) and (..., k, m), got {tuple(a)} and {tuple(b)}")
-    need_one_dtype("matmul", input, other)
-    y = _matmul(input, other)
+    y = _product("matmul", "(..., n, k) and (..., k, m)", input, other)
     return y if out is None else into("matmul", out, y)
 
 
-def _ranked(who: str, rank_a: int, rank_b: int) -> Any:
+def _product(who: str, form: str, input: Tensor, other: Tensor) -> Tensor:
+    need_tensor(who, input, other)
+    a, b = input._array.shape, other._array.shape
+    if not a or not b or a[-1] != b[-2 if len(b) > 1 else 0]:
+        raise RuntimeError(f"{who}: expected {form}, got {tuple(a)} and {tuple(b)}")
+    need_one_dtype(who, input, other)
+    return _matmul(input, other)  # type: ignore[no-any-return]
+
+
+def _ranked(who: str, form: str, rank_a: int, rank_b: int) -> Any:
     def product(input: Tensor, other: Tensor) -> Tensor:
         need_tensor(who, input, other)
         if input.ndim != rank_a or other.ndim != rank_b:
@@ -170,7 +174,7 @@ def _ranked(who: str, rank_a: int, rank_b: int) -> Any:
             )
         if rank_a == 3 and input.shape[0] != other.shape[0]:
             raise RuntimeError(f"{who}: expected equal batch sizes, got {input.shape[0]} and {other.shape[0]}")
-        return matmul(input, other)
+        return _product(who, form, input, other)
 
     return product
 
@@ -220,7 +224,10 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
     return _dot(input, tensor)  # type: ignore[no-any-return]
 
 
-_mm, _bmm, _mv, _dot = _ranked("mm", 2, 2), _ranked("bmm", 3, 3), _ranked("mv", 2, 1), _ranked("dot", 1, 1)
+_mm = _ranked("mm", "(n, k) and (k, m)", 2, 2)
+_bmm = _ranked("bmm", "(b, n, k) and (b, k, m)", 3, 3)
+_mv = _ranked("mv", "(n, k) and (k)", 2, 1)
+_dot = _ranked("dot", "vectors of one length", 1, 1)
 
 
 @method

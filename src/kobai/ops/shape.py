@@ -48,12 +48,12 @@ __all__ = [
         lambda rng: (rng.normal(size=()), (1, 1)),
     ],
 )
-def _reshape(x: Array, shape: tuple[int, ...]) -> Any:
+def _reshape(x: Array, shape: tuple[int, ...], who: str = "reshape") -> Any:
     before = x.shape
     try:
         y = x.reshape(shape)
     except ValueError:
-        raise RuntimeError(f"reshape: shape {list(shape)} does not fit the {x.size} elements of {before}") from None
+        raise RuntimeError(f"{who}: shape {list(shape)} does not fit the {x.size} elements of {before}") from None
     return y, lambda dy: (dy.reshape(before),)
 
 
@@ -158,7 +158,7 @@ def view(input: Tensor, *shape: Any) -> Tensor:
     if len(shape) == 1 and isinstance(shape[0], (dtype, np.dtype, type)):
         raise NotImplementedError("view: reading the memory as another dtype is not supported; use to(dtype)")
     sizes = sizes_of("view", shape)
-    out = _reshape(input, sizes)
+    out = _reshape(input, sizes, "view")
     array = input._array
     if not array.flags.c_contiguous and array.size and not xp_of(array).may_share_memory(array, out._array):
         raise RuntimeError(
