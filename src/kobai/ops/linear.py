@@ -161,7 +161,7 @@ def _product(who: str, form: str, input: Tensor, other: Tensor) -> Tensor:
     if not a or not b or a[-1] != b[-2 if len(b) > 1 else 0]:
         raise RuntimeError(f"{who}: expected {form}, got {tuple(a)} and {tuple(b)}")
     need_one_dtype(who, input, other)
-    return _matmul(input, other)  # type: ignore[no-any-return]
+    return _matmul(input, other)
 
 
 def _ranked(who: str, form: str, rank_a: int, rank_b: int) -> Any:
