@@ -29,6 +29,45 @@ def test_everything_public_is_documented(path):
             assert inspect.getdoc(value), f"{path}.{name} has no docstring"
 
 
+WITHOUT_EXAMPLE = {  # what cannot run everywhere
+    "kobai.get_num_threads": "needs threadpoolctl, which is an extra",
+    "kobai.cuda.current_device": "needs a GPU",
+    "kobai.cuda.get_device_name": "needs a GPU",
+    "kobai.cuda.max_memory_allocated": "needs a GPU",
+    "kobai.cuda.memory_allocated": "needs a GPU",
+    "kobai.cuda.synchronize": "needs a GPU",
+}
+
+
+def _functions_and_classes(*paths):
+    for path in paths:
+        module = importlib.import_module(path)
+        for name in api_table.public_names(module):
+            value = getattr(module, name)
+            if (inspect.isclass(value) or inspect.isroutine(value)) and value.__module__.startswith("kobai"):
+                yield f"{path}.{name}", value
+
+
+WITH_EXAMPLES = [
+    "kobai",
+    *(f"kobai.{name}" for name in ("linalg special random autograd autograd.functional cuda".split())),
+]
+
+
+def test_everything_in_these_modules_has_an_example():
+    without = {
+        path for path, value in _functions_and_classes(*WITH_EXAMPLES) if ">>> " not in (inspect.getdoc(value) or "")
+    }
+    assert without == WITHOUT_EXAMPLE.keys()
+
+
+def test_doctest_finds_the_examples():
+    """It looks under the name of a function in its module; those that a factory makes could be missed there."""
+    for path, value in _functions_and_classes(*WITH_EXAMPLES):
+        module = importlib.import_module(value.__module__)
+        assert any(value is there for there in vars(module).values()), f"{path} is not in {module.__name__}"
+
+
 def test_an_unknown_name_offers_the_nearest():
     import kobai
 
