@@ -201,7 +201,62 @@ class ModuleList(_Ordered):
         return [(str(a), text) if a == b else (f"{a}-{b}", f"{b - a + 1} x {text}") for a, b, text in runs]
 
 
-class ModuleDict(Module):
+class _ByName(Module):
+    """What is held by name – :class:`ModuleDict`, :class:`ParameterDict` –, as a mapping; it has no ``forward``."""
+
+    @property
+    def _held(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._held:
+            raise KeyError(f"{key!r} is not in this {self._get_name()}.{nearest(str(key), self._held)}")
+        return self._held[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        raise NotImplementedError
+
+    def __delitem__(self, key: str) -> None:
+        del self._held[key]
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._held)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._held
+
+    def clear(self) -> None:
+        """Remove everything."""
+        self._held.clear()
+
+    def pop(self, key: str) -> Any:
+        """Take out and return what is at ``key``."""
+        value = self[key]
+        del self[key]
+        return value
+
+    def keys(self) -> Iterable[str]:
+        """The names, in order of insertion."""
+        return self._held.keys()
+
+    def values(self) -> Iterable[Any]:
+        """What is held, in order of insertion."""
+        return self._held.values()
+
+    def items(self) -> Iterable[tuple[str, Any]]:
+        """(name, value) pairs, in order of insertion."""
+        return self._held.items()
+
+    def update(self, values: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
+        """Add or replace from a mapping or from (name, value) pairs."""
+        for key, value in values.items() if isinstance(values, (Mapping, _ByName)) else values:
+            self[key] = value
+
+
+class ModuleDict(_ByName):
     """Modules by name, whose parameters are the parent's too; it has no ``forward``.
 
     >>> from kobai import nn
@@ -215,53 +270,12 @@ class ModuleDict(Module):
         if modules is not None:
             self.update(modules)
 
-    def __getitem__(self, key: str) -> Any:
-        if key not in self._modules:
-            raise KeyError(f"{key!r} is not in this ModuleDict.{nearest(str(key), self._modules)}")
-        return self._modules[key]
+    @property
+    def _held(self) -> dict[str, Any]:
+        return self._modules
 
     def __setitem__(self, key: str, module: Module) -> None:
         self.add_module(key, module)
-
-    def __delitem__(self, key: str) -> None:
-        del self._modules[key]
-
-    def __len__(self) -> int:
-        return len(self._modules)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._modules)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._modules
-
-    def clear(self) -> None:
-        """Remove every module."""
-        self._modules.clear()
-
-    def pop(self, key: str) -> Any:
-        """Take out and return the module at ``key``."""
-        module = self[key]
-        del self[key]
-        return module
-
-    def keys(self) -> Iterable[str]:
-        """The names, in order of insertion."""
-        return self._modules.keys()
-
-    def values(self) -> Iterable[Any]:
-        """The modules, in order of insertion."""
-        return self._modules.values()
-
-    def items(self) -> Iterable[tuple[str, Any]]:
-        """(name, module) pairs, in order of insertion."""
-        return self._modules.items()
-
-    def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
-        """Add or replace from a mapping or from (name, module) pairs."""
-        pairs = modules.items() if isinstance(modules, (Mapping, ModuleDict)) else modules
-        for key, module in pairs:
-            self[key] = module
 
 
 class ParameterList(Module):
@@ -322,7 +336,7 @@ class ParameterList(Module):
         return _describe(self._parameters)
 
 
-class ParameterDict(Module):
+class ParameterDict(_ByName):
     """Parameters by name that are the parent's too; plain tensors become parameters.
 
     >>> import kobai
@@ -338,57 +352,16 @@ class ParameterDict(Module):
         if parameters is not None:
             self.update(parameters)
 
-    def __getitem__(self, key: str) -> Any:
-        if key not in self._parameters:
-            raise KeyError(f"{key!r} is not in this ParameterDict.{nearest(str(key), self._parameters)}")
-        return self._parameters[key]
+    @property
+    def _held(self) -> dict[str, Any]:
+        return self._parameters
 
     def __setitem__(self, key: str, value: Tensor) -> None:
         self.register_parameter(key, _as_parameter("ParameterDict", value))
 
-    def __delitem__(self, key: str) -> None:
-        del self._parameters[key]
-
-    def __len__(self) -> int:
-        return len(self._parameters)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._parameters)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._parameters
-
-    def clear(self) -> None:
-        """Remove every parameter."""
-        self._parameters.clear()
-
-    def pop(self, key: str) -> Any:
-        """Take out and return the parameter at ``key``."""
-        value = self[key]
-        del self[key]
-        return value
-
     def get(self, key: str, default: Any = None) -> Any:
         """The parameter at ``key``, else ``default``."""
-        return self._parameters.get(key, default)
-
-    def keys(self) -> Iterable[str]:
-        """The names, in order of insertion."""
-        return self._parameters.keys()
-
-    def values(self) -> Iterable[Any]:
-        """The parameters, in order of insertion."""
-        return self._parameters.values()
-
-    def items(self) -> Iterable[tuple[str, Any]]:
-        """(name, parameter) pairs, in order of insertion."""
-        return self._parameters.items()
-
-    def update(self, parameters: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]) -> None:
-        """Add or replace from a mapping or from (name, tensor) pairs."""
-        pairs = parameters.items() if isinstance(parameters, (Mapping, ParameterDict)) else parameters
-        for key, value in pairs:
-            self[key] = value
+        return self._held.get(key, default)
 
     def _repr_children(self) -> list[tuple[str, str]]:
         return _describe(self._parameters)
