@@ -90,7 +90,13 @@ def weight_norm(module: M, name: str = "weight", dim: int | None = 0) -> M:
 
 
 def remove_weight_norm(module: M, name: str = "weight") -> M:
-    """Make an ordinary parameter of the present weight again."""
+    """Make an ordinary parameter of the present weight again.
+
+    >>> import kobai
+    >>> layer = kobai.nn.utils.weight_norm(kobai.nn.Linear(3, 2))
+    >>> sorted(kobai.nn.utils.remove_weight_norm(layer).state_dict())
+    ['bias', 'weight']
+    """
     weight = _removed("remove_weight_norm", _WeightNorm, module, name)
     del module._parameters[f"{name}_g"], module._parameters[f"{name}_v"]
     module.register_parameter(name, Parameter(weight))
@@ -149,7 +155,13 @@ def spectral_norm(
 
 
 def remove_spectral_norm(module: M, name: str = "weight") -> M:
-    """Make an ordinary parameter of the present weight again."""
+    """Make an ordinary parameter of the present weight again.
+
+    >>> import kobai
+    >>> layer = kobai.nn.utils.spectral_norm(kobai.nn.Linear(3, 3))
+    >>> sorted(kobai.nn.utils.remove_spectral_norm(layer).state_dict())
+    ['bias', 'weight']
+    """
     training = module.training
     module.training = False  # no further iteration
     weight = _removed("remove_spectral_norm", _SpectralNorm, module, name)
