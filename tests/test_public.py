@@ -36,6 +36,9 @@ WITHOUT_EXAMPLE = {  # what cannot run everywhere
     "kobai.cuda.max_memory_allocated": "needs a GPU",
     "kobai.cuda.memory_allocated": "needs a GPU",
     "kobai.cuda.synchronize": "needs a GPU",
+    "kobai.data.cifar10": "needs its files",
+    "kobai.data.fashion_mnist": "needs its files",
+    "kobai.data.mnist": "needs its files",
 }
 
 
@@ -51,6 +54,9 @@ def _functions_and_classes(*paths):
 WITH_EXAMPLES = [
     "kobai",
     *(f"kobai.{name}" for name in ("linalg special random autograd autograd.functional cuda".split())),
+    *(f"kobai.nn{name}" for name in ("", ".functional", ".init", ".utils", ".utils.rnn")),
+    *(f"kobai.{name}" for name in ("optim optim.lr_scheduler optim.swa_utils utils.data utils.checkpoint".split())),
+    *(f"kobai.{name}" for name in ("data distributions train".split())),
 ]
 
 
