@@ -7,6 +7,7 @@ from kobai.ops.activation import *
 from kobai.ops.arithmetic import *
 from kobai.ops.compare import *
 from kobai.ops.conv import *
+from kobai.ops.convert import *
 from kobai.ops.create import *
 from kobai.ops.cross_entropy import *
 from kobai.ops.dropout import *
@@ -17,6 +18,7 @@ from kobai.ops.gather import *
 from kobai.ops.index import *
 from kobai.ops.joining import *
 from kobai.ops.linear import *
+from kobai.ops.logic import *
 from kobai.ops.loss import *
 from kobai.ops.norm import *
 from kobai.ops.parts import *

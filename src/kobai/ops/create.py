@@ -1,27 +1,21 @@
-"""Making tensors: from data, filled, ranges; and moving them between dtypes, devices and libraries."""
+"""Making tensors: from data, filled, ranges, like others."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial, wraps
-from types import FunctionType
+from functools import wraps
 from typing import Any, TypeVar
 
 import numpy as np
 
 from kobai import xp as _xp
-from kobai._primitive import method, primitive
+from kobai._primitive import method
 from kobai._tensor import Tensor
-from kobai.dtypes import _of, get_default_dtype
-from kobai.dtypes import dtype as DType
-from kobai.ops._args import cast, category, need_tensor, pair
-from kobai.ops._args import result_dtype as promotion
-from kobai.xp import Array, asarray, device, device_of, is_array, to_host
+from kobai.dtypes import get_default_dtype
+from kobai.ops._args import need_tensor
+from kobai.xp import Array, asarray, device, is_array, to_host
 
 __all__ = [
-    "can_cast",
-    "promote_types",
-    "result_type",
     "BoolTensor",
     "DoubleTensor",
     "FloatTensor",
@@ -36,11 +30,8 @@ __all__ = [
     "from_numpy",
     "full",
     "full_like",
-    "is_floating_point",
-    "is_tensor",
     "linspace",
     "logspace",
-    "numel",
     "ones",
     "ones_like",
     "tensor",
@@ -123,7 +114,7 @@ def as_tensor(data: Any, dtype: Any = None, device: Device = None) -> Tensor:
     (True, tensor([1., 2.]))
     """
     if isinstance(data, Tensor):
-        return to(data, device=device, dtype=dtype)
+        return data.to(device=device, dtype=dtype)  # type: ignore[no-any-return]
     if is_array(data):
         return Tensor._wrap(asarray(_checked("as_tensor", data), dtype=dtype, device=_home(data, device)))  # type: ignore[no-any-return]
     return tensor(data, dtype=dtype, device=device)
@@ -454,166 +445,3 @@ def new_tensor(
 ) -> Tensor:
     """``data`` as a tensor with dtype and device of this one."""
     return _new(self, tensor, data, dtype=dtype, device=device, requires_grad=requires_grad)
-
-
-# --- dtype and device -------------------------------------------------------------------------------------------------
-
-
-@primitive(sample=lambda rng: (rng.normal(size=(4, 3)), None))
-def _move(x: Array, where: Device) -> Any:
-    before = device_of(x)
-    return _xp.move(x, where), lambda dy: (_xp.move(dy, before),)
-
-
-@method
-def to(
-    self: Tensor, *args: Any, device: Device = None, dtype: Any = None, non_blocking: bool = False, copy: bool = False
-) -> Tensor:
-    """This tensor with another dtype and/or on another device; itself if nothing changes (unless ``copy=True``).
-
-    ``x.to("cuda")``, ``x.to(kobai.float64)``, ``x.to("cuda", kobai.float16)``, ``x.to(other)``. Recorded on the tape.
-    ``non_blocking=True`` allows a copy to a GPU to be still under way on return; without it ``to`` waits for the device.
-    """
-    for arg in args:
-        if isinstance(arg, Tensor):
-            device, dtype = arg.device, arg.dtype
-        elif isinstance(arg, _xp.device) or (isinstance(arg, str) and not _names_dtype(arg)):
-            device = arg
-        elif arg is not None:
-            dtype = arg
-    out = self if dtype is None else cast(self, dtype)
-    if device is not None and not _is_there(out, device):
-        out = _move(out, device)
-        if not non_blocking:
-            _xp.synchronize(device)
-    if copy and out is self:
-        out = self.clone()
-    return out
-
-
-def _names_dtype(text: str) -> bool:
-    try:
-        np.dtype(text)
-    except TypeError:
-        return False
-    return True
-
-
-def _is_there(x: Tensor, where: Device) -> bool:
-    target, here = _xp.device(where), x.device  # type: ignore[arg-type]
-    return target == here or (target.type == here.type and target.index is None)
-
-
-@method
-def cpu(self: Tensor) -> Tensor:
-    """This tensor on the CPU; itself if it is there."""
-    return to(self, device="cpu")
-
-
-@method
-def cuda(self: Tensor, device: int | Device = None) -> Tensor:
-    """This tensor on a GPU (the first one by default); itself if it is there."""
-    return to(self, device=f"cuda:{device}" if isinstance(device, int) else device or "cuda")
-
-
-@partial(method, name="type")
-def _type(self: Tensor, dtype: Any = None) -> Any:
-    """This tensor with elements of ``dtype``; without it, the dtype's name."""
-    if dtype is None:
-        return f"kobai.{self.dtype}"
-    return cast(self, getattr(dtype, "dtype", None) if isinstance(dtype, FunctionType) else dtype)
-
-
-@method
-def type_as(self: Tensor, other: Tensor) -> Tensor:
-    """This tensor with dtype and device of ``other``."""
-    return to(self, other)
-
-
-def _converter(name: str, dtype: Any) -> None:
-    def convert(self: Tensor) -> Tensor:
-        return cast(self, dtype)
-
-    convert.__name__ = name
-    convert.__doc__ = f"This tensor with elements of {np.dtype(dtype)}."
-    method(convert)
-
-
-for _name, _dtype in (
-    ("float", np.float32),
-    ("double", np.float64),
-    ("half", np.float16),
-    ("long", np.int64),
-    ("int", np.int32),
-    ("short", np.int16),
-    ("char", np.int8),
-    ("byte", np.uint8),
-    ("bool", np.bool_),
-):
-    _converter(_name, _dtype)
-
-
-# --- questions --------------------------------------------------------------------------------------------------------
-
-
-def is_tensor(obj: object) -> bool:
-    """Whether ``obj`` is a Tensor.
-
-    >>> import kobai
-    >>> kobai.is_tensor(kobai.tensor(1)), kobai.is_tensor([1])
-    (True, False)
-    """
-    return isinstance(obj, Tensor)
-
-
-def is_floating_point(input: Tensor) -> bool:
-    """Whether the elements are floats.
-
-    >>> import kobai
-    >>> kobai.is_floating_point(kobai.tensor([1.])), kobai.is_floating_point(kobai.tensor([1]))
-    (True, False)
-    """
-    return input.is_floating_point()
-
-
-def numel(input: Tensor) -> int:
-    """Number of elements.
-
-    >>> import kobai
-    >>> kobai.numel(kobai.zeros(2, 3))
-    6
-    """
-    return input.numel()
-
-
-def result_type(tensor1: Any, tensor2: Any) -> DType:
-    """Dtype of the result of an operation on two operands, tensors or numbers, by PyTorch's promotion.
-
-    >>> import kobai
-    >>> kobai.result_type(kobai.tensor([1, 2]), 1.5)
-    kobai.float32
-    """
-    if not isinstance(tensor1, Tensor) and not isinstance(tensor2, Tensor):
-        return _of(promotion(tensor(tensor1), tensor(tensor2)))
-    a, b = pair("result_type", tensor1, tensor2)
-    return (a if isinstance(a, Tensor) else b).dtype
-
-
-def promote_types(type1: Any, type2: Any) -> DType:
-    """The smallest dtype to which both may be converted: the higher category, or NumPy's choice inside one.
-
-    >>> import kobai
-    >>> kobai.promote_types(kobai.int64, kobai.float16), kobai.promote_types(kobai.uint8, kobai.int8)
-    (kobai.float16, kobai.int16)
-    """
-    return _of(promotion(empty(1, dtype=type1), empty(1, dtype=type2)))
-
-
-def can_cast(from_: Any, to: Any) -> bool:
-    """Whether conversion does not fall to a lower category (float to integer, say).
-
-    >>> import kobai
-    >>> kobai.can_cast(kobai.int64, kobai.float16), kobai.can_cast(kobai.float32, kobai.int64)
-    (True, False)
-    """
-    return category(np.dtype(from_)) <= category(np.dtype(to))
