@@ -241,6 +241,11 @@ def test_by_name_nonsense(spec, error, message):
         (lambda t: init.variance_scaling_(t, 1.0, "fanin"), "Did you mean 'fan_in'"),
         (lambda t: init.variance_scaling_(t, 1.0, "fan_in", "unifrom"), "Did you mean 'uniform'"),
         (lambda t: init.kaiming_normal_(t, nonlinearity="rleu"), "Did you mean 'relu'"),
+        (
+            lambda t: init.kaiming_uniform_(t, mode="fan"),
+            "^kaiming_uniform_: unknown mode 'fan'. Did you mean 'fan_in'",
+        ),
+        (lambda t: init.xavier_normal_(t[0]), "^xavier_normal_: expected a weight of at least 2 dimensions"),
         (lambda t: init.calculate_gain("leaky_relu", "x"), "negative slope"),
     ],
 )

@@ -106,6 +106,15 @@ def test_low_precision_and_integers():
         ),
         (lambda: kobai.bmm(kobai.ones(2, 2, 2), kobai.ones(3, 2, 2)), "bmm: expected equal batch sizes, got 2 and 3"),
         (lambda: kobai.dot(kobai.ones(2, 2), kobai.ones(2)), "dot: expected tensors of 1 and 1 dimensions"),
+        (
+            lambda: kobai.dot(kobai.ones(3), kobai.ones(4)),
+            r"^dot: expected vectors of one length, got \(3,\) and \(4,\)",
+        ),
+        (lambda: kobai.dot(kobai.ones(3), kobai.ones(3).double()), "^dot: expected tensors of one dtype"),
+        (
+            lambda: kobai.mv(kobai.ones(3, 2), kobai.ones(4)),
+            r"^mv: expected \(n, k\) and \(k\), got \(3, 2\) and \(4,\)",
+        ),
         (lambda: kobai.outer(kobai.ones(2, 2), kobai.ones(2)), "outer: expected two vectors"),
         (lambda: linear(kobai.ones(5, 4), kobai.ones(2, 3)), r"linear: expected input \(..., 3\), got \(5, 4\)"),
         (
