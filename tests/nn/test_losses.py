@@ -230,6 +230,11 @@ def test_variance_in_its_three_shapes():
         (lambda x, t: F.gaussian_nll_loss(x, x, kobai.ones(2)), ValueError, "expected var of shape (4, 3), got (2,)"),
         (lambda x, t: F.cosine_embedding_loss(x, x, x), RuntimeError, "expected inputs (N, D) and target (N)"),
         (lambda x, t: F.triplet_margin_loss(x, x, x, margin=0), ValueError, "margin > 0"),
+        (lambda x, t: F.triplet_margin_loss(x, x[:, :2], x), RuntimeError, "triplet_margin_loss: expected shapes that"),
+        (lambda x, t: F.margin_ranking_loss(x, x[:2], x), RuntimeError, "margin_ranking_loss: expected shapes that"),
+        (lambda x, t: F.hinge_embedding_loss(x, x[:2]), RuntimeError, "hinge_embedding_loss: expected shapes that"),
+        (lambda x, t: F.soft_margin_loss(x, x[:2]), RuntimeError, "soft_margin_loss: expected shapes that"),
+        (lambda x, t: F.pairwise_distance(x, x[:2]), RuntimeError, "pairwise_distance: expected shapes that"),
         (lambda x, t: F.mse_loss(x, [1.0]), TypeError, "got list"),
         (lambda x, t: nn.MSELoss(False), TypeError, "positional"),  # size_average of long ago
         (lambda x, t: nn.CrossEntropyLoss(None, True), TypeError, "positional"),
