@@ -8,6 +8,7 @@ from kobai import linalg
 from kobai._primitive import method
 from kobai._tensor import Tensor
 from kobai.linalg import cross, det, matrix_exp, matrix_power, slogdet
+from kobai.linalg.decompositions import QRResult
 from kobai.ops.linear import dot, outer
 from kobai.ops.products import tensordot
 
@@ -160,7 +161,7 @@ def svd(input: Tensor, some: bool = True) -> SVD:
 
 
 @method
-def qr(input: Tensor, some: bool = True) -> linalg.QRResult:
+def qr(input: Tensor, some: bool = True) -> QRResult:
     """:func:`kobai.linalg.qr`; only the reduced decomposition, ``some=True``.
 
     >>> import kobai

@@ -1,0 +1,143 @@
+"""Decompositions and what follows from them, without gradients: to ask for one is an error."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from kobai._grad_mode import is_grad_enabled
+from kobai._tensor import Tensor
+from kobai.linalg.systems import matrices
+from kobai.xp import Array, xp_of
+
+
+def _plain(who: str, x: Tensor, *, square: bool = False) -> Array:
+    """Array of an operand of an operation that has no gradient here."""
+    matrices(who, x, square=square)
+    if x.requires_grad and is_grad_enabled():
+        raise NotImplementedError(f"{who}: the gradient is not implemented; use detach(), or no_grad()")
+    return x.array
+
+
+class SVDResult(NamedTuple):
+    """U diag(S) Vh."""
+
+    U: Tensor
+    S: Tensor
+    Vh: Tensor
+
+
+def svd(A: Tensor, full_matrices: bool = True) -> SVDResult:
+    """Singular value decomposition, singular values in descending order. No gradient.
+
+    >>> import kobai
+    >>> U, S, Vh = kobai.linalg.svd(kobai.tensor([[0., 3.5], [2., 0.], [0., 0.]]), full_matrices=False)
+    >>> U.shape, S, Vh.shape
+    (kobai.Size([3, 2]), tensor([3.5000, 2.0000]), kobai.Size([2, 2]))
+    """
+    array = _plain("svd", A)
+    parts = xp_of(array).linalg.svd(array, full_matrices=full_matrices)
+    return SVDResult(*(Tensor._wrap(part) for part in parts))
+
+
+def svdvals(A: Tensor) -> Tensor:
+    """Singular values in descending order. No gradient.
+
+    >>> import kobai
+    >>> kobai.linalg.svdvals(kobai.tensor([[2., 0.], [0., -3.5]]))
+    tensor([3.5000, 2.0000])
+    """
+    array = _plain("svdvals", A)
+    return Tensor._wrap(xp_of(array).linalg.svd(array, compute_uv=False))  # type: ignore[no-any-return]
+
+
+class EighResult(NamedTuple):
+    """Eigenvalues in ascending order and eigenvectors as columns."""
+
+    eigenvalues: Tensor
+    eigenvectors: Tensor
+
+
+def eigh(A: Tensor) -> EighResult:
+    """Eigenvalues and eigenvectors of symmetric matrices. No gradient.
+
+    >>> import kobai
+    >>> kobai.linalg.eigh(kobai.tensor([[2.5, 1.], [1., 2.5]])).eigenvalues
+    tensor([1.5000, 3.5000])
+    """
+    array = _plain("eigh", A, square=True)
+    return EighResult(*(Tensor._wrap(part) for part in xp_of(array).linalg.eigh(array)))
+
+
+def eigvalsh(A: Tensor) -> Tensor:
+    """Eigenvalues of symmetric matrices in ascending order. No gradient.
+
+    >>> import kobai
+    >>> kobai.linalg.eigvalsh(kobai.tensor([[2.5, 1.], [1., 2.5]]))
+    tensor([1.5000, 3.5000])
+    """
+    array = _plain("eigvalsh", A, square=True)
+    return Tensor._wrap(xp_of(array).linalg.eigvalsh(array))  # type: ignore[no-any-return]
+
+
+class QRResult(NamedTuple):
+    """Orthonormal columns and an upper triangle."""
+
+    Q: Tensor
+    R: Tensor
+
+
+def qr(A: Tensor) -> QRResult:
+    """Reduced QR decomposition. No gradient.
+
+    >>> import kobai
+    >>> Q, R = kobai.linalg.qr(kobai.tensor([[3., 1.], [4., 2.], [0., 2.]]))
+    >>> Q.shape, kobai.allclose(Q.T @ Q, kobai.eye(2), atol=1e-6), (R[1, 0] == 0).item()
+    (kobai.Size([3, 2]), True, True)
+    """
+    array = _plain("qr", A)
+    return QRResult(*(Tensor._wrap(part) for part in xp_of(array).linalg.qr(array)))
+
+
+def pinv(A: Tensor) -> Tensor:
+    """Moore–Penrose inverse. No gradient.
+
+    >>> import kobai
+    >>> kobai.linalg.pinv(kobai.tensor([[2.], [0.]]))
+    tensor([[0.5000, 0.0000]])
+    """
+    array = _plain("pinv", A)
+    return Tensor._wrap(xp_of(array).linalg.pinv(array))  # type: ignore[no-any-return]
+
+
+class LstsqResult(NamedTuple):
+    """Solution, squared residuals, rank of A, its singular values."""
+
+    solution: Tensor
+    residuals: Tensor
+    rank: Tensor
+    singular_values: Tensor
+
+
+def lstsq(A: Tensor, B: Tensor) -> LstsqResult:
+    """X that minimises ‖A X − B‖². No gradient.
+
+    >>> import kobai
+    >>> A = kobai.tensor([[1.], [1.], [1.]])
+    >>> kobai.linalg.lstsq(A, kobai.tensor([[1.], [2.], [4.5]])).solution  # one number for all: the mean
+    tensor([[2.5000]])
+    """
+    a, b = _plain("lstsq", A), B.detach().array
+    xp = xp_of(a)
+    return LstsqResult(*(Tensor._wrap(xp.asarray(part)) for part in xp.linalg.lstsq(a, b, rcond=None)))
+
+
+def matrix_rank(A: Tensor) -> Tensor:
+    """Number of singular values above rounding. No gradient.
+
+    >>> import kobai
+    >>> kobai.linalg.matrix_rank(kobai.tensor([[1., 2.], [2., 4.]]))
+    tensor(1)
+    """
+    matrices("matrix_rank", A)
+    xp = xp_of(A.array)
+    return Tensor._wrap(xp.asarray(xp.linalg.matrix_rank(A.array)))  # type: ignore[no-any-return]

@@ -1,0 +1,174 @@
+"""Inverses, systems of equations, determinants and the Cholesky factor: all differentiable."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kobai._primitive import primitive
+from kobai._tensor import Tensor
+from kobai.ops.create import eye
+from kobai.ops.rearrange import tril, triu
+from kobai.xp import Array, xp_of
+
+
+def _square(rng: np.random.Generator, *batch: int) -> Array:
+    return rng.normal(size=(*batch, 3, 3)) + 3 * np.eye(3)
+
+
+def _t(x: Array) -> Array:
+    return x.swapaxes(-1, -2)
+
+
+@primitive(sample=[lambda rng: (_square(rng),), lambda rng: (_square(rng, 2),)])
+def _inv(a: Array) -> Any:
+    y = xp_of(a).linalg.inv(a)
+    # d(A⁻¹) = −A⁻¹ dA A⁻¹
+    return y, lambda dy: (lambda out: -(_t(y) @ dy @ _t(y)),)
+
+
+@primitive(
+    sample=[
+        lambda rng: (_square(rng), rng.normal(size=(3, 2))),
+        lambda rng: (_square(rng, 2), rng.normal(size=(2, 3, 2))),
+    ]
+)
+def _solve(a: Array, b: Array) -> Any:
+    x = xp_of(a).linalg.solve(a, b)
+
+    def vjp(dx: Array) -> Any:
+        db = xp_of(a).linalg.solve(_t(a), dx)  # A X = B: dB = A⁻ᵀ dX, dA = −dB Xᵀ
+        return (lambda out: -(db @ _t(x))), db
+
+    return x, vjp
+
+
+@primitive(sample=[lambda rng: (_square(rng),), lambda rng: (_square(rng, 2),)])
+def _det(a: Array) -> Any:
+    y = xp_of(a).asarray(xp_of(a).linalg.det(a))
+    # Jacobi: d det A = det A · tr(A⁻¹ dA)
+    return y, lambda dy: (lambda out: (dy * y)[..., None, None] * _t(xp_of(a).linalg.inv(a)),)
+
+
+@primitive(sample=[lambda rng: (_square(rng),), lambda rng: (_square(rng, 2),)])
+def _logabsdet(a: Array) -> Any:
+    y = xp_of(a).asarray(xp_of(a).linalg.slogdet(a)[1])
+    return y, lambda dy: (lambda out: dy[..., None, None] * _t(xp_of(a).linalg.inv(a)),)
+
+
+@primitive(sample=lambda rng: ((lambda m: m @ m.T + np.eye(3))(_square(rng)),))
+def _cholesky(a: Array) -> Any:
+    xp = xp_of(a)
+    # Only the symmetric part of A counts, so that a gradient exists for every element.
+    lower = xp.linalg.cholesky((a + _t(a)) / 2)
+
+    def da(dy: Array) -> Array:
+        # Murray 2016, arXiv:1602.07527: dA = sym(L⁻ᵀ Φ(Lᵀ dL) L⁻¹), Φ halves the diagonal and drops what is above it
+        inverse = xp.linalg.inv(lower)
+        phi = xp.tril(_t(lower) @ dy)
+        phi = phi - 0.5 * phi * xp.eye(phi.shape[-1], dtype=phi.dtype)
+        s = _t(inverse) @ phi @ inverse
+        return (s + _t(s)) / 2
+
+    return lower, lambda dy: (lambda out: da(dy),)
+
+
+def matrices(who: str, *tensors: Tensor, square: bool = False) -> None:
+    """Check that these are matrices of floats, or batches of them."""
+    for x in tensors:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{who}: expected a Tensor, got {type(x).__name__}")
+        if x.ndim < 2 or (square and x.shape[-1] != x.shape[-2]):
+            raise RuntimeError(f"{who}: expected {'square ' * square}matrices (..., n, m), got {tuple(x.shape)}")
+        if not x.is_floating_point():
+            raise RuntimeError(f"{who}: expected floats, got {x.dtype}")
+
+
+def inv(A: Tensor) -> Tensor:
+    """Inverse of (every one of a batch of) square matrices; numpy.linalg.LinAlgError for a singular one.
+
+    >>> import kobai
+    >>> kobai.linalg.inv(kobai.tensor([[2.0, 0.0], [0.0, 4.0]]))
+    tensor([[0.5000, 0.0000],
+            [0.0000, 0.2500]])
+    """
+    matrices("inv", A, square=True)
+    return _inv(A)
+
+
+def solve(A: Tensor, B: Tensor) -> Tensor:
+    """X of A X = B; A (..., n, n), B (n) or (..., n, k).
+
+    >>> import kobai
+    >>> kobai.linalg.solve(kobai.tensor([[2., 0.], [0., 4.]]), kobai.tensor([2., 2.]))
+    tensor([1.0000, 0.5000])
+    """
+    matrices("solve", A, square=True)
+    if B.ndim == 1:
+        return _solve(A, B.unsqueeze(-1)).squeeze(-1)  # type: ignore[no-any-return]
+    return _solve(A, B)
+
+
+def det(A: Tensor) -> Tensor:
+    """Determinant of square matrices.
+
+    >>> import kobai
+    >>> kobai.linalg.det(kobai.tensor([[3., 1.], [0., 2.5]]))
+    tensor(7.5000)
+    """
+    matrices("det", A, square=True)
+    return _det(A)
+
+
+class SlogdetResult(NamedTuple):
+    """Sign and logarithm of the absolute value of a determinant."""
+
+    sign: Tensor
+    logabsdet: Tensor
+
+
+def slogdet(A: Tensor) -> SlogdetResult:
+    """Sign and log |det A|, which neither overflows nor underflows.
+
+    >>> import kobai
+    >>> sign, logarithm = kobai.linalg.slogdet(kobai.tensor([[-1., 0.], [0., 2.]]))
+    >>> sign, logarithm
+    (tensor(-1.), tensor(0.6931))
+    """
+    matrices("slogdet", A, square=True)
+    xp = xp_of(A.array)
+    return SlogdetResult(Tensor._wrap(xp.asarray(xp.linalg.slogdet(A.array)[0])), _logabsdet(A))
+
+
+def cholesky(A: Tensor) -> Tensor:
+    """Lower triangular L with L Lᵀ = A, for a symmetric positive definite A.
+
+    >>> import kobai
+    >>> kobai.linalg.cholesky(kobai.tensor([[4., 2.], [2., 5.]]))
+    tensor([[2., 0.],
+            [1., 2.]])
+    """
+    matrices("cholesky", A, square=True)
+    return _cholesky(A)
+
+
+def solve_triangular(A: Tensor, B: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Tensor:
+    """X of A X = B – of X A = B without ``left`` – where only the upper or lower triangle of A counts.
+
+    ``unitriangular`` takes the diagonal of A as ones.
+
+    >>> import kobai
+    >>> A = kobai.tensor([[2., 0.], [9., 4.]])
+    >>> kobai.linalg.solve_triangular(A, kobai.tensor([[2.], [4.]]), upper=True)  # the 9 does not count
+    tensor([[1.],
+            [1.]])
+    """
+    matrices("solve_triangular", A, B)
+    triangle = triu(A) if upper else tril(A)
+    if unitriangular:
+        one = eye(A.shape[-1], dtype=A.dtype, device=A.device)
+        triangle = (triu(A, 1) if upper else tril(A, -1)) + one
+    if left:
+        return solve(triangle, B)
+    return solve(triangle.mT, B.mT).mT  # type: ignore[no-any-return]
