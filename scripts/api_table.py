@@ -30,6 +30,7 @@ MODULES = [
     "kobai.random",
     "kobai.cuda",
     "kobai.amp",
+    "kobai.backends",
     "kobai.testing",
     "kobai.utils.checkpoint",
     "kobai.utils.data",
@@ -43,14 +44,14 @@ Made by `scripts/api_table.py` from the documentation in the code; a test keeps 
 
 
 def public_names(module: object) -> list[str]:
-    """Names in ``__all__``, else those without an underscore that are Kobai's own and no bare module."""
+    """Names in ``__all__``, else those without an underscore; of modules those of this table, whatever else is imported."""
     names = getattr(module, "__all__", None)
     if names is None:
         names = [
             name
             for name, value in vars(module).items()
             if not name.startswith("_")
-            and not (inspect.ismodule(value) and not value.__name__.startswith("kobai."))
+            and not (inspect.ismodule(value) and value.__name__ not in MODULES)
             and name != "annotations"
         ]
     return sorted(set(names), key=lambda name: (name.lower(), name))
@@ -68,8 +69,8 @@ def summary(value: object) -> str:
 def table() -> str:
     """The whole file."""
     parts = [INTRODUCTION]
-    for path in MODULES:
-        module = importlib.import_module(path)
+    for module in [importlib.import_module(path) for path in MODULES]:  # all of them first: some load on demand
+        path = module.__name__
         rows = [f"| `{name}` | {summary(getattr(module, name))} |" for name in public_names(module)]
         parts.append(f"## `{path}`\n\n| name | what it is |\n|---|---|\n" + "\n".join(rows) + "\n")
     import kobai
