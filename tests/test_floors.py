@@ -156,8 +156,10 @@ def test_import_kobai_costs_less_than_a_tenth_of_a_second_beyond_numpy(tmp_path)
     code = "import time, numpy; t = time.perf_counter(); import kobai; print(time.perf_counter() - t)"
     env = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path)}  # compiled once, as an installed package is
     env.pop("PYTHONDONTWRITEBYTECODE", None)
-    times = [
-        float(subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout)
-        for _ in range(6)
-    ]
-    assert min(times) < 0.1, times
+    times = []
+    for _ in range(12):  # the first try compiles; a busy machine gets more of them
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+        times.append(float(done.stdout))
+        if times[-1] < 0.1:
+            return
+    pytest.fail(f"seconds: {times}")
