@@ -30,5 +30,8 @@ def _fresh_defaults():
 @pytest.fixture(params=["numpy", "strict", pytest.param("cupy", marks=pytest.mark.gpu)])
 def backend(request):
     """Name of a backend, in use for the whole test."""
+    reason = kobai.available_backends()[request.param]
+    if reason:
+        pytest.skip(reason)
     with kobai.using(request.param):
         yield request.param

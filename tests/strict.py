@@ -24,13 +24,21 @@ METHODS = frozenset(
 
 
 UFUNC_METHODS = {
-    "at": ("add", "subtract", "maximum", "minimum", "bitwise_and", "bitwise_or", "bitwise_xor"),
+    "at": ("add", "subtract", "bitwise_and", "bitwise_or", "bitwise_xor"),  # maximum.at rounds float64 to float32
     "reduce": ("add", "multiply"),
     "accumulate": ("add", "multiply"),
     "reduceat": ("add",),
     "outer": ("add", "subtract", "multiply", "maximum", "minimum"),
 }
 """The methods CuPy's ufuncs have, and for which functions (cupy/_core/_kernel.pyx)."""
+
+ATOMIC = ("int32", "int64", "uint32", "uint64", "float16", "float32", "float64")
+"""The dtypes that CuPy 14's ``add.at`` knows."""
+
+LINALG = frozenset(
+    "LinAlgError cholesky cond cross det eig eigh eigvals eigvalsh inv lstsq matmul matrix_power matrix_rank "
+    "matrix_transpose norm pinv qr slogdet solve svd tensorinv tensorsolve".split()
+)
 
 
 def wrap(result: Any) -> Any:
@@ -78,7 +86,11 @@ class StrictArray:
     size = property(lambda self: self.host.size)
     itemsize = property(lambda self: self.host.itemsize)
     nbytes = property(lambda self: self.host.nbytes)
-    flags = property(lambda self: self.host.flags)
+    flags = property(  # CuPy has no others: everything there can be written to
+        lambda self: SimpleNamespace(
+            **{k: self.host.flags[k.upper()] for k in ("c_contiguous", "f_contiguous", "owndata")}
+        )
+    )
     base = property(lambda self: None if self.host.base is None else wrap(self.host.base))
     T = property(lambda self: wrap(self.host.T))
     data = property(lambda self: SimpleNamespace(ptr=self.host.ctypes.data))
@@ -151,6 +163,8 @@ class _Function:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if "where" in kwargs and isinstance(self.function, np.ufunc):
             raise TypeError(f"strict: CuPy's {self.function.__name__} has no where=")
+        if getattr(self.function, "__name__", "") == "at" and args[0].dtype.name not in ATOMIC:
+            raise TypeError(f"strict: CuPy's ufunc.at knows no {args[0].dtype}")
         out = kwargs.get("out")
         result = self.function(*unwrap(args), **{k: unwrap(v) for k, v in kwargs.items()})
         return wrap(result) if out is None else out
@@ -163,6 +177,8 @@ class _Function:
 
 class _Linalg:
     def __getattr__(self, name: str) -> Any:
+        if name not in LINALG:
+            raise AttributeError(f"strict: CuPy's linalg has no {name!r}")
         return _Function(getattr(np.linalg, name))
 
 

@@ -210,3 +210,30 @@ def test_check_range_names_the_offender():
     check_range("f", np.array([], dtype=np.int64), 0)
     with pytest.raises(IndexError, match=r"f: expected indices in \[-3, 2\], got -4"):
         check_range("f", np.array([-4, 9]), 3, negative=True)
+
+
+@pytest.mark.parametrize("dtype", [kobai.int8, kobai.uint8, kobai.int16, kobai.int32, kobai.int64, kobai.float16])
+def test_every_dtype_adds_up_where_places_repeat(dtype, backend):
+    index = kobai.tensor([0, 2, 0, 0])
+    total = kobai.zeros(3, dtype=dtype).scatter_add(0, index, kobai.tensor([1, 2, 3, 4], dtype=dtype))
+    assert total.dtype == dtype
+    assert total.tolist() == [8, 0, 2]
+
+
+@pytest.mark.parametrize("dtype", [kobai.int8, kobai.int64, kobai.float16, kobai.float64])
+@pytest.mark.parametrize("reduce", ["amax", "amin"])
+def test_extremes_at_repeated_places_of_every_dtype(reduce, dtype, backend):
+    start, index = kobai.tensor([0, 5, -9, 3], dtype=dtype), kobai.tensor([0, 2, 0, 2, 2])
+    found = start.scatter_reduce(0, index, kobai.tensor([4, -7, -4, 1, 0], dtype=dtype), reduce)
+    assert found.dtype == dtype
+    assert found.tolist() == ([4, 5, 1, 3] if reduce == "amax" else [-4, 5, -9, 3])
+
+
+@pytest.mark.parametrize("reduce", ["amax", "amin"])
+def test_extremes_at_repeated_places_are_exact_and_nan_wins(reduce, backend):
+    values = kobai.tensor([1 + 1e-12, 1.0, 1 - 1e-12, float("nan"), 2.0, 3.0], dtype=kobai.float64)
+    index = kobai.tensor([0, 0, 0, 1, 1, 2])
+    found = kobai.ones(3, dtype=kobai.float64).scatter_reduce(0, index, values, reduce, include_self=False).tolist()
+    assert found[0] == (1 + 1e-12 if reduce == "amax" else 1 - 1e-12)
+    assert found[1] != found[1]
+    assert found[2] == 3.0

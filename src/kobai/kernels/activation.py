@@ -54,7 +54,7 @@ def sigmoid(x: Array, out: Array | None = None) -> Array:
     y = at_least(x, _lowest(x.dtype), out)
     if y.ndim == 0:  # NumPy returns a scalar here, which nothing can be written into
         return 1 / (1 + xp.exp(-y))
-    xp.negative(y, out=y)
+    xp.multiply(y, -1, out=y)  # NumPy 2.4's negative is wrong for some strides of out
     xp.exp(y, out=y)
     y += 1
     return xp.reciprocal(y, out=y)

@@ -24,7 +24,35 @@ def add_at(out: Array, positions: Array, values: Array) -> Array:
     else:
         if type(flat) is not np.ndarray and flat.dtype.kind == "f":
             adds_in_no_order("adding at repeated positions")
-        xp_of(out).add.at(flat, positions.reshape(-1), values)
+        if out.dtype.itemsize < 4 and out.dtype.kind != "f":  # atomic adds know no integers of 8 and 16 bits
+            wide = flat.astype(np.int32)
+            xp_of(out).add.at(wide, positions.reshape(-1), values.astype(np.int32))
+            flat[...] = wide.astype(out.dtype)
+        else:
+            xp_of(out).add.at(flat, positions.reshape(-1), values)
+    return out
+
+
+def extreme_at(out: Array, positions: Array, values: Array, extreme: str) -> Array:
+    """As :func:`add_at`, with "maximum" or "minimum" in place of the sum; NaN wins. Returns ``out``.
+
+    CuPy 14 has ``maximum.at`` too, but rounds float64 to float32 in it, drops NaN, and knows fewer dtypes. Instead the
+    values are sorted by position and in each position by size, and the extreme of every run is written by all of the run.
+    """
+    xp = xp_of(out)
+    flat, positions, values = out.reshape(-1), positions.reshape(-1), values.reshape(-1)
+    pick = getattr(xp, extreme)
+    if type(out) is np.ndarray:
+        pick.at(flat, positions, values)
+        return out
+    order = xp.argsort(values, kind="stable")
+    order = order[xp.argsort(positions[order], kind="stable")]
+    positions, values = positions[order], values[order]
+    found = last = values[xp.searchsorted(positions, positions, side="right") - 1]
+    if extreme == "minimum":
+        first = values[xp.searchsorted(positions, positions, side="left")]
+        found = xp.where(last != last, last, first)  # NaN is sorted last
+    flat[positions] = pick(flat[positions], found)
     return out
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from kobai._primitive import method, primitive
 from kobai._tensor import Tensor
-from kobai.kernels.scatter import add_at, mesh, positions_along
+from kobai.kernels.scatter import add_at, extreme_at, mesh, positions_along
 from kobai.ops._args import cast, need_tensor, normalize_axis, numpy_names, unbroadcast
 from kobai.ops.arithmetic import div
 from kobai.ops.gather import check_index, check_slices
@@ -274,7 +274,7 @@ def _scatter_extreme(x: Array, index: Array, src: Array, axis: int, extreme: str
     y = x.copy()
     if not include_self:
         y[key] = src[part]  # any candidate will do as a start
-    getattr(xp, extreme).at(y, key, src[part])
+    extreme_at(y, _positions(xp, y, key), src[part], extreme)
 
     def vjp(dy: Array) -> Any:
         # Shared in equal parts by all that attain the extreme, as in PyTorch.
@@ -286,8 +286,7 @@ def _scatter_extreme(x: Array, index: Array, src: Array, axis: int, extreme: str
             own = own & ~touched | ~touched
         attained = src[part] == y[key]
         count = own.astype(dy.dtype)
-        positions = xp.arange(y.size).reshape(y.shape)[key]
-        add_at(count, positions, attained.astype(dy.dtype))
+        add_at(count, _positions(xp, y, key), attained.astype(dy.dtype))
         share = dy / xp.where(count == 0, 1, count)
 
         def dsrc(out: Array | None) -> Array:
@@ -298,6 +297,11 @@ def _scatter_extreme(x: Array, index: Array, src: Array, axis: int, extreme: str
         return lambda out: share * own, None, dsrc, None, None, None
 
     return y, vjp
+
+
+def _positions(xp: Any, x: Array, key: tuple[Array, ...]) -> Array:
+    """Where the elements x[key] of a contiguous array lie."""
+    return xp.arange(x.size).reshape(x.shape)[key]
 
 
 def _piles(rng: np.random.Generator, extreme: str, include_self: bool) -> Any:
