@@ -43,7 +43,8 @@ def check(call: str, expected: str) -> None:
     for y, wanted in zip(ours, theirs, strict=True):
         assert y.shape == wanted.shape
         assert y.dtype == wanted.dtype
-        np.testing.assert_allclose(y, wanted, rtol=1e-13, atol=1e-13)
+        near = 1e-6 if y.dtype == np.float32 else 1e-13  # a device adds up in another order
+        np.testing.assert_allclose(y, wanted, rtol=near, atol=near)
 
 
 def refused(call: str, error: type[Exception], message: str) -> None:

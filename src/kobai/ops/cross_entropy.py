@@ -136,6 +136,7 @@ def _cross_entropy(
             to_all = xp.broadcast_to(to_all, total.shape)[:, None]
             dx = e * ((to_class + to_all[:, 0] * weights.sum()) / total)[:, None]
             dx -= to_all * weights
+        dx = xp.ascontiguousarray(dx)  # column by column, as z may be, reshape would give a copy
         dx.reshape(-1)[at] -= to_class
         return (_as_input(dx, shape),)
 

@@ -1,0 +1,77 @@
+"""``kobai train --backend cupy``: the run of the CPU, and a model that both backends can use."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kobai.cli import main
+from kobai.train import job
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Two features, three classes that they tell apart."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "points.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["x", "y", "kind"])
+        for k, kind in enumerate(("ant", "bee", "cat")):
+            writer.writerows([f"{a:.4f}", f"{b:.4f}", kind] for a, b in rng.normal(size=(40, 2)) * 0.4 + [k, -k])
+    return path
+
+
+def run(capsys, *arguments):
+    capsys.readouterr()
+    code = 0
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        code = stop.code or 0
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    return out
+
+
+def history(folder):
+    return [json.loads(line) for line in (Path(folder) / job.HISTORY).read_text().splitlines()]
+
+
+def test_train_evaluate_and_predict_on_both(capsys, table):
+    small = ["--hidden", "8", "--batch-size", "16", "--epochs", "6", "--lr", "0.05", "--dropout", "0.2", "--seed", "3"]
+    for backend in ("numpy", "cupy"):
+        run(capsys, "train", "--data", table, *small, "--backend", backend, "--out", backend)
+    for here, there in zip(history("numpy"), history("cupy"), strict=True):
+        assert here.keys() == there.keys()
+        for key, value in here.items():
+            if isinstance(value, float) and key != "time":
+                np.testing.assert_allclose(there[key], value, rtol=1e-2, atol=0.05)
+    for model in ("numpy", "cupy"):
+        here, there = (run(capsys, "evaluate", model, "--backend", backend) for backend in ("numpy", "cupy"))
+        assert here == there
+        here, there = (
+            run(capsys, "predict", model, "--data", table, "--backend", backend, "--limit", "5")
+            for backend in ("numpy", "cupy")
+        )
+        assert [line.split(",")[:2] for line in here.splitlines()] == [
+            line.split(",")[:2] for line in there.splitlines()
+        ]
+
+
+def test_a_run_is_resumed_on_the_device(capsys, table):
+    run(capsys, "train", "--data", table, "--epochs", "2", "--backend", "cupy", "--out", "run")
+    run(capsys, "train", "--resume", "run", "--epochs", "4", "--backend", "cupy")
+    assert [record["epoch"] for record in history("run")] == [1, 2, 3, 4]
+
+
+def test_info_names_the_device(capsys):
+    assert "cupy" in run(capsys, "info")
