@@ -179,7 +179,12 @@ class _Linalg:
     def __getattr__(self, name: str) -> Any:
         if name not in LINALG:
             raise AttributeError(f"strict: CuPy's linalg has no {name!r}")
-        return _Function(getattr(np.linalg, name))
+        return self._solve if name == "solve" else _Function(getattr(np.linalg, name))
+
+    def _solve(self, a: Any, b: Any) -> Any:
+        if a.shape[:-1] != b.shape[:-1]:
+            raise ValueError("strict: CuPy's solve does not broadcast")
+        return _Function(np.linalg.solve)(a, b)
 
 
 class _Namespace:

@@ -20,7 +20,7 @@ def T(array):
 
 
 def close(tensor, array):
-    np.testing.assert_allclose(tensor.tolist(), array, rtol=1e-10)
+    np.testing.assert_allclose(tensor.tolist(), array, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("x", [A, BATCH], ids=["one", "batch"])
@@ -37,6 +37,30 @@ def test_inverse_determinant_system(x, backend):
 def test_one_right_hand_side():
     b = RNG.normal(size=4)
     close(linalg.solve(T(A), T(b)), np.linalg.solve(A, b))
+
+
+@pytest.mark.parametrize(
+    "shapes", [((3, 4, 4), (4,)), ((3, 4, 4), (3, 4)), ((3, 4, 4), (4, 2)), ((4, 4), (3, 4, 2))], ids=str
+)
+def test_systems_broadcast(shapes, backend):
+    a, b = (RNG.normal(size=shape) for shape in shapes)
+    a += 4 * np.eye(4)
+    left, right = (kobai.tensor(array, requires_grad=True) for array in (a, b))
+    x = linalg.solve(left, right)
+    vectors = b.ndim == 1 or b.shape == a.shape[:-1]
+    found = left @ (x.unsqueeze(-1) if vectors else x)
+    close(found.squeeze(-1) if vectors else found, np.broadcast_to(b, x.shape))
+    assert kobai.autograd.gradcheck(linalg.solve, [left, right], rtol=1e-6)
+
+
+def test_matrices_without_an_inverse_or_factor(backend):
+    for refused in (
+        linalg.inv,
+        lambda x: linalg.solve(x, T(np.ones(2))),
+        lambda x: linalg.cholesky(-kobai.eye(2, dtype=x.dtype)),
+    ):
+        with pytest.raises(np.linalg.LinAlgError):
+            refused(kobai.tensor([[1.0, 1.0], [1.0, 1.0]], dtype=kobai.float64))
 
 
 def test_decompositions_multiply_back_to_the_matrix(backend):

@@ -103,6 +103,7 @@ class Backend:
     index_of: Callable[[Array], int | None] = field(default=lambda array: None, repr=False)
     on: Callable[[int | None], AbstractContextManager[Any]] = field(default=lambda index: nullcontext(), repr=False)
     synchronize: Callable[[], None] = field(default=lambda: None, repr=False)
+    linalg_errors: Callable[[], AbstractContextManager[Any]] = field(default=nullcontext, repr=False)
 
 
 def _load_cupy() -> tuple[Any, type]:
@@ -159,6 +160,7 @@ register(
         index_of=lambda a: int(a.device.id),
         on=lambda index: _cupy().cuda.Device(index or 0),
         synchronize=lambda: _cupy().cuda.get_current_stream().synchronize(),
+        linalg_errors=lambda: importlib.import_module("cupyx").errstate(linalg="raise"),
     )
 )
 _ready(_backends["numpy"])
@@ -176,6 +178,11 @@ def xp_of(array: Array) -> Any:
             return np
         raise TypeError(f"xp_of: expected an array of a loaded backend, got {type(array).__name__}")
     return namespace
+
+
+def linalg_errors(array: Array) -> AbstractContextManager[Any]:
+    """Context in which a singular matrix raises LinAlgError on the library of ``array`` too: CuPy would return nan or worse."""
+    return backend_of(array).linalg_errors()
 
 
 def is_array(obj: object) -> bool:

@@ -10,7 +10,8 @@ from kobai._primitive import primitive
 from kobai._tensor import Tensor
 from kobai.ops.create import eye
 from kobai.ops.rearrange import tril, triu
-from kobai.xp import Array, xp_of
+from kobai.ops.shape import broadcast_shapes, expand
+from kobai.xp import Array, linalg_errors, xp_of
 
 
 def _square(rng: np.random.Generator, *batch: int) -> Array:
@@ -23,7 +24,8 @@ def _t(x: Array) -> Array:
 
 @primitive(sample=[lambda rng: (_square(rng),), lambda rng: (_square(rng, 2),)])
 def _inv(a: Array) -> Any:
-    y = xp_of(a).linalg.inv(a)
+    with linalg_errors(a):
+        y = xp_of(a).linalg.inv(a)
     # d(A⁻¹) = −A⁻¹ dA A⁻¹
     return y, lambda dy: (lambda out: -(_t(y) @ dy @ _t(y)),)
 
@@ -35,7 +37,8 @@ def _inv(a: Array) -> Any:
     ]
 )
 def _solve(a: Array, b: Array) -> Any:
-    x = xp_of(a).linalg.solve(a, b)
+    with linalg_errors(a):
+        x = xp_of(a).linalg.solve(a, b)
 
     def vjp(dx: Array) -> Any:
         db = xp_of(a).linalg.solve(_t(a), dx)  # A X = B: dB = A⁻ᵀ dX, dA = −dB Xᵀ
@@ -61,7 +64,8 @@ def _logabsdet(a: Array) -> Any:
 def _cholesky(a: Array) -> Any:
     xp = xp_of(a)
     # Only the symmetric part of A counts, so that a gradient exists for every element.
-    lower = xp.linalg.cholesky((a + _t(a)) / 2)
+    with linalg_errors(a):
+        lower = xp.linalg.cholesky((a + _t(a)) / 2)
 
     def da(dy: Array) -> Array:
         # Murray 2016, arXiv:1602.07527: dA = sym(L⁻ᵀ Φ(Lᵀ dL) L⁻¹), Φ halves the diagonal and drops what is above it
@@ -98,16 +102,17 @@ def inv(A: Tensor) -> Tensor:
 
 
 def solve(A: Tensor, B: Tensor) -> Tensor:
-    """X of A X = B; A (..., n, n), B (n) or (..., n, k).
+    """X of A X = B; A (..., n, n), B (..., n, k), whose leading dimensions broadcast, or one vector for all or each A.
 
     >>> import kobai
     >>> kobai.linalg.solve(kobai.tensor([[2., 0.], [0., 4.]]), kobai.tensor([2., 2.]))
     tensor([1.0000, 0.5000])
     """
     matrices("solve", A, square=True)
-    if B.ndim == 1:
-        return _solve(A, B.unsqueeze(-1)).squeeze(-1)  # type: ignore[no-any-return]
-    return _solve(A, B)
+    if B.ndim == 1 or B.shape == A.shape[:-1]:
+        return solve(A, B.unsqueeze(-1)).squeeze(-1)  # type: ignore[no-any-return]
+    batch = broadcast_shapes(A.shape[:-2], B.shape[:-2])
+    return _solve(expand(A, *batch, *A.shape[-2:]), expand(B, *batch, *B.shape[-2:]))
 
 
 def det(A: Tensor) -> Tensor:
