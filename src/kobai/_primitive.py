@@ -18,11 +18,9 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, TypeVar, overload
 
-import numpy as np
-
 from kobai import xp as _xp
 from kobai._grad_mode import no_grad, state
-from kobai._tape import Node, Vjp
+from kobai._tape import Node, Vjp, as_array
 from kobai._tensor import Tensor
 from kobai.errors import BackendError
 from kobai.xp import Array, device, device_of, is_array, xp_of
@@ -94,7 +92,9 @@ def primitive(*, sample: Any, kind: str = "") -> Callable[[Callable[..., Any]], 
                 _explain(name, arrays, error)
                 raise
             if type(y) is not array_type:
-                y = _as_result(y)
+                y = as_array(y)
+                if not is_array(y):
+                    raise TypeError(f"primitive: expected an array as result, got {type(y).__name__}")
             out: Tensor = Tensor._wrap(y)
             if is_view:
                 _link_view(out, args[0], function, arrays[1:], options)
@@ -116,15 +116,6 @@ def primitive(*, sample: Any, kind: str = "") -> Callable[[Callable[..., Any]], 
         return op
 
     return declare
-
-
-def _as_result(y: Any) -> Array:
-    """NumPy's reductions return scalars; a Tensor always holds an array."""
-    if isinstance(y, np.generic):
-        return np.asarray(y)
-    if not is_array(y):
-        raise TypeError(f"primitive: expected an array as result, got {type(y).__name__}")
-    return y
 
 
 def _explain(name: str, arrays: Sequence[Any], error: ValueError) -> None:

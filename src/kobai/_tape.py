@@ -115,6 +115,11 @@ class RemovableHandle:
         self.remove()
 
 
+def as_array(y: Any) -> Array:
+    """NumPy computes with 0-d arrays as with scalars, and its reductions return scalars; the tape holds arrays."""
+    return np.asarray(y) if isinstance(y, np.generic) else y
+
+
 def run_hooks(hooks: dict[int, Callable[..., Any]], g: Array) -> Array:
     g = g.copy()  # a hook may keep it or change it in place; other branches of the graph may hold the same array
     for hook in list(hooks.values()):
@@ -191,8 +196,7 @@ def run_backward(
         asked = capture is not None and id(node) in capture
         if beside and not asked:
             continue
-        if isinstance(dy, np.generic):  # NumPy computes with 0-d arrays as with scalars
-            dy = np.asarray(dy)
+        dy = as_array(dy)
         if node.hooks:
             dy = run_hooks(node.hooks, dy)
         if asked:
@@ -203,7 +207,7 @@ def run_backward(
             tensor = node.retain()
             if tensor is not None:
                 total = dy.copy() if tensor._grad is None else tensor._grad._array + dy
-                tensor.grad = tensor_type._wrap(np.asarray(total) if isinstance(total, np.generic) else total)
+                tensor.grad = tensor_type._wrap(as_array(total))
         vjp = node.vjp
         if vjp is None:
             raise _freed(node)
@@ -222,8 +226,7 @@ def run_backward(
         if not retain_graph:
             node.free()
     for key, (leaf, g, ours) in leaves.items():
-        if isinstance(g, np.generic):
-            g = np.asarray(g)
+        g = as_array(g)
         if capture is None:
             leaf._accumulate(g, ours)
         elif key in capture:
