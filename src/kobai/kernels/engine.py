@@ -1,0 +1,95 @@
+"""Which engine runs a kernel, and the one door through which kernels are started.
+
+A kernel has a reference, written against ``xp``, that runs on any array library. Beside it may stand faster twins: a loop
+compiled by Numba for host arrays, and CUDA C for CuPy arrays. What is installed decides which runs, never the caller. Twins
+write into arrays that their caller made, and start through :func:`launch`, so that a step being recorded can note them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from functools import update_wrapper
+from typing import Any
+
+import numpy as np
+
+from kobai.xp import Array
+
+recorder: Any = None
+"""The recorder of a step that is being captured at this moment (``kobai.recording``), else None."""
+
+HOST_TYPES: set[type] = {np.ndarray}
+"""Array types whose elements lie in host memory; ``kobai.recording`` adds that of a recorded step."""
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ValueError:  # sys.modules holds None: switched off
+        return False
+
+
+numba_installed = _installed("numba")
+
+
+def numba_runs(*arrays: Array | None) -> bool:
+    """Whether a Numba twin can take these arrays: on the host, one float dtype, row by row in memory. None counts for nothing."""
+    if not numba_installed:
+        return False
+    dtype = None
+    for array in arrays:
+        if array is None:
+            continue
+        if type(array) not in HOST_TYPES or not array.flags.c_contiguous:
+            return False
+        if dtype is None:
+            dtype = array.dtype
+        elif array.dtype is not dtype and array.dtype != dtype:
+            return False
+    return dtype in FLOATS
+
+
+def launch(kernel: Callable[..., Any], *args: Any) -> None:
+    """Run a compiled kernel on arrays and numbers; it writes into arrays among them and returns nothing of interest."""
+    if recorder is None:
+        kernel(*args)
+    else:
+        recorder.launch(kernel, args)
+
+
+def numbers(compute: Callable[[], tuple[float, ...]], dtype: Any) -> Any:
+    """Numbers that the host knows anew at every step: a learning rate, a bias correction, a random counter.
+
+    ``compute()`` is called once in every step, at whose beginning it may also advance counts; it must not look at arrays.
+    Outside a captured step the tuple it gave is returned. Within one, an array (1-D, of ``dtype``) that is filled before
+    every replay: kernels take either.
+    """
+    return compute() if recorder is None else recorder.numbers(compute, np.dtype(dtype))
+
+
+class compiled:
+    """Decorator: a loop over host arrays that Numba compiles for each combination of dtypes at its first call.
+
+    The machine code is kept on disk beside the source. The loop runs without the interpreter's lock, in one thread. Sums
+    may be added up in vector lanes (``reassoc``) and products fused into them (``contract``); NaN and infinity follow IEEE.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.dispatcher: Any = None
+        update_wrapper(self, function)
+
+    def __call__(self, *args: Any) -> Any:
+        return (self.dispatcher or self.compile())(*args)
+
+    def compile(self) -> Any:
+        """The Numba dispatcher; imports Numba, which takes about a second."""
+        if self.dispatcher is None:
+            numba = importlib.import_module("numba")
+            flags = {"reassoc", "contract", "nsz", "arcp"}
+            self.dispatcher = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=flags)(self.function)
+        return self.dispatcher
