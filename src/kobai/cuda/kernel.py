@@ -209,7 +209,7 @@ class CudaKernel:
         self.of(args[self._first].dtype)(grid, args, threads, shared)
 
     def blocks(self, n: int, most: int = 1 << 16) -> int:
-        """How many blocks give each of ``n`` elements a thread; if that is more than ``most``, threads take several (``EACH``)."""
+        """How many blocks give each of ``n`` elements a thread; beyond ``most``, threads take several (``EACH``)."""
         return min(-(-n // self.threads), most)
 
     def source(self, dtype: Any, on_device: Sequence[str] = ()) -> str:
