@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +21,13 @@ from kobai.xp import Array
 KERNELS: dict[str, CudaKernel] = {}
 """Every kernel by name: what the proof without a device goes through, and ``kobai warmup``."""
 
-Check = Callable[[np.random.Generator], tuple[Any, Sequence[Any], Mapping[str, Any]]]
-"""``check(rng) -> (grid, args, expected)``: NumPy arrays (floats in float64) and numbers for one launch, and what the named
-arrays must hold after it. Whoever runs it converts to the dtype at hand."""
+Check = Callable[[np.random.Generator], tuple[Any, ...]]
+"""``check(rng) -> (grid, args, expected)``: NumPy arrays and numbers for one launch, and what the named arrays must hold after it.
+
+Floats are written in float64: ``T*`` and ``A*`` are converted to the dtype at hand, and ``expected`` is compared with a
+slack of 64 of its roundings. A table of addresses is a list of arrays. Behind ``expected`` may stand the threads per
+block and the bytes of shared memory. The proofs without a device run every check (``pytest tests/cuda -k name``).
+"""
 
 TYPES = {"float32": ("float", "float"), "float64": ("double", "double"), "float16": ("half", "float")}
 """dtype: (T, A)"""
@@ -105,6 +109,12 @@ struct half {  // written out, for NVRTC has no header of its own for it
 
 OPTIONS = ("--std=c++17",)
 """For NVRTC. Neither fast mathematics nor flushed denormals: float32 means float32."""
+
+
+def types(dtype: Any) -> str:
+    """The definitions of T and A."""
+    element, total = TYPES[np.dtype(dtype).name]
+    return f"typedef {element} T;\ntypedef {total} A;\n"
 
 
 def on_cuda(*arrays: Array | None, halves: bool = False) -> bool:
@@ -214,8 +224,11 @@ class CudaKernel:
 
     def source(self, dtype: Any, on_device: Sequence[str] = ()) -> str:
         """CUDA C for one dtype, but for what stands before :data:`PRELUDE`; numbers named in ``on_device`` come in arrays."""
-        element, total = TYPES[np.dtype(dtype).name]
-        parameters, values = [], []
+        return f"{PRELUDE}{types(dtype)}{self.prelude}{self.function(dtype, on_device)}"
+
+    def function(self, dtype: Any, on_device: Sequence[str] = ()) -> str:
+        """The function itself, behind the definitions of T and A and the kernel's own prelude."""
+        parameters, values = [], ""
         for p in self.parameters:
             if not p.count:
                 parameters.append(p.declared)
@@ -224,12 +237,9 @@ class CudaKernel:
             else:
                 parts = [f"{p.name}_{i}" for i in range(p.count)]
                 parameters += [f"{p.ctype} {part}" for part in parts]
-                values.append(f"    const {p.ctype} {p.name}[{p.count}] = {{{', '.join(parts)}}};\n")
-        return (
-            f"{PRELUDE}\ntypedef {element} T;\ntypedef {total} A;\n{self.prelude}\n"
-            f'extern "C" __global__ void __launch_bounds__({self.threads}) {self.symbol(dtype, on_device)}'
-            f"({', '.join(parameters)}) {{\n{''.join(values)}{self.body}\n}}\n"
-        )
+                values += f"    const {p.ctype} {p.name}[{p.count}] = {{{', '.join(parts)}}};\n"
+        head = f'extern "C" __global__ void __launch_bounds__({self.threads}) {self.symbol(dtype, on_device)}'
+        return f"\n{head}({', '.join(parameters)}) {{\n{values}{self.body}\n}}\n"
 
     def symbol(self, dtype: Any, on_device: Sequence[str] = ()) -> str:
         """Name of the compiled function, as profilers show it."""

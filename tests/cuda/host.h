@@ -1,0 +1,188 @@
+// CUDA C on the host: the threads of a block are coroutines that run one after the other from barrier to barrier.
+//
+// What the hardware would leave undefined stops here with a message: a shuffle that part of a warp does not reach, threads
+// that wait at different barriers. Threads can run in either order, which shows many races; shared memory starts as NaN.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ucontext.h>
+
+#define __global__ static
+#define __device__
+#define __forceinline__ inline
+#define __shared__ static  // one block runs at a time
+#define __constant__ static
+#define __launch_bounds__(...)
+#define __syncthreads() host::wait(host::BLOCK)
+#define __syncwarp(...) host::wait(host::WARP)
+#define __threadfence()
+#define __ldg(pointer) (*(pointer))
+
+struct dim3 { unsigned x, y, z; };
+struct double2 { double x, y; };
+struct float2 { float x, y; };
+struct float4 { float x, y, z, w; };
+struct int2 { int x, y; };
+struct int4 { int x, y, z, w; };
+struct uint2 { unsigned x, y; };
+struct uint4 { unsigned x, y, z, w; };
+static dim3 threadIdx, blockIdx, blockDim, gridDim;
+static const int warpSize = 32;
+alignas(16) static double2 shared_words[1 << 13];
+
+struct half {
+#ifdef __FLT16_MAX__
+    _Float16 value;
+#else
+    float value;  // too wide; the tests leave half precision out
+#endif
+    half() = default;
+    half(float v) : value(v) {}
+    operator float() const { return value; }
+};
+
+namespace host {
+enum State { READY, WARP, BLOCK, DONE };
+static const int STACK = 1 << 16;
+static ucontext_t scheduler, threads[1024];
+static char* stacks = 0;
+static State state[1024];
+static unsigned long long exchanged[1024];
+static unsigned current;
+static void (*body)();
+
+static void fail(const char* what) {
+    fprintf(stderr, "block %u, thread %u: %s\n", blockIdx.x, current, what);
+    abort();
+}
+
+static void wait(State at) {
+    state[current] = at;
+    swapcontext(&threads[current], &scheduler);
+}
+
+static void start() {
+    body();
+    state[current] = DONE;
+}
+
+static void run_until_it_waits(unsigned thread) {
+    if (state[thread] != READY) return;
+    current = thread;
+    threadIdx = {thread, 0, 0};
+    swapcontext(&scheduler, &threads[thread]);
+}
+
+static void run_block(unsigned n, bool backwards) {
+    if (!stacks) stacks = (char*)malloc((size_t)STACK * 1024);
+    for (unsigned i = 0; i < n; i++) {
+        getcontext(&threads[i]);
+        threads[i].uc_stack.ss_sp = stacks + (size_t)STACK * i;
+        threads[i].uc_stack.ss_size = STACK;
+        threads[i].uc_link = &scheduler;
+        makecontext(&threads[i], start, 0);
+        state[i] = READY;
+    }
+    memset(shared_words, 0xff, sizeof shared_words);
+    for (;;) {
+        for (unsigned w = 0; w < n; w += 32) {
+            const unsigned first = backwards ? n - 32 - w : w;
+            for (;;) {
+                unsigned at_warp = 0;
+                for (unsigned i = 0; i < 32; i++) run_until_it_waits(backwards ? first + 31 - i : first + i);
+                for (unsigned i = first; i < first + 32; i++) at_warp += state[i] == WARP;
+                if (at_warp == 0) break;
+                if (at_warp != 32) fail("the warp's threads do not all reach this shuffle");
+                for (unsigned i = first; i < first + 32; i++) state[i] = READY;
+            }
+        }
+        unsigned at_block = 0, done = 0;
+        for (unsigned i = 0; i < n; i++) at_block += state[i] == BLOCK, done += state[i] == DONE;
+        if (done == n) return;
+        if (at_block + done != n || done % 32) fail("the block's threads do not all reach this barrier");
+        for (unsigned i = 0; i < n; i++) if (state[i] == BLOCK) state[i] = READY;
+    }
+}
+
+static void run(void (*kernel)(), const unsigned* grid, unsigned n, bool backwards) {
+    body = kernel;
+    gridDim = {grid[0], grid[1], grid[2]};
+    blockDim = {n, 1, 1};
+    for (unsigned z = 0; z < grid[2]; z++)
+        for (unsigned y = 0; y < grid[1]; y++)
+            for (unsigned x = 0; x < grid[0]; x++) {
+                blockIdx = {x, y, z};
+                run_block(n, backwards);
+            }
+}
+
+template <typename V> V from_lane(V v, unsigned lane) {
+    static_assert(sizeof(V) <= sizeof exchanged[0], "shuffles carry up to 64 bits");
+    const unsigned me = current;
+    memcpy(&exchanged[me], &v, sizeof v);
+    wait(WARP);
+    memcpy(&v, &exchanged[(me & ~31u) + lane], sizeof v);
+    wait(WARP);
+    return v;
+}
+
+static unsigned ballot(bool predicate) {
+    unsigned bits = 0;
+    for (unsigned lane = 0; lane < 32; lane++) bits |= (unsigned)from_lane((int)predicate, lane) << lane;
+    return bits;
+}
+
+static unsigned lane() { return current & 31; }
+static void full(unsigned mask) { if (mask != 0xffffffffu) fail("expected the mask of a full warp"); }
+}  // namespace host
+
+template <typename V> V __shfl_sync(unsigned mask, V v, int lane) { host::full(mask); return host::from_lane(v, lane & 31); }
+template <typename V> V __shfl_xor_sync(unsigned mask, V v, int bits) {
+    host::full(mask);
+    return host::from_lane(v, host::lane() ^ bits);
+}
+template <typename V> V __shfl_down_sync(unsigned mask, V v, unsigned by) {
+    host::full(mask);
+    return host::from_lane(v, host::lane() + by > 31 ? host::lane() : host::lane() + by);
+}
+template <typename V> V __shfl_up_sync(unsigned mask, V v, unsigned by) {
+    host::full(mask);
+    return host::from_lane(v, host::lane() < by ? host::lane() : host::lane() - by);
+}
+static unsigned __ballot_sync(unsigned mask, int predicate) { host::full(mask); return host::ballot(predicate != 0); }
+static int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
+static int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) == 0xffffffffu; }
+
+template <typename V> V atomicAdd(V* place, V v) { V old = *place; *place = old + v; return old; }
+template <typename V> V atomicMax(V* place, V v) { V old = *place; if (v > old) *place = v; return old; }
+template <typename V> V atomicMin(V* place, V v) { V old = *place; if (v < old) *place = v; return old; }
+template <typename V> V atomicExch(V* place, V v) { V old = *place; *place = v; return old; }
+template <typename V> V atomicOr(V* place, V v) { V old = *place; *place = old | v; return old; }
+template <typename V> V atomicCAS(V* place, V is, V v) { V old = *place; if (old == is) *place = v; return old; }
+
+static unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)(((unsigned long long)a * b) >> 32); }
+static unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
+    return (unsigned long long)(((unsigned __int128)a * b) >> 64);
+}
+template <typename To, typename From> To host_bits(From v) { To to; memcpy(&to, &v, sizeof to); return to; }
+static float __int_as_float(int v) { return host_bits<float>(v); }
+static int __float_as_int(float v) { return host_bits<int>(v); }
+static float __uint_as_float(unsigned v) { return host_bits<float>(v); }
+static unsigned __float_as_uint(float v) { return host_bits<unsigned>(v); }
+static double __longlong_as_double(long long v) { return host_bits<double>(v); }
+static long long __double_as_longlong(double v) { return host_bits<long long>(v); }
+
+using std::abs; using std::atan2; using std::atan; using std::ceil; using std::copysign; using std::cos; using std::erf;
+using std::erfc; using std::exp; using std::exp2; using std::expm1; using std::fabs; using std::floor; using std::fma;
+using std::fmax; using std::fmin; using std::fmod; using std::isfinite; using std::isinf; using std::isnan; using std::log;
+using std::log1p; using std::log2; using std::pow; using std::round; using std::sin; using std::sqrt; using std::tanh;
+static float rsqrt(float x) { return 1 / std::sqrt(x); }
+static double rsqrt(double x) { return 1 / std::sqrt(x); }
+static float rsqrtf(float x) { return 1 / std::sqrt(x); }
+static float __fadd_rn(float a, float b) { return a + b; }
+static float __fmul_rn(float a, float b) { return a * b; }
+static double __dadd_rn(double a, double b) { return a + b; }
+static double __dmul_rn(double a, double b) { return a * b; }
+template <typename V> V max(V a, V b) { return a > b ? a : b; }
+template <typename V> V min(V a, V b) { return a < b ? a : b; }

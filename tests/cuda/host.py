@@ -1,0 +1,101 @@
+"""CUDA C compiled for the host by g++ (``host.h``): what a kernel computes can be seen without a device."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kernel_checks import Launch
+from kobai.cuda.kernel import KERNELS, PRELUDE, CudaKernel, types
+
+COMPILER = shutil.which("g++") or shutil.which("clang++")
+MARGIN = 64
+"""Elements before and behind every array, which no kernel may touch: NaN, or a pattern of bits."""
+
+
+def compiled(dtype: str, folder: Path) -> ctypes.CDLL:
+    """All kernels for one dtype, in one library."""
+    parts = ['#include "host.h"', PRELUDE]
+    for kernel in KERNELS.values():
+        if dtype in kernel.dtypes:
+            numbers = tuple(p.name for p in kernel.parameters if p.count)
+            for on_device in dict.fromkeys([(), numbers]):
+                parts += [f"namespace of_{kernel.symbol(dtype, on_device)} {{", types(dtype)]
+                parts += [f'#line 1 "{kernel.name}"', kernel.prelude + entry(kernel, dtype, on_device) + "}"]
+    source, library = folder / f"{dtype}.cpp", folder / f"{dtype}.so"
+    source.write_text("\n".join(parts))
+    flags = ["-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-w", "-fmax-errors=5"]
+    done = subprocess.run(
+        [str(COMPILER), *flags, "-I", str(Path(__file__).parent), str(source), "-o", str(library)],
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{dtype}:\n{done.stderr[:4000]}")
+    return ctypes.CDLL(str(library))
+
+
+def entry(kernel: CudaKernel, dtype: str, on_device: tuple[str, ...]) -> str:
+    """The kernel as a static function, and one that a block's threads start with arguments taken from a list of pointers."""
+    function = kernel.function(dtype, on_device).replace('extern "C" ', "")
+    symbol = kernel.symbol(dtype, on_device)
+    ctypes_ = []
+    for p in kernel.parameters:
+        if p.pointer or p.name in on_device:
+            ctypes_.append(re.sub(r"__restrict__|\b\w+$", "", p.declared) if p.pointer else f"const {p.ctype}*")
+        else:
+            ctypes_ += [p.ctype] * max(p.count, 1)
+    values = ", ".join(f"*({t.strip()}*)arguments[{i}]" for i, t in enumerate(ctypes_))
+    return (
+        f"{function}\nstatic void** arguments;\nstatic void thread() {{ {symbol}({values}); }}\n"
+        f'extern "C" void run_{symbol}(void** a, const unsigned* grid, unsigned n, bool backwards) '
+        "{ arguments = a; host::run(thread, grid, n, backwards); }\n"
+    )
+
+
+def run(library: ctypes.CDLL, name: str, dtype: str, launch: Launch, backwards: bool) -> list[Any]:
+    """Launch once; the arguments as they are afterwards. Arrays stand between margins that must stay as they were."""
+    kernel = KERNELS[name]
+    typed = kernel.of(dtype)
+    kept: list[Any] = []
+    args = [fenced(arg, kept) for arg in launch.args]
+    addressed = [
+        np.array([0 if a is None else a.ctypes.data for a in arg], np.uint64) if isinstance(arg, list) else arg
+        for arg in args
+    ]
+    packed, on_device = typed.packed(addressed)
+    cells = []
+    for value in packed:
+        if value is None or isinstance(value, np.ndarray):
+            value = np.uint64(0 if value is None else value.ctypes.data)
+        cells.append(np.array([value]))
+    pointers = (ctypes.c_void_p * len(cells))(*(cell.ctypes.data for cell in cells))
+    grid = (ctypes.c_uint * 3)(*itertools.islice((*launch.grid, 1, 1), 3))
+    if 0 not in launch.grid:
+        start = getattr(library, f"run_{kernel.symbol(dtype, on_device)}")
+        start(pointers, grid, ctypes.c_uint(launch.threads), ctypes.c_bool(backwards))
+    for memory, size in kept:
+        margins = np.concatenate([memory[:MARGIN], memory[MARGIN + size :]])
+        assert (margins.view(np.uint8) == 0xFF).all(), f"{name}: wrote outside an array"
+    return args
+
+
+def fenced(arg: Any, kept: list[Any]) -> Any:
+    """A copy of an array between two margins."""
+    if isinstance(arg, list):
+        return [fenced(a, kept) for a in arg]
+    if not isinstance(arg, np.ndarray):
+        return arg
+    memory = np.empty(arg.size + 2 * MARGIN, arg.dtype)
+    memory.view(np.uint8)[...] = 0xFF
+    kept.append((memory, arg.size))
+    inside = memory[MARGIN : MARGIN + arg.size].reshape(arg.shape)
+    inside[...] = arg
+    return inside

@@ -1,0 +1,46 @@
+"""Every CUDA kernel is run on the host, on the data it brings, and must give what NumPy gives."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import host
+import numpy as np
+import pytest
+
+from kernel_checks import CASES, DTYPES, assert_expected, launch_of
+from kobai.cuda.kernel import KERNELS
+
+pytestmark = pytest.mark.skipif(host.COMPILER is None, reason="needs a C++ compiler (g++)")
+
+
+@pytest.fixture(scope="module")
+def libraries(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kernels")
+    used = [d for d in DTYPES if any(d in k.dtypes for k in KERNELS.values())]
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(used, pool.map(lambda d: host.compiled(d, folder), used), strict=True))
+
+
+@pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
+@pytest.mark.parametrize(("name", "i", "dtype"), CASES)
+def test_kernel(libraries, name, i, dtype, backwards):
+    launch = launch_of(name, i, dtype)
+    assert_expected(launch, name, host.run(libraries[dtype], name, dtype, launch, backwards), dtype)
+
+
+@pytest.mark.parametrize("name", sorted(KERNELS))
+def test_every_kernel_brings_a_check(name):
+    assert KERNELS[name].checks
+
+
+def test_both_forms_of_numbers_are_run():
+    """Whether numbers come by value or on the device is decided by the argument: each such kernel has a check of both."""
+    for name, kernel in KERNELS.items():
+        for k, p in enumerate(kernel.parameters):
+            if p.count:
+                forms = {
+                    isinstance(launch_of(name, i, kernel.dtypes[0]).args[k], np.ndarray)
+                    for i in range(len(kernel.checks))
+                }
+                assert forms == {False, True}, (
+                    f"{name}: {p.name} is never checked as {'a tuple' if True in forms else 'an array'}"
+                )

@@ -1,0 +1,150 @@
+"""The data that CUDA kernels bring for their proofs (``check=``), made ready for one dtype: on the host and on a device."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import kobai.kernels
+from kobai.cuda.kernel import KERNELS, CudaKernel
+
+for _module in pkgutil.iter_modules(kobai.kernels.__path__):
+    importlib.import_module(f"kobai.kernels.{_module.name}")
+
+
+DTYPES = ("float32", "float64", "float16")
+
+
+def _reductions(rng):
+    x = rng.normal(size=(3, 1000))
+    x[1, 500] = np.nan
+    with np.errstate(invalid="ignore"):
+        wanted = np.stack([x.sum(1), x.max(1), x.min(1)], axis=1)
+    return 3, (x, np.zeros((3, 3)), 1000), {"y": wanted}
+
+
+def _reductions_in_one_warp(rng):
+    return (*_reductions(rng), 32, 32 * 8)
+
+
+def _affine(rng):
+    x = rng.normal(size=777)
+    return 2, (x, np.zeros(777), (2.0, -1.0), 5, 777), {"y": 2 * x - 1 + 5}
+
+
+def _affine_with_numbers_on_the_device(rng):
+    grid, (x, y, _, k, n), expected = _affine(rng)
+    return grid, (x, y, np.array([2.0, -1.0]), k, n), expected
+
+
+def _through_a_table(rng):
+    x = [rng.normal(size=n) for n in (5, 300)]
+    return (2, 2), (x, np.array([5, 300])), {"table": [2 * a for a in x]}
+
+
+# They prove what every kernel stands on: the prelude, shared memory, and how arguments travel.
+CudaKernel(
+    "test_reductions",
+    "const T* x, T* y, int columns",
+    r"""
+    A* first = shared_memory<A>();
+    const T* row = x + blockIdx.x * (long long)columns;
+    A sum = 0, most = -INFINITY, least = INFINITY;
+    for (int j = threadIdx.x; j < columns; j += blockDim.x) {
+        const A v = row[j];
+        sum += v;
+        most = maximum(most, v);
+        least = minimum(least, v);
+    }
+    sum = block_sum(sum), most = block_max(most), least = block_min(least);
+    first[threadIdx.x] = sum;
+    __syncthreads();
+    const A other = first[blockDim.x - 1 - threadIdx.x];
+    if (threadIdx.x == 0) y[blockIdx.x * 3] = other, y[blockIdx.x * 3 + 1] = most, y[blockIdx.x * 3 + 2] = least;
+    """,
+    shared=256 * 8,
+    dtypes=DTYPES,
+    check=[_reductions, _reductions_in_one_warp],
+)
+CudaKernel(
+    "test_affine",
+    "const T* __restrict__ x, T* y, A h[2], A k, long long n",
+    "EACH(i, n) y[i] = h[0] * x[i] + h[1] + k;",
+    dtypes=DTYPES,
+    check=[_affine, _affine_with_numbers_on_the_device],
+)
+CudaKernel(
+    "test_table",
+    "const unsigned long long* table, const long long* sizes",
+    r"""
+    T* x = (T*)table[blockIdx.y];
+    EACH(i, sizes[blockIdx.y]) x[i] = 2 * (A)x[i];
+    """,
+    check=_through_a_table,
+)
+
+CASES = [
+    (kernel.name, i, dtype)
+    for _, kernel in sorted(KERNELS.items())
+    for dtype in kernel.dtypes
+    for i in range(len(kernel.checks))
+]
+
+
+@dataclass
+class Launch:
+    """One launch of a kernel, with what its arrays must hold afterwards, by name."""
+
+    grid: tuple[int, ...]
+    args: list[Any]
+    threads: int
+    shared: int
+    expected: dict[str, Any]
+
+
+def launch_of(name: str, i: int, dtype: str) -> Launch:
+    """The i-th check of a kernel. Arrays declared ``T*`` or ``A*``, and floats in tables of addresses, get their dtype."""
+    kernel = KERNELS[name]
+    grid, args, expected, *options = kernel.checks[i](np.random.default_rng(i))
+    threads, shared = (*options, 0, -1)[:2]
+    assert len(args) == len(kernel.parameters), f"{name}: the check has {len(args)} arguments"
+    assert expected.keys() <= {p.name for p in kernel.parameters}, f"{name}: the check expects {sorted(expected)}"
+    typed = kernel.of(dtype).dtypes
+    ready = [
+        converted(arg, wanted, dtype) if isinstance(arg, (np.ndarray, list)) else arg
+        for arg, wanted in zip(args, typed, strict=True)
+    ]
+    return Launch(
+        grid if isinstance(grid, tuple) else (grid,), ready, threads or kernel.threads, shared, dict(expected)
+    )
+
+
+def converted(arg: Any, wanted: Any, dtype: str) -> Any:
+    """A new array; for a list (a table of the addresses of arrays), a list of them, in which None stays."""
+    if isinstance(arg, list):
+        return [None if a is None else np.array(a, dtype if a.dtype.kind == "f" else a.dtype, order="C") for a in arg]
+    return np.array(arg, wanted, order="C")
+
+
+def assert_expected(launch: Launch, name: str, results: list[Any], dtype: str) -> None:
+    """64 roundings, scaled by the largest element: sums are added up in another order, and functions err differently."""
+    places = {p.name: i for i, p in enumerate(KERNELS[name].parameters)}
+    for what, wanted in launch.expected.items():
+        got = results[places[what]]
+        pairs = zip(got, wanted, strict=True) if isinstance(wanted, list) else [(got, wanted)]
+        for a, b in pairs:
+            if b is None:
+                continue
+            b = np.asarray(b)
+            assert a.shape == b.shape, f"{what}: {a.shape}, expected {b.shape}"
+            if a.dtype.kind != "f":
+                np.testing.assert_array_equal(a, b, err_msg=what)
+                continue
+            a, b = a.astype(np.float64), b.astype(np.float64)
+            scale = np.abs(b[np.isfinite(b)]).max(initial=1.0)
+            slack = 64 * float(np.finfo(dtype).eps)
+            np.testing.assert_allclose(a, b, rtol=slack, atol=slack * scale, err_msg=what)
