@@ -22,7 +22,7 @@ KERNELS: dict[str, CudaKernel] = {}
 """Every kernel by name: what the proof without a device goes through, and ``kobai warmup``."""
 
 Check = Callable[[np.random.Generator], tuple[Any, ...]]
-"""``check(rng) -> (grid, args, expected)``: NumPy arrays and numbers for one launch, and what the named arrays must hold after it.
+"""``check(rng) -> (grid, args, expected)``: NumPy arrays and numbers for a launch, and what the named arrays must hold then.
 
 Floats are written in float64: ``T*`` and ``A*`` are converted to the dtype at hand, and ``expected`` is compared with a
 slack of 64 of its roundings. A table of addresses is a list of arrays. Behind ``expected`` may stand the threads per
