@@ -10,6 +10,7 @@ from typing import Any as _Any
 
 from kobai import amp, autograd, backends, cuda, linalg, random
 from kobai._absent import ABSENT as _ABSENT
+from kobai._capture import capture
 from kobai._grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from kobai._repr import set_printoptions
 from kobai._tensor import Size, Tensor

@@ -10,6 +10,10 @@ class BackendError(RuntimeError):
     """A backend or device was asked for that cannot be had, or arrays of two backends were mixed."""
 
 
+class CaptureError(RuntimeError):
+    """A step does what a replay of it could not do: reads a value, rebinds its state, makes an array from the host's data."""
+
+
 class CheckpointError(RuntimeError):
     """A file does not hold the saved state it was expected to hold."""
 

@@ -130,11 +130,19 @@ scopes: list[AbstractContextManager[Any]] = []  # of the ``with device(...)`` bl
 _backends: dict[str, Backend] = {}
 _namespaces: dict[type, Any] = {}
 _by_array: dict[type, Backend] = {}
+recording: Any = None
+"""While a step is being captured on the host: the namespace whose functions note what they do (``kobai.recording``)."""
 
 
 def register(backend: Backend) -> None:
     """Make a backend known by name. Kobai registers ``numpy`` and ``cupy``; the test suite adds ``strict``."""
     _backends[backend.name] = backend
+
+
+def adopt_array_type(array_type: type, namespace: Any, backend: Backend) -> None:
+    """Make known a second type of array, with a namespace of its own, of a device type that has a backend."""
+    _namespaces[array_type] = namespace
+    _by_array[array_type] = backend
 
 
 def _ready(backend: Backend) -> Any:
@@ -329,7 +337,10 @@ def available_backends() -> dict[str, str]:
 
 def namespace(where: device | str | None = None) -> Any:
     """Namespace that makes arrays on ``where`` (default: the default device)."""
-    return _ready(_of_device(default_device() if where is None else device(where)))
+    target = default_device() if where is None else device(where)
+    if recording is not None and target.type == "cpu":
+        return recording
+    return _ready(_of_device(target))
 
 
 def on(where: device | str | None = None) -> AbstractContextManager[Any]:
@@ -351,7 +362,8 @@ def asarray(obj: Any, dtype: Any = None, device: device | str | None = None) -> 
             obj = np.asarray(obj)  # memmap, matrix, ...: their operators may mean something else
         return move(obj if dtype is None else obj.astype(dtype, copy=False), device)
     host = np.asarray(obj, dtype=dtype)
-    return move(host, default_device() if device is None else device)
+    target = default_device() if device is None else device
+    return recording.asarray(host) if recording is not None and str(target) == "cpu" else move(host, target)
 
 
 def move(array: Array, where: device | str | None) -> Array:
@@ -366,6 +378,14 @@ def move(array: Array, where: device | str | None) -> Array:
         return array
     with owner.on(target.index):
         return owner.from_host(to_host(array))
+
+
+def table(host: np.ndarray, where: device | str) -> Array:
+    """An array on ``where`` that is the same whenever it is needed. On the host it is made read-only, and known by that."""
+    made = move(host, where)
+    if type(made) is np.ndarray:
+        made.flags.writeable = False
+    return made
 
 
 def to_host(array: Array) -> np.ndarray:

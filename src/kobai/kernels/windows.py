@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kobai.xp import Array, move, xp_of
+from kobai.xp import Array, table, xp_of
 
 Sizes = tuple[int, ...]
 
@@ -152,7 +152,7 @@ def counts(w: Windows, real: Windows, dtype: Any, where: str) -> Any:
         start = w.pads[i][0] - real.pads[i][0]
         inside[start : start + real.padded[i]] = 1
         total = np.multiply.outer(total, reduced(inside, _one(w, i), 0, "sum"))
-    return move(total.astype(dtype), where)
+    return table(total.astype(dtype), where)
 
 
 def _one(w: Windows, i: int) -> Windows:

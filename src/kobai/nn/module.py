@@ -11,6 +11,7 @@ import numpy as np
 from kobai._tape import RemovableHandle
 from kobai._tensor import Tensor
 from kobai.dtypes import dtype
+from kobai.kernels import engine
 from kobai.nn._state import IncompatibleKeys, load_state
 from kobai.nn.hooks import BackwardWatch
 from kobai.nn.tree import Tree, no_init, type_name
@@ -61,9 +62,21 @@ class Module(Tree):
             hooked = self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks
         except AttributeError:
             raise AttributeError(no_init(self, "call it")) from None
+        if engine.recorder is not None:
+            engine.recorder.visit(self)
         if hooked:
             return self._call_with_hooks(args, kwargs)
         return self.forward(*args, **kwargs)
+
+    def _mode(self) -> tuple[Any, ...]:
+        """What a captured step of this module rests on, beside its tensors."""
+        return (
+            self.training,
+            *self._forward_pre_hooks,
+            *self._forward_hooks,
+            *self._backward_pre_hooks,
+            *self._backward_hooks,
+        )
 
     def _call_with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         for key, hook in list(self._forward_pre_hooks.items()):

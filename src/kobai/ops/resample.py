@@ -13,7 +13,7 @@ from kobai._tensor import Tensor
 from kobai.errors import nearest
 from kobai.ops._args import need_tensor
 from kobai.ops.shape import reshape
-from kobai.xp import Array, device_of, move, xp_of
+from kobai.xp import Array, device_of, move, table, xp_of
 
 __all__ = ["interpolate", "pixel_shuffle", "pixel_unshuffle"]
 
@@ -78,7 +78,7 @@ _WEIGHTS: dict[str, Callable[[int, int, float | None], Array]] = {
 
 @lru_cache(maxsize=64)
 def _matrix(kind: str, size: int, out: int, scale: float | None, dtype: Any, where: str) -> Any:
-    return move(_WEIGHTS[kind](size, out, scale).astype(dtype), where)
+    return table(_WEIGHTS[kind](size, out, scale).astype(dtype), where)
 
 
 @primitive(
@@ -192,7 +192,7 @@ def interpolate(
     choose = _nearest if mode == "nearest" else _nearest_exact
     for axis in range(n):
         rows = choose(old[axis], new[axis], None if scale is None else scale[axis])
-        input = input.index_select(axis + 2, Tensor._wrap(move(rows, input.device)))
+        input = input.index_select(axis + 2, Tensor._wrap(table(rows, input.device)))
     return input
 
 

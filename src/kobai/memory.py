@@ -1,0 +1,73 @@
+"""Workspace: the memory in which a captured step keeps its intermediate arrays.
+
+While a step is recorded, every array it makes gets a block; when the last array that lives in a block is dropped, the next
+request of that size takes it over. Replays write to the same addresses in the same order, so that a block is never needed
+twice at once, and what was touched last, still in the cache, is used first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
+
+
+class Block:
+    """Memory of one array and its views; goes back to its workspace when the last of them is dropped."""
+
+    __slots__ = ("memory", "workspace")
+
+    def __init__(self, memory: np.ndarray[Any, Any], workspace: Workspace) -> None:
+        self.memory = memory
+        self.workspace: Workspace | None = workspace
+
+    def keep(self) -> None:
+        """Never give the memory back: something outside the step looks at it."""
+        self.workspace = None
+
+    def __del__(self) -> None:
+        if self.workspace is not None:
+            self.workspace.free.append(self.memory)
+
+
+class Workspace:
+    """Blocks of host memory, reused by size.
+
+    >>> workspace = Workspace()
+    >>> block = workspace.take(1000)
+    >>> del block
+    >>> again = workspace.take(900)
+    >>> workspace.bytes
+    1024
+    """
+
+    def __init__(self) -> None:
+        self.free: list[np.ndarray[Any, Any]] = []
+        self.bytes = 0
+
+    def take(self, nbytes: int) -> Block:
+        """A block of at least ``nbytes``, aligned for vector loads."""
+        size = -(-max(nbytes, 1) // ALIGNMENT) * ALIGNMENT
+        best = -1
+        for i in range(len(self.free) - 1, -1, -1):  # from the last one given back
+            have = self.free[i].nbytes
+            if have == size:
+                best = i
+                break
+            if size < have <= 2 * size and (best < 0 or have < self.free[best].nbytes):
+                best = i
+        if best >= 0:
+            return Block(self.free.pop(best), self)
+        raw = np.empty(size + ALIGNMENT, np.uint8)
+        start = -raw.ctypes.data % ALIGNMENT
+        self.bytes += size
+        return Block(raw[start : start + size], self)
+
+    def like(self, array: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], Block]:
+        """An array of the shape, dtype and order of axes in memory of ``array``, and its block."""
+        block = self.take(array.nbytes)
+        order = sorted(range(array.ndim), key=lambda axis: (-abs(array.strides[axis]), axis))
+        dense = np.ndarray([array.shape[axis] for axis in order], array.dtype, buffer=block.memory.data)
+        return dense.transpose(np.argsort(order)) if array.ndim > 1 else dense, block
