@@ -52,6 +52,7 @@ FLOORS = {
     "testing": 3,
     "data": 5,  # data sets are TensorDatasets: they use utils
     "train": 6,
+    "bench": 7,
     "lab": 7,
     "cli": 8,
 }

@@ -13,6 +13,7 @@ import numpy as np
 
 from kobai import _anomaly
 from kobai._grad_mode import state as grad_mode
+from kobai._tape import Node
 from kobai._tensor import Tensor
 from kobai.errors import CaptureError
 from kobai.kernels import engine
@@ -151,7 +152,7 @@ class Captured:
         return None
 
     def _need_finished(self, tensor: Tensor) -> None:
-        if tensor._node is not None and tensor._node.vjp is not None:
+        if _waits(tensor):
             reason = (
                 "captured step: its result waits for backward(), which a replay cannot give it; call backward() inside"
             )
@@ -234,6 +235,21 @@ def _map(function: Callable[[Tensor], Any], value: Any) -> Any:
 
 def _copied(tensor: Tensor) -> Tensor:
     return Tensor._wrap(tensor._array.copy())  # type: ignore[no-any-return]
+
+
+def _waits(tensor: Tensor) -> bool:
+    """Whether backward could still go from here: no node has been freed, and some node keeps arrays for it."""
+    stack, seen, keeps = [tensor._node], set(), False
+    while stack:
+        node = stack.pop()
+        if type(node) is not Node or node.order in seen:
+            continue
+        if node.vjp is None:
+            return False
+        seen.add(node.order)
+        keeps = keeps or node.keeps()
+        stack.extend(node.edges)
+    return keeps
 
 
 # --- one recording ----------------------------------------------------------------------------------------------------

@@ -59,6 +59,10 @@ class Node:
     def __repr__(self) -> str:
         return f"<{self.name()}>"
 
+    def keeps(self) -> bool:
+        """Whether arrays are kept here for backward."""
+        return any(True for _ in _kept(self.vjp))
+
     def free(self) -> None:
         """Let go of the arrays kept for backward; a node that keeps none can be used again."""
         for _ in _kept(self.vjp):

@@ -25,10 +25,11 @@ import numpy as np
 from kobai import xp as _xp
 from kobai.errors import CaptureError
 from kobai.kernels import engine
-from kobai.memory import Block, Workspace
+from kobai.memory import Workspace
+from kobai.recording.arrays import Recorded, active, namespace
 from kobai.xp import Array, Backend
 
-_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 def _place() -> str:
@@ -59,141 +60,7 @@ class Program:
             function(*args)
 
 
-# --- the arrays -------------------------------------------------------------------------------------------------------
-
-
-class Recorded:
-    """A host array of a step that is being recorded. It has an ndarray's methods; values cannot be read from it."""
-
-    __slots__ = ("__weakref__", "block", "raw")
-    __array_ufunc__ = None  # NumPy must not take it for one of its own
-    __array_priority__ = 100
-    __hash__ = None  # type: ignore[assignment]
-
-    def __init__(self, raw: np.ndarray[Any, Any], block: Block | None) -> None:
-        self.raw = raw
-        self.block = block  # None: memory from outside the step
-
-    shape = property(lambda self: self.raw.shape)
-    strides = property(lambda self: self.raw.strides)
-    dtype = property(lambda self: self.raw.dtype)
-    ndim = property(lambda self: self.raw.ndim)
-    size = property(lambda self: self.raw.size)
-    itemsize = property(lambda self: self.raw.itemsize)
-    nbytes = property(lambda self: self.raw.nbytes)
-    flags = property(lambda self: self.raw.flags)
-    base = property(lambda self: self.raw.base)
-    T = property(lambda self: Recorded(self.raw.T, self.block))
-
-    def _read(self, what: str) -> Any:
-        return _active().host_read(what, self.raw)
-
-    def item(self, *args: int) -> Any:
-        return self._read("item()").item(*args)
-
-    def tolist(self) -> Any:
-        return self._read("tolist()").tolist()
-
-    def __bool__(self) -> bool:
-        return bool(self._read("bool(), as in an if,"))
-
-    def __float__(self) -> float:
-        return float(self._read("float()"))
-
-    def __int__(self) -> int:
-        return int(self._read("int()"))
-
-    def __index__(self) -> int:
-        return int(self._read("use as an index"))
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        return np.array(self._read("conversion to a numpy.ndarray"), dtype=dtype)
-
-    def __repr__(self) -> str:
-        return repr(self._read("repr()"))
-
-    def __len__(self) -> int:
-        return len(self.raw)
-
-    def __iter__(self) -> Any:
-        return (self[i] for i in range(len(self.raw)))
-
-    def __getitem__(self, index: Any) -> Any:
-        return _active().call(operator.getitem, (self, index), {})
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        _active().assign(self, index, value)
-
-    def astype(
-        self, dtype: Any, order: str = "K", casting: str = "unsafe", subok: bool = True, copy: bool = True
-    ) -> Any:
-        if not copy and self.raw.dtype == dtype:
-            return self
-        return _active().copied(self.raw.astype(dtype, order=order), self)  # type: ignore[call-overload]
-
-    def copy(self, order: str = "C") -> Any:
-        return _active().copied(self.raw.copy(order), self)  # type: ignore[arg-type]
-
-    def flatten(self, order: str = "C") -> Any:
-        return self.copy().reshape(-1) if order == "C" else _active().call(np.ndarray.flatten, (self, order), {})
-
-    def fill(self, value: Any) -> None:
-        self[...] = value
-
-    def reshape(self, *shape: Any, **options: Any) -> Any:
-        made = self.raw.reshape(*shape, **options)
-        if np.may_share_memory(made, self.raw) or made.size == 0:
-            return Recorded(made, self.block)
-        copy = _active().copied(self.raw.copy(), self)  # row by row; a view of it has the new shape
-        return Recorded(copy.raw.reshape(made.shape), copy.block)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or not hasattr(np.ndarray, name):
-            raise AttributeError(f"a recorded array has no {name!r}")
-        # The function of that name where there is one: it takes ``out``.
-        function = getattr(np, name, None)
-        function = _METHODS.get(name) or (function if callable(function) else getattr(np.ndarray, name))
-        return lambda *args, **kwargs: _active().call(function, (self, *args), kwargs)
-
-
-_METHODS: dict[str, Any] = {
-    name: getattr(np.ndarray, name) for name in "view transpose swapaxes squeeze sort partition".split()
-}
-
-
-def _operator(function: Any, reflected: bool = False, in_place: bool = False) -> Any:
-    def operate(self: Recorded, other: Any) -> Any:
-        if not isinstance(other, (Recorded, np.ndarray, np.generic, int, float)):
-            return NotImplemented
-        operands = (other, self) if reflected else (self, other)
-        return _active().call(function, operands, {"out": self} if in_place else {})
-
-    return operate
-
-
-for _symbol, _function in {
-    "add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.true_divide, "floordiv": np.floor_divide,
-    "mod": np.remainder, "pow": np.power, "matmul": np.matmul, "and": np.bitwise_and, "or": np.bitwise_or,
-    "xor": np.bitwise_xor, "lshift": np.left_shift, "rshift": np.right_shift,
-}.items():  # fmt: skip
-    setattr(Recorded, f"__{_symbol}__", _operator(_function))
-    setattr(Recorded, f"__r{_symbol}__", _operator(_function, reflected=True))
-    setattr(Recorded, f"__i{_symbol}__", _operator(_function, in_place=True))
-for _symbol in ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"):
-    _short = {
-        "less": "lt",
-        "less_equal": "le",
-        "greater": "gt",
-        "greater_equal": "ge",
-        "equal": "eq",
-        "not_equal": "ne",
-    }
-    setattr(Recorded, f"__{_short[_symbol]}__", _operator(getattr(np, _symbol)))
-for _symbol, _function in {"neg": np.negative, "abs": np.absolute, "invert": np.invert, "pos": np.positive}.items():
-    setattr(Recorded, f"__{_symbol}__", lambda self, f=_function: _active().call(f, (self,), {}))
-
-
-# --- the namespace ----------------------------------------------------------------------------------------------------
+# --- the recorder -----------------------------------------------------------------------------------------------------
 
 _TAKES_OUT = frozenset(
     "sum mean prod max amax min amin any all argmax argmin cumsum cumprod std var clip round dot concatenate stack einsum "
@@ -211,117 +78,6 @@ _ASKS = frozenset(  # about shapes, dtypes and memory, not values
 _SIZED_BY_VALUES = frozenset(
     "nonzero argwhere flatnonzero unique extract union1d intersect1d setdiff1d bincount trim_zeros compress".split()
 )
-
-
-class _Function:
-    """A function of NumPy, or a method of a ufunc, that is noted when it is called."""
-
-    def __init__(self, function: Any) -> None:
-        self.function = function
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return _active().call(self.function, args, kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self.function, name)
-        return _Function(found) if callable(found) else found
-
-
-class _Namespace:
-    """``numpy`` as a step sees it that is being recorded."""
-
-    __name__ = "numpy"
-    ndarray = Recorded
-
-    def __init__(self, module: Any = np) -> None:
-        self._module = module
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._module, name)
-        if name in ("linalg", "fft", "lib", "stride_tricks"):
-            return _Namespace(found)
-        if isinstance(found, type) and not issubclass(found, np.ufunc):
-            return found
-        made = _Function(found) if callable(found) else found
-        setattr(self, name, made)
-        return made
-
-    # Making arrays: places of the step, filled again at every replay.
-
-    def empty(self, shape: Any, dtype: Any = float, order: str = "C") -> Recorded:
-        return _active().place(np.empty(shape, dtype, order))  # type: ignore[call-overload]
-
-    def empty_like(
-        self, prototype: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None
-    ) -> Any:
-        return _active().place(np.empty_like(_raw(prototype), dtype, order, subok, shape))  # type: ignore[call-overload]
-
-    def full(self, shape: Any, fill_value: Any, dtype: Any = None, order: str = "C") -> Recorded:
-        if isinstance(fill_value, Recorded) and dtype is None:
-            dtype = fill_value.dtype
-        kind = np.asarray(fill_value).dtype if dtype is None else dtype
-        out = self.empty(shape, kind, order)
-        out[...] = fill_value
-        return out
-
-    def zeros(self, shape: Any, dtype: Any = float, order: str = "C") -> Recorded:
-        return self.full(shape, 0, dtype, order)
-
-    def ones(self, shape: Any, dtype: Any = float, order: str = "C") -> Recorded:
-        return self.full(shape, 1, dtype, order)
-
-    def full_like(
-        self, a: Any, fill_value: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None
-    ) -> Any:
-        out = self.empty_like(a, dtype, order, subok, shape)
-        out[...] = fill_value
-        return out
-
-    def zeros_like(self, a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None) -> Any:
-        return self.full_like(a, 0, dtype, order, subok, shape)
-
-    def ones_like(self, a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None) -> Any:
-        return self.full_like(a, 1, dtype, order, subok, shape)
-
-    def asarray(self, a: Any, dtype: Any = None, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(a, Recorded):
-            return a if dtype is None else a.astype(dtype, copy=False)
-        return _active().constant(np.asarray(a, dtype))
-
-    def array(self, object: Any, dtype: Any = None, *args: Any, copy: bool = True, **kwargs: Any) -> Any:
-        made = self.asarray(object, dtype)
-        return made.copy("K") if copy and made is object else made
-
-    def ascontiguousarray(self, a: Any, dtype: Any = None) -> Any:
-        made = self.asarray(a, dtype)
-        return made if made.flags.c_contiguous else made.copy()
-
-    def copy(self, a: Any, order: str = "K", subok: bool = False) -> Any:
-        return a.copy(order)
-
-    def astype(self, x: Any, dtype: Any, /, *, copy: bool = True) -> Any:
-        return x.astype(dtype, copy=copy)
-
-    def reshape(self, a: Any, /, shape: Any, **options: Any) -> Any:
-        return a.reshape(shape, **options)
-
-    def ravel(self, a: Any, order: str = "C") -> Any:
-        return a.reshape(-1, order=order)
-
-    def where(self, condition: Any, *choices: Any) -> Any:
-        if not choices:
-            return _active().call(np.nonzero, (condition,), {})
-        return _active().where(condition, *choices)
-
-
-namespace = _Namespace()
-
-
-def _raw(value: Any) -> Any:
-    return value.raw if type(value) is Recorded else value
-
-
-# --- the recorder -----------------------------------------------------------------------------------------------------
 
 
 class Recorder:
@@ -602,7 +358,7 @@ class Recorder:
         part = target.raw[index] if _basic(index) else None
         if isinstance(part, np.ndarray):
             function: Any = partial(np.copyto, casting="unsafe")
-            args = (part, value)
+            args: tuple[Any, ...] = (part, value)
         else:
             function, args = operator.setitem, (target.raw, index, value)
         function(*args)
@@ -637,12 +393,6 @@ def _tensors_of(module: Any) -> dict[str, Any]:
     return {name: value for name, value in own.items() if hasattr(type(value), "requires_grad")}
 
 
-def _active() -> Recorder:
-    if engine.recorder is None:
-        raise CaptureError("captured step: an array of a step that is no longer being recorded was used")
-    return engine.recorder  # type: ignore[no-any-return]
-
-
 def _basic(index: Any) -> bool:
     return all(
         part is None or part is Ellipsis or isinstance(part, (int, np.integer, slice))
@@ -664,11 +414,11 @@ def _into_copy_of(place: Array, i: int, function: Any, args: Any, options: Any) 
 
 
 def _host_read(array: Recorded) -> Any:
-    return _active().host_read("a copy to the host", array.raw)
+    return active().host_read("a copy to the host", array.raw)
 
 
 def _no_host_data(array: np.ndarray[Any, Any]) -> Recorded:
-    return _active().constant(array)
+    return active().constant(array)  # type: ignore[no-any-return]
 
 
 _backend = Backend(

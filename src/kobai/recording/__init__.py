@@ -1,0 +1,6 @@
+"""What a captured step on the CPU is made of: arrays that note what is done with them, and the program of these notes."""
+
+from kobai.recording.arrays import Recorded
+from kobai.recording.recorder import Program, Recorder
+
+__all__ = ["Program", "Recorded", "Recorder"]
