@@ -328,11 +328,7 @@ class _Session:
         args, kwargs = _map(lambda _: next(replaced), (args, kwargs))
         with self.recorder, self._watching():
             result = step(*args, **kwargs)
-            for module, name in self.recorder.rebound():
-                self.recorder.fail(
-                    f"captured step: {type(module).__name__}.{name} was bound to a new tensor, which a replay would not do; "
-                    f"write into the one that is there: self.{name}.copy_(...)"
-                )
+            self.recorder.check_bindings()
         return result
 
     @contextmanager
@@ -370,7 +366,7 @@ class _Session:
             list({id(version): version for version in versions}.values()),
             arrays,
             grads_before,
-            self.recorder.guards,
+            self.recorder.guards(),
         )
 
 

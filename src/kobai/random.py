@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from kobai import xp
 from kobai.xp import device as Device
 
 __all__ = [
@@ -52,11 +53,18 @@ class Generator:
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
             raise TypeError(f"manual_seed: expected an integer, got {seed!r}")
         self._seed = int(seed) % 2**64
-        self.numpy = np.random.Generator(np.random.PCG64(self._seed))
+        self._numpy = np.random.Generator(np.random.PCG64(self._seed))
         # SeedSequence spreads near-by seeds apart; the spawn key keeps the two streams independent.
         self.key = [int(k) for k in np.random.SeedSequence(self._seed, spawn_key=(1,)).generate_state(2, np.uint64)]
         self.counter = 0
         return self
+
+    @property
+    def numpy(self) -> np.random.Generator:
+        """The host stream."""
+        if xp.host_draws is not None:
+            xp.host_draws()
+        return self._numpy
 
     def seed(self) -> int:
         """Draw a new seed from the operating system, start from it, and return it."""
@@ -75,7 +83,7 @@ class Generator:
 
     def get_state(self) -> dict[str, Any]:
         """Everything needed to go on from here, as a dict that JSON can hold."""
-        return {"seed": self._seed, "counter": self.counter, "numpy": self.numpy.bit_generator.state}
+        return {"seed": self._seed, "counter": self.counter, "numpy": self._numpy.bit_generator.state}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on from a state of :meth:`get_state`."""
@@ -83,7 +91,7 @@ class Generator:
             raise TypeError(f"set_state: expected a dict made by get_state, got {type(state).__name__}")
         self.manual_seed(state["seed"])
         self.counter = int(state["counter"])
-        self.numpy.bit_generator.state = state["numpy"]
+        self._numpy.bit_generator.state = state["numpy"]
 
 
 default_generator = Generator(seed=secrets.randbits(63))

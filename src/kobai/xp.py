@@ -139,6 +139,10 @@ def register(backend: Backend) -> None:
     _backends[backend.name] = backend
 
 
+host_draws: Callable[[], None] | None = None
+"""While a step is being captured: called before random numbers are drawn on the host, which a replay would not repeat."""
+
+
 def adopt_array_type(array_type: type, namespace: Any, backend: Backend) -> None:
     """Make known a second type of array, with a namespace of its own, of a device type that has a backend."""
     _namespaces[array_type] = namespace

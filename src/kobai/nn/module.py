@@ -69,9 +69,10 @@ class Module(Tree):
         return self.forward(*args, **kwargs)
 
     def _mode(self) -> tuple[Any, ...]:
-        """What a captured step of this module rests on, beside its tensors."""
+        """What a captured step of this module rests on: its mode, its hooks, and that no attribute was set since."""
         return (
             self.training,
+            self.__dict__.get("_changes", 0),
             *self._forward_pre_hooks,
             *self._forward_hooks,
             *self._backward_pre_hooks,

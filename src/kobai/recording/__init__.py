@@ -2,5 +2,6 @@
 
 from kobai.recording.arrays import Recorded
 from kobai.recording.recorder import Program, Recorder
+from kobai.recording.rules import Rules
 
-__all__ = ["Program", "Recorded", "Recorder"]
+__all__ = ["Program", "Recorded", "Recorder", "Rules"]

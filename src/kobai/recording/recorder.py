@@ -12,13 +12,10 @@ from elsewhere, because nothing says whether it will be the same the next time.
 from __future__ import annotations
 
 import operator
-import os
-import sys
-import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -27,18 +24,8 @@ from kobai.errors import CaptureError
 from kobai.kernels import engine
 from kobai.memory import Workspace
 from kobai.recording.arrays import Recorded, active, namespace
+from kobai.recording.rules import Rules
 from kobai.xp import Array, Backend
-
-_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-
-
-def _place() -> str:
-    """File and line of the innermost frame that is not Kobai's own: where the program did it."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and os.path.abspath(frame.f_code.co_filename).startswith(_HERE):
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-
 
 # --- the program ------------------------------------------------------------------------------------------------------
 
@@ -46,16 +33,18 @@ def _place() -> str:
 class Program:
     """The notes of a step: calls in order, and the numbers that the host computes before each replay."""
 
-    def __init__(self) -> None:
+    def __init__(self, feeds: list[tuple[Callable[[], tuple[float, ...]], Any]]) -> None:
         self.calls: list[tuple[Callable[..., Any], tuple[Any, ...]] | None] = []
-        self.feeds: list[tuple[Callable[[], tuple[float, ...]], np.ndarray[Any, Any]]] = []
+        self.feeds = feeds
         self.allocating: list[str] = []
         """Names of functions without ``out=``, which make a new array at every replay."""
 
     def replay(self) -> None:
         """Run the step again, on what its input places hold now."""
         for compute, place in self.feeds:
-            place[...] = compute()
+            numbers = compute()
+            if place is not None:
+                place[...] = numbers
         for function, args in self.calls:  # type: ignore[misc]
             function(*args)
 
@@ -80,60 +69,26 @@ _SIZED_BY_VALUES = frozenset(
 )
 
 
-class Recorder:
-    """Notes what is computed with :class:`Recorded` arrays, from :meth:`__enter__` to :meth:`__exit__`, in this thread.
-
-    ``lenient``: what cannot be captured does not raise; it is done, and ``failure`` says what it was, so that the step
-    can be finished like any other and not be captured.
-    """
+class Recorder(Rules):
+    """Notes what is computed with :class:`Recorded` arrays in :attr:`program`, using memory of ``workspace``."""
 
     def __init__(self, workspace: Workspace, lenient: bool = False) -> None:
+        super().__init__(lenient)
         self.workspace = workspace
-        self.lenient = lenient
-        self.failure: str | None = None
-        self.program = Program()
-        self.thread = threading.get_ident()
+        self.program = Program(self.feeds)
         self._known: set[int] = set()  # ids of host arrays that are part of the program
         self._constants: dict[int, int] = {}  # memory of constants: where in the program they would be renewed
         self._kept: list[Any] = []
-        self.guards: list[tuple[Callable[[], Any], Any]] = []
-        self.postponed = False
-        self._modules: dict[int, tuple[Any, dict[str, Any]]] = {}
 
-    def __enter__(self) -> Recorder:
-        if engine.recorder is not None:
-            raise RuntimeError("capture: another step is being recorded")
-        engine.recorder = self
+    def __enter__(self) -> Self:
+        super().__enter__()
         _xp.recording = namespace
         return self
 
     def __exit__(self, *error: object) -> None:
-        engine.recorder = None
+        super().__exit__(*error)
         _xp.recording = None
         self.program.calls = [call for call in self.program.calls if call is not None]
-
-    # --- what cannot be captured
-
-    def fail(self, message: str) -> None:
-        """Something that a replay could not do: an error, or the end of this capture."""
-        if self.failure is None:
-            self.failure = f"{message} ({_place()})"
-        if not self.lenient:
-            raise CaptureError(self.failure)
-
-    def host_read(self, what: str, raw: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        self.fail(
-            f"captured step: {what} reads a value of shape {raw.shape} on the host; a replay runs without Python, so return "
-            "the tensor from the step and read it outside"
-        )
-        return raw
-
-    def foreign(self, raw: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        self.fail(
-            f"captured step: an array of shape {raw.shape} and dtype {raw.dtype} was made on the host inside the step, and a "
-            "replay would see it frozen; pass it to the step as an argument, or make it once before"
-        )
-        return raw
 
     # --- places
 
@@ -175,52 +130,19 @@ class Recorder:
             array.block.keep()
         return array.raw
 
-    # --- numbers, guards, kernels
+    # --- numbers and kernels
 
     def numbers(self, compute: Callable[[], tuple[float, ...]], dtype: Any) -> Recorded:
         """See :func:`kobai.kernels.engine.numbers`."""
         place = np.array(compute(), dtype)
-        self.program.feeds.append((compute, place))
+        self.feeds.append((compute, place))
         self._known.add(id(place))
         self._kept.append(place)
         return self.external(place)
 
-    def guard(self, get: Callable[[], Any]) -> None:
-        """The program holds only as long as ``get()`` gives what it gives now."""
-        self.guards.append((get, get()))
-
-    def host(self, action: Callable[[], None]) -> None:
-        """Do something on the host that belongs to every step, such as moving a learning rate on."""
-        action()
-
-        def compute() -> tuple[float, ...]:
-            action()
-            return ()
-
-        self.program.feeds.append((compute, np.empty(0)))
-
-    def postpone(self) -> None:
-        """Something is made that later steps will find: let the next call of the step be the one that is recorded."""
-        self.postponed = True
-
-    def visit(self, module: Any) -> None:
-        """A module is called: the program holds for its mode, and as long as it is not given other tensors."""
-        if id(module) not in self._modules:
-            self._modules[id(module)] = (module, _tensors_of(module))
-            self.guard(module._mode)
-
-    def rebound(self) -> list[tuple[Any, str]]:
-        """Modules, and names of their tensors that are not the same as when they were called."""
-        return [
-            (module, name)
-            for module, before in self._modules.values()
-            for name, tensor in _tensors_of(module).items()
-            if before.get(name) is not tensor
-        ]
-
     def launch(self, kernel: Callable[..., Any], args: tuple[Any, ...]) -> None:
         """Run a kernel, and note it; see :func:`kobai.kernels.engine.launch`."""
-        self._own_thread()
+        self.own_thread()
         for arg in args:
             if type(arg) is Recorded:
                 self._written(arg)  # it may be
@@ -235,12 +157,6 @@ class Recorder:
             self._note(kernel, raw)
 
     # --- calls
-
-    def _own_thread(self) -> None:
-        if threading.get_ident() != self.thread:
-            raise CaptureError(
-                "captured step: its tensors were used in another thread while the step was being recorded"
-            )
 
     def _note(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self.program.calls.append((function, args))
@@ -257,7 +173,7 @@ class Recorder:
 
     def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Do ``function(*args, **kwargs)``, a function of NumPy, and note it."""
-        self._own_thread()
+        self.own_thread()
         name = getattr(function, "__name__", str(function))
         raw = tuple(self._unwrap(arg) for arg in args)
         options = {key: self._unwrap(value) for key, value in kwargs.items()}
@@ -343,7 +259,7 @@ class Recorder:
 
     def copied(self, result: np.ndarray[Any, Any], source: Recorded) -> Recorded:
         """``result``, made from ``source`` by copying with or without another dtype."""
-        self._own_thread()
+        self.own_thread()
         made = self.place(result)
         function = partial(np.copyto, casting="unsafe")
         function(made.raw, source.raw)
@@ -352,7 +268,7 @@ class Recorder:
 
     def assign(self, target: Recorded, index: Any, value: Any) -> None:
         """target[index] = value"""
-        self._own_thread()
+        self.own_thread()
         self._written(target)
         index, value = self._unwrap(index), self._unwrap(value)
         part = target.raw[index] if _basic(index) else None
@@ -366,7 +282,7 @@ class Recorder:
 
     def where(self, condition: Any, x: Any, y: Any) -> Recorded:
         """x where condition, else y: two copies into one place, which ``numpy.where`` cannot do."""
-        self._own_thread()
+        self.own_thread()
         condition, x, y = (self._unwrap(part) for part in (condition, x, y))
         made = self.place(np.where(condition, x, y))
         condition = np.asarray(condition)
@@ -385,12 +301,6 @@ class Recorder:
             function(*args)
             self._note(function, args)
         return made
-
-
-def _tensors_of(module: Any) -> dict[str, Any]:
-    """The tensors that a module holds itself, by name; tensors are what has ``requires_grad``."""
-    own = {**module.__dict__, **module._parameters, **module._buffers}
-    return {name: value for name, value in own.items() if hasattr(type(value), "requires_grad")}
 
 
 def _basic(index: Any) -> bool:

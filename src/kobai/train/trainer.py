@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from kobai._capture import Captured
 from kobai._tensor import Tensor
 from kobai.errors import CheckpointError, DataError, nearest
 from kobai.nn import Module
@@ -46,6 +47,8 @@ class Trainer:
         clip_grad_norm: greatest norm of all gradients together; larger ones are scaled down to it.
         terminate_on_non_finite: stop with :class:`NonFiniteError`, naming the layer, when the loss is NaN or infinite.
             This keeps a copy of the training state of the epoch's beginning on the device.
+        capture: record the step of each shape of batch once and replay it from then on, see :func:`kobai.capture`. A
+            step that cannot be captured is run as it is, with one warning that says why.
         config: a description kept in checkpoints, such as the arguments the model is rebuilt from.
 
     ``history`` is a list with a dict for each epoch: ``epoch``, ``loss``, the metrics, the same with ``val_`` before them,
@@ -77,6 +80,7 @@ class Trainer:
         device: Any = None,
         clip_grad_norm: float | None = None,
         terminate_on_non_finite: bool = True,
+        capture: bool = True,
         config: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(model, Module):
@@ -104,6 +108,8 @@ class Trainer:
         self.loss = Loss()
         self.metrics = resolve(metrics)
         self.clip_grad_norm = clip_grad_norm
+        self.capture = bool(capture)
+        self._captured = Captured(self._step, fallback=True)
         self.config = dict(config or {})
         self.callbacks = list(callbacks)
         for callback in self.callbacks:
@@ -204,19 +210,31 @@ class Trainer:
     def train_step(self, batch: Any) -> Tensor:
         """One step on one batch; returns its loss, still on the device."""
         inputs, target = self.unpack(batch)
+        args = (inputs, target, self.loss_fn, self.clip_grad_norm)
+        (output, loss), lasting = self._captured.run(args) if self.capture else (self._step(*args), True)
+        self._advance()
+        self._measure(output, target, loss)
+        return loss if lasting else loss.clone()
+
+    def _step(self, inputs: list[Any], target: Any, loss_fn: Any, clip_grad_norm: float | None) -> tuple[Any, Tensor]:
+        """What a step does on the device."""
         output = self.model(*inputs)
-        loss = self.loss_fn(output, target)
+        loss = loss_fn(output, target)
         self.optimizer.zero_grad()
         loss.backward()
-        self.apply_gradients()
-        self._measure(output, target, loss)
-        return loss
+        if clip_grad_norm is not None:
+            clip_grad_norm_(self.model.parameters(), clip_grad_norm)
+        self.optimizer.step()
+        return output, loss
 
     def apply_gradients(self) -> None:
         """The half of a step after ``backward``: clip, update the parameters, step a schedule that counts batches."""
         if self.clip_grad_norm is not None:
             clip_grad_norm_(self.model.parameters(), self.clip_grad_norm)
         self.optimizer.step()
+        self._advance()
+
+    def _advance(self) -> None:
         if self.scheduler is not None and self.scheduler_interval == "batch":
             self.scheduler.step()
 

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeVar
 
+from kobai.kernels.engine import on_host
 from kobai.optim.optimizer import Optimizer
+
+F = TypeVar("F", bound=Callable[..., None])
 
 EPOCH_WARNING = (
     "scheduler.step(epoch): the epoch is deprecated; call step() once per epoch. Given an epoch, the closed form of "
     "the schedule is used where there is one"
 )
+
+
+def at_every_step(step: F) -> F:
+    """Decorator of a ``step``: inside a captured step it is done at every replay, like the rest."""
+
+    @wraps(step)
+    def hosted(*args: Any, **kwargs: Any) -> None:
+        on_host(lambda: step(*args, **kwargs))
+
+    return hosted  # type: ignore[return-value]
 
 
 class LRScheduler:
@@ -68,6 +82,7 @@ class LRScheduler:
         finally:
             self._is_initial = False
 
+    @at_every_step
     def step(self, epoch: Any = None) -> None:
         """Go to the next epoch (or iteration, whatever the schedule counts) and set the learning rates.
 

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kobai.optim.lr_scheduler.base import LRScheduler, present_lrs
+from kobai.optim.lr_scheduler.base import LRScheduler, at_every_step, present_lrs
 from kobai.optim.lr_scheduler.plateau import ReduceLROnPlateau
 from kobai.optim.optimizer import Optimizer
 
@@ -74,6 +74,7 @@ class SequentialLR(_Composed):
         first._initial_step()
         self._last_lr = first.get_last_lr()
 
+    @at_every_step
     def step(self, epoch: Any = None) -> None:
         """One step of the schedule whose turn it is."""
         if epoch is not None:
@@ -123,6 +124,7 @@ class ChainedScheduler(_Composed):
         self.optimizer = optimizer
         self._last_lr = present_lrs(optimizer)
 
+    @at_every_step
     def step(self, epoch: Any = None) -> None:
         """One step of every schedule."""
         if epoch is not None:

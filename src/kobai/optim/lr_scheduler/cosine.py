@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from kobai.optim.lr_scheduler.base import LRScheduler
+from kobai.optim.lr_scheduler.base import LRScheduler, at_every_step
 from kobai.optim.optimizer import Optimizer
 
 
@@ -87,6 +87,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         wave = (1 + math.cos(math.pi * self.T_cur / self.T_i)) / 2
         return [self.eta_min + (base - self.eta_min) * wave for base in self.base_lrs]
 
+    @at_every_step
     def step(self, epoch: Any = None) -> None:
         """Go to the next epoch, or to ``epoch``, which may be a fraction."""
         if epoch is None and self.last_epoch >= 0:

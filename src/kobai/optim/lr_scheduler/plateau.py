@@ -7,7 +7,14 @@ import warnings
 from typing import Any, SupportsFloat
 
 from kobai.errors import nearest
-from kobai.optim.lr_scheduler.base import EPOCH_WARNING, LRScheduler, check_optimizer, per_group, present_lrs
+from kobai.optim.lr_scheduler.base import (
+    EPOCH_WARNING,
+    LRScheduler,
+    at_every_step,
+    check_optimizer,
+    per_group,
+    present_lrs,
+)
 from kobai.optim.optimizer import Optimizer
 
 
@@ -69,6 +76,7 @@ class ReduceLROnPlateau(LRScheduler):
         self.cooldown_counter = 0
         self.num_bad_epochs = 0
 
+    @at_every_step
     def step(self, metrics: SupportsFloat, epoch: Any = None) -> None:  # type: ignore[override]
         """Count an epoch whose metric is ``metrics``, and lower the rates if it is time."""
         current = float(metrics)

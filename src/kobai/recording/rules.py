@@ -1,0 +1,153 @@
+"""What holds for a step while it is captured, on every backend: what it may not do, and what its replays rest on."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, Self
+
+from kobai import xp as _xp
+from kobai.errors import CaptureError
+from kobai.kernels import engine
+
+_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+def _place() -> str:
+    """File and line of the innermost frame that is not Kobai's own: where the program did it."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and os.path.abspath(frame.f_code.co_filename).startswith(_HERE):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+class Rules:
+    """The recorder of a step (``engine.recorder``) from :meth:`__enter__` to :meth:`__exit__`, in this thread.
+
+    ``lenient``: what cannot be captured does not raise; it is done, and ``failure`` says what it was, so that the step
+    can be finished like any other and not be captured.
+    """
+
+    def __init__(self, lenient: bool = False) -> None:
+        self.lenient = lenient
+        self.failure: str | None = None
+        self.postponed = False
+        self.thread = threading.get_ident()
+        self.feeds: list[tuple[Callable[[], tuple[float, ...]], Any]] = []
+        """What the host computes before every replay, and where it goes."""
+        self._watched: list[Callable[[], Any]] = []
+        self._on_host = False
+        self._modules: dict[int, tuple[Any, dict[str, Any]]] = {}
+
+    def __enter__(self) -> Self:
+        if engine.recorder is not None:
+            raise RuntimeError("capture: another step is being recorded")
+        engine.recorder = self
+        _xp.host_draws = self.host_draw
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        engine.recorder = None
+        _xp.host_draws = None
+
+    # --- what a step may not do
+
+    def fail(self, message: str) -> None:
+        """Something that a replay could not do: an error, or the end of this capture."""
+        if self.failure is None:
+            self.failure = f"{message} ({_place()})"
+        if not self.lenient:
+            raise CaptureError(self.failure)
+
+    def host_read(self, what: str, array: Any) -> Any:
+        """A value is read by Python; returns the array where that is let pass."""
+        self.fail(
+            f"captured step: {what} reads a value of shape {tuple(array.shape)} on the host; a replay runs without Python, so "
+            "return the tensor from the step and read it outside"
+        )
+        return array
+
+    def foreign(self, array: Any) -> Any:
+        """An array comes from outside the step, and is none of its tensors."""
+        self.fail(
+            f"captured step: an array of shape {tuple(array.shape)} and dtype {array.dtype} was made on the host inside the "
+            "step, and a replay would see it frozen; pass it to the step as an argument, or make it once before"
+        )
+        return array
+
+    def host_draw(self) -> None:
+        """Random numbers are drawn on the host."""
+        if threading.get_ident() != self.thread:  # a loader at work on the next batch
+            return
+        self.fail(
+            "captured step: random numbers are drawn on the host, and a replay would see the same ones again; draw them before "
+            "the step and pass them to it (dropout draws its own, legally)"
+        )
+
+    def own_thread(self) -> None:
+        """CaptureError if this is not the thread of the step."""
+        if threading.get_ident() != self.thread:
+            raise CaptureError("captured step: its tensors were used in another thread while it was being recorded")
+
+    # --- what replays rest on
+
+    def guard(self, get: Callable[[], Any]) -> None:
+        """The program holds only as long as ``get()`` gives what it gives at the end of this step."""
+        self._watched.append(get)
+
+    def guards(self) -> list[tuple[Callable[[], Any], Any]]:
+        """What the program rests on, and its present value."""
+        return [(get, get()) for get in self._watched]
+
+    def host(self, action: Callable[[], None]) -> None:
+        """See :func:`kobai.kernels.engine.on_host`."""
+        if self._on_host:  # part of an action that is noted already
+            action()
+            return
+        self._on_host = True
+        action()
+        self._on_host = False
+
+        def compute() -> tuple[float, ...]:
+            action()
+            return ()
+
+        self.feeds.append((compute, None))
+
+    def postpone(self) -> None:
+        """Something is made that later steps will find: let the next call of the step be the one that is recorded."""
+        self.postponed = True
+
+    def visit(self, module: Any) -> None:
+        """A module is called: the program holds for its mode, and as long as it is not given other tensors."""
+        if id(module) not in self._modules:
+            self._modules[id(module)] = (module, _tensors_of(module))
+            self.guard(module._mode)
+
+    def check_bindings(self) -> None:
+        """Fail if a module has another tensor under a name than when it was called."""
+        for module, before in self._modules.values():
+            for name, tensor in _tensors_of(module).items():
+                if before.get(name) is not tensor:
+                    self.fail(
+                        f"captured step: {type(module).__name__}.{name} was bound to a new tensor, which a replay would not "
+                        f"do; write into the one that is there: self.{name}.copy_(...)"
+                    )
+
+    # --- what every backend does in its own way
+
+    def numbers(self, compute: Callable[[], tuple[float, ...]], dtype: Any) -> Any:
+        """See :func:`kobai.kernels.engine.numbers`."""
+        raise NotImplementedError
+
+    def launch(self, kernel: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        """See :func:`kobai.kernels.engine.launch`."""
+        raise NotImplementedError
+
+
+def _tensors_of(module: Any) -> dict[str, Any]:
+    """The tensors that a module holds itself, by name; tensors are what has ``requires_grad``."""
+    own = {**module.__dict__, **module._parameters, **module._buffers}
+    return {name: value for name, value in own.items() if hasattr(type(value), "requires_grad")}
