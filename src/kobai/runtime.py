@@ -93,9 +93,12 @@ _precision = "highest"
 
 
 def set_float32_matmul_precision(precision: str) -> None:
-    """Least precision that products of float32 matrices must have: "highest", "high" (TF32) or "medium" (bfloat16).
+    """Least precision that products of float32 matrices must have: "highest", "high" or "medium".
 
-    Lower settings permit faster products where there are such; Kobai has none so far, and computes as for "highest".
+    "high" lets a GPU round the factors to TF32 (11 significant bits instead of 24), "medium" to bfloat16 (8 bits); sums are
+    added up in float32 all the same. On GPUs with tensor cores that is several times as fast. It applies to products through
+    cuBLASLt, which need nvmath; the CPU, other products and other dtypes compute as for "highest". A captured step keeps
+    the setting it was captured with and is captured again under another.
 
     >>> import kobai
     >>> kobai.set_float32_matmul_precision("high")

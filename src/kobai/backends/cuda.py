@@ -1,12 +1,26 @@
 """CUDA as ``torch.backends.cuda`` asks about it; the devices themselves are in :mod:`kobai.cuda`."""
 
-from types import SimpleNamespace as _Namespace
-
+from kobai import runtime as _runtime
 from kobai import xp as _xp
 from kobai.backends._switches import refuse_unknown as _refuse_unknown
 
-matmul = _Namespace(allow_tf32=False)
-"""``allow_tf32`` permits faster float32 products; Kobai makes no use of the permission so far."""
+
+class _Matmul:
+    __slots__ = ()
+
+    @property
+    def allow_tf32(self) -> bool:
+        """Whether float32 products may be rounded to TF32: another name for ``set_float32_matmul_precision("high")``."""
+        return _runtime.get_float32_matmul_precision() != "highest"
+
+    @allow_tf32.setter
+    def allow_tf32(self, allow: bool) -> None:
+        _runtime.set_float32_matmul_precision("high" if allow else "highest")
+
+
+matmul = _Matmul()
+"""``allow_tf32`` permits faster float32 products."""
+
 
 
 def is_built() -> bool:

@@ -1,0 +1,270 @@
+"""Matrix products by cuBLASLt, through nvmath's public bindings: they can be captured in a graph, CuPy's own cannot.
+
+cuBLASLt thinks in matrices stored column by column. One stored row by row is the same memory as its transpose stored column
+by column, so out = op(a)·op(b) is asked for as outᵀ = op(b)ᵀ·op(a)ᵀ: the operands change places, nothing is moved. For the
+same reason a vector added "to every column of D" is one added to every row of out, a bias.
+
+What cuBLASLt must be told about a product – shapes, layouts, epilogue, which algorithm – is a :class:`Plan`, made once for
+every signature. Only addresses differ from call to call.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+import weakref
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kobai import runtime
+from kobai.xp import INSTALL, Array, log
+
+WORKSPACE = 32 << 20
+"""Bytes of scratch memory per device and stream, NVIDIA's recommendation for Hopper. What runs on one stream runs in order
+and can share it; it is made before a capture, and kept."""
+
+PLANS = 4096
+"""More than this many signatures are never in use; a program that invents new shapes for ever must not leak them."""
+
+# cudaDataType_t, and the compute types by precision (cublasComputeType_t). Products of halves are added up in float32.
+_DATA_TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}
+_COMPUTE = {"highest": "COMPUTE_32F", "high": "COMPUTE_32F_FAST_TF32", "medium": "COMPUTE_32F_FAST_16BF"}
+
+NOT_SUPPORTED = 15  # CUBLAS_STATUS_NOT_SUPPORTED: no algorithm for this
+
+_lock = threading.Lock()
+
+
+@lru_cache(maxsize=1)
+def bindings() -> Any:
+    """The modules (cublasLt, cublas) of nvmath, or None where it cannot be used, which is said once."""
+    try:
+        lt = importlib.import_module("nvmath.bindings.cublasLt")
+        cublas = importlib.import_module("nvmath.bindings.cublas")
+        lt.get_version()
+    except Exception as error:  # absent, or NVIDIA's libraries are: ImportError, OSError, nvmath's own
+        log.warning(
+            "nvmath-python cannot be used (%s): products go through CuPy, and no step is captured on the GPU. Install it: %s",
+            error,
+            INSTALL,
+        )
+        return None
+    return lt, cublas
+
+
+def is_available() -> bool:
+    """Whether products go through cuBLASLt, and steps can be captured."""
+    return bindings() is not None
+
+
+def compute_type(dtype: str) -> str:
+    """Name of the arithmetic for products of this dtype: what ``set_float32_matmul_precision`` says for float32."""
+    if dtype == "float64":
+        return "COMPUTE_64F"
+    return _COMPUTE[runtime.get_float32_matmul_precision()] if dtype == "float32" else "COMPUTE_32F"
+
+
+class Matrix(NamedTuple):
+    """How a matrix (or a batch of them) lies in memory: row by row, or, if ``transposed``, its transpose does."""
+
+    rows: int  # of what lies row by row
+    cols: int
+    ld: int  # elements from one row to the next
+    transposed: bool
+    batch: int  # how many matrices
+    step: int  # elements from one to the next
+
+
+def layout(array: Array) -> Matrix | None:
+    """The layout of an array (rows, cols) or (batch, rows, cols); None if cuBLASLt cannot read it in place."""
+    shape, size = array.shape, array.itemsize
+    strides = [s // size for s in array.strides]
+    rows, cols = shape[-2:]
+    down, right = strides[-2:]
+    batch, step = (shape[0], strides[0]) if len(shape) == 3 else (1, 0)
+    if step < 0:
+        return None
+    if (right == 1 or cols == 1) and (down >= cols or rows == 1):
+        return Matrix(rows, cols, max(down if rows > 1 else cols, cols), False, batch, step)
+    if (down == 1 or rows == 1) and (right >= rows or cols == 1):
+        return Matrix(cols, rows, max(right if cols > 1 else rows, rows), True, batch, step)
+    return None
+
+
+class Signature(NamedTuple):
+    """All that a plan depends on."""
+
+    device: int
+    dtype: str
+    compute: str
+    a: Matrix
+    b: Matrix
+    out: Matrix
+    trans_a: bool
+    trans_b: bool
+    epilogue: str
+    accumulate: bool
+    alignment: int  # of all three addresses, in bytes
+
+
+class Plan:
+    """One product, prepared: descriptors, and the algorithm that cuBLASLt's heuristic puts first.
+
+    (On an H100 trying eight of them gained nothing over the first, for products of 100² to 8192×4096².)
+    """
+
+    def __init__(self, handle: int, s: Signature) -> None:
+        lt, cublas = bindings()
+        self.lt, self.handle, self.batch = lt, handle, s.out.batch
+        kind = _DATA_TYPES[s.dtype]
+        scale = "float64" if s.dtype == "float64" else "float32"
+        self.alpha, self.beta = np.ones(1, scale), np.full(1, s.accumulate, scale)
+        self.vector = np.zeros(1, np.int64)
+        self.has_vector = "BIAS" in s.epilogue or "BGRAD" in s.epilogue
+        self.operation = lt.matmul_desc_create(int(getattr(cublas.ComputeType, s.compute)), _DATA_TYPES[scale])
+        attribute = lt.MatmulDescAttribute
+        # op(b)ᵀ comes first: what lies row by row reads as its transpose, so N where op(b) is as it lies, T where it is not
+        self._describe(attribute.TRANSA, int(s.trans_b != s.b.transposed))
+        self._describe(attribute.TRANSB, int(s.trans_a != s.a.transposed))
+        self._describe(attribute.EPILOGUE, int(getattr(lt.Epilogue, s.epilogue)))
+        self.layouts = [self._layout(kind, m) for m in (s.b, s.a, s.out)]
+        self.workspace = WORKSPACE
+        self.chosen = lt.MatmulHeuristicResult(1)
+        weakref.finalize(self, _destroy, lt, self.operation, self.layouts)
+
+    def _describe(self, attribute: Any, value: int) -> None:
+        cell = np.array([value], self.lt.get_matmul_desc_attribute_dtype(attribute))
+        self.lt.matmul_desc_set_attribute(self.operation, attribute, cell.ctypes.data, cell.nbytes)
+
+    def _layout(self, kind: int, m: Matrix) -> int:
+        lt = self.lt
+        made: int = lt.matrix_layout_create(kind, m.cols, m.rows, m.ld)
+        if self.batch > 1:
+            attributes = lt.MatrixLayoutAttribute
+            for attribute, value in ((attributes.BATCH_COUNT, self.batch), (attributes.STRIDED_BATCH_OFFSET, m.step)):
+                cell = np.array([value], lt.get_matrix_layout_attribute_dtype(attribute))
+                lt.matrix_layout_set_attribute(made, attribute, cell.ctypes.data, cell.nbytes)
+        return made
+
+    def choose(self, alignment: int, vector: int) -> bool:
+        """Ask for an algorithm; False if there is none for this product."""
+        lt = self.lt
+        attributes = lt.MatmulPreferenceAttribute
+        preference = lt.matmul_preference_create()
+        try:
+            wanted = [(attributes.MAX_WORKSPACE_BYTES, self.workspace)]
+            wanted += [(getattr(attributes, f"MIN_ALIGNMENT_{x}_BYTES"), alignment) for x in "ABCD"]
+            for attribute, value in wanted:
+                cell = np.array([value], lt.get_matmul_preference_attribute_dtype(attribute))
+                lt.matmul_preference_set_attribute(preference, attribute, cell.ctypes.data, cell.nbytes)
+            self._point(vector)
+            first, second, result = self.layouts
+            found = np.zeros(1, np.int32)
+            lt.matmul_algo_get_heuristic(
+                *(self.handle, self.operation, first, second, result, result, preference),
+                *(1, self.chosen.ptr, found.ctypes.data),
+            )
+        except lt.cuBLASLtError as error:
+            if error.status != NOT_SUPPORTED:
+                raise
+            return False
+        finally:
+            lt.matmul_preference_destroy(preference)
+        return bool(found[0])
+
+    def _point(self, vector: int) -> None:
+        if self.has_vector:
+            self.vector[0] = vector
+            attribute = self.lt.MatmulDescAttribute.BIAS_POINTER
+            self.lt.matmul_desc_set_attribute(self.operation, attribute, self.vector.ctypes.data, 8)
+
+    def __call__(self, a: int, b: int, out: int, vector: int, workspace: int, stream: int) -> None:
+        """Queue the product on a stream. The arguments are addresses."""
+        first, second, result = self.layouts
+        with _lock:  # another thread may want the same plan with another vector
+            self._point(vector)
+            self.lt.matmul(
+                *(self.handle, self.operation, self.alpha.ctypes.data, b, first, a, second),
+                *(self.beta.ctypes.data, out, result, out, result),
+                *(self.chosen.ptr, workspace, self.workspace, stream),
+            )
+
+
+def _destroy(lt: Any, operation: int, layouts: list[int]) -> None:
+    lt.matmul_desc_destroy(operation)
+    for made in layouts:
+        lt.matrix_layout_destroy(made)
+
+
+_handles: dict[int, int] = {}
+_workspaces: dict[tuple[int, int], Array] = {}
+_plans: dict[Signature, Plan | None] = {}
+
+
+def workspace() -> tuple[int, Array, int]:
+    """The current device, its scratch memory for the current stream, and that stream. Called before a capture, too."""
+    cupy = importlib.import_module("cupy")
+    device, stream = cupy.cuda.runtime.getDevice(), cupy.cuda.get_current_stream().ptr
+    found = _workspaces.get((device, stream))
+    if found is None:
+        found = _workspaces[device, stream] = cupy.empty(WORKSPACE, np.uint8)
+    return device, found, stream
+
+
+def matmul(
+    a: Array,
+    b: Array,
+    out: Array,
+    *,
+    trans_a: bool = False,
+    trans_b: bool = False,
+    epilogue: str = "DEFAULT",
+    vector: Array | None = None,
+    accumulate: bool = False,
+) -> bool:
+    """out = op(a)·op(b), or out += …; returns False, having done nothing, if cuBLASLt cannot do it.
+
+    Matrices (rows, cols), or batches (batch, rows, cols) of which a stride may be 0; none of them empty, ``out`` and
+    ``vector`` without gaps. ``epilogue`` by cuBLASLt's name: ``BIAS`` and ``RELU_BIAS`` add ``vector`` to every row,
+    ``BGRADB`` writes Σₖ op(a)[·, k] into it.
+    """
+    dtype = a.dtype.name
+    if dtype not in _DATA_TYPES or not a.dtype == b.dtype == out.dtype:
+        return False
+    left, right, result = layout(a), layout(b), layout(out)
+    if left is None or right is None or result is None or result.transposed:
+        return False
+    device, scratch, stream = workspace()
+    pa, pb, po = a.data.ptr, b.data.ptr, out.data.ptr
+    pv = 0 if vector is None else vector.data.ptr
+    low = (pa | pb | po) & 255 or 256
+    signature = Signature(
+        *(device, dtype, compute_type(dtype), left, right, result, trans_a, trans_b, epilogue, accumulate, low & -low)
+    )
+    try:
+        plan = _plans[signature]
+    except KeyError:
+        plan = _planned(signature, pv)
+    if plan is None:
+        return False
+    plan(pa, pb, po, pv, scratch.data.ptr, stream)
+    return True
+
+
+def _planned(s: Signature, vector: int) -> Plan | None:
+    with _lock:
+        if s in _plans:
+            return _plans[s]
+        lt, _ = bindings()
+        if s.device not in _handles:
+            _handles[s.device] = lt.create()
+        if len(_plans) >= PLANS:
+            _plans.clear()
+        plan = Plan(_handles[s.device], s)
+        if not plan.choose(s.alignment, vector):
+            log.debug("cuBLASLt knows no algorithm for %s", s)
+            plan = None  # type: ignore[assignment]
+        _plans[s] = plan
+        return plan
