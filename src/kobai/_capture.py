@@ -390,14 +390,17 @@ class _Arrays:
         if threading.get_ident() != session.thread:
             tensor.__dict__["_array"] = array
             return
-        if id(tensor) in session.adopted and session.adopted[id(tensor)][0] is tensor:
+        before = tensor.__dict__.get("_array")
+        if array is before:  # as after +=
+            return
+        if isinstance(before, np.ndarray) or id(tensor) in session.adopted:
             session.recorder.fail(
                 "captured step: a tensor from outside the step was given other memory (as by .data = or .to()), which a "
                 "replay would not do; write into it with copy_()"
             )
         if isinstance(array, np.ndarray):
             array = session.recorder.constant(array)
-        if "_array" not in tensor.__dict__:
+        if before is None:
             session.made.append(weakref.ref(tensor))
         tensor.__dict__["_array"] = array
 
