@@ -38,7 +38,7 @@ numba_installed = _installed("numba")
 
 
 def numba_runs(*arrays: Array | None) -> bool:
-    """Whether a Numba twin can take these arrays: on the host, one float dtype, row by row in memory. None counts for nothing."""
+    """Whether a Numba twin can take these arrays: on the host, one float dtype, row by row in memory. None does not count."""
     if not numba_installed:
         return False
     dtype = None
@@ -72,12 +72,22 @@ def numbers(compute: Callable[[], tuple[float, ...]], dtype: Any) -> Any:
     return compute() if recorder is None else recorder.numbers(compute, np.dtype(dtype))
 
 
+def on_host(action: Callable[[], None]) -> None:
+    """Do what belongs to every step but happens on the host, such as moving a learning rate on; replays do it too."""
+    if recorder is None:
+        action()
+    else:
+        recorder.host(action)
+
+
 class compiled:
     """Decorator: a loop over host arrays that Numba compiles for each combination of dtypes at its first call.
 
     The machine code is kept on disk beside the source. The loop runs without the interpreter's lock, in one thread. Sums
     may be added up in vector lanes (``reassoc``) and products fused into them (``contract``); NaN and infinity follow IEEE.
     """
+
+    flags = frozenset(("reassoc", "contract", "nsz", "arcp"))
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
@@ -91,22 +101,30 @@ class compiled:
         """The Numba dispatcher; imports Numba, which takes about a second."""
         if self.dispatcher is None:
             numba = importlib.import_module("numba")
-            flags = {"reassoc", "contract", "nsz", "arcp"}
-            jit = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=flags)
+            jit = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=set(self.flags))
             self.dispatcher = jit(_linked(self.function))
         return self.dispatcher
 
 
-class inlined:
-    """A function of one number for use inside :class:`compiled` loops, in a version for float32 and one for float64.
+class as_written(compiled):
+    """Decorator: a function for use inside :class:`compiled` loops whose sums are not to be rearranged."""
 
-    LLVM merges it into the loop and vectorises both together. Its arithmetic is done as written (only fused: ``contract``).
+    flags = frozenset(("contract",))
+
+
+class inlined:
+    """A function of one number for use inside :class:`compiled` loops: a version for 32 bits (float32) and one for 64.
+
+    LLVM merges it into the loop and vectorises both together. Its arithmetic is done as written.
     Machine code on disk does not notice a change of it: whoever edits one removes ``__pycache__``.
     """
 
     def __init__(self, single: Callable[[Any], Any], double: Callable[[Any], Any]) -> None:
         self.single, self.double = single, double
         self.known: Any = None
+
+    def __call__(self, x: Any) -> Any:
+        return (self.single if isinstance(x, np.float32) else self.double)(x)
 
     def compile(self) -> Any:
         """What Numba calls by this name."""
@@ -116,16 +134,17 @@ class inlined:
             single, double = _linked(self.single), _linked(self.double)
             options = {"fastmath": {"contract"}, "error_model": "numpy"}
             numba.extending.overload(known, jit_options=options)(
-                lambda x: {numba.float32: single, numba.float64: double}.get(x)
+                lambda x: {32: single, 64: double}.get(getattr(x, "bitwidth", 0))
             )
         return self.known
 
 
 def _linked(function: Any) -> Any:
-    """A copy of ``function`` without annotations, and with the :class:`inlined` ones that it uses as Numba knows them."""
-    names = function.__code__.co_names
-    used = {name: function.__globals__[name] for name in names if isinstance(function.__globals__.get(name), inlined)}
-    known = function.__globals__ | {name: helper.compile() for name, helper in used.items()}
+    """A copy of ``function`` without annotations, and with the compiled and inlined ones that it uses as Numba knows them."""
+    known = dict(function.__globals__)
+    for name in function.__code__.co_names:
+        if isinstance(known.get(name), (compiled, inlined)):
+            known[name] = known[name].compile()
     linked = FunctionType(function.__code__, known, function.__name__, function.__defaults__, function.__closure__)
     linked.__qualname__, linked.__module__ = function.__qualname__, function.__module__
     return linked

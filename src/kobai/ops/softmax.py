@@ -8,6 +8,7 @@ from typing import Any
 from kobai._primitive import method, primitive
 from kobai._tensor import Tensor
 from kobai.kernels import activation as fast
+from kobai.kernels import softmax as rows
 from kobai.ops._args import cast, normalize_axis
 from kobai.ops.activation import as_float
 from kobai.ops.arithmetic import mul
@@ -25,25 +26,13 @@ _SAMPLES: Any = [
 ]
 
 
-def _shifted(x: Array, axis: int) -> Array:
-    """x less its maximum along ``axis``: softmax does not change, and its exponentials cannot overflow."""
-    return x - x.max(axis=axis, keepdims=True)
-
-
 @primitive(sample=_SAMPLES)
 def _softmax(x: Array, axis: int) -> Any:
     xp = xp_of(x)
     if x.ndim == 0 or x.size == 0:
         return xp.ones_like(x), lambda dy: (xp.zeros_like(dy),)
-    y = xp.exp(_shifted(x, axis))
-    y /= y.sum(axis=axis, keepdims=True)
-
-    def vjp(dy: Array) -> Any:
-        dx = dy * y
-        dx -= y * dx.sum(axis=axis, keepdims=True)
-        return (dx,)
-
-    return y, vjp
+    y = rows.softmax(x, axis)
+    return y, lambda dy: (rows.softmax_backward(dy, y, axis),)
 
 
 @primitive(sample=_SAMPLES)
@@ -51,9 +40,8 @@ def _log_softmax(x: Array, axis: int) -> Any:
     xp = xp_of(x)
     if x.ndim == 0 or x.size == 0:
         return xp.zeros_like(x), lambda dy: (xp.zeros_like(dy),)
-    z = _shifted(x, axis)
-    y = z - xp.log(xp.exp(z).sum(axis=axis, keepdims=True))
-    return y, lambda dy: (dy - xp.exp(y) * dy.sum(axis=axis, keepdims=True),)
+    y = rows.log_softmax(x, axis)
+    return y, lambda dy: (rows.log_softmax_backward(dy, y, axis),)
 
 
 def _arguments(who: str, input: Tensor, dim: int | None, dtype: Any) -> tuple[Tensor, int]:

@@ -1,0 +1,278 @@
+"""Softmax and its logarithm along one axis, forwards and backwards: reference, compiled loops, CUDA C.
+
+With m the maximum along the axis and s = Σ e^(x − m): softmax = e^(x − m) / s and log_softmax = x − m − ln s; no exponential
+can overflow. Their gradients are y (dy − Σ dy·y) and dy − e^y Σ dy. The fast forms take the last axis of arrays that lie row
+by row in memory, and other axes by a transposed copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from kobai.cuda.kernel import CudaKernel, on_cuda
+from kobai.kernels.engine import as_written, compiled, launch, numba_runs
+from kobai.kernels.exponential import exp
+from kobai.kernels.rows import BLOCK, SHORT, highest, launch_by_rows
+from kobai.xp import Array, xp_of
+
+
+def softmax(x: Array, axis: int) -> Array:
+    """e^xᵢ / Σⱼ e^xⱼ along ``axis``; ``x`` has elements."""
+    return _along(axis, _softmax_reference, _softmax_rows, SOFTMAX, x)
+
+
+def softmax_backward(dy: Array, y: Array, axis: int) -> Array:
+    """Gradient of the input, given the result."""
+    return _along(axis, _softmax_backward_reference, _softmax_backward_rows, SOFTMAX_BACKWARD, dy, y)
+
+
+def log_softmax(x: Array, axis: int) -> Array:
+    """xᵢ − ln Σⱼ e^xⱼ along ``axis``; ``x`` has elements."""
+    return _along(axis, _log_softmax_reference, _log_softmax_rows, LOG_SOFTMAX, x)
+
+
+def log_softmax_backward(dy: Array, y: Array, axis: int) -> Array:
+    """Gradient of the input, given the result."""
+    return _along(axis, _log_softmax_backward_reference, _log_softmax_backward_rows, LOG_SOFTMAX_BACKWARD, dy, y)
+
+
+def _along(axis: int, reference: Callable[..., Array], loop: Any, kernel: CudaKernel, *args: Array) -> Array:
+    """One of the four functions by the engine that takes its operands: arrays of one shape."""
+    first = args[0]
+    xp, shape = xp_of(first), first.shape
+    if axis != len(shape) - 1:
+        moved = [xp.ascontiguousarray(xp.moveaxis(arg, axis, -1)) for arg in args]
+        if not (numba_runs(*moved) or on_cuda(*moved, halves=True)):
+            return reference(*args, axis)
+        return xp.ascontiguousarray(xp.moveaxis(_along(len(shape) - 1, reference, loop, kernel, *moved), -1, axis))
+    args = tuple(map(xp.ascontiguousarray, args))
+    columns = shape[-1]
+    if numba_runs(*args):
+        y = xp.empty(shape, first.dtype)
+        flat = [arg.reshape(-1) for arg in args]
+        launch_by_rows(loop, first.size // columns, columns, *flat, y.reshape(-1), columns)
+        return y
+    if on_cuda(*args, halves=True):
+        y = xp.empty(shape, first.dtype)
+        launch(kernel, first.size // columns, (*args, y, columns), _threads(columns))
+        return y
+    return reference(*args, axis)
+
+
+# --- reference --------------------------------------------------------------------------------------------------------
+
+
+def _softmax_reference(x: Array, axis: int) -> Array:
+    y = xp_of(x).exp(x - x.max(axis=axis, keepdims=True))
+    y /= y.sum(axis=axis, keepdims=True)
+    return y
+
+
+def _softmax_backward_reference(dy: Array, y: Array, axis: int) -> Array:
+    dx = dy * y
+    dx -= y * dx.sum(axis=axis, keepdims=True)
+    return dx
+
+
+def _log_softmax_reference(x: Array, axis: int) -> Array:
+    xp = xp_of(x)
+    z = x - x.max(axis=axis, keepdims=True)
+    return z - xp.log(xp.exp(z).sum(axis=axis, keepdims=True))
+
+
+def _log_softmax_backward_reference(dy: Array, y: Array, axis: int) -> Array:
+    return dy - xp_of(y).exp(y) * dy.sum(axis=axis, keepdims=True)
+
+
+# --- compiled loops ---------------------------------------------------------------------------------------------------
+
+
+@compiled
+def exponentials(x: Any, e: Any, columns: int, start: int, stop: int) -> None:
+    """e ← e^(x − m) for a block of short rows, m the maximum of each."""
+    for row in range(start, stop):
+        xs, es = x[row * columns : (row + 1) * columns], e[row * columns : (row + 1) * columns]
+        m = xs[0]
+        for j in range(1, xs.size):
+            m = m if xs[j] <= m else xs[j]  # NaN wins
+        for j in range(xs.size):
+            es[j] = xs[j] - m
+    block = e[start * columns : stop * columns]
+    for i in range(block.size):
+        block[i] = exp(block[i])
+
+
+@compiled
+def _softmax_rows(x: Any, y: Any, columns: int, start: int, stop: int) -> None:
+    one = x.dtype.type(1)
+    if columns < SHORT:
+        for first in range(start, stop, BLOCK // columns):
+            last = min(first + BLOCK // columns, stop)
+            exponentials(x, y, columns, first, last)
+            for row in range(first, last):
+                ys = y[row * columns : (row + 1) * columns]
+                s = x.dtype.type(0)
+                for j in range(ys.size):
+                    s += ys[j]
+                share = one / s
+                for j in range(ys.size):
+                    ys[j] *= share
+        return
+    for row in range(start, stop):
+        xs, ys = x[row * columns : (row + 1) * columns], y[row * columns : (row + 1) * columns]
+        m = highest(xs)
+        s = x.dtype.type(0)
+        for j in range(xs.size):
+            e = exp(xs[j] - m)
+            ys[j] = e
+            s += e
+        share = one / s
+        for j in range(ys.size):
+            ys[j] *= share
+
+
+@compiled
+def _softmax_backward_rows(dy: Any, y: Any, dx: Any, columns: int, start: int, stop: int) -> None:
+    for row in range(start, stop):
+        ds, ys = dy[row * columns : (row + 1) * columns], y[row * columns : (row + 1) * columns]
+        out = dx[row * columns : (row + 1) * columns]
+        total = y.dtype.type(0)
+        for j in range(ys.size):
+            total += ds[j] * ys[j]
+        for j in range(ys.size):
+            out[j] = ys[j] * (ds[j] - total)
+
+
+@as_written
+def _less(x: Any, m: Any, log: Any) -> Any:
+    return (x - m) - log  # x − (m + log) would round to the size of m
+
+
+@compiled
+def _log_softmax_rows(x: Any, y: Any, columns: int, start: int, stop: int) -> None:
+    step = BLOCK // columns if columns < SHORT else 1
+    for first in range(start, stop, step):
+        last = min(first + step, stop)
+        if columns < SHORT:
+            exponentials(x, y, columns, first, last)
+        for row in range(first, last):
+            xs, ys = x[row * columns : (row + 1) * columns], y[row * columns : (row + 1) * columns]
+            m = highest(xs)
+            s = x.dtype.type(0)
+            if columns < SHORT:
+                for j in range(ys.size):
+                    s += ys[j]
+            else:
+                for j in range(xs.size):
+                    s += exp(xs[j] - m)
+            log = np.log(s)
+            for j in range(xs.size):
+                ys[j] = _less(xs[j], m, log)
+
+
+@compiled
+def _log_softmax_backward_rows(dy: Any, y: Any, dx: Any, columns: int, start: int, stop: int) -> None:
+    if columns < SHORT:
+        for first in range(start, stop, BLOCK // columns):
+            last = min(first + BLOCK // columns, stop)
+            ys, block = y[first * columns : last * columns], dx[first * columns : last * columns]
+            for i in range(ys.size):
+                block[i] = exp(ys[i])
+            for row in range(first, last):
+                ds, out = dy[row * columns : (row + 1) * columns], dx[row * columns : (row + 1) * columns]
+                total = dy.dtype.type(0)
+                for j in range(ds.size):
+                    total += ds[j]
+                for j in range(ds.size):
+                    out[j] = ds[j] - out[j] * total
+        return
+    for row in range(start, stop):
+        ds, ys = dy[row * columns : (row + 1) * columns], y[row * columns : (row + 1) * columns]
+        out = dx[row * columns : (row + 1) * columns]
+        total = dy.dtype.type(0)
+        for j in range(ds.size):
+            total += ds[j]
+        for j in range(ds.size):
+            out[j] = ds[j] - exp(ys[j]) * total
+
+
+# --- CUDA C: a block for each row -------------------------------------------------------------------------------------
+
+
+def _threads(columns: int) -> int:
+    """One warp for short rows, and not more threads than there are columns for four each."""
+    return 32 if columns <= 128 else 128 if columns <= 1024 else 256
+
+
+def _check(function: Callable[..., Array], operands: int) -> Any:
+    def check(rng: np.random.Generator) -> Any:
+        args = [rng.normal(size=(5, 300)) * 3 for _ in range(operands)]
+        if operands == 2:  # the result of a forward pass
+            args[1] = (_softmax_reference if function is _softmax_backward_reference else _log_softmax_reference)(
+                args[1], 1
+            )
+        return 5, (*args, np.zeros((5, 300)), 300), {"out": function(*args, 1)}
+
+    return check
+
+
+_HALVES = ("float32", "float64", "float16")
+_EACH_ROW = "const long long at = blockIdx.x * (long long)columns;\n"
+_TOTAL = r"""
+    A m = -INFINITY, s = 0;
+    for (int j = threadIdx.x; j < columns; j += blockDim.x) m = maximum(m, (A)x[at + j]);
+    m = block_max(m);
+    for (int j = threadIdx.x; j < columns; j += blockDim.x) s += exp((A)x[at + j] - m);
+    s = block_sum(s);
+"""
+
+SOFTMAX = CudaKernel(
+    "softmax",
+    "const T* x, T* out, int columns",
+    _EACH_ROW
+    + _TOTAL
+    + "for (int j = threadIdx.x; j < columns; j += blockDim.x) out[at + j] = exp((A)x[at + j] - m) / s;",
+    dtypes=_HALVES,
+    check=_check(_softmax_reference, 1),
+)
+LOG_SOFTMAX = CudaKernel(
+    "log_softmax",
+    "const T* x, T* out, int columns",
+    _EACH_ROW
+    + _TOTAL
+    + r"""
+    s = log(s);
+    for (int j = threadIdx.x; j < columns; j += blockDim.x) out[at + j] = ((A)x[at + j] - m) - s;
+    """,
+    dtypes=_HALVES,
+    check=_check(_log_softmax_reference, 1),
+)
+SOFTMAX_BACKWARD = CudaKernel(
+    "softmax_backward",
+    "const T* dy, const T* y, T* out, int columns",
+    _EACH_ROW
+    + r"""
+    A s = 0;
+    for (int j = threadIdx.x; j < columns; j += blockDim.x) s += (A)dy[at + j] * (A)y[at + j];
+    s = block_sum(s);
+    for (int j = threadIdx.x; j < columns; j += blockDim.x) out[at + j] = (A)y[at + j] * ((A)dy[at + j] - s);
+    """,
+    dtypes=_HALVES,
+    check=_check(_softmax_backward_reference, 2),
+)
+LOG_SOFTMAX_BACKWARD = CudaKernel(
+    "log_softmax_backward",
+    "const T* dy, const T* y, T* out, int columns",
+    _EACH_ROW
+    + r"""
+    A s = 0;
+    for (int j = threadIdx.x; j < columns; j += blockDim.x) s += (A)dy[at + j];
+    s = block_sum(s);
+    for (int j = threadIdx.x; j < columns; j += blockDim.x) out[at + j] = (A)dy[at + j] - exp((A)y[at + j]) * s;
+    """,
+    dtypes=_HALVES,
+    check=_check(_log_softmax_backward_reference, 2),
+)
