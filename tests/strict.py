@@ -2,7 +2,8 @@
 
 It has only the functions CuPy has (``cupy_names.txt``), never converts implicitly to ``numpy.ndarray``, never mixes with
 one, and never lets Python read a value behind the program's back (``bool(x)``, ``float(x)``, ``if x > 0``), which on a GPU
-would wait for the device. Code that passes here does not break there for one of these reasons.
+would wait for the device. Inside a captured step nothing is read at all, even where the program asks for it. Code that passes
+here does not break there for one of these reasons.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from kobai import xp
+from kobai import _capture, xp
+from kobai._session import Replay, Session
+from kobai.kernels import engine
+from kobai.recording import Rules
 
 CUPY_NAMES = frozenset((Path(__file__).parent / "cupy_names.txt").read_text().split("\n"))
 METHODS = frozenset(
@@ -101,11 +105,17 @@ class StrictArray:
     __int__ = refuse("int()")
     __index__ = refuse("use as an index")
 
-    def item(self) -> Any:  # asked for by name: allowed, as in CuPy
-        return self.host.item()
+    def read(self, what: str) -> np.ndarray:
+        """The elements for the host: asked for by name this is allowed, as in CuPy, but not while a step is captured."""
+        if engine.recorder is not None:
+            engine.recorder.host_read(what, self)
+        return self.host.copy()
+
+    def item(self) -> Any:
+        return self.read("item()").item()
 
     def tolist(self) -> Any:
-        return self.host.tolist()
+        return self.read("tolist()").tolist()
 
     def __getattr__(self, name: str) -> Any:
         if name not in METHODS:
@@ -210,6 +220,43 @@ strict = xp.Backend(
     "strict",
     lambda: (_Namespace(), StrictArray),
     from_host=lambda a: StrictArray(np.array(a)),
-    to_host=lambda a: a.host.copy(),
+    to_host=lambda a: a.read("a copy to the host"),
 )
 xp.register(strict)
+
+
+class StrictRules(Rules):
+    """A captured step as a device would have it: numbers of the host come as arrays."""
+
+    def numbers(self, compute: Any, dtype: Any) -> Any:
+        return StrictArray(np.array(compute(), dtype))
+
+    def launch(self, kernel: Any, args: tuple[Any, ...]) -> None:
+        kernel(*args)
+
+
+class StrictSession(Session):
+    """Nothing is recorded: a replay runs the step again, under the same rules, and its results go where the first ones were."""
+
+    def __init__(self, workspace: Any, lenient: bool, inputs: list[Any]) -> None:
+        super().__init__(StrictRules(lenient), inputs)
+
+    def run(self, step: Any, args: Any, kwargs: Any) -> Any:
+        self.again = lambda: super(StrictSession, self).run(step, args, kwargs)
+        return self.again()
+
+    def replay(self, result: Any) -> Replay:
+        places: list[Any] = []
+        _capture._signature(result, places)
+
+        def run() -> None:
+            self.recorder = StrictRules()
+            found: list[Any] = []
+            _capture._signature(self.again(), found)
+            for place, tensor in zip(places, found, strict=True):
+                place._array[...] = tensor._array
+
+        return Replay(run, self, result)
+
+
+_capture.SESSIONS["strict"] = StrictSession

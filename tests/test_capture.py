@@ -37,7 +37,9 @@ def net(kind: str = "plain", width: int = 16) -> nn.Sequential:
     layers: list[nn.Module] = []
     for fan_in in (6, width):
         layers.append(nn.Linear(fan_in, width))
-        layers += [nn.BatchNorm1d(width)] if kind == "batch norm" else [nn.LayerNorm(width)] if kind == "layer norm" else []
+        layers += (
+            [nn.BatchNorm1d(width)] if kind == "batch norm" else [nn.LayerNorm(width)] if kind == "layer norm" else []
+        )
         layers.append({"tanh": nn.Tanh(), "gelu": nn.GELU()}.get(kind, nn.ReLU()))
         layers += [nn.Dropout(0.3)] if kind == "dropout" else []
     return nn.Sequential(*layers, nn.Linear(width, 3))
@@ -234,7 +236,7 @@ def test_no_array_is_allocated_after_warm_up():
     x, t = batches(1, rows=64)[0]
     for _ in range(4):
         captured(x, t)
-    replay = next(iter(captured._programs.values()))
+    (replay,) = next(iter(captured._programs.values()))
     tracemalloc.start()
     try:
         replay([x, t])
@@ -252,7 +254,7 @@ def test_no_array_is_allocated_after_warm_up():
     grown = sum(max(entry.size_diff, 0) for entry in after.compare_to(before, "filename") if "kobai" in str(entry))
     assert grown < 2000
     assert peak - base < 4096, "a replay allocates"  # a 64 × 16 array has 4,096 bytes
-    assert replay.program.allocating == []
+    assert replay.run.__self__.allocating == []
 
 
 # --- what a program rests on ------------------------------------------------------------------------------------------
@@ -546,3 +548,27 @@ def test_repr_and_attributes():
     assert "1 programs" in repr(step)
     with pytest.raises(TypeError, match="expected a function"):
         kobai.capture(3)
+
+
+# --- on a device ------------------------------------------------------------------------------------------------------
+
+
+def test_the_rules_hold_on_strict_too():
+    with kobai.using("strict"):
+        x = kobai.ones(3)
+        refused(lambda x: x * x.sum().item(), "item.. reads a value of shape", x)
+        refused(lambda x: kobai.tensor(x.cpu().tolist()) * 1, "copy to the host reads a value", x)
+        refused(lambda x: x + kobai.randn(3), "drawn on the host", x)
+
+
+@pytest.mark.parametrize("kind", ["plain", "batch norm", "layer norm", "gelu", "dropout"])
+def test_a_training_step_keeps_the_rules(kind):
+    with kobai.using("strict"):
+        both_hosts = []
+        for wrap in (lambda step: step, kobai.capture):
+            kobai.manual_seed(3)
+            model, step = training(kind, "adam", clip=1.0)()
+            step = wrap(step)
+            losses = [step(x.to("strict"), t.to("strict")).item() for x, t in batches(5)]
+            both_hosts.append(losses)
+    assert both_hosts[0] == both_hosts[1]

@@ -26,6 +26,7 @@ FLOORS = {
     "_repr": 1,
     "memory": 1,
     "recording": 1,
+    "_session": 3,
     "_capture": 3,
     "_grad_mode": 2,
     "_tape": 2,

@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 import logging
-import threading
-import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from kobai import _anomaly
 from kobai._grad_mode import state as grad_mode
+from kobai._session import HostSession, Replay, Session, copied, map_tensors
 from kobai._tape import Node
 from kobai._tensor import Tensor
 from kobai.errors import CaptureError
 from kobai.kernels import engine
 from kobai.memory import Workspace
-from kobai.recording import Program, Recorded, Recorder
 from kobai.runtime import get_float32_matmul_precision
+from kobai.xp import backend as default_backend
+from kobai.xp import backend_of
 
 __all__ = ["capture"]
 
 log = logging.getLogger("kobai")
 
-MOST_PROGRAMS = 32
+SESSIONS: dict[str, Callable[..., Session]] = {"numpy": HostSession}
+"""What records a step whose first argument is on this backend, made with (workspace, lenient, inputs)."""
+
+MOST_SIGNATURES = 32
 """Signatures of one step that are kept; more say that an argument changes at every call that should be a tensor."""
 
-MOST_RENEWALS = 16
-"""How often the step of one signature is recorded anew because its state changed; more cost more than capture gains."""
+MOST_VARIANTS = 4
+"""Programs of one signature that are kept: in training and evaluation, with gradients reset and with gradients added to."""
+
+MOST_MISSES = 16
+"""How often in a row a step may be recorded anew because what it rests on has changed."""
 
 
 def capture(step: Callable[..., Any], *, fallback: bool = False) -> Captured:
@@ -55,7 +60,7 @@ def capture(step: Callable[..., Any], *, fallback: bool = False) -> Captured:
         fallback: go on without capture, with one warning that says why, where a step cannot be captured; by default
             that raises.
 
-    Attributes of the result: ``bytes`` (memory held for intermediate arrays), ``programs`` (signatures recorded),
+    Attributes of the result: ``bytes`` (memory held for intermediate arrays), ``programs`` (how many are kept),
     ``failure`` (why there is no capture, or None).
 
     Raises:
@@ -89,8 +94,8 @@ class Captured:
         self.fallback = fallback
         self.failure: str | None = None
         self._workspace = Workspace()
-        self._programs: dict[Any, _Replay] = {}
-        self._renewals = 0
+        self._programs: dict[Any, list[Replay]] = {}
+        self._misses = 0
         self._warm = False
         self.__doc__ = step.__doc__
         self.__name__ = getattr(step, "__name__", "step")
@@ -98,12 +103,14 @@ class Captured:
     @property
     def bytes(self) -> int:
         """Bytes of memory held for the arrays that the step makes; those of inputs, parameters and state not counted."""
-        return self._workspace.bytes + sum(replay.own_bytes for replay in self._programs.values())
+        return self._workspace.bytes + sum(
+            replay.own_bytes for variants in self._programs.values() for replay in variants
+        )
 
     @property
     def programs(self) -> int:
-        """How many signatures have been recorded."""
-        return len(self._programs)
+        """How many programs are kept: one for each signature, more where what a step rests on comes and goes."""
+        return sum(len(variants) for variants in self._programs.values())
 
     def __repr__(self) -> str:
         state = f"not captured: {self.failure}" if self.failure else f"{self.programs} programs, {self.bytes} bytes"
@@ -111,7 +118,7 @@ class Captured:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         result, lasting = self.run(args, kwargs)
-        return result if lasting else _map(_copied, result)
+        return result if lasting else map_tensors(copied, result)
 
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> tuple[Any, bool]:
         """The step's result, and whether it lasts: that of a replay is overwritten by the next one."""
@@ -120,34 +127,33 @@ class Captured:
             return self.step(*args, **kwargs), True
         inputs: list[Tensor] = []
         key = (_signature((args, kwargs), inputs), grad_mode.grad, get_float32_matmul_precision())
-        replay = self._programs.get(key)
-        if replay is not None and replay.holds():
-            return replay(inputs), False
-        reason = self._hindrance(inputs, replay is None)
+        for replay in self._programs.get(key, ()):
+            if replay.holds():
+                self._misses = 0
+                return replay(inputs), False
+        reason = self._hindrance(key, inputs)
         if reason is not None:
             return self._give_up(reason, args, kwargs), True
         if not self._warm:
             self._warm = True
             result = self.step(*args, **kwargs)
-            _map(self._need_finished, result)
+            map_tensors(self._need_finished, result)
             return result, True
-        self._renewals += replay is not None
-        self._programs.pop(key, None)
-        return self._record(key, args, kwargs, inputs)
+        return self._record(key, args, kwargs, inputs), True
 
-    def _hindrance(self, inputs: list[Tensor], new: bool) -> str | None:
+    def _hindrance(self, key: Any, inputs: list[Tensor]) -> str | None:
         """Why this call is not worth recording or cannot be, if so."""
         if any(tensor.requires_grad for tensor in inputs):
             return "captured step: an argument requires a gradient; arguments are data, parameters belong to the step itself"
-        if new and len(self._programs) >= MOST_PROGRAMS:
+        if key not in self._programs and len(self._programs) >= MOST_SIGNATURES:
             return (
-                f"captured step: {self.__name__} was called with more than {MOST_PROGRAMS} signatures; pass what changes at "
+                f"captured step: {self.__name__} was called with more than {MOST_SIGNATURES} signatures; pass what changes at "
                 "every call as a tensor"
             )
-        if not new and self._renewals >= MOST_RENEWALS:
+        if self._misses >= MOST_MISSES:
             return (
-                f"captured step: {self.__name__} had to be recorded anew {MOST_RENEWALS} times, because the memory of its "
-                "parameters, its gradients or its modes change; reset gradients inside the step"
+                f"captured step: {self.__name__} had to be recorded anew {MOST_MISSES} times in a row, because the memory of "
+                "its parameters, its gradients or its modes change at every call; reset gradients inside the step"
             )
         return None
 
@@ -171,16 +177,20 @@ class Captured:
         self._programs.clear()
         log.warning("capture: going on without it. %s", reason)
 
-    def _record(
-        self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: list[Tensor]
-    ) -> tuple[Any, bool]:
-        session = _Session(Recorder(self._workspace, lenient=self.fallback), inputs)
+    def _record(self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: list[Tensor]) -> Any:
+        backend = backend_of(inputs[0]._array).name if inputs else default_backend()
+        if backend not in SESSIONS:
+            return self._give_up(f"captured step: backend {backend!r} has no capture", args, kwargs)
+        session = SESSIONS[backend](self._workspace, self.fallback, inputs)
         result = session.run(self.step, args, kwargs)
         if session.recorder.failure is not None:
             self._failed(session.recorder.failure)
         elif not session.recorder.postponed:
-            self._programs[key] = session.replay(result)
-        return _map(_copied, result), True
+            self._misses += key in self._programs
+            variants = self._programs.setdefault(key, [])
+            variants.append(session.replay(result))
+            del variants[:-MOST_VARIANTS]
+        return map_tensors(copied, result)
 
 
 # --- arguments and results --------------------------------------------------------------------------------------------
@@ -219,24 +229,6 @@ class _Identity:
         return id(self.value)
 
 
-def _map(function: Callable[[Tensor], Any], value: Any) -> Any:
-    """``value`` with every tensor in it replaced."""
-    if isinstance(value, Tensor):
-        return function(value)
-    if isinstance(value, tuple):
-        parts = [_map(function, part) for part in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
-    if isinstance(value, list):
-        return [_map(function, part) for part in value]
-    if isinstance(value, dict):
-        return {name: _map(function, part) for name, part in value.items()}
-    return value
-
-
-def _copied(tensor: Tensor) -> Tensor:
-    return Tensor._wrap(tensor._array.copy())  # type: ignore[no-any-return]
-
-
 def _waits(tensor: Tensor) -> bool:
     """Whether backward could still go from here: no node has been freed, and some node keeps arrays for it."""
     stack, seen, keeps = [tensor._node], set(), False
@@ -250,179 +242,3 @@ def _waits(tensor: Tensor) -> bool:
         keeps = keeps or node.keeps()
         stack.extend(node.edges)
     return keeps
-
-
-# --- one recording ----------------------------------------------------------------------------------------------------
-
-
-class _Replay:
-    """A recorded step: its program, its input places, its results, and what it rests on."""
-
-    def __init__(
-        self,
-        program: Program,
-        places: list[np.ndarray[Any, Any]],
-        result: Any,
-        grads: list[tuple[Tensor, Tensor | None]],
-        versions: list[list[int]],
-        arrays: list[tuple[Tensor, np.ndarray[Any, Any]]],
-        grads_before: list[tuple[Tensor, Tensor | None]],
-        guards: list[tuple[Callable[[], Any], Any]],
-    ) -> None:
-        self.program = program
-        self.places = places
-        self.result = result
-        self.grads = grads
-        self.versions = versions
-        self.tensors = [tensor for tensor, _ in arrays]
-        self.raws = [raw for _, raw in arrays]
-        self.grads_before = grads_before
-        self.guards = guards
-        self.own_bytes = sum(place.nbytes for place in places)
-
-    def holds(self) -> bool:
-        """Whether all that the program rests on is as it was when it was recorded."""
-        for tensor, raw in zip(self.tensors, self.raws, strict=True):
-            if tensor._array is not raw:
-                return False
-        return all(get() == value for get, value in self.guards) and all(
-            leaf._grad is grad for leaf, grad in self.grads_before
-        )
-
-    def __call__(self, inputs: list[Tensor]) -> Any:
-        for place, tensor in zip(self.places, inputs, strict=True):
-            array = tensor._array
-            if array is not place:
-                np.copyto(place, array)
-        self.program.replay()
-        for version in self.versions:
-            version[0] += 1
-        for leaf, grad in self.grads:
-            leaf._grad = grad
-        return self.result
-
-
-class _Session:
-    """Runs a step while it is recorded: its tensors show recorded arrays for that time, and their own again afterwards."""
-
-    def __init__(self, recorder: Recorder, inputs: list[Tensor]) -> None:
-        self.recorder = recorder
-        self.places = [_place_for(tensor._array) for tensor in inputs]
-        self.thread = threading.get_ident()
-        self.adopted: dict[int, tuple[Tensor, np.ndarray[Any, Any], int]] = {}  # tensor, its array, its version then
-        self.made: list[weakref.ref[Tensor]] = []
-        self.grads_read: dict[int, tuple[Tensor, Tensor | None]] = {}
-        self.grads_set: dict[int, Tensor] = {}
-        self.inputs: list[Tensor] = []
-
-    def run(self, step: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """``step`` on input places that hold the arguments; what it returned."""
-        for place in self.places:
-            tensor: Tensor = Tensor._wrap(place)
-            self.inputs.append(tensor)
-        given: list[Tensor] = []
-        _signature((args, kwargs), given)
-        replaced = iter(self.inputs)
-        for tensor, source in zip(self.inputs, given, strict=True):
-            np.copyto(tensor._array, source._array)
-        args, kwargs = _map(lambda _: next(replaced), (args, kwargs))
-        with self.recorder, self._watching():
-            result = step(*args, **kwargs)
-            self.recorder.check_bindings()
-        return result
-
-    @contextmanager
-    def _watching(self) -> Iterator[None]:
-        """Put descriptors in the place of the tensors' ``_array`` and ``_grad``: what the step touches shows itself."""
-        grad = Tensor._grad
-        Tensor._array, Tensor._grad = _Arrays(self), _Grads(self)  # type: ignore[assignment]
-        try:
-            yield
-        finally:
-            del Tensor._array
-            Tensor._grad = grad
-            for tensor, raw, _ in self.adopted.values():
-                tensor.__dict__["_array"] = raw
-            for reference in self.made:
-                tensor_or_none = reference()
-                if tensor_or_none is not None:
-                    array = tensor_or_none.__dict__["_array"]
-                    if type(array) is Recorded:
-                        tensor_or_none.__dict__["_array"] = self.recorder.keep(array)
-
-    def replay(self, result: Any) -> _Replay:
-        """The recorded step."""
-        arrays = [
-            (tensor, raw) for tensor, raw, _ in self.adopted.values() if not any(tensor is i for i in self.inputs)
-        ]
-        versions = [tensor._version for tensor, _, then in self.adopted.values() if tensor._version[0] != then]
-        grads_before = [(leaf, grad) for leaf, grad in self.grads_read.values() if leaf._node is None]
-        grads = [(leaf, leaf._grad) for leaf in self.grads_set.values()]
-        return _Replay(
-            self.recorder.program,
-            self.places,
-            _map(lambda tensor: tensor.detach(), result),
-            grads,
-            list({id(version): version for version in versions}.values()),
-            arrays,
-            grads_before,
-            self.recorder.guards(),
-        )
-
-
-class _Arrays:
-    """``Tensor._array`` while a step is recorded."""
-
-    def __init__(self, session: _Session) -> None:
-        self.session = session
-
-    def __get__(self, tensor: Tensor, owner: Any = None) -> Any:
-        session = self.session
-        array = tensor.__dict__["_array"]
-        if type(array) is Recorded or not isinstance(array, np.ndarray) or threading.get_ident() != session.thread:
-            return array
-        session.adopted[id(tensor)] = (tensor, array, tensor._version[0])
-        recorded = tensor.__dict__["_array"] = session.recorder.external(array)
-        return recorded
-
-    def __set__(self, tensor: Tensor, array: Any) -> None:
-        session = self.session
-        if threading.get_ident() != session.thread:
-            tensor.__dict__["_array"] = array
-            return
-        before = tensor.__dict__.get("_array")
-        if array is before:  # as after +=
-            return
-        if isinstance(before, np.ndarray) or id(tensor) in session.adopted:
-            session.recorder.fail(
-                "captured step: a tensor from outside the step was given other memory (as by .data = or .to()), which a "
-                "replay would not do; write into it with copy_()"
-            )
-        if isinstance(array, np.ndarray):
-            array = session.recorder.constant(array)
-        if before is None:
-            session.made.append(weakref.ref(tensor))
-        tensor.__dict__["_array"] = array
-
-
-class _Grads:
-    """``Tensor._grad`` while a step is recorded."""
-
-    def __init__(self, session: _Session) -> None:
-        self.session = session
-
-    def __get__(self, tensor: Tensor, owner: Any = None) -> Any:
-        grad = tensor.__dict__.get("_grad")
-        key = id(tensor)
-        if key not in self.session.grads_read and key not in self.session.grads_set:
-            self.session.grads_read[key] = (tensor, grad)
-        return grad
-
-    def __set__(self, tensor: Tensor, grad: Tensor | None) -> None:
-        self.session.grads_set[id(tensor)] = tensor
-        tensor.__dict__["_grad"] = grad
-
-
-def _place_for(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Memory for an argument, in its order of axes."""
-    return np.empty_like(array, subok=False)

@@ -1,0 +1,210 @@
+"""One recording of a step: its tensors are watched while it runs, and what it was becomes a replay."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from kobai._tensor import Tensor
+from kobai.memory import Workspace
+from kobai.recording import Recorded, Recorder, Rules
+from kobai.xp import Array
+
+
+def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
+    """``value`` – tensors in tuples, lists and dicts – with every tensor replaced."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, tuple):
+        parts = [map_tensors(function, part) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    if isinstance(value, list):
+        return [map_tensors(function, part) for part in value]
+    if isinstance(value, dict):
+        return {name: map_tensors(function, part) for name, part in value.items()}
+    return value
+
+
+def copied(tensor: Tensor) -> Tensor:
+    """The values of a result, apart from the step."""
+    return Tensor._wrap(tensor._array.copy())  # type: ignore[no-any-return]
+
+
+class Replay:
+    """A recorded step: what runs it again, its input places, its results, and what it rests on."""
+
+    def __init__(self, run: Callable[[], Any], session: Session, result: Any) -> None:
+        self.run = run
+        self.places = [tensor._array for tensor in session.inputs]
+        self.result = map_tensors(lambda tensor: tensor.detach(), result)
+        adopted = session.adopted.values()
+        outside = [entry for entry in adopted if not any(entry[0] is tensor for tensor in session.inputs)]
+        self.tensors = [tensor for tensor, _, _ in outside]
+        self.arrays = [array for _, array, _ in outside]
+        changed = {id(tensor._version): tensor._version for tensor, _, then in adopted if tensor._version[0] != then}
+        self.versions = list(changed.values())
+        self.grads_before = [(leaf, grad) for leaf, grad in session.grads_read.values() if leaf._node is None]
+        self.grads = [(leaf, leaf._grad) for leaf in session.grads_set.values()]
+        self.guards = session.recorder.guards()
+        self.own_bytes: int = sum(place.nbytes for place in self.places)
+
+    def holds(self) -> bool:
+        """Whether all that the program rests on is as it was when it was recorded."""
+        for tensor, array in zip(self.tensors, self.arrays, strict=True):
+            if tensor._array is not array:
+                return False
+        for leaf, grad in self.grads_before:
+            if leaf._grad is not grad:
+                return False
+        return all(get() == value for get, value in self.guards)
+
+    def __call__(self, inputs: list[Tensor]) -> Any:
+        for place, tensor in zip(self.places, inputs, strict=True):
+            array = tensor._array
+            if array is not place:
+                place[...] = array
+        self.run()
+        for version in self.versions:
+            version[0] += 1
+        for leaf, grad in self.grads:
+            leaf._grad = grad
+        return self.result
+
+
+class Session:
+    """Runs a step under the rules of ``recorder`` and watches which tensors it touches. Subclasses know how to repeat it."""
+
+    def __init__(self, recorder: Rules, inputs: list[Tensor]) -> None:
+        self.recorder = recorder
+        self.thread = threading.get_ident()
+        self.adopted: dict[int, tuple[Tensor, Array, int]] = {}  # tensor, its array, its version then
+        self.made: list[weakref.ref[Tensor]] = []
+        self.grads_read: dict[int, tuple[Tensor, Tensor | None]] = {}
+        self.grads_set: dict[int, Tensor] = {}
+        self.inputs: list[Tensor] = [copied(tensor) for tensor in inputs]
+
+    def run(self, step: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """``step`` on the input places, which hold the arguments now; what it returned."""
+        places = iter(self.inputs)
+        args, kwargs = map_tensors(lambda _: next(places), (args, kwargs))
+        with self.recorder, self._watching():
+            result = step(*args, **kwargs)
+            self.recorder.check_bindings()
+        return result
+
+    def replay(self, result: Any) -> Replay:
+        """The step as it ran."""
+        raise NotImplementedError
+
+    def adopt(self, array: Array) -> Array:
+        """What a tensor from outside shows to the step in the place of its array."""
+        return array
+
+    def enter(self, array: Array) -> Array:
+        """What a tensor made by the step is given, for the array it was made with."""
+        return array
+
+    def leave(self, array: Array) -> Array:
+        """What a tensor made by the step keeps when the step is over."""
+        return array
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        """Put descriptors in the place of the tensors' ``_array`` and ``_grad``: what the step touches shows itself."""
+        grad = Tensor._grad
+        Tensor._array, Tensor._grad = _Arrays(self), _Grads(self)  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            del Tensor._array
+            Tensor._grad = grad
+            for tensor, array, _ in self.adopted.values():
+                tensor.__dict__["_array"] = array
+            for reference in self.made:
+                made = reference()
+                if made is not None and made.__dict__.pop("_inside", None) is not None:
+                    made.__dict__["_array"] = self.leave(made.__dict__["_array"])
+
+
+class HostSession(Session):
+    """A step on host arrays, recorded operation by operation."""
+
+    recorder: Recorder
+
+    def __init__(self, workspace: Workspace, lenient: bool, inputs: list[Tensor]) -> None:
+        super().__init__(Recorder(workspace, lenient), inputs)
+
+    def replay(self, result: Any) -> Replay:
+        return Replay(self.recorder.program.replay, self, result)
+
+    def adopt(self, array: Array) -> Array:
+        return self.recorder.external(array) if isinstance(array, np.ndarray) else array
+
+    def enter(self, array: Array) -> Array:
+        return self.recorder.constant(array) if isinstance(array, np.ndarray) else array
+
+    def leave(self, array: Array) -> Array:
+        return self.recorder.keep(array) if type(array) is Recorded else array
+
+
+class _Arrays:
+    """``Tensor._array`` while a step is recorded."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def __get__(self, tensor: Tensor, owner: Any = None) -> Any:
+        session, key = self.session, id(tensor)
+        array = tensor.__dict__["_array"]
+        if (
+            threading.get_ident() != session.thread
+            or key in session.adopted
+            or tensor.__dict__.get("_inside") is session
+        ):
+            return array
+        session.adopted[key] = (tensor, array, tensor._version[0])
+        shown = tensor.__dict__["_array"] = session.adopt(array)
+        return shown
+
+    def __set__(self, tensor: Tensor, array: Any) -> None:
+        session, state = self.session, tensor.__dict__
+        before = state.get("_array")
+        if array is before:  # as after +=
+            return
+        if threading.get_ident() != session.thread:
+            state["_array"] = array
+            return
+        if before is None:
+            state["_array"] = session.enter(array)
+            state["_inside"] = session
+            session.made.append(weakref.ref(tensor))
+            return
+        if state.get("_inside") is not session:
+            session.recorder.fail(
+                "captured step: a tensor from outside the step was given other memory (as by .data = or .to()), which a "
+                "replay would not do; write into it with copy_()"
+            )
+        state["_array"] = session.enter(array)
+
+
+class _Grads:
+    """``Tensor._grad`` while a step is recorded."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def __get__(self, tensor: Tensor, owner: Any = None) -> Any:
+        grad = tensor.__dict__.get("_grad")
+        key = id(tensor)
+        if key not in self.session.grads_read and key not in self.session.grads_set:
+            self.session.grads_read[key] = (tensor, grad)
+        return grad
+
+    def __set__(self, tensor: Tensor, grad: Tensor | None) -> None:
+        self.session.grads_set[id(tensor)] = tensor
+        tensor.__dict__["_grad"] = grad
