@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from kobai.cli import options
 from kobai.cli.common import Backend, DataDir, Debug, choose_backend, has, one_line, out, say, warn
 from kobai.errors import CheckpointError, DataError
 from kobai.train import checkpoint, job
@@ -56,62 +57,25 @@ kobai train --resume runs/digits-mlp-… — go on with a run that was stopped""
 
 def train(
     ctx: typer.Context,
-    data: Annotated[
-        str, typer.Option(help="digits, mnist, fashion-mnist, cifar10, or a CSV file.", rich_help_panel="Data")
-    ] = Settings.data,
+    data: options.Data = Settings.data,
     data_dir: DataDir = None,
     download: Annotated[
         bool, typer.Option("--download", help="Fetch the files if they are not there.", rich_help_panel="Data")
     ] = False,
-    label: Annotated[
-        str | None,
-        typer.Option(
-            help="Column of the class in a CSV file, by name or number; default: the last.", rich_help_panel="Data"
-        ),
-    ] = None,
+    label: options.Label = None,
     validation: Annotated[
         float, typer.Option(help="Share of the training data held out for validation.", rich_help_panel="Data")
     ] = Settings.validation,
-    model: Annotated[
-        str, typer.Option(help="Kind of network: mlp, the multilayer perceptron.", rich_help_panel="Model")
-    ] = Settings.model,
-    hidden: Annotated[
-        str, typer.Option(help="Widths of the hidden layers; '' for none.", rich_help_panel="Model")
-    ] = ",".join(map(str, Settings.hidden)),
-    activation: Annotated[
-        str, typer.Option(help="relu, tanh, sigmoid, gelu, selu, …", rich_help_panel="Model")
-    ] = Settings.activation,
-    init: Annotated[
-        str,
-        typer.Option(
-            help="Initial weights: he, xavier, lecun, normal(0.01), orthogonal, zeros, …; auto fits the activation.",
-            rich_help_panel="Model",
-        ),
-    ] = Settings.init,
-    batch_norm: Annotated[
-        bool, typer.Option(help="Normalise before each activation.", rich_help_panel="Model")
-    ] = Settings.batch_norm,
-    dropout: Annotated[
-        float, typer.Option(help="Share of hidden outputs dropped in training.", rich_help_panel="Model")
-    ] = Settings.dropout,
-    optimizer: Annotated[
-        str,
-        typer.Option(
-            help="sgd, adam, adamw, adagrad, rmsprop, adadelta, adamax, nadam or radam.", rich_help_panel="Training"
-        ),
-    ] = Settings.optimizer,
-    lr: Annotated[
-        float | None,
-        typer.Option(
-            help="Learning rate; default: the optimizer's usual one (adam 0.001, sgd 0.1).", rich_help_panel="Training"
-        ),
-    ] = None,
-    momentum: Annotated[
-        float, typer.Option(help="For sgd and rmsprop.", rich_help_panel="Training")
-    ] = Settings.momentum,
-    weight_decay: Annotated[
-        float, typer.Option(help="L2 penalty (adamw: decoupled).", rich_help_panel="Training")
-    ] = Settings.weight_decay,
+    model: options.Model = Settings.model,
+    hidden: options.Hidden = options.HIDDEN,
+    activation: options.Activation = Settings.activation,
+    init: options.Init = Settings.init,
+    batch_norm: options.BatchNorm = Settings.batch_norm,
+    dropout: options.Dropout = Settings.dropout,
+    optimizer: options.OptimizerName = Settings.optimizer,
+    lr: options.LearningRate = None,
+    momentum: options.Momentum = Settings.momentum,
+    weight_decay: options.WeightDecay = Settings.weight_decay,
     schedule: Annotated[
         str,
         typer.Option(help="none, cosine, step, exponential, onecycle or plateau.", rich_help_panel="Training"),
@@ -119,19 +83,13 @@ def train(
     epochs: Annotated[
         int, typer.Option(help="Passes over the training data, in all.", rich_help_panel="Training")
     ] = Settings.epochs,
-    batch_size: Annotated[
-        int, typer.Option(help="Samples in a batch.", rich_help_panel="Training")
-    ] = Settings.batch_size,
-    clip_grad_norm: Annotated[
-        float | None, typer.Option(help="Greatest norm of the gradient.", rich_help_panel="Training")
-    ] = None,
+    batch_size: options.BatchSize = Settings.batch_size,
+    clip_grad_norm: options.ClipGradNorm = None,
     patience: Annotated[
         int | None,
         typer.Option(help="Stop after so many epochs without a better validation loss.", rich_help_panel="Training"),
     ] = None,
-    seed: Annotated[
-        int, typer.Option(help="Same seed, same result, bit for bit.", rich_help_panel="Training")
-    ] = Settings.seed,
+    seed: options.Seed = Settings.seed,
     folder: Annotated[
         Path | None,
         typer.Option("--out", help="Folder of the run; default: runs/<data>-<model>-<time>.", rich_help_panel="Run"),
@@ -163,8 +121,8 @@ def train(
     """
     with one_line(debug):
         values = {field.name: ctx.params[field.name] for field in fields(Settings)}
-        values["hidden"] = _sizes(hidden)
-        given = {name: value for name, value in values.items() if _is_given(ctx, name)}
+        values["hidden"] = options.sizes("hidden", hidden)
+        given = {name: value for name, value in values.items() if options.is_given(ctx, name)}
         source = _resumed_from(resume, folder)
         if source is None:
             settings = Settings(**{**values, **recipe(data, given)}).check()
@@ -203,21 +161,6 @@ def train(
             say(f"files in {folder}: {', '.join(files)}")
             say(f"test loss {result['loss']:.4f}")
         say(f"test accuracy {result['accuracy']:.4f}")
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(size) for size in text.split(",")) if text.strip() else ()
-    except ValueError:
-        raise SettingsError(
-            "hidden", f"expected integers with commas between them, such as 100,100, got {text!r}"
-        ) from None
-
-
-def _is_given(ctx: typer.Context, name: str) -> bool:
-    """Whether an option came from the command line or the file, and is not our default."""
-    source = ctx.get_parameter_source(name)
-    return source is not None and source.name != "DEFAULT"
 
 
 def _resumed_from(resume: str | None, folder: Path | None) -> Path | None:
