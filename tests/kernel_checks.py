@@ -9,11 +9,16 @@ from typing import Any
 
 import numpy as np
 
+import kobai.cuda
 import kobai.kernels
 from kobai.cuda.kernel import KERNELS, CudaKernel
+from kobai.kernels.compiler import ELEMENTWISE
 
-for _module in pkgutil.iter_modules(kobai.kernels.__path__):
-    importlib.import_module(f"kobai.kernels.{_module.name}")
+for _package in (kobai.kernels, kobai.cuda):
+    for _module in pkgutil.iter_modules(_package.__path__):
+        importlib.import_module(f"{_package.__name__}.{_module.name}")
+for _kernel in ELEMENTWISE:
+    assert _kernel.code().cuda.one.name in KERNELS  # written when it is first asked for
 
 
 DTYPES = ("float32", "float64", "float16")

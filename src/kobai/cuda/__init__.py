@@ -16,6 +16,7 @@ __all__ = [
     "manual_seed",
     "manual_seed_all",
     "max_memory_allocated",
+    "mem_get_info",
     "memory_allocated",
     "synchronize",
 ]
@@ -70,6 +71,13 @@ def memory_allocated() -> int:
 def max_memory_allocated() -> int:
     """Bytes of device memory that Kobai's pool has reserved so far (CuPy keeps no separate peak)."""
     return int(_cupy().get_default_memory_pool().total_bytes())
+
+
+def mem_get_info(device: str | xp.device | None = None) -> tuple[int, int]:
+    """(free, total) bytes of a device's memory, whoever holds the rest."""
+    with xp.on(device or "cuda"):
+        free, total = _cupy().cuda.runtime.memGetInfo()
+    return int(free), int(total)
 
 
 def empty_cache() -> None:
