@@ -1,11 +1,4 @@
-"""Batch normalisation, one primitive for training and one for evaluation, and what all normalisations share.
-
-y = w x̂ + b with x̂ = (x − μ) / √(σ² + ε). μ and σ² are statistics over n elements and depend on each of them, hence
-
-    dx = (g − mean(g) − x̂ · mean(g x̂)) / √(σ² + ε),  g = w dy.
-
-Means are products with a vector of 1/n: BLAS sums 100×100 float32 in 1.0 µs, NumPy's ``mean`` in 4.1.
-"""
+"""Batch normalisation, one primitive for training and one for evaluation; the mathematics is in ``kernels/batch_norm.py``."""
 
 from __future__ import annotations
 
@@ -15,16 +8,12 @@ import numpy as np
 
 from kobai._primitive import primitive
 from kobai._tensor import Tensor
+from kobai.kernels import batch_norm as batch_norm_kernels
 from kobai.kernels.epilogue import epilogue
 from kobai.ops._args import need_tensor
 from kobai.xp import Array, xp_of
 
 __all__: list[str] = []  # PyTorch has it in nn.functional only
-
-
-def mean_over(xp: Any, n: int, dtype: Any) -> Array:
-    """The vector whose product with n elements is their mean."""
-    return xp.full(n, 1 / n if n else 0.0, dtype)
 
 
 def need_float(who: str, input: Any) -> tuple[int, ...]:
@@ -45,16 +34,6 @@ def need_vectors(who: str, shape: tuple[int, ...], dtype: Any, **vectors: Tensor
             raise RuntimeError(f"{who}: expected {name} {shape}, got {tuple(vector.shape)}")
         if dtype is not None and vector._array.dtype != dtype:
             raise RuntimeError(f"{who}: expected {name} of {dtype} as the input, got {vector.dtype}")
-
-
-def _per_channel(v: Array, ndim: int) -> Array:
-    """(C) so that it broadcasts against (N, C) or (N, C, S)."""
-    return v if ndim == 2 else v[:, None]
-
-
-def _channel_mean(x: Array, over_batch: Array, over_space: Array | None) -> Array:
-    """Mean of every channel of (N, C) or (N, C, S), shape (C)."""
-    return over_batch @ (x if over_space is None else x @ over_space)
 
 
 @primitive(
@@ -85,53 +64,11 @@ def _batch_norm(
     activation: str | None = None,
 ) -> Any:
     """Normalise by the statistics of the batch, which also move the running ones (in place, outside the tape)."""
-    xp, shape = xp_of(x), x.shape
-    rows = x if x.ndim == 2 else x.reshape(*shape[:2], -1)
-    ndim, n = rows.ndim, rows.size // shape[1]
-    over_batch = mean_over(xp, shape[0], x.dtype)
-    over_space = None if ndim == 2 else mean_over(xp, rows.shape[2], x.dtype)
-    mean = _channel_mean(rows, over_batch, over_space)
-    centred = rows - _per_channel(mean, ndim)
-    y = centred * centred
-    var = _channel_mean(y, over_batch, over_space)
-    if running_mean is not None:
-        running_mean *= 1 - momentum
-        running_mean += momentum * mean
-    if running_var is not None:  # keeps the unbiased estimate, as PyTorch
-        running_var *= 1 - momentum
-        running_var += (momentum * n / (n - 1)) * var
-    invstd = 1 / xp.sqrt(var + eps)
-    scale = invstd if weight is None else invstd * weight
-    xp.multiply(centred, _per_channel(scale, ndim), out=y)  # the squares are not needed any more
-    if bias is not None:
-        y += _per_channel(bias, ndim)
-    fused = epilogue("batch_norm", activation)
-    if fused is not None:
-        y = fused.apply(y)
-    y = y.reshape(shape)
-    value = None if fused is None else y
+    y, backward = batch_norm_kernels.train(x, weight, bias, running_mean, running_var, momentum, eps, activation)
 
     def vjp(dy: Array) -> Any:
-        dz = (dy if fused is None else fused.backward(dy, value)).reshape(centred.shape)
-        work = dz * centred
-        mean_dz = _channel_mean(dz, over_batch, over_space)
-        mean_dzx = invstd * _channel_mean(work, over_batch, over_space)
-
-        def dx(out: Array | None) -> Array:
-            # (dz − mean(dz) − x̂ mean(dz x̂)) · scale, in the memory of work, whose mean is taken
-            xp.multiply(centred, _per_channel(invstd * mean_dzx, ndim), out=work)
-            xp.add(work, _per_channel(mean_dz, ndim), out=work)
-            xp.subtract(dz, work, out=work)
-            xp.multiply(work, _per_channel(invstd if weight is None else invstd * weight, ndim), out=work)
-            return work.reshape(shape)
-
-        return (
-            dx,
-            None,
-            None,
-            lambda out: xp.multiply(mean_dzx, n, out=out),
-            lambda out: xp.multiply(mean_dz, n, out=out),
-        )
+        dx, dweight, dbias = backward(dy)
+        return dx, None, None, dweight, dbias
 
     return y, vjp
 
@@ -166,12 +103,8 @@ def _batch_norm_eval(
     mean = running_mean.copy()  # the buffer may move on before backward
     invstd = 1 / xp.sqrt(running_var + eps)
     scale = invstd if weight is None else invstd * weight
-    shift = -mean * scale if bias is None else bias - mean * scale
-    y = x * scale.reshape(channels)
-    y += shift.reshape(channels)
+    y = batch_norm_kernels.affine(x, mean, scale, bias, activation)
     fused = epilogue("batch_norm", activation)
-    if fused is not None:
-        y = fused.apply(y)
     value = None if fused is None else y
     others = (0, *range(2, ndim))
 

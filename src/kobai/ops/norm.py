@@ -13,9 +13,10 @@ import numpy as np
 
 from kobai._primitive import primitive
 from kobai._tensor import Tensor
+from kobai.kernels.batch_norm import mean_over
 from kobai.ops._args import normalize_axis
 from kobai.ops.activation import as_float
-from kobai.ops.batch_norm import batch_norm, mean_over, need_float, need_vectors
+from kobai.ops.batch_norm import batch_norm, need_float, need_vectors
 from kobai.xp import Array, xp_of
 
 __all__: list[str] = []  # PyTorch has these in nn.functional only
