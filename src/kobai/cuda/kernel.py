@@ -11,6 +11,7 @@ import importlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,9 @@ DEVICE = r"""
 #ifndef INFINITY
 #define INFINITY __int_as_float(0x7f800000)
 #endif
+#ifndef NAN
+#define NAN __int_as_float(0x7fffffff)
+#endif
 extern __shared__ double2 shared_words[];  // double2: aligned for the widest loads
 
 struct half {  // written out, for NVRTC has no header of its own for it
@@ -150,11 +154,11 @@ class Parameter:
 _PARAMETER = re.compile(r"^(?:const\s+)?([\w\s]+?)\s*(\*?)\s*(?:__restrict__\s+)?(\w+)(?:\[(\d+)\])?$")
 
 
-def _parameters(name: str, signature: str) -> tuple[Parameter, ...]:
+def _parameters(name: str, signature: str, structs: Mapping[str, Any]) -> tuple[Parameter, ...]:
     found = []
     for part in signature.split(","):
         match = _PARAMETER.match(part.strip())
-        if match is None or match[1] not in C_DTYPES | {"T": 0, "A": 0}:
+        if match is None or match[1] not in {*C_DTYPES, *structs, "T", "A"}:
             raise ValueError(f"CudaKernel {name!r}: expected 'type name', 'type* name' or 'type name[n]', got {part!r}")
         found.append(Parameter(part.strip(), match[1], match[3], bool(match[2]), int(match[4] or 0)))
     return tuple(found)
@@ -167,7 +171,8 @@ class CudaKernel:
     ``A h[3]`` for numbers that :func:`kobai.kernels.engine.numbers` gave: the body reads ``h[0]`` … whether they came as a
     tuple (then they travel by value) or as an array on the device (in a captured step). ``body`` is the inside of the
     function; ``prelude`` stands before it, for functions of its own. ``threads`` per block, a multiple of 32; ``shared``
-    bytes for ``shared_memory<V>()``. ``dtypes`` are those that ``T`` may be. ``check`` gives data for the proofs.
+    bytes for ``shared_memory<V>()``. ``dtypes`` are those that ``T`` may be. ``structs`` are types of the prelude that may be
+    parameters by value, with NumPy's dtypes: 0-d arrays of these are the arguments. ``check`` gives data for the proofs.
 
     Launched through :func:`kobai.kernels.engine.launch`: ``launch(KERNEL, grid, args)``, with ``threads`` and ``shared``
     behind if this launch needs others. ``T`` is the dtype of the first ``T*`` argument; a kernel without one is launched
@@ -184,6 +189,7 @@ class CudaKernel:
         shared: int = 0,
         prelude: str = "",
         dtypes: Sequence[str] = ("float32", "float64"),
+        structs: Mapping[str, Any] = MappingProxyType({}),
         check: Check | Sequence[Check] = (),
     ) -> None:
         if name in KERNELS:
@@ -191,7 +197,8 @@ class CudaKernel:
         if threads % 32 or not 32 <= threads <= 1024:
             raise ValueError(f"CudaKernel {name!r}: expected threads to be a multiple of 32 up to 1024, got {threads}")
         self.name, self.body, self.prelude = name, body, prelude
-        self.parameters = _parameters(name, signature)
+        self.structs = structs
+        self.parameters = _parameters(name, signature, structs)
         self.threads, self.shared, self.dtypes = threads, shared, tuple(dtypes)
         self.checks: tuple[Check, ...] = (check,) if callable(check) else tuple(check)
         self._typed: dict[Any, TypedKernel] = {}
@@ -252,7 +259,8 @@ class TypedKernel:
     def __init__(self, kernel: CudaKernel, dtype: Any) -> None:
         self.kernel, self.dtype = kernel, dtype
         names = dict(zip(("T", "A"), TYPES[dtype.name], strict=True))
-        self.dtypes = tuple(np.dtype(C_DTYPES[names.get(p.ctype, p.ctype)]) for p in kernel.parameters)
+        known = {**C_DTYPES, **kernel.structs}
+        self.dtypes = tuple(np.dtype(known[names.get(p.ctype, p.ctype)]) for p in kernel.parameters)
         self._compiled: dict[tuple[str, ...], Any] = {}
 
     def __repr__(self) -> str:
@@ -282,6 +290,8 @@ class TypedKernel:
                 if arg is not None and arg.dtype != dtype:
                     raise TypeError(f"CUDA kernel {self.kernel.name!r}: expected {p.name} of {dtype}, got {arg.dtype}")
                 packed.append(arg)
+            elif p.ctype in self.kernel.structs:
+                packed.append(arg)  # CuPy hands over the bytes of a NumPy array with one element
             elif not p.count:
                 packed.append(dtype.type(arg))
             elif len(arg) != p.count:
