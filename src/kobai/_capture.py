@@ -10,7 +10,7 @@ import numpy as np
 
 from kobai import _anomaly
 from kobai._grad_mode import state as grad_mode
-from kobai._session import HostSession, Replay, Session, copied, map_tensors
+from kobai._session import CudaSession, HostSession, Replay, Session, copied, map_tensors
 from kobai._tape import Node
 from kobai._tensor import Tensor
 from kobai.errors import CaptureError
@@ -24,7 +24,7 @@ __all__ = ["capture"]
 
 log = logging.getLogger("kobai")
 
-SESSIONS: dict[str, Callable[..., Session]] = {"numpy": HostSession}
+SESSIONS: dict[str, Callable[..., Session]] = {"numpy": HostSession, "cupy": CudaSession}
 """What records a step whose first argument is on this backend, made with (workspace, lenient, inputs)."""
 
 MOST_SIGNATURES = 32

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from kobai._tensor import Tensor
+from kobai.cuda.graph import CudaRecorder, Graph, Uncaptured
+from kobai.errors import CaptureError
 from kobai.memory import Workspace
 from kobai.recording import Recorded, Recorder, Rules
 from kobai.xp import Array
@@ -38,7 +40,7 @@ def copied(tensor: Tensor) -> Tensor:
 class Replay:
     """A recorded step: what runs it again, its input places, its results, and what it rests on."""
 
-    def __init__(self, run: Callable[[], Any], session: Session, result: Any) -> None:
+    def __init__(self, run: Callable[[], Any], session: Session, result: Any, held: int = 0) -> None:
         self.run = run
         self.places = [tensor._array for tensor in session.inputs]
         self.result = map_tensors(lambda tensor: tensor.detach(), result)
@@ -51,7 +53,7 @@ class Replay:
         self.grads_before = [(leaf, grad) for leaf, grad in session.grads_read.values() if leaf._node is None]
         self.grads = [(leaf, leaf._grad) for leaf in session.grads_set.values()]
         self.guards = session.recorder.guards()
-        self.own_bytes: int = sum(place.nbytes for place in self.places)
+        self.own_bytes: int = held + sum(place.nbytes for place in self.places)
 
     def holds(self) -> bool:
         """Whether all that the program rests on is as it was when it was recorded."""
@@ -150,6 +152,33 @@ class HostSession(Session):
 
     def leave(self, array: Array) -> Array:
         return self.recorder.keep(array) if type(array) is Recorded else array
+
+
+class CudaSession(Session):
+    """A step on a CUDA device, captured as a graph. What fails is run again without, less what the host had done already."""
+
+    recorder: CudaRecorder
+
+    def __init__(self, workspace: Workspace, lenient: bool, inputs: list[Tensor]) -> None:
+        super().__init__(CudaRecorder(lenient), inputs)
+        self.device = inputs[0].device if inputs else None
+        self.graph: Graph
+
+    def run(self, step: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        lenient, record = self.recorder.lenient, super().run
+        try:
+            self.graph = Graph.capture(lambda: record(step, args, kwargs), device=self.device, recorder=self.recorder)
+        except CaptureError as error:
+            if not lenient:
+                raise
+            self.recorder.failure = str(error)
+            with Uncaptured(self.recorder):
+                return step(*args, **kwargs)
+        self.graph.replay()
+        return self.graph.result
+
+    def replay(self, result: Any) -> Replay:
+        return Replay(self.graph.replay, self, result, self.graph.pool_bytes)
 
 
 class _Arrays:
