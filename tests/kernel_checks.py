@@ -18,7 +18,7 @@ for _package in (kobai.kernels, kobai.cuda):
     for _module in pkgutil.iter_modules(_package.__path__):
         importlib.import_module(f"{_package.__name__}.{_module.name}")
 for _kernel in ELEMENTWISE:
-    assert _kernel.code().cuda.one.name in KERNELS  # written when it is first asked for
+    assert {_kernel.code().cuda.one.name, _kernel.code().cuda.many.name} <= KERNELS.keys()  # written when asked for
 
 
 DTYPES = ("float32", "float64", "float16")
@@ -120,7 +120,7 @@ def launch_of(name: str, i: int, dtype: str) -> Launch:
     assert expected.keys() <= {p.name for p in kernel.parameters}, f"{name}: the check expects {sorted(expected)}"
     typed = kernel.of(dtype).dtypes
     ready = [
-        converted(arg, wanted, dtype) if isinstance(arg, (np.ndarray, list)) else arg
+        converted(arg, wanted, dtype) if isinstance(arg, (np.ndarray, list, dict)) else arg
         for arg, wanted in zip(args, typed, strict=True)
     ]
     return Launch(
@@ -129,10 +129,24 @@ def launch_of(name: str, i: int, dtype: str) -> Launch:
 
 
 def converted(arg: Any, wanted: Any, dtype: str) -> Any:
-    """A new array; for a list (a table of the addresses of arrays), a list of them, in which None stays."""
+    """A new array; for a list (a table of the addresses of arrays), a list of them, in which None stays; a dict is a struct."""
+    if isinstance(arg, dict):
+        return {name: converted(value, np.int64, dtype) for name, value in arg.items()}
+    if isinstance(arg, list) and isinstance(arg[0], list):
+        return [converted(part, wanted, dtype) for part in arg]
     if isinstance(arg, list):
         return [None if a is None else np.array(a, dtype if a.dtype.kind == "f" else a.dtype, order="C") for a in arg]
     return np.array(arg, wanted, order="C")
+
+
+def struct_of(fields: dict[str, Any], dtype: Any, address: Any) -> np.ndarray:
+    """A struct as a kernel gets it by value: numbers, and for (lists of) lists of arrays their addresses."""
+    made = np.zeros((), dtype)
+    for name, value in fields.items():
+        if isinstance(value, list):
+            value = np.array([[address(a) for a in row] for row in value], np.uint64)
+        made[name][tuple(map(slice, value.shape))] = value
+    return made
 
 
 def assert_expected(launch: Launch, name: str, results: list[Any], dtype: str) -> None:
@@ -140,6 +154,8 @@ def assert_expected(launch: Launch, name: str, results: list[Any], dtype: str) -
     places = {p.name: i for i, p in enumerate(KERNELS[name].parameters)}
     for what, wanted in launch.expected.items():
         got = results[places[what]]
+        if isinstance(got, dict):
+            got = [a for value in got.values() if isinstance(value, list) for row in value for a in row]
         pairs = zip(got, wanted, strict=True) if isinstance(wanted, list) else [(got, wanted)]
         for a, b in pairs:
             if b is None:

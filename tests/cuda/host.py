@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kernel_checks import Launch
+from kernel_checks import Launch, struct_of
 from kobai.cuda.kernel import KERNELS, PRELUDE, CudaKernel, types
 
 COMPILER = shutil.which("g++") or shutil.which("clang++")
@@ -67,12 +67,19 @@ def run(library: ctypes.CDLL, name: str, dtype: str, launch: Launch, backwards: 
     kept: list[Any] = []
     args = [fenced(arg, kept) for arg in launch.args]
     addressed = [
-        np.array([0 if a is None else a.ctypes.data for a in arg], np.uint64) if isinstance(arg, list) else arg
-        for arg in args
+        np.array([0 if a is None else a.ctypes.data for a in arg], np.uint64)
+        if isinstance(arg, list)
+        else struct_of(arg, wanted, lambda a: a.ctypes.data)
+        if isinstance(arg, dict)
+        else arg
+        for arg, wanted in zip(args, typed.dtypes, strict=True)
     ]
     packed, on_device = typed.packed(addressed)
     cells = []
     for value in packed:
+        if isinstance(value, np.ndarray) and value.dtype.fields:
+            cells.append(value.reshape(1))
+            continue
         if value is None or isinstance(value, np.ndarray):
             value = np.uint64(0 if value is None else value.ctypes.data)
         cells.append(np.array([value]))
@@ -89,6 +96,8 @@ def run(library: ctypes.CDLL, name: str, dtype: str, launch: Launch, backwards: 
 
 def fenced(arg: Any, kept: list[Any]) -> Any:
     """A copy of an array between two margins."""
+    if isinstance(arg, dict):
+        return {name: fenced(value, kept) if isinstance(value, list) else value for name, value in arg.items()}
     if isinstance(arg, list):
         return [fenced(a, kept) for a in arg]
     if not isinstance(arg, np.ndarray):

@@ -1,4 +1,4 @@
-"""The update kernels: blocks, odd strides and scratch memory never change a bit of the result."""
+"""The update kernels: engines, blocks, odd strides, many parameters at once and scratch memory never change the result."""
 
 import threading
 import tracemalloc
@@ -6,25 +6,47 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from kobai.kernels import _numpy_code as numpy_code
+from kobai.kernels import engine
 from kobai.kernels import optim as kernels
+from kobai.kernels.many import Many
 
-# kernel, number of state arrays (None: one that is left out), scalars
+# kernel, its numbers
 CASES = [
-    (kernels.sgd, [], (0.1,)),
-    (kernels.momentum, [1], (0.1, 0.9)),
-    (kernels.dampened_momentum, [1], (0.1, 0.9, 0.5)),
-    (kernels.nesterov, [1], (0.1, 0.9)),
-    (kernels.adagrad, [1], (0.1, 1e-10)),
-    (kernels.rmsprop, [1, None, None], (0.1, 0.9, 0.1, 1e-8, 0.0)),
-    (kernels.rmsprop, [1, 1, 1], (0.1, 0.9, 0.1, 1.0, 0.5)),
-    (kernels.adadelta, [1, 1], (0.1, 0.9, 0.1, 1e-6)),
-    (kernels.adam, [1, 1, None], (0.1, 0.1, 0.9, 0.1, 1e-8)),
-    (kernels.adam, [1, 1, 1], (0.1, 0.1, 0.9, 0.1, 1e-8)),
-    (kernels.adamax, [1, 1], (0.1, 0.1, 0.9, 1e-8)),
-    (kernels.nadam, [1, 1], (0.1, 0.2, 0.1, 0.9, 0.1, 1e-8)),
-    (kernels.radam_warmup, [1, 1], (0.1, 0.1, 0.9, 0.1)),
+    (kernels.sgd, (0.1,)),
+    (kernels.momentum, (0.1, 0.9)),
+    (kernels.dampened_momentum, (0.1, 0.9, 0.5)),
+    (kernels.nesterov, (0.1, 0.9)),
+    (kernels.adagrad, (0.1, 1e-10)),
+    (kernels.rmsprop, (0.1, 0.9, 0.1, 1e-8)),
+    (kernels.rmsprop_momentum, (0.1, 0.9, 0.1, 1.0, 0.5)),
+    (kernels.centered, (0.1, 0.9, 0.1, 1.0)),
+    (kernels.centered_momentum, (0.1, 0.9, 0.1, 1.0, 0.5)),
+    (kernels.adadelta, (0.1, 0.9, 0.1, 1e-6)),
+    (kernels.adam, (0.1, 0.1, 0.9, 0.1, 1e-8)),
+    (kernels.amsgrad, (0.1, 0.1, 0.9, 0.1, 1e-8)),
+    (kernels.adamax, (0.1, 0.1, 0.9, 1e-8)),
+    (kernels.nadam, (0.1, 0.2, 0.1, 0.9, 0.1, 1e-8)),
+    (kernels.radam, (0.1, 0.1, 0.9, 0.1, 1e-8, 0.0)),
+    (kernels.radam, (0.1, 0.1, 0.9, 0.1, 1e-8, 1.0)),
+    (kernels.rprop, (0.5, 1.2, 1e-6, 50.0)),
+    (kernels.asgd, (0.1, 0.99, 0.5)),
 ]
-EXTRAS = [{}, {"l2": 0.1}, {"shrink": 0.9, "maximize": True}, {"l2": 0.1, "maximize": True}]
+BEFORE = [
+    (None, ()),
+    (kernels.decayed, (0.1,)),
+    (kernels.ascending, ()),
+    (kernels.decayed_ascending, (0.1,)),
+    (kernels.shrunk, (0.9,)),
+    (kernels.shrunk_ascending, (0.9,)),
+]
+VARIANTS = [
+    (kernel if before is None else kernel.after(before), (*numbers, *more))
+    for kernel, numbers in CASES
+    for before, more in BEFORE
+]
+IDS = [kernel.name for kernel, _ in VARIANTS]
+SHAPES = [(37, 101), (5,), (), (0, 3), (1,), (64, 64), (700,)]
 
 
 @pytest.fixture
@@ -32,83 +54,195 @@ def small_blocks(monkeypatch):
     """Blocks of 1 KiB, with scratch memory of their own."""
 
     def shrink():
-        monkeypatch.setattr(kernels, "BLOCK_BYTES", 1024)
-        monkeypatch.setattr(kernels, "_thread", threading.local())
+        monkeypatch.setattr(numpy_code, "BLOCK_BYTES", 1024)
+        monkeypatch.setattr(numpy_code, "_thread", threading.local())
 
     return shrink
 
 
-def arrays(shape, dtype, pattern, strided=False):
+@pytest.fixture
+def without_numba(monkeypatch):
+    monkeypatch.setattr(engine, "numba_installed", False)
+
+
+def arrays(kernel, shapes, dtype=np.float32, strided=False):
+    """Parameters, gradients, and states, as :class:`Many` takes them."""
     rng = np.random.default_rng(0)
 
     def one(values):
-        if not strided:
-            return np.asarray(values, dtype)
-        wide = np.zeros((*shape[:-1], 2 * shape[-1]), dtype)
+        if not strided or not values.shape:
+            return np.array(values, dtype)
+        wide = np.zeros((*values.shape[:-1], 2 * values.shape[-1]), dtype)
         wide[..., ::2] = values
         return wide[..., ::2]
 
-    p, g = one(rng.normal(size=shape)), one(rng.normal(size=shape))
-    # the first large: v − ḡ² of centred RMSprop has to stay positive
-    state = tuple(None if a is None else one(rng.random(shape) + (5 if i == 0 else 0)) for i, a in enumerate(pattern))
-    return p, g, state
+    made = []
+    for k in range(len(kernel.formula.arrays)):
+        for shape in shapes:
+            # the first state large: v − ḡ² of centred RMSprop has to stay positive
+            made.append(one(rng.normal(size=shape) if k < 2 else rng.random(shape) + (5 if k == 2 else 0)))
+    return made
 
 
-def run(kernel, pattern, scalars, extra, **options):
-    p, g, state = arrays(pattern=pattern, **options)
-    before = g.copy()
+def run(kernel, numbers, bound=False, **options):
+    """Two steps on all the shapes; the bytes of everything afterwards."""
+    flat = arrays(kernel, SHAPES, **options)
+    before = [g.copy() for g in flat[len(SHAPES) : 2 * len(SHAPES)]]
+    many = Many(kernel, len(SHAPES))
+    step = many.bind(*flat, np.array(numbers, flat[0].dtype)) if bound else lambda: many(*flat, numbers)
     for _ in range(2):
-        kernel(p, g, state, scalars, **extra)
-    assert g.tobytes() == before.tobytes()
-    return [a.tobytes() for a in (p, *state) if a is not None]
+        step()
+    for g, was in zip(flat[len(SHAPES) : 2 * len(SHAPES)], before, strict=True):
+        assert g.tobytes() == was.tobytes()
+    return flat
+
+
+def as_bytes(flat):
+    return [a.tobytes() for a in flat]
+
+
+@pytest.mark.usefixtures("without_numba")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("kernel", "numbers"), VARIANTS, ids=IDS)
+def test_on_numpy_nothing_changes_a_bit(small_blocks, kernel, numbers, dtype):
+    whole = as_bytes(run(kernel, numbers, dtype=dtype))
+    small_blocks()
+    for bound in (False, True):
+        for strided in (False, True):
+            assert as_bytes(run(kernel, numbers, bound, dtype=dtype, strided=strided)) == whole
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("extra", EXTRAS)
-@pytest.mark.parametrize(("kernel", "pattern", "scalars"), CASES)
-def test_blocks_do_not_change_a_bit(small_blocks, kernel, pattern, scalars, extra, dtype):
-    shape = (37, 101)
-    whole = run(kernel, pattern, scalars, extra, shape=shape, dtype=dtype)
-    assert run(kernel, pattern, scalars, extra, shape=shape, dtype=dtype, strided=True) == whole
+@pytest.mark.parametrize(("kernel", "numbers"), VARIANTS, ids=IDS)
+def test_compiled_loops_differ_by_rounding_only(monkeypatch, kernel, numbers, dtype):
+    pytest.importorskip("numba")
+    compiled = [run(kernel, numbers, bound, dtype=dtype) for bound in (False, True)]
+    assert as_bytes(compiled[0]) == as_bytes(compiled[1])
+    with monkeypatch.context() as without:
+        without.setattr(engine, "numba_installed", False)
+        wanted = run(kernel, numbers, dtype=dtype)
+    for a, b in zip(compiled[0], wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=30 * np.finfo(dtype).eps, atol=30 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize(("kernel", "numbers"), VARIANTS, ids=IDS)
+def test_the_function_itself_on_numbers(kernel, numbers):
+    """The formula that the engines run is what Python makes of the same function."""
+    flat = arrays(kernel, [(20,)], np.float64)
+    names = kernel.formula.arrays
+    wanted = []
+    for values in np.stack(flat, axis=1).tolist():
+        known = dict(zip(names, values, strict=True))
+        scalars = dict(zip(kernel.formula.scalars, numbers, strict=True))
+        if kernel.before is not None:
+            before = _called(kernel.before, known, scalars)
+            changed = {
+                kernels.shrunk: ["p"],
+                kernels.shrunk_ascending: ["p", "g"],
+            }.get(kernel.before, ["g"])
+            known.update(zip(changed, before, strict=True))
+        result = _called(kernel.function, known, scalars)
+        wanted.append([dict(zip(kernel.formula.names, result, strict=True)).get(name) for name in names])
+    Many(kernel, 1)(*flat, numbers)
+    for k in range(len(names)):
+        column = [row[k] for row in wanted]
+        if column[0] is not None:
+            np.testing.assert_allclose(flat[k], column, rtol=1e-12)
+
+
+def _called(function, known, scalars):
+    parameters = function.__code__.co_varnames[: function.__code__.co_argcount]
+    keywords = function.__code__.co_varnames[function.__code__.co_argcount :][: function.__code__.co_kwonlyargcount]
+    result = function(*(known[name] for name in parameters), **{name: scalars[name] for name in keywords})
+    return result if isinstance(result, tuple) else (result,)
+
+
+@pytest.mark.parametrize("numba", [False, True])
+@pytest.mark.parametrize(("kernel", "numbers"), CASES)
+def test_gradients_of_any_layout(small_blocks, monkeypatch, kernel, numbers, numba):
+    if numba:
+        pytest.importorskip("numba")
+    monkeypatch.setattr(engine, "numba_installed", numba)
     small_blocks()
-    assert run(kernel, pattern, scalars, extra, shape=shape, dtype=dtype) == whole
-    assert run(kernel, pattern, scalars, extra, shape=shape, dtype=dtype, strided=True) == whole
+    results = []
+    for layout in (np.ascontiguousarray, np.asfortranarray, lambda g: np.repeat(g, 2, axis=1)[:, ::2], _read_only):
+        flat = arrays(kernel, [(40, 30), (3, 5)])
+        flat[2:4] = map(layout, flat[2:4])
+        Many(kernel, 2)(*flat, numbers)
+        results.append([flat[0].copy(), flat[1].copy()])
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("kernel", "pattern", "scalars"), CASES)
-def test_a_gradient_with_odd_strides(small_blocks, kernel, pattern, scalars):
-    small_blocks()
-    p, g, state = arrays((40, 30), np.float32, pattern)
-    q, _, other = arrays((40, 30), np.float32, pattern)
-    kernel(p, g, state, scalars)
-    kernel(q, np.asfortranarray(g), other, scalars)
-    assert p.tobytes() == q.tobytes()
+def _read_only(g):
+    g.flags.writeable = False
+    return g
 
 
-@pytest.mark.parametrize("shape", [(), (0,), (0, 3), (1,)])
-@pytest.mark.parametrize(("kernel", "pattern", "scalars"), CASES)
-def test_small_shapes(kernel, pattern, scalars, shape):
-    run(kernel, pattern, scalars, {"l2": 0.1}, shape=shape, dtype=np.float32)
+def test_parameters_of_odd_strides_beside_others():
+    flat = arrays(kernels.adam, [(40, 30), (7,)])
+    odd = [*flat]
+    odd[0] = np.zeros((40, 60), np.float32)[:, ::2]
+    odd[0][...] = flat[0]
+    odd = [odd[0], *(a.copy() for a in odd[1:])]
+    numbers = (0.1, 0.1, 0.9, 0.1, 1e-8)
+    Many(kernels.adam, 2)(*flat, numbers)
+    Many(kernels.adam, 2)(*odd, numbers)
+    for a, b in zip(flat, odd, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("kernel", "pattern", "scalars"), CASES)
-def test_one_step_allocates_nothing_but_views(kernel, pattern, scalars):
-    p, g, state = arrays((300, 500), np.float32, pattern)
-    kernel(p, g, state, scalars, l2=0.1)
-    tracemalloc.start()
-    kernel(p, g, state, scalars, l2=0.1)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 10_000
+def test_the_table_follows_when_arrays_are_replaced():
+    many = Many(kernels.sgd, 2)
+    for _ in range(3):
+        p = [np.ones(3, np.float32), np.ones((2, 2), np.float32)]
+        g = [np.ones(3, np.float32), np.ones((2, 2), np.float32)]
+        for step in (1, 2):
+            many(*p, *g, (0.25,))
+            g = [a.copy() for a in g]
+            np.testing.assert_array_equal(p[0], 1 - 0.25 * step)
+            np.testing.assert_array_equal(p[1], 1 - 0.25 * step)
 
 
+def test_a_bound_launch_takes_its_numbers_from_the_array():
+    p, g = np.ones(3, np.float32), np.ones(3, np.float32)
+    numbers = np.array([0.5], np.float32)
+    for installed in (engine.numba_installed, False):
+        p[...] = 1
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(engine, "numba_installed", installed)
+            step = Many(kernels.sgd, 1).bind(p, g, numbers)
+        for lr in (0.5, 0.25):
+            numbers[0] = lr
+            step()
+        np.testing.assert_array_equal(p, 0.25)
+
+
+@pytest.mark.parametrize("numba", [False, True])
+@pytest.mark.parametrize(("kernel", "numbers"), CASES)
+def test_a_step_allocates_nothing_but_views(monkeypatch, kernel, numbers, numba):
+    if numba:
+        pytest.importorskip("numba")
+    monkeypatch.setattr(engine, "numba_installed", numba)
+    flat = arrays(kernel, [(300, 500), (10,)])
+    many = Many(kernel, 2)
+    bound = many.bind(*flat, np.array(numbers, np.float32))
+    for step, most in ((lambda: many(*flat, numbers), 10_000), (bound, 2_000)):
+        step()
+        tracemalloc.start()
+        step()
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < most
+
+
+@pytest.mark.usefixtures("without_numba")
 def test_threads_have_their_own_scratch():
     results = []
 
     def work():
-        results.append(
-            run(kernels.adam, [1, 1, None], (0.1, 0.1, 0.9, 0.1, 1e-8), {}, shape=(300, 400), dtype=np.float32)
-        )
+        results.append(as_bytes(run(kernels.adam, (0.1, 0.1, 0.9, 0.1, 1e-8))))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -120,6 +254,7 @@ def test_threads_have_their_own_scratch():
 
 
 def test_scratch_views_are_bounded():
+    code = kernels.adam.code().calls
     for n in range(1, 700):
-        kernels._scratch((n,), np.dtype(np.float32))
-    assert len(kernels._thread.views) <= 512
+        numpy_code.registers(code, (n,), np.dtype(np.float32))
+    assert len(numpy_code._thread.views) <= 512

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from kobai._tensor import Tensor
 from kobai.kernels import optim as kernels
-from kobai.optim.optimizer import NON_NEGATIVE, UP_TO_ONE, Group, Optimizer, Params, State, Update, zeros_like
+from kobai.kernels.compiler import Elementwise
+from kobai.optim.optimizer import NON_NEGATIVE, UP_TO_ONE, Group, Optimizer, Params, State, zeros_like
 
 
 class Adadelta(Optimizer):
@@ -57,7 +58,8 @@ class Adadelta(Optimizer):
     def _new_state(self, p: Tensor, group: Group) -> State:
         return {"step": 0, "square_avg": zeros_like(p), "acc_delta": zeros_like(p)}
 
-    def _update(self, p: Tensor, group: Group, state: State) -> Update:
-        rho = group["rho"]
-        arrays = (state["square_avg"].array, state["acc_delta"].array)
-        return kernels.adadelta, arrays, (group["lr"], rho, 1 - rho, group["eps"])
+    def _kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...]]:
+        return kernels.adadelta, ("square_avg", "acc_delta")
+
+    def _numbers(self, group: Group, state: State) -> tuple[float, ...]:
+        return group["lr"], group["rho"], 1 - group["rho"], group["eps"]

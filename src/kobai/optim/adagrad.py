@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from kobai._tensor import Tensor
 from kobai.kernels import optim as kernels
-from kobai.optim.optimizer import NON_NEGATIVE, Group, Optimizer, Params, State, Update, zeros_like
+from kobai.kernels.compiler import Elementwise
+from kobai.optim.optimizer import NON_NEGATIVE, Group, Optimizer, Params, State, zeros_like
 
 
 class Adagrad(Optimizer):
@@ -74,6 +75,8 @@ class Adagrad(Optimizer):
         total.array[...] = group["initial_accumulator_value"]
         return {"step": 0, "sum": total}
 
-    def _update(self, p: Tensor, group: Group, state: State) -> Update:
-        lr = group["lr"] / (1 + (state["step"] - 1) * group["lr_decay"])
-        return kernels.adagrad, (state["sum"].array,), (lr, group["eps"])
+    def _kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...]]:
+        return kernels.adagrad, ("sum",)
+
+    def _numbers(self, group: Group, state: State) -> tuple[float, ...]:
+        return group["lr"] / (1 + (state["step"] - 1) * group["lr_decay"]), group["eps"]

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from kobai._tensor import Tensor
 from kobai.kernels import optim as kernels
-from kobai.optim.optimizer import BELOW_ONE, NON_NEGATIVE, Group, Optimizer, Params, State, Update, zeros_like
+from kobai.kernels.compiler import Elementwise
+from kobai.optim.optimizer import BELOW_ONE, NON_NEGATIVE, Group, Optimizer, Params, State, zeros_like
 
 
 class Adam(Optimizer):
@@ -77,14 +78,17 @@ class Adam(Optimizer):
             state["max_exp_avg_sq"] = zeros_like(p)
         return state
 
-    def _update(self, p: Tensor, group: Group, state: State) -> Update:
+    def _kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...]]:
+        if group["amsgrad"]:
+            return kernels.amsgrad, ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+        return kernels.adam, ("exp_avg", "exp_avg_sq")
+
+    def _numbers(self, group: Group, state: State) -> tuple[float, ...]:
         beta1, beta2 = group["betas"]
         correction1, correction2 = 1 - beta1 ** state["step"], math.sqrt(1 - beta2 ** state["step"])
         # lr·m̂ / (√v̂ + ε) = (lr·√c₂/c₁)·m / (√v + ε√c₂) with cᵢ = 1 − βᵢᵗ: the corrections cost no pass over the arrays.
         lr, eps = group["lr"] * correction2 / correction1, group["eps"] * correction2
-        largest = state["max_exp_avg_sq"].array if group["amsgrad"] else None
-        arrays = (state["exp_avg"].array, state["exp_avg_sq"].array, largest)
-        return kernels.adam, arrays, (lr, 1 - beta1, beta2, 1 - beta2, eps)
+        return lr, 1 - beta1, beta2, 1 - beta2, eps
 
 
 class AdamW(Adam):

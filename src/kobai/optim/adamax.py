@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from kobai._tensor import Tensor
 from kobai.kernels import optim as kernels
-from kobai.optim.optimizer import BELOW_ONE, NON_NEGATIVE, Group, Optimizer, Params, State, Update, zeros_like
+from kobai.kernels.compiler import Elementwise
+from kobai.optim.optimizer import BELOW_ONE, NON_NEGATIVE, Group, Optimizer, Params, State, zeros_like
 
 
 class Adamax(Optimizer):
@@ -58,7 +59,9 @@ class Adamax(Optimizer):
     def _new_state(self, p: Tensor, group: Group) -> State:
         return {"step": 0, "exp_avg": zeros_like(p), "exp_inf": zeros_like(p)}
 
-    def _update(self, p: Tensor, group: Group, state: State) -> Update:
+    def _kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...]]:
+        return kernels.adamax, ("exp_avg", "exp_inf")
+
+    def _numbers(self, group: Group, state: State) -> tuple[float, ...]:
         beta1, beta2 = group["betas"]
-        lr = group["lr"] / (1 - beta1 ** state["step"])
-        return kernels.adamax, (state["exp_avg"].array, state["exp_inf"].array), (lr, 1 - beta1, beta2, group["eps"])
+        return group["lr"] / (1 - beta1 ** state["step"]), 1 - beta1, beta2, group["eps"]

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 from kobai._tensor import Tensor
 from kobai.kernels import optim as kernels
-from kobai.optim.optimizer import NON_NEGATIVE, Group, Optimizer, Params, State, Update, zeros_like
+from kobai.kernels.compiler import Elementwise
+from kobai.optim.optimizer import NON_NEGATIVE, Group, Optimizer, Params, State, zeros_like
 
 
 class ASGD(Optimizer):
@@ -61,11 +62,14 @@ class ASGD(Optimizer):
     def _new_state(self, p: Tensor, group: Group) -> State:
         return {"step": 0, "eta": group["lr"], "mu": 1.0, "ax": zeros_like(p)}
 
-    def _update(self, p: Tensor, group: Group, state: State) -> Update:
+    def _kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...]]:
+        return kernels.asgd, ("ax",)
+
+    def _numbers(self, group: Group, state: State) -> tuple[float, ...]:
         eta, mu, t = state["eta"], state["mu"], state["step"]
         state["eta"] = group["lr"] / (1 + group["lambd"] * group["lr"] * t) ** group["alpha"]
         state["mu"] = 1.0 / max(1.0, t - group["t0"])
-        return kernels.asgd, (state["ax"].array,), (eta, 1 - group["lambd"] * eta, mu)
+        return eta, 1 - group["lambd"] * eta, mu
 
     def _restore(self, name: str, value: Any, p: Tensor) -> Any:
         if name in ("eta", "mu") and isinstance(value, Tensor):  # PyTorch keeps them as tensors

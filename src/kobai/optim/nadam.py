@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from kobai._tensor import Tensor
 from kobai.kernels import optim as kernels
-from kobai.optim.optimizer import BELOW_ONE, NON_NEGATIVE, Group, Optimizer, Params, State, Update, zeros_like
+from kobai.kernels.compiler import Elementwise
+from kobai.optim.optimizer import BELOW_ONE, NON_NEGATIVE, Group, Optimizer, Params, State, zeros_like
 
 
 class NAdam(Optimizer):
@@ -80,7 +81,10 @@ class NAdam(Optimizer):
     def _new_state(self, p: Tensor, group: Group) -> State:
         return {"step": 0, "mu_product": 1.0, "exp_avg": zeros_like(p), "exp_avg_sq": zeros_like(p)}
 
-    def _update(self, p: Tensor, group: Group, state: State) -> Update:
+    def _kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...]]:
+        return kernels.nadam, ("exp_avg", "exp_avg_sq")
+
+    def _numbers(self, group: Group, state: State) -> tuple[float, ...]:
         beta1, beta2 = group["betas"]
         t, decay = state["step"], group["momentum_decay"]
         mu = beta1 * (1 - 0.5 * 0.96 ** (t * decay))
@@ -88,7 +92,7 @@ class NAdam(Optimizer):
         product = state["mu_product"] = state["mu_product"] * mu
         correction2 = math.sqrt(1 - beta2**t)
         lr = group["lr"] * correction2  # folded as in Adam
-        scalars = (
+        return (
             lr * (1 - mu) / (1 - product),
             lr * mu_next / (1 - product * mu_next),
             1 - beta1,
@@ -96,4 +100,3 @@ class NAdam(Optimizer):
             1 - beta2,
             group["eps"] * correction2,
         )
-        return kernels.nadam, (state["exp_avg"].array, state["exp_avg_sq"].array), scalars

@@ -1,8 +1,9 @@
 """Optimizer: the parameter groups, the state, the loop over parameters, and saving all of it.
 
-A subclass gives its defaults to ``super().__init__`` and defines two small methods: ``_new_state``, the state of a
-parameter at its first step, and ``_update``, which kernel of :mod:`kobai.kernels.optim` to run on which state arrays
-with which scalars. Skipping parameters without gradient, counting steps, weight decay and ``maximize`` live here, once.
+A subclass gives its defaults to ``super().__init__`` and defines three small methods: ``_new_state``, the state of a
+parameter at its first step, ``_kernel``, which kernel of :mod:`kobai.kernels.optim` to run on which state arrays, and
+``_numbers``, with which numbers. All parameters of a group that take the same numbers are updated by one launch. Skipping
+parameters without gradient, counting steps, weight decay and ``maximize`` live here, once.
 """
 
 from __future__ import annotations
@@ -12,21 +13,23 @@ import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, ClassVar, TypeAlias
 
+from kobai import xp
 from kobai._grad_mode import enable_grad
 from kobai._tape import RemovableHandle
 from kobai._tensor import Tensor
 from kobai.errors import BackendError
-from kobai.kernels.optim import Kernel
-from kobai.xp import asarray, xp_of
+from kobai.kernels import engine, optim
+from kobai.kernels.compiler import Elementwise
+from kobai.kernels.many import Many
+from kobai.xp import Array, asarray, device_of, xp_of
 
 Params: TypeAlias = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
 Group: TypeAlias = dict[str, Any]
 State: TypeAlias = dict[str, Any]
-Update: TypeAlias = tuple[Kernel, tuple[Any, ...], tuple[float, ...]]
-"""(kernel, its state arrays, its scalars): what a subclass says about one parameter's step."""
+Batch: TypeAlias = tuple[Any, list[Tensor], list[State], list[Array]]
 
 
 class _Required:
@@ -44,6 +47,18 @@ BELOW_ONE = (1.0, True)
 
 # PyTorch's choices of engine, found in its saved parameter groups. They do not change the mathematics.
 _ENGINE_OPTIONS = ("foreach", "fused", "capturable", "differentiable")
+
+_UNFINISHED = "{}: define step(), or _new_state(), _kernel() and _numbers()"
+
+_BEFORE = {
+    ("", False): None,
+    ("", True): optim.ascending,
+    ("l2", False): optim.decayed,
+    ("l2", True): optim.decayed_ascending,
+    ("shrink", False): optim.shrunk,
+    ("shrink", True): optim.shrunk_ascending,
+}
+"""By kind of weight decay and whether to maximise: the formula that comes before the update."""
 
 
 class Optimizer:
@@ -86,6 +101,8 @@ class Optimizer:
         self.param_groups: list[Group] = []
         self._step_pre_hooks: OrderedDict[int, Callable[..., Any]] = OrderedDict()
         self._step_post_hooks: OrderedDict[int, Callable[..., Any]] = OrderedDict()
+        self._launchers: dict[Any, Many] = {}
+        self._loaded = 0
         self._step_called = False  # read by the schedulers, which warn when they are stepped first
         if isinstance(params, Tensor) or not isinstance(params, Iterable):
             raise TypeError(
@@ -103,6 +120,9 @@ class Optimizer:
         super().__init_subclass__(**kwargs)
         if "step" in cls.__dict__:  # a user's own step counts and runs the hooks as the built-in one does
             cls.step = _hooked(cls.__dict__["step"])  # type: ignore[method-assign]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_launchers": {}}  # they belong to these very arrays
 
     # --- parameter groups ---------------------------------------------------------------------------------------------
 
@@ -185,37 +205,103 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        if engine.recorder is not None:
+            engine.recorder.guard(self._structure)
         for group in self.param_groups:
-            l2 = group.get("weight_decay", 0.0)
-            shrink = 1.0
-            if l2 and group.get("decoupled_weight_decay", False):
-                l2, shrink = 0.0, 1.0 - group["lr"] * l2
-            maximize = group["maximize"]
-            for p in group["params"]:
-                grad = p.grad
-                if grad is None:
-                    continue
-                array, g = p.array, grad.array
-                if g.shape != array.shape or g.dtype != array.dtype:
-                    raise ValueError(
-                        f"{type(self).__name__}: expected a gradient of shape {array.shape} and dtype {array.dtype}, "
-                        f"got {g.shape} and {g.dtype}"
-                    )
-                state = self.state.get(p)
-                if state is None:
-                    state = self._new_state(p, group)
-                    if state:
-                        self.state[p] = state
-                if "step" in state:
-                    state["step"] += 1
-                kernel, arrays, scalars = self._update(p, group, state)
+            kernel, names, decay = self._group_kernel(group)
+            for i, (like, tensors, states, grads) in enumerate(self._batches(group)):
+                numbers = engine.numbers(partial(self._advance, group, decay, states), _wide(like))
+                arrays = [p.array for p in tensors]
+                arrays += grads
+                for name in names:
+                    arrays += [self._state_array(p, state, name) for p, state in zip(tensors, states, strict=True)]
+                key = (id(group), i)
+                many = self._launchers.get(key)
+                if many is None or many.kernel is not kernel or many.count != len(tensors):
+                    many = self._launchers[key] = Many(kernel, len(tensors))
                 try:
-                    kernel(array, g, arrays, scalars, l2, shrink, maximize)
+                    engine.launch(many, *arrays, numbers)
                 except TypeError:
-                    self._check_places(p, {"grad": grad, **state})
+                    for p, state in zip(tensors, states, strict=True):
+                        self._check_places(p, {"grad": p.grad, **state})
                     raise
-                p._bump()
+                for p in tensors:
+                    p._bump()
         return loss
+
+    def _batches(self, group: Group) -> list[Batch]:
+        """The parameters of a group that have a gradient, as (a dtype, parameters, their states, their gradients).
+
+        Those together take the same numbers: their states agree in all that is no tensor. A parameter that occurs twice is
+        updated twice, one update after the other.
+        """
+        found: dict[Any, Batch] = {}
+        seen: dict[int, int] = {}
+        for p in group["params"]:
+            grad = p.grad
+            if grad is None:
+                continue
+            array, g = p.array, grad.array
+            if g.shape != array.shape or g.dtype != array.dtype:
+                raise ValueError(
+                    f"{type(self).__name__}: expected a gradient of shape {array.shape} and dtype {array.dtype}, "
+                    f"got {g.shape} and {g.dtype}"
+                )
+            state = self.state.get(p)
+            if state is None:
+                state = self._new_state(p, group)
+                if state:
+                    self.state[p] = state
+                    if engine.recorder is not None:
+                        engine.recorder.postpone()
+            times = seen[id(p)] = seen.get(id(p), -1) + 1
+            host = tuple([value for value in state.values() if not isinstance(value, Tensor)])
+            key = (type(array), array.dtype, device_of(array) if xp.many_devices else None, times, host)
+            batch = found.get(key)
+            if batch is None:
+                batch = found[key] = (array.dtype, [], [], [])
+            batch[1].append(p)
+            batch[2].append(state)
+            batch[3].append(g)
+        return list(found.values())
+
+    def _advance(self, group: Group, decay: str, states: list[State]) -> tuple[float, ...]:
+        """Count one step in all these states, which agree, and return the kernel's numbers for it."""
+        first = states[0]
+        if "step" in first:
+            first["step"] += 1
+        numbers = self._numbers(group, first)
+        if decay == "l2":
+            numbers += (group["weight_decay"],)
+        elif decay == "shrink":
+            numbers += (1.0 - group["lr"] * group["weight_decay"],)
+        if len(states) > 1:
+            host = {name: value for name, value in first.items() if not isinstance(value, Tensor)}
+            for state in states[1:]:
+                state.update(host)
+        return numbers
+
+    def _group_kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...], str]:
+        """The kernel of a group with its weight decay and direction, the names of its state arrays, the kind of decay."""
+        kernel, names = self._kernel(group)
+        decay = ""
+        if group.get("weight_decay", 0.0):
+            decay = "shrink" if group.get("decoupled_weight_decay", False) else "l2"
+        before = _BEFORE[decay, bool(group["maximize"])]
+        return (kernel if before is None else kernel.after(before)), names, decay
+
+    def _structure(self) -> tuple[Any, ...]:
+        """What a captured step rests on: it holds as long as this stays equal. Learning rates may change."""
+        return self._loaded, *((id(group), *self._group_kernel(group)) for group in self.param_groups)
+
+    def _state_array(self, p: Tensor, state: State, name: str) -> Array:
+        """The array ``name`` of a parameter's state; made if there is none yet."""
+        tensor = state[name]
+        if tensor is None:
+            tensor = state[name] = zeros_like(p)
+            if engine.recorder is not None:
+                engine.recorder.postpone()
+        return tensor.array
 
     def _check_places(self, p: Tensor, tensors: dict[str, Any]) -> None:
         """BackendError if one of ``tensors`` is on another device than its parameter: the cause of a failed update."""
@@ -228,11 +314,18 @@ class Optimizer:
 
     def _new_state(self, p: Tensor, group: Group) -> State:
         """State of a parameter at its first step. ``"step"``, if there, is counted by :meth:`step`, from 1 on."""
-        raise NotImplementedError(f"{type(self).__name__}: define step(), or _new_state() and _update()")
+        raise NotImplementedError(_UNFINISHED.format(type(self).__name__))
 
-    def _update(self, p: Tensor, group: Group, state: State) -> Update:
-        """The kernel, state arrays and scalars of one parameter's step. Weight decay has been seen to."""
-        raise NotImplementedError(f"{type(self).__name__}: define step(), or _new_state() and _update()")
+    def _kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...]]:
+        """The kernel of this group and the names in the state of its arrays behind p and g. Weight decay is seen to."""
+        raise NotImplementedError(_UNFINISHED.format(type(self).__name__))
+
+    def _numbers(self, group: Group, state: State) -> tuple[float, ...]:
+        """The kernel's numbers at this step. ``state["step"]`` has been counted; other numbers in ``state`` may be moved on.
+
+        Called once in every step, in the replays of a captured one too; it must not look at arrays.
+        """
+        raise NotImplementedError(_UNFINISHED.format(type(self).__name__))
 
     def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call ``hook(optimizer, args, kwargs)`` before each step; it may return new ``(args, kwargs)`` of the step."""
@@ -297,6 +390,7 @@ class Optimizer:
             else:  # an own optimiser may keep state that belongs to no parameter
                 state[key] = deepcopy(values)
         self.state, self.param_groups = state, groups
+        self._loaded += 1
 
     def _restore(self, name: str, value: Any, p: Tensor) -> Any:
         """A saved state value as this optimiser keeps it: scalars as numbers, arrays beside their parameter."""
@@ -324,6 +418,11 @@ class Optimizer:
 def zeros_like(p: Tensor) -> Tensor:
     """State tensor of zeros with the shape, dtype and device of a parameter."""
     return Tensor._wrap(xp_of(p.array).zeros_like(p.array))  # type: ignore[no-any-return]
+
+
+def _wide(dtype: Any) -> Any:
+    """The dtype in which a kernel for elements of ``dtype`` takes numbers."""
+    return dtype if dtype.itemsize > 2 else "float32"
 
 
 def _hooked(step: Callable[..., Any]) -> Callable[..., Any]:

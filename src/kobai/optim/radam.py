@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from kobai._tensor import Tensor
 from kobai.kernels import optim as kernels
-from kobai.optim.optimizer import BELOW_ONE, NON_NEGATIVE, Group, Optimizer, Params, State, Update, zeros_like
+from kobai.kernels.compiler import Elementwise
+from kobai.optim.optimizer import BELOW_ONE, NON_NEGATIVE, Group, Optimizer, Params, State, zeros_like
 
 
 class RAdam(Optimizer):
@@ -71,16 +72,17 @@ class RAdam(Optimizer):
     def _new_state(self, p: Tensor, group: Group) -> State:
         return {"step": 0, "exp_avg": zeros_like(p), "exp_avg_sq": zeros_like(p)}
 
-    def _update(self, p: Tensor, group: Group, state: State) -> Update:
+    def _kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...]]:
+        return kernels.radam, ("exp_avg", "exp_avg_sq")
+
+    def _numbers(self, group: Group, state: State) -> tuple[float, ...]:
         beta1, beta2 = group["betas"]
         t = state["step"]
         correction1, correction2 = 1 - beta1**t, 1 - beta2**t
         rho_inf = 2 / (1 - beta2) - 1
         rho = rho_inf - 2 * t * beta2**t / correction2
         lr = group["lr"] / correction1
-        arrays = (state["exp_avg"].array, state["exp_avg_sq"].array)
-        if rho <= 5:
-            return kernels.radam_warmup, arrays, (lr, 1 - beta1, beta2, 1 - beta2)
-        rectification = math.sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho))
-        lr *= rectification * math.sqrt(correction2)
-        return kernels.adam, (*arrays, None), (lr, 1 - beta1, beta2, 1 - beta2, group["eps"])
+        if rho > 5:
+            rectification = math.sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho))
+            lr *= rectification * math.sqrt(correction2)
+        return lr, 1 - beta1, beta2, 1 - beta2, group["eps"], float(rho > 5)

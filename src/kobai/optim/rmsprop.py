@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from kobai._tensor import Tensor
 from kobai.kernels import optim as kernels
-from kobai.optim.optimizer import NON_NEGATIVE, UP_TO_ONE, Group, Optimizer, Params, State, Update, zeros_like
+from kobai.kernels.compiler import Elementwise
+from kobai.optim.optimizer import NON_NEGATIVE, UP_TO_ONE, Group, Optimizer, Params, State, zeros_like
 
 
 class RMSprop(Optimizer):
@@ -86,9 +87,15 @@ class RMSprop(Optimizer):
             state["grad_avg"] = zeros_like(p)
         return state
 
-    def _update(self, p: Tensor, group: Group, state: State) -> Update:
-        alpha = group["alpha"]
-        mean = state["grad_avg"].array if group["centered"] else None
-        buffer = state["momentum_buffer"].array if group["momentum"] > 0 else None
-        scalars = (group["lr"], alpha, 1 - alpha, group["eps"], group["momentum"])
-        return kernels.rmsprop, (state["square_avg"].array, mean, buffer), scalars
+    def _kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...]]:
+        if group["centered"]:
+            if group["momentum"] > 0:
+                return kernels.centered_momentum, ("square_avg", "grad_avg", "momentum_buffer")
+            return kernels.centered, ("square_avg", "grad_avg")
+        if group["momentum"] > 0:
+            return kernels.rmsprop_momentum, ("square_avg", "momentum_buffer")
+        return kernels.rmsprop, ("square_avg",)
+
+    def _numbers(self, group: Group, state: State) -> tuple[float, ...]:
+        alpha, mu = group["alpha"], group["momentum"]
+        return group["lr"], alpha, 1 - alpha, group["eps"], *((mu,) if mu > 0 else ())

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from kobai._tensor import Tensor
 from kobai.kernels import optim as kernels
-from kobai.optim.optimizer import NON_NEGATIVE, Group, Optimizer, Params, State, Update, zeros_like
+from kobai.kernels.compiler import Elementwise
+from kobai.optim.optimizer import NON_NEGATIVE, Group, Optimizer, Params, State, zeros_like
 
 
 class Rprop(Optimizer):
@@ -64,5 +65,8 @@ class Rprop(Optimizer):
         size.array[...] = group["lr"]
         return {"step": 0, "prev": zeros_like(p), "step_size": size}
 
-    def _update(self, p: Tensor, group: Group, state: State) -> Update:
-        return kernels.rprop, (state["prev"].array, state["step_size"].array), (*group["etas"], *group["step_sizes"])
+    def _kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...]]:
+        return kernels.rprop, ("prev", "step_size")
+
+    def _numbers(self, group: Group, state: State) -> tuple[float, ...]:
+        return *group["etas"], *group["step_sizes"]

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from kobai._tensor import Tensor
 from kobai.kernels import optim as kernels
-from kobai.optim.optimizer import NON_NEGATIVE, Group, Optimizer, Params, State, Update, zeros_like
+from kobai.kernels.compiler import Elementwise
+from kobai.optim.optimizer import NON_NEGATIVE, Group, Optimizer, Params, State
 
 
 class SGD(Optimizer):
@@ -80,16 +81,18 @@ class SGD(Optimizer):
     def _new_state(self, p: Tensor, group: Group) -> State:
         return {"momentum_buffer": None} if group["momentum"] != 0 else {}
 
-    def _update(self, p: Tensor, group: Group, state: State) -> Update:
+    def _kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...]]:
+        if group["momentum"] == 0:
+            return kernels.sgd, ()
+        if group["nesterov"]:
+            return kernels.nesterov, ("momentum_buffer",)
+        return (kernels.momentum if group["dampening"] == 0 else kernels.dampened_momentum), ("momentum_buffer",)
+
+    def _numbers(self, group: Group, state: State) -> tuple[float, ...]:
         lr, mu, dampening = group["lr"], group["momentum"], group["dampening"]
         if mu == 0:
-            return kernels.sgd, (), (lr,)
-        buffer = state.get("momentum_buffer")
-        if buffer is None:
-            buffer = state["momentum_buffer"] = zeros_like(p)
-            dampening = 0  # the first gradient is taken whole, as in PyTorch
-        if group["nesterov"]:
-            return kernels.nesterov, (buffer.array,), (lr, mu)
-        if dampening == 0:
-            return kernels.momentum, (buffer.array,), (lr, mu)
-        return kernels.dampened_momentum, (buffer.array,), (lr, mu, 1 - dampening)
+            return (lr,)
+        if group["nesterov"] or dampening == 0:
+            return lr, mu
+        first = state.get("momentum_buffer") is None  # the first gradient is taken whole, as in PyTorch
+        return lr, mu, 1.0 if first else 1 - dampening
