@@ -1,0 +1,213 @@
+"""Products of host arrays: BLAS does them on one thread, and large ones are split among Kobai's own threads.
+
+The threads of a BLAS wait for each other by looking again and again. Where a processor is taken from one of them – by a second
+training, by PyTorch's threads in the same process, by a container's quota – the others look on until it comes back: measured on
+two cores, steps of 0.5 and 5 ms take 190 and 150 ms when two processes run them, and 3 and 11 ms after a product of PyTorch.
+Threads that sleep share the processors with whatever else runs: 0.7 and 8 ms. Alone, large products are as fast either way
+(a step of 200 ms the same, one of 3.4 ms 0.3 ms slower) and those too small to be split lose a third. Who knows that a process
+has its processors to itself gets that third back with ``KOBAI_EXCLUSIVE=1``, which leaves all products to BLAS' own threads.
+
+How a product is split depends on its shape and on the number of threads alone, and each part is done on one thread. So its bits
+do not depend on what else the machine does, which BLAS' own would promise too, but not if it were to retreat when disturbed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from kobai.kernels import engine
+from kobai.kernels.threads import num_threads, run_split
+from kobai.xp import Array, xp_of
+
+WORTHWHILE = 1 << 27
+"""Multiplications × bytes of an element that pay for splitting: 0.3 ms on one thread, where waking another takes 50 µs."""
+
+EDGE = 16
+"""Parts begin at multiples of this many rows or columns: what BLAS' innermost loops take at a time."""
+
+
+# --- the library's own threads ----------------------------------------------------------------------------------------
+
+
+class Switch:
+    """The number of threads of one loaded BLAS."""
+
+    def __init__(self, library: Any) -> None:
+        self.get: Callable[[], int] = library.get_num_threads
+        self.set: Callable[[int], Any] = library.set_num_threads
+        if library.internal_api == "openblas" and getattr(library, "threading_layer", "") == "pthreads":
+            # Without threadpoolctl's bookkeeping between, as this happens at every product: 0.3 µs instead of 1.2.
+            found = ctypes.CDLL(library.filepath)
+            for name in ("openblas_%s_num_threads", "openblas_%s_num_threads64_", "openblas_%s_num_threads_64_"):
+                for prefix in ("", "scipy_"):
+                    if hasattr(found, prefix + name % "set"):
+                        self.set = getattr(found, prefix + name % "set")
+                        self.set.argtypes, self.set.restype = [ctypes.c_int], None  # type: ignore[attr-defined]
+                        self.get = getattr(found, prefix + name % "get")
+                        self.get.argtypes, self.get.restype = [], ctypes.c_int  # type: ignore[attr-defined]
+                        return
+
+
+def exclusive() -> bool:
+    """Whether the environment says that no other program and no other pool of threads uses the processors."""
+    return os.environ.get("KOBAI_EXCLUSIVE", "0") not in ("", "0")
+
+
+@cache
+def switches() -> tuple[Switch, ...]:
+    """One for each BLAS whose threads Kobai holds back. Accelerate's, for one, cannot be, and need not."""
+    if exclusive():
+        return ()
+    pools = importlib.import_module("threadpoolctl").ThreadpoolController().select(user_api="blas")
+    return tuple(Switch(library) for library in pools.lib_controllers)
+
+
+class _Held:
+    """How many products run at this moment, and what the libraries' threads were before the first of them."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.depth = 0
+        self.before: tuple[int, ...] = ()
+
+    def enter(self) -> None:
+        with self.lock:
+            if self.depth == 0:
+                self.before = tuple(switch.get() for switch in switches())
+                for switch in switches():
+                    switch.set(1)
+            self.depth += 1
+
+    def leave(self) -> None:
+        with self.lock:
+            self.depth -= 1
+            if self.depth == 0:
+                for switch, n in zip(switches(), self.before, strict=True):
+                    switch.set(n)
+
+
+_held = _Held()
+
+
+def _after_fork() -> None:
+    """The child has one thread, which runs no product: others may have been in the middle of one."""
+    global _held
+    interrupted, _held = _held, _Held()
+    if interrupted.depth:
+        for switch, n in zip(switches(), interrupted.before, strict=True):
+            switch.set(n)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within, BLAS computes on the calling thread alone."""
+    held = _held
+    held.enter()
+    try:
+        yield
+    finally:
+        held.leave()
+
+
+def product_threads() -> int:
+    """Threads among which a large product is split: those that BLAS would use, at most as many as there are processors."""
+    if not switches():
+        return 1
+    own = _held.before if _held.depth else [switch.get() for switch in switches()]
+    return min(num_threads(), max(own))
+
+
+# --- products ---------------------------------------------------------------------------------------------------------
+
+
+def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
+    """a·b with NumPy's rules for batches, for arrays of two or more dimensions; into ``out`` if given."""
+    if type(a) not in engine.HOST_TYPES or type(b) not in engine.HOST_TYPES:
+        return xp_of(a).matmul(a, b, out=out)
+    held = _held
+    held.enter()
+    try:
+        work = a.size * b.shape[-1] * a.itemsize  # of a batch of b's for one a a little of the whole: then not split
+        if work >= WORTHWHILE and a.dtype == b.dtype and a.dtype in engine.FLOATS and product_threads() > 1:
+            if out is None:
+                batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+                out = xp_of(a).empty((*batch, a.shape[-2], b.shape[-1]), dtype=a.dtype)
+            engine.launch(split, a, b, out)
+            return out
+        return xp_of(a).matmul(a, b, out=out)
+    finally:
+        held.leave()
+
+
+class _Split:
+    """The product as a kernel: bound to its arrays it needs no more than to be run."""
+
+    def bind(self, a: Array, b: Array, out: Array) -> Callable[[], None]:
+        parts = _parts(a, b, out, product_threads())
+
+        def run() -> None:
+            run_split(_multiply, len(parts), parts, grain=1)
+
+        return run
+
+    def __call__(self, a: Array, b: Array, out: Array) -> None:
+        self.bind(a, b, out)()
+
+
+split = _Split()
+
+Part = tuple[Array, Array, Array]
+
+
+def _multiply(parts: list[Part], start: int, stop: int) -> None:
+    for a, b, out in parts[start:stop]:
+        np.matmul(a, b, out=out)
+
+
+def _parts(a: Array, b: Array, out: Array, threads: int) -> list[Part]:
+    """Views of operands and result whose products are that of the whole: at most one part for each thread."""
+    batches = out.shape[0] if out.ndim > 2 else 1
+    if batches >= threads:
+
+        def of(array: Array, start: int, stop: int) -> Array:
+            return array[start:stop] if array.ndim == out.ndim and array.shape[0] == batches else array
+
+        ranges = _ranges(batches, threads, 1)
+        return [(of(a, i, j), of(b, i, j), out[i:j]) for i, j in ranges]
+    m, n = out.shape[-2:]
+    # Each part reads its rows of a and its columns of b: of the grids with enough parts, the one that reads least.
+    grids = [(rows, threads // rows) for rows in range(1, threads + 1) if threads % rows == 0]
+    rows, columns = min(grids, key=lambda grid: (-_count(m, grid[0]) * _count(n, grid[1]), n * grid[0] + m * grid[1]))
+    return [
+        (a[..., i:j, :], b[..., k:last], out[..., i:j, k:last])
+        for i, j in _ranges(m, rows, EDGE)
+        for k, last in _ranges(n, columns, EDGE)
+    ]
+
+
+def _count(n: int, parts: int) -> int:
+    return len(_ranges(n, parts, EDGE))
+
+
+def _ranges(n: int, parts: int, edge: int) -> list[tuple[int, int]]:
+    """[0, n) in at most ``parts`` ranges of nearly the same size that begin at multiples of ``edge``.
+
+    >>> _ranges(100, 2, 16), _ranges(20, 4, 16), _ranges(5, 3, 1)
+    ([(0, 64), (64, 100)], [(0, 16), (16, 20)], [(0, 2), (2, 4), (4, 5)])
+    """
+    size = max(edge, math.ceil(n / parts / edge) * edge)
+    return [(start, min(start + size, n)) for start in range(0, n, size)]
