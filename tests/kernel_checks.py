@@ -139,10 +139,23 @@ def converted(arg: Any, wanted: Any, dtype: str) -> Any:
     return np.array(arg, wanted, order="C")
 
 
-def struct_of(fields: dict[str, Any], dtype: Any, address: Any) -> np.ndarray:
-    """A struct as a kernel gets it by value: numbers, and for (lists of) lists of arrays their addresses."""
-    made = np.zeros((), dtype)
-    for name, value in fields.items():
+def each(arg: Any, function: Any) -> Any:
+    """An argument with ``function`` applied to every array in it: to itself, in a table, in the tables of a struct."""
+    if isinstance(arg, dict):
+        return {name: each(value, function) if isinstance(value, list) else value for name, value in arg.items()}
+    if isinstance(arg, list):
+        return [each(a, function) for a in arg]
+    return function(arg) if hasattr(arg, "strides") and not isinstance(arg, np.generic) else arg
+
+
+def addressed(arg: Any, wanted: Any, address: Any) -> Any:
+    """An argument as the kernel gets it: for a table of arrays their addresses, for a struct its bytes."""
+    if isinstance(arg, list):
+        return np.array([0 if a is None else address(a) for a in arg], np.uint64)
+    if not isinstance(arg, dict):
+        return arg
+    made = np.zeros((), wanted)
+    for name, value in arg.items():
         if isinstance(value, list):
             value = np.array([[address(a) for a in row] for row in value], np.uint64)
         made[name][tuple(map(slice, value.shape))] = value

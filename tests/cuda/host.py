@@ -7,12 +7,13 @@ import itertools
 import re
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kernel_checks import Launch, struct_of
+from kernel_checks import Launch, addressed, each
 from kobai.cuda.kernel import KERNELS, PRELUDE, CudaKernel, types
 
 COMPILER = shutil.which("g++") or shutil.which("clang++")
@@ -65,16 +66,9 @@ def run(library: ctypes.CDLL, name: str, dtype: str, launch: Launch, backwards: 
     kernel = KERNELS[name]
     typed = kernel.of(dtype)
     kept: list[Any] = []
-    args = [fenced(arg, kept) for arg in launch.args]
-    addressed = [
-        np.array([0 if a is None else a.ctypes.data for a in arg], np.uint64)
-        if isinstance(arg, list)
-        else struct_of(arg, wanted, lambda a: a.ctypes.data)
-        if isinstance(arg, dict)
-        else arg
-        for arg, wanted in zip(args, typed.dtypes, strict=True)
-    ]
-    packed, on_device = typed.packed(addressed)
+    args = [each(arg, partial(fenced, kept)) for arg in launch.args]
+    given = [addressed(arg, wanted, lambda a: a.ctypes.data) for arg, wanted in zip(args, typed.dtypes, strict=True)]
+    packed, on_device = typed.packed(given)
     cells = []
     for value in packed:
         if isinstance(value, np.ndarray) and value.dtype.fields:
@@ -94,17 +88,11 @@ def run(library: ctypes.CDLL, name: str, dtype: str, launch: Launch, backwards: 
     return args
 
 
-def fenced(arg: Any, kept: list[Any]) -> Any:
+def fenced(kept: list[Any], array: np.ndarray) -> np.ndarray:
     """A copy of an array between two margins."""
-    if isinstance(arg, dict):
-        return {name: fenced(value, kept) if isinstance(value, list) else value for name, value in arg.items()}
-    if isinstance(arg, list):
-        return [fenced(a, kept) for a in arg]
-    if not isinstance(arg, np.ndarray):
-        return arg
-    memory = np.empty(arg.size + 2 * MARGIN, arg.dtype)
+    memory = np.empty(array.size + 2 * MARGIN, array.dtype)
     memory.view(np.uint8)[...] = 0xFF
-    kept.append((memory, arg.size))
-    inside = memory[MARGIN : MARGIN + arg.size].reshape(arg.shape)
-    inside[...] = arg
+    kept.append((memory, array.size))
+    inside = memory[MARGIN : MARGIN + array.size].reshape(array.shape)
+    inside[...] = array
     return inside

@@ -1,0 +1,121 @@
+"""Every CUDA kernel on the device, on the data it brings (as ``tests/cuda`` runs it on the host), and products by cuBLASLt."""
+
+import numpy as np
+import pytest
+
+import kobai
+from kernel_checks import CASES, addressed, assert_expected, each, launch_of
+from kobai.cuda.kernel import KERNELS, on_cuda
+from kobai.kernels.engine import launch
+from kobai.kernels.gemm import gemm, matmul
+
+
+@pytest.mark.parametrize(("name", "i", "dtype"), CASES)
+def test_kernel(name, i, dtype):
+    import cupy
+
+    case = launch_of(name, i, dtype)
+    typed = KERNELS[name].of(np.dtype(dtype))
+    kept = [each(arg, cupy.asarray) for arg in case.args]
+    args = [addressed(arg, wanted, lambda a: a.data.ptr) for arg, wanted in zip(kept, typed.dtypes, strict=True)]
+    args = [cupy.asarray(a) if isinstance(arg, list) else a for arg, a in zip(kept, args, strict=True)]
+    launch(typed, case.grid, args, case.threads, case.shared)
+    assert_expected(case, name, [each(arg, cupy.asnumpy) for arg in kept], dtype)
+
+
+def test_what_cuda_kernels_take():
+    import cupy
+
+    x = cupy.ones((4, 6), np.float32)
+    assert on_cuda(x, None, x)
+    assert not on_cuda(x, x.astype(np.float64))
+    assert not on_cuda(x.T)
+    assert not on_cuda(x.astype(np.float16))
+    assert on_cuda(x.astype(np.float16), halves=True)
+    assert not on_cuda(x.astype(np.int32))
+    assert not on_cuda(x, np.ones(3, np.float32))
+
+
+needs_nvmath = pytest.mark.skipif("not __import__('kobai').cuda.cublaslt.is_available()", reason="needs nvmath-python")
+
+
+@pytest.fixture
+def precision():
+    yield kobai.set_float32_matmul_precision
+    kobai.set_float32_matmul_precision("highest")
+
+
+@needs_nvmath
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("activation", [None, "relu"])
+@pytest.mark.parametrize(("trans_a", "trans_b"), [(False, False), (False, True), (True, False), (True, True)])
+def test_products(trans_a, trans_b, activation, dtype):
+    import cupy
+
+    rng = np.random.default_rng(0)
+    for m, k, n in ((96, 64, 40), (1, 3, 1), (33, 1, 17), (100, 784, 100), (256, 100, 10)):
+        a = rng.standard_normal((k, m) if trans_a else (m, k)).astype(dtype)
+        b = rng.standard_normal((n, k) if trans_b else (k, n)).astype(dtype)
+        bias, start = rng.standard_normal(n).astype(dtype), rng.standard_normal((m, n)).astype(dtype)
+        z = (a.T if trans_a else a).astype(np.float64) @ (b.T if trans_b else b) + bias
+        out, sums = cupy.asarray(start), cupy.empty(m, dtype)
+        options = {"trans_a": trans_a, "trans_b": trans_b}
+        there = cupy.asarray(a), cupy.asarray(b)
+        slack = 8 * k**0.5 * float(np.finfo(dtype).eps)
+        y = gemm(*there, bias=cupy.asarray(bias), activation=activation, **options)
+        np.testing.assert_allclose(y.get(), np.maximum(z, 0) if activation else z, rtol=slack, atol=slack * 4)
+        gemm(*there, out=out, accumulate=True, a_sums=sums, **options)
+        np.testing.assert_allclose(out.get(), z - bias + start, rtol=slack, atol=slack * 4)
+        np.testing.assert_allclose(sums.get(), (a.T if trans_a else a).sum(1), rtol=slack, atol=slack * 4)
+
+
+@needs_nvmath
+def test_products_of_parts_of_arrays():
+    """Views, whose addresses are less aligned and whose rows have gaps between them."""
+    import cupy
+
+    rng = np.random.default_rng(1)
+    wide = cupy.asarray(rng.standard_normal((40, 50)).astype(np.float32))
+    for first in range(4):
+        a, b = wide[:, first : first + 33], wide[first : first + 33, 5:30]
+        np.testing.assert_allclose(gemm(a, b).get(), a.get() @ b.get(), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(
+            gemm(a.T, b.T[:, ::-1][:, ::-1].T, trans_a=True).get(), a.get() @ b.get(), rtol=1e-4, atol=1e-4
+        )
+
+
+@needs_nvmath
+def test_batches_of_products():
+    import cupy
+
+    rng = np.random.default_rng(2)
+    for left, right in (((7, 20, 30), (7, 30, 40)), ((7, 20, 30), (30, 40)), ((5, 1, 20, 30), (6, 30, 40))):
+        a, b = rng.standard_normal(left), rng.standard_normal(right)
+        np.testing.assert_allclose(matmul(cupy.asarray(a), cupy.asarray(b)).get(), a @ b, atol=1e-12)
+
+
+@needs_nvmath
+@pytest.mark.parametrize(
+    ("setting", "least", "most"), [("highest", 0, 1e-6), ("high", 1e-6, 2e-3), ("medium", 1e-6, 2e-2)]
+)
+def test_precision_is_what_was_asked_for(precision, setting, least, most):
+    import cupy
+
+    if setting != "highest" and int(cupy.cuda.Device().compute_capability) < 80:
+        pytest.skip("TF32 needs compute capability 8.0")
+    rng = np.random.default_rng(3)
+    a, b = (rng.standard_normal((512, 512)).astype(np.float32) for _ in range(2))
+    precision(setting)
+    y = gemm(cupy.asarray(a), cupy.asarray(b)).get()
+    wanted = a.astype(np.float64) @ b
+    error = float(np.abs(y - wanted).max() / np.abs(wanted).max())
+    assert least <= error <= most
+
+
+@needs_nvmath
+def test_a_nan_is_not_lost_in_the_rectifier():
+    import cupy
+
+    x = cupy.asarray(np.full((4, 4), np.nan, np.float32))
+    bias = cupy.zeros(4, np.float32)
+    assert np.isnan(gemm(x, cupy.eye(4, dtype=np.float32), bias=bias, activation="relu").get()).all()
