@@ -96,7 +96,7 @@ class Captured:
         self._workspace = Workspace()
         self._programs: dict[Any, list[Replay]] = {}
         self._misses = 0
-        self._warm = False
+        self._warmed: set[Any] = set()
         self.__doc__ = step.__doc__
         self.__name__ = getattr(step, "__name__", "step")
 
@@ -134,8 +134,11 @@ class Captured:
         reason = self._hindrance(key, inputs)
         if reason is not None:
             return self._give_up(reason, args, kwargs), True
-        if not self._warm:
-            self._warm = True
+        warm_for = key if inputs and SESSIONS.get(backend_of(inputs[0]._array).name) is CudaSession else None
+        if (
+            warm_for not in self._warmed
+        ):  # on a device kernels of these shapes may have to be compiled, which no capture allows
+            self._warmed.add(warm_for)
             result = self.step(*args, **kwargs)
             map_tensors(self._need_finished, result)
             return result, True
