@@ -135,22 +135,29 @@ def product_threads() -> int:
 
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
-    """a·b with NumPy's rules for batches, for arrays of two or more dimensions; into ``out`` if given."""
+    """a·b with NumPy's rules for vectors and batches; into ``out`` if given."""
+    xp = xp_of(b if type(a) is np.ndarray else a)
     if type(a) not in engine.HOST_TYPES or type(b) not in engine.HOST_TYPES:
-        return xp_of(a).matmul(a, b, out=out)
+        return xp.matmul(a, b, out=out)
     held = _held
     held.enter()
     try:
-        work = a.size * b.shape[-1] * a.itemsize  # of a batch of b's for one a a little of the whole: then not split
-        if work >= WORTHWHILE and a.dtype == b.dtype and a.dtype in engine.FLOATS and product_threads() > 1:
+        if _worthwhile(a, b) and product_threads() > 1:
             if out is None:
                 batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-                out = xp_of(a).empty((*batch, a.shape[-2], b.shape[-1]), dtype=a.dtype)
+                out = xp.empty((*batch, a.shape[-2], b.shape[-1]), dtype=a.dtype)
             engine.launch(split, a, b, out)
             return out
-        return xp_of(a).matmul(a, b, out=out)
+        return xp.matmul(a, b, out=out)
     finally:
         held.leave()
+
+
+def _worthwhile(a: Array, b: Array) -> bool:
+    if a.ndim < 2 or b.ndim < 2 or a.dtype != b.dtype or a.dtype not in engine.FLOATS:
+        return False
+    multiplications = max(a.size * b.shape[-1], b.size * a.shape[-2])  # one of them has the batch
+    return bool(multiplications * a.itemsize >= WORTHWHILE)
 
 
 class _Split:

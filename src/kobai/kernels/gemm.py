@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from kobai.cuda import cublaslt
+from kobai.kernels import blas
 from kobai.kernels.epilogue import epilogue
 from kobai.xp import Array, backend_of, xp_of
 
@@ -37,22 +38,30 @@ def gemm(
     right = b.T if trans_b else b
     if accumulate and out is not None:
         product = xp.empty(out.shape, dtype=out.dtype)  # BLAS could add by itself (β = 1), but NumPy does not let it
-        xp.matmul(left, right, out=product)
+        blas.matmul(left, right, out=product)
         y = xp.add(out, product, out=out)
     else:
-        y = xp.matmul(left, right, out=out)
+        y = blas.matmul(left, right, out=out)
     if a_sums is not None:
         xp.add.reduce(left, axis=1, out=a_sums)
     return _finished(y, bias, activation)
 
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
-    """a·b with NumPy's rules for batches, for arrays of two or more dimensions; into ``out`` if given."""
-    xp = xp_of(a)
+    """a·b with NumPy's rules for vectors and batches; into ``out`` if given."""
     if type(a) is np.ndarray or not _by_cublaslt(a, b):
-        return xp.matmul(a, b, out=out)
+        return blas.matmul(a, b, out=out)
     if a.ndim == b.ndim == 2:
         return gemm(a, b, out=out)
+    if a.ndim == 1 or b.ndim == 1:  # a row on the left, a column on the right
+        y = matmul(a[None, :] if a.ndim == 1 else a, b[:, None] if b.ndim == 1 else b)
+        y = y[..., 0] if b.ndim == 1 else y
+        y = y[..., 0, :] if a.ndim == 1 and b.ndim > 1 else y[..., 0] if a.ndim == 1 else y
+        if out is None:
+            return y
+        out[...] = y
+        return out
+    xp = xp_of(a)
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     y = out if out is not None and out.flags.c_contiguous else None
     if y is None:

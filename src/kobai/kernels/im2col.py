@@ -18,6 +18,7 @@ from math import prod
 
 import numpy as np
 
+from kobai.kernels.gemm import matmul
 from kobai.kernels.windows import Windows
 from kobai.xp import Array, xp_of
 
@@ -88,9 +89,9 @@ def convolve(
             columns = columns or _Columns(x, w, m, by_image)
             made = columns.of(x[block])
         if by_image:
-            xp.matmul(matrix, made.reshape(m, groups, -1, length), out=result.reshape(m, groups, -1, length))
+            matmul(matrix, made.reshape(m, groups, -1, length), out=result.reshape(m, groups, -1, length))
         else:
-            rows = xp.matmul(matrix, made.reshape(groups, -1, m * length))
+            rows = matmul(matrix, made.reshape(groups, -1, m * length))
             result[...] = rows.reshape(filters, m, *w.out).swapaxes(0, 1)
         if finish is not None:
             finish(result)
@@ -109,17 +110,17 @@ def convolve_transposed(dy: Array, weight: Array, w: Windows, groups: int) -> Ar
         m = block.stop - block.start
         if by_image and w.is_pointwise:
             into = dx[block].reshape(m, groups, -1, length)
-            xp.matmul(matrix, dy[block].reshape(m, groups, -1, length), out=into)
+            matmul(matrix, dy[block].reshape(m, groups, -1, length), out=into)
             continue
         if wide is None:
             wide = xp.empty((m, channels, *w.padded), dtype=dy.dtype)
         if by_image:
             if columns is None:
                 columns = xp.empty((m, groups, matrix.shape[1], length), dtype=dy.dtype)
-            xp.matmul(matrix, dy[block].reshape(m, groups, -1, length), out=columns[:m])
+            matmul(matrix, dy[block].reshape(m, groups, -1, length), out=columns[:m])
             made = columns[:m].reshape(m, channels, -1, *w.out)
         else:
-            made = xp.matmul(matrix, _rows(dy[block], groups)).reshape(channels, -1, m, *w.out)
+            made = matmul(matrix, _rows(dy[block], groups)).reshape(channels, -1, m, *w.out)
             made = made.transpose(2, 0, 1, *range(3, made.ndim))
         dx[block] = col2im(made, w, wide[:m])[(..., *w.inside)]
     return dx
@@ -149,7 +150,7 @@ def weight_gradient(
     for block in _blocks(x, w, channels, filters):
         columns = columns or _Columns(x, w, block.stop - block.start, by_image=False)
         made = columns.of(x[block])
-        total += xp.matmul(_rows(dy[block], groups), made.reshape(groups, total.shape[2], -1).swapaxes(-1, -2))
+        total += matmul(_rows(dy[block], groups), made.reshape(groups, total.shape[2], -1).swapaxes(-1, -2))
     if out is None:
         return total.reshape(shape)
     out[...] = total.reshape(shape)

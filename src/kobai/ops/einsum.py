@@ -11,6 +11,7 @@ from typing import Any
 
 from kobai._primitive import primitive
 from kobai._tensor import Tensor
+from kobai.kernels.gemm import matmul
 from kobai.ops._args import need_tensor
 from kobai.xp import Array, xp_of
 
@@ -52,7 +53,7 @@ def _contract(a: Array, la: str, b: Array, lb: str, keep: str) -> tuple[Array, s
         sizes = [_prod(size[c] for c in group) for group in (batch, rows, columns)]
         return x.transpose(order).reshape(sizes)
 
-    product = xp_of(a).matmul(matrices(a, la, free_a, summed), matrices(b, lb, summed, free_b))
+    product = matmul(matrices(a, la, free_a, summed), matrices(b, lb, summed, free_b))
     labels = batch + free_a + free_b
     return product.reshape([size[c] for c in labels]), "".join(labels)
 

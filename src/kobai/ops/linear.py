@@ -9,6 +9,7 @@ from kobai._primitive import method, primitive
 from kobai._tensor import Tensor
 from kobai.kernels.epilogue import epilogue
 from kobai.kernels.gemm import gemm
+from kobai.kernels.gemm import matmul as gemm_matmul
 from kobai.ops._args import into, need_one_dtype, need_tensor, unbroadcast
 from kobai.ops.arithmetic import add, mul
 from kobai.xp import Array, xp_of
@@ -114,7 +115,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, activat
     ]
 )
 def _matmul(a: Array, b: Array) -> Any:
-    y = xp_of(a).matmul(a, b)
+    y = gemm_matmul(a, b)
 
     def vjp(dy: Array) -> Any:
         # Vectors act as a row (left) or a column (right); their gradient loses that axis again.
@@ -127,13 +128,13 @@ def _matmul(a: Array, b: Array) -> Any:
             d = d[..., None, :]
 
         def da(out: Array | None) -> Array:
-            full = xp_of(d).matmul(d, right.swapaxes(-1, -2))
+            full = gemm_matmul(d, right.swapaxes(-1, -2))
             return unbroadcast(full[..., 0, :] if a.ndim == 1 else full, a.shape)
 
         def db(out: Array | None) -> Array:
             # For one matrix on the right, one large product instead of a batch of them and their sum.
             one = right.ndim == 2 and left.ndim > 2
-            full = _rows(left).T @ _rows(d) if one else xp_of(d).matmul(left.swapaxes(-1, -2), d)
+            full = gemm_matmul(_rows(left).T, _rows(d)) if one else gemm_matmul(left.swapaxes(-1, -2), d)
             return unbroadcast(full[..., 0] if b.ndim == 1 else full, b.shape)
 
         return da, db

@@ -11,9 +11,10 @@ import numpy as np
 from kobai._primitive import primitive
 from kobai._tensor import Tensor
 from kobai.errors import nearest
+from kobai.kernels.gemm import matmul
 from kobai.ops._args import need_tensor
 from kobai.ops.shape import reshape
-from kobai.xp import Array, device_of, move, table, xp_of
+from kobai.xp import Array, device_of, table, xp_of
 
 __all__ = ["interpolate", "pixel_shuffle", "pixel_unshuffle"]
 
@@ -102,7 +103,7 @@ def _resample(x: Array, *, out: tuple[int, ...], kind: str, scale: tuple[float, 
     def apply(array: Array, transposed: bool) -> Array:
         for axis, m in zip(range(-n, 0), matrices, strict=True):
             m = m.T if transposed else m
-            array = xp.matmul(array, m.T) if axis == -1 else xp.matmul(m, array.swapaxes(axis, -2)).swapaxes(axis, -2)
+            array = matmul(array, m.T) if axis == -1 else matmul(m, array.swapaxes(axis, -2)).swapaxes(axis, -2)
         return array
 
     return xp.ascontiguousarray(apply(x, False)), lambda dy: (lambda into: apply(dy, True),)

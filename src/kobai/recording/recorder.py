@@ -21,7 +21,7 @@ import numpy as np
 
 from kobai import xp as _xp
 from kobai.errors import CaptureError
-from kobai.kernels import engine
+from kobai.kernels import blas, engine
 from kobai.memory import Workspace
 from kobai.recording.arrays import Recorded, active, namespace
 from kobai.recording.rules import Rules
@@ -45,8 +45,9 @@ class Program:
             numbers = compute()
             if place is not None:
                 place[...] = numbers
-        for function, args in self.calls:  # type: ignore[misc]
-            function(*args)
+        with blas.one_thread():  # as when the products were recorded
+            for function, args in self.calls:  # type: ignore[misc]
+                function(*args)
 
 
 # --- the recorder -----------------------------------------------------------------------------------------------------
