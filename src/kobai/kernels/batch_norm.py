@@ -24,7 +24,7 @@ from kobai.kernels.threads import GRAIN, run_split
 from kobai.xp import Array, xp_of
 
 Backward = Callable[[Array], tuple[Any, Any, Any]]
-"""dy → (dx, dweight, dbias): arrays, or functions ``f(out)`` that make them."""
+"""dy → (dx, dweight, dbias), functions ``f(out)`` that give them: so the tape knows that nobody else holds the arrays."""
 
 
 def train(
@@ -277,19 +277,22 @@ def _backward_rows(
         for i in range(_u(0), n - n % two, two):
             for j in range(low, high):
                 k = np.float64(kept[_ORIGIN, j])
-                d = np.float64(nought if y[i, j] <= bound else dy[i, j])
-                e = np.float64(nought if y[i + one, j] <= bound else dy[i + one, j])
+                d, e = dy[i, j], dy[i + one, j]  # read in any case: a load that may be left out is a jump
+                d = np.float64(nought if y[i, j] <= bound else d)
+                e = np.float64(nought if y[i + one, j] <= bound else e)
                 sums[0, j] += d + e
                 sums[1, j] += d * (x[i, j] - k) + e * (x[i + one, j] - k)
         for i in range(n - n % two, n):
             for j in range(low, high):
-                d = np.float64(nought if y[i, j] <= bound else dy[i, j])
+                d = dy[i, j]
+                d = np.float64(nought if y[i, j] <= bound else d)
                 sums[0, j] += d
                 sums[1, j] += d * (x[i, j] - np.float64(kept[_ORIGIN, j]))
         _gradients(kept, sums, terms, dweight, dbias, x.shape[0], low, high)
         for i in range(n):
             for j in range(low, high):
-                dz = nought if y[i, j] <= bound else dy[i, j]
+                d = dy[i, j]
+                dz = nought if y[i, j] <= bound else d
                 dx[i, j] = dz * kept[_SCALE, j] + ((x[i, j] - kept[_ORIGIN, j]) * terms[0, j] + terms[1, j])
 
 
@@ -306,7 +309,8 @@ def _backward_planes(
         total = along = 0.0
         for i in range(_u(x.shape[0])):
             for j in range(_u(x.shape[2])):
-                d = np.float64(nought if y[i, c, j] <= bound else dy[i, c, j])
+                d = dy[i, c, j]
+                d = np.float64(nought if y[i, c, j] <= bound else d)
                 total += d
                 along += d * (x[i, c, j] - np.float64(k))
         sums[0, c], sums[1, c] = total, along
@@ -314,7 +318,8 @@ def _backward_planes(
         slope, level = terms[0, c], terms[1, c]
         for i in range(_u(x.shape[0])):
             for j in range(_u(x.shape[2])):
-                dz = nought if y[i, c, j] <= bound else dy[i, c, j]
+                d = dy[i, c, j]
+                dz = nought if y[i, c, j] <= bound else d
                 dx[i, c, j] = dz * scale + ((x[i, c, j] - k) * slope + level)
 
 
@@ -397,7 +402,7 @@ def _train_numba(
             terms,
             bound,
         )
-        return dx, lambda out: dweight, lambda out: dbias
+        return lambda out: dx, lambda out: dweight, lambda out: dbias
 
     return y, backward
 

@@ -13,30 +13,14 @@ import numpy as np
 
 from kobai._primitive import primitive
 from kobai._tensor import Tensor
-from kobai.kernels.batch_norm import mean_over
+from kobai.kernels import layer_norm as layer_norm_kernels
+from kobai.kernels.layer_norm import standardized, standardized_backward
 from kobai.ops._args import normalize_axis
 from kobai.ops.activation import as_float
 from kobai.ops.batch_norm import batch_norm, need_float, need_vectors
 from kobai.xp import Array, xp_of
 
 __all__: list[str] = []  # PyTorch has these in nn.functional only
-
-
-def _standardized(xp: Any, rows: Array, eps: float, centre: bool = True) -> tuple[Array, Array]:
-    """x̂ and 1/√(σ² + ε) (a column) of every row; without ``centre`` the mean is taken to be 0."""
-    mean_of = mean_over(xp, rows.shape[1], rows.dtype)
-    xhat = rows - (rows @ mean_of)[:, None] if centre else rows
-    invstd = 1 / xp.sqrt((xhat * xhat) @ mean_of + eps)[:, None]
-    return xhat * invstd, invstd
-
-
-def _standardized_vjp(xp: Any, g: Array, xhat: Array, invstd: Array, centre: bool = True) -> Array:
-    mean_of = mean_over(xp, g.shape[1], g.dtype)
-    dx = g - xhat * ((g * xhat) @ mean_of)[:, None]
-    if centre:
-        dx -= (g @ mean_of)[:, None]
-    dx *= invstd
-    return dx
 
 
 @primitive(
@@ -51,29 +35,14 @@ def _standardized_vjp(xp: Any, g: Array, xhat: Array, invstd: Array, centre: boo
 def _layer_norm(
     x: Array, weight: Array | None, bias: Array | None, *, dims: int = 0, eps: float = 1e-5, centre: bool = True
 ) -> Any:
-    xp, shape = xp_of(x), x.shape
-    tail = shape[x.ndim - (dims if weight is None else weight.ndim) :]
-    size = math.prod(tail)
-    xhat, invstd = _standardized(xp, x.reshape(-1 if size else 0, size), eps, centre)
-    y = xhat.copy() if weight is None else xhat * weight.reshape(-1)
-    if bias is not None:
-        y += bias.reshape(-1)
-    has_weight = weight is not None
+    tail = x.shape[x.ndim - (dims if weight is None else weight.ndim) :]
+    y, backward = layer_norm_kernels.layer_norm(x, weight, bias, math.prod(tail), eps, centre)
 
     def vjp(dy: Array) -> Any:
-        rows = dy.reshape(xhat.shape)
+        dx, dweight, dbias = backward(dy)
+        return dx, lambda out: dweight(None).reshape(tail), lambda out: dbias(None).reshape(tail)
 
-        def dx(out: Array | None) -> Array:
-            g = rows * weight.reshape(-1) if has_weight else rows  # type: ignore[union-attr]
-            return _standardized_vjp(xp, g, xhat, invstd, centre).reshape(shape)
-
-        return (
-            dx,
-            lambda out: (rows * xhat).sum(axis=0).reshape(tail),
-            lambda out: rows.sum(axis=0).reshape(tail),
-        )
-
-    return y.reshape(shape), vjp
+    return y, vjp
 
 
 def _normalized_shape(who: str, input: Tensor, normalized_shape: Sequence[int] | int) -> tuple[int, ...]:
@@ -132,7 +101,7 @@ def _group_norm(x: Array, weight: Array | None, bias: Array | None, groups: int,
     xp, shape = xp_of(x), x.shape
     channels = (*shape[:2], math.prod(shape[2:]))
     rows = x.reshape(shape[0] * groups, channels[1] // groups * channels[2])
-    xhat, invstd = _standardized(xp, rows, eps)
+    xhat, invstd = standardized(xp, rows, eps)
     y = xhat.reshape(channels)
     y = y.copy() if weight is None else y * weight[:, None]
     if bias is not None:
@@ -144,7 +113,7 @@ def _group_norm(x: Array, weight: Array | None, bias: Array | None, groups: int,
 
         def dx(out: Array | None) -> Array:
             g = dz * weight[:, None] if has_weight else dz  # type: ignore[index]
-            return _standardized_vjp(xp, g.reshape(xhat.shape), xhat, invstd).reshape(shape)
+            return standardized_backward(xp, g.reshape(xhat.shape), xhat, invstd).reshape(shape)
 
         return dx, lambda out: (dz * xhat.reshape(channels)).sum(axis=(0, 2)), lambda out: dz.sum(axis=(0, 2))
 
