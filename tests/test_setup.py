@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import sys
 import warnings
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 import kobai
 from kobai import amp, autograd, runtime
+from kobai.kernels import threads
 
 
 @pytest.fixture
@@ -34,22 +35,16 @@ def test_print_options(printing):
         kobai.set_printoptions(profile="fulll")
 
 
-def test_threads():
-    threadpoolctl = pytest.importorskip("threadpoolctl")
+def test_threads_are_those_of_kobai_and_of_blas_together():
     before = kobai.get_num_threads()
-    kobai.set_num_threads(1)
-    assert kobai.get_num_threads() == 1
-    kobai.set_num_threads(before)
-    assert threadpoolctl.threadpool_info()
+    assert before >= 1
+    for n in (1, 3, before):
+        kobai.set_num_threads(n)
+        assert kobai.get_num_threads() == n
+        assert threads.num_threads() == n
+        assert {pool["num_threads"] for pool in threadpoolctl.threadpool_info()} == {n}
     with pytest.raises(RuntimeError, match="positive integer, got 0"):
         kobai.set_num_threads(0)
-
-
-def test_threads_without_threadpoolctl(monkeypatch):
-    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
-    for call in (kobai.get_num_threads, lambda: kobai.set_num_threads(1)):
-        with pytest.raises(RuntimeError, match="OMP_NUM_THREADS"):
-            call()
 
 
 def test_determinism_is_kept_on_the_cpu_and_promised_elsewhere():

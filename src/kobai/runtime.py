@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
+import operator
 import warnings
-from typing import Any
 
 from kobai.errors import nearest
+from kobai.kernels import blas, threads
 
 __all__ = [
     "are_deterministic_algorithms_enabled",
@@ -18,18 +18,11 @@ __all__ = [
 ]
 
 
-def _threadpoolctl(who: str) -> Any:
-    try:
-        return importlib.import_module("threadpoolctl")
-    except ImportError as error:
-        raise RuntimeError(
-            f"{who}: the threads of the matrix library are reached through threadpoolctl, which is not installed: "
-            "pip install 'kobai[cpu]'. Without it set OMP_NUM_THREADS in the environment before Python starts"
-        ) from error
-
-
 def set_num_threads(int: int) -> None:
-    """Let the CPU's matrix library (BLAS), which does the products, use this many threads (needs threadpoolctl).
+    """Compute with this many threads on the CPU: Kobai's own, and outside of Kobai those of the matrix library (BLAS).
+
+    Large products and loops are split among them. Results of one number of threads are the same bits, whatever else runs.
+    By default there are as many as the process may keep busy: what its affinity and its container's quota allow.
 
     >>> import kobai
     >>> kobai.set_num_threads(0)
@@ -39,13 +32,18 @@ def set_num_threads(int: int) -> None:
     """
     if isinstance(int, bool) or not hasattr(int, "__index__") or int < 1:
         raise RuntimeError(f"set_num_threads: expected a positive integer, got {int!r}")
-    _threadpoolctl("set_num_threads").threadpool_limits(limits=int)
+    blas.set_library_threads(operator.index(int))
+    threads.set_num_threads(operator.index(int))
 
 
 def get_num_threads() -> int:
-    """How many threads the CPU's matrix library uses (needs threadpoolctl)."""
-    pools = _threadpoolctl("get_num_threads").threadpool_info()
-    return max((pool["num_threads"] for pool in pools), default=1)
+    """How many threads Kobai uses on the CPU; see :func:`set_num_threads`.
+
+    >>> import kobai
+    >>> kobai.get_num_threads() >= 1
+    True
+    """
+    return blas.threads()
 
 
 _determinism = "off"

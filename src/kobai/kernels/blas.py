@@ -68,8 +68,12 @@ def switches() -> tuple[Switch, ...]:
     """One for each BLAS whose threads Kobai holds back. Accelerate's, for one, cannot be, and need not."""
     if exclusive():
         return ()
-    pools = importlib.import_module("threadpoolctl").ThreadpoolController().select(user_api="blas")
-    return tuple(Switch(library) for library in pools.lib_controllers)
+    return tuple(Switch(library) for library in _libraries())
+
+
+def _libraries() -> list[Any]:
+    found = importlib.import_module("threadpoolctl").ThreadpoolController().select(user_api="blas")
+    return list(found.lib_controllers)
 
 
 class _Held:
@@ -123,12 +127,28 @@ def one_thread() -> Iterator[None]:
         held.leave()
 
 
-def product_threads() -> int:
+def threads() -> int:
     """Threads among which a large product is split: those that BLAS would use, at most as many as there are processors."""
-    if not switches():
-        return 1
-    own = _held.before if _held.depth else [switch.get() for switch in switches()]
-    return min(num_threads(), max(own))
+    own = library_threads()
+    return own if exclusive() and own else min(num_threads(), own or 1)
+
+
+def library_threads() -> int:
+    """Threads that BLAS itself would use outside of Kobai; 0 where that cannot be known."""
+    if _held.depth:
+        return max(_held.before, default=0)
+    found = [switch.get() for switch in switches()] if not exclusive() else [lib.num_threads for lib in _libraries()]
+    return max(found, default=0)
+
+
+def set_library_threads(n: int) -> None:
+    """Let every BLAS in the process, and OpenMP, use ``n`` threads outside of Kobai."""
+    with _held.lock:
+        importlib.import_module("threadpoolctl").threadpool_limits(limits=n)
+        # threadpoolctl leaves OpenBLAS to the thread that set it first; and a product may be running in another one.
+        for switch in switches():
+            switch.set(1 if _held.depth else n)
+        _held.before = (n,) * len(switches())
 
 
 # --- products ---------------------------------------------------------------------------------------------------------
@@ -142,7 +162,7 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     held = _held
     held.enter()
     try:
-        if _worthwhile(a, b) and product_threads() > 1:
+        if switches() and _worthwhile(a, b) and threads() > 1:
             if out is None:
                 batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
                 out = xp.empty((*batch, a.shape[-2], b.shape[-1]), dtype=a.dtype)
@@ -164,7 +184,7 @@ class _Split:
     """The product as a kernel: bound to its arrays it needs no more than to be run."""
 
     def bind(self, a: Array, b: Array, out: Array) -> Callable[[], None]:
-        parts = _parts(a, b, out, product_threads())
+        parts = _parts(a, b, out, threads())
 
         def run() -> None:
             run_split(_multiply, len(parts), parts, grain=1)
@@ -185,19 +205,19 @@ def _multiply(parts: list[Part], start: int, stop: int) -> None:
         np.matmul(a, b, out=out)
 
 
-def _parts(a: Array, b: Array, out: Array, threads: int) -> list[Part]:
+def _parts(a: Array, b: Array, out: Array, count: int) -> list[Part]:
     """Views of operands and result whose products are that of the whole: at most one part for each thread."""
     batches = out.shape[0] if out.ndim > 2 else 1
-    if batches >= threads:
+    if batches >= count:
 
         def of(array: Array, start: int, stop: int) -> Array:
             return array[start:stop] if array.ndim == out.ndim and array.shape[0] == batches else array
 
-        ranges = _ranges(batches, threads, 1)
+        ranges = _ranges(batches, count, 1)
         return [(of(a, i, j), of(b, i, j), out[i:j]) for i, j in ranges]
     m, n = out.shape[-2:]
     # Each part reads its rows of a and its columns of b: of the grids with enough parts, the one that reads least.
-    grids = [(rows, threads // rows) for rows in range(1, threads + 1) if threads % rows == 0]
+    grids = [(rows, count // rows) for rows in range(1, count + 1) if count % rows == 0]
     rows, columns = min(grids, key=lambda grid: (-_count(m, grid[0]) * _count(n, grid[1]), n * grid[0] + m * grid[1]))
     return [
         (a[..., i:j, :], b[..., k:last], out[..., i:j, k:last])
