@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -38,6 +39,16 @@ PACKS = """
         {single_stores}
     }}"""
 """Loads and stores of 16 bytes, if all arrays are aligned so; then the elements that are left."""
+
+
+def address_table(dtype: Any, slots: Sequence[Sequence[Array]]) -> Array:
+    """The arrays of every slot as a struct that a kernel takes by value: their addresses ``at[slot][i]``, and ``size[i]``."""
+    table = np.zeros((), dtype)
+    count = len(slots[0])
+    for k, arrays in enumerate(slots):
+        table["at"][k, :count] = [a.data.ptr for a in arrays]
+    table["size"][:count] = [a.size for a in slots[0]]
+    return table
 
 
 class CudaCode:
@@ -134,12 +145,9 @@ class CudaCode:
         """
         for start in range(0, count, self.tensors):
             stop = min(start + self.tensors, count)
-            table = np.zeros((), self._table)
-            for k in range(self.slots):
-                table["at"][k, : stop - start] = [a.data.ptr for a in arrays[k * count + start : k * count + stop]]
-            sizes = [a.size for a in arrays[start:stop]]
-            table["size"][: stop - start] = sizes
-            grid = self._blocks(max(sizes), arrays[0].itemsize), stop - start
+            some = [arrays[k * count + start : k * count + stop] for k in range(self.slots)]
+            table, most = address_table(self._table, some), max(a.size for a in some[0])
+            grid = self._blocks(most, arrays[0].itemsize), stop - start
             engine.launch(self.many.of(arrays[0].dtype), grid, (table, *self._given(numbers)))
 
     # --- proofs

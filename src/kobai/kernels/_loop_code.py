@@ -209,9 +209,7 @@ class Loops:
     """The compiled loops of one formula: ``one`` and ``many`` of :func:`numba_source`."""
 
     def __init__(self, name: str, formula: Formula, into: tuple[int, ...]) -> None:
-        source = numba_source(formula, into)
-        key = hashlib.sha256(f"{source}{_beside()}".encode()).hexdigest()[:16]
-        module = _module(f"{name}_{key}", source)
+        module = load_module(name, numba_source(formula, into))
         self.one = engine.compiled(module.one)
         self.many = engine.compiled(module.many)
 
@@ -222,9 +220,9 @@ def _beside() -> str:
     return inspect.getsource(exponential) + inspect.getsource(engine)
 
 
-def _module(name: str, source: str) -> Any:
+def load_module(name: str, source: str) -> Any:
     """The source as a module in a file whose name says its content, so that Numba finds the machine code again."""
-    name = f"kobai_loops_{name}"
+    name = f"kobai_{name}_{hashlib.sha256(f'{source}{_beside()}'.encode()).hexdigest()[:16]}"
     folder = cache_folder()
     try:
         path = _written(folder, name, source)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ctypes import addressof, c_char
 from functools import partial
 from operator import is_
@@ -17,28 +17,62 @@ from kobai.kernels.threads import GRAIN, run_split
 from kobai.xp import Array
 
 
+class Table:
+    """Where ``count`` sets of host arrays lie in memory, one array of each set for every slot.
+
+    ``addresses[slot, i]``, and ``offsets``: where the elements of each set begin if the sets are thought of as one after the
+    other. What was found for the slots ``lasting`` is kept as long as the same arrays come, and keeps them alive; arrays of the
+    other slots (gradients, which every step makes anew) are looked up at every call.
+    """
+
+    def __init__(self, slots: int, count: int, lasting: Sequence[int] = ()) -> None:
+        self.count = count
+        self.addresses = np.zeros((slots, count), np.int64)
+        self.offsets = np.zeros(count + 1, np.int64)
+        self._lasting = [k * count + i for k in lasting for i in range(count)]
+        self._others = [k * count + i for k in range(slots) if k not in lasting for i in range(count)]
+        self._kept: list[Array] = []
+        self._in_rows = False
+
+    def find(self, arrays: Sequence[Array]) -> bool:
+        """Fill the table for these arrays, slot after slot; False if the elements of one do not stand in a row in memory."""
+        lasting = [arrays[i] for i in self._lasting]
+        flat = self.addresses.reshape(-1)
+        if lasting and len(self._kept) == len(lasting) and all(map(is_, lasting, self._kept)):
+            found = [_address(arrays[i]) for i in self._others]
+            flat[self._others] = found
+            return self._in_rows and -1 not in found
+        found = list(map(_address, arrays))
+        flat[:] = found
+        self.offsets[1:] = np.cumsum([a.size for a in arrays[: self.count]])
+        self._kept, self._in_rows = lasting, -1 not in found
+        return self._in_rows
+
+
+def _address(array: Array) -> int:
+    """Where the elements of a host array begin; −1 if they do not stand in a row in memory."""
+    try:
+        return addressof(c_char.from_buffer(array))  # a quarter of the time of .ctypes.data
+    except (TypeError, ValueError):  # read-only, empty, or not in a row
+        if not isinstance(array, np.ndarray):
+            raise TypeError(
+                f"expected arrays of one library, got a {type(array).__name__} among those of NumPy"
+            ) from None
+        return int(array.ctypes.data) if array.flags.c_contiguous else -1
+
+
 class Many:
     """``many(*arrays, numbers)``: the kernel on ``count`` sets of arrays, each result into the array of its name.
 
     ``arrays`` are first all those that the kernel's first parameter stands for, then all those of its second, and so on;
     ``numbers`` are its numbers in order, in a tuple or a 1-D array. All arrays are of one library and dtype; those of one set
     have one shape. Started through :func:`kobai.kernels.engine.launch`.
-
-    The table of addresses is kept from call to call for the arrays that the kernel writes (parameters and their state), as
-    long as the same ones come. Arrays that are only read (gradients) are looked up anew at every call and not kept alive.
     """
 
     def __init__(self, kernel: Elementwise, count: int) -> None:
         self.kernel, self.count = kernel, count
         self.code = kernel.code()
-        self.slots = self.code.slots
-        self.written = [k * count + i for k in range(self.slots) if k in self.code.into for i in range(count)]
-        self.read = [k * count + i for k in range(self.slots) if k not in self.code.into for i in range(count)]
-        self._kept: list[Array] = []
-        self._table = np.zeros((self.slots, count), np.int64)
-        self._addresses = self._table.reshape(-1)
-        self._offsets = np.zeros(count + 1, np.int64)
-        self._regular = False
+        self.table = Table(self.code.slots, count, sorted(set(self.code.into)))
 
     def __repr__(self) -> str:
         return f"<{self.count} × {self.kernel.name}>"
@@ -49,7 +83,7 @@ class Many:
             return
         first = arrays[0]
         if type(first) is np.ndarray:
-            if self._loops_run(first.dtype) and self._find(arrays):
+            if self._loops_run(first.dtype) and self.table.find(arrays):
                 self._loop(np.asarray(numbers, first.dtype))()
             else:
                 for slots in self._sets(arrays):
@@ -63,17 +97,15 @@ class Many:
     def bind(self, *arrays_and_numbers: Any) -> Callable[[], None]:
         """The same as a function without arguments, for arrays that stay where they are: what a recorded step keeps."""
         arrays, numbers = arrays_and_numbers[:-1], arrays_and_numbers[-1]
-        if not self.count:
-            return lambda: None
-        first = arrays[0]
-        if type(first) is not np.ndarray:
+        if not self.count or type(arrays[0]) is not np.ndarray:
             return partial(self, *arrays_and_numbers)
         fixed = Many(self.kernel, self.count)  # a table of its own: eager steps may follow with other gradients
-        if fixed._loops_run(first.dtype) and fixed._find(arrays):
-            bound = fixed._loop(np.asarray(numbers, first.dtype))
+        dtype = arrays[0].dtype
+        if fixed._loops_run(dtype) and fixed.table.find(arrays):
+            bound = fixed._loop(np.asarray(numbers, dtype))
             bound.keep = arrays  # type: ignore[attr-defined]
             return bound
-        scalars = as_numbers(first.dtype, numbers)
+        scalars = as_numbers(dtype, numbers)
         calls = [call for slots in self._sets(arrays) for call in prepared(self.code.calls, slots, scalars)]
 
         def run() -> None:
@@ -89,33 +121,8 @@ class Many:
         return engine.numba_installed and dtype in engine.FLOATS and self.kernel.formula.vectorises
 
     def _loop(self, numbers: Array) -> partial[None]:
-        many, n = self.code.loops.many, int(self._offsets[-1])
+        many, table = self.code.loops.many, self.table
+        n = int(table.offsets[-1])
         if n < 2 * GRAIN:
-            return partial(many, self._table, self._offsets, numbers, 0, n)
-        return partial(run_split, many, n, self._table, self._offsets, numbers)
-
-    def _find(self, arrays: tuple[Array, ...]) -> bool:
-        """Fill the table; False if the elements of some array do not lie in a row in memory."""
-        written = [arrays[i] for i in self.written]
-        if len(written) != len(self._kept) or not all(map(is_, written, self._kept)):
-            self._kept = written
-            addresses = list(map(_address, arrays))
-            self._regular = -1 not in addresses
-            self._addresses[:] = addresses
-            self._offsets[1:] = np.cumsum([a.size for a in arrays[: self.count]])
-            return self._regular
-        addresses = [_address(arrays[i]) for i in self.read]
-        self._addresses[self.read] = addresses
-        return self._regular and -1 not in addresses
-
-
-def _address(array: Array) -> int:
-    """Where the elements of a host array begin; −1 if they do not stand in a row in memory."""
-    try:
-        return addressof(c_char.from_buffer(array))  # a quarter of the time of .ctypes.data
-    except (TypeError, ValueError):  # read-only, empty, or not in a row
-        if not isinstance(array, np.ndarray):
-            raise TypeError(
-                f"expected arrays of one library, got a {type(array).__name__} among those of NumPy"
-            ) from None
-        return int(array.ctypes.data) if array.flags.c_contiguous else -1
+            return partial(many, table.addresses, table.offsets, numbers, 0, n)
+        return partial(run_split, many, n, table.addresses, table.offsets, numbers)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from kobai._tensor import Tensor
+from kobai.kernels.clip import scale, sum_of_squares
 from kobai.ops.joining import cat
 from kobai.xp import Array, move, xp_of
 
@@ -49,12 +50,23 @@ def clip_grad_norm_(
             f"clip_grad_norm_: the total norm of order {norm_type} of the gradients is not finite ({total.item()}), "
             "so they cannot be clipped; pass error_if_nonfinite=False to scale them all the same"
         )
-    xp = xp_of(total.array)
-    scale = xp.minimum(max_norm / (total.array + 1e-6), 1.0)
+    factor = xp_of(total.array).minimum(max_norm / (total.array + 1e-6), 1.0).reshape(1)
+    for arrays in _alike(grads):
+        scale(arrays, factor.astype(arrays[0].dtype, copy=False))
     for g in grads:
-        g.array[...] *= scale.astype(g.dtype, copy=False)
         g._bump()
     return total
+
+
+def _alike(grads: list[Tensor]) -> list[list[Array]]:
+    """The arrays by dtype: those together that one launch can take. One that occurs twice is in two lists."""
+    found: dict[Any, list[Array]] = {}
+    seen: dict[int, int] = {}
+    for g in grads:
+        array = g.array
+        times = seen[id(array)] = seen.get(id(array), -1) + 1
+        found.setdefault((array.dtype, times), []).append(array)
+    return list(found.values())
 
 
 def _total_norm(who: str, parameters: Tensor | Iterable[Tensor], p: float) -> tuple[Tensor, list[Tensor]]:
@@ -69,7 +81,8 @@ def _total_norm(who: str, parameters: Tensor | Iterable[Tensor], p: float) -> tu
     if p == math.inf:
         total = _largest(xp, [xp.abs(a).max() for a in arrays])
     elif p == 2.0:
-        total = xp.sqrt(_sum([xp.vdot(a, a) for a in arrays]))
+        square = _sum([sum_of_squares(arrays) for arrays in _alike(grads)])
+        total = xp.sqrt(square).astype(grads[0].array.dtype)
     else:
         total = _sum([(xp.abs(a) ** p).sum() for a in arrays]) ** (1.0 / p)
     return Tensor._wrap(xp.asarray(total)), grads
