@@ -85,6 +85,8 @@ class compiled:
 
     The machine code is kept on disk beside the source. The loop runs without the interpreter's lock, in one thread. Sums
     may be added up in vector lanes (``reassoc``) and products fused into them (``contract``); NaN and infinity follow IEEE.
+    It owns no memory (``_nrt``): a slice of an array costs no atomic counting of references, 5 ns each, and a loop that would
+    make an array does not compile.
     """
 
     flags = frozenset(("reassoc", "contract", "nsz", "arcp"))
@@ -101,7 +103,7 @@ class compiled:
         """The Numba dispatcher; imports Numba, which takes about a second."""
         if self.dispatcher is None:
             numba = importlib.import_module("numba")
-            jit = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=set(self.flags))
+            jit = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=set(self.flags), _nrt=False)
             self.dispatcher = jit(_linked(self.function))
         return self.dispatcher
 

@@ -42,6 +42,11 @@ def check_unit_interval(who: str, x: Array) -> None:
         raise ValueError(f"{who}: expected probabilities in [0, 1], got values from {low:g} to {high:g}")
 
 
+def flat_indices(targets: Array) -> Array:
+    """Indices of any integer dtype, shape and layout as one row of int64: what the fast kernels take."""
+    return xp_of(targets).ascontiguousarray(targets.astype(np.int64, copy=False)).reshape(-1)
+
+
 def positions(targets: Array, classes: int) -> Array:
     """Where element (i, targets[i]) of a matrix with ``classes`` columns lies, counted row by row."""
     return xp_of(targets).arange(0, targets.size * classes, classes) + targets

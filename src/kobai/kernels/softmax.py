@@ -2,7 +2,7 @@
 
 With m the maximum along the axis and s = Σ e^(x − m): softmax = e^(x − m) / s and log_softmax = x − m − ln s; no exponential
 can overflow. Their gradients are y (dy − Σ dy·y) and dy − e^y Σ dy. The fast forms take the last axis of arrays that lie row
-by row in memory, and other axes by a transposed copy.
+by row in memory, and other axes by a transposed copy. The compiled loops try m = 0 first, which nearly always will do.
 """
 
 from __future__ import annotations
@@ -15,7 +15,18 @@ import numpy as np
 from kobai.cuda.kernel import CudaKernel, on_cuda
 from kobai.kernels.engine import as_written, compiled, launch, numba_runs
 from kobai.kernels.exponential import exp
-from kobai.kernels.rows import BLOCK, SHORT, highest, launch_by_rows
+from kobai.kernels.rows import (
+    BLOCK,
+    LEAST,
+    LONG,
+    MOST,
+    exponentials,
+    highest,
+    launch_by_rows,
+    shifted_exponentials,
+    sum_of_exponentials,
+    threads_for,
+)
 from kobai.xp import Array, xp_of
 
 
@@ -57,7 +68,7 @@ def _along(axis: int, reference: Callable[..., Array], loop: Any, kernel: CudaKe
         return y
     if on_cuda(*args, halves=True):
         y = xp.empty(shape, first.dtype)
-        launch(kernel, first.size // columns, (*args, y, columns), _threads(columns))
+        launch(kernel, first.size // columns, (*args, y, columns), threads_for(columns))
         return y
     return reference(*args, axis)
 
@@ -91,47 +102,26 @@ def _log_softmax_backward_reference(dy: Array, y: Array, axis: int) -> Array:
 
 
 @compiled
-def exponentials(x: Any, e: Any, columns: int, start: int, stop: int) -> None:
-    """e ← e^(x − m) for a block of short rows, m the maximum of each."""
-    for row in range(start, stop):
-        xs, es = x[row * columns : (row + 1) * columns], e[row * columns : (row + 1) * columns]
-        m = xs[0]
-        for j in range(1, xs.size):
-            m = m if xs[j] <= m else xs[j]  # NaN wins
-        for j in range(xs.size):
-            es[j] = xs[j] - m
-    block = e[start * columns : stop * columns]
-    for i in range(block.size):
-        block[i] = exp(block[i])
-
-
-@compiled
 def _softmax_rows(x: Any, y: Any, columns: int, start: int, stop: int) -> None:
-    one = x.dtype.type(1)
-    if columns < SHORT:
-        for first in range(start, stop, BLOCK // columns):
-            last = min(first + BLOCK // columns, stop)
-            exponentials(x, y, columns, first, last)
-            for row in range(first, last):
-                ys = y[row * columns : (row + 1) * columns]
-                s = x.dtype.type(0)
+    number = x.dtype.type
+    step = BLOCK // columns if columns < LONG else 1
+    for first in range(start, stop, step):
+        last = min(first + step, stop)
+        if columns < LONG:
+            exponentials(x[first * columns : last * columns], y[first * columns : last * columns])
+        for row in range(first, last):
+            xs, ys = x[row * columns : (row + 1) * columns], y[row * columns : (row + 1) * columns]
+            s = number(0)
+            if columns < LONG:
                 for j in range(ys.size):
                     s += ys[j]
-                share = one / s
-                for j in range(ys.size):
-                    ys[j] *= share
-        return
-    for row in range(start, stop):
-        xs, ys = x[row * columns : (row + 1) * columns], y[row * columns : (row + 1) * columns]
-        m = highest(xs)
-        s = x.dtype.type(0)
-        for j in range(xs.size):
-            e = exp(xs[j] - m)
-            ys[j] = e
-            s += e
-        share = one / s
-        for j in range(ys.size):
-            ys[j] *= share
+            else:
+                s = shifted_exponentials(xs, s, ys)
+            if not LEAST < s < MOST:
+                s = shifted_exponentials(xs, highest(xs), ys)
+            share = number(1) / s
+            for j in range(ys.size):
+                ys[j] *= share
 
 
 @compiled
@@ -153,58 +143,50 @@ def _less(x: Any, m: Any, log: Any) -> Any:
 
 @compiled
 def _log_softmax_rows(x: Any, y: Any, columns: int, start: int, stop: int) -> None:
-    step = BLOCK // columns if columns < SHORT else 1
+    number = x.dtype.type
+    step = BLOCK // columns if columns < LONG else 1
     for first in range(start, stop, step):
         last = min(first + step, stop)
-        if columns < SHORT:
-            exponentials(x, y, columns, first, last)
+        if columns < LONG:
+            exponentials(x[first * columns : last * columns], y[first * columns : last * columns])
         for row in range(first, last):
             xs, ys = x[row * columns : (row + 1) * columns], y[row * columns : (row + 1) * columns]
-            m = highest(xs)
-            s = x.dtype.type(0)
-            if columns < SHORT:
+            m = s = number(0)
+            if columns < LONG:
                 for j in range(ys.size):
                     s += ys[j]
             else:
-                for j in range(xs.size):
-                    s += exp(xs[j] - m)
-            log = np.log(s)
+                s = sum_of_exponentials(xs, m)
+            if not LEAST < s < MOST:
+                m = highest(xs)
+                s = sum_of_exponentials(xs, m)
+            log = np.log(np.float64(s))
             for j in range(xs.size):
-                ys[j] = _less(xs[j], m, log)
+                ys[j] = _less(np.float64(xs[j]), np.float64(m), log)
 
 
 @compiled
 def _log_softmax_backward_rows(dy: Any, y: Any, dx: Any, columns: int, start: int, stop: int) -> None:
-    if columns < SHORT:
-        for first in range(start, stop, BLOCK // columns):
-            last = min(first + BLOCK // columns, stop)
-            ys, block = y[first * columns : last * columns], dx[first * columns : last * columns]
-            for i in range(ys.size):
-                block[i] = exp(ys[i])
-            for row in range(first, last):
-                ds, out = dy[row * columns : (row + 1) * columns], dx[row * columns : (row + 1) * columns]
-                total = dy.dtype.type(0)
-                for j in range(ds.size):
-                    total += ds[j]
+    step = BLOCK // columns if columns < LONG else 1
+    for first in range(start, stop, step):
+        last = min(first + step, stop)
+        if columns < LONG:
+            exponentials(y[first * columns : last * columns], dx[first * columns : last * columns])
+        for row in range(first, last):
+            ds, ys = dy[row * columns : (row + 1) * columns], y[row * columns : (row + 1) * columns]
+            out = dx[row * columns : (row + 1) * columns]
+            total = dy.dtype.type(0)
+            for j in range(ds.size):
+                total += ds[j]
+            if columns < LONG:
                 for j in range(ds.size):
                     out[j] = ds[j] - out[j] * total
-        return
-    for row in range(start, stop):
-        ds, ys = dy[row * columns : (row + 1) * columns], y[row * columns : (row + 1) * columns]
-        out = dx[row * columns : (row + 1) * columns]
-        total = dy.dtype.type(0)
-        for j in range(ds.size):
-            total += ds[j]
-        for j in range(ds.size):
-            out[j] = ds[j] - exp(ys[j]) * total
+            else:
+                for j in range(ds.size):
+                    out[j] = ds[j] - exp(ys[j]) * total
 
 
 # --- CUDA C: a block for each row -------------------------------------------------------------------------------------
-
-
-def _threads(columns: int) -> int:
-    """One warp for short rows, and not more threads than there are columns for four each."""
-    return 32 if columns <= 128 else 128 if columns <= 1024 else 256
 
 
 def _check(function: Callable[..., Array], operands: int) -> Any:

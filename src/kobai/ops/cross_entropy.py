@@ -12,8 +12,9 @@ import numpy as np
 
 from kobai._primitive import primitive
 from kobai._tensor import Tensor
-from kobai.kernels.indices import all_inside, check_classes, positions
-from kobai.kernels.rows import row_max, row_sum
+from kobai.kernels import cross_entropy as fused
+from kobai.kernels.rows import row_sum
+from kobai.kernels.softmax import log_softmax
 from kobai.ops._args import need_tensor
 from kobai.xp import Array, xp_of
 
@@ -29,12 +30,12 @@ def check_reduction(who: str, reduction: str, known: tuple[str, ...] = REDUCTION
 
 
 def _rows(x: Array) -> Array:
-    """(C), (N, C) or (N, C, d₁, ...) as one row of C per prediction."""
+    """(C), (N, C) or (N, C, d₁, ...) as one row of C per prediction; never a view, behind which the tape would not see x."""
     if x.ndim == 2:
         return x
     if x.ndim == 1:
-        return x[None]
-    return xp_of(x).moveaxis(x, 1, -1).reshape(-1, x.shape[1])
+        return x.copy()[None]
+    return xp_of(x).moveaxis(x, 1, -1).copy().reshape(-1, x.shape[1])
 
 
 def _as_input(rows: Array, shape: tuple[int, ...]) -> Array:
@@ -42,48 +43,6 @@ def _as_input(rows: Array, shape: tuple[int, ...]) -> Array:
     if len(shape) <= 2:
         return rows.reshape(shape)
     return xp_of(rows).moveaxis(rows.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
-
-
-def _choose(
-    who: str, targets: Array, classes: int, weight: Array | None, ignore_index: int
-) -> tuple[Array, Array | None, Array | None]:
-    """Of every target: its position in the flattened rows, whether it counts, and its weight; each as a flat array.
-
-    None stands for "all count" and "1 each". Out of range indices are found on the host only: on a device looking would wait.
-    """
-    flat = targets.reshape(-1)
-    if all_inside(flat, classes) and not 0 <= ignore_index < classes:
-        return positions(flat, classes), None, None if weight is None else weight[flat]
-    check_classes(who, targets, classes, ignore_index)
-    valid = flat != ignore_index
-    safe = flat * valid
-    return positions(safe, classes), valid, valid if weight is None else weight[safe] * valid
-
-
-def _reduce(loss: Array, share: Array | None, reduction: str, shape: tuple[int, ...]) -> tuple[Array, Any]:
-    """The reduced loss, and what dy is multiplied by to give the gradient of every row's loss.
-
-    ``mean`` divides by the sum of the weights; where that is 0 (all targets ignored) it is nan with gradient 0.
-    """
-    if reduction == "none":
-        return loss.reshape(shape), None
-    if reduction == "sum":
-        return loss.sum(), 1.0
-    if share is None:
-        return (loss.sum() / loss.size, 1 / loss.size) if loss.size else (loss.sum() * float("nan"), 0.0)
-    xp = xp_of(loss)
-    total = share.astype(loss.dtype, copy=False).sum()
-    nonzero = total + (total == 0)
-    return xp.where(total == 0, float("nan"), loss.sum() / nonzero).astype(loss.dtype), 1 / nonzero
-
-
-def _incoming(dy: Array, factor: Any) -> Array:
-    """Gradient of every row's loss: (M,) for reduction none, else one number."""
-    return dy.reshape(-1) if factor is None else dy * factor
-
-
-def _per_row(g: Array, share: Array | None) -> Array:
-    return g if share is None else g * share
 
 
 @primitive(
@@ -106,41 +65,9 @@ def _cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Any:
-    xp, shape, rows = xp_of(x), x.shape, _rows(x)
-    classes = rows.shape[1]
-    at, valid, share = _choose("cross_entropy", targets, classes, weight, ignore_index)
-    z = rows - row_max(rows)[:, None]
-    e = xp.exp(z)
-    total = row_sum(e)
-    loss = xp.log(total)
-    hard = loss - z.reshape(-1)[at]
-    hard = hard if share is None else hard * share
-    even, weights = label_smoothing / classes, None
-    if label_smoothing:
-        # (1 − ε) of the target goes to its class, ε evenly to all, each with the weight of its class
-        weights = xp.ones(classes, x.dtype) if weight is None else weight
-        soft = loss * weights.sum() - z @ weights
-        loss = (1 - label_smoothing) * hard + even * (soft if valid is None else soft * valid)
-    else:
-        loss = hard
-    y, factor = _reduce(loss, share, reduction, targets.shape)
-
-    def vjp(dy: Array) -> Any:
-        g = _incoming(dy, factor)
-        to_class = _per_row(g, share)
-        if weights is None:
-            dx = e * (to_class / total)[:, None]
-        else:
-            to_class = (1 - label_smoothing) * to_class
-            to_all = _per_row(even * g, valid)
-            to_all = xp.broadcast_to(to_all, total.shape)[:, None]
-            dx = e * ((to_class + to_all[:, 0] * weights.sum()) / total)[:, None]
-            dx -= to_all * weights
-        dx = xp.ascontiguousarray(dx)  # column by column, as z may be, reshape would give a copy
-        dx.reshape(-1)[at] -= to_class
-        return (_as_input(dx, shape),)
-
-    return y, vjp
+    rows, shape = _rows(x), x.shape
+    y, backward = fused.cross_entropy(rows, targets, weight, ignore_index, reduction, label_smoothing)
+    return y, lambda dy: (_as_input(backward(dy), shape),)
 
 
 @primitive(
@@ -160,13 +87,12 @@ def _soft_cross_entropy(
     x: Array, targets: Array, weight: Array | None, *, reduction: str = "mean", label_smoothing: float = 0.0
 ) -> Any:
     xp, shape, rows = xp_of(x), x.shape, _rows(x)
-    logp = rows - row_max(rows)[:, None]
-    logp -= xp.log(row_sum(xp.exp(logp)))[:, None]
+    logp = log_softmax(rows, 1)
     loss = -row_sum(_smoothed(targets, weight, label_smoothing) * logp)
-    y, factor = _reduce(loss, None, reduction, (*shape[:1], *shape[2:]) if len(shape) > 1 else ())
+    y, factor = fused.reduce_losses(loss, None, reduction, (*shape[:1], *shape[2:]) if len(shape) > 1 else ())
 
     def vjp(dy: Array) -> Any:
-        g = xp.broadcast_to(_incoming(dy, factor), logp.shape[:1])[:, None]
+        g = xp.broadcast_to(fused.incoming(dy, factor), logp.shape[:1])[:, None]
 
         def dx(out: Array | None) -> Array:
             q = _smoothed(targets, weight, label_smoothing)
@@ -201,18 +127,9 @@ def _smoothed(targets: Array, weight: Array | None, label_smoothing: float) -> A
 def _nll_loss(
     x: Array, targets: Array, weight: Array | None, *, ignore_index: int = -100, reduction: str = "mean"
 ) -> Any:
-    xp, shape, rows = xp_of(x), x.shape, _rows(x)
-    matrix = rows.shape
-    at, _, share = _choose("nll_loss", targets, matrix[1], weight, ignore_index)
-    loss = -rows.reshape(-1)[at]
-    y, factor = _reduce(loss if share is None else loss * share, share, reduction, targets.shape)
-
-    def vjp(dy: Array) -> Any:
-        dx = xp.zeros(matrix, dy.dtype)
-        dx.reshape(-1)[at] -= _per_row(_incoming(dy, factor), share)
-        return (_as_input(dx, shape),)
-
-    return y, vjp
+    rows, shape = _rows(x), x.shape
+    y, backward = fused.nll_loss(rows, targets, weight, ignore_index, reduction)
+    return y, lambda dy: (_as_input(backward(dy), shape),)
 
 
 def _check(who: str, input: Tensor, target: Tensor, weight: Tensor | None, reduction: str) -> bool:
