@@ -145,6 +145,11 @@ BATCHES = [
     ((2, 3), (3, 4)),
     ((0, 2, 3), (0, 3, 4)),
     ((7, 2, 0), (7, 0, 4)),
+    ((3,), (3, 4)),
+    ((2, 3), (3,)),
+    ((3,), (3,)),
+    ((3,), (7, 3, 4)),
+    ((7, 2, 3), (3,)),
 ]
 
 
@@ -153,12 +158,13 @@ BATCHES = [
 def test_batches(library, left, right, swapped):
     rng = np.random.default_rng(4)
     a, b = rng.standard_normal(left), rng.standard_normal(right)
-    if swapped:  # as in q·kᵀ of an attention
+    if swapped and b.ndim > 1:  # as in q·kᵀ of an attention
         b = np.ascontiguousarray(b.swapaxes(-1, -2)).swapaxes(-1, -2)
     np.testing.assert_allclose(matmul(device(a), device(b)).host, a @ b, atol=1e-12)
     out = device(np.full((a @ b).shape, np.nan))
     assert matmul(device(a), device(b), out=out) is out
     np.testing.assert_allclose(out.host, a @ b, atol=1e-12)
+    assert len(library.calls) == 2 * (a.size > 0)
 
 
 def test_heads_of_an_attention_are_read_in_place_or_copied(library):

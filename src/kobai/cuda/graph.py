@@ -56,6 +56,7 @@ class Numbers:
         self.blocks: list[tuple[np.ndarray[Any, Any], Array]] = []
         self._sent: list[bytes] = []
         self._free = 0
+        self._pool: Any = None
 
     def place(self, count: int, dtype: Any) -> tuple[np.ndarray[Any, Any], Array]:
         """Room for ``count`` numbers: a view of host memory, and the array on the device that it will be sent to."""
@@ -64,7 +65,10 @@ class Numbers:
             raise ValueError(f"numbers: expected at most {WORDS * 8} bytes, got {count} of {dtype}")
         if words > self._free:
             cupy = importlib.import_module("cupy")
-            self.blocks.append((np.zeros(WORDS, np.uint64), cupy.empty(WORDS, np.uint64)))
+            # Not from the graph's pool: memory that some array had before would be written to again in the middle of a replay.
+            self._pool = self._pool or cupy.cuda.MemoryPool()
+            with cupy.cuda.using_allocator(self._pool.malloc):
+                self.blocks.append((np.zeros(WORDS, np.uint64), cupy.empty(WORDS, np.uint64)))
             self._sent.append(b"")
             self._free = WORDS
         first = WORDS - self._free
