@@ -1,55 +1,45 @@
-"""Whole training steps: forward, loss, backward, update, eager, float32."""
+"""Whole training steps – forward, loss, backward, update – eager and captured, in float32; and prediction alone."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+from dataclasses import replace
 
 import pytest
 
 import kobai
-from kobai import nn
-from kobai.nn import functional as F
+from cases import CPU
+from problems import draw
+from sides import kobai_side
 
-S = ([784, 100, 100, 100, 100, 10], 100)
-M = ([784, 512, 512, 10], 256)
-CASES = {
-    "S: 784-100-100-100-100-10, batch 100, SGD": (*S, False, "SGD"),
-    "S + BatchNorm1d, Adam": (*S, True, "Adam"),
-    "M: 784-512-512-10, batch 256, Adam": (*M, False, "Adam"),
-}
-
-
-def mlp(sizes, batch_norm):
-    layers = []
-    for fan_in, fan_out in pairwise(sizes[:-1]):
-        layers += [nn.Linear(fan_in, fan_out), *([nn.BatchNorm1d(fan_out)] if batch_norm else []), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
+# key of cases.CPU: batch sizes; those of the largest steps are left out under --quick
+BATCHES = {"S": (10, 100, 1000), "S+BN": (10, 100, 1000), "S+dropout": (100,), "M": (64, 256, 1024), "L": (1024,)}
+POINTS = [
+    pytest.param(key, batch, marks=[pytest.mark.large] * (key == "L" or batch * (key == "M") > 256))
+    for key, batches in BATCHES.items()
+    for batch in batches
+]
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_step(case, timed, rng):
-    sizes, batch, batch_norm, optimizer = CASES[case]
-    model = mlp(sizes, batch_norm)
-    update = getattr(kobai.optim, optimizer)(model.parameters(), lr=1e-3)
-    x = kobai.tensor(rng.standard_normal((batch, sizes[0])).astype("float32"), device=next(model.parameters()).device)
-    t = kobai.tensor(rng.integers(0, sizes[-1], batch), device=x.device)
-
-    def step():
-        update.zero_grad()
-        F.cross_entropy(model(x), t).backward()
-        update.step()
-
-    timed(case, step)
+@pytest.mark.parametrize("mode", ["eager", "captured"])
+@pytest.mark.parametrize(("key", "batch"), POINTS)
+def test_step(key, batch, mode, backend, timed):
+    case = replace(CPU[key], batch=batch)
+    device = "cuda" if backend == "cupy" else "cpu"
+    run = kobai_side.make(case, draw(case), mode, device, "fp32")
+    timed(f"step {key}, batch {batch}, {case.optimizer}", run.step)
 
 
-@pytest.mark.parametrize("case", ["M: 784-512-512-10, batch 256, Adam"])
-def test_forward_only(case, timed, rng):
-    sizes, batch, _, _ = CASES[case]
-    model = mlp(sizes, False).eval()
-    x = kobai.tensor(rng.standard_normal((batch, sizes[0])).astype("float32"), device=next(model.parameters()).device)
+@pytest.mark.parametrize("mode", ["eager", "captured"])
+@pytest.mark.parametrize("batch", [1, 256])
+def test_prediction(batch, mode, timed):
+    case = replace(CPU["M"], batch=batch)
+    problem = draw(case)
+    model = kobai_side.model_of(case, problem).eval()
+    x = kobai.tensor(problem.x)
 
     @kobai.no_grad()
-    def predict():
-        model(x)
+    def predict(x):
+        return model(x)
 
-    timed("M: prediction only", predict)
+    run = kobai.capture(predict) if mode == "captured" else predict
+    timed(f"prediction M, batch {batch}", lambda: run(x))

@@ -128,7 +128,11 @@ def test_python_without_venv_module_borrows_pip(setup, tree):
 
 @pytest.mark.parametrize(
     ("script", "extras", "run"),
-    [("train.py", "data plot", "-m kobai.cli train"), ("test.py", "data dev plot", "-m pytest")],
+    [
+        ("train.py", "data plot", "-m kobai.cli train"),
+        ("bench.py", "cpu plot", "-m kobai.cli bench"),
+        ("test.py", "data dev plot", "-m pytest"),
+    ],
 )
 def test_arguments_and_exit_code_pass_through(setup, tree, script, extras, run):
     finished(setup, tree, *extras.split())

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kobai.cli import info, train, use
+from kobai.cli import bench, info, train, use
 from kobai.cli.common import say
 from kobai.train import job
 
@@ -41,6 +41,7 @@ def common(
 app.command(epilog=train.EXAMPLES)(train.train)
 app.command(epilog=use.EVALUATE_EXAMPLES)(use.evaluate)
 app.command(epilog=use.PREDICT_EXAMPLES)(use.predict)
+app.command(epilog=bench.EXAMPLES)(bench.bench)
 app.command()(info.info)
 
 

@@ -68,7 +68,7 @@ def train(
         curve: draw the learning curve (needs matplotlib).
     """
     manual_seed(settings.seed)
-    description = describe_model(settings, data)
+    description = describe_model(settings, data.input_shape, len(data.classes))
     model = build(description).to(default_device())
     # The order of the batches has a stream of its own: more layers, or dropout, change no batch.
     order = Generator().manual_seed(settings.seed + 1)
@@ -150,12 +150,12 @@ def restore(path: str | Path, say: Say) -> Restored:
         raise CheckpointError(f"{found}: holds no model that kobai train has described ({error})") from error
 
 
-def describe_model(settings: Settings, data: DataSplits) -> dict[str, Any]:
+def describe_model(settings: Settings, input_shape: tuple[int, ...], classes: int) -> dict[str, Any]:
     """What :func:`kobai.train.models.build` rebuilds the model from."""
     return {
         "name": settings.model,
-        "input_shape": list(data.input_shape),
-        "classes": len(data.classes),
+        "input_shape": list(input_shape),
+        "classes": classes,
         "hidden": list(settings.hidden),
         "activation": settings.activation,
         "init": settings.init,

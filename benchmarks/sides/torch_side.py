@@ -1,0 +1,119 @@
+"""PyTorch. Variants: ``eager``, ``fused`` (the optimiser), ``compile`` (and fused), ``graph`` (all of it one CUDA graph)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from cases import LEARNING_RATE, Case
+from sides import Absent, Run
+
+if TYPE_CHECKING:  # it loads NumPy, and the library shall be the first to do so
+    from problems import Problem
+
+
+def versions(variant: str) -> dict[str, str]:
+    """Import PyTorch, and say which version runs."""
+    try:
+        import torch
+    except ImportError as error:
+        raise Absent(f"{error}: pip install torch") from error
+    if variant == "compile" and not any(map(shutil.which, (os.environ.get("CXX") or "g++", "clang++", "cl"))):
+        raise Absent("torch.compile needs a C++ compiler, and there is none: install g++ or clang++")
+    return {"torch": torch.__version__}
+
+
+def make(case: Case, problem: Problem, variant: str, device: str, precision: str) -> Run:
+    """The step of an ordinary script; images lie channels last, which is the faster way."""
+    import torch
+    import torch.nn.functional as F
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise Absent("this PyTorch sees no CUDA device")
+    if device == "cpu":
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    model = _model(case, problem).to(device)
+    x, t = torch.tensor(problem.x, device=device), torch.tensor(problem.t, device=device)
+    if problem.kernels:
+        model, x = model.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+    options: dict[str, Any] = {"lr": LEARNING_RATE[case.optimizer]}
+    if variant != "eager":
+        options["fused"] = True
+    if variant == "graph" and case.optimizer != "SGD":
+        options["capturable"] = True
+    update = getattr(torch.optim, case.optimizer)(model.parameters(), **options)
+
+    def loss_of(x: Any, t: Any) -> Any:
+        return F.cross_entropy(model(x), t)
+
+    forward = torch.compile(loss_of) if variant == "compile" else loss_of
+
+    def step() -> Any:
+        update.zero_grad()
+        loss = forward(x, t)
+        loss.backward()
+        update.step()
+        return loss.detach()
+
+    cuda = device == "cuda"
+    return Run(
+        _graphed(step, update) if variant == "graph" else step,
+        read=lambda loss: loss.item(),
+        wait=torch.cuda.synchronize if cuda else lambda: None,
+        memory=torch.cuda.max_memory_allocated if cuda else lambda: None,
+    )
+
+
+def _model(case: Case, problem: Problem) -> Any:
+    import torch
+    from torch import nn
+
+    def filled(layer: Any, weight: Any) -> Any:
+        with torch.no_grad():
+            layer.weight.copy_(torch.tensor(weight))
+            layer.bias.zero_()
+        return layer
+
+    layers: list[Any] = []
+    for kernel in problem.kernels:
+        convolution = nn.Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1)
+        layers += [filled(convolution, kernel), nn.ReLU(), nn.MaxPool2d(2)]
+    layers += [nn.Flatten()] * bool(problem.kernels)
+    for weight in problem.weights:
+        layers.append(filled(nn.Linear(weight.shape[1], weight.shape[0]), weight))
+        if weight is not problem.weights[-1]:
+            layers += [nn.BatchNorm1d(weight.shape[0])] * case.batch_norm
+            layers += [nn.ReLU(), *[nn.Dropout(case.dropout)] * bool(case.dropout)]
+    return nn.Sequential(*layers)
+
+
+def _graphed(step: Callable[[], Any], update: Any) -> Callable[[], Any]:
+    """Three steps on a side stream, as PyTorch asks for; from the fourth on the whole step is one graph."""
+    import torch
+
+    stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    calls, kept = 0, None
+
+    def whole() -> Any:
+        nonlocal calls, kept
+        calls += 1
+        if calls <= 3:
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                loss = step()
+            torch.cuda.current_stream().wait_stream(stream)
+            return loss
+        if calls == 4:
+            update.zero_grad(set_to_none=True)
+            with torch.cuda.graph(graph):
+                kept = step()
+        graph.replay()
+        return kept
+
+    return whole

@@ -1,0 +1,71 @@
+"""Facts about the machine and what runs on it, without which a timing means nothing."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kobai import cuda
+from kobai.train.job import kobai_version
+
+PACKAGES = ("numpy", "numba", "llvmlite", "cupy-cuda12x", "cupy-cuda13x", "nvmath-python")
+
+
+def facts() -> dict[str, Any]:
+    """Processor, cores, load, matrix library with its threads, GPUs, versions; all of it plain JSON.
+
+    >>> found = facts()
+    >>> found["cores"] >= 1, "numpy" in found["packages"]
+    (True, True)
+    """
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "processor": processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "load average": [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "kobai": kobai_version(),
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "blas": blas(),
+        "gpus": [cuda.get_device_name(index) for index in range(cuda.device_count())],
+    }
+
+
+def processor() -> str:
+    """The processor's name, as well as the system knows it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def blas() -> list[str]:
+    """Matrix libraries in this process with kind, version, threads; by threadpoolctl, without it as NumPy was built."""
+    try:
+        pools = importlib.import_module("threadpoolctl").threadpool_info()
+    except ImportError:
+        built = np.show_config(mode="dicts")
+        found = built.get("Build Dependencies", {}).get("blas", {})
+        return [f"{found.get('name', 'unknown')} {found.get('version', '')}".strip()]
+    return [
+        f"{pool['internal_api']} {pool['version'] or ''} {pool.get('architecture', '')}, {pool['num_threads']} threads"
+        for pool in pools
+        if pool["user_api"] == "blas"
+    ]
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""

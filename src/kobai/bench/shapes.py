@@ -1,0 +1,47 @@
+"""Inputs and classes of a data set, as far as the time of a step depends on them: no file of a known set is read."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from kobai.train import job
+from kobai.train.settings import Settings
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Shape of one sample, and how many classes there are."""
+
+    inputs: tuple[int, ...]
+    classes: int
+
+    def description(self, settings: Settings) -> dict[str, Any]:
+        """What :func:`kobai.train.models.build` makes the model of ``settings`` from."""
+        return job.describe_model(settings, self.inputs, self.classes)
+
+    def layers(self, settings: Settings) -> str:
+        """Widths from input to output.
+
+        >>> Shape((1, 8, 8), 10).layers(Settings(hidden=(100, 50)))
+        '64-100-50-10'
+        """
+        return "-".join(map(str, (math.prod(self.inputs), *settings.hidden, self.classes)))
+
+
+KNOWN = {
+    "digits": Shape((1, 8, 8), 10),
+    "mnist": Shape((1, 28, 28), 10),
+    "fashion-mnist": Shape((1, 28, 28), 10),
+    "cifar10": Shape((3, 32, 32), 10),
+}
+
+
+def shape_of(settings: Settings) -> Shape:
+    """Of the data that ``settings`` name; a table is read."""
+    known = KNOWN.get(settings.data.lower().replace("_", "-"))
+    if known is not None:
+        return known
+    data = job.load_data(settings)
+    return Shape(data.input_shape, len(data.classes))

@@ -1,0 +1,252 @@
+"""What a training step of one model costs: over batch sizes and widths, eager and captured, on every backend.
+
+All variants of one point take turns in short blocks, so that whatever else the machine does meets them alike, and the median
+over the blocks counts. The batch is random numbers of the data's shape: the time of a step does not depend on them.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import statistics
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from kobai import cuda
+from kobai._capture import capture
+from kobai.bench.shapes import Shape
+from kobai.nn import functional as F
+from kobai.nn.utils import clip_grad_norm_
+from kobai.ops.random import randint, randn
+from kobai.random import manual_seed
+from kobai.train.models import build
+from kobai.train.recipes import optimizer
+from kobai.train.settings import Settings
+from kobai.xp import default_device, using
+
+EAGER, CAPTURED = "eager", "captured"
+SWEEPS = ("batch size", "width")
+
+BLOCK = 0.005
+"""Seconds in one timed block: far above the clock's grain, short enough to take turns often."""
+
+FEWEST, MOST = 5, 25
+"""Blocks of a variant at one point."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be timed.
+
+    ``settings`` describe the model, its optimiser and its batch size as those of ``kobai train`` do. ``batch_sizes`` are
+    gone through at the model's own widths, ``widths`` – given to every hidden layer – at its own batch size.
+    """
+
+    settings: Settings
+    shape: Shape
+    backends: tuple[str, ...]
+    batch_sizes: tuple[int, ...]
+    widths: tuple[int, ...]
+    seconds: float = 0.2
+    """About how long each variant is timed at each point."""
+
+    def points(self) -> Iterator[tuple[str, int, Settings]]:
+        """(sweep, batch size or width, settings) of every point."""
+        for size in self.batch_sizes:
+            yield SWEEPS[0], size, replace(self.settings, batch_size=size)
+        for width in self.widths:
+            yield SWEEPS[1], width, replace(self.settings, hidden=(width,) * len(self.settings.hidden))
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One variant at one point: median and quartiles of the seconds a step takes, and the greatest memory in bytes.
+
+    ``memory`` counts all that training holds at the worst moment of a step: parameters, gradients, optimiser state and
+    intermediate arrays. Where a variant cannot run, ``failure`` says why and the numbers are None.
+    """
+
+    sweep: str
+    value: int
+    backend: str
+    mode: str
+    median: float | None = None
+    quartiles: tuple[float, float] | None = None
+    memory: int | None = None
+    failure: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The timing as JSON holds it."""
+        return asdict(self)
+
+
+def measure(plan: Plan) -> Iterator[list[Timing]]:
+    """Time one point after the other; each gives the timings of its variants."""
+    variants = [(backend, mode) for backend in plan.backends for mode in (EAGER, CAPTURED)]
+    for sweep, value, settings in plan.points():
+        steps: dict[tuple[str, str], Callable[[], Any]] = {}
+        failures: dict[tuple[str, str], str] = {}
+        for variant in variants:
+            with _failing_into(failures, variant):
+                steps[variant] = _ready(settings, plan.shape, *variant)
+        times = _alternate(steps, plan.seconds)
+        steps.clear()
+        memory = {}
+        for variant in times:
+            with _failing_into(failures, variant):
+                memory[variant] = weigh(settings, plan.shape, *variant)
+        yield [
+            Timing(sweep, value, *variant, *_spread(times[variant]), memory.get(variant))
+            if variant in times
+            else Timing(sweep, value, *variant, failure=failures[variant])
+            for variant in variants
+        ]
+
+
+def training_step(settings: Settings, shape: Shape) -> Callable[[Any, Any], Any]:
+    """``step(x, t)``: one step of the model on the default backend, as the Trainer does it; returns the loss."""
+    model = build(shape.description(settings)).to(default_device())
+    rule = optimizer(settings.optimizer, model.parameters(), settings.lr, settings.weight_decay, settings.momentum)
+
+    def step(x: Any, t: Any) -> Any:
+        loss = F.cross_entropy(model(x), t)
+        rule.zero_grad()
+        loss.backward()
+        if settings.clip_grad_norm is not None:
+            clip_grad_norm_(model.parameters(), settings.clip_grad_norm)
+        rule.step()
+        return loss
+
+    return step
+
+
+def _ready(settings: Settings, shape: Shape, backend: str, mode: str) -> Callable[[], Any]:
+    """A step that has its batch and has run often enough to be compiled, captured and warm."""
+    with using(backend):
+        manual_seed(settings.seed)
+        step = training_step(settings, shape)
+        if mode == CAPTURED:
+            step = capture(step)
+        x = randn(settings.batch_size, *shape.inputs)
+        t = randint(0, shape.classes, (settings.batch_size,))
+    for _ in range(3):
+        step(x, t)
+
+    def again() -> Any:
+        return step(x, t)
+
+    return again
+
+
+def _alternate(steps: dict[tuple[str, str], Callable[[], Any]], seconds: float) -> dict[tuple[str, str], list[float]]:
+    """Seconds per step of each variant in blocks that take turns."""
+
+    def block(variant: tuple[str, str], n: int) -> float:
+        wait = cuda.synchronize if variant[0] == "cupy" else _nothing
+        wait()
+        start = time.perf_counter()
+        for _ in range(n):
+            steps[variant]()
+        wait()
+        return (time.perf_counter() - start) / n
+
+    once = {variant: min(block(variant, 1) for _ in range(2)) for variant in steps}
+    counts = {variant: max(1, round(BLOCK / seconds_each)) for variant, seconds_each in once.items()}
+    rounds = {v: min(MOST, max(FEWEST, round(seconds / (counts[v] * once[v])))) for v in steps}
+    times: dict[tuple[str, str], list[float]] = {variant: [] for variant in steps}
+    for i in range(max(rounds.values(), default=0)):
+        for variant, found in times.items():
+            if i < rounds[variant]:
+                found.append(block(variant, counts[variant]))
+    return times
+
+
+def weigh(settings: Settings, shape: Shape, backend: str, mode: str) -> int:
+    """Bytes of the arrays alive at the worst moment of a step, everything that training holds counted.
+
+    On the CPU by ``tracemalloc``, which NumPy tells of every array; on a GPU by what the device has less of.
+    """
+    gc.collect()
+    if backend == "cupy":
+        return _weigh_device(settings, shape, mode)
+    traced = tracemalloc.is_tracing()
+    if not traced:
+        tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        step = _ready(settings, shape, backend, mode)
+        gc.collect()
+        tracemalloc.reset_peak()
+        step()
+        return max(0, tracemalloc.get_traced_memory()[1] - before)
+    finally:
+        if not traced:
+            tracemalloc.stop()
+
+
+def _weigh_device(settings: Settings, shape: Shape, mode: str) -> int:
+    cuda.empty_cache()
+    before = cuda.mem_get_info()[0]
+    step = _ready(settings, shape, "cupy", mode)
+    cuda.empty_cache()  # what only the set-up needed
+    step()
+    cuda.synchronize()
+    return max(0, before - cuda.mem_get_info()[0])
+
+
+def _nothing() -> None:
+    pass
+
+
+@contextmanager
+def _failing_into(failures: dict[tuple[str, str], str], variant: tuple[str, str]) -> Iterator[None]:
+    """What one variant cannot do, or has not the memory for, does not end the measurement of the others."""
+    try:
+        yield
+    except (MemoryError, RuntimeError, NotImplementedError) as error:
+        failures[variant] = f"{type(error).__name__}: {error}".splitlines()[0]
+        gc.collect()
+
+
+def _spread(times: list[float]) -> tuple[float, tuple[float, float]]:
+    low, middle, high = statistics.quantiles(times, n=4, method="inclusive")
+    return middle, (low, high)
+
+
+def best(timings: Sequence[Timing], sweep: str, backend: str) -> dict[int, float]:
+    """Seconds of a backend's faster way, eager or captured, by batch size or width."""
+    found: dict[int, float] = {}
+    for timing in timings:
+        if timing.sweep == sweep and timing.backend == backend and timing.median is not None:
+            found[timing.value] = min(timing.median, found.get(timing.value, math.inf))
+    return found
+
+
+def win(timings: Sequence[Timing], sweep: str) -> float | None:
+    """From which batch size or width on the GPU is the faster backend, by the best way of each; None if nowhere.
+
+    Between two measured points the crossing is read off the straight lines of a picture with logarithmic axes. It is 0 where
+    the GPU wins at every point. Only a win that lasts to the largest point counts.
+
+    >>> here = [Timing("width", 10, "numpy", EAGER, 1.0), Timing("width", 1000, "numpy", EAGER, 100.0)]
+    >>> there = [Timing("width", 10, "cupy", CAPTURED, 10.0), Timing("width", 1000, "cupy", CAPTURED, 10.0)]
+    >>> round(win(here + there, "width"))
+    100
+    """
+    host, device = best(timings, sweep, "numpy"), best(timings, sweep, "cupy")
+    shared = sorted(host.keys() & device.keys())
+    gains = [math.log(host[value] / device[value]) for value in shared]
+    first = len(shared)
+    while first and gains[first - 1] > 0:
+        first -= 1
+    if first == len(shared):
+        return None
+    if first == 0:
+        return 0.0
+    below, above = math.log(shared[first - 1]), math.log(shared[first])
+    at = -gains[first - 1] / (gains[first] - gains[first - 1])
+    return math.exp(below + at * (above - below))

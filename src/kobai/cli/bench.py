@@ -1,0 +1,311 @@
+"""``kobai bench``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from kobai import bench as benches
+from kobai import xp
+from kobai.bench.drawing import duration, round_sum
+from kobai.bench.shapes import shape_of
+from kobai.bench.timing import SWEEPS
+from kobai.cli import options
+from kobai.cli.common import Debug, has, one_line, out, say, warn
+from kobai.errors import BackendError, nearest
+from kobai.serialization import write_atomically
+from kobai.train.settings import Settings, SettingsError, recipe
+
+BATCH_SIZES = (8, 32, 128, 512, 2048)
+WIDTHS = (32, 128, 512, 2048)
+PANEL = "Measurement"
+
+EXAMPLES = """[b]Examples[/b]
+
+kobai bench — the model that kobai train would train, on every backend that is here
+
+kobai bench --data mnist --hidden 100,100,100,100 --optimizer sgd
+
+kobai bench --hidden 512,512 --batch-norm --batch-sizes 64,256,1024 --widths ''
+
+kobai bench --backend numpy --seconds 1 — one backend, measured longer
+
+kobai bench --suite --backend numpy -- --quick — in a clone: operations, layers, optimizers and steps one by one
+
+kobai bench --peers — in a clone: steps and their memory beside PyTorch's and JAX's, as far as these are installed"""
+
+
+def bench(
+    ctx: typer.Context,
+    data: options.Data = Settings.data,
+    label: options.Label = None,
+    model: options.Model = Settings.model,
+    hidden: options.Hidden = options.HIDDEN,
+    activation: options.Activation = Settings.activation,
+    batch_norm: options.BatchNorm = Settings.batch_norm,
+    dropout: options.Dropout = Settings.dropout,
+    optimizer: options.OptimizerName = Settings.optimizer,
+    momentum: options.Momentum = Settings.momentum,
+    weight_decay: options.WeightDecay = Settings.weight_decay,
+    batch_size: options.BatchSize = Settings.batch_size,
+    clip_grad_norm: options.ClipGradNorm = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(help="numpy, cupy, or both with a comma; default: those that can be used.", rich_help_panel=PANEL),
+    ] = None,
+    batch_sizes: Annotated[
+        str, typer.Option(help="Batch sizes to go through; '' for none.", rich_help_panel=PANEL)
+    ] = ",".join(map(str, BATCH_SIZES)),
+    widths: Annotated[
+        str, typer.Option(help="Widths of all hidden layers to go through; '' for none.", rich_help_panel=PANEL)
+    ] = ",".join(map(str, WIDTHS)),
+    seconds: Annotated[
+        float, typer.Option(help="How long each variant is timed at each point.", rich_help_panel=PANEL)
+    ] = 0.2,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of the files; default: runs/bench-<time>.", rich_help_panel=PANEL),
+    ] = None,
+    suite: Annotated[
+        bool,
+        typer.Option(
+            "--suite", help="Run the whole suite in benchmarks/ instead (in a clone).", rich_help_panel="Clone"
+        ),
+    ] = False,
+    peers: Annotated[
+        bool,
+        typer.Option(
+            "--peers", help="Run benchmarks/peers.py instead: beside PyTorch and JAX.", rich_help_panel="Clone"
+        ),
+    ] = False,
+    extra: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- ARGUMENTS]", help="Handed on by --suite and --peers.", show_default=False),
+    ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print the names of the files and nothing else.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Time the training steps of a model, eager and captured, on every backend, over batch sizes and widths.
+
+    Writes a table to the screen, and bench.json, bench.png and bench.svg to a folder. The model is the one that kobai train
+    with the same options would train, at its own batch size and width too.
+    """
+    with one_line(debug):
+        if suite or peers:
+            _in_clone(ctx, "suite" if suite else "peers")
+        if extra:
+            raise SettingsError(
+                "suite", f"only together with it, or with --peers, is there a use for {' '.join(extra)}"
+            )
+        given = {field.name: ctx.params[field.name] for field in fields(Settings) if field.name in ctx.params}
+        given["hidden"] = options.sizes("hidden", hidden)
+        asked = {name: value for name, value in given.items() if options.is_given(ctx, name)}
+        settings = Settings(**{**given, **recipe(data, asked)}).check()
+        plan = benches.Plan(
+            settings,
+            shape_of(settings),
+            _backends(backend),
+            _points("batch_sizes", batch_sizes, settings.batch_size),
+            _points("widths", widths, settings.hidden[0] if len(set(settings.hidden)) == 1 else None),
+            _positive("seconds", seconds),
+        )
+        if plan.widths and not settings.hidden:
+            if options.is_given(ctx, "widths"):
+                raise SettingsError("widths", "there is no hidden layer to give a width to")
+            plan = benches.Plan(plan.settings, plan.shape, plan.backends, plan.batch_sizes, (), plan.seconds)
+        if not plan.batch_sizes and not plan.widths:
+            raise SettingsError("batch_sizes", "expected batch sizes or widths to go through, got neither")
+        folder = folder or Path("runs") / time.strftime("bench-%Y%m%d-%H%M%S")
+        folder.mkdir(parents=True, exist_ok=True)
+        facts = benches.facts()  # before the measurement makes the load average its own
+        if not quiet:
+            _introduce(plan, facts)
+        timings = _measure(plan, quiet)
+        _finish(plan, facts, timings, folder, quiet)
+
+
+# --- what is asked for ------------------------------------------------------------------------------------------------
+
+
+def _backends(text: str | None) -> tuple[str, ...]:
+    """The backends to time: those named, which must be usable, or all that are."""
+    known = {name: reason for name, reason in xp.available_backends().items() if name in ("numpy", "cupy")}
+    if text is None:
+        return tuple(name for name, reason in known.items() if not reason)
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        if name not in known:
+            raise SettingsError("backend", f"{name!r}: no backend is called so.{nearest(name, known)}")
+        if known[name]:
+            raise BackendError(known[name])
+    return names
+
+
+def _points(name: str, text: str, own: int | None) -> tuple[int, ...]:
+    """Numbers of an option in order, the model's own among them."""
+    found = options.sizes(name, text)
+    if any(number < 1 for number in found):
+        raise SettingsError(name, f"expected sizes of at least 1, got {text}")
+    return tuple(sorted({*found, *([own] if own and found else [])}))
+
+
+def _positive(name: str, value: float) -> float:
+    if not 0 < value < 3600:
+        raise SettingsError(name, f"expected more than 0 and less than 3600, got {value}")
+    return value
+
+
+# --- what is shown and written ----------------------------------------------------------------------------------------
+
+
+def _introduce(plan: benches.Plan, facts: dict[str, Any]) -> None:
+    say(f"model     {_model(plan)}")
+    say(f"machine   {_machine(facts)}")
+    for name, reason in xp.available_backends().items():
+        if name == "cupy" and reason and name not in plan.backends:
+            say(f"backends  {', '.join(plan.backends)}; not cupy: {reason.partition(': ')[2]}")
+    load = facts["load average"]
+    if load and load[0] > 0.5:
+        say(f"load      {load[0]} already, by other programs: the times will be too long")
+
+
+def _machine(facts: dict[str, Any]) -> str:
+    return "; ".join([f"{facts['processor']}, {facts['cores']} cores", *facts["gpus"]])
+
+
+def _model(plan: benches.Plan) -> str:
+    s = plan.settings
+    extras = [", batch norm"] * s.batch_norm + [f", dropout {s.dropout:g}"] * bool(s.dropout)
+    return f"{plan.shape.layers(s)}, {s.activation}{''.join(extras)}, {s.optimizer}, batches of {s.batch_size}"
+
+
+def _measure(plan: benches.Plan, quiet: bool) -> list[benches.Timing]:
+    columns = (TextColumn("[bold]{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn())
+    found: list[benches.Timing] = []
+    with Progress(*columns, console=out, transient=True, disable=quiet or not out.is_terminal) as bar:
+        points = list(plan.points())
+        task = bar.add_task("timing", total=len(points))
+        for (sweep, value, _), timings in zip(points, benches.measure(plan), strict=True):
+            found += timings
+            bar.update(task, advance=1, description=f"timed {sweep} {value}")
+    return found
+
+
+def _finish(
+    plan: benches.Plan, facts: dict[str, Any], timings: list[benches.Timing], folder: Path, quiet: bool
+) -> None:
+    wins = {sweep: benches.win(timings, sweep) for sweep in SWEEPS}
+    if not quiet:
+        for sweep in SWEEPS:
+            if any(timing.sweep == sweep for timing in timings):
+                _show(plan, [timing for timing in timings if timing.sweep == sweep], sweep)
+        for failure in dict.fromkeys(f"{t.backend}, {t.mode}: {t.failure}" for t in timings if t.failure):
+            warn(failure)
+        if len(plan.backends) == 2:
+            for sweep, at in wins.items():
+                if any(timing.sweep == sweep for timing in timings):
+                    say(_sentence(sweep, at))
+    report = {
+        "machine": facts,
+        "model": _model(plan),
+        "settings": plan.settings.as_dict(),
+        "input_shape": list(plan.shape.inputs),
+        "classes": plan.shape.classes,
+        "seconds": plan.seconds,
+        "gpu_wins_from": wins if len(plan.backends) == 2 else None,
+        "timings": [timing.as_dict() for timing in timings],
+    }
+    files = [folder / "bench.json"]
+    write_atomically(files[0], (json.dumps(report, indent=1) + "\n").encode())
+    if not has("matplotlib"):
+        if not quiet:
+            say("no picture, because matplotlib is missing: pip install 'kobai[plot]'")
+    elif any(timing.median is not None for timing in timings):
+        fixed = {
+            "batch size": f"widths {','.join(map(str, plan.settings.hidden)) or 'none'}",
+            "width": f"batches of {plan.settings.batch_size}",
+        }
+        title = f"{_model(plan).rpartition(', batches')[0]}\n{_machine(facts)}"
+        files += benches.picture(timings, title, fixed, folder / "bench")
+    if quiet:
+        for file in files:
+            say(str(file))
+    else:
+        say(f"files in {folder}: {', '.join(file.name for file in files)}")
+
+
+def _show(plan: benches.Plan, timings: list[benches.Timing], sweep: str) -> None:
+    fixed = (
+        f"batches of {plan.settings.batch_size}" if sweep == "width" else f"layers {plan.shape.layers(plan.settings)}"
+    )
+    shown = Table(title=f"\none step by {sweep}, {fixed}", title_justify="left", box=None, header_style="bold")
+    shown.add_column(sweep, justify="right")
+    for backend in plan.backends:
+        for heading in (f"{backend} eager", "captured", "times as fast", "memory eager", "captured"):
+            shown.add_column(heading, justify="right")
+    for value in sorted({timing.value for timing in timings}):
+        row = [f"{value:,}"]
+        for backend in plan.backends:
+            eager, captured = (
+                next(t for t in timings if (t.value, t.backend, t.mode) == (value, backend, mode))
+                for mode in (benches.EAGER, benches.CAPTURED)
+            )
+            gain = f"{eager.median / captured.median:.2f}" if eager.median and captured.median else "–"
+            row += [_time(eager), _time(captured), gain, _bytes(eager), _bytes(captured)]
+        shown.add_row(*row)
+    out.print(shown)
+
+
+def _time(timing: benches.Timing) -> str:
+    return "–" if timing.median is None else duration(timing.median)
+
+
+def _bytes(timing: benches.Timing) -> str:
+    return "–" if timing.memory is None else f"{timing.memory / 2**20:,.1f} MiB"
+
+
+def _sentence(sweep: str, at: float | None) -> str:
+    if at is None:
+        return f"by {sweep}: the GPU is not faster at the largest one measured"
+    return f"by {sweep}: the GPU is faster {f'from about {round_sum(at)} on' if at else 'everywhere'}"
+
+
+# --- what only a clone has --------------------------------------------------------------------------------------------
+
+
+def _in_clone(ctx: typer.Context, what: str) -> None:
+    """Run the suite, or the comparison with peers, of the clone that this Kobai was installed from; ends the command."""
+    allowed = (what, "extra", "folder", "debug", *["backend"] * (what == "suite"))
+    for name in ctx.params:
+        if name not in allowed and options.is_given(ctx, name):
+            raise SettingsError(name, f"has no meaning together with --{what}")
+    home = Path(benches.__file__).parents[3] / "benchmarks"
+    if not (home / "peers.py").exists():
+        raise SettingsError(
+            what, f"is for a clone of Kobai's repository, installed with pip install -e; none is in {home.parent}"
+        )
+    folder: Path | None = ctx.params["folder"]
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder = folder.resolve()
+    if what == "suite":
+        if not has("pytest-benchmark"):
+            raise SettingsError(what, "needs pytest-benchmark: pip install 'kobai[dev]'")
+        names = ctx.params["backend"]
+        command = ["-m", "pytest", str(home)]
+        command += ["--backend", names] if names else []
+        command += [f"--benchmark-json={folder / 'suite.json'}"] if folder else []
+    else:
+        command = [str(home / "peers.py"), "--memory", *(["--out", str(folder / "peers.json")] if folder else [])]
+    raise typer.Exit(subprocess.run([sys.executable, *command, *(ctx.params["extra"] or [])]).returncode)
