@@ -5,7 +5,7 @@ import pytest
 
 import kobai
 import kobai.nn.functional as F
-from kobai.kernels import batch_norm, engine
+from kobai.kernels import _batch_norm_loops, batch_norm, engine
 
 needs_numba = pytest.mark.skipif(not engine.numba_installed, reason="needs Numba")
 
@@ -150,7 +150,7 @@ def test_evaluation_agrees_with_the_reference(activation, monkeypatch):
 
 @needs_numba
 def test_threads_share_the_channels_of_large_arrays(monkeypatch):
-    monkeypatch.setattr(batch_norm, "GRAIN", 1000)
+    monkeypatch.setattr(_batch_norm_loops, "GRAIN", 1000)
     for shape in ((100, 50), (10, 50, 10)):
         x, dy = draw(shape, "float64"), draw(shape, "float64", 5)
         for left, right in zip(trained(x, dy, "relu"), by_reference(monkeypatch, trained, x, dy, "relu"), strict=True):
