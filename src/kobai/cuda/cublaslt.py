@@ -126,15 +126,16 @@ class Plan:
         self.operation = lt.matmul_desc_create(int(getattr(cublas.ComputeType, s.compute)), _DATA_TYPES[scale])
         attribute = lt.MatmulDescAttribute
         # op(b)ᵀ comes first: what lies row by row reads as its transpose, so N where op(b) is as it lies, T where it is not
-        self._describe(attribute.TRANSA, int(s.trans_b != s.b.transposed))
-        self._describe(attribute.TRANSB, int(s.trans_a != s.a.transposed))
-        self._describe(attribute.EPILOGUE, int(getattr(lt.Epilogue, s.epilogue)))
+        self.describe(attribute.TRANSA, int(s.trans_b != s.b.transposed))
+        self.describe(attribute.TRANSB, int(s.trans_a != s.a.transposed))
+        self.describe(attribute.EPILOGUE, int(getattr(lt.Epilogue, s.epilogue)))
         self.layouts = [self._layout(kind, m) for m in (s.b, s.a, s.out)]
         self.workspace = WORKSPACE
         self.chosen = lt.MatmulHeuristicResult(1)
         weakref.finalize(self, _destroy, lt, self.operation, self.layouts)
 
-    def _describe(self, attribute: Any, value: int) -> None:
+    def describe(self, attribute: Any, value: int) -> None:
+        """Set one attribute of the operation, a member of ``MatmulDescAttribute``, before the algorithm is chosen."""
         cell = np.array([value], self.lt.get_matmul_desc_attribute_dtype(attribute))
         self.lt.matmul_desc_set_attribute(self.operation, attribute, cell.ctypes.data, cell.nbytes)
 
@@ -203,6 +204,13 @@ _workspaces: dict[tuple[int, int], Array] = {}
 _plans: dict[Signature, Plan | None] = {}
 
 
+def handle(device: int) -> int:
+    """cuBLASLt's handle for a device, which is the current one."""
+    if device not in _handles:
+        _handles[device] = bindings()[0].create()
+    return _handles[device]
+
+
 def workspace() -> tuple[int, Array, int]:
     """The current device, its scratch memory for the current stream, and that stream. Called before a capture, too."""
     cupy = importlib.import_module("cupy")
@@ -257,12 +265,9 @@ def _planned(s: Signature, vector: int) -> Plan | None:
     with _lock:
         if s in _plans:
             return _plans[s]
-        lt, _ = bindings()
-        if s.device not in _handles:
-            _handles[s.device] = lt.create()
         if len(_plans) >= PLANS:
             _plans.clear()
-        plan = Plan(_handles[s.device], s)
+        plan = Plan(handle(s.device), s)
         if not plan.choose(s.alignment, vector):
             log.debug("cuBLASLt knows no algorithm for %s", s)
             plan = None  # type: ignore[assignment]
