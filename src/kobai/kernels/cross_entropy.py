@@ -1,5 +1,5 @@
 """Softmax cross-entropy and the negative log-likelihood with class indices: reference and compiled loops (and CUDA C in
-``cross_entropy_cuda.py``).
+``_cross_entropy_cuda.py``).
 
 With m = maxⱼ xⱼ and s = Σⱼ e^(xⱼ − m), the loss of a row with target class t is ln s − (x_t − m) and its gradient
 e^(x − m) / s − onehot(t). The fast forms keep m and 1/s of every row and compute the exponentials a second time in backward:
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from kobai.cuda.kernel import on_cuda
-from kobai.kernels import cross_entropy_cuda as cuda
+from kobai.kernels import _cross_entropy_cuda as cuda
 from kobai.kernels.engine import HOST_TYPES, as_written, compiled, launch, numba_runs
 from kobai.kernels.exponential import exp
 from kobai.kernels.indices import all_inside, check_classes, flat_indices, positions

@@ -11,7 +11,8 @@ from typing import Any
 
 from kobai._primitive import primitive
 from kobai._tensor import Tensor
-from kobai.kernels.philox import blocks_for, philox_bits
+from kobai.kernels import dropout as kernel
+from kobai.kernels.philox import philox_bits, reserve
 from kobai.ops.activation import SELU_ALPHA, SELU_SCALE, _leaky_relu, _step, apply, as_float
 from kobai.random import Generator, resolve
 from kobai.xp import Array, xp_of
@@ -21,14 +22,8 @@ __all__: list[str] = []  # PyTorch has these in nn.functional only
 
 def _bits(shape: tuple[int, ...], generator: Generator | None, like: Array) -> Array:
     """Uniform uint32 numbers of ``shape``; advances the generator's counter."""
-    source = resolve(generator)
     n = math.prod(shape)
-    return philox_bits(n, source.key, source.take_blocks(blocks_for(n)), like).reshape(shape)
-
-
-def _keep(shape: tuple[int, ...], p: float, generator: Generator | None, like: Array) -> Array:
-    """True with probability 1 − p, to within 2⁻³²."""
-    return _bits(shape, generator, like) >= min(round(p * 2**32), 2**32 - 1)
+    return philox_bits(n, reserve(resolve(generator), n), like).reshape(shape)
 
 
 def _probability(who: str, p: float) -> float:
@@ -45,20 +40,26 @@ def _probability(who: str, p: float) -> float:
     ]
 )
 def _masked(x: Array, keep: Array, scale: float) -> Any:
-    y = x * keep
-    y *= scale
+    return kernel.masked(x, keep, scale), lambda dy: (kernel.masked(dy, keep, scale),)
 
-    def vjp(dy: Array) -> Any:
-        dx = dy * keep
-        dx *= scale
-        return (dx,)
 
-    return y, vjp
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)), 0.4, None),
+        lambda rng: (rng.normal(size=(0, 3)), 0.4, None),
+    ]
+)
+def _dropout(x: Array, p: float, generator: Generator | None) -> Any:
+    y, keep = kernel.dropout(x, p, resolve(generator))
+    return y, lambda dy: (kernel.masked(dy, keep, 1 / (1 - p)),)
 
 
 def _dropped(input: Tensor, shape: tuple[int, ...], p: float, inplace: bool, generator: Generator | None) -> Tensor:
+    """``input`` without what a mask of ``shape`` drops."""
     x = input._array
-    keep = xp_of(x).zeros(shape, bool) if p == 1 else _keep(shape, p, generator, x)
+    if p < 1 and shape == x.shape:
+        return apply(_dropout, inplace, input, p, generator)
+    keep = xp_of(x).zeros(shape, bool) if p == 1 else kernel.keep_mask(shape, p, resolve(generator), x)
     return apply(_masked, inplace, input, keep, 0.0 if p == 1 else 1 / (1 - p))
 
 
@@ -161,7 +162,7 @@ def _alpha(x: Tensor, shape: tuple[int, ...], p: float, inplace: bool, generator
     # SELU's limit at −∞ replaces what is dropped; a·y + b brings mean 0 and variance 1 back (equation 8 of the paper)
     value = -SELU_ALPHA * SELU_SCALE
     scale = 1 / math.sqrt((1 - p) * (1 + p * value * value))
-    keep = _keep(shape, p, generator, x._array)
+    keep = kernel.keep_mask(shape, p, resolve(generator), x._array)
     return apply(_replaced, inplace, x, keep, value, scale, -scale * p * value)
 
 
