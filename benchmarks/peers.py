@@ -111,12 +111,14 @@ def weigh(side: Side, device: str, precision: str, case: Case, pipe: Pipe) -> No
         del run
         gc.collect()
         problem = _draw(case)
-        before = _resident(forget_peak=True)
+        free = getattr(module, "free_memory", None)
+        before = _resident(forget_peak=True) if device == "cpu" else free and -free()
         run = module.make(case, problem, side.variant, device, precision)
         for _ in range(CHECKED_STEPS):
             run.step()
         run.wait()
-        pipe.send({"growth": _resident() - before, "own": run.memory()})
+        after = _resident() if device == "cpu" else free and -free()
+        pipe.send({"growth": after - before if before is not None else None, "own": run.memory()})
     except Exception as error:
         pipe.send({"failed": f"{type(error).__name__}: {error}"[:400]})
 
@@ -285,8 +287,9 @@ def show(row: dict[str, Any]) -> None:
         if "failed" in bytes_:
             print(f"  memory of {SIDES[name].title}: {bytes_['failed']}")
             continue
+        grown = "         not known" if bytes_["growth"] is None else f"{bytes_['growth'] / 2**20:10.1f} MiB grown"
         own = f"; by its own account {bytes_['own'] / 2**20:.1f} MiB" if bytes_["own"] is not None else ""
-        print(f"  memory of {SIDES[name].title:24}{bytes_['growth'] / 2**20:10.1f} MiB grown{own}")
+        print(f"  memory of {SIDES[name].title:36}{grown}{own}")
     sys.stdout.flush()
 
 

@@ -106,6 +106,21 @@ def test_a_side_that_computes_something_else_is_found_out():
     assert "'c': 'losses [1.0, 0.51]" in run("-c", code, HOME)[1]
 
 
+@pytest.mark.oracle
+def test_pytorch_agrees(tmp_path):
+    code, out, report = peers(tmp_path, "--sides", "kobai-plain,torch,torch-fused")
+    assert code == 0, out
+    for row in report["cases"]:
+        assert row["microseconds"].keys() == {"kobai-plain", "torch", "torch-fused"}
+
+
+def test_compiling_without_a_compiler_is_left_out_with_a_word(tmp_path):
+    (tmp_path / "torch.py").write_text("__version__ = '0'\n")
+    code = "import os, sys; sys.path.insert(0, sys.argv[1]); os.environ.pop('CXX', None); os.environ['PATH'] = ''\n"
+    code += "from sides import torch_side; torch_side.versions('compile')"
+    assert "install g++ or clang++" in run("-c", code, HOME, path=[tmp_path])[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

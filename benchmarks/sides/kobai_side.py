@@ -30,6 +30,13 @@ def versions(variant: str) -> dict[str, str]:
     return found
 
 
+def free_memory() -> int:
+    """Bytes that nobody holds on the GPU."""
+    import kobai
+
+    return kobai.cuda.mem_get_info()[0]
+
+
 def model_of(case: Case, problem: Problem) -> Any:
     """The net as an ordinary script writes it, layer by layer."""
     import kobai

@@ -25,6 +25,13 @@ def versions(variant: str) -> dict[str, str]:
     return {"torch": torch.__version__}
 
 
+def free_memory() -> int:
+    """Bytes that nobody holds on the GPU."""
+    import torch
+
+    return int(torch.cuda.mem_get_info()[0])
+
+
 def make(case: Case, problem: Problem, variant: str, device: str, precision: str) -> Run:
     """The step of an ordinary script; images lie channels last, which is the faster way."""
     import torch
