@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from kobai import xp
+from kobai.kernels.compiling import compiling
 from kobai.xp import Array
 
 KERNELS: dict[str, CudaKernel] = {}
@@ -312,6 +313,7 @@ class TypedKernel:
         cupy = importlib.import_module("cupy")
         source = DEVICE + self.kernel.source(self.dtype, on_device)
         run = cupy.RawKernel(source, self.kernel.symbol(self.dtype, on_device), options=OPTIONS)
-        run.compile()
+        with compiling(f"{self.kernel.name} (CUDA, {self.dtype.name})"):
+            run.compile()
         self._compiled[on_device] = run
         return run

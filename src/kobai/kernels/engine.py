@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from kobai.kernels import compiling
 from kobai.xp import Array
 
 recorder: Any = None
@@ -103,8 +104,13 @@ class compiled:
         """The Numba dispatcher; imports Numba, which takes about a second."""
         if self.dispatcher is None:
             numba = importlib.import_module("numba")
-            jit = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=set(self.flags), _nrt=False)
-            self.dispatcher = jit(_linked(self.function))
+            compiling.hear_numba()
+            options = {"nogil": True, "error_model": "numpy", "fastmath": set(self.flags), "_nrt": False}
+            linked = _linked(self.function)
+            try:
+                self.dispatcher = numba.njit(cache=True, **options)(linked)
+            except RuntimeError:  # no folder can be written to
+                self.dispatcher = numba.njit(**options)(linked)
         return self.dispatcher
 
 
