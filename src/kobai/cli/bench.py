@@ -251,19 +251,18 @@ def _show(plan: benches.Plan, timings: list[benches.Timing], sweep: str) -> None
     )
     shown = Table(title=f"\none step by {sweep}, {fixed}", title_justify="left", box=None, header_style="bold")
     shown.add_column(sweep, justify="right")
-    for backend in plan.backends:
-        for heading in (f"{backend} eager", "captured", "times as fast", "memory eager", "captured"):
-            shown.add_column(heading, justify="right")
+    shown.add_column("backend")
+    for heading in ("eager", "captured", "faster by", "memory eager", "captured"):
+        shown.add_column(heading, justify="right")
     for value in sorted({timing.value for timing in timings}):
-        row = [f"{value:,}"]
         for backend in plan.backends:
             eager, captured = (
                 next(t for t in timings if (t.value, t.backend, t.mode) == (value, backend, mode))
                 for mode in (benches.EAGER, benches.CAPTURED)
             )
-            gain = f"{eager.median / captured.median:.2f}" if eager.median and captured.median else "–"
-            row += [_time(eager), _time(captured), gain, _bytes(eager), _bytes(captured)]
-        shown.add_row(*row)
+            gain = f"{eager.median / captured.median:.2f}×" if eager.median and captured.median else "–"
+            times, memory = (_time(eager), _time(captured)), (_bytes(eager), _bytes(captured))
+            shown.add_row(f"{value:,}" if backend == plan.backends[0] else "", backend, *times, gain, *memory)
     out.print(shown)
 
 
