@@ -8,7 +8,7 @@ import numpy as np
 
 from kobai.cuda import cublaslt
 from kobai.kernels import blas
-from kobai.kernels.epilogue import epilogue
+from kobai.kernels.columns import bias_activation, column_sums
 from kobai.xp import Array, backend_of, xp_of
 
 
@@ -43,8 +43,8 @@ def gemm(
     else:
         y = blas.matmul(left, right, out=out)
     if a_sums is not None:
-        xp.add.reduce(left, axis=1, out=a_sums)
-    return _finished(y, bias, activation)
+        column_sums(a if trans_a else a.T, out=a_sums)
+    return bias_activation(y, bias, activation)
 
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
@@ -72,13 +72,6 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
         out[...] = y
         return out
     return y
-
-
-def _finished(y: Array, bias: Array | None, activation: str | None) -> Array:
-    if bias is not None:
-        y = xp_of(y).add(y, bias, out=y)
-    fused = epilogue("gemm", activation)
-    return y if fused is None else fused.apply(y)
 
 
 # --- CUDA -------------------------------------------------------------------------------------------------------------
@@ -124,7 +117,7 @@ def _on_device(
                 xp.matmul(left, right, out=y)
     if a_sums is not None and vector is not a_sums:
         xp.add.reduce(a, axis=0 if trans_a else 1, out=a_sums)
-    y = _finished(y, None if vector is bias else bias, None if "RELU" in named else activation)
+    y = bias_activation(y, None if vector is bias else bias, None if "RELU" in named else activation)
     if out is not None and y is not out:
         out[...] = y
         return out

@@ -7,6 +7,7 @@ from typing import Any
 
 from kobai._primitive import method, primitive
 from kobai._tensor import Tensor
+from kobai.kernels.columns import activation_backward, column_sums
 from kobai.kernels.epilogue import epilogue
 from kobai.kernels.gemm import gemm
 from kobai.kernels.gemm import matmul as gemm_matmul
@@ -32,6 +33,14 @@ def _rows(x: Array) -> Array:
     return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
+def filled(out: Array | None, value: Array) -> Array:
+    """A fresh array as the result of a gradient's function: itself, or copied into ``out``."""
+    if out is None:
+        return value
+    out[...] = value
+    return out
+
+
 @primitive(
     sample=[
         lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=(2, 3)), rng.normal(size=2)),
@@ -44,31 +53,34 @@ def _rows(x: Array) -> Array:
     ]
 )
 def _linear(x: Array, weight: Array, bias: Array | None, *, activation: str | None = None) -> Any:
-    fused = epilogue("linear", activation)
-    rows = _rows(x)
-    y = gemm(rows, weight, trans_b=True)
-    if bias is not None:
-        y += bias
-    if fused is not None:
-        y = fused.apply(y)
+    if activation is not None:
+        epilogue("linear", activation)  # complains about what is not known
+    y = gemm(_rows(x), weight, trans_b=True, bias=bias, activation=activation)
     if x.ndim != 2:
         y = y.reshape(*x.shape[:-1], weight.shape[0])
 
-    result = y if fused is not None else None  # kept only where the derivative is a function of it
+    result = y if activation is not None else None  # kept only where the derivative is a function of it
     has_bias = bias is not None
 
     def vjp(dy: Array) -> Any:
-        dz = dy if fused is None else fused.backward(dy, result)
-        dz, inputs = _rows(dz), _rows(x)
+        dz, inputs, db = _rows(dy), _rows(x), None
+        if activation is not None:
+            dz, db = activation_backward(dz, _rows(result), activation, has_bias)
 
         def dx(out: Array | None) -> Array:
-            return gemm(dz, weight).reshape(x.shape)
+            if x.ndim == 2:
+                return gemm(dz, weight, out=out)
+            return filled(out, gemm(dz, weight).reshape(x.shape))
 
         def dweight(out: Array | None) -> Array:
+            nonlocal db
+            if db is None and has_bias:
+                db = xp_of(dz).empty(dz.shape[1], dz.dtype)
+                return gemm(dz, inputs, trans_a=True, out=out, a_sums=db)
             return gemm(dz, inputs, trans_a=True, out=out)
 
         def dbias(out: Array | None) -> Array:
-            return xp_of(dz).add.reduce(dz, axis=0, out=out)
+            return column_sums(dz, out) if db is None else filled(out, db)
 
         return dx, dweight, dbias if has_bias else None
 
@@ -128,14 +140,20 @@ def _matmul(a: Array, b: Array) -> Any:
             d = d[..., None, :]
 
         def da(out: Array | None) -> Array:
+            if a.ndim > 1 and d.shape[:-2] == a.shape[:-2]:
+                return gemm_matmul(d, right.swapaxes(-1, -2), out=out)
             full = gemm_matmul(d, right.swapaxes(-1, -2))
-            return unbroadcast(full[..., 0, :] if a.ndim == 1 else full, a.shape)
+            return filled(out, unbroadcast(full[..., 0, :] if a.ndim == 1 else full, a.shape))
 
         def db(out: Array | None) -> Array:
             # For one matrix on the right, one large product instead of a batch of them and their sum.
+            if b.ndim == 2 and left.ndim > 2:
+                return gemm_matmul(_rows(left).T, _rows(d), out=out)
+            if b.ndim > 1 and d.shape[:-2] == b.shape[:-2]:
+                return gemm_matmul(left.swapaxes(-1, -2), d, out=out)
             one = right.ndim == 2 and left.ndim > 2
             full = gemm_matmul(_rows(left).T, _rows(d)) if one else gemm_matmul(left.swapaxes(-1, -2), d)
-            return unbroadcast(full[..., 0] if b.ndim == 1 else full, b.shape)
+            return filled(out, unbroadcast(full[..., 0] if b.ndim == 1 else full, b.shape))
 
         return da, db
 

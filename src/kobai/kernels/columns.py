@@ -1,0 +1,176 @@
+"""What a dense layer does along the columns of its matrices (rows are samples): add the bias and activate, in place and in
+one pass; and in backward multiply by f′ and add up the columns, which is the bias's gradient, in one pass too.
+
+Sums of columns are added up over blocks of rows first: rounding errors then grow with the number of blocks, not of rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kobai.kernels.engine import compiled, launch, numba_runs
+from kobai.kernels.epilogue import epilogue
+from kobai.kernels.exponential import sigmoid, tanh
+from kobai.kernels.rows import EXPONENTIALS
+from kobai.kernels.threads import GRAIN, run_split
+from kobai.xp import Array, xp_of
+
+NUMBERS = {"relu": 1, "sigmoid": 2, "tanh": 3}
+"""By which the compiled loops know the activations of :mod:`kobai.kernels.epilogue`."""
+
+TALL, WIDE = 64, 1024
+"""Rows of a block, and columns that are done at a time: their sums stay in the first-level cache."""
+
+
+def bias_activation(y: Array, bias: Array | None, activation: str | None) -> Array:
+    """y ← f(y + bias), in place; ``y`` (N, C), ``bias`` (C) or None, ``activation`` a name known to ``epilogue`` or None."""
+    if bias is not None and bias.size and activation in (None, *NUMBERS) and numba_runs(y, bias):
+        loop = _LOOPS[activation]
+        grain = GRAIN if loop is _rectified else EXPONENTIALS
+        args = (y.reshape(-1), bias, activation == "relu") if loop is _rectified else (y.reshape(-1), bias)
+        _by_rows(loop, y.shape[0], y.shape[1], grain, *args)
+        return y
+    if bias is not None:
+        y += bias
+    fused = epilogue("gemm", activation)
+    return y if fused is None else fused.apply(y)
+
+
+def column_sums(dz: Array, out: Array | None = None) -> Array:
+    """Σ over the rows of ``dz`` (N, C) → (C)."""
+    xp = xp_of(dz)
+    if numba_runs(dz, out):
+        out = xp.empty(dz.shape[1], dz.dtype) if out is None else out
+        _by_columns(_sums, *dz.shape, dz.reshape(-1), xp.empty(dz.shape[1], dz.dtype), out)
+        return out
+    return xp.add.reduce(dz, axis=0, out=out)
+
+
+def activation_backward(dy: Array, y: Array, activation: str, sums: bool) -> tuple[Array, Array | None]:
+    """dz = dy · f′, given the value y = f(z), and the sums of its columns if they are wanted and cheap to have; (N, C)."""
+    if sums and activation in NUMBERS and numba_runs(dy, y):
+        xp, columns = xp_of(y), y.shape[1]
+        dz, db, part = xp.empty(y.shape, y.dtype), xp.empty(columns, y.dtype), xp.empty(columns, y.dtype)
+        args = dy.reshape(-1), y.reshape(-1), dz.reshape(-1), NUMBERS[activation], part, db
+        _by_columns(_backward, *y.shape, *args)
+        return dz, db
+    fused = epilogue("gemm", activation)
+    return (dy if fused is None else fused.backward(dy, y)), None
+
+
+# --- compiled loops ---------------------------------------------------------------------------------------------------
+
+
+def _by_rows(loop: Any, rows: int, columns: int, grain: int, *args: Any) -> None:
+    if rows * columns < 2 * grain:
+        launch(loop, *args, 0, rows)
+    else:
+        launch(_split, loop, rows, -(-grain // columns), *args)
+
+
+def _by_columns(loop: Any, rows: int, columns: int, *args: Any) -> None:
+    if rows * columns < 2 * GRAIN:
+        launch(loop, *args, rows, 0, columns)
+    else:
+        launch(_split, loop, columns, max(16, -(-GRAIN // rows)), *args, rows)
+
+
+def _split(loop: Any, n: int, grain: int, *args: Any) -> None:
+    run_split(loop, n, *args, grain=grain)
+
+
+@compiled
+def _rectified(y: Any, bias: Any, relu: bool, start: int, stop: int) -> None:
+    number = y.dtype.type
+    least = number(0) if relu else number(-np.inf)
+    for row in range(start, stop):
+        ys = y[row * bias.size : (row + 1) * bias.size]
+        for j in range(ys.size):
+            z = ys[j] + bias[j]
+            ys[j] = least if z < least else z  # NaN stays
+
+
+@compiled
+def _sigmoids(y: Any, bias: Any, start: int, stop: int) -> None:
+    for row in range(start, stop):
+        ys = y[row * bias.size : (row + 1) * bias.size]
+        for j in range(ys.size):
+            ys[j] = sigmoid(ys[j] + bias[j])
+
+
+@compiled
+def _tanhs(y: Any, bias: Any, start: int, stop: int) -> None:
+    for row in range(start, stop):
+        ys = y[row * bias.size : (row + 1) * bias.size]
+        for j in range(ys.size):
+            ys[j] = tanh(ys[j] + bias[j])
+
+
+_LOOPS: dict[str | None, Any] = {None: _rectified, "relu": _rectified, "sigmoid": _sigmoids, "tanh": _tanhs}
+
+
+@compiled
+def _sums(x: Any, part: Any, out: Any, rows: int, start: int, stop: int) -> None:
+    """out ← the sums of columns ``start`` to ``stop``; four rows at a time, so that the sums so far are moved less often."""
+    columns = out.size
+    for left in range(start, stop, WIDE):
+        right = min(left + WIDE, stop)
+        total, p = out[left:right], part[left:right]
+        for j in range(total.size):
+            total[j] = 0
+        for first in range(0, rows, TALL):
+            last = min(first + TALL, rows)
+            fours = first + (last - first) // 4 * 4
+            for j in range(p.size):
+                p[j] = 0
+            for row in range(first, fours, 4):
+                a = x[row * columns + left : row * columns + right]
+                b = x[(row + 1) * columns + left : (row + 1) * columns + right]
+                c = x[(row + 2) * columns + left : (row + 2) * columns + right]
+                d = x[(row + 3) * columns + left : (row + 3) * columns + right]
+                for j in range(p.size):
+                    p[j] += (a[j] + b[j]) + (c[j] + d[j])
+            for row in range(fours, last):
+                a = x[row * columns + left : row * columns + right]
+                for j in range(p.size):
+                    p[j] += a[j]
+            for j in range(p.size):
+                total[j] += p[j]
+
+
+@compiled
+def _backward(dy: Any, y: Any, dz: Any, kind: int, part: Any, out: Any, rows: int, start: int, stop: int) -> None:
+    """dz ← dy · f′ and out ← its sums, for columns ``start`` to ``stop``."""
+    number = y.dtype.type
+    columns = out.size
+    for left in range(start, stop, WIDE):
+        right = min(left + WIDE, stop)
+        total, p = out[left:right], part[left:right]
+        for j in range(total.size):
+            total[j] = 0
+        for first in range(0, rows, TALL):
+            for j in range(p.size):
+                p[j] = 0
+            for row in range(first, min(first + TALL, rows)):
+                a = dy[row * columns + left : row * columns + right]
+                v = y[row * columns + left : row * columns + right]
+                d = dz[row * columns + left : row * columns + right]
+                if kind == 1:
+                    for j in range(p.size):
+                        g = number(0) if v[j] <= number(0) else a[j]
+                        d[j] = g
+                        p[j] += g
+                elif kind == 2:
+                    for j in range(p.size):
+                        g = a[j] * (v[j] * (number(1) - v[j]))
+                        d[j] = g
+                        p[j] += g
+                else:
+                    for j in range(p.size):
+                        g = a[j] * (number(1) - v[j] * v[j])
+                        d[j] = g
+                        p[j] += g
+            for j in range(p.size):
+                total[j] += p[j]
