@@ -2,7 +2,8 @@
 
 A block has ``width`` channels side by side and goes through their elements (i, s) together. (N, C) has size 1 and a width from
 8 on, so that neighbouring threads read neighbouring memory in whole sectors; elsewhere the width is 1. Sums of squares are
-those of x − k − mean(x − k), a third look at what the caches hold by then, for they are float32.
+those of x − k − mean(x − k), a third look at what the caches hold by then, for they are float32. ``kept`` has an eighth row:
+what μ − k is off by.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from kobai.cuda.kernel import Check, CudaKernel
+from kobai.kernels._batch_norm_loops import Kept
 from kobai.kernels.engine import launch
-from kobai.xp import Array
+from kobai.xp import Array, xp_of
 
 _WALK = r"""
 #define WALK \
@@ -25,17 +27,25 @@ _WALK = r"""
     for (long long i = lane / size, s = lane % size, at; at = (i * channels + c) * size + s, inside && i < rows; \
          s += lanes % size, i += lanes / size + (s >= size), s -= s >= size ? size : 0)
 
-// The sum over all threads of a channel, for each of them.
-template <typename V> __device__ V channel_sum(V v, int width) {
+// The sums of a and of b over all threads of a channel, for each of them.
+template <typename V> __device__ void channel_sums(V& a, V& b, int width) {
     V* parts = shared_memory<V>();
-    for (int distance = 16; distance >= width; distance >>= 1) v += __shfl_xor_sync(0xffffffffu, v, distance);
-    const int column = threadIdx.x % width;
-    __syncthreads();  // the parts of the sum before have been read
-    if (threadIdx.x % 32 < width) parts[threadIdx.x / 32 * width + column] = v;
+    for (int distance = 16; distance >= width; distance >>= 1) {
+        a += __shfl_xor_sync(0xffffffffu, a, distance);
+        b += __shfl_xor_sync(0xffffffffu, b, distance);
+    }
+    const int column = threadIdx.x % width, warps = blockDim.x / 32;
+    __syncthreads();  // the parts of the sums before have been read
+    if (threadIdx.x % 32 < width) {
+        V* part = parts + (threadIdx.x / 32 * width + column) * 2;
+        part[0] = a, part[1] = b;
+    }
     __syncthreads();
-    V total = 0;
-    for (int warp = 0; warp < (int)blockDim.x / 32; warp++) total += parts[warp * width + column];
-    return total;
+    a = b = 0;
+    for (int warp = 0; warp < warps; warp++) {
+        const V* part = parts + (warp * width + column) * 2;
+        a += part[0], b += part[1];
+    }
 }
 """
 
@@ -47,7 +57,7 @@ def _blocks(x: Array) -> tuple[tuple[int, int, int, int], int, int, int]:
     width = 1 if size > 1 else next(w for w in (32, 16, 8) if w == 8 or channels >= 128 * w)
     wanted = rows * size * width // 4  # four elements for each thread, if there are as many
     threads = min(1024, max(128, 1 << wanted.bit_length()))
-    return (rows, channels, size, width), -(-channels // width), threads, threads // 32 * width * 8
+    return (rows, channels, size, width), -(-channels // width), threads, threads // 32 * width * 16
 
 
 def _example(rng: np.random.Generator, shape: tuple[int, ...], relu: bool, affine: bool) -> dict[str, Any]:
@@ -73,7 +83,7 @@ def _example(rng: np.random.Generator, shape: tuple[int, ...], relu: bool, affin
     return {
         "inputs": (x, weight, bias, running_mean, running_var),
         "dy": dy,
-        "kept": np.stack([origin, mean - origin, invstd, scale, shift, mean, var]),
+        "kept": np.stack([origin, mean - origin, invstd, scale, shift, mean, var, 0 * mean]),
         "forward": {"y": y, **moved},
         "backward": {"dx": dx, "dweight": dweight, "dbias": dbias},
     }
@@ -86,7 +96,7 @@ def _train_check(shape: tuple[int, ...], relu: bool, affine: bool) -> Check:
     def check(rng: np.random.Generator) -> tuple[Any, ...]:
         e = _example(rng, shape, relu, affine)
         sizes, grid, threads, shared = _blocks(e["dy"])
-        args = (*e["inputs"], np.zeros(shape), np.zeros((7, shape[1])), 0.25, 1e-5, int(relu), *sizes)
+        args = (*e["inputs"], np.zeros(shape), np.zeros((8, shape[1])), 0.25, 1e-5, int(relu), *sizes)
         return grid, args, {**e["forward"], "kept": e["kept"]}, threads, shared
 
     return check
@@ -121,16 +131,22 @@ TRAIN = CudaKernel(
     r"""
     WALK
     const A n = (A)rows * size, k = inside ? (A)x[c * size] : A(0);
-    A sum = 0, squares = 0;
+    A sum = 0, rest = 0, squares = 0;
     EACH_OF_CHANNEL(at) sum += x[at] - k;
-    const A offset = channel_sum(sum, width) / n;
-    EACH_OF_CHANNEL(at) { const A d = (x[at] - k) - offset; squares += d * d; }
-    const A var = channel_sum(squares, width) / n, mean = k + offset, invstd = 1 / sqrt(var + eps);
+    channel_sums(sum, squares, width);
+    const A offset = sum / n;
+    EACH_OF_CHANNEL(at) {
+        const A d = (x[at] - k) - offset;
+        rest += d;  // not quite 0: backward takes it out of its sum
+        squares += d * d;
+    }
+    channel_sums(rest, squares, width);
+    const A var = squares / n, mean = k + offset, invstd = 1 / sqrt(var + eps);
     const A scale = inside && weight ? invstd * weight[c] : invstd;
     const A shift = (inside && bias ? (A)bias[c] : A(0)) - offset * scale;
     if (first) {
-        const A values[7] = {k, offset, invstd, scale, shift, mean, var};
-        for (int j = 0; j < 7; j++) kept[j * channels + c] = values[j];
+        const A values[8] = {k, offset, invstd, scale, shift, mean, var, rest / n};
+        for (int j = 0; j < 8; j++) kept[j * channels + c] = values[j];
         if (running_mean) running_mean[c] += momentum * (mean - running_mean[c]);
         if (running_var) running_var[c] += momentum * (var * (n / (n - 1)) - running_var[c]);
     }
@@ -147,16 +163,19 @@ BACKWARD = CudaKernel(
     "long long rows, long long channels, int size, int width",
     r"""
     WALK
-    A k = 0, offset = 0, invstd = 0, scale = 0;
-    if (inside) k = kept[c], offset = kept[channels + c], invstd = kept[2 * channels + c], scale = kept[3 * channels + c];
+    A k = 0, offset = 0, invstd = 0, scale = 0, rest = 0;
+    if (inside) {
+        k = kept[c], offset = kept[channels + c], invstd = kept[2 * channels + c], scale = kept[3 * channels + c];
+        rest = kept[7 * channels + c];
+    }
     A sum = 0, along = 0;
     EACH_OF_CHANNEL(at) {
         const A dz = y && y[at] <= 0 ? A(0) : (A)dy[at];
         sum += dz;
         along += dz * ((x[at] - k) - offset);
     }
-    sum = channel_sum(sum, width);
-    along = channel_sum(along, width) * invstd;
+    channel_sums(sum, along, width);
+    along = (along - rest * sum) * invstd;
     if (first) dweight[c] = along, dbias[c] = sum;
     const A n = (A)rows * size, level = scale * sum / n, slope = scale * invstd * along / n;
     EACH_OF_CHANNEL(at) {
@@ -190,19 +209,20 @@ def train(
     running_mean: Array | None,
     running_var: Array | None,
     y: Array,
-    kept: Array,
     momentum: float,
     eps: float,
     relu: bool,
-) -> None:
+) -> Kept:
+    kept = xp_of(x).empty((8, x.shape[1]), x.dtype)
     sizes, grid, threads, shared = _blocks(x)
     args = (x, weight, bias, running_mean, running_var, y, kept, momentum, eps, int(relu), *sizes)
     launch(TRAIN, grid, args, threads, shared)
+    return (kept,)
 
 
-def backward(dz: Array, x: Array, y: Array | None, kept: Array, dx: Array, dweight: Array, dbias: Array) -> None:
+def backward(dz: Array, x: Array, y: Array | None, kept: Kept, dx: Array, dweight: Array, dbias: Array) -> None:
     sizes, grid, threads, shared = _blocks(x)
-    launch(BACKWARD, grid, (dz, x, y, kept, dx, dweight, dbias, *sizes), threads, shared)
+    launch(BACKWARD, grid, (dz, x, y, *kept, dx, dweight, dbias, *sizes), threads, shared)
 
 
 def affine(x: Array, mean: Array, scale: Array, shift: Array, y: Array, relu: bool) -> None:

@@ -1,15 +1,16 @@
 """The Numba twin of batch normalisation, see :mod:`kobai.kernels.batch_norm`.
 
-``kept`` is (7, C), its rows named below, ``sums`` (2, C) of float64. Loops work on channels [start, stop), and know the
-rectifier as a lower bound, NaN for none. Places in arrays are counted without sign: Numba counts negative ones from the end,
-and a loop with numbers that may be negative does not vectorise.
+``kept`` is (7, C), its rows named below; ``sums``, (2, C) of float64, is kept too, as ``moments``, for μ − k in float32 is not
+exact enough to be taken out of a sum. Loops work on channels [start, stop), and know the rectifier as a lower bound, NaN for
+none. Places in arrays are counted without sign: Numba counts negative ones from the end, and a loop with numbers that may be
+negative does not vectorise.
 """
 
 from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from kobai.xp import Array, xp_of
 
 ORIGIN, OFFSET, INVSTD, SCALE, SHIFT, MEAN, VAR = range(7)
 """k; μ − k; 1/√(σ² + ε); that times w; b − offset · scale, so that y = (x − k) · scale + shift; μ and σ²."""
+
+Kept: TypeAlias = tuple[Array, ...]
+"""What backward needs: the (7, C) first, and what else."""
 
 _TILE = 1024
 """Columns whose sums stay in the first-level cache while the rows go by, in long contiguous pieces that prefetching likes."""
@@ -71,10 +75,12 @@ def _statistics(
 
 
 @compiled
-def _gradients(kept: Any, sums: Any, terms: Any, dweight: Any, dbias: Any, n: int, start: int, stop: int) -> None:
+def _gradients(
+    kept: Any, moments: Any, sums: Any, terms: Any, dweight: Any, dbias: Any, n: int, start: int, stop: int
+) -> None:
     """From the sums of dz and of dz (x − k) to dw, db, and the terms of dx = dz · scale + (x − k) · terms₀ + terms₁."""
     for j in range(start, stop):
-        offset, invstd, scale = kept[OFFSET, j], kept[INVSTD, j], kept[SCALE, j]
+        offset, invstd, scale = moments[0, j] / n, kept[INVSTD, j], kept[SCALE, j]
         along = (sums[1, j] - offset * sums[0, j]) * invstd
         slope = scale * invstd * along / n
         dweight[j], dbias[j] = along, sums[0, j]
@@ -133,7 +139,7 @@ def _train_planes(
 
 @compiled
 def _backward_rows(
-    dy: Any, x: Any, y: Any, kept: Any, dx: Any, dweight: Any, dbias: Any, sums: Any, terms: Any,
+    dy: Any, x: Any, y: Any, kept: Any, moments: Any, dx: Any, dweight: Any, dbias: Any, sums: Any, terms: Any,
     bound: float, start: int, stop: int,
 ) -> None:  # fmt: skip
     n, one, two, tile = _u(x.shape[0]), _u(1), _u(2), _u(_TILE)
@@ -156,7 +162,7 @@ def _backward_rows(
                 d = np.float64(nought if y[i, j] <= bound else d)
                 sums[0, j] += d
                 sums[1, j] += d * (x[i, j] - np.float64(kept[ORIGIN, j]))
-        _gradients(kept, sums, terms, dweight, dbias, x.shape[0], low, high)
+        _gradients(kept, moments, sums, terms, dweight, dbias, x.shape[0], low, high)
         for i in range(n):
             for j in range(low, high):
                 d = dy[i, j]
@@ -166,7 +172,7 @@ def _backward_rows(
 
 @compiled
 def _backward_planes(
-    dy: Any, x: Any, y: Any, kept: Any, dx: Any, dweight: Any, dbias: Any, sums: Any, terms: Any,
+    dy: Any, x: Any, y: Any, kept: Any, moments: Any, dx: Any, dweight: Any, dbias: Any, sums: Any, terms: Any,
     bound: float, start: int, stop: int,
 ) -> None:  # fmt: skip
     n = x.shape[0] * x.shape[2]
@@ -182,7 +188,7 @@ def _backward_planes(
                 total += d
                 along += d * (x[i, c, j] - np.float64(k))
         sums[0, c], sums[1, c] = total, along
-        _gradients(kept, sums, terms, dweight, dbias, n, channel, channel + 1)
+        _gradients(kept, moments, sums, terms, dweight, dbias, n, channel, channel + 1)
         slope, level = terms[0, c], terms[1, c]
         for i in range(_u(x.shape[0])):
             for j in range(_u(x.shape[2])):
@@ -216,23 +222,24 @@ def train(
     running_mean: Array | None,
     running_var: Array | None,
     y: Array,
-    kept: Array,
     momentum: float,
     eps: float,
     relu: bool,
-) -> None:
+) -> Kept:
+    kept, sums = xp_of(x).empty((7, x.shape[1]), x.dtype), xp_of(x).empty((2, x.shape[1]), np.float64)
     spare = kept[ORIGIN]
     vectors = [spare if v is None else v for v in (weight, bias, running_mean, running_var)]
     given = (weight is not None) * _WEIGHT | (bias is not None) * _BIAS | (running_mean is not None) * _RUNNING
-    kernel, sums = _train_rows if x.ndim == 2 else _train_planes, xp_of(x).empty((2, x.shape[1]), np.float64)
+    kernel = _train_rows if x.ndim == 2 else _train_planes
     _over_channels(kernel, x, _rows(x), *vectors, _rows(y), kept, sums, given, momentum, eps, _bound(relu))
+    return kept, sums
 
 
-def backward(dz: Array, x: Array, y: Array | None, kept: Array, dx: Array, dweight: Array, dbias: Array) -> None:
+def backward(dz: Array, x: Array, y: Array | None, kept: Kept, dx: Array, dweight: Array, dbias: Array) -> None:
     kernel, shape = _backward_rows if x.ndim == 2 else _backward_planes, (2, x.shape[1])
     sums, terms = xp_of(x).empty(shape, np.float64), xp_of(x).empty(shape, x.dtype)
     value, bound = (dz, math.nan) if y is None else (y, 0.0)
-    _over_channels(kernel, x, _rows(dz), _rows(x), _rows(value), kept, _rows(dx), dweight, dbias, sums, terms, bound)
+    _over_channels(kernel, x, _rows(dz), _rows(x), _rows(value), *kept, _rows(dx), dweight, dbias, sums, terms, bound)
 
 
 def affine(x: Array, mean: Array, scale: Array, shift: Array, y: Array, relu: bool) -> None:

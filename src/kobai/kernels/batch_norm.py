@@ -171,13 +171,13 @@ def _train_twin(
 ) -> tuple[Array, Backward]:
     relu, fused = _rectifier_or_epilogue(activation)
     xp, channels = xp_of(x), x.shape[1]
-    y, kept = xp.empty(x.shape, x.dtype), xp.empty((7, channels), x.dtype)
+    y = xp.empty(x.shape, x.dtype)
     both = running_mean is not None and running_var is not None
     if both and type(momentum) in (int, float) and twin_for(x, running_mean, running_var) is twin:
-        twin.train(x, weight, bias, running_mean, running_var, y, kept, float(momentum), eps, relu)
+        kept = twin.train(x, weight, bias, running_mean, running_var, y, float(momentum), eps, relu)
     else:
-        twin.train(x, weight, bias, None, None, y, kept, 0.0, eps, relu)
-        _move(running_mean, running_var, momentum, kept[MEAN], kept[VAR], x.size // channels)
+        kept = twin.train(x, weight, bias, None, None, y, 0.0, eps, relu)
+        _move(running_mean, running_var, momentum, kept[0][MEAN], kept[0][VAR], x.size // channels)
     if fused is not None:
         y = fused.apply(y)
     value = None if activation is None else y
