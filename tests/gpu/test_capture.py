@@ -103,9 +103,9 @@ def test_steps_on_another_stream():
     import cupy
 
     with kobai.using("cupy"):
-        (here, _), elsewhere = run("mlp", "sgd", "cupy", True, 8), cupy.cuda.Stream(non_blocking=True)
+        (here, _), elsewhere = run("mlp", "sgd", "cupy", True, 12), cupy.cuda.Stream(non_blocking=True)
         with elsewhere:
-            there, _ = run("mlp", "sgd", "cupy", True, 8)
+            there, _ = run("mlp", "sgd", "cupy", True, 12)
     np.testing.assert_allclose(there, here, rtol=1e-6)
 
 
