@@ -1,0 +1,42 @@
+"""The lab: why a network trains or does not, and what cures it.
+
+``Probe`` gathers statistics of every layer, ``diagnose`` names what is wrong with a net and ``treat`` cures it, ``Doctor`` does so
+during training; ``compare`` runs conditions side by side, ``tune`` searches settings; ``EXPERIMENTS`` holds the twelve
+experiments that ``run`` performs, and ``report`` tells a run's story. Nothing here is loaded before it is asked for.
+"""
+
+from importlib import import_module as _import_module
+from typing import Any as _Any
+
+from kobai.errors import nearest as _nearest
+
+# The part of the lab that each name is in.
+_PLACES = {
+    "Probe": "probes",
+    "diagnose": "diagnose",
+    "treat": "treat",
+    "Doctor": "doctor",
+    "compare": "compare",
+    "tune": "tune",
+    "EXPERIMENTS": "experiment",
+    "Experiment": "experiment",
+    "Result": "experiment",
+    "Settings": "experiment",
+    "run": "experiment",
+    "report": "report",
+}
+
+__all__ = list(_PLACES)
+
+
+def __getattr__(name: str) -> _Any:
+    if name not in _PLACES:
+        hint = "" if name.startswith("_") else _nearest(name, _PLACES)
+        raise AttributeError(f"module 'kobai.lab' has no attribute {name!r}.{hint}")
+    value = getattr(_import_module(f"kobai.lab.{_PLACES[name]}"), name)
+    globals()[name] = value  # a function called as its module is, such as compare, stands in its module's place
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PLACES})
