@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from typing import Annotated
@@ -14,6 +14,7 @@ from rich.console import Console
 
 from kobai import xp
 from kobai.errors import BackendError, CheckpointError, DataError, nearest
+from kobai.kernels.compiling import NOTICE, listening
 from kobai.train.nonfinite import NonFiniteError
 from kobai.train.progress import print_line
 from kobai.train.settings import SettingsError, option
@@ -33,10 +34,22 @@ def warn(line: str) -> None:
 
 
 @contextmanager
-def one_line(debug: bool) -> Iterator[None]:
-    """Failures as one line and exit code 1; wrong settings as usage errors, code 2; ``debug`` lets all of them through."""
+def one_line(debug: bool, tell: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Failures as one line and exit code 1; wrong settings as usage errors, code 2; ``debug`` lets all of them through.
+
+    ``tell`` is given a line if kernels have to be compiled; by default it is shown where standard error is a terminal.
+    """
+    tell = tell or (warn if err.is_terminal else lambda line: None)
+    told: list[str] = []
+
+    def compiling(kernel: str, seconds: float | None) -> None:
+        if not told:
+            told.append(kernel)
+            tell(NOTICE)
+
     try:
-        yield
+        with listening(compiling):
+            yield
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except SettingsError as error:

@@ -6,31 +6,35 @@ import importlib
 import os
 import platform
 from importlib import metadata
+from pathlib import Path
 
 from kobai import cuda, xp
-from kobai.cli.common import Debug, has, one_line, out, say
+from kobai.cli.common import Debug, one_line, out, say
 from kobai.errors import BackendError
+from kobai.kernels import blas, engine, pools
+from kobai.kernels._loop_code import cache_folder
 from kobai.train import job
 
 # package: the extra that installs it, and what it is for
 PACKAGES = {
     "numpy": ("", "arrays"),
     "safetensors": ("", "checkpoints"),
+    "threadpoolctl": ("", "threads of the matrix library"),
     "rich": ("", "the terminal"),
     "typer": ("", "the command line"),
-    "numba": ("cpu", "compiled CPU kernels (planned)"),
-    "threadpoolctl": ("cpu", "threads of the matrix library"),
+    "numba": ("cpu", "compiled CPU kernels"),
     "matplotlib": ("plot", "learning curves"),
     "scikit-learn": ("data", "the embedded digits"),
     "pooch": ("data", "verified downloads"),
     "optuna": ("tune", "hyper-parameter search (planned)"),
     "cupy-cuda12x": ("cuda12", "GPU arrays, CUDA 12"),
     "cupy-cuda13x": ("cuda13", "GPU arrays, CUDA 13"),
+    "nvmath-python": ("cuda13", "products on a GPU, captured"),
 }
 
 
 def info(debug: Debug = False) -> None:
-    """Backends, devices, engines, versions; what is missing and how to install it."""
+    """Backends, devices, engines, threads, versions; what is missing and how to install it."""
     with one_line(debug):
         say(f"kobai {job.kobai_version()}, Python {platform.python_version()}, {platform.platform()}")
         _section("Backends")
@@ -38,24 +42,29 @@ def info(debug: Debug = False) -> None:
             default = xp.backend()
         except BackendError as error:  # what is wrong is what this command is asked
             default = ""
-            say(f"  {'default':<14} none: {error}")
+            _row("default", f"none: {error}")
         for name, reason in xp.available_backends().items():
             mark = " (default)" if name == default else ""
-            say(f"  {name:<14} {'ready' + mark if not reason else 'not available: ' + reason.partition(': ')[2]}")
+            _row(name, f"ready{mark}" if not reason else f"not available: {reason.partition(': ')[2]}")
         _section("Devices")
-        say(f"  {'cpu':<14} {platform.processor() or platform.machine()}, {os.cpu_count()} logical cores")
+        _row("cpu", f"{platform.processor() or platform.machine()}, {os.cpu_count()} logical cores")
         for index in range(cuda.device_count()):
-            say(f"  {f'cuda:{index}':<14} {cuda.get_device_name(index)}")
+            _row(f"cuda:{index}", cuda.get_device_name(index))
         _section("Engines")
-        say(f"  {'kernels':<14} NumPy's loops on the CPU; CuPy's on a GPU")
-        for line in _threads():
-            say(f"  {line}")
+        for name, what in _engines():
+            _row(name, what)
+        _section("Threads")
+        _row("processors", pools.granted())
+        _row("kobai", f"{_count(blas.threads())}: {_products()}")
+        for pool in pools.pools():
+            _row(pool["internal_api"], pools.describe(pool))
+        for name, value in pools.settings().items():
+            _row("environment", f"{name}={value}")
+        for warning in pools.warnings():
+            _row("warning", warning, style="yellow")
         _section("Packages")
         for package, (extra, purpose) in PACKAGES.items():
-            try:
-                found = metadata.version(package)
-            except metadata.PackageNotFoundError:
-                found = f"missing: pip install 'kobai[{extra}]'" if extra else "missing"
+            found = _version(package) or (f"missing: pip install 'kobai[{extra}]'" if extra else "missing")
             say(f"  {package:<14} {found:<36} {purpose}")
 
 
@@ -63,12 +72,46 @@ def _section(title: str) -> None:
     out.print(f"\n[bold]{title}[/bold]")
 
 
-def _threads() -> list[str]:
-    if not has("threadpoolctl"):
-        return [f"{'thread pools':<14} unknown without threadpoolctl: pip install 'kobai[cpu]'"]
-    pools = importlib.import_module("threadpoolctl").threadpool_info()
-    return [
-        f"{pool['internal_api']:<14} {pool['num_threads']} threads, version {pool['version'] or 'unknown'}, "
-        f"{pool.get('architecture', 'any architecture')}"
-        for pool in pools
-    ] or ["no thread pool is loaded"]
+def _row(name: str, what: str, style: str | None = None) -> None:
+    out.print(f"  {name:<14} {what}", markup=False, soft_wrap=not out.is_terminal, style=style)
+
+
+def _count(n: int) -> str:
+    return f"{n} thread{'s' * (n != 1)}"
+
+
+def _products() -> str:
+    if blas.exclusive():
+        return "all products are left to BLAS' own (KOBAI_EXCLUSIVE)"
+    return "they sleep between their work; large products are split among them, and BLAS does each part on one"
+
+
+def _engines() -> list[tuple[str, str]]:
+    """What runs kernels on the host and on a GPU, and where machine code is kept."""
+    found = [("NumPy", f"{_version('numpy')}: products, and what has no kernel of its own")]
+    if engine.numba_installed:
+        found.append(("Numba", f"{_version('numba')}: loops over host arrays, compiled at first use (kobai warmup)"))
+        found += [("", f"{size / 1e6:.1f} MB of machine code in {at}") for at, size in _machine_code().items()]
+    else:
+        found.append(("Numba", "missing, so that NumPy does it all: pip install 'kobai[cpu]'"))
+    if xp.available_backends()["cupy"]:
+        found.append(("CUDA", "not available, see above"))
+    else:
+        cupy = importlib.import_module("cupy")
+        runtime = cupy.cuda.runtime.runtimeGetVersion()
+        found.append(("CUDA", f"CuPy {cupy.__version__}, CUDA {runtime}: kernels in CUDA C, products by cuBLASLt"))
+    return found
+
+
+def _machine_code() -> dict[Path, int]:
+    """Folders in which Numba keeps what it compiled for Kobai, with the bytes in each."""
+    named = os.environ.get("NUMBA_CACHE_DIR")
+    folders = [Path(named)] if named else [cache_folder(), Path(engine.__file__).parent]
+    return {folder: sum(f.stat().st_size for f in folder.rglob("*.nb[ci]")) for folder in folders if folder.is_dir()}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""

@@ -12,6 +12,7 @@ import typer
 from kobai.cli import options
 from kobai.cli.common import Backend, DataDir, Debug, choose_backend, has, one_line, out, say, warn
 from kobai.errors import CheckpointError, DataError
+from kobai.kernels import pools
 from kobai.train import checkpoint, job
 from kobai.train.progress import Progress
 from kobai.train.settings import RECIPES, Settings, SettingsError, flags, read_toml, recipe
@@ -119,7 +120,7 @@ def train(
 
     The last line printed is the accuracy on the test split, which nothing else has looked at.
     """
-    with one_line(debug):
+    with one_line(debug, tell=(lambda line: None) if quiet else say):
         values = {field.name: ctx.params[field.name] for field in fields(Settings)}
         values["hidden"] = options.sizes("hidden", hidden)
         given = {name: value for name, value in values.items() if options.is_given(ctx, name)}
@@ -131,6 +132,8 @@ def train(
             settings = Settings.from_dict(began["settings"]).resumed(given)
             folder = folder or (source if source.is_dir() else source.parent)
         choose_backend(backend)
+        for warning in () if quiet else pools.warnings():
+            warn(warning)
         if folder is not None:
             _check_free(folder, source)
         splits = job.load_data(settings)

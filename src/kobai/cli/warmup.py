@@ -1,0 +1,140 @@
+"""``kobai warmup``."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress, SpinnerColumn, TextColumn
+
+from kobai.bench.shapes import Shape, shape_of
+from kobai.cli import options
+from kobai.cli.common import Backend, DataDir, Debug, choose_backend, one_line, out, say, warn
+from kobai.kernels import engine
+from kobai.nn import Module
+from kobai.ops.create import zeros
+from kobai.train import job, recipes
+from kobai.train.models import build
+from kobai.train.progress import duration
+from kobai.train.settings import Settings, option, recipe
+from kobai.train.warmup import Warmed, warmup
+from kobai.xp import backend, default_device
+
+EXAMPLES = """[b]Examples[/b]
+
+kobai warmup — for what kobai train trains without options
+
+kobai warmup --data mnist --hidden 512,512 --batch-norm --dropout 0.2 --optimizer sgd
+
+kobai warmup runs/digits-mlp-… — for going on with a run, and for its answers"""
+
+
+def compile_kernels(
+    ctx: typer.Context,
+    trained: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[CHECKPOINT]",
+            help="A checkpoint, or the folder of a run, instead of the options for data, model and training.",
+            show_default=False,
+        ),
+    ] = None,
+    data: options.Data = Settings.data,
+    data_dir: DataDir = None,
+    label: options.Label = None,
+    model: options.Model = Settings.model,
+    hidden: options.Hidden = options.HIDDEN,
+    activation: options.Activation = Settings.activation,
+    batch_norm: options.BatchNorm = Settings.batch_norm,
+    dropout: options.Dropout = Settings.dropout,
+    optimizer: options.OptimizerName = Settings.optimizer,
+    momentum: options.Momentum = Settings.momentum,
+    weight_decay: options.WeightDecay = Settings.weight_decay,
+    batch_size: options.BatchSize = Settings.batch_size,
+    clip_grad_norm: options.ClipGradNorm = None,
+    backend: Backend = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Compile what training a model needs, so that its first step is as quick as the others.
+
+    That happens once on a machine: what is compiled is kept on disk. Options are those of kobai train.
+    """
+    with one_line(debug, tell=lambda line: None):
+        given = {field.name: ctx.params[field.name] for field in fields(Settings) if field.name in ctx.params}
+        given["hidden"] = options.sizes("hidden", hidden)
+        asked = {name: value for name, value in given.items() if options.is_given(ctx, name)}
+        if trained is None:
+            settings = Settings(**{**given, **recipe(data, asked)}).check()
+            choose_backend(backend)
+            shape = shape_of(settings)
+            net = build(shape.description(settings)).to(default_device())
+        else:
+            if asked:
+                raise typer.BadParameter(f"given {trained}, there is no use for {', '.join(map(option, asked))}")
+            choose_backend(backend)
+            restored = job.restore(trained.expanduser(), warn)
+            settings, net = restored.settings, restored.model
+            shape = Shape(restored.input_shape, len(restored.classes))
+        with _Bar(quiet) as bar:
+            done = _warm(settings, shape, net, bar)
+        if not quiet:
+            say(_summary(done))
+
+
+def _warm(settings: Settings, shape: Shape, net: Module, bar: _Bar) -> Warmed:
+    """One batch of nothing, through the steps of a training."""
+    rule = recipes.optimizer(
+        settings.optimizer, net.parameters(), settings.lr, settings.weight_decay, settings.momentum
+    )
+    images = zeros(settings.batch_size, *shape.inputs, device=default_device())
+    labels = zeros(settings.batch_size, dtype="int64", device=default_device())
+    return warmup(
+        net,
+        rule,
+        [(images, labels)],
+        metrics=["accuracy"],
+        clip_grad_norm=settings.clip_grad_norm,
+        listener=bar.heard,
+    )
+
+
+def _summary(done: Warmed) -> str:
+    if done.kernels:
+        n = len(done.kernels)
+        return f"{n} kernel{'s' * (n != 1)} compiled in {duration(done.seconds)}; from now on read from disk"
+    if backend() == "numpy" and not engine.numba_installed:
+        return "nothing to compile without Numba: pip install 'kobai[cpu]'"
+    return f"all kernels were compiled already; read in {duration(done.seconds)}"
+
+
+class _Bar:
+    """In a terminal a line that says what is being compiled; elsewhere a line for each kernel, when it is done."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+        self.live = out.is_terminal and not out.is_dumb_terminal and not quiet
+        self.done = 0
+        self.began = time.perf_counter()
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("[dim]{task.fields[clock]}"))
+        self.progress = Progress(*columns, console=out, transient=True, disable=not self.live)
+        self.task = self.progress.add_task("starting", total=None, clock="")
+
+    def __enter__(self) -> _Bar:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.progress.stop()
+
+    def heard(self, kernel: str, seconds: float | None) -> None:
+        if seconds is None:
+            clock = f"{self.done} done, {duration(time.perf_counter() - self.began)}"
+            self.progress.update(self.task, description=f"compiling {kernel}", clock=clock)
+            return
+        self.done += 1
+        if not self.quiet and not self.live:
+            say(f"{kernel:<32} {duration(seconds)}")

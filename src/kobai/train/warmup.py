@@ -1,0 +1,86 @@
+"""Warm-up: everything that a model's training compiles is compiled beforehand, on copies, and nothing else changes."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from kobai._tensor import Tensor
+from kobai.kernels import compiling
+from kobai.nn import Module
+from kobai.nn import functional as F
+from kobai.optim import Optimizer
+from kobai.random import default_generator
+from kobai.train.metrics import Metric
+from kobai.train.trainer import Trainer
+
+STEPS = 3
+"""The first step creates the optimizer's state, the second is recorded, the third replays it."""
+
+
+@dataclass
+class Warmed:
+    """What :func:`warmup` did: ``kernels`` are the compiled ones with their seconds, ``seconds`` all it took."""
+
+    kernels: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def warmup(
+    model: Module,
+    optimizer: Optimizer,
+    batches: Iterable[Any],
+    loss_fn: Callable[[Any, Any], Tensor] = F.cross_entropy,
+    *,
+    metrics: Iterable[str | Metric] = (),
+    clip_grad_norm: float | None = None,
+    capture: bool = True,
+    listener: compiling.Listener | None = None,
+) -> Warmed:
+    """Compile all that training ``model`` will need: forward, loss, backward, clipping, update, dropout, evaluation.
+
+    A few steps are done and an evaluation, on copies: model, optimizer and random numbers are afterwards as they were. Kernels
+    are kept on disk, so that it need be done once for a machine (``kobai warmup``); on a GPU the plans of the products,
+    which depend on the batch's shape, last as long as the process.
+
+    Args:
+        batches: batches ``(input, ..., target)`` as training will see them; what they hold does not matter.
+        loss_fn, metrics, clip_grad_norm, capture: as for :class:`Trainer`.
+        listener: called with the name of each kernel and None when its compilation begins, and with its seconds at the end.
+
+    >>> import kobai
+    >>> model = kobai.nn.Linear(3, 2)
+    >>> optimizer = kobai.optim.Adam(model.parameters())
+    >>> before = model.weight.clone()
+    >>> warmed = warmup(model, optimizer, [(kobai.zeros(8, 3), kobai.zeros(8, dtype=kobai.int64))])
+    >>> warmed.seconds > 0, kobai.equal(model.weight, before)
+    (True, True)
+    """
+    found = Warmed()
+
+    def heard(kernel: str, seconds: float | None) -> None:
+        if seconds is not None:
+            found.kernels[kernel] = found.kernels.get(kernel, 0.0) + seconds
+        if listener is not None:
+            listener(kernel, seconds)
+
+    start = time.perf_counter()
+    random = default_generator.get_state()
+    with compiling.listening(heard):
+        model, optimizer = copy.deepcopy((model, optimizer))
+        trainer = Trainer(
+            model.train(), optimizer, loss_fn, metrics=metrics, clip_grad_norm=clip_grad_norm, capture=capture
+        )
+        try:
+            for batch in batches:
+                for _ in range(STEPS):
+                    trainer.train_step(batch)
+                trainer.evaluate([batch])
+                model.train()
+        finally:
+            default_generator.set_state(random)
+    found.seconds = time.perf_counter() - start
+    return found

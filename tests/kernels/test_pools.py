@@ -1,0 +1,80 @@
+"""The pools of threads, in words; and what makes them starve each other, with the cure."""
+
+import threadpoolctl
+
+from kobai.kernels import blas, pools
+
+OPENBLAS = {
+    "user_api": "blas",
+    "internal_api": "openblas",
+    "num_threads": 8,
+    "prefix": "libscipy_openblas",
+    "version": "0.3.30",
+    "threading_layer": "pthreads",
+    "architecture": "Zen",
+}
+GOMP = {"user_api": "openmp", "internal_api": "openmp", "num_threads": 4, "prefix": "libgomp", "version": None}
+
+
+def machine(monkeypatch, *loaded, processors=8, **environment):
+    for name in pools.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(pools, "processors", lambda: processors)
+    monkeypatch.setattr(pools, "num_threads", lambda: processors)
+    monkeypatch.setattr(threadpoolctl, "threadpool_info", lambda: list(loaded))
+
+
+def test_every_pool_in_a_line(monkeypatch):
+    machine(monkeypatch, OMP_WAIT_POLICY="")
+    assert pools.describe(OPENBLAS) == (
+        "libscipy_openblas 0.3.30 for Zen, pthreads, 8 threads, held to one while Kobai computes"
+    )
+    assert pools.describe(GOMP) == "libgomp, 4 threads, which spin for a while after their work"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    assert pools.describe({**GOMP, "num_threads": 1}) == "libgomp, 1 thread, which sleep after their work"
+    monkeypatch.setenv("KOBAI_EXCLUSIVE", "1")
+    assert pools.describe(OPENBLAS) == "libscipy_openblas 0.3.30 for Zen, pthreads, 8 threads"
+    assert pools.settings() == {"OMP_WAIT_POLICY": "passive", "KOBAI_EXCLUSIVE": "1"}
+
+
+def test_as_things_are_by_default_nothing_starves(monkeypatch):
+    machine(monkeypatch, OPENBLAS, GOMP)
+    assert pools.warnings() == []
+    machine(monkeypatch, OPENBLAS, processors=2)  # a container's quota: products are split by processors
+    assert pools.warnings() == []
+
+
+def test_what_is_wrong_and_its_cure(monkeypatch):
+    machine(monkeypatch, OPENBLAS, processors=2, KOBAI_EXCLUSIVE="1")
+    (warning,) = pools.warnings()
+    assert "BLAS has 8 threads for 2 processors" in warning
+    assert warning.endswith("set OPENBLAS_NUM_THREADS=2")
+    machine(monkeypatch, OPENBLAS, GOMP, KOBAI_EXCLUSIVE="1")
+    (warning,) = pools.warnings()
+    assert "libgomp" in warning
+    assert warning.endswith("Unset KOBAI_EXCLUSIVE")
+    machine(monkeypatch, OPENBLAS, GOMP, OMP_WAIT_POLICY="active")
+    (warning,) = pools.warnings()
+    assert warning.endswith("set it to passive")
+    machine(monkeypatch, OPENBLAS, processors=2)
+    monkeypatch.setattr(pools, "num_threads", lambda: 5)
+    (warning,) = pools.warnings()
+    assert warning.endswith("set_num_threads(2)")
+
+
+def test_processors_with_the_reason_for_their_number(monkeypatch):
+    monkeypatch.setattr(pools.os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(pools, "visible_processors", lambda: 8)
+    monkeypatch.setattr(pools, "cpu_quota", lambda: 1.5)
+    monkeypatch.setattr(pools, "processors", lambda: 2)
+    assert pools.granted() == "2 of 16: by affinity 8, the container's quota is 1.5"
+    monkeypatch.setattr(pools, "visible_processors", lambda: 16)
+    monkeypatch.setattr(pools, "cpu_quota", lambda: None)
+    monkeypatch.setattr(pools, "processors", lambda: 16)
+    assert pools.granted() == "16 of 16"
+
+
+def test_the_pools_of_this_process():
+    assert len(pools.pools()) >= len(blas.switches())
