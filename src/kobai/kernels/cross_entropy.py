@@ -89,6 +89,7 @@ def _reference(
         loss = (1 - smoothing) * hard + even * (soft if valid is None else soft * valid)
     else:
         loss = hard
+    loss = _where(valid, loss)
     y, factor = reduce_losses(loss, share, reduction, targets.shape)
 
     def backward(dy: Array) -> Array:
@@ -102,6 +103,7 @@ def _reference(
             to_all = xp.broadcast_to(to_all, total.shape)[:, None]
             dx = e * ((to_class + to_all[:, 0] * weights.sum()) / total)[:, None]
             dx -= to_all * weights
+        dx = dx if valid is None else _where(valid[:, None], dx)
         dx = xp.ascontiguousarray(dx)  # column by column, as z may be, reshape would give a copy
         dx.reshape(-1)[at] -= to_class
         return dx
@@ -113,9 +115,10 @@ def _nll_reference(
     rows: Array, targets: Array, weight: Array | None, ignore_index: int, reduction: str
 ) -> tuple[Array, Backward]:
     xp, shape = xp_of(rows), rows.shape
-    at, _, share = _choose("nll_loss", targets, shape[1], weight, ignore_index)
+    at, valid, share = _choose("nll_loss", targets, shape[1], weight, ignore_index)
     loss = -rows.reshape(-1)[at]
-    y, factor = reduce_losses(loss if share is None else loss * share, share, reduction, targets.shape)
+    loss = _where(valid, loss if share is None else loss * share)
+    y, factor = reduce_losses(loss, share, reduction, targets.shape)
 
     def backward(dy: Array) -> Array:
         dx = xp.zeros(shape, dy.dtype)
@@ -123,6 +126,11 @@ def _nll_reference(
         return dx
 
     return y, backward
+
+
+def _where(valid: Array | None, x: Array) -> Array:
+    """0 in rows that do not count, even if they hold nan."""
+    return x if valid is None else xp_of(x).where(valid, x, 0)
 
 
 def _choose(

@@ -28,8 +28,8 @@ from kobai.xp import Array, xp_of
 CHUNK = 2048
 """Numbers that are drawn at a time: they stay in the first-level cache."""
 
-DRAWN = 1 << 17
-"""Elements worth a thread where each needs a random number, 0.6 ns (see ``threads.GRAIN``)."""
+DRAWN, LIGHT = 1 << 17, 4 * GRAIN
+"""Elements worth a thread where each needs a random number, 0.6 ns, and where it is only masked (see ``threads.GRAIN``)."""
 
 
 def keep_mask(shape: tuple[int, ...], p: float, source: Any, like: Array) -> Array:
@@ -70,10 +70,10 @@ def masked(x: Array, keep: Array, scale: float) -> Array:
         if numba_runs(x):
             y = xp.empty(x.shape, x.dtype)
             args = x.reshape(-1), keep.reshape(-1), scale, y.reshape(-1)
-            if x.size < 2 * GRAIN:
+            if x.size < 2 * LIGHT:
                 launch(_mask, *args, 0, x.size)
             else:
-                launch(run_split, _mask, x.size, *args)
+                launch(_mask_split, x.size, *args)
             return y
         if on_cuda(x, halves=True):
             y = xp.empty(x.shape, x.dtype)
@@ -112,6 +112,10 @@ def _drop(
                 kept = bits[i] >= least
                 ks[i] = kept
                 ys[i] = xs[i] * (factor if kept else number(0))
+
+
+def _mask_split(n: int, *args: Any) -> None:
+    run_split(_mask, n, *args, grain=LIGHT)
 
 
 @compiled

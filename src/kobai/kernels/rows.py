@@ -31,8 +31,8 @@ def row_sum(x: Array) -> Array:
 
 # --- compiled loops over rows -----------------------------------------------------------------------------------------
 
-EXPONENTIALS = 1 << 17
-"""Elements worth a thread where each needs an exponential (``threads.GRAIN`` says how it was measured)."""
+EXPONENTIALS = 1 << 19
+"""Elements worth a thread where each needs an exponential, 0.2 ns: 100 µs of work, twice what waking a thread takes."""
 
 LONG = 256
 """Columns from which on a row is a loop of its own. Shorter rows would leave vector registers half empty at their ends: there

@@ -1,0 +1,47 @@
+"""Which engine host arrays go to, for tests that run one body on each; and what a call allocates once it has run before."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import pytest
+
+from kobai.kernels import engine
+
+ENGINES = ["reference", pytest.param("numba", marks=pytest.mark.skipif(not engine.numba_installed, reason="no Numba"))]
+
+
+@pytest.fixture(params=ENGINES)
+def host_engine(request, monkeypatch):
+    """Name of the engine that host arrays go to during the test."""
+    monkeypatch.setattr(engine, "numba_installed", request.param == "numba")
+    return request.param
+
+
+def peak_bytes(function) -> int:
+    """The most memory that a second call holds beyond what there was before it."""
+    function()
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def launches(monkeypatch) -> list:
+    """What goes through ``engine.launch`` from now on, as (kernel, arguments), in a list that grows."""
+    noted: list = []
+
+    class Noting:
+        def launch(self, kernel, args):
+            noted.append((kernel, args))
+            kernel(*args)
+
+        def numbers(self, compute, dtype):
+            import numpy as np
+
+            return np.array(compute(), dtype)
+
+    monkeypatch.setattr(engine, "recorder", Noting())
+    return noted
