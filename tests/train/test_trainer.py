@@ -135,7 +135,9 @@ def test_trains_where_the_backend_refuses_implicit_reads(where):
         history = problem.trainer(clip_grad_norm=1.0).fit(problem.train, problem.held, epochs=2)
     host = Problem()
     expected = host.trainer(clip_grad_norm=1.0).fit(host.train, host.held, epochs=2)
-    assert history[-1]["val_loss"] == pytest.approx(expected[-1]["val_loss"], rel=1e-4)
+    assert history[-1]["loss"] == pytest.approx(expected[-1]["loss"], rel=1e-4)
+    # The gradient of a bias before batch normalisation is rounding noise, which Adam scales up; only running means see it.
+    assert history[-1]["val_loss"] == pytest.approx(expected[-1]["val_loss"], rel=1e-2)
 
 
 def test_bad_input(problem):
