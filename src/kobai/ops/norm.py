@@ -13,8 +13,8 @@ import numpy as np
 
 from kobai._primitive import primitive
 from kobai._tensor import Tensor
+from kobai.kernels import group_norm as group_norm_kernels
 from kobai.kernels import layer_norm as layer_norm_kernels
-from kobai.kernels.layer_norm import standardized, standardized_backward
 from kobai.ops._args import normalize_axis
 from kobai.ops.activation import as_float
 from kobai.ops.batch_norm import batch_norm, need_float, need_vectors
@@ -94,30 +94,13 @@ def rms_norm(
         lambda rng: (rng.uniform(-2, 2, (2, 6, 3)), rng.normal(size=6), rng.normal(size=6), 3),
         lambda rng: (rng.uniform(-2, 2, (3, 4)), None, rng.normal(size=4), 2),
         lambda rng: (rng.uniform(-2, 2, (2, 4, 2, 2)), rng.normal(size=4), None, 4),
+        lambda rng: (rng.uniform(-2, 2, (2, 4, 3, 3)), rng.normal(size=4), rng.normal(size=4), 2),
         lambda rng: (rng.uniform(-2, 2, (0, 4, 3)), rng.normal(size=4), rng.normal(size=4), 2),
     ]
 )
 def _group_norm(x: Array, weight: Array | None, bias: Array | None, groups: int, *, eps: float = 1e-5) -> Any:
-    xp, shape = xp_of(x), x.shape
-    channels = (*shape[:2], math.prod(shape[2:]))
-    rows = x.reshape(shape[0] * groups, channels[1] // groups * channels[2])
-    xhat, invstd = standardized(xp, rows, eps)
-    y = xhat.reshape(channels)
-    y = y.copy() if weight is None else y * weight[:, None]
-    if bias is not None:
-        y += bias[:, None]
-    has_weight = weight is not None
-
-    def vjp(dy: Array) -> Any:
-        dz = dy.reshape(channels)
-
-        def dx(out: Array | None) -> Array:
-            g = dz * weight[:, None] if has_weight else dz  # type: ignore[index]
-            return standardized_backward(xp, g.reshape(xhat.shape), xhat, invstd).reshape(shape)
-
-        return dx, lambda out: (dz * xhat.reshape(channels)).sum(axis=(0, 2)), lambda out: dz.sum(axis=(0, 2))
-
-    return y.reshape(shape), vjp
+    y, backward = group_norm_kernels.group_norm(x, weight, bias, groups, eps)
+    return y, backward
 
 
 def group_norm(
