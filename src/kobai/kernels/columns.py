@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from kobai.cuda.kernel import CudaKernel, on_cuda
 from kobai.kernels.engine import compiled, launch, numba_runs
 from kobai.kernels.epilogue import epilogue
 from kobai.kernels.exponential import sigmoid, tanh
@@ -17,7 +18,7 @@ from kobai.kernels.rows import EXPONENTIALS
 from kobai.kernels.threads import GRAIN, run_split
 from kobai.xp import Array, xp_of
 
-NUMBERS = {"relu": 1, "sigmoid": 2, "tanh": 3}
+NUMBERS: dict[str | None, int] = {"relu": 1, "sigmoid": 2, "tanh": 3}
 """By which the compiled loops know the activations of :mod:`kobai.kernels.epilogue`."""
 
 LIGHT = 4 * GRAIN
@@ -35,6 +36,11 @@ def bias_activation(y: Array, bias: Array | None, activation: str | None) -> Arr
         args = (y.reshape(-1), bias, activation == "relu") if loop is _rectified else (y.reshape(-1), bias)
         _by_rows(loop, y.shape[0], y.shape[1], grain, *args)
         return y
+    if bias is not None and activation in (None, *NUMBERS) and on_cuda(y, bias, halves=True):
+        launch(
+            BIAS_ACTIVATION, BIAS_ACTIVATION.blocks(y.size), (y, bias, NUMBERS.get(activation, 0), y.size, bias.size)
+        )
+        return y
     if bias is not None:
         y += bias
     fused = epilogue("gemm", activation)
@@ -48,6 +54,14 @@ def column_sums(dz: Array, out: Array | None = None) -> Array:
         out = xp.empty(dz.shape[1], dz.dtype) if out is None else out
         part, total = xp.empty(dz.shape[1], dz.dtype), xp.empty(dz.shape[1], np.float64)
         _by_columns(_sums, *dz.shape, dz.reshape(-1), part, total, out)
+        return out
+    if on_cuda(dz, out):
+        out = xp.empty(dz.shape[1], dz.dtype) if out is None else out
+        slabs = min(-(-dz.shape[0] // SLAB), SLABS)
+        part = dz if slabs < 2 else xp.empty((slabs, dz.shape[1]), dz.dtype)
+        if slabs > 1:
+            launch(COLUMN_SUMS, (-(-dz.shape[1] // 32), slabs), (dz, part, *dz.shape))
+        launch(COLUMN_SUMS, (-(-dz.shape[1] // 32), 1), (part, out, *part.shape))
         return out
     return xp.add.reduce(dz, axis=0, out=out)
 
@@ -187,3 +201,69 @@ def _backward(
         sums = out[left:right]
         for j in range(sums.size):
             sums[j] = total[j]
+
+
+# --- CUDA C -----------------------------------------------------------------------------------------------------------
+
+SLAB, SLABS = 256, 128
+"""Rows that are worth a block of their own, and the most blocks that share the rows of 32 columns."""
+
+
+def _check_bias_activation(activation: str | None) -> Any:
+    def check(rng: np.random.Generator) -> Any:
+        y, bias = rng.normal(size=(30, 17)), rng.normal(size=17)
+        z = y + bias
+        wanted = {None: z, "relu": np.maximum(z, 0), "sigmoid": 1 / (1 + np.exp(-z)), "tanh": np.tanh(z)}[activation]
+        return 2, (y, bias, NUMBERS.get(activation, 0), y.size, 17), {"y": wanted}
+
+    return check
+
+
+def _check_column_sums(slabs: int) -> Any:
+    def check(rng: np.random.Generator) -> Any:
+        x = rng.normal(size=(100, 50))
+        height = -(-100 // slabs)
+        wanted = np.stack([x[i * height : (i + 1) * height].sum(axis=0) for i in range(slabs)])
+        return (2, slabs), (x, np.zeros((slabs, 50)), 100, 50), {"sums": wanted}
+
+    return check
+
+
+BIAS_ACTIVATION = CudaKernel(
+    "bias_activation",
+    "T* y, const T* bias, int kind, long long n, long long columns",
+    r"""
+    EACH(i, n) {
+        A z = (A)y[i] + (A)bias[i % columns];
+        if (kind == 1) z = maximum(z, (A)0);
+        if (kind == 2) z = 1 / (1 + exp(-z));
+        if (kind == 3) z = tanh(z);
+        y[i] = z;
+    }
+    """,
+    dtypes=("float32", "float64", "float16"),
+    check=[_check_bias_activation(activation) for activation in (None, *NUMBERS)],
+)
+
+COLUMN_SUMS = CudaKernel(
+    "column_sums",
+    "const T* x, T* sums, long long rows, long long columns",
+    r"""
+    // Block (i, k): columns 32 i to 32 i + 31, one to each lane, over the k-th slab of rows, which the warps share
+    A* parts = shared_memory<A>();
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    const long long column = blockIdx.x * 32LL + lane, height = (rows + gridDim.y - 1) / gridDim.y;
+    const long long end = min(rows, (blockIdx.y + 1) * height);
+    A sum = 0;
+    if (column < columns)
+        for (long long row = blockIdx.y * height + warp; row < end; row += warps) sum += (A)x[row * columns + column];
+    parts[threadIdx.x] = sum;
+    __syncthreads();
+    if (warp == 0 && column < columns) {
+        for (int k = 1; k < warps; k++) sum += parts[32 * k + lane];
+        sums[blockIdx.y * columns + column] = sum;
+    }
+    """,
+    shared=256 * 8,
+    check=[_check_column_sums(1), _check_column_sums(4)],
+)

@@ -116,7 +116,7 @@ def _on_device(
             else:
                 xp.matmul(left, right, out=y)
     if a_sums is not None and vector is not a_sums:
-        xp.add.reduce(a, axis=0 if trans_a else 1, out=a_sums)
+        column_sums(a if trans_a else a.T, out=a_sums)
     y = bias_activation(y, None if vector is bias else bias, None if "RELU" in named else activation)
     if out is not None and y is not out:
         out[...] = y
