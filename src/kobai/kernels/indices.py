@@ -44,7 +44,9 @@ def check_unit_interval(who: str, x: Array) -> None:
 
 def flat_indices(targets: Array) -> Array:
     """Indices of any integer dtype, shape and layout as one row of int64: what the fast kernels take."""
-    return xp_of(targets).ascontiguousarray(targets.astype(np.int64, copy=False)).reshape(-1)
+    if targets.dtype != np.int64 or not targets.flags.c_contiguous:
+        targets = xp_of(targets).ascontiguousarray(targets.astype(np.int64, copy=False))
+    return targets.reshape(-1)
 
 
 def positions(targets: Array, classes: int) -> Array:
