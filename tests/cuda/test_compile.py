@@ -1,6 +1,7 @@
 """Every CUDA kernel is compiled, for every dtype and for four generations of devices, by the compiler that CuPy uses."""
 
-import itertools
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 
 import nvrtc
 import pytest
@@ -9,33 +10,47 @@ from kernel_checks import DTYPES
 from kobai.cuda.kernel import DEVICE, KERNELS, OPTIONS, PRELUDE, types
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100")  # Turing, Ampere, Hopper, Blackwell
+OPTIMISED = {("float32", "sm_75"), ("float32", "sm_100")}  # which takes four times as long as compiling without
 
 needs_nvrtc = pytest.mark.skipif(nvrtc.library() is None, reason="needs NVRTC: pip install 'kobai[cuda-proof]'")
 
 
-def together(dtype):
-    """All kernels for one dtype as one source, each in a namespace of its own; errors name the kernel and the line in it."""
+def together(dtype, on_device):
+    """All kernels for one dtype as one source, each in a namespace of its own; errors name the kernel and the line in it.
+
+    ``on_device``: those that take the host's numbers once more, in the form that reads them from an array.
+    """
     parts = [f'#line 1 "prelude"\n{DEVICE}{PRELUDE}']
     names = []
     for kernel in KERNELS.values():
-        if dtype not in kernel.dtypes:
-            continue
-        numbers = [p.name for p in kernel.parameters if p.count]
-        for on_device in itertools.islice(dict.fromkeys([(), tuple(numbers)]), 2):
-            names.append(kernel.symbol(dtype, on_device))
-            parts.append(f"namespace of_{names[-1]} {{\n{types(dtype)}")
-            parts.append(f'#line 1 "{names[-1]}"\n{kernel.prelude}{kernel.function(dtype, on_device)}}}')
+        numbers = tuple(p.name for p in kernel.parameters if p.count)
+        for form in [(), numbers] if numbers and on_device else [()]:
+            if dtype in kernel.dtypes:
+                names.append(kernel.symbol(dtype, form))
+                parts.append(f"namespace of_{names[-1]} {{\n{types(dtype)}")
+                parts.append(f'#line 1 "{names[-1]}"\n{kernel.prelude}{kernel.function(dtype, form)}}}')
     return "\n".join(parts), names
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    """(dtype, architecture) → the names in a source, and its machine code; two are compiled at a time."""
+
+    def cubin(dtype, architecture):
+        optimised = (dtype, architecture) in OPTIMISED
+        source, names = together(dtype, on_device=not optimised)
+        options = OPTIONS if optimised else (*OPTIONS, "--device-debug")
+        return names, nvrtc.cubin(source, architecture, options)
+
+    with ThreadPoolExecutor(2) as pool:
+        yield {unit: pool.submit(cubin, *unit) for unit in product(DTYPES, ARCHITECTURES)}
 
 
 @needs_nvrtc
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_every_kernel_compiles(dtype, architecture):
-    source, names = together(dtype)
-    if not names:
-        pytest.skip(f"no kernel for {dtype}")
-    code = nvrtc.cubin(source, architecture, OPTIONS)
+def test_every_kernel_compiles(compiled, dtype, architecture):
+    names, code = compiled[dtype, architecture].result()
     assert code[:4] == b"\x7fELF"
     for name in names:
         assert f".text.{name}\0".encode() in code
