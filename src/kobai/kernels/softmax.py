@@ -137,8 +137,8 @@ def _softmax_backward_rows(dy: Any, y: Any, dx: Any, columns: int, start: int, s
 
 
 @as_written
-def _less(x: Any, m: Any, log: Any) -> Any:
-    return (x - m) - log  # x − (m + log) would round to the size of m
+def _less(x: Any, m: Any, rest: Any) -> Any:
+    return (x - m) - rest  # x − (m + rest) would round to the size of m
 
 
 @compiled
@@ -161,8 +161,12 @@ def _log_softmax_rows(x: Any, y: Any, columns: int, start: int, stop: int) -> No
                 m = highest(xs)
                 s = sum_of_exponentials(xs, m)
             log = np.log(np.float64(s))
+            if m == 0:  # ln s in two parts: where x is near it, x − ln s keeps its digits
+                m = number(log)
+                log -= np.float64(m)
+            rest = number(log)
             for j in range(xs.size):
-                ys[j] = _less(np.float64(xs[j]), np.float64(m), log)
+                ys[j] = _less(xs[j], m, rest)
 
 
 @compiled
