@@ -1,10 +1,21 @@
-"""relu and sigmoid on raw arrays: blocks, layouts, writing in place, extreme values."""
+"""Activation kernels: blocks, layouts, writing in place, extreme values, accuracy; also the row reductions."""
 
 import numpy as np
 import pytest
 
-from kobai.kernels.activation import BLOCK, at_least, relu, sigmoid
+from kobai.kernels import activation, engine
+from kobai.kernels._numpy_code import BLOCK_BYTES
+from kobai.kernels.activation import relu, sigmoid
 from kobai.kernels.rows import row_max, row_sum
+
+BLOCK = BLOCK_BYTES // 4
+
+
+@pytest.fixture(params=[False, True], ids=["numpy", "numba"], autouse=True)
+def engines(request, monkeypatch):
+    if request.param:
+        pytest.importorskip("numba")
+    monkeypatch.setattr(engine, "numba_installed", request.param)
 
 
 @pytest.mark.parametrize("size", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 7])
@@ -21,7 +32,13 @@ def test_relu_keeps_integers_and_nan_and_takes_any_layout():
     np.testing.assert_array_equal(relu(np.array([np.nan, -1.0, np.inf])), [np.nan, 0, np.inf])
     x = np.random.default_rng(0).normal(size=(6, 8)).T[::2]
     np.testing.assert_array_equal(relu(x), np.maximum(x, 0))
-    np.testing.assert_array_equal(at_least(x, -0.5), np.maximum(x, -0.5))
+
+
+def test_a_gradient_passes_where_the_value_is_nan_and_zero_stops_infinity():
+    """As PyTorch's, which compares and selects; a product with a mask would give NaN for 0 · ∞."""
+    dy = np.array([np.inf, np.nan, 1, 2, 3], np.float32)
+    y = np.array([0, 0, 0, np.nan, 5], np.float32)
+    np.testing.assert_array_equal(activation.relu_backward(dy, y), [0, 0, 0, 2, 3])
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -39,6 +56,36 @@ def test_sigmoid_in_place():
     wanted = 1 / (1 + np.exp(-x))
     assert sigmoid(x, out=x) is x
     np.testing.assert_allclose(x, wanted, rtol=1e-15)
+
+
+@pytest.mark.parametrize(("dtype", "roundings"), [(np.float32, 8), (np.float64, 8)])
+@pytest.mark.parametrize(
+    ("kernel", "options", "reference"),
+    [
+        (activation.softplus, {"beta": 1.0, "threshold": 1e9}, lambda x: np.logaddexp(0, x)),
+        (activation.logsigmoid, {}, lambda x: -np.logaddexp(0, -x)),
+        (activation.elu, {"alpha": 1.0, "scale": 1.0, "rate": 1.0}, lambda x: np.where(x > 0, x, np.expm1(x))),
+        (activation.tanh, {}, np.tanh),
+        (activation.mish, {}, lambda x: x * np.tanh(np.logaddexp(0, x))),
+        (activation.silu, {}, lambda x: x / (1 + np.exp(-x))),
+    ],
+)
+def test_they_keep_their_digits_where_they_are_small(kernel, options, reference, dtype, roundings):
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.uniform(-80, 80, 2000), rng.normal(size=2000) * 1e-3, [-1e-12, 1e-12, 0.0]]).astype(dtype)
+    wanted = reference(x.astype(np.longdouble)).astype(dtype)
+    np.testing.assert_allclose(kernel(x, **options), wanted, rtol=roundings * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_gelu_by_the_error_function(dtype):
+    math = pytest.importorskip("math")
+    x = np.concatenate([np.linspace(-12, 12, 2001), [np.nan]]).astype(dtype)
+    y, cdf = activation.gelu(x)
+    wanted = np.array([0.5 * math.erfc(-v / math.sqrt(2)) for v in x.tolist()])
+    slack = 4e-7 if dtype == np.float32 else 1e-15
+    np.testing.assert_allclose(cdf, wanted, atol=slack)
+    np.testing.assert_allclose(y, x * wanted, atol=12 * slack)
 
 
 @pytest.mark.parametrize("shape", [(5, 10), (3, 64), (3, 65), (0, 4), (1, 1)])

@@ -1,8 +1,8 @@
 """One scalar Python function, read once as a formula: a list of operations, each on values that stand before it.
 
 What may stand in it: assignments to names, one ``return`` at the end, ``+ - * /``, comparisons, ``and or not``,
-``a if c else b``, numbers, the functions of :data:`FUNCTIONS`, numbers of its module by name, and calls of other such
-functions, which are written out in place. Nothing else, so that three engines can run it.
+``a if c else b``, numbers, ``abs`` and the functions of :mod:`kobai.kernels.scalar`, numbers of its module by name, and calls
+of other such functions, which are written out in place. Nothing else, so that three engines can run it.
 """
 
 from __future__ import annotations
@@ -13,26 +13,13 @@ import math
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
-FUNCTIONS = {
-    "sqrt": 1,
-    "abs": 1,
-    "sign": 1,
-    "exp": 1,
-    "expm1": 1,
-    "log": 1,
-    "log1p": 1,
-    "tanh": 1,
-    "sigmoid": 1,
-    "maximum": 2,
-    "minimum": 2,
-}
-"""Functions that a formula may call, and how many arguments they take. NaN goes through all of them."""
+from kobai.kernels import scalar
 
-SLOW_IN_LOOPS = frozenset({"expm1", "log", "log1p"})
-"""Those that a compiled loop calls element by element, where NumPy has vector code for them (``exponential.py`` has more)."""
+FUNCTION_NAMES = ("sqrt", "exp", "log1p", "tanh", "sigmoid", "erf", "sign", "maximum", "minimum")
+FUNCTIONS: dict[Any, str] = {getattr(scalar, name): name for name in FUNCTION_NAMES} | {abs: "abs"}
+"""Functions that a formula may call, and what the operation is called."""
 
 CONDITIONS = frozenset({"less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "and", "or", "not"})
 
@@ -105,11 +92,6 @@ class Formula:
                 needed.add(i)
                 waiting.extend(self.values[i].args)
         return [i for i in sorted(needed) if self.values[i].op not in ("array", "scalar", "number")]
-
-    @cached_property
-    def vectorises(self) -> bool:
-        """Whether a compiled loop computes several elements at a time."""
-        return not any(self.values[i].op in SLOW_IN_LOOPS for i in self.operations())
 
 
 def parse(function: Callable[..., Any], before: Callable[..., Any] | None = None) -> Formula:
@@ -194,24 +176,28 @@ class _Reader:
                 return self.op("and" if isinstance(op, ast.And) else "or", left, right)
             case ast.IfExp(test=test, body=body, orelse=orelse):
                 return self.op("select", test, body, orelse)
-            case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if FUNCTIONS.get(name) == len(args):
-                return self.op(name, *args)
             case ast.Call(func=ast.Name(), args=args, keywords=[]):
-                return self.written_out(node, list(map(self.value, args)))
+                return self.call(node, list(map(self.value, args)))
         return self.refuse(node)  # type: ignore[no-any-return]
 
     def number(self, number: float) -> int:
         return self.formula.add(Value("number", number=float(number)))
 
+    def known(self, name: str) -> Any:
+        """What a name means outside the function."""
+        known = {**self.outside.builtins, **self.outside.globals, **self.outside.nonlocals}
+        return known.get(name)
+
     def outer(self, node: ast.Name) -> int:
-        known = {**self.outside.globals, **self.outside.nonlocals}.get(node.id)
+        known = self.known(node.id)
         return self.number(known) if isinstance(known, (int, float)) else self.refuse(node)
 
-    def written_out(self, node: ast.Call, args: list[int]) -> int:
-        """The value of another formula, applied to ``args``."""
+    def call(self, node: ast.Call, args: list[int]) -> int:
+        """The value of a function of ``args``: one of :data:`FUNCTIONS`, or another formula."""
         assert isinstance(node.func, ast.Name)
-        called = {**self.outside.globals, **self.outside.nonlocals}.get(node.func.id)
-        called = getattr(called, "function", called)  # an Elementwise keeps its function
+        called = self.known(node.func.id)
+        if called in FUNCTIONS:
+            return self.formula.add(Value(FUNCTIONS[called], tuple(args)))
         if not inspect.isfunction(called):
             return self.refuse(node)  # type: ignore[no-any-return]
         names = dict(zip(inspect.signature(called).parameters, args, strict=True))

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from kobai.kernels import engine, exponential
+from kobai.kernels import engine, exponential, logarithm, special
 from kobai.kernels._formula import Formula, Value
 
 log = logging.getLogger("kobai")
@@ -38,11 +38,10 @@ PYTHON = _BOTH | {
     "abs": "abs({0})",
     "sign": "one if {0} > zero else (-one if {0} < zero else {0})",
     "exp": "exp({0})",
-    "expm1": "expm1({0})",
-    "log": "log({0})",
     "log1p": "log1p({0})",
     "tanh": "tanh({0})",
     "sigmoid": "sigmoid({0})",
+    "erf": "erf({0})",
     "maximum": "{0} if ({0} > {1}) | ({0} != {0}) else {1}",
     "minimum": "{0} if ({0} < {1}) | ({0} != {0}) else {1}",
     "and": "{0} & {1}",
@@ -56,10 +55,9 @@ CUDA = _BOTH | {
     "abs": "fabs({0})",
     "sign": "{0} > 0 ? A(1) : {0} < 0 ? A(-1) : {0}",
     "exp": "exp({0})",
-    "expm1": "expm1({0})",
-    "log": "log({0})",
     "log1p": "log1p({0})",
     "tanh": "tanh({0})",
+    "erf": "erf({0})",
     "sigmoid": "A(1) / (A(1) + exp(-{0}))",
     "maximum": "maximum({0}, {1})",
     "minimum": "minimum({0}, {1})",
@@ -93,9 +91,11 @@ HEADER = '''"""Written by kobai.kernels.compiler. Loops for Numba, which keeps t
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
-from numpy import expm1, log, log1p, sqrt
+from numpy import sqrt
 
 from kobai.kernels.exponential import exp, sigmoid, tanh
+from kobai.kernels.logarithm import log1p
+from kobai.kernels.special import compiled_erf as erf
 
 
 def _mark(builder, instruction, slot, slots):
@@ -217,7 +217,7 @@ class Loops:
 @cache
 def _beside() -> str:
     """What else the machine code depends on, beside the versions that Numba looks at itself."""
-    return inspect.getsource(exponential) + inspect.getsource(engine)
+    return "".join(map(inspect.getsource, (engine, exponential, logarithm, special)))
 
 
 def load_module(name: str, source: str) -> Any:

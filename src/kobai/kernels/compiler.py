@@ -19,13 +19,13 @@ dtype and layout, through calls of array functions. The engines differ by roundi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import cached_property, lru_cache, update_wrapper
 from typing import Any
 
 import numpy as np
 
+from kobai.cuda.kernel import CudaKernel
 from kobai.kernels import engine
 from kobai.kernels._cuda_code import CudaCode
 from kobai.kernels._formula import Formula, parse
@@ -36,62 +36,6 @@ from kobai.xp import Array, xp_of
 
 ELEMENTWISE: list[Elementwise] = []
 """Every kernel: what the tests go through, and ``kobai warmup``."""
-
-
-# --- functions for use in formulas, here on numbers -------------------------------------------------------------------
-
-
-def sqrt(x: float) -> float:
-    """√x, NaN for x < 0."""
-    return math.sqrt(x) if x >= 0 else math.nan
-
-
-def exp(x: float) -> float:
-    """eˣ"""
-    return float(np.exp(x))
-
-
-def expm1(x: float) -> float:
-    """eˣ − 1"""
-    return float(np.expm1(x))
-
-
-def log(x: float) -> float:
-    """ln x"""
-    return float(np.log(x))
-
-
-def log1p(x: float) -> float:
-    """ln(1 + x)"""
-    return float(np.log1p(x))
-
-
-def tanh(x: float) -> float:
-    """tanh x"""
-    return math.tanh(x)
-
-
-def sigmoid(x: float) -> float:
-    """1 / (1 + e⁻ˣ)"""
-    return float(1 / (1 + np.exp(-x)))
-
-
-def sign(x: float) -> float:
-    """−1, 0 or 1; NaN of NaN"""
-    return float(np.sign(x))
-
-
-def maximum(x: float, y: float) -> float:
-    """The larger of two; NaN if one is."""
-    return float(np.maximum(x, y))
-
-
-def minimum(x: float, y: float) -> float:
-    """The smaller of two; NaN if one is."""
-    return float(np.minimum(x, y))
-
-
-# --- the compiler -----------------------------------------------------------------------------------------------------
 
 
 class Code:
@@ -178,45 +122,72 @@ class Elementwise:
             found = self._codes[into] = Code(self.name, self.formula, into)
         return found
 
+    def cuda_kernels(self) -> list[CudaKernel]:
+        """Those in CUDA C that may come to be launched, for the proofs: over many arrays if the kernel updates arrays."""
+        if set(self.formula.names) <= set(self.formula.arrays):
+            return [self.code().cuda.many]
+        in_place = [self.code((0,)).cuda.one] if len(self.formula.arrays) == len(self.formula.results) == 1 else []
+        return [self._apart.cuda.one, *in_place]
+
     def __call__(self, *arrays: Array, out: Any = None, **scalars: float) -> Any:
         formula = self.formula
-        count = len(formula.results)
-        if len(arrays) != len(formula.arrays) or scalars.keys() != set(formula.scalars):
+        count, n = len(formula.results), len(arrays)
+        if n != len(formula.arrays) or len(scalars) != len(formula.scalars):
             raise TypeError(f"{self.name}: expected arrays {formula.arrays} and numbers {formula.scalars}")
-        first = arrays[0]
         if out is None:
+            first = arrays[0]
             empty_like = xp_of(first).empty_like
-            outs = tuple(empty_like(first) for _ in range(count))
+            outs = (empty_like(first),) if count == 1 else tuple([empty_like(first) for _ in range(count)])
+            code, slots = self._apart, (*arrays, *outs)
         else:
-            outs = out if isinstance(out, tuple) else (out,)
-        slots, into = list(arrays), []
-        for result in outs:
-            place = next((slot for slot, array in enumerate(slots) if array is result), len(slots))
-            if place == len(slots):
-                slots.append(result)
-            into.append(place)
-        self._run(self.code(tuple(into)), tuple(slots), tuple([scalars[name] for name in formula.scalars]))
+            outs = out if type(out) is tuple else (out,)
+            every, into = list(arrays), []
+            for result in outs:
+                place = next((slot for slot, array in enumerate(every) if array is result), len(every))
+                if place == len(every):
+                    every.append(result)
+                into.append(place)
+            code, slots = self.code(tuple(into)), tuple(every)
+        self._run(code, slots, tuple([scalars[name] for name in formula.scalars]) if scalars else ())
         return outs[0] if count == 1 else outs
+
+    @cached_property
+    def _apart(self) -> Code:
+        """The code whose results all go to new arrays."""
+        n = len(self.formula.arrays)
+        return self.code(tuple(range(n, n + len(self.formula.results))))
 
     def _run(self, code: Code, slots: tuple[Array, ...], numbers: tuple[float, ...]) -> None:
         first = slots[0]
-        shape = first.shape
+        shape, kind, in_rows = first.shape, type(first), True
         for array in slots:
             if array.shape != shape:
                 raise ValueError(f"{self.name}: expected arrays of one shape, got {[a.shape for a in slots]}")
-        if type(first) in engine.HOST_TYPES:
-            if engine.numba_runs(*slots) and self.formula.vectorises:
-                n, values = first.size, _as_array(first.dtype, numbers)
+            in_rows = in_rows and array.flags.c_contiguous
+        if not in_rows:
+            slots = _in_rows(slots)
+        if kind in engine.HOST_TYPES:
+            if engine.numba_installed and engine.numba_runs(*slots):
+                loop, n, values = code.loops.one, first.size, _as_array(first.dtype, numbers)
                 if n < 2 * GRAIN:
-                    engine.launch(code.loops.one, *slots, values, 0, n)
+                    engine.launch(loop.dispatcher or loop, *slots, values, 0, n)
                 else:
-                    engine.launch(run_split, code.loops.one, n, *slots, values)
+                    engine.launch(run_split, loop, n, *slots, values)
             else:
                 engine.launch(code.on_host, *slots, numbers)
         elif code.cuda.runs(*slots):
             code.cuda.launch(slots, numbers)
         else:
             code.anywhere(slots, numbers)
+
+
+def _in_rows(slots: tuple[Array, ...]) -> tuple[Array, ...]:
+    """The arrays with their axes in the order of memory if that is the same for all, as after a convolution."""
+    strides = slots[0].strides
+    if any(array.strides != strides for array in slots):
+        return slots
+    order = sorted(range(len(strides)), key=lambda axis: -strides[axis])
+    return tuple([array.transpose(order) for array in slots])
 
 
 @lru_cache(maxsize=256)

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from kobai.errors import nearest
-from kobai.kernels.activation import relu, sigmoid
-from kobai.xp import Array, xp_of
+from kobai.kernels import activation
+from kobai.xp import Array
 
 
 class Epilogue(NamedTuple):
@@ -21,14 +21,10 @@ class Epilogue(NamedTuple):
     backward: Callable[[Array, Array], Array]
 
 
-def _tanh(z: Array) -> Array:
-    return xp_of(z).tanh(z, out=z)
-
-
 EPILOGUES: dict[str, Epilogue] = {
-    "relu": Epilogue(lambda z: relu(z, out=z), lambda dy, y: dy * (y > 0)),
-    "sigmoid": Epilogue(lambda z: sigmoid(z, out=z), lambda dy, y: dy * (y * (1 - y))),
-    "tanh": Epilogue(_tanh, lambda dy, y: dy * (1 - y * y)),
+    "relu": Epilogue(lambda z: activation.relu(z, out=z), activation.relu_backward),
+    "sigmoid": Epilogue(lambda z: activation.sigmoid(z, out=z), activation.sigmoid_backward),
+    "tanh": Epilogue(lambda z: activation.tanh(z, out=z), activation.tanh_backward),
 }
 
 

@@ -118,7 +118,7 @@ class Many:
         return [arrays[i :: self.count] for i in range(self.count)]
 
     def _loops_run(self, dtype: Any) -> bool:
-        return engine.numba_installed and dtype in engine.FLOATS and self.kernel.formula.vectorises
+        return engine.numba_installed and dtype in engine.FLOATS
 
     def _loop(self, numbers: Array) -> partial[None]:
         many, table = self.code.loops.many, self.table

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from kobai.kernels.compiler import elementwise, maximum, minimum, sign, sqrt
+from kobai.kernels.compiler import elementwise
+from kobai.kernels.scalar import maximum, minimum, sign, sqrt
 
 # --- what may come before an update -----------------------------------------------------------------------------------
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from kobai.kernels.engine import inlined
+from kobai.kernels.exponential import exp
 from kobai.xp import Array, xp_of
 
 # erf(x) / x as a polynomial in 2x² − 1, for |x| ≤ 1. Relative error < 1e-17.
@@ -150,3 +152,45 @@ def _erfc_far(xp: Any, x: Array) -> Array:
     # e^(−x²) with x² = h² + (x − h)(x + h) and h² exact: the rounding error of x² would be multiplied by x² itself
     h = xp.floor(16 * x) / 16
     return (xp.exp(-h * h) * xp.exp((h - x) * (x + h)) * scaled).reshape(shape)
+
+
+# --- erf inside compiled loops ----------------------------------------------------------------------------------------
+
+_TOP32, _BOTTOM32 = (tuple(map(np.float32, coefficients)) for coefficients in (_TOP, _BOTTOM))
+
+
+def _erf_single(x: Any) -> Any:
+    x = _MOST32 if x > _MOST32 else x  # written so that NaN stays
+    x = -_MOST32 if x < -_MOST32 else x
+    z = x * x
+    top = ((((_T5 * z + _T4) * z + _T3) * z + _T2) * z + _T1) * z + _T0
+    bottom = ((((_B5 * z + _B4) * z + _B3) * z + _B2) * z + _B1) * z + _B0
+    y = x * (top / bottom)
+    y = _ONE32 if y > _ONE32 else y
+    return -_ONE32 if y < -_ONE32 else y
+
+
+_MOST32, _ONE32 = np.float32(3.92), np.float32(1)
+_T0, _T1, _T2, _T3, _T4, _T5 = _TOP32
+_B0, _B1, _B2, _B3, _B4, _B5 = _BOTTOM32
+
+
+def _erf_double(x: Any) -> Any:
+    size = abs(x)
+    z = 2.0 * x * x - 1.0
+    near = _NEAR[12]
+    for k in range(11, -1, -1):
+        near = near * z + _NEAR[k]
+    size = 1.0 if size < 1.0 else size
+    size = 28.0 if size > 28.0 else size
+    u = (size - 5.0) / (size + 3.0)
+    far = _FAR[21]
+    for k in range(20, -1, -1):
+        far = far * u + _FAR[k]
+    h = np.floor(16.0 * size) * 0.0625
+    far = 1.0 - exp(-h * h) * exp((h - size) * (size + h)) * (far / (1.0 + 2.0 * size))
+    far = -far if x < 0.0 else far
+    return x * near if abs(x) <= 1.0 else (far if x == x else x)
+
+
+compiled_erf = inlined(_erf_single, _erf_double)

@@ -132,18 +132,22 @@ def unary(
     f: Callable[[Any, Array], Array],
     of_x: Callable[[Any, Array], Array] | None = None,
     of_y: Callable[[Any, Array], Array] | None = None,
+    backward: Callable[[Array, Array], Array] | None = None,
     domain: tuple[float, float] = (-2.0, 2.0),
     keep_integers: bool = False,
 ) -> Unary:
     """Make the primitive ``_name``, the public function and the methods ``name`` and ``name_`` of one row.
 
-    ``f(xp, x)`` is the value; ``of_x(xp, x)`` or ``of_y(xp, y)``, whichever is given, its derivative.
+    ``f(xp, x)`` is the value; ``of_x(xp, x)`` or ``of_y(xp, y)`` its derivative, or ``backward(dy, y)`` the gradient,
+    whichever is given.
     Integers are converted to the default float dtype unless ``keep_integers``. A row has an example in ``EXAMPLES``.
     """
 
     def forward(x: Array) -> Any:
         xp = xp_of(x)
         y = f(xp, x)
+        if backward is not None:
+            return y, lambda dy: (backward(dy, y),)
         if of_y is not None:
             return y, lambda dy: (dy * of_y(xp, y),)
         assert of_x is not None
@@ -210,9 +214,9 @@ sigmoid = unary(
     "sigmoid",
     "σ(x) = 1 / (1 + e⁻ˣ), without overflow.",
     lambda xp, x: activation.sigmoid(x),
-    of_y=lambda xp, y: y * (1 - y),
+    backward=activation.sigmoid_backward,
 )
-tanh = unary("tanh", "(eˣ − e⁻ˣ) / (eˣ + e⁻ˣ).", lambda xp, x: xp.tanh(x), of_y=lambda xp, y: 1 - y * y)
+tanh = unary("tanh", "(eˣ − e⁻ˣ) / (eˣ + e⁻ˣ).", lambda xp, x: activation.tanh(x), backward=activation.tanh_backward)
 erf = unary(
     "erf",
     "Error function 2/√π ∫₀ˣ e^(−t²) dt.",

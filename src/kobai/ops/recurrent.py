@@ -175,9 +175,11 @@ def _lstm(
     for t in loop.order:
         a = gates[t]
         a += gemm(h, w_hh, trans_b=True)
-        sigmoid(a[:, : 2 * n], out=a[:, : 2 * n])
+        part = a[:, : 2 * n]
+        sigmoid(part, out=part)
         xp.tanh(a[:, g], out=a[:, g])
-        sigmoid(a[:, o], out=a[:, o])
+        part = a[:, o]
+        sigmoid(part, out=part)
         h_new, c_new = y[0, t], y[1, t]
         xp.multiply(a[:, f], c, out=c_new)
         c_new += a[:, i] * a[:, g]
@@ -242,7 +244,8 @@ def _gru(
         if b_hh is not None:
             from_h += b_hh
         a[:, : 2 * n] += from_h[:, : 2 * n]
-        sigmoid(a[:, : 2 * n], out=a[:, : 2 * n])
+        part = a[:, : 2 * n]
+        sigmoid(part, out=part)
         memory[t] = from_h[:, m]
         a[:, m] += a[:, r] * memory[t]
         xp.tanh(a[:, m], out=a[:, m])
