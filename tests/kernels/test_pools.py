@@ -78,3 +78,15 @@ def test_processors_with_the_reason_for_their_number(monkeypatch):
 
 def test_the_pools_of_this_process():
     assert len(pools.pools()) >= len(blas.switches())
+
+
+def test_code_for_narrower_vectors_than_the_processor_has_is_found(tmp_path):
+    wide, old = tmp_path / "wide", tmp_path / "old"
+    wide.write_text("vendor_id : x\nflags : sse avx2 avx512f avx512cd avx512dq avx512bw avx512vl\n")
+    old.write_text("flags : sse avx2\n")
+    haswell = {"internal_api": "openblas", "architecture": "Haswell"}
+    assert pools.narrow_kernels(haswell, wide)
+    assert not pools.narrow_kernels(haswell, old)
+    assert not pools.narrow_kernels({**haswell, "architecture": "SkylakeX"}, wide)
+    assert not pools.narrow_kernels({**haswell, "internal_api": "mkl"}, wide)
+    assert not pools.narrow_kernels(haswell, tmp_path / "missing")

@@ -62,6 +62,8 @@ def info(debug: Debug = False) -> None:
             _row("environment", f"{name}={value}")
         for warning in pools.warnings():
             _row("warning", warning, style="yellow")
+        for hint in pools.hints():
+            _row("hint", hint, style="yellow")
         _section("Packages")
         for package, (extra, purpose) in PACKAGES.items():
             found = _version(package) or (f"missing: pip install 'kobai[{extra}]'" if extra else "missing")

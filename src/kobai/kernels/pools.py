@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from pathlib import Path
 from typing import Any
 
 from kobai.kernels import blas
@@ -60,6 +61,47 @@ def granted() -> str:
     if quota is not None:
         reasons.append(f"the container's quota is {quota:g}")
     return f"{processors()} of {machine}" + (f": {', '.join(reasons)}" if reasons else "")
+
+
+WIDE = frozenset("avx512f avx512cd avx512dq avx512bw avx512vl".split())
+NARROW = (
+    "nehalem",
+    "sandybridge",
+    "haswell",
+    "zen",
+    "prescott",
+    "barcelona",
+    "bulldozer",
+    "piledriver",
+    "steamroller",
+    "excavator",
+)
+
+
+def narrow_kernels(pool: dict[str, Any], cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether OpenBLAS runs code for narrower vectors than this processor has (Linux; False where that cannot be seen)."""
+    if pool.get("internal_api") != "openblas" or str(pool.get("architecture", "")).lower() not in NARROW:
+        return False
+    try:
+        with cpuinfo.open() as file:
+            flags = next((line for line in file if line.startswith("flags")), "")
+    except OSError:
+        return False
+    return set(flags.split()) >= WIDE
+
+
+def hints() -> list[str]:
+    """What makes products slower than this processor could do them, with the cure."""
+    found = []
+    for pool in pools():
+        if narrow_kernels(pool):
+            named = os.environ.get("OPENBLAS_CORETYPE")
+            cure = f"Unset OPENBLAS_CORETYPE={named}" if named else "Install a newer NumPy"
+            found.append(
+                f"OpenBLAS computes with its code for {pool['architecture']}, but this processor has AVX-512: products take up "
+                f"to twice as long. {cure}"
+            )
+    return found
 
 
 def warnings() -> list[str]:
