@@ -18,6 +18,7 @@ from kobai.cuda.kernel import on_cuda
 from kobai.kernels import _batch_norm_cuda as cuda
 from kobai.kernels import _batch_norm_loops as loops
 from kobai.kernels._batch_norm_loops import MEAN, VAR
+from kobai.kernels.blas import matmul
 from kobai.kernels.engine import numba_runs
 from kobai.kernels.epilogue import Epilogue, epilogue
 from kobai.xp import Array, xp_of
@@ -73,7 +74,7 @@ def _per_channel(v: Array, ndim: int) -> Array:
 
 def _channel_mean(x: Array, over_batch: Array, over_space: Array | None) -> Array:
     """Mean of every channel of (N, C) or (N, C, S), shape (C)."""
-    return over_batch @ (x if over_space is None else x @ over_space)
+    return matmul(over_batch, x if over_space is None else matmul(x, over_space))
 
 
 def _move(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kobai.kernels.blas import matmul
 from kobai.kernels.engine import compiled, inlined, launch
 from kobai.kernels.exponential import exp
 from kobai.kernels.threads import run_split
@@ -26,7 +27,7 @@ def row_max(x: Array) -> Array:
 
 def row_sum(x: Array) -> Array:
     """Sum of every row, as a product with ones: 1.4 µs instead of 2 for 100×10 float32, 3 instead of 14 for 1024×10."""
-    return x @ xp_of(x).ones(x.shape[1], x.dtype)
+    return matmul(x, xp_of(x).ones(x.shape[1], x.dtype))
 
 
 # --- compiled loops over rows -----------------------------------------------------------------------------------------
