@@ -1,11 +1,13 @@
 """The lab: why a network trains or does not, and what cures it.
 
-``Probe`` gathers statistics of every layer, ``diagnose`` names what is wrong with a net and ``treat`` cures it, ``Doctor`` does so
-during training; ``compare`` runs conditions side by side, ``tune`` searches settings; ``EXPERIMENTS`` holds the twelve
+``Probe`` gathers statistics of every layer, ``diagnose`` names what is wrong with a net and ``treat`` cures it, ``Doctor``
+does so during training; ``compare`` runs conditions side by side, ``tune`` searches settings; ``EXPERIMENTS`` holds the twelve
 experiments that ``run`` performs, and ``report`` tells a run's story. Nothing here is loaded before it is asked for.
 """
 
+import sys as _sys
 from importlib import import_module as _import_module
+from types import ModuleType as _ModuleType
 from typing import Any as _Any
 
 from kobai.errors import nearest as _nearest
@@ -29,12 +31,24 @@ _PLACES = {
 __all__ = list(_PLACES)
 
 
+class _Lab(_ModuleType):
+    """``kobai.lab.compare`` is the function, although importing ``kobai/lab/compare.py`` would put that module in its place."""
+
+    def __setattr__(self, name: str, value: _Any) -> None:
+        if isinstance(value, _ModuleType) and _PLACES.get(name) == name:
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+_sys.modules[__name__].__class__ = _Lab
+
+
 def __getattr__(name: str) -> _Any:
     if name not in _PLACES:
         hint = "" if name.startswith("_") else _nearest(name, _PLACES)
         raise AttributeError(f"module 'kobai.lab' has no attribute {name!r}.{hint}")
     value = getattr(_import_module(f"kobai.lab.{_PLACES[name]}"), name)
-    globals()[name] = value  # a function called as its module is, such as compare, stands in its module's place
+    globals()[name] = value
     return value
 
 
