@@ -29,36 +29,41 @@ class Table:
         self.count = count
         self.addresses = np.zeros((slots, count), np.int64)
         self.offsets = np.zeros(count + 1, np.int64)
-        self._lasting = [k * count + i for k in lasting for i in range(count)]
-        self._others = [k * count + i for k in range(slots) if k not in lasting for i in range(count)]
-        self._kept: list[Array] = []
+        self._lasting, self._others = tuple(lasting), tuple(k for k in range(slots) if k not in lasting)
+        self._kept: tuple[Array, ...] = ()
         self._in_rows = False
 
-    def find(self, arrays: Sequence[Array]) -> bool:
+    def find(self, arrays: tuple[Array, ...]) -> bool:
         """Fill the table for these arrays, slot after slot; False if the elements of one do not stand in a row in memory."""
-        lasting = [arrays[i] for i in self._lasting]
-        flat = self.addresses.reshape(-1)
-        if lasting and len(self._kept) == len(lasting) and all(map(is_, lasting, self._kept)):
-            found = [_address(arrays[i]) for i in self._others]
-            flat[self._others] = found
-            return self._in_rows and -1 not in found
-        found = list(map(_address, arrays))
-        flat[:] = found
-        self.offsets[1:] = np.cumsum([a.size for a in arrays[: self.count]])
-        self._kept, self._in_rows = lasting, -1 not in found
-        return self._in_rows
+        count = self.count
+        lasting: tuple[Array, ...] = ()
+        for k in self._lasting:
+            lasting += arrays[k * count : (k + 1) * count]
+        if len(self._kept) != len(lasting) or not all(map(is_, lasting, self._kept)):
+            self.offsets[1:] = np.cumsum([a.size for a in arrays[:count]])
+            self._in_rows = all(self._look_up(k, arrays) for k in self._lasting)
+            self._kept = lasting
+        return all(self._look_up(k, arrays) for k in self._others) and self._in_rows
+
+    def _look_up(self, slot: int, arrays: tuple[Array, ...]) -> bool:
+        found = list(map(_address, arrays[slot * self.count : (slot + 1) * self.count]))
+        self.addresses[slot] = found
+        return -1 not in found
 
 
 def _address(array: Array) -> int:
     """Where the elements of a host array begin; −1 if they do not stand in a row in memory."""
     try:
-        return addressof(c_char.from_buffer(array))  # a quarter of the time of .ctypes.data
+        return addressof(_from_buffer(array))  # a quarter of the time of .ctypes.data
     except (TypeError, ValueError):  # read-only, empty, or not in a row
         if not isinstance(array, np.ndarray):
             raise TypeError(
                 f"expected arrays of one library, got a {type(array).__name__} among those of NumPy"
             ) from None
         return int(array.ctypes.data) if array.flags.c_contiguous else -1
+
+
+_from_buffer = c_char.from_buffer
 
 
 class Many:

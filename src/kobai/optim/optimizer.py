@@ -211,7 +211,7 @@ class Optimizer:
             kernel, names, decay = self._group_kernel(group)
             for i, (like, tensors, states, grads) in enumerate(self._batches(group)):
                 numbers = engine.numbers(partial(self._advance, group, decay, states), _wide(like))
-                arrays = [p.array for p in tensors]
+                arrays = [p._array for p in tensors]
                 arrays += grads
                 for name in names:
                     arrays += [self._state_array(p, state, name) for p, state in zip(tensors, states, strict=True)]
@@ -236,15 +236,16 @@ class Optimizer:
         updated twice, one update after the other.
         """
         found: dict[Any, Batch] = {}
-        seen: dict[int, int] = {}
-        for p in group["params"]:
-            grad = p.grad
+        last, batch = None, None
+        for p, times in _counted(group["params"]):
+            grad = p._grad
             if grad is None:
                 continue
-            array, g = p.array, grad.array
-            if g.shape != array.shape or g.dtype != array.dtype:
+            array, g = p._array, grad._array
+            dtype = array.dtype
+            if g.shape != array.shape or g.dtype != dtype:
                 raise ValueError(
-                    f"{type(self).__name__}: expected a gradient of shape {array.shape} and dtype {array.dtype}, "
+                    f"{type(self).__name__}: expected a gradient of shape {array.shape} and dtype {dtype}, "
                     f"got {g.shape} and {g.dtype}"
                 )
             state = self.state.get(p)
@@ -254,12 +255,12 @@ class Optimizer:
                     self.state[p] = state
                     if engine.recorder is not None:
                         engine.recorder.postpone()
-            times = seen[id(p)] = seen.get(id(p), -1) + 1
-            host = tuple([value for value in state.values() if not isinstance(value, Tensor)])
-            key = (type(array), array.dtype, device_of(array) if xp.many_devices else None, times, host)
-            batch = found.get(key)
-            if batch is None:
-                batch = found[key] = (array.dtype, [], [], [])
+            place = device_of(array) if xp.many_devices else None
+            key = (type(array), dtype, place, times, *[v for v in state.values() if not isinstance(v, Tensor)])
+            if batch is None or key != last:
+                last, batch = key, found.get(key)
+                if batch is None:
+                    batch = found[key] = (dtype, [], [], [])
             batch[1].append(p)
             batch[2].append(state)
             batch[3].append(g)
@@ -301,7 +302,7 @@ class Optimizer:
             tensor = state[name] = zeros_like(p)
             if engine.recorder is not None:
                 engine.recorder.postpone()
-        return tensor.array
+        return tensor._array
 
     def _check_places(self, p: Tensor, tensors: dict[str, Any]) -> None:
         """BackendError if one of ``tensors`` is on another device than its parameter: the cause of a failed update."""
@@ -390,6 +391,7 @@ class Optimizer:
             else:  # an own optimiser may keep state that belongs to no parameter
                 state[key] = deepcopy(values)
         self.state, self.param_groups = state, groups
+        self._launchers.clear()
         self._loaded += 1
 
     def _restore(self, name: str, value: Any, p: Tensor) -> Any:
@@ -418,6 +420,18 @@ class Optimizer:
 def zeros_like(p: Tensor) -> Tensor:
     """State tensor of zeros with the shape, dtype and device of a parameter."""
     return Tensor._wrap(xp_of(p.array).zeros_like(p.array))  # type: ignore[no-any-return]
+
+
+def _counted(params: list[Tensor]) -> list[tuple[Tensor, int]]:
+    """Each parameter, and how often it has come before."""
+    if len(set(map(id, params))) == len(params):
+        return [(p, 0) for p in params]
+    seen: dict[int, int] = {}
+    counted = []
+    for p in params:
+        counted.append((p, seen.get(id(p), 0)))
+        seen[id(p)] = seen.get(id(p), 0) + 1
+    return counted
 
 
 def _wide(dtype: Any) -> Any:
