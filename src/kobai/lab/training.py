@@ -93,8 +93,7 @@ def load(data: str = "digits", quick: bool = False, seed: int = 0, data_dir: str
 
 @lru_cache(maxsize=4)
 def _load(name: str, quick: bool, seed: int, data_dir: str | None, on: str) -> Data:
-    folder = {} if name == "digits" else {"data_dir": data_dir}
-    splits = kobai.data.load(name, seed=seed, **folder)
+    splits = kobai.data.load(name, None if name == "digits" else data_dir, seed=seed)
     x, t = splits.train.tensors
     # Files may be in the order of their classes; the first n samples should be a fair draw.
     order = np.random.default_rng([seed, 1]).permutation(len(x))[: QUICK_TRAINING if quick else None]
@@ -319,4 +318,5 @@ def _indices(order: np.ndarray[Any, Any], like: Tensor) -> Tensor:
 
 
 def _take(values: Tensor, index: Tensor) -> Tensor:
-    return ops.index_select(values, 0, index)
+    taken: Tensor = ops.index_select(values, 0, index)
+    return taken

@@ -1,0 +1,278 @@
+"""The one style of all figures: colours, lines and markers by the name of a condition, sizes, files.
+
+A condition has the same colour, line and marker in every figure. Colours are those of Okabe and Ito, which every kind of colour
+vision tells apart ("Color universal design", 2008); lines and markers say the same once more, for print in grey.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, VERMILION, PURPLE, GREY = "#D8C100", "#0072B2", "#D55E00", "#CC79A7", "#767676"
+# Okabe and Ito's yellow, #F0E442, darkened: on white it vanishes as a line.
+
+CYCLE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK, YELLOW)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+SOLID, DASHED, DOTTED, DASHDOT = "solid", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5))
+LONG, DENSE = (0, (9, 2)), (0, (3, 1))
+LINES: tuple[Any, ...] = (SOLID, DASHED, DASHDOT, DOTTED, LONG, DENSE, (0, (5, 1, 1, 1, 1, 1)), (0, (2, 2)))
+
+FIXED: dict[str, tuple[str, Any, str]] = {
+    # activations
+    "sigmoid": (VERMILION, SOLID, "o"),
+    "tanh": (PURPLE, DASHED, "s"),
+    "relu": (BLUE, SOLID, "^"),
+    "leaky_relu": (SKY, DASHED, "v"),
+    "prelu": (GREEN, DASHDOT, "D"),
+    "rrelu": (YELLOW, DOTTED, "P"),
+    "elu": (ORANGE, LONG, "X"),
+    "selu": (GREY, DASHED, "*"),
+    "gelu": (BLACK, DENSE, "h"),
+    # initialisers
+    "xavier": (GREEN, DASHED, "s"),
+    "lecun": (GREEN, DASHED, "s"),
+    "glorot": (SKY, DASHDOT, "P"),
+    "he": (BLUE, SOLID, "^"),
+    "std 1": (VERMILION, SOLID, "o"),
+    "std 0.1": (GREEN, DASHED, "s"),
+    "std 0.01": (ORANGE, DASHDOT, "D"),
+    "std 0.001": (PURPLE, DOTTED, "v"),
+    "zeros": (VERMILION, SOLID, "o"),
+    "constant": (ORANGE, DASHED, "D"),
+    # optimisers
+    "sgd": (VERMILION, SOLID, "o"),
+    "momentum": (ORANGE, DASHED, "s"),
+    "momentum (average)": (YELLOW, LONG, "D"),
+    "nesterov": (PURPLE, DASHDOT, "v"),
+    "adagrad": (GREEN, DENSE, "P"),
+    "rmsprop": (SKY, DASHED, "X"),
+    "adam": (BLUE, SOLID, "^"),
+    # cures
+    "none": (VERMILION, SOLID, "o"),
+    "weight decay": (ORANGE, DASHED, "s"),
+    "dropout": (SKY, DASHDOT, "^"),
+    "both": (BLUE, LONG, "D"),
+    "batch norm": (BLUE, SOLID, "^"),
+    "without": (VERMILION, DASHED, "o"),
+    # parts of the data
+    "training": (BLUE, SOLID, "o"),
+    "validation": (VERMILION, DASHED, "s"),
+    "test": (BLACK, DOTTED, "D"),
+    # searches
+    "grid": (VERMILION, DASHED, "s"),
+    "random": (ORANGE, DASHDOT, "D"),
+    "bayesian": (BLUE, SOLID, "^"),
+    "tpe": (BLUE, SOLID, "^"),
+    "asha": (GREEN, DENSE, "P"),
+    # models
+    "mlp": (VERMILION, DASHED, "s"),
+    "cnn": (BLUE, SOLID, "^"),
+}
+"""(colour, line, marker) of the conditions that the lab knows by name."""
+
+TITLES = {
+    "relu": "ReLU",
+    "leaky_relu": "leaky ReLU",
+    "prelu": "parametric ReLU",
+    "rrelu": "randomised ReLU",
+    "elu": "ELU",
+    "selu": "SELU",
+    "gelu": "GELU",
+    "xavier": "Xavier (1/√n)",
+    "lecun": "LeCun (1/√n)",
+    "glorot": "Glorot",
+    "he": "He (√(2/n))",
+    "sgd": "SGD",
+    "adagrad": "AdaGrad",
+    "rmsprop": "RMSprop",
+    "adam": "Adam",
+    "momentum": "Momentum",
+    "nesterov": "Nesterov",
+    "mlp": "MLP",
+    "cnn": "CNN",
+    "tpe": "TPE",
+    "asha": "ASHA",
+}
+"""How the names of conditions are written in figures and findings, where that differs."""
+
+FULL, HALF = 7.2, 3.6
+"""Widths of figures in inches: of a page's text, and of a column."""
+
+
+def title(name: str) -> str:
+    """A condition's name as a reader is to see it.
+
+    >>> title("relu"), title("std 0.01")
+    ('ReLU', 'std 0.01')
+    """
+    return TITLES.get(name, name)
+
+
+def style(name: str, index: int = 0) -> dict[str, Any]:
+    """Colour, line style and marker of a condition, as arguments of ``plot``; ``index`` serves names that are not known.
+
+    >>> style("relu") == style("ReLU"), style("normal(0.01)") == style("std 0.01"), style("my own", 1)["marker"]
+    (True, True, 's')
+    """
+    key = re.sub(r"[\s_-]+", " ", re.sub(r"normal[(:]([\d.e-]+)\)?", r"std \1", name.strip().lower()))
+    known = {re.sub(r"[_-]", " ", k): v for k, v in FIXED.items()}
+    known |= {re.sub(r"[_-]", " ", v.lower()): FIXED[k] for k, v in TITLES.items() if k in FIXED}
+    colour, line, marker = known.get(key) or (
+        CYCLE[index % len(CYCLE)],
+        LINES[index % len(LINES)],
+        MARKERS[index % len(MARKERS)],
+    )
+    return {"color": colour, "linestyle": line, "marker": marker}
+
+
+def styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """A style for each condition, no two with one colour as long as colours last: known names first take theirs.
+
+    >>> found = styles(["mine", "relu", "yours"])
+    >>> len({s["color"] for s in found.values()})
+    3
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name in names:
+        fixed = style(name)
+        if fixed == style(name, 1):  # the index made no difference: the lab knows it
+            found[name] = fixed
+    taken = {(s["color"]) for s in found.values()}
+    free = [i for i in range(len(CYCLE)) if CYCLE[i] not in taken] + list(range(len(CYCLE)))
+    for i, name in enumerate(name for name in names if name not in found):
+        found[name] = style(name, free[i % len(free)])
+    return {name: found[name] for name in names}
+
+
+def figure(width: float = FULL, height: float = 3.0) -> Any:
+    """A new ``Figure`` of ``width`` × ``height`` inches that lays out its panels itself.
+
+    Without pyplot: no window system, no state shared with the caller's own figures. Raises ImportError, with the install
+    line, without matplotlib.
+
+    >>> figure(HALF, 2.4).get_size_inches().tolist()
+    [3.6, 2.4]
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("lab: matplotlib is not installed. Install it: pip install 'kobai[plot]'") from error
+    return Figure(figsize=(width, height), dpi=200, layout="constrained")
+
+
+def panels(fig: Any, rows: int = 1, columns: int = 1, **kwargs: Any) -> Any:
+    """The axes of a grid of panels, an array (rows, columns), each in the house's style."""
+    axes = fig.subplots(rows, columns, squeeze=False, **kwargs)
+    for ax in axes.flat:
+        tidy(ax)
+    return axes
+
+
+def tidy(ax: Any, grid: str = "y") -> Any:
+    """Two spines, faint lines behind the data, small type: nothing that says nothing. ``grid``: ``x``, ``y``, ``both``."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color("0.4")
+    ax.tick_params(labelsize=8, color="0.4", labelcolor="0.15")
+    ax.xaxis.label.set_size(8.5)
+    ax.yaxis.label.set_size(8.5)
+    ax.title.set_size(9)
+    ax.set_axisbelow(True)
+    ax.grid(False)
+    if grid:
+        ax.grid(axis=grid, color="0.9", linewidth=0.7)
+    return ax
+
+
+def curve(ax: Any, x: Sequence[float], y: Sequence[float | None], name: str, **kwargs: Any) -> Any:
+    """A line in its condition's style, with some ten markers however many points it has; None leaves a gap.
+
+    Further arguments, such as ``label``, go to ``plot`` and win over the style.
+    """
+    values = [float("nan") if value is None else value for value in y]
+    options: dict[str, Any] = {
+        **style(name),
+        "label": title(name),
+        "linewidth": 1.6,
+        "markersize": 4,
+        "markevery": max(1, -(-len(values) // 10)),
+        **kwargs,
+    }
+    return ax.plot(x, values, **options)[0]
+
+
+def band(ax: Any, x: Sequence[float], low: Sequence[float], high: Sequence[float], name: str, **kwargs: Any) -> Any:
+    """The spread of a condition, in its colour, behind its line."""
+    options = {"color": style(name)["color"], "alpha": 0.15, "linewidth": 0, **kwargs}
+    return ax.fill_between(x, low, high, **options)
+
+
+def end_labels(ax: Any, lines: Mapping[str, Any], gap: float = 0.075, size: float = 8) -> None:
+    """Write each line's name at its right end instead of in a legend, pushed apart where they would overlap.
+
+    ``lines``: label: line of ``plot``; ``gap``: least distance of two labels, as a share of the panel's height. To be called
+    when scale and limits of the axes are final.
+    """
+    places = []
+    to_axes = ax.transData + ax.transAxes.inverted()
+    for label, line in lines.items():
+        points = [(x, y) for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True) if y == y]
+        if points:
+            places.append([to_axes.transform(points[-1])[1], label, line])
+    places.sort(key=lambda place: place[0])
+    places = [[min(max(y, 0.0), 1.0), label, line] for y, label, line in places]
+    for _ in range(100):  # neighbours that are too near push each other away
+        for lower, upper in pairwise(places):
+            lacking = gap - (upper[0] - lower[0])
+            if lacking > 1e-6:
+                lower[0], upper[0] = lower[0] - lacking / 2, upper[0] + lacking / 2
+    for y, label, line in places:
+        ax.annotate(
+            label,
+            (1.0, y),
+            xycoords="axes fraction",
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=size,
+            color=line.get_color(),
+            annotation_clip=False,
+        )
+
+
+def legend_below(fig: Any, ax: Any, columns: int | None = None, **kwargs: Any) -> Any:
+    """One legend for all panels, below them; ``ax``: the panel whose lines it names."""
+    lines, labels = ax.get_legend_handles_labels()
+    options = {"frameon": False, "fontsize": 8, "handlelength": 2.8, "columnspacing": 1.4, **kwargs}
+    return fig.legend(lines, labels, loc="outside lower center", ncols=columns or min(len(labels), 5), **options)
+
+
+def letter(ax: Any, text: str) -> None:
+    """A panel's heading, at its left edge."""
+    ax.set_title(text, loc="left", fontsize=9, color="0.1")
+
+
+@contextmanager
+def _steady() -> Any:
+    """Settings under which equal figures give equal files."""
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.hashsalt": "kobai", "svg.fonttype": "path"}):
+        yield
+
+
+def render(fig: Any, kind: str) -> bytes:
+    """A figure as the bytes of a ``png`` or ``svg`` file; equal figures give equal bytes.
+
+    >>> render(figure(1, 1), "png")[1:4]
+    b'PNG'
+    """
+    content = io.BytesIO()
+    with _steady():
+        fig.savefig(content, format=kind, metadata={"Date": None} if kind == "svg" else {"Software": None})
+    return content.getvalue()
