@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import warnings
 
+from kobai.cuda import cublaslt
 from kobai.errors import nearest
 from kobai.kernels import blas, threads
 
@@ -87,7 +88,6 @@ def adds_in_no_order(who: str) -> None:
 
 
 _PRECISIONS = ("highest", "high", "medium")
-_precision = "highest"
 
 
 def set_float32_matmul_precision(precision: str) -> None:
@@ -104,11 +104,10 @@ def set_float32_matmul_precision(precision: str) -> None:
     'high'
     >>> kobai.set_float32_matmul_precision("highest")
     """
-    global _precision
     if precision not in _PRECISIONS:
         hint = nearest(str(precision), _PRECISIONS)
         raise ValueError(f"set_float32_matmul_precision: expected one of {_PRECISIONS}, got {precision!r}.{hint}")
-    _precision = precision
+    cublaslt.precision = precision
 
 
 def get_float32_matmul_precision() -> str:
@@ -118,4 +117,4 @@ def get_float32_matmul_precision() -> str:
     >>> kobai.get_float32_matmul_precision()
     'highest'
     """
-    return _precision
+    return cublaslt.precision

@@ -12,7 +12,8 @@ import pytest
 
 import kobai
 from kobai.cuda import cublaslt
-from kobai.kernels import gemm as products
+from kobai.kernels import blas, device_products
+from kobai.kernels import gemm as gemm_module
 from kobai.kernels.gemm import gemm, matmul
 from strict import StrictArray
 
@@ -31,7 +32,8 @@ def library(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setitem(sys.modules, "nvmath.bindings.cublasLt", found)
     monkeypatch.setitem(sys.modules, "nvmath.bindings.cublas", cublas)
-    monkeypatch.setattr(products, "_by_cublaslt", lambda a, b: a.size > 0 and b.size > 0)
+    for module in (gemm_module, device_products):
+        monkeypatch.setattr(module, "by_cublaslt", lambda a, b: a.size > 0 and b.size > 0)
     cublaslt.bindings.cache_clear()
     for kept in (cublaslt._handles, cublaslt._workspaces, cublaslt._plans):
         kept.clear()
@@ -250,6 +252,17 @@ def test_precision_of_float32(library, precision, roundings):
             assert gemm(device(a), device(one)).host == 1
         doubled = gemm(device(a.astype(np.float64)), device(one.astype(np.float64)))
         assert doubled.host == a
+    finally:
+        kobai.set_float32_matmul_precision("highest")
+
+
+def test_sums_written_as_products_keep_full_precision(library):
+    kobai.set_float32_matmul_precision("medium")
+    try:
+        x = np.random.default_rng(8).standard_normal((5, 40)).astype(np.float32)
+        sums = blas.matmul(device(x), device(np.ones(40, np.float32)))
+        np.testing.assert_allclose(sums.host, x.sum(1), rtol=1e-5, atol=1e-5)
+        assert [call.compute for call in library.calls] == ["COMPUTE_32F"]
     finally:
         kobai.set_float32_matmul_precision("highest")
 

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kobai import runtime
 from kobai.xp import INSTALL, Array, log
 
 WORKSPACE = 32 << 20
@@ -31,6 +30,9 @@ PLANS = 4096
 # cudaDataType_t, and the compute types by precision (cublasComputeType_t). Products of halves are added up in float32.
 _DATA_TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}
 _COMPUTE = {"highest": "COMPUTE_32F", "high": "COMPUTE_32F_FAST_TF32", "medium": "COMPUTE_32F_FAST_16BF"}
+
+precision = "highest"
+"""What :func:`kobai.set_float32_matmul_precision` set."""
 
 NOT_SUPPORTED = 15  # CUBLAS_STATUS_NOT_SUPPORTED: no algorithm for this
 
@@ -59,11 +61,11 @@ def is_available() -> bool:
     return bindings() is not None
 
 
-def compute_type(dtype: str) -> str:
-    """Name of the arithmetic for products of this dtype: what ``set_float32_matmul_precision`` says for float32."""
+def compute_type(dtype: str, asked: str | None = None) -> str:
+    """Name of the arithmetic for products of this dtype; for float32 that of :data:`precision` or as ``asked``."""
     if dtype == "float64":
         return "COMPUTE_64F"
-    return _COMPUTE[runtime.get_float32_matmul_precision()] if dtype == "float32" else "COMPUTE_32F"
+    return _COMPUTE[asked or precision] if dtype == "float32" else "COMPUTE_32F"
 
 
 class Matrix(NamedTuple):
@@ -231,12 +233,13 @@ def matmul(
     epilogue: str = "DEFAULT",
     vector: Array | None = None,
     accumulate: bool = False,
+    precision: str | None = None,
 ) -> bool:
     """out = op(a)·op(b), or out += …; returns False, having done nothing, if cuBLASLt cannot do it.
 
     Matrices (rows, cols), or batches (batch, rows, cols) of which a stride may be 0; none of them empty, ``out`` and
     ``vector`` without gaps. ``epilogue`` by cuBLASLt's name: ``BIAS`` and ``RELU_BIAS`` add ``vector`` to every row,
-    ``BGRADB`` writes Σₖ op(a)[·, k] into it.
+    ``BGRADB`` writes Σₖ op(a)[·, k] into it. ``precision`` of float32, where it is not to be the one that is set.
     """
     dtype = a.dtype.name
     if dtype not in _DATA_TYPES or not a.dtype == b.dtype == out.dtype:
@@ -249,7 +252,19 @@ def matmul(
     pv = 0 if vector is None else vector.data.ptr
     low = (pa | pb | po) & 255 or 256
     signature = Signature(
-        *(device, dtype, compute_type(dtype), left, right, result, trans_a, trans_b, epilogue, accumulate, low & -low)
+        *(
+            device,
+            dtype,
+            compute_type(dtype, precision),
+            left,
+            right,
+            result,
+            trans_a,
+            trans_b,
+            epilogue,
+            accumulate,
+            low & -low,
+        )
     )
     try:
         plan = _plans[signature]

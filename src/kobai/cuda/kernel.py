@@ -176,8 +176,8 @@ class CudaKernel:
     parameters by value, with NumPy's dtypes: 0-d arrays of these are the arguments. ``check`` gives data for the proofs.
 
     Launched through :func:`kobai.kernels.engine.launch`: ``launch(KERNEL, grid, args)``, with ``threads`` and ``shared``
-    behind if this launch needs others. ``T`` is the dtype of the first ``T*`` argument; a kernel without one is launched
-    as ``KERNEL.of(dtype)``. Every instance is in :data:`KERNELS`.
+    behind if this launch needs others. ``T`` is the dtype of the first ``T*`` argument that is not None; a kernel without
+    one is launched as ``KERNEL.of(dtype)``. Every instance is in :data:`KERNELS`.
     """
 
     def __init__(
@@ -203,7 +203,7 @@ class CudaKernel:
         self.threads, self.shared, self.dtypes = threads, shared, tuple(dtypes)
         self.checks: tuple[Check, ...] = (check,) if callable(check) else tuple(check)
         self._typed: dict[Any, TypedKernel] = {}
-        self._first = next((i for i, p in enumerate(self.parameters) if p.pointer and p.ctype == "T"), None)
+        self._elements = [i for i, p in enumerate(self.parameters) if p.pointer and p.ctype == "T"]
         KERNELS[name] = self
 
     def __repr__(self) -> str:
@@ -222,9 +222,10 @@ class CudaKernel:
         return found
 
     def __call__(self, grid: int | tuple[int, ...], args: Sequence[Any], threads: int = 0, shared: int = -1) -> None:
-        if self._first is None:
-            raise TypeError(f"CUDA kernel {self.name!r}: no argument says its dtype, use .of(dtype)")
-        self.of(args[self._first].dtype)(grid, args, threads, shared)
+        for i in self._elements:
+            if args[i] is not None:
+                return self.of(args[i].dtype)(grid, args, threads, shared)
+        raise TypeError(f"CUDA kernel {self.name!r}: no argument says its dtype, use .of(dtype)")
 
     def blocks(self, n: int, most: int = 1 << 16) -> int:
         """How many blocks give each of ``n`` elements a thread; beyond ``most``, threads take several (``EACH``)."""

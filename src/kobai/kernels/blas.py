@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from kobai.kernels import engine
+from kobai.kernels import device_products, engine
 from kobai.kernels.threads import num_threads, run_split
 from kobai.xp import Array, xp_of
 
@@ -155,10 +155,10 @@ def set_library_threads(n: int) -> None:
 
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
-    """a·b with NumPy's rules for vectors and batches; into ``out`` if given."""
+    """a·b with NumPy's rules for vectors and batches; into ``out`` if given. On a device in full precision, whatever is set."""
     xp = xp_of(b if type(a) is np.ndarray else a)
     if type(a) not in engine.HOST_TYPES or type(b) not in engine.HOST_TYPES:
-        return xp.matmul(a, b, out=out)
+        return device_products.matmul(a, b, out, precision="highest")
     held = _held
     held.enter()
     try:
