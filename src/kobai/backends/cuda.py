@@ -22,7 +22,6 @@ matmul = _Matmul()
 """``allow_tf32`` permits faster float32 products."""
 
 
-
 def is_built() -> bool:
     """Whether CuPy, through which Kobai reaches CUDA, can be used here."""
     return _xp.available_backends()["cupy"] == ""

@@ -68,7 +68,7 @@ class Module(Tree):
             return self._call_with_hooks(args, kwargs)
         return self.forward(*args, **kwargs)
 
-    def _mode(self) -> tuple[Any, ...]:
+    def _capture_key(self) -> tuple[Any, ...]:
         """What a captured step of this module rests on: its mode, its hooks, and that no attribute was set since."""
         return (
             self.training,

@@ -124,7 +124,7 @@ class Rules:
         """A module is called: the program holds for its mode, and as long as it is not given other tensors."""
         if id(module) not in self._modules:
             self._modules[id(module)] = (module, _tensors_of(module))
-            self.guard(module._mode)
+            self.guard(module._capture_key)
 
     def check_bindings(self) -> None:
         """Fail if a module has another tensor under a name than when it was called."""
