@@ -19,6 +19,7 @@ import numpy as np
 
 from kobai.cuda.kernel import on_cuda
 from kobai.kernels import _cross_entropy_cuda as cuda
+from kobai.kernels.blas import matmul
 from kobai.kernels.engine import HOST_TYPES, as_written, compiled, launch, numba_runs
 from kobai.kernels.exponential import exp
 from kobai.kernels.indices import all_inside, check_classes, flat_indices, positions
@@ -85,7 +86,7 @@ def _reference(
     if smoothing:
         # (1 − ε) of the target goes to its class, ε evenly to all, each with the weight of its class
         weights = xp.ones(classes, rows.dtype) if weight is None else weight
-        soft = loss * weights.sum() - z @ weights
+        soft = loss * weights.sum() - matmul(z, weights)
         loss = (1 - smoothing) * hard + even * (soft if valid is None else soft * valid)
     else:
         loss = hard

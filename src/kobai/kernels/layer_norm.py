@@ -13,6 +13,7 @@ import numpy as np
 
 from kobai.cuda.kernel import Check, CudaKernel, on_cuda
 from kobai.kernels.batch_norm import Backward, mean_over
+from kobai.kernels.blas import matmul
 from kobai.kernels.engine import compiled, launch, numba_runs
 from kobai.kernels.threads import GRAIN, run_split
 from kobai.xp import Array, xp_of
@@ -35,17 +36,17 @@ def layer_norm(
 def standardized(xp: Any, rows: Array, eps: float, centre: bool = True) -> tuple[Array, Array]:
     """x̂ and 1/√(σ² + ε) (a column) of every row."""
     mean_of = mean_over(xp, rows.shape[1], rows.dtype)
-    xhat = rows - (rows @ mean_of)[:, None] if centre else rows
-    invstd = 1 / xp.sqrt((xhat * xhat) @ mean_of + eps)[:, None]
+    xhat = rows - matmul(rows, mean_of)[:, None] if centre else rows
+    invstd = 1 / xp.sqrt(matmul(xhat * xhat, mean_of) + eps)[:, None]
     return xhat * invstd, invstd
 
 
 def standardized_backward(xp: Any, g: Array, xhat: Array, invstd: Array, centre: bool = True) -> Array:
     """dx where g is the gradient of x̂."""
     mean_of = mean_over(xp, g.shape[1], g.dtype)
-    dx = g - xhat * ((g * xhat) @ mean_of)[:, None]
+    dx = g - xhat * matmul(g * xhat, mean_of)[:, None]
     if centre:
-        dx -= (g @ mean_of)[:, None]
+        dx -= matmul(g, mean_of)[:, None]
     dx *= invstd
     return dx
 
