@@ -132,11 +132,11 @@ def store(typing, address, index, value, slot, slots):
 '''
 
 
-def numba_source(formula: Formula, into: tuple[int, ...]) -> str:
+def numba_source(name: str, formula: Formula, into: tuple[int, ...]) -> str:
     """Two loops whose results go to the slots ``into``: over one array each, and over a table of many.
 
-    ``one(*slots, numbers, start, stop)`` computes the elements [start, stop). ``many(table, offsets, numbers, start,
-    stop)`` does so for arrays thought of as one after the other: column k of ``table`` holds the addresses of the k-th
+    ``name_loop(*slots, numbers, start, stop)`` computes the elements [start, stop). ``name_many(table, offsets, numbers,
+    start, stop)`` does so for arrays thought of as one after the other: column k of ``table`` holds the addresses of the k-th
     arrays, which begin at ``offsets[k]``. ``numbers`` is a 1-D array of the same dtype.
     """
     slots = max((len(formula.arrays) - 1, *into)) + 1
@@ -180,11 +180,11 @@ def numba_source(formula: Formula, into: tuple[int, ...]) -> str:
         [
             HEADER,
             "",
-            f"def one({parameters}, numbers, start, stop):",
+            f"def {name}_loop({parameters}, numbers, start, stop):",
             *(f"    {line}" for line in first + one),
             "",
             "",
-            "def many(table, offsets, numbers, start, stop):",
+            f"def {name}_many(table, offsets, numbers, start, stop):",
             *(f"    {line}" for line in first + many),
             "",
         ]
@@ -206,12 +206,12 @@ def cache_folder() -> Path:
 
 
 class Loops:
-    """The compiled loops of one formula: ``one`` and ``many`` of :func:`numba_source`."""
+    """The compiled loops of one formula: over one array each, and over a table of many."""
 
     def __init__(self, name: str, formula: Formula, into: tuple[int, ...]) -> None:
-        module = load_module(name, numba_source(formula, into))
-        self.one = engine.compiled(module.one)
-        self.many = engine.compiled(module.many)
+        module = load_module(name, numba_source(name, formula, into))
+        self.one = engine.compiled(getattr(module, f"{name}_loop"))
+        self.many = engine.compiled(getattr(module, f"{name}_many"))
 
 
 @cache
