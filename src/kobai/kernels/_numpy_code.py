@@ -6,7 +6,7 @@ written to and whose content is needed no more, else in a scratch register.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from threading import local
 from typing import Any
@@ -127,7 +127,9 @@ class ArrayCode:
             numbers = [arg for arg, operand in zip(args, value.args, strict=True) if formula.is_scalar(operand)]
             if value.op == "select" or (value.op in ("maximum", "minimum") and numbers and not any(given)):
                 further = (f"s{k}" for k in range(self.scratch))
-                beside = next((r for r in further if r not in (target, *args) and free(r, at)), None) or self._register("s")
+                beside = next((r for r in further if r not in (target, *args) and free(r, at)), None) or self._register(
+                    "s"
+                )
             if value.op == "select":
                 args[1] = "None" if operands[1] == Value("number", number=0.0) else args[1]
                 lines.append(f"select({', '.join(args)}, {target}, {beside})")
@@ -303,19 +305,27 @@ def run_on_host(code: ArrayCode, slots: tuple[Array, ...], scalars: Any) -> None
 
 
 def prepared(
-    code: ArrayCode, slots: tuple[Array, ...], numbers: tuple[Array, ...]
+    code: ArrayCode, sets: Sequence[tuple[Array, ...]], numbers: tuple[Array, ...]
 ) -> list[tuple[Any, tuple[Array, ...]]]:
-    """The same as calls ``(function, arguments)`` to be made again and again on these very arrays."""
-    first = slots[code.into[0]]
-    run, block = code.run(np, first.dtype), BLOCK_BYTES // first.itemsize
-    if first.size <= block or not all(a.flags.c_contiguous for a in slots):
-        return [(run, (*slots, *own_registers(code, first.shape, first.dtype), *numbers))]
-    flat = [a.reshape(-1) for a in slots]
-    whole = own_registers(code, (block,), first.dtype)
-    calls = []
-    for start in range(0, first.size, block):
-        parts = [a[start : start + block] for a in flat]
-        calls.append((run, (*parts, *(r[: parts[0].size] for r in whole), *numbers)))
+    """The same, for each of several sets of slots, as calls ``(function, arguments)`` to be made again and again.
+
+    They share their scratch memory, which nobody else uses.
+    """
+    dtype = sets[0][code.into[0]].dtype
+    run, block = code.run(np, dtype), BLOCK_BYTES // dtype.itemsize
+    shared = own_registers(code, (block,), dtype)
+    calls: list[tuple[Any, tuple[Array, ...]]] = []
+    for slots in sets:
+        shape, size = slots[0].shape, slots[0].size
+        if size <= block:
+            calls.append((run, (*slots, *(r[:size].reshape(shape) for r in shared), *numbers)))
+        elif all(a.flags.c_contiguous for a in slots):
+            flat = [a.reshape(-1) for a in slots]
+            for start in range(0, size, block):
+                parts = [a[start : start + block] for a in flat]
+                calls.append((run, (*parts, *(r[: parts[0].size] for r in shared), *numbers)))
+        else:
+            calls.append((run, (*slots, *own_registers(code, shape, dtype), *numbers)))
     return calls
 
 

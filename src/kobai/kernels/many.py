@@ -110,8 +110,7 @@ class Many:
             bound = fixed._loop(np.asarray(numbers, dtype))
             bound.keep = arrays  # type: ignore[attr-defined]
             return bound
-        scalars = as_numbers(dtype, numbers)
-        calls = [call for slots in self._sets(arrays) for call in prepared(self.code.calls, slots, scalars)]
+        calls = prepared(self.code.calls, self._sets(arrays), as_numbers(dtype, numbers))
 
         def run() -> None:
             for function, args in calls:
