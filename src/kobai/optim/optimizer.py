@@ -293,7 +293,7 @@ class Optimizer:
 
     def _structure(self) -> tuple[Any, ...]:
         """What a captured step rests on: it holds as long as this stays equal. Learning rates may change."""
-        return self._loaded, *((id(group), *self._group_kernel(group)) for group in self.param_groups)
+        return self._loaded, len(self.state), *((id(group), *self._group_kernel(group)) for group in self.param_groups)
 
     def _state_array(self, p: Tensor, state: State, name: str) -> Array:
         """The array ``name`` of a parameter's state; made if there is none yet."""
