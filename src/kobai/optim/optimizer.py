@@ -102,7 +102,6 @@ class Optimizer:
         self._step_pre_hooks: OrderedDict[int, Callable[..., Any]] = OrderedDict()
         self._step_post_hooks: OrderedDict[int, Callable[..., Any]] = OrderedDict()
         self._launchers: dict[Any, Many] = {}
-        self._loaded = 0
         self._step_called = False  # read by the schedulers, which warn when they are stepped first
         if isinstance(params, Tensor) or not isinstance(params, Iterable):
             raise TypeError(
@@ -292,8 +291,12 @@ class Optimizer:
         return (kernel if before is None else kernel.after(before)), names, decay
 
     def _structure(self) -> tuple[Any, ...]:
-        """What a captured step rests on: it holds as long as this stays equal. Learning rates may change."""
-        return self._loaded, len(self.state), *((id(group), *self._group_kernel(group)) for group in self.param_groups)
+        """What a captured step rests on: it holds as long as this stays equal. Learning rates may change.
+
+        Groups and states are told apart by identity: those of a captured step live as long as it, for it counts their steps.
+        """
+        groups = [(id(group), *self._group_kernel(group)) for group in self.param_groups]
+        return *groups, *map(id, self.state.values())
 
     def _state_array(self, p: Tensor, state: State, name: str) -> Array:
         """The array ``name`` of a parameter's state; made if there is none yet."""
@@ -392,7 +395,6 @@ class Optimizer:
                 state[key] = deepcopy(values)
         self.state, self.param_groups = state, groups
         self._launchers.clear()
-        self._loaded += 1
 
     def _restore(self, name: str, value: Any, p: Tensor) -> Any:
         """A saved state value as this optimiser keeps it: scalars as numbers, arrays beside their parameter."""
