@@ -7,4 +7,4 @@ from _setup import ROOT, main
 
 if __name__ == "__main__":
     os.chdir(ROOT)  # where pytest finds its configuration
-    main({"data", "dev", "plot"}, ["pytest"])
+    main({"cpu", "cuda-proof", "data", "dev", "plot", "tune"}, ["pytest"])

@@ -6,6 +6,16 @@ import pytest
 
 import kobai
 import strict  # noqa: F401 - registers the backend
+from kobai.kernels import engine
+
+
+def pytest_addoption(parser):
+    parser.addoption("--without-numba", action="store_true", help="run kernels by their references, as without Numba")
+
+
+def pytest_configure(config):
+    if config.option.without_numba:
+        engine.numba_installed = False
 
 
 def pytest_ignore_collect(collection_path, config):
