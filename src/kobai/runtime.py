@@ -107,7 +107,7 @@ def set_float32_matmul_precision(precision: str) -> None:
     if precision not in _PRECISIONS:
         hint = nearest(str(precision), _PRECISIONS)
         raise ValueError(f"set_float32_matmul_precision: expected one of {_PRECISIONS}, got {precision!r}.{hint}")
-    cublaslt.precision = precision
+    cublaslt.float32_precision = precision
 
 
 def get_float32_matmul_precision() -> str:
@@ -117,4 +117,4 @@ def get_float32_matmul_precision() -> str:
     >>> kobai.get_float32_matmul_precision()
     'highest'
     """
-    return cublaslt.precision
+    return cublaslt.float32_precision

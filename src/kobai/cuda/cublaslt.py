@@ -11,6 +11,7 @@ every signature. Only addresses differ from call to call.
 from __future__ import annotations
 
 import importlib
+import sys
 import threading
 import weakref
 from functools import lru_cache
@@ -31,7 +32,7 @@ PLANS = 4096
 _DATA_TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}
 _COMPUTE = {"highest": "COMPUTE_32F", "high": "COMPUTE_32F_FAST_TF32", "medium": "COMPUTE_32F_FAST_16BF"}
 
-precision = "highest"
+float32_precision = "highest"
 """What :func:`kobai.set_float32_matmul_precision` set."""
 
 NOT_SUPPORTED = 15  # CUBLAS_STATUS_NOT_SUPPORTED: no algorithm for this
@@ -62,10 +63,10 @@ def is_available() -> bool:
 
 
 def compute_type(dtype: str, asked: str | None = None) -> str:
-    """Name of the arithmetic for products of this dtype; for float32 that of :data:`precision` or as ``asked``."""
+    """Name of the arithmetic for products of this dtype; for float32 by ``asked``, else by :data:`float32_precision`."""
     if dtype == "float64":
         return "COMPUTE_64F"
-    return _COMPUTE[asked or precision] if dtype == "float32" else "COMPUTE_32F"
+    return _COMPUTE[asked or float32_precision] if dtype == "float32" else "COMPUTE_32F"
 
 
 class Matrix(NamedTuple):
@@ -122,8 +123,10 @@ class Plan:
         self.lt, self.handle, self.batch = lt, handle, s.out.batch
         kind = _DATA_TYPES[s.dtype]
         scale = "float64" if s.dtype == "float64" else "float32"
-        self.alpha, self.beta = np.ones(1, scale), np.full(1, s.accumulate, scale)
-        self.vector = np.zeros(1, np.int64)
+        self._cells = np.ones(1, scale), np.full(1, s.accumulate, scale), np.zeros(1, np.int64)
+        self.alpha, self.beta, self.vector = (
+            cell.ctypes.data for cell in self._cells
+        )  # addresses; finding them takes 1 µs
         self.has_vector = "BIAS" in s.epilogue or "BGRAD" in s.epilogue
         self.operation = lt.matmul_desc_create(int(getattr(cublas.ComputeType, s.compute)), _DATA_TYPES[scale])
         attribute = lt.MatmulDescAttribute
@@ -179,9 +182,9 @@ class Plan:
 
     def _point(self, vector: int) -> None:
         if self.has_vector:
-            self.vector[0] = vector
+            self._cells[2][0] = vector
             attribute = self.lt.MatmulDescAttribute.BIAS_POINTER
-            self.lt.matmul_desc_set_attribute(self.operation, attribute, self.vector.ctypes.data, 8)
+            self.lt.matmul_desc_set_attribute(self.operation, attribute, self.vector, 8)
 
     def __call__(self, a: int, b: int, out: int, vector: int, workspace: int, stream: int) -> None:
         """Queue the product on a stream. The arguments are addresses."""
@@ -189,8 +192,8 @@ class Plan:
         with _lock:  # another thread may want the same plan with another vector
             self._point(vector)
             self.lt.matmul(
-                *(self.handle, self.operation, self.alpha.ctypes.data, b, first, a, second),
-                *(self.beta.ctypes.data, out, result, out, result),
+                *(self.handle, self.operation, self.alpha, b, first, a, second),
+                *(self.beta, out, result, out, result),
                 *(self.chosen.ptr, workspace, self.workspace, stream),
             )
 
@@ -203,7 +206,7 @@ def _destroy(lt: Any, operation: int, layouts: list[int]) -> None:
 
 _handles: dict[int, int] = {}
 _workspaces: dict[tuple[int, int], Array] = {}
-_plans: dict[Signature, Plan | None] = {}
+_plans: dict[Any, Plan | None] = {}
 
 
 def handle(device: int) -> int:
@@ -215,7 +218,7 @@ def handle(device: int) -> int:
 
 def workspace() -> tuple[int, Array, int]:
     """The current device, its scratch memory for the current stream, and that stream. Called before a capture, too."""
-    cupy = importlib.import_module("cupy")
+    cupy = sys.modules["cupy"]
     device, stream = cupy.cuda.runtime.getDevice(), cupy.cuda.get_current_stream().ptr
     found = _workspaces.get((device, stream))
     if found is None:
@@ -241,50 +244,43 @@ def matmul(
     ``vector`` without gaps. ``epilogue`` by cuBLASLt's name: ``BIAS`` and ``RELU_BIAS`` add ``vector`` to every row,
     ``BGRADB`` writes Σₖ op(a)[·, k] into it. ``precision`` of float32, where it is not to be the one that is set.
     """
-    dtype = a.dtype.name
-    if dtype not in _DATA_TYPES or not a.dtype == b.dtype == out.dtype:
-        return False
-    left, right, result = layout(a), layout(b), layout(out)
-    if left is None or right is None or result is None or result.transposed:
-        return False
     device, scratch, stream = workspace()
     pa, pb, po = a.data.ptr, b.data.ptr, out.data.ptr
     pv = 0 if vector is None else vector.data.ptr
     low = (pa | pb | po) & 255 or 256
-    signature = Signature(
-        *(
-            device,
-            dtype,
-            compute_type(dtype, precision),
-            left,
-            right,
-            result,
-            trans_a,
-            trans_b,
-            epilogue,
-            accumulate,
-            low & -low,
-        )
-    )
+    options = trans_a, trans_b, epilogue, accumulate, low & -low
+    kinds = a.dtype.num, b.dtype.num, out.dtype.num
+    layouts = a.shape, a.strides, b.shape, b.strides, out.strides
+    key = device, precision or float32_precision, kinds, layouts, options
     try:
-        plan = _plans[signature]
+        plan = _plans[key]
     except KeyError:
-        plan = _planned(signature, pv)
+        plan = _planned(key, _signature(device, precision, a, b, out, options), pv)
     if plan is None:
         return False
     plan(pa, pb, po, pv, scratch.data.ptr, stream)
     return True
 
 
-def _planned(s: Signature, vector: int) -> Plan | None:
+def _signature(
+    device: int, precision: str | None, a: Array, b: Array, out: Array, options: tuple[Any, ...]
+) -> Signature | None:
+    """What the plan for these arrays depends on; None if cuBLASLt cannot multiply them."""
+    dtype, layouts = a.dtype.name, (layout(a), layout(b), layout(out))
+    if dtype not in _DATA_TYPES or not a.dtype == b.dtype == out.dtype or None in layouts or layouts[2].transposed:  # type: ignore[union-attr]
+        return None
+    return Signature(device, dtype, compute_type(dtype, precision), *layouts, *options)  # type: ignore[arg-type]
+
+
+def _planned(key: Any, s: Signature | None, vector: int) -> Plan | None:
     with _lock:
-        if s in _plans:
-            return _plans[s]
+        if key in _plans:
+            return _plans[key]
         if len(_plans) >= PLANS:
             _plans.clear()
-        plan = Plan(handle(s.device), s)
-        if not plan.choose(s.alignment, vector):
+        plan = None if s is None else Plan(handle(s.device), s)
+        if plan is not None and not plan.choose(s.alignment, vector):  # type: ignore[union-attr]
             log.debug("cuBLASLt knows no algorithm for %s", s)
-            plan = None  # type: ignore[assignment]
-        _plans[s] = plan
+            plan = None
+        _plans[key] = plan
         return plan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -57,10 +58,14 @@ def product(
     precision: str | None = None,
 ) -> bool:
     """One call of :func:`kobai.cuda.cublaslt.matmul`; operands that it cannot read in place are copied first."""
+    options: dict[str, Any] = {"trans_a": trans_a, "trans_b": trans_b, "accumulate": accumulate}
+    options |= {"epilogue": epilogue, "vector": vector, "precision": precision}
+    if cublaslt.matmul(a, b, out, **options):
+        return True
+    if cublaslt.layout(a) is not None and cublaslt.layout(b) is not None:
+        return False
     xp = xp_of(a)
-    a, b = (m if cublaslt.layout(m) is not None else xp.ascontiguousarray(m) for m in (a, b))
-    options = {"trans_a": trans_a, "trans_b": trans_b, "accumulate": accumulate}
-    return cublaslt.matmul(a, b, out, epilogue=epilogue, vector=vector, precision=precision, **options)
+    return cublaslt.matmul(xp.ascontiguousarray(a), xp.ascontiguousarray(b), out, **options)
 
 
 def _one_batch(array: Array, batch: tuple[int, ...]) -> Array:
