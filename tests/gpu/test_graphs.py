@@ -168,7 +168,7 @@ def test_a_step_that_cannot_be_captured_raises_and_leaves_the_device_usable():
 
         captured = kobai.capture(reading)
         captured(*batches[0])
-        with pytest.raises(CaptureError, match=r"test_capture.py:\d+"):
+        with pytest.raises(CaptureError, match=r"test_graphs.py:\d+"):
             captured(*batches[0])
         assert np.isfinite(step(*batches[0]).item())
 
