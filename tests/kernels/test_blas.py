@@ -10,7 +10,7 @@ import pytest
 import threadpoolctl
 
 import kobai
-from kobai.kernels import blas, threads
+from kobai.kernels import blas, engine, threads
 
 
 @pytest.fixture
@@ -173,3 +173,31 @@ def test_exclusive_processors_are_left_to_blas():
     env = {**os.environ, "KOBAI_EXCLUSIVE": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["0", "True"]
+
+
+@pytest.mark.skipif(not blas.switches(), reason="no BLAS whose threads can be set")
+def test_a_captured_step_keeps_blas_on_one_thread_in_every_replay():
+    seen = []
+
+    def look(array):
+        seen.append(set(blas_threads()))
+
+    def step(x):
+        y = x @ x
+        engine.launch(look, y._array)
+        return y
+
+    captured = kobai.capture(step)
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        for _ in range(5):
+            captured(kobai.ones(3, 3))
+    assert seen[-1] == {1}
+    assert len(seen) == 5
+
+
+def test_captured_products_are_split_too(splitting, rng):
+    a, b = (kobai.tensor(rng.standard_normal((90, 90)).astype("float32")) for _ in range(2))
+    expected = (a @ b).numpy().tobytes()
+    captured = kobai.capture(lambda a, b: a @ b)
+    for _ in range(4):
+        assert captured(a, b).numpy().tobytes() == expected

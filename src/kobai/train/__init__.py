@@ -7,6 +7,7 @@ from kobai.train.nonfinite import NonFiniteError, TerminateOnNonFinite
 from kobai.train.plotting import learning_curve
 from kobai.train.progress import Progress
 from kobai.train.trainer import Trainer
+from kobai.train.warmup import Warmed, warmup
 
 __all__ = [
     "Trainer",
@@ -25,4 +26,6 @@ __all__ = [
     "MeanAbsoluteError",
     "learning_curve",
     "mlp",
+    "warmup",
+    "Warmed",
 ]
