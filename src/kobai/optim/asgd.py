@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from kobai._tensor import Tensor
 from kobai.kernels import optim as kernels
 from kobai.kernels.compiler import Elementwise
-from kobai.optim.optimizer import NON_NEGATIVE, Group, Optimizer, Params, State, zeros_like
+from kobai.optim.groups import NON_NEGATIVE, Group, Params
+from kobai.optim.optimizer import Optimizer, State, zeros_like
 
 
 class ASGD(Optimizer):

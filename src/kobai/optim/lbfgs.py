@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 from kobai._grad_mode import enable_grad
 from kobai._tensor import Tensor
-from kobai.optim.optimizer import NON_NEGATIVE, Group, Optimizer, Params
+from kobai.optim.groups import NON_NEGATIVE, Group, Params
+from kobai.optim.optimizer import Optimizer
 from kobai.xp import Array, is_array, xp_of
 
 

@@ -8,13 +8,11 @@ parameters without gradient, counting steps, weight decay and ``maximize`` live 
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from functools import partial, wraps
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 from kobai import xp
 from kobai._grad_mode import enable_grad
@@ -24,26 +22,12 @@ from kobai.errors import BackendError
 from kobai.kernels import engine, optim
 from kobai.kernels.compiler import Elementwise
 from kobai.kernels.many import Many
+from kobai.optim.groups import Group, ParameterGroups, Params
+from kobai.optim.groups import required as required  # PyTorch has it here
 from kobai.xp import Array, asarray, device_of, xp_of
 
-Params: TypeAlias = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
-Group: TypeAlias = dict[str, Any]
 State: TypeAlias = dict[str, Any]
 Batch: TypeAlias = tuple[Any, list[Tensor], list[State], list[Array]]
-
-
-class _Required:
-    """Default of an option that every parameter group must give itself."""
-
-    def __repr__(self) -> str:
-        return "<required parameter>"
-
-
-required = _Required()
-
-NON_NEGATIVE = (math.inf, False)
-UP_TO_ONE = (1.0, False)
-BELOW_ONE = (1.0, True)
 
 # PyTorch's choices of engine, found in its saved parameter groups. They do not change the mathematics.
 _ENGINE_OPTIONS = ("foreach", "fused", "capturable", "differentiable")
@@ -61,7 +45,7 @@ _BEFORE = {
 """By kind of weight decay and whether to maximise: the formula that comes before the update."""
 
 
-class Optimizer:
+class Optimizer(ParameterGroups):
     """Base of all optimisers.
 
     Arguments:
@@ -92,9 +76,6 @@ class Optimizer:
     tensor([ 0.9000, -1.9000], requires_grad=True)
     """
 
-    _ranges: ClassVar[dict[str, tuple[float, bool]]] = {}
-    """Options that must be numbers from 0 to (upper end, whether the end is excluded); see the constants above."""
-
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
         self.state: defaultdict[Tensor, State] = defaultdict(dict)
@@ -122,76 +103,6 @@ class Optimizer:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_launchers": {}}  # they belong to these very arrays
-
-    # --- parameter groups ---------------------------------------------------------------------------------------------
-
-    def add_param_group(self, param_group: Group) -> None:
-        """Add a group: a dict with ``"params"`` (a tensor or an iterable of them) and any options of its own."""
-        who = type(self).__name__
-        if not isinstance(param_group, dict):
-            raise TypeError(f"{who}: expected a parameter group as a dict, got {type(param_group).__name__}")
-        if "params" not in param_group:
-            raise ValueError(f"{who}: expected a parameter group with the key 'params', got {sorted(param_group)}")
-        params = param_group["params"]
-        if isinstance(params, set):
-            raise TypeError(f"{who}: expected parameters in a fixed order, got a set; pass a list")
-        entries = [params] if isinstance(params, Tensor) else list(params)
-        names = [entry[0] for entry in entries if isinstance(entry, tuple)]
-        if names and len(names) != len(entries):
-            raise ValueError(
-                f"{who}: expected all parameters with a name or all without, got {len(names)} named of {len(entries)}"
-            )
-        tensors = [entry[1] if isinstance(entry, tuple) else entry for entry in entries]
-        for p in tensors:
-            if not isinstance(p, Tensor):
-                raise TypeError(f"{who}: expected tensors as parameters, got {type(p).__name__}")
-            if not (p.is_leaf or p.retains_grad):
-                raise ValueError(
-                    f"{who}: expected leaf tensors, got one computed by {p.grad_fn}; pass what it was computed from"
-                )
-        group = {**param_group, "params": tensors}
-        if names:
-            group["param_names"] = names
-        for name, default in self.defaults.items():
-            if default is required and name not in group:
-                raise ValueError(f"{who}: the parameter group gives no {name!r}, and there is no default")
-            group.setdefault(name, default)
-        self._check(group)
-        if len({id(p) for p in tensors}) < len(tensors):
-            warnings.warn(f"{who}: a parameter occurs twice in one group and will be updated twice", stacklevel=3)
-        for other in self.param_groups:
-            if ("param_names" in other) != ("param_names" in group):
-                raise ValueError(f"{who}: expected all parameter groups with names or all without")
-            if {id(p) for p in other["params"]} & {id(p) for p in tensors}:
-                raise ValueError(f"{who}: a parameter appears in more than one parameter group")
-        self.param_groups.append(group)
-
-    def _check(self, group: Group) -> None:
-        """Raise for options outside their ``_ranges``; a subclass with further conditions extends it."""
-        for name, (high, open_end) in self._ranges.items():
-            values = {name: group[name]}
-            if name == "betas":
-                if not isinstance(group[name], (tuple, list)) or len(group[name]) != 2:
-                    raise ValueError(f"{type(self).__name__}: expected betas as a pair of numbers, got {group[name]!r}")
-                values = {f"betas[{i}]": beta for i, beta in enumerate(group[name])}
-            for key, value in values.items():
-                if isinstance(value, Tensor) or not hasattr(value, "__float__"):
-                    raise TypeError(f"{type(self).__name__}: expected {key} as a number, got {type(value).__name__}")
-                if not 0.0 <= value <= high or (open_end and value == high):
-                    bounds = ">= 0" if high == math.inf else f"in [0, {high:g}{')' if open_end else ']'}"
-                    raise ValueError(f"{type(self).__name__}: expected {key} {bounds}, got {value}")
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients of all parameters; ``set_to_none=False`` fills them with zeros in place instead."""
-        for group in self.param_groups:
-            for p in group["params"]:
-                if set_to_none:
-                    p.grad = None
-                elif p.grad is not None:
-                    if not p.grad.is_leaf:
-                        p.grad = p.grad.detach()
-                    p.grad.array[...] = 0
-                    p.grad._bump()
 
     # --- the step -----------------------------------------------------------------------------------------------------
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kobai.errors import nearest
+from kobai.optim.groups import Group
 from kobai.optim.lr_scheduler.base import LRScheduler, check_optimizer, per_group, save_function
-from kobai.optim.optimizer import Group, Optimizer
+from kobai.optim.optimizer import Optimizer
 
 
 class _Cycle(LRScheduler):
