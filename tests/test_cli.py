@@ -314,6 +314,7 @@ def test_interrupt_ends_with_130_and_says_how_to_go_on(table):
     process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     lines = Path("my run/history.jsonl")
     while not lines.exists() or lines.read_text().count("\n") < 3:
+        assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
