@@ -15,8 +15,8 @@ from kobai.errors import nearest as _nearest
 # The part of the lab that each name is in.
 _PLACES = {
     "Probe": "probes",
-    "diagnose": "diagnose",
-    "treat": "treat",
+    "diagnose": "diagnosis",
+    "treat": "treatment",
     "Doctor": "doctor",
     "compare": "compare",
     "tune": "tune",

@@ -1,7 +1,7 @@
 """The one style of all figures: colours, lines and markers by the name of a condition, sizes, files.
 
-A condition has the same colour, line and marker in every figure. Colours are those of Okabe and Ito, which every kind of colour
-vision tells apart ("Color universal design", 2008); lines and markers say the same once more, for print in grey.
+A condition has the same colour, line and marker in every figure. Colours are those of Okabe and Ito, which every kind of
+colour vision tells apart ("Color universal design", 2008); lines and markers say the same once more, for print in grey.
 """
 
 from __future__ import annotations
@@ -175,7 +175,8 @@ def panels(fig: Any, rows: int = 1, columns: int = 1, **kwargs: Any) -> Any:
 
 
 def tidy(ax: Any, grid: str = "y") -> Any:
-    """Two spines, faint lines behind the data, small type: nothing that says nothing. ``grid``: ``x``, ``y``, ``both``."""
+    """Two spines, faint lines behind the data, small type: nothing that says nothing. ``grid``: ``x``, ``y``, "
+    "``both``."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color("0.4")
     ax.tick_params(labelsize=8, color="0.4", labelcolor="0.15")
@@ -250,6 +251,22 @@ def legend_below(fig: Any, ax: Any, columns: int | None = None, **kwargs: Any) -
     lines, labels = ax.get_legend_handles_labels()
     options = {"frameon": False, "fontsize": 8, "handlelength": 2.8, "columnspacing": 1.4, **kwargs}
     return fig.legend(lines, labels, loc="outside lower center", ncols=columns or min(len(labels), 5), **options)
+
+
+def plain_ticks(axis: Any) -> None:
+    """Numbers on an axis as they are, 0.01 and 1,000, instead of powers of ten; to be called when its scale "
+    "is set."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 10 else f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def percents(axis: Any) -> None:
+    """Shares on an axis as percentages."""
+    from matplotlib.ticker import PercentFormatter
+
+    axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
 def letter(ax: Any, text: str) -> None:

@@ -25,7 +25,7 @@ from kobai.train.batches import EVALUATION_BATCH, evaluating
 from kobai.train.recipes import optimizer as by_name
 from kobai.xp import asarray, backend, to_host
 
-__all__ = ["Curves", "Data", "accuracy", "evaluate", "load", "train_curves"]
+__all__ = ["Curves", "Data", "accuracy", "evaluate", "load", "log_steps", "train_curves"]
 
 MEASURED = 1000
 """Training samples on which loss and accuracy are measured, the same at every measurement."""
@@ -36,7 +36,8 @@ QUICK_TRAINING, QUICK_TEST = 4000, 2000
 
 @dataclass(frozen=True, repr=False)
 class Data:
-    """A data set as whole tensors on the default device: to train on, and held out to choose by. The test split is a call away.
+    """A data set as whole tensors on the default device: to train on, and held out to choose by. The test split is a call
+    away.
 
     ``train_x`` (N, *input_shape) float32, ``train_t`` (N,) int64, likewise ``held_x``, ``held_t``; ``classes``: how many.
     """
@@ -64,7 +65,8 @@ class Data:
         return math.prod(self.input_shape)
 
     def test(self) -> tuple[Tensor, Tensor]:
-        """(inputs, targets) of the test split, for the one look at the end: whatever is chosen by it proves nothing."""
+        """(inputs, targets) of the test split, for the one look at the end: whatever is chosen by it proves "
+        "nothing."""
         x, t = self.splits.test.tensors
         return x[: self.tested], t[: self.tested]
 
@@ -81,7 +83,8 @@ class Data:
 
 
 def load(data: str = "digits", quick: bool = False, seed: int = 0, data_dir: str | Path | None = None) -> Data:
-    """The data set called ``data`` (see :func:`kobai.data.load`) on the default device; a ``quick`` one is cut to 4000 samples.
+    """The data set called ``data`` (see :func:`kobai.data.load`) on the default device; a ``quick`` one is cut to 4000
+    samples.
 
     ``seed`` draws the held-out part and the order of the training samples. Within a process a data set is read once.
 
@@ -157,24 +160,24 @@ def train_curves(
     steps: int | None = None,
     batch_size: int = 100,
     seed: int = 0,
-    measure_every: int | None = None,
+    measure_every: int | Sequence[int] | None = None,
     capture: bool = True,
     after_step: Callable[[int], None] | None = None,
     on_measure: Callable[[Curves], bool | None] | None = None,
 ) -> Curves:
-    """Train ``model`` with cross-entropy on the training part of ``data`` and measure it on the way; no look at the test split.
+    """Train ``model`` with cross-entropy on the training part of ``data`` and measure it on the way; no look at the test
+    split.
 
     Args:
-        model: gives scores (N, classes) of inputs (N, *input_shape).
-        optimizer: a name of ``kobai train --optimizer``, an optimiser of the model's parameters, or a function of the
-            parameters that makes one. ``lr``, ``weight_decay`` and ``momentum`` are for names.
-        epochs, steps: one of them says how long; ``epochs`` may be a fraction.
-        batch_size: all batches have this size; what is left at the end of an epoch's order opens the next.
-        seed: draws the order of the samples, and nothing else: two models with one seed see the same batches.
-        measure_every: steps between measurements; by default 40 measurements in all.
-        capture: record the step and replay it, see :func:`kobai.capture`.
-        after_step: called with the number of steps done, after each.
-        on_measure: called with the curves so far after each measurement; True ends training (a pruned trial).
+        model: gives scores (N, classes) of inputs (N, *input_shape). optimizer: a name of ``kobai train --optimizer``, an
+        optimiser of the model's parameters, or a function of the parameters that makes one. ``lr``, ``weight_decay`` and
+        ``momentum`` are for names. epochs, steps: one of them says how long; ``epochs`` may be a fraction. batch_size: all
+        batches have this size; what is left at the end of an epoch's order opens the next. seed: draws the order of the
+        samples, and nothing else: two models with one seed see the same batches. measure_every: steps between measurements,
+        or the steps themselves (see :func:`log_steps`); by default 40 measurements in all. The last step is always measured.
+        capture: record the step and replay it, see :func:`kobai.capture`. after_step: called with the number of steps done,
+        after each. on_measure: called with the curves so far after each measurement, the one before training too; True ends
+        training (a pruned trial).
 
     Training ends where a measured loss is NaN or infinite; ``diverged`` then says at which step.
 
@@ -193,11 +196,12 @@ def train_curves(
             f"train_curves: expected a batch size from 1 to {n}, the samples of {data.name}, got {batch_size}"
         )
     total = steps if steps is not None else max(1, round(float(epochs or 0) * n / batch_size))
-    every = measure_every or max(1, total // 40)
-    if total < 1 or every < 1:
+    every = max(1, total // 40) if measure_every is None else measure_every
+    if total < 1 or (isinstance(every, int) and every < 1):
         raise ValueError(
             f"train_curves: expected at least 1 step, and measurements at least 1 apart, got {total}, {every}"
         )
+    moments = {total, *(range(0, total, every) if isinstance(every, int) else every)}
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError(f"train_curves: {type(model).__name__} has no parameters to train")
@@ -218,24 +222,35 @@ def train_curves(
         index = order.peek()
         first = F.cross_entropy(model(_take(data.train_x, index)), _take(data.train_t, index))
     _measure(curves, model, data, 0, [first])
+    ended = on_measure is not None and bool(on_measure(curves))
     model.train()
     for step in range(1, total + 1):
+        if ended:
+            break
         index = order.next()
         since.append(trainer.train_step((_take(data.train_x, index), _take(data.train_t, index))))
         if after_step is not None:
             after_step(step)
-        if step % every == 0 or step == total:
+        if step in moments:
             with evaluating(model):
                 _measure(curves, model, data, step, since)
             since = []
             if not (math.isfinite(curves.loss[-1]) and math.isfinite(curves.train_loss[-1])):
                 curves.diverged = step
                 break
-            if on_measure is not None and on_measure(curves):
-                break
+            ended = on_measure is not None and bool(on_measure(curves))
     model.eval()
     curves.seconds = time.perf_counter() - began
     return curves
+
+
+def log_steps(total: int, n: int = 80) -> list[int]:
+    """Some ``n`` steps from 1 to ``total``, evenly spaced on a logarithmic axis, each once.
+
+    >>> log_steps(1000, 7)
+    [1, 3, 10, 32, 100, 316, 1000]
+    """
+    return sorted({round(step) for step in np.geomspace(1, total, n)})
 
 
 def accuracy(model: Module, x: Tensor, t: Tensor) -> float:
@@ -318,5 +333,4 @@ def _indices(order: np.ndarray[Any, Any], like: Tensor) -> Tensor:
 
 
 def _take(values: Tensor, index: Tensor) -> Tensor:
-    taken: Tensor = ops.index_select(values, 0, index)
-    return taken
+    return ops.index_select(values, 0, index)

@@ -25,7 +25,8 @@ ONE_THREAD = (
     "NUMBA_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
-"""What must be 1 in the environment before a worker imports NumPy: pools of threads of several processes starve each other."""
+"""What must be 1 in the environment before a worker imports NumPy: pools of threads of several processes starve each
+other."""
 
 _pool: tuple[int, ProcessPoolExecutor] | None = None
 
@@ -120,7 +121,9 @@ def _fit_to_spawn(function: Callable[..., Any]) -> Iterator[None]:
     """
     main = sys.modules["__main__"]
     hide = getattr(function, "__module__", "__main__") != "__main__"
-    hidden = {name: main.__dict__[name] for name in ("__spec__", "__file__") if hide and name in main.__dict__}
+    hidden: dict[str, Any] = {
+        name: main.__dict__[name] for name in ("__spec__", "__file__") if hide and name in main.__dict__
+    }
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
     if hide:
@@ -129,7 +132,7 @@ def _fit_to_spawn(function: Callable[..., Any]) -> Iterator[None]:
     try:
         yield
     finally:
-        main.__dict__.update(hidden)
+        vars(main).update(hidden)
         for name, value in before.items():
             if value is None:
                 del os.environ[name]

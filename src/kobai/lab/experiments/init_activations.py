@@ -1,0 +1,207 @@
+"""``init-activations``: what five hidden layers make of random inputs, by activation and initialiser."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from kobai import nn, no_grad
+from kobai._tensor import Tensor
+from kobai.lab import plots
+from kobai.lab.experiment import Experiment, Numbers, Settings
+from kobai.lab.experiments._nets import INITS as NAMES
+from kobai.lab.experiments._nets import XAVIER, percent
+from kobai.nn.init import by_name
+from kobai.random import Generator
+from kobai.train.models import ACTIVATIONS as MODULES
+from kobai.xp import asarray, default_device, to_host
+
+ACTIVATIONS, INITS = ("sigmoid", "tanh", "relu"), ("std 1", "std 0.01", "xavier", "he")
+LAYERS, WIDTH, SAMPLES, BINS = 5, 100, 1000, 50
+RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "relu": (0.0, 3.0)}
+CENTRES = {"sigmoid": 0.5, "tanh": 0.0, "relu": 0.0}
+"""Where a unit stands that is told nothing."""
+
+
+class InitActivations(Experiment):
+    """A thousand samples of 100 numbers from N(0, 1) go through five layers of 100 units without bias, for each activation
+    and each initialiser: N(0, 1), N(0, 0.01²), Xavier (1/√n) and He (√(2/n)). No training: this is the first forward pass.
+
+    Each panel holds the histograms of the five layers, the first layer on top, each scaled to its own peak (a rectifier's to
+    that of the numbers which are not 0); at the right their standard deviation. Mass at the ends of a sigmoid or tanh means
+    saturation: derivatives near 0, no gradient. All mass in one place means that the units of a layer say the same, whatever
+    the input: the net has the expressive power of very few. What is wanted is spread that lasts through all layers: Xavier's
+    for sigmoid and tanh, He's for ReLU, which cuts half away.
+
+    The numbers hold one thing more, ``signal``: the standard deviation over the samples alone, the mean of the units'. Where
+    histograms grow lumps the units differ, but each says nearly the same to every sample. That is so for sigmoids even with
+    Xavier: their mean is 0.5, not 0, and their derivative at most 0.25.
+    """
+
+    name = "init-activations"
+    title = "Activations through depth at initialisation"
+    claim = (
+        "With std 1 sigmoids saturate at 0 and 1, with std 0.01 all activations collapse to one value; Xavier "
+        "keeps the spread of "
+        "sigmoid and tanh, He that of ReLU."
+    )
+    source = "Saitoh, Deep Learning from Scratch, ch. 6.2; Glorot & Bengio, AISTATS 2010; He et al., arXiv:1502.01852"
+
+    def run(self, settings: Settings) -> Numbers:
+        found: Numbers = {}
+        for activation in ACTIVATIONS:
+            for init in INITS:
+                found[f"{activation} + {init}"] = _forward(activation, init, settings.seed)
+        return {"conditions": found, "layers": LAYERS, "width": WIDTH, "samples": SAMPLES}
+
+    def finding(self, numbers: Numbers) -> tuple[str, bool]:
+        runs = numbers["conditions"]
+
+        def spread(activation: str, init: str, layer: int = -1) -> float:
+            return float(runs[f"{activation} + {init}"]["layers"][layer]["std"])
+
+        def kept(activation: str, init: str) -> float:
+            layers = runs[f"{activation} + {init}"]["layers"]
+            return float(layers[-1]["signal"] / layers[0]["signal"])
+
+        ends = runs["sigmoid + std 1"]["layers"][-1]["ends"]
+        centre = {a: min(layer["centre"] for layer in runs[f"{a} + std 0.01"]["layers"][1:]) for a in ACTIVATIONS}
+        relu_he = spread("relu", "he") / spread("relu", "he", 0)
+        relu_xavier = spread("relu", "xavier") / spread("relu", "xavier", 0)
+        tanh_xavier = spread("tanh", "xavier") / spread("tanh", "xavier", 0)
+        sigmoid_xavier, sigmoid_small = spread("sigmoid", "xavier"), spread("sigmoid", "std 0.01")
+        passed = (
+            ends > 0.5
+            and all(share > 0.9 for share in centre.values())
+            and sigmoid_xavier > 5 * sigmoid_small
+            and tanh_xavier > 0.4
+            and spread("tanh", "std 0.01") < 0.01 * spread("tanh", "xavier")
+            and 0.6 < relu_he < 1.6
+            and relu_xavier < 0.5
+        )
+        text = (
+            f"With std 1, {percent(ends)} of the fifth layer's sigmoids lie within 0.05 of 0 or 1. With std "
+            "0.01, from the "
+            f"second layer on at least {percent(centre['sigmoid'])} of the sigmoids lie within 0.05 of 0.5, and "
+            "of tanh and ReLU "
+            f"{percent(centre['tanh'])} and {percent(centre['relu'])} within 0.05 of 0. Xavier leaves the fifth "
+            "layer of "
+            f"sigmoids a standard deviation of {sigmoid_xavier:.2g} ({sigmoid_xavier / sigmoid_small:.0f} times "
+            "that with std 0.01) "
+            f"and tanh {percent(tanh_xavier)} of its first layer's. ReLU keeps {percent(relu_he)} of it with He and "
+            f"{percent(relu_xavier)} with Xavier. Of what sets the samples apart (the spread over samples, unit "
+            "by unit) five "
+            f"layers leave sigmoids with Xavier {percent(kept('sigmoid', 'xavier'))}, tanh with Xavier "
+            f"{percent(kept('tanh', 'xavier'))}, ReLU with He {percent(kept('relu', 'he'))}."
+        )
+        return text, passed
+
+    def figure(self, numbers: Numbers) -> Any:
+        runs = numbers["conditions"]
+        fig = plots.figure(plots.FULL, 5.6)
+        axes = plots.panels(fig, len(ACTIVATIONS), len(INITS))
+        for row, activation in zip(axes, ACTIVATIONS, strict=True):
+            low, high = RANGES[activation]
+            for ax, init in zip(row, INITS, strict=True):
+                run = runs[f"{activation} + {init}"]
+                plots.tidy(ax, grid="")
+                ax.spines[["left"]].set_visible(False)
+                edges = run["edges"]
+                colour = plots.style(init)["color"]
+                for i, layer in enumerate(run["layers"]):
+                    base = float(len(run["layers"]) - 1 - i)
+                    peak = _peak(activation, layer["counts"])
+                    top = [base + 0.92 * min(count / peak, 1.0) for count in layer["counts"]]
+                    ax.stairs(top, edges, baseline=base, fill=True, color=colour, alpha=0.45, zorder=3 + i)
+                    ax.stairs(top, edges, baseline=base, color=colour, linewidth=0.8, zorder=3 + i)
+                    ax.text(
+                        1.0,
+                        base + 0.08,
+                        _short(layer["std"]),
+                        transform=ax.get_yaxis_transform(),
+                        fontsize=6.5,
+                        ha="left",
+                        color="0.35",
+                    )
+                margin = 0.04 * (high - low)
+                ax.set_xlim(low - margin, high + margin)
+                ax.set_ylim(-0.02, len(run["layers"]))
+                ax.set_yticks([len(run["layers"]) - 1 - i + 0.1 for i in range(len(run["layers"]))])
+                ax.set_yticklabels(range(1, len(run["layers"]) + 1) if ax is row[0] else [])
+                ax.tick_params(axis="y", length=0)
+                ax.set_xticks([low, (low + high) / 2, high])
+                ax.xaxis.set_major_formatter(
+                    lambda value, _, top=high: f"{value:g}" + ("+" if value == top == 3 else "")
+                )
+                if activation == ACTIVATIONS[0]:
+                    ax.set_title(plots.title(init), fontsize=9, color=colour, fontweight="bold")
+            row[0].set_ylabel(f"{plots.title(activation)}\nlayer")
+        axes[0, -1].text(
+            1.0, 1.0, "std", transform=axes[0, -1].transAxes, fontsize=6.5, ha="left", color="0.35", style="italic"
+        )
+        fig.supxlabel(f"output of a unit.  {XAVIER}", fontsize=7.5)
+        return fig
+
+    def alt_text(self, numbers: Numbers) -> str:
+        stds = "; ".join(
+            f"{name}: " + ", ".join(f"{layer['std']:.2g}" for layer in run["layers"])
+            for name, run in numbers["conditions"].items()
+        )
+        return (
+            "Histograms of the outputs of five layers, one panel for each of three activations and four "
+            "initialisers. "
+            f"Standard deviations from the first layer to the fifth: {stds}."
+        )
+
+
+def _peak(activation: str, counts: list[int]) -> int:
+    """The count that is drawn as the full height: of a rectifier's, that of the numbers which are not 0, if "
+    "they are many."""
+    inner = max(counts[1:-1]) if activation == "relu" else 0
+    return inner if inner > 0.01 * sum(counts) else max(counts)
+
+
+def _short(value: float) -> str:
+    """Two digits, without an exponent where it can be.
+
+    >>> _short(0.4567), _short(2400.1), _short(1.8e-6)
+    ('0.46', '2400', '2e-6')
+    """
+    if value >= 100:
+        return f"{float(f'{value:.2g}'):.0f}"
+    return f"{value:.2g}" if value >= 0.001 else f"{value:.0e}".replace("e-0", "e-")
+
+
+def _forward(activation: str, init: str, seed: int) -> Numbers:
+    rng = np.random.default_rng([seed, 3])
+    device = default_device()
+    x = Tensor._wrap(asarray(rng.standard_normal((SAMPLES, WIDTH)).astype(np.float32), device=device))
+    generator, fill = Generator().manual_seed(seed), by_name(NAMES[init])
+    low, high = RANGES[activation]
+    edges = np.linspace(low, high, BINS + 1)
+    layers = []
+    with no_grad():
+        for _ in range(LAYERS):
+            linear = nn.Linear(WIDTH, WIDTH, bias=False).to(device)
+            fill(linear.weight, generator=generator)
+            x = MODULES[activation]()(linear(x))
+            values = to_host(x.array).astype(np.float64)
+            counts, _ = np.histogram(np.clip(values, low, high), edges)  # what lies beyond is counted in the last bin
+            near = np.abs(values - CENTRES[activation]) < 0.05
+            beyond = (values < low + 0.05) | (values > high - 0.05)
+            layers.append(
+                {
+                    "counts": counts,
+                    "mean": values.mean(),
+                    "std": values.std(),
+                    "signal": values.std(0).mean(),
+                    "centre": near.mean(),
+                    "ends": beyond.mean() if math.isfinite(high) else None,
+                }
+            )
+    return {"edges": edges, "layers": layers}
+
+
+EXPERIMENT = InitActivations()
