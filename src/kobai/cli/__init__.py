@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kobai.cli import bench, compare, info, report, train, use, warmup
+from kobai.cli import bench, compare, diagnose, info, report, train, use, warmup
 from kobai.cli.common import say
 from kobai.train import job
 
@@ -41,6 +41,7 @@ def common(
 app.command(epilog=train.EXAMPLES)(train.train)
 app.command(epilog=use.EVALUATE_EXAMPLES)(use.evaluate)
 app.command(epilog=use.PREDICT_EXAMPLES)(use.predict)
+app.command(epilog=diagnose.EXAMPLES)(diagnose.diagnose)
 app.command(epilog=compare.EXAMPLES)(compare.compare)
 app.command(epilog=bench.EXAMPLES)(bench.bench)
 app.command("warmup", epilog=warmup.EXAMPLES)(warmup.compile_kernels)

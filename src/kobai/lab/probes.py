@@ -24,12 +24,13 @@ from kobai.train.batches import device_of
 from kobai.xp import to_host
 
 SAMPLE = 1024
-"""A histogram is drawn of at most so many values, evenly spaced in memory: enough for its shape, and cheap."""
+"""A histogram is drawn of at most so many values, evenly spaced in memory, which travel with the numbers: enough for its shape,
+and far cheaper than counting on the device."""
 
 FLAT = 0.05
 """An output is saturated where the activation's slope is below this share of its greatest slope."""
 
-_FIELDS = ("samples", "size", "mean", "squares", "spread", "largest", "within", "saturated", "dead", "low", "high")
+_FIELDS = ("samples", "size", "mean", "squares", "spread", "largest", "within", "saturated", "dead")
 _PLACE = {name: i for i, name in enumerate(_FIELDS)}
 
 Range: TypeAlias = tuple[float, float] | None
@@ -77,7 +78,7 @@ def activation_of(module: nn.Module) -> str | None:
     return kind
 
 
-def _saturated(kind: str, module: nn.Module, y: Tensor) -> Tensor | None:
+def _saturated(kind: str, module: nn.Module, y: Tensor) -> Any:
     """Where the slope, written as a function of the output, is below FLAT of its greatest value."""
     if kind == "sigmoid":  # slope y(1 − y), at most 1/4
         return (y - 0.5).abs() > 0.5 * math.sqrt(1 - FLAT)
@@ -102,10 +103,11 @@ class Moments:
 
     Attributes:
         size: how many numbers it held; ``samples``: the length of its first dimension.
-        mean, std, norm: of all its numbers; ``largest``: the greatest magnitude (outputs and their gradients only).
+        mean, std, norm: of all its numbers; ``largest``: the greatest magnitude (inputs and outputs only).
         signal: root mean square of what differs from sample to sample, over the batch, unit by unit: what a layer still tells
             of its input. A layer's ``std`` may come from its biases alone, its ``signal`` cannot.
-        saturated: share of outputs where the activation is flat. ``dead``: share of a rectifier's units that are 0 for the whole batch.
+        saturated: share of outputs where the activation is flat.
+        dead: share of a rectifier's units that are 0 for the whole batch.
         edges, counts: the histogram, if the probe has bins: ``len(counts) + 1`` edges, and counts of at most SAMPLE numbers.
     """
 
@@ -141,6 +143,8 @@ class LayerStats:
     activation: str | None
     output: Moments
     gradient: Moments | None
+    block: bool = False
+    """Whether it has layers of its own, and its output is not that of the last of them."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,9 @@ class WeightStats:
         """Update-to-weight ratio ‖Δw‖ / ‖w‖; NaN where no update was seen, infinite for weights that are all 0."""
         if self.update is None:
             return math.nan
-        return self.update.norm / self.value.norm if self.value.norm > 0 else math.inf * (self.update.norm > 0 or math.nan)
+        return (
+            self.update.norm / self.value.norm if self.value.norm > 0 else math.inf * (self.update.norm > 0 or math.nan)
+        )
 
 
 @dataclass(frozen=True)
@@ -203,11 +209,12 @@ class Probe:
     """Statistics of every layer of ``model``, at every ``every``-th step.
 
     Args:
-        model: its leaves (modules without children) are the layers; each should be called once in a step.
+        model: its leaves (modules without children) are the layers, and blocks that do more than pass on what their last layer
+            gives, such as residual sums; each should be called once in a step.
         optimizer: whose updates are measured; without it there are none.
         every: :meth:`step` observes the first step and then each ``every``-th.
         bins: of a histogram of every tensor; 0 for none.
-        range: (low, high) of the histograms, whose outer bins also count what is beyond; None fits them to each tensor's values.
+        range: (low, high) of the histograms, whose outer bins also count what is beyond; None fits them to each tensor.
         weights: whether weights, their gradients and updates are measured too.
 
     Raises:
@@ -258,11 +265,14 @@ class Probe:
         if range is not None and not (len(range) == 2 and -math.inf < range[0] < range[1] < math.inf):
             raise ValueError(f"Probe: expected range as (low, high) with low < high, got {range!r}")
         if next(iter(model.parameters()), None) is None:
-            raise ValueError(f"Probe: {type(model).__name__} has no parameters, so there is nothing that could be trained")
+            raise ValueError(
+                f"Probe: {type(model).__name__} has no parameters, so there is nothing that could be trained"
+            )
         self.model, self.optimizer, self.every, self.bins, self.range = model, optimizer, every, bins, range
         self.steps = 0
         self.attached = False
-        self._layers = {path: module for path, module in model.named_modules() if path and not list(module.children())}
+        self._blocks = {path for path, module in model.named_modules() if path and list(module.children())}
+        self._layers = {path: module for path, module in model.named_modules() if path}
         if not self._layers:  # the model is one layer itself
             self._layers = {"": model}
         self._weights = {
@@ -271,14 +281,13 @@ class Probe:
         rows = ["input", *[f"{what}:{path}" for path in self._layers for what in ("output", "gradient")]]
         rows += [f"{what}:{name}" for name in self._weights for what in ("weight", "weight gradient", "update")]
         device = device_of(model)
-        self._width = len(_FIELDS) + bins
-        self._buffer = ops.full((len(rows), self._width), math.nan, dtype="float64", device=device)
-        self._rows = {row: [self._buffer[i, j] for j in np.arange(self._width).tolist()] for i, row in enumerate(rows)}
-        self._counts = {row: self._buffer[i, len(_FIELDS) :] for i, row in enumerate(rows)}
+        width = len(_FIELDS) + (SAMPLE if bins else 0)
+        self._buffer = ops.full((len(rows), width), math.nan, dtype="float64", device=device)
         self._numbers = {row: i for i, row in enumerate(rows)}
-        self._steps_to_edge = (ops.arange(1, bins + 1, dtype="float32", device=device) / bins).detach() if bins else None
+        self._places = {row: [self._buffer[i, j] for j in _PLACE.values()] for row, i in self._numbers.items()}
         self._before = {name: w.detach().clone() for name, w in self._weights.items()} if optimizer is not None else {}
         self._order: dict[str, None] = {}
+        self._last: Any = None
         self._seen = False
         self._switch = _Switch()
         self._plug_in()
@@ -324,7 +333,8 @@ class Probe:
             if output is not None:
                 module = self._layers[path]
                 kind = type(module).__name__
-                layers.append(LayerStats(path, kind, activation_of(module), output, moments(f"gradient:{path}")))
+                gradient = moments(f"gradient:{path}")
+                layers.append(LayerStats(path, kind, activation_of(module), output, gradient, path in self._blocks))
         weights = []
         for name, parameter in self._weights.items():
             value = moments(f"weight:{name}")
@@ -343,6 +353,7 @@ class Probe:
     def _plug_in(self) -> None:
         add = self._switch.add
         add(self.model.register_forward_pre_hook(self._at_start))
+        add(self.model.register_forward_hook(self._at_end))
         for path, module in self._layers.items():
             add(module.register_forward_hook(self._at_output(path)))
         for name, parameter in self._weights.items():
@@ -358,6 +369,9 @@ class Probe:
         for name, parameter in self._weights.items():
             self._measure(f"weight:{name}", parameter)
 
+    def _at_end(self, *_: Any) -> None:
+        self._last = None
+
     def _at_output(self, path: str) -> Callable[..., None]:
         kind = activation_of(self._layers[path])
 
@@ -366,10 +380,14 @@ class Probe:
                 output = output[0]
             if not isinstance(output, Tensor) or not output.is_floating_point() or not output.numel():
                 return
-            self._order.setdefault(path)
+            if path in self._blocks and output is self._last:
+                return
+            self._last = output
+            self._order.pop(path, None)
+            self._order[path] = None
             self._measure(f"output:{path}", output, by_unit=True, kind=kind, module=module)
             if output.requires_grad:
-                output.register_hook(lambda gradient: self._measure(f"gradient:{path}", gradient, by_unit=True))
+                output.register_hook(lambda gradient: self._measure(f"gradient:{path}", gradient))
 
         return hook
 
@@ -388,12 +406,19 @@ class Probe:
     def _after_update(self, *_: Any) -> None:
         with no_grad():
             for name, parameter in self._weights.items():
-                self._measure(f"update:{name}", parameter.detach() - self._before[name])
+                before = self._before[name]  # which is done with, and takes the difference: memory that is warm
+                self._measure(f"update:{name}", before.sub_(parameter), sign=-1.0)
 
     def _measure(
-        self, row: str, x: Tensor, by_unit: bool = False, kind: str | None = None, module: nn.Module | None = None
+        self,
+        row: str,
+        x: Tensor,
+        by_unit: bool = False,
+        kind: str | None = None,
+        module: nn.Module | None = None,
+        sign: float = 1.0,
     ) -> None:
-        place = self._rows[row]
+        place = self._places[row]
 
         def put(name: str, value: Any) -> None:
             slot = place[_PLACE[name]]
@@ -417,7 +442,7 @@ class Probe:
                 put("spread", within + _squares(means - mean) * x.shape[0])
                 put("largest", flat.abs().amax())
             else:
-                put("mean", flat.mean())
+                put("mean", flat.mean() if sign == 1.0 else flat.mean() * sign)
                 put("squares", _squares(flat))
             if kind is not None and module is not None:
                 flags = _saturated(kind, module, x)
@@ -425,25 +450,11 @@ class Probe:
                     put("saturated", flags.to(x.dtype).mean())
                 if kind in RECTIFIERS:
                     put("dead", (_by_unit(x).amax(0) <= 0).to(x.dtype).mean())
-            if self._steps_to_edge is not None:
-                self._draw(row, flat, put)
-
-    def _draw(self, row: str, flat: Tensor, put: Callable[[str, Any], None]) -> None:
-        """Below each edge: how many of the sample. Comparing with all edges is legal in a captured step; sorting in is not."""
-        sample = flat[:: max(1, flat.numel() // SAMPLE)][:SAMPLE].float()
-        edges = self._steps_to_edge
-        assert edges is not None
-        if self.range is not None:
-            low, high = self.range
-            edges = edges * (high - low) + low
-            put("low", low)
-            put("high", high)
-        else:
-            least, most = sample.amin(), sample.amax()
-            edges = edges * (most - least) + least
-            put("low", least)
-            put("high", most)
-        self._counts[row].copy_((sample.unsqueeze(1) <= edges).to(edges.dtype).sum(0))
+            if self.bins:
+                sample = flat[:: max(1, flat.numel() // SAMPLE)][:SAMPLE]
+                self._buffer[self._numbers[row], len(_FIELDS) : len(_FIELDS) + sample.numel()].copy_(
+                    sample * sign if sign != 1.0 else sample
+                )
 
     def _moments(self, row: np.ndarray[Any, Any]) -> Moments | None:
         value = dict(zip(_FIELDS, map(float, row[: len(_FIELDS)]), strict=True))
@@ -458,13 +469,8 @@ class Probe:
             spread = value["spread"]
             squares = spread + size * mean**2 if abs(mean) < 1e150 else math.inf
         edges = counts = None
-        low, high = value["low"], value["high"]
-        if self.bins and math.isfinite(low) and math.isfinite(high):
-            stride = max(1, int(size) // SAMPLE)
-            seen = min(SAMPLE, -(-int(size) // stride))
-            below = [*map(round, row[len(_FIELDS) : -1]), seen]  # the last edge may be rounded to below the last value
-            edges = tuple(float(edge) for edge in np.linspace(low, high, self.bins + 1))
-            counts = tuple(b - a for a, b in zip([0, *below[:-1]], below, strict=True))
+        if self.bins:
+            edges, counts = self._histogram(row[len(_FIELDS) :], int(size))
         return Moments(
             int(size),
             int(value["samples"]),
@@ -479,14 +485,25 @@ class Probe:
             counts,
         )
 
+    def _histogram(
+        self, row: np.ndarray[Any, Any], size: int
+    ) -> tuple[tuple[float, ...], tuple[int, ...]] | tuple[None, None]:
+        sample = row[: min(SAMPLE, -(-size // max(1, size // SAMPLE)))]
+        sample = sample[np.isfinite(sample)]
+        if not sample.size:
+            return None, None
+        low, high = self.range if self.range is not None else (float(sample.min()), float(sample.max()))
+        counts, edges = np.histogram(sample.clip(low, high), bins=self.bins, range=(low, high))
+        return tuple(map(float, edges)), tuple(map(int, counts))
 
-def _squares(x: Tensor) -> Tensor:
+
+def _squares(x: Tensor) -> Any:
     """Σ x², by the dot product, which is one pass."""
     flat = x.reshape(-1)
     return flat.dot(flat)
 
 
-def _by_unit(x: Tensor) -> Tensor:
+def _by_unit(x: Tensor) -> Any:
     """(samples, units): channels of images are units, wherever they are in the picture."""
     if x.ndim >= 4:
         return x.movedim(1, -1).reshape(-1, x.shape[1])

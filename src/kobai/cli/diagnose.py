@@ -1,0 +1,156 @@
+"""``kobai diagnose``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kobai.cli import options
+from kobai.cli.common import Backend, DataDir, Debug, choose_backend, one_line, out, say, warn
+from kobai.cli.train import _config
+from kobai.data import DataSplits
+from kobai.errors import CheckpointError
+from kobai.lab import diagnose as examine
+from kobai.lab import treat as cure
+from kobai.lab.findings import Diagnosis
+from kobai.lab.treatment import Treatment
+from kobai.random import Generator, manual_seed
+from kobai.train import checkpoint, job
+from kobai.train.models import build
+from kobai.train.recipes import optimizer as rule
+from kobai.train.settings import Settings, SettingsError, recipe
+from kobai.utils.data import DataLoader
+from kobai.xp import default_device
+
+EXAMPLES = """[b]Exit codes[/b]
+
+0 no error found, 1 an error found (with --treat: one that is left) or a failure, 2 usage
+
+[b]Examples[/b]
+
+kobai diagnose --hidden 50,50,50,50,50,50 --activation sigmoid --no-batch-norm — a net before it is trained
+
+kobai diagnose --init "normal(0.01)" --hidden 100,100,100,100 --no-batch-norm --treat — and cured
+
+kobai diagnose runs/digits-mlp-… — the net of a run, as it is now
+
+kobai diagnose runs/digits-mlp-… --json | jq .findings"""
+
+
+def diagnose(
+    ctx: typer.Context,
+    run: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A checkpoint or a folder of them. Without it: a fresh net, of the options of kobai train."
+        ),
+    ] = None,
+    treat: Annotated[
+        bool, typer.Option("--treat", help="Apply the cures to a copy, and train both for comparison.")
+    ] = False,
+    steps: Annotated[int, typer.Option(help="Steps of that training.")] = 200,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    data: options.Data = Settings.data,
+    data_dir: DataDir = None,
+    label: options.Label = None,
+    model: options.Model = Settings.model,
+    hidden: options.Hidden = options.HIDDEN,
+    activation: options.Activation = Settings.activation,
+    init: options.Init = Settings.init,
+    batch_norm: options.BatchNorm = Settings.batch_norm,
+    dropout: options.Dropout = Settings.dropout,
+    optimizer: options.OptimizerName = Settings.optimizer,
+    lr: options.LearningRate = None,
+    momentum: options.Momentum = Settings.momentum,
+    weight_decay: options.WeightDecay = Settings.weight_decay,
+    batch_size: options.BatchSize = Settings.batch_size,
+    clip_grad_norm: options.ClipGradNorm = None,
+    seed: options.Seed = Settings.seed,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file with any of these options.", callback=_config, is_eager=True, rich_help_panel="Run"
+        ),
+    ] = None,
+    backend: Backend = None,
+    debug: Debug = False,
+) -> None:
+    """Say why a net does not train: what is wrong, where, by which numbers, and what cures it.
+
+    A few steps are done on a copy; nothing is written.
+    """
+    with one_line(debug):
+        if steps < 1:
+            raise SettingsError("steps", f"expected >= 1, got {steps}")
+        names = {field.name for field in fields(Settings)} & set(ctx.params)
+        values = {name: ctx.params[name] for name in names}
+        values["hidden"] = options.sizes("hidden", hidden)
+        given = {name: value for name, value in values.items() if options.is_given(ctx, name)}
+        choose_backend(backend)
+        if run is None:
+            found, splits, settings = _fresh(Settings(**{**values, **recipe(data, given)}).check())
+        else:
+            fixed = sorted(set(given) - {"data_dir", "batch_size"})
+            if fixed:
+                raise SettingsError(fixed[0], "belongs to the run, which was begun with its own")
+            found, splits, settings = _of_run(run, given)
+        treatment = None
+        if treat:
+            order = Generator().manual_seed(settings.seed + 1)
+            loader = DataLoader(splits.train, batch_size=settings.batch_size, shuffle=True, generator=order)
+            treatment = cure(found, steps=steps, data=loader, seed=settings.seed)
+        _show(found, treatment, steps, as_json)
+        if (treatment.left if treatment is not None else found).errors:
+            raise typer.Exit(1)
+
+
+def _fresh(settings: Settings) -> tuple[Diagnosis, DataSplits, Settings]:
+    """A net as ``kobai train`` begins with it."""
+    splits = job.load_data(settings)
+    manual_seed(settings.seed)
+    net = build(job.describe_model(settings, splits.input_shape, len(splits.classes))).to(default_device())
+    update = rule(settings.optimizer, net.parameters(), settings.lr, settings.weight_decay, settings.momentum)
+    batch = _batch(splits, settings)
+    return examine(net, batch, optimizer=update, clip_grad_norm=settings.clip_grad_norm), splits, settings
+
+
+def _of_run(path: Path, given: dict[str, object]) -> tuple[Diagnosis, DataSplits, Settings]:
+    """The net of a checkpoint – the last, not the best –, with its optimiser as it was."""
+    if not path.expanduser().exists():
+        raise CheckpointError(f"{path}: no such file or folder")
+    found, state = checkpoint.find(path.expanduser(), say=warn, map_location=default_device())
+    try:
+        settings = Settings.from_dict({**state["config"]["settings"], **given})
+        net = build(state["config"]["model"]).to(default_device())
+        net.load_state_dict(state["model"])
+        update = rule(settings.optimizer, net.parameters(), settings.lr, settings.weight_decay, settings.momentum)
+        update.load_state_dict(state["optimizer"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{found}: holds no run that kobai train has described ({error})") from error
+    splits = job.load_data(settings)
+    batch = _batch(splits, settings)
+    return examine(net, batch, optimizer=update, clip_grad_norm=settings.clip_grad_norm), splits, settings
+
+
+def _batch(splits: DataSplits, settings: Settings) -> tuple[object, ...]:
+    """Samples of the training data; shares of few samples are not reliable."""
+    order = Generator().manual_seed(settings.seed + 1)
+    size = min(len(splits.train), max(settings.batch_size, 100))
+    return tuple(next(iter(DataLoader(splits.train, batch_size=size, shuffle=True, generator=order))))
+
+
+def _show(found: Diagnosis, treatment: Treatment | None, steps: int, as_json: bool) -> None:
+    if as_json:
+        both = found.to_dict() | ({} if treatment is None else {"treatment": treatment.to_dict()})
+        typer.echo(json.dumps(both, indent=2))
+        return
+    found.show(out)
+    if treatment is not None and treatment.cured:
+        say("")
+        for line in str(treatment).splitlines():
+            say(line)
+        say("healthy now" if treatment.left.healthy else f"left: {', '.join(f.title for f in treatment.left.findings)}")

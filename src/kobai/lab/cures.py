@@ -1,0 +1,252 @@
+"""Cures: each is a line or two of code for the reader, and the same as an action on a patient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kobai import nn, ops
+from kobai._grad_mode import no_grad
+from kobai._tensor import Tensor
+from kobai.nn import init as initialisers
+from kobai.optim import Optimizer
+from kobai.train.models import ACTIVATIONS
+
+
+@dataclass
+class Patient:
+    """What a cure may change: all of it a copy of the user's."""
+
+    model: nn.Module
+    optimizer: Optimizer
+    clip_grad_norm: float | None = None
+
+
+class Cure:
+    """``code`` says what to write, :meth:`apply` does it to a :class:`Patient`."""
+
+    @property
+    def code(self) -> str:
+        """The cure as code for the reader's own program."""
+        raise NotImplementedError
+
+    def apply(self, patient: Patient) -> None:
+        """Do it, in place."""
+        raise NotImplementedError
+
+
+def expression(path: str) -> str:
+    """The module at ``path``, as a program writes it.
+
+    >>> expression("features.0.conv"), expression("")
+    ('model.features[0].conv', 'model')
+    """
+    return "model" + "".join(f"[{part}]" if part.isdecimal() else f".{part}" for part in path.split(".") if part)
+
+
+@dataclass(frozen=True)
+class Reinitialise(Cure):
+    """Draw the weights of layers anew, each with the scheme that fits the activation after it; biases start at 0."""
+
+    schemes: tuple[tuple[str, str], ...]
+    """(layer, name of an initialiser)."""
+
+    @property
+    def code(self) -> str:
+        lines = []
+        for path, scheme in self.schemes:
+            lines.append(f'nn.init.by_name("{scheme}")({expression(path)}.weight)')
+        return _shortened([*lines, "# and the biases of these layers to 0: nn.init.zeros_(layer.bias)"])
+
+    def apply(self, patient: Patient) -> None:
+        for path, scheme in self.schemes:
+            module = patient.model.get_submodule(path)
+            for name, parameter in module.named_parameters(recurse=False):
+                if parameter.ndim >= 2:
+                    initialisers.by_name(scheme)(parameter)
+                elif "bias" in name:
+                    initialisers.zeros_(parameter)
+        patient.optimizer.state.clear()
+
+
+@dataclass(frozen=True)
+class ReplaceActivation(Cure):
+    """Another activation in some layers, and weights that fit it."""
+
+    paths: tuple[str, ...]
+    activation: str
+    reinitialise: Reinitialise
+
+    @property
+    def code(self) -> str:
+        name = ACTIVATIONS[self.activation].__name__
+        return _shortened([f"{expression(path)} = nn.{name}()" for path in self.paths]) + "\n" + self.reinitialise.code
+
+    def apply(self, patient: Patient) -> None:
+        for path in self.paths:
+            module = patient.model.get_submodule(path)
+            if isinstance(module, nn.Linear):  # its activation is part of it
+                module.activation = self.activation
+            else:
+                _put(patient.model, path, ACTIVATIONS[self.activation]())
+        self.reinitialise.apply(patient)
+        _renew(patient)
+
+
+@dataclass(frozen=True)
+class InsertBatchNorm(Cure):
+    """Batch normalisation after dense layers and convolutions, before their activations (Ioffe and Szegedy 2015)."""
+
+    layers: tuple[tuple[str, int, int], ...]
+    """(layer, its units, dimensions of its output)."""
+
+    @property
+    def code(self) -> str:
+        return _shortened(
+            [
+                f"{expression(path)} = nn.Sequential({expression(path)}, nn.BatchNorm{_dimensions(ndim)}d({units}))"
+                for path, units, ndim in self.layers
+            ]
+        )
+
+    def apply(self, patient: Patient) -> None:
+        for path, units, ndim in self.layers:
+            layer = patient.model.get_submodule(path)
+            norm = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[_dimensions(ndim)](units)
+            parameter = next(layer.parameters())
+            _put(patient.model, path, nn.Sequential(layer, norm.to(parameter.device, parameter.dtype)))
+        _renew(patient)
+
+
+@dataclass(frozen=True)
+class ScaleRate(Cure):
+    """Another learning rate, by a factor."""
+
+    factor: float
+    before: float
+
+    @property
+    def code(self) -> str:
+        after = f"# {self.before:.2g} becomes {self.before * self.factor:.2g}"
+        return f'for group in optimizer.param_groups:\n    group["lr"] *= {self.factor:.2g}  {after}'
+
+    def apply(self, patient: Patient) -> None:
+        for group in patient.optimizer.param_groups:
+            group["lr"] = group["lr"] * self.factor
+
+
+class Standardise(nn.Module):
+    """(x − shift) / scale with fixed numbers for each feature: inputs of mean 0 and standard deviation 1.
+
+    >>> import kobai
+    >>> Standardise(kobai.tensor([100.0]), kobai.tensor([50.0]))(kobai.tensor([[50.0], [150.0]]))
+    tensor([[-1.],
+            [ 1.]])
+    """
+
+    def __init__(self, shift: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("shift", shift)
+        self.register_buffer("scale", scale)
+
+    def forward(self, input: Tensor) -> Any:
+        """The same shape, standardised."""
+        return (input - self.shift) / self.scale
+
+
+@dataclass(frozen=True)
+class StandardiseInputs(Cure):
+    """Inputs of mean 0 and standard deviation 1, feature by feature; a feature that is constant only loses its mean."""
+
+    shift: Tensor
+    scale: Tensor
+
+    @property
+    def code(self) -> str:
+        return (
+            "shift, scale = train_x.mean(0), train_x.std(0).clamp(min=1e-6)  # of the training data\n"
+            "x = (x - shift) / scale  # in training and afterwards"
+        )
+
+    def apply(self, patient: Patient) -> None:
+        patient.model = nn.Sequential(Standardise(self.shift, self.scale), patient.model).train(patient.model.training)
+
+    @staticmethod
+    def of(x: Tensor) -> StandardiseInputs:
+        """Measured on a batch. Features that hardly vary are scaled with the typical one, lest their noise be blown up."""
+        with no_grad():
+            spread = x.std(0, correction=0)
+            typical = ops.sqrt((spread * spread).mean())
+            scale = ops.where(spread > 0.1 * typical, spread, typical)
+            return StandardiseInputs(x.mean(0), ops.where(scale > 0, scale, ops.ones_like(scale)))
+
+
+@dataclass(frozen=True)
+class ClipGradients(Cure):
+    """A greatest norm for the gradient of all parameters together (Pascanu, Mikolov and Bengio 2013)."""
+
+    norm: float = 1.0
+
+    @property
+    def code(self) -> str:
+        return (
+            f"nn.utils.clip_grad_norm_(model.parameters(), {self.norm:g})  # after backward(), before step()\n"
+            f"# or: Trainer(..., clip_grad_norm={self.norm:g})"
+        )
+
+    def apply(self, patient: Patient) -> None:
+        patient.clip_grad_norm = self.norm
+
+
+@dataclass(frozen=True)
+class Unfreeze(Cure):
+    """All parameters are trained again."""
+
+    @property
+    def code(self) -> str:
+        return "model.requires_grad_(True)"
+
+    def apply(self, patient: Patient) -> None:
+        patient.model.requires_grad_(True)
+
+
+@dataclass(frozen=True)
+class Advice(Cure):
+    """What only the reader can do, such as looking at the data: nothing here can be applied."""
+
+    text: str
+
+    @property
+    def code(self) -> str:
+        return self.text
+
+    def apply(self, patient: Patient) -> None:
+        raise ValueError("treat: this cure is advice about the data or the program; it cannot be applied to a model")
+
+
+def _dimensions(ndim: int) -> int:
+    return max(1, ndim - 2)
+
+
+def _put(model: nn.Module, path: str, module: nn.Module) -> None:
+    parent, _, name = path.rpartition(".")
+    model.get_submodule(parent)._modules[name] = module.train(model.training)
+
+
+def _renew(patient: Patient) -> None:
+    """The optimiser forgets its state, and trains the parameters that are new."""
+    groups = patient.optimizer.param_groups
+    present = {id(parameter): parameter for parameter in patient.model.parameters()}
+    for group in groups:
+        group["params"] = [parameter for parameter in group["params"] if id(parameter) in present]
+    known = {id(parameter) for group in groups for parameter in group["params"]}
+    groups[0]["params"] += [p for key, p in present.items() if key not in known and p.requires_grad]
+    patient.optimizer.state.clear()
+
+
+def _shortened(lines: Sequence[str], most: int = 4) -> str:
+    """The first and the last line of many."""
+    if len(lines) <= most:
+        return "\n".join(lines)
+    return "\n".join([*lines[: most - 2], f"# … {len(lines) - most + 1} more alike …", lines[-1]])

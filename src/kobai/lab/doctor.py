@@ -1,0 +1,129 @@
+"""``Doctor``: a Trainer's callback that looks at a step now and then, and says what is wrong while it can still be mended."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kobai.lab import rules
+from kobai.lab.diseases import DISEASES
+from kobai.lab.findings import Finding
+from kobai.lab.probes import Probe
+from kobai.lab.rules import View
+from kobai.train.callbacks import Callback
+
+if TYPE_CHECKING:
+    from kobai.train.trainer import Trainer
+
+log = logging.getLogger("kobai")
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A finding, and when it was made: epoch and batch, both counted from 1."""
+
+    epoch: int
+    batch: int
+    finding: Finding
+
+    def __str__(self) -> str:
+        finding = self.finding
+        where = f" in {finding.place}" if finding.where else ""
+        evidence = "; ".join(map(str, finding.evidence))
+        cure = finding.cure.code.replace("\n", "\n    ")
+        return (
+            f"doctor: epoch {self.epoch}, batch {self.batch}: {finding.title}{where} ({evidence}). {finding.cause}\n"
+            f"  cure:\n    {cure}"
+        )
+
+
+class Doctor(Callback):
+    """Warn during training of every disease once, with epoch, layer and cure.
+
+    The first step is looked at, and then each ``every``-th, under a :class:`Probe`, which costs one transfer then and nothing
+    in between. What is a mere consequence of another finding is kept in ``visits`` but not told.
+
+    Args:
+        every: steps between two looks.
+        say: given each message; by default the logger ``kobai`` warns.
+
+    ``visits`` lists what was found, with epoch and batch.
+
+    >>> import kobai
+    >>> from kobai import nn
+    >>> _ = kobai.manual_seed(0)
+    >>> layers = [part for _ in range(5) for part in (nn.Linear(10, 10, init="normal(0.01)"), nn.ReLU())]
+    >>> model = nn.Sequential(*layers, nn.Linear(10, 2))
+    >>> doctor = kobai.lab.Doctor(say=lambda message: print(message.splitlines()[0][:60]))
+    >>> trainer = kobai.train.Trainer(model, kobai.optim.SGD(model.parameters(), lr=0.1), callbacks=[doctor])
+    >>> _ = trainer.fit([(kobai.randn(64, 10), kobai.arange(64) % 2)], epochs=2)
+    doctor: epoch 1, batch 1: collapsed activations in 3, 5, 7 a
+    """
+
+    def __init__(self, every: int = 100, say: Callable[[str], None] = log.warning) -> None:
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise ValueError(f"Doctor: expected every as an integer >= 1, got {every!r}")
+        self.every, self.say = every, say
+        self.visits: list[Visit] = []
+        self._told: set[str] = set()
+        self._steps = 0
+        self._probe: Probe | None = None
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        if (
+            self._probe is None
+            or self._probe.model is not trainer.model
+            or self._probe.optimizer is not trainer.optimizer
+        ):
+            self._probe = Probe(trainer.model, trainer.optimizer, self.every)
+        if self._steps % self.every == 0:
+            self._probe.attach()
+
+    def on_batch_end(self, trainer: Trainer) -> None:
+        probe = self._probe
+        assert probe is not None
+        self._steps += 1
+        if probe.attached:
+            probe.detach()
+            self._look(trainer, probe)
+        if self._steps % self.every == 0:
+            probe.attach()
+
+    def on_close(self, trainer: Trainer) -> None:
+        if self._probe is not None:
+            self._probe.detach()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"told": sorted(self._told), "steps": self._steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._told, self._steps = set(state["told"]), state["steps"]
+
+    def _look(self, trainer: Trainer, probe: Probe) -> None:
+        reading = probe.read()
+        if reading is None or not reading.layers or reading.layers[0].output.samples < 2:
+            return
+        view = View.of(reading, trainer.model, trainer.clip_grad_norm is not None)
+        findings = rules.judge(view)
+        if scale := rules.judge_input(view):
+            findings.append(scale)
+        rate = float(trainer.optimizer.param_groups[0]["lr"])
+        # A small rate is a fault at the beginning; later a schedule may mean it.
+        if found := rules.judge_rate(view, [reading], [], rate, small=trainer.epoch == 0 and trainer.scheduler is None):
+            findings.append(found)
+        present = {finding.disease for finding in findings}
+        known = self._told & present
+        for finding in rules.ordered(findings):
+            if finding.disease in self._told or finding.severity == "note":
+                continue
+            self._told.add(finding.disease)
+            visit = Visit(trainer.epoch + 1, trainer.position, finding)
+            self.visits.append(visit)
+            # What has been told and is still there may by now have consequences that look like causes.
+            related = any(
+                finding.disease in DISEASES[name].follows or name in DISEASES[finding.disease].follows for name in known
+            )
+            if finding.follows is None and not related:
+                self.say(str(visit))

@@ -1,0 +1,187 @@
+"""``treat``: apply the cures of a diagnosis to a copy, and train the sick and the cured net side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from kobai import nn, ops
+from kobai._tensor import Tensor
+from kobai.lab.cures import Advice, Patient
+from kobai.lab.diagnosis import Case, _kept_random, batches_for, copied, diagnose
+from kobai.lab.findings import Diagnosis, Finding
+from kobai.nn import functional as F
+from kobai.optim import Optimizer
+from kobai.random import manual_seed
+from kobai.train.trainer import Trainer
+
+ROUNDS = 4
+"""A cure may uncover another disease, such as the sigmoid's small slope under weights that were too small."""
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What :func:`treat` did.
+
+    Attributes:
+        model, optimizer, clip_grad_norm: the cured net after its training steps, and what it is trained with.
+        cured: the findings whose cures were applied, in order.
+        before, after: losses of the sick and of the cured net, step by step.
+        diagnosis: of the sick net; ``left``: of the cured one before it was trained.
+    """
+
+    model: nn.Module
+    optimizer: Optimizer
+    clip_grad_norm: float | None
+    cured: tuple[Finding, ...]
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    diagnosis: Diagnosis = field(repr=False)
+    left: Diagnosis = field(repr=False)
+
+    @property
+    def loss_before(self) -> float:
+        """Mean loss of the sick net's last tenth of steps; infinite if it is not a number."""
+        return _end(self.before)
+
+    @property
+    def loss_after(self) -> float:
+        """Mean loss of the cured net's last tenth of steps; infinite if it is not a number."""
+        return _end(self.after)
+
+    @property
+    def helped(self) -> bool:
+        """Whether the cured net has the lower loss."""
+        return self.loss_after < self.loss_before
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        numbers = [[x if math.isfinite(x) else None for x in losses] for losses in (self.before, self.after)]
+        ends = [x if math.isfinite(x) else None for x in (self.loss_before, self.loss_after)]
+        return {
+            "cured": [finding.to_dict() for finding in self.cured],
+            "steps": len(self.after),
+            "loss_before": ends[0],
+            "loss_after": ends[1],
+            "helped": self.helped,
+            "losses_before": numbers[0],
+            "losses_after": numbers[1],
+            "left": self.left.to_dict(),
+        }
+
+    def __str__(self) -> str:
+        if not self.cured:
+            return "nothing to cure" + (
+                "" if self.diagnosis.healthy else ": what was found needs the reader, see its cure"
+            )
+        lines = []
+        for i, finding in enumerate(self.cured):
+            lines.append(f"cure {i + 1}, against {finding.title}:")
+            lines += [f"  {line}" for line in finding.cure.code.splitlines()]
+        lines.append(f"{'':<11}{'first loss':>12}{'after ' + str(len(self.after)) + ' steps':>18}")
+        lines.append(f"{'before':<11}{self.before[0]:>12.4g}{self.loss_before:>18.4g}")
+        lines.append(f"{'after':<11}{self.after[0]:>12.4g}{self.loss_after:>18.4g}")
+        return "\n".join(lines)
+
+
+def treat(
+    patient: Diagnosis | nn.Module,
+    batch: Any = None,
+    loss_fn: Callable[[Any, Any], Tensor] = F.cross_entropy,
+    optimizer: Optimizer | None = None,
+    steps: int = 200,
+    *,
+    data: Iterable[Any] | None = None,
+    seed: int = 0,
+    clip_grad_norm: float | None = None,
+) -> Treatment:
+    """Cure what :func:`diagnose` finds, on a copy, and train both for ``steps`` steps from the same seed.
+
+    The root of all findings is cured first and the net is diagnosed again, until nothing is left that a cure is known for.
+    Warnings are treated where there is no error.
+
+    Args:
+        patient: a :class:`Diagnosis`, which knows its net, batch, loss function and optimizer; or a model, with the arguments
+            of :func:`diagnose`.
+        data: batches ``(input, ..., target)`` to train on, over and over; by default the batch that is diagnosed.
+        seed: for newly drawn weights, and for both trainings.
+
+    >>> import kobai
+    >>> from kobai import nn
+    >>> _ = kobai.manual_seed(0)
+    >>> x = kobai.randn(64, 10)
+    >>> t = (x[:, 0] > 0).long()
+    >>> layers = [part for _ in range(4) for part in (nn.Linear(10, 10, init="normal(0.01)"), nn.ReLU())]
+    >>> found = kobai.lab.diagnose(nn.Sequential(*layers, nn.Linear(10, 2)), (x, t))
+    >>> treatment = kobai.lab.treat(found, steps=50)
+    >>> [finding.disease for finding in treatment.cured], treatment.helped, treatment.left.healthy
+    (['collapsed'], True, True)
+    """
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"treat: expected steps as an integer >= 1, got {steps!r}")
+    if isinstance(patient, Diagnosis):
+        diagnosis = patient
+    elif isinstance(patient, nn.Module):
+        if batch is None:
+            raise TypeError("treat: a model needs a batch (input, ..., target) to be diagnosed on; or pass a Diagnosis")
+        diagnosis = diagnose(patient, batch, loss_fn, optimizer, clip_grad_norm=clip_grad_norm)
+    else:
+        raise TypeError(f"treat: expected a Diagnosis or a kobai.nn.Module, got {type(patient).__name__}")
+    case = diagnosis.case
+    if case is None:
+        raise ValueError("treat: this diagnosis does not know its net, for it was not made by diagnose()")
+    batches = batches_for(case, data)
+    with _kept_random():
+        sick_model, sick_optimizer = copied(case)
+        model, rule = copied(case)
+        cured = Patient(model, rule, case.clip_grad_norm)
+        manual_seed(seed)
+        findings, left = _cure(cured, case, diagnosis)
+        sick = Patient(sick_model, sick_optimizer, case.clip_grad_norm)
+        before = _train(sick, case, batches, steps, seed)
+        after = _train(cured, case, batches, steps, seed) if findings else before
+    return Treatment(cured.model, cured.optimizer, cured.clip_grad_norm, findings, before, after, diagnosis, left)
+
+
+def _cure(patient: Patient, case: Case, diagnosis: Diagnosis) -> tuple[tuple[Finding, ...], Diagnosis]:
+    """Cure root after root; returns what was cured, and the last diagnosis."""
+    cured: list[Finding] = []
+    only_errors = bool(diagnosis.errors)
+    left = diagnosis
+    for _ in range(ROUNDS):
+        known = [f for f in left.roots if not isinstance(f.cure, Advice) and f.severity != "note"]
+        todo = [f for f in known if f.severity == "error" or not only_errors]
+        fresh = [f for f in todo if (f.disease, f.cure.code) not in [(c.disease, c.cure.code) for c in cured]]
+        if not fresh:
+            break
+        fresh[0].cure.apply(patient)
+        cured.append(fresh[0])
+        optimizer = patient.optimizer if case.optimizer is not None else None
+        left = diagnose(
+            patient.model, case.batch, case.loss_fn, optimizer, case.steps, clip_grad_norm=patient.clip_grad_norm
+        )
+    return tuple(cured), left
+
+
+def _train(patient: Patient, case: Case, batches: list[Any], steps: int, seed: int) -> tuple[float, ...]:
+    manual_seed(seed)
+    if not any(parameter.requires_grad for parameter in patient.model.parameters()):
+        *inputs, target = case.batch
+        return (float(case.loss_fn(patient.model(*inputs), target).item()),) * steps
+    trainer = Trainer(
+        patient.model,
+        patient.optimizer,
+        case.loss_fn,
+        clip_grad_norm=patient.clip_grad_norm,
+        terminate_on_non_finite=False,
+    )
+    losses = [trainer.train_step(batches[step % len(batches)]).detach() for step in range(steps)]
+    return tuple(map(float, ops.stack(losses).tolist()))
+
+
+def _end(losses: tuple[float, ...]) -> float:
+    last = losses[-max(1, len(losses) // 10) :]
+    mean = sum(last) / len(last)
+    return mean if math.isfinite(mean) else math.inf
