@@ -1,0 +1,44 @@
+"""``kobai report``: a run's story as one HTML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kobai.cli.common import Backend, DataDir, Debug, choose_backend, one_line, say, warn
+from kobai.lab.report import report as write_report
+
+EXAMPLES = """[b]Examples[/b]
+
+kobai report runs/digits-mlp-… — the story of a run, in report.html beside its checkpoints
+
+kobai report comparison --out comparison.html — what kobai compare left in a folder
+
+kobai report lab — the experiments that kobai lab left in a folder"""
+
+
+def report(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER",
+            help="Folder of a run of kobai train, of a comparison, or of experiments; or a checkpoint.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="HTML file to write; default: report.html in the folder.", show_default=False)
+    ] = None,
+    data_dir: DataDir = None,
+    backend: Backend = None,
+    debug: Debug = False,
+) -> None:
+    """Tell the story of a run in one HTML file, which needs no network; prints its path.
+
+    Data, model, learning curves, activations through the depth, gradient flow, findings and cures, mistakes, environment.
+    """
+    with one_line(debug):
+        choose_backend(backend)
+        say(str(write_report(folder, out, data_dir=data_dir, say=warn)))

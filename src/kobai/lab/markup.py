@@ -1,0 +1,128 @@
+"""HTML and SVG out of elements, in which everything that is not markup already is escaped."""
+
+from __future__ import annotations
+
+import base64
+import html
+import struct
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+_EMPTY = frozenset({"br", "hr", "img", "meta", "link"})
+
+
+class Markup(str):
+    """Text that is markup: it is put into a page as it stands."""
+
+    __slots__ = ()
+
+
+def escaped(value: Any) -> Markup:
+    """``value`` as markup: text is escaped, markup is kept, None is nothing, of a list the entries.
+
+    >>> escaped("a < b & 'c'"), escaped(Markup("<b>"))
+    ('a &lt; b &amp; &#x27;c&#x27;', '<b>')
+    """
+    if value is None:
+        return Markup()
+    if isinstance(value, Markup):
+        return value
+    if isinstance(value, (list, tuple)):
+        return Markup("".join(map(escaped, value)))
+    # What XML has no place for, such as the escape that begins a terminal's colours, no browser shows either.
+    shown = "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in str(value))
+    return Markup(html.escape(shown, quote=True))
+
+
+def tag(name: str, *children: Any, **attributes: Any) -> Markup:
+    """An element. ``_`` at an attribute's end is left out, within it is ``-``; attributes that are None or False are left out.
+
+    >>> tag("p", "1 < 2, ", tag("b", "yes"), class_="note", hidden=False)
+    '<p class="note">1 &lt; 2, <b>yes</b></p>'
+    >>> tag("img", src="data:,", alt='a "b"')
+    '<img src="data:," alt="a &quot;b&quot;">'
+    """
+    written = []
+    for key, value in attributes.items():
+        if value is None or value is False:
+            continue
+        word = key.rstrip("_").replace("_", "-")
+        written.append(f" {word}" if value is True else f' {word}="{escaped(value)}"')
+    opened = f"<{name}{''.join(written)}>"
+    return Markup(opened if name in _EMPTY else f"{opened}{escaped(list(children))}</{name}>")
+
+
+def paragraphs(text: str) -> Markup:
+    """Plain text with empty lines between its paragraphs."""
+    return escaped([tag("p", part.strip()) for part in text.split("\n\n") if part.strip()])
+
+
+def table(
+    header: Sequence[Any], rows: Iterable[Sequence[Any]], numeric: Iterable[int] = (), caption: str = ""
+) -> Markup:
+    """A table in a box that scrolls by itself where the page is narrower; columns ``numeric`` are set flush right.
+
+    >>> "<td class=\\"n\\">3</td>" in table(["name", "n"], [["a", 3]], numeric=[1])
+    True
+    """
+    right = set(numeric)
+
+    def row(cells: Sequence[Any], kind: str) -> Markup:
+        extra = {"scope": "col"} if kind == "th" else {}
+        return tag("tr", [tag(kind, cell, class_="n" if i in right else None, **extra) for i, cell in enumerate(cells)])
+
+    inside = [
+        tag("caption", caption) if caption else None,
+        tag("thead", row(header, "th")),
+        tag("tbody", [row(cells, "td") for cells in rows]),
+    ]
+    # It can be scrolled with the keyboard as well.
+    return tag("div", tag("table", *inside), class_="wide", tabindex="0", role="region", aria_label=caption or "table")
+
+
+def facts(pairs: Iterable[tuple[str, Any]]) -> Markup:
+    """Names with their values; a value that is None is left out, one that is long gets room."""
+    shown = []
+    for name, value in pairs:
+        if value is not None:
+            room = "whole" if len(str(value)) > 44 else None
+            shown.append(tag("div", tag("dt", name), tag("dd", value), class_=room))
+    return tag("dl", shown, class_="facts")
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """A file as an address that needs no network.
+
+    >>> data_uri(b"<svg/>", "image/svg+xml")
+    'data:image/svg+xml;base64,PHN2Zy8+'
+    """
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def png(pixels: np.ndarray[Any, Any]) -> bytes:
+    """A PNG file of (height, width) grey or (height, width, 3) colour pixels, uint8.
+
+    Written here (the format is a header, a compressed block and an end, each with its checksum: PNG specification, third
+    edition, sections 5 and 11), so that a page with pictures needs no package.
+
+    >>> png(np.zeros((2, 2), np.uint8))[:4], len(png(np.zeros((2, 2, 3), np.uint8))) < 100
+    (b'\\x89PNG', True)
+    """
+    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
+        raise ValueError(f"png: expected uint8 pixels (H, W) or (H, W, 3), got {pixels.dtype} of shape {pixels.shape}")
+    height, width = pixels.shape[:2]
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        body = kind + content
+        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+    colour = 0 if pixels.ndim == 2 else 2
+    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
+    lines = np.hstack(
+        [np.zeros((height, 1), np.uint8), pixels.reshape(height, -1)]
+    )  # each begins with its filter: none
+    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(lines.tobytes(), 9)), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
