@@ -180,6 +180,7 @@ def tidy(ax: Any, grid: str = "y") -> Any:
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color("0.4")
     ax.tick_params(labelsize=8, color="0.4", labelcolor="0.15")
+    ax.tick_params(which="minor", length=0)
     ax.xaxis.label.set_size(8.5)
     ax.yaxis.label.set_size(8.5)
     ax.title.set_size(9)

@@ -284,7 +284,8 @@ def _sums(model: Module, x: Tensor, t: Tensor) -> Tensor:
         scores, target = model(x[i : i + EVALUATION_BATCH]), t[i : i + EVALUATION_BATCH]
         right = (scores.argmax(1) == target).sum().to(scores.dtype)
         parts.append(ops.stack([F.cross_entropy(scores, target, reduction="sum"), right]))
-    return ops.stack(parts).sum(0)
+    total: Tensor = ops.stack(parts).sum(0)
+    return total
 
 
 def _read(sums: Tensor, n: int) -> tuple[float, float]:

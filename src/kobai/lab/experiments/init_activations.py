@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from kobai import nn, no_grad
+from kobai import nn
+from kobai._grad_mode import no_grad
 from kobai._tensor import Tensor
 from kobai.lab import plots
 from kobai.lab.experiment import Experiment, Numbers, Settings

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kobai import no_grad
+from kobai._grad_mode import no_grad
 from kobai.lab import plots
 from kobai.lab.experiment import Experiment, Numbers, Settings
 from kobai.lab.experiments._nets import CURVES, net, percent, the_data
