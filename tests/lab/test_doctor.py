@@ -75,9 +75,12 @@ def test_report_and_json() -> None:
 def test_the_cure_is_code_that_works() -> None:
     model = net("normal(0.01)")
     found = diagnose(model, batch())
-    for line in found.findings[0].cure.code.splitlines():
-        exec(line, {"nn": nn, "model": model})
-    assert diagnose(model, batch()).errors == () or "more alike" in found.findings[0].cure.code
+    exec(found.findings[0].cure.code, {"nn": nn, "model": model})
+    assert diagnose(model, batch()).healthy
+    model = net("xavier", "sigmoid", depth=8)
+    exec(diagnose(model, batch()).findings[0].cure.code, {"nn": nn, "model": model})
+    assert isinstance(model[4], nn.ReLU)
+    assert diagnose(model, batch()).healthy
 
 
 def test_a_second_disease_behind_the_first() -> None:

@@ -32,9 +32,9 @@ EXAMPLES = """[b]Exit codes[/b]
 
 [b]Examples[/b]
 
-kobai diagnose --hidden 50,50,50,50,50,50 --activation sigmoid --no-batch-norm — a net before it is trained
+kobai diagnose --hidden 50,50,50,50,50,50 --activation sigmoid --no-batch-norm --dropout 0 — a net before it is trained
 
-kobai diagnose --init "normal(0.01)" --hidden 100,100,100,100 --no-batch-norm --treat — and cured
+kobai diagnose --init "normal(0.01)" --hidden 100,100,100,100 --no-batch-norm --dropout 0 --treat — and cured
 
 kobai diagnose runs/digits-mlp-… — the net of a run, as it is now
 
@@ -153,4 +153,6 @@ def _show(found: Diagnosis, treatment: Treatment | None, steps: int, as_json: bo
         say("")
         for line in str(treatment).splitlines():
             say(line)
+        if not treatment.helped:
+            say("the cure did not lower the loss in these steps")
         say("healthy now" if treatment.left.healthy else f"left: {', '.join(f.title for f in treatment.left.findings)}")

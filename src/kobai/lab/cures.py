@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,10 +53,16 @@ class Reinitialise(Cure):
 
     @property
     def code(self) -> str:
-        lines = []
+        groups: dict[str, list[str]] = {}
         for path, scheme in self.schemes:
-            lines.append(f'nn.init.by_name("{scheme}")({expression(path)}.weight)')
-        return _shortened([*lines, "# and the biases of these layers to 0: nn.init.zeros_(layer.bias)"])
+            groups.setdefault(scheme, []).append(expression(path))
+        lines = []
+        for scheme, layers in groups.items():
+            lines.append(f"for layer in ({', '.join(layers)},):")
+            lines.append(f'    nn.init.by_name("{scheme}")(layer.weight)')
+            lines.append("    if layer.bias is not None:")
+            lines.append("        nn.init.zeros_(layer.bias)")
+        return "\n".join(lines)
 
     def apply(self, patient: Patient) -> None:
         for path, scheme in self.schemes:
@@ -81,7 +86,16 @@ class ReplaceActivation(Cure):
     @property
     def code(self) -> str:
         name = ACTIVATIONS[self.activation].__name__
-        return _shortened([f"{expression(path)} = nn.{name}()" for path in self.paths]) + "\n" + self.reinitialise.code
+        fused = [path for path in self.paths if path in dict(self.reinitialise.schemes)]
+        lines = [f'{expression(path)}.activation = "{self.activation}"' for path in fused]
+        numbers = [path for path in self.paths if path not in fused and path.isdecimal()]
+        if len(numbers) > 1:
+            lines += [f"for i in ({', '.join(numbers)}):", f"    model[i] = nn.{name}()"]
+        else:
+            numbers = []
+        rest = [path for path in self.paths if path not in fused and path not in numbers]
+        lines += [f"{expression(path)} = nn.{name}()" for path in rest]
+        return "\n".join([*lines, self.reinitialise.code])
 
     def apply(self, patient: Patient) -> None:
         for path in self.paths:
@@ -103,11 +117,9 @@ class InsertBatchNorm(Cure):
 
     @property
     def code(self) -> str:
-        return _shortened(
-            [
-                f"{expression(path)} = nn.Sequential({expression(path)}, nn.BatchNorm{_dimensions(ndim)}d({units}))"
-                for path, units, ndim in self.layers
-            ]
+        return "\n".join(
+            f"{expression(path)} = nn.Sequential({expression(path)}, nn.BatchNorm{_dimensions(ndim)}d({units}))"
+            for path, units, ndim in self.layers
         )
 
     def apply(self, patient: Patient) -> None:
@@ -243,10 +255,3 @@ def _renew(patient: Patient) -> None:
     known = {id(parameter) for group in groups for parameter in group["params"]}
     groups[0]["params"] += [p for key, p in present.items() if key not in known and p.requires_grad]
     patient.optimizer.state.clear()
-
-
-def _shortened(lines: Sequence[str], most: int = 4) -> str:
-    """The first and the last line of many."""
-    if len(lines) <= most:
-        return "\n".join(lines)
-    return "\n".join([*lines[: most - 2], f"# … {len(lines) - most + 1} more alike …", lines[-1]])

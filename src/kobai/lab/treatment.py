@@ -10,7 +10,7 @@ from typing import Any
 from kobai import nn, ops
 from kobai._tensor import Tensor
 from kobai.lab.cures import Advice, Patient
-from kobai.lab.diagnosis import Case, _kept_random, batches_for, copied, diagnose
+from kobai.lab.diagnosis import Case, batches_for, copied, diagnose, undisturbed
 from kobai.lab.findings import Diagnosis, Finding
 from kobai.nn import functional as F
 from kobai.optim import Optimizer
@@ -133,7 +133,7 @@ def treat(
     if case is None:
         raise ValueError("treat: this diagnosis does not know its net, for it was not made by diagnose()")
     batches = batches_for(case, data)
-    with _kept_random():
+    with undisturbed():
         sick_model, sick_optimizer = copied(case)
         model, rule = copied(case)
         cured = Patient(model, rule, case.clip_grad_norm)
