@@ -13,7 +13,7 @@ SCALES = ("std 1", "std 0.1", "std 0.01", "std 0.001")
 HIDDEN, SEEDS = (100, 100), 3
 RATE, STEPS, QUICK_STEPS = 0.5, 4000, 2500
 LEVEL = 0.2
-"""The training loss at which held-out accuracies are compared."""
+"""The training loss at which held-out accuracies are compared; a higher one where a run does not get so far."""
 
 
 class InitScale(Experiment):
@@ -47,18 +47,20 @@ class InitScale(Experiment):
             for seed in seeds
         }
         runs = settings.map(trained, tasks)
-        conditions = {}
+        conditions: Numbers = {}
+        reached = [runs[(scale, f"seed {seed}")]["train_loss"][-1] or 0.0 for scale in SCALES[:2] for seed in seeds]
+        level = max(LEVEL, 1.1 * max(reached))
         for scale in SCALES:
             mean = averaged([run for (which, _), run in runs.items() if which == scale])
             half = chance(10) / 2
             conditions[scale] = {
                 **mean,
                 "start": first_below(mean, half),
-                "held_at_level": at_level(mean, LEVEL, "held_accuracy"),
+                "held_at_level": at_level(mean, level, "held_accuracy"),
             }
         return {
             "conditions": conditions,
-            "level": LEVEL,
+            "level": level,
             "chance": chance(10),
             "hidden": HIDDEN,
             "steps": steps,
@@ -83,11 +85,11 @@ class InitScale(Experiment):
             f"The training loss falls to half of ln 10 {when(starts[0])} with std 0.1, {when(starts[1])} with "
             "std 0.01 and "
             f"{when(starts[2])} with std 0.001. With std 1 it begins at {large['train_loss'][0]:.1f} and ends at "
-            f"{large['train_loss'][-1]:.2g}; "
+            f"{large['train_loss'][-1]:.2g}. "
         )
         if a is not None and b is not None:
             text += (
-                f"but where it passes {level:g}, {percent(a)} of the samples held out are told right, against "
+                f"But where it passes {level:.2g}, {percent(a)} of the samples held out are told right, against "
                 f"{percent(b)} "
                 f"for std 0.1 at the same training loss. "
             )
