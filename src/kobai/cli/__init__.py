@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kobai.cli import bench, compare, diagnose, info, report, train, use, warmup
+from kobai.cli import bench, compare, diagnose, info, lab, report, train, tune, use, warmup
 from kobai.cli.common import say
 from kobai.train import job
 
@@ -43,6 +43,8 @@ app.command(epilog=use.EVALUATE_EXAMPLES)(use.evaluate)
 app.command(epilog=use.PREDICT_EXAMPLES)(use.predict)
 app.command(epilog=diagnose.EXAMPLES)(diagnose.diagnose)
 app.command(epilog=compare.EXAMPLES)(compare.compare)
+app.command(epilog=tune.EXAMPLES)(tune.tune)
+app.command(epilog=lab.EXAMPLES)(lab.lab)
 app.command(epilog=bench.EXAMPLES)(bench.bench)
 app.command("warmup", epilog=warmup.EXAMPLES)(warmup.compile_kernels)
 app.command(epilog=report.EXAMPLES)(report.report)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import threading
 import time
+from collections.abc import Container
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +20,7 @@ from kobai.cli.train import BARE
 from kobai.errors import DataError
 from kobai.kernels.threads import processors
 from kobai.lab import running
-from kobai.lab.compare import PLAN, Place, Plan, cells, headings, perform, plan, read_plan
+from kobai.lab.compare import PLAN, Place, cells, headings, perform, plan, read_plan
 from kobai.lab.values import pairs, spelt
 from kobai.train.progress import duration
 from kobai.train.settings import Settings, SettingsError
@@ -132,7 +133,7 @@ def compare(
         together = 1 if backend_name() != "numpy" else min(jobs or processors(), runs)
         if not quiet:
             say("varied    " + "; ".join(f"{n} {' | '.join(map(spelt, vs))}" for n, vs in found.vary.items()))
-            say(f"all runs  {_shared(found)}")
+            say(f"all runs  {shared(found.base, found.vary)}")
             say(f"runs      {len(conditions)} conditions × {found.repeat} = {runs}, {together} at once")
             say(f"backend   {backend_name()}")
             say(f"folder    {folder}")
@@ -154,15 +155,15 @@ def compare(
         say(f"train the best one: {result.command()}")
 
 
-def _shared(plan: Plan) -> str:
+def shared(base: Settings, varied: Container[str]) -> str:
     """What all runs have in common, as far as it is not what kobai train does by itself."""
     usual = Settings().as_dict()
     own = [
         f"{name} {spelt(tuple(value) if isinstance(value, list) else value)}"
-        for name, value in running.lasting(plan.base).items()
-        if name not in plan.vary and name != "data" and value != usual[name]
+        for name, value in running.lasting(base).items()
+        if name not in varied and name != "data" and value != usual[name]
     ]
-    return ", ".join([f"data {plan.base.data}", *own])
+    return ", ".join([f"data {base.data}", *own])
 
 
 def _newest() -> Path:

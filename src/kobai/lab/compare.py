@@ -53,7 +53,7 @@ class Plan:
     def as_dict(self) -> dict[str, Any]:
         """As JSON holds it: what a folder of another comparison is told by."""
         kept = {name: v for name, v in running.lasting(self.base).items() if name not in self.vary}
-        return {"settings": kept, "vary": _plain(self.vary), "measures": self.measures}
+        return {"vary": _plain(self.vary), "settings": kept, "measures": self.measures}
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,10 @@ def spelt(one: Any) -> str:
         return ",".join(map(str, one)) or "none"
     if one is None:
         return "default"
-    return f"{one:g}" if isinstance(one, float) else str(one)
+    if isinstance(one, float):
+        short = f"{one:g}"
+        return short if float(short) == one else repr(one)
+    return str(one)
 
 
 def label(name: str, one: Any) -> str:
