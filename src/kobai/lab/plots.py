@@ -255,10 +255,12 @@ def legend_below(fig: Any, ax: Any, columns: int | None = None, **kwargs: Any) -
 
 
 def plain_ticks(axis: Any) -> None:
-    """Numbers on an axis as they are, 0.01 and 1,000, instead of powers of ten; to be called when its scale "
-    "is set."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    """Numbers on a logarithmic axis as they are, 0.01 and 1,000, not as powers of ten; when scale and data are there."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+    low, high = sorted(axis.get_view_interval())
+    if low > 0 and high / low < 30:  # powers of ten alone would be one or two numbers
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 10 else f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
