@@ -175,8 +175,7 @@ def panels(fig: Any, rows: int = 1, columns: int = 1, **kwargs: Any) -> Any:
 
 
 def tidy(ax: Any, grid: str = "y") -> Any:
-    """Two spines, faint lines behind the data, small type: nothing that says nothing. ``grid``: ``x``, ``y``, "
-    "``both``."""
+    """Two spines, faint lines behind the data, small type: nothing that says nothing. ``grid``: ``x``, ``y``, ``both``."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color("0.4")
     ax.tick_params(labelsize=8, color="0.4", labelcolor="0.15")

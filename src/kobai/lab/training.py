@@ -65,8 +65,7 @@ class Data:
         return math.prod(self.input_shape)
 
     def test(self) -> tuple[Tensor, Tensor]:
-        """(inputs, targets) of the test split, for the one look at the end: whatever is chosen by it proves "
-        "nothing."""
+        """(inputs, targets) of the test split, for the one look at the end: whatever is chosen by it proves nothing."""
         x, t = self.splits.test.tensors
         return x[: self.tested], t[: self.tested]
 

@@ -35,8 +35,7 @@ CURVES = ("loss", "train_loss", "train_accuracy", "held_loss", "held_accuracy")
 
 
 def net(data: Data, hidden: Sequence[int], activation: str, init: str, seed: int) -> Sequential:
-    """A multilayer perceptron of the study: all weights, the last layer's too, from the initialiser of "
-    "condition ``init``."""
+    """A multilayer perceptron of the study: all weights, the last layer's too, from the initialiser of condition ``init``."""
     model = mlp(
         data.features,
         hidden,
@@ -95,8 +94,8 @@ def first_below(run: Numbers, level: float, curve: str = "train_loss") -> int | 
 def at_level(run: Numbers, level: float, curve: str) -> float | None:
     """The value of ``curve`` where the training loss first falls through ``level``, interpolated; None if it never does.
 
-    >>> at_level({"train_loss": [2.0, 1.0], "held_accuracy": [0.1, 0.5]}, 1.5, "held_accuracy")
-    0.3
+    >>> at_level({"train_loss": [2.0, 1.0], "held_accuracy": [0.25, 0.75]}, 1.5, "held_accuracy")
+    0.5
     """
     losses, values = run["train_loss"], run[curve]
     for i, loss in enumerate(losses):

@@ -158,8 +158,7 @@ class InitActivations(Experiment):
 
 
 def _peak(activation: str, counts: list[int]) -> int:
-    """The count that is drawn as the full height: of a rectifier's, that of the numbers which are not 0, if "
-    "they are many."""
+    """The count that is drawn as the full height: of a rectifier's, that of the numbers which are not 0, if they are many."""
     inner = max(counts[1:-1]) if activation == "relu" else 0
     return inner if inner > 0.01 * sum(counts) else max(counts)
 

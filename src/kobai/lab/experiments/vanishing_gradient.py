@@ -156,8 +156,7 @@ class VanishingGradient(Experiment):
 
 
 def layer_norms(model: Module, data: Data) -> list[float]:
-    """Norm of the loss's gradient with respect to each linear layer's weights, from the input on, for one "
-    "fixed batch."""
+    """Norm of the loss's gradient with respect to each linear layer's weights, from the input on, for one fixed batch."""
     n = min(PROBE, len(data.train_x))
     model.zero_grad()
     F.cross_entropy(model(data.train_x[:n]), data.train_t[:n]).backward()
