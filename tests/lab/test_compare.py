@@ -220,6 +220,15 @@ def test_conditions_look_different_and_those_with_one_value_alike():
     assert looks["relu, he"]["linestyle"] == looks["relu, xavier"]["linestyle"]
 
 
+def test_no_two_conditions_have_one_kind_of_line():
+    made = plan(Settings(), {"optimizer": "sgd,adam,rmsprop,adagrad,adamw"})
+    looks = appearances(Comparison(made, tuple(Condition(n, s, (a_run(),)) for n, s in made.conditions())))
+    assert (
+        len({str(look["linestyle"]) for look in looks.values()}) == len({look["color"] for look in looks.values()}) == 5
+    )
+    assert looks["adam"]["color"] == kobai.lab.plots.style("adam")["color"]
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 

@@ -225,7 +225,10 @@ def _show(found: Search) -> None:
         table.add_row(str(t.number), f"{t.value:.4f}", *cells, style="bold" if i == 0 else "")
     out.print(table)
     if shares := found.importances():
-        say("importance: " + ", ".join(f"{name.replace('_', ' ')} {share:.0%}" for name, share in shares.items()))
+        say(
+            "importance: "
+            + ", ".join(f"{name.replace('_', ' ')} {100 * share:.0f} %" for name, share in shares.items())
+        )
 
 
 class Board:

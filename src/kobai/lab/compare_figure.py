@@ -44,6 +44,7 @@ def figure(comparison: Comparison) -> Any:
             plots.curve(ax, condition.epochs, means, name, label=name, **look)
             if len(condition.runs) > 1:
                 plots.band(ax, condition.epochs, low, high, name, color=look["color"])
+        ax.xaxis.get_major_locator().set_params(nbins=6, steps=[1, 2, 5, 10])
         ax.set_xlabel("epoch")
         ax.set_ylabel(ylabel)
         ax.margins(x=0.02)
@@ -85,7 +86,15 @@ def appearances(comparison: Comparison) -> dict[str, dict[str, Any]]:
     plan = comparison.plan
     names = [c.name for c in comparison.conditions]
     if len(plan.vary) == 1:
-        return plots.styles(names)
+        looks = plots.styles(names)
+        for i, name in enumerate(
+            names
+        ):  # two that the lab knows may have one kind of line: colours alone are not enough
+            used = [str(looks[other]["linestyle"]) for other in names[:i]]
+            if str(looks[name]["linestyle"]) in used:
+                free = [line for line in plots.LINES if str(line) not in used]
+                looks[name] = {**looks[name], "linestyle": free[0] if free else looks[name]["linestyle"]}
+        return looks
     leading = max(plan.vary, key=lambda setting: (len(plan.vary[setting]), -list(plan.vary).index(setting)))
     colours = plots.styles([label(leading, value) for value in plan.vary[leading]])
     rest: list[tuple[str, ...]] = []
