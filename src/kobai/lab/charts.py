@@ -22,6 +22,9 @@ MARKERS = ("circle", "square", "triangle", "diamond")
 
 WIDTH, HEIGHT = 400, 260
 
+SPIKE = 3.0
+"""A histogram's bin that is so many times higher than any other is cut off, and its share written beside it."""
+
 _GREATEST = 1e100
 """What is larger is drawn no more than infinity is: the arithmetic of axes would overflow."""
 
@@ -97,16 +100,17 @@ def lines(
     near = [v for v, _ in levels if (v > 0 or not log) and _within_reach(v, ys, log)]
     frame = _Frame.around([x for x, _ in found], [*ys, *near], log, percent, whole, ticks, width)
     body = [frame.axes(x_label, y_label)]
+    notes = []
     for value, name in levels:
         if value in near:
             y = frame.y(value)
             body.append(_stroke(frame.left, y, frame.right, y, "level"))
-            body.append(tag("text", name, x=_n(frame.right), y=_n(y - 4), class_="note end"))
+            notes.append(tag("text", name, x=_n(frame.right), y=_n(y - 4), class_="note end"))
     for value, name in marks:
         x = frame.x(value)
         side = "end" if x > (frame.left + frame.right) / 2 else ""
         body.append(_stroke(x, frame.top, x, frame.bottom, "level"))
-        body.append(tag("text", name, x=_n(x + (-5 if side else 5)), y=_n(frame.top + 9), class_=f"note {side}"))
+        notes.append(tag("text", name, x=_n(x + (-5 if side else 5)), y=_n(frame.top + 9), class_=f"note {side}"))
     for line, points in shown:
         if line.band is not None:
             body.append(_band(frame, line, log))
@@ -123,7 +127,7 @@ def lines(
                 spoken = f"{line.name}: {_shown(y, percent)}"
                 body.append(_marker(frame.x(x), frame.y(y), line, spoken))
     entries = [(line.name, line) for line, points in shown if any(points)]
-    return _figure(alt, body, entries if legend and len(series) > 1 else [], width)
+    return _figure(alt, [*body, *notes], entries if legend and len(series) > 1 else [], width)
 
 
 def histogram(bars: Sequence[Bars], *, alt: str, width: int = 200, height: int = 112) -> Markup:
@@ -143,18 +147,21 @@ def histogram(bars: Sequence[Bars], *, alt: str, width: int = 200, height: int =
     def place(value: float) -> float:
         return left + (value - low) / (high - low) * (right - left)
 
-    body = [_stroke(left, bottom, right, bottom, "axis")]
+    body, notes = [_stroke(left, bottom, right, bottom, "axis")], []
     for value in nice(low, high, 4):
         x = place(value)
         body.append(_stroke(x, bottom, x, bottom + 3, "axis"))
         side = "start" if x < left + 12 else "end" if x > right - 12 else ""
         body.append(tag("text", number(value), x=_n(x), y=_n(bottom + 15), class_=f"tick middle {side}".strip()))
     for b in seen:
-        most = max(b.counts)
+        ordered = sorted(b.counts)
+        # One bin far above all others, as of the zeros of a ReLU, is cut off, lest the others vanish beside it.
+        spike = len(ordered) > 1 and ordered[-2] > 0 and ordered[-1] > SPIKE * ordered[-2]
+        most = 1.25 * ordered[-2] if spike else ordered[-1]
         # One bin alone, as of units that all say the same, is drawn so wide that it is seen.
         corners = [(place(b.edges[0]), bottom)]
         for (a, c), count in zip(pairwise(b.edges), b.counts, strict=True):
-            y = bottom - count / most * (bottom - top)
+            y = bottom - min(1.0, count / most) * (bottom - top)
             x0, x1 = place(a), place(c)
             if x1 - x0 < 1.5:
                 x0, x1 = (x0 + x1) / 2 - 0.75, (x0 + x1) / 2 + 0.75
@@ -162,8 +169,14 @@ def histogram(bars: Sequence[Bars], *, alt: str, width: int = 200, height: int =
         corners.append((corners[-1][0], bottom))
         path = "M" + "L".join(f"{_n(x)} {_n(y)}" for x, y in corners)
         how = f"fill:var(--{b.colour});stroke:var(--{b.colour})" if b.filled else f"fill:none;stroke:var(--{b.colour})"
+        if spike and b.filled:
+            at = list(b.counts).index(ordered[-1])
+            x = place((b.edges[at] + b.edges[at + 1]) / 2)
+            side, shift = ("", 6) if x < (left + right) / 2 else ("end", -6)
+            share = f"{100 * ordered[-1] / sum(b.counts):.0f} %"
+            notes.append(tag("text", share, x=_n(x + shift), y=_n(top + 9), class_=f"note {side}".strip()))
         body.append(tag("path", tag("title", b.name), d=path, class_="fill" if b.filled else "outline", style=how))
-    return _svg(alt, body, width, height)
+    return _svg(alt, [*body, *notes], width, height)
 
 
 def bars(names: Sequence[str], values: Sequence[float], *, alt: str, x_label: str, y_label: str) -> Markup:
@@ -350,8 +363,10 @@ class _Frame:
             low_y, high_y = low_y - 0.05 * (high_y - low_y), high_y + 0.05 * (high_y - low_y)
             first, last = math.ceil(low_y), math.floor(high_y)
             step = max(1, math.ceil((last - first + 1) / 6))
-            values = [10.0**e for e in range(first, last + 1, step)]
-            y_ticks = [(v, _power(v)) for v in values]
+            y_ticks = [(10.0**e, _power(10.0**e)) for e in range(first, last + 1, step)]
+            if len(y_ticks) < 2:  # less than two decades: numbers between them too
+                between = [m * 10.0**e for e in range(first - 1, last + 1) for m in (1, 2, 5)]
+                y_ticks = [(v, number(v)) for v in between if low_y <= math.log10(v) <= high_y]
         else:
             if low_y >= 0 and low_y < 0.6 * high_y:  # from 0, where that costs little: lengths can then be compared
                 low_y = 0.0

@@ -114,7 +114,7 @@ def mistakes(restored: Restored, asked: Asked) -> list[Any]:
     np.add.at(matrix, (true, said), 1)
     wrong = np.flatnonzero(true != said)
     wrong = wrong[np.argsort(-sure[wrong], kind="stable")]
-    told = f"{len(wrong):,} of {len(true):,} validation samples are taken for another class."
+    told = f"{len(wrong):,} of {len(true):,} validation samples {'is' if len(wrong) == 1 else 'are'} taken for another class."
     parts: list[Any] = [
         how(
             "These are samples of the validation split: whoever looks at mistakes acts on them, and the test split must stay "
@@ -140,7 +140,7 @@ def mistakes(restored: Restored, asked: Asked) -> list[Any]:
         x = to_host(inputs.array)
         shown = wrong[:MISTAKES].tolist()
         captions = [
-            [f"{restored.classes[true[i]]} → {restored.classes[said[i]]}", tag("br"), f"{100 * sure[i]:.0f} % sure"]
+            [f"{restored.classes[true[i]]} → {restored.classes[said[i]]}", tag("br"), f"{100 * sure[i]:.0f} %"]
             for i in shown
         ]
         alts = [

@@ -132,9 +132,7 @@ def _model(restored: job.Restored, asked: Asked, layers: Sequence[nn.Module], pa
         shape = "×".join(map(str, shapes[path])) if path in shapes else "–"
         rows.append([path or "model", type(module).__name__, shape, f"{count:,}" if count else "–"])
     last = [["", "in all", "", f"{parameters:,}"]]
-    layers_table = table(
-        ["layer", "kind", "output of a sample", "parameters"], [*rows, *last], numeric=[3], caption="Layers"
-    )
+    layers_table = table(["layer", "kind", "output", "parameters"], [*rows, *last], numeric=[3], caption="Layers")
     return [
         how(
             "Each row is a layer, from the input to the output; findings and charts below name layers as the first "
