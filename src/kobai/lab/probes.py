@@ -451,7 +451,7 @@ class Probe:
                 if kind in RECTIFIERS:
                     put("dead", (_by_unit(x).amax(0) <= 0).to(x.dtype).mean())
             if self.bins:
-                sample = flat[:: max(1, flat.numel() // SAMPLE)][:SAMPLE]
+                sample = flat[:: _stride(flat.numel())][:SAMPLE]
                 self._buffer[self._numbers[row], len(_FIELDS) : len(_FIELDS) + sample.numel()].copy_(
                     sample * sign if sign != 1.0 else sample
                 )
@@ -488,13 +488,25 @@ class Probe:
     def _histogram(
         self, row: np.ndarray[Any, Any], size: int
     ) -> tuple[tuple[float, ...], tuple[int, ...]] | tuple[None, None]:
-        sample = row[: min(SAMPLE, -(-size // max(1, size // SAMPLE)))]
+        sample = row[: min(SAMPLE, -(-size // _stride(size)))]
         sample = sample[np.isfinite(sample)]
         if not sample.size:
             return None, None
         low, high = self.range if self.range is not None else (float(sample.min()), float(sample.max()))
         counts, edges = np.histogram(sample.clip(low, high), bins=self.bins, range=(low, high))
         return tuple(map(float, edges)), tuple(map(int, counts))
+
+
+def _stride(size: int) -> int:
+    """Distance of a histogram's samples: one that has no factor in common with the number of units, lest it see few of them.
+
+    >>> _stride(100), _stride(256 * 100)
+    (1, 23)
+    """
+    stride = max(1, size // SAMPLE)
+    while math.gcd(stride, size) > 1:
+        stride -= 1
+    return stride
 
 
 def _squares(x: Tensor) -> Any:
