@@ -1,0 +1,209 @@
+"""Experiment ``batch-norm``: training with and without batch normalisation over sixteen initial scales."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import numpy as np
+
+from kobai import nn
+from kobai.lab import plots
+from kobai.lab.experiment import Experiment, Numbers, Settings
+from kobai.lab.training import load, train_curves
+from kobai.random import Generator
+from kobai.xp import default_device
+
+ARMS = {
+    "without": "without",
+    "before": "batch norm before the activation",
+    "after": "batch norm after the activation",
+}
+HIDDEN = (100,) * 5
+SAMPLES, BATCH, RATE = 1000, 100, 0.01
+EPS, MOMENTUM = 1e-10, 0.3
+"""ε must stay below the variance of the smallest scale's outputs, 10⁻⁸, or it is ε that they are divided by; and running
+statistics have to follow within the ten batches of an epoch, for they are what evaluation divides by.
+"""
+SCALES = tuple(float(scale) for scale in np.logspace(0, -4, 16))
+LEARNT = 0.8
+"""The training accuracy from which on a net counts as having learnt."""
+
+STYLES: dict[str, dict[str, Any]] = {
+    "without": plots.style("without"),
+    "before": plots.style("batch norm"),
+    "after": {"color": plots.GREEN, "linestyle": plots.DASHDOT, "marker": "s"},
+}
+
+
+class BatchNormalisation(Experiment):
+    """Sixteen nets that differ only in the standard deviation of their initial weights, each trained in three ways.
+
+    Five hidden layers of 100 ReLU units, 1000 training images, plain SGD with learning rate 0.01, batches of 100, no bias
+    initialised to anything but 0. Batch normalisation stands before or after each activation.
+
+    Left: how well each net fits its training images at the end, against its initial scale. A curve that is high and flat
+    is a way of training that does not care how it began; without batch normalisation only a narrow window of scales
+    works, around He's √(2/100) ≈ 0.14. Right: the same runs epoch by epoch; the sooner a row turns dark, the faster that
+    net learnt.
+    """
+
+    name: ClassVar[str] = "batch-norm"
+    title: ClassVar[str] = "Batch normalisation"
+    claim: ClassVar[str] = (
+        "With batch normalisation, training is faster and depends little on the scale of the initial weights."
+    )
+    source: ClassVar[str] = "Ioffe and Szegedy, Batch normalization, 2015 (arXiv:1502.03167)"
+
+    def run(self, settings: Settings) -> Numbers:
+        epochs = 10 if settings.quick else 20
+        where = (settings.data, settings.quick, settings.seed, settings.data_dir)
+        tasks = {
+            (arm, f"std {scale:.2g}", str(repeat)): (where, arm, scale, epochs, settings.seed + repeat)
+            for scale in SCALES
+            for arm in ARMS
+            for repeat in range(settings.repeat)
+        }
+        found = settings.map(_train, tasks)
+        accuracy: dict[str, list[list[float]]] = {}
+        for arm in ARMS:
+            runs = np.array(
+                [[found[arm, f"std {scale:.2g}", str(repeat)] for repeat in range(settings.repeat)] for scale in SCALES]
+            )
+            accuracy[arm] = runs.mean(axis=1).tolist()
+        return {"scales": list(SCALES), "epochs": list(range(epochs + 1)), "accuracy": accuracy}
+
+    def finding(self, numbers: Numbers) -> tuple[str, bool]:
+        epochs = numbers["epochs"][-1]
+        end = {arm: np.array(runs)[:, -1] for arm, runs in numbers["accuracy"].items()}
+        learnt = {arm: int((final >= LEARNT).sum()) for arm, final in end.items()}
+        halfway = {arm: _epochs_to(runs, LEARNT) for arm, runs in numbers["accuracy"].items()}
+        n = len(numbers["scales"])
+        mean = {arm: np.array(runs).mean(axis=1) for arm, runs in numbers["accuracy"].items()}  # over the epochs
+        ahead = int((mean["before"] > mean["without"]).sum())
+        window = [scale for scale, final in zip(numbers["scales"], end["without"], strict=True) if final >= LEARNT]
+        range_ = f" (initial scales {min(window):.2g} to {max(window):.2g})" if window else ""
+        text = (
+            f"After {epochs} epochs {learnt['before']} of {n} nets with batch normalisation before the activation and "
+            f"{learnt['after']} of {n} with it after the activation classify at least {LEARNT:.0%} of their training images; "
+            f"without it {learnt['without']} of {n} do{range_}. "
+            f"Over the sixteen scales the final accuracy lies between {end['before'].min():.0%} and {end['before'].max():.0%} "
+            f"before the activation, {end['after'].min():.0%} and {end['after'].max():.0%} after it, "
+            f"{end['without'].min():.0%} and {end['without'].max():.0%} without. "
+            f"The fastest net needs {_epochs(halfway['before'])} with and {_epochs(halfway['without'])} without it to get "
+            f"to {LEARNT:.0%}; at {ahead} of {n} scales the net with it is ahead, "
+            "in the mean over the epochs."
+        )
+        best = {arm: min((e for e in found if e is not None), default=math.inf) for arm, found in halfway.items()}
+        passed = (
+            min(learnt["before"], learnt["after"]) >= max(n / 3, 2 * learnt["without"])
+            and best["before"] <= best["without"]
+            and ahead >= 0.75 * n
+        )
+        return text, bool(passed)
+
+    def figure(self, numbers: Numbers) -> Any:
+        fig = plots.figure(plots.FULL, 2.9)
+        grid = fig.add_gridspec(1, 4, width_ratios=[2.1, 1, 1, 1])
+        ax = plots.tidy(fig.add_subplot(grid[0]))
+        scales, epochs = numbers["scales"], numbers["epochs"]
+        for arm, label in ARMS.items():
+            final = [100 * run[-1] for run in numbers["accuracy"][arm]]
+            plots.curve(ax, scales, final, arm, label=label.replace("batch norm ", ""), markevery=1, **STYLES[arm])
+        he = math.sqrt(2 / HIDDEN[0])
+        ax.axvline(he, color="0.6", linewidth=0.8, linestyle=plots.DOTTED, zorder=0)
+        ax.annotate("He", (he, 104), fontsize=7.5, color="0.4", ha="center", va="bottom", annotation_clip=False)
+        ax.set(xscale="log", ylim=(0, 104), xlabel="initial scale (standard deviation of weights)")
+        ax.set_ylabel(f"training accuracy after {epochs[-1]} epochs (%)")
+        ax.legend(frameon=False, fontsize=7.5, handlelength=2.6, loc="upper left", bbox_to_anchor=(0.0, 0.44))
+        image = None
+        edges = [math.sqrt(a * b) for a, b in pairwise(scales)]
+        edges = [scales[0] ** 2 / edges[0], *edges, scales[-1] ** 2 / edges[-1]]
+        for i, (arm, heading) in enumerate(
+            {
+                "without": "without",
+                "before": "batch norm\nbefore activation",
+                "after": "batch norm\nafter activation",
+            }.items()
+        ):
+            panel = fig.add_subplot(grid[i + 1])
+            left = [e - 0.5 for e in epochs] + [epochs[-1] + 0.5]
+            values = 100 * np.array(numbers["accuracy"][arm])
+            image = panel.pcolormesh(
+                left,
+                edges,
+                values,
+                cmap="cividis_r",
+                vmin=0,
+                vmax=100,
+                rasterized=True,
+            )
+            panel.set(yscale="log", xlabel="epoch")
+            panel.set_title(heading, fontsize=8, color=STYLES[arm]["color"])
+            panel.tick_params(labelsize=7.5, color="0.4", labelcolor="0.15")
+            panel.xaxis.label.set_size(8.5)
+            panel.spines[["top", "right", "left", "bottom"]].set_visible(False)
+            if i:
+                panel.tick_params(labelleft=False)
+            else:
+                panel.set_ylabel("initial scale", fontsize=8.5)
+            panel.set_xticks(range(0, epochs[-1] + 1, 5))
+        bar = fig.colorbar(image, ax=fig.axes[1:], fraction=0.06, pad=0.03, aspect=30)
+        bar.set_label("training accuracy (%)", fontsize=8.5)
+        bar.ax.tick_params(labelsize=7.5)
+        bar.outline.set_visible(False)
+        return fig
+
+    def alt_text(self, numbers: Numbers) -> str:
+        parts = []
+        for arm, label in ARMS.items():
+            final = [run[-1] for run in numbers["accuracy"][arm]]
+            best = numbers["scales"][int(np.argmax(final))]
+            parts.append(f"{label} from {min(final):.0%} to {max(final):.0%}, best at {best:.2g}")
+        return (
+            "Left, training accuracy at the end against the initial scale of the weights from 1 to 0.0001: "
+            f"{'; '.join(parts)}. Right, three heat maps of accuracy by epoch and initial scale: almost all rows fill in with "
+            "batch normalisation, a band of them without."
+        )
+
+
+def _train(where: tuple[Any, ...], arm: str, scale: float, epochs: int, seed: int) -> list[float]:
+    """Training accuracy before training and after each epoch; a net whose loss became infinite stays where it was."""
+    data = load(*where)
+    data = data.only(min(SAMPLES, len(data.train_x)))
+    model = net(data.features, data.classes, arm, scale, Generator(seed=seed)).to(default_device())
+    steps = len(data.train_x) // BATCH
+    curves = train_curves(model, data, lr=RATE, steps=epochs * steps, batch_size=BATCH, seed=seed, measure_every=steps)
+    accuracy = curves.train_accuracy
+    return accuracy + [accuracy[-1]] * (epochs + 1 - len(accuracy))
+
+
+def net(features: int, classes: int, arm: str, scale: float, generator: Generator) -> nn.Sequential:
+    """Five hidden layers with normal weights of standard deviation ``scale``, normalised as ``arm`` says."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    for n_in, n_out in pairwise((features, *HIDDEN)):
+        layers.append(nn.Linear(n_in, n_out, init=f"normal({scale})", generator=generator))
+        if arm == "before":
+            layers.append(_normalise(n_out))
+        layers.append(nn.ReLU())
+        if arm == "after":
+            layers.append(_normalise(n_out))
+    layers.append(nn.Linear(HIDDEN[-1], classes, init=f"normal({scale})", generator=generator))
+    return nn.Sequential(*layers)
+
+
+def _normalise(features: int) -> nn.Module:
+    return nn.BatchNorm1d(features, eps=EPS, momentum=MOMENTUM)
+
+
+def _epochs_to(runs: list[list[float]], accuracy: float) -> list[int | None]:
+    return [next((epoch for epoch, a in enumerate(run) if a >= accuracy), None) for run in runs]
+
+
+def _epochs(found: list[int | None]) -> str:
+    best = min((e for e in found if e is not None), default=None)
+    return "more epochs than were run" if best is None else f"{best} epoch{'s' * (best != 1)}"
+
+
+EXPERIMENT = BatchNormalisation()

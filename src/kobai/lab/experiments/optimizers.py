@@ -1,0 +1,287 @@
+"""Experiment ``optimizers``: paths on an anisotropic bowl, and loss curves on real data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import numpy as np
+
+import kobai
+from kobai import optim
+from kobai.lab import plots
+from kobai.lab.experiment import Experiment, Numbers, Settings
+from kobai.lab.experiments._nets import the_data
+from kobai.lab.training import load, train_curves
+from kobai.optim import Optimizer
+from kobai.random import Generator
+from kobai.train import mlp
+from kobai.xp import default_device, to_host
+
+START = (-7.0, 2.0)
+STEPS = 30
+
+MakeOptimizer = Callable[[Any, float], Optimizer]
+
+# name: (how it is made of parameters and a rate, its rate on the bowl, its rate on data)
+RULES: dict[str, tuple[MakeOptimizer, float, float]] = {
+    "sgd": (lambda p, lr: optim.SGD(p, lr=lr), 0.95, 0.01),
+    "momentum": (lambda p, lr: optim.SGD(p, lr=lr, momentum=0.9), 0.1, 0.01),
+    "momentum (average)": (lambda p, lr: optim.SGD(p, lr=lr, momentum=0.9, dampening=0.9), 0.25, 0.1),
+    "nesterov": (lambda p, lr: optim.SGD(p, lr=lr, momentum=0.9, nesterov=True), 0.1, 0.01),
+    "adagrad": (lambda p, lr: optim.Adagrad(p, lr=lr), 1.5, 0.01),
+    "rmsprop": (lambda p, lr: optim.RMSprop(p, lr=lr), 0.3, 0.001),
+    "adam": (lambda p, lr: optim.Adam(p, lr=lr), 0.3, 0.001),
+}
+WITH_MOMENTUM = ("momentum", "momentum (average)", "nesterov")
+HIDDEN, BATCH = (100,) * 4, 100
+LEVEL = 1.0
+"""The training loss (nats) to which the steps are counted."""
+
+
+class Optimizers(Experiment):
+    """Seven ways to follow a gradient, on a bowl that is twenty times steeper one way than the other, and on images.
+
+    Above: 30 steps on f(x, y) = x²/20 + y² from (−7, 2), with the learning rates 0.95 (SGD), 0.1 (momentum as velocity,
+    Nesterov), 0.25 (momentum as moving average), 1.5 (AdaGrad), 0.3 (RMSprop, Adam). SGD must keep its rate below 1 lest
+    y diverge, and overshoots the valley at every step while it creeps along it. Momentum adds up what the steps agree on;
+    AdaGrad, RMSprop and Adam scale each coordinate by its own gradients.
+
+    Below: a net of four hidden layers of 100 ReLU units (He) on images, batches of 100, with the rates 0.01 (SGD,
+    momentum, Nesterov, AdaGrad), 0.1 (momentum as moving average), 0.001 (RMSprop, Adam); and the step that AdaGrad and
+    RMSprop take for a gradient of 1, lr / (√G + ε), its median over all parameters, against its value after the first ten
+    steps. AdaGrad's G is a sum and can but grow; RMSprop's is a moving average.
+
+    The two forms of momentum, v ← μv − ηg and v ← βv + (1 − β)g, are one method when the average's learning rate is η /
+    (1 − β). Kobai, as PyTorch, starts the average at the first gradient instead of at (1 − β) times it, which is one long
+    first step; on data their curves lie on each other.
+    """
+
+    name: ClassVar[str] = "optimizers"
+    title: ClassVar[str] = "Optimisers"
+    claim: ClassVar[str] = (
+        "SGD zigzags on anisotropic surfaces; AdaGrad's effective step shrinks towards 0 while RMSprop's does not; momentum "
+        "reaches a lower loss sooner."
+    )
+    source: ClassVar[str] = (
+        "Saitoh, Deep Learning from Scratch, ch. 6.1; Sutskever et al., On the importance of initialization and momentum, 2013"
+    )
+
+    def run(self, settings: Settings) -> Numbers:
+        steps = 500 if settings.quick else 2000
+        tasks = {
+            (name, f"seed {seed}"): (the_data(settings), name, steps, seed)
+            for name in RULES
+            for seed in range(settings.seed, settings.seed + settings.repeat)
+        }
+        found = settings.map(_train, tasks)
+        training = {}
+        for name in RULES:
+            runs = [run for (rule, _), run in found.items() if rule == name]
+            training[name] = {
+                key: np.mean([run[key] for run in runs], axis=0, dtype=np.float64).tolist() for key in runs[0]
+            }
+        paths = {name: path(make, rate) for name, (make, rate, _) in RULES.items()}
+        return {"paths": paths, "training": training, "level": LEVEL}
+
+    def finding(self, numbers: Numbers) -> tuple[str, bool]:
+        turns = {name: crossings(way) for name, way in numbers["paths"].items()}
+        across = {name: distance(way) for name, way in numbers["paths"].items()}
+        along = -numbers["paths"]["sgd"][-1][0]
+        needed = {name: steps_to(run, numbers["level"]) for name, run in numbers["training"].items()}
+        steps = numbers["training"]["sgd"]["step"][-1]
+        shrunk = {name: _shrunk(numbers, name) for name in ("adagrad", "rmsprop")}
+
+        def after(name: str) -> str:
+            return f"{needed[name]}" if needed[name] is not None else f"more than {steps:.0f}"
+
+        apart = max(
+            abs(a - b)
+            for a, b in zip(
+                numbers["training"]["momentum"]["loss"][1:],
+                numbers["training"]["momentum (average)"]["loss"][1:],
+                strict=True,
+            )
+        )
+        text = (
+            f"On the bowl SGD crosses the valley's floor {turns['sgd']} times in {STEPS} steps and is still {along:.1f} from "
+            f"the minimum along it; it goes {across['sgd']:.0f} to and fro where 2 would do, momentum {across['momentum']:.1f}, "
+            f"Nesterov {across['nesterov']:.1f}, AdaGrad {across['adagrad']:.1f}, RMSprop {across['rmsprop']:.1f}, Adam "
+            f"{across['adam']:.1f}. On data a training loss of {numbers['level']:g} takes SGD {after('sgd')} "
+            f"steps, momentum {after('momentum')} as velocity and {after('momentum (average)')} as moving average (whose "
+            f"curves are never further apart than {apart:.2f}), Nesterov {after('nesterov')}, AdaGrad {after('adagrad')}, RMSprop "
+            f"{after('rmsprop')}, Adam {after('adam')}. From step 10 to step {steps:.0f} AdaGrad's effective step shrinks to "
+            f"{shrunk['adagrad']:.2g} of what it was, RMSprop's becomes {shrunk['rmsprop']:.2g} of what it was."
+        )
+        found = {name: steps + 1 if count is None else count for name, count in needed.items()}
+        slowest = max(found[name] for name in WITH_MOMENTUM)
+        rates = numbers["training"]["adagrad"]["effective"][1:]
+        rms = numbers["training"]["rmsprop"]["effective"][1:]
+        passed = (
+            turns["sgd"] >= STEPS - 1
+            and all(across[name] < across["sgd"] / 2 for name in across if name != "sgd")
+            and all(later <= sooner for sooner, later in pairwise(rates))
+            and shrunk["adagrad"] < 0.6
+            and shrunk["rmsprop"] > 2 * shrunk["adagrad"]
+            and rms[-1] > 1.5 * min(rms)
+            and slowest <= steps
+            and slowest < found["sgd"]
+        )
+        return text, bool(passed)
+
+    def figure(self, numbers: Numbers) -> Any:
+        fig = plots.figure(plots.FULL, 5.6)
+        above, below = fig.subfigures(2, 1, height_ratios=[1.15, 1])
+        self._paths(above, numbers["paths"])
+        axes = plots.panels(below, 1, 2, width_ratios=[1.5, 1])[0]
+        plots.letter(axes[0], "training loss on data")
+        lines = {}
+        for name, run in numbers["training"].items():
+            x, y = _smooth(run["step"][1:], run["loss"][1:])
+            lines[label(name)] = plots.curve(axes[0], x, y, name)
+        axes[0].set(xlabel="training step", ylabel="cross-entropy (nats)", yscale="log")
+        axes[0].set_xlim(0)
+        axes[0].axhline(numbers["level"], color="0.6", linewidth=0.8, linestyle=plots.DOTTED, zorder=0)
+        plots.end_labels(axes[0], lines, gap=0.085, size=7.5)
+        plots.letter(axes[1], "effective step size")
+        lines = {}
+        for name in ("adagrad", "rmsprop"):
+            run = numbers["training"][name]
+            base = run["effective"][1]
+            lines[label(name)] = plots.curve(
+                axes[1], run["step"][1:], [value / base for value in run["effective"][1:]], name
+            )
+        axes[1].set(xlabel="training step", ylabel="lr / (√G + ε), relative to step 10", yscale="log")
+        axes[1].set_yticks([0.25, 0.5, 1, 2, 4], labels=["¼", "½", "1", "2", "4"])
+        axes[1].minorticks_off()
+        axes[1].axhline(1, color="0.6", linewidth=0.8, linestyle=plots.DOTTED, zorder=0)
+        axes[1].set_xlim(0)
+        plots.end_labels(axes[1], lines, size=7.5)
+        return fig
+
+    def _paths(self, fig: Any, paths: dict[str, list[list[float]]]) -> None:
+        axes = plots.panels(fig, 2, 4, sharex=True, sharey=True)
+        gx, gy = np.meshgrid(np.linspace(-8.5, 8.5, 120), np.linspace(-3.2, 3.2, 80))
+        height = gx**2 / 20 + gy**2
+        for ax, (name, way) in zip(axes.flat, paths.items(), strict=False):
+            ax.grid(False)
+            ax.contour(gx, gy, height, levels=[0.05, 0.3, 1, 2, 4, 7, 10], colors="0.82", linewidths=0.7)
+            x, y = zip(*way, strict=True)
+            look = {**plots.style(name), "linestyle": "solid", "marker": "."}
+            ax.plot(x, y, linewidth=1.1, markersize=4, **look)
+            ax.plot(*START, marker="o", markersize=4, color="0.15")
+            ax.plot(0, 0, marker="+", markersize=8, color="0.15", markeredgewidth=1.2)
+            ax.set(xlim=(-8.5, 8.5), ylim=(-3.2, 3.2), xticks=[-5, 0, 5], yticks=[-2, 0, 2])
+            plots.letter(ax, label(name))
+            ax.tick_params(labelsize=7.5)
+        last = axes.flat[-1]
+        last.set_axis_off()
+        last.text(
+            0.08,
+            0.5,
+            "f(x, y) = x²/20 + y²\n●  start (−7, 2)\n+  minimum (0, 0)\n30 steps each",
+            transform=last.transAxes,
+            fontsize=8,
+            color="0.2",
+            va="center",
+            linespacing=1.5,
+        )
+        for ax in axes[1, :3]:
+            ax.set_xlabel("x")
+        for ax in axes[:, 0]:
+            ax.set_ylabel("y")
+
+    def alt_text(self, numbers: Numbers) -> str:
+        turns = {name: crossings(way) for name, way in numbers["paths"].items()}
+        ends = ", ".join(f"{label(name)} {run['loss'][-1]:.2g}" for name, run in numbers["training"].items())
+        return (
+            f"Above, seven paths over the contours of an elongated bowl; SGD's jumps across the valley {turns['sgd']} times. "
+            f"Below left, training loss by step, at the end: {ends}. Below right, AdaGrad's effective step falls to "
+            f"{_shrunk(numbers, 'adagrad'):.2g} of its value at step 10, RMSprop's goes to {_shrunk(numbers, 'rmsprop'):.2g}."
+        )
+
+
+def label(name: str) -> str:
+    """An optimiser's name as figures write it."""
+    return plots.title(name).replace("momentum (", "Momentum (")
+
+
+def path(make: MakeOptimizer, rate: float, steps: int = STEPS) -> list[list[float]]:
+    """[x, y] before and after each step on f(x, y) = x²/20 + y²."""
+    where = kobai.tensor(START, dtype=kobai.float64, requires_grad=True)
+    steepness = kobai.tensor([1 / 20, 1.0], dtype=kobai.float64)
+    optimizer = make([where], rate)
+    way = [where.tolist()]
+    for _ in range(steps):
+        optimizer.zero_grad()
+        (steepness * where**2).sum().backward()
+        optimizer.step()
+        way.append(where.tolist())
+    return way
+
+
+def crossings(way: list[list[float]]) -> int:
+    """How often a path crosses the floor of the valley, y = 0.
+
+    >>> crossings([[0, 1], [0, -1], [0, -0.5], [0, 0.1]])
+    2
+    """
+    return sum(before[1] * after[1] < 0 for before, after in pairwise(way))
+
+
+def distance(way: list[list[float]]) -> float:
+    """How far a path goes across the valley, all in all: Σ|Δy|.
+
+    >>> distance([[0, 2], [0, -1], [0, 0]])
+    4.0
+    """
+    return float(np.abs(np.diff(np.array(way)[:, 1])).sum())
+
+
+def steps_to(run: Numbers, level: float) -> int | None:
+    """Steps until the training loss on the fixed samples is below ``level``; None if it never is."""
+    pairs = zip(run["step"], run["train_loss"], strict=True)
+    return next((round(step) for step, loss in pairs if loss is not None and loss < level), None)
+
+
+def _shrunk(numbers: Numbers, name: str) -> float:
+    effective = numbers["training"][name]["effective"]
+    return float(effective[-1] / effective[1])
+
+
+def _train(source: tuple[Any, ...], name: str, steps: int, seed: int) -> Numbers:
+    """Loss curves of one optimiser; for AdaGrad and RMSprop also the effective step at each measurement."""
+    data = load(*source)
+    model = mlp(data.features, HIDDEN, data.classes, generator=Generator(seed=seed)).to(default_device())
+    make, _, rate = RULES[name]
+    rule = make(model.parameters(), rate)
+    squares = {"adagrad": "sum", "rmsprop": "square_avg"}.get(name)
+    effective: list[float] = []
+
+    def measured(_: Any) -> None:
+        if squares is not None:
+            effective.append(_effective(rule, squares) if rule.state else math.nan)
+
+    curves = train_curves(
+        model, data, optimizer=rule, steps=steps, batch_size=BATCH, seed=seed, measure_every=10, on_measure=measured
+    )
+    numbers: Numbers = {"step": curves.step, "loss": curves.loss, "train_loss": curves.train_loss}
+    return {**numbers, "effective": effective} if squares is not None else numbers
+
+
+def _effective(rule: Optimizer, squares: str) -> float:
+    """lr / (√G + ε), the median over all parameters."""
+    group = rule.param_groups[0]
+    roots = [np.sqrt(to_host(state[squares].array)).ravel() for state in rule.state.values()]
+    return float(np.median(group["lr"] / (np.concatenate(roots) + group["eps"])))
+
+
+def _smooth(step: list[float], loss: list[float], width: int = 3) -> tuple[list[float], list[float]]:
+    """Means of ``width`` neighbouring entries, each the mean of ten batches: the batches' noise hides the lines' order."""
+    kernel = np.ones(width) / width
+    return step[width // 2 : len(step) - width // 2], np.convolve(loss, kernel, mode="valid").tolist()
+
+
+EXPERIMENT = Optimizers()
