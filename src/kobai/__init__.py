@@ -82,7 +82,7 @@ from kobai.optim import swa_utils as _swa_utils  # isort: skip - kobai.optim.swa
 
 __version__ = "0.1.0"
 
-_LAZY = ("data", "distributions", "func", "special", "testing", "train")
+_LAZY = ("data", "distributions", "func", "lab", "special", "testing", "train")
 
 
 def __getattr__(name: str) -> _Any:
