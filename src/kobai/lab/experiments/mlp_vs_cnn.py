@@ -81,8 +81,8 @@ class MlpVsCnn(Experiment):
         text = (
             f"With {size['cnn']:,} parameters the convolutional net errs on {percent(cnn)} of the test images, the perceptron "
             f"({listing([str(n) for n in numbers['hidden']])} hidden units, {size['mlp']:,} parameters, {percent(apart)} "
-            f"apart) on {percent(dense)}: {dense / max(cnn, 1e-9):.1f} times as many, means of {numbers['seeds']} seeds. With the "
-            f"pixels shuffled the perceptron errs on {percent(error['mlp, shuffled'])}, the convolutional net on "
+            f"apart) on {percent(dense)}: {dense / max(cnn, 1e-9):.1f} times as many, means of {numbers['seeds']} seeds. With "
+            f"the pixels shuffled the perceptron errs on {percent(error['mlp, shuffled'])}, the convolutional net on "
             f"{percent(error['cnn, shuffled'])}: what it was ahead by came from the image's shape."
         )
         advantage = error["mlp, shuffled"] - error["cnn, shuffled"]
@@ -175,6 +175,10 @@ def widths(data: Data) -> list[int]:
 
     # The second layer at least as wide as there are classes, and no wider than twice the first: no bottleneck, no fan.
     pairs = [(a, b) for a in range(k, 400) for b in range(k, 2 * a + 1) if size(a, b) <= 2 * wanted]
+    if not pairs:
+        raise DataError(
+            f"mlp-vs-cnn: no perceptron for {n} inputs is as small as the convolutional net with its {wanted} parameters"
+        )
     return list(min(pairs, key=lambda pair: abs(size(*pair) - wanted)))
 
 

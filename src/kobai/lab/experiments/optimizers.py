@@ -107,13 +107,14 @@ class Optimizers(Experiment):
         )
         text = (
             f"On the bowl SGD crosses the valley's floor {turns['sgd']} times in {STEPS} steps and is still {along:.1f} from "
-            f"the minimum along it; it goes {across['sgd']:.0f} to and fro where 2 would do, momentum {across['momentum']:.1f}, "
-            f"Nesterov {across['nesterov']:.1f}, AdaGrad {across['adagrad']:.1f}, RMSprop {across['rmsprop']:.1f}, Adam "
-            f"{across['adam']:.1f}. On data a training loss of {numbers['level']:g} takes SGD {after('sgd')} "
-            f"steps, momentum {after('momentum')} as velocity and {after('momentum (average)')} as moving average (whose "
-            f"curves are never further apart than {apart:.2f}), Nesterov {after('nesterov')}, AdaGrad {after('adagrad')}, RMSprop "
-            f"{after('rmsprop')}, Adam {after('adam')}. From step 10 to step {steps:.0f} AdaGrad's effective step shrinks to "
-            f"{shrunk['adagrad']:.2g} of what it was, RMSprop's becomes {shrunk['rmsprop']:.2g} of what it was."
+            f"the minimum along it; it goes {across['sgd']:.0f} to and fro where 2 would do, momentum "
+            f"{across['momentum']:.1f}, Nesterov {across['nesterov']:.1f}, AdaGrad {across['adagrad']:.1f}, RMSprop "
+            f"{across['rmsprop']:.1f}, Adam {across['adam']:.1f}. On data a training loss of {numbers['level']:g} takes SGD "
+            f"{after('sgd')} steps, momentum {after('momentum')} as velocity and {after('momentum (average)')} as moving "
+            f"average (whose curves are never further apart than {apart:.2f}), Nesterov {after('nesterov')}, AdaGrad "
+            f"{after('adagrad')}, RMSprop {after('rmsprop')}, Adam {after('adam')}. From step 10 to step {steps:.0f} AdaGrad's "
+            f"effective step shrinks to {shrunk['adagrad']:.2g} of what it was, RMSprop's becomes {shrunk['rmsprop']:.2g} of "
+            "what it was."
         )
         found = {name: steps + 1 if count is None else count for name, count in needed.items()}
         slowest = max(found[name] for name in WITH_MOMENTUM)
