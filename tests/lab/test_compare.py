@@ -13,8 +13,20 @@ import kobai
 from kobai.cli import main
 from kobai.errors import DataError
 from kobai.lab import running, values
-from kobai.lab.compare import FIGURE, PLAN, RESULTS, RUNS, TABLE, Comparison, Condition, Plan, perform, plan, read_plan
 from kobai.lab.compare_figure import SHOWN, appearances, figure
+from kobai.lab.comparison import (
+    FIGURE,
+    PLAN,
+    RESULTS,
+    RUNS,
+    TABLE,
+    Comparison,
+    Condition,
+    Plan,
+    perform,
+    plan,
+    read_plan,
+)
 from kobai.lab.running import Run
 from kobai.train import job
 from kobai.train.settings import Settings, SettingsError

@@ -17,7 +17,7 @@ from kobai.cli import app
 from kobai.errors import CheckpointError, DataError
 from kobai.lab import charts, markup
 from kobai.lab.charts import Bars, Line
-from kobai.lab.report import FILE, report
+from kobai.lab.reporting import FILE, report
 from kobai.train import job
 from kobai.train.settings import Settings
 
@@ -76,7 +76,7 @@ def sick(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
-    from kobai.lab.compare import compare
+    from kobai.lab.comparison import compare
 
     folder = tmp_path_factory.mktemp("compared") / "c"
     compare(

@@ -17,7 +17,7 @@ from kobai.cli import main
 from kobai.errors import DataError
 from kobai.lab import running, study, tune_figures
 from kobai.lab.running import Run
-from kobai.lab.tune import CHOSEN, RESULTS, TEST, Search, Trial, perform, plan, read_plan
+from kobai.lab.tuning import CHOSEN, RESULTS, TEST, Search, Trial, perform, plan, read_plan
 from kobai.lab.values import Range
 from kobai.train import job
 from kobai.train.settings import Settings, SettingsError

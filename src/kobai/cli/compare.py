@@ -20,7 +20,7 @@ from kobai.cli.train import BARE
 from kobai.errors import DataError
 from kobai.kernels.threads import processors
 from kobai.lab import running
-from kobai.lab.compare import PLAN, Place, cells, headings, perform, plan, read_plan
+from kobai.lab.comparison import PLAN, Place, cells, headings, perform, plan, read_plan
 from kobai.lab.values import pairs, spelt
 from kobai.train.progress import duration
 from kobai.train.settings import Settings, SettingsError

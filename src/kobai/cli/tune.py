@@ -22,7 +22,7 @@ from kobai.cli.compare import shared, sparkline
 from kobai.cli.train import BARE
 from kobai.errors import DataError
 from kobai.lab import study
-from kobai.lab.tune import CHOSEN, SCORES, TRIALS, Plan, Search, Trial, perform, plan, read_plan, spelt_out
+from kobai.lab.tuning import CHOSEN, SCORES, TRIALS, Plan, Search, Trial, perform, plan, read_plan, spelt_out
 from kobai.lab.values import Range, pairs, spelt
 from kobai.train.progress import duration
 from kobai.train.settings import Settings, SettingsError

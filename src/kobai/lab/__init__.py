@@ -5,42 +5,28 @@ does so during training; ``compare`` runs conditions side by side, ``tune`` sear
 experiments that ``run`` performs, and ``report`` tells a run's story. Nothing here is loaded before it is asked for.
 """
 
-import sys as _sys
 from importlib import import_module as _import_module
-from types import ModuleType as _ModuleType
 from typing import Any as _Any
 
 from kobai.errors import nearest as _nearest
 
-# The part of the lab that each name is in.
+# The part of the lab that each name is in. No part has the name of what it gives: importing it would hide that.
 _PLACES = {
     "Probe": "probes",
     "diagnose": "diagnosis",
     "treat": "treatment",
     "Doctor": "doctor",
-    "compare": "compare",
-    "tune": "tune",
+    "compare": "comparison",
+    "tune": "tuning",
     "EXPERIMENTS": "experiment",
     "Experiment": "experiment",
     "Result": "experiment",
     "Settings": "experiment",
     "run": "experiment",
-    "report": "report",
+    "report": "reporting",
 }
 
 __all__ = list(_PLACES)
-
-
-class _Lab(_ModuleType):
-    """``kobai.lab.compare`` is the function, although importing ``kobai/lab/compare.py`` would put that module in its place."""
-
-    def __setattr__(self, name: str, value: _Any) -> None:
-        if isinstance(value, _ModuleType) and _PLACES.get(name) == name:
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-
-_sys.modules[__name__].__class__ = _Lab
 
 
 def __getattr__(name: str) -> _Any:

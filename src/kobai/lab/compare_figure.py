@@ -9,7 +9,7 @@ from kobai.lab import plots
 from kobai.lab.values import label
 
 if TYPE_CHECKING:
-    from kobai.lab.compare import Comparison
+    from kobai.lab.comparison import Comparison
 
 SHOWN = 8
 """Conditions that are drawn in colours, the best ones; more lines than that nobody tells apart."""

@@ -10,8 +10,8 @@ from typing import Any
 from kobai.errors import DataError
 from kobai.lab import charts, plots
 from kobai.lab.charts import Line
-from kobai.lab.compare import Comparison, Condition, Plan
 from kobai.lab.compare_figure import appearances
+from kobai.lab.comparison import Comparison, Condition, Plan
 from kobai.lab.markup import facts, table, tag
 from kobai.lab.page import Page, environment, figure
 from kobai.lab.running import Run

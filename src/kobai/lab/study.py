@@ -23,7 +23,7 @@ from kobai.lab.values import Range, spelt
 from kobai.train.settings import Settings
 
 if TYPE_CHECKING:
-    from kobai.lab.tune import Plan, Search, Trial
+    from kobai.lab.tuning import Plan, Search, Trial
 
 JOURNAL, NAME = "study.journal", "kobai"
 INSTALL = "tune: Optuna is not installed. Install it: pip install 'kobai[tune]'"
@@ -321,7 +321,7 @@ def _alive(trial: Any) -> bool:
 
 def trials(study: Any, plan: Plan) -> tuple[Trial, ...]:
     """The trials of a study, those without a part in the search left out: failed ones, which have been lined up again."""
-    from kobai.lab.tune import Trial
+    from kobai.lab.tuning import Trial
 
     found = []
     for t in study.get_trials(deepcopy=False):
@@ -345,7 +345,7 @@ def trials(study: Any, plan: Plan) -> tuple[Trial, ...]:
 
 
 def importances(search: Search) -> dict[str, float]:
-    """See :meth:`kobai.lab.tune.Search.importances`."""
+    """See :meth:`kobai.lab.tuning.Search.importances`."""
     optuna = require()
     done = [
         t

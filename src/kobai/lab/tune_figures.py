@@ -11,7 +11,7 @@ from kobai.lab import plots
 from kobai.lab.values import Range, spelt
 
 if TYPE_CHECKING:
-    from kobai.lab.tune import Search, Trial
+    from kobai.lab.tuning import Search, Trial
 
 MAP = "viridis_r"
 """Dark is good: lightness alone says it too, and every kind of colour vision sees it."""
@@ -33,7 +33,7 @@ def alt_texts(search: Search) -> dict[str, str]:
     """What the figures show, for those who do not see them."""
     if search.best is None or search.best.value is None:
         return {}
-    from kobai.lab.tune import SCORES, spelt_out
+    from kobai.lab.tuning import SCORES, spelt_out
 
     best, score = search.best, SCORES[search.plan.by]
     drawn = f"Each complete trial as a line through its settings to its {score}."
@@ -72,7 +72,7 @@ def history(search: Search) -> Any:
             stairs.append(best)
         last = max(t.number for t in [*complete, *pruned])
         ax.step([*numbers, last], [*stairs, best], where="post", color=plots.BLUE, linewidth=1.6, label="best so far")
-    from kobai.lab.tune import SCORES
+    from kobai.lab.tuning import SCORES
 
     ax.set_xlabel("trial")
     ax.set_ylabel(SCORES[search.plan.by])
@@ -89,7 +89,7 @@ def parallel(search: Search) -> Any:
     """One axis for each setting and one for the score; a line for each trial, the darker the better its rank."""
     from matplotlib import colormaps
 
-    from kobai.lab.tune import SCORES
+    from kobai.lab.tuning import SCORES
 
     complete, best = _scored(search), search.best
     pruned = [t for t in search.of("pruned") if t.value is not None]

@@ -57,7 +57,7 @@ class BatchNormalisation(Experiment):
     source: ClassVar[str] = "Ioffe and Szegedy, Batch normalization, 2015 (arXiv:1502.03167)"
 
     def run(self, settings: Settings) -> Numbers:
-        epochs = 10 if settings.quick else 20
+        epochs = 20 if settings.quick else 40
         where = (settings.data, settings.quick, settings.seed, settings.data_dir)
         tasks = {
             (arm, f"std {scale:.2g}", str(repeat)): (where, arm, scale, epochs, settings.seed + repeat)

@@ -120,7 +120,7 @@ class GradientCheck(Experiment):
         h = np.array(sweep["step"])
         small, large = (sweep["error"][int(np.argmin(np.abs(h - at)))] for at in (1e-9, 1e-2))
         for values, text, at in (
-            (large * (h / 1e-2) ** 2, "∝ h²", 1e-3),
+            (large * (h / 1e-2) ** 2, "∝ h²", 1e-2),
             (small * 1e-9 / h, "∝ 1/h", 1e-8),
         ):
             shown = (values > min(sweep["error"]) / 3) & (values < 3)

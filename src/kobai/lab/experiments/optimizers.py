@@ -70,7 +70,7 @@ class Optimizers(Experiment):
     )
 
     def run(self, settings: Settings) -> Numbers:
-        steps = 500 if settings.quick else 2000
+        steps = 1000 if settings.quick else 2000
         tasks = {
             (name, f"seed {seed}"): (the_data(settings), name, steps, seed)
             for name in RULES
