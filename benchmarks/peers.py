@@ -83,7 +83,10 @@ def serve(side: Side, device: str, precision: str, pipe: Pipe) -> None:
                 run = module.make(value, _draw(value), side.variant, device, precision)
                 pipe.send({"losses": [run.read(run.step()) for _ in range(CHECKED_STEPS)]})
             else:
-                for _ in range(min(3, value)):  # caches and clocks back to where work leaves them
+                # As in training that goes on: caches, clocks, and where the system lets threads run that it had put to rest.
+                until = time.perf_counter() + (WARM if value > 3 else 0.0)
+                run.step()
+                while time.perf_counter() < until:
                     run.step()
                 run.wait()
                 start = time.perf_counter()
@@ -177,6 +180,10 @@ def pin(threads: int) -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
 
+WARM = 0.15
+"""Seconds of steps before each block that is timed."""
+
+
 def disagreements(case: Case, losses: dict[str, list[float]], tolerance: float) -> dict[str, str]:
     """Sides whose first losses are wrong, with what is wrong: they must be finite, and those of all sides equal.
 
@@ -228,7 +235,9 @@ def measure(workers: dict[str, Worker], key: str, case: Case, rounds: int, preci
     order = random.Random(0)
     for _ in range(rounds):
         for name in order.sample(list(losses), len(losses)):
-            time.sleep(0.02)  # until the threads of the side before have given up spinning
+            time.sleep(
+                0.15
+            )  # until the threads of the side before sleep: those of OpenBLAS look on for 30 ms, OpenMP's longer
             answer = workers[name].ask("time", case.steps)
             if isinstance(answer, dict):
                 raise SystemExit(f"{case.title}: {name} failed while it was timed: {answer['failed']}")
