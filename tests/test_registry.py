@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 
@@ -143,6 +145,23 @@ def test_inputs_and_the_incoming_gradient_are_not_written_to(name, i):
         np.testing.assert_array_equal(dy.array, kept)
     for a, b in zip([a for a in made if isinstance(a, Tensor)], before, strict=True):
         np.testing.assert_array_equal(a.array, b)
+
+
+EXTREMES = np.array([np.inf, -np.inf, np.nan, 3e38, -3e38, 0.0, 1e-45, 1.0])
+
+
+@case
+def test_infinite_and_huge_numbers_pass_through_without_a_warning(name, i):
+    """As on a GPU and in PyTorch. In these tests warnings are errors, but for those of ufuncs in Kobai's own lines (xp.py)."""
+    args, options = sample(name, i)
+    for numbers in (EXTREMES, EXTREMES[3:5], EXTREMES[:1]):
+        drawn = [np.random.default_rng(i).choice(numbers, a.shape) if is_float(a) else a for a in args]
+        with np.errstate(all="ignore"):
+            made = tensors(drawn, np.float32)
+        with suppress(ValueError, np.linalg.LinAlgError):  # where the operation refuses them: a probability of 3e38
+            y = run(name, made, options)
+            if y.requires_grad:
+                y.backward(cotangent(y))
 
 
 @case

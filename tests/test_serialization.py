@@ -134,7 +134,7 @@ def test_tensors_of_a_device_are_saved_and_placed():
         ({"a": {(1, 2): 3}}, "expected dict keys to be strings or numbers, got tuple at a"),
         (b"bytes", "got bytes at the top"),
     ],
-    ids=str,
+    ids=["object", "set", "module", "function", "text", "complex", "key", "bytes"],
 )
 def test_what_cannot_be_saved_is_named_with_its_place(obj, message, tmp_path):
     with pytest.raises(TypeError, match=f"save: .*{message}"):

@@ -15,7 +15,7 @@ from kobai.cuda.graph import CudaRecorder, Graph, Uncaptured
 from kobai.errors import CaptureError
 from kobai.memory import Workspace
 from kobai.recording import Recorded, Recorder, Rules
-from kobai.xp import Array
+from kobai.xp import Array, quiet
 
 
 def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
@@ -65,6 +65,7 @@ class Replay:
                 return False
         return all(get() == value for get, value in self.guards)
 
+    @quiet
     def __call__(self, inputs: list[Tensor]) -> Any:
         for place, tensor in zip(self.places, inputs, strict=True):
             array = tensor._array

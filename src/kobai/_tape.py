@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from kobai import _anomaly
-from kobai.xp import Array, is_array
+from kobai.xp import Array, is_array, quiet
 
 Vjp: TypeAlias = Callable[[Array], Sequence[Any]]
 
@@ -156,6 +156,7 @@ def _leading_to(targets: Container[int], roots: Iterable[Any]) -> tuple[set[int]
     return leading, freed
 
 
+@quiet
 def run_backward(
     roots: Sequence[tuple[Any, Array]], retain_graph: bool = False, capture: Set[int] | None = None
 ) -> dict[int, Array]:

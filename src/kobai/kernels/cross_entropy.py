@@ -37,7 +37,7 @@ from kobai.kernels.rows import (
     sum_of_exponentials,
 )
 from kobai.kernels.threads import run_split
-from kobai.xp import Array, xp_of
+from kobai.xp import Array, quiet, xp_of
 
 Backward = Callable[[Array], Array]
 """From dy, of the shape of the loss, to the gradient of the rows."""
@@ -151,6 +151,7 @@ def _choose(
     return positions(safe, classes), valid, valid if weight is None else weight[safe] * valid
 
 
+@quiet
 def reduce_losses(loss: Array, share: Array | None, reduction: str, shape: tuple[int, ...]) -> tuple[Array, Any]:
     """The reduced loss, and what dy is multiplied by to give the gradient of every row's loss."""
     if reduction == "none":

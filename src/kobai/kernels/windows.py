@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kobai.xp import Array, table, xp_of
+from kobai.xp import Array, quiet, table, xp_of
 
 Sizes = tuple[int, ...]
 
@@ -77,6 +77,7 @@ def along(w: Windows, axis: int) -> list[tuple[Any, ...]]:
     return [(..., slice(i * start, i * start + stride * (n - 1) + 1, stride), *rest) for i in range(w.kernel[axis])]
 
 
+@quiet
 def reduced(x: Array, w: Windows, axis: int, what: str) -> Array:
     """``"max"`` or ``"sum"`` of the windows in one dimension of the padded input, as a new array."""
     if w.out[axis] == 1 and x.shape[axis - len(w.size)] == w.kernel[axis] and w.dilation[axis] == 1:

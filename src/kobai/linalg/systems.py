@@ -11,7 +11,7 @@ from kobai._tensor import Tensor
 from kobai.ops.create import eye
 from kobai.ops.rearrange import tril, triu
 from kobai.ops.shape import broadcast_shapes, expand
-from kobai.xp import Array, linalg_errors, xp_of
+from kobai.xp import Array, linalg_errors, quiet, xp_of
 
 
 def _square(rng: np.random.Generator, *batch: int) -> Array:
@@ -23,6 +23,7 @@ def _t(x: Array) -> Array:
 
 
 @primitive(sample=[lambda rng: (_square(rng),), lambda rng: (_square(rng, 2),)])
+@quiet
 def _inv(a: Array) -> Any:
     with linalg_errors(a):
         y = xp_of(a).linalg.inv(a)
@@ -36,6 +37,7 @@ def _inv(a: Array) -> Any:
         lambda rng: (_square(rng, 2), rng.normal(size=(2, 3, 2))),
     ]
 )
+@quiet
 def _solve(a: Array, b: Array) -> Any:
     with linalg_errors(a):
         x = xp_of(a).linalg.solve(a, b)
@@ -48,6 +50,7 @@ def _solve(a: Array, b: Array) -> Any:
 
 
 @primitive(sample=[lambda rng: (_square(rng),), lambda rng: (_square(rng, 2),)])
+@quiet
 def _det(a: Array) -> Any:
     y = xp_of(a).asarray(xp_of(a).linalg.det(a))
     # Jacobi: d det A = det A · tr(A⁻¹ dA)
@@ -55,6 +58,7 @@ def _det(a: Array) -> Any:
 
 
 @primitive(sample=[lambda rng: (_square(rng),), lambda rng: (_square(rng, 2),)])
+@quiet
 def _logabsdet(a: Array) -> Any:
     y = xp_of(a).asarray(xp_of(a).linalg.slogdet(a)[1])
     return y, lambda dy: (lambda out: dy[..., None, None] * _t(xp_of(a).linalg.inv(a)),)

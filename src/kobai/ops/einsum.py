@@ -13,7 +13,7 @@ from kobai._primitive import primitive
 from kobai._tensor import Tensor
 from kobai.kernels.gemm import matmul
 from kobai.ops._args import need_tensor
-from kobai.xp import Array, xp_of
+from kobai.xp import Array, quiet, xp_of
 
 __all__ = [
     "einsum",
@@ -105,6 +105,7 @@ def _gradient(i: int, operands: list[tuple[Array, str]], dy: Array, output: str)
         lambda rng: (rng.normal(size=(0, 3)), rng.normal(size=(3, 2)), {"inputs": ("ij", "jk"), "output": "ik"}),
     ]
 )
+@quiet
 def _einsum(*operands: Array, inputs: tuple[str, ...], output: str) -> Any:
     pairs = list(zip(operands, inputs, strict=True))
     y = _evaluate(pairs, output)

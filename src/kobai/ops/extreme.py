@@ -16,7 +16,7 @@ from kobai.ops.arithmetic import maximum, minimum, sub
 from kobai.ops.gather import gather
 from kobai.ops.rearrange import clone
 from kobai.ops.reduce import Axes, axes_of, element_count, reduced_samples, spread
-from kobai.xp import Array, xp_of
+from kobai.xp import Array, quiet, xp_of
 
 __all__ = [
     "all",
@@ -330,6 +330,7 @@ def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
         lambda rng: (rng.normal(size=(0, 3)), 2.0, (1,), False),
     ]
 )
+@quiet
 def _norm(x: Array, p: float, axes: Axes | None, keepdim: bool) -> Any:
     xp = xp_of(x)
     if p == 2:

@@ -19,11 +19,12 @@ from kobai.kernels.activation import relu, sigmoid
 from kobai.kernels.indices import check_unit_interval
 from kobai.ops._args import Samples, need_tensor, pair, unbroadcast
 from kobai.ops.cross_entropy import check_reduction
-from kobai.xp import Array, xp_of
+from kobai.xp import Array, quiet, xp_of
 
 __all__: list[str] = []  # PyTorch has these in nn.functional only
 
 
+@quiet
 def _reduced(loss: Array, reduction: str) -> tuple[Array, float]:
     """The reduced loss, and the factor of dy in the gradient of its elements; the mean of nothing is nan, as in PyTorch."""
     if reduction == "none":

@@ -18,7 +18,7 @@ from kobai.kernels import layer_norm as layer_norm_kernels
 from kobai.ops._args import normalize_axis
 from kobai.ops.activation import as_float
 from kobai.ops.batch_norm import batch_norm, need_float, need_vectors
-from kobai.xp import Array, xp_of
+from kobai.xp import Array, quiet, xp_of
 
 __all__: list[str] = []  # PyTorch has these in nn.functional only
 
@@ -175,6 +175,7 @@ def instance_norm(
         lambda rng: (rng.uniform(-2, 2, (0, 3)), 2.0, 1),
     ]
 )
+@quiet
 def _normalize(x: Array, p: float, axis: int, *, eps: float = 1e-12) -> Any:
     xp = xp_of(x)
     size = xp.abs(x)

@@ -15,7 +15,7 @@ import numpy as np
 from kobai._primitive import method, primitive
 from kobai._tensor import Tensor
 from kobai.ops._args import Samples, cast, need_tensor, normalize_axes, normalize_axis, numpy_names
-from kobai.xp import Array, xp_of
+from kobai.xp import Array, quiet, xp_of
 
 __all__ = [
     "cumprod",
@@ -89,6 +89,7 @@ def _repeated(dy: Array, shape: tuple[int, ...]) -> Any:
 
 
 @primitive(sample=reduced_samples())
+@quiet
 def _sum(x: Array, axes: Axes | None, keepdim: bool) -> Any:
     shape = x.shape
 
@@ -99,6 +100,7 @@ def _sum(x: Array, axes: Axes | None, keepdim: bool) -> Any:
 
 
 @primitive(sample=reduced_samples())
+@quiet
 def _mean(x: Array, axes: Axes | None, keepdim: bool) -> Any:
     shape = x.shape
     n = element_count(shape, axes) or math.nan  # the mean of nothing is NaN
@@ -198,6 +200,7 @@ def _divided(squares: Array, divisor: float) -> Array:
 
 
 @primitive(sample=_spreads())
+@quiet
 def _var(x: Array, axes: Axes | None, correction: float, keepdim: bool) -> Any:
     squares, divisor = _squares(x, axes, correction, keepdim)
 
@@ -210,6 +213,7 @@ def _var(x: Array, axes: Axes | None, correction: float, keepdim: bool) -> Any:
 
 
 @primitive(sample=_spreads())
+@quiet
 def _std(x: Array, axes: Axes | None, correction: float, keepdim: bool) -> Any:
     xp = xp_of(x)
     squares, divisor = _squares(x, axes, correction, keepdim)
@@ -320,6 +324,7 @@ def std_mean(
         lambda rng: (rng.normal(size=(2, 3)) * [[0, 1, 0], [1, 0, 1]], None, True),
     ]
 )
+@quiet
 def _prod(x: Array, axes: Axes | None, keepdim: bool) -> Any:
     xp = xp_of(x)
 
@@ -344,6 +349,7 @@ def _prod(x: Array, axes: Axes | None, keepdim: bool) -> Any:
         lambda rng: (rng.normal(size=(0, 3)), 1),
     ]
 )
+@quiet
 def _cumsum(x: Array, axis: int) -> Any:
     xp = xp_of(x)
     return xp.cumsum(x, axis=axis), lambda dy: (lambda out: _suffix_sum(dy, axis), None)
@@ -360,6 +366,7 @@ def _suffix_sum(x: Array, axis: int) -> Array:
         lambda rng: (rng.normal(size=(2, 5)) * [[1, 1, 0, 1, 0], [0, 1, 1, 1, 1]], 1),
     ]
 )
+@quiet
 def _cumprod(x: Array, axis: int) -> Any:
     xp = xp_of(x)
     y = xp.cumprod(x, axis=axis)

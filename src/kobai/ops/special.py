@@ -11,7 +11,7 @@ from kobai.kernels import gamma, special
 from kobai.ops._args import Samples, as_tensor_like, cast, need_tensor, pair, unbroadcast
 from kobai.ops.gather import where
 from kobai.ops.pointwise import log, unary
-from kobai.xp import Array, xp_of
+from kobai.xp import Array, quiet, xp_of
 
 __all__ = [
     "copysign",
@@ -57,7 +57,7 @@ def _sinc_slope(xp: Any, x: Array) -> Array:
     return xp.where(x == 0, xp.zeros_like(x), (xp.cos(math.pi * safe) - xp.sinc(safe)) / safe)
 
 
-sinc = unary("sinc", "sin(πx) / πx, 1 at 0.", lambda xp, x: xp.sinc(x), _sinc_slope)
+sinc = unary("sinc", "sin(πx) / πx, 1 at 0.", quiet(lambda xp, x: xp.sinc(x)), _sinc_slope)
 
 
 def _two() -> Samples:
