@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -24,8 +24,17 @@ __all__ = ["capture"]
 
 log = logging.getLogger("kobai")
 
-SESSIONS: dict[str, Callable[..., Session]] = {"numpy": HostSession, "cupy": CudaSession}
-"""What records a step whose first argument is on this backend, made with (workspace, lenient, inputs)."""
+
+class SessionClass(Protocol):
+    """A subclass of :class:`Session`, as it is made for one recording."""
+
+    warms_each_signature: bool
+
+    def __call__(self, workspace: Workspace, lenient: bool, inputs: list[Tensor]) -> Session: ...
+
+
+SESSIONS: dict[str, SessionClass] = {"numpy": HostSession, "cupy": CudaSession}
+"""What records a step whose first argument is on this backend."""
 
 MOST_SIGNATURES = 32
 """Signatures of one step that are kept; more say that an argument changes at every call that should be a tensor."""
@@ -134,11 +143,10 @@ class Captured:
         reason = self._hindrance(key, inputs)
         if reason is not None:
             return self._give_up(reason, args, kwargs), True
-        warm_for = key if inputs and SESSIONS.get(backend_of(inputs[0]._array).name) is CudaSession else None
-        if (
-            warm_for not in self._warmed
-        ):  # on a device kernels of these shapes may have to be compiled, which no capture allows
-            self._warmed.add(warm_for)
+        session = SESSIONS.get(_backend_for(inputs))
+        warmed = key if session is not None and session.warms_each_signature else None
+        if warmed not in self._warmed:
+            self._warmed.add(warmed)
             result = self.step(*args, **kwargs)
             map_tensors(self._need_finished, result)
             return result, True
@@ -181,7 +189,7 @@ class Captured:
         log.warning("capture: going on without it. %s", reason)
 
     def _record(self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: list[Tensor]) -> Any:
-        backend = backend_of(inputs[0]._array).name if inputs else default_backend()
+        backend = _backend_for(inputs)
         if backend not in SESSIONS:
             return self._give_up(f"captured step: backend {backend!r} has no capture", args, kwargs)
         session = SESSIONS[backend](self._workspace, self.fallback, inputs)
@@ -194,6 +202,10 @@ class Captured:
             variants.append(session.replay(result))
             del variants[:-MOST_VARIANTS]
         return map_tensors(copied, result)
+
+
+def _backend_for(inputs: list[Tensor]) -> str:
+    return backend_of(inputs[0]._array).name if inputs else default_backend()
 
 
 # --- arguments and results --------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -81,6 +81,10 @@ class Replay:
 
 class Session:
     """Runs a step under the rules of ``recorder`` and watches which tensors it touches. Subclasses know how to repeat it."""
+
+    warms_each_signature: ClassVar[bool] = False
+    """Whether each signature runs once before it is recorded, because kernels for its shapes may have to be compiled, which a
+    capture does not allow; otherwise the first call of all is enough, which creates the optimizer's state."""
 
     def __init__(self, recorder: Rules, inputs: list[Tensor]) -> None:
         self.recorder = recorder
@@ -158,6 +162,7 @@ class HostSession(Session):
 class CudaSession(Session):
     """A step on a CUDA device, captured as a graph. What fails is run again without, less what the host had done already."""
 
+    warms_each_signature = True
     recorder: CudaRecorder
 
     def __init__(self, workspace: Workspace, lenient: bool, inputs: list[Tensor]) -> None:
