@@ -505,8 +505,7 @@ class Tensor:
         return [name for name in object.__dir__(self) if not name.startswith("_") or name.startswith("__")]
 
     def __getattr__(self, name: str) -> Any:
-        hint = "" if name.startswith("_") else nearest(name, [n for n in dir(type(self)) if not n.startswith("_")])
-        raise AttributeError(f"Tensor has no attribute {name!r}.{hint}")
+        raise MissingAttribute(self, name)
 
     def __repr__(self) -> str:
         notes = []

@@ -22,6 +22,24 @@ class DataError(ValueError):
     """A data file or data set is missing, malformed, empty, or holds values that cannot be trained on."""
 
 
+class MissingAttribute(AttributeError):
+    """An attribute that ``owner`` does not have. The nearest name is looked for when the message is read and not before, as
+    ``hasattr``, and ``getattr`` with a default, come by often and read none.
+
+    >>> str(MissingAttribute("text", "uper"))
+    "'str' object has no attribute 'uper'. Did you mean 'upper'?"
+    """
+
+    def __init__(self, owner: object, name: str) -> None:
+        # ``name`` without ``obj`` keeps the interpreter from adding a second suggestion to the traceback.
+        super().__init__(name=name)
+        self.owner, self.missing = owner, name
+
+    def __str__(self) -> str:
+        hint = "" if self.missing.startswith("_") else nearest(self.missing, dir(self.owner))
+        return f"{type(self.owner).__name__!r} object has no attribute {self.missing!r}{'.' * bool(hint)}{hint}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """End of an error message: the known name most like ``name``, else all of them if they are few.
 

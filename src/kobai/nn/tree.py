@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from kobai._tensor import Tensor
-from kobai.errors import nearest
+from kobai.errors import MissingAttribute, nearest
 from kobai.nn.parameter import Parameter
 
 if TYPE_CHECKING:
@@ -40,11 +40,7 @@ class Tree:
         except KeyError:
             if not name.startswith("_"):
                 raise AttributeError(no_init(self, f"read {name!r}"), name=name) from None
-        message = f"{type(self).__name__!r} object has no attribute {name!r}"
-        if not name.startswith("_") and (hint := nearest(name, dir(self))):  # protocols probe for underscored names
-            message += "." + hint
-        # ``name`` without ``obj`` keeps the interpreter from adding a second suggestion to the traceback.
-        raise AttributeError(message, name=name)
+        raise MissingAttribute(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         state = self.__dict__
