@@ -17,7 +17,7 @@ from kobai import xp as _xp
 from kobai._repr import describe
 from kobai._tape import Node, RemovableHandle, run_backward, run_hooks
 from kobai.dtypes import _known, _of, dtype, get_default_dtype
-from kobai.errors import BackendError, nearest
+from kobai.errors import BackendError, MissingAttribute
 from kobai.xp import Array, asarray, device, device_of, to_host, xp_of
 
 
