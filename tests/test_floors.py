@@ -158,13 +158,18 @@ def test_import_kobai_loads_nothing_optional_or_slow():
 
 
 def test_import_kobai_costs_less_than_a_tenth_of_a_second_beyond_numpy(tmp_path):
-    code = "import time, numpy; t = time.perf_counter(); import kobai; print(time.perf_counter() - t)"
+    """Or, on a busy machine where all takes longer, less than NumPy itself, which takes 0.08 s on a quiet one."""
+    code = (
+        "import time; a = time.perf_counter(); import numpy; b = time.perf_counter(); import kobai; "
+        "print(b - a, time.perf_counter() - b)"
+    )
     env = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path)}  # compiled once, as an installed package is
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     times = []
-    for _ in range(12):  # the first try compiles; a busy machine gets more of them
+    for _ in range(12):  # the first try compiles
         done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-        times.append(float(done.stdout))
-        if times[-1] < 0.1:
+        numpys, ours = map(float, done.stdout.split())
+        times.append((numpys, ours))
+        if ours < max(0.1, numpys):
             return
-    pytest.fail(f"seconds: {times}")
+    pytest.fail(f"seconds for NumPy and for Kobai: {times}")

@@ -173,6 +173,19 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
         held.leave()
 
 
+def workers() -> int:
+    """Threads that a kernel may divide its products among itself, each computing its own with :func:`multiply`."""
+    return threads() if switches() else 1
+
+
+def multiply(a: Array, b: Array, out: Array) -> None:
+    """out ← a·b for arrays of the host, for use inside of kernels; it holds BLAS to nothing, see :func:`one_thread`."""
+    if switches() and _worthwhile(a, b) and threads() > 1:
+        split(a, b, out)  # by this thread alone where others are at work on other products
+    else:
+        np.matmul(a, b, out=out)
+
+
 def _worthwhile(a: Array, b: Array) -> bool:
     if a.ndim < 2 or b.ndim < 2 or a.dtype != b.dtype or a.dtype not in engine.FLOATS:
         return False

@@ -1,134 +1,54 @@
-"""Convolution as matrix products: every window of the input becomes a column (im2col), a product does the rest.
+"""Windows as columns of a matrix (im2col), and columns added back to where they came from (col2im), its transpose.
 
-With X the matrix of columns of one image, (C·k, L) for k kernel elements and L windows, and W the weight as (O, C·k):
-
-    y = W X,    dW = dy Xᵀ,    dX = Wᵀ dy,    and dx adds the columns of dX back to where they came from (col2im).
-
-Columns are made for a few images at a time, so that they are still in the cache when the product reads them, and made again
-in backward: keeping them would cost k times the memory of the input, copying them costs a tenth of the product.
-Chellapilla, Puri, Simard, "High performance convolutional neural networks for document processing", 2006.
-
-Any number of spatial dimensions; groups are a batch dimension of the products.
+A column holds the C·k elements that one window meets, k of them in the kernel. Both functions write to columns of any order,
+given as an array (n, C, k, *out) that may be a view. The zeros of the padding are written, never read: no padded copy of the
+images is made where a compiled loop runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from math import prod
+from typing import Any
 
 import numpy as np
 
-from kobai.kernels.gemm import matmul
+from kobai.kernels.engine import compiled, numba_runs
 from kobai.kernels.windows import Windows
-from kobai.xp import Array, xp_of
-
-CACHE = 2 << 20  # bytes of columns made at a time on the host; half and double this cost a few per cent more
-DEVICE = 1 << 28  # ... and on a device, where few large products are better
-NARROW = 128  # an image with fewer windows has too few columns for a product of its own: a block of images shares one
-FEWEST = 512  # columns of such a product at least, for the weight has to be read once for each
+from kobai.xp import Array
 
 
-def _blocks(x: Array, w: Windows, channels: int, filters: int) -> Iterator[slice]:
-    """Slices of the batch of ``x``: as many images at a time as fit the cache, with what the products read and write."""
-    limit = CACHE if type(x) is np.ndarray else DEVICE
-    length = prod(w.out)
-    each = max(channels * prod(w.kernel), filters) * length * x.itemsize
-    step = max(1, limit // max(1, each), FEWEST // max(1, length))
-    return (slice(i, min(i + step, x.shape[0])) for i in range(0, x.shape[0], step))
+def planar(w: Windows) -> tuple[int, ...] | None:
+    """Windows in one or two dimensions as numbers for a compiled loop, None for more dimensions.
 
-
-class _Columns:
-    """Makes the columns of one block of images after another, in the same memory.
-
-    ``by_image``: (n, C, k, *out), a matrix for each image. Else (C, k, n, *out), one wide matrix for all of them.
+    (height, width) of input, kernel, stride, dilation, padding in front and output, in this order.
     """
-
-    def __init__(self, x: Array, w: Windows, step: int, by_image: bool) -> None:
-        xp = xp_of(x)
-        channels = x.shape[1]
-        self.w = w
-        self.by_image = by_image
-        k = prod(w.kernel)
-        shape = (step, channels, k, *w.out) if by_image else (channels, k, step, *w.out)
-        self.memory = xp.empty(shape, dtype=x.dtype)
-        self.wide = None if w.padded == w.size else xp.zeros((step, channels, *w.padded), dtype=x.dtype)
-
-    def of(self, images: Array) -> Array:
-        n = images.shape[0]
-        if self.wide is not None:
-            self.wide[(slice(n), slice(None), *self.w.inside)] = images  # the zeros around stay as they are
-            images = self.wide[:n]
-        columns = self.memory[:n] if self.by_image else self.memory[:, :, :n]
-        for t, where in self.w.taps():
-            part = images[(..., *where)]
-            if self.by_image:
-                columns[:, :, t] = part
-            else:
-                columns[:, t] = part.swapaxes(0, 1)
-        return columns
+    if len(w.size) > 2:
+        return None
+    first = (1, 1, 1, 1, 0, 1) if len(w.size) == 1 else None
+    fields = zip(w.size, w.kernel, w.stride, w.dilation, [a for a, _ in w.pads], w.out, strict=True)
+    rows, columns = (first, *fields) if first is not None else fields
+    return tuple(int(number) for pair in zip(rows, columns, strict=True) for number in pair)
 
 
-def convolve(
-    x: Array, weight: Array, w: Windows, groups: int, finish: Callable[[Array], object] | None = None
-) -> Array:
-    """y[n, o, p] = Σ_{c,t} weight[o, c, t] · x[n, c, p·stride + t·dilation − pad]; ``finish`` may change y in place.
+def needs_room(x: Array, w: Windows) -> bool:
+    """Whether im2col and col2im need a padded copy of images like ``x``."""
+    return not (numba_runs(x) and len(w.size) <= 2)
 
-    x (N, C, *size), weight (O, C / groups, *kernel), y (N, O, *out).
+
+def im2col(images: Array, w: Windows, columns: Array, room: Array | None = None) -> None:
+    """columns[n, c, t, p] ← the element of images[n, c] that the kernel's t-th meets in window p.
+
+    images (n, C, *size); ``room`` (n, C, *padded), zero around the images, where :func:`needs_room` and there is padding.
     """
-    xp = xp_of(x)
-    (n, channels), filters, length = x.shape[:2], weight.shape[0], prod(w.out)
-    matrix = weight.reshape(groups, filters // groups, -1)
-    y = xp.empty((n, filters, *w.out), dtype=x.dtype)
-    by_image = length >= NARROW
-    columns = None
-    for block in _blocks(x, w, channels, filters):
-        result, m = y[block], block.stop - block.start
-        if w.is_pointwise and by_image:
-            made = x[block]
-        else:
-            columns = columns or _Columns(x, w, m, by_image)
-            made = columns.of(x[block])
-        if by_image:
-            matmul(matrix, made.reshape(m, groups, -1, length), out=result.reshape(m, groups, -1, length))
-        else:
-            rows = matmul(matrix, made.reshape(groups, -1, m * length))
-            result[...] = rows.reshape(filters, m, *w.out).swapaxes(0, 1)
-        if finish is not None:
-            finish(result)
-    return y
-
-
-def convolve_transposed(dy: Array, weight: Array, w: Windows, groups: int) -> Array:
-    """The transpose of :func:`convolve` as a map of x: dL/dx of dL/dy. dy (N, O, *out) gives (N, C, *size)."""
-    xp = xp_of(dy)
-    n, filters, channels, length = dy.shape[0], weight.shape[0], weight.shape[1] * groups, prod(w.out)
-    matrix = weight.reshape(groups, filters // groups, -1).swapaxes(-1, -2)
-    dx = xp.empty((n, channels, *w.size), dtype=dy.dtype)
-    by_image = length >= NARROW
-    columns = wide = None
-    for block in _blocks(dy, w, channels, filters):
-        m = block.stop - block.start
-        if by_image and w.is_pointwise:
-            into = dx[block].reshape(m, groups, -1, length)
-            matmul(matrix, dy[block].reshape(m, groups, -1, length), out=into)
-            continue
-        if wide is None:
-            wide = xp.empty((m, channels, *w.padded), dtype=dy.dtype)
-        if by_image:
-            if columns is None:
-                columns = xp.empty((m, groups, matrix.shape[1], length), dtype=dy.dtype)
-            matmul(matrix, dy[block].reshape(m, groups, -1, length), out=columns[:m])
-            made = columns[:m].reshape(m, channels, -1, *w.out)
-        else:
-            made = matmul(matrix, _rows(dy[block], groups)).reshape(channels, -1, m, *w.out)
-            made = made.transpose(2, 0, 1, *range(3, made.ndim))
-        dx[block] = col2im(made, w, wide[:m])[(..., *w.inside)]
-    return dx
-
-
-def _rows(dy: Array, groups: int) -> Array:
-    """(n, O, *out) as a row for each filter: (groups, O / groups, n · L)."""
-    return dy.swapaxes(0, 1).reshape(groups, dy.shape[1] // groups, -1)
+    geometry = planar(w)
+    if room is None and geometry is not None and numba_runs(images):
+        strides = _flat_strides(columns)
+        _im2col(images.reshape(-1), _flat(columns), geometry, *images.shape[:2], *strides)
+        return
+    if room is not None and w.padded != w.size:
+        room[(..., *w.inside)] = images
+        images = room
+    for t, where in w.taps():
+        columns[:, :, t] = images[(..., *where)]
 
 
 def col2im(columns: Array, w: Windows, wide: Array) -> Array:
@@ -139,19 +59,90 @@ def col2im(columns: Array, w: Windows, wide: Array) -> Array:
     return wide
 
 
-def weight_gradient(
-    x: Array, dy: Array, w: Windows, groups: int, shape: tuple[int, ...], out: Array | None = None
-) -> Array:
-    """dL/dweight of dL/dy: Σₙ dy Xᵀ, one product for all images of a block."""
-    xp = xp_of(x)
-    channels, filters = x.shape[1], shape[0]
-    total = xp.zeros((groups, filters // groups, prod(shape[1:])), dtype=x.dtype)
-    columns = None
-    for block in _blocks(x, w, channels, filters):
-        columns = columns or _Columns(x, w, block.stop - block.start, by_image=False)
-        made = columns.of(x[block])
-        total += matmul(_rows(dy[block], groups), made.reshape(groups, total.shape[2], -1).swapaxes(-1, -2))
-    if out is None:
-        return total.reshape(shape)
-    out[...] = total.reshape(shape)
-    return out
+def add_columns(columns: Array, w: Windows, images: Array, room: Array | None = None) -> None:
+    """images ← the columns added up, those of the padding left out; ``room`` (n, C, *padded) where :func:`needs_room`."""
+    geometry = planar(w)
+    if room is None and geometry is not None:
+        _col2im(images.reshape(-1), _flat(columns), geometry, *images.shape[:2], *_flat_strides(columns))
+    else:
+        images[...] = col2im(columns, w, room)[(..., *w.inside)]
+
+
+def _flat(columns: Array) -> Array:
+    """The memory of columns that are a view of all of it, in whatever order."""
+    base = columns.transpose(sorted(range(columns.ndim), key=lambda i: -columns.strides[i]))
+    return base.reshape(-1)
+
+
+def _flat_strides(columns: Array) -> tuple[int, int, int]:
+    """Distances in memory between images, channels and elements of the kernel; a window's row follows on the last."""
+    a, b, d = (stride // columns.itemsize for stride in columns.strides[:3])
+    return a, b, d
+
+
+# --- compiled loops ---------------------------------------------------------------------------------------------------
+
+_i = np.int64
+
+
+@compiled
+def _im2col(x: Any, columns: Any, geometry: Any, images: int, channels: int, a: int, b: int, d: int) -> None:
+    height, width, kh, kw, sh, sw, dh, dw, ph, pw, oh, ow = geometry
+    for n in range(images):
+        for c in range(channels):
+            plane = x[(n * channels + c) * height * width : (n * channels + c + 1) * height * width]
+            for i in range(kh):
+                for j in range(kw):
+                    base = n * a + c * b + (i * kw + j) * d
+                    shift = j * dw - pw  # window q meets column q · sw + shift of the image, if there is one
+                    low = min(ow, max(0, -(shift // sw)))
+                    high = max(low, min(ow, (width - 1 - shift) // sw + 1))
+                    for p in range(oh):
+                        row = p * sh + i * dh - ph
+                        to = columns[base + p * ow : base + (p + 1) * ow]
+                        if row < 0 or row >= height:
+                            for q in range(ow):
+                                to[q] = 0
+                            continue
+                        for q in range(low):
+                            to[q] = 0
+                        inside = to[low:high]
+                        start = row * width + low * sw + shift
+                        if sw == 1:
+                            part = plane[start : start + inside.size]
+                            for q in range(inside.size):
+                                inside[q] = part[q]
+                        else:
+                            for q in range(inside.size):
+                                inside[q] = plane[start + q * sw]
+                        for q in range(high, ow):
+                            to[q] = 0
+
+
+@compiled
+def _col2im(x: Any, columns: Any, geometry: Any, images: int, channels: int, a: int, b: int, d: int) -> None:
+    height, width, kh, kw, sh, sw, dh, dw, ph, pw, oh, ow = geometry
+    for n in range(images):
+        for c in range(channels):
+            plane = x[(n * channels + c) * height * width : (n * channels + c + 1) * height * width]
+            for q in range(plane.size):
+                plane[q] = 0
+            for i in range(kh):
+                for j in range(kw):
+                    base = n * a + c * b + (i * kw + j) * d
+                    shift = j * dw - pw
+                    low = min(ow, max(0, -(shift // sw)))
+                    high = max(low, min(ow, (width - 1 - shift) // sw + 1))
+                    for p in range(oh):
+                        row = p * sh + i * dh - ph
+                        if row < 0 or row >= height:
+                            continue
+                        inside = columns[base + p * ow + low : base + p * ow + high]
+                        start = row * width + low * sw + shift
+                        if sw == 1:
+                            part = plane[start : start + inside.size]
+                            for q in range(inside.size):
+                                part[q] += inside[q]
+                        else:
+                            for q in range(inside.size):
+                                plane[start + q * sw] += inside[q]

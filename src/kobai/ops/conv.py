@@ -8,8 +8,8 @@ from typing import Any
 from kobai._primitive import primitive
 from kobai._tensor import Tensor
 from kobai.errors import nearest
+from kobai.kernels.convolution import convolve, convolve_transposed, weight_gradient
 from kobai.kernels.epilogue import epilogue
-from kobai.kernels.im2col import convolve, convolve_transposed, weight_gradient
 from kobai.kernels.windows import Windows, n_windows
 from kobai.ops._args import Samples, need_one_dtype, need_tensor
 from kobai.xp import Array, xp_of
@@ -72,13 +72,9 @@ def _conv(
     )
     w = Windows(kernel, stride, dilation, pads, size, out)
 
-    def finish(y: Array) -> None:
-        if bias is not None:
-            y += _along_channels(bias, y.ndim)
-        if fused is not None:
-            fused.apply(y)
-
-    y = convolve(images, weight, w, groups, finish)
+    y = convolve(images, weight, w, groups, bias)
+    if fused is not None:
+        y = fused.apply(y)
     y = y if x.ndim == weight.ndim else y[0]
     result = y if fused is not None else None  # kept only where the derivative is a function of it
     has_bias = bias is not None
