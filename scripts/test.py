@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Set everything up, then run the test suite: ``python3 scripts/test.py [arguments of pytest]``."""
+"""Set everything up, then run the test suite on all processors: ``python3 scripts/test.py [arguments of pytest]``.
+
+``-n 0`` runs it in one process, as a debugger or a timing needs it.
+"""
 
 import os
 
@@ -7,4 +10,4 @@ from _setup import ROOT, main
 
 if __name__ == "__main__":
     os.chdir(ROOT)  # where pytest finds its configuration
-    main({"cpu", "cuda-proof", "data", "dev", "plot", "tune"}, ["pytest"])
+    main({"cpu", "cuda-proof", "data", "dev", "plot", "tune"}, ["pytest", "--numprocesses=auto"])

@@ -18,7 +18,8 @@ CASES = ("S", "S+BN", "S+dropout", "M", "L", "CNN")
 def run(*command, path=()):
     """A program of the folder with this Kobai; (exit code, all it printed)."""
     source = str(Path(kobai.__file__).parents[1])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*map(str, path), source])}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+    environment["PYTHONPATH"] = os.pathsep.join([*map(str, path), source])  # one process, whatever this test runs in
     done = subprocess.run(
         [sys.executable, *map(str, command)], env=environment, capture_output=True, text=True, timeout=300
     )
