@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 import kobai
@@ -16,6 +18,12 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     if config.option.without_numba:
         engine.numba_installed = False
+
+
+def pytest_collection_finish():
+    """The collected tests are millions of objects, which no garbage collection has to look at again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_ignore_collect(collection_path, config):
