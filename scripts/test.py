@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Set everything up, then run the test suite on all processors: ``python3 scripts/test.py [arguments of pytest]``.
 
-``-n 0`` runs it in one process, as a debugger or a timing needs it.
+A file's tests stay together, as they share what is expensive to make. ``-n 0`` runs all in one process, for a debugger.
 """
 
 import os
@@ -10,4 +10,4 @@ from _setup import ROOT, main
 
 if __name__ == "__main__":
     os.chdir(ROOT)  # where pytest finds its configuration
-    main({"cpu", "cuda-proof", "data", "dev", "plot", "tune"}, ["pytest", "--numprocesses=auto"])
+    main({"cpu", "cuda-proof", "data", "dev", "plot", "tune"}, ["pytest", "--numprocesses=auto", "--dist=loadfile"])
