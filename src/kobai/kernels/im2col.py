@@ -7,6 +7,7 @@ images is made where a compiled loop runs.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from kobai.kernels.windows import Windows
 from kobai.xp import Array
 
 
+@lru_cache(maxsize=256)
 def planar(w: Windows) -> tuple[int, ...] | None:
     """Windows in one or two dimensions as numbers for a compiled loop, None for more dimensions.
 
