@@ -71,6 +71,7 @@ class Browser:
         self.session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.send(f"{domain}.enable", self.session)
+        self.send("Page.setLifecycleEventsEnabled", self.session, enabled=True)
 
     def __enter__(self) -> Browser:
         return self
@@ -100,15 +101,16 @@ class Browser:
                 return answer["result"]
             self.events.append(answer)
 
-    def wait_for(self, method: str) -> dict[str, Any]:
-        """The next event of this kind, seen already or not."""
-        for event in self.events:
-            if event.get("method") == method:
-                return event
-        while True:
+    def _load(self, address: str) -> None:
+        """Go to a page and wait until this very one, and not the one before, is there."""
+        loader = self.send("Page.navigate", self.session, url=address)["loaderId"]
+
+        def loaded(event: dict[str, Any]) -> bool:
+            told = event.get("params", {})
+            return event.get("method") == "Page.lifecycleEvent" and (told["loaderId"], told["name"]) == (loader, "load")
+
+        while not any(map(loaded, self.events)):
             self.events.append(self._read())
-            if self.events[-1].get("method") == method:
-                return self.events[-1]
 
     def _read(self) -> dict[str, Any]:
         until = time.monotonic() + self.timeout
@@ -129,11 +131,9 @@ class Browser:
         self.send("Emulation.setDeviceMetricsOverride", self.session, **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", self.session, features=[scheme])
-        self.send("Page.navigate", self.session, url="about:blank")
-        self.wait_for("Page.loadEventFired")
+        self._load("about:blank")
         self.events = []
-        self.send("Page.navigate", self.session, url=address)
-        self.wait_for("Page.loadEventFired")
+        self._load(address)
 
     def ask(self, expression: str) -> Any:
         """The value of an expression in the page."""

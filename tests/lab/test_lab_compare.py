@@ -6,27 +6,20 @@ import json
 import math
 import sys
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
 import kobai
+from kobai.cli import compare as command
 from kobai.cli import main
 from kobai.errors import DataError
 from kobai.lab import running, values
 from kobai.lab.compare_figure import SHOWN, appearances, figure
-from kobai.lab.comparison import (
-    FIGURE,
-    PLAN,
-    RESULTS,
-    RUNS,
-    TABLE,
-    Comparison,
-    Condition,
-    Plan,
-    perform,
-    plan,
-    read_plan,
-)
+from kobai.lab.comparison import PLAN, RUNS, perform, read_plan
+from kobai.lab.conditions import Plan, plan
+from kobai.lab.ranking import FIGURE, RESULTS, TABLE, Comparison, Condition
+from kobai.lab.reporting import FILE, report
 from kobai.lab.running import Run
 from kobai.train import job
 from kobai.train.settings import Settings, SettingsError
@@ -110,14 +103,14 @@ def test_every_setting_of_the_model_and_its_training_can_be_varied():
     [
         ({}, "at least one setting"),
         ({"actvation": "relu"}, "Did you mean 'activation'"),
-        ({"activation": "relu,sigmod"}, "sigmod: activation 'sigmod'.*Did you mean 'sigmoid'"),
+        ({"activation": "relu,sigmod"}, "sigmod: activation: 'sigmod'.*Did you mean 'sigmoid'"),
         ({"seed": "1,2"}, "same for all runs; --repeat"),
         ({"data": "mnist,digits"}, "same for all runs"),
         ({"batch_norm": "maybe"}, "expected on or off, got 'maybe'"),
         ({"lr": "0.1,fast"}, "lr: expected a number, got 'fast'"),
-        ({"lr": "0.1,-1"}, "lr -1: lr expected > 0"),
+        ({"lr": "0.1,-1"}, "lr -1: lr: expected > 0"),
         ({"hidden": "100,100"}, r"100 is given twice; write \| between"),
-        ({"optimizer": "sgd,adam", "momentum": "0.9"}, "adam, momentum 0.9: momentum adam has none"),
+        ({"optimizer": "sgd,adam", "momentum": "0.9"}, "adam, momentum 0.9: momentum: adam has none"),
         ({"epochs": [True]}, "epochs: expected an integer, got True"),
         ({"init": "normal:wide"}, "init"),
     ],
@@ -226,7 +219,7 @@ def test_of_many_conditions_the_best_have_colours():
 
 def test_conditions_look_different_and_those_with_one_value_alike():
     made = plan(Settings(), {"activation": "sigmoid,relu", "init": "normal:0.01,xavier,he"})
-    looks = appearances(Comparison(made, tuple(Condition(n, s, (a_run(),)) for n, s in made.conditions())))
+    looks = appearances(made.vary, made.conditions())
     assert len({(look["color"], str(look["linestyle"])) for look in looks.values()}) == 6
     assert looks["sigmoid, he"]["color"] == looks["relu, he"]["color"] == kobai.lab.plots.style("he")["color"]
     assert looks["relu, he"]["linestyle"] == looks["relu, xavier"]["linestyle"]
@@ -234,7 +227,7 @@ def test_conditions_look_different_and_those_with_one_value_alike():
 
 def test_no_two_conditions_have_one_kind_of_line():
     made = plan(Settings(), {"optimizer": "sgd,adam,rmsprop,adagrad,adamw"})
-    looks = appearances(Comparison(made, tuple(Condition(n, s, (a_run(),)) for n, s in made.conditions())))
+    looks = appearances(made.vary, made.conditions())
     assert (
         len({str(look["linestyle"]) for look in looks.values()}) == len({look["color"] for look in looks.values()}) == 5
     )
@@ -248,10 +241,15 @@ def test_a_folder_holds_everything_and_another_comparison_is_refused(tmp_path):
     pytest.importorskip("matplotlib")
     folder = tmp_path / "c"
     found = kobai.lab.compare({"activation": "relu,tanh"}, out=folder, jobs=1, **QUICK)
-    assert {p.name for p in folder.iterdir()} == {PLAN, RESULTS, TABLE, RUNS, f"{FIGURE}.png", f"{FIGURE}.svg"}
+    assert {p.name for p in folder.iterdir()} == {PLAN, RESULTS, TABLE, RUNS, FILE, f"{FIGURE}.png", f"{FIGURE}.svg"}
     content = json.loads((folder / RESULTS).read_text())
     assert [p["name"] for p in content["ranking"]] == [p.name for p in found.ranking()]
     assert content["command"] == found.command()
+    written = (folder / FILE).read_text()
+    assert f"{100 * found.ranking()[0].accuracy:.1f} %" in written
+    assert (
+        report(folder, tmp_path / "again.html").read_text().splitlines()[:-4] == written.splitlines()[:-4]
+    )  # but its date
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     for other, message in (
         ({"vary": {"activation": "relu,sigmoid"}}, "varies activation=relu|tanh, and this one activation=relu|sigmoid"),
@@ -304,6 +302,31 @@ def test_an_interrupted_comparison_goes_on_and_finds_the_same(tmp_path, monkeypa
     assert more.plan.repeat == read_plan(tmp_path / "c").repeat == 3
 
 
+def test_what_was_begun_and_not_ended_is_no_report(tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "train", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        kobai.lab.compare({"activation": "relu,tanh"}, jobs=1, out=tmp_path / "c", **QUICK)
+    with pytest.raises(DataError, match="not come to its end; kobai compare --resume"):
+        report(tmp_path / "c")
+
+
+def test_a_setting_that_only_the_default_forbids(monkeypatch):
+    found = plan(Settings(momentum=0.9), {"optimizer": "sgd,rmsprop"}, given=["momentum"])  # Adam has none to set
+    assert [one.momentum for _, one in found.conditions()] == [0.9, 0.9]
+    with pytest.raises(SettingsError, match="adam: momentum: adam has none"):
+        plan(Settings(momentum=0.9), {"optimizer": "sgd,adam"})
+    with pytest.raises(SettingsError, match="no schedule is called so") as error:
+        plan(Settings(schedule="cosin"), {"lr": [0.1, 1]})
+    assert error.value.option == "schedule"
+
+
+def test_measurements_are_as_many_as_were_asked_for_and_evenly_apart():
+    run = running.train(Settings(hidden=(16,), epochs=4), measures=30)  # 52 steps
+    assert len(run.step) == 31
+    assert {b - a for a, b in pairwise(run.step)} == {1, 2}
+    assert len(running.train(Settings(hidden=(16,), epochs=1), measures=30).step) == 14  # one for each step
+
+
 def test_a_run_that_is_not_what_its_name_says_is_not_believed(tmp_path):
     kobai.lab.compare({"lr": [0.1, 1]}, out=tmp_path / "c", jobs=1, **QUICK)
     first, second = sorted((tmp_path / "c" / RUNS).iterdir())
@@ -339,6 +362,7 @@ def test_the_command_from_first_to_last(tmp_path, capsys):
     assert cli("compare", "--vary", "lr=0.1,1", "--out", folder) == 1
     assert "holds another comparison" in capsys.readouterr().err
     assert cli("compare", "--resume", folder, "--lr", "0.1") == 2
+    assert cli("compare", "--resume", folder, "--out", folder) == 2
     assert cli("compare", "--vary", "nonsense") == 2
     assert cli("compare") == 2
     assert cli("compare", "--vary", "lr=0.1", "--vary", "lr=1") == 2
@@ -360,3 +384,33 @@ def test_without_matplotlib_there_are_numbers(tmp_path, monkeypatch):
     kobai.lab.compare({"lr": [0.1, 1]}, out=tmp_path / "c", jobs=1, **QUICK)
     assert (tmp_path / "c" / RESULTS).exists()
     assert not (tmp_path / "c" / f"{FIGURE}.png").exists()
+
+
+def test_where_the_data_are_may_be_said_anew_on_resumption(tmp_path, monkeypatch):
+    kobai.lab.compare({"lr": [0.1, 1]}, out=tmp_path / "c", jobs=1, **QUICK)
+    asked = []
+    monkeypatch.setattr(command, "perform", lambda plan, **_: asked.append(plan.base.data_dir) or 1 / 0)
+    monkeypatch.setattr(Settings, "check", lambda self: self)  # the digits, embedded, take no folder
+    assert cli("compare", "--resume", tmp_path / "c", "--data-dir", "elsewhere") == 1
+    assert asked == ["elsewhere"]
+
+
+def test_a_comparison_in_which_nothing_trains_has_no_best(tmp_path, capsys):
+    arguments = ["--vary", "lr=1e38,2e38", "--optimizer", "sgd", "--hidden", "16", "--epochs", "2", "--jobs", "1"]
+    assert cli("compare", *arguments, "--out", tmp_path / "c") == 0
+    told = capsys.readouterr().out
+    assert "none of them trains" in told
+    assert "kobai train" not in told
+    page = (tmp_path / "c" / FILE).read_text()
+    assert "Every condition left the finite numbers" in page
+    assert "kobai train --" not in page
+
+
+def test_a_pipe_gets_whole_lines_however_narrow_the_terminal(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    vary = ["--vary", "activation=sigmoid,relu", "--vary", "init=normal:0.01,he", "--vary", "batch_norm=on,off"]
+    arguments = [*vary, "--hidden", "8", "--epochs", "1", "--jobs", "1", "--out", tmp_path / "c"]
+    assert cli("compare", *arguments) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert sum("sigmoid, std 0.01, no batch norm" in line and line.strip()[0].isdigit() for line in told) == 2
+    assert any(line.startswith("train the best one: kobai train") and "--epochs 1" in line for line in told)

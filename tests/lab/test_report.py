@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html.parser
 import json
 import re
 import shutil
@@ -15,8 +14,10 @@ from typer.testing import CliRunner
 import kobai
 from kobai.cli import app
 from kobai.errors import CheckpointError, DataError
-from kobai.lab import charts, markup
-from kobai.lab.charts import Bars, Line
+from kobai.lab import charts, count_charts, markup
+from kobai.lab.charts import Line
+from kobai.lab.count_charts import Bars
+from kobai.lab.drawing import WIDTH
 from kobai.lab.reporting import FILE, report
 from kobai.train import job
 from kobai.train.settings import Settings
@@ -24,37 +25,9 @@ from kobai.train.settings import Settings
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 
 from browser import Browser, find
+from page_reader import Page, self_contained
 
 EVIL = "<script>alert('x')</script>\"&\x1b[31m"
-EMPTY = {"meta", "link", "img", "br", "hr"}
-
-
-class Page(html.parser.HTMLParser):
-    """Elements of a page, and whether each is closed where it should be."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.text = ""
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in EMPTY:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if not self.open or self.open[-1] != "style":
-            self.text += data
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 def train(folder: Path, **settings) -> Path:
@@ -87,29 +60,22 @@ def compared(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    pytest.importorskip("optuna")
+    from kobai.lab.tuning import tune
+
+    folder = tmp_path_factory.mktemp("searched") / "t"
+    space = {"lr": "1e-4..1:log", "hidden": "10|20,20", "batch_size": "16..128:log", "dropout": "0..0.5"}
+    tune(space, out=folder, trials=14, epochs=1, activation="tanh", jobs=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
     pytest.importorskip("matplotlib")
     folder = tmp_path_factory.mktemp("experiment") / "lab"
     kobai.lab.run("activations", out=folder)
     return folder
-
-
-def self_contained(page: Page) -> None:
-    """No script, and every address within the file or a picture in itself; every picture has its text."""
-    assert not page.all("script")
-    assert not page.all("iframe")
-    for _, attributes in page.tags:
-        for name in ("src", "href", "srcset", "action", "data", "xlink:href"):
-            assert (attributes.get(name) or "#").startswith(("#", "data:")), attributes
-        assert not any(name.startswith("on") for name in attributes)
-    for attributes in page.all("img"):
-        assert attributes["alt"]
-    for attributes in page.all("svg"):
-        assert attributes.get("aria-hidden") == "true" or (attributes["role"] == "img" and attributes["aria-label"])
-    names = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
-    assert len(names) == len(set(names))
-    for attributes in page.all("a"):
-        assert attributes["href"].removeprefix("#") in names
 
 
 # --- what it tells ------------------------------------------------------------------------------------------------------
@@ -387,13 +353,13 @@ def test_charts_draw_any_numbers(y, log):
         [Line("a", list(range(len(y))), y)], alt="x", x_label="x", y_label="y", log=log, levels=[(1.0, "one")]
     )
     found = [float(n) for n in re.findall(r'(?:x|y|cx|cy|x1|x2|y1|y2)="(-?[\d.]+|nan|inf)"', drawn)]
-    assert all(-400 <= n <= charts.WIDTH + 1 for n in found)
+    assert all(-400 <= n <= WIDTH + 1 for n in found)
     Page(drawn)
 
 
 @pytest.mark.parametrize("edges", [[0.0, 0.5, 1.0], [0.5, 0.5, 0.5], [1e-30, 2e-30, 3e-30], [-1e30, 0, 1e30]], ids=str)
 def test_histograms_of_any_width(edges):
-    Page(charts.histogram([Bars("a", edges, [1, 2]), Bars("b", edges, [0, 0])], alt="x"))
+    Page(count_charts.histogram([Bars("a", edges, [1, 2]), Bars("b", edges, [0, 0])], alt="x"))
 
 
 # --- in a browser -------------------------------------------------------------------------------------------------------
@@ -411,8 +377,8 @@ def browser():
 SEEN = """(() => {
     const found = [...document.querySelectorAll('svg[role=img], img')].filter(e => !e.closest('details:not([open])'));
     const hidden = found.filter(e => {
-        const box = e.getBoundingClientRect();
-        return !(box.width > 20 && box.height > 20 && box.left >= -0.5 && box.right <= innerWidth + 0.5
+        const box = e.getBoundingClientRect(), scrolls = e.closest('.wide');
+        return !(box.width > 20 && box.height > 20 && box.left >= -0.5 && (scrolls || box.right <= innerWidth + 0.5)
             && getComputedStyle(e).visibility === 'visible' && (e.tagName !== 'IMG' || e.naturalWidth > 0));
     });
     return [found.length, hidden.length];
@@ -446,7 +412,7 @@ SMALLEST = """Math.min(...[...document.querySelectorAll('svg[role=img] text')].f
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1200])
-@pytest.mark.parametrize("what", ["healthy", "sick", "compared", "experiment"])
+@pytest.mark.parametrize("what", ["healthy", "sick", "compared", "searched", "experiment"])
 def test_a_browser_shows_it(browser, request, what, width, dark):
     path = report(request.getfixturevalue(what))
     browser.open(path.as_uri(), width=width, dark=dark)

@@ -16,8 +16,11 @@ import kobai
 from kobai.cli import main
 from kobai.errors import DataError
 from kobai.lab import running, study, tune_figures
+from kobai.lab.reporting import FILE
 from kobai.lab.running import Run
-from kobai.lab.tuning import CHOSEN, RESULTS, TEST, Search, Trial, perform, plan, read_plan
+from kobai.lab.search import CHOSEN, RESULTS, TEST, Search
+from kobai.lab.trials import Trial, plan
+from kobai.lab.tuning import perform, read_plan
 from kobai.lab.values import Range
 from kobai.train import job
 from kobai.train.settings import Settings, SettingsError
@@ -49,7 +52,7 @@ def surface(monkeypatch):
         for i in range(measures + 1):
             value = goal * i / measures
             run.epoch.append(settings.epochs * i / measures)
-            run.step.append(steps * i // measures)
+            run.step.append(math.ceil(steps * i / measures))
             for curve in (run.train_accuracy, run.held_accuracy):
                 curve.append(value)
             for curve in (run.train_loss, run.held_loss):
@@ -166,6 +169,9 @@ def test_pruning_ends_bad_trials_early_and_keeps_the_best(surface):
     assert len(pruned) >= 15
     assert {len(t.curve) for t in pruned} <= {3, 9}  # the rungs, of 27 measurements; none is thrown away at its end
     assert all(len(t.curve) == 27 for t in found.complete)
+    for trial in pruned:  # none of which was as good already as what had been found
+        done = [t.value for t in found.complete if t.number < trial.number]
+        assert not done or trial.value < max(done)
     whole = kobai.lab.tune({"lr": "1e-4..1:log"}, method="random", trials=40, prune=False, **QUICK)
     assert not whole.of("pruned")
     assert found.best.value == pytest.approx(whole.best.value, abs=0.1)
@@ -180,6 +186,10 @@ def test_by_loss_less_is_better_and_divergence_is_worst():
     json.dumps(found.as_dict(), allow_nan=False)
     by_accuracy = kobai.lab.tune({"lr": [1e38, 0.01]}, method="grid", optimizer="sgd", **QUICK)
     assert {t.value for t in by_accuracy.trials if t.diverged} == {0.0}
+    nothing = kobai.lab.tune({"lr": [1e38]}, method="grid", optimizer="sgd", **QUICK)
+    assert nothing.best is None
+    with pytest.raises(DataError, match="none is best"):
+        nothing.command()
 
 
 def test_trials_are_runs_of_kobai_train():
@@ -216,7 +226,11 @@ def test_an_interrupted_search_goes_on_as_if_nothing_had_been(tmp_path, surface,
     monkeypatch.setattr(running, "train", stops)
     with pytest.raises(KeyboardInterrupt):
         kobai.lab.tune(SPACE, method="random", trials=8, prune=False, out=tmp_path / "t", **QUICK)
-    found = perform(read_plan(tmp_path / "t"), trials=8, jobs=1, out=tmp_path / "t")
+    assert len(json.loads((tmp_path / "t" / RESULTS).read_text())["trials"]) == 4  # three, and one that waits
+    assert "3 trials" in (tmp_path / "t" / FILE).read_text()
+    found = perform(
+        read_plan(tmp_path / "t"), jobs=1, out=tmp_path / "t"
+    )  # how many there are to be, the study remembers
     assert len(found.complete) == len(found.trials) == 8
     first = [t.parameters for t in whole.trials]
     assert [t.parameters for t in found.trials[:3]] == first[:3]
@@ -237,7 +251,7 @@ def test_trials_of_a_process_that_was_killed_are_done_again(tmp_path, surface):
     study._suggested(trial, made)
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    trial.set_user_attr("owner", [study.socket.gethostname(), dead.pid, 0.0])
+    trial.set_user_attr("owner", [study.socket.gethostname(), dead.pid, 0.0, ""])
     with (tmp_path / "t" / study.JOURNAL).open("ab") as journal:
         journal.write(b'{"op_code":6,"wor')  # killed within a line
     found = perform(made, trials=3, jobs=1, out=tmp_path / "t")
@@ -250,10 +264,10 @@ def test_a_trial_of_another_machine_is_left_alone_while_it_is_heard_of(tmp_path,
     study.check_folder(tmp_path / "t", made)
     opened = study.open_study(tmp_path / "t", made)
     trial = opened.ask()
-    trial.set_user_attr("owner", ["elsewhere", 1, study.time.time()])
+    trial.set_user_attr("owner", ["elsewhere", 1, study.time.time(), ""])
     found = perform(made, trials=3, jobs=1, out=tmp_path / "t")
     assert (len(found.complete), len(found.of("running"))) == (2, 1)
-    trial.set_user_attr("owner", ["elsewhere", 1, study.time.time() - 2 * study.SILENCE])
+    trial.set_user_attr("owner", ["elsewhere", 1, study.time.time() - 2 * study.SILENCE, ""])
     found = perform(made, trials=3, jobs=1, out=tmp_path / "t")
     assert (len(found.complete), len(found.of("running"))) == (3, 0)
 
@@ -278,7 +292,7 @@ def test_a_study_of_another_search_is_refused_and_unchanged(tmp_path, surface):
         (
             {"lr": "1e-4..0.1:log", "activation": "relu|tanh"},
             {},
-            "its space is lr=0.0001..1:log activation=relu|tanh, not",
+            "it searches lr=0.0001..1:log and activation=relu|tanh, and",
         ),
         (SPACE, {"method": "random"}, "its method is tpe, not random"),
         (SPACE, {"by": "loss"}, "its by is accuracy, not loss"),
@@ -287,7 +301,7 @@ def test_a_study_of_another_search_is_refused_and_unchanged(tmp_path, surface):
     ):
         with pytest.raises(DataError) as error:
             kobai.lab.tune(space, trials=2, out=folder, **{**QUICK, **changed})
-        assert "a study of another search" in str(error.value)
+        assert "holds another search" in str(error.value)
         assert message in str(error.value)
         assert "nothing is overwritten" in str(error.value)
     assert {p: p.read_bytes() for p in folder.rglob("*")} == before
@@ -326,7 +340,9 @@ def test_files_that_are_no_study_are_left_alone(tmp_path):
         ({"lr": "1e-3..big"}, {}, "lr: expected a number, got 'big'"),
         ({"activation": "relu..tanh"}, {}, "it is no number"),
         ({"activation": "relu|tahn"}, {}, "Did you mean 'tanh'"),
-        ({"dropout": "0..1"}, {}, r"dropout: expected in \[0, 1\)"),
+        ({"optimizer": "adam|sgd", "momentum": "0..0.9"}, {}, "adam has none to set"),
+        ({"lr": "1e-3..1"}, {"schedule": "cosin"}, "Did you mean 'cosine'"),
+        ({"dropout": "0..1"}, {}, r"dropout 1: dropout: expected in \[0, 1\)"),
         ({"seed": "0..10"}, {}, "same for all runs"),
         ({"lr": "1e-3..1"}, {"lr": 0.1}, "lr is given for all trials too"),
         ({"lr": "1e-3..1"}, {"method": "baysian"}, "no method is called so"),
@@ -403,10 +419,15 @@ def test_the_command_from_first_to_last(tmp_path, capsys):
     assert "the best trials" in told
     assert "train with the best: kobai train --hidden 16" in told
     assert "the test split has not been looked at" in told
-    assert {"search.json", "study.journal", "history.png", "parallel.svg"} <= {p.name for p in folder.iterdir()}
+    assert {"search.json", "study.journal", "report.html", "history.png", "history.svg"} <= {
+        p.name for p in folder.iterdir()
+    }
     assert json.loads((folder / RESULTS).read_text())["best"]["parameters"]["lr"] > 0
     assert cli("tune", "--resume", folder, "--trials", "4", "--jobs", "1", "--test", "-q") == 0
-    assert capsys.readouterr().out.startswith("test accuracy 0.")
+    tested = capsys.readouterr().out
+    assert tested.startswith("test accuracy 0.")
+    page = (folder / FILE).read_text()
+    assert f"{100 * float(tested.split()[-1]):.1f} %</b><span>test accuracy" in page
     assert cli("tune", *arguments, "--trials", "3", "--prune") == 1
     assert "its prune is False, not True" in capsys.readouterr().err
     assert cli("tune", "--resume", folder, "--method", "grid") == 2

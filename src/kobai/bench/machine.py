@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+import kobai
 from kobai import cuda
-from kobai.train.job import kobai_version
 
 PACKAGES = ("numpy", "numba", "llvmlite", "cupy-cuda12x", "cupy-cuda13x", "nvmath-python")
 
@@ -32,7 +32,7 @@ def facts() -> dict[str, Any]:
         "load average": [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None,
         "system": platform.platform(),
         "python": platform.python_version(),
-        "kobai": kobai_version(),
+        "kobai": kobai.__version__,
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
         "blas": blas(),
         "gpus": [cuda.get_device_name(index) for index in range(cuda.device_count())],

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from kobai.cli import bench, compare, diagnose, info, lab, report, train, tune, use, warmup
+import kobai
+from kobai.cli import bench, compare, diagnose, info, lab, options, report, train, tune, use, warmup
 from kobai.cli.common import say
-from kobai.train import job
 
 app = typer.Typer(
     name="kobai",
@@ -25,7 +25,7 @@ app = typer.Typer(
 
 def _version(show: bool) -> None:
     if show:
-        say(f"kobai {job.kobai_version()}")
+        say(f"kobai {kobai.__version__}")
         raise typer.Exit
 
 
@@ -61,7 +61,7 @@ def spelt_out(arguments: list[str]) -> list[str]:
     for i, argument in enumerate(arguments):
         full.append(argument)
         if argument == "--resume" and (i + 1 == len(arguments) or arguments[i + 1].startswith("-")):
-            full.append(train.BARE)
+            full.append(options.BARE)
     return full
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
+from itertools import count
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from kobai import xp
 from kobai.errors import BackendError, CheckpointError, DataError, nearest
@@ -22,10 +26,44 @@ from kobai.train.settings import SettingsError, option
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
+WIDE = 1000
+"""Columns of a table that nobody looks at in a terminal."""
+
 
 def say(line: str) -> None:
     """A line on standard output."""
     print_line(out, line)
+
+
+def say_whole(line: str) -> None:
+    """A line that is to be copied, such as a command: a terminal wraps it, and no newline comes into it."""
+    out.print(line, markup=False, soft_wrap=True)
+
+
+def results() -> Table:
+    """An empty table for results, with little between its columns."""
+    return Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+
+
+def show(table: Table) -> None:
+    """A table: as wide as the terminal at most, and as wide as it is in a file or a pipe."""
+    (out if out.is_terminal else Console(width=WIDE, highlight=False)).print(table)
+
+
+def warn_whole(line: str) -> None:
+    """A line on standard error that is to be copied."""
+    err.print(f"  {line}", markup=False, soft_wrap=True)
+
+
+def silent(line: str) -> None:
+    """What is quiet says its lines to."""
+
+
+def new_folder(kind: str) -> Path:
+    """A folder that is not there yet: ``runs/<kind>-<time>``."""
+    name = time.strftime(f"{kind}-%Y%m%d-%H%M%S")
+    names = (name if number == 1 else f"{name}-{number}" for number in count(1))
+    return next(folder for name in names if not (folder := Path("runs") / name).exists())
 
 
 def warn(line: str) -> None:

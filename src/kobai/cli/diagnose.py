@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
@@ -86,10 +85,7 @@ def diagnose(
     with one_line(debug):
         if steps < 1:
             raise SettingsError("steps", f"expected >= 1, got {steps}")
-        names = {field.name for field in fields(Settings)} & set(ctx.params)
-        values = {name: ctx.params[name] for name in names}
-        values["hidden"] = options.sizes("hidden", hidden)
-        given = {name: value for name, value in values.items() if options.is_given(ctx, name)}
+        values, given = options.settings_in(ctx)
         choose_backend(backend)
         if run is None:
             found, splits, settings = _fresh(Settings(**{**values, **recipe(data, given)}).check())

@@ -8,12 +8,12 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
+import kobai
 from kobai import cuda, xp
 from kobai.cli.common import Debug, one_line, out, say
 from kobai.errors import BackendError
 from kobai.kernels import blas, engine, pools
 from kobai.kernels._loop_code import cache_folder
-from kobai.train import job
 
 # package: the extra that installs it, and what it is for
 PACKAGES = {
@@ -36,7 +36,7 @@ PACKAGES = {
 def info(debug: Debug = False) -> None:
     """Backends, devices, engines, threads, versions; what is missing and how to install it."""
     with one_line(debug):
-        say(f"kobai {job.kobai_version()}, Python {platform.python_version()}, {platform.platform()}")
+        say(f"kobai {kobai.__version__}, Python {platform.python_version()}, {platform.platform()}")
         _section("Backends")
         try:
             default = xp.backend()

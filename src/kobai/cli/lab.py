@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from kobai.cli.common import Backend, DataDir, Debug, choose_backend, has, one_line, out, say, warn
+from kobai.cli.common import Backend, DataDir, Debug, choose_backend, has, new_folder, one_line, out, say, warn
 from kobai.errors import nearest
 from kobai.lab.experiment import EXPERIMENTS, Result, Settings, find, run
 from kobai.lab.training import load
@@ -69,7 +69,7 @@ def lab(
             _fail("no figure can be drawn, because matplotlib is missing: pip install 'kobai[plot]'")
         settings = Settings(_data(data), quick, seed, backend, repeat, jobs, data_dir)
         load(settings.data, quick, seed, data_dir)  # files that are missing are told of before anything runs
-        folder = folder or Path("runs") / time.strftime("lab-%Y%m%d-%H%M%S")
+        folder = folder or new_folder("lab")
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(20, "is a file, and the lab needs a folder", str(folder))
         failed = []

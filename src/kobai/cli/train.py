@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
@@ -16,9 +15,6 @@ from kobai.kernels import pools
 from kobai.train import checkpoint, job
 from kobai.train.progress import Progress
 from kobai.train.settings import RECIPES, Settings, SettingsError, flags, read_toml, recipe
-
-BARE = "?"
-"""What a ``--resume`` without a path is given: the folder of ``--out``, or the newest run."""
 
 
 def _config(ctx: typer.Context, path: Path | None) -> Path | None:
@@ -60,13 +56,9 @@ def train(
     ctx: typer.Context,
     data: options.Data = Settings.data,
     data_dir: DataDir = None,
-    download: Annotated[
-        bool, typer.Option("--download", help="Fetch the files if they are not there.", rich_help_panel="Data")
-    ] = False,
+    download: options.Download = False,
     label: options.Label = None,
-    validation: Annotated[
-        float, typer.Option(help="Share of the training data held out for validation.", rich_help_panel="Data")
-    ] = Settings.validation,
+    validation: options.Validation = Settings.validation,
     model: options.Model = Settings.model,
     hidden: options.Hidden = options.HIDDEN,
     activation: options.Activation = Settings.activation,
@@ -77,19 +69,11 @@ def train(
     lr: options.LearningRate = None,
     momentum: options.Momentum = Settings.momentum,
     weight_decay: options.WeightDecay = Settings.weight_decay,
-    schedule: Annotated[
-        str,
-        typer.Option(help="none, cosine, step, exponential, onecycle or plateau.", rich_help_panel="Training"),
-    ] = Settings.schedule,
-    epochs: Annotated[
-        int, typer.Option(help="Passes over the training data, in all.", rich_help_panel="Training")
-    ] = Settings.epochs,
+    schedule: options.Schedule = Settings.schedule,
+    epochs: options.Epochs = Settings.epochs,
     batch_size: options.BatchSize = Settings.batch_size,
     clip_grad_norm: options.ClipGradNorm = None,
-    patience: Annotated[
-        int | None,
-        typer.Option(help="Stop after so many epochs without a better validation loss.", rich_help_panel="Training"),
-    ] = None,
+    patience: options.Patience = None,
     seed: options.Seed = Settings.seed,
     folder: Annotated[
         Path | None,
@@ -121,9 +105,7 @@ def train(
     The last line printed is the accuracy on the test split, which nothing else has looked at.
     """
     with one_line(debug, tell=(lambda line: None) if quiet else say):
-        values = {field.name: ctx.params[field.name] for field in fields(Settings)}
-        values["hidden"] = options.sizes("hidden", hidden)
-        given = {name: value for name, value in values.items() if options.is_given(ctx, name)}
+        values, given = options.settings_in(ctx)
         source = _resumed_from(resume, folder)
         if source is None:
             settings = Settings(**{**values, **recipe(data, given)}).check()
@@ -170,7 +152,7 @@ def _resumed_from(resume: str | None, folder: Path | None) -> Path | None:
     """The folder or file to resume from; None for a new run."""
     if resume is None:
         return None
-    if resume != BARE:
+    if resume != options.BARE:
         path = Path(resume).expanduser()
         if not path.exists():
             raise CheckpointError(f"{path}: no such file or folder to resume from")

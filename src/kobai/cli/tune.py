@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-import math
 import shlex
-import time
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Group
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
 
 from kobai.cli import options
-from kobai.cli.common import Backend, DataDir, Debug, choose_backend, has, one_line, out, say, warn
-from kobai.cli.compare import shared, sparkline
-from kobai.cli.train import BARE
+from kobai.cli.boards import TuneBoard
+from kobai.cli.common import (
+    Backend,
+    DataDir,
+    Debug,
+    choose_backend,
+    has,
+    new_folder,
+    one_line,
+    out,
+    results,
+    say,
+    say_whole,
+    show,
+    silent,
+    warn,
+    warn_whole,
+)
 from kobai.errors import DataError
-from kobai.lab import study
-from kobai.lab.tuning import CHOSEN, SCORES, TRIALS, Plan, Search, Trial, perform, plan, read_plan, spelt_out
+from kobai.lab import running, study
+from kobai.lab.axes import whole_percent
+from kobai.lab.needs_optuna import require
+from kobai.lab.search import CHOSEN, Search
+from kobai.lab.trials import METHODS, Plan, plan
+from kobai.lab.tuning import TRIALS, perform, read_plan, wanted_in_all
 from kobai.lab.values import Range, pairs, spelt
-from kobai.train.progress import duration
-from kobai.train.settings import Settings, SettingsError
+from kobai.train.progress import Progress
+from kobai.train.settings import Settings
 from kobai.xp import backend as backend_name
 
 PANEL = "Search"
@@ -59,7 +71,8 @@ def tune(
     trials: Annotated[
         int | None,
         typer.Option(
-            help=f"Trials in all, with those that are in the folder; default: {TRIALS}, or the whole grid.",
+            help=f"Trials in all, with those that are in the folder; default: {TRIALS}, or the whole grid; with --resume, as "
+            "many as were asked for before.",
             rich_help_panel=PANEL,
         ),
     ] = None,
@@ -101,13 +114,9 @@ def tune(
     ] = None,
     data: options.Data = Settings.data,
     data_dir: DataDir = None,
-    download: Annotated[
-        bool, typer.Option("--download", help="Fetch the files if they are not there.", rich_help_panel="Data")
-    ] = False,
+    download: options.Download = False,
     label: options.Label = None,
-    validation: Annotated[
-        float, typer.Option(help="Share of the training data held out for validation.", rich_help_panel="Data")
-    ] = Settings.validation,
+    validation: options.Validation = Settings.validation,
     model: options.Model = Settings.model,
     hidden: options.Hidden = options.HIDDEN,
     activation: options.Activation = Settings.activation,
@@ -118,18 +127,11 @@ def tune(
     lr: options.LearningRate = None,
     momentum: options.Momentum = Settings.momentum,
     weight_decay: options.WeightDecay = Settings.weight_decay,
-    schedule: Annotated[
-        str, typer.Option(help="none, cosine, step, exponential, onecycle or plateau.", rich_help_panel="Training")
-    ] = Settings.schedule,
-    epochs: Annotated[
-        int, typer.Option(help="Passes over the training data.", rich_help_panel="Training")
-    ] = Settings.epochs,
+    schedule: options.Schedule = Settings.schedule,
+    epochs: options.Epochs = Settings.epochs,
     batch_size: options.BatchSize = Settings.batch_size,
     clip_grad_norm: options.ClipGradNorm = None,
-    patience: Annotated[
-        int | None,
-        typer.Option(help="Stop after so many epochs without a better validation loss.", rich_help_panel="Training"),
-    ] = None,
+    patience: options.Patience = None,
     seed: options.Seed = Settings.seed,
     backend: Backend = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the best settings and nothing else.")] = False,
@@ -137,158 +139,94 @@ def tune(
 ) -> None:
     """Search settings for the best score on the validation split: Bayesian, random or grid, by Optuna.
 
-    The study is kept on the disk: an interrupted search goes on, and several processes or machines may work on one. No trial
-    sees the test split. Options that are not searched hold for all trials; a data set's own recipe is not applied.
+    The study is kept on the disk: an interrupted search goes on, and several processes or machines may work on one. Beside it
+    are figures, a report (one HTML file) and all numbers (JSON). No trial sees the test split. Options that are not searched
+    hold for all trials; a data set's own recipe is not applied.
     """
     with one_line(debug, tell=(lambda line: None) if quiet else None):
-        study.require()
+        require()
         choose_backend(backend)
-        given = {f.name: ctx.params[f.name] for f in fields(Settings) if options.is_given(ctx, f.name)}
+        values, given = options.settings_in(ctx)
         if resume is not None:
-            others = [n for n in ("method", "prune", "by") if options.is_given(ctx, n)]
-            wrong = [n for n in [*given, *others] if n not in ("data_dir", "download")]
-            wrong += ["space"] * bool(space) + ["out"] * bool(folder)
-            if wrong:
-                raise SettingsError(wrong[0], "has no place beside --resume, which takes everything from the folder")
-            folder = _newest() if resume == BARE else Path(resume).expanduser()
+            options.nothing_beside_resume(ctx, ["trials", "test"])
+            folder = options.resumed(resume, study.JOURNAL, "search")
             made = read_plan(folder)
+            where = {name: given[name] for name in ("data_dir", "download") if name in given}
+            made = replace(made, base=replace(made.base, **where))
+            held = study.open_study(folder, made)
+            wanted = max(wanted_in_all(made, trials, held), study.counted(held))
         else:
-            values = {f.name: ctx.params[f.name] for f in fields(Settings) if f.name in ctx.params}
-            base = Settings(**{**values, "hidden": options.sizes("hidden", hidden)}).check()
-            made = plan(base, pairs("space", space or []), method, prune, by, given=given)
-            folder = folder or Path("runs") / time.strftime("tune-%Y%m%d-%H%M%S")
-        points = len(made.grid()) if made.method == "grid" else None
-        wanted = min(trials or points or TRIALS, points or math.inf)
-        if resume is not None:
-            held = study.trials(study.open_study(folder, made), made)
-            wanted = max(wanted, sum(trial.state != "waiting" for trial in held))
-        board = Board(made, int(wanted), quiet)
+            made = plan(Settings(**values), pairs("space", space or []), method, prune, by, given=given)
+            wanted = wanted_in_all(made, trials)
+            folder = folder or new_folder("tune")
+        running.check_jobs(jobs)
+        board = TuneBoard(made, wanted, quiet)
         if not quiet:
-            _introduce(made, board.wanted, folder)
+            _introduce(made, wanted, folder)
         try:
             with board:
-                found = perform(made, trials=board.wanted, jobs=jobs, out=folder, watch=board.take)
+                found = perform(made, trials=wanted, jobs=jobs, out=folder, watch=board.take)
+            if not quiet:
+                _tell(found, folder)
+            if found.best is None:
+                raise DataError(_none_is_best(found, folder))
+            if test:
+                result = found.test(folder, silent if quiet else say, (Progress(out, quiet=quiet),))
         except KeyboardInterrupt:
-            warn(f"interrupted; go on with: kobai tune --resume {shlex.quote(str(folder))} --trials {board.wanted}")
+            ended = len(board.search.ended)
+            warn(
+                f"interrupted after {ended} of {wanted} trials; {f'what they found is in {folder}; ' * (ended > 0)}go on with:"
+            )
+            warn_whole(f"kobai tune --resume {shlex.quote(str(folder))}{' --test' * test}")
             raise typer.Exit(130) from None
-        if found.best is None:
-            raise DataError(f"{folder}: no trial has been completed; go on with more --trials, or without pruning")
-        if quiet and not test:
-            say(found.command())
-        elif not quiet:
-            _show(found)
-            if not has("matplotlib"):
-                say("no figures, because matplotlib is missing: pip install 'kobai[plot]'")
-            say(f"files in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
-            say(f"train with the best: {found.command()}")
         if test:
-            result = found.test(folder, say=(lambda line: None) if quiet else say)
             if not quiet:
                 say(f"the model is in {folder / CHOSEN}; test loss {result['loss']:.4f}")
             say(f"test accuracy {result['accuracy']:.4f}")
-        elif not quiet:
+        elif quiet:
+            say_whole(found.command())
+        else:
             say("the test split has not been looked at; --test does, once")
 
 
-def _newest() -> Path:
-    found = list(Path("runs").glob(f"*/{study.JOURNAL}"))
-    if not found:
-        raise DataError("runs: no search to go on with in this folder")
-    return max(found, key=lambda path: path.stat().st_mtime).parent
+def _none_is_best(found: Search, folder: Path) -> str:
+    if found.complete:
+        return f"{folder}: every trial left the finite numbers; search smaller learning rates"
+    return f"{folder}: no trial has been completed; go on with more --trials, or search anew with --no-prune"
 
 
 def _introduce(plan: Plan, wanted: int, folder: Path) -> None:
     spaces = [f"{n} {w if isinstance(w, Range) else ' | '.join(map(spelt, w))}" for n, w in plan.space.items()]
-    how = {"tpe": "Bayesian (TPE)", "random": "random", "grid": f"grid of {len(plan.grid())}"}[plan.method]
+    how = METHODS[plan.method] + (f" of {len(plan.grid())}" if plan.method == "grid" else "")
     say(f"searched  {'; '.join(spaces)}")
-    say(f"all       {shared(plan.base, plan.space)}")
+    say(f"all       {running.shared(plan.base, plan.space)}")
     pruned = ", pruned by successive halving" if plan.prune else ""
-    say(f"search    {how}, {wanted} trials in all{pruned}, by {SCORES[plan.by]}")
+    say(f"search    {how}, {wanted} {'trial' if wanted == 1 else 'trials'} in all{pruned}, by {plan.score}")
     say(f"backend   {backend_name()}")
     say(f"folder    {folder}")
 
 
-def _show(found: Search) -> None:
-    """The best trials, and what mattered, on the screen."""
-    sign = -1 if found.plan.greatest else 1
-    best = sorted(
-        (t for t in found.complete if t.value is not None),
-        key=lambda t: (sign * (t.value or 0.0), t.loss if t.loss is not None else float("inf"), t.number),
-    )[:5]
-    table = Table(title="\nthe best trials", title_justify="left", box=None, header_style="bold")
+def _tell(found: Search, folder: Path) -> None:
+    """The best trials, what mattered, and where it is written."""
+    table = results()
     table.add_column("trial", justify="right")
-    table.add_column(SCORES[found.plan.by].removeprefix("validation "), justify="right")
+    table.add_column(found.plan.by, justify="right")
     for name in found.plan.space:
         table.add_column(name.replace("_", " "), justify="right", overflow="fold")
-    for i, t in enumerate(best):
+    for i, t in enumerate([t for t in found.ranking() if not t.diverged][:5]):
         cells = [f"{v:.3g}" if isinstance(v, float) else spelt(v) for v in t.parameters.values()]
         table.add_row(str(t.number), f"{t.value:.4f}", *cells, style="bold" if i == 0 else "")
-    out.print(table)
+    if table.rows:
+        say("")
+        say("the best trials")
+        show(table)
     if shares := found.importances():
         say(
             "importance: "
-            + ", ".join(f"{name.replace('_', ' ')} {100 * share:.0f} %" for name, share in shares.items())
+            + ", ".join(f"{name.replace('_', ' ')} {whole_percent(part)}" for name, part in shares.items())
         )
-
-
-class Board:
-    """How far a search is: a live panel in a terminal, a line for each finished trial elsewhere."""
-
-    def __init__(self, plan: Plan, wanted: int, quiet: bool) -> None:
-        self.plan, self.wanted, self.quiet = plan, wanted, quiet
-        self.search = Search(plan, ())
-        self.told: set[int] = set()
-        self.began = time.perf_counter()
-        self.live: Live | None = None
-
-    def __enter__(self) -> Board:
-        if not self.quiet and out.is_terminal and not out.is_dumb_terminal:
-            self.live = Live(get_renderable=self.panel, console=out, refresh_per_second=4, transient=True)
-            self.live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.live is not None:
-            self.live.stop()
-
-    def take(self, search: Search) -> None:
-        """The search as it is now; see :func:`kobai.lab.tune`."""
-        self.search = search
-        if self.quiet or self.live is not None:
-            return
-        ended = search.of("complete", "pruned")
-        for trial in ended:
-            if trial.number not in self.told:
-                self.told.add(trial.number)
-                say(self._line(trial))
-
-    def _line(self, trial: Trial) -> str:
-        best = self.search.best
-        value = "diverged" if trial.diverged else f"{self.plan.by} {trial.value:.4f}"
-        mark = "  best so far" if best is not None and best.number == trial.number else ""
-        state = "pruned at " if trial.state == "pruned" else ""
-        return f"trial {trial.number:>3}  {state}{value}  {spelt_out(trial.parameters)}{mark}"
-
-    def panel(self) -> Group:
-        """The search on a screen: what is done, what is best, and the trials that run."""
-        search, gone = self.search, time.perf_counter() - self.began
-        done = search.of("complete", "pruned")
-        head = Table.grid(padding=(0, 1))
-        head.add_row(
-            Text(f"{len(done)} of {self.wanted} trials", style="bold"),
-            ProgressBar(total=self.wanted, completed=min(len(done), self.wanted), width=24),
-            Text(f"{len(search.of('pruned'))} pruned  {duration(gone)}", style="dim"),
-        )
-        lines: list[Table | Text] = [head]
-        if search.best is not None and search.best.value is not None:
-            best = search.best
-            lines.append(
-                Text(f"best {self.plan.by} {best.value:.4f}, trial {best.number}: {spelt_out(best.parameters)}", "bold")
-            )
-        running = Table(box=None, show_header=False, padding=(0, 1))
-        for trial in search.of("running")[: max(1, out.size.height - 5)]:
-            curve = [value for value in trial.curve if value is not None]
-            bars = sparkline(curve) if self.plan.greatest else ""
-            now = f"{curve[-1]:.4f}" if curve else ""
-            running.add_row(f"trial {trial.number}", now, bars, Text(spelt_out(trial.parameters), "dim", no_wrap=True))
-        return Group(*lines, running)
+    if not has("matplotlib"):
+        say("no figures, because matplotlib is missing: pip install 'kobai[plot]'")
+    say(f"files in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+    if found.best is not None:
+        say_whole(f"train with the best: {found.command()}")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kobai.lab import plots
 from kobai.lab.values import label
+from kobai.train.settings import Settings
 
 if TYPE_CHECKING:
-    from kobai.lab.comparison import Comparison
+    from kobai.lab.ranking import Comparison
 
 SHOWN = 8
 """Conditions that are drawn in colours, the best ones; more lines than that nobody tells apart."""
@@ -21,7 +23,7 @@ def figure(comparison: Comparison) -> Any:
     """The figure; lines are named in a legend in the order of the ranking."""
     ranked = [place.name for place in comparison.ranking()]
     shown, others = ranked[:SHOWN], ranked[SHOWN:]
-    looks = appearances(comparison)
+    looks = appearances(comparison.plan.vary, comparison.plan.conditions())
     by_name = {c.name: c for c in comparison.conditions}
     rows = len(shown) + bool(others)
     fig = plots.figure(plots.FULL, 2.7 + 0.17 * math.ceil(rows / 2))
@@ -77,15 +79,16 @@ def figure(comparison: Comparison) -> Any:
     return fig
 
 
-def appearances(comparison: Comparison) -> dict[str, dict[str, Any]]:
-    """Colour, line and marker of each condition.
+def appearances(
+    vary: Mapping[str, Sequence[Any]], conditions: Sequence[tuple[str, Settings]]
+) -> dict[str, dict[str, Any]]:
+    """Colour, line and marker of each condition, which is (name, settings).
 
     One setting: each value its own. Several: the one with most values gives the colour, the rest the line, so that what
     belongs together looks alike.
     """
-    plan = comparison.plan
-    names = [c.name for c in comparison.conditions]
-    if len(plan.vary) == 1:
+    names = [name for name, _ in conditions]
+    if len(vary) == 1:
         looks = plots.styles(names)
         for i, name in enumerate(
             names
@@ -95,17 +98,17 @@ def appearances(comparison: Comparison) -> dict[str, dict[str, Any]]:
                 free = [line for line in plots.LINES if str(line) not in used]
                 looks[name] = {**looks[name], "linestyle": free[0] if free else looks[name]["linestyle"]}
         return looks
-    leading = max(plan.vary, key=lambda setting: (len(plan.vary[setting]), -list(plan.vary).index(setting)))
-    colours = plots.styles([label(leading, value) for value in plan.vary[leading]])
+    leading = max(vary, key=lambda setting: (len(vary[setting]), -list(vary).index(setting)))
+    colours = plots.styles([label(leading, value) for value in vary[leading]])
     rest: list[tuple[str, ...]] = []
     found = {}
-    for condition in comparison.conditions:
-        values = {s: label(s, getattr(condition.settings, s)) for s in plan.vary}
+    for name, settings in conditions:
+        values = {s: label(s, getattr(settings, s)) for s in vary}
         other = tuple(text for s, text in values.items() if s != leading)
         if other not in rest:
             rest.append(other)
         i = rest.index(other)
-        found[condition.name] = {
+        found[name] = {
             "color": colours[values[leading]]["color"],
             "linestyle": plots.LINES[i % len(plots.LINES)],
             "marker": plots.MARKERS[i % len(plots.MARKERS)],

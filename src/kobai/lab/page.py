@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from string import Template
@@ -13,6 +13,9 @@ from typing import Any
 import kobai
 from kobai.bench.machine import facts as machine
 from kobai.lab.markup import Markup, escaped, facts, tag
+from kobai.lab.running import shared
+from kobai.lab.values import spelt
+from kobai.train.settings import Settings
 
 
 @dataclass
@@ -79,11 +82,22 @@ def more(summary: str, *content: Any) -> Markup:
     return tag("details", tag("summary", summary), list(content))
 
 
+def common(settings: Mapping[str, Any], varied: Container[str]) -> list[Markup]:
+    """What the runs of a comparison or a search have in common: in a line what is not usual, and all of it."""
+    base = Settings.from_dict(settings)
+    told = [(n.replace("_", " "), spelt(tuple(v) if isinstance(v, list) else v)) for n, v in settings.items()]
+    return [
+        tag("h3", "What all had in common"),
+        tag("p", f"{shared(base, varied)}; the rest as kobai train has it by default."),
+        more("All settings", facts(told)),
+    ]
+
+
 def environment(pairs: Sequence[tuple[str, Any]]) -> Markup:
     """Versions and machine, behind the facts of the run itself."""
     found = machine()
     packages = ", ".join(f"{name} {version}" for name, version in found["packages"].items())
-    return facts(
+    told = facts(
         [
             *pairs,
             ("Processor", f"{found['processor']}, {found['cores']} cores"),
@@ -93,3 +107,4 @@ def environment(pairs: Sequence[tuple[str, Any]]) -> Markup:
             ("Packages", packages),
         ]
     )
+    return escaped([told, how("Processor, system and packages are those of the machine that wrote this report.")])

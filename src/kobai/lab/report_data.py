@@ -13,8 +13,8 @@ from kobai import ops
 from kobai._tensor import Tensor
 from kobai.data import DataSplits
 from kobai.errors import DataError
-from kobai.lab import charts
-from kobai.lab.charts import number
+from kobai.lab import count_charts
+from kobai.lab.axes import rounded
 from kobai.lab.markup import Markup, data_uri, facts, png, table, tag
 from kobai.lab.page import figure, how, more
 from kobai.train import inference
@@ -83,14 +83,14 @@ def data_section(restored: Restored, asked: Asked) -> list[Any]:
     counts = _counts(splits.train, len(splits.classes))
     sizes = [(name, f"{len(getattr(splits, name)):,} samples") for name in ("train", "validation", "test")]
     x = to_host(splits.train.tensors[0][:10000].array)
-    scaled = f"mean {number(float(f'{x.mean():.2g}'))}, standard deviation {number(float(f'{x.std():.2g}'))}, from "
-    scaled += f"{number(float(f'{x.min():.3g}'))} to {number(float(f'{x.max():.3g}'))}"
+    scaled = f"mean {rounded(x.mean(), 2)}, standard deviation {rounded(x.std(), 2)}, from "
+    scaled += f"{rounded(x.min())} to {rounded(x.max())}"
     least, most = min(counts), max(counts)
     balance = (
         f"Training samples of each class: from {least:,} ({splits.classes[counts.index(least)]}) to {most:,} "
         f"({splits.classes[counts.index(most)]})."
     )
-    chart = charts.bars(splits.classes, counts, alt=balance, x_label="class", y_label="training samples")
+    chart = count_charts.bars(splits.classes, counts, alt=balance, x_label="class", y_label="training samples")
     names = {"train": "To train on", "validation": "To choose by", "test": "Kept apart to the end"}
     parts: list[Any] = [
         facts([*known, *((names[name], size) for name, size in sizes), ("What the model sees", scaled)]),
@@ -127,7 +127,7 @@ def mistakes(restored: Restored, asked: Asked) -> list[Any]:
     ]
     often = f" Most often taken: {', '.join(worst)}." if worst else ""
     if k <= 40:
-        drawing = charts.confusion(restored.classes, matrix.tolist(), alt=f"Confusion matrix. {told}{often}")
+        drawing = count_charts.confusion(restored.classes, matrix.tolist(), alt=f"Confusion matrix. {told}{often}")
         parts.append(
             figure(
                 drawing, "Confusion matrix", f"each row: one true class, and what it was taken for.{often}", "single"

@@ -12,9 +12,12 @@ from kobai import nn
 from kobai._grad_mode import no_grad
 from kobai._tensor import Tensor
 from kobai.errors import CheckpointError
-from kobai.lab import charts
-from kobai.lab.charts import Bars, Line, number
+from kobai.lab import charts, count_charts
+from kobai.lab.axes import number, rounded
+from kobai.lab.charts import Line
+from kobai.lab.count_charts import Bars
 from kobai.lab.diagnosis import diagnose
+from kobai.lab.drawing import WIDTH
 from kobai.lab.findings import Diagnosis, Finding
 from kobai.lab.markup import Markup, escaped, table, tag
 from kobai.lab.page import figure, how, more
@@ -127,7 +130,7 @@ def activations(seen: Seen) -> list[Any]:
                 drawn.append(Bars(name, stats.edges, stats.counts, colour, filled=form == 0))
         said = _changes(layer.output, old.output if old else None)
         alt = f"Histogram of the outputs of layer {layer.name or 'model'}, {_kind(layer)}: {said}."
-        panels.append(figure(charts.histogram(drawn, alt=alt), f"{layer.name} · {_kind(layer)}", said))
+        panels.append(figure(count_charts.histogram(drawn, alt=alt), f"{layer.name} · {_kind(layer)}", said))
     key = tag(
         "div",
         tag("span", tag("i", class_="filled"), AFTER[0]),
@@ -221,7 +224,7 @@ def _changes(now: Moments, before: Moments | None) -> str:
 def _spread(moments: Moments | None) -> str:
     if moments is None or not math.isfinite(moments.std):
         return "not finite"
-    return number(float(f"{moments.std:.2g}"))
+    return rounded(moments.std, 2)
 
 
 def _row(layer: LayerStats, before: LayerStats | None) -> list[Any]:
@@ -230,7 +233,7 @@ def _row(layer: LayerStats, before: LayerStats | None) -> list[Any]:
 
     now = layer.output
     old = _spread(before.output) if before is not None else "–"
-    mean = number(float(f"{now.mean:.2g}")) if math.isfinite(now.mean) else "not finite"
+    mean = rounded(now.mean, 2) if math.isfinite(now.mean) else "not finite"
     return [layer.name or "model", _kind(layer), mean, old, _spread(now), share(now.saturated), share(now.dead)]
 
 
@@ -306,7 +309,7 @@ def gradients(seen: Seen) -> list[Any]:
 
 def _times(factor: float) -> str:
     if factor < 1e-3:
-        return f"{number(float(f'{factor:.1g}'))} times"
+        return f"{rounded(factor, 1)} times"
     return f"{factor:.3g} times" if factor >= 1 else f"1/{1 / factor:,.0f} of" if factor < 0.1 else f"{factor:.2f} of"
 
 
@@ -327,7 +330,7 @@ def _through_depth(
     *,
     log: bool = False,
     percent: bool = False,
-    width: int = charts.WIDTH,
+    width: int = WIDTH,
 ) -> Markup:
     series = []
     for reading, (name, colour, form) in readings:
@@ -391,7 +394,7 @@ def finding_card(finding: Finding) -> Markup:
     heading = tag("h3", finding.title, " ", tag("span", finding.severity, class_=f"badge {level}"))
     rows = []
     for e in finding.evidence:
-        measured = number(float(f"{e.value:.3g}")) if math.isfinite(e.value) else "not finite"
+        measured = rounded(e.value) if math.isfinite(e.value) else "not finite"
         rows.append([e.what, measured, f"{'above' if e.above else 'below'} {number(e.threshold)}"])
     where = tag("p", tag("b", "Where: "), finding.place) if finding.where else None
     cure = (

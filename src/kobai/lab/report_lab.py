@@ -49,7 +49,6 @@ def experiments(source: Path) -> Page:
                 ("Seed", ", ".join(sorted({str(s.get("seed", "unknown")) for s in settings}))),
             ]
         ),
-        tag("p", "Processor, system and packages are those of the machine that wrote this report.", class_="how"),
     )
     return page
 

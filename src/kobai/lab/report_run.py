@@ -13,7 +13,8 @@ import kobai
 from kobai import nn
 from kobai.errors import DataError
 from kobai.lab import charts, report_depth
-from kobai.lab.charts import Line, number
+from kobai.lab.axes import percent, rounded
+from kobai.lab.charts import Line
 from kobai.lab.markup import table, tag
 from kobai.lab.page import Page, environment, figure, how, more
 from kobai.lab.report_data import Asked, ask, data_section, mistakes
@@ -55,10 +56,10 @@ def page(source: Path, data_dir: str | None, say: Say) -> Page:
         sub=f"{_shape(restored)} · {job.describe_training(settings)}",
     )
     if asked.test is not None:
-        result.tiles.append((_share(asked.test["accuracy"]), f"test accuracy, of {asked.tested:,} samples kept apart"))
+        result.tiles.append((percent(asked.test["accuracy"]), f"test accuracy, of {asked.tested:,} samples kept apart"))
     for key, what in (("val_accuracy", "validation accuracy"), ("accuracy", "training accuracy")):
         if best is not None and _known(best.get(key)):
-            result.tiles.append((_share(best[key]), f"{what}, epoch {restored.epoch}"))
+            result.tiles.append((percent(best[key]), f"{what}, epoch {restored.epoch}"))
     result.tiles += [(f"{parameters:,}", "parameters"), (str(len(history)), f"of {settings.epochs} epochs done")]
     if history:
         result.tiles.append((duration(sum(r.get("time") or 0.0 for r in history)), "of training"))
@@ -90,15 +91,15 @@ def story(history: History, best: int, planned: int) -> str:
     first, last = losses[0][1], losses[-1][1]
     n = losses[-1][0]
     change = "fell" if last < 0.98 * first else "rose" if last > 1.02 * first else "stayed"
-    span = f"from {number_of(first)} to {number_of(last)}" if change != "stayed" else f"at {number_of(last)}"
+    span = f"from {rounded(first)} to {rounded(last)}" if change != "stayed" else f"at {rounded(last)}"
     told = [f"In {n} {'epoch' if n == 1 else 'epochs'} the training loss {change} {span}."]
     if len(losses) == 1:
-        told = [f"After one epoch the training loss is {number_of(last)}."]
+        told = [f"After one epoch the training loss is {rounded(last)}."]
     if n < planned:
         told.append(f"It ended before the {planned} epochs that were planned.")
     record = _record(history, best)
     if record is not None and _known(record.get("val_accuracy")):
-        told.append(f"Validation accuracy was best in epoch {best}, with {_share(record['val_accuracy'])}.")
+        told.append(f"Validation accuracy was best in epoch {best}, with {percent(record['val_accuracy'])}.")
         if _known(record.get("accuracy")) and record["accuracy"] - record["val_accuracy"] > 0.03:
             gap = 100 * (record["accuracy"] - record["val_accuracy"])
             told.append(
@@ -109,15 +110,10 @@ def story(history: History, best: int, planned: int) -> str:
         at, least = min(held, key=lambda pair: pair[1])
         if held[-1][1] > 1.15 * least and at < held[-1][0] - 1:
             told.append(
-                f"Validation loss was least in epoch {at} ({number_of(least)}) and has risen to {number_of(held[-1][1])} "
+                f"Validation loss was least in epoch {at} ({rounded(least)}) and has risen to {rounded(held[-1][1])} "
                 "since: it overfits from there on."
             )
     return " ".join(told)
-
-
-def number_of(value: float) -> str:
-    """A loss with three digits."""
-    return number(float(f"{value:.3g}"))
 
 
 # --- sections -----------------------------------------------------------------------------------------------------------
@@ -217,7 +213,6 @@ def _environment(restored: job.Restored, state: dict[str, Any], source: Path) ->
                 ("Stopped", state.get("stop_reason")),
             ]
         ),
-        how("Processor, system and packages are those of the machine that wrote this report."),
         more("All settings", tag("pre", tag("code", to_toml(settings.as_dict()).strip()), tabindex="0")),
     ]
 
@@ -265,16 +260,12 @@ def _known(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 
-def _share(value: float) -> str:
-    return f"{100 * value:.1f} %"
-
-
 def _cell(value: Any) -> str:
-    return number(float(f"{value:.4g}")) if _known(value) else "–"
+    return rounded(value, 4) if _known(value) else "–"
 
 
 def _end(line: Line, place: int, name: str) -> str:
     known = [v for v in line.y if v is not None and _known(v)]
     if not known:
         return "nothing"
-    return _share(known[place]) if name == "accuracy" else f"{known[place]:.3g}"
+    return percent(known[place]) if name == "accuracy" else f"{known[place]:.3g}"

@@ -1,4 +1,4 @@
-"""The report: one HTML file that tells the story of a run, of a comparison, or of experiments, and needs no network."""
+"""The report: one HTML file on a run, a comparison, a search, or experiments, which needs no network."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kobai.errors import DataError
-from kobai.lab import report_compare, report_lab, report_run
+from kobai.lab import report_compare, report_lab, report_run, report_tune
 from kobai.lab.page import Page
 from kobai.random import default_generator
 from kobai.serialization import write_atomically
@@ -30,8 +30,8 @@ def report(
     """Write the report on what is in ``source``; returns its path.
 
     Args:
-        source: the folder of a run of ``kobai train`` or one of its checkpoints; the folder of a comparison; a folder with
-            results of experiments, or one of these (JSON).
+        source: the folder of a run of ``kobai train`` or one of its checkpoints; the folder of a comparison or of a
+            search, or its results (JSON); a folder with results of experiments, or one of these (JSON).
         out: the file to write; by default ``report.html`` in the folder. It is replaced whole.
         data_dir: where the files of the run's data set are, if not where they were.
         say: given a line for what could not be told, such as a damaged checkpoint that was passed over.
@@ -77,10 +77,12 @@ def _page(source: Path, data_dir: str | None, say: Callable[[str], None]) -> Pag
     if report_run.is_run(source):
         return report_run.page(source, data_dir, say)
     if report_compare.is_comparison(source):
-        return report_compare.comparison(source)
+        return report_compare.page(source)
+    if report_tune.is_search(source):
+        return report_tune.page(source)
     if report_lab.results(source):
         return report_lab.experiments(source)
     raise DataError(
         f"{source}: holds nothing to report on; expected a run of kobai train (a checkpoint), a comparison of kobai compare, "
-        "or results of kobai lab"
+        "a search of kobai tune, or results of kobai lab"
     )

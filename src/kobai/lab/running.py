@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
-import secrets
 import shlex
-import socket
-import threading
 import time
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Container, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
-from kobai.errors import DataError, nearest
+from kobai.errors import nearest
 from kobai.lab.training import MEASURED, evaluate
+from kobai.lab.values import spelt
 from kobai.random import Generator, manual_seed
 from kobai.train import job
 from kobai.train.callbacks import Callback, EarlyStopping
@@ -28,7 +22,7 @@ from kobai.train.recipes import OPTIMIZERS, optimizer, schedule
 from kobai.train.settings import FREE, Settings, SettingsError, option, recipe
 from kobai.train.trainer import Trainer
 from kobai.utils.data import DataLoader, TensorDataset
-from kobai.xp import backend, default_device, to_host
+from kobai.xp import backend, default_device
 
 __all__ = ["Run", "command", "fingerprint", "parts", "settings_of", "train"]
 
@@ -102,13 +96,8 @@ def _parts(data: str, folder: str | None, download: bool, label: str | None, sha
 
 def fingerprint(settings: Settings) -> list[int]:
     """Sizes and checksums of training and validation data: a comparison or a search is not resumed with other data."""
-    found = []
-    for part in (parts(settings).train, parts(settings).validation):
-        total = 0
-        for tensor in part.tensors:
-            total = zlib.crc32(np.ascontiguousarray(to_host(tensor.array)).view(np.uint8).data, total)
-        found += [len(part), total]
-    return found
+    data = parts(settings)
+    return [number for part in (data.train, data.validation) for number in (len(part), job.checksum(part))]
 
 
 class _Ended(Exception):
@@ -116,14 +105,14 @@ class _Ended(Exception):
 
 
 class _Measure(Callback):
-    """Curves of a run that :class:`Trainer` performs, taken every so many steps, whatever epochs they are in."""
+    """Curves of a run that :class:`Trainer` performs, taken at certain ``steps``, whatever epochs they are in."""
 
     def __init__(
-        self, data: Parts, batches: int, total: int, every: int, told: Callable[[Run], bool | None] | None
+        self, data: Parts, batches: int, steps: Container[int], told: Callable[[Run], bool | None] | None
     ) -> None:
         (self.held_x, self.held_t), (x, t) = data.validation.tensors, data.train.tensors
         self.train_x, self.train_t = x[:MEASURED], t[:MEASURED]
-        self.batches, self.total, self.every, self.told = batches, total, every, told
+        self.batches, self.steps, self.told = batches, steps, told
         self.run = Run(backend=backend())
 
     def on_fit_start(self, trainer: Trainer) -> None:
@@ -131,7 +120,7 @@ class _Measure(Callback):
 
     def on_batch_end(self, trainer: Trainer) -> None:
         step = trainer.epoch * self.batches + trainer.position
-        if step % self.every == 0 or step == self.total:
+        if step in self.steps:
             self._take(trainer, step)
 
     def on_fit_end(self, trainer: Trainer) -> None:
@@ -159,8 +148,9 @@ class _Measure(Callback):
 def train(settings: Settings, measures: int = 40, on_measure: Callable[[Run], bool | None] | None = None) -> Run:
     """The run that ``kobai train`` makes of ``settings``, seen from the training and the validation part alone.
 
-    ``measures`` says how many measurements there are after the first, evenly apart; ``on_measure`` is given the curves so far
-    after each and ends the run by returning True. Weights, batches and steps are those of ``kobai train``, number for number.
+    ``measures`` says how many measurements there are after the first, evenly apart, as far as there are steps; ``on_measure``
+    is given the curves so far after each and ends the run by returning True. Weights, batches and steps are those of ``kobai
+    train``, number for number.
 
     >>> run = train(Settings(hidden=(16,), epochs=3), measures=6)
     >>> run.epoch[0], run.epoch[-1], run.held_accuracy[-1] > run.held_accuracy[0]
@@ -174,7 +164,7 @@ def train(settings: Settings, measures: int = 40, on_measure: Callable[[Run], bo
     rule = optimizer(settings.optimizer, model.parameters(), settings.lr, settings.weight_decay, settings.momentum)
     batches = len(loader)
     total = batches * settings.epochs
-    measure = _Measure(data, batches, total, max(1, total // measures), on_measure)
+    measure = _Measure(data, batches, {math.ceil(i * total / measures) for i in range(1, measures + 1)}, on_measure)
     trainer = Trainer(
         model,
         rule,
@@ -195,18 +185,55 @@ def train(settings: Settings, measures: int = 40, on_measure: Callable[[Run], bo
 
 
 def settings_of(who: str, values: Mapping[str, Any]) -> Settings:
-    """:class:`Settings` of keyword arguments; TypeError, with the nearest, for one that is none."""
+    """:class:`Settings` of keyword arguments, not checked yet; TypeError, with the nearest, for one that is none."""
     known = {f.name for f in fields(Settings)}
     for name in values:
         if name not in known:
             raise TypeError(f"{who}: no setting of kobai train is called {name!r}.{nearest(name, known)}")
     hidden = {"hidden": tuple(values["hidden"])} if "hidden" in values else {}
-    return Settings(**{**values, **hidden}).check()
+    return Settings(**{**values, **hidden})
+
+
+def settled(
+    option: str, base: Settings, varied: Container[str], all_of_them: Iterable[tuple[str, Settings]]
+) -> Settings:
+    """``base`` with the path of a table made absolute; SettingsError if any ``all_of_them``, by name, cannot be.
+
+    ``base`` itself, in which what is ``varied`` has values that none of them has, is not asked. The error is about the option
+    that varies, unless it is not among what is varied and all of them have it.
+    """
+    wrong, checked = [], []
+    for name, one in all_of_them:
+        try:
+            checked.append(one.check())
+        except SettingsError as error:
+            wrong.append((name, error))
+    if wrong:
+        name, first = wrong[0]
+        if first.option not in varied and not checked:
+            raise first
+        raise SettingsError(option, f"{name}: {first.option.replace('_', '-')}: {first}")
+    return replace(base, data=checked[0].data)
 
 
 def lasting(settings: Settings) -> dict[str, Any]:
     """What the numbers of a run depend on, as JSON holds it."""
     return {name: v for name, v in settings.as_dict().items() if name not in FREE or name == "epochs"}
+
+
+def shared(base: Settings, varied: Container[str]) -> str:
+    """What all runs have in common, as far as it is not what ``kobai train`` does by itself.
+
+    >>> shared(Settings(lr=0.1, epochs=5), ["lr"])
+    'data digits, epochs 5'
+    """
+    usual = Settings().as_dict()
+    own = [
+        f"{name} {spelt(tuple(value) if isinstance(value, list) else value)}"
+        for name, value in lasting(base).items()
+        if name not in varied and name != "data" and value != usual[name]
+    ]
+    return ", ".join([f"data {base.data}", *own])
 
 
 def command(settings: Settings) -> str:
@@ -230,7 +257,7 @@ def command(settings: Settings) -> str:
     return shlex.join(words)
 
 
-def check_repeats(name: str, value: Any) -> int:
+def check_count(name: str, value: Any) -> int:
     """``value`` if it counts something; SettingsError otherwise."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise SettingsError(name, f"expected an integer >= 1, got {value!r}")
@@ -240,69 +267,6 @@ def check_repeats(name: str, value: Any) -> int:
 def check_jobs(jobs: int | None) -> None:
     """SettingsError for processes that could not work side by side."""
     if jobs is not None:
-        check_repeats("jobs", jobs)
+        check_count("jobs", jobs)
         if jobs > 1 and backend() != "numpy":
             raise SettingsError("jobs", f"on the backend {backend()} runs go one after another, got {jobs}")
-
-
-def read_json(path: Any) -> Any:
-    """What a JSON file holds; DataError, naming it, where it holds none."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: is no JSON file ({error})") from error
-
-
-# --- news from workers ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Mailbox:
-    """Where runs in other processes tell how far they are: datagrams to this machine itself, some of which may be lost."""
-
-    port: int
-    token: str
-
-    def tell(self, key: Any, run: Run) -> None:
-        """Send where a run is; never waits, never fails."""
-        news = {
-            "token": self.token,
-            "key": key,
-            "epoch": run.epoch[-1],
-            "loss": run.train_loss[-1],
-            "held_accuracy": [round(a, 4) for a in run.held_accuracy],
-        }
-        with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
-            out.sendto(json.dumps(news).encode(), ("127.0.0.1", self.port))
-
-
-@contextmanager
-def mailbox(news: Callable[[dict[str, Any]], None] | None) -> Iterator[Mailbox | None]:
-    """A mailbox whose letters ``news`` is given while the block runs; None where nobody listens, or nothing can be sent."""
-    try:
-        box = socket.socket(socket.AF_INET, socket.SOCK_DGRAM) if news is not None else None
-        if box is not None:
-            box.bind(("127.0.0.1", 0))
-            box.settimeout(0.1)
-    except OSError:
-        box = None
-    if box is None or news is None:
-        yield None
-        return
-    token, over = secrets.token_hex(8), threading.Event()
-
-    def listen() -> None:
-        while not over.is_set():
-            with suppress(OSError, ValueError):
-                letter = json.loads(box.recv(1 << 16))
-                if letter.pop("token", None) == token:
-                    news(letter)
-
-    thread = threading.Thread(target=listen, daemon=True)
-    thread.start()
-    try:
-        yield Mailbox(box.getsockname()[1], token)
-    finally:
-        over.set()
-        thread.join()
-        box.close()

@@ -6,27 +6,21 @@ import json
 import math
 import os
 import random
+import signal
 import socket
 import sys
 import time
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kobai.errors import DataError
-from kobai.lab import running
+from kobai.lab import folders, running
+from kobai.lab.needs_optuna import calm, require
 from kobai.lab.running import Run
+from kobai.lab.trials import Plan, Trial, plain
 from kobai.lab.values import Range, spelt
-from kobai.train.settings import Settings
-
-if TYPE_CHECKING:
-    from kobai.lab.tuning import Plan, Search, Trial
 
 JOURNAL, NAME = "study.journal", "kobai"
-INSTALL = "tune: Optuna is not installed. Install it: pip install 'kobai[tune]'"
 ETA = 3
 """Of the trials that reach a rung, the best third goes on (arXiv:1810.05934 uses 3 and 4)."""
 
@@ -34,48 +28,15 @@ SILENCE = 600.0
 """Seconds without a word after which a trial of another machine counts as dead."""
 
 
-def require() -> Any:
-    """Optuna; ImportError with the install line where it is missing."""
-    try:
-        import optuna
-    except ImportError as error:
-        raise ImportError(INSTALL) from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # each trial would be two lines
-    return optuna
-
-
-@contextmanager
-def _calm() -> Iterator[None]:
-    """Without warnings that parts of Optuna may change one day."""
-    from optuna.exceptions import ExperimentalWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        yield
-
-
 # --- the file ---------------------------------------------------------------------------------------------------------
 
 
 def check_folder(folder: Path, plan: Plan) -> None:
     """DataError unless the folder is free, or holds a study of this very search. Nothing in it is changed."""
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder}: is a file, and a search needs a folder")
-    if not (folder / JOURNAL).exists():
-        if folder.exists() and any(folder.iterdir()):
-            raise DataError(f"{folder}: holds files that are not a search's; choose another folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        return
-    held = held_plan(folder)
-    if held is None:
-        return
-    asked = _described(plan)
-    for name in asked:
-        if name != "where" and held.get(name) != asked[name]:
-            raise DataError(
-                f"{folder}: holds a study of another search: {_difference(name, held.get(name), asked[name])}; nothing is "
-                "overwritten, choose another folder"
-            )
+    if folders.holds(folder, JOURNAL, "search"):
+        held = held_plan(folder)
+        if held is not None:
+            folders.check_same(folder, "search", held, {n: v for n, v in _described(plan).items() if n != "where"})
 
 
 def held_plan(folder: Path) -> dict[str, Any] | None:
@@ -103,23 +64,7 @@ def held_plan(folder: Path) -> dict[str, Any] | None:
 
 def _described(plan: Plan) -> dict[str, Any]:
     where = {name: getattr(plan.base, name) for name in ("data_dir", "download")}
-    content = {**plan.as_dict(), "data": running.fingerprint(plan.base), "where": where}
-    described: dict[str, Any] = json.loads(json.dumps(content))
-    return described
-
-
-def _difference(name: str, there: Any, asked: Any) -> str:
-    if name == "data":
-        return "its data are not those of this one"
-    if not isinstance(there, dict):
-        return f"its {name} is {there}, not {asked}"
-    if name == "space":
-        spaces = [
-            " ".join(f"{k}={v if isinstance(v, str) else '|'.join(v)}" for k, v in s.items()) for s in (there, asked)
-        ]
-        return f"its space is {spaces[0]}, not {spaces[1]}"
-    key = next(k for k in [*asked, *there] if there.get(k, ...) != asked.get(k, ...))
-    return f"its {key} is {there.get(key)}, not {asked.get(key)}"
+    return folders.plain({**plan.as_dict(), "data": running.fingerprint(plan.base), "where": where})
 
 
 def open_study(folder: Path | None, plan: Plan) -> Any:
@@ -128,10 +73,8 @@ def open_study(folder: Path | None, plan: Plan) -> Any:
     direction = "maximize" if plan.greatest else "minimize"
     pruner = optuna.pruners.NopPruner()
     if plan.prune:
-        pruner = optuna.pruners.SuccessiveHalvingPruner(
-            min_resource=max(1, plan.measures // ETA**2), reduction_factor=ETA
-        )
-    with _calm():
+        pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=_rungs(plan)[0], reduction_factor=ETA)
+    with calm():
         study = optuna.create_study(
             storage=None if folder is None else _storage(folder / JOURNAL),
             study_name=NAME,
@@ -145,10 +88,25 @@ def open_study(folder: Path | None, plan: Plan) -> Any:
     return study
 
 
+def wanted(study: Any) -> int | None:
+    """How many trials there were to be in all, when the study was worked on last."""
+    found: int | None = study.user_attrs.get("trials")
+    return found
+
+
+def want(study: Any, trials: int) -> None:
+    """Remember how many trials there are to be, for whoever goes on."""
+    if wanted(study) != trials:
+        study.set_user_attr("trials", trials)
+
+
 def _storage(path: Path) -> Any:
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalFileSymlinkLock
 
+    # The lock is a link to this path, from its own folder: a relative one would lead nowhere, and Optuna would wait for a
+    # lock that a dead process has left for ever.
+    path = path.resolve()
     # A link is atomic on network drives too; Windows lets only some users make one.
     lock = JournalFileOpenLock(str(path)) if sys.platform == "win32" else JournalFileSymlinkLock(str(path))
     if path.exists():
@@ -160,51 +118,38 @@ def _storage(path: Path) -> Any:
                     file.truncate(content.rfind(b"\n") + 1)
         finally:
             lock.release()
-    with _calm():
+    with calm():
         return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
 
 
 # --- trials -----------------------------------------------------------------------------------------------------------
 
 
-def settings(plan: Plan, parameters: Mapping[str, Any]) -> Settings:
-    """The settings of a trial; choices may be given as themselves or as they are spelt."""
-    return replace(plan.base, **_values(parameters, plan))
-
-
-def _values(parameters: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
-    """Parameters as settings hold them; Optuna keeps choices as they are spelt."""
-    found = {}
-    for name, value in parameters.items():
-        what = plan.space[name]
-        found[name] = value if isinstance(what, Range) else next(one for one in what if value in (one, spelt(one)))
-    return found
-
-
-def _spelt(parameters: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
-    """Parameters as Optuna keeps them."""
-    return {n: v if isinstance(plan.space[n], Range) else spelt(v) for n, v in parameters.items()}
-
-
 def work_in(folder: Path, plan: Plan, wanted: int) -> None:
     """Do trials of the study in a folder, beside other processes, until there are as many as are wanted."""
-    work(open_study(folder, plan), plan, wanted)
+    # A worker that is ended gives back its trial, and the lock of the journal, which others would wait for.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        work(open_study(folder, plan), plan, wanted)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def work(study: Any, plan: Plan, wanted: int) -> None:
     """Do trials until there are as many as are wanted, whoever did them."""
     optuna = require()
+    from optuna.exceptions import UpdateFinishedTrialError
     from optuna.trial import TrialState
 
     while counted(study) < wanted:
         trial = study.ask()
-        trial.set_user_attr("owner", [socket.gethostname(), os.getpid(), time.time()])
+        trial.set_user_attr("owner", _owner())
         if counted(study, before=trial.number) >= wanted:  # another process was faster with the last one
             study.tell(trial, state=TrialState.FAIL)
             return
         # The parameters of a trial depend on its number, not on who does it.
         seed = random.Random(f"{plan.base.seed} {trial.number}").getrandbits(32)
-        with _calm():
+        with calm():
             study.sampler = (
                 optuna.samplers.TPESampler(seed=seed, multivariate=False, constant_liar=True)
                 if plan.method == "tpe"
@@ -212,41 +157,64 @@ def work(study: Any, plan: Plan, wanted: int) -> None:
             )
         try:
             state, value = _perform(trial, plan)
+        except UpdateFinishedTrialError:  # another machine took this process for dead, and does the trial again
+            continue
         except BaseException:
-            study.tell(trial, state=TrialState.FAIL)
-            _again(study, trial.number)
+            _give_back(study, trial.number)
             raise
-        study.tell(trial, value, state=state)
+        study.tell(trial, value, state=state, skip_if_finished=True)
 
 
 def _perform(trial: Any, plan: Plan) -> tuple[Any, float | None]:
     from optuna.trial import TrialState
 
-    heard, ended = time.time(), False
+    heard, before, ended = time.time(), 0, False
 
     def measured(run: Run) -> bool:
-        nonlocal heard, ended
-        at, score = len(run.epoch) - 1, _score(run, plan)
-        if at == 0:
+        nonlocal heard, before, ended
+        # How far it is, in parts of its training, of which there are as many as measurements.
+        at, score = plan.measures * run.step[-1] // total, _score(run, plan)
+        if at == before:
             return False
         trial.report(score, at)
         if time.time() - heard > SILENCE / 10:
             heard = time.time()
-            trial.set_user_attr("owner", [socket.gethostname(), os.getpid(), heard])
-        ended = plan.prune and run.step[-1] < total and bool(trial.should_prune())
+            trial.set_user_attr("owner", _owner())
+        ended = (
+            plan.prune
+            and any(before < rung <= at < plan.measures for rung in _rungs(plan))
+            and _behind(trial, score, plan)
+        )
+        before = at
         return ended
 
-    one = settings(plan, _suggested(trial, plan))
+    one = plan.settings(_suggested(trial, plan))
     total = one.epochs * math.ceil(len(running.parts(one).train) / one.batch_size)
     run = running.train(one, plan.measures, measured)
-    trial.set_user_attr("loss", _json(run.held_loss[-1]))
+    trial.set_user_attr("loss", plain(run.held_loss[-1]))
     trial.set_user_attr("seconds", run.seconds)
+    trial.set_user_attr("backend", run.backend)
     if run.diverged is not None:
         trial.set_user_attr("diverged", True)
         return TrialState.COMPLETE, 0.0 if plan.greatest else math.inf  # the sampler shall learn to keep away
     if ended:
         return TrialState.PRUNED, None
     return TrialState.COMPLETE, _score(run, plan)
+
+
+def _rungs(plan: Plan) -> tuple[int, ...]:
+    """After how many measurements a trial is judged."""
+    return max(1, plan.measures // ETA**2), max(1, plan.measures // ETA)
+
+
+def _behind(trial: Any, score: float, plan: Plan) -> bool:
+    """Whether a trial is to be ended: not among the best third at its rung, nor as good as the best is at its end."""
+    if not trial.should_prune():
+        return False
+    from optuna.trial import TrialState
+
+    done = [t.value for t in trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
+    return not done or (score < max(done) if plan.greatest else score > min(done))
 
 
 def _score(run: Run, plan: Plan) -> float:
@@ -284,16 +252,22 @@ def enqueue(study: Any, plan: Plan) -> None:
 
 
 def sweep(study: Any) -> None:
-    """Trials whose process has died are failed, and lined up again."""
+    """Give back the trials whose process has died."""
     from optuna.trial import TrialState
 
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if not _alive(trial):
-            study.tell(trial.number, state=TrialState.FAIL)
-            _again(study, trial.number)
+            _give_back(study, trial.number)
 
 
-def _again(study: Any, number: int) -> None:
+def _give_back(study: Any, number: int) -> None:
+    """A trial that was not ended is failed, and its parameters lined up again; nothing if another process has done so."""
+    from optuna.trial import TrialState
+
+    try:
+        study.tell(number, state=TrialState.FAIL)
+    except (RuntimeError, ValueError):
+        return
     trial = next(t for t in study.get_trials(deepcopy=False) if t.number == number)
     if parameters := _parameters(trial):
         study.enqueue_trial(parameters)
@@ -303,10 +277,29 @@ def _parameters(trial: Any) -> dict[str, Any]:
     return dict(trial.system_attrs.get("fixed_params") or trial.params)
 
 
+# --- who does a trial -------------------------------------------------------------------------------------------------
+
+
+def _owner() -> list[Any]:
+    return [socket.gethostname(), os.getpid(), time.time(), _birth(os.getpid())]
+
+
+def _birth(pid: int) -> str:
+    """What tells a process from a later one with the same number, where the system says (Linux); otherwise nothing."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return f"{boot} {stat.rpartition(')')[2].split()[19]}"  # its start, in ticks since that boot: man 5 proc
+
+
 def _alive(trial: Any) -> bool:
     owner = trial.user_attrs.get("owner")
-    host, pid, heard = owner or ("", 0, trial.datetime_start.timestamp())
+    host, pid, heard, birth = owner or ("", 0, trial.datetime_start.timestamp(), "")
     if host == socket.gethostname() and sys.platform != "win32":
+        if birth:
+            return birth == _birth(pid)
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
@@ -321,70 +314,24 @@ def _alive(trial: Any) -> bool:
 
 def trials(study: Any, plan: Plan) -> tuple[Trial, ...]:
     """The trials of a study, those without a part in the search left out: failed ones, which have been lined up again."""
-    from kobai.lab.tuning import Trial
-
     found = []
     for t in study.get_trials(deepcopy=False):
         if t.state.name == "FAIL":
             continue
-        curve = [_json(value) for _, value in sorted(t.intermediate_values.items())]
-        value = _json(t.value) if t.state.name == "COMPLETE" else curve[-1] if curve else None
+        measured = t.intermediate_values
+        curve = [plain(measured.get(at)) for at in range(1, max(measured, default=0) + 1)]
+        value = plain(t.value) if t.state.name == "COMPLETE" else curve[-1] if curve else None
         found.append(
             Trial(
                 number=t.number,
                 state=t.state.name.lower(),
                 value=value,
-                parameters=_values(_parameters(t) if t.state.name == "WAITING" else t.params, plan),
+                parameters=plan.values(_parameters(t) if t.state.name == "WAITING" else t.params),
                 curve=curve,
                 loss=t.user_attrs.get("loss"),
                 seconds=t.user_attrs.get("seconds"),
                 diverged=t.user_attrs.get("diverged", False),
+                backend=t.user_attrs.get("backend"),
             )
         )
     return tuple(found)
-
-
-def importances(search: Search) -> dict[str, float]:
-    """See :meth:`kobai.lab.tuning.Search.importances`."""
-    optuna = require()
-    done = [
-        t
-        for t in search.of("complete", "pruned")
-        if t.value is not None and len(t.parameters) == len(search.plan.space)
-    ]
-    varied = {n for n in search.plan.space if len({str(t.parameters.get(n)) for t in done}) > 1}
-    if len(done) < 10 or not varied or len({t.value for t in done}) < 2:
-        return {}
-    kinds = {}
-    for name, what in search.plan.space.items():
-        if not isinstance(what, Range):
-            kinds[name] = optuna.distributions.CategoricalDistribution([spelt(value) for value in what])
-        elif what.whole:
-            kinds[name] = optuna.distributions.IntDistribution(int(what.low), int(what.high), log=what.log)
-        else:
-            kinds[name] = optuna.distributions.FloatDistribution(what.low, what.high, log=what.log)
-    with _calm():
-        copy = optuna.create_study(direction="maximize" if search.plan.greatest else "minimize")
-        copy.add_trials(
-            [
-                optuna.trial.create_trial(params=_spelt(t.parameters, search.plan), distributions=kinds, value=t.value)
-                for t in done
-            ]
-        )
-        found = optuna.importance.get_param_importances(
-            copy, evaluator=optuna.importance.PedAnovaImportanceEvaluator(), params=sorted(varied)
-        )
-    return {name: float(share) for name, share in found.items() if math.isfinite(share)}
-
-
-def plain(value: Any) -> Any:
-    """As JSON holds it."""
-    if isinstance(value, Mapping):
-        return {k: plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
-    return _json(value) if isinstance(value, float) else value
-
-
-def _json(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kobai.lab import plots
-from kobai.lab.values import Range, spelt
+from kobai.lab.axes import between, whole_percent
+from kobai.lab.trials import Trial
+from kobai.lab.values import Range, spelt_out
 
 if TYPE_CHECKING:
-    from kobai.lab.tuning import Search, Trial
+    from kobai.lab.search import Search
 
 MAP = "viridis_r"
 """Dark is good: lightness alone says it too, and every kind of colour vision sees it."""
@@ -33,16 +35,14 @@ def alt_texts(search: Search) -> dict[str, str]:
     """What the figures show, for those who do not see them."""
     if search.best is None or search.best.value is None:
         return {}
-    from kobai.lab.tuning import SCORES, spelt_out
-
-    best, score = search.best, SCORES[search.plan.by]
+    best, score = search.best, search.plan.score
     drawn = f"Each complete trial as a line through its settings to its {score}."
     texts = {
         "history": f"The {score} of each trial, and the best so far; trial {best.number} has the best, {best.value:.4f}.",
         "parallel": f"{drawn} The best: {spelt_out(best.parameters)}.",
     }
     if shares := search.importances():
-        listed = ", ".join(f"{name.replace('_', ' ')} {share:.0%}" for name, share in shares.items())
+        listed = ", ".join(f"{name.replace('_', ' ')} {whole_percent(part)}" for name, part in shares.items())
         texts["importance"] = f"Importance of each setting: {listed}."
     return texts
 
@@ -72,10 +72,8 @@ def history(search: Search) -> Any:
             stairs.append(best)
         last = max(t.number for t in [*complete, *pruned])
         ax.step([*numbers, last], [*stairs, best], where="post", color=plots.BLUE, linewidth=1.6, label="best so far")
-    from kobai.lab.tuning import SCORES
-
     ax.set_xlabel("trial")
-    ax.set_ylabel(SCORES[search.plan.by])
+    ax.set_ylabel(search.plan.score)
     if search.plan.greatest:
         ax.set_ylim(top=1.02)
     elif complete and max(_number(t) for t in complete) > 30 * max(1e-12, min(_number(t) for t in complete)):
@@ -89,20 +87,22 @@ def parallel(search: Search) -> Any:
     """One axis for each setting and one for the score; a line for each trial, the darker the better its rank."""
     from matplotlib import colormaps
 
-    from kobai.lab.tuning import SCORES
-
-    complete, best = _scored(search), search.best
+    plan, complete, best = search.plan, _scored(search), search.best
     pruned = [t for t in search.of("pruned") if t.value is not None]
     sign = 1 if search.plan.greatest else -1
     complete.sort(key=lambda t: sign * _number(t))
-    axes = [_Axis(name, search.plan.space[name]) for name in search.plan.space]
+    axes = {name: plan.axis(name) for name in plan.space}
     values = [_number(t) for t in [*complete, *pruned]]
-    score = _Axis("score", Range(min(values), max(values) if max(values) > min(values) else min(values) + 1e-9))
+    score = between(min(values), max(values))
     fig = plots.figure(min(plots.FULL, 2.2 + 1.25 * len(axes)), 3.1)
     ax = fig.subplots()
     jitter = random.Random(0)
     for i, trial in enumerate([*pruned, *complete]):
-        heights = [axis.at(trial.parameters[axis.name], jitter) for axis in axes] + [score.at(_number(trial), None)]
+        heights = [axis.share(plan.place(name, trial.parameters[name])) for name, axis in axes.items()]
+        heights = [  # equal lines side by side
+            height if isinstance(what, Range) else height + jitter.uniform(-0.02, 0.02)
+            for height, what in zip(heights, plan.space.values(), strict=True)
+        ] + [score.share(_number(trial))]
         # By rank and not by score: one trial that went wrong must not take all the colours.
         rank = (i - len(pruned) + 1) / len(complete)
         mine, ended = best is not None and trial.number == best.number, trial.state == "pruned"
@@ -115,9 +115,10 @@ def parallel(search: Search) -> Any:
             marker="o" if mine else None,
             markersize=5,
         )
-    for i, axis in enumerate([*axes, score]):
+    for i, axis in enumerate([*axes.values(), score]):
         ax.axvline(i, color="0.35", linewidth=0.9, zorder=1)
-        for height, text in axis.ticks():
+        for value, text in axis.ticks:
+            height = axis.share(value)
             ax.plot([i - 0.02, i], [height, height], color="0.35", linewidth=0.9, zorder=4)
             ax.annotate(
                 text,
@@ -131,7 +132,7 @@ def parallel(search: Search) -> Any:
                 zorder=5,
                 bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6},
             )
-    ax.set_xticks(range(len(axes) + 1), [*(_heading(axis) for axis in axes), SCORES[search.plan.by].replace(" ", "\n")])
+    ax.set_xticks(range(len(axes) + 1), [*(name.replace("_", "\n") for name in axes), plan.score.replace(" ", "\n")])
     ax.tick_params(axis="x", length=0, labelsize=8.5, pad=6)
     ax.set_yticks([])
     ax.set_xlim(-0.42, len(axes) + 0.06)
@@ -158,7 +159,7 @@ def importance(search: Search, shares: dict[str, float]) -> Any:
     ax.barh(range(len(names)), [shares[name] for name in names], color=plots.BLUE, height=0.62)
     for i, name in enumerate(names):
         ax.annotate(
-            _percent(shares[name]),
+            whole_percent(shares[name]),
             (shares[name], i),
             xytext=(4, 0),
             textcoords="offset points",
@@ -172,58 +173,6 @@ def importance(search: Search, shares: dict[str, float]) -> Any:
     ax.spines["bottom"].set_visible(False)
     ax.set_xlabel("share in what sets the best tenth of the trials apart")
     return fig
-
-
-class _Axis:
-    """One axis of the parallel coordinates: where a value is between 0 and 1."""
-
-    def __init__(self, name: str, what: Range | list[Any]) -> None:
-        self.name, self.what = name, what
-
-    def at(self, value: Any, jitter: random.Random | None) -> float:
-        if isinstance(self.what, Range):
-            low, high, value = (
-                (math.log10(v) for v in (self.what.low, self.what.high, value))
-                if self.what.log
-                else (self.what.low, self.what.high, value)
-            )
-            return float((value - low) / (high - low))
-        place = [spelt(one) for one in self.what].index(spelt(value))
-        shake = jitter.uniform(-0.02, 0.02) if jitter is not None else 0.0  # equal lines side by side
-        return self._slot(place) + shake
-
-    def _slot(self, place: int) -> float:
-        return (place + 0.5) / len(self.what) if isinstance(self.what, list) else 0.0
-
-    def ticks(self) -> list[tuple[float, str]]:
-        if not isinstance(self.what, Range):
-            return [(self._slot(i), spelt(value)) for i, value in enumerate(self.what)]
-        low, high = self.what.low, self.what.high
-        if self.what.log:
-            powers = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
-            if len(powers) >= 2:
-                step = max(1, math.ceil(len(powers) / 6))
-                return [(self.at(10.0**p, None), _power(p)) for p in powers[::step]]
-            between = math.sqrt(low * high)
-            if self.what.whole:
-                return [(self.at(v, None), f"{v:.0f}") for v in (low, round(between), high)]
-            return [(self.at(v, None), f"{v:.2g}") for v in (low, between, high)]
-        from matplotlib.ticker import MaxNLocator
-
-        places = MaxNLocator(nbins=5, integer=self.what.whole).tick_values(low, high)
-        return [(self.at(v, None), f"{v:.4g}") for v in places if low - 1e-12 <= v <= high + 1e-12]
-
-
-def _power(exponent: int) -> str:
-    return f"{10.0**exponent:g}" if -3 <= exponent <= 3 else f"$10^{{{exponent}}}$"
-
-
-def _percent(share: float) -> str:
-    return "< 1 %" if share < 0.005 else f"{share:.0%}".replace("%", " %")
-
-
-def _heading(axis: _Axis) -> str:
-    return axis.name.replace("_", "\n")
 
 
 def _scored(search: Search) -> list[Trial]:

@@ -147,6 +147,18 @@ def spelt(one: Any) -> str:
     return str(one)
 
 
+def spelt_out(parameters: Mapping[str, Any]) -> str:
+    """Settings with their values in a line.
+
+    >>> spelt_out({"lr": 0.00123456, "hidden": (100, 50)})
+    'lr 0.00123, hidden 100,50'
+    """
+    return ", ".join(
+        f"{n} {v:.3g}" if isinstance(v, float) else f"{n} {spelt(tuple(v) if isinstance(v, list) else v)}"
+        for n, v in parameters.items()
+    )
+
+
 def label(name: str, one: Any) -> str:
     """What a setting with this value is called in a table or a legend.
 

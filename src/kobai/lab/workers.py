@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -28,6 +30,9 @@ ONE_THREAD = (
 )
 """What must be 1 in the environment before a worker imports NumPy: pools of threads of several processes starve each
 other."""
+
+GRACE = 10.0
+"""Seconds that a worker has to tidy up when it is to end."""
 
 _pool: tuple[int, ProcessPoolExecutor] | None = None
 
@@ -110,8 +115,19 @@ def _executor(jobs: int) -> ProcessPoolExecutor:
 
 def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes: the first one ends the others
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     use("numpy")
     manual_seed(0)
+
+
+def _end_with_parent() -> None:
+    """A process that was killed does not end its workers, which would wait for their next task for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE)
+        os._exit(1)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +166,7 @@ def describe_model(settings: Settings, input_shape: tuple[int, ...], classes: in
 def describe_run(settings: Settings, data: DataSplits, model: Mapping[str, Any]) -> dict[str, Any]:
     """What a checkpoint says about the run: its settings, its model, and its data."""
     return {
-        "kobai": kobai_version(),
+        "kobai": kobai.__version__,
         "settings": settings.as_dict(),
         "model": dict(model),
         "data": {
@@ -177,7 +176,7 @@ def describe_run(settings: Settings, data: DataSplits, model: Mapping[str, Any])
             "features": list(data.features),
             "shift": list(data.scaling.shift),
             "scale": list(data.scaling.scale),
-            "checksum": [_checksum(part) for part in (data.train, data.validation, data.test)],
+            "checksum": [checksum(part) for part in (data.train, data.validation, data.test)],
         },
     }
 
@@ -224,16 +223,8 @@ def holds_run(folder: Path) -> bool:
     return any((folder / name).exists() for name in (checkpoint.LAST, checkpoint.PREVIOUS, checkpoint.BEST, HISTORY))
 
 
-def kobai_version() -> str:
-    """Version of Kobai, "unknown" where it runs from a source tree that is not installed."""
-    try:
-        return version("kobai")
-    except PackageNotFoundError:
-        return "unknown"
-
-
-def _checksum(part: TensorDataset) -> int:
-    """Checksum of a split's arrays, to notice on resumption that a file has changed."""
+def checksum(part: TensorDataset) -> int:
+    """Checksum of a split's arrays: runs, comparisons and searches are not resumed with data that have changed."""
     total = 0
     for tensor in part.tensors:
         total = zlib.crc32(np.ascontiguousarray(to_host(tensor.array)).view(np.uint8).data, total)
