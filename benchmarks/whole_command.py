@@ -24,7 +24,7 @@ from typing import Any
 HERE = Path(__file__).parent
 KOBAI = [
     "-m",
-    "kobai.cli",
+    "kobai",
     "train",
     "--data",
     "mnist",

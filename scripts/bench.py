@@ -7,4 +7,4 @@ Without arguments: the model that ``scripts/train.py`` trains, with files in ``r
 from _setup import main
 
 if __name__ == "__main__":
-    main({"cpu", "plot"}, ["kobai.cli", "bench"])
+    main({"cpu", "plot"}, ["kobai", "bench"])

@@ -259,7 +259,7 @@ def tutorial(text: str) -> str:
         def again(found: re.Match[str]) -> str:
             tail, line, _ = found.groups()
             words = shlex.split(line.replace("\\\n", " "))
-            command = [sys.executable, "-m", "kobai.cli", *words[1:]]
+            command = [sys.executable, "-m", "kobai", *words[1:]]
             done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
             if done.returncode not in (0, 1) or "Traceback" in done.stderr:
                 raise RuntimeError(f"{line}: {done.stderr}")

@@ -7,4 +7,4 @@ Without arguments: a multilayer perceptron on the embedded handwritten digits, w
 from _setup import main
 
 if __name__ == "__main__":
-    main({"data", "plot"}, ["kobai.cli", "train"])
+    main({"data", "plot"}, ["kobai", "train"])

@@ -273,7 +273,7 @@ def test_damaged_last_checkpoint_is_passed_over_in_one_line(capsys, table):
 
 
 def command_line(*arguments):
-    return [sys.executable, "-m", "kobai.cli", *map(str, arguments)]
+    return [sys.executable, "-m", "kobai", *map(str, arguments)]
 
 
 def test_killed_at_any_moment_and_resumed_it_is_the_same_run(table):
@@ -694,7 +694,7 @@ def test_training_warns_of_threads_that_starve(capsys, table, monkeypatch):
 
 
 def test_version_help_and_usage(capsys):
-    assert kobai_command(capsys, "--version")[:2] == (0, f"kobai {job.kobai_version()}\n")
+    assert kobai_command(capsys, "--version")[:2] == (0, f"kobai {kobai.__version__}\n")
     for command in ([], ["train"], ["evaluate"], ["predict"], ["warmup"], ["info"]):
         code, out, _ = kobai_command(capsys, *command, "--help")
         assert code == 0

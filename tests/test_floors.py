@@ -56,6 +56,7 @@ FLOORS = {
     "bench": 7,
     "lab": 7,
     "cli": 8,
+    "__main__": 8,
 }
 STRANGERS = [("nn", "optim"), ("nn", "utils"), ("optim", "utils"), ("nn", "data"), ("optim", "data")]
 LAZY = ["cupy", "matplotlib", "numba", "optuna", "pooch", "rich", "safetensors", "sklearn", "typer"]

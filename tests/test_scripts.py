@@ -129,8 +129,8 @@ def test_python_without_venv_module_borrows_pip(setup, tree):
 @pytest.mark.parametrize(
     ("script", "extras", "run"),
     [
-        ("train.py", "data plot", "-m kobai.cli train"),
-        ("bench.py", "cpu plot", "-m kobai.cli bench"),
+        ("train.py", "data plot", "-m kobai train"),
+        ("bench.py", "cpu plot", "-m kobai bench"),
         ("test.py", "cpu cuda-proof data dev plot tune", "-m pytest --numprocesses=auto --dist=loadfile"),
     ],
 )
