@@ -110,6 +110,8 @@ def _reason(error: Exception) -> str:
         return str(error).replace("data_dir=", "--data-dir").replace("pass download=True", "add --download")
     if isinstance(error, (BackendError, CheckpointError, NonFiniteError)):
         return str(error)
+    if isinstance(error, ImportError) and "pip install" in str(error):
+        return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, MemoryError):
