@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 
 import kobai
 from kobai import nn
+from kobai.kernels import engine
 from kobai.lab import Probe
-from kobai.lab.probes import SAMPLE
+from kobai.lab.probes import SAMPLE, Reading
+from kobai.lab.training import load, train_curves
 from kobai.nn import functional as F
 
 
@@ -176,6 +179,130 @@ def test_blocks_show_their_sums_and_images_their_channels() -> None:
     assert [layer.name for layer in reading.layers] == ["0.0", "0.1", "1.conv", "1", "2", "3"]
     assert reading["1"].block
     assert reading["0.1"].output.dead == pytest.approx(0.25)
+
+
+def seen(model: nn.Module, *inputs: Any, **options: Any) -> Reading:
+    probe = Probe(model, every=1, **options)
+    with probe.step():
+        model(*inputs)
+    reading = probe.read()
+    assert reading is not None
+    return reading
+
+
+def test_on_every_backend(backend: str) -> None:
+    """Captured and replayed, a probe reads on every backend what it reads in an eager step on NumPy."""
+    readings = []
+    for place, captured in (("numpy", False), (backend, True)):
+        with kobai.using(place):
+            model = net(nn.ReLU())
+            optimizer = kobai.optim.Adam(model.parameters(), lr=0.01)
+            probe = Probe(model, optimizer, every=1, bins=5)
+            step = kobai.capture(step_of(model, optimizer)) if captured else step_of(model, optimizer)
+            for seed in range(4):
+                with probe.step():
+                    step(*batch(seed=seed))
+            found = probe.read()
+            assert found is not None
+            readings.append([found.input, *[m for x in found.layers for m in (x.output, x.gradient)]])
+            readings[-1] += [m for w in found.weights for m in (w.value, w.gradient, w.update)]
+    for one, other in zip(*readings, strict=True):
+        assert one is not None
+        assert other is not None
+        assert one.counts == other.counts
+        np.testing.assert_allclose(one[:9], other[:9], rtol=2e-5, atol=1e-7)
+        np.testing.assert_allclose(one.edges, other.edges, rtol=2e-5, atol=1e-7)
+
+
+def test_what_an_observed_step_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One kernel for each tensor, one copy for each weight; what more there is would show in every training.
+
+    In calls, for times depend on what else the machine does: how long they take is in ``benchmarks/test_probes.py``.
+    """
+    for numba in {False, engine.numba_installed}:
+        monkeypatch.setattr(engine, "numba_installed", numba)
+        model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 16), nn.Sigmoid(), nn.Linear(16, 3))
+        optimizer = kobai.optim.Adam(model.parameters(), lr=0.01)
+        probe = Probe(model, optimizer, every=2, bins=5)
+        step = kobai.capture(step_of(model, optimizer))
+        for seed in range(8):
+            with probe.step():
+                step(*batch(seed=seed))
+        assert step.programs == 2
+        calls = sorted(
+            [replay.run.__self__.calls for variants in step._programs.values() for replay in variants], key=len
+        )
+        kernels = [sum("moments" in getattr(function, "__module__", "") for function, _ in part) for part in calls]
+        tensors, layers, weights = 1 + 2 * 5 + 3 * 3, 5, 3
+        assert kernels == [0, tensors]
+        # and the gradients that hooks see are arrays of their own
+        assert len(calls[1]) - len(calls[0]) <= tensors + weights + layers
+
+
+def test_a_reading_stays_and_is_made_when_it_is_looked_at() -> None:
+    model = net()
+    probe = Probe(model, every=1)
+    for scale in (1.0, 100.0):
+        with probe.step():
+            model(batch()[0] * scale)
+        if scale == 1.0:
+            reading = probe.read()
+    assert reading is not None
+    assert "layers" not in vars(reading)
+    near(reading["0"].output.std, model[0](batch()[0]).detach().numpy().std())
+    assert reading.layers is reading.layers
+    assert pickle.loads(pickle.dumps(reading)).layers[0].output.std == reading["0"].output.std
+    assert repr(reading) == "Reading(3 layers, 2 weights)"
+    with pytest.raises(KeyError, match="no layer 'x' was seen"):
+        reading["x"]
+
+
+def test_dtypes_and_tensors_that_hold_nothing() -> None:
+    model = net().half()
+    reading = seen(model, batch()[0].half() * 1000)  # its squares are beyond half precision
+    near(reading.input.std, (batch()[0].half() * 1000).numpy().astype("d").std())  # type: ignore[union-attr]
+    table = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 2))
+    reading = seen(table, kobai.arange(5))
+    assert reading.input is None  # no floats
+    near(reading["0"].output.norm, np.linalg.norm(table[0].weight.detach().numpy()))
+    reading = seen(net(), kobai.zeros(0, 6))
+    assert reading.input is None
+    assert reading.layers == ()
+    assert len(reading.weights) == 2
+
+
+def test_numbers_that_are_not_finite_are_seen() -> None:
+    x = batch()[0].numpy().copy()
+    x[3, 2] = np.nan
+    reading = seen(net(), kobai.tensor(x), bins=4)
+    assert reading.input is not None
+    assert math.isnan(reading.input.mean)
+    assert math.isnan(reading.input.largest)
+    assert sum(reading.input.counts or ()) == x.size - 1
+    assert not reading["0"].output.finite
+    assert reading.weights[0].value.finite
+
+
+def test_readings_along_learning_curves() -> None:
+    kobai.manual_seed(0)
+    data = load("digits").only(200)
+    model = kobai.train.mlp(64, [16], 10)
+    optimizer = kobai.optim.SGD(model.parameters(), lr=0.1)
+    probe = Probe(model, optimizer, every=10)
+    curves = train_curves(model, data, optimizer=optimizer, steps=25, batch_size=20, probe=probe)
+    assert list(curves.readings) == [1, 11, 21]
+    assert all(reading.weights[0].update is not None for reading in curves.readings.values())
+    norms = [reading.weights[0].value.norm for reading in curves.readings.values()]
+    assert len(set(norms)) == 3
+    assert "readings" not in curves.as_dict()
+    kobai.manual_seed(0)
+    alone = train_curves(kobai.train.mlp(64, [16], 10), data, lr=0.1, steps=25, batch_size=20)
+    assert alone.loss == curves.loss
+    assert alone.readings == {}
+    with pytest.raises(ValueError, match="a probe of the model that is trained, a Sequential, got one of another"):
+        train_curves(net(), data, lr=0.1, steps=1, probe=probe)
+    with pytest.raises(ValueError, match="another optimizer"):
+        train_curves(model, data, lr=0.1, steps=1, probe=probe)
 
 
 def test_wrong_arguments() -> None:

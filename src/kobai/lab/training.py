@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from kobai import ops
 from kobai._tensor import Tensor
 from kobai.data import DataSplits
 from kobai.errors import DataError
+from kobai.lab.probes import Probe
+from kobai.lab.readings import Reading
 from kobai.nn import Module
 from kobai.nn import functional as F
 from kobai.optim import Optimizer
@@ -132,9 +135,11 @@ class Curves:
     held_accuracy: list[float] = field(default_factory=list)
     diverged: int | None = None
     seconds: float = 0.0
+    readings: dict[int, Reading] = field(default_factory=dict)
+    """What a probe saw in the steps that it observed, by their numbers: the first step is 1."""
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON holds them, which knows no NaN: such a value becomes None.
+        """As JSON holds them, which knows no NaN: such a value becomes None. Readings are left out.
 
         >>> Curves(step=[0], loss=[float("nan")]).as_dict()["loss"]
         [None]
@@ -143,7 +148,8 @@ class Curves:
             name: [None if isinstance(v, float) and not math.isfinite(v) else v for v in value]
             if isinstance(value, list)
             else value
-            for name, value in asdict(self).items()
+            for name, value in asdict(replace(self, readings={})).items()
+            if name != "readings"
         }
 
 
@@ -163,6 +169,7 @@ def train_curves(
     capture: bool = True,
     after_step: Callable[[int], None] | None = None,
     on_measure: Callable[[Curves], bool | None] | None = None,
+    probe: Probe | None = None,
 ) -> Curves:
     """Train ``model`` with cross-entropy on the training part of ``data`` and measure it on the way; no look at the test
     split.
@@ -176,7 +183,8 @@ def train_curves(
         or the steps themselves (see :func:`log_steps`); by default 40 measurements in all. The last step is always measured.
         capture: record the step and replay it, see :func:`kobai.capture`. after_step: called with the number of steps done,
         after each. on_measure: called with the curves so far after each measurement, the one before training too; True ends
-        training (a pruned trial).
+        training (a pruned trial). probe: of this model; observes the steps that it is set to, and what it reads goes into
+        ``readings``. Updates are seen by a probe that was given the optimizer, which is then to be an object.
 
     Training ends where a measured loss is NaN or infinite; ``diverged`` then says at which step.
 
@@ -201,6 +209,11 @@ def train_curves(
             f"train_curves: expected at least 1 step, and measurements at least 1 apart, got {total}, {every}"
         )
     moments = {total, *(range(0, total, every) if isinstance(every, int) else every)}
+    if probe is not None and probe.model is not model:
+        raise ValueError(
+            f"train_curves: expected a probe of the model that is trained, a {type(model).__name__}, got one of another "
+            f"{type(probe.model).__name__}"
+        )
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError(f"train_curves: {type(model).__name__} has no parameters to train")
@@ -212,6 +225,8 @@ def train_curves(
         )
     else:
         rule = optimizer if isinstance(optimizer, Optimizer) else optimizer(parameters)
+    if probe is not None and probe.optimizer not in (None, rule):
+        raise ValueError("train_curves: the probe was given another optimizer, whose updates it would wait for in vain")
     trainer = Trainer(model, rule, terminate_on_non_finite=False, capture=capture)
 
     began = time.perf_counter()
@@ -227,7 +242,11 @@ def train_curves(
         if ended:
             break
         index = order.next()
-        since.append(trainer.train_step((_take(data.train_x, index), _take(data.train_t, index))))
+        batch = _take(data.train_x, index), _take(data.train_t, index)
+        with nullcontext(False) if probe is None else probe.step() as observed:
+            since.append(trainer.train_step(batch))
+        if observed and probe is not None and (reading := probe.read()) is not None:
+            curves.readings[step] = reading
         if after_step is not None:
             after_step(step)
         if step in moments:
