@@ -18,9 +18,9 @@ def versions(variant: str) -> dict[str, str]:
         sys.modules["numba"] = None  # type: ignore[assignment]
     import numpy
 
-    from kobai.train.job import kobai_version
+    import kobai
 
-    found = {"kobai": kobai_version(), "numpy": numpy.__version__}
+    found = {"kobai": kobai.__version__, "numpy": numpy.__version__}
     if not variant.endswith("-plain"):
         try:
             import numba
