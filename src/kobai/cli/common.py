@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from itertools import count
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -50,9 +50,14 @@ def show(table: Table) -> None:
     (out if out.is_terminal else Console(width=WIDE, highlight=False)).print(table)
 
 
-def warn_whole(line: str) -> None:
-    """A line on standard error that is to be copied."""
-    err.print(f"  {line}", markup=False, soft_wrap=True)
+def interrupted(done: str, saved: Path, command: str) -> NoReturn:
+    """Say how far it came, and the ``command`` that goes on if there is the file of what was ``saved``; exit code 130."""
+    if saved.exists():
+        warn(f"interrupted {done}; go on with:")
+        err.print(f"  {command}", markup=False, soft_wrap=True)
+    else:
+        warn("interrupted; nothing is saved")
+    raise typer.Exit(130)
 
 
 def silent(line: str) -> None:

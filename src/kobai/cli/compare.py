@@ -17,6 +17,7 @@ from kobai.cli.common import (
     Debug,
     choose_backend,
     has,
+    interrupted,
     new_folder,
     one_line,
     out,
@@ -24,8 +25,6 @@ from kobai.cli.common import (
     say,
     say_whole,
     show,
-    warn,
-    warn_whole,
 )
 from kobai.kernels.threads import processors
 from kobai.lab import running
@@ -134,9 +133,8 @@ def compare(
             with board:
                 result = perform(found, jobs=jobs, out=folder, watch=board.take)
         except KeyboardInterrupt:
-            warn(f"interrupted after {len(board.ended)} of {board.total} runs; go on with:")
-            warn_whole(f"kobai compare --resume {shlex.quote(str(folder))}")
-            raise typer.Exit(130) from None
+            done = f"after {len(board.ended)} of {board.total} runs"
+            interrupted(done, folder / PLAN, f"kobai compare --resume {shlex.quote(str(folder))}")
         places = result.ranking()
         best = places[0]
         if quiet:

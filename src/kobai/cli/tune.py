@@ -17,6 +17,7 @@ from kobai.cli.common import (
     Debug,
     choose_backend,
     has,
+    interrupted,
     new_folder,
     one_line,
     out,
@@ -25,8 +26,6 @@ from kobai.cli.common import (
     say_whole,
     show,
     silent,
-    warn,
-    warn_whole,
 )
 from kobai.errors import DataError
 from kobai.lab import running, study
@@ -174,11 +173,9 @@ def tune(
                 result = found.test(folder, silent if quiet else say, (Progress(out, quiet=quiet),))
         except KeyboardInterrupt:
             ended = len(board.search.ended)
-            warn(
-                f"interrupted after {ended} of {wanted} trials; {f'what they found is in {folder}; ' * (ended > 0)}go on with:"
-            )
-            warn_whole(f"kobai tune --resume {shlex.quote(str(folder))}{' --test' * test}")
-            raise typer.Exit(130) from None
+            done = f"after {ended} of {wanted} trials{f', what they found is in {folder}' * (ended > 0)}"
+            again = f"kobai tune --resume {shlex.quote(str(folder))}{' --test' * test}"
+            interrupted(done, folder / study.JOURNAL, again)
         if test:
             if not quiet:
                 say(f"the model is in {folder / CHOSEN}; test loss {result['loss']:.4f}")

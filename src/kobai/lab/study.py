@@ -127,11 +127,20 @@ def _storage(path: Path) -> Any:
 
 def work_in(folder: Path, plan: Plan, wanted: int) -> None:
     """Do trials of the study in a folder, beside other processes, until there are as many as are wanted."""
-    # A worker that is ended gives back its trial, and the lock of the journal, which others would wait for.
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    # A worker that is to end gives back its trial first, and the lock of the journal, which others would wait for.
+    ending = False
+
+    def end(*_: Any) -> None:
+        nonlocal ending
+        ending = True
+        sys.exit(1)
+
+    before = signal.signal(signal.SIGTERM, end)
     try:
         work(open_study(folder, plan), plan, wanted)
     finally:
+        if ending:  # now, for a pool that is being closed waits for workers, and these for their next task
+            os._exit(1)
         signal.signal(signal.SIGTERM, before)
 
 

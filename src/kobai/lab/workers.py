@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
 from kobai.kernels.threads import processors
@@ -132,7 +133,7 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def _fit_to_spawn(function: Callable[..., Any]) -> Iterator[None]:
-    """The environment and the ``__main__`` that processes started meanwhile shall see.
+    """The environment and the ``__main__`` that processes started meanwhile shall see; Ctrl-C they shall not.
 
     A spawned process imports the main script again, and a script that calls the lab at its top level would start it all
     over. Our functions are in modules of their own and need no main script, so it is hidden.
@@ -144,12 +145,18 @@ def _fit_to_spawn(function: Callable[..., Any]) -> Iterator[None]:
     }
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
+    signals = None
+    if sys.platform != "win32":  # each would show a traceback, if it is hit before it comes to _begin
+        resource_tracker.ensure_running()  # which unblocks them when it is started
+        signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     if hide:
         main.__dict__.pop("__file__", None)
         main.__spec__ = None
     try:
         yield
     finally:
+        if sys.platform != "win32" and signals is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, signals)
         vars(main).update(hidden)
         for name, value in before.items():
             if value is None:
