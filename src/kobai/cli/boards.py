@@ -54,7 +54,7 @@ class Board:
         line = Table.grid(padding=(0, 1))
         line.add_row(
             Text(f"{done} of {total} {what}", style="bold"),
-            ProgressBar(total=1.0, completed=share, width=20),
+            ProgressBar(total=1.0, completed=share, width=max(4, _room())),
             Text(f"{note}{duration(gone)}{left}", style="dim"),
         )
         return line
@@ -96,7 +96,7 @@ class CompareBoard(Board):
         if not news:
             return Group(head, Text("processes are starting …", style="dim"))
         table = Table(box=None, header_style="bold")
-        table.add_column("condition", overflow="ellipsis", no_wrap=True)
+        table.add_column("condition")  # the one that gives way where there is little room
         for heading in (*["runs"] * (self.repeat > 1), "epoch", "train loss", "accuracy"):
             table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("", no_wrap=True)
@@ -109,17 +109,17 @@ class CompareBoard(Board):
             mine = [r for r in range(self.repeat) if (c, r) in news]
             runs = [f"{sum((c, r) in ended for r in mine)}/{self.repeat}"] * (self.repeat > 1)
             if not mine:
-                table.add_row(self.names[c], *runs, style="dim")
+                table.add_row(_cut(self.names[c]), *runs, style="dim")
                 continue
             now = news[c, max(mine, key=lambda r: ((c, r) not in ended, r))]
             loss = f"{now['loss']:.4f}" if now["loss"] < 1000 else f"{now['loss']:.3g}"
             table.add_row(
-                self.names[c],
+                _cut(self.names[c]),
                 *runs,
                 f"{now['epoch']:.1f}",
                 loss,
                 f"{now['held_accuracy'][-1]:.4f}",
-                sparkline(now["held_accuracy"]),
+                sparkline(now["held_accuracy"], _room()),
                 style="bold" if c in running else "",
             )
         if len(order) < len(self.names):
@@ -164,18 +164,28 @@ class TuneBoard(Board):
             return Group(*lines, Text("processes are starting …", style="dim"))
         if best is not None:
             said = f"best {self.plan.by} {best.value:.4f}, trial {best.number}: {spelt_out(best.parameters)}"
-            lines.append(Text(said, "bold", no_wrap=True, overflow="ellipsis"))
+            lines.append(_cut(said, "bold"))
         table = Table(box=None, show_header=False, padding=(0, 1))
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True, justify="right")
         table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True, overflow="ellipsis", style="dim")
+        table.add_column(style="dim")  # the one that gives way
         for trial in running[: max(1, out.size.height - 5)]:
             curve = [value for value in trial.curve if value is not None]
-            bars = sparkline(curve) if self.plan.greatest else ""
+            bars = sparkline(curve, _room()) if self.plan.greatest else ""
             now = f"{curve[-1]:.4f}" if curve else ""
-            table.add_row(f"trial {trial.number}", now, bars, spelt_out(trial.parameters))
+            table.add_row(f"trial {trial.number}", now, bars, _cut(spelt_out(trial.parameters)))
         return Group(*lines, table)
+
+
+def _room() -> int:
+    """Columns for a bar or a curve: 20 of a terminal with 80 of them, fewer where that is narrower."""
+    return max(0, min(20, out.size.width - 60))
+
+
+def _cut(text: str, style: str = "") -> Text:
+    """Text that is cut off, and not broken, where it is too long."""
+    return Text(text, style, no_wrap=True, overflow="ellipsis")
 
 
 def sparkline(values: list[float], width: int = 20) -> str:
@@ -185,6 +195,6 @@ def sparkline(values: list[float], width: int = 20) -> str:
     '▁▃▅▇█'
     """
     bars = "▁▂▃▄▅▆▇█"
-    step = max(1.0, len(values) / width)
+    step = max(1.0, len(values) / max(1, width))
     taken = [values[min(len(values) - 1, int((i + 1) * step) - 1)] for i in range(min(width, len(values)))]
     return "".join(bars[min(7, int(max(0.0, v) * 8))] if v == v else " " for v in taken)
