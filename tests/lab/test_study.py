@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -150,3 +152,17 @@ def test_a_study_without_a_trial_is_no_report(tmp_path, made):
     with pytest.raises(DataError, match=r"no trial .* has come to its end; kobai tune --resume"):
         report(tmp_path / "t")
     assert [path.name for path in (tmp_path / "t").iterdir()] == [study.JOURNAL]
+
+
+def test_a_trial_as_good_as_the_best_one_goes_on_though_others_were_better_at_its_rung(made):
+    def behind(score, *done, plan=made, told=True):
+        found = SimpleNamespace(get_trials=lambda **_: [SimpleNamespace(value=value) for value in done])
+        return study._behind(SimpleNamespace(should_prune=lambda: told, study=found), score, plan)
+
+    assert behind(0.5)
+    assert behind(0.89, 0.7, 0.9)
+    assert not behind(0.9, 0.7, 0.9)
+    assert not behind(0.1, 0.9, told=False)
+    by_loss = replace(made, by="loss")
+    assert behind(0.31, 0.3, 0.8, plan=by_loss)
+    assert not behind(0.3, 0.3, 0.8, plan=by_loss)

@@ -1,4 +1,4 @@
-"""``kobai report``: a run's story as one HTML file."""
+"""``kobai report``: a run, a comparison or a search as one HTML file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EXAMPLES = """[b]Examples[/b]
 
 kobai report runs/digits-mlp-… — the story of a run, in report.html beside its checkpoints
 
-kobai report comparison --out comparison.html — what kobai compare left in a folder
+kobai report runs/compare-… --out comparison.html — what kobai compare left in a folder, and likewise kobai tune
 
 kobai report lab — the experiments that kobai lab left in a folder"""
 
@@ -24,7 +24,7 @@ def report(
         Path,
         typer.Argument(
             metavar="FOLDER",
-            help="Folder of a run of kobai train, of a comparison, or of experiments; or a checkpoint.",
+            help="Folder of a run of kobai train, of a comparison, of a search, or of experiments; or a checkpoint.",
             show_default=False,
         ),
     ],
@@ -35,9 +35,10 @@ def report(
     backend: Backend = None,
     debug: Debug = False,
 ) -> None:
-    """Tell the story of a run in one HTML file, which needs no network; prints its path.
+    """Tell the story of a run, a comparison or a search in one HTML file, which needs no network; prints its path.
 
-    Data, model, learning curves, activations through the depth, gradient flow, findings and cures, mistakes, environment.
+    Of a run: data, model, learning curves, activations through the depth, gradient flow, findings and cures, mistakes,
+    environment. kobai compare and kobai tune write theirs by themselves.
     """
     with one_line(debug):
         choose_backend(backend)
