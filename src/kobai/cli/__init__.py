@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from inspect import cleandoc
 from typing import Annotated
 
 import typer
@@ -38,17 +40,23 @@ def common(
     """Train neural networks on NumPy and, with one flag, on CuPy."""
 
 
-app.command(epilog=train.EXAMPLES)(train.train)
-app.command(epilog=use.EVALUATE_EXAMPLES)(use.evaluate)
-app.command(epilog=use.PREDICT_EXAMPLES)(use.predict)
-app.command(epilog=diagnose.EXAMPLES)(diagnose.diagnose)
-app.command(epilog=compare.EXAMPLES)(compare.compare)
-app.command(epilog=tune.EXAMPLES)(tune.tune)
-app.command(epilog=lab.EXAMPLES)(lab.lab)
-app.command(epilog=bench.EXAMPLES)(bench.bench)
-app.command("warmup", epilog=warmup.EXAMPLES)(warmup.compile_kernels)
-app.command(epilog=report.EXAMPLES)(report.report)
-app.command()(info.info)
+def _add(function: Callable[..., None], epilog: str | None = None, name: str | None = None) -> None:
+    """A command; its help is the function's documentation, each paragraph in a line of its own: the terminal breaks it."""
+    paragraphs = cleandoc(function.__doc__ or "").split("\n\n")
+    app.command(name, help="\n\n".join(" ".join(text.split()) for text in paragraphs), epilog=epilog)(function)
+
+
+_add(train.train, train.EXAMPLES)
+_add(use.evaluate, use.EVALUATE_EXAMPLES)
+_add(use.predict, use.PREDICT_EXAMPLES)
+_add(diagnose.diagnose, diagnose.EXAMPLES)
+_add(compare.compare, compare.EXAMPLES)
+_add(tune.tune, tune.EXAMPLES)
+_add(lab.lab, lab.EXAMPLES)
+_add(bench.bench, bench.EXAMPLES)
+_add(warmup.compile_kernels, warmup.EXAMPLES, name="warmup")
+_add(report.report, report.EXAMPLES)
+_add(info.info)
 
 
 def spelt_out(arguments: list[str]) -> list[str]:
