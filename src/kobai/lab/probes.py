@@ -19,7 +19,7 @@ from kobai._grad_mode import no_grad
 from kobai._tensor import Tensor
 from kobai.kernels.moments import SAMPLE, Look, combined, measure, width
 from kobai.lab.readings import LayerRows, LayerStats, Moments, Reading, WeightRows, WeightStats
-from kobai.lab.saturation import FLAT, RECTIFIERS, SQUASHING, activation_of, flat_outputs
+from kobai.lab.saturation import FLAT, RECTIFIERS, SQUASHING, activation_of, flat_outputs, function_since
 from kobai.optim import Optimizer
 from kobai.train.batches import device_of
 from kobai.xp import to_host
@@ -64,7 +64,8 @@ class Probe:
 
     Args:
         model: its leaves (modules without children) are the layers, and blocks that do more than pass on what their last layer
-            gives, such as residual sums; each should be called once in a step.
+            gives, such as residual sums; each should be called once in a step. An activation that is called as a function,
+            as in ``F.relu(self.fc(x))``, is seen where its output goes into a layer, under the name ``"fc → relu"``.
         optimizer: whose updates are measured; without it there are none.
         every: :meth:`step` observes the first step and then each ``every``-th.
         bins: of a histogram of every tensor; 0 for none.
@@ -133,10 +134,10 @@ class Probe:
             name: parameter for name, parameter in model.named_parameters() if parameter.ndim >= 2 and weights
         }
         self._layer_rows = {
-            path: LayerRows(path, type(module).__name__, activation_of(module), path in self._blocks, 1 + 2 * i)
+            path: LayerRows(path, type(module).__name__, activation_of(module), path in self._blocks, 1 + 4 * i)
             for i, (path, module) in enumerate(self._layers.items())
         }
-        first = 1 + 2 * len(self._layers)  # behind the input, and two rows for each layer
+        first = 1 + 4 * len(self._layers)  # behind the input, and two rows for each layer and for a function before it
         self._weight_rows = {
             name: WeightRows(name, tuple(parameter.shape), first + 3 * i)
             for i, (name, parameter) in enumerate(self._weights.items())
@@ -145,8 +146,10 @@ class Probe:
         self._rows = ops.full(shape, math.nan, dtype="float64", device=device_of(model))
         self._whole, self._samples = Look(bins=bins, range=range), Look(by_sample=True, bins=bins, range=range)
         self._before = {name: w.detach().clone() for name, w in self._weights.items()} if optimizer is not None else {}
-        self._order: dict[str, None] = {}
+        self._order: dict[str, LayerRows] = {}
         self._last: Any = None
+        self._met: list[Any] = []
+        self._calls: dict[str, int] = {}
         self._seen = False
         self._switch = _Switch()
         self._plug_in()
@@ -181,7 +184,7 @@ class Probe:
         """The last observed step, in one transfer from the device; None if there was none."""
         if not self._seen:
             return None
-        layers = tuple(self._layer_rows[path] for path in self._order)
+        layers = tuple(self._order.values())
         rows = combined(to_host(self._rows.array), self.bins)
         return Reading(rows, (layers, tuple(self._weight_rows.values())))
 
@@ -197,6 +200,7 @@ class Probe:
         add(self.model.register_forward_pre_hook(self._at_start))
         add(self.model.register_forward_hook(self._at_end))
         for path, module in self._layers.items():
+            add(module.register_forward_pre_hook(self._at_input(path)))
             add(module.register_forward_hook(self._at_output(path)))
         for name, parameter in self._weights.items():
             if parameter.requires_grad:
@@ -206,6 +210,7 @@ class Probe:
             add(self.optimizer.register_step_post_hook(self._after_update))
 
     def _at_start(self, model: nn.Module, args: tuple[Any, ...]) -> None:
+        self._calls = {}
         if args and isinstance(args[0], Tensor) and args[0].is_floating_point():
             self._measure(0, args[0], self._samples)
         for name, parameter in self._weights.items():
@@ -213,6 +218,24 @@ class Probe:
 
     def _at_end(self, *_: Any) -> None:
         self._last = None
+        self._met = []
+
+    def _at_input(self, path: str) -> Callable[..., None]:
+        row = self._layer_rows[path].row + 2
+
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+            x = args[0] if args else None
+            if not isinstance(x, Tensor) or x is self._last or any(x is met for met in self._met) or not x.numel():
+                return
+            kind = function_since(self._last, x)
+            if kind is None:
+                return
+            self._met.append(x)  # it may go into other layers too
+            name = f"{next(reversed(self._order), '')} → {kind}"
+            look = replace(self._samples, flat=flat_outputs(kind), rectifier=kind in RECTIFIERS)
+            self._see(LayerRows(name, "function", kind, False, row), x, look)
+
+        return hook
 
     def _at_output(self, path: str) -> Callable[..., None]:
         rows, module = self._layer_rows[path], self._layers[path]
@@ -225,14 +248,18 @@ class Probe:
                 return
             if path in self._blocks and output is self._last:
                 return
-            self._last = output
-            self._order.pop(path, None)
-            self._order[path] = None
-            self._measure(rows.row, output, look)
-            if output.requires_grad:
-                output.register_hook(lambda gradient: self._measure(rows.row + 1, gradient, self._whole))
+            self._see(rows, output, look)
 
         return hook
+
+    def _see(self, rows: LayerRows, x: Tensor, look: Look) -> None:
+        self._last = x
+        self._calls[rows.name] = calls = self._calls.get(rows.name, 0) + 1
+        self._order.pop(rows.name, None)
+        self._order[rows.name] = replace(rows, calls=calls)
+        self._measure(rows.row, x, look)
+        if x.requires_grad:
+            x.register_hook(lambda gradient: self._measure(rows.row + 1, gradient, self._whole))
 
     def _at_weight_gradient(self, name: str) -> Callable[[Tensor], None]:
         row = self._weight_rows[name].row + 1

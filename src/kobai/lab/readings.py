@@ -25,6 +25,8 @@ class LayerStats:
     gradient: Moments | None
     block: bool = False
     """Whether it has layers of its own, and its output is not that of the last of them."""
+    calls: int = 1
+    """How often it was called in the step; what was measured is of the last time."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class LayerRows:
     activation: str | None
     block: bool
     row: int
+    calls: int = 1
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,9 @@ class Reading:
             output = self._all[layer.row]
             if output is not None:
                 gradient = self._all[layer.row + 1]
-                found.append(LayerStats(layer.name, layer.kind, layer.activation, output, gradient, layer.block))
+                found.append(
+                    LayerStats(layer.name, layer.kind, layer.activation, output, gradient, layer.block, layer.calls)
+                )
         return tuple(found)
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from kobai import nn
 
@@ -49,7 +50,33 @@ def activation_of(module: nn.Module) -> str | None:
     return kind
 
 
-def flat_outputs(module: nn.Module) -> tuple[float, float] | None:
+_FUNCTIONS = frozenset(
+    "relu leaky_relu prelu elu gelu silu mish hardswish softplus sigmoid tanh hardsigmoid softsign".split()
+)
+"""Activations that the tape knows by name. SELU and CELU are ELU there; hardtanh's bounds it does not tell."""
+
+_SHAPES = frozenset("reshape permute swap part cast dropout masked replaced max_pool avg_pool".split())
+"""Operations between an activation and the next layer that leave it what it is."""
+
+
+def function_since(last: Any, x: Any) -> str | None:
+    """The activation that was called as a function, as in ``F.relu(self.fc(x))``, since the tensor ``last``, by the tape of x.
+
+    >>> import kobai
+    >>> x = nn.Linear(2, 3)(kobai.ones(4, 2))
+    >>> function_since(x, kobai.relu(x).reshape(-1)), function_since(x, x.reshape(-1)), function_since(x, x + 1)
+    ('relu', None, None)
+    """
+    end, node = getattr(last, "grad_fn", None), x.grad_fn
+    while node is not None and node is not end:
+        name = getattr(node, "name_", "").strip("_")
+        if name in _FUNCTIONS:
+            return name
+        node = node.edges[0] if name in _SHAPES and node.edges else None
+    return None
+
+
+def flat_outputs(activation: nn.Module | str) -> tuple[float, float] | None:
     """(low, high): up to low and from high on, outputs are saturated. None for what does not squash.
 
     The slope, written as a function of the output y, is there below FLAT of its greatest value, or 0.
@@ -57,7 +84,7 @@ def flat_outputs(module: nn.Module) -> tuple[float, float] | None:
     >>> flat_outputs(nn.Hardtanh()), flat_outputs(nn.ReLU())
     ((-1.0, 1.0), None)
     """
-    kind = activation_of(module)
+    kind = activation if isinstance(activation, str) else activation_of(activation)
     if kind == "sigmoid":  # slope y (1 − y), at most 1/4
         half = 0.5 * math.sqrt(1 - FLAT)
         return 0.5 - half, 0.5 + half
@@ -68,5 +95,5 @@ def flat_outputs(module: nn.Module) -> tuple[float, float] | None:
     if kind == "hardsigmoid":
         return 0.0, 1.0
     if kind == "hardtanh":
-        return float(getattr(module, "min_val", -1.0)), float(getattr(module, "max_val", 1.0))
+        return float(getattr(activation, "min_val", -1.0)), float(getattr(activation, "max_val", 1.0))
     return None
