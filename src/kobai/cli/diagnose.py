@@ -145,10 +145,12 @@ def _show(found: Diagnosis, treatment: Treatment | None, steps: int, as_json: bo
         typer.echo(json.dumps(both, indent=2))
         return
     found.show(out)
-    if treatment is not None and treatment.cured:
-        say("")
-        for line in str(treatment).splitlines():
-            say(line)
+    if treatment is None:
+        return
+    say("")
+    for line in str(treatment).splitlines():
+        say(line)
+    if treatment.cured:
         if not treatment.helped:
             say("the cure did not lower the loss in these steps")
         say("healthy now" if treatment.left.healthy else f"left: {', '.join(f.title for f in treatment.left.findings)}")

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from kobai import nn, ops
+from kobai import nn
 from kobai._grad_mode import no_grad
 from kobai._tensor import Tensor
 from kobai.nn import init as initialisers
 from kobai.optim import Optimizer
 from kobai.train.models import ACTIVATIONS
+
+_RENEWED = "optimizer = type(optimizer)(model.parameters(), **optimizer.defaults)  # for the new parameters"
 
 
 @dataclass
@@ -23,12 +25,21 @@ class Patient:
 
 
 class Cure:
-    """``code`` says what to write, :meth:`apply` does it to a :class:`Patient`."""
+    """``code`` says what to write, :meth:`apply` does it to a :class:`Patient`.
+
+    The code runs when it is pasted. Its names are ``kobai``, ``nn`` and ``F`` (``kobai.nn.functional``), ``model``,
+    ``optimizer``, ``x`` and ``t`` (inputs and targets, of the training data or of a batch) and ``data`` (the data set).
+    """
 
     @property
     def code(self) -> str:
         """The cure as code for the reader's own program."""
         raise NotImplementedError
+
+    @property
+    def applicable(self) -> bool:
+        """Whether :meth:`apply` can do it; else it needs the reader."""
+        return True
 
     def apply(self, patient: Patient) -> None:
         """Do it, in place."""
@@ -50,18 +61,27 @@ class Reinitialise(Cure):
 
     schemes: tuple[tuple[str, str], ...]
     """(layer, name of an initialiser)."""
+    several: frozenset[str] = frozenset()
+    """Layers with several weights, whose names are not ``weight``: recurrent ones, attention."""
 
     @property
     def code(self) -> str:
         groups: dict[str, list[str]] = {}
         for path, scheme in self.schemes:
-            groups.setdefault(scheme, []).append(expression(path))
+            if path not in self.several:
+                groups.setdefault(scheme, []).append(expression(path))
         lines = []
         for scheme, layers in groups.items():
             lines.append(f"for layer in ({', '.join(layers)},):")
             lines.append(f'    nn.init.by_name("{scheme}")(layer.weight)')
             lines.append("    if layer.bias is not None:")
             lines.append("        nn.init.zeros_(layer.bias)")
+        for path, scheme in self.schemes:
+            if path in self.several:
+                lines.append(f"for parameter in {expression(path)}.parameters(recurse=False):")
+                lines.append(
+                    f'    nn.init.by_name("{scheme}")(parameter) if parameter.ndim > 1 else nn.init.zeros_(parameter)'
+                )
         return "\n".join(lines)
 
     def apply(self, patient: Patient) -> None:
@@ -77,17 +97,27 @@ class Reinitialise(Cure):
 
 @dataclass(frozen=True)
 class ReplaceActivation(Cure):
-    """Another activation in some layers, and weights that fit it."""
+    """Another activation in some layers, and weights that fit it.
+
+    ``paths`` are layers; ``functions`` the names of activations that are called in the model's ``forward``, where only the
+    reader can replace them.
+    """
 
     paths: tuple[str, ...]
     activation: str
     reinitialise: Reinitialise
+    functions: tuple[str, ...] = ()
+
+    @property
+    def applicable(self) -> bool:
+        return not self.functions
 
     @property
     def code(self) -> str:
         name = ACTIVATIONS[self.activation].__name__
         fused = [path for path in self.paths if path in dict(self.reinitialise.schemes)]
-        lines = [f'{expression(path)}.activation = "{self.activation}"' for path in fused]
+        lines = [f"# in forward(), write F.{self.activation} in place of {function}" for function in self.functions]
+        lines += [f'{expression(path)}.activation = "{self.activation}"' for path in fused]
         numbers = [path for path in self.paths if path not in fused and path.isdecimal()]
         if len(numbers) > 1:
             lines += [f"for i in ({', '.join(numbers)}):", f"    model[i] = nn.{name}()"]
@@ -98,6 +128,10 @@ class ReplaceActivation(Cure):
         return "\n".join([*lines, self.reinitialise.code])
 
     def apply(self, patient: Patient) -> None:
+        if self.functions:
+            raise ValueError(
+                f"treat: {', '.join(self.functions)} is called in the model's forward(), which only you can change"
+            )
         for path in self.paths:
             module = patient.model.get_submodule(path)
             if isinstance(module, nn.Linear):  # its activation is part of it
@@ -109,24 +143,27 @@ class ReplaceActivation(Cure):
 
 
 @dataclass(frozen=True)
-class InsertBatchNorm(Cure):
-    """Batch normalisation after dense layers and convolutions, before their activations (Ioffe and Szegedy 2015)."""
+class Normalise(Cure):
+    """Normalisation after dense layers and convolutions, before their activations.
 
-    layers: tuple[tuple[str, int, int], ...]
-    """(layer, its units, dimensions of its output)."""
+    Batch normalisation (Ioffe and Szegedy 2015); for what is dense over a sequence, layer normalisation (Ba et al. 2016).
+    """
+
+    layers: tuple[tuple[str, str, int], ...]
+    """(layer, class of the normalisation, units of the layer)."""
 
     @property
     def code(self) -> str:
-        return "\n".join(
-            f"{expression(path)} = nn.Sequential({expression(path)}, nn.BatchNorm{_dimensions(ndim)}d({units}))"
-            for path, units, ndim in self.layers
-        )
+        lines = [
+            f"{expression(path)} = nn.Sequential({expression(path)}, nn.{kind}({units}))"
+            for path, kind, units in self.layers
+        ]
+        return "\n".join([*lines, _RENEWED])
 
     def apply(self, patient: Patient) -> None:
-        for path, units, ndim in self.layers:
+        for path, kind, units in self.layers:
             layer = patient.model.get_submodule(path)
-            norm = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[_dimensions(ndim)](units)
-            parameter = next(layer.parameters())
+            norm, parameter = getattr(nn, kind)(units), next(layer.parameters())
             _put(patient.model, path, nn.Sequential(layer, norm.to(parameter.device, parameter.dtype)))
         _renew(patient)
 
@@ -146,6 +183,22 @@ class ScaleRate(Cure):
     def apply(self, patient: Patient) -> None:
         for group in patient.optimizer.param_groups:
             group["lr"] = group["lr"] * self.factor
+
+
+@dataclass(frozen=True)
+class SetRate(Cure):
+    """A learning rate in place of 0."""
+
+    rate: float
+    before: float
+
+    @property
+    def code(self) -> str:
+        return f'for group in optimizer.param_groups:\n    group["lr"] = {self.rate:g}  # in place of {self.before:g}'
+
+    def apply(self, patient: Patient) -> None:
+        for group in patient.optimizer.param_groups:
+            group["lr"] = self.rate
 
 
 class Standardise(nn.Module):
@@ -177,8 +230,9 @@ class StandardiseInputs(Cure):
     @property
     def code(self) -> str:
         return (
-            "shift, scale = train_x.mean(0), train_x.std(0).clamp(min=1e-6)  # of the training data\n"
-            "x = (x - shift) / scale  # in training and afterwards"
+            "shift, scale = x.mean(0), x.std(0)  # of the training data\n"
+            "scale = scale.clamp(min=0.1 * scale[scale > 0].median().item())  # noise is not blown up\n"
+            "x = (x - shift) / scale  # in training and afterwards, with the same two"
         )
 
     def apply(self, patient: Patient) -> None:
@@ -186,12 +240,11 @@ class StandardiseInputs(Cure):
 
     @staticmethod
     def of(x: Tensor) -> StandardiseInputs:
-        """Measured on a batch. Features that hardly vary are scaled with the typical one, lest their noise be blown up."""
+        """Measured on a batch. A feature that hardly varies is widened no more than ten times as much as the typical one."""
         with no_grad():
-            spread = x.std(0, correction=0)
-            typical = ops.sqrt((spread * spread).mean())
-            scale = ops.where(spread > 0.1 * typical, spread, typical)
-            return StandardiseInputs(x.mean(0), ops.where(scale > 0, scale, ops.ones_like(scale)))
+            spread = x.std(0)
+            typical = spread[spread > 0].median().item()
+            return StandardiseInputs(x.mean(0), spread.clamp(min=0.1 * typical))
 
 
 @dataclass(frozen=True)
@@ -209,6 +262,29 @@ class ClipGradients(Cure):
 
     def apply(self, patient: Patient) -> None:
         patient.clip_grad_norm = self.norm
+
+
+@dataclass(frozen=True)
+class Orthogonal(Cure):
+    """Recurrent weights that keep the size of what they multiply (Saxe, McClelland and Ganguli 2014)."""
+
+    layers: tuple[str, ...]
+
+    @property
+    def code(self) -> str:
+        return "\n".join(
+            f"for name, weight in {expression(path)}.named_parameters():\n"
+            f'    if name.startswith("weight_hh"):\n'
+            f"        nn.init.orthogonal_(weight)"
+            for path in self.layers
+        )
+
+    def apply(self, patient: Patient) -> None:
+        for path in self.layers:
+            for name, parameter in patient.model.get_submodule(path).named_parameters():
+                if name.startswith("weight_hh"):
+                    initialisers.orthogonal_(parameter)
+        patient.optimizer.state.clear()
 
 
 @dataclass(frozen=True)
@@ -230,15 +306,15 @@ class Advice(Cure):
     text: str
 
     @property
+    def applicable(self) -> bool:
+        return False
+
+    @property
     def code(self) -> str:
         return self.text
 
     def apply(self, patient: Patient) -> None:
         raise ValueError("treat: this cure is advice about the data or the program; it cannot be applied to a model")
-
-
-def _dimensions(ndim: int) -> int:
-    return max(1, ndim - 2)
 
 
 def _put(model: nn.Module, path: str, module: nn.Module) -> None:

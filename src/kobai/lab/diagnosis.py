@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,20 +12,21 @@ from typing import Any
 import numpy as np
 
 from kobai import nn
-from kobai._grad_mode import no_grad
 from kobai._tensor import Tensor
 from kobai.errors import DataError
-from kobai.lab import diseases, rules
-from kobai.lab.cures import Advice, Cure, Reinitialise, StandardiseInputs, Unfreeze
+from kobai.lab import rules
+from kobai.lab.diseases import PATIENCE
 from kobai.lab.findings import Diagnosis, Finding
 from kobai.lab.probes import Probe, Reading
-from kobai.lab.rules import View
+from kobai.lab.rules import data
+from kobai.lab.rules.units import twins
+from kobai.lab.rules.view import View, stages
 from kobai.nn import functional as F
 from kobai.nn.utils import clip_grad_norm_
 from kobai.optim import SGD, Optimizer
 from kobai.random import default_generator
 from kobai.train.batches import device_of, moved
-from kobai.xp import to_host
+from kobai.utils.data import DataLoader
 
 USUAL_RATE = 0.1
 """Of the plain gradient descent that stands in where no optimiser is given; its rate is not judged then."""
@@ -85,14 +86,16 @@ def diagnose(
 
 def _checked(model: Any, batch: Any, loss_fn: Any, optimizer: Any, clip_grad_norm: Any, steps: Any) -> Case:
     if not isinstance(model, nn.Module):
-        raise TypeError(f"diagnose: expected a kobai.nn.Module as model, got {type(model).__name__}")
+        got = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        raise TypeError(f"diagnose: expected a kobai.nn.Module as model, got {got}")
     if next(iter(model.parameters()), None) is None:
         raise ValueError(
             f"diagnose: {type(model).__name__} has no parameters, so there is nothing that could be trained"
         )
     if not isinstance(batch, (tuple, list)) or len(batch) < 2:
-        got = f"{len(batch)} of them" if isinstance(batch, (tuple, list)) else type(batch).__name__
-        raise TypeError(f"diagnose: expected a batch (input, ..., target) of tensors, got {got}")
+        got = f"{len(batch)} of them" if isinstance(batch, (tuple, list)) else f"a {type(batch).__name__}"
+        hint = "; take one: next(iter(loader))" if isinstance(batch, DataLoader) else ""
+        raise TypeError(f"diagnose: expected a batch (input, ..., target) of at least two tensors, got {got}{hint}")
     for part in batch:
         if not isinstance(part, Tensor):
             raise TypeError(f"diagnose: expected tensors in the batch, got {type(part).__name__}; see kobai.as_tensor")
@@ -100,11 +103,20 @@ def _checked(model: Any, batch: Any, loss_fn: Any, optimizer: Any, clip_grad_nor
             raise ValueError(
                 f"diagnose: expected a batch of at least 2 samples, got a tensor of shape {tuple(part.shape)}"
             )
-    if len({part.shape[0] for part in batch}) > 1:
+    *inputs, target = batch
+    if len({x.shape[0] for x in inputs}) > 1 or len(target) % len(
+        inputs[0]
+    ):  # a target may have each step of a sequence
         sizes = ", ".join(str(tuple(part.shape)) for part in batch)
         raise ValueError(f"diagnose: expected inputs and targets of equally many samples, got shapes {sizes}")
-    if not callable(loss_fn):
-        raise TypeError(f"diagnose: expected loss_fn(output, target), got {type(loss_fn).__name__}")
+    if isinstance(loss_fn, Optimizer) or not callable(loss_fn):
+        hint = "; an optimizer is passed as optimizer=…" if isinstance(loss_fn, Optimizer) else ""
+        raise TypeError(f"diagnose: expected loss_fn(output, target), got {type(loss_fn).__name__}{hint}")
+    for name, value, hint in (("loss_fn", loss_fn, "()"), ("optimizer", optimizer, "(model.parameters(), lr=…)")):
+        if isinstance(value, type):
+            raise TypeError(
+                f"diagnose: expected {name} to be an object, got the class {value.__name__}; write {value.__name__}{hint}"
+            )
     if optimizer is not None and not isinstance(optimizer, Optimizer):
         raise TypeError(f"diagnose: expected a kobai.optim.Optimizer, got {type(optimizer).__name__}")
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
@@ -131,223 +143,120 @@ def undisturbed() -> Iterator[None]:
 
 def copied(case: Case) -> tuple[nn.Module, Optimizer]:
     """Model and optimiser to experiment with, in training mode; plain gradient descent where none is given."""
-    optimizer = case.optimizer
-    if optimizer is not None:
-        model, optimizer = copy.deepcopy((case.model, optimizer))
-    else:
-        model = copy.deepcopy(case.model)
-        optimizer = SGD(list(model.parameters()), lr=USUAL_RATE)
-    return model.train(), optimizer
+    # What a module keeps of its last pass, such as a weight-normed weight, has a tape, and cannot be copied with it.
+    kept = [value for module in case.model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    memo: dict[int, Any] = {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf}
+    try:
+        model, optimizer = copy.deepcopy((case.model, case.optimizer), memo)
+    except Exception as error:
+        raise ValueError(
+            f"diagnose: {_described(case.model)} cannot be copied, and is not touched itself: {error}"
+        ) from error
+    return model.train(), optimizer or SGD(list(model.parameters()), lr=USUAL_RATE)
 
 
 def _examine(case: Case) -> Diagnosis:
     model, optimizer = copied(case)
     *inputs, target = case.batch
+    given = case.optimizer is not None
     probe = Probe(model, optimizer)
     readings: list[Reading] = []
     losses: list[float] = []
-    frozen = not any(parameter.requires_grad for parameter in model.parameters())
-    findings: list[Finding] = []
+    alike: dict[str, float] = {}
     probe.attach()
     # Without the user's optimiser its steps say nothing: the state of the net is all there is to see.
-    for step in range(case.steps if case.optimizer is not None and not frozen else 1):
+    for _ in range(case.steps if given else 1):
         probe.clear()
-        loss = _loss(model, inputs, target, case)
+        output = _output(model, inputs)
+        try:
+            loss = _loss(output, target, case)
+        except ValueError:
+            if refused := data.outside_labels(target, _scores(output, target)):
+                return _diagnosis(case, (refused,), losses, probe)
+            raise
         losses.append(float(loss.item()))
         if loss.requires_grad:
-            optimizer.zero_grad()
-            loss.backward()
-            if step == 0:
-                findings += _symmetric(model, probe)
-            if case.clip_grad_norm is not None:
-                clip_grad_norm_(model.parameters(), case.clip_grad_norm)
-            optimizer.step()
+            _update(model, optimizer, loss, case)
         reading = probe.read()
         assert reading is not None
         readings.append(reading)
-        if not math.isfinite(losses[-1]):
+        if len(readings) == 1:
+            alike = twins(model, stages(reading, model))
+        if not (math.isfinite(losses[-1]) and loss.requires_grad):
             break
     probe.detach()
-    view = View.of(readings[0], model, case.clip_grad_norm is not None)
-    data = _data(view, inputs, target)
-    findings += data if data is not None else []
-    if not any(finding.disease == "non-finite" for finding in findings):
-        findings += _gradients(model, frozen, losses[0], view)
-        findings += rules.judge(view)
-        if case.optimizer is not None and math.isfinite(losses[0]):
-            rate = rules.judge_rate(view, readings, losses, float(optimizer.param_groups[0]["lr"]))
-            findings += [rate] if rate is not None else []
-    notes = [] if case.optimizer is not None else ["no optimizer was given, so the learning rate is not judged"]
-    return Diagnosis(rules.ordered(findings), tuple(losses), readings[0], _described(case.model), tuple(notes), case)
+    # A loss that grows at first may come back: the catapult of a rate between 2 and 4 over the curvature.
+    while losses[-1] > losses[0] and len(losses) < PATIENCE and len(readings) > 1:
+        loss = _loss(_output(model, inputs), target, case)
+        losses.append(float(loss.item()))
+        _update(model, optimizer, loss, case)
+    view = View(
+        model,
+        readings,
+        inputs,
+        target,
+        case.loss_fn,
+        losses,
+        alike,
+        optimizer if given else None,
+        case.clip_grad_norm is not None,
+        settling="initial_lr" in optimizer.param_groups[0],  # a schedule has left it there
+        broken=[name for name, p in case.model.named_parameters() if not bool(p.detach().isfinite().all().item())],
+    )
+    return _diagnosis(case, rules.judge(view), losses, probe, readings)
 
 
-def _loss(model: nn.Module, inputs: list[Any], target: Any, case: Case) -> Tensor:
-    shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
+def _diagnosis(
+    case: Case, findings: tuple[Finding, ...], losses: list[float], probe: Probe, readings: Sequence[Reading] = ()
+) -> Diagnosis:
+    first = readings[0] if readings else probe.read()
+    assert first is not None
+    notes = () if case.optimizer is not None else ("no optimizer was given, so the learning rate is not judged",)
+    return Diagnosis(findings, tuple(losses), first, _described(case.model), notes, case)
+
+
+def _update(model: nn.Module, optimizer: Optimizer, loss: Tensor, case: Case) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    if case.clip_grad_norm is not None:
+        clip_grad_norm_(model.parameters(), case.clip_grad_norm)
+    optimizer.step()
+
+
+def _output(model: nn.Module, inputs: list[Any]) -> Any:
     try:
-        output = model(*inputs)
+        return model(*inputs)
     except Exception as error:
+        shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
         raise ValueError(f"diagnose: {_described(model)} cannot be run on inputs of shape {shapes}: {error}") from error
+
+
+def _loss(output: Any, target: Any, case: Case) -> Tensor:
     try:
         loss = case.loss_fn(output, target)
     except Exception as error:
-        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        if isinstance(output, Tensor):
+            what = f"outputs {tuple(output.shape)}"
+        else:
+            what = f"outputs that are a {type(output).__name__} (give a loss_fn that takes its part of it)"
         raise ValueError(
-            f"diagnose: the loss function cannot compare outputs {shape} with targets {tuple(target.shape)}: {error}"
+            f"diagnose: the loss function cannot compare {what} with targets {tuple(target.shape)}: {error}"
         ) from error
     if not isinstance(loss, Tensor) or loss.numel() != 1:
-        raise ValueError("diagnose: expected loss_fn to return one number, the loss of the batch")
+        got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise ValueError(f"diagnose: expected loss_fn to return one number, the loss of the batch, got {got}")
     return loss
+
+
+def _scores(output: Any, target: Any) -> int | None:
+    """Scores per sample, where the targets are labels."""
+    labels = isinstance(output, Tensor) and output.ndim == 2 and target.ndim == 1 and not target.is_floating_point()
+    return int(output.shape[1]) if labels else None
 
 
 def _described(model: nn.Module) -> str:
     count = sum(parameter.numel() for parameter in model.parameters())
     return f"{type(model).__name__} of {count:,} parameters"
-
-
-# --- what a reading does not show --------------------------------------------------------------------------------------
-
-
-def _data(view: View, inputs: list[Any], target: Tensor) -> list[Finding]:
-    """Inputs and targets, before anything is computed with them."""
-    found: list[Finding] = []
-    x = inputs[0]
-    if isinstance(x, Tensor) and x.is_floating_point() and x.numel():
-        host = to_host(x.detach().array).astype(np.float64).reshape(x.shape[0], -1)
-        bad = int((~np.isfinite(host)).sum())
-        if bad:
-            cure = Advice(
-                "bad = ~x.isfinite().reshape(len(x), -1).all(1)  # these samples\nx, t = x[~bad], "
-                "t[~bad]  # or repair them"
-            )
-            cause = "The data hold NaN or infinity; one such number spoils the whole batch."
-            return [
-                rules.finding(
-                    "non-finite", "error", [], [("input numbers that are not finite", bad, 0, True)], cause, cure
-                )
-            ]
-        found += _inputs(view, host, x)
-    if not target.is_floating_point() and target.ndim == 1 and len(target) >= 16:
-        labels = len(np.unique(to_host(target.array)))
-        if labels == 1:
-            cure = Advice(
-                "loader = DataLoader(data, batch_size=…, shuffle=True)  # batches of all classes; "
-                "and look at the labels"
-            )
-            cause = "All samples of the batch have one class: the data are sorted by class, or the labels are wrong."
-            found.append(
-                rules.finding("no-signal", "error", [], [("classes in the batch", labels, 2, False)], cause, cure)
-            )
-    return found
-
-
-def _inputs(view: View, x: np.ndarray[Any, Any], tensor: Tensor) -> list[Finding]:
-    size = math.sqrt(float((x**2).mean()))
-    spread = x.std(0)
-    if math.sqrt(float((spread**2).mean())) <= diseases.CONSTANT * size:
-        look = Advice(
-            "print(x[0], x[1])  # are they what you think? Look for a constant scaling, a wrong index, a mask"
-        )
-        evidence = [
-            (
-                "spread between samples, relative to their size",
-                float(spread.max() / size) if size else 0.0,
-                diseases.CONSTANT,
-                False,
-            )
-        ]
-        return [
-            rules.finding(
-                "no-signal",
-                "error",
-                [],
-                evidence,
-                "All inputs of the batch are alike, so that nothing can tell them apart.",
-                look,
-            )
-        ]
-    if view.prepared:
-        return []
-    evidence = []
-    if size > diseases.INPUT_LARGE:
-        evidence.append(("root mean square of the inputs", size, diseases.INPUT_LARGE, True))
-    elif size < diseases.INPUT_SMALL:
-        evidence.append(("root mean square of the inputs", size, diseases.INPUT_SMALL, False))
-    varying = spread[spread > 0]
-    apart = float(varying.max() / np.median(varying))
-    if apart > diseases.FEATURES_APART:
-        evidence.append(("widest feature over the typical one", apart, diseases.FEATURES_APART, True))
-    if not evidence:
-        return []
-    normalised = (
-        bool(view.stages) and view.stages[0].normalised and len(evidence) == 1 and apart <= diseases.FEATURES_APART
-    )
-    cause = (
-        "The first layer is normalised, which makes up for the scale of the inputs; standardised "
-        "inputs are better all the same."
-        if normalised
-        else "The inputs are not standardised: weights and learning rate are made for inputs of size 1."
-    )
-    first = [view.stages[0].layer] if view.stages else []
-    cure = StandardiseInputs.of(tensor)
-    return [rules.finding("input-scale", "note" if normalised else "error", first, evidence, cause, cure)]
-
-
-def _symmetric(model: nn.Module, probe: Probe) -> list[Finding]:
-    """Hidden layers in which many units have the weights and the gradients of others."""
-    reading = probe.read()
-    assert reading is not None
-    view = View.of(reading, model)
-    bad: list[tuple[str, float]] = []
-    with no_grad():
-        for stage in view.hidden:
-            assert stage.weight is not None
-            weight = model.get_parameter(stage.weight.name)
-            module: Any = model.get_submodule(stage.layer)
-            if (
-                weight.grad is None
-                or weight.shape[0] < 3
-                or not hasattr(module, "bias")
-                or hasattr(module, "output_padding")
-            ):
-                continue
-            rows = [_scaled(to_host(part.array)) for part in (weight, weight.grad)]
-            both = np.concatenate(rows, 1)
-            alike = 1 - (len(np.unique(both, axis=0)) - 1) / (len(both) - 1)
-            if alike > diseases.ALIKE and np.isfinite(both).all():
-                bad.append((stage.layer, alike))
-    if not bad:
-        return []
-    name, alike = max(bad, key=lambda pair: pair[1])
-    cause = "Units began with the same weights and get the same gradients, so that they stay one unit for ever."
-    evidence = [(f"share of units of {name!r} that repeat another one", alike, diseases.ALIKE, True)]
-    cure: Cure = Reinitialise(view.reinitialise().schemes)
-    return [rules.finding("symmetric", "error", [layer for layer, _ in bad], evidence, cause, cure)]
-
-
-def _scaled(matrix: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Rows, in units of 1e-4 of the largest number."""
-    rows = matrix.reshape(len(matrix), -1).astype(np.float64)
-    largest = float(np.abs(rows).max()) if rows.size else 0.0
-    return np.round(rows / largest * 1e4) if largest > 0 else rows
-
-
-def _gradients(model: nn.Module, frozen: bool, loss: float, view: View) -> list[Finding]:
-    """Whether any parameter learns at all."""
-    if frozen:
-        cause = "Every parameter has requires_grad=False: there is nothing to train."
-        evidence = [("parameters that require a gradient", 0.0, 1.0, False)]
-        return [rules.finding("no-signal", "error", [], evidence, cause, Unfreeze())]
-    if math.isfinite(loss) and all(parameter.grad is None for parameter in model.parameters()):
-        cause = (
-            "The loss does not depend on the parameters: the graph is cut, as by detach(), no_grad(), "
-            "argmax or a new tensor."
-        )
-        evidence = [("parameters that were given a gradient", 0.0, 1.0, False)]
-        cure = Advice(
-            "# look for .detach(), .item(), .data, argmax() or kobai.tensor(...) between the parameters and the loss"
-        )
-        return [rules.finding("no-signal", "error", [], evidence, cause, cure)]
-    return []
 
 
 def batches_for(case: Case, data: Any) -> list[Any]:

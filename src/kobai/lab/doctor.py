@@ -11,7 +11,8 @@ from kobai.lab import rules
 from kobai.lab.diseases import DISEASES
 from kobai.lab.findings import Finding
 from kobai.lab.probes import Probe
-from kobai.lab.rules import View
+from kobai.lab.rules.units import twins
+from kobai.lab.rules.view import View, stages
 from kobai.train.callbacks import Callback
 
 if TYPE_CHECKING:
@@ -105,17 +106,23 @@ class Doctor(Callback):
         reading = probe.read()
         if reading is None or not reading.layers or reading.layers[0].output.samples < 2:
             return
-        view = View.of(reading, trainer.model, trainer.clip_grad_norm is not None)
+        inputs, target = trainer.unpack(trainer.batch)
+        view = View(
+            trainer.model,
+            [reading],
+            inputs,
+            target,
+            trainer.loss_fn,
+            [trainer.loss.compute()],
+            twins=twins(trainer.model, stages(reading, trainer.model)),
+            optimizer=trainer.optimizer,
+            clipped=trainer.clip_grad_norm is not None,
+            # A small rate is a fault at the beginning; later a schedule may mean it.
+            settling=trainer.epoch > 0 or trainer.scheduler is not None,
+        )
         findings = rules.judge(view)
-        if scale := rules.judge_input(view):
-            findings.append(scale)
-        rate = float(trainer.optimizer.param_groups[0]["lr"])
-        # A small rate is a fault at the beginning; later a schedule may mean it.
-        if found := rules.judge_rate(view, [reading], [], rate, small=trainer.epoch == 0 and trainer.scheduler is None):
-            findings.append(found)
-        present = {finding.disease for finding in findings}
-        known = self._told & present
-        for finding in rules.ordered(findings):
+        known = self._told & {finding.disease for finding in findings}
+        for finding in findings:
             if finding.disease in self._told or finding.severity == "note":
                 continue
             self._told.add(finding.disease)

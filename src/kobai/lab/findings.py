@@ -25,9 +25,18 @@ class Evidence:
     threshold: float
     above: bool
     """Whether it is too large; else too small."""
+    share: bool = False
+    """Whether it is a share, which people read in per cent."""
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.value:.3g}, {'above' if self.above else 'below'} {self.threshold:.3g}"
+        for digits in range(3, 8):  # two numbers that differ are not written alike
+            value, limit = (
+                f"{number:.{digits - 3}%}" if self.share else f"{number:.{digits}g}"
+                for number in (self.value, self.threshold)
+            )
+            if value != limit:
+                break
+        return f"{self.what}: {value} (should be {'at most' if self.above else 'at least'} {limit})"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from kobai import nn, ops
 from kobai._tensor import Tensor
-from kobai.lab.cures import Advice, Patient
+from kobai.lab.cures import Patient
 from kobai.lab.diagnosis import Case, batches_for, copied, diagnose, undisturbed
 from kobai.lab.findings import Diagnosis, Finding
 from kobai.nn import functional as F
@@ -151,7 +151,7 @@ def _cure(patient: Patient, case: Case, diagnosis: Diagnosis) -> tuple[tuple[Fin
     only_errors = bool(diagnosis.errors)
     left = diagnosis
     for _ in range(ROUNDS):
-        known = [f for f in left.roots if not isinstance(f.cure, Advice) and f.severity != "note"]
+        known = [f for f in left.roots if f.cure.applicable and f.severity != "note"]
         todo = [f for f in known if f.severity == "error" or not only_errors]
         fresh = [f for f in todo if (f.disease, f.cure.code) not in [(c.disease, c.cure.code) for c in cured]]
         if not fresh:
@@ -167,9 +167,11 @@ def _cure(patient: Patient, case: Case, diagnosis: Diagnosis) -> tuple[tuple[Fin
 
 def _train(patient: Patient, case: Case, batches: list[Any], steps: int, seed: int) -> tuple[float, ...]:
     manual_seed(seed)
-    if not any(parameter.requires_grad for parameter in patient.model.parameters()):
-        *inputs, target = case.batch
-        return (float(case.loss_fn(patient.model(*inputs), target).item()),) * steps
+    *inputs, target = case.batch
+    loss = case.loss_fn(patient.model(*inputs), target)
+    if not loss.requires_grad:  # nothing is trained
+        return (float(loss.item()),) * steps
+    manual_seed(seed)
     trainer = Trainer(
         patient.model,
         patient.optimizer,

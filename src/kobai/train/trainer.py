@@ -53,7 +53,7 @@ class Trainer:
 
     ``history`` is a list with a dict for each epoch: ``epoch``, ``loss``, the metrics, the same with ``val_`` before them,
     ``lr`` (at the epoch's beginning) and ``time`` (seconds). ``epoch`` counts finished epochs, ``position`` the batches done
-    of the one that runs.
+    of the one that runs; ``batch`` is the last that was trained on, as the loader gave it.
 
     >>> import kobai
     >>> _ = kobai.manual_seed(0)
@@ -123,6 +123,7 @@ class Trainer:
         self.epochs = 0
         self.history: list[dict[str, Any]] = []
         self.stop_reason: str | None = None
+        self.batch: Any = None
         self.train_data: Iterable[Any] = ()
         self._generators: list[Generator] = [default_generator]
         self._random: dict[str, Any] | None = None  # read from a checkpoint and not yet acted upon
@@ -209,6 +210,7 @@ class Trainer:
 
     def train_step(self, batch: Any) -> Tensor:
         """One step on one batch; returns its loss, still on the device."""
+        self.batch = batch
         inputs, target = self.unpack(batch)
         args = (inputs, target, self.loss_fn, self.clip_grad_norm)
         (output, loss), lasting = self._captured.run(args) if self.capture else (self._step(*args), True)
