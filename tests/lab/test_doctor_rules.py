@@ -85,21 +85,108 @@ def test_order_is_told_from_chance() -> None:
     assert unshuffled(view(kobai.arange(60) // 15)) is None  # all classes are there
 
 
-def test_units_that_are_alike() -> None:
-    model, (x, t) = net(depth=2), batch()
-    with kobai.no_grad():
-        model[1].weight[10:] = model[1].weight[:1]  # 20 of 30 units, and they get different gradients
-        model[3].weight[:, 10:] = model[3].weight[:, :1]  # and now the same
-        model[1].bias[10:] = model[1].bias[:1]
-        model[1].weight[:10] = kobai.randn(10, 20)
+def alike(model: nn.Module) -> dict[str, float]:
+    x, t = batch()
     probe = Probe(model)
     with probe.step():
         F.cross_entropy(model(x), t).backward()
     reading = probe.read()
     assert reading is not None
-    share = twins(model, stages(reading, model))
-    assert share["1"] == pytest.approx(19 / 29)
-    assert share["3"] == 0
+    return twins(model, stages(reading, model))
+
+
+def test_units_that_are_alike() -> None:
+    model = net(depth=2)
+    with kobai.no_grad():
+        model[1].weight[10:] = model[1].weight[10:11]  # 20 of 30 units, which get different gradients
+    assert alike(model)["1"] == 0
+    model.zero_grad()
+    with kobai.no_grad():
+        model[3].weight[:, 10:] = model[3].weight[:, 10:11]  # and now the same
+    assert alike(model) == {"1": pytest.approx(19 / 29), "3": 0}
+
+
+def diseases(
+    model: nn.Module, data: Any, loss_fn: Any = F.cross_entropy, rule: Any = None, **options: Any
+) -> list[str]:
+    optimizer = (rule or kobai.optim.Adam)(model.parameters(), lr=1e-3)
+    return [finding.disease for finding in diagnose(model, data, loss_fn, optimizer, **options).findings]
+
+
+def test_inputs_beside_their_mean() -> None:
+    x, t = batch()
+    assert diseases(net(depth=2), (0.3 * x + 1, t)) == []
+    assert diseases(net(), (0.1 * x + 5, t))[0] == "input-scale"
+    assert diseases(net(depth=2, batch_norm=True), (0.1 * x + 5, t)) == []  # which batch normalisation makes up for
+    assert diseases(nn.Sequential(nn.BatchNorm1d(20), net()), (1000 * x, t)) == []
+
+
+def test_a_normalisation_inside_a_block_does_not_make_up_for_what_passes_by() -> None:
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.head = nn.Linear(5, 32), nn.Linear(32, 4)
+            self.layer = nn.TransformerEncoderLayer(32, 4, 64, 0.0, batch_first=True, norm_first=True)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.layer(self.embed(x.reshape(len(x), 4, 5))).mean(1))
+
+    kobai.manual_seed(0)
+    x, t = batch()
+    assert diseases(Encoder(), (x, t)) == []
+    assert diseases(Encoder(), (1000 * x, t))[0] == "input-scale"
+
+
+def test_targets_that_the_net_has_reached_are_not_too_large() -> None:
+    x, _ = batch()
+    model, t = net(), 300 + 30 * kobai.randn(64, 4)
+    assert diseases(model, (x, t), F.mse_loss)[0] == "target-scale"
+    nn.init.constant_(model[-1].bias, 300.0)
+    assert diseases(model, (x, t), F.mse_loss) == []
+
+
+def test_a_long_gradient_harms_steps_that_are_as_long() -> None:
+    def summed(y: Any, t: Any) -> Any:
+        return F.cross_entropy(y, t, reduction="sum")
+
+    def sgd(parameters: Any, lr: float) -> Any:
+        return kobai.optim.SGD(parameters, lr=0.1)
+
+    x, t = batch(256)
+    assert diseases(net(), (x, t), summed, sgd)[0] == "exploding-gradient"
+    assert "exploding-gradient" not in diseases(net(), (x, t), summed, sgd, clip_grad_norm=1.0)
+    for rule, clip in ((kobai.optim.SGD, 5.0), (kobai.optim.Adam, None)):  # it is their rate
+        found = diseases(net(), (x, t), summed, lambda p, lr, rule=rule: rule(p, lr=10.0), clip_grad_norm=clip)
+        assert found[0] == "rate-too-large"
+        assert "exploding-gradient" not in found
+    assert diseases(net(), (x, t), summed, lambda p, lr: kobai.optim.SGD(p, lr=1e-4)) == []
+    assert diseases(net(), (x, t), summed) == []
+
+
+def test_scores_that_cost_more_than_none() -> None:
+    model, data = net(depth=2), batch()
+    model[-1].weight.data.mul_(30)
+    found = diagnose(model, data, optimizer=kobai.optim.Adam(model.parameters())).findings[0]
+    assert (found.disease, found.where) == ("exploding-activations", ("5",))
+    assert found.evidence[1].value == pytest.approx(30, rel=0.2)
+
+
+def test_few_samples_leave_units_at_0_by_chance() -> None:
+    x, t = batch()
+    model = net("lecun", depth=4)
+    assert "dying-relu" in [f.disease for f in diagnose(model, (x[:2].repeat(16, 1), t[:2].repeat(16))).findings]
+    assert "dying-relu" not in [f.disease for f in diagnose(model, (x[:2], t[:2])).findings]
+    nn.init.constant_(model[3].bias, -50.0)
+    assert "dying-relu" in [f.disease for f in diagnose(model, (x[:2], t[:2])).findings]
+
+
+def test_a_loss_that_is_flat_in_every_weight() -> None:
+    model = net()
+    nn.init.zeros_(model[-1].weight)
+    assert diseases(model, batch()) == []  # a head that begins at 0 is healthy: its own gradient is not 0
+    model[-1].weight.requires_grad_(False)
+    found = diagnose(model, batch()).findings[0]
+    assert (found.disease, found.evidence[0].what) == ("no-signal", "largest gradient of any weight")
 
 
 def test_activations_that_are_functions_are_seen() -> None:
@@ -158,6 +245,7 @@ def test_evidence_cannot_be_misread() -> None:
     ("targets", "loss_fn", "expected"),
     [
         (kobai.arange(64) % 4, F.cross_entropy, np.log(4)),
+        ((kobai.arange(64) < 8).long(), F.cross_entropy, 0.44),
         (kobai.randn(64, 4) * 3 + 50, F.mse_loss, 9.0),
         ((kobai.rand(64, 4) < 0.1).float(), F.binary_cross_entropy_with_logits, 0.325),
         (kobai.arange(64) % 4, lambda y, t: y.nonsense(), None),

@@ -32,13 +32,10 @@ IGNORED = -100
 
 def constant_inputs(view: View) -> Finding | None:
     """Inputs that are alike for all samples: their spread over the batch, relative to their size."""
-    for x in view.inputs:
-        if not isinstance(x, Tensor) or not x.numel():
-            continue
-        size, spread = _size_and_spread(x)
-        if math.sqrt(float((spread**2).mean())) > CONSTANT * size:
-            return None
-    relative = float(spread.max() / size) if view.inputs and size else 0.0
+    spreads = [(size, float(np.sqrt((spread**2).mean()))) for size, spread in view.spreads]
+    if not spreads or any(spread > CONSTANT * size for size, spread in spreads):
+        return None
+    relative = max(spread / size if size else 0.0 for size, spread in spreads)
     return found(
         "no-signal",
         "error",
@@ -139,7 +136,7 @@ def input_scale(view: View) -> Finding | None:
     x = view.inputs[0] if view.inputs else None
     if not isinstance(x, Tensor) or not x.is_floating_point() or not x.numel() or view.prepared:
         return None
-    size, spread = _size_and_spread(x)
+    size, spread = view.spreads[0]
     typical = math.sqrt(float((spread**2).mean()))
     if not size > 0 or not typical > CONSTANT * size:
         return None
@@ -197,14 +194,6 @@ def target_scale(view: View) -> Finding | None:
             "t = (t - shift) / scale  # for training; a prediction is then model(x) * scale + shift"
         ),
     )
-
-
-def _size_and_spread(x: Tensor) -> tuple[float, np.ndarray[Any, Any]]:
-    """Root mean square of all numbers, and the standard deviation of each feature over the batch."""
-    with no_grad():
-        flat = x.detach().reshape(x.shape[0], -1).double()
-        size = float((flat * flat).mean().sqrt().item())
-        return size, to_host(flat.std(0, correction=0).array)
 
 
 def _constant(t: Tensor) -> bool:

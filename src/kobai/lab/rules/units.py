@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,6 @@ def twins(model: nn.Module, stages: list[Stage]) -> dict[str, float]:
     with gradients that differ (a branch that begins at zero) part at the first step. Rows are compared by some random
     projections, w·r and g·r: equal rows have equal ones, others almost surely not, and little leaves the device.
     """
-    random = np.random.default_rng(0)
     found: dict[str, float] = {}
     for stage in stages[:-1]:
         weight, module = model.get_parameter(stage.weight.name), model.get_submodule(stage.layer)
@@ -37,7 +37,7 @@ def twins(model: nn.Module, stages: list[Stage]) -> dict[str, float]:
             continue
         with no_grad():
             rows = weight.detach().reshape(weight.shape[0], -1)
-            to = ops.from_numpy(random.normal(size=(rows.shape[1], _PROJECTIONS))).to(rows.device, rows.dtype)
+            to = ops.from_numpy(_directions(rows.shape[1])).to(rows.device, rows.dtype)
             both = [to_host(part.array).astype(np.float64) for part in (rows @ to, gradient.reshape(rows.shape) @ to)]
         if all(np.isfinite(part).all() for part in both):
             found[stage.layer] = _share(np.concatenate([_scaled(part) for part in both], axis=1))
@@ -91,6 +91,11 @@ def no_gradient(view: View) -> Finding | None:
 def _masked(view: View) -> bool:
     """Whether the loss is 0: then all is learnt, and no gradient is no fault."""
     return bool(view.losses) and view.losses[0] == 0
+
+
+@cache
+def _directions(n: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(0).normal(size=(n, _PROJECTIONS))
 
 
 def _scaled(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -140,6 +140,18 @@ class View:
         return output.size // output.samples if output is not None and output.samples == len(self.target) else None
 
     @cached_property
+    def spreads(self) -> list[tuple[float, np.ndarray[Any, Any]]]:
+        """Of each input the root mean square of all numbers, and the standard deviation of each feature over the batch."""
+        found = []
+        with no_grad():
+            for x in self.inputs:
+                if isinstance(x, Tensor) and x.numel():
+                    flat = x.detach().reshape(x.shape[0], -1).double()
+                    size = float((flat * flat).mean().sqrt().item())
+                    found.append((size, to_host(flat.std(0, correction=0).array)))
+        return found
+
+    @cached_property
     def chance(self) -> float | None:
         """What it costs to know nothing: the least loss of outputs that are the same for all samples.
 
