@@ -55,8 +55,9 @@ def diagnose(
 ) -> Diagnosis:
     """What hinders ``model`` from learning ``batch``: findings with place, evidence, cause and cure, the root cause first.
 
-    ``steps`` training steps are done on a copy, in training mode; the model, its gradients, the optimizer and the random
-    streams stay as they are. The catalogue of diseases, with all thresholds, is :data:`kobai.lab.diseases.DISEASES`.
+    ``steps`` training steps are done on a copy, in training mode – up to 30 if the loss grows –; the model, its gradients,
+    the optimizer and the random streams stay as they are. The catalogue of diseases, with all thresholds, is
+    :data:`kobai.lab.diseases.DISEASES`; the code of a cure runs as it is pasted, see :class:`kobai.lab.cures.Cure`.
 
     Args:
         model: any module that is called with the inputs of the batch.

@@ -43,8 +43,9 @@ class Visit:
 class Doctor(Callback):
     """Warn during training of every disease once, with epoch, layer and cure.
 
-    The first step is looked at, and then each ``every``-th, under a :class:`Probe`, which costs one transfer then and nothing
-    in between. What is a mere consequence of another finding is kept in ``visits`` but not told.
+    The first step is looked at, and then each ``every``-th, under a :class:`Probe`, with its batch, by the rules of
+    :func:`diagnose`: that costs some small transfers then and nothing in between. What is a mere consequence of another
+    finding is kept in ``visits`` but not told.
 
     Args:
         every: steps between two looks.
