@@ -248,6 +248,21 @@ def test_diagnose_and_doctor_look_at_the_data_alike(how: str, disease: str) -> N
         assert DISEASES[disease].title in said[0]
 
 
+def test_on_every_backend(backend: str) -> None:
+    """On strict, as on a GPU, nothing reads the device unasked."""
+    x, t = batch()
+    for model, target, loss_fn, disease in (
+        (net("normal(0.01)"), t, F.cross_entropy, "collapsed"),
+        (Called(F.relu, -10.0), t, F.cross_entropy, "dying-relu"),
+        (net("constant(0.1)", "tanh"), kobai.arange(64) // 22, F.cross_entropy, "unshuffled"),
+        (net(), 100 * kobai.randn(64, 4), F.mse_loss, "target-scale"),
+    ):
+        found = diagnose(model, (x, target), loss_fn, kobai.optim.Adam(model.parameters()))
+        assert found.findings[0].disease == disease
+        assert len(treat(found, steps=3).after) == 3
+        assert trained(Doctor(every=2, say=str), [(x, target)] * 3, model, loss_fn=loss_fn)[0] == disease
+
+
 def test_doctor_sees_units_that_are_alike_and_data_that_go_wrong_later() -> None:
     assert "symmetric" in trained(Doctor(say=str), [batch()] * 3, net("constant(0.1)", "tanh"))
     said: list[str] = []
