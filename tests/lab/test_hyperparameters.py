@@ -17,6 +17,7 @@ from kobai.lab.experiments.hyperparameters import (
     RATES,
     TRIALS,
     best_so_far,
+    curve,
     in_any_order,
     search,
     trials_to,
@@ -37,10 +38,21 @@ def numbers():
 def test_bayesian_search_needs_fewer_trials_than_the_grid(numbers):
     runs = numbers["searches"]
     assert {kind: {len(run) for run in found} for kind, found in runs.items()} == {kind: {TRIALS} for kind in runs}
-    target = min(trial[2] for trial in runs["grid"][0])
-    needed = [trials_to([trial[2] for trial in run], target) for run in runs["bayesian"]]
-    assert np.median(needed) <= 0.75 * TRIALS
+    assert {len(found) for found in runs.values()} == {hyperparameters.REPEATS - 2}
+    grid, bayesian = (curve(runs, kind)[0] for kind in ("grid", "bayesian"))
+    for n in (TRIALS // 2, TRIALS):  # half-way, and for all that the grids find
+        assert trials_to(bayesian, grid[n - 1]) < n
     assert EXPERIMENT.finding(numbers)[1]
+
+
+def test_each_grid_lies_elsewhere(numbers):
+    rates = [sorted({rate for rate, _, _ in grid}) for grid in numbers["searches"]["grid"]]
+    assert all(len(found) == hyperparameters.SIDE for found in rates)
+    mesh = (RATES[1] / RATES[0]) ** (1 / hyperparameters.SIDE)
+    for found in rates:
+        assert np.divide(found[1:], found[:-1]) == pytest.approx(mesh)
+        assert RATES[0] <= found[0] < RATES[0] * mesh
+    assert len({found[0] for found in rates}) == len(rates)
 
 
 def test_all_look_in_the_same_ranges(numbers):
@@ -54,21 +66,46 @@ def test_all_look_in_the_same_ranges(numbers):
     assert abs(np.mean(rates < -1.5) - 0.5) < 0.15, "uniform on a logarithmic scale"
 
 
-def test_the_claim_is_not_seen_where_bayesian_search_learns_nothing(numbers):
-    """A search that stays among the worst trials of the grid is told from one that gets ahead."""
-    bad = sorted(numbers["searches"]["grid"][0], key=lambda trial: -trial[2])[:1] * TRIALS
-    blind = {**numbers, "searches": {**numbers["searches"], "bayesian": [bad] * 5}}
-    assert not EXPERIMENT.finding(blind)[1]
+def test_the_claim_is_not_seen_where_the_sampler_ignores_what_it_saw(numbers, monkeypatch):
+    """Bayesian search run again with a sampler that draws as random search does."""
+
+    def blind(seed, n_startup_trials):
+        return optuna.samplers.RandomSampler(seed=seed)
+
+    monkeypatch.setattr(hyperparameters, "sampler_of_optuna", lambda: blind)
+    runs = [search(SOURCE, "bayesian", numbers["steps"], seed) for seed in range(3)]
+    searches = {kind: found[:3] for kind, found in numbers["searches"].items()}
+    assert EXPERIMENT.finding({**numbers, "searches": searches})[1], "three repetitions are enough to see it"
+    assert not EXPERIMENT.finding({**numbers, "searches": {**searches, "bayesian": runs}})[1]
 
 
-@pytest.mark.parametrize("kind", ["grid row 2", "random", "bayesian"])
+def test_the_claim_is_not_seen_where_bayesian_search_wants_the_worst(numbers, monkeypatch):
+    found = hyperparameters.validation_loss
+    monkeypatch.setattr(hyperparameters, "validation_loss", lambda *args: -found(*args))
+    runs = [[(*trial[:2], -trial[2]) for trial in search(SOURCE, "bayesian", numbers["steps"], 0)]] * 3
+    searches = {kind: found[:3] for kind, found in numbers["searches"].items()}
+    assert not EXPERIMENT.finding({**numbers, "searches": {**searches, "bayesian": runs}})[1]
+
+
+@pytest.mark.parametrize("kind", ["grid", "random", "bayesian"])
 def test_a_search_never_asks_for_the_test_split(kind, monkeypatch):
     def looked(data):
         raise AssertionError("a search looked at the test split")
 
     monkeypatch.setattr(Data, "test", looked)
     monkeypatch.setattr(hyperparameters, "TRIALS", 7)
-    assert len(search(SOURCE, kind, 5, 0)) in (6, 7)
+    monkeypatch.setattr(hyperparameters, "SIDE", 2)
+    assert len(search(SOURCE, kind, 5, 0)) in (4, 7)
+
+
+@pytest.mark.parametrize("kind", ["grid", "random", "bayesian"])
+def test_a_search_that_judges_by_the_test_split_is_caught(kind, monkeypatch):
+    def peeking(data, rate, decay, steps):
+        return evaluate(hyperparameters._trained(data, rate, decay, steps, seed=0), *data.test())[0]
+
+    monkeypatch.setattr(hyperparameters, "validation_loss", peeking)
+    with pytest.raises(DataError, match="there is no sample"):
+        search(SOURCE, kind, 2, 0)
 
 
 def test_a_search_is_given_nothing_to_look_at(monkeypatch):
@@ -79,7 +116,7 @@ def test_a_search_is_given_nothing_to_look_at(monkeypatch):
         return rate
 
     monkeypatch.setattr(hyperparameters, "validation_loss", objective)
-    for kind in ("grid row 0", "random", "bayesian"):
+    for kind in ("grid", "random", "bayesian"):
         search(SOURCE, kind, 1, 0)
     assert held
     assert all(len(data.test()[0]) == len(data.splits.test) == 0 for data in held)
@@ -96,11 +133,11 @@ def test_the_test_split_is_used_once_and_at_the_end(monkeypatch):
         hyperparameters, "validation_loss", lambda *args: happened.append("trial") or real_loss(*args[:3], 2)
     )
     monkeypatch.setattr(hyperparameters, "TRIALS", 6)
-    monkeypatch.setattr(hyperparameters, "REPEATS", 1)
+    monkeypatch.setattr(hyperparameters, "REPEATS", 4)  # a quick run takes two less
     EXPERIMENT.run(Settings(quick=True, jobs=1))
     assert happened.count("test") == 1
     assert happened[-1] == "test"
-    assert happened.count("trial") == hyperparameters.SIDE**2 + 2 * 6
+    assert happened.count("trial") == 2 * (hyperparameters.SIDE**2 + 2 * 6)
 
 
 def test_without_optuna_it_says_so_at_once(monkeypatch):

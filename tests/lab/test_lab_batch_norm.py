@@ -43,10 +43,12 @@ def test_with_it_training_is_faster(numbers):
     assert EXPERIMENT.finding(numbers)[1]
 
 
-def test_the_claim_is_not_seen_without_normalisation(monkeypatch):
+@pytest.mark.parametrize("arm", ["before", "after"])
+def test_the_claim_is_not_seen_without_normalisation(arm, numbers, monkeypatch):
     monkeypatch.setattr(nn, "BatchNorm1d", lambda n, **options: nn.Identity())
-    numbers = experiment.run("batch-norm", Settings(quick=True, jobs=1)).numbers
-    assert not EXPERIMENT.finding(numbers)[1]
+    epochs = numbers["epochs"][-1]
+    again = [batch_norm._train(("digits", True, 0, None), arm, scale, epochs, 0) for scale in SCALES]
+    assert not EXPERIMENT.finding({**numbers, "accuracy": {**numbers["accuracy"], arm: again}})[1]
 
 
 def test_where_the_normalisation_stands():

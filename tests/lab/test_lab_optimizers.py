@@ -10,7 +10,17 @@ from kobai import optim
 from kobai.lab import experiment
 from kobai.lab.experiment import Settings
 from kobai.lab.experiments import optimizers
-from kobai.lab.experiments.optimizers import EXPERIMENT, RULES, START, crossings, distance, path, steps_to
+from kobai.lab.experiments.optimizers import (
+    EXPERIMENT,
+    LONGER,
+    RULES,
+    START,
+    _train,
+    crossings,
+    distance,
+    path,
+    steps_to,
+)
 
 
 @pytest.fixture(scope="module")
@@ -20,11 +30,11 @@ def numbers():
 
 def test_sgd_zigzags_and_the_others_do_not(numbers):
     paths = numbers["paths"]
-    assert set(paths) == set(RULES)
+    assert set(paths) == set(RULES) - {LONGER}
     assert all(tuple(way[0]) == START and len(way) == 31 for way in paths.values())
     assert crossings(paths["sgd"]) == 30
     assert distance(paths["sgd"]) > 30
-    for name in set(RULES) - {"sgd"}:
+    for name in set(paths) - {"sgd"}:
         assert distance(paths[name]) < 0.5 * distance(paths["sgd"]), name
 
 
@@ -47,7 +57,7 @@ def test_adagrads_step_shrinks_and_rmsprops_does_not(numbers):
     adagrad, rmsprop = (numbers["training"][name]["effective"][1:] for name in ("adagrad", "rmsprop"))
     assert all(later <= sooner for sooner, later in pairwise(adagrad))
     assert adagrad[-1] < 0.6 * adagrad[0]
-    assert rmsprop[-1] > 1.5 * min(rmsprop)
+    assert rmsprop[-1] > 0.9 * rmsprop[len(rmsprop) // 4]
     assert rmsprop[-1] / rmsprop[0] > 2 * adagrad[-1] / adagrad[0]
 
 
@@ -60,16 +70,29 @@ def test_momentum_reaches_a_lower_loss_sooner(numbers):
     assert EXPERIMENT.finding(numbers)[1]
 
 
+def test_momentums_lead_is_that_of_a_longer_step(numbers):
+    """What the page says of it: SGD whose steps are as long as momentum's add up to keeps up."""
+    training = numbers["training"]
+    assert steps_to(training[LONGER], numbers["level"]) <= 1.5 * steps_to(training["momentum"], numbers["level"])
+    assert EXPERIMENT.finding(numbers)[0].count("SGD with ten times the rate") == 1
+
+
 def test_the_two_forms_of_momentum_are_one_method(numbers):
     velocity, average = (numbers["training"][name]["loss"] for name in ("momentum", "momentum (average)"))
     assert max(abs(a - b) for a, b in zip(velocity, average, strict=True)) < 0.25
 
 
-def test_the_claim_is_not_seen_without_momentum(monkeypatch):
-    plain = (lambda p, lr: optim.SGD(p, lr=lr), 0.1, 0.01)
-    monkeypatch.setitem(RULES, "momentum", plain)
-    numbers = experiment.run("optimizers", Settings(quick=True, jobs=1)).numbers
-    assert not EXPERIMENT.finding(numbers)[1]
+@pytest.mark.parametrize(
+    ("name", "broken"),
+    [
+        ("momentum", (lambda p, lr: optim.SGD(p, lr=lr), 0.1, 0.01)),  # without momentum
+        ("rmsprop", (lambda p, lr: optim.RMSprop(p, lr=lr, alpha=1 - 1e-6), 0.3, 1e-5)),  # AdaGrad with 0.01
+    ],
+)
+def test_the_claim_is_not_seen_without_its_cause(name, broken, numbers, monkeypatch):
+    monkeypatch.setitem(RULES, name, broken)
+    again = _train(("digits", True, 0, None), name, 1000, 0)
+    assert not EXPERIMENT.finding({**numbers, "training": {**numbers["training"], name: again}})[1]
 
 
 def test_figure(numbers):

@@ -96,6 +96,7 @@ TITLES = {
     "nesterov": "Nesterov",
     "mlp": "MLP",
     "cnn": "CNN",
+    "bayesian": "Bayesian",
     "tpe": "TPE",
     "asha": "ASHA",
 }
@@ -294,4 +295,23 @@ def render(fig: Any, kind: str) -> bytes:
     content = io.BytesIO()
     with _steady():
         fig.savefig(content, format=kind, metadata={"Date": None} if kind == "svg" else {"Software": None})
-    return content.getvalue()
+    return _shorter(content.getvalue()) if kind == "svg" else content.getvalue()
+
+
+def _shorter(svg: bytes) -> bytes:
+    """Coordinates of paths to a hundredth of a point, 3 µm, where matplotlib writes six decimals: a quarter less to store."""
+
+    def cut(found: re.Match[bytes]) -> bytes:
+        return re.sub(rb"(\.\d\d)\d+", rb"\1", found[0]).replace(b" \n", b" ")
+
+    return re.sub(rb' d="[^"]*"', cut, svg)
+
+
+def pale(colour: str, share: float = 0.45) -> tuple[float, float, float]:
+    """A colour mixed with white, opaque: for areas behind a line of that colour.
+
+    >>> pale("#000000", 0.25)
+    (0.75, 0.75, 0.75)
+    """
+    red, green, blue = (1 - share * (1 - int(colour[i : i + 2], 16) / 255) for i in (1, 3, 5))
+    return red, green, blue

@@ -1,13 +1,16 @@
-"""What the experiments on initialisers and activations share: nets by condition, runs of them, means over seeds."""
+"""What several experiments share: nets by condition, runs of them, means over seeds and how sure they are."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+import kobai
+from kobai import ops
 from kobai.lab.experiment import Numbers, Settings
 from kobai.lab.training import Data, load, train_curves
 from kobai.nn import Sequential
@@ -31,6 +34,9 @@ XAVIER = (
 )
 """For captions of figures that show the condition ``xavier``."""
 
+T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+"""Quantiles 0.975 of Student's t with 1, 2, … degrees of freedom."""
+
 CURVES = ("loss", "train_loss", "train_accuracy", "held_loss", "held_accuracy")
 
 
@@ -51,6 +57,22 @@ def net(data: Data, hidden: Sequence[int], activation: str, init: str, seed: int
 def the_data(settings: Settings) -> tuple[Any, ...]:
     """Arguments of :func:`kobai.lab.training.load`, which travel to workers in place of the data."""
     return settings.data, settings.quick, settings.seed, settings.data_dir
+
+
+def fewer(data: Data, samples: int, seed: int, unseen: int = 5000) -> Data:
+    """``samples`` of the training images, drawn by ``seed``; up to ``unseen`` of the others join those held out.
+
+    Where what is learnt is to be compared with what holds for new images, both parts must be large enough to tell.
+
+    >>> fewer(load("digits"), 300, seed=0)
+    Data('digits': 300 to train on, 1138 held out; 1×8×8 inputs, 10 classes)
+    """
+    more = max(0, unseen - len(data.held_x))
+    order = np.random.default_rng([seed, 4]).permutation(len(data.train_x))[: samples + more]
+    index = kobai.tensor(order)
+    x, t = ops.index_select(data.train_x, 0, index), ops.index_select(data.train_t, 0, index)
+    held_x, held_t = ops.cat([data.held_x, x[samples:]])[:unseen], ops.cat([data.held_t, t[samples:]])[:unseen]
+    return replace(data, train_x=x, train_t=t, held_x=held_x, held_t=held_t).only(samples)
 
 
 def trained(
@@ -107,6 +129,28 @@ def at_level(run: Numbers, level: float, curve: str) -> float | None:
             share = (losses[i - 1] - level) / (losses[i - 1] - loss)
             return float(values[i - 1] + share * (values[i] - values[i - 1]))
     return None
+
+
+def interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """The mean of values that were drawn independently, and the ends of its 95 % confidence interval (Student's t).
+
+    Of differences between two runs of equal seeds this is the paired comparison: what the seeds have in common drops out.
+
+    >>> [round(v, 2) for v in interval([1.0, 2.0, 3.0])]
+    [2.0, -0.48, 4.48]
+    """
+    if len(values) < 2:
+        raise ValueError(f"interval: expected at least 2 values, got {len(values)}")
+    mean, freedom = float(np.mean(values)), len(values) - 1
+    # The quantile 0.975 of t; beyond the table Cornish and Fisher's expansion, which is right to 0.002 there.
+    z = 1.959964
+    t = (
+        T_975[freedom - 1]
+        if freedom <= len(T_975)
+        else z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+    )
+    half = t * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return mean, mean - half, mean + half
 
 
 def chance(classes: int) -> float:

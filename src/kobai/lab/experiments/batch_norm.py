@@ -16,7 +16,7 @@ from kobai.random import Generator
 from kobai.xp import default_device
 
 ARMS = {
-    "without": "without",
+    "without": "without batch norm",
     "before": "batch norm before the activation",
     "after": "batch norm after the activation",
 }
@@ -41,7 +41,8 @@ class BatchNormalisation(Experiment):
     """Sixteen nets that differ only in the standard deviation of their initial weights, each trained in three ways.
 
     Five hidden layers of 100 ReLU units, 1000 training images, plain SGD with learning rate 0.01, batches of 100, no bias
-    initialised to anything but 0. Batch normalisation stands before or after each activation.
+    initialised to anything but 0. Batch normalisation stands before or after each activation; its ε is 10⁻¹⁰ instead of
+    10⁻⁵, which would be more than the variance that the smallest weights leave, and would stand in for it.
 
     Left: how well each net fits its training images at the end, against its initial scale. A curve that is high and flat
     is a way of training that does not care how it began; without batch normalisation only a narrow window of scales
@@ -104,19 +105,19 @@ class BatchNormalisation(Experiment):
         return text, bool(passed)
 
     def figure(self, numbers: Numbers) -> Any:
-        fig = plots.figure(plots.FULL, 2.9)
+        fig = plots.figure(plots.FULL, 3.1)
         grid = fig.add_gridspec(1, 4, width_ratios=[2.1, 1, 1, 1])
         ax = plots.tidy(fig.add_subplot(grid[0]))
         scales, epochs = numbers["scales"], numbers["epochs"]
         for arm, label in ARMS.items():
             final = [100 * run[-1] for run in numbers["accuracy"][arm]]
-            plots.curve(ax, scales, final, arm, label=label.replace("batch norm ", ""), markevery=1, **STYLES[arm])
+            plots.curve(ax, scales, final, arm, label=label, markevery=1, **STYLES[arm])
         he = math.sqrt(2 / HIDDEN[0])
         ax.axvline(he, color="0.6", linewidth=0.8, linestyle=plots.DOTTED, zorder=0)
         ax.annotate("He", (he, 104), fontsize=7.5, color="0.4", ha="center", va="bottom", annotation_clip=False)
-        ax.set(xscale="log", ylim=(0, 104), xlabel="initial scale (standard deviation of weights)")
+        ax.set(xscale="log", ylim=(0, 104), xlabel="initial scale (std of the weights)")
         ax.set_ylabel(f"training accuracy after {epochs[-1]} epochs (%)")
-        ax.legend(frameon=False, fontsize=7.5, handlelength=2.6, loc="upper left", bbox_to_anchor=(0.0, 0.44))
+        plots.legend_below(fig, ax)
         image = None
         edges = [math.sqrt(a * b) for a, b in pairwise(scales)]
         edges = [scales[0] ** 2 / edges[0], *edges, scales[-1] ** 2 / edges[-1]]
@@ -148,7 +149,7 @@ class BatchNormalisation(Experiment):
                 panel.tick_params(labelleft=False)
             else:
                 panel.set_ylabel("initial scale", fontsize=8.5)
-            panel.set_xticks(range(0, epochs[-1] + 1, 5))
+            panel.set_xticks(range(0, epochs[-1] + 1, epochs[-1] // 4))
         bar = fig.colorbar(image, ax=fig.axes[1:], fraction=0.06, pad=0.03, aspect=30)
         bar.set_label("training accuracy (%)", fontsize=8.5)
         bar.ax.tick_params(labelsize=7.5)

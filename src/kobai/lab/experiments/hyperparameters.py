@@ -11,7 +11,7 @@ import numpy as np
 from kobai._tensor import Tensor
 from kobai.lab import plots
 from kobai.lab.experiment import Experiment, Numbers, Settings
-from kobai.lab.experiments._nets import percent, the_data
+from kobai.lab.experiments._nets import interval, percent, the_data
 from kobai.lab.training import Data, evaluate, load, train_curves
 from kobai.nn import Module
 from kobai.random import Generator
@@ -25,7 +25,7 @@ SIDE = 6
 TRIALS = SIDE**2
 HIDDEN, BATCH = (50,), 50
 SEARCHES = ("grid", "random", "bayesian")
-REPEATS = 5
+REPEATS = 8
 
 Trial = tuple[float, float, float]
 """Learning rate, weight decay, validation loss."""
@@ -36,15 +36,22 @@ class Hyperparameters(Experiment):
 
     A trial trains a net of one hidden layer of 50 ReLU units by plain SGD, batches of 50, and is judged by its
     cross-entropy on the validation split. The grid has six values of each; random search draws both log-uniformly;
-    Bayesian search is Optuna's TPE (five random trials first), which looks where good trials were. Random and Bayesian
-    search are repeated with several seeds.
+    Bayesian search is Optuna's TPE (five random trials first), which looks where good trials were.
+
+    How good a grid is depends on whether one of its few learning rates happens to lie well: a single grid can be beaten by
+    anything or by nothing. So all three searches are repeated eight times (``quick``: six), the grid each time shifted by
+    random parts of its own meshes, the others with other seeds; and what is compared are means over the repetitions, of the
+    logarithm of the best loss so far, by number of trials (as Bergstra and Bengio do). A grid comes to its end after all of
+    its 36 trials; the question is after how many another search is there. It is also asked half-way: 18 points of the grid
+    in random order, whose mean is computed exactly. And a Bayesian search should be one: its later trials are to be
+    better than those of a search that takes no notice of earlier ones.
 
     The searches are given data from which the test split has been taken out. After them the best setting of all is
     trained once more and measured on the test split: the only use of it.
 
-    Left to right: where each search looked (of the repeated ones: the run that ended in the middle), a darker dot for a
-    lower loss; and the best loss found after so many trials, the median over the seeds and all of them faintly. The
-    grid's line is its mean over orders in which its points could have been tried.
+    Left to right: where each search looked (of the repetitions: the run that ended in the middle), a darker dot for a
+    lower loss; and the best loss found after so many trials, the mean with its 95 % confidence band. The dotted line is
+    where grids end.
     """
 
     name: ClassVar[str] = "hyperparameters"
@@ -59,19 +66,17 @@ class Hyperparameters(Experiment):
 
     def run(self, settings: Settings) -> Numbers:
         sampler_of_optuna()  # before anything is trained
-        source, budget = the_data(settings), 100 if settings.quick else 400
-        searches: dict[tuple[str, ...], tuple[Any, ...]] = {
+        source, budget = the_data(settings), 60 if settings.quick else 400
+        repeats = max(REPEATS - 2 * settings.quick, settings.repeat)
+        searches = {
             (kind, f"seed {seed}"): (source, kind, budget, seed)
-            for kind in ("bayesian", "random")
-            for seed in range(settings.seed, settings.seed + max(REPEATS, settings.repeat))
+            for kind in reversed(SEARCHES)
+            for seed in range(settings.seed, settings.seed + repeats)
         }
-        # The points of a grid do not depend on each other.
-        searches |= {("grid", f"row {row}"): (source, f"grid row {row}", budget, settings.seed) for row in range(SIDE)}
         found = settings.map(search, searches)
         runs: dict[str, list[list[Trial]]] = {
             kind: [trials for (k, _), trials in found.items() if k == kind] for kind in SEARCHES
         }
-        runs["grid"] = [[trial for row in runs["grid"] for trial in row]]
         rate, decay, loss = min((t for kind in runs.values() for run in kind for t in run), key=lambda trial: trial[2])
         test_loss, test_accuracy = final(source, rate, decay, budget, settings.seed)
         chosen = {"lr": rate, "weight_decay": decay, "validation_loss": loss}
@@ -83,28 +88,35 @@ class Hyperparameters(Experiment):
 
     def finding(self, numbers: Numbers) -> tuple[str, bool]:
         runs, chosen = numbers["searches"], numbers["chosen"]
-        target = min(trial[2] for trial in runs["grid"][0])
-        hits = sum(trial[2] <= target for trial in runs["grid"][0])
-        needed = {
-            kind: sorted(trials_to([trial[2] for trial in run], target) for run in runs[kind])
+        mean = {kind: curve(runs, kind)[0] for kind in SEARCHES}
+        half = TRIALS // 2
+        needed = {kind: [trials_to(mean[kind], mean["grid"][n - 1]) for n in (half, TRIALS)] for kind in SEARCHES}
+        sooner = sum(
+            trials_to([t[2] for t in run], min(t[2] for t in grid)) < TRIALS
+            for run, grid in zip(runs["bayesian"], runs["grid"], strict=True)
+        )
+        late = {
+            kind: float(np.exp(np.mean([math.log(t[2]) for run in runs[kind] for t in run[half:]])))
             for kind in ("random", "bayesian")
         }
-        median = {kind: float(np.median(found)) for kind, found in needed.items()}
 
-        def told(kind: str) -> str:
-            missed = sum(n > TRIALS for n in needed[kind])
-            count = f"{median[kind]:.0f}" if median[kind] <= TRIALS else f"more than {TRIALS}"
-            return f"{count} (median of {len(needed[kind])} seeds{f'; {missed} did not get there' if missed else ''})"
+        def told(kind: str, which: int) -> str:
+            return f"after {needed[kind][which]}" if needed[kind][which] <= TRIALS else f"not in {TRIALS}"
 
         text = (
-            f"The grid's {TRIALS} trials end at a validation loss of {target:.3f}, reached "
-            f"in a random order of its points after {(TRIALS + 1) / (1 + hits):.0f} on average. Bayesian search is there after "
-            f"{told('bayesian')} trials, random search after {told('random')}. The best setting of all, learning rate "
-            f"{chosen['lr']:.2g} and weight decay {chosen['weight_decay']:.1e}, has a validation loss of "
+            f"The {len(runs['grid'])} grids end, after {TRIALS} trials, at a validation loss of {mean['grid'][-1]:.3f} "
+            f"(geometric mean). Bayesian search is there {told('bayesian', 1)} trials, random search {told('random', 1)}; what "
+            f"{half} points of the grid in random order give, {mean['grid'][half - 1]:.3f}, Bayesian search has "
+            f"{told('bayesian', 0)}, random search {told('random', 0)}. Taken one by one, {sooner} of {len(runs['grid'])} "
+            f"Bayesian searches need fewer trials than a grid has for what the grid finds. The trials of a Bayesian search's "
+            f"second half have a loss of {late['bayesian']:.2f}, those of random search {late['random']:.2f}. The best setting "
+            f"of all, learning rate {chosen['lr']:.2g} and weight decay {chosen['weight_decay']:.1e}, has a validation loss of "
             f"{chosen['validation_loss']:.3f}; trained once more it classifies {percent(chosen['test_accuracy'])} of the test "
             f"images rightly, and that is the one time that the test split was looked at."
         )
-        return text, median["bayesian"] <= 0.75 * TRIALS and chosen["test_accuracy"] > 0.5
+        fewer = needed["bayesian"][0] < half and needed["bayesian"][1] < TRIALS
+        learns = late["bayesian"] < 0.8 * late["random"]
+        return text, bool(fewer and learns and chosen["test_accuracy"] > 0.5)
 
     def figure(self, numbers: Numbers) -> Any:
         runs = numbers["searches"]
@@ -131,33 +143,24 @@ class Hyperparameters(Experiment):
         ax = axes[3]
         plots.letter(ax, "best validation loss so far")
         trials = range(1, TRIALS + 1)
-        lines = {}
         for kind in SEARCHES:
-            curves = [best_so_far([t[2] for t in run]) for run in runs[kind]]
-            if kind == "grid":
-                curves = [in_any_order([t[2] for t in runs[kind][0]])]
-            elif len(curves) > 1:
-                for curve in curves:
-                    ax.plot(trials, curve, color=plots.style(kind)["color"], alpha=0.2, linewidth=0.8)
-            lines[kind] = plots.curve(ax, trials, np.median(curves, axis=0).tolist(), kind)
-        target = min(t[2] for t in runs["grid"][0])
+            mean, least, most = curve(runs, kind)
+            plots.band(ax, trials, least, most, kind)
+            plots.curve(ax, trials, mean, kind)
+        target = curve(runs, "grid")[0][-1]
         ax.axhline(target, color="0.55", linewidth=0.8, linestyle=plots.DOTTED)
         ax.set(yscale="log", xlabel="trials", xlim=(1, TRIALS), ylabel="cross-entropy (nats)")
-        ax.set_ylim(math.exp(low) * 0.85, 2.6)
-        ticks = [t for t in (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2) if t > math.exp(low) * 0.85]
-        ax.set_yticks(ticks, labels=[f"{t:g}" for t in ticks])
-        ax.minorticks_off()
-        ax.annotate(
-            "best of the grid", (1, target), xytext=(3, -8), textcoords="offset points", fontsize=7, color="0.4"
-        )
+        bottom = 0.9 * min(curve(runs, kind)[1][-1] for kind in SEARCHES)
+        ax.set_ylim(bottom, 2.6)
+        ax.set_yticks([t for t in (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2) if t > bottom])
+        plots.plain_ticks(ax.yaxis)
+        ax.annotate("where grids end", (1, target), xytext=(3, -9), textcoords="offset points", fontsize=7, color="0.4")
         plots.legend_below(fig, ax)
         return fig
 
     def alt_text(self, numbers: Numbers) -> str:
         runs = numbers["searches"]
-        ends = ", ".join(
-            f"{kind} {float(np.median([min(t[2] for t in run) for run in runs[kind]])):.3f}" for kind in SEARCHES
-        )
+        ends = ", ".join(f"{kind} {curve(runs, kind)[0][-1]:.3f}" for kind in SEARCHES)
         return (
             "Three panels of tried settings, learning rate against weight decay: a regular grid, scattered points, and points "
             f"that gather where the loss is low. Right, the best validation loss by number of trials; after {TRIALS}: {ends}."
@@ -168,21 +171,26 @@ class Hyperparameters(Experiment):
 
 
 def search(source: tuple[Any, ...], kind: str, steps: int, seed: int) -> list[Trial]:
-    """The trials of one search, in order; ``grid row 0`` is that part of the grid."""
+    """The trials of one search, in order."""
     data = without_test(load(*source))
 
     def objective(rate: float, decay: float) -> float:
         return validation_loss(data, rate, decay, steps)
 
-    if kind.startswith("grid"):
-        decay = float(np.geomspace(*DECAYS, SIDE)[int(kind.split()[-1])])
-        points = [(float(rate), decay) for rate in np.geomspace(*RATES, SIDE)]
-        return [(rate, decay, objective(rate, decay)) for rate, decay in points]
+    if kind == "grid":
+        shift = np.random.default_rng([seed, 5]).uniform(size=2)
+        rates, decays = (_mesh(*ends, part) for ends, part in zip((RATES, DECAYS), shift, strict=True))
+        return [(rate, decay, objective(rate, decay)) for decay in decays for rate in rates]
     if kind == "random":
         rng = np.random.default_rng([seed, 3])
         drawn = [(_log_uniform(rng, RATES), _log_uniform(rng, DECAYS)) for _ in range(TRIALS)]
         return [(rate, decay, objective(rate, decay)) for rate, decay in drawn]
     return _bayesian(objective, seed)
+
+
+def _mesh(low: float, high: float, shift: float) -> list[float]:
+    """SIDE values from low to high, evenly on a logarithmic scale, each that part of a mesh above its mesh's end."""
+    return [float(low * (high / low) ** ((i + shift) / SIDE)) for i in range(SIDE)]
 
 
 def _log_uniform(rng: np.random.Generator, ends: tuple[float, float]) -> float:
@@ -272,6 +280,17 @@ def in_any_order(losses: list[float]) -> list[float]:
         sum(loss * math.comb(n - 1 - i, k - 1) for i, loss in enumerate(ranked)) / math.comb(n, k)
         for k in range(1, n + 1)
     ]
+
+
+def curve(runs: dict[str, list[list[Trial]]], kind: str) -> tuple[list[float], list[float], list[float]]:
+    """The best loss after n trials, for each n: the geometric mean over the repetitions and its 95 % confidence interval.
+
+    A grid's is what its points give in random order.
+    """
+    so_far = in_any_order if kind == "grid" else best_so_far
+    curves = np.array([so_far([math.log(t[2]) for t in run]) for run in runs[kind]])
+    mean, low, high = np.exp([interval(values) for values in curves.T.tolist()]).T.tolist()
+    return mean, low, high
 
 
 def trials_to(losses: list[float], target: float) -> int:

@@ -115,8 +115,10 @@ class InitActivations(Experiment):
                     base = float(len(run["layers"]) - 1 - i)
                     peak = _peak(activation, layer["counts"])
                     top = [base + 0.92 * min(count / peak, 1.0) for count in layer["counts"]]
-                    ax.stairs(top, edges, baseline=base, fill=True, color=colour, alpha=0.45, zorder=3 + i)
-                    ax.stairs(top, edges, baseline=base, color=colour, linewidth=0.8, zorder=3 + i)
+                    ax.stairs(
+                        top, edges, baseline=base, fill=True, facecolor=plots.pale(colour), edgecolor=colour,
+                        linewidth=0.8, zorder=3 + i,
+                    )  # fmt: skip
                     ax.text(
                         1.0,
                         base + 0.08,

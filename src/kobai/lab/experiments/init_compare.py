@@ -20,7 +20,7 @@ from kobai.lab.training import log_steps
 
 ACTIVATIONS, INITS = ("sigmoid", "relu"), ("std 0.01", "xavier", "he")
 HIDDEN, SEEDS = (100, 100, 100), 3
-RATE, STEPS, QUICK_STEPS = 0.2, 4000, 2500
+RATE, STEPS, QUICK_STEPS = 0.2, 4000, 2000
 STARTED, TRAINED = 0.5, 0.2
 """Shares of the loss of equal chances below which a net has started, and has trained."""
 
@@ -28,7 +28,7 @@ STARTED, TRAINED = 0.5, 0.2
 class InitCompare(Experiment):
     """Nets of three hidden layers of 100 units, sigmoid or ReLU, all weights from N(0, 0.01²), Xavier's or He's initialiser,
     biases 0; plain SGD (rate 0.2, batches of 100, 4000 steps), the same batches for all six; means over three seeds
-    (``quick``: 2500 steps, two seeds).
+    (``quick``: 2000 steps, two seeds).
 
     The two panels are the two activations, each line an initialiser; the steps are on a logarithmic axis, for the six differ
     by a factor of ten. N(0, 0.01²) shrinks the signal from layer to layer: with ReLU it takes long until training sets in,
@@ -95,8 +95,8 @@ class InitCompare(Experiment):
             f"{percent(runs[stuck]['held_accuracy'][-1])}. "
             f"The loss falls to half of chance "
             f"{listing([f'{when(name)} with {called(name)}' for name in order]) if order else 'in no run'}. "
-            f"{called(late)} {'lags' if lags else 'does not lag'}; first of all is "
-            f"{called(first) if first else 'none'}."
+            f"{called(late)} {'lags' if lags else 'does not lag'}{'' if late in start else ', it is not there yet'}; first of "
+            f"all is {called(first) if first else 'none'}."
         )
         return text, stays and lags and len(good) == len(others) and first == "relu + he"
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from kobai.lab import plots
 from kobai.lab.experiment import Experiment, Numbers, Settings
-from kobai.lab.experiments._nets import at_level, averaged, chance, first_below, percent, the_data, trained
-from kobai.lab.training import log_steps
+from kobai.lab.experiments._nets import at_level, averaged, chance, fewer, first_below, net, percent, the_data
+from kobai.lab.training import load, log_steps, train_curves
 
 SCALES = ("std 1", "std 0.1", "std 0.01", "std 0.001")
 HIDDEN, SEEDS = (100, 100), 3
@@ -19,7 +19,7 @@ LEVEL = 0.2
 class InitScale(Experiment):
     """A net of two hidden layers of 100 sigmoids is trained by plain SGD (rate 0.5, batches of 100, 4000 steps) with all
     weights drawn from N(0, std²), std = 1, 0.1, 0.01 and 0.001; means over three seeds (``quick``: 2500 steps, two seeds),
-    the band is their range.
+    the band is their range. A seed draws half of the training samples to train on; the others, up to 5000, are held out.
 
     Left: the training loss. With small weights all units compute nearly the same, and the loss stays on a plateau near ln 10,
     the loss of equal chances, before it falls: the later, the smaller the weights. Middle: accuracy on samples held out.
@@ -42,11 +42,9 @@ class InitScale(Experiment):
         seeds = range(settings.seed, settings.seed + max(repeat, settings.repeat))
         options = {"lr": RATE, "steps": steps, "measure_every": log_steps(steps)}
         tasks = {
-            (scale, f"seed {seed}"): (the_data(settings), HIDDEN, "sigmoid", scale, seed, options)
-            for scale in SCALES
-            for seed in seeds
+            (scale, f"seed {seed}"): (the_data(settings), scale, seed, options) for scale in SCALES for seed in seeds
         }
-        runs = settings.map(trained, tasks)
+        runs = settings.map(_train, tasks)
         conditions: Numbers = {}
         reached = [runs[(scale, f"seed {seed}")]["train_loss"][-1] or 0.0 for scale in SCALES[:2] for seed in seeds]
         level = max(LEVEL, 1.1 * max(reached))
@@ -146,6 +144,12 @@ class InitScale(Experiment):
             f"held-out accuracy against training loss. At the end {ends}. The smaller the scale, the later the "
             "loss falls."
         )
+
+
+def _train(source: tuple[Any, ...], scale: str, seed: int, options: dict[str, Any]) -> Numbers:
+    data = load(*source)
+    data = fewer(data, len(data.train_x) // 2, seed)
+    return train_curves(net(data, HIDDEN, "sigmoid", scale, seed), data, seed=seed, **options).as_dict()
 
 
 EXPERIMENT = InitScale()

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 
-from kobai import ops
 from kobai.lab import plots
 from kobai.lab.experiment import Experiment, Numbers, Settings
-from kobai.lab.experiments._nets import listing, percent, the_data
-from kobai.lab.training import Data, load, train_curves
+from kobai.lab.experiments._nets import fewer, interval, listing, percent, the_data
+from kobai.lab.training import load, train_curves
 from kobai.random import Generator, manual_seed
 from kobai.train import mlp
 from kobai.xp import default_device
 
-SAMPLES, UNSEEN = 300, 5000
+SAMPLES = 300
 HIDDEN = (100,) * 7
 BATCH, RATE = 100, 0.02
-DECAY, DROPOUT = 0.03, 0.1
-SEEDS = 6
+DECAY, DROPOUT = 0.01, 0.05
+REPEATS = 8
 
 CURES: dict[str, dict[str, float]] = {
     "none": {},
@@ -33,14 +31,26 @@ CURES: dict[str, dict[str, float]] = {
 class Overfitting(Experiment):
     """Seven hidden layers of 100 ReLU units have 67,000 weights or more; 300 images cannot determine them.
 
-    The same net (He) is trained on the same 300 images in batches of 100 by plain SGD, as it is, with an L2 penalty on
-    its weights, with dropout after each hidden layer, and with both; six seeds each. Training curves are measured
-    without dropout.
+    The same net (He) is trained on 300 images in batches of 100 by plain SGD (learning rate 0.02) as it is, with an L2
+    penalty on its weights (0.01), with dropout after each hidden layer (0.05: through seven of them 70 % of all paths are
+    open at a time), and with both. Each of the eight repetitions (``quick``: six) draws 300 other images and other weights,
+    the same for all four nets, so that a cure is compared with none on equal terms. Training curves are measured without
+    dropout.
 
-    Above: accuracy on the 300 images and on images that the net never trained on. What matters is the distance between
-    the two lines of a panel. Below: the same for the loss, where overfitting shows most: the net grows ever surer of its
-    errors, so that its loss on unseen images rises although its accuracy does not fall. The last panels show the gap
-    between both in the last quarter of training, a dot for each seed.
+    A gap has two measures, and the cures do not act on the same one. Weight decay keeps the net from growing ever surer of
+    its errors: the gap in the loss shrinks, that in accuracy less. Dropout has more images told right: the gap in accuracy
+    shrinks, while that in the loss does not always; on MNIST it even grows a little once the training images are known by
+    heart. So a gap is said to shrink if it does so beyond chance in one of the measures, and if that in accuracy does not
+    grow; beyond chance: the 95 % confidence interval of the paired differences (Student's t) leaves out 0.
+
+    The strengths are those with the highest accuracy on unseen images in trial runs on both data sets (L2 0.001 to 0.03,
+    dropout 0.05 to 0.3), made with seeds from 100 on. Stronger ones shrink the gap more, but only by learning less; that is
+    no cure, and the finding asks for an accuracy on unseen images that is at most a point lower than without.
+
+    Above: accuracy on the 300 images and on images that the net never trained on, means of the repetitions. What matters is
+    the distance between the two lines of a panel. Below: the same for the loss. The last panels show by how much the gap in
+    the last quarter of training differs from that of none: a dot for each repetition, and the mean with its confidence
+    interval.
     """
 
     name: ClassVar[str] = "overfitting"
@@ -54,7 +64,8 @@ class Overfitting(Experiment):
 
     def run(self, settings: Settings) -> Numbers:
         epochs = 150 if settings.quick else 300
-        seeds = range(settings.seed, settings.seed + max(SEEDS, settings.repeat))
+        repeats = max(REPEATS - 2 * settings.quick, settings.repeat)
+        seeds = range(settings.seed, settings.seed + repeats)
         tasks = {(cure, f"seed {seed}"): (the_data(settings), cure, epochs, seed) for cure in CURES for seed in seeds}
         found = settings.map(_train, tasks)
         conditions = {}
@@ -65,29 +76,31 @@ class Overfitting(Experiment):
                 **{key: np.mean([run[key] for run in runs], axis=0).tolist() for key in CURVES},
                 "at_end": {key: [_late(run[key]) for run in runs] for key in CURVES},
             }
-        unseen = len(few(load(*the_data(settings))).held_x)
-        return {"samples": SAMPLES, "unseen": unseen, "seeds": len(seeds), "conditions": conditions}
+        unseen = len(fewer(load(*the_data(settings)), SAMPLES, settings.seed).held_x)
+        return {"samples": SAMPLES, "unseen": unseen, "repetitions": len(seeds), "conditions": conditions}
 
     def finding(self, numbers: Numbers) -> tuple[str, bool]:
         runs = numbers["conditions"]
         end = {cure: {key: float(np.mean(run["at_end"][key])) for key in CURVES} for cure, run in runs.items()}
-        gap = {cure: at["train_accuracy"] - at["held_accuracy"] for cure, at in end.items()}
-        loss = {cure: at["held_loss"] - at["train_loss"] for cure, at in end.items()}
+        cures = [cure for cure in CURES if cure != "none"]
         parts = [
-            f"{cure} {percent(at['train_accuracy'])} and {percent(at['held_accuracy'])} (a gap of {100 * gap[cure]:.1f} "
-            f"points; of {loss[cure]:.2f} in the loss)"
+            f"{cure} {percent(at['train_accuracy'])} and {percent(at['held_accuracy'])} "
+            f"({100 * (at['train_accuracy'] - at['held_accuracy']):.1f} points apart, "
+            f"{at['held_loss'] - at['train_loss']:.2f} in the loss)"
             for cure, at in end.items()
         ]
-        smallest = min(gap, key=lambda cure: gap[cure])
+        accuracy = {cure: interval(smaller(numbers, cure, "accuracy")) for cure in cures}
+        loss = {cure: interval(smaller(numbers, cure, "loss")) for cure in cures}
         text = (
             f"Right on the {numbers['samples']} training images and on {numbers['unseen']} unseen ones, means of "
-            f"{numbers['seeds']} seeds and of the last quarter of training: {listing(parts)}. The gap in accuracy is smallest "
-            f"with {smallest}, the gap in the loss with {min(loss, key=lambda cure: loss[cure])}."
+            f"{numbers['repetitions']} repetitions and of the last quarter of training: {listing(parts)}. Compared with none, "
+            f"image set by image set, the gap in accuracy is smaller by "
+            f"{listing([_between(cure, accuracy[cure], 100, 1) for cure in cures])} points (95 % confidence); the gap in the "
+            f"loss by {listing([_between(cure, loss[cure], 1, 2) for cure in cures])}."
         )
-        cures = [cure for cure in CURES if cure != "none"]
         fits = end["none"]["train_accuracy"] > 0.99
-        shrinks = all(gap[cure] < gap["none"] and loss[cure] < 0.9 * loss["none"] for cure in cures)
-        learns = all(end[cure]["train_accuracy"] > 0.5 for cure in cures)
+        shrinks = all(max(accuracy[cure][1], loss[cure][1]) > 0 and accuracy[cure][2] > 0 for cure in cures)
+        learns = all(end[cure]["held_accuracy"] > end["none"]["held_accuracy"] - 0.01 for cure in cures)
         return text, bool(fits and shrinks and learns)
 
     def figure(self, numbers: Numbers) -> Any:
@@ -113,27 +126,31 @@ class Overfitting(Experiment):
         axes[1, 0].set_ylabel("cross-entropy (nats)")
         for i, (curve, scale, unit) in enumerate((("accuracy", 100, "points"), ("loss", 1, "nats"))):
             ax = axes[i, 4]
-            plots.letter(ax, "gap" if i == 0 else "")
-            ax.set_ylabel(f"{curve} gap ({unit})")
-            for x, (cure, run) in enumerate(runs.items()):
-                ends = [np.array(run["at_end"][f"{part}_{curve}"]) for part in ("train", "held")]
-                values = scale * np.abs(ends[0] - ends[1])
-                ax.bar(x, np.mean(values), width=0.66, color=plots.style(cure)["color"], alpha=0.85)
-                ax.plot([x] * len(values), values, linestyle="none", marker="o", markersize=2.5, color="0.15")
-            ax.set_ylim(0)
-            ax.set_xticks(range(len(runs)), labels=list(runs), fontsize=7.5, rotation=45, ha="right")
+            plots.letter(ax, "gap, vs. none" if i == 0 else "")
+            ax.set_ylabel(f"in {curve} ({unit})")
+            ax.axhline(0, color="0.4", linewidth=0.8)
+            cures = [cure for cure in runs if cure != "none"]
+            for x, cure in enumerate(cures):
+                values = [-scale * v for v in smaller(numbers, cure, curve)]
+                mean, low, high = interval(values)
+                look = {"color": plots.style(cure)["color"], "marker": plots.style(cure)["marker"]}
+                ax.plot([x - 0.17] * len(values), values, linestyle="none", marker=".", markersize=3.5, color="0.6")
+                ax.errorbar(x + 0.12, mean, [[mean - low], [high - mean]], capsize=2.5, markersize=4, **look)
+            ax.set_xlim(-0.6, len(cures) - 0.4)
+            ax.set_xticks(range(len(cures)), labels=cures, fontsize=7.5, rotation=45, ha="right")
             ax.tick_params(labelbottom=i == 1)
         plots.legend_below(fig, axes[0, 0])
         return fig
 
     def alt_text(self, numbers: Numbers) -> str:
-        gaps = ", ".join(
-            f"{cure} {100 * float(np.mean(np.subtract(*(run['at_end'][key] for key in CURVES[:2])))):.1f} points"
-            for cure, run in numbers["conditions"].items()
+        differences = ", ".join(
+            f"{cure} {100 * interval(smaller(numbers, cure, 'accuracy'))[0]:.1f} points"
+            for cure in numbers["conditions"]
+            if cure != "none"
         )
         return (
             "Four columns of curves, none, weight decay, dropout and both: accuracy above and loss below, for training and for "
-            f"unseen images, by epoch. Bars at the right show the gap in accuracy: {gaps}."
+            f"unseen images, by epoch. At the right, by how much the gap in accuracy is smaller than with none: {differences}."
         )
 
 
@@ -145,15 +162,23 @@ def _late(curve: list[float]) -> float:
     return float(np.mean(curve[-max(1, len(curve) // 4) :]))
 
 
-def few(data: Data) -> Data:
-    """300 images to train on; those of the training split that are left over join the held-out ones."""
-    x = ops.cat([data.held_x, data.train_x[SAMPLES:]])[:UNSEEN]
-    t = ops.cat([data.held_t, data.train_t[SAMPLES:]])[:UNSEEN]
-    return replace(data.only(SAMPLES), held_x=x, held_t=t)
+def smaller(numbers: Numbers, cure: str, curve: str) -> list[float]:
+    """By how much the gap at the end, in ``accuracy`` or ``loss``, is smaller with a cure than with none, in each
+    repetition."""
+    gaps = []
+    for which in ("none", cure):
+        end = numbers["conditions"][which]["at_end"]
+        gaps.append(np.abs(np.subtract(end[f"train_{curve}"], end[f"held_{curve}"])))
+    return [float(v) for v in gaps[0] - gaps[1]]
+
+
+def _between(cure: str, found: tuple[float, float, float], scale: float, digits: int) -> str:
+    mean, low, high = (f"{scale * v:.{digits}f}" for v in found)
+    return f"{mean} with {cure} ({low} to {high})"
 
 
 def _train(source: tuple[Any, ...], cure: str, epochs: int, seed: int) -> Numbers:
-    data = few(load(*source))
+    data = fewer(load(*source), SAMPLES, seed)
     manual_seed(seed)  # dropout draws on the default generator
     options = CURES[cure]
     model = mlp(
@@ -168,7 +193,7 @@ def _train(source: tuple[Any, ...], cure: str, epochs: int, seed: int) -> Number
         steps=epochs * steps,
         batch_size=BATCH,
         seed=seed,
-        measure_every=5 * steps,
+        measure_every=10 * steps,
     )
     numbers: Numbers = {key: getattr(curves, key) for key in CURVES}
     return {**numbers, "epoch": [step / steps for step in curves.step]}
