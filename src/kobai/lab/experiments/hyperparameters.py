@@ -154,7 +154,7 @@ class Hyperparameters(Experiment):
         ax.set_ylim(bottom, 2.6)
         ax.set_yticks([t for t in (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2) if t > bottom])
         plots.plain_ticks(ax.yaxis)
-        ax.annotate("where grids end", (1, target), xytext=(3, -9), textcoords="offset points", fontsize=7, color="0.4")
+        ax.annotate("grids end", (1, target), xytext=(3, -9), textcoords="offset points", fontsize=7, color="0.4")
         plots.legend_below(fig, ax)
         return fig
 

@@ -132,8 +132,8 @@ class MlpVsCnn(Experiment):
             look = LOOKS[name]
             x, y = run["step"], [100 * v for v in run["held_accuracy"]]
             lines[LABELS[name]] = plots.curve(left, x, y, name, **look)
-        least = min(min(run["held_accuracy"][len(run["step"]) // 3 :]) for run in runs.values())
-        left.set_ylim(max(0.0, 10 * np.floor(10 * least) - 5), 100.5)
+        least = min(min(run["held_accuracy"][len(run["step"]) // 2 :]) for run in runs.values())
+        left.set_ylim(max(0.0, 5 * np.floor(20 * least) - 5), 100.5)
         left.set_xlim(0, None)
         left.set(xlabel="training step (batch of 50)", ylabel="accuracy on held-out images (%)")
         plots.end_labels(left, lines)
