@@ -28,10 +28,10 @@ def workers(monkeypatch):
 
     made = convolution.im2col
 
-    def set_workers(n):
+    def set_workers(n, present=None):
         seen.clear()
         monkeypatch.setattr(blas, "workers", lambda: n)
-        monkeypatch.setattr(threads, "num_threads", lambda: n)
+        monkeypatch.setattr(threads, "num_threads", lambda: present or n)
         monkeypatch.setattr(convolution, "CACHE", 0)
         monkeypatch.setattr(convolution, "FEWEST", 0)
         monkeypatch.setattr(convolution, "im2col", im2col)
@@ -63,6 +63,20 @@ def test_the_number_of_workers_changes_no_image_and_rounds_weights_alike_each_ti
             np.testing.assert_array_equal(found[i], alone[i])
         np.testing.assert_array_equal(found[2], shared[0][2])
         np.testing.assert_allclose(found[2], alone[2], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("planned", [1, 2])
+def test_more_threads_than_were_planned_for_wait_for_memory(planned, workers):
+    """As with ``OPENBLAS_NUM_THREADS=1``, with ``KOBAI_EXCLUSIVE=1``, or if ``set_num_threads`` comes after a recording."""
+    w, rng = WINDOWS["by image"], np.random.default_rng(0)
+    x, weight = rng.normal(size=(64, 3, 12, 12)).astype("f"), rng.normal(size=(5, 3, 3, 3)).astype("f")
+    dy = rng.normal(size=(64, 5, 12, 12)).astype("f")
+    workers(1)
+    alone = everything(w, x, weight, dy, None)
+    workers(planned, present=6)
+    for _ in range(20):
+        for a, b in zip(everything(w, x, weight, dy, None), alone, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
 def test_several_threads_take_part(workers):

@@ -16,9 +16,9 @@ Any number of spatial dimensions; groups are a batch dimension of the products.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from math import prod
+from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from kobai.kernels import blas, gemm
@@ -173,11 +173,14 @@ class _Shares:
         self.function = function
 
     def bind(self, plan: Plan, n: int, memory: list[Memory], *args: Any) -> Callable[[], None]:
-        free = deque(memory)
+        free = _free(memory)
 
         def run() -> None:
             with blas.one_thread():
-                run_split(self.function, n, plan, free, *args, grain=1)
+                if plan.workers == 1:
+                    self.function(plan, free, *args, 0, n)
+                else:
+                    run_split(self.function, n, plan, free, *args, grain=1)
 
         return run
 
@@ -191,7 +194,15 @@ def _shared(shares: _Shares, plan: Plan, n: int, memory: list[Memory], *args: An
     if plan.host:
         launch(shares, plan, n, memory, *args)
     else:
-        shares.function(plan, deque(memory), *args, 0, n)
+        shares.function(plan, _free(memory), *args, 0, n)
+
+
+def _free(memory: list[Memory]) -> SimpleQueue[Memory]:
+    """A thread that finds nothing here waits: there may be more threads than were planned for."""
+    free: SimpleQueue[Memory] = SimpleQueue()
+    for one in memory:
+        free.put(one)
+    return free
 
 
 def _by_filter(dy: Array, plan: Plan, rows: Array) -> Array:
@@ -208,9 +219,9 @@ def _room(room: Array, m: int) -> Array | None:
 
 @_Shares
 def _forward(
-    plan: Plan, free: deque[Memory], x: Array, matrix: Array, shift: Any, y: Array, start: int, stop: int
+    plan: Plan, free: SimpleQueue[Memory], x: Array, matrix: Array, shift: Any, y: Array, start: int, stop: int
 ) -> None:
-    mine = free.pop()
+    mine = free.get()
     try:
         flat, rows, _, room = mine
         for images in map(plan.block, range(start, stop)):
@@ -232,12 +243,14 @@ def _forward(
             if shift is not None:
                 result += shift
     finally:
-        free.append(mine)
+        free.put(mine)
 
 
 @_Shares
-def _backward(plan: Plan, free: deque[Memory], dy: Array, matrix: Array, dx: Array, start: int, stop: int) -> None:
-    mine = free.pop()
+def _backward(
+    plan: Plan, free: SimpleQueue[Memory], dy: Array, matrix: Array, dx: Array, start: int, stop: int
+) -> None:
+    mine = free.get()
     try:
         flat, rows, _, room = mine
         for images in map(plan.block, range(start, stop)):
@@ -254,12 +267,12 @@ def _backward(plan: Plan, free: deque[Memory], dy: Array, matrix: Array, dx: Arr
             if not plan.direct:
                 add_columns(made, plan.w, into, _room(room, m))
     finally:
-        free.append(mine)
+        free.put(mine)
 
 
 @_Shares
-def _weights(plan: Plan, free: deque[Memory], x: Array, dy: Array, totals: Array, start: int, stop: int) -> None:
-    mine = free.pop()
+def _weights(plan: Plan, free: SimpleQueue[Memory], x: Array, dy: Array, totals: Array, start: int, stop: int) -> None:
+    mine = free.get()
     try:
         flat, rows, product, room = mine
         for share in range(start, stop):
@@ -272,4 +285,4 @@ def _weights(plan: Plan, free: deque[Memory], x: Array, dy: Array, totals: Array
                 plan.product(_by_filter(dy[images], plan, rows), wide.swapaxes(-1, -2), product)
                 totals[share] += product
     finally:
-        free.append(mine)
+        free.put(mine)
