@@ -260,9 +260,16 @@ def tutorial(text: str) -> str:
             tail, line, _ = found.groups()
             words = shlex.split(line.replace("\\\n", " "))
             command = [sys.executable, "-m", "kobai", *words[1:]]
-            done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-            if done.returncode not in (0, 1) or "Traceback" in done.stderr:
-                raise RuntimeError(f"{line}: {done.stderr}")
+            done = subprocess.run(
+                command,
+                cwd=folder,
+                env=environment,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,  # in the order in which a terminal shows them
+            )
+            if done.returncode not in (0, 1) or "Traceback" in done.stdout:
+                raise RuntimeError(f"{line}: {done.stdout}")
             print(f"$ {line}\n  exit code {done.returncode}", flush=True)
             lines = [line.rstrip() for line in done.stdout.rstrip().splitlines()]
             lines = ["…", *lines[-int(tail) :]] if tail and len(lines) > int(tail) else lines

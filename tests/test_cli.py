@@ -87,6 +87,40 @@ def test_train_quiet_prints_one_line(capsys, table):
     assert (code, err, len(out.splitlines())) == (0, "", 1)
 
 
+DEEP = ["--hidden", "20,20,20,20,20", "--init", "normal(0.001)", "--optimizer", "sgd", "--lr", 0.1, "--epochs", 2]
+
+
+def test_the_doctor_warns_with_a_cure_while_training_goes_on(capsys, table):
+    code, out, err = kobai_command(capsys, "train", "--data", table, *DEEP, "--doctor", "--out", "sick")
+    assert code == 0
+    assert out.splitlines()[-1].startswith("test accuracy ")
+    assert "kobai: doctor: epoch 1, batch 1: collapsed activations in " in err
+    assert 'nn.init.by_name("he")(layer.weight)' in err
+    *_, guessing, command = err.splitlines()
+    assert "no better than guessing" in guessing
+    assert command.strip() == "kobai diagnose sick"
+    assert kobai_command(capsys, "diagnose", "sick")[0] == 1
+    # It only looks: the parameters are those of the run without it.
+    kobai_command(capsys, "train", "--data", table, *DEEP, "--out", "alone")
+    watched, alone = (kobai.load(f"{run}/last.safetensors")["model"] for run in ("sick", "alone"))
+    assert all(np.array_equal(watched[name].numpy(), alone[name].numpy()) for name in alone)
+
+
+def test_the_doctor_has_nothing_to_say_of_a_net_that_trains(capsys, table):
+    code, _, err = kobai_command(
+        capsys, "train", "--data", table, *SMALL, "--epochs", 12, "--lr", 0.05, "--doctor", "--out", "run"
+    )
+    assert (code, err) == (0, "")
+
+
+def test_a_doctor_that_may_not_speak_is_refused(capsys, table):
+    code, _, err = kobai_command(capsys, "train", "--data", table, "--doctor", "--quiet")
+    assert code == 2
+    assert "--doctor" in err
+    assert "--quiet allows no warnings" in err
+    assert not Path("runs").exists()
+
+
 def test_every_setting_reaches_the_run(capsys, table):
     flags = {
         "--label": "kind",

@@ -6,15 +6,19 @@ import shlex
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from kobai.cli import options
-from kobai.cli.common import Backend, DataDir, Debug, choose_backend, has, one_line, out, say, warn
+from kobai.cli.common import Backend, DataDir, Debug, choose_backend, err, has, one_line, out, say, warn
 from kobai.errors import CheckpointError, DataError
 from kobai.kernels import pools
+from kobai.lab import Doctor
 from kobai.train import checkpoint, job
 from kobai.train.progress import Progress
 from kobai.train.settings import RECIPES, Settings, SettingsError, flags, read_toml, recipe
+from kobai.utils.data import TensorDataset
+from kobai.xp import to_host
 
 
 def _config(ctx: typer.Context, path: Path | None) -> Path | None:
@@ -46,6 +50,8 @@ kobai train --data mnist --data-dir data --epochs 5 — MNIST from a folder
 kobai train --data table.csv --label species --hidden 32 — a table
 
 kobai train --optimizer sgd --lr 0.1 --momentum 0.9 --schedule cosine --epochs 40
+
+kobai train --doctor --activation sigmoid --init "normal(0.01)" — warned of what hinders it, with a cure
 
 kobai train --config settings.toml --seed 1 — any option from a file; the command line wins
 
@@ -90,6 +96,12 @@ def train(
     save_every: Annotated[
         int, typer.Option(help="Also write a checkpoint after every so many batches.", rich_help_panel="Run")
     ] = Settings.save_every,
+    doctor: Annotated[
+        bool,
+        typer.Option(
+            "--doctor", help="Look at a step now and then, and warn of what hinders training.", rich_help_panel="Run"
+        ),
+    ] = False,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -105,6 +117,8 @@ def train(
     The last line printed is the accuracy on the test split, which nothing else has looked at.
     """
     with one_line(debug, tell=(lambda line: None) if quiet else say):
+        if doctor and quiet:
+            raise SettingsError("doctor", "warns of what it finds, and --quiet allows no warnings; leave one out")
         values, given = options.settings_in(ctx)
         source = _resumed_from(resume, folder)
         if source is None:
@@ -128,7 +142,7 @@ def train(
                 folder,
                 resume=source,
                 say=(lambda line: None) if quiet else say,
-                callbacks=(Progress(out, quiet=quiet),),
+                callbacks=(Progress(out, quiet=quiet), *[Doctor(say=_warn_whole)] * doctor),
                 curve=drawable,
             )
         except KeyboardInterrupt:
@@ -145,7 +159,24 @@ def train(
             files = [checkpoint.BEST, checkpoint.LAST, job.HISTORY, *[job.CURVE] * drawable]
             say(f"files in {folder}: {', '.join(files)}")
             say(f"test loss {result['loss']:.4f}")
+            if _guesses(result["accuracy"], splits.test):
+                command = f"kobai diagnose {shlex.quote(str(folder))}"
+                _warn_whole(f"the net tells classes apart no better than guessing does; what is wrong:\n  {command}")
         say(f"test accuracy {result['accuracy']:.4f}")
+
+
+def _warn_whole(message: str) -> None:
+    """A warning in the first line; what is below is to be copied: a terminal wraps it, and no newline comes into it."""
+    first, *rest = message.splitlines()
+    warn(first)
+    for line in rest:
+        err.print(line, markup=False, soft_wrap=True)
+
+
+def _guesses(accuracy: float, test: TensorDataset) -> bool:
+    """Whether always naming the most frequent class would be right as often."""
+    _, counts = np.unique(to_host(test.tensors[-1].array), return_counts=True)
+    return bool(accuracy <= counts.max() / counts.sum())
 
 
 def _resumed_from(resume: str | None, folder: Path | None) -> Path | None:
