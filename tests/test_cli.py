@@ -679,7 +679,7 @@ def test_warmup_compiles_once_and_says_what(capsys, monkeypatch, tmp_path):
     assert last.startswith(f"{len(kernels)} kernels compiled in ")
     assert (second.returncode, len(second.stdout.splitlines())) == (0, 1)
     assert second.stdout.startswith("all kernels were compiled already")
-    flags = ["--hidden", "8", "--no-batch-norm", "--dropout", 0, "--epochs", 1, "--out", "run"]
+    flags = ["--hidden", "8", "--no-batch-norm", "--dropout", 0, "--epochs", 1, "--doctor", "--out", "run"]
     trained = subprocess.run(command_line("train", *flags), env=environment, capture_output=True, text=True)
     assert trained.returncode == 0
     assert NOTICE not in trained.stdout + trained.stderr

@@ -44,6 +44,18 @@ def test_all_of_a_training_is_run(capture):
     assert {True, False} == set(losses)
 
 
+def test_callbacks_see_the_steps_of_the_copies():
+    model, optimizer, batch = problem()
+    seen = []
+
+    class Watch(kobai.train.Callback):
+        def on_batch_end(self, trainer):
+            seen.append((trainer.model is model, len(trainer.batch[0])))
+
+    warmup(model, optimizer, [batch], callbacks=[Watch()])
+    assert seen == [(False, 16)] * 3
+
+
 def test_kernels_are_told_to_the_listener_and_in_the_result():
     model, optimizer, batch = problem()
 

@@ -12,8 +12,9 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from kobai.bench.shapes import Shape, shape_of
 from kobai.cli import options
-from kobai.cli.common import Backend, DataDir, Debug, choose_backend, one_line, out, say, warn
+from kobai.cli.common import Backend, DataDir, Debug, choose_backend, one_line, out, say, silent, warn
 from kobai.kernels import engine
+from kobai.lab import Doctor
 from kobai.nn import Module
 from kobai.ops.create import zeros
 from kobai.train import job, recipes
@@ -97,6 +98,7 @@ def _warm(settings: Settings, shape: Shape, net: Module, bar: _Bar) -> Warmed:
         rule,
         [(images, labels)],
         metrics=["accuracy"],
+        callbacks=[Doctor(say=silent)],
         clip_grad_norm=settings.clip_grad_norm,
         listener=bar.heard,
     )

@@ -14,6 +14,7 @@ from kobai.nn import Module
 from kobai.nn import functional as F
 from kobai.optim import Optimizer
 from kobai.random import default_generator
+from kobai.train.callbacks import Callback
 from kobai.train.metrics import Metric
 from kobai.train.trainer import Trainer
 
@@ -40,6 +41,7 @@ def warmup(
     loss_fn: Callable[[Any, Any], Tensor] = F.cross_entropy,
     *,
     metrics: Iterable[str | Metric] = (),
+    callbacks: Iterable[Callback] = (),
     clip_grad_norm: float | None = None,
     capture: bool = True,
     listener: compiling.Listener | None = None,
@@ -53,6 +55,8 @@ def warmup(
     Args:
         batches: batches ``(input, ..., target)`` as training will see them; what they hold does not matter.
         loss_fn, metrics, clip_grad_norm, capture: as for :class:`Trainer`.
+        callbacks: of the training's those that compute something, such as a :class:`kobai.lab.Doctor`. They see these steps
+            as if they were training's, so give it new ones.
         listener: called with the name of each kernel and None when its compilation begins, and with its seconds at the end.
 
     >>> import kobai
@@ -76,14 +80,18 @@ def warmup(
     with compiling.listening(heard):
         model, optimizer = copy.deepcopy((model, optimizer))
         trainer = Trainer(
-            model.train(), optimizer, loss_fn, metrics=metrics, clip_grad_norm=clip_grad_norm, capture=capture
+            model,
+            optimizer,
+            loss_fn,
+            metrics=metrics,
+            callbacks=callbacks,
+            clip_grad_norm=clip_grad_norm,
+            capture=capture,
+            terminate_on_non_finite=False,
         )
+        seen = list(batches)
         try:
-            for batch in batches:
-                for _ in range(STEPS):
-                    trainer.train_step(batch)
-                trainer.evaluate([batch])
-                model.train()
+            trainer.fit([batch for batch in seen for _ in range(STEPS)], seen, epochs=1)
         finally:
             default_generator.set_state(random)
     found.seconds = time.perf_counter() - start
