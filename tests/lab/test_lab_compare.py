@@ -285,17 +285,24 @@ def test_an_interrupted_comparison_goes_on_and_finds_the_same(tmp_path, monkeypa
     def stops(*args):
         nonlocal count
         count += 1
-        if count == 3:
+        if count == 4:
             raise KeyboardInterrupt
         return train(*args)
 
     monkeypatch.setattr(running, "train", stops)
     with pytest.raises(KeyboardInterrupt):
         kobai.lab.compare({"activation": "relu,tanh"}, repeat=2, jobs=1, out=tmp_path / "c", **QUICK)
-    assert len(list((tmp_path / "c" / RUNS).iterdir())) == 2
-    assert not (tmp_path / "c" / RESULTS).exists()
+    assert len(list((tmp_path / "c" / RUNS).iterdir())) == 3
+    so_far = json.loads((tmp_path / "c" / RESULTS).read_text())
+    assert so_far["left"] == 1
+    assert {place["name"]: place["runs"] for place in so_far["ranking"]} == {"relu": 2, "tanh": 1}
+    assert "| runs |" in (tmp_path / "c" / TABLE).read_text()
+    assert "3 of 4 runs are done; kobai compare --resume goes on with it" in (tmp_path / "c" / FILE).read_text()
     found = perform(read_plan(tmp_path / "c"), jobs=1, out=tmp_path / "c")
     assert count == 5
+    assert found.left == 0
+    assert "runs are done" not in (tmp_path / "c" / FILE).read_text()
+    assert "| runs |" not in (tmp_path / "c" / TABLE).read_text()
     assert [c.final("held_loss") for c in found.conditions] == [c.final("held_loss") for c in whole.conditions]
     more = kobai.lab.compare({"activation": "relu,tanh"}, repeat=3, jobs=1, out=tmp_path / "c", **QUICK)
     assert count == 7
@@ -306,7 +313,7 @@ def test_what_was_begun_and_not_ended_is_no_report(tmp_path, monkeypatch):
     monkeypatch.setattr(running, "train", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         kobai.lab.compare({"activation": "relu,tanh"}, jobs=1, out=tmp_path / "c", **QUICK)
-    with pytest.raises(DataError, match="not come to its end; kobai compare --resume"):
+    with pytest.raises(DataError, match="no run of the comparison .* kobai compare --resume"):
         report(tmp_path / "c")
 
 
@@ -360,7 +367,9 @@ def test_the_command_from_first_to_last(tmp_path, capsys):
     assert cli("compare", "--resume", folder, "-q") == 0
     assert capsys.readouterr().out.startswith("he: validation accuracy 0.")
     assert cli("compare", "--vary", "lr=0.1,1", "--out", folder) == 1
-    assert "holds another comparison" in capsys.readouterr().err
+    refused = capsys.readouterr()
+    assert "holds another comparison" in refused.err
+    assert refused.out == ""
     assert cli("compare", "--resume", folder, "--lr", "0.1") == 2
     assert cli("compare", "--resume", folder, "--out", folder) == 2
     assert cli("compare", "--vary", "nonsense") == 2

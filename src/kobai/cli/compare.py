@@ -28,7 +28,7 @@ from kobai.cli.common import (
 )
 from kobai.kernels.threads import processors
 from kobai.lab import running
-from kobai.lab.comparison import PLAN, perform, read_plan
+from kobai.lab.comparison import PLAN, claim, perform, read_plan
 from kobai.lab.conditions import Plan, plan
 from kobai.lab.ranking import TABLE, Place, cells, headings
 from kobai.lab.values import pairs, spelt
@@ -126,6 +126,7 @@ def compare(
             found = plan(Settings(**values), pairs("vary", vary or []), repeat, given=given)
             folder = folder or new_folder("compare")
         running.check_jobs(jobs)
+        claim(folder, found)
         board = CompareBoard(found, quiet)
         if not quiet:
             _introduce(found, 1 if backend_name() != "numpy" else min(jobs or processors(), board.total), folder)
@@ -133,7 +134,8 @@ def compare(
             with board:
                 result = perform(found, jobs=jobs, out=folder, watch=board.take)
         except KeyboardInterrupt:
-            done = f"after {len(board.ended)} of {board.total} runs"
+            ended = len(board.ended)
+            done = f"after {ended} of {board.total} runs{f', what they found is in {folder}' * (ended > 0)}"
             interrupted(done, folder / PLAN, f"kobai compare --resume {shlex.quote(str(folder))}")
         places = result.ranking()
         best = places[0]

@@ -159,6 +159,7 @@ def tune(
             wanted = wanted_in_all(made, trials)
             folder = folder or new_folder("tune")
         running.check_jobs(jobs)
+        study.check_folder(folder, made)
         board = TuneBoard(made, wanted, quiet)
         if not quiet:
             _introduce(made, wanted, folder)

@@ -69,11 +69,14 @@ def compare(
 def perform(
     plan: Plan, *, jobs: int | None = None, out: str | Path | None = None, watch: Watch | None = None
 ) -> Comparison:
-    """Do what a plan says, or what is left of it in the folder ``out``."""
+    """Do what a plan says, or what is left of it in the folder ``out``.
+
+    What was found so far is written there also where the comparison is interrupted.
+    """
     running.check_jobs(jobs)
     folder = None if out is None else Path(out)
     if folder is not None:
-        _claim(folder, plan)
+        claim(folder, plan)
     running.parts(plan.base)  # downloads, and complains, once and here
     names = [name for name, _ in plan.conditions()]
     runs: dict[tuple[int, int], Run] = {}
@@ -99,16 +102,21 @@ def perform(
         if watch is not None and (c, r) not in runs:
             watch((c, r), letter, False)
 
-    with mailbox(None if watch is None else told) as box:
-        workers.run_all(_work, [(*task, box) for task in tasks], jobs=jobs, done=ended)
-    found = tuple(
-        Condition(name, one, tuple(runs[c, r] for r in range(plan.repeat)))
-        for c, (name, one) in enumerate(plan.conditions())
-    )
-    comparison = Comparison(plan, found)
-    if folder is not None:
-        comparison.save(folder)
+    try:
+        with mailbox(None if watch is None else told) as box:
+            workers.run_all(_work, [(*task, box) for task in tasks], jobs=jobs, done=ended)
+    finally:
+        comparison = Comparison(plan, tuple(_conditions(plan, runs)))
+        if folder is not None and runs:
+            comparison.save(folder)
     return comparison
+
+
+def _conditions(plan: Plan, runs: Mapping[tuple[int, int], Run]) -> Iterator[Condition]:
+    """Each condition that has a run yet, with those that it has."""
+    for c, (name, one) in enumerate(plan.conditions()):
+        if mine := tuple(runs[c, r] for r in range(plan.repeat) if (c, r) in runs):
+            yield Condition(name, one, mine)
 
 
 def read_plan(folder: str | Path) -> Plan:
@@ -167,7 +175,7 @@ def _news(run: Run) -> dict[str, Any]:
     return {"epoch": run.epoch[-1], "loss": run.train_loss[-1], "held_accuracy": run.held_accuracy, "run": run}
 
 
-def _claim(folder: Path, plan: Plan) -> None:
+def claim(folder: Path, plan: Plan) -> None:
     """Make the folder this comparison's, if it is free or has been so before; DataError if it holds anything else."""
     asked = {**plan.as_dict(), "data": running.fingerprint(plan.base)}
     path = folder / PLAN

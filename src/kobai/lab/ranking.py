@@ -29,7 +29,7 @@ REACHED = 0.9
 
 @dataclass(frozen=True)
 class Condition:
-    """One condition with its runs, one for each seed; curves are over the measurements that all of them have."""
+    """One condition with its runs, one for each seed; fewer where the comparison was interrupted."""
 
     name: str
     settings: Settings
@@ -52,13 +52,15 @@ class Condition:
 
 @dataclass(frozen=True)
 class Place:
-    """A line of the ranked table; ``spread`` is the standard deviation over seeds, None with a single one.
+    """A line of the ranked table: means over ``runs`` seeds.
 
-    ``reached``: epochs until the mean accuracy passes 90 % of the best condition's, None if it never does.
+    ``spread`` is the standard deviation over seeds, None with a single one. ``reached``: epochs until the mean accuracy
+    passes 90 % of the best condition's, None if it never does.
     """
 
     rank: int
     name: str
+    runs: int
     accuracy: float
     spread: float | None
     best: float
@@ -85,6 +87,11 @@ class Comparison:
         """The accuracy by which conditions are timed: 90 % of the best final one."""
         return REACHED * max(_mean(c.final("held_accuracy")) for c in self.conditions)
 
+    @property
+    def left(self) -> int:
+        """Runs that are not done: 0 unless the comparison was interrupted."""
+        return len(self.plan.conditions()) * self.plan.repeat - sum(len(c.runs) for c in self.conditions)
+
     def ranking(self) -> list[Place]:
         """The conditions, best first: by the mean validation accuracy at the end, then by the validation loss.
 
@@ -98,6 +105,7 @@ class Comparison:
                 Place(
                     rank=0,
                     name=c.name,
+                    runs=len(c.runs),
                     accuracy=_mean(accuracy),
                     spread=_spread(accuracy),
                     best=_mean([max(run.held_accuracy) for run in c.runs]),
@@ -148,6 +156,7 @@ class Comparison:
             **self.plan.as_dict(),
             "repeat": self.plan.repeat,
             "seeds": [self.plan.base.seed + r for r in range(self.plan.repeat)],
+            "left": self.left,
             "goal": self.goal,
             "ranking": [{name: _finite(v) for name, v in asdict(place).items()} for place in self.ranking()],
             "command": self.command(),
@@ -181,6 +190,7 @@ def headings(places: Sequence[Place], short: bool = False) -> dict[str, str]:
     """
     goal = f"{REACHED * max(place.accuracy for place in places):.2f}"
     found = {
+        "runs": "runs",
         "accuracy": "accuracy" if short else "validation accuracy",
         "spread": "± std",
         "best": "" if short else "best",
@@ -190,6 +200,8 @@ def headings(places: Sequence[Place], short: bool = False) -> dict[str, str]:
         "diverged": "diverged",
         "seconds": "" if short else "seconds",
     }
+    if len({place.runs for place in places}) == 1:
+        del found["runs"]
     if all(place.spread is None for place in places):
         del found["spread"]
     if not any(place.diverged for place in places):
@@ -204,7 +216,7 @@ def cells(place: Place, columns: Mapping[str, str]) -> list[str]:
         value = getattr(place, name)
         if value is None or not math.isfinite(value):
             found.append("–")
-        elif name == "diverged":
+        elif name in ("runs", "diverged"):
             found.append(str(value))
         elif name in ("reached", "seconds"):
             found.append(f"{value:.1f}")

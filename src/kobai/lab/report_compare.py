@@ -49,7 +49,7 @@ def page(source: Path) -> Page:
     path = source / COMPARISON if source.is_dir() else source
     if not path.exists():
         raise DataError(
-            f"{source}: the comparison in it has not come to its end; kobai compare --resume goes on with it"
+            f"{source}: no run of the comparison in it has come to its end; kobai compare --resume goes on with it"
         )
     content = folders.read_json(path)
     try:
@@ -61,13 +61,13 @@ def page(source: Path) -> Page:
 def _page(content: dict[str, Any]) -> Page:
     ranking, conditions = content["ranking"], content["conditions"]
     best, last = ranking[0], ranking[-1]
-    seeds = content["seeds"]
+    seeds, left = content["seeds"], content["left"]
     n = len(ranking)
     page = Page(
         "Comparison",
         " × ".join(name.replace("_", " ") for name in content["vary"])
         + f" on {Path(content['settings']['data']).name}",
-        lead=_verdict(ranking, len(seeds)),
+        lead=_unfinished(content) * bool(left) + _verdict(ranking, best["runs"]),
         sub=f"{n} {'condition' if n == 1 else 'conditions'} × {len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}, equal "
         "in all else",
         tiles=[
@@ -95,6 +95,11 @@ def _page(content: dict[str, Any]) -> Page:
         ),
     )
     return page
+
+
+def _unfinished(content: dict[str, Any]) -> str:
+    done = sum(len(condition["runs"]) for condition in content["conditions"])
+    return f"{done} of {done + content['left']} runs are done; kobai compare --resume goes on with it. So far: "
 
 
 def _curves(content: dict[str, Any]) -> list[Any]:
@@ -129,7 +134,9 @@ def _ranking(content: dict[str, Any]) -> list[Any]:
     ranking, several = content["ranking"], len(content["seeds"]) > 1
     finals = {c["name"]: [run["held_accuracy"][-1] for run in c["runs"]] for c in content["conditions"]}
     scale = around([v for values in finals.values() for v in values])
-    columns: dict[str, str] = {"condition": "condition", "accuracy": "accuracy"}
+    columns: dict[str, str] = {"condition": "condition"}
+    columns |= {"runs": "runs"} if len({place["runs"] for place in ranking}) > 1 else {}
+    columns |= {"accuracy": "accuracy"}
     columns |= {"spread": "± points"} if several else {}
     columns |= {"strip": ""}
     columns |= {
@@ -144,6 +151,7 @@ def _ranking(content: dict[str, Any]) -> list[Any]:
         left = tag("b", " (left the finite numbers)") if place["diverged"] else None
         cells = {
             "condition": tag("span", _named(place["name"]), left, class_="name"),
+            "runs": place["runs"],
             "strip": charts.strip(finals[place["name"]], scale),
             "accuracy": percent(place["accuracy"]),
             "spread": "–" if place["spread"] is None else f"{100 * place['spread']:.1f}",
