@@ -204,7 +204,8 @@ INTRODUCTION = """# The doctor's catalogue of diseases
 `kobai.lab.diagnose(model, batch, loss_fn, optimizer)` runs a few steps on a copy of a net under probes, and compares
 what they see with the thresholds below. `kobai.lab.treat(diagnosis)` applies the cure of the root to a copy,
 diagnoses again, and trains the sick and the cured net side by side. `kobai.lab.Doctor()` looks at a step of a
-`Trainer` now and then, by the same rules; `kobai diagnose` is the same for a run or for a net that is not trained yet.
+`Trainer` now and then, by the same rules (`kobai train --doctor`); `kobai diagnose` does it for a run or for a net that is
+not trained yet.
 
 Findings come in order of causes. One that *follows from* another should go away with it: weights of standard
 deviation 0.01 in a deep net make the activations collapse, and a gradient that vanishes is what becomes of that. An

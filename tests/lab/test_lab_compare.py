@@ -313,7 +313,7 @@ def test_what_was_begun_and_not_ended_is_no_report(tmp_path, monkeypatch):
     monkeypatch.setattr(running, "train", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         kobai.lab.compare({"activation": "relu,tanh"}, jobs=1, out=tmp_path / "c", **QUICK)
-    with pytest.raises(DataError, match="no run of the comparison .* kobai compare --resume"):
+    with pytest.raises(DataError, match=r"no run of the comparison .* kobai compare --resume"):
         report(tmp_path / "c")
 
 
