@@ -35,9 +35,14 @@ SHAPES = [
 ]
 
 
-@pytest.fixture
-def splitting(monkeypatch):
-    """Every product is split, among three threads whatever the machine has."""
+@pytest.fixture(params=["awake", "asleep"])
+def splitting(monkeypatch, request):
+    """Every product is split, among three threads whatever the machine has: awake ones, or such as sleep between products."""
+    if request.param == "awake" and blas.gemms() is None:
+        pytest.skip("needs Numba and OpenBLAS")
+    if request.param == "asleep":
+        monkeypatch.setattr(blas, "gemms", lambda: None)
+    monkeypatch.setattr(blas, "SHARED", 1)
     monkeypatch.setattr(blas, "WORTHWHILE", 1)
     monkeypatch.setattr(blas, "threads", lambda: 3)
     threads.set_num_threads(3)

@@ -240,4 +240,5 @@ def test_the_environment_may_ask_for_fewer(monkeypatch, value, expected):
     set_num_threads(None)
     monkeypatch.setattr(threads, "processors", lambda: 4)
     monkeypatch.setenv("OMP_NUM_THREADS", value)
+    monkeypatch.setattr(threads, "_usual", threads._usual.__wrapped__)
     assert num_threads() == expected

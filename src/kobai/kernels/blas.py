@@ -1,11 +1,11 @@
-"""Products of host arrays: BLAS does them on one thread, and large ones are split among Kobai's own threads.
+"""Products of host arrays: BLAS does them on one thread, and all but the smallest are split among Kobai's own threads.
 
 The threads of a BLAS wait for each other by looking again and again. Where a processor is taken from one of them – by a second
 training, by PyTorch's threads in the same process, by a container's quota – the others look on until it comes back: measured on
 two cores, steps of 0.5 and 5 ms take 190 and 150 ms when two processes run them, and 3 and 11 ms after a product of PyTorch.
-Threads that sleep share the processors with whatever else runs: 0.7 and 8 ms. Alone, large products are as fast either way
-(a step of 200 ms the same, one of 3.4 ms 0.3 ms slower) and those too small to be split lose a third. Who knows that a process
-has its processors to itself gets that third back with ``KOBAI_EXCLUSIVE=1``, which leaves all products to BLAS' own threads.
+With Numba a matrix product is shared with threads that stay awake between one and the next (:mod:`kobai.kernels.team`);
+without, and in batches, only large ones are, with threads that sleep meanwhile. Who knows that a process has its processors to
+itself can leave all products to BLAS' own threads with ``KOBAI_EXCLUSIVE=1``, which is of use where Numba is missing.
 
 How a product is split depends on its shape and on the number of threads alone, and each part is done on one thread. So its bits
 do not depend on what else the machine does, which BLAS' own would promise too, but not if it were to retreat when disturbed.
@@ -15,25 +15,29 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import math
 import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from kobai.kernels import device_products, engine
-from kobai.kernels.threads import num_threads, run_split
+from kobai.kernels import device_products, engine, team
+from kobai.kernels.threads import num_threads, run_split, share_once, share_product
 from kobai.xp import Array, xp_of
 
-WORTHWHILE = 1 << 27
-"""Multiplications × bytes of an element that pay for splitting: 0.3 ms on one thread, where waking another takes 50 µs."""
+SHARED = 1 << 19
+"""Multiplications that pay for splitting where a thread is awake: some 5 µs on one."""
 
-EDGE = 16
-"""Parts begin at multiples of this many rows or columns: what BLAS' innermost loops take at a time."""
+WORTHWHILE = 1 << 27
+"""Multiplications × bytes of an element that pay for waking a thread: 0.3 ms on one, where that takes 50 µs."""
+
+PACKING = 3
+"""How much more it costs to read the first factor than the second, or a second that is transposed than the first: BLAS
+rearranges what each part reads. Chosen with the products of layers of 100 to 2048 units."""
 
 
 # --- the library's own threads ----------------------------------------------------------------------------------------
@@ -83,11 +87,13 @@ class _Held:
         self.lock = threading.Lock()
         self.depth = 0
         self.before: tuple[int, ...] = ()
+        self.most = 0
 
     def enter(self) -> None:
         with self.lock:
             if self.depth == 0:
                 self.before = tuple(switch.get() for switch in switches())
+                self.most = max(self.before, default=0)
                 for switch in switches():
                     switch.set(1)
             self.depth += 1
@@ -136,7 +142,7 @@ def threads() -> int:
 def library_threads() -> int:
     """Threads that BLAS itself would use outside of Kobai; 0 where that cannot be known."""
     if _held.depth:
-        return max(_held.before, default=0)
+        return _held.most
     found = [switch.get() for switch in switches()] if not exclusive() else [lib.num_threads for lib in _libraries()]
     return max(found, default=0)
 
@@ -149,6 +155,7 @@ def set_library_threads(n: int) -> None:
         for switch in switches():
             switch.set(1 if _held.depth else n)
         _held.before = (n,) * len(switches())
+        _held.most = n if switches() else 0
 
 
 # --- products ---------------------------------------------------------------------------------------------------------
@@ -162,13 +169,15 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     held = _held
     held.enter()
     try:
-        if switches() and _worthwhile(a, b) and threads() > 1:
-            if out is None:
-                batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-                out = xp.empty((*batch, a.shape[-2], b.shape[-1]), dtype=a.dtype)
+        library = gemms() if a.ndim == b.ndim == 2 else None
+        if not _worthwhile(a, b, library is not None) or (count := threads()) < 2 or not switches():
+            return xp.matmul(a, b, out=out)
+        if out is None:
+            batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+            out = xp.empty((*batch, a.shape[-2], b.shape[-1]), dtype=a.dtype)
+        if library is None or engine.recorder is not None or not _shared(library, a, b, out, count):
             engine.launch(split, a, b, out)
-            return out
-        return xp.matmul(a, b, out=out)
+        return out
     finally:
         held.leave()
 
@@ -186,18 +195,41 @@ def multiply(a: Array, b: Array, out: Array) -> None:
         np.matmul(a, b, out=out)
 
 
-def _worthwhile(a: Array, b: Array) -> bool:
+@cache
+def gemms() -> team.Gemms | None:
+    """The BLAS functions that :mod:`kobai.kernels.team` calls; None without Numba, or where NumPy has another BLAS."""
+    return team.find(_libraries()) if engine.numba_installed else None
+
+
+def _worthwhile(a: Array, b: Array, shared: bool = False) -> bool:
     if a.ndim < 2 or b.ndim < 2 or a.dtype != b.dtype or a.dtype not in engine.FLOATS:
         return False
     multiplications = max(a.size * b.shape[-1], b.size * a.shape[-2])  # one of them has the batch
-    return bool(multiplications * a.itemsize >= WORTHWHILE)
+    return bool(multiplications >= SHARED if shared else multiplications * a.itemsize >= WORTHWHILE)
+
+
+def _shared(library: team.Gemms, a: Array, b: Array, out: Array, count: int) -> bool:
+    """Whether the product could be done by threads that are awake, and has been."""
+    if out.dtype != a.dtype or not out.flags.writeable:
+        return False
+    return share_once(count, library, a, b, out, _grid(*out.shape, count, b.strides[0] < b.strides[1]))
 
 
 class _Split:
     """The product as a kernel: bound to its arrays it needs no more than to be run."""
 
-    def bind(self, a: Array, b: Array, out: Array) -> Callable[[], None]:
-        parts = _parts(a, b, out, threads())
+    def bind(self, a: Array, b: Array, out: Array) -> Callable[[], Any]:
+        count, library = threads(), gemms() if a.ndim == b.ndim == 2 else None
+        if library is not None:
+            job = team.Job()
+            if out.dtype == a.dtype and job.describe(
+                library, a, b, out, _grid(*out.shape, count, b.strides[0] < b.strides[1])
+            ):
+                job.keeps = a, b, out
+                return partial(share_product, job, count)
+            if not _worthwhile(a, b):
+                return partial(np.matmul, a, b, out=out)
+        parts = _parts(a, b, out, count)
 
         def run() -> None:
             run_split(_multiply, len(parts), parts, grain=1)
@@ -226,28 +258,37 @@ def _parts(a: Array, b: Array, out: Array, count: int) -> list[Part]:
         def of(array: Array, start: int, stop: int) -> Array:
             return array[start:stop] if array.ndim == out.ndim and array.shape[0] == batches else array
 
-        ranges = _ranges(batches, count, 1)
-        return [(of(a, i, j), of(b, i, j), out[i:j]) for i, j in ranges]
+        return [(of(a, i, j), of(b, i, j), out[i:j]) for i, j in _ranges(batches, count, 1)]
     m, n = out.shape[-2:]
-    # Each part reads its rows of a and its columns of b: of the grids with enough parts, the one that reads least.
-    grids = [(rows, count // rows) for rows in range(1, count + 1) if count % rows == 0]
-    rows, columns = min(grids, key=lambda grid: (-_count(m, grid[0]) * _count(n, grid[1]), n * grid[0] + m * grid[1]))
+    rows, columns = _grid(m, n, count, b.strides[-2] < b.strides[-1])
     return [
         (a[..., i:j, :], b[..., k:last], out[..., i:j, k:last])
-        for i, j in _ranges(m, rows, EDGE)
-        for k, last in _ranges(n, columns, EDGE)
+        for i, j in _ranges(m, rows, team.ROWS)
+        for k, last in _ranges(n, columns, team.COLUMNS)
     ]
 
 
-def _count(n: int, parts: int) -> int:
-    return len(_ranges(n, parts, EDGE))
+@cache
+def _grid(m: int, n: int, count: int, transposed: bool) -> tuple[int, int]:
+    """Rows and columns of parts of an (m, n) result: as many parts as threads if there can be, and least to read.
+
+    Each part reads its rows of the first factor and its columns of the second, which may be ``transposed`` in memory.
+    """
+    first, second = (1, PACKING) if transposed else (PACKING, 1)
+    grids = [(rows, columns) for rows in range(1, count + 1) for columns in range(1, count // rows + 1)]
+    whole = [(r, c) for r, c in grids if _apart(m, r, team.ROWS) and _apart(n, c, team.COLUMNS)]
+    return min(whole, key=lambda grid: (-grid[0] * grid[1], first * m * grid[1] + second * n * grid[0]))
+
+
+def _apart(n: int, parts: int, edge: int) -> bool:
+    return all(start < stop for start, stop in _ranges(n, parts, edge)) or parts == 1
 
 
 def _ranges(n: int, parts: int, edge: int) -> list[tuple[int, int]]:
-    """[0, n) in at most ``parts`` ranges of nearly the same size that begin at multiples of ``edge``.
+    """[0, n) in ``parts`` ranges of nearly the same size that begin at multiples of ``edge``.
 
-    >>> _ranges(100, 2, 16), _ranges(20, 4, 16), _ranges(5, 3, 1)
-    ([(0, 64), (64, 100)], [(0, 16), (16, 20)], [(0, 2), (2, 4), (4, 5)])
+    >>> _ranges(100, 2, 16), _ranges(40, 3, 4), _ranges(5, 2, 1)
+    ([(0, 48), (48, 100)], [(0, 12), (12, 28), (28, 40)], [(0, 2), (2, 5)])
     """
-    size = max(edge, math.ceil(n / parts / edge) * edge)
-    return [(start, min(start + size, n)) for start in range(0, n, size)]
+    cuts = [team.cut.function(n, i, parts, edge) for i in range(parts + 1)]
+    return list(pairwise(cuts))

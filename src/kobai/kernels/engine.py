@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 from collections.abc import Callable
 from functools import update_wrapper
 from types import FunctionType
@@ -147,11 +148,49 @@ class inlined:
         return self.known
 
 
+class instruction:
+    """Decorator: what a machine can do and Numba has no word for, for use inside :class:`compiled` loops.
+
+    The function is given LLVM's builder and the operands, builds the instruction, and returns its result, if there is one.
+    Operands and results are integers of 64 bits; addresses are such integers.
+    """
+
+    def __init__(self, build: Callable[..., Any]) -> None:
+        self.build = build
+        self.known: Any = None
+        update_wrapper(self, build)
+
+    def __call__(self, *operands: Any) -> Any:
+        raise TypeError(f"{self.build.__name__}: is an instruction for compiled loops")
+
+    def compile(self) -> Any:
+        """What Numba calls by this name."""
+        if self.known is None:
+            numba = importlib.import_module("numba")
+            parameters = list(inspect.signature(self.build).parameters.values())
+            returns = self.build.__annotations__["return"] not in (None, "None")
+            result = numba.types.int64 if returns else numba.types.void
+            signature = result(*[numba.types.int64] * (len(parameters) - 1))
+
+            def build(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
+                built = self.build(builder, *operands)
+                return built if returns else context.get_dummy_value()
+
+            def typing(context: Any, *operands: Any) -> Any:
+                return signature, build
+
+            typing.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # Numba reads the parameters' names
+                [p.replace(annotation=inspect.Parameter.empty) for p in parameters]
+            )
+            self.known = numba.extending.intrinsic(typing)
+        return self.known
+
+
 def _linked(function: Any) -> Any:
-    """A copy of ``function`` without annotations, and with the compiled and inlined ones that it uses as Numba knows them."""
+    """A copy of ``function`` without annotations, and with what Kobai compiles of what it uses as Numba knows it."""
     known = dict(function.__globals__)
     for name in function.__code__.co_names:
-        if isinstance(known.get(name), (compiled, inlined)):
+        if isinstance(known.get(name), (compiled, inlined, instruction)):
             known[name] = known[name].compile()
     linked = FunctionType(function.__code__, known, function.__name__, function.__defaults__, function.__closure__)
     linked.__qualname__, linked.__module__ = function.__qualname__, function.__module__

@@ -1,7 +1,8 @@
 """How many processors there are for this process, and loops over large arrays split among them.
 
-Kobai's own threads sleep on locks between loops. They never spin, as those of BLAS and OpenMP do for a while after their
-work: two pools that spin starve each other, and a step then takes sixteen times as long.
+Kobai's own threads sleep on locks between loops. Where they take parts of products (:mod:`kobai.kernels.team`) they stay
+awake for a millisecond before they do, but offer their processor to others meanwhile: threads of BLAS and OpenMP, which do
+not, starve each other where two pools spin, and a step then takes sixteen times as long.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from collections import deque
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
+
+from kobai.kernels import team
 
 GRAIN = 1 << 20
 """Elements of an elementwise loop that are worth handing to another thread.
@@ -102,8 +105,11 @@ _chosen: int | None = None
 
 def num_threads() -> int:
     """Threads that :func:`run_split` uses, the caller's among them: as set, else ``OMP_NUM_THREADS`` within the processors."""
-    if _chosen is not None:
-        return _chosen
+    return _usual() if _chosen is None else _chosen
+
+
+@cache
+def _usual() -> int:
     wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return max(1, min(processors(), int(wanted))) if wanted.isdecimal() else processors()
 
@@ -171,22 +177,81 @@ class _Loop:
 
 
 class _Pool:
+    """Threads beside the caller's, and where they find work: loops in a queue, products on a board."""
+
     def __init__(self) -> None:
         self.free = threading.Lock()
-        self.loops: SimpleQueue[_Loop] = SimpleQueue()
+        self.loops: SimpleQueue[_Loop | None] = SimpleQueue()
         self.threads = 0
+        self.board: team.Board | None = None
+        self.job = team.Job()
 
     def ask(self, loop: _Loop, helpers: int) -> None:
-        while self.threads < helpers:
-            self.threads += 1
-            threading.Thread(target=_serve, args=(self.loops,), name=f"kobai-{self.threads}", daemon=True).start()
+        """Have threads help with a loop."""
+        self._have(helpers)
         for _ in range(helpers):
             self.loops.put(loop)
+        if self.board is not None:
+            team.change(self.board.address + team.CALLS, 1)
+
+    def product(self, job: team.Job, helpers: int) -> None:
+        """Do a product with the threads that are awake; those that sleep are woken, but nobody waits for them."""
+        if self.board is None:
+            self.board = team.Board()
+            for _ in range(self.threads):
+                self.loops.put(None)
+        self._have(helpers)
+        board = self.board.address
+        if team.share(board, job.address, 1) == team.ASKED:
+            for _ in range(team.take(board + team.ASLEEP)):
+                self.loops.put(None)
+            team.share(board, job.address, 0)
+
+    def _have(self, helpers: int) -> None:
+        while self.threads < helpers:
+            self.threads += 1
+            threading.Thread(target=_serve, args=(self,), name=f"kobai-{self.threads}", daemon=True).start()
+
+    # ASLEEP on the board: helpers that wait for the queue, less the Nones that are in it.
+
+    def wait(self) -> _Loop | None:
+        """Sleep until there is a loop to help with or, None, a product."""
+        if self.board is None:
+            return self.loops.get()
+        asleep = self.board.address + team.ASLEEP
+        team.change(asleep, 1)
+        loop = self.loops.get()
+        if loop is not None:
+            team.change(asleep, -1)
+        return loop
+
+    def awake(self) -> _Loop | None:
+        """Take parts of products until there is a loop to help with or, None, nothing for a while."""
+        board = self.board
+        while board is not None:
+            calls = team.read(board.address + team.CALLS)
+            try:
+                loop = self.loops.get_nowait()
+            except Empty:
+                if not team.serve(board.address, calls):
+                    return None
+                continue
+            if loop is not None:
+                return loop
+            team.change(board.address + team.ASLEEP, 1)  # it was to wake another
+        return None
 
 
-def _serve(loops: SimpleQueue[_Loop]) -> None:
+def _serve(pool: _Pool) -> None:
+    """The life of a helper."""
     while True:
-        loops.get().help()
+        loop = pool.wait()
+        while True:
+            if loop is not None:
+                loop.help()
+            loop = pool.awake()
+            if loop is None:
+                break
 
 
 _pool = _Pool()
@@ -224,3 +289,33 @@ def run_split(function: Callable[..., Any], n: int, *args: Any, grain: int = GRA
         loop.run()
     finally:
         pool.free.release()
+
+
+def share_product(job: team.Job, threads: int) -> None:
+    """Do the parts of a product on ``threads`` threads; on this one alone if another thread's loop has the pool."""
+    pool = _pool
+    if not pool.free.acquire(blocking=False):
+        team.alone(job.address)
+        return
+    try:
+        pool.product(job, threads - 1)
+    finally:
+        pool.free.release()
+
+
+def share_once(threads: int, *product: Any) -> bool:
+    """As :func:`share_product` for a product that is done but once, described as to a job; False if it cannot be one."""
+    pool = _pool
+    mine = pool.free.acquire(blocking=False)
+    try:
+        job = pool.job if mine else team.Job()
+        if not job.describe(*product):
+            return False
+        if mine:
+            pool.product(job, threads - 1)
+        else:
+            team.alone(job.address)
+        return True
+    finally:
+        if mine:
+            pool.free.release()
