@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kobai.lab import rules
 from kobai.lab.diseases import DISEASES
 from kobai.lab.findings import Finding
-from kobai.lab.probes import Probe
+from kobai.lab.probes import Probe, Reading
 from kobai.lab.rules.units import twins
 from kobai.lab.rules.view import View, stages
 from kobai.train.callbacks import Callback
@@ -72,6 +72,7 @@ class Doctor(Callback):
         self._told: set[str] = set()
         self._steps = 0
         self._probe: Probe | None = None
+        self._apart = False  # whether no units were twins at the last look: such never become any
 
     def on_fit_start(self, trainer: Trainer) -> None:
         if (
@@ -79,7 +80,7 @@ class Doctor(Callback):
             or self._probe.model is not trainer.model
             or self._probe.optimizer is not trainer.optimizer
         ):
-            self._probe = Probe(trainer.model, trainer.optimizer, self.every)
+            self._probe, self._apart = Probe(trainer.model, trainer.optimizer, self.every), False
         if self._steps % self.every == 0:
             self._probe.attach()
 
@@ -115,7 +116,7 @@ class Doctor(Callback):
             target,
             trainer.loss_fn,
             [trainer.loss.compute()],
-            twins=twins(trainer.model, stages(reading, trainer.model)),
+            twins=self._twins_in(trainer, reading),
             optimizer=trainer.optimizer,
             clipped=trainer.clip_grad_norm is not None,
             # A small rate is a fault at the beginning; later a schedule may mean it.
@@ -135,3 +136,10 @@ class Doctor(Callback):
             )
             if finding.follows is None and not related:
                 self.say(str(visit))
+
+    def _twins_in(self, trainer: Trainer, reading: Reading) -> dict[str, float]:
+        if self._apart:
+            return {}
+        found = twins(trainer.model, stages(reading, trainer.model))
+        self._apart = bool(found) and not any(found.values())
+        return found

@@ -190,7 +190,8 @@ def _squares(x: Array, axes: Axes | None, correction: float, keepdim: bool) -> t
     """Σ(x − mean)² and its divisor, in two passes: x² − mean² would lose the digits that matter."""
     n = element_count(x.shape, axes)
     centred = x - x.sum(axis=axes, keepdims=True) / (n or math.nan)
-    return (centred * centred).sum(axis=axes, keepdims=keepdim), max(n - correction, 0)
+    centred *= centred  # in place: new memory costs more than the arithmetic
+    return centred.sum(axis=axes, keepdims=keepdim), max(n - correction, 0)
 
 
 def _divided(squares: Array, divisor: float) -> Array:

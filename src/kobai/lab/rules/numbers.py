@@ -76,4 +76,6 @@ def _count(tensor: Any) -> int:
     if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or not tensor.numel():
         return 0
     with no_grad():
+        if math.isfinite(tensor.detach().sum().item()):  # the usual case, and a fifth of the time
+            return 0
         return int((~tensor.detach().isfinite()).sum().item())

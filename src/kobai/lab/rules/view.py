@@ -147,8 +147,8 @@ class View:
             for x in self.inputs:
                 if isinstance(x, Tensor) and x.numel():
                     flat = x.detach().reshape(x.shape[0], -1).double()
-                    size = float((flat * flat).mean().sqrt().item())
-                    found.append((size, to_host(flat.std(0, correction=0).array)))
+                    variance, mean = (to_host(part.array) for part in ops.var_mean(flat, 0, correction=0))
+                    found.append((float(np.sqrt((variance + mean**2).mean())), np.sqrt(variance)))
         return found
 
     @cached_property
