@@ -169,13 +169,13 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     held = _held
     held.enter()
     try:
-        library = gemms() if a.ndim == b.ndim == 2 else None
-        if not _worthwhile(a, b, library is not None) or (count := threads()) < 2 or not switches():
+        if not _worthwhile(a, b, _can_share(a, b)) or (count := threads()) < 2 or not switches():
             return xp.matmul(a, b, out=out)
         if out is None:
             batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
             out = xp.empty((*batch, a.shape[-2], b.shape[-1]), dtype=a.dtype)
-        if library is None or engine.recorder is not None or not _shared(library, a, b, out, count):
+        product = None if engine.recorder is not None else _product(a, b, out, count)
+        if product is None or not share_once(count, *product):
             engine.launch(split, a, b, out)
         return out
     finally:
@@ -208,27 +208,28 @@ def _worthwhile(a: Array, b: Array, shared: bool = False) -> bool:
     return bool(multiplications >= SHARED if shared else multiplications * a.itemsize >= WORTHWHILE)
 
 
-def _shared(library: team.Gemms, a: Array, b: Array, out: Array, count: int) -> bool:
-    """Whether the product could be done by threads that are awake, and has been."""
-    if out.dtype != a.dtype or not out.flags.writeable:
-        return False
-    return share_once(count, library, a, b, out, _grid(*out.shape, count, b.strides[0] < b.strides[1]))
+def _can_share(a: Array, b: Array) -> bool:
+    return a.ndim == b.ndim == 2 and gemms() is not None
+
+
+def _product(a: Array, b: Array, out: Array, count: int) -> tuple[Any, ...] | None:
+    """What :meth:`team.Job.describe` is given; None for what is not shared."""
+    if not _can_share(a, b) or out.dtype != a.dtype or not out.flags.writeable:
+        return None
+    return gemms(), a, b, out, _grid(*out.shape, count, b.strides[0] < b.strides[1])
 
 
 class _Split:
     """The product as a kernel: bound to its arrays it needs no more than to be run."""
 
     def bind(self, a: Array, b: Array, out: Array) -> Callable[[], Any]:
-        count, library = threads(), gemms() if a.ndim == b.ndim == 2 else None
-        if library is not None:
-            job = team.Job()
-            if out.dtype == a.dtype and job.describe(
-                library, a, b, out, _grid(*out.shape, count, b.strides[0] < b.strides[1])
-            ):
-                job.keeps = a, b, out
-                return partial(share_product, job, count)
-            if not _worthwhile(a, b):
-                return partial(np.matmul, a, b, out=out)
+        count, job = threads(), team.Job()
+        product = _product(a, b, out, count)
+        if product is not None and job.describe(*product):
+            job.keeps = a, b, out
+            return partial(share_product, job, count)
+        if not _worthwhile(a, b):
+            return partial(np.matmul, a, b, out=out)
         parts = _parts(a, b, out, count)
 
         def run() -> None:
