@@ -51,7 +51,7 @@ kobai train --data table.csv --label species --hidden 32 — a table
 
 kobai train --optimizer sgd --lr 0.1 --momentum 0.9 --schedule cosine --epochs 40
 
-kobai train --doctor --activation sigmoid --init "normal(0.01)" — warned of what hinders it, with a cure
+kobai train --doctor --hidden 50,50,50,50 --init "normal(0.01)" --no-batch-norm — warned of what hinders it, with a cure
 
 kobai train --config settings.toml --seed 1 — any option from a file; the command line wins
 
