@@ -42,7 +42,7 @@ def splitting(monkeypatch, request):
         pytest.skip("needs Numba and OpenBLAS")
     if request.param == "asleep":
         monkeypatch.setattr(blas, "gemms", lambda: None)
-    monkeypatch.setattr(blas, "SHARED", 1)
+    monkeypatch.setattr(blas, "PART", 1)
     monkeypatch.setattr(blas, "WORTHWHILE", 1)
     monkeypatch.setattr(blas, "threads", lambda: 3)
     threads.set_num_threads(3)

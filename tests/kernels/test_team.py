@@ -25,7 +25,7 @@ def rng():
 @pytest.fixture
 def three(monkeypatch):
     """Every matrix product is shared by three threads, whatever the machine has, in a pool of its own."""
-    monkeypatch.setattr(blas, "SHARED", 1)
+    monkeypatch.setattr(blas, "PART", 1)
     monkeypatch.setattr(blas, "threads", lambda: 3)
     monkeypatch.setattr(threads, "_pool", threads._Pool())
 
@@ -210,7 +210,7 @@ def test_who_never_gets_help_does_without(rng):
     job = job_of(a, b, out, (1, 2))
     for i in range(team.MISSED):
         assert word(board, team.RESTING) == 0, i
-        assert team.share(board.address, job.address, 1) == team.HELPED
+        assert team.share(board.address, job.address, 1) == 0
     assert word(board, team.RESTING) == team.REST
     assert word(board, team.NEXT_REST) == 2 * team.REST
     for _ in range(team.REST):
@@ -220,16 +220,26 @@ def test_who_never_gets_help_does_without(rng):
     assert word(board, team.RESTING) == 0
 
 
-def test_sleepers_are_reported_and_nothing_is_done(rng):
+@pytest.mark.parametrize(
+    ("helpers", "asleep", "parts", "woken"), [(1, 1, 2, 1), (3, 3, 2, 1), (3, 2, 2, 0), (3, 2, 4, 2)]
+)
+def test_as_many_are_woken_as_there_are_parts(rng, helpers, asleep, parts, woken):
     board, (a, b, out) = team.Board(), matrices(rng, 64, 50, 64)
-    job = job_of(a, b, out, (1, 2))
+    job = job_of(a, b, out, (parts, 1))
     out.fill(7)
-    put(board, team.ASLEEP, 2)
-    assert team.share(board.address, job.address, 1) == team.ASKED
-    assert (out == 7).all()
-    assert (team.take(board.address + team.ASLEEP), word(board, team.ASLEEP)) == (2, 0)
-    put(board, team.ASLEEP, -1)
-    assert (team.take(board.address + team.ASLEEP), word(board, team.ASLEEP)) == (0, -1)
+    put(board, team.ASLEEP, asleep)
+    assert team.share(board.address, job.address, helpers) == woken
+    assert (out == 7).all() == bool(woken)  # then nothing has been done yet
+    assert team.share(board.address, job.address, 0) == 0
+    np.testing.assert_allclose(out, a @ b, rtol=1e-4, atol=1e-4)
+
+
+def test_no_more_are_woken_than_sleep():
+    board = team.Board()
+    for there, most, taken in [(2, 5, 2), (3, 2, 2), (-1, 5, 0), (0, 1, 0)]:
+        put(board, team.ASLEEP, there)
+        assert team.take(board.address + team.ASLEEP, most) == taken
+        assert word(board, team.ASLEEP) == there - taken
 
 
 # --- processes ----------------------------------------------------------------------------------------------------------

@@ -29,8 +29,8 @@ from kobai.kernels import device_products, engine, team
 from kobai.kernels.threads import num_threads, run_split, share_once, share_product
 from kobai.xp import Array, xp_of
 
-SHARED = 1 << 19
-"""Multiplications that pay for splitting where a thread is awake: some 5 µs on one."""
+PART = 1 << 18
+"""Multiplications that are worth a part where threads are awake, some 3 µs; what has two such parts is shared."""
 
 WORTHWHILE = 1 << 27
 """Multiplications × bytes of an element that pay for waking a thread: 0.3 ms on one, where that takes 50 µs."""
@@ -175,7 +175,7 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
             batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
             out = xp.empty((*batch, a.shape[-2], b.shape[-1]), dtype=a.dtype)
         product = None if engine.recorder is not None else _product(a, b, out, count)
-        if product is None or not share_once(count, *product):
+        if product is None or not share_once(*product):
             engine.launch(split, a, b, out)
         return out
     finally:
@@ -205,7 +205,7 @@ def _worthwhile(a: Array, b: Array, shared: bool = False) -> bool:
     if a.ndim < 2 or b.ndim < 2 or a.dtype != b.dtype or a.dtype not in engine.FLOATS:
         return False
     multiplications = max(a.size * b.shape[-1], b.size * a.shape[-2])  # one of them has the batch
-    return bool(multiplications >= SHARED if shared else multiplications * a.itemsize >= WORTHWHILE)
+    return bool(multiplications >= 2 * PART if shared else multiplications * a.itemsize >= WORTHWHILE)
 
 
 def _can_share(a: Array, b: Array) -> bool:
@@ -216,7 +216,8 @@ def _product(a: Array, b: Array, out: Array, count: int) -> tuple[Any, ...] | No
     """What :meth:`team.Job.describe` is given; None for what is not shared."""
     if not _can_share(a, b) or out.dtype != a.dtype or not out.flags.writeable:
         return None
-    return gemms(), a, b, out, _grid(*out.shape, count, b.strides[0] < b.strides[1])
+    parts = min(count, a.size * b.shape[1] // PART)
+    return gemms(), a, b, out, _grid(*out.shape, parts, b.strides[0] < b.strides[1])
 
 
 class _Split:
@@ -227,7 +228,7 @@ class _Split:
         product = _product(a, b, out, count)
         if product is not None and job.describe(*product):
             job.keeps = a, b, out
-            return partial(share_product, job, count)
+            return partial(share_product, job)
         if not _worthwhile(a, b):
             return partial(np.matmul, a, b, out=out)
         parts = _parts(a, b, out, count)

@@ -54,10 +54,6 @@ GEMM, KIND, TRANS_A, TRANS_B, M, N, K, A, LDA, B, LDB, C, LDC, GRID_ROWS, GRID_C
 ROWS, COLUMNS = 4, 16
 """Parts begin at multiples of so many rows and columns: what OpenBLAS' innermost loops take at a time."""
 
-ASKED, HELPED = 1, 0
-"""What :func:`share` returns: that helpers are to be woken first, or that it has done the product."""
-
-
 # --- instructions -----------------------------------------------------------------------------------------------------
 
 
@@ -267,15 +263,23 @@ def _work(board: int) -> int:
 
 
 @compiled
-def share(board: int, job: int, sleepers: int) -> int:
-    """The product, by this thread and the helpers that are awake; ASKED, and nothing done, where ``sleepers`` matter."""
+def share(board: int, job: int, helpers: int) -> Any:
+    """The product, by this thread and the helpers that are awake: 0. Or nothing, and how many helpers are to be woken first.
+
+    ``helpers``: how many there are, awake or not; 0 if none is to be woken.
+    """
+    parts = load(job + GRID_ROWS) * load(job + GRID_COLUMNS)
+    if parts == 1:
+        alone(job)
+        return 0
     if load(board + RESTING) > 0:
         alone(job)
         add(board + RESTING, -1 - (load(job + M) * load(job + N) * load(job + K) >> 20))
-        return HELPED
-    if sleepers and load(board + ASLEEP) > 0:
-        return ASKED
-    parts = load(job + GRID_ROWS) * load(job + GRID_COLUMNS)
+        return 0
+    asleep = load(board + ASLEEP)
+    lacking = parts - 1 - (helpers - asleep)
+    if helpers > 0 and asleep > 0 and lacking > 0:
+        return min(asleep, lacking)
     store(board + JOB, job)
     store(board + DONE, 0)
     store(board + WORD, ((load(board + WORD) >> 32) + 1) << 32 | parts << 16)
@@ -294,7 +298,7 @@ def share(board: int, job: int, sleepers: int) -> int:
     elif mine < parts and rest > REST:
         store(board + NEXT_REST, max(REST, rest - (rest >> 7)))
     store(board + MISSES, misses)
-    return HELPED
+    return 0
 
 
 @compiled
@@ -323,14 +327,15 @@ def change(address: int, by: int) -> None:
 
 
 @compiled
-def take(address: int) -> Any:
-    """What is there, and 0 in its place; 0 if it is negative, and stays."""
+def take(address: int, most: int) -> Any:
+    """Subtract what is there, ``most`` at most, and return it; nothing of what is negative."""
     while True:
         there = load(address)
-        if there <= 0:
+        taken = min(there, most)
+        if taken <= 0:
             return 0
-        if replace(address, there, 0):
-            return there
+        if replace(address, there, there - taken):
+            return taken
 
 
 # --- boards and jobs ----------------------------------------------------------------------------------------------------
@@ -357,6 +362,7 @@ class Job:
 
     def __init__(self) -> None:
         self.keeps: tuple[Array, ...] = ()
+        self.parts = 0
         self.memory = np.zeros(16, np.int64)
         self.address: int = self.memory.ctypes.data
 
@@ -365,6 +371,7 @@ class Job:
         single = a.itemsize == 4
         function, kind = (library.single, 0) if single else (library.double, 1)
         kind += 2 * (library.width == 32)
+        self.parts = grid[0] * grid[1]
         return bool(describe(self.address, function, kind, a, b, out, *grid))
 
 

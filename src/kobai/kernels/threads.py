@@ -194,16 +194,16 @@ class _Pool:
         if self.board is not None:
             team.change(self.board.address + team.CALLS, 1)
 
-    def product(self, job: team.Job, helpers: int) -> None:
-        """Do a product with the threads that are awake; those that sleep are woken, but nobody waits for them."""
+    def product(self, job: team.Job) -> None:
+        """Do a product with the threads that are awake; as many as it has parts are woken, but nobody waits for them."""
         if self.board is None:
             self.board = team.Board()
             for _ in range(self.threads):
                 self.loops.put(None)
-        self._have(helpers)
+        self._have(job.parts - 1)
         board = self.board.address
-        if team.share(board, job.address, 1) == team.ASKED:
-            for _ in range(team.take(board + team.ASLEEP)):
+        if lacking := team.share(board, job.address, self.threads):
+            for _ in range(team.take(board + team.ASLEEP, lacking)):
                 self.loops.put(None)
             team.share(board, job.address, 0)
 
@@ -291,19 +291,19 @@ def run_split(function: Callable[..., Any], n: int, *args: Any, grain: int = GRA
         pool.free.release()
 
 
-def share_product(job: team.Job, threads: int) -> None:
-    """Do the parts of a product on ``threads`` threads; on this one alone if another thread's loop has the pool."""
+def share_product(job: team.Job) -> None:
+    """Do each part of a product on a thread; all of them on this one if another thread's loop has the pool."""
     pool = _pool
     if not pool.free.acquire(blocking=False):
         team.alone(job.address)
         return
     try:
-        pool.product(job, threads - 1)
+        pool.product(job)
     finally:
         pool.free.release()
 
 
-def share_once(threads: int, *product: Any) -> bool:
+def share_once(*product: Any) -> bool:
     """As :func:`share_product` for a product that is done but once, described as to a job; False if it cannot be one."""
     pool = _pool
     mine = pool.free.acquire(blocking=False)
@@ -312,7 +312,7 @@ def share_once(threads: int, *product: Any) -> bool:
         if not job.describe(*product):
             return False
         if mine:
-            pool.product(job, threads - 1)
+            pool.product(job)
         else:
             team.alone(job.address)
         return True
