@@ -53,8 +53,7 @@ def show(table: Table) -> None:
 def interrupted(done: str, saved: Path, command: str) -> NoReturn:
     """Say how far it came, and the ``command`` that goes on if there is the file of what was ``saved``; exit code 130."""
     if saved.exists():
-        warn(f"interrupted {done}; go on with:")
-        err.print(f"  {command}", markup=False, soft_wrap=True)
+        warn_whole(f"interrupted {done}; go on with:\n  {command}")
     else:
         warn("interrupted; nothing is saved")
     raise typer.Exit(130)
@@ -74,6 +73,14 @@ def new_folder(kind: str) -> Path:
 def warn(line: str) -> None:
     """A line on standard error."""
     print_line(err, f"kobai: {line}")
+
+
+def warn_whole(message: str) -> None:
+    """A warning in the first line; what is below is to be copied: a terminal wraps it, and no newline comes into it."""
+    first, *rest = message.splitlines()
+    warn(first)
+    for line in rest:
+        err.print(line, markup=False, soft_wrap=True)
 
 
 @contextmanager

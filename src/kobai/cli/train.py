@@ -10,7 +10,7 @@ import numpy as np
 import typer
 
 from kobai.cli import options
-from kobai.cli.common import Backend, DataDir, Debug, choose_backend, err, has, one_line, out, say, warn
+from kobai.cli.common import Backend, DataDir, Debug, choose_backend, has, one_line, out, say, warn, warn_whole
 from kobai.errors import CheckpointError, DataError
 from kobai.kernels import pools
 from kobai.lab import Doctor
@@ -142,7 +142,7 @@ def train(
                 folder,
                 resume=source,
                 say=(lambda line: None) if quiet else say,
-                callbacks=(Progress(out, quiet=quiet), *[Doctor(say=_warn_whole)] * doctor),
+                callbacks=(Progress(out, quiet=quiet), *[Doctor(say=warn_whole)] * doctor),
                 curve=drawable,
             )
         except KeyboardInterrupt:
@@ -161,16 +161,8 @@ def train(
             say(f"test loss {result['loss']:.4f}")
             if _guesses(result["accuracy"], splits.test):
                 command = f"kobai diagnose {shlex.quote(str(folder))}"
-                _warn_whole(f"the net tells classes apart no better than guessing does; what is wrong:\n  {command}")
+                warn_whole(f"the net tells classes apart no better than guessing does; what is wrong:\n  {command}")
         say(f"test accuracy {result['accuracy']:.4f}")
-
-
-def _warn_whole(message: str) -> None:
-    """A warning in the first line; what is below is to be copied: a terminal wraps it, and no newline comes into it."""
-    first, *rest = message.splitlines()
-    warn(first)
-    for line in rest:
-        err.print(line, markup=False, soft_wrap=True)
 
 
 def _guesses(accuracy: float, test: TensorDataset) -> bool:

@@ -87,13 +87,11 @@ class _Held:
         self.lock = threading.Lock()
         self.depth = 0
         self.before: tuple[int, ...] = ()
-        self.most = 0
 
     def enter(self) -> None:
         with self.lock:
             if self.depth == 0:
                 self.before = tuple(switch.get() for switch in switches())
-                self.most = max(self.before, default=0)
                 for switch in switches():
                     switch.set(1)
             self.depth += 1
@@ -142,7 +140,7 @@ def threads() -> int:
 def library_threads() -> int:
     """Threads that BLAS itself would use outside of Kobai; 0 where that cannot be known."""
     if _held.depth:
-        return _held.most
+        return max(_held.before, default=0)
     found = [switch.get() for switch in switches()] if not exclusive() else [lib.num_threads for lib in _libraries()]
     return max(found, default=0)
 
@@ -155,7 +153,6 @@ def set_library_threads(n: int) -> None:
         for switch in switches():
             switch.set(1 if _held.depth else n)
         _held.before = (n,) * len(switches())
-        _held.most = n if switches() else 0
 
 
 # --- products ---------------------------------------------------------------------------------------------------------

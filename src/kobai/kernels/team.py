@@ -384,8 +384,8 @@ class Gemms:
 
 def find(libraries: list[Any]) -> Gemms | None:
     """The products of NumPy's OpenBLAS among the ``libraries`` that threadpoolctl has found; None if it has another."""
-    mine = [library for library in libraries if library.internal_api == "openblas" and "numpy" in library.filepath]
-    for library in mine or [library for library in libraries if library.internal_api == "openblas"]:
+    known = [library for library in libraries if library.internal_api == "openblas"]
+    for library in [library for library in known if "numpy" in library.filepath] or known:
         loaded = ctypes.CDLL(library.filepath)
         for prefix in ("", "scipy_"):
             for suffix in ("64_", "_64", ""):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from kobai.errors import nearest
@@ -76,6 +76,11 @@ class Parts:
     input_shape: tuple[int, ...]
     classes: int
 
+    @cached_property
+    def fingerprint(self) -> list[int]:
+        """Sizes and checksums of both."""
+        return [number for part in (self.train, self.validation) for number in (len(part), job.checksum(part))]
+
 
 def parts(settings: Settings) -> Parts:
     """Training and validation part of the data that ``settings`` name, on the default device; read once in a process.
@@ -96,8 +101,7 @@ def _parts(data: str, folder: str | None, download: bool, label: str | None, sha
 
 def fingerprint(settings: Settings) -> list[int]:
     """Sizes and checksums of training and validation data: a comparison or a search is not resumed with other data."""
-    data = parts(settings)
-    return [number for part in (data.train, data.validation) for number in (len(part), job.checksum(part))]
+    return parts(settings).fingerprint
 
 
 class _Ended(Exception):
