@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from kobai.kernels import threads
 from kobai.lab import experiment
 from kobai.lab.experiment import Settings
 from kobai.lab.experiments._nets import fewer, interval
@@ -32,6 +33,7 @@ def numbers():
 def again(numbers, cure, monkeypatch, **options):
     """The numbers with one condition trained once more, with other options than its own."""
     monkeypatch.setitem(CURES, cure, options)
+    monkeypatch.setattr(threads, "_chosen", 1)  # as the processes that trained the others: bits depend on it
     runs = [_train(SOURCE, cure, 150, seed) for seed in range(numbers["repetitions"])]
     found = {**numbers["conditions"][cure], "at_end": {key: [_late(run[key]) for run in runs] for key in CURVES}}
     return {**numbers, "conditions": {**numbers["conditions"], cure: found}}
