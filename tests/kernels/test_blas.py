@@ -38,12 +38,12 @@ SHAPES = [
 @pytest.fixture(params=["awake", "asleep"])
 def splitting(monkeypatch, request):
     """Every product is split, among three threads whatever the machine has: awake ones, or such as sleep between products."""
-    if request.param == "awake" and blas.gemms() is None:
-        pytest.skip("needs Numba and OpenBLAS")
+    if request.param == "awake" and not blas.own():
+        pytest.skip("needs Numba, and a processor that multiplies and adds at once")
     if request.param == "asleep":
-        monkeypatch.setattr(blas, "gemms", lambda: None)
-    monkeypatch.setattr(blas, "PART", 1)
-    monkeypatch.setattr(blas, "WORTHWHILE", 1)
+        monkeypatch.setattr(blas, "own", lambda: False)
+    for name in ("PART", "SMALL", "FEW", "WORTHWHILE"):
+        monkeypatch.setattr(blas, name, 1)
     monkeypatch.setattr(blas, "threads", lambda: 3)
     threads.set_num_threads(3)
     yield
@@ -85,6 +85,53 @@ def test_other_dtypes_and_mixed_ones_are_left_to_numpy(splitting):
         z = blas.matmul(x, y)
         assert z.dtype == np.matmul(x, y).dtype
         assert (z == 3).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [9, 64, 200])
+def test_results_that_lie_on_a_factor_are_as_if_they_did_not(splitting, rng, n, dtype):
+    factors = rng.standard_normal((2 * n, n)).astype(dtype)
+    expected = factors[:n] @ factors[n:]
+    tolerance = 1e-4 if dtype == "float32" else 1e-12
+    for multiply in (blas.matmul, lambda a, b, out: blas.split(a, b, out, False)):
+        for start in (0, 1, n // 2, n - 1, n):
+            there = factors.copy()
+            out = there[start : start + n]
+            multiply(there[:n], there[n:], out)
+            np.testing.assert_allclose(out, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_results_of_another_shape_are_refused(splitting):
+    a, b = np.ones((2, 30, 20), "float32"), np.ones((20, 40), "float32")
+    for shape in ((30, 2, 40), (60, 40), (2, 30, 41)):
+        with pytest.raises(ValueError, match=r"out|shape|dimension"):
+            blas.matmul(a, b, out=np.empty(shape, "float32"))
+    assert blas.matmul(a, b[:, :0], out=np.empty((2, 30, 0), "float32")).shape == (2, 30, 0)
+
+
+@pytest.mark.skipif(not blas.own(), reason="needs Numba, and a processor that multiplies and adds at once")
+@pytest.mark.parametrize(
+    ("a", "b", "dtype", "ours"),
+    [
+        ((32, 32), (32, 32), "float32", True),
+        ((32, 32), (32, 32), "float64", True),
+        ((8, 256), (256, 8), "float32", True),
+        ((8, 255), (255, 8), "float32", False),
+        ((7, 1000), (1000, 1000), "float32", False),
+        ((1000, 1000), (1000, 7), "float32", False),
+        ((1000, 1000), (1000,), "float32", False),
+        ((1000,), (1000, 1000), "float32", False),
+        ((2, 64, 64), (64, 64), "float32", True),
+        ((64, 64), (65, 64), "float32", False),
+        ((64, 64), (64, 64), "int64", False),
+        ((64, 64), (64, 64), "float16", False),
+        ((64, 64), (64, 64), np.dtype("float32").newbyteorder(), False),
+    ],
+    ids=str,
+)
+def test_matrices_that_are_worth_it_are_multiplied_by_our_own_loops(a, b, dtype, ours):
+    assert blas.ours(np.empty(a, dtype), np.empty(b, dtype)) == ours
+    assert not blas.ours(np.empty(a, dtype), np.empty(b, "complex64"))
 
 
 def test_other_libraries_multiply_as_they_do(rng):
@@ -171,13 +218,20 @@ def test_no_more_threads_than_blas_would_use(monkeypatch):
     assert blas.threads() == 1
 
 
+def test_without_numba_no_product_is_ours(monkeypatch):
+    monkeypatch.setattr(engine, "numba_installed", False)
+    assert not blas.own()
+    assert not blas.ours(np.ones((64, 64)), np.ones((64, 64)))
+
+
 def test_exclusive_processors_are_left_to_blas():
     code = (
-        "from kobai.kernels import blas; print(len(blas.switches()), blas.threads() == max(blas.library_threads(), 1))"
+        "from kobai.kernels import blas\n"
+        "print(len(blas.switches()), blas.threads() == max(blas.library_threads(), 1), blas.own())"
     )
     env = {**os.environ, "KOBAI_EXCLUSIVE": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["0", "True"]
+    assert done.stdout.split() == ["0", "True", "False"]
 
 
 @pytest.mark.skipif(not blas.switches(), reason="no BLAS whose threads can be set")

@@ -85,8 +85,9 @@ def _count(n: int) -> str:
 def _products() -> str:
     if blas.exclusive():
         return "all products are left to BLAS' own (KOBAI_EXCLUSIVE)"
-    shared = "products are shared with those that are awake" if blas.gemms() else "large products are split among them"
-    return f"they sleep between their work; {shared}, and BLAS does each part on one"
+    if blas.own():
+        return "they sleep between their work, and take parts of products while they are awake"
+    return "they sleep between their work; large products are split among them, and BLAS does each part on one"
 
 
 def _engines() -> list[tuple[str, str]]:

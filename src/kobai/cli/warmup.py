@@ -83,7 +83,7 @@ def compile_kernels(
         with _Bar(quiet) as bar:
             done = _warm(settings, shape, net, bar)
         if not quiet:
-            say(_summary(done))
+            say(_summary(done, bar.done))
 
 
 def _warm(settings: Settings, shape: Shape, net: Module, bar: _Bar) -> Warmed:
@@ -104,10 +104,9 @@ def _warm(settings: Settings, shape: Shape, net: Module, bar: _Bar) -> Warmed:
     )
 
 
-def _summary(done: Warmed) -> str:
-    if done.kernels:
-        n = len(done.kernels)
-        return f"{n} kernel{'s' * (n != 1)} compiled in {duration(done.seconds)}; from now on read from disk"
+def _summary(done: Warmed, compiled: int) -> str:
+    if compiled:
+        return f"{compiled} kernel{'s' * (compiled != 1)} compiled in {duration(done.seconds)}; from now on read from disk"
     if backend() == "numpy" and not engine.numba_installed:
         return "nothing to compile without Numba: pip install 'kobai[cpu]'"
     return f"all kernels were compiled already; read in {duration(done.seconds)}"

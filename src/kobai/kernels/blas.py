@@ -20,24 +20,27 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
-from itertools import pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from kobai.kernels import device_products, engine, team
-from kobai.kernels.threads import num_threads, run_split, share_once, share_product
+from kobai.kernels import device_products, engine
+from kobai.kernels.product import EDGE, Product, available, grid_of, ranges
+from kobai.kernels.threads import num_threads, run_split, share_job, share_product
 from kobai.xp import Array, xp_of
 
 PART = 1 << 18
 """Multiplications that are worth a part where threads are awake, some 3 µs; what has two such parts is shared."""
 
+FEW = 8
+"""Rows and columns that a result has at least, if it is to be done in tiles."""
+
 WORTHWHILE = 1 << 27
 """Multiplications × bytes of an element that pay for waking a thread: 0.3 ms on one, where that takes 50 µs."""
 
-PACKING = 3
-"""How much more it costs to read the first factor than the second, or a second that is transposed than the first: BLAS
-rearranges what each part reads. Chosen with the products of layers of 100 to 2048 units."""
+SMALL = 1 << 14
+"""Multiplications of which NumPy's call is not the most, so that it pays to have them done otherwise."""
 
 
 # --- the library's own threads ----------------------------------------------------------------------------------------
@@ -158,85 +161,124 @@ def set_library_threads(n: int) -> None:
 # --- products ---------------------------------------------------------------------------------------------------------
 
 
-def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
-    """a·b with NumPy's rules for vectors and batches; into ``out`` if given. On a device in full precision, whatever is set."""
+def matmul(a: Array, b: Array, out: Array | None = None, *, add: bool = False) -> Array:
+    """a·b with NumPy's rules for vectors and batches; into ``out`` if given, or added to what it holds.
+
+    On a device in full precision, whatever is set.
+    """
     xp = xp_of(b if type(a) is np.ndarray else a)
     if type(a) not in engine.HOST_TYPES or type(b) not in engine.HOST_TYPES:
-        return device_products.matmul(a, b, out, precision="highest")
+        return _added(device_products.matmul(a, b, None if add else out, precision="highest"), out, add)
+    if a.ndim > b.ndim == 2 and a.flags.c_contiguous and a.size:  # all rows of the batch at once
+        shape = (*a.shape[:-1], b.shape[1])
+        rows = a.reshape(-1, a.shape[-1])
+        if out is None:
+            return matmul(rows, b).reshape(shape)
+        if out.shape == shape and out.flags.c_contiguous:
+            matmul(rows, b, out.reshape(rows.shape[0], b.shape[1]), add=add)
+            return out
+    if ours(a, b):
+        size = _shape(a, b)
+        result = xp.empty(size, dtype=a.dtype) if out is None and size else out
+        if result is not None and _fits(result, a, size):
+            if engine.recorder is not None:
+                engine.launch(split, a, b, result, add)
+                return result
+            if share_product(a, b, result, *_parted(a, b, result), add):
+                return result
     held = _held
     held.enter()
     try:
-        if not _worthwhile(a, b, _can_share(a, b)) or (count := threads()) < 2 or not switches():
-            return xp.matmul(a, b, out=out)
+        if add or not _worthwhile(a, b) or threads() < 2 or not switches():
+            return _added(xp.matmul(a, b, out=None if add else out), out, add)
         if out is None:
             batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
             out = xp.empty((*batch, a.shape[-2], b.shape[-1]), dtype=a.dtype)
-        product = None if engine.recorder is not None else _product(a, b, out, count)
-        if product is None or not share_once(*product):
-            engine.launch(split, a, b, out)
+        engine.launch(split, a, b, out, False)
         return out
     finally:
         held.leave()
 
 
-def workers() -> int:
-    """Threads that a kernel may divide its products among itself, each computing its own with :func:`multiply`."""
-    return threads() if switches() else 1
+def _added(y: Array, out: Array | None, add: bool) -> Array:
+    if add and out is not None:
+        out += y
+        return out
+    return y
 
 
-def multiply(a: Array, b: Array, out: Array) -> None:
-    """out ← a·b for arrays of the host, for use inside of kernels; it holds BLAS to nothing, see :func:`one_thread`."""
-    if switches() and _worthwhile(a, b) and threads() > 1:
-        split(a, b, out)  # by this thread alone where others are at work on other products
-    else:
-        np.matmul(a, b, out=out)
+def own() -> bool:
+    """Whether Kobai multiplies matrices by its own loops: with Numba, on a processor that multiplies and adds at once."""
+    return engine.numba_installed and _able()
 
 
 @cache
-def gemms() -> team.Gemms | None:
-    """The BLAS functions that :mod:`kobai.kernels.team` calls; None without Numba, or where NumPy has another BLAS."""
-    return team.find(_libraries()) if engine.numba_installed else None
+def _able() -> bool:
+    return not exclusive() and available()
 
 
-def _worthwhile(a: Array, b: Array, shared: bool = False) -> bool:
+def ours(a: Array, b: Array) -> bool:
+    """Whether the product of two arrays of the host is one for our own loops. That depends on shapes and dtypes alone."""
+    if a.ndim < 2 or b.ndim < 2 or a.dtype != b.dtype or a.dtype not in engine.FLOATS:
+        return False
+    (m, k), n = a.shape[-2:], b.shape[-1]
+    return k == b.shape[-2] and m >= FEW and n >= FEW and m * n * k >= SMALL and own()
+
+
+def _shape(a: Array, b: Array) -> tuple[int, ...] | None:
+    """The shape of a product; None if NumPy shall say what is wrong."""
+    if a.ndim == b.ndim == 2:
+        return a.shape[0], b.shape[1]
+    try:
+        return (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+    except ValueError:
+        return None
+
+
+def _fits(out: Array, a: Array, shape: tuple[int, ...] | None) -> bool:
+    return bool(out.shape == shape and out.dtype == a.dtype and out.flags.writeable and out.size)
+
+
+def _parted(a: Array, b: Array, out: Array) -> tuple[tuple[int, int], int]:
+    """How a product of ours is parted: a grid, and a number of parts of the batch."""
+    count = max(1, min(num_threads(), out.size * a.shape[-1] // PART))
+    batch = prod(out.shape[:-2])
+    if batch >= count:
+        return (1, 1), count
+    return grid_of(*out.shape[-2:], count // batch, b.strides[-2] < b.strides[-1]), batch
+
+
+def _worthwhile(a: Array, b: Array) -> bool:
     if a.ndim < 2 or b.ndim < 2 or a.dtype != b.dtype or a.dtype not in engine.FLOATS:
         return False
     multiplications = max(a.size * b.shape[-1], b.size * a.shape[-2])  # one of them has the batch
-    return bool(multiplications >= 2 * PART if shared else multiplications * a.itemsize >= WORTHWHILE)
-
-
-def _can_share(a: Array, b: Array) -> bool:
-    return a.ndim == b.ndim == 2 and gemms() is not None
-
-
-def _product(a: Array, b: Array, out: Array, count: int) -> tuple[Any, ...] | None:
-    """What :meth:`team.Job.describe` is given; None for what is not shared."""
-    if not _can_share(a, b) or out.dtype != a.dtype or not out.flags.writeable:
-        return None
-    parts = min(count, a.size * b.shape[1] // PART)
-    return gemms(), a, b, out, _grid(*out.shape, parts, b.strides[0] < b.strides[1])
+    return bool(multiplications * a.itemsize >= WORTHWHILE)
 
 
 class _Split:
     """The product as a kernel: bound to its arrays it needs no more than to be run."""
 
-    def bind(self, a: Array, b: Array, out: Array) -> Callable[[], Any]:
-        count, job = threads(), team.Job()
-        product = _product(a, b, out, count)
-        if product is not None and job.describe(*product):
-            job.keeps = a, b, out
-            return partial(share_product, job)
-        if not _worthwhile(a, b):
+    def bind(self, a: Array, b: Array, out: Array, add: bool) -> Callable[[], Any]:
+        fits = _fits(out, a, _shape(a, b))
+        if fits and ours(a, b):
+            job = Product()
+            if job.describe(a, b, out, *_parted(a, b, out), add):
+                job.keeps = a, b, out
+                return partial(share_job, job)
+        if add:
+            product = np.empty_like(out)
+            return lambda: np.add(out, np.matmul(a, b, out=product), out=out)
+        if not fits or not _worthwhile(a, b) or np.may_share_memory(out, a) or np.may_share_memory(out, b):
             return partial(np.matmul, a, b, out=out)
-        parts = _parts(a, b, out, count)
+        parts = _parts(a, b, out, threads())
 
         def run() -> None:
             run_split(_multiply, len(parts), parts, grain=1)
 
         return run
 
-    def __call__(self, a: Array, b: Array, out: Array) -> None:
-        self.bind(a, b, out)()
+    def __call__(self, a: Array, b: Array, out: Array, add: bool) -> None:
+        self.bind(a, b, out, add)()
 
 
 split = _Split()
@@ -257,37 +299,11 @@ def _parts(a: Array, b: Array, out: Array, count: int) -> list[Part]:
         def of(array: Array, start: int, stop: int) -> Array:
             return array[start:stop] if array.ndim == out.ndim and array.shape[0] == batches else array
 
-        return [(of(a, i, j), of(b, i, j), out[i:j]) for i, j in _ranges(batches, count, 1)]
+        return [(of(a, i, j), of(b, i, j), out[i:j]) for i, j in ranges(batches, count, 1)]
     m, n = out.shape[-2:]
-    rows, columns = _grid(m, n, count, b.strides[-2] < b.strides[-1])
+    rows, columns = grid_of(m, n, count, b.strides[-2] < b.strides[-1])
     return [
         (a[..., i:j, :], b[..., k:last], out[..., i:j, k:last])
-        for i, j in _ranges(m, rows, team.ROWS)
-        for k, last in _ranges(n, columns, team.COLUMNS)
+        for i, j in ranges(m, rows, 1)
+        for k, last in ranges(n, columns, EDGE)
     ]
-
-
-@cache
-def _grid(m: int, n: int, count: int, transposed: bool) -> tuple[int, int]:
-    """Rows and columns of parts of an (m, n) result: as many parts as threads if there can be, and least to read.
-
-    Each part reads its rows of the first factor and its columns of the second, which may be ``transposed`` in memory.
-    """
-    first, second = (1, PACKING) if transposed else (PACKING, 1)
-    grids = [(rows, columns) for rows in range(1, count + 1) for columns in range(1, count // rows + 1)]
-    whole = [(r, c) for r, c in grids if _apart(m, r, team.ROWS) and _apart(n, c, team.COLUMNS)]
-    return min(whole, key=lambda grid: (-grid[0] * grid[1], first * m * grid[1] + second * n * grid[0]))
-
-
-def _apart(n: int, parts: int, edge: int) -> bool:
-    return all(start < stop for start, stop in _ranges(n, parts, edge)) or parts == 1
-
-
-def _ranges(n: int, parts: int, edge: int) -> list[tuple[int, int]]:
-    """[0, n) in ``parts`` ranges of nearly the same size that begin at multiples of ``edge``.
-
-    >>> _ranges(100, 2, 16), _ranges(40, 3, 4), _ranges(5, 2, 1)
-    ([(0, 48), (48, 100)], [(0, 12), (12, 28), (28, 40)], [(0, 2), (2, 5)])
-    """
-    cuts = [team.cut.function(n, i, parts, edge) for i in range(parts + 1)]
-    return list(pairwise(cuts))

@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 import inspect
 from collections.abc import Callable
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from types import FunctionType
 from typing import Any
 
@@ -93,8 +93,8 @@ class compiled:
 
     flags = frozenset(("reassoc", "contract", "nsz", "arcp"))
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
+    def __init__(self, function: Callable[..., Any], signatures: Callable[[Any], list[Any]] | None = None) -> None:
+        self.function, self.signatures = function, signatures
         self.dispatcher: Any = None
         update_wrapper(self, function)
 
@@ -108,11 +108,17 @@ class compiled:
             compiling.hear_numba()
             options = {"nogil": True, "error_model": "numpy", "fastmath": set(self.flags), "_nrt": False}
             linked = _linked(self.function)
+            signatures = () if self.signatures is None else (self.signatures(numba.types),)
             try:
-                self.dispatcher = numba.njit(cache=True, **options)(linked)
+                self.dispatcher = numba.njit(*signatures, cache=True, **options)(linked)
             except RuntimeError:  # no folder can be written to
-                self.dispatcher = numba.njit(**options)(linked)
+                self.dispatcher = numba.njit(*signatures, **options)(linked)
         return self.dispatcher
+
+
+def compiled_for(signatures: Callable[[Any], list[Any]]) -> Callable[[Callable[..., Any]], compiled]:
+    """Decorator: :class:`compiled` for these types alone, given Numba's, and not for each kind of arguments that comes."""
+    return partial(compiled, signatures=signatures)
 
 
 class as_written(compiled):
@@ -184,6 +190,42 @@ class instruction:
             )
             self.known = numba.extending.intrinsic(typing)
         return self.known
+
+
+class entry:
+    """Decorator: a loop of integers for :class:`compiled` ones to call by its ``address``, which is compiled by itself.
+
+    What calls a compiled function takes a copy of its machine code in; large code is called by address instead.
+    """
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        self.function = function
+        self.known: Any = None
+        update_wrapper(self, function)
+
+    def __call__(self, *args: Any) -> None:
+        self.compile()(*args)
+
+    def compile(self) -> Any:
+        """The address as something that can be called."""
+        if self.known is None:
+            numba = importlib.import_module("numba")
+            compiling.hear_numba()
+            integers = (numba.types.int64,) * len(inspect.signature(self.function).parameters)
+            options = {"error_model": "numpy", "fastmath": set(compiled.flags), "_nrt": False}
+            linked = _linked(self.function)
+            try:
+                self.known = numba.cfunc(numba.types.void(*integers), cache=True, **options)(linked)
+            except RuntimeError:  # no folder can be written to
+                self.known = numba.cfunc(numba.types.void(*integers), **options)(linked)
+        return self.known.ctypes
+
+    @property
+    def address(self) -> int:
+        """Where the machine code begins."""
+        if self.known is None:
+            self.compile()
+        return int(self.known.address)
 
 
 def _linked(function: Any) -> Any:

@@ -33,15 +33,9 @@ def gemm(
     """
     if type(a) is not np.ndarray and by_cublaslt(a, b):
         return _on_device(a, b, trans_a, trans_b, out, bias, activation, accumulate, a_sums)
-    xp = xp_of(a)
     left = a.T if trans_a else a
     right = b.T if trans_b else b
-    if accumulate and out is not None:
-        product = xp.empty(out.shape, dtype=out.dtype)  # BLAS could add by itself (β = 1), but NumPy does not let it
-        blas.matmul(left, right, out=product)
-        y = xp.add(out, product, out=out)
-    else:
-        y = blas.matmul(left, right, out=out)
+    y = blas.matmul(left, right, out=out, add=accumulate and out is not None)
     if a_sums is not None:
         column_sums(a if trans_a else a.T, out=a_sums)
     return bias_activation(y, bias, activation)

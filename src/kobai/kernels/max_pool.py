@@ -6,12 +6,12 @@ ones, and a NaN before any number, as in PyTorch. So backward needs neither inpu
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from kobai.kernels.engine import compiled, launch, numba_runs
-from kobai.kernels.im2col import planar
 from kobai.kernels.threads import run_split
 from kobai.kernels.windows import Windows
 from kobai.xp import Array, xp_of
@@ -21,6 +21,20 @@ MOST = 255
 
 GRAIN = 1 << 16
 """Elements of the input that are worth a thread: each is compared as often as windows meet it."""
+
+
+@lru_cache(maxsize=256)
+def planar(w: Windows) -> tuple[int, ...] | None:
+    """Windows in one or two dimensions as numbers for a compiled loop, None for more dimensions.
+
+    (height, width) of input, kernel, stride, dilation, padding in front and output, in this order.
+    """
+    if len(w.size) > 2:
+        return None
+    first = (1, 1, 1, 1, 0, 1) if len(w.size) == 1 else None
+    fields = zip(w.size, w.kernel, w.stride, w.dilation, [a for a, _ in w.pads], w.out, strict=True)
+    rows, columns = (first, *fields) if first is not None else fields
+    return tuple(int(number) for pair in zip(rows, columns, strict=True) for number in pair)
 
 
 def has_twin(x: Array, w: Windows) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from kobai.kernels import team
+from kobai.kernels import product, team
 
 GRAIN = 1 << 20
 """Elements of an elementwise loop that are worth handing to another thread.
@@ -184,7 +184,7 @@ class _Pool:
         self.loops: SimpleQueue[_Loop | None] = SimpleQueue()
         self.threads = 0
         self.board: team.Board | None = None
-        self.job = team.Job()
+        self.job = product.Product()
 
     def ask(self, loop: _Loop, helpers: int) -> None:
         """Have threads help with a loop."""
@@ -194,18 +194,22 @@ class _Pool:
         if self.board is not None:
             team.change(self.board.address + team.CALLS, 1)
 
-    def product(self, job: team.Job) -> None:
-        """Do a product with the threads that are awake; as many as it has parts are woken, but nobody waits for them."""
+    def share(self, job: team.Job) -> None:
+        """Do a job with the threads that are awake; as many as it has parts for are woken, but nobody waits for them."""
+        helpers = min(job.parts, num_threads()) - 1
+        if not helpers:
+            team.alone(job.address, scratch())
+            return
         if self.board is None:
             self.board = team.Board()
             for _ in range(self.threads):
                 self.loops.put(None)
-        self._have(job.parts - 1)
+        self._have(helpers)
         board = self.board.address
-        if lacking := team.share(board, job.address, self.threads):
+        if lacking := team.share(board, job.address, self.threads, scratch()):
             for _ in range(team.take(board + team.ASLEEP, lacking)):
                 self.loops.put(None)
-            team.share(board, job.address, 0)
+            team.share(board, job.address, 0, scratch())
 
     def _have(self, helpers: int) -> None:
         while self.threads < helpers:
@@ -233,7 +237,7 @@ class _Pool:
             try:
                 loop = self.loops.get_nowait()
             except Empty:
-                if not team.serve(board.address, calls):
+                if not team.serve(board.address, calls, scratch()):
                     return None
                 continue
             if loop is not None:
@@ -291,31 +295,49 @@ def run_split(function: Callable[..., Any], n: int, *args: Any, grain: int = GRA
         pool.free.release()
 
 
-def share_product(job: team.Job) -> None:
-    """Do each part of a product on a thread; all of them on this one if another thread's loop has the pool."""
+def share_job(job: team.Job) -> None:
+    """Do each part of a job on a thread; all of them on this one if another thread's loop has the pool."""
     pool = _pool
     if not pool.free.acquire(blocking=False):
-        team.alone(job.address)
+        team.alone(job.address, scratch())
         return
     try:
-        pool.product(job)
+        pool.share(job)
     finally:
         pool.free.release()
 
 
-def share_once(*product: Any) -> bool:
-    """As :func:`share_product` for a product that is done but once, described as to a job; False if it cannot be one."""
+def share_product(*factors: Any) -> bool:
+    """As :func:`share_job` for a product that is done but once, described as to it; False if it is none of ours."""
     pool = _pool
     mine = pool.free.acquire(blocking=False)
     try:
-        job = pool.job if mine else team.Job()
-        if not job.describe(*product):
+        job = pool.job if mine else product.Product()
+        if not job.describe(*factors):
             return False
         if mine:
-            pool.product(job)
+            pool.share(job)
         else:
-            team.alone(job.address)
+            team.alone(job.address, scratch())
         return True
     finally:
         if mine:
             pool.free.release()
+
+
+class _Own(threading.local):
+    """What each thread has for itself."""
+
+    memory: Any = None
+    address = 0
+
+
+_own = _Own()
+
+
+def scratch() -> int:
+    """The address of memory that this thread needs for parts of jobs."""
+    if not _own.address:
+        _own.memory = product.scratch()
+        _own.address = _own.memory.ctypes.data
+    return _own.address
