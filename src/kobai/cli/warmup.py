@@ -106,7 +106,9 @@ def _warm(settings: Settings, shape: Shape, net: Module, bar: _Bar) -> Warmed:
 
 def _summary(done: Warmed, compiled: int) -> str:
     if compiled:
-        return f"{compiled} kernel{'s' * (compiled != 1)} compiled in {duration(done.seconds)}; from now on read from disk"
+        return (
+            f"{compiled} kernel{'s' * (compiled != 1)} compiled in {duration(done.seconds)}; from now on read from disk"
+        )
     if backend() == "numpy" and not engine.numba_installed:
         return "nothing to compile without Numba: pip install 'kobai[cpu]'"
     return f"all kernels were compiled already; read in {duration(done.seconds)}"

@@ -17,17 +17,19 @@ Any number of spatial dimensions; groups are a batch dimension of the products.
 from __future__ import annotations
 
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kobai.kernels import blas, gemm, image_loops
-from kobai.kernels.engine import FLOATS, HOST_TYPES, launch
+from kobai.kernels.engine import FLOATS, HOST_TYPES, compiled, launch, numba_runs
 from kobai.kernels.im2col import add_columns, im2col
+from kobai.kernels.threads import run_split
 from kobai.kernels.windows import Windows
 from kobai.xp import Array, xp_of
 
 CACHE = 2 << 20  # bytes of columns made at a time on the host; half and double this cost a few per cent more
 DEVICE = 1 << 28  # ... and on a device, where few large products are better
 NARROW = 128  # an image with fewer windows has too few columns for a product of its own: a block of images shares one
+GRAIN = 1 << 18  # elements to be added up that are worth a thread
 FEWEST = 512  # columns of such a product at least, for the weight has to be read once for each
 
 
@@ -166,6 +168,34 @@ def weight_gradient(
         return whole
     out[...] = whole
     return out
+
+
+def channel_sums(dy: Array) -> Array:
+    """Σ over images and windows of dy (N, O, *out) → (O), the gradient of the bias."""
+    xp, (n, filters) = xp_of(dy), dy.shape[:2]
+    if not numba_runs(dy) or not dy.size:
+        return xp.asarray(dy.sum(axis=(0, *range(2, dy.ndim))))
+    out = xp.empty(filters, dy.dtype)
+    launch(_split_by_channel, dy.reshape(n, filters, -1), out)
+    return out
+
+
+def _split_by_channel(dy: Array, out: Array) -> None:
+    run_split(_channel_sums, dy.shape[1], dy, out, grain=-(-GRAIN * dy.shape[1] // dy.size))
+
+
+@compiled
+def _channel_sums(dy: Any, out: Any, start: int, stop: int) -> None:
+    """An image's sum in the precision of the array, and theirs in float64: rounding errors do not grow with the images."""
+    n, _, windows = dy.shape
+    for o in range(start, stop):
+        total = 0.0
+        for i in range(n):
+            part = dy.dtype.type(0)
+            for q in range(windows):
+                part += dy[i, o, q]
+            total += part
+        out[o] = total
 
 
 def _by_filter(dy: Array, plan: Plan) -> Array:

@@ -13,6 +13,8 @@ import numpy as np
 
 from kobai.kernels.engine import compiled, launch, numba_runs
 from kobai.kernels.threads import run_split
+from kobai.kernels.tiles import machine, spread_pairs4, spread_pairs8
+from kobai.kernels.tiles import width as vector_width
 from kobai.kernels.windows import Windows
 from kobai.xp import Array, xp_of
 
@@ -55,7 +57,9 @@ def backward(dy: Array, taken: Array, w: Windows) -> Array:
     xp, lead = xp_of(dy), dy.shape[: -len(w.size)]
     dy = xp.ascontiguousarray(dy)
     dx = xp.empty((*lead, *w.size), dy.dtype)
-    _by_planes(_scatter, w, dx.reshape(-1), dy.reshape(-1), taken.reshape(-1))
+    _by_planes(
+        _scatter_2x2 if _is_2x2(w) and machine()[0] else _scatter, w, dx.reshape(-1), dy.reshape(-1), taken.reshape(-1)
+    )
     return dx
 
 
@@ -157,3 +161,28 @@ def _maxima_2x2(geometry: Any, x: Any, y: Any, taken: Any, start: int, stop: int
                 v = below[_u(2) * q + _u(1)]
                 wins = (v > best) | (v != v)
                 ys[q], ts[q] = v if wins else best, 3 if wins else tap
+
+
+@compiled
+def _scatter_2x2(geometry: Any, dx: Any, dy: Any, taken: Any, start: int, stop: int) -> None:
+    """Each element of the image is written once, a maximum or not, vectors at a time."""
+    height, width, oh, ow = geometry[0], geometry[1], geometry[10], geometry[11]
+    size = dx.itemsize
+    lanes = vector_width() // size
+    for plane in range(start, stop):
+        for p in range(oh):
+            above = dx.ctypes.data + (plane * height + 2 * p) * width * size
+            windows = (plane * oh + p) * ow
+            for q in range(0, ow, lanes):
+                d, tap = dy.ctypes.data + (windows + q) * size, taken.ctypes.data + windows + q
+                for row in range(2):
+                    target = above + (row * width + 2 * q) * size
+                    if size == 4:
+                        spread_pairs4(d, tap, target, 2 * row, ow - q)
+                    else:
+                        spread_pairs8(d, tap, target, 2 * row, ow - q)
+            if 2 * ow < width:  # an odd last column
+                for row in range(2):
+                    dx[(plane * height + 2 * p + row + 1) * width - 1] = 0
+        for k in range((plane * height + 2 * oh) * width, (plane + 1) * height * width):
+            dx[k] = 0

@@ -56,9 +56,9 @@ def _int(value: int) -> Any:
 class _Elements:
     """Numbers of ``size`` bytes, one and a vector of them, as LLVM has them."""
 
-    def __init__(self, size: int, real: bool) -> None:
+    def __init__(self, size: int, real: bool, lanes: int = 0) -> None:
         ir = _ir()
-        self.size, self.lanes = size, machine()[0] // size
+        self.size, self.lanes = size, lanes or machine()[0] // size
         self.one = (ir.FloatType() if size == 4 else ir.DoubleType()) if real else ir.IntType(8 * size)
         self.vector = ir.VectorType(self.one, self.lanes)
         self.name = f"v{self.lanes}{'f' if real else 'i'}{8 * size}"
@@ -70,8 +70,8 @@ class _Elements:
     def store(self, builder: Any, value: Any, address: Any) -> None:
         builder.store(value, builder.inttoptr(address, value.type.as_pointer()), align=self.size)
 
-    def constant(self, value: float) -> Any:
-        return _ir().Constant(self.vector, [value] * self.lanes)
+    def zero(self) -> Any:
+        return _ir().Constant(self.vector, None)
 
     def spread(self, builder: Any, value: Any) -> Any:
         """A vector that has one number everywhere."""
@@ -92,7 +92,7 @@ class _Elements:
     def load_some(self, builder: Any, address: Any, mask: Any) -> Any:
         """A vector of which only what the mask shows is read, and the rest is zero."""
         pointer = builder.inttoptr(address, self.vector.as_pointer())
-        operands = [pointer, _ir().IntType(32)(self.size), mask, self.constant(0.0)]
+        operands = [pointer, _ir().IntType(32)(self.size), mask, self.zero()]
         return self.call(builder, f"masked.load.{self.name}.p0", self.vector, operands)
 
     def store_some(self, builder: Any, value: Any, address: Any, mask: Any) -> None:
@@ -166,7 +166,7 @@ def _sums(
 
     left, at_b = changing(k), changing(b)
     at_a = [changing(start) for start in starts]
-    sums = [[changing(x.constant(0.0)) for _ in range(vectors)] for _ in range(rows)]
+    sums = [[changing(x.zero()) for _ in range(vectors)] for _ in range(rows)]
     column = [x.load(builder, builder.add(at_b, _int(v * machine()[0]))) for v in range(vectors)]
     new = []
     for i in range(rows):
@@ -248,7 +248,7 @@ def copy_vector(builder: Any, source: Any, target: Any) -> None:
 @instruction
 def clear_vector(builder: Any, target: Any) -> None:
     x = _Elements(4, real=False)
-    x.store(builder, x.constant(0), target)
+    x.store(builder, x.zero(), target)
 
 
 @instruction
@@ -336,6 +336,35 @@ def _loop(builder: Any, start: Any, stop: Any, step: Any, carried: Any) -> Itera
 
 copy_lines4, copy_lines8 = _lines(4, adds=False), _lines(8, adds=False)
 add_lines4, add_lines8 = _lines(4, adds=True), _lines(8, adds=True)
+
+
+def _spread_pairs(size: int) -> instruction:
+    """Two numbers for each in ``source``: it itself where its byte in ``taken`` is ``tap``, or the next; else zero.
+
+    A vector of them, or ``count`` if that is less.
+    """
+
+    def build(builder: Any, source: Any, taken: Any, target: Any, tap: Any, count: Any) -> None:
+        ir, x = _ir(), _Elements(size, real=True)
+        (mask,) = x.masks(builder, count, 1)
+        values, bytes = x.load_some(builder, source, mask), _Elements(1, real=False, lanes=x.lanes)
+        taps = bytes.load_some(builder, taken, mask)
+        chosen = builder.trunc(tap, bytes.one)
+        pair = []
+        for one in (chosen, builder.add(chosen, bytes.one(1))):
+            here = builder.icmp_signed("==", taps, bytes.spread(builder, one))
+            pair.append(builder.select(here, values, x.zero()))
+        wide, places = builder.add(count, count), ir.VectorType(ir.IntType(32), x.lanes)
+        for half, side in enumerate(x.masks(builder, wide, 2)):
+            first = half * x.lanes // 2
+            order = [place for i in range(first, first + x.lanes // 2) for place in (i, x.lanes + i)]
+            mixed = builder.shuffle_vector(*pair, ir.Constant(places, order))
+            x.store_some(builder, mixed, builder.add(target, _int(half * machine()[0])), side)
+
+    return instruction(build)
+
+
+spread_pairs4, spread_pairs8 = _spread_pairs(4), _spread_pairs(8)
 
 
 def _turn(size: int) -> instruction:

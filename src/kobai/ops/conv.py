@@ -8,11 +8,11 @@ from typing import Any
 from kobai._primitive import primitive
 from kobai._tensor import Tensor
 from kobai.errors import nearest
-from kobai.kernels.convolution import convolve, convolve_transposed, weight_gradient
+from kobai.kernels.convolution import channel_sums, convolve, convolve_transposed, weight_gradient
 from kobai.kernels.epilogue import epilogue
 from kobai.kernels.windows import Windows, n_windows
 from kobai.ops._args import Samples, need_one_dtype, need_tensor
-from kobai.xp import Array, xp_of
+from kobai.xp import Array
 
 __all__ = [
     "conv1d",
@@ -88,7 +88,7 @@ def _conv(
         return (
             lambda out: convolve_transposed(dz, weight, w, groups).reshape(x.shape),
             lambda out: weight_gradient(inputs, dz, w, groups, weight.shape, out),
-            (lambda out: _sum_to_channels(dz)) if has_bias else None,
+            (lambda out: channel_sums(dz)) if has_bias else None,
         )
 
     return y, vjp
@@ -134,7 +134,7 @@ def _conv_transpose(
         return (
             lambda out: convolve(dy, weight, w, groups).reshape(x.shape),
             lambda out: weight_gradient(dy, inputs, w, groups, weight.shape, out),
-            (lambda out: _sum_to_channels(dy)) if has_bias else None,
+            (lambda out: channel_sums(dy)) if has_bias else None,
         )
 
     return y if x.ndim == weight.ndim else y[0], vjp
@@ -142,10 +142,6 @@ def _conv_transpose(
 
 def _along_channels(bias: Array, ndim: int) -> Array:
     return bias.reshape(-1, *(1,) * (ndim - 2))
-
-
-def _sum_to_channels(dz: Array) -> Array:
-    return xp_of(dz).asarray(dz.sum(axis=(0, *range(2, dz.ndim))))
 
 
 # --- public functions -------------------------------------------------------------------------------------------------
