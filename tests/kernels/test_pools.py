@@ -90,3 +90,11 @@ def test_code_for_narrower_vectors_than_the_processor_has_is_found(tmp_path):
     assert not pools.narrow_kernels({**haswell, "architecture": "SkylakeX"}, wide)
     assert not pools.narrow_kernels({**haswell, "internal_api": "mkl"}, wide)
     assert not pools.narrow_kernels(haswell, tmp_path / "missing")
+
+
+def test_the_library_is_blamed_only_where_products_are_its_own(monkeypatch):
+    monkeypatch.setattr(pools, "pools", lambda: [{"internal_api": "openblas", "architecture": "Haswell"}])
+    monkeypatch.setattr(pools, "narrow_kernels", lambda pool: True)
+    for own, found in ((True, 0), (False, 1)):
+        monkeypatch.setattr(blas, "own", lambda own=own: own)
+        assert len(pools.hints()) == found

@@ -92,9 +92,11 @@ def _products() -> str:
 
 def _engines() -> list[tuple[str, str]]:
     """What runs kernels on the host and on a GPU, and where machine code is kept."""
-    found = [("NumPy", f"{_version('numpy')}: products, and what has no kernel of its own")]
+    ours = "products, " if blas.own() else ""
+    found = [("NumPy", f"{_version('numpy')}: {'small ' * bool(ours)}products, and what has no kernel of its own")]
     if engine.numba_installed:
-        found.append(("Numba", f"{_version('numba')}: loops over host arrays, compiled at first use (kobai warmup)"))
+        loops = f"{ours}loops over host arrays, compiled at first use (kobai warmup)"
+        found.append(("Numba", f"{_version('numba')}: {loops}"))
         found += [("", f"{size / 1e6:.1f} MB of machine code in {at}") for at, size in _machine_code().items()]
     else:
         found.append(("Numba", "missing, so that NumPy does it all: pip install 'kobai[cpu]'"))

@@ -91,10 +91,10 @@ def narrow_kernels(pool: dict[str, Any], cpuinfo: Path = Path("/proc/cpuinfo")) 
 
 
 def hints() -> list[str]:
-    """What makes products slower than this processor could do them, with the cure."""
+    """What makes products slower than this processor could do them, with the cure. Kobai's own do not depend on the library."""
     found = []
     for pool in pools():
-        if narrow_kernels(pool):
+        if narrow_kernels(pool) and not blas.own():
             named = os.environ.get("OPENBLAS_CORETYPE")
             cure = f"Unset OPENBLAS_CORETYPE={named}" if named else "Install a newer NumPy"
             found.append(
