@@ -25,6 +25,7 @@ from kobai.kernels.tiles import (
     copy4,
     copy8,
     copy_vector,
+    copy_vectors,
     machine,
     tile4,
     tile8,
@@ -41,7 +42,7 @@ INNER = 384
 BLOCK = 1 << 19
 """Bytes of a block of panels: half of a second-level cache."""
 
-TILES, OFTEN = 4, 128
+TILES, OFTEN = 16, 128
 """Columns of A are copied for so many tiles at a time, if the part has so many columns of B at least."""
 
 EDGE = 16
@@ -132,19 +133,18 @@ def pack(size: int, k: int, columns: int, b: int, step: int, column: int, to: in
 
 
 @compiled
-def pack_rows(size: int, k: int, first: int, last: int, m: int, a: int, a_step: int, to: int) -> None:
-    """Copy rows of an A that lies column by column for the tiles from ``first`` on: for each p those of a tile."""
-    most = tile_rows()
-    tiles, each = -(-m // most), k * most * size + width()
+def pack_rows(size: int, k: int, tall: int, rows: int, a: int, step: int, to: int) -> None:
+    """Copy rows of an A that lies column by column for tiles ``tall`` rows high: for each p those of a tile."""
+    bytes = tall * size
+    each = k * bytes + width()
+    fit = 0  # tiles whose rows end no sooner than a vector does: what is too much is written over by the next
+    if bytes <= width() <= rows * size:
+        fit = (rows * size - width()) // bytes + 1
     for p in range(k):
-        for t in range(first, last):
-            start = m * t // tiles
-            source, target = a + p * a_step + start * size, to + (t - first) * each + p * most * size
-            if start * size + width() <= m * size and most * size <= width():
-                copy_vector(source, target)  # what is too much is written over by the next
-            else:
-                for i in range(m * (t + 1) // tiles - start):
-                    copy_one(size, source + i * size, target + i * size)
+        source, target = a + p * step, to + p * bytes
+        copy_vectors(source, bytes, target, each, fit)
+        for i in range(fit * tall, rows):
+            copy_one(size, source + i * size, target + i // tall * each + i % tall * size)
 
 
 @as_written
@@ -153,23 +153,23 @@ def multiply(
     add: int, scratch: int,
 ) -> None:  # fmt: skip
     """C ← A·B, or C ← C + A·B if ``add`` is not 0, by this thread; addresses and strides in bytes. C lies row by row."""
-    panel, tall = VECTORS * (width() // size), tile_rows()
-    tiles, most = -(-m // tall), BLOCK // (INNER * size) // panel * panel
+    panel = VECTORS * (width() // size)
+    most = BLOCK // (INNER * size) // panel * panel
+    tall = -(-m // -(-m // tile_rows()))  # rows of a tile, but the last: as even as can be
     for p in range(0, k, INNER):
         inner = min(INNER, k - p)
         for j in range(0, n, most):
             columns = min(most, n - j)
             pack(size, inner, columns, b + p * b_step + j * b_column, b_step, b_column, scratch)
             copied = a_row == size and columns >= OFTEN
-            for t in range(tiles):
-                start = m * t // tiles
-                rows = m * (t + 1) // tiles - start
+            for start in range(0, m, tall):
+                rows = min(tall, m - start)
                 left, row, step = a + start * a_row + p * a_step, a_row, a_step
                 if copied:
-                    if t % TILES == 0:
-                        last = min(t + TILES, tiles)
-                        pack_rows(size, inner, t, last, m, a + p * a_step, a_step, scratch + BLOCK)
-                    left, step = scratch + BLOCK + t % TILES * (inner * tall * size + width()), tall * size
+                    ahead = start % (TILES * tall)
+                    if ahead == 0:
+                        pack_rows(size, inner, tall, min(TILES * tall, m - start), left, a_step, scratch + BLOCK)
+                    left, step = scratch + BLOCK + ahead // tall * (inner * tall * size + width()), tall * size
                 right = scratch
                 for q in range(0, columns, panel):
                     result = c + start * c_row + (j + q) * size

@@ -246,6 +246,15 @@ def copy_vector(builder: Any, source: Any, target: Any) -> None:
 
 
 @instruction
+def copy_vectors(builder: Any, source: Any, step: Any, target: Any, stride: Any, count: Any) -> None:
+    """Vectors that lie ``step`` bytes apart to where they lie ``stride`` bytes apart."""
+    x = _Elements(4, real=False)
+    with _loop(builder, _int(0), count, _int(1), source) as (i, here, follow):
+        x.store(builder, x.load(builder, here), builder.add(target, builder.mul(stride, i)))
+        follow(builder.add(here, step))
+
+
+@instruction
 def clear_vector(builder: Any, target: Any) -> None:
     x = _Elements(4, real=False)
     x.store(builder, x.zero(), target)
