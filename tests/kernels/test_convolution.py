@@ -204,7 +204,7 @@ def test_columns_are_made_a_few_lines_or_images_at_a_time():
     images, lines = image_loops.blocks_of(small, 100, 64 * 9, 4)
     assert (images, lines) == (8, 4)
     job = image_loops.Convolution(
-        image_loops.forward, large, 1, *(np.ones(s, "f") for s in ((2, 64, 224, 224), (8, 64, 3, 3), (2, 8, 224, 224)))
+        image_loops.FORWARD, large, 1, *(np.ones(s, "f") for s in ((2, 64, 224, 224), (8, 64, 3, 3), (2, 8, 224, 224)))
     )
     assert job.keeps[4].nbytes < job.parts * 16 << 20  # columns of a whole image would be 116 MB
 

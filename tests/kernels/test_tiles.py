@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kobai.kernels import blas, product, team, threads, tiles
+from kobai.kernels import blas, engine, product, team, threads, tiles
 
 pytest.importorskip("numba")
 needs_tiles = pytest.mark.skipif(not blas.own(), reason="this processor is left to NumPy's BLAS")
@@ -52,6 +52,14 @@ def test_this_machine():
 # --- copies -------------------------------------------------------------------------------------------------------------
 
 
+turn = tiles.turn  # by this name Numba is to know it
+
+
+@engine.compiled
+def turned(size, source, row, target, step):
+    turn(size, source, row, target, step)
+
+
 @needs_tiles
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_square_is_turned(dtype):
@@ -59,7 +67,7 @@ def test_a_square_is_turned(dtype):
     n = tiles.machine()[0] // size
     source = np.arange(n * (n + 3), dtype=dtype).reshape(n, n + 3)
     target = np.full((n, n + 5), -1, dtype)
-    product.turn(size, source.ctypes.data, source.strides[0], target.ctypes.data, target.strides[0])
+    turned(size, source.ctypes.data, source.strides[0], target.ctypes.data, target.strides[0])
     np.testing.assert_array_equal(target[:, :n], source[:, :n].T)
     assert (target[:, n:] == -1).all()
 

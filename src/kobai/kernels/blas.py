@@ -219,10 +219,15 @@ def _able() -> bool:
 
 def ours(a: Array, b: Array) -> bool:
     """Whether the product of two arrays of the host is one for our own loops. That depends on shapes and dtypes alone."""
-    if a.ndim < 2 or b.ndim < 2 or a.dtype != b.dtype or a.dtype not in engine.FLOATS:
+    if not _are_matrices(a, b):
         return False
     (m, k), n = a.shape[-2:], b.shape[-1]
     return k == b.shape[-2] and m >= FEW and n >= FEW and m * n * k >= SMALL and own()
+
+
+def _are_matrices(a: Array, b: Array) -> bool:
+    """Or batches of them, of one of the precisions that are computed with."""
+    return a.ndim >= 2 and b.ndim >= 2 and a.dtype == b.dtype and a.dtype in engine.FLOATS
 
 
 def _shape(a: Array, b: Array) -> tuple[int, ...] | None:
@@ -249,7 +254,7 @@ def _parted(a: Array, b: Array, out: Array) -> tuple[tuple[int, int], int]:
 
 
 def _worthwhile(a: Array, b: Array) -> bool:
-    if a.ndim < 2 or b.ndim < 2 or a.dtype != b.dtype or a.dtype not in engine.FLOATS:
+    if not _are_matrices(a, b):
         return False
     multiplications = max(a.size * b.shape[-1], b.size * a.shape[-2])  # one of them has the batch
     return bool(multiplications * a.itemsize >= WORTHWHILE)

@@ -29,8 +29,8 @@ from kobai.xp import Array, xp_of
 CACHE = 2 << 20  # bytes of columns made at a time on the host; half and double this cost a few per cent more
 DEVICE = 1 << 28  # ... and on a device, where few large products are better
 NARROW = 128  # an image with fewer windows has too few columns for a product of its own: a block of images shares one
-GRAIN = 1 << 18  # elements to be added up that are worth a thread
 FEWEST = 512  # columns of such a product at least, for the weight has to be read once for each
+GRAIN = 1 << 18  # elements to be added up that are worth a thread
 
 
 class Plan(NamedTuple):

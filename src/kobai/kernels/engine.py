@@ -109,10 +109,7 @@ class compiled:
             options = {"nogil": True, "error_model": "numpy", "fastmath": set(self.flags), "_nrt": False}
             linked = _linked(self.function)
             signatures = () if self.signatures is None else (self.signatures(numba.types),)
-            try:
-                self.dispatcher = numba.njit(*signatures, cache=True, **options)(linked)
-            except RuntimeError:  # no folder can be written to
-                self.dispatcher = numba.njit(*signatures, **options)(linked)
+            self.dispatcher = _kept_on_disk(numba.njit, *signatures, **options)(linked)
         return self.dispatcher
 
 
@@ -152,6 +149,11 @@ class inlined:
                 lambda x: {32: single, 64: double}.get(getattr(x, "bitwidth", 0))
             )
         return self.known
+
+
+def llvm_ir() -> Any:
+    """The words of which an :class:`instruction` is built."""
+    return importlib.import_module("llvmlite.ir")  # comes with Numba
 
 
 class instruction:
@@ -213,11 +215,8 @@ class entry:
             compiling.hear_numba()
             integers = (numba.types.int64,) * len(inspect.signature(self.function).parameters)
             options = {"error_model": "numpy", "fastmath": set(compiled.flags), "_nrt": False}
-            linked = _linked(self.function)
-            try:
-                self.known = numba.cfunc(numba.types.void(*integers), cache=True, **options)(linked)
-            except RuntimeError:  # no folder can be written to
-                self.known = numba.cfunc(numba.types.void(*integers), **options)(linked)
+            signature = numba.types.void(*integers)
+            self.known = _kept_on_disk(numba.cfunc, signature, **options)(_linked(self.function))
         return self.known.ctypes
 
     @property
@@ -226,6 +225,18 @@ class entry:
         if self.known is None:
             self.compile()
         return int(self.known.address)
+
+
+def _kept_on_disk(decorator: Callable[..., Any], *signature: Any, **options: Any) -> Callable[[Any], Any]:
+    """One of Numba's decorators, which keeps the machine code if it finds a folder that can be written to."""
+
+    def decorate(function: Any) -> Any:
+        try:
+            return decorator(*signature, cache=True, **options)(function)
+        except RuntimeError:  # there is none
+            return decorator(*signature, **options)(function)
+
+    return decorate
 
 
 def _linked(function: Any) -> Any:

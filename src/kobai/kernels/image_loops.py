@@ -25,22 +25,7 @@ from kobai.kernels.engine import as_written, compiled, entry
 from kobai.kernels.product import cut, multiply
 from kobai.kernels.team import give_way, load, replace, store
 from kobai.kernels.threads import num_threads, share_job
-from kobai.kernels.tiles import (
-    add4,
-    add8,
-    add_lines4,
-    add_lines8,
-    clear_vector,
-    copy4,
-    copy8,
-    copy_lines4,
-    copy_lines8,
-    copy_some4,
-    copy_some8,
-    spread_some4,
-    spread_some8,
-    width,
-)
+from kobai.kernels.tiles import add_lines, add_one, clear_vector, copy_lines, copy_one, copy_some, spread_some, width
 from kobai.kernels.windows import Windows
 from kobai.xp import Array
 
@@ -56,10 +41,13 @@ SHARES = 16
 PER_THREAD = 4
 """Parts for each thread, lest all wait for one that is held up."""
 
+FORWARD, BACKWARD, WEIGHTS = range(3)
+"""The three products of a convolution."""
+
 # What a job says, after what every job says. Sizes are numbers of elements.
-(SIZE, IMAGES, GROUPS, CHANNELS, FILTERS, TAPS, WINDOWS, LINE, STRIDE, PLANE, INPUT, INPUT_LINE, PADDED, DIRECT, TOGETHER,
+(KIND, SIZE, IMAGES, GROUPS, CHANNELS, FILTERS, TAPS, WINDOWS, LINE, STRIDE, PLANE, INPUT, INPUT_LINE, PADDED, DIRECT, TOGETHER,
  AT_ONCE, TAP, START, INPUT_START, ROOMS, ROOM_COUNT, ROOM_BYTES, COLUMNS, OTHER, X, WEIGHT, Y, BIAS, YIELD) = (
-    team.HEADER + 8 * i for i in range(29)
+    team.HEADER + 8 * i for i in range(30)
 )  # fmt: skip
 
 
@@ -68,12 +56,10 @@ PER_THREAD = 4
 
 @compiled
 def copy_row(size: int, source: int, target: int, count: int) -> None:
+    """So many numbers."""
     lanes = width() // size
     for i in range(0, count, lanes):
-        if size == 4:
-            copy_some4(source + i * 4, target + i * 4, count - i)
-        else:
-            copy_some8(source + i * 8, target + i * 8, count - i)
+        copy_some(size, source + i * size, target + i * size, count - i)
 
 
 @compiled
@@ -81,44 +67,26 @@ def fill_row(size: int, source: int, target: int, count: int) -> None:
     """One number everywhere."""
     lanes = width() // size
     for i in range(0, count, lanes):
-        if size == 4:
-            spread_some4(source, target + i * 4, count - i)
-        else:
-            spread_some8(source, target + i * 8, count - i)
-
-
-@compiled
-def copy_lines(size: int, image: int, places: int, first: int, last: int, stride: int, dense: int, line: int) -> None:
-    """Numbers of an image that lie ``stride`` elements apart, line by line, to where they lie without gaps."""
-    if stride == 1 and size == 4:
-        copy_lines4(image, places, first, last, dense, line)
-    elif stride == 1:
-        copy_lines8(image, places, first, last, dense, line)
-    else:
-        for j in range(first, last):
-            source, target = image + load(places + 8 * j) * size, dense + (j - first) * line * size
-            for i in range(line):
-                if size == 4:
-                    copy4(source + i * stride * 4, target + i * 4)
-                else:
-                    copy8(source + i * stride * 8, target + i * 8)
+        spread_some(size, source, target + i * size, count - i)
 
 
 @as_written
-def add_lines(size: int, image: int, places: int, first: int, last: int, stride: int, dense: int, line: int) -> None:
-    """The transpose: add them to where they come from."""
-    if stride == 1 and size == 4:
-        add_lines4(image, places, first, last, dense, line)
+def visit_lines(
+    size: int, image: int, places: int, first: int, last: int, stride: int, dense: int, line: int, add: int
+) -> None:
+    """Numbers of an image that lie ``stride`` elements apart, line by line, to where they lie without gaps; or added back."""
+    if stride == 1 and add:
+        add_lines(size, image, places, first, last, dense, line)
     elif stride == 1:
-        add_lines8(image, places, first, last, dense, line)
+        copy_lines(size, image, places, first, last, dense, line)
     else:
         for j in range(first, last):
-            target, source = image + load(places + 8 * j) * size, dense + (j - first) * line * size
+            here, there = image + load(places + 8 * j) * size, dense + (j - first) * line * size
             for i in range(line):
-                if size == 4:
-                    add4(source + i * 4, target + i * stride * 4)
+                if add:
+                    add_one(size, there + i * size, here + i * stride * size)
                 else:
-                    add8(source + i * 8, target + i * stride * 8)
+                    copy_one(size, here + i * stride * size, there + i * size)
 
 
 @compiled
@@ -132,23 +100,16 @@ def clear(target: int, bytes: int) -> None:
 
 
 @compiled
-def rooms_take(job: int) -> Any:
-    """Memory that no other thread has; if there are more threads than rooms, when one is free."""
-    flags, count, looks = load(job + ROOMS), load(job + ROOM_COUNT), 0
+def take_room(job: int) -> Any:
+    """The number of a room that no other thread has; if there are more threads than rooms, when one is free."""
+    flags, looks = load(job + ROOMS), 0
     while True:
-        for i in range(count):
+        for i in range(load(job + ROOM_COUNT)):
             if replace(flags + 64 * i, 0, 1):
-                return flags + 64 * i
+                return i
         looks += 1
         if looks % 32 == 0:
             give_way(load(job + YIELD))
-
-
-@compiled
-def room_of(job: int, flag: int) -> Any:
-    """Where the memory is that belongs to a flag."""
-    flags = load(job + ROOMS)
-    return flags + 64 * load(job + ROOM_COUNT) + (flag - flags) // 64 * load(job + ROOM_BYTES)
 
 
 @compiled
@@ -190,10 +151,7 @@ def visit(job: int, images: int, count: int, first: int, last: int, columns: int
         for t in range(taps):
             for i in range(count):
                 base = images + ((i * channels + c) * plane + load(tap + 8 * t)) * size
-                if add:
-                    add_lines(size, base, start, first, last, stride, at, line)
-                else:
-                    copy_lines(size, base, start, first, last, stride, at, line)
+                visit_lines(size, base, start, first, last, stride, at, line, add)
                 at += (last - first) * line * size
 
 
@@ -215,122 +173,81 @@ def rows(job: int, image: int, count: int, other: int, back: int) -> None:
 
 
 @entry
-def forward(job: int, part: int, scratch: int) -> None:
-    """y ← W·X + b."""
-    size, groups, filters, windows = load(job + SIZE), load(job + GROUPS), load(job + FILTERS), load(job + WINDOWS)
-    channels, line, together = load(job + CHANNELS), load(job + LINE), load(job + TOGETHER)
-    lines, at_once, direct = windows // line, load(job + AT_ONCE), load(job + DIRECT)
-    bias = load(job + BIAS)
+def convolution(job: int, part: int, scratch: int) -> None:
+    """A part of the images of y ← W·X + b (FORWARD), or of dx ← the columns Wᵀ·dy, added up where they come from (BACKWARD);
+    a share of dWᵀ ← Σ X·dyᵀ (WEIGHTS).
+    """
+    kind, size, groups = load(job + KIND), load(job + SIZE), load(job + GROUPS)
+    channels, filters, windows = load(job + CHANNELS), load(job + FILTERS), load(job + WINDOWS)
     depth, each = channels // groups * load(job + TAPS), filters // groups
-    flag = rooms_take(job)
-    room = room_of(job, flag)
+    line, at_once, direct = load(job + LINE), load(job + AT_ONCE), load(job + DIRECT)
+    weights, bias, add = load(job + WEIGHT), load(job + BIAS), 0
+    if kind == WEIGHTS:
+        weights += part * groups * depth * each * size
+    number = take_room(job)
+    flag = load(job + ROOMS) + 64 * number
+    room = load(job + ROOMS) + 64 * load(job + ROOM_COUNT) + number * load(job + ROOM_BYTES)
     columns, other = room + load(job + COLUMNS), room + load(job + OTHER)
-    n, parts = load(job + IMAGES), load(job + team.PARTS)
+    n, parts, together = load(job + IMAGES), load(job + team.PARTS), load(job + TOGETHER)
     blocks = -(-n // together)
     for block in range(cut(blocks, part, parts, 1), cut(blocks, part + 1, parts, 1)):
         image = block * together
         count = min(together, n - image)
-        images = padded(job, image, count, room)
-        for first in range(0, lines, at_once):
-            last = min(first + at_once, lines)
-            wide = count * (last - first) * line
-            right = columns
-            if direct:
-                right = images
-            else:
-                visit(job, images, count, first, last, columns, 0)
-            y = load(job + Y) + (image * filters * windows + first * line) * size
-            row = windows * size
-            if together > 1:
-                y, row = other, wide * size
-            for g in range(groups):
-                if bias:
-                    for o in range(each):
-                        fill_row(size, bias + (g * each + o) * size, y + (g * each + o) * row, wide)
-                multiply(
-                    size, each, wide, depth, load(job + WEIGHT) + g * each * depth * size, depth * size, size,
-                    right + g * depth * wide * size, wide * size, size, y + g * each * row, row, bias, scratch,
-                )  # fmt: skip
-            if together > 1:
-                rows(job, image, count, other, 1)
-    store(flag, 0)
-
-
-@entry
-def backward(job: int, part: int, scratch: int) -> None:
-    """dx ← the columns Wᵀ·dy, added up where they come from."""
-    size, groups, filters, windows = load(job + SIZE), load(job + GROUPS), load(job + FILTERS), load(job + WINDOWS)
-    channels, line, together = load(job + CHANNELS), load(job + LINE), load(job + TOGETHER)
-    lines, at_once, direct = windows // line, load(job + AT_ONCE), load(job + DIRECT)
-    depth, each = channels // groups * load(job + TAPS), filters // groups
-    flag = rooms_take(job)
-    room = room_of(job, flag)
-    columns, other = room + load(job + COLUMNS), room + load(job + OTHER)
-    n, parts = load(job + IMAGES), load(job + team.PARTS)
-    blocks = -(-n // together)
-    for block in range(cut(blocks, part, parts, 1), cut(blocks, part + 1, parts, 1)):
-        image = block * together
-        count = min(together, n - image)
-        if together > 1:
-            rows(job, image, count, other, 0)
-        if not direct:
+        images = room
+        if direct or kind != BACKWARD:
+            images = padded(job, image, count, room)
+        else:
             clear(room, count * channels * load(job + PLANE) * size)
-        for first in range(0, lines, at_once):
-            last = min(first + at_once, lines)
-            wide = count * (last - first) * line
-            dy, row = load(job + Y) + (image * filters * windows + first * line) * size, windows * size
-            if together > 1:
-                dy, row = other, wide * size
-            made = columns
-            if direct:
-                made = load(job + X) + image * channels * windows * size
-            for g in range(groups):
-                multiply(
-                    size, depth, wide, each, load(job + WEIGHT) + g * each * depth * size, size, depth * size,
-                    dy + g * each * row, row, size, made + g * depth * wide * size, wide * size, 0, scratch,
-                )  # fmt: skip
-            if not direct:
-                visit(job, room, count, first, last, columns, 1)
-        if not direct:
-            unpadded(job, image, count, room)
-    store(flag, 0)
-
-
-@entry
-def weights(job: int, part: int, scratch: int) -> None:
-    """A share of dWᵀ ← Σ X·dyᵀ."""
-    size, groups, filters, windows = load(job + SIZE), load(job + GROUPS), load(job + FILTERS), load(job + WINDOWS)
-    channels, line, together = load(job + CHANNELS), load(job + LINE), load(job + TOGETHER)
-    lines, at_once, direct = windows // line, load(job + AT_ONCE), load(job + DIRECT)
-    depth, each = channels // groups * load(job + TAPS), filters // groups
-    flag = rooms_take(job)
-    room = room_of(job, flag)
-    columns, other = room + load(job + COLUMNS), room + load(job + OTHER)
-    n, parts = load(job + IMAGES), load(job + team.PARTS)
-    blocks, share, add = -(-n // together), load(job + WEIGHT) + part * groups * depth * each * size, 0
-    for block in range(cut(blocks, part, parts, 1), cut(blocks, part + 1, parts, 1)):
-        image = block * together
-        count = min(together, n - image)
-        images = padded(job, image, count, room)
-        if together > 1:
+        if together > 1 and kind != FORWARD:
             rows(job, image, count, other, 0)
-        for first in range(0, lines, at_once):
-            last = min(first + at_once, lines)
+        for first in range(0, windows // line, at_once):
+            last = min(first + at_once, windows // line)
             wide = count * (last - first) * line
-            left = columns
+            x = columns
             if direct:
-                left = images
-            else:
+                x = images
+            elif kind != BACKWARD:
                 visit(job, images, count, first, last, columns, 0)
-            dy, row = load(job + Y) + (image * filters * windows + first * line) * size, windows * size
+            y, y_row = load(job + Y) + (image * filters * windows + first * line) * size, windows * size
             if together > 1:
-                dy, row = other, wide * size
+                y, y_row = other, wide * size
+            x_row, w_row = wide * size, depth * size
             for g in range(groups):
-                multiply(
-                    size, depth, each, wide, left + g * depth * wide * size, wide * size, size,
-                    dy + g * each * row, size, row, share + g * depth * each * size, each * size, add, scratch,
-                )  # fmt: skip
+                weight = weights + g * each * w_row
+                left, right = x + g * depth * x_row, y + g * each * y_row
+                if kind == FORWARD:
+                    if bias:
+                        for o in range(each):
+                            fill_row(size, bias + (g * each + o) * size, right + o * y_row, wide)
+                    multiply(
+                        size, each, wide, depth, weight, w_row, size, left, x_row, size, right, y_row, bias, scratch
+                    )
+                elif kind == BACKWARD:
+                    multiply(size, depth, wide, each, weight, size, w_row, right, y_row, size, left, x_row, 0, scratch)
+                else:
+                    multiply(
+                        size,
+                        depth,
+                        each,
+                        wide,
+                        left,
+                        x_row,
+                        size,
+                        right,
+                        size,
+                        y_row,
+                        weight,
+                        each * size,
+                        add,
+                        scratch,
+                    )
             add = 1
+            if kind == BACKWARD and not direct:
+                visit(job, room, count, first, last, columns, 1)
+        if kind == FORWARD and together > 1:
+            rows(job, image, count, other, 1)
+        if kind == BACKWARD and not direct:
+            unpadded(job, image, count, room)
     store(flag, 0)
 
 
@@ -373,10 +290,10 @@ class Convolution(team.Job):
     """One of the three as a job, with the memory that its threads need. ``weight``: W, or the shares of its gradient."""
 
     def __init__(
-        self, function: entry, w: Windows, groups: int, x: Array, weight: Array, y: Array, bias: Array | None = None,
+        self, kind: int, w: Windows, groups: int, x: Array, weight: Array, y: Array, bias: Array | None = None,
         shares: int = 0,
     ) -> None:  # fmt: skip
-        super().__init__(29)
+        super().__init__(30)
         size, (n, channels), filters = x.itemsize, x.shape[:2], y.shape[1]
         kernel, windows, line, plane = prod(w.kernel), prod(w.out), w.out[-1], prod(w.padded)
         depth = channels * kernel
@@ -387,7 +304,7 @@ class Convolution(team.Job):
         wide, padded = together * at_once * line, w.padded != w.size
         starts, end = [], 0
         for needed, elements in (
-            (not direct and (padded or function is backward), together * channels * plane),
+            (not direct and (padded or kind == BACKWARD), together * channels * plane),
             (not direct, depth * wide),
             (together > 1, filters * wide),
         ):
@@ -398,9 +315,9 @@ class Convolution(team.Job):
         flags = -(-memory.ctypes.data // 64) * 64
         tables = places(w)
         self.memory[:] = (
-            function.address, self.parts, n * windows * filters * depth // groups,
-            size, n, groups, channels, filters, kernel, windows, line, w.stride[-1], plane, prod(w.size), w.size[-1], padded,
-            direct, together, at_once, *(table.ctypes.data for table in tables), flags, count, end, *starts[1:],
+            convolution.address, self.parts, n * windows * filters * depth // groups,
+            kind, size, n, groups, channels, filters, kernel, windows, line, w.stride[-1], plane, prod(w.size), w.size[-1],
+            padded, direct, together, at_once, *(table.ctypes.data for table in tables), flags, count, end, *starts[1:],
             x.ctypes.data, weight.ctypes.data, y.ctypes.data, 0 if bias is None else bias.ctypes.data, team.yield_address(),
         )  # fmt: skip
         self.keeps = (x, weight, y, bias, memory, *tables)
@@ -431,13 +348,13 @@ class _Kernel:
 @_Kernel
 def convolve(w: Windows, groups: int, x: Array, weight: Array, bias: Array | None, y: Array) -> Callable[[], None]:
     """y ← the windows of x times the weight (O, C / groups, *kernel), plus the bias."""
-    return partial(share_job, Convolution(forward, w, groups, x, weight, y, bias))
+    return partial(share_job, Convolution(FORWARD, w, groups, x, weight, y, bias))
 
 
 @_Kernel
 def convolve_transposed(w: Windows, groups: int, dy: Array, weight: Array, dx: Array) -> Callable[[], None]:
     """dx ← what :func:`convolve` makes of it, transposed."""
-    return partial(share_job, Convolution(backward, w, groups, dx, weight, dy))
+    return partial(share_job, Convolution(BACKWARD, w, groups, dx, weight, dy))
 
 
 @_Kernel
@@ -446,7 +363,7 @@ def weight_gradient(w: Windows, groups: int, x: Array, dy: Array, out: Array) ->
     n, each, depth = x.shape[0], out.shape[0] // groups, prod(out.shape[1:])
     blocks = -(-n // blocks_of(w, n, depth * groups, x.itemsize)[0])
     shares = np.empty((min(SHARES, blocks), groups, depth, each), x.dtype)
-    job = Convolution(weights, w, groups, x, shares, dy, shares=len(shares))
+    job = Convolution(WEIGHTS, w, groups, x, shares, dy, shares=len(shares))
     total = out.reshape(groups, each, depth)
 
     def run() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from kobai.kernels.engine import compiled, launch, numba_runs
 from kobai.kernels.threads import run_split
-from kobai.kernels.tiles import machine, spread_pairs4, spread_pairs8
+from kobai.kernels.tiles import machine, spread_pairs
 from kobai.kernels.tiles import width as vector_width
 from kobai.kernels.windows import Windows
 from kobai.xp import Array, xp_of
@@ -177,10 +177,7 @@ def _scatter_2x2(geometry: Any, dx: Any, dy: Any, taken: Any, start: int, stop: 
                 d, tap = dy.ctypes.data + (windows + q) * size, taken.ctypes.data + windows + q
                 for row in range(2):
                     target = above + (row * width + 2 * q) * size
-                    if size == 4:
-                        spread_pairs4(d, tap, target, 2 * row, ow - q)
-                    else:
-                        spread_pairs8(d, tap, target, 2 * row, ow - q)
+                    spread_pairs(size, d, tap, target, 2 * row, ow - q)
             if 2 * ow < width:  # an odd last column
                 for row in range(2):
                     dx[(plane * height + 2 * p + row + 1) * width - 1] = 0

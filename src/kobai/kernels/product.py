@@ -22,16 +22,13 @@ from kobai.kernels.team import load, store
 from kobai.kernels.tiles import (
     VECTORS,
     clear_vector,
-    copy4,
-    copy8,
+    copy_one,
     copy_vector,
     copy_vectors,
     machine,
-    tile4,
-    tile8,
+    tile,
     tile_rows,
-    turn4,
-    turn8,
+    turn,
     width,
 )
 from kobai.xp import Array
@@ -73,35 +70,6 @@ def cut(n: int, i: int, parts: int, edge: int) -> int:
     if i == parts:
         return n
     return (n * i // parts + edge // 2) // edge * edge
-
-
-@compiled
-def copy_one(size: int, source: int, target: int) -> None:
-    """One number."""
-    if size == 4:
-        copy4(source, target)
-    else:
-        copy8(source, target)
-
-
-@compiled
-def turn(size: int, source: int, row: int, target: int, step: int) -> None:
-    """A square, transposed."""
-    if size == 4:
-        turn4(source, row, target, step)
-    else:
-        turn8(source, row, target, step)
-
-
-@as_written
-def tile(
-    size: int, rows: int, columns: int, k: int, a: int, a_row: int, a_step: int, b: int, c: int, c_row: int, add: int
-) -> None:
-    """A tile of the result."""
-    if size == 4:
-        tile4(rows, columns, k, a, a_row, a_step, b, c, c_row, add)
-    else:
-        tile8(rows, columns, k, a, a_row, a_step, b, c, c_row, add)
 
 
 @compiled

@@ -12,7 +12,6 @@ What is computed does not depend on who computed which part.
 from __future__ import annotations
 
 import ctypes
-import importlib
 import os
 import platform
 from functools import cache
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from kobai.kernels.engine import compiled, instruction
+from kobai.kernels.engine import compiled, instruction, llvm_ir
 from kobai.xp import Array
 
 IDLE = 3000
@@ -49,10 +48,6 @@ WORD, JOB, DONE, ASLEEP, CALLS, RESTING, NEXT_REST, MISSES, YIELD = (64 * i for 
 FUNCTION, PARTS, WORK = (8 * i for i in range(3))
 HEADER = 24
 # --- instructions -----------------------------------------------------------------------------------------------------
-
-
-def _ir() -> Any:
-    return importlib.import_module("llvmlite.ir")  # comes with Numba
 
 
 def _word(builder: Any, address: Any) -> Any:
@@ -85,14 +80,14 @@ def replace(builder: Any, address: Any, old: Any, new: Any) -> Any:
 @instruction
 def give_way(builder: Any, function: Any) -> None:
     """Call the system's ``int sched_yield(void)`` at this address."""
-    ir = _ir()
+    ir = llvm_ir()
     builder.call(builder.inttoptr(function, ir.FunctionType(ir.IntType(32), []).as_pointer()), [])
 
 
 @instruction
 def pause(builder: Any) -> None:
     """Leave the core to its other thread for a moment: two threads of a core that wait in haste halve each other's speed."""
-    ir = _ir()
+    ir = llvm_ir()
     number = ir.IntType(32)
     name, operands = {
         "x86_64": ("llvm.x86.sse2.pause", []),
@@ -108,7 +103,7 @@ def pause(builder: Any) -> None:
 @instruction
 def call(builder: Any, function: Any, job: Any, i: Any, scratch: Any) -> None:
     """Call the compiled function at an address."""
-    ir = _ir()
+    ir = llvm_ir()
     form = ir.FunctionType(ir.VoidType(), [job.type] * 3)
     builder.call(builder.inttoptr(function, form.as_pointer()), [job, i, scratch])
 

@@ -15,12 +15,12 @@ addresses, strides and counts are integers of 64 bits; strides are in bytes.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, update_wrapper
 from typing import Any
 
-from kobai.kernels.engine import instruction
+from kobai.kernels.engine import instruction, llvm_ir
 
 VECTORS = 2
 """Vectors in a row of a tile; one, where no more columns are left."""
@@ -45,23 +45,18 @@ def machine() -> tuple[int, int]:
 # --- words for LLVM -----------------------------------------------------------------------------------------------------
 
 
-def _ir() -> Any:
-    return importlib.import_module("llvmlite.ir")  # comes with Numba
-
-
 def _int(value: int) -> Any:
-    return _ir().IntType(64)(value)
+    return llvm_ir().IntType(64)(value)
 
 
 class _Elements:
-    """Numbers of ``size`` bytes, one and a vector of them, as LLVM has them."""
+    """Numbers of ``size`` bytes – floats, or single bytes – and a vector of them, as LLVM has them."""
 
-    def __init__(self, size: int, real: bool, lanes: int = 0) -> None:
-        ir = _ir()
+    def __init__(self, size: int, lanes: int = 0) -> None:
+        ir = llvm_ir()
         self.size, self.lanes = size, lanes or machine()[0] // size
-        self.one = (ir.FloatType() if size == 4 else ir.DoubleType()) if real else ir.IntType(8 * size)
-        self.vector = ir.VectorType(self.one, self.lanes)
-        self.name = f"v{self.lanes}{'f' if real else 'i'}{8 * size}"
+        self.one, name = {1: (ir.IntType(8), "i8"), 4: (ir.FloatType(), "f32"), 8: (ir.DoubleType(), "f64")}[size]
+        self.vector, self.name = ir.VectorType(self.one, self.lanes), f"v{self.lanes}{name}"
 
     def load(self, builder: Any, address: Any, kind: Any = None) -> Any:
         pointer = builder.inttoptr(address, (kind or self.vector).as_pointer())
@@ -71,11 +66,11 @@ class _Elements:
         builder.store(value, builder.inttoptr(address, value.type.as_pointer()), align=self.size)
 
     def zero(self) -> Any:
-        return _ir().Constant(self.vector, None)
+        return llvm_ir().Constant(self.vector, None)
 
     def spread(self, builder: Any, value: Any) -> Any:
         """A vector that has one number everywhere."""
-        ir = _ir()
+        ir = llvm_ir()
         number = ir.IntType(32)
         nothing = ir.Constant(ir.VectorType(value.type, self.lanes), ir.Undefined)
         first = builder.insert_element(nothing, value, number(0))
@@ -84,7 +79,7 @@ class _Elements:
 
     def call(self, builder: Any, name: str, result: Any, operands: list[Any]) -> Any:
         """One of LLVM's functions for vectors."""
-        ir = _ir()
+        ir = llvm_ir()
         form = ir.FunctionType(result, [operand.type for operand in operands])
         cgutils = importlib.import_module("numba.core.cgutils")
         return builder.call(cgutils.get_or_insert_function(builder.module, form, f"llvm.{name}"), operands)
@@ -92,66 +87,75 @@ class _Elements:
     def load_some(self, builder: Any, address: Any, mask: Any) -> Any:
         """A vector of which only what the mask shows is read, and the rest is zero."""
         pointer = builder.inttoptr(address, self.vector.as_pointer())
-        operands = [pointer, _ir().IntType(32)(self.size), mask, self.zero()]
+        operands = [pointer, llvm_ir().IntType(32)(self.size), mask, self.zero()]
         return self.call(builder, f"masked.load.{self.name}.p0", self.vector, operands)
 
     def store_some(self, builder: Any, value: Any, address: Any, mask: Any) -> None:
         """Only what the mask shows is written."""
         pointer = builder.inttoptr(address, self.vector.as_pointer())
-        operands = [value, pointer, _ir().IntType(32)(self.size), mask]
-        self.call(builder, f"masked.store.{self.name}.p0", _ir().VoidType(), operands)
+        operands = [value, pointer, llvm_ir().IntType(32)(self.size), mask]
+        self.call(builder, f"masked.store.{self.name}.p0", llvm_ir().VoidType(), operands)
 
     def masks(self, builder: Any, columns: Any, vectors: int) -> list[Any]:
         """For each vector which of its places are among so many columns."""
-        number = _ir().IntType(32)
+        number = llvm_ir().IntType(32)
         most = self.spread(builder, builder.trunc(columns, number))
         return [self.below(builder, number(v * self.lanes), most) for v in range(vectors)]
 
     def below(self, builder: Any, first: Any, most: Any) -> Any:
         """Which places of a vector that begins at the ``first`` are less than ``most``, which is spread."""
-        ir = _ir()
+        ir = llvm_ir()
         places = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), list(range(self.lanes)))
         return builder.icmp_signed("<", builder.add(places, self.spread(builder, first)), most)
+
+
+def _sized(build: Callable[..., None]) -> instruction:
+    """Decorator: an instruction whose first operand is how many bytes a number has, 4 or 8; what builds it is given those."""
+
+    def either(builder: Any, size: Any, *operands: Any) -> None:
+        with builder.if_else(builder.icmp_signed("==", size, _int(4))) as branches:
+            for branch, bytes in zip(branches, (4, 8), strict=True):
+                with branch:
+                    build(builder, _Elements(bytes), *operands)
+
+    return instruction(update_wrapper(either, build))
 
 
 # --- a tile -------------------------------------------------------------------------------------------------------------
 
 
-def _tile(size: int) -> instruction:
+@_sized
+def tile(
+    builder: Any, x: _Elements, rows: Any, columns: Any, k: Any, a: Any, a_row: Any, a_step: Any, b: Any, c: Any, c_row: Any,
+    add: Any,
+) -> None:  # fmt: skip
     """C ← A·B, or C ← C + A·B if ``add`` is not 0: ``rows`` rows, and ``columns`` columns where those are fewer than a tile's.
 
     A: its first element, bytes from row to row and from p to p. B: k times as many vectors as the tile has in a row.
     """
-
-    def build(
-        builder: Any, rows: Any, columns: Any, k: Any, a: Any, a_row: Any, a_step: Any, b: Any, c: Any, c_row: Any, add: Any,
-    ) -> None:  # fmt: skip
-        x, end = _Elements(size, real=True), builder.append_basic_block("end")
-        adds = builder.icmp_signed("!=", add, _int(0))
-        narrow = builder.icmp_signed("<=", columns, _int(x.lanes))
-        blocks = {vectors: builder.append_basic_block(f"vectors{vectors}") for vectors in (1, VECTORS)}
-        builder.cbranch(narrow, blocks[1], blocks[VECTORS])
-        for vectors, block in blocks.items():
-            builder.position_at_end(block)
-            choice = builder.switch(rows, end)
-            for r in range(1, machine()[1] + 1):
-                case = builder.append_basic_block(f"rows{r}")
-                choice.add_case(_int(r), case)
-                builder.position_at_end(case)
-                sums = _sums(x, builder, r, vectors, k, a, a_row, a_step, b)
-                places = [builder.add(c, builder.mul(c_row, _int(i))) for i in range(r)]
-                _write(x, builder, sums, places, columns, adds)
-                builder.branch(end)
-        builder.position_at_end(end)
-
-    return instruction(build)
+    end = builder.append_basic_block("end")
+    adds = builder.icmp_signed("!=", add, _int(0))
+    narrow = builder.icmp_signed("<=", columns, _int(x.lanes))
+    blocks = {vectors: builder.append_basic_block(f"vectors{vectors}") for vectors in (1, VECTORS)}
+    builder.cbranch(narrow, blocks[1], blocks[VECTORS])
+    for vectors, block in blocks.items():
+        builder.position_at_end(block)
+        choice = builder.switch(rows, end)
+        for r in range(1, machine()[1] + 1):
+            case = builder.append_basic_block(f"rows{r}")
+            choice.add_case(_int(r), case)
+            builder.position_at_end(case)
+            sums = _sums(x, builder, r, vectors, k, a, a_row, a_step, b)
+            places = [builder.add(c, builder.mul(c_row, _int(i))) for i in range(r)]
+            _write(x, builder, sums, places, columns, adds)
+            builder.branch(end)
+    builder.position_at_end(end)
 
 
 def _sums(
     x: _Elements, builder: Any, rows: int, vectors: int, k: Any, a: Any, a_row: Any, a_step: Any, b: Any
 ) -> list[list[Any]]:
     """The loop over p."""
-    ir = _ir()
     before, loop = builder.block, builder.append_basic_block("loop")
     # An address for three rows: the two others are one and two strides on, which an x86 instruction adds by itself.
     starts = [builder.add(a, builder.mul(a_row, _int(i))) for i in range(0, rows, 3)]
@@ -182,7 +186,7 @@ def _sums(
     fewer = builder.sub(left, _int(1))
     left.add_incoming(fewer, loop)
     after = builder.append_basic_block("after")
-    builder.cbranch(builder.icmp_signed(">", fewer, ir.IntType(64)(0)), loop, after)
+    builder.cbranch(builder.icmp_signed(">", fewer, _int(0)), loop, after)
     builder.position_at_end(after)
     return new
 
@@ -219,8 +223,6 @@ def _write(x: _Elements, builder: Any, sums: list[list[Any]], places: list[Any],
                     write(False)
 
 
-tile4, tile8 = _tile(4), _tile(8)
-
 # --- numbers that depend on the machine -----------------------------------------------------------------------------------
 
 
@@ -241,14 +243,14 @@ def tile_rows(builder: Any) -> Any:
 
 @instruction
 def copy_vector(builder: Any, source: Any, target: Any) -> None:
-    x = _Elements(4, real=False)
+    x = _Elements(4)
     x.store(builder, x.load(builder, source), target)
 
 
 @instruction
 def copy_vectors(builder: Any, source: Any, step: Any, target: Any, stride: Any, count: Any) -> None:
     """Vectors that lie ``step`` bytes apart to where they lie ``stride`` bytes apart."""
-    x = _Elements(4, real=False)
+    x = _Elements(4)
     with _loop(builder, _int(0), count, _int(1), source) as (i, here, follow):
         x.store(builder, x.load(builder, here), builder.add(target, builder.mul(stride, i)))
         follow(builder.add(here, step))
@@ -256,73 +258,68 @@ def copy_vectors(builder: Any, source: Any, step: Any, target: Any, stride: Any,
 
 @instruction
 def clear_vector(builder: Any, target: Any) -> None:
-    x = _Elements(4, real=False)
+    x = _Elements(4)
     x.store(builder, x.zero(), target)
 
 
-@instruction
-def copy4(builder: Any, source: Any, target: Any) -> None:
-    x = _Elements(4, real=False)
+@_sized
+def copy_one(builder: Any, x: _Elements, source: Any, target: Any) -> None:
     x.store(builder, x.load(builder, source, x.one), target)
 
 
-@instruction
-def copy8(builder: Any, source: Any, target: Any) -> None:
-    x = _Elements(8, real=False)
-    x.store(builder, x.load(builder, source, x.one), target)
-
-
-@instruction
-def add4(builder: Any, source: Any, target: Any) -> None:
-    x = _Elements(4, real=True)
+@_sized
+def add_one(builder: Any, x: _Elements, source: Any, target: Any) -> None:
     x.store(builder, builder.fadd(x.load(builder, target, x.one), x.load(builder, source, x.one)), target)
 
 
-@instruction
-def add8(builder: Any, source: Any, target: Any) -> None:
-    x = _Elements(8, real=True)
-    x.store(builder, builder.fadd(x.load(builder, target, x.one), x.load(builder, source, x.one)), target)
+@_sized
+def copy_some(builder: Any, x: _Elements, source: Any, target: Any, count: Any) -> None:
+    """A vector, or ``count`` numbers if it has more."""
+    (mask,) = x.masks(builder, count, 1)
+    x.store_some(builder, x.load_some(builder, source, mask), target, mask)
 
 
-def _some(size: int, spread: bool) -> instruction:
-    """A vector from ``source`` to ``target``, but ``count`` numbers if it has more; or the first one everywhere."""
-
-    def build(builder: Any, source: Any, target: Any, count: Any) -> None:
-        x = _Elements(size, real=True)
-        (mask,) = x.masks(builder, count, 1)
-        first = x.spread(builder, x.load(builder, source, x.one)) if spread else None
-        x.store_some(builder, first or x.load_some(builder, source, mask), target, mask)
-
-    return instruction(build)
+@_sized
+def spread_some(builder: Any, x: _Elements, source: Any, target: Any, count: Any) -> None:
+    """One number, in so many places of a vector."""
+    (mask,) = x.masks(builder, count, 1)
+    x.store_some(builder, x.spread(builder, x.load(builder, source, x.one)), target, mask)
 
 
-copy_some4, copy_some8 = _some(4, spread=False), _some(8, spread=False)
-spread_some4, spread_some8 = _some(4, spread=True), _some(8, spread=True)
-
-
-def _lines(size: int, adds: bool) -> instruction:
+@_sized
+def copy_lines(
+    builder: Any, x: _Elements, image: Any, places: Any, first: Any, last: Any, dense: Any, count: Any
+) -> None:
     """Lines of ``count`` numbers that begin at places[first], … places[last − 1] elements from ``image``, copied to ``dense``
-    memory one behind the other; or added to the image from there. Zeros are written, or added, beyond the end of a line: room
-    for a vector has to follow.
+    memory one behind the other. Zeros are written beyond the end of a line: room for a vector has to follow.
     """
+    for line, there, mask in _lines(builder, x, image, places, first, last, dense, count):
+        x.store(builder, x.load_some(builder, line, mask), there)
 
-    def build(builder: Any, image: Any, places: Any, first: Any, last: Any, dense: Any, count: Any) -> None:
-        x = _Elements(size, real=True)
-        spread = x.spread(builder, builder.trunc(count, _ir().IntType(32)))
-        long = builder.mul(count, _int(size))
-        with _loop(builder, first, last, _int(1), dense) as (j, at, follow):
-            place = x.load(builder, builder.add(places, builder.mul(j, _int(8))), _ir().IntType(64))
-            line = builder.add(image, builder.mul(place, _int(size)))
-            with _loop(builder, _int(0), count, _int(x.lanes), at) as (i, there, next_vector):
-                here = builder.add(line, builder.mul(i, _int(size)))
-                mask = x.below(builder, builder.trunc(i, _ir().IntType(32)), spread)
-                source, target = (there, here) if adds else (here, there)
-                value = x.load_some(builder, source, mask)
-                x.store(builder, builder.fadd(x.load(builder, target), value) if adds else value, target)
-                next_vector(builder.add(there, _int(machine()[0])))
-            follow(builder.add(at, long))
 
-    return instruction(build)
+@_sized
+def add_lines(
+    builder: Any, x: _Elements, image: Any, places: Any, first: Any, last: Any, dense: Any, count: Any
+) -> None:
+    """The transpose: lines are added to the image, and zeros to what lies beyond them."""
+    for line, there, mask in _lines(builder, x, image, places, first, last, dense, count):
+        x.store(builder, builder.fadd(x.load(builder, line), x.load_some(builder, there, mask)), line)
+
+
+def _lines(
+    builder: Any, x: _Elements, image: Any, places: Any, first: Any, last: Any, dense: Any, count: Any
+) -> Iterator[tuple[Any, Any, Any]]:
+    """The loops over lines and vectors: where a vector of the image is, where that of the memory, which of it is the line's."""
+    number = llvm_ir().IntType(32)
+    most = x.spread(builder, builder.trunc(count, number))
+    with _loop(builder, first, last, _int(1), dense) as (j, start, follow):
+        place = x.load(builder, builder.add(places, builder.mul(j, _int(8))), llvm_ir().IntType(64))
+        line = builder.add(image, builder.mul(place, _int(x.size)))
+        with _loop(builder, _int(0), count, _int(x.lanes), start) as (i, there, next_vector):
+            here = builder.add(line, builder.mul(i, _int(x.size)))
+            yield here, there, x.below(builder, builder.trunc(i, number), most)
+            next_vector(builder.add(there, _int(machine()[0])))
+        follow(builder.add(start, builder.mul(count, _int(x.size))))
 
 
 @contextmanager
@@ -343,62 +340,43 @@ def _loop(builder: Any, start: Any, stop: Any, step: Any, carried: Any) -> Itera
     builder.position_at_end(after)
 
 
-copy_lines4, copy_lines8 = _lines(4, adds=False), _lines(8, adds=False)
-add_lines4, add_lines8 = _lines(4, adds=True), _lines(8, adds=True)
-
-
-def _spread_pairs(size: int) -> instruction:
+@_sized
+def spread_pairs(builder: Any, x: _Elements, source: Any, taken: Any, target: Any, tap: Any, count: Any) -> None:
     """Two numbers for each in ``source``: it itself where its byte in ``taken`` is ``tap``, or the next; else zero.
 
     A vector of them, or ``count`` if that is less.
     """
-
-    def build(builder: Any, source: Any, taken: Any, target: Any, tap: Any, count: Any) -> None:
-        ir, x = _ir(), _Elements(size, real=True)
-        (mask,) = x.masks(builder, count, 1)
-        values, bytes = x.load_some(builder, source, mask), _Elements(1, real=False, lanes=x.lanes)
-        taps = bytes.load_some(builder, taken, mask)
-        chosen = builder.trunc(tap, bytes.one)
-        pair = []
-        for one in (chosen, builder.add(chosen, bytes.one(1))):
-            here = builder.icmp_signed("==", taps, bytes.spread(builder, one))
-            pair.append(builder.select(here, values, x.zero()))
-        wide, places = builder.add(count, count), ir.VectorType(ir.IntType(32), x.lanes)
-        for half, side in enumerate(x.masks(builder, wide, 2)):
-            first = half * x.lanes // 2
-            order = [place for i in range(first, first + x.lanes // 2) for place in (i, x.lanes + i)]
-            mixed = builder.shuffle_vector(*pair, ir.Constant(places, order))
-            x.store_some(builder, mixed, builder.add(target, _int(half * machine()[0])), side)
-
-    return instruction(build)
+    ir, bytes = llvm_ir(), _Elements(1, lanes=x.lanes)
+    (mask,) = x.masks(builder, count, 1)
+    values, taps = x.load_some(builder, source, mask), bytes.load_some(builder, taken, mask)
+    chosen = builder.trunc(tap, bytes.one)
+    pair = []
+    for one in (chosen, builder.add(chosen, bytes.one(1))):
+        here = builder.icmp_signed("==", taps, bytes.spread(builder, one))
+        pair.append(builder.select(here, values, x.zero()))
+    wide, places = builder.add(count, count), ir.VectorType(ir.IntType(32), x.lanes)
+    for half, side in enumerate(x.masks(builder, wide, 2)):
+        first = half * x.lanes // 2
+        order = [place for i in range(first, first + x.lanes // 2) for place in (i, x.lanes + i)]
+        mixed = builder.shuffle_vector(*pair, ir.Constant(places, order))
+        x.store_some(builder, mixed, builder.add(target, _int(half * machine()[0])), side)
 
 
-spread_pairs4, spread_pairs8 = _spread_pairs(4), _spread_pairs(8)
-
-
-def _turn(size: int) -> instruction:
+@_sized
+def turn(builder: Any, x: _Elements, source: Any, row: Any, target: Any, step: Any) -> None:
     """Transpose a square of as many numbers each way as a vector has. ``row``, ``step``: bytes from row to row.
 
     The rows of the first half are interleaved with those of the second, as cards are shuffled: log₂ n times, and they are
     columns.
     """
-
-    def build(builder: Any, source: Any, row: Any, target: Any, step: Any) -> None:
-        ir, x = _ir(), _Elements(size, real=False)
-        n = x.lanes
-        places = ir.VectorType(ir.IntType(32), n)
-        low, high = (
-            ir.Constant(places, [place for i in half for place in (i, n + i)])
-            for half in (range(n // 2), range(n // 2, n))
-        )
-        rows = [x.load(builder, builder.add(source, builder.mul(row, _int(i)))) for i in range(n)]
-        for _ in range(n.bit_length() - 1):
-            pairs = [(rows[i], rows[i + n // 2]) for i in range(n // 2)]
-            rows = [builder.shuffle_vector(*pair, part) for pair in pairs for part in (low, high)]
-        for i, column in enumerate(rows):
-            x.store(builder, column, builder.add(target, builder.mul(step, _int(i))))
-
-    return instruction(build)
-
-
-turn4, turn8 = _turn(4), _turn(8)
+    ir, n = llvm_ir(), x.lanes
+    places = ir.VectorType(ir.IntType(32), n)
+    low, high = (
+        ir.Constant(places, [place for i in half for place in (i, n + i)]) for half in (range(n // 2), range(n // 2, n))
+    )
+    rows = [x.load(builder, builder.add(source, builder.mul(row, _int(i)))) for i in range(n)]
+    for _ in range(n.bit_length() - 1):
+        pairs = [(rows[i], rows[i + n // 2]) for i in range(n // 2)]
+        rows = [builder.shuffle_vector(*pair, part) for pair in pairs for part in (low, high)]
+    for i, column in enumerate(rows):
+        x.store(builder, column, builder.add(target, builder.mul(step, _int(i))))
