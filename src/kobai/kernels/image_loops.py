@@ -225,22 +225,8 @@ def convolution(job: int, part: int, scratch: int) -> None:
                 elif kind == BACKWARD:
                     multiply(size, depth, wide, each, weight, size, w_row, right, y_row, size, left, x_row, 0, scratch)
                 else:
-                    multiply(
-                        size,
-                        depth,
-                        each,
-                        wide,
-                        left,
-                        x_row,
-                        size,
-                        right,
-                        size,
-                        y_row,
-                        weight,
-                        each * size,
-                        add,
-                        scratch,
-                    )
+                    row = each * size
+                    multiply(size, depth, each, wide, left, x_row, size, right, size, y_row, weight, row, add, scratch)
             add = 1
             if kind == BACKWARD and not direct:
                 visit(job, room, count, first, last, columns, 1)
