@@ -217,12 +217,17 @@ def test_a_helper_that_is_held_up_is_waited_for_once():
     board, job = team.Board(), Counting(64)
     put(board, team.MISSES, -(1 << 60))  # that it comes late for many jobs before is nothing to be counted
     take_and_dawdle.compile()
-    helper = threading.Thread(target=take_and_dawdle, args=(board.address, 200 * team.PATIENCE, 0))
-    helper.start()
-    while helper.is_alive():
-        team.share(board.address, job.address, 0, 0)
-        assert job.done() == 1
-    helper.join()
+    for _ in range(
+        50
+    ):  # where other programs have the processors, the caller may be held up itself while the helper dawdles
+        helper = threading.Thread(target=take_and_dawdle, args=(board.address, 200 * team.PATIENCE, 0))
+        helper.start()
+        while helper.is_alive():
+            team.share(board.address, job.address, 0, 0)
+            assert job.done() == 1
+        helper.join()
+        if word(board, team.NEXT_REST) > team.REST:
+            break
     assert word(board, team.RESTING) <= team.REST
     assert word(board, team.NEXT_REST) == 2 * team.REST
 
