@@ -13,6 +13,7 @@ from kobai._grad_mode import state as grad_mode
 from kobai._session import CudaSession, HostSession, Replay, Session, copied, map_tensors
 from kobai._tape import Node
 from kobai._tensor import Tensor
+from kobai.dtypes import get_default_dtype
 from kobai.errors import CaptureError
 from kobai.kernels import engine
 from kobai.memory import Workspace
@@ -106,8 +107,13 @@ class Captured:
         self._programs: dict[Any, list[Replay]] = {}
         self._misses = 0
         self._warmed: set[Any] = set()
+        self._changed: set[Any] = set()  # signatures whose last recording changed something in Python
         self.__doc__ = step.__doc__
         self.__name__ = getattr(step, "__name__", "step")
+
+    def _capture_watch(self, walk: Any) -> None:
+        """Within another captured step this is the step itself."""
+        walk.push(self.step, self.__name__)
 
     @property
     def bytes(self) -> int:
@@ -135,7 +141,7 @@ class Captured:
         if self.failure is not None or engine.recorder is not None or _anomaly.state.enabled:
             return self.step(*args, **kwargs), True
         inputs: list[Tensor] = []
-        key = (_signature((args, kwargs), inputs), grad_mode.grad, get_float32_matmul_precision())
+        key = (_signature((args, kwargs), inputs), grad_mode.grad, get_float32_matmul_precision(), get_default_dtype())
         for replay in self._programs.get(key, ()):
             if replay.holds():
                 self._misses = 0
@@ -194,14 +200,35 @@ class Captured:
             return self._give_up(f"captured step: backend {backend!r} has no capture", args, kwargs)
         session = SESSIONS[backend](self._workspace, self.fallback, inputs)
         result = session.run(self.step, args, kwargs)
-        if session.recorder.failure is not None:
-            self._failed(session.recorder.failure)
-        elif not session.recorder.postponed:
-            self._misses += key in self._programs
-            variants = self._programs.setdefault(key, [])
-            variants.append(session.replay(result))
-            del variants[:-MOST_VARIANTS]
+        recorder = session.recorder
+        if recorder.failure is None and not recorder.postponed and not self._settled(session, key):
+            recorder.postpone()
+        if recorder.failure is None and not recorder.postponed:
+            replay = session.replay(result)
+            if recorder.failure is None:
+                self._misses += key in self._programs
+                variants = self._programs.setdefault(key, [])
+                variants.append(replay)
+                del variants[:-MOST_VARIANTS]
+        if recorder.failure is not None:
+            self._failed(recorder.failure)
         return map_tensors(copied, result)
+
+    def _settled(self, session: Session, key: Any) -> bool:
+        """Whether the step left everything in Python as it was. It may change something once, as what is made at first use."""
+        changes = session.watch.changes()
+        if not changes:
+            return True
+        if key not in self._changed:
+            self._changed.add(key)
+            return False
+        what, place = changes[0]
+        session.recorder.fail_at(
+            place,
+            f"captured step: it changes {what}, which a replay would not do; return what is to be kept as a tensor and keep it "
+            "outside the step",
+        )
+        return False
 
 
 def _backend_for(inputs: list[Tensor]) -> str:

@@ -6,6 +6,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import attrgetter, is_
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from kobai.cuda.graph import CudaRecorder, Graph, Uncaptured
 from kobai.errors import CaptureError
 from kobai.memory import Workspace
 from kobai.recording import Recorded, Recorder, Rules
+from kobai.recording.watch import Guards, Watch
 from kobai.xp import Array, quiet
 
 
@@ -37,6 +39,9 @@ def copied(tensor: Tensor) -> Tensor:
     return Tensor._wrap(tensor._array.copy())  # type: ignore[no-any-return]
 
 
+_ARRAY = attrgetter("_array")
+
+
 class Replay:
     """A recorded step: what runs it again, its input places, its results, and what it rests on."""
 
@@ -48,6 +53,7 @@ class Replay:
         outside = [entry for entry in adopted if not any(entry[0] is tensor for tensor in session.inputs)]
         self.tensors = [tensor for tensor, _, _ in outside]
         self.arrays = [array for _, array, _ in outside]
+        self.rests_on = session.rests_on()
         changed = {id(tensor._version): tensor._version for tensor, _, then in adopted if tensor._version[0] != then}
         self.versions = list(changed.values())
         self.grads_before = [(leaf, grad) for leaf, grad in session.grads_read.values() if leaf._node is None]
@@ -57,13 +63,12 @@ class Replay:
 
     def holds(self) -> bool:
         """Whether all that the program rests on is as it was when it was recorded."""
-        for tensor, array in zip(self.tensors, self.arrays, strict=True):
-            if tensor._array is not array:
-                return False
+        if not all(map(is_, map(_ARRAY, self.tensors), self.arrays)):
+            return False
         for leaf, grad in self.grads_before:
             if leaf._grad is not grad:
                 return False
-        return all(get() == value for get, value in self.guards)
+        return all(get() == value for get, value in self.guards) and self.rests_on.hold()
 
     @quiet
     def __call__(self, inputs: list[Tensor]) -> Any:
@@ -98,11 +103,22 @@ class Session:
     def run(self, step: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """``step`` on the input places, which hold the arguments now; what it returned."""
         places = iter(self.inputs)
+        self.watch = Watch(step, (args, kwargs))
+        self.recorder.repeated = self.watch.repeated
         args, kwargs = map_tensors(lambda _: next(places), (args, kwargs))
         with self.recorder, self._watching():
-            result = step(*args, **kwargs)
+            with self.watch.observing(self.recorder.fail_at):
+                result = step(*args, **kwargs)
             self.recorder.check_bindings()
         return result
+
+    def rests_on(self) -> Guards:
+        """What the step read from Python; raises CaptureError (or notes a failure) for what cannot be watched."""
+        inputs = set(map(id, self.inputs))
+        tensors = [tensor for tensor, _, _ in self.adopted.values() if id(tensor) not in inputs]
+        walk = self.watch.after(*self.recorder.touched, *tensors)
+        self.recorder.check_watchable(walk)
+        return Guards(walk.entries)
 
     def replay(self, result: Any) -> Replay:
         """The step as it ran."""

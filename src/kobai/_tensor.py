@@ -7,6 +7,7 @@ gradients travel is in ``_tape.py``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, overload
 from weakref import ref
 
@@ -46,6 +47,9 @@ class Size(tuple[int, ...]):
 
     def __repr__(self) -> str:
         return f"kobai.Size({list(self)})"
+
+
+_REQUIRES_GRAD, _HOOKS, _LATE_HOOKS = map(attrgetter, ("_requires_grad", "_hooks", "_accumulate_hooks"))
 
 
 class Tensor:
@@ -249,6 +253,15 @@ class Tensor:
     def retains_grad(self) -> bool:
         """Whether this non-leaf keeps its gradient, see :meth:`retain_grad`."""
         return self._node is not None and self._node.retain is not None
+
+    def _capture_watch(self, walk: Any) -> None:
+        """What a captured step of this tensor rests on, beside its memory (see ``kobai.recording.watch``)."""
+        wanted = self._requires_grad
+        walk.watch_with_others(_REQUIRES_GRAD, self, "requires_grad", "a tensor's ", not wanted)
+        if wanted:
+            for read, name in ((_HOOKS, "register_hook"), (_LATE_HOOKS, "register_post_accumulate_grad_hook")):
+                walk.watch_with_others(read, self, name, "a tensor's hooks, ", not read(self))
+                walk.push(read(self), name)
 
     def _bump(self) -> None:
         """Count an in-place change of the memory."""

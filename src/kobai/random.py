@@ -48,6 +48,9 @@ class Generator:
         self.device = Device(device)
         self.manual_seed(seed)
 
+    def _capture_watch(self, walk: Any) -> None:
+        """A captured step draws from the counter stream as it is at each replay, and may not draw from the host stream."""
+
     def manual_seed(self, seed: int) -> Generator:
         """Start both streams anew from ``seed`` (an integer; negative ones count modulo 2⁶⁴)."""
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):

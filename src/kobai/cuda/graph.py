@@ -100,7 +100,7 @@ class CudaRecorder(Rules):
 
     def numbers(self, compute: Callable[[], tuple[float, ...]], dtype: Any) -> Array:
         """See :func:`kobai.kernels.engine.numbers`."""
-        values = compute()
+        values = self.repeated(compute)
         host, there = self.sources.place(len(values), np.dtype(dtype))
         host[...] = values
         self.done.append(values)

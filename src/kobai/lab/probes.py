@@ -154,6 +154,9 @@ class Probe:
         self._switch = _Switch()
         self._plug_in()
 
+    def _capture_watch(self, walk: Any) -> None:
+        """What its hooks note in Python at a recording holds for each replay: names, an order, counts of one step."""
+
     # --- when it observes
 
     @contextmanager

@@ -16,6 +16,11 @@ from kobai.nn._state import IncompatibleKeys, load_state
 from kobai.nn.hooks import BackwardWatch
 from kobai.nn.tree import Tree, no_init, type_name
 
+_RESTED_ON = frozenset(
+    "training _parameters _buffers _modules _forward_pre_hooks _forward_hooks _hooks_with_kwargs _backward_pre_hooks "
+    "_backward_hooks".split()
+)
+
 
 class Module(Tree):
     """Base of every layer and model: assign parameters and sub-modules as attributes, write ``forward``.
@@ -68,16 +73,13 @@ class Module(Tree):
             return self._call_with_hooks(args, kwargs)
         return self.forward(*args, **kwargs)
 
-    def _capture_key(self) -> tuple[Any, ...]:
-        """What a captured step of this module rests on: its mode, its hooks, and that no attribute was set since."""
-        return (
-            self.training,
-            self.__dict__.get("_changes", 0),
-            *self._forward_pre_hooks,
-            *self._forward_hooks,
-            *self._backward_pre_hooks,
-            *self._backward_hooks,
-        )
+    def _capture_watch(self, walk: Any) -> None:
+        """What a captured step of this module rests on: mode, hooks, members; in Kobai's own classes every attribute.
+
+        Attributes of a program's own class count where its code reads them (see ``kobai.recording.watch``).
+        """
+        whole = type(self).__module__.startswith("kobai.")
+        walk.attributes(self, [name for name in self.__dict__ if whole or name in _RESTED_ON])
 
     def _call_with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         for key, hook in list(self._forward_pre_hooks.items()):

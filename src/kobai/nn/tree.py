@@ -44,8 +44,6 @@ class Tree:
 
     def __setattr__(self, name: str, value: Any) -> None:
         state = self.__dict__
-        if name != "training":
-            state["_changes"] = state.get("_changes", 0) + 1
         if isinstance(value, Parameter):
             self._forget(name, "parameter", "_buffers", "_modules")
             self.register_parameter(name, value)
@@ -77,7 +75,6 @@ class Tree:
             object.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:
-        self.__dict__["_changes"] = self.__dict__.get("_changes", 0) + 1
         for table in (self._parameters, self._buffers, self._modules):
             if name in table:
                 del table[name]

@@ -117,6 +117,7 @@ class Optimizer(ParameterGroups):
                 loss = closure()
         if engine.recorder is not None:
             engine.recorder.guard(self._structure)
+            engine.recorder.touch(self)
         for group in self.param_groups:
             kernel, names, decay = self._group_kernel(group)
             for i, (like, tensors, states, grads) in enumerate(self._batches(group)):
@@ -208,6 +209,19 @@ class Optimizer(ParameterGroups):
         """
         groups = [(id(group), *self._group_kernel(group)) for group in self.param_groups]
         return *groups, *map(id, self.state.values())
+
+    def _capture_watch(self, walk: Any) -> None:
+        """What a captured step of this optimizer rests on besides :meth:`_structure`: its parameters and its hooks.
+
+        Learning rates and other numbers are looked up anew by each replay; what a program's code itself reads of them is
+        watched like all else. A step that changes them is told by what they were before it.
+        """
+        walk.attributes(self, ("_step_pre_hooks", "_step_post_hooks"))
+        for group in self.param_groups:
+            walk.push(group["params"], "params")
+            if walk.ran is None:
+                options = tuple(name for name in group if name != "params")
+                walk.watch(partial(map, group.get, options), options, "an option of the optimizer, ")
 
     def _state_array(self, p: Tensor, state: State, name: str) -> Array:
         """The array ``name`` of a parameter's state; made if there is none yet."""

@@ -135,7 +135,7 @@ class Recorder(Rules):
 
     def numbers(self, compute: Callable[[], tuple[float, ...]], dtype: Any) -> Recorded:
         """See :func:`kobai.kernels.engine.numbers`."""
-        place = np.array(compute(), dtype)
+        place = np.array(self.repeated(compute), dtype)
         self.feeds.append((compute, place))
         self._known.add(id(place))
         self._kept.append(place)

@@ -39,6 +39,9 @@ class Rules:
         """What the host computes before every replay, and where it goes."""
         self._watched: list[Callable[[], Any]] = []
         self._on_host = False
+        self.repeated: Callable[[Callable[[], Any]], Any] = lambda action: action()
+        """Does what replays do as well (:meth:`kobai.recording.watch.Watch.repeated`)."""
+        self.touched: list[Any] = []
         self._modules: dict[int, tuple[Any, dict[str, Any]]] = {}
 
     def __enter__(self) -> Self:
@@ -56,8 +59,12 @@ class Rules:
 
     def fail(self, message: str) -> None:
         """Something that a replay could not do: an error, or the end of this capture."""
+        self.fail_at(_place(), message)
+
+    def fail_at(self, place: str, message: str) -> None:
+        """:meth:`fail` where the line is known."""
         if self.failure is None:
-            self.failure = f"{message} ({_place()})"
+            self.failure = f"{message} ({place})"
         if not self.lenient:
             raise CaptureError(self.failure)
 
@@ -107,7 +114,7 @@ class Rules:
             action()
             return
         self._on_host = True
-        action()
+        self.repeated(action)
         self._on_host = False
 
         def compute() -> tuple[float, ...]:
@@ -124,7 +131,11 @@ class Rules:
         """A module is called: the program holds for its mode, and as long as it is not given other tensors."""
         if id(module) not in self._modules:
             self._modules[id(module)] = (module, _tensors_of(module))
-            self.guard(module._capture_key)
+            self.touch(module)
+
+    def touch(self, thing: Any) -> None:
+        """The program holds as long as this object is as it is at the end of this step."""
+        self.touched.append(thing)
 
     def check_bindings(self) -> None:
         """Fail if a module has another tensor under a name than when it was called."""
@@ -135,6 +146,21 @@ class Rules:
                         f"captured step: {type(module).__name__}.{name} was bound to a new tensor, which a replay would not "
                         f"do; write into the one that is there: self.{name}.copy_(...)"
                     )
+
+    def check_watchable(self, walk: Any) -> None:
+        """Fail if the step rests on what cannot be compared before a replay."""
+        for name, place in walk.iterators():
+            self.fail_at(
+                place,
+                f"captured step: it uses the iterator {name}, which a replay would not move on; take from it outside, and pass "
+                "what it gives to the step",
+            )
+        for name, place in walk.too_large():
+            self.fail_at(
+                place,
+                f"captured step: it reads the host array {name}, which is too large to be compared before each replay; pass "
+                "what it needs of it as a tensor",
+            )
 
     # --- what every backend does in its own way
 

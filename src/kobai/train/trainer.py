@@ -109,7 +109,7 @@ class Trainer:
         self.metrics = resolve(metrics)
         self.clip_grad_norm = clip_grad_norm
         self.capture = bool(capture)
-        self._captured = Captured(self._step, fallback=True)
+        self._captured = Captured(_step, fallback=True)
         self.config = dict(config or {})
         self.callbacks = list(callbacks)
         for callback in self.callbacks:
@@ -212,22 +212,11 @@ class Trainer:
         """One step on one batch; returns its loss, still on the device."""
         self.batch = batch
         inputs, target = self.unpack(batch)
-        args = (inputs, target, self.loss_fn, self.clip_grad_norm)
-        (output, loss), lasting = self._captured.run(args) if self.capture else (self._step(*args), True)
+        args = (self.model, self.optimizer, inputs, target, self.loss_fn, self.clip_grad_norm)
+        (output, loss), lasting = self._captured.run(args) if self.capture else (_step(*args), True)
         self._advance()
         self._measure(output, target, loss)
         return loss if lasting else loss.clone()
-
-    def _step(self, inputs: list[Any], target: Any, loss_fn: Any, clip_grad_norm: float | None) -> tuple[Any, Tensor]:
-        """What a step does on the device."""
-        output = self.model(*inputs)
-        loss = loss_fn(output, target)
-        self.optimizer.zero_grad()
-        loss.backward()
-        if clip_grad_norm is not None:
-            clip_grad_norm_(self.model.parameters(), clip_grad_norm)
-        self.optimizer.step()
-        return output, loss
 
     def apply_gradients(self) -> None:
         """The half of a step after ``backward``: clip, update the parameters, step a schedule that counts batches."""
@@ -410,3 +399,17 @@ class Trainer:
     def _call(self, event: str) -> None:
         for callback in self.callbacks:
             getattr(callback, event)(self)
+
+
+def _step(
+    model: Module, optimizer: Optimizer, inputs: list[Any], target: Any, loss_fn: Any, clip_grad_norm: float | None
+) -> tuple[Any, Tensor]:
+    """What a step does on the device."""
+    output = model(*inputs)
+    loss = loss_fn(output, target)
+    optimizer.zero_grad()
+    loss.backward()
+    if clip_grad_norm is not None:
+        clip_grad_norm_(model.parameters(), clip_grad_norm)
+    optimizer.step()
+    return output, loss
