@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
-from functools import partial, wraps
+from functools import cache, partial, wraps
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 from kobai import xp
@@ -219,6 +220,10 @@ class Optimizer(ParameterGroups):
         walk.attributes(self, ("_step_pre_hooks", "_step_post_hooks"))
         for group in self.param_groups:
             walk.push(group["params"], "params")
+            for p in group["params"]:
+                for name, value in self.state.get(p, {}).items():
+                    if isinstance(value, Tensor):
+                        walk.watch_with_others(_item(name), self.state[p], name, "the optimizer's state, ")
             if walk.ran is None:
                 options = tuple(name for name in group if name != "params")
                 walk.watch(partial(map, group.get, options), options, "an option of the optimizer, ")
@@ -230,7 +235,13 @@ class Optimizer(ParameterGroups):
             tensor = state[name] = zeros_like(p)
             if engine.recorder is not None:
                 engine.recorder.postpone()
-        return tensor._array
+        array, like = tensor._array, p._array
+        if array.dtype != like.dtype or array.shape != like.shape:
+            raise RuntimeError(
+                f"{type(self).__name__}: expected {name} like its parameter, {like.dtype} of shape {like.shape}, got {array.dtype} "
+                f"of shape {array.shape}; convert the model before the optimizer's first step, or make the optimizer anew"
+            )
+        return array
 
     def _check_places(self, p: Tensor, tensors: dict[str, Any]) -> None:
         """BackendError if one of ``tensors`` is on another device than its parameter: the cause of a failed update."""
@@ -342,6 +353,12 @@ class Optimizer(ParameterGroups):
             lines.append(f"Parameter Group {i}")
             lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
         return "\n".join([*lines, ")"])
+
+
+@cache
+def _item(name: str) -> Callable[[Any], Any]:
+    """``state[name]``: the same function for every state, so that all of them are compared together."""
+    return itemgetter(name)
 
 
 def zeros_like(p: Tensor) -> Tensor:

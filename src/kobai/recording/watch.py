@@ -20,6 +20,7 @@ import array as _array
 import dis
 import math
 import operator
+import os
 import random
 import sys
 import sysconfig
@@ -58,6 +59,8 @@ _ATOMS = (
     np.dtype,
 )
 _DYNAMIC = frozenset("getattr vars eval exec globals locals dir attrgetter asdict astuple copy deepcopy".split())
+_GLOBALS = frozenset("globals eval exec".split())
+_IMPORTS = frozenset("modules import_module __import__".split())
 _CHANGES = frozenset(
     "append extend insert add update pop popleft appendleft remove clear setdefault discard sort".split()
 )
@@ -66,6 +69,7 @@ _LARGEST = 1 << 20
 """Bytes of a host array that are compared before each replay; a step that reads a larger one is not captured."""
 
 
+@lru_cache(maxsize=65536)
 def _is_library(file: str) -> bool:
     """Whether code in this file keeps no state that a step reads: the standard library, and what computes."""
     if any(place in file for place in _PACKAGES):
@@ -88,6 +92,12 @@ class Reads(NamedTuple):
     attributes: frozenset[str]
     dynamic: bool
     """Whether attributes are looked up by names that are not in the code."""
+    imported: frozenset[str]
+    """Modules that it imports or may look up among those imported."""
+    all_globals: bool
+    stored: frozenset[str]
+    """Attributes that it sets."""
+    globals_stored: frozenset[str]
 
 
 @lru_cache(maxsize=4096)
@@ -95,6 +105,9 @@ def reads(code: types.CodeType) -> Reads:
     """The names that ``code`` reads, that of functions within it not included."""
     paths: list[tuple[str, str, list[str]]] = []
     attributes: set[str] = set()
+    imported: set[str] = set()
+    stored: set[str] = set()
+    globals_stored: set[str] = set()
     path: list[str] | None = None
     for step in dis.get_instructions(code):
         name, value = step.opname, step.argval
@@ -111,8 +124,27 @@ def reads(code: types.CodeType) -> Reads:
             )
         elif name not in ("CACHE", "EXTENDED_ARG", "NOP", "PUSH_NULL"):
             path = None
+            if name == "IMPORT_NAME":
+                imported.add(value)
+            elif name == "IMPORT_FROM":
+                attributes.add(value)
+            elif name in ("STORE_ATTR", "DELETE_ATTR"):
+                stored.add(value)
+            elif name in ("STORE_GLOBAL", "DELETE_GLOBAL"):
+                globals_stored.add(value)
+    if not _IMPORTS.isdisjoint(code.co_names):
+        imported.update(const for const in code.co_consts if isinstance(const, str))
     dynamic = not _DYNAMIC.isdisjoint(code.co_names) or "__dict__" in code.co_names
-    return Reads(tuple((kind, root, tuple(names)) for kind, root, names in paths), frozenset(attributes), dynamic)
+    all_globals = not _GLOBALS.isdisjoint(code.co_names)
+    return Reads(
+        tuple((kind, root, tuple(names)) for kind, root, names in paths),
+        frozenset(attributes),
+        dynamic,
+        frozenset(imported),
+        all_globals,
+        frozenset(stored),
+        frozenset(globals_stored),
+    )
 
 
 def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
@@ -187,6 +219,7 @@ def _same(a: Any, b: Any) -> bool:
 
 _UNSET = object()
 _CELL_CONTENTS = operator.attrgetter("cell_contents")
+_CODE = operator.attrgetter("__code__")
 _DEFAULTS = operator.attrgetter("__defaults__")
 
 
@@ -273,8 +306,10 @@ class Walk:
         self.draws: list[tuple[Any, Entry]] = []
         """Random generators that are not Kobai's, and their states."""
         self._names: set[str] = set()
+        self._stored: set[str] = set()
         self._all = False
         self._own: dict[int, set[str]] = {}
+        self._called: dict[int, set[str]] = {}  # methods of a class that Kobai may call
         self._tables: dict[int, tuple[Any, Mapping[str, Any], str]] = {}  # things with attributes
         self._looked_up: dict[int, set[str]] = {}
         self._globals: dict[int, tuple[dict[str, Any], set[str]]] = {}
@@ -298,7 +333,7 @@ class Walk:
             if not self._queue:
                 break
         for key, (thing, table, name) in self._tables.items():
-            names = tuple(sorted(self._looked_up.get(key, ())))
+            names = tuple(sorted(self._looked_up[key] | self._absent(key)))
             if names:
                 self._picked(table, names, f"{name}." if isinstance(thing, types.ModuleType) else f"{_kind(thing)}.")
         for table, found in self._globals.values():
@@ -383,8 +418,9 @@ class Walk:
             self.push(thing.__func__, name)
             self.push(thing.__self__, name)
         elif isinstance(thing, types.ModuleType):
-            file = getattr(thing, "__file__", None)
-            if file is not None and not _is_library(file) and not _is_ours(file):
+            file = getattr(thing, "__file__", None) or ""
+            known = thing.__name__ in sys.builtin_module_names or thing.__name__ in sys.stdlib_module_names
+            if not (known or _is_library(file) or _is_ours(file)):
                 self._tables[id(thing)] = (thing, vars(thing), thing.__name__)
         elif isinstance(thing, type):
             self._class(thing, name)
@@ -411,6 +447,11 @@ class Walk:
             self._names.update(n for dotted in names for n in dotted.split("."))
         elif isinstance(thing, weakref.ref):
             self.push(thing(), name)
+        elif isinstance(thing, _CACHED):  # what is cached stands for what the function reads
+            function = thing.__wrapped__
+            self.push(function, name)
+            if self.ran is not None and isinstance(function, types.FunctionType):
+                self._explore(function.__code__, function.__globals__, _enclosed(function))
         elif isinstance(thing, ContextVar):
             self.watch(partial(_context, thing), name, "the context variable ")
             self.push(_context(thing)[0], name)
@@ -446,12 +487,17 @@ class Walk:
             self.watch(partial(_slots, thing, slots), slots, f"{_kind(thing)}.")
             for value in _slots(thing, slots):
                 self.push(value, name)
+        if not _is_builtin(kind):
+            self.watch_with_others(type, thing, name, "the class of ")
         self.push(kind, name)
 
     def _function(self, function: types.FunctionType, name: str) -> None:
         code, file = function.__code__, function.__code__.co_filename
-        if not _is_library(file) and (self.ran is None or code in self.ran):
+        if function is os.getenv or (not _is_library(file) and (self.ran is None or code in self.ran)):
+            self.watch_with_others(_CODE, function, name, "the code of ")
             self.watch_with_others(_DEFAULTS, function, name, "defaults of ")
+            if function is os.getenv:
+                self.push(os.environ, name)
             if function.__kwdefaults__:
                 self.push(function.__kwdefaults__, name)
             for value in function.__defaults__ or ():
@@ -461,13 +507,13 @@ class Walk:
         if function.__dict__:
             self._tables[id(function)] = (function, function.__dict__, name)
         if self.ran is None and (code in self.codes or not (_is_library(file) or _is_ours(file))):
-            cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
-            variables = {variable: [_cell(cell)[0]] for variable, cell in cells.items()}
+            variables = _enclosed(function)
             for inner in _nested(code):
                 self.codes[inner] = None
                 self._explore(inner, function.__globals__, variables)
 
     def _class(self, kind: type, name: str) -> None:
+        self.push(type(kind), name)
         for base in kind.__mro__:
             if _is_builtin(base) or id(base) in self._tables:
                 continue
@@ -488,6 +534,7 @@ class Walk:
             if self.ran is not None:
                 called |= {n for n, v in base.__dict__.items() if getattr(v, "__code__", None) in self.ran}
             self._own.setdefault(id(base), set()).update(called)
+            self._called[id(base)] = called
 
     # --- names
 
@@ -499,6 +546,17 @@ class Walk:
         if not ours:
             self._names |= read.attributes
             self._all |= read.dynamic
+            if self.ran is None:  # what it sets and does not read is seen by comparing before and after alone
+                self._names |= read.stored
+                self._stored |= read.stored
+                self._globals.setdefault(id(names), (names, set()))[1].update(read.globals_stored)
+            for module in read.imported:
+                self.push(sys.modules.get(module), module)
+            if read.all_globals:
+                for variable in list(names):
+                    if not variable.startswith("__"):
+                        self._globals.setdefault(id(names), (names, set()))[1].add(variable)
+                        self.push(names[variable], variable)
         for kind, variable, path in read.paths:
             if kind == "global":
                 if ours or variable not in names:
@@ -516,7 +574,7 @@ class Walk:
         for i, attribute in enumerate(path):
             if isinstance(value, _ATOMS):
                 return
-            for holder in (value, *([] if isinstance(value, type) else type(value).__mro__)):
+            for holder in (value, *type(value).__mro__, *(value.__mro__ if isinstance(value, type) else ())):
                 self._own.setdefault(id(holder), set()).add(attribute)
             value = _peek(value, attribute)
             if value is _UNSET:
@@ -530,6 +588,7 @@ class Walk:
         done = self._looked_up.setdefault(key, set())
         own = self._own.get(key, set())
         whole = self._all and not isinstance(thing, (types.ModuleType, type))
+        whole |= type(thing).__module__ in _CONTAINERS  # their code, which is not looked at, reads all of them
         hidden = str(type(thing).__module__).startswith("kobai.")
         if hidden and self.ran is None and not hasattr(type(thing), "_capture_watch"):
             whole, hidden = True, False
@@ -542,10 +601,20 @@ class Walk:
             if attribute in own or (not hidden and (whole or attribute in self._names)):
                 done.add(attribute)
                 self.push(table[attribute], attribute)
-        if not isinstance(thing, (types.ModuleType, type, types.FunctionType)) and not tensor:
-            # An attribute of the class may come to be hidden by one of the object.
-            read = own if hidden else own | {n for n in self._names if _is_of_class(thing, n)}
-            done |= {n for n in read if n not in table}
+
+    def _absent(self, key: int) -> set[str]:
+        """Names that are looked for in a thing and not there: one of the class may come to be hidden, or one be made."""
+        thing, table, _ = self._tables[key]
+        kind = type(thing)
+        if isinstance(thing, (types.ModuleType, type, types.FunctionType)) or hasattr(kind, "requires_grad"):
+            return set()
+        read = set(self._own.get(key, ()))
+        if not str(kind.__module__).startswith("kobai."):
+            read |= self._stored
+            read.update(name for base in kind.__mro__[:-1] for name in self._names.intersection(base.__dict__))
+            for base in kind.__mro__:
+                read |= self._called.get(id(base), set())
+        return {name for name in read if name not in table and not name.startswith("__")}
 
 
 class Ran(NamedTuple):
@@ -557,6 +626,8 @@ class Ran(NamedTuple):
 
 
 _ATOM_TYPES = frozenset(_ATOMS)
+_CACHED = type(lru_cache(_nested))
+_CONTAINERS = frozenset("collections types argparse configparser dataclasses string functools os".split())
 _BY_KOBAI = frozenset("forward backward setup_context vjp jvp step measure update".split())
 
 
@@ -575,6 +646,12 @@ def _cell(cell: types.CellType) -> tuple[Any, ...]:
         return (_UNSET,)
 
 
+def _enclosed(function: types.FunctionType) -> dict[str, list[Any]]:
+    """What the variables of enclosing functions hold, by name."""
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    return {variable: list(_cell(cell)) for variable, cell in cells}
+
+
 def _context(variable: ContextVar[Any]) -> tuple[Any, ...]:
     return (variable.get(_UNSET),)
 
@@ -585,10 +662,6 @@ def _is_builtin(kind: type) -> bool:
 
 def _as_tuple(names: Any) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
-
-
-def _is_of_class(thing: Any, name: str) -> bool:
-    return any(name in base.__dict__ for base in type(thing).__mro__[:-1])
 
 
 def _peek(thing: Any, name: str) -> Any:
@@ -622,8 +695,7 @@ _READS_AND_WRITES = frozenset("write writelines read readline readlines readinto
 
 def _skipped(function: Any) -> str | None:
     """What a replay would leave out of a call of this builtin function, if it is one that matters."""
-    name, module = getattr(function, "__name__", ""), getattr(function, "__module__", None)
-    owner = getattr(function, "__self__", None)
+    owner, name, module = getattr(function, "__self__", None), function.__name__, function.__module__
     if isinstance(owner, random.Random) and name not in ("getstate", "__reduce__"):
         return "random numbers of Python's random are drawn"
     if module == "time" and name in _CLOCKS:
