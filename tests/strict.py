@@ -16,7 +16,6 @@ import numpy as np
 
 from kobai import _capture, xp
 from kobai._session import Replay, Session
-from kobai.kernels import engine
 from kobai.recording import Rules
 
 CUPY_NAMES = frozenset((Path(__file__).parent / "cupy_names.txt").read_text().split("\n"))
@@ -107,8 +106,8 @@ class StrictArray:
 
     def read(self, what: str) -> np.ndarray:
         """The elements for the host: asked for by name this is allowed, as in CuPy, but not while a step is captured."""
-        if engine.recorder is not None:
-            engine.recorder.host_read(what, self)
+        if (recorder := xp.recorder()) is not None:
+            recorder.host_read(what, self)
         return self.host.copy()
 
     def item(self) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -15,11 +16,10 @@ from kobai._tape import Node
 from kobai._tensor import Tensor
 from kobai.dtypes import get_default_dtype
 from kobai.errors import CaptureError
-from kobai.kernels import engine
 from kobai.memory import Workspace
 from kobai.runtime import get_float32_matmul_precision
 from kobai.xp import backend as default_backend
-from kobai.xp import backend_of
+from kobai.xp import backend_of, recorder
 
 __all__ = ["capture"]
 
@@ -108,6 +108,8 @@ class Captured:
         self._misses = 0
         self._warmed: set[Any] = set()
         self._changed: set[Any] = set()  # signatures whose last recording changed something in Python
+        self.turn = threading.RLock()
+        """Held by the thread that runs the step: the memory that a replay works on is the same for all."""
         self.__doc__ = step.__doc__
         self.__name__ = getattr(step, "__name__", "step")
 
@@ -132,14 +134,19 @@ class Captured:
         return f"<captured {self.__name__}: {state}>"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        result, lasting = self.run(args, kwargs)
-        return result if lasting else map_tensors(copied, result)
+        with self.turn:  # until the result is copied
+            result, lasting = self.run(args, kwargs)
+            return result if lasting else map_tensors(copied, result)
 
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> tuple[Any, bool]:
         """The step's result, and whether it lasts: that of a replay is overwritten by the next one."""
         kwargs = kwargs or {}
-        if self.failure is not None or engine.recorder is not None or _anomaly.state.enabled:
+        if self.failure is not None or recorder() is not None or _anomaly.state.enabled:
             return self.step(*args, **kwargs), True
+        with self.turn:
+            return self._run(args, kwargs)
+
+    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, bool]:
         inputs: list[Tensor] = []
         key = (_signature((args, kwargs), inputs), grad_mode.grad, get_float32_matmul_precision(), get_default_dtype())
         for replay in self._programs.get(key, ()):
@@ -152,8 +159,8 @@ class Captured:
         session = SESSIONS.get(_backend_for(inputs))
         warmed = key if session is not None and session.warms_each_signature else None
         if warmed not in self._warmed:
-            self._warmed.add(warmed)
             result = self.step(*args, **kwargs)
+            self._warmed.add(warmed)
             map_tensors(self._need_finished, result)
             return result, True
         return self._record(key, args, kwargs, inputs), True

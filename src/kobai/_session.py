@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from operator import attrgetter, is_
 from typing import Any, ClassVar
 
@@ -76,9 +76,9 @@ class Replay:
             array = tensor._array
             if array is not place:
                 place[...] = array
-        self.run()
-        for version in self.versions:
+        for version in self.versions:  # before: a run that fails has changed them too
             version[0] += 1
+        self.run()
         for leaf, grad in self.grads:
             leaf._grad = grad
         return self.result
@@ -93,8 +93,8 @@ class Session:
 
     def __init__(self, recorder: Rules, inputs: list[Tensor]) -> None:
         self.recorder = recorder
-        self.thread = threading.get_ident()
         self.adopted: dict[int, tuple[Tensor, Array, int]] = {}  # tensor, its array, its version then
+        self.shown: dict[int, Array] = {}  # what those show to the step
         self.made: list[weakref.ref[Tensor]] = []
         self.grads_read: dict[int, tuple[Tensor, Tensor | None]] = {}
         self.grads_set: dict[int, Tensor] = {}
@@ -106,10 +106,18 @@ class Session:
         self.watch = Watch(step, (args, kwargs))
         self.recorder.repeated = self.watch.repeated
         args, kwargs = map_tensors(lambda _: next(places), (args, kwargs))
-        with self.recorder, self._watching():
-            with self.watch.observing(self.recorder.fail_at):
+        try:
+            with self.recorder:
+                self._watch()
+                self.watch.begin(self.recorder.fail_at)
                 result = step(*args, **kwargs)
-            self.recorder.check_bindings()
+                self.watch.end()
+                self.recorder.check_bindings()
+        finally:
+            try:
+                self._end()
+            finally:  # once more: an exception that a handler of signals raises may have cut the first short
+                self._end()
         return result
 
     def rests_on(self) -> Guards:
@@ -132,26 +140,33 @@ class Session:
         """What a tensor made by the step is given, for the array it was made with."""
         return array
 
-    def leave(self, array: Array) -> Array:
-        """What a tensor made by the step keeps when the step is over."""
+    def plain(self, array: Array) -> Array:
+        """What a tensor made by the step shows to others, for the array that it shows to the step."""
         return array
 
-    @contextmanager
-    def _watching(self) -> Iterator[None]:
-        """Put descriptors in the place of the tensors' ``_array`` and ``_grad``: what the step touches shows itself."""
-        grad = Tensor._grad
-        Tensor._array, Tensor._grad = _Arrays(self), _Grads(self)  # type: ignore[assignment]
-        try:
-            yield
-        finally:
-            del Tensor._array
-            Tensor._grad = grad
-            for tensor, array, _ in self.adopted.values():
-                tensor.__dict__["_array"] = array
-            for reference in self.made:
-                made = reference()
-                if made is not None and made.__dict__.pop("_inside", None) is not None:
-                    made.__dict__["_array"] = self.leave(made.__dict__["_array"])
+    def leave(self, array: Array) -> None:
+        """The step is over, and a tensor made by it that showed it this array lives on."""
+
+    def _watch(self) -> None:
+        """What the step touches shows itself to this session from now on."""
+        with _watching:
+            _sessions[self.recorder.thread] = self
+            Tensor._array, Tensor._grad = _arrays, _grads  # type: ignore[assignment]
+
+    def _end(self) -> None:
+        """Leave everything as if no step were recorded; may be called again."""
+        self.watch.end()
+        with _watching:
+            if _sessions.get(self.recorder.thread) is self:
+                del _sessions[self.recorder.thread]
+            _unwatch()
+        self.recorder.release()
+        while self.made:
+            made = self.made[-1]()
+            if made is not None and made.__dict__.get("_inside", (None,))[0] is self:
+                self.leave(made.__dict__["_inside"][1])
+                del made.__dict__["_inside"]
+            self.made.pop()
 
 
 class HostSession(Session):
@@ -163,7 +178,7 @@ class HostSession(Session):
         super().__init__(Recorder(workspace, lenient), inputs)
 
     def replay(self, result: Any) -> Replay:
-        return Replay(self.recorder.program.replay, self, result)
+        return Replay(self.recorder.finished().replay, self, result)
 
     def adopt(self, array: Array) -> Array:
         return self.recorder.external(array) if isinstance(array, np.ndarray) else array
@@ -171,8 +186,12 @@ class HostSession(Session):
     def enter(self, array: Array) -> Array:
         return self.recorder.constant(array) if isinstance(array, np.ndarray) else array
 
-    def leave(self, array: Array) -> Array:
-        return self.recorder.keep(array) if type(array) is Recorded else array
+    def plain(self, array: Array) -> Array:
+        return array.raw if type(array) is Recorded else array
+
+    def leave(self, array: Array) -> None:
+        if type(array) is Recorded:
+            self.recorder.keep(array)
 
 
 class CudaSession(Session):
@@ -194,8 +213,12 @@ class CudaSession(Session):
             if not lenient:
                 raise
             self.recorder.failure = str(error)
-            with Uncaptured(self.recorder):
-                return step(*args, **kwargs)
+            uncaptured = Uncaptured(self.recorder)
+            try:
+                with uncaptured:
+                    return step(*args, **kwargs)
+            finally:
+                uncaptured.release()
         self.graph.replay()
         return self.graph.result
 
@@ -203,59 +226,96 @@ class CudaSession(Session):
         return Replay(self.graph.replay, self, result, self.graph.pool_bytes)
 
 
-class _Arrays:
-    """``Tensor._array`` while a step is recorded."""
+# --- watching ---------------------------------------------------------------------------------------------------------
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
+_sessions: dict[int, Session] = {}
+"""The sessions of the threads that are recording. While there is one, descriptors stand in the place of ``Tensor._array`` and
+``Tensor._grad``: what a thread with a session touches shows itself to that; other threads find what is always there."""
+
+_watching = threading.Lock()
+
+
+class _Arrays:
+    """``Tensor._array`` while steps are recorded."""
 
     def __get__(self, tensor: Tensor, owner: Any = None) -> Any:
-        session, key = self.session, id(tensor)
-        array = tensor.__dict__["_array"]
-        if (
-            threading.get_ident() != session.thread
-            or key in session.adopted
-            or tensor.__dict__.get("_inside") is session
-        ):
-            return array
-        session.adopted[key] = (tensor, array, tensor._version[0])
-        shown = tensor.__dict__["_array"] = session.adopt(array)
-        return shown
+        state = tensor.__dict__
+        session = _sessions.get(threading.get_ident())
+        if session is None:
+            try:
+                return state["_array"]
+            except KeyError:
+                raise AttributeError("_array") from None
+        inside = state.get("_inside")
+        if inside is not None and inside[0] is session:
+            return inside[1]
+        key = id(tensor)
+        if key not in session.adopted:
+            array = state["_array"]
+            session.shown[key] = session.adopt(array)
+            session.adopted[key] = (tensor, array, tensor._version[0])
+        return session.shown[key]
 
     def __set__(self, tensor: Tensor, array: Any) -> None:
-        session, state = self.session, tensor.__dict__
-        before = state.get("_array")
-        if array is before:  # as after +=
-            return
-        if threading.get_ident() != session.thread:
+        state = tensor.__dict__
+        session = _sessions.get(threading.get_ident())
+        if session is None:
             state["_array"] = array
             return
-        if before is None:
-            state["_array"] = session.enter(array)
-            state["_inside"] = session
-            session.made.append(weakref.ref(tensor))
+        inside = state.get("_inside")
+        own = inside is not None and inside[0] is session
+        if array is (inside[1] if own else session.shown.get(id(tensor))):  # as after +=
             return
-        if state.get("_inside") is not session:
+        if not own and "_array" in state:
             session.recorder.fail(
                 "captured step: a tensor from outside the step was given other memory (as by .data = or .to()), which a "
                 "replay would not do; write into it with copy_()"
             )
-        state["_array"] = session.enter(array)
+        array = session.enter(array)
+        state["_inside"] = session, array
+        state["_array"] = session.plain(array)
+        if not own:
+            session.made.append(weakref.ref(tensor))
 
 
 class _Grads:
-    """``Tensor._grad`` while a step is recorded."""
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
+    """``Tensor._grad`` while steps are recorded."""
 
     def __get__(self, tensor: Tensor, owner: Any = None) -> Any:
         grad = tensor.__dict__.get("_grad")
-        key = id(tensor)
-        if key not in self.session.grads_read and key not in self.session.grads_set:
-            self.session.grads_read[key] = (tensor, grad)
+        session = _sessions.get(threading.get_ident())
+        if session is not None:
+            key = id(tensor)
+            if key not in session.grads_read and key not in session.grads_set:
+                session.grads_read[key] = (tensor, grad)
         return grad
 
     def __set__(self, tensor: Tensor, grad: Tensor | None) -> None:
-        self.session.grads_set[id(tensor)] = tensor
+        session = _sessions.get(threading.get_ident())
+        if session is not None:
+            session.grads_set[id(tensor)] = tensor
         tensor.__dict__["_grad"] = grad
+
+
+_arrays, _grads = _Arrays(), _Grads()
+
+
+def _unwatch() -> None:
+    """Without a session: ``_array`` and ``_grad`` are plain attributes again, which cost nothing."""
+    if not _sessions and "_array" in Tensor.__dict__:
+        del Tensor._array
+        Tensor._grad = None
+
+
+def _only_this_thread() -> None:
+    """In a forked child the parent's other threads do not exist, and one of them may have held the lock."""
+    global _watching
+    _watching = threading.Lock()
+    for thread in [*_sessions]:
+        if thread != threading.get_ident():
+            del _sessions[thread]
+    _unwatch()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_only_this_thread)

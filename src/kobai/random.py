@@ -65,8 +65,8 @@ class Generator:
     @property
     def numpy(self) -> np.random.Generator:
         """The host stream."""
-        if xp.host_draws is not None:
-            xp.host_draws()
+        if xp.recorders and (recorder := xp.recorder()) is not None:
+            recorder.host_draw()
         return self._numpy
 
     def seed(self) -> int:

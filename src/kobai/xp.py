@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from threading import get_ident
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -135,17 +136,11 @@ scopes: list[AbstractContextManager[Any]] = []  # of the ``with device(...)`` bl
 _backends: dict[str, Backend] = {}
 _namespaces: dict[type, Any] = {}
 _by_array: dict[type, Backend] = {}
-recording: Any = None
-"""While a step is being captured on the host: the namespace whose functions note what they do (``kobai.recording``)."""
 
 
 def register(backend: Backend) -> None:
     """Make a backend known by name. Kobai registers ``numpy`` and ``cupy``; the test suite adds ``strict``."""
     _backends[backend.name] = backend
-
-
-host_draws: Callable[[], None] | None = None
-"""While a step is being captured: called before random numbers are drawn on the host, which a replay would not repeat."""
 
 
 def adopt_array_type(array_type: type, namespace: Any, backend: Backend) -> None:
@@ -341,14 +336,43 @@ def available_backends() -> dict[str, str]:
     return report
 
 
+# --- recording --------------------------------------------------------------------------------------------------------
+
+recorders: dict[int, Any] = {}
+"""The recorders at work (``kobai.recording.Rules``) by the threads whose steps they record. Empty nearly always: then asking
+costs no more than a look at a variable. Entries come and go in ``Rules`` alone."""
+
+
+def recorder() -> Any:
+    """The recorder of the step that this thread is recording at this moment, None if it records none."""
+    return recorders.get(get_ident()) if recorders else None
+
+
+def _recording() -> Any:
+    """While this thread records a step on the host: the namespace whose functions note what they do; else None."""
+    at_work = recorder()
+    return None if at_work is None else at_work.namespace
+
+
+def _only_this_thread() -> None:
+    """In a forked child the parent's other threads do not exist."""
+    for thread in [*recorders]:
+        if thread != get_ident():
+            del recorders[thread]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_only_this_thread)
+
+
 # --- making and moving ------------------------------------------------------------------------------------------------
 
 
 def namespace(where: device | str | None = None) -> Any:
     """Namespace that makes arrays on ``where`` (default: the default device)."""
     target = default_device() if where is None else device(where)
-    if recording is not None and target.type == "cpu":
-        return recording
+    if recorders and target.type == "cpu" and (noting := _recording()) is not None:
+        return noting
     return _ready(_of_device(target))
 
 
@@ -372,7 +396,9 @@ def asarray(obj: Any, dtype: Any = None, device: device | str | None = None) -> 
         return move(obj if dtype is None else obj.astype(dtype, copy=False), device)
     host = np.asarray(obj, dtype=dtype)
     target = default_device() if device is None else device
-    return recording.asarray(host) if recording is not None and str(target) == "cpu" else move(host, target)
+    if recorders and str(target) == "cpu" and (noting := _recording()) is not None:
+        return noting.asarray(host)
+    return move(host, target)
 
 
 def move(array: Array, where: device | str | None) -> Array:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import tracemalloc
 
 import pytest
 
+from kobai import xp
 from kobai.kernels import engine
 
 ENGINES = ["reference", pytest.param("numba", marks=pytest.mark.skipif(not engine.numba_installed, reason="no Numba"))]
@@ -34,6 +36,8 @@ def launches(monkeypatch) -> list:
     noted: list = []
 
     class Noting:
+        namespace = None
+
         def launch(self, kernel, args):
             noted.append((kernel, args))
             kernel(*args)
@@ -43,5 +47,5 @@ def launches(monkeypatch) -> list:
 
             return np.array(compute(), dtype)
 
-    monkeypatch.setattr(engine, "recorder", Noting())
+    monkeypatch.setitem(xp.recorders, threading.get_ident(), Noting())
     return noted

@@ -109,7 +109,6 @@ class CudaRecorder(Rules):
 
     def launch(self, kernel: Callable[..., Any], args: tuple[Any, ...]) -> None:
         """See :func:`kobai.kernels.engine.launch`."""
-        self.own_thread()
         kernel(*args)
 
     def host(self, action: Callable[[], None]) -> None:
@@ -181,7 +180,7 @@ class Graph:
         """Queue the work of ``function()`` into a graph instead of on the device.
 
         Run it once before: what is made once – compiled kernels, tables, the plans of products – must be there already.
-        ``recorder`` is the one that ``engine.recorder`` names while the function runs.
+        ``recorder`` is the one at work (``xp.recorder()``) while the function runs.
 
         Raises:
             CaptureError: where nvmath is missing, or the function does what cannot be captured; the capture has ended then,

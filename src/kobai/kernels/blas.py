@@ -28,7 +28,7 @@ import numpy as np
 from kobai.kernels import device_products, engine
 from kobai.kernels.product import EDGE, Product, available, grid_of, ranges
 from kobai.kernels.threads import num_threads, run_split, share_job, share_product
-from kobai.xp import Array, xp_of
+from kobai.xp import Array, recorder, xp_of
 
 PART = 1 << 18
 """Multiplications that are worth a part where threads are awake, some 3 µs; what has two such parts is shared."""
@@ -181,7 +181,7 @@ def matmul(a: Array, b: Array, out: Array | None = None, *, add: bool = False) -
         size = _shape(a, b)
         result = xp.empty(size, dtype=a.dtype) if out is None and size else out
         if result is not None and _fits(result, a, size):
-            if engine.recorder is not None:
+            if recorder() is not None:
                 engine.launch(split, a, b, result, add)
                 return result
             if share_product(a, b, result, *_parted(a, b, result), add):

@@ -12,16 +12,14 @@ import importlib.util
 import inspect
 from collections.abc import Callable
 from functools import partial, update_wrapper
+from threading import get_ident
 from types import FunctionType
 from typing import Any
 
 import numpy as np
 
 from kobai.kernels import compiling
-from kobai.xp import Array
-
-recorder: Any = None
-"""The recorder of a step that is being captured at this moment (``kobai.recording``), else None."""
+from kobai.xp import Array, recorder, recorders
 
 HOST_TYPES: set[type] = {np.ndarray}
 """Array types whose elements lie in host memory; ``kobai.recording`` adds that of a recorded step."""
@@ -58,10 +56,10 @@ def numba_runs(*arrays: Array | None) -> bool:
 
 def launch(kernel: Callable[..., Any], *args: Any) -> None:
     """Run a compiled kernel on arrays and numbers; it writes into arrays among them and returns nothing of interest."""
-    if recorder is None:
-        kernel(*args)
+    if recorders and (at_work := recorders.get(get_ident())) is not None:
+        at_work.launch(kernel, args)
     else:
-        recorder.launch(kernel, args)
+        kernel(*args)
 
 
 def numbers(compute: Callable[[], tuple[float, ...]], dtype: Any) -> Any:
@@ -71,15 +69,17 @@ def numbers(compute: Callable[[], tuple[float, ...]], dtype: Any) -> Any:
     Outside a captured step the tuple it gave is returned. Within one, an array (1-D, of ``dtype``) that is filled before
     every replay: kernels take either.
     """
-    return compute() if recorder is None else recorder.numbers(compute, np.dtype(dtype))
+    at_work = recorder()
+    return compute() if at_work is None else at_work.numbers(compute, np.dtype(dtype))
 
 
 def on_host(action: Callable[[], None]) -> None:
     """Do what belongs to every step but happens on the host, such as moving a learning rate on; replays do it too."""
-    if recorder is None:
+    at_work = recorder()
+    if at_work is None:
         action()
     else:
-        recorder.host(action)
+        at_work.host(action)
 
 
 class compiled:

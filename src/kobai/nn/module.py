@@ -11,10 +11,10 @@ import numpy as np
 from kobai._tape import RemovableHandle
 from kobai._tensor import Tensor
 from kobai.dtypes import dtype
-from kobai.kernels import engine
 from kobai.nn._state import IncompatibleKeys, load_state
 from kobai.nn.hooks import BackwardWatch
 from kobai.nn.tree import Tree, no_init, type_name
+from kobai.xp import recorder, recorders
 
 _RESTED_ON = frozenset(
     "training _parameters _buffers _modules _forward_pre_hooks _forward_hooks _hooks_with_kwargs _backward_pre_hooks "
@@ -67,8 +67,8 @@ class Module(Tree):
             hooked = self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks
         except AttributeError:
             raise AttributeError(no_init(self, "call it")) from None
-        if engine.recorder is not None:
-            engine.recorder.visit(self)
+        if recorders and (at_work := recorder()) is not None:
+            at_work.visit(self)
         if hooked:
             return self._call_with_hooks(args, kwargs)
         return self.forward(*args, **kwargs)

@@ -116,9 +116,9 @@ class Optimizer(ParameterGroups):
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        if engine.recorder is not None:
-            engine.recorder.guard(self._structure)
-            engine.recorder.touch(self)
+        if (at_work := xp.recorder()) is not None:
+            at_work.guard(self._structure)
+            at_work.touch(self)
         for group in self.param_groups:
             kernel, names, decay = self._group_kernel(group)
             for i, (like, tensors, states, grads) in enumerate(self._batches(group)):
@@ -165,8 +165,8 @@ class Optimizer(ParameterGroups):
                 state = self._new_state(p, group)
                 if state:
                     self.state[p] = state
-                    if engine.recorder is not None:
-                        engine.recorder.postpone()
+                    if (at_work := xp.recorder()) is not None:
+                        at_work.postpone()
             place = device_of(array) if xp.many_devices else None
             key = (type(array), dtype, place, times, *[v for v in state.values() if not isinstance(v, Tensor)])
             if batch is None or key != last:
@@ -233,13 +233,13 @@ class Optimizer(ParameterGroups):
         tensor = state[name]
         if tensor is None:
             tensor = state[name] = zeros_like(p)
-            if engine.recorder is not None:
-                engine.recorder.postpone()
+            if (at_work := xp.recorder()) is not None:
+                at_work.postpone()
         array, like = tensor._array, p._array
         if array.dtype != like.dtype or array.shape != like.shape:
             raise RuntimeError(
-                f"{type(self).__name__}: expected {name} like its parameter, {like.dtype} of shape {like.shape}, got {array.dtype} "
-                f"of shape {array.shape}; convert the model before the optimizer's first step, or make the optimizer anew"
+                f"{type(self).__name__}: expected {name} like its parameter, {like.dtype} of shape {like.shape}, got "
+                f"{array.dtype} of shape {array.shape}; convert the model before the optimizer's first step, or make it anew"
             )
         return array
 

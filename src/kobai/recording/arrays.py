@@ -1,6 +1,6 @@
 """The arrays that a step works on while it is recorded, and NumPy as such a step sees it.
 
-Both hand everything on to the recorder at work (``engine.recorder``); what they know themselves is what changes no element:
+Both hand everything on to this thread's recorder (``xp.recorder``); what they know themselves is what changes no element:
 shapes, dtypes, other views of the same memory.
 """
 
@@ -12,15 +12,18 @@ from typing import Any
 import numpy as np
 
 from kobai.errors import CaptureError
-from kobai.kernels import engine
 from kobai.memory import Block
+from kobai.xp import recorder
 
 
 def active() -> Any:
-    """The recorder at work."""
-    if engine.recorder is None:
-        raise CaptureError("captured step: an array of a step that is no longer being recorded was used")
-    return engine.recorder
+    """The recorder at work in this thread."""
+    at_work = recorder()
+    if at_work is None:
+        raise CaptureError(
+            "captured step: an array of a step was used by another thread while it was being recorded, or afterwards"
+        )
+    return at_work
 
 
 class Recorded:

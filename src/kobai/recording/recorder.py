@@ -15,7 +15,7 @@ import operator
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -73,6 +73,8 @@ _SIZED_BY_VALUES = frozenset(
 class Recorder(Rules):
     """Notes what is computed with :class:`Recorded` arrays in :attr:`program`, using memory of ``workspace``."""
 
+    namespace = namespace
+
     def __init__(self, workspace: Workspace, lenient: bool = False) -> None:
         super().__init__(lenient)
         self.workspace = workspace
@@ -81,15 +83,10 @@ class Recorder(Rules):
         self._constants: dict[int, int] = {}  # memory of constants: where in the program they would be renewed
         self._kept: list[Any] = []
 
-    def __enter__(self) -> Self:
-        super().__enter__()
-        _xp.recording = namespace
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        super().__exit__(*error)
-        _xp.recording = None
+    def finished(self) -> Program:
+        """The program of the step, which is over."""
         self.program.calls = [call for call in self.program.calls if call is not None]
+        return self.program
 
     # --- places
 
@@ -143,7 +140,6 @@ class Recorder(Rules):
 
     def launch(self, kernel: Callable[..., Any], args: tuple[Any, ...]) -> None:
         """Run a kernel, and note it; see :func:`kobai.kernels.engine.launch`."""
-        self.own_thread()
         for arg in args:
             if type(arg) is Recorded:
                 self._written(arg)  # it may be
@@ -174,7 +170,6 @@ class Recorder(Rules):
 
     def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Do ``function(*args, **kwargs)``, a function of NumPy, and note it."""
-        self.own_thread()
         name = getattr(function, "__name__", str(function))
         raw = tuple(self._unwrap(arg) for arg in args)
         options = {key: self._unwrap(value) for key, value in kwargs.items()}
@@ -260,7 +255,6 @@ class Recorder(Rules):
 
     def copied(self, result: np.ndarray[Any, Any], source: Recorded) -> Recorded:
         """``result``, made from ``source`` by copying with or without another dtype."""
-        self.own_thread()
         made = self.place(result)
         function = partial(np.copyto, casting="unsafe")
         function(made.raw, source.raw)
@@ -269,7 +263,6 @@ class Recorder(Rules):
 
     def assign(self, target: Recorded, index: Any, value: Any) -> None:
         """target[index] = value"""
-        self.own_thread()
         self._written(target)
         index, value = self._unwrap(index), self._unwrap(value)
         part = target.raw[index] if _basic(index) else None
@@ -283,7 +276,6 @@ class Recorder(Rules):
 
     def where(self, condition: Any, x: Any, y: Any) -> Recorded:
         """x where condition, else y: two copies into one place, which ``numpy.where`` cannot do."""
-        self.own_thread()
         condition, x, y = (self._unwrap(part) for part in (condition, x, y))
         made = self.place(np.where(condition, x, y))
         condition = np.asarray(condition)

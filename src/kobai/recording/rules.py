@@ -10,7 +10,6 @@ from typing import Any, Self
 
 from kobai import xp as _xp
 from kobai.errors import CaptureError
-from kobai.kernels import engine
 
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
@@ -24,11 +23,14 @@ def _place() -> str:
 
 
 class Rules:
-    """The recorder of a step (``engine.recorder``) from :meth:`__enter__` to :meth:`__exit__`, in this thread.
+    """The recorder of a step (``xp.recorder()``) from :meth:`__enter__` to :meth:`__exit__`, in the thread that made it.
 
     ``lenient``: what cannot be captured does not raise; it is done, and ``failure`` says what it was, so that the step
     can be finished like any other and not be captured.
     """
+
+    namespace: Any = None
+    """The namespace whose functions note what they do, where arrays of the host are recorded by such a one."""
 
     def __init__(self, lenient: bool = False) -> None:
         self.lenient = lenient
@@ -45,15 +47,19 @@ class Rules:
         self._modules: dict[int, tuple[Any, dict[str, Any]]] = {}
 
     def __enter__(self) -> Self:
-        if engine.recorder is not None:
-            raise RuntimeError("capture: another step is being recorded")
-        engine.recorder = self
-        _xp.host_draws = self.host_draw
+        if self.thread in _xp.recorders:
+            raise RuntimeError("capture: another step is being recorded in this thread")
+        _xp.recorders[self.thread] = self
         return self
 
     def __exit__(self, *error: object) -> None:
-        engine.recorder = None
-        _xp.host_draws = None
+        self.release()
+
+    def release(self) -> None:
+        """Stop being the recorder, if it is. Also for a ``finally`` around the block: an exception that a handler of signals
+        raises may come before the first line of :meth:`__exit__`."""
+        if _xp.recorders.get(self.thread) is self:
+            del _xp.recorders[self.thread]
 
     # --- what a step may not do
 
@@ -86,17 +92,10 @@ class Rules:
 
     def host_draw(self) -> None:
         """Random numbers are drawn on the host."""
-        if threading.get_ident() != self.thread:  # a loader at work on the next batch
-            return
         self.fail(
             "captured step: random numbers are drawn on the host, and a replay would see the same ones again; draw them before "
             "the step and pass them to it (dropout draws its own, legally)"
         )
-
-    def own_thread(self) -> None:
-        """CaptureError if this is not the thread of the step."""
-        if threading.get_ident() != self.thread:
-            raise CaptureError("captured step: its tensors were used in another thread while it was being recorded")
 
     # --- what replays rest on
 
@@ -114,8 +113,10 @@ class Rules:
             action()
             return
         self._on_host = True
-        self.repeated(action)
-        self._on_host = False
+        try:
+            self.repeated(action)
+        finally:
+            self._on_host = False
 
         def compute() -> tuple[float, ...]:
             action()

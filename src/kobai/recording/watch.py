@@ -28,7 +28,6 @@ import types
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property, lru_cache, partial
 from itertools import chain
@@ -722,22 +721,23 @@ class Watch:
         self.before = Walk(self.roots)
         self._ran: dict[types.CodeType, Ran] | None = {}
         self._fail: Callable[[str, str], None] = lambda place, message: None
-        self._paused = False
+        self._previous: Any = None
+        self._observing = self._paused = False
 
-    @contextmanager
-    def observing(self, fail: Callable[[str, str], None]) -> Iterator[None]:
-        """Note which code runs in this thread, and tell ``fail`` (place, message) of calls that a replay would leave out."""
-        previous = sys.getprofile()
-        if previous is not None and not isinstance(previous, types.FunctionType):
+    def begin(self, fail: Callable[[str, str], None]) -> None:
+        """Note from now on which code runs in this thread; tell ``fail`` (place, message) of calls that a replay would leave out."""
+        self._previous = sys.getprofile()
+        if self._previous is not None and not isinstance(self._previous, types.FunctionType):
             self._ran = None  # a profiler in C, which cannot be asked to share: all code that may run counts as run
-            yield
             return
-        self._fail = fail
+        self._fail, self._observing = fail, True
         sys.setprofile(self._event)
-        try:
-            yield
-        finally:
-            sys.setprofile(previous)
+
+    def end(self) -> None:
+        """Note nothing more; may be called again."""
+        if self._observing:
+            sys.setprofile(self._previous)
+            self._observing = False
 
     def _event(self, frame: types.FrameType, event: str, arg: Any) -> None:
         if self._paused:

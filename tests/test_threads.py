@@ -1,0 +1,194 @@
+"""Threads beside each other: each records, replays and switches modes on its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import kobai
+from kobai import nn, xp
+from kobai._tensor import Tensor
+from kobai.errors import CaptureError
+from kobai.train import Trainer
+from kobai.utils.data import DataLoader, Dataset, TensorDataset
+
+
+def in_threads(*tasks: Callable[[], Any]) -> list[Any]:
+    """The tasks' results, each computed by a thread of its own, all begun at once; what one raises is raised here."""
+    start, results, errors = threading.Barrier(len(tasks), timeout=60), [None] * len(tasks), []
+
+    def work(i: int) -> None:
+        try:
+            start.wait()
+            results[i] = tasks[i]()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(len(tasks))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+        assert not thread.is_alive()
+    if errors:
+        raise errors[0]
+    return results
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    yield
+    assert not xp.recorders
+    assert "_array" not in Tensor.__dict__
+    assert Tensor._grad is None
+
+
+def digits(seed: int, n: int = 64) -> TensorDataset:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 6)).astype(np.float32)
+    return TensorDataset(kobai.from_numpy(x), kobai.from_numpy((x.sum(1) > 0).astype(np.int64)))
+
+
+def net(seed: int) -> nn.Module:
+    rng = np.random.default_rng(seed)
+    made = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 2))
+    with kobai.no_grad():
+        for p in made.parameters():
+            p.copy_(kobai.from_numpy(rng.normal(size=p.shape).astype(np.float32) / 3))
+    return made
+
+
+def trained(seed: int, tmp: Any = None) -> list[np.ndarray]:
+    """The parameters after a training of two epochs that depends on nothing but ``seed``."""
+    model = net(seed)
+    loader = DataLoader(digits(seed), batch_size=10)
+    trainer = Trainer(model, kobai.optim.Adam(model.parameters(), lr=0.01))
+    trainer.fit(loader, epochs=2)
+    return [p.numpy(force=True).copy() for p in model.parameters()]
+
+
+class Made(Dataset):
+    """Makes tensors, and computes with them, when it is asked."""
+
+    def __len__(self) -> int:
+        return 24
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
+        x = kobai.ones(6) * i
+        y = kobai.tensor([float(i)]) + kobai.zeros(1)
+        return (x - x.mean()).exp(), y
+
+
+def test_a_loaders_workers_make_tensors_while_a_step_is_recorded(caplog):
+    for _ in range(10):
+        model = net(0)
+        trainer = Trainer(model, kobai.optim.SGD(model.parameters(), lr=0.1))
+        with caplog.at_level(logging.WARNING, logger="kobai"):
+            trainer.fit(DataLoader(Made(), batch_size=4, num_workers=2, collate_fn=together), epochs=1)
+    assert not caplog.records
+
+
+def together(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    return kobai.stack([x for x, _ in parts]), kobai.cat([y for _, y in parts]).long() % 2
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_trainings_in_threads_give_the_bits_of_each_alone(count):
+    alone = [trained(seed) for seed in range(count)]
+    for _ in range(3):
+        beside = in_threads(*(lambda seed=seed: trained(seed) for seed in range(count)))
+        for one, other in zip(alone, beside, strict=True):
+            for a, b in zip(one, other, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+def test_other_threads_see_plain_arrays_of_what_a_step_touches_and_makes():
+    layer, made, begun, seen = nn.Linear(3, 2), [], threading.Event(), threading.Event()
+    found: list[Any] = []
+
+    def step(x):
+        loss = layer(x).sum()
+        loss.backward()
+        made[:] = [loss, layer.weight, layer.weight.grad]
+        begun.set()
+        assert seen.wait(60)
+        return loss.detach()
+
+    captured = kobai.capture(step)
+    seen.set()
+    captured(kobai.ones(1, 3))
+    begun.clear()
+    seen.clear()
+
+    def look():
+        assert begun.wait(60)
+        try:
+            found.extend((type(tensor._array), (tensor * 2).tolist()) for tensor in made)
+            layer.bias.data = layer.bias.data + 1  # another's tensors are another's business
+        finally:
+            seen.set()
+
+    in_threads(lambda: captured(kobai.ones(1, 3)), look)
+    assert [kind for kind, _ in found] == [np.ndarray] * 3
+
+
+def test_a_step_that_fails_leaves_the_recording_of_another_thread_alone():
+    meet = threading.Barrier(2, timeout=60)
+
+    def right(x):
+        meet.wait()
+        y = x * 2
+        meet.wait()
+        return y + 1
+
+    def wrong(x):
+        meet.wait()
+        try:
+            return x.tolist()
+        finally:
+            meet.wait()
+
+    def run(step):
+        captured = kobai.capture(step)
+        captured._warmed.add(None)  # record at once
+        return captured(kobai.ones(2)), captured
+
+    def fails():
+        with pytest.raises(CaptureError, match=r"tolist\(\)"):
+            run(wrong)
+
+    (result, captured), _ = in_threads(lambda: run(right), fails)
+    assert result.tolist() == [3, 3]
+    assert captured.programs == 1
+    captured.step = None
+    assert captured(kobai.zeros(2)).tolist() == [1, 1]
+
+
+def test_the_same_captured_step_in_many_threads_is_done_one_call_after_another():
+    total = kobai.zeros(1)
+
+    @kobai.capture
+    def step(x):
+        before = total.clone()
+        total.add_(x)
+        return before * 0 + x * 3 + (total - before)
+
+    def work(value):
+        return [step(kobai.full((1,), value)).item() for _ in range(50)]
+
+    results = in_threads(*(lambda value=value: work(value) for value in (1.0, 2.0, 3.0, 4.0)))
+    assert results == [[4.0 * value] * 50 for value in (1.0, 2.0, 3.0, 4.0)]
+    assert total.item() == 50 * 10
+
+
+def test_a_captured_step_may_call_itself():
+    @kobai.capture
+    def step(x, n):
+        return step(x, n - 1) * 2 if n else x + 0
+
+    assert [step(kobai.ones(1), 3).item() for _ in range(3)] == [8, 8, 8]
