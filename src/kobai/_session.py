@@ -211,6 +211,7 @@ class CudaSession(Session):
             self.graph = Graph.capture(lambda: record(step, args, kwargs), device=self.device, recorder=self.recorder)
         except CaptureError as error:
             if not lenient:
+                self.recorder.counts.take_back()
                 raise
             self.recorder.failure = str(error)
             uncaptured = Uncaptured(self.recorder)
@@ -219,7 +220,15 @@ class CudaSession(Session):
                     return step(*args, **kwargs)
             finally:
                 uncaptured.release()
-        self.graph.replay()
+        except BaseException:
+            self.recorder.counts.take_back()
+            raise
+        try:
+            self.graph.replay()
+        except BaseException:
+            if not self.graph.launched:
+                self.recorder.counts.take_back()
+            raise
         return self.graph.result
 
     def replay(self, result: Any) -> Replay:
@@ -246,9 +255,9 @@ class _Arrays:
                 return state["_array"]
             except KeyError:
                 raise AttributeError("_array") from None
-        inside = state.get("_inside")
-        if inside is not None and inside[0] is session:
-            return inside[1]
+        owner, shown = state.get("_inside", (None, None))
+        if owner is session:
+            return shown
         key = id(tensor)
         if key not in session.adopted:
             array = state["_array"]
@@ -262,9 +271,9 @@ class _Arrays:
         if session is None:
             state["_array"] = array
             return
-        inside = state.get("_inside")
-        own = inside is not None and inside[0] is session
-        if array is (inside[1] if own else session.shown.get(id(tensor))):  # as after +=
+        owner, shown = state.get("_inside", (None, None))
+        own = owner is session
+        if array is (shown if own else session.shown.get(id(tensor))):  # as after +=
             return
         if not own and "_array" in state:
             session.recorder.fail(

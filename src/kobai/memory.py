@@ -19,9 +19,13 @@ class Block:
 
     __slots__ = ("memory", "workspace")
 
-    def __init__(self, memory: np.ndarray[Any, Any], workspace: Workspace) -> None:
-        self.memory = memory
-        self.workspace: Workspace | None = workspace
+    memory: np.ndarray[Any, Any]
+    workspace: Workspace | None
+
+    def __new__(cls, memory: np.ndarray[Any, Any], workspace: Workspace) -> Block:
+        made = super().__new__(cls)
+        made.memory, made.workspace = memory, workspace  # before anything can go wrong: __del__ reads them
+        return made
 
     def keep(self) -> None:
         """Never give the memory back: something outside the step looks at it."""

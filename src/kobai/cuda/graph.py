@@ -17,6 +17,7 @@ from kobai import xp
 from kobai.cuda import cublaslt
 from kobai.cuda.kernel import CudaKernel
 from kobai.errors import CaptureError
+from kobai.kernels.engine import Count
 from kobai.recording.rules import Rules
 from kobai.xp import Array
 
@@ -81,8 +82,31 @@ class Numbers:
         for i, (host, there) in enumerate(self.blocks):
             content = host.tobytes()
             if content != self._sent[i]:
-                self._sent[i] = content
                 FEED.of("float32")(1, (tuple(host.tolist()), there))
+                self._sent[i] = content
+
+
+class Counts:
+    """Counts that the host has moved on for a step whose work is not queued yet, so that it can take them back if it fails."""
+
+    def __init__(self) -> None:
+        self._saved: list[tuple[Count, Any]] = []
+
+    def keep(self, compute: Callable[[], Any]) -> None:
+        """Remember what this is going to move on."""
+        if isinstance(compute, Count):
+            self._saved.append((compute, compute.save()))
+
+    def move(self, compute: Callable[[], Any]) -> Any:
+        """``compute()``"""
+        self.keep(compute)
+        return compute()
+
+    def take_back(self) -> None:
+        """Be as before the first of them."""
+        for compute, saved in reversed(self._saved):
+            compute.restore(saved)
+        self._saved.clear()
 
 
 class CudaRecorder(Rules):
@@ -95,17 +119,25 @@ class CudaRecorder(Rules):
     def __init__(self, lenient: bool = False) -> None:
         super().__init__(lenient)
         self.sources = Numbers()
+        self.feeds: list[tuple[Callable[[], Any], Any]] = []
+        """What the host does before every replay, and where the numbers go that it gives."""
+        self.counts = Counts()
+        """The counts that it moved on while capturing."""
         self.done: list[tuple[float, ...] | None] = []
         """What the host has done so far, in order: the numbers that it computed, None for another action."""
 
     def numbers(self, compute: Callable[[], tuple[float, ...]], dtype: Any) -> Array:
         """See :func:`kobai.kernels.engine.numbers`."""
-        values = self.repeated(compute)
+        values = self.repeated(lambda: self.counts.move(compute))
         host, there = self.sources.place(len(values), np.dtype(dtype))
         host[...] = values
         self.done.append(values)
-        self.feeds.append((compute, host))
+        self.feed(compute, host)
         return there
+
+    def feed(self, compute: Callable[[], Any], place: Any) -> None:
+        """Every replay does this on the host before it is queued, and sends the numbers."""
+        self.feeds.append((compute, place))
 
     def launch(self, kernel: Callable[..., Any], args: tuple[Any, ...]) -> None:
         """See :func:`kobai.kernels.engine.launch`."""
@@ -114,6 +146,8 @@ class CudaRecorder(Rules):
     def host(self, action: Callable[[], None]) -> None:
         """See :func:`kobai.kernels.engine.on_host`."""
         before = len(self.feeds)
+        if not self._on_host:
+            self.counts.keep(action)
         super().host(action)
         self.done += [None] * (len(self.feeds) - before)
 
@@ -167,13 +201,14 @@ def _stream(cupy: Any) -> Any:
 class Graph:
     """A captured function. Its buffers, those of intermediate results included, live as long as it does.
 
-    Attributes: ``result``, what the function returned while it was captured – its arrays hold values after a replay.
+    Attributes: ``result``, what the function returned while it was captured – its arrays hold values after a replay;
+    ``launched``, whether there was one.
     """
 
     def __init__(self, device: int, pool: Any, graph: Any, result: Any, recorder: CudaRecorder | None) -> None:
         self.device, self.result = device, result
         self._pool, self._graph, self._recorder = pool, graph, recorder
-        self._first = True
+        self.launched = False
 
     @classmethod
     def capture(cls, function: Callable[[], Any], *, device: Any = None, recorder: CudaRecorder | None = None) -> Self:
@@ -225,15 +260,20 @@ class Graph:
     def replay(self) -> None:
         """Queue the step once more, on the current stream."""
         cupy = importlib.import_module("cupy")
-        if self._recorder is not None:
-            if not self._first:
-                for compute, place in self._recorder.feeds:
-                    values = compute()
+        counts, none = Counts(), Counts()
+        try:
+            if self._recorder is not None:
+                for compute, place in self._recorder.feeds if self.launched else ():
+                    values = counts.move(compute)
                     if place is not None:
                         place[...] = values
-            self._first = False
-            self._recorder.sources.send()
-        self._graph.launch(cupy.cuda.get_current_stream())
+                self._recorder.sources.send()
+            stream, launch = cupy.cuda.get_current_stream(), self._graph.launch
+            self.launched, counts = True, none  # no call from here on: they are taken back, or the work is queued
+            launch(stream)
+        except BaseException:
+            counts.take_back()
+            raise
 
     @property
     def pool_bytes(self) -> int:

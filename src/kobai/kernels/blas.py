@@ -84,27 +84,37 @@ def _libraries() -> list[Any]:
 
 
 class _Held:
-    """How many products run at this moment, and what the libraries' threads were before the first of them."""
+    """Which threads compute products at this moment, and what the libraries' threads were before the first of them.
+
+    Whoever does writes so into ``threads`` and back in a ``try`` and its ``finally``, without a call before it is done: an
+    exception that a handler of signals raises comes only there. What such a one cuts short is made good by the next.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.depth = 0
-        self.before: tuple[int, ...] = ()
+        self.threads: dict[int, int] = {}
+        """How deep in products each thread is."""
+        self.before: tuple[int, ...] | None = None
+        self.done = False
 
-    def enter(self) -> None:
+    def hold(self) -> None:
+        """From here on the libraries compute on one thread."""
         with self.lock:
-            if self.depth == 0:
+            if self.before is None:
                 self.before = tuple(switch.get() for switch in switches())
+            if not self.done:
                 for switch in switches():
                     switch.set(1)
-            self.depth += 1
+                self.done = True
 
-    def leave(self) -> None:
+    def release(self) -> None:
+        """As before, if nobody computes any more."""
         with self.lock:
-            self.depth -= 1
-            if self.depth == 0:
+            if not self.threads and self.before is not None:
+                self.done = False
                 for switch, n in zip(switches(), self.before, strict=True):
                     switch.set(n)
+                self.before = None
 
 
 _held = _Held()
@@ -114,7 +124,7 @@ def _after_fork() -> None:
     """The child has one thread, which runs no product: others may have been in the middle of one."""
     global _held
     interrupted, _held = _held, _Held()
-    if interrupted.depth:
+    if interrupted.before is not None:
         for switch, n in zip(switches(), interrupted.before, strict=True):
             switch.set(n)
 
@@ -126,12 +136,37 @@ if hasattr(os, "register_at_fork"):
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Within, BLAS computes on the calling thread alone."""
-    held = _held
-    held.enter()
+    held, me = _held, threading.get_ident()
+    depth = held.threads.get(me, 0)
     try:
+        held.threads[me] = depth + 1
+        held.hold()
         yield
     finally:
-        held.leave()
+        if depth:
+            held.threads[me] = depth
+        else:
+            del held.threads[me]
+        if not held.threads:
+            held.release()
+
+
+def on_one_thread(function: Callable[..., Any], *args: Any) -> Any:
+    """``function(*args)`` within :func:`one_thread`, for half of its price."""
+    held, me = _held, threading.get_ident()
+    depth = held.threads.get(me, 0)
+    try:
+        held.threads[me] = depth + 1
+        if not depth:
+            held.hold()
+        return function(*args)
+    finally:
+        if depth:
+            held.threads[me] = depth
+        else:
+            del held.threads[me]
+        if not held.threads:
+            held.release()
 
 
 def threads() -> int:
@@ -142,8 +177,9 @@ def threads() -> int:
 
 def library_threads() -> int:
     """Threads that BLAS itself would use outside of Kobai; 0 where that cannot be known."""
-    if _held.depth:
-        return max(_held.before, default=0)
+    before = _held.before
+    if before is not None:
+        return max(before, default=0)
     found = [switch.get() for switch in switches()] if not exclusive() else [lib.num_threads for lib in _libraries()]
     return max(found, default=0)
 
@@ -154,8 +190,9 @@ def set_library_threads(n: int) -> None:
         importlib.import_module("threadpoolctl").threadpool_limits(limits=n)
         # threadpoolctl leaves OpenBLAS to the thread that set it first; and a product may be running in another one.
         for switch in switches():
-            switch.set(1 if _held.depth else n)
-        _held.before = (n,) * len(switches())
+            switch.set(1 if _held.done else n)
+        if _held.before is not None:
+            _held.before = (n,) * len(switches())
 
 
 # --- products ---------------------------------------------------------------------------------------------------------
@@ -186,18 +223,17 @@ def matmul(a: Array, b: Array, out: Array | None = None, *, add: bool = False) -
                 return result
             if share_product(a, b, result, *_parted(a, b, result), add):
                 return result
-    held = _held
-    held.enter()
-    try:
-        if add or not _worthwhile(a, b) or threads() < 2 or not switches():
-            return _added(xp.matmul(a, b, out=None if add else out), out, add)
-        if out is None:
-            batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-            out = xp.empty((*batch, a.shape[-2], b.shape[-1]), dtype=a.dtype)
-        engine.launch(split, a, b, out, False)
-        return out
-    finally:
-        held.leave()
+    return on_one_thread(_by_library, xp, a, b, out, add)
+
+
+def _by_library(xp: Any, a: Array, b: Array, out: Array | None, add: bool) -> Array:
+    if add or not _worthwhile(a, b) or threads() < 2 or not switches():
+        return _added(xp.matmul(a, b, out=None if add else out), out, add)
+    if out is None:
+        batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        out = xp.empty((*batch, a.shape[-2], b.shape[-1]), dtype=a.dtype)
+    engine.launch(split, a, b, out, False)
+    return out
 
 
 def _added(y: Array, out: Array | None, add: bool) -> Array:

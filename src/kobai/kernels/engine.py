@@ -62,12 +62,33 @@ def launch(kernel: Callable[..., Any], *args: Any) -> None:
         kernel(*args)
 
 
+class Count:
+    """What the host does for every step that moves counts on, called like a function; it can be taken back.
+
+    That is for steps that fail between the count and the work that it counts, wherever that is.
+    """
+
+    __slots__ = ()
+
+    def __call__(self) -> Any:
+        """Move on; returns the numbers of :func:`numbers`, or nothing."""
+        raise NotImplementedError
+
+    def save(self) -> Any:
+        """The counts as they are."""
+        raise NotImplementedError
+
+    def restore(self, saved: Any) -> None:
+        """Be again as at the time of :meth:`save`."""
+        raise NotImplementedError
+
+
 def numbers(compute: Callable[[], tuple[float, ...]], dtype: Any) -> Any:
     """Numbers that the host knows anew at every step: a learning rate, a bias correction, a random counter.
 
-    ``compute()`` is called once in every step, at whose beginning it may also advance counts; it must not look at arrays.
-    Outside a captured step the tuple it gave is returned. Within one, an array (1-D, of ``dtype``) that is filled before
-    every replay: kernels take either.
+    ``compute()`` is called once in every step; where it moves counts on it is a :class:`Count`. It must not look at arrays.
+    Outside a captured step the tuple it gave is returned. Within one, an array (1-D, of ``dtype``) that every replay fills
+    before it is read: kernels take either.
     """
     at_work = recorder()
     return compute() if at_work is None else at_work.numbers(compute, np.dtype(dtype))

@@ -78,6 +78,8 @@ class Many:
         self.kernel, self.count = kernel, count
         self.code = kernel.code()
         self.table = Table(self.code.slots, count, sorted(set(self.code.into)))
+        self.begun = False
+        """Set where the work of a call begins: before that, nothing has been written to."""
 
     def __repr__(self) -> str:
         return f"<{self.count} × {self.kernel.name}>"
@@ -89,14 +91,21 @@ class Many:
         first = arrays[0]
         if type(first) is np.ndarray:
             if self._loops_run(first.dtype) and self.table.find(arrays):
-                self._loop(np.asarray(numbers, first.dtype))()
+                loop = self._loop(np.asarray(numbers, first.dtype))
+                self.begun = True
+                loop()
             else:
-                for slots in self._sets(arrays):
+                sets = self._sets(arrays)
+                self.begun = True
+                for slots in sets:
                     self.code.on_host(*slots, numbers)
         elif self.code.cuda.runs(*arrays):
             self.code.cuda.launch_many(self.count, arrays, numbers)
+            self.begun = True
         else:
-            for slots in self._sets(arrays):
+            sets = self._sets(arrays)
+            self.begun = True
+            for slots in sets:
                 self.code.anywhere(slots, numbers)
 
     def bind(self, *arrays_and_numbers: Any) -> Callable[[], None]:
@@ -109,6 +118,7 @@ class Many:
         if fixed._loops_run(dtype) and fixed.table.find(arrays):
             bound = fixed._loop(np.asarray(numbers, dtype))
             bound.keep = arrays  # type: ignore[attr-defined]
+            self.begun = True
             return bound
         calls = prepared(self.code.calls, self._sets(arrays), as_numbers(dtype, numbers))
 
@@ -116,6 +126,7 @@ class Many:
             for function, args in calls:
                 function(*args)
 
+        self.begun = True
         return run
 
     def _sets(self, arrays: tuple[Array, ...]) -> list[tuple[Array, ...]]:
@@ -125,7 +136,8 @@ class Many:
         return engine.numba_installed and dtype in engine.FLOATS
 
     def _loop(self, numbers: Array) -> partial[None]:
-        many, table = self.code.loops.many, self.table
+        loop, table = self.code.loops.many, self.table
+        many = loop.dispatcher or loop.compile()  # not through Python: where this is called, the work begins
         n = int(table.offsets[-1])
         if n < 2 * GRAIN:
             return partial(many, table.addresses, table.offsets, numbers, 0, n)

@@ -36,8 +36,23 @@ def reserve(source: Any, n: int) -> Any:
 
     A tuple, or in a captured step an array that is filled before every replay (:func:`kobai.kernels.engine.numbers`).
     """
-    blocks = blocks_for(n)
-    return engine.numbers(lambda: (source.take_blocks(blocks) % 2**64, *source.key), np.uint64)
+    return engine.numbers(_Reserve(source, blocks_for(n)), np.uint64)
+
+
+class _Reserve(engine.Count):
+    __slots__ = ("blocks", "source")
+
+    def __init__(self, source: Any, blocks: int) -> None:
+        self.source, self.blocks = source, blocks
+
+    def __call__(self) -> tuple[int, ...]:
+        return self.source.take_blocks(self.blocks) % 2**64, *self.source.key
+
+    def save(self) -> int:
+        return int(self.source.counter)
+
+    def restore(self, saved: int) -> None:
+        self.source.counter = saved
 
 
 def philox_bits(n: int, start: Any, like: Array) -> Array:

@@ -161,17 +161,17 @@ class _Loop:
 
     def run(self) -> None:
         """What the caller does: its share, and then wait for the parts that others have taken."""
-        try:
-            self.work()
-        finally:
-            with self.lock:
-                self.closed, waits = True, self.helpers > 0
-            while waits:
-                try:
+        over = False
+        while not over:
+            try:
+                self.work()
+                with self.lock:
+                    self.closed, waits = True, self.helpers > 0
+                if waits:
                     self.left.acquire()
-                    waits = False
-                except KeyboardInterrupt as interrupt:  # not before the others have stopped writing
-                    self.error = self.error or interrupt
+                over = True
+            except BaseException as interrupt:  # of a handler of signals: not before the others have stopped writing
+                self.error = self.error or interrupt
         if self.error is not None:
             raise self.error
 
@@ -181,6 +181,9 @@ class _Pool:
 
     def __init__(self) -> None:
         self.free = threading.Lock()
+        """Held by the thread whose loop has the pool. Others look first and do without; one that looks between
+        another's look and its turn waits for it. It is taken by ``with`` alone: between ``acquire()`` and ``try`` an exception
+        that a handler of signals raises would leave it locked for ever."""
         self.loops: SimpleQueue[_Loop | None] = SimpleQueue()
         self.threads = 0
         self.board: team.Board | None = None
@@ -213,8 +216,9 @@ class _Pool:
 
     def _have(self, helpers: int) -> None:
         while self.threads < helpers:
+            name = f"kobai-{self.threads + 1}"
+            threading.Thread(target=_serve, args=(self,), name=name, daemon=True).start()
             self.threads += 1
-            threading.Thread(target=_serve, args=(self,), name=f"kobai-{self.threads}", daemon=True).start()
 
     # ASLEEP on the board: helpers that wait for the queue, less the Nones that are in it.
 
@@ -281,48 +285,46 @@ def run_split(function: Callable[..., Any], n: int, *args: Any, grain: int = GRA
     """
     pool = _pool
     threads = 1 if n < 2 * grain else min(num_threads(), n // grain)
-    if threads < 2 or not pool.free.acquire(blocking=False):
+    if threads < 2 or pool.free.locked():
         function(*args, 0, n)
         return
-    try:
+    with pool.free:
         # More parts than threads: who is held up, by a spinning BLAS or by another process, leaves them to the others.
         parts = min(n // grain, 8 * threads)
         step = -(-n // parts)
         loop = _Loop(function, args, n, -(-step // 64) * 64 if step >= 1024 else step)
-        pool.ask(loop, threads - 1)
-        loop.run()
-    finally:
-        pool.free.release()
+        try:
+            pool.ask(loop, threads - 1)
+            loop.run()
+        except BaseException as error:  # before it ran: helpers may be at work
+            loop.error = loop.error or error
+            if not loop.closed:
+                loop.run()
+            raise
 
 
 def share_job(job: team.Job) -> None:
     """Do each part of a job on a thread; all of them on this one if another thread's loop has the pool."""
     pool = _pool
-    if not pool.free.acquire(blocking=False):
+    if pool.free.locked():
         team.alone(job.address, scratch())
         return
-    try:
+    with pool.free:
         pool.share(job)
-    finally:
-        pool.free.release()
 
 
 def share_product(*factors: Any) -> bool:
     """As :func:`share_job` for a product that is done but once, described as to it; False if it is none of ours."""
     pool = _pool
-    mine = pool.free.acquire(blocking=False)
-    try:
-        job = pool.job if mine else product.Product()
-        if not job.describe(*factors):
-            return False
-        if mine:
-            pool.share(job)
-        else:
+    if pool.free.locked():
+        job = product.Product()
+        if described := job.describe(*factors):
             team.alone(job.address, scratch())
-        return True
-    finally:
-        if mine:
-            pool.free.release()
+        return described
+    with pool.free:
+        if described := pool.job.describe(*factors):
+            pool.share(pool.job)
+        return described
 
 
 class _Own(threading.local):

@@ -122,20 +122,26 @@ class Optimizer(ParameterGroups):
         for group in self.param_groups:
             kernel, names, decay = self._group_kernel(group)
             for i, (like, tensors, states, grads) in enumerate(self._batches(group)):
-                numbers = engine.numbers(partial(self._advance, group, decay, states), _wide(like))
-                arrays = [p._array for p in tensors]
-                arrays += grads
-                for name in names:
-                    arrays += [self._state_array(p, state, name) for p, state in zip(tensors, states, strict=True)]
                 key = (id(group), i)
                 many = self._launchers.get(key)
                 if many is None or many.kernel is not kernel or many.count != len(tensors):
                     many = self._launchers[key] = Many(kernel, len(tensors))
+                many.begun = False
+                count = _Step(self, group, decay, states)
+                before = count.save()
                 try:
+                    numbers = engine.numbers(count, _wide(like))
+                    arrays = [p._array for p in tensors]
+                    arrays += grads
+                    for name in names:
+                        arrays += [self._state_array(p, state, name) for p, state in zip(tensors, states, strict=True)]
                     engine.launch(many, *arrays, numbers)
-                except TypeError:
-                    for p, state in zip(tensors, states, strict=True):
-                        self._check_places(p, {"grad": p.grad, **state})
+                except BaseException as error:
+                    if not many.begun:
+                        count.restore(before)
+                    if isinstance(error, TypeError):
+                        for p, state in zip(tensors, states, strict=True):
+                            self._check_places(p, {"grad": p.grad, **state})
                     raise
                 for p in tensors:
                     p._bump()
@@ -177,22 +183,6 @@ class Optimizer(ParameterGroups):
             batch[2].append(state)
             batch[3].append(g)
         return list(found.values())
-
-    def _advance(self, group: Group, decay: str, states: list[State]) -> tuple[float, ...]:
-        """Count one step in all these states, which agree, and return the kernel's numbers for it."""
-        first = states[0]
-        if "step" in first:
-            first["step"] += 1
-        numbers = self._numbers(group, first)
-        if decay == "l2":
-            numbers += (group["weight_decay"],)
-        elif decay == "shrink":
-            numbers += (1.0 - group["lr"] * group["weight_decay"],)
-        if len(states) > 1:
-            host = {name: value for name, value in first.items() if not isinstance(value, Tensor)}
-            for state in states[1:]:
-                state.update(host)
-        return numbers
 
     def _group_kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...], str]:
         """The kernel of a group with its weight decay and direction, the names of its state arrays, the kind of decay."""
@@ -359,6 +349,41 @@ class Optimizer(ParameterGroups):
 def _item(name: str) -> Callable[[Any], Any]:
     """``state[name]``: the same function for every state, so that all of them are compared together."""
     return itemgetter(name)
+
+
+class _Step(engine.Count):
+    """One step in the states of a batch, which agree: counts it, and gives the kernel's numbers for it."""
+
+    __slots__ = ("decay", "group", "optimizer", "states")
+
+    def __init__(self, optimizer: Optimizer, group: Group, decay: str, states: list[State]) -> None:
+        self.optimizer, self.group, self.decay, self.states = optimizer, group, decay, states
+
+    def __call__(self) -> tuple[float, ...]:
+        group, first = self.group, self.states[0]
+        if "step" in first:
+            first["step"] += 1
+        numbers = self.optimizer._numbers(group, first)
+        if self.decay == "l2":
+            numbers += (group["weight_decay"],)
+        elif self.decay == "shrink":
+            numbers += (1.0 - group["lr"] * group["weight_decay"],)
+        if len(self.states) > 1:
+            host = {name: value for name, value in first.items() if not isinstance(value, Tensor)}
+            for state in self.states[1:]:
+                state.update(host)
+        return numbers
+
+    def save(self) -> State:
+        return self.states[0].copy()
+
+    def restore(self, saved: State) -> None:
+        for state in self.states:
+            for name in [name for name, value in state.items() if not isinstance(value, Tensor)]:
+                if name in saved:
+                    state[name] = saved[name]
+                else:
+                    del state[name]
 
 
 def zeros_like(p: Tensor) -> Tensor:

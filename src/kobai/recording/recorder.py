@@ -15,6 +15,7 @@ import operator
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
+from operator import length_hint
 from typing import Any
 
 import numpy as np
@@ -31,23 +32,41 @@ from kobai.xp import Array, Backend
 
 
 class Program:
-    """The notes of a step: calls in order, and the numbers that the host computes before each replay."""
+    """The notes of a step: calls in order, among them what the host does, where the step did it.
 
-    def __init__(self, feeds: list[tuple[Callable[[], tuple[float, ...]], Any]]) -> None:
+    So a replay that fails has counted as far as it came: a step of Adam, if the parameters were updated.
+    """
+
+    def __init__(self) -> None:
         self.calls: list[tuple[Callable[..., Any], tuple[Any, ...]] | None] = []
-        self.feeds = feeds
         self.allocating: list[str] = []
         """Names of functions without ``out=``, which make a new array at every replay."""
+        self._last: tuple[Any, Any] | None = None  # what the host did last in this replay, and what was before
 
     def replay(self) -> None:
         """Run the step again, on what its input places hold now."""
-        for compute, place in self.feeds:
-            numbers = compute()
-            if place is not None:
-                place[...] = numbers
-        with blas.one_thread():  # as when the products were recorded
-            for function, args in self.calls:  # type: ignore[misc]
+        blas.on_one_thread(self._run)  # as when the products were recorded
+
+    def _run(self) -> None:
+        self._last = None
+        calls = iter(self.calls)
+        try:
+            for function, args in calls:  # type: ignore[misc]
                 function(*args)
+        except BaseException:
+            # An exception that a handler of signals raises may come between a count and the kernel that it is for.
+            function, args = self.calls[len(self.calls) - length_hint(calls) - 1]  # type: ignore[misc]
+            if function == self.host and self._last is not None and self._last[0] is args[0]:
+                args[0].restore(self._last[1])
+            raise
+
+    def host(self, compute: Callable[[], Any], place: Any) -> None:
+        """Do what the host does at every replay, and put the numbers that it gives into their place, if it has one."""
+        if isinstance(compute, engine.Count):
+            self._last = compute, compute.save()
+        numbers = compute()
+        if place is not None:
+            place[...] = numbers
 
 
 # --- the recorder -----------------------------------------------------------------------------------------------------
@@ -78,7 +97,7 @@ class Recorder(Rules):
     def __init__(self, workspace: Workspace, lenient: bool = False) -> None:
         super().__init__(lenient)
         self.workspace = workspace
-        self.program = Program(self.feeds)
+        self.program = Program()
         self._known: set[int] = set()  # ids of host arrays that are part of the program
         self._constants: dict[int, int] = {}  # memory of constants: where in the program they would be renewed
         self._kept: list[Any] = []
@@ -130,10 +149,19 @@ class Recorder(Rules):
 
     # --- numbers and kernels
 
+    def feed(self, compute: Callable[[], Any], place: Any) -> None:
+        """Here every replay does this on the host."""
+        self._note(self.program.host, (compute, place))
+
     def numbers(self, compute: Callable[[], tuple[float, ...]], dtype: Any) -> Recorded:
         """See :func:`kobai.kernels.engine.numbers`."""
+<<<<<<< HEAD
         place = np.array(self.repeated(compute), dtype)
         self.feeds.append((compute, place))
+=======
+        place = np.array(compute(), dtype)
+        self.feed(compute, place)
+>>>>>>> f5e38a0 (capture: what an exception out of nowhere cuts short is counted right)
         self._known.add(id(place))
         self._kept.append(place)
         return self.external(place)

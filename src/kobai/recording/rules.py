@@ -37,8 +37,6 @@ class Rules:
         self.failure: str | None = None
         self.postponed = False
         self.thread = threading.get_ident()
-        self.feeds: list[tuple[Callable[[], tuple[float, ...]], Any]] = []
-        """What the host computes before every replay, and where it goes."""
         self._watched: list[Callable[[], Any]] = []
         self._on_host = False
         self.repeated: Callable[[Callable[[], Any]], Any] = lambda action: action()
@@ -118,11 +116,7 @@ class Rules:
         finally:
             self._on_host = False
 
-        def compute() -> tuple[float, ...]:
-            action()
-            return ()
-
-        self.feeds.append((compute, None))
+        self.feed(action, None)
 
     def postpone(self) -> None:
         """Something is made that later steps will find: let the next call of the step be the one that is recorded."""
@@ -164,6 +158,10 @@ class Rules:
             )
 
     # --- what every backend does in its own way
+
+    def feed(self, compute: Callable[[], Any], place: Any) -> None:
+        """Every replay does this on the host, as the step did, and puts what it gives into its place, if it has one."""
+        raise NotImplementedError
 
     def numbers(self, compute: Callable[[], tuple[float, ...]], dtype: Any) -> Any:
         """See :func:`kobai.kernels.engine.numbers`."""

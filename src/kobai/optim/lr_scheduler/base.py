@@ -8,7 +8,7 @@ from functools import wraps
 from types import FunctionType
 from typing import Any, TypeVar
 
-from kobai.kernels.engine import on_host
+from kobai.kernels.engine import Count, on_host
 from kobai.optim.optimizer import Optimizer
 
 F = TypeVar("F", bound=Callable[..., None])
@@ -23,10 +23,41 @@ def at_every_step(step: F) -> F:
     """Decorator of a ``step``: inside a captured step it is done at every replay, like the rest."""
 
     @wraps(step)
-    def hosted(*args: Any, **kwargs: Any) -> None:
-        on_host(lambda: step(*args, **kwargs))
+    def hosted(self: Any, *args: Any, **kwargs: Any) -> None:
+        on_host(_Step(self, lambda: step(self, *args, **kwargs)))
 
     return hosted  # type: ignore[return-value]
+
+
+class _Step(Count):
+    """One step of a schedule, with those that it is made of: all of it, or, if it fails, nothing."""
+
+    __slots__ = ("scheduler", "step")
+
+    def __init__(self, scheduler: Any, step: Callable[[], None]) -> None:
+        self.scheduler, self.step = scheduler, step
+
+    def __call__(self) -> None:
+        before = self.save()
+        try:
+            self.step()
+        except BaseException:
+            self.restore(before)
+            raise
+
+    def save(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        found = [self.scheduler.__dict__]
+        for state in found:
+            for part in state.get("_schedulers", ()):
+                found.append(part.__dict__)
+        found += self.scheduler.optimizer.param_groups
+        return [(state, state.copy()) for state in found]
+
+    def restore(self, saved: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
+        for state, before in saved:
+            state.update(before)
+            for name in [name for name in state if name not in before]:
+                del state[name]
 
 
 class LRScheduler:
