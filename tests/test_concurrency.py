@@ -43,6 +43,7 @@ def in_threads(*tasks: Callable[[], Any]) -> list[Any]:
 @pytest.fixture(autouse=True)
 def nothing_is_left():
     yield
+    assert kobai.is_grad_enabled()
     assert not xp.recorders
     assert "_array" not in Tensor.__dict__
     assert Tensor._grad is None
@@ -165,8 +166,7 @@ def test_a_step_that_fails_leaves_the_recording_of_another_thread_alone():
     (result, captured), _ = in_threads(lambda: run(right), fails)
     assert result.tolist() == [3, 3]
     assert captured.programs == 1
-    captured.step = None
-    assert captured(kobai.zeros(2)).tolist() == [1, 1]
+    assert captured(kobai.zeros(2)).tolist() == [1, 1]  # or it would wait for another in vain
 
 
 def test_the_same_captured_step_in_many_threads_is_done_one_call_after_another():
@@ -192,3 +192,107 @@ def test_a_captured_step_may_call_itself():
         return step(x, n - 1) * 2 if n else x + 0
 
     assert [step(kobai.ones(1), 3).item() for _ in range(3)] == [8, 8, 8]
+
+
+# --- modes ------------------------------------------------------------------------------------------------------------
+
+
+@kobai.no_grad()
+def without_tape(inside: Callable[[], Any]) -> Any:
+    return inside()
+
+
+BLOCKS = {"no_grad": kobai.no_grad, "enable_grad": kobai.enable_grad, "set": lambda: kobai.set_grad_enabled(True)}
+
+
+@pytest.mark.parametrize("kind", ["decorated", *BLOCKS])
+def test_a_block_that_threads_share_gives_each_its_own_mode_back(kind):
+    meet = threading.Barrier(2, timeout=60)
+    block = BLOCKS[kind]() if kind in BLOCKS else None
+
+    def run(inside: Callable[[], Any]) -> Any:
+        if block is None:
+            return without_tape(inside)
+        with block:
+            return inside()
+
+    def first():
+        run(lambda: (meet.wait(), meet.wait()))
+        return kobai.is_grad_enabled()
+
+    def second():
+        with kobai.no_grad():
+            meet.wait()
+            run(lambda: (run(kobai.is_grad_enabled), meet.wait()))
+            return kobai.is_grad_enabled()
+
+    assert in_threads(first, second) == [True, False]
+
+
+def test_the_device_of_a_block_is_that_of_its_thread():
+    meet = threading.Barrier(2, timeout=60)
+
+    def first():
+        with kobai.using("strict"):
+            meet.wait()
+            meet.wait()
+            inside = kobai.zeros(1).device.type
+        return inside, kobai.zeros(1).device.type
+
+    def second():
+        meet.wait()
+        with xp.device("cpu"):
+            inside = kobai.zeros(1).device.type
+            meet.wait()
+        return inside, kobai.zeros(1).device.type
+
+    assert in_threads(first, second) == [("strict", "cpu"), ("cpu", "cpu")]
+
+
+def test_use_within_a_block_ends_with_it():
+    with kobai.using("strict"):
+        with xp.device("cpu"):
+            kobai.use("strict")
+            assert kobai.zeros(1).device.type == "strict"
+        assert kobai.zeros(1).device.type == "strict"
+        kobai.use("cpu")
+        assert kobai.zeros(1).device.type == "cpu"
+    assert kobai.zeros(1).device.type == "cpu"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loaders_workers_make_tensors_where_the_thread_does_that_asks(workers):
+    class Zeros(Dataset):
+        def __len__(self) -> int:
+            return 4
+
+        def __getitem__(self, i: int) -> Tensor:
+            return kobai.zeros(1)
+
+    loader = DataLoader(Zeros(), num_workers=workers, persistent_workers=workers > 0)
+    for backend in ("strict", "cpu"):
+        with kobai.using(backend):
+            assert {batch.device.type for batch in loader} == {backend}
+
+
+def test_anomalies_are_looked_for_in_the_thread_that_asks():
+    meet = threading.Barrier(2, timeout=60)
+
+    def backward():
+        x = kobai.zeros(1, requires_grad=True)
+        (x.sqrt() * 0).backward()
+
+    def looking():
+        with kobai.autograd.detect_anomaly():
+            meet.wait()
+            with pytest.raises(RuntimeError, match="SqrtBackward returned nan"):
+                backward()
+            meet.wait()
+        backward()
+
+    def other():
+        meet.wait()
+        backward()
+        meet.wait()
+
+    in_threads(looking, other)

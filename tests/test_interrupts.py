@@ -7,6 +7,8 @@ raises at the n-th of these places; the timer's tests raise wherever they happen
 from __future__ import annotations
 
 import dis
+import random
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -238,3 +240,76 @@ def test_an_interruption_anywhere_leaves_everything_right(problem, kind):
         except BaseException as error:
             error.add_note(f"interrupted at place {at} of {places}")
             raise
+
+
+# --- a timer ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def alarm():
+    """``alarm(seconds)`` has a handler raise so much later, in the midst of whatever it finds."""
+
+    def ring(number: int, frame: Any) -> None:
+        raise Interruption
+
+    before = signal.signal(signal.SIGALRM, ring)
+    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers")
+@pytest.mark.parametrize("kind", ["eager", "recorded", "replayed"])
+@pytest.mark.parametrize("threads_", [1, 3])
+def test_an_alarm_at_any_time_leaves_everything_right(problem, alarm, kind, threads_):
+    draw = random.Random(5)
+    step = KINDS[kind](problem)
+    step(problem.x, problem.t)
+    problem.back()
+    before = kobai.get_num_threads()
+    threads.set_num_threads(threads_)
+    rung = 0
+    try:
+        for _ in range(60):
+            if kind == "recorded":
+                step = recording(problem)
+            try:
+                try:
+                    alarm(draw.uniform(2e-5, 2e-3))
+                    for _ in range(1000):
+                        step(problem.x, problem.t)
+                        problem.back()
+                finally:
+                    alarm(0)
+            except Interruption:
+                rung += 1
+            if problem.now() not in (problem.start, problem.end):  # it came while the problem was put back
+                problem.back()
+            problem.check(step)
+    finally:
+        threads.set_num_threads(before)
+    assert rung > 50
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Interruption, RuntimeError])
+def test_a_replay_that_fails_before_the_update_has_counted_nothing(problem, error):
+    step = replaying(problem)
+    program = next(iter(step._programs.values()))[0].run.__self__
+    calls = [*program.calls]
+    hosts = [i for i, (function, _) in enumerate(calls) if function == program.host]
+    assert len(hosts) == 3  # dropout, Adam, the schedule
+
+    def fail(*args: Any) -> None:
+        raise error
+
+    for i in range(len(calls)):
+        if i == hosts[1] + 1:  # between a count and its kernel there is no other call
+            continue
+        program.calls[:] = [*calls[:i], (fail, ()), *calls[i:]]
+        with pytest.raises(error):
+            step(problem.x, problem.t)
+        updated = i > hosts[1] + 1
+        assert [state["step"] for state in problem.optimizer.state.values()] == [3 if updated else 2] * 4
+        assert problem.schedule.last_epoch == (3 if i > hosts[2] else 2)
+        program.calls[:] = calls
+        problem.check(step)

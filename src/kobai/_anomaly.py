@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import traceback
 from pathlib import Path
 from typing import Any
@@ -12,23 +13,27 @@ from kobai.xp import Array, is_array, xp_of
 _HERE = str(Path(__file__).parent)
 
 
-class _State:
-    """One for all threads, as in PyTorch."""
+class _State(threading.local):
+    """Every thread has its own, other than in PyTorch: the blocks of two threads would switch it off for each other."""
 
-    def __init__(self) -> None:
-        self.enabled = False
-        self.check_nan = True
-        self.made_at: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # the user's line that made each node
+    enabled = False
+    check_nan = True
 
 
 state = _State()
+
+used = False
+"""Whether any thread ever switched it on: until then nobody need ask."""
+
+made_at: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+"""The user's line that made each node."""
 
 
 def note(node: Any) -> None:
     """Remember which line of the user's program made this node."""
     for frame in reversed(traceback.extract_stack()):
         if not frame.filename.startswith(_HERE):
-            state.made_at[node] = f"{frame.filename}:{frame.lineno}: {frame.line}"
+            made_at[node] = f"{frame.filename}:{frame.lineno}: {frame.line}"
             return
 
 
@@ -38,7 +43,7 @@ def check(node: Any, gradients: list[Any]) -> None:
         return
     for i, g in enumerate(gradients):
         if is_array(g) and g.dtype.kind == "f" and bool(_any_nan(g).item()):
-            where = state.made_at.get(node)
+            where = made_at.get(node)
             raise RuntimeError(
                 f"backward: {node.name()} returned nan values in the gradient of its argument {i + 1}"
                 + (f"; it was computed at {where}" if where else "; detect anomalies in forward too to see its line")
@@ -51,7 +56,7 @@ def _any_nan(g: Array) -> Array:
 
 
 class set_detect_anomaly:  # PyTorch's spelling
-    """Switch the search for NaN in backward on or off: as a call, or for a ``with`` block.
+    """Switch the search for NaN in backward on or off in this thread: as a call, or for a ``with`` block.
 
     While it is on, backward looks at every gradient (which is slow) and raises RuntimeError where the first NaN appears,
     naming the operation and – if it was also on in forward – the line of the program that called it.
@@ -66,6 +71,8 @@ class set_detect_anomaly:  # PyTorch's spelling
     """
 
     def __init__(self, mode: bool, check_nan: bool = True) -> None:
+        global used
+        used = used or bool(mode)
         self._before = state.enabled, state.check_nan
         state.enabled, state.check_nan = bool(mode), check_nan
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from functools import partial, wraps
 from inspect import isgeneratorfunction
+from threading import get_ident
 from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -13,12 +14,52 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 class Mode(threading.local):
     grad = True
+    block = 0
+    """id of the innermost :class:`_Block` that is open, 0 for none."""
 
 
 state = Mode()
 
 
-class set_grad_enabled:
+def in_mode(grad: bool, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """``function(*args, **kwargs)`` with the tape on or off."""
+    before, block = state.grad, state.block
+    try:
+        state.grad = grad
+        return function(*args, **kwargs)
+    finally:  # without a call: before one, an exception that a handler of signals raises could come
+        state.grad = before
+        state.block = block
+
+
+class _Block:
+    """Context manager that sets grad mode to ``new``. One may be entered by many threads, and again within itself."""
+
+    new: bool
+    _before: dict[int, list[tuple[bool, int]]]  # by threads, what their blocks return to
+
+    def _outer(self) -> bool:
+        return state.grad
+
+    def __enter__(self) -> None:
+        self._before.setdefault(get_ident(), []).append((self._outer(), state.block))
+        state.grad, state.block = self.new, id(self)
+
+    def __exit__(self, *error: object) -> None:
+        before = self._before[get_ident()]
+        state.grad, state.block = before[-1]
+        before.pop()
+
+    def __del__(self) -> None:
+        """An exception that a handler of signals raises may have come before the first line of :meth:`__exit__`."""
+        if state.block == id(self):
+            state.grad, state.block = self._before[get_ident()][0]
+
+    def __call__(self, function: F) -> F:
+        return _decorated(function, self.new)
+
+
+class set_grad_enabled(_Block):
     """Switch the tape on or off: as a function call, a ``with`` block, or (its subclasses) a decorator.
 
     >>> import kobai
@@ -29,51 +70,36 @@ class set_grad_enabled:
     """
 
     def __init__(self, mode: bool) -> None:
-        self._before = state.grad
-        self._new = bool(mode)
-        state.grad = self._new
+        self._before = {}
+        self._called = get_ident(), state.grad
+        self.new = state.grad = bool(mode)
 
-    def __enter__(self) -> None:
-        state.grad = self._new
-
-    def __exit__(self, *error: object) -> None:
-        state.grad = self._before
+    def _outer(self) -> bool:
+        thread, before = self._called
+        return before if thread == get_ident() else state.grad
 
     def __call__(self, function: F) -> F:
-        state.grad = self._before  # as a decorator it acts inside the function only
-        return _decorated(function, lambda: set_grad_enabled(self._new))
+        state.grad = self._called[1]  # as a decorator it acts inside the function only
+        return super().__call__(function)
 
 
-class _Switch:
-    """Context manager and decorator (with or without parentheses) that sets grad mode to ``new``."""
-
-    new: bool
+class _Switch(_Block):
+    """A block that is a decorator too, with or without parentheses."""
 
     def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
+        if function is not None:
+            return _decorated(function, cls.new)
         switch = super().__new__(cls)
-        switch._before = []
-        return switch if function is None else _decorated(function, cls)
-
-    _before: list[bool]
-
-    def __enter__(self) -> None:
-        self._before.append(state.grad)
-        state.grad = self.new
-
-    def __exit__(self, *error: object) -> None:
-        state.grad = self._before.pop()
-
-    def __call__(self, function: F) -> F:
-        return _decorated(function, lambda: self)
+        switch._before = {}
+        return switch
 
 
-def _decorated(function: F, context: Callable[[], Any]) -> F:
-    """``function`` run inside a fresh ``context``; a generator only while it computes, not while its user has the turn."""
+def _decorated(function: F, new: bool) -> F:
+    """``function`` run in the mode ``new``; a generator only while it computes, not while its user has the turn."""
 
     @wraps(function)
     def inside(*args: Any, **kwargs: Any) -> Any:
-        with context():
-            return function(*args, **kwargs)
+        return in_mode(new, function, *args, **kwargs)
 
     @wraps(function)
     def generate(*args: Any, **kwargs: Any) -> Any:
@@ -81,15 +107,13 @@ def _decorated(function: F, context: Callable[[], Any]) -> F:
         resume: Callable[[], Any] = partial(next, generator)
         while True:
             try:
-                with context():
-                    item = resume()
+                item = in_mode(new, resume)
             except StopIteration as end:
                 return end.value
             try:
                 resume = partial(generator.send, (yield item))
             except GeneratorExit:
-                with context():
-                    generator.close()
+                in_mode(new, generator.close)
                 raise
             except BaseException as error:
                 resume = partial(generator.throw, error)

@@ -19,7 +19,7 @@ from functools import wraps
 from typing import Any, TypeVar, overload
 
 from kobai import xp as _xp
-from kobai._grad_mode import no_grad, state
+from kobai._grad_mode import in_mode, state
 from kobai._tape import Node, Vjp, as_array
 from kobai._tensor import Tensor
 from kobai.errors import BackendError
@@ -182,8 +182,7 @@ def in_place(target: Tensor, op: Callable[..., Tensor], *args: Any, **options: A
         target.requires_grad or any(isinstance(arg, Tensor) and arg.requires_grad for arg in (*args, *options.values()))
     )
     if not recorded:
-        with no_grad():
-            _write(target, op(target, *args, **options))
+        in_mode(False, _overwrite, target, op, args, options)
         return target
     for owner, what in ((target, "a leaf"), (target._base, "a view of a leaf")):
         if owner is not None and owner._node is None and owner._requires_grad:
@@ -237,6 +236,10 @@ def method(function: Any = None, *, name: str = "", in_place: bool = False) -> A
         changed.__doc__ = f"In-place form of :func:`{function.__name__}`."
         setattr(Tensor, changed.__name__, changed)
     return function
+
+
+def _overwrite(target: Tensor, op: Callable[..., Tensor], args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    _write(target, op(target, *args, **options))
 
 
 def _write(target: Tensor, result: Tensor) -> None:

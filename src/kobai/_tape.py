@@ -44,7 +44,7 @@ class Node:
         self.order = next(_order)  # inputs are always older than what is computed from them
         self.hooks: dict[int, Callable[..., Any]] | None = None
         self.retain: Any = None
-        if _anomaly.state.enabled:
+        if _anomaly.used and _anomaly.state.enabled:
             _anomaly.note(self)
 
     def name(self) -> str:
@@ -221,7 +221,7 @@ def run_backward(
                 node.check_unchanged()
                 break
         gradients = vjp(dy)
-        if _anomaly.state.enabled:
+        if _anomaly.used and _anomaly.state.enabled:
             pairs = zip(node.edges, gradients, strict=False)
             gradients = [None if e is None else g(None) if type(g) is FunctionType else g for e, g in pairs]
             _anomaly.check(node, gradients)

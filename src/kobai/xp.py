@@ -14,6 +14,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from threading import get_ident
 from typing import Any, TypeAlias
@@ -83,12 +84,12 @@ class device:  # PyTorch's spelling
 
     def __enter__(self) -> device:
         """``with device("cuda"):`` makes new arrays there inside the block, as :func:`using` does."""
-        scopes.append(using(self))
-        scopes[-1].__enter__()
+        _scope.set((_resolve(str(self)), _scope.get()))
         return self
 
     def __exit__(self, *error: object) -> None:
-        scopes.pop().__exit__(None, None, None)
+        scope = _scope.get()
+        _scope.set(scope and scope[1])
 
     def __repr__(self) -> str:
         return (
@@ -132,7 +133,6 @@ def _cupy() -> Any:
     return importlib.import_module("cupy")
 
 
-scopes: list[AbstractContextManager[Any]] = []  # of the ``with device(...)`` blocks that are open
 _backends: dict[str, Backend] = {}
 _namespaces: dict[type, Any] = {}
 _by_array: dict[type, Backend] = {}
@@ -220,6 +220,11 @@ def device_of(array: Array) -> device:
 # --- where new arrays are made ----------------------------------------------------------------------------------------
 
 _default: device | None = None
+"""What :func:`use` or the environment says, for all threads."""
+
+_scope: ContextVar[tuple[device, Any] | None] = ContextVar("kobai_device", default=None)
+"""What the innermost ``with using(...)`` or ``with device(...)`` of this thread says, and the scope around it."""
+
 many_devices = False
 """Whether a GPU other than the first was ever asked for: only then must operations switch the current device."""
 
@@ -259,7 +264,8 @@ def _of_device(where: device) -> Backend:
 
 
 def default_device() -> device:
-    """The device on which new arrays are made: that of :func:`use`, else of ``KOBAI_BACKEND``, else the CPU.
+    """The device on which new arrays are made: that of :func:`using` in this thread, else of :func:`use`, else of
+    ``KOBAI_BACKEND``, else the CPU.
 
     >>> import kobai
     >>> with kobai.using("numpy"):
@@ -267,6 +273,9 @@ def default_device() -> device:
     device(type='cpu')
     """
     global _default
+    scope = _scope.get()
+    if scope is not None:
+        return scope[0]
     if _default is None:
         named = os.environ.get("KOBAI_BACKEND") or "numpy"
         try:
@@ -280,7 +289,8 @@ def use(backend: str | device) -> None:
     """Make new arrays on ``backend`` from now on: ``"numpy"``, ``"cupy"``, ``"auto"``, or a device (``"cuda:1"``).
 
     ``auto`` takes CuPy if it imports and a device answers, else NumPy, and logs in one line which and why. An explicit
-    ``cupy`` that cannot be had raises :class:`~kobai.errors.BackendError` with the cause and the install line.
+    ``cupy`` that cannot be had raises :class:`~kobai.errors.BackendError` with the cause and the install line. That is
+    for all threads; within a block of :func:`using`, for the rest of the block.
 
     >>> import kobai
     >>> kobai.use("numpy")
@@ -288,25 +298,30 @@ def use(backend: str | device) -> None:
     'numpy'
     """
     global _default
-    _default = _resolve(str(backend))
+    found, scope = _resolve(str(backend)), _scope.get()
+    if scope is None:
+        _default = found
+    else:
+        _scope.set((found, scope[1]))
 
 
 @contextmanager
 def using(backend: str | device) -> Iterator[None]:
-    """Context manager form of :func:`use`: the former choice comes back at the end of the block.
+    """Block in which this thread makes new arrays on ``backend``; the former choice comes back at its end.
+
+    The workers of a ``DataLoader`` that is iterated over in the block make theirs there too.
 
     >>> import kobai
     >>> with kobai.using("numpy"):
     ...     kobai.zeros(2).device
     device(type='cpu')
     """
-    global _default
-    before = _default
-    _default = _resolve(str(backend))
+    before = _scope.get()
     try:
+        _scope.set((_resolve(str(backend)), before))
         yield
     finally:
-        _default = before
+        _scope.set(before)
 
 
 def backend() -> str:

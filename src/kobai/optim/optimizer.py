@@ -16,7 +16,7 @@ from operator import itemgetter
 from typing import Any, TypeAlias
 
 from kobai import xp
-from kobai._grad_mode import enable_grad
+from kobai._grad_mode import in_mode
 from kobai._tape import RemovableHandle
 from kobai._tensor import Tensor
 from kobai.errors import BackendError
@@ -114,8 +114,7 @@ class Optimizer(ParameterGroups):
         """
         loss = None
         if closure is not None:
-            with enable_grad():
-                loss = closure()
+            loss = in_mode(True, closure)
         if (at_work := xp.recorder()) is not None:
             at_work.guard(self._structure)
             at_work.touch(self)

@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -113,6 +114,8 @@ class ThreadedIterator(Iterator[Any]):
         while self.pending:
             self._take()
         self.source, self.submitted, self.turn = source, 0, 0
+        # What is set for the thread that asks, such as the device for new tensors, holds for those that read for it.
+        self.contexts = [copy_context() for _ in self.workers]
         self.readers: list[_Reader] = [_Reader(source.open) for _ in self.workers]
         for worker in self.workers:
             worker.exhausted = False
@@ -142,7 +145,7 @@ class ThreadedIterator(Iterator[Any]):
             if not self.workers[index].exhausted:
                 key = next(self.source.keys, END)
                 if key is not END:
-                    self.workers[index].jobs.put(partial(self.readers[index], key))
+                    self.workers[index].jobs.put(partial(self.contexts[index].run, self.readers[index], key))
                     self.pending.append((self.submitted, index))
                     self.submitted += 1
                 return
