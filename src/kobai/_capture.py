@@ -65,6 +65,10 @@ def capture(step: Callable[..., Any], *, fallback: bool = False) -> Captured:
     the host, no array made from host data, no state rebound (``self.h = h``; write ``self.h.copy_(h)``). Python code runs
     when the step is recorded and not again.
 
+    Indices out of range, classes that are not there, probabilities outside [0, 1] and integers divided by 0 raise in a
+    replay what they raise without capture (on the host): before they are used, so that what stands behind them in the
+    step has not been done, and what stands before them has. The next call is a step like any other.
+
     Args:
         step: the function.
         fallback: go on without capture, with one warning that says why, where a step cannot be captured; by default

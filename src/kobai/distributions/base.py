@@ -10,8 +10,10 @@ import numpy as np
 from kobai._grad_mode import no_grad
 from kobai._tensor import Size, Tensor
 from kobai.dtypes import get_default_dtype
+from kobai.kernels.engine import check
 from kobai.ops.create import as_tensor
 from kobai.ops.shape import broadcast_tensors
+from kobai.xp import Array
 
 
 class Distribution:
@@ -120,5 +122,9 @@ def parameters(*values: Any) -> list[Tensor]:
 
 def require(who: str, name: str, parameter: Tensor, condition: str, holds: Any) -> None:
     """ValueError for a parameter that does not satisfy ``condition``; on the host only, where looking is cheap."""
-    if type(parameter.array) is np.ndarray and not holds(parameter.array).all():
-        raise ValueError(f"{who}: expected {name} {condition}, got {parameter.detach()}")
+    check(_look, who, name, parameter.array, condition, holds)
+
+
+def _look(who: str, name: str, parameter: Array, condition: str, holds: Any) -> None:
+    if type(parameter) is np.ndarray and not holds(parameter).all():
+        raise ValueError(f"{who}: expected {name} {condition}, got {Tensor._wrap(parameter)}")

@@ -20,9 +20,10 @@ import numpy as np
 from kobai.cuda.kernel import on_cuda
 from kobai.kernels import _cross_entropy_cuda as cuda
 from kobai.kernels.blas import matmul
-from kobai.kernels.engine import HOST_TYPES, as_written, compiled, launch, numba_runs
+from kobai.kernels.domains import check_classes, inside, look_classes
+from kobai.kernels.engine import as_written, compiled, launch, numba_runs
 from kobai.kernels.exponential import exp
-from kobai.kernels.indices import all_inside, check_classes, flat_indices, positions
+from kobai.kernels.indices import flat_indices, positions
 from kobai.kernels.rows import (
     BLOCK,
     EXPONENTIALS,
@@ -142,10 +143,9 @@ def _choose(
     None stands for "all count" and "1 each". Out of range indices are found on the host only: on a device looking would wait.
     """
     flat = targets.reshape(-1)
-    if all_inside(flat, classes) and not 0 <= ignore_index < classes:
+    if type(flat) is np.ndarray and not 0 <= ignore_index < classes and inside(flat, classes):
         return positions(flat, classes), None, None if weight is None else weight[flat]
-    if type(targets) in HOST_TYPES:
-        launch(check_classes, who, targets, classes, ignore_index)
+    check_classes(who, targets, classes, ignore_index)
     valid = flat != ignore_index
     safe = flat * valid
     return positions(safe, classes), valid, valid if weight is None else weight[safe] * valid
@@ -198,7 +198,11 @@ def _on_host(
         dy = xp.ascontiguousarray(dy).reshape(-1)
         x, t = rows.reshape(-1), flat_indices(targets)  # here, so that the tape sees which arrays are kept
         args = x, t, w, ignore_index, smoothing, stats, dy, reduced, each, dx.reshape(-1), columns
-        launch_by_rows(_gradients, m, columns, *args)
+        try:
+            launch_by_rows(_gradients, m, columns, *args)
+        except IndexError:  # somebody has written into the targets since they were looked at
+            look_classes("cross_entropy", targets, columns, ignore_index)
+            raise
         return dx
 
     return (loss.reshape(targets.shape) if each else reduced[:1].reshape(())), backward
@@ -209,7 +213,7 @@ def _forward(targets: Array, parts: int, *args: Any) -> None:
     try:
         run_split(_losses, parts, *args, grain=1)
     except IndexError:
-        check_classes("cross_entropy", targets, args[-2], args[3])
+        look_classes("cross_entropy", targets, args[-2], args[3])
         raise
     if parts > 1:
         _add_up(*args[1:4], *args[7:10])
@@ -270,7 +274,7 @@ def _losses(
                     loss[row] = 0
                     continue
                 if t < 0 or t >= columns:
-                    raise IndexError("class index out of range")
+                    raise IndexError("cross_entropy: a class index is out of range")
                 log = np.log(np.float64(s))
                 value = _loss(log, np.float64(xs[t]), np.float64(m)) * (weight[t] if weight.size else 1.0)
                 if smoothing:
@@ -295,7 +299,7 @@ def _add_up(targets: Any, weight: Any, ignore_index: int, loss: Any, reduced: An
     for row in range(targets.size):
         t = targets[row]
         if t != ignore_index:
-            share += weight[t] if weight.size else 1.0
+            share += weight[t] if 0 <= t < weight.size else 1.0
     reduced[0] = total / share if share != 0 else np.nan
     reduced[1] = 1 / share if share != 0 else 0.0
 
@@ -333,6 +337,8 @@ def _gradients(
                 for j in range(out.size):
                     out[j] = 0
                 continue
+            if t < 0 or t >= columns:
+                raise IndexError("cross_entropy: a class index is out of range")
             g = dy[row] if each else dy[0] * reduced[1]
             to_class = (1 - smoothing) * (weight[t] if weight.size else 1.0) * g
             to_all = smoothing / columns * g
@@ -363,7 +369,11 @@ def _nll_on_host(
     def backward(dy: Array) -> Array:
         dx = xp.empty((m, columns), dtype)
         dy = xp.ascontiguousarray(dy).reshape(-1)
-        launch(_nll_gradients, flat_indices(targets), w, ignore_index, dy, reduced, each, dx.reshape(-1), columns)
+        try:
+            launch(_nll_gradients, flat_indices(targets), w, ignore_index, dy, reduced, each, dx.reshape(-1), columns)
+        except IndexError:  # somebody has written into the targets since they were looked at
+            look_classes("nll_loss", targets, columns, ignore_index)
+            raise
         return dx
 
     return (loss.reshape(targets.shape) if each else reduced[:1].reshape(())), backward
@@ -373,7 +383,7 @@ def _nll_forward(targets: Array, *args: Any) -> None:
     try:
         _nll_losses(*args)
     except IndexError:
-        check_classes("nll_loss", targets, args[-1], args[3])
+        look_classes("nll_loss", targets, args[-1], args[3])
         raise
 
 
@@ -387,7 +397,7 @@ def _nll_losses(
             loss[row] = 0
             continue
         if t < 0 or t >= columns:
-            raise IndexError("class index out of range")
+            raise IndexError("nll_loss: a class index is out of range")
         loss[row] = -x[row * columns + t] * (weight[t] if weight.size else x.dtype.type(1))
     _add_up(targets, weight, ignore_index, loss, reduced, mean)
 
@@ -401,5 +411,7 @@ def _nll_gradients(
     for row in range(targets.size):
         t = targets[row]
         if t != ignore_index:
+            if t < 0 or t >= columns:
+                raise IndexError("nll_loss: a class index is out of range")
             g = dy[row] if each else dy[0] * reduced[1]
             dx[row * columns + t] = -g * (weight[t] if weight.size else dx.dtype.type(1))

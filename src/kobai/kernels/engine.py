@@ -83,6 +83,18 @@ class Count:
         raise NotImplementedError
 
 
+def check(look: Callable[..., None], *args: Any) -> None:
+    """Look whether the values of an array are legal, by ``look(*args)``, which raises if not and changes nothing.
+
+    In a captured step it is done at every replay, at this place among the operations. ``look`` itself passes over arrays
+    that are not on the host.
+    """
+    if recorder is None:
+        look(*args)
+    else:
+        recorder.check(look, args)
+
+
 def numbers(compute: Callable[[], tuple[float, ...]], dtype: Any) -> Any:
     """Numbers that the host knows anew at every step: a learning rate, a bias correction, a random counter.
 

@@ -1,4 +1,4 @@
-"""Adding up at repeated positions: the transpose of every gather, and the check that positions exist."""
+"""Adding up at repeated positions: the transpose of every gather, and where indices point to."""
 
 from __future__ import annotations
 
@@ -57,11 +57,14 @@ def extreme_at(out: Array, positions: Array, values: Array, extreme: str) -> Arr
 
 
 def positions_along(shape: tuple[int, ...], axis: int, index: Array) -> Array:
-    """Flat positions, in an array of ``shape``, of the elements that ``take(index, axis)`` takes, in its order."""
+    """Flat positions, in an array of ``shape``, of the elements that ``take(index, axis)`` takes, in its order.
+
+    Indices that do not lie in [0, shape[axis]) would meet other elements: the caller has looked.
+    """
     xp = xp_of(index)
     before, size, after = _prod(shape[:axis]), shape[axis], _prod(shape[axis + 1 :])
-    wrapped = xp.where(index < 0, index + size, index).reshape(-1)
-    flat = wrapped if before == 1 else (xp.arange(before) * size)[:, None] + wrapped
+    row = index.reshape(-1).astype(np.int64, copy=False)  # positions may be larger than what the dtype of indices holds
+    flat = row if before == 1 else (xp.arange(before) * size)[:, None] + row
     if after == 1:
         return flat.reshape(-1)
     return (flat[..., None] * after + xp.arange(after)).reshape(-1)
@@ -69,27 +72,12 @@ def positions_along(shape: tuple[int, ...], axis: int, index: Array) -> Array:
 
 def mesh(index: Array, axis: int) -> tuple[Array, ...]:
     """Indices by which ``x[mesh]`` is ``take_along_axis(x, index, axis)``: ``index`` for ``axis``, counting elsewhere."""
-    xp = xp_of(index)
+    xp, index = xp_of(index), index.astype(np.int64, copy=False)  # so that flat positions can be made of the parts
     rank = index.ndim
     return tuple(
         index if d == axis else xp.arange(n).reshape((1,) * d + (n,) + (1,) * (rank - d - 1))
         for d, n in enumerate(index.shape)
     )
-
-
-def check_range(who: str, index: Array, size: int, negative: bool = False) -> None:
-    """IndexError if an element of ``index`` is not in [0, size) – or, with ``negative``, in [−size, size).
-
-    Only on the host, where looking is cheap: on a GPU every look would stop the queue, and there the array library
-    clips or wraps what is out of range.
-    """
-    if type(index) is not np.ndarray or index.size == 0:
-        return
-    low, high = int(index.min()), int(index.max())
-    floor = -size if negative else 0
-    if low < floor or high >= size:
-        wrong = low if low < floor else high
-        raise IndexError(f"{who}: expected indices in [{floor}, {size - 1}], got {wrong}")
 
 
 def _prod(sizes: tuple[int, ...]) -> int:

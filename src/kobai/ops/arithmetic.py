@@ -12,6 +12,7 @@ import numpy as np
 
 from kobai._primitive import method, primitive
 from kobai._tensor import Tensor
+from kobai.kernels.domains import check_divisor
 from kobai.ops._args import Samples, cast, into, pair, shape_of, unbroadcast
 from kobai.xp import Array, xp_of
 
@@ -139,6 +140,7 @@ def _to_the_chosen(dy: Array, y: Array, a: Array, b: Array) -> Any:
     ]
 )
 def _remainder(a: Array, b: Array) -> Any:
+    check_divisor("remainder", a, b)
     quotient = xp_of(b if isinstance(a, (int, float)) else a).floor_divide(a, b)
     sa, sb = shape_of(a), shape_of(b)
     return a - quotient * b, lambda dy: (unbroadcast(dy, sa), lambda out: unbroadcast(-dy * quotient, sb))
@@ -158,11 +160,13 @@ def _atan2(a: Array, b: Array) -> Any:
 
 @primitive(sample=_two(0.5, 2.0), kind="elementwise")
 def _floor_divide(a: Array, b: Array) -> Any:
+    check_divisor("floor_divide", a, b)
     return xp_of(b if isinstance(a, (int, float)) else a).floor_divide(a, b), None
 
 
 @primitive(sample=_two(0.5, 2.0), kind="elementwise")
-def _trunc_divide(a: Array, b: Array) -> Any:
+def _trunc_divide(a: Array, b: Array, *, who: str = "div") -> Any:
+    check_divisor(who, a, b)
     like = b if isinstance(a, (int, float)) else a
     xp = xp_of(like)
     if like.dtype.kind == "f":
@@ -299,7 +303,7 @@ def fmod(input: Tensor, other: Any) -> Tensor:
     tensor([ 1, -1])
     """
     a, b = pair("fmod", input, other)
-    quotient = div(a.detach(), b.detach() if isinstance(b, Tensor) else b, rounding_mode="trunc")
+    quotient = _trunc_divide(a.detach(), b.detach() if isinstance(b, Tensor) else b, who="fmod")
     return sub(a, mul(quotient, b))
 
 

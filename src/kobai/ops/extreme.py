@@ -10,6 +10,7 @@ import numpy as np
 from kobai._primitive import method, primitive
 from kobai._tensor import Tensor
 from kobai.dtypes import get_default_dtype
+from kobai.kernels.domains import check_range
 from kobai.kernels.scatter import mesh
 from kobai.ops._args import cast, need_tensor, normalize_axis, numpy_names
 from kobai.ops.arithmetic import maximum, minimum, sub
@@ -97,6 +98,7 @@ def _attained(x: Array, index: Array, axis: int, keepdim: bool, extreme: str) ->
 
     def vjp(dy: Array) -> Any:
         def dx(out: Array | None) -> Array:
+            check_range(extreme, index, shape[axis])
             out = xp.zeros(shape, dy.dtype)
             here, g = (index, dy) if keepdim else (xp.expand_dims(index, axis), xp.expand_dims(dy, axis))
             out[mesh(here, axis)] = g

@@ -9,9 +9,11 @@ import numpy as np
 from kobai._primitive import method, primitive
 from kobai._tensor import Tensor
 from kobai.dtypes import get_default_dtype
-from kobai.kernels.scatter import add_at, check_range, mesh, positions_along
+from kobai.kernels.domains import check_range, look_range
+from kobai.kernels.engine import HOST_TYPES
+from kobai.kernels.scatter import add_at, mesh, positions_along
 from kobai.ops._args import cast, need_tensor, normalize_axis, numpy_names, pair, unbroadcast
-from kobai.ops.index import getitem
+from kobai.ops.index import getitem, take_slices
 from kobai.ops.shape import expand, reshape
 from kobai.xp import Array, asarray, xp_of
 
@@ -48,6 +50,7 @@ def _embedding(weight: Array, indices: Array, padding_idx: int | None) -> Any:
                 out = xp.zeros(shape, dy.dtype)
             else:
                 out[...] = 0
+            look_range("embedding", indices, shape[0])
             add_at(out, positions_along(shape, 0, indices), dy)
             if padding_idx is not None:
                 out[padding_idx] = 0
@@ -55,6 +58,10 @@ def _embedding(weight: Array, indices: Array, padding_idx: int | None) -> Any:
 
         return dweight, None, None
 
+    if (
+        type(indices) in HOST_TYPES
+    ):  # looked at: NumPy need not, which in a captured step would cost it a copy of the result
+        return xp.take(weight, indices, axis=0, mode="clip"), vjp
     return xp.take(weight, indices, axis=0), vjp
 
 
@@ -73,8 +80,11 @@ def embedding(weight: Tensor, indices: Tensor, padding_idx: int | None = None) -
         raise RuntimeError(f"embedding: expected integer indices, got {indices.dtype}")
     if weight._array.ndim != 2:
         raise RuntimeError(f"embedding: expected a weight of 2 dimensions, got shape {tuple(weight.shape)}")
-    if padding_idx is not None and padding_idx < 0:
-        padding_idx += weight._array.shape[0]
+    if padding_idx is not None:
+        rows = weight._array.shape[0]
+        if not -rows <= padding_idx < rows:
+            raise IndexError(f"embedding: expected padding_idx in [{-rows}, {rows - 1}], got {padding_idx}")
+        padding_idx %= rows
     return _embedding(weight, indices, padding_idx)
 
 
@@ -91,6 +101,7 @@ def _gather(x: Array, index: Array, axis: int) -> Any:
 
     def vjp(dy: Array) -> Any:
         def dx(out: Array | None) -> Array:
+            look_range("gather", index, shape[axis])
             out, key = xp.zeros(shape, dy.dtype), mesh(index, axis)
             if index.shape[axis] == 1:  # one per slice: nothing repeats, as where a class is picked from each row
                 out[key] = dy
@@ -194,8 +205,7 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
             [5, 3]])
     """
     axis = check_slices("index_select", input, dim, index)
-    key = (slice(None),) * axis + (index.reshape(-1),)
-    return getitem(input, key) if input._array.ndim else input
+    return take_slices(input, index.reshape(-1), axis, "index_select", False) if input._array.ndim else input
 
 
 @method
@@ -207,8 +217,7 @@ def take(input: Tensor, index: Tensor) -> Tensor:
     tensor([1, 4])
     """
     need_tensor("take", input, index)
-    check_range("take", index._array, input._array.size, negative=True)
-    return reshape(getitem(reshape(input, -1), reshape(index, -1)), index._array.shape)
+    return reshape(take_slices(reshape(input, -1), reshape(index, -1), 0, "take", True), index._array.shape)
 
 
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:

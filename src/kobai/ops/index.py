@@ -14,6 +14,7 @@ import numpy as np
 from kobai._grad_mode import is_grad_enabled
 from kobai._primitive import in_place, method, primitive
 from kobai._tensor import Tensor
+from kobai.kernels.domains import check_replays, counted_from_front, look_range
 from kobai.kernels.scatter import add_at, positions_along
 from kobai.ops._args import unbroadcast
 from kobai.xp import Array, asarray, is_array, xp_of
@@ -51,18 +52,37 @@ def _part(x: Array, key: Any) -> Any:
 
 @primitive(
     sample=[
-        lambda rng: (rng.normal(size=(4, 3)), np.array([2, 0, 2]), 0),
-        lambda rng: (rng.normal(size=(2, 4, 3)), np.array([[3, -1], [0, 3]]), 1),
-        lambda rng: (rng.normal(size=(4, 3)), np.array([], dtype=np.int64), 1),
+        lambda rng: (rng.normal(size=(4, 3)), np.array([2, 0, 2]), 0, "index_select", False),
+        lambda rng: (rng.normal(size=(2, 4, 3)), np.array([[3, -1], [0, 3]]), 1, "index", True),
+        lambda rng: (rng.normal(size=(4, 3)), np.array([], dtype=np.int64), 1, "take", True),
     ]
 )
-def _take(x: Array, index: Array, axis: int) -> Any:
+def _take(x: Array, index: Array, axis: int, who: str, negative: bool) -> Any:
+    """For ``who``; ``negative`` says that indices may count from the end, without it they are ≥ 0 and have been looked at."""
     xp, shape = xp_of(x), x.shape
 
     def vjp(dy: Array) -> Any:
-        return (lambda out: add_at(xp.zeros(shape, dy.dtype), positions_along(shape, axis, index), dy), None, None)
+        def dx(out: Array | None) -> Array:
+            if negative:
+                rows = counted_from_front(who, index, shape[axis])
+            else:
+                rows = index
+                look_range(who, index, shape[axis])
+            return add_at(xp.zeros(shape, dy.dtype), positions_along(shape, axis, rows), dy)
 
-    return xp.take(x, index, axis=axis), vjp
+        return dx, None, None, None, None
+
+    if negative:
+        check_replays(who, index, shape[axis])
+    try:
+        return xp.take(x, index, axis=axis), vjp
+    except IndexError:
+        look_range(who, index, shape[axis], negative)
+        raise
+
+
+take_slices = _take
+"""The slices of dimension ``axis`` named by a tensor, see there."""
 
 
 @primitive(
@@ -93,16 +113,49 @@ def _masked(x: Array, mask: Array, axis: int) -> Any:
     ]
 )
 def _fancy(x: Array, *indices: Array, places: tuple[int, ...]) -> Any:
-    xp, shape = xp_of(x), x.shape
+    xp, shape, key = xp_of(x), x.shape, _at(indices, places)
 
     def vjp(dy: Array) -> Any:
         def dx(out: Array | None) -> Array:
-            positions = xp.arange(_count(shape)).reshape(shape)[_at(indices, places)]
+            positions = read(xp.arange(_count(shape)).reshape(shape), key)
             return add_at(xp.zeros(shape, dy.dtype), positions, dy)
 
         return (dx,)
 
-    return x[_at(indices, places)], vjp
+    check_key(x, key)
+    return read(x, key), vjp
+
+
+def check_key(x: Array, key: tuple[Any, ...]) -> None:
+    """Have replays of a captured step look at the index arrays of a key."""
+    for index, size in _arrays_in(x, key):
+        check_replays("index", index, size)
+
+
+def read(x: Array, key: tuple[Any, ...]) -> Array:
+    """x[key]; IndexError for indices out of range, in our words."""
+    try:
+        return x[key]
+    except IndexError:
+        for index, size in _arrays_in(x, key):
+            look_range("index", index, size, negative=True)
+        raise
+
+
+def store(x: Array, key: tuple[Any, ...], value: Any) -> None:
+    """x[key] ← value; as :func:`read`."""
+    try:
+        x[key] = value
+    except IndexError:
+        for index, size in _arrays_in(x, key):
+            look_range("index", index, size, negative=True)
+        raise
+
+
+def _arrays_in(x: Array, key: tuple[Any, ...]) -> list[tuple[Array, int]]:
+    """Each array of indices in a key with the size of the dimension that it indexes."""
+    pairs = zip(key, x.shape, strict=False)
+    return [(index, size) for index, size in pairs if type(index) is not slice and index.dtype.kind != "b"]
 
 
 def _at(indices: tuple[Array, ...], places: tuple[int, ...]) -> tuple[Any, ...]:
@@ -206,7 +259,7 @@ def _chosen(input: Tensor, tensors: list[tuple[int, Tensor]]) -> Tensor:
     """The second stage of an index."""
     if len(tensors) == 1:
         place, tensor = tensors[0]
-        return _masked(input, tensor, place) if _is_mask(tensor) else _take(input, tensor, place)
+        return _masked(input, tensor, place) if _is_mask(tensor) else _take(input, tensor, place, "index", True)
     indices, places = _without_masks(tensors)
     return _fancy(input, *indices, places=places)
 
@@ -262,17 +315,18 @@ def _assign(x: Array, value: Array) -> Any:
     ]
 )
 def _put(x: Array, value: Array, *indices: Array, places: tuple[int, ...]) -> Any:
-    y = x.copy()
-    y[_at(indices, places)] = value
+    y, key = x.copy(), _at(indices, places)
+    check_key(x, key)
+    store(y, key, value)
     shape, dtype = value.shape, value.dtype
 
     def vjp(dy: Array) -> Any:
         def dx(out: Array | None) -> Array:
             out = dy.copy()
-            out[_at(indices, places)] = 0
+            store(out, key, 0)
             return out
 
-        return dx, lambda out: _fitted(dy[_at(indices, places)], shape).astype(dtype, copy=False)
+        return dx, lambda out: _fitted(read(dy, key), shape).astype(dtype, copy=False)
 
     return y, vjp
 
@@ -291,12 +345,16 @@ def _as_value(target: Tensor, value: Any) -> Any:
     return Tensor._wrap(asarray(value, dtype=target._array.dtype, device=target.device))
 
 
-def _write(target: Tensor, part: Array, value: Any, key: Any = ...) -> None:
+def _write(target: Tensor, part: Array, value: Any, key: Any = ()) -> None:
     """part[key] ← value, where ``part`` is memory of ``target``, without the tape."""
     if isinstance(value, Tensor):
         # Memory that both share is read before it is written.
         value = value._array.copy() if value._version is target._version else value._array
-    part[key] = value
+    if key:
+        check_key(part, key)
+        store(part, key, value)
+    else:
+        part[...] = value
     target._bump()
 
 

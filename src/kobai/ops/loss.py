@@ -16,7 +16,7 @@ import numpy as np
 from kobai._primitive import primitive
 from kobai._tensor import Tensor
 from kobai.kernels.activation import relu, sigmoid
-from kobai.kernels.indices import check_unit_interval
+from kobai.kernels.domains import check_unit_interval
 from kobai.ops._args import Samples, need_tensor, pair, unbroadcast
 from kobai.ops.cross_entropy import check_reduction
 from kobai.xp import Array, quiet, xp_of
@@ -201,7 +201,8 @@ def _log(xp: Any, x: Array) -> Array:
 )
 def _binary_cross_entropy(x: Array, target: Array, weight: Array | None, *, reduction: str = "mean") -> Any:
     xp = xp_of(x)
-    check_unit_interval("binary_cross_entropy", x)
+    check_unit_interval("binary_cross_entropy", "probabilities", x)
+    check_unit_interval("binary_cross_entropy", "targets", target)
     loss = -(target * _log(xp, x) + (1 - target) * _log(xp, 1 - x))
     y, factor = _reduced(loss if weight is None else loss * weight, reduction)
 
@@ -244,7 +245,7 @@ def binary_cross_entropy(
 ) -> Tensor:
     """−w (t ln x + (1 − t) ln(1 − x)) for probabilities x; logarithms are bounded below by −100.
 
-    Errors: ValueError for x outside [0, 1] (host arrays) or other shapes. Scores: binary_cross_entropy_with_logits.
+    Errors: ValueError for x or t outside [0, 1] (host arrays) or other shapes. Scores: binary_cross_entropy_with_logits.
 
     >>> import kobai
     >>> kobai.nn.functional.binary_cross_entropy(kobai.tensor([0.5, 0.0]), kobai.tensor([1., 1.]), reduction="none")

@@ -10,6 +10,7 @@ from kobai import xp as _xp
 from kobai._primitive import in_place, method
 from kobai._tensor import Tensor
 from kobai.dtypes import get_default_dtype
+from kobai.kernels.domains import check_unit_interval
 from kobai.ops._args import cast
 from kobai.ops.arithmetic import add, mul
 from kobai.ops.create import Device, _shape, _takes_size
@@ -199,10 +200,13 @@ def randint_like(input: Tensor, low: int, high: int | None = None, *, generator:
 def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
     """1 with the probability given by each element of ``input``, else 0; same dtype.
 
+    ValueError for probabilities outside [0, 1] (host arrays).
+
     >>> import kobai
     >>> kobai.bernoulli(kobai.tensor([0., 1.]))
     tensor([0., 1.])
     """
+    check_unit_interval("bernoulli", "probabilities", input._array)
     uniform = rand(input.shape, generator=generator, dtype=input.dtype, device=input.device)
     return cast(uniform < input, input.dtype)
 
@@ -215,7 +219,8 @@ def multinomial(
 
     (C) → (num_samples) or (N, C) → (N, num_samples), int64. With replacement by inverting the cumulated weights; without,
     by the largest of log w + Gumbel noise (Efraimidis and Spirakis 2006), so that no weight is read by the host.
-    Errors: RuntimeError if there are fewer weights than samples without replacement.
+    Errors: RuntimeError if there are fewer weights than samples without replacement, or (host arrays) for weights that are
+    negative, not finite, or all 0.
 
     >>> import kobai
     >>> kobai.multinomial(kobai.tensor([0., 3., 0.]), 2, replacement=True)
@@ -227,8 +232,11 @@ def multinomial(
     if num_samples <= 0 or (not replacement and num_samples > categories):
         raise RuntimeError(f"multinomial: cannot draw {num_samples} of {categories} without replacement")
     xp = xp_of(weights)
-    if type(weights) is np.ndarray and not ((weights >= 0) & (weights < np.inf)).all():  # a GPU is not made to wait
-        raise RuntimeError("multinomial: expected weights >= 0 and finite, got negative, infinite or nan ones")
+    if type(weights) is np.ndarray:  # a GPU is not made to wait
+        if not ((weights >= 0) & (weights < np.inf)).all():
+            raise RuntimeError("multinomial: expected weights >= 0 and finite, got negative, infinite or nan ones")
+        if not (weights > 0).any(axis=-1).all():
+            raise RuntimeError("multinomial: expected a weight > 0 in every row, got a row of zeros")
     if replacement:
         total = weights.cumsum(axis=-1)
         uniform = rand(*input.shape[:-1], num_samples, generator=generator, dtype=input.dtype, device=input.device)

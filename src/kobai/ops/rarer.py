@@ -371,7 +371,7 @@ def map_(input: Tensor, tensor: Tensor, callable: Callable[[Any, Any], Any]) -> 
 def put_(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
     """Write – or with ``accumulate`` add – ``source`` at the places ``index`` of ``input`` seen as one row, in place."""
     flat = input.reshape(-1)
-    if flat.data_ptr() != input.data_ptr():
+    if flat._version is not input._version:  # reshape had to copy
         raise RuntimeError("put_: expected a contiguous tensor")
     flat.index_put_((index.reshape(-1),), source.reshape(-1), accumulate)
     return input

@@ -8,6 +8,7 @@ import numpy as np
 
 from kobai._primitive import method, primitive
 from kobai._tensor import Tensor
+from kobai.kernels.domains import look_range
 from kobai.kernels.scatter import add_at, extreme_at, mesh, positions_along
 from kobai.ops._args import cast, need_tensor, normalize_axis, numpy_names, unbroadcast
 from kobai.ops.arithmetic import div
@@ -40,17 +41,19 @@ __all__ = [
 def _scatter(x: Array, index: Array, src: Array, axis: int, add: bool) -> Any:
     xp = xp_of(x)
     key = mesh(index, axis)
-    y, sizes, source = x.copy(), index.shape, src.shape
+    y, size, sizes, source = x.copy(), x.shape[axis], index.shape, src.shape
     values = src if src.size == 1 else src[tuple(slice(n) for n in sizes)]
     if add:
         positions = key[0]
-        for size, part in zip(x.shape[1:], key[1:], strict=True):
-            positions = positions * size + part
+        for n, part in zip(x.shape[1:], key[1:], strict=True):
+            positions = positions * n + part
         add_at(y, positions, xp.broadcast_to(values, sizes))
     else:
         y[key] = values
 
     def vjp(dy: Array) -> Any:
+        look_range("scatter_add" if add else "scatter", index, size)
+
         def dx(out: Array | None) -> Array:
             out = dy.copy()
             out[mesh(index, axis)] = 0
@@ -133,9 +136,10 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     ]
 )
 def _index_add(x: Array, index: Array, source: Array, axis: int, alpha: float) -> Any:
-    before = (slice(None),) * axis
+    before, size = (slice(None),) * axis, x.shape[axis]
 
     def vjp(dy: Array) -> Any:
+        look_range("index_add", index, size)
         return dy, None, lambda out: alpha * dy[(*before, index)], None, None
 
     return add_at(x.copy(), positions_along(x.shape, axis, index), alpha * source), vjp
@@ -147,12 +151,14 @@ def _index_add(x: Array, index: Array, source: Array, axis: int, alpha: float) -
         lambda rng: (rng.normal(size=(2, 4, 3)), np.array([3, 1]), rng.normal(size=(2, 2, 3)), 1),
     ]
 )
-def _index_copy(x: Array, index: Array, source: Array, axis: int) -> Any:
-    before = (slice(None),) * axis
+def _index_copy(x: Array, index: Array, source: Array, axis: int, *, who: str = "index_copy") -> Any:
+    before, size = (slice(None),) * axis, x.shape[axis]
     y = x.copy()
     y[(*before, index)] = source
 
     def vjp(dy: Array) -> Any:
+        look_range(who, index, size)
+
         def dx(out: Array | None) -> Array:
             out = dy.copy()
             out[(*before, index)] = 0
@@ -200,7 +206,7 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     shape = (*input._array.shape[:axis], index._array.size, *input._array.shape[axis + 1 :])
     if not isinstance(value, Tensor):
         value = Tensor._wrap(asarray(value, dtype=input._array.dtype, device=input.device))
-    return _index_copy(input, index.reshape(-1), cast(value, input._array.dtype).expand(shape), axis)
+    return _index_copy(input, index.reshape(-1), cast(value, input._array.dtype).expand(shape), axis, who="index_fill")
 
 
 @method(in_place=True)
@@ -278,6 +284,7 @@ def _scatter_extreme(x: Array, index: Array, src: Array, axis: int, extreme: str
 
     def vjp(dy: Array) -> Any:
         # Shared in equal parts by all that attain the extreme, as in PyTorch.
+        look_range("scatter_reduce", index, x.shape[axis])
         key = mesh(index, axis)
         own = x == y
         if not include_self:

@@ -8,7 +8,7 @@ import numpy as np
 
 from kobai._primitive import method
 from kobai._tensor import Tensor
-from kobai.kernels.scatter import check_range
+from kobai.kernels.domains import check_range
 from kobai.ops._args import need_tensor, normalize_axis, numpy_names
 from kobai.ops.extreme import ValuesIndices, picked
 from kobai.ops.gather import gather

@@ -155,13 +155,8 @@ class Recorder(Rules):
 
     def numbers(self, compute: Callable[[], tuple[float, ...]], dtype: Any) -> Recorded:
         """See :func:`kobai.kernels.engine.numbers`."""
-<<<<<<< HEAD
         place = np.array(self.repeated(compute), dtype)
-        self.feeds.append((compute, place))
-=======
-        place = np.array(compute(), dtype)
         self.feed(compute, place)
->>>>>>> f5e38a0 (capture: what an exception out of nowhere cuts short is counted right)
         self._known.add(id(place))
         self._kept.append(place)
         return self.external(place)
@@ -180,6 +175,13 @@ class Recorder(Rules):
         else:
             kernel(*raw)
             self._note(kernel, raw)
+
+    def check(self, look: Callable[..., None], args: tuple[Any, ...]) -> None:
+        """Look, and note it; see :func:`kobai.kernels.engine.check`."""
+        self.own_thread()
+        raw = tuple(self._unwrap(arg) for arg in args)
+        look(*raw)
+        self._note(look, raw)
 
     # --- calls
 

@@ -171,6 +171,10 @@ class Rules:
         """See :func:`kobai.kernels.engine.launch`."""
         raise NotImplementedError
 
+    def check(self, look: Callable[..., None], args: tuple[Any, ...]) -> None:
+        """See :func:`kobai.kernels.engine.check`."""
+        look(*args)
+
 
 def _tensors_of(module: Any) -> dict[str, Any]:
     """The tensors that a module holds itself, by name; tensors are what has ``requires_grad``."""

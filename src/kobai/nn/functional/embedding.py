@@ -6,6 +6,7 @@ import numpy as np
 
 from kobai._tensor import Tensor
 from kobai.errors import nearest
+from kobai.kernels.domains import check_range
 from kobai.ops.create import ones, zeros
 from kobai.ops.gather import embedding as look_up
 from kobai.ops.scatter import index_add
@@ -43,6 +44,7 @@ def embedding(
 def _shorten_rows(input: Tensor, weight: Tensor, max_norm: float, norm_type: float) -> None:
     """Scale the rows of ``weight`` that ``input`` names down to length ``max_norm``, unseen by the tape."""
     rows, table = input.array.reshape(-1), weight.array
+    check_range("embedding", rows, table.shape[0])
     xp = xp_of(table)
     found = table[rows]
     lengths = (xp.abs(found) ** norm_type).sum(axis=1, keepdims=True) ** (1.0 / norm_type)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from kobai._tensor import Tensor
 from kobai.errors import nearest
 from kobai.ops.create import linspace, ones
-from kobai.ops.gather import gather
+from kobai.ops.gather import gather, where
 from kobai.ops.joining import stack
 from kobai.ops.parts import unbind
 
@@ -99,8 +99,8 @@ def grid_sample(
     def at(column: Tensor, row: Tensor) -> Tensor:
         """Pixels of whole coordinates; 0 outside."""
         inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-        index = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
-        index = index.long().reshape(n, 1, -1).expand(n, channels, -1)
+        index = where(inside, row, 0.0).long() * width + where(inside, column, 0.0).long()  # NaN is nowhere inside
+        index = index.reshape(n, 1, -1).expand(n, channels, -1)
         found = gather(flat, 2, index).reshape(n, channels, *grid.shape[1:3])
         return found * inside.unsqueeze(1).to(found.dtype)  # type: ignore[no-any-return]
 
