@@ -16,20 +16,25 @@ from typing import Any
 import numpy as np
 
 from kobai.kernels import engine
-from kobai.xp import Array, xp_of
+from kobai.xp import Array
 
 _UNSIGNED = {np.dtype(f"i{n}"): (np.dtype(f"u{n}"), 1 << (8 * n - 1)) for n in (1, 2, 4, 8)}
 """For each signed dtype the unsigned one of its width, and from where on that holds its negative numbers."""
 
+_INT64, _UINT64 = np.dtype(np.int64), np.dtype(np.uint64)
+
+_highest = np.maximum.reduce
+
 
 def inside(index: np.ndarray[Any, Any], size: int) -> bool:
     """Whether one look is enough to know that every index lies in [0, size): as unsigned numbers the negative ones are huge."""
-    unsigned, half = _UNSIGNED.get(index.dtype, (None, size))
-    if size > half or index.dtype.kind not in "iu":
-        return False
     if index.size == 0:
         return True
-    return int(np.maximum.reduce(index if unsigned is None else index.view(unsigned), axis=None)) < size
+    dtype = index.dtype
+    if dtype is not _INT64:
+        unsigned, half = _UNSIGNED.get(dtype, (dtype, size))
+        return dtype.kind in "iu" and size <= half and bool(_highest(index.view(unsigned), axis=None) < size)
+    return _highest(index.view(_UINT64), axis=None) < size  # type: ignore[no-any-return]
 
 
 # --- indices ----------------------------------------------------------------------------------------------------------
@@ -66,7 +71,7 @@ def counted_from_front(who: str, index: Array, size: int) -> Array:
         if inside(index, size):
             return index
         look_range(who, index, size, negative=True)
-    return xp_of(index).where(index < 0, index + size, index)
+    return index % max(size, 1)
 
 
 # --- classes ----------------------------------------------------------------------------------------------------------

@@ -70,6 +70,23 @@ def positions_along(shape: tuple[int, ...], axis: int, index: Array) -> Array:
     return (flat[..., None] * after + xp.arange(after)).reshape(-1)
 
 
+def positions_of(shape: tuple[int, ...], axis: int, index: Array) -> Array:
+    """Flat positions, in an array of ``shape``, of the elements that ``take_along_axis(index, axis)`` takes.
+
+    The result has the shape of ``index`` and is a new array, which stays as it is when the indices change.
+    """
+    xp, rank = xp_of(index), index.ndim
+    positions = index.astype(np.int64)
+    stride = _prod(shape[axis + 1 :])
+    if stride != 1:
+        positions *= stride
+    for d, n in enumerate(index.shape):
+        stride = _prod(shape[d + 1 :])
+        if d != axis and n > 1:
+            positions += xp.arange(0, n * stride, stride).reshape((n,) + (1,) * (rank - d - 1))
+    return positions
+
+
 def mesh(index: Array, axis: int) -> tuple[Array, ...]:
     """Indices by which ``x[mesh]`` is ``take_along_axis(x, index, axis)``: ``index`` for ``axis``, counting elsewhere."""
     xp, index = xp_of(index), index.astype(np.int64, copy=False)  # so that flat positions can be made of the parts

@@ -11,7 +11,7 @@ from kobai._tensor import Tensor
 from kobai.dtypes import get_default_dtype
 from kobai.kernels.domains import check_range, look_range
 from kobai.kernels.engine import HOST_TYPES
-from kobai.kernels.scatter import add_at, mesh, positions_along
+from kobai.kernels.scatter import add_at, mesh, positions_along, positions_of
 from kobai.ops._args import cast, need_tensor, normalize_axis, numpy_names, pair, unbroadcast
 from kobai.ops.index import getitem, take_slices
 from kobai.ops.shape import expand, reshape
@@ -58,11 +58,16 @@ def _embedding(weight: Array, indices: Array, padding_idx: int | None) -> Any:
 
         return dweight, None, None
 
+    return _at(weight, indices), vjp
+
+
+def _at(x: Array, index: Array) -> Array:
+    """Slices of the first dimension at indices that have been looked at."""
     if (
-        type(indices) in HOST_TYPES
-    ):  # looked at: NumPy need not, which in a captured step would cost it a copy of the result
-        return xp.take(weight, indices, axis=0, mode="clip"), vjp
-    return xp.take(weight, indices, axis=0), vjp
+        type(x) in HOST_TYPES
+    ):  # NumPy need not look again, for which, where the result has a place, it makes a copy first
+        return xp_of(x).take(x, index, axis=0, mode="clip")
+    return xp_of(x).take(x, index, axis=0)
 
 
 def embedding(weight: Tensor, indices: Tensor, padding_idx: int | None = None) -> Tensor:
@@ -98,22 +103,19 @@ def embedding(weight: Tensor, indices: Tensor, padding_idx: int | None = None) -
 )
 def _gather(x: Array, index: Array, axis: int) -> Any:
     xp, shape = xp_of(x), x.shape
+    positions, one_each = positions_of(shape, axis, index), index.shape[axis] == 1
 
     def vjp(dy: Array) -> Any:
         def dx(out: Array | None) -> Array:
-            look_range("gather", index, shape[axis])
-            out, key = xp.zeros(shape, dy.dtype), mesh(index, axis)
-            if index.shape[axis] == 1:  # one per slice: nothing repeats, as where a class is picked from each row
-                out[key] = dy
+            out = xp.zeros(shape, dy.dtype)
+            if one_each:  # one per slice: nothing repeats, as where a class is picked from each row
+                out.reshape(-1)[positions] = dy
                 return out
-            positions = key[0] if shape else key
-            for size, part in zip(shape[1:], key[1:], strict=True):
-                positions = positions * size + part
             return add_at(out, positions, dy)
 
         return dx, None, None
 
-    return x[mesh(index, axis)] if index.ndim else x[...], vjp
+    return (_at(x.reshape(-1), positions) if x.flags.c_contiguous else x[mesh(index, axis)]), vjp
 
 
 def check_index(who: str, shape: tuple[int, ...], axis: int, index: Tensor, *others: tuple[int, ...]) -> None:
