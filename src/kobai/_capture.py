@@ -66,8 +66,9 @@ def capture(step: Callable[..., Any], *, fallback: bool = False) -> Captured:
     when the step is recorded and not again.
 
     Indices out of range, classes that are not there, probabilities outside [0, 1] and integers divided by 0 raise in a
-    replay what they raise without capture (on the host): before they are used, so that what stands behind them in the
-    step has not been done, and what stands before them has. The next call is a step like any other.
+    replay what they raise without capture: on the host before they are used, so that what stands behind them in the step
+    has not been done, and what stands before them has; on a device when a result is read, after the step has run with
+    nan or other indices in their place. The next call is a step like any other.
 
     Args:
         step: the function.

@@ -384,11 +384,17 @@ class Tensor:
         """The element of a one-element tensor as a Python number (waits for the device)."""
         if self._array.size != 1:
             raise RuntimeError(f"item: expected a tensor of one element, got shape {tuple(self.shape)}")
-        return self._array.item()
+        value = self._array.item()
+        if _xp.after_read is not None:
+            _xp.after_read(self._array)
+        return value
 
     def tolist(self) -> Any:
         """Elements as nested Python lists (a number for a tensor without dimensions)."""
-        return self._array.tolist()
+        values = self._array.tolist()
+        if _xp.after_read is not None:
+            _xp.after_read(self._array)
+        return values
 
     def numpy(self, *, force: bool = False) -> np.ndarray[Any, Any]:
         """The elements as a NumPy array sharing memory. ``force=True`` also detaches and copies from a device."""
@@ -470,7 +476,10 @@ class Tensor:
                 f"{who}: expected a tensor of one element, got shape {tuple(self.shape)}"
                 + ("; use .any() or .all()" if who == "bool" else "")
             )
-        return self._array.item()
+        value = self._array.item()
+        if _xp.after_read is not None:
+            _xp.after_read(self._array)
+        return value
 
     def __bool__(self) -> bool:
         return bool(self._scalar("bool"))

@@ -143,6 +143,10 @@ def register(backend: Backend) -> None:
     _backends[backend.name] = backend
 
 
+after_read: Callable[[Array], None] | None = None
+"""Called with a device's array whose values were read: raises what kernels found on that device (``kobai.kernels.faults``)."""
+
+
 def adopt_array_type(array_type: type, namespace: Any, backend: Backend) -> None:
     """Make known a second type of array, with a namespace of its own, of a device type that has a backend."""
     _namespaces[array_type] = namespace
@@ -442,7 +446,10 @@ def to_host(array: Array) -> np.ndarray:
     """``array`` as a ``numpy.ndarray``: a copy from a device, the same object on the host."""
     if type(array) is np.ndarray:
         return array
-    return backend_of(array).to_host(array)
+    host = backend_of(array).to_host(array)
+    if after_read is not None:
+        after_read(array)
+    return host
 
 
 def pin(array: np.ndarray) -> np.ndarray:

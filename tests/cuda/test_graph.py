@@ -13,7 +13,7 @@ from kobai import xp
 from kobai.cuda import cublaslt, graph
 from kobai.cuda.graph import FEED, WORDS, CudaRecorder, Graph, Uncaptured
 from kobai.errors import CaptureError
-from kobai.kernels import engine
+from kobai.kernels import engine, faults
 
 
 class Stream:
@@ -77,7 +77,10 @@ def device(monkeypatch):
         return np.zeros(n, dtype)
 
     scratch = np.zeros(1 << 12, np.uint8)
-    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda, empty=empty))
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda, empty=empty, zeros=np.zeros))
+    monkeypatch.setattr(faults, "_words", {})
+    monkeypatch.setattr(faults, "_asked", set())
+    monkeypatch.setattr(xp, "after_read", None)
     monkeypatch.setattr(xp, "on", contextmanager(lambda where: (yield)))
     monkeypatch.setattr(cublaslt, "is_available", lambda: True)
     monkeypatch.setattr(cublaslt, "workspace", lambda: None)

@@ -17,6 +17,7 @@ from kobai import xp
 from kobai.cuda import cublaslt
 from kobai.cuda.kernel import CudaKernel
 from kobai.errors import CaptureError
+from kobai.kernels import faults
 from kobai.kernels.engine import Count
 from kobai.recording.rules import Rules
 from kobai.xp import Array
@@ -229,6 +230,8 @@ class Graph:
                     f"Install it: {xp.INSTALL}"
                 )
             FEED.of("float32").compile()
+            # there before the graph, which would make them anew at every replay
+            faults.words(cupy.cuda.runtime.getDevice())
             pool, stream = cupy.cuda.MemoryPool(), _stream(cupy)
             with ExitStack() as stack:
                 stack.enter_context(stream)
@@ -274,6 +277,7 @@ class Graph:
         except BaseException:
             counts.take_back()
             raise
+        faults.replayed(self.device)
 
     @property
     def pool_bytes(self) -> int:

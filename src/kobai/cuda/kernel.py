@@ -85,6 +85,11 @@ template <typename V> __device__ inline V block_sum(V v) { return block_reduce<S
 template <typename V> __device__ inline V block_max(V v) { return block_reduce<Max>(v, V(-INFINITY)); }
 template <typename V> __device__ inline V block_min(V v) { return block_reduce<Min>(v, V(INFINITY)); }
 
+// Leave a code and a value where the host will look, unless another thread or kernel has: see kernels/faults.py
+__device__ inline void report(unsigned long long* fault, unsigned long long code, unsigned long long value) {
+    if (atomicCAS(fault, 0ULL, code) == 0) fault[1] = value;
+}
+
 // The memory that a kernel asked for with shared=: seen as an array of V
 template <typename V> __device__ inline V* shared_memory() { return reinterpret_cast<V*>(shared_words); }
 """

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from kobai.cuda.kernel import CudaKernel
+from kobai.kernels import domains
 from kobai.kernels.engine import launch
 from kobai.kernels.indices import flat_indices
 from kobai.kernels.rows import threads_for
@@ -25,7 +26,8 @@ def cross_entropy(
     stats, loss, reduced = xp.empty((m, 2), dtype), xp.empty(m, dtype), xp.empty(2, dtype)
     each, mean = int(reduction == "none"), int(reduction == "mean")
     options = ignore_index, float(smoothing), columns
-    launch(LOSSES, m, (rows, flat_indices(targets), weight, stats, loss, *options), threads_for(columns))
+    report = domains.fault_of_classes("cross_entropy", targets, columns)
+    launch(LOSSES, m, (rows, flat_indices(targets), weight, stats, loss, *options, *report), threads_for(columns))
     if not each:
         launch(ADD_UP, 1, (loss, flat_indices(targets), weight, reduced, ignore_index, mean, m, columns))
 
@@ -45,7 +47,8 @@ def nll_loss(
     xp, dtype, (m, columns) = xp_of(rows), rows.dtype, rows.shape
     loss, reduced = xp.empty(m, dtype), xp.empty(2, dtype)
     each, mean = int(reduction == "none"), int(reduction == "mean")
-    args = rows, flat_indices(targets), weight, loss, ignore_index, m, columns
+    report = domains.fault_of_classes("nll_loss", targets, columns)
+    args = rows, flat_indices(targets), weight, loss, ignore_index, m, columns, *report
     launch(NLL_LOSSES, NLL_LOSSES.blocks(m), args)
     if not each:
         launch(ADD_UP, 1, (loss, flat_indices(targets), weight, reduced, ignore_index, mean, m, columns))
@@ -77,7 +80,10 @@ def _stats(x: Array) -> Array:
     return np.stack([m, 1 / np.exp(x - m[:, None]).sum(axis=1)], axis=1)
 
 
-def _check_losses(columns: int, weighted: bool, smoothing: float) -> Any:
+_FOUND_NOTHING, _FOUND = np.zeros(2, np.uint64), np.array([9, 1000], np.uint64)
+
+
+def _check_losses(columns: int, weighted: bool, smoothing: float, wrong: bool = False) -> Any:
     def check(rng: np.random.Generator) -> Any:
         x, targets, weight, weights, share = _problem(rng, 7, columns, weighted)
         stats = _stats(x)
@@ -85,8 +91,11 @@ def _check_losses(columns: int, weighted: bool, smoothing: float) -> Any:
         valid = targets >= 0
         loss = (1 - smoothing) * share * each[np.arange(7), targets]
         loss += valid * smoothing / columns * (each @ weights)
-        args = x, targets, weight, np.zeros((7, 2)), np.zeros(7), -1, smoothing, columns
-        return 7, args, {"stats": stats, "loss": loss}
+        if wrong:
+            targets[3], loss[3] = 1000, np.nan
+        options = -1, smoothing, columns, _FOUND_NOTHING.copy(), 9
+        expected = {"stats": stats, "loss": loss, "fault": _FOUND if wrong else _FOUND_NOTHING}
+        return 7, (x, targets, weight, np.zeros((7, 2)), np.zeros(7), *options), expected
 
     return check
 
@@ -123,11 +132,14 @@ def _check_sum(mean: bool, weighted: bool, ignored: bool) -> Any:
     return check
 
 
-def _check_nll(weighted: bool) -> Any:
+def _check_nll(weighted: bool, wrong: bool = False) -> Any:
     def check(rng: np.random.Generator) -> Any:
         x, targets, weight, _, share = _problem(rng, 300, 10, weighted)
         loss = -share * x[np.arange(300), targets]
-        return 2, (x, targets, weight, np.zeros(300), -1, 300, 10), {"loss": loss}
+        if wrong:
+            targets[250], loss[250] = 1000, np.nan
+        args = x, targets, weight, np.zeros(300), -1, 300, 10, _FOUND_NOTHING.copy(), 9
+        return 2, args, {"loss": loss, "fault": _FOUND if wrong else _FOUND_NOTHING}
 
     return check
 
@@ -157,7 +169,7 @@ _WEIGHTS = r"""
 LOSSES = CudaKernel(
     "cross_entropy",
     "const T* x, const long long* targets, const T* weight, T* stats, T* loss, "
-    "long long ignore, A smoothing, int columns",
+    "long long ignore, A smoothing, int columns, unsigned long long* fault, unsigned long long code",
     _WEIGHTS
     + r"""
     const T* row = x + blockIdx.x * (long long)columns;
@@ -178,12 +190,18 @@ LOSSES = CudaKernel(
         A l = 0;
         if (t != ignore) {
             l = NAN;
-            if (t >= 0 && t < columns) l = (1 - smoothing) * (weight ? (A)weight[t] : (A)1) * (log_s - ((A)row[t] - m)) + soft;
+            if (t < 0 || t >= columns) report(fault, code, (unsigned long long)t);
+            else l = (1 - smoothing) * (weight ? (A)weight[t] : (A)1) * (log_s - ((A)row[t] - m)) + soft;
         }
         loss[blockIdx.x] = l;
     }
     """,
-    check=[_check_losses(300, False, 0.0), _check_losses(40, True, 0.0), _check_losses(300, True, 0.1)],
+    check=[
+        _check_losses(300, False, 0.0),
+        _check_losses(40, True, 0.0),
+        _check_losses(300, True, 0.1),
+        _check_losses(40, True, 0.1, True),
+    ],
 )
 
 GRADIENTS = CudaKernel(
@@ -245,16 +263,19 @@ ADD_UP = CudaKernel(
 
 NLL_LOSSES = CudaKernel(
     "nll_loss",
-    "const T* x, const long long* targets, const T* weight, T* loss, long long ignore, long long rows, int columns",
+    "const T* x, const long long* targets, const T* weight, T* loss, long long ignore, long long rows, int columns, "
+    "unsigned long long* fault, unsigned long long code",
     r"""
     EACH(i, rows) {
         const long long t = targets[i];
+        const bool inside = t >= 0 && t < columns;
+        if (t != ignore && !inside) report(fault, code, (unsigned long long)t);
         A l = 0;
-        if (t != ignore) l = t >= 0 && t < columns ? -(A)x[i * columns + t] * (weight ? (A)weight[t] : (A)1) : (A)NAN;
+        if (t != ignore) l = inside ? -(A)x[i * columns + t] * (weight ? (A)weight[t] : (A)1) : (A)NAN;
         loss[i] = l;
     }
     """,
-    check=[_check_nll(False), _check_nll(True)],
+    check=[_check_nll(False), _check_nll(True), _check_nll(True, wrong=True)],
 )
 
 NLL_GRADIENTS = CudaKernel(

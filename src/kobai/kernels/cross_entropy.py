@@ -7,7 +7,8 @@ that takes less time than to write the probabilities to memory and read them aga
 
 Class weights w, label smoothing ε and ignored rows: the loss is (1 − ε) w_t l_t + ε/C Σⱼ wⱼ lⱼ with lⱼ = ln s − (xⱼ − m), or 0
 where t is ``ignore_index``. ``mean`` divides the sum of all by that of the w_t; where that is 0 (all targets ignored) it is
-nan, with gradient 0. A target outside [0, C) raises IndexError on the host; on a device, where nobody looks, its loss is nan.
+nan, with gradient 0. A target outside [0, C) raises IndexError: on a device when a result is read,
+and until then its loss is nan.
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ def _choose(
 ) -> tuple[Array, Array | None, Array | None]:
     """Of every target: its position in the flattened rows, whether it counts, and its weight; each as a flat array.
 
-    None stands for "all count" and "1 each". Out of range indices are found on the host only: on a device looking would wait.
+    None stands for "all count" and "1 each".
     """
     flat = targets.reshape(-1)
     if type(flat) is np.ndarray and not 0 <= ignore_index < classes and inside(flat, classes):

@@ -2,8 +2,8 @@
 
 A look is one reduction that either finds everything in order or raises, naming the operation, what it takes and what it got.
 On the host it is taken at once; a captured step takes it again at every replay, at the same place (``engine.check``): a replay
-raises what the tape would have raised. On a device looking would wait for the queue. There every kernel leaves alone what lies
-outside, and array libraries clip or wrap it.
+raises what the tape would have raised. On a device looking would wait for the queue: there a kernel looks, and the host raises
+what it found when it reads a result (``faults.py``).
 
 Index arrays may be memory that somebody else writes to (``from_numpy``). So backward looks again, and a compiled loop compares
 each index with its bounds in the place where it reads it: nothing that is read later can be trusted to be what was checked.
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from kobai.kernels import engine
+from kobai.kernels import engine, faults
 from kobai.xp import Array
 
 _UNSIGNED = {np.dtype(f"i{n}"): (np.dtype(f"u{n}"), 1 << (8 * n - 1)) for n in (1, 2, 4, 8)}
@@ -42,7 +42,11 @@ def inside(index: np.ndarray[Any, Any], size: int) -> bool:
 
 def check_range(who: str, index: Array, size: int, negative: bool = False) -> None:
     """IndexError if an element of ``index`` is not in [0, size) – or, with ``negative``, in [−size, size)."""
-    engine.check(look_range, who, index, size, negative)
+    if type(index) in engine.HOST_TYPES:
+        engine.check(look_range, who, index, size, negative)
+    else:
+        low, key = -size if negative else 0, ("range", who, size, negative)
+        faults.look_at_integers(index, low, size, key, lambda wrong: _out_of_range(who, low, size, wrong))
 
 
 def look_range(who: str, index: Array, size: int, negative: bool = False) -> None:
@@ -53,7 +57,11 @@ def look_range(who: str, index: Array, size: int, negative: bool = False) -> Non
     floor = -size if negative else 0
     if low < floor or high >= size:
         wrong = low if low < floor else high
-        raise IndexError(f"{who}: expected indices in [{floor}, {size - 1}], got {wrong}")
+        raise _out_of_range(who, floor, size, wrong)
+
+
+def _out_of_range(who: str, low: int, size: int, wrong: int) -> IndexError:
+    return IndexError(f"{who}: expected indices in [{low}, {size - 1}], got {wrong}")
 
 
 def check_replays(who: str, index: Array, size: int) -> None:
@@ -62,7 +70,7 @@ def check_replays(who: str, index: Array, size: int) -> None:
     On the host the caller catches NumPy's error and has :func:`look_range` explain it, which costs nothing where there is none.
     """
     if type(index) is not np.ndarray:
-        engine.check(look_range, who, index, size, True)
+        check_range(who, index, size, negative=True)
 
 
 def counted_from_front(who: str, index: Array, size: int) -> Array:
@@ -79,7 +87,17 @@ def counted_from_front(who: str, index: Array, size: int) -> Array:
 
 def check_classes(who: str, targets: Array, classes: int, ignore_index: int) -> None:
     """IndexError naming the first index outside [0, classes) that is not ``ignore_index``."""
-    engine.check(look_classes, who, targets, classes, ignore_index)
+    if type(targets) in engine.HOST_TYPES:
+        engine.check(look_classes, who, targets, classes, ignore_index)
+    else:
+        error = lambda wrong: IndexError(f"{who}: expected class indices in [0, {classes}), got {wrong}")  # noqa: E731
+        faults.look_at_integers(targets, 0, classes, ("classes", who, classes), error, spared=ignore_index)
+
+
+def fault_of_classes(who: str, targets: Array, classes: int) -> tuple[Any, int]:
+    """Where a kernel that reads targets on a device notes one outside [0, classes), and the code that it writes there."""
+    error = lambda wrong: IndexError(f"{who}: expected class indices in [0, {classes}), got {wrong}")  # noqa: E731
+    return faults.ask(targets), faults.code(("classes", who, classes), faults.of_integers(error))
 
 
 def look_classes(who: str, targets: Array, classes: int, ignore_index: int) -> None:
@@ -104,7 +122,11 @@ _ONE = {np.dtype(f"f{n}"): (np.dtype(f"u{n}"), int(np.ones((), f"f{n}").view(f"u
 
 def check_unit_interval(who: str, what: str, x: Array) -> None:
     """ValueError unless all elements lie in [0, 1] (nan does not)."""
-    engine.check(look_unit_interval, who, what, x)
+    if type(x) in engine.HOST_TYPES:
+        engine.check(look_unit_interval, who, what, x)
+    else:
+        error = lambda wrong: ValueError(f"{who}: expected {what} in [0, 1], got {wrong:g}")  # noqa: E731
+        faults.look_at_unit_interval(x, ("unit interval", who, what), error)
 
 
 def look_unit_interval(who: str, what: str, x: Array) -> None:
@@ -126,8 +148,11 @@ def check_divisor(who: str, x: Any, divisor: Any) -> None:
     if isinstance(divisor, (bool, int, float)):
         if not divisor and x.dtype.kind != "f":
             raise RuntimeError(f"{who}: expected integers other than 0 to divide by, got 0")
-    elif divisor.dtype.kind != "f":
+    elif divisor.dtype.kind != "f" and type(divisor) in engine.HOST_TYPES:
         engine.check(look_divisor, who, divisor)
+    elif divisor.dtype.kind != "f":
+        error = lambda _: RuntimeError(f"{who}: expected integers other than 0 to divide by, got 0")  # noqa: E731
+        faults.look_at_integers(divisor, 0, 1, ("divisor", who), error, inside=True)
 
 
 def look_divisor(who: str, divisor: Array) -> None:

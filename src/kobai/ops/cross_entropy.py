@@ -175,7 +175,7 @@ def cross_entropy(
     ``weight`` (C): one per class. ``label_smoothing`` ε replaces q by (1 − ε)q + ε/C. ``reduction="mean"`` divides by
     the sum of the targets' weights (indices) or by the number of rows (probabilities).
 
-    Errors: IndexError for an index out of range (host arrays), ValueError or TypeError for shapes and dtypes that do not fit.
+    Errors: IndexError for an index out of range, ValueError or TypeError for shapes and dtypes that do not fit.
 
     >>> import kobai
     >>> scores = kobai.tensor([[2.0, 0.0], [0.0, 0.0]])

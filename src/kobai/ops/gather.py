@@ -73,7 +73,7 @@ def _at(x: Array, index: Array) -> Array:
 def embedding(weight: Tensor, indices: Tensor, padding_idx: int | None = None) -> Tensor:
     """Rows of ``weight`` (V, D) named by ``indices`` (any shape S): shape (\\*S, D). Row ``padding_idx`` gets no gradient.
 
-    IndexError for indices outside [0, V) (on the host, where they can be seen).
+    IndexError for indices outside [0, V); for those on a device when a result is read.
 
     >>> import kobai
     >>> kobai.embedding(kobai.tensor([[1., 2.], [3., 4.], [5., 6.]]), kobai.tensor([2, 0]))
@@ -138,7 +138,8 @@ def check_index(who: str, shape: tuple[int, ...], axis: int, index: Tensor, *oth
 def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """y[i, j] = input[index[i, j], j] for ``dim`` 0, input[i, index[i, j]] for ``dim`` 1, and so on; shape of ``index``.
 
-    RuntimeError for an index whose shape does not fit, IndexError for indices out of range (on the host).
+    RuntimeError for an index whose shape does not fit, IndexError for indices out of range (on a
+    device when a result is read).
 
     >>> import kobai
     >>> p = kobai.tensor([[0.1, 0.9], [0.8, 0.2]])

@@ -244,7 +244,7 @@ def binary_cross_entropy(
 ) -> Tensor:
     """−w (t ln x + (1 − t) ln(1 − x)) for probabilities x; logarithms are bounded below by −100.
 
-    Errors: ValueError for x or t outside [0, 1] (host arrays) or other shapes. Scores: binary_cross_entropy_with_logits.
+    Errors: ValueError for x or t outside [0, 1] or other shapes. Scores: binary_cross_entropy_with_logits.
 
     >>> import kobai
     >>> kobai.nn.functional.binary_cross_entropy(kobai.tensor([0.5, 0.0]), kobai.tensor([1., 1.]), reduction="none")

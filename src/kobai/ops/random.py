@@ -200,7 +200,7 @@ def randint_like(input: Tensor, low: int, high: int | None = None, *, generator:
 def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
     """1 with the probability given by each element of ``input``, else 0; same dtype.
 
-    ValueError for probabilities outside [0, 1] (host arrays).
+    ValueError for probabilities outside [0, 1].
 
     >>> import kobai
     >>> kobai.bernoulli(kobai.tensor([0., 1.]))
