@@ -257,6 +257,8 @@ def test_draws_want_probabilities():
     for wrong in (1.5, -0.1, float("nan")):
         with pytest.raises(ValueError, match=r"bernoulli: expected probabilities in \[0, 1\]"):
             kobai.bernoulli(kobai.tensor([0.5, wrong]))
+    with pytest.raises(ValueError, match=r"bernoulli_: expected p in \[0, 1\], got 2"):
+        kobai.zeros(2).bernoulli_(2)
     with pytest.raises(RuntimeError, match="multinomial: expected a weight > 0 in every row, got a row of zeros"):
         kobai.multinomial(kobai.tensor([[1.0, 0.0], [0.0, 0.0]]), 1)
 
@@ -296,6 +298,22 @@ def test_places_that_are_no_numbers_are_outside_an_image(padding_mode):
     grid = kobai.tensor([[[[float("nan"), 0.0], [float("inf"), 0.0], [0.0, 0.0]]]])
     seen = F.grid_sample(image, grid, padding_mode=padding_mode, align_corners=True).numpy().ravel()
     assert seen[2] == 1
+
+
+@pytest.mark.parametrize(
+    ("offsets", "message"),
+    [
+        ([0, 3], r"offsets: expected indices in \[0, 2\], got 3"),
+        ([1, 2], r"first of the offsets: .* in \[0, 0\], got 1"),
+    ],
+)
+def test_bags_begin_at_the_first_index_and_end_with_the_last(offsets, message):
+    bags = kobai.capture(lambda i, begins: F.embedding_bag(i, kobai.eye(3), begins, mode="sum"))
+    for _ in range(3):
+        assert bags(whole(0, 2), whole(0, 2)).tolist() == [[1, 0, 1], [0, 0, 0]]
+    for call in (bags, bags.step):
+        with pytest.raises(IndexError, match=message):
+            call(whole(0, 2), kobai.tensor(offsets))
 
 
 def test_the_padding_row_is_one_of_the_table():

@@ -147,9 +147,14 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     tensor([[0.9000],
             [0.8000]])
     """
-    need_tensor("gather", input, index)
-    axis = normalize_axis("gather", dim, input._array.ndim)
-    check_index("gather", input._array.shape, axis, index)
+    return gathered("gather", input, dim, index)
+
+
+def gathered(who: str, input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """:func:`gather` on behalf of ``who``, which errors name."""
+    need_tensor(who, input, index)
+    axis = normalize_axis(who, dim, input._array.ndim)
+    check_index(who, input._array.shape, axis, index)
     if not input._array.ndim or not index._array.ndim:
         return expand(input, index._array.shape)  # of a scalar there is one element to gather
     return _gather(input, index, axis)
@@ -165,7 +170,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     tensor([[1, 2, 3]])
     """
     if dim is None:
-        return gather(reshape(input, -1), 0, reshape(indices, -1))
+        return gathered("take_along_dim", reshape(input, -1), 0, reshape(indices, -1))
     axis = normalize_axis("take_along_dim", dim, input._array.ndim)
     if input._array.ndim != indices._array.ndim:
         raise RuntimeError(
@@ -175,7 +180,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     for d in range(len(rows)):
         if d != axis:
             rows[d] = columns[d] = max(rows[d], columns[d]) if min(rows[d], columns[d]) else 0
-    return gather(expand(input, rows), axis, expand(indices, columns))
+    return gathered("take_along_dim", expand(input, rows), axis, expand(indices, columns))
 
 
 def check_slices(who: str, input: Tensor, dim: int, index: Tensor, source: Tensor | None = None) -> int:

@@ -272,7 +272,9 @@ def uniform_(self: Tensor, from_: float = 0, to: float = 1, *, generator: Genera
 
 @method
 def bernoulli_(self: Tensor, p: float = 0.5, *, generator: Generator | None = None) -> Tensor:
-    """Fill with 1 with probability p, else 0, in place."""
+    """Fill with 1 with probability p, else 0, in place. ValueError for p outside [0, 1]."""
+    if not 0 <= p <= 1:
+        raise ValueError(f"bernoulli_: expected p in [0, 1], got {p}")
     return _fill(self, np.asarray(resolve(generator).numpy.random(self.shape) < p))
 
 

@@ -38,7 +38,7 @@ __all__ = [
         lambda rng: (rng.normal(size=(2, 3)), np.zeros((0, 3), dtype=np.int64), rng.normal(size=(2, 3)), 0, True),
     ]
 )
-def _scatter(x: Array, index: Array, src: Array, axis: int, add: bool) -> Any:
+def _scatter(x: Array, index: Array, src: Array, axis: int, add: bool, *, who: str = "scatter") -> Any:
     xp = xp_of(x)
     key = mesh(index, axis)
     y, size, sizes, source = x.copy(), x.shape[axis], index.shape, src.shape
@@ -52,7 +52,7 @@ def _scatter(x: Array, index: Array, src: Array, axis: int, add: bool) -> Any:
         y[key] = values
 
     def vjp(dy: Array) -> Any:
-        look_range("scatter_add" if add else "scatter", index, size)
+        look_range(who, index, size)
 
         def dx(out: Array | None) -> Array:
             out = dy.copy()
@@ -86,7 +86,7 @@ def _scattered(who: str, input: Tensor, dim: int, index: Tensor, src: Any, add: 
         index = reshape(index, (0,) * input._array.ndim)
     if not input._array.ndim:
         return reshape(_scatter(reshape(input, 1), reshape(index, 1), reshape(src, 1), 0, add), ())
-    return _scatter(input, index, src, axis, add)
+    return _scatter(input, index, src, axis, add, who=who)
 
 
 @method(in_place=True)
@@ -339,13 +339,13 @@ def scatter_reduce(
     if reduce in ("amax", "amin"):
         check_index("scatter_reduce", input._array.shape, axis, index, src._array.shape)
         return _scatter_extreme(input, index, src, axis, "maximum" if reduce == "amax" else "minimum", include_self)
-    start = input if include_self else scatter(input, axis, index, 0)
-    total = scatter_add(start, axis, index, src)
+    start = input if include_self else _scattered("scatter_reduce", input, axis, index, 0, False)
+    total = _scattered("scatter_reduce", start, axis, index, src, True)
     if reduce == "sum":
         return total
     ones: Tensor = Tensor._wrap(xp_of(src._array).ones_like(src._array))
     zeros: Tensor = Tensor._wrap(xp_of(input._array).zeros_like(input._array))
-    count = scatter_add(zeros, axis, index, ones)._array
+    count = _scattered("scatter_reduce", zeros, axis, index, ones, True)._array
     count = count + 1 if include_self else xp_of(count).maximum(count, 1)
     divisor: Tensor = Tensor._wrap(count)
     return div(total, divisor, rounding_mode=None if input._array.dtype.kind == "f" else "floor")

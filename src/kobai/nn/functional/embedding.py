@@ -107,6 +107,8 @@ def embedding_bag(
         total, number = rows.sum(1), counted.sum(1)
     else:
         begins = offsets[:-1] if include_last_offset else offsets
+        check_range("embedding_bag: offsets", offsets.array, input.shape[0] + 1)
+        check_range("embedding_bag: the first of the offsets", begins[:1].array, 1)
         xp = xp_of(input.array)
         places = xp.arange(input.shape[0])
         bag: Tensor = Tensor._wrap(xp.searchsorted(begins.array, places, side="right").astype(np.int64) - 1)

@@ -9,7 +9,7 @@ from kobai.nn.functional.distance import check_shapes, pairwise_distance
 from kobai.ops.activation import softplus
 from kobai.ops.arithmetic import minimum
 from kobai.ops.cross_entropy import check_reduction
-from kobai.ops.gather import gather, one_hot, where
+from kobai.ops.gather import gathered, one_hot, where
 from kobai.ops.loss import reduce
 
 __all__ = [
@@ -193,7 +193,7 @@ def multi_margin_loss(
             f"multi_margin_loss: expected (N, C) and (N), got {tuple(input.shape)} and {tuple(target.shape)}"
         )
     index = target.unsqueeze(-1)
-    excess = (margin - gather(input, -1, index) + input).clamp(min=0)
+    excess = (margin - gathered("multi_margin_loss", input, -1, index) + input).clamp(min=0)
     if p == 2:
         excess = excess * excess
     if weight is not None:
