@@ -178,7 +178,6 @@ class Recorder(Rules):
 
     def check(self, look: Callable[..., None], args: tuple[Any, ...]) -> None:
         """Look, and note it; see :func:`kobai.kernels.engine.check`."""
-        self.own_thread()
         raw = tuple(self._unwrap(arg) for arg in args)
         look(*raw)
         self._note(look, raw)
