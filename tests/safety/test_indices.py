@@ -285,6 +285,31 @@ def test_a_replay_that_raises_has_changed_no_parameter():
     assert step.programs == 1
 
 
+def test_steps_that_raise_leave_adam_as_without_capture():
+    def trained(wrap):
+        kobai.manual_seed(1)
+        w = kobai.randn(4, 3, requires_grad=True)
+        optimizer = kobai.optim.Adam([w], lr=0.1)
+
+        def step(i):
+            optimizer.zero_grad()
+            loss = (kobai.embedding(w, i) ** 2).sum()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run = wrap(step)
+        for indices in ([0, 1], [1, 2], [2, 3], [3, 0], [0, 9], [0, 1], [-1, 1], [2, 2]):
+            if {-1, 9} & set(indices):
+                with pytest.raises(IndexError, match="embedding: expected indices"):
+                    run(kobai.tensor(indices))
+            else:
+                run(kobai.tensor(indices))
+        return w.detach().numpy().copy()
+
+    np.testing.assert_array_equal(trained(kobai.capture), trained(lambda step: step))
+
+
 def test_an_index_table_of_bytes_reaches_far_positions():
     wide = kobai.zeros(3, 300, requires_grad=True)
     kobai.embedding(wide, kobai.tensor([2, 1, 2], dtype=kobai.uint8)).sum().backward()
