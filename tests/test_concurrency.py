@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import pytest
 
 import kobai
-from kobai import nn, xp
+from kobai import _session, nn, xp
+from kobai._session import HostSession
 from kobai._tensor import Tensor
 from kobai.errors import CaptureError
+from kobai.memory import Workspace
 from kobai.train import Trainer
 from kobai.utils.data import DataLoader, Dataset, TensorDataset
 
@@ -108,65 +111,77 @@ def test_trainings_in_threads_give_the_bits_of_each_alone(count):
                 np.testing.assert_array_equal(a, b)
 
 
-def test_other_threads_see_plain_arrays_of_what_a_step_touches_and_makes():
-    layer, made, begun, seen = nn.Linear(3, 2), [], threading.Event(), threading.Event()
-    found: list[Any] = []
+class Unwatched:
+    """In the place of ``Watch``, for steps that wait for each other, which a replay would not."""
+
+    def __init__(self, step: Any, args: Any) -> None:
+        self.observing = nullcontext
+
+    def repeated(self, action: Callable[[], Any]) -> Any:
+        return action()
+
+
+@pytest.fixture
+def gates(monkeypatch):
+    """Two locks, held, to be released by one thread and taken by another."""
+    monkeypatch.setattr(_session, "Watch", Unwatched)
+    made = threading.Lock(), threading.Lock()
+    for gate in made:
+        gate.acquire()
+    return made
+
+
+def recorded(step: Callable[..., Any]) -> tuple[Any, HostSession]:
+    session = HostSession(Workspace(), False, [kobai.ones(1, 3)])
+    return session.run(step, (kobai.ones(1, 3),), {}), session
+
+
+def test_other_threads_see_plain_arrays_of_what_a_step_touches_and_makes(gates):
+    layer, (begun, seen) = nn.Linear(3, 2), gates
 
     def step(x):
-        loss = layer(x).sum()
-        loss.backward()
-        made[:] = [loss, layer.weight, layer.weight.grad]
-        begun.set()
-        assert seen.wait(60)
-        return loss.detach()
-
-    captured = kobai.capture(step)
-    seen.set()
-    captured(kobai.ones(1, 3))
-    begun.clear()
-    seen.clear()
+        layer(x).sum().backward()
+        begun.release()
+        assert seen.acquire(timeout=60)
 
     def look():
-        assert begun.wait(60)
+        assert begun.acquire(timeout=60)
         try:
-            found.extend((type(tensor._array), (tensor * 2).tolist()) for tensor in made)
-            layer.bias.data = layer.bias.data + 1  # another's tensors are another's business
+            assert len(xp.recorders) == 1
+            return [(type(tensor._array), (tensor * 2).tolist()) for tensor in (layer.weight, layer.weight.grad)]
         finally:
-            seen.set()
+            seen.release()
 
-    in_threads(lambda: captured(kobai.ones(1, 3)), look)
-    assert [kind for kind, _ in found] == [np.ndarray] * 3
+    _, ((kind, _), (made, gradient)) = in_threads(lambda: recorded(step), look)
+    assert kind is made is np.ndarray
+    assert gradient == [[2, 2, 2]] * 2
 
 
-def test_a_step_that_fails_leaves_the_recording_of_another_thread_alone():
-    meet = threading.Barrier(2, timeout=60)
+def test_a_step_that_fails_leaves_the_recording_of_another_thread_alone(gates):
+    begun, failed = gates
 
     def right(x):
-        meet.wait()
+        begun.release()
         y = x * 2
-        meet.wait()
+        assert failed.acquire(timeout=60)
         return y + 1
 
     def wrong(x):
-        meet.wait()
+        assert begun.acquire(timeout=60)
         try:
             return x.tolist()
         finally:
-            meet.wait()
-
-    def run(step):
-        captured = kobai.capture(step)
-        captured._warmed.add(None)  # record at once
-        return captured(kobai.ones(2)), captured
+            failed.release()
 
     def fails():
         with pytest.raises(CaptureError, match=r"tolist\(\)"):
-            run(wrong)
+            recorded(wrong)
 
-    (result, captured), _ = in_threads(lambda: run(right), fails)
-    assert result.tolist() == [3, 3]
-    assert captured.programs == 1
-    assert captured(kobai.zeros(2)).tolist() == [1, 1]  # or it would wait for another in vain
+    (result, session), _ = in_threads(lambda: recorded(right), fails)
+    assert result.tolist() == [[3, 3, 3]]
+    session.inputs[0]._array[...] = 0
+    session.recorder.finished().replay()
+    assert result.tolist() == [[1, 1, 1]]
 
 
 def test_the_same_captured_step_in_many_threads_is_done_one_call_after_another():
