@@ -31,7 +31,7 @@ import time
 import types
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -42,14 +42,36 @@ from kobai import nn
 from kobai.nn import functional as F
 from kobai.optim import lr_scheduler
 from kobai.train import Callback, Trainer
-from step_programs import EFFECTS, OPTIMIZERS, Change, Sequence, Spec, draw, text_of
+from step_programs import EFFECTS, Change, Sequence, Spec, draw, text_of
 
-NAMES = dict(
-    array=array, collections=collections, contextlib=contextlib, contextvars=contextvars, copy=copy, dataclasses=dataclasses,
-    decimal=decimal, enum=enum, fractions=fractions, functools=functools, io=io, itertools=itertools, logging=logging,
-    operator=operator, os=os, random=random, sys=sys, threading=threading, time=time, types=types, warnings=warnings,
-    weakref=weakref, np=np, kobai=kobai, nn=nn, F=F, lr_scheduler=lr_scheduler, Trainer=Trainer,
-)  # fmt: skip
+NAMES = {
+    module.__name__: module
+    for module in (
+        array,
+        collections,
+        contextlib,
+        contextvars,
+        copy,
+        dataclasses,
+        decimal,
+        enum,
+        fractions,
+        functools,
+        io,
+        itertools,
+        logging,
+        operator,
+        os,
+        random,
+        sys,
+        threading,
+        time,
+        types,
+        warnings,
+        weakref,
+    )
+}
+NAMES |= {"np": np, "kobai": kobai, "nn": nn, "F": F, "lr_scheduler": lr_scheduler, "Trainer": Trainer}
 """What the programs may name."""
 
 Record = dict[str, Any]
@@ -79,6 +101,7 @@ class Run:
         self.captured = captured
         self.records: list[Record] = []
         self.replays = 0
+        self.last_replayed = False
         self.raised: str | None = None
         with _as_it_was() as folder:
             self.names: dict[str, Any] = {
@@ -87,9 +110,7 @@ class Run:
             }  # fmt: skip
             self._do(text_of(sequence.spec))
             effects = sequence.spec.effects
-            self.looks = [
-                (e.what, compile(EFFECTS[e.what][2].replace("@", e.name), "<look>", "eval")) for e in effects
-            ]
+            self.looks = [(e.what, compile(EFFECTS[e.what][2].replace("@", e.name), "<look>", "eval")) for e in effects]
             trainer = self.names.get("trainer")
             if trainer is not None and captured:
                 self._count(trainer._captured)
@@ -110,6 +131,7 @@ class Run:
         def counted(*args: Any) -> Any:
             result, lasting = run(*args)
             self.replays += not lasting
+            self.last_replayed = not lasting
             return result, lasting
 
         captured.run = counted
@@ -318,7 +340,7 @@ def _simpler(sequence: Sequence) -> Iterator[Sequence]:
     for i, change in enumerate(sequence.changes):
         if change.call > 3:
             earlier = Change(change.call - 1, change.kind, change.seed)
-            yield replace(sequence, changes=sequence.changes[:i] + (earlier,) + sequence.changes[i + 1 :])
+            yield replace(sequence, changes=(*sequence.changes[:i], earlier, *sequence.changes[i + 1 :]))
 
 
 def described(sequence: Sequence, found: str) -> str:
@@ -338,3 +360,36 @@ def check(seed: int) -> str | None:
     smallest = minimised(sequence)
     again = difference(smallest)
     return described(smallest, again or "differs in some runs only")
+
+
+@dataclasses.dataclass
+class Found:
+    """What many sequences came to."""
+
+    faults: list[str] = dataclasses.field(default_factory=list)
+    seeds: list[int] = dataclasses.field(default_factory=list)
+    calls: int = 0
+    replays: int = 0
+    kinds: dict[str, list[int]] = dataclasses.field(default_factory=dict)
+    """By what alone happened in a sequence: sequences, those that differ, those with a replay at their end."""
+
+
+def many(seeds: Iterable[int], most: int = 3) -> Found:
+    """Run these sequences; the first ``most`` that differ are made small and described."""
+    found = Found()
+    for seed in seeds:
+        sequence = draw(seed)
+        eager, captured = Run(sequence, False), Run(sequence, True)
+        differs = compare(eager, captured) is not None
+        found.calls += len(sequence.batches)
+        found.replays += captured.replays
+        if len(sequence.kinds) == 1:
+            counts = found.kinds.setdefault(next(iter(sequence.kinds)), [0, 0, 0])
+            counts[0] += 1
+            counts[1] += differs
+            counts[2] += captured.last_replayed
+        if differs:
+            found.seeds.append(seed)
+            if len(found.faults) < most:
+                found.faults.append(check(seed) or f"sequence {seed} differed once and not again")
+    return found

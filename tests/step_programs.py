@@ -7,6 +7,8 @@ is what the step's own Python does beside its tensors: it counts, appends, draws
 runs between two steps. Everything is text so that a sequence can be shown, and run by hand.
 """
 
+# ruff: noqa: E501 - lines of programs are as long as they are
+
 from __future__ import annotations
 
 import random
@@ -179,7 +181,11 @@ PLACES: dict[str, tuple[str, str, str]] = {
         "@.v()",
         "@.v = staticmethod(lambda: $)",
     ),
-    "enum": ("@_E = enum.Enum('@_E', {'a': $})\nmodel.@ = @_E.a", "model.@.value", "model.@ = enum.Enum('@_F', {'b': $}).b"),
+    "enum": (
+        "@_E = enum.Enum('@_E', {'a': $})\nmodel.@ = @_E.a",
+        "model.@.value",
+        "model.@ = enum.Enum('@_F', {'b': $}).b",
+    ),
     "getattr by name": ("class @_Box: pass\n@ = @_Box()\n@.v = $", "getattr(@, 'v', None)", "@.v = $"),
     "vars": ("class @_Box: pass\n@ = @_Box()\n@.v = $", "vars(@)['v']", "@.v = $"),
     "attrgetter": (
@@ -643,7 +649,13 @@ def indented(text: str, columns: int) -> str:
 def text_of(spec: Spec) -> str:
     """The program, for :mod:`capture_fuzz`'s namespace; ``wrap`` in it captures, or does nothing."""
     before: list[str] = []
-    at: dict[str, list[str]] = {"forward": [], "forward of a layer": [], "helper of forward": [], "loss": [], "step": []}
+    at: dict[str, list[str]] = {
+        "forward": [],
+        "forward of a layer": [],
+        "helper of forward": [],
+        "loss": [],
+        "step": [],
+    }
     after: list[str] = []
     body_of_loss = "%" in LOSSES[spec.loss]
 
@@ -919,13 +931,22 @@ def _replace_module(spec: Spec, rng: random.Random) -> str:
             "model.own = nn.Sequential(model.own, nn.Sigmoid())",
             "model._modules['own'] = nn.Tanh()",
             "model.body = nn.Sequential(*model.body, nn.Softplus())",
-            "model.own = lambda h: h * 0.5" if False else "model.own = nn.Identity()",
+            "model.own = nn.Identity()",
         ]
     )
 
 
 def _activation(spec: Spec, rng: random.Random) -> str:
-    return "model.act = " + rng.choice(["kobai.tanh", "F.gelu", "nn.Tanh()", "lambda h: h * 0.5", "F.relu", "functools.partial(F.leaky_relu, negative_slope=0.3)"])
+    return "model.act = " + rng.choice(
+        [
+            "kobai.tanh",
+            "F.gelu",
+            "nn.Tanh()",
+            "lambda h: h * 0.5",
+            "F.relu",
+            "functools.partial(F.leaky_relu, negative_slope=0.3)",
+        ]
+    )
 
 
 def _gradients(spec: Spec, rng: random.Random) -> str:
@@ -1003,8 +1024,14 @@ def _patch(spec: Spec, rng: random.Random) -> str:
         f"Net.extra = property(lambda self: {v})",
     ]
     if spec.loss in ("object", "module", "method"):
-        name, method = {"object": ("Criterion", "__call__"), "module": ("Criterion", "forward"), "method": ("Criteria", "loss")}[spec.loss]
-        choices.append(f"old_loss = {name}.{method}\n{name}.{method} = lambda self, out, t: old_loss(self, out, t) * {v}")
+        name, method = {
+            "object": ("Criterion", "__call__"),
+            "module": ("Criterion", "forward"),
+            "method": ("Criteria", "loss"),
+        }[spec.loss]
+        choices.append(
+            f"old_loss = {name}.{method}\n{name}.{method} = lambda self, out, t: old_loss(self, out, t) * {v}"
+        )
     return rng.choice(choices)
 
 
@@ -1064,8 +1091,6 @@ def _modes_of_kobai(spec: Spec, rng: random.Random) -> str:
             "kobai.set_default_dtype(kobai.float32)",
             "kobai.autograd.set_detect_anomaly(True)",
             "kobai.autograd.set_detect_anomaly(False)",
-            "model.double()",
-            "model.float()",
         ]
     )
 
@@ -1094,6 +1119,14 @@ CHANGES: dict[str, Callable[[Spec, random.Random], str | None]] = {
 
 # --- drawing ----------------------------------------------------------------------------------------------------------
 
+ALL_PLACES = [*PLACES, *NUMBERS]
+ALL_EFFECTS = [*EFFECTS]
+ALL_CHANGES = [*CHANGES]
+
+
+KNOBS = 97
+"""A change of knob k to its i-th value has the seed k + KNOBS * i."""
+
 
 @dataclass(frozen=True)
 class Change:
@@ -1114,24 +1147,23 @@ class Sequence:
     def text_of(self, change: Change) -> str:
         rng = random.Random(change.seed)
         if change.kind == "knob":
-            i = change.seed % 97
+            i = change.seed % KNOBS
             knob = next((k for k in self.spec.knobs if k.name == f"k{i}"), None)
-            return "pass" if knob is None else knob.change(change.seed // 97)
+            return "pass" if knob is None else knob.change(change.seed // KNOBS)
         return CHANGES[change.kind](self.spec, rng) or "pass"
 
     @property
     def kinds(self) -> set[str]:
         """What happens in it: kinds of changes, places that change, effects."""
-        changed = {f"k{change.seed % 97}" for change in self.changes if change.kind == "knob"}
+        changed = {f"k{change.seed % KNOBS}" for change in self.changes if change.kind == "knob"}
         found = {change.kind for change in self.changes if change.kind != "knob"}
         found |= {f"place: {knob.place}" for knob in self.spec.knobs if knob.name in changed}
         return found | {f"effect: {effect.what}" for effect in self.spec.effects}
 
 
-def _draw_knob(rng: random.Random, i: int) -> Knob:
-    numbers = rng.random() < 0.3
-    kind = "float" if numbers else rng.choice(["float", "float", "int", "bool", "str"])
-    place = rng.choice([*NUMBERS] if numbers else [*PLACES])
+def _draw_knob(rng: random.Random, i: int, turn: int | None = None) -> Knob:
+    place = rng.choice(ALL_PLACES) if turn is None else ALL_PLACES[turn % len(ALL_PLACES)]
+    kind = "float" if place in NUMBERS else rng.choice(["float", "float", "int", "bool", "str"])
     site = rng.choice([*SITES])
     variable = SITES[site][0]
     use = f"{variable} {rng.randrange(len(USES[kind][variable]))}"
@@ -1144,13 +1176,19 @@ def draw(seed: int) -> Sequence:
     """The sequence with this number: the same in every process."""
     rng = random.Random(seed)
     pick = rng.choice
-    plain = rng.random() < 0.4  # one kind of change in a plain program: what a fault is named by
-    knobs = tuple(_draw_knob(rng, i) for i in range(pick([0, 1, 1, 2])))
+    # Half the sequences have one thing alone, in a plain net, by which a fault is named; all have their turn.
+    alone = ["", "change", "", "knob", "", "knob", "", "effect"][seed % 8]
+    turn = seed // 8
+    if alone == "knob":
+        knobs: tuple[Knob, ...] = (_draw_knob(rng, 0, 2 * turn + (seed % 8 == 5)),)
+    else:
+        knobs = () if alone else tuple(_draw_knob(rng, i) for i in range(pick([0, 1, 1, 2])))
     effects: tuple[Effect, ...] = ()
-    if rng.random() < (0.25 if not knobs or not plain else 0.0):
-        effects = (Effect("e0", pick([*EFFECTS]), pick(["forward", "forward of a layer", "helper of forward", "loss", "step"])),)
+    if alone == "effect" or (not alone and rng.random() < 0.25):
+        what = ALL_EFFECTS[turn % len(ALL_EFFECTS)] if alone else pick(ALL_EFFECTS)
+        effects = (Effect("e0", what, pick([site for site, (variable, _) in SITES.items() if variable != "g"])),)
     spec = Spec(
-        body="mlp" if plain else pick([*BODIES]),
+        body="mlp" if alone else pick([*BODIES]),
         loss=pick([*LOSSES]),
         optimizer=pick(OPTIMIZERS),
         schedule=pick(SCHEDULES) if rng.random() < 0.4 else "",
@@ -1164,16 +1202,15 @@ def draw(seed: int) -> Sequence:
     short = rng.random() < 0.25
     batches = tuple((2 if short and rng.random() < 0.3 else rows, rng.randrange(4)) for _ in range(calls))
     changes: list[Change] = []
-    count = 1 if plain else rng.randint(1, 4)
-    one = pick([*CHANGES])
-    for _ in range(count):
+    for _ in range(0 if alone == "effect" else 1 if alone else rng.randint(1, 4)):
         call = rng.randint(1, calls - 2) if rng.random() < 0.3 else rng.randint(3, calls - 2)
-        if knobs and rng.random() < (1.0 if plain else 0.5):
+        if knobs and (alone or rng.random() < 0.5):
             which = rng.randrange(len(knobs))
-            changes.append(Change(call, "knob", which + 97))
-            if rng.random() < 0.4 and call + 1 < calls:
-                changes.append(Change(rng.randint(call + 1, calls - 1), "knob", which + 2 * 97))
+            changes.append(Change(call, "knob", which + KNOBS))
+            if rng.random() < 0.4:  # and back
+                changes.append(Change(rng.randint(call + 1, calls - 1), "knob", which + 2 * KNOBS))
         else:
-            changes.append(Change(call, one if plain else pick([*CHANGES]), rng.randrange(10**9)))
+            kind = ALL_CHANGES[turn % len(ALL_CHANGES)] if alone else pick(ALL_CHANGES)
+            changes.append(Change(call, kind, rng.randrange(10**9)))
     changes.sort(key=lambda change: change.call)
     return Sequence(seed, spec, batches, tuple(changes))
