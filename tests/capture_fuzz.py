@@ -96,16 +96,18 @@ BATCHES = _batches()
 class Run:
     """One run of a sequence: what was seen after every call, and how many of the calls were replays."""
 
-    def __init__(self, sequence: Sequence, captured: bool) -> None:
+    def __init__(self, sequence: Sequence, captured: bool, verify: int = 0) -> None:
         self.sequence = sequence
         self.captured = captured
+        self.verify = verify
         self.records: list[Record] = []
         self.replays = 0
         self.last_replayed = False
         self.raised: str | None = None
         with _as_it_was() as folder:
             self.names: dict[str, Any] = {
-                **NAMES, "__name__": "fuzzed", "__builtins__": __builtins__, "CAPTURED": captured, "wrap": self._wrap,
+                **NAMES, "__name__": "fuzzed", "__builtins__": __builtins__, "CAPTURED": captured,
+                "VERIFY": verify, "wrap": self._wrap,
                 "watcher": _Watcher(self), "handles": [], "kept": {}, "held": [], "ticks": [], "folder": folder,
             }  # fmt: skip
             self._do(text_of(sequence.spec))
@@ -123,7 +125,7 @@ class Run:
         exec(compile(text, f"<sequence {self.sequence.seed}>", "exec"), self.names)
 
     def _wrap(self, step: Any) -> Any:
-        return self._count(kobai.capture(step, fallback=True)) if self.captured else step
+        return self._count(kobai.capture(step, fallback=True, verify=self.verify)) if self.captured else step
 
     def _count(self, captured: Any) -> Any:
         run = captured.run

@@ -8,6 +8,7 @@ import pytest
 
 import kobai
 import strict  # noqa: F401 - registers the backend
+from kobai import _capture
 from kobai.kernels import engine
 
 
@@ -43,6 +44,16 @@ def _fresh_defaults():
     yield
     kobai.set_default_dtype(kobai.float32)
     kobai.use("numpy")
+
+
+VERIFIED = {"test_capture.py", "test_capture_watch.py", "test_optim_captured.py", "test_programs.py"}
+"""Files, besides those of ``train``, in whose tests every replay of a captured step is compared with the step itself."""
+
+
+@pytest.fixture(autouse=True)
+def _verified(request, monkeypatch):
+    if request.path.name in VERIFIED or request.path.parent.name == "train":
+        monkeypatch.setattr(_capture, "VERIFY", 1)
 
 
 @pytest.fixture(params=["numpy", "strict", pytest.param("cupy", marks=pytest.mark.gpu)])

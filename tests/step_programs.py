@@ -718,7 +718,7 @@ def _driver(spec: Spec, lines: str) -> str:
     if spec.trains_itself:
         return (
             "trainer = Trainer(model, optimizer, criterion, scheduler=schedule, scheduler_interval='batch',\n"
-            f"    clip_grad_norm=clip, capture=CAPTURED, terminate_on_non_finite=False{WATCHER if spec.driver == 'fit' else ''})\n"
+            f"    clip_grad_norm=clip, capture=CAPTURED, verify_capture=VERIFY, terminate_on_non_finite=False{WATCHER if spec.driver == 'fit' else ''})\n"
             "def call(x, t): return trainer.train_step((x, t))"
         )
     self, indent = ("self, ", 4) if spec.driver == "method" else ("", 0)

@@ -257,8 +257,12 @@ class StrictSession(Session):
             _capture._signature(self.again(), found)
             for place, tensor in zip(places, found, strict=True):
                 place._array[...] = tensor._array
+            for leaf, grad in made.grads:
+                if grad is not None and leaf._grad is not grad:
+                    grad._array[...] = leaf._grad._array
 
-        return Replay(run, self, result)
+        made = Replay(run, self, result)
+        return made
 
 
 _capture.SESSIONS["strict"] = StrictSession

@@ -27,6 +27,7 @@ FLOORS = {
     "memory": 1,
     "recording": 1,
     "_session": 3,
+    "_audit": 3,
     "_capture": 3,
     "_grad_mode": 2,
     "_tape": 2,

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from kobai import _anomaly
+from kobai._audit import audited
 from kobai._grad_mode import state as grad_mode
-from kobai._session import CudaSession, HostSession, Replay, Session, copied, map_tensors
+from kobai._session import CudaSession, HostSession, Replay, Session, copied, in_session, map_tensors
 from kobai._tape import Node
 from kobai._tensor import Tensor
 from kobai.dtypes import get_default_dtype
@@ -46,8 +47,11 @@ MOST_VARIANTS = 4
 MOST_MISSES = 16
 """How often in a row a step may be recorded anew because what it rests on has changed."""
 
+VERIFY = 0
+"""``verify`` where none is given; the tests set it to 1."""
 
-def capture(step: Callable[..., Any], *, fallback: bool = False) -> Captured:
+
+def capture(step: Callable[..., Any], *, fallback: bool = False, verify: int | None = None) -> Captured:
     """``step``, a function of tensors, as a function that does the same by replaying what it did once.
 
     The first call runs the step as it is, which also creates what is created once (the optimizer's state). The second is
@@ -74,12 +78,18 @@ def capture(step: Callable[..., Any], *, fallback: bool = False) -> Captured:
         step: the function.
         fallback: go on without capture, with one warning that says why, where a step cannot be captured; by default
             that raises.
+        verify: every so many replays, run the step as it is too, from the same state, and compare everything that both come
+            to: results, parameters, buffers, gradients, the optimizer's state, the step's Python values. On the CPU all bits
+            must be equal, on a device 1e-6 of the largest. That costs an eager step, and copies of all that it touches;
+            hooks run once more, and what they do outside of what the step can reach is done twice. None or 0: never.
 
     Attributes of the result: ``bytes`` (memory held for intermediate arrays), ``programs`` (how many are kept),
     ``failure`` (why there is no capture, or None).
 
     Raises:
-        CaptureError: naming what the step does that cannot be captured, with file and line.
+        CaptureError: naming what the step does that cannot be captured, with file and line. With ``verify``: naming the
+            first tensor in which a replay differs from the step, and the likeliest cause; everything is then as it was before
+            the call.
 
     >>> import kobai
     >>> w = kobai.tensor([1.0, 2.0], requires_grad=True)
@@ -96,15 +106,19 @@ def capture(step: Callable[..., Any], *, fallback: bool = False) -> Captured:
     >>> step.programs
     1
     """
-    return Captured(step, fallback)
+    return Captured(step, fallback, verify)
 
 
 class Captured:
     """What :func:`capture` returns; see there."""
 
-    def __init__(self, step: Callable[..., Any], fallback: bool = False) -> None:
+    def __init__(self, step: Callable[..., Any], fallback: bool = False, verify: int | None = None) -> None:
         if not callable(step):
             raise TypeError(f"capture: expected a function, got {type(step).__name__}")
+        if verify is not None and (isinstance(verify, bool) or not isinstance(verify, int) or verify < 0):
+            raise ValueError(f"capture: expected verify as an integer >= 0 or None, got {verify!r}")
+        self.verify = VERIFY if verify is None else verify
+        self._unverified = 0  # replays since one was compared with the step
         self.step = step
         self.fallback = fallback
         self.failure: str | None = None
@@ -146,7 +160,7 @@ class Captured:
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> tuple[Any, bool]:
         """The step's result, and whether it lasts: that of a replay is overwritten by the next one."""
         kwargs = kwargs or {}
-        if self.failure is not None or recorder() is not None or _anomaly.state.enabled:
+        if self.failure is not None or recorder() is not None or in_session() or _anomaly.state.enabled:
             return self.step(*args, **kwargs), True
         with self.turn:
             return self._run(args, kwargs)
@@ -157,6 +171,11 @@ class Captured:
         for replay in self._programs.get(key, ()):
             if replay.holds():
                 self._misses = 0
+                if self.verify:
+                    self._unverified += 1
+                    if self._unverified >= self.verify:
+                        self._unverified = 0
+                        return audited(replay, self.step, args, kwargs, inputs), False
                 return replay(inputs), False
         reason = self._hindrance(key, inputs)
         if reason is not None:

@@ -54,6 +54,7 @@ class Replay:
         self.tensors = [tensor for tensor, _, _ in outside]
         self.arrays = [array for _, array, _ in outside]
         self.rests_on = session.rests_on()
+        self.touched, self.actions = session.recorder.touched, session.watch.actions
         changed = {id(tensor._version): tensor._version for tensor, _, then in adopted if tensor._version[0] != then}
         self.versions = list(changed.values())
         self.grads_before = [(leaf, grad) for leaf, grad in session.grads_read.values() if leaf._node is None]
@@ -135,6 +136,23 @@ class Session:
     def adopt(self, array: Array) -> Array:
         """What a tensor from outside shows to the step in the place of its array."""
         return array
+
+    def touched(self, tensor: Tensor) -> Array:
+        """A tensor from outside is used for the first time; returns what it shows to the step."""
+        array = tensor.__dict__["_array"]
+        self.adopted[id(tensor)] = (tensor, array, tensor._version[0])
+        return self.adopt(array)
+
+    def rebinds(self, tensor: Tensor) -> None:
+        """A tensor from outside is about to be given another array."""
+        self.recorder.fail(
+            "captured step: a tensor from outside the step was given other memory (as by .data = or .to()), which a "
+            "replay would not do; write into it with copy_()"
+        )
+
+    def sets_grad(self, tensor: Tensor) -> None:
+        """A tensor is about to be given another gradient."""
+        self.grads_set[id(tensor)] = tensor
 
     def enter(self, array: Array) -> Array:
         """What a tensor made by the step is given, for the array it was made with."""
@@ -244,6 +262,11 @@ _sessions: dict[int, Session] = {}
 _watching = threading.Lock()
 
 
+def in_session() -> bool:
+    """Whether this thread records a step, or runs one beside its replay."""
+    return threading.get_ident() in _sessions
+
+
 class _Arrays:
     """``Tensor._array`` while steps are recorded."""
 
@@ -260,9 +283,7 @@ class _Arrays:
             return shown
         key = id(tensor)
         if key not in session.adopted:
-            array = state["_array"]
-            session.shown[key] = session.adopt(array)
-            session.adopted[key] = (tensor, array, tensor._version[0])
+            session.shown[key] = session.touched(tensor)
         return session.shown[key]
 
     def __set__(self, tensor: Tensor, array: Any) -> None:
@@ -276,10 +297,7 @@ class _Arrays:
         if array is (shown if own else session.shown.get(id(tensor))):  # as after +=
             return
         if not own and "_array" in state:
-            session.recorder.fail(
-                "captured step: a tensor from outside the step was given other memory (as by .data = or .to()), which a "
-                "replay would not do; write into it with copy_()"
-            )
+            session.rebinds(tensor)
         array = session.enter(array)
         state["_inside"] = session, array
         state["_array"] = session.plain(array)
@@ -302,7 +320,7 @@ class _Grads:
     def __set__(self, tensor: Tensor, grad: Tensor | None) -> None:
         session = _sessions.get(threading.get_ident())
         if session is not None:
-            session.grads_set[id(tensor)] = tensor
+            session.sets_grad(tensor)
         tensor.__dict__["_grad"] = grad
 
 

@@ -196,6 +196,14 @@ class Entry(NamedTuple):
             return False
         return len(now) == len(self.values) and all(map(_same, now, self.values))
 
+    def changed(self) -> str:
+        """The name of what has changed of it."""
+        if len(self.names) == len(self.values):
+            for name, now, before in zip(self.names, self.get(), self.values, strict=False):
+                if not _same(now, before):
+                    return name
+        return self.names[0]
+
 
 def _same(a: Any, b: Any) -> bool:
     """Whether a value is another one's equal in every respect that an operation could see."""
@@ -254,8 +262,13 @@ class Guards:
         entries = list(entries)
         self.entries = [entry for entry in entries if not (entry.by_value or entry.nothing)]
         self.by_value = [entry for entry in entries if entry.by_value]
-        self._nothing = [entry.get for entry in entries if entry.nothing]
+        self._nothing_entries = [entry for entry in entries if entry.nothing]
+        self._nothing = [entry.get for entry in self._nothing_entries]
         self._renew()
+
+    def all_entries(self) -> list[Entry]:
+        """Everything that is compared."""
+        return [*self.entries, *self.by_value, *self._nothing_entries]
 
     def _renew(self) -> None:
         self._gets = [entry.get for entry in self.entries]
@@ -723,6 +736,8 @@ class Watch:
         self._fail: Callable[[str, str], None] = lambda place, message: None
         self._previous: Any = None
         self._observing = self._paused = False
+        self.actions: list[Callable[[], Any]] = []
+        """What replays do on the host as well."""
 
     def begin(self, fail: Callable[[str, str], None]) -> None:
         """Note from now on which code runs in this thread; tell ``fail`` (place, message) of calls that a replay would leave out."""
@@ -785,10 +800,7 @@ class Watch:
         return [self._told(entry) for entry in changed]
 
     def _told(self, entry: Entry) -> tuple[str, str]:
-        name = entry.names[0]
-        if len(entry.names) == len(entry.values):
-            now = tuple(entry.get())
-            name = next((n for n, a, b in zip(entry.names, now, entry.values, strict=False) if not _same(a, b)), name)
+        name = entry.changed()
         place = _line_of_change(self._ran or (), name) or _line_of_change(self.before.codes, name)
         if place is None:
             code = getattr(self.step, "__code__", None)
@@ -797,6 +809,7 @@ class Watch:
 
     def repeated(self, action: Callable[[], Any]) -> Any:
         """Do what replays do as well: what it changes is no change of the step's, and what it reads is read anew."""
+        self.actions.append(action)
         entries = self.before.entries
         same = [entry.is_as_before() for entry in entries]
         self._paused = True

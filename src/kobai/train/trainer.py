@@ -49,6 +49,8 @@ class Trainer:
             This keeps a copy of the training state of the epoch's beginning on the device.
         capture: record the step of each shape of batch once and replay it from then on, see :func:`kobai.capture`. A
             step that cannot be captured is run as it is, with one warning that says why.
+        verify_capture: every so many steps, compare the replay with the step itself, see ``verify`` of
+            :func:`kobai.capture`; where they differ, CaptureError names the tensor and the likeliest cause.
         config: a description kept in checkpoints, such as the arguments the model is rebuilt from.
 
     ``history`` is a list with a dict for each epoch: ``epoch``, ``loss``, the metrics, the same with ``val_`` before them,
@@ -81,6 +83,7 @@ class Trainer:
         clip_grad_norm: float | None = None,
         terminate_on_non_finite: bool = True,
         capture: bool = True,
+        verify_capture: int | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(model, Module):
@@ -109,7 +112,7 @@ class Trainer:
         self.metrics = resolve(metrics)
         self.clip_grad_norm = clip_grad_norm
         self.capture = bool(capture)
-        self._captured = Captured(_step, fallback=True)
+        self._captured = Captured(_step, fallback=True, verify=verify_capture)
         self.config = dict(config or {})
         self.callbacks = list(callbacks)
         for callback in self.callbacks:
