@@ -1091,6 +1091,8 @@ def _modes_of_kobai(spec: Spec, rng: random.Random) -> str:
             "kobai.set_default_dtype(kobai.float32)",
             "kobai.autograd.set_detect_anomaly(True)",
             "kobai.autograd.set_detect_anomaly(False)",
+            "model.double()",
+            "model.float()",
         ]
     )
 
