@@ -740,7 +740,7 @@ class Watch:
         """What replays do on the host as well."""
 
     def begin(self, fail: Callable[[str, str], None]) -> None:
-        """Note from now on which code runs in this thread; tell ``fail`` (place, message) of calls that a replay would leave out."""
+        """Note from now on which code runs in this thread; ``fail(place, message)`` hears of calls that a replay leaves out."""
         self._previous = sys.getprofile()
         if self._previous is not None and not isinstance(self._previous, types.FunctionType):
             self._ran = None  # a profiler in C, which cannot be asked to share: all code that may run counts as run
