@@ -106,6 +106,9 @@ def _train_reference(
     over_space = None if ndim == 2 else mean_over(xp, rows.shape[2], x.dtype)
     mean = _channel_mean(rows, over_batch, over_space)
     centred = rows - _per_channel(mean, ndim)
+    left = _channel_mean(centred, over_batch, over_space)  # by rounding the mean
+    centred -= _per_channel(left, ndim)
+    mean += left
     y = centred * centred
     var = _channel_mean(y, over_batch, over_space)
     _move(running_mean, running_var, momentum, mean, var, n)

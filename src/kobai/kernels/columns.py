@@ -15,6 +15,7 @@ from kobai.kernels.engine import compiled, launch, numba_runs
 from kobai.kernels.epilogue import epilogue
 from kobai.kernels.exponential import sigmoid, tanh
 from kobai.kernels.rows import EXPONENTIALS
+from kobai.kernels.sums import total as summed
 from kobai.kernels.threads import GRAIN, run_split
 from kobai.xp import Array, xp_of
 
@@ -63,7 +64,10 @@ def column_sums(dz: Array, out: Array | None = None) -> Array:
             launch(COLUMN_SUMS, (-(-dz.shape[1] // 32), slabs), (dz, part, *dz.shape))
         launch(COLUMN_SUMS, (-(-dz.shape[1] // 32), 1), (part, out, *part.shape))
         return out
-    return xp.add.reduce(dz, axis=0, out=out)
+    if out is None:
+        return summed(dz, (0,))
+    out[...] = summed(dz, (0,))
+    return out
 
 
 def activation_backward(dy: Array, y: Array, activation: str, sums: bool) -> tuple[Array, Array | None]:

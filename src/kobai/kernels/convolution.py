@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from kobai.kernels import blas, gemm, image_loops
 from kobai.kernels.engine import FLOATS, HOST_TYPES, compiled, launch, numba_runs
 from kobai.kernels.im2col import add_columns, im2col
+from kobai.kernels.sums import total
 from kobai.kernels.threads import run_split
 from kobai.kernels.windows import Windows
 from kobai.xp import Array, xp_of
@@ -174,7 +175,7 @@ def channel_sums(dy: Array) -> Array:
     """Σ over images and windows of dy (N, O, *out) → (O), the gradient of the bias."""
     xp, (n, filters) = xp_of(dy), dy.shape[:2]
     if not numba_runs(dy) or not dy.size:
-        return xp.asarray(dy.sum(axis=(0, *range(2, dy.ndim))))
+        return xp.asarray(total(dy, (0, *range(2, dy.ndim))))
     out = xp.empty(filters, dy.dtype)
     launch(_split_by_channel, dy.reshape(n, filters, -1), out)
     return out

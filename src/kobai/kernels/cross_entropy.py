@@ -265,7 +265,7 @@ def _losses(
                         s += es[j]
                 else:
                     s = sum_of_exponentials(xs, m)
-                if not LEAST < s < MOST:
+                if columns == 1 or not LEAST < s < MOST:
                     m = highest(xs)
                     s = sum_of_exponentials(xs, m)
                 stats[2 * row] = m
@@ -277,7 +277,8 @@ def _losses(
                 if t < 0 or t >= columns:
                     raise IndexError("cross_entropy: a class index is out of range")
                 log = np.log(np.float64(s))
-                value = _loss(log, np.float64(xs[t]), np.float64(m)) * (weight[t] if weight.size else 1.0)
+                value = _loss(log, np.float64(xs[t]), np.float64(m))
+                value = (0.0 if value < 0 else value) * (weight[t] if weight.size else 1.0)  # less by rounding only
                 if smoothing:
                     z = number(0)
                     for j in range(xs.size):

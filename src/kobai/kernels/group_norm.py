@@ -15,6 +15,7 @@ from kobai.cuda.kernel import Check, CudaKernel, on_cuda
 from kobai.kernels.batch_norm import Backward
 from kobai.kernels.engine import compiled, launch, numba_runs
 from kobai.kernels.layer_norm import standardized, standardized_backward, together
+from kobai.kernels.sums import total
 from kobai.kernels.threads import GRAIN, run_split
 from kobai.xp import Array, xp_of
 
@@ -52,7 +53,7 @@ def _reference(x: Array, weight: Array | None, bias: Array | None, groups: int, 
             g = dz if weight is None else dz * weight[:, None]
             return standardized_backward(xp, g.reshape(xhat.shape), xhat, invstd).reshape(shape)
 
-        return dx, lambda out: (dz * xhat.reshape(channels)).sum(axis=(0, 2)), lambda out: dz.sum(axis=(0, 2))
+        return dx, lambda out: total(dz * xhat.reshape(channels), (0, 2)), lambda out: total(dz, (0, 2))
 
     return y.reshape(shape), backward
 

@@ -15,6 +15,7 @@ from kobai.cuda.kernel import Check, CudaKernel, on_cuda
 from kobai.kernels.batch_norm import Backward, mean_over
 from kobai.kernels.blas import matmul
 from kobai.kernels.engine import compiled, launch, numba_runs
+from kobai.kernels.sums import total
 from kobai.kernels.threads import GRAIN, run_split
 from kobai.xp import Array, xp_of
 
@@ -36,7 +37,10 @@ def layer_norm(
 def standardized(xp: Any, rows: Array, eps: float, centre: bool = True) -> tuple[Array, Array]:
     """x̂ and 1/√(σ² + ε) (a column) of every row."""
     mean_of = mean_over(xp, rows.shape[1], rows.dtype)
-    xhat = rows - matmul(rows, mean_of)[:, None] if centre else rows
+    xhat = rows
+    if centre:
+        xhat = rows - matmul(rows, mean_of)[:, None]
+        xhat -= matmul(xhat, mean_of)[:, None]  # what rounding the mean has left
     invstd = 1 / xp.sqrt(matmul(xhat * xhat, mean_of) + eps)[:, None]
     return xhat * invstd, invstd
 
@@ -67,7 +71,7 @@ def _reference(
             g = rows if weight is None else rows * weight.reshape(-1)
             return standardized_backward(xp, g, xhat, invstd, centre).reshape(shape)
 
-        return dx, lambda out: (rows * xhat).sum(axis=0), lambda out: rows.sum(axis=0)
+        return dx, lambda out: total(rows * xhat, (0,)), lambda out: total(rows, (0,))
 
     return y.reshape(shape), backward
 

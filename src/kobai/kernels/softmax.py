@@ -117,7 +117,7 @@ def _softmax_rows(x: Any, y: Any, columns: int, start: int, stop: int) -> None:
                     s += ys[j]
             else:
                 s = shifted_exponentials(xs, s, ys)
-            if not LEAST < s < MOST:
+            if columns == 1 or not LEAST < s < MOST:
                 s = shifted_exponentials(xs, highest(xs), ys)
             share = number(1) / s
             for j in range(ys.size):
@@ -157,7 +157,7 @@ def _log_softmax_rows(x: Any, y: Any, columns: int, start: int, stop: int) -> No
                     s += ys[j]
             else:
                 s = sum_of_exponentials(xs, m)
-            if not LEAST < s < MOST:
+            if columns == 1 or not LEAST < s < MOST:  # alone, x − m is 0 and nothing else
                 m = highest(xs)
                 s = sum_of_exponentials(xs, m)
             log = np.log(np.float64(s))
@@ -166,7 +166,8 @@ def _log_softmax_rows(x: Any, y: Any, columns: int, start: int, stop: int) -> No
                 log -= np.float64(m)
             rest = number(log)
             for j in range(xs.size):
-                ys[j] = _less(xs[j], m, rest)
+                value = _less(xs[j], m, rest)
+                ys[j] = number(0) if value > number(0) else value  # no probability is above 1, whatever was rounded
 
 
 @compiled

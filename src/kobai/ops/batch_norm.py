@@ -10,6 +10,7 @@ from kobai._primitive import primitive
 from kobai._tensor import Tensor
 from kobai.kernels import batch_norm as batch_norm_kernels
 from kobai.kernels.epilogue import epilogue
+from kobai.kernels.sums import total
 from kobai.ops._args import need_tensor
 from kobai.xp import Array, xp_of
 
@@ -50,7 +51,7 @@ def need_vectors(who: str, shape: tuple[int, ...], dtype: Any, **vectors: Tensor
             {"activation": "relu"},
         ),
         lambda rng: (rng.uniform(-2, 2, (4, 3, 2)), None, None, None, None, {"activation": "tanh"}),
-    ]
+    ],
 )
 def _batch_norm(
     x: Array,
@@ -112,10 +113,10 @@ def _batch_norm_eval(
         dz = dy if fused is None else fused.backward(dy, value)
 
         def dbias(out: Array | None) -> Array:
-            return dz.sum(axis=others)
+            return total(dz, others)
 
         def dweight(out: Array | None) -> Array:
-            return invstd * (dz * (x - mean.reshape(channels))).sum(axis=others)
+            return invstd * total(dz * (x - mean.reshape(channels)), others)
 
         return (
             lambda out: dz * scale.reshape(channels),

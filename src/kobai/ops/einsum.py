@@ -12,6 +12,7 @@ from typing import Any
 from kobai._primitive import primitive
 from kobai._tensor import Tensor
 from kobai.kernels.gemm import matmul
+from kobai.kernels.sums import total
 from kobai.ops._args import need_tensor
 from kobai.xp import Array, quiet, xp_of
 
@@ -34,7 +35,7 @@ def _reduce_to(x: Array, labels: str, keep: str) -> tuple[Array, str]:
         x, labels = xp_of(x).einsum(f"{labels}->{unique}", x), unique
     axes = tuple(i for i, c in enumerate(labels) if c not in keep)
     if axes:
-        x = xp_of(x).asarray(x.sum(axis=axes))
+        x = xp_of(x).asarray(total(x, axes))
     return x, "".join(c for c in labels if c in keep)
 
 

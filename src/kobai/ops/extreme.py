@@ -12,6 +12,7 @@ from kobai._tensor import Tensor
 from kobai.dtypes import get_default_dtype
 from kobai.kernels.domains import check_range
 from kobai.kernels.scatter import mesh
+from kobai.kernels.sums import total
 from kobai.ops._args import cast, need_tensor, normalize_axis, numpy_names
 from kobai.ops.arithmetic import maximum, minimum, sub
 from kobai.ops.gather import gather
@@ -336,15 +337,15 @@ def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
 def _norm(x: Array, p: float, axes: Axes | None, keepdim: bool) -> Any:
     xp = xp_of(x)
     if p == 2:
-        y = xp.sqrt((x * x).sum(axis=axes, keepdims=keepdim))
+        y = xp.sqrt(total(x * x, axes, keepdim))
     elif p == 0:
         y = (x != 0).sum(axis=axes, keepdims=keepdim).astype(x.dtype)
     elif p == 1:
-        y = abs(x).sum(axis=axes, keepdims=keepdim)
+        y = total(abs(x), axes, keepdim)
     elif math.isinf(p):
         y = (abs(x).max if p > 0 else abs(x).min)(axis=axes, keepdims=keepdim)
     else:
-        y = (abs(x) ** p).sum(axis=axes, keepdims=keepdim) ** (1 / p)
+        y = total(abs(x) ** p, axes, keepdim) ** (1 / p)
 
     def vjp(dy: Array) -> Any:
         def dx(out: Array | None) -> Array:

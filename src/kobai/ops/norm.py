@@ -15,6 +15,7 @@ from kobai._primitive import primitive
 from kobai._tensor import Tensor
 from kobai.kernels import group_norm as group_norm_kernels
 from kobai.kernels import layer_norm as layer_norm_kernels
+from kobai.kernels.sums import centred, total
 from kobai.ops._args import normalize_axis
 from kobai.ops.activation import as_float
 from kobai.ops.batch_norm import batch_norm, need_float, need_vectors
@@ -152,14 +153,23 @@ def instance_norm(
     if n <= 1:
         raise ValueError(f"instance_norm: expected more than one value per channel in training, got {tuple(shape)}")
     need_vectors("instance_norm", shape[1:2], None, running_mean=running_mean, running_var=running_var)
-    x = input._array
     axes = tuple(range(2, len(shape)))
-    for buffer, batch in ((running_mean, x.mean), (running_var, x.var)):
+    for buffer, statistic in ((running_mean, _mean_of), (running_var, _var_of)):
         if buffer is not None:
-            statistic = batch(axis=axes).mean(axis=0) * (1 if buffer is running_mean else n / (n - 1))
-            buffer._array[...] = (1 - momentum) * buffer._array + momentum * statistic
+            x = input._array.astype(np.promote_types(input._array.dtype, np.float32), copy=False)
+            buffer._array[...] = (1 - momentum) * buffer._array + momentum * statistic(x, axes, n)
             buffer._bump()
     return group_norm(input, shape[1], weight, bias, eps)
+
+
+def _mean_of(x: Array, axes: tuple[int, ...], n: int) -> Array:
+    return total(x, (0, *axes)) / (n * x.shape[0])
+
+
+def _var_of(x: Array, axes: tuple[int, ...], n: int) -> Array:
+    """Unbiased variances, averaged over the samples."""
+    off = centred(x, axes)
+    return total(off * off, (0, *axes)) / ((n - 1) * x.shape[0])
 
 
 # --- unit length ------------------------------------------------------------------------------------------------------
@@ -182,9 +192,9 @@ def _normalize(x: Array, p: float, axis: int, *, eps: float = 1e-12) -> Any:
     if p == math.inf:
         norm = size.max(axis=axis, keepdims=True)
     elif p == 2:
-        norm = xp.sqrt((x * x).sum(axis=axis, keepdims=True))
+        norm = xp.sqrt(total(x * x, (axis,), True))
     else:
-        norm = (size**p).sum(axis=axis, keepdims=True) ** (1 / p)
+        norm = total(size**p, (axis,), True) ** (1 / p)
     divisor = xp.maximum(norm, eps)
     y = x / divisor
 
@@ -195,7 +205,7 @@ def _normalize(x: Array, p: float, axis: int, *, eps: float = 1e-12) -> Any:
             growth = xp.sign(x) * largest / largest.sum(axis=axis, keepdims=True)
         else:
             growth = xp.sign(x) * (xp.abs(x) / divisor) ** (p - 1)
-        along = (dy * (x / divisor)).sum(axis=axis, keepdims=True) * (norm > eps)
+        along = total(dy * (x / divisor), (axis,), True) * (norm > eps)
         return ((dy - growth * along) / divisor,)
 
     return y, vjp

@@ -12,6 +12,7 @@ from typing import Any
 
 from kobai._primitive import primitive
 from kobai.kernels.activation import sigmoid
+from kobai.kernels.columns import column_sums
 from kobai.kernels.gemm import gemm
 from kobai.ops._args import Samples
 from kobai.xp import Array, xp_of
@@ -94,13 +95,12 @@ class _Loop:
         """dx, then dW_ih, dW_hh, db_ih, db_hh; ``dz`` and ``dz_hidden`` are those of W_ih x + b_ih and W_hh h + b_hh."""
         own, hidden = (d.reshape(-1, d.shape[-1]) for d in (dz, dz_hidden))
         inputs, states = self.x.reshape(-1, self.x.shape[-1]), h_before.reshape(-1, self.hidden)
-        add = xp_of(dz).add
         return (
             lambda out: gemm(own, w_ih).reshape(x_shape),
             lambda out: gemm(own, inputs, trans_a=True, out=out),
             lambda out: gemm(hidden, states, trans_a=True, out=out),
-            (lambda out: add.reduce(own, axis=0, out=out)) if bias else None,
-            (lambda out: add.reduce(hidden, axis=0, out=out)) if bias else None,
+            (lambda out: column_sums(own, out)) if bias else None,
+            (lambda out: column_sums(hidden, out)) if bias else None,
         )
 
 

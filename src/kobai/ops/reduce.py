@@ -14,6 +14,7 @@ import numpy as np
 
 from kobai._primitive import method, primitive
 from kobai._tensor import Tensor
+from kobai.kernels.sums import FEW, centred, cumulative_product, cumulative_sum, product, suffix_sum, total
 from kobai.ops._args import Samples, cast, need_tensor, normalize_axes, normalize_axis, numpy_names
 from kobai.xp import Array, quiet, xp_of
 
@@ -96,7 +97,8 @@ def _sum(x: Array, axes: Axes | None, keepdim: bool) -> Any:
     def vjp(dy: Array) -> Any:
         return _repeated(spread(dy, shape, axes, keepdim), shape), None, None
 
-    return x.sum(axis=axes, keepdims=keepdim), vjp
+    y = x.sum(axis=axes, keepdims=keepdim) if x.size <= FEW else total(x, axes, keepdim)
+    return y, vjp
 
 
 @primitive(sample=reduced_samples())
@@ -108,7 +110,8 @@ def _mean(x: Array, axes: Axes | None, keepdim: bool) -> Any:
     def vjp(dy: Array) -> Any:
         return _repeated(spread(dy / n, shape, axes, keepdim), shape), None, None
 
-    return x.sum(axis=axes, keepdims=keepdim) / n, vjp
+    y = x.sum(axis=axes, keepdims=keepdim) if x.size <= FEW else total(x, axes, keepdim)
+    return y / n, vjp
 
 
 @method
@@ -122,11 +125,11 @@ def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = N
             [7.]])
     """
     array = input._array
-    if dtype is not None:
-        input = cast(input, dtype)
-    elif array.dtype.kind != "f":
-        input = cast(input, np.int64)
-    return _sum(input, axes_of("sum", dim, array.ndim), keepdim)
+    if dtype is None:
+        if array.dtype.kind == "f":
+            return _sum(input, axes_of("sum", dim, array.ndim), keepdim)
+        dtype = np.int64
+    return cast(_sum(cast(input, dtype), axes_of("sum", dim, array.ndim), keepdim), dtype)
 
 
 @method
@@ -188,10 +191,9 @@ def _spreads() -> Samples:
 
 def _squares(x: Array, axes: Axes | None, correction: float, keepdim: bool) -> tuple[Array, float]:
     """Σ(x − mean)² and its divisor, in two passes: x² − mean² would lose the digits that matter."""
-    n = element_count(x.shape, axes)
-    centred = x - x.sum(axis=axes, keepdims=True) / (n or math.nan)
-    centred *= centred  # in place: new memory costs more than the arithmetic
-    return centred.sum(axis=axes, keepdims=keepdim), max(n - correction, 0)
+    squares = centred(x, axes)
+    squares *= squares  # in place: new memory costs more than the arithmetic
+    return total(squares, axes, keepdim), max(element_count(x.shape, axes) - correction, 0)
 
 
 def _divided(squares: Array, divisor: float) -> Array:
@@ -206,9 +208,8 @@ def _var(x: Array, axes: Axes | None, correction: float, keepdim: bool) -> Any:
     squares, divisor = _squares(x, axes, correction, keepdim)
 
     def vjp(dy: Array) -> Any:
-        mean = x.sum(axis=axes, keepdims=True) / (element_count(x.shape, axes) or math.nan)
         scaled = spread(dy * (2 / (divisor or math.nan)), x.shape, axes, keepdim)
-        return lambda out: scaled * (x - mean), None, None, None
+        return lambda out: scaled * centred(x, axes), None, None, None
 
     return _divided(squares, divisor), vjp
 
@@ -221,11 +222,10 @@ def _std(x: Array, axes: Axes | None, correction: float, keepdim: bool) -> Any:
     y = xp.sqrt(_divided(squares, divisor))
 
     def vjp(dy: Array) -> Any:
-        mean = x.sum(axis=axes, keepdims=True) / (element_count(x.shape, axes) or math.nan)
         # At σ = 0 the square root has no derivative; 0 is the value PyTorch gives.
         slope = xp.where(y == 0, 0, dy / (xp.where(y == 0, 1, y) * (divisor or math.nan)))
         scaled = spread(slope.astype(dy.dtype, copy=False), x.shape, axes, keepdim)
-        return lambda out: scaled * (x - mean), None, None, None
+        return lambda out: scaled * centred(x, axes), None, None, None
 
     return y, vjp
 
@@ -327,20 +327,30 @@ def std_mean(
 )
 @quiet
 def _prod(x: Array, axes: Axes | None, keepdim: bool) -> Any:
-    xp = xp_of(x)
-
     def vjp(dy: Array) -> Any:
-        def dx(out: Array | None) -> Array:
-            # Product of the *others*: without zeros all ÷ own; a single zero is alone in having a product of others.
-            zero = x == 0
-            zeros = zero.sum(axis=axes, keepdims=True)
-            nonzero = xp.where(zero, xp.ones_like(x), x)
-            others = nonzero.prod(axis=axes, keepdims=True) / nonzero
-            return spread(dy, x.shape, axes, keepdim) * (others * (zeros == zero))
+        return lambda out: spread(dy, x.shape, axes, keepdim) * _of_others(x, axes), None, None
 
-        return dx, None, None
+    return product(x, axes, keepdim), vjp
 
-    return x.prod(axis=axes, keepdims=keepdim), vjp
+
+def _of_others(x: Array, axes: Axes | None) -> Array:
+    """For every element the product of the *others* over ``axes``: of those before it times of those after it.
+
+    Zeros are counted, not multiplied: 0 · ∞ would be NaN where other factors are so large that their product overflows.
+    """
+    xp, axes = xp_of(x), tuple(range(x.ndim)) if axes is None else axes
+    if not axes or not x.size:
+        return xp.ones_like(x)
+    last = tuple(range(-len(axes), 0))
+    moved = xp.moveaxis(x, axes, last)
+    rows = moved.reshape(-1, element_count(x.shape, axes))
+    zero = rows == 0
+    factors = xp.where(zero, 1, rows).astype(np.float64)
+    one = xp.ones((rows.shape[0], 1))
+    before = xp.concatenate([one, xp.cumprod(factors[:, :-1], axis=1)], axis=1)
+    after = xp.concatenate([one, xp.cumprod(xp.flip(factors[:, 1:], 1), axis=1)], axis=1)
+    others = xp.where(zero.sum(axis=1, keepdims=True) == zero, before * xp.flip(after, 1), 0).astype(x.dtype)
+    return xp.moveaxis(others.reshape(moved.shape), last, axes)
 
 
 @primitive(
@@ -352,13 +362,7 @@ def _prod(x: Array, axes: Axes | None, keepdim: bool) -> Any:
 )
 @quiet
 def _cumsum(x: Array, axis: int) -> Any:
-    xp = xp_of(x)
-    return xp.cumsum(x, axis=axis), lambda dy: (lambda out: _suffix_sum(dy, axis), None)
-
-
-def _suffix_sum(x: Array, axis: int) -> Array:
-    xp = xp_of(x)
-    return xp.flip(xp.cumsum(xp.flip(x, axis), axis=axis), axis)
+    return cumulative_sum(x, axis), lambda dy: (lambda out: suffix_sum(dy, axis), None)
 
 
 @primitive(
@@ -370,21 +374,23 @@ def _suffix_sum(x: Array, axis: int) -> Array:
 @quiet
 def _cumprod(x: Array, axis: int) -> Any:
     xp = xp_of(x)
-    y = xp.cumprod(x, axis=axis)
 
     def vjp(dy: Array) -> Any:
         def dx(out: Array | None) -> Array:
-            # dx_i = Σ_{j≥i} dy_j y_j / x_i. After the first zero all y are 0; at it, its own factor is left out.
-            zero = x == 0
-            first = zero & (xp.cumsum(zero, axis=axis) == 1)
-            one = xp.ones_like(x)
-            usual = _suffix_sum(dy * y, axis) / xp.where(zero, one, x)
-            at_first = _suffix_sum(dy * xp.cumprod(xp.where(first, one, x), axis=axis), axis)
-            return xp.where(first, at_first, usual)
+            # dx_i = Σ_{j≥i} dy_j y_j / x_i. After the first zero all y are 0; at it, its own factor is left out, and the sum
+            # ends before the second, from which on there is a zero among the others too.
+            wide = x.astype(np.float64)
+            zero = wide == 0
+            zeros = xp.cumsum(zero, axis=axis)
+            first = zero & (zeros == 1)
+            products = xp.cumprod(xp.where(zero, 1, wide), axis=axis)
+            usual = suffix_sum(xp.where(zeros == 0, dy * products, 0), axis) / xp.where(zero, 1, wide)
+            at_first = suffix_sum(xp.where(zeros == 1, dy * products, 0), axis)
+            return xp.where(first, at_first, xp.where(zeros == 0, usual, 0)).astype(dy.dtype)
 
         return dx, None
 
-    return y, vjp
+    return cumulative_product(x, axis), vjp
 
 
 @method
@@ -396,9 +402,18 @@ def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype:
     >>> kobai.prod(kobai.tensor([[1, 2], [3, 4]]), dim=1)
     tensor([ 2, 12])
     """
-    if dtype is not None or input._array.dtype.kind != "f":
-        input = cast(input, np.int64 if dtype is None else dtype)
-    return _prod(input, axes_of("prod", dim, input._array.ndim), keepdim)
+    dtype = _accumulated(input, dtype)
+    return cast(_prod(cast(input, dtype), axes_of("prod", dim, input._array.ndim), keepdim), dtype)
+
+
+def _accumulated(input: Tensor, dtype: Any) -> Any:
+    """The dtype of products and running sums: ``dtype`` if given, else the tensor's, of integers int64.
+
+    NumPy widens small integers by itself. A result cast back to ``dtype`` is the same: both wrap around.
+    """
+    if dtype is not None:
+        return dtype
+    return input._array.dtype if input._array.dtype.kind == "f" else np.int64
 
 
 @method(in_place=True)
@@ -410,10 +425,10 @@ def cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     >>> kobai.tensor([1, 2, 3]).cumsum(0)
     tensor([1, 3, 6])
     """
-    if dtype is not None or input._array.dtype.kind != "f":
-        input = cast(input, np.int64 if dtype is None else dtype)
+    dtype = _accumulated(input, dtype)
     axis = normalize_axis("cumsum", dim, input._array.ndim)
-    return _cumsum(input, axis) if input._array.ndim else input.clone()
+    input = cast(input, dtype)
+    return cast(_cumsum(input, axis), dtype) if input._array.ndim else input.clone()
 
 
 @method(in_place=True)
@@ -426,7 +441,7 @@ def cumprod(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     tensor([[ 1,  2],
             [ 3, 12]])
     """
-    if dtype is not None or input._array.dtype.kind != "f":
-        input = cast(input, np.int64 if dtype is None else dtype)
+    dtype = _accumulated(input, dtype)
     axis = normalize_axis("cumprod", dim, input._array.ndim)
-    return _cumprod(input, axis) if input._array.ndim else input.clone()
+    input = cast(input, dtype)
+    return cast(_cumprod(input, axis), dtype) if input._array.ndim else input.clone()
