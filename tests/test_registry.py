@@ -232,3 +232,76 @@ def test_elementwise_primitives_take_any_shape(name, shape, backend):
     if y.requires_grad:
         y.backward(cotangent(y))
         assert all(g.shape == shape for g in grads(made) if g is not None)
+
+
+# --- 16-bit numbers ---------------------------------------------------------------------------------------------------
+
+
+def enlarged(args: tuple, times: int, factor: float) -> tuple:
+    """Float arrays times ``factor``, and all arrays repeated along every dimension that is not 1, as shapes must agree."""
+    made = [a * factor if is_float(a) else a for a in args]
+    return tuple(
+        np.tile(a, [1 if n == 1 else times for n in a.shape]) if isinstance(a, np.ndarray) and a.ndim else a
+        for a in (np.asarray(a) if isinstance(a, np.generic) else a for a in made)
+    )
+
+
+def outcome(name: str, args: tuple, options: dict, dtype: type) -> list:
+    """Result and gradients of a sample whose numbers are all float16, computed in ``dtype``."""
+    made = [
+        Tensor._wrap(np.array(a, np.float16).astype(dtype), requires_grad=True)
+        if is_float(a)
+        else Tensor._wrap(np.array(a))
+        if isinstance(a, np.ndarray)
+        else a
+        for a in args
+    ]
+    y = run(name, made, options)
+    if not y.is_floating_point() or not y.requires_grad:
+        return [y.detach().array]
+    y.backward(Tensor._wrap(np.random.default_rng(3).uniform(0.5, 1, y.shape).astype(np.float16).astype(dtype)))
+    grads = [a.grad.array for a in made if isinstance(a, Tensor) and a.grad is not None]
+    return [y.detach().array, *grads]
+
+
+SHAPED = (np.ndarray, np.generic, int, float, str, type(None))
+"""Arguments that say nothing about sizes; a tuple may be axes, of which the shape says nothing either."""
+
+
+@pytest.mark.parametrize("factor", [1, 200], ids=["plain", "large"])
+@pytest.mark.parametrize("long", [False, True], ids=["short", "long"])
+@case
+def test_float16_is_what_float64_gives_rounded_once(name, i, long, factor):
+    """Squares of 300 overflow in float16, and sums beyond 2048 lose ones: so it must be computed in a wider dtype."""
+    args, options = sample(name, i)
+    if not any(is_float(a) for a in args) or name == "ops._args._cast":
+        pytest.skip("no floats")
+    times = 1
+    if long:
+        if not all(isinstance(a, SHAPED) or type(a) is tuple for a in (*args, *options.values())):
+            pytest.skip("its arguments hold sizes")
+        sizes = [(np.size(a), np.ndim(a)) for a in args if isinstance(a, np.ndarray)]
+        times = next(k for k in (40, 12, 6, 4, 3, 2, 1) if k == 1 or sum(n * k**d for n, d in sizes) < 30000)
+    args = enlarged(args, times, factor)
+    with np.errstate(all="ignore"):
+        try:
+            wanted = outcome(name, args, options, np.float64)
+        except (ValueError, RuntimeError, IndexError, np.linalg.LinAlgError):
+            if times == 1 and factor == 1:
+                raise
+            pytest.skip("the enlarged sample means nothing")
+        found = outcome(name, args, options, np.float16)
+        single = outcome(name, args, options, np.float32)
+        for a, b, c in zip(found, wanted, single, strict=True):
+            if b.dtype.kind != "f":
+                np.testing.assert_array_equal(a, b)
+                continue
+            assert a.dtype == np.float16
+            step = np.spacing(np.abs(b).clip(6e-5, 6e4).astype(np.float16)).astype(np.float64)
+            rounded, got = b.astype(np.float16).astype(np.float64), a.astype(np.float64)
+            right = (got == rounded) | np.isnan(got) & np.isnan(rounded) | (np.abs(got - b) <= 1.01 * step)
+            # What cancels in float32, as the slope of a saturated sigmoid, is not float16's fault.
+            right |= (
+                (got == c.astype(np.float16)) | np.isnan(got) & np.isnan(c) | (np.abs(got - b) <= 2 * np.abs(c - b))
+            )
+            assert right.all(), (got[~right][:3], b[~right][:3])

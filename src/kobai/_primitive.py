@@ -16,13 +16,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
+from types import FunctionType
 from typing import Any, TypeVar, overload
+
+import numpy as np
 
 from kobai import xp as _xp
 from kobai._grad_mode import in_mode, state
 from kobai._tape import Node, Vjp, as_array
 from kobai._tensor import Tensor
 from kobai.errors import BackendError
+from kobai.kernels.engine import HOST_TYPES
 from kobai.xp import Array, device, device_of, is_array, xp_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -44,20 +48,30 @@ REGISTRY: dict[str, Primitive] = {}
 """Every primitive by ``module.name``. The tests gradcheck, compare and examine all of them from here alone."""
 
 
-def primitive(*, sample: Any, kind: str = "") -> Callable[[Callable[..., Any]], Callable[..., Tensor]]:
+def primitive(
+    *, sample: Any, kind: str = "", half: str = "wide", updates: Sequence[int] = ()
+) -> Callable[[Callable[..., Any]], Callable[..., Tensor]]:
     """Declare a differentiable operation on raw arrays, see the top of this file.
 
     ``sample`` is a function of a ``numpy.random.Generator`` – or a list of them – returning the positional arguments of an
     example call as a tuple; a dict at its end holds keyword arguments. Float64 arrays in it are differentiated.
     ``kind`` is ``"view"`` for operations whose result shares memory with their first argument, ``"elementwise"`` for those
     that treat all elements alike (the tests then also try empty, one-element, and non-contiguous input of every rank).
+    ``half`` is how float16 is computed: ``"wide"``, in float32 and rounded once at the end, so that no sum or square of
+    16-bit numbers overflows or loses digits; ``"device"``, so on the host, while the function's CUDA kernels do it
+    themselves; ``"own"``, by the function as it is, which only moves elements or rounds each of them once.
+    ``updates`` are the positions of arguments that the function writes into.
     """
     is_view = kind == "view"
+    if half not in ("wide", "device", "own"):
+        raise ValueError(f"primitive: expected half to be wide, device or own, got {half!r}")
+    rounds = half != "own" and not is_view
 
     def declare(function: Callable[..., Any]) -> Callable[..., Tensor]:
         name = function.__name__
         samples = sample if isinstance(sample, list) else [sample]
         declared = Primitive(function, samples, kind)
+        in_float32 = _in_float32(function, half == "device", updates)
 
         @wraps(function)
         def op(*args: Any, **options: Any) -> Tensor:
@@ -65,6 +79,7 @@ def primitive(*, sample: Any, kind: str = "") -> Callable[[Callable[..., Any]], 
             edges: list[Any] = []  # where the gradient of each argument goes
             wanted = False
             array_type = None
+            call = function
             for arg in args:
                 edge = None
                 if isinstance(arg, Tensor):
@@ -73,6 +88,8 @@ def primitive(*, sample: Any, kind: str = "") -> Callable[[Callable[..., Any]], 
                         if array_type is not None:
                             return op(*_same_backend(name, args), **options)
                         array_type = type(array)
+                        if rounds and array.itemsize == 2 and array.dtype.kind == "f":
+                            call = in_float32
                     if arg._base is not None:
                         arg._refresh()
                     if arg._requires_grad:
@@ -85,9 +102,9 @@ def primitive(*, sample: Any, kind: str = "") -> Callable[[Callable[..., Any]], 
             try:
                 if _xp.many_devices and array_type is not None:
                     with _guard(args):
-                        y, vjp = function(*arrays, **options)
+                        y, vjp = call(*arrays, **options)
                 else:
-                    y, vjp = function(*arrays, **options)
+                    y, vjp = call(*arrays, **options)
             except ValueError as error:
                 _explain(name, arrays, error)
                 raise
@@ -116,6 +133,41 @@ def primitive(*, sample: Any, kind: str = "") -> Callable[[Callable[..., Any]], 
         return op
 
     return declare
+
+
+def _in_float32(function: Callable[..., Any], host_only: bool, updates: Sequence[int]) -> Callable[..., Any]:
+    """``function`` for float16: its arguments as float32, its result and gradients rounded to float16.
+
+    The first array decides, as it does about the dtype of the result: beside it others may be float32 already.
+    """
+
+    def computed(*arrays: Any, **options: Any) -> tuple[Array, Vjp | None]:
+        if host_only and not all(type(a) in HOST_TYPES for a in arrays if is_array(a)):
+            return function(*arrays, **options)  # type: ignore[no-any-return]
+        narrow = [is_array(a) and a.dtype == np.float16 for a in arrays]
+        wide = [a.astype(np.float32) if short else a for a, short in zip(arrays, narrow, strict=True)]
+        y, vjp = function(*wide, **options)
+        for i in updates:
+            if narrow[i]:
+                arrays[i][...] = wide[i]
+        y = _rounded(as_array(y))
+        if vjp is None:
+            return y, None
+
+        def rounding(dy: Array) -> list[Any]:
+            gradients = vjp(dy.astype(np.float32) if dy.dtype == np.float16 else dy)
+            return [_rounded(g) if short else g for g, short in zip(gradients, narrow, strict=False)]
+
+        return y, rounding
+
+    return computed
+
+
+def _rounded(value: Any) -> Any:
+    """A result or an entry of a vjp in float16 where it is float32."""
+    if type(value) is FunctionType:
+        return lambda out: _rounded(as_array(value(None)))
+    return value if value is None or value.dtype != np.float32 else as_array(value).astype(np.float16)
 
 
 def _explain(name: str, arrays: Sequence[Any], error: ValueError) -> None:

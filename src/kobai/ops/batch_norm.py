@@ -52,6 +52,7 @@ def need_vectors(who: str, shape: tuple[int, ...], dtype: Any, **vectors: Tensor
         ),
         lambda rng: (rng.uniform(-2, 2, (4, 3, 2)), None, None, None, None, {"activation": "tanh"}),
     ],
+    updates=(1, 2),
 )
 def _batch_norm(
     x: Array,
