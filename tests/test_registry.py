@@ -280,7 +280,7 @@ def test_float16_is_what_float64_gives_rounded_once(name, i, long, factor):
     if long:
         if not all(isinstance(a, SHAPED) or type(a) is tuple for a in (*args, *options.values())):
             pytest.skip("its arguments hold sizes")
-        sizes = [(np.size(a), np.ndim(a)) for a in args if isinstance(a, np.ndarray)]
+        sizes = [(max(np.size(a), 1), np.ndim(a)) for a in args if isinstance(a, np.ndarray)]
         times = next(k for k in (40, 12, 6, 4, 3, 2, 1) if k == 1 or sum(n * k**d for n, d in sizes) < 30000)
     args = enlarged(args, times, factor)
     with np.errstate(all="ignore"):
@@ -305,3 +305,86 @@ def test_float16_is_what_float64_gives_rounded_once(name, i, long, factor):
                 (got == c.astype(np.float16)) | np.isnan(got) & np.isnan(c) | (np.abs(got - b) <= 2 * np.abs(c - b))
             )
             assert right.all(), (got[~right][:3], b[~right][:3])
+
+
+# --- digits in float32 ------------------------------------------------------------------------------------------------
+
+
+def results(name: str, args: tuple, options: dict, dtype: type) -> list:
+    """Result and gradients, in float64, of a sample computed in ``dtype``; the gradient of the result is positive."""
+    made = [a.copy() if isinstance(a, np.ndarray) else a for a in args]
+    made = tensors(tuple(made), dtype)
+    y = run(name, made, options)
+    if y.requires_grad and y.is_floating_point():
+        y.backward(Tensor._wrap(np.random.default_rng(3).uniform(0.5, 1, y.shape).astype(dtype)))
+    return [y.detach().array.astype(np.float64), *grads(made)]
+
+
+def holds_sizes(args: tuple, options: dict) -> bool:
+    return not all(isinstance(a, SHAPED) or type(a) is tuple for a in (*args, *options.values()))
+
+
+UNEVEN = ("linalg", "ops.linear", "ops.einsum", "ops.rearrange._diag_embed")
+"""n numbers make n² of them."""
+
+
+@pytest.mark.parametrize("axis", [0, -1], ids=["first", "last"])
+@case
+def test_long_float32_keeps_its_digits(name, i, axis):
+    """Numbers of one sign, so many that adding them one after the other would lose three digits."""
+    args, options = sample(name, i)
+    shapes = {np.shape(a) for a in args if isinstance(a, np.ndarray)}
+    if len(shapes) != 1 or REGISTRY[name].kind or holds_sizes(args, options) or name.startswith(UNEVEN):
+        pytest.skip("its arguments have shapes that depend on each other, or it adds nothing up")
+    (shape,) = shapes
+    if not all(is_float(a) for a in args if isinstance(a, np.ndarray)) or 0 in shape or not shape:
+        pytest.skip("nothing to make longer")
+    times = [60000 // int(np.prod(shape)) if d == axis % len(shape) else 1 for d in range(len(shape))]
+    args = tuple(np.abs(np.tile(a, times)).astype(np.float32) if is_float(a) else a for a in args)
+    with np.errstate(all="ignore"):
+        try:
+            wanted = results(name, args, options, np.float64)
+        except (ValueError, RuntimeError, IndexError, np.linalg.LinAlgError):
+            pytest.skip("the longer sample means nothing")
+        for found, exact in zip(results(name, args, options, np.float32), wanted, strict=True):
+            finite = np.isfinite(exact) & (np.abs(exact) < 1e37)
+            near = 2e-5 * np.abs(exact[finite]).max(initial=0)
+            np.testing.assert_allclose(found[finite], exact[finite], rtol=2e-5, atol=max(near, 1e-9))
+
+
+@case
+def test_what_a_shift_does_not_change_is_exact_about_a_large_mean(name, i):
+    """Spreads, norms, softmax, differences: found by what they give in float64, and then expected of float32 too."""
+    args, options = sample(name, i)
+    if not (len(args) and is_float(args[0]) and np.asarray(args[0]).size):
+        pytest.skip("no floats")
+    first = np.round(np.asarray(args[0]) * 8) / 8
+    here, there = ((np.asarray(first + shift), *args[1:]) for shift in (0, 2.0**20))  # exact in float32
+    with np.errstate(all="ignore"):
+        try:
+            near, wanted = results(name, here, options, np.float64), results(name, there, options, np.float64)
+        except (ValueError, RuntimeError, IndexError, np.linalg.LinAlgError):
+            pytest.skip("the sample may not be shifted")
+        if not np.allclose(near[0], wanted[0], rtol=1e-6, atol=1e-8) or not np.isfinite(near[0]).all():
+            pytest.skip("a shift changes it")
+        for a, b in zip(results(name, there, options, np.float32), wanted, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * max(1, np.abs(b).max(initial=0)))
+
+
+@case
+def test_zeros_and_huge_numbers_together_give_no_nan(name, i):
+    """Where float64 finds a gradient that float32 has numbers for, float32 finds one as well: 0 · ∞ is no answer."""
+    args, options = sample(name, i)
+    if not any(is_float(a) for a in args) or name.startswith("ops.recurrent"):
+        pytest.skip("no floats, or steps of which each multiplies the state of the one before")
+    for draw in range(4):
+        rng = np.random.default_rng(draw)
+        drawn = tuple(np.asarray(rng.choice([0.0, 0.0, 1.0, 1e13], np.shape(a))) if is_float(a) else a for a in args)
+        with np.errstate(all="ignore"):
+            try:
+                wanted = results(name, drawn, options, np.float64)
+            except (ValueError, RuntimeError, IndexError, np.linalg.LinAlgError):
+                pytest.skip("it refuses such numbers")
+            for found, exact in zip(results(name, drawn, options, np.float32), wanted, strict=True):
+                fits = np.isfinite(exact) & (np.abs(exact) < 1e38)
+                assert not np.isnan(found[fits]).any()

@@ -57,7 +57,8 @@ def lgamma(x: Array) -> Array:
 
     def left(xp: Any, z: Array, mirrored: Array) -> Array:
         part = z - xp.floor(z)  # sin πz = ± sin π(z − ⌊z⌋)
-        return math.log(math.pi) - xp.log(xp.sin(math.pi * part)) - mirrored
+        value = math.log(math.pi) - xp.log(xp.sin(math.pi * part)) - mirrored
+        return xp.where(xp.isinf(z), xp.inf, value)
 
     return _by_reflection(x, right, left)
 

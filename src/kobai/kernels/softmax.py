@@ -27,6 +27,7 @@ from kobai.kernels.rows import (
     sum_of_exponentials,
     threads_for,
 )
+from kobai.kernels.sums import total as summed
 from kobai.xp import Array, xp_of
 
 
@@ -78,24 +79,24 @@ def _along(axis: int, reference: Callable[..., Array], loop: Any, kernel: CudaKe
 
 def _softmax_reference(x: Array, axis: int) -> Array:
     y = xp_of(x).exp(x - x.max(axis=axis, keepdims=True))
-    y /= y.sum(axis=axis, keepdims=True)
+    y /= summed(y, (axis,), True)
     return y
 
 
 def _softmax_backward_reference(dy: Array, y: Array, axis: int) -> Array:
     dx = dy * y
-    dx -= y * dx.sum(axis=axis, keepdims=True)
+    dx -= y * summed(dx, (axis,), True)
     return dx
 
 
 def _log_softmax_reference(x: Array, axis: int) -> Array:
     xp = xp_of(x)
     z = x - x.max(axis=axis, keepdims=True)
-    return z - xp.log(xp.exp(z).sum(axis=axis, keepdims=True))
+    return z - xp.log(summed(xp.exp(z), (axis,), True))
 
 
 def _log_softmax_backward_reference(dy: Array, y: Array, axis: int) -> Array:
-    return dy - xp_of(y).exp(y) * dy.sum(axis=axis, keepdims=True)
+    return dy - xp_of(y).exp(y) * summed(dy, (axis,), True)
 
 
 # --- compiled loops ---------------------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ from kobai.dtypes import get_default_dtype
 from kobai.kernels import activation as fast
 from kobai.ops._args import Samples, cast, need_tensor, unbroadcast
 from kobai.ops.arithmetic import sub
-from kobai.ops.pointwise import tanh
+from kobai.ops.gather import where
+from kobai.ops.pointwise import clamp, tanh
 from kobai.xp import Array, xp_of
 
 __all__ = [
@@ -31,10 +32,24 @@ __all__ = [
 ]  # what PyTorch has at the top level; the rest is in nn.functional
 
 
-def as_float(who: str, input: Any) -> Tensor:
-    """``input`` checked to be a Tensor, integers converted to the default float dtype."""
+def as_float(who: str, input: Any, inplace: bool = False) -> Tensor:
+    """``input`` checked to be a Tensor, integers converted to the default float dtype, which cannot be done in place."""
     need_tensor(who, input)
-    return input if input._array.dtype.kind == "f" else cast(input, get_default_dtype())
+    if input._array.dtype.kind == "f":
+        return input  # type: ignore[no-any-return]
+    if inplace:
+        raise RuntimeError(
+            f"{who}: expected floats to change in place, got {input.dtype}; use .float() first, or leave inplace out"
+        )
+    return cast(input, get_default_dtype())
+
+
+def _bounded(who: str, input: Tensor, inplace: bool, low: float, high: float) -> Tensor:
+    """``input`` cut to [low, high]; integers stay what they are, and bounds become integers too."""
+    need_tensor(who, input)
+    if input._array.dtype.kind != "f":
+        return apply(clamp, inplace, input, int(low), int(high))
+    return apply(_hardtanh, inplace, input, low, high)
 
 
 def apply(op: Callable[..., Tensor], inplace: bool, input: Tensor, *args: Any) -> Tensor:
@@ -112,7 +127,7 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
     """
     if min_val > max_val:
         raise ValueError(f"hardtanh: expected min_val <= max_val, got {min_val} and {max_val}")
-    return apply(_hardtanh, inplace, as_float("hardtanh", input), min_val, max_val)
+    return _bounded("hardtanh", input, inplace, min_val, max_val)
 
 
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
@@ -122,7 +137,7 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
     >>> kobai.nn.functional.relu6(kobai.tensor([-1., 3., 8.]))
     tensor([0., 3., 6.])
     """
-    return apply(_hardtanh, inplace, as_float("relu6", input), 0.0, 6.0)
+    return _bounded("relu6", input, inplace, 0.0, 6.0)
 
 
 @primitive(sample=_samples(0.1, kinks=(0.0,)) + _samples(-0.3, kinks=(0.0,))[:1], kind="elementwise")
@@ -137,7 +152,7 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
     >>> kobai.nn.functional.leaky_relu(kobai.tensor([-10., 2.]), 0.1)
     tensor([-1.,  2.])
     """
-    return apply(_leaky_relu, inplace, as_float("leaky_relu", input), negative_slope)
+    return apply(_leaky_relu, inplace, as_float("leaky_relu", input, inplace), negative_slope)
 
 
 @primitive(
@@ -150,7 +165,7 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
 )
 def _prelu(x: Array, weight: Array) -> Any:
     below = xp_of(x).minimum(x, 0)
-    shape = (-1,) + (1,) * max(x.ndim - 2, 0)
+    shape = (-1,) + (1,) * max(x.ndim - 2, 0) if x.ndim else ()
     slope = weight.reshape(shape)
 
     def vjp(dy: Array) -> Any:
@@ -199,7 +214,7 @@ def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     >>> kobai.nn.functional.elu(kobai.tensor([-1., 0., 2.]))
     tensor([-0.6321,  0.0000,  2.0000])
     """
-    return apply(_elu, inplace, as_float("elu", input), alpha, 1.0, 1.0)
+    return apply(_elu, inplace, as_float("elu", input, inplace), alpha, 1.0, 1.0)
 
 
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
@@ -211,7 +226,7 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """
     if alpha == 0:
         raise ValueError("celu: expected alpha != 0, got 0")
-    return apply(_elu, inplace, as_float("celu", input), alpha, 1.0, 1 / alpha)
+    return apply(_elu, inplace, as_float("celu", input, inplace), alpha, 1.0, 1 / alpha)
 
 
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
@@ -221,7 +236,7 @@ def selu(input: Tensor, inplace: bool = False) -> Tensor:
     >>> kobai.selu(kobai.tensor([-1., 0., 1.]))
     tensor([-1.1113,  0.0000,  1.0507])
     """
-    return apply(_elu, inplace, as_float("selu", input), SELU_ALPHA, SELU_SCALE, 1.0)
+    return apply(_elu, inplace, as_float("selu", input, inplace), SELU_ALPHA, SELU_SCALE, 1.0)
 
 
 @primitive(sample=_samples(), kind="elementwise")
@@ -261,7 +276,7 @@ def silu(input: Tensor, inplace: bool = False) -> Tensor:
     >>> kobai.nn.functional.silu(kobai.tensor([-1., 0., 1.]))
     tensor([-0.2689,  0.0000,  0.7311])
     """
-    return apply(_silu, inplace, as_float("silu", input))
+    return apply(_silu, inplace, as_float("silu", input, inplace))
 
 
 @primitive(sample=_samples(), kind="elementwise")
@@ -276,7 +291,7 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
     >>> kobai.nn.functional.mish(kobai.tensor([-1., 0., 1.]))
     tensor([-0.3034,  0.0000,  0.8651])
     """
-    return apply(_mish, inplace, as_float("mish", input))
+    return apply(_mish, inplace, as_float("mish", input, inplace))
 
 
 @primitive(sample=_samples(1.0, 20.0) + _samples(2.0, 3.0, kinks=(1.5,))[:1], kind="elementwise")
@@ -350,7 +365,7 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     >>> kobai.nn.functional.hardsigmoid(kobai.tensor([-4., 0., 1.5, 4.]))
     tensor([0.0000, 0.5000, 0.7500, 1.0000])
     """
-    return apply(_hardsigmoid, inplace, as_float("hardsigmoid", input))
+    return apply(_hardsigmoid, inplace, as_float("hardsigmoid", input, inplace))
 
 
 @primitive(sample=_samples(kinks=(-3.0, 3.0)), kind="elementwise")
@@ -365,7 +380,7 @@ def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     >>> kobai.nn.functional.hardswish(kobai.tensor([1.5, 4.]))
     tensor([1.1250, 4.0000])
     """
-    return apply(_hardswish, inplace, as_float("hardswish", input))
+    return apply(_hardswish, inplace, as_float("hardswish", input, inplace))
 
 
 @primitive(sample=_samples(0.5, kinks=(-0.5, 0.5)), kind="elementwise")
@@ -412,4 +427,7 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
     >>> kobai.threshold(kobai.tensor([1., 2., 3.]), 2, -1)
     tensor([-1., -1.,  3.])
     """
-    return apply(_threshold, inplace, as_float("threshold", input), threshold, value)
+    need_tensor("threshold", input)
+    if input._array.dtype.kind in "iu":
+        return apply(lambda x: where(x > threshold, x, int(value)), inplace, input)
+    return apply(_threshold, inplace, as_float("threshold", input, inplace), threshold, value)

@@ -123,11 +123,12 @@ def _minimum(a: Array, b: Array) -> Any:
 def _to_the_chosen(dy: Array, y: Array, a: Array, b: Array) -> Any:
     """Gradient to the operand that is the result; where both are, half to each (the symmetric subgradient).
 
-    The result is computed again for it, rather than kept: it may have changed in place.
+    Where one is NaN, as the result then is, both have all of it, as in PyTorch. The result is computed again for it, rather
+    than kept: it may have changed in place.
     """
 
     def share(x: Array, other: Array) -> Array:
-        chosen = (x == y).astype(dy.dtype)
+        chosen = ((x == y) | (y != y)).astype(dy.dtype)
         return unbroadcast(dy * (chosen - 0.5 * (chosen * (other == y))), shape_of(x))
 
     return (lambda out: share(a, b)), (lambda out: share(b, a))

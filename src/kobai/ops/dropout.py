@@ -76,7 +76,7 @@ def dropout(
     tensor([0., 2.])
     """
     p = _probability("dropout", p)
-    x = as_float("dropout", input)
+    x = as_float("dropout", input, inplace)
     if not training or p == 0:
         return x
     return _dropped(x, x._array.shape, p, inplace, generator)
@@ -92,7 +92,7 @@ def _feature_dropout(
     generator: Generator | None,
 ) -> Tensor:
     p = _probability(who, p)
-    x = as_float(who, input)
+    x = as_float(who, input, inplace)
     shape = x._array.shape
     if len(shape) not in dims:
         raise ValueError(
@@ -177,7 +177,7 @@ def alpha_dropout(
     tensor(1.)
     """
     p = _probability("alpha_dropout", p)
-    x = as_float("alpha_dropout", input)
+    x = as_float("alpha_dropout", input, inplace)
     return x if not training or p == 0 else _alpha(x, x._array.shape, p, inplace, generator)
 
 
@@ -192,7 +192,7 @@ def feature_alpha_dropout(
     True
     """
     p = _probability("feature_alpha_dropout", p)
-    x = as_float("feature_alpha_dropout", input)
+    x = as_float("feature_alpha_dropout", input, inplace)
     shape = x._array.shape
     if len(shape) < 2:
         raise ValueError(f"feature_alpha_dropout: expected input (N, C, ...), got {tuple(shape)}")
@@ -229,7 +229,7 @@ def rrelu(
     """
     if lower > upper:
         raise ValueError(f"rrelu: expected lower <= upper, got {lower} and {upper}")
-    x = as_float("rrelu", input)
+    x = as_float("rrelu", input, inplace)
     if not training:
         return apply(_leaky_relu, inplace, x, (lower + upper) / 2)
     bits = _bits(x._array.shape, generator, x._array)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from string import ascii_letters
 from typing import Any
 
+import numpy as np
+
 from kobai._primitive import primitive
 from kobai._tensor import Tensor
 from kobai.kernels.gemm import matmul
@@ -35,7 +37,8 @@ def _reduce_to(x: Array, labels: str, keep: str) -> tuple[Array, str]:
         x, labels = xp_of(x).einsum(f"{labels}->{unique}", x), unique
     axes = tuple(i for i, c in enumerate(labels) if c not in keep)
     if axes:
-        x = xp_of(x).asarray(total(x, axes))
+        summed = total(x, axes) if x.dtype.kind == "f" else x.sum(axis=axes, dtype=np.int64)
+        x = xp_of(x).asarray(summed)
     return x, "".join(c for c in labels if c in keep)
 
 

@@ -34,6 +34,7 @@ __all__ = [
     "max",
     "median",
     "min",
+    "nanmedian",
     "norm",
 ]
 
@@ -64,8 +65,9 @@ def _distinct() -> Any:
 
 
 def _among_ties(dy: Array, y: Array, x: Array, axes: Axes | None, keepdim: bool) -> Array:
-    """Gradient of an extreme y: shared in equal parts by all elements that attain it."""
-    equal = x == spread(y, x.shape, axes, keepdim)
+    """Gradient of an extreme y: shared in equal parts by all elements that attain it; NaN is attained by NaN."""
+    level = spread(y, x.shape, axes, keepdim)
+    equal = (x == level) | ((level != level) & (x != x))
     count = equal.sum(axis=axes, keepdims=True)
     return (equal * (spread(dy, x.shape, axes, keepdim) / xp_of(x).maximum(count, 1))).astype(dy.dtype, copy=False)
 
@@ -257,23 +259,58 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     >>> kobai.median(kobai.tensor([1., 5., 3., 4.]))
     tensor(3.)
     """
-    need_tensor("median", input)
+    return _medians("median", input, dim, keepdim, ignore_nan=False)
+
+
+@method
+@numpy_names
+def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The :func:`median` of what is not NaN; NaN if there is nothing else.
+
+    >>> import kobai
+    >>> kobai.nanmedian(kobai.tensor([1., float("nan"), 4., 2., 3.]))
+    tensor(2.)
+    """
+    return _medians("nanmedian", input, dim, keepdim, ignore_nan=True)
+
+
+def _medians(who: str, input: Tensor, dim: int | None, keepdim: bool, ignore_nan: bool) -> Any:
+    need_tensor(who, input)
+    array = input._array
     if dim is None:
-        if not input._array.size:
-            return sub(input.sum(), math.nan)
-        return median(input.reshape(-1), 0)[0]
-    _nonempty("median", input, dim)
-    axis = normalize_axis("median", dim, input._array.ndim)
-    if not input._array.ndim:
-        return ValuesIndices(clone(input), Tensor._wrap(xp_of(input._array).zeros((), np.int64)))
-    xp, array = xp_of(input._array), input._array
-    order = xp.argsort(array, axis=axis)  # NaN comes last
-    before = (slice(None),) * axis
-    middle = (array.shape[axis] - 1) // 2
-    last = order[(*before, slice(-1, None))]
-    has_nan = xp.take_along_axis(array, last, axis=axis)
-    indices = xp.where(has_nan == has_nan, order[(*before, slice(middle, middle + 1))], last)
+        value = _median(input, ignore_nan) if array.size else cast(sub(input.sum(), math.nan), array.dtype)
+        return value.reshape((1,) * array.ndim) if keepdim else value
+    _nonempty(who, input, dim)
+    axis = normalize_axis(who, dim, array.ndim)
+    if not array.ndim:
+        return ValuesIndices(clone(input), Tensor._wrap(xp_of(array).zeros((), np.int64)))
+    xp = xp_of(array)
+    order = xp.argsort(array, axis=axis, kind="stable")
+    indices = xp.take_along_axis(order, _middle(array, axis, ignore_nan), axis=axis)
     return picked(input, Tensor._wrap(indices), axis, keepdim)
+
+
+def _middle(x: Array, axis: int, ignore_nan: bool) -> Array:
+    """Where among the sorted elements of every slice, NaN coming last, the median is; the axis is kept."""
+    xp, n = xp_of(x), x.shape[axis]
+    known = (x == x).sum(axis=axis, keepdims=True)
+    if ignore_nan:
+        return xp.maximum(known - 1, 0) // 2
+    return xp.where(known < n, known, (n - 1) // 2)  # the first NaN
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.permutation(12).reshape(4, 3) + 0.5, False),
+        lambda rng: (rng.permutation(7) + 0.5, True),
+        lambda rng: (rng.normal(size=()), False),
+    ]
+)
+def _median(x: Array, ignore_nan: bool) -> Any:
+    """Of all elements; the gradient is shared by all that are equal to it, for none is chosen among them."""
+    xp, flat = xp_of(x), x.reshape(-1)
+    y = xp.take(xp.sort(flat), _middle(flat, 0, ignore_nan)).reshape(())
+    return y, lambda dy: (lambda out: _among_ties(dy, y, x, None, False), None)
 
 
 # --- logsumexp and norms ----------------------------------------------------------------------------------------------
@@ -285,20 +322,19 @@ def _logsumexp(x: Array, axes: Axes | None, keepdim: bool) -> Any:
     if element_count(x.shape, axes):
         top = x.max(axis=axes, keepdims=True)
         top = xp.where(xp.isfinite(top), top, xp.zeros_like(top))  # ∞ − ∞ would be NaN
-        total = xp.exp(x - top).sum(axis=axes, keepdims=True)
+        powers = total(xp.exp(x - top), axes, True)
     else:
-        total = x.sum(axis=axes, keepdims=True)
-        top = total
-    nothing = total == 0
-    y = xp.where(nothing, -math.inf, xp.log(xp.where(nothing, 1, total)) + top).astype(x.dtype, copy=False)
+        top = powers = total(x, axes, True)
+    nothing = powers == 0
+    y = xp.where(nothing, -math.inf, xp.log(xp.where(nothing, 1, powers)) + top).astype(x.dtype, copy=False)
     if not keepdim:
         y = y.reshape([n for d, n in enumerate(x.shape) if axes is not None and d not in axes])
 
     def vjp(dy: Array) -> Any:
         def dx(out: Array | None) -> Array:
-            # softmax; of a slice in which all is −∞, the limit from any side is not defined and 0 is harmless
+            # softmax, of which ∞ has a share that is not defined: NaN; of a slice in which all is −∞, 0 is harmless
             level = spread(y, x.shape, axes, keepdim)
-            level = xp.where(xp.isfinite(level), level, xp.zeros_like(level))
+            level = xp.where(level == -math.inf, xp.zeros_like(level), level)
             return spread(dy, x.shape, axes, keepdim) * xp.exp(x - level)
 
         return dx, None, None
@@ -361,8 +397,8 @@ def _norm(x: Array, p: float, axes: Axes | None, keepdim: bool) -> Any:
             ratio = x / xp.where(norm == 0, xp.ones_like(norm), norm)
             if p == 2:
                 return g * ratio
-            size = abs(ratio)
-            return g * xp.sign(x) * xp.where(size == 0, 0 * size, xp.where(size == 0, 1, size) ** (p - 1))
+            flat = (x == 0) | (norm == 0)
+            return g * xp.sign(x) * xp.where(flat, 0, xp.where(flat, 1, abs(ratio)) ** (p - 1))
 
         return dx, None, None, None
 
@@ -414,8 +450,7 @@ def all(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     tensor([ True, False])
     """
     need_tensor("all", input)
-    found = input._array.all(axis=axes_of("all", dim, input._array.ndim), keepdims=keepdim)
-    return Tensor._wrap(xp_of(input._array).asarray(found))  # type: ignore[no-any-return]
+    return _truth("all", input, dim, keepdim)
 
 
 @method
@@ -428,8 +463,15 @@ def any(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     tensor([False,  True])
     """
     need_tensor("any", input)
-    found = input._array.any(axis=axes_of("any", dim, input._array.ndim), keepdims=keepdim)
-    return Tensor._wrap(xp_of(input._array).asarray(found))  # type: ignore[no-any-return]
+    return _truth("any", input, dim, keepdim)
+
+
+def _truth(who: str, input: Tensor, dim: Any, keepdim: bool) -> Tensor:
+    """Of uint8, PyTorch's truth values of old, the answer is uint8 too; an empty ``dim`` names no dimension here."""
+    xp, array = xp_of(input._array), input._array
+    axes = () if isinstance(dim, (tuple, list)) and not dim else axes_of(who, dim, array.ndim)
+    found = xp.asarray(getattr(xp, who)(array, axis=axes, keepdims=keepdim))
+    return Tensor._wrap(found.astype(np.uint8 if array.dtype == np.uint8 else bool, copy=False))  # type: ignore[no-any-return]
 
 
 @method

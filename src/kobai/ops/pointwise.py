@@ -135,12 +135,14 @@ def unary(
     backward: Callable[[Array, Array], Array] | None = None,
     domain: tuple[float, float] = (-2.0, 2.0),
     keep_integers: bool = False,
+    of_truth: Any = None,
 ) -> Unary:
     """Make the primitive ``_name``, the public function and the methods ``name`` and ``name_`` of one row.
 
     ``f(xp, x)`` is the value; ``of_x(xp, x)`` or ``of_y(xp, y)`` its derivative, or ``backward(dy, y)`` the gradient,
     whichever is given.
-    Integers are converted to the default float dtype unless ``keep_integers``. A row has an example in ``EXAMPLES``.
+    Integers are converted to the default float dtype unless ``keep_integers``, truth values to ``of_truth`` if it is given.
+    A row has an example in ``EXAMPLES``.
     """
 
     def forward(x: Array) -> Any:
@@ -160,6 +162,8 @@ def unary(
         need_tensor(name, input)
         if not keep_integers and input._array.dtype.kind != "f":
             input = cast(input, get_default_dtype())
+        elif of_truth is not None and input._array.dtype.kind == "b":
+            input = cast(input, of_truth)
         return recorded(input) if out is None else into(name, out, recorded(input))
 
     function.__name__ = function.__qualname__ = name
@@ -179,7 +183,7 @@ LN10 = math.log(10.0)
 
 neg = unary("neg", "−x.", lambda xp, x: -x, lambda xp, x: -1, keep_integers=True)
 abs = unary("abs", "|x|.", lambda xp, x: xp.abs(x), lambda xp, x: xp.sign(x), domain=POSITIVE, keep_integers=True)
-square = unary("square", "x².", lambda xp, x: x * x, lambda xp, x: 2 * x, keep_integers=True)
+square = unary("square", "x².", lambda xp, x: x * x, lambda xp, x: 2 * x, keep_integers=True, of_truth=np.int64)
 sqrt = unary("sqrt", "√x; nan for negative x.", lambda xp, x: xp.sqrt(x), of_y=lambda xp, y: 0.5 / y, domain=POSITIVE)
 rsqrt = unary("rsqrt", "1 / √x.", lambda xp, x: 1 / xp.sqrt(x), of_y=lambda xp, y: -0.5 * y * y * y, domain=POSITIVE)
 reciprocal = unary("reciprocal", "1 / x.", lambda xp, x: 1 / x, of_y=lambda xp, y: -y * y, domain=POSITIVE)
@@ -259,9 +263,9 @@ def _clamp(x: Array, low: Any, high: Any) -> Any:
         above = None if high is None else (x if low is None else xp.maximum(x, low)) > high
 
         def inside(out: Array) -> Array:
-            g = dy
-            for outside in (below, above):
-                g = g if outside is None else g * ~outside
+            g = dy  # none of it for NaN, which is on no side of a bound
+            for kept in (None if low is None else x >= low, None if high is None else x <= high):
+                g = g if kept is None else xp.where(kept, g, 0)
             return unbroadcast(g, x.shape)
 
         def at_low(out: Array) -> Any:
@@ -328,8 +332,25 @@ def logit(input: Tensor, eps: float | None = None) -> Tensor:
     tensor([0.0000, 2.1972])
     """
     need_tensor("logit", input)
-    x = input if eps is None else clamp(input, eps, 1 - eps)
-    return log(div(x, sub(1, x)))
+    x = input if input._array.dtype.kind == "f" else cast(input, get_default_dtype())
+    return _logit(x if eps is None else clamp(x, eps, 1 - eps))
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.uniform(0.1, 0.9, (4, 3)),),
+        lambda rng: (rng.uniform(0.1, 0.9, (3, 2, 4)).T,),
+        lambda rng: (rng.uniform(0.1, 0.9, (0, 3)),),
+    ],
+    kind="elementwise",
+)
+def _logit(x: Array) -> Any:
+    xp = xp_of(x)
+
+    def vjp(dy: Array) -> Any:
+        return (lambda out: dy / xp.where((x >= 0) & (x <= 1), x * (1 - x), math.nan).astype(x.dtype, copy=False),)
+
+    return xp.log(x / (1 - x)), vjp
 
 
 @method(in_place=True)

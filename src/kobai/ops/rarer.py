@@ -12,7 +12,7 @@ import numpy as np
 
 from kobai._primitive import in_place, method
 from kobai._tensor import Tensor
-from kobai.ops._args import need_tensor, normalize_axis
+from kobai.ops._args import cast, need_tensor, normalize_axis
 from kobai.ops.create import Device, arange, tensor
 from kobai.ops.gather import index_select
 from kobai.ops.joining import stack
@@ -32,7 +32,6 @@ __all__ = [
     "is_complex",
     "is_nonzero",
     "is_signed",
-    "nanmedian",
     "poisson",
     "renorm",
     "scalar_tensor",
@@ -115,7 +114,9 @@ def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
     need_tensor("vander", x)
     count = x.shape[0] if N is None else N
     powers = range(count) if increasing else range(count - 1, -1, -1)
-    return stack([x**n for n in powers], -1)
+    if not x.is_floating_point():
+        x = cast(x, np.int64)
+    return stack([x**n for n in powers], -1) if count else x.new_empty(x.shape[0], 0)
 
 
 def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
@@ -127,7 +128,7 @@ def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
     """
     need_tensor("unravel_index", indices)
     sizes = (shape,) if isinstance(shape, int) else tuple(shape)
-    found, rest = [], indices
+    found, rest = [], cast(indices, np.int64)
     for size in reversed(sizes):
         found.append(rest % size)
         rest = rest // size
@@ -224,19 +225,6 @@ def histogram(
         density=density,
     )
     return Histogram(Tensor._wrap(hist.astype(input.dtype)), Tensor._wrap(edges.astype(input.dtype)))
-
-
-@method
-def nanmedian(input: Tensor) -> Tensor:
-    """The median of all elements but nan, the lower of two; nan if there is no other.
-
-    >>> import kobai
-    >>> kobai.nanmedian(kobai.tensor([1., float("nan"), 4., 2., 3.]))
-    tensor(2.)
-    """
-    need_tensor("nanmedian", input)
-    known = input[~input.isnan()]
-    return known.median() if known.numel() else input.sum() * math.nan  # type: ignore[no-any-return]
 
 
 @method
@@ -342,6 +330,8 @@ def sum_to_size(input: Tensor, *size: Any) -> Tensor:
     axes = [*range(extra), *(i + extra for i, n in enumerate(wanted) if n == 1 and input.shape[i + extra] != 1)]
     if extra < 0 or any(n not in (1, input.shape[i + extra]) for i, n in enumerate(wanted)):
         raise RuntimeError(f"sum_to_size: {tuple(wanted)} does not broadcast to {tuple(input.shape)}")
+    if not wanted:
+        return input.sum()  # type: ignore[no-any-return]
     return (input.sum(tuple(axes), keepdim=True) if axes else input).reshape(wanted)  # type: ignore[no-any-return]
 
 

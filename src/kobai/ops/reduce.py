@@ -169,6 +169,8 @@ def nanmean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any
     >>> kobai.nanmean(kobai.tensor([1., float("nan"), 5.]))
     tensor(3.)
     """
+    if input._array.dtype == np.float16 and dtype is None:  # neither the sum nor the count need fit into it
+        return cast(nanmean(cast(input, np.float32), dim, keepdim), np.float16)
     valid = cast(Tensor._wrap(xp_of(input._array).asarray(input._array == input._array)), input._array.dtype)
     return sum(_without_nan(input), dim, keepdim, dtype=dtype) / sum(valid, dim, keepdim, dtype=dtype)
 

@@ -29,7 +29,8 @@ def _flat(y: Array) -> Any:
 
 @primitive(sample=_steps(), kind="elementwise")
 def _sign(x: Array) -> Any:
-    return _flat(xp_of(x).sign(x))
+    y = xp_of(x).sign(x)
+    return _flat(xp_of(x).where(x == x, y, 0) if x.dtype.kind == "f" else y)
 
 
 @primitive(sample=_steps(), kind="elementwise")

@@ -12,7 +12,7 @@ from kobai.kernels.domains import look_range
 from kobai.kernels.scatter import add_at, extreme_at, mesh, positions_along
 from kobai.ops._args import cast, need_tensor, normalize_axis, numpy_names, unbroadcast
 from kobai.ops.arithmetic import div
-from kobai.ops.gather import check_index, check_slices
+from kobai.ops.gather import check_index, check_slices, where
 from kobai.ops.index import getitem
 from kobai.ops.rearrange import clone
 from kobai.ops.shape import expand, reshape
@@ -203,10 +203,14 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
             [7., 0., 7.]])
     """
     axis = check_slices("index_fill", input, dim, index)
-    shape = (*input._array.shape[:axis], index._array.size, *input._array.shape[axis + 1 :])
     if not isinstance(value, Tensor):
         value = Tensor._wrap(asarray(value, dtype=input._array.dtype, device=input.device))
-    return _index_copy(input, index.reshape(-1), cast(value, input._array.dtype).expand(shape), axis, who="index_fill")
+    # A mask, and not places one after the other: a place that is named twice is filled, and sends its gradient, once.
+    shape = input._array.shape
+    filled = xp_of(input._array).zeros(shape[axis] if shape else 1, bool)
+    filled[index._array.reshape(-1)] = True
+    mask = filled.reshape([n if d == axis else 1 for d, n in enumerate(shape)])
+    return where(Tensor._wrap(mask), cast(value, input._array.dtype), input)
 
 
 @method(in_place=True)

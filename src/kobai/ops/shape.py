@@ -329,7 +329,7 @@ def squeeze(input: Tensor, dim: Any = None) -> Tensor:
     (kobai.Size([3]), kobai.Size([3, 1]))
     """
     shape = input._array.shape
-    axes = normalize_axes("squeeze", dim, len(shape))
+    axes = () if isinstance(dim, (tuple, list)) and not dim else normalize_axes("squeeze", dim, len(shape))
     return _reshape(input, tuple(n for d, n in enumerate(shape) if n != 1 or d not in axes))
 
 

@@ -191,7 +191,8 @@ def unique(
     need_tensor("unique", input)
     array = input._array
     axis = None if dim is None else normalize_axis("unique", dim, array.ndim)
-    values, inverse, counts = xp_of(array).unique(array, return_inverse=True, return_counts=True, axis=axis)
+    wanted = {"return_inverse": True, "return_counts": True, "equal_nan": False}  # every NaN is one of its own
+    values, inverse, counts = xp_of(array).unique(array, axis=axis, **wanted)
     inverse = inverse.reshape(array.shape if axis is None else -1)
     return _answers(values, (inverse, return_inverse), (counts, return_counts))
 

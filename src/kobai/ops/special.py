@@ -10,7 +10,7 @@ from kobai._tensor import Tensor
 from kobai.kernels import gamma, special
 from kobai.ops._args import Samples, as_tensor_like, cast, need_tensor, pair, unbroadcast
 from kobai.ops.gather import where
-from kobai.ops.pointwise import log, unary
+from kobai.ops.pointwise import unary
 from kobai.xp import Array, quiet, xp_of
 
 __all__ = [
@@ -143,9 +143,28 @@ def xlogy(input: Tensor, other: Any) -> Tensor:
     >>> kobai.xlogy(kobai.tensor([0.0, 2.0]), kobai.tensor([0.0, 1.0]))
     tensor([0., 0.])
     """
-    a, b = _pair("xlogy", input, other, to_float=True)
-    zero = (a == 0) & ~b.isnan()
-    return where(zero, 0.0, a * log(where(zero, 1.0, b)))  # type: ignore[no-any-return]
+    return _xlogy(*_pair("xlogy", input, other, to_float=True))
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.uniform(-2, 2, (4, 3)), rng.uniform(0.5, 2, (4, 3))),
+        lambda rng: (rng.uniform(-2, 2, (4, 1)), rng.uniform(0.5, 2, (2, 1, 3))),
+        lambda rng: (rng.uniform(-2, 2, (0, 3)), rng.uniform(0.5, 2, (3,))),
+    ]
+)
+def _xlogy(a: Array, b: Array) -> Any:
+    xp = xp_of(a)
+    nothing = (a == 0) & (b == b)
+
+    def vjp(dy: Array) -> Any:
+        # ∂/∂a is log b at a = 0 too, but where that is −∞ or NaN, 0 for it does not count
+        return (
+            lambda out: unbroadcast(dy * xp.where((a == 0) & (b <= 0), 0, xp.log(b)).astype(a.dtype), a.shape),
+            lambda out: unbroadcast(dy * a / b, b.shape),
+        )
+
+    return xp.where(nothing, 0, a * xp.log(xp.where(nothing, 1, b))).astype(a.dtype, copy=False), vjp
 
 
 @method(in_place=True)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from kobai._primitive import method
 from kobai._tensor import Tensor
-from kobai.ops._args import normalize_axis
+from kobai.dtypes import get_default_dtype
+from kobai.ops._args import cast, need_tensor, normalize_axis, numpy_names
 from kobai.ops.create import as_tensor
-from kobai.ops.gather import index_select
-from kobai.ops.joining import stack
+from kobai.ops.gather import index_select, where
 from kobai.ops.sort import sort
 
 __all__ = ["corrcoef", "cov", "diff", "quantile"]
@@ -25,12 +28,15 @@ def cov(input: Tensor, *, correction: int = 1) -> Tensor:
     tensor([[ 1., -1.],
             [-1.,  1.]])
     """
+    need_tensor("cov", input)
     if input.ndim > 2:
         raise RuntimeError(f"cov: expected (variables, observations) or one variable, got {tuple(input.shape)}")
     rows = input if input.ndim == 2 else input.reshape(1, -1)
+    rows = rows if rows.is_floating_point() else cast(rows, get_default_dtype())
     centred = rows - rows.mean(1, keepdim=True)
+    centred = centred - centred.mean(1, keepdim=True)  # what rounding the mean has left
     matrix: Tensor = centred @ centred.t() / (rows.shape[1] - correction)
-    return matrix if input.ndim == 2 else matrix.reshape(())
+    return matrix.reshape(()) if rows.shape[0] == 1 else matrix
 
 
 @method
@@ -49,34 +55,60 @@ def corrcoef(input: Tensor) -> Tensor:
     return matrix / deviation.unsqueeze(1) / deviation.unsqueeze(0)  # type: ignore[no-any-return]
 
 
+_RANKS: dict[str, Callable[[float], tuple[int, int]]] = {
+    "linear": lambda r: (math.floor(r), math.ceil(r)),
+    "midpoint": lambda r: (math.floor(r), math.ceil(r)),
+    "lower": lambda r: (math.floor(r),) * 2,
+    "higher": lambda r: (math.ceil(r),) * 2,
+    "nearest": lambda r: (round(r),) * 2,
+}
+"""The elements of a sorted slice, counted from 0, between which a quantile of this rank lies."""
+
+
 @method
-def quantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """The ``q``-th quantile (0 … 1; a number, or a vector of them, which becomes the first axis), interpolated linearly.
+@numpy_names
+def quantile(
+    input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
+) -> Tensor:
+    """The ``q``-th quantile (0 … 1; a number, or a vector of them, which becomes the first axis); NaN where there is a NaN.
+
+    Between the elements a and b at ranks ⌊r⌋ and ⌈r⌉, r = q (n − 1), it is a + (r − ⌊r⌋)(b − a), or by ``interpolation``
+    the lower, the higher, the nearest or the mean of them. The gradient reaches ``q`` too.
 
     >>> import kobai
     >>> kobai.quantile(kobai.tensor([0.0, 1.0, 2.0, 3.0]), 0.5)
     tensor(1.5000)
     """
-    levels = as_tensor(q, dtype=input.dtype).detach()
-    values = [float(v) for v in levels.reshape(-1).tolist()]
-    if any(not 0 <= v <= 1 for v in values):
-        raise RuntimeError(f"quantile: expected q in [0, 1], got {values}")
-    source, axis = (input.reshape(-1), 0) if dim is None else (input, normalize_axis("quantile", dim, input.ndim))
+    need_tensor("quantile", input)
+    if not input.is_floating_point():
+        raise RuntimeError(f"quantile: expected floats, got {input.dtype}; use .float() first")
+    if interpolation not in _RANKS:
+        raise RuntimeError(f"quantile: expected interpolation {', '.join(_RANKS)}, got {interpolation!r}")
+    levels = cast(q, input.dtype) if isinstance(q, Tensor) else as_tensor(q, dtype=input.dtype, device=input.device)
+    if levels.ndim > 1:
+        raise RuntimeError(f"quantile: expected q to be a number or a vector, got shape {tuple(levels.shape)}")
+    levels = levels.reshape(-1)
+    if not ((levels >= 0) & (levels <= 1)).all():
+        raise RuntimeError(f"quantile: expected q in [0, 1], got {levels.tolist()}")
+    axis = 0 if dim is None else normalize_axis("quantile", dim, input.ndim)
+    source = input.reshape(-1) if dim is None or not input.ndim else input
+    n = source.shape[axis]
+    if not source.numel():
+        raise RuntimeError(f"quantile: expected at least one element, got shape {tuple(input.shape)}")
     ordered = sort(source, axis).values
-    parts: list[Tensor] = []
-    for v in values:
-        position = v * (ordered.shape[axis] - 1)
-        low, high = math.floor(position), math.ceil(position)
-        a, b = (index_select(ordered, axis, as_tensor([i], device=input.device)) for i in (low, high))
-        part = a + (b - a) * (position - low)
-        if not keepdim:
-            part = part.squeeze(axis)
-        elif dim is None:
-            part = part.reshape([1] * input.ndim)
-        parts.append(part)
-    if levels.ndim == 0:
-        return parts[0]
-    return stack(parts)
+    ranks = levels * (n - 1)
+    between = [_RANKS[interpolation](r) for r in ranks.tolist()]
+    low, high = (as_tensor([pair[i] for pair in between], dtype=np.int64, device=input.device) for i in (0, 1))
+    a, b = index_select(ordered, axis, low), index_select(ordered, axis, high)
+    weight: Any = 0.5 if interpolation == "midpoint" else ranks - ranks.detach().floor()
+    if isinstance(weight, Tensor):
+        weight = weight.reshape([-1 if d == axis else 1 for d in range(a.ndim)])
+    found = a if interpolation in ("lower", "higher", "nearest") else a + (b - a) * weight
+    last = ordered.detach().narrow(axis, n - 1, 1)
+    found = where(last.isnan(), math.nan, found).movedim(axis, 0)
+    if keepdim and input.ndim:
+        found = found.reshape(-1, *(1,) * input.ndim) if dim is None else found.unsqueeze(axis + 1)
+    return found if isinstance(q, (list, tuple)) or (isinstance(q, Tensor) and q.ndim) else found.squeeze(0)
 
 
 @method
