@@ -25,7 +25,8 @@ def matrix_power(A: Tensor, n: int) -> Tensor:
     """
     matrices("matrix_power", A, square=True)
     base = inv(A) if n < 0 else A
-    result, n = eye(A.shape[-1], dtype=A.dtype, device=A.device).expand(A.shape).clone(), abs(n)
+    result: Tensor = eye(A.shape[-1], dtype=A.dtype, device=A.device).expand(A.shape).clone()
+    n = abs(n)
     while n:
         if n & 1:
             result = matmul(result, base)

@@ -83,7 +83,7 @@ def _step(x: Array, left: Any) -> Array:
 # --- rectifiers -------------------------------------------------------------------------------------------------------
 
 
-@primitive(sample=_samples(kinks=(0.0,)), kind="elementwise")
+@primitive(sample=_samples(kinks=(0.0,)), kind="elementwise", half="device")
 def _relu(x: Array) -> Any:
     y = fast.relu(x)
     return y, lambda dy: (fast.relu_backward(dy, y),)
@@ -113,7 +113,7 @@ def relu_(input: Tensor) -> Tensor:
     return relu(input, inplace=True)
 
 
-@primitive(sample=_samples(-0.5, 1.5, kinks=(-0.5, 1.5)), kind="elementwise")
+@primitive(sample=_samples(-0.5, 1.5, kinks=(-0.5, 1.5)), kind="elementwise", half="device")
 def _hardtanh(x: Array, low: float, high: float) -> Any:
     return fast.hardtanh(x, low=low, high=high), lambda dy: (fast.hardtanh_backward(dy, x, low=low, high=high),)
 
@@ -140,7 +140,7 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
     return _bounded("relu6", input, inplace, 0.0, 6.0)
 
 
-@primitive(sample=_samples(0.1, kinks=(0.0,)) + _samples(-0.3, kinks=(0.0,))[:1], kind="elementwise")
+@primitive(sample=_samples(0.1, kinks=(0.0,)) + _samples(-0.3, kinks=(0.0,))[:1], kind="elementwise", half="device")
 def _leaky_relu(x: Array, slope: float) -> Any:
     return fast.leaky_relu(x, slope=slope), lambda dy: (fast.leaky_relu_backward(dy, x, slope=slope),)
 
@@ -201,7 +201,7 @@ SELU_ALPHA = 1.6732632423543772
 SELU_SCALE = 1.0507009873554805
 
 
-@primitive(sample=_samples(1.3, 0.7, 0.5, kinks=(0.0,)), kind="elementwise")
+@primitive(sample=_samples(1.3, 0.7, 0.5, kinks=(0.0,)), kind="elementwise", half="device")
 def _elu(x: Array, alpha: float, scale: float, rate: float) -> Any:
     options = {"alpha": alpha, "scale": scale, "rate": rate}
     return fast.elu(x, **options), lambda dy: (fast.elu_backward(dy, x, **options),)
@@ -239,13 +239,13 @@ def selu(input: Tensor, inplace: bool = False) -> Tensor:
     return apply(_elu, inplace, as_float("selu", input, inplace), SELU_ALPHA, SELU_SCALE, 1.0)
 
 
-@primitive(sample=_samples(), kind="elementwise")
+@primitive(sample=_samples(), kind="elementwise", half="device")
 def _gelu(x: Array) -> Any:
     y, cdf = fast.gelu(x)
     return y, lambda dy: (fast.gelu_backward(dy, x, cdf),)
 
 
-@primitive(sample=_samples(), kind="elementwise")
+@primitive(sample=_samples(), kind="elementwise", half="device")
 def _gelu_tanh(x: Array) -> Any:
     return fast.gelu_tanh(x), lambda dy: (fast.gelu_tanh_backward(dy, x),)
 
@@ -264,7 +264,7 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     return (_gelu if approximate == "none" else _gelu_tanh)(as_float("gelu", input))
 
 
-@primitive(sample=_samples(), kind="elementwise")
+@primitive(sample=_samples(), kind="elementwise", half="device")
 def _silu(x: Array) -> Any:
     return fast.silu(x), lambda dy: (fast.silu_backward(dy, x),)
 
@@ -279,7 +279,7 @@ def silu(input: Tensor, inplace: bool = False) -> Tensor:
     return apply(_silu, inplace, as_float("silu", input, inplace))
 
 
-@primitive(sample=_samples(), kind="elementwise")
+@primitive(sample=_samples(), kind="elementwise", half="device")
 def _mish(x: Array) -> Any:
     return fast.mish(x), lambda dy: (fast.mish_backward(dy, x),)
 
@@ -294,7 +294,7 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
     return apply(_mish, inplace, as_float("mish", input, inplace))
 
 
-@primitive(sample=_samples(1.0, 20.0) + _samples(2.0, 3.0, kinks=(1.5,))[:1], kind="elementwise")
+@primitive(sample=_samples(1.0, 20.0) + _samples(2.0, 3.0, kinks=(1.5,))[:1], kind="elementwise", half="device")
 def _softplus(x: Array, beta: float, threshold: float) -> Any:
     options = {"beta": beta, "threshold": threshold}
     return fast.softplus(x, **options), lambda dy: (fast.softplus_backward(dy, x, **options),)
@@ -310,7 +310,7 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
     return _softplus(as_float("softplus", input), beta, threshold)
 
 
-@primitive(sample=_samples(), kind="elementwise")
+@primitive(sample=_samples(), kind="elementwise", half="device")
 def _logsigmoid(x: Array) -> Any:
     return fast.logsigmoid(x), lambda dy: (fast.logsigmoid_backward(dy, x),)
 
@@ -353,7 +353,7 @@ def tanhshrink(input: Tensor) -> Tensor:
 # --- piecewise linear approximations, thresholds ----------------------------------------------------------------------
 
 
-@primitive(sample=_samples(kinks=(-3.0, 3.0)), kind="elementwise")
+@primitive(sample=_samples(kinks=(-3.0, 3.0)), kind="elementwise", half="device")
 def _hardsigmoid(x: Array) -> Any:
     return fast.hardsigmoid(x), lambda dy: (fast.hardsigmoid_backward(dy, x),)
 
@@ -368,7 +368,7 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     return apply(_hardsigmoid, inplace, as_float("hardsigmoid", input, inplace))
 
 
-@primitive(sample=_samples(kinks=(-3.0, 3.0)), kind="elementwise")
+@primitive(sample=_samples(kinks=(-3.0, 3.0)), kind="elementwise", half="device")
 def _hardswish(x: Array) -> Any:
     return fast.hardswish(x), lambda dy: (fast.hardswish_backward(dy, x),)
 
@@ -383,7 +383,7 @@ def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     return apply(_hardswish, inplace, as_float("hardswish", input, inplace))
 
 
-@primitive(sample=_samples(0.5, kinks=(-0.5, 0.5)), kind="elementwise")
+@primitive(sample=_samples(0.5, kinks=(-0.5, 0.5)), kind="elementwise", half="device")
 def _hardshrink(x: Array, bound: float) -> Any:
     return fast.hardshrink(x, bound=bound), lambda dy: (fast.hardshrink_backward(dy, x, bound=bound),)
 
@@ -398,7 +398,7 @@ def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     return _hardshrink(as_float("hardshrink", input), lambd)
 
 
-@primitive(sample=_samples(0.5, kinks=(-0.5, 0.5)), kind="elementwise")
+@primitive(sample=_samples(0.5, kinks=(-0.5, 0.5)), kind="elementwise", half="device")
 def _softshrink(x: Array, bound: float) -> Any:
     return fast.softshrink(x, bound=bound), lambda dy: (fast.hardshrink_backward(dy, x, bound=bound),)
 
@@ -415,7 +415,7 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     return _softshrink(as_float("softshrink", input), lambd)
 
 
-@primitive(sample=_samples(0.5, -1.0, kinks=(0.5,)), kind="elementwise")
+@primitive(sample=_samples(0.5, -1.0, kinks=(0.5,)), kind="elementwise", half="device")
 def _threshold(x: Array, bound: float, value: float) -> Any:
     return fast.threshold(x, bound=bound, value=value), lambda dy: (fast.threshold_backward(dy, x, bound=bound),)
 

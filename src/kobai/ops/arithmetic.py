@@ -47,13 +47,13 @@ def _two(low: float = -2.0, high: float = 2.0) -> Samples:
     ]
 
 
-@primitive(sample=_two(), kind="elementwise")
+@primitive(sample=_two(), kind="elementwise", half="own")
 def _add(a: Array, b: Array) -> Any:
     sa, sb = shape_of(a), shape_of(b)
     return a + b, lambda dy: (unbroadcast(dy, sa), unbroadcast(dy, sb))
 
 
-@primitive(sample=_two(), kind="elementwise")
+@primitive(sample=_two(), kind="elementwise", half="own")
 def _sub(a: Array, b: Array) -> Any:
     sa, sb = shape_of(a), shape_of(b)
     return a - b, lambda dy: (unbroadcast(dy, sa), lambda out: unbroadcast(-dy, sb))

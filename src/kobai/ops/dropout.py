@@ -37,7 +37,8 @@ def _probability(who: str, p: float) -> float:
         lambda rng: (rng.normal(size=(4, 3)), rng.random((4, 3)) > 0.4, 1 / 0.6),
         lambda rng: (rng.normal(size=(2, 3, 4)), rng.random((2, 3, 1)) > 0.4, 2.0),
         lambda rng: (rng.normal(size=(0, 3)), rng.random((0, 3)) > 0.4, 2.0),
-    ]
+    ],
+    half="device",
 )
 def _masked(x: Array, keep: Array, scale: float) -> Any:
     return kernel.masked(x, keep, scale), lambda dy: (kernel.masked(dy, keep, scale),)
@@ -47,7 +48,8 @@ def _masked(x: Array, keep: Array, scale: float) -> Any:
     sample=[
         lambda rng: (rng.normal(size=(4, 3)), 0.4, None),
         lambda rng: (rng.normal(size=(0, 3)), 0.4, None),
-    ]
+    ],
+    half="device",
 )
 def _dropout(x: Array, p: float, generator: Generator | None) -> Any:
     y, keep = kernel.dropout(x, p, resolve(generator))
@@ -148,7 +150,8 @@ def dropout3d(
         lambda rng: (rng.normal(size=(4, 3)), rng.random((4, 3)) > 0.4, -1.7, 0.8, 0.3),
         lambda rng: (rng.normal(size=(2, 3, 4)), rng.random((2, 3, 1)) > 0.4, -1.7, 0.8, 0.3),
         lambda rng: (rng.normal(size=(0, 3)), rng.random((0, 3)) > 0.4, -1.7, 0.8, 0.3),
-    ]
+    ],
+    half="device",
 )
 def _replaced(x: Array, keep: Array, value: float, scale: float, shift: float) -> Any:
     kept = keep.astype(x.dtype)

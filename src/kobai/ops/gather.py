@@ -257,7 +257,8 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
         lambda rng: (rng.normal(size=(4, 3)) > 0, rng.normal(size=(4, 3)), rng.normal(size=(4, 3))),
         lambda rng: (rng.normal(size=(4, 1)) > 0, rng.normal(size=3), rng.normal(size=(2, 1, 1))),
         lambda rng: (np.zeros((0, 3), dtype=bool), rng.normal(size=3), rng.normal(size=())),
-    ]
+    ],
+    half="own",
 )
 def _where(condition: Array, a: Array, b: Array) -> Any:
     xp, sa, sb = xp_of(condition), a.shape, b.shape

@@ -34,7 +34,8 @@ __all__ = [
     sample=[
         lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=(2, 3)), {"axis": 0}),
         lambda rng: (rng.normal(size=(2, 3, 2)), rng.normal(size=(2, 0, 2)), rng.normal(size=(2, 1, 2)), {"axis": 1}),
-    ]
+    ],
+    half="own",
 )
 def _cat(*arrays: Array, axis: int) -> Any:
     sizes = [array.shape[axis] for array in arrays]
@@ -54,7 +55,8 @@ def _cat(*arrays: Array, axis: int) -> Any:
         lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=(4, 3)), {"axis": 0}),
         lambda rng: (rng.normal(size=(2, 3)), rng.normal(size=(2, 3)), rng.normal(size=(2, 3)), {"axis": 2}),
         lambda rng: (rng.normal(size=()), rng.normal(size=()), {"axis": 0}),
-    ]
+    ],
+    half="own",
 )
 def _stack(*arrays: Array, axis: int) -> Any:
     before = (slice(None),) * axis

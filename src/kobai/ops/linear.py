@@ -50,7 +50,8 @@ def filled(out: Array | None, value: Array) -> Array:
         lambda rng: (rng.normal(size=(3,)), rng.normal(size=(2, 3)), rng.normal(size=2), {"activation": "sigmoid"}),
         lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=(2, 3)), rng.normal(size=2), {"activation": "tanh"}),
         lambda rng: (rng.normal(size=(0, 3)), rng.normal(size=(2, 3)), rng.normal(size=2)),
-    ]
+    ],
+    half="device",
 )
 def _linear(x: Array, weight: Array, bias: Array | None, *, activation: str | None = None) -> Any:
     if activation is not None:
@@ -124,7 +125,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, activat
         lambda rng: (rng.normal(size=(0, 3)), rng.normal(size=(3, 2))),
         lambda rng: (rng.normal(size=(4, 0)), rng.normal(size=(0, 2))),
         lambda rng: (rng.normal(size=(2, 4, 0)), rng.normal(size=(0, 2))),
-    ]
+    ],
+    half="device",
 )
 def _matmul(a: Array, b: Array) -> Any:
     y = gemm_matmul(a, b)

@@ -100,7 +100,8 @@ def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None, *, ou
         lambda rng: (rng.normal(size=(4, 3)), (0,)),
         lambda rng: (rng.normal(size=(2, 3, 2)), (0, 2)),
         lambda rng: (rng.normal(size=(0, 3)), (1,)),
-    ]
+    ],
+    half="own",
 )
 def _flip(x: Array, axes: tuple[int, ...]) -> Any:
     xp = xp_of(x)
@@ -149,7 +150,8 @@ def flipud(input: Tensor) -> Tensor:
         lambda rng: (rng.normal(size=(4, 3)), (1,), (0,)),
         lambda rng: (rng.normal(size=(4, 3)), (-1, 2), (0, 1)),
         lambda rng: (rng.normal(size=(0, 3)), (2,), (1,)),
-    ]
+    ],
+    half="own",
 )
 def _roll(x: Array, shifts: tuple[int, ...], axes: tuple[int, ...]) -> Any:
     xp = xp_of(x)
@@ -192,17 +194,13 @@ def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
 # --- triangles and diagonals --------------------------------------------------------------------------------------------
 
 
-@primitive(
-    sample=[lambda rng: (rng.normal(size=(4, 3)), 0), lambda rng: (rng.normal(size=(2, 3, 3)), 1)],
-)
+@primitive(sample=[lambda rng: (rng.normal(size=(4, 3)), 0), lambda rng: (rng.normal(size=(2, 3, 3)), 1)], half="own")
 def _tril(x: Array, diagonal: int) -> Any:
     xp = xp_of(x)
     return xp.tril(x, diagonal), lambda dy: (xp.tril(dy, diagonal),)
 
 
-@primitive(
-    sample=[lambda rng: (rng.normal(size=(4, 3)), 0), lambda rng: (rng.normal(size=(2, 3, 3)), -1)],
-)
+@primitive(sample=[lambda rng: (rng.normal(size=(4, 3)), 0), lambda rng: (rng.normal(size=(2, 3, 3)), -1)], half="own")
 def _triu(x: Array, diagonal: int) -> Any:
     xp = xp_of(x)
     return xp.triu(x, diagonal), lambda dy: (xp.triu(dy, diagonal),)
@@ -242,7 +240,8 @@ def triu(input: Tensor, diagonal: int = 0) -> Tensor:
         lambda rng: (rng.normal(size=3), 0),
         lambda rng: (rng.normal(size=(2, 3)), -1),
         lambda rng: (rng.normal(size=0), 0),
-    ]
+    ],
+    half="own",
 )
 def _diag_embed(x: Array, offset: int) -> Any:
     xp = xp_of(x)
@@ -316,7 +315,9 @@ def triu_indices(row: int, col: int, offset: int = 0, *, device: Any = None) -> 
 
 
 @primitive(
-    sample=[lambda rng: (rng.normal(size=(4, 3)),), lambda rng: (rng.normal(size=(3, 2)).T,)], kind="elementwise"
+    sample=[lambda rng: (rng.normal(size=(4, 3)),), lambda rng: (rng.normal(size=(3, 2)).T,)],
+    kind="elementwise",
+    half="own",
 )
 def _clone(x: Array) -> Any:
     return x.copy(), lambda dy: (dy,)

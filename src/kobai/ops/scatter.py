@@ -210,7 +210,7 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     filled = xp_of(input._array).zeros(shape[axis] if shape else 1, bool)
     filled[index._array.reshape(-1)] = True
     mask = filled.reshape([n if d == axis else 1 for d, n in enumerate(shape)])
-    return where(Tensor._wrap(mask), cast(value, input._array.dtype), input)
+    return where(Tensor._wrap(mask), cast(value, input._array.dtype), input)  # type: ignore[no-any-return]
 
 
 @method(in_place=True)

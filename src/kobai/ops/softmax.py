@@ -26,7 +26,7 @@ _SAMPLES: Any = [
 ]
 
 
-@primitive(sample=_SAMPLES)
+@primitive(sample=_SAMPLES, half="device")
 def _softmax(x: Array, axis: int) -> Any:
     xp = xp_of(x)
     if x.ndim == 0 or x.size == 0:
@@ -35,7 +35,7 @@ def _softmax(x: Array, axis: int) -> Any:
     return y, lambda dy: (rows.softmax_backward(dy, y, axis),)
 
 
-@primitive(sample=_SAMPLES)
+@primitive(sample=_SAMPLES, half="device")
 def _log_softmax(x: Array, axis: int) -> Any:
     xp = xp_of(x)
     if x.ndim == 0 or x.size == 0:

@@ -108,7 +108,8 @@ def quantile(
     found = where(last.isnan(), math.nan, found).movedim(axis, 0)
     if keepdim and input.ndim:
         found = found.reshape(-1, *(1,) * input.ndim) if dim is None else found.unsqueeze(axis + 1)
-    return found if isinstance(q, (list, tuple)) or (isinstance(q, Tensor) and q.ndim) else found.squeeze(0)
+    several = q.ndim > 0 if isinstance(q, Tensor) else isinstance(q, (list, tuple))
+    return found if several else found.squeeze(0)  # type: ignore[no-any-return]
 
 
 @method
