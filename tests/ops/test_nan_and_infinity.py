@@ -78,6 +78,7 @@ TABLE = {
         [[math.log(2), 0, -inf, nan], [0, nan, inf, nan]],
     ),
     "logit beyond": (kobai.logit, [[2.0, -1.0, 0.0, 1.0, 0.5]], [nan, nan, -inf, inf, 0], [[nan, nan, inf, inf, 4]]),
+    "mish, far out": (lambda x: F.mish(x), [[1e20, 30.0, -800.0]], [1e20, 30, 0], [[1, 1, 0]]),
     "lgamma": (kobai.lgamma, [[-inf, inf]], [inf, inf], [[nan, inf]]),
     "sign of nan": (kobai.sign, [[nan, -0.0, inf]], [0, 0, 1], [[0, 0, 0]]),
     "index_fill twice": (

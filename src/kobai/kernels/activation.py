@@ -216,11 +216,12 @@ def mish(x: Any) -> Any:
 
 @elementwise
 def mish_backward(dy: Any, x: Any) -> Any:
-    """dy (t + x σ(x) (1 − t²)) with t = n / (n + 2), of which 1 − t² = 4 (n + 1) / (n + 2)²"""
-    e = exp(minimum(x, 20))
+    """dy (t + x σ(x) (1 − t²)) with t = n / (n + 2), of which 1 − t² = 4 (n + 1) / (n + 2)²; from x = 20 on it is dy"""
+    z = minimum(x, 20)
+    e = exp(z)
     n = e * (e + 2)
     m = 1 / (n + 2)
-    return dy * (n * m + x * logistic(x) * (4 * (n + 1) * m * m))
+    return dy * (n * m + z * logistic(z) * (4 * (n + 1) * m * m))
 
 
 @elementwise
