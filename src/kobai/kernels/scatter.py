@@ -83,7 +83,7 @@ def positions_of(shape: tuple[int, ...], axis: int, index: Array) -> Array:
     for d, n in enumerate(index.shape):
         stride = _prod(shape[d + 1 :])
         if d != axis and n > 1:
-            positions += xp.arange(0, n * stride, stride).reshape((n,) + (1,) * (rank - d - 1))
+            positions += stride * xp.arange(n).reshape((n,) + (1,) * (rank - d - 1))
     return positions
 
 
