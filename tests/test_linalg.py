@@ -7,6 +7,7 @@ import pytest
 
 import kobai
 from kobai import linalg
+from kobai.gradcheck import gradcheck
 
 RNG = np.random.default_rng(0)
 A = RNG.normal(size=(4, 4)) + 4 * np.eye(4)
@@ -92,6 +93,60 @@ def test_least_squares_rank_powers_norms():
     close(linalg.vector_norm(T(TALL), 1, dim=0), np.abs(TALL).sum(0))
 
 
+@pytest.mark.parametrize("keepdim", [False, True])
+@pytest.mark.parametrize("dims", [(0, 1), (1, 0), (-1, 0), (2, 1)], ids=str)
+@pytest.mark.parametrize("order", ["fro", "nuc", 1, -1, 2, -2, np.inf, -np.inf])
+def test_two_dimensions_are_a_matrix_not_a_vector(order, dims, keepdim, backend):
+    x = RNG.normal(size=(2, 3, 4))
+    t = kobai.tensor(x, device=kobai.xp.default_device())
+    for found in (linalg.norm(t, order, dims, keepdim), linalg.matrix_norm(t, order, dims, keepdim)):
+        close(found.cpu(), np.linalg.norm(x, order, dims, keepdim))
+
+
+def test_one_dimension_is_a_vector():
+    x = RNG.normal(size=(3, 4))
+    for order in (1, 2, 3, 0, np.inf, -np.inf):
+        for dim in (0, (1,), -1):
+            axis = dim[0] if isinstance(dim, tuple) else dim
+            close(linalg.norm(T(x), order, dim), np.linalg.norm(x, order, axis))
+        close(linalg.norm(T(x[0]), order), np.linalg.norm(x[0], order))
+    assert linalg.norm(T(x), keepdim=True).shape == (1, 1)
+    assert linalg.norm(T(x).float(), 1, dim=0, dtype=kobai.float64).dtype == kobai.float64
+
+
+def test_norms_of_matrices_have_gradients():
+    x = T(RNG.normal(size=(2, 3, 4))).requires_grad_()
+    for order in ("fro", 1, -1, np.inf, -np.inf):
+        assert gradcheck(lambda x, order=order: linalg.matrix_norm(x, order), (x,))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6), (3, 50, 4)], ids=str)
+def test_what_is_rounding_counts_as_zero(shape, dtype):
+    """A singular value below max(n, m) ε σ₁ is one of a matrix of lower rank, whose inverse it would fill with noise."""
+    *batch, n, m = shape
+    exact = RNG.normal(size=(*batch, n, 2)) @ RNG.normal(size=(*batch, 2, m))
+    rounded = kobai.tensor(exact.astype(dtype))
+    assert (linalg.matrix_rank(rounded).array == 2).all()
+    near = 2e-3 if dtype == np.float32 else 1e-9
+    np.testing.assert_allclose(linalg.pinv(rounded).array, np.linalg.pinv(exact, rcond=1e-8), rtol=near, atol=near)
+
+
+def test_cut_offs_can_be_chosen():
+    x = T(np.diag([4.0, 1.0, 0.01]))
+    assert [linalg.matrix_rank(x, **o).item() for o in ({"atol": 0.1}, {"rtol": 0.3}, {"atol": 2.0, "rtol": 0.1})] == [
+        2,
+        1,
+        1,
+    ]
+    close(linalg.pinv(x, atol=0.1), np.diag([0.25, 1.0, 0.0]))
+    both = kobai.stack([x, x])
+    assert linalg.matrix_rank(both, atol=T(np.array([0.1, 2.0]))).tolist() == [2, 1]
+    lower = T(np.array([[2.0, 99.0], [1.0, 3.0]]))
+    close(linalg.pinv(lower, hermitian=True), np.linalg.inv([[2.0, 1.0], [1.0, 3.0]]))
+    assert linalg.matrix_rank(lower, hermitian=True).item() == 2
+
+
 def test_cross_product():
     a, b = RNG.normal(size=(5, 3)), RNG.normal(size=(5, 3))
     close(linalg.cross(T(a), T(b)), np.cross(a, b))
@@ -106,6 +161,12 @@ def test_cross_product():
         (lambda: linalg.solve([[1.0]], T(A)), TypeError, "solve: expected a Tensor, got list"),
         (lambda: linalg.svd(T(TALL).requires_grad_()), NotImplementedError, "svd: the gradient is not implemented"),
         (lambda: linalg.matrix_norm(T(A), 7), ValueError, "matrix_norm: expected ord"),
+        (lambda: linalg.norm(kobai.ones(2, 2, 2), 1), RuntimeError, "linalg.norm: expected dim, or a vector or matrix"),
+        (lambda: linalg.norm(kobai.ones(2, 2, 2), 1, (0, 1, 2)), RuntimeError, "expected one or two dimensions"),
+        (lambda: linalg.norm(kobai.ones(3), "fro"), ValueError, "vector_norm: expected a number as ord"),
+        (lambda: linalg.matrix_norm(kobai.ones(2, 2), 1, (0, -2)), RuntimeError, "two different dimensions"),
+        (lambda: linalg.matrix_norm(kobai.ones(2, 2), 1, 0), RuntimeError, "expected two dimensions as dim"),
+        (lambda: linalg.matrix_norm(kobai.ones(3)), RuntimeError, "matrix_norm: expected matrices"),
         (
             lambda: linalg.cross(kobai.ones(2), kobai.ones(2)),
             RuntimeError,

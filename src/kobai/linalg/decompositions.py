@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from kobai._grad_mode import is_grad_enabled
 from kobai._tensor import Tensor
@@ -98,15 +100,40 @@ def qr(A: Tensor) -> QRResult:
     return QRResult(*(Tensor._wrap(part) for part in xp_of(array).linalg.qr(array)))
 
 
-def pinv(A: Tensor) -> Tensor:
-    """Moore–Penrose inverse. No gradient.
+def pinv(A: Tensor, *, atol: Any = None, rtol: Any = None, hermitian: bool = False) -> Tensor:
+    """Moore–Penrose inverse V S⁺ Uᵀ: singular values up to the cut-off max(atol, rtol · σ₁) count as 0. No gradient.
+
+    ``rtol`` is max(n, m) · ε of the dtype unless ``atol`` or it is given (numbers or tensors, one for each matrix).
+    ``hermitian`` says that A is symmetric; then only its lower triangle counts.
 
     >>> import kobai
     >>> kobai.linalg.pinv(kobai.tensor([[2.], [0.]]))
     tensor([[0.5000, 0.0000]])
     """
-    array = _plain("pinv", A)
-    return Tensor._wrap(xp_of(array).linalg.pinv(array))  # type: ignore[no-any-return]
+    array = _plain("pinv", A, square=hermitian)
+    xp = xp_of(array)
+    u, s, vh = xp.linalg.svd(_symmetric(array) if hermitian else array, full_matrices=False)
+    kept = s > _cut_off(array, s, atol, rtol)
+    inverse = xp.where(kept, 1 / xp.where(kept, s, 1), 0)
+    return Tensor._wrap((vh.swapaxes(-1, -2) * inverse[..., None, :]) @ u.swapaxes(-1, -2))  # type: ignore[no-any-return]
+
+
+def _symmetric(array: Array) -> Array:
+    """Symmetric matrices with the lower triangles of ``array``."""
+    xp = xp_of(array)
+    return xp.tril(array) + xp.tril(array, -1).swapaxes(-1, -2)
+
+
+def _cut_off(array: Array, values: Array, atol: Any, rtol: Any) -> Any:
+    """max(atol, rtol · σ₁), up to which the singular ``values`` of matrices are taken for rounding errors of 0."""
+    if rtol is None:
+        rtol = max(array.shape[-2:]) * float(np.finfo(array.dtype).eps) if atol is None else 0.0
+    atol, rtol = (
+        t.detach().array.astype(array.dtype, copy=False)[..., None] if isinstance(t, Tensor) else t or 0.0
+        for t in (atol, rtol)
+    )
+    xp = xp_of(array)
+    return xp.maximum(rtol * values[..., :1], atol)
 
 
 class LstsqResult(NamedTuple):
@@ -131,13 +158,15 @@ def lstsq(A: Tensor, B: Tensor) -> LstsqResult:
     return LstsqResult(*(Tensor._wrap(xp.asarray(part)) for part in xp.linalg.lstsq(a, b, rcond=None)))
 
 
-def matrix_rank(A: Tensor) -> Tensor:
-    """Number of singular values above rounding. No gradient.
+def matrix_rank(A: Tensor, *, atol: Any = None, rtol: Any = None, hermitian: bool = False) -> Tensor:
+    """Number of singular values above the cut-off of :func:`pinv`. No gradient.
 
     >>> import kobai
     >>> kobai.linalg.matrix_rank(kobai.tensor([[1., 2.], [2., 4.]]))
     tensor(1)
     """
-    matrices("matrix_rank", A)
-    xp = xp_of(A.array)
-    return Tensor._wrap(xp.asarray(xp.linalg.matrix_rank(A.array)))  # type: ignore[no-any-return]
+    matrices("matrix_rank", A, square=hermitian)
+    array = A.detach().array
+    xp = xp_of(array)
+    values = xp.linalg.svd(_symmetric(array) if hermitian else array, compute_uv=False)
+    return Tensor._wrap(xp.asarray((values > _cut_off(array, values, atol, rtol)).sum(-1, dtype=np.int64)))  # type: ignore[no-any-return]

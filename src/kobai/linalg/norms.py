@@ -2,52 +2,89 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from kobai._tensor import Tensor
 from kobai.linalg.decompositions import svdvals
 from kobai.linalg.systems import inv
+from kobai.ops._args import normalize_axis
 from kobai.ops.extreme import norm as _norm
+from kobai.ops.shape import movedim, unsqueeze
 
 
-def norm(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False) -> Tensor:
-    """Norm of a tensor seen as one vector (``ord`` None: Euclidean), or along ``dim``.
+def norm(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """Norm of a tensor seen as one vector (``ord`` None: Euclidean); with ``ord``, of vectors or matrices.
+
+    ``dim`` is one dimension, then :func:`vector_norm` along it, or two, then :func:`matrix_norm` of the matrices in them;
+    without it A is a vector or a matrix.
 
     >>> import kobai
     >>> A = kobai.tensor([[3., 4.], [0., 0.]])
-    >>> kobai.linalg.norm(A), kobai.linalg.norm(A, dim=1)
-    (tensor(5.), tensor([5., 0.]))
+    >>> kobai.linalg.norm(A), kobai.linalg.norm(A, dim=1), kobai.linalg.norm(A, 1, dim=(0, 1))
+    (tensor(5.), tensor([5., 0.]), tensor(4.))
     """
-    if ord is not None and dim is None and A.ndim == 2:
-        return matrix_norm(A, ord)
-    return vector_norm(A, 2 if ord is None else ord, dim, keepdim)
+    if ord is None:
+        return vector_norm(A, 2, dim, keepdim, dtype=dtype)
+    if dim is None:
+        if A.ndim not in (1, 2):
+            raise RuntimeError(f"linalg.norm: expected dim, or a vector or matrix, got shape {tuple(A.shape)}")
+        dim = tuple(range(A.ndim))
+    dims = tuple(dim) if isinstance(dim, (tuple, list)) else (dim,)
+    if len(dims) == 2:
+        return matrix_norm(A, ord, dims, keepdim, dtype=dtype)
+    if len(dims) != 1:
+        raise RuntimeError(f"linalg.norm: expected one or two dimensions as dim, got {dim}")
+    return vector_norm(A, ord, dims, keepdim, dtype=dtype)
 
 
-def vector_norm(x: Tensor, ord: float = 2, dim: Any = None, keepdim: bool = False) -> Tensor:
+def vector_norm(x: Tensor, ord: float = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """(Σ |xᵢ|ᵖ)^(1/p) with p = ``ord``, over all elements or along ``dim``.
 
     >>> import kobai
     >>> kobai.linalg.vector_norm(kobai.tensor([3., -4.])), kobai.linalg.vector_norm(kobai.tensor([3., -4.]), ord=1)
     (tensor(5.), tensor(7.))
     """
-    return _norm(x, ord, dim, keepdim)
+    if isinstance(ord, bool) or not isinstance(ord, (int, float)):
+        raise ValueError(f"vector_norm: expected a number as ord, got {ord!r}")
+    return _norm(x, ord, dim, keepdim, dtype=dtype)
 
 
-def matrix_norm(A: Tensor, ord: Any = "fro") -> Tensor:
-    """Frobenius norm, or the nuclear (``"nuc"``) and spectral (2) norms, without gradient.
+def matrix_norm(
+    A: Tensor, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, *, dtype: Any = None
+) -> Tensor:
+    """Norm of the matrices whose rows and columns are the two dimensions ``dim``.
+
+    ``ord``: ``"fro"`` √Σ aᵢⱼ², 1 the largest Σᵢ |aᵢⱼ| of a column, ∞ the largest Σⱼ |aᵢⱼ| of a row, 2 the largest singular
+    value; −1, −∞ and −2 the smallest of these; ``"nuc"`` the sum of the singular values. Those of singular values have no
+    gradient.
 
     >>> import kobai
     >>> A = kobai.tensor([[1.5, 0.], [0., 2.]])
-    >>> kobai.linalg.matrix_norm(A), kobai.linalg.matrix_norm(A, "nuc")
-    (tensor(2.5000), tensor(3.5000))
+    >>> kobai.linalg.matrix_norm(A), kobai.linalg.matrix_norm(A, "nuc"), kobai.linalg.matrix_norm(A, -1)
+    (tensor(2.5000), tensor(3.5000), tensor(1.5000))
     """
+    if ord not in ("fro", "nuc", 1, -1, 2, -2, math.inf, -math.inf):
+        raise ValueError(f"matrix_norm: expected ord 'fro', 'nuc', ±1, ±2 or ±inf, got {ord!r}")
+    if A.ndim < 2:
+        raise RuntimeError(f"matrix_norm: expected matrices (..., n, m), got {tuple(A.shape)}")
+    dims = tuple(dim) if isinstance(dim, (tuple, list)) else (dim,)
+    if len(dims) != 2:
+        raise RuntimeError(f"matrix_norm: expected two dimensions as dim, got {dim}")
+    rows, columns = (normalize_axis("matrix_norm", d, A.ndim) for d in dims)
+    if rows == columns:
+        raise RuntimeError(f"matrix_norm: expected two different dimensions as dim, got {dim}")
+    x = A if dtype is None else A.to(dtype)
     if ord == "fro":
-        return _norm(A, 2, (-2, -1))
-    if ord == "nuc":
-        return svdvals(A).sum(-1)  # type: ignore[no-any-return]
-    if ord == 2:
-        return svdvals(A).amax(-1)  # type: ignore[no-any-return]
-    raise ValueError(f"matrix_norm: expected ord 'fro', 'nuc' or 2, got {ord!r}")
+        return _norm(x, 2, dims, keepdim)
+    if ord in ("nuc", 2, -2):
+        values = svdvals(movedim(x, (rows, columns), (-2, -1)))
+        found = values.sum(-1) if ord == "nuc" else values.amax(-1) if ord > 0 else values.amin(-1)
+        return unsqueeze(unsqueeze(found, min(rows, columns)), max(rows, columns)) if keepdim else found
+    inner, outer = (rows, columns) if abs(ord) == 1 else (columns, rows)
+    sums = _norm(x, 1, inner, keepdim=True)
+    found = sums.amax((inner, outer), keepdim) if ord > 0 else sums.amin((inner, outer), keepdim)
+    return found  # type: ignore[no-any-return]
 
 
 def cond(A: Tensor, p: Any = None) -> Tensor:
