@@ -1,6 +1,7 @@
 """Attention and the transformer's encoder."""
 
 import copy
+import math
 import re
 
 import numpy as np
@@ -110,6 +111,52 @@ def test_decoder_and_transformer():
 def test_nonsense(call, error, message):
     with pytest.raises(error, match=re.escape(message)):
         call()
+
+
+MASKS = {
+    "bool": lambda hide: ~hide,
+    "float": lambda hide: kobai.zeros(hide.shape, dtype=kobai.float64).masked_fill(hide, -math.inf),
+}
+
+
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+def test_a_query_that_sees_no_key_attends_to_nothing(mask, backend):
+    """Its result is 0; it gives no gradient, and the other queries have theirs."""
+    attend = nn.functional.scaled_dot_product_attention
+    hide = kobai.tensor([[False, True, False], [True, True, True], [False, False, False]])
+    q, k, v = (kobai.randn(2, 3, 4, dtype=kobai.float64, requires_grad=True) for _ in range(3))
+    y = attend(q, k, v, attn_mask=mask(hide))
+    assert (y[:, 1] == 0).all()
+    rows = kobai.tensor([0, 2])
+    seeing = attend(q[:, rows], k, v, attn_mask=mask(hide[rows]))
+    assert kobai.allclose(y[:, rows], seeing)
+    found = kobai.autograd.grad(y.square().sum(), [q, k, v])
+    expected = kobai.autograd.grad(seeing.square().sum(), [q, k, v])
+    for a, b in zip(found, expected, strict=True):
+        assert kobai.allclose(a, b)
+
+
+@pytest.mark.parametrize("split", [False, True])
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_a_padded_sample_is_no_nan(need_weights, split):
+    """Also where only both masks together hide every key, one of them bool and the other float."""
+    attention = nn.MultiheadAttention(4, 2, batch_first=True)
+    x = kobai.randn(2, 3, 4, requires_grad=True)
+    padding, causal = kobai.tensor([[True, True, True], [False, False, True]]), None
+    if split:
+        padding = kobai.tensor([[True, True, False], [False, False, True]])
+        causal = kobai.zeros(3, 3)
+        causal[:, 2] = -math.inf
+    y, weights = attention(x, x, x, key_padding_mask=padding, attn_mask=causal, need_weights=need_weights)
+    assert kobai.allclose(y[0], attention.out_proj.bias.expand(3, 4))
+    if need_weights:
+        assert (weights[0] == 0).all()
+        assert kobai.allclose(weights[1].sum(-1), kobai.ones(3))
+    y.square().sum().backward()
+    assert x.grad.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in attention.parameters())
+    layer = nn.TransformerEncoderLayer(4, 2, 8, 0.0, batch_first=True)
+    assert layer(x, src_key_padding_mask=kobai.tensor([[True] * 3, [False] * 3])).isfinite().all()
 
 
 def test_every_backend_computes_the_same(backend):

@@ -10,6 +10,7 @@ import numpy as np
 from kobai._tensor import Tensor
 from kobai.nn import functional as F
 from kobai.nn import init
+from kobai.nn.functional.attention import masked_scores
 from kobai.nn.linear import Linear
 from kobai.nn.module import Module
 from kobai.nn.parameter import Parameter
@@ -112,6 +113,7 @@ class MultiheadAttention(Module):
 
         ``key_padding_mask`` (N, S) and ``attn_mask`` (L, S) or (N · heads, L, S): bool, True where *not* to look (the
         opposite of :func:`~kobai.nn.functional.scaled_dot_product_attention`), or float, added to the scores.
+        A query from which every key is hidden attends to nothing, with weights 0.
         ``is_causal`` says that ``attn_mask`` is a causal one; it has to be given all the same.
         """
         self._check(query, key, value)
@@ -127,16 +129,23 @@ class MultiheadAttention(Module):
         q, k, v = (self._heads(t) for t in self._project(query, key, value))
         scores = (q * (1.0 / math.sqrt(self.head_dim))) @ k.transpose(-2, -1)
         batch, heads, length, source = scores.shape
+        mask = blind = None
         if attn_mask is not None:
             mask = attn_mask if attn_mask.ndim == 2 else attn_mask.reshape(batch, heads, length, source)
-            scores = _masked(scores, mask)
         if key_padding_mask is not None:
-            scores = _masked(scores, key_padding_mask.reshape(batch, 1, 1, source))
+            padding = key_padding_mask.reshape(batch, 1, 1, source)
+            mask = padding if mask is None else _both(mask, padding)
+        if mask is not None:
+            scores, blind = masked_scores(scores, mask)
         weights = F.dropout(F.softmax(scores, -1), self.dropout, self.training)
-        y = self.out_proj((weights @ v).transpose(1, 2).reshape(batch, length, self.embed_dim))
+        attended = weights @ v
+        if blind is not None:
+            attended = masked_fill(attended, blind, 0)
+        y = self.out_proj(attended.transpose(1, 2).reshape(batch, length, self.embed_dim))
 
         shown = None
         if need_weights:
+            weights = weights if blind is None else masked_fill(weights, blind, 0)
             shown = weights.mean(1) if average_attn_weights else weights
             shown = shown if batched else shown.squeeze(0)
         if not batched:
@@ -173,5 +182,10 @@ class MultiheadAttention(Module):
             raise ValueError(f"MultiheadAttention: expected one batch size in dimension {batch}, got {shapes}")
 
 
-def _masked(scores: Tensor, mask: Tensor) -> Tensor:
-    return masked_fill(scores, mask, -math.inf) if mask.dtype == np.bool_ else scores + mask
+def _both(a: Tensor, b: Tensor) -> Tensor:
+    """One mask that hides what either hides: bool if both are, else float."""
+    if a.dtype == b.dtype == np.bool_:
+        return a | b
+    if a.dtype == np.bool_:
+        a, b = b, a
+    return masked_fill(a, b, -math.inf) if b.dtype == np.bool_ else a + b

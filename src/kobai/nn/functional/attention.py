@@ -8,7 +8,7 @@ import numpy as np
 
 from kobai._tensor import Tensor
 from kobai.ops.dropout import dropout
-from kobai.ops.gather import where
+from kobai.ops.gather import masked_fill, where
 from kobai.ops.softmax import softmax
 from kobai.xp import namespace
 
@@ -33,6 +33,8 @@ def scaled_dot_product_attention(
         is_causal: query i sees keys 0 ... i alone; not together with ``attn_mask``.
         scale: 1/√E by default.
 
+    A query from which every key is hidden attends to nothing: its result is 0, and no gradient comes from it.
+
     Vaswani et al., "Attention is all you need", NeurIPS 2017, arXiv:1706.03762.
 
     >>> import kobai
@@ -46,7 +48,21 @@ def scaled_dot_product_attention(
     scores = (query * scale) @ key.transpose(-2, -1)
     if is_causal:
         attn_mask = Tensor._wrap(namespace(query.device).tri(query.shape[-2], key.shape[-2], dtype=np.bool_))
-    if attn_mask is not None:
-        seen = attn_mask.dtype == np.bool_
-        scores = where(attn_mask, scores, -math.inf) if seen else scores + attn_mask
-    return dropout(softmax(scores, -1), dropout_p) @ value
+    if attn_mask is None:
+        return dropout(softmax(scores, -1), dropout_p) @ value
+    scores, blind = masked_scores(scores, ~attn_mask if attn_mask.dtype == np.bool_ else attn_mask)
+    return masked_fill(dropout(softmax(scores, -1), dropout_p) @ value, blind, 0)
+
+
+def masked_scores(scores: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores (..., L, S) as ``mask`` has them – bool, True: hidden; or float, added – and which queries see no key at all.
+
+    Those, (..., L, 1), keep finite scores: softmax of nothing but −∞ is NaN, and so are its gradients. What they
+    attend to is to be put to 0.
+    """
+    if mask.dtype == np.bool_:
+        blind = mask.all(-1, keepdim=True)
+        hidden = where(blind, 0.0, -math.inf).to(scores.dtype)
+        return where(mask, hidden, scores), blind
+    blind = (mask == -math.inf).all(-1, keepdim=True)
+    return scores + masked_fill(mask, blind, 0), blind
