@@ -243,3 +243,13 @@ def test_variance_in_its_three_shapes():
 def test_nonsense(call, error, message):
     with pytest.raises(error, match=re.escape(message)):
         call(kobai.tensor(X), kobai.tensor(T))
+
+
+@pytest.mark.parametrize("shapes", [((1, 2), (1, 1)), ((2, 2), (2,)), ((1, 2, 3), (2, 1, 3)), ((4,), (4,))], ids=str)
+def test_the_cosine_is_that_of_the_vectors_as_they_broadcast(shapes):
+    rng = np.random.default_rng(0)
+    a, b = (rng.normal(size=shape) for shape in shapes)
+    wide = np.broadcast_arrays(a, b)
+    expected = (wide[0] * wide[1]).sum(-1) / np.linalg.norm(wide[0], axis=-1) / np.linalg.norm(wide[1], axis=-1)
+    found = nn.functional.cosine_similarity(kobai.tensor(a), kobai.tensor(b), dim=-1)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12)

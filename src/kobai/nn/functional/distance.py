@@ -6,6 +6,7 @@ import numpy as np
 
 from kobai._tensor import Tensor
 from kobai.ops.norm import normalize
+from kobai.ops.shape import broadcast_tensors
 
 __all__ = ["cosine_similarity", "pairwise_distance"]
 
@@ -28,6 +29,8 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     >>> kobai.nn.functional.cosine_similarity(kobai.tensor([[1.0, 0.0]]), kobai.tensor([[2.0, 0.0]]))
     tensor([1.])
     """
+    check_shapes("cosine_similarity", x1, x2)
+    x1, x2 = broadcast_tensors(x1, x2)  # first: a norm is that of the vector compared
     cosine: Tensor = (normalize(x1, 2.0, dim, eps) * normalize(x2, 2.0, dim, eps)).sum(dim)
     return cosine
 
