@@ -168,3 +168,12 @@ def test_random_convolutions_agree_with_pytorch(seed):
         results.append([y, *(t.grad for t in tensors)])
     for ours, theirs in zip(*results, strict=True):
         np.testing.assert_allclose(ours.detach().numpy(), theirs.detach().numpy(), rtol=1e-11, atol=1e-10)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_no_output_channels(n):
+    x = kobai.ones(1, 3, *(4,) * n)
+    with pytest.raises(RuntimeError, match=rf"conv{n}d: expected a weight of at least one output channel, got \(0, 3"):
+        getattr(F, f"conv{n}d")(x, kobai.ones(0, 3, *(2,) * n))
+    with pytest.raises(RuntimeError, match=rf"conv_transpose{n}d: expected a weight of at least one output channel"):
+        getattr(F, f"conv_transpose{n}d")(x, kobai.ones(3, 0, *(2,) * n))

@@ -333,6 +333,8 @@ def _check_tensors(
     x, w = tuple(input.shape), tuple(weight.shape)
     if len(w) != n + 2:
         raise RuntimeError(f"{who}: expected weight ({filters}, {', '.join('k' * n)}), got {w}")
+    if not w[1 - channels_axis]:
+        raise RuntimeError(f"{who}: expected a weight of at least one output channel, got {w}")
     channels = w[channels_axis] * (groups if channels_axis == 1 else 1)
     if len(x) not in (n + 1, n + 2) or x[-n - 1] != channels or w[0] % groups:
         wanted = f"({channels}, {LAYOUT[n]})"
