@@ -201,6 +201,8 @@ class _Namespace:
     ndarray = StrictArray
 
     def __getattr__(self, name: str) -> Any:
+        if name == "lib":
+            return SimpleNamespace(stride_tricks=SimpleNamespace(as_strided=_Function(np.lib.stride_tricks.as_strided)))
         if name not in CUPY_NAMES:
             raise AttributeError(f"strict: CuPy has no function {name!r}")
         found = getattr(np, name)

@@ -183,7 +183,10 @@ def _guard(args: Sequence[Any]) -> Any:
 
 
 def _same_backend(name: str, args: Sequence[Any]) -> list[Any]:
-    """Arguments with zero-dimensional host tensors moved to the device of the others; error if arrays still differ."""
+    """Arguments with zero-dimensional host tensors moved to the device of the others; error if arrays still differ.
+
+    NumPy computes with 0-d arrays as with scalars: what an operation made of them becomes an array again.
+    """
     places = [(i, arg) for i, arg in enumerate(args) if isinstance(arg, Tensor)]
     first, target = next(
         ((i, arg.device) for i, arg in places if arg._array.ndim > 0 or arg.device.type != "cpu"), (0, device("cpu"))
@@ -192,6 +195,7 @@ def _same_backend(name: str, args: Sequence[Any]) -> list[Any]:
     for i, arg in places:
         here = arg.device
         if here.type == target.type:
+            moved[i] = arg if is_array(arg._array) else _with_array(arg)
             continue
         if arg._array.ndim > 0 or here.type != "cpu":
             raise BackendError(
@@ -200,6 +204,11 @@ def _same_backend(name: str, args: Sequence[Any]) -> list[Any]:
             )
         moved[i] = arg.to(target)
     return moved
+
+
+def _with_array(x: Tensor) -> Tensor:
+    x._array = as_array(x._array)
+    return x
 
 
 def _link_view(
@@ -294,6 +303,17 @@ def _overwrite(target: Tensor, op: Callable[..., Tensor], args: tuple[Any, ...],
     _write(target, op(target, *args, **options))
 
 
+def need_own_places(array: Array) -> None:
+    """RuntimeError if one place in memory stands for several elements, as in an expanded view."""
+    if 0 in array.strides and array.size > 1:
+        for size, step in zip(array.shape, array.strides, strict=True):
+            if step == 0 and size > 1:
+                raise RuntimeError(
+                    f"in-place operation: elements of this expanded tensor of shape {tuple(array.shape)} share memory; "
+                    "clone() it first"
+                )
+
+
 def _write(target: Tensor, result: Tensor) -> None:
     if result._array.shape != target._array.shape:
         raise RuntimeError(
@@ -306,13 +326,7 @@ def _write(target: Tensor, result: Tensor) -> None:
         raise RuntimeError(
             f"in-place operation: a result of {result.dtype} cannot be kept in a tensor of {target.dtype}"
         )
-    if 0 in target._array.strides and target._array.size > 1:
-        for size, step in zip(target._array.shape, target._array.strides, strict=True):
-            if step == 0 and size > 1:
-                raise RuntimeError(
-                    f"in-place operation: elements of this expanded tensor of shape {tuple(target.shape)} share memory; "
-                    "clone() it first"
-                )
+    need_own_places(target._array)
     target._array[...] = result._array
     target._bump()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -181,5 +182,134 @@ def test_errors():
         kobai.mul(kobai.ones(2), "2")
     with pytest.raises(TypeError, match="add: expected a Tensor or a number, got list and int"):
         kobai.add([1], 2)
-    with pytest.raises(OverflowError, match="300"):
-        kobai.ones(2, dtype=kobai.uint8) + 300
+
+
+EDGES = [0.0, -0.0, 1.0, -1.0, 3.0, -3.0, 0.1, -0.1, 1 / 3, 7.0, 1000.0, 1e8, -1e8, 1e30, math.inf, -math.inf, math.nan]
+
+
+def _fmod(a: float, b: float) -> float:
+    return math.fmod(a, b) if b and math.isfinite(a) and not math.isnan(b) else math.nan
+
+
+def _floored(a: float, b: float) -> float:
+    rest = _fmod(a, b)
+    return rest + b if rest and (rest < 0) != (b < 0) else rest
+
+
+def _quotient(a: float, b: float) -> float:
+    if not math.isfinite(a) or math.isnan(b):
+        return math.nan
+    if b == 0:
+        return math.copysign(math.inf, a * math.copysign(1, b)) if a else math.nan
+    return float(Fraction(a) // Fraction(b)) if math.isfinite(b) else -float(a * b < 0)
+
+
+@pytest.mark.parametrize("dtype", [kobai.float32, kobai.float64])
+@pytest.mark.parametrize("name", ["fmod", "remainder", "floor_divide"])
+def test_remainders_are_those_of_the_exact_quotient(name, dtype, backend):
+    reference = {"fmod": _fmod, "remainder": _floored, "floor_divide": _quotient}[name]
+    rng = np.random.default_rng(0)
+    a = np.concatenate([np.repeat(EDGES, len(EDGES)), rng.normal(size=300) * 10 ** rng.uniform(-3, 6, 300)])
+    b = np.concatenate([np.tile(EDGES, len(EDGES)), rng.normal(size=300) * 10 ** rng.uniform(-1, 2, 300)])
+    a, b = a.astype(dtype), b.astype(dtype)
+    found = getattr(kobai, name)(kobai.tensor(a), kobai.tensor(b)).cpu().numpy()
+    expected = [reference(float(x), float(y)) for x, y in zip(a, b, strict=True)]
+    if name == "floor_divide":  # the quotient itself has the digits of its dtype
+        expected = [e if math.isinf(e) or math.isnan(e) or abs(e) < 2**22 else math.nan for e in expected]
+        found = np.where(np.isnan(expected), np.nan, found)
+        with np.errstate(all="ignore"):
+            expected = np.where(np.isnan(found), np.nan, expected)
+    np.testing.assert_array_equal(found, np.array(expected).astype(dtype))
+
+
+def test_a_number_on_either_side():
+    assert (7 % kobai.tensor([4.0, -4.0])).tolist() == [3, -1]
+    assert (kobai.tensor([7.0, -7.0]) % -4).tolist() == [-1, -3]
+    assert (-7 // kobai.tensor([2, -2])).tolist() == [-4, 3]
+
+
+DIVISIONS = {
+    "//": lambda a, b: a // b,
+    "%": lambda a, b: a % b,
+    "fmod": lambda a, b: kobai.fmod(a if isinstance(a, kobai.Tensor) else kobai.tensor(a), b),
+    "trunc": lambda a, b: kobai.div(a, b, rounding_mode="trunc"),
+    "floor": lambda a, b: kobai.div(a, b, rounding_mode="floor"),
+}
+
+
+@pytest.mark.parametrize("divide", DIVISIONS.values(), ids=DIVISIONS)
+def test_integers_are_not_divided_by_zero(divide):
+    five, zero = kobai.tensor([5, 6]), kobai.tensor([1, 0])
+    for a, b in ((five, 0), (five, zero), (5, zero), (five.to(kobai.uint8), kobai.tensor(0))):
+        with pytest.raises(RuntimeError, match="expected integers other than 0 to divide by"):
+            divide(a, b)
+    with pytest.raises(RuntimeError, match="floor_divide: "):
+        five.floor_divide_(0)
+    assert not divide(kobai.tensor([5.0]), 0).isfinite().any()
+
+
+def test_a_captured_division_of_integers_looks_at_its_divisors_too():
+    divisor = kobai.tensor([1, 2])
+    step = kobai.capture(lambda x, d: x // d)
+    x = kobai.tensor([5, 6])
+    for _ in range(3):
+        assert step(x, divisor).tolist() == [5, 3]
+    with pytest.raises(RuntimeError, match="other than 0"):
+        step(x, kobai.tensor([1, 0]))
+
+
+def test_integers_to_negative_powers_lose_their_fraction():
+    n = kobai.tensor([-1, -2, -3, 0, 3])
+    for base in (-2, -1, 1, 2):
+        expected = [int(float(base) ** e) for e in n.tolist()]
+        assert (base**n).tolist() == expected
+        assert (kobai.full((5,), base) ** n).tolist() == expected
+
+
+@pytest.mark.parametrize("dtype", [kobai.uint8, kobai.int8, kobai.int16, kobai.int32, kobai.int64], ids=str)
+@pytest.mark.parametrize("number", [-1, -300, 255, 70000, 2**40 + 3, -(2**63)])
+def test_a_number_that_the_dtype_cannot_hold_wraps_as_its_arithmetic_does(dtype, number):
+    x = kobai.tensor([1, 100], dtype=dtype)
+    bits = 8 * np.dtype(dtype).itemsize
+
+    def modulo(values):
+        return np.array([v % 2**bits for v in values], np.uint64).astype(f"u{bits // 8}").view(dtype).tolist()
+
+    for found, expected in (
+        (x + number, [1 + number, 100 + number]),
+        (number - x, [number - 1, number - 100]),
+        (x * number, [number, 100 * number]),
+        (x.clone().add_(number), [1 + number, 100 + number]),
+        (kobai.add(x, x, alpha=number), [1 + number, 100 + 100 * number]),
+        (kobai.where(x > 1, x, number), [number, 100]),
+        (x & number, [1 & number, 100 & number]),
+    ):
+        assert found.dtype == dtype
+        assert found.tolist() == modulo(expected)
+    assert (x < number).tolist() == [number > 1, number > 100]  # comparisons do not wrap
+    assert (x == number).tolist() == [False, False]
+
+
+FILLS = {
+    "full": lambda n: kobai.full((2,), n, dtype=kobai.uint8),
+    "fill_": lambda n: kobai.zeros(2, dtype=kobai.uint8).fill_(n),
+    "masked_fill": lambda n: kobai.zeros(2, dtype=kobai.uint8).masked_fill(kobai.tensor(True), n),
+    "index_fill": lambda n: kobai.zeros(2, dtype=kobai.uint8).index_fill(0, kobai.tensor([0, 1]), n),
+    "scatter": lambda n: kobai.zeros(2, dtype=kobai.uint8).scatter(0, kobai.tensor([0, 1]), n),
+    "clamp": lambda n: kobai.zeros(2, dtype=kobai.uint8).clamp(max=n) if n > 255 else kobai.full((2,), n, dtype=kobai.uint8),
+    "tensor": lambda n: kobai.tensor([n, n], dtype=kobai.uint8),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fill", FILLS.values(), ids=FILLS)
+def test_a_number_to_be_kept_must_fit(fill):
+    assert fill(-1).tolist() == [255, 255]
+    with pytest.raises(RuntimeError, match=r"expected .* fits? into uint8"):
+        fill(300)
+
+
+def test_beyond_64_bits():
+    with pytest.raises(OverflowError, match="mul: expected an integer of 64 bits"):
+        kobai.tensor([1]) * 2**64
+    with pytest.raises(RuntimeError, match="pow: expected an integer that fits into uint8, got 300"):
+        kobai.tensor([1], dtype=kobai.uint8) ** 300

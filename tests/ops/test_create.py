@@ -146,6 +146,56 @@ def test_arange_by_name_and_its_errors():
         kobai.arange()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "dtype", "values"),
+    [
+        ((0.5, 10, 2.5), kobai.int64, [0, 2, 4, 6, 8]),  # int64: all three lose their fractions, then it counts
+        ((0.1, -7.9, -4.0), kobai.int64, [0, -4]),
+        ((5.9,), kobai.int64, [0, 1, 2, 3, 4]),
+        ((0.9, 5), kobai.uint8, [0, 1, 2, 3, 4]),  # others: it counts, then start and step do
+        ((0.5, 10, 2.5), kobai.int32, [0, 2, 4, 6]),
+        ((2**62, 2**62 + 3), kobai.int64, [2**62, 2**62 + 1, 2**62 + 2]),
+    ],
+    ids=str,
+)
+def test_ranges_of_integers(arguments, dtype, values):
+    x = kobai.arange(*arguments, dtype=dtype)
+    assert (x.dtype, x.tolist()) == (dtype, values)
+
+
+def test_spaces_of_integers():
+    assert kobai.linspace(4.3, -3, 10, dtype=kobai.int64).tolist() == [4, 3, 2, 1, 0, 0, 0, -1, -2, -3]
+    assert kobai.linspace(0.5, 9.9, 4, dtype=kobai.uint8).tolist() == [0, 3, 6, 9]
+    assert kobai.linspace(2.5, 9, 1, dtype=kobai.int64).tolist() == [2]
+    assert kobai.logspace(4.3, 1.2, 4, 3.0, dtype=kobai.int64).tolist() == [81, 27, 9, 3]
+    assert kobai.logspace(0, 3, 4, dtype=kobai.int32).tolist() == [1, 10, 100, 1000]
+    with pytest.raises(RuntimeError, match="arange: expected a step of at least 1 for int64, got 0"):
+        kobai.arange(0, 3, 0.5, dtype=kobai.int64)
+
+
+def test_tensors_of_one_element_are_numbers_in_a_sequence():
+    a = kobai.tensor([0.5])
+    for data, shape in (
+        ([a, a], (2,)),
+        ([[a], [a]], (2, 1)),
+        ([[a, a], [a, a]], (2, 2)),
+        ([a, 1.0], (2,)),
+        ([kobai.tensor(1.0), kobai.tensor([[2.0]])], (2,)),
+        ([a.expand(2), a.expand(2)], (2, 2)),  # those of several are rows
+        ([[1.0, 2.0], kobai.tensor([3.0, 4.0])], (2, 2)),
+        ([np.array([0.5]), np.array([0.5])], (2, 1)),  # and so are arrays
+    ):
+        for make in (kobai.tensor, kobai.as_tensor, kobai.FloatTensor):
+            assert make(data).shape == shape
+
+
+@pytest.mark.parametrize("data", [[300], 300, [1, -256], [float("nan")], [1.0, float("inf")], [[1], [-2.5e9]]], ids=str)
+def test_numbers_that_do_not_fit(data):
+    with pytest.raises(RuntimeError, match="tensor: expected numbers that fit into uint8"):
+        kobai.tensor(data, dtype=kobai.uint8)
+    assert kobai.tensor([-1, 254.5], dtype=kobai.uint8).tolist() == [255, 254]
+
+
 def test_spaces_and_eye():
     assert kobai.linspace(0, 1, 5).tolist() == [0, 0.25, 0.5, 0.75, 1]
     assert kobai.linspace(3, 3, 1).tolist() == [3]
@@ -174,7 +224,13 @@ def test_to_and_its_short_names():
     assert x.to(kobai.zeros(1, dtype=kobai.float64)).dtype == kobai.float64
     assert x.type_as(kobai.zeros(1, dtype=kobai.int32)).dtype == kobai.int32
     assert x.type(kobai.float64).dtype == kobai.float64
-    assert x.type() == "kobai.float32"
+    for made, name in ((x, "FloatTensor"), (x.double(), "DoubleTensor"), (x > 0, "BoolTensor")):
+        assert made.type() == f"kobai.{name}"
+        for library in ("torch", "kobai"):
+            assert kobai.ones(1).type(f"{library}.{name}").dtype == made.dtype
+    for wrong in ("torch.FooTensor", "numpy.FloatTensor", "torch.xpu.FloatTensor"):
+        with pytest.raises(ValueError, match=r"type: expected a dtype or a name such as 'kobai\.FloatTensor'"):
+            x.type(wrong)
     assert x.to("cpu", kobai.float64, non_blocking=True).dtype == kobai.float64
     with pytest.raises(ValueError, match="device: expected 'cpu', 'cuda' or 'cuda:N', got 'gpu'"):
         x.to("gpu")

@@ -239,3 +239,25 @@ def test_extremes_at_repeated_places_are_exact_and_nan_wins(reduce, backend):
     assert found[0] == (1 + 1e-12 if reduce == "amax" else 1 - 1e-12)
     assert found[1] != found[1]
     assert found[2] == 3.0
+
+
+def test_a_tensor_without_dimensions_is_indexed_like_one_of_one_element():
+    first, one = kobai.tensor([0]), kobai.tensor(5.0)
+    for call in (
+        lambda x, s: x.index_add(0, first, s),
+        lambda x, s: x.index_copy(0, first, s),
+        lambda x, s: x.index_fill(0, first, s.reshape(())),
+        lambda x, s: x.scatter(0, first.reshape(s.shape), s),
+        *(lambda x, s, how=how: x.scatter_reduce(0, first.reshape(s.shape), s, how) for how in ("sum", "mean", "amax")),
+        *(
+            lambda x, s, how=how: x.scatter_reduce(0, first.reshape(s.shape), s, how, include_self=False)
+            for how in ("sum", "mean", "amin")
+        ),
+    ):
+        vector = kobai.tensor([2.0], requires_grad=True)
+        expected = call(vector, one.reshape(1))
+        expected.sum().backward()
+        scalar = kobai.tensor(2.0, requires_grad=True)
+        found = call(scalar, one)
+        found.backward()
+        assert (found.shape, found.item(), scalar.grad.item()) == ((), expected.item(), vector.grad.item())

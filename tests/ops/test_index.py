@@ -25,7 +25,7 @@ none: a[:, None, 1] | a[:, None, 1]
 none_only: s[None] | s[None]
 tensor: a[i([2, 0, -2])] | a[[2, 0, -2]]
 list: a[[3, -1]] | a[[3, -1]]
-nested_list: a[[[0, 1], [2, 3]]] | a[[[0, 1], [2, 3]]]
+nested_list: c[:, [[0, 1], [2, 0]]] | c[:, [[0, 1], [2, 0]]]
 empty_list: a[[]] | a[:0]
 array: a[np.array([1, 1])] | a[[1, 1]]
 range: a[range(2)] | a[:2]
@@ -222,3 +222,18 @@ def test_values_move_to_the_device_of_the_target():
     x[2:].copy_(kobai.tensor([4.0], device="cpu"))
     assert x.device.type == "strict"
     assert x.tolist() == [2.0, 3.0, 4.0]
+
+
+@pytest.mark.parametrize("index", [[[0, 1], [1, 2]], [[0], 1], [slice(None), 0], [range(2)], [None, 0]], ids=str)
+def test_a_list_of_more_than_integers_is_ambiguous(index):
+    """PyTorch takes it for a tuple, NumPy for one index."""
+    x = kobai.zeros(3, 3)
+    with pytest.raises(IndexError, match=r"index: a list of more than integers may stand for .* write x\["):
+        x[index]
+    with pytest.raises(IndexError, match="may stand for"):
+        x[index] = 1.0
+
+
+def test_ragged_indices():
+    with pytest.raises(IndexError, match=r"index: expected rows of equal length in \[\[0, 1\], \[1\]\]"):
+        kobai.zeros(3, 3)[[[0, 1], [1]], 0]

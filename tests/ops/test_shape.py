@@ -121,7 +121,7 @@ REFUSED = [
     ("v.split(0)", RuntimeError, "split: expected a positive size, got 0"),
     ("v.chunk(0)", RuntimeError, "chunk: expected chunks ≥ 1"),
     ("v.tensor_split(0)", RuntimeError, "at least one section"),
-    ("v.unfold(0, 6, 1)", RuntimeError, "unfold: expected 1 ≤ size ≤ 5"),
+    ("v.unfold(0, 6, 1)", RuntimeError, "unfold: expected 0 ≤ size ≤ 5"),
     ("v.select(1, 0)", IndexError, "select: expected dim in [-1, 0], got 1"),
     ("v.unbind(1)", IndexError, "unbind: expected dim"),
     ("a.transpose('0', 1)", TypeError, "expected dim to be an integer"),

@@ -96,10 +96,11 @@ def result_dtype(a: Tensor, b: Tensor) -> np.dtype[Any]:
     return np.promote_types(x, y)
 
 
-def pair(who: str, a: Any, b: Any, to_float: bool = False) -> tuple[Any, Any]:
+def pair(who: str, a: Any, b: Any, to_float: bool = False, wraps: bool = True) -> tuple[Any, Any]:
     """Both operands of a binary operation with one dtype: Tensors, or one Tensor and one Python number.
 
-    Python numbers are weak, as in PyTorch: they take the tensor's dtype unless they are of a higher category.
+    Python numbers are weak, as in PyTorch: they take the tensor's dtype unless they are of a higher category. Integers
+    that it cannot hold are then taken modulo 2ᵇⁱᵗˢ, as its arithmetic does, or without ``wraps`` left as they are.
     """
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         if a._array.dtype is not b._array.dtype or (to_float and a._array.dtype.kind != "f"):
@@ -109,7 +110,7 @@ def pair(who: str, a: Any, b: Any, to_float: bool = False) -> tuple[Any, Any]:
             a, b = cast(a, dtype), cast(b, dtype)
         return a, b
     if not isinstance(a, Tensor):
-        y, x = pair(who, b, a, to_float) if isinstance(b, Tensor) else (None, None)
+        y, x = pair(who, b, a, to_float, wraps) if isinstance(b, Tensor) else (None, None)
         if y is None:
             raise TypeError(f"{who}: expected a Tensor or a number, got {type(a).__name__} and {type(b).__name__}")
         return x, y
@@ -117,15 +118,37 @@ def pair(who: str, a: Any, b: Any, to_float: bool = False) -> tuple[Any, Any]:
         b = b.item()
     if not isinstance(b, (bool, int, float)):
         if is_array(b):
-            return pair(who, a, Tensor._wrap(asarray(b)), to_float)
+            return pair(who, a, Tensor._wrap(asarray(b)), to_float, wraps)
         raise TypeError(f"{who}: expected a Tensor or a number, got {type(b).__name__}")
     kind = a._array.dtype.kind
     if kind != "f":
         if to_float or type(b) is float:
             a = cast(a, get_default_dtype())
-        elif kind == "b" and type(b) is int:
-            a = cast(a, np.int64)
+        elif type(b) is int:
+            if kind == "b":
+                a = cast(a, np.int64)
+            if wraps and not 0 <= b <= 127:  # these fit everywhere
+                b = wrapped(who, b, a._array.dtype)
     return a, b
+
+
+def held(who: str, value: Any, dtype: np.dtype[Any]) -> Any:
+    """A number to be kept in a tensor of ``dtype``: one below 0 wraps to the unsigned, others must fit. RuntimeError else."""
+    if dtype.kind not in "iu" or type(value) is not int:
+        return value
+    low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    if not (-high if dtype.kind == "u" else low) <= value <= high:
+        raise RuntimeError(f"{who}: expected an integer that fits into {dtype}, got {value}")
+    return wrapped(who, value, dtype)
+
+
+def wrapped(who: str, n: int, dtype: np.dtype[Any]) -> int:
+    """``n`` modulo 2ᵇⁱᵗˢ, the number that the arithmetic of an integer ``dtype`` takes it for; OverflowError beyond 64 bits."""
+    if not -(2**63) <= n < 2**64:
+        raise OverflowError(f"{who}: expected an integer of 64 bits, got {n}")
+    bits = 8 * dtype.itemsize
+    n &= (1 << bits) - 1
+    return n - (1 << bits) if dtype.kind == "i" and n >> (bits - 1) else n
 
 
 def shape_of(x: Any) -> tuple[int, ...] | None:

@@ -32,29 +32,30 @@ __all__ = [
 ]  # what PyTorch has at the top level; the rest is in nn.functional
 
 
-def as_float(who: str, input: Any, inplace: bool = False) -> Tensor:
-    """``input`` checked to be a Tensor, integers converted to the default float dtype, which cannot be done in place."""
+def as_float(who: str, input: Any) -> Tensor:
+    """``input`` checked to be a Tensor, integers converted to the default float dtype."""
     need_tensor(who, input)
-    if input._array.dtype.kind == "f":
-        return input  # type: ignore[no-any-return]
-    if inplace:
-        raise RuntimeError(
-            f"{who}: expected floats to change in place, got {input.dtype}; use .float() first, or leave inplace out"
-        )
-    return cast(input, get_default_dtype())
+    return input if input._array.dtype.kind == "f" else cast(input, get_default_dtype())
+
+
+def _of_integers(op: Callable[[Tensor], Tensor], inplace: bool, input: Tensor) -> Tensor:
+    """op(input) of integers, which stay what they are, as a new tensor or written into ``input``."""
+    return in_place(input, op) if inplace else op(input)
 
 
 def _bounded(who: str, input: Tensor, inplace: bool, low: float, high: float) -> Tensor:
     """``input`` cut to [low, high]; integers stay what they are, and bounds become integers too."""
     need_tensor(who, input)
     if input._array.dtype.kind != "f":
-        return apply(clamp, inplace, input, int(low), int(high))
-    return apply(_hardtanh, inplace, input, low, high)
+        return _of_integers(lambda x: clamp(x, int(low), int(high)), inplace, input)
+    return apply(_hardtanh, inplace, who, input, low, high)
 
 
-def apply(op: Callable[..., Tensor], inplace: bool, input: Tensor, *args: Any) -> Tensor:
-    """op(input, *args), as a new tensor or written into ``input``."""
-    return in_place(input, op, *args) if inplace else op(input, *args)
+def apply(op: Callable[..., Tensor], inplace: bool, who: str, input: Tensor, *args: Any) -> Tensor:
+    """op(input as floats, *args), as a new tensor or written into ``input``: RuntimeError if that is of integers."""
+    if inplace:
+        return in_place(input, lambda x: op(as_float(who, x), *args))
+    return op(as_float(who, input), *args)
 
 
 def _samples(*options: Any, kinks: tuple[float, ...] = ()) -> Samples:
@@ -98,7 +99,7 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
     tensor([0., 0., 2.])
     """
     need_tensor("relu", input)
-    return apply(_relu, inplace, input)
+    return in_place(input, _relu) if inplace else _relu(input)
 
 
 @method
@@ -152,7 +153,7 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
     >>> kobai.nn.functional.leaky_relu(kobai.tensor([-10., 2.]), 0.1)
     tensor([-1.,  2.])
     """
-    return apply(_leaky_relu, inplace, as_float("leaky_relu", input, inplace), negative_slope)
+    return apply(_leaky_relu, inplace, "leaky_relu", input, negative_slope)
 
 
 @primitive(
@@ -214,7 +215,7 @@ def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     >>> kobai.nn.functional.elu(kobai.tensor([-1., 0., 2.]))
     tensor([-0.6321,  0.0000,  2.0000])
     """
-    return apply(_elu, inplace, as_float("elu", input, inplace), alpha, 1.0, 1.0)
+    return apply(_elu, inplace, "elu", input, alpha, 1.0, 1.0)
 
 
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
@@ -226,7 +227,7 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """
     if alpha == 0:
         raise ValueError("celu: expected alpha != 0, got 0")
-    return apply(_elu, inplace, as_float("celu", input, inplace), alpha, 1.0, 1 / alpha)
+    return apply(_elu, inplace, "celu", input, alpha, 1.0, 1 / alpha)
 
 
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
@@ -236,7 +237,7 @@ def selu(input: Tensor, inplace: bool = False) -> Tensor:
     >>> kobai.selu(kobai.tensor([-1., 0., 1.]))
     tensor([-1.1113,  0.0000,  1.0507])
     """
-    return apply(_elu, inplace, as_float("selu", input, inplace), SELU_ALPHA, SELU_SCALE, 1.0)
+    return apply(_elu, inplace, "selu", input, SELU_ALPHA, SELU_SCALE, 1.0)
 
 
 @primitive(sample=_samples(), kind="elementwise", half="device")
@@ -276,7 +277,7 @@ def silu(input: Tensor, inplace: bool = False) -> Tensor:
     >>> kobai.nn.functional.silu(kobai.tensor([-1., 0., 1.]))
     tensor([-0.2689,  0.0000,  0.7311])
     """
-    return apply(_silu, inplace, as_float("silu", input, inplace))
+    return apply(_silu, inplace, "silu", input)
 
 
 @primitive(sample=_samples(), kind="elementwise", half="device")
@@ -291,7 +292,7 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
     >>> kobai.nn.functional.mish(kobai.tensor([-1., 0., 1.]))
     tensor([-0.3034,  0.0000,  0.8651])
     """
-    return apply(_mish, inplace, as_float("mish", input, inplace))
+    return apply(_mish, inplace, "mish", input)
 
 
 @primitive(sample=_samples(1.0, 20.0) + _samples(2.0, 3.0, kinks=(1.5,))[:1], kind="elementwise", half="device")
@@ -365,7 +366,7 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     >>> kobai.nn.functional.hardsigmoid(kobai.tensor([-4., 0., 1.5, 4.]))
     tensor([0.0000, 0.5000, 0.7500, 1.0000])
     """
-    return apply(_hardsigmoid, inplace, as_float("hardsigmoid", input, inplace))
+    return apply(_hardsigmoid, inplace, "hardsigmoid", input)
 
 
 @primitive(sample=_samples(kinks=(-3.0, 3.0)), kind="elementwise", half="device")
@@ -380,7 +381,7 @@ def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     >>> kobai.nn.functional.hardswish(kobai.tensor([1.5, 4.]))
     tensor([1.1250, 4.0000])
     """
-    return apply(_hardswish, inplace, as_float("hardswish", input, inplace))
+    return apply(_hardswish, inplace, "hardswish", input)
 
 
 @primitive(sample=_samples(0.5, kinks=(-0.5, 0.5)), kind="elementwise", half="device")
@@ -429,5 +430,5 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
     """
     need_tensor("threshold", input)
     if input._array.dtype.kind in "iu":
-        return apply(lambda x: where(x > threshold, x, int(value)), inplace, input)
-    return apply(_threshold, inplace, as_float("threshold", input, inplace), threshold, value)
+        return _of_integers(lambda x: where(x > threshold, x, int(value)), inplace, input)
+    return apply(_threshold, inplace, "threshold", input, threshold, value)

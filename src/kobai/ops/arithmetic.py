@@ -13,7 +13,7 @@ import numpy as np
 from kobai._primitive import method, primitive
 from kobai._tensor import Tensor
 from kobai.kernels.domains import check_divisor
-from kobai.ops._args import Samples, cast, into, pair, shape_of, unbroadcast
+from kobai.ops._args import Samples, cast, held, into, pair, shape_of, unbroadcast
 from kobai.xp import Array, xp_of
 
 __all__ = [
@@ -79,7 +79,7 @@ def _div(a: Array, b: Array) -> Any:
 
 @primitive(sample=_two(0.5, 2.0), kind="elementwise")
 def _pow(a: Array, b: Array) -> Any:
-    y = a**b
+    y = _power(a, b)
     if isinstance(b, (int, float)):
         # y is not kept, so that it may change in place
         return y, lambda dy: (lambda out: dy * (b * a ** (b - 1)) if b != 0 else dy * 0, None)
@@ -100,6 +100,15 @@ def _pow(a: Array, b: Array) -> Any:
         return da, db
 
     return y, vjp
+
+
+def _power(a: Any, b: Any) -> Any:
+    """aᵇ; of integers with b < 0 what is left of 1 ÷ a⁻ᵇ without its fraction: 0 but for a = ±1."""
+    if isinstance(b, (int, float)) or b.dtype.kind not in "i":
+        return a**b
+    xp = xp_of(b)
+    inverse = xp.where(abs(a) == 1, xp.where(b % 2 == 0, 1, a), 0).astype(b.dtype)
+    return xp.where(b < 0, inverse, a ** xp.maximum(b, 0))
 
 
 def _ln(x: Any) -> Any:
@@ -134,17 +143,27 @@ def _to_the_chosen(dy: Array, y: Array, a: Array, b: Array) -> Any:
     return (lambda out: share(a, b)), (lambda out: share(b, a))
 
 
-@primitive(
-    sample=[
-        lambda rng: (rng.uniform(-2, 2, (4, 3)) + 0.01, 0.7),
-        lambda rng: (rng.normal(size=(2, 3)), rng.uniform(1, 2, (3,))),
-    ]
-)
+REMAINDERS: Samples = [
+    lambda rng: (rng.uniform(-2, 2, (4, 3)) + 0.01, 0.7),
+    lambda rng: (rng.normal(size=(2, 3)), rng.uniform(1, 2, (3,))),
+    lambda rng: (-1.5, rng.uniform(0.2, 2, (2, 3))),
+]
+
+
+@primitive(sample=REMAINDERS)
 def _remainder(a: Array, b: Array) -> Any:
     check_divisor("remainder", a, b)
-    quotient = xp_of(b if isinstance(a, (int, float)) else a).floor_divide(a, b)
     sa, sb = shape_of(a), shape_of(b)
-    return a - quotient * b, lambda dy: (unbroadcast(dy, sa), lambda out: unbroadcast(-dy * quotient, sb))
+    y = _floor_remainder(a, b)
+    return y, lambda dy: (unbroadcast(dy, sa), lambda out: unbroadcast(-dy * _floor_quotient(a, b), sb))
+
+
+@primitive(sample=REMAINDERS)
+def _fmod(a: Array, b: Array) -> Any:
+    check_divisor("fmod", a, b)
+    sa, sb = shape_of(a), shape_of(b)
+    y = _trunc_remainder(a, b)
+    return y, lambda dy: (unbroadcast(dy, sa), lambda out: unbroadcast(-dy * _trunc_quotient(a, b), sb))
 
 
 @primitive(sample=[lambda rng: (rng.uniform(0.5, 2, (4, 3)), rng.uniform(-2, 2, (3,)))])
@@ -162,18 +181,61 @@ def _atan2(a: Array, b: Array) -> Any:
 @primitive(sample=_two(0.5, 2.0), kind="elementwise")
 def _floor_divide(a: Array, b: Array) -> Any:
     check_divisor("floor_divide", a, b)
-    return xp_of(b if isinstance(a, (int, float)) else a).floor_divide(a, b), None
+    return _floor_quotient(a, b), None
 
 
 @primitive(sample=_two(0.5, 2.0), kind="elementwise")
-def _trunc_divide(a: Array, b: Array, *, who: str = "div") -> Any:
-    check_divisor(who, a, b)
-    like = b if isinstance(a, (int, float)) else a
-    xp = xp_of(like)
-    if like.dtype.kind == "f":
-        return xp.trunc(a / b), None
+def _trunc_divide(a: Array, b: Array) -> Any:
+    check_divisor("div", a, b)
+    return _trunc_quotient(a, b), None
+
+
+# --- quotients and remainders -----------------------------------------------------------------------------------------
+#
+# A float quotient is rounded: ⌊a ÷ b⌋ may then be one too large, and a − ⌊a ÷ b⌋ b anything. C's fmod is exact, and the
+# others follow from it. CuPy's ``floor_divide`` and ``remainder`` of floats are the rounded ones. Integers are exact by
+# ``floor_divide``; their ``fmod`` goes through float64 on CuPy.
+
+
+def _operands(a: Any, b: Any) -> tuple[Any, bool]:
+    """Namespace of the operands, one of which may be a number, and whether they are floats."""
+    array = b if isinstance(a, (int, float)) else a
+    return xp_of(array), array.dtype.kind == "f"
+
+
+def _trunc_remainder(a: Any, b: Any) -> Any:
+    """a − trunc(a ÷ b) b, with the sign of a."""
+    xp, floats = _operands(a, b)
+    return xp.fmod(a, b) if floats else a - _trunc_quotient(a, b) * b
+
+
+def _floor_remainder(a: Any, b: Any) -> Any:
+    """a − ⌊a ÷ b⌋ b, with the sign of b."""
+    xp, floats = _operands(a, b)
+    if not floats:
+        return xp.remainder(a, b)
+    rest = xp.fmod(a, b)
+    return rest + xp.where((rest != 0) & ((rest < 0) != (b < 0)), b, rest.dtype.type(0))
+
+
+def _floor_quotient(a: Any, b: Any) -> Any:
+    """⌊a ÷ b⌋: (a − fmod(a, b)) ÷ b is an integer but for rounding, and 1 more where the rest has another sign than b."""
+    xp, floats = _operands(a, b)
+    if not floats:
+        return xp.floor_divide(a, b)
+    rest = xp.fmod(a, b)
+    whole = (a - rest) / b - ((rest != 0) & ((rest < 0) != (b < 0)))
+    below = xp.floor(whole)
+    return xp.where(xp.equal(b, 0), a / b, below + (whole - below > 0.5))
+
+
+def _trunc_quotient(a: Any, b: Any) -> Any:
+    """trunc(a ÷ b)."""
+    xp, floats = _operands(a, b)
+    if floats:
+        return xp.trunc(a / b)
     floor = xp.floor_divide(a, b)  # a float quotient would round large integers
-    return floor + ((floor < 0) & (floor * b != a)), None
+    return floor + ((floor < 0) & (floor * b != a))
 
 
 @method(in_place=True)
@@ -242,12 +304,14 @@ def pow(input: Any, exponent: Any) -> Tensor:
     >>> kobai.pow(kobai.tensor([1, 2, 3]), 2), kobai.pow(2, kobai.tensor([1, 2, 3]))
     (tensor([1, 4, 9]), tensor([2, 4, 8]))
     """
-    a, b = pair("pow", input, exponent)
-    if isinstance(b, (int, float)) and b == 2:
-        return _mul(a, a)
-    if isinstance(b, int) and b < 0 and a._array.dtype.kind != "f":
-        raise RuntimeError(f"pow: integers cannot be raised to the negative power {b}")
-    return _pow(a, b)
+    a, b = pair("pow", input, exponent, wraps=False)
+    if isinstance(a, Tensor):
+        if isinstance(b, (int, float)) and b == 2:
+            return _mul(a, a)
+        if isinstance(b, int) and b < 0 and a._array.dtype.kind != "f":
+            raise RuntimeError(f"pow: integers cannot be raised to the negative power {b}")
+        return _pow(a, held("pow", b, a._array.dtype))
+    return _pow(held("pow", a, b._array.dtype), b)
 
 
 @method
@@ -286,7 +350,9 @@ def minimum(input: Tensor, other: Tensor) -> Tensor:
 
 @method(in_place=True)
 def remainder(input: Any, other: Any) -> Tensor:
-    """input − ⌊input ÷ other⌋ · other: the remainder with the divisor's sign, as Python's ``%``.
+    """input − ⌊input ÷ other⌋ · other: exactly: the remainder with the divisor's sign, as Python's ``%``.
+
+    Integers: RuntimeError for a divisor 0 (on the host, where it can be seen).
 
     >>> import kobai
     >>> kobai.remainder(kobai.tensor([7, -7]), 3)
@@ -297,20 +363,22 @@ def remainder(input: Any, other: Any) -> Tensor:
 
 @method(in_place=True)
 def fmod(input: Tensor, other: Any) -> Tensor:
-    """Remainder with the dividend's sign, as C's ``fmod``; no gradient to ``other``.
+    """input − trunc(input ÷ other) · other, exactly: the remainder with the dividend's sign, as C's ``fmod``.
+
+    Integers: RuntimeError for a divisor 0 (on the host, where it can be seen).
 
     >>> import kobai
     >>> kobai.fmod(kobai.tensor([7, -7]), 3)
     tensor([ 1, -1])
     """
-    a, b = pair("fmod", input, other)
-    quotient = _trunc_divide(a.detach(), b.detach() if isinstance(b, Tensor) else b, who="fmod")
-    return sub(a, mul(quotient, b))
+    return _fmod(*pair("fmod", input, other))
 
 
 @method(in_place=True)
 def floor_divide(input: Any, other: Any) -> Tensor:
-    """⌊input ÷ other⌋, elementwise, without a gradient.
+    """⌊input ÷ other⌋, elementwise, without a gradient. The floor is that of the exact quotient, not of a rounded one.
+
+    Integers: RuntimeError for a divisor 0 (on the host, where it can be seen).
 
     >>> import kobai
     >>> kobai.floor_divide(kobai.tensor([7, -7]), 2)

@@ -78,10 +78,10 @@ def _ge(a: Array, b: Array) -> Any:
     return a >= b, None
 
 
-def _operands(who: str, input: Any, other: Any) -> tuple[Any, Any]:
+def _operands(who: str, input: Any, other: Any, wraps: bool = False) -> tuple[Any, Any]:
     """Both operands with one dtype; RuntimeError if their shapes do not broadcast."""
     need_tensor(who, input)
-    a, b = pair(who, input, other)
+    a, b = pair(who, input, other, wraps=wraps)
     if isinstance(b, Tensor) and a._array.shape != b._array.shape:
         broadcast_shapes(a._array.shape, b._array.shape)
     return a, b

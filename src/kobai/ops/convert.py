@@ -85,11 +85,34 @@ def cuda(self: Tensor, device: int | Device = None) -> Tensor:
     return to(self, device=f"cuda:{device}" if isinstance(device, int) else device or "cuda")
 
 
+_TYPES = {
+    "FloatTensor": np.float32,
+    "DoubleTensor": np.float64,
+    "HalfTensor": np.float16,
+    "LongTensor": np.int64,
+    "IntTensor": np.int32,
+    "ShortTensor": np.int16,
+    "CharTensor": np.int8,
+    "ByteTensor": np.uint8,
+    "BoolTensor": np.bool_,
+}
+"""PyTorch's older names of dtypes."""
+
+
 @partial(method, name="type")
 def _type(self: Tensor, dtype: Any = None) -> Any:
-    """This tensor with elements of ``dtype``; without it, the dtype's name."""
+    """This tensor with elements of ``dtype``; without it, the name of its own, such as ``"kobai.FloatTensor"``.
+
+    ``dtype`` may be such a name too, also one of PyTorch's, which with ``cuda`` in it names the device as well.
+    """
     if dtype is None:
-        return f"kobai.{self.dtype}"
+        name = next(name for name, known in _TYPES.items() if self.dtype == known)
+        return f"kobai.{'cuda.' * self.is_cuda}{name}"
+    if isinstance(dtype, str) and dtype.endswith("Tensor"):
+        library, *place, name = dtype.split(".")
+        if library not in ("kobai", "torch") or place not in ([], ["cuda"]) or name not in _TYPES:
+            raise ValueError(f"type: expected a dtype or a name such as 'kobai.FloatTensor', got {dtype!r}")
+        return to(self, "cuda" if place else "cpu", _TYPES[name])
     return cast(self, getattr(dtype, "dtype", None) if isinstance(dtype, FunctionType) else dtype)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ from kobai import xp as _xp
 from kobai._primitive import method
 from kobai._tensor import Tensor
 from kobai.dtypes import get_default_dtype
-from kobai.ops._args import need_tensor
+from kobai.ops._args import held, need_tensor
 from kobai.xp import Array, asarray, device, is_array, to_host
 
 __all__ = [
@@ -43,14 +44,23 @@ Device = device | str | None
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def _is_number(part: Any) -> bool:
+    return type(part) in (bool, int, float)
+
+
 def _host(data: Any, who: str, floats: Any) -> np.ndarray[Any, Any]:
-    """Nested Python data as a host array, Python floats as dtype ``floats``; Tensors and device arrays inside are read."""
+    """Nested Python data as a host array, Python floats as dtype ``floats``; Tensors and device arrays inside are read.
+
+    In a sequence of tensors of one element each they count as numbers, as in PyTorch.
+    """
     if isinstance(data, Tensor):
         return to_host(data._array)
     if is_array(data):
         return to_host(data)
     if isinstance(data, Sequence) and not isinstance(data, str):
-        parts = [part if type(part) in (bool, int, float) else _host(part, who, floats) for part in data]
+        if all((isinstance(part, Tensor) and part._array.size == 1) or _is_number(part) for part in data):
+            data = [part._array.reshape(()) if isinstance(part, Tensor) else part for part in data]
+        parts = [part if _is_number(part) else _host(part, who, floats) for part in data]
         try:
             host = np.asarray(parts)
         except ValueError as error:
@@ -67,6 +77,16 @@ def _host(data: Any, who: str, floats: Any) -> np.ndarray[Any, Any]:
             f"{who}: expected numbers, sequences of numbers or an array, got {type(data).__name__} ({host.dtype})"
         )
     return host
+
+
+def _fitted(host: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """Python's numbers as ``dtype``; RuntimeError if it is one of integers that cannot hold them, but for −1 as unsigned."""
+    if dtype.kind in "iu" and host.dtype != dtype and host.size:
+        low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+        for number in (host.min().item(), host.max().item()):
+            if not (-high if dtype.kind == "u" else low) <= number <= high:  # nor is nan
+                raise RuntimeError(f"tensor: expected numbers that fit into {dtype}, got {number}")
+    return host.astype(dtype)
 
 
 def _checked(who: str, array: Array) -> Array:
@@ -101,7 +121,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Device = None, requires_grad
         made = _xp.move(source.astype(np.dtype(dtype or source.dtype)), device)  # astype copies
         return Tensor._wrap(made, requires_grad)  # type: ignore[no-any-return]
     host = _checked("tensor", _host(data, "tensor", get_default_dtype() if dtype is None else np.float64))
-    made = asarray(host.astype(dtype if dtype is not None else host.dtype), device=device or _xp.default_device())
+    made = asarray(_fitted(host, np.dtype(dtype or host.dtype)), device=device or _xp.default_device())
     return Tensor._wrap(made, requires_grad)  # type: ignore[no-any-return]
 
 
@@ -190,7 +210,8 @@ def _takes_size(function: F) -> F:
 def _filled(who: str, size: Any, value: Any, dtype: Any, where: Device, requires_grad: bool) -> Tensor:
     shape = _shape(who, size)
     with _xp.on(where):
-        made = _xp.namespace(where).full(shape, value, dtype=np.dtype(dtype or get_default_dtype()))
+        kind = np.dtype(dtype or get_default_dtype())
+        made = _xp.namespace(where).full(shape, held(who, value, kind), dtype=kind)
     return Tensor._wrap(made, requires_grad)  # type: ignore[no-any-return]
 
 
@@ -304,6 +325,8 @@ def arange(
 ) -> Tensor:
     """start, start + step, ... below ``end`` (from 0 if one bound is given); int64 if all three are integers.
 
+    With a ``dtype`` of integers ``start`` and ``step`` lose their fractions, for int64 ``end`` does too.
+
     >>> import kobai
     >>> kobai.arange(0, 1, 0.25)
     tensor([0.0000, 0.2500, 0.5000, 0.7500])
@@ -317,7 +340,17 @@ def arange(
         raise RuntimeError(f"arange: expected steps from {start} towards {end}, got step {step}")
     if dtype is None:
         dtype = np.int64 if all(isinstance(v, int) for v in (start, end, step)) else get_default_dtype()
-    host = np.arange(start, end, step)
+    if np.dtype(dtype).kind in "iu":
+        # Bounds and step lose their fractions, as in PyTorch, where only int64 does so before it counts.
+        whole = tuple(math.trunc(v) for v in (start, end, step))
+        first, last, by = whole if dtype == np.int64 else (start, end, step)
+        start, step = whole[0], whole[2]
+        if not step:
+            raise RuntimeError(f"arange: expected a step of at least 1 for {np.dtype(dtype)}, got {by}")
+        count = max(math.ceil((last - first) / by), 0) if isinstance(by, float) else max(-(-(last - first) // by), 0)
+        host = start + step * np.arange(count)
+    else:
+        host = np.arange(start, end, step)
     return Tensor._wrap(asarray(host.astype(dtype), device=device or _xp.default_device()), requires_grad)  # type: ignore[no-any-return]
 
 
@@ -326,12 +359,18 @@ def linspace(
 ) -> Tensor:
     """``steps`` evenly spaced numbers from ``start`` to ``end``, both included.
 
+    With a ``dtype`` of integers the bounds lose their fractions first, then the numbers between them.
+
     >>> import kobai
     >>> kobai.linspace(0, 1, 5)
     tensor([0.0000, 0.2500, 0.5000, 0.7500, 1.0000])
     """
     _need_steps("linspace", steps)
-    host = np.linspace(float(start), float(end), steps).astype(dtype or get_default_dtype())
+    kind = np.dtype(dtype or get_default_dtype())
+    if kind.kind in "iu":
+        host = np.trunc(_between_whole(start, end, steps)).astype(kind)
+    else:
+        host = np.linspace(float(start), float(end), steps).astype(kind)
     return Tensor._wrap(asarray(host, device=device or _xp.default_device()), requires_grad)  # type: ignore[no-any-return]
 
 
@@ -347,13 +386,30 @@ def logspace(
 ) -> Tensor:
     """``steps`` numbers from baseˢᵗᵃʳᵗ to baseᵉⁿᵈ, evenly spaced in their exponents.
 
+    With a ``dtype`` of integers the exponents' bounds lose their fractions first, then the numbers.
+
     >>> import kobai
     >>> kobai.logspace(0, 3, 4)
     tensor([   1.,   10.,  100., 1000.])
     """
     _need_steps("logspace", steps)
-    host = np.logspace(float(start), float(end), steps, base=base).astype(dtype or get_default_dtype())
+    kind = np.dtype(dtype or get_default_dtype())
+    if kind.kind in "iu":
+        exponents = _between_whole(start, end, steps) if steps != 1 else np.array([float(start)])
+        host = np.power(float(base), exponents).astype(kind)
+    else:
+        host = np.logspace(float(start), float(end), steps, base=base).astype(kind)
     return Tensor._wrap(asarray(host, device=device or _xp.default_device()), requires_grad)  # type: ignore[no-any-return]
+
+
+def _between_whole(start: Any, end: Any, steps: int) -> np.ndarray[Any, Any]:
+    """``steps`` numbers from ``start`` to ``end``, which lose their fractions first, as in PyTorch for dtypes of integers.
+
+    Each half is counted from its own end, as there: rounding then decides alike where a number is nearly whole.
+    """
+    first, last = float(math.trunc(start)), float(math.trunc(end))
+    step, i = (last - first) / max(steps - 1, 1), np.arange(steps)
+    return np.where((i < steps // 2) | (steps == 1), first + step * i, last - step * (steps - 1 - i))
 
 
 def _need_steps(who: str, steps: int) -> None:

@@ -13,6 +13,7 @@ from kobai._primitive import primitive
 from kobai._tensor import Tensor
 from kobai.kernels import dropout as kernel
 from kobai.kernels.philox import philox_bits, reserve
+from kobai.ops._args import need_tensor
 from kobai.ops.activation import SELU_ALPHA, SELU_SCALE, _leaky_relu, _step, apply, as_float
 from kobai.random import Generator, resolve
 from kobai.xp import Array, xp_of
@@ -56,13 +57,15 @@ def _dropout(x: Array, p: float, generator: Generator | None) -> Any:
     return y, lambda dy: (kernel.masked(dy, keep, 1 / (1 - p)),)
 
 
-def _dropped(input: Tensor, shape: tuple[int, ...], p: float, inplace: bool, generator: Generator | None) -> Tensor:
+def _dropped(
+    who: str, input: Tensor, shape: tuple[int, ...], p: float, inplace: bool, generator: Generator | None
+) -> Tensor:
     """``input`` without what a mask of ``shape`` drops."""
     x = input._array
     if p < 1 and shape == x.shape:
-        return apply(_dropout, inplace, input, p, generator)
+        return apply(_dropout, inplace, who, input, p, generator)
     keep = xp_of(x).zeros(shape, bool) if p == 1 else kernel.keep_mask(shape, p, resolve(generator), x)
-    return apply(_masked, inplace, input, keep, 0.0 if p == 1 else 1 / (1 - p))
+    return apply(_masked, inplace, who, input, keep, 0.0 if p == 1 else 1 / (1 - p))
 
 
 def dropout(
@@ -78,10 +81,10 @@ def dropout(
     tensor([0., 2.])
     """
     p = _probability("dropout", p)
-    x = as_float("dropout", input, inplace)
+    need_tensor("dropout", input)
     if not training or p == 0:
-        return x
-    return _dropped(x, x._array.shape, p, inplace, generator)
+        return input
+    return _dropped("dropout", input, input._array.shape, p, inplace, generator)
 
 
 def _feature_dropout(
@@ -94,16 +97,16 @@ def _feature_dropout(
     generator: Generator | None,
 ) -> Tensor:
     p = _probability(who, p)
-    x = as_float(who, input, inplace)
-    shape = x._array.shape
+    need_tensor(who, input)
+    shape = input._array.shape
     if len(shape) not in dims:
         raise ValueError(
             f"{who}: expected {dims[0]} or {dims[1]} dimensions, (C, ...) or (N, C, ...), got {tuple(shape)}"
         )
     if not training or p == 0:
-        return x
+        return input
     spatial = dims[0] - 1
-    return _dropped(x, (*shape[: len(shape) - spatial], *(1,) * spatial), p, inplace, generator)
+    return _dropped(who, input, (*shape[: len(shape) - spatial], *(1,) * spatial), p, inplace, generator)
 
 
 def dropout1d(
@@ -159,14 +162,14 @@ def _replaced(x: Array, keep: Array, value: float, scale: float, shift: float) -
     return y, lambda dy: (dy * keep * scale,)
 
 
-def _alpha(x: Tensor, shape: tuple[int, ...], p: float, inplace: bool, generator: Generator | None) -> Tensor:
+def _alpha(who: str, x: Tensor, shape: tuple[int, ...], p: float, inplace: bool, generator: Generator | None) -> Tensor:
     if p == 1:
-        return _dropped(x, shape, p, inplace, generator)
+        return _dropped(who, x, shape, p, inplace, generator)
     # SELU's limit at −∞ replaces what is dropped; a·y + b brings mean 0 and variance 1 back (equation 8 of the paper)
     value = -SELU_ALPHA * SELU_SCALE
     scale = 1 / math.sqrt((1 - p) * (1 + p * value * value))
     keep = kernel.keep_mask(shape, p, resolve(generator), x._array)
-    return apply(_replaced, inplace, x, keep, value, scale, -scale * p * value)
+    return apply(_replaced, inplace, who, x, keep, value, scale, -scale * p * value)
 
 
 def alpha_dropout(
@@ -180,8 +183,10 @@ def alpha_dropout(
     tensor(1.)
     """
     p = _probability("alpha_dropout", p)
-    x = as_float("alpha_dropout", input, inplace)
-    return x if not training or p == 0 else _alpha(x, x._array.shape, p, inplace, generator)
+    need_tensor("alpha_dropout", input)
+    if not training or p == 0:
+        return input
+    return _alpha("alpha_dropout", input, input._array.shape, p, inplace, generator)
 
 
 def feature_alpha_dropout(
@@ -195,11 +200,13 @@ def feature_alpha_dropout(
     True
     """
     p = _probability("feature_alpha_dropout", p)
-    x = as_float("feature_alpha_dropout", input, inplace)
-    shape = x._array.shape
+    need_tensor("feature_alpha_dropout", input)
+    if not training or p == 0:
+        return input
+    shape = input._array.shape
     if len(shape) < 2:
         raise ValueError(f"feature_alpha_dropout: expected input (N, C, ...), got {tuple(shape)}")
-    return x if not training or p == 0 else _alpha(x, (*shape[:2], *(1,) * (len(shape) - 2)), p, inplace, generator)
+    return _alpha("feature_alpha_dropout", input, (*shape[:2], *(1,) * (len(shape) - 2)), p, inplace, generator)
 
 
 @primitive(
@@ -232,9 +239,9 @@ def rrelu(
     """
     if lower > upper:
         raise ValueError(f"rrelu: expected lower <= upper, got {lower} and {upper}")
-    x = as_float("rrelu", input, inplace)
+    x = as_float("rrelu", input)
     if not training:
-        return apply(_leaky_relu, inplace, x, (lower + upper) / 2)
+        return apply(_leaky_relu, inplace, "rrelu", input, (lower + upper) / 2)
     bits = _bits(x._array.shape, generator, x._array)
     slope = lower + (upper - lower) * (bits.astype(x._array.dtype) * 2.0**-32)
-    return apply(_slopes, inplace, x, slope)
+    return apply(_slopes, inplace, "rrelu", input, slope)

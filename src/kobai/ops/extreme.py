@@ -16,8 +16,8 @@ from kobai.kernels.sums import total
 from kobai.ops._args import cast, need_tensor, normalize_axis, numpy_names
 from kobai.ops.arithmetic import maximum, minimum, sub
 from kobai.ops.gather import gather
-from kobai.ops.rearrange import clone
 from kobai.ops.reduce import Axes, axes_of, element_count, reduced_samples, spread
+from kobai.ops.shape import clone
 from kobai.xp import Array, quiet, xp_of
 
 __all__ = [

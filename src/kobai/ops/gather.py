@@ -12,9 +12,9 @@ from kobai.dtypes import get_default_dtype
 from kobai.kernels.domains import check_range, look_range
 from kobai.kernels.engine import HOST_TYPES
 from kobai.kernels.scatter import add_at, mesh, positions_along, positions_of
-from kobai.ops._args import cast, need_tensor, normalize_axis, numpy_names, pair, unbroadcast
+from kobai.ops._args import cast, held, need_tensor, normalize_axis, numpy_names, pair, unbroadcast
 from kobai.ops.index import getitem, take_slices
-from kobai.ops.shape import expand, reshape
+from kobai.ops.shape import clone, expand, reshape
 from kobai.xp import Array, asarray, xp_of
 
 __all__ = [
@@ -156,7 +156,7 @@ def gathered(who: str, input: Tensor, dim: int, index: Tensor) -> Tensor:
     axis = normalize_axis(who, dim, input._array.ndim)
     check_index(who, input._array.shape, axis, index)
     if not input._array.ndim or not index._array.ndim:
-        return expand(input, index._array.shape)  # of a scalar there is one element to gather
+        return clone(expand(input, index._array.shape))  # of a scalar there is one element to gather
     return _gather(input, index, axis)
 
 
@@ -194,8 +194,9 @@ def check_slices(who: str, input: Tensor, dim: int, index: Tensor, source: Tenso
         raise IndexError(f"{who}: expected an index of one dimension, got shape {tuple(array.shape)}")
     check_range(who, array, shape[axis] if shape else 1)
     if source is not None:
-        expected = (*shape[:axis], array.size, *shape[axis + 1 :])
-        if source._array.shape != expected or source._array.dtype != input._array.dtype:
+        expected = (*shape[:axis], array.size, *shape[axis + 1 :]) if shape else source._array.shape
+        fits = source._array.shape == expected and (shape or source._array.size == array.size)
+        if not fits or source._array.dtype != input._array.dtype:
             raise RuntimeError(
                 f"{who}: expected a source of shape {expected} and {input.dtype}, got {tuple(source.shape)} of {source.dtype}"
             )
@@ -213,7 +214,7 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
             [5, 3]])
     """
     axis = check_slices("index_select", input, dim, index)
-    return take_slices(input, index.reshape(-1), axis, "index_select", False) if input._array.ndim else input
+    return take_slices(input, index.reshape(-1), axis, "index_select", False) if input._array.ndim else clone(input)
 
 
 @method
@@ -306,6 +307,7 @@ def _scalar(who: str, value: Any, like: Tensor, dtype: Any = None) -> Tensor:
         raise TypeError(f"{who}: expected a Tensor or a number, got {type(value).__name__}")
     if dtype is None:
         dtype = get_default_dtype() if isinstance(value, float) else np.bool_ if isinstance(value, bool) else np.int64
+    value = held(who, value, np.dtype(dtype))
     return Tensor._wrap(asarray(value, dtype=dtype, device=like.device))  # type: ignore[no-any-return]
 
 

@@ -12,11 +12,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from kobai._grad_mode import is_grad_enabled
-from kobai._primitive import in_place, method, primitive
+from kobai._primitive import in_place, method, need_own_places, primitive
 from kobai._tensor import Tensor
 from kobai.kernels.domains import check_replays, counted_from_front, look_range
 from kobai.kernels.scatter import add_at, positions_along
-from kobai.ops._args import unbroadcast
+from kobai.ops._args import held, unbroadcast
 from kobai.xp import Array, asarray, is_array, xp_of
 
 __all__: list[str] = []  # methods only
@@ -176,7 +176,10 @@ def _count(shape: tuple[int, ...]) -> int:
 def _index_tensor(item: Any, like: Tensor) -> Tensor:
     """A tensor, array, list or range in an index as a tensor of integers or truth values on the device of ``like``."""
     if not isinstance(item, Tensor):
-        array = asarray(list(item) if isinstance(item, range) else item, device=like.device)
+        try:
+            array = asarray(list(item) if isinstance(item, range) else item, device=like.device)
+        except ValueError as error:
+            raise IndexError(f"index: expected rows of equal length in {item!r}") from error
         item = Tensor._wrap(array.astype(np.int64) if array.size == 0 and array.dtype.kind == "f" else array)
     elif type(item._array) is not type(like._array):
         item = item.to(like.device)
@@ -190,6 +193,12 @@ def _index_tensor(item: Any, like: Tensor) -> Tensor:
 def _parse(like: Tensor, index: Any) -> tuple[Basic | None, list[tuple[int, Tensor]]]:
     """The two stages of an index: the basic key (None: everything), and the tensors with their places after it."""
     array = like._array
+    if type(index) is list and any(not isinstance(part, (int, np.generic)) for part in index):
+        parts = ", ".join(repr(part) if isinstance(part, (list, range)) else "…" for part in index)
+        raise IndexError(
+            f"index: a list of more than integers may stand for one index or for one per dimension; write x[{parts}] for "
+            f"one per dimension, x[kobai.tensor([{parts}])] for one"
+        )
     items: list[Any] = []
     for item in index if type(index) is tuple else (index,):
         if item is None or item is Ellipsis or type(item) is int:
@@ -341,12 +350,13 @@ def _as_value(target: Tensor, value: Any) -> Any:
     if isinstance(value, Tensor):
         return value if type(value._array) is type(target._array) else value.to(target.device)
     if isinstance(value, (bool, int, float)):
-        return value
+        return held("assignment", value, target._array.dtype)
     return Tensor._wrap(asarray(value, dtype=target._array.dtype, device=target.device))
 
 
 def _write(target: Tensor, part: Array, value: Any, key: Any = ()) -> None:
     """part[key] ← value, where ``part`` is memory of ``target``, without the tape."""
+    need_own_places(part)
     if isinstance(value, Tensor):
         # Memory that both share is read before it is written.
         value = value._array.copy() if value._version is target._version else value._array

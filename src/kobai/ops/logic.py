@@ -148,7 +148,7 @@ def _invert(a: Array) -> Any:
 
 
 def _bits(who: str, input: Any, other: Any) -> tuple[Any, Any]:
-    a, b = _operands(who, input, other)
+    a, b = _operands(who, input, other, wraps=True)
     for operand in (a, b):
         if isinstance(operand, float) or (isinstance(operand, Tensor) and operand._array.dtype.kind == "f"):
             raise TypeError(f"{who}: expected integers or truth values, got floats")

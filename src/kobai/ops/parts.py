@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import operator
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
-import numpy as np
-
-from kobai._primitive import method
+from kobai._primitive import method, primitive
 from kobai._tensor import Tensor
+from kobai.kernels.scatter import add_at
 from kobai.ops._args import normalize_axis, numpy_names
 from kobai.ops.index import getitem
-from kobai.ops.shape import movedim
+from kobai.ops.shape import reshape
+from kobai.xp import Array, xp_of
 
 __all__ = ["chunk", "dsplit", "hsplit", "narrow", "select", "split", "tensor_split", "unbind", "vsplit"]
 
@@ -67,7 +67,7 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
         if sections < 0 or (sections == 0 and size):
             raise RuntimeError(f"split: expected a positive size, got {sections}")
         sections = [sections] * (size // sections) + [size % sections] * (size % sections > 0) if size else [0]
-    ends = np.cumsum(sections).tolist()
+    ends = list(accumulate(sections))
     return tuple(_slice(tensor, axis, end - n, end) for n, end in zip(sections, ends, strict=True))
 
 
@@ -154,14 +154,41 @@ def dsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
     return tensor_split(input, indices_or_sections, 2)
 
 
+@primitive(
+    kind="view",
+    sample=[
+        lambda rng: (rng.normal(size=(5, 3)), 0, 2, 1),
+        lambda rng: (rng.normal(size=(2, 7, 3)), 1, 3, 2),
+        lambda rng: (rng.normal(size=(4, 0)), 0, 2, 2),
+    ],
+)
+def _windows(x: Array, axis: int, size: int, step: int) -> Any:
+    xp, shape = xp_of(x), x.shape
+
+    def windows(array: Array) -> Array:
+        sizes, strides = list(array.shape), list(array.strides)
+        sizes[axis : axis + 1] = [(sizes[axis] - size) // step + 1]
+        along = strides[axis]
+        strides[axis] = along * step
+        return xp.lib.stride_tricks.as_strided(array, (*sizes, size), (*strides, along))
+
+    def vjp(dy: Array) -> Any:
+        def dx(out: Array | None) -> Array:
+            out = xp.zeros(shape, dy.dtype)
+            return add_at(out, windows(xp.arange(out.size).reshape(shape)), dy)
+
+        return dx, None, None, None
+
+    return windows(x), vjp
+
+
 def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
-    """All windows of ``size`` elements, ``step`` apart, along ``dimension``; the window comes last. A copy."""
+    """All windows of ``size`` elements, ``step`` apart, along ``dimension``, the window last: a view, whose windows overlap."""
     axis = normalize_axis("unfold", dimension, input._array.ndim)
-    length = input._array.shape[axis]
-    if not 0 < size <= length or step < 1:
-        raise RuntimeError(f"unfold: expected 1 ≤ size ≤ {length} and step ≥ 1, got size {size}, step {step}")
-    windows = np.arange(0, length - size + 1, step)[:, None] + np.arange(size)
-    return movedim(getitem(input, (slice(None),) * axis + (windows,)), axis + 1, -1)
+    length = input._array.shape[axis] if input._array.ndim else 1
+    if not 0 <= size <= length or step < 1:
+        raise RuntimeError(f"unfold: expected 0 ≤ size ≤ {length} and step ≥ 1, got size {size}, step {step}")
+    return _windows(input if input._array.ndim else reshape(input, 1), axis, size, step)
 
 
 method(unfold)  # as in PyTorch a method only: nn.functional.unfold is another thing

@@ -16,8 +16,9 @@ from kobai._primitive import method, primitive
 from kobai._tensor import Tensor
 from kobai.dtypes import get_default_dtype
 from kobai.kernels import activation, special
-from kobai.ops._args import Samples, as_tensor_like, cast, into, need_tensor, pair, unbroadcast
+from kobai.ops._args import Samples, as_tensor_like, cast, held, into, need_tensor, pair, unbroadcast
 from kobai.ops.arithmetic import add, div, mul, sub
+from kobai.ops.shape import clone
 from kobai.xp import Array, xp_of
 
 __all__ = [
@@ -290,12 +291,12 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     if min is None and max is None:
         raise ValueError("clamp: expected at least one of min and max")
     if min is not None:
-        input, min = pair("clamp", input, min)
+        input, min = pair("clamp", input, min, wraps=False)
     if max is not None:
-        input, max = pair("clamp", input, max)
+        input, max = pair("clamp", input, max, wraps=False)
         if isinstance(min, Tensor):
             min = cast(min, input._array.dtype)
-    return _clamp(input, min, max)
+    return _clamp(input, held("clamp", min, input._array.dtype), held("clamp", max, input._array.dtype))
 
 
 clip = method(clamp, name="clip", in_place=True)
@@ -408,7 +409,7 @@ def nan_to_num(
     """
     need_tensor("nan_to_num", input)
     if input._array.dtype.kind != "f":
-        return input
+        return clone(input)
     limits = np.finfo(input._array.dtype)
     return _nan_to_num(
         input,

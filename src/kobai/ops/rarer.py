@@ -18,6 +18,7 @@ from kobai.ops.gather import index_select
 from kobai.ops.joining import stack
 from kobai.ops.random import _fill, _place
 from kobai.ops.rearrange import diag
+from kobai.ops.shape import fresh
 from kobai.random import Generator, resolve
 from kobai.xp import asarray, to_host, xp_of
 
@@ -331,7 +332,7 @@ def sum_to_size(input: Tensor, *size: Any) -> Tensor:
     if extra < 0 or any(n not in (1, input.shape[i + extra]) for i, n in enumerate(wanted)):
         raise RuntimeError(f"sum_to_size: {tuple(wanted)} does not broadcast to {tuple(input.shape)}")
     if not wanted:
-        return input.sum()  # type: ignore[no-any-return]
+        return fresh(input.sum(), input)
     return (input.sum(tuple(axes), keepdim=True) if axes else input).reshape(wanted)  # type: ignore[no-any-return]
 
 

@@ -1,4 +1,4 @@
-"""Copies in another arrangement: repeating, reordering, triangles and diagonals, and ``clone``."""
+"""Copies in another arrangement: repeating, reordering, triangles and diagonals."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from kobai._primitive import method, primitive
 from kobai._tensor import Tensor
 from kobai.ops._args import normalize_axes, normalize_axis, numpy_names
 from kobai.ops.gather import index_select
+from kobai.ops.shape import clone, contiguous, expand, fresh, movedim, reshape, sizes_of, transpose
 from kobai.ops.shape import diagonal as diagonal_of
-from kobai.ops.shape import expand, movedim, reshape, sizes_of, transpose
 from kobai.xp import Array, asarray, default_device, to_host, xp_of
 
 __all__ = [
-    "clone",
     "diag",
     "diag_embed",
     "flip",
@@ -53,7 +52,7 @@ def repeat(input: Tensor, *sizes: Any) -> Tensor:
         input.reshape([n for size in shape for n in (1, size)]),
         [n for pair in zip(counts, shape, strict=True) for n in pair],
     )
-    return contiguous(spread.reshape([count * size for count, size in zip(counts, shape, strict=True)]))
+    return fresh(contiguous(spread.reshape([count * size for count, size in zip(counts, shape, strict=True)])), input)
 
 
 @method
@@ -118,7 +117,7 @@ def flip(input: Tensor, *args: Any, dims: Any = None) -> Tensor:
             [2, 1]])
     """
     axes = sizes_of("flip", args if dims is None else (dims,))
-    return _flip(input, normalize_axes("flip", axes, input._array.ndim)) if axes else _clone(input)
+    return _flip(input, normalize_axes("flip", axes, input._array.ndim)) if axes else clone(input)
 
 
 @method
@@ -309,34 +308,3 @@ def triu_indices(row: int, col: int, offset: int = 0, *, device: Any = None) -> 
             [1]])
     """
     return _triangle(np.triu_indices(row, offset, col), device)
-
-
-# --- copies -------------------------------------------------------------------------------------------------------------
-
-
-@primitive(
-    sample=[lambda rng: (rng.normal(size=(4, 3)),), lambda rng: (rng.normal(size=(3, 2)).T,)],
-    kind="elementwise",
-    half="own",
-)
-def _clone(x: Array) -> Any:
-    return x.copy(), lambda dy: (dy,)
-
-
-@method
-def clone(input: Tensor) -> Tensor:
-    """A copy in memory of its own; the gradient passes through.
-
-    >>> import kobai
-    >>> x = kobai.tensor([1., 2.])
-    >>> y = kobai.clone(x).mul_(10)
-    >>> x, y
-    (tensor([1., 2.]), tensor([10., 20.]))
-    """
-    return _clone(input)
-
-
-@method
-def contiguous(input: Tensor) -> Tensor:
-    """``input`` with its elements row by row in memory: itself, or a copy."""
-    return input if input._array.flags.c_contiguous else _clone(input)

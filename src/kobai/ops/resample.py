@@ -13,7 +13,7 @@ from kobai._tensor import Tensor
 from kobai.errors import nearest
 from kobai.kernels.gemm import matmul
 from kobai.ops._args import need_tensor
-from kobai.ops.shape import reshape
+from kobai.ops.shape import fresh, reshape
 from kobai.xp import Array, device_of, table, xp_of
 
 __all__ = ["interpolate", "pixel_shuffle", "pixel_unshuffle"]
@@ -204,7 +204,7 @@ def _repeated(input: Tensor, factors: tuple[int, ...]) -> Tensor:
     narrow = [s for m in old for s in (m, 1)]
     wide = [s for m, f in zip(old, factors, strict=True) for s in (m, f)]
     new = [m * f for m, f in zip(old, factors, strict=True)]
-    return reshape(input.reshape(*lead, *narrow).expand(*lead, *wide), *lead, *new)
+    return fresh(reshape(input.reshape(*lead, *narrow).expand(*lead, *wide), *lead, *new), input)
 
 
 def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
@@ -222,7 +222,8 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     *lead, c, h, w = input.shape
     k = len(lead)
     parts = input.reshape(*lead, c // (r * r), r, r, h, w)
-    return reshape(parts.permute(*range(k), k, k + 3, k + 1, k + 4, k + 2), *lead, c // (r * r), h * r, w * r)
+    y = reshape(parts.permute(*range(k), k, k + 3, k + 1, k + 4, k + 2), *lead, c // (r * r), h * r, w * r)
+    return fresh(y, input)
 
 
 def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
@@ -242,7 +243,8 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     *lead, c, h, w = input.shape
     k = len(lead)
     parts = input.reshape(*lead, c, h // r, r, w // r, r)
-    return reshape(parts.permute(*range(k), k, k + 2, k + 4, k + 1, k + 3), *lead, c * r * r, h // r, w // r)
+    y = reshape(parts.permute(*range(k), k, k + 2, k + 4, k + 1, k + 3), *lead, c * r * r, h // r, w // r)
+    return fresh(y, input)
 
 
 def channel_shuffle(input: Tensor, groups: int) -> Tensor:
@@ -256,4 +258,5 @@ def channel_shuffle(input: Tensor, groups: int) -> Tensor:
     if input.ndim < 3 or groups < 1 or input.shape[1] % groups:
         raise RuntimeError(f"channel_shuffle: expected input (N, C·{groups}, *), got {tuple(input.shape)}")
     n, channels, *rest = input.shape
-    return reshape(input.reshape(n, groups, channels // groups, *rest).transpose(1, 2), n, channels, *rest)
+    y = reshape(input.reshape(n, groups, channels // groups, *rest).transpose(1, 2), n, channels, *rest)
+    return fresh(y, input)

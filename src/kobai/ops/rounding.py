@@ -9,7 +9,7 @@ import numpy as np
 from kobai._primitive import method, primitive
 from kobai._tensor import Tensor
 from kobai.ops._args import Samples, need_tensor
-from kobai.ops.rearrange import clone
+from kobai.ops.shape import clone
 from kobai.xp import Array, xp_of
 
 __all__ = ["ceil", "fix", "floor", "frac", "round", "sgn", "sign", "trunc"]

@@ -11,7 +11,7 @@ from kobai._tensor import Tensor
 from kobai.ops._args import need_tensor, normalize_axis, numpy_names
 from kobai.ops.extreme import ValuesIndices
 from kobai.ops.gather import gather
-from kobai.ops.rearrange import clone
+from kobai.ops.shape import clone
 from kobai.xp import Array, xp_of
 
 __all__ = ["cummax", "cummin"]

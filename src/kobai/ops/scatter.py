@@ -10,12 +10,11 @@ from kobai._primitive import method, primitive
 from kobai._tensor import Tensor
 from kobai.kernels.domains import look_range
 from kobai.kernels.scatter import add_at, extreme_at, mesh, positions_along
-from kobai.ops._args import cast, need_tensor, normalize_axis, numpy_names, unbroadcast
+from kobai.ops._args import cast, held, need_tensor, normalize_axis, numpy_names, unbroadcast, wrapped
 from kobai.ops.arithmetic import div
 from kobai.ops.gather import check_index, check_slices, where
 from kobai.ops.index import getitem
-from kobai.ops.rearrange import clone
-from kobai.ops.shape import expand, reshape
+from kobai.ops.shape import clone, expand, reshape
 from kobai.xp import Array, asarray, xp_of
 
 __all__ = [
@@ -76,7 +75,8 @@ def _scattered(who: str, input: Tensor, dim: int, index: Tensor, src: Any, add: 
     need_tensor(who, input, index)
     axis = normalize_axis(who, dim, input._array.ndim)
     if not isinstance(src, Tensor):
-        src = Tensor._wrap(asarray(src, dtype=input._array.dtype, device=input.device)).reshape((1,) * input.ndim)
+        src = asarray(held(who, src, input._array.dtype), dtype=input._array.dtype, device=input.device)
+        src = Tensor._wrap(src).reshape((1,) * input.ndim)
         check_index(who, input._array.shape, axis, index)
     else:
         if src._array.dtype != input._array.dtype:
@@ -178,7 +178,11 @@ def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: 
     tensor([10.,  0., 50.])
     """
     axis = check_slices("index_add", input, dim, index, source)
-    return _index_add(input, index.reshape(-1), source, axis, alpha)
+    if type(alpha) is int and input._array.dtype.kind in "iu":
+        alpha = wrapped("index_add", alpha, input._array.dtype)
+    if input._array.ndim:
+        return _index_add(input, index.reshape(-1), source, axis, alpha)
+    return reshape(_index_add(reshape(input, 1), index.reshape(-1), reshape(source, -1), 0, alpha), ())
 
 
 @method(in_place=True)
@@ -190,7 +194,14 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor
     tensor([2., 0., 1.])
     """
     axis = check_slices("index_copy", input, dim, index, source)
-    return _index_copy(input, index.reshape(-1), source, axis)
+    return _replaced(input, index, source, axis, "index_copy")
+
+
+def _replaced(input: Tensor, index: Tensor, source: Tensor, axis: int, who: str) -> Tensor:
+    shape = input._array.shape
+    if shape:
+        return _index_copy(input, index.reshape(-1), source, axis, who=who)
+    return reshape(_index_copy(reshape(input, 1), index.reshape(-1), reshape(source, -1), 0, who=who), ())
 
 
 @method(in_place=True)
@@ -204,6 +215,7 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     """
     axis = check_slices("index_fill", input, dim, index)
     if not isinstance(value, Tensor):
+        value = held("index_fill", value, input._array.dtype)
         value = Tensor._wrap(asarray(value, dtype=input._array.dtype, device=input.device))
     # A mask, and not places one after the other: a place that is named twice is filled, and sends its gradient, once.
     shape = input._array.shape
@@ -349,7 +361,6 @@ def scatter_reduce(
         return total
     ones: Tensor = Tensor._wrap(xp_of(src._array).ones_like(src._array))
     zeros: Tensor = Tensor._wrap(xp_of(input._array).zeros_like(input._array))
-    count = _scattered("scatter_reduce", zeros, axis, index, ones, True)._array
-    count = count + 1 if include_self else xp_of(count).maximum(count, 1)
-    divisor: Tensor = Tensor._wrap(count)
+    counts = _scattered("scatter_reduce", zeros, axis, index, ones, True)
+    divisor: Tensor = counts + 1 if include_self else counts.clamp(min=1)
     return div(total, divisor, rounding_mode=None if input._array.dtype.kind == "f" else "floor")

@@ -1,4 +1,4 @@
-"""Shapes: other views of the same memory: reshape, transpose, squeeze, expand, diagonal."""
+"""Shapes: other views of the same memory: reshape, transpose, squeeze, expand, diagonal; and ``clone``."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ __all__ = [
     "broadcast_shapes",
     "broadcast_tensors",
     "broadcast_to",
+    "clone",
     "diagonal",
     "expand",
     "flatten",
@@ -97,7 +98,10 @@ def _swap(x: Array, a: int, b: int) -> Any:
 )
 def _expand(x: Array, shape: tuple[int, ...]) -> Any:
     before = x.shape
-    return xp_of(x).broadcast_to(x, shape), lambda dy: (unbroadcast(dy, before),)
+    y = xp_of(x).broadcast_to(x, shape)
+    if type(y) is np.ndarray and x.flags.writeable:
+        y.flags.writeable = True  # NumPy would refuse to write where no element repeats, too
+    return y, lambda dy: (unbroadcast(dy, before),)
 
 
 @primitive(
@@ -182,13 +186,13 @@ def view_as(input: Tensor, other: Tensor) -> Tensor:
 
 @method
 def ravel(input: Tensor) -> Tensor:
-    """All elements in one dimension.
+    """All elements in one dimension: a view of a contiguous tensor, else a copy.
 
     >>> import kobai
     >>> kobai.ravel(kobai.tensor([[1, 2], [3, 4]]))
     tensor([1, 2, 3, 4])
     """
-    return _reshape(input, (-1,) if input._array.size else (0,))
+    return _reshape(contiguous(input), (-1,) if input._array.size else (0,))
 
 
 @method
@@ -424,6 +428,45 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     return _diagonal(input, offset, a, b)
 
 
+# --- copies -------------------------------------------------------------------------------------------------------------
+
+
+@primitive(
+    sample=[lambda rng: (rng.normal(size=(4, 3)),), lambda rng: (rng.normal(size=(3, 2)).T,)],
+    kind="elementwise",
+    half="own",
+)
+def _clone(x: Array) -> Any:
+    return x.copy(), lambda dy: (dy,)
+
+
+@method
+def clone(input: Tensor) -> Tensor:
+    """A copy in memory of its own; the gradient passes through.
+
+    >>> import kobai
+    >>> x = kobai.tensor([1., 2.])
+    >>> y = kobai.clone(x).mul_(10)
+    >>> x, y
+    (tensor([1., 2.]), tensor([10., 20.]))
+    """
+    return _clone(input)
+
+
+@method
+def contiguous(input: Tensor) -> Tensor:
+    """``input`` with its elements row by row in memory: itself, or a copy."""
+    return input if input._array.flags.c_contiguous else _clone(input)
+
+
+def fresh(result: Tensor, *inputs: Tensor) -> Tensor:
+    """``result`` in memory of its own: a copy if it is one of the inputs of its function, or a view of one.
+
+    For functions that are no views by definition, but for some arguments have nothing to do.
+    """
+    return _clone(result) if any(result._version is input._version for input in inputs) else result
+
+
 # --- the shape of the tensor itself -----------------------------------------------------------------------------------
 
 
@@ -466,4 +509,5 @@ def transpose_(input: Tensor, dim0: int, dim1: int) -> Tensor:
 @method
 def t_(input: Tensor) -> Tensor:
     """:func:`t` of the tensor itself."""
-    return _become(input, t(input), "t_") if input._array.ndim == 2 else input
+    turned = t(input)
+    return input if turned is input else _become(input, turned, "t_")

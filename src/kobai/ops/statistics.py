@@ -14,6 +14,7 @@ from kobai.dtypes import get_default_dtype
 from kobai.ops._args import cast, need_tensor, normalize_axis, numpy_names
 from kobai.ops.create import as_tensor
 from kobai.ops.gather import index_select, where
+from kobai.ops.shape import fresh
 from kobai.ops.sort import sort
 
 __all__ = ["corrcoef", "cov", "diff", "quantile"]
@@ -121,7 +122,8 @@ def diff(input: Tensor, n: int = 1, dim: int = -1) -> Tensor:
     (tensor([3, 5, 7]), tensor([2, 2]))
     """
     axis = normalize_axis("diff", dim, input.ndim)
+    given = input
     for _ in range(n):
         size = input.shape[axis]
         input = input.narrow(axis, 1, size - 1) - input.narrow(axis, 0, size - 1)
-    return input
+    return fresh(input, given)

@@ -10,6 +10,7 @@ from kobai._tensor import Tensor
 from kobai.ops.create import full, zeros_like
 from kobai.ops.gather import index_select
 from kobai.ops.joining import cat
+from kobai.ops.shape import fresh
 from kobai.ops.softmax import softmax
 from kobai.random import Generator, resolve
 from kobai.xp import move
@@ -53,6 +54,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         raise NotImplementedError(f"pad: expected mode constant, reflect, replicate or circular, got {mode!r}")
     if mode != "constant" and value is not None:
         raise ValueError(f"pad: a value is for mode 'constant', not for {mode!r}")
+    given = input
     for dim, (before, after) in enumerate(zip(pad[::2], pad[1::2], strict=True)):
         axis = input.ndim - 1 - dim
         if before == after == 0:
@@ -61,7 +63,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
             input = _pad_constant(input, axis, before, after, 0.0 if value is None else value)
         else:
             input = _pad_by_index(input, axis, before, after, mode)
-    return input
+    return fresh(input, given)
 
 
 def _pad_constant(input: Tensor, axis: int, before: int, after: int, value: float) -> Tensor:
