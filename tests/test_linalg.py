@@ -114,6 +114,14 @@ def test_one_dimension_is_a_vector():
     assert linalg.norm(T(x).float(), 1, dim=0, dtype=kobai.float64).dtype == kobai.float64
 
 
+@pytest.mark.parametrize("shape", [(5, 0), (0, 5), (0, 0)], ids=str)
+def test_the_norm_of_a_matrix_without_elements_is_zero(shape):
+    for order in ("fro", "nuc", 1, 2, np.inf):
+        assert linalg.matrix_norm(kobai.ones(shape), order).item() == 0
+    with pytest.raises(IndexError, match="at least one element"):
+        linalg.matrix_norm(kobai.ones(shape), -2)
+
+
 def test_norms_of_matrices_have_gradients():
     x = T(RNG.normal(size=(2, 3, 4))).requires_grad_()
     for order in ("fro", 1, -1, np.inf, -np.inf):

@@ -167,6 +167,8 @@ def test_spaces_of_integers():
     assert kobai.linspace(4.3, -3, 10, dtype=kobai.int64).tolist() == [4, 3, 2, 1, 0, 0, 0, -1, -2, -3]
     assert kobai.linspace(0.5, 9.9, 4, dtype=kobai.uint8).tolist() == [0, 3, 6, 9]
     assert kobai.linspace(2.5, 9, 1, dtype=kobai.int64).tolist() == [2]
+    assert kobai.linspace(kobai.tensor(0.5), kobai.tensor(9), 4, dtype=kobai.int64).tolist() == [0, 3, 6, 9]
+    assert kobai.logspace(kobai.tensor(0), kobai.tensor(2.0), 3, dtype=kobai.int64).tolist() == [1, 10, 100]
     assert kobai.logspace(4.3, 1.2, 4, 3.0, dtype=kobai.int64).tolist() == [81, 27, 9, 3]
     assert kobai.logspace(0, 3, 4, dtype=kobai.int32).tolist() == [1, 10, 100, 1000]
     with pytest.raises(RuntimeError, match="arange: expected a step of at least 1 for int64, got 0"):
@@ -232,6 +234,10 @@ def test_to_and_its_short_names():
         with pytest.raises(ValueError, match=r"type: expected a dtype or a name such as 'kobai\.FloatTensor'"):
             x.type(wrong)
     assert x.to("cpu", kobai.float64, non_blocking=True).dtype == kobai.float64
+    assert x.to("cpu", kobai.float32, True) is x
+    assert x.to(kobai.float32, False, True) is not x
+    with pytest.raises(TypeError, match="to: expected at most non_blocking and copy"):
+        x.to(kobai.float32, False, True, True)
     with pytest.raises(ValueError, match="device: expected 'cpu', 'cuda' or 'cuda:N', got 'gpu'"):
         x.to("gpu")
     (x.double() * 2).sum().backward()

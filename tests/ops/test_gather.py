@@ -261,3 +261,11 @@ def test_a_tensor_without_dimensions_is_indexed_like_one_of_one_element():
         found = call(scalar, one)
         found.backward()
         assert (found.shape, found.item(), scalar.grad.item()) == ((), expected.item(), vector.grad.item())
+
+
+def test_an_index_without_elements_may_have_any_shape():
+    x = kobai.ones(5, requires_grad=True)
+    y = x.gather(0, kobai.zeros(2, 0, dtype=kobai.int64))
+    assert y.shape == (2, 0)
+    y.sum().backward()
+    assert x.grad.tolist() == [0] * 5

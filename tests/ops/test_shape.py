@@ -67,6 +67,7 @@ chunk_few: v[:2].chunk(4) | [v[:1], v[1:2]]
 chunk_empty: e.chunk(2) | [e, e]
 tensor_split: v.tensor_split(3) | np.array_split(v, 3)
 tensor_split_at: v.tensor_split((1, -1)) | np.split(v, (1, 4))
+tensor_split_tensor: v.tensor_split(i([1, 4])) | np.split(v, (1, 4))
 hsplit: a.hsplit([1]) | np.hsplit(a, [1])
 hsplit_vector: v.hsplit(1) | [v]
 vsplit: T.vsplit(a, 2) | np.vsplit(a, 2)
@@ -215,6 +216,10 @@ def test_the_shape_of_a_leaf_changes_only_outside_the_tape():
     assert x.is_leaf
     (x * 3).sum().backward()
     assert x.grad.tolist() == [[3.0, 3.0]]
+
+
+def test_unfold_of_a_tensor_without_dimensions():
+    assert kobai.tensor(3.0).unfold(0, 1, 1).tolist() == [3]
 
 
 def test_unfold_gives_every_window(backend):

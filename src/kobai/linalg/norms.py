@@ -79,12 +79,16 @@ def matrix_norm(
         return _norm(x, 2, dims, keepdim)
     if ord in ("nuc", 2, -2):
         values = svdvals(movedim(x, (rows, columns), (-2, -1)))
-        found = values.sum(-1) if ord == "nuc" else values.amax(-1) if ord > 0 else values.amin(-1)
+        if ord == "nuc" or (ord > 0 and not values.shape[-1]):
+            found = values.sum(-1)
+        else:
+            found = values.amax(-1) if ord > 0 else values.amin(-1)
         return unsqueeze(unsqueeze(found, min(rows, columns)), max(rows, columns)) if keepdim else found
     inner, outer = (rows, columns) if abs(ord) == 1 else (columns, rows)
     sums = _norm(x, 1, inner, keepdim=True)
-    found = sums.amax((inner, outer), keepdim) if ord > 0 else sums.amin((inner, outer), keepdim)
-    return found  # type: ignore[no-any-return]
+    if ord > 0 and not x.shape[outer]:  # the norm of a matrix without elements is 0
+        return sums.sum((inner, outer), keepdim)  # type: ignore[no-any-return]
+    return sums.amax((inner, outer), keepdim) if ord > 0 else sums.amin((inner, outer), keepdim)  # type: ignore[no-any-return]
 
 
 def cond(A: Tensor, p: Any = None) -> Tensor:

@@ -43,7 +43,13 @@ def to(
     ``x.to("cuda")``, ``x.to(kobai.float64)``, ``x.to("cuda", kobai.float16)``, ``x.to(other)``. Recorded on the tape.
     ``non_blocking=True`` allows a copy to a GPU to be still under way on return; without it ``to`` waits for the device.
     """
+    switches = [arg for arg in args if isinstance(arg, bool)]  # non_blocking and copy, by position
+    if len(switches) > 2:
+        raise TypeError(f"to: expected at most non_blocking and copy as truth values, got {len(switches)}")
+    non_blocking, copy = (*switches, *(non_blocking, copy)[len(switches) :])
     for arg in args:
+        if isinstance(arg, bool):
+            continue
         if isinstance(arg, Tensor):
             device, dtype = arg.device, arg.dtype
         elif isinstance(arg, _xp.device) or (isinstance(arg, str) and not _names_dtype(arg)):

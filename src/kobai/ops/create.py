@@ -335,7 +335,7 @@ def arange(
         raise TypeError("arange: expected an end")
     if start is None or end is None:
         start, end = 0, end if start is None else start
-    start, end, step = (v.item() if isinstance(v, (Tensor, np.generic)) else v for v in (start, end, step))
+    start, end, step = _number(start), _number(end), _number(step)
     if step == 0 or (end - start) / step < 0:
         raise RuntimeError(f"arange: expected steps from {start} towards {end}, got step {step}")
     if dtype is None:
@@ -366,6 +366,7 @@ def linspace(
     tensor([0.0000, 0.2500, 0.5000, 0.7500, 1.0000])
     """
     _need_steps("linspace", steps)
+    start, end = _number(start), _number(end)
     kind = np.dtype(dtype or get_default_dtype())
     if kind.kind in "iu":
         host = np.trunc(_between_whole(start, end, steps)).astype(kind)
@@ -393,6 +394,7 @@ def logspace(
     tensor([   1.,   10.,  100., 1000.])
     """
     _need_steps("logspace", steps)
+    start, end = _number(start), _number(end)
     kind = np.dtype(dtype or get_default_dtype())
     if kind.kind in "iu":
         exponents = _between_whole(start, end, steps) if steps != 1 else np.array([float(start)])
@@ -410,6 +412,11 @@ def _between_whole(start: Any, end: Any, steps: int) -> np.ndarray[Any, Any]:
     first, last = float(math.trunc(start)), float(math.trunc(end))
     step, i = (last - first) / max(steps - 1, 1), np.arange(steps)
     return np.where((i < steps // 2) | (steps == 1), first + step * i, last - step * (steps - 1 - i))
+
+
+def _number(bound: Any) -> Any:
+    """A bound of a range, which may be a tensor of one element, as a Python number."""
+    return bound.item() if isinstance(bound, (Tensor, np.generic)) else bound
 
 
 def _need_steps(who: str, steps: int) -> None:

@@ -157,6 +157,8 @@ def gathered(who: str, input: Tensor, dim: int, index: Tensor) -> Tensor:
     check_index(who, input._array.shape, axis, index)
     if not input._array.ndim or not index._array.ndim:
         return clone(expand(input, index._array.shape))  # of a scalar there is one element to gather
+    if index._array.ndim != input._array.ndim:  # an index without elements may have any shape
+        return reshape(getitem(reshape(input, -1), slice(0, 0)), index._array.shape)
     return _gather(input, index, axis)
 
 

@@ -89,13 +89,15 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
 @method
 @numpy_names
 def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
-    """Views of n nearly equal parts, or of those between the listed indices.
+    """Views of n nearly equal parts, or of those between the listed indices (integers, a sequence, or a tensor of them).
 
     >>> import kobai
     >>> kobai.tensor_split(kobai.arange(5), 2), kobai.tensor_split(kobai.arange(5), (1, 3))
     ((tensor([0, 1, 2]), tensor([3, 4])), (tensor([0]), tensor([1, 2]), tensor([3, 4])))
     """
     axis = normalize_axis("tensor_split", dim, input._array.ndim)
+    if isinstance(indices_or_sections, Tensor):
+        indices_or_sections = indices_or_sections.tolist()
     size = input._array.shape[axis]
     if isinstance(indices_or_sections, (tuple, list)):
         cuts = [0, *(min(max(i + size if i < 0 else i, 0), size) for i in indices_or_sections), size]
@@ -188,7 +190,9 @@ def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
     length = input._array.shape[axis] if input._array.ndim else 1
     if not 0 <= size <= length or step < 1:
         raise RuntimeError(f"unfold: expected 0 ≤ size ≤ {length} and step ≥ 1, got size {size}, step {step}")
-    return _windows(input if input._array.ndim else reshape(input, 1), axis, size, step)
+    if not input._array.ndim:
+        return getitem(reshape(input, 1), slice(0, size))
+    return _windows(input, axis, size, step)
 
 
 method(unfold)  # as in PyTorch a method only: nn.functional.unfold is another thing
