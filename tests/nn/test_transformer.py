@@ -170,3 +170,15 @@ def test_every_backend_computes_the_same(backend):
 
     for ours, theirs in zip(run(backend), run("numpy"), strict=True):
         assert np.allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_a_captured_step_sees_which_queries_are_blind_anew():
+    attend = nn.functional.scaled_dot_product_attention
+    step = kobai.capture(lambda x, seen: attend(x, x, x, attn_mask=seen))
+    x, seen = kobai.randn(1, 3, 4), kobai.ones(3, 3, dtype=kobai.bool)
+    for row in (None, None, 1, 0):
+        now = seen.clone()
+        if row is not None:
+            now[row] = False
+        assert kobai.equal(step(x, now), attend(x, x, x, attn_mask=now))
+        assert row is None or (step(x, now)[:, row] == 0).all()

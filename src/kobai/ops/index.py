@@ -350,13 +350,14 @@ def _as_value(target: Tensor, value: Any) -> Any:
     if isinstance(value, Tensor):
         return value if type(value._array) is type(target._array) else value.to(target.device)
     if isinstance(value, (bool, int, float)):
-        return held("assignment", value, target._array.dtype)
+        return held("assignment", value, target._array.dtype) if type(value) is int else value
     return Tensor._wrap(asarray(value, dtype=target._array.dtype, device=target.device))
 
 
 def _write(target: Tensor, part: Array, value: Any, key: Any = ()) -> None:
     """part[key] ← value, where ``part`` is memory of ``target``, without the tape."""
-    need_own_places(part)
+    if 0 in part.strides:
+        need_own_places(part)
     if isinstance(value, Tensor):
         # Memory that both share is read before it is written.
         value = value._array.copy() if value._version is target._version else value._array

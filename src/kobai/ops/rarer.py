@@ -18,7 +18,6 @@ from kobai.ops.gather import index_select
 from kobai.ops.joining import stack
 from kobai.ops.random import _fill, _place
 from kobai.ops.rearrange import diag
-from kobai.ops.shape import fresh
 from kobai.random import Generator, resolve
 from kobai.xp import asarray, to_host, xp_of
 

@@ -46,23 +46,27 @@ def scaled_dot_product_attention(
         raise RuntimeError("scaled_dot_product_attention: expected is_causal or attn_mask, got both")
     scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
     scores = (query * scale) @ key.transpose(-2, -1)
-    if is_causal:
-        attn_mask = Tensor._wrap(namespace(query.device).tri(query.shape[-2], key.shape[-2], dtype=np.bool_))
-    if attn_mask is None:
-        return dropout(softmax(scores, -1), dropout_p) @ value
-    scores, blind = masked_scores(scores, ~attn_mask if attn_mask.dtype == np.bool_ else attn_mask)
-    return masked_fill(dropout(softmax(scores, -1), dropout_p) @ value, blind, 0)
+    blind = None
+    if is_causal:  # every query sees the first key
+        seen = Tensor._wrap(namespace(query.device).tri(query.shape[-2], key.shape[-2], dtype=np.bool_))
+        scores = where(seen, scores, -math.inf)
+    elif attn_mask is not None:
+        scores, blind = masked_scores(scores, ~attn_mask if attn_mask.dtype == np.bool_ else attn_mask)
+    attended = dropout(softmax(scores, -1), dropout_p) @ value
+    return attended if blind is None else masked_fill(attended, blind, 0)
 
 
-def masked_scores(scores: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+def masked_scores(scores: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
     """Scores (..., L, S) as ``mask`` has them – bool, True: hidden; or float, added – and which queries see no key at all.
 
     Those, (..., L, 1), keep finite scores: softmax of nothing but −∞ is NaN, and so are its gradients. What they
-    attend to is to be put to 0.
+    attend to is to be put to 0. None where it can be seen that there are none: on the host, outside captured steps.
     """
-    if mask.dtype == np.bool_:
-        blind = mask.all(-1, keepdim=True)
+    hides = mask.dtype == np.bool_
+    blind = (mask if hides else mask == -math.inf).all(-1, keepdim=True)
+    if type(blind._array) is np.ndarray and not blind._array.any():
+        return where(mask, -math.inf, scores) if hides else scores + mask, None
+    if hides:
         hidden = where(blind, 0.0, -math.inf).to(scores.dtype)
         return where(mask, hidden, scores), blind
-    blind = (mask == -math.inf).all(-1, keepdim=True)
     return scores + masked_fill(mask, blind, 0), blind
