@@ -221,3 +221,81 @@ def test_a_small_data_set_of_one_batch(tmp_path):
     model = nn.Linear(2, 2)
     trainer = Trainer(model, kobai.optim.SGD(model.parameters()), callbacks=[Checkpoint(tmp_path)])
     assert len(timeless(trainer.fit(DataLoader(data), data, epochs=1))) == 1
+
+
+# --- callbacks that would never be called -----------------------------------------------------------------------------
+
+MISNAMED = {
+    "on_epoch_begin": "on_epoch_start",
+    "on_train_begin": "on_fit_start",
+    "on_train_start": "on_fit_start",
+    "on_train_end": "on_fit_end",
+    "on_step_end": "on_batch_end",
+    "on_epoch_ends": "on_epoch_end",
+    "on_batch_end_": "on_batch_end",
+}
+
+
+@pytest.mark.parametrize("name", MISNAMED)
+def test_a_misnamed_event_is_refused_with_the_nearest_name(name, problem):
+    with pytest.raises(TypeError, match=rf"Mine\.{name}: no event .* Did you mean '{MISNAMED[name]}'\?"):
+        type("Mine", (Callback,), {name: lambda self, trainer: None})
+    stopping = EarlyStopping()
+    setattr(stopping, name, print)
+    with pytest.raises(TypeError, match=rf"EarlyStopping\.{name}: no event"):
+        problem.trainer(stopping)
+
+
+def test_a_mixin_s_events_are_looked_at_too():
+    class Mixin:
+        def on_train_batch_end(self, trainer):
+            pass
+
+    with pytest.raises(TypeError, match="no event is called so"):
+        type("Mine", (Mixin, Callback), {})
+
+
+async def later(self, trainer):
+    pass
+
+
+def stepwise(self, trainer):
+    yield
+
+
+SIGNATURES = {
+    "nothing": (lambda self: None, r"got \(self\)"),
+    "two": (lambda self, trainer, logs: None, r"got \(self, trainer, logs\)"),
+    "by keyword": (lambda self, *, trainer: None, r"\(self, trainer\)"),
+    "async": (later, "would not run it"),
+    "generator": (stepwise, "would not run it"),
+    "no method": (None, "got NoneType"),
+}
+
+
+@pytest.mark.parametrize("case", SIGNATURES)
+def test_an_event_that_cannot_be_called_is_refused_before_training(case, problem):
+    method, message = SIGNATURES[case]
+    kind = type("Mine", (Callback,), {"on_epoch_end": method})
+    with pytest.raises(TypeError, match=rf"Mine\.on_epoch_end: .*{message}"):
+        problem.trainer(kind())
+
+
+def test_events_that_can_be_called_are_taken(problem):
+    called = []
+
+    class Mine(Callback):
+        def on_fit_start(self, *args):
+            called.append("fit")
+
+        @staticmethod
+        def on_epoch_start(trainer, logs=None):
+            called.append("epoch")
+
+        on_fit_end = called.append
+
+    problem.trainer(Mine()).fit(problem.train, epochs=1)
+    assert called[:2] == ["fit", "epoch"]
+    assert len(called) == 3
+    with pytest.raises(TypeError, match=r"got type; make one of it: Mine\(\)"):
+        problem.trainer(Mine)

@@ -16,6 +16,7 @@ from kobai.kernels import cross_entropy as fused
 from kobai.kernels.rows import row_sum
 from kobai.kernels.softmax import log_softmax
 from kobai.ops._args import need_tensor
+from kobai.ops.averaged import tell
 from kobai.xp import Array, xp_of
 
 __all__: list[str] = []  # PyTorch has these in nn.functional only
@@ -187,6 +188,7 @@ def cross_entropy(
         raise ValueError(f"cross_entropy: expected label_smoothing in [0, 1], got {label_smoothing}")
     if probabilities:
         return _soft_cross_entropy(input, target, weight, reduction=reduction, label_smoothing=label_smoothing)
+    tell("classes", target._array.shape, ignore_index, weight)
     return _cross_entropy(
         input, target, weight, ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing
     )
@@ -203,4 +205,5 @@ def nll_loss(
     """
     if _check("nll_loss", input, target, weight, reduction):
         raise TypeError(f"nll_loss: expected target of class indices (an integer dtype), got {target.dtype}")
+    tell("classes", target._array.shape, ignore_index, weight)
     return _nll_loss(input, target, weight, ignore_index=ignore_index, reduction=reduction)

@@ -18,6 +18,7 @@ from kobai._tensor import Tensor
 from kobai.kernels.activation import relu, sigmoid
 from kobai.kernels.domains import check_unit_interval
 from kobai.ops._args import Samples, need_tensor, pair, unbroadcast
+from kobai.ops.averaged import tell
 from kobai.ops.cross_entropy import check_reduction
 from kobai.xp import Array, quiet, xp_of
 
@@ -112,6 +113,7 @@ def _two(who: str, input: Tensor, target: Tensor, reduction: str, *known: str) -
             f"{who}: input {sx} and target {st} are broadcast to {wide}, which is seldom what was meant; give both one shape",
             stacklevel=3,
         )
+    tell("estimates", st)
     return pair(who, input, target, to_float=True)
 
 
@@ -250,9 +252,9 @@ def binary_cross_entropy(
     >>> kobai.nn.functional.binary_cross_entropy(kobai.tensor([0.5, 0.0]), kobai.tensor([1., 1.]), reduction="none")
     tensor([  0.6931, 100.0000])
     """
-    return _binary_cross_entropy(
-        *_same_shape("binary_cross_entropy", input, target, weight, reduction), reduction=reduction
-    )
+    x, t, w = _same_shape("binary_cross_entropy", input, target, weight, reduction)
+    tell("probabilities", t._array.shape)
+    return _binary_cross_entropy(x, t, w, reduction=reduction)
 
 
 def _scores(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[Any, ...]:
@@ -320,6 +322,7 @@ def binary_cross_entropy_with_logits(
     who = "binary_cross_entropy_with_logits"
     x, t, w = _same_shape(who, input, target, weight, reduction)
     _same_shape(who, input, target, pos_weight, reduction)
+    tell("logits", t._array.shape)
     return _binary_cross_entropy_with_logits(x, t, w, pos_weight, reduction=reduction)
 
 

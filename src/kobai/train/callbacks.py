@@ -7,13 +7,16 @@ stepped, ``on_save`` when all state of the epoch is settled; then ``on_fit_end``
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kobai._tensor import Tensor
+from kobai.errors import nearest
 from kobai.serialization import write_atomically
 from kobai.train import checkpoint
 
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
 class Callback:
     """Base of callbacks: every event does nothing. Subclass it and define those you need.
 
-    A callback that carries something from epoch to epoch returns it from ``state_dict``; checkpoints hold it.
+    A callback that carries something from epoch to epoch returns it from ``state_dict``; checkpoints hold it. A method
+    ``on_…`` that is no event is a TypeError, for it would never be called.
 
     >>> import kobai
     >>> class Report(kobai.train.Callback):
@@ -37,6 +41,10 @@ class Callback:
     epoch 1 ['epoch', 'loss', 'lr', 'time']
     epoch 2 ['epoch', 'loss', 'lr', 'time']
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_names(cls.__name__, dir(cls))
 
     def on_fit_start(self, trainer: Trainer) -> None:
         """Before the first epoch; after a checkpoint has been loaded."""
@@ -68,6 +76,53 @@ class Callback:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a :meth:`state_dict`."""
+
+
+EVENTS = tuple(name for name in vars(Callback) if name.startswith("on_"))
+"""The events, in order."""
+
+_ELSEWHERE = {"begin": "start", "train": "fit", "training": "fit", "step": "batch"}
+"""What other libraries call the parts of an event's name."""
+
+
+def check_names(who: str, names: Iterable[str]) -> None:
+    """TypeError for a name ``on_…`` that is no event of callbacks."""
+    for name in names:
+        if name.startswith("on_") and name not in EVENTS:
+            translated = "_".join(_ELSEWHERE.get(part, part) for part in name.split("_"))
+            meant = translated if translated in EVENTS else None
+            hint = f" Did you mean {meant!r}?" if meant else nearest(translated, EVENTS)
+            raise TypeError(
+                f"{who}.{name}: no event is called so, and it would never be called.{hint} Events: {', '.join(EVENTS)}"
+            )
+
+
+def check_callback(callback: Any, trainer: Trainer) -> None:
+    """TypeError for what is no Callback, or one whose events cannot be called with a trainer."""
+    if not isinstance(callback, Callback):
+        made = f"; make one of it: {callback.__name__}()" if isinstance(callback, type) else ""
+        raise TypeError(f"Trainer: expected Callback objects as callbacks, got {type(callback).__name__}{made}")
+    who = type(callback).__name__
+    check_names(who, dir(callback))
+    for event in EVENTS:
+        method = getattr(callback, event)
+        if getattr(method, "__func__", None) is getattr(Callback, event):
+            continue
+        if not callable(method):
+            raise TypeError(f"{who}.{event}: expected a method of (self, trainer), got {type(method).__name__}")
+        if inspect.iscoroutinefunction(method) or inspect.isgeneratorfunction(method):
+            raise TypeError(f"{who}.{event}: expected an ordinary method; calling this one would not run it")
+        try:
+            signature = inspect.signature(method)
+        except ValueError:  # one of C, which does not say
+            continue
+        try:
+            signature.bind(trainer)
+        except TypeError:
+            raise TypeError(
+                f"{who}.{event}: expected a method of (self, trainer), got (self{', ' * bool(signature.parameters)}"
+                f"{', '.join(map(str, signature.parameters.values()))})"
+            ) from None
 
 
 class Best:

@@ -18,6 +18,7 @@ import numpy as np
 from kobai._tensor import Tensor
 from kobai.nn import Module
 from kobai.train.callbacks import Callback
+from kobai.train.metrics import Loss
 from kobai.xp import to_host
 
 if TYPE_CHECKING:
@@ -64,11 +65,11 @@ class TerminateOnNonFinite(Callback):
         self._start = _copied(trainer.state_dict())
 
     def on_batch_end(self, trainer: Trainer) -> None:
-        if trainer.position % self.every == 0 and not math.isfinite(trainer.loss.compute()):
+        if trainer.position % self.every == 0 and trainer.loss.spoilt():
             self._locate(trainer, trainer.epoch + 1)
 
     def on_epoch_measured(self, trainer: Trainer) -> None:
-        if not math.isfinite(trainer.history[-1]["loss"]):
+        if trainer.loss.spoilt():
             self._locate(trainer, trainer.epoch)
 
     def on_close(self, trainer: Trainer) -> None:
@@ -107,8 +108,10 @@ def _observe(trainer: Trainer, batch: Any, where: str) -> None:
         if outputs:
             path, bad = outputs[0]
             raise NonFiniteError(f"{where}: the output of {_named(model, path)} holds {bad}. {advice}", path)
-        loss = trainer.loss_fn(output, target)
-        if (bad := _bad(loss)) is not None:
+        loss = trainer.listened_loss(output, target)
+        counted = Loss()
+        trainer.take_loss(counted, loss, target)  # the loss of labels that are all left out is NaN, and right
+        if counted.spoilt() and (bad := _bad(loss)) is not None:
             raise NonFiniteError(
                 f"{where}: every layer's output is finite, but the loss function returns {bad}. {advice}"
             )

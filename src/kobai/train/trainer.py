@@ -17,12 +17,13 @@ from kobai.errors import CheckpointError, DataError, nearest
 from kobai.nn import Module
 from kobai.nn import functional as F
 from kobai.nn.utils import clip_grad_norm_
+from kobai.ops.averaged import Averaged, listener
 from kobai.optim import Optimizer
 from kobai.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 from kobai.random import Generator, default_generator
 from kobai.train import checkpoint
 from kobai.train.batches import Data, batches_of, device_of, evaluating, generators_of, moved, predict
-from kobai.train.callbacks import Callback
+from kobai.train.callbacks import Callback, check_callback
 from kobai.train.metrics import Loss, Metric, read, resolve
 from kobai.train.nonfinite import TerminateOnNonFinite
 from kobai.utils.data import Dataset
@@ -35,7 +36,8 @@ class Trainer:
 
     Args:
         model, optimizer: the model and the optimiser of its parameters.
-        loss_fn: ``loss_fn(output, target)`` gives the mean loss of a batch; cross-entropy by default.
+        loss_fn: ``loss_fn(output, target)`` gives the mean loss of a batch; cross-entropy by default. What it leaves out and
+            takes its input for (:class:`Loss`, :class:`Accuracy`) holds for the epoch's loss and metrics too.
         scheduler: a learning-rate schedule. :class:`ReduceLROnPlateau` is given the monitored value.
         scheduler_interval: ``"epoch"`` or ``"batch"``: when the schedule steps; by default after each epoch, but
             :class:`OneCycleLR` after each batch.
@@ -116,8 +118,7 @@ class Trainer:
         self.config = dict(config or {})
         self.callbacks = list(callbacks)
         for callback in self.callbacks:
-            if not isinstance(callback, Callback):
-                raise TypeError(f"Trainer: expected Callback objects as callbacks, got {type(callback).__name__}")
+            check_callback(callback, self)
         if terminate_on_non_finite and not any(isinstance(c, TerminateOnNonFinite) for c in self.callbacks):
             self.callbacks.insert(0, TerminateOnNonFinite())
 
@@ -131,6 +132,7 @@ class Trainer:
         self._generators: list[Generator] = [default_generator]
         self._random: dict[str, Any] | None = None  # read from a checkpoint and not yet acted upon
         self._epoch_start: list[dict[str, Any]] | None = None
+        self._averaged: Averaged | None = None
         self._epoch_lr = 0.0
         self._began = time.perf_counter()
 
@@ -216,7 +218,14 @@ class Trainer:
         self.batch = batch
         inputs, target = self.unpack(batch)
         args = (self.model, self.optimizer, inputs, target, self.loss_fn, self.clip_grad_norm)
-        (output, loss), lasting = self._captured.run(args) if self.capture else (_step(*args), True)
+        heard: list[Averaged] = []
+        listening = listener.set(heard)
+        try:
+            (output, loss), lasting = self._captured.run(args) if self.capture else (_step(*args), True)
+        finally:
+            listener.reset(listening)
+        if heard:  # a replay computes no loss by its name; what was said when it was recorded holds
+            self._heed(heard, target)
         self._advance()
         self._measure(output, target, loss)
         return loss if lasting else loss.clone()
@@ -271,8 +280,8 @@ class Trainer:
             for batch in batches:
                 inputs, target = self.unpack(batch)
                 output = self.model(*inputs)
-                self._measure(output, target, self.loss_fn(output, target))
-        found, seen = read([self.loss, *self.metrics]), self.loss.count
+                self._measure(output, target, self.listened_loss(output, target))
+        found, seen = read([self.loss, *self.metrics]), self.loss.total is not None
         for metric, state in zip((self.loss, *self.metrics), kept, strict=True):
             metric.load_state_dict(state, device)
         if not seen:
@@ -291,10 +300,34 @@ class Trainer:
         """
         return predict(self.model, data, self.device)
 
+    def listened_loss(self, output: Any, target: Any) -> Tensor:
+        """``loss_fn(output, target)``, with what the loss says of its target heeded by the metrics."""
+        heard: list[Averaged] = []
+        listening = listener.set(heard)
+        try:
+            loss = self.loss_fn(output, target)
+        finally:
+            listener.reset(listening)
+        self._heed(heard, target)
+        return loss
+
+    def _heed(self, heard: list[Averaged], target: Any) -> None:
+        """Tell the metrics what the loss said: of several, the first that is about the batch's whole target, else the first."""
+        shape = tuple(target.shape) if isinstance(target, Tensor) else None
+        said = next((averaged for averaged in heard if averaged.shape == shape), heard[0] if heard else None)
+        if said is not None and said != self._averaged:
+            self._averaged = said
+            for metric in self.metrics:
+                metric.heed(said)
+
     def _measure(self, output: Tensor, target: Tensor, loss: Tensor) -> None:
-        self.loss.take(loss, target)
+        self.take_loss(self.loss, loss, target)
         for metric in self.metrics:
             metric.update(output, target)
+
+    def take_loss(self, mean: Loss, loss: Tensor, target: Any) -> None:
+        """Take the loss of one batch into a mean, weighed by what it is the mean of."""
+        mean.take(loss, target, self._averaged, _reduction(self.loss_fn) == "sum")
 
     @property
     def device(self) -> Any:
@@ -416,3 +449,9 @@ def _step(
         clip_grad_norm_(model.parameters(), clip_grad_norm)
     optimizer.step()
     return output, loss
+
+
+def _reduction(loss_fn: Any) -> str:
+    """The ``reduction`` of a loss, an attribute of a module or a keyword of a partial function; a mean unless it says so."""
+    keywords = getattr(loss_fn, "keywords", None) or {}
+    return str(keywords.get("reduction") or getattr(loss_fn, "reduction", "mean"))

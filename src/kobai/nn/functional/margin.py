@@ -8,6 +8,7 @@ from kobai._tensor import Tensor
 from kobai.nn.functional.distance import check_shapes, pairwise_distance
 from kobai.ops.activation import softplus
 from kobai.ops.arithmetic import minimum
+from kobai.ops.averaged import tell
 from kobai.ops.cross_entropy import check_reduction
 from kobai.ops.gather import gathered, one_hot, where
 from kobai.ops.loss import reduce
@@ -73,6 +74,7 @@ def soft_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") 
     """
     check_reduction("soft_margin_loss", reduction)
     check_shapes("soft_margin_loss", input, target)
+    tell("logits", tuple(target.shape))
     return reduce(softplus(-target * input), reduction)
 
 
