@@ -1,5 +1,8 @@
 """kobai.data: CSV files, and load() by name."""
 
+import re
+import warnings
+
 import numpy as np
 import pytest
 
@@ -202,6 +205,68 @@ def test_unreadable_tables(tmp_path):
 
 
 # --- load -------------------------------------------------------------------------------------------------------------
+
+
+# --- labels that could be something else ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("marker", ["-", "NA", "None", "null", "?", "n/a"])
+def test_a_label_of_text_may_be_called_as_a_missing_value_is(file, marker):
+    text = "a,b,kind\n" + rows(label=lambda i: marker if i % 2 else "ZA")
+    with pytest.warns(UserWarning, match=rf"{re.escape(repr(marker))} in column 'kind' is taken for a class"):
+        assert set(csv(file(text)).classes) == {marker, "ZA"}
+    with pytest.raises(DataError, match="row 3 has no label"):
+        csv(file(text), missing=[marker])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert set(csv(file(text), missing=()).classes) == {marker, "ZA"}
+
+
+@pytest.mark.parametrize("marker", ["-", "NA", "None", "", "NaN"])
+def test_among_numbers_it_is_a_missing_value(file, marker):
+    text = "a,b,kind\n" + rows(label=lambda i: marker if i == 7 else i % 2)
+    with pytest.raises(DataError, match=f"row 9 has no label .column 'kind' is '{marker}'"):
+        csv(file(text))
+
+
+def test_what_stands_for_no_label_may_be_said(file):
+    text = "a,b,kind\n" + rows(label=lambda i: ("odd", "even", "none")[i % 3])
+    with pytest.raises(DataError, match="row 4 has no label"):
+        csv(file(text), missing="none")
+    assert csv(file("a,b,kind\n" + rows(label=lambda i: ("nan", "roti")[i % 2])), missing=()).classes == ("nan", "roti")
+    with pytest.raises(DataError, match="row 3 has no label"):  # an empty cell is never one
+        csv(file("a,b,kind\n" + rows(label=lambda i: ("x", "")[i % 2])), missing=())
+
+
+AMOUNTS = {
+    "prices": (lambda i: 100 + i, "40 different labels in 40 rows, most of them once"),
+    "names": (lambda i: f"name {i}", "40 different labels in 40 rows, most of them once"),
+    "most of them once": (lambda i: min(i, 30), "31 different labels in 40 rows"),
+}
+
+
+@pytest.mark.parametrize("case", AMOUNTS)
+def test_labels_of_one_row_each_are_no_classes(file, case):
+    label, message = AMOUNTS[case]
+    with pytest.raises(DataError, match=message + r".*regression"):
+        csv(file("a,b,y\n" + rows(label=label)))
+
+
+def test_whole_numbers_that_may_be_amounts_are_warned_of(file):
+    ages = "a,age,y\n" + rows(600, lambda i: 18 + i % 60)
+    with pytest.warns(UserWarning, match="60 different whole numbers, from 18 to 77, in 600 rows: .* regression"):
+        csv(file(ages))
+    with pytest.warns(UserWarning, match="20 different whole numbers, from 0 to 19, in 60 rows"):
+        csv(file("a,b,y\n" + rows(60, lambda i: i % 20)))
+
+
+@pytest.mark.parametrize(
+    "label", [lambda i: i % 20, lambda i: 1 + i % 20, lambda i: (3, 5, 8)[i % 3], lambda i: f"c{i % 20}"]
+)
+def test_codes_of_classes_are_not(file, label):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        csv(file("a,b,y\n" + rows(400, label)))
 
 
 def test_load_by_name(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -98,7 +99,8 @@ def one_line(debug: bool, tell: Callable[[str], None] | None = None) -> Iterator
             tell(NOTICE)
 
     try:
-        with listening(compiling):
+        with listening(compiling), warnings.catch_warnings():
+            warnings.showwarning = lambda message, *where: warn(str(message))  # without file and line of the library
             yield
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise

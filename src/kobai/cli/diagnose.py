@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from kobai import nn
 from kobai.cli import options
 from kobai.cli.common import Backend, DataDir, Debug, choose_backend, one_line, out, say, warn
 from kobai.cli.train import _config
@@ -17,11 +19,12 @@ from kobai.lab import diagnose as examine
 from kobai.lab import treat as cure
 from kobai.lab.findings import Diagnosis
 from kobai.lab.treatment import Treatment
+from kobai.optim import Optimizer
 from kobai.random import Generator, manual_seed
 from kobai.train import checkpoint, job
 from kobai.train.models import build
 from kobai.train.recipes import optimizer as rule
-from kobai.train.settings import Settings, SettingsError, recipe
+from kobai.train.settings import Settings, SettingsError
 from kobai.utils.data import DataLoader
 from kobai.xp import default_device
 
@@ -31,11 +34,11 @@ EXAMPLES = """[b]Exit codes[/b]
 
 [b]Examples[/b]
 
-kobai diagnose --hidden 50,50,50,50,50,50 --activation sigmoid --no-batch-norm --dropout 0 — a net before it is trained
+kobai diagnose --hidden 50,50,50,50,50,50 --activation sigmoid — a net before it is trained, of these options alone
 
-kobai diagnose --init "normal(0.01)" --hidden 100,100,100,100 --no-batch-norm --dropout 0 --treat — and cured
+kobai diagnose --init "normal(0.01)" --hidden 100,100,100,100 --treat — and cured
 
-kobai diagnose runs/digits-mlp-… — the net of a run, as it is now
+kobai diagnose runs/digits-mlp-… — the net of a run, of its best epoch; or name a checkpoint
 
 kobai diagnose runs/digits-mlp-… --json | jq .findings"""
 
@@ -45,7 +48,8 @@ def diagnose(
     run: Annotated[
         Path | None,
         typer.Argument(
-            help="A checkpoint or a folder of them. Without it: a fresh net, of the options of kobai train."
+            help="A checkpoint, or the folder of a run (its best one). Without it: a fresh net of these options alone, "
+            "without the defaults that kobai train has for a data set."
         ),
     ] = None,
     treat: Annotated[
@@ -88,48 +92,66 @@ def diagnose(
         values, given = options.settings_in(ctx)
         choose_backend(backend)
         if run is None:
-            found, splits, settings = _fresh(Settings(**{**values, **recipe(data, given)}).check())
+            patient, splits, settings = _fresh(Settings(**values).check())
         else:
             fixed = sorted(set(given) - {"data_dir", "batch_size"})
             if fixed:
                 raise SettingsError(fixed[0], "belongs to the run, which was begun with its own")
-            found, splits, settings = _of_run(run, given)
+            patient, splits, settings = _of_run(run, given)
+        batch = _batch(splits, settings)
+        found = examine(patient.model, batch, optimizer=patient.optimizer, clip_grad_norm=settings.clip_grad_norm)
         treatment = None
         if treat:
             order = Generator().manual_seed(settings.seed + 1)
             loader = DataLoader(splits.train, batch_size=settings.batch_size, shuffle=True, generator=order)
             treatment = cure(found, steps=steps, data=loader, seed=settings.seed)
-        _show(found, treatment, steps, as_json)
+        patient = replace(patient, batch=f"{splits.name}, train split: {len(batch[-1])} of {len(splits.train)} samples")
+        _show(patient, found, treatment, steps, as_json)
         if (treatment.left if treatment is not None else found).errors:
             raise typer.Exit(1)
 
 
-def _fresh(settings: Settings) -> tuple[Diagnosis, DataSplits, Settings]:
-    """A net as ``kobai train`` begins with it."""
+@dataclass(frozen=True)
+class Patient:
+    """What is examined: the net in full and in a line, whence it is, and on what it is examined."""
+
+    model: nn.Module
+    optimizer: Optimizer
+    line: str
+    file: Path | None = None
+    epoch: int = 0
+    rank: str = ""
+    batch: str = ""
+
+
+def _fresh(settings: Settings) -> tuple[Patient, DataSplits, Settings]:
+    """A net of these settings and no others: what ``kobai train`` adds for a data set would hide what was asked about."""
     splits = job.load_data(settings)
     manual_seed(settings.seed)
     net = build(job.describe_model(settings, splits.input_shape, len(splits.classes))).to(default_device())
     update = rule(settings.optimizer, net.parameters(), settings.lr, settings.weight_decay, settings.momentum)
-    batch = _batch(splits, settings)
-    return examine(net, batch, optimizer=update, clip_grad_norm=settings.clip_grad_norm), splits, settings
+    return Patient(net, update, job.describe_shape(settings, splits)), splits, settings
 
 
-def _of_run(path: Path, given: dict[str, object]) -> tuple[Diagnosis, DataSplits, Settings]:
-    """The net of a checkpoint – the last, not the best –, with its optimiser as it was."""
-    if not path.expanduser().exists():
+def _of_run(path: Path, given: dict[str, object]) -> tuple[Patient, DataSplits, Settings]:
+    """The net of a checkpoint, with its optimiser as it was."""
+    asked = path.expanduser()
+    if not asked.exists():
         raise CheckpointError(f"{path}: no such file or folder")
-    found, state = checkpoint.find(path.expanduser(), say=warn, map_location=default_device())
+    order = (checkpoint.BEST, checkpoint.LAST, checkpoint.PREVIOUS)
+    found, state = checkpoint.find(asked, order=order, say=warn, map_location=default_device())
     try:
         settings = Settings.from_dict({**state["config"]["settings"], **given})
         net = build(state["config"]["model"]).to(default_device())
         net.load_state_dict(state["model"])
         update = rule(settings.optimizer, net.parameters(), settings.lr, settings.weight_decay, settings.momentum)
         update.load_state_dict(state["optimizer"])
+        epoch = int(state["epoch"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{found}: holds no run that kobai train has described ({error})") from error
     splits = job.load_data(settings)
-    batch = _batch(splits, settings)
-    return examine(net, batch, optimizer=update, clip_grad_norm=settings.clip_grad_norm), splits, settings
+    line = job.describe_shape(settings, splits)
+    return Patient(net, update, line, found, epoch, job.rank(path, found)), splits, settings
 
 
 def _batch(splits: DataSplits, settings: Settings) -> tuple[object, ...]:
@@ -139,11 +161,18 @@ def _batch(splits: DataSplits, settings: Settings) -> tuple[object, ...]:
     return tuple(next(iter(DataLoader(splits.train, batch_size=size, shuffle=True, generator=order))))
 
 
-def _show(found: Diagnosis, treatment: Treatment | None, steps: int, as_json: bool) -> None:
+def _show(patient: Patient, found: Diagnosis, treatment: Treatment | None, steps: int, as_json: bool) -> None:
     if as_json:
-        both = found.to_dict() | ({} if treatment is None else {"treatment": treatment.to_dict()})
+        whence = {"net": str(patient.model), "file": patient.file and str(patient.file), "epoch": patient.epoch}
+        both = {**whence, "data": patient.batch, **found.to_dict()}
+        both |= {} if treatment is None else {"treatment": treatment.to_dict()}
         typer.echo(json.dumps(both, indent=2))
         return
+    whence = "a net not yet trained" if patient.file is None else job.which(patient.file, patient.epoch, patient.rank)
+    say(f"{whence}, on {patient.batch}")
+    say(f"{patient.line}; {patient.optimizer.__class__.__name__}, lr {patient.optimizer.param_groups[0]['lr']:g}")
+    for line in str(patient.model).splitlines():
+        say(line)
     found.show(out)
     if treatment is None:
         return

@@ -42,4 +42,4 @@ def report(
     """
     with one_line(debug):
         choose_backend(backend)
-        say(str(write_report(folder, out, data_dir=data_dir, say=warn)))
+        say(str(write_report(folder, out, data_dir=data_dir, say=warn, tell=warn)))

@@ -40,7 +40,10 @@ def _asked(
         raise SettingsError("split", f"{split!r}: no split is called so.{nearest(split, inference.SPLITS)}")
     choose_backend(backend)
     restored = job.restore(trained.expanduser(), warn)
-    return restored, inference.questions(restored, data, data_dir, split)
+    asked = inference.questions(restored, data, data_dir, split)
+    for note in asked.notes:
+        warn(note)
+    return restored, asked
 
 
 EVALUATE_EXAMPLES = """[b]Examples[/b]
@@ -64,11 +67,23 @@ def evaluate(
     with one_line(debug):
         restored, asked = _asked(trained, data, data_dir, split, backend)
         found = inference.score(restored, asked)
-        say(f"{restored.path}, epoch {restored.epoch}, on {asked.name}: {len(asked.inputs)} samples")
-        last = asked.name.rpartition(" ")[2]
-        prefix = f"{last} " if last in inference.SPLITS else ""
+        say(f"{restored.which}, on {asked.what}")
+        _tell_if_seen(restored, asked, data_dir)
+        prefix = f"{asked.split} " if asked.split else ""
         say(f"{prefix}loss {found['loss']:.4f}")
         say(f"{prefix}accuracy {found['accuracy']:.4f}")
+
+
+def _tell_if_seen(restored: job.Restored, asked: inference.Questions, data_dir: str | None) -> None:
+    """Say so where a result is of samples that the model was trained on, or may be."""
+    if asked.split in ("validation", "test"):
+        return
+    known, n = inference.seen(restored, asked, data_dir), len(asked.inputs)
+    if known is None:
+        say(f"whether it was trained on any of these cannot be told, because {restored.settings.data} cannot be read")
+    elif known:
+        which = "all of them" if known == n else f"{known} of them"
+        say(f"it was trained on {which}: this is no measure of how it does on samples that it has not seen")
 
 
 PREDICT_EXAMPLES = """[b]Examples[/b]
@@ -105,12 +120,14 @@ def predict(
         if answers is not None:
             with answers.open("w", encoding="utf-8", newline="") as file:
                 csv.writer(file).writerows([header, *rows])
-            warn(f"{len(rows)} predictions in {answers}")
+            warn(f"{len(rows)} predictions in {answers}, by {restored.which}, on {asked.what}")
         elif out.is_terminal:
-            _show(header, rows, asked.name)
+            say(f"{restored.which}, on {asked.what}")
+            _show(header, rows, asked.what)
         else:
             csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows])
             sys.stdout.flush()
+            warn(f"{restored.which}, on {asked.what}")
 
 
 def _show(header: list[str], rows: list[list[str]], name: str, most: int = 20) -> None:

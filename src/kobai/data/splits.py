@@ -42,7 +42,7 @@ class DataSplits:
     Each part is a :class:`~kobai.utils.data.TensorDataset` of float32 features ``(N, *input_shape)`` and int64 labels
     ``(N,)``, label k meaning ``classes[k]``. The test part never depends on a seed: it is the published one, or cut off once
     and for all; only what is left is divided into training and validation. ``scaling`` led from raw values to features, and
-    ``features`` names the columns of a table.
+    ``features`` names the columns of a table, and ``label`` that of its classes.
 
     >>> import kobai
     >>> data = kobai.data.digits()
@@ -58,6 +58,7 @@ class DataSplits:
     input_shape: tuple[int, ...]
     scaling: Scaling
     features: tuple[str, ...] = ()
+    label: str = ""
 
     def __repr__(self) -> str:
         shape = "×".join(str(n) for n in self.input_shape)
@@ -76,6 +77,7 @@ def make_splits(
     seed: int,
     scaling: Scaling | None = None,
     features: tuple[str, ...] = (),
+    label: str = "",
 ) -> DataSplits:
     """Divide the training part into training and validation, scale everything, and make tensors on the default device.
 
@@ -103,6 +105,7 @@ def make_splits(
         raw.shape[1:],
         scaling,
         features,
+        label,
     )
 
 

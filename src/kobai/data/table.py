@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv as csv_format
 import math
-from collections.abc import Sequence
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,13 @@ from kobai.data.splits import DataSplits, Host, make_splits, stratified
 from kobai.errors import DataError, nearest
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "-"})
-"""Cells that mean "no value", in lower case."""
+"""Cells that mean "no value" among numbers, in lower case."""
+
+NO_LABEL = frozenset({"", "nan"})
+"""Cells that mean "no label" among labels of text, in lower case: the others may be names, such as NA for Namibia."""
+
+FEW = 10
+"""Whole numbers of more values than this may be amounts rather than classes."""
 
 TEST_SEED = 0
 
@@ -27,6 +35,7 @@ def csv(
     test: float = 0.2,
     validation: float = 0.1,
     seed: int = 0,
+    missing: Iterable[str] | None = None,
 ) -> DataSplits:
     """A table of numbers with one column of class labels; inputs are (columns − 1,).
 
@@ -38,10 +47,12 @@ def csv(
         delimiter: default: the one of ``, ; tab |`` of which the first line has most.
         test: fraction of the rows in the test split, which is stratified and does not depend on ``seed``.
         validation, seed: fraction of the remaining rows held out for validation, and the seed of that draw.
+        missing: what stands for "no label", besides an empty cell. Default: ``NaN``, and where the other labels are numbers
+            also ``NA``, ``None``, ``null``, ``?`` and ``-``; among labels of text these are classes, and a warning says so.
 
     Labels are integers or any text; the classes are sorted, by number where all are integers. Every feature x becomes
     (x − μ) / σ, with mean and standard deviation of the *training* rows. Regression is not what this reads: labels with
-    fractions are refused.
+    fractions are refused, and classes of which most have one row; whole numbers that look like amounts are warned of.
 
     Raises :class:`~kobai.errors.DataError` with row and column for missing values, NaN, infinities and what is no number.
 
@@ -67,12 +78,27 @@ def csv(
     for number, cells in rows:
         if len(cells) != len(names):
             raise DataError(f"{path}: row {number} has {len(cells)} cells, expected {len(names)}")
-    classes, labels = _classes(path, [(number, cells[column].strip()) for number, cells in rows], names[column])
+    cells_of_label = [(number, cells[column].strip()) for number, cells in rows]
+    absent = None if missing is None else {"", *(text.strip().lower() for text in _texts(missing))}
+    classes, labels = _classes(path, cells_of_label, names[column], absent)
     features = tuple(name for i, name in enumerate(names) if i != column)
     values = _features(path, [(number, cells[:column] + cells[column + 1 :]) for number, cells in rows], features)
     rest, apart = stratified(labels, test, TEST_SEED, f"{path}: test")
     training, held = (values[rest], labels[rest]), (values[apart], labels[apart])
-    return make_splits(path.stem, training, held, classes, validation, seed, features=features if named else ())
+    return make_splits(
+        path.stem,
+        training,
+        held,
+        classes,
+        validation,
+        seed,
+        features=features if named else (),
+        label=names[column] if named else "",
+    )
+
+
+def _texts(missing: Iterable[str]) -> Iterable[str]:
+    return [missing] if isinstance(missing, str) else missing
 
 
 def _read(path: Path, delimiter: str | None) -> list[tuple[int, list[str]]]:
@@ -120,12 +146,25 @@ def _label_column(path: Path, names: list[str], label: str | int | None) -> int:
     return position % len(names)
 
 
-def _classes(path: Path, cells: Sequence[tuple[int, str]], name: str) -> tuple[tuple[str, ...], Host]:
-    """Names of the classes, sorted, and the class index of each row."""
-    for number, cell in cells:
-        if cell.lower() in MISSING:
-            raise DataError(f"{path}: row {number} has no label (column {name!r} is {cell!r})")
+def _classes(
+    path: Path, cells: Sequence[tuple[int, str]], name: str, absent: set[str] | None
+) -> tuple[tuple[str, ...], Host]:
+    """Names of the classes, sorted, and the class index of each row; ``absent`` are the cells that are no label."""
     known = {cell for _, cell in cells}
+    of_numbers = all(_is_number(cell) for cell in known if cell.lower() not in MISSING)
+    if absent is None:  # of text, unless every label beside these is a number, and there is one
+        numbers = of_numbers and any(cell.lower() not in MISSING for cell in known)
+        none, doubtful = (MISSING, frozenset()) if numbers else (NO_LABEL, MISSING)
+    else:
+        none, doubtful = frozenset(absent), frozenset()
+    for number, cell in cells:
+        if cell.lower() in none:
+            raise DataError(f"{path}: row {number} has no label (column {name!r} is {cell!r})")
+    for cell in sorted(known):
+        if cell.lower() in doubtful:
+            _warn(
+                f"{path}: {cell!r} in column {name!r} is taken for a class; if it means that there is no label, remove its rows"
+            )
     if all(_is_number(cell) for cell in known):
         for number, cell in cells:
             if not float(cell).is_integer():
@@ -140,8 +179,30 @@ def _classes(path: Path, cells: Sequence[tuple[int, str]], name: str) -> tuple[t
         order = sorted(known)
     if len(order) < 2:
         raise DataError(f"{path}: column {name!r} holds one class only, {order[0]!r}")
+    _check_counts(path, Counter(text[cell] for _, cell in cells), order, name)
     index = {cell: i for i, cell in enumerate(order)}
     return tuple(order), np.array([index[text[cell]] for _, cell in cells], dtype=np.int64)
+
+
+def _check_counts(path: Path, counts: Counter[str], order: Sequence[str], name: str) -> None:
+    """DataError where most classes have one row, which nothing can be learnt of; a warning where they look like amounts."""
+    rows, k = counts.total(), len(order)
+    kinds = f"column {name!r} holds {k} different "
+    if k > 2 and 2 * sum(n == 1 for n in counts.values()) > k:
+        raise DataError(
+            f"{path}: {kinds}labels in {rows} rows, most of them once: these are no classes. Is it another column (label)? For "
+            "regression build a kobai.utils.data.TensorDataset"
+        )
+    numbers = [int(text) for text in order] if all(text.removeprefix("-").isdecimal() for text in order) else []
+    if len(numbers) > FEW and (rows < FEW * k or numbers not in (list(range(k)), list(range(1, k + 1)))):
+        _warn(
+            f"{path}: {kinds}whole numbers, from {order[0]} to {order[-1]}, in {rows} rows: each is taken for a class. If they "
+            "are amounts, this is regression; build a kobai.utils.data.TensorDataset for it"
+        )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=5)
 
 
 def _features(path: Path, rows: Sequence[tuple[int, list[str]]], names: Sequence[str]) -> Host:

@@ -65,9 +65,8 @@ def ask(restored: Restored, data_dir: str | None, say: Callable[[str], None]) ->
 def _questions(splits: DataSplits, split: str) -> inference.Questions:
     part: TensorDataset = getattr(splits, split)
     inputs, target = part.tensors
-    return inference.Questions(
-        f"{splits.name} {split}", inputs, [splits.classes[k] for k in to_host(target.array).tolist()]
-    )
+    labels = [splits.classes[k] for k in to_host(target.array).tolist()]
+    return inference.Questions(splits.name, inputs, labels, split)
 
 
 def data_section(restored: Restored, asked: Asked) -> list[Any]:

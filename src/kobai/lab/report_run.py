@@ -39,9 +39,10 @@ def is_run(source: Path) -> bool:
     return source.suffix == ".safetensors" if source.is_file() else job.holds_run(source)
 
 
-def page(source: Path, data_dir: str | None, say: Say) -> Page:
-    """The page on a run, whose data are looked for in ``data_dir`` if that is given."""
+def page(source: Path, data_dir: str | None, say: Say, tell: Say) -> Page:
+    """The page on a run, whose data are looked for in ``data_dir`` if that is given; ``tell`` is told what it is about."""
     restored = job.restore(source, say)
+    tell(f"{restored.which}, with the train, validation and test splits of {restored.settings.data}")
     state = checkpoint.read(restored.path, default_device())
     history = _history(source, state, say)
     asked = ask(restored, data_dir, say)
@@ -99,7 +100,16 @@ def story(history: History, best: int, planned: int) -> str:
         told.append(f"It ended before the {planned} epochs that were planned.")
     record = _record(history, best)
     if record is not None and _known(record.get("val_accuracy")):
-        told.append(f"Validation accuracy was best in epoch {best}, with {percent(record['val_accuracy'])}.")
+        greatest = max(
+            (r for r in history if _known(r.get("val_accuracy"))), key=lambda r: (r["val_accuracy"], r["epoch"])
+        )
+        if record["val_accuracy"] >= greatest["val_accuracy"]:
+            told.append(f"Validation accuracy was best in epoch {best}, with {percent(record['val_accuracy'])}.")
+        else:
+            told.append(
+                f"Validation accuracy was best in epoch {greatest['epoch']}, with {percent(greatest['val_accuracy'])}; in "
+                f"epoch {best}, which is reported on, it was {percent(record['val_accuracy'])}."
+            )
         if _known(record.get("accuracy")) and record["accuracy"] - record["val_accuracy"] > 0.03:
             gap = 100 * (record["accuracy"] - record["val_accuracy"])
             told.append(
@@ -140,7 +150,7 @@ def _model(restored: job.Restored, asked: Asked, layers: Sequence[nn.Module], pa
 
 def _curves(history: History, best: int) -> list[Any]:
     epochs = [float(r["epoch"]) for r in history]
-    marks = [(float(best), f"kept: epoch {best}")] if _record(history, best) is not None else []
+    marks = [(float(best), f"this net: epoch {best}")] if _record(history, best) is not None else []
     drawn = []
     names = [k for k in history[0] if k not in ("epoch", "lr", "time") and not k.startswith("val_")]
     for name in names:

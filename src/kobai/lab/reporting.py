@@ -26,15 +26,17 @@ def report(
     *,
     data_dir: str | Path | None = None,
     say: Callable[[str], None] = log.warning,
+    tell: Callable[[str], None] = log.info,
 ) -> Path:
     """Write the report on what is in ``source``; returns its path.
 
     Args:
-        source: the folder of a run of ``kobai train`` or one of its checkpoints; the folder of a comparison or of a
-            search, or its results (JSON); a folder with results of experiments, or one of these (JSON).
+        source: the folder of a run of ``kobai train`` (its best checkpoint), or one of its checkpoints; the folder of a
+            comparison or of a search, or its results (JSON); a folder with results of experiments, or one of these (JSON).
         out: the file to write; by default ``report.html`` in the folder. It is replaced whole.
         data_dir: where the files of the run's data set are, if not where they were.
         say: given a line for what could not be told, such as a damaged checkpoint that was passed over.
+        tell: given a line on what the report is about: which checkpoint, of which epoch, or which results.
 
     The file holds all it needs: figures are SVG within it, pictures are in its addresses, and it has no script. What a run was
     trained on is read once more, and its model is asked about one batch of 256 training samples as it was before training (the
@@ -65,7 +67,7 @@ def report(
         )
     random = default_generator.get_state()
     try:
-        page = _page(source, None if data_dir is None else str(data_dir), say)
+        page = _page(source, None if data_dir is None else str(data_dir), say, tell)
     finally:  # models are rebuilt from their seeds, and what the caller draws next should not depend on it
         default_generator.set_state(random)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -73,9 +75,10 @@ def report(
     return target
 
 
-def _page(source: Path, data_dir: str | None, say: Callable[[str], None]) -> Page:
+def _page(source: Path, data_dir: str | None, say: Callable[[str], None], tell: Callable[[str], None]) -> Page:
     if report_run.is_run(source):
-        return report_run.page(source, data_dir, say)
+        return report_run.page(source, data_dir, say, tell)
+    tell(str(source))
     if report_compare.is_comparison(source):
         return report_compare.page(source)
     if report_tune.is_search(source):

@@ -56,15 +56,15 @@ def read(path: str | Path, map_location: Any = None) -> State:
 def find(
     path: str | Path, *, order: tuple[str, ...] = (LAST, PREVIOUS), say: Callable[[str], None], map_location: Any = None
 ) -> tuple[Path, State]:
-    """The file and the state of the first of ``order`` in a folder that can be read; or of one given file.
+    """The file and the state of the first of ``order`` in a folder that can be read; or of one given file, and no other.
 
     ``say`` gets one line if a damaged or missing file was passed over. CheckpointError if none can be read.
 
-    A damaged ``last.safetensors`` given by its own name is passed over in the same way, in favour of the one before it.
+    A damaged or missing ``last.safetensors`` given by its own name gives way to the one before it, which is what it was.
     """
     path = Path(path)
-    if path.name == LAST and not path.is_dir():
-        path = path.parent if path.parent.is_dir() else path
+    if path.name == LAST and path.parent.is_dir() and not path.is_dir():
+        path, order = path.parent, (LAST, PREVIOUS)
     if not path.is_dir():
         return path, read(path, map_location)
     problems = []

@@ -16,9 +16,9 @@ from kobai.data import DataSplits, table
 from kobai.errors import DataError, nearest
 from kobai.nn import functional as F
 from kobai.train.batches import predict
-from kobai.train.job import Restored, load_data
+from kobai.train.job import Restored, checksum, load_data
 from kobai.train.metrics import Accuracy, Loss, read
-from kobai.train.settings import TABLES
+from kobai.train.settings import TABLES, Settings
 from kobai.utils.data import TensorDataset
 from kobai.xp import asarray, default_device, to_host
 
@@ -29,12 +29,22 @@ SPLITS = ("train", "validation", "test")
 class Questions:
     """Samples for a model, and their true classes where these are known.
 
-    ``inputs``: (N, *input_shape) on the default device. ``labels``: names of classes, or None.
+    ``inputs``: (N, *input_shape) on the default device. ``labels``: names of classes, or None. ``split`` is the part of a data
+    set that they are, None for all rows of a table. ``notes`` are lines on what was not as one might think.
     """
 
     name: str
     inputs: Tensor
     labels: Sequence[str] | None
+    split: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def what(self) -> str:
+        """Data, split and number of samples, in words."""
+        n = len(self.inputs)
+        part = f"{self.split} split" if self.split else "all rows"
+        return f"{self.name}, {part}: {n} sample{'s' * (n != 1)}"
 
 
 @dataclass(frozen=True)
@@ -55,13 +65,13 @@ def questions(restored: Restored, data: str | None, data_dir: str | None, split:
     if data_dir is not None:
         own = replace(own, data_dir=data_dir)
     if data is None or (data == own.data and split is not None):
-        return _of_split(load_data(own), split or "test")
+        return _of_own(restored, own, split or "test")
     if Path(data).suffix.lower() in TABLES or Path(data).is_file():
         if split is None:
             return _of_table(Path(data).expanduser(), restored)
         if str(Path(data).expanduser().resolve()) != own.data:
             raise DataError(f"{data}: has no {split} split, as the model was not trained on it; leave --split out")
-        return _of_split(load_data(own), split)
+        return _of_own(restored, own, split)
     splits = load_data(replace(own, data=data, label=None))
     if splits.input_shape != restored.input_shape or splits.classes != restored.classes:
         raise DataError(
@@ -98,38 +108,52 @@ def score(restored: Restored, asked: Questions) -> dict[str, float]:
     return read([loss, accuracy])
 
 
+def seen(restored: Restored, asked: Questions, data_dir: str | None = None) -> int | None:
+    """How many of the samples the model was trained on, inputs compared bit by bit; None if its data cannot be read."""
+    own = restored.settings if data_dir is None else replace(restored.settings, data_dir=data_dir)
+    try:
+        trained = load_data(replace(own, download=False)).train.tensors[0]
+    except (DataError, ImportError, OSError):
+        return None
+    known = set(_rows(trained))
+    return sum(row in known for row in _rows(asked.inputs))
+
+
+def _rows(inputs: Tensor) -> list[bytes]:
+    host = to_host(inputs.array)
+    return [row.tobytes() for row in host]
+
+
+def _of_own(restored: Restored, own: Settings, split: str) -> Questions:
+    """A split of what the model was trained on, which is another one where the data have changed since."""
+    splits = load_data(own)
+    asked = _of_split(splits, split)
+    changed = restored.checksums != tuple(checksum(part) for part in (splits.train, splits.validation, splits.test))
+    note = f"{own.data}: has changed since the model was trained on it, so that this split may hold samples it has seen"
+    return replace(asked, notes=(note,) * changed)
+
+
 def _of_split(splits: DataSplits, split: str) -> Questions:
     if split not in SPLITS:
         raise ValueError(f"split: unknown split {split!r}.{nearest(split, SPLITS)}")
     part: TensorDataset = getattr(splits, split)
     inputs, target = part.tensors
     labels = [splits.classes[k] for k in to_host(target.array).tolist()]
-    return Questions(f"{splits.name} {split}", inputs, labels)
+    return Questions(splits.name, inputs, labels, split)
 
 
 def _of_table(path: Path, restored: Restored) -> Questions:
     """All rows of a table: columns by name where the training data had a header, else by position."""
     lines = table._read(path, None)
     names = [cell.strip() for cell in lines[0][1]]
-    label = restored.settings.label
     if restored.features:
-        missing = [name for name in restored.features if name not in names]
-        if missing:
-            raise DataError(
-                f"{path}: no column named {missing[0]!r}, which the model was trained on.{nearest(missing[0], names)}"
-            )
-        columns = [names.index(name) for name in restored.features]
-        others = [i for i in range(len(names)) if i not in columns]
-        # Without a name for the label in the settings it was the last column; here that is what is left over.
-        answer = names.index(label) if label in names else others[0] if len(others) == 1 else None
-        rows = lines[1:]
+        columns, rows = _columns_by_name(path, names, restored.features), lines[1:]
     else:
         width = restored.input_shape[0]
-        position = int(label) if label is not None else -1
         if len(names) not in (width, width + 1):
             raise DataError(f"{path}: expected {width} columns, or {width + 1} with the label, got {len(names)}")
-        answer = position % len(names) if len(names) == width + 1 else None
-        columns = [i for i in range(len(names)) if i != answer]
+        label = int(restored.settings.label) if restored.settings.label is not None else -1
+        columns = [i for i in range(len(names)) if len(names) == width or i != label % len(names)]
         headed = not any(table._is_number(names[i]) for i in columns)
         rows = lines[1:] if headed else lines
     if not rows:
@@ -137,11 +161,73 @@ def _of_table(path: Path, restored: Restored) -> Questions:
     for number, cells in rows:
         if len(cells) != len(names):
             raise DataError(f"{path}: row {number} has {len(cells)} cells, expected {len(names)}")
+    answer, notes = _label_among(path, names, columns, rows, restored)
     shown = restored.features or [f"column {i}" for i in columns]
     values = table._features(path, [(number, [cells[i] for i in columns]) for number, cells in rows], shown)
     labels = None if answer is None else [_class(cells[answer].strip(), restored.classes) for _, cells in rows]
     inputs: Tensor = Tensor._wrap(asarray(restored.scaling(values), device=default_device()))
-    return Questions(str(path), inputs, labels)
+    return Questions(str(path), inputs, labels, notes=notes)
+
+
+def _columns_by_name(path: Path, names: list[str], features: Sequence[str]) -> list[int]:
+    """Where the features stand; several of one name keep their order."""
+    columns, taken = [], dict.fromkeys(features, 0)
+    for name in features:
+        places = [i for i, there in enumerate(names) if there == name]
+        if len(places) != features.count(name):
+            problem = "no column" if not places else f"{len(places)} columns"
+            many = "" if features.count(name) == 1 else f" {features.count(name)} times"
+            hint = "" if places else nearest(name, names)
+            raise DataError(f"{path}: {problem} named {name!r}, which the model was trained on{many}.{hint}")
+        columns.append(places[taken[name]])
+        taken[name] += 1
+    return columns
+
+
+def _label_among(
+    path: Path, names: list[str], columns: list[int], rows: Sequence[tuple[int, list[str]]], restored: Restored
+) -> tuple[int | None, tuple[str, ...]]:
+    """The column of the label, if there is one, and lines on the columns that are nothing to the model.
+
+    It is the one with the name that it had in training. Where that is not known it has to hold known classes only.
+    """
+    others = [i for i in range(len(names)) if i not in columns]
+    given = restored.settings.label
+    name = restored.label or (given if given is not None and not given.removeprefix("-").isdecimal() else None)
+    if restored.features and name is not None:
+        named = [i for i in others if names[i] == name]
+        if len(named) > 1:
+            raise DataError(f"{path}: {len(named)} columns named {name!r}, which is the label")
+        return (named[0] if named else None), _left_out(path, [names[i] for i in others if i not in named])
+
+    def strange(i: int) -> tuple[int, str] | None:
+        """The first row and cell of a column that is no known class."""
+        cells = ((number, row[i].strip()) for number, row in rows)
+        return next((at for at in cells if _class(at[1], restored.classes) not in restored.classes), None)
+
+    holding = [i for i in others if strange(i) is None]
+    if restored.features:
+        answer = holding[0] if len(holding) == 1 else None
+        note = (
+            ()
+            if answer is None
+            else (f"{path}: column {names[answer]!r}, which holds known classes only, is the label",)
+        )
+        return answer, (*note, *_left_out(path, [names[i] for i in others if i != answer]))
+    if others and (bad := strange(others[0])) is not None:
+        raise DataError(
+            f"{path}: column {others[0]} of {len(names)} is the label by its place, and row {bad[0]} holds {bad[1]!r} there, "
+            f"which is no class ({_few(restored.classes)}); expected {len(columns)} columns without a label"
+        )
+    return (others[0] if others else None), ()
+
+
+def _left_out(path: Path, names: list[str]) -> tuple[str, ...]:
+    if not names:
+        return ()
+    return (
+        f"{path}: not used, as the model was not trained on {'it' if len(names) == 1 else 'them'}: {', '.join(names)}",
+    )
 
 
 def _class(cell: str, classes: Sequence[str]) -> str:

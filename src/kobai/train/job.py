@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 import zlib
 from collections.abc import Callable, Mapping
@@ -34,7 +33,11 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Restored:
-    """A model out of a checkpoint, with what is needed to feed it and to read its answers."""
+    """A model out of a checkpoint, with what is needed to feed it and to read its answers.
+
+    ``rank`` says what a file that nobody named is in its folder; ``label`` names the column of the classes in a table, None
+    where that is not known; ``checksums`` are those of the three splits of its data.
+    """
 
     model: nn.Module
     path: Path
@@ -44,6 +47,29 @@ class Restored:
     input_shape: tuple[int, ...]
     features: tuple[str, ...]
     scaling: Scaling
+    rank: str = ""
+    label: str | None = None
+    checksums: tuple[int, ...] = ()
+
+    @property
+    def which(self) -> str:
+        """File and epoch, in words."""
+        return which(self.path, self.epoch, self.rank)
+
+
+def which(path: Path, epoch: int, rank: str) -> str:
+    """File and epoch of a checkpoint, in words.
+
+    >>> which(Path("runs/a/best.safetensors"), 12, "the best of runs/a")
+    'runs/a/best.safetensors, epoch 12, the best of runs/a'
+    """
+    return f"{path}, epoch {epoch}{', ' * bool(rank)}{rank}"
+
+
+def rank(asked: str | Path, found: Path) -> str:
+    """What the checkpoint that was ``found`` is, where a folder was ``asked`` for; nothing where it was named."""
+    names = {checkpoint.BEST: "best", checkpoint.LAST: "last", checkpoint.PREVIOUS: "last but one"}
+    return f"the {names[found.name]} of {asked}" if Path(asked).is_dir() else ""
 
 
 def train(
@@ -96,8 +122,7 @@ def train(
         if state["config"]["data"] != trainer.config["data"]:
             raise DataError(f"{settings.data}: the data are not those that the run in {found.parent} was begun with")
         trainer.load_state_dict(state)
-        if found.parent.resolve() != folder.resolve() and (found.parent / checkpoint.BEST).exists():
-            shutil.copyfile(found.parent / checkpoint.BEST, folder / checkpoint.BEST)  # may stay the best here too
+        _keep_best(keeper, trainer, found, folder, say)
         at = (
             f"epoch {trainer.epoch + 1}, batch {trainer.position + 1}" if trainer.position else f"epoch {trainer.epoch}"
         )
@@ -110,6 +135,26 @@ def train(
         model.load_state_dict(best["model"])
         say(f"best epoch {keeper.best.epoch}: {keeper.best.monitor} {keeper.best.value:.4f}")
     return trainer.evaluate(data.test)
+
+
+def _keep_best(keeper: Checkpoint, trainer: Trainer, found: Path, folder: Path, say: Say) -> None:
+    """See to it that the folder's best file is that of the epoch that the resumed state knows as its best."""
+    epoch = keeper.best.epoch
+    if not epoch:
+        return
+    beside = found.parent / checkpoint.BEST
+    if beside.exists() and checkpoint.read(beside, "cpu")["epoch"] == epoch:
+        source = beside
+    elif epoch == trainer.epoch and not trainer.position:
+        source = found
+    else:  # another run of these epochs has had its own best since
+        say(
+            f"the parameters of epoch {epoch}, the best so far, are in no file beside {found}; the best is looked for anew"
+        )
+        keeper.best.value, keeper.best.epoch = None, 0
+        return
+    if source.resolve() != (folder / checkpoint.BEST).resolve():
+        write_atomically(folder / checkpoint.BEST, source.read_bytes())
 
 
 def load_data(settings: Settings) -> DataSplits:
@@ -144,6 +189,9 @@ def restore(path: str | Path, say: Say) -> Restored:
             tuple(data["input_shape"]),
             tuple(data["features"]),
             Scaling(tuple(data["shift"]), tuple(data["scale"])),
+            rank(path, found),
+            config.get("label"),
+            tuple(data["checksum"]),
         )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{found}: holds no model that kobai train has described ({error})") from error
@@ -169,6 +217,7 @@ def describe_run(settings: Settings, data: DataSplits, model: Mapping[str, Any])
         "kobai": kobai.__version__,
         "settings": settings.as_dict(),
         "model": dict(model),
+        "label": data.label or None,
         "data": {
             "name": data.name,
             "classes": list(data.classes),
