@@ -85,6 +85,17 @@ def test_workers_have_one_thread_each_and_report_as_they_end():
         workers.run_all(pow, [(1, 1)], jobs=0)
 
 
+def test_workers_are_where_their_caller_is(tmp_path, monkeypatch):
+    """A relative path means the same here and there, also for workers that stay from an earlier call elsewhere."""
+    try:
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            monkeypatch.chdir(tmp_path / name)
+            assert workers.run_all(os.getcwd, [()] * 2, jobs=2) == [str(tmp_path / name)] * 2
+    finally:
+        workers.close()
+
+
 def test_a_script_without_a_guard_does_not_start_itself_over(tmp_path):
     script = tmp_path / "script.py"
     script.write_text("from kobai.lab.workers import run_all\nprint('once', run_all(pow, [(2, 3), (3, 2)], jobs=2))\n")

@@ -135,6 +135,47 @@ def test_histograms_with_one_initialiser_for_another(condition, broken, monkeypa
     assert not measured("init-activations")[1]
 
 
+def gradient_shrinks_while_relu_trains(found):
+    norms = found["conditions"]["relu"]["norms"][-1]
+    norms[:] = [norm * 0.5 ** (len(norms) - i) for i, norm in enumerate(norms)]
+
+
+def gradient_does_not_shrink_by_a_constant_factor_while_sigmoids_train(found):
+    norms = found["conditions"]["sigmoid"]["norms"][-1]
+    norms[:] = [norm * (10.0 if i % 2 else 0.1) for i, norm in enumerate(norms)]
+
+
+def one_layer_of_samples_alike(found, name="relu + he"):
+    found["conditions"][name]["layers"][-1]["signal"] *= 1e-3
+
+
+def sigmoids_that_tell_samples_apart(found):
+    layers = found["conditions"]["sigmoid + xavier"]["layers"]
+    layers[-1]["signal"] = layers[0]["signal"]
+
+
+def another_scale_is_ahead_at_the_end(found):
+    found["conditions"]["std 1"]["held_accuracy"][-1] = 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("vanishing-gradient", gradient_shrinks_while_relu_trains),
+        ("vanishing-gradient", gradient_does_not_shrink_by_a_constant_factor_while_sigmoids_train),
+        ("init-activations", one_layer_of_samples_alike),
+        ("init-activations", lambda found: one_layer_of_samples_alike(found, "tanh + xavier")),
+        ("init-activations", sigmoids_that_tell_samples_apart),
+        ("init-scale", another_scale_is_ahead_at_the_end),
+    ],
+)
+def test_every_part_of_a_claim_is_measured_on_what_it_is_about(name, change, numbers):
+    found, passed = numbers(name)
+    assert passed
+    change(found)
+    assert not find(name).finding(found)[1]
+
+
 @pytest.mark.parametrize("scale", ["std 1", "std 0.01"])
 def test_a_scale_that_is_neither_large_nor_small(scale, numbers, monkeypatch):
     numbers("init-scale")

@@ -70,7 +70,9 @@ def run_all(
         return results
     executor = _executor(jobs)
     with _fit_to_spawn(function):
-        numbers: dict[Future[T], int] = {executor.submit(function, *task): i for i, task in enumerate(tasks)}
+        numbers: dict[Future[T], int] = {
+            executor.submit(_in_folder, os.getcwd(), function, *task): i for i, task in enumerate(tasks)
+        }
     try:
         for future in as_completed(numbers):
             i = numbers[future]
@@ -86,6 +88,12 @@ def run_all(
         close(kill=True)
         raise
     return results
+
+
+def _in_folder(folder: str, function: Callable[..., T], *task: Any) -> T:
+    """``function(*task)`` where the caller is: paths in a task are relative to that, and a worker may have begun elsewhere."""
+    os.chdir(folder)
+    return function(*task)
 
 
 def close(kill: bool = False) -> None:

@@ -53,7 +53,7 @@ class BatchNormalisation(Experiment):
     name: ClassVar[str] = "batch-norm"
     title: ClassVar[str] = "Batch normalisation"
     claim: ClassVar[str] = (
-        "With batch normalisation, training is faster and depends little on the scale of the initial weights."
+        "With batch normalisation, training is faster and depends less on the scale of the initial weights."
     )
     source: ClassVar[str] = "Ioffe and Szegedy, Batch normalization, 2015 (arXiv:1502.03167)"
 
@@ -91,7 +91,8 @@ class BatchNormalisation(Experiment):
             f"without it {learnt['without']} of {n} do{range_}. "
             f"Over the sixteen scales the final accuracy lies between {end['before'].min():.0%} and {end['before'].max():.0%} "
             f"before the activation, {end['after'].min():.0%} and {end['after'].max():.0%} after it, "
-            f"{end['without'].min():.0%} and {end['without'].max():.0%} without. "
+            f"{end['without'].min():.0%} and {end['without'].max():.0%} without: a standard deviation of "
+            f"{100 * end['before'].std():.0f}, {100 * end['after'].std():.0f} and {100 * end['without'].std():.0f} points. "
             f"The fastest net needs {_epochs(halfway['before'])} with and {_epochs(halfway['without'])} without it to get "
             f"to {LEARNT:.0%}; at {ahead} of {n} scales the net with it is ahead, "
             "in the mean over the epochs."
@@ -99,6 +100,7 @@ class BatchNormalisation(Experiment):
         best = {arm: min((e for e in found if e is not None), default=math.inf) for arm, found in halfway.items()}
         passed = (
             min(learnt["before"], learnt["after"]) >= max(n / 3, 2 * learnt["without"])
+            and max(end["before"].std(), end["after"].std()) < 0.8 * end["without"].std()
             and best["before"] <= best["without"]
             and ahead >= 0.75 * n
         )

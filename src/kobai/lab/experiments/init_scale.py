@@ -92,7 +92,7 @@ class InitScale(Experiment):
                 f"for std 0.1 at the same training loss. "
             )
         text += f"At the end {best} is ahead with {percent(runs[best]['held_accuracy'][-1])}."
-        return text, late and lags and falls
+        return text, late and lags and falls and best == SCALES[1]
 
     def figure(self, numbers: Numbers) -> Any:
         runs = numbers["conditions"]

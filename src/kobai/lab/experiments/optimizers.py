@@ -1,4 +1,4 @@
-"""Experiment ``optimizers``: paths on an anisotropic bowl, and loss curves on real data."""
+"""Experiment ``optimizers``: paths on an anisotropic bowl, loss curves on real data, and steps under lasting gradients."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from kobai.lab import plots
 from kobai.lab.experiment import Experiment, Numbers, Settings
 from kobai.lab.experiments._nets import the_data
 from kobai.lab.training import load, train_curves
+from kobai.nn import functional as F
 from kobai.optim import Optimizer
 from kobai.random import Generator
 from kobai.train import mlp
+from kobai.utils.data import DataLoader, TensorDataset
 from kobai.xp import default_device, to_host
 
 START = (-7.0, 2.0)
@@ -59,10 +61,13 @@ class Optimizers(Experiment):
     ten times the rate: as far as it keeps up, momentum's lead on these data is that of the longer step, which on the bowl
     SGD could not take.
 
-    And the step that AdaGrad and RMSprop take for a gradient of 1, lr / (√G + ε), its median over all parameters, against
-    its value after the first ten steps. AdaGrad's G is a sum and can but grow; RMSprop's is a moving average, whose first
-    hundred steps fill it. Where the training images are known by heart the gradients vanish: then AdaGrad's step stands
-    still, and RMSprop's grows.
+    And the steps that AdaGrad and RMSprop take, the root mean square of Δw over all parameters, against that of their first
+    ten steps, where gradients last: both are given the same gradients, those of one batch after another at the net's initial
+    weights, which stay as they are. AdaGrad's G is a sum, that grows by as much at every step: its steps fall as 1/√t, without
+    end. RMSprop's is a moving average; its first hundred steps fill it, and then its steps stay as long as they are. In
+    training itself this cannot be seen, because the gradients do not last: where the training images are known by heart they
+    vanish, AdaGrad's G has nothing to add up, and RMSprop's forgets what it had, so that what a gradient of 1 would be
+    given, lr / (√G + ε), stands still for AdaGrad and grows for RMSprop as the gradients shrink.
 
     The two forms of momentum, v ← μv − ηg and v ← βv + (1 − β)g, are one method when the average's learning rate is η /
     (1 − β). Kobai, as PyTorch, starts the average at the first gradient instead of at (1 − β) times it, which is one long
@@ -94,7 +99,8 @@ class Optimizers(Experiment):
                 key: np.mean([run[key] for run in runs], axis=0, dtype=np.float64).tolist() for key in runs[0]
             }
         paths = {name: path(make, rate) for name, (make, rate, _) in RULES.items() if rate is not None}
-        return {"paths": paths, "training": training, "level": LEVEL}
+        lasting = _under_lasting_gradients(the_data(settings), steps, settings.seed)
+        return {"paths": paths, "training": training, "level": LEVEL, "lasting": lasting}
 
     def finding(self, numbers: Numbers) -> tuple[str, bool]:
         turns = {name: crossings(way) for name, way in numbers["paths"].items()}
@@ -102,8 +108,11 @@ class Optimizers(Experiment):
         along = -numbers["paths"]["sgd"][-1][0]
         needed = {name: steps_to(run, numbers["level"]) for name, run in numbers["training"].items()}
         steps = numbers["training"]["sgd"]["step"][-1]
-        shrunk = {name: _shrunk(numbers, name) for name in ("adagrad", "rmsprop")}
-        later = {name: _shrunk(numbers, name, 0.25) for name in ("adagrad", "rmsprop")}
+        lasting = numbers["lasting"]
+        shrunk = {name: lasting[name][-1] / lasting[name][0] for name in SQUARES}
+        later = {name: _since_a_quarter(lasting[name]) for name in SQUARES}
+        unit = {name: _since_a_quarter(numbers["training"][name]["effective"]) for name in SQUARES}
+        vanished = _since_a_quarter(numbers["training"]["rmsprop"]["gradient"])
 
         def after(name: str) -> str:
             return f"{needed[name]}" if needed[name] is not None else f"more than {steps:.0f}"
@@ -124,21 +133,21 @@ class Optimizers(Experiment):
             f"{after('sgd')} steps, momentum {after('momentum')} as velocity and {after('momentum (average)')} as moving "
             f"average (whose curves are never further apart than {apart:.2f}), Nesterov {after('nesterov')}, AdaGrad "
             f"{after('adagrad')}, RMSprop {after('rmsprop')}, Adam {after('adam')}; SGD with ten times the rate, whose steps "
-            f"are as long as momentum's add up to, takes {after(LONGER)}. From step 10 to step {steps:.0f} AdaGrad's effective "
-            f"step shrinks to {shrunk['adagrad']:.2g} of what it was, RMSprop's becomes {shrunk['rmsprop']:.2g} of it; in "
-            f"the last three quarters AdaGrad's becomes {later['adagrad']:.2g} and RMSprop's {later['rmsprop']:.2g} times as "
-            "long."
+            f"are as long as momentum's add up to, takes {after(LONGER)}. Under gradients that last, AdaGrad's steps shrink to "
+            f"{shrunk['adagrad']:.2g} of its first ten by step {steps:.0f}, where 1/√t makes {_root_law(steps):.2g} of it; in "
+            f"the last three quarters they fall to {later['adagrad']:.2g} of what they were (1/√t: 0.5), RMSprop's to "
+            f"{later['rmsprop']:.2g}. In training the gradients do not last: RMSprop's fall to {vanished:.2g} in those three "
+            f"quarters, and what a gradient of 1 would be given becomes {unit['rmsprop']:.2g} times as much; for AdaGrad, "
+            f"{unit['adagrad']:.2g} times."
         )
         found = {name: steps + 1 if count is None else count for name, count in needed.items()}
         slowest = max(found[name] for name in WITH_MOMENTUM)
-        rates = numbers["training"]["adagrad"]["effective"][1:]
         passed = (
             turns["sgd"] >= STEPS - 1
             and all(across[name] < across["sgd"] / 2 for name in across if name != "sgd")
-            and all(later <= sooner for sooner, later in pairwise(rates))
-            and shrunk["adagrad"] < 0.6
-            and shrunk["rmsprop"] > 2 * shrunk["adagrad"]
-            and later["rmsprop"] > 0.9
+            and shrunk["adagrad"] < 2 * _root_law(steps)
+            and later["adagrad"] < 0.6
+            and 0.9 < later["rmsprop"] < 1.1
             and slowest <= steps
             and slowest < found["sgd"]
         )
@@ -159,17 +168,22 @@ class Optimizers(Experiment):
         axes[0].set_xlim(0)
         axes[0].axhline(numbers["level"], color="0.6", linewidth=0.8, linestyle=plots.DOTTED, zorder=0)
         plots.end_labels(axes[0], lines, gap=0.085, size=7.5)
-        plots.letter(axes[1], "effective step size")
-        lines = {}
-        for name in ("adagrad", "rmsprop"):
-            run = numbers["training"][name]
-            base = run["effective"][1]
-            lines[label(name)] = plots.curve(
-                axes[1], run["step"][1:], [value / base for value in run["effective"][1:]], name
+        plots.letter(axes[1], "steps under lasting gradients")
+        lasting = numbers["lasting"]
+        lines = {
+            label(name): plots.curve(
+                axes[1], lasting["step"], [size / lasting[name][0] for size in lasting[name]], name
             )
-        axes[1].set(xlabel="training step", ylabel="lr / (√G + ε), relative to step 10", yscale="log")
+            for name in SQUARES
+        }
+        law = [_root_law(step) for step in lasting["step"]]
+        axes[1].plot(lasting["step"], law, color="0.6", linewidth=0.8, linestyle=plots.DOTTED, zorder=0)
+        middle = len(law) // 2
+        axes[1].annotate(
+            "1/√t", (lasting["step"][middle], law[middle]), (3, 5), textcoords="offset points", fontsize=7.5
+        )
+        axes[1].set(xlabel="step", ylabel="rms of Δw, relative to steps 1 to 10", yscale="log")
         plots.plain_ticks(axes[1].yaxis)
-        axes[1].axhline(1, color="0.6", linewidth=0.8, linestyle=plots.DOTTED, zorder=0)
         axes[1].set_xlim(0)
         plots.end_labels(axes[1], lines, size=7.5)
         return fig
@@ -209,10 +223,12 @@ class Optimizers(Experiment):
     def alt_text(self, numbers: Numbers) -> str:
         turns = {name: crossings(way) for name, way in numbers["paths"].items()}
         ends = ", ".join(f"{label(name)} {run['loss'][-1]:.2g}" for name, run in numbers["training"].items())
+        lasting = numbers["lasting"]
+        adagrad, rmsprop = (lasting[name][-1] / lasting[name][0] for name in SQUARES)
         return (
             f"Above, seven paths over the contours of an elongated bowl; SGD's jumps across the valley {turns['sgd']} times. "
-            f"Below left, training loss by step, at the end: {ends}. Below right, AdaGrad's effective step falls to "
-            f"{_shrunk(numbers, 'adagrad'):.2g} of its value at step 10, RMSprop's goes to {_shrunk(numbers, 'rmsprop'):.2g}."
+            f"Below left, training loss by step, at the end: {ends}. Below right, under lasting gradients AdaGrad's steps fall "
+            f"as 1/√t, to {adagrad:.2g} of its first ten; RMSprop's fall to {rmsprop:.2g} within a few hundred and stay there."
         )
 
 
@@ -259,30 +275,82 @@ def steps_to(run: Numbers, level: float) -> int | None:
     return next((round(step) for step, loss in pairs if loss is not None and loss < level), None)
 
 
-def _shrunk(numbers: Numbers, name: str, since: float = 0.0) -> float:
-    """The last effective step against the first one measured, or the one after that part of training."""
-    effective = numbers["training"][name]["effective"]
-    return float(effective[-1] / effective[max(1, round(since * (len(effective) - 1)))])
+SQUARES = {"adagrad": "sum", "rmsprop": "square_avg"}
+"""Rules that divide by the root of what they keep of the squares of gradients, and the name that this has in their state."""
+
+EACH = 10
+"""Steps between two measurements."""
+
+
+def _since_a_quarter(values: list[float]) -> float:
+    """The last value against that of the end of the first quarter."""
+    return float(values[-1] / values[max(1, round((len(values) - 1) / 4))])
+
+
+def _root_law(step: float) -> float:
+    """The mean of 1/√t over the ``EACH`` steps up to ``step``, against that over the first ones.
+
+    >>> round(_root_law(10), 2), round(_root_law(1000), 3)
+    (1.0, 0.063)
+    """
+    last = round(step)
+    return sum(t**-0.5 for t in range(last - EACH + 1, last + 1)) / sum(t**-0.5 for t in range(1, EACH + 1))
+
+
+def _under_lasting_gradients(source: tuple[Any, ...], steps: int, seed: int) -> Numbers:
+    """Steps of the rules that divide by √G, the root mean square of Δw over all parameters and ten steps, where both are given
+    the gradients of one batch after another at weights that stay what they were.
+    """
+    data = load(*source)
+    model = mlp(data.features, HIDDEN, data.classes, generator=Generator(seed=seed)).to(default_device())
+    weights = list(model.parameters())
+    moved = {name: [w.detach().clone().requires_grad_() for w in weights] for name in SQUARES}
+    rules = {name: RULES[name][0](moved[name], RULES[name][2]) for name in SQUARES}
+    squares: dict[str, list[float]] = {name: [] for name in SQUARES}
+    samples, order = TensorDataset(data.train_x, data.train_t), Generator(seed=seed + 1)
+    while len(squares["adagrad"]) < steps:
+        for x, t in DataLoader(samples, batch_size=BATCH, shuffle=True, generator=order):
+            model.zero_grad()
+            F.cross_entropy(model(x), t).backward()
+            for name, rule in rules.items():
+                before = [w.detach().clone() for w in moved[name]]
+                for shadow, w in zip(moved[name], weights, strict=True):
+                    shadow.grad = w.grad
+                rule.step()
+                change = [(w.detach() - old).square().sum() for w, old in zip(moved[name], before, strict=True)]
+                squares[name].append(kobai.stack(change).sum().item())
+    count = sum(w.numel() for w in weights)
+    sizes = {
+        name: np.sqrt(np.reshape(found[:steps], (-1, EACH)).mean(axis=1) / count) for name, found in squares.items()
+    }
+    return {"step": list(range(EACH, steps + 1, EACH)), **{name: size.tolist() for name, size in sizes.items()}}
 
 
 def _train(source: tuple[Any, ...], name: str, steps: int, seed: int) -> Numbers:
-    """Loss curves of one optimiser; for AdaGrad and RMSprop also the effective step at each measurement."""
+    """Loss curves of one optimiser; for AdaGrad and RMSprop also, at each measurement, what a gradient of 1 would be given,
+    and the root mean square of the gradient there is.
+    """
     data = load(*source)
     model = mlp(data.features, HIDDEN, data.classes, generator=Generator(seed=seed)).to(default_device())
     make, _, rate = RULES[name]
     rule = make(model.parameters(), rate)
-    squares = {"adagrad": "sum", "rmsprop": "square_avg"}.get(name)
+    squares = SQUARES.get(name)
     effective: list[float] = []
+    gradient: list[float] = []
 
     def measured(_: Any) -> None:
         if squares is not None:
             effective.append(_effective(rule, squares) if rule.state else math.nan)
+            grads = [to_host(w.grad.array).ravel() for w in model.parameters() if w.grad is not None]
+            gradient.append(
+                float(np.sqrt(np.mean(np.square(np.concatenate(grads), dtype=np.float64)))) if grads else math.nan
+            )
 
     curves = train_curves(
-        model, data, optimizer=rule, steps=steps, batch_size=BATCH, seed=seed, measure_every=10, on_measure=measured
+        model, data, optimizer=rule, steps=steps, batch_size=BATCH, seed=seed, measure_every=EACH, on_measure=measured
     )
     numbers: Numbers = {"step": curves.step, "loss": curves.loss, "train_loss": curves.train_loss}
-    return {**numbers, "effective": effective} if squares is not None else numbers
+    return {**numbers, "effective": effective, "gradient": gradient} if squares is not None else numbers
 
 
 def _effective(rule: Optimizer, squares: str) -> float:

@@ -56,7 +56,8 @@ class Overfitting(Experiment):
     name: ClassVar[str] = "overfitting"
     title: ClassVar[str] = "Overfitting and its cures"
     claim: ClassVar[str] = (
-        "The gap between training and unseen images shrinks with weight decay, with dropout and with both."
+        "The gap between training and unseen images, in accuracy or in the loss, shrinks with weight decay, with dropout and "
+        "with both."
     )
     source: ClassVar[str] = (
         "Saitoh, Deep Learning from Scratch, ch. 6.4; Srivastava et al., Dropout, 2014; Krogh and Hertz, 1991"

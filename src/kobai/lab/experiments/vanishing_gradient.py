@@ -63,25 +63,26 @@ class VanishingGradient(Experiment):
         runs = numbers["conditions"]
         slopes = {name: [factor(norms) for norms in run["norms"]] for name, run in runs.items()}
         before = {name: found[0][0] for name, found in slopes.items()}
-        straight = slopes["sigmoid"][0][1]
-        during = max(value for value, _ in slopes["sigmoid"])
+        factors, fits = zip(*slopes["sigmoid"], strict=True)
+        kept = [value for value, _ in slopes["relu"]]
         passed = (
             0.1 < before["sigmoid"] < 0.45
-            and straight > 0.95
-            and during < 0.6
-            and all(0.7 < value < 1.4 for value, _ in slopes["relu"][:1])
+            and max(factors) < 0.6
+            and min(fits) > 0.95
+            and all(0.7 < value < 1.4 for value in kept)
             and runs["sigmoid"]["first_by_depth"][-1] < 1e-3 * runs["relu"]["first_by_depth"][-1]
         )
         whole = {name: before[name] ** (numbers["depth"] - 2) for name in runs}
         text = (
             f"Before training each layer of sigmoids multiplies the gradient's norm by {before['sigmoid']:.2f} "
             "(a straight line "
-            f"explains {percent(straight)} of its logarithm's variance): over the {numbers['depth'] - 2} steps "
+            f"explains {percent(fits[0])} of its logarithm's variance): over the {numbers['depth'] - 2} steps "
             "between equal "
             f"layers of a net with {numbers['depth']} that is {whole['sigmoid']:.0e}. tanh has "
             f"{before['tanh']:.2f}, ReLU with He "
-            f"{before['relu']:.2f}. After {numbers['steps']} steps of training the sigmoid's factor is "
-            f"{slopes['sigmoid'][-1][0]:.2f}. On samples held out, "
+            f"{before['relu']:.2f}. During {numbers['steps']} steps of training the sigmoid's factor stays "
+            f"between {min(factors):.2f} and {max(factors):.2f}, on a line as straight ({percent(min(fits))} at least), and "
+            f"ReLU's between {min(kept):.2f} and {max(kept):.2f}. On samples held out, "
             + listing(
                 [f"{plots.title(name)} has {percent(run['held_accuracy'][-1])} right" for name, run in runs.items()]
             )
