@@ -904,7 +904,7 @@ def test_warmup_compiles_once_and_says_what(capsys, monkeypatch, tmp_path):
 def test_warmup_for_a_run_or_a_table(capsys, run, table):
     code, out, err = kobai_command(capsys, "warmup", run)
     assert (code, err) == (0, "")
-    assert out.splitlines()
+    assert out.splitlines()[0].startswith("for the net of run/best.safetensors, epoch 20, the best of run, trained on ")
     assert kobai_command(capsys, "warmup", "--data", table, "--hidden", "", "--quiet") == (0, "", "")
     code, _, err = kobai_command(capsys, "warmup", run, "--hidden", 9)
     assert code == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -154,7 +154,7 @@ def _of_run(path: Path, given: dict[str, object]) -> tuple[Patient, DataSplits, 
     return Patient(net, update, line, found, epoch, job.rank(path, found)), splits, settings
 
 
-def _batch(splits: DataSplits, settings: Settings) -> tuple[object, ...]:
+def _batch(splits: DataSplits, settings: Settings) -> tuple[Any, ...]:
     """Samples of the training data; shares of few samples are not reliable."""
     order = Generator().manual_seed(settings.seed + 1)
     size = min(len(splits.train), max(settings.batch_size, 100))
@@ -163,8 +163,14 @@ def _batch(splits: DataSplits, settings: Settings) -> tuple[object, ...]:
 
 def _show(patient: Patient, found: Diagnosis, treatment: Treatment | None, steps: int, as_json: bool) -> None:
     if as_json:
-        whence = {"net": str(patient.model), "file": patient.file and str(patient.file), "epoch": patient.epoch}
-        both = {**whence, "data": patient.batch, **found.to_dict()}
+        file = None if patient.file is None else str(patient.file)
+        both = {
+            "net": str(patient.model),
+            "file": file,
+            "epoch": patient.epoch,
+            "data": patient.batch,
+            **found.to_dict(),
+        }
         both |= {} if treatment is None else {"treatment": treatment.to_dict()}
         typer.echo(json.dumps(both, indent=2))
         return

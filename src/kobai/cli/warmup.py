@@ -79,6 +79,8 @@ def compile_kernels(
             choose_backend(backend)
             restored = job.restore(trained.expanduser(), warn)
             settings, net = restored.settings, restored.model
+            if not quiet:
+                say(f"for the net of {restored.which}, trained on {settings.data}")
             shape = Shape(restored.input_shape, len(restored.classes))
         with _Bar(quiet) as bar:
             done = _warm(settings, shape, net, bar)

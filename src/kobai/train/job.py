@@ -133,7 +133,8 @@ def train(
     best = checkpoint.read(folder / checkpoint.BEST, default_device()) if keeper.best.epoch else None
     if best is not None:
         model.load_state_dict(best["model"])
-        say(f"best epoch {keeper.best.epoch}: {keeper.best.monitor} {keeper.best.value:.4f}")
+        at = f"{keeper.best.monitor} {keeper.best.value:.4f}"
+        say(f"best epoch {keeper.best.epoch}: {at}; the test is of {checkpoint.BEST}")
     return trainer.evaluate(data.test)
 
 

@@ -294,7 +294,7 @@ def _root_law(step: float) -> float:
     (1.0, 0.063)
     """
     last = round(step)
-    return sum(t**-0.5 for t in range(last - EACH + 1, last + 1)) / sum(t**-0.5 for t in range(1, EACH + 1))
+    return float(sum(t**-0.5 for t in range(last - EACH + 1, last + 1)) / sum(t**-0.5 for t in range(1, EACH + 1)))
 
 
 def _under_lasting_gradients(source: tuple[Any, ...], steps: int, seed: int) -> Numbers:
