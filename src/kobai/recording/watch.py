@@ -57,7 +57,7 @@ _ATOMS = (
     np.generic,
     np.dtype,
 )
-_DYNAMIC = frozenset("getattr vars eval exec globals locals dir attrgetter asdict astuple copy deepcopy".split())
+_DYNAMIC = frozenset("getattr setattr delattr vars eval exec globals locals dir attrgetter asdict astuple".split())
 _GLOBALS = frozenset("globals eval exec".split())
 _IMPORTS = frozenset("modules import_module __import__".split())
 _CHANGES = frozenset(
@@ -66,6 +66,11 @@ _CHANGES = frozenset(
 
 _LARGEST = 1 << 20
 """Bytes of a host array that are compared before each replay; a step that reads a larger one is not captured."""
+
+
+@lru_cache(maxsize=4096)
+def _is_of_library(kind: type) -> bool:
+    return _is_library(getattr(sys.modules.get(kind.__module__), "__file__", None) or "<frozen")
 
 
 @lru_cache(maxsize=65536)
@@ -133,7 +138,7 @@ def reads(code: types.CodeType) -> Reads:
                 globals_stored.add(value)
     if not _IMPORTS.isdisjoint(code.co_names):
         imported.update(const for const in code.co_consts if isinstance(const, str))
-    dynamic = not _DYNAMIC.isdisjoint(code.co_names) or "__dict__" in code.co_names
+    dynamic = not _DYNAMIC.isdisjoint(code.co_names) or not {"__dict__", "deepcopy"}.isdisjoint(code.co_names)
     all_globals = not _GLOBALS.isdisjoint(code.co_names)
     return Reads(
         tuple((kind, root, tuple(names)) for kind, root, names in paths),
@@ -599,7 +604,7 @@ class Walk:
         thing, table, _ = self._tables[key]
         done = self._looked_up.setdefault(key, set())
         own = self._own.get(key, set())
-        whole = self._all and not isinstance(thing, (types.ModuleType, type))
+        whole = self._all and not isinstance(thing, (types.ModuleType, type)) and not _is_of_library(type(thing))
         whole |= type(thing).__module__ in _CONTAINERS  # their code, which is not looked at, reads all of them
         hidden = str(type(thing).__module__).startswith("kobai.")
         if hidden and self.ran is None and not hasattr(type(thing), "_capture_watch"):
