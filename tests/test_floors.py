@@ -18,6 +18,8 @@ from strict import CUPY_NAMES
 ROOT = Path(kobai.__file__).parent
 FLOORS = {
     "errors": 0,
+    "_files": 0,
+    "_checksum": 0,
     "dtypes": 0,
     "xp": 0,
     "random": 0,

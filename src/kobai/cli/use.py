@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from kobai._files import write_atomically
 from kobai.cli.common import Backend, DataDir, Debug, choose_backend, one_line, out, say, warn
 from kobai.errors import nearest
 from kobai.train import inference, job
@@ -118,8 +120,9 @@ def predict(
             for i, (k, p) in enumerate(zip(found.classes.tolist(), found.probabilities.tolist(), strict=True))
         ][:limit]
         if answers is not None:
-            with answers.open("w", encoding="utf-8", newline="") as file:
-                csv.writer(file).writerows([header, *rows])
+            table = io.StringIO(newline="")
+            csv.writer(table).writerows([header, *rows])
+            write_atomically(answers, table.getvalue().encode())
             warn(f"{len(rows)} predictions in {answers}, by {restored.which}, on {asked.what}")
         elif out.is_terminal:
             say(f"{restored.which}, on {asked.what}")

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import kobai
+from kobai._checksum import read_json, write_json
+from kobai._files import Lock, sweep
 from kobai.errors import DataError
 from kobai.lab import folders, running, workers
 from kobai.lab.conditions import Plan, plan
 from kobai.lab.mailbox import Mailbox, mailbox
 from kobai.lab.ranking import Comparison, Condition
 from kobai.lab.running import Run
-from kobai.serialization import write_atomically
 from kobai.train.settings import Settings
+
+log = logging.getLogger("kobai")
 
 __all__ = ["compare", "perform", "read_plan"]
 
@@ -103,7 +107,7 @@ def perform(
             watch((c, r), letter, False)
 
     try:
-        with mailbox(None if watch is None else told) as box:
+        with nullcontext() if folder is None else Lock(folder), mailbox(None if watch is None else told) as box:
             workers.run_all(_work, [(*task, box) for task in tasks], jobs=jobs, done=ended)
     finally:
         comparison = Comparison(plan, tuple(_conditions(plan, runs)))
@@ -124,7 +128,7 @@ def read_plan(folder: str | Path) -> Plan:
     path = Path(folder) / PLAN
     if not path.exists():
         raise DataError(f"{folder}: holds no comparison to go on with ({PLAN} is missing)")
-    content = folders.read_json(path)
+    content = read_json(path)
     try:
         return Plan.from_dict(content)
     except (KeyError, TypeError, AttributeError) as error:
@@ -149,15 +153,19 @@ def _work(
     content = run.as_dict()
     if path is not None:
         entry = {"settings": running.lasting(settings), "measures": measures, "run": content}
-        write_atomically(path, json.dumps(entry, allow_nan=False).encode() + b"\n")
+        write_json(path, entry)
     return content
 
 
 def _finished(path: Path, plan: Plan, settings: Settings) -> Run | None:
-    """The run in a file; None where there is none."""
+    """The run in a file; None where there is none, or what is there is damaged, which is said."""
     if not path.exists():
         return None
-    content = folders.read_json(path)
+    try:
+        content = read_json(path)
+    except DataError as error:
+        log.warning("%s; the run is done again", error)
+        return None
     if not isinstance(content, dict) or (content.get("settings"), content.get("measures")) != (
         running.lasting(settings),
         plan.measures,
@@ -181,11 +189,12 @@ def claim(folder: Path, plan: Plan) -> None:
     path = folder / PLAN
     repeat = 0
     if folders.holds(folder, PLAN, "comparison"):
-        held = folders.read_json(path)
+        held = read_json(path)
         folders.check_same(folder, "comparison", held, asked)
         repeat = held["repeat"]
     if plan.repeat > repeat:
         where = {name: getattr(plan.base, name) for name in ("data_dir", "download")}
         content = {"kobai": kobai.__version__, **asked, "repeat": plan.repeat, "where": where}
-        write_atomically(path, json.dumps(content, ensure_ascii=False, indent=1).encode() + b"\n")
+        write_json(path, content, indent=1)
     (folder / RUNS).mkdir(exist_ok=True)
+    sweep(folder / RUNS)

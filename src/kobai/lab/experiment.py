@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,9 +11,10 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import kobai
+from kobai._checksum import from_json, to_json
+from kobai._files import write_atomically
 from kobai.errors import nearest
 from kobai.lab import workers
-from kobai.serialization import write_atomically
 from kobai.xp import backend, using
 
 T = TypeVar("T")
@@ -236,10 +236,10 @@ def write(result: Result, out: str | Path, seconds: float | None = None) -> list
         "seconds": seconds,
         "kobai": kobai.__version__,
     }
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1)
+    text = to_json(content, indent=1)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for kind, data in (("json", text.encode()), *pictures.items()):
+    for kind, data in (("json", text), *pictures.items()):
         paths.append(folder / f"{result.name}.{kind}")
         write_atomically(paths[-1], data)
     return paths
@@ -248,7 +248,7 @@ def write(result: Result, out: str | Path, seconds: float | None = None) -> list
 def read(path: str | Path) -> Result:
     """The result in a JSON file that :func:`run` wrote; ValueError, naming it, for any other file."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = from_json(Path(path).read_bytes())
         return Result(*(content[name] for name in ("name", "settings", "numbers", "finding", "passed")))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"lab: {path} holds no result of an experiment ({error})") from error

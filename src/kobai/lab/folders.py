@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kobai._files import is_ours, sweep
 from kobai.errors import DataError
 from kobai.lab.values import spelt
 
@@ -18,12 +19,21 @@ def holds(folder: Path, mark: str, what: str) -> bool:
     """
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder}: is a file, and a {what} needs a folder")
+    if folder.exists():
+        sweep(folder)
     if (folder / mark).exists():
         return True
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(not _left_behind(path.name, mark) for path in folder.iterdir()):
         raise DataError(f"{folder}: holds files that are not a {what}'s; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     return False
+
+
+def _left_behind(name: str, mark: str) -> bool:
+    """Whether a file is what a process leaves that ends before it has written ``mark``. (Its last form is of Kobai 0.1.)"""
+    if name.startswith(f"{mark}.lock"):  # of Optuna, which takes it before it writes
+        return True
+    return is_ours(name) or (name.startswith(f".{mark}.") and name.endswith(".tmp"))
 
 
 def check_same(folder: Path, what: str, held: Any, asked: Mapping[str, Any]) -> None:
@@ -41,14 +51,6 @@ def plain(content: Mapping[str, Any]) -> dict[str, Any]:
     """As it comes back from a JSON file: lists for tuples."""
     found: dict[str, Any] = json.loads(json.dumps(content))
     return found
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file holds; DataError, naming it, where it holds none."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: is no JSON file ({error})") from error
 
 
 def _difference(name: str, there: Any, asked: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -11,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import kobai
+from kobai._checksum import to_json
+from kobai._files import write_atomically
 from kobai.lab import compare_figure, plots, running
 from kobai.lab.compare_figure import SHOWN
 from kobai.lab.conditions import Plan
 from kobai.lab.reporting import report
 from kobai.lab.running import Run
-from kobai.serialization import write_atomically
 from kobai.train.settings import Settings
 
 __all__ = ["Comparison", "Condition", "Place", "cells", "headings"]
@@ -171,7 +171,7 @@ class Comparison:
         """Write ``results.json``, ``ranking.md``, ``report.html``, and, if matplotlib is there, ``curves.png`` and ``.svg``."""
         folder = Path(folder)
         content = {
-            RESULTS: json.dumps(self.as_dict(), ensure_ascii=False, allow_nan=False, indent=1).encode() + b"\n",
+            RESULTS: to_json(self.as_dict(), indent=1),
             TABLE: self.table().encode(),
         }
         with suppress(ImportError):  # the numbers are there, and the command line says what is missing

@@ -6,8 +6,9 @@ import math
 from pathlib import Path
 from typing import Any
 
+from kobai._checksum import read_json
 from kobai.errors import DataError
-from kobai.lab import charts, folders, plots
+from kobai.lab import charts, plots
 from kobai.lab.axes import around, percent, rounded
 from kobai.lab.charts import Line
 from kobai.lab.compare_figure import SHOWN, appearances
@@ -41,7 +42,7 @@ def is_comparison(source: Path) -> bool:
     """Whether ``source`` is the folder of a comparison, or its file of results."""
     if source.is_dir():
         return (source / BEGUN).is_file() or is_comparison(source / COMPARISON)
-    return source.name == COMPARISON and source.is_file() and "ranking" in folders.read_json(source)
+    return source.name == COMPARISON and source.is_file() and "ranking" in read_json(source)
 
 
 def page(source: Path) -> Page:
@@ -51,7 +52,7 @@ def page(source: Path) -> Page:
         raise DataError(
             f"{source}: no run of the comparison in it has come to its end; kobai compare --resume goes on with it"
         )
-    content = folders.read_json(path)
+    content = read_json(path)
     try:
         return _page(content)
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:

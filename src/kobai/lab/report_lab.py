@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from kobai._checksum import from_json
 from kobai.errors import DataError
 from kobai.lab.experiment import EXPERIMENTS, MODULES
 from kobai.lab.markup import Markup, data_uri, escaped, facts, paragraphs, tag
@@ -123,7 +124,7 @@ def _rounded(value: Any) -> Any:
 
 def _content(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = from_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as the result of an experiment ({error})") from error
     if not isinstance(content, dict) or "finding" not in content:

@@ -6,12 +6,13 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import kobai
 from kobai import nn
-from kobai.errors import DataError
+from kobai.errors import CheckpointError, DataError
 from kobai.lab import charts, report_depth
 from kobai.lab.axes import percent, rounded
 from kobai.lab.charts import Line
@@ -19,6 +20,7 @@ from kobai.lab.markup import table, tag
 from kobai.lab.page import Page, environment, figure, how, more
 from kobai.lab.report_data import Asked, ask, data_section, mistakes
 from kobai.lab.running import command
+from kobai.lab.trials import plain
 from kobai.train import checkpoint, job
 from kobai.train.models import matching_init
 from kobai.train.progress import duration
@@ -231,23 +233,26 @@ def _environment(restored: job.Restored, state: dict[str, Any], source: Path) ->
 
 
 def _history(source: Path, state: dict[str, Any], say: Say) -> History:
-    """Epochs of the run's file, which knows those after the best one too; of a checkpoint by itself, its own."""
+    """Epochs of the run: those that its checkpoints know, and one that its file may know besides. Of a file, its own."""
+    known = {record["epoch"]: dict(record) for record in state["history"]}
     path = source / job.HISTORY
     if source.is_dir() and path.exists():
-        found: History = []
+        with suppress(CheckpointError):  # the best one may be all there is
+            last = checkpoint.find(source, say=lambda line: None)[1]
+            known |= {record["epoch"]: dict(record) for record in last["history"]}
+        told: History = []
         try:
-            for line in path.read_text(encoding="utf-8").splitlines():
+            for line in path.read_bytes().splitlines():
                 record = json.loads(line)
                 if not isinstance(record, dict) or not isinstance(record.get("epoch"), int):
                     raise DataError("a line without an epoch")
-                found.append(record)
+                if record["epoch"] in known and record != plain(known[record["epoch"]]):
+                    raise DataError(f"epoch {record['epoch']} is not what the checkpoint says: the file is damaged")
+                told.append(record)
         except (ValueError, OSError) as error:
-            say(f"{path}: cannot be read beyond epoch {len(found)} ({error}); the rest is taken from the checkpoint")
-        known = {record["epoch"] for record in found}
-        return sorted(
-            [*found, *(r for r in state["history"] if r["epoch"] not in known)], key=lambda r: int(r["epoch"])
-        )
-    return [dict(record) for record in state["history"]]
+            say(f"{path}: cannot be read beyond epoch {len(told)} ({error}); the rest is taken from the checkpoint")
+        known = {record["epoch"]: record for record in told} | known
+    return [known[epoch] for epoch in sorted(known)]
 
 
 def _record(history: History, epoch: int) -> dict[str, Any] | None:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kobai._checksum import read_json
 from kobai.errors import DataError
-from kobai.lab import folders, search_charts
+from kobai.lab import search_charts
 from kobai.lab.axes import percent, rounded, whole_percent
 from kobai.lab.markup import Markup, facts, table, tag
 from kobai.lab.page import Page, common, environment, figure, how, more
@@ -29,7 +30,7 @@ def is_search(source: Path) -> bool:
     """Whether ``source`` is the folder of a search, or its file of results."""
     if source.is_dir():
         return (source / BEGUN).is_file() or is_search(source / SEARCH)
-    return source.name == SEARCH and source.is_file() and "trials" in folders.read_json(source)
+    return source.name == SEARCH and source.is_file() and "trials" in read_json(source)
 
 
 def page(source: Path) -> Page:
@@ -39,8 +40,8 @@ def page(source: Path) -> Page:
         raise DataError(
             f"{source}: no trial of the search in it has come to its end; kobai tune --resume goes on with it"
         )
-    content = folders.read_json(path)
-    tested = folders.read_json(path.parent / TEST) if (path.parent / TEST).exists() else None
+    content = read_json(path)
+    tested = read_json(path.parent / TEST) if (path.parent / TEST).exists() else None
     try:
         return _page(content, tested)
     except (KeyError, TypeError, IndexError, AttributeError, ValueError, StopIteration) as error:

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from kobai._files import write_atomically
 from kobai.errors import DataError
 from kobai.lab import report_compare, report_lab, report_run, report_tune
 from kobai.lab.page import Page
 from kobai.random import default_generator
-from kobai.serialization import write_atomically
 
 log = logging.getLogger("kobai")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import kobai
+from kobai._checksum import read_json, to_json, write_json
+from kobai._files import write_atomically
 from kobai.errors import DataError
-from kobai.lab import folders, plots, running, tune_figures
+from kobai.lab import plots, running, tune_figures
 from kobai.lab.importance import importances
 from kobai.lab.reporting import report
 from kobai.lab.trials import Plan, Trial, plain, ranked
 from kobai.lab.values import spelt_out
-from kobai.serialization import write_atomically
 from kobai.train import job
 from kobai.train.callbacks import Callback
 from kobai.train.settings import Settings
@@ -96,7 +96,7 @@ class Search:
         folder = Path(folder)
         path = folder / TEST
         if path.exists():
-            held: dict[str, Any] = folders.read_json(path)
+            held: dict[str, Any] = read_json(path)
             if held.get("parameters") != chosen:
                 raise DataError(
                     f"{path}: the test split has been looked at already, with {spelt_out(held.get('parameters', {}))}; to "
@@ -104,7 +104,7 @@ class Search:
                 )
             return held
         found = self._test(settings, chosen, folder, say, callbacks)
-        write_atomically(path, json.dumps(found, allow_nan=False, indent=1).encode() + b"\n")
+        write_json(path, found, indent=1)
         if (folder / RESULTS).exists():
             report(folder / RESULTS)  # which now has a test accuracy
         return found
@@ -152,8 +152,7 @@ class Search:
     def save(self, folder: str | Path) -> list[Path]:
         """Write ``search.json``, ``report.html``, and, if matplotlib is there, the figures (PNG and SVG) to a folder."""
         folder = Path(folder)
-        text = json.dumps(self.as_dict(), ensure_ascii=False, allow_nan=False, indent=1)
-        content = {RESULTS: text.encode() + b"\n"}
+        content = {RESULTS: to_json(self.as_dict(), indent=1)}
         with suppress(ImportError):  # the numbers are there, and the command line says what is missing
             for name, drawn in self.figures().items():
                 content |= {f"{name}.{kind}": plots.render(drawn, kind) for kind in ("png", "svg")}

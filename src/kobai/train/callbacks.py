@@ -10,14 +10,13 @@ from __future__ import annotations
 import inspect
 import json
 import math
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kobai._files import Lock, append, sweep, write_atomically
 from kobai._tensor import Tensor
 from kobai.errors import nearest
-from kobai.serialization import write_atomically
 from kobai.train import checkpoint
 
 if TYPE_CHECKING:
@@ -246,23 +245,22 @@ class History(Callback):
 
     def on_fit_start(self, trainer: Trainer) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path, "".join(map(_line, trainer.history)).encode())
+        write_atomically(self.path, b"".join(map(_line, trainer.history)))
 
     def on_epoch_end(self, trainer: Trainer) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(_line(trainer.history[-1]))
-            file.flush()
-            os.fsync(file.fileno())
+        append(self.path, _line(trainer.history[-1]))
 
 
-def _line(record: dict[str, Any]) -> str:
+def _line(record: dict[str, Any]) -> bytes:
     """One line of JSON, which has no NaN: a value that is none becomes null."""
     clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
-    return json.dumps(clean) + "\n"
+    return json.dumps(clean).encode() + b"\n"
 
 
 class Checkpoint(Callback):
     """``last.safetensors`` (with the one before it as ``previous.safetensors``) and ``best.safetensors`` in a folder.
+
+    While it trains, a process has the folder for itself: BlockingIOError, naming the owner, if another one has it.
 
     Args:
         folder: made if it is not there.
@@ -287,10 +285,13 @@ class Checkpoint(Callback):
             raise ValueError(f"Checkpoint: expected every as an integer >= 0, got {every!r}")
         self.folder, self.every = Path(folder), every
         self.best = Best(monitor, mode, ties=True)
+        self._lock: Lock | None = None
 
     def on_fit_start(self, trainer: Trainer) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._sweep()
+        self._lock = Lock(self.folder)
+        self._lock.acquire()
+        sweep(self.folder)
         if trainer.epoch == trainer.position == 0:  # a run killed in its first epoch can be resumed too
             checkpoint.write_last(trainer.state_dict(), self.folder)
 
@@ -306,12 +307,9 @@ class Checkpoint(Callback):
         checkpoint.write_last(state, self.folder)
 
     def on_close(self, trainer: Trainer) -> None:
-        self._sweep()
-
-    def _sweep(self) -> None:
-        """Remove what a process that was killed while it wrote has left behind."""
-        for leftover in self.folder.glob(".*.tmp"):
-            leftover.unlink(missing_ok=True)
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best.state_dict()}

@@ -1,6 +1,7 @@
 """Checkpoints in a folder: ``last.safetensors``, the one before it, and ``best.safetensors``.
 
-Every file is complete from the moment it has its name: :func:`kobai.save` writes beside it and renames. Between the two
+Every file is complete from the moment it has its name: :func:`kobai.save` writes beside it and renames. A file that is damaged
+afterwards does not match its checksum, and the one before it is taken. Between the two
 renames of :func:`write_last` a kill leaves no ``last``; :func:`find` then takes ``previous``, from which training goes on to
 the very same parameters, an epoch later.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tomllib
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,10 +14,10 @@ import numpy as np
 
 import kobai.data
 from kobai import nn
+from kobai._files import Lock, write_atomically
 from kobai.data import DataSplits, Scaling
 from kobai.errors import CheckpointError, DataError
 from kobai.random import Generator, manual_seed
-from kobai.serialization import write_atomically
 from kobai.train import checkpoint
 from kobai.train.callbacks import Callback, Checkpoint, EarlyStopping, History, LearningCurve
 from kobai.train.models import build, matching_init
@@ -116,25 +117,30 @@ def train(
     say(f"training  {describe_training(settings)}; backend {backend()}")
     say(f"run       {folder}")
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / CONFIG, to_toml(settings.as_dict()).encode())
-    if resume is not None:
-        found, state = checkpoint.find(resume, say=say, map_location=default_device())
-        if state["config"]["data"] != trainer.config["data"]:
-            raise DataError(f"{settings.data}: the data are not those that the run in {found.parent} was begun with")
-        trainer.load_state_dict(state)
-        _keep_best(keeper, trainer, found, folder, say)
-        at = (
-            f"epoch {trainer.epoch + 1}, batch {trainer.position + 1}" if trainer.position else f"epoch {trainer.epoch}"
-        )
-        say(f"resumed   {'in' if trainer.position else 'after'} {at}, from {found}")
-    trainer.fit(loader, data.validation, epochs=settings.epochs)
-    if trainer.stop_reason:
-        say(f"stopped: {trainer.stop_reason}")
-    best = checkpoint.read(folder / checkpoint.BEST, default_device()) if keeper.best.epoch else None
-    if best is not None:
-        model.load_state_dict(best["model"])
-        at = f"{keeper.best.monitor} {keeper.best.value:.4f}"
-        say(f"best epoch {keeper.best.epoch}: {at}; the test is of {checkpoint.BEST}")
+    with Lock(folder):
+        write_atomically(folder / CONFIG, to_toml(settings.as_dict()).encode())
+        if resume is not None:
+            found, state = checkpoint.find(resume, say=say, map_location=default_device())
+            if state["config"]["data"] != trainer.config["data"]:
+                raise DataError(
+                    f"{settings.data}: the data are not those that the run in {found.parent} was begun with"
+                )
+            trainer.load_state_dict(state)
+            _keep_best(keeper, trainer, found, folder, say)
+            at = (
+                f"epoch {trainer.epoch + 1}, batch {trainer.position + 1}"
+                if trainer.position
+                else f"epoch {trainer.epoch}"
+            )
+            say(f"resumed   {'in' if trainer.position else 'after'} {at}, from {found}")
+        trainer.fit(loader, data.validation, epochs=settings.epochs)
+        if trainer.stop_reason:
+            say(f"stopped: {trainer.stop_reason}")
+        best = checkpoint.read(folder / checkpoint.BEST, default_device()) if keeper.best.epoch else None
+        if best is not None:
+            model.load_state_dict(best["model"])
+            at = f"{keeper.best.monitor} {keeper.best.value:.4f}"
+            say(f"best epoch {keeper.best.epoch}: {at}; the test is of {checkpoint.BEST}")
     return trainer.evaluate(data.test)
 
 
@@ -269,8 +275,19 @@ def new_folder(settings: Settings, base: Path = Path("runs")) -> Path:
 
 
 def holds_run(folder: Path) -> bool:
-    """Whether a folder holds the files of a run."""
-    return any((folder / name).exists() for name in (checkpoint.LAST, checkpoint.PREVIOUS, checkpoint.BEST, HISTORY))
+    """Whether a folder holds a run to go on with: a checkpoint of one."""
+    return any((folder / name).exists() for name in (checkpoint.LAST, checkpoint.PREVIOUS, checkpoint.BEST))
+
+
+def begun(path: Path, say: Say) -> tuple[Settings, bool]:
+    """The settings of the run in a folder or a file, and whether there is a checkpoint to go on from.
+
+    A run that ended before its first checkpoint has left at least its settings. CheckpointError where there is nothing.
+    """
+    if path.is_dir() and not holds_run(path) and (path / CONFIG).exists():
+        return Settings.from_dict(tomllib.loads((path / CONFIG).read_text(encoding="utf-8"))), False
+    state = checkpoint.find(path, say=say)[1]
+    return Settings.from_dict(state["config"]["settings"]), True
 
 
 def checksum(part: TensorDataset) -> int:
