@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,10 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 pytest.importorskip("optuna")
 
+from kobai._checksum import from_json
 from kobai.errors import DataError
 from kobai.lab import running, study
 from kobai.lab.reporting import report
@@ -34,7 +37,7 @@ def asked(folder: Path, made, owner):
     """A study with a trial that this owner is at."""
     study.check_folder(folder, made)
     opened = study.open_study(folder, made)
-    trial = opened.ask()
+    trial = study._take(opened, made, 1)
     study._suggested(trial, made)
     trial.set_user_attr("owner", owner)
     return opened
@@ -47,9 +50,9 @@ def states(opened) -> list[str]:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="Linux says when a process began")
 def test_a_process_with_the_number_of_a_dead_one_is_not_taken_for_it(tmp_path, made):
     host, pid, now, birth = study._owner()
-    opened = asked(tmp_path / "t", made, [host, pid, now, birth.partition(" ")[0] + " 1"])
+    opened = asked(tmp_path / "t", made, [host, pid, now, "00000001"])
     study.sweep(opened)
-    assert states(opened) == ["FAIL", "WAITING"]
+    assert states(opened) == ["FAIL"]
     opened = asked(tmp_path / "u", made, [host, pid, now - 10 * study.SILENCE, birth])  # silent, and alive
     study.sweep(opened)
     assert states(opened) == ["RUNNING"]
@@ -60,7 +63,7 @@ def test_a_trial_is_given_back_once(tmp_path, made):
     other = study.open_study(tmp_path / "t", made)
     study.sweep(opened)
     study._give_back(other, 0)  # which has seen the trial before, and is too late
-    assert states(opened) == ["FAIL", "WAITING"]
+    assert states(opened) == ["FAIL"]
 
 
 def test_a_trial_that_another_machine_took_over_is_dropped(tmp_path, made, monkeypatch):
@@ -77,7 +80,8 @@ def test_a_trial_that_another_machine_took_over_is_dropped(tmp_path, made, monke
     monkeypatch.setattr(running, "train", slow)
     study.work(study.open_study(tmp_path / "t", made), made, 2)
     assert sorted(states(opened)) == ["COMPLETE", "COMPLETE", "FAIL"]
-    assert opened.get_trials()[1].params == opened.get_trials()[0].params
+    assert opened.get_trials()[1].params == opened.get_trials()[0].params  # it has taken the place, and does the same
+    assert [t.number for t in study.trials(opened, made)] == [0, 1]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
@@ -97,7 +101,7 @@ def test_a_worker_that_is_to_end_gives_back_its_trial_and_the_lock_and_ends(tmp_
             study.work_in(tmp_path / "t", made, 3)
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert states(study.open_study(tmp_path / "t", made)) == ["FAIL", "WAITING"]
+    assert states(study.open_study(tmp_path / "t", made)) == ["FAIL"]
     assert [path.name for path in (tmp_path / "t").iterdir()] == [study.JOURNAL]
 
 
@@ -155,14 +159,121 @@ def test_a_study_without_a_trial_is_no_report(tmp_path, made):
 
 
 def test_a_trial_as_good_as_the_best_one_goes_on_though_others_were_better_at_its_rung(made):
-    def behind(score, *done, plan=made, told=True):
-        found = SimpleNamespace(get_trials=lambda **_: [SimpleNamespace(value=value) for value in done])
-        return study._behind(SimpleNamespace(should_prune=lambda: told, study=found), score, plan)
+    from optuna.trial import TrialState
 
-    assert behind(0.5)
-    assert behind(0.89, 0.7, 0.9)
-    assert not behind(0.9, 0.7, 0.9)
-    assert not behind(0.1, 0.9, told=False)
+    def behind(score, rung, *done, plan=made):
+        there = [SimpleNamespace(value=value, state=TrialState.COMPLETE, intermediate_values={}) for value in done]
+        there += [SimpleNamespace(state=TrialState.PRUNED, intermediate_values={3: value}) for value in (*rung, score)]
+        found = SimpleNamespace(get_trials=lambda **_: there)
+        return study._behind(SimpleNamespace(study=found), 3, score, plan)
+
+    many = [0.95, 0.96, 0.97]
+    assert behind(0.5, many)
+    assert not behind(0.5, [0.1, 0.2, 0.3, 0.4])
+    assert not behind(0.5, [])
+    assert behind(0.4, [0.5])  # the first ones are judged too: the best of two goes on
+    assert not behind(0.6, [0.5, 0.7, 0.1, 0.2, 0.3])  # the best third of six are two
+    assert behind(0.89, many, 0.7, 0.9)
+    assert not behind(0.9, many, 0.7, 0.9)
     by_loss = replace(made, by="loss")
-    assert behind(0.31, 0.3, 0.8, plan=by_loss)
-    assert not behind(0.3, 0.3, 0.8, plan=by_loss)
+    assert behind(0.31, [0.1, 0.2], 0.3, 0.8, plan=by_loss)
+    assert not behind(0.3, [0.1, 0.2], 0.3, 0.8, plan=by_loss)
+    assert not behind(0.05, [0.1, 0.2], plan=by_loss)
+
+
+def test_a_trial_is_never_without_its_owner_and_its_place(tmp_path, made):
+    study.check_folder(tmp_path / "t", made)
+    study._take(study.open_study(tmp_path / "t", made), made, 1)
+    first = next(line for line in (tmp_path / "t" / study.JOURNAL).read_bytes().splitlines() if b'"user_attrs"' in line)
+    attributes = from_json(first)["user_attrs"]
+    assert attributes["place"] == 0
+    assert attributes["owner"][1] == os.getpid()
+
+
+def test_a_place_taken_by_two_processes_is_the_first_ones(tmp_path, made, monkeypatch):
+    study.check_folder(tmp_path / "t", made)
+    one, other = (study.open_study(tmp_path / "t", made) for _ in range(2))
+    look, seen = study.by_place, []
+
+    def late(opened, plan):
+        found = look(opened, plan)
+        if not seen:  # between the look and the taking, another process takes the place
+            seen.append(True)
+            seen.append(study._take(other, made, 3).user_attrs["place"])
+        return found
+
+    monkeypatch.setattr(study, "by_place", late)
+    assert study._take(one, made, 3).user_attrs["place"] == 1
+    assert seen[1] == 0
+    assert states(one) == ["RUNNING", "FAIL", "RUNNING"]
+
+
+def test_a_study_of_an_older_version_goes_on(tmp_path, made):
+    """Its trials have no places, and those that it lined up again are done by their place."""
+    import optuna
+
+    study.check_folder(tmp_path / "t", made)
+    opened = study.open_study(tmp_path / "t", made)
+    for number, state in enumerate(("COMPLETE", "FAIL", "COMPLETE", "RUNNING")):
+        trial = opened.ask()
+        lr = study._suggested(trial, made)["lr"]
+        if state != "RUNNING":
+            opened.tell(trial, 0.5 + number / 10 if state == "COMPLETE" else None, state=optuna.trial.TrialState[state])
+    opened.enqueue_trial({"lr": lr})
+    journal = tmp_path / "t" / study.JOURNAL
+    lines = [json.dumps(from_json(line)).encode() for line in journal.read_bytes().splitlines()]  # without checksums
+    journal.write_bytes(b"\n".join(lines) + b"\n")
+    found = perform(made, trials=4, jobs=1, out=tmp_path / "t")
+    assert [t.number for t in found.complete] == [0, 1, 2, 3]
+    assert [t.value for t in found.trials[:2]] == [0.5, 0.7]
+
+
+def test_a_damaged_line_is_named_and_nothing_is_written(tmp_path, made):
+    perform(made, trials=2, jobs=1, out=tmp_path / "t")
+    journal = tmp_path / "t" / study.JOURNAL
+    whole, rng = journal.read_bytes(), np.random.default_rng(0)
+    for _ in range(40):
+        place = int(rng.integers(len(whole) - 1))
+        if whole[place : place + 1] == b"\n":
+            continue
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        journal.write_bytes(bytes(damaged))
+        with pytest.raises(DataError, match=r"study\.journal: (line \d+ is damaged|is no journal of a search)"):
+            perform(made, trials=3, jobs=1, out=tmp_path / "t")
+        assert journal.read_bytes() == bytes(damaged)
+
+
+@pytest.mark.parametrize(("method", "prune"), [("random", False), ("grid", False), ("tpe", True), ("random", True)])
+def test_an_interrupted_search_has_the_trials_of_one_that_was_not(tmp_path, method, prune, monkeypatch):
+    """Interrupted in the midst of a trial, between two, and killed: whatever it was, what was begun is done again as it was."""
+    made = plan(
+        Settings(hidden=(4,), epochs=3), {"lr": "1e-3..1:log:4", "activation": "relu|tanh"}, method, prune=prune
+    )
+    whole = perform(made, trials=8, jobs=1, out=tmp_path / "whole")
+    train, halts = running.train, iter([3, 40, 1, 100, 200])
+
+    def halting(settings, measures, on_measure):
+        left = next(halts, 10**9)
+        counter = iter(range(left, -1, -1))
+
+        def measured(run):
+            if next(counter, 0) == 0:
+                raise KeyboardInterrupt
+            return on_measure(run)
+
+        return train(settings, measures, measured)
+
+    monkeypatch.setattr(running, "train", halting)
+    while True:
+        try:
+            found = perform(made, trials=8, jobs=1, out=tmp_path / "parts")
+            break
+        except KeyboardInterrupt:
+            continue
+
+    def told(search):
+        return [(t.number, t.state, t.value, t.parameters, t.curve) for t in search.trials]
+
+    assert told(found) == told(whole)
+    assert "FAIL" in states(study.open_study(tmp_path / "parts", made))

@@ -153,7 +153,7 @@ def tune(
             where = {name: given[name] for name in ("data_dir", "download") if name in given}
             made = replace(made, base=replace(made.base, **where))
             held = study.open_study(folder, made)
-            wanted = max(wanted_in_all(made, trials, held), study.counted(held))
+            wanted = max(wanted_in_all(made, trials, held), len(study.by_place(held, made)))
         else:
             made = plan(Settings(**values), pairs("space", space or []), method, prune, by, given=given)
             wanted = wanted_in_all(made, trials)
@@ -218,6 +218,10 @@ def _tell(found: Search, folder: Path) -> None:
         say("")
         say("the best trials")
         show(table)
+    if others := len(found.of("running")):
+        say(
+            f"{others} {'trial is' if others == 1 else 'trials are'} still at work in other processes, and not counted here"
+        )
     if shares := found.importances():
         say(
             "importance: "

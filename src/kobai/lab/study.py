@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import random
 import signal
-import socket
 import sys
 import time
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+from kobai._files import SILENCE, Process, this_process
 from kobai.errors import DataError
 from kobai.lab import folders, running
+from kobai.lab.journal import Journal, entry_of
 from kobai.lab.needs_optuna import calm, require
 from kobai.lab.running import Run
 from kobai.lab.trials import Plan, Trial, plain
@@ -23,9 +25,6 @@ from kobai.lab.values import Range, spelt
 JOURNAL, NAME = "study.journal", "kobai"
 ETA = 3
 """Of the trials that reach a rung, the best third goes on (arXiv:1810.05934 uses 3 and 4)."""
-
-SILENCE = 600.0
-"""Seconds without a word after which a trial of another machine counts as dead."""
 
 
 # --- the file ---------------------------------------------------------------------------------------------------------
@@ -46,17 +45,14 @@ def held_plan(folder: Path) -> dict[str, Any] | None:
         return None
     created = False
     with path.open("rb") as lines:
-        for line in lines:
+        for number, line in enumerate(lines, 1):
             if not line.endswith(b"\n"):
                 break
-            try:
-                entry = json.loads(line)
-                created |= entry["op_code"] == 0 and entry["study_name"] == NAME
-                if "plan" in entry.get("user_attr", {}):
-                    found: dict[str, Any] = entry["user_attr"]["plan"]
-                    return found
-            except (ValueError, KeyError, TypeError) as error:
-                raise DataError(f"{path}: is no journal of a search ({type(error).__name__}: {error})") from error
+            entry = entry_of(path, number, line)
+            created |= entry["op_code"] == 0 and entry.get("study_name") == NAME
+            if "plan" in entry.get("user_attr", {}):
+                found: dict[str, Any] = entry["user_attr"]["plan"]
+                return found
     if path.stat().st_size and not created:
         raise DataError(f"{path}: is no journal of a search by Kobai; choose another folder")
     return None  # killed between its first lines
@@ -71,18 +67,9 @@ def open_study(folder: Path | None, plan: Plan) -> Any:
     """The study in a folder, made if it is not there; without a folder, one in memory."""
     optuna = require()
     direction = "maximize" if plan.greatest else "minimize"
-    pruner = optuna.pruners.NopPruner()
-    if plan.prune:
-        pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=_rungs(plan)[0], reduction_factor=ETA)
     with calm():
-        study = optuna.create_study(
-            storage=None if folder is None else _storage(folder / JOURNAL),
-            study_name=NAME,
-            direction=direction,
-            sampler=optuna.samplers.RandomSampler(plan.base.seed),  # each trial brings its own, see work
-            pruner=pruner,
-            load_if_exists=True,
-        )
+        storage = None if folder is None else optuna.storages.JournalStorage(Journal(folder / JOURNAL))
+        study = optuna.create_study(storage=storage, study_name=NAME, direction=direction, load_if_exists=True)
     if folder is not None and "plan" not in study.user_attrs:
         study.set_user_attr("plan", _described(plan))
     return study
@@ -98,28 +85,6 @@ def want(study: Any, trials: int) -> None:
     """Remember how many trials there are to be, for whoever goes on."""
     if wanted(study) != trials:
         study.set_user_attr("trials", trials)
-
-
-def _storage(path: Path) -> Any:
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalFileSymlinkLock
-
-    # The lock is a link to this path, from its own folder: a relative one would lead nowhere, and Optuna would wait for a
-    # lock that a dead process has left for ever.
-    path = path.resolve()
-    # A link is atomic on network drives too; Windows lets only some users make one.
-    lock = JournalFileOpenLock(str(path)) if sys.platform == "win32" else JournalFileSymlinkLock(str(path))
-    if path.exists():
-        lock.acquire()
-        try:
-            with path.open("rb+") as file:
-                content = file.read()
-                if content and not content.endswith(b"\n"):  # killed within a line: what follows would be spoilt
-                    file.truncate(content.rfind(b"\n") + 1)
-        finally:
-            lock.release()
-    with calm():
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
 
 
 # --- trials -----------------------------------------------------------------------------------------------------------
@@ -146,24 +111,11 @@ def work_in(folder: Path, plan: Plan, wanted: int) -> None:
 
 def work(study: Any, plan: Plan, wanted: int) -> None:
     """Do trials until there are as many as are wanted, whoever did them."""
-    optuna = require()
+    require()
     from optuna.exceptions import UpdateFinishedTrialError
-    from optuna.trial import TrialState
 
-    while counted(study) < wanted:
-        trial = study.ask()
-        trial.set_user_attr("owner", _owner())
-        if counted(study, before=trial.number) >= wanted:  # another process was faster with the last one
-            study.tell(trial, state=TrialState.FAIL)
-            return
-        # The parameters of a trial depend on its number, not on who does it.
-        seed = random.Random(f"{plan.base.seed} {trial.number}").getrandbits(32)
-        with calm():
-            study.sampler = (
-                optuna.samplers.TPESampler(seed=seed, multivariate=False, constant_liar=True)
-                if plan.method == "tpe"
-                else optuna.samplers.RandomSampler(seed)
-            )
+    while (trial := _take(study, plan, wanted)) is not None:
+        attempt = trial.user_attrs["attempt"]
         try:
             state, value = _perform(trial, plan)
         except UpdateFinishedTrialError:  # another machine took this process for dead, and does the trial again
@@ -171,7 +123,49 @@ def work(study: Any, plan: Plan, wanted: int) -> None:
         except BaseException:
             _give_back(study, trial.number)
             raise
+        finally:
+            _at_work.discard(attempt)
         study.tell(trial, value, state=state, skip_if_finished=True)
+
+
+def _take(study: Any, plan: Plan, wanted: int) -> Any:
+    """The first trial that nobody has done or is at, now this process's; None if there is none left.
+
+    A trial's place in the search says what it tries: with what seed, or at which point of the grid. One that was broken off
+    leaves its place, and who takes that does the same again. Optuna's own numbers count the attempts.
+    """
+    optuna = require()
+    from optuna.trial import TrialState
+
+    while True:
+        sweep(study)
+        there = by_place(study, plan)
+        place = next((i for i in range(wanted) if i not in there), None)
+        if place is None:
+            return None
+        seed = random.Random(f"{plan.base.seed} {place}").getrandbits(32)
+        with calm():
+            fresh = optuna.load_study(
+                study_name=NAME,
+                storage=study._storage,
+                sampler=optuna.samplers.TPESampler(seed=seed, multivariate=False, constant_liar=True)
+                if plan.method == "tpe"
+                else optuna.samplers.RandomSampler(seed),
+            )
+        # Place and owner are in the line that makes the trial, so that none is ever without them.
+        attempt = os.urandom(8).hex()
+        _at_work.add(attempt)
+        made = optuna.trial.create_trial(
+            state=TrialState.RUNNING,
+            user_attrs={"place": place, "owner": _owner(), "attempt": attempt},
+            system_attrs={"fixed_params": _points(plan)[place]} if plan.method == "grid" else {},
+        )
+        storage = study._storage
+        trial = optuna.trial.Trial(fresh, storage.create_new_trial(storage.get_study_id_from_name(NAME), made))
+        if by_place(study, plan)[place].number == trial.number:
+            return trial
+        _at_work.discard(attempt)
+        study.tell(trial, state=TrialState.FAIL)  # another process was faster
 
 
 def _perform(trial: Any, plan: Plan) -> tuple[Any, float | None]:
@@ -192,7 +186,7 @@ def _perform(trial: Any, plan: Plan) -> tuple[Any, float | None]:
         ended = (
             plan.prune
             and any(before < rung <= at < plan.measures for rung in _rungs(plan))
-            and _behind(trial, score, plan)
+            and _behind(trial, at, score, plan)
         )
         before = at
         return ended
@@ -216,14 +210,22 @@ def _rungs(plan: Plan) -> tuple[int, ...]:
     return max(1, plan.measures // ETA**2), max(1, plan.measures // ETA)
 
 
-def _behind(trial: Any, score: float, plan: Plan) -> bool:
-    """Whether a trial is to be ended: not among the best third at its rung, nor as good as the best is at its end."""
-    if not trial.should_prune():
-        return False
+def _behind(trial: Any, at: int, score: float, plan: Plan) -> bool:
+    """Whether a trial is to be ended: not among the best third at its rung, nor as good as the best is at its end.
+
+    Optuna's pruner would do, but for trials that were broken off, whose values it counts beside those of their repetitions.
+    """
     from optuna.trial import TrialState
 
-    done = [t.value for t in trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
-    return not done or (score < max(done) if plan.greatest else score > min(done))
+    def worse(than: float) -> bool:
+        return score < than if plan.greatest else score > than
+
+    there = _standing(trial.study)
+    rung = sorted((t.intermediate_values[at] for t in there if at in t.intermediate_values), reverse=plan.greatest)
+    if not worse(rung[max(1, len(rung) // ETA) - 1]):
+        return False
+    done = [t.value for t in there if t.state == TrialState.COMPLETE]
+    return not done or any(map(worse, done))
 
 
 def _score(run: Run, plan: Plan) -> float:
@@ -242,22 +244,33 @@ def _suggested(trial: Any, plan: Plan) -> dict[str, Any]:
     return found
 
 
-def counted(study: Any, before: int | None = None) -> int:
+def _standing(study: Any) -> list[Any]:
     """Trials that are done or being done."""
     from optuna.trial import TrialState
 
     states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
-    return sum(before is None or t.number < before for t in study.get_trials(deepcopy=False, states=states))
+    found: list[Any] = study.get_trials(deepcopy=False, states=states)
+    return found
 
 
-def enqueue(study: Any, plan: Plan) -> None:
-    """Line up the points of a grid that no trial has, in an order drawn by the seed: a part of a grid is spread over it."""
-    there = [_parameters(t) for t in study.get_trials(deepcopy=False) if t.state.name != "FAIL"]
+def by_place(study: Any, plan: Plan) -> dict[int, Any]:
+    """Trials that are done or being done, by their place in the search. Of two that took the same, it is the first's."""
+    found: dict[int, Any] = {}
+    points = _points(plan) if plan.method == "grid" else []
+    for trial in _standing(study):
+        place = trial.user_attrs.get("place")
+        if place is None:  # of Kobai 0.1
+            parameters = trial.system_attrs.get("fixed_params")
+            place = points.index(parameters) if parameters in points else next(i for i in count() if i not in found)
+        found.setdefault(place, trial)
+    return found
+
+
+def _points(plan: Plan) -> list[dict[str, Any]]:
+    """The points of a grid in an order drawn by the seed: a part of a grid is spread over it."""
     points = plan.grid()
     random.Random(plan.base.seed).shuffle(points)
-    for point in points:
-        if point not in there:
-            study.enqueue_trial(point)
+    return points
 
 
 def sweep(study: Any) -> None:
@@ -270,72 +283,51 @@ def sweep(study: Any) -> None:
 
 
 def _give_back(study: Any, number: int) -> None:
-    """A trial that was not ended is failed, and its parameters lined up again; nothing if another process has done so."""
+    """A trial that was not ended leaves its place; nothing if another process has done so."""
     from optuna.trial import TrialState
 
-    try:
+    with suppress(RuntimeError, ValueError):
         study.tell(number, state=TrialState.FAIL)
-    except (RuntimeError, ValueError):
-        return
-    trial = next(t for t in study.get_trials(deepcopy=False) if t.number == number)
-    if parameters := _parameters(trial):
-        study.enqueue_trial(parameters)
-
-
-def _parameters(trial: Any) -> dict[str, Any]:
-    return dict(trial.system_attrs.get("fixed_params") or trial.params)
 
 
 # --- who does a trial -------------------------------------------------------------------------------------------------
 
 
+_at_work: set[str] = set()
+"""Attempts of this process that have not come to an end."""
+
+
 def _owner() -> list[Any]:
-    return [socket.gethostname(), os.getpid(), time.time(), _birth(os.getpid())]
-
-
-def _birth(pid: int) -> str:
-    """What tells a process from a later one with the same number, where the system says (Linux); otherwise nothing."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    return f"{boot} {stat.rpartition(')')[2].split()[19]}"  # its start, in ticks since that boot: man 5 proc
+    host, pid, birth = this_process()
+    return [host, pid, time.time(), birth]
 
 
 def _alive(trial: Any) -> bool:
     owner = trial.user_attrs.get("owner")
-    host, pid, heard, birth = owner or ("", 0, trial.datetime_start.timestamp(), "")
-    if host == socket.gethostname() and sys.platform != "win32":
-        if birth:
-            return birth == _birth(pid)
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
-    return bool(time.time() - heard < SILENCE)
+    if owner is None:  # asked for by Kobai 0.1, which died before it said so
+        return False
+    host, pid, heard, birth = owner
+    if Process(host, pid, birth) == this_process():  # which may have failed to give it back, on a full disk
+        return trial.user_attrs.get("attempt") in _at_work
+    return Process(host, pid, birth).alive(heard)
 
 
 # --- what came out ----------------------------------------------------------------------------------------------------
 
 
 def trials(study: Any, plan: Plan) -> tuple[Trial, ...]:
-    """The trials of a study, those without a part in the search left out: failed ones, which have been lined up again."""
+    """The trials of a study that are done or being done; a trial's number is its place in the search."""
     found = []
-    for t in study.get_trials(deepcopy=False):
-        if t.state.name == "FAIL":
-            continue
+    for place, t in sorted(by_place(study, plan).items()):
         measured = t.intermediate_values
         curve = [plain(measured.get(at)) for at in range(1, max(measured, default=0) + 1)]
         value = plain(t.value) if t.state.name == "COMPLETE" else curve[-1] if curve else None
         found.append(
             Trial(
-                number=t.number,
+                number=place,
                 state=t.state.name.lower(),
                 value=value,
-                parameters=plan.values(_parameters(t) if t.state.name == "WAITING" else t.params),
+                parameters=plan.values(t.params),
                 curve=curve,
                 loss=t.user_attrs.get("loss"),
                 seconds=t.user_attrs.get("seconds"),

@@ -103,7 +103,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial. ``state`` is complete, pruned, running, waiting or failed; ``value`` its score, of a pruned one the last.
+    """One trial. ``state`` is complete, pruned or running; ``value`` its score, of a pruned one the last.
 
     ``curve`` holds its scores after equal parts of its training, ``plan.measures`` of them in the end, None for one not taken.
     """

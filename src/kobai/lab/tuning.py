@@ -96,11 +96,9 @@ def perform(
         running.parts(plan.base)  # downloads, and complains, once and here
         opened = study.open_study(folder, plan)
         study.sweep(opened)
-        if plan.method == "grid":
-            study.enqueue(opened, plan)
         wanted = wanted_in_all(plan, trials, opened)
         study.want(opened, wanted)
-        left = wanted - study.counted(opened)
+        left = wanted - len(study.by_place(opened, plan))
         try:
             with _watching(opened, plan, watch):
                 if left > 0 and (folder is None or min(together, left) == 1):
