@@ -6,6 +6,7 @@ import os
 import random
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -232,6 +233,36 @@ def test_runs_are_never_overwritten(capsys, table):
     assert len(list(Path("runs").iterdir())) == 2
 
 
+def test_a_folder_that_another_process_trains_in_is_refused_and_unchanged(capsys, table):
+    kobai_command(capsys, "train", "--data", table, *SMALL, "--out", "run", "-q")
+    before = {path: path.read_bytes() for path in Path("run").iterdir()}
+    code = (
+        "from pathlib import Path\nfrom kobai._files import Lock\nwith Lock(Path('run')):\n    print()\n    input()\n"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code], env=ENVIRONMENT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    other.stdout.readline()
+    try:
+        code, _, err = kobai_command(capsys, "train", "--resume", "run", "--epochs", 5)
+        assert code == 1
+        assert err.startswith(f"kobai: run: is in use by process {other.pid} on this machine since ")
+        assert len(err.splitlines()) == 1
+        assert {path: path.read_bytes() for path in before} == before
+    finally:
+        other.communicate("\n")
+    assert kobai_command(capsys, "train", "--resume", "run", "--epochs", 5, "-q")[0] == 0
+
+
+def test_files_of_the_users_are_left_alone(capsys, table):
+    Path("run").mkdir()
+    names = [".draft.md.tmp", ".last.safetensors.x.tmp", "notes.tmp", ".kobai.tmp", ".kobai-notes.tmp"]
+    for name in names:
+        (Path("run") / name).write_text("mine")
+    assert kobai_command(capsys, "train", "--data", table, *SMALL, "--out", "run", "-q")[0] == 0
+    assert all((Path("run") / name).read_text() == "mine" for name in names)
+
+
 # --- resume -----------------------------------------------------------------------------------------------------------
 
 
@@ -243,6 +274,37 @@ def test_resume_with_more_epochs(capsys, table):
     assert code == 0
     assert "resumed   after epoch 2, from parts/last.safetensors" in out
     assert history("parts") == history("whole")
+
+
+@pytest.mark.parametrize("left", [[job.CONFIG], [job.CONFIG, job.HISTORY], [job.HISTORY], []])
+def test_a_run_that_ended_before_its_first_checkpoint_begins_anew(capsys, table, left):
+    command = ["train", "--data", table, *SMALL, "--seed", 3, "-q"]
+    kobai_command(capsys, *command, "--out", "whole")
+    for form in (["--resume", "parts"], [*command[1:], "--out", "parts"], [*command[1:], "--out", "parts", "--resume"]):
+        shutil.rmtree("parts", ignore_errors=True)
+        Path("parts").mkdir()
+        for name in left:
+            (Path("parts") / name).write_text((Path("whole") / name).read_text() if name == job.CONFIG else "")
+        code, _, err = kobai_command(capsys, "train", *form)
+        if form == ["--resume", "parts"] and job.CONFIG not in left:  # it has not said what it was to be
+            assert (code, err.startswith("kobai: parts: no checkpoint in this folder")) == (1, True)
+            continue
+        assert code == 0, err
+        assert ("begins anew with its config.toml" in err) == (form[0] == "--resume")
+        assert history("parts") == history("whole")
+
+
+def test_a_history_without_its_checkpoints_is_not_overwritten(capsys, table):
+    command = ["train", "--data", table, *SMALL, "-q"]
+    kobai_command(capsys, *command, "--out", "run")
+    before = (Path("run") / job.HISTORY).read_text()
+    for path in Path("run").glob("*.safetensors"):
+        path.unlink()
+    for form in ([*command[1:], "--out", "run"], ["--resume", "run"]):
+        code, _, err = kobai_command(capsys, "train", *form)
+        assert code == 1
+        assert "holds the history.jsonl of a run whose checkpoints are gone" in err
+    assert (Path("run") / job.HISTORY).read_text() == before
 
 
 def test_resume_in_its_three_forms(capsys, table):

@@ -190,6 +190,19 @@ def test_a_line_that_was_cut_off_gives_way_to_the_next(tmp_path, before):
     assert (tmp_path / "f").read_bytes() == before[: before.rfind(b"\n") + 1] + b"next\n"
 
 
+def test_a_line_that_could_not_be_written_is_not_there(tmp_path, monkeypatch):
+    (tmp_path / "f").write_bytes(b"first\n")
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        append(tmp_path / "f", b"next\n")
+    assert caught.value.filename == str(tmp_path / "f")
+    assert (tmp_path / "f").read_bytes() == b"first\n"
+
+
 def test_json_is_read_with_and_without_a_checksum_and_not_when_damaged(tmp_path):
     path, content = tmp_path / "f.json", {"a": [1.5, None, "ü", {"b": True}], "c": _checksum.BLANK}
     for indent in (None, 1):

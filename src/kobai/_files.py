@@ -131,8 +131,13 @@ def append(path: str | os.PathLike[str], line: bytes) -> None:
             whole = _lines_end(file, size)
             if whole != size:
                 os.ftruncate(file, whole)
-            _write(file, line)
-            os.fsync(file)
+            try:
+                _write(file, line)
+                os.fsync(file)
+            except BaseException:  # the caller takes it for not written
+                with suppress(OSError):
+                    os.ftruncate(file, whole)
+                raise
         finally:
             os.close(file)
 

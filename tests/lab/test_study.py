@@ -190,6 +190,15 @@ def test_a_trial_is_never_without_its_owner_and_its_place(tmp_path, made):
     assert attributes["owner"][1] == os.getpid()
 
 
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 0.9, 1.0])
+def test_a_journal_whose_first_line_was_cut_off_begins_anew(tmp_path, made, share):
+    perform(made, trials=1, jobs=1, out=tmp_path / "whole")
+    first = (tmp_path / "whole" / study.JOURNAL).read_bytes().splitlines()[0]
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / study.JOURNAL).write_bytes(first[: max(1, int(share * len(first)))])
+    assert len(perform(made, trials=1, jobs=1, out=tmp_path / "t").complete) == 1
+
+
 def test_a_place_taken_by_two_processes_is_the_first_ones(tmp_path, made, monkeypatch):
     study.check_folder(tmp_path / "t", made)
     one, other = (study.open_study(tmp_path / "t", made) for _ in range(2))

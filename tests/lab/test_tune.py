@@ -313,6 +313,9 @@ def test_files_that_are_no_study_are_left_alone(tmp_path):
         kobai.lab.tune(SPACE, out=tmp_path / "a", **QUICK)
     (tmp_path / "b").mkdir()
     foreign = tmp_path / "b" / study.JOURNAL
+    foreign.write_text("my diary, of one line")
+    with pytest.raises(DataError, match="is no journal of a search"):
+        kobai.lab.tune(SPACE, out=tmp_path / "b", **QUICK)
     for content in ("my diary\n", '{"op_code":0,"worker_id":"x","study_name":"theirs","directions":[1]}\n', "[1]\n"):
         foreign.write_text(content)
         with pytest.raises(DataError, match="is no journal of a search"):

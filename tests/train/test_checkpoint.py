@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -186,6 +187,30 @@ def test_best_and_last_and_no_left_overs(tmp_path):
     losses = [record["val_loss"] for record in history]
     assert best["epoch"] == 1 + losses.index(min(losses))
     assert checkpoint.read(tmp_path / checkpoint.LAST)["epoch"] == 6
+
+
+def test_a_folder_is_one_training_s_at_a_time_and_free_after_each(tmp_path):
+    refused = []
+
+    class Second(Callback):
+        def on_epoch_end(self, trainer):
+            def other():
+                try:
+                    Problem().trainer(Checkpoint(tmp_path)).fit(Problem().train, epochs=1)
+                except BlockingIOError as error:
+                    refused.append(str(error))
+
+            thread = threading.Thread(target=other)
+            thread.start()
+            thread.join()
+
+    problem = Problem()
+    problem.trainer(Checkpoint(tmp_path), Second(), capture=False).fit(problem.train, epochs=2)
+    assert len(refused) == 2
+    assert f"is in use by process {os.getpid()} on this machine" in refused[0]
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, Halt(3))
+    run(tmp_path)
 
 
 def test_state_needs_nothing_but_json_and_arrays(tmp_path):

@@ -185,7 +185,8 @@ def _resumed_from(resume: str | None, folder: Path | None) -> Path | None:
         return path
     if folder is not None:
         return folder if job.holds_run(folder) else None  # so that one command line both begins and goes on
-    runs = [path for name in (checkpoint.LAST, checkpoint.PREVIOUS) for path in Path("runs").glob(f"*/{name}")]
+    marks = (checkpoint.LAST, checkpoint.PREVIOUS, job.CONFIG)
+    runs = [path for name in marks for path in Path("runs").glob(f"*/{name}")]
     if not runs:
         raise CheckpointError("runs: no run to resume in this folder")
     return max(runs, key=lambda path: path.stat().st_mtime).parent

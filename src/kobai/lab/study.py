@@ -23,6 +23,8 @@ from kobai.lab.trials import Plan, Trial, plain
 from kobai.lab.values import Range, spelt
 
 JOURNAL, NAME = "study.journal", "kobai"
+BEGIN = b'{"op_code": 0, "worker_id": "'
+"""How a journal begins, as far as it was written."""
 ETA = 3
 """Of the trials that reach a rung, the best third goes on (arXiv:1810.05934 uses 3 and 4)."""
 
@@ -47,6 +49,7 @@ def held_plan(folder: Path) -> dict[str, Any] | None:
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.endswith(b"\n"):
+                created |= line.startswith(BEGIN[: len(line)])
                 break
             entry = entry_of(path, number, line)
             created |= entry["op_code"] == 0 and entry.get("study_name") == NAME
@@ -161,7 +164,11 @@ def _take(study: Any, plan: Plan, wanted: int) -> Any:
             system_attrs={"fixed_params": _points(plan)[place]} if plan.method == "grid" else {},
         )
         storage = study._storage
-        trial = optuna.trial.Trial(fresh, storage.create_new_trial(storage.get_study_id_from_name(NAME), made))
+        try:
+            trial = optuna.trial.Trial(fresh, storage.create_new_trial(storage.get_study_id_from_name(NAME), made))
+        except BaseException:
+            _at_work.discard(attempt)
+            raise
         if by_place(study, plan)[place].number == trial.number:
             return trial
         _at_work.discard(attempt)

@@ -289,8 +289,9 @@ class Checkpoint(Callback):
 
     def on_fit_start(self, trainer: Trainer) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = Lock(self.folder)
-        self._lock.acquire()
+        lock = Lock(self.folder)
+        lock.acquire()
+        self._lock = lock
         sweep(self.folder)
         if trainer.epoch == trainer.position == 0:  # a run killed in its first epoch can be resumed too
             checkpoint.write_last(trainer.state_dict(), self.folder)
