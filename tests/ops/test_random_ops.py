@@ -79,9 +79,9 @@ def test_multinomial_without_replacement_draws_each_once():
 @pytest.mark.parametrize(
     ("draw", "error", "message"),
     [
-        (lambda: kobai.rand(2, dtype=kobai.int64), TypeError, "rand: expected a float dtype, got int64"),
+        (lambda: kobai.rand(2, dtype=kobai.int64), NotImplementedError, "rand: expected a float dtype, got int64"),
         (lambda: kobai.randint(5, 5, (2,)), RuntimeError, "randint: expected low < high"),
-        (lambda: kobai.randint(5), RuntimeError, "randint: expected low < high and a size"),
+        (lambda: kobai.randint(5), TypeError, "randint: expected integers as bounds, and a size"),
         (lambda: kobai.randint(5, (-1,)), RuntimeError, "randint: expected sizes >= 0"),
         (lambda: kobai.randperm(-1), RuntimeError, "randperm: expected sizes >= 0"),
         *(
@@ -109,3 +109,86 @@ def test_multinomial_without_replacement_draws_each_once():
 def test_errors(draw, error, message):
     with pytest.raises(error, match=message):
         draw()
+
+
+NAN, INF = float("nan"), float("inf")
+BAD_PARAMETERS = {
+    "normal_": [(0, -1), (0, NAN)],
+    "uniform_": [(1, 0), (0, INF), (NAN, 1)],
+    "exponential_": [(0,), (-1,), (NAN,)],
+    "geometric_": [(0,), (1,), (-1,), (NAN,)],
+    "log_normal_": [(0, 0), (0, -1), (0, NAN)],
+    "cauchy_": [(0, 0), (0, -1), (0, NAN)],
+    "bernoulli_": [(2.0,), (-0.1,), (NAN,)],
+    "random_": [(3, 3), (5, 2), (0,), (-3,)],
+}
+CONTINUOUS = ["normal_", "uniform_", "exponential_", "log_normal_", "cauchy_"]
+
+
+@pytest.mark.parametrize(("name", "given"), [(name, given) for name, many in BAD_PARAMETERS.items() for given in many])
+def test_parameters_that_no_distribution_has(name, given):
+    x = kobai.ones(3)
+    next_numbers = kobai.rand(3, generator=kobai.Generator(seed=7)).tolist()
+    generator = kobai.Generator(seed=7)
+    with pytest.raises(RuntimeError, match=rf"^{name}: expected .*, got "):
+        getattr(x, name)(*given, generator=generator)
+    assert x.tolist() == [1, 1, 1]
+    assert kobai.rand(3, generator=generator).tolist() == next_numbers, "a call that is refused draws nothing"
+
+
+def test_parameters_given_as_tensors():
+    for p in (2.0, -0.5, NAN):
+        for draw in (kobai.bernoulli, lambda p: kobai.ones(2).bernoulli_(p)):
+            with pytest.raises(ValueError, match=r"bernoulli: expected probabilities in \[0, 1\], got "):
+                draw(kobai.tensor([0.5, p]))
+    assert kobai.ones(2, 2).bernoulli_(kobai.tensor([0.0, 1.0])).tolist() == [[0, 1], [0, 1]]
+    for std in (-1.0, NAN):
+        for mean, spread in ((0.0, kobai.tensor([1.0, std])), (kobai.zeros(2), std)):
+            with pytest.raises(RuntimeError, match=f"normal: expected std >= 0, got {std}"):
+                kobai.normal(mean, spread)
+        with pytest.raises(RuntimeError, match="normal: expected std >= 0"):
+            kobai.normal(0.0, std, (2,))
+
+
+@pytest.mark.parametrize("dtype", [kobai.int64, kobai.uint8, kobai.bool])
+def test_fractions_are_not_drawn_into_integers(dtype):
+    for name in CONTINUOUS:
+        with pytest.raises(NotImplementedError, match=f"{name}: expected a float dtype"):
+            getattr(kobai.ones(3, dtype=dtype), name)()
+    for draw in (kobai.randn_like, kobai.rand_like, kobai.bernoulli):
+        with pytest.raises(NotImplementedError, match="expected a float dtype"):
+            draw(kobai.ones(3, dtype=dtype))
+
+
+def test_integers_have_to_fit_their_dtype():
+    small = kobai.zeros(3, dtype=kobai.uint8)
+    for draw in (
+        lambda: small.random_(300),
+        lambda: small.random_(-1, 3),
+        lambda: kobai.randint(0, 257, (2,), dtype=kobai.uint8),
+        lambda: kobai.randint(0, 3, (2,), dtype=kobai.bool),
+        lambda: kobai.randint_like(small, 300),
+        lambda: kobai.randperm(300, dtype=kobai.uint8),
+    ):
+        with pytest.raises(RuntimeError, match=r"expected bounds that (uint8|bool) can hold, got low="):
+            draw()
+    assert kobai.randint(0, 256, (2,), dtype=kobai.uint8).dtype == kobai.uint8
+    assert kobai.randperm(256, dtype=kobai.uint8).max() == 255
+    for dtype, most in ((kobai.int8, 127), (kobai.uint8, 255), (kobai.bool, 1), (kobai.float16, 2**11)):
+        drawn = kobai.empty(4000, dtype=dtype).random_().double()
+        assert 0 <= drawn.min() < most / 50 + 1
+        assert most * 0.97 <= drawn.max() <= most
+
+
+@pytest.mark.parametrize("replacement", [True, False])
+def test_multinomial_of_nothing(replacement):
+    for weights in (kobai.zeros(3), kobai.zeros(2, 3), kobai.tensor([[1.0, 0], [0, 0]])):
+        with pytest.raises(RuntimeError, match="multinomial: expected a weight above 0 in every row, got only zeros"):
+            kobai.multinomial(weights, 1, replacement)
+    with pytest.raises(RuntimeError, match="multinomial: expected weights of a float dtype, got int64"):
+        kobai.multinomial(kobai.tensor([1, 2]), 1, replacement)
+    with pytest.raises(RuntimeError, match="multinomial: cannot draw 1 of 0"):
+        kobai.multinomial(kobai.zeros(2, 0), 1, replacement)
+    with pytest.raises(TypeError, match=r"multinomial: expected num_samples to be an integer, got 1\.5"):
+        kobai.multinomial(kobai.ones(2), 1.5, replacement)
+    assert kobai.multinomial(kobai.ones(0, 2), 1, replacement).shape == (0, 1)

@@ -44,8 +44,30 @@ def _drawn_as(dtype: Any) -> Any:
 def _float(who: str, dtype: Any) -> np.dtype[Any]:
     found = np.dtype(dtype or get_default_dtype())
     if found.kind != "f":
-        raise TypeError(f"{who}: expected a float dtype, got {found}")
+        raise NotImplementedError(f"{who}: expected a float dtype, got {found}: its numbers have fractions")
     return found
+
+
+def need(who: str, holds: Any, expected: str, got: Any) -> None:
+    """RuntimeError unless a parameter of a distribution ``holds`` (of nan nothing does)."""
+    if not holds:
+        raise RuntimeError(f"{who}: expected {expected}, got {got}")
+
+
+def _need_each(who: str, values: Tensor, holds: Any, expected: str) -> None:
+    """RuntimeError unless ``holds`` of every element. Elements on a device are not read: it is not made to wait."""
+    if type(values._array) is np.ndarray and not (fine := holds(values._array)).all():
+        need(who, False, expected, values._array[~fine][0].item())
+
+
+def _need_range(who: str, low: Any, high: Any, dtype: Any) -> None:
+    """Integers of [low, high) have to be some, and ``dtype`` to hold them."""
+    need(who, low < high, "low < high", f"low={low}, high={high}")
+    kind = np.dtype(dtype)
+    least, most = (0, 1) if kind.kind == "b" else (-np.inf, np.inf)
+    if kind.kind in "iu":
+        least, most = np.iinfo(kind).min, np.iinfo(kind).max
+    need(who, least <= low and high - 1 <= most, f"bounds that {kind} can hold", f"low={low}, high={high}")
 
 
 @_takes_size
@@ -108,8 +130,9 @@ def randint(
         low, high, size = 0, low, high
     elif low is None or high is None:
         low, high = 0, low if high is None else high
-    if size is None or not isinstance(high, (int, np.integer)) or high <= low:
-        raise RuntimeError(f"randint: expected low < high and a size, got low={low}, high={high}, size={size}")
+    if size is None or not all(isinstance(bound, (int, np.integer)) for bound in (low, high)):
+        raise TypeError(f"randint: expected integers as bounds, and a size, got low={low}, high={high}, size={size}")
+    _need_range("randint", low, high, dtype)
     host = resolve(generator).numpy.integers(low, high, _shape("randint", (size,)))
     return _place(host, dtype, device, requires_grad)
 
@@ -122,6 +145,8 @@ def randperm(n: int, *, generator: Generator | None = None, dtype: Any = np.int6
     tensor([0, 1, 2, 3, 4])
     """
     (length,) = _shape("randperm", (n,))
+    if length:
+        _need_range("randperm", 0, length, dtype)
     return _place(resolve(generator).numpy.permutation(length), dtype, device)
 
 
@@ -142,6 +167,10 @@ def normal(
     (tensor([  5., 100.]), kobai.Size([2, 3]))
     """
     like = mean if isinstance(mean, Tensor) else std if isinstance(std, Tensor) else None
+    if isinstance(std, Tensor):
+        _need_each("normal", std, lambda s: s >= 0, "std >= 0")
+    else:
+        need("normal", std >= 0, "std >= 0", std)
     if like is None:
         if size is None:
             raise TypeError("normal: expected a size, or tensors as mean or std")
@@ -206,8 +235,9 @@ def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
     >>> kobai.bernoulli(kobai.tensor([0., 1.]))
     tensor([0., 1.])
     """
+    dtype = _float("bernoulli", input.dtype)
     check_unit_interval("bernoulli", "probabilities", input._array)
-    uniform = rand(input.shape, generator=generator, dtype=input.dtype, device=input.device)
+    uniform = rand(input.shape, generator=generator, dtype=dtype, device=input.device)
     return cast(uniform < input, input.dtype)
 
 
@@ -219,8 +249,8 @@ def multinomial(
 
     (C) → (num_samples) or (N, C) → (N, num_samples), int64. With replacement by inverting the cumulated weights; without,
     by the largest of log w + Gumbel noise (Efraimidis and Spirakis 2006), so that no weight is read by the host.
-    Errors: RuntimeError if there are fewer weights than samples without replacement, or (host arrays) for weights that are
-    negative, not finite, or all 0.
+    Errors: RuntimeError for fewer weights than samples without replacement, and for weights in memory of the host that are
+    negative, infinite or nan, or all 0.
 
     >>> import kobai
     >>> kobai.multinomial(kobai.tensor([0., 3., 0.]), 2, replacement=True)
@@ -229,14 +259,16 @@ def multinomial(
     if input.ndim not in (1, 2):
         raise RuntimeError(f"multinomial: expected weights (C) or (N, C), got {tuple(input.shape)}")
     weights, categories = input._array, input.shape[-1]
-    if num_samples <= 0 or (not replacement and num_samples > categories):
+    if not isinstance(num_samples, (int, np.integer)):
+        raise TypeError(f"multinomial: expected num_samples to be an integer, got {num_samples!r}")
+    need("multinomial", weights.dtype.kind == "f", "weights of a float dtype", weights.dtype)
+    need("multinomial", num_samples > 0, "num_samples >= 1", num_samples)
+    if num_samples > categories and (not replacement or not categories):
         raise RuntimeError(f"multinomial: cannot draw {num_samples} of {categories} without replacement")
     xp = xp_of(weights)
-    if type(weights) is np.ndarray:  # a GPU is not made to wait
-        if not ((weights >= 0) & (weights < np.inf)).all():
-            raise RuntimeError("multinomial: expected weights >= 0 and finite, got negative, infinite or nan ones")
-        if not (weights > 0).any(axis=-1).all():
-            raise RuntimeError("multinomial: expected a weight > 0 in every row, got a row of zeros")
+    _need_each("multinomial", input, lambda w: (w >= 0) & (w < np.inf), "weights >= 0 and finite")
+    if type(weights) is np.ndarray and weights.size:
+        need("multinomial", weights.any(axis=-1).all(), "a weight above 0 in every row", "only zeros")
     if replacement:
         total = weights.cumsum(axis=-1)
         uniform = rand(*input.shape[:-1], num_samples, generator=generator, dtype=input.dtype, device=input.device)
@@ -258,35 +290,55 @@ def _fill(self: Tensor, host: np.ndarray[Any, Any]) -> Tensor:
 
 @method
 def normal_(self: Tensor, mean: float = 0, std: float = 1, *, generator: Generator | None = None) -> Tensor:
-    """Fill with normal numbers, in place."""
-    draw = resolve(generator).numpy.standard_normal(self.shape, dtype=_drawn_as(self.dtype))
+    """Fill with normal numbers, in place. RuntimeError unless std ≥ 0."""
+    need("normal_", std >= 0, "std >= 0", std)
+    draw = resolve(generator).numpy.standard_normal(self.shape, dtype=_drawn_as(_float("normal_", self.dtype)))
     return _fill(self, np.asarray(draw * std + mean))
 
 
 @method
 def uniform_(self: Tensor, from_: float = 0, to: float = 1, *, generator: Generator | None = None) -> Tensor:
-    """Fill with uniform numbers from [from_, to), in place."""
-    draw = resolve(generator).numpy.random(self.shape, dtype=_drawn_as(self.dtype))
+    """Fill with uniform numbers from [from_, to), in place. RuntimeError unless from_ ≤ to, both finite."""
+    need("uniform_", -np.inf < from_ <= to < np.inf, "finite bounds, from_ <= to", f"from_={from_}, to={to}")
+    draw = resolve(generator).numpy.random(self.shape, dtype=_drawn_as(_float("uniform_", self.dtype)))
     return _fill(self, np.asarray(draw * (to - from_) + from_))
 
 
 @method
-def bernoulli_(self: Tensor, p: float = 0.5, *, generator: Generator | None = None) -> Tensor:
-    """Fill with 1 with probability p, else 0, in place. ValueError for p outside [0, 1]."""
-    if not 0 <= p <= 1:
-        raise ValueError(f"bernoulli_: expected p in [0, 1], got {p}")
+def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Generator | None = None) -> Tensor:
+    """Fill with 1 with probability p (a number, or a tensor of one for each element), else 0, in place.
+
+    RuntimeError for a probability outside [0, 1].
+    """
+    if isinstance(p, Tensor):
+        drawn = bernoulli(p.expand(self.shape), generator=generator)
+        return in_place(self, lambda x: cast(drawn, x.dtype))
+    need("bernoulli_", 0 <= p <= 1, "p in [0, 1]", p)
     return _fill(self, np.asarray(resolve(generator).numpy.random(self.shape) < p))
 
 
 @method
 def exponential_(self: Tensor, lambd: float = 1, *, generator: Generator | None = None) -> Tensor:
-    """Fill with exponential numbers of rate ``lambd``, in place."""
+    """Fill with exponential numbers of rate ``lambd``, in place. RuntimeError unless lambd > 0."""
+    need("exponential_", lambd > 0, "lambd > 0", lambd)
+    _float("exponential_", self.dtype)
     return _fill(self, np.asarray(resolve(generator).numpy.standard_exponential(self.shape) / lambd))
 
 
 @method
-def random_(self: Tensor, from_: int = 0, to: int | None = None, *, generator: Generator | None = None) -> Tensor:
-    """Fill with integers from [from_, to), in place; ``random_(n)`` draws from [0, n)."""
-    if to is None:
-        from_, to = 0, from_ or 2**24
+def random_(
+    self: Tensor, from_: int | None = None, to: int | None = None, *, generator: Generator | None = None
+) -> Tensor:
+    """Fill with integers from [from_, to), in place; ``random_(n)`` draws from [0, n), ``random_()`` from what the dtype holds.
+
+    A float holds the integers up to 2 to the number of its bits of precision. RuntimeError for an empty range, and for
+    bounds that the dtype cannot hold.
+    """
+    if from_ is None:
+        kind = np.dtype(self.dtype)
+        floats = {"f": lambda: 2 ** (np.finfo(kind).nmant + 1), "b": lambda: 2}
+        from_, to = 0, floats.get(kind.kind, lambda: int(np.iinfo(kind).max) + 1)()
+    elif to is None:
+        from_, to = 0, from_
+    _need_range("random_", from_, to, self.dtype)
     return _fill(self, resolve(generator).numpy.integers(from_, to, self.shape))

@@ -16,7 +16,7 @@ from kobai.ops._args import cast, need_tensor, normalize_axis
 from kobai.ops.create import Device, arange, tensor
 from kobai.ops.gather import index_select
 from kobai.ops.joining import stack
-from kobai.ops.random import _fill, _place
+from kobai.ops.random import _fill, _float, _place, need
 from kobai.ops.rearrange import diag
 from kobai.random import Generator, resolve
 from kobai.xp import asarray, to_host, xp_of
@@ -369,17 +369,24 @@ def put_(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False)
 
 @method
 def log_normal_(self: Tensor, mean: float = 1, std: float = 2, *, generator: Generator | None = None) -> Tensor:
-    """Fill with e to normal numbers of this mean and standard deviation, in place."""
+    """Fill with e to normal numbers of this mean and standard deviation, in place. RuntimeError unless std > 0."""
+    need("log_normal_", std > 0, "std > 0", std)
+    _float("log_normal_", self.dtype)
     return _fill(self, np.asarray(resolve(generator).numpy.lognormal(mean, std, self.shape)))
 
 
 @method
 def geometric_(self: Tensor, p: float, *, generator: Generator | None = None) -> Tensor:
-    """Fill with the number of trials up to the first success, of probability p each, in place."""
+    """Fill with the number of trials up to the first success, of probability 0 < p < 1 each, in place."""
+    need("geometric_", 0 < p < 1, "0 < p < 1", p)
+    if self.dtype == np.bool_:
+        raise NotImplementedError("geometric_: expected a dtype of numbers, got bool")
     return _fill(self, np.asarray(resolve(generator).numpy.geometric(p, self.shape)))
 
 
 @method
 def cauchy_(self: Tensor, median: float = 0, sigma: float = 1, *, generator: Generator | None = None) -> Tensor:
-    """Fill with Cauchy-distributed numbers, in place."""
+    """Fill with Cauchy-distributed numbers, in place. RuntimeError unless sigma > 0."""
+    need("cauchy_", sigma > 0, "sigma > 0", sigma)
+    _float("cauchy_", self.dtype)
     return _fill(self, np.asarray(resolve(generator).numpy.standard_cauchy(self.shape) * sigma + median))
