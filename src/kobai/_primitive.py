@@ -105,7 +105,7 @@ def primitive(
                         y, vjp = call(*arrays, **options)
                 else:
                     y, vjp = call(*arrays, **options)
-            except ValueError as error:
+            except (ValueError, TypeError) as error:
                 _explain(name, arrays, error)
                 raise
             if type(y) is not array_type:
@@ -170,9 +170,18 @@ def _rounded(value: Any) -> Any:
     return value if value is None or value.dtype != np.float32 else as_array(value).astype(np.float16)
 
 
-def _explain(name: str, arrays: Sequence[Any], error: ValueError) -> None:
-    """The array library's complaint about shapes in our words."""
-    if "broadcast" in str(error):
+def truth_values(who: str, *dtypes: Any) -> NotImplementedError:
+    """The error of an operation that has no result for truth values."""
+    given = " and ".join(map(str, dtypes))
+    return NotImplementedError(f"{who}: expected numbers, got {given}; a mask is inverted by ~mask, compared by ^")
+
+
+def _explain(name: str, arrays: Sequence[Any], error: Exception) -> None:
+    """The array library's complaint about shapes or dtypes in our words."""
+    if isinstance(error, TypeError):
+        if str(error).startswith(("numpy boolean", "The numpy boolean", "cupy boolean")):
+            raise truth_values(name.strip("_"), *(array.dtype for array in arrays if is_array(array))) from error
+    elif "broadcast" in str(error):
         shapes = " and ".join(str(tuple(array.shape)) for array in arrays if is_array(array))
         raise RuntimeError(f"{name.strip('_')}: expected shapes that broadcast together, got {shapes}") from error
 

@@ -507,7 +507,7 @@ class Tensor:
         return self.flip(0)  # type: ignore[no-any-return]
 
     def __pos__(self) -> Tensor:
-        return self
+        return self.positive()  # type: ignore[no-any-return]
 
     def __iter__(self) -> Iterator[Tensor]:
         if self._array.ndim == 0:

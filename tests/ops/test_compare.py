@@ -87,20 +87,63 @@ REFUSED = [
     ("T.eq(a, 'x')", TypeError, "eq: expected a Tensor or a number, got str"),
     ("T.eq(1, a)", TypeError, "eq: expected a Tensor, got int"),
     ("~a", TypeError, "bitwise_not: expected integers or truth values, got float64"),
-    ("a & 1", TypeError, "bitwise_and: expected integers or truth values, got floats"),
-    ("i([1]) | 1.5", TypeError, "bitwise_or: expected integers or truth values, got floats"),
+    ("a & 1", NotImplementedError, "bitwise_and: expected integers or truth values, got floats"),
+    ("i([1]) | 1.5", NotImplementedError, "bitwise_or: expected integers or truth values, got floats"),
     ("i([1]) << 'x'", TypeError, "unsupported operand"),
     ("T.logical_and(a, 1)", TypeError, "logical_and: expected a Tensor, got int"),
     ("T.equal(a, 1)", TypeError, "equal: expected a Tensor, got int"),
     ("i([1]).frac()", RuntimeError, "frac: expected floats, got int64"),
     ("i([1]).round(decimals=1)", RuntimeError, "round: decimals need floats, got int64"),
     ("T.sign(1)", TypeError, "sign: expected a Tensor, got int"),
+    ("T.isclose(a, a, rtol=-0.4)", RuntimeError, "isclose: expected rtol >= 0, got -0.4"),
+    ("T.allclose(a, a, atol=-0.4)", RuntimeError, "isclose: expected atol >= 0, got -0.4"),
+    ("T.isclose(a, a, atol=float('nan'))", RuntimeError, "isclose: expected atol >= 0, got nan"),
+    ("T.isclose(a, 2)", TypeError, "isclose: expected a Tensor, got int"),
+    ("T.diff(a, -1)", RuntimeError, "diff: expected n >= 0, got -1"),
+    ("T.add(i([1]), i([1]), alpha=0.5)", RuntimeError, "add: expected an integer as alpha for integers, got 0.5"),
+    ("T.sub(i([1]), 1, alpha=0.5)", RuntimeError, "sub: expected an integer as alpha for integers, got 0.5"),
+    ("T.fmod(2, a)", TypeError, "fmod: expected a Tensor, got int"),
 ]
 
 
 @pytest.mark.parametrize(("call", "error", "message"), REFUSED, ids=[row[0] for row in REFUSED])
 def test_refuses(call, error, message):
     refused(call, error, message)
+
+
+M = "i([True, False])"
+OF_TRUTH_VALUES = [
+    *(f"{M} - {x}" for x in (M, "True", "1", "1.5", "i([1, 2])", "i([1., 2.])", "i(True)")),
+    *(f"{x} - {M}" for x in ("True", "1", "1.5", "i([1, 2])", "i([1., 2.])", "i(2.)")),
+    *(
+        "i([1, 2]) - True",
+        "True - i([1., 2.])",
+        "i([1., 2.]).sub_(i(True))",
+        f"T.rsub({M}, 1)",
+        f"T.rsub(i([1.]), {M})",
+    ),
+    *(f"{M} {op} {x}" for op in ("//", "%", "**") for x in (M, "True")),
+    *(f"{M} << {M}", f"{M} >> {M}", f"T.fmod({M}, {M})", f"T.div({M}, {M}, rounding_mode='trunc')"),
+    *(f"-{M}", f"+{M}", f"{M}.neg()", f"{M}.neg_()"),
+    *(f"{M}.{step}()" for step in ("floor", "ceil", "trunc", "round", "fix")),
+]
+
+
+@pytest.mark.parametrize("call", OF_TRUTH_VALUES)
+def test_arithmetic_that_truth_values_have_not(call, backend):
+    """NumPy gives int8, a truth value or an error of its own for these."""
+    refused(call, NotImplementedError, "expected numbers, got ")
+    refused(call, NotImplementedError, "; a mask is inverted by ~mask")
+
+
+def test_arithmetic_that_truth_values_have(backend):
+    m = kobai.tensor([True, False])
+    assert (m + m).tolist() == [True, False]
+    assert (m * m).tolist() == [True, False]
+    assert (m + 1).tolist() == (m // 1 + 1).tolist() == [2, 1]
+    assert (m**2).dtype == (m % 2).dtype == (m << 1).dtype == kobai.int64
+    assert kobai.diff(m).tolist() == [True]
+    assert (kobai.ones(2) * m - 0.5).tolist() == [0.5, -0.5]
 
 
 def test_operators_in_place_keep_the_tensor():

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from kobai._primitive import primitive
+from kobai._primitive import primitive, truth_values
 from kobai._tensor import Tensor
 from kobai.dtypes import get_default_dtype
 from kobai.kernels.sums import total
@@ -96,21 +96,26 @@ def result_dtype(a: Tensor, b: Tensor) -> np.dtype[Any]:
     return np.promote_types(x, y)
 
 
-def pair(who: str, a: Any, b: Any, to_float: bool = False, wraps: bool = True) -> tuple[Any, Any]:
+def pair(
+    who: str, a: Any, b: Any, to_float: bool = False, wraps: bool = True, bools: bool = True
+) -> tuple[Any, Any]:
     """Both operands of a binary operation with one dtype: Tensors, or one Tensor and one Python number.
 
     Python numbers are weak, as in PyTorch: they take the tensor's dtype unless they are of a higher category. Integers
     that it cannot hold are then taken modulo 2ᵇⁱᵗˢ, as its arithmetic does, or without ``wraps`` left as they are.
+    Without ``bools``, truth values are refused; two tensors of them are left to the primitive, which has no result for them.
     """
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         if a._array.dtype is not b._array.dtype or (to_float and a._array.dtype.kind != "f"):
+            if not bools and (a._array.dtype.kind == "b" or b._array.dtype.kind == "b"):
+                raise truth_values(who, a.dtype, b.dtype)
             dtype: Any = result_dtype(a, b)
             if to_float and dtype.kind != "f":
                 dtype = get_default_dtype()
             a, b = cast(a, dtype), cast(b, dtype)
         return a, b
     if not isinstance(a, Tensor):
-        y, x = pair(who, b, a, to_float, wraps) if isinstance(b, Tensor) else (None, None)
+        y, x = pair(who, b, a, to_float, wraps, bools) if isinstance(b, Tensor) else (None, None)
         if y is None:
             raise TypeError(f"{who}: expected a Tensor or a number, got {type(a).__name__} and {type(b).__name__}")
         return x, y
@@ -118,9 +123,11 @@ def pair(who: str, a: Any, b: Any, to_float: bool = False, wraps: bool = True) -
         b = b.item()
     if not isinstance(b, (bool, int, float)):
         if is_array(b):
-            return pair(who, a, Tensor._wrap(asarray(b)), to_float, wraps)
+            return pair(who, a, Tensor._wrap(asarray(b)), to_float, wraps, bools)
         raise TypeError(f"{who}: expected a Tensor or a number, got {type(b).__name__}")
     kind = a._array.dtype.kind
+    if not bools and (kind == "b" or type(b) is bool):
+        raise truth_values(who, a.dtype, type(b).__name__)
     if kind != "f":
         if to_float or type(b) is float:
             a = cast(a, get_default_dtype())
@@ -149,6 +156,13 @@ def wrapped(who: str, n: int, dtype: np.dtype[Any]) -> int:
     bits = 8 * dtype.itemsize
     n &= (1 << bits) - 1
     return n - (1 << bits) if dtype.kind == "i" and n >> (bits - 1) else n
+
+
+def need_numbers(who: str, a: Any, b: Any) -> tuple[Any, Any]:
+    """The operands, of one dtype; NotImplementedError if they are truth values, of which NumPy would make int8."""
+    if (a if isinstance(a, Tensor) else b)._array.dtype.kind == "b":
+        raise truth_values(who, "bool", "bool")
+    return a, b
 
 
 def shape_of(x: Any) -> tuple[int, ...] | None:

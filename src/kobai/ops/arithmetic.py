@@ -13,7 +13,7 @@ import numpy as np
 from kobai._primitive import method, primitive
 from kobai._tensor import Tensor
 from kobai.kernels.domains import check_divisor
-from kobai.ops._args import Samples, cast, held, into, pair, shape_of, unbroadcast
+from kobai.ops._args import Samples, cast, held, into, need_numbers, need_tensor, pair, shape_of, unbroadcast
 from kobai.xp import Array, xp_of
 
 __all__ = [
@@ -246,20 +246,29 @@ def add(input: Any, other: Any, *, alpha: float = 1, out: Tensor | None = None) 
     >>> kobai.add(kobai.tensor([1., 2.]), 10, alpha=2)
     tensor([21., 22.])
     """
-    a, b = pair("add", input, other if alpha == 1 else other * alpha)
+    a, b = pair("add", input, other if alpha == 1 else _times("add", input, other, alpha))
     y = _add(a, b) if isinstance(a, Tensor) else _add(b, a)
     return y if out is None else into("add", out, y)
 
 
+def _times(who: str, input: Any, other: Any, alpha: float) -> Any:
+    """alpha · other; RuntimeError for a fraction of integers."""
+    if isinstance(alpha, float) and not any(
+        isinstance(x, float) or (isinstance(x, Tensor) and x._array.dtype.kind == "f") for x in (input, other)
+    ):
+        raise RuntimeError(f"{who}: expected an integer as alpha for integers, got {alpha}")
+    return other * alpha
+
+
 @method(in_place=True)
 def sub(input: Any, other: Any, *, alpha: float = 1, out: Tensor | None = None) -> Tensor:
-    """input − alpha · other, elementwise with broadcasting.
+    """input − alpha · other, elementwise with broadcasting. NotImplementedError for truth values.
 
     >>> import kobai
     >>> kobai.sub(kobai.tensor([10, 20]), kobai.tensor([1, 2]), alpha=3)
     tensor([ 7, 14])
     """
-    y = _sub(*pair("sub", input, other if alpha == 1 else other * alpha))
+    y = _sub(*pair("sub", input, other if alpha == 1 else _times("sub", input, other, alpha), bools=False))
     return y if out is None else into("sub", out, y)
 
 
@@ -290,7 +299,7 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None, out: Tensor
     if rounding_mode == "floor":
         return floor_divide(input, other)
     if rounding_mode == "trunc":
-        return _trunc_divide(*pair("div", input, other))
+        return _trunc_divide(*need_numbers("div", *pair("div", input, other)))
     if rounding_mode is not None:
         raise ValueError(f"div: expected rounding_mode None, 'floor' or 'trunc', got {rounding_mode!r}")
     return _div(*pair("div", input, other, to_float=True))
@@ -310,7 +319,9 @@ def pow(input: Any, exponent: Any) -> Tensor:
             return _mul(a, a)
         if isinstance(b, int) and b < 0 and a._array.dtype.kind != "f":
             raise RuntimeError(f"pow: integers cannot be raised to the negative power {b}")
+        need_numbers("pow", a, b)
         return _pow(a, held("pow", b, a._array.dtype))
+    need_numbers("pow", a, b)
     return _pow(held("pow", a, b._array.dtype), b)
 
 
@@ -358,7 +369,7 @@ def remainder(input: Any, other: Any) -> Tensor:
     >>> kobai.remainder(kobai.tensor([7, -7]), 3)
     tensor([1, 2])
     """
-    return _remainder(*pair("remainder", input, other))
+    return _remainder(*need_numbers("remainder", *pair("remainder", input, other)))
 
 
 @method(in_place=True)
@@ -371,7 +382,8 @@ def fmod(input: Tensor, other: Any) -> Tensor:
     >>> kobai.fmod(kobai.tensor([7, -7]), 3)
     tensor([ 1, -1])
     """
-    return _fmod(*pair("fmod", input, other))
+    need_tensor("fmod", input)
+    return _fmod(*need_numbers("fmod", *pair("fmod", input, other)))
 
 
 @method(in_place=True)
@@ -384,7 +396,7 @@ def floor_divide(input: Any, other: Any) -> Tensor:
     >>> kobai.floor_divide(kobai.tensor([7, -7]), 2)
     tensor([ 3, -4])
     """
-    return _floor_divide(*pair("floor_divide", input, other))
+    return _floor_divide(*need_numbers("floor_divide", *pair("floor_divide", input, other)))
 
 
 @method(in_place=True)

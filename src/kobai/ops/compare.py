@@ -171,6 +171,10 @@ def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-
     >>> kobai.isclose(kobai.tensor([1., 1.]), kobai.tensor([1.1, 1.2]), atol=0.15)
     tensor([ True, False])
     """
+    need_tensor("isclose", input, other)
+    for name, tolerance in (("rtol", rtol), ("atol", atol)):
+        if not tolerance >= 0:
+            raise RuntimeError(f"isclose: expected {name} >= 0, got {tolerance}")
     a, b = _operands("isclose", input, other)
     xp = xp_of(a._array)
     found = xp.isclose(a._array, b._array, rtol=rtol, atol=atol, equal_nan=equal_nan)

@@ -8,7 +8,7 @@ import numpy as np
 
 from kobai._primitive import method, primitive
 from kobai._tensor import Tensor
-from kobai.ops._args import Samples, need_tensor
+from kobai.ops._args import Samples, need_numbers, need_tensor
 from kobai.ops.compare import _operands, _operator
 from kobai.ops.shape import broadcast_shapes
 from kobai.xp import Array, xp_of
@@ -151,7 +151,7 @@ def _bits(who: str, input: Any, other: Any) -> tuple[Any, Any]:
     a, b = _operands(who, input, other, wraps=True)
     for operand in (a, b):
         if isinstance(operand, float) or (isinstance(operand, Tensor) and operand._array.dtype.kind == "f"):
-            raise TypeError(f"{who}: expected integers or truth values, got floats")
+            raise NotImplementedError(f"{who}: expected integers or truth values, got floats")
     return a, b
 
 
@@ -196,7 +196,7 @@ def bitwise_left_shift(input: Tensor, other: Any) -> Tensor:
     >>> kobai.bitwise_left_shift(kobai.tensor([1, 3]), 2)
     tensor([ 4, 12])
     """
-    return _shift_left(*_bits("bitwise_left_shift", input, other))
+    return _shift_left(*need_numbers("bitwise_left_shift", *_bits("bitwise_left_shift", input, other)))
 
 
 @method(in_place=True)
@@ -207,7 +207,7 @@ def bitwise_right_shift(input: Tensor, other: Any) -> Tensor:
     >>> kobai.bitwise_right_shift(kobai.tensor([7, -7]), 1)
     tensor([ 3, -4])
     """
-    return _shift_right(*_bits("bitwise_right_shift", input, other))
+    return _shift_right(*need_numbers("bitwise_right_shift", *_bits("bitwise_right_shift", input, other)))
 
 
 @method(in_place=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kobai._primitive import method, primitive
+from kobai._primitive import method, primitive, truth_values
 from kobai._tensor import Tensor
 from kobai.ops._args import Samples, need_tensor
 from kobai.ops.shape import clone
@@ -61,6 +61,8 @@ def _frac(x: Array) -> Any:
 def _whole(who: str, step: Any, input: Tensor) -> Tensor:
     """``step`` of floats; integers are whole already."""
     need_tensor(who, input)
+    if input._array.dtype.kind == "b":
+        raise truth_values(who, "bool")
     return step(input) if input._array.dtype.kind == "f" else clone(input)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from kobai._primitive import method, primitive
+from kobai._primitive import method, primitive, truth_values
 from kobai._tensor import Tensor
 from kobai.kernels import gamma, special
 from kobai.ops._args import Samples, as_tensor_like, cast, need_tensor, pair, unbroadcast
@@ -205,6 +205,8 @@ def positive(input: Tensor) -> Tensor:
     tensor([-1,  2])
     """
     need_tensor("positive", input)
+    if input._array.dtype.kind == "b":
+        raise truth_values("positive", "bool")
     return input
 
 

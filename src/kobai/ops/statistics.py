@@ -122,8 +122,11 @@ def diff(input: Tensor, n: int = 1, dim: int = -1) -> Tensor:
     (tensor([3, 5, 7]), tensor([2, 2]))
     """
     axis = normalize_axis("diff", dim, input.ndim)
+    if n < 0:
+        raise RuntimeError(f"diff: expected n >= 0, got {n}")
     given = input
     for _ in range(n):
         size = input.shape[axis]
-        input = input.narrow(axis, 1, size - 1) - input.narrow(axis, 0, size - 1)
+        after, before = input.narrow(axis, 1, size - 1), input.narrow(axis, 0, size - 1)
+        input = after ^ before if input._array.dtype.kind == "b" else after - before
     return fresh(input, given)
