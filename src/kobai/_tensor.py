@@ -162,6 +162,8 @@ class Tensor:
         """Shape, or the size of one dimension."""
         if dim is None:
             return self.shape
+        if not isinstance(dim, int):
+            raise TypeError(f"size: expected dim to be an integer, got {dim!r}")
         if not -self.ndim <= dim < self.ndim:
             raise IndexError(f"size: expected dim in [{-self.ndim}, {self.ndim - 1}], got {dim}")
         return int(self._array.shape[dim])

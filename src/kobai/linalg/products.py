@@ -109,6 +109,9 @@ def cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
     >>> kobai.linalg.cross(kobai.tensor([1, 0, 0]), kobai.tensor([0, 1, 0]))
     tensor([0, 0, 1])
     """
+    if input.ndim != other.ndim:
+        shapes = f"{tuple(input.shape)} and {tuple(other.shape)}"
+        raise RuntimeError(f"cross: expected tensors of as many dimensions, got {shapes}")
     a, b = unbind(input, dim), unbind(other, dim)
     if len(a) != 3 or len(b) != 3:
         raise RuntimeError(f"cross: expected 3 elements along dim {dim}, got {len(a)} and {len(b)}")

@@ -192,6 +192,14 @@ def normalize_axis(who: str, dim: Any, ndim: int) -> int:
     return int(dim) % bound
 
 
+def existing_axis(who: str, dim: Any, ndim: int) -> int:
+    """``dim`` counted from the front; IndexError also where a scalar's missing axis is named."""
+    axis = normalize_axis(who, dim, ndim)
+    if not ndim:
+        raise IndexError(f"{who}: expected a tensor with dimensions, got one without")
+    return axis
+
+
 def normalize_axes(who: str, dim: Any, ndim: int) -> tuple[int, ...]:
     """Every dimension named by ``dim`` (None: all; an integer; a sequence), counted from the front, without repeats."""
     if dim is None:

@@ -12,7 +12,7 @@ from kobai.dtypes import get_default_dtype
 from kobai.kernels.domains import check_range, look_range
 from kobai.kernels.engine import HOST_TYPES
 from kobai.kernels.scatter import add_at, mesh, positions_along, positions_of
-from kobai.ops._args import cast, held, need_tensor, normalize_axis, numpy_names, pair, unbroadcast
+from kobai.ops._args import cast, existing_axis, held, need_tensor, normalize_axis, numpy_names, pair, unbroadcast
 from kobai.ops.index import getitem, take_slices
 from kobai.ops.shape import clone, expand, reshape
 from kobai.xp import Array, asarray, xp_of
@@ -173,7 +173,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     """
     if dim is None:
         return gathered("take_along_dim", reshape(input, -1), 0, reshape(indices, -1))
-    axis = normalize_axis("take_along_dim", dim, input._array.ndim)
+    axis = existing_axis("take_along_dim", dim, input._array.ndim)
     if input._array.ndim != indices._array.ndim:
         raise RuntimeError(
             f"take_along_dim: expected indices of {input.ndim} dimensions, got shape {tuple(indices.shape)}"

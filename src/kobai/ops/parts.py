@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from itertools import accumulate, pairwise
 from typing import Any
 
 from kobai._primitive import method, primitive
 from kobai._tensor import Tensor
 from kobai.kernels.scatter import add_at
-from kobai.ops._args import normalize_axis, numpy_names
+from kobai.ops._args import existing_axis, normalize_axis, numpy_names
 from kobai.ops.index import getitem
 from kobai.ops.shape import reshape
 from kobai.xp import Array, xp_of
@@ -19,6 +18,13 @@ __all__ = ["chunk", "dsplit", "hsplit", "narrow", "select", "split", "tensor_spl
 
 def _slice(input: Tensor, axis: int, start: int, stop: int) -> Tensor:
     return getitem(input, (slice(None),) * axis + (slice(start, stop),))
+
+
+def _cut_axis(who: str, dim: Any, input: Tensor) -> int:
+    """The dimension along which a tensor is cut; RuntimeError for a tensor that has none."""
+    if not input._array.ndim:
+        raise RuntimeError(f"{who}: expected a tensor with dimensions, got one without")
+    return normalize_axis(who, dim, input._array.ndim)
 
 
 @method
@@ -40,10 +46,18 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     >>> kobai.narrow(kobai.tensor([0, 1, 2, 3, 4]), dim=0, start=1, length=3)
     tensor([1, 2, 3])
     """
-    axis = normalize_axis("narrow", dim, input._array.ndim)
+    if isinstance(start, Tensor):
+        if start._array.dtype.kind not in "iu" or start._array.ndim:
+            raise RuntimeError(
+                f"narrow: expected start as an integer without dimensions, got {start.dtype} {tuple(start.shape)}"
+            )
+        start = start.item()
+    axis = _cut_axis("narrow", dim, input)
     size = input._array.shape[axis]
+    if not -size <= start <= size:
+        raise IndexError(f"narrow: expected start in [{-size}, {size}], got {start}")
     begin = start + size if start < 0 else start
-    if not (0 <= begin <= size and 0 <= length <= size - begin):
+    if not 0 <= length <= size - begin:
         raise RuntimeError(f"narrow: start {start} with length {length} does not fit the size {size} of dim {dim}")
     return _slice(input, axis, begin, begin + length)
 
@@ -57,7 +71,7 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
     >>> [part.shape[0] for part in kobai.arange(7).split(3)]
     [3, 3, 1]
     """
-    axis = normalize_axis("split", dim, tensor._array.ndim)
+    axis = _cut_axis("split", dim, tensor)
     size = tensor._array.shape[axis]
     sections = split_size_or_sections
     if isinstance(sections, (tuple, list)):
@@ -82,7 +96,7 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """
     if chunks < 1:
         raise RuntimeError(f"chunk: expected chunks ≥ 1, got {chunks}")
-    size = input._array.shape[normalize_axis("chunk", dim, input._array.ndim)]
+    size = input._array.shape[_cut_axis("chunk", dim, input)]
     return split(input, max(-(-size // chunks), 1) if size else [0] * chunks, dim)
 
 
@@ -95,14 +109,16 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
     >>> kobai.tensor_split(kobai.arange(5), 2), kobai.tensor_split(kobai.arange(5), (1, 3))
     ((tensor([0, 1, 2]), tensor([3, 4])), (tensor([0]), tensor([1, 2]), tensor([3, 4])))
     """
-    axis = normalize_axis("tensor_split", dim, input._array.ndim)
+    axis = _cut_axis("tensor_split", dim, input)
     if isinstance(indices_or_sections, Tensor):
         indices_or_sections = indices_or_sections.tolist()
     size = input._array.shape[axis]
     if isinstance(indices_or_sections, (tuple, list)):
         cuts = [0, *(min(max(i + size if i < 0 else i, 0), size) for i in indices_or_sections), size]
     else:
-        n = operator.index(indices_or_sections)
+        if not hasattr(indices_or_sections, "__index__"):
+            raise TypeError(f"tensor_split: expected a number of sections or indices, got {indices_or_sections!r}")
+        n = int(indices_or_sections)
         if n < 1:
             raise RuntimeError(f"tensor_split: expected at least one section, got {n}")
         cuts = [i * (size // n) + min(i, size % n) for i in range(n + 1)]
@@ -118,8 +134,19 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     >>> kobai.unbind(kobai.tensor([[1, 2], [3, 4]]), dim=1)
     (tensor([1, 3]), tensor([2, 4]))
     """
-    axis = normalize_axis("unbind", dim, input._array.ndim)
+    axis = existing_axis("unbind", dim, input._array.ndim)
     return tuple(getitem(input, (slice(None),) * axis + (i,)) for i in range(input._array.shape[axis]))
+
+
+def _split_along(who: str, input: Tensor, sections: Any, axis: int, rank: int = 0) -> tuple[Tensor, ...]:
+    """:func:`tensor_split` of a tensor of at least ``rank`` dimensions into sections that must be equal."""
+    rank = max(rank, axis + 1)
+    shape = input._array.shape
+    if len(shape) < rank:
+        raise RuntimeError(f"{who}: expected at least {rank} dimensions, got {shape}")
+    if isinstance(sections, int) and (sections < 1 or shape[axis] % sections):
+        raise RuntimeError(f"{who}: expected a number of sections that divides the size {shape[axis]}, got {sections}")
+    return tensor_split(input, sections, axis)
 
 
 @method
@@ -131,7 +158,7 @@ def hsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
     tensor([[1],
             [3]])
     """
-    return tensor_split(input, indices_or_sections, 0 if input._array.ndim == 1 else 1)
+    return _split_along("hsplit", input, indices_or_sections, 0 if input._array.ndim < 2 else 1)
 
 
 @method
@@ -142,7 +169,7 @@ def vsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
     >>> kobai.vsplit(kobai.tensor([[1, 2], [3, 4]]), 2)
     (tensor([[1, 2]]), tensor([[3, 4]]))
     """
-    return tensor_split(input, indices_or_sections, 0)
+    return _split_along("vsplit", input, indices_or_sections, 0, rank=2)
 
 
 @method
@@ -153,7 +180,7 @@ def dsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
     >>> [part.shape for part in kobai.dsplit(kobai.zeros(1, 2, 5), (2,))]
     [kobai.Size([1, 2, 2]), kobai.Size([1, 2, 3])]
     """
-    return tensor_split(input, indices_or_sections, 2)
+    return _split_along("dsplit", input, indices_or_sections, 2)
 
 
 @primitive(

@@ -7,7 +7,7 @@ from typing import Any
 
 from kobai._primitive import method
 from kobai._tensor import Tensor
-from kobai.ops._args import normalize_axis
+from kobai.ops._args import normalize_axes
 from kobai.ops.einsum import einsum
 from kobai.ops.extreme import norm
 from kobai.ops.pointwise import abs as _abs
@@ -25,8 +25,7 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     if isinstance(dims, int):
         left, right = list(range(a.ndim - dims, a.ndim)), list(range(dims))
     else:
-        left = [normalize_axis("tensordot", d, a.ndim) for d in dims[0]]
-        right = [normalize_axis("tensordot", d, b.ndim) for d in dims[1]]
+        left, right = (list(normalize_axes("tensordot", list(d), x.ndim)) for d, x in zip(dims, (a, b), strict=True))
     if len(left) != len(right) or any(a.shape[i] != b.shape[j] for i, j in zip(left, right, strict=False)):
         raise RuntimeError(f"tensordot: axes {left} of {tuple(a.shape)} and {right} of {tuple(b.shape)} do not match")
     letters = iter(ascii_letters)

@@ -238,6 +238,8 @@ def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
     """
     need_tensor("renorm", input)
     axis = normalize_axis("renorm", dim, input.ndim)
+    if input.ndim < 2:
+        raise RuntimeError(f"renorm: expected at least 2 dimensions, got {tuple(input.shape)}")
     others = tuple(d for d in range(input.ndim) if d != axis)
     norm = input.norm(p, others, keepdim=True)
     scale = (maxnorm / (norm + 1e-7)).clamp(max=1.0)

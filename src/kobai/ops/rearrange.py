@@ -9,7 +9,7 @@ import numpy as np
 
 from kobai._primitive import method, primitive
 from kobai._tensor import Tensor
-from kobai.ops._args import normalize_axes, normalize_axis, numpy_names
+from kobai.ops._args import existing_axis, normalize_axes, normalize_axis, numpy_names
 from kobai.ops.gather import index_select
 from kobai.ops.shape import clone, contiguous, expand, fresh, movedim, reshape, sizes_of, transpose
 from kobai.ops.shape import diagonal as diagonal_of
@@ -129,6 +129,8 @@ def fliplr(input: Tensor) -> Tensor:
     tensor([[2, 1],
             [4, 3]])
     """
+    if input._array.ndim < 2:
+        raise RuntimeError(f"fliplr: expected at least two dimensions, got {tuple(input.shape)}")
     return flip(input, 1)
 
 
@@ -141,6 +143,8 @@ def flipud(input: Tensor) -> Tensor:
     tensor([[3, 4],
             [1, 2]])
     """
+    if input._array.ndim < 1:
+        raise RuntimeError("flipud: expected at least one dimension, got none")
     return flip(input, 0)
 
 
@@ -165,12 +169,15 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
     >>> kobai.roll(kobai.arange(4), 1)
     tensor([3, 0, 1, 2])
     """
+    by = sizes_of("roll", (shifts,))
+    if not by:
+        raise RuntimeError("roll: expected shifts, got none")
     if dims is None:
-        return reshape(_roll(reshape(input, -1), sizes_of("roll", (shifts,)), (0,)), input._array.shape)
-    by, along = sizes_of("roll", (shifts,)), sizes_of("roll", (dims,))
+        return reshape(_roll(reshape(input, -1), by, (0,)), input._array.shape)
+    along = sizes_of("roll", (dims,))
     if len(by) != len(along):
         raise RuntimeError(f"roll: expected as many shifts as dims, got {by} and {along}")
-    return _roll(input, by, tuple(normalize_axis("roll", dim, input._array.ndim) for dim in along))
+    return _roll(input, by, tuple(existing_axis("roll", dim, input._array.ndim) for dim in along))
 
 
 @method
@@ -182,7 +189,10 @@ def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     tensor([[2, 4],
             [1, 3]])
     """
-    a, b = (normalize_axis("rot90", dim, input._array.ndim) for dim in dims)
+    rank = input._array.ndim
+    if len(dims) != 2 or rank < 2:
+        raise RuntimeError(f"rot90: expected two dims of a tensor of at least two, got {tuple(dims)} of {rank}")
+    a, b = normalize_axes("rot90", dims, rank)
     if k % 4 == 0:
         return clone(input)
     if k % 4 == 2:

@@ -222,6 +222,8 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     """
     shape = input._array.shape
     axis = normalize_axis("unflatten", dim, len(shape))
+    if not shape:
+        raise RuntimeError("unflatten: expected a tensor with dimensions, got one without")
     inner = list(sizes_of("unflatten", (sizes,)))
     known = Size(n for n in inner if n != -1).numel()
     if inner.count(-1) == 1 and known:

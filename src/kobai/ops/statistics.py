@@ -122,6 +122,8 @@ def diff(input: Tensor, n: int = 1, dim: int = -1) -> Tensor:
     (tensor([3, 5, 7]), tensor([2, 2]))
     """
     axis = normalize_axis("diff", dim, input.ndim)
+    if not input.ndim:
+        raise RuntimeError("diff: expected a tensor with dimensions, got one without")
     if n < 0:
         raise RuntimeError(f"diff: expected n >= 0, got {n}")
     given = input
