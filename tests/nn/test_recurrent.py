@@ -89,21 +89,25 @@ def test_without_bias(name):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: nn.RNN(3, 0), ValueError, "RNN: expected hidden_size > 0"),
+        (lambda: nn.RNN(3, 0), ValueError, "RNN: expected hidden_size >= 1, got 0"),
         (lambda: nn.RNN(3, 4, nonlinearity="rleu"), ValueError, "Did you mean 'relu'"),
         (lambda: nn.LSTM(3, 4, num_layers=0), ValueError, "LSTM: expected num_layers >= 1, got 0"),
         (lambda: nn.GRU(3, 4, dropout=2), ValueError, "between 0 and 1, got 2"),
         (lambda: nn.LSTM(3, 4, proj_size=2), TypeError, "proj_size"),
-        (lambda: nn.RNN(3, 4)(kobai.ones(5, 2, 2)), ValueError, "expected input (L, N, 3) or (L, 3), got (5, 2, 2)"),
+        (lambda: nn.RNN(3, 4)(kobai.ones(5, 2, 2)), RuntimeError, "expected input (L, N, 3) or (L, 3), got (5, 2, 2)"),
         (lambda: nn.RNN(3, 4)([1.0]), TypeError, "expected a Tensor as input, got list"),
         (
             lambda: nn.LSTM(3, 4)(kobai.ones(5, 2, 3), kobai.zeros(1, 2, 4)),
-            ValueError,
+            RuntimeError,
             "LSTM: expected 2 state(s) of shape (1, 2, 4)",
         ),
-        (lambda: nn.GRU(3, 4)(kobai.ones(5, 2, 3), kobai.zeros(1, 3, 4)), ValueError, "(1, 2, 4), got (1, 3, 4)"),
-        (lambda: nn.GRUCell(3, 4)(kobai.ones(2, 5)), ValueError, "GRUCell: expected input (N, 3) or (3,), got (2, 5)"),
-        (lambda: nn.RNNCell(3, 4)(kobai.ones(2, 3), kobai.ones(2, 3)), ValueError, "(2, 4), got (2, 3)"),
+        (lambda: nn.GRU(3, 4)(kobai.ones(5, 2, 3), kobai.zeros(1, 3, 4)), RuntimeError, "(1, 2, 4), got (1, 3, 4)"),
+        (
+            lambda: nn.GRUCell(3, 4)(kobai.ones(2, 5)),
+            RuntimeError,
+            "GRUCell: expected input (N, 3) or (3,), got (2, 5)",
+        ),
+        (lambda: nn.RNNCell(3, 4)(kobai.ones(2, 3), kobai.ones(2, 3)), RuntimeError, "(2, 4), got (2, 3)"),
     ],
 )
 def test_nonsense(call, error, message):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 from typing import Any
@@ -29,6 +30,9 @@ def examine(name: str) -> Findings:
         made = info.module_inputs_func(info, device="cpu", dtype=dtype, requires_grad=True, training=training)
         for given in made[:: max(1, math.ceil(len(made) / SAMPLES))]:
             _Case(findings, info, dtype, training, given).run()
+    if not info.is_lazy:
+        _constructor_arguments(findings, info)
+        _ranks(findings, info)
     if info.module_error_inputs_func is not None:
         for training in (True, False):
             for given in info.module_error_inputs_func(
@@ -50,6 +54,63 @@ def _refusal(findings: Findings, info: Any, training: bool, given: Any) -> None:
     if found := both_refuse(lambda: call(info.module_cls, lambda x: x), lambda: call(ours, put)):
         asked = [given for given in (constructor, forward) if given is not None]
         findings.note("error inputs", found[0], f"{found[1]}\n    {[shown((a.args, a.kwargs)) for a in asked]}")
+
+
+NONSENSE = [-1, 0, 1.5, float("nan"), "x", None, (2,)]
+"""What hardly any argument of a constructor may be. Only what PyTorch refuses is expected to be refused."""
+
+
+def _constructor_arguments(findings: Findings, info: Any) -> None:
+    """Each argument of the constructor as NONSENSE, the others as in PyTorch's first sample."""
+    theirs, ours = info.module_cls, lookup(f"nn.{info.module_cls.__name__}")
+    given = info.module_inputs_func(info, device="cpu", dtype=torch.float32, requires_grad=False, training=True)[0]
+    c, f = given.constructor_input, given.forward_input
+    signature = inspect.signature(theirs.__init__).parameters
+    names = [name for name in signature if name not in ("self", "device", "dtype", "size_average", "reduce")]
+    usual = {**dict(zip(names, c.args, strict=False)), **c.kwargs}
+
+    def call(cls: Any, convert: Any, name: str, value: Any) -> None:
+        module = cls(**{**convert(usual), name: value})
+        module.train()(*convert(f.args), **convert(f.kwargs))
+
+    for name, value in itertools.product(names, NONSENSE):
+        if isinstance(usual.get(name), (torch.nn.Module, torch.Tensor)):
+            continue
+        found = both_refuse(
+            lambda name=name, value=value: call(theirs, lambda x: x, name, value),
+            lambda name=name, value=value: call(ours, put, name, value),
+        )
+        if found and found[0] == "accepted":
+            findings.note("constructor", f"accepts {name}", f"{name}={value!r}: {found[1]}")
+
+
+def _ranks(findings: Findings, info: Any) -> None:
+    """The first input with more and with fewer dimensions, and with another number of channels."""
+    theirs, ours = info.module_cls, lookup(f"nn.{info.module_cls.__name__}")
+    for given in info.module_inputs_func(info, device="cpu", dtype=torch.float32, requires_grad=False, training=True)[
+        :4
+    ]:
+        c, f = given.constructor_input, given.forward_input
+        if not f.args or not isinstance(f.args[0], torch.Tensor):
+            continue
+        x = f.args[0]
+        others = {f"{n} more dimensions": x[(None,) * n] for n in (1, 2, 3)}
+        others |= {f"{n} fewer dimensions": x[(0,) * n] for n in range(1, x.ndim + 1) if 0 not in x.shape}
+        others |= {f"another size of dimension {d}": torch.cat([x, x], d) for d in range(x.ndim)}
+        others |= {f"nothing in dimension {d}": x.narrow(d, 0, 0) for d in range(x.ndim)}
+
+        def call(cls: Any, convert: Any, other: Any, c: Any = c, f: Any = f) -> None:
+            cls(*convert(c.args), **convert(c.kwargs))(convert(other), *convert(f.args[1:]), **convert(f.kwargs))
+
+        def as_it_is(value: Any) -> Any:
+            return value
+
+        for what, other in others.items():
+            found = both_refuse(
+                lambda other=other: call(theirs, as_it_is, other), lambda other=other: call(ours, put, other)
+            )
+            if found and found[0] == "accepted":
+                findings.note("forward", f"accepts {what}", f"{tuple(other.shape)}: {found[1]}")
 
 
 def _draws(module: torch.nn.Module, training: bool) -> bool:

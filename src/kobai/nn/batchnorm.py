@@ -8,7 +8,7 @@ from kobai._tensor import Tensor
 from kobai.kernels.epilogue import epilogue
 from kobai.nn import functional as F
 from kobai.nn import init
-from kobai.nn.linear import _size
+from kobai.nn.linear import _real, _size
 from kobai.nn.module import Module
 from kobai.nn.parameter import Parameter
 from kobai.ops.create import empty, tensor
@@ -41,8 +41,8 @@ class _BatchNorm(Module):
         super().__init__()
         self.num_features = _size(self._get_name(), "num_features", num_features)
         epilogue(self._get_name(), activation)  # an unknown name shall fail here, not in forward
-        self.eps = eps
-        self.momentum = momentum
+        self.eps = _real(self._get_name(), "eps", eps)
+        self.momentum = None if momentum is None else _real(self._get_name(), "momentum", momentum)
         self.affine = affine
         self.track_running_stats = track_running_stats
         self.activation = activation

@@ -49,7 +49,7 @@ class _ConvBase(Module):
         who, n = self._get_name(), self._dims
         self.in_channels = in_channels
         self.out_channels = out_channels
-        self.kernel_size = per_dimension(who, "kernel_size", kernel_size, n, 1)
+        self.kernel_size = per_dimension(who, "kernel_size", kernel_size, n, 1, one_for_all=False)
         self.stride = per_dimension(who, "stride", stride, n, 1)
         self.dilation = per_dimension(who, "dilation", dilation, n, 1)
         self._pads = padding_pairs(who, padding, self.kernel_size, self.stride, self.dilation)
@@ -101,8 +101,13 @@ class _ConvBase(Module):
 
 def _channels(who: str, in_channels: Any, out_channels: Any, groups: Any) -> tuple[int, int, int]:
     in_channels, out_channels = _size(who, "in_channels", in_channels), _size(who, "out_channels", out_channels)
-    groups = _size(who, "groups", groups)
-    if groups == 0 or in_channels % groups or out_channels % groups:
+    if out_channels == 0:
+        raise ValueError(f"{who}: expected out_channels >= 1, got 0")
+    if not hasattr(groups, "__index__"):
+        raise TypeError(f"{who}: expected groups to be an integer, got {groups!r}")
+    if groups < 1:
+        raise ValueError(f"{who}: expected groups >= 1, got {groups}")
+    if in_channels % groups or out_channels % groups:
         raise ValueError(
             f"{who}: in_channels ({in_channels}) and out_channels ({out_channels}) must be divisible by groups ({groups})"
         )

@@ -195,5 +195,12 @@ def _size(who: str, what: str, value: Any) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{who}: expected {what} to be an integer, got {value!r}")
     if value < 0:
-        raise ValueError(f"{who}: expected {what} >= 0, got {value}")
+        raise RuntimeError(f"{who}: expected {what} >= 0, got {value}")
     return int(value)
+
+
+def _real(who: str, what: str, value: Any) -> Any:
+    """A layer's option: a number, as it is."""
+    if not hasattr(value, "__float__"):
+        raise TypeError(f"{who}: expected {what} to be a number, got {value!r}")
+    return value

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from kobai._tensor import Tensor
 from kobai.nn import functional as F
+from kobai.nn.linear import _real
 from kobai.nn.module import Module
 from kobai.ops.cross_entropy import REDUCTIONS, check_reduction
 
@@ -323,7 +324,7 @@ class GaussianNLLLoss(_Loss):
     def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> None:
         super().__init__(reduction)
         self.full = full
-        self.eps = eps
+        self.eps = _real("PoissonNLLLoss", "eps", eps)
 
     def forward(self, input: Tensor, target: Tensor, var: Tensor | float) -> Tensor:
         return F.gaussian_nll_loss(input, target, var, self.full, self.eps, self.reduction)
@@ -345,7 +346,7 @@ class PoissonNLLLoss(_Loss):
         super().__init__(reduction)
         self.log_input = log_input
         self.full = full
-        self.eps = eps
+        self.eps = _real("PoissonNLLLoss", "eps", eps)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.poisson_nll_loss(input, target, self.log_input, self.full, eps=self.eps, reduction=self.reduction)

@@ -8,7 +8,7 @@ from typing import Any
 from kobai._tensor import Tensor
 from kobai.nn import functional as F
 from kobai.nn import init
-from kobai.nn.linear import _size
+from kobai.nn.linear import _real, _size
 from kobai.nn.module import Module
 from kobai.nn.parameter import Parameter
 from kobai.ops.create import empty
@@ -146,7 +146,7 @@ class GroupNorm(Module):
         self.num_channels = _size("GroupNorm", "num_channels", num_channels)
         if num_groups == 0 or num_channels % num_groups:
             raise ValueError(f"GroupNorm: num_channels ({num_channels}) must be divisible by num_groups ({num_groups})")
-        self.eps = eps
+        self.eps = _real("GroupNorm", "eps", eps)
         self.affine = affine
         for name, wanted in (("weight", affine), ("bias", affine and bias)):
             self.register_parameter(

@@ -6,8 +6,9 @@ from typing import ClassVar
 
 from kobai._tensor import Tensor
 from kobai.nn import functional as F
+from kobai.nn.linear import _real
 from kobai.nn.module import Module
-from kobai.ops.conv import Ints, per_dimension
+from kobai.ops.conv import LAYOUT, Ints, per_dimension
 
 
 class _Pad(Module):
@@ -17,10 +18,16 @@ class _Pad(Module):
     def __init__(self, padding: Ints) -> None:
         super().__init__()
         # negative numbers take away; per_dimension's "least" is for sizes
-        self.padding = per_dimension(self._get_name(), "padding", padding, 2 * self._dims, -(10**9))
+        self.padding = per_dimension(self._get_name(), "padding", padding, 2 * self._dims, -(10**9), one_for_all=False)
 
     def forward(self, input: Tensor) -> Tensor:
         """The input with more (or, by negative numbers, fewer) elements at its last dimensions."""
+        n = self._dims
+        empty = self._mode in ("reflect", "replicate") and 0 in input.shape[-n - 1 :]
+        if empty or (self._mode != "constant" and input.ndim not in (n + 1, n + 2)):
+            raise (ValueError if self._mode == "circular" else RuntimeError)(
+                f"{self._get_name()}: expected input (N, C, {LAYOUT[n]}) or (C, {LAYOUT[n]}), got {tuple(input.shape)}"
+            )
         return F.pad(input, self.padding, self._mode)
 
     def extra_repr(self) -> str:
@@ -32,7 +39,7 @@ class _ConstantPad(_Pad):
 
     def __init__(self, padding: Ints, value: float) -> None:
         super().__init__(padding)
-        self.value = value
+        self.value = _real(self._get_name(), "value", value)
 
     def forward(self, input: Tensor) -> Tensor:
         """The input with ``value`` around its last dimensions."""

@@ -16,6 +16,7 @@ from kobai.nn.linear import _size
 from kobai.nn.module import Module
 from kobai.nn.parameter import Parameter
 from kobai.nn.utils.rnn import PackedSequence, pack_like, pad_packed_sequence
+from kobai.ops._args import need_flags
 from kobai.ops.create import empty, zeros
 from kobai.ops.joining import cat, stack
 from kobai.ops.recurrent import PRIMITIVES
@@ -75,7 +76,7 @@ class _Recurrent(Module):
         wanted = next(iter(self.parameters())).dtype
         if any(t.dtype != wanted for t in (input, *state)):
             got = ", ".join(str(t.dtype) for t in (input, *state))
-            raise RuntimeError(
+            raise (RuntimeError if input.dtype == wanted else ValueError)(
                 f"{self._get_name()}: expected input and state of the weights' dtype {wanted}, got {got}"
             )
         weights = [own.get(name + suffix) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
@@ -100,11 +101,15 @@ class _Layer(_Recurrent):
         nonlinearity: str = "tanh",
     ) -> None:
         super().__init__()
+        for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
+            if isinstance(size, bool) or not hasattr(size, "__index__"):
+                raise TypeError(f"{self._get_name()}: expected {name} to be an integer, got {size!r}")
+            if size < 1:
+                raise ValueError(f"{self._get_name()}: expected {name} >= 1, got {size}")
         self._set_sizes(input_size, hidden_size, bias, nonlinearity)
-        if num_layers < 1:
-            raise ValueError(f"{self._get_name()}: expected num_layers >= 1, got {num_layers}")
-        if not 0.0 <= dropout <= 1.0:
-            raise ValueError(f"{self._get_name()}: expected a probability dropout between 0 and 1, got {dropout}")
+        need_flags(self._get_name(), bias=bias, batch_first=batch_first)
+        if isinstance(dropout, bool) or not hasattr(dropout, "__float__") or not 0.0 <= dropout <= 1.0:
+            raise ValueError(f"{self._get_name()}: expected a probability dropout between 0 and 1, got {dropout!r}")
         self.num_layers = num_layers
         self.batch_first = batch_first
         self.dropout = float(dropout)
@@ -133,7 +138,7 @@ class _Layer(_Recurrent):
             raise TypeError(f"{self._get_name()}: expected a Tensor as input, got {type(input).__name__}")
         if input.ndim not in (2, 3) or input.shape[-1] != self.input_size:
             wanted = f"(N, L, {self.input_size})" if batch_first else f"(L, N, {self.input_size})"
-            raise ValueError(
+            raise (RuntimeError if input.ndim in (2, 3) else ValueError)(
                 f"{self._get_name()}: expected input {wanted} or (L, {self.input_size}), got {tuple(input.shape)}"
             )
         batched = input.ndim == 3
@@ -179,7 +184,7 @@ class _Layer(_Recurrent):
         wanted = shape if batched else (shape[0], shape[2])
         if len(states) != self._states or any(not isinstance(s, Tensor) or tuple(s.shape) != wanted for s in states):
             got = ", ".join(str(tuple(s.shape)) if isinstance(s, Tensor) else type(s).__name__ for s in states)
-            raise ValueError(f"{self._get_name()}: expected {self._states} state(s) of shape {wanted}, got {got}")
+            raise RuntimeError(f"{self._get_name()}: expected {self._states} state(s) of shape {wanted}, got {got}")
         return states if batched else tuple(s.unsqueeze(1) for s in states)
 
     def extra_repr(self) -> str:
@@ -297,7 +302,7 @@ class _Cell(_Recurrent):
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         """(N, input_size) or (input_size), and the state, zero by default → the next state, (N, hidden_size) or (·)."""
         if input.ndim not in (1, 2) or input.shape[-1] != self.input_size:
-            raise ValueError(
+            raise (RuntimeError if input.ndim in (1, 2) else ValueError)(
                 f"{self._get_name()}: expected input (N, {self.input_size}) or ({self.input_size},), "
                 f"got {tuple(input.shape)}"
             )
@@ -308,7 +313,7 @@ class _Cell(_Recurrent):
             states = tuple(hx) if self._states > 1 else (hx,)
             if len(states) != self._states or any(tuple(s.shape) != wanted for s in states):
                 got = ", ".join(str(tuple(s.shape)) for s in states)
-                raise ValueError(f"{self._get_name()}: expected {self._states} state(s) of shape {wanted}, got {got}")
+                raise RuntimeError(f"{self._get_name()}: expected {self._states} state(s) of shape {wanted}, got {got}")
         states = self._states_at_all_times(input, states, "")
         return states if self._states > 1 else states[0]
 

@@ -7,9 +7,10 @@ from typing import Any, Self
 from kobai._tensor import Tensor
 from kobai.nn import functional as F
 from kobai.nn import init
-from kobai.nn.linear import _size
+from kobai.nn.linear import _real, _size
 from kobai.nn.module import Module
 from kobai.nn.parameter import Parameter
+from kobai.ops._args import need_flags
 from kobai.ops.create import empty
 
 
@@ -51,10 +52,11 @@ class Embedding(Module):
             if not -num_embeddings <= padding_idx < num_embeddings:
                 raise ValueError(f"Embedding: expected padding_idx within {num_embeddings} rows, got {padding_idx}")
             padding_idx %= num_embeddings
+        need_flags("Embedding", scale_grad_by_freq=scale_grad_by_freq, sparse=sparse)
         if scale_grad_by_freq or sparse:
             raise NotImplementedError("Embedding: scale_grad_by_freq=True and sparse=True are not supported")
         self.padding_idx = padding_idx
-        self.max_norm = max_norm
+        self.max_norm = None if max_norm is None else _real("Embedding", "max_norm", max_norm)
         self.norm_type = norm_type
         if _weight is None:
             weight = empty(num_embeddings, embedding_dim, device=device, dtype=dtype)

@@ -137,6 +137,8 @@ class TransformerEncoder(Module):
         super().__init__()
         if enable_nested_tensor:
             raise NotImplementedError("TransformerEncoder: enable_nested_tensor=True is not supported")
+        if num_layers < 1:
+            raise ValueError(f"TransformerEncoder: expected num_layers >= 1, got {num_layers}")
         self.layers = ModuleList(copy.deepcopy(encoder_layer) for _ in range(num_layers))
         self.num_layers = num_layers
         self.norm = norm
@@ -211,6 +213,8 @@ class TransformerDecoder(Module):
 
     def __init__(self, decoder_layer: TransformerDecoderLayer, num_layers: int, norm: Module | None = None) -> None:
         super().__init__()
+        if num_layers < 1:
+            raise ValueError(f"TransformerDecoder: expected num_layers >= 1, got {num_layers}")
         self.layers = ModuleList(copy.deepcopy(decoder_layer) for _ in range(num_layers))
         self.num_layers = num_layers
         self.norm = norm
@@ -278,12 +282,12 @@ class Transformer(Module):
         def norm() -> LayerNorm:
             return LayerNorm(d_model, layer_norm_eps, bias=bias, device=device, dtype=dtype)
 
-        self.encoder = custom_encoder or TransformerEncoder(
-            TransformerEncoderLayer(*sizes, *options), num_encoder_layers, norm()
-        )
-        self.decoder = custom_decoder or TransformerDecoder(
-            TransformerDecoderLayer(*sizes, *options), num_decoder_layers, norm()
-        )
+        if custom_encoder is None:
+            custom_encoder = TransformerEncoder(TransformerEncoderLayer(*sizes, *options), num_encoder_layers, norm())
+        if custom_decoder is None:
+            custom_decoder = TransformerDecoder(TransformerDecoderLayer(*sizes, *options), num_decoder_layers, norm())
+        self.encoder = custom_encoder
+        self.decoder = custom_decoder
         for parameter in self.parameters():
             if parameter.ndim > 1:
                 init.xavier_uniform_(parameter)

@@ -74,6 +74,13 @@ def need_tensor(who: str, *values: Any) -> None:
 _TO_TENSOR = dict.fromkeys((np.ndarray, list, tuple), "; make it one with kobai.tensor()")
 
 
+def need_flags(who: str, **flags: Any) -> None:
+    """TypeError for a flag that is no truth value: of ``"False"`` and ``[0]`` Python says that they hold."""
+    for name, flag in flags.items():
+        if type(flag) is not bool and not isinstance(flag, np.bool_):
+            raise TypeError(f"{who}: expected {name} to be True or False, got {flag!r}")
+
+
 def need_one_dtype(who: str, *tensors: Tensor | None) -> None:
     """RuntimeError unless all tensors that are given have the same dtype."""
     dtypes = [t._array.dtype for t in tensors if t is not None]

@@ -261,7 +261,7 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     tensor([-0.1587,  0.0000,  0.8413])
     """
     if approximate not in ("none", "tanh"):
-        raise ValueError(f"gelu: expected approximate 'none' or 'tanh', got {approximate!r}")
+        raise RuntimeError(f"gelu: expected approximate 'none' or 'tanh', got {approximate!r}")
     return (_gelu if approximate == "none" else _gelu_tanh)(as_float("gelu", input))
 
 
@@ -411,8 +411,8 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     >>> kobai.nn.functional.softshrink(kobai.tensor([-2., 0.5, 1.]))
     tensor([-1.5000,  0.0000,  0.5000])
     """
-    if lambd < 0:
-        raise ValueError(f"softshrink: expected lambd >= 0, got {lambd}")
+    if not lambd >= 0:
+        raise RuntimeError(f"softshrink: expected lambd >= 0, got {lambd}")
     return _softshrink(as_float("softshrink", input), lambd)
 
 

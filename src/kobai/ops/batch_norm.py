@@ -153,7 +153,7 @@ def batch_norm(
     batch (σ² biased), and running ← (1 − momentum) · running + momentum · batch (σ² unbiased) in place; otherwise they
     are the running ones. ``activation`` (None, ``"relu"``, ``"sigmoid"``, ``"tanh"``) is applied in place.
 
-    Errors: ValueError for input without channels, or for one value per channel in training.
+    Errors: ValueError for input without channels, for one value per channel in training, and for ε < 0 (in training ≤ 0).
 
     >>> import kobai
     >>> x = kobai.tensor([[0.0, 1.0], [2.0, 5.0]])
@@ -164,6 +164,8 @@ def batch_norm(
     shape = need_float("batch_norm", input)
     if len(shape) < 2:
         raise ValueError(f"batch_norm: expected input (N, C) or (N, C, ...), got {tuple(shape)}")
+    if not (eps > 0 or (eps == 0 and not training)):  # in training √ε divides the gradient of a channel without spread
+        raise ValueError(f"batch_norm: expected eps {'> 0 in training' if training else '>= 0'}, got {eps}")
     dtype = input._array.dtype
     need_vectors("batch_norm", shape[1:2], None, running_mean=running_mean, running_var=running_var)
     need_vectors("batch_norm", shape[1:2], dtype, weight=weight, bias=bias)

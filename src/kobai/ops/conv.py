@@ -197,7 +197,7 @@ def conv2d(
         (N, O, H', W') with H' = ⌊(H + 2 padding − dilation (kH − 1) − 1) / stride⌋ + 1.
 
     Raises:
-        RuntimeError: shapes or dtypes that do not fit. ValueError: options that mean nothing.
+        RuntimeError: shapes, dtypes or sizes that do not fit. ValueError: a padding or activation of no known name.
 
     Fukushima 1980; LeCun et al., "Backpropagation applied to handwritten zip code recognition", 1989.
 
@@ -294,14 +294,18 @@ def conv_transpose3d(
 # --- arguments --------------------------------------------------------------------------------------------------------
 
 
-def per_dimension(who: str, name: str, value: Any, n: int, least: int = 0) -> tuple[int, ...]:
-    """One integer for each of ``n`` dimensions, each at least ``least``: from one number for all, or a sequence of n (or 1)."""
+def per_dimension(who: str, name: str, value: Any, n: int, least: int = 0, one_for_all: bool = True) -> tuple[int, ...]:
+    """One integer for each of ``n`` dimensions, each at least ``least``: from one number for all, or a sequence of n
+    (or, ``one_for_all``, of 1).
+
+    Errors: TypeError for what are no integers, or as many as no dimension asks for; RuntimeError for lesser ones.
+    """
     listed = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,) * n
-    listed = listed * n if len(listed) == 1 else listed
+    listed = listed * n if one_for_all and len(listed) == 1 else listed
     if len(listed) != n or any(isinstance(v, bool) or not hasattr(v, "__index__") for v in listed):
         raise TypeError(f"{who}: expected {name} to be an integer or {n} of them, got {value!r}")
     if any(v < least for v in listed):
-        raise ValueError(f"{who}: expected {name} >= {least}, got {value!r}")
+        raise RuntimeError(f"{who}: expected {name} >= {least}, got {value!r}")
     return tuple(int(v) for v in listed)
 
 
@@ -329,7 +333,7 @@ def _check_tensors(
 ) -> None:
     need_tensor(who, input, weight)
     if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
-        raise ValueError(f"{who}: expected groups to be a positive integer, got {groups!r}")
+        raise RuntimeError(f"{who}: expected groups to be a positive integer, got {groups!r}")
     x, w = tuple(input.shape), tuple(weight.shape)
     if len(w) != n + 2:
         raise RuntimeError(f"{who}: expected weight ({filters}, {', '.join('k' * n)}), got {w}")

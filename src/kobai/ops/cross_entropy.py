@@ -133,26 +133,29 @@ def _nll_loss(
     return y, lambda dy: (_as_input(backward(dy), shape),)
 
 
-def _check(who: str, input: Tensor, target: Tensor, weight: Tensor | None, reduction: str) -> bool:
+def _check(who: str, input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str) -> bool:
     """Complain about what does not fit together; returns whether the targets are probabilities."""
     need_tensor(who, input, target)
     check_reduction(who, reduction)
+    if not isinstance(ignore_index, (int, np.integer)):
+        raise TypeError(f"{who}: expected ignore_index to be an integer, got {ignore_index!r}")
     shape = input._array.shape
     if input._array.dtype.kind != "f":
-        raise TypeError(f"{who}: expected a float input, got {input.dtype}")
+        raise RuntimeError(f"{who}: expected a float input, got {input.dtype}")
     if not shape or shape[min(1, len(shape) - 1)] == 0:
         raise ValueError(f"{who}: expected input (C), (N, C) or (N, C, ...) with C > 0, got {tuple(shape)}")
     classes = shape[min(1, len(shape) - 1)]
     if weight is not None:
         need_tensor(who, weight)
         if weight._array.shape != (classes,):
-            raise ValueError(f"{who}: expected weight ({classes},), one per class, got {tuple(weight.shape)}")
+            raise RuntimeError(f"{who}: expected weight ({classes},), one per class, got {tuple(weight.shape)}")
     wanted = (*shape[:1], *shape[2:]) if len(shape) > 1 else ()
     kind, given = target._array.dtype.kind, target._array.shape
     if kind == "f" and given == shape:
         return True
     if kind not in "iu" or given != wanted:
-        raise (TypeError if kind not in "iu" and given == wanted else ValueError)(
+        other_batch = kind in "iu" and len(given) == len(wanted) and given[:1] != wanted[:1]
+        raise (ValueError if other_batch else RuntimeError)(
             f"{who}: expected target {wanted} of class indices (an integer dtype)"
             + (f" or {tuple(shape)} of probabilities" if who == "cross_entropy" else "")
             + f" for input {tuple(shape)}, got {given} of {target.dtype}"
@@ -176,17 +179,20 @@ def cross_entropy(
     ``weight`` (C): one per class. ``label_smoothing`` ε replaces q by (1 − ε)q + ε/C. ``reduction="mean"`` divides by
     the sum of the targets' weights (indices) or by the number of rows (probabilities).
 
-    Errors: IndexError for an index out of range, ValueError or TypeError for shapes and dtypes that do not fit.
+    Errors: IndexError for an index out of range, ValueError for a batch of another size, RuntimeError for other shapes and
+    dtypes that do not fit, and for ``ignore_index`` ≥ 0 with probabilities.
 
     >>> import kobai
     >>> scores = kobai.tensor([[2.0, 0.0], [0.0, 0.0]])
     >>> kobai.nn.functional.cross_entropy(scores, kobai.tensor([0, 1]), reduction="none")
     tensor([0.1269, 0.6931])
     """
-    probabilities = _check("cross_entropy", input, target, weight, reduction)
+    probabilities = _check("cross_entropy", input, target, weight, ignore_index, reduction)
     if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"cross_entropy: expected label_smoothing in [0, 1], got {label_smoothing}")
+        raise RuntimeError(f"cross_entropy: expected label_smoothing in [0, 1], got {label_smoothing}")
     if probabilities:
+        if ignore_index >= 0:
+            raise RuntimeError(f"cross_entropy: ignore_index={ignore_index} is for class indices, got probabilities")
         return _soft_cross_entropy(input, target, weight, reduction=reduction, label_smoothing=label_smoothing)
     tell("classes", target._array.shape, ignore_index, weight)
     return _cross_entropy(
@@ -203,7 +209,7 @@ def nll_loss(
     >>> kobai.nn.functional.nll_loss(kobai.tensor([[-1., -2.], [-3., -4.]]), kobai.tensor([0, 1]))  # (1 + 4) / 2
     tensor(2.5000)
     """
-    if _check("nll_loss", input, target, weight, reduction):
-        raise TypeError(f"nll_loss: expected target of class indices (an integer dtype), got {target.dtype}")
+    if _check("nll_loss", input, target, weight, ignore_index, reduction):
+        raise RuntimeError(f"nll_loss: expected target of class indices (an integer dtype), got {target.dtype}")
     tell("classes", target._array.shape, ignore_index, weight)
     return _nll_loss(input, target, weight, ignore_index=ignore_index, reduction=reduction)

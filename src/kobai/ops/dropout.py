@@ -238,7 +238,7 @@ def rrelu(
     tensor([-0.3000,  2.0000])
     """
     if lower > upper:
-        raise ValueError(f"rrelu: expected lower <= upper, got {lower} and {upper}")
+        raise RuntimeError(f"rrelu: expected lower <= upper, got {lower} and {upper}")
     x = as_float("rrelu", input)
     if not training:
         return apply(_leaky_relu, inplace, "rrelu", input, (lower + upper) / 2)

@@ -17,7 +17,7 @@ from kobai._primitive import primitive
 from kobai._tensor import Tensor
 from kobai.kernels.activation import relu, sigmoid
 from kobai.kernels.domains import check_unit_interval
-from kobai.ops._args import Samples, need_tensor, pair, unbroadcast
+from kobai.ops._args import Samples, need_flags, need_tensor, pair, unbroadcast
 from kobai.ops.averaged import tell
 from kobai.ops.cross_entropy import check_reduction
 from kobai.xp import Array, quiet, xp_of
@@ -108,7 +108,7 @@ def _two(who: str, input: Tensor, target: Tensor, reduction: str, *known: str) -
         try:
             wide = np.broadcast_shapes(sx, st)
         except ValueError:
-            raise ValueError(f"{who}: expected target of the input's shape {sx}, got {st}") from None
+            raise RuntimeError(f"{who}: expected target of the input's shape {sx}, got {st}") from None
         warnings.warn(
             f"{who}: input {sx} and target {st} are broadcast to {wide}, which is seldom what was meant; give both one shape",
             stacklevel=3,
@@ -144,8 +144,8 @@ def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta:
     >>> kobai.nn.functional.smooth_l1_loss(kobai.tensor([1., 3.]), kobai.tensor([0.5, 0.]), reduction="none")
     tensor([0.1250, 2.5000])
     """
-    if beta < 0:
-        raise ValueError(f"smooth_l1_loss: expected beta >= 0, got {beta}")
+    if not beta >= 0:
+        raise RuntimeError(f"smooth_l1_loss: expected beta >= 0, got {beta}")
     x, t = _two("smooth_l1_loss", input, target, reduction)
     return _absolute(x, t, reduction=reduction) if beta == 0 else _smooth(x, t, beta, reduction=reduction)
 
@@ -159,8 +159,8 @@ def huber_loss(
     >>> kobai.nn.functional.huber_loss(kobai.tensor([1., 3.]), kobai.tensor([0., 0.]), reduction="none", delta=2.0)
     tensor([0.5000, 4.0000])
     """
-    if delta <= 0:
-        raise ValueError(f"huber_loss: expected delta > 0, got {delta}")
+    if not delta > 0:
+        raise RuntimeError(f"huber_loss: expected delta > 0, got {delta}")
     x, t = _two("huber_loss", input, target, reduction)
     if weight is None:
         return _huber(x, t, delta, reduction=reduction)
@@ -374,5 +374,6 @@ def kl_div(input: Tensor, target: Tensor, reduction: str = "mean", log_target: b
     >>> kobai.nn.functional.kl_div(q.log(), p, reduction="batchmean")  # ½ ln 2 + ½ ln ⅔
     tensor(0.1438)
     """
+    need_flags("kl_div", log_target=log_target)
     x, t = _two("kl_div", input, target, reduction, "none", "mean", "sum", "batchmean")
     return _kl_div(x, t, log_target, reduction=reduction)

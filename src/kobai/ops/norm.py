@@ -117,9 +117,9 @@ def group_norm(
     """
     shape = need_float("group_norm", input)
     if len(shape) < 2:
-        raise ValueError(f"group_norm: expected input (N, C, ...), got {tuple(shape)}")
+        raise RuntimeError(f"group_norm: expected input (N, C, ...), got {tuple(shape)}")
     if num_groups < 1 or shape[1] % num_groups:
-        raise ValueError(f"group_norm: expected num_groups to divide {shape[1]} channels, got {num_groups}")
+        raise RuntimeError(f"group_norm: expected num_groups to divide {shape[1]} channels, got {num_groups}")
     need_vectors("group_norm", shape[1:2], input._array.dtype, weight=weight, bias=bias)
     return _group_norm(input, weight, bias, num_groups, eps=eps)
 

@@ -21,7 +21,7 @@ from kobai.kernels.windows import (
     to_the_first_maximum,
     widened,
 )
-from kobai.ops._args import Samples, need_tensor
+from kobai.ops._args import Samples, need_flags, need_tensor
 from kobai.ops.conv import LAYOUT, Ints, per_dimension
 from kobai.ops.extreme import max as _max
 from kobai.ops.joining import cat
@@ -316,15 +316,19 @@ def adaptive_max_pool2d(input: Tensor, output_size: Any) -> Tensor:
 def _check_input(who: str, n: int, input: Any) -> tuple[int, ...]:
     """The spatial sizes of a batch of images, or of one."""
     need_tensor(who, input)
-    if input.ndim not in (n + 1, n + 2):
-        raise RuntimeError(f"{who}: expected input (N, C, {LAYOUT[n]}) or (C, {LAYOUT[n]}), got {tuple(input.shape)}")
-    return tuple(input.shape[-n:])
+    shape = tuple(input.shape)
+    if len(shape) not in (n + 1, n + 2):
+        raise RuntimeError(f"{who}: expected input (N, C, {LAYOUT[n]}) or (C, {LAYOUT[n]}), got {shape}")
+    if 0 in shape[-n - 1 :]:
+        raise RuntimeError(f"{who}: expected at least one channel and one element each way, got {shape}")
+    return shape[-n:]
 
 
 def _checked_windows(
     who: str, n: int, input: Any, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
 ) -> Windows:
     size = _check_input(who, n, input)
+    need_flags(who, ceil_mode=ceil_mode)
     kernel = per_dimension(who, "kernel_size", kernel, n, 1)
     stride = kernel if stride is None or stride == () else per_dimension(who, "stride", stride, n, 1)
     padding = per_dimension(who, "padding", padding, n)
@@ -367,7 +371,10 @@ def _checked_mean(
     w = _checked_windows(who, n, input, kernel, stride, padding, 1, ceil_mode)
     if not input.is_floating_point():
         raise RuntimeError(f"{who}: expected a float tensor, got {input.dtype}")
+    need_flags(who, count_include_pad=count_include_pad)
     if divisor is not None:
+        if isinstance(divisor, bool) or not hasattr(divisor, "__index__"):
+            raise TypeError(f"{who}: expected divisor_override to be an integer, got {divisor!r}")
         if divisor == 0:
             raise RuntimeError(f"{who}: expected divisor_override other than 0")
         return _avg_pool(input, w=w, divisor=divisor)
@@ -380,8 +387,10 @@ def _checked_mean(
 
 def _output_sizes(who: str, n: int, size: tuple[int, ...], output_size: Any) -> tuple[int, ...]:
     wanted = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size,) * n
+    if output_size is None:
+        raise TypeError(f"{who}: expected output_size to be an integer or {n} of them, got None")
     if len(wanted) != n:
-        raise ValueError(f"{who}: expected {n} output sizes, got {output_size!r}")
+        raise RuntimeError(f"{who}: expected {n} output sizes, got {output_size!r}")
     return per_dimension(who, "output_size", [s if o is None else o for o, s in zip(wanted, size, strict=True)], n)
 
 

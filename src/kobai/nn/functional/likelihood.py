@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from kobai._tensor import Tensor
+from kobai.ops._args import need_flags
 from kobai.ops.create import full_like
 from kobai.ops.cross_entropy import check_reduction
 from kobai.ops.gather import where
@@ -60,6 +61,7 @@ def poisson_nll_loss(
     tensor(1.)
     """
     check_reduction("poisson_nll_loss", reduction)
+    need_flags("poisson_nll_loss", log_input=log_input, full=full)
     loss = input.exp() - target * input if log_input else input - target * (input + eps).log()
     if full:
         many = target.clamp(min=1.0)  # keeps the logarithms finite where they are not used

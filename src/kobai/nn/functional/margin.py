@@ -42,6 +42,9 @@ def margin_ranking_loss(
     """
     check_reduction("margin_ranking_loss", reduction)
     check_shapes("margin_ranking_loss", input1, input2, target)
+    if not input1.ndim == input2.ndim == target.ndim:
+        shapes = " and ".join(str(tuple(t.shape)) for t in (input1, input2, target))
+        raise RuntimeError(f"margin_ranking_loss: expected tensors of as many dimensions, got {shapes}")
     return reduce((-target * (input1 - input2) + margin).clamp(min=0), reduction)
 
 
@@ -73,7 +76,10 @@ def soft_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") 
     0.6931
     """
     check_reduction("soft_margin_loss", reduction)
-    check_shapes("soft_margin_loss", input, target)
+    if input.shape != target.shape:
+        raise RuntimeError(
+            f"soft_margin_loss: expected target {tuple(input.shape)} as the input, got {tuple(target.shape)}"
+        )
     tell("logits", tuple(target.shape))
     return reduce(softplus(-target * input), reduction)
 
@@ -162,6 +168,8 @@ def triplet_margin_with_distance_loss(
     tensor(4.)
     """
     check_reduction("triplet_margin_with_distance_loss", reduction)
+    if not margin > 0:
+        raise ValueError(f"triplet_margin_with_distance_loss: expected margin > 0, got {margin}")
     distance = pairwise_distance if distance_function is None else distance_function
     to_negative = distance(anchor, negative)
     if swap:
@@ -194,6 +202,8 @@ def multi_margin_loss(
         raise RuntimeError(
             f"multi_margin_loss: expected (N, C) and (N), got {tuple(input.shape)} and {tuple(target.shape)}"
         )
+    if weight is not None and (weight.ndim != 1 or weight.shape != input.shape[-1:]):
+        raise ValueError(f"multi_margin_loss: expected weight ({input.shape[-1]},), got {tuple(weight.shape)}")
     index = target.unsqueeze(-1)
     excess = (margin - gathered("multi_margin_loss", input, -1, index) + input).clamp(min=0)
     if p == 2:
@@ -215,5 +225,7 @@ def multilabel_soft_margin_loss(
     """
     check_reduction("multilabel_soft_margin_loss", reduction)
     check_shapes("multilabel_soft_margin_loss", input, target)
+    if not input.ndim:
+        raise IndexError("multilabel_soft_margin_loss: expected input (N, C) or (C), got ()")
     loss = target * softplus(-input) + (1 - target) * softplus(input)
     return reduce((loss if weight is None else loss * weight).mean(-1), reduction)
