@@ -259,3 +259,14 @@ def test_default_dtype():
     assert kobai.get_default_dtype() == kobai.float64
     with pytest.raises(TypeError, match="set_default_dtype: expected a float dtype, got int64"):
         kobai.set_default_dtype(kobai.int64)
+
+
+def test_ranges_without_end():
+    for bounds in ((0, float("inf"), 2), (float("-inf"), 1), (0, float("nan"))):
+        with pytest.raises(RuntimeError, match="arange: expected finite bounds, got"):
+            kobai.arange(*bounds)
+    with pytest.raises(RuntimeError, match="arange: expected steps from 0 towards 3, got step nan"):
+        kobai.arange(0, 3, float("nan"))
+    for make in (kobai.linspace, kobai.logspace):
+        with pytest.raises(TypeError, match=rf"{make.__name__}: expected steps to be an integer, got 1\.5"):
+            make(0, 3, 1.5)

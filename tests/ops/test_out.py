@@ -65,3 +65,12 @@ def test_a_tensor_that_backward_needs_is_not_overwritten_unseen():
     kobai.add(y, y, out=y)
     with pytest.raises(RuntimeError, match="changed in place"):
         z.backward()
+
+
+def test_an_expanded_tensor_holds_no_result():
+    x = kobai.ones(5, 5)
+    with pytest.raises(
+        RuntimeError, match=r"cat: elements of out= of shape \(10, 5\) share memory; clone\(\) it first"
+    ):
+        kobai.cat([x, x], out=kobai.ones(1, 5).expand(10, 5))
+    assert kobai.cat([x, x], out=kobai.ones(10, 1).expand(10, 1).repeat(1, 5)).shape == (10, 5)

@@ -264,6 +264,12 @@ BAD = [
     (lambda: optim.SGD([P], lr=-1.0), ValueError, r"SGD: expected lr >= 0, got -1.0"),
     (lambda: optim.SGD([{"params": [P], "lr": -1.0}]), ValueError, "expected lr >= 0"),
     (lambda: optim.SGD([P], lr=kobai.tensor(0.1)), TypeError, "expected lr as a number, got Tensor"),
+    (lambda: optim.SGD([P], lr=kobai.ones(2)), ValueError, r"expected lr as a number, got Tensor \(2,\)"),
+    (
+        lambda: optim.Adam([P], betas=(0.9, kobai.tensor(0.9))),
+        ValueError,
+        r"expected betas\[1\] as a number, got Tensor",
+    ),
     (lambda: optim.SGD([P], lr="0.1"), TypeError, "expected lr as a number, got str"),
     (lambda: optim.SGD([P], lr=float("nan")), ValueError, "expected lr >= 0, got nan"),
     (lambda: optim.SGD([P], nesterov=True), ValueError, "momentum > 0 and dampening = 0"),

@@ -160,6 +160,8 @@ def _tensor(value: torch.Tensor) -> kobai.Tensor:
     """The same elements in memory of its own, with the same strides."""
     if value.dtype not in DTYPES or value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
         raise ForeignError(f"{value.dtype} {value.layout} {value.device}")
+    if value.ndim > 64:
+        raise ForeignError("more dimensions than an array of NumPy has")
     made = kobai.from_numpy(alike(value.detach()).numpy())
     if isinstance(value, torch.nn.Parameter):
         return kobai.nn.Parameter(made, requires_grad=value.requires_grad)
@@ -191,10 +193,11 @@ def _module(theirs: torch.nn.Module) -> Any:
 
 
 def alike(value: torch.Tensor) -> torch.Tensor:
-    """A copy with the same strides; a dense one where elements share their memory (expanded tensors)."""
-    if any(stride == 0 and size > 1 for stride, size in zip(value.stride(), value.shape, strict=True)):
-        return value.clone()
-    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype).copy_(value)
+    """A copy with the same strides, of expanded tensors too."""
+    repeated = [size > 1 and stride == 0 for size, stride in zip(value.shape, value.stride(), strict=True)]
+    once = value[tuple(slice(0, 1) if again else slice(None) for again in repeated)] if any(repeated) else value
+    copy = torch.empty_strided(once.shape, once.stride(), dtype=value.dtype).copy_(once)
+    return copy.expand(value.shape) if any(repeated) else copy
 
 
 def own(value: Any) -> Any:

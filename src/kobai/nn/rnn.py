@@ -313,7 +313,9 @@ class _Cell(_Recurrent):
             states = tuple(hx) if self._states > 1 else (hx,)
             if len(states) != self._states or any(tuple(s.shape) != wanted for s in states):
                 got = ", ".join(str(tuple(s.shape)) for s in states)
-                raise RuntimeError(f"{self._get_name()}: expected {self._states} state(s) of shape {wanted}, got {got}")
+                raise (RuntimeError if all(s.ndim in (1, 2) for s in states) else ValueError)(
+                    f"{self._get_name()}: expected {self._states} state(s) of shape {wanted}, got {got}"
+                )
         states = self._states_at_all_times(input, states, "")
         return states if self._states > 1 else states[0]
 

@@ -243,6 +243,8 @@ def into(who: str, out: Tensor | None, result: Tensor) -> Tensor:
         raise RuntimeError(f"{who}: out= takes no part in differentiation; use the returned tensor, or no_grad()")
     if category(result._array.dtype) > category(out._array.dtype):
         raise RuntimeError(f"{who}: a result of {result.dtype} cannot be kept in an out= tensor of {out.dtype}")
+    if out._array.size > 1 and any(s == 0 < n - 1 for s, n in zip(out._array.strides, out.shape, strict=True)):
+        raise RuntimeError(f"{who}: elements of out= of shape {tuple(out.shape)} share memory; clone() it first")
     if out._array.shape == result._array.shape:
         out._array[...] = result._array
     elif out._array.size == 0:

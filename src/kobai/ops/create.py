@@ -336,7 +336,9 @@ def arange(
     if start is None or end is None:
         start, end = 0, end if start is None else start
     start, end, step = _number(start), _number(end), _number(step)
-    if step == 0 or (end - start) / step < 0:
+    if not all(math.isfinite(v) for v in (start, end)):
+        raise RuntimeError(f"arange: expected finite bounds, got {start} and {end}")
+    if step == 0 or not (end - start) / step >= 0:
         raise RuntimeError(f"arange: expected steps from {start} towards {end}, got step {step}")
     if dtype is None:
         dtype = np.int64 if all(isinstance(v, int) for v in (start, end, step)) else get_default_dtype()
@@ -420,6 +422,8 @@ def _number(bound: Any) -> Any:
 
 
 def _need_steps(who: str, steps: int) -> None:
+    if isinstance(steps, bool) or not hasattr(steps, "__index__"):
+        raise TypeError(f"{who}: expected steps to be an integer, got {steps!r}")
     if steps < 0:
         raise RuntimeError(f"{who}: expected steps >= 0, got {steps}")
 

@@ -120,7 +120,9 @@ def _nonempty(who: str, input: Tensor, dim: Any) -> Axes | None:
     axes = axes_of(who, dim, len(shape))
     if element_count(shape, axes) == 0:
         where = "" if dim is None else f" in dim {dim}"
-        raise IndexError(f"{who}: expected at least one element{where}, got shape {tuple(shape)}")
+        raise (RuntimeError if dim is None and not who.startswith("arg") else IndexError)(
+            f"{who}: expected at least one element{where}, got shape {tuple(shape)}"
+        )
     return axes
 
 

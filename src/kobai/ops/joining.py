@@ -64,12 +64,15 @@ def _stack(*arrays: Array, axis: int) -> Any:
     return xp_of(arrays[0]).stack(arrays, axis=axis), lambda dy: [dy[(*before, i, ...)] for i in range(n)]
 
 
+_NONE = "{}: expected at least one tensor, got none"
+
+
 def _alike(who: str, tensors: Sequence[Tensor]) -> list[Tensor]:
     """The tensors with their common dtype."""
     if isinstance(tensors, Tensor) or not isinstance(tensors, (tuple, list)):
         raise TypeError(f"{who}: expected a list or tuple of Tensors, got {type(tensors).__name__}")
     if not tensors:
-        raise RuntimeError(f"{who}: expected at least one tensor, got none")
+        raise (ValueError if who == "cat" else RuntimeError)(_NONE.format(who))
     need_tensor(who, tensors[0])
     first = tensors[0]._array.dtype
     same = True
@@ -187,8 +190,10 @@ def hstack(tensors: Sequence[Tensor]) -> Tensor:
     >>> kobai.hstack((kobai.tensor([1, 2]), kobai.tensor([3])))
     tensor([1, 2, 3])
     """
+    if not tensors:
+        raise RuntimeError(_NONE.format("hstack"))
     parts = [_at_least(1, tensor) for tensor in tensors]
-    return cat(parts, 0 if parts and parts[0]._array.ndim == 1 else 1)
+    return cat(parts, 0 if parts[0]._array.ndim == 1 else 1)
 
 
 def vstack(tensors: Sequence[Tensor]) -> Tensor:
@@ -199,6 +204,8 @@ def vstack(tensors: Sequence[Tensor]) -> Tensor:
     tensor([[1, 2],
             [3, 4]])
     """
+    if not tensors:
+        raise RuntimeError(_NONE.format("vstack"))
     return cat([_at_least(2, tensor) for tensor in tensors], 0)
 
 
@@ -210,6 +217,8 @@ def dstack(tensors: Sequence[Tensor]) -> Tensor:
     tensor([[[1, 3],
              [2, 4]]])
     """
+    if not tensors:
+        raise RuntimeError(_NONE.format("dstack"))
     return cat([_at_least(3, tensor) for tensor in tensors], 2)
 
 

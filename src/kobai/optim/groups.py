@@ -86,6 +86,10 @@ class ParameterGroups:
                     raise ValueError(f"{type(self).__name__}: expected betas as a pair of numbers, got {group[name]!r}")
                 values = {f"betas[{i}]": beta for i, beta in enumerate(group[name])}
             for key, value in values.items():
+                if isinstance(value, Tensor) and (name == "betas" or value.numel() != 1):
+                    raise ValueError(
+                        f"{type(self).__name__}: expected {key} as a number, got Tensor {tuple(value.shape)}"
+                    )
                 if isinstance(value, Tensor) or not hasattr(value, "__float__"):
                     raise TypeError(f"{type(self).__name__}: expected {key} as a number, got {type(value).__name__}")
                 if not 0.0 <= value <= high or (open_end and value == high):

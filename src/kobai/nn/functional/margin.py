@@ -202,8 +202,10 @@ def multi_margin_loss(
         raise RuntimeError(
             f"multi_margin_loss: expected (N, C) and (N), got {tuple(input.shape)} and {tuple(target.shape)}"
         )
-    if weight is not None and (weight.ndim != 1 or weight.shape != input.shape[-1:]):
-        raise ValueError(f"multi_margin_loss: expected weight ({input.shape[-1]},), got {tuple(weight.shape)}")
+    if weight is not None and weight.shape != input.shape[-1:]:
+        raise (RuntimeError if weight.ndim == 1 else ValueError)(
+            f"multi_margin_loss: expected weight ({input.shape[-1]},), got {tuple(weight.shape)}"
+        )
     index = target.unsqueeze(-1)
     excess = (margin - gathered("multi_margin_loss", input, -1, index) + input).clamp(min=0)
     if p == 2:
