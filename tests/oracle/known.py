@@ -10,11 +10,13 @@ it differs. A reason has to be given before the tests pass: nothing may stand un
 
 from __future__ import annotations
 
+import json
 import sys
 import tomllib
 import warnings
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 FILE = Path(__file__).with_suffix(".toml")
@@ -45,10 +47,11 @@ def renewed(table: Table, found: Found) -> Table:
 
 def written(table: Table) -> str:
     """The table as TOML."""
+    quoted = partial(json.dumps, ensure_ascii=False)  # what TOML calls a basic string is a string of JSON
     sections = []
     for reason, entries in table.items():
-        lines = [f'"{name}" = [{", ".join(f"{kind!r}" for kind in kinds)}]' for name, kinds in sorted(entries.items())]
-        sections.append("\n".join([f'["{reason}"]', *lines]).replace("'", '"'))
+        lines = [f"{quoted(name)} = {quoted(kinds)}" for name, kinds in sorted(entries.items())]
+        sections.append("\n".join([f"[{quoted(reason)}]", *lines]))
     return "\n\n".join(sections) + "\n"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.testing._internal.common_methods_invocations import op_db
+from torch.testing._internal.opinfo.core import BinaryUfuncInfo
 
 import kobai
 from oracle import bridge, verdict
@@ -117,6 +118,11 @@ def examine(name: str) -> Findings:
             if n % 3 == 0 and (other := _strided(sample)) is not None:
                 case = Case(findings, info, dtype, other, sample.output_process_fn_grad)
                 case.try_form("strided", info.op, ours)
+    if isinstance(info, BinaryUfuncInfo) and not name.startswith(
+        "__r"
+    ):  # Python chooses between a + b and b.__radd__(a)
+        for kind, message in dtype_pairs(info, ours):
+            findings.note("dtype pairs", kind, message)
     for kind, message in refusals(info, ours):
         findings.note("error inputs", kind, message)
     return findings
@@ -366,6 +372,55 @@ def shown(given: Any) -> str:
 
 class Shown(str):
     __repr__ = str.__str__
+
+
+# --- dtypes -----------------------------------------------------------------------------------------------------------
+
+OPERANDS = {"b": [True, True, False], "i": [1, 2, 3], "u": [1, 2, 3], "f": [1.5, 2.0, 3.25]}
+RIGHT = {"b": [True, True, True], "i": [3, 1, 2], "u": [3, 1, 2], "f": [2.5, 1.0, 0.75]}
+"""A divisor or an exponent is nowhere 0."""
+
+
+def dtype_pairs(info: Any, ours: Callable[..., Any]) -> Iterator[tuple[str, str]]:
+    """Operands of every two dtypes, the second with and without dimensions. Where PyTorch refuses a pair that Kobai takes,
+    the result has to be that of both converted to their common dtype, or to float32 if it has none for that."""
+    for left, right in itertools.product(bridge.DTYPES, bridge.DTYPES):
+        a, b = (torch.tensor(table[kind_of(d)], dtype=d) for table, d in ((OPERANDS, left), (RIGHT, right)))
+        for other in (b, b[0]):
+            try:
+                found = ours(put(a), put(other))
+            except Exception as error:
+                refused: Exception | None = error
+            else:
+                refused = None
+            pair = f"{left} and {right}{'' if other.ndim else ' without dimensions'}"
+            expected = _result(info, a, other, convert=refused is None)
+            if expected is None:
+                if refused is None:
+                    yield "accepted", pair
+                elif not verdict.is_explained(refused):
+                    yield "obscure error", f"{pair}: {verdict.said(refused)}"
+            elif refused is not None:
+                yield verdict.refusal(refused), f"{pair}: {verdict.said(refused)}"
+            else:
+                kind, what = verdict.compare(expected, found, 2e-3)
+                if kind:
+                    yield kind, f"{pair}: {what}"
+
+
+def kind_of(dtype: torch.dtype) -> str:
+    return bridge.DTYPES[dtype].kind
+
+
+def _result(info: Any, a: torch.Tensor, b: torch.Tensor, convert: bool) -> Any:
+    """PyTorch's result; with ``convert`` that of converted operands if it takes them only so; None if it takes them not."""
+    common = torch.result_type(a, b)
+    for dtype in (None, common, torch.float32) if convert else (None,):
+        try:
+            return info.op(a, b) if dtype is None else info.op(a.to(dtype), b.to(dtype))
+        except (RuntimeError, TypeError):
+            continue
+    return None
 
 
 # --- what must be refused ---------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """Every operation, module and optimiser that both have, on the samples of PyTorch's own tests."""
 
+import tomllib
+
 import pytest
 
 from oracle import known, modules, operations, optimizers
@@ -57,13 +59,15 @@ def test_the_table_is_renewed_by_what_is_found():
         known.NEW: {"c": ["in place: unchanged"]},
     }
     assert known.renewed(table, {}) == {}
+    table = {'PyTorch\'s "own" way, [a]': {"nn.functional.a": ["function: no argument b", "out=: dtype"]}}
+    assert tomllib.loads(known.written(table)) == table
 
 
 def test_the_comparison_sees_what_it_is_for(monkeypatch):
     """Faults planted in Kobai are found, each as its kind."""
     import kobai
 
-    plain = {name: getattr(kobai, name) for name in ("tanh", "atan", "expm1")}
+    plain = {name: getattr(kobai, name) for name in ("tanh", "atan", "expm1", "hypot", "fmax")}
     planted = {
         "tanh": (lambda x: plain["tanh"](x) * (1 + 1e-3), "function: value"),
         "atan": (lambda x: plain["atan"](x).detach(), "function: no gradient"),
@@ -71,6 +75,8 @@ def test_the_comparison_sees_what_it_is_for(monkeypatch):
         "sinh": (lambda x: 1 / 0, "function: obscure error"),
         "square": (lambda x: x, "function: shares memory"),
         "flip": (lambda x, dims: x.unsqueeze(0), "function: shape"),
+        "hypot": (lambda a, b: plain["hypot"](a, b).floor(), "dtype pairs: value"),
+        "fmax": (lambda a, b: plain["fmax"](a, b).to(a.dtype), "dtype pairs: dtype"),
     }
     for name, (fault, kind) in planted.items():
         monkeypatch.setattr(kobai, name, fault)

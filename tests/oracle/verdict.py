@@ -104,7 +104,7 @@ def said(error: BaseException) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"[:240]
 
 
-def _is_explained(error: BaseException) -> bool:
+def is_explained(error: BaseException) -> bool:
     """Whether a ``raise`` of Kobai's says it, rather than Python or NumPy below."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     if not last.filename.startswith(SOURCE) or isinstance(error, RecursionError):
@@ -122,11 +122,11 @@ def refusal(error: BaseException) -> str:
             return "no such arguments"
     if isinstance(error, NotImplementedError):
         return "not implemented"
-    return "refused" if _is_explained(error) else "obscure error"
+    return "refused" if is_explained(error) else "obscure error"
 
 
 def of_refusals(theirs: BaseException, ours: BaseException) -> str:
     """The kind of difference between two refusals of the same thing; "" if there is none."""
-    if not _is_explained(ours) and not re.search(r"\(\) (got|takes|missing)", str(ours)):
+    if not is_explained(ours) and not re.search(r"\(\) (got|takes|missing)", str(ours)):
         return "obscure error"
     return "" if isinstance(ours, type(theirs)) or isinstance(theirs, type(ours)) else "another exception"
