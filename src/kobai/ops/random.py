@@ -268,7 +268,7 @@ def multinomial(
     xp = xp_of(weights)
     _need_each("multinomial", input, lambda w: (w >= 0) & (w < np.inf), "weights >= 0 and finite")
     if type(weights) is np.ndarray and weights.size:
-        need("multinomial", weights.any(axis=-1).all(), "a weight above 0 in every row", "only zeros")
+        need("multinomial", weights.any(axis=-1).all(), "a weight > 0 in every row", "a row of zeros")
     if replacement:
         total = weights.cumsum(axis=-1)
         uniform = rand(*input.shape[:-1], num_samples, generator=generator, dtype=input.dtype, device=input.device)
@@ -308,7 +308,7 @@ def uniform_(self: Tensor, from_: float = 0, to: float = 1, *, generator: Genera
 def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Generator | None = None) -> Tensor:
     """Fill with 1 with probability p (a number, or a tensor of one for each element), else 0, in place.
 
-    RuntimeError for a probability outside [0, 1].
+    RuntimeError for a number outside [0, 1], ValueError for an element of a tensor outside.
     """
     if isinstance(p, Tensor):
         drawn = bernoulli(p.expand(self.shape), generator=generator)
