@@ -336,8 +336,10 @@ def random_(
     """
     if from_ is None:
         kind = np.dtype(self.dtype)
-        floats = {"f": lambda: 2 ** (np.finfo(kind).nmant + 1), "b": lambda: 2}
-        from_, to = 0, floats.get(kind.kind, lambda: int(np.iinfo(kind).max) + 1)()
+        if kind.kind == "f":
+            from_, to = 0, 2 ** (np.finfo(kind).nmant + 1)
+        else:
+            from_, to = 0, 2 if kind.kind == "b" else int(np.iinfo(kind).max) + 1
     elif to is None:
         from_, to = 0, from_
     _need_range("random_", from_, to, self.dtype)
