@@ -103,9 +103,7 @@ def result_dtype(a: Tensor, b: Tensor) -> np.dtype[Any]:
     return np.promote_types(x, y)
 
 
-def pair(
-    who: str, a: Any, b: Any, to_float: bool = False, wraps: bool = True, bools: bool = True
-) -> tuple[Any, Any]:
+def pair(who: str, a: Any, b: Any, to_float: bool = False, wraps: bool = True, bools: bool = True) -> tuple[Any, Any]:
     """Both operands of a binary operation with one dtype: Tensors, or one Tensor and one Python number.
 
     Python numbers are weak, as in PyTorch: they take the tensor's dtype unless they are of a higher category. Integers
