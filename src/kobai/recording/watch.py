@@ -68,7 +68,6 @@ _LARGEST = 1 << 20
 """Bytes of a host array that are compared before each replay; a step that reads a larger one is not captured."""
 
 
-@lru_cache(maxsize=4096)
 def _is_of_library(kind: type) -> bool:
     return _is_library(getattr(sys.modules.get(kind.__module__), "__file__", None) or "<frozen")
 
@@ -223,7 +222,7 @@ def _same(a: Any, b: Any) -> bool:
             return bool(a == b) and all(isinstance(part, _ATOMS) for part in a)
         return len(a) == len(b) and all(map(_same, a, b))
     if isinstance(a, np.generic):
-        return a.tobytes() == b.tobytes()
+        return bool(a.tobytes() == b.tobytes())
     if isinstance(a, types.MethodType):
         return a.__func__ is b.__func__ and a.__self__ is b.__self__
     return isinstance(a, _ATOMS) and bool(a == b)
