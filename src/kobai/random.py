@@ -55,6 +55,8 @@ class Generator:
         """Start both streams anew from ``seed`` (an integer; negative ones count modulo 2⁶⁴)."""
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
             raise TypeError(f"manual_seed: expected an integer, got {seed!r}")
+        if xp.recorders and (recorder := xp.recorder()) is not None:
+            recorder.host_seed()
         self._seed = int(seed) % 2**64
         self._numpy = np.random.Generator(np.random.PCG64(self._seed))
         # SeedSequence spreads near-by seeds apart; the spawn key keeps the two streams independent.

@@ -88,6 +88,12 @@ class Rules:
         )
         return array
 
+    def host_seed(self) -> None:
+        """Random streams are started anew."""
+        self.fail(
+            "captured step: random streams are seeded inside the step, which a replay would not do again; seed them before it"
+        )
+
     def host_draw(self) -> None:
         """Random numbers are drawn on the host."""
         self.fail(

@@ -69,7 +69,8 @@ _LARGEST = 1 << 20
 
 
 def _is_of_library(kind: type) -> bool:
-    return _is_library(getattr(sys.modules.get(kind.__module__), "__file__", None) or "<frozen")
+    module = sys.modules.get(kind.__module__)
+    return module is not None and _is_library(getattr(module, "__file__", None) or "<frozen")
 
 
 @lru_cache(maxsize=65536)
