@@ -236,9 +236,9 @@ def test_what_verify_may_be():
     assert kobai.capture(lambda x: x, verify=0).verify == 0
 
 
-def test_verifying_changes_nothing_in_two_hundred_random_sequences():
-    for seed in range(10_000, 10_200):
+def test_verifying_changes_nothing_in_random_sequences():
+    for seed in range(10_000, 10_030):
         sequence = step_programs.draw(seed)
         plain, verified = capture_fuzz.Run(sequence, True), capture_fuzz.Run(sequence, True, verify=1)
         found = capture_fuzz.compare(plain, verified)
-        assert found is None or "CaptureError" in found, capture_fuzz.described(sequence, found)
+        assert found is None, capture_fuzz.described(sequence, found)

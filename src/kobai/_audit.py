@@ -79,7 +79,7 @@ class _Audit(Session):
         self.memory = _Memory([*self.watch.before.seen.values(), *replay.touched, *replay.actions])
         for tensor in replay.tensors:
             self._note(tensor)
-        for leaf, _ in (*replay.grads, *replay.grads_before):
+        for leaf in (*(leaf for leaf, _ in replay.grads), *replay.leaves_before):
             self._note_grad(leaf)
 
     # --- the run

@@ -39,7 +39,7 @@ def copied(tensor: Tensor) -> Tensor:
     return Tensor._wrap(tensor._array.copy())  # type: ignore[no-any-return]
 
 
-_ARRAY = attrgetter("_array")
+_ARRAY, _GRAD = attrgetter("_array"), attrgetter("_grad")
 
 
 class Replay:
@@ -57,7 +57,8 @@ class Replay:
         self.touched, self.actions = session.recorder.touched, session.watch.actions
         changed = {id(tensor._version): tensor._version for tensor, _, then in adopted if tensor._version[0] != then}
         self.versions = list(changed.values())
-        self.grads_before = [(leaf, grad) for leaf, grad in session.grads_read.values() if leaf._node is None]
+        before = [(leaf, grad) for leaf, grad in session.grads_read.values() if leaf._node is None]
+        self.leaves_before, self.grads_before = [leaf for leaf, _ in before], [grad for _, grad in before]
         self.grads = [(leaf, leaf._grad) for leaf in session.grads_set.values()]
         self.guards = session.recorder.guards()
         self.own_bytes: int = held + sum(place.nbytes for place in self.places)
@@ -66,9 +67,8 @@ class Replay:
         """Whether all that the program rests on is as it was when it was recorded."""
         if not all(map(is_, map(_ARRAY, self.tensors), self.arrays)):
             return False
-        for leaf, grad in self.grads_before:
-            if leaf._grad is not grad:
-                return False
+        if not all(map(is_, map(_GRAD, self.leaves_before), self.grads_before)):
+            return False
         return all(get() == value for get, value in self.guards) and self.rests_on.hold()
 
     @quiet

@@ -232,6 +232,8 @@ def _same(a: Any, b: Any) -> bool:
 _UNSET = object()
 _CELL_CONTENTS = operator.attrgetter("cell_contents")
 _CODE = operator.attrgetter("__code__")
+_FORWARD = operator.attrgetter("forward")
+_TABLES = frozenset("_parameters _buffers _modules".split())
 _DEFAULTS = operator.attrgetter("__defaults__")
 
 
@@ -283,9 +285,8 @@ class Guards:
         """Whether everything is as it was."""
         if self.by_value and not all(entry.is_as_before() for entry in self.by_value):
             return False
-        for get in self._nothing:
-            if any(get()):
-                return False
+        if any(map(any, map(operator.call, self._nothing))):
+            return False
         try:
             now = list(chain.from_iterable(map(operator.call, self._gets)))
         except (AttributeError, KeyError, ValueError, RuntimeError):
@@ -404,8 +405,10 @@ class Walk:
         if not container and not fixed:
             self.watch_with_others(len, container, name, f"the {_kind(container)} ", nothing=True)
         elif isinstance(container, (dict, types.MappingProxyType)):
-            self.watch(partial(_values, container), name, f"the {_kind(container)} ")
-            self.watch(container.__iter__, name, f"the {_kind(container)} ")
+            values = container.values if type(container) is dict else partial(_values, container)
+            self.watch(values, name, f"the {_kind(container)} ")
+            if name not in _TABLES:  # members of a module are found by what they are
+                self.watch(container.__iter__, name, f"the {_kind(container)} ")
             for value in list(_values(container)):
                 self.push(value, name)
         elif not fixed:
@@ -539,9 +542,8 @@ class Walk:
                 continue
             self.seen[id(base)] = base
             if _is_ours(file):
-                if hasattr(base, "forward"):  # what a layer does may be replaced for all of its class
-                    self._own.setdefault(id(base), set()).add("forward")
-                    self._tables[id(base)] = (base, base.__dict__, base.__name__)
+                if "forward" in base.__dict__:  # what a layer does may be replaced for all of its class
+                    self.watch_with_others(_FORWARD, base, "forward", "a method of ")
                 continue
             self._tables[id(base)] = (base, base.__dict__, base.__name__)
             # Kobai calls methods that no code of the program names: forward, backward, __call__, an event of a callback.
