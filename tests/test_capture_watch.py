@@ -382,6 +382,7 @@ CHANGES = {
     "momentum": lambda m, o: o.param_groups[0].update(momentum=0.5),
     "weight decay": lambda m, o: o.param_groups[0].update(weight_decay=0.1),
     "a group more": lambda m, o: o.add_param_group({"params": [nn.Parameter(kobai.ones(3))], "lr": 0.5}),
+    "other parameters": lambda m, o: o.param_groups[0].update(params=o.param_groups[0]["params"][:2]),
     "a parameter less": lambda m, o: o.param_groups[0]["params"].pop(),
     "a hook of the optimizer": lambda m, o: o.register_step_pre_hook(lambda *a: (m[0].weight.grad.mul_(0.1), None)[1]),
     "the optimizer's state": lambda m, o: o.load_state_dict(o.state_dict()),

@@ -208,6 +208,7 @@ class Optimizer(ParameterGroups):
         """
         walk.attributes(self, ("_step_pre_hooks", "_step_post_hooks"))
         for group in self.param_groups:
+            walk.watch_with_others(_item("params"), group, "params", "a parameter group's ")
             walk.push(group["params"], "params")
             for p in group["params"]:
                 for name, value in self.state.get(p, {}).items():
