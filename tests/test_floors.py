@@ -20,6 +20,7 @@ FLOORS = {
     "errors": 0,
     "_files": 0,
     "_checksum": 0,
+    "_untrusted": 0,
     "dtypes": 0,
     "xp": 0,
     "random": 0,

@@ -53,7 +53,7 @@ def server():
 
 
 def remote(*urls, content=CONTENT):
-    return Remote("file", urls, hashlib.sha256(content).hexdigest())
+    return Remote("file", urls, hashlib.sha256(content).hexdigest(), len(CONTENT))
 
 
 def names(folder):
@@ -84,6 +84,13 @@ def test_whatever_goes_wrong_leaves_nothing_behind(server, tmp_path, where, cont
     assert "download of file failed" in str(caught.value)
     assert f"{server.url}/{where}" in str(caught.value)
     assert names(tmp_path / "d") == []
+
+
+def test_a_server_cannot_send_more_than_the_size(server, tmp_path):
+    server.files["file"] = CONTENT + bytes(1 << 24)
+    with pytest.raises(DataError, match="sends more than the file's 256000 bytes"):
+        download([remote(f"{server.url}/file")], tmp_path)
+    assert names(tmp_path) == []
 
 
 def test_no_server(server, tmp_path):
@@ -128,7 +135,7 @@ def test_without_pooch(monkeypatch, tmp_path):
 def served_mnist(server, monkeypatch):
     server.files = {f"{name}.gz": gzip.compress(content, mtime=0) for name, content in mnist_contents().items()}
     remotes = tuple(
-        Remote(name, (f"{server.url}/{name}",), hashlib.sha256(content).hexdigest())
+        Remote(name, (f"{server.url}/{name}",), hashlib.sha256(content).hexdigest(), len(content))
         for name, content in server.files.items()
     )
     monkeypatch.setattr(mnist_family, "MNIST", replace(mnist_family.MNIST, remotes=remotes))
@@ -165,7 +172,10 @@ def test_cifar10_is_downloaded(server, tmp_path, monkeypatch):
     archive = cifar_archive()
     server.files = {"cifar-10-binary.tar.gz": archive}
     made = Remote(
-        "cifar-10-binary.tar.gz", (f"{server.url}/cifar-10-binary.tar.gz",), hashlib.sha256(archive).hexdigest()
+        "cifar-10-binary.tar.gz",
+        (f"{server.url}/cifar-10-binary.tar.gz",),
+        hashlib.sha256(archive).hexdigest(),
+        len(archive),
     )
     monkeypatch.setattr(cifar, "REMOTE", made)
     assert len(cifar10(tmp_path, download=True).test) == 20

@@ -2,7 +2,10 @@
 
 import contextlib
 import gzip
+import math
+import os
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -57,6 +60,9 @@ GOOD = idx_bytes(np.arange(12, dtype=np.uint8).reshape(3, 4))
         (b"\x1f\x8b\x08" + b"\xff" * 40, "gzip|truncated|damaged"),
         (gzip.compress(GOOD[:-2], mtime=0), r"needs 12 bytes of data, found 10"),
         (gzip.compress(b"", mtime=0), "found 0 bytes"),
+        (gzip.compress(GOOD + b"\0", mtime=0), r"longer than its shape \(3, 4\)"),
+        (b"\0\0\x08\xff" + b"\0\0\0\1" * 255 + b"\0", "no array has the shape"),
+        (b"\0\0\x08\x04" + b"\xff" * 12 + b"\0" * 4, "no array has the shape"),
     ],
 )
 def test_bad_files_are_refused_by_name(tmp_path, content, message):
@@ -76,6 +82,33 @@ def test_random_bytes_never_raise_anything_else(tmp_path):
             noise[:3] = b"\0\0\x08" if i % 4 == 1 else b"\x1f\x8b\x08"
         path.write_bytes(noise)
         with contextlib.suppress(DataError):
+            read_idx(path)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (1 << 31,)])  # less than what is packed, and far more
+def test_no_more_is_unpacked_than_the_shape_says(tmp_path, shape):
+    head = struct.pack(">HBB", 0, 8, len(shape)) + struct.pack(f">{len(shape)}I", *shape)
+    size = 1 << 26 if math.prod(shape) < 1 << 20 else 1 << 10
+    (tmp_path / "bomb").write_bytes(gzip.compress(head + bytes(size), mtime=0))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=r"longer than its shape|truncated"):
+            read_idx(tmp_path / "bomb")
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_pipes_devices_and_loops_of_links_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path, message in (
+        (tmp_path / "pipe", "not an ordinary"),
+        ("/dev/zero", "not an ordinary"),
+        (tmp_path / "loop", ""),
+    ):
+        with pytest.raises(DataError, match=f"cannot be read.*{message}"):
             read_idx(path)
 
 

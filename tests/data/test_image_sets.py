@@ -4,6 +4,8 @@ import gzip
 import hashlib
 import os
 import sys
+import tarfile
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 
 import kobai
 from data.builders import NAMES, cifar_archive, cifar_contents, idx, mnist_contents, write_mnist
-from kobai.data import cifar10, digits, fashion_mnist, mnist
+from kobai.data import cifar, cifar10, digits, fashion_mnist, mnist
 from kobai.data.idx import read_idx
 from kobai.data.splits import stratified
 from kobai.errors import DataError
@@ -229,6 +231,50 @@ def test_cifar10_from_the_archive(tmp_path):
     splits = cifar10(tmp_path)
     check(splits, 3, 32)
     assert len(splits.test) == 20
+
+
+def _member(name, size, content=b"", **pax):
+    info = tarfile.TarInfo(name)
+    info.size, info.pax_headers = size, pax
+    head = info.tobuf(tarfile.PAX_FORMAT)
+    return head + content + bytes(-len(content) % 512)
+
+
+def _sparse(name, size):
+    """A member of 0 bytes in the archive that claims ``size``."""
+    return _member(name, 0, **{"GNU.sparse.size": str(size), "GNU.sparse.numblocks": "1", "GNU.sparse.map": "0,0"})
+
+
+@pytest.mark.parametrize(
+    ("first", "message"),
+    [
+        (_member("other", 1 << 26, bytes(1 << 26)), "longer than the 3000000 bytes"),
+        (_member("data_batch_1.bin", 1 << 26, bytes(1 << 26)), "claims 67108864 bytes"),
+        (_sparse("data_batch_1.bin", 1 << 40), "claims 1099511627776 bytes"),
+        (_member("x", 0, comment="0" * (1 << 26)), "longer than the 3000000 bytes"),
+    ],
+    ids=["passed over", "one of the six", "sparse", "header"],
+)
+def test_no_more_of_an_archive_is_unpacked_than_cifar10_has(tmp_path, monkeypatch, first, message):
+    monkeypatch.setattr(cifar, "ARCHIVE", 3_000_000)
+    rest = gzip.decompress(cifar_archive())
+    (tmp_path / "cifar-10-binary.tar.gz").write_bytes(gzip.compress(first + rest, 1))
+    del rest
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=message):
+            cifar10(tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_of_cifar10_has_an_end(tmp_path):
+    for name, content in cifar_contents().items():
+        (tmp_path / name).write_bytes(content)
+    os.truncate(tmp_path / "test_batch.bin", 1 << 40)  # takes no room
+    with pytest.raises(DataError, match=r"test_batch.bin: longer than the 30730000 bytes"):
+        cifar10(tmp_path)
 
 
 def test_damaged_cifar10(tmp_path):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import tarfile
 import zlib
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 
+from kobai._untrusted import Bounded, read_most, regular
 from kobai.data.files import Remote, data_dirs, find, locate
 from kobai.data.splits import DataSplits, Host, Scaling, check_labels, make_splits
 from kobai.errors import DataError
@@ -20,10 +23,17 @@ REMOTE = Remote(
     "cifar-10-binary.tar.gz",
     ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",),
     "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+    170_052_171,
 )
 
 RECORD = 1 + 3 * 32 * 32
 """Bytes of one image: its label, then its red, green and blue planes, row by row."""
+
+MOST = 10_000 * RECORD
+"""Bytes of one of the six files: it has at most so many images."""
+
+ARCHIVE = (len(BATCHES) + 1) * MOST
+"""Bytes of the unpacked archive at most, which holds a few small files beside the six."""
 
 
 def cifar10(
@@ -53,7 +63,8 @@ def cifar10(
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with regular(path).open("rb") as file:
+            return read_most(file, MOST + 1)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
@@ -62,13 +73,29 @@ def _unpack(archive: Path) -> dict[str, tuple[str, bytes]]:
     """Contents of the six files in the archive, by name, each with what to call it in an error."""
     contents = {}
     try:
-        with tarfile.open(archive, "r:gz") as tar:
+        # As a stream, so that the bound holds for headers, for sparse files, and for what is passed over.
+        with (
+            regular(archive).open("rb") as packed,
+            gzip.open(packed) as unpacked,
+            tarfile.open(fileobj=Bounded(cast(BinaryIO, unpacked), ARCHIVE), mode="r|") as tar,
+        ):
             for member in tar:
                 name = Path(member.name).name
-                file = tar.extractfile(member) if name in BATCHES else None
-                if file is not None:
+                if name in BATCHES and name not in contents and member.isreg():
+                    if member.size > MOST:
+                        raise DataError(f"{archive}: {name} claims {member.size} bytes, expected {MOST} at most")
+                    file = tar.extractfile(member)
+                    assert file is not None
                     contents[name] = (f"{archive}: {name}", file.read())
-    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+    except DataError:
+        raise
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        tarfile.TarError,
+        zlib.error,
+    ) as error:  # ValueError: false numbers in headers
         raise DataError(f"{archive}: not a readable tar.gz archive, or a truncated one ({error})") from error
     lacking = [name for name in BATCHES if name not in contents]
     if lacking:
@@ -78,6 +105,8 @@ def _unpack(archive: Path) -> dict[str, tuple[str, bytes]]:
 
 def _parse(who: str, content: bytes) -> tuple[Host, Host]:
     """Images (N, 3, 32, 32) and labels (N,), both uint8."""
+    if len(content) > MOST:
+        raise DataError(f"{who}: longer than the {MOST} bytes of a file of CIFAR-10")
     if not content or len(content) % RECORD:
         raise DataError(
             f"{who}: expected a multiple of {RECORD} bytes, found {len(content)}; truncated or not CIFAR-10"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from kobai.errors import DataError
 
@@ -17,11 +18,12 @@ INSTALL = "pip install 'kobai[data]'"
 
 @dataclass(frozen=True)
 class Remote:
-    """A file that can be downloaded: its name, where it is served, and the SHA-256 of its contents."""
+    """A file that can be downloaded: its name, where it is served, the SHA-256 of its contents, and its size in bytes."""
 
     name: str
     urls: tuple[str, ...]
     sha256: str
+    size: int
 
 
 def cache_dir() -> Path:
@@ -89,7 +91,8 @@ def download(remotes: Sequence[Remote], folder: Path, timeout: float = 30.0) -> 
     """The files in ``folder``, downloaded unless they are there with the right checksum already.
 
     A file appears under its name only when it is complete and its SHA-256 is right; whatever goes wrong leaves nothing
-    behind. Mirrors are tried in turn. Raises :class:`~kobai.errors.DataError` that says what each of them answered.
+    behind, and no server can send more than the file's size. Mirrors are tried in turn. Raises
+    :class:`~kobai.errors.DataError` that says what each of them answered.
     """
     try:
         import pooch
@@ -112,9 +115,14 @@ def _fetch(pooch: Any, remote: Remote, folder: Path, timeout: float) -> Path:
         try:
             # chunk_size is also what pooch tells the bar for each piece.
             downloader = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16, timeout=timeout)
+
+            def capped(url: str, target: str, retriever: Any, send: Any = downloader) -> None:
+                with open(target, "wb") as file:
+                    send(url, _Capped(file, remote.size), retriever)
+
             return Path(
                 pooch.retrieve(
-                    url, known_hash=f"sha256:{remote.sha256}", fname=remote.name, path=folder, downloader=downloader
+                    url, known_hash=f"sha256:{remote.sha256}", fname=remote.name, path=folder, downloader=capped
                 )
             )
         except (OSError, ValueError) as error:  # what requests raises is an OSError, a wrong checksum a ValueError
@@ -122,6 +130,22 @@ def _fetch(pooch: Any, remote: Remote, folder: Path, timeout: float) -> Path:
         finally:
             bar.close()
     raise DataError(f"download of {remote.name} failed. " + "; ".join(reasons))
+
+
+class _Capped:
+    """A file that takes no more than ``size`` bytes."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self.file, self.size, self.left = file, size, size
+
+    def write(self, content: bytes) -> None:
+        self.left -= len(content)
+        if self.left < 0:
+            raise OSError(errno.EFBIG, f"the server sends more than the file's {self.size} bytes")
+        self.file.write(content)
+
+    def flush(self) -> None:
+        self.file.flush()
 
 
 class _Progress:

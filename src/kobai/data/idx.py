@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from kobai._untrusted import read_most, regular
 from kobai.errors import DataError
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -26,11 +27,13 @@ GZIP = b"\x1f\x8b"
 def read_idx(path: str | Path) -> np.ndarray[Any, Any]:
     """The array in an IDX file, in native byte order; gzip is told by its first bytes, not by the file's name.
 
+    No more is read, or decompressed, than the shape in its first bytes says.
+
     Raises :class:`~kobai.errors.DataError` for a file that is missing, foreign, truncated or too long.
     """
     path = Path(path)
     try:
-        with path.open("rb") as plain:
+        with regular(path).open("rb") as plain:
             zipped = plain.read(2) == GZIP
             plain.seek(0)
             if not zipped:
@@ -61,11 +64,12 @@ def _parse(file: BinaryIO, path: Path) -> np.ndarray[Any, Any]:
     shape = struct.unpack(f">{rank}I", sizes)
     dtype = np.dtype(TYPES[code])
     expected = math.prod(shape) * dtype.itemsize
-    data = file.read()  # to the end, where gzip checks its checksum; a false shape must not decide how much is read
+    data = read_most(file, expected)
     if len(data) < expected:
         raise DataError(f"{path}: truncated; shape {shape} needs {expected} bytes of data, found {len(data)}")
-    if len(data) > expected:
-        raise DataError(
-            f"{path}: longer than its shape {shape}; that needs {expected} bytes of data, found {len(data)}"
-        )
-    return np.frombuffer(data, dtype).astype(dtype.newbyteorder("="), copy=False).reshape(shape)
+    if file.read(1):  # past the data gzip checks its checksum
+        raise DataError(f"{path}: longer than its shape {shape}, which needs {expected} bytes of data")
+    try:
+        return np.frombuffer(data, dtype).astype(dtype.newbyteorder("="), copy=False).reshape(shape)
+    except ValueError as error:  # more dimensions than NumPy knows, or sizes that overflow beside one of 0
+        raise DataError(f"{path}: no array has the shape {shape} ({error})") from error

@@ -31,11 +31,11 @@ class Family:
     remotes: tuple[Remote, ...]
 
 
-def _remotes(bases: tuple[str, ...], sha256: tuple[str, ...]) -> tuple[Remote, ...]:
+def _remotes(bases: tuple[str, ...], sha256: tuple[str, ...], sizes: tuple[int, ...]) -> tuple[Remote, ...]:
     names = [f"{name}.gz" for name in IDX_FILES]
     return tuple(
-        Remote(name, tuple(base + name for base in bases), checksum)
-        for name, checksum in zip(names, sha256, strict=True)
+        Remote(name, tuple(base + name for base in bases), checksum, size)
+        for name, checksum, size in zip(names, sha256, sizes, strict=True)
     )
 
 
@@ -52,6 +52,7 @@ MNIST = Family(
             "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
             "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
         ),
+        (9_912_422, 28_881, 1_648_877, 4_542),
     ),
 )
 
@@ -82,6 +83,7 @@ FASHION = Family(
             "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
             "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
         ),
+        (26_421_880, 29_515, 4_422_102, 5_148),
     ),
 )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kobai._untrusted import regular
 from kobai.data.splits import DataSplits, Host, make_splits, stratified
 from kobai.errors import DataError, nearest
 
@@ -104,7 +105,7 @@ def _texts(missing: Iterable[str]) -> Iterable[str]:
 def _read(path: Path, delimiter: str | None) -> list[tuple[int, list[str]]]:
     """Lines that are not blank, split into cells, each with its number in the file."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with regular(path).open(encoding="utf-8-sig", newline="") as file:
             if delimiter is None:
                 first = file.readline()
                 delimiter = max(",;\t|", key=first.count)

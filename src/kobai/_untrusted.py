@@ -1,0 +1,83 @@
+"""Files that others may have written: how they are opened, bounded and taken apart, and how their text is shown."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import stat
+import tomllib
+import unicodedata
+from pathlib import Path
+from typing import Any, BinaryIO
+
+PIECE = 1 << 20
+"""Bytes that are asked for at once: memory grows with what is there, not with what a header claims."""
+
+
+def regular(path: str | os.PathLike[str]) -> Path:
+    """The path, if an ordinary file is there; else an OSError. Pipes never end, and devices may do anything when read."""
+    path = Path(path)
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "not an ordinary file", str(path))
+    return path
+
+
+def read_most(file: BinaryIO, most: int) -> bytes:
+    """What is left of ``file``, but no more than ``most`` bytes, piece by piece."""
+    pieces = []
+    while most > 0 and (piece := file.read(min(PIECE, most))):
+        pieces.append(piece)
+        most -= len(piece)
+    return b"".join(pieces)
+
+
+class Bounded(io.RawIOBase):
+    """A binary file for reading that ends in an OSError where it is longer than ``most`` bytes."""
+
+    def __init__(self, file: BinaryIO, most: int) -> None:
+        self.file, self.most, self.left = file, most, most
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        wanted = self.left + 1 if size < 0 else min(size, self.left + 1)
+        content = read_most(self.file, wanted)
+        if len(content) > self.left:
+            raise OSError(errno.EFBIG, f"longer than the {self.most} bytes that it may have")
+        self.left -= len(content)
+        return content
+
+
+def from_json(text: str | bytes) -> Any:
+    """``json.loads``, for which too deep a nesting is a ValueError like any other damage."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def from_toml(text: str) -> dict[str, Any]:
+    """``tomllib.loads``, for which too deep a nesting is a TOMLDecodeError like any other damage."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise tomllib.TOMLDecodeError("nested too deeply") from None
+
+
+def printable(text: str) -> str:
+    r"""The text with an escape for whatever a terminal would obey, or could not show, instead of showing it.
+
+    That is control characters (a newline too), the marks that turn the direction of text, and lone surrogates.
+
+    >>> printable("caf\u00e9 \x1b]0;title\x07")
+    'café \\x1b]0;title\\x07'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else repr(c)[1:-1] for c in text)
