@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 import kobai
+from kobai._terminal import Terminal
 from kobai.cli import main, use
 from kobai.kernels import compiling
 from kobai.kernels.compiling import NOTICE
@@ -707,12 +707,51 @@ def test_predict_in_a_terminal_is_a_table(run):
 
 
 def test_predict_as_a_table_marks_mistakes(capsys, monkeypatch):
-    console = Console(force_terminal=True, width=80, _environ={"TERM": "xterm"})
+    console = Terminal(force_terminal=True, width=80, _environ={"TERM": "xterm"})
     monkeypatch.setattr("kobai.cli.use.out", console)
     use._show(["sample", "prediction", "probability", "label"], [["0", "a", "0.9", "a"], ["1", "b", "0.8", "a"]], "x")
     right, wrong = capsys.readouterr().out.splitlines()[-2:]
     assert "\x1b[31m" in wrong
     assert "\x1b[31m" not in right
+
+
+EVIL = "[/b][red]:smile:\x1b]0;taken\x07\x9b2J\x1b]8;;http://x\x1b\\ant\u202e"
+SHOWN = r"[/b][red]:smile:\x1b]0;taken\x07\x9b2J\x1b]8;;http://x\x1b\ant\u202e"
+
+
+def test_labels_are_shown_and_not_obeyed(capsys, table, monkeypatch):
+    table.write_text(table.read_text().replace("ant", EVIL))
+    code, out, err = kobai_command(capsys, "train", "--data", table, "--out", "run", *SMALL)
+    assert code == 0
+    assert kobai_command(capsys, "diagnose", "run")[0] == 0
+    for stream, name in (("out", "stdout"), ("err", "stderr")):
+        console = Terminal(force_terminal=True, width=300, stderr=name == "stderr", _environ={"TERM": "xterm"})
+        monkeypatch.setattr(sys.modules["kobai.cli.common"], stream, console)
+        monkeypatch.setattr(use, stream, console, raising=False)
+    code, out, err = kobai_command(capsys, "predict", "run")
+    assert (code, SHOWN in out) == (0, True)
+    table.write_text("x,y,kind\n1,2,bee\n1,2,x\x1b[2J[/b]\n")
+    (table.parent / "[b]\x1b[2J.csv").write_text("x\n1\n")
+    told = kobai_command(capsys, "evaluate", "run", "--data", table)
+    other = kobai_command(capsys, "evaluate", "run", "--data", "[b]\x1b[2J.csv")
+    assert (told[0], other[0]) == (1, 1)
+    assert r"[b]\x1b[2J.csv" in other[2]
+    for text in (out, err, *told[1:], *other[1:]):
+        assert not any(code in text for code in ("\x1b]", "\x1b[2J", "\x9b", "\x07", "\u202e"))
+
+
+def test_a_terminal_that_knows_ascii_only(run, table):
+    table.write_text(table.read_text().replace("ant", "Ärger…"))
+    ascii_only = {**ENVIRONMENT, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+    for arguments in (["predict", run, "--data", table], ["info"], ["train", "--help"]):
+        done = subprocess.run(command_line(*arguments), env=ascii_only, capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout.isascii()
+
+
+def test_everything_is_printed_by_the_one_console():
+    files = [path for path in Path(kobai.__file__).parent.rglob("*.py") if path.name != "_terminal.py"]
+    assert [path.name for path in files if re.search(r"\bConsole\(|import .*\bConsole\b", path.read_text())] == []
 
 
 def test_uses_of_a_model_refuse_what_does_not_fit(capsys, run, table):

@@ -21,6 +21,7 @@ FLOORS = {
     "_files": 0,
     "_checksum": 0,
     "_untrusted": 0,
+    "_terminal": 0,
     "dtypes": 0,
     "xp": 0,
     "random": 0,

@@ -73,11 +73,13 @@ def from_toml(text: str) -> dict[str, Any]:
 def printable(text: str) -> str:
     r"""The text with an escape for whatever a terminal would obey, or could not show, instead of showing it.
 
-    That is control characters (a newline too), the marks that turn the direction of text, and lone surrogates.
+    That is control characters but the newline, the marks that turn the direction of text, and lone surrogates.
 
     >>> printable("caf\u00e9 \x1b]0;title\x07")
     'café \\x1b]0;title\\x07'
     """
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else repr(c)[1:-1] for c in text)
+    return "".join(
+        c if c == "\n" or c.isprintable() or unicodedata.category(c) == "Zs" else repr(c)[1:-1] for c in text
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from inspect import cleandoc
@@ -75,6 +76,9 @@ def spelt_out(arguments: list[str]) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the ``kobai`` command. Exit codes: 0, 1 failure, 2 usage, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what its encoding lacks, such as × in ASCII, is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(spelt_out(sys.argv[1:] if arguments is None else arguments), prog_name="kobai")
     except KeyboardInterrupt:

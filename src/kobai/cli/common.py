@@ -14,18 +14,19 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from kobai import xp
+from kobai._terminal import Terminal
+from kobai._untrusted import printable
 from kobai.errors import BackendError, CheckpointError, DataError, nearest
 from kobai.kernels.compiling import NOTICE, listening
 from kobai.train.nonfinite import NonFiniteError
 from kobai.train.progress import print_line
 from kobai.train.settings import SettingsError, option
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Terminal()
+err = Terminal(stderr=True)
 
 WIDE = 1000
 """Columns of a table that nobody looks at in a terminal."""
@@ -48,7 +49,7 @@ def results() -> Table:
 
 def show(table: Table) -> None:
     """A table: as wide as the terminal at most, and as wide as it is in a file or a pipe."""
-    (out if out.is_terminal else Console(width=WIDE, highlight=False)).print(table)
+    (out if out.is_terminal else Terminal(width=WIDE)).print(table)
 
 
 def interrupted(done: str, saved: Path, command: str) -> NoReturn:
@@ -105,7 +106,7 @@ def one_line(debug: bool, tell: Callable[[str], None] | None = None) -> Iterator
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except SettingsError as error:
-        raise typer.BadParameter(str(error), param_hint=option(error.option)) from error
+        raise typer.BadParameter(printable(str(error)), param_hint=option(error.option)) from error
     except KeyboardInterrupt:
         warn("interrupted")
         raise typer.Exit(130) from None

@@ -71,7 +71,7 @@ def info(debug: Debug = False) -> None:
 
 
 def _section(title: str) -> None:
-    out.print(f"\n[bold]{title}[/bold]")
+    out.print(f"\n{title}", style="bold")
 
 
 def _row(name: str, what: str, style: str | None = None) -> None:

@@ -152,11 +152,12 @@ class _Progress:
     """A bar of rich behind the few methods that pooch calls."""
 
     def __init__(self, name: str) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+        from kobai._terminal import Terminal
+
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        self.bar = Progress(*columns, console=Console(stderr=True))
+        self.bar = Progress(*columns, console=Terminal(stderr=True))
         self.task = self.bar.add_task(name, total=None)
         self.bar.start()
 

@@ -144,13 +144,15 @@ class Diagnosis:
 
     def show(self, console: Any = None) -> None:
         """Print the report with colours (needs rich)."""
-        from rich.console import Console, Group
+        from rich.console import Group
         from rich.panel import Panel
         from rich.syntax import Syntax
         from rich.table import Table
         from rich.text import Text
 
-        console = console or Console(highlight=False)
+        from kobai._terminal import Terminal
+
+        console = console or Terminal()
         if self.healthy:
             console.print(Text.assemble((f"{self.model}: ", "bold"), ("healthy", "bold green"), ", no finding"))
         else:

@@ -43,9 +43,9 @@ class Progress(Callback):
     def console(self) -> Any:
         """Where the lines go."""
         if self._console is None:
-            from rich.console import Console
+            from kobai._terminal import Terminal
 
-            self._console = Console(highlight=False)
+            self._console = Terminal()
         return self._console
 
     def on_fit_start(self, trainer: Trainer) -> None:
@@ -61,7 +61,7 @@ class Progress(Callback):
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=16),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[values]}"),
+            TextColumn("{task.fields[values]}", markup=False),
             TextColumn("[dim]{task.fields[clock]}"),
             console=self.console,
             transient=True,
