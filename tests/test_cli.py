@@ -749,6 +749,21 @@ def test_a_terminal_that_knows_ascii_only(run, table):
         assert done.stdout.isascii()
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_answers_are_written_whole_and_pipes_are_not_read(capsys, run, monkeypatch):
+    Path("answers.csv").write_text("old")
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        told = kobai_command(capsys, "predict", "run", "--out", "answers.csv")
+    assert (told[0], "answers.csv: No space left" in told[2]) == (1, True)
+    assert (Path("answers.csv").read_text(), list(Path().glob(".answers*"))) == ("old", [])
+    assert "the folder no does not exist" in kobai_command(capsys, "predict", run, "--out", "no/answers.csv")[2]
+    os.mkfifo("pipe.csv")
+    for arguments in (["predict", run, "--data"], ["evaluate", run, "--data"], ["train", "--data"]):
+        code, _, err = kobai_command(capsys, *arguments, Path("pipe.csv").absolute())
+        assert (code, len(err.splitlines()), "pipe.csv: cannot be read (not an ordinary file)" in err) == (1, 1, True)
+
+
 def test_everything_is_printed_by_the_one_console():
     files = [path for path in Path(kobai.__file__).parent.rglob("*.py") if path.name != "_terminal.py"]
     assert [path.name for path in files if re.search(r"\bConsole\(|import .*\bConsole\b", path.read_text())] == []

@@ -16,9 +16,9 @@ import os
 import re
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from kobai import _untrusted
 from kobai._files import write_atomically
 from kobai.errors import DataError
 
@@ -75,7 +75,7 @@ def from_json(text: bytes) -> Any:
     """The object that :func:`to_json` was given, or that any other JSON holds; ValueError for what is damaged or no JSON."""
     if not intact(text.rstrip(b"\n")):
         raise DamagedError
-    found = json.loads(text)
+    found = _untrusted.from_json(text)
     if isinstance(found, dict):
         found.pop(KEY, None)
     return found
@@ -89,7 +89,7 @@ def write_json(path: str | os.PathLike[str], content: Mapping[str, Any], indent:
 def read_json(path: str | os.PathLike[str]) -> Any:
     """What a JSON file holds; DataError, naming it, where it holds none or is damaged."""
     try:
-        return from_json(Path(path).read_bytes())
+        return from_json(_untrusted.regular(path).read_bytes())
     except DamagedError as error:
         raise DataError(f"{path}: {error}") from error
     except ValueError as error:

@@ -21,6 +21,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from kobai._untrusted import real
+
 SILENCE = 600.0
 """Seconds without a word after which what belongs to a process of another machine counts as left behind."""
 
@@ -100,7 +102,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | Iterable[byt
             stream.writelines([content] if isinstance(content, bytes) else content)
         return
     if target.is_symlink():
-        target = target.resolve()
+        target = real(target)
     if target.parent not in _swept:
         sweep(target.parent)
     me = this_process()

@@ -27,6 +27,11 @@ def regular(path: str | os.PathLike[str]) -> Path:
     return path
 
 
+def real(path: str | os.PathLike[str]) -> Path:
+    """``Path.resolve``, for which links that lead to themselves are no error: opening what is there will be one."""
+    return Path(os.path.realpath(path))
+
+
 def read_most(file: BinaryIO, most: int) -> bytes:
     """What is left of ``file``, but no more than ``most`` bytes, piece by piece."""
     pieces = []

@@ -21,6 +21,7 @@ from kobai._checksum import BLANK, DamagedError, intact, sealed
 from kobai._checksum import KEY as CHECKSUM
 from kobai._files import write_atomically
 from kobai._tensor import Tensor
+from kobai._untrusted import from_json, regular
 from kobai.errors import CheckpointError
 from kobai.xp import Array, asarray, device, is_array, to_host
 
@@ -164,7 +165,7 @@ def load(
     if isinstance(f, (str, os.PathLike)):
         if os.path.isdir(f):
             raise CheckpointError(f"load: {os.fspath(f)} is a folder, expected a file")
-        name, content = os.fspath(f), Path(f).read_bytes()
+        name, content = os.fspath(f), regular(f).read_bytes()
     else:
         name, content = getattr(f, "name", "the stream"), f.read()
     arrays, metadata = _unpack(str(name), content)
@@ -173,11 +174,11 @@ def load(
     if KEY not in metadata:
         return {key: Tensor._wrap(a) for key, a in placed.items()}
     try:
-        structure = json.loads(metadata[KEY])
+        structure = from_json(metadata[KEY])
         if structure["version"] > VERSION:
             raise CheckpointError(f"load: {name} was written by a newer Kobai (format {structure['version']})")
         return _decode(structure["data"], placed)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"load: the structure stored in {name} is damaged ({error!r})") from error
 
 
@@ -194,7 +195,7 @@ def _unpack(name: str, content: bytes) -> tuple[dict[str, np.ndarray[Any, Any]],
     size = int.from_bytes(content[:8], "little")
     try:
         entries = deserialize(content)  # type: ignore[no-untyped-call]
-        metadata = json.loads(content[8 : 8 + size]).get(RESERVED) or {}
+        metadata = from_json(content[8 : 8 + size]).get(RESERVED) or {}
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"load: {name} ({len(content)} bytes) {_what_is(content)} ({error})") from error
     if not intact(content, 8 + size):

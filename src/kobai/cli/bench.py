@@ -17,6 +17,7 @@ from rich.table import Table
 from kobai import bench as benches
 from kobai import xp
 from kobai._files import write_atomically
+from kobai._untrusted import real
 from kobai.bench.drawing import duration, round_sum
 from kobai.bench.shapes import shape_of
 from kobai.bench.timing import SWEEPS
@@ -297,7 +298,7 @@ def _in_clone(ctx: typer.Context, what: str) -> None:
     folder: Path | None = ctx.params["folder"]
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        folder = folder.resolve()
+        folder = real(folder)
     if what == "suite":
         if not has("pytest-benchmark"):
             raise SettingsError(what, "needs pytest-benchmark: pip install 'kobai[dev]'")

@@ -9,6 +9,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from kobai._untrusted import real
 from kobai.cli import options
 from kobai.cli.common import Backend, DataDir, Debug, choose_backend, has, one_line, out, say, warn, warn_whole
 from kobai.errors import CheckpointError, DataError
@@ -194,7 +195,7 @@ def _resumed_from(resume: str | None, folder: Path | None) -> Path | None:
 
 def _check_free(folder: Path, source: Path | None) -> None:
     """Raise unless a run may write to ``folder``: it holds none, or the one that is resumed."""
-    resumed = source is not None and folder.resolve() in (source.resolve(), source.resolve().parent)
+    resumed = source is not None and real(folder) in (real(source), real(source).parent)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(20, "is a file, and a run needs a folder", str(folder))
     if resumed:

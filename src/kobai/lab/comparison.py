@@ -103,7 +103,7 @@ def perform(
 
     def told(letter: dict[str, Any]) -> None:
         c, r = letter.pop("key")
-        if watch is not None and (c, r) not in runs:
+        if watch is not None and (c, r) not in runs and 0 <= c < len(names) and 0 <= r < plan.repeat:
             watch((c, r), letter, False)
 
     try:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar
 import kobai
 from kobai._checksum import from_json, to_json
 from kobai._files import write_atomically
+from kobai._untrusted import regular
 from kobai.errors import nearest
 from kobai.lab import workers
 from kobai.xp import backend, using
@@ -248,7 +249,7 @@ def write(result: Result, out: str | Path, seconds: float | None = None) -> list
 def read(path: str | Path) -> Result:
     """The result in a JSON file that :func:`run` wrote; ValueError, naming it, for any other file."""
     try:
-        content = from_json(Path(path).read_bytes())
+        content = from_json(regular(path).read_bytes())
         return Result(*(content[name] for name in ("name", "settings", "numbers", "finding", "passed")))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"lab: {path} holds no result of an experiment ({error})") from error

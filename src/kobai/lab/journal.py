@@ -9,6 +9,7 @@ from typing import Any
 
 from kobai._checksum import DamagedError, from_json, to_json
 from kobai._files import append
+from kobai._untrusted import real
 from kobai.errors import DataError
 from kobai.lab.needs_optuna import calm
 
@@ -19,7 +20,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         # The lock is a link to this path, from its own folder: a relative one would lead nowhere, and Optuna would wait for a
         # lock that a dead process has left for ever.
-        self.path = path.resolve()
+        self.path = real(path)
         self.seen = (0, 0)
         self.lock = _lock(str(self.path))
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from kobai._untrusted import from_json
 from kobai.lab.running import Run
 
 
@@ -34,6 +35,20 @@ class Mailbox:
             out.sendto(json.dumps(news).encode(), ("127.0.0.1", self.port))
 
 
+def _opened(datagram: bytes, token: str) -> dict[str, Any] | None:
+    """What :meth:`Mailbox.tell` sent; None for anything else, as any program of the machine can send to a port."""
+    try:
+        letter = from_json(datagram)
+        if letter["token"] != token:
+            return None
+        c, r = letter["key"]
+        opened = {"key": (int(c), int(r)), "epoch": float(letter["epoch"]), "loss": float(letter["loss"])}
+        curve = [float(a) for a in letter["held_accuracy"]]
+    except (ValueError, TypeError, KeyError, OverflowError):
+        return None
+    return {**opened, "held_accuracy": curve} if curve else None
+
+
 @contextmanager
 def mailbox(news: Callable[[dict[str, Any]], None] | None) -> Iterator[Mailbox | None]:
     """A mailbox whose letters ``news`` is given while the block runs; None where nobody listens, or nothing can be sent."""
@@ -51,9 +66,9 @@ def mailbox(news: Callable[[dict[str, Any]], None] | None) -> Iterator[Mailbox |
 
     def listen() -> None:
         while not over.is_set():
-            with suppress(OSError, ValueError):
-                letter = json.loads(box.recv(1 << 16))
-                if letter.pop("token", None) == token:
+            with suppress(OSError):
+                letter = _opened(box.recv(1 << 16), token)
+                if letter is not None:
                     news(letter)
 
     thread = threading.Thread(target=listen, daemon=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kobai._checksum import from_json
+from kobai._untrusted import regular
 from kobai.errors import DataError
 from kobai.lab.experiment import EXPERIMENTS, MODULES
 from kobai.lab.markup import Markup, data_uri, escaped, facts, paragraphs, tag
@@ -90,7 +91,7 @@ def _experiment(path: Path, content: dict[str, Any], alone: bool) -> list[Any]:
 def picture(path: Path, alt: str) -> Markup:
     """A figure from its file, as a picture within the page, where it can do nothing but be seen."""
     try:
-        content = path.read_bytes()
+        content = regular(path).read_bytes()
     except OSError:
         return escaped(tag("p", f"The figure, {path.name}, is not there.", class_="how"))
     kind = "image/png" if path.suffix == ".png" else "image/svg+xml"
@@ -124,7 +125,7 @@ def _rounded(value: Any) -> Any:
 
 def _content(path: Path) -> dict[str, Any]:
     try:
-        content = from_json(path.read_bytes())
+        content = from_json(regular(path).read_bytes())
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as the result of an experiment ({error})") from error
     if not isinstance(content, dict) or "finding" not in content:

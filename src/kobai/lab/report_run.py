@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from typing import Any, TypeGuard
 
 import kobai
 from kobai import nn
+from kobai._untrusted import from_json, regular
 from kobai.errors import CheckpointError, DataError
 from kobai.lab import charts, report_depth
 from kobai.lab.axes import percent, rounded
@@ -242,8 +242,8 @@ def _history(source: Path, state: dict[str, Any], say: Say) -> History:
             known |= {record["epoch"]: dict(record) for record in last["history"]}
         told: History = []
         try:
-            for line in path.read_bytes().splitlines():
-                record = json.loads(line)
+            for line in regular(path).read_bytes().splitlines():
+                record = from_json(line)
                 if not isinstance(record, dict) or not isinstance(record.get("epoch"), int):
                     raise DataError("a line without an epoch")
                 if record["epoch"] in known and record != plain(known[record["epoch"]]):

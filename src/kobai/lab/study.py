@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kobai._files import SILENCE, Process, this_process
+from kobai._untrusted import regular
 from kobai.errors import DataError
 from kobai.lab import folders, running
 from kobai.lab.journal import Journal, entry_of
@@ -46,7 +47,7 @@ def held_plan(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     created = False
-    with path.open("rb") as lines:
+    with regular(path).open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.endswith(b"\n"):
                 created |= line.startswith(BEGIN[: len(line)])

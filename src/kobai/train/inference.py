@@ -12,6 +12,7 @@ import numpy as np
 from kobai import nn
 from kobai._grad_mode import no_grad
 from kobai._tensor import Tensor
+from kobai._untrusted import real
 from kobai.data import DataSplits, table
 from kobai.errors import DataError, nearest
 from kobai.nn import functional as F
@@ -69,7 +70,7 @@ def questions(restored: Restored, data: str | None, data_dir: str | None, split:
     if Path(data).suffix.lower() in TABLES or Path(data).is_file():
         if split is None:
             return _of_table(Path(data).expanduser(), restored)
-        if str(Path(data).expanduser().resolve()) != own.data:
+        if str(real(Path(data).expanduser())) != own.data:
             raise DataError(f"{data}: has no {split} split, as the model was not trained on it; leave --split out")
         return _of_own(restored, own, split)
     splits = load_data(replace(own, data=data, label=None))

@@ -15,6 +15,7 @@ import numpy as np
 import kobai.data
 from kobai import nn
 from kobai._files import Lock, write_atomically
+from kobai._untrusted import real
 from kobai.data import DataSplits, Scaling
 from kobai.errors import CheckpointError, DataError
 from kobai.random import Generator, manual_seed
@@ -160,7 +161,7 @@ def _keep_best(keeper: Checkpoint, trainer: Trainer, found: Path, folder: Path, 
         )
         keeper.best.value, keeper.best.epoch = None, 0
         return
-    if source.resolve() != (folder / checkpoint.BEST).resolve():
+    if real(source) != real(folder / checkpoint.BEST):
         write_atomically(folder / checkpoint.BEST, source.read_bytes())
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from math import inf
 from pathlib import Path
 from typing import Any
 
+from kobai._untrusted import from_toml, real, regular
 from kobai.data import NAMES
 from kobai.errors import nearest
 from kobai.nn import init as initialisers
@@ -89,7 +89,7 @@ class Settings:
                 raise SettingsError(option, "the digits are embedded in an installed package, not read from a folder")
             return self
         path = Path(self.data).expanduser()
-        return Settings(**{**asdict(self), "data": str(path.resolve()) if path.exists() else self.data})
+        return Settings(**{**asdict(self), "data": str(real(path)) if path.exists() else self.data})
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as JSON and TOML hold them."""
@@ -181,10 +181,10 @@ def read_toml(path: Path, known: Mapping[str, Any]) -> dict[str, Any]:
     Names are those of the options, with ``-`` or ``_``; ``known`` are the names allowed.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = from_toml(regular(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError("config", f"{path} cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise SettingsError("config", f"{path} is not TOML: {error}") from error
     values = {}
     for key, value in table.items():
@@ -234,4 +234,4 @@ def _is_table(data: str) -> bool:
 
 
 def _same_data(a: str, b: str) -> bool:
-    return Path(a).expanduser().resolve() == Path(b).expanduser().resolve() if _is_table(a) else a == b
+    return real(Path(a).expanduser()) == real(Path(b).expanduser()) if _is_table(a) else a == b
