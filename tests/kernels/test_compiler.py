@@ -337,7 +337,7 @@ def test_sqrt_of_a_negative_number():
 
 
 def test_where_the_cache_is(monkeypatch):
-    from kobai.kernels._loop_code import cache_folder
+    from kobai.kernels.kept import cache_folder
 
     monkeypatch.setenv("KOBAI_CACHE", "~/x")
     assert cache_folder() == Path.home() / "x" / "kernels"

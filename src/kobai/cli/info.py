@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from kobai import cuda, xp
 from kobai.cli.common import Debug, one_line, out, say
 from kobai.errors import BackendError
 from kobai.kernels import blas, engine, pools
-from kobai.kernels._loop_code import cache_folder
+from kobai.kernels.kept import cache_folder
 
 # package: the extra that installs it, and what it is for
 PACKAGES = {
@@ -112,7 +113,9 @@ def _engines() -> list[tuple[str, str]]:
 def _machine_code() -> dict[Path, int]:
     """Folders in which Numba keeps what it compiled for Kobai, with the bytes in each."""
     named = os.environ.get("NUMBA_CACHE_DIR")
-    folders = [Path(named)] if named else [cache_folder(), Path(engine.__file__).parent]
+    folders = [*([Path(named)] if named else []), Path(engine.__file__).parent]
+    with suppress(OSError):  # there is no home
+        folders.append(cache_folder())
     return {folder: sum(f.stat().st_size for f in folder.rglob("*.nb[ci]")) for folder in folders if folder.is_dir()}
 
 

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import inspect
-import logging
-import os
 import sys
-import tempfile
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from kobai.kernels import engine, exponential, logarithm, special
+from kobai.kernels import engine, exponential, kept, logarithm, special
 from kobai.kernels._formula import Formula, Value
-
-log = logging.getLogger("kobai")
 
 _BOTH = {
     "add": "{0} + {1}",
@@ -191,20 +185,6 @@ def numba_source(name: str, formula: Formula, into: tuple[int, ...]) -> str:
     )
 
 
-def cache_folder() -> Path:
-    """Where the generated loops and their machine code are kept: ``KOBAI_CACHE``, else the user's cache folder."""
-    named = os.environ.get("KOBAI_CACHE")
-    if named:
-        return Path(named).expanduser() / "kernels"
-    if sys.platform == "darwin":
-        base = "~/Library/Caches"
-    elif os.name == "nt":
-        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "kobai" / "kernels"
-
-
 class Loops:
     """The compiled loops of one formula: over one array each, and over a table of many."""
 
@@ -223,29 +203,11 @@ def _beside() -> str:
 def load_module(name: str, source: str) -> Any:
     """The source as a module in a file whose name says its content, so that Numba finds the machine code again."""
     name = f"kobai_{name}_{hashlib.sha256(f'{source}{_beside()}'.encode()).hexdigest()[:16]}"
-    folder = cache_folder()
-    try:
-        path = _written(folder, name, source)
-    except OSError as error:
-        path = _written(Path(tempfile.mkdtemp(prefix="kobai-")), name, source)
-        log.warning("kernels: %s cannot be written (%s), so they are compiled anew in every process", folder, error)
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module = ModuleType(name)
+    module.__file__ = kept.source_file(name, source)
     sys.modules[name] = module  # where Numba looks when it reads machine code from disk
-    spec.loader.exec_module(module)
+    exec(compile(source, module.__file__, "exec"), module.__dict__)
     return module
-
-
-def _written(folder: Path, name: str, source: str) -> Path:
-    path = folder / f"{name}.py"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".tmp", delete=False, encoding="utf-8") as file:
-            file.write(source)
-        os.replace(file.name, path)  # at once: another process may read it already
-    return path
 
 
 # --- CUDA C -----------------------------------------------------------------------------------------------------------

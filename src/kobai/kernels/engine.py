@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from kobai.kernels import compiling
+from kobai.kernels import compiling, kept
 from kobai.xp import Array, recorder, recorders
 
 HOST_TYPES: set[type] = {np.ndarray}
@@ -118,8 +118,8 @@ def on_host(action: Callable[[], None]) -> None:
 class compiled:
     """Decorator: a loop over host arrays that Numba compiles for each combination of dtypes at its first call.
 
-    The machine code is kept on disk beside the source. The loop runs without the interpreter's lock, in one thread. Sums
-    may be added up in vector lanes (``reassoc``) and products fused into them (``contract``); NaN and infinity follow IEEE.
+    The machine code is kept on disk (:mod:`kobai.kernels.kept`). The loop runs without the interpreter's lock, in one thread.
+    Sums may be added up in vector lanes (``reassoc``) and products fused into them (``contract``); NaN and infinity follow IEEE.
     It owns no memory (``_nrt``): a slice of an array costs no atomic counting of references, 5 ns each, and a loop that would
     make an array does not compile.
     """
@@ -140,9 +140,8 @@ class compiled:
             numba = importlib.import_module("numba")
             compiling.hear_numba()
             options = {"nogil": True, "error_model": "numpy", "fastmath": set(self.flags), "_nrt": False}
-            linked = _linked(self.function)
-            signatures = () if self.signatures is None else (self.signatures(numba.types),)
-            self.dispatcher = _kept_on_disk(numba.njit, *signatures, **options)(linked)
+            signatures = None if self.signatures is None else self.signatures(numba.types)
+            self.dispatcher = kept.loop(_linked(self.function), signatures, options)
         return self.dispatcher
 
 
@@ -249,7 +248,7 @@ class entry:
             integers = (numba.types.int64,) * len(inspect.signature(self.function).parameters)
             options = {"error_model": "numpy", "fastmath": set(compiled.flags), "_nrt": False}
             signature = numba.types.void(*integers)
-            self.known = _kept_on_disk(numba.cfunc, signature, **options)(_linked(self.function))
+            self.known = kept.callback(_linked(self.function), signature, options)
         return self.known.ctypes
 
     @property
@@ -258,18 +257,6 @@ class entry:
         if self.known is None:
             self.compile()
         return int(self.known.address)
-
-
-def _kept_on_disk(decorator: Callable[..., Any], *signature: Any, **options: Any) -> Callable[[Any], Any]:
-    """One of Numba's decorators, which keeps the machine code if it finds a folder that can be written to."""
-
-    def decorate(function: Any) -> Any:
-        try:
-            return decorator(*signature, cache=True, **options)(function)
-        except RuntimeError:  # there is none
-            return decorator(*signature, **options)(function)
-
-    return decorate
 
 
 def _linked(function: Any) -> Any:
