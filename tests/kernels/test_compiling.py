@@ -1,13 +1,16 @@
 """Whoever compiles a kernel says so: to those who listen, else once to the log; what is read from disk passes in silence."""
 
 import logging
+import os
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pytest
 
 from kobai.kernels import compiling, engine
+from kobai.kernels.compiling import NOTICE
 
 SOURCE = """
 def twice(x, y):
@@ -83,3 +86,91 @@ def test_where_no_folder_can_be_written_kernels_are_not_kept(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[2. 2.]\n"
+
+
+# --- what is kept on disk ---------------------------------------------------------------------------------------------
+
+
+def run(function):
+    y = np.empty(4, np.float32)
+    function(np.ones(4, np.float32), y)
+    assert y.tolist() == [2, 2, 2, 2]
+    return sum(function.dispatcher.stats.cache_hits.values())
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    from kobai.kernels import kept
+
+    monkeypatch.setattr(kept, "unkept", [])
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    kept._refused.cache_clear()
+    yield kept
+    kept._refused.cache_clear()
+
+
+def test_every_damage_is_noticed_and_mended_with_a_line(kept, twice, tmp_path, caplog):
+    caplog.set_level(logging.WARNING, logger="kobai")
+    assert [run(twice()), run(twice())] == [0, 1]
+    caplog.clear()
+    files = [path for path in tmp_path.rglob("*") if path.suffix in (".nbi", ".nbc", ".py")]
+    assert len(files) == 3
+    for path in files:
+        whole = path.read_bytes()
+        positions = [0, len(whole) // 2, len(whole) - 1]
+        flipped = [whole[:i] + bytes([whole[i] ^ 1]) + whole[i + 1 :] for i in positions]
+        for damaged in (*flipped, whole[: len(whole) // 2], b"", whole + b"#"):
+            path.write_bytes(damaged)
+            run(twice())
+            assert [path.name in line and "is damaged" in line for line in caplog.messages if NOTICE not in line] == [
+                True
+            ]
+            caplog.clear()
+            assert (run(twice()), caplog.messages) == (1, [])
+
+
+def test_what_is_in_the_files_is_not_run_before_it_is_checked(kept, twice, tmp_path):
+    run(twice())
+    planted = b"cos\nmkdir\n(V" + str(tmp_path / "taken").encode() + b"\ntR."
+    for path in tmp_path.rglob("*.nb?"):
+        path.write_bytes(planted)
+    for path in tmp_path.rglob("kobai_*.py"):
+        path.write_text(f"import os\nos.mkdir({str(tmp_path / 'taken')!r})\n{SOURCE}")
+    assert run(twice()) == 0
+    assert not (tmp_path / "taken").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="folders have no owner here")
+@pytest.mark.parametrize("fault", ["open to others", "another user's", "a file", "full", "no home"])
+def test_a_folder_that_is_not_safe_only_costs_time(kept, twice, tmp_path, monkeypatch, caplog, fault):
+    caplog.set_level(logging.WARNING, logger="kobai")
+    folder = tmp_path / "kernels"
+    if fault == "open to others":
+        folder.mkdir()
+        folder.chmod(0o777)
+    elif fault == "another user's":
+        monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    elif fault == "a file":
+        folder.write_text("")
+    elif fault == "full":
+        full = OSError(28, "No space left on device")
+        monkeypatch.setattr(kept, "write_whole", lambda *_: (_ for _ in ()).throw(full))
+    else:
+        for name in ("HOME", "XDG_CACHE_HOME", "KOBAI_CACHE"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    before = set(os.listdir(tempfile.gettempdir()))
+    assert [run(twice()), run(twice())] == [0, 0]
+    assert not {name for name in set(os.listdir(tempfile.gettempdir())) - before if name.startswith("kobai-")}
+    lines = [line for line in caplog.messages if NOTICE not in line]
+    assert len(lines) == 1
+    assert "compiled anew in every process" in lines[0]
+    assert not list(tmp_path.rglob("*.nb?"))
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_numbas_own_files_are_not_loaded(kept, twice, tmp_path):
+    run(twice())
+    for path in tmp_path.rglob("*.nb?"):
+        path.rename(path.with_name(path.name.replace(".sha256", "")))
+    assert run(twice()) == 0

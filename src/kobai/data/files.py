@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,14 +28,17 @@ class Remote:
 
 
 def cache_dir() -> Path:
-    """Folder of downloaded files: the user's cache folder by the custom of the system."""
+    """Folder of downloaded files: the user's cache folder by the custom of the system; DataError if there is no home."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA", "~/AppData/Local")
     elif sys.platform == "darwin":
         base = "~/Library/Caches"
     else:
         base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "kobai"
+    try:
+        return Path(base).expanduser() / "kobai"
+    except RuntimeError:
+        raise DataError("there is no home folder to keep data in. Name a folder (data_dir=, KOBAI_DATA)") from None
 
 
 def data_dirs(data_dir: str | Path | None) -> list[Path]:
@@ -42,7 +46,12 @@ def data_dirs(data_dir: str | Path | None) -> list[Path]:
     if data_dir is not None:
         return [Path(data_dir).expanduser()]
     named = os.environ.get("KOBAI_DATA")
-    return ([Path(named).expanduser()] if named else []) + [cache_dir()]
+    if not named:
+        return [cache_dir()]
+    folders = [Path(named).expanduser()]
+    with suppress(DataError):  # without a home it is the only one
+        folders.append(cache_dir())
+    return folders
 
 
 def locate(

@@ -119,9 +119,9 @@ class compiled:
     """Decorator: a loop over host arrays that Numba compiles for each combination of dtypes at its first call.
 
     The machine code is kept on disk (:mod:`kobai.kernels.kept`). The loop runs without the interpreter's lock, in one thread.
-    Sums may be added up in vector lanes (``reassoc``) and products fused into them (``contract``); NaN and infinity follow IEEE.
-    It owns no memory (``_nrt``): a slice of an array costs no atomic counting of references, 5 ns each, and a loop that would
-    make an array does not compile.
+    Sums may be added up in vector lanes (``reassoc``), and products fused into them (``contract``); NaN and infinity follow
+    IEEE. It owns no memory (``_nrt``): a slice of an array costs no atomic counting of references, 5 ns each, and a loop
+    that would make an array does not compile.
     """
 
     flags = frozenset(("reassoc", "contract", "nsz", "arcp"))

@@ -65,13 +65,14 @@ def _refused(folder: Path) -> OSError | None:
     return None
 
 
-_said: list[str] = []
+unkept: list[str] = []
+"""Why something was compiled that is not kept, told once."""
 
 
 def in_memory(error: OSError) -> None:
     """Say, once, that nothing is kept."""
-    if not _said:
-        _said.append(str(error))
+    if not unkept:
+        unkept.append(str(error))
         where, why = error.filename or "their folder", error.strerror or error
         log.warning("kernels: %s cannot be used (%s), so they are compiled anew in every process", where, why)
 
