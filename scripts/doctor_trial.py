@@ -112,7 +112,7 @@ def examined(kind: str, index: str, cure: bool = False) -> dict[str, Any]:
         }
         if cure and found.findings:
             treated = treat(found, steps=200, data=case.batches)
-            if treated.cured:
+            if treated.cured or treated.failed:
                 record |= {"before": treated.loss_before, "after": treated.loss_after}
     return record
 

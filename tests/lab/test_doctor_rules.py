@@ -253,7 +253,7 @@ def test_a_rate_of_nothing_and_a_schedule() -> None:
     assert [finding.disease for finding in found.findings] == ["rate-too-small"]
     assert "learning rate is 0" in found.findings[0].cause
     assert found.findings[0].cure == SetRate(1e-3, 0.0)
-    assert treat(found, steps=50).helped
+    assert treat(found, steps=100).helped  # of a rate of 1e-3, fewer lower the loss by less than a tenth
     optimizer = kobai.optim.SGD(model.parameters(), lr=0.1)
     kobai.optim.lr_scheduler.LambdaLR(optimizer, lambda step: step / 100)  # warm-up: the first step has rate 0
     assert optimizer.param_groups[0]["lr"] == 0

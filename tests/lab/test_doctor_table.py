@@ -73,7 +73,8 @@ def test_sizes_of_the_table() -> None:
     kinds = Counter(case.disease == "healthy" for case, _ in table())
     assert kinds[False] >= 40
     assert kinds[True] >= 40
-    assert {case.disease for case, _ in table()} == {*DISEASES, "healthy"}
+    # What only a training shows is no finding of a few steps.
+    assert {case.disease for case, _ in table()} == {*DISEASES, "healthy"} - {"no-better-than-guessing"}
 
 
 def test_every_disease_is_found_and_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -203,9 +204,10 @@ INTRODUCTION = """# The doctor's catalogue of diseases
 
 `kobai.lab.diagnose(model, batch, loss_fn, optimizer)` runs a few steps on a copy of a net under probes, and compares
 what they see with the thresholds below. `kobai.lab.treat(diagnosis)` applies the cure of the root to a copy,
-diagnoses again, and trains the sick and the cured net side by side. `kobai.lab.Doctor()` looks at a step of a
-`Trainer` now and then, by the same rules (`kobai train --doctor`); `kobai diagnose` does it for a run or for a net that is
-not trained yet.
+diagnoses again, and trains the sick and the cured net side by side: a cure is called one only where the net trained with
+it has a loss lower by a tenth, and nothing is called healthy over a loss that is infinite or no better than guessing.
+`kobai.lab.Doctor()` looks at a step of a `Trainer` now and then, by the same rules (`kobai train --doctor`);
+`kobai diagnose` does it for a run or for a net that is not trained yet.
 
 Findings come in order of causes. One that *follows from* another should go away with it: weights of standard
 deviation 0.01 in a deep net make the activations collapse, and a gradient that vanishes is what becomes of that. An

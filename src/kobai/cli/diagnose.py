@@ -185,7 +185,6 @@ def _show(patient: Patient, found: Diagnosis, treatment: Treatment | None, steps
     say("")
     for line in str(treatment).splitlines():
         say(line)
-    if treatment.cured:
-        if not treatment.helped:
-            say("the cure did not lower the loss in these steps")
-        say("healthy now" if treatment.left.healthy else f"left: {', '.join(f.title for f in treatment.left.findings)}")
+    left = treatment.left
+    if treatment.cured or not left.healthy:
+        say("healthy now" if left.healthy else f"left: {', '.join(f.title for f in left.findings)}")

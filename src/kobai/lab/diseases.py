@@ -45,6 +45,9 @@ ALIKE = 0.5
 # Updates
 RATIO_LARGE, RATIO_LARGE_SOME, RATIO_SMALL, RATIO_SMALL_SOME, RATIO_GOOD = 0.2, 0.15, 1e-5, 1e-4, 3e-3
 LOSS_GREW, OVERSHOOT, PATIENCE = 1.5, 1.2, 30
+BETTER, GUESSED, FASTER = 0.1, 0.02, 0.1
+"""Part of a loss by which a cure must lower it, and by which one that is learnt is below that of a guess; and of a rate at
+which a training diverged, what is left."""
 
 # Data
 INPUT_LARGE, INPUT_SMALL, FEATURES_APART, OFFSET = 10.0, 1e-2, 100.0, 10.0
@@ -203,7 +206,7 @@ DISEASES: dict[str, Disease] = {
             "learning rate too large",
             f"median update-to-weight ratio above {RATIO_LARGE:g} (warning: {RATIO_LARGE_SOME:g}), while the loss does not "
             f"fall, or rises by {OVERSHOOT:g} on its way; or a loss of the same batch that grows by {LOSS_GREW:g}, and has not "
-            f"come back after {PATIENCE} steps",
+            f"come back after {PATIENCE} steps; in `treat` also one that ends its training higher than it began",
             "A ratio of about 1e-3 is usual; Adam's first steps have lr divided by the weights' size, up to some 1e-2. At 0.2 "
             "five steps write every weight anew. Above 2 / curvature gradient descent overshoots; up to twice that the loss "
             "may grow at first and come back.",
@@ -234,6 +237,28 @@ DISEASES: dict[str, Disease] = {
                 "vanishing-gradient",
                 "saturated",
                 "exploding-activations",
+            ),
+        ),
+        Disease(
+            "no-better-than-guessing",
+            "no better than guessing",
+            f"found by `treat` only: after its steps the loss is not finite, or not below that of one output for all samples "
+            f"by {GUESSED:.0%} (a warning if it falls)",
+            "A net that says the same of every sample has learnt nothing of what tells them apart, however healthy its layers "
+            "look.",
+            "definition of the loss; Karpathy, A recipe for training neural networks, 2019",
+            (
+                *_DATA,
+                "unshuffled",
+                "symmetric",
+                "saturated",
+                "exploding-activations",
+                "collapsed",
+                "dying-relu",
+                "vanishing-gradient",
+                "exploding-gradient",
+                "rate-too-large",
+                "rate-too-small",
             ),
         ),
     )

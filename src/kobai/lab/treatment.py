@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kobai import nn, ops
 from kobai._tensor import Tensor
+from kobai.lab import rules
 from kobai.lab.cures import Patient
 from kobai.lab.diagnosis import Case, batches_for, copied, diagnose, undisturbed
 from kobai.lab.findings import Diagnosis, Finding
+from kobai.lab.rules.course import better, outcome
+from kobai.lab.rules.view import View
 from kobai.nn import functional as F
 from kobai.optim import Optimizer
 from kobai.random import manual_seed
+from kobai.train.batches import device_of, moved
 from kobai.train.trainer import Trainer
 
 ROUNDS = 4
@@ -27,9 +31,12 @@ class Treatment:
 
     Attributes:
         model, optimizer, clip_grad_norm: the cured net after its training steps, and what it is trained with.
-        cured: the findings whose cures were applied, in order.
+        cured: the findings whose cures were applied, in order, and with which the copy did better.
+        failed: the findings whose cures were tried after these, and did not lower the loss, each with the loss at its end.
         before, after: losses of the sick and of the cured net, step by step.
-        diagnosis: of the sick net; ``left``: of the cured one before it was trained.
+        diagnosis: of the sick net.
+        left: of the cured one before it was trained, and what its training has shown: a loss that is infinite, or no better
+            than guessing, is a finding of its own.
     """
 
     model: nn.Module
@@ -40,6 +47,7 @@ class Treatment:
     after: tuple[float, ...]
     diagnosis: Diagnosis = field(repr=False)
     left: Diagnosis = field(repr=False)
+    failed: tuple[tuple[Finding, float], ...] = ()
 
     @property
     def loss_before(self) -> float:
@@ -53,8 +61,8 @@ class Treatment:
 
     @property
     def helped(self) -> bool:
-        """Whether the cured net has the lower loss."""
-        return self.loss_after < self.loss_before
+        """Whether the cured net has a loss that is lower by more than a tenth."""
+        return better(self.loss_after, self.loss_before)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -62,6 +70,10 @@ class Treatment:
         ends = [x if math.isfinite(x) else None for x in (self.loss_before, self.loss_after)]
         return {
             "cured": [finding.to_dict() for finding in self.cured],
+            "failed": [
+                finding.to_dict() | {"loss_after": loss if math.isfinite(loss) else None}
+                for finding, loss in self.failed
+            ],
             "steps": len(self.after),
             "loss_before": ends[0],
             "loss_after": ends[1],
@@ -72,17 +84,23 @@ class Treatment:
         }
 
     def __str__(self) -> str:
-        if not self.cured:
-            return "nothing to cure" + (
-                "" if self.diagnosis.healthy else ": what was found needs the reader, see its cure"
-            )
         lines = []
         for i, finding in enumerate(self.cured):
             lines.append(f"cure {i + 1}, against {finding.title}:")
             lines += [f"  {line}" for line in finding.cure.code.splitlines()]
-        lines.append(f"{'':<11}{'first loss':>12}{'after ' + str(len(self.after)) + ' steps':>18}")
-        lines.append(f"{'before':<11}{self.before[0]:>12.4g}{self.loss_before:>18.4g}")
-        lines.append(f"{'after':<11}{self.after[0]:>12.4g}{self.loss_after:>18.4g}")
+        if self.cured:
+            lines.append(f"{'':<11}{'first loss':>12}{'after ' + str(len(self.after)) + ' steps':>18}")
+            lines.append(f"{'before':<11}{self.before[0]:>12.4g}{self.loss_before:>18.4g}")
+            lines.append(f"{'after':<11}{self.after[0]:>12.4g}{self.loss_after:>18.4g}")
+        for finding, loss in self.failed:
+            lines.append(
+                f"no cure: the one against {finding.title} was tried; the loss after {len(self.after)} steps was {loss:.4g}, "
+                f"and {self.loss_after:.4g} without it"
+            )
+        if not lines:
+            lines.append(
+                "nothing to cure" + ("" if self.left.healthy else ": what was found needs the reader, see its cure")
+            )
         return "\n".join(lines)
 
 
@@ -99,8 +117,10 @@ def treat(
 ) -> Treatment:
     """Cure what :func:`diagnose` finds, on a copy, and train both for ``steps`` steps from the same seed.
 
-    The root of all findings is cured first and the net is diagnosed again, until nothing is left that a cure is known for.
-    Warnings are treated where there is no error.
+    The root of all findings is cured first, a copy is trained with that, and the net is diagnosed again, until nothing is
+    left that a cure is known for. What the training shows belongs to the diagnosis: a loss that leaves what is finite, or ends
+    where a guess would be that is one for all samples. A cure counts as one only if the copy trained with it, and with those
+    before it, has a loss that is lower by more than a tenth. Warnings are treated where there is no error.
 
     Args:
         patient: a :class:`Diagnosis`, which knows its net, batch, loss function and optimizer; or a model, with the arguments
@@ -134,35 +154,65 @@ def treat(
         raise ValueError("treat: this diagnosis does not know its net, for it was not made by diagnose()")
     batches = batches_for(case, data)
     with undisturbed():
-        sick_model, sick_optimizer = copied(case)
-        model, rule = copied(case)
-        cured = Patient(model, rule, case.clip_grad_norm)
         manual_seed(seed)
-        findings, left = _cure(cured, case, diagnosis)
-        sick = Patient(sick_model, sick_optimizer, case.clip_grad_norm)
-        before = _train(sick, case, batches, steps, seed)
-        after = _train(cured, case, batches, steps, seed) if findings else before
-    return Treatment(cured.model, cured.optimizer, cured.clip_grad_norm, findings, before, after, diagnosis, left)
+        courses = _courses(case, diagnosis, batches, steps, seed)
+    kept = 0
+    for i, course in enumerate(courses):
+        kept = i if better(_end(course.losses), _end(courses[kept].losses)) else kept
+    best = courses[kept]
+    failed = tuple((course.cured[-1], _end(course.losses)) for course in courses[kept + 1 :])
+    model, rule, clip = best.patient.model, best.patient.optimizer, best.patient.clip_grad_norm
+    return Treatment(model, rule, clip, best.cured, courses[0].losses, best.losses, diagnosis, best.left, failed)
 
 
-def _cure(patient: Patient, case: Case, diagnosis: Diagnosis) -> tuple[tuple[Finding, ...], Diagnosis]:
-    """Cure root after root; returns what was cured, and the last diagnosis."""
-    cured: list[Finding] = []
-    only_errors = bool(diagnosis.errors)
+@dataclass(frozen=True)
+class _Course:
+    """A copy with some cures, after its training, and what was found: before it, and by it."""
+
+    cured: tuple[Finding, ...]
+    patient: Patient
+    losses: tuple[float, ...]
+    left: Diagnosis
+
+
+def _courses(case: Case, diagnosis: Diagnosis, batches: list[Any], steps: int, seed: int) -> list[_Course]:
+    """The net as it is, and then with one cure more each time."""
+    patient = Patient(*copied(case), case.clip_grad_norm)
+    guess = _guess(case, diagnosis, batches)
+    courses: list[_Course] = []
+    cured: tuple[Finding, ...] = ()
     left = diagnosis
-    for _ in range(ROUNDS):
+    while True:
+        trained = _copy(patient, case)
+        with undisturbed():
+            losses = _train(trained, case, batches, steps, seed)
+        seen = outcome(losses, _end(losses), guess, batches, patient.optimizer if case.optimizer is not None else None)
+        if seen is not None and seen.disease not in [finding.disease for finding in left.findings]:
+            left = replace(left, findings=rules.ordered([*left.findings, seen]))
+        courses.append(_Course(cured, trained, losses, left))
         known = [f for f in left.roots if f.cure.applicable and f.severity != "note"]
-        todo = [f for f in known if f.severity == "error" or not only_errors]
+        todo = [f for f in known if f.severity == "error" or not diagnosis.errors]
         fresh = [f for f in todo if (f.disease, f.cure.code) not in [(c.disease, c.cure.code) for c in cured]]
-        if not fresh:
-            break
+        if not fresh or len(cured) == ROUNDS:
+            return courses
         fresh[0].cure.apply(patient)
-        cured.append(fresh[0])
+        cured = (*cured, fresh[0])
         optimizer = patient.optimizer if case.optimizer is not None else None
         left = diagnose(
             patient.model, case.batch, case.loss_fn, optimizer, case.steps, clip_grad_norm=patient.clip_grad_norm
         )
-    return tuple(cured), left
+
+
+def _copy(patient: Patient, case: Case) -> Patient:
+    return Patient(*copied(replace(case, model=patient.model, optimizer=patient.optimizer)), patient.clip_grad_norm)
+
+
+def _guess(case: Case, diagnosis: Diagnosis, batches: Sequence[Any]) -> float | None:
+    """The loss of one output for all samples of the batches, where there is such an output."""
+    *inputs, target = case.batch
+    view = View(case.model, [diagnosis.reading], inputs, target, case.loss_fn)
+    targets = [moved(batch, device_of(case.model))[-1] for batch in batches]
+    return min(view.guesses(targets), default=None)
 
 
 def _train(patient: Patient, case: Case, batches: list[Any], steps: int, seed: int) -> tuple[float, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from kobai._grad_mode import no_grad
@@ -24,11 +25,8 @@ HUGE = 1e15
 def non_finite(view: View) -> Finding | None:
     """NaN and infinity, where they come first: in the data, the weights, the outputs, the loss, the gradients."""
     reading = view.reading
-    for name, what, tensors in (("x", "inputs", view.inputs), ("t", "targets", [view.target])):
-        if numbers := sum(_count(tensor) for tensor in tensors):
-            cause = f"The {what} hold NaN or infinity; one such number spoils the whole batch."
-            evidence = Evidence(f"numbers of the {what} that are not finite", numbers, 0, True)
-            return found("non-finite", "error", [], [evidence], cause, Advice(REPAIR.format(name)))
+    if data := spoilt(view.inputs, view.target):
+        return data
     weights = [weight.name for weight in reading.weights if not weight.value.finite]
     if bad := [*dict.fromkeys([*weights, *view.broken])]:
         layers = [*dict.fromkeys(name.rpartition(".")[0] for name in bad)]
@@ -68,6 +66,16 @@ def non_finite(view: View) -> Finding | None:
         )
         evidence = Evidence("layers whose gradient is not finite", len(gradients), 0, True)
         return found("non-finite", "error", gradients[::-1], [evidence], cause, cure)
+    return None
+
+
+def spoilt(inputs: Sequence[Any], target: Any) -> Finding | None:
+    """NaN and infinity in a batch."""
+    for name, what, tensors in (("x", "inputs", inputs), ("t", "targets", [target])):
+        if numbers := sum(_count(tensor) for tensor in tensors):
+            cause = f"The {what} hold NaN or infinity; one such number spoils the whole batch."
+            evidence = Evidence(f"numbers of the {what} that are not finite", numbers, 0, True)
+            return found("non-finite", "error", [], [evidence], cause, Advice(REPAIR.format(name)))
     return None
 
 

@@ -153,38 +153,45 @@ class View:
 
     @cached_property
     def chance(self) -> float | None:
-        """What it costs to know nothing: the least loss of outputs that are the same for all samples.
+        """What it costs to know nothing: the least loss, above 0, of outputs that are the same for all samples.
 
-        Tried are the logarithms of the classes' shares; 0, the targets' mean, and its logit where they are from 0 to 1. None
-        for targets and losses that take none of these.
+        None for targets and losses that take none of the outputs of :meth:`guesses`.
+        """
+        return min((loss for loss in self.guesses([self.target]) if loss > 0), default=None)
+
+    def guesses(self, targets: Sequence[Any]) -> list[float]:
+        """Mean losses over batches of targets, of outputs that are the same for all their samples, as far as finite.
+
+        Tried are the logarithms of the classes' shares; 0, the targets' mean, and its logit where they are from 0 to 1.
         """
         losses = []
         with no_grad():
-            for output in self._constants():
+            for output in self._constants(targets):
                 try:
-                    losses.append(float(self.loss_fn(output, self.target).item()))
+                    each = [self.loss_fn(output.expand(len(t), *output.shape[1:]), t).item() for t in targets]
                 except Exception:  # the user's function may refuse what no net of theirs would say
                     continue
-        known = [loss for loss in losses if math.isfinite(loss) and loss > 0]
-        return min(known) if known else None
+                losses.append(sum(map(float, each)) / len(each))
+        return [loss for loss in losses if math.isfinite(loss)]
 
-    def _constants(self) -> Iterator[Tensor]:
+    def _constants(self, targets: Sequence[Any]) -> Iterator[Tensor]:
+        """Outputs of one sample, in a batch of 1."""
         t, layers = self.target, self.reading.layers
         if not isinstance(t, Tensor) or not layers:
             return
         like = next(self.model.parameters())
         if self.classes is not None:
-            labels = to_host(t.array)
+            labels = np.concatenate([to_host(part.array) for part in targets])
             counts = np.bincount(labels[(labels >= 0) & (labels < self.classes)], minlength=self.classes) + 1
-            scores = ops.from_numpy(np.log(counts / counts.sum())).to(like.device, like.dtype)
-            yield scores.expand(len(t), self.classes)
+            yield ops.from_numpy(np.log(counts / counts.sum())).to(like.device, like.dtype).reshape(1, -1)
         elif t.is_floating_point() and t.numel() == layers[-1].output.size:
-            mean = t.mean(0, keepdim=True)
-            yield ops.zeros_like(t)
-            yield mean.expand(t.shape)
-            if bool(((t >= 0) & (t <= 1)).all().item()):
+            every = targets[0] if len(targets) == 1 else ops.cat(list(targets))
+            mean = every.mean(0, keepdim=True)
+            yield ops.zeros_like(mean)
+            yield mean
+            if bool(((every >= 0) & (every <= 1)).all().item()):
                 inside = mean.clamp(1e-3, 1 - 1e-3)
-                yield (inside / (1 - inside)).log().expand(t.shape)
+                yield (inside / (1 - inside)).log()
 
     @property
     def learnt(self) -> bool:
