@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from small_nets import batch, net
 
 import kobai
 from kobai import nn
-from kobai.lab import diagnose, treat
-from kobai.lab.rules.course import outcome
+from kobai.lab import Doctor, diagnose, treat
+from kobai.lab.diseases import PATIENCE
+from kobai.lab.rules.course import falls, outcome
 from kobai.nn import functional as F
-from kobai.train import mlp
+from kobai.train import Trainer, mlp
 
 
 class Blind(nn.Module):
@@ -157,3 +159,132 @@ def test_what_the_losses_of_a_training_show(losses: list[float], guess: float | 
     assert (seen and (seen.disease, seen.severity)) == expected
     if expected and expected[0] == "rate-too-large":  # an optimizer that nobody chose is not blamed
         assert outcome(losses, end, guess, [(x, t)], None).disease == "no-better-than-guessing"
+
+
+def fitted(model: nn.Module, optimizer: Any, data: Any, loss_fn: Any = F.cross_entropy, **options: Any) -> Any:
+    doctor = Doctor(say=lambda _: None, **options)
+    trainer = Trainer(model, optimizer, loss_fn, callbacks=[doctor], terminate_on_non_finite=False)
+    return doctor, trainer.fit(data, epochs=4)
+
+
+def errors(doctor: Doctor) -> list[str]:
+    return [visit.finding.disease for visit in doctor.visits if visit.finding.severity == "error"]
+
+
+def shallow(seed: int) -> nn.Module:
+    kobai.manual_seed(seed)
+    return nn.Sequential(nn.Linear(20, 16), nn.Tanh(), nn.Linear(16, 4))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("every", [1, 7, 100])
+def test_a_rate_is_judged_by_more_than_one_step(seed: int, every: int) -> None:
+    """Adam's first steps are long for weights that are small, and the loss falls."""
+    model = shallow(seed)
+    doctor, history = fitted(model, kobai.optim.Adam(model.parameters(), lr=0.05), batches(20, 32), every=every)
+    assert history[-1]["loss"] < 0.3 * history[0]["loss"]
+    assert not [visit for visit in doctor.visits if visit.finding.disease == "rate-too-large"]
+    assert not errors(doctor)
+
+
+@pytest.mark.parametrize("rate", [3.0, 30.0])
+def test_a_rate_that_is_too_large_is_told(rate: float) -> None:
+    model = shallow(0)
+    doctor, _ = fitted(model, kobai.optim.Adam(model.parameters(), lr=rate), batches(20, 32))
+    assert "rate-too-large" in errors(doctor)
+    assert doctor.visits[0].batch == 1  # where it was seen, though it was told later
+
+
+def test_negative_losses_that_fall() -> None:
+    """The logarithm of a density, of which the spread is known, may have any sign."""
+    x, _ = batch(640)
+    t = x[:, :4].clone()
+    data = [(x[i : i + 64], t[i : i + 64]) for i in range(0, 640, 64)]
+
+    def loss_fn(y: Any, t: Any) -> Any:
+        return (0.5 * ((y - t) / 0.1) ** 2).mean() / 100 - 2.0
+
+    model = shallow(1)
+    optimizer = kobai.optim.Adam(model.parameters(), lr=0.05)
+    doctor, history = fitted(model, optimizer, data, loss_fn)
+    assert history[-1]["loss"] < history[0]["loss"] < 0
+    assert not errors(doctor)
+    result = treat(diagnose(shallow(1), data[0], loss_fn), steps=200, data=data)
+    assert result.left.healthy, str(result.left)
+
+
+def test_what_layers_look_like_is_no_error_where_the_loss_falls() -> None:
+    """Weights ten times too large saturate tanh, and the last layer learns from its signs."""
+    model = shallow(0)
+    model[0].weight.data.mul_(30)
+    found = diagnose(model, batches()[0])
+    assert [finding.severity for finding in found.findings if finding.disease == "saturated"] == ["error"]
+    doctor, history = fitted(model, kobai.optim.Adam(model.parameters(), lr=0.03), batches(20, 32))
+    assert history[-1]["loss"] < 0.7 * history[0]["loss"]
+    assert "saturated" in [visit.finding.disease for visit in doctor.visits]
+    assert not errors(doctor)
+    still = shallow(0)
+    still[0].weight.data.mul_(30)
+    doctor, _ = fitted(still, kobai.optim.SGD(still.parameters(), lr=1e-7), batches(20, 32))
+    assert "saturated" in errors(doctor)
+
+
+def test_faults_of_the_data_are_told_at_once_though_the_loss_falls() -> None:
+    x, t = batch(640)
+    model, said = shallow(0), []
+    doctor = Doctor(say=said.append)
+    trainer = Trainer(model, kobai.optim.SGD(model.parameters(), lr=0.1), callbacks=[doctor])
+    told: list[int] = []
+    data = [(x[i : i + 64], kobai.zeros_like(t[:64])) for i in range(0, 640, 64)]
+    for part in (data[:1], data):
+        trainer.fit(part, epochs=trainer.epoch + 1)
+        told.append(len(said))
+    assert told == [1, 1]
+    assert errors(doctor) == ["no-signal"]
+
+
+def test_what_is_watched_is_told_in_time_and_not_saved_as_told() -> None:
+    model, said = net("normal(0.01)"), []
+    doctor, states, counts = Doctor(say=said.append), [], []
+
+    class Watch(kobai.train.Callback):
+        def on_batch_end(self, trainer: Any) -> None:
+            states.append(doctor.state_dict()["told"])
+            counts.append(len(said))
+
+    trainer = Trainer(model, kobai.optim.SGD(model.parameters(), lr=0.1), callbacks=[doctor, Watch()])
+    trainer.fit([batch()] * 25, epochs=2)
+    assert counts == [0] * PATIENCE + [1] * (50 - PATIENCE)
+    assert "epoch 1, batch 1: collapsed" in said[0]
+    assert states[0] == []
+    assert "collapsed" in states[-1]
+
+
+def test_losses_of_the_steps_are_those_of_the_training() -> None:
+    """Though only their sums over an epoch are kept, which begin anew."""
+    model = net("normal(0.3)")
+    doctor, seen = Doctor(say=lambda _: None), []
+    settle, losses = doctor._settle, []
+
+    def noted(patience: int) -> None:
+        losses[:] = doctor._losses() or losses
+        settle(patience)
+
+    doctor._settle = noted  # type: ignore[method-assign]
+    trainer = Trainer(model, kobai.optim.SGD(model.parameters(), lr=1e-4), callbacks=[doctor])
+    step = trainer.train_step
+    trainer.train_step = lambda batch: seen.append(step(batch)) or seen[-1]  # type: ignore[method-assign]
+    trainer.fit([*batches(6), batch(10)], epochs=2)
+    assert len(losses) == 14
+    np.testing.assert_allclose(losses, [float(loss.item()) for loss in seen], rtol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_losses_that_go_up_and_down_fall_or_do_not(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    noise = 0.2 * rng.normal(size=31)
+    assert falls(list(np.linspace(2, 1, 31) + noise))
+    assert falls(list(np.linspace(-1, -2, 31) + noise))
+    assert not falls(list(np.linspace(1, 2, 31) + noise))
+    assert not falls(list(np.linspace(-2, -1, 31) + noise))
+    assert not falls([*np.linspace(2, 1, 30), math.nan])

@@ -207,7 +207,8 @@ what they see with the thresholds below. `kobai.lab.treat(diagnosis)` applies th
 diagnoses again, and trains the sick and the cured net side by side: a cure is called one only where the net trained with
 it has a loss lower by a tenth, and nothing is called healthy over a loss that is infinite or no better than guessing.
 `kobai.lab.Doctor()` looks at a step of a `Trainer` now and then, by the same rules (`kobai train --doctor`);
-`kobai diagnose` does it for a run or for a net that is not trained yet.
+what one step looks like, but for faults of the data, is told when the loss of the next 30 is known, and no error where it
+falls. `kobai diagnose` does it for a run or for a net that is not trained yet.
 
 Findings come in order of causes. One that *follows from* another should go away with it: weights of standard
 deviation 0.01 in a deep net make the activations collapse, and a gradient that vanishes is what becomes of that. An

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kobai.lab import rules
-from kobai.lab.diseases import DISEASES
+from kobai.lab.diseases import DISEASES, PATIENCE
 from kobai.lab.findings import Finding
 from kobai.lab.probes import Probe, Reading
+from kobai.lab.rules.course import falls
 from kobai.lab.rules.units import twins
 from kobai.lab.rules.view import View, stages
 from kobai.train.callbacks import Callback
+from kobai.xp import to_host
 
 if TYPE_CHECKING:
     from kobai.train.trainer import Trainer
@@ -40,12 +42,24 @@ class Visit:
         )
 
 
+@dataclass(frozen=True)
+class _Suspicion:
+    """A finding that the loss may refute, and since which of the noted steps it has been watched."""
+
+    visit: Visit
+    root: bool
+    learnt: bool
+    since: int
+
+
 class Doctor(Callback):
     """Warn during training of every disease once, with epoch, layer and cure.
 
     The first step is looked at, and then each ``every``-th, under a :class:`Probe`, with its batch, by the rules of
-    :func:`diagnose`: that costs some small transfers then and nothing in between. What is a mere consequence of another
-    finding is kept in ``visits`` but not told.
+    :func:`diagnose`: that costs some small transfers then and nothing in between. One step does not show whether the net
+    learns for all that its layers look like, or that its steps are long: but for faults of the data, what was found is told
+    when the loss of the next 30 steps is known, or training ends. If that loss falls, no learning rate is called too large, and
+    no finding an error. What is a mere consequence of another finding is kept in ``visits`` but not told.
 
     Args:
         every: steps between two looks.
@@ -72,6 +86,8 @@ class Doctor(Callback):
         self._told: set[str] = set()
         self._steps = 0
         self._probe: Probe | None = None
+        self._held: list[_Suspicion] = []
+        self._sums: list[tuple[Any, int]] = []  # of the losses in this epoch, and of how many samples, after each step
         self._apart = False  # whether no units were twins at the last look: such never become any
 
     def on_fit_start(self, trainer: Trainer) -> None:
@@ -88,18 +104,24 @@ class Doctor(Callback):
         probe = self._probe
         assert probe is not None
         self._steps += 1
+        if self._held:
+            self._note(trainer)
         if probe.attached:
             probe.detach()
             self._look(trainer, probe)
+        if self._held:
+            self._settle(PATIENCE)
         if self._steps % self.every == 0:
             probe.attach()
 
     def on_close(self, trainer: Trainer) -> None:
+        self._settle(0)
         if self._probe is not None:
             self._probe.detach()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"told": sorted(self._told), "steps": self._steps}
+        held = {suspicion.visit.finding.disease for suspicion in self._held}
+        return {"told": sorted(self._told - held), "steps": self._steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._told, self._steps = set(state["told"]), state["steps"]
@@ -129,13 +151,55 @@ class Doctor(Callback):
                 continue
             self._told.add(finding.disease)
             visit = Visit(trainer.epoch + 1, trainer.position, finding)
-            self.visits.append(visit)
             # What has been told and is still there may by now have consequences that look like causes.
             related = any(
                 finding.disease in DISEASES[name].follows or name in DISEASES[finding.disease].follows for name in known
             )
-            if finding.follows is None and not related:
-                self.say(str(visit))
+            root = finding.follows is None and not related
+            if finding.disease in rules.FACTS:
+                self._tell(visit, root)
+                continue
+            if not self._sums:
+                self._note(trainer)
+            self._held.append(_Suspicion(visit, root, view.learnt, len(self._sums) - 1))
+
+    def _tell(self, visit: Visit, root: bool) -> None:
+        self.visits.append(visit)
+        self.visits.sort(key=lambda visit: (visit.epoch, visit.batch))
+        if root:
+            self.say(str(visit))
+
+    def _note(self, trainer: Trainer) -> None:
+        """Keep what the losses sum to so far, on the device."""
+        self._sums.append((trainer.loss.total.copy(), trainer.loss.count))
+
+    def _settle(self, patience: int) -> None:
+        """Tell what has been watched for so many steps, as far as the loss has not refuted it."""
+        due = [suspicion for suspicion in self._held if len(self._sums) - 1 - suspicion.since >= patience]
+        if not due:
+            return
+        self._held = [suspicion for suspicion in self._held if suspicion not in due]
+        losses = self._losses()
+        for suspicion in due:
+            visit, seen = suspicion.visit, losses[suspicion.since :]
+            # What has learnt need not fall any further.
+            well = falls(seen) or (suspicion.learnt and not falls(seen[::-1]))
+            finding = rules.tempered(visit.finding) if well else visit.finding
+            if finding is None:
+                self._told.discard(visit.finding.disease)  # a later look may find it again
+            else:
+                self._tell(replace(visit, finding=finding), suspicion.root)
+        if not self._held:
+            self._sums = []
+
+    def _losses(self) -> list[float]:
+        """Mean loss of each step that was noted; of the first one, of the steps of its epoch until then."""
+        sums = [float(to_host(total)[0]) for total, _ in self._sums]
+        losses = []
+        for i, (total, (_, count)) in enumerate(zip(sums, self._sums, strict=True)):
+            before, samples = (sums[i - 1], self._sums[i - 1][1]) if i and self._sums[i - 1][1] < count else (0.0, 0)
+            losses.append((total - before) / (count - samples))
+        return losses
 
     def _twins_in(self, trainer: Trainer, reading: Reading) -> dict[str, float]:
         if self._apart:

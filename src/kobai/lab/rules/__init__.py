@@ -38,6 +38,9 @@ STATE: tuple[Rule, ...] = (
 )
 """Rules of what data, layers and gradients look like. Where a net has learnt for all that, their errors are warnings."""
 
+FACTS = frozenset({"non-finite", "wrong-labels", "no-signal", "unshuffled"})
+"""Diseases that a loss which falls says nothing about: what is wrong with the data makes it fall for a wrong reason."""
+
 
 def judge(view: View) -> tuple[Finding, ...]:
     """What all rules find, in order of causes. Of numbers that are not finite nothing else can be said."""
@@ -49,6 +52,15 @@ def judge(view: View) -> tuple[Finding, ...]:
         state = [replace(finding, severity="warning") for finding in state if finding.severity == "error"]
     rate = updates.rate(view)
     return ordered([*causes, *state, *([rate] if rate is not None else [])])
+
+
+def tempered(finding: Finding) -> Finding | None:
+    """What a loss that falls leaves of a finding: its rate is not too large, and what looks ill is at most a warning."""
+    if finding.disease in FACTS:
+        return finding
+    if finding.disease == "rate-too-large":
+        return None
+    return replace(finding, severity="warning") if finding.severity == "error" else finding
 
 
 def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:

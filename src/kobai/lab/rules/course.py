@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 from kobai.lab.cures import Advice, ScaleRate
@@ -21,6 +22,23 @@ def better(loss: float, other: float, by: float = BETTER) -> bool:
     (True, False, True, True, False)
     """
     return math.isfinite(loss) and (not math.isfinite(other) or other - loss > by * abs(other))
+
+
+def falls(losses: Sequence[float]) -> bool:
+    """Whether losses, of batches that differ, fall: the median of their last third is below that of the first third.
+
+    It is below the very first loss, too: what a step has thrown up, and what comes back in part, has not fallen.
+
+    >>> falls([3.0, 1.0, 2.9, 1.0, 2.0, 0.9, 2.0, 0.8, 0.9]), falls([1.0, 1.01, 0.99] * 3), falls([1.0, 0.5])
+    (True, False, False)
+    >>> falls([1.0, 50.0, 40.0, 30.0, 20.0, 10.0])
+    False
+    """
+    third = len(losses) // 3
+    if not third or not all(map(math.isfinite, losses)):
+        return False
+    last = median(losses[-third:])
+    return last < losses[0] and better(last, median(losses[:third]), GUESSED)
 
 
 def outcome(
