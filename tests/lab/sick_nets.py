@@ -226,6 +226,15 @@ def sick() -> Iterator[Net]:
         yield case("non-finite", f"{activation} 2×100, infinite weight", model)
     yield case("non-finite", "relu 4×100, normal(1e12)", net(4, 100, "relu", "normal(1e12)"))
 
+    for depth, last, activation in [
+        (2, nn.Softmax(dim=1), "relu"),
+        (4, nn.Softmax(dim=1), "tanh"),
+        (1, nn.Sigmoid(), "gelu"),
+    ]:
+        kobai.manual_seed(seed := seed + 1)
+        model = nn.Sequential(*net(depth, 100, activation), last)
+        yield case("bounded-scores", f"{activation} {depth}×100, {type(last).__name__} before the loss", model, adam)
+
 
 class Rows(nn.Module):
     """An image, row by row, through a recurrent net."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_nets import batch, net
+from small_nets import Called, batch, net
 
 import kobai
 from kobai import nn
@@ -159,6 +159,86 @@ def test_what_the_losses_of_a_training_show(losses: list[float], guess: float | 
     assert (seen and (seen.disease, seen.severity)) == expected
     if expected and expected[0] == "rate-too-large":  # an optimizer that nobody chose is not blamed
         assert outcome(losses, end, guess, [(x, t)], None).disease == "no-better-than-guessing"
+
+
+class Ending(nn.Module):
+    """What a model's forward() does last, as a function."""
+
+    def __init__(self, model: nn.Module, function: Any) -> None:
+        super().__init__()
+        self.model, self.function = model, function
+
+    def forward(self, x: Any) -> Any:
+        return self.function(self.model(x))
+
+
+def two_classes() -> tuple[Any, Any]:
+    x, _ = batch()
+    return x, (x[:, :1] > 0).float()
+
+
+@pytest.mark.parametrize("depth", [1, 4])
+@pytest.mark.parametrize("rate", [1e-4, 0.1])
+@pytest.mark.parametrize(
+    ("how", "kind"),
+    [(how, kind) for kind in ("softmax", "smoothed labels") for how in ("module", "function", "nested")]
+    + [(how, kind) for kind in ("sigmoid", "two classes") for how in ("module", "fused", "function", "nested")],
+)
+def test_scores_that_are_squashed_twice_are_no_fault_of_the_rate(depth: int, rate: float, how: str, kind: str) -> None:
+    """Which is what it looked like in a deep net: its steps are small, for two softmaxes pass on little of the gradient."""
+    two = kind == "two classes"
+    name = "softmax" if kind in ("softmax", "smoothed labels") else "sigmoid"
+    loss_fn: Any = F.binary_cross_entropy_with_logits if two else F.cross_entropy
+    if kind == "smoothed labels":
+        loss_fn = nn.CrossEntropyLoss(label_smoothing=0.1)
+    kobai.manual_seed(0)
+    model: Any = mlp(20, [30] * depth, 1 if two else 4)
+    last = nn.Softmax(dim=1) if name == "softmax" else nn.Sigmoid()
+    if how == "module":
+        model = nn.Sequential(*model, last)
+    elif how == "nested":
+        model = nn.Sequential(model, nn.Sequential(last))
+    elif how == "function":
+        model = Ending(model, kobai.sigmoid if name == "sigmoid" else lambda y: kobai.softmax(y, 1))
+    else:
+        model[-1].activation = "sigmoid"
+    optimizer = kobai.optim.SGD(model.parameters(), lr=rate)
+    found = diagnose(model, two_classes() if two else batch(), loss_fn, optimizer)
+    assert [finding.disease for finding in found.roots] == ["bounded-scores"]
+    assert name in found.findings[0].cause
+    if how != "function":
+        exec(found.findings[0].cure.code, {"nn": nn, "model": model})
+        again = diagnose(model, two_classes() if two else batch(), loss_fn, optimizer)
+        assert "bounded-scores" not in [finding.disease for finding in again.findings]
+
+
+@pytest.mark.parametrize(
+    ("make", "loss_fn"),
+    [
+        (lambda: Ending(net(), lambda y: F.log_softmax(y, 1)), F.cross_entropy),  # which changes nothing
+        (lambda: Ending(net(), lambda y: F.log_softmax(y, 1)), F.nll_loss),
+        (lambda: Ending(net(), lambda y: kobai.softmax(y, 1)), lambda y, t: F.nll_loss(y.log(), t)),
+        (lambda: nn.Sequential(net(), nn.Softmax(dim=1)), lambda y, t: F.nll_loss(y.log(), t)),
+        (lambda: nn.Sequential(net(), nn.Softmax(dim=1)), lambda y, t: F.mse_loss(y, F.one_hot(t, 4).float())),
+        (lambda: nn.Sequential(net(), nn.Sigmoid()), lambda y, t: F.binary_cross_entropy(y, F.one_hot(t, 4).float())),
+        (lambda: Called(kobai.tanh), F.cross_entropy),
+        (net, nn.CrossEntropyLoss(label_smoothing=0.2)),
+    ],
+)
+def test_probabilities_where_they_are_asked_for(make: Any, loss_fn: Any) -> None:
+    found = diagnose(make(), batch(), loss_fn)
+    assert "bounded-scores" not in [finding.disease for finding in found.findings], str(found)
+
+
+def test_a_softmax_is_taken_out_and_the_loss_falls_below_its_floor() -> None:
+    model = nn.Sequential(*net(depth=2), nn.Softmax(dim=1))
+    optimizer = kobai.optim.Adam(model.parameters(), lr=0.01)
+    result = treat(diagnose(model, batch(), F.cross_entropy, optimizer), steps=100)
+    assert [finding.disease for finding in result.cured] == ["bounded-scores"]
+    assert result.loss_after < math.log(1 + 3 / math.e) <= result.loss_before
+    assert result.left.healthy
+    doctor, _ = fitted(model, optimizer, [batch()] * 3)
+    assert "bounded-scores" in [visit.finding.disease for visit in doctor.visits]
 
 
 def fitted(model: nn.Module, optimizer: Any, data: Any, loss_fn: Any = F.cross_entropy, **options: Any) -> Any:

@@ -143,6 +143,27 @@ class ReplaceActivation(Cure):
 
 
 @dataclass(frozen=True)
+class RemoveActivation(Cure):
+    """Nothing in the place of the last activation, ``fused`` into a dense layer or not: the loss function applies it itself."""
+
+    path: str
+    activation: str
+    fused: bool = False
+
+    @property
+    def code(self) -> str:
+        place, nothing = (".activation", "None") if self.fused else ("", "nn.Identity()")
+        return f"{expression(self.path)}{place} = {nothing}  # no {self.activation}: the loss function takes scores"
+
+    def apply(self, patient: Patient) -> None:
+        if self.fused:
+            layer: Any = patient.model.get_submodule(self.path)
+            layer.activation = None
+        else:
+            _put(patient.model, self.path, nn.Identity())
+
+
+@dataclass(frozen=True)
 class Normalise(Cure):
     """Normalisation after dense layers and convolutions, before their activations.
 

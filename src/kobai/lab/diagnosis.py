@@ -21,6 +21,7 @@ from kobai.lab.probes import Probe, Reading
 from kobai.lab.rules import data
 from kobai.lab.rules.units import twins
 from kobai.lab.rules.view import View, stages
+from kobai.lab.saturation import ending
 from kobai.nn import functional as F
 from kobai.nn.utils import clip_grad_norm_
 from kobai.optim import SGD, Optimizer
@@ -164,11 +165,13 @@ def _examine(case: Case) -> Diagnosis:
     readings: list[Reading] = []
     losses: list[float] = []
     alike: dict[str, float] = {}
+    last: str | None = None
     probe.attach()
     # Without the user's optimiser its steps say nothing: the state of the net is all there is to see.
     for _ in range(case.steps if given else 1):
         probe.clear()
         output = _output(model, inputs)
+        last = last or ending(output)
         try:
             loss = _loss(output, target, case)
         except ValueError:
@@ -203,6 +206,7 @@ def _examine(case: Case) -> Diagnosis:
         case.clip_grad_norm is not None,
         settling="initial_lr" in optimizer.param_groups[0],  # a schedule has left it there
         broken=[name for name, p in case.model.named_parameters() if not bool(p.detach().isfinite().all().item())],
+        ending=last,
     )
     return _diagnosis(case, rules.judge(view), losses, probe, readings)
 

@@ -58,6 +58,9 @@ CONSTANT = 1e-5
 UNSHUFFLED = -5.0
 """Standard deviations: one shuffled batch in three million has so few changes of label."""
 
+FLOOR, FLOOR_SOME = 0.5, 0.1
+"""Least loss that outputs can reach, over that of one output for all samples."""
+
 LEARNT = 0.5
 """Loss, over that of one output for all samples, below which a net is seen to train, whatever it looks like."""
 
@@ -103,6 +106,16 @@ DISEASES: dict[str, Disease] = {
             "Each batch's gradient is that of its few classes, and the net forgets the others meanwhile. A batch that is "
             "ordered and holds all classes is harmless.",
             "LeCun et al. 1998, section 4.2; test of runs: Wald and Wolfowitz 1940, Barton and David, Biometrika 1957",
+            ("non-finite", "wrong-labels"),
+        ),
+        Disease(
+            "bounded-scores",
+            "probabilities in the place of scores",
+            f"a last activation with bounds (softmax, sigmoid, tanh), within which the loss cannot fall below {FLOOR:g} "
+            f"(warning: {FLOOR_SOME:g}) of that of one output for all samples, while scores without bounds cost less than half",
+            "A loss that takes scores squashes them itself. Squashed twice, C classes cost log(1 + (C − 1)/e) at least, and "
+            "the gradient is that of one softmax times that of the other: it learns slowly, at any rate.",
+            "definition of the cross-entropy of scores; Bridle, Neurocomputing, 1990",
             ("non-finite", "wrong-labels"),
         ),
         Disease(
@@ -213,6 +226,7 @@ DISEASES: dict[str, Disease] = {
             "Karpathy, CS231n notes, 2015; LeCun et al. 1998, section 5; Lewkowycz et al., arXiv:2003.02218",
             (
                 *_DATA,
+                "bounded-scores",
                 "symmetric",
                 "exploding-activations",
                 "exploding-gradient",
@@ -231,6 +245,7 @@ DISEASES: dict[str, Disease] = {
             "Karpathy, CS231n notes, 2015; Devlin et al., BERT, NAACL 2019, appendix A.3 (rates for fine-tuning)",
             (
                 *_DATA,
+                "bounded-scores",
                 "symmetric",
                 "collapsed",
                 "dying-relu",
@@ -249,6 +264,7 @@ DISEASES: dict[str, Disease] = {
             "definition of the loss; Karpathy, A recipe for training neural networks, 2019",
             (
                 *_DATA,
+                "bounded-scores",
                 "unshuffled",
                 "symmetric",
                 "saturated",

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from kobai import nn
+from kobai._tensor import Tensor
 
 FLAT = 0.05
 """An output is saturated where the activation's slope is below this share of its greatest slope."""
@@ -74,6 +75,18 @@ def function_since(last: Any, x: Any) -> str | None:
             return name
         node = node.edges[0] if name in _SHAPES and node.edges else None
     return None
+
+
+def ending(output: Any) -> str | None:
+    """The activation that an output has gone through last, softmax among them, by its tape.
+
+    >>> import kobai
+    >>> x = nn.Linear(2, 3)(kobai.ones(4, 2))
+    >>> ending(kobai.softmax(x, 1)), ending(kobai.sigmoid(x).reshape(-1)), ending(x)
+    ('softmax', 'sigmoid', None)
+    """
+    name = getattr(getattr(output, "grad_fn", None), "name_", "").strip("_")
+    return "softmax" if name == "softmax" else function_since(None, output) if isinstance(output, Tensor) else None
 
 
 def flat_outputs(activation: nn.Module | str) -> tuple[float, float] | None:

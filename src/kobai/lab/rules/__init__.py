@@ -12,7 +12,7 @@ from typing import TypeAlias
 from kobai.lab.cures import ReplaceActivation
 from kobai.lab.diseases import DISEASES
 from kobai.lab.findings import Finding
-from kobai.lab.rules import activations, data, gradients, numbers, units, updates
+from kobai.lab.rules import activations, data, gradients, numbers, outputs, units, updates
 from kobai.lab.rules.view import View
 
 Rule: TypeAlias = Callable[[View], Finding | None]
@@ -21,6 +21,7 @@ CAUSES: tuple[Rule, ...] = (
     data.constant_inputs,
     data.alike_targets,
     data.unshuffled,
+    outputs.bounded_scores,
     units.no_gradient,
     units.symmetric,
 )

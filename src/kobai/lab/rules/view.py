@@ -91,6 +91,7 @@ class View:
         twins: for each layer the share of its units that have a twin, see :func:`kobai.lab.rules.units.twins`.
         optimizer: the user's own; None where none was given.
         clipped: whether the norm of the gradient is clipped before it is used.
+        ending: the activation that the model's outputs have gone through, by their tape, as far as that was looked at.
         settling: whether small steps may be meant, by a schedule or at an end of training.
     """
 
@@ -105,6 +106,7 @@ class View:
     clipped: bool = False
     settling: bool = False
     broken: Sequence[str] = ()
+    ending: str | None = None
 
     @property
     def reading(self) -> Reading:
