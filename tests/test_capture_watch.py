@@ -351,6 +351,27 @@ def test_what_the_step_does_not_read_may_change() -> None:
     assert learner.run.programs == 1
 
 
+def test_a_rate_that_the_step_reads_and_moves_on() -> None:
+    def run(capture: bool) -> list[float]:
+        model = net()
+        model.eval()
+        optimizer = kobai.optim.SGD(model.parameters(), lr=0.1)
+        schedule = kobai.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
+
+        def step(x, t):
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x), t) * optimizer.param_groups[0]["lr"]
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            return loss
+
+        run = kobai.capture(step, fallback=True) if capture else step
+        return [run(*data()).item() for _ in range(6)]
+
+    assert run(True) == run(False)
+
+
 # --- tensors, modules, optimizers -------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import types
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -126,6 +127,8 @@ class Captured:
         self._programs: dict[Any, list[Replay]] = {}
         self._misses = 0
         self._warmed: set[Any] = set()
+        self._codes: set[types.CodeType] = set()  # of installed packages, that a recording has run
+        self._surprises = 0
         self._changed: set[Any] = set()  # signatures whose last recording changed something in Python
         self.turn = threading.RLock()
         """Held by the thread that runs the step: the memory that a replay works on is the same for all."""
@@ -230,6 +233,7 @@ class Captured:
         if backend not in SESSIONS:
             return self._give_up(f"captured step: backend {backend!r} has no capture", args, kwargs)
         session = SESSIONS[backend](self._workspace, self.fallback, inputs)
+        session.known = self._codes
         result = session.run(self.step, args, kwargs)
         recorder = session.recorder
         if recorder.failure is None and not recorder.postponed and not self._settled(session, key):
@@ -247,6 +251,13 @@ class Captured:
 
     def _settled(self, session: Session, key: Any) -> bool:
         """Whether the step left everything in Python as it was. It may change something once, as what is made at first use."""
+        unforeseen = session.watch.unforeseen() - self._codes
+        if (
+            unforeseen and self._surprises < MOST_VARIANTS
+        ):  # a package that makes code anew each time must not go on for ever
+            self._surprises += 1
+            self._codes |= unforeseen
+            return False
         changes = session.watch.changes()
         if not changes:
             return True

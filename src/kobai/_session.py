@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import types
 import weakref
 from collections.abc import Callable
 from operator import attrgetter, is_
@@ -100,11 +101,13 @@ class Session:
         self.grads_read: dict[int, tuple[Tensor, Tensor | None]] = {}
         self.grads_set: dict[int, Tensor] = {}
         self.inputs: list[Tensor] = [copied(tensor) for tensor in inputs]
+        self.known: set[types.CodeType] = set()
+        """Code of installed packages that earlier recordings of the step have run."""
 
     def run(self, step: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """``step`` on the input places, which hold the arguments now; what it returned."""
         places = iter(self.inputs)
-        self.watch = Watch(step, (args, kwargs))
+        self.watch = Watch(step, (args, kwargs), self.known)
         self.recorder.repeated = self.watch.repeated
         args, kwargs = map_tensors(lambda _: next(places), (args, kwargs))
         try:
@@ -126,7 +129,7 @@ class Session:
         inputs = set(map(id, self.inputs))
         tensors = [tensor for tensor, _, _ in self.adopted.values() if id(tensor) not in inputs]
         walk = self.watch.after(*self.recorder.touched, *tensors)
-        self.recorder.check_watchable(walk)
+        self.recorder.check_watchable(walk, self.watch)
         return Guards(walk.entries)
 
     def replay(self, result: Any) -> Replay:

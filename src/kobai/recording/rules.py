@@ -148,8 +148,16 @@ class Rules:
                         f"do; write into the one that is there: self.{name}.copy_(...)"
                     )
 
-    def check_watchable(self, walk: Any) -> None:
+    def check_watchable(self, walk: Any, watch: Any) -> None:
         """Fail if the step rests on what cannot be compared before a replay."""
+        if walk.too_many:
+            self.fail("captured step: its code can reach more objects than can be compared before each replay")
+        for name, place in watch.read_and_moved(walk):
+            self.fail_at(
+                place,
+                f"captured step: it reads {name}, which it moves on itself, as a schedule does; read it outside, or move "
+                "it on outside",
+            )
         for name, place in walk.iterators():
             self.fail_at(
                 place,

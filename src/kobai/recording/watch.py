@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import array as _array
 import dis
+import logging
 import math
 import operator
 import os
 import random
 import sys
-import sysconfig
 import types
+import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -37,7 +38,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 _HERE = str(Path(__file__).resolve().parents[1]) + "/"
-_STDLIB = tuple({sysconfig.get_path("stdlib") + "/", sysconfig.get_path("platstdlib") + "/", "<frozen"})
+_STDLIB = (os.path.dirname(os.path.abspath(os.__file__)) + "/", "<frozen")
 _PACKAGES = tuple(f"/{place}-packages/" for place in ("site", "dist"))
 _ENGINES = tuple(
     f"{place}{name}/" for place in _PACKAGES for name in ("numpy", "numba", "llvmlite", "cupy", "cupyx", "nvmath")
@@ -64,6 +65,9 @@ _CHANGES = frozenset(
     "append extend insert add update pop popleft appendleft remove clear setdefault discard sort".split()
 )
 
+_MOST = 100_000
+"""Objects that a walk looks at, in about a second; a step whose code can reach more is not captured."""
+
 _LARGEST = 1 << 20
 """Bytes of a host array that are compared before each replay; a step that reads a larger one is not captured."""
 
@@ -83,6 +87,11 @@ def _is_library(file: str) -> bool:
 
 def _is_ours(file: str) -> bool:
     return file.startswith(_HERE)
+
+
+def _is_of_program(file: str) -> bool:
+    """Whether this is code of the program itself, and of no installed package."""
+    return not (_is_library(file) or _is_ours(file) or any(place in file for place in _PACKAGES))
 
 
 # --- what code reads --------------------------------------------------------------------------------------------------
@@ -192,6 +201,18 @@ class Entry(NamedTuple):
     """Whether reading it makes new objects, so that comparing by identity says nothing."""
     nothing: bool = False
     """Whether it is empty, None or False in every part, which is quick to see."""
+
+    def holders(self) -> Iterator[tuple[Any, str | None]]:
+        """The objects that hold the values, and under which names; None for the contents of a container."""
+        get = self.get
+        if not isinstance(get, partial):
+            yield getattr(get, "__self__", None), None
+        elif get.func is not map:
+            yield get.args[0], None
+        elif hasattr(get.args[0], "__self__"):  # a table's get, and names
+            yield from ((get.args[0].__self__, name) for name in self.names)
+        else:  # one way of reading, and things
+            yield from zip(get.args[1], self.names, strict=True)
 
     def is_as_before(self) -> bool:
         """Whether it is what it was, compared by value where that is known not to change by itself."""
@@ -308,13 +329,18 @@ class Walk:
     """Everything that code can reach from some functions and objects, as :class:`Entry` objects.
 
     ``ran``: the code that has run, with its globals and the objects that its variables named; only its names count then.
-    Without it those of all code that is found count.
+    Without it those of all code that is found count, of installed packages only what is ``known`` to run.
 
     Classes of Kobai whose objects rest on more than their attributes say so in a method ``_capture_watch(walk)``.
     """
 
-    def __init__(self, roots: Iterable[tuple[Any, str]], ran: Mapping[types.CodeType, Ran] | None = None) -> None:
-        self.ran = ran
+    def __init__(
+        self,
+        roots: Iterable[tuple[Any, str]],
+        ran: Mapping[types.CodeType, Ran] | None = None,
+        known: Iterable[types.CodeType] = (),
+    ) -> None:
+        self.ran, self.known = ran, frozenset(known)
         self.entries: list[Entry] = []
         self.seen: dict[int, Any] = {}
         """All objects found, by id, which also keeps them alive."""
@@ -344,11 +370,11 @@ class Walk:
                 self.codes[code] = None
                 self._explore(code, run.globals, run.variables, ours=_is_ours(code.co_filename) and not run.root)
         while True:
-            while self._queue:
+            while self._queue and not self.too_many:
                 self._visit(*self._queue.popleft())
             for key in list(self._tables):
                 self._look_up(key)
-            if not self._queue:
+            if not self._queue or self.too_many:
                 break
         for key, (thing, table, name) in self._tables.items():
             names = tuple(sorted(self._looked_up[key] | self._absent(key)))
@@ -393,6 +419,11 @@ class Walk:
     def attributes(self, thing: Any, names: Iterable[str]) -> None:
         """Watch these attributes of ``thing``, whoever reads them, and walk into them."""
         self._own.setdefault(id(thing), set()).update(names)
+
+    @property
+    def too_many(self) -> bool:
+        """Whether so much can be reached that the walk was broken off."""
+        return len(self.seen) > _MOST
 
     def push(self, value: Any, name: str) -> None:
         """Walk into ``value``, which is reached by ``name``."""
@@ -526,7 +557,7 @@ class Walk:
             self.push(cell, variable)
         if function.__dict__:
             self._tables[id(function)] = (function, function.__dict__, name)
-        if self.ran is None and (code in self.codes or not (_is_library(file) or _is_ours(file))):
+        if self.ran is None and (code in self.codes or code in self.known or _is_of_program(file)):
             variables = _enclosed(function)
             for inner in _nested(code):
                 self.codes[inner] = None
@@ -712,6 +743,9 @@ _PURE = frozenset("fspath getpid cpu_count".split())
 _READS_AND_WRITES = frozenset("write writelines read readline readlines readinto flush seek".split())
 
 
+_TELLING = frozenset((logging.__file__, warnings.__file__))
+
+
 def _skipped(function: Any) -> str | None:
     """What a replay would leave out of a call of this builtin function, if it is one that matters."""
     owner, name, module = getattr(function, "__self__", None), function.__name__, function.__module__
@@ -735,14 +769,16 @@ def _skipped(function: Any) -> str | None:
 class Watch:
     """One recording of a step as Python sees it; see the module."""
 
-    def __init__(self, step: Callable[..., Any], args: Any) -> None:
+    def __init__(self, step: Callable[..., Any], args: Any, known: Iterable[types.CodeType] = ()) -> None:
         self.step = step
         self.roots = [(step, getattr(step, "__name__", "step")), *((value, "an argument") for value in _leaves(args))]
-        self.before = Walk(self.roots)
+        self.before = Walk(self.roots, known=known)
         self._ran: dict[types.CodeType, Ran] | None = {}
         self._fail: Callable[[str, str], None] = lambda place, message: None
         self._previous: Any = None
         self._observing = self._paused = False
+        self.moved: dict[int, set[str | None]] = {}
+        """What repeated actions have changed: names by the id of what holds them, None for the contents of a container."""
         self.actions: list[Callable[[], Any]] = []
         """What replays do on the host as well."""
 
@@ -771,7 +807,12 @@ class Watch:
             if what is None:
                 return
             caller: types.FrameType | None = frame
-            while caller is not None and _is_library(caller.f_code.co_filename):
+            told = False  # by logging or warnings, and then those who listen are not who did it
+            while caller is not None and (told or _is_library(caller.f_code.co_filename)):
+                file = caller.f_code.co_filename
+                if told and (_is_ours(file) or _is_of_program(file)):
+                    break
+                told |= file in _TELLING
                 caller = caller.f_back
             if caller is not None and not _is_ours(caller.f_code.co_filename):
                 self._fail(
@@ -799,6 +840,14 @@ class Watch:
                 if not any(value is other for other in known):
                     known.append(value)
 
+    def unforeseen(self) -> set[types.CodeType]:
+        """Code of installed packages that has run and was not looked into before: what it changes has not been seen."""
+        return {
+            code
+            for code in self._ran or ()
+            if code not in self.before.codes and not (_is_ours(code.co_filename) or _is_of_program(code.co_filename))
+        }
+
     def changes(self) -> list[tuple[str, str]]:
         """What the step changed of what it could reach, each with its place, file and line."""
         changed = [entry for entry in self.before.entries if not entry.is_as_before()]
@@ -824,10 +873,25 @@ class Watch:
             return action()
         finally:
             self._paused = False
+            moved = [before and not entry.is_as_before() for entry, before in zip(entries, same, strict=True)]
+            for entry in (entry for entry, has_moved in zip(entries, moved, strict=True) if has_moved):
+                now = tuple(entry.get())
+                for i, (holder, name) in enumerate(entry.holders()):
+                    if len(entry.names) != len(now) or not _same(now[i], entry.values[i]):
+                        self.moved.setdefault(id(holder), set()).add(name)
             self.before.entries = [
-                entry._replace(values=tuple(entry.get())) if before and not entry.is_as_before() else entry
-                for entry, before in zip(entries, same, strict=True)
+                entry._replace(values=tuple(entry.get())) if has_moved else entry
+                for entry, has_moved in zip(entries, moved, strict=True)
             ]
+
+    def read_and_moved(self, walk: Walk) -> Iterator[tuple[str, str]]:
+        """What the step reads and moves on itself, as a schedule's step does: a replay would find it moved, and not read it."""
+        for entry in walk.entries:
+            for holder, name in entry.holders():
+                names = self.moved.get(id(holder), ())
+                if name in names or (names and None in (name, *names)):
+                    yield self._told(entry)
+                    break
 
     def after(self, *more: Any) -> Walk:
         """What the program rests on; ``more`` is what the step has touched besides what its code names."""
