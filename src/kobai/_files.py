@@ -103,6 +103,8 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | Iterable[byt
         return
     if target.is_symlink():
         target = real(target)
+        if target.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fspath(path))
     if target.parent not in _swept:
         sweep(target.parent)
     me = this_process()

@@ -242,3 +242,16 @@ def test_the_environment_may_ask_for_fewer(monkeypatch, value, expected):
     monkeypatch.setenv("OMP_NUM_THREADS", value)
     monkeypatch.setattr(threads, "_usual", threads._usual.__wrapped__)
     assert num_threads() == expected
+
+
+def test_mounts_whose_names_are_no_ascii(tmp_path):
+    (tmp_path / "cgroup").write_bytes(b"0::/\n")
+    (tmp_path / "mountinfo").write_bytes(
+        "1 2 0:1 / /Geräte rw - ext4 x rw\n".encode() + b"1 2 0:1 / /\xff rw - ext4 x rw\n"
+    )
+    program = (
+        f"from pathlib import Path; from kobai.kernels import threads; threads._control_groups(Path({str(tmp_path)!r}))"
+    )
+    ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run([sys.executable, "-c", program], env=ascii_only, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -129,8 +129,6 @@ def _reason(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    if isinstance(error, FileNotFoundError) and str(error):  # one of ours, which says it all
-        return str(error)
     if isinstance(error, MemoryError):
         return f"out of memory ({error}); try a smaller --batch-size or --hidden"
     return f"{type(error).__name__}: {error} (--debug shows where)"

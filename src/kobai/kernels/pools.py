@@ -83,7 +83,7 @@ def narrow_kernels(pool: dict[str, Any], cpuinfo: Path = Path("/proc/cpuinfo")) 
     if pool.get("internal_api") != "openblas" or str(pool.get("architecture", "")).lower() not in NARROW:
         return False
     try:
-        with cpuinfo.open() as file:
+        with cpuinfo.open(encoding="utf-8", errors="replace") as file:
             flags = next((line for line in file if line.startswith("flags")), "")
     except OSError:
         return False

@@ -69,8 +69,8 @@ def cpu_quota(proc: Path = Path("/proc/self")) -> float | None:
 def _control_groups(proc: Path) -> list[tuple[Path, Path]]:
     """(folder of this process's group, mount point) of each hierarchy that can limit processors."""
     try:
-        groups = [line.split(":", 2) for line in (proc / "cgroup").read_text().splitlines()]
-        mounts = [line.partition(" - ") for line in (proc / "mountinfo").read_text().splitlines()]
+        groups = [line.split(":", 2) for line in os.fsdecode((proc / "cgroup").read_bytes()).splitlines()]
+        mounts = [line.partition(" - ") for line in os.fsdecode((proc / "mountinfo").read_bytes()).splitlines()]
     except OSError:  # not Linux, or no /proc
         return []
     found = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import tomllib
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import numpy as np
 import kobai.data
 from kobai import nn
 from kobai._files import Lock, write_atomically
-from kobai._untrusted import real
+from kobai._untrusted import from_toml, real, regular
 from kobai.data import DataSplits, Scaling
 from kobai.errors import CheckpointError, DataError
 from kobai.random import Generator, manual_seed
@@ -162,7 +161,7 @@ def _keep_best(keeper: Checkpoint, trainer: Trainer, found: Path, folder: Path, 
         keeper.best.value, keeper.best.epoch = None, 0
         return
     if real(source) != real(folder / checkpoint.BEST):
-        write_atomically(folder / checkpoint.BEST, source.read_bytes())
+        write_atomically(folder / checkpoint.BEST, regular(source).read_bytes())
 
 
 def load_data(settings: Settings) -> DataSplits:
@@ -286,7 +285,7 @@ def begun(path: Path, say: Say) -> tuple[Settings, bool]:
     A run that ended before its first checkpoint has left at least its settings. CheckpointError where there is nothing.
     """
     if path.is_dir() and not holds_run(path) and (path / CONFIG).exists():
-        return Settings.from_dict(tomllib.loads((path / CONFIG).read_text(encoding="utf-8"))), False
+        return Settings.from_dict(from_toml(regular(path / CONFIG).read_text(encoding="utf-8"))), False
     state = checkpoint.find(path, say=say)[1]
     return Settings.from_dict(state["config"]["settings"]), True
 
