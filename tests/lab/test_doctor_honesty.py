@@ -84,6 +84,23 @@ def test_numbers_that_are_not_finite_in_a_later_batch() -> None:
     assert "nothing to cure: what was found needs the reader" in str(result)
 
 
+def test_a_loss_that_is_no_number_is_left_where_only_the_reader_can_mend_it() -> None:
+    """The logarithm of what may be negative; and weights that are NaN, which new ones do mend."""
+    for loss_fn in (lambda y, t: F.nll_loss(y.log(), t), lambda y, t: F.cross_entropy(y, t) / 0.0):
+        model = net()
+        optimizer = kobai.optim.SGD(model.parameters(), lr=0.1)
+        result = treat(diagnose(model, batch(), loss_fn, optimizer), steps=10)
+        assert math.isinf(result.loss_after)
+        assert not result.cured
+        assert "non-finite" in names(result)
+        assert result.left.errors
+        assert "needs the reader" in str(result)
+    model = net("constant(nan)")
+    result = treat(diagnose(model, batch(), F.cross_entropy, kobai.optim.SGD(model.parameters(), lr=0.1)), steps=200)
+    assert [finding.disease for finding in result.cured] == ["non-finite"]
+    assert result.left.healthy
+
+
 @pytest.mark.parametrize("kind", ["classification", "regression", "two classes", "negative"])
 @pytest.mark.parametrize("parts", [1, 10])
 def test_one_output_for_all_samples_is_not_healthy(kind: str, parts: int) -> None:
@@ -368,3 +385,26 @@ def test_losses_that_go_up_and_down_fall_or_do_not(seed: int) -> None:
     assert not falls(list(np.linspace(1, 2, 31) + noise))
     assert not falls(list(np.linspace(-2, -1, 31) + noise))
     assert not falls([*np.linspace(2, 1, 30), math.nan])
+
+
+def test_on_every_backend(backend: str) -> None:
+    """On strict, as on a GPU, nothing reads the device unasked."""
+    model = nn.Sequential(*net(depth=2), nn.Softmax(dim=1))
+    optimizer = kobai.optim.Adam(model.parameters(), lr=0.05)
+    result = treat(diagnose(model, batch(), F.cross_entropy, optimizer), steps=30)
+    assert [finding.disease for finding in result.cured] == ["bounded-scores"]
+    doctor, _ = fitted(model, optimizer, [batch()] * 12)
+    assert "bounded-scores" in [visit.finding.disease for visit in doctor.visits]
+
+
+def test_command_line_says_healthy_of_no_loss_that_guessing_has() -> None:
+    testing = pytest.importorskip("typer.testing")
+    pytest.importorskip("sklearn")
+    from kobai.cli import app
+
+    deep = ["--hidden", "30,30,30,30,30,30", "--activation", "sigmoid", "--init", "xavier", "--no-batch-norm"]
+    slow = ["--dropout", "0", "--optimizer", "sgd", "--momentum", "0", "--lr", "0.01", "--batch-size", "100"]
+    made = testing.CliRunner().invoke(app, ["diagnose", *deep, *slow, "--treat", "--steps", "3"])
+    assert made.exit_code == 1, made.output
+    assert "left: no better than guessing" in made.stdout
+    assert "healthy now" not in made.stdout

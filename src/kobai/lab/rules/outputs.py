@@ -86,7 +86,8 @@ def _truth(view: View) -> Tensor | None:
     t, like = view.target, next(view.model.parameters())
     with no_grad():
         if view.classes is not None:
-            return F.one_hot(t.clamp(0, view.classes - 1), view.classes).to(like.device, like.dtype)
+            sure: Tensor = F.one_hot(t.clamp(0, view.classes - 1), view.classes).to(like.device, like.dtype)
+            return sure
         binary = isinstance(t, Tensor) and t.is_floating_point() and bool(((t == 0) | (t == 1)).all().item())
         return t if binary and t.numel() == view.reading.layers[-1].output.size else None
 
