@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -87,7 +88,8 @@ class Doctor(Callback):
         self._steps = 0
         self._probe: Probe | None = None
         self._held: list[_Suspicion] = []
-        self._sums: list[tuple[Any, int]] = []  # of the losses in this epoch, and of how many samples, after each step
+        # After each step: the sum of the epoch's losses, of how many samples, and whether it is the epoch's first step.
+        self._sums: list[tuple[Any, Any, bool]] = []
         self._apart = False  # whether no units were twins at the last look: such never become any
 
     def on_fit_start(self, trainer: Trainer) -> None:
@@ -170,8 +172,8 @@ class Doctor(Callback):
             self.say(str(visit))
 
     def _note(self, trainer: Trainer) -> None:
-        """Keep what the losses sum to so far, on the device."""
-        self._sums.append((trainer.loss.total.copy(), trainer.loss.count))
+        """Keep what the losses sum to so far, where it is: a metric adds out of place."""
+        self._sums.append((trainer.loss.total, trainer.loss.count, trainer.position == 1))
 
     def _settle(self, patience: int) -> None:
         """Tell what has been watched for so many steps, as far as the loss has not refuted it."""
@@ -194,11 +196,13 @@ class Doctor(Callback):
 
     def _losses(self) -> list[float]:
         """Mean loss of each step that was noted; of the first one, of the steps of its epoch until then."""
-        sums = [float(to_host(total)[0]) for total, _ in self._sums]
-        losses = []
-        for i, (total, (_, count)) in enumerate(zip(sums, self._sums, strict=True)):
-            before, samples = (sums[i - 1], self._sums[i - 1][1]) if i and self._sums[i - 1][1] < count else (0.0, 0)
-            losses.append((total - before) / (count - samples))
+        losses, before, samples = [], 0.0, 0.0
+        for total, count, first in self._sums:
+            now, seen = _number(total), _number(count)
+            if first:  # the sums begin anew with an epoch
+                before = samples = 0.0
+            losses.append((now - before) / (seen - samples) if seen > samples else math.nan)
+            before, samples = now, seen
         return losses
 
     def _twins_in(self, trainer: Trainer, reading: Reading) -> dict[str, float]:
@@ -207,3 +211,8 @@ class Doctor(Callback):
         found = twins(trainer.model, stages(reading, trainer.model))
         self._apart = bool(found) and not any(found.values())
         return found
+
+
+def _number(value: Any) -> float:
+    """A number, or the only one of an array on any device."""
+    return float(value) if isinstance(value, (int, float)) else float(to_host(value).reshape(-1)[0])
