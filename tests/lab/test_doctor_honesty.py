@@ -357,7 +357,8 @@ def test_what_is_watched_is_told_in_time_and_not_saved_as_told() -> None:
     assert "collapsed" in states[-1]
 
 
-def test_losses_of_the_steps_are_those_of_the_training() -> None:
+@pytest.mark.parametrize("data", [[*batches(6), batch(10)], [batch()], [batch(64), batch(100)]], ids=["7", "1", "2"])
+def test_losses_of_the_steps_are_those_of_the_training(data: Any) -> None:
     """Though only their sums over an epoch are kept, which begin anew."""
     model = net("normal(0.3)")
     doctor, seen = Doctor(say=lambda _: None), []
@@ -371,8 +372,8 @@ def test_losses_of_the_steps_are_those_of_the_training() -> None:
     trainer = Trainer(model, kobai.optim.SGD(model.parameters(), lr=1e-4), callbacks=[doctor])
     step = trainer.train_step
     trainer.train_step = lambda batch: seen.append(step(batch)) or seen[-1]  # type: ignore[method-assign]
-    trainer.fit([*batches(6), batch(10)], epochs=2)
-    assert len(losses) == 14
+    trainer.fit(data, epochs=2)
+    assert len(losses) == 2 * len(data)
     np.testing.assert_allclose(losses, [float(loss.item()) for loss in seen], rtol=1e-5)
 
 

@@ -226,7 +226,8 @@ What the rules look at:
 - **activations**: modules, what is fused into a layer, and functions such as `F.relu(self.fc(x))`, which the tape tells.
 
 What they do not see: what is in no batch they are given (one sample in a thousand that is NaN), the inside of a
-recurrent layer but for its weights, and an activation before which nothing is trained, for there is no tape there.
+recurrent layer but for its weights, and an activation before which nothing is trained, for there is no tape there. That
+a model ends in a softmax which `forward()` calls as a function is seen by `diagnose`, and not by `Doctor`.
 
 """
 
