@@ -113,7 +113,7 @@ def test_trainings_in_threads_give_the_bits_of_each_alone(count):
 class Unwatched:
     """In the place of ``Watch``, for steps that wait for each other, which a replay would not."""
 
-    def __init__(self, step: Any, args: Any) -> None:
+    def __init__(self, step: Any, args: Any, known: Any) -> None:
         pass
 
     def begin(self, fail: Any) -> None:

@@ -133,7 +133,8 @@ def disturbed(command: Command, given: Path, out: Path, at: int, how: str, wante
             code, told = perform(command, given, out)
             if how == "dies":
                 return "went on after its death"
-            said = len(told.splitlines()) == 1 and os.strerror(errno.ENOSPC) in told
+            *before, last = told.splitlines() or [""]  # before: which file, epoch and data the command works on
+            said = len(before) <= 1 and os.strerror(errno.ENOSPC) in last
             if disk.failed and (code == 0 or not said):
                 return f"on a full disk ({disk.last}), exit code {code} and {told!r}"
         except Died:

@@ -63,7 +63,7 @@ def test_places_of_any_integers():
 @pytest.mark.parametrize("name", "leaky_relu elu celu selu silu mish hardsigmoid hardswish dropout".split())
 def test_integers_cannot_become_floats_in_place(name):
     x = I.clone()
-    with pytest.raises(RuntimeError, match=f"{name}: expected floats to change in place, got int64"):
+    with pytest.raises(RuntimeError, match="a result of float32 cannot be kept in a tensor of int64"):
         getattr(F, name)(x, inplace=True)
     assert x.tolist() == I.tolist()
 

@@ -300,7 +300,7 @@ def _scatter_extreme(x: Array, index: Array, src: Array, axis: int, extreme: str
 
     def vjp(dy: Array) -> Any:
         # Shared in equal parts by all that attain the extreme, as in PyTorch.
-        look_range("scatter_reduce", index, x.shape[axis])
+        look_range("scatter_reduce", index, (x.shape or (1,))[axis])
         key = mesh(index, axis)
         own = x == y
         if not include_self:
