@@ -18,3 +18,6 @@ with warnings.catch_warnings():  # of their imports
     import torch.testing._internal.common_methods_invocations
     import torch.testing._internal.common_modules
     import torch.testing._internal.common_optimizers
+
+    # These modules forbid setting torch.backends' switches for the rest of the process; programs beside them set some.
+    torch.backends.flags_frozen.__globals__["__allow_nonbracketed_mutation_flag"] = True
