@@ -851,8 +851,10 @@ class Watch:
     def changes(self) -> list[tuple[str, str]]:
         """What the step changed of what it could reach, each with its place, file and line."""
         changed = [entry for entry in self.before.entries if not entry.is_as_before()]
-        after = self.after().seen
-        changed += [draw for generator, draw in self.before.draws if id(generator) in after and not draw.is_as_before()]
+        drawn = [(generator, draw) for generator, draw in self.before.draws if not draw.is_as_before()]
+        if drawn:  # by the step, or by another thread: only what code that has run names is the step's
+            after = self.after().seen
+            changed += [draw for generator, draw in drawn if id(generator) in after]
         return [self._told(entry) for entry in changed]
 
     def _told(self, entry: Entry) -> tuple[str, str]:
