@@ -22,7 +22,7 @@ from kobai.errors import CaptureError
 from kobai.kernels.engine import Count
 from kobai.random import Generator, default_generator
 from kobai.recording.rules import Rules
-from kobai.recording.watch import Watch
+from kobai.recording.watch import Watch, leaves
 from kobai.xp import Array, backend_of
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
@@ -99,7 +99,7 @@ class _Audit(Session):
             for key, (leaf, _) in self.grads.items():
                 grad = leaf._grad
                 self.grads_after[key] = leaf, None if grad is None else grad._array.copy()
-            self.result = list(_leaves(map_tensors(lambda tensor: tensor._array.copy(), result)))
+            self.result = list(leaves(map_tensors(lambda tensor: tensor._array.copy(), result)))
             self.host_after = self.memory.now()
         finally:
             self.put_back()
@@ -141,7 +141,7 @@ class _Audit(Session):
 
     def first_difference(self, result: Any) -> str | None:
         """What the replay, which has run by now, has come to otherwise than the step."""
-        found = list(_leaves(map_tensors(lambda tensor: tensor._array, result)))
+        found = list(leaves(map_tensors(lambda tensor: tensor._array, result)))
         if len(found) != len(self.result):
             return f"what it returns: {len(found)} values, and {len(self.result)}"
         for i, (ours, theirs) in enumerate(zip(found, self.result, strict=True)):
@@ -336,17 +336,6 @@ def _peek(cell: CellType) -> Any:
 
 def _in_order(container: Any) -> Iterator[Any]:
     return iter(sorted(map(repr, container))) if isinstance(container, set) else iter(container)
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, dict):
-        for part in value.values():
-            yield from _leaves(part)
-    elif isinstance(value, (tuple, list)):
-        for part in value:
-            yield from _leaves(part)
-    else:
-        yield value
 
 
 def _equal_plain(a: Any, b: Any) -> bool:

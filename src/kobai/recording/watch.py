@@ -771,7 +771,8 @@ class Watch:
 
     def __init__(self, step: Callable[..., Any], args: Any, known: Iterable[types.CodeType] = ()) -> None:
         self.step = step
-        self.roots = [(step, getattr(step, "__name__", "step")), *((value, "an argument") for value in _leaves(args))]
+        objects = [value for value in leaves(args) if not hasattr(type(value), "requires_grad")]  # tensors are its data
+        self.roots = [(step, getattr(step, "__name__", "step")), *((value, "an argument") for value in objects)]
         self.before = Walk(self.roots, known=known)
         self._ran: dict[types.CodeType, Ran] | None = {}
         self._fail: Callable[[str, str], None] = lambda place, message: None
@@ -900,13 +901,13 @@ class Watch:
         return Walk([*self.roots, *((thing, _kind(thing)) for thing in more)], self._ran)
 
 
-def _leaves(value: Any) -> Iterator[Any]:
-    """The arguments in tuples, lists and dicts that are neither tensors nor plain values."""
+def leaves(value: Any) -> Iterator[Any]:
+    """What stands in tuples, lists and dicts, one after the other."""
     if isinstance(value, dict):
         for part in value.values():
-            yield from _leaves(part)
+            yield from leaves(part)
     elif isinstance(value, (tuple, list)):
         for part in value:
-            yield from _leaves(part)
-    elif not isinstance(value, _ATOMS) and not hasattr(type(value), "requires_grad"):
+            yield from leaves(part)
+    else:
         yield value
