@@ -438,6 +438,19 @@ def test_a_change_of_the_model_acts(change: str, optimizer: str) -> None:
         np.testing.assert_array_equal(found, wanted)
 
 
+@pytest.mark.parametrize("name", ["forward", "__call__"])
+def test_a_method_that_a_class_of_layers_is_given(name: str) -> None:
+    class Layer(nn.Tanh):
+        pass
+
+    layer = Layer()
+    step = kobai.capture(lambda x: layer(x))
+    for _ in range(3):
+        step(kobai.ones(2))
+    setattr(Layer, name, lambda self, x: x * 2)
+    assert step(kobai.ones(2)).tolist() == [2.0, 2.0]
+
+
 def test_hooks_are_watched_where_their_table_is_replaced() -> None:
     model = net()
     model[1].register_forward_hook(_double)

@@ -253,7 +253,7 @@ def _same(a: Any, b: Any) -> bool:
 _UNSET = object()
 _CELL_CONTENTS = operator.attrgetter("cell_contents")
 _CODE = operator.attrgetter("__code__")
-_FORWARD = operator.attrgetter("forward")
+_FORWARD, _CALL = map(operator.attrgetter, ("forward", "__call__"))
 _TABLES = frozenset("_parameters _buffers _modules".split())
 _DEFAULTS = operator.attrgetter("__defaults__")
 
@@ -565,6 +565,9 @@ class Walk:
 
     def _class(self, kind: type, name: str) -> None:
         self.push(type(kind), name)
+        if hasattr(kind, "forward"):  # what a layer does may be replaced for all of its class, or of one above it
+            self.watch_with_others(_FORWARD, kind, "forward", "a method of ")
+            self.watch_with_others(_CALL, kind, "__call__", "a method of ")
         for base in kind.__mro__:
             if _is_builtin(base) or id(base) in self._tables:
                 continue
@@ -573,8 +576,6 @@ class Walk:
                 continue
             self.seen[id(base)] = base
             if _is_ours(file):
-                if "forward" in base.__dict__:  # what a layer does may be replaced for all of its class
-                    self.watch_with_others(_FORWARD, base, "forward", "a method of ")
                 continue
             self._tables[id(base)] = (base, base.__dict__, base.__name__)
             # Kobai calls methods that no code of the program names: forward, backward, __call__, an event of a callback.
