@@ -106,8 +106,22 @@ def in_a_global() -> Placed:
     return Placed(lambda: GLOBAL, lambda value: globals().__setitem__("GLOBAL", value))
 
 
-def in_an_object(thing, name="k") -> Placed:
-    return Placed(lambda: thing.k, lambda value: setattr(thing, name, value))
+class Weights(np.ndarray):
+    pass
+
+
+class Drawing(random.Random):
+    pass
+
+
+def in_an_object(thing) -> Placed:
+    thing.k = 1.0
+    return Placed(lambda: thing.k, lambda value: setattr(thing, "k", value))
+
+
+def in_a_property() -> Placed:
+    thing = WithProperty()
+    return Placed(lambda: thing.k, lambda value: setattr(thing, "hidden", value))
 
 
 def in_a_class() -> Placed:
@@ -186,6 +200,12 @@ def in_a_partial() -> Placed:
     return Placed(lambda: function(1.0), lambda value: function.keywords.__setitem__("k", value))
 
 
+def in_a_descriptor() -> Placed:
+    thing = functools.cached_property(lambda self: None)
+    thing.k = 1.0
+    return in_an_object(thing)
+
+
 def in_a_method_of_the_class() -> Placed:
     kind = type("Loss", (), {"k": lambda self: 1.0})
     thing = kind()
@@ -249,12 +269,12 @@ def in_the_type_of_a_number() -> Placed:
 PLACES = {
     "closure": in_a_closure,
     "global": in_a_global,
-    "attribute of an object": lambda: in_an_object(types.SimpleNamespace(k=1.0)),
-    "argparse": lambda: in_an_object(argparse.Namespace(k=1.0)),
+    "attribute of an object": lambda: in_an_object(types.SimpleNamespace()),
+    "argparse": lambda: in_an_object(argparse.Namespace()),
     "attribute of a class": in_a_class,
     "attribute that hides one of the class": hiding_the_class,
     "slot": lambda: in_an_object(Slotted()),
-    "property": lambda: in_an_object(WithProperty(), "hidden"),
+    "property": in_a_property,
     "dict": lambda: in_a_container({"k": 1.0}, "k"),
     "ordered dict": lambda: in_a_container(collections.OrderedDict(k=1.0), "k"),
     "user dict": lambda: in_a_container(collections.UserDict(k=1.0), "k"),
@@ -271,6 +291,12 @@ PLACES = {
     "defaults": in_defaults,
     "keyword defaults": in_keyword_defaults,
     "partial": in_a_partial,
+    "attribute of a function": lambda: in_an_object(lambda: None),
+    "attribute of a partial": lambda: in_an_object(functools.partial(with_default)),
+    "attribute of a cached function": lambda: in_an_object(functools.lru_cache(with_default)),
+    "attribute of a descriptor": in_a_descriptor,
+    "attribute of an array": lambda: in_an_object(np.zeros(2).view(Weights)),
+    "attribute of a generator": lambda: in_an_object(Drawing()),
     "method of the class": in_a_method_of_the_class,
     "method of the object": in_a_method_of_the_object,
     "callable object": in_what_a_callable_holds,

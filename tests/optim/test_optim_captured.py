@@ -180,3 +180,19 @@ def test_a_copy_of_an_optimizer_steps_on_its_own():
     for p, was in zip(parameters, before, strict=True):
         np.testing.assert_array_equal(host(p), was)
     assert not np.array_equal(host(twin.param_groups[0]["params"][0]), before[0])
+
+
+@pytest.mark.parametrize("name", ["Adam", "NAdam", "ASGD"])
+def test_counts_that_part_between_two_calls(name):
+    """A step elsewhere leaves some parameters out, or a program sets a state: those of a batch no longer agree."""
+
+    def change(i, optimizer):
+        parameters = optimizer.param_groups[0]["params"]
+        if i == 4:
+            parameters[0].grad = None
+            optimizer.step()
+        if i == 8:
+            optimizer.state[parameters[1]]["step"] = 1
+
+    *_, step = both(name, {"lr": 0.1}, change)
+    assert step.programs > 1

@@ -128,6 +128,8 @@ class Optimizer(ParameterGroups):
                 many.begun = False
                 count = _Step(self, group, decay, states)
                 before = count.save()
+                if at_work is not None and len(states) > 1:
+                    at_work.guard(count.states_agree)
                 try:
                     numbers = engine.numbers(count, _wide(like))
                     arrays = [p._array for p in tensors]
@@ -354,10 +356,19 @@ def _item(name: str) -> Callable[[Any], Any]:
 class _Step(engine.Count):
     """One step in the states of a batch, which agree: counts it, and gives the kernel's numbers for it."""
 
-    __slots__ = ("decay", "group", "optimizer", "states")
+    __slots__ = ("decay", "group", "on_host", "optimizer", "states")
 
     def __init__(self, optimizer: Optimizer, group: Group, decay: str, states: list[State]) -> None:
         self.optimizer, self.group, self.decay, self.states = optimizer, group, decay, states
+        self.on_host = [_item(name) for name, value in states[0].items() if not isinstance(value, Tensor)]
+
+    def states_agree(self) -> bool:
+        """Whether all states still have the numbers of the first: a step elsewhere may have left some parameters out."""
+        try:
+            columns = [list(map(get, self.states)) for get in self.on_host]
+        except KeyError:
+            return False
+        return all(column.count(column[0]) == len(column) for column in columns)
 
     def __call__(self) -> tuple[float, ...]:
         group, first = self.group, self.states[0]

@@ -453,6 +453,11 @@ class Walk:
         if isinstance(thing, _ATOMS) or id(thing) in self.seen:
             return
         self.seen[id(thing)] = thing
+        if not self._as_its_kind(thing, name):
+            self._instance(thing, name)
+
+    def _as_its_kind(self, thing: Any, name: str) -> bool:
+        """Watch what only things of this kind have; whether that is all, and attributes of its own do not count."""
         if isinstance(thing, np.ndarray):
             if thing.nbytes > _LARGEST:
                 self._too_large.append(name)
@@ -465,16 +470,20 @@ class Walk:
             self.draws.append((thing, Entry(get, tuple(get()), (name,), "the state of the random generator ")))
         elif isinstance(thing, types.FunctionType):
             self._function(thing, name)
+            return True
         elif isinstance(thing, types.MethodType):
             self.push(thing.__func__, name)
             self.push(thing.__self__, name)
+            return True  # attributes of a method are its function's
         elif isinstance(thing, types.ModuleType):
             file = getattr(thing, "__file__", None) or ""
             known = thing.__name__ in sys.builtin_module_names or thing.__name__ in sys.stdlib_module_names
             if not (known or _is_library(file) or _is_ours(file)):
                 self._tables[id(thing)] = (thing, vars(thing), thing.__name__)
+            return True
         elif isinstance(thing, type):
             self._class(thing, name)
+            return True
         elif isinstance(thing, (staticmethod, classmethod)):
             self.push(thing.__func__, name)
         elif isinstance(thing, property):
@@ -509,10 +518,11 @@ class Walk:
         elif isinstance(thing, types.BuiltinMethodType):
             if not isinstance(thing.__self__, types.ModuleType):
                 self.push(thing.__self__, name)
+            return True
         elif hasattr(type(thing), "__next__") and not hasattr(type(thing), "_capture_watch"):
             self._iterators.append(name)
-        else:
-            self._instance(thing, name)
+            return True
+        return False
 
     def _instance(self, thing: Any, name: str) -> None:
         kind = type(thing)
