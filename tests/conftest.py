@@ -14,6 +14,7 @@ from kobai.kernels import engine
 
 def pytest_addoption(parser):
     parser.addoption("--without-numba", action="store_true", help="run kernels by their references, as without Numba")
+    parser.addoption("--freeze", action="store_true", help="write tests/frozen anew: what users see, as it is now")
 
 
 def pytest_configure(config):
