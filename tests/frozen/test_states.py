@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 from freezing import check
-from nn.test_layers import LAYERS
-from nn.test_lazy import CASES as LAZY
-from optim.optimizer_table import CASES as OPTIMIZERS
 
 import kobai
 from kobai import nn, optim
 from kobai.optim import lr_scheduler, swa_utils
+from nn.test_layers import LAYERS
+from nn.test_lazy import CASES as LAZY
+from optim.optimizer_table import CASES as OPTIMIZERS
 
 MODULES = {
     **{name: layer.make for name, layer in LAYERS.items()},
