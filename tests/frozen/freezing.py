@@ -44,53 +44,46 @@ def difference(name: str, before: list[str], now: list[str]) -> str:
 def form(value: Any) -> Any:
     """The form of a JSON value: names with the kinds of their values; the kinds of a list's items taken together.
 
-    >>> form({"a": 1, "b": [0.5, None], "c": [{"d": "x"}, {"e": True}]})
-    {'a': 'int', 'b': ['float', 'null'], 'c': [{'d?': 'str', 'e?': 'bool'}]}
+    Where some of several values are null, the form is that of the others: whether a number is there may depend on numbers.
+
+    >>> form({"a": 1, "b": [0.5, None], "c": [{"d": "x"}, {"d": None, "e": True}]})
+    {'a': 'int', 'b': ['float'], 'c': [{'d': 'str', 'e?': 'bool'}]}
     """
     if isinstance(value, dict):
         return {key: form(entry) for key, entry in value.items()}
-    if not isinstance(value, list):
-        return "null" if value is None else type(value).__name__
-    forms = [form(item) for item in value]
-    tables = [f for f in forms if isinstance(f, dict)]
-    others = {repr(f): f for f in forms if not isinstance(f, dict)}
-    kinds = [others[key] for key in sorted(others)]
-    return kinds + ([_united(tables)] if tables else [])
+    if isinstance(value, list):
+        return _united([form(item) for item in value]) if value else []
+    return "null" if value is None else type(value).__name__
 
 
-def _united(tables: list[dict[str, Any]]) -> dict[str, Any]:
-    """One form for several: a name that some lack has a question mark, several kinds stand side by side."""
-    names = sorted({name.removesuffix("?") for table in tables for name in table})
+def _united(forms: list[Any]) -> list[Any]:
+    """The different forms among several; tables are made one, in which a name that some lack has a question mark."""
+    different = [f for f in forms if not isinstance(f, (dict, list)) and f != "null"]
+    different = sorted(set(different))
+    if lists := [f for f in forms if isinstance(f, list)]:
+        different.append(_united([item for f in lists for item in f]) if any(lists) else [])
+    if tables := [f for f in forms if isinstance(f, dict)]:
+        different.append(_joined(tables))
+    return different or ["null"]
+
+
+def _joined(tables: list[dict[str, Any]]) -> dict[str, Any]:
     found = {}
-    for name in names:
-        there = [table.get(name, table.get(f"{name}?")) for table in tables if name in table or f"{name}?" in table]
-        always = all(name in table for table in tables)
-        kinds = {repr(kind): kind for kind in there}
-        inner = [kind for kind in there if isinstance(kind, dict)]
-        if len(inner) == len(there):
-            kind = _united(inner)
-        else:
-            kind = (
-                there[0] if len(kinds) == 1 else " | ".join(sorted(k if isinstance(k, str) else repr(k) for k in there))
-            )
-            kind = " | ".join(sorted(set(str(kind).split(" | ")))) if len(kinds) > 1 else kind
-        found[name if always else f"{name}?"] = kind
+    for name in sorted({name.removesuffix("?") for table in tables for name in table}):
+        there = [table[key] for table in tables for key in (name, f"{name}?") if key in table]
+        kinds = _united(there)
+        found[name if all(name in table for table in tables) else f"{name}?"] = kinds[0] if len(kinds) == 1 else kinds
     return found
 
 
 def lines_of(tree: Any, indent: int = 0) -> list[str]:
     """A form as indented lines."""
-    pad = "  " * indent
-    if not isinstance(tree, (dict, list)):
-        return [f"{pad}{tree}"]
-    if isinstance(tree, list):
-        return [line for item in tree for line in lines_of(item, indent)] or [f"{pad}(empty)"]
-    lines = []
+    pad, lines = "  " * indent, []
     for name, kind in tree.items():
-        if isinstance(kind, dict) or (isinstance(kind, list) and any(isinstance(k, (dict, list)) for k in kind)):
-            lines += [f"{pad}{name}:{' list of' * isinstance(kind, list)}", *lines_of(kind, indent + 1)]
-        elif isinstance(kind, list):
-            lines.append(f"{pad}{name}: list of {' | '.join(kind) or 'nothing'}")
+        while isinstance(kind, list) and len(kind) == 1:
+            name, kind = f"{name}[]", kind[0]
+        if isinstance(kind, dict):
+            lines += [f"{pad}{name}:", *lines_of(kind, indent + 1)]
         else:
-            lines.append(f"{pad}{name}: {kind}")
+            lines.append(f"{pad}{name}: {kind if isinstance(kind, str) else ' | '.join(map(str, kind)) or 'empty'}")
     return lines
