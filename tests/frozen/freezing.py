@@ -6,11 +6,15 @@ The files are to be read in a diff. A line that is gone or changed breaks somebo
 from __future__ import annotations
 
 import difflib
+import json
+import platform
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from kobai.bench import facts
 
 FOLDER = Path(__file__).parent
 COMMAND = "python -m pytest -n 0 tests/frozen --freeze"
@@ -39,6 +43,15 @@ def difference(name: str, before: list[str], now: list[str]) -> str:
         else "new, and a promise from now on"
     )
     return "\n".join([f"{name}: {what}.", *shown, f"To accept it: {COMMAND}"])
+
+
+def machine(request: pytest.FixtureRequest) -> str:
+    """Where numbers may be expected bit for bit."""
+    found = facts()
+    versions = {name: found["packages"].get(name) for name in ("numpy", "numba")}
+    kinds = sorted({name.partition(",")[0].split()[-1] for name in found["blas"]})  # of processor, as the BLAS sees it
+    without = request.config.getoption("--without-numba")
+    return json.dumps([found["processor"], platform.machine(), versions, kinds, without])
 
 
 def form(value: Any) -> Any:

@@ -7,18 +7,16 @@ compared bit for bit on a machine like the one that wrote them down (``machine``
 from __future__ import annotations
 
 import json
-import platform
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from freezing import FOLDER
+from freezing import FOLDER, machine
 
 import kobai
 from kobai import nn, optim
-from kobai.bench import facts
 from kobai.cli import main
 from kobai.optim import lr_scheduler
 from optim.optimizer_table import CASES, IDS
@@ -30,15 +28,6 @@ RULES = {
     "ASGD": ("ASGD", {}),
     "LBFGS": ("LBFGS", {"lr": 0.1, "max_iter": 2}),
 }
-
-
-def machine(request) -> str:
-    """Where numbers may be expected bit for bit."""
-    found = facts()
-    versions = {name: found["packages"].get(name) for name in ("numpy", "numba")}
-    blas = [name.partition(",")[0] for name in found["blas"]]  # without the number of threads, which changes no bit
-    without = request.config.getoption("--without-numba")
-    return json.dumps([found["processor"], platform.machine(), versions, blas, without])
 
 
 def kept(request, name: str, write: Callable[[Path], None]) -> Path:
