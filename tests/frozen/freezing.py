@@ -17,7 +17,7 @@ import pytest
 from kobai.bench import facts
 
 FOLDER = Path(__file__).parent
-COMMAND = "python -m pytest -n 0 tests/frozen --freeze"
+ROOT = FOLDER.parents[1]
 
 
 def check(request: pytest.FixtureRequest, name: str, lines: Iterable[str]) -> None:
@@ -28,7 +28,8 @@ def check(request: pytest.FixtureRequest, name: str, lines: Iterable[str]) -> No
         return
     before = path.read_text(encoding="utf-8").splitlines()
     if complaint := difference(name, before, now):
-        pytest.fail(complaint, pytrace=False)
+        command = f"python -m pytest -n 0 {request.path.relative_to(ROOT)} --freeze"
+        pytest.fail(f"{complaint}\nTo accept it: {command}", pytrace=False)
 
 
 def difference(name: str, before: list[str], now: list[str]) -> str:
@@ -42,7 +43,7 @@ def difference(name: str, before: list[str], now: list[str]) -> str:
         if gone
         else "new, and a promise from now on"
     )
-    return "\n".join([f"{name}: {what}.", *shown, f"To accept it: {COMMAND}"])
+    return "\n".join([f"{name}: {what}.", *shown])
 
 
 def machine(request: pytest.FixtureRequest) -> str:
