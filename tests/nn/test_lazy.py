@@ -56,6 +56,39 @@ def test_the_first_batch_makes_an_ordinary_layer(case, backend):
     assert y.shape == expected(x).shape
 
 
+ALONE = [(name, case) for name, case in CASES.items() if "Conv" in name]
+
+
+@pytest.mark.parametrize("case", [case for _, case in ALONE], ids=[name for name, _ in ALONE])
+def test_the_first_input_may_have_no_batch_dimension(case, backend):
+    lazy, plain, shape = case
+    layer, expected = lazy(), plain()
+    layer(kobai.randn(*shape[1:]))
+    assert repr(layer) == repr(expected)
+    layer.load_state_dict(expected.state_dict())
+    x = kobai.randn(*shape[1:])
+    assert kobai.equal(layer(x), expected(x))
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_an_input_of_another_rank_teaches_nothing(case):
+    lazy, plain, shape = case
+    layer, expected = lazy(), plain()
+    kind = type(layer)
+    for rank in range(7):
+        if type(expected) is nn.Linear:
+            fits = rank > 0
+        elif "Norm" in kind.__name__:
+            fits = rank in ((2, 3) if type(expected) is nn.BatchNorm1d else (len(shape),))
+        else:
+            fits = rank in (len(shape) - 1, len(shape))
+        if not fits:
+            with pytest.raises(RuntimeError, match=rf"{kind.__name__}: expected input of .* dimensions.*got shape"):
+                layer(kobai.zeros((4,) * rank))
+    assert type(layer) is kind
+    assert layer(kobai.randn(*shape)).shape == expected(kobai.randn(*shape)).shape
+
+
 def test_shapes_are_asked_too_early():
     layer = nn.LazyLinear(3)
     with pytest.raises(RuntimeError, match="call the model on some data first"):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from kobai._tensor import Size, Tensor
-from kobai.nn.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d
-from kobai.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from kobai.nn.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d, _BatchNorm
+from kobai.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d, _ConvBase
 from kobai.nn.linear import Linear
 from kobai.nn.module import Module
 from kobai.nn.parameter import Parameter
@@ -39,7 +39,8 @@ class _Lazy(Module):
 
     _becomes: ClassVar[Any]  # a Module class
     _size: ClassVar[str]  # the attribute that the input decides
-    _axis: ClassVar[int] = 1
+    _axis: ClassVar[int]  # whose size it is
+    _ranks: ClassVar[tuple[int, ...] | None]  # how many dimensions the input may have; None: any that has the axis
 
     def __init__(self, *args: Any, device: Any = None, dtype: Any = None, **kwargs: Any) -> None:
         least = kwargs.get("groups", args[5] if len(args) > 5 and "Conv" in type(self).__name__ else 1)
@@ -52,9 +53,16 @@ class _Lazy(Module):
         self._tracks, self._buffers = bool(self._buffers), {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not args or not isinstance(args[0], Tensor) or args[0].ndim <= (1 if self._axis == 1 else 0):
-            raise RuntimeError(f"{self._get_name()}: expected a batch as first argument, from which to learn its size")
-        self._become(args[0].shape[self._axis])
+        who = self._get_name()
+        if not args or not isinstance(args[0], Tensor):
+            raise RuntimeError(f"{who}: expected a batch as first argument, from which to learn its size")
+        input = args[0]
+        if input.ndim < 1 if self._ranks is None else input.ndim not in self._ranks:
+            wanted = "at least 1" if self._ranks is None else " or ".join(map(str, self._ranks))
+            raise RuntimeError(
+                f"{who}: expected input of {wanted} dimensions, to learn {self._size} from, got shape {tuple(input.shape)}"
+            )
+        self._become(input.shape[self._axis])
         return self(*args, **kwargs)
 
     def _become(self, size: int) -> None:
@@ -71,9 +79,10 @@ class _Lazy(Module):
         self.__class__ = self._becomes
 
 
-def _lazy(layer: type[Module], size: str, arguments: str, batch: tuple[int, ...], axis: int = 1) -> type[Module]:
+def _lazy(layer: type[Module], arguments: str, batch: tuple[int, ...]) -> type[Module]:
     """The lazy kind of a layer; ``arguments`` and the shape ``batch`` make the example of its documentation."""
     name = f"Lazy{layer.__name__}"
+    size, axis, ranks = _learns(layer)
     doc = f""":class:`{layer.__name__}` whose ``{size}``, left out of its arguments, is that of the first batch.
 
     >>> import kobai
@@ -82,17 +91,29 @@ def _lazy(layer: type[Module], size: str, arguments: str, batch: tuple[int, ...]
     >>> layer.{size}
     {batch[axis]}
     """
-    body = {"_becomes": layer, "_size": size, "_axis": axis, "__doc__": doc, "__module__": __name__}
+    body = {"_becomes": layer, "_size": size, "_axis": axis, "_ranks": ranks, "__doc__": doc, "__module__": __name__}
     return type(name, (_Lazy, layer), body)
 
 
-LazyLinear = _lazy(Linear, "in_features", "3", (5, 4), -1)
-LazyConv1d = _lazy(Conv1d, "in_channels", "8, 3", (5, 4, 7))
-LazyConv2d = _lazy(Conv2d, "in_channels", "8, 3", (5, 4, 7, 7))
-LazyConv3d = _lazy(Conv3d, "in_channels", "8, 3", (5, 4, 7, 7, 7))
-LazyConvTranspose1d = _lazy(ConvTranspose1d, "in_channels", "8, 3", (5, 4, 7))
-LazyConvTranspose2d = _lazy(ConvTranspose2d, "in_channels", "8, 3", (5, 4, 7, 7))
-LazyConvTranspose3d = _lazy(ConvTranspose3d, "in_channels", "8, 3", (5, 4, 7, 7, 7))
-LazyBatchNorm1d = _lazy(BatchNorm1d, "num_features", "", (5, 4, 7))
-LazyBatchNorm2d = _lazy(BatchNorm2d, "num_features", "", (5, 4, 7, 7))
-LazyBatchNorm3d = _lazy(BatchNorm3d, "num_features", "", (5, 4, 7, 7, 7))
+def _learns(layer: Any) -> tuple[str, int, tuple[int, ...] | None]:
+    """What a layer learns from its input, the axis whose size that is, and how many dimensions the input may have."""
+    if issubclass(
+        layer, _ConvBase
+    ):  # channels come before the n spatial dimensions, with a batch before them or without
+        n = layer._dims
+        return "in_channels", -(n + 1), (n + 1, n + 2)
+    if issubclass(layer, _BatchNorm):
+        return "num_features", 1, tuple(layer._shapes)
+    return "in_features", -1, None
+
+
+LazyLinear = _lazy(Linear, "3", (5, 4))
+LazyConv1d = _lazy(Conv1d, "8, 3", (5, 4, 7))
+LazyConv2d = _lazy(Conv2d, "8, 3", (5, 4, 7, 7))
+LazyConv3d = _lazy(Conv3d, "8, 3", (5, 4, 7, 7, 7))
+LazyConvTranspose1d = _lazy(ConvTranspose1d, "8, 3", (5, 4, 7))
+LazyConvTranspose2d = _lazy(ConvTranspose2d, "8, 3", (5, 4, 7, 7))
+LazyConvTranspose3d = _lazy(ConvTranspose3d, "8, 3", (5, 4, 7, 7, 7))
+LazyBatchNorm1d = _lazy(BatchNorm1d, "", (5, 4, 7))
+LazyBatchNorm2d = _lazy(BatchNorm2d, "", (5, 4, 7, 7))
+LazyBatchNorm3d = _lazy(BatchNorm3d, "", (5, 4, 7, 7, 7))
