@@ -263,7 +263,8 @@ BAD = [
     (lambda: optim.SGD([{"params": [P]}, {"params": [P]}]), ValueError, "more than one parameter group"),
     (lambda: optim.SGD([P], lr=-1.0), ValueError, r"SGD: expected lr >= 0, got -1.0"),
     (lambda: optim.SGD([{"params": [P], "lr": -1.0}]), ValueError, "expected lr >= 0"),
-    (lambda: optim.SGD([P], lr=kobai.tensor(0.1)), TypeError, "expected lr as a number, got Tensor"),
+    (lambda: optim.SGD([P], lr=kobai.tensor(-0.5)), ValueError, "SGD: expected lr >= 0, got -0.5"),
+    (lambda: optim.SGD([P], momentum=kobai.tensor(0.1)), TypeError, "expected momentum as a number, got Tensor"),
     (lambda: optim.SGD([P], lr=kobai.ones(2)), ValueError, r"expected lr as a number, got Tensor \(2,\)"),
     (
         lambda: optim.Adam([P], betas=(0.9, kobai.tensor(0.9))),

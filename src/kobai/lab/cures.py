@@ -10,6 +10,7 @@ from kobai._grad_mode import no_grad
 from kobai._tensor import Tensor
 from kobai.nn import init as initialisers
 from kobai.optim import Optimizer
+from kobai.optim.groups import learning_rate, set_learning_rate
 from kobai.train.models import ACTIVATIONS
 
 _RENEWED = "optimizer = type(optimizer)(model.parameters(), **optimizer.defaults)  # for the new parameters"
@@ -203,7 +204,7 @@ class ScaleRate(Cure):
 
     def apply(self, patient: Patient) -> None:
         for group in patient.optimizer.param_groups:
-            group["lr"] = group["lr"] * self.factor
+            set_learning_rate(group, learning_rate(group) * self.factor)
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,7 @@ class SetRate(Cure):
 
     def apply(self, patient: Patient) -> None:
         for group in patient.optimizer.param_groups:
-            group["lr"] = self.rate
+            set_learning_rate(group, self.rate)
 
 
 class Standardise(nn.Module):

@@ -7,7 +7,10 @@ import warnings
 from collections.abc import Iterable
 from typing import Any, ClassVar, TypeAlias
 
+import numpy as np
+
 from kobai._tensor import Tensor
+from kobai.xp import Array, recorder
 
 Params: TypeAlias = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
 Group: TypeAlias = dict[str, Any]
@@ -25,6 +28,43 @@ required = _Required()
 NON_NEGATIVE = (math.inf, False)
 UP_TO_ONE = (1.0, False)
 BELOW_ONE = (1.0, True)
+
+
+def learning_rate(group: Group) -> float:
+    """``group["lr"]`` as a number, also where it is a tensor: what that holds now, in a replay of a captured step too."""
+    lr: float = number(group["lr"])
+    return lr
+
+
+def set_learning_rate(group: Group, lr: float) -> None:
+    """Make ``lr`` the rate of a group. A tensor is written into, so that whoever shares it sees the new rate."""
+    present = group["lr"]
+    if isinstance(present, Tensor):
+        _host_memory(present)[...] = number(lr)
+        present._bump()
+    else:
+        group["lr"] = lr
+
+
+def in_numbers(group: Group) -> Group:
+    """The options of a group, its learning rate as a number."""
+    return {**group, "lr": learning_rate(group)} if isinstance(group.get("lr"), Tensor) else group
+
+
+def number(value: Any) -> Any:
+    """The element of a tensor of one element; numbers as they are."""
+    return _host_memory(value).item() if isinstance(value, Tensor) else value
+
+
+def _host_memory(tensor: Tensor) -> Array:
+    """The elements themselves, for what the host does in every step and replays do too: not among the step's operations."""
+    _ = tensor._array  # a step that is recorded, or run beside its replay, knows of it from now on
+    array = tensor.__dict__["_array"]
+    if not isinstance(array, np.ndarray) and (at_work := recorder()) is not None:
+        at_work.host_read(
+            f"the optimizer, whose learning rate is a tensor on {tensor.device} (keep it on the CPU),", array
+        )
+    return array
 
 
 class ParameterGroups:
@@ -90,6 +130,8 @@ class ParameterGroups:
                     raise ValueError(
                         f"{type(self).__name__}: expected {key} as a number, got Tensor {tuple(value.shape)}"
                     )
+                if name == "lr":
+                    value = number(value)
                 if isinstance(value, Tensor) or not hasattr(value, "__float__"):
                     raise TypeError(f"{type(self).__name__}: expected {key} as a number, got {type(value).__name__}")
                 if not 0.0 <= value <= high or (open_end and value == high):

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from kobai._grad_mode import enable_grad
 from kobai._tensor import Tensor
-from kobai.optim.groups import NON_NEGATIVE, Group, Params
+from kobai.optim.groups import NON_NEGATIVE, Group, Params, learning_rate
 from kobai.optim.optimizer import Optimizer
 from kobai.xp import Array, is_array, xp_of
 
@@ -53,7 +53,7 @@ class LBFGS(Optimizer):
     def __init__(
         self,
         params: Params,
-        lr: float = 1,
+        lr: float | Tensor = 1,
         max_iter: int = 20,
         max_eval: int | None = None,
         tolerance_grad: float = 1e-7,
@@ -87,6 +87,7 @@ class LBFGS(Optimizer):
         if closure is None:
             raise TypeError("LBFGS.step: expected a closure that computes loss and gradients and returns the loss")
         group = self.param_groups[0]
+        lr = learning_rate(group)
         state = self.state[group["params"][0]]
         state.setdefault("func_evals", 0)
         state.setdefault("n_iter", 0)
@@ -111,7 +112,7 @@ class LBFGS(Optimizer):
                     del pairs[: -group["history_size"]]
             state["n_iter"] += 1
             direction = _direction(g, pairs)
-            t = group["lr"] if state["n_iter"] > 1 else min(1.0, 1.0 / _number(xp.abs(g).sum())) * group["lr"]
+            t = lr if state["n_iter"] > 1 else min(1.0, 1.0 / _number(xp.abs(g).sum())) * lr
             slope = _number(g @ direction)
             if slope > -group["tolerance_change"]:
                 break

@@ -23,7 +23,7 @@ from kobai.errors import BackendError
 from kobai.kernels import engine, optim
 from kobai.kernels.compiler import Elementwise
 from kobai.kernels.many import Many
-from kobai.optim.groups import Group, ParameterGroups, Params
+from kobai.optim.groups import Group, ParameterGroups, Params, in_numbers
 from kobai.optim.groups import required as required  # PyTorch has it here
 from kobai.xp import Array, asarray, device_of, xp_of
 
@@ -53,6 +53,9 @@ class Optimizer(ParameterGroups):
         params: tensors, ``(name, tensor)`` pairs, or dicts with ``"params"`` and the options in which a group differs
             from ``defaults``. Only leaf tensors can be optimised.
         defaults: options of the groups that do not say otherwise.
+
+    A learning rate ``lr`` may be a tensor of one element, on the CPU where steps are captured on a device: every step takes
+    what it holds then, and schedules write into it.
 
     ``param_groups`` is a list of dicts, ``state`` a dict from parameter to its state. Own optimisers may subclass this
     and define ``step`` as in PyTorch.
@@ -169,7 +172,7 @@ class Optimizer(ParameterGroups):
                 )
             state = self.state.get(p)
             if state is None:
-                state = self._new_state(p, group)
+                state = self._new_state(p, in_numbers(group))
                 if state:
                     self.state[p] = state
                     if (at_work := xp.recorder()) is not None:
@@ -371,7 +374,7 @@ class _Step(engine.Count):
         return all(column.count(column[0]) == len(column) for column in columns)
 
     def __call__(self) -> tuple[float, ...]:
-        group, first = self.group, self.states[0]
+        group, first = in_numbers(self.group), self.states[0]
         if "step" in first:
             first["step"] += 1
         numbers = self.optimizer._numbers(group, first)

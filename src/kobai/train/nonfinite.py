@@ -17,6 +17,7 @@ import numpy as np
 
 from kobai._tensor import Tensor
 from kobai.nn import Module
+from kobai.optim.groups import learning_rate
 from kobai.train.callbacks import Callback
 from kobai.train.metrics import Loss
 from kobai.xp import to_host
@@ -95,7 +96,7 @@ class TerminateOnNonFinite(Callback):
 def _observe(trainer: Trainer, batch: Any, where: str) -> None:
     """One training step; raises at the first number that is not finite, in the order of computation."""
     model = trainer.model
-    lr = trainer.optimizer.param_groups[0]["lr"]
+    lr = learning_rate(trainer.optimizer.param_groups[0])
     advice = f"Lower the learning rate (now {lr:g}), clip the gradient norm, or look at the data"
     inputs, target = trainer.unpack(batch)
     for tensor in (*inputs, target):

@@ -19,6 +19,7 @@ from kobai.nn import functional as F
 from kobai.nn.utils import clip_grad_norm_
 from kobai.ops.averaged import Averaged, listener
 from kobai.optim import Optimizer
+from kobai.optim.groups import learning_rate
 from kobai.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 from kobai.random import Generator, default_generator
 from kobai.train import checkpoint
@@ -189,7 +190,7 @@ class Trainer:
         if self.position == 0:
             for metric in (self.loss, *self.metrics):
                 metric.reset()
-            self._epoch_lr = self.optimizer.param_groups[0]["lr"]
+            self._epoch_lr = learning_rate(self.optimizer.param_groups[0])
         self._began = time.perf_counter()
         self._call("on_epoch_start")
         self.model.train()

@@ -6,12 +6,15 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from types import FunctionType
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from kobai.kernels.engine import Count, on_host
+from kobai.optim.groups import learning_rate, number, set_learning_rate
 from kobai.optim.optimizer import Optimizer
 
 F = TypeVar("F", bound=Callable[..., None])
+
+Saved: TypeAlias = tuple[list[tuple[dict[str, Any], dict[str, Any]]], list[tuple[dict[str, Any], float]]]
 
 EPOCH_WARNING = (
     "scheduler.step(epoch): the epoch is deprecated; call step() once per epoch. Given an epoch, the closed form of "
@@ -45,23 +48,29 @@ class _Step(Count):
             self.restore(before)
             raise
 
-    def save(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    def save(self) -> Saved:
         found = [self.scheduler.__dict__]
         for state in found:
             for part in state.get("_schedulers", ()):
                 found.append(part.__dict__)
-        found += self.scheduler.optimizer.param_groups
-        return [(state, state.copy()) for state in found]
+        groups = self.scheduler.optimizer.param_groups
+        rates = [(group, learning_rate(group)) for group in groups]
+        return [(state, state.copy()) for state in (*found, *groups)], rates
 
-    def restore(self, saved: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
-        for state, before in saved:
+    def restore(self, saved: Saved) -> None:
+        states, rates = saved
+        for state, before in states:
             state.update(before)
             for name in [name for name in state if name not in before]:
                 del state[name]
+        for group, lr in rates:  # what a tensor held
+            set_learning_rate(group, lr)
 
 
 class LRScheduler:
     """Base of the schedules: sets ``lr`` of every parameter group at each :meth:`step`.
+
+    A rate that is a tensor stays that tensor, and is written into.
 
     ``last_epoch`` counts the steps, from 0 at construction, which already sets the first rate. A subclass defines
     ``get_lr()``, one rate per group, computed from the groups' present rates, so that schedules can be chained; and
@@ -95,13 +104,13 @@ class LRScheduler:
         self.optimizer = optimizer
         for i, group in enumerate(optimizer.param_groups):
             if last_epoch == -1:
-                group.setdefault("initial_lr", group["lr"])
+                group.setdefault("initial_lr", learning_rate(group))
             elif "initial_lr" not in group:
                 raise KeyError(
                     f"{type(self).__name__}: last_epoch={last_epoch} resumes a schedule, but parameter group {i} has "
                     "no 'initial_lr'; load the optimizer's state_dict first, or start with last_epoch=-1"
                 )
-        self.base_lrs: list[float] = [group["initial_lr"] for group in optimizer.param_groups]
+        self.base_lrs: list[float] = [number(group["initial_lr"]) for group in optimizer.param_groups]
         self.last_epoch = last_epoch
         self._initial_step()
 
@@ -141,7 +150,7 @@ class LRScheduler:
 
     def _set_lr(self, rates: Sequence[float]) -> None:
         for group, lr in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = lr
+            set_learning_rate(group, lr)
         self._last_lr = present_lrs(self.optimizer)
 
     def get_lr(self) -> list[float]:
@@ -153,7 +162,7 @@ class LRScheduler:
 
     def _present(self, factor: float = 1.0) -> list[float]:
         """The groups' present rates times ``factor``."""
-        return [group["lr"] * factor for group in self.optimizer.param_groups]
+        return [learning_rate(group) * factor for group in self.optimizer.param_groups]
 
     def _base(self, factor: float) -> list[float]:
         """The groups' initial rates times ``factor``."""
@@ -180,7 +189,7 @@ def check_optimizer(scheduler: object, optimizer: object) -> None:
 
 def present_lrs(optimizer: Optimizer) -> list[float]:
     """The learning rate of every group."""
-    return [group["lr"] for group in optimizer.param_groups]
+    return [learning_rate(group) for group in optimizer.param_groups]
 
 
 def per_group(scheduler: object, name: str, value: Any, optimizer: Optimizer) -> list[Any]:

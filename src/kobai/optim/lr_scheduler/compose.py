@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kobai.optim.groups import set_learning_rate
 from kobai.optim.lr_scheduler.base import LRScheduler, at_every_step, present_lrs
 from kobai.optim.lr_scheduler.plateau import ReduceLROnPlateau
 from kobai.optim.optimizer import Optimizer
@@ -68,7 +69,7 @@ class SequentialLR(_Composed):
         self.optimizer = optimizer
         # Every schedule has made its initial step, each on top of the one before. Start again, with the first alone.
         for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"]
+            set_learning_rate(group, group["initial_lr"])
         _step_back(self)
         first = self._schedulers[bisect_right(self._milestones, 0)]
         first._initial_step()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kobai.errors import nearest
-from kobai.optim.groups import Group
+from kobai.optim.groups import Group, set_learning_rate
 from kobai.optim.lr_scheduler.base import LRScheduler, check_optimizer, per_group, save_function
 from kobai.optim.optimizer import Optimizer
 
@@ -211,7 +211,7 @@ class CyclicLR(_Cycle):
         base_lrs = per_group(self, "base_lr", base_lr, optimizer)
         if last_epoch == -1:
             for group, lr in zip(optimizer.param_groups, base_lrs, strict=True):
-                group["lr"] = lr
+                set_learning_rate(group, lr)
         self.max_lrs = per_group(self, "max_lr", max_lr, optimizer)
         down = step_size_up if step_size_down is None else step_size_down
         self.total_size = float(step_size_up + down)

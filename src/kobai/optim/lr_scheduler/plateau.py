@@ -7,6 +7,7 @@ import warnings
 from typing import Any, SupportsFloat
 
 from kobai.errors import nearest
+from kobai.optim.groups import learning_rate, set_learning_rate
 from kobai.optim.lr_scheduler.base import (
     EPOCH_WARNING,
     LRScheduler,
@@ -118,6 +119,7 @@ class ReduceLROnPlateau(LRScheduler):
                 )
             self.min_lrs = [self.default_min_lr] * len(groups)
         for group, low in zip(groups, self.min_lrs, strict=True):
-            lr = max(group["lr"] * self.factor, low)
-            if group["lr"] - lr > self.eps:
-                group["lr"] = lr
+            present = learning_rate(group)
+            lr = max(present * self.factor, low)
+            if present - lr > self.eps:
+                set_learning_rate(group, lr)

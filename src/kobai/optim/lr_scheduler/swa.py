@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from kobai.optim.groups import learning_rate
 from kobai.optim.lr_scheduler.base import LRScheduler, per_group
 from kobai.optim.optimizer import Optimizer
 
@@ -59,7 +60,7 @@ class SWALR(LRScheduler):
         before, now = self._share(self.last_epoch - 1), self._share(self.last_epoch)
         rates = []
         for group in self.optimizer.param_groups:
-            start = group["swa_lr"] if before == 0 else (group["lr"] - (1 - before) * group["swa_lr"]) / before
+            start = group["swa_lr"] if before == 0 else (learning_rate(group) - (1 - before) * group["swa_lr"]) / before
             rates.append(now * start + (1 - now) * group["swa_lr"])
         return rates
 
