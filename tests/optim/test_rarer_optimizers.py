@@ -128,6 +128,116 @@ def test_lbfgs_resumes_and_counts_its_evaluations():
     assert kobai.equal(w, copy)
 
 
+def quartic(w):
+    return ((w - 3) ** 4).sum()
+
+
+LBFGS_STATE = [
+    "H_diag",
+    "al",
+    "d",
+    "func_evals",
+    "n_iter",
+    "old_dirs",
+    "old_stps",
+    "prev_flat_grad",
+    "prev_loss",
+    "ro",
+    "t",
+]
+
+
+@pytest.mark.parametrize("line_search_fn", [None, "strong_wolfe"])
+def test_lbfgs_keeps_its_state_under_pytorchs_names(line_search_fn):
+    w = kobai.tensor([0.0, 1.0], dtype=kobai.float64, requires_grad=True)
+    optimizer = optim.LBFGS([w], max_iter=4, history_size=2, line_search_fn=line_search_fn)
+    minimise(optimizer, w, quartic, 2)
+    state = optimizer.state_dict()["state"][0]
+    assert sorted(state) == LBFGS_STATE
+    assert state["n_iter"] == 8
+    assert [len(state[name]) for name in ("old_dirs", "old_stps", "ro", "al")] == [2, 2, 2, 2]
+    for s, y, rho in zip(state["old_stps"], state["old_dirs"], state["ro"], strict=True):
+        assert s.shape == y.shape == state["d"].shape == state["prev_flat_grad"].shape == (2,)
+        assert rho == pytest.approx(1 / (s @ y).item(), rel=1e-12)
+    s, y = state["old_stps"][-1], state["old_dirs"][-1]
+    assert state["H_diag"] == pytest.approx((s @ y / (y @ y)).item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("line_search_fn", [None, "strong_wolfe"])
+@pytest.mark.parametrize("after", [1, 2, 5])
+def test_lbfgs_resumes_from_a_state_with_tensors_for_numbers_as_pytorch_has_it(line_search_fn, after):
+    w = kobai.tensor([0.0, 1.0], dtype=kobai.float64, requires_grad=True)
+    optimizer = optim.LBFGS([w], max_iter=1, line_search_fn=line_search_fn)
+    minimise(optimizer, w, quartic, after)
+    saved = optimizer.state_dict()
+    state = dict(saved["state"][0])
+    for name in ("t", "H_diag"):
+        state[name] = kobai.tensor(state[name], dtype=kobai.float64)
+    state["ro"] = [kobai.tensor(rho, dtype=kobai.float64) for rho in state["ro"]]
+    copy = w.detach().clone().requires_grad_()
+    resumed = optim.LBFGS([copy], max_iter=1, line_search_fn=line_search_fn)
+    resumed.load_state_dict({**saved, "state": {0: state}})
+    assert all(type(rho) is float for rho in resumed.state[copy]["ro"])
+    minimise(optimizer, w, quartic, 4)
+    minimise(resumed, copy, quartic, 4)
+    assert kobai.equal(w, copy)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("line_search_fn", [None, "strong_wolfe"])
+def test_lbfgs_resumes_from_pytorchs_state(line_search_fn):
+    torch = importlib.import_module("torch")
+    w = torch.tensor([0.0, 1.0], dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([w], max_iter=3, line_search_fn=line_search_fn)
+    minimise(optimizer, w, quartic, 2)
+
+    def ours(value):
+        if isinstance(value, torch.Tensor):
+            return kobai.tensor(value.numpy().copy())
+        if isinstance(value, dict):
+            return {key: ours(part) for key, part in value.items()}
+        return [ours(part) for part in value] if isinstance(value, list) else value
+
+    copy = kobai.tensor(w.detach().numpy().copy(), requires_grad=True)
+    resumed = optim.LBFGS([copy], max_iter=3, line_search_fn=line_search_fn)
+    resumed.load_state_dict(ours(optimizer.state_dict()))
+    minimise(optimizer, w, quartic, 3)
+    minimise(resumed, copy, quartic, 3)
+    np.testing.assert_allclose(copy.detach().numpy(), w.detach().numpy(), rtol=1e-9)
+
+
+def test_lbfgs_refuses_states_that_are_not_its_own():
+    w = kobai.ones(2, requires_grad=True)
+    optimizer = optim.LBFGS([w], max_iter=2)
+    minimise(optimizer, w, quartic, 2)
+    saved = optimizer.state_dict()
+    for change, message in (({"pairs": []}, "got 'pairs'"), ({"d": kobai.ones(3)}, r"'d' of shape \(2,\), got \(3,\)")):
+        with pytest.raises(ValueError, match=message):
+            optimizer.load_state_dict({**saved, "state": {0: {**saved["state"][0], **change}}})
+
+
+@pytest.mark.parametrize("line_search_fn", [None, "strong_wolfe"])
+def test_lbfgs_begins_anew_after_a_closure_that_failed(line_search_fn):
+    w = kobai.tensor([0.0, 1.0], dtype=kobai.float64, requires_grad=True)
+    optimizer = optim.LBFGS([w], max_iter=4, line_search_fn=line_search_fn)
+    left = 7
+
+    def f(w):
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise KeyboardInterrupt
+        return quartic(w)
+
+    with pytest.raises(KeyboardInterrupt):
+        minimise(optimizer, w, f, 4)
+    copy = w.detach().clone().requires_grad_()
+    fresh = optim.LBFGS([copy], max_iter=4, line_search_fn=line_search_fn)
+    minimise(optimizer, w, f, 2)
+    minimise(fresh, copy, quartic, 2)
+    assert kobai.equal(w, copy)
+
+
 def test_lbfgs_stops_at_a_minimum_and_survives_a_parameter_without_gradient():
     w, unused = kobai.ones(2, requires_grad=True), kobai.ones(1, requires_grad=True)
     optimizer = optim.LBFGS([w, unused])

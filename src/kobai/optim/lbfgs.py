@@ -7,9 +7,12 @@ from typing import Any, ClassVar
 
 from kobai._grad_mode import enable_grad
 from kobai._tensor import Tensor
-from kobai.optim.groups import NON_NEGATIVE, Group, Params, learning_rate
-from kobai.optim.optimizer import Optimizer
-from kobai.xp import Array, is_array, xp_of
+from kobai.optim.groups import NON_NEGATIVE, Group, Params, learning_rate, number
+from kobai.optim.optimizer import Optimizer, State
+from kobai.xp import Array, asarray, xp_of
+
+_SCALARS = ("t", "ro", "al", "H_diag", "prev_loss", "func_evals", "n_iter")
+_VECTORS = ("d", "old_dirs", "old_stps", "prev_flat_grad")
 
 
 class LBFGS(Optimizer):
@@ -30,7 +33,9 @@ class LBFGS(Optimizer):
         history_size: pairs to remember.
         line_search_fn: None, or ``"strong_wolfe"``: search t such that the loss falls enough and its slope flattens.
 
-    State (of the first parameter): ``func_evals``, ``n_iter``, the pairs, the last move and the gradient before it.
+    State (of the first parameter, with PyTorch's names): ``func_evals`` and ``n_iter`` count; ``old_stps`` and ``old_dirs``
+    hold the sₖ and yₖ, ``ro`` the ρₖ, ``al`` the αₖ of the last recursion, ``H_diag`` is H₀; ``t`` and ``d`` are the last step
+    and its direction, ``prev_flat_grad`` and ``prev_loss`` gradient and loss before it. Vectors are as long as all parameters.
 
     Nocedal, Wright, *Numerical Optimization*, 2nd edition 2006, algorithms 7.4 (direction), 3.5 and 3.6 (line search).
 
@@ -87,11 +92,10 @@ class LBFGS(Optimizer):
         if closure is None:
             raise TypeError("LBFGS.step: expected a closure that computes loss and gradients and returns the loss")
         group = self.param_groups[0]
-        lr = learning_rate(group)
+        lr, most = learning_rate(group), group["history_size"]
         state = self.state[group["params"][0]]
         state.setdefault("func_evals", 0)
         state.setdefault("n_iter", 0)
-        pairs: list[tuple[Array, Array]] = state.setdefault("pairs", [])
 
         def evaluate() -> tuple[Any, float, Array]:
             with enable_grad():
@@ -105,17 +109,21 @@ class LBFGS(Optimizer):
         for iteration in range(1, group["max_iter"] + 1):
             if _number(xp.abs(g).max()) <= group["tolerance_grad"]:
                 break
-            if "moved" in state:
-                s, y = state.pop("moved"), g - state.pop("before")
-                if _number(s @ y) > 1e-10:  # else the curvature is not positive, and H would not stay so
-                    pairs.append((s, y))
-                    del pairs[: -group["history_size"]]
             state["n_iter"] += 1
-            direction = _direction(g, pairs)
-            t = lr if state["n_iter"] > 1 else min(1.0, 1.0 / _number(xp.abs(g).sum())) * lr
+            if "d" not in state:
+                state.update(old_dirs=[], old_stps=[], ro=[], H_diag=1.0)
+                direction, t = -g, min(1.0, 1.0 / _number(xp.abs(g).sum())) * lr
+            else:
+                _remember(state, state["t"] * state["d"].array, g - state["prev_flat_grad"].array, most)
+                direction, used = _direction(g, state)
+                state["al"] = used + [None] * (most - len(used))
+                t = lr
+            before = loss
+            state.update(d=Tensor._wrap(direction), t=t, prev_flat_grad=Tensor._wrap(g), prev_loss=before)
             slope = _number(g @ direction)
             if slope > -group["tolerance_change"]:
                 break
+            del state["d"]  # a closure that fails leaves the parameters in between: the next step begins without memory
             start = self._flat()
 
             def at(t: float, start: Array = start, direction: Array = direction) -> tuple[float, float, Array]:
@@ -123,21 +131,20 @@ class LBFGS(Optimizer):
                 _, value, gradient = evaluate()
                 return value, _number(gradient @ direction), gradient
 
-            before, state["before"] = loss, g
             if group["line_search_fn"] is not None:
                 budget = max(1, min(25, group["max_eval"] - evaluations))
-                t, loss, g, used = _strong_wolfe(at, t, loss, slope, g, budget)
+                t, loss, g, calls = _strong_wolfe(at, t, loss, slope, g, budget)
                 self._write(start + t * direction)
-                evaluations += used
+                evaluations += calls
             elif iteration < group["max_iter"]:
                 loss, _, g = at(t)
                 evaluations += 1
             else:  # the next step() begins by looking there
                 self._write(start + t * direction)
-            state["moved"] = t * direction
+            state.update(d=Tensor._wrap(direction), t=t)
             if (
                 evaluations >= group["max_eval"]
-                or _number(xp.abs(state["moved"]).max()) <= group["tolerance_change"]
+                or _number(xp.abs(t * direction).max()) <= group["tolerance_change"]
                 or abs(loss - before) < group["tolerance_change"]
             ):
                 break
@@ -162,43 +169,52 @@ class LBFGS(Optimizer):
             p._bump()
             at += p.numel()
 
-    def state_dict(self) -> dict[str, Any]:
-        """As in every optimiser; vectors are tensors in it."""
-        saved = super().state_dict()
-        saved["state"] = {i: {name: _packed(value) for name, value in s.items()} for i, s in saved["state"].items()}
-        return saved
-
     def _restore(self, name: str, value: Any, p: Tensor) -> Any:
-        if name == "pairs":
-            return [tuple(self._restore("", vector, p) for vector in pair) for pair in value]
-        return value.to(p.device).array.copy() if isinstance(value, Tensor) else value
-
-
-def _packed(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return type(value)(_packed(item) for item in value)
-    return Tensor._wrap(value.copy()) if is_array(value) else value
+        if name not in (*_SCALARS, *_VECTORS):
+            raise ValueError(f"LBFGS: expected the state {sorted((*_SCALARS, *_VECTORS))}, got {name!r}")
+        if isinstance(value, (list, tuple)):
+            return [self._restore(name, part, p) for part in value]
+        if name in _SCALARS:
+            return number(value)  # PyTorch keeps some as tensors
+        length = sum(q.numel() for q in self._parameters())
+        if value.shape != (length,):
+            raise ValueError(f"LBFGS: expected state {name!r} of shape ({length},), got {tuple(value.shape)}")
+        return Tensor._wrap(asarray(value.array, p.dtype, p.device).copy())
 
 
 def _number(x: Array) -> float:
     return float(x.item())
 
 
-def _direction(g: Array, pairs: list[tuple[Array, Array]]) -> Array:
-    """−H g by the two-loop recursion."""
+def _remember(state: State, s: Array, y: Array, most: int) -> None:
+    """Take a change of the parameters, s, and of the gradient, y, among the last ``most`` pairs."""
+    ys = _number(y @ s)
+    if ys <= 1e-10:  # the curvature is not positive, and H would not stay so
+        return
+    if len(state["ro"]) == most:
+        for kept in (state["old_dirs"], state["old_stps"], state["ro"]):
+            del kept[0]
+    state["old_dirs"].append(Tensor._wrap(y))
+    state["old_stps"].append(Tensor._wrap(s))
+    state["ro"].append(1.0 / ys)
+    state["H_diag"] = ys / _number(y @ y)
+
+
+def _direction(g: Array, state: State) -> tuple[Array, list[float]]:
+    """−H g by the two-loop recursion, and the αₖ = ρₖ sₖᵀq of its first loop."""
+    pairs = [
+        (s.array, y.array, rho) for s, y, rho in zip(state["old_stps"], state["old_dirs"], state["ro"], strict=True)
+    ]
     q = -g
-    weights = []
-    for s, y in reversed(pairs):
-        rho = 1.0 / _number(y @ s)
-        weight = rho * _number(s @ q)
-        q = q - weight * y
-        weights.append((rho, weight))
-    if pairs:
-        s, y = pairs[-1]
-        q = q * (_number(s @ y) / _number(y @ y))
-    for (s, y), (rho, weight) in zip(pairs, reversed(weights), strict=True):
-        q = q + (weight - rho * _number(y @ q)) * s
-    return q
+    alphas: list[float] = []
+    for s, y, rho in reversed(pairs):
+        alphas.append(rho * _number(s @ q))
+        q = q - alphas[-1] * y
+    alphas.reverse()
+    q = q * state["H_diag"]
+    for (s, y, rho), alpha in zip(pairs, alphas, strict=True):
+        q = q + (alpha - rho * _number(y @ q)) * s
+    return q, alphas
 
 
 def _cubic_minimum(a: float, fa: float, da: float, b: float, fb: float, db: float) -> float:
