@@ -9,9 +9,11 @@ from test_lr_scheduler import BY_HAND
 
 import kobai
 from kobai import optim
+from kobai.cuda.graph import CudaRecorder, Uncaptured
 from kobai.errors import CaptureError
 from kobai.kernels import engine
 from kobai.optim import lr_scheduler as s
+from kobai.optim.groups import learning_rate
 
 RARER = [("Rprop", {}), ("ASGD", {"t0": 3, "lambd": 0.01, "alpha": 0.5})]
 LBFGS = ("LBFGS", {"max_iter": 2})
@@ -126,6 +128,17 @@ def test_a_step_may_not_put_another_tensor_in_its_place():
 
     with pytest.raises(CaptureError, match="lr"):
         course(training("SGD", {}, kobai.tensor(0.25, dtype=kobai.float64), captured=True, within=rebind))
+
+
+def test_one_on_a_device_cannot_be_read_while_its_step_is_captured():
+    with kobai.using("strict"):
+        group = {"lr": kobai.tensor(0.5)}
+    assert learning_rate(group) == 0.5
+    recorder = CudaRecorder(lenient=True)
+    with pytest.raises(CaptureError, match="keep it on the CPU"), recorder:
+        learning_rate(group)
+    with Uncaptured(recorder):  # the step as it is
+        assert learning_rate(group) == 0.5
 
 
 # --- schedules --------------------------------------------------------------------------------------------------------
