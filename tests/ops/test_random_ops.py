@@ -192,3 +192,17 @@ def test_multinomial_of_nothing(replacement):
     with pytest.raises(TypeError, match=r"multinomial: expected num_samples to be an integer, got 1\.5"):
         kobai.multinomial(kobai.ones(2), 1.5, replacement)
     assert kobai.multinomial(kobai.ones(0, 2), 1, replacement).shape == (0, 1)
+
+
+def test_randint_like_takes_dtype_device_and_gradient(backend):
+    x = kobai.zeros(3, 4)
+    drawn = kobai.randint_like(x, 2, 5, dtype=kobai.int32)
+    assert drawn.shape == x.shape
+    assert drawn.dtype == kobai.int32
+    assert drawn.device == x.device
+    assert set(drawn.reshape(-1).tolist()) <= {2, 3, 4}
+    assert kobai.randint_like(x, 5).dtype == kobai.float32
+    assert kobai.randint_like(x, 5, device="cpu").device.type == "cpu"
+    assert kobai.randint_like(x, 5, requires_grad=True).requires_grad
+    with pytest.raises(RuntimeError, match="expected a float tensor, got int64"):
+        kobai.randint_like(x, 5, dtype=kobai.int64, requires_grad=True)

@@ -167,3 +167,12 @@ def test_grad_takes_any_iterable():
 def test_refusals(call, message):
     with pytest.raises(RuntimeError, match=message):
         call()
+
+
+def test_scalar_tensor_may_require_a_gradient():
+    x = kobai.scalar_tensor(2, requires_grad=True)
+    (x * x).backward()
+    assert x.grad.item() == 4
+    assert not kobai.scalar_tensor(2).requires_grad
+    with pytest.raises(RuntimeError, match="expected a float tensor, got int32"):
+        kobai.scalar_tensor(2, dtype=kobai.int32, requires_grad=True)

@@ -144,3 +144,17 @@ def test_tril_in_place():
     x = kobai.ones(2, 2)
     assert x.tril_() is x
     assert x.tolist() == [[1, 0], [1, 1]]
+
+
+@pytest.mark.parametrize("name", ["tril_indices", "triu_indices"])
+def test_triangles_numbers_have_the_dtype_asked_for(name, backend):
+    find = getattr(kobai, name)
+    small = find(3, 4, -1, dtype=kobai.int32)
+    assert small.dtype == kobai.int32
+    assert find(3, 4, -1).dtype == kobai.int64
+    assert small.tolist() == find(3, 4, -1).tolist() == np.stack(getattr(np, name)(3, -1, 4)).tolist()
+    assert find(0, 2).shape == (2, 0)
+    with pytest.raises(RuntimeError, match=f"{name}: expected dtype int32 or int64, got float32"):
+        find(3, 4, dtype=kobai.float32)
+    with pytest.raises(RuntimeError, match=f"{name}: expected row and col >= 0, got 3 and -4"):
+        find(3, -4)

@@ -213,8 +213,17 @@ rand_like = _draw_like("rand_like", rand, "Uniform on [0, 1) with shape, dtype a
 randn_like = _draw_like("randn_like", randn, "Standard normal with shape, dtype and device of ``input``.")
 
 
-def randint_like(input: Tensor, low: int, high: int | None = None, *, generator: Generator | None = None) -> Tensor:
-    """Integers in [low, high) with shape, dtype and device of ``input``.
+def randint_like(
+    input: Tensor,
+    low: int,
+    high: int | None = None,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Device = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Integers in [low, high) – from 0 if one bound is given – with the shape of ``input``, and its dtype and device.
 
     >>> import kobai
     >>> kobai.randint_like(kobai.tensor([0.5, 0.5]), 3, 4)
@@ -222,7 +231,9 @@ def randint_like(input: Tensor, low: int, high: int | None = None, *, generator:
     """
     if high is None:
         low, high = 0, low
-    return randint(low, high, input.shape, generator=generator, dtype=input.dtype, device=input.device)
+    where = device if device is not None else input.device
+    kind = input.dtype if dtype is None else dtype
+    return randint(low, high, input.shape, generator=generator, dtype=kind, device=where, requires_grad=requires_grad)
 
 
 @method

@@ -135,14 +135,14 @@ def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
     return tuple(reversed(found))
 
 
-def scalar_tensor(s: Any, *, dtype: Any = None, device: Device = None) -> Tensor:
+def scalar_tensor(s: Any, *, dtype: Any = None, device: Device = None, requires_grad: bool = False) -> Tensor:
     """A number as a tensor without dimensions, of the default float dtype.
 
     >>> import kobai
     >>> kobai.scalar_tensor(2)
     tensor(2.)
     """
-    return tensor(float(s) if dtype is None else s, dtype=dtype, device=device)
+    return tensor(float(s) if dtype is None else s, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
 # --- sums and counts --------------------------------------------------------------------------------------------------

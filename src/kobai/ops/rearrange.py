@@ -294,11 +294,16 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
     return clone(diagonal_of(input, diagonal))
 
 
-def _triangle(found: Any, device: Any) -> Tensor:
-    return Tensor._wrap(asarray(np.stack(found), dtype=np.int64, device=device or default_device()))  # type: ignore[no-any-return]
+def _triangle(who: str, find: Any, row: int, col: int, offset: int, dtype: Any, device: Any) -> Tensor:
+    if row < 0 or col < 0:
+        raise RuntimeError(f"{who}: expected row and col >= 0, got {row} and {col}")
+    kind = np.dtype(dtype)
+    if kind not in (np.int32, np.int64):
+        raise RuntimeError(f"{who}: expected dtype int32 or int64, got {kind}")
+    return Tensor._wrap(asarray(np.stack(find(row, offset, col)), dtype=kind, device=device or default_device()))  # type: ignore[no-any-return]
 
 
-def tril_indices(row: int, col: int, offset: int = 0, *, device: Any = None) -> Tensor:
+def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = np.int64, device: Any = None) -> Tensor:
     """Row and column numbers, shape (2, n), of the lower triangle of a (row, col) matrix, row by row.
 
     >>> import kobai
@@ -306,10 +311,10 @@ def tril_indices(row: int, col: int, offset: int = 0, *, device: Any = None) -> 
     tensor([[0, 1, 1],
             [0, 0, 1]])
     """
-    return _triangle(np.tril_indices(row, offset, col), device)
+    return _triangle("tril_indices", np.tril_indices, row, col, offset, dtype, device)
 
 
-def triu_indices(row: int, col: int, offset: int = 0, *, device: Any = None) -> Tensor:
+def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = np.int64, device: Any = None) -> Tensor:
     """Row and column numbers, shape (2, n), of the upper triangle of a (row, col) matrix, row by row.
 
     >>> import kobai
@@ -317,4 +322,4 @@ def triu_indices(row: int, col: int, offset: int = 0, *, device: Any = None) -> 
     tensor([[0],
             [1]])
     """
-    return _triangle(np.triu_indices(row, offset, col), device)
+    return _triangle("triu_indices", np.triu_indices, row, col, offset, dtype, device)
