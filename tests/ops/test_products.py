@@ -12,7 +12,7 @@ X = RNG.normal(size=(4, 6))
 
 
 def close(tensor, array):
-    np.testing.assert_allclose(tensor.tolist(), array, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(np.reshape(tensor.tolist(), tensor.shape), array, rtol=1e-10, atol=1e-12)
 
 
 def T(array):
@@ -59,10 +59,32 @@ def test_quantile(q, backend):
     close(kobai.quantile(T(X), kobai.tensor([q, 0.5], dtype=kobai.float64), dim=1), np.quantile(X, [q, 0.5], axis=1))
 
 
-@pytest.mark.parametrize("n", [0, 1, 2])
+@pytest.mark.parametrize("n", [0, 1, 2, 9])
 def test_diff(n, backend):
     close(kobai.diff(T(X), n), np.diff(X, n))
     close(kobai.diff(T(X), n, dim=0), np.diff(X, n, axis=0))
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 4, 17])
+@pytest.mark.parametrize("dim", [0, -1])
+def test_diff_of_what_is_put_around(n, dim, backend):
+    before, after = RNG.normal(size=(4, 6)), RNG.normal(size=(4, 6))
+    before, after = np.take(before, [0], dim), np.take(after, [1, 2], dim)
+    close(kobai.diff(T(X), n, dim, T(before)), np.diff(X, n, dim, prepend=before) if n else X)
+    close(kobai.diff(T(X), n, dim, append=T(after)), np.diff(X, n, dim, append=after) if n else X)
+    both = np.diff(X, n, dim, prepend=before, append=after) if n else X
+    close(T(X).diff(n, dim, T(before), T(after)), both)
+    a, x, b = (T(part).requires_grad_() for part in (before, X, after))
+    if n:
+        assert kobai.autograd.gradcheck(lambda a, x, b: kobai.diff(x, n, dim, a, b), (a, x, b))
+
+
+def test_diff_promotes_what_is_put_around():
+    x = kobai.tensor([1, 4, 9])
+    assert kobai.diff(x, prepend=kobai.tensor([0.5])).tolist() == [0.5, 3.0, 5.0]
+    assert kobai.diff(x, append=kobai.tensor([10], dtype=kobai.int32)).dtype == kobai.int64
+    assert kobai.diff(x > 1, prepend=kobai.tensor([False])).tolist() == [False, True, False]
+    assert kobai.diff(kobai.zeros(0), prepend=kobai.ones(1), append=kobai.ones(1)).tolist() == [0.0]
 
 
 def test_jacobian_and_vjp(backend):
@@ -86,6 +108,11 @@ def test_jacobian_and_vjp(backend):
         (lambda: kobai.trace(kobai.ones(3)), "trace: expected a matrix"),
         (lambda: kobai.cdist(T(X), kobai.ones(2, 5, dtype=kobai.float64)), "cdist: expected"),
         (lambda: kobai.cov(kobai.ones(2, 2, 2)), "cov: expected"),
+        (
+            lambda: kobai.diff(T(X), prepend=T(X[0])),
+            r"diff: expected prepend and append of .* \(4, 6\), but for dimension 1, got",
+        ),
+        (lambda: kobai.diff(T(X), append=T(X[:3])), r"diff: expected .* got \(3, 6\)"),
         (lambda: kobai.quantile(T(X), 1.5), r"quantile: expected q in \[0, 1\]"),
     ],
 )

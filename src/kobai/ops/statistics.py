@@ -14,6 +14,7 @@ from kobai.dtypes import get_default_dtype
 from kobai.ops._args import cast, need_tensor, normalize_axis, numpy_names
 from kobai.ops.create import as_tensor
 from kobai.ops.gather import index_select, where
+from kobai.ops.joining import cat
 from kobai.ops.shape import fresh
 from kobai.ops.sort import sort
 
@@ -114,8 +115,10 @@ def quantile(
 
 
 @method
-def diff(input: Tensor, n: int = 1, dim: int = -1) -> Tensor:
-    """x[i + 1] − x[i] along ``dim``, ``n`` times.
+def diff(
+    input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None, append: Tensor | None = None
+) -> Tensor:
+    """x[i + 1] − x[i] along ``dim``, ``n`` times, of ``prepend``, ``input`` and ``append`` one after another.
 
     >>> import kobai
     >>> kobai.diff(kobai.tensor([1, 4, 9, 16])), kobai.diff(kobai.tensor([1, 4, 9, 16]), n=2)
@@ -127,7 +130,18 @@ def diff(input: Tensor, n: int = 1, dim: int = -1) -> Tensor:
     if n < 0:
         raise RuntimeError(f"diff: expected n >= 0, got {n}")
     given = input
-    for _ in range(n):
+    around = [part for part in (prepend, input, append) if part is not None]
+    for part in around:
+        need_tensor("diff", part)
+        others = [tuple(size for d, size in enumerate(t.shape) if d != axis) for t in (part, given)]
+        if part.ndim != given.ndim or others[0] != others[1]:
+            raise RuntimeError(
+                f"diff: expected prepend and append of the shape {tuple(given.shape)}, but for dimension {axis}, "
+                f"got {tuple(part.shape)}"
+            )
+    if n and len(around) > 1:
+        input = cat(around, axis)
+    for _ in range(min(n, input.shape[axis])):
         size = input.shape[axis]
         after, before = input.narrow(axis, 1, size - 1), input.narrow(axis, 0, size - 1)
         input = after ^ before if input._array.dtype.kind == "b" else after - before
