@@ -112,3 +112,29 @@ def test_topk_agrees_with_sorting_for_many_sizes():
         for k in {1, size // 2, size}:
             assert x.topk(k).values.tolist() == x.sort(descending=True).values[:, :k].tolist()
             assert x.gather(1, x.topk(k, largest=False).indices).tolist() == x.sort().values[:, :k].tolist()
+
+
+@pytest.mark.parametrize("shape", [(9,), (2, 3, 9)])
+@pytest.mark.parametrize("options", [{}, {"right": True}, {"side": "right", "out_int32": True}])
+def test_a_sequence_is_searched_in_the_order_of_its_sorter(shape, options, backend):
+    rng = np.random.default_rng(0)
+    sequence, values = kobai.tensor(rng.integers(0, 5, shape)), kobai.tensor(rng.integers(-1, 7, (*shape[:-1], 4)))
+    ordered, sorter = sequence.sort()
+    found = kobai.searchsorted(sequence, values, sorter=sorter, **options)
+    assert found.tolist() == kobai.searchsorted(ordered, values, **options).tolist()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"sorter": kobai.tensor([1, 0])}, RuntimeError, r"sorter int64 of shape \(3,\), got int64 of shape \(2,\)"),
+        ({"sorter": kobai.tensor([1, 2, 0], dtype=kobai.int32)}, RuntimeError, r"expected sorter int64 .* got int32"),
+        ({"sorter": kobai.tensor([1, 2, 3])}, IndexError, "searchsorted"),
+        ({"sorter": kobai.tensor([1, -1, 0])}, IndexError, "searchsorted"),
+        ({"sorter": [1, 2, 0]}, TypeError, "searchsorted"),
+        ({"side": "left", "right": True}, RuntimeError, "expected one side, got side='left' and right=True"),
+    ],
+)
+def test_searchsorted_refuses(options, error, message):
+    with pytest.raises(error, match=message):
+        kobai.searchsorted(kobai.tensor([5, 1, 3]), kobai.tensor([2]), **options)

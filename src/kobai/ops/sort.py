@@ -278,11 +278,18 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
 
 
 def searchsorted(
-    sorted_sequence: Tensor, input: Any, *, out_int32: bool = False, right: bool = False, side: str | None = None
+    sorted_sequence: Tensor,
+    input: Any,
+    *,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+    sorter: Tensor | None = None,
 ) -> Tensor:
     """Where each element of ``input`` would go into the sorted sequence: at the left of equal ones, or at the right.
 
-    The sequence is a vector, or has the leading dimensions of ``input``, each row then searched in its own.
+    The sequence is a vector, or has the leading dimensions of ``input``, each row then searched in its own. One that is not
+    sorted comes with its ``sorter``, the indices that sort it (``argsort``), int64 of the same shape.
 
     >>> import kobai
     >>> kobai.searchsorted(kobai.tensor([1, 3, 5]), kobai.tensor([3, 4]))
@@ -291,6 +298,17 @@ def searchsorted(
     need_tensor("searchsorted", sorted_sequence)
     if side not in (None, "left", "right"):
         raise RuntimeError(f"searchsorted: expected side 'left' or 'right', got {side!r}")
+    if side == "left" and right:
+        raise RuntimeError("searchsorted: expected one side, got side='left' and right=True")
+    if sorter is not None:
+        need_tensor("searchsorted", sorter)
+        if sorter.dtype != np.int64 or sorter.shape != sorted_sequence.shape:
+            raise RuntimeError(
+                f"searchsorted: expected sorter int64 of shape {tuple(sorted_sequence.shape)}, got {sorter.dtype} of "
+                f"shape {tuple(sorter.shape)}"
+            )
+        check_range("searchsorted", sorter._array, sorted_sequence.shape[-1])
+        sorted_sequence = gather(sorted_sequence.detach(), -1, sorter)
     sequence = sorted_sequence._array
     values = input._array if isinstance(input, Tensor) else asarray(input, device=sorted_sequence.device)
     xp, at_right = xp_of(sequence), right or side == "right"
