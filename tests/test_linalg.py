@@ -185,3 +185,29 @@ def test_cross_product():
 def test_refuses(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("triangle", ["L", "U", "l", "u"])
+def test_eigenvalues_of_the_triangle_that_counts(triangle, backend):
+    counts = np.tril if triangle in "lL" else np.triu
+    half = np.where(counts(np.ones_like(SYMMETRIC)), SYMMETRIC, 7.0)
+    w, v = linalg.eigh(T(half), triangle)
+    close(w, np.linalg.eigvalsh(SYMMETRIC))
+    close(T(SYMMETRIC) @ v - v * w, np.zeros_like(SYMMETRIC))
+    close(linalg.eigvalsh(T(half), UPLO=triangle), np.linalg.eigvalsh(SYMMETRIC))
+
+
+def test_the_upper_cholesky_factor(backend):
+    upper = linalg.cholesky(T(SYMMETRIC), upper=True)
+    close(upper, np.linalg.cholesky(SYMMETRIC).swapaxes(-1, -2))
+    assert kobai.equal(upper, kobai.cholesky(T(SYMMETRIC), upper=True))
+    a = T(SYMMETRIC).requires_grad_()
+    assert gradcheck(lambda a: linalg.cholesky(a, upper=True), (a,))
+
+
+@pytest.mark.parametrize("function", [linalg.eigh, linalg.eigvalsh])
+def test_another_triangle_is_refused(function):
+    with pytest.raises(RuntimeError, match=f"{function.__name__}: expected UPLO 'L' or 'U', got 'X'"):
+        function(kobai.eye(2), UPLO="X")
+    with pytest.raises(TypeError, match="expected UPLO 'L' or 'U', got 3"):
+        function(kobai.eye(2), 3)

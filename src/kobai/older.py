@@ -83,8 +83,7 @@ def cholesky(input: Tensor, upper: bool = False) -> Tensor:
     tensor([[2., 1.],
             [0., 2.]])
     """
-    lower = linalg.cholesky(input)
-    return lower.mT if upper else lower
+    return linalg.cholesky(input, upper=upper)
 
 
 @method

@@ -59,26 +59,33 @@ class EighResult(NamedTuple):
     eigenvectors: Tensor
 
 
-def eigh(A: Tensor) -> EighResult:
-    """Eigenvalues and eigenvectors of symmetric matrices. No gradient.
+def _triangle(who: str, UPLO: Any) -> str:
+    if not isinstance(UPLO, str) or UPLO.upper() not in ("L", "U"):
+        raise (RuntimeError if isinstance(UPLO, str) else TypeError)(f"{who}: expected UPLO 'L' or 'U', got {UPLO!r}")
+    return UPLO.upper()
+
+
+def eigh(A: Tensor, UPLO: str = "L") -> EighResult:
+    """Eigenvalues and eigenvectors of symmetric matrices, of which the lower (L) or upper (U) triangle counts. No gradient.
 
     >>> import kobai
     >>> kobai.linalg.eigh(kobai.tensor([[2.5, 1.], [1., 2.5]])).eigenvalues
     tensor([1.5000, 3.5000])
     """
     array = _plain("eigh", A, square=True)
-    return EighResult(*(Tensor._wrap(part) for part in xp_of(array).linalg.eigh(array)))
+    parts = xp_of(array).linalg.eigh(array, _triangle("eigh", UPLO))
+    return EighResult(*(Tensor._wrap(part) for part in parts))
 
 
-def eigvalsh(A: Tensor) -> Tensor:
-    """Eigenvalues of symmetric matrices in ascending order. No gradient.
+def eigvalsh(A: Tensor, UPLO: str = "L") -> Tensor:
+    """Eigenvalues in ascending order of symmetric matrices, of which the triangle L or U counts. No gradient.
 
     >>> import kobai
     >>> kobai.linalg.eigvalsh(kobai.tensor([[2.5, 1.], [1., 2.5]]))
     tensor([1.5000, 3.5000])
     """
     array = _plain("eigvalsh", A, square=True)
-    return Tensor._wrap(xp_of(array).linalg.eigvalsh(array))  # type: ignore[no-any-return]
+    return Tensor._wrap(xp_of(array).linalg.eigvalsh(array, _triangle("eigvalsh", UPLO)))  # type: ignore[no-any-return]
 
 
 class QRResult(NamedTuple):

@@ -150,8 +150,8 @@ def slogdet(A: Tensor) -> SlogdetResult:
     return SlogdetResult(Tensor._wrap(xp.asarray(xp.linalg.slogdet(A.array)[0])), _logabsdet(A))
 
 
-def cholesky(A: Tensor) -> Tensor:
-    """Lower triangular L with L Lᵀ = A, for a symmetric positive definite A.
+def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
+    """Lower triangular L with L Lᵀ = A, for a symmetric positive definite A; its transpose with ``upper``.
 
     >>> import kobai
     >>> kobai.linalg.cholesky(kobai.tensor([[4., 2.], [2., 5.]]))
@@ -159,7 +159,8 @@ def cholesky(A: Tensor) -> Tensor:
             [1., 2.]])
     """
     matrices("cholesky", A, square=True)
-    return _cholesky(A)
+    lower = _cholesky(A)
+    return lower.mT if upper else lower
 
 
 def solve_triangular(A: Tensor, B: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Tensor:
