@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import kobai
+from kobai.gradcheck import gradcheck
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(4, 6))
@@ -50,6 +51,34 @@ def test_covariance_and_correlation(backend):
     close(kobai.corrcoef(T(X)), np.corrcoef(X))
 
 
+OFTEN, MUCH = np.array([1, 0, 2, 3, 1, 1]), np.array([0.5, 0.2, 0.3, 0.0, 1.0, 2.0])
+
+
+@pytest.mark.parametrize("correction", [0, 1, 2])
+@pytest.mark.parametrize("weights", ["fweights", "aweights", "fweights aweights"])
+def test_weighted_covariance(correction, weights, backend):
+    given = {name: {"fweights": OFTEN, "aweights": MUCH}[name] for name in weights.split()}
+    ours = {name: T(w) for name, w in given.items()}
+    close(kobai.cov(T(X), correction=correction, **ours), np.cov(X, ddof=correction, **given))
+    close(T(X[0]).cov(correction=correction, **ours), np.cov(X[0], ddof=correction, **given))
+    close(kobai.cov(T(X + 1e9), correction=0, **ours) / 1e6, np.cov((X + 1e9) - 1e9, ddof=0, **given) / 1e6)
+    assert kobai.cov(T(X.astype(np.float32)), **ours).dtype == ("float64" if "aweights" in given else "float32")
+
+
+def test_gradients_of_weighted_covariance():
+    x, much = T(X).requires_grad_(), T(MUCH + 0.1).requires_grad_()
+    assert gradcheck(lambda x, much: kobai.cov(x, fweights=T(OFTEN), aweights=much), (x, much))
+
+
+@pytest.mark.parametrize("weights", [{}, {"fweights": [1, 1, 1]}, {"aweights": [1.0, 1.0, 1.0]}])
+def test_covariance_of_too_few_observations_is_not_a_number_that_looks_like_one(weights):
+    weights = {name: kobai.tensor(w) for name, w in weights.items()}
+    few = pytest.warns(UserWarning, match="cov: expected correction < 3 observations, got 5")
+    with np.errstate(divide="ignore"), few:
+        found = kobai.cov(kobai.tensor([[0.0, 1.0, 2.0], [2.0, 1.0, 5.0]]), correction=5, **weights)
+    assert found.tolist() == [[float("inf")] * 2] * 2
+
+
 @pytest.mark.parametrize("q", [0.0, 0.3, 1.0])
 def test_quantile(q, backend):
     close(kobai.quantile(T(X), q), np.quantile(X, q))
@@ -76,7 +105,7 @@ def test_diff_of_what_is_put_around(n, dim, backend):
     close(T(X).diff(n, dim, T(before), T(after)), both)
     a, x, b = (T(part).requires_grad_() for part in (before, X, after))
     if n:
-        assert kobai.autograd.gradcheck(lambda a, x, b: kobai.diff(x, n, dim, a, b), (a, x, b))
+        assert gradcheck(lambda a, x, b: kobai.diff(x, n, dim, a, b), (a, x, b))
 
 
 def test_diff_promotes_what_is_put_around():
@@ -108,6 +137,17 @@ def test_jacobian_and_vjp(backend):
         (lambda: kobai.trace(kobai.ones(3)), "trace: expected a matrix"),
         (lambda: kobai.cdist(T(X), kobai.ones(2, 5, dtype=kobai.float64)), "cdist: expected"),
         (lambda: kobai.cov(kobai.ones(2, 2, 2)), "cov: expected"),
+        (lambda: kobai.cov(T(X) > 0), "cov: expected numbers, got booleans"),
+        (lambda: kobai.cov(T(X), fweights=T(MUCH)), "cov: expected fweights as integers, got float64"),
+        (lambda: kobai.cov(T(X), fweights=T(OFTEN > 0)), "cov: expected fweights as integers, got bool"),
+        (lambda: kobai.cov(T(X), aweights=T(OFTEN)), "cov: expected aweights as floats, got int64"),
+        (
+            lambda: kobai.cov(T(X), fweights=T(OFTEN[1:])),
+            r"cov: expected fweights for 6 observations, got shape \(5,\)",
+        ),
+        (lambda: kobai.cov(T(X), fweights=T(OFTEN[None])), r"cov: expected fweights for 6 .* \(1, 6\)"),
+        (lambda: kobai.cov(T(X), aweights=T(-MUCH)), "cov: expected aweights >= 0, got -2.0"),
+        (lambda: kobai.cov(T(X), fweights=T(0 * OFTEN)), "cov: expected weights of which at least one is not 0"),
         (
             lambda: kobai.diff(T(X), prepend=T(X[0])),
             r"diff: expected prepend and append of .* \(4, 6\), but for dimension 1, got",

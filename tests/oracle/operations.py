@@ -278,7 +278,7 @@ class Case:
             if right.shape != tuple(k.shape) or right.dtype != host(k).dtype:
                 yield "gradient", f"of input {i}: PyTorch {right.shape} {right.dtype}, Kobai {tuple(k.shape)} {k.dtype}"
             elif (what := verdict.difference(right, host(k), self.tolerance)) and not (
-                self.dtype == "float32" and verdict.is_rounding(right, host(k), self.exact(theirs, weights, form)[i])
+                right.dtype == np.float32 and verdict.is_rounding(right, host(k), self.exact(theirs, weights, form)[i])
             ):
                 yield "gradient", f"of input {i}: {what}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -22,8 +23,15 @@ __all__ = ["corrcoef", "cov", "diff", "quantile"]
 
 
 @method
-def cov(input: Tensor, *, correction: int = 1) -> Tensor:
+def cov(
+    input: Tensor, *, correction: int = 1, fweights: Tensor | None = None, aweights: Tensor | None = None
+) -> Tensor:
     """Covariance matrix of variables (rows) over observations (columns): Σ (x − x̄)(y − ȳ) / (n − correction).
+
+    ``fweights``, integers, say how often each observation was made; ``aweights``, floats, how much it counts. With w their
+    product and W = Σ w it is Σ w (x − x̄)(y − ȳ) / (W − correction · Σ w·aweights / W), the means weighted too. A divisor
+    below 0 counts as 0, and warns. Errors: RuntimeError for more dimensions, booleans, weights of the wrong kind or length,
+    negative ones, and a W of 0.
 
     >>> import kobai
     >>> kobai.cov(kobai.tensor([[0., 1., 2.], [2., 1., 0.]]))
@@ -33,11 +41,44 @@ def cov(input: Tensor, *, correction: int = 1) -> Tensor:
     need_tensor("cov", input)
     if input.ndim > 2:
         raise RuntimeError(f"cov: expected (variables, observations) or one variable, got {tuple(input.shape)}")
+    if input._array.dtype.kind == "b":
+        raise RuntimeError("cov: expected numbers, got booleans")
     rows = input if input.ndim == 2 else input.reshape(1, -1)
     rows = rows if rows.is_floating_point() else cast(rows, get_default_dtype())
-    centred = rows - rows.mean(1, keepdim=True)
-    centred = centred - centred.mean(1, keepdim=True)  # what rounding the mean has left
-    matrix: Tensor = centred @ centred.t() / (rows.shape[1] - correction)
+    n = rows.shape[1]
+    weights: Any = None
+    for name, given, kinds in (("fweights", fweights, "iu"), ("aweights", aweights, "f")):
+        if given is None:
+            continue
+        need_tensor("cov", given)
+        if given._array.dtype.kind not in kinds:
+            wanted = "integers" if name == "fweights" else "floats"
+            raise RuntimeError(f"cov: expected {name} as {wanted}, got {given.dtype}")
+        if given.ndim > 1 or given.numel() != n:
+            raise RuntimeError(f"cov: expected {name} for {n} observations, got shape {tuple(given.shape)}")
+        if (given < 0).any():
+            raise RuntimeError(f"cov: expected {name} >= 0, got {given.min().item()}")
+        given = given.reshape(-1)
+        weights = given if weights is None else weights * given
+    if weights is None:
+        centred = rows - rows.mean(1, keepdim=True)
+        centred = centred - centred.mean(1, keepdim=True)  # what rounding the mean has left
+        weighted, divisor = centred, n - correction
+    else:
+        total: Any = weights.sum()
+        if total == 0:
+            raise RuntimeError("cov: expected weights of which at least one is not 0")
+        centred = rows - (rows * weights).sum(1, keepdim=True) / total
+        centred = centred - (centred * weights).sum(1, keepdim=True) / total
+        weighted = centred * weights
+        scale = 1 if aweights is None else (weights * aweights.reshape(-1)).sum() / total
+        divisor = total - correction * scale
+    if divisor <= 0:
+        warnings.warn(
+            f"cov: expected correction < {n} observations, got {correction}; nothing can be said", stacklevel=3
+        )
+        divisor = 0
+    matrix: Tensor = weighted @ cast(centred, weighted.dtype).t() / divisor
     return matrix.reshape(()) if rows.shape[0] == 1 else matrix
 
 
