@@ -40,6 +40,17 @@ def test_cdist(p, backend):
     close(kobai.cdist(T(a), T(b), p), np.linalg.norm(a[:, None] - b[None], ord=p, axis=-1))
 
 
+@pytest.mark.parametrize(
+    "mode", ["use_mm_for_euclid_dist_if_necessary", "use_mm_for_euclid_dist", "donot_use_mm_for_euclid_dist"]
+)
+def test_small_distances_far_from_zero_are_exact_in_every_mode(mode):
+    a = kobai.full((40, 3), 4096.0)
+    b = a + 0.5
+    assert kobai.cdist(a, b, 2.0, mode).tolist() == kobai.full((40, 40), 0.75**0.5).tolist()
+    with pytest.raises(ValueError, match=r"cdist: expected compute_mode 'use_mm.*, got 'mm'"):
+        kobai.cdist(a, b, compute_mode="mm")
+
+
 def test_trace(backend):
     close(kobai.trace(T(X)), np.trace(X))
 
@@ -136,6 +147,8 @@ def test_jacobian_and_vjp(backend):
         (lambda: kobai.tensordot(T(X), T(X), 1), "tensordot: axes"),
         (lambda: kobai.trace(kobai.ones(3)), "trace: expected a matrix"),
         (lambda: kobai.cdist(T(X), kobai.ones(2, 5, dtype=kobai.float64)), "cdist: expected"),
+        (lambda: kobai.cdist(T(X), T(X), -1.0), "cdist: expected p >= 0, got -1.0"),
+        (lambda: kobai.cdist(T(X), T(X), float("nan")), "cdist: expected p >= 0, got nan"),
         (lambda: kobai.cov(kobai.ones(2, 2, 2)), "cov: expected"),
         (lambda: kobai.cov(T(X) > 0), "cov: expected numbers, got booleans"),
         (lambda: kobai.cov(T(X), fweights=T(MUCH)), "cov: expected fweights as integers, got float64"),
