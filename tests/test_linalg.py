@@ -211,3 +211,50 @@ def test_another_triangle_is_refused(function):
         function(kobai.eye(2), UPLO="X")
     with pytest.raises(TypeError, match="expected UPLO 'L' or 'U', got 3"):
         function(kobai.eye(2), 3)
+
+
+def test_what_is_constant_has_the_gradient_zero(backend):
+    x = kobai.tensor(BATCH, requires_grad=True)
+    for y in (linalg.matrix_power(x, 0), linalg.slogdet(x).sign, linalg.slogdet(x[:0]).sign):
+        (dx,) = kobai.autograd.grad(y.sum(), [x])
+        close(dx, 0 * BATCH)
+    empty = kobai.ones(0, 0, dtype=kobai.float64, requires_grad=True)
+    assert [part.item() for part in linalg.slogdet(empty)] == [1, 0]
+    assert linalg.slogdet(empty).sign.requires_grad
+
+
+def test_the_first_power_is_the_matrix(backend):
+    x = kobai.tensor([[np.inf, 0.0], [0.0, 1.0]])
+    y = linalg.matrix_power(x, 1)
+    assert y.tolist() == x.tolist()  # a product with I would make NaN of 0 · ∞
+    y[0, 0] = 5
+    assert x[0, 0].item() == np.inf
+
+
+def test_powers_of_elements(backend):
+    assert linalg.vander(kobai.tensor(2.0), N=3).tolist() == [[1, 2, 4]]
+    assert linalg.vander(kobai.ones(0, 3)).shape == (0, 3, 3)
+    bytes_ = linalg.vander(kobai.tensor([200], dtype=kobai.uint8), N=3)
+    assert (bytes_.dtype, bytes_.tolist()) == (np.int64, [[1, 200, 40000]])
+    for refused, message in (
+        (lambda: linalg.vander(kobai.tensor(2.0)), "vander: expected N >= 2, got 1"),
+        (lambda: linalg.vander(kobai.ones(3), N=0), "vander: expected N >= 2, got 0"),
+        (lambda: kobai.vander(kobai.ones(2, 2)), r"vander: expected a vector, got shape \(2, 2\)"),
+        (lambda: kobai.vander(kobai.ones(2), -1), "vander: expected N >= 0, got -1"),
+    ):
+        with pytest.raises(RuntimeError, match=message):
+            refused()
+
+
+@pytest.mark.parametrize("upper", [False, True])
+def test_of_a_cholesky_factor_one_triangle_counts(upper, backend):
+    keep = np.triu if upper else np.tril
+    factor = keep(A)
+    whole = factor.T @ factor if upper else factor @ factor.T
+    full = kobai.tensor(A, requires_grad=True)
+    b = RNG.normal(size=(4, 2))
+    close(kobai.cholesky_inverse(full, upper), np.linalg.inv(whole))
+    close(kobai.cholesky_solve(T(b), full, upper), np.linalg.solve(whole, b))
+    for y in (kobai.cholesky_inverse(full, upper), kobai.cholesky_solve(T(b), full, upper)):
+        (dx,) = kobai.autograd.grad(y.sum(), [full])
+        close(dx, keep(dx.cpu().numpy()))

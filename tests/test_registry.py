@@ -77,6 +77,16 @@ def test_gradient_agrees_with_central_differences(name, i, backend):
 
 
 @case
+def test_floats_of_floats_have_a_gradient(name, i):
+    """Also where it is zero, as between the steps of a rounding: the result requires one, and backward() runs."""
+    args, options = sample(name, i)
+    made = tensors(args)
+    y = run(name, made, options)
+    if any(isinstance(a, Tensor) and a.requires_grad for a in made) and y.is_floating_point():
+        assert y.requires_grad
+
+
+@case
 def test_float32_in_float32_out(name, i, backend):
     args, options = sample(name, i)
     if name.endswith("._cast"):

@@ -11,6 +11,7 @@ from kobai.linalg import cross, det, matrix_exp, matrix_power, slogdet
 from kobai.linalg.decompositions import QRResult
 from kobai.ops.linear import dot, outer
 from kobai.ops.products import tensordot
+from kobai.ops.rearrange import tril
 
 __all__ = [
     "chain_matmul",
@@ -110,7 +111,7 @@ def cholesky_inverse(L: Tensor, upper: bool = False) -> Tensor:
     tensor([[0.2500, 0.0000],
             [0.0000, 0.0625]])
     """
-    half = linalg.inv(L.mT if upper else L)
+    half = linalg.inv(tril(L.mT if upper else L))  # what is beyond the triangle does not count
     return half.mT @ half  # type: ignore[no-any-return]
 
 

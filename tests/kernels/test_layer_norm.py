@@ -116,3 +116,15 @@ def test_no_rows_and_one_row(numba, monkeypatch):
     assert w.grad.tolist() == [0, 0, 0]
     assert F.layer_norm(kobai.tensor([1.0, 2.0, 6.0]), (3,)).shape == (3,)
     assert F.layer_norm(kobai.tensor([[4.0], [2.0]]), (1,)).tolist() == [[0.0], [0.0]]
+
+
+@both
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_one_element_by_itself_has_the_gradient_zero(dtype, numba, monkeypatch):
+    monkeypatch.setattr(engine, "numba_installed", numba)
+    x, w, b = (kobai.tensor(draw(s, dtype, i), requires_grad=True) for i, s in enumerate([(500, 1), (1,), (1,)]))
+    y = F.layer_norm(x, (1,), w, b)
+    y.backward(kobai.tensor(draw((500, 1), dtype, 3)))
+    assert (y == b).all()
+    assert (x.grad == 0).all()
+    assert w.grad.item() == 0

@@ -313,3 +313,39 @@ def test_beyond_64_bits():
         kobai.tensor([1]) * 2**64
     with pytest.raises(RuntimeError, match="pow: expected an integer that fits into uint8, got 300"):
         kobai.tensor([1], dtype=kobai.uint8) ** 300
+
+
+@pytest.mark.parametrize("captured", [False, True], ids=["eager", "captured"])
+@pytest.mark.parametrize("shapes", [((4, 3), (4, 3)), ((4, 1, 3), (2, 1)), ((), (2, 3)), ((0, 3), (3,))], ids=str)
+@pytest.mark.parametrize("mode", ["floor", "trunc"])
+def test_a_rounded_quotient_has_the_gradient_zero(mode, shapes, captured, backend):
+    a, b = (kobai.ones(*shape, requires_grad=True) for shape in shapes)
+
+    def step():
+        y = kobai.div(7 * a, b, rounding_mode=mode) + a
+        grads = kobai.autograd.grad(y.sum(), [a, b])
+        return y, *grads
+
+    run = kobai.capture(step) if captured else step
+    for _ in range(3):
+        y, da, db = run()
+        assert (y == 8).all()
+        assert da.shape == a.shape
+        assert (da == max(1, y.numel() // max(1, a.numel()))).all()  # that of + a
+        assert db.shape == b.shape
+        assert (db == 0).all()
+
+
+def test_every_form_of_a_rounded_quotient_requires_a_gradient(backend):
+    x = kobai.tensor([7.5, -7.5], requires_grad=True)
+    forms = [
+        lambda: x // 2,
+        lambda: 2 // x,
+        lambda: kobai.floor_divide(x, x),
+        lambda: kobai.div(x, 2, rounding_mode="trunc"),
+        lambda: (1 * x).div_(2, rounding_mode="floor"),
+        lambda: (1 * x).floor_divide_(2),
+    ]
+    for form in forms:
+        (dx,) = kobai.autograd.grad(form().sum(), [x])
+        assert dx.tolist() == [0, 0]

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+
+from kobai._primitive import primitive, truth_values
 from kobai._tensor import Tensor
 from kobai.linalg.systems import inv, matrices
+from kobai.ops._args import cast, need_tensor
 from kobai.ops.arithmetic import mul, sub
 from kobai.ops.create import eye
 from kobai.ops.joining import stack
 from kobai.ops.linear import matmul
 from kobai.ops.parts import unbind
 from kobai.ops.shape import diagonal as _diagonal
+from kobai.ops.shape import fresh
+from kobai.xp import Array, xp_of
 
 
 def matrix_power(A: Tensor, n: int) -> Tensor:
@@ -25,13 +32,23 @@ def matrix_power(A: Tensor, n: int) -> Tensor:
     """
     matrices("matrix_power", A, square=True)
     base = inv(A) if n < 0 else A
-    result: Tensor = eye(A.shape[-1], dtype=A.dtype, device=A.device).expand(A.shape).clone()
     n = abs(n)
+    result: Tensor | None = None
     while n:
         if n & 1:
-            result = matmul(result, base)
-        base, n = matmul(base, base), n >> 1
-    return result
+            result = base if result is None else matmul(result, base)
+        n >>= 1
+        if n:
+            base = matmul(base, base)
+    return _identity(A) if result is None else fresh(result, A)
+
+
+@primitive(sample=[lambda rng: (rng.normal(size=(3, 3)),), lambda rng: (rng.normal(size=(2, 0, 0)),)])
+def _identity(a: Array) -> Any:
+    """A⁰, which is I for every A: its gradient is zero."""
+    y = xp_of(a).empty(a.shape, a.dtype)
+    y[...] = xp_of(a).eye(a.shape[-1], dtype=a.dtype)
+    return y, lambda dy: (lambda out: xp_of(dy).zeros_like(dy),)
 
 
 def matrix_exp(A: Tensor) -> Tensor:
@@ -109,6 +126,7 @@ def cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
     >>> kobai.linalg.cross(kobai.tensor([1, 0, 0]), kobai.tensor([0, 1, 0]))
     tensor([0, 0, 1])
     """
+    need_tensor("cross", input, other)
     if input.ndim != other.ndim:
         shapes = f"{tuple(input.shape)} and {tuple(other.shape)}"
         raise RuntimeError(f"cross: expected tensors of as many dimensions, got {shapes}")
@@ -140,12 +158,23 @@ def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> T
 
 
 def vander(x: Tensor, *, N: int | None = None) -> Tensor:
-    """Rows of powers: 1, xᵢ, xᵢ², … up to N − 1 (default: as many as x is long).
+    """Rows of powers: 1, xᵢ, xᵢ², … up to N − 1 (default: as many as x is long), of floats or of integers as int64.
+
+    A number counts as a vector of one. RuntimeError for N < 2.
 
     >>> import kobai
     >>> kobai.linalg.vander(kobai.tensor([2, 3]), N=3)
     tensor([[1, 2, 4],
             [1, 3, 9]])
     """
+    need_tensor("vander", x)
+    if x.dtype.kind == "b":
+        raise truth_values("vander", "bool")
+    if not x.ndim:
+        x = x.unsqueeze(0)
+    if not x.is_floating_point():
+        x = cast(x, np.int64)
     count = x.shape[-1] if N is None else N
+    if count < 2:
+        raise RuntimeError(f"vander: expected N >= 2, got {count}")
     return stack([x**n for n in range(count)], -1)

@@ -64,6 +64,14 @@ def _logabsdet(a: Array) -> Any:
     return y, lambda dy: (lambda out: dy[..., None, None] * _t(xp_of(a).linalg.inv(a)),)
 
 
+@primitive(sample=[lambda rng: (_square(rng),), lambda rng: (_square(rng, 2),)])
+@quiet
+def _signdet(a: Array) -> Any:
+    y = xp_of(a).asarray(xp_of(a).linalg.slogdet(a)[0])
+    shape = a.shape
+    return y, lambda dy: (lambda out: xp_of(dy).zeros(shape, dy.dtype),)
+
+
 @primitive(sample=lambda rng: ((lambda m: m @ m.T + np.eye(3))(_square(rng)),))
 def _cholesky(a: Array) -> Any:
     xp = xp_of(a)
@@ -138,7 +146,7 @@ class SlogdetResult(NamedTuple):
 
 
 def slogdet(A: Tensor) -> SlogdetResult:
-    """Sign and log |det A|, which neither overflows nor underflows.
+    """Sign and log |det A|, which neither overflows nor underflows. The gradient of the sign is zero.
 
     >>> import kobai
     >>> sign, logarithm = kobai.linalg.slogdet(kobai.tensor([[-1., 0.], [0., 2.]]))
@@ -146,8 +154,7 @@ def slogdet(A: Tensor) -> SlogdetResult:
     (tensor(-1.), tensor(0.6931))
     """
     matrices("slogdet", A, square=True)
-    xp = xp_of(A.array)
-    return SlogdetResult(Tensor._wrap(xp.asarray(xp.linalg.slogdet(A.array)[0])), _logabsdet(A))
+    return SlogdetResult(_signdet(A), _logabsdet(A))
 
 
 def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:

@@ -181,13 +181,23 @@ def _atan2(a: Array, b: Array) -> Any:
 @primitive(sample=_two(0.5, 2.0), kind="elementwise")
 def _floor_divide(a: Array, b: Array) -> Any:
     check_divisor("floor_divide", a, b)
-    return _floor_quotient(a, b), None
+    return _floor_quotient(a, b), _no_slope(a, b)
 
 
 @primitive(sample=_two(0.5, 2.0), kind="elementwise")
 def _trunc_divide(a: Array, b: Array) -> Any:
     check_divisor("div", a, b)
-    return _trunc_quotient(a, b), None
+    return _trunc_quotient(a, b), _no_slope(a, b)
+
+
+def _no_slope(a: Array, b: Array) -> Any:
+    """The vjp of what is constant between its steps: zeros in the shape of each operand."""
+    sa, sb = shape_of(a), shape_of(b)
+
+    def zeros(dy: Array, shape: tuple[int, ...] | None) -> Any:
+        return None if shape is None else lambda out: xp_of(dy).zeros(shape, dy.dtype)
+
+    return lambda dy: (zeros(dy, sa), zeros(dy, sb))
 
 
 # --- quotients and remainders -----------------------------------------------------------------------------------------
@@ -290,6 +300,8 @@ def mul(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
 def div(input: Any, other: Any, *, rounding_mode: str | None = None, out: Tensor | None = None) -> Tensor:
     """input ÷ other, elementwise; integers give floats. ``rounding_mode`` is None, ``"floor"`` or ``"trunc"``.
 
+    The gradient of a rounded quotient is zero.
+
     >>> import kobai
     >>> kobai.div(kobai.tensor([4, -7]), 2), kobai.div(kobai.tensor([4, -7]), 2, rounding_mode="trunc")
     (tensor([ 2.0000, -3.5000]), tensor([ 2, -3]))
@@ -388,7 +400,7 @@ def fmod(input: Tensor, other: Any) -> Tensor:
 
 @method(in_place=True)
 def floor_divide(input: Any, other: Any) -> Tensor:
-    """⌊input ÷ other⌋, elementwise, without a gradient. The floor is that of the exact quotient, not of a rounded one.
+    """⌊input ÷ other⌋, elementwise. The floor is that of the exact quotient, not of a rounded one; the gradient is zero.
 
     Integers: RuntimeError for a divisor 0 (on the host, where it can be seen).
 

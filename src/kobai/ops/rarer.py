@@ -12,7 +12,7 @@ import numpy as np
 
 from kobai._primitive import in_place, method
 from kobai._tensor import Tensor
-from kobai.ops._args import cast, need_tensor, normalize_axis
+from kobai.ops._args import cast, existing_axis, need_tensor, normalize_axis
 from kobai.ops.create import Device, arange, tensor
 from kobai.ops.gather import index_select
 from kobai.ops.joining import stack
@@ -112,7 +112,11 @@ def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
             [9, 3, 1]])
     """
     need_tensor("vander", x)
+    if x.ndim != 1:
+        raise RuntimeError(f"vander: expected a vector, got shape {tuple(x.shape)}")
     count = x.shape[0] if N is None else N
+    if count < 0:
+        raise RuntimeError(f"vander: expected N >= 0, got {count}")
     powers = range(count) if increasing else range(count - 1, -1, -1)
     if not x.is_floating_point():
         x = cast(x, np.int64)
@@ -149,11 +153,12 @@ def scalar_tensor(s: Any, *, dtype: Any = None, device: Device = None, requires_
 
 
 def _steps(y: Tensor, x: Tensor | None, dx: float, dim: int) -> Any:
-    axis = normalize_axis("trapezoid", dim, y.ndim)
+    axis = existing_axis("trapezoid", dim, y.ndim)
     n = y.shape[axis]
     means = (y.narrow(axis, 1, max(n - 1, 0)) + y.narrow(axis, 0, max(n - 1, 0))) / 2
     if x is None:
         return means * dx
+    need_tensor("trapezoid", x)
     if x.ndim == 1:
         x = x.reshape(-1, *(1,) * (y.ndim - axis - 1))
     at = axis - y.ndim
