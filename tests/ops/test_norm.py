@@ -95,12 +95,35 @@ def test_instance_norm_moves_and_uses_running_statistics():
     assert kobai.allclose(y, F.batch_norm(x.float(), mean, var))
 
 
-@pytest.mark.parametrize("p", [1.0, 2.0, 3.5, float("inf")])
-def test_normalize_gives_unit_length_and_leaves_zero_alone(p):
-    x = draw(4, 3).numpy()
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.5, float("inf"), -1.0, -2.5, float("-inf")])
+def test_normalize_gives_unit_length_and_leaves_zero_alone(p, backend):
+    x = np.random.default_rng(1).normal(size=(4, 3))
     x[1] = 0
-    y = F.normalize(kobai.tensor(x), p=p).numpy()
-    np.testing.assert_allclose(np.linalg.norm(y, ord=p, axis=1), [1, 0, 1, 1], rtol=1e-14)
+    y = F.normalize(kobai.tensor(x), p=p).cpu().numpy()
+    with np.errstate(divide="ignore"):
+        np.testing.assert_allclose(np.linalg.norm(y, ord=p, axis=1), [1, 0, 1, 1], rtol=1e-14)
+
+
+def test_normalize_by_the_count_of_what_is_not_zero(backend):
+    x = kobai.tensor([[3.0, 4.0], [0.0, 2.0]], requires_grad=True)
+    y = F.normalize(x, p=0)
+    assert y.tolist() == [[1.5, 2.0], [0.0, 2.0]]
+    y.backward(kobai.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    assert x.grad.tolist() == [[0.5, 1.0], [3.0, 4.0]]  # the count does not change
+
+
+@pytest.mark.parametrize("dim", [0, -1])
+def test_a_number_is_a_vector_of_one(dim, backend):
+    x, y = kobai.tensor(3.0, requires_grad=True), kobai.tensor(-2.0, requires_grad=True)
+    cosine = F.cosine_similarity(x, y, dim)
+    assert cosine.shape == ()
+    assert cosine.item() == pytest.approx(-1, rel=1e-6)
+    for p in (1, 1.2, 2, -1, float("inf")):
+        unit = F.normalize(y, p, dim)
+        assert unit.shape == ()
+        assert unit.item() == pytest.approx(-1, rel=1e-6)
+        grads = kobai.autograd.grad(unit + F.cosine_similarity(x, y, dim), [x, y])
+        np.testing.assert_allclose([g.item() for g in grads], 0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +148,6 @@ def test_normalize_gives_unit_length_and_leaves_zero_alone(p):
         (lambda x: F.group_norm(x[0, 0], 1), r"group_norm: expected input \(N, C, ...\), got \(2,\)"),
         (lambda x: F.instance_norm(x[0]), r"instance_norm: expected input .* got \(3, 2\)"),
         (lambda x: F.instance_norm(x[:, :, :1]), "more than one value per channel"),
-        (lambda x: F.normalize(x, p=0), "expected p > 0, got 0"),
         (lambda x: F.normalize(x, dim=3), "expected dim in"),
     ],
 )

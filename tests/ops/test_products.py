@@ -21,11 +21,34 @@ def T(array):
 
 
 @pytest.mark.parametrize(
-    ("sa", "sb", "dims"), [((2, 3, 4), (3, 4, 5), 2), ((2, 3), (4,), 0), ((2, 3, 4), (4, 2), ([2, 0], [0, 1]))]
+    ("sa", "sb", "dims"),
+    [((2, 3, 4), (3, 4, 5), 2), ((2, 3), (4,), 0), ((2, 3, 4), (4, 2), ([2, 0], [0, 1])), ((3,), (2,), 0)],
 )
 def test_tensordot(sa, sb, dims, backend):
     a, b = RNG.normal(size=sa), RNG.normal(size=sb)
     close(kobai.tensordot(T(a), T(b), dims), np.tensordot(a, b, dims))
+
+
+@pytest.mark.parametrize(
+    ("sa", "sb", "dims"),
+    [
+        ((3, 1), (4,), ([1], [0])),
+        ((3, 4), (1, 5), 1),
+        ((1, 1, 1), (2, 1, 2), ([0, 1], [2, 0])),
+        ((1, 3), (2, 1), ([0, 1], [0, 1])),
+        ((3, 1), (0, 2), ([1], [0])),
+    ],
+)
+def test_an_axis_of_one_is_repeated(sa, sb, dims, backend):
+    a, b = RNG.normal(size=sa), RNG.normal(size=sb)
+    left, right = ([*range(len(sa) - dims, len(sa))], [*range(dims)]) if isinstance(dims, int) else dims
+    wide_a, wide_b = list(sa), list(sb)
+    for i, j in zip(left, right, strict=True):
+        wide_a[i] = wide_b[j] = sa[i] if sb[j] == 1 else sb[j]
+    expected = np.tensordot(np.broadcast_to(a, wide_a), np.broadcast_to(b, wide_b), (left, right))
+    close(kobai.tensordot(T(a), T(b), dims), expected)
+    leaves = [kobai.tensor(x, requires_grad=True) for x in (a, b)]
+    assert kobai.autograd.gradcheck(lambda a, b: kobai.tensordot(a, b, dims), leaves)
 
 
 @pytest.mark.parametrize(("sa", "sb"), [((2, 3), (4, 5)), ((3,), (2, 2)), ((2, 1, 2), (3,))])

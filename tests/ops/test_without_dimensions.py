@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 
 import numpy as np
 import pytest
@@ -51,3 +52,39 @@ def test_questions_about_a_loss_combine():
     assert bool(loss.isnan() | loss.isinf())
     assert not bool(~loss.isinf() & loss.isfinite())
     assert kobai.isclose(loss, loss).all()
+
+
+OTHERS = [(), (2,), (kobai.tensor(0.5),), (kobai.tensor(0),), (kobai.tensor(0), kobai.tensor(0.5))]
+WITH_DIM = {
+    name: function
+    for name, function in {**FUNCTIONS, **{f"linalg.{n}": f for n, f in vars(kobai.linalg).items()}}.items()
+    if inspect.isfunction(function) and {"dim", "axis"} & set(inspect.signature(function).parameters)
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("dim", [0, -1])
+@pytest.mark.parametrize("name", WITH_DIM)
+def test_the_missing_dimension_is_one_or_is_refused_by_name(name, dim):
+    """What a function of a dimension makes of a number is what it makes of a vector of one; or its own error says no."""
+    function = WITH_DIM[name]
+    keyword = "dim" if "dim" in inspect.signature(function).parameters else "axis"
+    for others in OTHERS:
+        found = []
+        for shape in ((), (1,)):
+            args = [kobai.tensor(0.5), *(o.clone() if isinstance(o, kobai.Tensor) else o for o in others)]
+            args = [a.reshape(shape) if isinstance(a, kobai.Tensor) else a for a in args]
+            try:
+                found.append(function(*args, **{keyword: dim}))
+            except Exception as error:
+                assert isinstance(error, TypeError) or re.match(r"[\w. -]+: ", str(error)), (others, error)
+                assert not isinstance(error, np.exceptions.AxisError), others
+                found.append(None)
+        parts = [r if isinstance(r, tuple) else (r,) for r in found]
+        if None in found:
+            continue
+        for number, vector in zip(*parts, strict=True):
+            if isinstance(number, kobai.Tensor) and not name.endswith(("topk", "squeeze", "stack", "split", "chunk")):
+                assert number.numel() == vector.numel()
+                assert number.dtype == vector.dtype
+                np.testing.assert_array_equal(number.numpy().reshape(-1), vector.numpy().reshape(-1), str(others))

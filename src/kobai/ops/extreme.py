@@ -373,38 +373,40 @@ def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
 )
 @quiet
 def _norm(x: Array, p: float, axes: Axes | None, keepdim: bool) -> Any:
+    y = p_norm(x, p, axes, keepdim)
+    return y, lambda dy: (lambda out: p_norm_slope(dy, y, x, p, axes, keepdim), None, None, None)
+
+
+def p_norm(x: Array, p: float, axes: Axes | None, keepdim: bool) -> Array:
+    """(Σ|x|ᵖ)^(1/p) over ``axes``; p may be 0, below 0 and infinite."""
     xp = xp_of(x)
     if p == 2:
-        y = xp.sqrt(total(x * x, axes, keepdim))
-    elif p == 0:
-        y = (x != 0).sum(axis=axes, keepdims=keepdim).astype(x.dtype)
-    elif p == 1:
-        y = total(abs(x), axes, keepdim)
-    elif math.isinf(p):
-        y = (abs(x).max if p > 0 else abs(x).min)(axis=axes, keepdims=keepdim)
-    else:
-        y = total(abs(x) ** p, axes, keepdim) ** (1 / p)
+        return xp.sqrt(total(x * x, axes, keepdim))  # type: ignore[no-any-return]
+    if p == 0:
+        return (x != 0).sum(axis=axes, keepdims=keepdim).astype(x.dtype)  # type: ignore[no-any-return]
+    if p == 1:
+        return total(abs(x), axes, keepdim)
+    if math.isinf(p):
+        return (abs(x).max if p > 0 else abs(x).min)(axis=axes, keepdims=keepdim)  # type: ignore[no-any-return]
+    return total(abs(x) ** p, axes, keepdim) ** (1 / p)
 
-    def vjp(dy: Array) -> Any:
-        def dx(out: Array | None) -> Array:
-            if p == 0:
-                return xp.zeros_like(x)
-            if math.isinf(p):
-                return xp.sign(x) * _among_ties(dy, y, abs(x), axes, keepdim)
-            g = spread(dy, x.shape, axes, keepdim)
-            if p == 1:
-                return xp.sign(x) * g
-            # d‖x‖/dx = sign(x) |x|ᵖ⁻¹ / ‖x‖ᵖ⁻¹; at ‖x‖ = 0 the subgradient 0
-            norm = spread(y, x.shape, axes, keepdim)
-            ratio = x / xp.where(norm == 0, xp.ones_like(norm), norm)
-            if p == 2:
-                return g * ratio
-            flat = (x == 0) | (norm == 0)
-            return g * xp.sign(x) * xp.where(flat, 0, xp.where(flat, 1, abs(ratio)) ** (p - 1))
 
-        return dx, None, None, None
-
-    return y, vjp
+def p_norm_slope(dy: Array, y: Array, x: Array, p: float, axes: Axes | None, keepdim: bool) -> Array:
+    """dx where ``dy`` is the gradient of the norm y: d‖x‖/dx = sign(x) |x|ᵖ⁻¹ / ‖x‖ᵖ⁻¹; at ‖x‖ = 0 the subgradient 0."""
+    xp = xp_of(x)
+    if p == 0:
+        return xp.zeros_like(x)  # type: ignore[no-any-return]
+    if math.isinf(p):
+        return xp.sign(x) * _among_ties(dy, y, abs(x), axes, keepdim)  # type: ignore[no-any-return]
+    g = spread(dy, x.shape, axes, keepdim)
+    if p == 1:
+        return xp.sign(x) * g  # type: ignore[no-any-return]
+    norm = spread(y, x.shape, axes, keepdim)
+    ratio = x / xp.where(norm == 0, xp.ones_like(norm), norm)
+    if p == 2:
+        return g * ratio  # type: ignore[no-any-return]
+    flat = (x == 0) | (norm == 0)
+    return g * xp.sign(x) * xp.where(flat, 0, xp.where(flat, 1, abs(ratio)) ** (p - 1))  # type: ignore[no-any-return]
 
 
 @method

@@ -16,9 +16,10 @@ from kobai._tensor import Tensor
 from kobai.kernels import group_norm as group_norm_kernels
 from kobai.kernels import layer_norm as layer_norm_kernels
 from kobai.kernels.sums import centred, total
-from kobai.ops._args import normalize_axis
+from kobai.ops._args import normalize_axes
 from kobai.ops.activation import as_float
 from kobai.ops.batch_norm import batch_norm, need_float, need_vectors
+from kobai.ops.extreme import p_norm, p_norm_slope
 from kobai.xp import Array, quiet, xp_of
 
 __all__: list[str] = []  # PyTorch has these in nn.functional only
@@ -177,48 +178,37 @@ def _var_of(x: Array, axes: tuple[int, ...], n: int) -> Array:
 
 @primitive(
     sample=[
-        lambda rng: (rng.uniform(-2, 2, (4, 3)), 2.0, 1),
-        lambda rng: (rng.uniform(-2, 2, (2, 3, 4)), 3.0, 1),
-        lambda rng: (rng.uniform(-2, 2, (4, 3)), 1.0, 0),
-        lambda rng: (rng.uniform(-2, 2, (4, 3)), math.inf, 1),
-        lambda rng: (rng.uniform(-2, 2, (4, 3)), 2.0, 1, {"eps": 10.0}),
-        lambda rng: (rng.uniform(-2, 2, (0, 3)), 2.0, 1),
+        lambda rng: (rng.uniform(-2, 2, (4, 3)), 2.0, (1,)),
+        lambda rng: (rng.uniform(-2, 2, (2, 3, 4)), 3.0, (1,)),
+        lambda rng: (rng.uniform(-2, 2, (4, 3)), 1.0, (0,)),
+        lambda rng: (rng.uniform(-2, 2, (4, 3)), math.inf, (1,)),
+        lambda rng: (rng.uniform(0.5, 2, (4, 3)), -1.0, (1,)),
+        lambda rng: (rng.uniform(-2, 2, (4, 3)), 0.0, (1,)),
+        lambda rng: (rng.uniform(-2, 2, (4, 3)), 2.0, (1,), {"eps": 10.0}),
+        lambda rng: (rng.uniform(0.5, 2, ()), 2.0, ()),
+        lambda rng: (rng.uniform(-2, 2, (0, 3)), 2.0, (1,)),
     ]
 )
 @quiet
-def _normalize(x: Array, p: float, axis: int, *, eps: float = 1e-12) -> Any:
-    xp = xp_of(x)
-    size = xp.abs(x)
-    if p == math.inf:
-        norm = size.max(axis=axis, keepdims=True)
-    elif p == 2:
-        norm = xp.sqrt(total(x * x, (axis,), True))
-    else:
-        norm = total(size**p, (axis,), True) ** (1 / p)
-    divisor = xp.maximum(norm, eps)
+def _normalize(x: Array, p: float, axes: tuple[int, ...], *, eps: float = 1e-12) -> Any:
+    norm = p_norm(x, p, axes, True)
+    divisor = xp_of(x).maximum(norm, eps)
     y = x / divisor
 
     def vjp(dy: Array) -> Any:
-        # ‖x‖ grows by sign(x) (|x|/‖x‖)ᵖ⁻¹ dx, for p = ∞ by the largest element only; below eps it does not count
-        if p == math.inf:
-            largest = (xp.abs(x) == norm).astype(x.dtype)
-            growth = xp.sign(x) * largest / largest.sum(axis=axis, keepdims=True)
-        else:
-            growth = xp.sign(x) * (xp.abs(x) / divisor) ** (p - 1)
-        along = total(dy * (x / divisor), (axis,), True) * (norm > eps)
-        return ((dy - growth * along) / divisor,)
+        # y = x / d: dx = dy / d − (Σ dy y) / d · d‖x‖/dx; below eps the norm does not count
+        along = total(dy * (x / divisor), axes, True) * (norm > eps) / divisor
+        return (dy / divisor - p_norm_slope(along, norm, x, p, axes, True),)
 
     return y, vjp
 
 
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
-    """x / max(‖x‖ₚ, ε) along ``dim``.
+    """x / max(‖x‖ₚ, ε) along ``dim``, with the norm of :func:`kobai.norm`.
 
     >>> import kobai
     >>> kobai.nn.functional.normalize(kobai.tensor([[3.0, 4.0]]))
     tensor([[0.6000, 0.8000]])
     """
     x = as_float("normalize", input)
-    if p <= 0:
-        raise ValueError(f"normalize: expected p > 0, got {p}")
-    return _normalize(x, float(p), normalize_axis("normalize", dim, x._array.ndim), eps=eps)
+    return _normalize(x, float(p), normalize_axes("normalize", dim, x._array.ndim), eps=eps)

@@ -7,7 +7,7 @@ from typing import Any
 
 from kobai._primitive import method
 from kobai._tensor import Tensor
-from kobai.ops._args import normalize_axes
+from kobai.ops._args import need_tensor, normalize_axes
 from kobai.ops.einsum import einsum
 from kobai.ops.extreme import norm
 from kobai.ops.pointwise import abs as _abs
@@ -18,16 +18,27 @@ __all__ = ["cdist", "kron", "tensordot", "trace"]
 def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     """Sum of products over ``dims``: the last n axes of ``a`` with the first n of ``b``, or two lists of axes.
 
+    An axis of size 1 is repeated where the other is larger.
+
     >>> import kobai
     >>> kobai.tensordot(kobai.ones(2, 3), kobai.ones(3, 4), dims=1).shape
     kobai.Size([2, 4])
     """
+    need_tensor("tensordot", a, b)
     if isinstance(dims, int):
+        if not 0 <= dims <= min(a.ndim, b.ndim):
+            raise RuntimeError(f"tensordot: expected dims in [0, {min(a.ndim, b.ndim)}], got {dims}")
         left, right = list(range(a.ndim - dims, a.ndim)), list(range(dims))
     else:
         left, right = (list(normalize_axes("tensordot", list(d), x.ndim)) for d, x in zip(dims, (a, b), strict=True))
-    if len(left) != len(right) or any(a.shape[i] != b.shape[j] for i, j in zip(left, right, strict=False)):
+    pairs = [(a.shape[i], b.shape[j]) for i, j in zip(left, right, strict=False)]
+    if len(left) != len(right) or any(m != n and 1 not in (m, n) for m, n in pairs):
         raise RuntimeError(f"tensordot: axes {left} of {tuple(a.shape)} and {right} of {tuple(b.shape)} do not match")
+    # An axis of size 1 is repeated for the other: the sum over the other may be taken first.
+    a, b = (
+        _summed(x, [axis for axis, (m, n) in zip(axes, sizes, strict=True) if n == 1 != m])
+        for x, axes, sizes in ((a, left, pairs), (b, right, [(n, m) for m, n in pairs]))
+    )
     letters = iter(ascii_letters)
     la = [next(letters) for _ in a.shape]
     lb = [next(letters) for _ in b.shape]
@@ -35,6 +46,10 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
         lb[j] = la[i]
     out = [c for i, c in enumerate(la) if i not in left] + [c for j, c in enumerate(lb) if j not in right]
     return einsum(f"{''.join(la)},{''.join(lb)}->{''.join(out)}", a, b)
+
+
+def _summed(x: Tensor, axes: list[int]) -> Tensor:
+    return x.sum(axes, keepdim=True) if axes else x
 
 
 def kron(input: Tensor, other: Tensor) -> Tensor:

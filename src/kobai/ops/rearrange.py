@@ -78,7 +78,7 @@ def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None, *, ou
     """
     if dim is None:
         input, dim = input.reshape(-1), 0
-    axis = normalize_axis("repeat_interleave", dim, input._array.ndim)
+    axis = existing_axis("repeat_interleave", dim, input._array.ndim)
     size = input._array.shape[axis]
     counts = to_host(repeats._array) if isinstance(repeats, Tensor) else np.asarray(repeats)
     if counts.dtype.kind not in "iu" or (counts.size and counts.min() < 0):

@@ -9,7 +9,7 @@ import numpy as np
 from kobai._primitive import method
 from kobai._tensor import Tensor
 from kobai.kernels.domains import check_range
-from kobai.ops._args import need_tensor, normalize_axis, numpy_names
+from kobai.ops._args import existing_axis, need_tensor, normalize_axis, numpy_names
 from kobai.ops.extreme import ValuesIndices, picked
 from kobai.ops.gather import gather
 from kobai.xp import Array, asarray, xp_of
@@ -108,8 +108,8 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
         indices = xp.take_along_axis(indices, order, axis=axis)
     else:
         indices = _order(array, axis, largest)[(*before, slice(0, k))]
-    if not input._array.ndim:
-        return ValuesIndices(input.clone(), Tensor._wrap(indices.reshape(())))
+    if not input._array.ndim:  # has its one element, also for k = 0
+        return ValuesIndices(input.clone(), Tensor._wrap(xp.zeros((), np.int64)))
     found = Tensor._wrap(indices)
     return ValuesIndices(gather(input, axis, found), found)
 
@@ -190,7 +190,7 @@ def unique(
     """
     need_tensor("unique", input)
     array = input._array
-    axis = None if dim is None else normalize_axis("unique", dim, array.ndim)
+    axis = None if dim is None else existing_axis("unique", dim, array.ndim)
     wanted = {"return_inverse": True, "return_counts": True, "equal_nan": False}  # every NaN is one of its own
     values, inverse, counts = xp_of(array).unique(array, axis=axis, **wanted)
     inverse = inverse.reshape(array.shape if axis is None else -1)
@@ -210,7 +210,7 @@ def unique_consecutive(
     """
     need_tensor("unique_consecutive", input)
     array = input._array.reshape(-1) if dim is None else input._array
-    xp, axis = xp_of(array), normalize_axis("unique_consecutive", dim or 0, array.ndim)
+    xp, axis = xp_of(array), existing_axis("unique_consecutive", dim or 0, array.ndim)
     rows = xp.moveaxis(array, axis, 0)
     flat = rows.reshape(rows.shape[0], -1) if rows.size else xp.zeros((rows.shape[0], 1))
     new = xp.concatenate([xp.ones(min(rows.shape[0], 1), bool), (flat[1:] != flat[:-1]).any(axis=1)])

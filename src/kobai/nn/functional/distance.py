@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kobai._tensor import Tensor
+from kobai.ops._args import need_tensor
 from kobai.ops.norm import normalize
 from kobai.ops.shape import broadcast_tensors
 
@@ -12,7 +13,8 @@ __all__ = ["cosine_similarity", "pairwise_distance"]
 
 
 def check_shapes(who: str, *tensors: Tensor) -> None:
-    """RuntimeError in the name of the function that was called, and not of one inside it, unless the shapes broadcast."""
+    """TypeError unless these are Tensors; RuntimeError in the name of the function that was called, and not of one inside it, unless the shapes broadcast."""
+    need_tensor(who, *tensors)
     shapes = [tuple(t.shape) for t in tensors]
     try:
         np.broadcast_shapes(*shapes)
