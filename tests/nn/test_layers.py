@@ -123,7 +123,7 @@ LAYERS = {
     "ZeroPad2d": Layer(lambda: nn.ZeroPad2d((1, 0, 2, -1)), (2, 3, 4, 5), (2, 3, 5, 6)),
     "ConstantPad1d": Layer(lambda: nn.ConstantPad1d(1, 3.0), (2, 3, 4), (2, 3, 6)),
     "ConstantPad2d": Layer(lambda: nn.ConstantPad2d(1, 3.0), (2, 3, 4, 5), (2, 3, 6, 7)),
-    "ReflectionPad1d": Layer(lambda: nn.ReflectionPad1d(1), (2, 3, 4), (2, 3, 6), [((2, 3, 1), "can add 0 to 0")]),
+    "ReflectionPad1d": Layer(lambda: nn.ReflectionPad1d(1), (2, 3, 4), (2, 3, 6), [((2, 3, 1), "can add 0 elements")]),
     "ReflectionPad2d": Layer(lambda: nn.ReflectionPad2d(1), (2, 3, 4, 5), (2, 3, 6, 7)),
     "ReplicationPad1d": Layer(lambda: nn.ReplicationPad1d((0, 2)), (2, 3, 4), (2, 3, 6)),
     "ReplicationPad2d": Layer(lambda: nn.ReplicationPad2d(1), (2, 3, 4, 5), (2, 3, 6, 7)),
@@ -714,10 +714,46 @@ def test_pad_modes(mode):
     numpy_mode = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}[mode]
     ours = F.pad(kobai.tensor(x), (1, 2, 2, 0), mode=mode)
     assert np.array_equal(ours.numpy(), np.pad(x, ((2, 0), (1, 2)), mode=numpy_mode))
-    with pytest.raises(RuntimeError, match="can add 0 to"):
-        F.pad(kobai.tensor(x), (-1, 0), mode=mode)
+    if mode != "replicate":
+        with pytest.raises(
+            RuntimeError, match=f"can add {3 if mode == 'reflect' else 4} elements to size 4, got 5 and 0"
+        ):
+            F.pad(kobai.tensor(x), (5, 0), mode=mode)
     with pytest.raises(ValueError, match="value"):
         F.pad(kobai.tensor(x), (1, 0), mode=mode, value=1.0)
+
+
+@pytest.mark.parametrize(
+    ("mode", "pad", "places"),
+    [
+        ("reflect", (-1, 2), [1, 2, 3, 2, 1]),
+        ("reflect", (-3, 3), [3, 2, 1, 0]),
+        ("reflect", (3, -3), [3, 2, 1, 0]),
+        ("reflect", (-2, -1), [2]),
+        ("replicate", (-4, 5), [3] * 5),
+        ("replicate", (4, -4), [0] * 4),
+        ("replicate", (-1, 2), [1, 2, 3, 3, 3]),
+        ("circular", (-1, 4), [1, 2, 3, 1, 2, 3, 1]),  # what is left is repeated
+        ("circular", (3, -1), [0, 1, 2, 0, 1, 2]),
+        ("circular", (-3, 3), [3] * 4),
+        ("circular", (-4, 0), []),
+    ],
+)
+def test_a_negative_number_takes_away_in_every_mode(mode, pad, places, backend):
+    x = kobai.tensor([[[10.0, 11.0, 12.0, 13.0]]], requires_grad=True)
+    y = F.pad(x, pad, mode)
+    assert y.tolist() == [[[10.0 + i for i in places]]]
+    (dx,) = kobai.autograd.grad(y.sum(), [x])
+    assert dx.tolist() == [[[places.count(i) for i in range(4)]]]
+
+
+@pytest.mark.parametrize(
+    ("mode", "pad"),
+    [("reflect", (-4, 0)), ("replicate", (-4, 0)), ("circular", (-4, 1)), ("circular", (4, -4)), ("circular", (-5, 4))],
+)
+def test_padding_refuses_to_take_all_away(mode, pad):
+    with pytest.raises(RuntimeError, match="pad: dimension 2 of size 4 cannot lose"):
+        F.pad(kobai.ones(1, 1, 4), pad, mode)
 
 
 def test_pad_nonsense():

@@ -207,11 +207,14 @@ def test_batchmean():
     assert loss.item() == pytest.approx((D * (np.log(D) - log_softmax(X))).sum() / 4)
 
 
-def test_variance_in_its_three_shapes():
+def test_variance_in_its_shapes():
     x, t = kobai.tensor(X), kobai.tensor(Y)
     by_number = F.gaussian_nll_loss(x, t, 0.5)
-    for var in (kobai.full((4, 3), 0.5), kobai.full((4, 1), 0.5), kobai.full((4,), 0.5)):
+    for var in (kobai.full(shape, 0.5) for shape in ((4, 3), (4, 1), (1, 3), (4,))):
         assert F.gaussian_nll_loss(x, t, var.double()).item() == pytest.approx(by_number.item())
+    var = np.array([[0.5, 1.0, 2.0]])
+    expected = 0.5 * (np.log(var) + (X - Y) ** 2 / var)
+    np.testing.assert_allclose(F.gaussian_nll_loss(x, t, kobai.tensor(var), reduction="none").numpy(), expected)
     # the bound stops the value, not the gradient
     var = kobai.tensor(np.full((4, 3), -1.0), requires_grad=True)
     F.gaussian_nll_loss(x, t, var, eps=0.1).backward()
@@ -228,6 +231,18 @@ def test_variance_in_its_three_shapes():
         (lambda x, t: F.binary_cross_entropy(x, x), (RuntimeError, ValueError), "binary_cross_entropy"),
         (lambda x, t: F.huber_loss(x, x, delta=0), RuntimeError, "delta > 0"),
         (lambda x, t: F.gaussian_nll_loss(x, x, kobai.ones(2)), ValueError, "expected var of shape (4, 3), got (2,)"),
+        (
+            lambda x, t: F.gaussian_nll_loss(x, x, kobai.ones(1, 1)),
+            ValueError,
+            "expected var of shape (4, 3), got (1, 1)",
+        ),
+        (
+            lambda x, t: F.multi_margin_loss(x, t[:1]),
+            RuntimeError,
+            "multi_margin_loss: expected (N, C) and (N), got (4, 3)",
+        ),
+        (lambda x, t: F.multi_margin_loss(x[:, :0], t), RuntimeError, "expected (N, C) and (N), got (4, 0) and (4,)"),
+        (lambda x, t: F.pairwise_distance(x, 2), TypeError, "pairwise_distance: expected a Tensor, got int"),
         (lambda x, t: F.cosine_embedding_loss(x, x, x), RuntimeError, "expected inputs (N, D) and target (N)"),
         (lambda x, t: F.triplet_margin_loss(x, x, x, margin=0), ValueError, "margin > 0"),
         (lambda x, t: F.triplet_margin_loss(x, x[:, :2], x), RuntimeError, "triplet_margin_loss: expected shapes that"),
@@ -247,6 +262,24 @@ def test_variance_in_its_three_shapes():
 def test_nonsense(call, error, message):
     with pytest.raises(error, match=re.escape(message)):
         call(kobai.tensor(X), kobai.tensor(T))
+
+
+@pytest.mark.parametrize("scores", [(), (3,)], ids=str)
+@pytest.mark.parametrize("target", [(), (1,)], ids=str)
+def test_scores_of_one_sample_have_the_loss_of_a_batch_of_one(scores, target, backend):
+    """(C) and () as (1, C) and (1); without a dimension there is one class, and nothing to lose."""
+    x = kobai.tensor(X[0] if scores else X[0, 0], requires_grad=True)
+    t = kobai.tensor(2 if scores else 0)
+    weight = kobai.tensor([0.5, 2.0, 3.0][: x.numel()]).double()
+    expected = F.multi_margin_loss(x.reshape(1, -1), t.reshape(1), 2, 0.7, weight, reduction="none")
+    found = F.multi_margin_loss(x, t.reshape(target), 2, 0.7, weight, reduction="none")
+    assert found.shape == target
+    assert found.item() == expected.item()
+    assert (found.item() == 0) == (scores == ())
+    for y in (found, expected):
+        (dx,) = kobai.autograd.grad(y.sum(), [x])
+        assert dx.shape == x.shape
+    assert F.multi_margin_loss(kobai.ones(0, 3), kobai.ones(0, dtype=kobai.int64), reduction="none").shape == (0,)
 
 
 @pytest.mark.parametrize("shapes", [((1, 2), (1, 1)), ((2, 2), (2,)), ((1, 2, 3), (2, 1, 3)), ((4,), (4,))], ids=str)

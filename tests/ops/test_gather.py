@@ -22,7 +22,10 @@ gather_scalar: s.gather(0, i([0])) | s[None]
 gather_by_scalar: v[:1].gather(0, i([0])) | v[:1]
 take: a.take(i([[0, -1], [5, 5]])) | a.take([[0, -1], [5, 5]])
 take_along_dim: T.take_along_dim(a, i([[2, 1]]), 1) | a[:, [2, 1]]
+take_along_dim_from_end: T.take_along_dim(a, i([[-1, 0, -3]]), 1) | a[:, [2, 0, 0]]
+take_along_dim_of_bytes: T.take_along_dim(T.arange(300), T.tensor([200], dtype=T.uint8), 0) | np.array([200])
 take_along_all: a.take_along_dim(i([3, 3])) | a.ravel()[[3, 3]]
+take_along_all_from_end: a.take_along_dim(i([-1, 0])) | a.ravel()[[-1, 0]]
 index_select: c.index_select(1, i([0, 0, 2])) | c[:, [0, 0, 2]]
 index_select_scalar: s.index_select(0, i([0])) | s
 index_select_one: v.index_select(0, i(3)) | v[[3]]
@@ -70,6 +73,8 @@ scatter_reduce_mean: T.zeros(2).scatter_reduce(0, i([0, 0]), i([2.0, 4.0]), 'mea
 scatter_reduce_amax: T.full((2,), 3.0).scatter_reduce(0, i([0, 0]), i([2.0, 4.0]), 'amax') | np.float32([4, 3])
 scatter_reduce_amin: T.zeros(2).scatter_reduce(0, i([0, 0]), i([2.0, 4.0]), 'amin', include_self=False) | np.float32([2, 0])
 scatter_reduce_ints: i([1, 2]).scatter_reduce(0, i([0, 0]), i([3, 4]), 'mean') | np.array([2, 2])
+masked_scatter_rows: v[:3].masked_scatter(T.ones(2, 3) > 0, b[:2]) | b[:2]
+masked_scatter_number: s.masked_scatter(i([True, False]), v) | np.array([v[0], s])
 masked_scatter: i([1, 2, 3]).masked_scatter(i([True, False, True]), i([7, 8, 9])) | np.array([7, 2, 8])
 """
 
@@ -88,6 +93,11 @@ REFUSED = [
     ("a.gather(2, i([[0]]))", IndexError, "gather: expected dim in [-2, 1], got 2"),
     ("a.gather(0, [[0]])", TypeError, "gather: expected a Tensor, got list"),
     ("a.take(i([12]))", IndexError, "take: expected indices in [-12, 11], got 12"),
+    ("a.take_along_dim(i([[3]]), 1)", IndexError, "take_along_dim: expected indices in [-3, 2], got 3"),
+    ("a.take_along_dim(i([[-4]]), 1)", IndexError, "take_along_dim: expected indices in [-3, 2], got -4"),
+    ("a.take_along_dim(i([[0.0]]), 1)", RuntimeError, "take_along_dim: expected an index of integers"),
+    ("a.take_along_dim(0, 1)", TypeError, "take_along_dim: expected a Tensor, got int"),
+    ("v[:3].masked_scatter_(b > 0, b)", RuntimeError, "the result has shape (4, 3), the tensor (3,)"),
     ("a.take_along_dim(i([0]), 0)", RuntimeError, "expected indices of 2 dimensions"),
     ("a.index_select(0, i([-1]))", IndexError, "index_select: expected indices in [0, 3], got -1"),
     ("a.index_select(0, i([[1]]))", IndexError, "index of one dimension"),
@@ -129,6 +139,8 @@ def rows(*shape):
         lambda x, y: x.scatter_reduce(0, kobai.tensor([[0, 0, 1]]), y, "mean"),
         lambda x, y: x.take(kobai.tensor([0, 5, 5])),
         lambda x, y: kobai.take_along_dim(x, kobai.tensor([[2, 1, 1]]), 1),
+        lambda x, y: kobai.take_along_dim(x, kobai.tensor([[-1, -1, -3, 0]]), 1),
+        lambda x, y: x[0].masked_scatter(y > 0, y.reshape(-1)),
         lambda x, y: x.masked_scatter(y > 0, y.reshape(-1)),
         lambda x, y: x.index_fill(0, kobai.tensor([1]), y[0, 0]),
         lambda x, y: kobai.where(x > 0, x * y, y),
@@ -269,3 +281,20 @@ def test_an_index_without_elements_may_have_any_shape():
     assert y.shape == (2, 0)
     y.sum().backward()
     assert x.grad.tolist() == [0] * 5
+
+
+def test_a_captured_step_counts_new_indices_from_the_end():
+    x, weights = kobai.nn.Parameter(kobai.arange(6.0).reshape(2, 3)), kobai.tensor([1.0, 10.0])
+
+    def step(places):
+        loss = (kobai.take_along_dim(x, places, 1) * weights).sum()
+        (dx,) = kobai.autograd.grad(loss, [x])
+        return loss, dx
+
+    captured = kobai.capture(step)
+    for places in ([[0, 1]], [[-1, 1]], [[-3, -3]], [[2, -1]]):
+        index = kobai.tensor(places)
+        for found, expected in zip(captured(index), step(index), strict=True):
+            assert found.tolist() == expected.tolist()
+    with pytest.raises(IndexError, match=r"take_along_dim: expected indices in \[-3, 2\], got -4"):
+        captured(kobai.tensor([[-4, 0]]))

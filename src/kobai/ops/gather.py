@@ -13,6 +13,7 @@ from kobai.kernels.domains import check_range, look_range
 from kobai.kernels.engine import HOST_TYPES
 from kobai.kernels.scatter import add_at, mesh, positions_along, positions_of
 from kobai.ops._args import cast, existing_axis, held, need_tensor, normalize_axis, numpy_names, pair, unbroadcast
+from kobai.ops.arithmetic import remainder
 from kobai.ops.index import getitem, take_slices
 from kobai.ops.shape import clone, expand, reshape
 from kobai.xp import Array, asarray, xp_of
@@ -166,13 +167,16 @@ def gathered(who: str, input: Tensor, dim: int, index: Tensor) -> Tensor:
 def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
     """As :func:`gather`, with ``input`` and ``indices`` broadcast against each other; ``dim`` None: over all elements.
 
+    Indices below 0 count from the end.
+
     >>> import kobai
     >>> x = kobai.tensor([[3, 1, 2]])
     >>> kobai.take_along_dim(x, x.argsort(dim=1), dim=1)
     tensor([[1, 2, 3]])
     """
+    need_tensor("take_along_dim", input, indices)
     if dim is None:
-        return gathered("take_along_dim", reshape(input, -1), 0, reshape(indices, -1))
+        return take_along_dim(reshape(input, -1), reshape(indices, -1), 0)
     axis = existing_axis("take_along_dim", dim, input._array.ndim)
     if input._array.ndim != indices._array.ndim:
         raise RuntimeError(
@@ -182,7 +186,12 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     for d in range(len(rows)):
         if d != axis:
             rows[d] = columns[d] = max(rows[d], columns[d]) if min(rows[d], columns[d]) else 0
-    return gathered("take_along_dim", expand(input, rows), axis, expand(indices, columns))
+    if indices._array.dtype.kind not in "iu":
+        raise RuntimeError(f"take_along_dim: expected an index of integers, got {indices.dtype}")
+    size = rows[axis]
+    check_range("take_along_dim", indices._array, size, negative=True)
+    places = remainder(cast(indices, np.int64), max(size, 1))
+    return gathered("take_along_dim", expand(input, rows), axis, expand(places, columns))
 
 
 def check_slices(who: str, input: Tensor, dim: int, index: Tensor, source: Tensor | None = None) -> int:

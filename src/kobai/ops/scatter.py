@@ -14,7 +14,7 @@ from kobai.ops._args import cast, held, need_tensor, normalize_axis, numpy_names
 from kobai.ops.arithmetic import div
 from kobai.ops.gather import check_index, check_slices, where
 from kobai.ops.index import getitem
-from kobai.ops.shape import clone, expand, reshape
+from kobai.ops.shape import broadcast_shapes, clone, expand, reshape
 from kobai.xp import Array, asarray, xp_of
 
 __all__ = [
@@ -227,7 +227,7 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
 
 @method(in_place=True)
 def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
-    """``input`` with the elements where ``mask`` holds replaced by those of ``source``, in order.
+    """``input`` with the elements where ``mask`` holds replaced by those of ``source``, in order; the two broadcast.
 
     >>> import kobai
     >>> kobai.masked_scatter(kobai.zeros(3), kobai.tensor([True, False, True]), kobai.tensor([5., 6., 7.]))
@@ -238,13 +238,14 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
         raise RuntimeError(
             f"masked_scatter: expected a bool mask and a source of {input.dtype}, got {mask.dtype} and {source.dtype}"
         )
-    chosen = mask.expand(input._array.shape)
+    shape = broadcast_shapes(input._array.shape, mask._array.shape)
+    input, chosen = expand(input, shape), expand(mask, shape)
     count = int(chosen._array.sum().item())
     if count > source._array.size:
         raise RuntimeError(f"masked_scatter: expected at least {count} elements in the source, got {source.numel()}")
     positions = xp_of(chosen._array).nonzero(chosen._array.reshape(-1))[0]
     values = getitem(reshape(source, -1), slice(0, count))
-    return reshape(index_copy(reshape(input, -1), 0, Tensor._wrap(positions), values), input._array.shape)
+    return reshape(index_copy(reshape(input, -1), 0, Tensor._wrap(positions), values), shape)
 
 
 @method(in_place=True)

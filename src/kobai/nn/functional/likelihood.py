@@ -24,8 +24,8 @@ def gaussian_nll_loss(
 ) -> Tensor:
     """(log v + (x − t)² / v) / 2, v = max(var, eps); ``full`` adds log(2π) / 2.
 
-    ``var`` has the shape of the input, or 1 (or nothing) for its last dimension, or is a number. The bound by ``eps``
-    has no part in the gradient, as in PyTorch.
+    ``var`` has the shape of the input, or 1 for one of its dimensions, or nothing for the last, or is a number.
+    The bound by ``eps`` has no part in the gradient, as in PyTorch.
     Nix and Weigend, "Estimating the mean and variance of the target probability distribution", ICNN 1994.
 
     >>> import kobai
@@ -36,7 +36,8 @@ def gaussian_nll_loss(
     v: Tensor = var if isinstance(var, Tensor) else full_like(input, var)
     if v.shape == input.shape[:-1] and v.shape != input.shape:
         v = v.unsqueeze(-1)
-    if v.shape != input.shape and v.shape != (*input.shape[:-1], 1):
+    shared = [n for n, m in zip(v.shape, input.shape, strict=False) if n != m]
+    if v.ndim != input.ndim or shared not in ([], [1]):
         raise ValueError(f"gaussian_nll_loss: expected var of shape {tuple(input.shape)}, got {tuple(v.shape)}")
     bounded = v + (v.detach().clamp(min=eps) - v.detach())
     loss = 0.5 * (bounded.log() + (input - target) ** 2 / bounded)

@@ -188,7 +188,8 @@ def multi_margin_loss(
 ) -> Tensor:
     """Σ max(0, margin − x_t + x_c)ᵖ / C over the classes c ≠ t: the hinge loss of several classes.
 
-    ``input`` (N, C) of scores, ``target`` (N) of class indices; or (C) and (). ``weight`` (C) multiplies by class.
+    ``input`` (N, C) of scores, ``target`` (N) of class indices; or (C) and (), where (1) may stand for (). ``weight`` (C)
+    multiplies by class.
 
     >>> import kobai
     >>> scores = kobai.tensor([[0.5, 0.25, -3.0, 0.0]])
@@ -198,22 +199,24 @@ def multi_margin_loss(
     check_reduction("multi_margin_loss", reduction)
     if p not in (1, 2):
         raise ValueError(f"multi_margin_loss: expected p = 1 or 2, got {p}")
-    if input.ndim not in (1, 2) or target.shape != input.shape[:-1]:
+    classes = input.shape[-1] if input.ndim else 1
+    scores = input.reshape(-1, classes) if classes else input
+    if input.ndim > 2 or not classes or target.ndim > 1 or target.numel() != scores.shape[0]:
         raise RuntimeError(
             f"multi_margin_loss: expected (N, C) and (N), got {tuple(input.shape)} and {tuple(target.shape)}"
         )
-    if weight is not None and weight.shape != input.shape[-1:]:
+    if weight is not None and weight.shape != (classes,):
         raise (RuntimeError if weight.ndim == 1 else ValueError)(
-            f"multi_margin_loss: expected weight ({input.shape[-1]},), got {tuple(weight.shape)}"
+            f"multi_margin_loss: expected weight ({classes},), got {tuple(weight.shape)}"
         )
-    index = target.unsqueeze(-1)
-    excess = (margin - gathered("multi_margin_loss", input, -1, index) + input).clamp(min=0)
+    chosen = target.reshape(-1)
+    excess = (margin - gathered("multi_margin_loss", scores, -1, chosen.unsqueeze(-1)) + scores).clamp(min=0)
     if p == 2:
         excess = excess * excess
     if weight is not None:
-        excess = excess * weight[target].unsqueeze(-1)
-    others = 1 - one_hot(target, input.shape[-1]).to(input.dtype)
-    return reduce((excess * others).sum(-1) / input.shape[-1], reduction)
+        excess = excess * weight[chosen].unsqueeze(-1)
+    others = 1 - one_hot(chosen, classes).to(input.dtype)
+    return reduce(((excess * others).sum(-1) / classes).reshape(target.shape), reduction)
 
 
 def multilabel_soft_margin_loss(

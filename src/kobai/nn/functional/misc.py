@@ -40,8 +40,8 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
 def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
     """Add elements before and after: ``pad`` = (before, after) of the last dimension, then of the last but one, ...
 
-    ``mode``: ``"constant"`` adds ``value`` (0), and takes away where a number is negative; ``"reflect"`` mirrors without
-    repeating the edge, ``"replicate"`` repeats the edge, ``"circular"`` goes on at the other end.
+    ``mode``: ``"constant"`` adds ``value`` (0), ``"reflect"`` mirrors without repeating the edge, ``"replicate"`` repeats
+    the edge, ``"circular"`` goes on at the other end of what is left. A negative number takes elements away.
 
     >>> import kobai
     >>> kobai.nn.functional.pad(kobai.ones(1, 2), (1, 2))
@@ -84,16 +84,24 @@ def _pad_constant(input: Tensor, axis: int, before: int, after: int, value: floa
 def _pad_by_index(input: Tensor, axis: int, before: int, after: int, mode: str) -> Tensor:
     size = input.shape[axis]
     limit = {"reflect": size - 1, "replicate": max(before, after) if size else 0, "circular": size}[mode]
-    if not (0 <= before <= limit and 0 <= after <= limit):
-        raise RuntimeError(f"pad: mode {mode!r} can add 0 to {limit} elements to size {size}, got {before} and {after}")
+    if max(before, after) > limit:
+        raise RuntimeError(f"pad: mode {mode!r} can add {limit} elements to size {size}, got {before} and {after}")
+    start, stop = max(0, -before), size - max(0, -after)  # what is left where a number is negative
+    if mode == "circular":
+        left = stop - start
+        enough = left > 0 or (left == 0 and max(before, after) <= 0)
+    else:
+        enough = size + before + after > 0
+    if not enough:
+        raise RuntimeError(f"pad: dimension {axis} of size {size} cannot lose {-before} and {-after} elements")
     places = np.arange(-before, size + after)
     if mode == "reflect":
         places = np.abs(places)
         places = np.where(places >= size, 2 * (size - 1) - places, places)
     elif mode == "replicate":
         places = places.clip(0, size - 1)
-    else:
-        places %= size
+    elif left:  # what is left is repeated, not what was there
+        places = start + (places - start) % left
     return index_select(input, axis, Tensor._wrap(move(places, input.device)))
 
 
