@@ -104,6 +104,36 @@ def test_normalize_gives_unit_length_and_leaves_zero_alone(p, backend):
         np.testing.assert_allclose(np.linalg.norm(y, ord=p, axis=1), [1, 0, 1, 1], rtol=1e-14)
 
 
+@pytest.mark.parametrize("captured", [False, True], ids=["eager", "captured"])
+@pytest.mark.parametrize("shape", [(0, 3), (0, 3, 4), (2, 3, 0), (0, 3, 2, 2), (0, 3, 1, 1, 1)], ids=str)
+def test_an_empty_batch_moves_nothing(shape, captured, backend):
+    cls = {2: "BatchNorm1d", 3: "BatchNorm1d", 4: "BatchNorm2d", 5: "BatchNorm3d"}[len(shape)]
+    for layer in (getattr(kobai.nn, cls)(3), getattr(kobai.nn, cls)(3, momentum=None)):
+        x = kobai.nn.Parameter(kobai.zeros(*shape))
+
+        def step(layer=layer, x=x):
+            y = layer(x)
+            return y, *kobai.autograd.grad(y.sum(), [x, layer.weight, layer.bias])
+
+        run = kobai.capture(step) if captured else step
+        for count in (1, 2, 3):
+            y, dx, dw, db = run()
+            assert y.shape == dx.shape == shape
+            assert dw.tolist() == db.tolist() == [0, 0, 0]
+            assert layer.running_mean.tolist() == [0, 0, 0]
+            assert layer.running_var.tolist() == [1, 1, 1]
+            assert layer.num_batches_tracked.item() == count
+
+
+def test_an_empty_batch_moves_no_instance_statistics(backend):
+    for shape in ((0, 3, 4), (2, 3, 0)):
+        mean, var = kobai.zeros(3), kobai.ones(3)
+        assert F.instance_norm(kobai.ones(*shape), mean, var).shape == shape
+        assert (mean.tolist(), var.tolist()) == ([0, 0, 0], [1, 1, 1])
+    with pytest.raises(ValueError, match="more than one value per channel"):
+        F.instance_norm(kobai.ones(0, 3, 1))
+
+
 def test_normalize_by_the_count_of_what_is_not_zero(backend):
     x = kobai.tensor([[3.0, 4.0], [0.0, 2.0]], requires_grad=True)
     y = F.normalize(x, p=0)

@@ -11,6 +11,7 @@ as origin this cancels at most n of n + 1 parts, usually one of two.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -80,7 +81,12 @@ def _channel_mean(x: Array, over_batch: Array, over_space: Array | None) -> Arra
 def _move(
     running_mean: Array | None, running_var: Array | None, momentum: Any, mean: Array, var: Array, n: int
 ) -> None:
-    """running ← (1 − momentum) · running + momentum · batch; for the variance the unbiased estimate, as PyTorch."""
+    """running ← (1 − momentum) · running + momentum · batch; for the variance the unbiased estimate, as PyTorch.
+
+    A batch without elements has no statistics, and moves nothing.
+    """
+    if not n:
+        return
     if running_mean is not None:
         running_mean *= 1 - momentum
         running_mean += momentum * mean
@@ -100,8 +106,8 @@ def _train_reference(
     activation: str | None,
 ) -> tuple[Array, Backward]:
     xp, shape = xp_of(x), x.shape
-    rows = x if x.ndim == 2 else x.reshape(*shape[:2], -1)
-    ndim, n = rows.ndim, rows.size // shape[1]
+    rows = x if x.ndim == 2 else x.reshape(*shape[:2], math.prod(shape[2:]))
+    ndim, n = rows.ndim, shape[0] * math.prod(shape[2:])
     over_batch = mean_over(xp, shape[0], x.dtype)
     over_space = None if ndim == 2 else mean_over(xp, rows.shape[2], x.dtype)
     mean = _channel_mean(rows, over_batch, over_space)

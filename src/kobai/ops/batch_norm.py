@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,7 @@ def need_vectors(who: str, shape: tuple[int, ...], dtype: Any, **vectors: Tensor
             {"activation": "relu"},
         ),
         lambda rng: (rng.uniform(-2, 2, (4, 3, 2)), None, None, None, None, {"activation": "tanh"}),
+        lambda rng: (rng.uniform(-2, 2, (0, 3, 2, 2)), *_statistics(rng), rng.normal(size=3), rng.normal(size=3)),
     ],
     updates=(1, 2),
 )
@@ -153,6 +155,8 @@ def batch_norm(
     batch (σ² biased), and running ← (1 − momentum) · running + momentum · batch (σ² unbiased) in place; otherwise they
     are the running ones. ``activation`` (None, ``"relu"``, ``"sigmoid"``, ``"tanh"``) is applied in place.
 
+    An empty batch gives an empty result and moves nothing; its gradients are zero.
+
     Errors: ValueError for input without channels, for one value per channel in training, and for ε < 0 (in training ≤ 0).
 
     >>> import kobai
@@ -173,7 +177,7 @@ def batch_norm(
         if running_mean is None or running_var is None:
             raise ValueError("batch_norm: expected running_mean and running_var when not training, got None")
         return _batch_norm_eval(input, running_mean, running_var, weight, bias, eps=eps, activation=activation)
-    if input._array.size <= shape[1]:
+    if input._array.size <= shape[1] and shape[0] * math.prod(shape[2:]) == 1:
         raise ValueError(f"batch_norm: expected more than one value per channel in training, got input {tuple(shape)}")
     y = _batch_norm(input, running_mean, running_var, weight, bias, momentum=momentum, eps=eps, activation=activation)
     for buffer in (running_mean, running_var):

@@ -151,12 +151,12 @@ def instance_norm(
     if not use_input_stats:
         return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     n = math.prod(shape[2:])
-    if n <= 1:
+    if n == 1:
         raise ValueError(f"instance_norm: expected more than one value per channel in training, got {tuple(shape)}")
     need_vectors("instance_norm", shape[1:2], None, running_mean=running_mean, running_var=running_var)
     axes = tuple(range(2, len(shape)))
     for buffer, statistic in ((running_mean, _mean_of), (running_var, _var_of)):
-        if buffer is not None:
+        if buffer is not None and input._array.size:
             x = input._array.astype(np.promote_types(input._array.dtype, np.float32), copy=False)
             buffer._array[...] = (1 - momentum) * buffer._array + momentum * statistic(x, axes, n)
             buffer._bump()

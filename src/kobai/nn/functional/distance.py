@@ -13,7 +13,7 @@ __all__ = ["cosine_similarity", "pairwise_distance"]
 
 
 def check_shapes(who: str, *tensors: Tensor) -> None:
-    """TypeError unless these are Tensors; RuntimeError in the name of the function that was called, and not of one inside it, unless the shapes broadcast."""
+    """TypeError unless these are Tensors, RuntimeError unless their shapes broadcast, in the name of the function called."""
     need_tensor(who, *tensors)
     shapes = [tuple(t.shape) for t in tensors]
     try:

@@ -100,7 +100,7 @@ def grid_sample(
         """Pixels of whole coordinates; 0 outside."""
         inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
         index = where(inside, row, 0.0).long() * width + where(inside, column, 0.0).long()  # NaN is nowhere inside
-        index = index.reshape(n, 1, -1).expand(n, channels, -1)
+        index = index.reshape(n, 1, grid.shape[1] * grid.shape[2]).expand(n, channels, -1)
         found = gather(flat, 2, index).reshape(n, channels, *grid.shape[1:3])
         return found * inside.unsqueeze(1).to(found.dtype)  # type: ignore[no-any-return]
 
