@@ -213,6 +213,33 @@ def test_another_triangle_is_refused(function):
         function(kobai.eye(2), 3)
 
 
+@pytest.mark.parametrize("shape", [(3, 3), (4, 2), (2, 3, 4), (3, 0)], ids=str)
+def test_norms_of_singular_values_are_differentiable(shape, backend):
+    x = kobai.tensor(RNG.normal(size=shape), requires_grad=True)
+    functions = [linalg.svdvals, lambda x: kobai.norm(x, "nuc", (-2, -1)), lambda x: linalg.matrix_norm(x, 2)]
+    if x.numel():
+        functions += [lambda x: linalg.matrix_norm(x, -2), lambda x: linalg.cond(x)]
+    for function in functions:
+        assert kobai.autograd.gradcheck(function, [x], rtol=1e-5)
+
+
+def test_the_nuclear_norm_is_of_matrices(backend):
+    x = RNG.normal(size=(2, 3, 4))
+    expected = np.linalg.svd(x.swapaxes(1, 2), compute_uv=False).sum(-1)
+    for dim in ((1, 2), (-1, 1)):
+        close(kobai.norm(T(x), "nuc", dim), expected)
+        close(T(x).norm("nuc", dim, keepdim=True), expected[:, None, None])
+    close(kobai.norm(T(A), "nuc"), np.linalg.norm(A, "nuc"))
+    assert kobai.norm(kobai.ones(2, 2), "nuc", dtype=kobai.float64).dtype == np.float64
+    for refused in (
+        lambda: kobai.norm(T(x), "nuc"),
+        lambda: kobai.norm(T(x), "nuc", 1),
+        lambda: T(x[0, 0]).norm("nuc"),
+    ):
+        with pytest.raises(RuntimeError, match="norm: expected two dimensions for 'nuc'"):
+            refused()
+
+
 def test_what_is_constant_has_the_gradient_zero(backend):
     x = kobai.tensor(BATCH, requires_grad=True)
     for y in (linalg.matrix_power(x, 0), linalg.slogdet(x).sign, linalg.slogdet(x[:0]).sign):

@@ -77,8 +77,9 @@ def test_the_missing_dimension_is_one_or_is_refused_by_name(name, dim):
             try:
                 found.append(function(*args, **{keyword: dim}))
             except Exception as error:
-                assert isinstance(error, TypeError) or re.match(r"[\w. -]+: ", str(error)), (others, error)
-                assert not isinstance(error, np.exceptions.AxisError), others
+                named = isinstance(error, TypeError) or re.match(r"[\w. -]+: ", str(error))
+                if not named or isinstance(error, np.exceptions.AxisError):
+                    raise
                 found.append(None)
         parts = [r if isinstance(r, tuple) else (r,) for r in found]
         if None in found:

@@ -1,4 +1,4 @@
-"""Decompositions and what follows from them, without gradients: to ask for one is an error."""
+"""Decompositions and what follows from them, without gradients but for singular values: to ask for one is an error."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from kobai._grad_mode import is_grad_enabled
 from kobai._tensor import Tensor
 from kobai.linalg.systems import matrices
+from kobai.ops.singular import singular_values
 from kobai.xp import Array, xp_of
 
 
@@ -42,14 +43,14 @@ def svd(A: Tensor, full_matrices: bool = True) -> SVDResult:
 
 
 def svdvals(A: Tensor) -> Tensor:
-    """Singular values in descending order. No gradient.
+    """Singular values in descending order.
 
     >>> import kobai
     >>> kobai.linalg.svdvals(kobai.tensor([[2., 0.], [0., -3.5]]))
     tensor([3.5000, 2.0000])
     """
-    array = _plain("svdvals", A)
-    return Tensor._wrap(xp_of(array).linalg.svd(array, compute_uv=False))  # type: ignore[no-any-return]
+    matrices("svdvals", A)
+    return singular_values(A)
 
 
 class EighResult(NamedTuple):

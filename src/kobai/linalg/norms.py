@@ -56,8 +56,7 @@ def matrix_norm(
     """Norm of the matrices whose rows and columns are the two dimensions ``dim``.
 
     ``ord``: ``"fro"`` √Σ aᵢⱼ², 1 the largest Σᵢ |aᵢⱼ| of a column, ∞ the largest Σⱼ |aᵢⱼ| of a row, 2 the largest singular
-    value; −1, −∞ and −2 the smallest of these; ``"nuc"`` the sum of the singular values. Those of singular values have no
-    gradient.
+    value; −1, −∞ and −2 the smallest of these; ``"nuc"`` the sum of the singular values.
 
     >>> import kobai
     >>> A = kobai.tensor([[1.5, 0.], [0., 2.]])
@@ -75,14 +74,11 @@ def matrix_norm(
     if rows == columns:
         raise RuntimeError(f"matrix_norm: expected two different dimensions as dim, got {dim}")
     x = A if dtype is None else A.to(dtype)
-    if ord == "fro":
-        return _norm(x, 2, dims, keepdim)
-    if ord in ("nuc", 2, -2):
+    if ord in ("fro", "nuc"):
+        return _norm(x, ord, dims, keepdim)
+    if ord in (2, -2):
         values = svdvals(movedim(x, (rows, columns), (-2, -1)))
-        if ord == "nuc" or (ord > 0 and not values.shape[-1]):
-            found = values.sum(-1)
-        else:
-            found = values.amax(-1) if ord > 0 else values.amin(-1)
+        found = values.amin(-1) if ord < 0 else values.amax(-1) if values.shape[-1] else values.sum(-1)  # 0 of nothing
         return unsqueeze(unsqueeze(found, min(rows, columns)), max(rows, columns)) if keepdim else found
     inner, outer = (rows, columns) if abs(ord) == 1 else (columns, rows)
     sums = _norm(x, 1, inner, keepdim=True)
@@ -92,7 +88,7 @@ def matrix_norm(
 
 
 def cond(A: Tensor, p: Any = None) -> Tensor:
-    """Condition number: the largest singular value over the smallest (``p`` None or 2), or ‖A‖ₚ ‖A⁻¹‖ₚ. No gradient.
+    """Condition number: the largest singular value over the smallest (``p`` None or 2), or ‖A‖ₚ ‖A⁻¹‖ₚ.
 
     >>> import kobai
     >>> kobai.linalg.cond(kobai.tensor([[5., 0.], [0., 2.]]))

@@ -13,11 +13,12 @@ from kobai.dtypes import get_default_dtype
 from kobai.kernels.domains import check_range
 from kobai.kernels.scatter import mesh
 from kobai.kernels.sums import total
-from kobai.ops._args import cast, need_tensor, normalize_axis, numpy_names
+from kobai.ops._args import cast, need_tensor, normalize_axes, normalize_axis, numpy_names
 from kobai.ops.arithmetic import maximum, minimum, sub
 from kobai.ops.gather import gather
 from kobai.ops.reduce import Axes, axes_of, element_count, reduced_samples, spread
-from kobai.ops.shape import clone
+from kobai.ops.shape import clone, movedim
+from kobai.ops.singular import singular_values
 from kobai.xp import Array, quiet, xp_of
 
 __all__ = [
@@ -414,6 +415,8 @@ def p_norm_slope(dy: Array, y: Array, x: Array, p: float, axes: Axes | None, kee
 def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """‖x‖ₚ = (Σ|x|ᵖ)^(1/p) over ``dim``, of vectors; ``"fro"`` is 2, ±∞ the largest or smallest size, 0 counts.
 
+    ``"nuc"`` is the sum of the singular values of the matrices in the two dimensions ``dim``; RuntimeError for others.
+
     >>> import kobai
     >>> kobai.tensor([3., 4.]).norm()
     tensor(5.)
@@ -425,9 +428,19 @@ def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, 
         raise RuntimeError(f"norm: expected floats, got {input.dtype}; use .float() first")
     if p is None or p == "fro":
         p = 2
+    if p == "nuc":
+        return _nuclear(input, dim, keepdim)
     if isinstance(p, bool) or not isinstance(p, (int, float)):
-        raise ValueError(f"norm: expected a number or 'fro' as p, got {p!r}")
+        raise ValueError(f"norm: expected a number, 'fro' or 'nuc' as p, got {p!r}")
     return _norm(input, float(p), axes_of("norm", dim, input._array.ndim), keepdim)
+
+
+def _nuclear(input: Tensor, dim: Any, keepdim: bool) -> Tensor:
+    axes = normalize_axes("norm", dim, input._array.ndim)
+    if len(axes) != 2:
+        raise RuntimeError(f"norm: expected two dimensions for 'nuc', got dim {dim} of shape {tuple(input.shape)}")
+    y = singular_values(movedim(input, axes, (-2, -1))).sum(-1)
+    return y.reshape([1 if d in axes else n for d, n in enumerate(input.shape)]) if keepdim else y  # type: ignore[no-any-return]
 
 
 @method

@@ -1,0 +1,30 @@
+"""Singular values, for the norms that are made of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kobai._primitive import primitive
+from kobai.xp import Array, linalg_errors, quiet, xp_of
+
+__all__: list[str] = []  # PyTorch has them in linalg only
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)),),
+        lambda rng: (rng.normal(size=(2, 3, 3)),),
+        lambda rng: (rng.normal(size=(2, 0, 3)),),
+    ]
+)
+@quiet
+def singular_values(a: Array) -> Any:
+    """σ of A = U diag(σ) Vᵀ, in descending order: d σᵢ = uᵢᵀ dA vᵢ."""
+    with linalg_errors(a):
+        values = xp_of(a).linalg.svd(a, compute_uv=False)
+
+    def da(dy: Array) -> Array:
+        u, _, vt = xp_of(a).linalg.svd(a, full_matrices=False)
+        return (u * dy[..., None, :]) @ vt  # type: ignore[no-any-return]
+
+    return values, lambda dy: (lambda out: da(dy),)
