@@ -69,3 +69,10 @@ def test_images_of_one_pixel():
 def test_refusals(call, message):
     with pytest.raises(NotImplementedError, match=message):
         call()
+
+
+def test_a_batch_without_images(backend):
+    x, grid = kobai.ones(0, 3, 4, 4, requires_grad=True), kobai.ones(0, 2, 5, 2, requires_grad=True)
+    y = F.grid_sample(x, grid, align_corners=False)
+    assert y.shape == (0, 3, 2, 5)
+    assert [g.shape for g in kobai.autograd.grad(y.sum(), [x, grid])] == [x.shape, grid.shape]

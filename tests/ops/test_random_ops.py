@@ -206,3 +206,21 @@ def test_randint_like_takes_dtype_device_and_gradient(backend):
     assert kobai.randint_like(x, 5, requires_grad=True).requires_grad
     with pytest.raises(RuntimeError, match="expected a float tensor, got int64"):
         kobai.randint_like(x, 5, dtype=kobai.int64, requires_grad=True)
+
+
+def test_the_gradient_of_a_draw_is_zero(backend):
+    p = kobai.full((2, 3), 0.5, requires_grad=True)
+    std = kobai.ones(3, dtype=kobai.float64, requires_grad=True)
+    for y, inputs in (
+        (kobai.bernoulli(p), [p]),
+        (kobai.normal(p, 1.0), [p]),
+        (kobai.normal(0.0, std), [std]),
+        (kobai.normal(p, std), [p, std]),
+        ((1 * p).bernoulli_(p), [p]),
+    ):
+        for x, dx in zip(inputs, kobai.autograd.grad(y.sum(), inputs), strict=True):
+            assert (dx.shape, dx.dtype) == (x.shape, x.dtype)
+            assert (dx == 0).all()
+    with kobai.no_grad():
+        assert not kobai.bernoulli(p).requires_grad
+    assert not kobai.bernoulli(p.detach()).requires_grad

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kobai import xp as _xp
-from kobai._primitive import in_place, method
+from kobai._primitive import in_place, method, primitive
 from kobai._tensor import Tensor
 from kobai.dtypes import get_default_dtype
 from kobai.kernels.domains import check_unit_interval
@@ -15,7 +15,7 @@ from kobai.ops._args import cast
 from kobai.ops.arithmetic import add, mul
 from kobai.ops.create import Device, _shape, _takes_size
 from kobai.random import Generator, resolve
-from kobai.xp import asarray, xp_of
+from kobai.xp import Array, asarray, xp_of
 
 __all__ = [
     "bernoulli",
@@ -162,6 +162,8 @@ def normal(
 ) -> Tensor:
     """Normal with the given means and standard deviations: tensors that broadcast, or numbers and a ``size``.
 
+    The gradient of a draw is zero; ``rsample`` of ``kobai.distributions.Normal`` has that of the means and deviations.
+
     >>> import kobai
     >>> kobai.normal(kobai.tensor([5., 100.]), 0.0), kobai.normal(0.0, 1.0, (2, 3)).shape
     (tensor([  5., 100.]), kobai.Size([2, 3]))
@@ -178,11 +180,28 @@ def normal(
         return drawn.requires_grad_(requires_grad)
     shape = np.broadcast_shapes(*(t.shape for t in (mean, std) if isinstance(t, Tensor)))
     noise = randn(shape, generator=generator, dtype=like.dtype, device=like.device)
-    return add(mul(noise, _plain(std)), _plain(mean))
+    return _drawn(add(mul(noise, _plain(std)), _plain(mean)), mean, std)
 
 
 def _plain(value: Any) -> Any:
     return value.detach() if isinstance(value, Tensor) else value
+
+
+@primitive(sample=[lambda rng: (rng.normal(size=(2, 3)), rng.normal(size=3), rng.normal(size=(2, 1)))], half="own")
+def _constant_in(y: Array, *inputs: Array) -> Any:
+    seen = [(a.shape, a.dtype) for a in inputs]
+
+    def vjp(dy: Array) -> Any:
+        zeros = xp_of(dy).zeros
+        return dy, *(lambda out, like=like: zeros(*like) for like in seen)
+
+    return y.copy(), vjp
+
+
+def _drawn(y: Tensor, *parameters: Any) -> Tensor:
+    """``y``, drawn from a distribution with these parameters: its gradient to them is zero, and not none."""
+    inputs = [p for p in parameters if isinstance(p, Tensor) and p.requires_grad]
+    return _constant_in(y, *inputs) if inputs else y
 
 
 def _draw_like(name: str, draw: Any, doc: str) -> Any:
@@ -238,7 +257,7 @@ def randint_like(
 
 @method
 def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
-    """1 with the probability given by each element of ``input``, else 0; same dtype.
+    """1 with the probability given by each element of ``input``, else 0; same dtype. The gradient is zero.
 
     ValueError for probabilities outside [0, 1].
 
@@ -249,7 +268,7 @@ def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
     dtype = _float("bernoulli", input.dtype)
     check_unit_interval("bernoulli", "probabilities", input._array)
     uniform = rand(input.shape, generator=generator, dtype=dtype, device=input.device)
-    return cast(uniform < input, input.dtype)
+    return _drawn(cast(uniform < input, input.dtype), input)
 
 
 @method
