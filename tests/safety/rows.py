@@ -81,7 +81,7 @@ TABLE: dict[str, Row] = {
     "embedding_bag_offsets": Row(lambda x, i: F.embedding_bag(i, x, OFFSETS), "embedding"),
     "gather": Row(lambda x, i: x.gather(0, _columns(i)), "gather"),
     "gather_one_each": Row(lambda x, i: x.T.gather(1, i[:, None]), "gather"),
-    "take_along_dim": Row(lambda x, i: kobai.take_along_dim(x, i[:, None], 0), "take_along_dim"),
+    "take_along_dim": Row(lambda x, i: kobai.take_along_dim(x, i[:, None], 0), "take_along_dim", negative=True),
     "index_select": Row(lambda x, i: x.index_select(0, i), "index_select"),
     "take": Row(lambda x, i: x[:, 0].take(i), "take", negative=True),
     "getitem": Row(lambda x, i: x[i], "index", negative=True),

@@ -382,13 +382,13 @@ def p_norm(x: Array, p: float, axes: Axes | None, keepdim: bool) -> Array:
     """(Σ|x|ᵖ)^(1/p) over ``axes``; p may be 0, below 0 and infinite."""
     xp = xp_of(x)
     if p == 2:
-        return xp.sqrt(total(x * x, axes, keepdim))  # type: ignore[no-any-return]
+        return xp.sqrt(total(x * x, axes, keepdim))
     if p == 0:
-        return (x != 0).sum(axis=axes, keepdims=keepdim).astype(x.dtype)  # type: ignore[no-any-return]
+        return (x != 0).sum(axis=axes, keepdims=keepdim).astype(x.dtype)
     if p == 1:
         return total(abs(x), axes, keepdim)
     if math.isinf(p):
-        return (abs(x).max if p > 0 else abs(x).min)(axis=axes, keepdims=keepdim)  # type: ignore[no-any-return]
+        return (abs(x).max if p > 0 else abs(x).min)(axis=axes, keepdims=keepdim)
     return total(abs(x) ** p, axes, keepdim) ** (1 / p)
 
 
@@ -396,18 +396,21 @@ def p_norm_slope(dy: Array, y: Array, x: Array, p: float, axes: Axes | None, kee
     """dx where ``dy`` is the gradient of the norm y: d‖x‖/dx = sign(x) |x|ᵖ⁻¹ / ‖x‖ᵖ⁻¹; at ‖x‖ = 0 the subgradient 0."""
     xp = xp_of(x)
     if p == 0:
-        return xp.zeros_like(x)  # type: ignore[no-any-return]
+        return xp.zeros_like(x)
     if math.isinf(p):
-        return xp.sign(x) * _among_ties(dy, y, abs(x), axes, keepdim)  # type: ignore[no-any-return]
+        return xp.sign(x) * _among_ties(dy, y, abs(x), axes, keepdim)
     g = spread(dy, x.shape, axes, keepdim)
     if p == 1:
-        return xp.sign(x) * g  # type: ignore[no-any-return]
+        return xp.sign(x) * g
     norm = spread(y, x.shape, axes, keepdim)
     ratio = x / xp.where(norm == 0, xp.ones_like(norm), norm)
     if p == 2:
-        return g * ratio  # type: ignore[no-any-return]
-    flat = (x == 0) | (norm == 0)
-    return g * xp.sign(x) * xp.where(flat, 0, xp.where(flat, 1, abs(ratio)) ** (p - 1))  # type: ignore[no-any-return]
+        return g * ratio
+    share = abs(ratio)
+    if p < 1:  # then 0ᵖ⁻¹ is infinite
+        flat = (x == 0) | (norm == 0)
+        return g * xp.sign(x) * xp.where(flat, 0, xp.where(flat, 1, share) ** (p - 1))
+    return g * xp.sign(x) * share ** (p - 1)
 
 
 @method
