@@ -21,7 +21,6 @@ class Layer:
     shape: tuple
     out: tuple | None = None  # the input's shape
     wrong: list = field(default_factory=list)  # (shape, part of the message)
-    batch: bool = True  # whether the first dimension is a batch, which may be empty
     second: tuple | None = None  # shape of a second input
     integers: int = 0  # input is drawn from range(integers)
     random: bool = False  # differs from call to call in training
@@ -48,7 +47,11 @@ LAYERS = {
     "Linear with relu": Layer(lambda: nn.Linear(4, 3, activation="relu"), (5, 4), (5, 3)),
     "Linear with sigmoid": Layer(lambda: nn.Linear(4, 3, activation="sigmoid", init="xavier"), (5, 4), (5, 3)),
     "Bilinear": Layer(
-        lambda: nn.Bilinear(4, 2, 3), (5, 4), (5, 3), [((5, 3), "(..., 4) and (..., 2)")], second=(5, 2), batch=False
+        lambda: nn.Bilinear(4, 2, 3),
+        (5, 4),
+        (5, 3),
+        [((5, 3), "(..., 4) and (..., 2)")],
+        second=(5, 2),
     ),
     "Flatten": Layer(lambda: nn.Flatten(), (2, 3, 4), (2, 12)),
     "Unflatten": Layer(lambda: nn.Unflatten(1, (3, 4)), (2, 12), (2, 3, 4)),
@@ -69,15 +72,16 @@ LAYERS = {
             ((4,), "got (4,)"),
             ((1, 4), "more than one value"),
         ],
-        batch=False,
     ),
-    "BatchNorm1d 3-D": Layer(lambda: nn.BatchNorm1d(4), (3, 4, 2), batch=False),
-    "BatchNorm1d with relu": Layer(lambda: nn.BatchNorm1d(4, activation="relu"), (6, 4), batch=False),
-    "BatchNorm1d, no statistics": Layer(lambda: nn.BatchNorm1d(4, track_running_stats=False), (6, 4), batch=False),
+    "BatchNorm1d 3-D": Layer(lambda: nn.BatchNorm1d(4), (3, 4, 2)),
+    "BatchNorm1d with relu": Layer(lambda: nn.BatchNorm1d(4, activation="relu"), (6, 4)),
+    "BatchNorm1d, no statistics": Layer(lambda: nn.BatchNorm1d(4, track_running_stats=False), (6, 4)),
     "BatchNorm2d": Layer(
-        lambda: nn.BatchNorm2d(3), (4, 3, 2, 2), wrong=[((4, 3), "(N, 3, H, W), got (4, 3)")], batch=False
+        lambda: nn.BatchNorm2d(3),
+        (4, 3, 2, 2),
+        wrong=[((4, 3), "(N, 3, H, W), got (4, 3)")],
     ),
-    "BatchNorm3d": Layer(lambda: nn.BatchNorm3d(2), (3, 2, 2, 1, 2), batch=False),
+    "BatchNorm3d": Layer(lambda: nn.BatchNorm3d(2), (3, 2, 2, 1, 2)),
     "LayerNorm": Layer(lambda: nn.LayerNorm(4), (3, 4), wrong=[((3, 5), "(3, 5)")]),
     "LayerNorm 2-D": Layer(lambda: nn.LayerNorm((3, 4)), (2, 3, 4), wrong=[((2, 4), "(2, 4)")]),
     "RMSNorm": Layer(lambda: nn.RMSNorm(4), (3, 4), wrong=[((3, 5), "(3, 5)")]),
@@ -91,10 +95,12 @@ LAYERS = {
     ),
     "Dropout3d": Layer(lambda: nn.Dropout3d(0.5), (3, 4, 2, 2, 2), random=True),
     "InstanceNorm1d": Layer(
-        lambda: nn.InstanceNorm1d(4), (3, 4, 5), wrong=[((3, 5, 5), "(N, 4, L) or (4, L), got (3, 5, 5)")], batch=False
+        lambda: nn.InstanceNorm1d(4),
+        (3, 4, 5),
+        wrong=[((3, 5, 5), "(N, 4, L) or (4, L), got (3, 5, 5)")],
     ),
-    "InstanceNorm2d": Layer(lambda: nn.InstanceNorm2d(2, affine=True), (3, 2, 2, 3), batch=False),
-    "InstanceNorm3d": Layer(lambda: nn.InstanceNorm3d(2, track_running_stats=True), (3, 2, 2, 3, 1), batch=False),
+    "InstanceNorm2d": Layer(lambda: nn.InstanceNorm2d(2, affine=True), (3, 2, 2, 3)),
+    "InstanceNorm3d": Layer(lambda: nn.InstanceNorm3d(2, track_running_stats=True), (3, 2, 2, 3, 1)),
     "AlphaDropout": Layer(lambda: nn.AlphaDropout(0.5), (3, 4), random=True),
     "Conv1d": Layer(lambda: nn.Conv1d(3, 4, 3), (2, 3, 7), (2, 4, 5), [((2, 4, 7), "(N, 3, L)"), ((2, 3, 2), "fit")]),
     "Conv2d": Layer(
@@ -148,8 +154,8 @@ LAYERS = {
     "Embedding": Layer(lambda: nn.Embedding(7, 3), (4, 5), (4, 5, 3), integers=7),
     "Embedding with padding": Layer(lambda: nn.Embedding(7, 3, padding_idx=0), (4,), (4, 3), integers=7),
     "EmbeddingBag": Layer(lambda: nn.EmbeddingBag(7, 3), (4, 5), (4, 3), integers=7),
-    "CosineSimilarity": Layer(lambda: nn.CosineSimilarity(), (3, 4), (3,), second=(3, 4), batch=False),
-    "PairwiseDistance": Layer(lambda: nn.PairwiseDistance(), (3, 4), (3,), second=(3, 4), batch=False),
+    "CosineSimilarity": Layer(lambda: nn.CosineSimilarity(), (3, 4), (3,), second=(3, 4)),
+    "PairwiseDistance": Layer(lambda: nn.PairwiseDistance(), (3, 4), (3,), second=(3, 4)),
 }
 
 every = pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
@@ -260,11 +266,17 @@ def test_every_backend_computes_the_same(layer, backend):
 
 @every
 def test_empty_batch(layer):
-    if not layer.batch:
-        pytest.skip("needs a batch")
     out = layer.out if layer.out is not None else layer.shape
-    (x,) = layer.inputs((0, *layer.shape[1:]))
-    assert layer.make()(x).shape == (0, *out[1:])
+    for training in (True, False):
+        m = layer.make().train(training)
+        shapes = [(0, *shape[1:]) for shape in (layer.shape, layer.second) if shape]
+        xs = layer.inputs(shapes[0]) if len(shapes) == 1 else [kobai.ones(*shape) for shape in shapes]
+        leaves = [*(x.requires_grad_() for x in xs if x.is_floating_point()), *m.parameters()]
+        y = m(*xs)
+        assert y.shape == (0, *out[1:])
+        for leaf, slope in zip(leaves, kobai.autograd.grad(y.sum(), leaves), strict=True) if leaves else ():
+            assert slope.shape == leaf.shape
+            assert (slope == 0).all()
 
 
 @pytest.mark.parametrize(
