@@ -477,6 +477,15 @@ def test_a_method_that_a_class_of_layers_is_given(name: str) -> None:
     assert step(kobai.ones(2)).tolist() == [2.0, 2.0]
 
 
+def test_a_method_that_one_layer_is_given_whose_members_the_step_names() -> None:
+    layer = nn.Linear(2, 2)
+    step = kobai.capture(lambda x: (layer(x) + layer.bias.sum() * 0).detach())
+    for _ in range(3):
+        step(kobai.ones(2))
+    layer.forward = lambda x: x * 2
+    assert step(kobai.ones(2)).tolist() == [2.0, 2.0]
+
+
 def test_hooks_are_watched_where_their_table_is_replaced() -> None:
     model = net()
     model[1].register_forward_hook(_double)

@@ -388,7 +388,7 @@ class Walk:
             self.entries.append(Entry(get, tuple(get()), names, what, nothing=nothing))
 
     def _picked(self, table: Mapping[str, Any], names: tuple[str, ...], what: str) -> None:
-        if set(names) == set(table):
+        if table.keys() <= set(names):  # all that is there, so that nothing can join it unseen
             self.watch(table.values, tuple(table), what)
         else:
             self.watch(partial(map, table.get, names, (_UNSET,) * len(names)), names, what)
