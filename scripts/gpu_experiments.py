@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 import kobai
+from kobai.capture.graph import FEED, Graph
 from kobai.cuda import cublaslt
 from kobai.cuda.cublaslt import Matrix, Plan, Signature
-from kobai.cuda.graph import FEED, Graph
-from kobai.kernels.gemm import gemm
+from kobai.ops.linear.kernel import gemm
 
 S = (100, (784, 100, 100, 100, 100, 10))
 M = (1024, (784, 1024, 1024, 1024, 10))

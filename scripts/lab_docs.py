@@ -23,7 +23,8 @@ import tempfile
 import textwrap
 from pathlib import Path
 
-from kobai.lab.experiment import EXPERIMENTS, Experiment, Result, Settings, run
+from kobai.lab.experiments.base import Experiment, Result, Settings
+from kobai.lab.experiments.register import EXPERIMENTS, run
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES, FIGURES, TUTORIAL = DOCS / "lab", DOCS / "figures", DOCS / "tutorial.md"

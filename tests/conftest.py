@@ -8,8 +8,8 @@ import pytest
 
 import kobai
 import strict  # noqa: F401 - registers the backend
-from kobai import _capture
-from kobai.kernels import engine
+from kobai.capture import step
+from kobai.engine import dispatch
 
 
 def pytest_addoption(parser):
@@ -19,7 +19,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     if config.option.without_numba:
-        engine.numba_installed = False
+        dispatch.numba_installed = False
 
 
 def pytest_collection_finish():
@@ -54,7 +54,7 @@ VERIFIED = {"test_capture.py", "test_capture_watch.py", "test_optim_captured.py"
 @pytest.fixture(autouse=True)
 def _verified(request, monkeypatch):
     if request.path.name in VERIFIED or request.path.parent.name == "train":
-        monkeypatch.setattr(_capture, "VERIFY", 1)
+        monkeypatch.setattr(step, "VERIFY", 1)
 
 
 @pytest.fixture(params=["numpy", "strict", pytest.param("cupy", marks=pytest.mark.gpu)])

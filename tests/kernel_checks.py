@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import kobai.cuda
-import kobai.kernels
-from kobai.cuda.kernel import KERNELS, CudaKernel
-from kobai.kernels.compiler import ELEMENTWISE
+import kobai
+from kobai.engine.cuda_kernel import KERNELS, CudaKernel
+from kobai.formula.elementwise import ELEMENTWISE
 
-for _package in (kobai.kernels, kobai.cuda):
-    for _module in pkgutil.iter_modules(_package.__path__):
-        importlib.import_module(f"{_package.__name__}.{_module.name}")
+_ROOT = Path(kobai.__file__).parent
+for _file in sorted(_ROOT.rglob("*.py")):  # kernels stand with their families, wherever that is
+    if any(made in _file.read_text() for made in ("CudaKernel(", "@elementwise")):
+        importlib.import_module(
+            ".".join(("kobai", *_file.relative_to(_ROOT).with_suffix("").parts)).removesuffix(".__init__")
+        )
 for _kernel in ELEMENTWISE:
     assert all(made.name in KERNELS for made in _kernel.cuda_kernels())  # written when they are first asked for
 

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from kobai import _capture, xp
-from kobai._session import Replay, Session
-from kobai.recording import Rules
+from kobai import xp
+from kobai.capture import step as capture_step
+from kobai.capture.rules import Rules
+from kobai.capture.session import Replay, Session
 
 CUPY_NAMES = frozenset((Path(__file__).parent / "cupy_names.txt").read_text().split("\n"))
 METHODS = frozenset(
@@ -251,12 +252,12 @@ class StrictSession(Session):
 
     def replay(self, result: Any) -> Replay:
         places: list[Any] = []
-        _capture._signature(result, places)
+        capture_step._signature(result, places)
 
         def run() -> None:
             self.recorder = StrictRules()
             found: list[Any] = []
-            _capture._signature(self.again(), found)
+            capture_step._signature(self.again(), found)
             for place, tensor in zip(places, found, strict=True):
                 place._array[...] = tensor._array
             for leaf, grad in made.grads:
@@ -267,4 +268,4 @@ class StrictSession(Session):
         return made
 
 
-_capture.SESSIONS["strict"] = StrictSession
+capture_step.SESSIONS["strict"] = StrictSession

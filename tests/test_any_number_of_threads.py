@@ -6,7 +6,7 @@ import pytest
 
 import kobai
 from kobai import nn
-from kobai.kernels import blas, threads
+from kobai.cpu import blas, threads
 from kobai.nn import functional as F
 
 pytestmark = pytest.mark.skipif(not blas.own(), reason="NumPy's BLAS rounds by the number of parts")

@@ -11,7 +11,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("optuna")
 
 from attacks import MODULES, commands, crash_points, find
-from kobai import _files
+from kobai.core import files
 
 SHARES = {"train": 0.12, "compare": 0.12, "tune": 0.03, "lab": 0.2, "bench": 0.2, "report": 0.6, "predict": 1.0}
 """Of the calls of each command, how many are disturbed."""
@@ -33,18 +33,18 @@ def test_the_harness_counts_halves_and_stops(tmp_path):
     """Without which the test above could not fail."""
     path = tmp_path / "f"
     with crash_points.Disk(tmp_path) as disk:
-        _files.write_atomically(path, b"old")
+        files.write_atomically(path, b"old")
     assert disk.count == 4  # open, write, fsync, replace
     for at, left in ((1, []), (2, [b"ne"]), (3, [b"newer"]), (4, [b"newer"])):
         with crash_points.Disk(tmp_path, at), pytest.raises(crash_points.Died):
-            _files.write_atomically(path, b"newer")
+            files.write_atomically(path, b"newer")
         assert path.read_bytes() == b"old"
         litter = [other for other in tmp_path.iterdir() if other != path]
         assert [other.read_bytes() for other in litter] == left
-        _files.sweep(tmp_path)
+        files.sweep(tmp_path)
         assert list(tmp_path.iterdir()) == [path]
     with crash_points.Disk(tmp_path, 2, "full"), pytest.raises(OSError, match="No space"):
-        _files.write_atomically(path, b"newer")
+        files.write_atomically(path, b"newer")
     assert list(tmp_path.iterdir()) == [path]
     with crash_points.Disk(tmp_path), pytest.raises(AssertionError, match="past the counted calls"):
         path.write_text("by the way")

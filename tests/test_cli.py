@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 import kobai
-from kobai._terminal import Terminal
 from kobai.cli import main, use
-from kobai.kernels import compiling
-from kobai.kernels.compiling import NOTICE
+from kobai.core.terminal import Terminal
+from kobai.engine import notices
+from kobai.engine.notices import NOTICE
 from kobai.train import checkpoint, job
 from kobai.train.settings import Settings, to_toml
 
@@ -236,9 +236,7 @@ def test_runs_are_never_overwritten(capsys, table):
 def test_a_folder_that_another_process_trains_in_is_refused_and_unchanged(capsys, table):
     kobai_command(capsys, "train", "--data", table, *SMALL, "--out", "run", "-q")
     before = {path: path.read_bytes() for path in Path("run").iterdir()}
-    code = (
-        "from pathlib import Path\nfrom kobai._files import Lock\nwith Lock(Path('run')):\n    print()\n    input()\n"
-    )
+    code = "from pathlib import Path\nfrom kobai.core.files import Lock\nwith Lock(Path('run')):\n    print()\n    input()\n"
     other = subprocess.Popen(
         [sys.executable, "-c", code], env=ENVIRONMENT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -765,7 +763,7 @@ def test_answers_are_written_whole_and_pipes_are_not_read(capsys, run, monkeypat
 
 
 def test_everything_is_printed_by_the_one_console():
-    files = [path for path in Path(kobai.__file__).parent.rglob("*.py") if path.name != "_terminal.py"]
+    files = [path for path in Path(kobai.__file__).parent.rglob("*.py") if path.name != "terminal.py"]
     assert [path.name for path in files if re.search(r"\bConsole\(|import .*\bConsole\b", path.read_text())] == []
 
 
@@ -983,7 +981,7 @@ def test_info_works_where_the_environment_names_a_backend_that_cannot_be_had(cap
 
 
 def test_info_shows_engines_and_threads_and_warns(capsys, monkeypatch):
-    monkeypatch.setattr("kobai.kernels.pools.warnings", lambda: ["BLAS waits for itself. Unset it"])
+    monkeypatch.setattr("kobai.cpu.thread_report.warnings", lambda: ["BLAS waits for itself. Unset it"])
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     _, out, _ = kobai_command(capsys, "info")
     rows = {line.split()[0]: line for line in out.splitlines() if line.startswith("  ")}
@@ -992,7 +990,7 @@ def test_info_shows_engines_and_threads_and_warns(capsys, monkeypatch):
     assert " of " in rows["processors"]
     assert rows["kobai"].split()[1].isdigit()
     assert "products" in rows["kobai"]
-    monkeypatch.setattr("kobai.kernels.engine.numba_installed", False)
+    monkeypatch.setattr("kobai.engine.dispatch.numba_installed", False)
     _, out, _ = kobai_command(capsys, "info")
     assert "missing, so that NumPy does it all: pip install 'kobai[cpu]'" in out
 
@@ -1034,7 +1032,7 @@ def test_warmup_leaves_a_run_as_it_is(capsys, run):
 
 
 def test_warmup_without_numba_says_what_is_missing(capsys, monkeypatch):
-    monkeypatch.setattr("kobai.kernels.engine.numba_installed", False)
+    monkeypatch.setattr("kobai.engine.dispatch.numba_installed", False)
     code, out, _ = kobai_command(capsys, "warmup", "--hidden", "4")
     assert (code, out) == (0, "nothing to compile without Numba: pip install 'kobai[cpu]'\n")
 
@@ -1042,7 +1040,7 @@ def test_warmup_without_numba_says_what_is_missing(capsys, monkeypatch):
 def test_training_says_once_that_it_compiles(capsys, table, monkeypatch):
     def train(*args, say, **kwargs):
         for name in "ab":
-            with compiling.compiling(name):
+            with notices.compiling(name):
                 pass
         return {"loss": 1.0, "accuracy": 0.5}
 
@@ -1053,7 +1051,7 @@ def test_training_says_once_that_it_compiles(capsys, table, monkeypatch):
 
 
 def test_training_warns_of_threads_that_starve(capsys, table, monkeypatch):
-    monkeypatch.setattr("kobai.kernels.pools.warnings", lambda: ["OpenMP spins. Stop it"])
+    monkeypatch.setattr("kobai.cpu.thread_report.warnings", lambda: ["OpenMP spins. Stop it"])
     _, _, err = kobai_command(capsys, "train", "--data", table, *SMALL)
     assert err == "kobai: OpenMP spins. Stop it\n"
     assert kobai_command(capsys, "train", "--data", table, *SMALL, "--quiet")[2] == ""

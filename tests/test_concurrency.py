@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 import kobai
-from kobai import _session, nn, xp
-from kobai._session import HostSession
-from kobai._tensor import Tensor
+from kobai import nn, xp
+from kobai.capture import session as capture_session
+from kobai.capture.memory import Workspace
+from kobai.capture.session import HostSession
+from kobai.core.tensor import Tensor
 from kobai.errors import CaptureError
-from kobai.memory import Workspace
 from kobai.train import Trainer
 from kobai.utils.data import DataLoader, Dataset, TensorDataset
 
@@ -129,7 +130,7 @@ class Unwatched:
 @pytest.fixture
 def gates(monkeypatch):
     """Two locks, held, to be released by one thread and taken by another."""
-    monkeypatch.setattr(_session, "Watch", Unwatched)
+    monkeypatch.setattr(capture_session, "Watch", Unwatched)
     made = threading.Lock(), threading.Lock()
     for gate in made:
         gate.acquire()

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from kobai import _checksum, _files
-from kobai._files import LOCK, Lock, Process, append, sweep, this_process, write_atomically
+from kobai.core import checksum, files
+from kobai.core.files import LOCK, Lock, Process, append, sweep, this_process, write_atomically
 from kobai.errors import DataError
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from kobai._files import Lock
+from kobai.core.files import Lock
 with Lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(120)
@@ -91,7 +91,7 @@ def test_a_thread_may_enter_again_and_another_may_not(tmp_path):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_forked_child_does_not_keep_the_lock_of_its_parent(tmp_path):
     code = (
-        "import os, sys, time\nfrom pathlib import Path\nfrom kobai._files import Lock\n"
+        "import os, sys, time\nfrom pathlib import Path\nfrom kobai.core.files import Lock\n"
         "Lock(Path(sys.argv[1])).acquire()\n"
         "if os.fork() == 0:\n    print(os.getpid(), flush=True)\n    time.sleep(60)\nos._exit(0)\n"
     )
@@ -143,7 +143,7 @@ def test_a_process_with_the_number_of_a_dead_one_is_not_taken_for_it():
         assert not Process(me.host, dead.pid, "").alive(time.time())
         assert not Process(me.host, dead.pid, me.birth).alive(time.time())
     assert Process("elsewhere", 1, "").alive(time.time())
-    assert not Process("elsewhere", 1, "").alive(time.time() - 2 * _files.SILENCE)
+    assert not Process("elsewhere", 1, "").alive(time.time() - 2 * files.SILENCE)
 
 
 # --- temporary files --------------------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ def test_a_process_with_the_number_of_a_dead_one_is_not_taken_for_it():
 
 def test_only_temporary_files_of_dead_processes_are_swept(tmp_path):
     me = this_process()
-    host = _files._short(me.host)
+    host = files._short(me.host)
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     left = tmp_path / f".kobai-{host}-{dead.pid}-0123abcd-89abcdef.tmp"
@@ -166,12 +166,12 @@ def test_only_temporary_files_of_dead_processes_are_swept(tmp_path):
 
 def test_a_write_that_was_killed_leaves_a_file_that_is_swept(tmp_path):
     code = (
-        "import os, sys\nfrom kobai._files import write_atomically\nos.replace = lambda *a: os._exit(9)\n"
+        "import os, sys\nfrom kobai.core.files import write_atomically\nos.replace = lambda *a: os._exit(9)\n"
         "write_atomically(sys.argv[1], b'half')\n"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "f")]).returncode == 9
     (left,) = tmp_path.iterdir()
-    assert _files.is_ours(left.name)
+    assert files.is_ours(left.name)
     sweep(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -204,21 +204,21 @@ def test_a_line_that_could_not_be_written_is_not_there(tmp_path, monkeypatch):
 
 
 def test_json_is_read_with_and_without_a_checksum_and_not_when_damaged(tmp_path):
-    path, content = tmp_path / "f.json", {"a": [1.5, None, "ü", {"b": True}], "c": _checksum.BLANK}
+    path, content = tmp_path / "f.json", {"a": [1.5, None, "ü", {"b": True}], "c": checksum.BLANK}
     for indent in (None, 1):
-        _checksum.write_json(path, content, indent)
-        assert _checksum.read_json(path) == content
+        checksum.write_json(path, content, indent)
+        assert checksum.read_json(path) == content
         whole = path.read_bytes()
         for place in range(len(whole)):
             for bit in range(8):
                 with pytest.raises(ValueError):
-                    _checksum.from_json(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+                    checksum.from_json(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
         path.write_bytes(whole.replace(b"1.5", b"2.5"))
         with pytest.raises(DataError, match=r"f\.json: is damaged: its content does not match its checksum"):
-            _checksum.read_json(path)
+            checksum.read_json(path)
         path.write_bytes(whole[:-9])
         with pytest.raises(DataError, match=r"f\.json: is "):
-            _checksum.read_json(path)
+            checksum.read_json(path)
     for other in (b'{"a": 1}', b"[1]", b'{"checksum": "crc32:00000000"}'):
         path.write_bytes(other)
-        assert _checksum.read_json(path)
+        assert checksum.read_json(path)

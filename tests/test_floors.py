@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -16,131 +17,113 @@ from kobai import xp
 from strict import CUPY_NAMES
 
 ROOT = Path(kobai.__file__).parent
-FLOORS = {
-    "errors": 0,
-    "_files": 0,
-    "_checksum": 0,
-    "_untrusted": 0,
-    "_terminal": 0,
-    "dtypes": 0,
-    "xp": 0,
-    "random": 0,
-    "kernels": 1,
-    "cuda": 1,
-    "_repr": 1,
-    "memory": 1,
-    "recording": 1,
-    "_session": 3,
-    "_audit": 3,
-    "_capture": 3,
-    "_grad_mode": 2,
-    "_tape": 2,
-    "_tensor": 2,
-    "_primitive": 2,
-    "ops": 3,
-    "gradcheck": 3,
-    "autograd": 3,
-    "linalg": 3,
-    "older": 3,
-    "_absent": 0,
-    "_anomaly": 1,
-    "amp": 1,
-    "backends": 1,
-    "runtime": 1,
-    "serialization": 3,
-    "nn": 4,
-    "optim": 4,
-    "utils": 4,
-    "swa_utils": 5,
-    "distributions": 4,
-    "func": 5,
-    "special": 3,
-    "testing": 3,
-    "data": 5,  # data sets are TensorDatasets: they use utils
-    "train": 6,
-    "bench": 7,
-    "lab": 7,
-    "cli": 8,
-    "__main__": 8,
-}
+NOTE = ROOT.parents[1] / "docs" / "design" / "0001-house.md"
 STRANGERS = [("nn", "optim"), ("nn", "utils"), ("optim", "utils"), ("nn", "data"), ("optim", "data")]
+CUPY_ROOMS = ("xp", "engine", "cuda", "capture")
 LAZY = ["cupy", "matplotlib", "numba", "optuna", "pooch", "rich", "safetensors", "sklearn", "typer"]
 FILES = sorted(ROOT.rglob("*.py"))
 
 
-def imports(path: Path) -> list[tuple[str, int]]:
-    """(module, line) of every import of Kobai's own modules in a file, wherever in it."""
-    found = []
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found += [(alias.name, node.lineno) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}:{node.lineno}: relative import"
-            module = node.module or ""
-            if module == "kobai":
-                found += [(f"kobai.{alias.name}", node.lineno) for alias in node.names]
-            else:
-                found.append((module, node.lineno))
-    return [(name, line) for name, line in found if name.split(".")[0] == "kobai" and "." in name]
+def module_of(path: Path) -> str:
+    return ".".join(("kobai", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
 
 
-def test_the_design_note_shows_these_floors():
-    note = (ROOT.parents[1] / "docs" / "design" / "0001-house.md").read_text()
-    rows = re.findall(r"^\| (\d) \| (.*?) \|", note, re.M)
-    assert {name.rstrip("/"): int(floor) for floor, names in rows for name in re.findall(r"`(.*?)`", names)} == FLOORS
+MODULES = {module_of(path): path for path in FILES}
 
 
-def part(path: Path) -> str:
-    if path.name == "swa_utils.py":  # PyTorch's place for averaged models and their schedule, which meet there only
+def named(node: ast.AST) -> list[str]:
+    """Modules that a statement or an expression imports, ours or not; ``importlib.import_module`` too."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "relative import"
+        return [f"{node.module}.{alias.name}" for alias in node.names]
+    if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+        (name,) = node.args
+        if isinstance(name, ast.JoinedStr):  # any module of a package
+            package = ast.literal_eval(name.values[0]).rstrip(".")
+            return [module for module in MODULES if module.rpartition(".")[0] == package]
+        return [ast.literal_eval(name)]
+    return []
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """All that is imported anywhere in a file, but what a package's ``__getattr__`` hands on."""
+    found: set[str] = set()
+    for node in ast.iter_child_nodes(tree):
+        if not (isinstance(node, ast.FunctionDef) and node.name == "__getattr__"):
+            found.update(named(node), imported(node))
+    return found
+
+
+def graph() -> dict[str, set[str]]:
+    """Each module and those of ours that it imports, in functions and under ``TYPE_CHECKING`` too."""
+    found = {}
+    for module, path in MODULES.items():
+        names = imported(ast.parse(path.read_text()))
+        ours = {name if name in MODULES else name.rpartition(".")[0] for name in names}
+        found[module] = ours & MODULES.keys() - {module}
+    return found
+
+
+GRAPH = graph()
+
+
+def room(module: str) -> str:
+    if (
+        module == "kobai.optim.swa_utils"
+    ):  # PyTorch's place for averaged models and their schedule, which meet there only
         return "swa_utils"
-    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+    return module.split(".")[1] if "." in module else "kobai"
 
 
-@pytest.mark.parametrize("path", [f for f in FILES if part(f) != "__init__"], ids=lambda p: str(p.relative_to(ROOT)))
-def test_imports_point_to_lower_floors(path):
-    here = part(path)
-    for name, line in imports(path):
-        there = name.split(".")[1]
-        assert there in FLOORS, f"{path}:{line}: {name} has no floor in this table"
-        assert there == here or FLOORS[there] <= FLOORS[here], f"{path}:{line}: {here} (F{FLOORS[here]}) imports {name}"
-        pair = (here, there)
-        assert not {pair, pair[::-1]} & set(STRANGERS), f"{path}:{line}: {here} and {there} ignore each other"
+def cycle(edges: dict[str, set[str]]) -> str:
+    """One cycle, as text; empty if there is none."""
+    try:
+        tuple(TopologicalSorter(edges).static_order())
+    except CycleError as error:
+        return " -> ".join(error.args[1])
+    return ""
 
 
-def test_no_import_cycles_between_modules():
-    graph: dict[str, set[str]] = {}
-    for path in FILES:
-        module = "kobai." + ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        graph[module.removesuffix(".__init__")] = set()
-    for path in FILES:
-        module = ("kobai." + ".".join(path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
-        for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kobai"):
-                names = [f"{node.module}.{a.name}" for a in node.names]
-                graph[module] |= {n if n in graph else node.module for n in names} - {module}
-    done: set[str] = set()
+def rooms() -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for module, others in GRAPH.items():
+        if module != "kobai":
+            found.setdefault(room(module), set()).update({room(other) for other in others} - {room(module), "kobai"})
+    return found
 
-    def visit(module: str, trail: tuple[str, ...]) -> None:
-        assert module not in trail, " -> ".join((*trail, module))
-        if module in done:
-            return
-        for other in graph.get(module, ()):
-            if other != "kobai":
-                visit(other, (*trail, module))
-        done.add(module)
 
-    for module in graph:
-        visit(module, ())
+def test_no_file_imports_itself_by_a_detour():
+    assert cycle(GRAPH) == ""
+
+
+def test_no_room_imports_itself_by_a_detour():
+    assert cycle(rooms()) == ""
+
+
+def test_floors_are_as_the_design_note_shows_them():
+    """A room's floor is one above the highest that it imports from."""
+    edges, floors = rooms(), {}
+    for name in TopologicalSorter(edges).static_order():
+        floors[name] = 1 + max((floors[other] for other in edges.get(name, ())), default=-1)
+    rows = re.findall(r"^\| (\d+) \| (.*?) \|", NOTE.read_text(), re.M)
+    declared = {name.rstrip("/"): int(floor) for floor, names in rows for name in re.findall(r"`(.*?)`", names)}
+    assert floors == declared
+
+
+@pytest.mark.parametrize("pair", STRANGERS, ids="-".join)
+def test_some_rooms_ignore_each_other(pair):
+    edges, (one, other) = rooms(), pair
+    assert other not in edges[one]
+    assert one not in edges[other]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_only_the_shim_and_kernels_know_cupy(path):
-    if part(path) in ("xp", "kernels", "cuda"):
-        return
-    for node in ast.walk(ast.parse(path.read_text())):
-        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        assert not any(n.split(".")[0] in ("cupy", "cupyx", "torch") for n in names), f"{path}:{node.lineno}"
+def test_only_some_rooms_know_cupy_and_none_knows_pytorch(path):
+    others = {name.partition(".")[0] for name in imported(ast.parse(path.read_text()))}
+    assert "torch" not in others
+    assert room(module_of(path)) in CUPY_ROOMS or others.isdisjoint({"cupy", "cupyx"})
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))

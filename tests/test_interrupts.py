@@ -21,9 +21,10 @@ import numpy as np
 import pytest
 
 import kobai
-from kobai import _session, nn, xp
-from kobai._tensor import Tensor
-from kobai.kernels import blas, threads
+from kobai import nn, xp
+from kobai.capture import session
+from kobai.core.tensor import Tensor
+from kobai.cpu import blas, threads
 from kobai.nn import functional as F
 
 # What comes while Python drops an object is swallowed by Python, with a word to stderr.
@@ -150,10 +151,10 @@ class Problem:
     def check(self, again: Callable[..., Any]) -> None:
         """After an interruption: what was done is counted, nothing is locked or switched over, and a step is right."""
         assert not xp.recorders
-        assert not _session._sessions
+        assert not session._sessions
         assert "_array" not in Tensor.__dict__
         assert Tensor._grad is None
-        assert not _session._watching.locked()
+        assert not session._watching.locked()
         assert not threads._pool.free.locked()
         assert not blas._held.threads
         assert not blas._held.lock.locked()

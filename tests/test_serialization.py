@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import kobai
-from kobai._files import write_atomically
+from kobai.core.files import write_atomically
 from kobai.errors import CheckpointError
 from kobai.serialization import CHECKSUM, KEY
 

@@ -11,7 +11,7 @@ import threadpoolctl
 
 import kobai
 from kobai import amp, autograd, runtime
-from kobai.kernels import threads
+from kobai.cpu import threads
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ import kobai
 from data.builders import NAMES, idx
 from kobai.cli import main
 from kobai.errors import BackendError
-from kobai.lab.experiment import EXPERIMENTS
+from kobai.lab.experiments.register import EXPERIMENTS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

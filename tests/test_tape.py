@@ -11,9 +11,9 @@ import pytest
 
 import kobai
 from kobai import autograd
-from kobai._primitive import REGISTRY
-from kobai._tape import Node
-from kobai._tensor import Tensor
+from kobai.core.primitive import REGISTRY
+from kobai.core.tape import Node
+from kobai.core.tensor import Tensor
 
 
 def leaf(*values: float) -> Tensor:

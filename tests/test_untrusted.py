@@ -13,17 +13,20 @@ from pathlib import Path
 import pytest
 
 import kobai
-from kobai import _checksum
-from kobai._files import write_atomically
-from kobai._untrusted import Bounded, from_json, from_toml, printable, real, regular
+from kobai.core import checksum
+from kobai.core.files import write_atomically
+from kobai.core.untrusted import Bounded, from_json, from_toml, printable, real, regular
 from kobai.errors import CheckpointError, DataError
-from kobai.lab import experiment, study
-from kobai.lab.mailbox import mailbox
+from kobai.lab.experiments import register
+from kobai.lab.sweep import study
+from kobai.lab.sweep.mailbox import mailbox
 from kobai.train import checkpoint
 from kobai.train.settings import SettingsError, read_toml
 
-# kept.py reads in a folder of the user's own only.
-SOURCES = [path for path in Path(kobai.__file__).parent.rglob("*.py") if path.name not in ("_untrusted.py", "kept.py")]
+# disk_cache.py reads in a folder of the user's own only.
+SOURCES = [
+    path for path in Path(kobai.__file__).parent.rglob("*.py") if path.name not in ("untrusted.py", "disk_cache.py")
+]
 
 
 def test_what_a_terminal_would_obey_is_shown():
@@ -54,9 +57,9 @@ def test_depth_is_damage():
 
 READERS = [
     (checkpoint.read, CheckpointError),
-    (_checksum.read_json, (DataError, OSError)),
+    (checksum.read_json, (DataError, OSError)),
     (lambda path: read_toml(path, {}), SettingsError),
-    (experiment.read, (ValueError, OSError)),
+    (register.read, (ValueError, OSError)),
     (lambda path: study.held_plan(path.parent), (DataError, OSError)),
     (kobai.load, (CheckpointError, OSError)),
 ]
@@ -73,7 +76,7 @@ def test_every_reader_of_files_refuses_what_is_none(tmp_path, reader, error, kin
         path.symlink_to("/dev/zero")
     elif kind == "loop":
         path.symlink_to(path)
-        if error == (DataError, OSError) and reader is not _checksum.read_json:
+        if error == (DataError, OSError) and reader is not checksum.read_json:
             assert reader(path) is None  # no journal is there
             return
     else:

@@ -17,6 +17,6 @@ def test_the_wheel_holds_every_file_of_the_package():
     held = {file.distribution_path for file in builder.recurse_included_files()}
     package = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src" / "kobai").rglob("*")}
     files = {name for name in package if (ROOT / "src" / name).is_file() and "__pycache__" not in name}
-    assert {"kobai/lab/report.html.in", "kobai/py.typed", "kobai/__main__.py"} <= files
+    assert {"kobai/lab/reports/report.html.in", "kobai/py.typed", "kobai/__main__.py"} <= files
     assert files <= held
     assert builder.metadata.version == kobai.__version__

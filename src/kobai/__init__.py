@@ -9,16 +9,16 @@ from importlib import import_module as _import_module
 from typing import Any as _Any
 
 from kobai import amp, autograd, backends, cuda, linalg, random
-from kobai._absent import ABSENT as _ABSENT
-from kobai._capture import capture
-from kobai._grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
-from kobai._repr import set_printoptions
-from kobai._tensor import Size, Tensor
 from kobai.amp import autocast
+from kobai.capture.step import capture
+from kobai.compat.absent import ABSENT as _ABSENT
+from kobai.core.grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
+from kobai.core.printing import set_printoptions
+from kobai.core.tensor import Size, Tensor
 from kobai.cuda import amp as _cuda_amp  # torch.cuda.amp
 from kobai.dtypes import *
 from kobai.dtypes import get_default_dtype, set_default_dtype
-from kobai.older import *
+from kobai.linalg.older import *
 
 # What a family of operations offers is listed once, in its ``__all__``: a new operation touches one file.
 from kobai.ops.activation import *

@@ -10,7 +10,7 @@ import warnings
 from contextlib import ContextDecorator
 from typing import Any
 
-from kobai import cuda
+from kobai import xp
 from kobai.xp import device
 
 __all__ = ["GradScaler", "autocast"]
@@ -19,7 +19,7 @@ __all__ = ["GradScaler", "autocast"]
 def _wanted(who: str, device_type: str, enabled: bool) -> None:
     if not enabled:
         return
-    if device(device_type).type == "cuda" and not cuda.is_available():
+    if device(device_type).type == "cuda" and xp.available_backends()["cupy"]:
         warnings.warn(f"{who}: CUDA is not available, so mixed precision on it is switched off", stacklevel=3)
         return
     raise NotImplementedError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 from kobai.nn.module import Module
 
 __all__ = ["functional_call"]

@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from kobai._grad_mode import no_grad
-from kobai._tape import run_backward
-from kobai._tensor import Tensor
+from kobai.core.grad_mode import no_grad
+from kobai.core.tape import run_backward
+from kobai.core.tensor import Tensor
 from kobai.xp import asarray, to_host
 
 Host: TypeAlias = np.ndarray[Any, Any]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import operator
 import warnings
 
+from kobai.cpu import blas, threads
 from kobai.cuda import cublaslt
 from kobai.errors import nearest
-from kobai.kernels import blas, threads
 
 __all__ = [
     "are_deterministic_algorithms_enabled",

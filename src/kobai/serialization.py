@@ -17,11 +17,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from kobai._checksum import BLANK, DamagedError, intact, sealed
-from kobai._checksum import KEY as CHECKSUM
-from kobai._files import write_atomically
-from kobai._tensor import Tensor
-from kobai._untrusted import from_json, regular
+from kobai.core.checksum import BLANK, DamagedError, intact, sealed
+from kobai.core.checksum import KEY as CHECKSUM
+from kobai.core.files import write_atomically
+from kobai.core.tensor import Tensor
+from kobai.core.untrusted import from_json, regular
 from kobai.errors import CheckpointError
 from kobai.xp import Array, asarray, device, is_array, to_host
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 from kobai.xp import to_host
 
 __all__ = ["assert_close"]

@@ -2,8 +2,8 @@
 
 *The array decides.* :func:`xp_of` gives the namespace (``numpy`` or ``cupy``) of the array at hand, and every
 operation of Kobai is written against it. The flag – :func:`use`, :func:`using`, the environment variable
-``KOBAI_BACKEND`` – only decides where *new* arrays are made. Outside this file, ``kernels/`` and ``cuda/``,
-nothing imports CuPy and nothing asks whether it runs on a GPU.
+``KOBAI_BACKEND`` – only decides where *new* arrays are made. Outside this file, ``engine/``, ``cuda/`` and ``capture/``
+nothing imports CuPy, and nothing asks whether it runs on a GPU.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def register(backend: Backend) -> None:
 
 
 after_read: Callable[[Array], None] | None = None
-"""Called with a device's array whose values were read: raises what kernels found on that device (``kobai.kernels.faults``)."""
+"""Called with a device's array whose values were read: raises what kernels found on that device (``kobai.engine.faults``)."""
 
 
 def adopt_array_type(array_type: type, namespace: Any, backend: Backend) -> None:
@@ -358,7 +358,7 @@ def available_backends() -> dict[str, str]:
 # --- recording --------------------------------------------------------------------------------------------------------
 
 recorders: dict[int, Any] = {}
-"""The recorders at work (``kobai.recording.Rules``) by the threads whose steps they record. Empty nearly always: then asking
+"""The recorders at work (``kobai.capture.rules``) by the threads whose steps they record. Empty nearly always: then asking
 costs no more than a look at a variable. Entries come and go in ``Rules`` alone."""
 
 

@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 
 import kobai
 from kobai import bench
-from kobai._checksum import read_json
 from kobai.cli import main
-from kobai.lab.comparison import PLAN
+from kobai.core.checksum import read_json
+from kobai.lab.sweep.comparison import PLAN
 from kobai.train import checkpoint, job
 
 SMALL = ["--hidden", "4", "--batch-size", "16", "--epochs", "2", "--quiet"]

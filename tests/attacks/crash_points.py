@@ -21,7 +21,7 @@ from typing import Any
 from unittest import mock
 
 from attacks.commands import COMMANDS, Command, perform, prepare
-from kobai import _files
+from kobai.core import files
 
 CALLS = (
     "open",
@@ -60,8 +60,8 @@ class Disk:
         self.patches.append(mock.patch.object(os, "close", self._closing(os.close)))
         self.patches += [mock.patch.object(module, "open", self._past(io.open)) for module in (io, builtins)]
         if self.how == "dies":  # what it leaves on the disk is a dead process's
-            dead = _files.this_process()._replace(birth="00000001")
-            self.patches.append(mock.patch.object(_files, "_process", mock.Mock(return_value=dead)))
+            dead = files.this_process()._replace(birth="00000001")
+            self.patches.append(mock.patch.object(files, "_process", mock.Mock(return_value=dead)))
         for patch in self.patches:
             patch.start()
         return self
@@ -141,7 +141,7 @@ def disturbed(command: Command, given: Path, out: Path, at: int, how: str, wante
             pass
         except BaseException:
             return f"at {disk.last}: {traceback.format_exc()}"
-    _files._swept.clear()  # as a new process begins
+    files._swept.clear()  # as a new process begins
     for lock in out.rglob("*.lock"):  # Optuna waits for half a minute before it breaks it
         lock.unlink()
     again = command.again(out, at) if command.again is not None else None
@@ -154,7 +154,7 @@ def disturbed(command: Command, given: Path, out: Path, at: int, how: str, wante
         return f"at {disk.last}; again: {traceback.format_exc()}"
     if found != wanted:
         return f"at {disk.last}; comes to something else: {found!r:.2000} is not {wanted!r:.2000}"
-    if left := [path.name for path in out.rglob("*") if _files.is_ours(path.name)]:
+    if left := [path.name for path in out.rglob("*") if files.is_ours(path.name)]:
         return f"at {disk.last}; left behind: {left}"
     if gone := [path for path in there if not path.exists()]:
         return f"at {disk.last}; gone: {gone}"

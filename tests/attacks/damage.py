@@ -12,12 +12,12 @@ from typing import Any
 
 import kobai
 from attacks.commands import COMMANDS, perform, prepare, timeless
-from kobai._checksum import read_json
+from kobai.core.checksum import read_json
 from kobai.errors import CheckpointError, DataError
-from kobai.lab import study
-from kobai.lab.experiment import read as read_result
-from kobai.lab.study import JOURNAL, held_plan
-from kobai.lab.trials import Plan
+from kobai.lab.experiments.register import read as read_result
+from kobai.lab.sweep import study
+from kobai.lab.sweep.study import JOURNAL, held_plan
+from kobai.lab.sweep.trials import Plan
 
 FLIPS = 300
 """Flipped bits of each file, and a third as many of each other kind of damage."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from kernel_checks import Launch, addressed, each
-from kobai.cuda.kernel import KERNELS, PRELUDE, CudaKernel, types
+from kobai.engine.cuda_kernel import KERNELS, PRELUDE, CudaKernel, types
 
 COMPILER = shutil.which("g++") or shutil.which("clang++")
 MARGIN = 64

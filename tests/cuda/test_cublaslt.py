@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import kobai
-from kobai.cuda import cublaslt
-from kobai.kernels import blas, device_products
-from kobai.kernels import gemm as gemm_module
-from kobai.kernels.gemm import gemm, matmul
+from kobai.cpu import blas
+from kobai.cuda import cublaslt, products
+from kobai.ops.linear import kernel as gemm_module
+from kobai.ops.linear.kernel import gemm, matmul
 from strict import StrictArray
 
 
@@ -32,7 +32,7 @@ def library(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setitem(sys.modules, "nvmath.bindings.cublasLt", found)
     monkeypatch.setitem(sys.modules, "nvmath.bindings.cublas", cublas)
-    for module in (gemm_module, device_products):
+    for module in (gemm_module, products):
         monkeypatch.setattr(module, "by_cublaslt", lambda a, b: a.size > 0 and b.size > 0)
     cublaslt.bindings.cache_clear()
     for kept in (cublaslt._handles, cublaslt._workspaces, cublaslt._plans):

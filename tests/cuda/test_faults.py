@@ -10,8 +10,8 @@ import pytest
 import kobai
 import kobai.nn.functional as F
 from kobai import xp
-from kobai.kernels import domains, faults
-from kobai.kernels._cross_entropy_cuda import ADD_UP, NLL_LOSSES
+from kobai.engine import domains, faults
+from kobai.ops.cross_entropy.device import ADD_UP, NLL_LOSSES
 from strict import StrictArray
 
 

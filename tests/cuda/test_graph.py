@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from kobai import xp
-from kobai.cuda import cublaslt, graph
-from kobai.cuda.graph import FEED, WORDS, CudaRecorder, Graph, Uncaptured
+from kobai.capture import graph
+from kobai.capture.graph import FEED, WORDS, CudaRecorder, Graph, Uncaptured
+from kobai.cuda import cublaslt
+from kobai.engine import dispatch, faults
 from kobai.errors import CaptureError
-from kobai.kernels import engine, faults
 
 
 class Stream:
@@ -112,7 +113,7 @@ def test_numbers_are_computed_once_for_every_replay(device):
         return 0.1 * count[0], 2.0
 
     def step():
-        rates = engine.numbers(rate, np.float32)
+        rates = dispatch.numbers(rate, np.float32)
         queue(lambda: seen.append(rates.copy()))
         return rates
 
@@ -132,7 +133,7 @@ def test_numbers_have_memory_of_their_own(device):
 
     def step():
         queue(partial(cupy.empty(16, np.uint64).fill, 1))
-        rate = engine.numbers(lambda: (0.25,), np.float32)
+        rate = dispatch.numbers(lambda: (0.25,), np.float32)
         queue(lambda: seen.append(float(rate[0])))
 
     capture(step).replay()
@@ -148,9 +149,9 @@ def test_host_work_and_numbers_keep_their_order(device):
         lr[0] /= 2
 
     def step():
-        first = engine.numbers(lambda: (lr[0],), np.float64)
-        engine.on_host(decay)
-        second = engine.numbers(lambda: (lr[0],), np.float64)
+        first = dispatch.numbers(lambda: (lr[0],), np.float64)
+        dispatch.on_host(decay)
+        second = dispatch.numbers(lambda: (lr[0],), np.float64)
         queue(lambda: log.append((first[0], second[0])))
 
     captured = capture(step)
@@ -160,7 +161,7 @@ def test_host_work_and_numbers_keep_their_order(device):
 
 
 def test_what_did_not_change_is_not_sent_again(device):
-    captured = capture(lambda: engine.numbers(lambda: (0.5,), np.float32))
+    captured = capture(lambda: dispatch.numbers(lambda: (0.5,), np.float32))
     for _ in range(3):
         captured.replay()
     assert len(device) == 1
@@ -175,7 +176,7 @@ def test_numbers_of_many_kinds_fit_in_blocks(device):
             for dtype in (np.float32, np.float64, np.uint64):
                 values = tuple(2**63 + i if dtype == np.uint64 else i / 4 for i in range(n))
                 wanted.append(np.array(values, dtype))
-                places.append(engine.numbers(lambda values=values: values, dtype))
+                places.append(dispatch.numbers(lambda values=values: values, dtype))
         return places
 
     captured = capture(step)
@@ -184,12 +185,12 @@ def test_numbers_of_many_kinds_fit_in_blocks(device):
         assert place.dtype == values.dtype
         np.testing.assert_array_equal(place, values)
     with pytest.raises(ValueError, match="at most 128 bytes"):
-        capture(lambda: engine.numbers(lambda: (0.0,) * (WORDS + 1), np.float64))
+        capture(lambda: dispatch.numbers(lambda: (0.0,) * (WORDS + 1), np.float64))
 
 
 def test_kernels_are_queued_while_capturing(device):
     places = []
-    captured = capture(lambda: engine.launch(lambda a, b: queue(lambda: places.append(a + b)), 1, 2))
+    captured = capture(lambda: dispatch.launch(lambda a, b: queue(lambda: places.append(a + b)), 1, 2))
     assert places == []
     captured.replay()
     captured.replay()
@@ -250,13 +251,13 @@ def test_a_step_whose_capture_failed_can_be_run_without_counting_twice(device):
         return (float(count[0]),)
 
     def step(reads):
-        numbers = [engine.numbers(number, np.float32)]
-        engine.on_host(lambda: moved.__setitem__(0, moved[0] + 1))
-        numbers.append(engine.numbers(number, np.float32))
+        numbers = [dispatch.numbers(number, np.float32)]
+        dispatch.on_host(lambda: moved.__setitem__(0, moved[0] + 1))
+        numbers.append(dispatch.numbers(number, np.float32))
         if reads and not isinstance(numbers[0], tuple):
             raise CaptureError("a host read")
-        numbers.append(engine.numbers(number, np.float32))
-        engine.on_host(lambda: moved.__setitem__(0, moved[0] + 1))
+        numbers.append(dispatch.numbers(number, np.float32))
+        dispatch.on_host(lambda: moved.__setitem__(0, moved[0] + 1))
         seen.append([float(n[0]) for n in numbers])
 
     recorder = CudaRecorder()

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import kobai
-from kobai.cuda import kernel as module
-from kobai.cuda.kernel import KERNELS, CudaKernel, on_cuda
-from kobai.kernels.engine import launch
+from kobai.engine import cuda_kernel as module
+from kobai.engine.cuda_kernel import KERNELS, CudaKernel, on_cuda
+from kobai.engine.dispatch import launch
 from strict import StrictArray
 
 BODY = "EACH(i, n) y[i] = h[0] * x[i] + b[i % 3];"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kernel_checks import CASES, DTYPES, assert_expected, launch_of
-from kobai.cuda.kernel import KERNELS
+from kobai.engine.cuda_kernel import KERNELS
 
 pytestmark = pytest.mark.skipif(host.COMPILER is None, reason="needs a C++ compiler (g++)")
 

@@ -21,7 +21,7 @@ import pytest
 from freezing import FOLDER, check, machine
 
 from kobai.lab import EXPERIMENTS, Result, report
-from kobai.lab.experiment import write
+from kobai.lab.experiments.register import write
 
 matplotlib = pytest.importorskip("matplotlib", reason="figures are drawn")
 

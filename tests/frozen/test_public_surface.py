@@ -23,7 +23,7 @@ PATHS = {
     "kobai.gradcheck": "gradcheck",
     "kobai.serialization": "load save",
     "kobai.lab": "Probe diagnose treat Doctor compare tune EXPERIMENTS Experiment Result Settings run report",
-    "kobai.lab.experiment": "EXPERIMENTS Experiment Result Settings find read run write",
+    "kobai.lab.experiments.register": "EXPERIMENTS find read run write",
     "kobai.bench": "CAPTURED EAGER Plan Timing facts measure picture win",
     "kobai.cli": "main",
     "kobai.autograd.function": "Function",

@@ -5,9 +5,9 @@ import pytest
 
 import kobai
 from kernel_checks import CASES, addressed, assert_expected, each, launch_of
-from kobai.cuda.kernel import KERNELS, on_cuda
-from kobai.kernels.engine import launch
-from kobai.kernels.gemm import gemm, matmul
+from kobai.engine.cuda_kernel import KERNELS, on_cuda
+from kobai.engine.dispatch import launch
+from kobai.ops.linear.kernel import gemm, matmul
 
 
 @pytest.mark.parametrize(("name", "i", "dtype"), CASES)

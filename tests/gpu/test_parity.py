@@ -9,8 +9,8 @@ import pytest
 
 import kobai
 from kobai import xp
-from kobai._primitive import REGISTRY
-from kobai._tensor import Tensor
+from kobai.core.primitive import REGISTRY
+from kobai.core.tensor import Tensor
 
 CASES = [(name, i) for name, p in sorted(REGISTRY.items()) for i in range(len(p.samples))]
 case = pytest.mark.parametrize(("name", "i"), CASES, ids=[f"{name}-{i}" for name, i in CASES])

@@ -6,10 +6,10 @@ import pytest
 from rich.console import Console
 
 from kobai.cli import boards
-from kobai.lab import conditions, trials
-from kobai.lab.running import Run
-from kobai.lab.search import Search
-from kobai.lab.trials import Trial
+from kobai.lab.sweep import conditions, trials
+from kobai.lab.sweep.search import Search
+from kobai.lab.sweep.trials import Trial
+from kobai.lab.training.running import Run
 from kobai.train.settings import Settings
 
 

@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from kobai.cli import lab, main
-from kobai.lab import experiment
-from kobai.lab.experiment import EXPERIMENTS, Result
 from kobai.lab.experiments.activations import EXPERIMENT as ACTIVATIONS
+from kobai.lab.experiments.base import Result, Settings
+from kobai.lab.experiments.register import EXPERIMENTS
 
 
 @pytest.fixture(autouse=True)
@@ -144,7 +144,7 @@ def test_options_arrive(capsys, monkeypatch):
     monkeypatch.setattr(lab, "run", run)
     options = ["--quick", "--seed", 3, "--repeat", 2, "--jobs", 1, "--backend", "numpy"]
     assert kobai_command(capsys, "lab", "activations", *options)[0] == 0
-    assert heard == [experiment.Settings("digits", True, 3, "numpy", 2, 1)]
+    assert heard == [Settings("digits", True, 3, "numpy", 2, 1)]
 
 
 def test_one_that_fails_is_one_line(capsys, monkeypatch):

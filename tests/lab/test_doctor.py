@@ -12,8 +12,8 @@ from small_nets import Called, batch, net
 import kobai
 from kobai import nn
 from kobai.lab import Doctor, diagnose, treat
-from kobai.lab.cures import Normalise, Patient
-from kobai.lab.diseases import DISEASES
+from kobai.lab.doctor.cures import Normalise, Patient
+from kobai.lab.doctor.diseases import DISEASES
 from kobai.nn import functional as F
 from kobai.train import Trainer
 from kobai.utils.data import DataLoader, TensorDataset

@@ -11,12 +11,12 @@ from small_nets import Called, batch, net
 import kobai
 from kobai import nn
 from kobai.lab import Probe, diagnose, treat
-from kobai.lab.cures import Patient, SetRate
-from kobai.lab.diseases import DISEASES
-from kobai.lab.findings import Evidence
-from kobai.lab.rules.data import unshuffled
-from kobai.lab.rules.units import twins
-from kobai.lab.rules.view import View, stages
+from kobai.lab.doctor.cures import Patient, SetRate
+from kobai.lab.doctor.diseases import DISEASES
+from kobai.lab.doctor.findings import Evidence
+from kobai.lab.doctor.rules.data import unshuffled
+from kobai.lab.doctor.rules.units import twins
+from kobai.lab.doctor.rules.view import View, stages
 from kobai.nn import functional as F
 from kobai.train import Trainer
 

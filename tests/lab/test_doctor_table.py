@@ -18,9 +18,9 @@ import pytest
 import kobai
 from kobai import nn
 from kobai.lab import diagnose, treat
-from kobai.lab.cures import Cure
-from kobai.lab.diseases import DISEASES
-from kobai.lab.findings import Diagnosis
+from kobai.lab.doctor.cures import Cure
+from kobai.lab.doctor.diseases import DISEASES
+from kobai.lab.doctor.findings import Diagnosis
 from kobai.nn import functional as F
 from kobai.train import Trainer
 

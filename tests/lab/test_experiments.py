@@ -10,9 +10,12 @@ import sys
 import pytest
 
 import kobai
-from kobai.lab import experiment, plots, workers
-from kobai.lab.experiment import EXPERIMENTS, Result, Settings, find, plain, read, run
-from kobai.lab.training import load, train_curves
+from kobai.lab import plots
+from kobai.lab.experiments import register
+from kobai.lab.experiments.base import Result, Settings
+from kobai.lab.experiments.register import EXPERIMENTS, find, plain, read, run
+from kobai.lab.training import workers
+from kobai.lab.training.curves import load, train_curves
 
 
 def test_names_are_found_in_several_spellings_and_the_nearest_is_offered():
@@ -40,7 +43,7 @@ def test_a_run_writes_three_files_that_hold_the_same_each_time(tmp_path):
     again = read(tmp_path / "activations.json")
     assert again.as_dict() == result.as_dict()
     before = [path.read_bytes() for path in result.files[1:]]
-    experiment.write(again, tmp_path)  # drawn from the JSON
+    register.write(again, tmp_path)  # drawn from the JSON
     assert [path.read_bytes() for path in result.files[1:]] == before
 
 
@@ -98,7 +101,9 @@ def test_workers_are_where_their_caller_is(tmp_path, monkeypatch):
 
 def test_a_script_without_a_guard_does_not_start_itself_over(tmp_path):
     script = tmp_path / "script.py"
-    script.write_text("from kobai.lab.workers import run_all\nprint('once', run_all(pow, [(2, 3), (3, 2)], jobs=2))\n")
+    script.write_text(
+        "from kobai.lab.training.workers import run_all\nprint('once', run_all(pow, [(2, 3), (3, 2)], jobs=2))\n"
+    )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
     assert done.stdout == "once [8, 9]\n", done.stderr
 

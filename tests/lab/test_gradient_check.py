@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 import kobai
-from kobai._primitive import REGISTRY, Primitive, primitive
-from kobai.lab import experiment
-from kobai.lab.experiment import Settings
-from kobai.lab.experiments import gradient_check
+from kobai.core.primitive import REGISTRY, Primitive, primitive
+from kobai.lab.experiments import gradient_check, register
+from kobai.lab.experiments.base import Settings
 from kobai.lab.experiments.gradient_check import EXPERIMENT, LIMIT, NETS, problem
 
 SOURCE = ("digits", True, 0, None)
@@ -17,7 +16,7 @@ SOURCE = ("digits", True, 0, None)
 
 @pytest.fixture(scope="module")
 def numbers():
-    return experiment.run("gradient-check", Settings(quick=True)).numbers
+    return register.run("gradient-check", Settings(quick=True)).numbers
 
 
 def test_every_primitive_agrees_with_central_differences(numbers):

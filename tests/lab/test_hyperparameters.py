@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from kobai.errors import DataError
-from kobai.lab import experiment
-from kobai.lab.experiment import Settings
-from kobai.lab.experiments import hyperparameters
+from kobai.lab.experiments import hyperparameters, register
+from kobai.lab.experiments.base import Settings
 from kobai.lab.experiments.hyperparameters import (
     DECAYS,
     EXPERIMENT,
@@ -23,7 +22,7 @@ from kobai.lab.experiments.hyperparameters import (
     trials_to,
     without_test,
 )
-from kobai.lab.training import Data, evaluate, load
+from kobai.lab.training.curves import Data, evaluate, load
 
 optuna = pytest.importorskip("optuna")
 
@@ -32,7 +31,7 @@ SOURCE = ("digits", True, 0, None)
 
 @pytest.fixture(scope="module")
 def numbers():
-    return experiment.run("hyperparameters", Settings(quick=True)).numbers
+    return register.run("hyperparameters", Settings(quick=True)).numbers
 
 
 def test_bayesian_search_needs_fewer_trials_than_the_grid(numbers):

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 import kobai
-from kobai.lab.experiment import Settings, find, plain
 from kobai.lab.experiments import _nets, init_activations, init_compare, init_scale, vanishing_gradient, zero_init
+from kobai.lab.experiments.base import Settings
+from kobai.lab.experiments.register import find, plain
 from kobai.nn.init import by_name
 
 

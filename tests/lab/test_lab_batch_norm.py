@@ -5,16 +5,15 @@ from __future__ import annotations
 import pytest
 
 from kobai import nn
-from kobai.lab import experiment
-from kobai.lab.experiment import Settings
-from kobai.lab.experiments import batch_norm
+from kobai.lab.experiments import batch_norm, register
+from kobai.lab.experiments.base import Settings
 from kobai.lab.experiments.batch_norm import EXPERIMENT, LEARNT, SCALES, net
 from kobai.random import Generator
 
 
 @pytest.fixture(scope="module")
 def numbers():
-    return experiment.run("batch-norm", Settings(quick=True)).numbers
+    return register.run("batch-norm", Settings(quick=True)).numbers
 
 
 def final(numbers, arm):

@@ -10,7 +10,8 @@ import os
 
 import pytest
 
-from kobai.lab.experiment import EXPERIMENTS, Settings, run
+from kobai.lab.experiments.base import Settings
+from kobai.lab.experiments.register import EXPERIMENTS, run
 
 pytestmark = pytest.mark.slow
 

@@ -14,13 +14,14 @@ import kobai
 from kobai.cli import compare as command
 from kobai.cli import main
 from kobai.errors import DataError
-from kobai.lab import running, values
-from kobai.lab.compare_figure import SHOWN, appearances, figure
-from kobai.lab.comparison import PLAN, RUNS, perform, read_plan
-from kobai.lab.conditions import Plan, plan
-from kobai.lab.ranking import FIGURE, RESULTS, TABLE, Comparison, Condition
-from kobai.lab.reporting import FILE, report
-from kobai.lab.running import Run
+from kobai.lab.reports.reporting import FILE, report
+from kobai.lab.sweep import values
+from kobai.lab.sweep.compare_figure import SHOWN, appearances, figure
+from kobai.lab.sweep.comparison import PLAN, RUNS, perform, read_plan
+from kobai.lab.sweep.conditions import Plan, plan
+from kobai.lab.sweep.ranking import FIGURE, RESULTS, TABLE, Comparison, Condition
+from kobai.lab.training import running
+from kobai.lab.training.running import Run
 from kobai.train import job
 from kobai.train.settings import Settings, SettingsError
 

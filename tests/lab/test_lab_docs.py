@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from kobai.cli import app, spelt_out
-from kobai.lab.experiment import EXPERIMENTS
+from kobai.lab.experiments.register import EXPERIMENTS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -72,7 +72,8 @@ def test_the_index_is_up_to_date():
 
 def test_the_page_of_a_run_is_the_committed_one_but_for_its_numbers():
     """What a page takes from the code, rather than from a run, is that of the code."""
-    from kobai.lab.experiment import Settings, run
+    from kobai.lab.experiments.base import Settings
+    from kobai.lab.experiments.register import run
 
     result = run("activations", Settings(quick=True))
     made = lab_docs.page(EXPERIMENTS["activations"], result, full=False)

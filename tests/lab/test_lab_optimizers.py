@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from kobai import optim
-from kobai.lab import experiment
-from kobai.lab.experiment import Settings
-from kobai.lab.experiments import optimizers
+from kobai.lab.experiments import optimizers, register
+from kobai.lab.experiments.base import Settings
 from kobai.lab.experiments.optimizers import (
     EXPERIMENT,
     LONGER,
@@ -27,7 +26,7 @@ from kobai.lab.experiments.optimizers import (
 
 @pytest.fixture(scope="module")
 def numbers():
-    return experiment.run("optimizers", Settings(quick=True)).numbers
+    return register.run("optimizers", Settings(quick=True)).numbers
 
 
 def test_sgd_zigzags_and_the_others_do_not(numbers):

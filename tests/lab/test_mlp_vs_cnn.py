@@ -9,12 +9,11 @@ import pytest
 
 import kobai
 from kobai.errors import DataError
-from kobai.lab import experiment
-from kobai.lab.experiment import Settings
-from kobai.lab.experiments import mlp_vs_cnn
+from kobai.lab.experiments import mlp_vs_cnn, register
 from kobai.lab.experiments._nets import interval
+from kobai.lab.experiments.base import Settings
 from kobai.lab.experiments.mlp_vs_cnn import EXPERIMENT, measured, net, shuffled
-from kobai.lab.training import Data, load
+from kobai.lab.training.curves import Data, load
 from kobai.utils.data import TensorDataset
 
 SOURCE = ("digits", True, 0, None)
@@ -22,7 +21,7 @@ SOURCE = ("digits", True, 0, None)
 
 @pytest.fixture(scope="module")
 def numbers():
-    return experiment.run("mlp-vs-cnn", Settings(quick=True)).numbers
+    return register.run("mlp-vs-cnn", Settings(quick=True)).numbers
 
 
 def lead(numbers, pixels):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kobai.kernels import threads
-from kobai.lab import experiment
-from kobai.lab.experiment import Settings
+from kobai.cpu import threads
+from kobai.lab.experiments import register
 from kobai.lab.experiments._nets import fewer, interval
+from kobai.lab.experiments.base import Settings
 from kobai.lab.experiments.overfitting import (
     CURES,
     CURVES,
@@ -20,14 +20,14 @@ from kobai.lab.experiments.overfitting import (
     _train,
     smaller,
 )
-from kobai.lab.training import load
+from kobai.lab.training.curves import load
 
 SOURCE = ("digits", True, 0, None)
 
 
 @pytest.fixture(scope="module")
 def numbers():
-    return experiment.run("overfitting", Settings(quick=True)).numbers
+    return register.run("overfitting", Settings(quick=True)).numbers
 
 
 def again(numbers, cure, monkeypatch, **options):

@@ -11,10 +11,10 @@ import pytest
 
 import kobai
 from kobai import nn
-from kobai.kernels import engine
+from kobai.engine import dispatch
 from kobai.lab import Probe
-from kobai.lab.probes import SAMPLE, Reading
-from kobai.lab.training import load, train_curves
+from kobai.lab.probe.probes import SAMPLE, Reading
+from kobai.lab.training.curves import load, train_curves
 from kobai.nn import functional as F
 
 
@@ -219,8 +219,8 @@ def test_what_an_observed_step_costs(monkeypatch: pytest.MonkeyPatch) -> None:
 
     In calls, for times depend on what else the machine does: how long they take is in ``benchmarks/test_probes.py``.
     """
-    for numba in {False, engine.numba_installed}:
-        monkeypatch.setattr(engine, "numba_installed", numba)
+    for numba in {False, dispatch.numba_installed}:
+        monkeypatch.setattr(dispatch, "numba_installed", numba)
         model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 16), nn.Sigmoid(), nn.Linear(16, 3))
         optimizer = kobai.optim.Adam(model.parameters(), lr=0.01)
         probe = Probe(model, optimizer, every=2, bins=5)

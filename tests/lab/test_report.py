@@ -12,14 +12,14 @@ import pytest
 from typer.testing import CliRunner
 
 import kobai
-from kobai._checksum import read_json, write_json
 from kobai.cli import app
+from kobai.core.checksum import read_json, write_json
 from kobai.errors import CheckpointError, DataError
-from kobai.lab import charts, count_charts, markup, report_run
-from kobai.lab.charts import Line
-from kobai.lab.count_charts import Bars
-from kobai.lab.drawing import WIDTH
-from kobai.lab.reporting import FILE, report
+from kobai.lab.reports import charts, count_charts, markup, run
+from kobai.lab.reports.charts import Line
+from kobai.lab.reports.count_charts import Bars
+from kobai.lab.reports.drawing import WIDTH
+from kobai.lab.reports.reporting import FILE, report
 from kobai.train import checkpoint, job
 from kobai.train.settings import Settings
 
@@ -50,7 +50,7 @@ def sick(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
-    from kobai.lab.comparison import compare
+    from kobai.lab.sweep.comparison import compare
 
     folder = tmp_path_factory.mktemp("compared") / "c"
     compare(
@@ -63,7 +63,7 @@ def compared(tmp_path_factory):
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
     pytest.importorskip("optuna")
-    from kobai.lab.tuning import tune
+    from kobai.lab.sweep.tuning import tune
 
     folder = tmp_path_factory.mktemp("searched") / "t"
     space = {"lr": "1e-4..1:log", "hidden": "10|20,20", "batch_size": "16..128:log", "dropout": "0..0.5"}
@@ -131,14 +131,14 @@ def test_a_sick_net_gets_its_findings_and_a_cure(sick, healthy):
 
 
 def test_before_training_is_what_the_seed_draws(healthy):
-    from kobai.lab import report_depth
+    from kobai.lab.reports import depth
     from kobai.train import checkpoint
     from kobai.train.models import build
 
     restored = job.restore(healthy, print)
     state = checkpoint.read(restored.path)
     x, t = job.load_data(restored.settings).train.tensors
-    seen = report_depth.look(restored, state, (x[:64], t[:64]))
+    seen = depth.look(restored, state, (x[:64], t[:64]))
     kobai.manual_seed(restored.settings.seed)
     fresh = build(job.describe_model(restored.settings, restored.input_shape, 10))
     weight = fresh[1].weight
@@ -257,7 +257,7 @@ def test_a_history_that_was_damaged_is_noticed(healthy, tmp_path):
         place, bit = int(rng.integers(len(whole))), 1 << int(rng.integers(8))
         history.write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
         said: list[str] = []
-        found = report_run._history(folder, state, said.append)
+        found = run._history(folder, state, said.append)
         heard += len(said)
         assert said or [json.loads(line) for line in history.read_bytes().splitlines()] == found
         assert [record["epoch"] for record in found] == list(range(1, 9))
@@ -277,7 +277,7 @@ def test_any_loss_can_be_drawn(healthy, tmp_path, monkeypatch, value):
         "lr": 0.1,
         "time": 0.1,
     }
-    monkeypatch.setattr(report_run, "_history", lambda *_: [{**record, "epoch": epoch} for epoch in range(1, 9)])
+    monkeypatch.setattr(run, "_history", lambda *_: [{**record, "epoch": epoch} for epoch in range(1, 9)])
     self_contained(Page(report(folder).read_text(encoding="utf-8")))
 
 

@@ -17,12 +17,13 @@ import pytest
 
 pytest.importorskip("optuna")
 
-from kobai._checksum import from_json
+from kobai.core.checksum import from_json
 from kobai.errors import DataError
-from kobai.lab import running, study
-from kobai.lab.reporting import report
-from kobai.lab.trials import plan
-from kobai.lab.tuning import perform
+from kobai.lab.reports.reporting import report
+from kobai.lab.sweep import study
+from kobai.lab.sweep.trials import plan
+from kobai.lab.sweep.tuning import perform
+from kobai.lab.training import running
 from kobai.train.settings import Settings
 
 SPACE = {"lr": "1e-4..1:log"}
@@ -119,7 +120,7 @@ def test_the_lock_leads_to_the_journal_wherever_the_folder_is_seen_from(tmp_path
 def test_workers_end_with_the_process_that_began_them(tmp_path):
     code = (
         "import os, sys, time\n"
-        "from kobai.lab.workers import run_all\n"
+        "from kobai.lab.training.workers import run_all\n"
         "from os import getppid\n"
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "from sleeper import sleep\n"

@@ -15,13 +15,14 @@ import pytest
 import kobai
 from kobai.cli import main
 from kobai.errors import DataError
-from kobai.lab import running, study, tune_figures
-from kobai.lab.reporting import FILE
-from kobai.lab.running import Run
-from kobai.lab.search import CHOSEN, RESULTS, TEST, Search
-from kobai.lab.trials import Trial, plan
-from kobai.lab.tuning import perform, read_plan
-from kobai.lab.values import Range
+from kobai.lab.reports.reporting import FILE
+from kobai.lab.sweep import study, tune_figures
+from kobai.lab.sweep.search import CHOSEN, RESULTS, TEST, Search
+from kobai.lab.sweep.trials import Trial, plan
+from kobai.lab.sweep.tuning import perform, read_plan
+from kobai.lab.sweep.values import Range
+from kobai.lab.training import running
+from kobai.lab.training.running import Run
 from kobai.train import job
 from kobai.train.settings import Settings, SettingsError
 from kobai.utils.data import TensorDataset

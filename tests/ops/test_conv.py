@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import kobai
-from kobai.kernels import convolution
 from kobai.nn import functional as F
+from kobai.ops.conv import kernel as conv_kernel
 
 
 def by_definition(x, w, stride, padding, dilation, groups):
@@ -44,7 +44,7 @@ CASES = [
 def test_definition_and_its_transpose(case, cache, narrow, monkeypatch):
     """However the batch is cut, y is the definition, and ⟨conv(x), dy⟩ = ⟨x, dx⟩ = ⟨w, dw⟩: it is linear in both."""
     for name, value in (("CACHE", cache), ("NARROW", narrow), ("FEWEST", 0)):
-        monkeypatch.setattr(convolution, name, value)
+        monkeypatch.setattr(conv_kernel, name, value)
     shape_x, shape_w, stride, padding, dilation, groups = case
     rng = np.random.default_rng(0)
     x, w = rng.normal(size=shape_x), rng.normal(size=shape_w)

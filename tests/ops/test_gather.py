@@ -7,9 +7,9 @@ import pytest
 from tables import cases, check, refused
 
 import kobai
+from kobai.engine.domains import check_range, counted_from_front
 from kobai.gradcheck import gradcheck
-from kobai.kernels.domains import check_range, counted_from_front
-from kobai.kernels.scatter import add_at, mesh, positions_along
+from kobai.ops._positions import add_at, mesh, positions_along
 from kobai.ops.gather import embedding, one_hot
 
 CHOSEN = """

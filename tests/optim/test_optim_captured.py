@@ -8,7 +8,7 @@ from optimizer_table import CASES, IDS, host, make
 
 import kobai
 from kobai import optim
-from kobai.kernels import engine
+from kobai.engine import dispatch
 
 RARER = [("Rprop", {}, {}), ("ASGD", {"t0": 3, "lambd": 0.01}, {})]
 SHAPES = [(3, 4), (5,), (), (40, 50)]
@@ -18,7 +18,7 @@ SHAPES = [(3, 4), (5,), (), (40, 50)]
 def engines(request, monkeypatch):
     if request.param:
         pytest.importorskip("numba")
-    monkeypatch.setattr(engine, "numba_installed", request.param)
+    monkeypatch.setattr(dispatch, "numba_installed", request.param)
 
 
 def training(name, captured, options, clip=None):

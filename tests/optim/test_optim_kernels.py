@@ -6,10 +6,10 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from kobai.kernels import _numpy_code as numpy_code
-from kobai.kernels import engine
-from kobai.kernels import optim as kernels
-from kobai.kernels.many import Many
+from kobai.engine import dispatch
+from kobai.formula import numpy_code as numpy_code
+from kobai.formula.many import Many
+from kobai.optim import _formulas as kernels
 
 # kernel, its numbers
 CASES = [
@@ -62,7 +62,7 @@ def small_blocks(monkeypatch):
 
 @pytest.fixture
 def without_numba(monkeypatch):
-    monkeypatch.setattr(engine, "numba_installed", False)
+    monkeypatch.setattr(dispatch, "numba_installed", False)
 
 
 def arrays(kernel, shapes, dtype=np.float32, strided=False):
@@ -119,7 +119,7 @@ def test_compiled_loops_differ_by_rounding_only(monkeypatch, kernel, numbers, dt
     compiled = [run(kernel, numbers, bound, dtype=dtype) for bound in (False, True)]
     assert as_bytes(compiled[0]) == as_bytes(compiled[1])
     with monkeypatch.context() as without:
-        without.setattr(engine, "numba_installed", False)
+        without.setattr(dispatch, "numba_installed", False)
         wanted = run(kernel, numbers, dtype=dtype)
     for a, b in zip(compiled[0], wanted, strict=True):
         np.testing.assert_allclose(a, b, rtol=30 * np.finfo(dtype).eps, atol=30 * np.finfo(dtype).eps)
@@ -162,7 +162,7 @@ def _called(function, known, scalars):
 def test_gradients_of_any_layout(small_blocks, monkeypatch, kernel, numbers, numba):
     if numba:
         pytest.importorskip("numba")
-    monkeypatch.setattr(engine, "numba_installed", numba)
+    monkeypatch.setattr(dispatch, "numba_installed", numba)
     small_blocks()
     results = []
     for layout in (np.ascontiguousarray, np.asfortranarray, lambda g: np.repeat(g, 2, axis=1)[:, ::2], _read_only):
@@ -208,10 +208,10 @@ def test_the_table_follows_when_arrays_are_replaced():
 def test_a_bound_launch_takes_its_numbers_from_the_array():
     p, g = np.ones(3, np.float32), np.ones(3, np.float32)
     numbers = np.array([0.5], np.float32)
-    for installed in (engine.numba_installed, False):
+    for installed in (dispatch.numba_installed, False):
         p[...] = 1
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(engine, "numba_installed", installed)
+            patch.setattr(dispatch, "numba_installed", installed)
             step = Many(kernels.sgd, 1).bind(p, g, numbers)
         for lr in (0.5, 0.25):
             numbers[0] = lr
@@ -224,7 +224,7 @@ def test_a_bound_launch_takes_its_numbers_from_the_array():
 def test_a_step_allocates_nothing_but_views(monkeypatch, kernel, numbers, numba):
     if numba:
         pytest.importorskip("numba")
-    monkeypatch.setattr(engine, "numba_installed", numba)
+    monkeypatch.setattr(dispatch, "numba_installed", numba)
     flat = arrays(kernel, [(300, 500), (10,)])
     many = Many(kernel, 2)
     bound = many.bind(*flat, np.array(numbers, np.float32))

@@ -9,7 +9,7 @@ from optimizer_table import CASES, IDS, host, make, parameter, set_grad
 
 import kobai
 from kobai import optim
-from kobai.kernels import engine
+from kobai.engine import dispatch
 
 
 @pytest.mark.parametrize(("name", "flags", "options"), CASES, ids=IDS)
@@ -174,7 +174,7 @@ def test_keeps_dtype_and_leaves_the_gradient_alone(name, flags, options):
 @pytest.mark.parametrize(("name", "flags", "options"), CASES, ids=IDS)
 def test_every_backend_takes_the_same_steps(backend, name, flags, options, monkeypatch):
     """No host read, no function CuPy lacks; and a state saved on one backend goes on on another."""
-    monkeypatch.setattr(engine, "numba_installed", False)  # compiled loops round differently: test_optim_kernels.py
+    monkeypatch.setattr(dispatch, "numba_installed", False)  # compiled loops round differently: test_optim_kernels.py
     rng = np.random.default_rng(0)
     start, gradients = rng.normal(size=(2, 3)), rng.normal(size=(4, 2, 3))
 

@@ -9,9 +9,9 @@ from test_lr_scheduler import BY_HAND
 
 import kobai
 from kobai import optim
-from kobai.cuda.graph import CudaRecorder, Uncaptured
+from kobai.capture.graph import CudaRecorder, Uncaptured
+from kobai.engine import dispatch
 from kobai.errors import CaptureError
-from kobai.kernels import engine
 from kobai.optim import lr_scheduler as s
 from kobai.optim.groups import learning_rate
 
@@ -30,7 +30,7 @@ TENSORS = {
 def engines(request, monkeypatch):
     if request.param:
         pytest.importorskip("numba")
-    monkeypatch.setattr(engine, "numba_installed", request.param)
+    monkeypatch.setattr(dispatch, "numba_installed", request.param)
 
 
 def training(name, flags, lr, schedule=None, captured=False, within=None):

@@ -17,8 +17,8 @@ import numpy as np
 import kobai
 import kobai.nn.functional as F
 from kobai import Tensor
-from kobai._primitive import REGISTRY
-from kobai.kernels import engine
+from kobai.core.primitive import REGISTRY
+from kobai.engine import dispatch
 
 N = 4
 """How many there are to choose from, in every row."""
@@ -220,7 +220,7 @@ if __name__ == "__main__":
     faulthandler.enable()
     kobai.set_default_dtype(kobai.float64)
     if "without-numba" in sys.argv:
-        engine.numba_installed = False
+        dispatch.numba_installed = False
     for name in TABLE:
         print(json.dumps({"row": name, "case": "primitives", "found": primitives(name)}), flush=True)
         for case, result in run_row(name):

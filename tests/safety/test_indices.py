@@ -17,8 +17,8 @@ import pytest
 
 import kobai
 import kobai.nn.functional as F
-from kobai._primitive import REGISTRY
-from kobai.kernels import domains, engine
+from kobai.core.primitive import REGISTRY
+from kobai.engine import dispatch, domains
 from safety import rows
 
 NO_INDICES = {
@@ -27,7 +27,7 @@ NO_INDICES = {
 }
 """Primitives whose samples hold integers that are no indices, and what they are."""
 
-MODES = ["numba", "without-numba"] if engine.numba_installed else ["without-numba"]
+MODES = ["numba", "without-numba"] if dispatch.numba_installed else ["without-numba"]
 
 
 @cache

@@ -4,7 +4,7 @@ import pytest
 
 import kobai
 from kobai import nn
-from kobai.kernels import compiling
+from kobai.engine import notices
 from kobai.train.warmup import warmup
 
 
@@ -60,7 +60,7 @@ def test_kernels_are_told_to_the_listener_and_in_the_result():
     model, optimizer, batch = problem()
 
     def loss_fn(output, target):
-        with compiling.compiling("a kernel"):
+        with notices.compiling("a kernel"):
             return nn.functional.cross_entropy(output, target)
 
     heard = []
@@ -68,7 +68,7 @@ def test_kernels_are_told_to_the_listener_and_in_the_result():
     assert done.kernels["a kernel"] > 0
     assert done.seconds >= done.kernels["a kernel"]
     assert ("a kernel", None) in heard
-    assert compiling.listeners == []
+    assert notices.listeners == []
 
 
 def test_errors_leave_the_random_numbers_alone():

@@ -1,10 +1,10 @@
 """``kobai.autograd``: gradients as values, and operations with a hand-written backward."""
 
-from kobai._anomaly import detect_anomaly, set_detect_anomaly
-from kobai._grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from kobai.autograd import functional
 from kobai.autograd.function import Function
 from kobai.autograd.grad import Variable, backward, grad
+from kobai.core.anomaly import detect_anomaly, set_detect_anomaly
+from kobai.core.grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from kobai.gradcheck import gradcheck
 
 __all__ = [

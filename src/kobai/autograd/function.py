@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kobai._grad_mode import is_grad_enabled, no_grad
-from kobai._tape import Node
-from kobai._tensor import Tensor
+from kobai.core.grad_mode import is_grad_enabled, no_grad
+from kobai.core.tape import Node
+from kobai.core.tensor import Tensor
 from kobai.xp import Array, namespace, on
 
 

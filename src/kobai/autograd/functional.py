@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kobai._grad_mode import enable_grad
-from kobai._tensor import Tensor
 from kobai.autograd.grad import grad
+from kobai.core.grad_mode import enable_grad
+from kobai.core.tensor import Tensor
 from kobai.ops.create import zeros_like
 
 __all__ = ["jacobian", "vjp"]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kobai._files import write_atomically
 from kobai.bench.timing import CAPTURED, EAGER, SWEEPS, Timing, win
+from kobai.core.files import write_atomically
 
 # Okabe and Ito's blue and vermilion, told apart by every kind of colour vision; the lines differ in form as well.
 COLOURS = {"numpy": "#0072B2", "cupy": "#D55E00"}

@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from kobai import cuda
-from kobai._capture import capture
 from kobai.bench.shapes import Shape
+from kobai.capture.step import capture
 from kobai.nn import functional as F
 from kobai.nn.utils import clip_grad_norm_
 from kobai.ops.random import randint, randn

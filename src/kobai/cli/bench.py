@@ -16,13 +16,13 @@ from rich.table import Table
 
 from kobai import bench as benches
 from kobai import xp
-from kobai._files import write_atomically
-from kobai._untrusted import real
 from kobai.bench.drawing import duration, round_sum
 from kobai.bench.shapes import shape_of
 from kobai.bench.timing import SWEEPS
 from kobai.cli import options
 from kobai.cli.common import Debug, has, one_line, out, say, warn
+from kobai.core.files import write_atomically
+from kobai.core.untrusted import real
 from kobai.errors import BackendError, nearest
 from kobai.train.settings import Settings, SettingsError, recipe
 

@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from kobai.cli.common import out, say
-from kobai.lab import conditions, trials
-from kobai.lab.search import Search
-from kobai.lab.trials import Trial
-from kobai.lab.values import spelt_out
+from kobai.lab.sweep import conditions, trials
+from kobai.lab.sweep.search import Search
+from kobai.lab.sweep.trials import Trial
+from kobai.lab.sweep.values import spelt_out
 from kobai.train.progress import duration
 
 

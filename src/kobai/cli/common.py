@@ -17,10 +17,10 @@ import typer
 from rich.table import Table
 
 from kobai import xp
-from kobai._terminal import Terminal
-from kobai._untrusted import printable
+from kobai.core.terminal import Terminal
+from kobai.core.untrusted import printable
+from kobai.engine.notices import NOTICE, listening
 from kobai.errors import BackendError, CheckpointError, DataError, nearest
-from kobai.kernels.compiling import NOTICE, listening
 from kobai.train.nonfinite import NonFiniteError
 from kobai.train.progress import print_line
 from kobai.train.settings import SettingsError, option

@@ -26,12 +26,12 @@ from kobai.cli.common import (
     say_whole,
     show,
 )
-from kobai.kernels.threads import processors
-from kobai.lab import running
-from kobai.lab.comparison import PLAN, claim, perform, read_plan
-from kobai.lab.conditions import Plan, plan
-from kobai.lab.ranking import TABLE, Place, cells, headings
-from kobai.lab.values import pairs, spelt
+from kobai.cpu.threads import processors
+from kobai.lab.sweep.comparison import PLAN, claim, perform, read_plan
+from kobai.lab.sweep.conditions import Plan, plan
+from kobai.lab.sweep.ranking import TABLE, Place, cells, headings
+from kobai.lab.sweep.values import pairs, spelt
+from kobai.lab.training import running
 from kobai.train.settings import Settings
 from kobai.xp import backend as backend_name
 

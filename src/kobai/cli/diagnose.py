@@ -17,8 +17,8 @@ from kobai.data import DataSplits
 from kobai.errors import CheckpointError
 from kobai.lab import diagnose as examine
 from kobai.lab import treat as cure
-from kobai.lab.findings import Diagnosis
-from kobai.lab.treatment import Treatment
+from kobai.lab.doctor.findings import Diagnosis
+from kobai.lab.doctor.treatment import Treatment
 from kobai.optim import Optimizer
 from kobai.random import Generator, manual_seed
 from kobai.train import checkpoint, job

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import platform
 from contextlib import suppress
@@ -12,9 +11,10 @@ from pathlib import Path
 import kobai
 from kobai import cuda, xp
 from kobai.cli.common import Debug, one_line, out, say
+from kobai.cpu import blas, thread_report
+from kobai.engine import dispatch
+from kobai.engine.disk_cache import cache_folder
 from kobai.errors import BackendError
-from kobai.kernels import blas, engine, pools
-from kobai.kernels.kept import cache_folder
 
 # package: the extra that installs it, and what it is for
 PACKAGES = {
@@ -55,15 +55,15 @@ def info(debug: Debug = False) -> None:
         for name, what in _engines():
             _row(name, what)
         _section("Threads")
-        _row("processors", pools.granted())
+        _row("processors", thread_report.granted())
         _row("kobai", f"{_count(blas.threads())}: {_products()}")
-        for pool in pools.pools():
-            _row(pool["internal_api"], pools.describe(pool))
-        for name, value in pools.settings().items():
+        for pool in thread_report.pools():
+            _row(pool["internal_api"], thread_report.describe(pool))
+        for name, value in thread_report.settings().items():
             _row("environment", f"{name}={value}")
-        for warning in pools.warnings():
+        for warning in thread_report.warnings():
             _row("warning", warning, style="yellow")
-        for hint in pools.hints():
+        for hint in thread_report.hints():
             _row("hint", hint, style="yellow")
         _section("Packages")
         for package, (extra, purpose) in PACKAGES.items():
@@ -95,7 +95,7 @@ def _engines() -> list[tuple[str, str]]:
     """What runs kernels on the host and on a GPU, and where machine code is kept."""
     ours = "products, " if blas.own() else ""
     found = [("NumPy", f"{_version('numpy')}: {'small ' * bool(ours)}products, and what has no kernel of its own")]
-    if engine.numba_installed:
+    if dispatch.numba_installed:
         loops = f"{ours}loops over host arrays, compiled at first use (kobai warmup)"
         found.append(("Numba", f"{_version('numba')}: {loops}"))
         found += [("", f"{size / 1e6:.1f} MB of machine code in {at}") for at, size in _machine_code().items()]
@@ -104,16 +104,15 @@ def _engines() -> list[tuple[str, str]]:
     if xp.available_backends()["cupy"]:
         found.append(("CUDA", "not available, see above"))
     else:
-        cupy = importlib.import_module("cupy")
-        runtime = cupy.cuda.runtime.runtimeGetVersion()
-        found.append(("CUDA", f"CuPy {cupy.__version__}, CUDA {runtime}: kernels in CUDA C, products by cuBLASLt"))
+        cupy, runtime = cuda.versions()
+        found.append(("CUDA", f"CuPy {cupy}, CUDA {runtime}: kernels in CUDA C, products by cuBLASLt"))
     return found
 
 
 def _machine_code() -> dict[Path, int]:
     """Folders in which Numba keeps what it compiled for Kobai, with the bytes in each."""
     named = os.environ.get("NUMBA_CACHE_DIR")
-    folders = [*([Path(named)] if named else []), Path(engine.__file__).parent]
+    folders = [*([Path(named)] if named else []), Path(dispatch.__file__).parent]
     with suppress(OSError):  # there is no home
         folders.append(cache_folder())
     return {folder: sum(f.stat().st_size for f in folder.rglob("*.nb[ci]")) for folder in folders if folder.is_dir()}

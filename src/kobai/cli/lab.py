@@ -14,8 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from kobai.cli.common import Backend, DataDir, Debug, choose_backend, has, new_folder, one_line, out, say, warn
 from kobai.errors import nearest
-from kobai.lab.experiment import EXPERIMENTS, Result, Settings, find, run
-from kobai.lab.training import load
+from kobai.lab.experiments.base import Result, Settings
+from kobai.lab.experiments.register import EXPERIMENTS, find, run
+from kobai.lab.training.curves import load
 from kobai.train.settings import SettingsError
 
 ALL, LIST = "all", "list"

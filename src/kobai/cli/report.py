@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kobai.cli.common import Backend, DataDir, Debug, choose_backend, one_line, say, warn
-from kobai.lab.reporting import report as write_report
+from kobai.lab.reports.reporting import report as write_report
 
 EXAMPLES = """[b]Examples[/b]
 

@@ -9,11 +9,11 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from kobai._untrusted import real
 from kobai.cli import options
 from kobai.cli.common import Backend, DataDir, Debug, choose_backend, has, one_line, out, say, warn, warn_whole
+from kobai.core.untrusted import real
+from kobai.cpu import thread_report
 from kobai.errors import CheckpointError, DataError
-from kobai.kernels import pools
 from kobai.lab import Doctor
 from kobai.train import checkpoint, job
 from kobai.train.progress import Progress
@@ -132,7 +132,7 @@ def train(
                 warn(f"{source}: the run in it ended before its first checkpoint; it begins anew with its {job.CONFIG}")
                 source = None
         choose_backend(backend)
-        for warning in () if quiet else pools.warnings():
+        for warning in () if quiet else thread_report.warnings():
             warn(warning)
         if folder is not None:
             _check_free(folder, source)

@@ -28,13 +28,14 @@ from kobai.cli.common import (
     silent,
 )
 from kobai.errors import DataError
-from kobai.lab import running, study
-from kobai.lab.axes import whole_percent
-from kobai.lab.needs_optuna import require
-from kobai.lab.search import CHOSEN, Search
-from kobai.lab.trials import METHODS, Plan, plan
-from kobai.lab.tuning import TRIALS, perform, read_plan, wanted_in_all
-from kobai.lab.values import Range, pairs, spelt
+from kobai.lab.reports.axes import whole_percent
+from kobai.lab.sweep import study
+from kobai.lab.sweep.needs_optuna import require
+from kobai.lab.sweep.search import CHOSEN, Search
+from kobai.lab.sweep.trials import METHODS, Plan, plan
+from kobai.lab.sweep.tuning import TRIALS, perform, read_plan, wanted_in_all
+from kobai.lab.sweep.values import Range, pairs, spelt
+from kobai.lab.training import running
 from kobai.train.progress import Progress
 from kobai.train.settings import Settings
 from kobai.xp import backend as backend_name

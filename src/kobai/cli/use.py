@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from kobai._files import write_atomically
 from kobai.cli.common import Backend, DataDir, Debug, choose_backend, one_line, out, say, warn
+from kobai.core.files import write_atomically
 from kobai.errors import nearest
 from kobai.train import inference, job
 from kobai.train.settings import SettingsError

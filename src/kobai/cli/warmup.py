@@ -13,7 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from kobai.bench.shapes import Shape, shape_of
 from kobai.cli import options
 from kobai.cli.common import Backend, DataDir, Debug, choose_backend, one_line, out, say, silent, warn
-from kobai.kernels import engine, kept
+from kobai.engine import disk_cache, dispatch
 from kobai.lab import Doctor
 from kobai.nn import Module
 from kobai.ops.create import zeros
@@ -108,9 +108,9 @@ def _warm(settings: Settings, shape: Shape, net: Module, bar: _Bar) -> Warmed:
 
 def _summary(done: Warmed, compiled: int) -> str:
     if compiled:
-        kept_there = "for this process only" if kept.unkept else "from now on read from disk"
+        kept_there = "for this process only" if disk_cache.unkept else "from now on read from disk"
         return f"{compiled} kernel{'s' * (compiled != 1)} compiled in {duration(done.seconds)}; {kept_there}"
-    if backend() == "numpy" and not engine.numba_installed:
+    if backend() == "numpy" and not dispatch.numba_installed:
         return "nothing to compile without Numba: pip install 'kobai[cpu]'"
     return f"all kernels were compiled already; read in {duration(done.seconds)}"
 

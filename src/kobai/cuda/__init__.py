@@ -36,6 +36,12 @@ def _cupy() -> Any:
     return importlib.import_module("cupy")
 
 
+def versions() -> tuple[str, int]:
+    """CuPy's version, and CUDA's as CUDA writes it (12080 for 12.8)."""
+    cupy = _cupy()
+    return cupy.__version__, cupy.cuda.runtime.runtimeGetVersion()
+
+
 def device_count() -> int:
     """Number of CUDA devices; 0 without CuPy.
 

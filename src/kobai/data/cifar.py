@@ -10,7 +10,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from kobai._untrusted import Bounded, read_most, regular
+from kobai.core.untrusted import Bounded, read_most, regular
 from kobai.data.files import Remote, data_dirs, find, locate
 from kobai.data.splits import DataSplits, Host, Scaling, check_labels, make_splits
 from kobai.errors import DataError

@@ -163,7 +163,7 @@ class _Progress:
     def __init__(self, name: str) -> None:
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-        from kobai._terminal import Terminal
+        from kobai.core.terminal import Terminal
 
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
         self.bar = Progress(*columns, console=Terminal(stderr=True))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 from kobai.errors import DataError
 from kobai.utils.data import TensorDataset
 from kobai.xp import asarray, default_device

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kobai._untrusted import regular
+from kobai.core.untrusted import regular
 from kobai.data.splits import DataSplits, Host, make_splits, stratified
 from kobai.errors import DataError, nearest
 

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from kobai._grad_mode import no_grad
-from kobai._tensor import Size, Tensor
+from kobai.core.grad_mode import no_grad
+from kobai.core.tensor import Size, Tensor
 from kobai.dtypes import get_default_dtype
-from kobai.kernels.engine import check
+from kobai.engine.dispatch import check
 from kobai.ops.create import as_tensor
 from kobai.ops.shape import broadcast_tensors
 from kobai.xp import Array

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 from kobai.distributions.base import Distribution, parameters, require
 from kobai.ops.gather import where
 from kobai.ops.pointwise import erf, expm1

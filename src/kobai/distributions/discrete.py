@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from kobai._grad_mode import no_grad
-from kobai._tensor import Tensor
+from kobai.core.grad_mode import no_grad
+from kobai.core.tensor import Tensor
 from kobai.distributions.base import Distribution, parameters, require
 from kobai.ops.activation import softplus
 from kobai.ops.gather import gather, one_hot

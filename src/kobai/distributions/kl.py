@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kobai import linalg
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 from kobai.distributions.base import Distribution
 from kobai.distributions.continuous import Exponential, Laplace, LogNormal, Normal, Uniform
 from kobai.distributions.discrete import Bernoulli, Categorical, OneHotCategorical

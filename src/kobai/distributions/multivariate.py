@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kobai import linalg
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 from kobai.distributions.base import Distribution
 from kobai.ops.create import eye
 from kobai.ops.random import randn

@@ -12,18 +12,18 @@ from kobai.errors import nearest as _nearest
 
 # The part of the lab that each name is in. No part has the name of what it gives: importing it would hide that.
 _PLACES = {
-    "Probe": "probes",
-    "diagnose": "diagnosis",
-    "treat": "treatment",
-    "Doctor": "doctor",
-    "compare": "comparison",
-    "tune": "tuning",
-    "EXPERIMENTS": "experiment",
-    "Experiment": "experiment",
-    "Result": "experiment",
-    "Settings": "experiment",
-    "run": "experiment",
-    "report": "reporting",
+    "Probe": "probe.probes",
+    "diagnose": "doctor.diagnosis",
+    "treat": "doctor.treatment",
+    "Doctor": "doctor.callback",
+    "compare": "sweep.comparison",
+    "tune": "sweep.tuning",
+    "EXPERIMENTS": "experiments.register",
+    "Experiment": "experiments.base",
+    "Result": "experiments.base",
+    "Settings": "experiments.base",
+    "run": "experiments.register",
+    "report": "reports.reporting",
 }
 
 __all__ = list(_PLACES)

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kobai._grad_mode import is_grad_enabled
-from kobai._tensor import Tensor
+from kobai.core.grad_mode import is_grad_enabled
+from kobai.core.tensor import Tensor
 from kobai.linalg.systems import matrices
 from kobai.ops.singular import singular_values
 from kobai.xp import Array, xp_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 from kobai.linalg.decompositions import svdvals
 from kobai.linalg.systems import inv
 from kobai.ops._args import normalize_axis

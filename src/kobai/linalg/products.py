@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from kobai._primitive import primitive, truth_values
-from kobai._tensor import Tensor
+from kobai.core.primitive import primitive, truth_values
+from kobai.core.tensor import Tensor
 from kobai.linalg.systems import inv, matrices
 from kobai.ops._args import cast, need_tensor
 from kobai.ops.arithmetic import mul, sub

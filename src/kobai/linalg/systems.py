@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kobai._primitive import primitive
-from kobai._tensor import Tensor
+from kobai.core.primitive import primitive
+from kobai.core.tensor import Tensor
 from kobai.ops.create import eye
 from kobai.ops.rearrange import tril, triu
 from kobai.ops.shape import broadcast_shapes, expand

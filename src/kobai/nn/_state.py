@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 from kobai.nn.parameter import Parameter
+from kobai.nn.tree import Tree
 from kobai.xp import move
-
-if TYPE_CHECKING:
-    from kobai.nn.module import Module
 
 
 class IncompatibleKeys(NamedTuple):
@@ -28,7 +26,7 @@ class IncompatibleKeys(NamedTuple):
         return repr(self)
 
 
-def load_state(module: Module, state: Mapping[str, Any], *, strict: bool, assign: bool) -> IncompatibleKeys:
+def load_state(module: Tree, state: Mapping[str, Any], *, strict: bool, assign: bool) -> IncompatibleKeys:
     """See ``Module.load_state_dict``."""
     if not isinstance(state, Mapping):
         raise TypeError(f"{module._get_name()}.load_state_dict: expected a mapping, got {type(state).__name__}")

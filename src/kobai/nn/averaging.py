@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from copy import deepcopy
 from typing import Any
 
-from kobai._grad_mode import no_grad
-from kobai._tensor import Tensor
+from kobai.core.grad_mode import no_grad
+from kobai.core.tensor import Tensor
 from kobai.nn.batchnorm import _BatchNorm
 from kobai.nn.module import Module
 from kobai.ops.create import tensor

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from kobai._tensor import Tensor
-from kobai.kernels.epilogue import epilogue
+from kobai.core.tensor import Tensor
 from kobai.nn import functional as F
 from kobai.nn import init
 from kobai.nn.linear import _real, _size
 from kobai.nn.module import Module
 from kobai.nn.parameter import Parameter
+from kobai.ops._epilogue import epilogue
 from kobai.ops.create import empty, tensor
 
 

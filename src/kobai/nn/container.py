@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Self, overload
 
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 from kobai.errors import nearest
 from kobai.nn.module import Module
 from kobai.nn.parameter import Parameter

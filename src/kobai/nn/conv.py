@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 from kobai.errors import nearest
-from kobai.kernels.epilogue import epilogue
 from kobai.nn import functional as F
 from kobai.nn import init as _init
 from kobai.nn.linear import _size
 from kobai.nn.module import Module
 from kobai.nn.parameter import Parameter
+from kobai.ops._epilogue import epilogue
 from kobai.ops.conv import Ints, padding_pairs, per_dimension
 from kobai.ops.create import empty
 from kobai.random import Generator

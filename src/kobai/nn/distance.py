@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 from kobai.nn import functional as F
 from kobai.nn.module import Module
 

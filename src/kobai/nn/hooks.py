@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from kobai._grad_mode import is_grad_enabled
-from kobai._primitive import _link_view
-from kobai._tape import Node
-from kobai._tensor import Tensor
+from kobai.core.grad_mode import is_grad_enabled
+from kobai.core.primitive import _link_view
+from kobai.core.tape import Node
+from kobai.core.tensor import Tensor
+from kobai.nn.tree import Tree
 from kobai.xp import Array, xp_of
-
-if TYPE_CHECKING:
-    from kobai.nn.module import Module
 
 Hook = Callable[..., Any]
 
@@ -27,7 +25,7 @@ class BackwardWatch:
         inputs → keeper → gates → forward → keeper → gates → outputs
     """
 
-    def __init__(self, module: Module, pre_hooks: Sequence[Hook], hooks: Sequence[Hook]) -> None:
+    def __init__(self, module: Tree, pre_hooks: Sequence[Hook], hooks: Sequence[Hook]) -> None:
         self.module = module
         self.pre_hooks = pre_hooks
         self.hooks = hooks

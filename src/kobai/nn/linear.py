@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from kobai._tensor import Tensor
-from kobai.kernels.epilogue import epilogue
+from kobai.core.tensor import Tensor
 from kobai.nn import functional as F
 from kobai.nn import init as _init
 from kobai.nn.module import Module
 from kobai.nn.parameter import Parameter
+from kobai.ops._epilogue import epilogue
 from kobai.ops.create import empty
 from kobai.ops.shape import flatten, unflatten
 from kobai.random import Generator

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 from kobai.nn import functional as F
 from kobai.nn.linear import _real
 from kobai.nn.module import Module

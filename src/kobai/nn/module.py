@@ -8,8 +8,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from kobai._tape import RemovableHandle
-from kobai._tensor import Tensor
+from kobai.core.tape import RemovableHandle
+from kobai.core.tensor import Tensor
 from kobai.dtypes import dtype
 from kobai.nn._state import IncompatibleKeys, load_state
 from kobai.nn.hooks import BackwardWatch
@@ -76,7 +76,7 @@ class Module(Tree):
     def _capture_watch(self, walk: Any) -> None:
         """What a captured step of this module rests on: mode, hooks, members; in Kobai's own classes every attribute.
 
-        Attributes of a program's own class count where its code reads them (see ``kobai.recording.watch``).
+        Attributes of a program's own class count where its code reads them (see ``kobai.capture.watch``).
         """
         whole = type(self).__module__.startswith("kobai.")
         walk.attributes(self, [name for name in self.__dict__ if whole or name in _RESTED_ON])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 from kobai.nn import functional as F
 from kobai.nn import init
 from kobai.nn.functional.attention import masked_scores

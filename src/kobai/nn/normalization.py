@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 from kobai.nn import functional as F
 from kobai.nn import init
 from kobai.nn.linear import _real, _size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 
 
 class Parameter(Tensor):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 from kobai.nn import functional as F
 from kobai.nn.module import Module
 from kobai.ops.conv import Ints, per_dimension

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 from kobai.errors import nearest
 from kobai.nn import functional as F
 from kobai.nn import init

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 from kobai.errors import MissingAttribute, nearest
 from kobai.nn.parameter import Parameter
 
-if TYPE_CHECKING:
-    from kobai.nn.module import Module
+Module = Any
+"""``kobai.nn.Module``, which is made of the class below."""
 
 
 class Tree:

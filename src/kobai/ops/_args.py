@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from kobai._primitive import primitive, truth_values
-from kobai._tensor import Tensor
+from kobai.core.primitive import primitive, truth_values
+from kobai.core.tensor import Tensor
 from kobai.dtypes import get_default_dtype
-from kobai.kernels.sums import total
+from kobai.ops._sums import total
 from kobai.xp import Array, asarray, is_array
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -1,6 +1,6 @@
 """Activation functions, one primitive per formula.
 
-Functions and derivatives are written in :mod:`kobai.kernels.activation`. At a kink the derivative is PyTorch's, the one from
+Functions and derivatives are written in :mod:`kobai.ops._formulas`. At a kink the derivative is PyTorch's, the one from
 the left – relu′(0) = 0, leaky_relu′(0) = negative_slope – and for the functions that are cut on both sides (relu6, hardtanh,
 hardsigmoid) 0 at both ends.
 """
@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from kobai._primitive import in_place, method, primitive
-from kobai._tensor import Tensor
+from kobai.core.primitive import in_place, method, primitive
+from kobai.core.tensor import Tensor
 from kobai.dtypes import get_default_dtype
-from kobai.kernels import activation as fast
+from kobai.ops import _formulas as fast
 from kobai.ops._args import Samples, cast, need_tensor, unbroadcast
 from kobai.ops.arithmetic import sub
 from kobai.ops.gather import where

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from kobai._primitive import method, primitive
-from kobai._tensor import Tensor
-from kobai.kernels.domains import check_divisor
+from kobai.core.primitive import method, primitive
+from kobai.core.tensor import Tensor
+from kobai.engine.domains import check_divisor
 from kobai.ops._args import Samples, cast, held, into, need_numbers, need_tensor, pair, shape_of, unbroadcast
 from kobai.xp import Array, xp_of
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from kobai._primitive import method, primitive
-from kobai._tensor import Tensor
+from kobai.core.primitive import method, primitive
+from kobai.core.tensor import Tensor
 from kobai.ops._args import Samples, need_tensor, pair
 from kobai.ops.shape import broadcast_shapes
 from kobai.xp import Array, is_array, xp_of

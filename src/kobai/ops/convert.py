@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from kobai import xp as _xp
-from kobai._primitive import method, primitive
-from kobai._tensor import Tensor
+from kobai.core.primitive import method, primitive
+from kobai.core.tensor import Tensor
 from kobai.dtypes import _of
 from kobai.dtypes import dtype as DType
 from kobai.ops._args import cast, category, pair

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from kobai import xp as _xp
-from kobai._primitive import method
-from kobai._tensor import Tensor
+from kobai.core.primitive import method
+from kobai.core.tensor import Tensor
 from kobai.dtypes import get_default_dtype
 from kobai.ops._args import held, need_tensor
 from kobai.xp import Array, asarray, device, is_array, to_host

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from kobai._primitive import primitive
-from kobai._tensor import Tensor
-from kobai.kernels.gemm import matmul
-from kobai.kernels.sums import total
+from kobai.core.primitive import primitive
+from kobai.core.tensor import Tensor
 from kobai.ops._args import need_tensor
+from kobai.ops._sums import total
+from kobai.ops.linear.kernel import matmul
 from kobai.xp import Array, quiet, xp_of
 
 __all__ = [

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kobai._primitive import method, primitive
-from kobai._tensor import Tensor
+from kobai.core.primitive import method, primitive
+from kobai.core.tensor import Tensor
 from kobai.dtypes import get_default_dtype
-from kobai.kernels.domains import check_range
-from kobai.kernels.scatter import mesh
-from kobai.kernels.sums import total
+from kobai.engine.domains import check_range
 from kobai.ops._args import cast, need_tensor, normalize_axes, normalize_axis, numpy_names
+from kobai.ops._positions import mesh
+from kobai.ops._sums import total
 from kobai.ops.arithmetic import maximum, minimum, sub
 from kobai.ops.gather import gather
 from kobai.ops.reduce import Axes, axes_of, element_count, reduced_samples, spread

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from kobai._primitive import primitive
-from kobai._tensor import Tensor
-from kobai.kernels.im2col import col2im
-from kobai.kernels.windows import Windows, n_windows
+from kobai.core.primitive import primitive
+from kobai.core.tensor import Tensor
 from kobai.ops._args import need_tensor
+from kobai.ops._windows import Windows, n_windows
 from kobai.ops.conv import Ints, per_dimension
+from kobai.ops.conv.im2col import col2im
 from kobai.xp import Array, xp_of
 
 __all__: list[str] = []  # kobai.unfold is another function: the one of tensors

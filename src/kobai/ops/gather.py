@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from kobai._primitive import method, primitive
-from kobai._tensor import Tensor
+from kobai.core.primitive import method, primitive
+from kobai.core.tensor import Tensor
 from kobai.dtypes import get_default_dtype
-from kobai.kernels.domains import check_range, look_range
-from kobai.kernels.engine import HOST_TYPES
-from kobai.kernels.scatter import add_at, mesh, positions_along, positions_of
+from kobai.engine.dispatch import HOST_TYPES
+from kobai.engine.domains import check_range, look_range
 from kobai.ops._args import cast, existing_axis, held, need_tensor, normalize_axis, numpy_names, pair, unbroadcast
+from kobai.ops._positions import add_at, mesh, positions_along, positions_of
 from kobai.ops.arithmetic import remainder
 from kobai.ops.index import getitem, take_slices
 from kobai.ops.shape import clone, expand, reshape

@@ -11,12 +11,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from kobai._grad_mode import is_grad_enabled
-from kobai._primitive import in_place, method, need_own_places, primitive
-from kobai._tensor import Tensor
-from kobai.kernels.domains import check_replays, counted_from_front, look_range
-from kobai.kernels.scatter import add_at, positions_along
+from kobai.core.grad_mode import is_grad_enabled
+from kobai.core.primitive import in_place, method, need_own_places, primitive
+from kobai.core.tensor import Tensor
+from kobai.engine.domains import check_replays, counted_from_front, look_range
 from kobai.ops._args import held, unbroadcast
+from kobai.ops._positions import add_at, positions_along
 from kobai.xp import Array, asarray, is_array, xp_of
 
 __all__: list[str] = []  # methods only

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kobai._primitive import primitive
-from kobai._tensor import Tensor
+from kobai.core.primitive import primitive
+from kobai.core.tensor import Tensor
 from kobai.ops._args import cast, into, need_tensor, normalize_axis, numpy_names, result_dtype
 from kobai.ops.shape import broadcast_tensors, reshape, transpose, unsqueeze
 from kobai.xp import Array, xp_of

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from kobai._primitive import method, primitive
-from kobai._tensor import Tensor
+from kobai.core.primitive import method, primitive
+from kobai.core.tensor import Tensor
 from kobai.ops._args import Samples, need_numbers, need_tensor
 from kobai.ops.compare import _operands, _operator
 from kobai.ops.shape import broadcast_shapes

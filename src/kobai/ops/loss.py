@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from kobai._primitive import primitive
-from kobai._tensor import Tensor
-from kobai.kernels.activation import relu, sigmoid
-from kobai.kernels.domains import check_unit_interval
+from kobai.core.primitive import primitive
+from kobai.core.tensor import Tensor
+from kobai.engine.domains import check_unit_interval
 from kobai.ops._args import Samples, need_flags, need_tensor, pair, unbroadcast
+from kobai.ops._formulas import relu, sigmoid
 from kobai.ops.averaged import tell
 from kobai.ops.cross_entropy import check_reduction
 from kobai.xp import Array, quiet, xp_of

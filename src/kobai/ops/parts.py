@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import accumulate, pairwise
 from typing import Any
 
-from kobai._primitive import method, primitive
-from kobai._tensor import Tensor
-from kobai.kernels.scatter import add_at
+from kobai.core.primitive import method, primitive
+from kobai.core.tensor import Tensor
 from kobai.ops._args import existing_axis, normalize_axis, numpy_names
+from kobai.ops._positions import add_at
 from kobai.ops.index import getitem
 from kobai.ops.shape import reshape
 from kobai.xp import Array, xp_of

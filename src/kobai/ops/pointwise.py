@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from kobai._primitive import method, primitive
-from kobai._tensor import Tensor
+from kobai.core.primitive import method, primitive
+from kobai.core.tensor import Tensor
 from kobai.dtypes import get_default_dtype
-from kobai.kernels import activation, special
+from kobai.engine import special
+from kobai.ops import _formulas
 from kobai.ops._args import Samples, as_tensor_like, cast, held, into, need_tensor, pair, unbroadcast
 from kobai.ops.arithmetic import add, div, mul, sub
 from kobai.ops.shape import clone
@@ -218,10 +219,10 @@ atanh = unary("atanh", "Inverse of tanh.", lambda xp, x: xp.arctanh(x), lambda x
 sigmoid = unary(
     "sigmoid",
     "σ(x) = 1 / (1 + e⁻ˣ), without overflow.",
-    lambda xp, x: activation.sigmoid(x),
-    backward=activation.sigmoid_backward,
+    lambda xp, x: _formulas.sigmoid(x),
+    backward=_formulas.sigmoid_backward,
 )
-tanh = unary("tanh", "(eˣ − e⁻ˣ) / (eˣ + e⁻ˣ).", lambda xp, x: activation.tanh(x), backward=activation.tanh_backward)
+tanh = unary("tanh", "(eˣ − e⁻ˣ) / (eˣ + e⁻ˣ).", lambda xp, x: _formulas.tanh(x), backward=_formulas.tanh_backward)
 erf = unary(
     "erf",
     "Error function 2/√π ∫₀ˣ e^(−t²) dt.",
@@ -453,8 +454,8 @@ def hypot(input: Tensor, other: Tensor) -> Tensor:
 def _logaddexp(a: Array, b: Array) -> Any:
     y = xp_of(a).logaddexp(a, b)
     return y, lambda dy: (
-        lambda out: unbroadcast(dy * activation.sigmoid(a - b), a.shape),
-        lambda out: unbroadcast(dy * activation.sigmoid(b - a), b.shape),
+        lambda out: unbroadcast(dy * _formulas.sigmoid(a - b), a.shape),
+        lambda out: unbroadcast(dy * _formulas.sigmoid(b - a), b.shape),
     )
 
 

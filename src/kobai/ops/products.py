@@ -5,8 +5,8 @@ from __future__ import annotations
 from string import ascii_letters
 from typing import Any
 
-from kobai._primitive import method
-from kobai._tensor import Tensor
+from kobai.core.primitive import method
+from kobai.core.tensor import Tensor
 from kobai.ops._args import need_tensor, normalize_axes
 from kobai.ops.einsum import einsum
 from kobai.ops.extreme import norm

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from kobai import xp as _xp
-from kobai._primitive import in_place, method, primitive
-from kobai._tensor import Tensor
+from kobai.core.primitive import in_place, method, primitive
+from kobai.core.tensor import Tensor
 from kobai.dtypes import get_default_dtype
-from kobai.kernels.domains import check_unit_interval
+from kobai.engine.domains import check_unit_interval
 from kobai.ops._args import cast
 from kobai.ops.arithmetic import add, mul
 from kobai.ops.create import Device, _shape, _takes_size

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kobai._primitive import in_place, method
-from kobai._tensor import Tensor
+from kobai.core.primitive import in_place, method
+from kobai.core.tensor import Tensor
 from kobai.ops._args import cast, existing_axis, need_tensor, normalize_axis
 from kobai.ops.create import Device, arange, tensor
 from kobai.ops.gather import index_select

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from kobai._primitive import method, primitive
-from kobai._tensor import Tensor
+from kobai.core.primitive import method, primitive
+from kobai.core.tensor import Tensor
 from kobai.ops._args import existing_axis, normalize_axes, normalize_axis, numpy_names
 from kobai.ops.gather import index_select
 from kobai.ops.shape import clone, contiguous, expand, fresh, movedim, reshape, sizes_of, transpose

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from kobai._primitive import primitive
-from kobai.kernels.activation import sigmoid
-from kobai.kernels.columns import column_sums
-from kobai.kernels.gemm import gemm
+from kobai.core.primitive import primitive
 from kobai.ops._args import Samples
+from kobai.ops._formulas import sigmoid
+from kobai.ops.linear.columns import column_sums
+from kobai.ops.linear.kernel import gemm
 from kobai.xp import Array, xp_of
 
 __all__: list[str] = []  # used by the layers of kobai.nn

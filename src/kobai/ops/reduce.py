@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from kobai._primitive import method, primitive
-from kobai._tensor import Tensor
-from kobai.kernels.sums import FEW, centred, cumulative_product, cumulative_sum, product, suffix_sum, total
+from kobai.core.primitive import method, primitive
+from kobai.core.tensor import Tensor
 from kobai.ops._args import Samples, cast, need_tensor, normalize_axes, normalize_axis, numpy_names
+from kobai.ops._sums import FEW, centred, cumulative_product, cumulative_sum, product, suffix_sum, total
 from kobai.xp import Array, quiet, xp_of
 
 __all__ = [

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from kobai._primitive import primitive
-from kobai._tensor import Tensor
+from kobai.core.primitive import primitive
+from kobai.core.tensor import Tensor
 from kobai.errors import nearest
-from kobai.kernels.gemm import matmul
 from kobai.ops._args import need_tensor
+from kobai.ops.linear.kernel import matmul
 from kobai.ops.shape import fresh, reshape
 from kobai.xp import Array, device_of, table, xp_of
 

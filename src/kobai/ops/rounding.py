@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from kobai._primitive import method, primitive, truth_values
-from kobai._tensor import Tensor
+from kobai.core.primitive import method, primitive, truth_values
+from kobai.core.tensor import Tensor
 from kobai.ops._args import Samples, need_tensor
 from kobai.ops.shape import clone
 from kobai.xp import Array, xp_of

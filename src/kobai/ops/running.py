@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from kobai._primitive import method
-from kobai._tensor import Tensor
+from kobai.core.primitive import method
+from kobai.core.tensor import Tensor
 from kobai.ops._args import need_tensor, normalize_axis, numpy_names
 from kobai.ops.extreme import ValuesIndices
 from kobai.ops.gather import gather

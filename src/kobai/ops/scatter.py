@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from kobai._primitive import method, primitive
-from kobai._tensor import Tensor
-from kobai.kernels.domains import look_range
-from kobai.kernels.scatter import add_at, extreme_at, mesh, positions_along
+from kobai.core.primitive import method, primitive
+from kobai.core.tensor import Tensor
+from kobai.engine.domains import look_range
 from kobai.ops._args import cast, held, need_tensor, normalize_axis, numpy_names, unbroadcast, wrapped
+from kobai.ops._positions import add_at, extreme_at, mesh, positions_along
 from kobai.ops.arithmetic import div
 from kobai.ops.gather import check_index, check_slices, where
 from kobai.ops.index import getitem

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from kobai._grad_mode import is_grad_enabled
-from kobai._primitive import method, primitive
-from kobai._tensor import Size, Tensor
+from kobai.core.grad_mode import is_grad_enabled
+from kobai.core.primitive import method, primitive
+from kobai.core.tensor import Size, Tensor
 from kobai.dtypes import dtype
 from kobai.ops._args import normalize_axes, normalize_axis, numpy_names, unbroadcast
 from kobai.xp import Array, xp_of

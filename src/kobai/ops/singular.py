@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kobai._primitive import primitive
+from kobai.core.primitive import primitive
 from kobai.xp import Array, linalg_errors, quiet, xp_of
 
 __all__: list[str] = []  # PyTorch has them in linalg only

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from kobai._primitive import method
-from kobai._tensor import Tensor
-from kobai.kernels.domains import check_range
+from kobai.core.primitive import method
+from kobai.core.tensor import Tensor
+from kobai.engine.domains import check_range
 from kobai.ops._args import existing_axis, need_tensor, normalize_axis, numpy_names
 from kobai.ops.extreme import ValuesIndices, picked
 from kobai.ops.gather import gather

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from kobai._primitive import method, primitive, truth_values
-from kobai._tensor import Tensor
-from kobai.kernels import gamma, special
+from kobai.core.primitive import method, primitive, truth_values
+from kobai.core.tensor import Tensor
+from kobai.engine import special
+from kobai.ops import _gamma
 from kobai.ops._args import Samples, as_tensor_like, cast, need_tensor, pair, unbroadcast
 from kobai.ops.gather import where
 from kobai.ops.pointwise import unary
@@ -34,19 +35,19 @@ __all__ = [
 deg2rad = unary("deg2rad", "x π / 180.", lambda xp, x: x * (math.pi / 180), lambda xp, x: math.pi / 180)
 rad2deg = unary("rad2deg", "x 180 / π.", lambda xp, x: x * (180 / math.pi), lambda xp, x: 180 / math.pi)
 lgamma = unary(
-    "lgamma", "log |Γ(x)|.", lambda xp, x: gamma.lgamma(x), lambda xp, x: gamma.digamma(x), domain=(0.5, 3.0)
+    "lgamma", "log |Γ(x)|.", lambda xp, x: _gamma.lgamma(x), lambda xp, x: _gamma.digamma(x), domain=(0.5, 3.0)
 )
 digamma = unary(
     "digamma",
     "ψ(x) = Γ′(x) / Γ(x).",
-    lambda xp, x: gamma.digamma(x),
-    lambda xp, x: gamma.trigamma(x),
+    lambda xp, x: _gamma.digamma(x),
+    lambda xp, x: _gamma.trigamma(x),
     domain=(0.5, 3.0),
 )
 erfinv = unary(
     "erfinv",
     "Inverse of erf: ±∞ at ±1, nan beyond.",
-    lambda xp, x: gamma.erfinv(x, special.erf),
+    lambda xp, x: _gamma.erfinv(x, special.erf),
     of_y=lambda xp, y: (math.sqrt(math.pi) / 2) * xp.exp(y * y),
     domain=(-0.9, 0.9),
 )

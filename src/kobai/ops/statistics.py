@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from kobai._primitive import method
-from kobai._tensor import Tensor
+from kobai.core.primitive import method
+from kobai.core.tensor import Tensor
 from kobai.dtypes import get_default_dtype
 from kobai.ops._args import cast, need_tensor, normalize_axis, numpy_names
 from kobai.ops.create import as_tensor

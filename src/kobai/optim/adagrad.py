@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from kobai._tensor import Tensor
-from kobai.kernels import optim as kernels
-from kobai.kernels.compiler import Elementwise
+from kobai.core.tensor import Tensor
+from kobai.formula.elementwise import Elementwise
+from kobai.optim import _formulas as kernels
 from kobai.optim.groups import NON_NEGATIVE, Group, Params
 from kobai.optim.optimizer import Optimizer, State, zeros_like
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from kobai._grad_mode import enable_grad
-from kobai._tensor import Tensor
+from kobai.core.grad_mode import enable_grad
+from kobai.core.tensor import Tensor
 from kobai.optim.groups import NON_NEGATIVE, Group, Params, learning_rate, number
 from kobai.optim.optimizer import Optimizer, State
 from kobai.xp import Array, asarray, xp_of
@@ -169,6 +169,11 @@ class LBFGS(Optimizer):
             p._bump()
             at += p.numel()
 
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """As in every optimiser; also what Kobai saved before it took over PyTorch's names."""
+        states = {key: _renamed(state) for key, state in state_dict.get("state", {}).items()}
+        super().load_state_dict({**state_dict, "state": states} if states else state_dict)
+
     def _restore(self, name: str, value: Any, p: Tensor) -> Any:
         if name not in (*_SCALARS, *_VECTORS):
             raise ValueError(f"LBFGS: expected the state {sorted((*_SCALARS, *_VECTORS))}, got {name!r}")
@@ -180,6 +185,21 @@ class LBFGS(Optimizer):
         if value.shape != (length,):
             raise ValueError(f"LBFGS: expected state {name!r} of shape ({length},), got {tuple(value.shape)}")
         return Tensor._wrap(asarray(value.array, p.dtype, p.device).copy())
+
+
+def _renamed(state: State) -> State:
+    """A state under PyTorch's names; an earlier one had ``pairs`` of (s, y), and ``moved`` and ``before`` of the last step."""
+    if "pairs" not in state:
+        return state
+    changes, slopes = [s for s, _ in state["pairs"]], [y for _, y in state["pairs"]]
+    found = {name: state[name] for name in ("func_evals", "n_iter")} | {"old_stps": changes, "old_dirs": slopes}
+    products = [_number(y.array @ s.array) for s, y in state["pairs"]]
+    found |= {"ro": [1.0 / ys for ys in products], "H_diag": 1.0}
+    if products:
+        found["H_diag"] = products[-1] / _number(slopes[-1].array @ slopes[-1].array)
+    if "moved" in state:
+        found |= {"d": state["moved"], "t": 1.0, "prev_flat_grad": state["before"]}
+    return found
 
 
 def _number(x: Array) -> float:

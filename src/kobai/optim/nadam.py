@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
-from kobai._tensor import Tensor
-from kobai.kernels import optim as kernels
-from kobai.kernels.compiler import Elementwise
+from kobai.core.tensor import Tensor
+from kobai.formula.elementwise import Elementwise
+from kobai.optim import _formulas as kernels
 from kobai.optim.groups import BELOW_ONE, NON_NEGATIVE, Group, Params
 from kobai.optim.optimizer import Optimizer, State, zeros_like
 

@@ -1,7 +1,7 @@
 """Optimizer: the parameter groups, the state, the loop over parameters, and saving all of it.
 
 A subclass gives its defaults to ``super().__init__`` and defines three small methods: ``_new_state``, the state of a
-parameter at its first step, ``_kernel``, which kernel of :mod:`kobai.kernels.optim` to run on which state arrays, and
+parameter at its first step, ``_kernel``, which kernel of :mod:`kobai.optim._formulas` to run on which state arrays, and
 ``_numbers``, with which numbers. All parameters of a group that take the same numbers are updated by one launch. Skipping
 parameters without gradient, counting steps, weight decay and ``maximize`` live here, once.
 """
@@ -16,13 +16,14 @@ from operator import itemgetter
 from typing import Any, TypeAlias
 
 from kobai import xp
-from kobai._grad_mode import in_mode
-from kobai._tape import RemovableHandle
-from kobai._tensor import Tensor
+from kobai.core.grad_mode import in_mode
+from kobai.core.tape import RemovableHandle
+from kobai.core.tensor import Tensor
+from kobai.engine import dispatch
 from kobai.errors import BackendError
-from kobai.kernels import engine, optim
-from kobai.kernels.compiler import Elementwise
-from kobai.kernels.many import Many
+from kobai.formula.elementwise import Elementwise
+from kobai.formula.many import Many
+from kobai.optim import _formulas
 from kobai.optim.groups import Group, ParameterGroups, Params, in_numbers
 from kobai.optim.groups import required as required  # PyTorch has it here
 from kobai.xp import Array, asarray, device_of, xp_of
@@ -37,11 +38,11 @@ _UNFINISHED = "{}: define step(), or _new_state(), _kernel() and _numbers()"
 
 _BEFORE = {
     ("", False): None,
-    ("", True): optim.ascending,
-    ("l2", False): optim.decayed,
-    ("l2", True): optim.decayed_ascending,
-    ("shrink", False): optim.shrunk,
-    ("shrink", True): optim.shrunk_ascending,
+    ("", True): _formulas.ascending,
+    ("l2", False): _formulas.decayed,
+    ("l2", True): _formulas.decayed_ascending,
+    ("shrink", False): _formulas.shrunk,
+    ("shrink", True): _formulas.shrunk_ascending,
 }
 """By kind of weight decay and whether to maximise: the formula that comes before the update."""
 
@@ -134,12 +135,12 @@ class Optimizer(ParameterGroups):
                 if at_work is not None and len(states) > 1:
                     at_work.guard(count.states_agree)
                 try:
-                    numbers = engine.numbers(count, _wide(like))
+                    numbers = dispatch.numbers(count, _wide(like))
                     arrays = [p._array for p in tensors]
                     arrays += grads
                     for name in names:
                         arrays += [self._state_array(p, state, name) for p, state in zip(tensors, states, strict=True)]
-                    engine.launch(many, *arrays, numbers)
+                    dispatch.launch(many, *arrays, numbers)
                 except BaseException as error:
                     if not many.begun:
                         count.restore(before)
@@ -356,7 +357,7 @@ def _item(name: str) -> Callable[[Any], Any]:
     return itemgetter(name)
 
 
-class _Step(engine.Count):
+class _Step(dispatch.Count):
     """One step in the states of a batch, which agree: counts it, and gives the kernel's numbers for it."""
 
     __slots__ = ("decay", "group", "on_host", "optimizer", "states")

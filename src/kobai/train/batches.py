@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Any, TypeAlias, cast
 
 from kobai import ops
-from kobai._grad_mode import no_grad
-from kobai._tensor import Tensor
+from kobai.core.grad_mode import no_grad
+from kobai.core.tensor import Tensor
 from kobai.errors import DataError
 from kobai.nn import Module
 from kobai.random import Generator, default_generator

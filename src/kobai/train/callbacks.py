@@ -12,15 +12,15 @@ import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from kobai._files import Lock, append, sweep, write_atomically
-from kobai._tensor import Tensor
+from kobai.core.files import Lock, append, sweep, write_atomically
+from kobai.core.tensor import Tensor
 from kobai.errors import nearest
 from kobai.train import checkpoint
 
-if TYPE_CHECKING:
-    from kobai.train.trainer import Trainer
+Trainer = Any
+"""``kobai.train.Trainer``, whose file imports this one."""
 
 
 class Callback:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from kobai import nn
-from kobai._grad_mode import no_grad
-from kobai._tensor import Tensor
-from kobai._untrusted import real
+from kobai.core.grad_mode import no_grad
+from kobai.core.tensor import Tensor
+from kobai.core.untrusted import real
 from kobai.data import DataSplits, table
 from kobai.errors import DataError, nearest
 from kobai.nn import functional as F

@@ -13,8 +13,8 @@ import numpy as np
 
 import kobai.data
 from kobai import nn
-from kobai._files import Lock, write_atomically
-from kobai._untrusted import from_toml, real, regular
+from kobai.core.files import Lock, write_atomically
+from kobai.core.untrusted import from_toml, real, regular
 from kobai.data import DataSplits, Scaling
 from kobai.errors import CheckpointError, DataError
 from kobai.random import Generator, manual_seed

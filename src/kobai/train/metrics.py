@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 from kobai.errors import nearest
 from kobai.ops.averaged import Averaged
 from kobai.xp import Array, is_array, to_host, xp_of

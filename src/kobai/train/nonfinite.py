@@ -11,19 +11,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 from kobai.nn import Module
 from kobai.optim.groups import learning_rate
 from kobai.train.callbacks import Callback
 from kobai.train.metrics import Loss
 from kobai.xp import to_host
 
-if TYPE_CHECKING:
-    from kobai.train.trainer import Trainer
+Trainer = Any
+"""``kobai.train.Trainer``, whose file imports this one."""
 
 
 class NonFiniteError(FloatingPointError):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kobai._files import write_atomically
+from kobai.core.files import write_atomically
 
 # Okabe and Ito's blue and vermilion: told apart by every kind of colour vision, and by lightness in grey.
 TRAINING, VALIDATION = "#0072B2", "#D55E00"

@@ -43,7 +43,7 @@ class Progress(Callback):
     def console(self) -> Any:
         """Where the lines go."""
         if self._console is None:
-            from kobai._terminal import Terminal
+            from kobai.core.terminal import Terminal
 
             self._console = Terminal()
         return self._console

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from kobai import optim
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 from kobai.errors import nearest
 from kobai.optim import Optimizer, lr_scheduler
 from kobai.optim.lr_scheduler import LRScheduler

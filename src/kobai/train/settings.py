@@ -8,7 +8,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from kobai._untrusted import from_toml, real, regular
+from kobai.core.untrusted import from_toml, real, regular
 from kobai.data import NAMES
 from kobai.errors import nearest
 from kobai.nn import init as initialisers

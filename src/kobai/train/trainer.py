@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kobai._capture import Captured
-from kobai._tensor import Tensor
+from kobai.capture.step import Captured
+from kobai.core.tensor import Tensor
 from kobai.errors import CheckpointError, DataError, nearest
 from kobai.nn import Module
 from kobai.nn import functional as F

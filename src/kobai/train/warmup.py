@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from kobai._tensor import Tensor
-from kobai.kernels import compiling
+from kobai.core.tensor import Tensor
+from kobai.engine import notices
 from kobai.nn import Module
 from kobai.nn import functional as F
 from kobai.optim import Optimizer
@@ -44,7 +44,7 @@ def warmup(
     callbacks: Iterable[Callback] = (),
     clip_grad_norm: float | None = None,
     capture: bool = True,
-    listener: compiling.Listener | None = None,
+    listener: notices.Listener | None = None,
 ) -> Warmed:
     """Compile all that training ``model`` will need: forward, loss, backward, clipping, update, dropout, evaluation.
 
@@ -77,7 +77,7 @@ def warmup(
 
     start = time.perf_counter()
     random = default_generator.get_state()
-    with compiling.listening(heard):
+    with notices.listening(heard):
         model, optimizer = copy.deepcopy((model, optimizer))
         trainer = Trainer(
             model,

@@ -1,1 +1,1 @@
-"""The experiments of the lab, one module each; ``kobai.lab.experiment`` says what they have in common."""
+"""The experiments of the lab, one module each; ``kobai.lab.experiments.register`` says what they have in common."""

@@ -11,8 +11,8 @@ import numpy as np
 
 import kobai
 from kobai import ops
-from kobai.lab.experiment import Numbers, Settings
-from kobai.lab.training import Data, load, train_curves
+from kobai.lab.experiments.base import Numbers, Settings
+from kobai.lab.training.curves import Data, load, train_curves
 from kobai.nn import Sequential
 from kobai.random import Generator
 from kobai.train import mlp
@@ -55,7 +55,7 @@ def net(data: Data, hidden: Sequence[int], activation: str, init: str, seed: int
 
 
 def the_data(settings: Settings) -> tuple[Any, ...]:
-    """Arguments of :func:`kobai.lab.training.load`, which travel to workers in place of the data."""
+    """Arguments of :func:`kobai.lab.training.curves.load`, which travel to workers in place of the data."""
     return settings.data, settings.quick, settings.seed, settings.data_dir
 
 

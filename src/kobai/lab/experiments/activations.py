@@ -10,7 +10,7 @@ import numpy as np
 import kobai
 from kobai import nn
 from kobai.lab import plots
-from kobai.lab.experiment import Experiment, Numbers, Settings
+from kobai.lab.experiments.base import Experiment, Numbers, Settings
 from kobai.xp import to_host
 
 ACTIVATIONS: dict[str, tuple[type[nn.Module], str]] = {

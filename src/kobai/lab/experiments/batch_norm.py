@@ -10,8 +10,8 @@ import numpy as np
 
 from kobai import nn
 from kobai.lab import plots
-from kobai.lab.experiment import Experiment, Numbers, Settings
-from kobai.lab.training import load, train_curves
+from kobai.lab.experiments.base import Experiment, Numbers, Settings
+from kobai.lab.training.curves import load, train_curves
 from kobai.random import Generator
 from kobai.xp import default_device
 

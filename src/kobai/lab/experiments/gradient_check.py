@@ -9,15 +9,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kobai import nn
-from kobai._grad_mode import no_grad
-from kobai._primitive import REGISTRY
-from kobai._tensor import Tensor
+from kobai.core.grad_mode import no_grad
+from kobai.core.primitive import REGISTRY
+from kobai.core.tensor import Tensor
 from kobai.dtypes import float64
 from kobai.gradcheck import STEP, Mismatch, worst_mismatch
 from kobai.lab import plots
-from kobai.lab.experiment import Experiment, Numbers, Settings
 from kobai.lab.experiments._nets import the_data
-from kobai.lab.training import load
+from kobai.lab.experiments.base import Experiment, Numbers, Settings
+from kobai.lab.training.curves import load
 from kobai.nn import functional as F
 from kobai.random import Generator, manual_seed
 from kobai.train import mlp

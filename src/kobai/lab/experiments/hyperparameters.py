@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 from kobai.lab import plots
-from kobai.lab.experiment import Experiment, Numbers, Settings
 from kobai.lab.experiments._nets import interval, percent, the_data
-from kobai.lab.training import Data, evaluate, load, train_curves
+from kobai.lab.experiments.base import Experiment, Numbers, Settings
+from kobai.lab.training.curves import Data, evaluate, load, train_curves
 from kobai.nn import Module
 from kobai.random import Generator
 from kobai.train import mlp

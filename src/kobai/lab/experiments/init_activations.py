@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from kobai import nn
-from kobai._grad_mode import no_grad
-from kobai._tensor import Tensor
+from kobai.core.grad_mode import no_grad
+from kobai.core.tensor import Tensor
 from kobai.lab import plots
-from kobai.lab.experiment import Experiment, Numbers, Settings
 from kobai.lab.experiments._nets import INITS as NAMES
 from kobai.lab.experiments._nets import XAVIER, percent
+from kobai.lab.experiments.base import Experiment, Numbers, Settings
 from kobai.nn.init import by_name
 from kobai.random import Generator
 from kobai.train.models import ACTIVATIONS as MODULES

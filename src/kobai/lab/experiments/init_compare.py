@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from kobai.lab import plots
-from kobai.lab.experiment import Experiment, Numbers, Settings
 from kobai.lab.experiments._nets import (
     XAVIER,
     averaged,
@@ -16,7 +15,8 @@ from kobai.lab.experiments._nets import (
     the_data,
     trained,
 )
-from kobai.lab.training import log_steps
+from kobai.lab.experiments.base import Experiment, Numbers, Settings
+from kobai.lab.training.curves import log_steps
 
 ACTIVATIONS, INITS = ("sigmoid", "relu"), ("std 0.01", "xavier", "he")
 HIDDEN, SEEDS = (100, 100, 100), 3

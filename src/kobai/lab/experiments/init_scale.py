@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from kobai.lab import plots
-from kobai.lab.experiment import Experiment, Numbers, Settings
 from kobai.lab.experiments._nets import at_level, averaged, chance, fewer, first_below, net, percent, the_data
-from kobai.lab.training import load, log_steps, train_curves
+from kobai.lab.experiments.base import Experiment, Numbers, Settings
+from kobai.lab.training.curves import load, log_steps, train_curves
 
 SCALES = ("std 1", "std 0.1", "std 0.01", "std 0.001")
 HIDDEN, SEEDS = (100, 100), 3

@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kobai import nn, ops
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 from kobai.errors import DataError
 from kobai.lab import plots
-from kobai.lab.experiment import Experiment, Numbers, Settings
 from kobai.lab.experiments._nets import fewer, interval, listing, percent, the_data
-from kobai.lab.training import Curves, Data, accuracy, load, train_curves
+from kobai.lab.experiments.base import Experiment, Numbers, Settings
+from kobai.lab.training.curves import Curves, Data, accuracy, load, train_curves
 from kobai.random import Generator, manual_seed
 from kobai.train import mlp
 from kobai.xp import asarray, default_device

@@ -12,9 +12,9 @@ import numpy as np
 import kobai
 from kobai import optim
 from kobai.lab import plots
-from kobai.lab.experiment import Experiment, Numbers, Settings
 from kobai.lab.experiments._nets import the_data
-from kobai.lab.training import load, train_curves
+from kobai.lab.experiments.base import Experiment, Numbers, Settings
+from kobai.lab.training.curves import load, train_curves
 from kobai.nn import functional as F
 from kobai.optim import Optimizer
 from kobai.random import Generator

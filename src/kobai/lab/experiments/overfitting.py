@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kobai.lab import plots
-from kobai.lab.experiment import Experiment, Numbers, Settings
 from kobai.lab.experiments._nets import fewer, interval, listing, percent, the_data
-from kobai.lab.training import load, train_curves
+from kobai.lab.experiments.base import Experiment, Numbers, Settings
+from kobai.lab.training.curves import load, train_curves
 from kobai.random import Generator, manual_seed
 from kobai.train import mlp
 from kobai.xp import default_device

@@ -8,9 +8,9 @@ import numpy as np
 
 from kobai import ops
 from kobai.lab import plots
-from kobai.lab.experiment import Experiment, Numbers, Settings
 from kobai.lab.experiments._nets import XAVIER, listing, net, percent, the_data
-from kobai.lab.training import Curves, Data, load, train_curves
+from kobai.lab.experiments.base import Experiment, Numbers, Settings
+from kobai.lab.training.curves import Curves, Data, load, train_curves
 from kobai.nn import Linear, Module
 from kobai.nn import functional as F
 from kobai.xp import to_host

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from kobai._grad_mode import no_grad
+from kobai.core.grad_mode import no_grad
 from kobai.lab import plots
-from kobai.lab.experiment import Experiment, Numbers, Settings
 from kobai.lab.experiments._nets import CURVES, net, percent, the_data
-from kobai.lab.training import load, train_curves
+from kobai.lab.experiments.base import Experiment, Numbers, Settings
+from kobai.lab.training.curves import load, train_curves
 from kobai.nn.init import normal_
 from kobai.random import Generator
 from kobai.xp import to_host

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 from kobai.ops.dropout import dropout
 from kobai.ops.gather import masked_fill, where
 from kobai.ops.softmax import softmax

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 from kobai.ops._args import need_tensor
 from kobai.ops.norm import normalize
 from kobai.ops.shape import broadcast_tensors

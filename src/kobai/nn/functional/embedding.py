@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
+from kobai.engine.domains import check_range
 from kobai.errors import nearest
-from kobai.kernels.domains import check_range
 from kobai.ops.create import ones, zeros
 from kobai.ops.gather import embedding as look_up
 from kobai.ops.scatter import index_add

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 from kobai.ops._args import need_flags
 from kobai.ops.create import full_like
 from kobai.ops.cross_entropy import check_reduction

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 from kobai.nn.functional.distance import check_shapes, pairwise_distance
 from kobai.ops.activation import softplus
 from kobai.ops.arithmetic import minimum

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 from kobai.ops.create import full, zeros_like
 from kobai.ops.gather import index_select
 from kobai.ops.joining import cat

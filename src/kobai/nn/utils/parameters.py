@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from kobai._tensor import Tensor
-from kobai.kernels.clip import scale, sum_of_squares
+from kobai.core.tensor import Tensor
+from kobai.nn.utils._clip import scale, sum_of_squares
 from kobai.ops.joining import cat
 from kobai.xp import Array, move, xp_of
 

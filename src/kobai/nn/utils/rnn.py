@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 from kobai.ops.create import full
 from kobai.ops.gather import index_select
 from kobai.ops.joining import cat, stack

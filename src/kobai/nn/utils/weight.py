@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from kobai._grad_mode import no_grad
-from kobai._tensor import Tensor
+from kobai.core.grad_mode import no_grad
+from kobai.core.tensor import Tensor
 from kobai.nn import functional as F
 from kobai.nn.module import Module
 from kobai.nn.parameter import Parameter

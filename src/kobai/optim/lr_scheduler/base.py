@@ -8,7 +8,7 @@ from functools import wraps
 from types import FunctionType
 from typing import Any, TypeAlias, TypeVar
 
-from kobai.kernels.engine import Count, on_host
+from kobai.engine.dispatch import Count, on_host
 from kobai.optim.groups import learning_rate, number, set_learning_rate
 from kobai.optim.optimizer import Optimizer
 

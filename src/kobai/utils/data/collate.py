@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 from kobai.ops.joining import stack as stack_tensors
 from kobai.xp import asarray, default_device, device_of, pin
 

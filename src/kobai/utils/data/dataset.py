@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain
 from typing import Any, Generic, TypeVar
 
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 from kobai.random import Generator, resolve
 
 T_co = TypeVar("T_co", covariant=True)

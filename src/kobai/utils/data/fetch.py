@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from kobai import xp
-from kobai._tensor import Tensor
+from kobai.core.tensor import Tensor
 from kobai.utils.data.collate import stack, to_tensors
 from kobai.utils.data.dataset import Dataset, IterableDataset, Subset, TensorDataset
 from kobai.utils.data.sampler import Order, host_indices

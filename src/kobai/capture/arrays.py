@@ -1,0 +1,268 @@
+"""The arrays that a step works on while it is recorded, and NumPy as such a step sees it.
+
+Both hand everything on to this thread's recorder (``xp.recorder``); what they know themselves is what changes no element:
+shapes, dtypes, other views of the same memory.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from kobai.capture.memory import Block
+from kobai.errors import CaptureError
+from kobai.xp import recorder
+
+
+def active() -> Any:
+    """The recorder at work in this thread."""
+    at_work = recorder()
+    if at_work is None:
+        raise CaptureError(
+            "captured step: an array of a step was used by another thread while it was being recorded, or afterwards"
+        )
+    return at_work
+
+
+class Recorded:
+    """A host array of a step that is being recorded. It has an ndarray's methods; values cannot be read from it."""
+
+    __slots__ = ("__weakref__", "block", "raw")
+    __array_ufunc__ = None  # NumPy must not take it for one of its own
+    __array_priority__ = 100
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, raw: np.ndarray[Any, Any], block: Block | None) -> None:
+        self.raw = raw
+        self.block = block  # None: memory from outside the step
+
+    shape = property(lambda self: self.raw.shape)
+    strides = property(lambda self: self.raw.strides)
+    dtype = property(lambda self: self.raw.dtype)
+    ndim = property(lambda self: self.raw.ndim)
+    size = property(lambda self: self.raw.size)
+    itemsize = property(lambda self: self.raw.itemsize)
+    nbytes = property(lambda self: self.raw.nbytes)
+    flags = property(lambda self: self.raw.flags)
+    base = property(lambda self: self.raw.base)
+    T = property(lambda self: Recorded(self.raw.T, self.block))
+
+    def _read(self, what: str) -> Any:
+        return active().host_read(what, self.raw)
+
+    def item(self, *args: int) -> Any:
+        return self._read("item()").item(*args)
+
+    def tolist(self) -> Any:
+        return self._read("tolist()").tolist()
+
+    def __bool__(self) -> bool:
+        return bool(self._read("bool(), as in an if,"))
+
+    def __float__(self) -> float:
+        return float(self._read("float()"))
+
+    def __int__(self) -> int:
+        return int(self._read("int()"))
+
+    def __index__(self) -> int:
+        return int(self._read("use as an index"))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return np.array(self._read("conversion to a numpy.ndarray"), dtype=dtype)
+
+    def __repr__(self) -> str:
+        return repr(self._read("repr()"))
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    def __iter__(self) -> Any:
+        return (self[i] for i in range(len(self.raw)))
+
+    def __getitem__(self, index: Any) -> Any:
+        return active().call(operator.getitem, (self, index), {})
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        active().assign(self, index, value)
+
+    def astype(
+        self, dtype: Any, order: str = "K", casting: str = "unsafe", subok: bool = True, copy: bool = True
+    ) -> Any:
+        if not copy and self.raw.dtype == dtype:
+            return self
+        return active().copied(self.raw.astype(dtype, order=order), self)  # type: ignore[call-overload]
+
+    def copy(self, order: str = "C") -> Any:
+        return active().copied(self.raw.copy(order), self)  # type: ignore[arg-type]
+
+    def flatten(self, order: str = "C") -> Any:
+        return self.copy().reshape(-1) if order == "C" else active().call(np.ndarray.flatten, (self, order), {})
+
+    def fill(self, value: Any) -> None:
+        self[...] = value
+
+    def reshape(self, *shape: Any, **options: Any) -> Any:
+        made = self.raw.reshape(*shape, **options)
+        if np.may_share_memory(made, self.raw) or made.size == 0:
+            return Recorded(made, self.block)
+        copy = active().copied(self.raw.copy(), self)  # row by row; a view of it has the new shape
+        return Recorded(copy.raw.reshape(made.shape), copy.block)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or not hasattr(np.ndarray, name):
+            raise AttributeError(f"a recorded array has no {name!r}")
+        # The function of that name where there is one: it takes ``out``.
+        function = getattr(np, name, None)
+        function = _METHODS.get(name) or (function if callable(function) else getattr(np.ndarray, name))
+        return lambda *args, **kwargs: active().call(function, (self, *args), kwargs)
+
+
+_METHODS: dict[str, Any] = {
+    name: getattr(np.ndarray, name) for name in "view transpose swapaxes squeeze sort partition".split()
+}
+
+
+def _operator(function: Any, reflected: bool = False, in_place: bool = False) -> Any:
+    def operate(self: Recorded, other: Any) -> Any:
+        if not isinstance(other, (Recorded, np.ndarray, np.generic, int, float)):
+            return NotImplemented
+        operands = (other, self) if reflected else (self, other)
+        return active().call(function, operands, {"out": self} if in_place else {})
+
+    return operate
+
+
+for _symbol, _function in {
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.true_divide, "floordiv": np.floor_divide,
+    "mod": np.remainder, "pow": np.power, "matmul": np.matmul, "and": np.bitwise_and, "or": np.bitwise_or,
+    "xor": np.bitwise_xor, "lshift": np.left_shift, "rshift": np.right_shift,
+}.items():  # fmt: skip
+    setattr(Recorded, f"__{_symbol}__", _operator(_function))
+    setattr(Recorded, f"__r{_symbol}__", _operator(_function, reflected=True))
+    setattr(Recorded, f"__i{_symbol}__", _operator(_function, in_place=True))
+for _symbol in ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"):
+    _short = {
+        "less": "lt",
+        "less_equal": "le",
+        "greater": "gt",
+        "greater_equal": "ge",
+        "equal": "eq",
+        "not_equal": "ne",
+    }
+    setattr(Recorded, f"__{_short[_symbol]}__", _operator(getattr(np, _symbol)))
+for _symbol, _function in {"neg": np.negative, "abs": np.absolute, "invert": np.invert, "pos": np.positive}.items():
+    setattr(Recorded, f"__{_symbol}__", lambda self, f=_function: active().call(f, (self,), {}))
+
+# --- the namespace ----------------------------------------------------------------------------------------------------
+
+
+class _Function:
+    """A function of NumPy, or a method of a ufunc, that is noted when it is called."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return active().call(self.function, args, kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.function, name)
+        return _Function(found) if callable(found) else found
+
+
+class _Namespace:
+    """``numpy`` as a step sees it that is being recorded."""
+
+    __name__ = "numpy"
+    ndarray = Recorded
+
+    def __init__(self, module: Any = np) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._module, name)
+        if name in ("linalg", "fft", "lib", "stride_tricks"):
+            return _Namespace(found)
+        if isinstance(found, type) and not issubclass(found, np.ufunc):
+            return found
+        made = _Function(found) if callable(found) else found
+        setattr(self, name, made)
+        return made
+
+    # Making arrays: places of the step, filled again at every replay.
+
+    def empty(self, shape: Any, dtype: Any = float, order: str = "C") -> Recorded:
+        return active().place(np.empty(shape, dtype, order))  # type: ignore[call-overload, no-any-return]
+
+    def empty_like(
+        self, prototype: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None
+    ) -> Any:
+        return active().place(np.empty_like(raw_of(prototype), dtype, order, subok, shape))  # type: ignore[call-overload]
+
+    def full(self, shape: Any, fill_value: Any, dtype: Any = None, order: str = "C") -> Recorded:
+        if isinstance(fill_value, Recorded) and dtype is None:
+            dtype = fill_value.dtype
+        kind = np.asarray(fill_value).dtype if dtype is None else dtype
+        out = self.empty(shape, kind, order)
+        out[...] = fill_value
+        return out
+
+    def zeros(self, shape: Any, dtype: Any = float, order: str = "C") -> Recorded:
+        return self.full(shape, 0, dtype, order)
+
+    def ones(self, shape: Any, dtype: Any = float, order: str = "C") -> Recorded:
+        return self.full(shape, 1, dtype, order)
+
+    def full_like(
+        self, a: Any, fill_value: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None
+    ) -> Any:
+        out = self.empty_like(a, dtype, order, subok, shape)
+        out[...] = fill_value
+        return out
+
+    def zeros_like(self, a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None) -> Any:
+        return self.full_like(a, 0, dtype, order, subok, shape)
+
+    def ones_like(self, a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None) -> Any:
+        return self.full_like(a, 1, dtype, order, subok, shape)
+
+    def asarray(self, a: Any, dtype: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(a, Recorded):
+            return a if dtype is None else a.astype(dtype, copy=False)
+        return active().constant(np.asarray(a, dtype))
+
+    def array(self, object: Any, dtype: Any = None, *args: Any, copy: bool = True, **kwargs: Any) -> Any:
+        made = self.asarray(object, dtype)
+        return made.copy("K") if copy and made is object else made
+
+    def ascontiguousarray(self, a: Any, dtype: Any = None) -> Any:
+        made = self.asarray(a, dtype)
+        return made if made.flags.c_contiguous else made.copy()
+
+    def copy(self, a: Any, order: str = "K", subok: bool = False) -> Any:
+        return a.copy(order)
+
+    def astype(self, x: Any, dtype: Any, /, *, copy: bool = True) -> Any:
+        return x.astype(dtype, copy=copy)
+
+    def reshape(self, a: Any, /, shape: Any, **options: Any) -> Any:
+        return a.reshape(shape, **options)
+
+    def ravel(self, a: Any, order: str = "C") -> Any:
+        return a.reshape(-1, order=order)
+
+    def where(self, condition: Any, *choices: Any) -> Any:
+        if not choices:
+            return active().call(np.nonzero, (condition,), {})
+        return active().where(condition, *choices)
+
+
+namespace = _Namespace()
+
+
+def raw_of(value: Any) -> Any:
+    """The ndarray of a recorded array; anything else as it is."""
+    return value.raw if type(value) is Recorded else value

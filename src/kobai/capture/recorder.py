@@ -1,0 +1,366 @@
+"""Recording a step on host arrays: what it computes becomes a flat program that runs again without tape or allocation.
+
+While a step is recorded its tensors hold arrays of type :class:`Recorded`. Everything done with them is done at once, and
+noted: the function, its operands, and the place in memory where the result went. The places stay; running the notes again,
+in order, is the same step on whatever the input places hold by then. Views are places in places and need no note.
+
+Three things cannot be noted, and are errors (:class:`~kobai.errors.CaptureError`, with the line of the program that did it):
+a value that Python reads, because what is done with it is not seen; a size that depends on values; and an array that comes
+from elsewhere, because nothing says whether it will be the same the next time.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from operator import length_hint
+from typing import Any
+
+import numpy as np
+
+from kobai import xp as _xp
+from kobai.capture.arrays import Recorded, active, namespace
+from kobai.capture.memory import Workspace
+from kobai.capture.rules import Rules
+from kobai.cpu import blas
+from kobai.engine import dispatch
+from kobai.errors import CaptureError
+from kobai.xp import Array, Backend
+
+# --- the program ------------------------------------------------------------------------------------------------------
+
+
+class Program:
+    """The notes of a step: calls in order, among them what the host does, where the step did it.
+
+    So a replay that fails has counted as far as it came: a step of Adam, if the parameters were updated.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Callable[..., Any], tuple[Any, ...]] | None] = []
+        self.allocating: list[str] = []
+        """Names of functions without ``out=``, which make a new array at every replay."""
+        self._last: tuple[Any, Any] | None = None  # what the host did last in this replay, and what was before
+
+    def replay(self) -> None:
+        """Run the step again, on what its input places hold now."""
+        blas.on_one_thread(self._run)  # as when the products were recorded
+
+    def _run(self) -> None:
+        self._last = None
+        calls = iter(self.calls)
+        try:
+            for function, args in calls:  # type: ignore[misc]
+                function(*args)
+        except BaseException:
+            # An exception that a handler of signals raises may come between a count and the kernel that it is for.
+            function, args = self.calls[len(self.calls) - length_hint(calls) - 1]  # type: ignore[misc]
+            if function == self.host and self._last is not None and self._last[0] is args[0]:
+                args[0].restore(self._last[1])
+            raise
+
+    def host(self, compute: Callable[[], Any], place: Any) -> None:
+        """Do what the host does at every replay, and put the numbers that it gives into their place, if it has one."""
+        if isinstance(compute, dispatch.Count):
+            self._last = compute, compute.save()
+        numbers = compute()
+        if place is not None:
+            place[...] = numbers
+
+
+# --- the recorder -----------------------------------------------------------------------------------------------------
+
+_TAKES_OUT = frozenset(
+    "sum mean prod max amax min amin any all argmax argmin cumsum cumprod std var clip round dot concatenate stack einsum "
+    "take choose trace nanmax nanmin nansum nanmean nanprod".split()
+)
+_WRITES_FIRST = (np.copyto, np.put, np.put_along_axis, np.fill_diagonal, np.putmask, np.place)
+_WRITES_ITSELF = (np.ndarray.sort, np.ndarray.partition, np.ndarray.put)
+_CONSTANTS = frozenset(
+    "arange eye identity linspace logspace tri indices tril_indices triu_indices diag_indices".split()
+)
+_ASKS = frozenset(  # about shapes, dtypes and memory, not values
+    "may_share_memory shares_memory result_type can_cast promote_types ndim shape size isscalar iinfo finfo issubdtype "
+    "broadcast_shapes iscomplexobj min_scalar_type".split()
+)
+_SIZED_BY_VALUES = frozenset(
+    "nonzero argwhere flatnonzero unique extract union1d intersect1d setdiff1d bincount trim_zeros compress".split()
+)
+
+
+class Recorder(Rules):
+    """Notes what is computed with :class:`Recorded` arrays in :attr:`program`, using memory of ``workspace``."""
+
+    namespace = namespace
+
+    def __init__(self, workspace: Workspace, lenient: bool = False) -> None:
+        super().__init__(lenient)
+        self.workspace = workspace
+        self.program = Program()
+        self._known: set[int] = set()  # ids of host arrays that are part of the program
+        self._constants: dict[int, int] = {}  # memory of constants: where in the program they would be renewed
+        self._kept: list[Any] = []
+
+    def finished(self) -> Program:
+        """The program of the step, which is over."""
+        self.program.calls = [call for call in self.program.calls if call is not None]
+        return self.program
+
+    # --- places
+
+    def external(self, raw: np.ndarray[Any, Any]) -> Recorded:
+        """Memory that outlives the step: an input, a parameter, a buffer."""
+        return Recorded(raw, None)
+
+    def place(self, like: np.ndarray[Any, Any]) -> Recorded:
+        """A new array of the step, of the shape, dtype and order of ``like``."""
+        return Recorded(*self.workspace.like(like))
+
+    def constant(self, host: np.ndarray[Any, Any]) -> Recorded:
+        """What the program always finds as it is now. If the step writes into it, it is renewed at every replay."""
+        if host.ndim and host.size > 1 and host.flags.writeable and id(host) not in self._known:
+            self.foreign(host)
+        return self._constant(host)
+
+    def _constant(self, host: np.ndarray[Any, Any]) -> Recorded:
+        # Its memory is its own: a block that was used before would be written to again by the calls that used it.
+        made = Recorded(*Workspace().like(host))
+        made.raw[...] = host
+        assert made.block is not None
+        made.block.keep()
+        self._constants[id(made.block)] = len(self.program.calls)
+        self._kept.append(made.block)
+        self.program.calls.append(None)
+        return made
+
+    def _written(self, array: Recorded) -> None:
+        """Note that the step writes here: a constant must then be made anew every time."""
+        at = self._constants.pop(id(array.block), None) if array.block is not None else None
+        if at is not None:
+            memory = array.block.memory  # type: ignore[union-attr]
+            self.program.calls[at] = (np.copyto, (memory, memory.copy()))
+
+    def keep(self, array: Recorded) -> np.ndarray[Any, Any]:
+        """The host array of ``array``, whose place is not used for anything else from now on."""
+        if array.block is not None:
+            array.block.keep()
+        return array.raw
+
+    # --- numbers and kernels
+
+    def feed(self, compute: Callable[[], Any], place: Any) -> None:
+        """Here every replay does this on the host."""
+        self._note(self.program.host, (compute, place))
+
+    def numbers(self, compute: Callable[[], tuple[float, ...]], dtype: Any) -> Recorded:
+        """See :func:`kobai.engine.dispatch.numbers`."""
+        place = np.array(self.repeated(compute), dtype)
+        self.feed(compute, place)
+        self._known.add(id(place))
+        self._kept.append(place)
+        return self.external(place)
+
+    def launch(self, kernel: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        """Run a kernel, and note it; see :func:`kobai.engine.dispatch.launch`."""
+        for arg in args:
+            if type(arg) is Recorded:
+                self._written(arg)  # it may be
+        raw = tuple(self._unwrap(arg) for arg in args)
+        bind = getattr(kernel, "bind", None)
+        if bind is not None:
+            bound = bind(*raw)
+            bound()
+            self._note(bound, ())
+        else:
+            kernel(*raw)
+            self._note(kernel, raw)
+
+    def check(self, look: Callable[..., None], args: tuple[Any, ...]) -> None:
+        """Look, and note it; see :func:`kobai.engine.dispatch.check`."""
+        raw = tuple(self._unwrap(arg) for arg in args)
+        look(*raw)
+        self._note(look, raw)
+
+    # --- calls
+
+    def _note(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self.program.calls.append((function, args))
+
+    def _unwrap(self, value: Any) -> Any:
+        kind = type(value)
+        if kind is Recorded:
+            return value.raw
+        if kind is tuple or kind is list:
+            return kind(self._unwrap(part) for part in value)
+        if isinstance(value, np.ndarray) and value.size > 1 and value.flags.writeable and id(value) not in self._known:
+            return self.foreign(value)  # what cannot be written to is a table, the same at every step
+        return value
+
+    def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Do ``function(*args, **kwargs)``, a function of NumPy, and note it."""
+        name = getattr(function, "__name__", str(function))
+        raw = tuple(self._unwrap(arg) for arg in args)
+        options = {key: self._unwrap(value) for key, value in kwargs.items()}
+        if name in _ASKS:
+            return function(*raw, **options)
+        if name in _SIZED_BY_VALUES:
+            self.fail(f"captured step: the size of what {name} gives depends on values, which a replay cannot follow")
+        ufunc = isinstance(function, np.ufunc)
+        of_ufunc = isinstance(getattr(function, "__self__", None), np.ufunc)
+        if function in _WRITES_FIRST or function in _WRITES_ITSELF or (of_ufunc and name == "at"):
+            self._written(args[0])
+            function(*raw, **options)
+            self._note(partial(function, **options) if options else function, raw)
+            return None
+        out = kwargs.get("out")
+        if ufunc and len(args) > function.nin:
+            out = args[function.nin] if function.nout == 1 else tuple(args[function.nin :])
+            raw, args = raw[: function.nin], args[: function.nin]
+        options.pop("out", None)
+        if out is not None:
+            return self._into(function, ufunc, raw, options, out)
+        result = function(*raw, **options)
+        if isinstance(result, (tuple, list)) and not (ufunc and function.nout > 1):
+            return self._several(function, args, raw, options, result)
+        if ufunc and function.nout > 1:
+            return self._into(function, ufunc, raw, options, tuple(self.place(np.asarray(part)) for part in result))
+        if isinstance(result, (bool, int, float, str, np.dtype)) and not isinstance(result, np.generic):
+            self.host_read(f"{name}()", np.asarray(result))
+            return result
+        result = np.asarray(result)
+        if name in _CONSTANTS:
+            return self._constant(result)
+        for arg, array in zip(args, raw, strict=True):  # a view needs no note
+            if type(arg) is Recorded and result.size and np.may_share_memory(result, array):
+                return Recorded(result, arg.block)
+        if name == "getitem" and any(
+            isinstance(part, np.ndarray) and part.dtype == bool and part.ndim
+            for part in (raw[1] if isinstance(raw[1], tuple) else (raw[1],))
+        ):
+            self.fail("captured step: the size of a selection by a boolean mask depends on values; use where()")
+        made = self.place(result)
+        takes_out = ufunc or of_ufunc or name in _TAKES_OUT
+        if takes_out:
+            return self._into(function, ufunc, raw, options, made)
+        made.raw[...] = result
+        self.program.allocating.append(name)
+        self._note(_into_copy, (made.raw, function, raw, options))
+        return made
+
+    def _into(self, function: Any, ufunc: bool, raw: tuple[Any, ...], options: dict[str, Any], out: Any) -> Any:
+        """Note a call that writes its result into ``out``, which is returned."""
+        outs = out if isinstance(out, tuple) else (out,)
+        for array in outs:
+            self._written(array)
+        places = tuple(self._unwrap(array) for array in outs)
+        if ufunc and not options and function not in (np.maximum, np.minimum):  # these want it by name
+            function(*raw, *places)
+            self._note(function, (*raw, *places))
+        else:
+            bound = partial(function, **options, out=places if isinstance(out, tuple) else places[0])
+            bound(*raw)
+            self._note(bound, raw)
+        return out
+
+    def _several(self, function: Any, args: Any, raw: tuple[Any, ...], options: dict[str, Any], results: Any) -> Any:
+        """A function with several results: views of its operand, or arrays."""
+        parts = []
+        for i, part in enumerate(results):
+            part = np.asarray(part)
+            owner = next(
+                (a for a, r in zip(args, raw, strict=True) if type(a) is Recorded and np.may_share_memory(part, r)),
+                None,
+            )
+            if owner is not None:
+                parts.append(Recorded(part, owner.block))
+                continue
+            made = self.place(part)
+            made.raw[...] = part
+            self._note(_into_copy_of, (made.raw, i, function, raw, options))
+            parts.append(made)
+        self.program.allocating.append(getattr(function, "__name__", str(function)))
+        return type(results)(*parts) if hasattr(results, "_fields") else type(results)(parts)
+
+    def copied(self, result: np.ndarray[Any, Any], source: Recorded) -> Recorded:
+        """``result``, made from ``source`` by copying with or without another dtype."""
+        made = self.place(result)
+        function = partial(np.copyto, casting="unsafe")
+        function(made.raw, source.raw)
+        self._note(function, (made.raw, source.raw))
+        return made
+
+    def assign(self, target: Recorded, index: Any, value: Any) -> None:
+        """target[index] = value"""
+        self._written(target)
+        index, value = self._unwrap(index), self._unwrap(value)
+        part = target.raw[index] if _basic(index) else None
+        if isinstance(part, np.ndarray):
+            function: Any = partial(np.copyto, casting="unsafe")
+            args: tuple[Any, ...] = (part, value)
+        else:
+            function, args = operator.setitem, (target.raw, index, value)
+        function(*args)
+        self._note(function, args)
+
+    def where(self, condition: Any, x: Any, y: Any) -> Recorded:
+        """x where condition, else y: two copies into one place, which ``numpy.where`` cannot do."""
+        condition, x, y = (self._unwrap(part) for part in (condition, x, y))
+        made = self.place(np.where(condition, x, y))
+        condition = np.asarray(condition)
+        mask = condition if condition.dtype == bool else None
+        if mask is None:
+            chosen = self.place(np.asarray(condition != 0))
+            np.not_equal(condition, 0, chosen.raw)
+            self._note(np.not_equal, (condition, 0, chosen.raw))
+            mask = chosen.raw
+            self._kept.append(chosen)
+        copies: Any = (
+            (partial(np.copyto, casting="unsafe"), (made.raw, y)),
+            (partial(np.copyto, casting="unsafe", where=mask), (made.raw, x)),
+        )
+        for function, args in copies:
+            function(*args)
+            self._note(function, args)
+        return made
+
+
+def _basic(index: Any) -> bool:
+    return all(
+        part is None or part is Ellipsis or isinstance(part, (int, np.integer, slice))
+        for part in (index if isinstance(index, tuple) else (index,))
+    )
+
+
+def _into_copy(place: Array, function: Any, args: Any, options: Any) -> None:
+    result = function(*args, **options)
+    if np.shape(result) != place.shape:
+        raise CaptureError(
+            f"captured step: {function.__name__} gave shape {np.shape(result)}, recorded was {place.shape}"
+        )
+    place[...] = result
+
+
+def _into_copy_of(place: Array, i: int, function: Any, args: Any, options: Any) -> None:
+    place[...] = function(*args, **options)[i]
+
+
+def _host_read(array: Recorded) -> Any:
+    return active().host_read("a copy to the host", array.raw)
+
+
+def _no_host_data(array: np.ndarray[Any, Any]) -> Recorded:
+    return active().constant(array)  # type: ignore[no-any-return]
+
+
+_backend = Backend(
+    "numpy",
+    "cpu",
+    lambda: (namespace, Recorded),
+    from_host=_no_host_data,
+    to_host=_host_read,
+    linalg_errors=nullcontext,
+)
+_xp.adopt_array_type(Recorded, namespace, _backend)
+dispatch.HOST_TYPES.add(Recorded)

@@ -1,0 +1,353 @@
+"""One recording of a step: its tensors are watched while it runs, and what it was becomes a replay."""
+
+from __future__ import annotations
+
+import os
+import threading
+import types
+import weakref
+from collections.abc import Callable
+from operator import attrgetter, is_
+from typing import Any, ClassVar
+
+import numpy as np
+
+from kobai.capture.arrays import Recorded
+from kobai.capture.graph import CudaRecorder, Graph, Uncaptured
+from kobai.capture.memory import Workspace
+from kobai.capture.recorder import Recorder
+from kobai.capture.rules import Rules
+from kobai.capture.watch import Guards, Watch
+from kobai.core.tensor import Tensor
+from kobai.errors import CaptureError
+from kobai.xp import Array, quiet
+
+
+def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
+    """``value`` – tensors in tuples, lists and dicts – with every tensor replaced."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, tuple):
+        parts = [map_tensors(function, part) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    if isinstance(value, list):
+        return [map_tensors(function, part) for part in value]
+    if isinstance(value, dict):
+        return {name: map_tensors(function, part) for name, part in value.items()}
+    return value
+
+
+def copied(tensor: Tensor) -> Tensor:
+    """The values of a result, apart from the step."""
+    return Tensor._wrap(tensor._array.copy())  # type: ignore[no-any-return]
+
+
+_ARRAY, _GRAD = attrgetter("_array"), attrgetter("_grad")
+
+
+class Replay:
+    """A recorded step: what runs it again, its input places, its results, and what it rests on."""
+
+    def __init__(self, run: Callable[[], Any], session: Session, result: Any, held: int = 0) -> None:
+        self.run = run
+        self.places = [tensor._array for tensor in session.inputs]
+        self.result = map_tensors(lambda tensor: tensor.detach(), result)
+        adopted = session.adopted.values()
+        outside = [entry for entry in adopted if not any(entry[0] is tensor for tensor in session.inputs)]
+        self.tensors = [tensor for tensor, _, _ in outside]
+        self.arrays = [array for _, array, _ in outside]
+        self.rests_on = session.rests_on()
+        self.touched, self.actions = session.recorder.touched, session.watch.actions
+        changed = {id(tensor._version): tensor._version for tensor, _, then in adopted if tensor._version[0] != then}
+        self.versions = list(changed.values())
+        before = [(leaf, grad) for leaf, grad in session.grads_read.values() if leaf._node is None]
+        self.leaves_before, self.grads_before = [leaf for leaf, _ in before], [grad for _, grad in before]
+        self.grads = [(leaf, leaf._grad) for leaf in session.grads_set.values()]
+        self.guards = session.recorder.guards()
+        self.own_bytes: int = held + sum(place.nbytes for place in self.places)
+
+    def holds(self) -> bool:
+        """Whether all that the program rests on is as it was when it was recorded."""
+        if not all(map(is_, map(_ARRAY, self.tensors), self.arrays)):
+            return False
+        if not all(map(is_, map(_GRAD, self.leaves_before), self.grads_before)):
+            return False
+        return all(get() == value for get, value in self.guards) and self.rests_on.hold()
+
+    @quiet
+    def __call__(self, inputs: list[Tensor]) -> Any:
+        for place, tensor in zip(self.places, inputs, strict=True):
+            array = tensor._array
+            if array is not place:
+                place[...] = array
+        for version in self.versions:  # before: a run that fails has changed them too
+            version[0] += 1
+        self.run()
+        for leaf, grad in self.grads:
+            leaf._grad = grad
+        return self.result
+
+
+class Session:
+    """Runs a step under the rules of ``recorder`` and watches which tensors it touches. Subclasses know how to repeat it."""
+
+    warms_each_signature: ClassVar[bool] = False
+    """Whether each signature runs once before it is recorded, because kernels for its shapes may have to be compiled, which a
+    capture does not allow; otherwise the first call of all is enough, which creates the optimizer's state."""
+
+    def __init__(self, recorder: Rules, inputs: list[Tensor]) -> None:
+        self.recorder = recorder
+        self.adopted: dict[int, tuple[Tensor, Array, int]] = {}  # tensor, its array, its version then
+        self.shown: dict[int, Array] = {}  # what those show to the step
+        self.made: list[weakref.ref[Tensor]] = []
+        self.grads_read: dict[int, tuple[Tensor, Tensor | None]] = {}
+        self.grads_set: dict[int, Tensor] = {}
+        self.inputs: list[Tensor] = [copied(tensor) for tensor in inputs]
+        self.known: set[types.CodeType] = set()
+        """Code of installed packages that earlier recordings of the step have run."""
+
+    def run(self, step: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """``step`` on the input places, which hold the arguments now; what it returned."""
+        places = iter(self.inputs)
+        self.watch = Watch(step, (args, kwargs), self.known)
+        self.recorder.repeated = self.watch.repeated
+        args, kwargs = map_tensors(lambda _: next(places), (args, kwargs))
+        try:
+            with self.recorder:
+                self._watch()
+                self.watch.begin(self.recorder.fail_at)
+                result = step(*args, **kwargs)
+                self.watch.end()
+                self.recorder.check_bindings()
+        finally:
+            try:
+                self._end()
+            finally:  # once more: an exception that a handler of signals raises may have cut the first short
+                self._end()
+        return result
+
+    def rests_on(self) -> Guards:
+        """What the step read from Python; raises CaptureError (or notes a failure) for what cannot be watched."""
+        inputs = set(map(id, self.inputs))
+        tensors = [tensor for tensor, _, _ in self.adopted.values() if id(tensor) not in inputs]
+        walk = self.watch.after(*self.recorder.touched, *tensors)
+        self.recorder.check_watchable(walk, self.watch)
+        return Guards(walk.entries)
+
+    def replay(self, result: Any) -> Replay:
+        """The step as it ran."""
+        raise NotImplementedError
+
+    def adopt(self, array: Array) -> Array:
+        """What a tensor from outside shows to the step in the place of its array."""
+        return array
+
+    def touched(self, tensor: Tensor) -> Array:
+        """A tensor from outside is used for the first time; returns what it shows to the step."""
+        array = tensor.__dict__["_array"]
+        self.adopted[id(tensor)] = (tensor, array, tensor._version[0])
+        return self.adopt(array)
+
+    def rebinds(self, tensor: Tensor) -> None:
+        """A tensor from outside is about to be given another array."""
+        self.recorder.fail(
+            "captured step: a tensor from outside the step was given other memory (as by .data = or .to()), which a "
+            "replay would not do; write into it with copy_()"
+        )
+
+    def sets_grad(self, tensor: Tensor) -> None:
+        """A tensor is about to be given another gradient."""
+        self.grads_set[id(tensor)] = tensor
+
+    def enter(self, array: Array) -> Array:
+        """What a tensor made by the step is given, for the array it was made with."""
+        return array
+
+    def plain(self, array: Array) -> Array:
+        """What a tensor made by the step shows to others, for the array that it shows to the step."""
+        return array
+
+    def leave(self, array: Array) -> None:
+        """The step is over, and a tensor made by it that showed it this array lives on."""
+
+    def _watch(self) -> None:
+        """What the step touches shows itself to this session from now on."""
+        with _watching:
+            _sessions[self.recorder.thread] = self
+            Tensor._array, Tensor._grad = _arrays, _grads  # type: ignore[assignment]
+
+    def _end(self) -> None:
+        """Leave everything as if no step were recorded; may be called again."""
+        self.watch.end()
+        with _watching:
+            if _sessions.get(self.recorder.thread) is self:
+                del _sessions[self.recorder.thread]
+            _unwatch()
+        self.recorder.release()
+        while self.made:
+            made = self.made[-1]()
+            if made is not None and made.__dict__.get("_inside", (None,))[0] is self:
+                self.leave(made.__dict__["_inside"][1])
+                del made.__dict__["_inside"]
+            self.made.pop()
+
+
+class HostSession(Session):
+    """A step on host arrays, recorded operation by operation."""
+
+    recorder: Recorder
+
+    def __init__(self, workspace: Workspace, lenient: bool, inputs: list[Tensor]) -> None:
+        super().__init__(Recorder(workspace, lenient), inputs)
+
+    def replay(self, result: Any) -> Replay:
+        return Replay(self.recorder.finished().replay, self, result)
+
+    def adopt(self, array: Array) -> Array:
+        return self.recorder.external(array) if isinstance(array, np.ndarray) else array
+
+    def enter(self, array: Array) -> Array:
+        return self.recorder.constant(array) if isinstance(array, np.ndarray) else array
+
+    def plain(self, array: Array) -> Array:
+        return array.raw if type(array) is Recorded else array
+
+    def leave(self, array: Array) -> None:
+        if type(array) is Recorded:
+            self.recorder.keep(array)
+
+
+class CudaSession(Session):
+    """A step on a CUDA device, captured as a graph. What fails is run again without, less what the host had done already."""
+
+    warms_each_signature = True
+    recorder: CudaRecorder
+
+    def __init__(self, workspace: Workspace, lenient: bool, inputs: list[Tensor]) -> None:
+        super().__init__(CudaRecorder(lenient), inputs)
+        self.device = inputs[0].device if inputs else None
+        self.graph: Graph
+
+    def run(self, step: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        lenient, record = self.recorder.lenient, super().run
+        try:
+            self.graph = Graph.capture(lambda: record(step, args, kwargs), device=self.device, recorder=self.recorder)
+        except CaptureError as error:
+            if not lenient:
+                self.recorder.counts.take_back()
+                raise
+            self.recorder.failure = str(error)
+            uncaptured = Uncaptured(self.recorder)
+            try:
+                with uncaptured:
+                    return step(*args, **kwargs)
+            finally:
+                uncaptured.release()
+        except BaseException:
+            self.recorder.counts.take_back()
+            raise
+        try:
+            self.graph.replay()
+        except BaseException:
+            if not self.graph.launched:
+                self.recorder.counts.take_back()
+            raise
+        return self.graph.result
+
+    def replay(self, result: Any) -> Replay:
+        return Replay(self.graph.replay, self, result, self.graph.pool_bytes)
+
+
+# --- watching ---------------------------------------------------------------------------------------------------------
+
+_sessions: dict[int, Session] = {}
+"""The sessions of the threads that are recording. While there is one, descriptors stand in the place of ``Tensor._array`` and
+``Tensor._grad``: what a thread with a session touches shows itself to that; other threads find what is always there."""
+
+_watching = threading.Lock()
+
+
+def in_session() -> bool:
+    """Whether this thread records a step, or runs one beside its replay."""
+    return threading.get_ident() in _sessions
+
+
+class _Arrays:
+    """``Tensor._array`` while steps are recorded."""
+
+    def __get__(self, tensor: Tensor, owner: Any = None) -> Any:
+        state = tensor.__dict__
+        session = _sessions.get(threading.get_ident())
+        if session is None:
+            try:
+                return state["_array"]
+            except KeyError:
+                raise AttributeError("_array") from None
+        owner, shown = state.get("_inside", (None, None))
+        if owner is session:
+            return shown
+        key = id(tensor)
+        if key not in session.adopted:
+            session.shown[key] = session.touched(tensor)
+        return session.shown[key]
+
+    def __set__(self, tensor: Tensor, array: Any) -> None:
+        state = tensor.__dict__
+        session = _sessions.get(threading.get_ident())
+        if session is None:
+            state["_array"] = array
+            return
+        owner, shown = state.get("_inside", (None, None))
+        own = owner is session
+        if array is (shown if own else session.shown.get(id(tensor))):  # as after +=
+            return
+        if not own and "_array" in state:
+            session.rebinds(tensor)
+        array = session.enter(array)
+        state["_inside"] = session, array
+        state["_array"] = session.plain(array)
+        if not own:
+            session.made.append(weakref.ref(tensor))
+
+
+class _Grads:
+    """``Tensor._grad`` while steps are recorded."""
+
+    def __get__(self, tensor: Tensor, owner: Any = None) -> Any:
+        grad = tensor.__dict__.get("_grad")
+        session = _sessions.get(threading.get_ident())
+        if session is not None:
+            key = id(tensor)
+            if key not in session.grads_read and key not in session.grads_set:
+                session.grads_read[key] = (tensor, grad)
+        return grad
+
+    def __set__(self, tensor: Tensor, grad: Tensor | None) -> None:
+        session = _sessions.get(threading.get_ident())
+        if session is not None:
+            session.sets_grad(tensor)
+        tensor.__dict__["_grad"] = grad
+
+
+_arrays, _grads = _Arrays(), _Grads()
+
+
+def _unwatch() -> None:
+    """Without a session: ``_array`` and ``_grad`` are plain attributes again, which cost nothing."""
+    if not _sessions and "_array" in Tensor.__dict__:
+        del Tensor._array
+        Tensor._grad = None
+
+
+def _only_this_thread() -> None:
+    """In a forked child the parent's other threads do not exist, and one of them may have held the lock."""
+    global _watching
+    _watching = threading.Lock()
+    for thread in [*_sessions]:
+        if thread != threading.get_ident():
+            del _sessions[thread]
+    _unwatch()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_only_this_thread)

@@ -1,0 +1,1 @@
+"""What only answers PyTorch's names."""

@@ -1,0 +1,343 @@
+"""``@primitive`` declares a differentiable operation, ``@method`` makes it a method, ``in_place`` changes a tensor by it.
+
+An operation is declared once, gradient beside function::
+
+    @primitive(sample=lambda rng: (rng.normal(size=(4, 3)),))
+    def exp(x):
+        y = xp_of(x).exp(x)
+        return y, lambda dy: (dy * y,)
+
+``vjp(dy)`` returns one entry per positional argument: an array; ``None`` where there is no gradient; or a function
+``f(out)``, called only if that input needs its gradient, which returns a fresh array, or fills and returns ``out`` when it
+is given. Entries that are arrays may be shared or be views; a ``vjp`` never writes into ``dy``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from types import FunctionType
+from typing import Any, TypeVar, overload
+
+import numpy as np
+
+from kobai import xp as _xp
+from kobai.core.grad_mode import in_mode, state
+from kobai.core.tape import Node, Vjp, as_array
+from kobai.core.tensor import Tensor
+from kobai.engine.dispatch import HOST_TYPES
+from kobai.errors import BackendError
+from kobai.xp import Array, device, device_of, is_array, xp_of
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Primitive:
+    """A registered primitive: the raw function, its public wrapper, and the samples by which the tests examine it."""
+
+    def __init__(self, function: Callable[..., tuple[Array, Vjp | None]], samples: Sequence[Any], kind: str) -> None:
+        self.function = function
+        self.name = function.__name__
+        self.module = function.__module__
+        self.samples = samples
+        self.kind = kind
+        self.op: Callable[..., Tensor]
+
+
+REGISTRY: dict[str, Primitive] = {}
+"""Every primitive by ``module.name``. The tests gradcheck, compare and examine all of them from here alone."""
+
+
+def primitive(
+    *, sample: Any, kind: str = "", half: str = "wide", updates: Sequence[int] = ()
+) -> Callable[[Callable[..., Any]], Callable[..., Tensor]]:
+    """Declare a differentiable operation on raw arrays, see the top of this file.
+
+    ``sample`` is a function of a ``numpy.random.Generator`` – or a list of them – returning the positional arguments of an
+    example call as a tuple; a dict at its end holds keyword arguments. Float64 arrays in it are differentiated.
+    ``kind`` is ``"view"`` for operations whose result shares memory with their first argument, ``"elementwise"`` for those
+    that treat all elements alike (the tests then also try empty, one-element, and non-contiguous input of every rank).
+    ``half`` is how float16 is computed: ``"wide"``, in float32 and rounded once at the end, so that no sum or square of
+    16-bit numbers overflows or loses digits; ``"device"``, so on the host, while the function's CUDA kernels do it
+    themselves; ``"own"``, by the function as it is, which only moves elements or rounds each of them once.
+    ``updates`` are the positions of arguments that the function writes into.
+    """
+    is_view = kind == "view"
+    if half not in ("wide", "device", "own"):
+        raise ValueError(f"primitive: expected half to be wide, device or own, got {half!r}")
+    rounds = half != "own" and not is_view
+
+    def declare(function: Callable[..., Any]) -> Callable[..., Tensor]:
+        name = function.__name__
+        samples = sample if isinstance(sample, list) else [sample]
+        declared = Primitive(function, samples, kind)
+        in_float32 = _in_float32(function, half == "device", updates)
+
+        @wraps(function)
+        def op(*args: Any, **options: Any) -> Tensor:
+            arrays: list[Any] = []
+            edges: list[Any] = []  # where the gradient of each argument goes
+            wanted = False
+            array_type = None
+            call = function
+            for arg in args:
+                edge = None
+                if isinstance(arg, Tensor):
+                    array = arg._array
+                    if type(array) is not array_type:
+                        if array_type is not None:
+                            return op(*_same_backend(name, args), **options)
+                        array_type = type(array)
+                        if rounds and array.itemsize == 2 and array.dtype.kind == "f":
+                            call = in_float32
+                    if arg._base is not None:
+                        arg._refresh()
+                    if arg._requires_grad:
+                        edge = arg if arg._node is None else arg._node
+                        wanted = True
+                    arrays.append(array)
+                else:
+                    arrays.append(arg)
+                edges.append(edge)
+            try:
+                if _xp.many_devices and array_type is not None:
+                    with _guard(args):
+                        y, vjp = call(*arrays, **options)
+                else:
+                    y, vjp = call(*arrays, **options)
+            except (ValueError, TypeError) as error:
+                _explain(name, arrays, error)
+                raise
+            if type(y) is not array_type:
+                y = as_array(y)
+                if not is_array(y):
+                    raise TypeError(f"primitive: expected an array as result, got {type(y).__name__}")
+            out: Tensor = Tensor._wrap(y)
+            if is_view:
+                _link_view(out, args[0], function, arrays[1:], options)
+            if wanted and vjp is not None and state.grad:
+                versions = [(id(y), out._version, out._version[0])]
+                for arg in args:
+                    if isinstance(arg, Tensor):
+                        version = arg._version
+                        versions.append((id(arg._array), version, version[0]))
+                out._requires_grad = True
+                out._node = Node(name, vjp, edges, versions)
+            return out
+
+        declared.op = op
+        key = f"{function.__module__.removeprefix('kobai.')}.{name}"
+        if key in REGISTRY:
+            raise RuntimeError(f"primitive: {key} is declared twice")
+        REGISTRY[key] = declared
+        return op
+
+    return declare
+
+
+def _in_float32(function: Callable[..., Any], host_only: bool, updates: Sequence[int]) -> Callable[..., Any]:
+    """``function`` for float16: its arguments as float32, its result and gradients rounded to float16.
+
+    The first array decides, as it does about the dtype of the result: beside it others may be float32 already.
+    """
+
+    def computed(*arrays: Any, **options: Any) -> tuple[Array, Vjp | None]:
+        if host_only and not all(type(a) in HOST_TYPES for a in arrays if is_array(a)):
+            return function(*arrays, **options)  # type: ignore[no-any-return]
+        narrow = [is_array(a) and a.dtype == np.float16 for a in arrays]
+        wide = [a.astype(np.float32) if short else a for a, short in zip(arrays, narrow, strict=True)]
+        y, vjp = function(*wide, **options)
+        for i in updates:
+            if narrow[i]:
+                arrays[i][...] = wide[i]
+        y = _rounded(as_array(y))
+        if vjp is None:
+            return y, None
+
+        def rounding(dy: Array) -> list[Any]:
+            gradients = vjp(dy.astype(np.float32) if dy.dtype == np.float16 else dy)
+            return [_rounded(g) if short else g for g, short in zip(gradients, narrow, strict=False)]
+
+        return y, rounding
+
+    return computed
+
+
+def _rounded(value: Any) -> Any:
+    """A result or an entry of a vjp in float16 where it is float32."""
+    if type(value) is FunctionType:
+        return lambda out: _rounded(as_array(value(None)))
+    return value if value is None or value.dtype != np.float32 else as_array(value).astype(np.float16)
+
+
+def truth_values(who: str, *dtypes: Any) -> NotImplementedError:
+    """The error of an operation that has no result for truth values."""
+    given = " and ".join(map(str, dtypes))
+    return NotImplementedError(f"{who}: expected numbers, got {given}; a mask is inverted by ~mask, compared by ^")
+
+
+def _explain(name: str, arrays: Sequence[Any], error: Exception) -> None:
+    """The array library's complaint about shapes or dtypes in our words."""
+    if isinstance(error, TypeError):
+        if str(error).startswith(("numpy boolean", "The numpy boolean", "cupy boolean")):
+            raise truth_values(name.strip("_"), *(array.dtype for array in arrays if is_array(array))) from error
+    elif "broadcast" in str(error):
+        shapes = " and ".join(str(tuple(array.shape)) for array in arrays if is_array(array))
+        raise RuntimeError(f"{name.strip('_')}: expected shapes that broadcast together, got {shapes}") from error
+
+
+def _guard(args: Sequence[Any]) -> Any:
+    first = next(arg for arg in args if isinstance(arg, Tensor))
+    return _xp.on(device_of(first._array))
+
+
+def _same_backend(name: str, args: Sequence[Any]) -> list[Any]:
+    """Arguments with zero-dimensional host tensors moved to the device of the others; error if arrays still differ.
+
+    NumPy computes with 0-d arrays as with scalars: what an operation made of them becomes an array again.
+    """
+    places = [(i, arg) for i, arg in enumerate(args) if isinstance(arg, Tensor)]
+    first, target = next(
+        ((i, arg.device) for i, arg in places if arg._array.ndim > 0 or arg.device.type != "cpu"), (0, device("cpu"))
+    )
+    moved = list(args)
+    for i, arg in places:
+        here = arg.device
+        if here.type == target.type:
+            moved[i] = arg if is_array(arg._array) else _with_array(arg)
+            continue
+        if arg._array.ndim > 0 or here.type != "cpu":
+            raise BackendError(
+                f"{name.strip('_')}: argument {i + 1} is on {here} but argument {first + 1} on {target}; move one of them, "
+                f"for example argument {i + 1} with .to({str(target)!r})"
+            )
+        moved[i] = arg.to(target)
+    return moved
+
+
+def _with_array(x: Tensor) -> Tensor:
+    x._array = as_array(x._array)
+    return x
+
+
+def _link_view(
+    out: Tensor, source: Tensor, function: Callable[..., Any], rest: list[Any], options: dict[str, Any]
+) -> None:
+    """Tie a result that shares memory with ``source`` to it: one version counter, and the way from base to view."""
+    if out._array.size and not xp_of(out._array).may_share_memory(out._array, source._array):
+        return
+    out._version = source._version
+    out._base = source if source._base is None else source._base
+    out._steps = (*source._steps, (function, rest, options))
+    out._seen = out._base._node
+
+
+def _follow(steps: Sequence[Any], array: Array) -> Array:
+    """From an array like a base's to the part of it that a view with these steps sees."""
+    for function, rest, options in steps:
+        array = function(array, *rest, **options)[0]
+    return array
+
+
+# --- changing a tensor in place ---------------------------------------------------------------------------------------
+
+
+def in_place(target: Tensor, op: Callable[..., Tensor], *args: Any, **options: Any) -> Tensor:
+    """target ← op(target, ...): the memory changes, every view of it sees it, and the tape stays right.
+
+    On the tape the tensor's old value becomes the input of the new node; if ``target`` views another tensor, that base gets
+    a node too, whose gradient flows past the changed part to the base and through it to ``target``.
+    """
+    recorded = state.grad and (
+        target.requires_grad or any(isinstance(arg, Tensor) and arg.requires_grad for arg in (*args, *options.values()))
+    )
+    if not recorded:
+        in_mode(False, _overwrite, target, op, args, options)
+        return target
+    for owner, what in ((target, "a leaf"), (target._base, "a view of a leaf")):
+        if owner is not None and owner._node is None and owner._requires_grad:
+            raise RuntimeError(
+                f"in-place operation: {what} that requires a gradient cannot be changed in place outside no_grad()"
+            )
+    before: Tensor = Tensor._wrap(target._array.copy())  # what the vjp may keep: the memory itself is about to change
+    before._requires_grad, before._node = target._requires_grad, target._edge()
+    result = op(before, *args, **options)
+    _write(target, result)
+    old = target._node
+    target._node, target._requires_grad = result._node, result._requires_grad
+    if old is not None and target._node is not None:
+        target._node.retain, old.retain = old.retain, None  # .grad is that of the value after the change
+    base, steps = target._base, target._steps
+    if base is not None:
+        memory = base._array
+
+        def vjp(dy: Array) -> tuple[Array, Array]:
+            around = xp_of(dy).empty_like(memory)  # in its layout: only then do the steps give views of it too
+            around[...] = dy
+            _follow(steps, around)[...] = 0
+            return around, _follow(steps, dy)
+
+        base._node = Node("view_assign", vjp, [base._edge(), target._node])
+        base._requires_grad = True
+        target._seen = base._node
+    return target
+
+
+@overload
+def method(function: F, *, name: str = "", in_place: bool = False) -> F: ...
+@overload
+def method(function: None = None, *, name: str = "", in_place: bool = False) -> Callable[[F], F]: ...
+def method(function: Any = None, *, name: str = "", in_place: bool = False) -> Any:
+    """Make a function a method of Tensor too, under its own ``name`` or another; ``in_place`` adds ``name_``.
+
+    This is how ``ops/`` (a higher floor) gives Tensor its operators: ``@method(in_place=True) def add`` makes
+    ``Tensor.add`` and ``Tensor.add_``.
+    """
+    if function is None:
+        return lambda f: method(f, name=name, in_place=in_place)
+    setattr(Tensor, name or function.__name__, function)
+    if in_place:
+
+        @wraps(function)
+        def changed(self: Tensor, *args: Any, **options: Any) -> Tensor:
+            return _in_place(self, function, *args, **options)
+
+        changed.__name__ = changed.__qualname__ = f"{name or function.__name__}_"
+        changed.__doc__ = f"In-place form of :func:`{function.__name__}`."
+        setattr(Tensor, changed.__name__, changed)
+    return function
+
+
+def _overwrite(target: Tensor, op: Callable[..., Tensor], args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    _write(target, op(target, *args, **options))
+
+
+def need_own_places(array: Array) -> None:
+    """RuntimeError if one place in memory stands for several elements, as in an expanded view."""
+    if 0 in array.strides and array.size > 1:
+        for size, step in zip(array.shape, array.strides, strict=True):
+            if step == 0 and size > 1:
+                raise RuntimeError(
+                    f"in-place operation: elements of this expanded tensor of shape {tuple(array.shape)} share memory; "
+                    "clone() it first"
+                )
+
+
+def _write(target: Tensor, result: Tensor) -> None:
+    if result._array.shape != target._array.shape:
+        raise RuntimeError(
+            f"in-place operation: the result has shape {tuple(result.shape)}, the tensor {tuple(target.shape)}"
+        )
+    kinds = "biuf"
+    if kinds.index(result._array.dtype.kind.replace("u", "i")) > kinds.index(
+        target._array.dtype.kind.replace("u", "i")
+    ):
+        raise RuntimeError(
+            f"in-place operation: a result of {result.dtype} cannot be kept in a tensor of {target.dtype}"
+        )
+    need_own_places(target._array)
+    target._array[...] = result._array
+    target._bump()
+
+
+_in_place = in_place  # the name as seen inside ``method``, which has an argument called so

@@ -1,0 +1,580 @@
+"""Tensor: an array that remembers how it was computed.
+
+Operators and most methods are supplied by ``kobai.ops`` (a higher floor) through ``@method``, see ``core/primitive.py``; how
+gradients travel is in ``core/tape.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, overload
+from weakref import ref
+
+import numpy as np
+
+from kobai import xp as _xp
+from kobai.core import tape
+from kobai.core.printing import describe
+from kobai.core.tape import Node, RemovableHandle, run_backward, run_hooks
+from kobai.dtypes import _known, _of, dtype, get_default_dtype
+from kobai.errors import BackendError, MissingAttribute
+from kobai.xp import Array, asarray, device, device_of, to_host, xp_of
+
+
+class Size(tuple[int, ...]):
+    """Shape of a tensor: a tuple that also knows its number of elements.
+
+    >>> Size((2, 3)), Size((2, 3)).numel()
+    (kobai.Size([2, 3]), 6)
+    """
+
+    __slots__ = ()
+
+    def numel(self) -> int:
+        """Product of the sizes."""
+        n = 1
+        for size in self:
+            n *= size
+        return n
+
+    def __getitem__(self, index: Any) -> Any:
+        part = tuple.__getitem__(self, index)
+        return Size(part) if type(part) is tuple else part  # x.shape[1:].numel()
+
+    def __add__(self, other: Any) -> Size:
+        return Size(tuple.__add__(self, tuple(other)))
+
+    def __repr__(self) -> str:
+        return f"kobai.Size({list(self)})"
+
+
+_REQUIRES_GRAD, _HOOKS, _LATE_HOOKS = map(attrgetter, ("_requires_grad", "_hooks", "_accumulate_hooks"))
+
+
+class Tensor:
+    """An n-dimensional array that remembers how it was computed.
+
+    Made by :func:`kobai.tensor`, :func:`kobai.zeros`, ...; ``requires_grad=True`` asks for ``.grad`` after
+    :meth:`backward`. Operators, methods and their names are PyTorch's.
+
+    >>> import kobai
+    >>> x = kobai.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    >>> y = (x ** 2).sum()
+    >>> y.backward()
+    >>> x.grad
+    tensor([2., 4., 6.])
+    """
+
+    _array: Array
+    _version: list[int]  # shared by all tensors that view the same memory; counts in-place changes
+    _requires_grad: bool = False
+    _node: Node | None = None
+    _grad: Tensor | None = None
+    _hooks: dict[int, Callable[..., Any]] | None = None
+    _accumulate_hooks: dict[int, Callable[..., Any]] | None = None
+    _base: Tensor | None = None  # the tensor whose memory this one views
+    _steps: tuple[Any, ...] = ()  # the view primitives, with their options, that lead from the base to this one
+    _seen: Node | None = None  # the base's node when ours was made; another one means the base was changed in place
+
+    __array_priority__ = 1000.0  # ndarray * Tensor calls Tensor.__rmul__
+
+    def __init__(self, *data: Any, device: device | str | None = None) -> None:
+        """``Tensor(2, 3)`` has that shape and unset elements, ``Tensor([2, 3])`` those elements; prefer kobai.tensor()."""
+        if data and all(isinstance(size, int) for size in data):
+            with _xp.on(device):
+                self._array = _xp.namespace(device).empty(data, dtype=get_default_dtype())
+        elif len(data) > 1:
+            raise TypeError(f"Tensor: expected sizes as integers, or one sequence of numbers, got {data!r}")
+        else:
+            first = data[0] if data else ()
+            made = asarray(first._array if isinstance(first, Tensor) else first, device=device)
+            self._array = made.astype(get_default_dtype(), copy=False)
+        self._version = [0]
+
+    @classmethod
+    def _wrap(cls, array: Array, requires_grad: bool = False) -> Any:
+        """Tensor around a raw array, without a copy."""
+        self = cls.__new__(cls)
+        self._array = array
+        self._version = [0]
+        if requires_grad:
+            self.requires_grad_()
+        return self
+
+    # --- what it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def array(self) -> Array:
+        """The raw NumPy or CuPy array, not a copy. Who writes into it calls ``_bump()``."""
+        return self._array
+
+    @property
+    def shape(self) -> Size:
+        """Size of every dimension."""
+        return Size(self._array.shape)
+
+    @property
+    def dtype(self) -> dtype:
+        """Element type, such as ``kobai.float32``."""
+        array_dtype = self._array.dtype
+        return _known.get(array_dtype) or _of(array_dtype)
+
+    @property
+    def device(self) -> device:
+        """Where the elements live."""
+        return device_of(self._array)
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return self._array.ndim  # type: ignore[no-any-return]
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element."""
+        return self._array.itemsize  # type: ignore[no-any-return]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements."""
+        return self._array.nbytes  # type: ignore[no-any-return]
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether the elements live on a GPU."""
+        return self.device.type == "cuda"
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether only some elements are stored: never, in Kobai."""
+        return False
+
+    def dim(self) -> int:
+        """Number of dimensions."""
+        return self._array.ndim  # type: ignore[no-any-return]
+
+    @overload
+    def size(self, dim: None = None) -> Size: ...
+    @overload
+    def size(self, dim: int) -> int: ...
+    def size(self, dim: int | None = None) -> Size | int:
+        """Shape, or the size of one dimension."""
+        if dim is None:
+            return self.shape
+        if not isinstance(dim, int):
+            raise TypeError(f"size: expected dim to be an integer, got {dim!r}")
+        if not -self.ndim <= dim < self.ndim:
+            raise IndexError(f"size: expected dim in [{-self.ndim}, {self.ndim - 1}], got {dim}")
+        return int(self._array.shape[dim])
+
+    def numel(self) -> int:
+        """Number of elements."""
+        return int(self._array.size)
+
+    nelement, ndimension = numel, dim  # PyTorch's older names
+
+    def element_size(self) -> int:
+        """Bytes of one element."""
+        return int(self._array.itemsize)
+
+    def stride(self) -> tuple[int, ...]:
+        """Steps, in elements, from one index to the next in every dimension."""
+        return tuple(step // self._array.itemsize for step in self._array.strides)
+
+    def is_contiguous(self) -> bool:
+        """Whether the elements lie in memory row by row without gaps."""
+        return bool(self._array.flags.c_contiguous)
+
+    def is_floating_point(self) -> bool:
+        """Whether the dtype is a float."""
+        return self._array.dtype.kind == "f"  # type: ignore[no-any-return]
+
+    def data_ptr(self) -> int:
+        """Address of the first element."""
+        xp = xp_of(self._array)
+        return int(self._array.ctypes.data if xp is np else self._array.data.ptr)
+
+    # --- gradient -----------------------------------------------------------------------------------------------------
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether operations on this tensor are recorded on the tape. Only leaves can be switched off again."""
+        if self._base is not None:
+            self._refresh()
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Switch recording on or off, in place; only float tensors can require a gradient."""
+        if not requires_grad and self._node is not None:
+            raise RuntimeError("requires_grad: only leaf tensors can be switched off; use detach()")
+        if requires_grad and self._array.dtype.kind != "f":
+            raise RuntimeError(f"requires_grad: expected a float tensor, got {self._array.dtype}")
+        if requires_grad and self.grad_fn is None:
+            self._base, self._steps = None, ()  # a leaf is where histories begin, also one that views other memory
+        self._requires_grad = bool(requires_grad)
+        return self
+
+    @property
+    def grad(self) -> Tensor | None:
+        """Gradient accumulated by :meth:`backward`; None before it, and after ``zero_grad()``."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None:
+            if not isinstance(value, Tensor):
+                raise TypeError(f"grad: expected a Tensor or None, got {type(value).__name__}")
+            if value._array.shape != self._array.shape:
+                raise RuntimeError(f"grad: expected shape {tuple(self.shape)}, got {tuple(value.shape)}")
+            if value._array.dtype != self._array.dtype:
+                raise RuntimeError(f"grad: expected dtype {self.dtype}, got {value.dtype}")
+        self._grad = value
+
+    @grad.deleter
+    def grad(self) -> None:
+        self._grad = None
+
+    @property
+    def grad_fn(self) -> Node | None:
+        """Node of the tape that computed this tensor; None for leaves."""
+        if self._base is not None:
+            self._refresh()
+        return self._node
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether this tensor was made by the user rather than computed from something that requires a gradient."""
+        return self.grad_fn is None
+
+    @property
+    def retains_grad(self) -> bool:
+        """Whether this non-leaf keeps its gradient, see :meth:`retain_grad`."""
+        return self._node is not None and self._node.retain is not None
+
+    def _capture_watch(self, walk: Any) -> None:
+        """What a captured step of this tensor rests on, beside its memory (see ``kobai.capture.watch``)."""
+        wanted = self._requires_grad
+        walk.watch_with_others(_REQUIRES_GRAD, self, "requires_grad", "a tensor's ", not wanted)
+        if wanted:
+            for read, name in ((_HOOKS, "register_hook"), (_LATE_HOOKS, "register_post_accumulate_grad_hook")):
+                walk.watch_with_others(read, self, name, "a tensor's hooks, ", not read(self))
+                walk.push(read(self), name)
+
+    def _bump(self) -> None:
+        """Count an in-place change of the memory."""
+        self._version[0] += 1
+
+    def _edge(self) -> Any:
+        """Where a gradient of this tensor goes: its node, itself if a leaf that wants one, or nowhere."""
+        if self._base is not None:
+            self._refresh()
+        if self._node is not None:
+            return self._node
+        return self if self._requires_grad else None
+
+    def _refresh(self) -> None:
+        """A view whose base was changed in place on the tape belongs to the base's new history."""
+        base = self._base
+        if base is not None and base._base is not None:  # it has become a view itself, as unsqueeze_() makes it
+            base = self._base = base._base
+        if base is None or base._node is self._seen or base._node is None:
+            return
+        array, edge = base._array, base._node
+        for function, rest, options in self._steps:
+            array, vjp = function(array, *rest, **options)
+            edge = Node(function.__name__, vjp, [edge])
+        self._node = edge
+        self._requires_grad = True
+        self._seen = base._node
+
+    def _accumulate(self, g: Array, ours: bool) -> None:
+        """Add ``g`` to ``.grad`` of this leaf; ``ours`` says that nobody else holds the array."""
+        if g.shape != self._array.shape:
+            raise RuntimeError(f"backward: expected a gradient of shape {self._array.shape}, got {g.shape}")
+        if g.dtype != self._array.dtype:
+            g, ours = g.astype(self._array.dtype), True
+        if self._hooks:
+            g, ours = run_hooks(self._hooks, g), False
+        if self._grad is None:
+            self._grad = Tensor._wrap(g if ours and g.flags.c_contiguous else g.copy())
+        else:
+            self._grad._array += g
+            self._grad._bump()
+        if self._accumulate_hooks:
+            for hook in list(self._accumulate_hooks.values()):
+                hook(self)
+
+    def backward(
+        self, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False
+    ) -> None:
+        """Add the gradient of this tensor to the ``.grad`` of every leaf it was computed from.
+
+        ``gradient`` is dL/d(self), shape of self; it may be left out for a tensor of one element (it is then 1). Going
+        through the same graph twice needs ``retain_graph=True`` the first time. ``create_graph=True`` (derivatives of
+        derivatives) is not supported.
+
+        Errors: RuntimeError for a tensor of several elements without ``gradient``, one that requires no gradient, a graph
+        already freed, and a tensor changed in place that backward needs.
+        """
+        if create_graph:
+            raise NotImplementedError("backward: create_graph=True (second derivatives) is not supported by Kobai")
+        run_backward([(root_edge("backward", self), root_gradient("backward", self, gradient))], bool(retain_graph))
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this non-leaf in ``.grad`` during backward; does nothing for a leaf."""
+        if not self.requires_grad:
+            raise RuntimeError("retain_grad: this tensor does not require a gradient")
+        if self._node is not None:
+            self._node.retain = ref(self)
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+        """Call ``hook(grad)`` when the gradient of this tensor is computed; what it returns, if anything, replaces it."""
+        if not self.requires_grad:
+            raise RuntimeError("register_hook: this tensor does not require a gradient")
+        owner: Any = self._node if self._node is not None else self
+        attribute = "hooks" if self._node is not None else "_hooks"
+        hooks = getattr(owner, attribute)
+        if hooks is None:
+            hooks = {}
+            setattr(owner, attribute, hooks)
+        handle = RemovableHandle(hooks)
+        hooks[handle.id] = hook
+        return handle
+
+    def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> RemovableHandle:
+        """Call ``hook(tensor)`` after backward has added to the ``.grad`` of this leaf."""
+        if self._node is not None or not self._requires_grad:
+            raise RuntimeError("register_post_accumulate_grad_hook: expected a leaf that requires a gradient")
+        if self._accumulate_hooks is None:
+            self._accumulate_hooks = {}
+        handle = RemovableHandle(self._accumulate_hooks)
+        self._accumulate_hooks[handle.id] = hook
+        return handle
+
+    # --- same elements, other wrapping ----------------------------------------------------------------------------------
+
+    def detach(self) -> Tensor:
+        """The same memory without its history: requires no gradient; in-place changes are seen by both."""
+        out: Tensor = Tensor._wrap(self._array)
+        out._version = self._version
+        return out
+
+    def detach_(self) -> Tensor:
+        """Forget the history, in place."""
+        if self._base is not None:
+            raise RuntimeError("detach_: this tensor is a view of another; use detach()")
+        self._node, self._requires_grad = None, False
+        return self
+
+    @property
+    def data(self) -> Tensor:
+        """The same memory without history *and* unseen by the tape's check for in-place changes; prefer detach()."""
+        return Tensor._wrap(self._array)  # type: ignore[no-any-return]
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        if not isinstance(value, Tensor):
+            raise TypeError(f"data: expected a Tensor, got {type(value).__name__}")
+        self._array = value._array
+
+    def item(self) -> Any:
+        """The element of a one-element tensor as a Python number (waits for the device)."""
+        if self._array.size != 1:
+            raise RuntimeError(f"item: expected a tensor of one element, got shape {tuple(self.shape)}")
+        value = self._array.item()
+        if _xp.after_read is not None:
+            _xp.after_read(self._array)
+        return value
+
+    def tolist(self) -> Any:
+        """Elements as nested Python lists (a number for a tensor without dimensions)."""
+        values = self._array.tolist()
+        if _xp.after_read is not None:
+            _xp.after_read(self._array)
+        return values
+
+    def numpy(self, *, force: bool = False) -> np.ndarray[Any, Any]:
+        """The elements as a NumPy array sharing memory. ``force=True`` also detaches and copies from a device."""
+        if not force:
+            if self.requires_grad:
+                raise RuntimeError("numpy: this tensor requires a gradient; use tensor.detach().numpy()")
+            if self.device.type != "cpu":
+                raise TypeError(f"numpy: this tensor is on {self.device}; use tensor.cpu().numpy()")
+        return to_host(self._array)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        host = self.numpy()
+        if dtype is not None and host.dtype != dtype:
+            if copy is False:
+                raise ValueError(f"__array__: a copy is needed to convert {host.dtype} to {dtype}")
+            return host.astype(dtype)
+        return host.copy() if copy else host
+
+    def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Tensor:
+        return Tensor._wrap(asarray(array))  # type: ignore[no-any-return]  # numpy.exp(tensor) is a Tensor, as in PyTorch
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        if self.requires_grad:
+            raise BufferError("__dlpack__: this tensor requires a gradient; use tensor.detach()")
+        return self._array.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> Any:
+        return self._array.__dlpack_device__()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        if id(self) in memo:
+            return memo[id(self)]
+        if not self.is_leaf:
+            raise RuntimeError("deepcopy: only leaf tensors can be copied deeply; use detach().clone()")
+        out = type(self)._wrap(self._array.copy())
+        memo[id(self)] = out
+        out._requires_grad = self._requires_grad
+        if self._grad is not None:
+            out._grad = Tensor._wrap(self._grad._array.copy())
+        # Attributes the user has set travel along.
+        out.__dict__.update({k: v for k, v in self.__dict__.items() if not k.startswith("_")})
+        return out
+
+    if TYPE_CHECKING:  # supplied by kobai.ops through @method, as are all methods that no class body here defines
+
+        def __add__(self, other: Any) -> Tensor: ...
+        def __radd__(self, other: Any) -> Tensor: ...
+        def __sub__(self, other: Any) -> Tensor: ...
+        def __rsub__(self, other: Any) -> Tensor: ...
+        def __mul__(self, other: Any) -> Tensor: ...
+        def __rmul__(self, other: Any) -> Tensor: ...
+        def __truediv__(self, other: Any) -> Tensor: ...
+        def __rtruediv__(self, other: Any) -> Tensor: ...
+        def __floordiv__(self, other: Any) -> Tensor: ...
+        def __mod__(self, other: Any) -> Tensor: ...
+        def __pow__(self, other: Any) -> Tensor: ...
+        def __rpow__(self, other: Any) -> Tensor: ...
+        def __matmul__(self, other: Any) -> Tensor: ...
+        def __neg__(self) -> Tensor: ...
+        def __abs__(self) -> Tensor: ...
+        def __invert__(self) -> Tensor: ...
+        def __and__(self, other: Any) -> Tensor: ...
+        def __or__(self, other: Any) -> Tensor: ...
+        def __xor__(self, other: Any) -> Tensor: ...
+        def __lt__(self, other: Any) -> Tensor: ...
+        def __le__(self, other: Any) -> Tensor: ...
+        def __gt__(self, other: Any) -> Tensor: ...
+        def __ge__(self, other: Any) -> Tensor: ...
+        def __eq__(self, other: object) -> Tensor: ...  # type: ignore[override]
+        def __ne__(self, other: object) -> Tensor: ...  # type: ignore[override]
+        def __getitem__(self, index: Any) -> Tensor: ...
+        def __setitem__(self, index: Any, value: Any) -> None: ...
+
+    # --- Python protocols -----------------------------------------------------------------------------------------------
+
+    def _scalar(self, who: str) -> Any:
+        if self._array.size != 1:
+            raise RuntimeError(
+                f"{who}: expected a tensor of one element, got shape {tuple(self.shape)}"
+                + ("; use .any() or .all()" if who == "bool" else "")
+            )
+        value = self._array.item()
+        if _xp.after_read is not None:
+            _xp.after_read(self._array)
+        return value
+
+    def __bool__(self) -> bool:
+        return bool(self._scalar("bool"))
+
+    def __float__(self) -> float:
+        return float(self._scalar("float"))
+
+    def __int__(self) -> int:
+        return int(self._scalar("int"))
+
+    def __index__(self) -> int:
+        if self._array.dtype.kind not in "iub":
+            raise TypeError(f"index: expected an integer tensor, got {self.dtype}")
+        return int(self._scalar("index"))
+
+    def __len__(self) -> int:
+        if self._array.ndim == 0:
+            raise TypeError("len: a tensor without dimensions has no length")
+        return int(self._array.shape[0])
+
+    def __contains__(self, element: Any) -> bool:
+        return bool((self == element).any())
+
+    def __reversed__(self) -> Tensor:
+        return self.flip(0)  # type: ignore[no-any-return]
+
+    def __pos__(self) -> Tensor:
+        return self.positive()  # type: ignore[no-any-return]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self._array.ndim == 0:
+            raise TypeError("iter: a tensor without dimensions cannot be iterated")
+        return (self[i] for i in range(self._array.shape[0]))
+
+    def __format__(self, spec: str) -> str:
+        # As in PyTorch a tensor without dimensions is formatted as the number it holds: f"{loss:.3f}", f"{loss}".
+        if type(self) is Tensor and self._array.ndim == 0:
+            return format(self._array.item(), spec)
+        return object.__format__(self, spec)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __dir__(self) -> list[str]:
+        return [name for name in object.__dir__(self) if not name.startswith("_") or name.startswith("__")]
+
+    def __getattr__(self, name: str) -> Any:
+        raise MissingAttribute(self, name)
+
+    def __repr__(self) -> str:
+        notes = []
+        host = to_host(self._array)
+        if host.dtype not in (get_default_dtype(), np.dtype(np.int64), np.dtype(np.bool_)) or (
+            host.size == 0 and host.dtype != get_default_dtype()
+        ):
+            notes.append(f"dtype=kobai.{host.dtype}")
+        if host.size == 0 and host.shape != (0,):
+            notes.insert(0, f"size={tuple(host.shape)}")
+        if self.device.type != "cpu":
+            notes.append(f"device='{self.device}'")
+        if self.grad_fn is not None:
+            notes.append(f"grad_fn={self.grad_fn!r}")
+        elif self._requires_grad:
+            notes.append("requires_grad=True")
+        return describe(host, notes)
+
+
+def root_edge(who: str, root: Tensor) -> Any:
+    """Where backward starts for ``root``; RuntimeError if it requires no gradient."""
+    edge = root._edge()
+    if edge is None:
+        raise RuntimeError(f"{who}: this tensor requires no gradient and was computed from none that does")
+    return edge
+
+
+def root_gradient(who: str, root: Tensor, gradient: Tensor | None) -> Array:
+    """dL/d(root) as an array: ``gradient`` checked against ``root``, or 1 for a root of one element."""
+    if gradient is None:
+        if root._array.size != 1:
+            raise RuntimeError(
+                f"{who}: expected a tensor of one element (such as a loss), got shape {tuple(root.shape)}; "
+                "reduce it with sum() or mean(), or pass gradient="
+            )
+        return xp_of(root._array).ones_like(root._array)
+    if not isinstance(gradient, Tensor):
+        raise TypeError(f"{who}: expected gradient to be a Tensor, got {type(gradient).__name__}")
+    if gradient.shape != root.shape:
+        raise RuntimeError(f"{who}: expected a gradient of shape {tuple(root.shape)}, got {tuple(gradient.shape)}")
+    if gradient.device.type != root.device.type:
+        raise BackendError(
+            f"{who}: expected a gradient on {root.device}, got one on {gradient.device}; move it with .to()"
+        )
+    return gradient._array.astype(root._array.dtype, copy=False)
+
+
+tape.tensor_type = Tensor

@@ -1,0 +1,352 @@
+"""Matrix products on the host, in parts that threads share: C ← A·B.
+
+A part takes its columns of B in blocks that fit a cache, copies each block into *panels* – for each p the numbers of as many
+columns as a tile has, behind each other, zeros beyond the last column – and multiplies all its rows with it, tile by tile
+(:mod:`kobai.cpu.tiles`). A stays where it is, unless it lies column by column and is used often enough to be copied.
+
+The inner dimension is summed up in blocks of ``INNER``: sums over many elements lose fewer digits so. As that number is the
+same everywhere, the bits of a product depend on nothing but its factors.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from kobai.cpu import team
+from kobai.cpu.team import load, store
+from kobai.cpu.tiles import (
+    VECTORS,
+    clear_vector,
+    copy_one,
+    copy_vector,
+    copy_vectors,
+    machine,
+    tile,
+    tile_rows,
+    turn,
+    width,
+)
+from kobai.engine.dispatch import as_written, compiled, compiled_for, entry
+from kobai.xp import Array
+
+INNER = 384
+"""Elements of the inner dimension in a block."""
+
+BLOCK = 1 << 19
+"""Bytes of a block of panels: half of a second-level cache."""
+
+TILES, OFTEN = 16, 128
+"""Columns of A are copied for so many tiles at a time, if the part has so many columns of B at least."""
+
+EDGE = 16
+"""Parts begin at multiples of so many columns."""
+
+TURNING = 3
+"""How much more it costs to copy a number of B into panels if it lies column by column."""
+
+# What a job says of a product, after what every job says. Of a batch: how many there are, how many of them WITHIN the second of
+# two dimensions, and the bytes from one to the next in either.
+(SIZE, M, N, K, A, A_ROW, A_STEP, B, B_STEP, B_COLUMN, C, C_ROW, GRID_ROWS, GRID_COLUMNS, ADD, BATCH, WITHIN, A_OUTER, B_OUTER,
+ C_OUTER, A_WITHIN, B_WITHIN, C_WITHIN, BATCH_PARTS) = (
+    team.HEADER + 8 * i for i in range(24)
+)  # fmt: skip
+
+
+def available() -> bool:
+    """Whether this processor, with Numba, can do products so."""
+    return machine() != (0, 0)
+
+
+# --- loops --------------------------------------------------------------------------------------------------------------
+
+
+@compiled_for(lambda types: [types.int64(*(types.int64,) * 4)])
+def cut(n: int, i: int, parts: int, edge: int) -> int:
+    """Where the ``i``-th of ``parts`` of [0, n) begins."""
+    if i == parts:
+        return n
+    return (n * i // parts + edge // 2) // edge * edge
+
+
+@compiled
+def pack(size: int, k: int, columns: int, b: int, step: int, column: int, to: int) -> None:
+    """Copy ``columns`` columns of B into panels. ``step``, ``column``: bytes from p to p and from column to column."""
+    bytes, lanes = width(), width() // size
+    for j in range(0, columns, VECTORS * lanes):
+        valid = min(columns - j, VECTORS * lanes)
+        vectors = VECTORS if valid > lanes else 1
+        source, row, whole = b + j * column, vectors * bytes, valid // lanes
+        rows = 0  # of these all whole vectors are copied at once, and what is left over one by one
+        if column == size:
+            rows = k
+            for p in range(k):
+                for v in range(whole):
+                    copy_vector(source + p * step + v * bytes, to + p * row + v * bytes)
+        elif step == size:
+            rows = k // lanes * lanes
+            for p in range(0, rows, lanes):
+                for v in range(whole):
+                    turn(size, source + p * size + v * lanes * column, column, to + p * row + v * bytes, row)
+        for p in range(rows if whole == vectors else 0, k):
+            first = whole if p < rows else 0
+            for v in range(first, vectors):
+                clear_vector(to + p * row + v * bytes)
+            for q in range(first * lanes, valid):
+                copy_one(size, source + p * step + q * column, to + p * row + q * size)
+        to += k * row
+
+
+@compiled
+def pack_rows(size: int, k: int, tall: int, rows: int, a: int, step: int, to: int) -> None:
+    """Copy rows of an A that lies column by column for tiles ``tall`` rows high: for each p those of a tile."""
+    bytes = tall * size
+    each = k * bytes + width()
+    fit = 0  # tiles whose rows end no sooner than a vector does: what is too much is written over by the next
+    if bytes <= width() <= rows * size:
+        fit = (rows * size - width()) // bytes + 1
+    for p in range(k):
+        source, target = a + p * step, to + p * bytes
+        copy_vectors(source, bytes, target, each, fit)
+        for i in range(fit * tall, rows):
+            copy_one(size, source + i * size, target + i // tall * each + i % tall * size)
+
+
+@as_written
+def multiply(
+    size: int, m: int, n: int, k: int, a: int, a_row: int, a_step: int, b: int, b_step: int, b_column: int, c: int, c_row: int,
+    add: int, scratch: int,
+) -> None:  # fmt: skip
+    """C ← A·B, or C ← C + A·B if ``add`` is not 0, by this thread; addresses and strides in bytes. C lies row by row."""
+    panel = VECTORS * (width() // size)
+    most = BLOCK // (INNER * size) // panel * panel
+    tall = -(-m // -(-m // tile_rows()))  # rows of a tile, but the last: as even as can be
+    for p in range(0, k, INNER):
+        inner = min(INNER, k - p)
+        for j in range(0, n, most):
+            columns = min(most, n - j)
+            pack(size, inner, columns, b + p * b_step + j * b_column, b_step, b_column, scratch)
+            copied = a_row == size and columns >= OFTEN
+            for start in range(0, m, tall):
+                rows = min(tall, m - start)
+                left, row, step = a + start * a_row + p * a_step, a_row, a_step
+                if copied:
+                    ahead = start % (TILES * tall)
+                    if ahead == 0:
+                        pack_rows(size, inner, tall, min(TILES * tall, m - start), left, a_step, scratch + BLOCK)
+                    left, step = scratch + BLOCK + ahead // tall * (inner * tall * size + width()), tall * size
+                right = scratch
+                for q in range(0, columns, panel):
+                    result = c + start * c_row + (j + q) * size
+                    tile(size, rows, columns - q, inner, left, row, step, right, result, c_row, p | add)
+                    right += inner * VECTORS * width()
+
+
+@entry
+def part(job: int, i: int, scratch: int) -> None:
+    """The ``i``-th part of a product, or of a batch of them."""
+    rows, columns = load(job + GRID_ROWS), load(job + GRID_COLUMNS)
+    some, row, column = i // (rows * columns), i // columns % rows, i % columns
+    m, n, size = load(job + M), load(job + N), load(job + SIZE)
+    top, bottom = cut(m, row, rows, 1), cut(m, row + 1, rows, 1)
+    left, right = cut(n, column, columns, EDGE), cut(n, column + 1, columns, EDGE)
+    a_row, b_column, c_row = load(job + A_ROW), load(job + B_COLUMN), load(job + C_ROW)
+    a = load(job + A) + top * a_row
+    b = load(job + B) + left * b_column
+    c = load(job + C) + top * c_row + left * size
+    batch, parts, within = load(job + BATCH), load(job + BATCH_PARTS), load(job + WITHIN)
+    for j in range(cut(batch, some, parts, 1), cut(batch, some + 1, parts, 1)):
+        p, q = j // within, j % within
+        multiply(
+            size, bottom - top, right - left, load(job + K),
+            a + p * load(job + A_OUTER) + q * load(job + A_WITHIN), a_row, load(job + A_STEP),
+            b + p * load(job + B_OUTER) + q * load(job + B_WITHIN), load(job + B_STEP), b_column,
+            c + p * load(job + C_OUTER) + q * load(job + C_WITHIN), c_row, load(job + ADD), scratch,
+        )  # fmt: skip
+
+
+def _of_matrices(types: Any) -> list[Any]:
+    """``describe`` for matrices of either precision that lie anyhow; those that may not be written to, too."""
+    integer = types.int64
+    return [
+        types.boolean(integer, integer, given, given, types.Array(real, 2, "A", aligned=False), *(integer,) * 3)
+        for real in (types.float32, types.float64)
+        for given in [types.Array(real, 2, "A", readonly=True, aligned=False)]
+    ]
+
+
+@compiled_for(_of_matrices)
+def describe(job: int, function: int, a: Any, b: Any, out: Any, rows: int, columns: int, add: int) -> Any:
+    """Write a job for a product; False if the result does not lie row by row, or lies over a factor."""
+    (m, k), n, size = a.shape, b.shape[1], out.itemsize
+    c_row, c_column = out.strides
+    if c_column != size or c_row < n * size or _overlap(out, a) or _overlap(out, b):
+        return False
+    if _askew(a) or _askew(b) or _askew(out):
+        return False
+    store(job + team.FUNCTION, function)
+    store(job + team.PARTS, rows * columns)
+    store(job + team.WORK, m * n * k)
+    store(job + SIZE, size)
+    store(job + M, m)
+    store(job + N, n)
+    store(job + K, k)
+    store(job + A, a.ctypes.data)
+    store(job + A_ROW, a.strides[0])
+    store(job + A_STEP, a.strides[1])
+    store(job + B, b.ctypes.data)
+    store(job + B_STEP, b.strides[0])
+    store(job + B_COLUMN, b.strides[1])
+    store(job + C, out.ctypes.data)
+    store(job + C_ROW, c_row)
+    store(job + GRID_ROWS, rows)
+    store(job + GRID_COLUMNS, columns)
+    store(job + ADD, add)
+    store(job + BATCH, 1)
+    store(job + WITHIN, 1)
+    store(job + BATCH_PARTS, 1)
+    return True
+
+
+@compiled
+def describe_batch(job: int, outer: Any, within: Any, parts: int) -> None:
+    """Make it a batch. ``outer``, ``within``: how many, and bytes from one A, B and C to the next."""
+    store(job + BATCH, outer[0] * within[0])
+    store(job + WITHIN, within[0])
+    store(job + A_OUTER, outer[1])
+    store(job + B_OUTER, outer[2])
+    store(job + C_OUTER, outer[3])
+    store(job + A_WITHIN, within[1])
+    store(job + B_WITHIN, within[2])
+    store(job + C_WITHIN, within[3])
+    store(job + BATCH_PARTS, parts)
+    store(job + team.PARTS, load(job + team.PARTS) * parts)
+    store(job + team.WORK, load(job + team.WORK) * outer[0] * within[0])
+
+
+@compiled
+def _askew(x: Any) -> Any:
+    """Whether elements lie where no array begins: fields of records do."""
+    size = x.itemsize
+    return (x.ctypes.data | x.strides[0] | x.strides[1]) % size != 0
+
+
+@compiled
+def _first_and_last(x: Any) -> Any:
+    """Where the memory of a matrix begins and ends."""
+    first = last = x.ctypes.data
+    for axis in range(2):
+        reach = (x.shape[axis] - 1) * x.strides[axis]
+        first, last = first + min(reach, 0), last + max(reach, 0)
+    return first, last + x.itemsize
+
+
+@compiled
+def _overlap(x: Any, y: Any) -> Any:
+    """Whether the memory of two matrices may have something in common."""
+    (x0, x1), (y0, y1) = _first_and_last(x), _first_and_last(y)
+    return x0 < y1 and y0 < x1
+
+
+# --- jobs ---------------------------------------------------------------------------------------------------------------
+
+
+class Product(team.Job):
+    """out ← a·b as a job. The addresses of its arrays are in it; ``keeps`` holds them where it is done again."""
+
+    def __init__(self) -> None:
+        super().__init__(24)
+
+    def describe(
+        self, a: Array, b: Array, out: Array, grid: tuple[int, int], batch_parts: int = 1, add: bool = False
+    ) -> bool:
+        """Let it be this product, or the products of a batch; False for what is left to NumPy.
+
+        ``grid``: rows and columns of parts of a product; ``batch_parts``: parts of the batch; ``add``: to what ``out`` holds.
+        """
+        steps, matrices = None, (a, b, out)
+        if out.ndim > 2:
+            steps = batch_steps(a, b, out)
+            if steps is None or np.may_share_memory(out, a) or np.may_share_memory(out, b):
+                return False
+            matrices = (a[(0,) * (a.ndim - 2)], b[(0,) * (b.ndim - 2)], out[(0,) * (out.ndim - 2)])
+        if not describe(self.address, part.address, *matrices, *grid, int(add)):
+            return False
+        self.parts = grid[0] * grid[1]
+        if steps is not None:
+            describe_batch(self.address, *steps, batch_parts)
+            self.parts *= batch_parts
+        return True
+
+
+Step = tuple[int, int, int, int]
+
+
+def batch_steps(a: Array, b: Array, out: Array) -> tuple[Step, Step] | None:
+    """The dimensions before the last two as two: how many, and bytes from one matrix of a, b and out to the next.
+
+    None if they cannot be two.
+
+    >>> batch_steps(np.ones((4, 3, 2, 5)), np.ones((3, 5, 2)), np.ones((4, 3, 2, 2)))
+    ((4, 240, 0, 96), (3, 80, 80, 32))
+    """
+    dims = out.ndim - 2
+
+    def strides(x: Array) -> list[int]:
+        own = [s if n > 1 else 0 for n, s in zip(x.shape[:-2], x.strides[:-2], strict=True)]
+        return [0] * (dims - len(own)) + own
+
+    found: list[Step] = []
+    for step in zip(out.shape[:-2], strides(a), strides(b), strides(out), strict=True):
+        if step[0] == 1:
+            continue
+        last = found[-1] if found else None
+        if last and all(x == y * step[0] for x, y in zip(last[1:], step[1:], strict=True)):
+            found[-1] = (last[0] * step[0], *step[1:])
+        else:
+            found.append(step)
+    if len(found) > 2:
+        return None
+    outer, within = ([(1, 0, 0, 0)] * 2 + found)[-2:]
+    return outer, within
+
+
+@cache
+def grid_of(m: int, n: int, count: int, turned: bool) -> tuple[int, int]:
+    """Rows and columns of parts of an (m, n) result, ``count`` parts at most: that of which the largest part is least work.
+
+    A part multiplies its rows with whole vectors of columns, and copies its columns of B, which may lie column by column.
+    """
+    copying = 4 * (TURNING if turned else 1)
+
+    def work(grid: tuple[int, int]) -> tuple[int, int]:
+        rows = max(stop - start for start, stop in ranges(m, grid[0], 1))
+        vectors = max(-(-(stop - start) // EDGE) for start, stop in ranges(n, grid[1], EDGE))
+        return (rows + copying) * vectors, grid[0] * grid[1]
+
+    grids = [(rows, columns) for rows in range(1, count + 1) for columns in range(1, count // rows + 1)]
+    return min((grid for grid in grids if _apart(m, grid[0], 1) and _apart(n, grid[1], EDGE)), key=work)
+
+
+def _apart(n: int, parts: int, edge: int) -> bool:
+    return all(start < stop for start, stop in ranges(n, parts, edge)) or parts == 1
+
+
+def ranges(n: int, parts: int, edge: int) -> list[tuple[int, int]]:
+    """[0, n) in ``parts`` ranges of nearly the same size that begin at multiples of ``edge``.
+
+    >>> ranges(100, 2, 16), ranges(40, 3, 4), ranges(5, 2, 1)
+    ([(0, 48), (48, 100)], [(0, 12), (12, 28), (28, 40)], [(0, 2), (2, 5)])
+    """
+    cuts = [cut.function(n, i, parts, edge) for i in range(parts + 1)]
+    return list(pairwise(cuts))
+
+
+def scratch() -> Any:
+    """Memory for a thread that takes parts, which begins where a cache line does."""
+    vector, rows = machine()
+    memory = np.empty(BLOCK + TILES * (INNER * rows * 8 + vector) + 64, np.uint8)
+    return memory[-memory.ctypes.data % 64 :]

@@ -1,0 +1,270 @@
+"""Which engine runs a kernel, and the one door through which kernels are started.
+
+A kernel has a reference, written against ``xp``, that runs on any array library. Beside it may stand faster twins: a loop
+compiled by Numba for host arrays, and CUDA C for CuPy arrays. What is installed decides which runs, never the caller. Twins
+write into arrays that their caller made, and start through :func:`launch`, so that a step being recorded can note them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Callable
+from functools import partial, update_wrapper
+from threading import get_ident
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from kobai.engine import disk_cache, notices
+from kobai.xp import Array, recorder, recorders
+
+HOST_TYPES: set[type] = {np.ndarray}
+"""Array types whose elements lie in host memory; ``kobai.capture`` adds that of a recorded step."""
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ValueError:  # sys.modules holds None: switched off
+        return False
+
+
+numba_installed = _installed("numba")
+
+
+def numba_runs(*arrays: Array | None) -> bool:
+    """Whether a Numba twin can take these arrays: on the host, one float dtype, row by row in memory. None does not count."""
+    if not numba_installed:
+        return False
+    dtype = None
+    for array in arrays:
+        if array is None:
+            continue
+        if type(array) not in HOST_TYPES or not array.flags.c_contiguous:
+            return False
+        if dtype is None:
+            dtype = array.dtype
+        elif array.dtype is not dtype and array.dtype != dtype:
+            return False
+    return dtype in FLOATS
+
+
+def launch(kernel: Callable[..., Any], *args: Any) -> None:
+    """Run a compiled kernel on arrays and numbers; it writes into arrays among them and returns nothing of interest."""
+    if recorders and (at_work := recorders.get(get_ident())) is not None:
+        at_work.launch(kernel, args)
+    else:
+        kernel(*args)
+
+
+class Count:
+    """What the host does for every step that moves counts on, called like a function; it can be taken back.
+
+    That is for steps that fail between the count and the work that it counts, wherever that is.
+    """
+
+    __slots__ = ()
+
+    def __call__(self) -> Any:
+        """Move on; returns the numbers of :func:`numbers`, or nothing."""
+        raise NotImplementedError
+
+    def save(self) -> Any:
+        """The counts as they are."""
+        raise NotImplementedError
+
+    def restore(self, saved: Any) -> None:
+        """Be again as at the time of :meth:`save`."""
+        raise NotImplementedError
+
+
+def check(look: Callable[..., None], *args: Any) -> None:
+    """Look whether the values of an array are legal, by ``look(*args)``, which raises if not and changes nothing.
+
+    In a captured step it is done at every replay, at this place among the operations. ``look`` itself passes over arrays
+    that are not on the host.
+    """
+    if recorders and (at_work := recorders.get(get_ident())) is not None:
+        at_work.check(look, args)
+    else:
+        look(*args)
+
+
+def numbers(compute: Callable[[], tuple[float, ...]], dtype: Any) -> Any:
+    """Numbers that the host knows anew at every step: a learning rate, a bias correction, a random counter.
+
+    ``compute()`` is called once in every step; where it moves counts on it is a :class:`Count`. It must not look at arrays.
+    Outside a captured step the tuple it gave is returned. Within one, an array (1-D, of ``dtype``) that every replay fills
+    before it is read: kernels take either.
+    """
+    at_work = recorder()
+    return compute() if at_work is None else at_work.numbers(compute, np.dtype(dtype))
+
+
+def on_host(action: Callable[[], None]) -> None:
+    """Do what belongs to every step but happens on the host, such as moving a learning rate on; replays do it too."""
+    at_work = recorder()
+    if at_work is None:
+        action()
+    else:
+        at_work.host(action)
+
+
+class compiled:
+    """Decorator: a loop over host arrays that Numba compiles for each combination of dtypes at its first call.
+
+    The machine code is kept on disk (``disk_cache.py``). The loop runs without the interpreter's lock, in one thread.
+    Sums may be added up in vector lanes (``reassoc``), and products fused into them (``contract``); NaN and infinity follow
+    IEEE. It owns no memory (``_nrt``): a slice of an array costs no atomic counting of references, 5 ns each, and a loop
+    that would make an array does not compile.
+    """
+
+    flags = frozenset(("reassoc", "contract", "nsz", "arcp"))
+
+    def __init__(self, function: Callable[..., Any], signatures: Callable[[Any], list[Any]] | None = None) -> None:
+        self.function, self.signatures = function, signatures
+        self.dispatcher: Any = None
+        update_wrapper(self, function)
+
+    def __call__(self, *args: Any) -> Any:
+        return (self.dispatcher or self.compile())(*args)
+
+    def compile(self) -> Any:
+        """The Numba dispatcher; imports Numba, which takes about a second."""
+        if self.dispatcher is None:
+            numba = importlib.import_module("numba")
+            notices.hear_numba()
+            options = {"nogil": True, "error_model": "numpy", "fastmath": set(self.flags), "_nrt": False}
+            signatures = None if self.signatures is None else self.signatures(numba.types)
+            self.dispatcher = disk_cache.loop(_linked(self.function), signatures, options)
+        return self.dispatcher
+
+
+def compiled_for(signatures: Callable[[Any], list[Any]]) -> Callable[[Callable[..., Any]], compiled]:
+    """Decorator: :class:`compiled` for these types alone, given Numba's, and not for each kind of arguments that comes."""
+    return partial(compiled, signatures=signatures)
+
+
+class as_written(compiled):
+    """Decorator: a function for use inside :class:`compiled` loops whose sums are not to be rearranged."""
+
+    flags = frozenset(("contract",))
+
+
+class inlined:
+    """A function of one number for use inside :class:`compiled` loops: a version for 32 bits (float32) and one for 64.
+
+    LLVM merges it into the loop and vectorises both together. Its arithmetic is done as written.
+    Machine code on disk does not notice a change of it: whoever edits one removes ``__pycache__``.
+    """
+
+    def __init__(self, single: Callable[[Any], Any], double: Callable[[Any], Any]) -> None:
+        self.single, self.double = single, double
+        self.known: Any = None
+
+    def __call__(self, x: Any) -> Any:
+        return (self.single if isinstance(x, np.float32) else self.double)(x)
+
+    def compile(self) -> Any:
+        """What Numba calls by this name."""
+        if self.known is None:
+            numba = importlib.import_module("numba")
+            self.known = known = lambda x: None
+            single, double = _linked(self.single), _linked(self.double)
+            options = {"fastmath": {"contract"}, "error_model": "numpy"}
+            numba.extending.overload(known, jit_options=options)(
+                lambda x: {32: single, 64: double}.get(getattr(x, "bitwidth", 0))
+            )
+        return self.known
+
+
+def llvm_ir() -> Any:
+    """The words of which an :class:`instruction` is built."""
+    return importlib.import_module("llvmlite.ir")  # comes with Numba
+
+
+class instruction:
+    """Decorator: what a machine can do and Numba has no word for, for use inside :class:`compiled` loops.
+
+    The function is given LLVM's builder and the operands, builds the instruction, and returns its result, if there is one.
+    Operands and results are integers of 64 bits; addresses are such integers.
+    """
+
+    def __init__(self, build: Callable[..., Any]) -> None:
+        self.build = build
+        self.known: Any = None
+        update_wrapper(self, build)
+
+    def __call__(self, *operands: Any) -> Any:
+        raise TypeError(f"{self.build.__name__}: is an instruction for compiled loops")
+
+    def compile(self) -> Any:
+        """What Numba calls by this name."""
+        if self.known is None:
+            numba = importlib.import_module("numba")
+            parameters = list(inspect.signature(self.build).parameters.values())
+            returns = self.build.__annotations__["return"] not in (None, "None")
+            result = numba.types.int64 if returns else numba.types.void
+            signature = result(*[numba.types.int64] * (len(parameters) - 1))
+
+            def build(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
+                built = self.build(builder, *operands)
+                return built if returns else context.get_dummy_value()
+
+            def typing(context: Any, *operands: Any) -> Any:
+                return signature, build
+
+            typing.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # Numba reads the parameters' names
+                [p.replace(annotation=inspect.Parameter.empty) for p in parameters]
+            )
+            self.known = numba.extending.intrinsic(typing)
+        return self.known
+
+
+class entry:
+    """Decorator: a loop of integers for :class:`compiled` ones to call by its ``address``, which is compiled by itself.
+
+    What calls a compiled function takes a copy of its machine code in; large code is called by address instead.
+    """
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        self.function = function
+        self.known: Any = None
+        update_wrapper(self, function)
+
+    def __call__(self, *args: Any) -> None:
+        self.compile()(*args)
+
+    def compile(self) -> Any:
+        """The address as something that can be called."""
+        if self.known is None:
+            numba = importlib.import_module("numba")
+            notices.hear_numba()
+            integers = (numba.types.int64,) * len(inspect.signature(self.function).parameters)
+            options = {"error_model": "numpy", "fastmath": set(compiled.flags), "_nrt": False}
+            signature = numba.types.void(*integers)
+            self.known = disk_cache.callback(_linked(self.function), signature, options)
+        return self.known.ctypes
+
+    @property
+    def address(self) -> int:
+        """Where the machine code begins."""
+        if self.known is None:
+            self.compile()
+        return int(self.known.address)
+
+
+def _linked(function: Any) -> Any:
+    """A copy of ``function`` without annotations, and with what Kobai compiles of what it uses as Numba knows it."""
+    known = dict(function.__globals__)
+    for name in function.__code__.co_names:
+        if isinstance(known.get(name), (compiled, inlined, instruction)):
+            known[name] = known[name].compile()
+    linked = FunctionType(function.__code__, known, function.__name__, function.__defaults__, function.__closure__)
+    linked.__qualname__, linked.__module__ = function.__qualname__, function.__module__
+    return linked

@@ -1,0 +1,163 @@
+"""What an operation takes only from a domain – indices, classes, probabilities, divisors – is looked at before it is used.
+
+A look is one reduction that either finds everything in order or raises, naming the operation, what it takes and what it got.
+On the host it is taken at once; a captured step takes it again at every replay, at the same place (``engine.check``): a replay
+raises what the tape would have raised. On a device looking would wait for the queue: there a kernel looks, and the host raises
+what it found when it reads a result (``faults.py``).
+
+Index arrays may be memory that somebody else writes to (``from_numpy``). So backward looks again, and a compiled loop compares
+each index with its bounds in the place where it reads it: nothing that is read later can be trusted to be what was checked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kobai.engine import dispatch, faults
+from kobai.xp import Array
+
+_UNSIGNED = {np.dtype(f"i{n}"): (np.dtype(f"u{n}"), 1 << (8 * n - 1)) for n in (1, 2, 4, 8)}
+"""For each signed dtype the unsigned one of its width, and from where on that holds its negative numbers."""
+
+_INT64, _UINT64 = np.dtype(np.int64), np.dtype(np.uint64)
+
+_highest = np.maximum.reduce
+
+
+def inside(index: np.ndarray[Any, Any], size: int) -> bool:
+    """Whether one look is enough to know that every index lies in [0, size): as unsigned numbers the negative ones are huge."""
+    if index.size == 0:
+        return True
+    dtype = index.dtype
+    if dtype is not _INT64:
+        unsigned, half = _UNSIGNED.get(dtype, (dtype, size))
+        return dtype.kind in "iu" and size <= half and bool(_highest(index.view(unsigned), axis=None) < size)
+    return _highest(index.view(_UINT64), axis=None) < size  # type: ignore[no-any-return]
+
+
+# --- indices ----------------------------------------------------------------------------------------------------------
+
+
+def check_range(who: str, index: Array, size: int, negative: bool = False) -> None:
+    """IndexError if an element of ``index`` is not in [0, size) – or, with ``negative``, in [−size, size)."""
+    if type(index) in dispatch.HOST_TYPES:
+        dispatch.check(look_range, who, index, size, negative)
+    else:
+        low, key = -size if negative else 0, ("range", who, size, negative)
+        faults.look_at_integers(index, low, size, key, lambda wrong: _out_of_range(who, low, size, wrong))
+
+
+def look_range(who: str, index: Array, size: int, negative: bool = False) -> None:
+    """:func:`check_range` here and now; nothing if the index is not an array on the host."""
+    if type(index) is not np.ndarray or inside(index, size) or index.size == 0:
+        return
+    low, high = int(index.min()), int(index.max())
+    floor = -size if negative else 0
+    if low < floor or high >= size:
+        wrong = low if low < floor else high
+        raise _out_of_range(who, floor, size, wrong)
+
+
+def _out_of_range(who: str, low: int, size: int, wrong: int) -> IndexError:
+    return IndexError(f"{who}: expected indices in [{low}, {size - 1}], got {wrong}")
+
+
+def check_replays(who: str, index: Array, size: int) -> None:
+    """:func:`check_range` with ``negative`` for indices at which NumPy itself looks, but in words that name no operation.
+
+    On the host the caller catches NumPy's error and has :func:`look_range` explain it, which costs nothing where there is none.
+    """
+    if type(index) is not np.ndarray:
+        check_range(who, index, size, negative=True)
+
+
+def counted_from_front(who: str, index: Array, size: int) -> Array:
+    """Indices in [−size, size) as ones in [0, size), for arithmetic with them in backward; looked at on the host."""
+    if type(index) is np.ndarray:
+        if inside(index, size):
+            return index
+        look_range(who, index, size, negative=True)
+    return index % max(size, 1)
+
+
+# --- classes ----------------------------------------------------------------------------------------------------------
+
+
+def check_classes(who: str, targets: Array, classes: int, ignore_index: int) -> None:
+    """IndexError naming the first index outside [0, classes) that is not ``ignore_index``."""
+    if type(targets) in dispatch.HOST_TYPES:
+        dispatch.check(look_classes, who, targets, classes, ignore_index)
+    else:
+        error = lambda wrong: IndexError(f"{who}: expected class indices in [0, {classes}), got {wrong}")  # noqa: E731
+        faults.look_at_integers(targets, 0, classes, ("classes", who, classes), error, spared=ignore_index)
+
+
+def fault_of_classes(who: str, targets: Array, classes: int) -> tuple[Any, int]:
+    """Where a kernel that reads targets on a device notes one outside [0, classes), and the code that it writes there."""
+    error = lambda wrong: IndexError(f"{who}: expected class indices in [0, {classes}), got {wrong}")  # noqa: E731
+    return faults.ask(targets), faults.code(("classes", who, classes), faults.of_integers(error))
+
+
+def look_classes(who: str, targets: Array, classes: int, ignore_index: int) -> None:
+    """:func:`check_classes` here and now; nothing if the targets are not on the host."""
+    if type(targets) is not np.ndarray or inside(targets, classes):
+        return
+    bad = ((targets < 0) | (targets >= classes)) & (targets != ignore_index)
+    if bad.any():
+        position = tuple(int(i) for i in np.argwhere(bad)[0])
+        where = position[0] if len(position) == 1 else position
+        raise IndexError(
+            f"{who}: expected class indices in [0, {classes}), got {int(targets[position])}"
+            + (f" at position {where}" if position else "")
+        )
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
+
+_ONE = {np.dtype(f"f{n}"): (np.dtype(f"u{n}"), int(np.ones((), f"f{n}").view(f"u{n}"))) for n in (2, 4, 8)}
+"""For each float dtype the unsigned integers of its width, and the bits of 1."""
+
+
+def check_unit_interval(who: str, what: str, x: Array) -> None:
+    """ValueError unless all elements lie in [0, 1] (nan does not)."""
+    if type(x) in dispatch.HOST_TYPES:
+        dispatch.check(look_unit_interval, who, what, x)
+    else:
+        error = lambda wrong: ValueError(f"{who}: expected {what} in [0, 1], got {wrong:g}")  # noqa: E731
+        faults.look_at_unit_interval(x, ("unit interval", who, what), error)
+
+
+def look_unit_interval(who: str, what: str, x: Array) -> None:
+    """:func:`check_unit_interval` here and now; nothing if the array is not on the host."""
+    if type(x) is not np.ndarray or x.size == 0:
+        return
+    # Numbers from 0 to 1 are ordered as their bits are; above them come larger ones, nan, and all with a sign.
+    if x.dtype in _ONE:
+        unsigned, one = _ONE[x.dtype]
+        if int(np.maximum.reduce(x.view(unsigned), axis=None)) <= one:
+            return
+    low, high = x.min(), x.max()
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"{who}: expected {what} in [0, 1], got values from {low:g} to {high:g}")
+
+
+def check_divisor(who: str, x: Any, divisor: Any) -> None:
+    """RuntimeError where integers – arrays, or one of the two a number – are divided by 0; floats give inf or nan."""
+    if isinstance(divisor, (bool, int, float)):
+        if not divisor and x.dtype.kind != "f":
+            raise RuntimeError(f"{who}: expected integers other than 0 to divide by, got 0")
+    elif divisor.dtype.kind != "f" and type(divisor) in dispatch.HOST_TYPES:
+        dispatch.check(look_divisor, who, divisor)
+    elif divisor.dtype.kind != "f":
+        error = lambda _: RuntimeError(f"{who}: expected integers other than 0 to divide by, got 0")  # noqa: E731
+        faults.look_at_integers(divisor, 0, 1, ("divisor", who), error, inside=True)
+
+
+def look_divisor(who: str, divisor: Array) -> None:
+    """:func:`check_divisor` here and now; nothing if the array is not on the host."""
+    if type(divisor) is np.ndarray and not np.logical_and.reduce(divisor, axis=None):
+        position = tuple(int(i) for i in np.argwhere(divisor == 0)[0])
+        where = f" at position {position[0] if len(position) == 1 else position}" if position else ""
+        raise RuntimeError(f"{who}: expected integers other than 0 to divide by, got 0{where}")

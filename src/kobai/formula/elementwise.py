@@ -1,0 +1,202 @@
+"""The kernel compiler: one scalar Python function, run on arrays by NumPy, by a loop that Numba compiles, or on a GPU.
+
+::
+
+    @elementwise
+    def relu_backward(dy, y):
+        dx = 0.0 if y <= 0 else dy
+        return dx
+
+    dx = relu_backward(dy, y)
+
+Positional parameters are arrays of one shape and dtype, keyword-only ones are numbers; what may stand in the function is
+said in :mod:`kobai.formula.parse`. Its body is read, never run by Kobai itself, but it may be: on numbers.
+
+Which engine runs is decided by what is installed and by the arrays (see :mod:`kobai.engine.dispatch`): host arrays of float32
+or float64 that lie row by row in memory go through Numba if it is there, CuPy's through CUDA C; all others, of any library,
+dtype and layout, through calls of array functions. The engines differ by rounding only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property, lru_cache, update_wrapper
+from typing import Any
+
+import numpy as np
+
+from kobai.cpu.threads import GRAIN, run_split
+from kobai.engine import dispatch
+from kobai.engine.cuda_kernel import CudaKernel
+from kobai.formula.cuda_code import CudaCode
+from kobai.formula.loop_code import Loops
+from kobai.formula.numpy_code import ArrayCode, own_registers, run_on_host
+from kobai.formula.parse import Formula, parse
+from kobai.xp import Array, xp_of
+
+ELEMENTWISE: list[Elementwise] = []
+"""Every kernel: what the tests go through, and ``kobai warmup``."""
+
+
+class Code:
+    """The code of one formula whose results go to the slots ``into``, written for each engine when it is first needed.
+
+    The slots are the arrays of the formula, and behind them the results that go elsewhere.
+    """
+
+    def __init__(self, name: str, formula: Formula, into: tuple[int, ...]) -> None:
+        self.name, self.formula, self.into = name, formula, into
+        self.slots = max((len(formula.arrays) - 1, *into)) + 1
+        self.outside = tuple(slot for slot in range(self.slots) if slot not in into)
+        """Slots that are only read."""
+
+    @cached_property
+    def calls(self) -> ArrayCode:
+        """As calls of array functions."""
+        return ArrayCode(self.formula, self.into)
+
+    @cached_property
+    def loops(self) -> Loops:
+        """As loops for Numba."""
+        return Loops(self.name, self.formula, self.into)
+
+    @cached_property
+    def cuda(self) -> CudaCode:
+        """As kernels in CUDA C."""
+        usual = self.into == usual_places(self.formula)
+        return CudaCode(self.name if usual else f"{self.name}_{'_'.join(map(str, self.into))}", self.formula, self.into)
+
+    def on_host(self, *slots_and_numbers: Any) -> None:
+        """Run by NumPy: ``on_host(*slots, numbers)``."""
+        run_on_host(self.calls, slots_and_numbers[:-1], slots_and_numbers[-1])
+
+    def anywhere(self, slots: tuple[Array, ...], numbers: Any) -> None:
+        """Run by the library of the arrays, of whatever layout."""
+        first = slots[self.into[0]]
+        xp = xp_of(first)
+        registers = own_registers(self.calls, first.shape, first.dtype, xp)
+        self.calls.run(xp, first.dtype)(*slots, *registers, *numbers)
+
+
+def usual_places(formula: Formula) -> tuple[int, ...]:
+    """Slots for the results: the array whose name a result has, else a new one."""
+    further = iter(range(len(formula.arrays), len(formula.arrays) + len(formula.results)))
+    return tuple(formula.arrays.index(name) if name in formula.arrays else next(further) for name in formula.names)
+
+
+class Elementwise:
+    """A kernel made of a scalar function; see the module. ``kernel(*arrays, out=None, **numbers)``.
+
+    ``out`` is an array, or a tuple of as many as the function returns; without it new arrays are made. An ``out`` may be one
+    of the arrays, but must not overlap one otherwise. Returned is ``out``.
+    """
+
+    def __init__(self, function: Callable[..., Any], before: Callable[..., Any] | None = None, name: str = "") -> None:
+        update_wrapper(self, function)
+        self.function, self.before = function, before
+        self.name = name or function.__name__
+        self._codes: dict[tuple[int, ...], Code] = {}
+        self._variants: dict[Any, Elementwise] = {}
+        ELEMENTWISE.append(self)
+
+    def __repr__(self) -> str:
+        return f"<elementwise {self.name}>"
+
+    @cached_property
+    def formula(self) -> Formula:
+        """What the function says."""
+        return parse(self.function, self.before)
+
+    def after(self, before: Callable[..., Any]) -> Elementwise:
+        """The kernel in which the formula ``before`` changes some of the arrays first: those that it returns, by name."""
+        found = self._variants.get(before)
+        if found is None:
+            found = self._variants[before] = Elementwise(self.function, before, f"{self.name}_{before.__name__}")
+        return found
+
+    def code(self, into: tuple[int, ...] | None = None) -> Code:
+        """The code whose results go to the slots ``into``; by default, to the array whose name it has, else to a new one."""
+        into = usual_places(self.formula) if into is None else into
+        found = self._codes.get(into)
+        if found is None:
+            found = self._codes[into] = Code(self.name, self.formula, into)
+        return found
+
+    def cuda_kernels(self) -> list[CudaKernel]:
+        """Those in CUDA C that may come to be launched, for the proofs: over many arrays if the kernel updates arrays."""
+        if set(self.formula.names) <= set(self.formula.arrays):
+            return [self.code().cuda.many]
+        in_place = [self.code((0,)).cuda.one] if len(self.formula.arrays) == len(self.formula.results) == 1 else []
+        return [self._apart.cuda.one, *in_place]
+
+    def __call__(self, *arrays: Array, out: Any = None, **scalars: float) -> Any:
+        formula = self.formula
+        count, n = len(formula.results), len(arrays)
+        if n != len(formula.arrays) or len(scalars) != len(formula.scalars):
+            raise TypeError(f"{self.name}: expected arrays {formula.arrays} and numbers {formula.scalars}")
+        if out is None:
+            first = arrays[0]
+            empty_like = xp_of(first).empty_like
+            outs = (empty_like(first),) if count == 1 else tuple([empty_like(first) for _ in range(count)])
+            code, slots = self._apart, (*arrays, *outs)
+        else:
+            outs = out if type(out) is tuple else (out,)
+            every, into = list(arrays), []
+            for result in outs:
+                place = next((slot for slot, array in enumerate(every) if array is result), len(every))
+                if place == len(every):
+                    every.append(result)
+                into.append(place)
+            code, slots = self.code(tuple(into)), tuple(every)
+        self._run(code, slots, tuple([scalars[name] for name in formula.scalars]) if scalars else ())
+        return outs[0] if count == 1 else outs
+
+    @cached_property
+    def _apart(self) -> Code:
+        """The code whose results all go to new arrays."""
+        n = len(self.formula.arrays)
+        return self.code(tuple(range(n, n + len(self.formula.results))))
+
+    def _run(self, code: Code, slots: tuple[Array, ...], numbers: tuple[float, ...]) -> None:
+        first = slots[0]
+        shape, kind, in_rows = first.shape, type(first), True
+        for array in slots:
+            if array.shape != shape:
+                raise ValueError(f"{self.name}: expected arrays of one shape, got {[a.shape for a in slots]}")
+            in_rows = in_rows and array.flags.c_contiguous
+        if not in_rows:
+            slots = _in_rows(slots)
+        if kind in dispatch.HOST_TYPES:
+            if dispatch.numba_installed and dispatch.numba_runs(*slots):
+                loop, n, values = code.loops.one, first.size, _as_array(first.dtype, numbers)
+                if n < 2 * GRAIN:
+                    dispatch.launch(loop.dispatcher or loop, *slots, values, 0, n)
+                else:
+                    dispatch.launch(run_split, loop, n, *slots, values)
+            else:
+                dispatch.launch(code.on_host, *slots, numbers)
+        elif code.cuda.runs(*slots):
+            code.cuda.launch(slots, numbers)
+        else:
+            code.anywhere(slots, numbers)
+
+
+def _in_rows(slots: tuple[Array, ...]) -> tuple[Array, ...]:
+    """The arrays with their axes in the order of memory if that is the same for all, as after a convolution."""
+    strides = slots[0].strides
+    if any(array.strides != strides for array in slots):
+        return slots
+    order = sorted(range(len(strides)), key=lambda axis: -strides[axis])
+    return tuple([array.transpose(order) for array in slots])
+
+
+@lru_cache(maxsize=256)
+def _as_array(dtype: Any, numbers: tuple[float, ...]) -> Array:
+    made = np.array(numbers, dtype)
+    made.flags.writeable = False  # a recorded step knows by that that it stays the same
+    return made
+
+
+def elementwise(function: Callable[..., Any]) -> Elementwise:
+    """Decorator: make an :class:`Elementwise` of a scalar function."""
+    return Elementwise(function)

@@ -1,0 +1,228 @@
+"""A formula as the body of a loop over elements: Python for Numba, and CUDA C. One writer, two tables of spellings."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import sys
+from collections.abc import Callable
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+from kobai.engine import disk_cache, dispatch, exponential, logarithm, special
+from kobai.formula.parse import Formula, Value
+
+_BOTH = {
+    "add": "{0} + {1}",
+    "subtract": "{0} - {1}",
+    "multiply": "{0} * {1}",
+    "divide": "{0} / {1}",
+    "negative": "-{0}",
+    "less": "{0} < {1}",
+    "less_equal": "{0} <= {1}",
+    "greater": "{0} > {1}",
+    "greater_equal": "{0} >= {1}",
+    "equal": "{0} == {1}",
+    "not_equal": "{0} != {1}",
+}
+
+PYTHON = _BOTH | {
+    "sqrt": "sqrt({0})",
+    "abs": "abs({0})",
+    "sign": "one if {0} > zero else (-one if {0} < zero else {0})",
+    "exp": "exp({0})",
+    "log1p": "log1p({0})",
+    "tanh": "tanh({0})",
+    "sigmoid": "sigmoid({0})",
+    "erf": "erf({0})",
+    "maximum": "{0} if ({0} > {1}) | ({0} != {0}) else {1}",
+    "minimum": "{0} if ({0} < {1}) | ({0} != {0}) else {1}",
+    "and": "{0} & {1}",
+    "or": "{0} | {1}",
+    "not": "not {0}",
+    "select": "{1} if {0} else {2}",
+}
+
+CUDA = _BOTH | {
+    "sqrt": "sqrt({0})",
+    "abs": "fabs({0})",
+    "sign": "{0} > 0 ? A(1) : {0} < 0 ? A(-1) : {0}",
+    "exp": "exp({0})",
+    "log1p": "log1p({0})",
+    "tanh": "tanh({0})",
+    "erf": "erf({0})",
+    "sigmoid": "A(1) / (A(1) + exp(-{0}))",
+    "maximum": "maximum({0}, {1})",
+    "minimum": "minimum({0}, {1})",
+    "and": "{0} && {1}",
+    "or": "{0} || {1}",
+    "not": "!{0}",
+    "select": "{0} ? {1} : {2}",
+}
+
+
+def _operations(formula: Formula, table: dict[str, str], number: Callable[[float], str]) -> list[tuple[int, str]]:
+    """(number of the value, expression) of each operation; values are called x (arrays), h (scalars) and t."""
+
+    return [
+        (i, table[formula.values[i].op].format(*(_name(formula, a, number) for a in formula.values[i].args)))
+        for i in formula.operations()
+    ]
+
+
+def _name(formula: Formula, i: int, number: Callable[[float], str]) -> str:
+    value = formula.values[i]
+    if value.op == "number":
+        return number(value.number)
+    return {"array": "x_", "scalar": "h_"}.get(value.op, "") + value.name if value.name else f"t{i}"
+
+
+# --- Numba ------------------------------------------------------------------------------------------------------------
+
+HEADER = '''"""Written by kobai.formula.elementwise. Loops for Numba, which keeps their machine code beside this file."""
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+from numpy import sqrt
+
+from kobai.engine.exponential import exp, sigmoid, tanh
+from kobai.engine.logarithm import log1p
+from kobai.engine.special import compiled_erf as erf
+
+
+def _mark(builder, instruction, slot, slots):
+    """Tell LLVM that different slots are different memory: it need not compare addresses before it vectorises."""
+    module = builder.module
+    domain = module.add_metadata(["slots of a kernel"])
+    scopes = [module.add_metadata([f"slot {k}", domain]) for k in range(slots)]
+    instruction.set_metadata("alias.scope", module.add_metadata([scopes[slot]]))
+    instruction.set_metadata("noalias", module.add_metadata(scopes[:slot] + scopes[slot + 1 :]))
+
+
+def _element(context, builder, dtype, address, index):
+    pointer = builder.inttoptr(address, context.get_data_type(dtype).as_pointer())
+    return builder.gep(pointer, [index])
+
+
+@intrinsic(prefer_literal=True)
+def load(typing, address, index, like, slot, slots):
+    """The element number ``index`` of the array of ``like``'s type at this address."""
+    def write(context, builder, signature, args):
+        instruction = builder.load(_element(context, builder, like, args[0], args[1]))
+        _mark(builder, instruction, slot.literal_value, slots.literal_value)
+        return instruction
+    return like(address, index, like, slot, slots), write
+
+
+@intrinsic(prefer_literal=True)
+def store(typing, address, index, value, slot, slots):
+    """Make ``value`` the element number ``index`` of the array at this address."""
+    def write(context, builder, signature, args):
+        instruction = builder.store(args[2], _element(context, builder, value, args[0], args[1]))
+        _mark(builder, instruction, slot.literal_value, slots.literal_value)
+    return types.void(address, index, value, slot, slots), write
+'''
+
+
+def numba_source(name: str, formula: Formula, into: tuple[int, ...]) -> str:
+    """Two loops whose results go to the slots ``into``: over one array each, and over a table of many.
+
+    ``name_loop(*slots, numbers, start, stop)`` computes the elements [start, stop). ``name_many(table, offsets, numbers,
+    start, stop)`` does so for arrays thought of as one after the other: column k of ``table`` holds the addresses of the k-th
+    arrays, which begin at ``offsets[k]``. ``numbers`` is a 1-D array of the same dtype.
+    """
+    slots = max((len(formula.arrays) - 1, *into)) + 1
+    constants: dict[float, str] = {}
+
+    def number(value: float) -> str:
+        return constants.setdefault(value, f"c{len(constants)}")
+
+    once: list[str] = []
+    each: list[str] = []
+    for i, expression in _operations(formula, PYTHON, number):
+        (once if formula.is_scalar(i) else each).append(f"t{i} = {expression}")
+    used = {a for i in formula.operations() for a in formula.values[i].args} | set(formula.results)
+    loads = [
+        f"x_{name} = load(a{k}, i, zero, {k}, {slots})"
+        for k, name in enumerate(formula.arrays)
+        if formula.values.index(Value("array", name=name)) in used
+    ]
+    stores = [
+        f"store(a{slot}, i, {_name(formula, result, number)}, {slot}, {slots})"
+        for result, slot in zip(formula.results, into, strict=True)
+    ]
+    first = [f"h_{name} = numbers[{k}]" for k, name in enumerate(formula.scalars)]
+    first = ["T = numbers.dtype.type", "zero, one = T(0), T(1)", *first]
+    first += [f"{name} = T({value!r})" for value, name in constants.items()] + once
+    loop = loads + each + stores
+    many = [
+        "for k in range(offsets.size - 1):",
+        "    begin, end = max(start, offsets[k]) - offsets[k], min(stop, offsets[k + 1]) - offsets[k]",
+        f"    {', '.join(f'a{k}' for k in range(slots))}, = {', '.join(f'table[{k}, k]' for k in range(slots))},",
+        "    for i in range(begin, end):",
+        *(f"        {line}" for line in loop),
+    ]
+    one = [
+        *(f"a{k} = slot{k}.ctypes.data" for k in range(slots)),
+        "for i in range(start, stop):",
+        *(f"    {line}" for line in loop),
+    ]
+    parameters = ", ".join(f"slot{k}" for k in range(slots))
+    return "\n".join(
+        [
+            HEADER,
+            "",
+            f"def {name}_loop({parameters}, numbers, start, stop):",
+            *(f"    {line}" for line in first + one),
+            "",
+            "",
+            f"def {name}_many(table, offsets, numbers, start, stop):",
+            *(f"    {line}" for line in first + many),
+            "",
+        ]
+    )
+
+
+class Loops:
+    """The compiled loops of one formula: over one array each, and over a table of many."""
+
+    def __init__(self, name: str, formula: Formula, into: tuple[int, ...]) -> None:
+        module = load_module(name, numba_source(name, formula, into))
+        self.one = dispatch.compiled(getattr(module, f"{name}_loop"))
+        self.many = dispatch.compiled(getattr(module, f"{name}_many"))
+
+
+@cache
+def _beside() -> str:
+    """What else the machine code depends on, beside the versions that Numba looks at itself."""
+    return "".join(map(inspect.getsource, (dispatch, exponential, logarithm, special)))
+
+
+def load_module(name: str, source: str) -> Any:
+    """The source as a module in a file whose name says its content, so that Numba finds the machine code again."""
+    name = f"kobai_{name}_{hashlib.sha256(f'{source}{_beside()}'.encode()).hexdigest()[:16]}"
+    module = ModuleType(name)
+    module.__file__ = disk_cache.source_file(name, source)
+    sys.modules[name] = module  # where Numba looks when it reads machine code from disk
+    exec(compile(source, module.__file__, "exec"), module.__dict__)
+    return module
+
+
+# --- CUDA C -----------------------------------------------------------------------------------------------------------
+
+
+def cuda_lines(formula: Formula) -> tuple[list[str], list[str]]:
+    """Lines of CUDA C: what is computed once, and what for each element, from ``x_name`` to ``y0``, ``y1``, … of type A."""
+
+    def number(value: float) -> str:
+        return f"A({value!r})"
+
+    once: list[str] = []
+    each: list[str] = []
+    for i, expression in _operations(formula, CUDA, number):
+        kind = "bool" if formula.is_condition(i) else "A"
+        (once if formula.is_scalar(i) else each).append(f"const {kind} t{i} = {expression};")
+    each += [f"const A y{k} = {_name(formula, result, number)};" for k, result in enumerate(formula.results)]
+    return once, each

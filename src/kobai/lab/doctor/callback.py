@@ -1,0 +1,218 @@
+"""``Doctor``: a Trainer's callback that looks at a step now and then, and says what is wrong while it can still be mended."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from kobai.lab.doctor import rules
+from kobai.lab.doctor.diseases import DISEASES, PATIENCE
+from kobai.lab.doctor.findings import Finding
+from kobai.lab.doctor.rules.course import falls
+from kobai.lab.doctor.rules.units import twins
+from kobai.lab.doctor.rules.view import View, stages
+from kobai.lab.probe.probes import Probe, Reading
+from kobai.train.callbacks import Callback
+from kobai.xp import to_host
+
+if TYPE_CHECKING:
+    from kobai.train.trainer import Trainer
+
+log = logging.getLogger("kobai")
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A finding, and when it was made: epoch and batch, both counted from 1."""
+
+    epoch: int
+    batch: int
+    finding: Finding
+
+    def __str__(self) -> str:
+        finding = self.finding
+        where = f" in {finding.place}" if finding.where else ""
+        evidence = "; ".join(map(str, finding.evidence))
+        cure = finding.cure.code.replace("\n", "\n    ")
+        return (
+            f"doctor: epoch {self.epoch}, batch {self.batch}: {finding.title}{where} ({evidence}). {finding.cause}\n"
+            f"  cure:\n    {cure}"
+        )
+
+
+@dataclass(frozen=True)
+class _Suspicion:
+    """A finding that the loss may refute, and since which of the noted steps it has been watched."""
+
+    visit: Visit
+    root: bool
+    learnt: bool
+    since: int
+
+
+class Doctor(Callback):
+    """Warn during training of every disease once, with epoch, layer and cure.
+
+    The first step is looked at, and then each ``every``-th, under a :class:`Probe`, with its batch, by the rules of
+    :func:`diagnose`: that costs some small transfers then and nothing in between. One step does not show whether the net
+    learns for all that its layers look like, or that its steps are long: but for faults of the data, what was found is told
+    when the loss of the next 30 steps is known, or training ends. If that loss falls, no learning rate is called too large, and
+    no finding an error. What is a mere consequence of another finding is kept in ``visits`` but not told.
+
+    Args:
+        every: steps between two looks.
+        say: given each message; by default the logger ``kobai`` warns.
+
+    ``visits`` lists what was found, with epoch and batch.
+
+    >>> import kobai
+    >>> from kobai import nn
+    >>> _ = kobai.manual_seed(0)
+    >>> layers = [part for _ in range(5) for part in (nn.Linear(10, 10, init="normal(0.01)"), nn.ReLU())]
+    >>> model = nn.Sequential(*layers, nn.Linear(10, 2))
+    >>> doctor = kobai.lab.Doctor(say=lambda message: print(message.splitlines()[0][:60]))
+    >>> trainer = kobai.train.Trainer(model, kobai.optim.SGD(model.parameters(), lr=0.1), callbacks=[doctor])
+    >>> _ = trainer.fit([(kobai.randn(64, 10), kobai.arange(64) % 2)], epochs=2)
+    doctor: epoch 1, batch 1: collapsed activations in 3, 5, 7 a
+    """
+
+    def __init__(self, every: int = 100, say: Callable[[str], None] = log.warning) -> None:
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise ValueError(f"Doctor: expected every as an integer >= 1, got {every!r}")
+        self.every, self.say = every, say
+        self.visits: list[Visit] = []
+        self._told: set[str] = set()
+        self._steps = 0
+        self._probe: Probe | None = None
+        self._held: list[_Suspicion] = []
+        # After each step: the sum of the epoch's losses, of how many samples, and whether it is the epoch's first step.
+        self._sums: list[tuple[Any, Any, bool]] = []
+        self._apart = False  # whether no units were twins at the last look: such never become any
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        if (
+            self._probe is None
+            or self._probe.model is not trainer.model
+            or self._probe.optimizer is not trainer.optimizer
+        ):
+            self._probe, self._apart = Probe(trainer.model, trainer.optimizer, self.every), False
+        if self._steps % self.every == 0:
+            self._probe.attach()
+
+    def on_batch_end(self, trainer: Trainer) -> None:
+        probe = self._probe
+        assert probe is not None
+        self._steps += 1
+        if self._held:
+            self._note(trainer)
+        if probe.attached:
+            probe.detach()
+            self._look(trainer, probe)
+        if self._held:
+            self._settle(PATIENCE)
+        if self._steps % self.every == 0:
+            probe.attach()
+
+    def on_close(self, trainer: Trainer) -> None:
+        self._settle(0)
+        if self._probe is not None:
+            self._probe.detach()
+
+    def state_dict(self) -> dict[str, Any]:
+        held = {suspicion.visit.finding.disease for suspicion in self._held}
+        return {"told": sorted(self._told - held), "steps": self._steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._told, self._steps = set(state["told"]), state["steps"]
+
+    def _look(self, trainer: Trainer, probe: Probe) -> None:
+        reading = probe.read()
+        if reading is None or not reading.layers or reading.layers[0].output.samples < 2:
+            return
+        inputs, target = trainer.unpack(trainer.batch)
+        view = View(
+            trainer.model,
+            [reading],
+            inputs,
+            target,
+            trainer.loss_fn,
+            [trainer.loss.compute()],
+            twins=self._twins_in(trainer, reading),
+            optimizer=trainer.optimizer,
+            clipped=trainer.clip_grad_norm is not None,
+            # A small rate is a fault at the beginning; later a schedule may mean it.
+            settling=trainer.epoch > 0 or trainer.scheduler is not None,
+        )
+        findings = rules.judge(view)
+        known = self._told & {finding.disease for finding in findings}
+        for finding in findings:
+            if finding.disease in self._told or finding.severity == "note":
+                continue
+            self._told.add(finding.disease)
+            visit = Visit(trainer.epoch + 1, trainer.position, finding)
+            # What has been told and is still there may by now have consequences that look like causes.
+            related = any(
+                finding.disease in DISEASES[name].follows or name in DISEASES[finding.disease].follows for name in known
+            )
+            root = finding.follows is None and not related
+            if finding.disease in rules.FACTS:
+                self._tell(visit, root)
+                continue
+            if not self._sums:
+                self._note(trainer)
+            self._held.append(_Suspicion(visit, root, view.learnt, len(self._sums) - 1))
+
+    def _tell(self, visit: Visit, root: bool) -> None:
+        self.visits.append(visit)
+        self.visits.sort(key=lambda visit: (visit.epoch, visit.batch))
+        if root:
+            self.say(str(visit))
+
+    def _note(self, trainer: Trainer) -> None:
+        """Keep what the losses sum to so far, where it is: a metric adds out of place."""
+        self._sums.append((trainer.loss.total, trainer.loss.count, trainer.position == 1))
+
+    def _settle(self, patience: int) -> None:
+        """Tell what has been watched for so many steps, as far as the loss has not refuted it."""
+        due = [suspicion for suspicion in self._held if len(self._sums) - 1 - suspicion.since >= patience]
+        if not due:
+            return
+        self._held = [suspicion for suspicion in self._held if suspicion not in due]
+        losses = self._losses()
+        for suspicion in due:
+            visit, seen = suspicion.visit, losses[suspicion.since :]
+            # What has learnt need not fall any further.
+            well = falls(seen) or (suspicion.learnt and not falls(seen[::-1]))
+            finding = rules.tempered(visit.finding) if well else visit.finding
+            if finding is None:
+                self._told.discard(visit.finding.disease)  # a later look may find it again
+            else:
+                self._tell(replace(visit, finding=finding), suspicion.root)
+        if not self._held:
+            self._sums = []
+
+    def _losses(self) -> list[float]:
+        """Mean loss of each step that was noted; of the first one, of the steps of its epoch until then."""
+        losses, before, samples = [], 0.0, 0.0
+        for total, count, first in self._sums:
+            now, seen = _number(total), _number(count)
+            if first:  # the sums begin anew with an epoch
+                before = samples = 0.0
+            losses.append((now - before) / (seen - samples) if seen > samples else math.nan)
+            before, samples = now, seen
+        return losses
+
+    def _twins_in(self, trainer: Trainer, reading: Reading) -> dict[str, float]:
+        if self._apart:
+            return {}
+        found = twins(trainer.model, stages(reading, trainer.model))
+        self._apart = bool(found) and not any(found.values())
+        return found
+
+
+def _number(value: Any) -> float:
+    """A number, or the only one of an array on any device."""
+    return float(value) if isinstance(value, (int, float)) else float(to_host(value).reshape(-1)[0])

@@ -1,0 +1,261 @@
+"""``diagnose``: a few real steps on a copy of a net, under probes, and what they show."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from kobai import nn
+from kobai.core.tensor import Tensor
+from kobai.errors import DataError
+from kobai.lab.doctor import rules
+from kobai.lab.doctor.diseases import PATIENCE
+from kobai.lab.doctor.findings import Case, Diagnosis, Finding
+from kobai.lab.doctor.rules import data
+from kobai.lab.doctor.rules.units import twins
+from kobai.lab.doctor.rules.view import View, stages
+from kobai.lab.probe.probes import Probe, Reading
+from kobai.lab.probe.saturation import ending
+from kobai.nn import functional as F
+from kobai.nn.utils import clip_grad_norm_
+from kobai.optim import SGD, Optimizer
+from kobai.random import default_generator
+from kobai.train.batches import device_of, moved
+from kobai.utils.data import DataLoader
+
+USUAL_RATE = 0.1
+"""Of the plain gradient descent that stands in where no optimiser is given; its rate is not judged then."""
+
+
+def diagnose(
+    model: nn.Module,
+    batch: Any,
+    loss_fn: Callable[[Any, Any], Tensor] = F.cross_entropy,
+    optimizer: Optimizer | None = None,
+    steps: int = 5,
+    *,
+    clip_grad_norm: float | None = None,
+) -> Diagnosis:
+    """What hinders ``model`` from learning ``batch``: findings with place, evidence, cause and cure, the root cause first.
+
+    ``steps`` training steps are done on a copy, in training mode – up to 30 if the loss grows –; the model, its gradients,
+    the optimizer and the random streams stay as they are. The catalogue of diseases, with all thresholds, is
+    :data:`kobai.lab.doctor.diseases.DISEASES`; the code of a cure runs as it is pasted.
+
+    Args:
+        model: any module that is called with the inputs of the batch.
+        batch: ``(input, ..., target)``, at least 2 samples; 50 or more make the shares reliable.
+        loss_fn: ``loss_fn(output, target)``.
+        optimizer: the one that the model is trained with; without it the learning rate is not judged.
+        clip_grad_norm: as in training, if it is used there.
+
+    Raises:
+        TypeError, ValueError: wrong arguments, a model without parameters, a batch on which the model cannot be run.
+
+    >>> import kobai
+    >>> from kobai import nn
+    >>> _ = kobai.manual_seed(0)
+    >>> x, t = kobai.randn(64, 20), kobai.arange(64) % 4
+    >>> layers = [part for _ in range(6) for part in (nn.Linear(20, 20, init="normal(0.01)"), nn.Tanh())]
+    >>> found = kobai.lab.diagnose(nn.Sequential(*layers, nn.Linear(20, 4)), (x, t))
+    >>> found.findings[0].disease, found.findings[0].severity, found.healthy
+    ('collapsed', 'error', False)
+    >>> print(found.findings[0].cure.code.splitlines()[0])
+    for layer in (model[0], model[2], model[4], model[6], model[8], model[10],):
+    """
+    case = _checked(model, batch, loss_fn, optimizer, clip_grad_norm, steps)
+    with undisturbed():
+        return _examine(case)
+
+
+def _checked(model: Any, batch: Any, loss_fn: Any, optimizer: Any, clip_grad_norm: Any, steps: Any) -> Case:
+    if not isinstance(model, nn.Module):
+        got = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        raise TypeError(f"diagnose: expected a kobai.nn.Module as model, got {got}")
+    if next(iter(model.parameters()), None) is None:
+        raise ValueError(
+            f"diagnose: {type(model).__name__} has no parameters, so there is nothing that could be trained"
+        )
+    if not isinstance(batch, (tuple, list)) or len(batch) < 2:
+        got = f"{len(batch)} of them" if isinstance(batch, (tuple, list)) else f"a {type(batch).__name__}"
+        hint = "; take one: next(iter(loader))" if isinstance(batch, DataLoader) else ""
+        raise TypeError(f"diagnose: expected a batch (input, ..., target) of at least two tensors, got {got}{hint}")
+    for part in batch:
+        if not isinstance(part, Tensor):
+            raise TypeError(f"diagnose: expected tensors in the batch, got {type(part).__name__}; see kobai.as_tensor")
+        if part.ndim == 0 or part.shape[0] < 2:
+            raise ValueError(
+                f"diagnose: expected a batch of at least 2 samples, got a tensor of shape {tuple(part.shape)}"
+            )
+    *inputs, target = batch
+    if len({x.shape[0] for x in inputs}) > 1 or len(target) % len(
+        inputs[0]
+    ):  # a target may have each step of a sequence
+        sizes = ", ".join(str(tuple(part.shape)) for part in batch)
+        raise ValueError(f"diagnose: expected inputs and targets of equally many samples, got shapes {sizes}")
+    if isinstance(loss_fn, Optimizer) or not callable(loss_fn):
+        hint = "; an optimizer is passed as optimizer=…" if isinstance(loss_fn, Optimizer) else ""
+        raise TypeError(f"diagnose: expected loss_fn(output, target), got {type(loss_fn).__name__}{hint}")
+    for name, value, hint in (("loss_fn", loss_fn, "()"), ("optimizer", optimizer, "(model.parameters(), lr=…)")):
+        if isinstance(value, type):
+            raise TypeError(
+                f"diagnose: expected {name} to be an object, got the class {value.__name__}; write {value.__name__}{hint}"
+            )
+    if optimizer is not None and not isinstance(optimizer, Optimizer):
+        raise TypeError(f"diagnose: expected a kobai.optim.Optimizer, got {type(optimizer).__name__}")
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"diagnose: expected steps as an integer >= 1, got {steps!r}")
+    if clip_grad_norm is not None and not clip_grad_norm > 0:
+        raise ValueError(f"diagnose: expected clip_grad_norm > 0, got {clip_grad_norm}")
+    if optimizer is not None:
+        own = {id(parameter) for parameter in model.parameters()}
+        if not any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
+            raise ValueError("diagnose: the optimizer trains none of the model's parameters")
+    return Case(model, tuple(moved(batch, device_of(model))), loss_fn, optimizer, clip_grad_norm, steps)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """The random stream stays as it is, and NumPy does not warn: sick nets overflow, and that is what is being looked for."""
+    state = default_generator.get_state()
+    try:
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            yield
+    finally:
+        default_generator.set_state(state)
+
+
+def copied(case: Case) -> tuple[nn.Module, Optimizer]:
+    """Model and optimiser to experiment with, in training mode; plain gradient descent where none is given."""
+    # What a module keeps of its last pass, such as a weight-normed weight, has a tape, and cannot be copied with it.
+    kept = [value for module in case.model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    memo: dict[int, Any] = {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf}
+    try:
+        model, optimizer = copy.deepcopy((case.model, case.optimizer), memo)
+    except Exception as error:
+        raise ValueError(
+            f"diagnose: {_described(case.model)} cannot be copied, and is not touched itself: {error}"
+        ) from error
+    return model.train(), optimizer or SGD(list(model.parameters()), lr=USUAL_RATE)
+
+
+def _examine(case: Case) -> Diagnosis:
+    model, optimizer = copied(case)
+    *inputs, target = case.batch
+    given = case.optimizer is not None
+    probe = Probe(model, optimizer)
+    readings: list[Reading] = []
+    losses: list[float] = []
+    alike: dict[str, float] = {}
+    last: str | None = None
+    probe.attach()
+    # Without the user's optimiser its steps say nothing: the state of the net is all there is to see.
+    for _ in range(case.steps if given else 1):
+        probe.clear()
+        output = _output(model, inputs)
+        last = last or ending(output)
+        try:
+            loss = _loss(output, target, case)
+        except ValueError:
+            if refused := data.outside_labels(target, _scores(output, target)):
+                return _diagnosis(case, (refused,), losses, probe)
+            raise
+        losses.append(float(loss.item()))
+        if loss.requires_grad:
+            _update(model, optimizer, loss, case)
+        reading = probe.read()
+        assert reading is not None
+        readings.append(reading)
+        if len(readings) == 1:
+            alike = twins(model, stages(reading, model))
+        if not (math.isfinite(losses[-1]) and loss.requires_grad):
+            break
+    probe.detach()
+    # A loss that grows at first may come back: the catapult of a rate between 2 and 4 over the curvature.
+    while losses[-1] > losses[0] and len(losses) < PATIENCE and len(readings) > 1:
+        loss = _loss(_output(model, inputs), target, case)
+        losses.append(float(loss.item()))
+        _update(model, optimizer, loss, case)
+    view = View(
+        model,
+        readings,
+        inputs,
+        target,
+        case.loss_fn,
+        losses,
+        alike,
+        optimizer if given else None,
+        case.clip_grad_norm is not None,
+        settling="initial_lr" in optimizer.param_groups[0],  # a schedule has left it there
+        broken=[name for name, p in case.model.named_parameters() if not bool(p.detach().isfinite().all().item())],
+        ending=last,
+    )
+    return _diagnosis(case, rules.judge(view), losses, probe, readings)
+
+
+def _diagnosis(
+    case: Case, findings: tuple[Finding, ...], losses: list[float], probe: Probe, readings: Sequence[Reading] = ()
+) -> Diagnosis:
+    first = readings[0] if readings else probe.read()
+    assert first is not None
+    notes = () if case.optimizer is not None else ("no optimizer was given, so the learning rate is not judged",)
+    return Diagnosis(findings, tuple(losses), first, _described(case.model), notes, case)
+
+
+def _update(model: nn.Module, optimizer: Optimizer, loss: Tensor, case: Case) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    if case.clip_grad_norm is not None:
+        clip_grad_norm_(model.parameters(), case.clip_grad_norm)
+    optimizer.step()
+
+
+def _output(model: nn.Module, inputs: list[Any]) -> Any:
+    try:
+        return model(*inputs)
+    except Exception as error:
+        shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
+        raise ValueError(f"diagnose: {_described(model)} cannot be run on inputs of shape {shapes}: {error}") from error
+
+
+def _loss(output: Any, target: Any, case: Case) -> Tensor:
+    try:
+        loss = case.loss_fn(output, target)
+    except Exception as error:
+        if isinstance(output, Tensor):
+            what = f"outputs {tuple(output.shape)}"
+        else:
+            what = f"outputs that are a {type(output).__name__} (give a loss_fn that takes its part of it)"
+        raise ValueError(
+            f"diagnose: the loss function cannot compare {what} with targets {tuple(target.shape)}: {error}"
+        ) from error
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise ValueError(f"diagnose: expected loss_fn to return one number, the loss of the batch, got {got}")
+    return loss
+
+
+def _scores(output: Any, target: Any) -> int | None:
+    """Scores per sample, where the targets are labels."""
+    labels = isinstance(output, Tensor) and output.ndim == 2 and target.ndim == 1 and not target.is_floating_point()
+    return int(output.shape[1]) if labels else None
+
+
+def _described(model: nn.Module) -> str:
+    count = sum(parameter.numel() for parameter in model.parameters())
+    return f"{type(model).__name__} of {count:,} parameters"
+
+
+def batches_for(case: Case, data: Any) -> list[Any]:
+    """Batches of ``data``, or the one that was diagnosed."""
+    if data is None:
+        return [case.batch]
+    batches = list(data)
+    if not batches:
+        raise DataError("treat: the data gave no batch")
+    return batches

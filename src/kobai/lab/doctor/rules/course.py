@@ -1,0 +1,83 @@
+"""The rule of a training's course: a loss that leaves what is finite, and one that ends where guessing would be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+from kobai.lab.doctor.cures import Advice, ScaleRate
+from kobai.lab.doctor.diseases import BETTER, FASTER, GUESSED, LOSS_GREW
+from kobai.lab.doctor.findings import Evidence, Finding
+from kobai.lab.doctor.rules.numbers import spoilt
+from kobai.lab.doctor.rules.view import found
+from kobai.optim import Optimizer
+
+
+def better(loss: float, other: float, by: float = BETTER) -> bool:
+    """Whether a loss is below another by more than luck, a part of its size. One that is not finite never is.
+
+    >>> better(0.8, 1.0), better(0.99, 1.0), better(-2.0, -1.0), better(3.0, math.inf), better(math.inf, math.inf)
+    (True, False, True, True, False)
+    """
+    return math.isfinite(loss) and (not math.isfinite(other) or other - loss > by * abs(other))
+
+
+def falls(losses: Sequence[float]) -> bool:
+    """Whether losses, of batches that differ, fall: the median of their last third is below that of the first third.
+
+    It is below the very first loss, too: what a step has thrown up, and what comes back in part, has not fallen.
+
+    >>> falls([3.0, 1.0, 2.9, 1.0, 2.0, 0.9, 2.0, 0.8, 0.9]), falls([1.0, 1.01, 0.99] * 3), falls([1.0, 0.5])
+    (True, False, False)
+    >>> falls([1.0, 50.0, 40.0, 30.0, 20.0, 10.0])
+    False
+    """
+    third = len(losses) // 3
+    if not third or not all(map(math.isfinite, losses)):
+        return False
+    last = median(losses[-third:])
+    return last < losses[0] and better(last, median(losses[:third]), GUESSED)
+
+
+def outcome(
+    losses: Sequence[float], end: float, guess: float | None, batches: Sequence[Any], optimizer: Optimizer | None
+) -> Finding | None:
+    """What the losses of a training show that a few steps before it did not.
+
+    ``end`` is where they end, infinite if that is not a number; ``guess`` the loss of the best output that is one for all
+    samples, as far as it is known; ``batches`` what was trained on, over and over. Only the user's own ``optimizer`` is blamed.
+    """
+    if not math.isfinite(end):
+        at = next(i for i, loss in enumerate(losses) if not math.isfinite(loss))
+        *inputs, target = batches[at % len(batches)]
+        if bad := spoilt(inputs, target):
+            return bad
+    grew = not math.isfinite(end) or end - losses[0] > (LOSS_GREW - 1) * max(abs(losses[0]), 1e-3)
+    if grew and (guess is None or not end <= guess) and optimizer is not None and math.isfinite(losses[0]):
+        rate = float(optimizer.param_groups[0]["lr"])
+        return found(
+            "rate-too-large",
+            "error",
+            [],
+            [Evidence(f"loss after {len(losses)} steps, less that before", end - losses[0], 0.0, True)],
+            f"The loss grows from {losses[0]:.3g} to {end:.3g}: learning rate {rate:g} is too large for these gradients.",
+            ScaleRate(FASTER, rate),
+        )
+    if math.isfinite(end) and (not guess or better(end, guess, GUESSED)):
+        return None
+    limit = guess if guess is not None else max(filter(math.isfinite, losses), default=0.0)
+    return found(
+        "no-better-than-guessing",
+        # A loss that still falls may need no more than further steps.
+        "warning" if better(end, losses[0], GUESSED) and math.isfinite(losses[0]) else "error",
+        [],
+        [Evidence(f"loss after {len(losses)} steps", end, limit, True)],
+        f"After {len(losses)} steps the loss is {end:.3g}"
+        + (f", and {guess:.3g} for one output that is the same for all samples." if guess is not None else "."),
+        Advice(
+            "# does the net learn one small batch by heart? If not, look at the loss function, the last layer and what lies\n"
+            "# between them, then at the targets; if it does, give it more steps, or data from which the targets can be told"
+        ),
+    )

@@ -1,0 +1,101 @@
+"""The rule of the outputs: whether the loss function can become small with what the model's last activation lets through."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from kobai import nn
+from kobai.core.grad_mode import no_grad
+from kobai.core.tensor import Tensor
+from kobai.lab.doctor.cures import Advice, Cure, RemoveActivation
+from kobai.lab.doctor.diseases import FLOOR, FLOOR_SOME
+from kobai.lab.doctor.findings import Evidence, Finding
+from kobai.lab.doctor.rules.view import View, found
+from kobai.lab.probe.probes import LayerStats
+from kobai.nn import functional as F
+
+BOUNDS = {
+    "softmax": (0.0, 1.0),
+    "sigmoid": (0.0, 1.0),
+    "hardsigmoid": (0.0, 1.0),
+    "tanh": (-1.0, 1.0),
+    "softsign": (-1.0, 1.0),
+    "hardtanh": (-1.0, 1.0),
+}
+FAR = (2.0, 5.0, 50.0)
+"""Scores beyond all bounds: one that is as good as infinite, and smaller ones, which smoothed labels ask for."""
+
+
+def bounded_scores(view: View) -> Finding | None:
+    """The least loss within the bounds of the last activation, over that of knowing nothing, where other scores reach less.
+
+    So is a loss found that takes scores and squashes them itself, whatever it is called: of C classes, probabilities have a
+    cross-entropy of log(1 + (C − 1)/e) at least when they are taken for scores.
+    """
+    if not view.reading.layers or view.chance is None:
+        return None
+    last = view.reading.layers[-1]
+    kind = _squashed_by(view, last)
+    truth = None if kind is None and view.ending not in BOUNDS else _truth(view)
+    if truth is None:
+        return None
+    name = kind or str(view.ending)
+    low, high = BOUNDS[name]
+    least = _loss(view, low + (high - low) * truth)
+    beyond = min(_loss(view, far * (2 * truth - 1)) for far in FAR)
+    if not least > FLOOR_SOME * view.chance or not beyond < FLOOR * least:
+        return None
+    severe = least > FLOOR * view.chance
+    module = dict(view.model.named_modules()).get(last.name) if kind else None
+    cure: Cure = (
+        RemoveActivation(last.name, name, fused=isinstance(module, nn.Linear))
+        if module is not None and not next(module.children(), None)
+        else Advice(f"# in forward(), leave out the last {name}: the loss function takes scores, and applies its own")
+    )
+    return found(
+        "bounded-scores",
+        "error" if severe else "warning",
+        [last.name] if kind else [],
+        [
+            Evidence(
+                f"least loss of outputs from {low:g} to {high:g}, over that of one output for all samples",
+                least / view.chance,
+                FLOOR if severe else FLOOR_SOME,
+                True,
+            )
+        ],
+        f"The model ends in {name}, and the loss function takes scores, which it squashes itself, as by softmax or sigmoid: "
+        f"the loss cannot fall below {least:.3g}, and its gradient is small.",
+        cure,
+    )
+
+
+def _squashed_by(view: View, last: LayerStats) -> str | None:
+    """The activation of the last layer that bounds the outputs. Those of a softmax are known by their mean, 1/C."""
+    if last.activation in BOUNDS:
+        return last.activation
+    output, classes = last.output, view.classes
+    if classes is None or classes < 2 or not output.largest <= 1 + 1e-3:
+        return None
+    return "softmax" if abs(output.mean * classes - 1) < 1e-4 else None
+
+
+def _truth(view: View) -> Tensor | None:
+    """Probabilities that are right for sure; None for targets that are neither labels nor from 0 and 1 alone."""
+    t, like = view.target, next(view.model.parameters())
+    with no_grad():
+        if view.classes is not None:
+            sure: Tensor = F.one_hot(t.clamp(0, view.classes - 1), view.classes).to(like.device, like.dtype)
+            return sure
+        binary = isinstance(t, Tensor) and t.is_floating_point() and bool(((t == 0) | (t == 1)).all().item())
+        return t if binary and t.numel() == view.reading.layers[-1].output.size else None
+
+
+def _loss(view: View, output: Any) -> float:
+    """NaN where the user's function refuses what no net of theirs would say."""
+    with no_grad():
+        try:
+            return float(view.loss_fn(output, view.target).item())
+        except Exception:
+            return math.nan

@@ -1,0 +1,298 @@
+"""What the rules look at: some observed steps of a net, the batch they were done on, and the net's layers in order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from kobai import nn, ops
+from kobai.core.grad_mode import no_grad
+from kobai.core.tensor import Tensor
+from kobai.lab.doctor.cures import Cure, Normalise, Reinitialise, ReplaceActivation, Standardise
+from kobai.lab.doctor.diseases import DISEASES, LEARNT
+from kobai.lab.doctor.findings import Evidence, Finding
+from kobai.lab.probe.probes import LayerStats, Reading, WeightStats
+from kobai.nn.init import _calculate_fan_in_and_fan_out
+from kobai.optim import ASGD, SGD, Optimizer
+from kobai.train.models import matching_init
+from kobai.xp import to_host
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+NORMALISERS = (
+    *BATCH_NORMS,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.RMSNorm,
+    nn.InstanceNorm1d,
+    nn.InstanceNorm2d,
+    nn.InstanceNorm3d,
+)
+PLAIN = (SGD, ASGD)
+"""Optimisers whose step is as long as the gradient is large. All others divide by the gradient's size in some way."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A weight and what is computed with it before the next one: its last activation is the stage's output."""
+
+    weight: WeightStats
+    layer: str
+    output: LayerStats
+    activation: LayerStats | None
+    normalised: bool
+
+
+def stages(reading: Reading, model: nn.Module) -> list[Stage]:
+    """The layers of a reading, grouped by the weights of dense layers and convolutions.
+
+    What is inside a residual block belongs to no weight before the block, whose output passes by it.
+    """
+    modules = dict(model.named_modules())
+    blocks = [layer.name for layer in reading.layers if layer.block]
+
+    def around(name: str) -> set[str]:
+        return {block for block in blocks if name.startswith(f"{block}.")}
+
+    weights = {weight.layer: weight for weight in reading.weights}
+    groups: list[list[LayerStats]] = []
+    for layer in reading.layers:
+        if layer.block:
+            continue
+        if layer.name in weights and not isinstance(modules[layer.name], nn.Embedding):
+            groups.append([layer])
+        elif groups and around(layer.name) <= around(groups[-1][0].name):
+            groups[-1].append(layer)
+    found = []
+    for group in groups:
+        acting = [layer for layer in group if layer.activation is not None]
+        output = acting[-1] if acting else group[-1]
+        normalised = any(isinstance(modules.get(layer.name), NORMALISERS) for layer in group)
+        found.append(Stage(weights[group[0].name], group[0].name, output, acting[-1] if acting else None, normalised))
+    return found
+
+
+@dataclass(frozen=True)
+class View:
+    """What was seen of a net in training. ``diagnose`` and ``Doctor`` make one, and the same rules judge both.
+
+    Attributes:
+        model: whose layers the readings name; its weights may have changed since.
+        readings: of one step or several on one batch; the net's state is judged by the first.
+        inputs, target: the batch.
+        loss_fn: ``loss_fn(output, target)``.
+        losses: of those steps, as far as they are known.
+        broken: names of parameters that were not finite before the first step, as far as that was looked at.
+        twins: for each layer the share of its units that have a twin, see :func:`kobai.lab.doctor.rules.units.twins`.
+        optimizer: the user's own; None where none was given.
+        clipped: whether the norm of the gradient is clipped before it is used.
+        ending: the activation that the model's outputs have gone through, by their tape, as far as that was looked at.
+        settling: whether small steps may be meant, by a schedule or at an end of training.
+    """
+
+    model: nn.Module
+    readings: Sequence[Reading]
+    inputs: Sequence[Any]
+    target: Any
+    loss_fn: Callable[[Any, Any], Any]
+    losses: Sequence[float] = ()
+    twins: Mapping[str, float] = field(default_factory=dict)
+    optimizer: Optimizer | None = None
+    clipped: bool = False
+    settling: bool = False
+    broken: Sequence[str] = ()
+    ending: str | None = None
+
+    @property
+    def reading(self) -> Reading:
+        """The first step."""
+        return self.readings[0]
+
+    @cached_property
+    def stages(self) -> list[Stage]:
+        """The net's weights, in order of computation, with what follows each."""
+        return stages(self.reading, self.model)
+
+    @property
+    def hidden(self) -> list[Stage]:
+        """All stages but the last, whose output is the model's."""
+        return self.stages[:-1]
+
+    @property
+    def rate(self) -> float | None:
+        """The learning rate, if there is an optimiser."""
+        return None if self.optimizer is None else float(self.optimizer.param_groups[0]["lr"])
+
+    @property
+    def plain(self) -> bool:
+        """Whether steps are as long as the gradient is large. Gradient descent stands in for an optimiser not given."""
+        return self.optimizer is None or isinstance(self.optimizer, PLAIN)
+
+    @property
+    def classes(self) -> int | None:
+        """Scores per sample, if the targets are labels: integers, one for each sample."""
+        if not isinstance(self.target, Tensor) or self.target.is_floating_point() or self.target.ndim != 1:
+            return None
+        output = self.reading.layers[-1].output if self.reading.layers else None
+        return output.size // output.samples if output is not None and output.samples == len(self.target) else None
+
+    @cached_property
+    def spreads(self) -> list[tuple[float, np.ndarray[Any, Any]]]:
+        """Of each input the root mean square of all numbers, and the standard deviation of each feature over the batch."""
+        found = []
+        with no_grad():
+            for x in self.inputs:
+                if isinstance(x, Tensor) and x.numel():
+                    flat = x.detach().reshape(x.shape[0], -1).double()
+                    variance, mean = (to_host(part.array) for part in ops.var_mean(flat, 0, correction=0))
+                    found.append((float(np.sqrt((variance + mean**2).mean())), np.sqrt(variance)))
+        return found
+
+    @cached_property
+    def chance(self) -> float | None:
+        """What it costs to know nothing: the least loss, above 0, of outputs that are the same for all samples.
+
+        None for targets and losses that take none of the outputs of :meth:`guesses`.
+        """
+        return min((loss for loss in self.guesses([self.target]) if loss > 0), default=None)
+
+    def guesses(self, targets: Sequence[Any]) -> list[float]:
+        """Mean losses over batches of targets, of outputs that are the same for all their samples, as far as finite.
+
+        Tried are the logarithms of the classes' shares; 0, the targets' mean, and its logit where they are from 0 to 1.
+        """
+        losses = []
+        with no_grad():
+            for output in self._constants(targets):
+                try:
+                    each = [self.loss_fn(output.expand(len(t), *output.shape[1:]), t).item() for t in targets]
+                except Exception:  # the user's function may refuse what no net of theirs would say
+                    continue
+                losses.append(sum(map(float, each)) / len(each))
+        return [loss for loss in losses if math.isfinite(loss)]
+
+    def _constants(self, targets: Sequence[Any]) -> Iterator[Tensor]:
+        """Outputs of one sample, in a batch of 1."""
+        t, layers = self.target, self.reading.layers
+        if not isinstance(t, Tensor) or not layers:
+            return
+        like = next(self.model.parameters())
+        if self.classes is not None:
+            labels = np.concatenate([to_host(part.array) for part in targets])
+            counts = np.bincount(labels[(labels >= 0) & (labels < self.classes)], minlength=self.classes) + 1
+            yield ops.from_numpy(np.log(counts / counts.sum())).to(like.device, like.dtype).reshape(1, -1)
+        elif t.is_floating_point() and t.numel() == layers[-1].output.size:
+            every = targets[0] if len(targets) == 1 else ops.cat(list(targets))
+            mean = every.mean(0, keepdim=True)
+            yield ops.zeros_like(mean)
+            yield mean
+            if bool(((every >= 0) & (every <= 1)).all().item()):
+                inside = mean.clamp(1e-3, 1 - 1e-3)
+                yield (inside / (1 - inside)).log()
+
+    @property
+    def learnt(self) -> bool:
+        """Whether the loss is far below that of knowing nothing: such a net trains, whatever its layers look like."""
+        return bool(self.losses) and self.chance is not None and self.losses[0] < LEARNT * self.chance
+
+    @cached_property
+    def prepared(self) -> bool:
+        """Whether the inputs are standardised before the first weight sees them."""
+        modules = dict(self.model.named_modules())
+        first = self.stages[0].layer if self.stages else ""
+        names = [layer.name for layer in self.reading.layers]
+        before = names[: names.index(first)] if first in names else []
+        return any(isinstance(modules.get(name), (Standardise, *BATCH_NORMS)) for name in before)
+
+    @cached_property
+    def trunk(self) -> list[LayerStats]:
+        """Outputs from the input to the head, one after the other; a residual block's own for what is inside it."""
+        blocks = [layer for layer in self.reading.layers if layer.block]
+        found: dict[str, LayerStats] = {}
+        for stage in self.stages:
+            around = [block for block in blocks if stage.layer.startswith(f"{block.name}.")]
+            output = min(around, key=lambda block: len(block.name)) if around else stage.output
+            found[output.name] = output
+        return list(found.values())[:-1]
+
+    @property
+    def sizes(self) -> list[float]:
+        """What differs from sample to sample: in the inputs (at most 1, so that it is no fault of a layer to scale down),
+        then after every hidden stage."""
+        first = self.reading.input
+        start = [min(1.0, first.signal)] if first is not None and first.signal > 0 else []
+        return [*start, *[layer.output.signal for layer in self.trunk]]
+
+    @property
+    def depths(self) -> list[int]:
+        """How many layers each of ``sizes`` has gone through: one more each, and more where one is called several times."""
+        calls = {layer.name: layer.calls for layer in self.reading.layers}
+        depths = list(accumulate(calls[layer.name] for layer in self.trunk))
+        return [0, *depths] if len(self.sizes) > len(depths) else depths
+
+    # --- weights that would fit, and cures that many rules share
+
+    def scheme(self, i: int) -> str:
+        """The initialiser that fits the activation after the i-th weight."""
+        activation = self.stages[i].activation
+        return "lecun" if activation is None or activation.activation is None else matching_init(activation.activation)
+
+    def gain(self, i: int) -> float:
+        """Size of the i-th stage's weights, 1 for those that fit: their variance is
+
+        2/fan_in for rectifiers (He), 2/(fan_in + fan_out) for sigmoid and tanh (Glorot), 1/fan_in else (LeCun).
+        """
+        weight = self.stages[i].weight
+        fan_in, fan_out = _calculate_fan_in_and_fan_out(self.model.get_parameter(weight.name))
+        scheme = self.scheme(i)
+        fitting = 2 / fan_in if scheme == "he" else 1 / fan_in if scheme == "lecun" else 2 / (fan_in + fan_out)
+        return weight.value.rms / math.sqrt(fitting)
+
+    def reinitialise(self) -> Reinitialise:
+        """All weights by the scheme that fits."""
+        return self._drawn([self.scheme(i) for i in range(len(self.stages))])
+
+    def _drawn(self, schemes: Sequence[str]) -> Reinitialise:
+        several = [stage.layer for stage in self.stages if stage.weight.name.rpartition(".")[2] != "weight"]
+        return Reinitialise(
+            tuple((stage.layer, scheme) for stage, scheme in zip(self.stages, schemes, strict=True)), frozenset(several)
+        )
+
+    def rectify(self) -> Cure:
+        """ReLU in the place of every hidden activation."""
+        acting = [stage.activation for stage in self.hidden if stage.activation is not None]
+        if not acting:
+            return self.normalise()
+        modules = dict(self.model.named_modules())
+        paths = tuple(layer.name for layer in acting if layer.name in modules)
+        called = sorted({str(layer.activation) for layer in acting if layer.name not in modules})
+        return ReplaceActivation(paths, "relu", self._drawn([*["he"] * len(self.hidden), "lecun"]), tuple(called))
+
+    def normalise(self) -> Cure:
+        """Normalisation after every hidden weight that has none."""
+        outputs = {layer.name: layer.output for layer in self.reading.layers}
+        layers = []
+        for stage in self.hidden:
+            module: Any = self.model.get_submodule(stage.layer)
+            fused = getattr(module, "activation", None)
+            units = getattr(module, "out_features", getattr(module, "out_channels", None))
+            if stage.normalised or fused is not None or units is None:
+                continue
+            output = outputs[stage.layer]
+            # What is dense over a sequence has units last, and is normalised as in a transformer.
+            several = isinstance(module, nn.Linear) and output.size > output.samples * units
+            kind = "LayerNorm" if several else f"BatchNorm{max(1, module.weight.ndim - 2)}d"
+            layers.append((stage.layer, kind, int(units)))
+        return Normalise(tuple(layers)) if layers else self.reinitialise()
+
+
+def found(
+    disease: str, severity: str, where: Sequence[str], evidence: Sequence[Evidence], cause: str, cure: Cure
+) -> Finding:
+    """A finding of the catalogue."""
+    return Finding(disease, DISEASES[disease].title, severity, tuple(where), tuple(evidence), cause, cure)

@@ -1,0 +1,239 @@
+"""``treat``: apply the cures of a diagnosis to a copy, and train the sick and the cured net side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from kobai import nn, ops
+from kobai.core.tensor import Tensor
+from kobai.lab.doctor import rules
+from kobai.lab.doctor.cures import Patient
+from kobai.lab.doctor.diagnosis import Case, batches_for, copied, diagnose, undisturbed
+from kobai.lab.doctor.findings import Diagnosis, Finding
+from kobai.lab.doctor.rules.course import better, outcome
+from kobai.lab.doctor.rules.view import View
+from kobai.nn import functional as F
+from kobai.optim import Optimizer
+from kobai.random import manual_seed
+from kobai.train.batches import device_of, moved
+from kobai.train.trainer import Trainer
+
+ROUNDS = 4
+"""A cure may uncover another disease, such as the sigmoid's small slope under weights that were too small."""
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What :func:`treat` did.
+
+    Attributes:
+        model, optimizer, clip_grad_norm: the cured net after its training steps, and what it is trained with.
+        cured: the findings whose cures were applied, in order, and with which the copy did better.
+        failed: the findings whose cures were tried after these, and did not lower the loss, each with the loss at its end.
+        before, after: losses of the sick and of the cured net, step by step.
+        diagnosis: of the sick net.
+        left: of the cured one before it was trained, and what its training has shown: a loss that is infinite, or no better
+            than guessing, is a finding of its own.
+    """
+
+    model: nn.Module
+    optimizer: Optimizer
+    clip_grad_norm: float | None
+    cured: tuple[Finding, ...]
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    diagnosis: Diagnosis = field(repr=False)
+    left: Diagnosis = field(repr=False)
+    failed: tuple[tuple[Finding, float], ...] = ()
+
+    @property
+    def loss_before(self) -> float:
+        """Mean loss of the sick net's last tenth of steps; infinite if it is not a number."""
+        return _end(self.before)
+
+    @property
+    def loss_after(self) -> float:
+        """Mean loss of the cured net's last tenth of steps; infinite if it is not a number."""
+        return _end(self.after)
+
+    @property
+    def helped(self) -> bool:
+        """Whether the cured net has a loss that is lower by more than a tenth."""
+        return better(self.loss_after, self.loss_before)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        numbers = [[x if math.isfinite(x) else None for x in losses] for losses in (self.before, self.after)]
+        ends = [x if math.isfinite(x) else None for x in (self.loss_before, self.loss_after)]
+        return {
+            "cured": [finding.to_dict() for finding in self.cured],
+            "failed": [
+                finding.to_dict() | {"loss_after": loss if math.isfinite(loss) else None}
+                for finding, loss in self.failed
+            ],
+            "steps": len(self.after),
+            "loss_before": ends[0],
+            "loss_after": ends[1],
+            "helped": self.helped,
+            "losses_before": numbers[0],
+            "losses_after": numbers[1],
+            "left": self.left.to_dict(),
+        }
+
+    def __str__(self) -> str:
+        lines = []
+        for i, finding in enumerate(self.cured):
+            lines.append(f"cure {i + 1}, against {finding.title}:")
+            lines += [f"  {line}" for line in finding.cure.code.splitlines()]
+        if self.cured:
+            lines.append(f"{'':<11}{'first loss':>12}{'after ' + str(len(self.after)) + ' steps':>18}")
+            lines.append(f"{'before':<11}{self.before[0]:>12.4g}{self.loss_before:>18.4g}")
+            lines.append(f"{'after':<11}{self.after[0]:>12.4g}{self.loss_after:>18.4g}")
+        for finding, loss in self.failed:
+            lines.append(
+                f"no cure: the one against {finding.title} was tried; the loss after {len(self.after)} steps was {loss:.4g}, "
+                f"and {self.loss_after:.4g} without it"
+            )
+        if not lines:
+            lines.append(
+                "nothing to cure" + ("" if self.left.healthy else ": what was found needs the reader, see its cure")
+            )
+        return "\n".join(lines)
+
+
+def treat(
+    patient: Diagnosis | nn.Module,
+    batch: Any = None,
+    loss_fn: Callable[[Any, Any], Tensor] = F.cross_entropy,
+    optimizer: Optimizer | None = None,
+    steps: int = 200,
+    *,
+    data: Iterable[Any] | None = None,
+    seed: int = 0,
+    clip_grad_norm: float | None = None,
+) -> Treatment:
+    """Cure what :func:`diagnose` finds, on a copy, and train both for ``steps`` steps from the same seed.
+
+    The root of all findings is cured first, a copy is trained with that, and the net is diagnosed again, until nothing is
+    left that a cure is known for. What the training shows belongs to the diagnosis: a loss that leaves what is finite, or ends
+    where a guess would be that is one for all samples. A cure counts as one only if the copy trained with it, and with those
+    before it, has a loss that is lower by more than a tenth. Warnings are treated where there is no error.
+
+    Args:
+        patient: a :class:`Diagnosis`, which knows its net, batch, loss function and optimizer; or a model, with the arguments
+            of :func:`diagnose`.
+        data: batches ``(input, ..., target)`` to train on, over and over; by default the batch that is diagnosed.
+        seed: for newly drawn weights, and for both trainings.
+
+    >>> import kobai
+    >>> from kobai import nn
+    >>> _ = kobai.manual_seed(0)
+    >>> x = kobai.randn(64, 10)
+    >>> t = (x[:, 0] > 0).long()
+    >>> layers = [part for _ in range(4) for part in (nn.Linear(10, 10, init="normal(0.01)"), nn.ReLU())]
+    >>> found = kobai.lab.diagnose(nn.Sequential(*layers, nn.Linear(10, 2)), (x, t))
+    >>> treatment = kobai.lab.treat(found, steps=50)
+    >>> [finding.disease for finding in treatment.cured], treatment.helped, treatment.left.healthy
+    (['collapsed'], True, True)
+    """
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"treat: expected steps as an integer >= 1, got {steps!r}")
+    if isinstance(patient, Diagnosis):
+        diagnosis = patient
+    elif isinstance(patient, nn.Module):
+        if batch is None:
+            raise TypeError("treat: a model needs a batch (input, ..., target) to be diagnosed on; or pass a Diagnosis")
+        diagnosis = diagnose(patient, batch, loss_fn, optimizer, clip_grad_norm=clip_grad_norm)
+    else:
+        raise TypeError(f"treat: expected a Diagnosis or a kobai.nn.Module, got {type(patient).__name__}")
+    case = diagnosis.case
+    if case is None:
+        raise ValueError("treat: this diagnosis does not know its net, for it was not made by diagnose()")
+    batches = batches_for(case, data)
+    with undisturbed():
+        manual_seed(seed)
+        courses = _courses(case, diagnosis, batches, steps, seed)
+    kept = 0
+    for i, course in enumerate(courses):
+        kept = i if better(_end(course.losses), _end(courses[kept].losses)) else kept
+    best = courses[kept]
+    failed = tuple((course.cured[-1], _end(course.losses)) for course in courses[kept + 1 :])
+    model, rule, clip = best.patient.model, best.patient.optimizer, best.patient.clip_grad_norm
+    return Treatment(model, rule, clip, best.cured, courses[0].losses, best.losses, diagnosis, best.left, failed)
+
+
+@dataclass(frozen=True)
+class _Course:
+    """A copy with some cures, after its training, and what was found: before it, and by it."""
+
+    cured: tuple[Finding, ...]
+    patient: Patient
+    losses: tuple[float, ...]
+    left: Diagnosis
+
+
+def _courses(case: Case, diagnosis: Diagnosis, batches: list[Any], steps: int, seed: int) -> list[_Course]:
+    """The net as it is, and then with one cure more each time."""
+    patient = Patient(*copied(case), case.clip_grad_norm)
+    guess = _guess(case, diagnosis, batches)
+    courses: list[_Course] = []
+    cured: tuple[Finding, ...] = ()
+    left = diagnosis
+    while True:
+        trained = _copy(patient, case)
+        with undisturbed():
+            losses = _train(trained, case, batches, steps, seed)
+        seen = outcome(losses, _end(losses), guess, batches, patient.optimizer if case.optimizer is not None else None)
+        if seen is not None and seen.disease not in [finding.disease for finding in left.findings]:
+            left = replace(left, findings=rules.ordered([*left.findings, seen]))
+        courses.append(_Course(cured, trained, losses, left))
+        known = [f for f in left.roots if f.cure.applicable and f.severity != "note"]
+        todo = [f for f in known if f.severity == "error" or not diagnosis.errors]
+        fresh = [f for f in todo if (f.disease, f.cure.code) not in [(c.disease, c.cure.code) for c in cured]]
+        if not fresh or len(cured) == ROUNDS:
+            return courses
+        fresh[0].cure.apply(patient)
+        cured = (*cured, fresh[0])
+        optimizer = patient.optimizer if case.optimizer is not None else None
+        left = diagnose(
+            patient.model, case.batch, case.loss_fn, optimizer, case.steps, clip_grad_norm=patient.clip_grad_norm
+        )
+
+
+def _copy(patient: Patient, case: Case) -> Patient:
+    return Patient(*copied(replace(case, model=patient.model, optimizer=patient.optimizer)), patient.clip_grad_norm)
+
+
+def _guess(case: Case, diagnosis: Diagnosis, batches: Sequence[Any]) -> float | None:
+    """The loss of one output for all samples of the batches, where there is such an output."""
+    *inputs, target = case.batch
+    view = View(case.model, [diagnosis.reading], inputs, target, case.loss_fn)
+    targets = [moved(batch, device_of(case.model))[-1] for batch in batches]
+    return min(view.guesses(targets), default=None)
+
+
+def _train(patient: Patient, case: Case, batches: list[Any], steps: int, seed: int) -> tuple[float, ...]:
+    manual_seed(seed)
+    *inputs, target = case.batch
+    loss = case.loss_fn(patient.model(*inputs), target)
+    if not loss.requires_grad:  # nothing is trained
+        return (float(loss.item()),) * steps
+    manual_seed(seed)
+    trainer = Trainer(
+        patient.model,
+        patient.optimizer,
+        case.loss_fn,
+        clip_grad_norm=patient.clip_grad_norm,
+        terminate_on_non_finite=False,
+    )
+    losses = [trainer.train_step(batches[step % len(batches)]).detach() for step in range(steps)]
+    return tuple(map(float, ops.stack(losses).tolist()))
+
+
+def _end(losses: tuple[float, ...]) -> float:
+    last = losses[-max(1, len(losses) // 10) :]
+    mean = sum(last) / len(last)
+    return mean if math.isfinite(mean) else math.inf

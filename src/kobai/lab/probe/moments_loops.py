@@ -1,0 +1,218 @@
+"""The Numba twin of moments, see :mod:`kobai.lab.probe.moments`.
+
+Elements of any float dtype are added up in float64, which is exact enough for a whole tensor, so that neither the squares of
+vanished gradients nor those of exploded ones are lost. Places in arrays are counted without sign, see
+:mod:`kobai.ops.batch_norm.loops`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from kobai.engine.dispatch import compiled, inlined, launch
+from kobai.lab.probe.moments_layout import (
+    COLUMNS,
+    DEAD,
+    HEAD,
+    HIGH,
+    LARGEST,
+    LOW,
+    ORIGIN,
+    SAMPLES,
+    SATURATED,
+    SIZE,
+    SQUARES,
+    SUMS,
+    TOTAL,
+    WITHIN,
+    Layout,
+    Look,
+)
+from kobai.xp import Array, xp_of
+
+TILE = 512
+"""Columns whose sums stay in the first-level cache while the rows go by."""
+
+_u = np.uint64
+_MAGNITUDE32, _MAGNITUDE64 = np.int32(0x7FFFFFFF), np.int64(0x7FFFFFFFFFFFFFFF)
+
+
+def _bits32(x: Any) -> Any:
+    return np.int32(np.float32(x).view(np.int32) & _MAGNITUDE32)
+
+
+def _bits64(x: Any) -> Any:
+    return np.int64(np.float64(x).view(np.int64) & _MAGNITUDE64)
+
+
+def _number32(x: Any) -> Any:
+    return np.int32(x).view(np.float32)
+
+
+def _number64(x: Any) -> Any:
+    return np.int64(x).view(np.float64)
+
+
+_bits, _number = inlined(_bits32, _bits64), inlined(_number32, _number64)
+"""Magnitudes in an order that LLVM vectorises, as it does not that of floats; NaN is greater than all."""
+
+
+@compiled
+def _finite(x: Any) -> Any:
+    """x as an origin."""
+    x = np.float64(x)
+    return x if abs(x) < np.inf else 0.0
+
+
+@compiled
+def _as_one_row(x: Any, minus: Any, differs: bool, row: Any) -> None:
+    """A table of one row: the sums over x, or over x − minus."""
+    total = squares = 0.0
+    if differs:
+        k = _finite(x[0] - minus[0])
+        for i in range(_u(x.size)):
+            d = (x[i] - minus[i]) - k
+            total += d
+            squares += d * d
+    else:
+        k = _finite(x[0])
+        for i in range(_u(x.size)):
+            d = x[i] - k
+            total += d
+            squares += d * d
+    row[ORIGIN], row[HEAD + TOTAL], row[HEAD + SQUARES] = k, total, squares
+
+
+@compiled
+def _as_table(x: Any, row: Any, scratch: Any) -> None:
+    """A table (N, C): down the columns, tile by tile."""
+    n, columns, four, one, two, three, tile = _u(x.shape[0]), _u(x.shape[1]), _u(4), _u(1), _u(2), _u(3), _u(TILE)
+    sums, squared, origins = scratch[:TILE], scratch[TILE : 2 * TILE], scratch[2 * TILE :]
+    k0 = _finite(x[0, 0])
+    within = total = squares = 0.0
+    for low in range(_u(0), columns, tile):
+        high = min(low + tile, columns)
+        for j in range(low, high):
+            sums[j - low] = squared[j - low] = 0.0
+            origins[j - low] = _finite(x[0, j])
+        for i in range(_u(0), n - n % four, four):
+            for j in range(low, high):
+                k = origins[j - low]
+                d0, d1, d2, d3 = x[i, j] - k, x[i + one, j] - k, x[i + two, j] - k, x[i + three, j] - k
+                sums[j - low] += (d0 + d1) + (d2 + d3)
+                squared[j - low] += (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)
+        for i in range(n - n % four, n):
+            for j in range(low, high):
+                d = x[i, j] - origins[j - low]
+                sums[j - low] += d
+                squared[j - low] += d * d
+        for j in range(low, high):
+            offset = sums[j - low] / np.float64(x.shape[0])
+            rest = squared[j - low] - sums[j - low] * offset
+            within += 0.0 if rest < 0 else rest
+            mean = (origins[j - low] - k0) + offset
+            total += mean
+            squares += mean * mean
+    row[ORIGIN], row[HEAD + WITHIN], row[HEAD + TOTAL], row[HEAD + SQUARES] = k0, within, total, squares
+
+
+@compiled
+def _largest(x: Any) -> Any:
+    most = _bits(x[0])
+    for i in range(_u(x.size)):
+        bits = _bits(x[i])
+        most = bits if bits > most else most
+    return _number(most)
+
+
+@compiled
+def _outside(x: Any, low: float, high: float) -> Any:
+    """Share of elements that are not between the bounds; NaN is on neither side."""
+    low, high = x.dtype.type(low), x.dtype.type(high)
+    count = 0
+    for i in range(_u(x.size)):
+        count += (x[i] <= low) | (x[i] >= high)
+    return count / x.size
+
+
+@compiled
+def _dead(x: Any, units: int, inner: int) -> Any:
+    """Share of units that are nowhere above 0. A unit that lives mostly shows it at once."""
+    dead = 0
+    for unit in range(_u(units)):
+        alive = False
+        for outer in range(_u(x.size // (units * inner))):
+            first = (outer * _u(units) + unit) * _u(inner)
+            for i in range(first, first + _u(inner)):
+                alive |= not x[i] <= 0
+            if alive:
+                break
+        dead += not alive
+    return dead / units
+
+
+@compiled
+def _histogram(
+    x: Any, minus: Any, differs: bool, stride: int, count: int, low: float, high: float, row: Any, scratch: Any
+) -> None:
+    """Counts of ``count`` elements between low and high, or where these are NaN between the smallest and the largest."""
+    least, most = np.inf, -np.inf
+    for i in range(_u(count)):
+        at = i * _u(stride)
+        v = np.float64(x[at] - minus[at] if differs else x[at])
+        scratch[i] = v
+        if abs(v) < np.inf:
+            least = v if v < least else least
+            most = v if v > most else most
+    if least <= most and low < high:
+        least, most = low, high
+    if least == most:
+        least, most = least - 0.5, most + 0.5
+    row[LOW], row[HIGH] = least, most
+    counts = row[HEAD + SUMS :]
+    last = counts.size - 1
+    for i in range(_u(counts.size)):
+        counts[i] = 0
+    scale = counts.size / (most - least)
+    for i in range(_u(count)):
+        v = scratch[i]
+        if abs(v) < np.inf:
+            counts[_u(max(0.0, min((v - least) * scale, last)))] += 1
+
+
+@compiled
+def _measure(
+    x: Any, minus: Any, differs: bool, columns: int, samples: int, low: float, high: float, units: int, inner: int,
+    stride: int, count: int, least: float, most: float, row: Any, scratch: Any,
+) -> None:  # fmt: skip
+    """All that is looked at: a table if there are ``columns``, saturation between bounds, dead units if there are ``units``."""
+    row[SIZE], row[SAMPLES], row[COLUMNS] = x.size, samples, columns if columns else x.size
+    for i in range(_u(HEAD), _u(HEAD + SUMS)):
+        row[i] = np.nan
+    if columns:
+        _as_table(x.reshape(x.size // columns, columns), row, scratch)
+        row[HEAD + LARGEST] = _largest(x)
+    else:
+        _as_one_row(x, minus, differs, row)
+    if low < high:
+        row[HEAD + SATURATED] = _outside(x, low, high)
+    if units:
+        row[HEAD + DEAD] = _dead(x, units, inner)
+    if row.size > HEAD + SUMS:
+        _histogram(x, minus, differs, stride, count, least, most, row, scratch)
+
+
+def measure(x: Array, minus: Array | None, row: Array, look: Look, layout: Layout) -> None:
+    low, high = look.flat or (math.nan, math.nan)
+    least, most = look.range or (math.nan, math.nan)
+    scratch = xp_of(x).empty(3 * TILE, np.float64)
+    flat = x.reshape(-1)
+    launch(
+        _measure, flat, flat if minus is None else minus.reshape(-1), minus is not None,
+        layout.columns if look.by_sample else 0, layout.samples, float(low), float(high),
+        layout.units if look.rectifier else 0, layout.inner, layout.stride, layout.count, float(least), float(most),
+        row, scratch,
+    )  # fmt: skip

@@ -1,0 +1,124 @@
+"""What a probe has read: statistics of every layer and weight in one observed step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from kobai.lab.probe.moments import Moments, moments
+
+__all__ = ["LayerRows", "LayerStats", "Moments", "Reading", "WeightRows", "WeightStats"]
+
+
+@dataclass(frozen=True)
+class LayerStats:
+    """One layer, in the order of computation: its output, and the gradient of the loss there (None without backward)."""
+
+    name: str
+    kind: str
+    activation: str | None
+    output: Moments
+    gradient: Moments | None
+    block: bool = False
+    """Whether it has layers of its own, and its output is not that of the last of them."""
+    calls: int = 1
+    """How often it was called in the step; what was measured is of the last time."""
+
+
+@dataclass(frozen=True)
+class WeightStats:
+    """One weight (a parameter of two or more dimensions): its values, its gradient and what the optimiser changed."""
+
+    name: str
+    layer: str
+    shape: tuple[int, ...]
+    value: Moments
+    gradient: Moments | None
+    update: Moments | None
+
+    @property
+    def ratio(self) -> float:
+        """Update-to-weight ratio ‖Δw‖ / ‖w‖; NaN where no update was seen, infinite for weights that are all 0."""
+        if self.update is None:
+            return math.nan
+        return (
+            self.update.norm / self.value.norm if self.value.norm > 0 else math.inf * (self.update.norm > 0 or math.nan)
+        )
+
+
+@dataclass(frozen=True)
+class LayerRows:
+    """A layer, and where its numbers stand: those of its gradient in the row behind those of its output."""
+
+    name: str
+    kind: str
+    activation: str | None
+    block: bool
+    row: int
+    calls: int = 1
+
+
+@dataclass(frozen=True)
+class WeightRows:
+    """A weight, and where its numbers stand: those of its gradient and of its update in the two rows behind its own."""
+
+    name: str
+    shape: tuple[int, ...]
+    row: int
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What one observed step showed. ``input`` is the first argument of the model.
+
+    A reading is one array of numbers; the objects that show them are made when they are first asked for, so that a training
+    does not wait for those that nobody looks at.
+    """
+
+    rows: np.ndarray[Any, Any] = field(repr=False)
+    """What :func:`kobai.lab.probe.moments.combined` gave; the first row is the input's."""
+    places: tuple[tuple[LayerRows, ...], tuple[WeightRows, ...]] = field(repr=False)
+
+    @cached_property
+    def input(self) -> Moments | None:
+        return self._all[0]
+
+    @cached_property
+    def layers(self) -> tuple[LayerStats, ...]:
+        found = []
+        for layer in self.places[0]:
+            output = self._all[layer.row]
+            if output is not None:
+                gradient = self._all[layer.row + 1]
+                found.append(
+                    LayerStats(layer.name, layer.kind, layer.activation, output, gradient, layer.block, layer.calls)
+                )
+        return tuple(found)
+
+    @cached_property
+    def weights(self) -> tuple[WeightStats, ...]:
+        found = []
+        for weight in self.places[1]:
+            value = self._all[weight.row]
+            if value is not None:
+                gradient, update = self._all[weight.row + 1 : weight.row + 3]
+                layer = weight.name.rpartition(".")[0]
+                found.append(WeightStats(weight.name, layer, weight.shape, value, gradient, update))
+        return tuple(found)
+
+    def __getitem__(self, name: str) -> LayerStats:
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise KeyError(f"no layer {name!r} was seen; there are {[layer.name for layer in self.layers]}")
+
+    def __repr__(self) -> str:
+        return f"Reading({len(self.layers)} layers, {len(self.weights)} weights)"
+
+    @cached_property
+    def _all(self) -> list[Moments | None]:
+        return moments(self.rows)

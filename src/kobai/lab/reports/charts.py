@@ -1,0 +1,191 @@
+"""Line charts, and strips for the rows of tables, as SVG drawn without any package."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kobai.lab.reports.axes import Axis, Frame, around, between
+from kobai.lab.reports.drawing import (
+    GREATEST,
+    WIDTH,
+    at,
+    dashes,
+    drawable,
+    label,
+    marker,
+    nothing,
+    path,
+    picture,
+    stroke,
+)
+from kobai.lab.reports.markup import Markup, tag
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a chart; points that are None or not finite are gaps. ``colour`` and ``form`` number colour, dash, marker."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float | None]
+    colour: str = "blue"
+    form: int = 0
+    band: tuple[Sequence[float | None], Sequence[float | None]] | None = None
+
+    def points(self) -> list[Point | None]:
+        return [(float(x), float(y)) if drawable(y) else None for x, y in zip(self.x, self.y, strict=True)]
+
+
+def lines(
+    series: Sequence[Line],
+    *,
+    alt: str,
+    x_label: str,
+    y_label: str,
+    log: bool = False,
+    percent: bool = False,
+    whole: bool = False,
+    ticks: Sequence[tuple[float, str]] | None = None,
+    marks: Sequence[tuple[float, str]] = (),
+    levels: Sequence[tuple[float, str]] = (),
+    legend: bool = True,
+    width: int = WIDTH,
+) -> Markup:
+    """A line chart.
+
+    Args:
+        alt: what it shows, in words.
+        log: logarithmic y axis; values that are not above 0 are left out.
+        percent: y is a share, written in per cent.
+        whole: x has whole numbers only.
+        ticks: places and names on the x axis instead of numbers.
+        marks, levels: vertical and horizontal lines of reference with their names.
+        legend: whether the lines' names stand below, where there are several lines.
+        width: of the drawing, in the units of its type; what is shown narrow is drawn narrow, so that type stays legible.
+
+    >>> chart = lines([Line("loss", [1, 2], [0.5, None])], alt="It falls.", x_label="epoch", y_label="loss")
+    >>> chart.startswith('<svg viewBox="0 0 400 260" role="img" aria-label="It falls."')
+    True
+    """
+    shown = [
+        (line, [p if p is not None and (p[1] > 1 / GREATEST or not log) else None for p in line.points()])
+        for line in series
+    ]
+    found = [p for _, points in shown for p in points if p is not None]
+    if not found:
+        return nothing(alt)
+    ys = [y for _, y in found]
+    for line in series:
+        for edge in line.band or ():
+            ys += [float(v) for v in edge if drawable(v) and (v > 1 / GREATEST or not log)]
+    near = [v for v, _ in levels if (v > 0 or not log) and _within_reach(v, ys, log)]
+    frame = Frame(_across([x for x, _ in found], whole, ticks), around([*ys, *near], log, shares=percent), width)
+    body = [frame.axes(x_label, y_label)]
+    notes = []
+    for value, name in levels:
+        if value in near:
+            y = frame.y(value)
+            body.append(stroke(frame.left, y, frame.right, y, "level"))
+            notes.append(label(name, frame.right, y - 4, "note end"))
+    for value, name in marks:
+        x = frame.x(value)
+        side = "end" if x > (frame.left + frame.right) / 2 else ""
+        body.append(stroke(x, frame.top, x, frame.bottom, "level"))
+        notes.append(label(name, x + (-5 if side else 5), frame.top + 9, f"note {side}"))
+    for line, points in shown:
+        if line.band is not None:
+            body.append(_band(frame, line, log))
+        for run in _runs(points):
+            if len(run) > 1:
+                drawn = path([(frame.x(x), frame.y(y)) for x, y in run])
+                style = f"stroke:var(--{line.colour})"
+                body.append(
+                    tag("polyline", points=drawn, class_="line", style=style, stroke_dasharray=dashes(line.form))
+                )
+        seen = [p for p in points if p is not None]
+        every = max(1, math.ceil(len(seen) / 12))
+        for i, (x, y) in enumerate(seen):
+            if i % every == 0 or i == len(seen) - 1:
+                spoken = f"{line.name}: {100 * y:.1f} %" if percent else f"{line.name}: {y:.4g}"
+                body.append(marker(frame.x(x), frame.y(y), line.colour, line.form, spoken))
+    entries = [(line.name, line) for line, points in shown if any(points)]
+    drawing = picture(alt, [*body, *notes], width)
+    return Markup(drawing + key(entries)) if legend and len(series) > 1 else drawing
+
+
+def key(entries: Sequence[tuple[str, Line]]) -> Markup:
+    """The lines' names, each beside a piece of its line."""
+    shown = []
+    for name, line in entries:
+        style = f"stroke:var(--{line.colour})"
+        piece = tag(
+            "svg",
+            tag("line", x1=1, y1=7, x2=33, y2=7, class_="line", style=style, stroke_dasharray=dashes(line.form)),
+            marker(17, 7, line.colour, line.form),
+            **{"viewBox": "0 0 34 14"},
+            aria_hidden="true",
+        )
+        shown.append(tag("span", piece, name))
+    return tag("div", shown, class_="key")
+
+
+def strip(values: Sequence[float], scale: Axis) -> Markup:
+    """A dot for each value and a bar up to their mean, for a row of a table which has the numbers too.
+
+    >>> strip([0.9, 0.95], around([0, 1])).count("<circle")
+    2
+    """
+    width, height = 120.0, 16.0
+    mean = sum(values) / len(values)
+
+    def x(value: float) -> float:
+        return 5 + (width - 10) * scale.share(value)
+
+    body = [tag("rect", x=0, y=3, width=at(x(mean)), height=10, rx=2, class_="bar faint")]
+    body += [tag("circle", cx=at(x(v)), cy=8, r=3, class_="marker", style="stroke:var(--blue)") for v in values]
+    box = {"viewBox": f"0 0 {width:g} {height:g}"}
+    return tag("svg", Markup("".join(body)), **box, class_="strip", aria_hidden="true")
+
+
+def _across(xs: Sequence[float], whole: bool, ticks: Sequence[tuple[float, str]] | None) -> Axis:
+    if ticks is None:
+        return between(min(xs), max(xs), whole=whole)
+    ends = [*xs, *(value for value, _ in ticks)]
+    low, high = min(ends), max(ends)
+    return Axis(low, high, tuple(ticks)) if high > low else Axis(low - 0.5, high + 0.5, tuple(ticks))
+
+
+def _within_reach(value: float, ys: Sequence[float], log: bool) -> bool:
+    """Whether a line of reference is so near to the data that it does not flatten them."""
+    low, high = min(ys), max(ys)
+    if log:
+        return low / 30 <= value <= high * 30
+    reach = max(high - low, 1e-12)
+    return low - reach <= value <= high + reach
+
+
+def _runs(points: Sequence[Point | None]) -> list[list[Point]]:
+    """Points without a gap between them."""
+    runs: list[list[Point]] = [[]]
+    for point in points:
+        if point is not None:
+            runs[-1].append(point)
+        elif runs[-1]:
+            runs.append([])
+    return [run for run in runs if run]
+
+
+def _band(frame: Frame, line: Line, log: bool) -> Markup:
+    low, high = line.band or ((), ())
+    both = [
+        (x, a, b)
+        for x, a, b in zip(line.x, low, high, strict=True)
+        if drawable(a) and drawable(b) and (not log or a > 0)
+    ]
+    upper = [(frame.x(x), frame.y(b)) for x, _, b in both]
+    lower = [(frame.x(x), frame.y(a)) for x, a, _ in reversed(both)]
+    return tag("polygon", points=path(upper + lower), class_="band", style=f"fill:var(--{line.colour})")

@@ -1,0 +1,110 @@
+"""A page of a report: heading, tiles, sections; written into the template beside this file."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+import kobai
+from kobai.bench.machine import facts as machine
+from kobai.lab.reports.markup import Markup, escaped, facts, tag
+from kobai.lab.sweep.values import spelt
+from kobai.lab.training.running import shared
+from kobai.train.settings import Settings
+
+
+@dataclass
+class Page:
+    """What a page holds. ``tiles``: (value, what it is); ``sections`` are added by :meth:`section`."""
+
+    eyebrow: str
+    heading: str
+    lead: str = ""
+    sub: str = ""
+    tiles: list[tuple[str, str]] = field(default_factory=list)
+    sections: list[tuple[str, str, Markup]] = field(default_factory=list)
+
+    def section(self, title: str, *content: Any) -> None:
+        """A section with a heading; an entry of the page's navigation."""
+        name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "section"
+        while any(name == known for known, _, _ in self.sections):
+            name += "-2"
+        self.sections.append((name, title, escaped(list(content))))
+
+    def html(self) -> str:
+        """The whole file."""
+        tiles = [
+            tag("div", tag("b", value), tag("span", what), class_="tile first" if i == 0 else "tile")
+            for i, (value, what) in enumerate(self.tiles)
+        ]
+        introduction = [
+            tag("p", self.sub, class_="sub") if self.sub else None,
+            tag("p", self.lead, class_="lead") if self.lead else None,
+            tag("div", tiles, class_="tiles") if tiles else None,
+        ]
+        links = [tag("a", title, href=f"#{name}") for name, title, _ in self.sections]
+        blocks = [
+            tag("section", tag("h2", title, id=f"{name}-title"), body, id=name, aria_labelledby=f"{name}-title")
+            for name, title, body in self.sections
+        ]
+        template = Template((files("kobai.lab.reports") / "report.html.in").read_text(encoding="utf-8"))
+        written = time.strftime("%Y-%m-%d %H:%M")
+        return template.substitute(
+            title=escaped(f"{self.heading} – Kobai"),
+            generator=escaped(f"kobai {kobai.__version__}"),
+            eyebrow=escaped(self.eyebrow),
+            heading=escaped(self.heading),
+            introduction=escaped(introduction),
+            navigation=tag("nav", links, aria_label="Sections") if len(links) > 1 else "",
+            sections=escaped(blocks),
+            footer=escaped(f"Written by kobai {kobai.__version__} on {written}. This file needs no network."),
+        )
+
+
+def figure(drawing: Any, caption: str = "", note: str = "", class_: str | None = None) -> Markup:
+    """A drawing with what it is above it."""
+    above = tag("figcaption", caption, tag("small", note) if note else None) if caption else None
+    return tag("figure", above, drawing, class_=class_)
+
+
+def how(text: str) -> Markup:
+    """How something is read, less loud than the rest."""
+    return tag("p", text, class_="how")
+
+
+def more(summary: str, *content: Any) -> Markup:
+    """What opens at a click."""
+    return tag("details", tag("summary", summary), list(content))
+
+
+def common(settings: Mapping[str, Any], varied: Container[str]) -> list[Markup]:
+    """What the runs of a comparison or a search have in common: in a line what is not usual, and all of it."""
+    base = Settings.from_dict(settings)
+    told = [(n.replace("_", " "), spelt(tuple(v) if isinstance(v, list) else v)) for n, v in settings.items()]
+    return [
+        tag("h3", "What all had in common"),
+        tag("p", f"{shared(base, varied)}; the rest as kobai train has it by default."),
+        more("All settings", facts(told)),
+    ]
+
+
+def environment(pairs: Sequence[tuple[str, Any]]) -> Markup:
+    """Versions and machine, behind the facts of the run itself."""
+    found = machine()
+    packages = ", ".join(f"{name} {version}" for name, version in found["packages"].items())
+    told = facts(
+        [
+            *pairs,
+            ("Processor", f"{found['processor']}, {found['cores']} cores"),
+            ("GPU", ", ".join(found["gpus"]) or None),
+            ("System", found["system"]),
+            ("Python", found["python"]),
+            ("Packages", packages),
+        ]
+    )
+    return escaped([told, how("Processor, system and packages are those of the machine that wrote this report.")])

@@ -1,0 +1,279 @@
+"""The report on a search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kobai.core.checksum import read_json
+from kobai.errors import DataError
+from kobai.lab.reports import search_charts
+from kobai.lab.reports.axes import percent, rounded, whole_percent
+from kobai.lab.reports.markup import Markup, facts, table, tag
+from kobai.lab.reports.page import Page, common, environment, figure, how, more
+from kobai.lab.sweep.trials import METHODS, Plan, Trial, ranked
+from kobai.lab.sweep.values import Range, spelt
+from kobai.train.progress import duration
+
+SEARCH, BEGUN, TEST = "search.json", "study.journal", "test.json"
+"""The file that makes a folder a search's; the one that one has in which no trial has ended; the look at the test split."""
+
+ROWS = 10
+"""Trials of a ranking that are shown at once."""
+
+EDGE = 0.04
+"""A best value so near to an end of its range, as a share of it, that better ones may lie beyond."""
+
+
+def is_search(source: Path) -> bool:
+    """Whether ``source`` is the folder of a search, or its file of results."""
+    if source.is_dir():
+        return (source / BEGUN).is_file() or is_search(source / SEARCH)
+    return source.name == SEARCH and source.is_file() and "trials" in read_json(source)
+
+
+def page(source: Path) -> Page:
+    """The page on a search: the best settings, how it came to them, which settings mattered, how it was done."""
+    path = source / SEARCH if source.is_dir() else source
+    if not path.exists():
+        raise DataError(
+            f"{source}: no trial of the search in it has come to its end; kobai tune --resume goes on with it"
+        )
+    content = read_json(path)
+    tested = read_json(path.parent / TEST) if (path.parent / TEST).exists() else None
+    try:
+        return _page(content, tested)
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError, StopIteration) as error:
+        raise DataError(f"{path}: is not the whole result of a search ({type(error).__name__}: {error})") from error
+
+
+def _page(content: dict[str, Any], tested: dict[str, Any] | None) -> Page:
+    plan = Plan.from_dict(content)
+    trials = [Trial.from_dict(trial, plan) for trial in content["trials"]]
+    ended = [t for t in trials if t.state in ("complete", "pruned")]
+    pruned, gone = sum(t.state == "pruned" for t in ended), sum(t.diverged for t in ended)
+    best = next((t for t in ranked(plan, trials) if not t.diverged), None)
+    names = [name.replace("_", " ") for name in plan.space]
+    what = " × ".join(names) if len(names) <= 4 else f"{len(names)} settings"
+    page = Page(
+        "Search",
+        f"{what} on {Path(plan.base.data).name}",
+        lead=_verdict(plan, trials, best, content["importances"]),
+        sub=f"{_method(plan)}, {len(ended)} {'trial' if len(ended) == 1 else 'trials'}, by {plan.score}",
+    )
+    if best is not None:
+        page.tiles.append((_score(plan, best.value), f"{plan.score} of the best, trial {best.number}"))
+    if tested is not None and best is not None and _same(plan, best, tested):
+        page.tiles.append((percent(tested["accuracy"]), "test accuracy, looked at once"))
+    page.tiles.append((str(len(ended)), "trials"))
+    if pruned:
+        page.tiles.append((str(pruned), "of them pruned: ended early"))
+    if gone:
+        page.tiles.append((str(gone), "of them left the finite numbers"))
+    page.tiles.append((duration(sum(t.seconds or 0.0 for t in ended)), "of training, all trials together"))
+    if best is not None:
+        page.section("The best settings", *_chosen(plan, best, content["command"], tested))
+    page.section("How the search went", *_course(plan, trials))
+    if best is not None:
+        page.section("What the settings did", *_settings(plan, trials, content["importances"], len(ended)))
+    page.section("The trials", *_trials(plan, trials, best))
+    page.section("How it was done", *_how(plan, content, ended))
+    return page
+
+
+# --- sections -----------------------------------------------------------------------------------------------------------
+
+
+def _verdict(plan: Plan, trials: Sequence[Trial], best: Trial | None, shares: dict[str, float]) -> str:
+    """What is best, and how sure that is."""
+    if best is None:
+        if any(t.diverged for t in trials):
+            return "Every trial that came to its end left the finite numbers. Search smaller learning rates."
+        return "No trial has come to its end yet."
+    told = (
+        f"Trial {best.number} is best, with a {plan.score} of {_score(plan, best.value)}: {_listed(best.parameters)}."
+    )
+    equal = [t for t in trials if t.state == "complete" and not t.diverged and t.value == best.value and t is not best]
+    if equal:
+        others = "another trial scores" if len(equal) == 1 else f"{len(equal)} other trials score"
+        told += f" As well {others}; it has the least validation loss of them."
+    if shares:
+        name, part = max(shares.items(), key=lambda pair: pair[1])
+        told += f" What mattered most is {name.replace('_', ' ')} ({whole_percent(part)})."
+    return told
+
+
+def _chosen(plan: Plan, best: Trial, command: str, tested: dict[str, Any] | None) -> list[Any]:
+    parts: list[Any] = [facts((n.replace("_", " "), _value(v)) for n, v in best.parameters.items())]
+    for name, what in plan.space.items():
+        if isinstance(what, Range):
+            at = plan.axis(name).share(plan.place(name, best.parameters[name]))
+            if at < EDGE or at > 1 - EDGE:
+                end = "lower" if at < EDGE else "upper"
+                said = f"{name.replace('_', ' ')} is at the {end} end of what was searched, {_range(what)}; "
+                parts.append(tag("p", tag("b", "At the edge. "), said, "better values may lie beyond."))
+    if tested is None:
+        parts.append(
+            how(
+                "The best of many scores is in part good luck, so this one is a little too good. The test split has not been "
+                "looked at; kobai tune --resume FOLDER --test does so, once."
+            )
+        )
+    else:
+        if _same(plan, best, tested):
+            said = f"Trained with these settings once more, the model scores {percent(tested['accuracy'])} on the test split"
+        else:
+            said = (
+                "The search has gone on since the test split was looked at. With the settings that were best then, "
+                f"{_listed(_parameters(plan, tested))}, it gave {percent(tested['accuracy'])}"
+            )
+        parts.append(tag("p", f"{said} (loss {rounded(tested['loss'])}). No trial saw it, and it was looked at once."))
+    return [*parts, tag("p", "This command trains with them:"), tag("pre", tag("code", command), class_="wrap")]
+
+
+def _course(plan: Plan, trials: Sequence[Trial]) -> list[Any]:
+    best = next((t for t in ranked(plan, trials) if not t.diverged), None)
+    said = f" Trial {best.number} has the best, {_score(plan, best.value)}." if best is not None else ""
+    drawn = [
+        figure(
+            search_charts.history(plan, trials, alt=f"The {plan.score} of each trial, and the best so far.{said}"),
+            "Score by trial",
+            "the line is the best so far" + ("; pruned trials where they ended" if plan.prune else ""),
+        ),
+        figure(
+            search_charts.curves(plan, trials, alt=f"The {plan.score} of each trial along its training.{said}"),
+            "Learning curves",
+            f"{plan.measures} measurements along each trial",
+        ),
+    ]
+    return [_key(plan), tag("div", drawn, class_="two")]
+
+
+def _settings(plan: Plan, trials: Sequence[Trial], shares: dict[str, float], ended: int) -> list[Any]:
+    parts: list[Any] = []
+    if shares:
+        listed = ", ".join(f"{name.replace('_', ' ')} {whole_percent(part)}" for name, part in shares.items())
+        drawing = search_charts.importance(shares, alt=f"Importance of each setting: {listed}.")
+        note = "share in what sets the best tenth of the trials apart"
+        parts.append(figure(drawing, "Importance", note, "single"))
+    elif len(plan.space) > 1:
+        parts.append(how(f"Importances need ten trials that differ in their score; there are {ended}."))
+    drawn = [
+        figure(
+            search_charts.slices(
+                plan, trials, name, alt=f"{plan.score} of the complete trials by {name.replace('_', ' ')}."
+            )
+        )
+        for name in plan.space
+    ]
+    below = "; strokes at the foot are pruned trials" if any(t.state == "pruned" for t in trials) else ""
+    return [*parts, tag("h3", "Score by setting"), how(f"Complete trials{below}."), tag("div", drawn, class_="three")]
+
+
+def _trials(plan: Plan, trials: Sequence[Trial], best: Trial | None) -> list[Any]:
+    complete = ranked(plan, trials)
+    rest = [*complete[ROWS:], *(t for t in trials if t.state != "complete")]
+    parts: list[Any] = []
+    if best is not None and len(plan.space) > 1:
+        drawing = search_charts.parallel(
+            plan,
+            trials,
+            alt=f"Each complete trial as a line through its settings to its {plan.score}. The best: "
+            f"{_listed(best.parameters)}.",
+        )
+        note = "a line for each trial, from setting to setting to its score; the stronger, the better its rank"
+        parts.append(figure(_scrolled(drawing, plan), "All at once", note))
+    if complete:
+        parts.append(_table(plan, complete[:ROWS], "The best trials" if len(complete) > 1 else "The complete trial"))
+    if rest:
+        parts.append(more(f"The other {len(rest)}", _table(plan, rest, "The rest of the trials")))
+    return parts
+
+
+def _scrolled(drawing: Markup, plan: Plan) -> Markup:
+    """A drawing with many axes is not made smaller than can be read; its box scrolls."""
+    inner = tag("div", drawing, style=f"min-width:{max(600, 110 * len(plan.space))}px")
+    return tag("div", inner, class_="wide", tabindex="0", role="region", aria_label="All trials at once")
+
+
+def _how(plan: Plan, content: dict[str, Any], ended: Sequence[Trial]) -> list[Any]:
+    spaces = [
+        (n.replace("_", " "), _range(w) if isinstance(w, Range) else " | ".join(map(spelt, w)))
+        for n, w in plan.space.items()
+    ]
+    pruning = (
+        "by successive halving: after a ninth and a third of its training a trial goes on if it is among the best third, or as "
+        "good already as the best one is in the end"
+        if plan.prune
+        else "none"
+    )
+    return [
+        tag("h3", "What was searched"),
+        facts(spaces),
+        tag("h3", "How"),
+        facts([("Sampler", _method(plan)), ("Judged by", plan.score), ("Pruning", pruning)]),
+        how("No trial saw the test split."),
+        *common(content["settings"], plan.space),
+        tag("h3", "Environment"),
+        environment(
+            [
+                ("Computed by", f"kobai {content.get('kobai', 'unknown')}"),
+                ("Backend", ", ".join(sorted({t.backend for t in ended if t.backend})) or None),
+                ("Seed", str(plan.base.seed)),
+            ]
+        ),
+    ]
+
+
+# --- small things -------------------------------------------------------------------------------------------------------
+
+
+def _table(plan: Plan, trials: Sequence[Trial], caption: str) -> Markup:
+    names = list(plan.space)
+    rows = []
+    for t in trials:
+        state = "diverged" if t.diverged else t.state
+        values = [_value(t.parameters[name]) if name in t.parameters else "–" for name in names]
+        took = "–" if t.seconds is None else duration(t.seconds)
+        loss = [rounded(t.loss)] * plan.greatest
+        rows.append([t.number, _score(plan, None if t.diverged else t.value), *loss, *values, state, took])
+    scores = [plan.score, *["validation loss"] * plan.greatest]
+    header = ["trial", *scores, *(name.replace("_", " ") for name in names), "state", "time"]
+    ranges = [header.index(n.replace("_", " ")) for n in names if isinstance(plan.space[n], Range)]
+    return table(header, rows, numeric=[*range(1 + len(scores)), *ranges, len(header) - 1], caption=caption)
+
+
+def _key(plan: Plan) -> Markup:
+    kinds = [("complete", search_charts.COMPLETE), ("the best", search_charts.BEST)]
+    kinds += [("pruned", search_charts.PRUNED)] if plan.prune else []
+    return search_charts.key(kinds)
+
+
+def _method(plan: Plan) -> str:
+    return METHODS[plan.method] + (f" of {len(plan.grid())}" if plan.method == "grid" else "")
+
+
+def _parameters(plan: Plan, tested: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with which the test split was looked at."""
+    return plan.values({name: tuple(v) if isinstance(v, list) else v for name, v in tested["parameters"].items()})
+
+
+def _same(plan: Plan, best: Trial, tested: Mapping[str, Any]) -> bool:
+    return _parameters(plan, tested) == best.parameters
+
+
+def _listed(parameters: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {_value(value)}" for name, value in parameters.items())
+
+
+def _range(what: Range) -> str:
+    return f"{spelt(what.low)} to {spelt(what.high)}{', logarithmic' if what.log else ''}"
+
+
+def _score(plan: Plan, value: float | None) -> str:
+    return percent(value) if plan.greatest else rounded(value)
+
+
+def _value(value: Any) -> str:
+    return rounded(value) if isinstance(value, float) else spelt(value)

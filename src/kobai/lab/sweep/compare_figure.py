@@ -1,0 +1,139 @@
+"""The picture of a comparison: training loss and validation accuracy by epoch, one line for each condition."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kobai.lab import plots
+from kobai.lab.sweep.values import label
+from kobai.train.settings import Settings
+
+Comparison = Any
+"""``kobai.lab.sweep.ranking.Comparison``, whose file imports this one."""
+
+SHOWN = 8
+"""Conditions that are drawn in colours, the best ones; more lines than that nobody tells apart."""
+
+PANELS = (("train_loss", "training loss (nats)"), ("held_accuracy", "validation accuracy"))
+
+
+def figure(comparison: Comparison) -> Any:
+    """The figure; lines are named in a legend in the order of the ranking."""
+    ranked = [place.name for place in comparison.ranking()]
+    shown, others = ranked[:SHOWN], ranked[SHOWN:]
+    looks = appearances(comparison.plan.vary, comparison.plan.conditions())
+    by_name = {c.name: c for c in comparison.conditions}
+    rows = len(shown) + bool(others)
+    fig = plots.figure(plots.FULL, 2.7 + 0.17 * math.ceil(rows / 2))
+    axes = plots.panels(fig, 1, 2)[0]
+    for ax, (what, ylabel) in zip(axes, PANELS, strict=True):
+        for i, name in enumerate(reversed(others)):
+            condition = by_name[name]
+            means, _, _ = _summary(condition.curve(what))
+            ax.plot(
+                condition.epochs,
+                means,
+                color="0.8",
+                linewidth=0.9,
+                zorder=1,
+                label="_" * bool(i) + f"{len(others)} others",
+            )
+        for name in reversed(shown):  # the best on top
+            condition, look = by_name[name], looks[name]
+            means, low, high = _summary(condition.curve(what))
+            plots.curve(ax, condition.epochs, means, name, label=name, **look)
+            if len(condition.runs) > 1:
+                plots.band(ax, condition.epochs, low, high, name, color=look["color"])
+        ax.xaxis.get_major_locator().set_params(nbins=6, steps=[1, 2, 5, 10])
+        ax.set_xlabel("epoch")
+        ax.set_ylabel(ylabel)
+        ax.margins(x=0.02)
+    seen = [c.curve("train_loss") for c in (by_name[name] for name in shown)]
+    losses = [v for curve in seen for values in curve for v in values if math.isfinite(v) and v > 0]
+    if losses and max(losses) > 30 * min(losses):
+        axes[0].set_yscale("log")
+    elif losses:
+        axes[0].set_ylim(bottom=0)
+    axes[1].set_ylim(0, 1.02)
+    lines, names = axes[0].get_legend_handles_labels()
+    of = dict(zip(names, lines, strict=True))
+    order = [name for name in [*shown, f"{len(others)} others"] if name in of]
+    columns = min(len(order), 2 if max(map(len, order)) > 24 else 3 if max(map(len, order)) > 14 else 4)
+    texts = {
+        **{name: f"{i}. {_title(name)}" for i, name in enumerate(order, 1)},
+        f"{len(others)} others": f"{len(others)} others",
+    }
+    order = _by_rows(order, columns)
+    fig.legend(
+        [of[name] for name in order],
+        [texts[name] for name in order],
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        fontsize=8,
+        handlelength=3.2,
+        columnspacing=1.6,
+    )
+    return fig
+
+
+def appearances(
+    vary: Mapping[str, Sequence[Any]], conditions: Sequence[tuple[str, Settings]]
+) -> dict[str, dict[str, Any]]:
+    """Colour, line and marker of each condition, which is (name, settings).
+
+    One setting: each value its own. Several: the one with most values gives the colour, the rest the line, so that what
+    belongs together looks alike.
+    """
+    names = [name for name, _ in conditions]
+    if len(vary) == 1:
+        looks = plots.styles(names)
+        for i, name in enumerate(
+            names
+        ):  # two that the lab knows may have one kind of line: colours alone are not enough
+            used = [str(looks[other]["linestyle"]) for other in names[:i]]
+            if str(looks[name]["linestyle"]) in used:
+                free = [line for line in plots.LINES if str(line) not in used]
+                looks[name] = {**looks[name], "linestyle": free[0] if free else looks[name]["linestyle"]}
+        return looks
+    leading = max(vary, key=lambda setting: (len(vary[setting]), -list(vary).index(setting)))
+    colours = plots.styles([label(leading, value) for value in vary[leading]])
+    rest: list[tuple[str, ...]] = []
+    found = {}
+    for name, settings in conditions:
+        values = {s: label(s, getattr(settings, s)) for s in vary}
+        other = tuple(text for s, text in values.items() if s != leading)
+        if other not in rest:
+            rest.append(other)
+        i = rest.index(other)
+        found[name] = {
+            "color": colours[values[leading]]["color"],
+            "linestyle": plots.LINES[i % len(plots.LINES)],
+            "marker": plots.MARKERS[i % len(plots.MARKERS)],
+        }
+    return found
+
+
+def _summary(curve: list[list[float]]) -> tuple[list[float], list[float], list[float]]:
+    """Mean, least and greatest value of the runs at each measurement; what is not finite leaves a gap."""
+    means = [sum(values) / len(values) for values in curve]
+    return (
+        [m if math.isfinite(m) else math.nan for m in means],
+        [min(values) for values in curve],
+        [max(values) for values in curve],
+    )
+
+
+def _title(name: str) -> str:
+    return ", ".join(plots.title(part) for part in name.split(", "))
+
+
+def _by_rows(entries: list[str], columns: int) -> list[str]:
+    """Reordered so that a legend, which fills column by column, is read row by row."""
+    rows = math.ceil(len(entries) / columns)
+    found: list[str] = []
+    for c in range(columns):
+        found += [entries[r * columns + c] for r in range(rows) if r * columns + c < len(entries)]
+    return found

@@ -1,0 +1,201 @@
+"""``compare``: the product of conditions, each run from the same seeds, in a folder to go on from."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import kobai
+from kobai.core.checksum import read_json, write_json
+from kobai.core.files import Lock, sweep
+from kobai.errors import DataError
+from kobai.lab.sweep import folders
+from kobai.lab.sweep.conditions import Plan, plan
+from kobai.lab.sweep.mailbox import Mailbox, mailbox
+from kobai.lab.sweep.ranking import Comparison, Condition
+from kobai.lab.training import running, workers
+from kobai.lab.training.running import Run
+from kobai.train.settings import Settings
+
+log = logging.getLogger("kobai")
+
+__all__ = ["compare", "perform", "read_plan"]
+
+PLAN, RUNS = "comparison.json", "runs"
+"""What a comparison's folder holds beside its results: what is compared, and each finished run."""
+
+Watch = Callable[[tuple[int, int], dict[str, Any], bool], None]
+"""Called with (number of the condition, of the seed), where the run is, and whether it has ended."""
+
+
+def compare(
+    vary: Mapping[str, Any],
+    *,
+    repeat: int = 1,
+    jobs: int | None = None,
+    out: str | Path | None = None,
+    measures: int = 40,
+    watch: Watch | None = None,
+    **settings: Any,
+) -> Comparison:
+    """Train every combination of the values in ``vary``, all from the same seeds, and rank them by validation accuracy.
+
+    Args:
+        vary: for each setting its values, as a sequence or as text: ``{"activation": ["sigmoid", "relu"], "init":
+            "normal:0.01,xavier,he", "batch_norm": [True, False]}``. Any setting of ``kobai train`` that describes the model
+            or its training.
+        repeat: run each condition with so many seeds, ``seed``, ``seed + 1``, …; all conditions have the same.
+        jobs: processes, with one thread each; by default as many as there are processors. On a GPU runs go one after another.
+        out: a folder for the files: curves, a ranked table, and ``report.html``, see :func:`kobai.lab.report`. What it holds
+            of an interrupted comparison is not run again.
+        measures: measurements along each run.
+        watch: called with each measurement and at the end of each run.
+        settings: what all conditions share, as options of ``kobai train``. A data set's own recipe is not applied: it would
+            hide what is compared.
+
+    The test split is not looked at: a condition chosen by it would look better than it is.
+
+    Raises:
+        SettingsError: a setting that does not exist or has a wrong value. DataError: ``out`` holds something else.
+
+    >>> found = compare({"init": ["normal:0.0001", "he"]}, hidden=(20, 20), optimizer="sgd", epochs=3, jobs=1)
+    >>> [place.name for place in found.ranking()]
+    ['he', 'std 0.0001']
+    """
+    base = running.settings_of("compare", settings)
+    return perform(plan(base, vary, repeat, measures, given=settings), jobs=jobs, out=out, watch=watch)
+
+
+def perform(
+    plan: Plan, *, jobs: int | None = None, out: str | Path | None = None, watch: Watch | None = None
+) -> Comparison:
+    """Do what a plan says, or what is left of it in the folder ``out``.
+
+    What was found so far is written there also where the comparison is interrupted.
+    """
+    running.check_jobs(jobs)
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        claim(folder, plan)
+    running.parts(plan.base)  # downloads, and complains, once and here
+    names = [name for name, _ in plan.conditions()]
+    runs: dict[tuple[int, int], Run] = {}
+    tasks = []
+    for key, one in _runs(plan):
+        path = None if folder is None else folder / RUNS / _file(key, names[key[0]], one)
+        run = None if path is None else _finished(path, plan, one)
+        if run is None:
+            tasks.append((key, one, plan.measures, path))
+        else:
+            runs[key] = run
+            if watch is not None:
+                watch(key, _news(run), True)
+
+    def ended(i: int, run: dict[str, Any]) -> None:
+        key = tasks[i][0]
+        runs[key] = Run.from_dict(run)
+        if watch is not None:
+            watch(key, _news(runs[key]), True)
+
+    def told(letter: dict[str, Any]) -> None:
+        c, r = letter.pop("key")
+        if watch is not None and (c, r) not in runs and 0 <= c < len(names) and 0 <= r < plan.repeat:
+            watch((c, r), letter, False)
+
+    try:
+        with nullcontext() if folder is None else Lock(folder), mailbox(None if watch is None else told) as box:
+            workers.run_all(_work, [(*task, box) for task in tasks], jobs=jobs, done=ended)
+    finally:
+        comparison = Comparison(plan, tuple(_conditions(plan, runs)))
+        if folder is not None and runs:
+            comparison.save(folder)
+    return comparison
+
+
+def _conditions(plan: Plan, runs: Mapping[tuple[int, int], Run]) -> Iterator[Condition]:
+    """Each condition that has a run yet, with those that it has."""
+    for c, (name, one) in enumerate(plan.conditions()):
+        if mine := tuple(runs[c, r] for r in range(plan.repeat) if (c, r) in runs):
+            yield Condition(name, one, mine)
+
+
+def read_plan(folder: str | Path) -> Plan:
+    """The plan of a comparison that was begun in a folder; DataError where there is none."""
+    path = Path(folder) / PLAN
+    if not path.exists():
+        raise DataError(f"{folder}: holds no comparison to go on with ({PLAN} is missing)")
+    content = read_json(path)
+    try:
+        return Plan.from_dict(content)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: is not the plan of a comparison ({type(error).__name__}: {error})") from error
+
+
+# --- the runs ---------------------------------------------------------------------------------------------------------
+
+
+def _runs(plan: Plan) -> Iterator[tuple[tuple[int, int], Settings]]:
+    """((number of the condition, of the seed), settings) of every run, seed by seed: an early stop leaves whole rounds."""
+    for r in range(plan.repeat):
+        for c, (_, one) in enumerate(plan.conditions()):
+            yield (c, r), replace(one, seed=plan.base.seed + r)
+
+
+def _work(
+    key: tuple[int, int], settings: Settings, measures: int, path: Path | None, box: Mailbox | None
+) -> dict[str, Any]:
+    """One run, in whatever process; its file is there as soon as it has ended."""
+    run = running.train(settings, measures, None if box is None else lambda run: box.tell(key, run))
+    content = run.as_dict()
+    if path is not None:
+        entry = {"settings": running.lasting(settings), "measures": measures, "run": content}
+        write_json(path, entry)
+    return content
+
+
+def _finished(path: Path, plan: Plan, settings: Settings) -> Run | None:
+    """The run in a file; None where there is none, or what is there is damaged, which is said."""
+    if not path.exists():
+        return None
+    try:
+        content = read_json(path)
+    except DataError as error:
+        log.warning("%s; the run is done again", error)
+        return None
+    if not isinstance(content, dict) or (content.get("settings"), content.get("measures")) != (
+        running.lasting(settings),
+        plan.measures,
+    ):
+        raise DataError(f"{path}: is not the run that its name says; remove it to have it done again")
+    return Run.from_dict(content["run"])
+
+
+def _file(key: tuple[int, int], name: str, settings: Settings) -> str:
+    slug = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")[:60]
+    return f"{key[0]:03d}-{slug}-seed{settings.seed}.json"
+
+
+def _news(run: Run) -> dict[str, Any]:
+    return {"epoch": run.epoch[-1], "loss": run.train_loss[-1], "held_accuracy": run.held_accuracy, "run": run}
+
+
+def claim(folder: Path, plan: Plan) -> None:
+    """Make the folder this comparison's, if it is free or has been so before; DataError if it holds anything else."""
+    asked = {**plan.as_dict(), "data": running.fingerprint(plan.base)}
+    path = folder / PLAN
+    repeat = 0
+    if folders.holds(folder, PLAN, "comparison"):
+        held = read_json(path)
+        folders.check_same(folder, "comparison", held, asked)
+        repeat = held["repeat"]
+    if plan.repeat > repeat:
+        where = {name: getattr(plan.base, name) for name in ("data_dir", "download")}
+        content = {"kobai": kobai.__version__, **asked, "repeat": plan.repeat, "where": where}
+        write_json(path, content, indent=1)
+    (folder / RUNS).mkdir(exist_ok=True)
+    sweep(folder / RUNS)

@@ -1,0 +1,71 @@
+"""What a comparison compares: the product of values of settings, each combination a condition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+from kobai.lab.sweep.values import label, setting, values
+from kobai.lab.training import running
+from kobai.train.settings import Settings, SettingsError
+
+__all__ = ["Plan", "plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be compared: all products of ``vary`` over ``base``, each with ``repeat`` seeds from ``base.seed`` on."""
+
+    base: Settings
+    vary: dict[str, list[Any]]
+    repeat: int = 1
+    measures: int = 40
+
+    def conditions(self) -> list[tuple[str, Settings]]:
+        """(name, settings) of each condition, in the order of the product."""
+        found = []
+        for combination in product(*self.vary.values()):
+            chosen = dict(zip(self.vary, combination, strict=True))
+            name = ", ".join(label(setting, value) for setting, value in chosen.items())
+            found.append((name, replace(self.base, **chosen)))
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON holds it: what a folder of another comparison is told by."""
+        kept = {name: v for name, v in running.lasting(self.base).items() if name not in self.vary}
+        return {"vary": self.vary, "settings": kept, "measures": self.measures}
+
+    @staticmethod
+    def from_dict(content: Mapping[str, Any]) -> Plan:
+        """The plan that :meth:`as_dict` describes, with ``repeat`` beside it.
+
+        >>> made = plan(Settings(), {"hidden": "50|100,100"}, repeat=2)
+        >>> Plan.from_dict({**made.as_dict(), "repeat": 2}) == made
+        True
+        """
+        vary = {name: [tuple(v) if isinstance(v, list) else v for v in vs] for name, vs in content["vary"].items()}
+        base = Settings.from_dict({**content["settings"], **content.get("where", {})})
+        return Plan(base, vary, content["repeat"], content["measures"])
+
+
+def plan(
+    base: Settings,
+    vary: Mapping[str, Any],
+    repeat: int = 1,
+    measures: int = 40,
+    given: Sequence[str] | Mapping[str, Any] = (),
+) -> Plan:
+    """The plan of a comparison; SettingsError for what cannot be. ``given`` names the settings of ``base`` that were set."""
+    running.check_count("repeat", repeat)
+    running.check_count("measures", measures)
+    named = {setting("vary", name): what for name, what in vary.items()}
+    if not named:
+        raise SettingsError("vary", "expected at least one setting to vary, such as activation=sigmoid,relu")
+    for name in named:
+        if name in given:
+            raise SettingsError("vary", f"{name} is given for all runs too; leave one of the two out")
+    vary = {name: values("vary", name, what) for name, what in named.items()}
+    conditions = Plan(base, vary, repeat, measures).conditions()
+    return Plan(running.settled("vary", base, vary, conditions), vary, repeat, measures)

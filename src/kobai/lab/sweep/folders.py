@@ -1,0 +1,76 @@
+"""The folder of a comparison or a search: nothing of others in it is touched, and nothing of another one overwritten."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kobai.core.files import is_ours, sweep
+from kobai.errors import DataError
+from kobai.lab.sweep.values import spelt
+
+
+def holds(folder: Path, mark: str, what: str) -> bool:
+    """Whether a folder holds the file ``mark`` of a comparison or search (``what``); made if it is not there.
+
+    DataError if it is no folder, or holds files of another kind.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder}: is a file, and a {what} needs a folder")
+    if folder.exists():
+        sweep(folder)
+    if (folder / mark).exists():
+        return True
+    if folder.exists() and any(not _left_behind(path.name, mark) for path in folder.iterdir()):
+        raise DataError(f"{folder}: holds files that are not a {what}'s; choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    return False
+
+
+def _left_behind(name: str, mark: str) -> bool:
+    """Whether a file is what a process leaves that ends before it has written ``mark``. (Its last form is of Kobai 0.1.)"""
+    if name.startswith(f"{mark}.lock"):  # of Optuna, which takes it before it writes
+        return True
+    return is_ours(name) or (name.startswith(f".{mark}.") and name.endswith(".tmp"))
+
+
+def check_same(folder: Path, what: str, held: Any, asked: Mapping[str, Any]) -> None:
+    """DataError, naming the first difference, unless what a folder ``held`` is what is ``asked`` for."""
+    for name, wanted in plain(asked).items():
+        there = held.get(name) if isinstance(held, dict) else None
+        if there != wanted:
+            raise DataError(
+                f"{folder}: holds another {what}: {_difference(name, there, wanted)}; nothing is overwritten, choose "
+                "another folder"
+            )
+
+
+def plain(content: Mapping[str, Any]) -> dict[str, Any]:
+    """As it comes back from a JSON file: lists for tuples."""
+    found: dict[str, Any] = json.loads(json.dumps(content))
+    return found
+
+
+def _difference(name: str, there: Any, asked: Any) -> str:
+    if name == "data":
+        return "its data are not those of this one"
+    if not isinstance(there, dict) or not isinstance(asked, dict):
+        return f"its {name} is {there}, not {asked}"
+    if name in ("vary", "space"):
+        verb = {"vary": "varies", "space": "searches"}[name]
+        return f"it {verb} {_all(there)}, and this one {_all(asked)}"
+    key = next(k for k in [*asked, *there] if there.get(k, ...) != asked.get(k, ...))
+    return f"its {key} is {_spelt(there.get(key))}, not {_spelt(asked.get(key))}"
+
+
+def _all(settings: Mapping[str, Any]) -> str:
+    return " and ".join(
+        f"{name}={values if isinstance(values, str) else '|'.join(map(_spelt, values))}"
+        for name, values in settings.items()
+    )
+
+
+def _spelt(value: Any) -> str:
+    return spelt(tuple(value) if isinstance(value, list) else value)

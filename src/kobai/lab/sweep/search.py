@@ -1,0 +1,164 @@
+"""What a search found: its trials, the best of them, what mattered, and the files that say so."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import kobai
+from kobai.core.checksum import read_json, to_json, write_json
+from kobai.core.files import write_atomically
+from kobai.errors import DataError
+from kobai.lab import plots
+from kobai.lab.reports.reporting import report
+from kobai.lab.sweep import tune_figures
+from kobai.lab.sweep.importance import importances
+from kobai.lab.sweep.trials import Plan, Trial, plain, ranked
+from kobai.lab.sweep.values import spelt_out
+from kobai.lab.training import running
+from kobai.train import job
+from kobai.train.callbacks import Callback
+from kobai.train.settings import Settings
+
+__all__ = ["Search"]
+
+RESULTS, TEST, CHOSEN = "search.json", "test.json", "chosen"
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search found so far."""
+
+    plan: Plan
+    trials: tuple[Trial, ...]
+
+    def __repr__(self) -> str:
+        if self.best is None:
+            return "Search(no trial has been completed)"
+        return (
+            f"Search({len(self.complete)} complete trials, {len(self.of('pruned'))} pruned; best: {self.plan.by} "
+            f"{self.best.value:.4f} with {spelt_out(self.best.parameters)})"
+        )
+
+    def of(self, *states: str) -> list[Trial]:
+        """The trials in these states."""
+        return [trial for trial in self.trials if trial.state in states]
+
+    @property
+    def complete(self) -> list[Trial]:
+        """The trials that came to their end."""
+        return self.of("complete")
+
+    @property
+    def ended(self) -> list[Trial]:
+        """The trials that came to their end or were pruned."""
+        return self.of("complete", "pruned")
+
+    def ranking(self) -> list[Trial]:
+        """The complete trials, best first; see :func:`kobai.lab.sweep.trials.ranked`."""
+        return ranked(self.plan, self.trials)
+
+    @property
+    def best(self) -> Trial | None:
+        """The first of the ranking; None while no trial has come to its end with finite numbers."""
+        return next((trial for trial in self.ranking() if not trial.diverged), None)
+
+    def settings(self) -> Settings:
+        """The settings of the best trial; DataError if there is none."""
+        if self.best is None:
+            raise DataError("tune: no trial has come to its end with finite numbers, so none is best")
+        return self.plan.settings(self.best.parameters)
+
+    def command(self) -> str:
+        """The command that trains with the best settings."""
+        return running.command(self.settings())
+
+    def test(
+        self,
+        folder: str | Path | None = None,
+        say: Callable[[str], None] = lambda line: None,
+        callbacks: tuple[Callback, ...] = (),
+    ) -> dict[str, Any]:
+        """Train with the best settings and look at the test split: ``{"accuracy": …, "loss": …, "parameters": …}``.
+
+        With ``folder``, the run's files stay in its subfolder ``chosen`` and the result in ``test.json``; asked again, that is
+        what is returned. ``say`` is given each line of what is worth telling, ``callbacks`` go to the Trainer. DataError where
+        the test split has been looked at with other settings already: to choose between two looks would make it one more
+        validation split.
+        """
+        settings = self.settings()
+        chosen: dict[str, Any] = plain(self.best.parameters if self.best else {})
+        if folder is None:
+            with tempfile.TemporaryDirectory() as temporary:
+                return self._test(settings, chosen, Path(temporary), say, callbacks)
+        folder = Path(folder)
+        path = folder / TEST
+        if path.exists():
+            held: dict[str, Any] = read_json(path)
+            if held.get("parameters") != chosen:
+                raise DataError(
+                    f"{path}: the test split has been looked at already, with {spelt_out(held.get('parameters', {}))}; to "
+                    "choose by a second look would make it a validation split. Remove the file if you must"
+                )
+            return held
+        found = self._test(settings, chosen, folder, say, callbacks)
+        write_json(path, found, indent=1)
+        if (folder / RESULTS).exists():
+            report(folder / RESULTS)  # which now has a test accuracy
+        return found
+
+    def _test(
+        self,
+        settings: Settings,
+        chosen: dict[str, Any],
+        folder: Path,
+        say: Callable[[str], None],
+        callbacks: tuple[Callback, ...],
+    ) -> dict[str, Any]:
+        run = folder / CHOSEN
+        resume = run if job.holds_run(run) else None  # a look that was interrupted
+        scores = job.train(
+            settings, job.load_data(settings), run, resume=resume, say=say, callbacks=callbacks, curve=False
+        )
+        return {"accuracy": scores["accuracy"], "loss": scores["loss"], "parameters": chosen}
+
+    def importances(self) -> dict[str, float]:
+        """How much each setting has to do with whether a trial is among the best tenth; they sum to 1.
+
+        By PED-ANOVA (arXiv:2304.10255), which sets the distribution of a setting among the best trials against that among
+        all; pruned ones count with the score at which they ended. Empty while there are fewer than ten trials.
+        """
+        return importances(self.plan, self.trials)
+
+    def figures(self) -> dict[str, Any]:
+        """matplotlib ``Figure`` objects by name: ``history``, ``parallel``, and ``importance`` where it can be told."""
+        return tune_figures.figures(self)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as JSON holds it."""
+        return {
+            "kobai": kobai.__version__,
+            "title": "Search",
+            **self.plan.as_dict(),
+            "best": None if self.best is None else self.best.as_dict(),
+            "command": None if self.best is None else self.command(),
+            "importances": self.importances(),
+            "trials": [trial.as_dict() for trial in self.trials],
+            "alt": tune_figures.alt_texts(self),
+        }
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write ``search.json``, ``report.html``, and, if matplotlib is there, the figures (PNG and SVG) to a folder."""
+        folder = Path(folder)
+        content = {RESULTS: to_json(self.as_dict(), indent=1)}
+        with suppress(ImportError):  # the numbers are there, and the command line says what is missing
+            for name, drawn in self.figures().items():
+                content |= {f"{name}.{kind}": plots.render(drawn, kind) for kind in ("png", "svg")}
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in content.items():
+            write_atomically(folder / name, data)
+        return [*(folder / name for name in content), report(folder / RESULTS)]

@@ -1,0 +1,347 @@
+"""The study behind a search: Optuna's samplers, pruner and journal on the disk, and trials that run settings."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import signal
+import sys
+import time
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from kobai.core.files import SILENCE, Process, this_process
+from kobai.core.untrusted import regular
+from kobai.errors import DataError
+from kobai.lab.sweep import folders
+from kobai.lab.sweep.journal import Journal, entry_of
+from kobai.lab.sweep.needs_optuna import calm, require
+from kobai.lab.sweep.trials import Plan, Trial, plain
+from kobai.lab.sweep.values import Range, spelt
+from kobai.lab.training import running
+from kobai.lab.training.running import Run
+
+JOURNAL, NAME = "study.journal", "kobai"
+BEGIN = b'{"op_code": 0, "worker_id": "'
+"""How a journal begins, as far as it was written."""
+ETA = 3
+"""Of the trials that reach a rung, the best third goes on (arXiv:1810.05934 uses 3 and 4)."""
+
+
+# --- the file ---------------------------------------------------------------------------------------------------------
+
+
+def check_folder(folder: Path, plan: Plan) -> None:
+    """DataError unless the folder is free, or holds a study of this very search. Nothing in it is changed."""
+    if folders.holds(folder, JOURNAL, "search"):
+        held = held_plan(folder)
+        if held is not None:
+            folders.check_same(folder, "search", held, {n: v for n, v in _described(plan).items() if n != "where"})
+
+
+def held_plan(folder: Path) -> dict[str, Any] | None:
+    """What the study in a folder is a search of; None if there is none yet. DataError for a file that is no such study."""
+    path = folder / JOURNAL
+    if not path.exists():
+        return None
+    created = False
+    with regular(path).open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.endswith(b"\n"):
+                created |= line.startswith(BEGIN[: len(line)])
+                break
+            entry = entry_of(path, number, line)
+            created |= entry["op_code"] == 0 and entry.get("study_name") == NAME
+            if "plan" in entry.get("user_attr", {}):
+                found: dict[str, Any] = entry["user_attr"]["plan"]
+                return found
+    if path.stat().st_size and not created:
+        raise DataError(f"{path}: is no journal of a search by Kobai; choose another folder")
+    return None  # killed between its first lines
+
+
+def _described(plan: Plan) -> dict[str, Any]:
+    where = {name: getattr(plan.base, name) for name in ("data_dir", "download")}
+    return folders.plain({**plan.as_dict(), "data": running.fingerprint(plan.base), "where": where})
+
+
+def open_study(folder: Path | None, plan: Plan) -> Any:
+    """The study in a folder, made if it is not there; without a folder, one in memory."""
+    optuna = require()
+    direction = "maximize" if plan.greatest else "minimize"
+    with calm():
+        storage = None if folder is None else optuna.storages.JournalStorage(Journal(folder / JOURNAL))
+        study = optuna.create_study(storage=storage, study_name=NAME, direction=direction, load_if_exists=True)
+    if folder is not None and "plan" not in study.user_attrs:
+        study.set_user_attr("plan", _described(plan))
+    return study
+
+
+def wanted(study: Any) -> int | None:
+    """How many trials there were to be in all, when the study was worked on last."""
+    found: int | None = study.user_attrs.get("trials")
+    return found
+
+
+def want(study: Any, trials: int) -> None:
+    """Remember how many trials there are to be, for whoever goes on."""
+    if wanted(study) != trials:
+        study.set_user_attr("trials", trials)
+
+
+# --- trials -----------------------------------------------------------------------------------------------------------
+
+
+def work_in(folder: Path, plan: Plan, wanted: int) -> None:
+    """Do trials of the study in a folder, beside other processes, until there are as many as are wanted."""
+    # A worker that is to end gives back its trial first, and the lock of the journal, which others would wait for.
+    ending = False
+
+    def end(*_: Any) -> None:
+        nonlocal ending
+        ending = True
+        sys.exit(1)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        work(open_study(folder, plan), plan, wanted)
+    finally:
+        if ending:  # now, for a pool that is being closed waits for workers, and these for their next task
+            os._exit(1)
+        signal.signal(signal.SIGTERM, before)
+
+
+def work(study: Any, plan: Plan, wanted: int) -> None:
+    """Do trials until there are as many as are wanted, whoever did them."""
+    require()
+    from optuna.exceptions import UpdateFinishedTrialError
+
+    while (trial := _take(study, plan, wanted)) is not None:
+        attempt = trial.user_attrs["attempt"]
+        try:
+            state, value = _perform(trial, plan)
+        except UpdateFinishedTrialError:  # another machine took this process for dead, and does the trial again
+            continue
+        except BaseException:
+            _give_back(study, trial.number)
+            raise
+        finally:
+            _at_work.discard(attempt)
+        study.tell(trial, value, state=state, skip_if_finished=True)
+
+
+def _take(study: Any, plan: Plan, wanted: int) -> Any:
+    """The first trial that nobody has done or is at, now this process's; None if there is none left.
+
+    A trial's place in the search says what it tries: with what seed, or at which point of the grid. One that was broken off
+    leaves its place, and who takes that does the same again. Optuna's own numbers count the attempts.
+    """
+    optuna = require()
+    from optuna.trial import TrialState
+
+    while True:
+        sweep(study)
+        there = by_place(study, plan)
+        place = next((i for i in range(wanted) if i not in there), None)
+        if place is None:
+            return None
+        seed = random.Random(f"{plan.base.seed} {place}").getrandbits(32)
+        with calm():
+            fresh = optuna.load_study(
+                study_name=NAME,
+                storage=study._storage,
+                sampler=optuna.samplers.TPESampler(seed=seed, multivariate=False, constant_liar=True)
+                if plan.method == "tpe"
+                else optuna.samplers.RandomSampler(seed),
+            )
+        # Place and owner are in the line that makes the trial, so that none is ever without them.
+        attempt = os.urandom(8).hex()
+        _at_work.add(attempt)
+        made = optuna.trial.create_trial(
+            state=TrialState.RUNNING,
+            user_attrs={"place": place, "owner": _owner(), "attempt": attempt},
+            system_attrs={"fixed_params": _points(plan)[place]} if plan.method == "grid" else {},
+        )
+        storage = study._storage
+        try:
+            trial = optuna.trial.Trial(fresh, storage.create_new_trial(storage.get_study_id_from_name(NAME), made))
+        except BaseException:
+            _at_work.discard(attempt)
+            raise
+        if by_place(study, plan)[place].number == trial.number:
+            return trial
+        _at_work.discard(attempt)
+        study.tell(trial, state=TrialState.FAIL)  # another process was faster
+
+
+def _perform(trial: Any, plan: Plan) -> tuple[Any, float | None]:
+    from optuna.trial import TrialState
+
+    heard, before, ended = time.time(), 0, False
+
+    def measured(run: Run) -> bool:
+        nonlocal heard, before, ended
+        # How far it is, in parts of its training, of which there are as many as measurements.
+        at, score = plan.measures * run.step[-1] // total, _score(run, plan)
+        if at == before:
+            return False
+        trial.report(score, at)
+        if time.time() - heard > SILENCE / 10:
+            heard = time.time()
+            trial.set_user_attr("owner", _owner())
+        ended = (
+            plan.prune
+            and any(before < rung <= at < plan.measures for rung in _rungs(plan))
+            and _behind(trial, at, score, plan)
+        )
+        before = at
+        return ended
+
+    one = plan.settings(_suggested(trial, plan))
+    total = one.epochs * math.ceil(len(running.parts(one).train) / one.batch_size)
+    run = running.train(one, plan.measures, measured)
+    trial.set_user_attr("loss", plain(run.held_loss[-1]))
+    trial.set_user_attr("seconds", run.seconds)
+    trial.set_user_attr("backend", run.backend)
+    if run.diverged is not None:
+        trial.set_user_attr("diverged", True)
+        return TrialState.COMPLETE, 0.0 if plan.greatest else math.inf  # the sampler shall learn to keep away
+    if ended:
+        return TrialState.PRUNED, None
+    return TrialState.COMPLETE, _score(run, plan)
+
+
+def _rungs(plan: Plan) -> tuple[int, ...]:
+    """After how many measurements a trial is judged."""
+    return max(1, plan.measures // ETA**2), max(1, plan.measures // ETA)
+
+
+def _behind(trial: Any, at: int, score: float, plan: Plan) -> bool:
+    """Whether a trial is to be ended: not among the best third at its rung, nor as good as the best is at its end.
+
+    Optuna's pruner would do, but for trials that were broken off, whose values it counts beside those of their repetitions.
+    """
+    from optuna.trial import TrialState
+
+    def worse(than: float) -> bool:
+        return score < than if plan.greatest else score > than
+
+    there = _standing(trial.study)
+    rung = sorted((t.intermediate_values[at] for t in there if at in t.intermediate_values), reverse=plan.greatest)
+    if not worse(rung[max(1, len(rung) // ETA) - 1]):
+        return False
+    done = [t.value for t in there if t.state == TrialState.COMPLETE]
+    return not done or any(map(worse, done))
+
+
+def _score(run: Run, plan: Plan) -> float:
+    return run.held_accuracy[-1] if plan.greatest else run.held_loss[-1]
+
+
+def _suggested(trial: Any, plan: Plan) -> dict[str, Any]:
+    found = {}
+    for name, what in plan.space.items():
+        if not isinstance(what, Range):
+            found[name] = trial.suggest_categorical(name, [spelt(value) for value in what])
+        elif what.whole:
+            found[name] = trial.suggest_int(name, what.low, what.high, log=what.log)
+        else:
+            found[name] = trial.suggest_float(name, what.low, what.high, log=what.log)
+    return found
+
+
+def _standing(study: Any) -> list[Any]:
+    """Trials that are done or being done."""
+    from optuna.trial import TrialState
+
+    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+    found: list[Any] = study.get_trials(deepcopy=False, states=states)
+    return found
+
+
+def by_place(study: Any, plan: Plan) -> dict[int, Any]:
+    """Trials that are done or being done, by their place in the search. Of two that took the same, it is the first's."""
+    found: dict[int, Any] = {}
+    points = _points(plan) if plan.method == "grid" else []
+    for trial in _standing(study):
+        place = trial.user_attrs.get("place")
+        if place is None:  # of Kobai 0.1
+            parameters = trial.system_attrs.get("fixed_params")
+            place = points.index(parameters) if parameters in points else next(i for i in count() if i not in found)
+        found.setdefault(place, trial)
+    return found
+
+
+def _points(plan: Plan) -> list[dict[str, Any]]:
+    """The points of a grid in an order drawn by the seed: a part of a grid is spread over it."""
+    points = plan.grid()
+    random.Random(plan.base.seed).shuffle(points)
+    return points
+
+
+def sweep(study: Any) -> None:
+    """Give back the trials whose process has died."""
+    from optuna.trial import TrialState
+
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if not _alive(trial):
+            _give_back(study, trial.number)
+
+
+def _give_back(study: Any, number: int) -> None:
+    """A trial that was not ended leaves its place; nothing if another process has done so."""
+    from optuna.trial import TrialState
+
+    with suppress(RuntimeError, ValueError):
+        study.tell(number, state=TrialState.FAIL)
+
+
+# --- who does a trial -------------------------------------------------------------------------------------------------
+
+
+_at_work: set[str] = set()
+"""Attempts of this process that have not come to an end."""
+
+
+def _owner() -> list[Any]:
+    host, pid, birth = this_process()
+    return [host, pid, time.time(), birth]
+
+
+def _alive(trial: Any) -> bool:
+    owner = trial.user_attrs.get("owner")
+    if owner is None:  # asked for by Kobai 0.1, which died before it said so
+        return False
+    host, pid, heard, birth = owner
+    if Process(host, pid, birth) == this_process():  # which may have failed to give it back, on a full disk
+        return trial.user_attrs.get("attempt") in _at_work
+    return Process(host, pid, birth).alive(heard)
+
+
+# --- what came out ----------------------------------------------------------------------------------------------------
+
+
+def trials(study: Any, plan: Plan) -> tuple[Trial, ...]:
+    """The trials of a study that are done or being done; a trial's number is its place in the search."""
+    found = []
+    for place, t in sorted(by_place(study, plan).items()):
+        measured = t.intermediate_values
+        curve = [plain(measured.get(at)) for at in range(1, max(measured, default=0) + 1)]
+        value = plain(t.value) if t.state.name == "COMPLETE" else curve[-1] if curve else None
+        found.append(
+            Trial(
+                number=place,
+                state=t.state.name.lower(),
+                value=value,
+                parameters=plan.values(t.params),
+                curve=curve,
+                loss=t.user_attrs.get("loss"),
+                seconds=t.user_attrs.get("seconds"),
+                diverged=t.user_attrs.get("diverged", False),
+                backend=t.user_attrs.get("backend"),
+            )
+        )
+    return tuple(found)

@@ -1,0 +1,183 @@
+"""What a search searches, and what a trial of it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import combinations, product
+from typing import Any
+
+from kobai.errors import nearest
+from kobai.lab.reports.axes import Axis, between, named
+from kobai.lab.sweep.values import Range, Space, spelt, spelt_out
+from kobai.lab.sweep.values import space as space_of
+from kobai.lab.training import running
+from kobai.train.settings import Settings, SettingsError
+
+__all__ = ["Plan", "Trial", "plan", "ranked"]
+
+METHODS = {"tpe": "Bayesian (TPE)", "random": "random", "grid": "grid"}
+SCORES = {"accuracy": "validation accuracy", "loss": "validation loss"}
+
+MEASURES = 27
+"""Measurements along each trial: with halving by three, unpromising trials end after 1/9 or 1/3 of it."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is searched: ``space`` around ``base``; the seed of ``base`` draws the trials too."""
+
+    base: Settings
+    space: Space
+    method: str = "tpe"
+    prune: bool = True
+    by: str = "accuracy"
+    measures: int = MEASURES
+
+    @property
+    def greatest(self) -> bool:
+        """Whether a greater score is better."""
+        return self.by == "accuracy"
+
+    @property
+    def score(self) -> str:
+        """What trials are judged by."""
+        return SCORES[self.by]
+
+    def grid(self) -> list[dict[str, Any]]:
+        """All points of the grid, as :meth:`settings` takes them."""
+        axes = [
+            what.grid() if isinstance(what, Range) else [spelt(value) for value in what] for what in self.space.values()
+        ]
+        return [dict(zip(self.space, point, strict=True)) for point in product(*axes)]
+
+    def values(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Parameters as settings hold them; choices may be given as themselves or as they are spelt."""
+        found = {}
+        for name, value in parameters.items():
+            what = self.space[name]
+            found[name] = value if isinstance(what, Range) else next(one for one in what if value in (one, spelt(one)))
+        return found
+
+    def settings(self, parameters: Mapping[str, Any]) -> Settings:
+        """The settings of a trial with these parameters."""
+        return replace(self.base, **self.values(parameters))
+
+    def axis(self, name: str) -> Axis:
+        """The values of a setting, side by side."""
+        what = self.space[name]
+        if isinstance(what, Range):
+            return between(what.low, what.high, what.log, what.whole)
+        return named([spelt(value) for value in what])
+
+    def place(self, name: str, value: Any) -> float:
+        """Where a value is on :meth:`axis`."""
+        what = self.space[name]
+        return float(value) if isinstance(what, Range) else float([spelt(one) for one in what].index(spelt(value)))
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON holds it: what a study of another search is told by."""
+        space = {n: str(w) if isinstance(w, Range) else [spelt(v) for v in w] for n, w in self.space.items()}
+        kept = {name: v for name, v in running.lasting(self.base).items() if name not in self.space}
+        return {
+            "space": space,
+            "settings": kept,
+            "method": self.method,
+            "prune": self.prune,
+            "by": self.by,
+            "measures": self.measures,
+        }
+
+    @staticmethod
+    def from_dict(content: Mapping[str, Any]) -> Plan:
+        """The plan that :meth:`as_dict` describes.
+
+        >>> made = plan(Settings(), {"lr": "1e-4..1:log", "hidden": "50|100,100"})
+        >>> Plan.from_dict(made.as_dict()) == made
+        True
+        """
+        base = Settings.from_dict({**content["settings"], **content.get("where", {})})
+        return plan(base, content["space"], content["method"], content["prune"], content["by"], content["measures"])
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial. ``state`` is complete, pruned or running; ``value`` its score, of a pruned one the last.
+
+    ``curve`` holds its scores after equal parts of its training, ``plan.measures`` of them in the end, None for one not taken.
+    """
+
+    number: int
+    state: str
+    value: float | None
+    parameters: dict[str, Any]
+    curve: list[float | None] = field(default_factory=list)
+    loss: float | None = None
+    seconds: float | None = None
+    diverged: bool = False
+    backend: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        content: dict[str, Any] = plain(asdict(self))
+        return content
+
+    @staticmethod
+    def from_dict(content: Mapping[str, Any], plan: Plan) -> Trial:
+        """The trial of a plan that :meth:`as_dict` describes."""
+        known = {f.name for f in fields(Trial)}
+        values = {name: value for name, value in content.items() if name in known}
+        parameters = {name: tuple(v) if isinstance(v, list) else v for name, v in content["parameters"].items()}
+        return Trial(**{**values, "parameters": plan.values(parameters)})
+
+
+def ranked(plan: Plan, trials: Iterable[Trial]) -> list[Trial]:
+    """The complete trials, best first; of equal scores the one with the least validation loss. Those that diverged are last."""
+    sign = -1 if plan.greatest else 1
+
+    def order(trial: Trial) -> tuple[bool, float, float, int]:
+        value = math.inf if trial.value is None else sign * trial.value
+        return trial.diverged, value, math.inf if trial.loss is None else trial.loss, trial.number
+
+    return sorted((trial for trial in trials if trial.state == "complete"), key=order)
+
+
+def plan(
+    base: Settings,
+    space: Mapping[str, Any],
+    method: str = "tpe",
+    prune: bool | None = None,
+    by: str = "accuracy",
+    measures: int = MEASURES,
+    given: Mapping[str, Any] | None = None,
+) -> Plan:
+    """The plan of a search; SettingsError for what cannot be. ``given`` holds the settings of ``base`` that were set."""
+    if method not in METHODS:
+        raise SettingsError("method", f"{method!r}: no method is called so.{nearest(method, METHODS)}")
+    if by not in SCORES:
+        raise SettingsError("by", f"{by!r}: no score is called so.{nearest(by, SCORES)}")
+    found = space_of(space)
+    for name in found:
+        if name in (given or {}):
+            raise SettingsError("space", f"{name} is given for all trials too; leave one of the two out")
+    made = Plan(base, found, method, method != "grid" if prune is None else prune, by, measures)
+    # If the ends of a range can be, so can all between them; and what cannot go together are two settings, not three.
+    ends = {n: [w.low, w.high] if isinstance(w, Range) else [spelt(v) for v in w] for n, w in found.items()}
+    first = {name: values[0] for name, values in ends.items()}
+    points = [
+        {**first, **dict(zip(names, point, strict=True))}
+        for names in combinations(ends, min(2, len(ends)))
+        for point in product(*(ends[name] for name in names))
+    ]
+    all_of_them = [(spelt_out(point), made.settings(point)) for point in points]
+    return replace(made, base=running.settled("space", base, found, all_of_them))
+
+
+def plain(value: Any) -> Any:
+    """As JSON holds it: None stands for what is not finite."""
+    if isinstance(value, Mapping):
+        return {k: plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,158 @@
+"""``tune``: grid, random or Bayesian search of settings on the validation split; the test split is used once, at the end."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kobai.cpu.threads import processors
+from kobai.errors import DataError
+from kobai.lab.sweep import study
+from kobai.lab.sweep.needs_optuna import require
+from kobai.lab.sweep.search import Search
+from kobai.lab.sweep.trials import Plan, plan
+from kobai.lab.training import running, workers
+from kobai.xp import backend
+
+__all__ = ["perform", "read_plan", "tune"]
+
+TRIALS = 30
+
+POLL = 0.5
+"""Seconds between two looks at how far the trials of all processes are."""
+
+Watch = Callable[[Search], None]
+
+
+def tune(
+    space: Mapping[str, Any],
+    *,
+    method: str = "tpe",
+    trials: int | None = None,
+    prune: bool | None = None,
+    by: str = "accuracy",
+    jobs: int | None = None,
+    out: str | Path | None = None,
+    watch: Watch | None = None,
+    **settings: Any,
+) -> Search:
+    """Search settings of ``kobai train`` for the best score on the validation split (needs Optuna: ``kobai[tune]``).
+
+    Args:
+        space: for each setting a range, ``"1e-4..1e-1:log"``, or choices, ``"50|100|100,100"`` or a list. ``:7`` after a
+            range is the number of its points in a grid.
+        method: ``"tpe"``, Bayesian by the tree-structured Parzen estimator (Bergstra et al. 2011); ``"random"``, uniform or
+            log-uniform; ``"grid"``, all points in random order.
+        trials: how many in all, those in ``out`` included; by default as many as were asked for when that was begun, or else
+            30, or the whole grid.
+        prune: end trials that fall behind, by asynchronous successive halving (arXiv:1810.05934); by default all but a grid.
+        by: ``"accuracy"`` or ``"loss"`` of the validation split at the end of training.
+        jobs: processes; by default as many as there are processors, on a GPU one.
+        out: a folder for the study, its figures and ``report.html``, see :func:`kobai.lab.report`. Several processes or
+            machines may work on one, and an interrupted search goes on there.
+        watch: called with the search so far, whenever it has changed; from another thread.
+        settings: what all trials share, as options of ``kobai train``. A data set's own recipe is not applied.
+
+    No trial sees the test split; :meth:`Search.test` looks at it, once. A trial's parameters depend on the seed and its number
+    (and, with ``"tpe"``, on the trials before it).
+
+    Raises:
+        SettingsError: a setting that does not exist or has a wrong value. DataError: ``out`` holds something else.
+        ImportError: Optuna is not installed.
+
+    >>> found = tune({"lr": "1e-4..1e-1:log"}, method="random", trials=4, hidden=(16,), epochs=2, jobs=1)
+    >>> len(found.trials), found.settings().lr == found.best.parameters["lr"]
+    (4, True)
+    """
+    base = running.settings_of("tune", settings)
+    made = plan(base, space, method, prune, by, given=settings)
+    return perform(made, trials=trials, jobs=jobs, out=out, watch=watch)
+
+
+def perform(
+    plan: Plan,
+    *,
+    trials: int | None = None,
+    jobs: int | None = None,
+    out: str | Path | None = None,
+    watch: Watch | None = None,
+) -> Search:
+    """Do what a plan says, or what is left of it in the folder ``out``.
+
+    What was found so far is written there also where the search is interrupted.
+    """
+    require()
+    running.check_jobs(jobs)
+    if trials is not None:
+        running.check_count("trials", trials)
+    with tempfile.TemporaryDirectory() as temporary:
+        # Several processes meet in a file, one needs none.
+        together = 1 if backend() != "numpy" else jobs or processors()
+        folder = Path(out) if out is not None else Path(temporary) if together > 1 else None
+        if folder is not None:
+            study.check_folder(folder, plan)
+        running.parts(plan.base)  # downloads, and complains, once and here
+        opened = study.open_study(folder, plan)
+        study.sweep(opened)
+        wanted = wanted_in_all(plan, trials, opened)
+        study.want(opened, wanted)
+        left = wanted - len(study.by_place(opened, plan))
+        try:
+            with _watching(opened, plan, watch):
+                if left > 0 and (folder is None or min(together, left) == 1):
+                    study.work(opened, plan, wanted)
+                elif left > 0:
+                    workers.run_all(study.work_in, [(folder, plan, wanted)] * min(together, left), jobs=together)
+        finally:
+            search = Search(plan, study.trials(opened, plan))
+            if out is not None and search.ended:
+                search.save(out)
+    return search
+
+
+def wanted_in_all(plan: Plan, trials: int | None = None, opened: Any = None) -> int:
+    """How many trials there are to be: those asked for, now or before, or the default; of a grid no more than it has points."""
+    if trials is not None:
+        running.check_count("trials", trials)
+    points = len(plan.grid()) if plan.method == "grid" else None
+    before = study.wanted(opened) if opened is not None else None
+    wanted = trials or before or points or TRIALS
+    return min(wanted, points) if points is not None else wanted
+
+
+def read_plan(folder: str | Path) -> Plan:
+    """The plan of the search that a folder's study is of; DataError where there is none."""
+    held = study.held_plan(Path(folder))
+    if held is None:
+        raise DataError(f"{folder}: holds no search to go on with ({study.JOURNAL} is missing)")
+    return Plan.from_dict(held)
+
+
+class _watching:
+    """Tells ``watch`` of the search as it goes on, in whatever processes; at the end once more."""
+
+    def __init__(self, opened: Any, plan: Plan, watch: Watch | None) -> None:
+        self.opened, self.plan, self.watch = opened, plan, watch
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> None:
+        if self.watch is not None:
+            self.thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self.watch is not None:
+            self.over.set()
+            self.thread.join()
+            self.watch(Search(self.plan, study.trials(self.opened, self.plan)))
+
+    def _look(self) -> None:
+        before: Any = None
+        while not self.over.wait(POLL):
+            now = study.trials(self.opened, self.plan)
+            if now != before and self.watch is not None:
+                self.watch(Search(self.plan, now))
+            before = now

@@ -1,0 +1,355 @@
+"""Short training runs with curves: what the experiments, ``compare``, ``tune`` and ``treat`` are made of."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import kobai.data
+from kobai import ops
+from kobai.core.tensor import Tensor
+from kobai.data import DataSplits
+from kobai.errors import DataError
+from kobai.lab.probe.probes import Probe
+from kobai.lab.probe.readings import Reading
+from kobai.nn import Module
+from kobai.nn import functional as F
+from kobai.optim import Optimizer
+from kobai.train import Trainer
+from kobai.train.batches import EVALUATION_BATCH, evaluating
+from kobai.train.recipes import optimizer as by_name
+from kobai.xp import asarray, backend, to_host
+
+__all__ = ["Curves", "Data", "accuracy", "evaluate", "load", "log_steps", "train_curves"]
+
+MEASURED = 1000
+"""Training samples on which loss and accuracy are measured, the same at every measurement."""
+
+QUICK_TRAINING, QUICK_TEST = 4000, 2000
+"""Samples of a large data set that a quick run keeps."""
+
+
+@dataclass(frozen=True, repr=False)
+class Data:
+    """A data set as whole tensors on the default device: to train on, and held out to choose by. The test split is a call
+    away.
+
+    ``train_x`` (N, *input_shape) float32, ``train_t`` (N,) int64, likewise ``held_x``, ``held_t``; ``classes``: how many.
+    """
+
+    name: str
+    train_x: Tensor
+    train_t: Tensor
+    held_x: Tensor
+    held_t: Tensor
+    input_shape: tuple[int, ...]
+    classes: int
+    splits: DataSplits
+    tested: int | None = None
+
+    def __repr__(self) -> str:
+        shape = "×".join(str(n) for n in self.input_shape)
+        return (
+            f"Data({self.name!r}: {len(self.train_x)} to train on, {len(self.held_x)} held out; {shape} inputs, "
+            f"{self.classes} classes)"
+        )
+
+    @property
+    def features(self) -> int:
+        """Numbers in one sample."""
+        return math.prod(self.input_shape)
+
+    def test(self) -> tuple[Tensor, Tensor]:
+        """(inputs, targets) of the test split, for the one look at the end: whatever is chosen by it proves nothing."""
+        x, t = self.splits.test.tensors
+        return x[: self.tested], t[: self.tested]
+
+    def only(self, n: int) -> Data:
+        """The same data with the first ``n`` training samples alone.
+
+        >>> len(load("digits").only(300).train_x)
+        300
+        """
+        if not 1 <= n <= len(self.train_x):
+            raise ValueError(f"only: expected 1 to {len(self.train_x)} training samples of {self.name}, got {n}")
+        kept = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return Data(**{**kept, "train_x": self.train_x[:n], "train_t": self.train_t[:n]})
+
+
+def load(data: str = "digits", quick: bool = False, seed: int = 0, data_dir: str | Path | None = None) -> Data:
+    """The data set called ``data`` (see :func:`kobai.data.load`) on the default device; a ``quick`` one is cut to 4000
+    samples.
+
+    ``seed`` draws the held-out part and the order of the training samples. Within a process a data set is read once.
+
+    >>> load("digits")
+    Data('digits': 1294 to train on, 144 held out; 1×8×8 inputs, 10 classes)
+    """
+    return _load(data, quick, seed, None if data_dir is None else str(data_dir), backend())
+
+
+@lru_cache(maxsize=4)
+def _load(name: str, quick: bool, seed: int, data_dir: str | None, on: str) -> Data:
+    splits = kobai.data.load(name, None if name == "digits" else data_dir, seed=seed)
+    x, t = splits.train.tensors
+    # Files may be in the order of their classes; the first n samples should be a fair draw.
+    order = np.random.default_rng([seed, 1]).permutation(len(x))[: QUICK_TRAINING if quick else None]
+    index = _indices(order, x)
+    held_x, held_t = splits.validation.tensors
+    held, tested = (QUICK_TEST, QUICK_TEST) if quick else (None, None)
+    return Data(
+        name,
+        ops.index_select(x, 0, index),
+        ops.index_select(t, 0, index),
+        held_x[:held],
+        held_t[:held],
+        tuple(splits.input_shape),
+        len(splits.classes),
+        splits,
+        tested,
+    )
+
+
+@dataclass
+class Curves:
+    """Learning curves: one entry of each list for each measurement; the first is before training.
+
+    ``loss`` is the mean training loss of the batches since the measurement before (at first: of the first batch); the others
+    are measured in evaluation mode, the training ones on the same 1000 samples each time. ``diverged`` is the step at which
+    a loss that was not finite ended training, or None.
+    """
+
+    step: list[int] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    train_loss: list[float] = field(default_factory=list)
+    train_accuracy: list[float] = field(default_factory=list)
+    held_loss: list[float] = field(default_factory=list)
+    held_accuracy: list[float] = field(default_factory=list)
+    diverged: int | None = None
+    seconds: float = 0.0
+    readings: dict[int, Reading] = field(default_factory=dict)
+    """What a probe saw in the steps that it observed, by their numbers: the first step is 1."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON holds them, which knows no NaN: such a value becomes None. Readings are left out.
+
+        >>> Curves(step=[0], loss=[float("nan")]).as_dict()["loss"]
+        [None]
+        """
+        return {
+            name: [None if isinstance(v, float) and not math.isfinite(v) else v for v in value]
+            if isinstance(value, list)
+            else value
+            for name, value in asdict(replace(self, readings={})).items()
+            if name != "readings"
+        }
+
+
+def train_curves(
+    model: Module,
+    data: Data,
+    *,
+    optimizer: str | Optimizer | Callable[[Any], Optimizer] = "sgd",
+    lr: float | None = None,
+    weight_decay: float = 0.0,
+    momentum: float = 0.0,
+    epochs: float | None = None,
+    steps: int | None = None,
+    batch_size: int = 100,
+    seed: int = 0,
+    measure_every: int | Sequence[int] | None = None,
+    capture: bool = True,
+    after_step: Callable[[int], None] | None = None,
+    on_measure: Callable[[Curves], bool | None] | None = None,
+    probe: Probe | None = None,
+) -> Curves:
+    """Train ``model`` with cross-entropy on the training part of ``data`` and measure it on the way; no look at the test
+    split.
+
+    Args:
+        model: gives scores (N, classes) of inputs (N, *input_shape). optimizer: a name of ``kobai train --optimizer``, an
+        optimiser of the model's parameters, or a function of the parameters that makes one. ``lr``, ``weight_decay`` and
+        ``momentum`` are for names. epochs, steps: one of them says how long; ``epochs`` may be a fraction. batch_size: all
+        batches have this size; what is left at the end of an epoch's order opens the next. seed: draws the order of the
+        samples, and nothing else: two models with one seed see the same batches. measure_every: steps between measurements,
+        or the steps themselves (see :func:`log_steps`); by default 40 measurements in all. The last step is always measured.
+        capture: record the step and replay it, see :func:`kobai.capture`. after_step: called with the number of steps done,
+        after each. on_measure: called with the curves so far after each measurement, the one before training too; True ends
+        training (a pruned trial). probe: of this model; observes the steps that it is set to, and what it reads goes into
+        ``readings``. Updates are seen by a probe that was given the optimizer, which is then to be an object.
+
+    Training ends where a measured loss is NaN or infinite; ``diverged`` then says at which step.
+
+    >>> import kobai
+    >>> _ = kobai.manual_seed(0)
+    >>> data = load("digits")
+    >>> curves = train_curves(kobai.train.mlp(64, [32], 10), data, lr=0.1, steps=200)
+    >>> len(curves.step), curves.step[-1], curves.held_accuracy[0] < 0.5 < curves.held_accuracy[-1]
+    (41, 200, True)
+    """
+    n = len(data.train_x)
+    if (epochs is None) == (steps is None):
+        raise ValueError(f"train_curves: expected epochs or steps, got epochs={epochs}, steps={steps}")
+    if not 1 <= batch_size <= n:
+        raise ValueError(
+            f"train_curves: expected a batch size from 1 to {n}, the samples of {data.name}, got {batch_size}"
+        )
+    total = steps if steps is not None else max(1, round(float(epochs or 0) * n / batch_size))
+    every = max(1, total // 40) if measure_every is None else measure_every
+    if total < 1 or (isinstance(every, int) and every < 1):
+        raise ValueError(
+            f"train_curves: expected at least 1 step, and measurements at least 1 apart, got {total}, {every}"
+        )
+    moments = {total, *(range(0, total, every) if isinstance(every, int) else every)}
+    if probe is not None and probe.model is not model:
+        raise ValueError(
+            f"train_curves: expected a probe of the model that is trained, a {type(model).__name__}, got one of another "
+            f"{type(probe.model).__name__}"
+        )
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError(f"train_curves: {type(model).__name__} has no parameters to train")
+    if isinstance(optimizer, str):
+        rule = by_name(optimizer, parameters, lr, weight_decay, momentum)
+    elif lr is not None or weight_decay or momentum:
+        raise ValueError(
+            "train_curves: lr, weight_decay and momentum are for optimizers by name; set them in the optimizer"
+        )
+    else:
+        rule = optimizer if isinstance(optimizer, Optimizer) else optimizer(parameters)
+    if probe is not None and probe.optimizer not in (None, rule):
+        raise ValueError("train_curves: the probe was given another optimizer, whose updates it would wait for in vain")
+    trainer = Trainer(model, rule, terminate_on_non_finite=False, capture=capture)
+
+    began = time.perf_counter()
+    curves, order = Curves(), _Order(n, batch_size, seed, data.train_x)
+    since: list[Tensor] = []
+    with evaluating(model):
+        index = order.peek()
+        first = F.cross_entropy(model(_take(data.train_x, index)), _take(data.train_t, index))
+    _measure(curves, model, data, 0, [first])
+    ended = on_measure is not None and bool(on_measure(curves))
+    model.train()
+    for step in range(1, total + 1):
+        if ended:
+            break
+        index = order.next()
+        batch = _take(data.train_x, index), _take(data.train_t, index)
+        with nullcontext(False) if probe is None else probe.step() as observed:
+            since.append(trainer.train_step(batch))
+        if observed and probe is not None and (reading := probe.read()) is not None:
+            curves.readings[step] = reading
+        if after_step is not None:
+            after_step(step)
+        if step in moments:
+            with evaluating(model):
+                _measure(curves, model, data, step, since)
+            since = []
+            if not (math.isfinite(curves.loss[-1]) and math.isfinite(curves.train_loss[-1])):
+                curves.diverged = step
+                break
+            ended = on_measure is not None and bool(on_measure(curves))
+    model.eval()
+    curves.seconds = time.perf_counter() - began
+    return curves
+
+
+def log_steps(total: int, n: int = 80) -> list[int]:
+    """Some ``n`` steps from 1 to ``total``, evenly spaced on a logarithmic axis, each once.
+
+    >>> log_steps(1000, 7)
+    [1, 3, 10, 32, 100, 316, 1000]
+    """
+    return sorted({round(step) for step in np.geomspace(1, total, n)})
+
+
+def accuracy(model: Module, x: Tensor, t: Tensor) -> float:
+    """The share of samples whose greatest score is that of their class, in evaluation mode.
+
+    >>> import kobai
+    >>> accuracy(kobai.nn.Identity(), kobai.eye(4), kobai.tensor([0, 1, 2, 0]))
+    0.75
+    """
+    return evaluate(model, x, t)[1]
+
+
+def evaluate(model: Module, x: Tensor, t: Tensor) -> tuple[float, float]:
+    """(mean cross-entropy, accuracy) over whole tensors, in evaluation mode; one reading of the device.
+
+    >>> import kobai
+    >>> loss, share = evaluate(kobai.nn.Identity(), 9 * kobai.eye(4), kobai.tensor([0, 1, 2, 3]))
+    >>> round(loss, 4), share
+    (0.0004, 1.0)
+    """
+    if not len(x):
+        raise DataError("evaluate: there is no sample")
+    with evaluating(model):
+        return _read(_sums(model, x, t), len(x))
+
+
+def _sums(model: Module, x: Tensor, t: Tensor) -> Tensor:
+    """[summed loss, right answers], still on the device; the model in evaluation mode already."""
+    parts = []
+    for i in range(0, len(x), EVALUATION_BATCH):
+        scores, target = model(x[i : i + EVALUATION_BATCH]), t[i : i + EVALUATION_BATCH]
+        right = (scores.argmax(1) == target).sum().to(scores.dtype)
+        parts.append(ops.stack([F.cross_entropy(scores, target, reduction="sum"), right]))
+    total: Tensor = ops.stack(parts).sum(0)
+    return total
+
+
+def _read(sums: Tensor, n: int) -> tuple[float, float]:
+    loss, right = to_host(sums.array).tolist()
+    return loss / n, right / n
+
+
+def _measure(curves: Curves, model: Module, data: Data, step: int, losses: Sequence[Tensor]) -> None:
+    """One more entry of each curve, in two readings of the device whatever their number."""
+    trained = min(MEASURED, len(data.train_x))
+    both = ops.stack(
+        [_sums(model, data.train_x[:trained], data.train_t[:trained]), _sums(model, data.held_x, data.held_t)]
+    )
+    (train_loss, train_right), (held_loss, held_right) = to_host(both.detach().array).tolist()
+    curves.step.append(step)
+    curves.loss.append(float(to_host(ops.stack([loss.detach() for loss in losses]).array).mean()))
+    curves.train_loss.append(train_loss / trained)
+    curves.train_accuracy.append(train_right / trained)
+    curves.held_loss.append(held_loss / len(data.held_x))
+    curves.held_accuracy.append(held_right / len(data.held_x))
+
+
+class _Order:
+    """Batches' indices: one permutation of the samples after another, cut into batches of one size."""
+
+    def __init__(self, n: int, batch_size: int, seed: int, like: Tensor) -> None:
+        self.rng, self.n, self.size, self.like = np.random.default_rng([seed, 2]), n, batch_size, like
+        self.order, self.at = self.rng.permutation(n), 0
+        self.on_device = _indices(self.order, like)
+
+    def peek(self) -> Tensor:
+        if self.at + self.size > len(self.order):
+            self.order, self.at = np.concatenate([self.order[self.at :], self.rng.permutation(self.n)]), 0
+            self.on_device = _indices(self.order, self.like)
+        return self.on_device[self.at : self.at + self.size]
+
+    def next(self) -> Tensor:
+        index = self.peek()
+        self.at += self.size
+        return index
+
+
+def _indices(order: np.ndarray[Any, Any], like: Tensor) -> Tensor:
+    index: Tensor = Tensor._wrap(asarray(order.astype(np.int64), device=like.device))
+    return index
+
+
+def _take(values: Tensor, index: Tensor) -> Tensor:
+    return ops.index_select(values, 0, index)

@@ -1,0 +1,276 @@
+"""One run of ``kobai train``'s settings with curves, and without the test split: what ``compare`` and ``tune`` are made of."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import time
+from collections.abc import Callable, Container, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property, lru_cache
+from typing import Any
+
+from kobai.errors import nearest
+from kobai.lab.training.curves import MEASURED, evaluate
+from kobai.lab.sweep.values import spelt
+from kobai.random import Generator, manual_seed
+from kobai.train import job
+from kobai.train.callbacks import Callback, EarlyStopping
+from kobai.train.models import build
+from kobai.train.recipes import OPTIMIZERS, optimizer, schedule
+from kobai.train.settings import FREE, Settings, SettingsError, option, recipe
+from kobai.train.trainer import Trainer
+from kobai.utils.data import DataLoader, TensorDataset
+from kobai.xp import backend, default_device
+
+__all__ = ["Run", "command", "fingerprint", "parts", "settings_of", "train"]
+
+
+@dataclass
+class Run:
+    """The curves of one run: an entry of each list for each measurement, the first before training.
+
+    ``train_loss`` and ``train_accuracy`` are of the first 1000 training samples, ``held_loss`` and ``held_accuracy`` of the
+    validation split, all in evaluation mode. ``diverged`` is the step at which a loss that is not finite ended the run.
+    """
+
+    epoch: list[float] = field(default_factory=list)
+    step: list[int] = field(default_factory=list)
+    train_loss: list[float] = field(default_factory=list)
+    train_accuracy: list[float] = field(default_factory=list)
+    held_loss: list[float] = field(default_factory=list)
+    held_accuracy: list[float] = field(default_factory=list)
+    diverged: int | None = None
+    seconds: float = 0.0
+    backend: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON holds it, which knows no NaN: None stands for what is not finite."""
+        return {
+            name: [v if math.isfinite(v) else None for v in value] if isinstance(value, list) else value
+            for name, value in asdict(self).items()
+        }
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> Run:
+        """The run that :meth:`as_dict` describes.
+
+        >>> Run.from_dict(Run([0.0], [0], [float("inf")], [0.1], [2.3], [0.1]).as_dict()).train_loss
+        [nan]
+        """
+        curves: dict[str, Any] = {
+            f.name: [math.nan if v is None else v for v in found] if isinstance(found, list) else found
+            for f in fields(Run)
+            for found in [values[f.name]]
+        }
+        return Run(**curves)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run may see of a data set: all but its test split."""
+
+    train: TensorDataset
+    validation: TensorDataset
+    input_shape: tuple[int, ...]
+    classes: int
+
+    @cached_property
+    def fingerprint(self) -> list[int]:
+        """Sizes and checksums of both."""
+        return [number for part in (self.train, self.validation) for number in (len(part), job.checksum(part))]
+
+
+def parts(settings: Settings) -> Parts:
+    """Training and validation part of the data that ``settings`` name, on the default device; read once in a process.
+
+    >>> len(parts(Settings()).train), len(parts(Settings()).validation)
+    (1294, 144)
+    """
+    s = settings
+    return _parts(s.data, s.data_dir, s.download, s.label, s.validation, s.seed, backend())
+
+
+@lru_cache(maxsize=4)
+def _parts(data: str, folder: str | None, download: bool, label: str | None, share: float, seed: int, on: str) -> Parts:
+    settings = Settings(data=data, data_dir=folder, download=download, label=label, validation=share, seed=seed)
+    splits = job.load_data(settings)
+    return Parts(splits.train, splits.validation, tuple(splits.input_shape), len(splits.classes))
+
+
+def fingerprint(settings: Settings) -> list[int]:
+    """Sizes and checksums of training and validation data: a comparison or a search is not resumed with other data."""
+    return parts(settings).fingerprint
+
+
+class _Ended(Exception):
+    """A run that is not worth going on with."""
+
+
+class _Measure(Callback):
+    """Curves of a run that :class:`Trainer` performs, taken at certain ``steps``, whatever epochs they are in."""
+
+    def __init__(
+        self, data: Parts, batches: int, steps: Container[int], told: Callable[[Run], bool | None] | None
+    ) -> None:
+        (self.held_x, self.held_t), (x, t) = data.validation.tensors, data.train.tensors
+        self.train_x, self.train_t = x[:MEASURED], t[:MEASURED]
+        self.batches, self.steps, self.told = batches, steps, told
+        self.run = Run(backend=backend())
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        self._take(trainer, 0)
+
+    def on_batch_end(self, trainer: Trainer) -> None:
+        step = trainer.epoch * self.batches + trainer.position
+        if step in self.steps:
+            self._take(trainer, step)
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        step = trainer.epoch * self.batches
+        if self.run.step[-1] != step:  # stopped before its time
+            self._take(trainer, step)
+
+    def _take(self, trainer: Trainer, step: int) -> None:
+        run = self.run
+        loss, accuracy = evaluate(trainer.model, self.train_x, self.train_t)
+        held_loss, held_accuracy = evaluate(trainer.model, self.held_x, self.held_t)
+        run.epoch.append(step / self.batches)
+        run.step.append(step)
+        run.train_loss.append(loss)
+        run.train_accuracy.append(accuracy)
+        run.held_loss.append(held_loss)
+        run.held_accuracy.append(held_accuracy)
+        if not (math.isfinite(loss) and math.isfinite(held_loss)):
+            run.diverged = step
+            raise _Ended
+        if self.told is not None and self.told(run):
+            raise _Ended
+
+
+def train(settings: Settings, measures: int = 40, on_measure: Callable[[Run], bool | None] | None = None) -> Run:
+    """The run that ``kobai train`` makes of ``settings``, seen from the training and the validation part alone.
+
+    ``measures`` says how many measurements there are after the first, evenly apart, as far as there are steps; ``on_measure``
+    is given the curves so far after each and ends the run by returning True. Weights, batches and steps are those of ``kobai
+    train``, number for number.
+
+    >>> run = train(Settings(hidden=(16,), epochs=3), measures=6)
+    >>> run.epoch[0], run.epoch[-1], run.held_accuracy[-1] > run.held_accuracy[0]
+    (0.0, 3.0, True)
+    """
+    data, began = parts(settings), time.perf_counter()
+    manual_seed(settings.seed)
+    model = build(job.describe_model(settings, data.input_shape, data.classes)).to(default_device())
+    order = Generator().manual_seed(settings.seed + 1)
+    loader = DataLoader(data.train, batch_size=settings.batch_size, shuffle=True, generator=order)
+    rule = optimizer(settings.optimizer, model.parameters(), settings.lr, settings.weight_decay, settings.momentum)
+    batches = len(loader)
+    total = batches * settings.epochs
+    measure = _Measure(data, batches, {math.ceil(i * total / measures) for i in range(1, measures + 1)}, on_measure)
+    trainer = Trainer(
+        model,
+        rule,
+        scheduler=schedule(settings.schedule, rule, settings.epochs, batches),
+        metrics=["accuracy"],
+        callbacks=[*([EarlyStopping(settings.patience)] if settings.patience else []), measure],
+        clip_grad_norm=settings.clip_grad_norm,
+        terminate_on_non_finite=False,
+    )
+    needed = settings.patience is not None or settings.schedule == "plateau"  # these two look at the validation loss
+    with suppress(_Ended):
+        trainer.fit(loader, data.validation if needed else None, epochs=settings.epochs)
+    measure.run.seconds = time.perf_counter() - began
+    return measure.run
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+def settings_of(who: str, values: Mapping[str, Any]) -> Settings:
+    """:class:`Settings` of keyword arguments, not checked yet; TypeError, with the nearest, for one that is none."""
+    known = {f.name for f in fields(Settings)}
+    for name in values:
+        if name not in known:
+            raise TypeError(f"{who}: no setting of kobai train is called {name!r}.{nearest(name, known)}")
+    hidden = {"hidden": tuple(values["hidden"])} if "hidden" in values else {}
+    return Settings(**{**values, **hidden})
+
+
+def settled(
+    option: str, base: Settings, varied: Container[str], all_of_them: Iterable[tuple[str, Settings]]
+) -> Settings:
+    """``base`` with the path of a table made absolute; SettingsError if any ``all_of_them``, by name, cannot be.
+
+    ``base`` itself, in which what is ``varied`` has values that none of them has, is not asked. The error is about the option
+    that varies, unless it is not among what is varied and all of them have it.
+    """
+    wrong, checked = [], []
+    for name, one in all_of_them:
+        try:
+            checked.append(one.check())
+        except SettingsError as error:
+            wrong.append((name, error))
+    if wrong:
+        name, first = wrong[0]
+        if first.option not in varied and not checked:
+            raise first
+        raise SettingsError(option, f"{name}: {first.option.replace('_', '-')}: {first}")
+    return replace(base, data=checked[0].data)
+
+
+def lasting(settings: Settings) -> dict[str, Any]:
+    """What the numbers of a run depend on, as JSON holds it."""
+    return {name: v for name, v in settings.as_dict().items() if name not in FREE or name == "epochs"}
+
+
+def shared(base: Settings, varied: Container[str]) -> str:
+    """What all runs have in common, as far as it is not what ``kobai train`` does by itself.
+
+    >>> shared(Settings(lr=0.1, epochs=5), ["lr"])
+    'data digits, epochs 5'
+    """
+    usual = Settings().as_dict()
+    own = [
+        f"{name} {spelt(tuple(value) if isinstance(value, list) else value)}"
+        for name, value in lasting(base).items()
+        if name not in varied and name != "data" and value != usual[name]
+    ]
+    return ", ".join([f"data {base.data}", *own])
+
+
+def command(settings: Settings) -> str:
+    """The command that trains with these settings, whatever defaults of its own the data set has.
+
+    >>> command(Settings(hidden=(50,), lr=0.01, init="normal(0.1)", data="mnist"))
+    "kobai train --data mnist --hidden 50 --init 'normal(0.1)' --lr 0.01 --schedule none --epochs 30"
+    """
+    given = {name: value for name, value in asdict(settings).items() if value != getattr(Settings, name)}
+    undone = {name: getattr(settings, name) for name in recipe(settings.data, given)}
+    if "lr" in undone and settings.lr is None:
+        undone["lr"] = OPTIMIZERS[settings.optimizer][1]
+    words = ["kobai", "train"]
+    for name in asdict(settings):
+        if name in given or name in undone:
+            value = given.get(name, undone.get(name))
+            if isinstance(value, bool):
+                words.append(option(name) if value else "--no-" + option(name)[2:])
+            else:
+                words += [option(name), ",".join(map(str, value)) if isinstance(value, tuple) else f"{value}"]
+    return shlex.join(words)
+
+
+def check_count(name: str, value: Any) -> int:
+    """``value`` if it counts something; SettingsError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise SettingsError(name, f"expected an integer >= 1, got {value!r}")
+    return value
+
+
+def check_jobs(jobs: int | None) -> None:
+    """SettingsError for processes that could not work side by side."""
+    if jobs is not None:
+        check_count("jobs", jobs)
+        if jobs > 1 and backend() != "numpy":
+            raise SettingsError("jobs", f"on the backend {backend()} runs go one after another, got {jobs}")

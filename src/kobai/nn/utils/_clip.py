@@ -1,0 +1,105 @@
+"""What clipping gradients by their norm needs: the sum of the squares of many arrays, and all of them times one number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from kobai.engine import dispatch
+from kobai.engine.cuda_kernel import CudaKernel, on_cuda
+from kobai.formula.cuda_code import TABLE_BYTES, address_table
+from kobai.formula.elementwise import elementwise
+from kobai.formula.many import Many
+from kobai.xp import Array, xp_of
+
+
+@elementwise
+def scaled(g: Any, *, factor: Any) -> Any:
+    """g ← factor·g"""
+    g = factor * g
+    return g
+
+
+def scale(arrays: Sequence[Array], factor: Array) -> None:
+    """Multiply all arrays, of one library and dtype, by ``factor``, a 1-D array of one element. Nothing is done for 1."""
+    dispatch.launch(_Scale(len(arrays)), *arrays, factor)
+
+
+class _Scale(Many):
+    def __init__(self, count: int) -> None:
+        super().__init__(scaled, count)
+
+    def __call__(self, *arrays_and_factor: Any) -> None:
+        factor = arrays_and_factor[-1]
+        if type(factor) is not np.ndarray or factor[0] != 1:
+            super().__call__(*arrays_and_factor)
+
+    def bind(self, *arrays_and_factor: Any) -> Callable[[], None]:
+        bound, factor = super().bind(*arrays_and_factor), arrays_and_factor[-1]
+
+        def run() -> None:
+            if type(factor) is not np.ndarray or factor[0] != 1:
+                bound()
+
+        return run
+
+
+def sum_of_squares(arrays: Sequence[Array]) -> Array:
+    """Σ g² over all elements of all arrays, which are of one library and dtype; without dimensions."""
+    xp, first = xp_of(arrays[0]), arrays[0]
+    if type(first) in dispatch.HOST_TYPES:
+        total = xp.empty((), np.float64)
+        dispatch.launch(_dot_products, *arrays, total)
+        return total
+    if on_cuda(*arrays, halves=True):
+        sums = xp.empty((len(arrays), CUDA_BLOCKS), first.dtype if first.dtype.itemsize > 2 else np.float32)
+        for start in range(0, len(arrays), TENSORS):
+            some = arrays[start : start + TENSORS]
+            args = address_table(_TABLE, [some]), sums[start : start + TENSORS]
+            dispatch.launch(SQUARES.of(first.dtype), (CUDA_BLOCKS, len(some)), args)
+        return sums.sum()
+    total = xp.vdot(first, first)
+    for g in arrays[1:]:
+        total = total + xp.vdot(g, g)
+    return total
+
+
+def _dot_products(*arrays_and_total: Array) -> None:
+    """By BLAS, which is as fast as a compiled loop over all arrays and, of large ones, adds up in several lanes."""
+    *arrays, total = arrays_and_total
+    total[...] = sum(float(np.vdot(g, g)) for g in arrays)
+
+
+CUDA_BLOCKS = 32
+TENSORS = TABLE_BYTES // 16
+_TABLE = np.dtype([("at", np.uint64, (1, TENSORS)), ("size", np.int64, (TENSORS,))])
+
+
+def _check(rng: np.random.Generator) -> Any:
+    arrays = [rng.normal(size=n) for n in (1, 0, 20_000)]
+    each = CUDA_BLOCKS * 256
+    wanted = np.zeros((3, CUDA_BLOCKS))
+    for row, a in zip(wanted, arrays, strict=True):
+        padded = np.concatenate([a, np.zeros(-len(a) % each)]).reshape(-1, CUDA_BLOCKS, 256)
+        row[:] = (padded**2).sum((0, 2))
+    fields = {"at": [arrays], "size": np.array([a.size for a in arrays])}
+    return (CUDA_BLOCKS, 3), (fields, np.zeros((3, CUDA_BLOCKS))), {"sums": wanted}
+
+
+SQUARES = CudaKernel(
+    "sum_of_squares",
+    "Table table, A* sums",
+    """
+    const T* x = table.at[0][blockIdx.y];
+    A total = 0;
+    EACH(i, table.size[blockIdx.y]) total += (A)x[i] * (A)x[i];
+    total = block_sum(total);
+    if (threadIdx.x == 0) sums[blockIdx.y * (long long)gridDim.x + blockIdx.x] = total;
+    """,
+    prelude=f"struct Table {{ T* at[1][{TENSORS}]; long long size[{TENSORS}]; }};",
+    dtypes=("float32", "float64", "float16"),
+    structs={"Table": _TABLE},
+    check=_check,
+)

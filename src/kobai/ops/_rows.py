@@ -1,0 +1,132 @@
+"""What is done along the rows of a matrix, (N, C): reductions (N, C) → (N,), and how compiled loops go through the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from kobai.cpu.blas import matmul
+from kobai.cpu.threads import run_split
+from kobai.engine.dispatch import compiled, inlined, launch
+from kobai.engine.exponential import exp
+from kobai.xp import Array, xp_of
+
+FEW = 64
+"""Columns up to which the detour pays: NumPy starts its inner loop anew for every row (40 ns each); down the columns of a
+transposed copy it runs through. 100×10 float32: 4.6 → 1.5 µs; 1024×10: 40 → 4 µs; equal at 100 columns."""
+
+
+def row_max(x: Array) -> Array:
+    """Largest element of every row."""
+    if type(x) is np.ndarray and x.shape[1] <= FEW:
+        return np.maximum.reduce(np.ascontiguousarray(x.T), axis=0)
+    return x.max(axis=1)
+
+
+def row_sum(x: Array) -> Array:
+    """Sum of every row, as a product with ones: 1.4 µs instead of 2 for 100×10 float32, 3 instead of 14 for 1024×10."""
+    return matmul(x, xp_of(x).ones(x.shape[1], x.dtype))
+
+
+# --- compiled loops over rows -----------------------------------------------------------------------------------------
+
+EXPONENTIALS = 1 << 19
+"""Elements worth a thread where each needs an exponential, 0.2 ns: 100 µs of work, twice what waking a thread takes."""
+
+LONG = 256
+"""Columns from which on a row is a loop of its own. Shorter rows would leave vector registers half empty at their ends: there
+exponentials are computed through a whole block of rows at once. log Σ e^x of 5120×10 float32: 129 → 31 µs."""
+
+BLOCK = 2048
+"""Elements in such a block: it stays in the first-level cache."""
+
+LEAST, MOST = 1e-10, 1e10
+"""Between them Σ e^x needs no shift by the maximum: nothing that counts in it has overflowed or lost digits, and ln Σ e^x is
+small enough for differences from it. That saves most rows a pass."""
+
+
+def launch_by_rows(loop: Callable[..., Any], rows: int, columns: int, *args: Any) -> None:
+    """Launch ``loop(*args, start, stop)`` for the rows in [start, stop): all of them at once, or on several threads."""
+    if rows * columns < 2 * EXPONENTIALS:
+        launch(loop, *args, 0, rows)
+    else:
+        launch(_split, loop, rows, columns, *args)
+
+
+def _split(loop: Callable[..., Any], rows: int, columns: int, *args: Any) -> None:
+    run_split(loop, rows, *args, grain=-(-EXPONENTIALS // columns))
+
+
+def threads_for(columns: int) -> int:
+    """Threads of a CUDA block that has one row: a warp for short rows, else so many that each has four columns or more."""
+    return 32 if columns <= 128 else 128 if columns <= 1024 else 256
+
+
+_SIGN32, _SIGN64 = np.int32(31), np.int64(63)
+_REST32, _REST64 = np.int32(0x7FFFFFFF), np.int64(0x7FFFFFFFFFFFFFFF)
+
+
+def _ordered32(x: Any) -> Any:
+    bits = np.float32(x).view(np.int32)
+    return np.int32(bits ^ np.int32(np.int32(bits >> _SIGN32) & _REST32))
+
+
+def _ordered64(x: Any) -> Any:
+    bits = np.float64(x).view(np.int64)
+    return np.int64(bits ^ np.int64(np.int64(bits >> _SIGN64) & _REST64))
+
+
+def _number32(x: Any) -> Any:
+    return np.int32(x ^ np.int32(np.int32(x >> _SIGN32) & _REST32)).view(np.float32)
+
+
+def _number64(x: Any) -> Any:
+    return np.int64(x ^ np.int64(np.int64(x >> _SIGN64) & _REST64)).view(np.float64)
+
+
+_ordered = inlined(_ordered32, _ordered64)
+_number = inlined(_number32, _number64)
+
+
+@compiled
+def highest(x: Any) -> Any:
+    """The largest element of a 1-D array, for use inside other loops.
+
+    IEEE's comparison of numbers keeps LLVM from vectorising a maximum, for the sake of NaN. Integers in the same order do
+    not: positive numbers by their bits, negative ones with all bits but the sign turned over. NaN comes out largest or,
+    with its sign set, smallest: then what is computed from the row's other elements and from it shows it.
+    """
+    most = _ordered(x[0])
+    for j in range(1, x.size):
+        k = _ordered(x[j])
+        most = k if k > most else most
+    return _number(most)
+
+
+@compiled
+def exponentials(x: Any, e: Any) -> None:
+    """e ← e^x"""
+    for i in range(x.size):
+        e[i] = exp(x[i])
+
+
+@compiled
+def shifted_exponentials(x: Any, m: Any, e: Any) -> Any:
+    """e ← e^(x − m); returns their sum."""
+    total = x.dtype.type(0)
+    for j in range(x.size):
+        power = exp(x[j] - m)
+        e[j] = power
+        total += power
+    return total
+
+
+@compiled
+def sum_of_exponentials(x: Any, m: Any) -> Any:
+    """Σ e^(x − m)"""
+    total = x.dtype.type(0)
+    for j in range(x.size):
+        total += exp(x[j] - m)
+    return total

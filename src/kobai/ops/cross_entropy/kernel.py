@@ -1,0 +1,419 @@
+"""Softmax cross-entropy and the negative log-likelihood with class indices: reference and compiled loops (and CUDA C in
+``device.py``).
+
+With m = maxⱼ xⱼ and s = Σⱼ e^(xⱼ − m), the loss of a row with target class t is ln s − (x_t − m) and its gradient
+e^(x − m) / s − onehot(t). The fast forms keep m and 1/s of every row and compute the exponentials a second time in backward:
+that takes less time than to write the probabilities to memory and read them again, and no memory.
+
+Class weights w, label smoothing ε and ignored rows: the loss is (1 − ε) w_t l_t + ε/C Σⱼ wⱼ lⱼ with lⱼ = ln s − (xⱼ − m), or 0
+where t is ``ignore_index``. ``mean`` divides the sum of all by that of the w_t; where that is 0 (all targets ignored) it is
+nan, with gradient 0. A target outside [0, C) raises IndexError: on a device when a result is read,
+and until then its loss is nan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from kobai.cpu.blas import matmul
+from kobai.cpu.threads import run_split
+from kobai.engine.cuda_kernel import on_cuda
+from kobai.engine.dispatch import as_written, compiled, launch, numba_runs
+from kobai.engine.domains import check_classes, inside, look_classes
+from kobai.engine.exponential import exp
+from kobai.engine.indices import flat_indices, positions
+from kobai.ops._rows import (
+    BLOCK,
+    EXPONENTIALS,
+    LEAST,
+    LONG,
+    MOST,
+    exponentials,
+    highest,
+    launch_by_rows,
+    row_max,
+    row_sum,
+    sum_of_exponentials,
+)
+from kobai.ops.cross_entropy import device as cuda
+from kobai.xp import Array, quiet, xp_of
+
+Backward = Callable[[Array], Array]
+"""From dy, of the shape of the loss, to the gradient of the rows."""
+
+
+def cross_entropy(
+    rows: Array, targets: Array, weight: Array | None, ignore_index: int, reduction: str, smoothing: float
+) -> tuple[Array, Backward]:
+    """Loss of the scores ``rows`` (M, C) with M class indices ``targets`` of any shape, and its gradient.
+
+    The loss has the shape of ``targets`` if ``reduction`` is ``"none"``, else ().
+    """
+    if numba_runs(rows, weight):
+        return _on_host(rows, targets, weight, ignore_index, reduction, smoothing)
+    if on_cuda(rows, weight):
+        return cuda.cross_entropy(rows, targets, weight, ignore_index, reduction, smoothing)
+    return _reference(rows, targets, weight, ignore_index, reduction, smoothing)
+
+
+def nll_loss(
+    rows: Array, targets: Array, weight: Array | None, ignore_index: int, reduction: str
+) -> tuple[Array, Backward]:
+    """−w_t x_t for log-probabilities ``rows``; as :func:`cross_entropy`."""
+    if numba_runs(rows, weight):
+        return _nll_on_host(rows, targets, weight, ignore_index, reduction)
+    if on_cuda(rows, weight):
+        return cuda.nll_loss(rows, targets, weight, ignore_index, reduction)
+    return _nll_reference(rows, targets, weight, ignore_index, reduction)
+
+
+# --- reference --------------------------------------------------------------------------------------------------------
+
+
+def _reference(
+    rows: Array, targets: Array, weight: Array | None, ignore_index: int, reduction: str, smoothing: float
+) -> tuple[Array, Backward]:
+    xp, classes = xp_of(rows), rows.shape[1]
+    at, valid, share = _choose("cross_entropy", targets, classes, weight, ignore_index)
+    z = rows - row_max(rows)[:, None]
+    e = xp.exp(z)
+    total = row_sum(e)
+    loss = xp.log(total)
+    hard = loss - z.reshape(-1)[at]
+    hard = hard if share is None else hard * share
+    even, weights = smoothing / classes, None
+    if smoothing:
+        # (1 − ε) of the target goes to its class, ε evenly to all, each with the weight of its class
+        weights = xp.ones(classes, rows.dtype) if weight is None else weight
+        soft = loss * weights.sum() - matmul(z, weights)
+        loss = (1 - smoothing) * hard + even * (soft if valid is None else soft * valid)
+    else:
+        loss = hard
+    loss = _where(valid, loss)
+    y, factor = reduce_losses(loss, share, reduction, targets.shape)
+
+    def backward(dy: Array) -> Array:
+        g = incoming(dy, factor)
+        to_class = _per_row(g, share)
+        if weights is None:
+            dx = e * (to_class / total)[:, None]
+        else:
+            to_class = (1 - smoothing) * to_class
+            to_all = _per_row(even * g, valid)
+            to_all = xp.broadcast_to(to_all, total.shape)[:, None]
+            dx = e * ((to_class + to_all[:, 0] * weights.sum()) / total)[:, None]
+            dx -= to_all * weights
+        dx = dx if valid is None else _where(valid[:, None], dx)
+        dx = xp.ascontiguousarray(dx)  # column by column, as z may be, reshape would give a copy
+        dx.reshape(-1)[at] -= to_class
+        return dx
+
+    return y, backward
+
+
+def _nll_reference(
+    rows: Array, targets: Array, weight: Array | None, ignore_index: int, reduction: str
+) -> tuple[Array, Backward]:
+    xp, shape = xp_of(rows), rows.shape
+    at, valid, share = _choose("nll_loss", targets, shape[1], weight, ignore_index)
+    loss = -rows.reshape(-1)[at]
+    loss = _where(valid, loss if share is None else loss * share)
+    y, factor = reduce_losses(loss, share, reduction, targets.shape)
+
+    def backward(dy: Array) -> Array:
+        dx = xp.zeros(shape, dy.dtype)
+        dx.reshape(-1)[at] -= _per_row(incoming(dy, factor), share)
+        return dx
+
+    return y, backward
+
+
+def _where(valid: Array | None, x: Array) -> Array:
+    """0 in rows that do not count, even if they hold nan."""
+    return x if valid is None else xp_of(x).where(valid, x, 0)
+
+
+def _choose(
+    who: str, targets: Array, classes: int, weight: Array | None, ignore_index: int
+) -> tuple[Array, Array | None, Array | None]:
+    """Of every target: its position in the flattened rows, whether it counts, and its weight; each as a flat array.
+
+    None stands for "all count" and "1 each".
+    """
+    flat = targets.reshape(-1)
+    if type(flat) is np.ndarray and not 0 <= ignore_index < classes and inside(flat, classes):
+        return positions(flat, classes), None, None if weight is None else weight[flat]
+    check_classes(who, targets, classes, ignore_index)
+    valid = flat != ignore_index
+    safe = flat * valid
+    return positions(safe, classes), valid, valid if weight is None else weight[safe] * valid
+
+
+@quiet
+def reduce_losses(loss: Array, share: Array | None, reduction: str, shape: tuple[int, ...]) -> tuple[Array, Any]:
+    """The reduced loss, and what dy is multiplied by to give the gradient of every row's loss."""
+    if reduction == "none":
+        return loss.reshape(shape), None
+    if reduction == "sum":
+        return loss.sum(), 1.0
+    if share is None:
+        return (loss.sum() / loss.size, 1 / loss.size) if loss.size else (loss.sum() * float("nan"), 0.0)
+    xp = xp_of(loss)
+    total = share.astype(loss.dtype, copy=False).sum()
+    nonzero = total + (total == 0)
+    return xp.where(total == 0, float("nan"), loss.sum() / nonzero).astype(loss.dtype), 1 / nonzero
+
+
+def incoming(dy: Array, factor: Any) -> Array:
+    """Gradient of every row's loss: (M,) for reduction none, else one number."""
+    return dy.reshape(-1) if factor is None else dy * factor
+
+
+def _per_row(g: Array, share: Array | None) -> Array:
+    return g if share is None else g * share
+
+
+# --- compiled loops ---------------------------------------------------------------------------------------------------
+
+_ALIKE = {np.dtype(kind): np.empty(0, kind) for kind in (np.float32, np.float64)}
+"""In place of class weights where there are none, so that one machine code serves both."""
+
+
+def _on_host(
+    rows: Array, targets: Array, weight: Array | None, ignore_index: int, reduction: str, smoothing: float
+) -> tuple[Array, Backward]:
+    xp, dtype, (m, columns) = xp_of(rows), rows.dtype, rows.shape
+    w = _ALIKE[dtype] if weight is None else weight
+    parts = min(32, max(1, rows.size // EXPONENTIALS), m) if m else 1
+    scratch = xp.empty(parts * BLOCK if columns < LONG else 0, dtype)
+    stats, loss, reduced = xp.empty(2 * m, dtype), xp.empty(m, dtype), xp.empty(2, dtype)
+    each, mean, smoothing = reduction == "none", reduction == "mean", float(smoothing)
+    args = rows.reshape(-1), flat_indices(targets), w, ignore_index, smoothing, scratch, stats, loss, reduced, mean
+    launch(_forward, targets, parts, *args, columns, -(-m // parts))
+
+    def backward(dy: Array) -> Array:
+        dx = xp.empty((m, columns), dtype)
+        dy = xp.ascontiguousarray(dy).reshape(-1)
+        x, t = rows.reshape(-1), flat_indices(targets)  # here, so that the tape sees which arrays are kept
+        args = x, t, w, ignore_index, smoothing, stats, dy, reduced, each, dx.reshape(-1), columns
+        try:
+            launch_by_rows(_gradients, m, columns, *args)
+        except IndexError:  # somebody has written into the targets since they were looked at
+            look_classes("cross_entropy", targets, columns, ignore_index)
+            raise
+        return dx
+
+    return (loss.reshape(targets.shape) if each else reduced[:1].reshape(())), backward
+
+
+def _forward(targets: Array, parts: int, *args: Any) -> None:
+    """Losses of all rows, and their sum."""
+    try:
+        run_split(_losses, parts, *args, grain=1)
+    except IndexError:
+        look_classes("cross_entropy", targets, args[-2], args[3])
+        raise
+    if parts > 1:
+        _add_up(*args[1:4], *args[7:10])
+
+
+@as_written
+def _loss(log: Any, x: Any, m: Any) -> Any:
+    return log - (x - m)  # (log + m) − x would round to the size of m
+
+
+@compiled
+def _losses(
+    x: Any,
+    targets: Any,
+    weight: Any,
+    ignore_index: int,
+    smoothing: float,
+    scratch: Any,
+    stats: Any,
+    loss: Any,
+    reduced: Any,
+    mean: bool,
+    columns: int,
+    rows: int,
+    start: int,
+    stop: int,
+) -> None:
+    """Parts ``start`` to ``stop`` of all rows, each of so many ``rows``; each has its own scratch space."""
+    number = x.dtype.type
+    weights = 0.0  # of all classes together
+    if smoothing:
+        for j in range(columns):
+            weights += weight[j] if weight.size else 1.0
+    step = BLOCK // columns if columns < LONG else 1
+    end = min(stop * rows, targets.size)
+    for part in range(start, stop):
+        block = scratch[part * BLOCK : (part + 1) * BLOCK]
+        for first in range(part * rows, min((part + 1) * rows, end), step):
+            last = min(first + step, (part + 1) * rows, end)
+            if columns < LONG:
+                exponentials(x[first * columns : last * columns], block)
+            for row in range(first, last):
+                xs = x[row * columns : (row + 1) * columns]
+                m = s = number(0)
+                if columns < LONG:
+                    es = block[(row - first) * columns : (row - first + 1) * columns]
+                    for j in range(es.size):
+                        s += es[j]
+                else:
+                    s = sum_of_exponentials(xs, m)
+                if columns == 1 or not LEAST < s < MOST:
+                    m = highest(xs)
+                    s = sum_of_exponentials(xs, m)
+                stats[2 * row] = m
+                stats[2 * row + 1] = number(1) / s
+                t = targets[row]
+                if t == ignore_index:
+                    loss[row] = 0
+                    continue
+                if t < 0 or t >= columns:
+                    raise IndexError("cross_entropy: a class index is out of range")
+                log = np.log(np.float64(s))
+                value = _loss(log, np.float64(xs[t]), np.float64(m))
+                value = (0.0 if value < 0 else value) * (weight[t] if weight.size else 1.0)  # less by rounding only
+                if smoothing:
+                    z = number(0)
+                    for j in range(xs.size):
+                        z += (xs[j] - m) * (weight[j] if weight.size else number(1))
+                    value = (1 - smoothing) * value + smoothing / columns * (log * weights - z)
+                loss[row] = value
+    if stop * rows - start * rows >= targets.size:
+        _add_up(targets, weight, ignore_index, loss, reduced, mean)
+
+
+@compiled
+def _add_up(targets: Any, weight: Any, ignore_index: int, loss: Any, reduced: Any, mean: bool) -> None:
+    """reduced ← the sum or the mean of the losses, and what dy is multiplied by to give the gradient of each."""
+    total, share = 0.0, 0.0
+    for row in range(loss.size):
+        total += loss[row]
+    if not mean:
+        reduced[0], reduced[1] = total, 1
+        return
+    for row in range(targets.size):
+        t = targets[row]
+        if t != ignore_index:
+            share += weight[t] if 0 <= t < weight.size else 1.0
+    reduced[0] = total / share if share != 0 else np.nan
+    reduced[1] = 1 / share if share != 0 else 0.0
+
+
+@compiled
+def _gradients(
+    x: Any,
+    targets: Any,
+    weight: Any,
+    ignore_index: int,
+    smoothing: float,
+    stats: Any,
+    dy: Any,
+    reduced: Any,
+    each: bool,
+    dx: Any,
+    columns: int,
+    start: int,
+    stop: int,
+) -> None:
+    number = x.dtype.type
+    weights = 0.0
+    if smoothing:
+        for j in range(columns):
+            weights += weight[j] if weight.size else 1.0
+    step = BLOCK // columns if columns < LONG else 1
+    for first in range(start, stop, step):
+        last = min(first + step, stop)
+        if columns < LONG:
+            exponentials(x[first * columns : last * columns], dx[first * columns : last * columns])
+        for row in range(first, last):
+            xs, out = x[row * columns : (row + 1) * columns], dx[row * columns : (row + 1) * columns]
+            t = targets[row]
+            if t == ignore_index:
+                for j in range(out.size):
+                    out[j] = 0
+                continue
+            if t < 0 or t >= columns:
+                raise IndexError("cross_entropy: a class index is out of range")
+            g = dy[row] if each else dy[0] * reduced[1]
+            to_class = (1 - smoothing) * (weight[t] if weight.size else 1.0) * g
+            to_all = smoothing / columns * g
+            m, factor = stats[2 * row], number((to_class + to_all * weights) * stats[2 * row + 1])
+            if columns < LONG and m == 0:
+                for j in range(out.size):
+                    out[j] *= factor
+            else:
+                for j in range(out.size):
+                    out[j] = exp(xs[j] - m) * factor
+            if smoothing:
+                for j in range(out.size):
+                    out[j] -= number(to_all) * (weight[j] if weight.size else number(1))
+            out[t] -= number(to_class)
+
+
+def _nll_on_host(
+    rows: Array, targets: Array, weight: Array | None, ignore_index: int, reduction: str
+) -> tuple[Array, Backward]:
+    xp, dtype, (m, columns) = xp_of(rows), rows.dtype, rows.shape
+    w = _ALIKE[dtype] if weight is None else weight
+    loss, reduced = xp.empty(m, dtype), xp.empty(2, dtype)
+    each, mean = reduction == "none", reduction == "mean"
+    launch(
+        _nll_forward, targets, rows.reshape(-1), flat_indices(targets), w, ignore_index, loss, reduced, mean, columns
+    )
+
+    def backward(dy: Array) -> Array:
+        dx = xp.empty((m, columns), dtype)
+        dy = xp.ascontiguousarray(dy).reshape(-1)
+        try:
+            launch(_nll_gradients, flat_indices(targets), w, ignore_index, dy, reduced, each, dx.reshape(-1), columns)
+        except IndexError:  # somebody has written into the targets since they were looked at
+            look_classes("nll_loss", targets, columns, ignore_index)
+            raise
+        return dx
+
+    return (loss.reshape(targets.shape) if each else reduced[:1].reshape(())), backward
+
+
+def _nll_forward(targets: Array, *args: Any) -> None:
+    try:
+        _nll_losses(*args)
+    except IndexError:
+        look_classes("nll_loss", targets, args[-1], args[3])
+        raise
+
+
+@compiled
+def _nll_losses(
+    x: Any, targets: Any, weight: Any, ignore_index: int, loss: Any, reduced: Any, mean: bool, columns: int
+) -> None:
+    for row in range(targets.size):
+        t = targets[row]
+        if t == ignore_index:
+            loss[row] = 0
+            continue
+        if t < 0 or t >= columns:
+            raise IndexError("nll_loss: a class index is out of range")
+        loss[row] = -x[row * columns + t] * (weight[t] if weight.size else x.dtype.type(1))
+    _add_up(targets, weight, ignore_index, loss, reduced, mean)
+
+
+@compiled
+def _nll_gradients(
+    targets: Any, weight: Any, ignore_index: int, dy: Any, reduced: Any, each: bool, dx: Any, columns: int
+) -> None:
+    for i in range(dx.size):
+        dx[i] = 0
+    for row in range(targets.size):
+        t = targets[row]
+        if t != ignore_index:
+            if t < 0 or t >= columns:
+                raise IndexError("nll_loss: a class index is out of range")
+            g = dy[row] if each else dy[0] * reduced[1]
+            dx[row * columns + t] = -g * (weight[t] if weight.size else dx.dtype.type(1))

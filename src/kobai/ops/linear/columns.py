@@ -1,0 +1,273 @@
+"""What a dense layer does along the columns of its matrices (rows are samples): add the bias and activate, in place and in
+one pass; and in backward multiply by f′ and add up the columns, which is the bias's gradient, in one pass too.
+
+Columns are added up over blocks of rows first, and the blocks' sums in float64: rounding errors do not grow with the rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kobai.cpu.threads import GRAIN, run_split
+from kobai.engine.cuda_kernel import CudaKernel, on_cuda
+from kobai.engine.dispatch import compiled, launch, numba_runs
+from kobai.engine.exponential import sigmoid, tanh
+from kobai.ops._epilogue import epilogue
+from kobai.ops._rows import EXPONENTIALS
+from kobai.ops._sums import total as summed
+from kobai.xp import Array, xp_of
+
+NUMBERS: dict[str | None, int] = {"relu": 1, "sigmoid": 2, "tanh": 3}
+"""By which the compiled loops know the activations of :mod:`kobai.ops._epilogue`."""
+
+LIGHT = 4 * GRAIN
+"""Elements worth a thread here: they have a quarter of the work that ``GRAIN`` was measured with."""
+
+TALL, WIDE = 64, 1024
+"""Rows of a block, and columns that are done at a time: their sums stay in the first-level cache."""
+
+
+def bias_activation(y: Array, bias: Array | None, activation: str | None) -> Array:
+    """y ← f(y + bias), in place; ``y`` (N, C), ``bias`` (C) or None, ``activation`` a name known to ``epilogue`` or None."""
+    if bias is not None and bias.size and activation in (None, *NUMBERS) and numba_runs(y, bias):
+        loop = _LOOPS[activation]
+        grain = LIGHT if loop is _rectified else EXPONENTIALS
+        args = (y.reshape(-1), bias, activation == "relu") if loop is _rectified else (y.reshape(-1), bias)
+        _by_rows(loop, y.shape[0], y.shape[1], grain, *args)
+        return y
+    if bias is not None and activation in (None, *NUMBERS) and on_cuda(y, bias, halves=True):
+        launch(
+            BIAS_ACTIVATION, BIAS_ACTIVATION.blocks(y.size), (y, bias, NUMBERS.get(activation, 0), y.size, bias.size)
+        )
+        return y
+    if bias is not None:
+        y += bias
+    fused = epilogue("gemm", activation)
+    return y if fused is None else fused.apply(y)
+
+
+def column_sums(dz: Array, out: Array | None = None) -> Array:
+    """Σ over the rows of ``dz`` (N, C) → (C)."""
+    xp = xp_of(dz)
+    if numba_runs(dz, out):
+        out = xp.empty(dz.shape[1], dz.dtype) if out is None else out
+        part, total = xp.empty(dz.shape[1], dz.dtype), xp.empty(dz.shape[1], np.float64)
+        _by_columns(_sums, *dz.shape, dz.reshape(-1), part, total, out)
+        return out
+    if on_cuda(dz, out):
+        out = xp.empty(dz.shape[1], dz.dtype) if out is None else out
+        slabs = min(-(-dz.shape[0] // SLAB), SLABS)
+        part = dz if slabs < 2 else xp.empty((slabs, dz.shape[1]), dz.dtype)
+        if slabs > 1:
+            launch(COLUMN_SUMS, (-(-dz.shape[1] // 32), slabs), (dz, part, *dz.shape))
+        launch(COLUMN_SUMS, (-(-dz.shape[1] // 32), 1), (part, out, *part.shape))
+        return out
+    if out is None:
+        return summed(dz, (0,))
+    out[...] = summed(dz, (0,))
+    return out
+
+
+def activation_backward(dy: Array, y: Array, activation: str, sums: bool) -> tuple[Array, Array | None]:
+    """dz = dy · f′, given the value y = f(z), and the sums of its columns if they are wanted and cheap to have; (N, C)."""
+    if sums and activation in NUMBERS and numba_runs(dy, y):
+        xp, columns = xp_of(y), y.shape[1]
+        dz, db = xp.empty(y.shape, y.dtype), xp.empty(columns, y.dtype)
+        part, total = xp.empty(columns, y.dtype), xp.empty(columns, np.float64)
+        args = dy.reshape(-1), y.reshape(-1), dz.reshape(-1), NUMBERS[activation], part, total, db
+        _by_columns(_backward, *y.shape, *args)
+        return dz, db
+    fused = epilogue("gemm", activation)
+    return (dy if fused is None else fused.backward(dy, y)), None
+
+
+# --- compiled loops ---------------------------------------------------------------------------------------------------
+
+
+def _by_rows(loop: Any, rows: int, columns: int, grain: int, *args: Any) -> None:
+    if rows * columns < 2 * grain:
+        launch(loop, *args, 0, rows)
+    else:
+        launch(_split, loop, rows, -(-grain // columns), *args)
+
+
+def _by_columns(loop: Any, rows: int, columns: int, *args: Any) -> None:
+    if rows * columns < 2 * LIGHT:
+        launch(loop, *args, rows, 0, columns)
+    else:
+        launch(_split, loop, columns, max(16, -(-LIGHT // rows)), *args, rows)
+
+
+def _split(loop: Any, n: int, grain: int, *args: Any) -> None:
+    run_split(loop, n, *args, grain=grain)
+
+
+@compiled
+def _rectified(y: Any, bias: Any, relu: bool, start: int, stop: int) -> None:
+    number = y.dtype.type
+    least = number(0) if relu else number(-np.inf)
+    for row in range(start, stop):
+        ys = y[row * bias.size : (row + 1) * bias.size]
+        for j in range(ys.size):
+            z = ys[j] + bias[j]
+            ys[j] = least if z < least else z  # NaN stays
+
+
+@compiled
+def _sigmoids(y: Any, bias: Any, start: int, stop: int) -> None:
+    for row in range(start, stop):
+        ys = y[row * bias.size : (row + 1) * bias.size]
+        for j in range(ys.size):
+            ys[j] = sigmoid(ys[j] + bias[j])
+
+
+@compiled
+def _tanhs(y: Any, bias: Any, start: int, stop: int) -> None:
+    for row in range(start, stop):
+        ys = y[row * bias.size : (row + 1) * bias.size]
+        for j in range(ys.size):
+            ys[j] = tanh(ys[j] + bias[j])
+
+
+_LOOPS: dict[str | None, Any] = {None: _rectified, "relu": _rectified, "sigmoid": _sigmoids, "tanh": _tanhs}
+
+
+@compiled
+def _sums(x: Any, part: Any, totals: Any, out: Any, rows: int, start: int, stop: int) -> None:
+    """out ← the sums of columns ``start`` to ``stop``; four rows at a time, so that the sums so far are moved less often."""
+    columns = out.size
+    for left in range(start, stop, WIDE):
+        right = min(left + WIDE, stop)
+        total, p = totals[left:right], part[left:right]
+        for j in range(total.size):
+            total[j] = 0
+        for first in range(0, rows, TALL):
+            last = min(first + TALL, rows)
+            fours = first + (last - first) // 4 * 4
+            for j in range(p.size):
+                p[j] = 0
+            for row in range(first, fours, 4):
+                a = x[row * columns + left : row * columns + right]
+                b = x[(row + 1) * columns + left : (row + 1) * columns + right]
+                c = x[(row + 2) * columns + left : (row + 2) * columns + right]
+                d = x[(row + 3) * columns + left : (row + 3) * columns + right]
+                for j in range(p.size):
+                    p[j] += (a[j] + b[j]) + (c[j] + d[j])
+            for row in range(fours, last):
+                a = x[row * columns + left : row * columns + right]
+                for j in range(p.size):
+                    p[j] += a[j]
+            for j in range(p.size):
+                total[j] += p[j]
+        sums = out[left:right]
+        for j in range(sums.size):
+            sums[j] = total[j]
+
+
+@compiled
+def _backward(
+    dy: Any, y: Any, dz: Any, kind: int, part: Any, totals: Any, out: Any, rows: int, start: int, stop: int
+) -> None:
+    """dz ← dy · f′ and out ← its sums, for columns ``start`` to ``stop``."""
+    number = y.dtype.type
+    columns = out.size
+    for left in range(start, stop, WIDE):
+        right = min(left + WIDE, stop)
+        total, p = totals[left:right], part[left:right]
+        for j in range(total.size):
+            total[j] = 0
+        for first in range(0, rows, TALL):
+            for j in range(p.size):
+                p[j] = 0
+            for row in range(first, min(first + TALL, rows)):
+                a = dy[row * columns + left : row * columns + right]
+                v = y[row * columns + left : row * columns + right]
+                d = dz[row * columns + left : row * columns + right]
+                if kind == 1:
+                    for j in range(p.size):
+                        g = number(0) if v[j] <= number(0) else a[j]
+                        d[j] = g
+                        p[j] += g
+                elif kind == 2:
+                    for j in range(p.size):
+                        g = a[j] * (v[j] * (number(1) - v[j]))
+                        d[j] = g
+                        p[j] += g
+                else:
+                    for j in range(p.size):
+                        g = a[j] * (number(1) - v[j] * v[j])
+                        d[j] = g
+                        p[j] += g
+            for j in range(p.size):
+                total[j] += p[j]
+        sums = out[left:right]
+        for j in range(sums.size):
+            sums[j] = total[j]
+
+
+# --- CUDA C -----------------------------------------------------------------------------------------------------------
+
+SLAB, SLABS = 256, 128
+"""Rows that are worth a block of their own, and the most blocks that share the rows of 32 columns."""
+
+
+def _check_bias_activation(activation: str | None) -> Any:
+    def check(rng: np.random.Generator) -> Any:
+        y, bias = rng.normal(size=(30, 17)), rng.normal(size=17)
+        z = y + bias
+        wanted = {None: z, "relu": np.maximum(z, 0), "sigmoid": 1 / (1 + np.exp(-z)), "tanh": np.tanh(z)}[activation]
+        return 2, (y, bias, NUMBERS.get(activation, 0), y.size, 17), {"y": wanted}
+
+    return check
+
+
+def _check_column_sums(slabs: int) -> Any:
+    def check(rng: np.random.Generator) -> Any:
+        x = rng.normal(size=(100, 50))
+        height = -(-100 // slabs)
+        wanted = np.stack([x[i * height : (i + 1) * height].sum(axis=0) for i in range(slabs)])
+        return (2, slabs), (x, np.zeros((slabs, 50)), 100, 50), {"sums": wanted}
+
+    return check
+
+
+BIAS_ACTIVATION = CudaKernel(
+    "bias_activation",
+    "T* y, const T* bias, int kind, long long n, long long columns",
+    r"""
+    EACH(i, n) {
+        A z = (A)y[i] + (A)bias[i % columns];
+        if (kind == 1) z = maximum(z, (A)0);
+        if (kind == 2) z = 1 / (1 + exp(-z));
+        if (kind == 3) z = tanh(z);
+        y[i] = z;
+    }
+    """,
+    dtypes=("float32", "float64", "float16"),
+    check=[_check_bias_activation(activation) for activation in (None, *NUMBERS)],
+)
+
+COLUMN_SUMS = CudaKernel(
+    "column_sums",
+    "const T* x, T* sums, long long rows, long long columns",
+    r"""
+    // Block (i, k): columns 32 i to 32 i + 31, one to each lane, over the k-th slab of rows, which the warps share
+    A* parts = shared_memory<A>();
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    const long long column = blockIdx.x * 32LL + lane, height = (rows + gridDim.y - 1) / gridDim.y;
+    const long long end = min(rows, (blockIdx.y + 1) * height);
+    A sum = 0;
+    if (column < columns)
+        for (long long row = blockIdx.y * height + warp; row < end; row += warps) sum += (A)x[row * columns + column];
+    parts[threadIdx.x] = sum;
+    __syncthreads();
+    if (warp == 0 && column < columns) {
+        for (int k = 1; k < warps; k++) sum += parts[32 * k + lane];
+        sums[blockIdx.y * columns + column] = sum;
+    }
+    """,
+    shared=256 * 8,
+    check=[_check_column_sums(1), _check_column_sums(4)],
+)

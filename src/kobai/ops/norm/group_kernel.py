@@ -1,0 +1,290 @@
+"""Group and instance normalisation: y = w x̂ + b, x̂ standardised over each of G groups of channels of each example of (N, C, S).
+
+As in ``layer_kernel.py`` with rows of a group's elements, but w and b belong to channels, of which a row has several.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from kobai.cpu.threads import GRAIN, run_split
+from kobai.engine.cuda_kernel import Check, CudaKernel, on_cuda
+from kobai.engine.dispatch import compiled, launch, numba_runs
+from kobai.ops._sums import total
+from kobai.ops.batch_norm.kernel import Backward
+from kobai.ops.norm.layer_kernel import standardized, standardized_backward, together
+from kobai.xp import Array, xp_of
+
+SHORT = 8
+"""Elements of a channel below which NumPy's loops over all channels are as good as compiled ones over one."""
+
+
+def group_norm(x: Array, weight: Array | None, bias: Array | None, groups: int, eps: float) -> tuple[Array, Backward]:
+    """Standardise groups of channels of (N, C, ...), then scale and shift every channel."""
+    if x.size and math.prod(x.shape[2:]) >= SHORT:
+        if numba_runs(x, weight, bias):
+            return _twin(_forward_numba, _backward_numba, x, weight, bias, groups, eps)
+        if on_cuda(x, weight, bias):
+            return _twin(_forward_cuda, _backward_cuda, x, weight, bias, groups, eps)
+    return _reference(x, weight, bias, groups, eps)
+
+
+# --- reference --------------------------------------------------------------------------------------------------------
+
+
+def _reference(x: Array, weight: Array | None, bias: Array | None, groups: int, eps: float) -> tuple[Array, Backward]:
+    xp, shape = xp_of(x), x.shape
+    channels = (*shape[:2], math.prod(shape[2:]))
+    rows = x.reshape(shape[0] * groups, channels[1] // groups * channels[2])
+    xhat, invstd = standardized(xp, rows, eps)
+    y = xhat.reshape(channels)
+    y = y.copy() if weight is None else y * weight[:, None]
+    if bias is not None:
+        y += bias[:, None]
+
+    def backward(dy: Array) -> Any:
+        dz = dy.reshape(channels)
+
+        def dx(out: Array | None) -> Array:
+            g = dz if weight is None else dz * weight[:, None]
+            return standardized_backward(xp, g.reshape(xhat.shape), xhat, invstd).reshape(shape)
+
+        return dx, lambda out: total(dz * xhat.reshape(channels), (0, 2)), lambda out: total(dz, (0, 2))
+
+    return y.reshape(shape), backward
+
+
+# --- with a twin ------------------------------------------------------------------------------------------------------
+#
+# What is kept for backward is ``kept`` (2, N G): μ − k and 1/√(σ² + ε), where k is a group's first element.
+
+
+def _twin(
+    forward: Any, backwards: Any, x: Array, weight: Array | None, bias: Array | None, groups: int, eps: float
+) -> tuple[Array, Backward]:
+    xp, channels = xp_of(x), x.shape[1]
+    planes = (*x.shape[:2], math.prod(x.shape[2:]))
+    y, kept = xp.empty(x.shape, x.dtype), xp.empty((2, x.shape[0] * groups), x.dtype)
+    scale = xp.ones(channels, x.dtype) if weight is None else weight
+    shift = xp.zeros(channels, x.dtype) if bias is None else bias
+    forward(x.reshape(planes), scale, shift, y.reshape(planes), kept, groups, eps)
+
+    def backward(dy: Array) -> Any:
+        dz, dx = xp.ascontiguousarray(dy).reshape(planes), xp.empty(x.shape, x.dtype)
+        dweight, dbias = xp.empty(channels, x.dtype), xp.empty(channels, x.dtype)
+        backwards(dz, x.reshape(planes), scale, kept, dx.reshape(planes), dweight, dbias, groups)
+        return lambda out: dx, lambda out: dweight, lambda out: dbias
+
+    return y, backward
+
+
+# --- Numba ------------------------------------------------------------------------------------------------------------
+#
+# Places are counted without sign, see ops/batch_norm/loops.py.
+
+_u = np.uint64
+
+
+@compiled
+def _forward(x: Any, weight: Any, bias: Any, y: Any, kept: Any, groups: int, eps: float, start: int, stop: int) -> None:
+    """Groups [start, stop) of all N G."""
+    size, width = _u(x.shape[2]), _u(x.shape[1] // groups)
+    n = x.shape[1] // groups * x.shape[2]
+    for row in range(_u(start), _u(stop)):
+        i, low = row // _u(groups), row % _u(groups) * width
+        k = x[i, low, 0]
+        total = squares = 0.0
+        for c in range(low, low + width):
+            for j in range(size):
+                d = x[i, c, j] - np.float64(k)
+                total += d
+                squares += d * d
+        offset = total / n
+        var = squares / n - offset * offset
+        invstd = 1 / np.sqrt((0.0 if var < 0 else var) + eps)
+        kept[0, row], kept[1, row] = offset, invstd
+        for c in range(low, low + width):
+            scale = x.dtype.type(invstd * weight[c])
+            shift = x.dtype.type(bias[c] - offset * invstd * weight[c])
+            for j in range(size):
+                y[i, c, j] = (x[i, c, j] - k) * scale + shift
+
+
+@compiled
+def _backward(dy: Any, x: Any, weight: Any, kept: Any, dx: Any, sums: Any, groups: int, start: int, stop: int) -> None:
+    """Also each example's part of dw and db, into ``sums`` (N, 2, C)."""
+    size, width = _u(x.shape[2]), _u(x.shape[1] // groups)
+    n = x.shape[1] // groups * x.shape[2]
+    for row in range(_u(start), _u(stop)):
+        i, low = row // _u(groups), row % _u(groups) * width
+        k, offset, invstd = x[i, low, 0], np.float64(kept[0, row]), np.float64(kept[1, row])
+        total = along = 0.0
+        for c in range(low, low + width):
+            a = q = 0.0
+            for j in range(size):
+                d = np.float64(dy[i, c, j])
+                a += d
+                q += d * (x[i, c, j] - np.float64(k))
+            q = (q - offset * a) * invstd
+            sums[i, 0, c], sums[i, 1, c] = q, a
+            total += weight[c] * a
+            along += weight[c] * q
+        slope = x.dtype.type(-invstd * invstd * along / n)
+        level = x.dtype.type((offset * invstd * along - total) * invstd / n)
+        for c in range(low, low + width):
+            scale = x.dtype.type(invstd * weight[c])
+            for j in range(size):
+                dx[i, c, j] = dy[i, c, j] * scale + ((x[i, c, j] - k) * slope + level)
+
+
+def _over_groups(kernel: Any, x: Array, groups: int, *args: Any) -> None:
+    rows = x.shape[0] * groups
+    if x.size < 2 * GRAIN:
+        launch(kernel, *args, 0, rows)
+    else:
+        launch(partial(run_split, grain=max(1, GRAIN * rows // x.size)), kernel, rows, *args)
+
+
+def _forward_numba(x: Array, weight: Array, bias: Array, y: Array, kept: Array, groups: int, eps: float) -> None:
+    _over_groups(_forward, x, groups, x, weight, bias, y, kept, groups, eps)
+
+
+def _backward_numba(
+    dy: Array, x: Array, weight: Array, kept: Array, dx: Array, dweight: Array, dbias: Array, groups: int
+) -> None:
+    sums = xp_of(x).empty((x.shape[0], 2, x.shape[1]), np.float64)
+    _over_groups(_backward, x, groups, dy, x, weight, kept, dx, sums, groups)
+    launch(together, sums, dweight, dbias)
+
+
+# --- CUDA -------------------------------------------------------------------------------------------------------------
+
+
+def _example(rng: np.random.Generator, shape: tuple[int, int, int], groups: int) -> dict[str, Any]:
+    """One pass there and back, by the definitions."""
+    n, channels = shape[:2]
+    x, dy, (w, b) = 3 + rng.normal(size=shape), rng.normal(size=shape), rng.normal(size=(2, channels))
+    rows = x.reshape(n * groups, -1)
+    mean, invstd = rows.mean(1, keepdims=True), 1 / np.sqrt(rows.var(1, keepdims=True) + 1e-5)
+    xhat, g = (rows - mean) * invstd, (w[:, None] * dy).reshape(rows.shape)
+    dx = invstd * (g - g.mean(1, keepdims=True) - xhat * (g * xhat).mean(1, keepdims=True))
+    xhat = xhat.reshape(shape)
+    return {
+        "x": x,
+        "dy": dy,
+        "w": w,
+        "b": b,
+        "kept": np.concatenate([mean - rows[:, :1], invstd], axis=1).T.copy(),
+        "y": w[:, None] * xhat + b[:, None],
+        "dx": dx.reshape(shape),
+        "parameters": {"dweight": (dy * xhat).sum((0, 2)), "dbias": dy.sum((0, 2))},
+    }
+
+
+def _check(which: str, shape: tuple[int, int, int], groups: int) -> Check:
+    def check(rng: np.random.Generator) -> tuple[Any, ...]:
+        e = _example(rng, shape, groups)
+        (n, channels, size), rows = shape, shape[0] * groups
+        inside = (channels // groups, size)
+        if which == "forward":
+            args: Any = (e["x"], e["w"], e["b"], np.zeros(shape), np.zeros((2, rows)), 1e-5, groups, *inside)
+            return rows, args, {"y": e["y"], "kept": e["kept"]}, 128
+        if which == "backward":
+            args = (e["dy"], e["x"], e["w"], e["kept"], np.zeros(shape), groups, *inside)
+            return rows, args, {"dx": e["dx"]}, 128
+        args = (e["dy"], e["x"], e["kept"], np.zeros(channels), np.zeros(channels), n, groups, *inside)
+        return channels, args, e["parameters"], 128
+
+    return check
+
+
+_SHAPES = [((2, 6, 50), 3), ((3, 4, 9), 1), ((2, 5, 200), 5)]
+
+FORWARD = CudaKernel(
+    "group_norm",
+    "const T* x, const T* weight, const T* bias, T* y, T* kept, A eps, int groups, int width, int size",
+    r"""
+    const long long row = blockIdx.x, n = (long long)width * size;
+    x += row * n, y += row * n;
+    const int low = row % groups * width;
+    const A k = x[0];
+    A sum = 0, squares = 0;
+    for (long long j = threadIdx.x; j < n; j += blockDim.x) sum += x[j] - k;
+    const A offset = block_sum(sum) / n;
+    for (long long j = threadIdx.x; j < n; j += blockDim.x) { const A d = (x[j] - k) - offset; squares += d * d; }
+    const A invstd = 1 / sqrt(block_sum(squares) / n + eps);
+    if (threadIdx.x == 0) kept[row] = offset, kept[gridDim.x + row] = invstd;
+    for (long long j = threadIdx.x; j < n; j += blockDim.x) {
+        const int c = low + j / size;
+        y[j] = ((x[j] - k) - offset) * invstd * weight[c] + bias[c];
+    }
+    """,
+    threads=1024,
+    check=[_check("forward", *shape) for shape in _SHAPES],
+)
+
+BACKWARD = CudaKernel(
+    "group_norm_backward",
+    "const T* dy, const T* x, const T* weight, const T* kept, T* dx, int groups, int width, int size",
+    r"""
+    const long long row = blockIdx.x, n = (long long)width * size;
+    dy += row * n, x += row * n, dx += row * n, weight += row % groups * width;
+    const A k = x[0], offset = kept[row], invstd = kept[gridDim.x + row];
+    A sum = 0, along = 0;
+    for (long long j = threadIdx.x; j < n; j += blockDim.x) {
+        const A g = dy[j] * weight[j / size];
+        sum += g;
+        along += g * ((x[j] - k) - offset);
+    }
+    const A level = block_sum(sum) / n, slope = block_sum(along) * invstd * invstd / n;
+    for (long long j = threadIdx.x; j < n; j += blockDim.x)
+        dx[j] = invstd * (dy[j] * weight[j / size] - level - ((x[j] - k) - offset) * slope);
+    """,
+    threads=1024,
+    check=[_check("backward", *shape) for shape in _SHAPES],
+)
+
+PARAMETERS = CudaKernel(
+    "group_norm_parameters",
+    "const T* dy, const T* x, const T* kept, T* dweight, T* dbias, long long rows, int groups, int width, int size",
+    r"""
+    const int c = blockIdx.x, group = c / width, warps = blockDim.x / 32;
+    const long long channels = (long long)groups * width;
+    A dw = 0, db = 0;
+    for (long long i = threadIdx.x / 32; i < rows; i += warps) {  // a warp for each example
+        const long long row = i * groups + group, at = (i * channels + c) * size;
+        const A k = x[row * width * size], offset = kept[row];
+        A a = 0, q = 0;
+        for (int j = threadIdx.x % 32; j < size; j += 32) a += dy[at + j], q += dy[at + j] * ((x[at + j] - k) - offset);
+        dw += q * kept[rows * groups + row];
+        db += a;
+    }
+    dw = block_sum(dw), db = block_sum(db);
+    if (threadIdx.x == 0) dweight[c] = dw, dbias[c] = db;
+    """,
+    threads=1024,
+    check=[_check("parameters", *shape) for shape in _SHAPES],
+)
+
+
+def _threads(elements: int) -> int:
+    """About four elements for each thread."""
+    return min(1024, max(32, 1 << (elements // 4).bit_length()))
+
+
+def _forward_cuda(x: Array, weight: Array, bias: Array, y: Array, kept: Array, groups: int, eps: float) -> None:
+    rows, width, size = x.shape[0] * groups, x.shape[1] // groups, x.shape[2]
+    launch(FORWARD, rows, (x, weight, bias, y, kept, eps, groups, width, size), _threads(width * size))
+
+
+def _backward_cuda(
+    dy: Array, x: Array, weight: Array, kept: Array, dx: Array, dweight: Array, dbias: Array, groups: int
+) -> None:
+    (n, channels, size), width = x.shape, x.shape[1] // groups
+    launch(BACKWARD, n * groups, (dy, x, weight, kept, dx, groups, width, size), _threads(width * size))
+    threads = _threads(4 * 32 * n)
+    launch(PARAMETERS, channels, (dy, x, kept, dweight, dbias, n, groups, width, size), threads)

@@ -1,0 +1,365 @@
+"""Layer normalisation, y = w x̂ + b with x̂ = (x − μ) / √(σ² + ε) for every row of (R, D); without μ, by root mean square.
+
+The gradient is that of :mod:`kobai.ops.batch_norm`, by rows. The twins sum x − k with the row's first element as origin k,
+as there, in float64.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from kobai.cpu.blas import matmul
+from kobai.cpu.threads import GRAIN, run_split
+from kobai.engine.cuda_kernel import Check, CudaKernel, on_cuda
+from kobai.engine.dispatch import compiled, launch, numba_runs
+from kobai.ops._sums import total
+from kobai.ops.batch_norm.kernel import Backward, mean_over
+from kobai.xp import Array, xp_of
+
+
+def layer_norm(
+    x: Array, weight: Array | None, bias: Array | None, size: int, eps: float, centre: bool
+) -> tuple[Array, Backward]:
+    """Normalise every ``size`` elements of ``x``, as many as ``weight`` and ``bias`` have; without ``centre`` μ counts as 0."""
+    # One element by itself is its own mean, and dx = 0. The twins' fused products and sums would leave a rounding error.
+    alone = centre and size == 1
+    if x.size and not alone and numba_runs(x, weight, bias):
+        return _twin(_forward_numba, _backward_numba, x, weight, bias, size, eps, centre)
+    if x.size and not alone and on_cuda(x, weight, bias):
+        return _twin(_forward_cuda, _backward_cuda, x, weight, bias, size, eps, centre)
+    return _reference(x, weight, bias, size, eps, centre)
+
+
+# --- reference --------------------------------------------------------------------------------------------------------
+
+
+def standardized(xp: Any, rows: Array, eps: float, centre: bool = True) -> tuple[Array, Array]:
+    """x̂ and 1/√(σ² + ε) (a column) of every row."""
+    mean_of = mean_over(xp, rows.shape[1], rows.dtype)
+    xhat = rows
+    if centre:
+        xhat = rows - matmul(rows, mean_of)[:, None]
+        xhat -= matmul(xhat, mean_of)[:, None]  # what rounding the mean has left
+    invstd = 1 / xp.sqrt(matmul(xhat * xhat, mean_of) + eps)[:, None]
+    return xhat * invstd, invstd
+
+
+def standardized_backward(xp: Any, g: Array, xhat: Array, invstd: Array, centre: bool = True) -> Array:
+    """dx where g is the gradient of x̂."""
+    mean_of = mean_over(xp, g.shape[1], g.dtype)
+    dx = g - xhat * matmul(g * xhat, mean_of)[:, None]
+    if centre:
+        dx -= matmul(g, mean_of)[:, None]
+    dx *= invstd
+    return dx
+
+
+def _reference(
+    x: Array, weight: Array | None, bias: Array | None, size: int, eps: float, centre: bool
+) -> tuple[Array, Backward]:
+    xp, shape = xp_of(x), x.shape
+    xhat, invstd = standardized(xp, x.reshape(-1 if size else 0, size), eps, centre)
+    y = xhat.copy() if weight is None else xhat * weight.reshape(-1)
+    if bias is not None:
+        y += bias.reshape(-1)
+
+    def backward(dy: Array) -> Any:
+        rows = dy.reshape(xhat.shape)
+
+        def dx(out: Array | None) -> Array:
+            g = rows if weight is None else rows * weight.reshape(-1)
+            return standardized_backward(xp, g, xhat, invstd, centre).reshape(shape)
+
+        return dx, lambda out: total(rows * xhat, (0,)), lambda out: total(rows, (0,))
+
+    return y.reshape(shape), backward
+
+
+# --- with a twin ------------------------------------------------------------------------------------------------------
+#
+# What is kept for backward is ``kept`` (2, R): μ − k and 1/√(σ² + ε).
+
+
+def _twin(
+    forward: Any,
+    backwards: Any,
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    size: int,
+    eps: float,
+    centre: bool,
+) -> tuple[Array, Backward]:
+    xp, table = xp_of(x), (x.size // size, size)
+    y, kept = xp.empty(x.shape, x.dtype), xp.empty((2, table[0]), x.dtype)
+    scale = xp.ones(size, x.dtype) if weight is None else weight
+    shift = xp.zeros(size, x.dtype) if bias is None else bias
+    forward(x.reshape(table), scale.reshape(-1), shift.reshape(-1), y.reshape(table), kept, int(centre), eps)
+
+    def backward(dy: Array) -> Any:
+        rows = xp.ascontiguousarray(dy).reshape(table)
+        dx = xp.empty(x.shape, x.dtype)
+        dweight, dbias = backwards(rows, x.reshape(table), scale.reshape(-1), kept, dx.reshape(table), int(centre))
+        return lambda out: dx, lambda out: dweight, lambda out: dbias
+
+    return y, backward
+
+
+# --- Numba ------------------------------------------------------------------------------------------------------------
+#
+# Places are counted without sign, see batch_norm.py.
+
+_u = np.uint64
+
+_ROWS = 16
+"""Rows whose part in dw and db is added up in the dtype of x, before it is added to float64: that is half the work."""
+
+
+@compiled
+def _forward(x: Any, weight: Any, bias: Any, y: Any, kept: Any, centre: int, eps: float, start: int, stop: int) -> None:
+    n = x.shape[1]
+    for i in range(_u(start), _u(stop)):
+        k = x[i, 0] if centre else x.dtype.type(0)
+        total = squares = 0.0
+        for j in range(_u(n)):
+            d = x[i, j] - np.float64(k)
+            total += d
+            squares += d * d
+        offset = total / n if centre else 0.0
+        var = squares / n - offset * offset
+        invstd = 1 / np.sqrt((0.0 if var < 0 else var) + eps)
+        kept[0, i], kept[1, i] = offset, invstd
+        scale, shift = x.dtype.type(invstd), x.dtype.type(-offset * invstd)
+        for j in range(_u(n)):
+            y[i, j] = ((x[i, j] - k) * scale + shift) * weight[j] + bias[j]
+
+
+@compiled
+def _backward(
+    dy: Any, x: Any, weight: Any, kept: Any, dx: Any, near: Any, sums: Any, centre: int, start: int, stop: int
+) -> None:
+    """Slabs of rows, each with its own part of dw and db: ``sums`` (slabs, 2, D) and ``near``, of the dtype of x."""
+    rows, n, last = x.shape[0], x.shape[1], _u(_ROWS - 1)
+    nought = x.dtype.type(0)
+    for slab in range(_u(start), _u(stop)):
+        first, end = _u(rows * slab // len(sums)), _u(rows * (slab + 1) // len(sums))
+        for j in range(_u(n)):
+            near[slab, 0, j] = near[slab, 1, j] = sums[slab, 0, j] = sums[slab, 1, j] = 0
+        for i in range(first, end):
+            k = x[i, 0] if centre else nought
+            total = along = 0.0
+            for j in range(_u(n)):
+                g = np.float64(dy[i, j] * weight[j])
+                total += g
+                along += g * (x[i, j] - np.float64(k))
+            offset, scale = kept[0, i], kept[1, i]
+            curve = scale * scale * scale * (along - offset * total) / n
+            slope = x.dtype.type(-curve)
+            level = x.dtype.type(offset * curve - (scale * total / n if centre else 0.0))
+            shift = -offset * scale
+            for j in range(_u(n)):
+                d = x[i, j] - k
+                near[slab, 0, j] += dy[i, j] * (d * scale + shift)
+                near[slab, 1, j] += dy[i, j]
+                dx[i, j] = dy[i, j] * weight[j] * scale + (d * slope + level)
+            if (i & last) == last or i + _u(1) == end:
+                for j in range(_u(n)):
+                    sums[slab, 0, j] += near[slab, 0, j]
+                    sums[slab, 1, j] += near[slab, 1, j]
+                    near[slab, 0, j] = near[slab, 1, j] = 0
+
+
+@compiled
+def together(sums: Any, dweight: Any, dbias: Any) -> None:
+    for j in range(_u(dweight.size)):
+        dw = db = 0.0
+        for slab in range(_u(sums.shape[0])):
+            dw += sums[slab, 0, j]
+            db += sums[slab, 1, j]
+        dweight[j], dbias[j] = dw, db
+
+
+def _forward_numba(x: Array, weight: Array, bias: Array, y: Array, kept: Array, centre: int, eps: float) -> None:
+    args = (x, weight, bias, y, kept, centre, eps)
+    rows, size = x.shape
+    if x.size < 2 * GRAIN:
+        launch(_forward, *args, 0, rows)
+    else:
+        launch(partial(run_split, grain=max(1, GRAIN // size)), _forward, rows, *args)
+
+
+def _backward_numba(dy: Array, x: Array, weight: Array, kept: Array, dx: Array, centre: int) -> tuple[Array, Array]:
+    xp, (rows, size) = xp_of(x), x.shape
+    dweight, dbias = xp.empty(size, x.dtype), xp.empty(size, x.dtype)
+    slabs = min(rows, 4 * x.size // GRAIN) if x.size >= 2 * GRAIN else 1
+    near, sums = xp.empty((slabs, 2, size), x.dtype), xp.empty((slabs, 2, size), np.float64)
+    args = (dy, x, weight, kept, dx, near, sums, centre)
+    if slabs == 1:
+        launch(_backward, *args, 0, 1)
+    else:
+        launch(partial(run_split, grain=4), _backward, slabs, *args)
+    launch(together, sums, dweight, dbias)
+    return dweight, dbias
+
+
+# --- CUDA -------------------------------------------------------------------------------------------------------------
+
+
+def _example(rng: np.random.Generator, shape: tuple[int, int], centre: bool) -> dict[str, Any]:
+    """One pass there and back, by the definitions."""
+    x, dy, (w, b) = 3 + rng.normal(size=shape), rng.normal(size=shape), rng.normal(size=(2, shape[1]))
+    origin, mean = (x[:, :1], x.mean(1, keepdims=True)) if centre else (0 * x[:, :1], 0 * x[:, :1])
+    invstd = 1 / np.sqrt(((x - mean) ** 2).mean(1, keepdims=True) + 1e-5)
+    xhat, g = (x - mean) * invstd, w * dy
+    dx = invstd * (g - centre * g.mean(1, keepdims=True) - xhat * (g * xhat).mean(1, keepdims=True))
+    kept = np.concatenate([mean - origin, invstd], axis=1).T.copy()
+    both = np.stack([dy * xhat, dy])
+    return {"x": x, "dy": dy, "w": w, "b": b, "kept": kept, "y": w * xhat + b, "dx": dx, "both": both}
+
+
+def _forward_check(shape: tuple[int, int], centre: bool) -> Check:
+    def check(rng: np.random.Generator) -> tuple[Any, ...]:
+        e = _example(rng, shape, centre)
+        args = (e["x"], e["w"], e["b"], np.zeros(shape), np.zeros_like(e["kept"]), int(centre), 1e-5, *shape)
+        return shape[0], args, {"y": e["y"], "kept": e["kept"]}, _threads(shape[1])
+
+    return check
+
+
+def _backward_check(shape: tuple[int, int], centre: bool) -> Check:
+    def check(rng: np.random.Generator) -> tuple[Any, ...]:
+        e = _example(rng, shape, centre)
+        args = (e["dy"], e["x"], e["w"], e["kept"], np.zeros(shape), int(centre), *shape)
+        return shape[0], args, {"dx": e["dx"]}, _threads(shape[1])
+
+    return check
+
+
+def _columns_check(shape: tuple[int, int], centre: bool) -> Check:
+    def check(rng: np.random.Generator) -> tuple[Any, ...]:
+        e, slabs = _example(rng, shape, centre), 3
+        parts = np.stack([part.sum(1) for part in np.array_split(e["both"], slabs, axis=1)])
+        args = (e["dy"], e["x"], e["kept"], np.zeros_like(parts), int(centre), *shape)
+        return (-(-shape[1] // 32), slabs), args, {"parts": parts}
+
+    return check
+
+
+def _together_check(rng: np.random.Generator) -> tuple[Any, ...]:
+    parts = rng.normal(size=(7, 2, 100))
+    return (
+        1,
+        (parts, np.zeros(100), np.zeros(100), 7, 100),
+        {"dweight": parts[:, 0].sum(0), "dbias": parts[:, 1].sum(0)},
+    )
+
+
+FORWARD = CudaKernel(
+    "layer_norm",
+    "const T* x, const T* weight, const T* bias, T* y, T* kept, int centre, A eps, long long rows, int size",
+    r"""
+    const long long i = blockIdx.x;
+    x += i * size, y += i * size;
+    const A k = centre ? (A)x[0] : A(0);
+    A sum = 0, squares = 0;
+    for (int j = threadIdx.x; j < size; j += blockDim.x) sum += x[j] - k;
+    const A offset = centre ? block_sum(sum) / size : A(0);
+    for (int j = threadIdx.x; j < size; j += blockDim.x) { const A d = (x[j] - k) - offset; squares += d * d; }
+    const A invstd = 1 / sqrt(block_sum(squares) / size + eps);
+    if (threadIdx.x == 0) kept[i] = offset, kept[rows + i] = invstd;
+    for (int j = threadIdx.x; j < size; j += blockDim.x)
+        y[j] = ((x[j] - k) - offset) * invstd * weight[j] + bias[j];
+    """,
+    threads=1024,
+    check=[_forward_check((5, 100), True), _forward_check((3, 1500), False), _forward_check((2, 1), True)],
+)
+
+BACKWARD = CudaKernel(
+    "layer_norm_backward",
+    "const T* dy, const T* x, const T* weight, const T* kept, T* dx, int centre, long long rows, int size",
+    r"""
+    const long long i = blockIdx.x;
+    dy += i * size, x += i * size, dx += i * size;
+    const A k = centre ? (A)x[0] : A(0), offset = kept[i], invstd = kept[rows + i];
+    A sum = 0, along = 0;
+    for (int j = threadIdx.x; j < size; j += blockDim.x) {
+        const A g = dy[j] * weight[j];
+        sum += g;
+        along += g * ((x[j] - k) - offset);
+    }
+    const A level = centre ? block_sum(sum) / size : A(0), slope = block_sum(along) * invstd * invstd / size;
+    for (int j = threadIdx.x; j < size; j += blockDim.x)
+        dx[j] = invstd * (dy[j] * weight[j] - level - ((x[j] - k) - offset) * slope);
+    """,
+    threads=1024,
+    check=[_backward_check((5, 100), True), _backward_check((3, 1500), False)],
+)
+
+COLUMNS = CudaKernel(
+    "layer_norm_columns",
+    "const T* dy, const T* x, const T* kept, T* parts, int centre, long long rows, int size",
+    r"""
+    // dw and db of 32 columns over a slab of rows, a warp for every eighth row
+    __shared__ A shared[2][8][32];
+    const int column = threadIdx.x % 32, warp = threadIdx.x / 32, j = blockIdx.x * 32 + column;
+    const long long slab = blockIdx.y, slabs = gridDim.y, most = rows % slabs, each = rows / slabs;
+    const long long start = slab * each + (slab < most ? slab : most), stop = start + each + (slab < most);
+    A dw = 0, db = 0;
+    if (j < size)
+        for (long long i = start + warp; i < stop; i += 8) {
+            const A k = centre ? (A)x[i * size] : A(0), g = dy[i * size + j];
+            dw += g * ((x[i * size + j] - k) - kept[i]) * kept[rows + i];
+            db += g;
+        }
+    shared[0][warp][column] = dw, shared[1][warp][column] = db;
+    __syncthreads();
+    if (warp < 2 && j < size) {
+        A total = 0;
+        for (int w = 0; w < 8; w++) total += shared[warp][w][column];
+        parts[(slab * 2 + warp) * size + j] = total;
+    }
+    """,
+    check=[_columns_check((50, 70), True), _columns_check((2, 33), False)],
+)
+
+TOGETHER = CudaKernel(
+    "layer_norm_together",
+    "const T* parts, T* dweight, T* dbias, int slabs, int size",
+    r"""
+    EACH(j, size) {
+        A dw = 0, db = 0;
+        for (int slab = 0; slab < slabs; slab++) {
+            dw += parts[slab * 2LL * size + j];
+            db += parts[(slab * 2LL + 1) * size + j];
+        }
+        dweight[j] = dw, dbias[j] = db;
+    }
+    """,
+    check=_together_check,
+)
+
+
+def _threads(size: int) -> int:
+    """About four elements for each thread."""
+    return min(1024, max(32, 1 << (size // 4).bit_length()))
+
+
+def _forward_cuda(x: Array, weight: Array, bias: Array, y: Array, kept: Array, centre: int, eps: float) -> None:
+    launch(FORWARD, x.shape[0], (x, weight, bias, y, kept, centre, eps, *x.shape), _threads(x.shape[1]))
+
+
+def _backward_cuda(dy: Array, x: Array, weight: Array, kept: Array, dx: Array, centre: int) -> tuple[Array, Array]:
+    xp, (rows, size) = xp_of(x), x.shape
+    launch(BACKWARD, rows, (dy, x, weight, kept, dx, centre, rows, size), _threads(size))
+    dweight, dbias = xp.empty(size, x.dtype), xp.empty(size, x.dtype)
+    blocks = -(-size // 32)
+    slabs = min(
+        -(-rows // 64), -(-512 // blocks)
+    )  # blocks for every processor of a large device, eight rows for each warp
+    parts = xp.empty((slabs, 2, size), x.dtype)
+    launch(COLUMNS, (blocks, slabs), (dy, x, kept, parts, centre, rows, size))
+    launch(TOGETHER, TOGETHER.blocks(size), (parts, dweight, dbias, slabs, size))
+    return dweight, dbias

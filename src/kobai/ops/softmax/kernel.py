@@ -1,0 +1,266 @@
+"""Softmax and its logarithm along one axis, forwards and backwards: reference, compiled loops, CUDA C.
+
+With m the maximum along the axis and s = Σ e^(x − m): softmax = e^(x − m) / s and log_softmax = x − m − ln s; no exponential
+can overflow. Their gradients are y (dy − Σ dy·y) and dy − e^y Σ dy. The fast forms take the last axis of arrays that lie row
+by row in memory, and other axes by a transposed copy. The compiled loops try m = 0 first, which nearly always will do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from kobai.engine.cuda_kernel import CudaKernel, on_cuda
+from kobai.engine.dispatch import as_written, compiled, launch, numba_runs
+from kobai.engine.exponential import exp
+from kobai.ops._rows import (
+    BLOCK,
+    LEAST,
+    LONG,
+    MOST,
+    exponentials,
+    highest,
+    launch_by_rows,
+    shifted_exponentials,
+    sum_of_exponentials,
+    threads_for,
+)
+from kobai.ops._sums import total as summed
+from kobai.xp import Array, xp_of
+
+
+def softmax(x: Array, axis: int) -> Array:
+    """e^xᵢ / Σⱼ e^xⱼ along ``axis``; ``x`` has elements."""
+    return _along(axis, _softmax_reference, _softmax_rows, SOFTMAX, x)
+
+
+def softmax_backward(dy: Array, y: Array, axis: int) -> Array:
+    """Gradient of the input, given the result."""
+    return _along(axis, _softmax_backward_reference, _softmax_backward_rows, SOFTMAX_BACKWARD, dy, y)
+
+
+def log_softmax(x: Array, axis: int) -> Array:
+    """xᵢ − ln Σⱼ e^xⱼ along ``axis``; ``x`` has elements."""
+    return _along(axis, _log_softmax_reference, _log_softmax_rows, LOG_SOFTMAX, x)
+
+
+def log_softmax_backward(dy: Array, y: Array, axis: int) -> Array:
+    """Gradient of the input, given the result."""
+    return _along(axis, _log_softmax_backward_reference, _log_softmax_backward_rows, LOG_SOFTMAX_BACKWARD, dy, y)
+
+
+def _along(axis: int, reference: Callable[..., Array], loop: Any, kernel: CudaKernel, *args: Array) -> Array:
+    """One of the four functions by the engine that takes its operands: arrays of one shape."""
+    first = args[0]
+    xp, shape = xp_of(first), first.shape
+    if axis != len(shape) - 1:
+        moved = [xp.ascontiguousarray(xp.moveaxis(arg, axis, -1)) for arg in args]
+        if not (numba_runs(*moved) or on_cuda(*moved, halves=True)):
+            return reference(*args, axis)
+        return xp.ascontiguousarray(xp.moveaxis(_along(len(shape) - 1, reference, loop, kernel, *moved), -1, axis))
+    args = tuple(map(xp.ascontiguousarray, args))
+    columns = shape[-1]
+    if numba_runs(*args):
+        y = xp.empty(shape, first.dtype)
+        flat = [arg.reshape(-1) for arg in args]
+        launch_by_rows(loop, first.size // columns, columns, *flat, y.reshape(-1), columns)
+        return y
+    if on_cuda(*args, halves=True):
+        y = xp.empty(shape, first.dtype)
+        launch(kernel, first.size // columns, (*args, y, columns), threads_for(columns))
+        return y
+    return reference(*args, axis)
+
+
+# --- reference --------------------------------------------------------------------------------------------------------
+
+
+def _softmax_reference(x: Array, axis: int) -> Array:
+    y = xp_of(x).exp(x - x.max(axis=axis, keepdims=True))
+    y /= summed(y, (axis,), True)
+    return y
+
+
+def _softmax_backward_reference(dy: Array, y: Array, axis: int) -> Array:
+    dx = dy * y
+    dx -= y * summed(dx, (axis,), True)
+    return dx
+
+
+def _log_softmax_reference(x: Array, axis: int) -> Array:
+    xp = xp_of(x)
+    z = x - x.max(axis=axis, keepdims=True)
+    return z - xp.log(summed(xp.exp(z), (axis,), True))
+
+
+def _log_softmax_backward_reference(dy: Array, y: Array, axis: int) -> Array:
+    return dy - xp_of(y).exp(y) * summed(dy, (axis,), True)
+
+
+# --- compiled loops ---------------------------------------------------------------------------------------------------
+
+
+@compiled
+def _softmax_rows(x: Any, y: Any, columns: int, start: int, stop: int) -> None:
+    number = x.dtype.type
+    step = BLOCK // columns if columns < LONG else 1
+    for first in range(start, stop, step):
+        last = min(first + step, stop)
+        if columns < LONG:
+            exponentials(x[first * columns : last * columns], y[first * columns : last * columns])
+        for row in range(first, last):
+            xs, ys = x[row * columns : (row + 1) * columns], y[row * columns : (row + 1) * columns]
+            s = number(0)
+            if columns < LONG:
+                for j in range(ys.size):
+                    s += ys[j]
+            else:
+                s = shifted_exponentials(xs, s, ys)
+            if columns == 1 or not LEAST < s < MOST:
+                s = shifted_exponentials(xs, highest(xs), ys)
+            share = number(1) / s
+            for j in range(ys.size):
+                ys[j] *= share
+
+
+@compiled
+def _softmax_backward_rows(dy: Any, y: Any, dx: Any, columns: int, start: int, stop: int) -> None:
+    for row in range(start, stop):
+        ds, ys = dy[row * columns : (row + 1) * columns], y[row * columns : (row + 1) * columns]
+        out = dx[row * columns : (row + 1) * columns]
+        total = y.dtype.type(0)
+        for j in range(ys.size):
+            total += ds[j] * ys[j]
+        for j in range(ys.size):
+            out[j] = ys[j] * (ds[j] - total)
+
+
+@as_written
+def _less(x: Any, m: Any, rest: Any) -> Any:
+    return (x - m) - rest  # x − (m + rest) would round to the size of m
+
+
+@compiled
+def _log_softmax_rows(x: Any, y: Any, columns: int, start: int, stop: int) -> None:
+    number = x.dtype.type
+    step = BLOCK // columns if columns < LONG else 1
+    for first in range(start, stop, step):
+        last = min(first + step, stop)
+        if columns < LONG:
+            exponentials(x[first * columns : last * columns], y[first * columns : last * columns])
+        for row in range(first, last):
+            xs, ys = x[row * columns : (row + 1) * columns], y[row * columns : (row + 1) * columns]
+            m = s = number(0)
+            if columns < LONG:
+                for j in range(ys.size):
+                    s += ys[j]
+            else:
+                s = sum_of_exponentials(xs, m)
+            if columns == 1 or not LEAST < s < MOST:  # alone, x − m is 0 and nothing else
+                m = highest(xs)
+                s = sum_of_exponentials(xs, m)
+            log = np.log(np.float64(s))
+            if m == 0:  # ln s in two parts: where x is near it, x − ln s keeps its digits
+                m = number(log)
+                log -= np.float64(m)
+            rest = number(log)
+            for j in range(xs.size):
+                value = _less(xs[j], m, rest)
+                ys[j] = number(0) if value > number(0) else value  # no probability is above 1, whatever was rounded
+
+
+@compiled
+def _log_softmax_backward_rows(dy: Any, y: Any, dx: Any, columns: int, start: int, stop: int) -> None:
+    step = BLOCK // columns if columns < LONG else 1
+    for first in range(start, stop, step):
+        last = min(first + step, stop)
+        if columns < LONG:
+            exponentials(y[first * columns : last * columns], dx[first * columns : last * columns])
+        for row in range(first, last):
+            ds, ys = dy[row * columns : (row + 1) * columns], y[row * columns : (row + 1) * columns]
+            out = dx[row * columns : (row + 1) * columns]
+            total = dy.dtype.type(0)
+            for j in range(ds.size):
+                total += ds[j]
+            if columns < LONG:
+                for j in range(ds.size):
+                    out[j] = ds[j] - out[j] * total
+            else:
+                for j in range(ds.size):
+                    out[j] = ds[j] - exp(ys[j]) * total
+
+
+# --- CUDA C: a block for each row -------------------------------------------------------------------------------------
+
+
+def _check(function: Callable[..., Array], operands: int) -> Any:
+    def check(rng: np.random.Generator) -> Any:
+        args = [rng.normal(size=(5, 300)) * 3 for _ in range(operands)]
+        if operands == 2:  # the result of a forward pass
+            args[1] = (_softmax_reference if function is _softmax_backward_reference else _log_softmax_reference)(
+                args[1], 1
+            )
+        return 5, (*args, np.zeros((5, 300)), 300), {"out": function(*args, 1)}
+
+    return check
+
+
+_HALVES = ("float32", "float64", "float16")
+_EACH_ROW = "const long long at = blockIdx.x * (long long)columns;\n"
+_TOTAL = r"""
+    A m = -INFINITY, s = 0;
+    for (int j = threadIdx.x; j < columns; j += blockDim.x) m = maximum(m, (A)x[at + j]);
+    m = block_max(m);
+    for (int j = threadIdx.x; j < columns; j += blockDim.x) s += exp((A)x[at + j] - m);
+    s = block_sum(s);
+"""
+
+SOFTMAX = CudaKernel(
+    "softmax",
+    "const T* x, T* out, int columns",
+    _EACH_ROW
+    + _TOTAL
+    + "for (int j = threadIdx.x; j < columns; j += blockDim.x) out[at + j] = exp((A)x[at + j] - m) / s;",
+    dtypes=_HALVES,
+    check=_check(_softmax_reference, 1),
+)
+LOG_SOFTMAX = CudaKernel(
+    "log_softmax",
+    "const T* x, T* out, int columns",
+    _EACH_ROW
+    + _TOTAL
+    + r"""
+    s = log(s);
+    for (int j = threadIdx.x; j < columns; j += blockDim.x) out[at + j] = ((A)x[at + j] - m) - s;
+    """,
+    dtypes=_HALVES,
+    check=_check(_log_softmax_reference, 1),
+)
+SOFTMAX_BACKWARD = CudaKernel(
+    "softmax_backward",
+    "const T* dy, const T* y, T* out, int columns",
+    _EACH_ROW
+    + r"""
+    A s = 0;
+    for (int j = threadIdx.x; j < columns; j += blockDim.x) s += (A)dy[at + j] * (A)y[at + j];
+    s = block_sum(s);
+    for (int j = threadIdx.x; j < columns; j += blockDim.x) out[at + j] = (A)y[at + j] * ((A)dy[at + j] - s);
+    """,
+    dtypes=_HALVES,
+    check=_check(_softmax_backward_reference, 2),
+)
+LOG_SOFTMAX_BACKWARD = CudaKernel(
+    "log_softmax_backward",
+    "const T* dy, const T* y, T* out, int columns",
+    _EACH_ROW
+    + r"""
+    A s = 0;
+    for (int j = threadIdx.x; j < columns; j += blockDim.x) s += (A)dy[at + j];
+    s = block_sum(s);
+    for (int j = threadIdx.x; j < columns; j += blockDim.x) out[at + j] = (A)dy[at + j] - exp((A)y[at + j]) * s;
+    """,
+    dtypes=_HALVES,
+    check=_check(_log_softmax_backward_reference, 2),
+)

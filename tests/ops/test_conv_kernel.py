@@ -1,0 +1,243 @@
+"""Convolution in parts: every geometry, one set of bits whoever computes a part, and no memory in a replay."""
+
+import threading
+from itertools import product
+
+import numpy as np
+import pytest
+
+import kobai
+from engines import host_engine, peak_bytes  # noqa: F401 - a fixture
+from kobai import nn
+from kobai.cpu import blas, threads
+from kobai.engine import dispatch
+from kobai.ops._windows import Windows, n_windows
+from kobai.ops.conv import image_loops
+from kobai.ops.conv import kernel as conv_kernel
+
+OWN = dispatch.numba_installed and blas.own()
+needs_loops = pytest.mark.skipif(not OWN, reason="needs Numba, and a processor that multiplies and adds at once")
+
+WINDOWS = {
+    "by image": Windows((3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)), (12, 12), (12, 12)),
+    "by block": Windows((3, 3), (2, 2), (1, 1), ((1, 1), (1, 1)), (12, 12), (6, 6)),
+}
+
+
+@pytest.fixture
+def with_threads(monkeypatch):
+    """Sets how many threads there are, in a pool of their own."""
+
+    def set_threads(planned, present=None):
+        monkeypatch.setattr(threads, "_pool", threads._Pool())
+        monkeypatch.setattr(image_loops, "num_threads", lambda: planned)
+        monkeypatch.setattr(threads, "num_threads", lambda: present or planned)
+
+    return set_threads
+
+
+def everything(w, x, weight, dy, bias, groups=1):
+    return (
+        conv_kernel.convolve(x, weight, w, groups, bias),
+        conv_kernel.convolve_transposed(dy, weight, w, groups),
+        conv_kernel.weight_gradient(x, dy, w, groups, weight.shape),
+    )
+
+
+@np.errstate(invalid="ignore")
+def defined(w, x, weight, dy, bias, groups=1):
+    """The three as sums over the kernel's elements, in float64."""
+    x, weight, dy = (array.astype("d") for array in (x, weight, dy))
+    n, filters = x.shape[0], weight.shape[0]
+    wide, dwide = np.zeros((*x.shape[:2], *w.padded)), np.zeros((*x.shape[:2], *w.padded))
+    wide[(..., *w.inside)] = x
+    y, dweight = np.zeros((n, filters, *w.out)), np.zeros(weight.shape)
+    each, channels = filters // groups, weight.shape[1]
+    for g, (t, where) in product(range(groups), w.taps()):
+        o, c = slice(g * each, (g + 1) * each), slice(g * channels, (g + 1) * channels)
+        kernel = weight.reshape(*weight.shape[:2], -1)[o, :, t]
+        part, d = wide[(slice(None), c, *where)], dy[:, o]
+        y[:, o] += np.einsum("oc,nc...->no...", kernel, part)
+        dwide[(slice(None), c, *where)] += np.einsum("oc,no...->nc...", kernel, d)
+        rows, columns = (array.swapaxes(0, 1).reshape(array.shape[1], -1) for array in (d, part))
+        dweight.reshape(*weight.shape[:2], -1)[o, :, t] = rows @ columns.T
+    if bias is not None:
+        y += bias.reshape(-1, *(1,) * len(w.out))
+    return y, dwide[(..., *w.inside)], dweight
+
+
+def close(found, expected):
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def geometry(rng):
+    """Windows drawn at random, in one to three dimensions."""
+    while True:
+        d = int(rng.integers(1, 4))
+        size = tuple(rng.integers(1, 22 if d < 3 else 8, d).tolist())
+        kernel, stride, dilation = (tuple(rng.choice(of, d).tolist()) for of in ((1, 2, 3), (1, 1, 2, 3), (1, 1, 2)))
+        pads = tuple((int(a), int(b)) for a, b in rng.integers(0, 3, (d, 2)))
+        if rng.random() < 0.15:
+            kernel = stride = dilation = (1,) * d
+            pads = ((0, 0),) * d
+        fields = zip(size, kernel, stride, pads, dilation, strict=True)
+        out = tuple(n_windows(n, k, s, sum(p), e) for n, k, s, p, e in fields)
+        if min(out) > 0:
+            return Windows(kernel, stride, dilation, pads, size, out)
+
+
+@pytest.mark.usefixtures("host_engine")
+@pytest.mark.parametrize("room", [1 << 19, 1])
+@pytest.mark.parametrize("seed", range(40))
+def test_any_geometry_is_what_the_sums_say(seed, room, monkeypatch):
+    monkeypatch.setattr(image_loops, "ROOM", room)  # 1: some lines of an image at a time
+    rng = np.random.default_rng(seed)
+    w, groups, dtype = geometry(rng), int(rng.choice([1, 1, 2, 3])), rng.choice(["f", "d"])
+    n, channels, filters = (int(rng.integers(1, most)) for most in (12, 5, 9))
+    x, dy = (rng.normal(size=s).astype(dtype) for s in ((n, groups * channels, *w.size), (n, groups * filters, *w.out)))
+    weight = rng.normal(size=(groups * filters, channels, *w.kernel)).astype(dtype)
+    bias = rng.normal(size=groups * filters).astype(dtype) if rng.random() < 0.5 else None
+    arrays = x, weight, dy, bias
+    for found, expected in zip(everything(w, *arrays, groups), defined(w, *arrays, groups), strict=True):
+        assert found.dtype == dtype
+        tolerance = 1e-4 if dtype == "f" else 1e-12
+        np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance * max(1, np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("way", WINDOWS)
+def test_arrays_may_lie_anyhow(way, host_engine):  # noqa: F811
+    same = np.testing.assert_array_equal if OWN and host_engine == "numba" else close
+    w, rng = WINDOWS[way], np.random.default_rng(0)
+    x, weight = rng.normal(size=(5, 3, 12, 12)).astype("f"), rng.normal(size=(5, 3, 3, 3)).astype("f")
+    dy, bias = rng.normal(size=(5, 5, *w.out)).astype("f"), rng.normal(size=5).astype("f")
+    expected = everything(w, x, weight, dy, bias)
+    apart = [np.repeat(a, 2, -1)[..., ::2] for a in (x, weight, dy, bias)]
+    turned = [np.asfortranarray(a) for a in (x, weight, dy, bias)]
+    for arrays in (apart, turned):
+        for found, array in zip(everything(w, *arrays), expected, strict=True):
+            same(found, array)
+    out = np.full((10, 3, 3, 3), np.nan, "f")
+    assert conv_kernel.weight_gradient(x, dy, w, 1, weight.shape, out[::2]).base is out
+    same(out[::2], expected[2])
+    assert np.isnan(out[1::2]).all()
+
+
+@pytest.mark.usefixtures("host_engine")
+def test_without_images_or_channels_there_is_nothing_to_add_up():
+    w = WINDOWS["by image"]
+    for n, channels, filters in [(0, 3, 5), (2, 0, 5), (2, 3, 0)]:
+        x, weight = np.ones((n, channels, 12, 12), "f"), np.ones((filters, channels, 3, 3), "f")
+        y, dx, dweight = everything(w, x, weight, np.ones((n, filters, 12, 12), "f"), None)
+        assert (y.shape, dx.shape, dweight.shape) == ((n, filters, 12, 12), x.shape, weight.shape)
+        assert not y.any()
+        assert not dx.any()
+        assert not dweight.any()
+
+
+@needs_loops
+@pytest.mark.parametrize("way", WINDOWS)
+def test_a_number_that_is_none_stays_where_windows_meet_it(way):
+    w, x = WINDOWS[way], np.ones((4, 2, 12, 12), "f")
+    x[1, 0, 5, 5] = np.nan
+    x[2, 1, 11, 11] = np.inf
+    weight = np.ones((3, 2, 3, 3), "f")
+    y = conv_kernel.convolve(x, weight, w, 1)
+    expected = defined(w, x, weight, np.zeros_like(y), None)[0]
+    np.testing.assert_array_equal(np.isnan(y), np.isnan(expected))
+    np.testing.assert_array_equal(np.isinf(y), np.isinf(expected))
+    dy = np.ones((4, 3, *w.out), "f")
+    dy[0, 0, 0, -1] = np.nan
+    dx = conv_kernel.convolve_transposed(dy, weight, w, 1)
+    np.testing.assert_array_equal(np.isnan(dx), np.isnan(defined(w, x, weight, dy, None)[1]))
+
+
+# --- threads ----------------------------------------------------------------------------------------------------------
+
+
+@needs_loops
+@pytest.mark.parametrize("way", WINDOWS)
+def test_bits_do_not_depend_on_the_number_of_threads(way, with_threads):
+    w, rng = WINDOWS[way], np.random.default_rng(0)
+    x, weight = rng.normal(size=(37, 3, 12, 12)).astype("f"), rng.normal(size=(5, 3, 3, 3)).astype("f")
+    dy, bias = rng.normal(size=(37, 5, *w.out)).astype("f"), rng.normal(size=5).astype("f")
+    with_threads(1)
+    alone = everything(w, x, weight, dy, bias)
+    for planned, present in [
+        (2, 2),
+        (3, 3),
+        (1, 4),
+        (3, 6),
+    ]:  # more may come than were planned for: they wait for memory
+        with_threads(planned, present)
+        for _ in range(5):
+            for found, expected in zip(everything(w, x, weight, dy, bias), alone, strict=True):
+                np.testing.assert_array_equal(found, expected)
+
+
+@needs_loops
+def test_callers_at_once_do_not_meet(with_threads):
+    w, rng = WINDOWS["by image"], np.random.default_rng(0)
+    with_threads(3)
+    cases = [
+        (w, *(rng.normal(size=s).astype("f") for s in ((n, 3, 12, 12), (5, 3, 3, 3), (n, 5, 12, 12), (5,))))
+        for n in (1, 8, 20, 33)
+    ]
+    expected = [everything(*case) for case in cases]
+    wrong = []
+
+    def run(i):
+        for _ in range(20):
+            found = everything(*cases[i])
+            wrong.extend(i for a, b in zip(found, expected[i], strict=True) if not np.array_equal(a, b))
+
+    callers = [threading.Thread(target=run, args=(i,)) for i in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert not wrong
+
+
+@needs_loops
+def test_columns_are_made_a_few_lines_or_images_at_a_time():
+    large = Windows((3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)), (224, 224), (224, 224))
+    images, lines = image_loops.blocks_of(large, 8, 64 * 9, 4)
+    assert (images, lines) == (1, 1)
+    small = Windows((3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)), (4, 4), (4, 4))
+    images, lines = image_loops.blocks_of(small, 100, 64 * 9, 4)
+    assert (images, lines) == (8, 4)
+    job = image_loops.Convolution(
+        image_loops.FORWARD, large, 1, *(np.ones(s, "f") for s in ((2, 64, 224, 224), (8, 64, 3, 3), (2, 8, 224, 224)))
+    )
+    assert job.keeps[4].nbytes < job.parts * 16 << 20  # columns of a whole image would be 116 MB
+
+
+# --- captured ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not dispatch.numba_installed, reason="without Numba NumPy's functions need memory on the way")
+def test_a_captured_net_replays_without_memory():
+    kobai.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(4, 8, 3),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(800, 10),
+    )
+    optimizer = kobai.optim.SGD(net.parameters(), lr=0.1)
+    x, t = kobai.randn(32, 1, 24, 24), kobai.arange(32) % 10
+
+    @kobai.capture
+    def step(x, t):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(net(x), t)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    for _ in range(3):
+        step(x, t)
+    assert peak_bytes(lambda: step(x, t)) < 1 << 16  # one image's columns would be twice as many
