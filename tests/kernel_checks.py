@@ -1,104 +1,22 @@
-"""The data that CUDA kernels bring for their proofs (``check=``), made ready for one dtype: on the host and on a device."""
+"""The check data of CUDA kernels (``kernel_data``) made ready for one dtype: on the host and on a device."""
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import kobai
-from kobai.engine.cuda_kernel import KERNELS, CudaKernel
-from kobai.formula.elementwise import ELEMENTWISE
-
-_ROOT = Path(kobai.__file__).parent
-for _file in sorted(_ROOT.rglob("*.py")):  # kernels stand with their families, wherever that is
-    if any(made in _file.read_text() for made in ("CudaKernel(", "@elementwise")):
-        importlib.import_module(
-            ".".join(("kobai", *_file.relative_to(_ROOT).with_suffix("").parts)).removesuffix(".__init__")
-        )
-for _kernel in ELEMENTWISE:
-    assert all(made.name in KERNELS for made in _kernel.cuda_kernels())  # written when they are first asked for
-
+from kernel_data import CHECKS
+from kobai.engine.cuda_kernel import KERNELS
 
 DTYPES = ("float32", "float64", "float16")
-
-
-def _reductions(rng):
-    x = rng.normal(size=(3, 1000))
-    x[1, 500] = np.nan
-    with np.errstate(invalid="ignore"):
-        wanted = np.stack([x.sum(1), x.max(1), x.min(1)], axis=1)
-    return 3, (x, np.zeros((3, 3)), 1000), {"y": wanted}
-
-
-def _reductions_in_one_warp(rng):
-    return (*_reductions(rng), 32, 32 * 8)
-
-
-def _affine(rng):
-    x = rng.normal(size=777)
-    return 2, (x, np.zeros(777), (2.0, -1.0), 5, 777), {"y": 2 * x - 1 + 5}
-
-
-def _affine_with_numbers_on_the_device(rng):
-    grid, (x, y, _, k, n), expected = _affine(rng)
-    return grid, (x, y, np.array([2.0, -1.0]), k, n), expected
-
-
-def _through_a_table(rng):
-    x = [rng.normal(size=n) for n in (5, 300)]
-    return (2, 2), (x, np.array([5, 300])), {"table": [2 * a for a in x]}
-
-
-# They prove what every kernel stands on: the prelude, shared memory, and how arguments travel.
-CudaKernel(
-    "test_reductions",
-    "const T* x, T* y, int columns",
-    r"""
-    A* first = shared_memory<A>();
-    const T* row = x + blockIdx.x * (long long)columns;
-    A sum = 0, most = -INFINITY, least = INFINITY;
-    for (int j = threadIdx.x; j < columns; j += blockDim.x) {
-        const A v = row[j];
-        sum += v;
-        most = maximum(most, v);
-        least = minimum(least, v);
-    }
-    sum = block_sum(sum), most = block_max(most), least = block_min(least);
-    first[threadIdx.x] = sum;
-    __syncthreads();
-    const A other = first[blockDim.x - 1 - threadIdx.x];
-    if (threadIdx.x == 0) y[blockIdx.x * 3] = other, y[blockIdx.x * 3 + 1] = most, y[blockIdx.x * 3 + 2] = least;
-    """,
-    shared=256 * 8,
-    dtypes=DTYPES,
-    check=[_reductions, _reductions_in_one_warp],
-)
-CudaKernel(
-    "test_affine",
-    "const T* __restrict__ x, T* y, A h[2], A k, long long n",
-    "EACH(i, n) y[i] = h[0] * x[i] + h[1] + k;",
-    dtypes=DTYPES,
-    check=[_affine, _affine_with_numbers_on_the_device],
-)
-CudaKernel(
-    "test_table",
-    "const unsigned long long* table, const long long* sizes",
-    r"""
-    T* x = (T*)table[blockIdx.y];
-    EACH(i, sizes[blockIdx.y]) x[i] = 2 * (A)x[i];
-    """,
-    check=_through_a_table,
-)
 
 CASES = [
     (kernel.name, i, dtype)
     for _, kernel in sorted(KERNELS.items())
     for dtype in kernel.dtypes
-    for i in range(len(kernel.checks))
+    for i in range(len(CHECKS.get(kernel.name, ())))
 ]
 
 
@@ -116,7 +34,7 @@ class Launch:
 def launch_of(name: str, i: int, dtype: str) -> Launch:
     """The i-th check of a kernel. Arrays declared ``T*`` or ``A*``, and floats in tables of addresses, get their dtype."""
     kernel = KERNELS[name]
-    grid, args, expected, *options = kernel.checks[i](np.random.default_rng(i))
+    grid, args, expected, *options = CHECKS[name][i](np.random.default_rng(i))
     threads, shared = (*options, 0, -1)[:2]
     assert len(args) == len(kernel.parameters), f"{name}: the check has {len(args)} arguments"
     assert expected.keys() <= {p.name for p in kernel.parameters}, f"{name}: the check expects {sorted(expected)}"

@@ -1,4 +1,4 @@
-"""Every CUDA kernel is run on the host, on the data it brings, and must give what NumPy gives."""
+"""Every CUDA kernel is run on the host, on its check data, and must give what NumPy gives."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from kernel_checks import CASES, DTYPES, assert_expected, launch_of
+from kernel_data import CHECKS
 from kobai.engine.cuda_kernel import KERNELS
 
 pytestmark = pytest.mark.skipif(host.COMPILER is None, reason="needs a C++ compiler (g++)")
@@ -28,8 +29,12 @@ def test_kernel(libraries, name, i, dtype, backwards):
 
 
 @pytest.mark.parametrize("name", sorted(KERNELS))
-def test_every_kernel_brings_a_check(name):
-    assert KERNELS[name].checks
+def test_every_kernel_has_a_check(name):
+    assert CHECKS.get(name)
+
+
+def test_every_check_is_of_a_kernel():
+    assert CHECKS.keys() <= KERNELS.keys()
 
 
 def test_both_forms_of_numbers_are_run():
@@ -39,7 +44,7 @@ def test_both_forms_of_numbers_are_run():
             if p.count:
                 forms = {
                     isinstance(launch_of(name, i, kernel.dtypes[0]).args[k], np.ndarray)
-                    for i in range(len(kernel.checks))
+                    for i in range(len(CHECKS[name]))
                 }
                 assert forms == {False, True}, (
                     f"{name}: {p.name} is never checked as {'a tuple' if True in forms else 'an array'}"

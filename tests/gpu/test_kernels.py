@@ -1,4 +1,4 @@
-"""Every CUDA kernel on the device, on the data it brings (as ``tests/cuda`` runs it on the host), and products by cuBLASLt."""
+"""Every CUDA kernel on the device, on its check data (as ``tests/cuda`` runs it on the host), and products by cuBLASLt."""
 
 import numpy as np
 import pytest

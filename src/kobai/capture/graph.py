@@ -26,23 +26,12 @@ WORDS = 16
 """64-bit words that one launch carries to the device."""
 
 
-def _check_feed(rng: np.random.Generator) -> Any:
-    words = tuple(int(w) for w in rng.integers(0, 2**64, WORDS, np.uint64))
-    return 1, (words, np.zeros(WORDS, np.uint64)), {"place": np.array(words, np.uint64)}
-
-
-def _check_feed_from_device(rng: np.random.Generator) -> Any:
-    grid, (words, place), expected = _check_feed(rng)
-    return grid, (np.array(words, np.uint64), place), expected
-
-
 FEED = CudaKernel(
     "feed",
     f"unsigned long long words[{WORDS}], unsigned long long* place",
     f"if (threadIdx.x == 0) for (int i = 0; i < {WORDS}; i++) place[i] = words[i];",
     threads=32,
     dtypes=("float32",),
-    check=[_check_feed, _check_feed_from_device],
 )
 """Brings the host's numbers to the device: learning rates, bias corrections, random counters.
 

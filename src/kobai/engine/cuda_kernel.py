@@ -2,14 +2,14 @@
 
 A kernel is written once for all float dtypes: ``T`` is the type of the elements, ``A`` the one in which sums are added up.
 CuPy compiles it with NVRTC for the device at hand and keeps the machine code on disk (``CUPY_CACHE_DIR``).
-Without a device every kernel here is still proven: see ``tests/cuda``.
+Without a device every kernel is still proven: ``tests/kernel_data`` says what each must give.
 """
 
 from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -22,14 +22,6 @@ from kobai.xp import Array
 
 KERNELS: dict[str, CudaKernel] = {}
 """Every kernel by name: what the proof without a device goes through, and ``kobai warmup``."""
-
-Check = Callable[[np.random.Generator], tuple[Any, ...]]
-"""``check(rng) -> (grid, args, expected)``: NumPy arrays and numbers for a launch, and what the named arrays must hold then.
-
-Floats are written in float64: ``T*`` and ``A*`` are converted to the dtype at hand, and ``expected`` is compared with a
-slack of 64 of its roundings. A table of addresses is a list of arrays. Behind ``expected`` may stand the threads per
-block and the bytes of shared memory. The proofs without a device run every check (``pytest tests/cuda -k name``).
-"""
 
 TYPES = {"float32": ("float", "float"), "float64": ("double", "double"), "float16": ("half", "float")}
 """dtype: (T, A)"""
@@ -178,7 +170,7 @@ class CudaKernel:
     tuple (then they travel by value) or as an array on the device (in a captured step). ``body`` is the inside of the
     function; ``prelude`` stands before it, for functions of its own. ``threads`` per block, a multiple of 32; ``shared``
     bytes for ``shared_memory<V>()``. ``dtypes`` are those that ``T`` may be. ``structs`` are types of the prelude that may be
-    parameters by value, with NumPy's dtypes: 0-d arrays of these are the arguments. ``check`` gives data for the proofs.
+    parameters by value, with NumPy's dtypes: 0-d arrays of these are the arguments.
 
     Launched through :func:`kobai.engine.dispatch.launch`: ``launch(KERNEL, grid, args)``, with ``threads`` and ``shared``
     behind if this launch needs others. ``T`` is the dtype of the first ``T*`` argument that is not None; a kernel without
@@ -196,7 +188,6 @@ class CudaKernel:
         prelude: str = "",
         dtypes: Sequence[str] = ("float32", "float64"),
         structs: Mapping[str, Any] = MappingProxyType({}),
-        check: Check | Sequence[Check] = (),
     ) -> None:
         if name in KERNELS:
             raise ValueError(f"CudaKernel: there is a kernel {name!r} already")
@@ -206,7 +197,6 @@ class CudaKernel:
         self.structs = structs
         self.parameters = _parameters(name, signature, structs)
         self.threads, self.shared, self.dtypes = threads, shared, tuple(dtypes)
-        self.checks: tuple[Check, ...] = (check,) if callable(check) else tuple(check)
         self._typed: dict[Any, TypedKernel] = {}
         self._elements = [i for i, p in enumerate(self.parameters) if p.pointer and p.ctype == "T"]
         KERNELS[name] = self

@@ -11,7 +11,6 @@ import numpy as np
 from kobai.engine import dispatch
 from kobai.engine.cuda_kernel import CudaKernel, on_cuda
 from kobai.formula.loop_code import cuda_lines
-from kobai.formula.numpy_code import ArrayCode
 from kobai.formula.parse import Formula
 from kobai.xp import Array
 
@@ -81,9 +80,7 @@ class CudaCode:
         """``(*slots, numbers, n)``"""
         pointers = [f"{'T*' if k in self.into else 'const T*'} a{k}" for k in range(self.slots)]
         signature = ", ".join([*pointers, *self._numbers(), "long long n"])
-        return CudaKernel(
-            self.name, signature, self._body(), threads=THREADS, dtypes=DTYPES, check=self._checks(self._check_one)
-        )
+        return CudaKernel(self.name, signature, self._body(), threads=THREADS, dtypes=DTYPES)
 
     def _numbers(self) -> list[str]:
         return [f"A h[{len(self.formula.scalars)}]"] if self.formula.scalars else []
@@ -130,7 +127,6 @@ class CudaCode:
             prelude=prelude,
             dtypes=DTYPES,
             structs={"Table": self._table},
-            check=self._checks(self._check_many),
         )
 
     @cached_property
@@ -149,47 +145,3 @@ class CudaCode:
             table, most = address_table(self._table, some), max(a.size for a in some[0])
             grid = self._blocks(most, arrays[0].itemsize), stop - start
             dispatch.launch(self.many.of(arrays[0].dtype), grid, (table, *self._given(numbers)))
-
-    # --- proofs
-
-    def _checks(self, check: Any) -> list[Any]:
-        if not self.formula.scalars:
-            return [check]
-
-        def with_numbers_on_the_device(rng: np.random.Generator) -> Any:
-            grid, args, expected = check(rng)
-            return grid, [np.array(arg) if isinstance(arg, tuple) else arg for arg in args], expected
-
-        return [check, with_numbers_on_the_device]
-
-    def _example(self, rng: np.random.Generator, n: int, numbers: tuple[float, ...]) -> tuple[list[Array], list[Array]]:
-        """Arrays for all slots, and what they hold afterwards."""
-        # The first state large: v − ḡ² of centred RMSprop has to stay positive.
-        before = [rng.uniform(0.5, 1.5, n) * (rng.choice([-1, 1], n) if k < 2 else 1) for k in range(self.slots)]
-        if self.slots > 2:
-            before[2] += 5
-        before = [_halves(a) for a in before]
-        after = [a.copy() for a in before]
-        code = ArrayCode(self.formula, self.into)
-        registers = [np.empty(n) for _ in range(code.scratch)] + [np.empty(n, bool) for _ in range(code.masks)]
-        code.run(np, np.float64)(*after, *registers, *(np.full(n, b) for b in code.bounds), *map(np.array, numbers))
-        return before, after
-
-    def _check_one(self, rng: np.random.Generator) -> Any:
-        n = 2 * THREADS * 4 + 7
-        numbers = tuple(_halves(rng.uniform(0.2, 0.8, len(self.formula.scalars))).tolist())
-        before, after = self._example(rng, n, numbers)
-        return 2, (*before, *self._given(numbers), n), {f"a{k}": after[k] for k in range(self.slots)}
-
-    def _check_many(self, rng: np.random.Generator) -> Any:
-        numbers = tuple(_halves(rng.uniform(0.2, 0.8, len(self.formula.scalars))).tolist())
-        sizes = [1, 2 * THREADS * 4 + 3, 0, 600]
-        sets = [self._example(rng, n, numbers) for n in sizes]
-        before, after = ([[one[when][k] for one in sets] for k in range(self.slots)] for when in (0, 1))
-        args = ({"at": before, "size": np.array(sizes)}, *self._given(numbers))
-        return (2, len(sizes)), args, {"table": [a for row in after for a in row]}
-
-
-def _halves(values: Array) -> Array:
-    """The nearest numbers that every dtype has: comparisons come out alike in all."""
-    return values.astype(np.float16).astype(np.float64)

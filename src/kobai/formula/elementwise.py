@@ -27,7 +27,6 @@ import numpy as np
 
 from kobai.cpu.threads import GRAIN, run_split
 from kobai.engine import dispatch
-from kobai.engine.cuda_kernel import CudaKernel
 from kobai.formula.cuda_code import CudaCode
 from kobai.formula.loop_code import Loops
 from kobai.formula.numpy_code import ArrayCode, own_registers, run_on_host
@@ -121,13 +120,6 @@ class Elementwise:
         if found is None:
             found = self._codes[into] = Code(self.name, self.formula, into)
         return found
-
-    def cuda_kernels(self) -> list[CudaKernel]:
-        """Those in CUDA C that may come to be launched, for the proofs: over many arrays if the kernel updates arrays."""
-        if set(self.formula.names) <= set(self.formula.arrays):
-            return [self.code().cuda.many]
-        in_place = [self.code((0,)).cuda.one] if len(self.formula.arrays) == len(self.formula.results) == 1 else []
-        return [self._apart.cuda.one, *in_place]
 
     def __call__(self, *arrays: Array, out: Any = None, **scalars: float) -> Any:
         formula = self.formula

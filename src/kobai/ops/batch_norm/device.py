@@ -8,12 +8,7 @@ what μ − k is off by.
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
-import numpy as np
-
-from kobai.engine.cuda_kernel import Check, CudaKernel
+from kobai.engine.cuda_kernel import CudaKernel
 from kobai.engine.dispatch import launch
 from kobai.ops.batch_norm.loops import Kept
 from kobai.xp import Array, xp_of
@@ -60,70 +55,6 @@ def _blocks(x: Array) -> tuple[tuple[int, int, int, int], int, int, int]:
     return (rows, channels, size, width), -(-channels // width), threads, threads // 32 * width * 16
 
 
-def _example(rng: np.random.Generator, shape: tuple[int, ...], relu: bool, affine: bool) -> dict[str, Any]:
-    """One pass there and back, by the definitions."""
-    others, channels, n = (0, *range(2, len(shape))), (shape[1], *(1,) * (len(shape) - 2)), math.prod(shape) // shape[1]
-    x, dy, vectors = 3 + rng.normal(size=shape), rng.normal(size=shape), rng.normal(size=(4, shape[1]))
-    weight, bias = (vectors[0], vectors[1]) if affine else (None, None)
-    running_mean, running_var = (vectors[2], vectors[3] ** 2) if affine else (None, None)
-    origin, mean, var = x.reshape(shape[0], shape[1], -1)[0, :, 0], x.mean(axis=others), x.var(axis=others)
-    invstd = 1 / np.sqrt(var + 1e-5)
-    scale = invstd if weight is None else invstd * weight
-    shift = (0 if bias is None else bias) - (mean - origin) * scale
-    y = (x - origin.reshape(channels)) * scale.reshape(channels) + shift.reshape(channels)
-    y = y * (y > 0) if relu else y
-    dz = dy * (y > 0) if relu else dy
-    xhat = (x - mean.reshape(channels)) * invstd.reshape(channels)
-    dweight, dbias = (dz * xhat).sum(axis=others), dz.sum(axis=others)
-    dx = scale.reshape(channels) * (dz - dbias.reshape(channels) / n - xhat * dweight.reshape(channels) / n)
-    moved = {}
-    if running_mean is not None and running_var is not None:
-        moved["running_mean"] = 0.75 * running_mean + 0.25 * mean
-        moved["running_var"] = 0.75 * running_var + 0.25 * var * n / (n - 1)
-    return {
-        "inputs": (x, weight, bias, running_mean, running_var),
-        "dy": dy,
-        "kept": np.stack([origin, mean - origin, invstd, scale, shift, mean, var, 0 * mean]),
-        "forward": {"y": y, **moved},
-        "backward": {"dx": dx, "dweight": dweight, "dbias": dbias},
-    }
-
-
-_EXAMPLES = [((37, 11), True, True), ((300, 40), False, True), ((3, 5, 50), True, True), ((2, 3, 2, 2), False, False)]
-
-
-def _train_check(shape: tuple[int, ...], relu: bool, affine: bool) -> Check:
-    def check(rng: np.random.Generator) -> tuple[Any, ...]:
-        e = _example(rng, shape, relu, affine)
-        sizes, grid, threads, shared = _blocks(e["dy"])
-        args = (*e["inputs"], np.zeros(shape), np.zeros((8, shape[1])), 0.25, 1e-5, int(relu), *sizes)
-        return grid, args, {**e["forward"], "kept": e["kept"]}, threads, shared
-
-    return check
-
-
-def _backward_check(shape: tuple[int, ...], relu: bool, affine: bool) -> Check:
-    def check(rng: np.random.Generator) -> tuple[Any, ...]:
-        e = _example(rng, shape, relu, affine)
-        sizes, grid, threads, shared = _blocks(e["dy"])
-        y = e["forward"]["y"] if relu else None
-        args = (e["dy"], e["inputs"][0], y, e["kept"], *(np.zeros_like(g) for g in e["backward"].values()), *sizes)
-        return grid, args, e["backward"], threads, shared
-
-    return check
-
-
-def _affine_check(shape: tuple[int, ...], relu: bool) -> Check:
-    def check(rng: np.random.Generator) -> tuple[Any, ...]:
-        x, (mean, scale, bias) = rng.normal(size=shape), rng.normal(size=(3, shape[1]))
-        channels = (-1, *(1,) * (x.ndim - 2))
-        y = (x - mean.reshape(channels)) * scale.reshape(channels) + bias.reshape(channels)
-        args = (x, mean, scale, bias, np.zeros(shape), int(relu), x.size, shape[1], math.prod(shape[2:]))
-        return 3, args, {"y": y * (y > 0) if relu else y}
-
-    return check
-
-
 TRAIN = CudaKernel(
     "batch_norm_train",
     "const T* x, const T* weight, const T* bias, T* running_mean, T* running_var, T* y, T* kept, A momentum, A eps, "
@@ -154,7 +85,6 @@ TRAIN = CudaKernel(
     """,
     threads=1024,
     prelude=_WALK,
-    check=[_train_check(*example) for example in _EXAMPLES],
 )
 
 BACKWARD = CudaKernel(
@@ -185,7 +115,6 @@ BACKWARD = CudaKernel(
     """,
     threads=1024,
     prelude=_WALK,
-    check=[_backward_check(*example) for example in _EXAMPLES],
 )
 
 AFFINE = CudaKernel(
@@ -198,7 +127,6 @@ AFFINE = CudaKernel(
         y[i] = relu && v < 0 ? A(0) : v;
     }
     """,
-    check=[_affine_check((60, 11), True), _affine_check((4, 5, 50), False)],
 )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from kobai.cpu.threads import GRAIN, run_split
 from kobai.engine.cuda_kernel import CudaKernel, on_cuda
 from kobai.engine.dispatch import compiled, launch, numba_runs
-from kobai.ops.dropout.philox import PHILOX_C, blocks_for, check_start, on_host, philox_bits, philox_words, reserve
+from kobai.ops.dropout.philox import PHILOX_C, blocks_for, on_host, philox_bits, philox_words, reserve
 from kobai.xp import Array, xp_of
 
 CHUNK = 2048
@@ -122,22 +122,6 @@ def _mask(x: Any, keep: Any, scale: float, y: Any, start: int, stop: int) -> Non
 # --- CUDA C: a thread for each block of eight numbers -----------------------------------------------------------------
 
 
-def _check_dropout(on_device: bool) -> Any:
-    def check(rng: np.random.Generator) -> Any:
-        x, start = rng.normal(size=3000), check_start(on_device)
-        bits = philox_bits(3000, tuple(int(word) for word in start), np.zeros(1))
-        keep = bits >= _threshold(0.3)
-        args = x, start, _threshold(0.3), 1 / 0.7, np.zeros(3000, bool), np.zeros(3000), 3000
-        return 2, args, {"keep": keep, "y": x * keep / 0.7}
-
-    return check
-
-
-def _check_mask(rng: np.random.Generator) -> Any:
-    x, keep = rng.normal(size=777), rng.random(777) > 0.3
-    return 2, (x, keep, 2.5, np.zeros(777), 777), {"y": x * keep * 2.5}
-
-
 DROPOUT = CudaKernel(
     "dropout",
     "const T* x, unsigned long long start[3], unsigned int threshold, A scale, bool* keep, T* y, long long n",
@@ -156,7 +140,6 @@ DROPOUT = CudaKernel(
     """,
     prelude=PHILOX_C,
     dtypes=("float32", "float64", "float16"),
-    check=[_check_dropout(False), _check_dropout(True)],
 )
 
 MASK = CudaKernel(
@@ -164,5 +147,4 @@ MASK = CudaKernel(
     "const T* x, const bool* keep, A scale, T* y, long long n",
     "EACH(i, n) y[i] = (A)x[i] * (keep[i] ? scale : (A)0);",
     dtypes=("float32", "float64", "float16"),
-    check=_check_mask,
 )

@@ -176,26 +176,10 @@ __device__ inline void philox(
 """For the ``prelude`` of kernels that draw."""
 
 
-def check_start(on_device: bool) -> Any:
-    """Where the checks of kernels that draw begin: as numbers by value, or in an array on the device."""
-    start = 2**40 + 1, 0x0123456789ABCDEF, 0xFEDCBA9876543210
-    return np.array(start, np.uint64) if on_device else start
-
-
-def _check(on_device: bool) -> Any:
-    def check(rng: np.random.Generator) -> Any:
-        words = np.zeros(4 * 300, np.uint64)
-        _numpy_words(on_host(check_start(on_device)), 0, words)
-        return 2, (check_start(on_device), np.zeros_like(words), 300), {"words": words}
-
-    return check
-
-
 PHILOX = CudaKernel(
     "philox",
     "unsigned long long start[3], unsigned long long* words, long long blocks",
     "EACH(i, blocks) philox(start[0] + i, start[1], start[2], words + 4 * i);",
     prelude=PHILOX_C,
     dtypes=("float32",),
-    check=[_check(False), _check(True)],
 )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kobai.cpu.threads import GRAIN, run_split
-from kobai.engine.cuda_kernel import Check, CudaKernel, on_cuda
+from kobai.engine.cuda_kernel import CudaKernel, on_cuda
 from kobai.engine.dispatch import compiled, launch, numba_runs
 from kobai.ops._sums import total
 from kobai.ops.batch_norm.kernel import Backward
@@ -164,46 +164,6 @@ def _backward_numba(
 # --- CUDA -------------------------------------------------------------------------------------------------------------
 
 
-def _example(rng: np.random.Generator, shape: tuple[int, int, int], groups: int) -> dict[str, Any]:
-    """One pass there and back, by the definitions."""
-    n, channels = shape[:2]
-    x, dy, (w, b) = 3 + rng.normal(size=shape), rng.normal(size=shape), rng.normal(size=(2, channels))
-    rows = x.reshape(n * groups, -1)
-    mean, invstd = rows.mean(1, keepdims=True), 1 / np.sqrt(rows.var(1, keepdims=True) + 1e-5)
-    xhat, g = (rows - mean) * invstd, (w[:, None] * dy).reshape(rows.shape)
-    dx = invstd * (g - g.mean(1, keepdims=True) - xhat * (g * xhat).mean(1, keepdims=True))
-    xhat = xhat.reshape(shape)
-    return {
-        "x": x,
-        "dy": dy,
-        "w": w,
-        "b": b,
-        "kept": np.concatenate([mean - rows[:, :1], invstd], axis=1).T.copy(),
-        "y": w[:, None] * xhat + b[:, None],
-        "dx": dx.reshape(shape),
-        "parameters": {"dweight": (dy * xhat).sum((0, 2)), "dbias": dy.sum((0, 2))},
-    }
-
-
-def _check(which: str, shape: tuple[int, int, int], groups: int) -> Check:
-    def check(rng: np.random.Generator) -> tuple[Any, ...]:
-        e = _example(rng, shape, groups)
-        (n, channels, size), rows = shape, shape[0] * groups
-        inside = (channels // groups, size)
-        if which == "forward":
-            args: Any = (e["x"], e["w"], e["b"], np.zeros(shape), np.zeros((2, rows)), 1e-5, groups, *inside)
-            return rows, args, {"y": e["y"], "kept": e["kept"]}, 128
-        if which == "backward":
-            args = (e["dy"], e["x"], e["w"], e["kept"], np.zeros(shape), groups, *inside)
-            return rows, args, {"dx": e["dx"]}, 128
-        args = (e["dy"], e["x"], e["kept"], np.zeros(channels), np.zeros(channels), n, groups, *inside)
-        return channels, args, e["parameters"], 128
-
-    return check
-
-
-_SHAPES = [((2, 6, 50), 3), ((3, 4, 9), 1), ((2, 5, 200), 5)]
-
 FORWARD = CudaKernel(
     "group_norm",
     "const T* x, const T* weight, const T* bias, T* y, T* kept, A eps, int groups, int width, int size",
@@ -224,7 +184,6 @@ FORWARD = CudaKernel(
     }
     """,
     threads=1024,
-    check=[_check("forward", *shape) for shape in _SHAPES],
 )
 
 BACKWARD = CudaKernel(
@@ -245,7 +204,6 @@ BACKWARD = CudaKernel(
         dx[j] = invstd * (dy[j] * weight[j / size] - level - ((x[j] - k) - offset) * slope);
     """,
     threads=1024,
-    check=[_check("backward", *shape) for shape in _SHAPES],
 )
 
 PARAMETERS = CudaKernel(
@@ -267,7 +225,6 @@ PARAMETERS = CudaKernel(
     if (threadIdx.x == 0) dweight[c] = dw, dbias[c] = db;
     """,
     threads=1024,
-    check=[_check("parameters", *shape) for shape in _SHAPES],
 )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from kobai.cpu.blas import matmul
 from kobai.cpu.threads import GRAIN, run_split
-from kobai.engine.cuda_kernel import Check, CudaKernel, on_cuda
+from kobai.engine.cuda_kernel import CudaKernel, on_cuda
 from kobai.engine.dispatch import compiled, launch, numba_runs
 from kobai.ops._sums import total
 from kobai.ops.batch_norm.kernel import Backward, mean_over
@@ -208,55 +208,6 @@ def _backward_numba(dy: Array, x: Array, weight: Array, kept: Array, dx: Array, 
 # --- CUDA -------------------------------------------------------------------------------------------------------------
 
 
-def _example(rng: np.random.Generator, shape: tuple[int, int], centre: bool) -> dict[str, Any]:
-    """One pass there and back, by the definitions."""
-    x, dy, (w, b) = 3 + rng.normal(size=shape), rng.normal(size=shape), rng.normal(size=(2, shape[1]))
-    origin, mean = (x[:, :1], x.mean(1, keepdims=True)) if centre else (0 * x[:, :1], 0 * x[:, :1])
-    invstd = 1 / np.sqrt(((x - mean) ** 2).mean(1, keepdims=True) + 1e-5)
-    xhat, g = (x - mean) * invstd, w * dy
-    dx = invstd * (g - centre * g.mean(1, keepdims=True) - xhat * (g * xhat).mean(1, keepdims=True))
-    kept = np.concatenate([mean - origin, invstd], axis=1).T.copy()
-    both = np.stack([dy * xhat, dy])
-    return {"x": x, "dy": dy, "w": w, "b": b, "kept": kept, "y": w * xhat + b, "dx": dx, "both": both}
-
-
-def _forward_check(shape: tuple[int, int], centre: bool) -> Check:
-    def check(rng: np.random.Generator) -> tuple[Any, ...]:
-        e = _example(rng, shape, centre)
-        args = (e["x"], e["w"], e["b"], np.zeros(shape), np.zeros_like(e["kept"]), int(centre), 1e-5, *shape)
-        return shape[0], args, {"y": e["y"], "kept": e["kept"]}, _threads(shape[1])
-
-    return check
-
-
-def _backward_check(shape: tuple[int, int], centre: bool) -> Check:
-    def check(rng: np.random.Generator) -> tuple[Any, ...]:
-        e = _example(rng, shape, centre)
-        args = (e["dy"], e["x"], e["w"], e["kept"], np.zeros(shape), int(centre), *shape)
-        return shape[0], args, {"dx": e["dx"]}, _threads(shape[1])
-
-    return check
-
-
-def _columns_check(shape: tuple[int, int], centre: bool) -> Check:
-    def check(rng: np.random.Generator) -> tuple[Any, ...]:
-        e, slabs = _example(rng, shape, centre), 3
-        parts = np.stack([part.sum(1) for part in np.array_split(e["both"], slabs, axis=1)])
-        args = (e["dy"], e["x"], e["kept"], np.zeros_like(parts), int(centre), *shape)
-        return (-(-shape[1] // 32), slabs), args, {"parts": parts}
-
-    return check
-
-
-def _together_check(rng: np.random.Generator) -> tuple[Any, ...]:
-    parts = rng.normal(size=(7, 2, 100))
-    return (
-        1,
-        (parts, np.zeros(100), np.zeros(100), 7, 100),
-        {"dweight": parts[:, 0].sum(0), "dbias": parts[:, 1].sum(0)},
-    )
-
-
 FORWARD = CudaKernel(
     "layer_norm",
     "const T* x, const T* weight, const T* bias, T* y, T* kept, int centre, A eps, long long rows, int size",
@@ -274,7 +225,6 @@ FORWARD = CudaKernel(
         y[j] = ((x[j] - k) - offset) * invstd * weight[j] + bias[j];
     """,
     threads=1024,
-    check=[_forward_check((5, 100), True), _forward_check((3, 1500), False), _forward_check((2, 1), True)],
 )
 
 BACKWARD = CudaKernel(
@@ -295,7 +245,6 @@ BACKWARD = CudaKernel(
         dx[j] = invstd * (dy[j] * weight[j] - level - ((x[j] - k) - offset) * slope);
     """,
     threads=1024,
-    check=[_backward_check((5, 100), True), _backward_check((3, 1500), False)],
 )
 
 COLUMNS = CudaKernel(
@@ -322,7 +271,6 @@ COLUMNS = CudaKernel(
         parts[(slab * 2 + warp) * size + j] = total;
     }
     """,
-    check=[_columns_check((50, 70), True), _columns_check((2, 33), False)],
 )
 
 TOGETHER = CudaKernel(
@@ -338,7 +286,6 @@ TOGETHER = CudaKernel(
         dweight[j] = dw, dbias[j] = db;
     }
     """,
-    check=_together_check,
 )
 
 
