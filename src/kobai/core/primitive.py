@@ -7,9 +7,9 @@ An operation is declared once, gradient beside function::
         y = xp_of(x).exp(x)
         return y, lambda dy: (dy * y,)
 
-``vjp(dy)`` returns one entry per positional argument: an array; ``None`` where there is no gradient; or a function
-``f(out)``, called only if that input needs its gradient, which returns a fresh array, or fills and returns ``out`` when it
-is given. Entries that are arrays may be shared or be views; a ``vjp`` never writes into ``dy``.
+``vjp(dy)`` returns one entry per positional argument: ``None`` where there is no gradient; an array, which may be a view or
+shared with others; or a function without arguments, called only if that input needs its gradient, which returns a fresh array
+that nobody else holds. A ``vjp`` never writes into ``dy``.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def _in_float32(function: Callable[..., Any], host_only: bool, updates: Sequence
 def _rounded(value: Any) -> Any:
     """A result or an entry of a vjp in float16 where it is float32."""
     if type(value) is FunctionType:
-        return lambda out: _rounded(as_array(value(None)))
+        return lambda: _rounded(as_array(value()))
     return value if value is None or value.dtype != np.float32 else as_array(value).astype(np.float16)
 
 

@@ -175,7 +175,7 @@ def run_backward(
     def send(edge: Any, g: Any) -> None:
         fresh = type(g) is FunctionType
         if fresh:
-            g = g(None)
+            g = g()
         if type(edge) is Node:
             order = edge.order
             before = waiting.get(order)
@@ -223,7 +223,7 @@ def run_backward(
         gradients = vjp(dy)
         if anomaly.used and anomaly.state.enabled:
             pairs = zip(node.edges, gradients, strict=False)
-            gradients = [None if e is None else g(None) if type(g) is FunctionType else g for e, g in pairs]
+            gradients = [None if e is None else g() if type(g) is FunctionType else g for e, g in pairs]
             anomaly.check(node, gradients)
         for edge, g in zip(node.edges, gradients, strict=False):
             if edge is not None and g is not None:

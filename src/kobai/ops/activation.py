@@ -172,8 +172,8 @@ def _prelu(x: Array, weight: Array) -> Any:
     def vjp(dy: Array) -> Any:
         slopes = weight.reshape(shape)
         return (
-            lambda out: dy * _step(x, slopes),
-            lambda out: unbroadcast(dy * below, slopes.shape).reshape(weight.shape),
+            lambda: dy * _step(x, slopes),
+            lambda: unbroadcast(dy * below, slopes.shape).reshape(weight.shape),
         )
 
     return fast.relu(x) + slope * below, vjp

@@ -56,25 +56,25 @@ def _add(a: Array, b: Array) -> Any:
 @primitive(sample=_two(), kind="elementwise", half="own")
 def _sub(a: Array, b: Array) -> Any:
     sa, sb = shape_of(a), shape_of(b)
-    return a - b, lambda dy: (unbroadcast(dy, sa), lambda out: unbroadcast(-dy, sb))
+    return a - b, lambda dy: (unbroadcast(dy, sa), lambda: unbroadcast(-dy, sb))
 
 
 @primitive(sample=_two(), kind="elementwise")
 def _mul(a: Array, b: Array) -> Any:
     y = a * b
     if isinstance(b, (bool, int, float)):
-        return y, lambda dy: (lambda out: dy * b, None)
-    return y, lambda dy: (lambda out: unbroadcast(dy * b, a.shape), lambda out: unbroadcast(dy * a, b.shape))
+        return y, lambda dy: (lambda: dy * b, None)
+    return y, lambda dy: (lambda: unbroadcast(dy * b, a.shape), lambda: unbroadcast(dy * a, b.shape))
 
 
 @primitive(sample=_two(0.5, 2.0), kind="elementwise")
 def _div(a: Array, b: Array) -> Any:
     y = a / b
     if isinstance(b, (bool, int, float)):
-        return y, lambda dy: (lambda out: dy / b, None)
+        return y, lambda dy: (lambda: dy / b, None)
     sa = shape_of(a)
     # The quotient is computed again, so that the result may change in place: z = a / b; z += c.
-    return y, lambda dy: (lambda out: unbroadcast(dy / b, sa), lambda out: unbroadcast(-dy * (a / b) / b, b.shape))
+    return y, lambda dy: (lambda: unbroadcast(dy / b, sa), lambda: unbroadcast(-dy * (a / b) / b, b.shape))
 
 
 @primitive(sample=_two(0.5, 2.0), kind="elementwise")
@@ -82,16 +82,16 @@ def _pow(a: Array, b: Array) -> Any:
     y = _power(a, b)
     if isinstance(b, (int, float)):
         # y is not kept, so that it may change in place
-        return y, lambda dy: (lambda out: dy * (b * a ** (b - 1)) if b != 0 else dy * 0, None)
+        return y, lambda dy: (lambda: dy * (b * a ** (b - 1)) if b != 0 else dy * 0, None)
 
     def vjp(dy: Array) -> Any:
-        def da(out: Array) -> Array:
+        def da() -> Array:
             # d(aᵇ)/da = b aᵇ⁻¹, which at b = 0 is 0, also where a = 0
             xp = xp_of(b)
             zero = b == 0
             return unbroadcast(dy * xp.where(zero, 0 * b, b * a ** xp.where(zero, 1 + 0 * b, b - 1)), a.shape)
 
-        def db(out: Array) -> Array:
+        def db() -> Array:
             # d(aᵇ)/db = aᵇ ln a, which at a = 0 is 0 for b ≥ 0; below 0 there is none (nan)
             xp = xp_of(b)
             g = dy * (y * _ln(a))
@@ -140,7 +140,7 @@ def _to_the_chosen(dy: Array, y: Array, a: Array, b: Array) -> Any:
         chosen = ((x == y) | (y != y)).astype(dy.dtype)
         return unbroadcast(dy * (chosen - 0.5 * (chosen * (other == y))), shape_of(x))
 
-    return (lambda out: share(a, b)), (lambda out: share(b, a))
+    return (lambda: share(a, b)), (lambda: share(b, a))
 
 
 REMAINDERS: Samples = [
@@ -155,7 +155,7 @@ def _remainder(a: Array, b: Array) -> Any:
     check_divisor("remainder", a, b)
     sa, sb = shape_of(a), shape_of(b)
     y = _floor_remainder(a, b)
-    return y, lambda dy: (unbroadcast(dy, sa), lambda out: unbroadcast(-dy * _floor_quotient(a, b), sb))
+    return y, lambda dy: (unbroadcast(dy, sa), lambda: unbroadcast(-dy * _floor_quotient(a, b), sb))
 
 
 @primitive(sample=REMAINDERS)
@@ -163,7 +163,7 @@ def _fmod(a: Array, b: Array) -> Any:
     check_divisor("fmod", a, b)
     sa, sb = shape_of(a), shape_of(b)
     y = _trunc_remainder(a, b)
-    return y, lambda dy: (unbroadcast(dy, sa), lambda out: unbroadcast(-dy * _trunc_quotient(a, b), sb))
+    return y, lambda dy: (unbroadcast(dy, sa), lambda: unbroadcast(-dy * _trunc_quotient(a, b), sb))
 
 
 @primitive(sample=[lambda rng: (rng.uniform(0.5, 2, (4, 3)), rng.uniform(-2, 2, (3,)))])
@@ -173,7 +173,7 @@ def _atan2(a: Array, b: Array) -> Any:
     def vjp(dy: Array) -> Any:
         square = a * a + b * b
         scaled = dy / xp_of(a).where(square == 0, square + 1, square)  # no direction at the origin: gradient 0
-        return (lambda out: unbroadcast(scaled * b, a.shape)), (lambda out: unbroadcast(-scaled * a, b.shape))
+        return (lambda: unbroadcast(scaled * b, a.shape)), (lambda: unbroadcast(-scaled * a, b.shape))
 
     return y, vjp
 
@@ -195,7 +195,7 @@ def _no_slope(a: Array, b: Array) -> Any:
     sa, sb = shape_of(a), shape_of(b)
 
     def zeros(dy: Array, shape: tuple[int, ...] | None) -> Any:
-        return None if shape is None else lambda out: xp_of(dy).zeros(shape, dy.dtype)
+        return None if shape is None else lambda: xp_of(dy).zeros(shape, dy.dtype)
 
     return lambda dy: (zeros(dy, sa), zeros(dy, sb))
 

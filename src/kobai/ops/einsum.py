@@ -118,7 +118,7 @@ def _einsum(*operands: Array, inputs: tuple[str, ...], output: str) -> Any:
 
     def vjp(dy: Array) -> Any:
         pairs = list(zip(operands, inputs, strict=True))
-        return [lambda out, i=i: _gradient(i, pairs, dy, output) for i in range(len(operands))]
+        return [lambda i=i: _gradient(i, pairs, dy, output) for i in range(len(operands))]
 
     return y, vjp
 

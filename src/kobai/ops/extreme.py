@@ -76,13 +76,13 @@ def _among_ties(dy: Array, y: Array, x: Array, axes: Axes | None, keepdim: bool)
 @primitive(sample=_distinct())
 def _amax(x: Array, axes: Axes | None, keepdim: bool) -> Any:
     y = x.max(axis=axes, keepdims=keepdim)
-    return y, lambda dy: (lambda out: _among_ties(dy, y, x, axes, keepdim), None, None)
+    return y, lambda dy: (lambda: _among_ties(dy, y, x, axes, keepdim), None, None)
 
 
 @primitive(sample=_distinct())
 def _amin(x: Array, axes: Axes | None, keepdim: bool) -> Any:
     y = x.min(axis=axes, keepdims=keepdim)
-    return y, lambda dy: (lambda out: _among_ties(dy, y, x, axes, keepdim), None, None)
+    return y, lambda dy: (lambda: _among_ties(dy, y, x, axes, keepdim), None, None)
 
 
 def _extreme_at(rng: np.random.Generator, extreme: str, axis: int, keepdim: bool) -> Any:
@@ -101,7 +101,7 @@ def _attained(x: Array, index: Array, axis: int, keepdim: bool, extreme: str) ->
     xp, shape = xp_of(x), x.shape
 
     def vjp(dy: Array) -> Any:
-        def dx(out: Array | None) -> Array:
+        def dx() -> Array:
             check_range(extreme, index, shape[axis])
             out = xp.zeros(shape, dy.dtype)
             here, g = (index, dy) if keepdim else (xp.expand_dims(index, axis), xp.expand_dims(dy, axis))
@@ -313,7 +313,7 @@ def _median(x: Array, ignore_nan: bool) -> Any:
     """Of all elements; the gradient is shared by all that are equal to it, for none is chosen among them."""
     xp, flat = xp_of(x), x.reshape(-1)
     y = xp.take(xp.sort(flat), _middle(flat, 0, ignore_nan)).reshape(())
-    return y, lambda dy: (lambda out: _among_ties(dy, y, x, None, False), None)
+    return y, lambda dy: (lambda: _among_ties(dy, y, x, None, False), None)
 
 
 # --- logsumexp and norms ----------------------------------------------------------------------------------------------
@@ -334,7 +334,7 @@ def _logsumexp(x: Array, axes: Axes | None, keepdim: bool) -> Any:
         y = y.reshape([n for d, n in enumerate(x.shape) if axes is not None and d not in axes])
 
     def vjp(dy: Array) -> Any:
-        def dx(out: Array | None) -> Array:
+        def dx() -> Array:
             # softmax, of which ∞ has a share that is not defined: NaN; of a slice in which all is −∞, 0 is harmless
             level = spread(y, x.shape, axes, keepdim)
             level = xp.where(level == -math.inf, xp.zeros_like(level), level)
@@ -375,7 +375,7 @@ def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
 @quiet
 def _norm(x: Array, p: float, axes: Axes | None, keepdim: bool) -> Any:
     y = p_norm(x, p, axes, keepdim)
-    return y, lambda dy: (lambda out: p_norm_slope(dy, y, x, p, axes, keepdim), None, None, None)
+    return y, lambda dy: (lambda: p_norm_slope(dy, y, x, p, axes, keepdim), None, None, None)
 
 
 def p_norm(x: Array, p: float, axes: Axes | None, keepdim: bool) -> Array:

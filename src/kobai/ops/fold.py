@@ -21,12 +21,12 @@ def _sample_windows() -> Windows:
 
 @primitive(sample=lambda rng: (rng.normal(size=(2, 3, 4, 6)), {"w": _sample_windows()}))
 def _columns_of(x: Array, *, w: Windows) -> Any:
-    return _gathered(x, w), lambda dy: (lambda out: _added_up(dy, w),)
+    return _gathered(x, w), lambda dy: (lambda: _added_up(dy, w),)
 
 
 @primitive(sample=lambda rng: (rng.normal(size=(2, 18, 6)), {"w": _sample_windows()}))
 def _image_of(columns: Array, *, w: Windows) -> Any:
-    return _added_up(columns, w), lambda dy: (lambda out: _gathered(dy, w),)
+    return _added_up(columns, w), lambda dy: (lambda: _gathered(dy, w),)
 
 
 def _gathered(x: Array, w: Windows) -> Array:

@@ -46,11 +46,8 @@ def _embedding(weight: Array, indices: Array, padding_idx: int | None) -> Any:
     check_range("embedding", indices, shape[0])
 
     def vjp(dy: Array) -> Any:
-        def dweight(out: Array | None) -> Array:
-            if out is None:
-                out = xp.zeros(shape, dy.dtype)
-            else:
-                out[...] = 0
+        def dweight() -> Array:
+            out = xp.zeros(shape, dy.dtype)
             look_range("embedding", indices, shape[0])
             add_at(out, positions_along(shape, 0, indices), dy)
             if padding_idx is not None:
@@ -107,7 +104,7 @@ def _gather(x: Array, index: Array, axis: int) -> Any:
     positions, one_each = positions_of(shape, axis, index), index.shape[axis] == 1
 
     def vjp(dy: Array) -> Any:
-        def dx(out: Array | None) -> Array:
+        def dx() -> Array:
             out = xp.zeros(shape, dy.dtype)
             if one_each:  # one per slice: nothing repeats, as where a class is picked from each row
                 out.reshape(-1)[positions] = dy
@@ -279,8 +276,8 @@ def _where(condition: Array, a: Array, b: Array) -> Any:
         zero = dy.dtype.type(0)
         return (
             None,
-            lambda out: unbroadcast(xp.where(condition, dy, zero), sa),
-            lambda out: unbroadcast(xp.where(condition, zero, dy), sb),
+            lambda: unbroadcast(xp.where(condition, dy, zero), sa),
+            lambda: unbroadcast(xp.where(condition, zero, dy), sb),
         )
 
     return xp.where(condition, a, b), vjp

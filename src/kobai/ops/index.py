@@ -40,7 +40,7 @@ def _part(x: Array, key: Any) -> Any:
     xp, shape = xp_of(x), x.shape
 
     def vjp(dy: Array) -> Any:
-        def dx(out: Array | None) -> Array:
+        def dx() -> Array:
             out = xp.zeros(shape, dy.dtype)
             out[key] = dy
             return out
@@ -62,7 +62,7 @@ def _take(x: Array, index: Array, axis: int, who: str, negative: bool) -> Any:
     xp, shape = xp_of(x), x.shape
 
     def vjp(dy: Array) -> Any:
-        def dx(out: Array | None) -> Array:
+        def dx() -> Array:
             if negative:
                 rows = counted_from_front(who, index, shape[axis])
             else:
@@ -96,7 +96,7 @@ def _masked(x: Array, mask: Array, axis: int) -> Any:
     xp, shape = xp_of(x), x.shape
 
     def vjp(dy: Array) -> Any:
-        def dx(out: Array | None) -> Array:
+        def dx() -> Array:
             out = xp.zeros(shape, dy.dtype)
             out[(slice(None),) * axis + (mask,)] = dy
             return out
@@ -116,7 +116,7 @@ def _fancy(x: Array, *indices: Array, places: tuple[int, ...]) -> Any:
     xp, shape, key = xp_of(x), x.shape, _at(indices, places)
 
     def vjp(dy: Array) -> Any:
-        def dx(out: Array | None) -> Array:
+        def dx() -> Array:
             positions = read(xp.arange(_count(shape)).reshape(shape), key)
             return add_at(xp.zeros(shape, dy.dtype), positions, dy)
 
@@ -314,7 +314,7 @@ def _assign(x: Array, value: Array) -> Any:
     y = xp_of(x).empty_like(x)
     y[...] = value
     shape, dtype = value.shape, value.dtype
-    return y, lambda dy: (None, lambda out: _fitted(dy, shape).astype(dtype, copy=False))
+    return y, lambda dy: (None, lambda: _fitted(dy, shape).astype(dtype, copy=False))
 
 
 @primitive(
@@ -330,12 +330,12 @@ def _put(x: Array, value: Array, *indices: Array, places: tuple[int, ...]) -> An
     shape, dtype = value.shape, value.dtype
 
     def vjp(dy: Array) -> Any:
-        def dx(out: Array | None) -> Array:
+        def dx() -> Array:
             out = dy.copy()
             store(out, key, 0)
             return out
 
-        return dx, lambda out: _fitted(read(dy, key), shape).astype(dtype, copy=False)
+        return dx, lambda: _fitted(read(dy, key), shape).astype(dtype, copy=False)
 
     return y, vjp
 

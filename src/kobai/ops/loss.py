@@ -68,7 +68,7 @@ def _of_difference(
 
         def vjp(dy: Array) -> Any:
             g = derivative(xp, d, *options) * (dy * factor)
-            return unbroadcast(g, sx), lambda out: -unbroadcast(g, st)
+            return unbroadcast(g, sx), lambda: -unbroadcast(g, st)
 
         return y, vjp
 
@@ -210,14 +210,14 @@ def _binary_cross_entropy(x: Array, target: Array, weight: Array | None, *, redu
     def vjp(dy: Array) -> Any:
         g = dy * factor if weight is None else dy * factor * weight
 
-        def dweight(out: Array | None) -> Any:
+        def dweight() -> Any:
             each = -(target * _log(xp, x) + (1 - target) * _log(xp, 1 - x))
             return unbroadcast(dy * factor * each, weight.shape)  # type: ignore[union-attr]
 
         # x(1 − x) is bounded as in PyTorch, for x = 0 and 1
         return (
-            lambda out: g * (x - target) / xp.maximum(x * (1 - x), 1e-12),
-            lambda out: g * (_log(xp, 1 - x) - _log(xp, x)),
+            lambda: g * (x - target) / xp.maximum(x * (1 - x), 1e-12),
+            lambda: g * (_log(xp, 1 - x) - _log(xp, x)),
             dweight,
         )
 
@@ -282,20 +282,20 @@ def _binary_cross_entropy_with_logits(
         base = dy * factor
         g = base if weight is None else base * weight
 
-        def dx(out: Array | None) -> Array:
+        def dx() -> Array:
             p = sigmoid(x)
             if pos_weight is None:
                 return g * (p - target)
             return g * ((1 - target) - (1 + (pos_weight - 1) * target) * (1 - p))
 
-        def dtarget(out: Array | None) -> Array:
+        def dtarget() -> Array:
             return g * (-x if pos_weight is None else (pos_weight - 1) * cost - x)
 
-        def dweight(out: Array | None) -> Any:
+        def dweight() -> Any:
             scale = 1 if pos_weight is None else 1 + (pos_weight - 1) * target
             return unbroadcast(base * ((1 - target) * x + scale * cost), weight.shape)  # type: ignore[union-attr]
 
-        def dpositive(out: Array | None) -> Any:
+        def dpositive() -> Any:
             return unbroadcast(g * target * cost, pos_weight.shape)  # type: ignore[union-attr]
 
         return dx, dtarget, dweight, dpositive
@@ -347,12 +347,12 @@ def _kl_div(x: Array, target: Array, log_target: bool, *, reduction: str = "mean
     def vjp(dy: Array) -> Any:
         g = dy * factor
 
-        def dtarget(out: Array | None) -> Any:
+        def dtarget() -> Any:
             if log_target:
                 return unbroadcast(g * xp.exp(target) * (target - x + 1), target.shape)
             return unbroadcast(g * (_log_or_zero(xp, target) - x + 1), target.shape)
 
-        return lambda out: unbroadcast(-g * (xp.exp(target) if log_target else target), sx), dtarget
+        return lambda: unbroadcast(-g * (xp.exp(target) if log_target else target), sx), dtarget
 
     return y, vjp
 

@@ -202,7 +202,7 @@ def _windows(x: Array, axis: int, size: int, step: int) -> Any:
         return xp.lib.stride_tricks.as_strided(array, (*sizes, size), (*strides, along))
 
     def vjp(dy: Array) -> Any:
-        def dx(out: Array | None) -> Array:
+        def dx() -> Array:
             out = xp.zeros(shape, dy.dtype)
             return add_at(out, windows(xp.arange(out.size).reshape(shape)), dy)
 

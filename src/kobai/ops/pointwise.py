@@ -264,16 +264,16 @@ def _clamp(x: Array, low: Any, high: Any) -> Any:
         below = None if low is None else x < low
         above = None if high is None else (x if low is None else xp.maximum(x, low)) > high
 
-        def inside(out: Array) -> Array:
+        def inside() -> Array:
             g = dy  # none of it for NaN, which is on no side of a bound
             for kept in (None if low is None else x >= low, None if high is None else x <= high):
                 g = g if kept is None else xp.where(kept, g, 0)
             return unbroadcast(g, x.shape)
 
-        def at_low(out: Array) -> Any:
+        def at_low() -> Any:
             return unbroadcast(dy * below if above is None else dy * (below & ~above), low.shape)
 
-        return inside, at_low, lambda out: unbroadcast(dy * above, high.shape)
+        return inside, at_low, lambda: unbroadcast(dy * above, high.shape)
 
     return y, vjp
 
@@ -350,7 +350,7 @@ def _logit(x: Array) -> Any:
     xp = xp_of(x)
 
     def vjp(dy: Array) -> Any:
-        return (lambda out: dy / xp.where((x >= 0) & (x <= 1), x * (1 - x), math.nan).astype(x.dtype, copy=False),)
+        return (lambda: dy / xp.where((x >= 0) & (x <= 1), x * (1 - x), math.nan).astype(x.dtype, copy=False),)
 
     return xp.log(x / (1 - x)), vjp
 
@@ -429,7 +429,7 @@ def nan_to_num(
 )
 def _hypot(a: Array, b: Array) -> Any:
     y = xp_of(a).hypot(a, b)
-    return y, lambda dy: (lambda out: unbroadcast(dy * a / y, a.shape), lambda out: unbroadcast(dy * b / y, b.shape))
+    return y, lambda dy: (lambda: unbroadcast(dy * a / y, a.shape), lambda: unbroadcast(dy * b / y, b.shape))
 
 
 @method(in_place=True)
@@ -454,8 +454,8 @@ def hypot(input: Tensor, other: Tensor) -> Tensor:
 def _logaddexp(a: Array, b: Array) -> Any:
     y = xp_of(a).logaddexp(a, b)
     return y, lambda dy: (
-        lambda out: unbroadcast(dy * _formulas.sigmoid(a - b), a.shape),
-        lambda out: unbroadcast(dy * _formulas.sigmoid(b - a), b.shape),
+        lambda: unbroadcast(dy * _formulas.sigmoid(a - b), a.shape),
+        lambda: unbroadcast(dy * _formulas.sigmoid(b - a), b.shape),
     )
 
 

@@ -193,7 +193,7 @@ def _constant_in(y: Array, *inputs: Array) -> Any:
 
     def vjp(dy: Array) -> Any:
         zeros = xp_of(dy).zeros
-        return dy, *(lambda out, like=like: zeros(*like) for like in seen)
+        return dy, *(lambda like=like: zeros(*like) for like in seen)
 
     return y.copy(), vjp
 

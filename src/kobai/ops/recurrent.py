@@ -96,11 +96,11 @@ class _Loop:
         own, hidden = (d.reshape(-1, d.shape[-1]) for d in (dz, dz_hidden))
         inputs, states = self.x.reshape(-1, self.x.shape[-1]), h_before.reshape(-1, self.hidden)
         return (
-            lambda out: gemm(own, w_ih).reshape(x_shape),
-            lambda out: gemm(own, inputs, trans_a=True, out=out),
-            lambda out: gemm(hidden, states, trans_a=True, out=out),
-            (lambda out: column_sums(own, out)) if bias else None,
-            (lambda out: column_sums(hidden, out)) if bias else None,
+            lambda: gemm(own, w_ih).reshape(x_shape),
+            lambda: gemm(own, inputs, trans_a=True),
+            lambda: gemm(hidden, states, trans_a=True),
+            (lambda: column_sums(own)) if bias else None,
+            (lambda: column_sums(hidden)) if bias else None,
         )
 
 

@@ -78,12 +78,12 @@ def _repeated(dy: Array, shape: tuple[int, ...]) -> Any:
     if element_count(shape, None) > 8192:
         return xp.broadcast_to(dy, shape)
 
-    def filled(out: Array | None) -> Array:
-        out = xp.empty(shape, dy.dtype)
-        out[...] = dy
-        return out
+    def copy() -> Array:
+        dx = xp.empty(shape, dy.dtype)
+        dx[...] = dy
+        return dx
 
-    return filled
+    return copy
 
 
 # --- sums and means ---------------------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ def _var(x: Array, axes: Axes | None, correction: float, keepdim: bool) -> Any:
 
     def vjp(dy: Array) -> Any:
         scaled = spread(dy * (2 / (divisor or math.nan)), x.shape, axes, keepdim)
-        return lambda out: scaled * centred(x, axes), None, None, None
+        return lambda: scaled * centred(x, axes), None, None, None
 
     return _divided(squares, divisor), vjp
 
@@ -227,7 +227,7 @@ def _std(x: Array, axes: Axes | None, correction: float, keepdim: bool) -> Any:
         # At σ = 0 the square root has no derivative; 0 is the value PyTorch gives.
         slope = xp.where(y == 0, 0, dy / (xp.where(y == 0, 1, y) * (divisor or math.nan)))
         scaled = spread(slope.astype(dy.dtype, copy=False), x.shape, axes, keepdim)
-        return lambda out: scaled * centred(x, axes), None, None, None
+        return lambda: scaled * centred(x, axes), None, None, None
 
     return y, vjp
 
@@ -330,7 +330,7 @@ def std_mean(
 @quiet
 def _prod(x: Array, axes: Axes | None, keepdim: bool) -> Any:
     def vjp(dy: Array) -> Any:
-        return lambda out: spread(dy, x.shape, axes, keepdim) * _of_others(x, axes), None, None
+        return lambda: spread(dy, x.shape, axes, keepdim) * _of_others(x, axes), None, None
 
     return product(x, axes, keepdim), vjp
 
@@ -364,7 +364,7 @@ def _of_others(x: Array, axes: Axes | None) -> Array:
 )
 @quiet
 def _cumsum(x: Array, axis: int) -> Any:
-    return cumulative_sum(x, axis), lambda dy: (lambda out: suffix_sum(dy, axis), None)
+    return cumulative_sum(x, axis), lambda dy: (lambda: suffix_sum(dy, axis), None)
 
 
 @primitive(
@@ -378,7 +378,7 @@ def _cumprod(x: Array, axis: int) -> Any:
     xp = xp_of(x)
 
     def vjp(dy: Array) -> Any:
-        def dx(out: Array | None) -> Array:
+        def dx() -> Array:
             # dx_i = Σ_{j≥i} dy_j y_j / x_i. After the first zero all y are 0; at it, its own factor is left out, and the sum
             # ends before the second, from which on there is a zero among the others too.
             wide = x.astype(np.float64)

@@ -106,7 +106,7 @@ def _resample(x: Array, *, out: tuple[int, ...], kind: str, scale: tuple[float, 
             array = matmul(array, m.T) if axis == -1 else matmul(m, array.swapaxes(axis, -2)).swapaxes(axis, -2)
         return array
 
-    return xp.ascontiguousarray(apply(x, False)), lambda dy: (lambda into: apply(dy, True),)
+    return xp.ascontiguousarray(apply(x, False)), lambda dy: (lambda: apply(dy, True),)
 
 
 def resample(input: Tensor, out: tuple[int, ...], kind: str, scale: tuple[float, ...] | None = None) -> Tensor:

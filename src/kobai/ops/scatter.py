@@ -53,12 +53,12 @@ def _scatter(x: Array, index: Array, src: Array, axis: int, add: bool, *, who: s
     def vjp(dy: Array) -> Any:
         look_range(who, index, size)
 
-        def dx(out: Array | None) -> Array:
+        def dx() -> Array:
             out = dy.copy()
             out[mesh(index, axis)] = 0
             return out
 
-        def dsrc(out: Array | None) -> Array:
+        def dsrc() -> Array:
             g = dy[mesh(index, axis)]
             if g.shape == source:
                 return g
@@ -140,7 +140,7 @@ def _index_add(x: Array, index: Array, source: Array, axis: int, alpha: float) -
 
     def vjp(dy: Array) -> Any:
         look_range("index_add", index, size)
-        return dy, None, lambda out: alpha * dy[(*before, index)], None, None
+        return dy, None, lambda: alpha * dy[(*before, index)], None, None
 
     return add_at(x.copy(), positions_along(x.shape, axis, index), alpha * source), vjp
 
@@ -159,12 +159,12 @@ def _index_copy(x: Array, index: Array, source: Array, axis: int, *, who: str = 
     def vjp(dy: Array) -> Any:
         look_range(who, index, size)
 
-        def dx(out: Array | None) -> Array:
+        def dx() -> Array:
             out = dy.copy()
             out[(*before, index)] = 0
             return out
 
-        return dx, None, lambda out: dy[(*before, index)], None
+        return dx, None, lambda: dy[(*before, index)], None
 
     return y, vjp
 
@@ -313,12 +313,12 @@ def _scatter_extreme(x: Array, index: Array, src: Array, axis: int, extreme: str
         add_at(count, _positions(xp, y, key), attained.astype(dy.dtype))
         share = dy / xp.where(count == 0, 1, count)
 
-        def dsrc(out: Array | None) -> Array:
+        def dsrc() -> Array:
             out = xp.zeros(src.shape, dy.dtype)
             out[part] = share[key] * attained
             return out
 
-        return lambda out: share * own, None, dsrc, None, None, None
+        return lambda: share * own, None, dsrc, None, None, None
 
     return y, vjp
 

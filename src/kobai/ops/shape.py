@@ -121,7 +121,7 @@ def _diagonal(x: Array, offset: int, axis1: int, axis2: int) -> Any:
     square = (..., slice(top, top + n), slice(left, left + n))
 
     def vjp(dy: Array) -> Any:
-        def dx(out: Array | None) -> Array:
+        def dx() -> Array:
             out = xp.zeros(shape, dy.dtype)
             xp.einsum("...ii->...i", out.transpose(order)[square])[...] = dy
             return out

@@ -81,7 +81,7 @@ def _fmin(a: Array, b: Array) -> Any:
 
 
 def _chosen(dy: Array, first: Array, a: Array, b: Array) -> Any:
-    return (lambda out: unbroadcast(dy * first, a.shape)), (lambda out: unbroadcast(dy * ~first, b.shape))
+    return (lambda: unbroadcast(dy * first, a.shape)), (lambda: unbroadcast(dy * ~first, b.shape))
 
 
 @primitive(sample=_two(), kind="elementwise")
@@ -91,8 +91,8 @@ def _copysign(a: Array, b: Array) -> Any:
 
     def vjp(dy: Array) -> Any:
         return (
-            lambda out: unbroadcast(dy * xp.sign(a) * xp.copysign(xp.ones_like(b), b), shape),
-            lambda out: xp.zeros(other, dy.dtype),
+            lambda: unbroadcast(dy * xp.sign(a) * xp.copysign(xp.ones_like(b), b), shape),
+            lambda: xp.zeros(other, dy.dtype),
         )
 
     return y, vjp
@@ -161,8 +161,8 @@ def _xlogy(a: Array, b: Array) -> Any:
     def vjp(dy: Array) -> Any:
         # ∂/∂a is log b at a = 0 too, but where that is −∞ or NaN, 0 for it does not count
         return (
-            lambda out: unbroadcast(dy * xp.where((a == 0) & (b <= 0), 0, xp.log(b)).astype(a.dtype), a.shape),
-            lambda out: unbroadcast(dy * a / b, b.shape),
+            lambda: unbroadcast(dy * xp.where((a == 0) & (b <= 0), 0, xp.log(b)).astype(a.dtype), a.shape),
+            lambda: unbroadcast(dy * a / b, b.shape),
         )
 
     return xp.where(nothing, 0, a * xp.log(xp.where(nothing, 1, b))).astype(a.dtype, copy=False), vjp

@@ -115,16 +115,16 @@ def _batch_norm_eval(
     def vjp(dy: Array) -> Any:
         dz = dy if fused is None else fused.backward(dy, value)
 
-        def dbias(out: Array | None) -> Array:
+        def dbias() -> Array:
             return total(dz, others)
 
-        def dweight(out: Array | None) -> Array:
+        def dweight() -> Array:
             return invstd * total(dz * (x - mean.reshape(channels)), others)
 
         return (
-            lambda out: dz * scale.reshape(channels),
-            lambda out: -scale * dbias(None),
-            lambda out: -0.5 * scale * invstd * dweight(None),
+            lambda: dz * scale.reshape(channels),
+            lambda: -scale * dbias(),
+            lambda: -0.5 * scale * invstd * dweight(),
             dweight,
             dbias,
         )

@@ -25,7 +25,7 @@ from kobai.ops.batch_norm.loops import MEAN, VAR
 from kobai.xp import Array, xp_of
 
 Backward = Callable[[Array], tuple[Any, Any, Any]]
-"""dy → (dx, dweight, dbias), functions ``f(out)`` that give them: so the tape knows that nobody else holds the arrays."""
+"""dy → (dx, dweight, dbias), functions that give them: so the tape knows that nobody else holds the arrays."""
 
 
 def train(
@@ -135,7 +135,7 @@ def _train_reference(
         mean_dz = _channel_mean(dz, over_batch, over_space)
         mean_dzx = invstd * _channel_mean(work, over_batch, over_space)
 
-        def dx(out: Array | None) -> Array:
+        def dx() -> Array:
             # (dz − mean(dz) − x̂ mean(dz x̂)) · scale, in the memory of work, whose mean is taken
             xp.multiply(centred, _per_channel(invstd * mean_dzx, ndim), out=work)
             xp.add(work, _per_channel(mean_dz, ndim), out=work)
@@ -143,11 +143,7 @@ def _train_reference(
             xp.multiply(work, _per_channel(scale, ndim), out=work)
             return work.reshape(shape)
 
-        return (
-            dx,
-            lambda out: xp.multiply(mean_dzx, n, out=out),
-            lambda out: xp.multiply(mean_dz, n, out=out),
-        )
+        return dx, lambda: mean_dzx * n, lambda: mean_dz * n
 
     return y, backward
 
@@ -196,7 +192,7 @@ def _train_twin(
         dz = xp.ascontiguousarray(dy if fused is None else fused.backward(dy, value))
         dx, dweight, dbias = xp.empty(x.shape, x.dtype), xp.empty(channels, x.dtype), xp.empty(channels, x.dtype)
         twin.backward(dz, x, value if relu else None, kept, dx, dweight, dbias)
-        return lambda out: dx, lambda out: dweight, lambda out: dbias
+        return lambda: dx, lambda: dweight, lambda: dbias
 
     return y, backward
 

@@ -86,9 +86,9 @@ def _conv(
             dz, inputs = dz[None], x[None]
 
         return (
-            lambda out: convolve_transposed(dz, weight, w, groups).reshape(x.shape),
-            lambda out: weight_gradient(inputs, dz, w, groups, weight.shape, out),
-            (lambda out: channel_sums(dz)) if has_bias else None,
+            lambda: convolve_transposed(dz, weight, w, groups).reshape(x.shape),
+            lambda: weight_gradient(inputs, dz, w, groups, weight.shape),
+            (lambda: channel_sums(dz)) if has_bias else None,
         )
 
     return y, vjp
@@ -132,9 +132,9 @@ def _conv_transpose(
             dy, inputs = dy[None], x[None]
 
         return (
-            lambda out: convolve(dy, weight, w, groups).reshape(x.shape),
-            lambda out: weight_gradient(dy, inputs, w, groups, weight.shape, out),
-            (lambda out: channel_sums(dy)) if has_bias else None,
+            lambda: convolve(dy, weight, w, groups).reshape(x.shape),
+            lambda: weight_gradient(dy, inputs, w, groups, weight.shape),
+            (lambda: channel_sums(dy)) if has_bias else None,
         )
 
     return y if x.ndim == weight.ndim else y[0], vjp

@@ -151,26 +151,20 @@ def convolve_transposed(dy: Array, weight: Array, w: Windows, groups: int) -> Ar
     return dx
 
 
-def weight_gradient(
-    x: Array, dy: Array, w: Windows, groups: int, shape: tuple[int, ...], out: Array | None = None
-) -> Array:
+def weight_gradient(x: Array, dy: Array, w: Windows, groups: int, shape: tuple[int, ...]) -> Array:
     """dL/dweight of dL/dy: Σₙ dy Xᵀ, one product for all images of a block."""
     xp = xp_of(x)
     if _compiled(x, dy) and 0 not in shape:
-        whole = out if out is not None and out.flags.c_contiguous else xp.empty(shape, dtype=x.dtype)
-        launch(image_loops.weight_gradient, w, groups, xp.ascontiguousarray(x), xp.ascontiguousarray(dy), whole)
-    else:
-        plan = plan_of(x, w, x.shape[1], shape[0], groups)
-        total = xp.zeros((groups, shape[0] // groups, prod(shape[1:])), dtype=x.dtype)
-        for images in plan.blocks():
-            columns = plan.columns(x, images.stop - images.start, False)
-            im2col(x[images], w, columns)
-            total += kernel.matmul(_by_filter(dy[images], plan), plan.side_by_side(columns).swapaxes(-1, -2))
-        whole = total.reshape(shape)
-    if out is None or whole is out:
-        return whole
-    out[...] = whole
-    return out
+        dweight = xp.empty(shape, dtype=x.dtype)
+        launch(image_loops.weight_gradient, w, groups, xp.ascontiguousarray(x), xp.ascontiguousarray(dy), dweight)
+        return dweight
+    plan = plan_of(x, w, x.shape[1], shape[0], groups)
+    total = xp.zeros((groups, shape[0] // groups, prod(shape[1:])), dtype=x.dtype)
+    for images in plan.blocks():
+        columns = plan.columns(x, images.stop - images.start, False)
+        im2col(x[images], w, columns)
+        total += kernel.matmul(_by_filter(dy[images], plan), plan.side_by_side(columns).swapaxes(-1, -2))
+    return total.reshape(shape)
 
 
 def channel_sums(dy: Array) -> Array:

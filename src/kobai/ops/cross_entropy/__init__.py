@@ -95,11 +95,11 @@ def _soft_cross_entropy(
     def vjp(dy: Array) -> Any:
         g = xp.broadcast_to(fused.incoming(dy, factor), logp.shape[:1])[:, None]
 
-        def dx(out: Array | None) -> Array:
+        def dx() -> Array:
             q = _smoothed(targets, weight, label_smoothing)
             return _as_input(g * (xp.exp(logp) * row_sum(q)[:, None] - q), shape)
 
-        def dtargets(out: Array | None) -> Array:
+        def dtargets() -> Array:
             dq = (label_smoothing - 1) * g * logp
             return _as_input(dq if weight is None else dq * weight, shape)
 

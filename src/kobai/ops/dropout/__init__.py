@@ -217,7 +217,7 @@ def feature_alpha_dropout(
 )
 def _slopes(x: Array, slope: Array) -> Any:
     factor = _step(x, slope)
-    return x * factor, lambda dy: (dy * factor, lambda out: dy * xp_of(x).minimum(x, 0))
+    return x * factor, lambda dy: (dy * factor, lambda: dy * xp_of(x).minimum(x, 0))
 
 
 def rrelu(

@@ -33,14 +33,6 @@ def _rows(x: Array) -> Array:
     return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
-def filled(out: Array | None, value: Array) -> Array:
-    """A fresh array as the result of a gradient's function: itself, or copied into ``out``."""
-    if out is None:
-        return value
-    out[...] = value
-    return out
-
-
 @primitive(
     sample=[
         lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=(2, 3)), rng.normal(size=2)),
@@ -68,22 +60,17 @@ def _linear(x: Array, weight: Array, bias: Array | None, *, activation: str | No
         if activation is not None:
             dz, db = activation_backward(dz, _rows(result), activation, has_bias)
 
-        def dx(out: Array | None) -> Array:
-            if x.ndim == 2:
-                return gemm(dz, weight, out=out)
-            return filled(out, gemm(dz, weight).reshape(x.shape))
-
-        def dweight(out: Array | None) -> Array:
+        def dweight() -> Array:
             nonlocal db
             if db is None and has_bias:
-                db = xp_of(dz).empty(dz.shape[1], dz.dtype)
-                return gemm(dz, inputs, trans_a=True, out=out, a_sums=db)
-            return gemm(dz, inputs, trans_a=True, out=out)
+                db = xp_of(dz).empty(dz.shape[1], dz.dtype)  # summed on the way, where the product reads dz anyway
+                return gemm(dz, inputs, trans_a=True, a_sums=db)
+            return gemm(dz, inputs, trans_a=True)
 
-        def dbias(out: Array | None) -> Array:
-            return column_sums(dz, out) if db is None else filled(out, db)
+        def dbias() -> Array:
+            return column_sums(dz) if db is None else db
 
-        return dx, dweight, dbias if has_bias else None
+        return lambda: gemm(dz, weight).reshape(x.shape), dweight, dbias if has_bias else None
 
     return y, vjp
 
@@ -141,21 +128,15 @@ def _matmul(a: Array, b: Array) -> Any:
         if a.ndim == 1:
             d = d[..., None, :]
 
-        def da(out: Array | None) -> Array:
-            if a.ndim > 1 and d.shape[:-2] == a.shape[:-2]:
-                return gemm_matmul(d, right.swapaxes(-1, -2), out=out)
+        def da() -> Array:
             full = gemm_matmul(d, right.swapaxes(-1, -2))
-            return filled(out, unbroadcast(full[..., 0, :] if a.ndim == 1 else full, a.shape))
+            return unbroadcast(full[..., 0, :] if a.ndim == 1 else full, a.shape)
 
-        def db(out: Array | None) -> Array:
+        def db() -> Array:
             # For one matrix on the right, one large product instead of a batch of them and their sum.
-            if b.ndim == 2 and left.ndim > 2:
-                return gemm_matmul(_rows(left).T, _rows(d), out=out)
-            if b.ndim > 1 and d.shape[:-2] == b.shape[:-2]:
-                return gemm_matmul(left.swapaxes(-1, -2), d, out=out)
             one = right.ndim == 2 and left.ndim > 2
             full = gemm_matmul(_rows(left).T, _rows(d)) if one else gemm_matmul(left.swapaxes(-1, -2), d)
-            return filled(out, unbroadcast(full[..., 0] if b.ndim == 1 else full, b.shape))
+            return unbroadcast(full[..., 0] if b.ndim == 1 else full, b.shape)
 
         return da, db
 

@@ -42,7 +42,7 @@ def _layer_norm(
 
     def vjp(dy: Array) -> Any:
         dx, dweight, dbias = backward(dy)
-        return dx, lambda out: dweight(None).reshape(tail), lambda out: dbias(None).reshape(tail)
+        return dx, lambda: dweight().reshape(tail), lambda: dbias().reshape(tail)
 
     return y, vjp
 

@@ -49,11 +49,11 @@ def _reference(x: Array, weight: Array | None, bias: Array | None, groups: int, 
     def backward(dy: Array) -> Any:
         dz = dy.reshape(channels)
 
-        def dx(out: Array | None) -> Array:
+        def dx() -> Array:
             g = dz if weight is None else dz * weight[:, None]
             return standardized_backward(xp, g.reshape(xhat.shape), xhat, invstd).reshape(shape)
 
-        return dx, lambda out: total(dz * xhat.reshape(channels), (0, 2)), lambda out: total(dz, (0, 2))
+        return dx, lambda: total(dz * xhat.reshape(channels), (0, 2)), lambda: total(dz, (0, 2))
 
     return y.reshape(shape), backward
 
@@ -77,7 +77,7 @@ def _twin(
         dz, dx = xp.ascontiguousarray(dy).reshape(planes), xp.empty(x.shape, x.dtype)
         dweight, dbias = xp.empty(channels, x.dtype), xp.empty(channels, x.dtype)
         backwards(dz, x.reshape(planes), scale, kept, dx.reshape(planes), dweight, dbias, groups)
-        return lambda out: dx, lambda out: dweight, lambda out: dbias
+        return lambda: dx, lambda: dweight, lambda: dbias
 
     return y, backward
 

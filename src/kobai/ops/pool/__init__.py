@@ -78,7 +78,7 @@ def _max_pool(x: Array, *, w: Windows) -> Any:
     """The gradient goes to the first of several equal maxima, row by row."""
     if max_pool.has_twin(x, w):
         y, taken = max_pool.forward(x, w)
-        return y, lambda dy: (lambda out: max_pool.backward(dy, taken, w),)
+        return y, lambda dy: (lambda: max_pool.backward(dy, taken, w),)
     n = len(w.size)
     least = least_of(x.dtype)
     y = pad(x, w, least)
