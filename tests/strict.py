@@ -95,7 +95,7 @@ class StrictArray:
             **{k: self.host.flags[k.upper()] for k in ("c_contiguous", "f_contiguous", "owndata")}
         )
     )
-    base = property(lambda self: None if self.host.base is None else wrap(self.host.base))
+    base = property(lambda self: self.host)  # in which every chain of bases ends with the owner of the memory
     T = property(lambda self: wrap(self.host.T))
     data = property(lambda self: SimpleNamespace(ptr=self.host.ctypes.data))
 

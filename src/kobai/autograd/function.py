@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kobai.core.grad_mode import is_grad_enabled, no_grad
-from kobai.core.tape import Node
+from kobai.core.tape import Node, opaque
 from kobai.core.tensor import Tensor
 from kobai.xp import Array, namespace, on
 
@@ -44,6 +44,9 @@ class Context:
     def set_materialize_grads(self, value: bool) -> None:
         """Whether ``backward`` gets zeros (True, the default) or None for outputs that nothing depended on."""
         self._materialize = bool(value)
+
+
+opaque.add(Context)  # what the user keeps in it as attributes is, as in PyTorch, neither watched nor let go of
 
 
 class Function:

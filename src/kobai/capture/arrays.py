@@ -46,7 +46,7 @@ class Recorded:
     itemsize = property(lambda self: self.raw.itemsize)
     nbytes = property(lambda self: self.raw.nbytes)
     flags = property(lambda self: self.raw.flags)
-    base = property(lambda self: self.raw.base)
+    base = property(lambda self: self.raw)
     T = property(lambda self: Recorded(self.raw.T, self.block))
 
     def _read(self, what: str) -> Any:

@@ -10,6 +10,11 @@ An operation is declared once, gradient beside function::
 ``vjp(dy)`` returns one entry per positional argument: ``None`` where there is no gradient; an array, which may be a view or
 shared with others; or a function without arguments, called only if that input needs its gradient, which returns a fresh array
 that nobody else holds. A ``vjp`` never writes into ``dy``.
+
+**What a vjp keeps.** An operand or the result that the ``vjp`` reaches – itself or a view of it; in its closure, a default
+argument, an attribute, a container, an object, at any depth – must be the same in backward as it was: if it was changed in
+place, backward raises. Nothing is declared; ``core/tape.py`` looks where the ``vjp`` leads. So close over what the gradient
+needs and no more (a shape rather than the array), and never leave an array in a global variable, which is not looked at.
 """
 
 from __future__ import annotations
@@ -116,11 +121,11 @@ def primitive(
             if is_view:
                 _link_view(out, args[0], function, arrays[1:], options)
             if wanted and vjp is not None and state.grad:
-                versions = [(id(y), out._version, out._version[0])]
+                versions = [(out._version, out._version[0])]
                 for arg in args:
                     if isinstance(arg, Tensor):
                         version = arg._version
-                        versions.append((id(arg._array), version, version[0]))
+                        versions.append((version, version[0]))
                 out._requires_grad = True
                 out._node = Node(name, vjp, edges, versions)
             return out
@@ -323,15 +328,16 @@ def need_own_places(array: Array) -> None:
                 )
 
 
+_KINDS = {"b": 0, "i": 1, "u": 1, "f": 2}
+
+
 def _write(target: Tensor, result: Tensor) -> None:
     if result._array.shape != target._array.shape:
         raise RuntimeError(
             f"in-place operation: the result has shape {tuple(result.shape)}, the tensor {tuple(target.shape)}"
         )
-    kinds = "biuf"
-    if kinds.index(result._array.dtype.kind.replace("u", "i")) > kinds.index(
-        target._array.dtype.kind.replace("u", "i")
-    ):
+    made, present = result._array.dtype, target._array.dtype
+    if made is not present and _KINDS[made.kind] > _KINDS[present.kind]:
         raise RuntimeError(
             f"in-place operation: a result of {result.dtype} cannot be kept in a tensor of {target.dtype}"
         )

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence, Set
+from gc import get_referents
 from heapq import heappop, heappush
-from types import FunctionType
+from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -35,12 +36,12 @@ class Node:
     __slots__ = ("__weakref__", "edges", "hooks", "name_", "order", "retain", "versions", "vjp")
 
     def __init__(
-        self, name: str, vjp: Vjp, edges: Sequence[Any], versions: Sequence[tuple[int, list[int], int]] = ()
+        self, name: str, vjp: Vjp, edges: Sequence[Any], versions: Sequence[tuple[list[int], int]] = ()
     ) -> None:
         self.name_ = name
         self.vjp: Vjp | None = vjp
         self.edges = edges
-        self.versions = versions  # of every operand and of the result: id of its array, its counter, the count then
+        self.versions = versions  # of every operand and of the result: its counter (Tensor._version), the count then
         self.order = next(_order)  # inputs are always older than what is computed from them
         self.hooks: dict[int, Callable[..., Any]] | None = None
         self.retain: Any = None
@@ -61,42 +62,87 @@ class Node:
 
     def keeps(self) -> bool:
         """Whether arrays are kept here for backward."""
-        return any(True for _ in _kept(self.vjp))
+        vjp, plain = self.vjp, True
+        for cell in getattr(vjp, "__closure__", None) or ():  # nearly always arrays, numbers and shapes: asked first
+            content = cell.cell_contents
+            for item in content if type(content) is tuple else (content,):
+                if type(item) not in _PLAIN:
+                    if is_array(item):
+                        return True
+                    plain = False
+        if plain and type(vjp) is FunctionType and vjp.__defaults__ is None and vjp.__kwdefaults__ is None:
+            return False
+        return any(True for _ in kept(vjp))
 
     def free(self) -> None:
         """Let go of the arrays kept for backward; a node that keeps none can be used again."""
-        for _ in _kept(self.vjp):
+        if self.keeps():
             self.vjp = None
             self.edges = self.versions = ()
-            return
+
+    def gradients(self, dy: Array) -> Sequence[Any]:
+        """What the vjp gives for ``dy``: for every edge an array, a function that computes one, or None."""
+        if self.vjp is None:
+            raise _freed(self)
+        for version, then in self.versions:
+            if version[0] != then:
+                self.check_unchanged()
+                break
+        gradients = self.vjp(dy)
+        if anomaly.used and anomaly.state.enabled:
+            pairs = zip(self.edges, gradients, strict=False)
+            gradients = [None if e is None else g() if type(g) is FunctionType else g for e, g in pairs]
+            anomaly.check(self, gradients)
+        return gradients
 
     def check_unchanged(self) -> None:
         """RuntimeError if an array that the vjp keeps was changed in place since; the others may change as they like."""
-        for key, version, then in self.versions:
-            # An id can be trusted here: the array lived when the vjp closed over what it still keeps.
-            if version[0] != then and any(id(array) == key for array in _kept(self.vjp)):
+        for version, then in self.versions:
+            # An id can be trusted here: what the vjp keeps has kept its memory alive since before the change.
+            if version[0] != then and any(owner(array) in version[1:] for array in kept(self.vjp)):
                 raise RuntimeError(
                     f"backward: a tensor that {self.name()} needs was changed in place after it was used (it is at version "
                     f"{version[0]}, expected {then}); use an out-of-place operation, or clone() it first"
                 )
 
 
-_INERT = frozenset((bool, int, float, str, type(None)))
+def owner(array: Any) -> int:
+    """The ``id`` of what owns the memory of ``array``: the same for an array and all views of it."""
+    while (base := getattr(array, "base", None)) is not None:
+        array = base
+    return id(array)
 
 
-def _kept(vjp: Any, depth: int = 3) -> Iterator[Array]:
-    """The arrays that a vjp holds on to: in its closure or those of its inner functions; in tuples; in Tensors."""
-    for cell in getattr(vjp, "__closure__", None) or ():
-        content = cell.cell_contents
-        for item in content if type(content) is tuple else (content,):
-            if type(item) in _INERT:
-                continue
-            if is_array(item):
-                yield item
-            elif isinstance(item, tensor_type):
-                yield item._array
-            elif type(item) is FunctionType and depth > 0:
-                yield from _kept(item, depth - 1)
+opaque: set[type] = {Node, ModuleType, CodeType, FrameType}
+"""Types whose objects lead away from what a vjp keeps – into the rest of the graph or of the program."""
+
+_PLAIN = frozenset((bool, int, float, complex, str, bytes, type(None)))
+
+
+def kept(vjp: Any) -> Iterator[Array]:
+    """The arrays that a vjp reaches, by whatever way, except through the globals of its functions.
+
+    What an object refers to is asked of the garbage collector, which knows it for every kind: containers, attributes and
+    slots, partial functions, methods, generators that wait, and whatever else can be part of a cycle.
+    """
+    stack, seen = [vjp], set()
+    while stack:
+        thing = stack.pop()
+        kind = type(thing)
+        if kind in _PLAIN or kind in opaque or id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if is_array(thing):
+            yield thing
+            if thing.dtype.hasobject:
+                stack.extend(thing.flat)
+        elif isinstance(thing, tensor_type):
+            yield thing._array
+        elif kind is FunctionType:
+            stack += thing.__closure__ or ()
+            stack += (thing.__defaults__, thing.__kwdefaults__, thing.__dict__)
+        elif not isinstance(thing, type):
+            stack += get_referents(thing)
 
 
 class RemovableHandle:
@@ -171,30 +217,8 @@ def run_backward(
     leaves: dict[int, list[Any]] = {}  # leaf, gradient, whether the array is ours alone
     found: dict[int, Array] = {}
     leading, freed = (None, None) if capture is None else _leading_to(capture, [edge for edge, _ in roots])
-
-    def send(edge: Any, g: Any) -> None:
-        fresh = type(g) is FunctionType
-        if fresh:
-            g = g()
-        if type(edge) is Node:
-            order = edge.order
-            before = waiting.get(order)
-            if before is None:
-                waiting[order] = (edge, g)
-                heappush(heap, -order)
-            else:
-                waiting[order] = (edge, before[1] + g)
-            return
-        entry = leaves.get(id(edge))
-        if entry is None:
-            leaves[id(edge)] = [edge, g, fresh]
-        elif entry[2]:
-            entry[1] += g
-        else:
-            entry[1:] = entry[1] + g, True
-
     for edge, dy in roots:
-        send(edge, dy)
+        _send(edge, dy, waiting, heap, leaves)
     while heap:
         node, dy = waiting.pop(-heappop(heap))
         beside = leading is not None and node.order not in leading
@@ -209,25 +233,10 @@ def run_backward(
         if beside:
             continue
         if node.retain is not None:
-            tensor = node.retain()
-            if tensor is not None:
-                total = dy.copy() if tensor._grad is None else tensor._grad._array + dy
-                tensor.grad = tensor_type._wrap(as_array(total))
-        vjp = node.vjp
-        if vjp is None:
-            raise _freed(node)
-        for _, version, then in node.versions:
-            if version[0] != then:
-                node.check_unchanged()
-                break
-        gradients = vjp(dy)
-        if anomaly.used and anomaly.state.enabled:
-            pairs = zip(node.edges, gradients, strict=False)
-            gradients = [None if e is None else g() if type(g) is FunctionType else g for e, g in pairs]
-            anomaly.check(node, gradients)
-        for edge, g in zip(node.edges, gradients, strict=False):
+            _retain(node.retain(), dy)
+        for edge, g in zip(node.edges, node.gradients(dy), strict=False):
             if edge is not None and g is not None:
-                send(edge, g)
+                _send(edge, g, waiting, heap, leaves)
         if not retain_graph:
             node.free()
     for key, (leaf, g, ours) in leaves.items():
@@ -239,6 +248,38 @@ def run_backward(
     if capture is not None and freed is not None and len(found) < len(capture):
         raise _freed(freed)  # a freed node has forgotten where it leads to
     return found
+
+
+def _send(
+    edge: Any, g: Any, waiting: dict[int, tuple[Node, Array]], heap: list[int], leaves: dict[int, list[Any]]
+) -> None:
+    """Add an entry of a vjp to what waits for the node or the leaf that it belongs to."""
+    fresh = type(g) is FunctionType
+    if fresh:
+        g = g()
+    if type(edge) is Node:
+        order = edge.order
+        before = waiting.get(order)
+        if before is None:
+            waiting[order] = (edge, g)
+            heappush(heap, -order)
+        else:
+            waiting[order] = (edge, before[1] + g)
+        return
+    entry = leaves.get(id(edge))
+    if entry is None:
+        leaves[id(edge)] = [edge, g, fresh]
+    elif entry[2]:
+        entry[1] += g
+    else:
+        entry[1:] = entry[1] + g, True
+
+
+def _retain(tensor: Any, dy: Array) -> None:
+    """Add to the ``.grad`` that ``retain_grad()`` asked for, if its tensor still lives."""
+    if tensor is not None:
+        total = dy.copy() if tensor._grad is None else tensor._grad._array + dy
+        tensor.grad = tensor_type._wrap(as_array(total))
 
 
 def _freed(node: Node) -> RuntimeError:

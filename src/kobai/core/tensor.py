@@ -67,7 +67,7 @@ class Tensor:
     """
 
     _array: Array
-    _version: list[int]  # shared by all tensors that view the same memory; counts in-place changes
+    _version: list[int]  # shared by all that view the same memory: how often it was changed in place, and its owner
     _requires_grad: bool = False
     _node: Node | None = None
     _grad: Tensor | None = None
@@ -266,8 +266,12 @@ class Tensor:
                 walk.push(read(self), name)
 
     def _bump(self) -> None:
-        """Count an in-place change of the memory."""
-        self._version[0] += 1
+        """Count an in-place change, and note whose memory it was: a vjp that keeps a part of it must not run any more."""
+        array, version = self._array, self._version
+        version[0] += 1
+        memory = id(array) if array.base is None else tape.owner(array)
+        if version[-1] != memory:
+            version.append(memory)
 
     def _edge(self) -> Any:
         """Where a gradient of this tensor goes: its node, itself if a leaf that wants one, or nowhere."""
@@ -384,12 +388,7 @@ class Tensor:
 
     def item(self) -> Any:
         """The element of a one-element tensor as a Python number (waits for the device)."""
-        if self._array.size != 1:
-            raise RuntimeError(f"item: expected a tensor of one element, got shape {tuple(self.shape)}")
-        value = self._array.item()
-        if _xp.after_read is not None:
-            _xp.after_read(self._array)
-        return value
+        return self._scalar("item")
 
     def tolist(self) -> Any:
         """Elements as nested Python lists (a number for a tensor without dimensions)."""

@@ -95,12 +95,9 @@ def _gate(
             return (xp_of(dy).zeros((), dtype=dy.dtype),)
 
         gated: Tensor = Tensor._wrap(value.array)
-        _link_view(
-            gated, value, lambda array: (array, lambda dy: (dy,)), [], {}
-        )  # shares memory, sees in-place changes
+        _link_view(gated, value, lambda array: (array, lambda dy: (dy,)), [], {})  # in-place changes are seen by both
         gated._requires_grad = True
         gated._node = Node("backward_hook", note, [keeper])
-        gated._seen = gated._base._node if gated._base is not None else None
         return gated
 
     return tuple(
