@@ -23,6 +23,7 @@ from kobai.linalg.older import *
 # What a family of operations offers is listed once, in its ``__all__``: a new operation touches one file.
 from kobai.ops.activation import *
 from kobai.ops.arithmetic import *
+from kobai.ops.broadcast import *
 from kobai.ops.compare import *
 from kobai.ops.convert import *
 from kobai.ops.create import *
@@ -33,6 +34,7 @@ from kobai.ops.extreme import *
 from kobai.ops.gather import *
 from kobai.ops.index import *
 from kobai.ops.joining import *
+from kobai.ops.like import *
 from kobai.ops.linear import *
 from kobai.ops.logic import *
 from kobai.ops.loss import *
@@ -52,6 +54,7 @@ from kobai.ops.softmax import *
 from kobai.ops.sort import *
 from kobai.ops.special import *
 from kobai.ops.statistics import *
+from kobai.ops.vector_norm import *
 from kobai.random import Generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
 from kobai.runtime import *
 from kobai.serialization import load, save

@@ -8,7 +8,7 @@ from typing import Any
 from kobai.autograd.grad import grad
 from kobai.core.grad_mode import enable_grad
 from kobai.core.tensor import Tensor
-from kobai.ops.create import zeros_like
+from kobai.ops.like import zeros_like
 
 __all__ = ["jacobian", "vjp"]
 

@@ -11,8 +11,8 @@ from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Size, Tensor
 from kobai.dtypes import get_default_dtype
 from kobai.engine.dispatch import check
+from kobai.ops.broadcast import broadcast_tensors
 from kobai.ops.create import as_tensor
-from kobai.ops.shape import broadcast_tensors
 from kobai.xp import Array
 
 

@@ -9,8 +9,8 @@ from kobai.core.tensor import Tensor
 from kobai.linalg.decompositions import svdvals
 from kobai.linalg.systems import inv
 from kobai.ops._args import normalize_axis
-from kobai.ops.extreme import norm as _norm
 from kobai.ops.shape import movedim, unsqueeze
+from kobai.ops.vector_norm import norm as _norm
 
 
 def norm(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:

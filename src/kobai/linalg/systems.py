@@ -8,9 +8,9 @@ import numpy as np
 
 from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
+from kobai.ops.broadcast import broadcast_shapes, expand
 from kobai.ops.create import eye
 from kobai.ops.rearrange import tril, triu
-from kobai.ops.shape import broadcast_shapes, expand
 from kobai.xp import Array, linalg_errors, quiet, xp_of
 
 

@@ -5,6 +5,8 @@ What a family offers is listed in its ``__all__``; this package and ``kobai`` re
 
 from kobai.ops.activation import *
 from kobai.ops.arithmetic import *
+from kobai.ops.assign import *
+from kobai.ops.broadcast import *
 from kobai.ops.compare import *
 from kobai.ops.conv import *
 from kobai.ops.convert import *
@@ -17,6 +19,7 @@ from kobai.ops.fold import *
 from kobai.ops.gather import *
 from kobai.ops.index import *
 from kobai.ops.joining import *
+from kobai.ops.like import *
 from kobai.ops.linear import *
 from kobai.ops.logic import *
 from kobai.ops.loss import *
@@ -39,3 +42,4 @@ from kobai.ops.softmax import *
 from kobai.ops.sort import *
 from kobai.ops.special import *
 from kobai.ops.statistics import *
+from kobai.ops.vector_norm import *

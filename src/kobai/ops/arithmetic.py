@@ -14,6 +14,7 @@ from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.engine.domains import check_divisor
 from kobai.ops._args import Samples, cast, held, into, need_numbers, need_tensor, pair, shape_of, unbroadcast
+from kobai.ops._quotients import floor_quotient, floor_remainder, trunc_quotient, trunc_remainder
 from kobai.xp import Array, xp_of
 
 __all__ = [
@@ -154,16 +155,16 @@ REMAINDERS: Samples = [
 def _remainder(a: Array, b: Array) -> Any:
     check_divisor("remainder", a, b)
     sa, sb = shape_of(a), shape_of(b)
-    y = _floor_remainder(a, b)
-    return y, lambda dy: (unbroadcast(dy, sa), lambda: unbroadcast(-dy * _floor_quotient(a, b), sb))
+    y = floor_remainder(a, b)
+    return y, lambda dy: (unbroadcast(dy, sa), lambda: unbroadcast(-dy * floor_quotient(a, b), sb))
 
 
 @primitive(sample=REMAINDERS)
 def _fmod(a: Array, b: Array) -> Any:
     check_divisor("fmod", a, b)
     sa, sb = shape_of(a), shape_of(b)
-    y = _trunc_remainder(a, b)
-    return y, lambda dy: (unbroadcast(dy, sa), lambda: unbroadcast(-dy * _trunc_quotient(a, b), sb))
+    y = trunc_remainder(a, b)
+    return y, lambda dy: (unbroadcast(dy, sa), lambda: unbroadcast(-dy * trunc_quotient(a, b), sb))
 
 
 @primitive(sample=[lambda rng: (rng.uniform(0.5, 2, (4, 3)), rng.uniform(-2, 2, (3,)))])
@@ -181,13 +182,13 @@ def _atan2(a: Array, b: Array) -> Any:
 @primitive(sample=_two(0.5, 2.0), kind="elementwise")
 def _floor_divide(a: Array, b: Array) -> Any:
     check_divisor("floor_divide", a, b)
-    return _floor_quotient(a, b), _no_slope(a, b)
+    return floor_quotient(a, b), _no_slope(a, b)
 
 
 @primitive(sample=_two(0.5, 2.0), kind="elementwise")
 def _trunc_divide(a: Array, b: Array) -> Any:
     check_divisor("div", a, b)
-    return _trunc_quotient(a, b), _no_slope(a, b)
+    return trunc_quotient(a, b), _no_slope(a, b)
 
 
 def _no_slope(a: Array, b: Array) -> Any:
@@ -198,54 +199,6 @@ def _no_slope(a: Array, b: Array) -> Any:
         return None if shape is None else lambda: xp_of(dy).zeros(shape, dy.dtype)
 
     return lambda dy: (zeros(dy, sa), zeros(dy, sb))
-
-
-# --- quotients and remainders -----------------------------------------------------------------------------------------
-#
-# A float quotient is rounded: ⌊a ÷ b⌋ may then be one too large, and a − ⌊a ÷ b⌋ b anything. C's fmod is exact, and the
-# others follow from it. CuPy's ``floor_divide`` and ``remainder`` of floats are the rounded ones. Integers are exact by
-# ``floor_divide``; their ``fmod`` goes through float64 on CuPy.
-
-
-def _operands(a: Any, b: Any) -> tuple[Any, bool]:
-    """Namespace of the operands, one of which may be a number, and whether they are floats."""
-    array = b if isinstance(a, (int, float)) else a
-    return xp_of(array), array.dtype.kind == "f"
-
-
-def _trunc_remainder(a: Any, b: Any) -> Any:
-    """a − trunc(a ÷ b) b, with the sign of a."""
-    xp, floats = _operands(a, b)
-    return xp.fmod(a, b) if floats else a - _trunc_quotient(a, b) * b
-
-
-def _floor_remainder(a: Any, b: Any) -> Any:
-    """a − ⌊a ÷ b⌋ b, with the sign of b."""
-    xp, floats = _operands(a, b)
-    if not floats:
-        return xp.remainder(a, b)
-    rest = xp.fmod(a, b)
-    return rest + xp.where((rest != 0) & ((rest < 0) != (b < 0)), b, rest.dtype.type(0))
-
-
-def _floor_quotient(a: Any, b: Any) -> Any:
-    """⌊a ÷ b⌋: (a − fmod(a, b)) ÷ b is an integer but for rounding, and 1 more where the rest has another sign than b."""
-    xp, floats = _operands(a, b)
-    if not floats:
-        return xp.floor_divide(a, b)
-    rest = xp.fmod(a, b)
-    whole = (a - rest) / b - ((rest != 0) & ((rest < 0) != (b < 0)))
-    below = xp.floor(whole)
-    return xp.where(xp.equal(b, 0), a / b, below + (whole - below > 0.5))
-
-
-def _trunc_quotient(a: Any, b: Any) -> Any:
-    """trunc(a ÷ b)."""
-    xp, floats = _operands(a, b)
-    if floats:
-        return xp.trunc(a / b)
-    floor = xp.floor_divide(a, b)  # a float quotient would round large integers
-    return floor + ((floor < 0) & (floor * b != a))
 
 
 @method(in_place=True)

@@ -10,7 +10,7 @@ import numpy as np
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.ops._args import Samples, need_tensor, pair
-from kobai.ops.shape import broadcast_shapes
+from kobai.ops.broadcast import broadcast_shapes
 from kobai.xp import Array, is_array, xp_of
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Making tensors: from data, filled, ranges, like others."""
+"""Making tensors: from data, filled, ranges."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from kobai import xp as _xp
-from kobai.core.primitive import method
 from kobai.core.tensor import Tensor
 from kobai.dtypes import get_default_dtype
-from kobai.ops._args import held, need_tensor
+from kobai.ops._args import held
 from kobai.xp import Array, asarray, device, is_array, to_host
 
 __all__ = [
@@ -25,19 +24,15 @@ __all__ = [
     "arange",
     "as_tensor",
     "empty",
-    "empty_like",
     "eye",
     "from_dlpack",
     "from_numpy",
     "full",
-    "full_like",
     "linspace",
     "logspace",
     "ones",
-    "ones_like",
     "tensor",
     "zeros",
-    "zeros_like",
 ]
 
 Device = device | str | None
@@ -267,53 +262,6 @@ def full(
     return _filled("full", (size,), value, dtype, device, requires_grad)
 
 
-def zeros_like(input: Tensor, *, dtype: Any = None, device: Device = None, requires_grad: bool = False) -> Tensor:
-    """Zeros with shape, dtype and device of ``input``.
-
-    >>> import kobai
-    >>> kobai.zeros_like(kobai.tensor([3, 4]))
-    tensor([0, 0])
-    """
-    need_tensor("zeros_like", input)
-    return zeros(input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
-
-
-def ones_like(input: Tensor, *, dtype: Any = None, device: Device = None, requires_grad: bool = False) -> Tensor:
-    """Ones with shape, dtype and device of ``input``.
-
-    >>> import kobai
-    >>> kobai.ones_like(kobai.tensor([3, 4]), dtype=kobai.float32)
-    tensor([1., 1.])
-    """
-    need_tensor("ones_like", input)
-    return ones(input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
-
-
-def empty_like(input: Tensor, *, dtype: Any = None, device: Device = None, requires_grad: bool = False) -> Tensor:
-    """Unset elements with shape, dtype and device of ``input``.
-
-    >>> import kobai
-    >>> kobai.empty_like(kobai.tensor([3, 4])).dtype
-    kobai.int64
-    """
-    need_tensor("empty_like", input)
-    return empty(input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
-
-
-def full_like(
-    input: Tensor, fill_value: Any, *, dtype: Any = None, device: Device = None, requires_grad: bool = False
-) -> Tensor:
-    """One number everywhere, with shape, dtype and device of ``input``.
-
-    >>> import kobai
-    >>> kobai.full_like(kobai.tensor([3., 4.]), 7)
-    tensor([7., 7.])
-    """
-    need_tensor("full_like", input)
-    where = device if device is not None else input.device
-    return full(input.shape, fill_value, dtype=dtype or input.dtype, device=where, requires_grad=requires_grad)
-
-
 def arange(
     start: Any = None,
     end: Any = None,
@@ -466,49 +414,3 @@ def _typed(name: str, dtype: Any) -> Any:
 FloatTensor, DoubleTensor = _typed("FloatTensor", np.float32), _typed("DoubleTensor", np.float64)
 LongTensor, IntTensor = _typed("LongTensor", np.int64), _typed("IntTensor", np.int32)
 BoolTensor = _typed("BoolTensor", np.bool_)
-
-
-# --- like an existing tensor ------------------------------------------------------------------------------------------
-
-
-def _new(self: Tensor, make: Any, *args: Any, dtype: Any, device: Device, requires_grad: bool) -> Tensor:
-    where = device if device is not None else self.device
-    return make(*args, dtype=dtype or self.dtype, device=where, requires_grad=requires_grad)  # type: ignore[no-any-return]
-
-
-@method
-def new_zeros(
-    self: Tensor, *size: Any, dtype: Any = None, device: Device = None, requires_grad: bool = False
-) -> Tensor:
-    """Zeros of another size with dtype and device of this tensor."""
-    return _new(self, zeros, *size, dtype=dtype, device=device, requires_grad=requires_grad)
-
-
-@method
-def new_ones(self: Tensor, *size: Any, dtype: Any = None, device: Device = None, requires_grad: bool = False) -> Tensor:
-    """Ones of another size with dtype and device of this tensor."""
-    return _new(self, ones, *size, dtype=dtype, device=device, requires_grad=requires_grad)
-
-
-@method
-def new_empty(
-    self: Tensor, *size: Any, dtype: Any = None, device: Device = None, requires_grad: bool = False
-) -> Tensor:
-    """Unset elements of another size with dtype and device of this tensor."""
-    return _new(self, empty, *size, dtype=dtype, device=device, requires_grad=requires_grad)
-
-
-@method
-def new_full(
-    self: Tensor, size: Any, fill_value: Any, dtype: Any = None, device: Device = None, requires_grad: bool = False
-) -> Tensor:
-    """One number everywhere, of another size with dtype and device of this tensor."""
-    return _new(self, full, size, fill_value, dtype=dtype, device=device, requires_grad=requires_grad)
-
-
-@method
-def new_tensor(
-    self: Tensor, data: Any, dtype: Any = None, device: Device = None, requires_grad: bool = False
-) -> Tensor:
-    """``data`` as a tensor with dtype and device of this one."""
-    return _new(self, tensor, data, dtype=dtype, device=device, requires_grad=requires_grad)

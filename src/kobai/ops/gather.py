@@ -14,8 +14,9 @@ from kobai.engine.domains import check_range, look_range
 from kobai.ops._args import cast, existing_axis, held, need_tensor, normalize_axis, numpy_names, pair, unbroadcast
 from kobai.ops._positions import add_at, mesh, positions_along, positions_of
 from kobai.ops.arithmetic import remainder
+from kobai.ops.broadcast import expand
 from kobai.ops.index import getitem, take_slices
-from kobai.ops.shape import clone, expand, reshape
+from kobai.ops.shape import clone, reshape
 from kobai.xp import Array, asarray, xp_of
 
 __all__ = [

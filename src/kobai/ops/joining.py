@@ -8,7 +8,8 @@ from typing import Any
 from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
 from kobai.ops._args import cast, into, need_tensor, normalize_axis, numpy_names, result_dtype
-from kobai.ops.shape import broadcast_tensors, reshape, transpose, unsqueeze
+from kobai.ops.broadcast import broadcast_tensors
+from kobai.ops.shape import reshape, transpose, unsqueeze
 from kobai.xp import Array, xp_of
 
 __all__ = [

@@ -9,8 +9,8 @@ import numpy as np
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.ops._args import Samples, need_numbers, need_tensor
+from kobai.ops.broadcast import broadcast_shapes
 from kobai.ops.compare import _operands, _operator
-from kobai.ops.shape import broadcast_shapes
 from kobai.xp import Array, xp_of
 
 __all__ = [

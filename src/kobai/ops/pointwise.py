@@ -17,7 +17,7 @@ from kobai.core.tensor import Tensor
 from kobai.dtypes import get_default_dtype
 from kobai.engine import special
 from kobai.ops import _formulas
-from kobai.ops._args import Samples, as_tensor_like, cast, held, into, need_tensor, pair, unbroadcast
+from kobai.ops._args import Samples, cast, held, into, need_tensor, pair, unbroadcast
 from kobai.ops.arithmetic import add, div, mul, sub
 from kobai.ops.shape import clone
 from kobai.xp import Array, xp_of
@@ -50,13 +50,11 @@ __all__ = [
     "exp",
     "exp2",
     "expm1",
-    "hypot",
     "lerp",
     "log",
     "log10",
     "log1p",
     "log2",
-    "logaddexp",
     "logit",
     "nan_to_num",
     "neg",
@@ -418,54 +416,3 @@ def nan_to_num(
         float(limits.max) if posinf is None else posinf,
         float(limits.min) if neginf is None else neginf,
     )
-
-
-@primitive(
-    sample=[
-        lambda rng: (rng.uniform(0.5, 2, (4, 3)), rng.uniform(0.5, 2, (3,))),
-        lambda rng: (rng.uniform(0.5, 2, (0, 3)), rng.uniform(0.5, 2, (1, 3))),
-    ],
-    kind="elementwise",
-)
-def _hypot(a: Array, b: Array) -> Any:
-    y = xp_of(a).hypot(a, b)
-    return y, lambda dy: (lambda: unbroadcast(dy * a / y, a.shape), lambda: unbroadcast(dy * b / y, b.shape))
-
-
-@method(in_place=True)
-def hypot(input: Tensor, other: Tensor) -> Tensor:
-    """√(input² + other²) without overflow in between.
-
-    >>> import kobai
-    >>> kobai.hypot(kobai.tensor([3.]), kobai.tensor([4.]))
-    tensor([5.])
-    """
-    need_tensor("hypot", input)
-    return _hypot(*pair("hypot", input, as_tensor_like(other, input, "hypot"), to_float=True))
-
-
-@primitive(
-    sample=[
-        lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=(3,))),
-        lambda rng: (rng.normal(size=(0, 3)), rng.normal(size=(1, 3))),
-    ],
-    kind="elementwise",
-)
-def _logaddexp(a: Array, b: Array) -> Any:
-    y = xp_of(a).logaddexp(a, b)
-    return y, lambda dy: (
-        lambda: unbroadcast(dy * _formulas.sigmoid(a - b), a.shape),
-        lambda: unbroadcast(dy * _formulas.sigmoid(b - a), b.shape),
-    )
-
-
-@method
-def logaddexp(input: Tensor, other: Tensor) -> Tensor:
-    """ln(eᵃ + eᵇ) without overflow.
-
-    >>> import kobai
-    >>> kobai.logaddexp(kobai.tensor([0., 1000.]), kobai.tensor([0., 0.]))
-    tensor([6.9315e-01, 1.0000e+03])
-    """
-    need_tensor("logaddexp", input, other)
-    return _logaddexp(*pair("logaddexp", input, other, to_float=True))

@@ -9,8 +9,8 @@ from kobai.core.primitive import method
 from kobai.core.tensor import Tensor
 from kobai.ops._args import need_tensor, normalize_axes
 from kobai.ops.einsum import einsum
-from kobai.ops.extreme import norm
 from kobai.ops.pointwise import abs as _abs
+from kobai.ops.vector_norm import norm
 
 __all__ = ["cdist", "kron", "tensordot", "trace"]
 

@@ -10,8 +10,9 @@ import numpy as np
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.ops._args import existing_axis, normalize_axes, normalize_axis, numpy_names
+from kobai.ops.broadcast import expand
 from kobai.ops.gather import index_select
-from kobai.ops.shape import clone, contiguous, expand, fresh, movedim, reshape, sizes_of, transpose
+from kobai.ops.shape import clone, contiguous, fresh, movedim, reshape, sizes_of, transpose
 from kobai.ops.shape import diagonal as diagonal_of
 from kobai.xp import Array, asarray, default_device, to_host, xp_of
 

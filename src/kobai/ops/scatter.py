@@ -12,9 +12,10 @@ from kobai.engine.domains import look_range
 from kobai.ops._args import cast, held, need_tensor, normalize_axis, numpy_names, unbroadcast, wrapped
 from kobai.ops._positions import add_at, extreme_at, mesh, positions_along
 from kobai.ops.arithmetic import div
+from kobai.ops.broadcast import broadcast_shapes, expand
 from kobai.ops.gather import check_index, check_slices, where
 from kobai.ops.index import getitem
-from kobai.ops.shape import broadcast_shapes, clone, expand, reshape
+from kobai.ops.shape import clone, reshape
 from kobai.xp import Array, asarray, xp_of
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Special functions and rarer elementwise ones: lgamma, digamma, erfinv, xlogy, sinc, heaviside, copysign, gcd, ..."""
+"""Special functions and rarer elementwise ones: lgamma, digamma, erfinv, xlogy, sinc, hypot, logaddexp, copysign, gcd, ..."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from kobai.core.primitive import method, primitive, truth_values
 from kobai.core.tensor import Tensor
 from kobai.engine import special
-from kobai.ops import _gamma
+from kobai.ops import _formulas, _gamma
 from kobai.ops._args import Samples, as_tensor_like, cast, need_tensor, pair, unbroadcast
 from kobai.ops.gather import where
 from kobai.ops.pointwise import unary
@@ -23,8 +23,10 @@ __all__ = [
     "fmin",
     "gcd",
     "heaviside",
+    "hypot",
     "lcm",
     "lgamma",
+    "logaddexp",
     "positive",
     "rad2deg",
     "rsub",
@@ -221,3 +223,54 @@ def rsub(input: Tensor, other: Any, *, alpha: float = 1) -> Tensor:
     """
     need_tensor("rsub", input)
     return other - (input if alpha == 1 else input * alpha)  # type: ignore[no-any-return]
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.uniform(0.5, 2, (4, 3)), rng.uniform(0.5, 2, (3,))),
+        lambda rng: (rng.uniform(0.5, 2, (0, 3)), rng.uniform(0.5, 2, (1, 3))),
+    ],
+    kind="elementwise",
+)
+def _hypot(a: Array, b: Array) -> Any:
+    y = xp_of(a).hypot(a, b)
+    return y, lambda dy: (lambda: unbroadcast(dy * a / y, a.shape), lambda: unbroadcast(dy * b / y, b.shape))
+
+
+@method(in_place=True)
+def hypot(input: Tensor, other: Tensor) -> Tensor:
+    """√(input² + other²) without overflow in between.
+
+    >>> import kobai
+    >>> kobai.hypot(kobai.tensor([3.]), kobai.tensor([4.]))
+    tensor([5.])
+    """
+    need_tensor("hypot", input)
+    return _hypot(*pair("hypot", input, as_tensor_like(other, input, "hypot"), to_float=True))
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=(3,))),
+        lambda rng: (rng.normal(size=(0, 3)), rng.normal(size=(1, 3))),
+    ],
+    kind="elementwise",
+)
+def _logaddexp(a: Array, b: Array) -> Any:
+    y = xp_of(a).logaddexp(a, b)
+    return y, lambda dy: (
+        lambda: unbroadcast(dy * _formulas.sigmoid(a - b), a.shape),
+        lambda: unbroadcast(dy * _formulas.sigmoid(b - a), b.shape),
+    )
+
+
+@method
+def logaddexp(input: Tensor, other: Tensor) -> Tensor:
+    """ln(eᵃ + eᵇ) without overflow.
+
+    >>> import kobai
+    >>> kobai.logaddexp(kobai.tensor([0., 1000.]), kobai.tensor([0., 0.]))
+    tensor([6.9315e-01, 1.0000e+03])
+    """
+    need_tensor("logaddexp", input, other)
+    return _logaddexp(*pair("logaddexp", input, other, to_float=True))

@@ -6,8 +6,8 @@ import numpy as np
 
 from kobai.core.tensor import Tensor
 from kobai.ops._args import need_tensor
+from kobai.ops.broadcast import broadcast_tensors
 from kobai.ops.norm import normalize
-from kobai.ops.shape import broadcast_tensors
 
 __all__ = ["cosine_similarity", "pairwise_distance"]
 

@@ -6,9 +6,9 @@ import math
 
 from kobai.core.tensor import Tensor
 from kobai.ops._args import need_flags
-from kobai.ops.create import full_like
 from kobai.ops.cross_entropy import check_reduction
 from kobai.ops.gather import where
+from kobai.ops.like import full_like
 from kobai.ops.loss import reduce
 
 __all__ = ["gaussian_nll_loss", "poisson_nll_loss"]

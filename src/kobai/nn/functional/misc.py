@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from kobai.core.tensor import Tensor
-from kobai.ops.create import full, zeros_like
+from kobai.ops.create import full
 from kobai.ops.gather import index_select
 from kobai.ops.joining import cat
+from kobai.ops.like import zeros_like
 from kobai.ops.shape import fresh
 from kobai.ops.softmax import softmax
 from kobai.random import Generator, resolve

@@ -17,9 +17,9 @@ from kobai.ops._args import normalize_axes, normalize_axis
 from kobai.ops._sums import centred, total
 from kobai.ops.activation import as_float
 from kobai.ops.batch_norm import batch_norm, need_float, need_vectors
-from kobai.ops.extreme import p_norm, p_norm_slope
 from kobai.ops.norm import group_kernel as group_norm_kernels
 from kobai.ops.norm import layer_kernel as layer_norm_kernels
+from kobai.ops.vector_norm import p_norm, p_norm_slope
 from kobai.xp import Array, quiet, xp_of
 
 __all__: list[str] = []  # PyTorch has these in nn.functional only

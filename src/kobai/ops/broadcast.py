@@ -1,0 +1,94 @@
+"""Broadcasting: dimensions of size 1, or that are not there, repeated without a copy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from kobai.core.primitive import method, primitive
+from kobai.core.tensor import Size, Tensor
+from kobai.ops._args import unbroadcast
+from kobai.ops.shape import sizes_of
+from kobai.xp import Array, xp_of
+
+__all__ = ["broadcast_shapes", "broadcast_tensors", "broadcast_to", "expand"]
+
+
+@primitive(
+    kind="view",
+    sample=[
+        lambda rng: (rng.normal(size=(4, 1, 3)), (4, 2, 3)),
+        lambda rng: (rng.normal(size=(3,)), (2, 5, 3)),
+        lambda rng: (rng.normal(size=()), (2, 0)),
+    ],
+)
+def _expand(x: Array, shape: tuple[int, ...]) -> Any:
+    before = x.shape
+    y = xp_of(x).broadcast_to(x, shape)
+    if type(y) is np.ndarray and x.flags.writeable:
+        y.flags.writeable = True  # NumPy would refuse to write where no element repeats, too
+    return y, lambda dy: (unbroadcast(dy, before),)
+
+
+@method
+def expand(input: Tensor, *sizes: Any) -> Tensor:
+    """A view in which dimensions of size 1 repeat without a copy; −1 keeps a size; new dimensions come in front.
+
+    >>> import kobai
+    >>> kobai.tensor([[1], [2]]).expand(-1, 3)
+    tensor([[1, 1, 1],
+            [2, 2, 2]])
+    """
+    wanted, shape = sizes_of("expand", sizes), input._array.shape
+    extra = len(wanted) - len(shape)
+    full = tuple(shape[i - extra] if n == -1 and i >= extra else n for i, n in enumerate(wanted))
+    if extra < 0 or any(n < 0 for n in full) or any(n not in (1, full[extra + d]) for d, n in enumerate(shape)):
+        raise RuntimeError(f"expand: shape {tuple(shape)} cannot be expanded to {tuple(wanted)}")
+    return _expand(input, full)
+
+
+@method
+def expand_as(input: Tensor, other: Tensor) -> Tensor:
+    """``input.expand(other.shape)``."""
+    return expand(input, other._array.shape)
+
+
+@method
+def broadcast_to(input: Tensor, size: Sequence[int]) -> Tensor:
+    """``input.expand(size)``.
+
+    >>> import kobai
+    >>> kobai.broadcast_to(kobai.tensor([1, 2]), (2, 2))
+    tensor([[1, 2],
+            [1, 2]])
+    """
+    return expand(input, size)
+
+
+def broadcast_shapes(*shapes: Any) -> Size:
+    """Shape to which ``shapes`` broadcast; RuntimeError if they do not.
+
+    >>> import kobai
+    >>> kobai.broadcast_shapes((4, 1), (3,))
+    kobai.Size([4, 3])
+    """
+    try:
+        return Size(np.broadcast_shapes(*shapes))
+    except ValueError:
+        raise RuntimeError(
+            f"broadcast: shapes {', '.join(str(tuple(s)) for s in shapes)} do not fit together"
+        ) from None
+
+
+def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Views of all tensors in their common shape.
+
+    >>> import kobai
+    >>> kobai.broadcast_tensors(kobai.tensor([[1], [2]]), kobai.tensor([3, 4]))[1]
+    tensor([[3, 4],
+            [3, 4]])
+    """
+    shape = broadcast_shapes(*(tensor._array.shape for tensor in tensors))
+    return tuple(expand(tensor, shape) for tensor in tensors)
