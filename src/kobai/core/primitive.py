@@ -32,7 +32,7 @@ from kobai.core.tape import Node, Vjp, as_array
 from kobai.core.tensor import Tensor
 from kobai.engine.dispatch import HOST_TYPES
 from kobai.errors import BackendError
-from kobai.xp import Array, device, device_of, is_array, xp_of
+from kobai.xp import Array, device, is_array, xp_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -106,7 +106,7 @@ def primitive(
                 edges.append(edge)
             try:
                 if _xp.many_devices and array_type is not None:
-                    with _guard(args):
+                    with _xp.on(next(arg.device for arg in args if isinstance(arg, Tensor))):
                         y, vjp = call(*arrays, **options)
                 else:
                     y, vjp = call(*arrays, **options)
@@ -191,11 +191,6 @@ def _explain(name: str, arrays: Sequence[Any], error: Exception) -> None:
         raise RuntimeError(f"{name.strip('_')}: expected shapes that broadcast together, got {shapes}") from error
 
 
-def _guard(args: Sequence[Any]) -> Any:
-    first = next(arg for arg in args if isinstance(arg, Tensor))
-    return _xp.on(device_of(first._array))
-
-
 def _same_backend(name: str, args: Sequence[Any]) -> list[Any]:
     """Arguments with zero-dimensional host tensors moved to the device of the others; error if arrays still differ.
 
@@ -209,7 +204,7 @@ def _same_backend(name: str, args: Sequence[Any]) -> list[Any]:
     for i, arg in places:
         here = arg.device
         if here.type == target.type:
-            moved[i] = arg if is_array(arg._array) else _with_array(arg)
+            arg._array = as_array(arg._array)
             continue
         if arg._array.ndim > 0 or here.type != "cpu":
             raise BackendError(
@@ -218,11 +213,6 @@ def _same_backend(name: str, args: Sequence[Any]) -> list[Any]:
             )
         moved[i] = arg.to(target)
     return moved
-
-
-def _with_array(x: Tensor) -> Tensor:
-    x._array = as_array(x._array)
-    return x
 
 
 def _link_view(

@@ -403,7 +403,7 @@ def _operator(function: Any) -> Any:
     return operate
 
 
-for _symbol, _binary in (
+for _symbol, _function in (
     ("add", add),
     ("sub", sub),
     ("mul", mul),
@@ -412,15 +412,6 @@ for _symbol, _binary in (
     ("mod", remainder),
     ("pow", pow),
 ):
-    setattr(Tensor, f"__{_symbol}__", _operator(_binary))
-    setattr(Tensor, f"__r{_symbol}__", _operator(_reflected(_binary)))
-for _symbol, _changed in (
-    ("add", "add_"),
-    ("sub", "sub_"),
-    ("mul", "mul_"),
-    ("truediv", "div_"),
-    ("floordiv", "floor_divide_"),
-    ("pow", "pow_"),
-    ("mod", "remainder_"),
-):
-    setattr(Tensor, f"__i{_symbol}__", getattr(Tensor, _changed))
+    setattr(Tensor, f"__{_symbol}__", _operator(_function))
+    setattr(Tensor, f"__r{_symbol}__", _operator(_reflected(_function)))
+    setattr(Tensor, f"__i{_symbol}__", getattr(Tensor, f"{_function.__name__}_"))

@@ -167,14 +167,12 @@ method(aminmax)
 def _arg(who: str, input: Tensor, dim: int | None, keepdim: bool) -> Tensor:
     """Index of the first extreme along ``dim``, or among all elements."""
     _nonempty(who, input, dim)
-    array = input._array
-    if dim is None:
-        found = getattr(xp_of(array), who)(array)
-        return Tensor._wrap(xp_of(array).asarray(found).reshape((1,) * array.ndim if keepdim else ()))  # type: ignore[no-any-return]
-    axis = normalize_axis(who, dim, array.ndim)
-    found = getattr(xp_of(array), who)(array, axis=axis if array.ndim else None)
-    found = xp_of(array).asarray(found)
-    return Tensor._wrap(xp_of(array).expand_dims(found, axis) if keepdim and array.ndim else found)  # type: ignore[no-any-return]
+    xp, array = xp_of(input._array), input._array
+    axis = None if dim is None else normalize_axis(who, dim, array.ndim)
+    found = xp.asarray(getattr(xp, who)(array, axis=axis if array.ndim else None))
+    if keepdim and array.ndim:
+        found = found.reshape((1,) * array.ndim) if axis is None else xp.expand_dims(found, axis)
+    return Tensor._wrap(found)  # type: ignore[no-any-return]
 
 
 @method

@@ -6,6 +6,7 @@ give a copy; NumPy counts integers among the tensors and may order the dimension
 
 from __future__ import annotations
 
+import math
 from types import EllipsisType
 from typing import Any, TypeAlias
 
@@ -113,7 +114,7 @@ def _fancy(x: Array, *indices: Array, places: tuple[int, ...]) -> Any:
 
     def vjp(dy: Array) -> Any:
         def dx() -> Array:
-            positions = read(xp.arange(_count(shape)).reshape(shape), key)
+            positions = read(xp.arange(math.prod(shape)).reshape(shape), key)
             return add_at(xp.zeros(shape, dy.dtype), positions, dy)
 
         return (dx,)
@@ -160,13 +161,6 @@ def _at(indices: tuple[Array, ...], places: tuple[int, ...]) -> tuple[Any, ...]:
     for index, place in zip(indices, places, strict=True):
         key[place] = index
     return tuple(key)
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total
 
 
 def _index_tensor(item: Any, like: Tensor) -> Tensor:

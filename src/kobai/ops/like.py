@@ -55,8 +55,7 @@ def full_like(
     tensor([7., 7.])
     """
     need_tensor("full_like", input)
-    where = device if device is not None else input.device
-    return full(input.shape, fill_value, dtype=dtype or input.dtype, device=where, requires_grad=requires_grad)
+    return _new(input, full, input.shape, fill_value, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
 def _new(self: Tensor, make: Any, *args: Any, dtype: Any, device: Device, requires_grad: bool) -> Tensor:

@@ -66,10 +66,7 @@ def spread(dy: Array, shape: tuple[int, ...], axes: Axes | None, keepdim: bool) 
 
 
 def element_count(shape: tuple[int, ...], axes: Axes | None) -> int:
-    n = 1
-    for size in shape if axes is None else (shape[d] for d in axes):
-        n *= size
-    return n
+    return math.prod(shape if axes is None else [shape[d] for d in axes])
 
 
 def _repeated(dy: Array, shape: tuple[int, ...]) -> Any:

@@ -122,11 +122,8 @@ def _matmul(a: Array, b: Array) -> Any:
         # Vectors act as a row (left) or a column (right); their gradient loses that axis again.
         left = a[None, :] if a.ndim == 1 else a
         right = b[:, None] if b.ndim == 1 else b
-        d = dy
-        if b.ndim == 1:
-            d = d[..., None]
-        if a.ndim == 1:
-            d = d[..., None, :]
+        d = dy[..., None] if b.ndim == 1 else dy
+        d = d[..., None, :] if a.ndim == 1 else d
 
         def da() -> Array:
             full = gemm_matmul(d, right.swapaxes(-1, -2))
