@@ -186,7 +186,7 @@ def _plan(
     assert all(isinstance(m, Matrix) for m in layouts)
     compute = cublaslt.compute_type("float32")
     plan = Plan(
-        cublaslt.handle(device), Signature(device, "float32", compute, *layouts, trans_a, trans_b, epilogue, False, 256)
+        cublaslt.handle(device), Signature(device, "float32", compute, *layouts, trans_a, trans_b, epilogue, 256)
     )
     plan.describe(plan.lt.MatmulDescAttribute.EPILOGUE_AUX_POINTER, aux.data.ptr)
     plan.describe(plan.lt.MatmulDescAttribute.EPILOGUE_AUX_LD, bits)

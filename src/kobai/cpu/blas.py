@@ -199,49 +199,42 @@ def set_library_threads(n: int) -> None:
 # --- products ---------------------------------------------------------------------------------------------------------
 
 
-def matmul(a: Array, b: Array, out: Array | None = None, *, add: bool = False) -> Array:
-    """a·b with NumPy's rules for vectors and batches; into ``out`` if given, or added to what it holds.
+def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
+    """a·b with NumPy's rules for vectors and batches; into ``out`` if given.
 
     On a device in full precision, whatever is set.
     """
     xp = xp_of(b if type(a) is np.ndarray else a)
     if type(a) not in dispatch.HOST_TYPES or type(b) not in dispatch.HOST_TYPES:
-        return _added(products.matmul(a, b, None if add else out, precision="highest"), out, add)
+        return products.matmul(a, b, out, precision="highest")
     if a.ndim > b.ndim == 2 and a.flags.c_contiguous and a.size:  # all rows of the batch at once
         shape = (*a.shape[:-1], b.shape[1])
         rows = a.reshape(-1, a.shape[-1])
         if out is None:
             return matmul(rows, b).reshape(shape)
         if out.shape == shape and out.flags.c_contiguous:
-            matmul(rows, b, out.reshape(rows.shape[0], b.shape[1]), add=add)
+            matmul(rows, b, out.reshape(rows.shape[0], b.shape[1]))
             return out
     if ours(a, b):
         size = _shape(a, b)
         result = xp.empty(size, dtype=a.dtype) if out is None and size else out
         if result is not None and _fits(result, a, size):
             if recorder() is not None:
-                dispatch.launch(split, a, b, result, add)
+                dispatch.launch(split, a, b, result)
                 return result
-            if share_product(a, b, result, *_parted(a, b, result), add):
+            if share_product(a, b, result, *_parted(a, b, result)):
                 return result
-    return on_one_thread(_by_library, xp, a, b, out, add)
+    return on_one_thread(_by_library, xp, a, b, out)
 
 
-def _by_library(xp: Any, a: Array, b: Array, out: Array | None, add: bool) -> Array:
-    if add or not _worthwhile(a, b) or threads() < 2 or not switches():
-        return _added(xp.matmul(a, b, out=None if add else out), out, add)
+def _by_library(xp: Any, a: Array, b: Array, out: Array | None) -> Array:
+    if not _worthwhile(a, b) or threads() < 2 or not switches():
+        return xp.matmul(a, b, out=out)
     if out is None:
         batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
         out = xp.empty((*batch, a.shape[-2], b.shape[-1]), dtype=a.dtype)
-    dispatch.launch(split, a, b, out, False)
+    dispatch.launch(split, a, b, out)
     return out
-
-
-def _added(y: Array, out: Array | None, add: bool) -> Array:
-    if add and out is not None:
-        out += y
-        return out
-    return y
 
 
 def own() -> bool:
@@ -300,16 +293,13 @@ def _worthwhile(a: Array, b: Array) -> bool:
 class _Split:
     """The product as a kernel: bound to its arrays it needs no more than to be run."""
 
-    def bind(self, a: Array, b: Array, out: Array, add: bool) -> Callable[[], Any]:
+    def bind(self, a: Array, b: Array, out: Array) -> Callable[[], Any]:
         fits = _fits(out, a, _shape(a, b))
         if fits and ours(a, b):
             job = Product()
-            if job.describe(a, b, out, *_parted(a, b, out), add):
+            if job.describe(a, b, out, *_parted(a, b, out)):
                 job.keeps = a, b, out
                 return partial(share_job, job)
-        if add:
-            product = np.empty_like(out)
-            return lambda: np.add(out, np.matmul(a, b, out=product), out=out)
         if not fits or not _worthwhile(a, b) or np.may_share_memory(out, a) or np.may_share_memory(out, b):
             return partial(np.matmul, a, b, out=out)
         parts = _parts(a, b, out, threads())
@@ -319,8 +309,8 @@ class _Split:
 
         return run
 
-    def __call__(self, a: Array, b: Array, out: Array, add: bool) -> None:
-        self.bind(a, b, out, add)()
+    def __call__(self, a: Array, b: Array, out: Array) -> None:
+        self.bind(a, b, out)()
 
 
 split = _Split()

@@ -50,9 +50,9 @@ TURNING = 3
 
 # What a job says of a product, after what every job says. Of a batch: how many there are, how many of them WITHIN the second of
 # two dimensions, and the bytes from one to the next in either.
-(SIZE, M, N, K, A, A_ROW, A_STEP, B, B_STEP, B_COLUMN, C, C_ROW, GRID_ROWS, GRID_COLUMNS, ADD, BATCH, WITHIN, A_OUTER, B_OUTER,
+(SIZE, M, N, K, A, A_ROW, A_STEP, B, B_STEP, B_COLUMN, C, C_ROW, GRID_ROWS, GRID_COLUMNS, BATCH, WITHIN, A_OUTER, B_OUTER,
  C_OUTER, A_WITHIN, B_WITHIN, C_WITHIN, BATCH_PARTS) = (
-    team.HEADER + 8 * i for i in range(24)
+    team.HEADER + 8 * i for i in range(23)
 )  # fmt: skip
 
 
@@ -164,7 +164,7 @@ def part(job: int, i: int, scratch: int) -> None:
             size, bottom - top, right - left, load(job + K),
             a + p * load(job + A_OUTER) + q * load(job + A_WITHIN), a_row, load(job + A_STEP),
             b + p * load(job + B_OUTER) + q * load(job + B_WITHIN), load(job + B_STEP), b_column,
-            c + p * load(job + C_OUTER) + q * load(job + C_WITHIN), c_row, load(job + ADD), scratch,
+            c + p * load(job + C_OUTER) + q * load(job + C_WITHIN), c_row, 0, scratch,
         )  # fmt: skip
 
 
@@ -172,14 +172,14 @@ def _of_matrices(types: Any) -> list[Any]:
     """``describe`` for matrices of either precision that lie anyhow; those that may not be written to, too."""
     integer = types.int64
     return [
-        types.boolean(integer, integer, given, given, types.Array(real, 2, "A", aligned=False), *(integer,) * 3)
+        types.boolean(integer, integer, given, given, types.Array(real, 2, "A", aligned=False), *(integer,) * 2)
         for real in (types.float32, types.float64)
         for given in [types.Array(real, 2, "A", readonly=True, aligned=False)]
     ]
 
 
 @compiled_for(_of_matrices)
-def describe(job: int, function: int, a: Any, b: Any, out: Any, rows: int, columns: int, add: int) -> Any:
+def describe(job: int, function: int, a: Any, b: Any, out: Any, rows: int, columns: int) -> Any:
     """Write a job for a product; False if the result does not lie row by row, or lies over a factor."""
     (m, k), n, size = a.shape, b.shape[1], out.itemsize
     c_row, c_column = out.strides
@@ -204,7 +204,6 @@ def describe(job: int, function: int, a: Any, b: Any, out: Any, rows: int, colum
     store(job + C_ROW, c_row)
     store(job + GRID_ROWS, rows)
     store(job + GRID_COLUMNS, columns)
-    store(job + ADD, add)
     store(job + BATCH, 1)
     store(job + WITHIN, 1)
     store(job + BATCH_PARTS, 1)
@@ -258,14 +257,12 @@ class Product(team.Job):
     """out ← a·b as a job. The addresses of its arrays are in it; ``keeps`` holds them where it is done again."""
 
     def __init__(self) -> None:
-        super().__init__(24)
+        super().__init__(23)
 
-    def describe(
-        self, a: Array, b: Array, out: Array, grid: tuple[int, int], batch_parts: int = 1, add: bool = False
-    ) -> bool:
+    def describe(self, a: Array, b: Array, out: Array, grid: tuple[int, int], batch_parts: int = 1) -> bool:
         """Let it be this product, or the products of a batch; False for what is left to NumPy.
 
-        ``grid``: rows and columns of parts of a product; ``batch_parts``: parts of the batch; ``add``: to what ``out`` holds.
+        ``grid``: rows and columns of parts of a product; ``batch_parts``: parts of the batch.
         """
         steps, matrices = None, (a, b, out)
         if out.ndim > 2:
@@ -273,7 +270,7 @@ class Product(team.Job):
             if steps is None or np.may_share_memory(out, a) or np.may_share_memory(out, b):
                 return False
             matrices = (a[(0,) * (a.ndim - 2)], b[(0,) * (b.ndim - 2)], out[(0,) * (out.ndim - 2)])
-        if not describe(self.address, part.address, *matrices, *grid, int(add)):
+        if not describe(self.address, part.address, *matrices, *grid):
             return False
         self.parts = grid[0] * grid[1]
         if steps is not None:

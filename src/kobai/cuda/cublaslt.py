@@ -108,7 +108,6 @@ class Signature(NamedTuple):
     trans_a: bool
     trans_b: bool
     epilogue: str
-    accumulate: bool
     alignment: int  # of all three addresses, in bytes
 
 
@@ -123,7 +122,7 @@ class Plan:
         self.lt, self.handle, self.batch = lt, handle, s.out.batch
         kind = _DATA_TYPES[s.dtype]
         scale = "float64" if s.dtype == "float64" else "float32"
-        self._cells = np.ones(1, scale), np.full(1, s.accumulate, scale), np.zeros(1, np.int64)
+        self._cells = np.ones(1, scale), np.zeros(1, scale), np.zeros(1, np.int64)
         self.alpha, self.beta, self.vector = (
             cell.ctypes.data for cell in self._cells
         )  # addresses; finding them takes 1 µs
@@ -235,10 +234,9 @@ def matmul(
     trans_b: bool = False,
     epilogue: str = "DEFAULT",
     vector: Array | None = None,
-    accumulate: bool = False,
     precision: str | None = None,
 ) -> bool:
-    """out = op(a)·op(b), or out += …; returns False, having done nothing, if cuBLASLt cannot do it.
+    """out = op(a)·op(b); returns False, having done nothing, if cuBLASLt cannot do it.
 
     Matrices (rows, cols), or batches (batch, rows, cols) of which a stride may be 0; none of them empty, ``out`` and
     ``vector`` without gaps. ``epilogue`` by cuBLASLt's name: ``BIAS`` and ``RELU_BIAS`` add ``vector`` to every row,
@@ -248,7 +246,7 @@ def matmul(
     pa, pb, po = a.data.ptr, b.data.ptr, out.data.ptr
     pv = 0 if vector is None else vector.data.ptr
     low = (pa | pb | po) & 255 or 256
-    options = trans_a, trans_b, epilogue, accumulate, low & -low
+    options = trans_a, trans_b, epilogue, low & -low
     kinds = a.dtype.num, b.dtype.num, out.dtype.num
     layouts = a.shape, a.strides, b.shape, b.strides, out.strides
     key = device, precision or float32_precision, kinds, layouts, options

@@ -54,11 +54,10 @@ def product(
     trans_b: bool = False,
     epilogue: str = "DEFAULT",
     vector: Array | None = None,
-    accumulate: bool = False,
     precision: str | None = None,
 ) -> bool:
     """One call of :func:`kobai.cuda.cublaslt.matmul`; operands that it cannot read in place are copied first."""
-    options: dict[str, Any] = {"trans_a": trans_a, "trans_b": trans_b, "accumulate": accumulate}
+    options: dict[str, Any] = {"trans_a": trans_a, "trans_b": trans_b}
     options |= {"epilogue": epilogue, "vector": vector, "precision": precision}
     if cublaslt.matmul(a, b, out, **options):
         return True

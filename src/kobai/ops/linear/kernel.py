@@ -22,21 +22,20 @@ def gemm(
     out: Array | None = None,
     bias: Array | None = None,
     activation: str | None = None,
-    accumulate: bool = False,
     a_sums: Array | None = None,
 ) -> Array:
     """f(op(a)·op(b) + bias) for matrices, op transposing where asked; into ``out`` if given.
 
     ``bias`` (columns of the result) is added to every row; ``activation`` is one of :mod:`kobai.ops._epilogue`'s.
-    ``accumulate`` adds the product to what ``out`` holds. ``a_sums`` (rows of the result) gets Σₖ op(a)[·, k]: beside the
-    weight's gradient δᵀx that is the bias's, the sum of δ over the batch. On CUDA with nvmath all this is one kernel;
+    ``a_sums`` (rows of the result) gets Σₖ op(a)[·, k]: beside the weight's gradient δᵀx that is the bias's, the sum of δ
+    over the batch. On CUDA with nvmath all this is one kernel;
     elsewhere BLAS does the product, reading a transposed operand in place, and the rest is done to its result.
     """
     if type(a) is not np.ndarray and by_cublaslt(a, b):
-        return _on_device(a, b, trans_a, trans_b, out, bias, activation, accumulate, a_sums)
+        return _on_device(a, b, trans_a, trans_b, out, bias, activation, a_sums)
     left = a.T if trans_a else a
     right = b.T if trans_b else b
-    y = blas.matmul(left, right, out=out, add=accumulate and out is not None)
+    y = blas.matmul(left, right, out=out)
     if a_sums is not None:
         column_sums(a if trans_a else a.T, out=a_sums)
     return bias_activation(y, bias, activation)
@@ -57,7 +56,6 @@ def _on_device(
     out: Array | None,
     bias: Array | None,
     activation: str | None,
-    accumulate: bool,
     a_sums: Array | None,
 ) -> Array:
     xp = xp_of(a)
@@ -65,9 +63,7 @@ def _on_device(
     if y is None or not y.flags.c_contiguous:
         shape = (a.shape[1] if trans_a else a.shape[0], b.shape[0] if trans_b else b.shape[1])
         y = xp.empty(shape, dtype=a.dtype)
-        if out is not None and accumulate:
-            y[...] = out
-    options: dict[str, Any] = {"trans_a": trans_a, "trans_b": trans_b, "accumulate": accumulate}
+    options: dict[str, Any] = {"trans_a": trans_a, "trans_b": trans_b}
     if a_sums is not None:
         epilogue, vector = "BGRADB", a_sums  # of cuBLASLt's second operand, which is our first
     elif bias is not None:
@@ -80,10 +76,7 @@ def _on_device(
         epilogue, vector = "DEFAULT", None  # there is no algorithm that does it all
         left, right = (a.T if trans_a else a), (b.T if trans_b else b)
         if not product(a, b, y, epilogue=epilogue, vector=vector, **options):
-            if accumulate:
-                xp.add(y, xp.matmul(left, right), out=y)
-            else:
-                xp.matmul(left, right, out=y)
+            xp.matmul(left, right, out=y)
     if a_sums is not None and vector is not a_sums:
         column_sums(a if trans_a else a.T, out=a_sums)
     y = bias_activation(y, None if vector is bias else bias, None if "RELU" in epilogue else activation)
