@@ -51,7 +51,7 @@ def with_threads(monkeypatch):
     """Trains with so many threads, in a pool of their own, and gives a digest of all parameters and buffers."""
 
     def train(make, n, capture):
-        monkeypatch.setattr(threads, "_pool", threads._Pool())
+        monkeypatch.setattr(threads, "pool", threads.Pool())
         threads.set_num_threads(n)
         kobai.manual_seed(0)
         net, x = make()

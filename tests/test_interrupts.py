@@ -155,7 +155,7 @@ class Problem:
         assert "_array" not in Tensor.__dict__
         assert Tensor._grad is None
         assert not session._watching.locked()
-        assert not threads._pool.free.locked()
+        assert not threads.pool.free.locked()
         assert not blas._held.threads
         assert not blas._held.lock.locked()
         assert kobai.is_grad_enabled()

@@ -77,7 +77,7 @@ def test_the_bits_do_not_depend_on_who_computes_a_part(splitting, monkeypatch, r
     expected = blas.matmul(a, b)
     for _ in range(20):
         assert blas.matmul(a, b).tobytes() == expected.tobytes()
-    with threads._pool.free:  # another loop has the pool: all parts on this thread
+    with threads.pool.free:  # another loop has the pool: all parts on this thread
         assert blas.matmul(a, b).tobytes() == expected.tobytes()
 
 

@@ -4,7 +4,6 @@ import mmap
 import os
 import subprocess
 import sys
-import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -39,7 +38,7 @@ def every(monkeypatch):
     """Every matrix product that is not empty is one of ours, and shared by three threads if it has parts for them."""
     for name in ("PART", "SMALL", "FEW", "WORTHWHILE"):
         monkeypatch.setattr(blas, name, 1)
-    monkeypatch.setattr(threads, "_pool", threads._Pool())
+    monkeypatch.setattr(threads, "pool", threads.Pool())
     threads.set_num_threads(3)
     yield
     threads.set_num_threads(None)
@@ -56,7 +55,7 @@ def multiply(a, b, grid=(1, 1), out=None):
     out = wide[:-1, :n] if out is None else out
     job = product.Product()
     assert job.describe(a, b, out, grid)
-    team.alone(job.address, threads.scratch())
+    team.alone(job.address, team.scratch())
     assert wide is None or ((wide[:-1, n:] == 7).all() and (wide[-1] == 7).all())
     return out
 
@@ -452,27 +451,10 @@ def test_rows_are_halved_rather_than_columns_that_do_not_halve_evenly():
     assert product.grid_of(16, 48, 2, True) == (1, 2)  # each half would copy all columns, which lie apart
 
 
-# --- threads ----------------------------------------------------------------------------------------------------------
-
-
-def test_each_thread_has_memory_of_its_own():
-    seen = [threads.scratch()]
-    assert threads.scratch() == seen[0]
-    assert seen[0] % 64 == 0
-    both = threading.Barrier(3)
-
-    def look():
-        seen.append(threads.scratch())
-        both.wait()
-
-    others = [threading.Thread(target=look) for _ in range(2)]
-    for other in others:
-        other.start()
-    both.wait()
-    for other in others:
-        other.join()
-    apart = np.diff(sorted(seen))
-    assert (apart >= len(product.scratch())).all()
+def test_the_memory_of_a_thread_is_enough_for_any_processor(monkeypatch):
+    for machine in ((16, 8), (32, 6), (64, 8)):
+        monkeypatch.setattr(product, "machine", lambda machine=machine: machine)
+        assert product.scratch_bytes() <= team.SCRATCH
 
 
 # --- batches -------------------------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """Jobs shared with threads that are awake: each part once, whoever does it, and never waiting for who is late."""
 
-import ctypes
 import os
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from kobai.cpu import blas, team, threads
+from kobai.cpu import blas, job, team, threads
 from kobai.engine import dispatch
 
 pytest.importorskip("numba")
@@ -27,7 +26,7 @@ def three(monkeypatch):
     """Every matrix product is shared by three threads, whatever the machine has, in a pool of its own."""
     for name in ("PART", "SMALL", "FEW"):
         monkeypatch.setattr(blas, name, 1)
-    monkeypatch.setattr(threads, "_pool", threads._Pool())
+    monkeypatch.setattr(threads, "pool", threads.Pool())
     threads.set_num_threads(3)
     yield
     threads.set_num_threads(None)
@@ -39,37 +38,75 @@ def matrices(rng, m, k, n, dtype="float32"):
 
 
 # By these names Numba is to know them.
-load, replace, add, call, _look_away = team.load, team.replace, team.add, team.call, team._look_away
-WORD, JOB, DONE, YIELD, FUNCTION, HEADER = team.WORD, team.JOB, team.DONE, team.YIELD, team.FUNCTION, team.HEADER
+load, add, look_away = job.load, team.add, team.look_away
+COUNT = job.fields("counts doers slow looks give_way", after=job.JOB)
 
 
 @dispatch.entry
 def count(job, i, scratch):
-    add(load(job + HEADER) + 8 * i, 1)
+    """Note that the part was done, and by whom; look around before that, if that is who is ``slow``."""
+    if scratch == load(job + COUNT.slow):
+        for look in range(load(job + COUNT.looks)):
+            look_away(look, load(job + COUNT.give_way))
+    add(load(job + COUNT.counts) + 8 * i, 1)
+    add(load(job + COUNT.doers) + 8 * i, scratch)
 
 
-class Counting(team.Job):
-    """A job whose parts count how often they are done."""
+class Counting(job.Job):
+    """A job whose parts note how often they are done, and by which thread's memory."""
 
     def __init__(self, parts, work=0):
-        super().__init__(1)
-        self.parts, self.counts = parts, np.zeros(parts, np.int64)
-        self.memory[:] = count.address, parts, work, self.counts.ctypes.data
+        super().__init__(COUNT)
+        self.parts, self.counts, self.doers = parts, np.zeros(parts, np.int64), np.zeros(parts, np.int64)
+        self.write(function=count.address, parts=parts, work=work, give_way=team.give_way_address())
+        self.write(counts=self.counts.ctypes.data, doers=self.doers.ctypes.data)
 
     def done(self):
         """How often all parts have been done since this was asked last; they are done equally often."""
         times = set(self.counts.tolist())
         self.counts.fill(0)
+        self.doers.fill(0)
         assert len(times) == 1
         return times.pop()
 
 
-def word(board, place):
-    return ctypes.c_int64.from_address(board.address + place).value
+class Alone:
+    """A pool that has no thread, and notes how many are to be woken."""
+
+    def __init__(self, threads=0):
+        self.threads, self.woken = threads, 0
+
+    def wake(self, helpers):
+        self.woken += helpers
 
 
-def put(board, place, value):
-    ctypes.c_int64.from_address(board.address + place).value = value
+@pytest.fixture
+def helping():
+    """Starts threads that serve a board until the test is over; gives the memory by which a job knows the thread."""
+    boards, helpers = [], []
+
+    def help(board):
+        memory, ready = [], threading.Event()
+
+        def serve():
+            memory.append(team.scratch())
+            ready.set()
+            board.serve(0)
+
+        boards.append(board)
+        helpers.append(threading.Thread(target=serve))
+        helpers[-1].start()
+        ready.wait()
+        return memory[0]
+
+    yield help
+    for board in boards:
+        board.call()
+    for helper in helpers:
+        helper.join()
+
+
+FOR_EVER = team.Patience(idle=1 << 40, missed=1 << 40)
 
 
 # --- jobs -------------------------------------------------------------------------------------------------------------
@@ -78,7 +115,7 @@ def put(board, place, value):
 @pytest.mark.parametrize("parts", [1, 2, 3, 64])
 def test_one_thread_does_each_part_of_a_job_once(parts):
     job = Counting(parts)
-    team.alone(job.address, threads.scratch())
+    team.alone(job.address, team.scratch())
     assert job.done() == 1
 
 
@@ -87,7 +124,7 @@ def test_a_pool_does_each_part_of_a_job_once(three, parts):
     job = Counting(parts)
     for pause in [0, 0, 0.01] * 10:
         time.sleep(pause)
-        threads.share_job(job)
+        team.share_job(job)
         assert job.done() == 1
 
 
@@ -95,51 +132,72 @@ def test_a_pool_does_each_part_of_a_job_once(three, parts):
 def test_a_pool_has_no_more_helpers_than_it_may_have_however_many_parts_there_are(three, count):
     threads.set_num_threads(count)
     job = Counting(12)
-    threads.share_job(job)
+    team.share_job(job)
     assert job.done() == 1
-    assert threads._pool.threads == count - 1
+    assert threads.pool.threads == count - 1
 
 
 def test_a_job_is_done_by_its_caller_while_another_has_the_pool(three):
     job = Counting(3)
-    with threads._pool.free:
-        threads.share_job(job)
+    with threads.pool.free:
+        team.share_job(job)
     assert job.done() == 1
-    assert threads._pool.board is None
+    assert threads.pool.awake is None
 
 
 def test_a_part_is_given_its_job_and_the_memory_of_its_thread():
     job = Counting(4)
-    job.memory[team.FUNCTION // 8] = note.address
     team.alone(job.address, 12345)
-    assert (job.counts == 12345).all()
+    assert (job.doers == 12345).all()
 
 
-@dispatch.entry
-def note(job, i, scratch):
-    add(load(job + HEADER) + 8 * i, scratch)
+def test_each_thread_has_memory_of_its_own():
+    seen, both = [team.scratch()], threading.Barrier(3)
+    assert team.scratch() == seen[0]
+
+    def look():
+        seen.append(team.scratch())
+        both.wait()
+
+    others = [threading.Thread(target=look) for _ in range(2)]
+    for other in others:
+        other.start()
+    both.wait()
+    for other in others:
+        other.join()
+    assert (np.diff(sorted(seen)) >= team.SCRATCH).all()
+    assert all(address % 64 == 0 for address in seen)
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_helper_does_the_parts_that_nobody_else_takes():
-    board, job, helped = team.Board(), Counting(4), []
-    helper = threading.Thread(target=lambda: helped.append(team.serve(board.address, 0, threads.scratch())))
-    put(board, team.JOB, job.address)
-    put(board, team.WORD, (1 << 32) | (4 << 16))
-    helper.start()
-    helper.join()
-    assert helped == [0]  # it has gone to sleep since
-    assert (word(board, team.DONE), word(board, team.WORD) & 0xFFFF) == (4, 4)
-    assert job.done() == 1
+def test_a_helper_does_the_parts_that_its_caller_has_not_come_to(helping):
+    board, job = team.Board(FOR_EVER), Counting(8, work=FOR_EVER.large)
+    helper = helping(board)
+    job.write(slow=team.scratch(), looks=20_000)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        board.share(job, Alone(1))
+        doers = set(job.doers.tolist())
+        assert doers <= {team.scratch(), helper}
+        assert job.done() == 1
+        if helper in doers:
+            return
+    pytest.fail("no part was done by the helper")
+
+
+def test_a_helper_without_work_goes_to_sleep():
+    assert not team.Board(team.Patience(idle=10)).serve(0)
 
 
 def test_a_helper_comes_out_when_the_interpreter_has_work():
     board = team.Board()
-    team.change(board.address + team.CALLS, 1)
-    assert team.serve(board.address, 0, threads.scratch()) == 1
-    assert team.serve(board.address, 1, threads.scratch()) == 0
+    assert board.calls() == 0
+    board.call()
+    assert board.calls() == 1
+    assert board.serve(0)
+    assert not board.serve(1)
 
 
 @products
@@ -150,19 +208,19 @@ def test_products_of_helpers_that_sleep_and_wake_are_whole(three, rng):
     for pause in [0, 0.02, 0, 0, 0.001] * 6:  # asleep after some tenths of a millisecond
         time.sleep(pause)
         assert blas.matmul(a, b).tobytes() == expected.tobytes()
-    assert threads._pool.threads == 2
+    assert threads.pool.threads == 2
 
 
 def test_helpers_that_sleep_are_counted_and_woken_once(three):
     job = Counting(3)
-    threads.share_job(job)
-    board = threads._pool.board
+    team.share_job(job)
+    board = threads.pool.awake
     for _ in range(20):
         deadline = time.monotonic() + 10
-        while word(board, team.ASLEEP) < 2 and time.monotonic() < deadline:
+        while board.read("asleep") < 2 and time.monotonic() < deadline:
             time.sleep(0.005)
-        assert word(board, team.ASLEEP) == 2
-        threads.share_job(job)
+        assert board.read("asleep") == 2
+        team.share_job(job)
         threads.run_split(lambda start, stop: None, 100, grain=1)
 
 
@@ -198,82 +256,80 @@ def test_products_of_many_threads_at_once(three, rng):
 # --- helpers that are of no use -----------------------------------------------------------------------------------------
 
 
-@dispatch.compiled
-def take_and_dawdle(board, looks, scratch):
-    """A helper that is held up after it has taken a part."""
-    while True:
-        word = load(board + WORD)
-        taken = word & 0xFFFF
-        if taken < (word >> 16) & 0xFFFF and replace(board + WORD, word, word + 1):
-            break
-    other = load(board + YIELD)
-    for look in range(looks):
-        _look_away(look, other)
-    job = load(board + JOB)
-    call(load(job + FUNCTION), job, taken, scratch)
-    add(board + DONE, 1)
-
-
-def test_a_helper_that_is_held_up_is_waited_for_once():
-    board, job = team.Board(), Counting(64)
-    put(board, team.MISSES, -(1 << 60))  # that it comes late for many jobs before is nothing to be counted
-    take_and_dawdle.compile()
-    for _ in range(
-        50
-    ):  # where other programs have the processors, the caller may be held up itself while the helper dawdles
-        helper = threading.Thread(target=take_and_dawdle, args=(board.address, 200 * team.PATIENCE, 0))
-        helper.start()
-        while helper.is_alive():
-            team.share(board.address, job.address, 0, 0)
-            assert job.done() == 1
-        helper.join()
-        if word(board, team.NEXT_REST) > team.REST:
-            break
-    assert word(board, team.RESTING) <= team.REST
-    assert word(board, team.NEXT_REST) == 2 * team.REST
-
-
-def test_who_never_gets_help_does_without():
-    board, job = team.Board(), Counting(2)
-    for i in range(team.MISSED):
-        assert word(board, team.RESTING) == 0, i
-        assert team.share(board.address, job.address, 1, 0) == 0
-    assert word(board, team.RESTING) == team.REST
-    assert word(board, team.NEXT_REST) == 2 * team.REST
-    job.done()
-    for _ in range(team.REST):
-        team.share(board.address, job.address, 1, 0)
+def alone_for(board, job):
+    """How many runs of a job the caller does without looking for help, which it had just stopped to do."""
+    runs = 0
+    while board.read("resting") > 0:
+        board.share(job, Alone(1))
         assert job.done() == 1
-    assert word(board, team.RESTING) == 0
+        runs += 1
+    return runs
 
 
-def test_large_jobs_end_the_rest_sooner():
-    board, job = team.Board(), Counting(2, work=9 << 20)
-    put(board, team.RESTING, 25)
-    for left in (15, 5, -5):
-        assert team.share(board.address, job.address, 1, 0) == 0
-        assert word(board, team.RESTING) == left
-    assert job.done() == 3
+def test_who_never_gets_help_does_without_for_longer_each_time():
+    board, job = team.Board(team.Patience(missed=3, rest=4, longest_rest=16)), Counting(2)
+    for rest in (4, 8, 16, 16):
+        for _ in range(3):
+            assert board.read("resting") == 0
+            board.share(job, Alone(1))
+            assert job.done() == 1
+        assert alone_for(board, job) == rest
+
+
+def test_a_helper_is_not_asked_during_the_rest(helping):
+    board, job = team.Board(FOR_EVER._replace(missed=1, rest=200)), Counting(64)
+    board.share(job, Alone(1))
+    assert job.done() == 1
+    helper = helping(board)
+    for _ in range(200):
+        board.share(job, Alone(1))
+        assert helper not in job.doers
+        assert job.done() == 1
+    assert board.read("resting") == 0
+
+
+def test_a_helper_that_is_held_up_is_waited_for_once(helping):
+    board, job = team.Board(FOR_EVER._replace(rest=5, held_up=10)), Counting(64)
+    job.write(slow=helping(board), looks=20_000)
+    deadline = time.monotonic() + 60
+    while not board.read("resting"):  # it may come too late for many, and the caller may be held up itself
+        board.share(job, Alone(1))
+        assert job.done() == 1
+        assert time.monotonic() < deadline
+    assert alone_for(board, job) == 5
+
+
+def test_large_jobs_end_the_rest_sooner_and_very_large_ones_ignore_it():
+    patience = team.Patience(missed=1, rest=25, longest_rest=25, large=1 << 25)
+    board, job = team.Board(patience), Counting(2, work=9 << 20)
+    board.share(job, Alone(1))
+    assert job.done() == 1
+    assert alone_for(board, job) == 3  # 10 of the 25 each
+    small, large = Counting(2), Counting(2, work=1 << 25)
+    board.share(small, Alone(1))
+    board.share(large, Alone(1))
+    assert large.done() == 1
+    assert board.read("resting") == 25
 
 
 @pytest.mark.parametrize(
     ("helpers", "asleep", "parts", "woken"), [(1, 1, 2, 1), (3, 3, 2, 1), (3, 2, 2, 0), (3, 2, 4, 2), (3, 3, 1, 0)]
 )
 def test_as_many_are_woken_as_there_are_parts(helpers, asleep, parts, woken):
-    board, job = team.Board(), Counting(parts)
-    put(board, team.ASLEEP, asleep)
-    assert team.share(board.address, job.address, helpers, 0) == woken
-    assert job.done() == (0 if woken else 1)
-    assert team.share(board.address, job.address, 0, 0) == 0
+    board, job, pool = team.Board(), Counting(parts), Alone(helpers)
+    board.asleep(asleep)
+    board.share(job, pool)
+    assert pool.woken == woken
+    assert board.read("asleep") == asleep - woken
     assert job.done() == 1
 
 
-def test_no_more_are_woken_than_sleep():
+@pytest.mark.parametrize(("asleep", "most", "taken"), [(2, 5, 2), (3, 2, 2), (-1, 5, 0), (0, 1, 0)])
+def test_no_more_are_woken_than_sleep(asleep, most, taken):
     board = team.Board()
-    for there, most, taken in [(2, 5, 2), (3, 2, 2), (-1, 5, 0), (0, 1, 0)]:
-        put(board, team.ASLEEP, there)
-        assert team.take(board.address + team.ASLEEP, most) == taken
-        assert word(board, team.ASLEEP) == there - taken
+    board.asleep(asleep)
+    assert team.take(board.address + team.BOARD.asleep, most) == taken
+    assert board.read("asleep") == asleep - taken
 
 
 # --- processes ----------------------------------------------------------------------------------------------------------
@@ -287,7 +343,7 @@ def test_a_forked_child_has_helpers_of_its_own(three, rng):
     child = os.fork()
     if child == 0:
         same = all(blas.matmul(a, b).tobytes() == expected.tobytes() for _ in range(20))
-        os._exit(0 if same and threads._pool.threads == 2 else 1)
+        os._exit(0 if same and threads.pool.threads == 2 else 1)
     assert os.waitpid(child, 0)[1] == 0
 
 

@@ -127,7 +127,7 @@ def test_a_loop_within_a_loop():
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 def test_a_forked_child_has_threads_of_its_own():
     run_split(Watched(0.001), 24, grain=1)
-    with threads._pool.free:  # as if another thread were in a loop at the moment of the fork
+    with threads.pool.free:  # as if another thread were in a loop at the moment of the fork
         child = os.fork()
         if child == 0:
             watched = Watched(0.001)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kobai.cpu import blas, product, team, threads, tiles
+from kobai.cpu import blas, product, team, tiles
 from kobai.engine import dispatch
 
 pytest.importorskip("numba")
@@ -105,7 +105,7 @@ def multiply(a, b, grid=(1, 1)):
     out = np.full((len(a), b.shape[1]), np.nan, a.dtype)
     job = product.Product()
     assert job.describe(a, b, out, grid)
-    team.alone(job.address, threads.scratch())
+    team.alone(job.address, team.scratch())
     return out
 
 

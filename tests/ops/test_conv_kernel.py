@@ -29,7 +29,7 @@ def with_threads(monkeypatch):
     """Sets how many threads there are, in a pool of their own."""
 
     def set_threads(planned, present=None):
-        monkeypatch.setattr(threads, "_pool", threads._Pool())
+        monkeypatch.setattr(threads, "pool", threads.Pool())
         monkeypatch.setattr(image_loops, "num_threads", lambda: planned)
         monkeypatch.setattr(threads, "num_threads", lambda: present or planned)
 

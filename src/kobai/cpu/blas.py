@@ -26,7 +26,8 @@ from typing import Any
 import numpy as np
 
 from kobai.cpu.product import EDGE, Product, available, grid_of, ranges
-from kobai.cpu.threads import num_threads, run_split, share_job, share_product
+from kobai.cpu.team import share_job
+from kobai.cpu.threads import num_threads, run_split
 from kobai.cuda import products
 from kobai.engine import dispatch
 from kobai.xp import Array, recorder, xp_of
@@ -222,9 +223,25 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
             if recorder() is not None:
                 dispatch.launch(split, a, b, result)
                 return result
-            if share_product(a, b, result, *_parted(a, b, result)):
+            if _shared(a, b, result):
                 return result
     return on_one_thread(_by_library, xp, a, b, out)
+
+
+_spare: list[Product] = []
+"""Jobs that are not in use: to make one takes longer than to describe a product."""
+
+
+def _shared(a: Array, b: Array, out: Array) -> bool:
+    """Do a one-off product; False if our loops cannot."""
+    try:
+        job = _spare.pop()
+    except IndexError:
+        job = Product()
+    if done := job.describe(a, b, out, *_parted(a, b, out)):
+        share_job(job)
+    _spare.append(job)
+    return done
 
 
 def _by_library(xp: Any, a: Array, b: Array, out: Array | None) -> Array:

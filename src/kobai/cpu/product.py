@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from kobai.cpu import team
-from kobai.cpu.team import load, store
+from kobai.cpu.job import JOB, Job, fields, load, store
 from kobai.cpu.tiles import (
     VECTORS,
     clear_vector,
@@ -48,12 +47,13 @@ EDGE = 16
 TURNING = 3
 """How much more it costs to copy a number of B into panels if it lies column by column."""
 
-# What a job says of a product, after what every job says. Of a batch: how many there are, how many of them WITHIN the second of
-# two dimensions, and the bytes from one to the next in either.
-(SIZE, M, N, K, A, A_ROW, A_STEP, B, B_STEP, B_COLUMN, C, C_ROW, GRID_ROWS, GRID_COLUMNS, BATCH, WITHIN, A_OUTER, B_OUTER,
- C_OUTER, A_WITHIN, B_WITHIN, C_WITHIN, BATCH_PARTS) = (
-    team.HEADER + 8 * i for i in range(23)
-)  # fmt: skip
+PRODUCT = fields(
+    "size m n k a a_row a_step b b_step b_column c c_row grid_rows grid_columns "
+    "batch within a_outer b_outer c_outer a_within b_within c_within batch_parts",
+    after=JOB,
+)
+"""What a job says of a product: addresses, and strides in bytes. Of a batch: how many there are, how many of them ``within``
+the second of two dimensions, and the bytes from one to the next in either."""
 
 
 def available() -> bool:
@@ -148,23 +148,23 @@ def multiply(
 @entry
 def part(job: int, i: int, scratch: int) -> None:
     """The ``i``-th part of a product, or of a batch of them."""
-    rows, columns = load(job + GRID_ROWS), load(job + GRID_COLUMNS)
+    rows, columns = load(job + PRODUCT.grid_rows), load(job + PRODUCT.grid_columns)
     some, row, column = i // (rows * columns), i // columns % rows, i % columns
-    m, n, size = load(job + M), load(job + N), load(job + SIZE)
+    m, n, size = load(job + PRODUCT.m), load(job + PRODUCT.n), load(job + PRODUCT.size)
     top, bottom = cut(m, row, rows, 1), cut(m, row + 1, rows, 1)
     left, right = cut(n, column, columns, EDGE), cut(n, column + 1, columns, EDGE)
-    a_row, b_column, c_row = load(job + A_ROW), load(job + B_COLUMN), load(job + C_ROW)
-    a = load(job + A) + top * a_row
-    b = load(job + B) + left * b_column
-    c = load(job + C) + top * c_row + left * size
-    batch, parts, within = load(job + BATCH), load(job + BATCH_PARTS), load(job + WITHIN)
+    a_row, b_column, c_row = load(job + PRODUCT.a_row), load(job + PRODUCT.b_column), load(job + PRODUCT.c_row)
+    a = load(job + PRODUCT.a) + top * a_row
+    b = load(job + PRODUCT.b) + left * b_column
+    c = load(job + PRODUCT.c) + top * c_row + left * size
+    batch, parts, within = load(job + PRODUCT.batch), load(job + PRODUCT.batch_parts), load(job + PRODUCT.within)
     for j in range(cut(batch, some, parts, 1), cut(batch, some + 1, parts, 1)):
         p, q = j // within, j % within
         multiply(
-            size, bottom - top, right - left, load(job + K),
-            a + p * load(job + A_OUTER) + q * load(job + A_WITHIN), a_row, load(job + A_STEP),
-            b + p * load(job + B_OUTER) + q * load(job + B_WITHIN), load(job + B_STEP), b_column,
-            c + p * load(job + C_OUTER) + q * load(job + C_WITHIN), c_row, 0, scratch,
+            size, bottom - top, right - left, load(job + PRODUCT.k),
+            a + p * load(job + PRODUCT.a_outer) + q * load(job + PRODUCT.a_within), a_row, load(job + PRODUCT.a_step),
+            b + p * load(job + PRODUCT.b_outer) + q * load(job + PRODUCT.b_within), load(job + PRODUCT.b_step), b_column,
+            c + p * load(job + PRODUCT.c_outer) + q * load(job + PRODUCT.c_within), c_row, 0, scratch,
         )  # fmt: skip
 
 
@@ -187,43 +187,43 @@ def describe(job: int, function: int, a: Any, b: Any, out: Any, rows: int, colum
         return False
     if _askew(a) or _askew(b) or _askew(out):
         return False
-    store(job + team.FUNCTION, function)
-    store(job + team.PARTS, rows * columns)
-    store(job + team.WORK, m * n * k)
-    store(job + SIZE, size)
-    store(job + M, m)
-    store(job + N, n)
-    store(job + K, k)
-    store(job + A, a.ctypes.data)
-    store(job + A_ROW, a.strides[0])
-    store(job + A_STEP, a.strides[1])
-    store(job + B, b.ctypes.data)
-    store(job + B_STEP, b.strides[0])
-    store(job + B_COLUMN, b.strides[1])
-    store(job + C, out.ctypes.data)
-    store(job + C_ROW, c_row)
-    store(job + GRID_ROWS, rows)
-    store(job + GRID_COLUMNS, columns)
-    store(job + BATCH, 1)
-    store(job + WITHIN, 1)
-    store(job + BATCH_PARTS, 1)
+    store(job + JOB.function, function)
+    store(job + JOB.parts, rows * columns)
+    store(job + JOB.work, m * n * k)
+    store(job + PRODUCT.size, size)
+    store(job + PRODUCT.m, m)
+    store(job + PRODUCT.n, n)
+    store(job + PRODUCT.k, k)
+    store(job + PRODUCT.a, a.ctypes.data)
+    store(job + PRODUCT.a_row, a.strides[0])
+    store(job + PRODUCT.a_step, a.strides[1])
+    store(job + PRODUCT.b, b.ctypes.data)
+    store(job + PRODUCT.b_step, b.strides[0])
+    store(job + PRODUCT.b_column, b.strides[1])
+    store(job + PRODUCT.c, out.ctypes.data)
+    store(job + PRODUCT.c_row, c_row)
+    store(job + PRODUCT.grid_rows, rows)
+    store(job + PRODUCT.grid_columns, columns)
+    store(job + PRODUCT.batch, 1)
+    store(job + PRODUCT.within, 1)
+    store(job + PRODUCT.batch_parts, 1)
     return True
 
 
 @compiled
 def describe_batch(job: int, outer: Any, within: Any, parts: int) -> None:
     """Make it a batch. ``outer``, ``within``: how many, and bytes from one A, B and C to the next."""
-    store(job + BATCH, outer[0] * within[0])
-    store(job + WITHIN, within[0])
-    store(job + A_OUTER, outer[1])
-    store(job + B_OUTER, outer[2])
-    store(job + C_OUTER, outer[3])
-    store(job + A_WITHIN, within[1])
-    store(job + B_WITHIN, within[2])
-    store(job + C_WITHIN, within[3])
-    store(job + BATCH_PARTS, parts)
-    store(job + team.PARTS, load(job + team.PARTS) * parts)
-    store(job + team.WORK, load(job + team.WORK) * outer[0] * within[0])
+    store(job + PRODUCT.batch, outer[0] * within[0])
+    store(job + PRODUCT.within, within[0])
+    store(job + PRODUCT.a_outer, outer[1])
+    store(job + PRODUCT.b_outer, outer[2])
+    store(job + PRODUCT.c_outer, outer[3])
+    store(job + PRODUCT.a_within, within[1])
+    store(job + PRODUCT.b_within, within[2])
+    store(job + PRODUCT.c_within, within[3])
+    store(job + PRODUCT.batch_parts, parts)
+    store(job + JOB.parts, load(job + JOB.parts) * parts)
+    store(job + JOB.work, load(job + JOB.work) * outer[0] * within[0])
 
 
 @compiled
@@ -253,11 +253,11 @@ def _overlap(x: Any, y: Any) -> Any:
 # --- jobs ---------------------------------------------------------------------------------------------------------------
 
 
-class Product(team.Job):
+class Product(Job):
     """out ← a·b as a job. The addresses of its arrays are in it; ``keeps`` holds them where it is done again."""
 
     def __init__(self) -> None:
-        super().__init__(23)
+        super().__init__(PRODUCT)
 
     def describe(self, a: Array, b: Array, out: Array, grid: tuple[int, int], batch_parts: int = 1) -> bool:
         """Let it be this product, or the products of a batch; False for what is left to NumPy.
@@ -342,8 +342,7 @@ def ranges(n: int, parts: int, edge: int) -> list[tuple[int, int]]:
     return list(pairwise(cuts))
 
 
-def scratch() -> Any:
-    """Memory for a thread that takes parts, which begins where a cache line does."""
+def scratch_bytes() -> int:
+    """How much memory a thread needs for parts of products: a block of panels, and the rows of some tiles."""
     vector, rows = machine()
-    memory = np.empty(BLOCK + TILES * (INNER * rows * 8 + vector) + 64, np.uint8)
-    return memory[-memory.ctypes.data % 64 :]
+    return BLOCK + TILES * (INNER * rows * 8 + vector)

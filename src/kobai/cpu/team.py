@@ -1,12 +1,23 @@
-"""Work shared with a thread that is awake: handed over through memory, without the interpreter and without a system call.
+"""Parts of jobs shared with helpers that are awake: handed over through memory, without interpreter and system calls.
 
 To wake a sleeping thread takes some 50 µs, and to be given the interpreter's lock as long again: more than most products of a
-small net take. So a helper that has done its part stays awake for a moment (``IDLE``) and looks for the next one, outside of
-the interpreter; it leaves its core to the core's other thread between two looks, and offers its processor to whoever else
-wants it after some of them. What is handed over is a *job*: the address of a compiled function, how many parts there are, and
-what the function reads. Parts are taken one by one by whoever comes, caller or helper, so nobody waits for a helper that is
-late; where helpers are of no use, because other programs have their processors, the caller does without for a while (``REST``).
-What is computed does not depend on who computed which part.
+small net take. So a helper that has done its part stays awake for a moment and looks for the next job outside the interpreter.
+Caller and helpers meet on a *board*, integers that all of them read, of which one is changed by all, ``word``:
+
+              bit 63 ........ 32 | 31 .. 16 | 15 ... 0
+              number of the job  | parts    | parts taken
+
+    caller    word <- (7, 4, 0)   takes 0         takes 2             done = 4: returns
+    helper    (looks, looks)             takes 1         takes 3      (looks, looks, sleeps)
+
+To take a part is to replace (7, 4, i) by (7, 4, i + 1) in one instruction, which fails if another thread was first. Thanks to
+the number of the job a helper that is held up between its look and its turn takes no part of the next job by mistake. Whoever
+has computed a part adds 1 to ``done``. The caller computes parts too and returns once all are done, so it waits for helpers
+that are at work, but never for one that has yet to come. What is computed does not depend on who computed it.
+
+A helper that looks leaves its core to the core's other thread between two looks, and now and then offers its processor to
+whoever else wants it. Where helpers are of no use, because other programs have their processors, the caller does without them
+for a while. :class:`Patience` has the numbers.
 """
 
 from __future__ import annotations
@@ -14,66 +25,56 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import threading
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from kobai.cpu import threads
+from kobai.cpu.job import JOB, Job, Record, fields, load, store, word
 from kobai.engine.dispatch import compiled, instruction, llvm_ir
-from kobai.xp import Array
 
-IDLE = 3000
-"""Looks for work, some 0.3 µs each, before a helper goes to sleep: more than there is between two products of a step, or of two
-steps that follow each other."""
 
-REST, LONGEST_REST = 64, 1 << 14
-"""After helpers were of no use the caller does so many millions of multiplications alone, and each product counts as one more;
-twice as many each time that it happens again soon, up to the second number."""
+class Patience(NamedTuple):
+    """When helpers go to sleep, and when they are not asked any more."""
 
-LARGE = 1 << 28
-"""Multiplications that are shared in any case: half of them takes as long as a helper is held up for at most."""
+    idle: int = 3000
+    """Looks for work, some 0.3 µs each, before a helper goes to sleep: more than there is between two products of a step, or of
+    two steps that follow each other."""
+    rest: int = 64
+    """After helpers were of no use the caller does so many millions of multiplications alone, and each job counts as one more;
+    twice as many each time that it happens again soon, up to ``longest_rest``."""
+    longest_rest: int = 1 << 14
+    large: int = 1 << 28
+    """Multiplications that are shared in any case: half of them takes as long as a helper is held up for at most."""
+    missed: int = 20
+    """So many jobs in a row of which no helper did a part, and the caller does without. To wake one takes less."""
+    held_up: int = 500
+    """Looks at whether a helper has done its part before it counts as held up, on top of what the part should take."""
 
-MISSED = 20
-"""So many products in a row of which no helper did a part, and the caller does without. To wake one takes less."""
 
-PATIENCE = 500
-"""Looks at whether a helper has done its part before it counts as held up, on top of what the part should take."""
+SCRATCH = 1 << 20
+"""Bytes of memory that each thread has for parts of jobs. A product needs most (:func:`kobai.cpu.product.scratch_bytes`)."""
 
-# The board, through which caller and helpers meet: integers, each in a cache line of its own. WORD holds three numbers: that
-# of the job (from bit 32 on), how many parts it has (from bit 16), and how many of them have been taken.
-WORD, JOB, DONE, ASLEEP, CALLS, RESTING, NEXT_REST, MISSES, YIELD = (64 * i for i in range(9))
+BOARD = fields(
+    f"word job done asleep calls resting next_rest misses give_way {' '.join(Patience._fields)}", each=64
+)  # each in a cache line of its own: what one thread writes does not take the others' copies of the rest away
 
-# A job: the address of a function of (job, number of a part, memory of a thread), how many parts it has, and how many
-# multiplications. From HEADER on lies what the function reads.
-FUNCTION, PARTS, WORK = (8 * i for i in range(3))
-HEADER = 24
+
 # --- instructions -----------------------------------------------------------------------------------------------------
-
-
-def _word(builder: Any, address: Any) -> Any:
-    return builder.inttoptr(address, address.type.as_pointer())
-
-
-@instruction
-def load(builder: Any, address: Any) -> Any:
-    return builder.load_atomic(_word(builder, address), "acquire", 8)
-
-
-@instruction
-def store(builder: Any, address: Any, value: Any) -> None:
-    builder.store_atomic(value, _word(builder, address), "seq_cst", 8)
 
 
 @instruction
 def add(builder: Any, address: Any, value: Any) -> Any:
     """Returns what was there before."""
-    return builder.atomic_rmw("add", _word(builder, address), value, "seq_cst")
+    return builder.atomic_rmw("add", word(builder, address), value, "seq_cst")
 
 
 @instruction
 def replace(builder: Any, address: Any, old: Any, new: Any) -> Any:
     """1 if ``old`` was there and ``new`` is now, else 0."""
-    swapped = builder.cmpxchg(_word(builder, address), old, new, "seq_cst", "seq_cst")
+    swapped = builder.cmpxchg(word(builder, address), old, new, "seq_cst", "seq_cst")
     return builder.zext(builder.extract_value(swapped, 1), old.type)
 
 
@@ -112,7 +113,7 @@ def call(builder: Any, function: Any, job: Any, i: Any, scratch: Any) -> None:
 
 
 @compiled
-def _look_away(look: int, other: int) -> None:
+def look_away(look: int, other: int) -> None:
     """Between two looks at memory that others write to; now and then whoever else wants the processor gets it."""
     if look % 32 == 31:
         give_way(other)
@@ -123,8 +124,8 @@ def _look_away(look: int, other: int) -> None:
 @compiled
 def alone(job: int, scratch: int) -> None:
     """The whole job by this thread."""
-    for i in range(load(job + PARTS)):
-        call(load(job + FUNCTION), job, i, scratch)
+    for i in range(load(job + JOB.parts)):
+        call(load(job + JOB.function), job, i, scratch)
 
 
 @compiled
@@ -132,14 +133,14 @@ def _work(board: int, scratch: int) -> int:
     """Take parts of the present job and compute them until there are no more; returns how many."""
     computed = 0
     while True:
-        word = load(board + WORD)
+        word = load(board + BOARD.word)
         taken = word & 0xFFFF
         if taken >= (word >> 16) & 0xFFFF:
             return computed
-        if replace(board + WORD, word, word + 1):
-            job = load(board + JOB)  # it stays as long as one of its parts is not done
-            call(load(job + FUNCTION), job, taken, scratch)
-            add(board + DONE, 1)
+        if replace(board + BOARD.word, word, word + 1):
+            job = load(board + BOARD.job)  # it stays as long as one of its parts is not done
+            call(load(job + JOB.function), job, taken, scratch)
+            add(board + BOARD.done, 1)
             computed += 1
 
 
@@ -149,52 +150,52 @@ def share(board: int, job: int, helpers: int, scratch: int) -> Any:
 
     ``helpers``: how many there are, awake or not; 0 if none is to be woken.
     """
-    parts, work = load(job + PARTS), load(job + WORK)
+    parts, work = load(job + JOB.parts), load(job + JOB.work)
     if parts == 1:
         alone(job, scratch)
         return 0
-    if load(board + RESTING) > 0 and work < LARGE:
+    if load(board + BOARD.resting) > 0 and work < load(board + BOARD.large):
         alone(job, scratch)
-        add(board + RESTING, -1 - (work >> 20))
+        add(board + BOARD.resting, -1 - (work >> 20))
         return 0
-    asleep = load(board + ASLEEP)
+    asleep = load(board + BOARD.asleep)
     lacking = min(parts - 1, helpers) - (helpers - asleep)
     if helpers > 0 and asleep > 0 and lacking > 0:
         return min(asleep, lacking)
-    store(board + JOB, job)
-    store(board + DONE, 0)
-    store(board + WORD, ((load(board + WORD) >> 32) + 1) << 32 | parts << 16)
+    store(board + BOARD.job, job)
+    store(board + BOARD.done, 0)
+    store(board + BOARD.word, ((load(board + BOARD.word) >> 32) + 1) << 32 | parts << 16)
     mine = _work(board, scratch)
-    looks, other = 0, load(board + YIELD)
-    while load(board + DONE) < parts:
-        _look_away(looks, other)
+    looks, other = 0, load(board + BOARD.give_way)
+    while load(board + BOARD.done) < parts:
+        look_away(looks, other)
         looks += 1
     # Helpers are of no use where they are held up, or come too late for anything many times in a row.
-    if work >= LARGE:
+    if work >= load(board + BOARD.large):
         return 0
-    misses = load(board + MISSES) + 1 if mine == parts else 0
-    rest = load(board + NEXT_REST)
-    if looks > PATIENCE + work // parts // 10_000 or misses == MISSED:
-        store(board + RESTING, rest)
-        store(board + NEXT_REST, min(2 * rest, LONGEST_REST))
+    misses = load(board + BOARD.misses) + 1 if mine == parts else 0
+    rest = load(board + BOARD.next_rest)
+    if looks > load(board + BOARD.held_up) + work // parts // 10_000 or misses == load(board + BOARD.missed):
+        store(board + BOARD.resting, rest)
+        store(board + BOARD.next_rest, min(2 * rest, load(board + BOARD.longest_rest)))
         misses = 0
-    elif mine < parts and rest > REST:
-        store(board + NEXT_REST, max(REST, rest - (rest >> 7)))
-    store(board + MISSES, misses)
+    elif mine < parts and rest > load(board + BOARD.rest):
+        store(board + BOARD.next_rest, max(load(board + BOARD.rest), rest - (rest >> 7)))
+    store(board + BOARD.misses, misses)
     return 0
 
 
 @compiled
 def serve(board: int, seen: int, scratch: int) -> int:
     """What a helper does while it is awake; 1 if the interpreter has work for it, 0 if there has been none for a while."""
-    looks, other = 0, load(board + YIELD)
-    while looks < IDLE:
+    looks, other, idle = 0, load(board + BOARD.give_way), load(board + BOARD.idle)
+    while looks < idle:
         if _work(board, scratch):
             looks = 0
-        elif load(board + CALLS) != seen:
+        elif load(board + BOARD.calls) != seen:
             return 1
         else:
-            _look_away(looks, other)
+            look_away(looks, other)
             looks += 1
     return 0
 
@@ -221,30 +222,69 @@ def take(address: int, most: int) -> Any:
             return taken
 
 
-# --- boards and jobs ----------------------------------------------------------------------------------------------------
+# --- the board, and what is done on it ------------------------------------------------------------------------------------
 
 
-class Board:
-    """Where one pool of threads meets."""
+class Board(Record):
+    """Where the helpers of one pool meet their caller: what :class:`kobai.cpu.threads.Awake` asks for."""
 
-    def __init__(self) -> None:
-        self.memory = np.zeros(8 * 9 + 8, np.int64)
-        self.address = -(-self.memory.ctypes.data // 64) * 64
-        for place, value in ((YIELD, yield_address()), (NEXT_REST, REST)):
-            ctypes.c_int64.from_address(self.address + place).value = value
+    def __init__(self, patience: Patience = Patience()) -> None:  # noqa: B008 - numbers
+        super().__init__(BOARD)
+        self.write(give_way=give_way_address(), next_rest=patience.rest, **patience._asdict())
+
+    def calls(self) -> int:
+        return int(read(self.address + BOARD.calls))
+
+    def call(self) -> None:
+        change(self.address + BOARD.calls, 1)
+
+    def serve(self, calls: int) -> bool:
+        return bool(serve(self.address, calls, scratch()))
+
+    def asleep(self, by: int) -> None:
+        change(self.address + BOARD.asleep, by)
+
+    def share(self, job: Job, pool: threads.Pool) -> None:
+        """Do a job; as many helpers as it has parts for are woken, but nobody waits for them."""
+        if lacking := share(self.address, job.address, pool.threads, scratch()):
+            pool.wake(take(self.address + BOARD.asleep, lacking))
+            share(self.address, job.address, 0, scratch())
 
 
 @cache
-def yield_address() -> int:
+def give_way_address() -> int:
     function = ctypes.WinDLL("kernel32").SwitchToThread if os.name == "nt" else ctypes.CDLL(None).sched_yield  # type: ignore[attr-defined,unused-ignore]
     return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
-class Job:
-    """What is to be done, as integers in memory. ``keeps`` holds what their addresses lead to, where it is done again."""
+def share_job(job: Job) -> None:
+    """Do each part of a job, on several threads; all of them on this one if another thread's work has the pool."""
+    pool, helpers = threads.pool, min(job.parts, threads.num_threads()) - 1
+    if not helpers or pool.free.locked():
+        alone(job.address, scratch())
+        return
+    with pool.free:
+        board: Any = pool.awake
+        if board is None:
+            board = pool.awake = Board()
+            pool.wake(pool.threads)
+        pool.have(helpers)
+        board.share(job, pool)
 
-    def __init__(self, integers: int) -> None:
-        self.keeps: tuple[Array | None, ...] = ()
-        self.parts = 0
-        self.memory = np.zeros(HEADER // 8 + integers, np.int64)
-        self.address: int = self.memory.ctypes.data
+
+class _Own(threading.local):
+    """What each thread has for itself."""
+
+    memory: Any = None
+    address = 0
+
+
+_own = _Own()
+
+
+def scratch() -> int:
+    """The address of memory that this thread needs for parts of jobs; it begins where a cache line does."""
+    if not _own.address:
+        _own.memory = np.empty(SCRATCH + 64, np.uint8)
+        _own.address = -(-_own.memory.ctypes.data // 64) * 64
+    return _own.address

@@ -1,8 +1,15 @@
-"""How many processors there are for this process, and loops over large arrays split among them.
+"""How many processors this process has, and loops over large arrays split among threads.
 
-Kobai's own threads sleep on locks between loops. Where they take parts of products (:mod:`kobai.cpu.team`) they stay
-awake for a millisecond before they do, but offer their processor to others meanwhile: threads of BLAS and OpenMP, which do
-not, starve each other where two pools spin, and a step then takes sixteen times as long.
+A loop over [0, n) is cut into more parts than there are threads. Whoever is free takes the next one, the caller too, so a
+thread that wakes late, or has lost its processor to another program, delays nobody:
+
+    parts      | 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 |
+    caller       #       #   #       #       #       does what nobody else has taken, then waits for the parts that others have
+    kobai-1          #           #       #           woken 50 µs later through the queue
+
+Between loops a helper sleeps on the queue. With Numba it first stays awake for a millisecond to take parts of products, which
+are too short to be woken for; that is :mod:`kobai.cpu.team`, of which the pool knows only what :class:`Awake` says. It never
+spins for longer: threads of BLAS and OpenMP do, and where two such pools meet a step takes sixteen times as long.
 """
 
 from __future__ import annotations
@@ -15,9 +22,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
-
-from kobai.cpu import product, team
+from typing import Any, Protocol
 
 GRAIN = 1 << 20
 """Elements of an elementwise loop that are worth handing to another thread.
@@ -176,99 +181,102 @@ class _Loop:
             raise self.error
 
 
-class _Pool:
-    """Threads beside the caller's, and where they find work: loops in a queue, products on a board."""
+class Awake(Protocol):
+    """What a helper may do before it goes to sleep, if there is such a thing (:class:`kobai.cpu.team.Board`)."""
+
+    def calls(self) -> int:
+        """How many times :meth:`call` was called."""
+
+    def call(self) -> None:
+        """There is a loop in the queue: whoever serves is to come and look."""
+
+    def serve(self, calls: int) -> bool:
+        """Work; True once there are more ``calls``, False when there has been no work for a while."""
+
+    def asleep(self, by: int) -> None:
+        """So many more helpers sleep, or fewer."""
+
+
+class Pool:
+    """Threads beside the caller's, and the queue on which they sleep. None in the queue wakes a helper for ``awake``."""
 
     def __init__(self) -> None:
         self.free = threading.Lock()
-        """Held by the thread whose loop has the pool. Others look first and do without; one that looks between
+        """Held by the thread whose work has the pool. Others look first and do without; one that looks between
         another's look and its turn waits for it. It is taken by ``with`` alone: between ``acquire()`` and ``try`` an exception
         that a handler of signals raises would leave it locked for ever."""
-        self.loops: SimpleQueue[_Loop | None] = SimpleQueue()
+        self.queue: SimpleQueue[_Loop | None] = SimpleQueue()
         self.threads = 0
-        self.board: team.Board | None = None
-        self.job = product.Product()
+        self.awake: Awake | None = None
+
+    def have(self, helpers: int) -> None:
+        """Start threads until there are so many."""
+        while self.threads < helpers:
+            name = f"kobai-{self.threads + 1}"
+            threading.Thread(target=self._serve, name=name, daemon=True).start()
+            self.threads += 1
+
+    def wake(self, helpers: int) -> None:
+        """Let so many helpers that sleep take part in what ``awake`` is."""
+        for _ in range(helpers):
+            self.queue.put(None)
 
     def ask(self, loop: _Loop, helpers: int) -> None:
         """Have threads help with a loop."""
-        self._have(helpers)
+        self.have(helpers)
         for _ in range(helpers):
-            self.loops.put(loop)
-        if self.board is not None:
-            team.change(self.board.address + team.CALLS, 1)
+            self.queue.put(loop)
+        if self.awake is not None:
+            self.awake.call()
 
-    def share(self, job: team.Job) -> None:
-        """Do a job with the threads that are awake; as many as it has parts for are woken, but nobody waits for them."""
-        helpers = min(job.parts, num_threads()) - 1
-        if not helpers:
-            team.alone(job.address, scratch())
-            return
-        if self.board is None:
-            self.board = team.Board()
-            for _ in range(self.threads):
-                self.loops.put(None)
-        self._have(helpers)
-        board = self.board.address
-        if lacking := team.share(board, job.address, self.threads, scratch()):
-            for _ in range(team.take(board + team.ASLEEP, lacking)):
-                self.loops.put(None)
-            team.share(board, job.address, 0, scratch())
+    def _serve(self) -> None:
+        """The life of a helper."""
+        while True:
+            loop = self._sleep()
+            while True:
+                if loop is not None:
+                    loop.help()
+                loop = self._stay_awake()
+                if loop is None:
+                    break
 
-    def _have(self, helpers: int) -> None:
-        while self.threads < helpers:
-            name = f"kobai-{self.threads + 1}"
-            threading.Thread(target=_serve, args=(self,), name=name, daemon=True).start()
-            self.threads += 1
+    # Helpers count as asleep while they wait for the queue, less the Nones that are in it.
 
-    # ASLEEP on the board: helpers that wait for the queue, less the Nones that are in it.
-
-    def wait(self) -> _Loop | None:
-        """Sleep until there is a loop to help with or, None, a product."""
-        if self.board is None:
-            return self.loops.get()
-        asleep = self.board.address + team.ASLEEP
-        team.change(asleep, 1)
-        loop = self.loops.get()
+    def _sleep(self) -> _Loop | None:
+        """Until there is a loop to help with or, None, a job for those who are awake."""
+        awake = self.awake
+        if awake is None:
+            return self.queue.get()
+        awake.asleep(1)
+        loop = self.queue.get()
         if loop is not None:
-            team.change(asleep, -1)
+            awake.asleep(-1)
         return loop
 
-    def awake(self) -> _Loop | None:
-        """Take parts of products until there is a loop to help with or, None, nothing for a while."""
-        board = self.board
-        while board is not None:
-            calls = team.read(board.address + team.CALLS)
+    def _stay_awake(self) -> _Loop | None:
+        """Until there is a loop to help with or, None, nothing for a while."""
+        awake = self.awake
+        while awake is not None:
+            calls = awake.calls()
             try:
-                loop = self.loops.get_nowait()
+                loop = self.queue.get_nowait()
             except Empty:
-                if not team.serve(board.address, calls, scratch()):
+                if not awake.serve(calls):
                     return None
                 continue
             if loop is not None:
                 return loop
-            team.change(board.address + team.ASLEEP, 1)  # it was to wake another
+            awake.asleep(1)  # it was to wake another
         return None
 
 
-def _serve(pool: _Pool) -> None:
-    """The life of a helper."""
-    while True:
-        loop = pool.wait()
-        while True:
-            if loop is not None:
-                loop.help()
-            loop = pool.awake()
-            if loop is None:
-                break
-
-
-_pool = _Pool()
+pool = Pool()
 
 
 def _forget() -> None:
     """In a forked child the parent's threads do not exist, and its locks may be held for ever."""
-    global _pool
-    _pool = _Pool()
+    global pool
+    pool = Pool()
 
 
 if hasattr(os, "register_at_fork"):
@@ -280,66 +288,24 @@ def run_split(function: Callable[..., Any], n: int, *args: Any, grain: int = GRA
 
     ``function`` is a compiled loop, which runs without the interpreter's lock, and must not depend on how [0, n) is parted.
     A part has at least ``grain`` items, about 50 µs of work. The caller works too; the loop is whole – ``function(*args, 0,
-    n)`` – if it has fewer than two such parts, if there is one processor, or if another thread's loop has the pool. What
+    n)`` – if it has fewer than two such parts, if there is one processor, or if another thread's work has the pool. What
     a part raises is raised here, when no other part runs any more.
     """
-    pool = _pool
+    own = pool
     threads = 1 if n < 2 * grain else min(num_threads(), n // grain)
-    if threads < 2 or pool.free.locked():
+    if threads < 2 or own.free.locked():
         function(*args, 0, n)
         return
-    with pool.free:
+    with own.free:
         # More parts than threads: who is held up, by a spinning BLAS or by another process, leaves them to the others.
         parts = min(n // grain, 8 * threads)
         step = -(-n // parts)
         loop = _Loop(function, args, n, -(-step // 64) * 64 if step >= 1024 else step)
         try:
-            pool.ask(loop, threads - 1)
+            own.ask(loop, threads - 1)
             loop.run()
         except BaseException as error:  # before it ran: helpers may be at work
             loop.error = loop.error or error
             if not loop.closed:
                 loop.run()
             raise
-
-
-def share_job(job: team.Job) -> None:
-    """Do each part of a job on a thread; all of them on this one if another thread's loop has the pool."""
-    pool = _pool
-    if pool.free.locked():
-        team.alone(job.address, scratch())
-        return
-    with pool.free:
-        pool.share(job)
-
-
-def share_product(*factors: Any) -> bool:
-    """As :func:`share_job` for a product that is done but once, described as to it; False if it is none of ours."""
-    pool = _pool
-    if pool.free.locked():
-        job = product.Product()
-        if described := job.describe(*factors):
-            team.alone(job.address, scratch())
-        return described
-    with pool.free:
-        if described := pool.job.describe(*factors):
-            pool.share(pool.job)
-        return described
-
-
-class _Own(threading.local):
-    """What each thread has for itself."""
-
-    memory: Any = None
-    address = 0
-
-
-_own = _Own()
-
-
-def scratch() -> int:
-    """The address of memory that this thread needs for parts of jobs."""
-    if not _own.address:
-        _own.memory = product.scratch()
-        _own.address = _own.memory.ctypes.data
-    return _own.address

@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 
 from kobai.cpu import team
+from kobai.cpu.job import JOB, Job, fields, load, store
 from kobai.cpu.product import cut, multiply
-from kobai.cpu.team import give_way, load, replace, store
-from kobai.cpu.threads import num_threads, share_job
+from kobai.cpu.team import give_way, replace, share_job
+from kobai.cpu.threads import num_threads
 from kobai.cpu.tiles import add_lines, add_one, clear_vector, copy_lines, copy_one, copy_some, spread_some, width
 from kobai.engine.dispatch import as_written, compiled, entry
 from kobai.ops._windows import Windows
@@ -44,11 +45,13 @@ PER_THREAD = 4
 FORWARD, BACKWARD, WEIGHTS = range(3)
 """The three products of a convolution."""
 
-# What a job says, after what every job says. Sizes are numbers of elements.
-(KIND, SIZE, IMAGES, GROUPS, CHANNELS, FILTERS, TAPS, WINDOWS, LINE, STRIDE, PLANE, INPUT, INPUT_LINE, PADDED, DIRECT, TOGETHER,
- AT_ONCE, TAP, START, INPUT_START, ROOMS, ROOM_COUNT, ROOM_BYTES, COLUMNS, OTHER, X, WEIGHT, Y, BIAS, YIELD) = (
-    team.HEADER + 8 * i for i in range(30)
-)  # fmt: skip
+CONV = fields(
+    "kind size images groups channels filters taps windows line stride plane input input_line has_padding direct "
+    "together at_once tap start input_start rooms room_count room_bytes columns other x weight y bias give_way",
+    after=JOB,
+)
+"""What a job says of a convolution. Sizes are numbers of elements; tables (``tap``, ``start``, ``input_start``), rooms and
+arrays are addresses."""
 
 
 # --- rows ---------------------------------------------------------------------------------------------------------------
@@ -102,24 +105,24 @@ def clear(target: int, bytes: int) -> None:
 @compiled
 def take_room(job: int) -> Any:
     """The number of a room that no other thread has; if there are more threads than rooms, when one is free."""
-    flags, looks = load(job + ROOMS), 0
+    flags, looks = load(job + CONV.rooms), 0
     while True:
-        for i in range(load(job + ROOM_COUNT)):
+        for i in range(load(job + CONV.room_count)):
             if replace(flags + 64 * i, 0, 1):
                 return i
         looks += 1
         if looks % 32 == 0:
-            give_way(load(job + YIELD))
+            give_way(load(job + CONV.give_way))
 
 
 @compiled
 def padded(job: int, image: int, count: int, room: int) -> Any:
     """Where images from the number ``image`` on lie with their padding: in ``room``, or where they are if there is none."""
-    size, inner, channels = load(job + SIZE), load(job + INPUT), load(job + CHANNELS)
-    source = load(job + X) + image * channels * inner * size
-    if load(job + PADDED) == 0:
+    size, inner, channels = load(job + CONV.size), load(job + CONV.input), load(job + CONV.channels)
+    source = load(job + CONV.x) + image * channels * inner * size
+    if load(job + CONV.has_padding) == 0:
         return source
-    line, plane, starts = load(job + INPUT_LINE), load(job + PLANE), load(job + INPUT_START)
+    line, plane, starts = load(job + CONV.input_line), load(job + CONV.plane), load(job + CONV.input_start)
     for i in range(count * channels):
         for j in range(inner // line):
             to = room + (i * plane + load(starts + 8 * j)) * size
@@ -130,9 +133,9 @@ def padded(job: int, image: int, count: int, room: int) -> Any:
 @compiled
 def unpadded(job: int, image: int, count: int, room: int) -> None:
     """Write images from the number ``image`` on, whose padded ones are in ``room``."""
-    size, inner, channels = load(job + SIZE), load(job + INPUT), load(job + CHANNELS)
-    target = load(job + X) + image * channels * inner * size
-    line, plane, starts = load(job + INPUT_LINE), load(job + PLANE), load(job + INPUT_START)
+    size, inner, channels = load(job + CONV.size), load(job + CONV.input), load(job + CONV.channels)
+    target = load(job + CONV.x) + image * channels * inner * size
+    line, plane, starts = load(job + CONV.input_line), load(job + CONV.plane), load(job + CONV.input_start)
     for i in range(count * channels):
         for j in range(inner // line):
             source = room + (i * plane + load(starts + 8 * j)) * size
@@ -144,8 +147,18 @@ def visit(job: int, images: int, count: int, first: int, last: int, columns: int
     """Make the columns of the lines from ``first`` to ``last`` of padded images, a row for each channel and element of the
     kernel; or add what is there to the images, if ``add`` is not 0.
     """
-    size, channels, taps, plane = load(job + SIZE), load(job + CHANNELS), load(job + TAPS), load(job + PLANE)
-    line, stride, tap, start = load(job + LINE), load(job + STRIDE), load(job + TAP), load(job + START)
+    size, channels, taps, plane = (
+        load(job + CONV.size),
+        load(job + CONV.channels),
+        load(job + CONV.taps),
+        load(job + CONV.plane),
+    )
+    line, stride, tap, start = (
+        load(job + CONV.line),
+        load(job + CONV.stride),
+        load(job + CONV.tap),
+        load(job + CONV.start),
+    )
     at = columns
     for c in range(channels):
         for t in range(taps):
@@ -158,10 +171,10 @@ def visit(job: int, images: int, count: int, first: int, last: int, columns: int
 @compiled
 def rows(job: int, image: int, count: int, other: int, back: int) -> None:
     """The filters' rows of several images, each beside the other: from y to ``other``, or ``back``."""
-    size, filters, windows = load(job + SIZE), load(job + FILTERS), load(job + WINDOWS)
+    size, filters, windows = load(job + CONV.size), load(job + CONV.filters), load(job + CONV.windows)
     for o in range(filters):
         for i in range(count):
-            y = load(job + Y) + ((image + i) * filters + o) * windows * size
+            y = load(job + CONV.y) + ((image + i) * filters + o) * windows * size
             there = other + (o * count + i) * windows * size
             if back:
                 copy_row(size, there, y, windows)
@@ -177,18 +190,18 @@ def convolution(job: int, part: int, scratch: int) -> None:
     """A part of the images of y ← W·X + b (FORWARD), or of dx ← the columns Wᵀ·dy, added up where they come from (BACKWARD);
     a share of dWᵀ ← Σ X·dyᵀ (WEIGHTS).
     """
-    kind, size, groups = load(job + KIND), load(job + SIZE), load(job + GROUPS)
-    channels, filters, windows = load(job + CHANNELS), load(job + FILTERS), load(job + WINDOWS)
-    depth, each = channels // groups * load(job + TAPS), filters // groups
-    line, at_once, direct = load(job + LINE), load(job + AT_ONCE), load(job + DIRECT)
-    weights, bias, add = load(job + WEIGHT), load(job + BIAS), 0
+    kind, size, groups = load(job + CONV.kind), load(job + CONV.size), load(job + CONV.groups)
+    channels, filters, windows = load(job + CONV.channels), load(job + CONV.filters), load(job + CONV.windows)
+    depth, each = channels // groups * load(job + CONV.taps), filters // groups
+    line, at_once, direct = load(job + CONV.line), load(job + CONV.at_once), load(job + CONV.direct)
+    weights, bias, add = load(job + CONV.weight), load(job + CONV.bias), 0
     if kind == WEIGHTS:
         weights += part * groups * depth * each * size
     number = take_room(job)
-    flag = load(job + ROOMS) + 64 * number
-    room = load(job + ROOMS) + 64 * load(job + ROOM_COUNT) + number * load(job + ROOM_BYTES)
-    columns, other = room + load(job + COLUMNS), room + load(job + OTHER)
-    n, parts, together = load(job + IMAGES), load(job + team.PARTS), load(job + TOGETHER)
+    flag = load(job + CONV.rooms) + 64 * number
+    room = load(job + CONV.rooms) + 64 * load(job + CONV.room_count) + number * load(job + CONV.room_bytes)
+    columns, other = room + load(job + CONV.columns), room + load(job + CONV.other)
+    n, parts, together = load(job + CONV.images), load(job + JOB.parts), load(job + CONV.together)
     blocks = -(-n // together)
     for block in range(cut(blocks, part, parts, 1), cut(blocks, part + 1, parts, 1)):
         image = block * together
@@ -197,7 +210,7 @@ def convolution(job: int, part: int, scratch: int) -> None:
         if direct or kind != BACKWARD:
             images = padded(job, image, count, room)
         else:
-            clear(room, count * channels * load(job + PLANE) * size)
+            clear(room, count * channels * load(job + CONV.plane) * size)
         if together > 1 and kind != FORWARD:
             rows(job, image, count, other, 0)
         for first in range(0, windows // line, at_once):
@@ -208,7 +221,7 @@ def convolution(job: int, part: int, scratch: int) -> None:
                 x = images
             elif kind != BACKWARD:
                 visit(job, images, count, first, last, columns, 0)
-            y, y_row = load(job + Y) + (image * filters * windows + first * line) * size, windows * size
+            y, y_row = load(job + CONV.y) + (image * filters * windows + first * line) * size, windows * size
             if together > 1:
                 y, y_row = other, wide * size
             x_row, w_row = wide * size, depth * size
@@ -272,14 +285,14 @@ def places(w: Windows) -> tuple[Array, Array, Array]:
     )
 
 
-class Convolution(team.Job):
+class Convolution(Job):
     """One of the three as a job, with the memory that its threads need. ``weight``: W, or the shares of its gradient."""
 
     def __init__(
         self, kind: int, w: Windows, groups: int, x: Array, weight: Array, y: Array, bias: Array | None = None,
         shares: int = 0,
     ) -> None:  # fmt: skip
-        super().__init__(30)
+        super().__init__(CONV)
         size, (n, channels), filters = x.itemsize, x.shape[:2], y.shape[1]
         kernel, windows, line, plane = prod(w.kernel), prod(w.out), w.out[-1], prod(w.padded)
         depth = channels * kernel
@@ -300,11 +313,16 @@ class Convolution(team.Job):
         memory = np.zeros(count * (64 + end) + 64, np.uint8)
         flags = -(-memory.ctypes.data // 64) * 64
         tables = places(w)
-        self.memory[:] = (
-            convolution.address, self.parts, n * windows * filters * depth // groups,
-            kind, size, n, groups, channels, filters, kernel, windows, line, w.stride[-1], plane, prod(w.size), w.size[-1],
-            padded, direct, together, at_once, *(table.ctypes.data for table in tables), flags, count, end, *starts[1:],
-            x.ctypes.data, weight.ctypes.data, y.ctypes.data, 0 if bias is None else bias.ctypes.data, team.yield_address(),
+        tap, start, input_start = (table.ctypes.data for table in tables)
+        self.write(
+            function=convolution.address, parts=self.parts, work=n * windows * filters * depth // groups,
+            kind=kind, size=size, images=n, groups=groups, channels=channels, filters=filters,
+            taps=kernel, windows=windows, line=line, stride=w.stride[-1],
+            plane=plane, input=prod(w.size), input_line=w.size[-1], has_padding=padded,
+            direct=direct, together=together, at_once=at_once, tap=tap, start=start, input_start=input_start,
+            rooms=flags, room_count=count, room_bytes=end, columns=starts[1], other=starts[2],
+            x=x.ctypes.data, weight=weight.ctypes.data, y=y.ctypes.data, bias=0 if bias is None else bias.ctypes.data,
+            give_way=team.give_way_address(),
         )  # fmt: skip
         self.keeps = (x, weight, y, bias, memory, *tables)
 
