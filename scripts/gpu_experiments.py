@@ -142,7 +142,7 @@ def epilogues() -> dict[str, Any]:
             ("BGRADB", rows),
         ):
             out = cupy.zeros((96, 40), dtype)
-            done = cublaslt.matmul(a, b, out, epilogue=name, vector=vector)
+            done = cublaslt.multiply(a, b, out, epilogue=name, vector=vector)
             error = float(abs(out - (cupy.maximum(a @ b, 0) if "RELU" in name else a @ b)).max())
             found[f"{dtype} {precision} {name}"] = f"error {error:.1e}" if done else "no algorithm"
     kobai.set_float32_matmul_precision("highest")
@@ -318,10 +318,10 @@ def precisions() -> dict[str, Any]:
             kobai.set_float32_matmul_precision(precision)
             a, b = (normal(n, n, dtype=np.float64).astype(dtype) for _ in range(2))
             out = cupy.empty((n, n), a.dtype)
-            if not cublaslt.matmul(a, b, out):
+            if not cublaslt.multiply(a, b, out):
                 raise RuntimeError("no algorithm")
             error = float(abs(out.astype(np.float64) - exact).max() / abs(exact).max())
-            time_us = microseconds(lambda: cublaslt.matmul(a, b, out), 10)
+            time_us = microseconds(lambda: cublaslt.multiply(a, b, out), 10)
             found[title] = {"TFLOP/s": round(2 * n**3 / time_us / 1e6, 1), "error": f"{error:.1e}"}
 
         answer = said(measured)

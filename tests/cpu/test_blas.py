@@ -13,6 +13,8 @@ import threadpoolctl
 import kobai
 from kobai.cpu import blas, threads
 from kobai.engine import dispatch
+from kobai.ops import _matmul
+from kobai.ops._matmul import matmul
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ def splitting(monkeypatch, request):
     if request.param == "asleep":
         monkeypatch.setattr(blas, "own", lambda: False)
     for name in ("PART", "SMALL", "FEW", "WORTHWHILE"):
-        monkeypatch.setattr(blas, name, 1)
+        monkeypatch.setattr(_matmul, name, 1)
     monkeypatch.setattr(blas, "threads", lambda: 3)
     threads.set_num_threads(3)
     yield
@@ -60,31 +62,31 @@ def test_split_products_are_numpys(splitting, rng, shapes, dtype):
     tolerance = 1e-4 if dtype == "float32" else 1e-12
     for left in (a, np.asfortranarray(a), np.repeat(a, 2, -1)[..., ::2]):
         for right in (b, np.asfortranarray(b), b[..., ::-1, :][..., ::-1, :]):
-            y = blas.matmul(left, right)
+            y = matmul(left, right)
             assert y.dtype == expected.dtype
             np.testing.assert_allclose(y, expected, rtol=tolerance, atol=tolerance)
     out = np.full_like(expected, np.nan)
-    assert blas.matmul(a, b, out=out) is out
+    assert matmul(a, b, out=out) is out
     np.testing.assert_allclose(out, expected, rtol=tolerance, atol=tolerance)
     wide = np.zeros((*expected.shape[:-1], expected.shape[-1] * 2), dtype)
-    blas.matmul(a, b, out=wide[..., ::2])
+    matmul(a, b, out=wide[..., ::2])
     np.testing.assert_allclose(wide[..., ::2], expected, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("shapes", [((256, 200), (200, 300)), ((8, 64, 64), (8, 64, 64))])
 def test_the_bits_do_not_depend_on_who_computes_a_part(splitting, monkeypatch, rng, shapes):
     a, b = (rng.standard_normal(shape).astype("float32") for shape in shapes)
-    expected = blas.matmul(a, b)
+    expected = matmul(a, b)
     for _ in range(20):
-        assert blas.matmul(a, b).tobytes() == expected.tobytes()
+        assert matmul(a, b).tobytes() == expected.tobytes()
     with threads.pool.free:  # another loop has the pool: all parts on this thread
-        assert blas.matmul(a, b).tobytes() == expected.tobytes()
+        assert matmul(a, b).tobytes() == expected.tobytes()
 
 
 def test_other_dtypes_and_mixed_ones_are_left_to_numpy(splitting):
     for a, b in [("int64", "int64"), ("float32", "float64"), ("float16", "float16"), ("complex64", "complex64")]:
         x, y = np.ones((4, 3), a), np.ones((3, 2), b)
-        z = blas.matmul(x, y)
+        z = matmul(x, y)
         assert z.dtype == np.matmul(x, y).dtype
         assert (z == 3).all()
 
@@ -95,7 +97,7 @@ def test_results_that_lie_on_a_factor_are_as_if_they_did_not(splitting, rng, n, 
     factors = rng.standard_normal((2 * n, n)).astype(dtype)
     expected = factors[:n] @ factors[n:]
     tolerance = 1e-4 if dtype == "float32" else 1e-12
-    for multiply in (blas.matmul, lambda a, b, out: blas.split(a, b, out)):
+    for multiply in (matmul, lambda a, b, out: _matmul.split(a, b, out)):
         for start in (0, 1, n // 2, n - 1, n):
             there = factors.copy()
             out = there[start : start + n]
@@ -107,8 +109,8 @@ def test_results_of_another_shape_are_refused(splitting):
     a, b = np.ones((2, 30, 20), "float32"), np.ones((20, 40), "float32")
     for shape in ((30, 2, 40), (60, 40), (2, 30, 41)):
         with pytest.raises(ValueError, match=r"out|shape|dimension"):
-            blas.matmul(a, b, out=np.empty(shape, "float32"))
-    assert blas.matmul(a, b[:, :0], out=np.empty((2, 30, 0), "float32")).shape == (2, 30, 0)
+            matmul(a, b, out=np.empty(shape, "float32"))
+    assert matmul(a, b[:, :0], out=np.empty((2, 30, 0), "float32")).shape == (2, 30, 0)
 
 
 @pytest.mark.skipif(not blas.own(), reason="needs Numba, and a processor that multiplies and adds at once")
@@ -132,14 +134,14 @@ def test_results_of_another_shape_are_refused(splitting):
     ids=str,
 )
 def test_matrices_that_are_worth_it_are_multiplied_by_our_own_loops(a, b, dtype, ours):
-    assert blas.ours(np.empty(a, dtype), np.empty(b, dtype)) == ours
-    assert not blas.ours(np.empty(a, dtype), np.empty(b, "complex64"))
+    assert _matmul.ours(np.empty(a, dtype), np.empty(b, dtype)) == ours
+    assert not _matmul.ours(np.empty(a, dtype), np.empty(b, "complex64"))
 
 
 def test_other_libraries_multiply_as_they_do(rng):
     with kobai.using("strict"):
         a = kobai.tensor(rng.standard_normal((3, 4))).array
-        assert type(blas.matmul(a, a.T)) is type(a)
+        assert type(matmul(a, a.T)) is type(a)
 
 
 @pytest.mark.parametrize("grid", [(1, 2), (2, 3), (4, 4), (3, 8)])
@@ -147,7 +149,7 @@ def test_parts_cover_the_result_once(grid):
     for m in (1, 15, 16, 17, 100, 333):
         for n in (1, 31, 64, 200):
             out = np.zeros((m, n))
-            parts = blas._parts(np.ones((m, 5)), np.ones((5, n)), out, grid[0] * grid[1])
+            parts = _matmul._parts(np.ones((m, 5)), np.ones((5, n)), out, grid[0] * grid[1])
             for _, _, part in parts:
                 part += 1
             assert (out == 1).all()
@@ -168,11 +170,11 @@ def test_blas_works_on_one_thread_within_and_on_its_own_afterwards(monkeypatch):
         with blas.one_thread():
             assert set(blas_threads()) == {1}
             with blas.one_thread():
-                blas.matmul(np.ones((3, 3)), np.ones((3, 3)))
+                matmul(np.ones((3, 3)), np.ones((3, 3)))
             assert set(blas_threads()) == {1}
         assert set(blas_threads()) == {2}
         with pytest.raises(ValueError, match="mismatch"):
-            blas.matmul(np.ones((3, 3)), np.ones((4, 3)))
+            matmul(np.ones((3, 3)), np.ones((4, 3)))
         assert set(blas_threads()) == {2}
     assert blas_threads() == before
 
@@ -184,7 +186,7 @@ def test_products_in_several_threads_leave_blas_as_it_was():
 
         def many():
             for _ in range(200):
-                blas.matmul(a, a)
+                matmul(a, a)
 
         workers = [threading.Thread(target=many) for _ in range(4)]
         for worker in workers:
@@ -202,7 +204,7 @@ def test_a_child_forked_during_a_product_has_its_threads_back():
     with threadpoolctl.threadpool_limits(2, user_api="blas"), blas.one_thread():
         child = os.fork()
         if child == 0:
-            ok = set(blas_threads()) == {2} and (blas.matmul(np.ones((2, 2)), np.ones((2, 2))) == 2).all()
+            ok = set(blas_threads()) == {2} and (matmul(np.ones((2, 2)), np.ones((2, 2))) == 2).all()
             os._exit(0 if ok else 1)
         assert os.waitpid(child, 0)[1] == 0
 
@@ -223,7 +225,7 @@ def test_no_more_threads_than_blas_would_use(monkeypatch):
 def test_without_numba_no_product_is_ours(monkeypatch):
     monkeypatch.setattr(dispatch, "numba_installed", False)
     assert not blas.own()
-    assert not blas.ours(np.ones((64, 64)), np.ones((64, 64)))
+    assert not _matmul.ours(np.ones((64, 64)), np.ones((64, 64)))
 
 
 def test_exclusive_processors_are_left_to_blas():

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from kobai.cpu import blas, product, team, threads
+from kobai.ops import _matmul
+from kobai.ops._matmul import matmul
 
 pytest.importorskip("numba")
 pytestmark = pytest.mark.skipif(not blas.own(), reason="this processor is left to NumPy's BLAS")
@@ -37,7 +39,7 @@ def rng():
 def every(monkeypatch):
     """Every matrix product that is not empty is one of ours, and shared by three threads if it has parts for them."""
     for name in ("PART", "SMALL", "FEW", "WORTHWHILE"):
-        monkeypatch.setattr(blas, name, 1)
+        monkeypatch.setattr(_matmul, name, 1)
     monkeypatch.setattr(threads, "pool", threads.Pool())
     threads.set_num_threads(3)
     yield
@@ -117,7 +119,7 @@ def test_factors_that_lie_column_by_column_for_many_columns(rng, dtype, m):
 @pytest.mark.parametrize("shapes", [((0, 3), (3, 2)), ((3, 0), (0, 2)), ((3, 4), (4, 0)), ((0, 0), (0, 0))], ids=str)
 def test_empty_products(every, shapes):
     a, b = (np.ones(shape, np.float32) for shape in shapes)
-    y = blas.matmul(a, b)
+    y = matmul(a, b)
     assert y.dtype == np.float32
     assert y.shape == (shapes[0][0], shapes[1][1])
     assert not y.any()
@@ -126,7 +128,7 @@ def test_empty_products(every, shapes):
 @both
 def test_one_element(every, dtype):
     a, b = np.array([[3]], dtype), np.array([[5]], dtype)
-    assert blas.matmul(a, b).tolist() == [[15]]
+    assert matmul(a, b).tolist() == [[15]]
     assert multiply(a, b).tolist() == [[15]]
 
 
@@ -136,18 +138,18 @@ def test_one_element(every, dtype):
 )
 def test_vectors_as_matrices(every, rng, dtype, shapes):
     a, b = (numbers(rng, *shape, dtype=dtype) for shape in shapes)
-    assert_close(blas.matmul(a, b), a, b)
+    assert_close(matmul(a, b), a, b)
 
 
 @both
 def test_factors_that_repeat_themselves(every, rng, dtype):
     a, b = numbers(rng, 1, 40, dtype=dtype), numbers(rng, 40, 1, dtype=dtype)
     rows, columns = np.broadcast_to(a, (30, 40)), np.broadcast_to(b, (40, 50))
-    assert_close(blas.matmul(rows, columns), rows, columns)
+    assert_close(matmul(rows, columns), rows, columns)
     same = np.broadcast_to(np.array(3, dtype), (40, 50))
-    assert_close(blas.matmul(rows, same), rows, same)
+    assert_close(matmul(rows, same), rows, same)
     windows = np.lib.stride_tricks.sliding_window_view(a[0], 20)
-    assert_close(blas.matmul(windows, windows.T.copy()), windows, windows.T)
+    assert_close(matmul(windows, windows.T.copy()), windows, windows.T)
 
 
 # --- where the result lies ------------------------------------------------------------------------------------------------
@@ -182,7 +184,7 @@ def test_results_that_lie_otherwise_are_numpys(every, rng, dtype):
         shifted,
     ):
         assert not product.Product().describe(a, b, out, (1, 2))
-        assert blas.matmul(a, b, out=out) is out
+        assert matmul(a, b, out=out) is out
         assert_close(out, a, b)
 
 
@@ -213,10 +215,10 @@ def test_results_that_do_not_fit_are_refused_as_numpy_does(every, rng):
         with pytest.raises((ValueError, TypeError)):
             np.matmul(a, b, out=out)
         with pytest.raises((ValueError, TypeError)):
-            blas.matmul(a, b, out=out)
+            matmul(a, b, out=out)
     with pytest.raises(ValueError, match="mismatch"):
-        blas.matmul(a, a)
-    assert_close(blas.matmul(a, b, out=np.zeros((30, 40))).astype(np.float32), a, b)
+        matmul(a, a)
+    assert_close(matmul(a, b, out=np.zeros((30, 40))).astype(np.float32), a, b)
 
 
 @both
@@ -225,7 +227,7 @@ def test_factors_in_records_are_read_where_they_lie(every, rng, dtype):
     for fields in ([("x", dtype), ("tag", "u1")], [("tag", "u1"), ("x", dtype)]):
         left, right = np.zeros(a.shape, fields), np.zeros(b.shape, fields)
         left["x"], right["x"] = a, b
-        assert_close(blas.matmul(left["x"], right["x"]), a, b)
+        assert_close(matmul(left["x"], right["x"]), a, b)
 
 
 def read_up_to_the_edge():
@@ -395,8 +397,8 @@ def test_any_number_of_threads_gives_the_same_bits(every, rng, dtype, shape):
     for count in (1, 2, 3):
         threads.set_num_threads(count)
         for _ in range(10):
-            assert blas.matmul(a, b).tobytes() == expected
-        job = blas.split.bind(a, b, out := np.empty((m, n), dtype))
+            assert matmul(a, b).tobytes() == expected
+        job = _matmul.split.bind(a, b, out := np.empty((m, n), dtype))
         job()
         assert out.tobytes() == expected
 
@@ -484,7 +486,7 @@ def test_batches_of_any_shape(every, seed):
     a, b = (factor(rng, shape, *size, dtype) for shape, size in ((whole, (m, k)), (lead(), (k, n))))
     if rng.random() < 0.5:
         a, b = b.swapaxes(-1, -2), a.swapaxes(-1, -2)
-    y = blas.matmul(a, b)
+    y = matmul(a, b)
     expected = np.matmul(a.astype("d"), b.astype("d"))
     assert (y.shape, y.dtype) == (expected.shape, dtype)
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4 if dtype == "float32" else 1e-12)
@@ -493,11 +495,11 @@ def test_batches_of_any_shape(every, seed):
 @both
 def test_a_batch_has_the_bits_of_its_products(every, rng, dtype):
     a, b = numbers(rng, 5, 3, 20, 30, dtype=dtype).swapaxes(0, 1), numbers(rng, 3, 1, 30, 40, dtype=dtype)
-    y = blas.matmul(a, b)
+    y = matmul(a, b)
     for i, j in np.ndindex(3, 5):
-        assert y[i, j].tobytes() == blas.matmul(a[i, j], b[i, 0]).tobytes()
+        assert y[i, j].tobytes() == matmul(a[i, j], b[i, 0]).tobytes()
     rows = numbers(rng, 4, 6, 30, dtype=dtype)
-    assert blas.matmul(rows, b[0, 0]).tobytes() == blas.matmul(rows.reshape(24, 30), b[0, 0]).tobytes()
+    assert matmul(rows, b[0, 0]).tobytes() == matmul(rows.reshape(24, 30), b[0, 0]).tobytes()
 
 
 def test_dimensions_that_are_not_two_are_numpys(rng):

@@ -11,6 +11,8 @@ import pytest
 
 from kobai.cpu import blas, job, team, threads
 from kobai.engine import dispatch
+from kobai.ops import _matmul
+from kobai.ops._matmul import matmul
 
 pytest.importorskip("numba")
 products = pytest.mark.skipif(not blas.own(), reason="this processor is left to NumPy's BLAS")
@@ -25,7 +27,7 @@ def rng():
 def three(monkeypatch):
     """Every matrix product is shared by three threads, whatever the machine has, in a pool of its own."""
     for name in ("PART", "SMALL", "FEW"):
-        monkeypatch.setattr(blas, name, 1)
+        monkeypatch.setattr(_matmul, name, 1)
     monkeypatch.setattr(threads, "pool", threads.Pool())
     threads.set_num_threads(3)
     yield
@@ -203,11 +205,11 @@ def test_a_helper_comes_out_when_the_interpreter_has_work():
 @products
 def test_products_of_helpers_that_sleep_and_wake_are_whole(three, rng):
     a, b, _ = matrices(rng, 90, 40, 70)
-    expected = blas.matmul(a, b)
+    expected = matmul(a, b)
     np.testing.assert_allclose(expected, a @ b, rtol=1e-4, atol=1e-4)
     for pause in [0, 0.02, 0, 0, 0.001] * 6:  # asleep after some tenths of a millisecond
         time.sleep(pause)
-        assert blas.matmul(a, b).tobytes() == expected.tobytes()
+        assert matmul(a, b).tobytes() == expected.tobytes()
     assert threads.pool.threads == 2
 
 
@@ -227,23 +229,23 @@ def test_helpers_that_sleep_are_counted_and_woken_once(three):
 @products
 def test_loops_and_products_take_turns(three, rng):
     a, b, _ = matrices(rng, 90, 40, 70)
-    expected = blas.matmul(a, b)
+    expected = matmul(a, b)
     for _ in range(30):
         done = []
         threads.run_split(lambda start, stop, done=done: done.append((start, stop)), 24, grain=1)
         assert sum(stop - start for start, stop in done) == 24
-        assert blas.matmul(a, b).tobytes() == expected.tobytes()
+        assert matmul(a, b).tobytes() == expected.tobytes()
 
 
 @products
 def test_products_of_many_threads_at_once(three, rng):
     cases = [matrices(rng, *rng.integers(2, 120, 3), dtype) for dtype in ("float32", "float64") * 4]
-    expected = [blas.matmul(a, b).tobytes() for a, b, _ in cases]
+    expected = [matmul(a, b).tobytes() for a, b, _ in cases]
     wrong = []
 
     def run():
         for _ in range(40):
-            wrong.extend(i for i, (a, b, _) in enumerate(cases) if blas.matmul(a, b).tobytes() != expected[i])
+            wrong.extend(i for i, (a, b, _) in enumerate(cases) if matmul(a, b).tobytes() != expected[i])
 
     callers = [threading.Thread(target=run) for _ in range(4)]
     for caller in callers:
@@ -339,10 +341,10 @@ def test_no_more_are_woken_than_sleep(asleep, most, taken):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX")
 def test_a_forked_child_has_helpers_of_its_own(three, rng):
     a, b, _ = matrices(rng, 90, 40, 70)
-    expected = blas.matmul(a, b)
+    expected = matmul(a, b)
     child = os.fork()
     if child == 0:
-        same = all(blas.matmul(a, b).tobytes() == expected.tobytes() for _ in range(20))
+        same = all(matmul(a, b).tobytes() == expected.tobytes() for _ in range(20))
         os._exit(0 if same and threads.pool.threads == 2 else 1)
     assert os.waitpid(child, 0)[1] == 0
 

@@ -7,7 +7,8 @@ import kobai
 from kernel_checks import CASES, addressed, assert_expected, each, launch_of
 from kobai.engine.cuda_kernel import KERNELS, on_cuda
 from kobai.engine.dispatch import launch
-from kobai.ops.linear.kernel import gemm, matmul
+from kobai.ops._matmul import matmul
+from kobai.ops.linear.kernel import gemm
 
 
 @pytest.mark.parametrize(("name", "i", "dtype"), CASES)

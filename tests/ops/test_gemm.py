@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from kobai import xp
-from kobai.ops.linear.kernel import gemm, matmul
+from kobai.ops._matmul import matmul
+from kobai.ops.linear.kernel import gemm
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def fields(names: str, *, after: Any = (), each: int = 8) -> Any:
     (8, Offsets(x=0, y=8, z=16))
     """
     known = (*getattr(after, "_fields", ()), *names.split())
-    return namedtuple("Offsets", known)(*range(0, each * len(known), each))  # type: ignore[misc]
+    return namedtuple("Offsets", known)(*range(0, each * len(known), each))
 
 
 # --- instructions -----------------------------------------------------------------------------------------------------

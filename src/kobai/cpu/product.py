@@ -1,8 +1,22 @@
-"""Matrix products on the host, in parts that threads share: C ← A·B.
+"""Matrix products on the host as jobs, in parts that threads share: C ← A·B.
 
-A part takes its columns of B in blocks that fit a cache, copies each block into *panels* – for each p the numbers of as many
-columns as a tile has, behind each other, zeros beyond the last column – and multiplies all its rows with it, tile by tile
-(:mod:`kobai.cpu.tiles`). A stays where it is, unless it lies column by column and is used often enough to be copied.
+To multiply is easy; to have the numbers at hand is not. A processor multiplies and adds 32 or more floats in the time in which
+memory brings one. So each number that was brought is used many times, at each level of the caches:
+
+                    n                      1. C is cut into parts (here 2×2), one thread computes each: ``grid_of``.
+              +---------+---------+
+              |  B      |         |        2. A part takes B in blocks of k ≤ INNER rows and as many columns as half of a
+            k |  [block]|         |           second-level cache holds, and copies each block into *panels* (``pack``).
+              +---------+---------+
+       k            |                      3. It multiplies all its rows of A with the block, tile by tile
+    +-----+   +-----v---+---------+           (:mod:`kobai.cpu.tiles`). A tile of C stays in registers.
+    | A --|-->|  tile   |         |
+  m |     |   |  part   |  part   |        panel: for each p the numbers of as many columns as a tile has, behind each other,
+    |     |   +---------+---------+               so that the innermost loop reads memory straight on; zeros beyond the last
+    |     |   |  part   |  part   |
+    +-----+   +---------+---------+           p=0: b00 b01 … b0,31 | p=1: b10 b11 … b1,31 | p=2: …
+
+A stays where it is, unless it lies column by column and is used often enough to be copied as well (``pack_rows``).
 
 The inner dimension is summed up in blocks of ``INNER``: sums over many elements lose fewer digits so. As that number is the
 same everywhere, the bits of a product depend on nothing but its factors.

@@ -1,15 +1,26 @@
 """The innermost loops of a matrix product: a tile of the result that stays in registers, and copies that feed it.
 
-A tile is R rows of V vectors of C ← A·B (+ C). For each p of the inner dimension the loop reads V vectors of B, which lie
-behind each other, and R numbers of A, wherever they lie, and does R·V fused multiplications and additions: 8 · 2 of them for
-10 reads, for which a processor has time meanwhile. Goto, van de Geijn, "Anatomy of high-performance matrix multiplication",
-2008; Van Zee, van de Geijn, "BLIS: a framework for rapidly instantiating BLAS functionality", 2015.
+A *vector* is as many floats as one instruction of the processor works on, 4 to 16. A *tile* is R rows of V vectors of C ← A·B,
+here 3 rows of 2 vectors:
+
+                     b  = [b0 b1 b2 b3] [b4 b5 b6 b7]      for each p:  V vectors of B, which lie behind each other
+    a = a0           C0 += a0 · b        a0 · b                         R numbers of A, each spread over a vector
+        a1           C1 += a1 · b        a1 · b                         R·V sums, which never leave their registers
+        a2           C2 += a2 · b        a2 · b
+
+With R·V = 8·2 that is 16 instructions that multiply and add for 10 reads: enough time for the reads to come in meanwhile. The
+processor's registers set R and V: all sums, a row of B and one number of A have to fit. Goto, van de Geijn, "Anatomy of
+high-performance matrix multiplication", 2008; Van Zee, van de Geijn, "BLIS: a framework for rapidly instantiating BLAS
+functionality", 2015.
 
 Each element of a tile is the sum over p in order, each product fused into it. That is the same number for any width of vectors
 and any size of tiles, so these loops give the same bits on every machine, and however a product is parted.
 
-They are written as LLVM instructions (:class:`kobai.engine.dispatch.instruction`), since Numba has no word for a vector. All
-addresses, strides and counts are integers of 64 bits; strides are in bytes.
+Numba has no word for a vector. So these functions do not compute: they *write code*, when a loop that uses them is compiled.
+Each is given LLVM's ``builder``, which appends instructions to that loop, and its operands as LLVM values
+(:class:`kobai.engine.dispatch.instruction`). A Python ``for`` in them repeats code, as for the R rows of a tile; a loop that
+the machine runs is made of blocks and branches (``_loop``), and a ``phi`` is a variable of it: one value on the way in, another
+on the way round. All addresses, strides and counts are integers of 64 bits; strides are in bytes.
 """
 
 from __future__ import annotations

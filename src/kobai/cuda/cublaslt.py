@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kobai.xp import INSTALL, Array, log
+from kobai.xp import INSTALL, Array, backend_of, log, xp_of
 
 WORKSPACE = 32 << 20
 """Bytes of scratch memory per device and stream, NVIDIA's recommendation for Hopper. What runs on one stream runs in order
@@ -225,7 +225,12 @@ def workspace() -> tuple[int, Array, int]:
     return device, found, stream
 
 
-def matmul(
+def takes(a: Array, b: Array) -> bool:
+    """Whether the product of these arrays goes through cuBLASLt."""
+    return backend_of(a).name == "cupy" and a.size > 0 and b.size > 0 and is_available()
+
+
+def multiply(
     a: Array,
     b: Array,
     out: Array,
@@ -239,8 +244,10 @@ def matmul(
     """out = op(a)·op(b); returns False, having done nothing, if cuBLASLt cannot do it.
 
     Matrices (rows, cols), or batches (batch, rows, cols) of which a stride may be 0; none of them empty, ``out`` and
-    ``vector`` without gaps. ``epilogue`` by cuBLASLt's name: ``BIAS`` and ``RELU_BIAS`` add ``vector`` to every row,
-    ``BGRADB`` writes Σₖ op(a)[·, k] into it. ``precision`` of float32, where it is not to be the one that is set.
+    ``vector`` without gaps. Factors that cannot be read in place are copied first.
+
+    ``epilogue`` by cuBLASLt's name: ``BIAS`` and ``RELU_BIAS`` add ``vector`` to every row, ``BGRADB`` writes Σₖ op(a)[·, k]
+    into it. ``precision`` of float32, where it is not to be the one that is set.
     """
     device, scratch, stream = workspace()
     pa, pb, po = a.data.ptr, b.data.ptr, out.data.ptr
@@ -255,7 +262,17 @@ def matmul(
     except KeyError:
         plan = _planned(key, _signature(device, precision, a, b, out, options), pv)
     if plan is None:
-        return False
+        if layout(a) is not None and layout(b) is not None:
+            return False
+        left, right = (xp_of(x).ascontiguousarray(x) for x in (a, b))
+        return multiply(
+            *(left, right, out),
+            trans_a=trans_a,
+            trans_b=trans_b,
+            epilogue=epilogue,
+            vector=vector,
+            precision=precision,
+        )
     plan(pa, pb, po, pv, scratch.data.ptr, stream)
     return True
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from kobai.cpu.blas import matmul
 from kobai.cpu.threads import run_split
 from kobai.engine.dispatch import compiled, inlined, launch
 from kobai.engine.exponential import exp
+from kobai.ops._matmul import matmul
 from kobai.xp import Array, xp_of
 
 FEW = 64

@@ -14,8 +14,8 @@ import numpy as np
 from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
 from kobai.ops._args import need_tensor
+from kobai.ops._matmul import matmul
 from kobai.ops._sums import total
-from kobai.ops.linear.kernel import matmul
 from kobai.xp import Array, quiet, xp_of
 
 __all__ = [
@@ -57,7 +57,7 @@ def _contract(a: Array, la: str, b: Array, lb: str, keep: str) -> tuple[Array, s
         sizes = [_prod(size[c] for c in group) for group in (batch, rows, columns)]
         return x.transpose(order).reshape(sizes)
 
-    product = matmul(matrices(a, la, free_a, summed), matrices(b, lb, summed, free_b))
+    product = matmul(matrices(a, la, free_a, summed), matrices(b, lb, summed, free_b), precision=None)
     labels = batch + free_a + free_b
     return product.reshape([size[c] for c in labels]), "".join(labels)
 

@@ -12,7 +12,7 @@ from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
 from kobai.errors import nearest
 from kobai.ops._args import need_tensor
-from kobai.ops.linear.kernel import matmul
+from kobai.ops._matmul import matmul
 from kobai.ops.shape import fresh, reshape
 from kobai.xp import Array, device_of, table, xp_of
 
@@ -103,7 +103,10 @@ def _resample(x: Array, *, out: tuple[int, ...], kind: str, scale: tuple[float, 
     def apply(array: Array, transposed: bool) -> Array:
         for axis, m in zip(range(-n, 0), matrices, strict=True):
             m = m.T if transposed else m
-            array = matmul(array, m.T) if axis == -1 else matmul(m, array.swapaxes(axis, -2)).swapaxes(axis, -2)
+            if axis == -1:
+                array = matmul(array, m.T, precision=None)
+            else:
+                array = matmul(m, array.swapaxes(axis, -2), precision=None).swapaxes(axis, -2)
         return array
 
     return xp.ascontiguousarray(apply(x, False)), lambda dy: (lambda: apply(dy, True),)

@@ -24,7 +24,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kobai.cpu.blas import matmul
 from kobai.engine.cuda_kernel import on_cuda
 from kobai.engine.dispatch import HOST_TYPES, launch, numba_runs
 from kobai.lab.probe import moments_device as cuda
@@ -48,6 +47,7 @@ from kobai.lab.probe.moments_layout import (
     Layout,
     Look,
 )
+from kobai.ops._matmul import matmul
 from kobai.ops.batch_norm.kernel import mean_over
 from kobai.xp import Array, backend_of, quiet, xp_of
 

@@ -15,10 +15,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from kobai.cpu.blas import matmul
 from kobai.engine.cuda_kernel import on_cuda
 from kobai.engine.dispatch import numba_runs
 from kobai.ops._epilogue import Epilogue, epilogue
+from kobai.ops._matmul import matmul
 from kobai.ops.batch_norm import device as cuda
 from kobai.ops.batch_norm import loops as loops
 from kobai.ops.batch_norm.loops import MEAN, VAR

@@ -1,13 +1,27 @@
 """Convolution on the host as products of Kobai's own (:mod:`kobai.cpu.product`), in parts that threads share.
 
-The columns X of an image (see :mod:`kobai.ops.conv.kernel`) are nothing but its elements at other places: the one of
-channel c, of the kernel's element t, in window q lies at ``c·plane + tap[t] + window[q]`` of the padded image. For any stride,
-dilation and number of dimensions ``window`` goes in even steps along a *line*, the last dimension of the result. So columns
-are made line by line, vectors at a time, for as many lines of an image – or as many images, if they are small – as a cache has
-room for; a product follows while they are there.
+Each window of an image becomes a column of a matrix X, and a convolution is the product of the weight with it. A kernel of 2×2
+over an image of 3×4, which has 2×3 windows:
 
-An image's result does not depend on which part it is in, and the weight's gradient is the sum of ``SHARES`` of the images, in
-order: bits depend on the arrays, not on the number of threads.
+    a b c d         X = a b c | e f g     element t = 0 of the kernel in each window
+    e f g h             b c d | f g h     t = 1
+    i j k l             e f g | i j k     t = 2         W (filters × 4) · X (4 × 6) = y (filters × 6)
+                        f g h | j k l     t = 3
+                        line 0| line 1
+
+The columns are nothing but the image's elements at other places: the one of channel c, of the kernel's element t, in window q
+lies at ``c·plane + tap[t] + window[q]`` of the padded image. For any stride, dilation and number of dimensions ``window`` goes
+in even steps along a *line*, the last dimension of the result. So a row of X is copied line by line, vectors at a time, for as
+many lines of an image – or as many images, if they are small – as a cache has room for; a product follows while they are there.
+The three products of a convolution (see :mod:`kobai.ops.conv.kernel`) share all this:
+
+    FORWARD    image -> pad -> columns -> y = W·X + b
+    BACKWARD   dy -> columns = Wᵀ·dy -> added up where they come from -> image
+    WEIGHTS    image -> pad -> columns -> dWᵀ += X·dyᵀ, a share of the images for each part
+
+A part has some of the images, and works in a *room*, a piece of memory that no other thread has meanwhile. An image's result
+does not depend on which part it is in, and the weight's gradient is the sum of ``SHARES`` of the images, in order: bits depend
+on the arrays, not on the number of threads.
 """
 
 from __future__ import annotations

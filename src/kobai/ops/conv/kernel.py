@@ -16,17 +16,18 @@ Any number of spatial dimensions; groups are a batch dimension of the products.
 
 from __future__ import annotations
 
+from functools import partial
 from math import prod
 from typing import Any, NamedTuple
 
 from kobai.cpu import blas
 from kobai.cpu.threads import run_split
 from kobai.engine.dispatch import FLOATS, HOST_TYPES, compiled, launch, numba_runs
+from kobai.ops._matmul import matmul
 from kobai.ops._sums import total
 from kobai.ops._windows import Windows
 from kobai.ops.conv import image_loops
 from kobai.ops.conv.im2col import add_columns, im2col
-from kobai.ops.linear import kernel
 from kobai.xp import Array, xp_of
 
 CACHE = 2 << 20  # bytes of columns made at a time on the host; half and double this cost a few per cent more
@@ -34,6 +35,8 @@ DEVICE = 1 << 28  # ... and on a device, where few large products are better
 NARROW = 128  # an image with fewer windows has too few columns for a product of its own: a block of images shares one
 FEWEST = 512  # columns of such a product at least, for the weight has to be read once for each
 GRAIN = 1 << 18  # elements to be added up that are worth a thread
+
+multiply = partial(matmul, precision=None)  # as the user has set it
 
 
 class Plan(NamedTuple):
@@ -119,9 +122,9 @@ def convolve(x: Array, weight: Array, w: Windows, groups: int, bias: Array | Non
             im2col(x[images], w, columns)
         if plan.by_image:
             shape = (m, groups, matrix.shape[2], plan.windows)
-            kernel.matmul(matrix, columns.reshape(shape), out=result.reshape(m, groups, matrix.shape[1], plan.windows))
+            multiply(matrix, columns.reshape(shape), out=result.reshape(m, groups, matrix.shape[1], plan.windows))
         else:
-            rows = kernel.matmul(matrix, plan.side_by_side(columns))
+            rows = multiply(matrix, plan.side_by_side(columns))
             result[...] = rows.reshape(filters, m, *w.out).swapaxes(0, 1)
         if bias is not None:
             result += bias.reshape(-1, *(1,) * len(w.out))
@@ -143,9 +146,9 @@ def convolve_transposed(dy: Array, weight: Array, w: Windows, groups: int) -> Ar
         made = into if plan.direct else plan.columns(dy, m, plan.by_image)
         if plan.by_image:
             dy_shape, dx_shape = ((m, groups, rows, plan.windows) for rows in matrix.shape[:0:-1])
-            kernel.matmul(matrix, above.reshape(dy_shape), out=made.reshape(dx_shape))
+            multiply(matrix, above.reshape(dy_shape), out=made.reshape(dx_shape))
         else:
-            kernel.matmul(matrix, _by_filter(above, plan), out=plan.side_by_side(made))
+            multiply(matrix, _by_filter(above, plan), out=plan.side_by_side(made))
         if not plan.direct:
             add_columns(made, w, into)
     return dx
@@ -163,7 +166,7 @@ def weight_gradient(x: Array, dy: Array, w: Windows, groups: int, shape: tuple[i
     for images in plan.blocks():
         columns = plan.columns(x, images.stop - images.start, False)
         im2col(x[images], w, columns)
-        total += kernel.matmul(_by_filter(dy[images], plan), plan.side_by_side(columns).swapaxes(-1, -2))
+        total += multiply(_by_filter(dy[images], plan), plan.side_by_side(columns).swapaxes(-1, -2))
     return total.reshape(shape)
 
 

@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from kobai.cpu.blas import matmul
 from kobai.cpu.threads import run_split
 from kobai.engine.cuda_kernel import on_cuda
 from kobai.engine.dispatch import as_written, compiled, launch, numba_runs
 from kobai.engine.domains import check_classes, inside, look_classes
 from kobai.engine.exponential import exp
 from kobai.engine.indices import flat_indices, positions
+from kobai.ops._matmul import matmul
 from kobai.ops._rows import (
     BLOCK,
     EXPONENTIALS,

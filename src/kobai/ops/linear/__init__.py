@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.ops._args import into, need_one_dtype, need_tensor, unbroadcast
 from kobai.ops._epilogue import epilogue
+from kobai.ops._matmul import matmul as matmul_of_arrays
 from kobai.ops.arithmetic import add, mul
 from kobai.ops.linear.columns import activation_backward, column_sums
 from kobai.ops.linear.kernel import gemm
-from kobai.ops.linear.kernel import matmul as gemm_matmul
 from kobai.xp import Array, xp_of
 
 __all__ = [
@@ -26,6 +27,9 @@ __all__ = [
     "mv",
     "outer",
 ]
+
+
+gemm_matmul = partial(matmul_of_arrays, precision=None)
 
 
 def _rows(x: Array) -> Array:

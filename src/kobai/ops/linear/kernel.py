@@ -1,4 +1,4 @@
-"""Matrix products: the one place through which layers reach BLAS."""
+"""A matrix product with what a dense layer does beside it: bias and activation, or the sums that are the bias's gradient."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from kobai.cpu import blas
-from kobai.cuda import products
-from kobai.cuda.products import by_cublaslt, product
+from kobai.cuda import cublaslt
+from kobai.ops._matmul import matmul
 from kobai.ops.linear.columns import bias_activation, column_sums
 from kobai.xp import Array, xp_of
 
@@ -31,21 +30,14 @@ def gemm(
     over the batch. On CUDA with nvmath all this is one kernel;
     elsewhere BLAS does the product, reading a transposed operand in place, and the rest is done to its result.
     """
-    if type(a) is not np.ndarray and by_cublaslt(a, b):
+    if type(a) is not np.ndarray and cublaslt.takes(a, b):
         return _on_device(a, b, trans_a, trans_b, out, bias, activation, a_sums)
     left = a.T if trans_a else a
     right = b.T if trans_b else b
-    y = blas.matmul(left, right, out=out)
+    y = matmul(left, right, out, precision=None)
     if a_sums is not None:
         column_sums(a if trans_a else a.T, out=a_sums)
     return bias_activation(y, bias, activation)
-
-
-def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
-    """a·b with NumPy's rules for vectors and batches; into ``out`` if given."""
-    if type(a) is not np.ndarray and by_cublaslt(a, b):
-        return products.matmul(a, b, out)
-    return blas.matmul(a, b, out=out)
 
 
 def _on_device(
@@ -72,10 +64,10 @@ def _on_device(
         epilogue, vector = ("RELU" if activation == "relu" else "DEFAULT"), None
     if vector is not None and not vector.flags.c_contiguous:
         epilogue, vector = "DEFAULT", None
-    if not product(a, b, y, epilogue=epilogue, vector=vector, **options):
+    if not cublaslt.multiply(a, b, y, epilogue=epilogue, vector=vector, **options):
         epilogue, vector = "DEFAULT", None  # there is no algorithm that does it all
         left, right = (a.T if trans_a else a), (b.T if trans_b else b)
-        if not product(a, b, y, epilogue=epilogue, vector=vector, **options):
+        if not cublaslt.multiply(a, b, y, epilogue=epilogue, vector=vector, **options):
             xp.matmul(left, right, out=y)
     if a_sums is not None and vector is not a_sums:
         column_sums(a if trans_a else a.T, out=a_sums)

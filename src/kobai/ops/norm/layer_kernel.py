@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from kobai.cpu.blas import matmul
 from kobai.cpu.threads import GRAIN, run_split
 from kobai.engine.cuda_kernel import CudaKernel, on_cuda
 from kobai.engine.dispatch import compiled, launch, numba_runs
+from kobai.ops._matmul import matmul
 from kobai.ops._sums import total
 from kobai.ops.batch_norm.kernel import Backward, mean_over
 from kobai.xp import Array, xp_of
