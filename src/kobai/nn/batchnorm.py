@@ -13,6 +13,8 @@ from kobai.nn.parameter import Parameter
 from kobai.ops._epilogue import epilogue
 from kobai.ops.create import empty, tensor
 
+__all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d"]
+
 
 class _BatchNorm(Module):
     """y = f((x − mean) / √(var + eps) · weight + bias), mean and variance over all dimensions but 1."""

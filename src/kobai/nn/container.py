@@ -12,6 +12,8 @@ from kobai.errors import nearest
 from kobai.nn.module import Module
 from kobai.nn.parameter import Parameter
 
+__all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]
+
 
 class _Ordered(Module):
     """Children named "0", "1", ... : what ``Sequential`` and ``ModuleList`` share."""

@@ -18,6 +18,8 @@ from kobai.ops.conv import Ints, padding_pairs, per_dimension
 from kobai.ops.create import empty
 from kobai.random import Generator
 
+__all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
+
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 

@@ -6,6 +6,8 @@ from kobai.core.tensor import Tensor
 from kobai.nn import functional as F
 from kobai.nn.module import Module
 
+__all__ = ["CosineSimilarity", "PairwiseDistance"]
+
 
 class CosineSimilarity(Module):
     """x₁ · x₂ / (‖x₁‖ ‖x₂‖) along ``dim``; lengths below ``eps`` count as ``eps``.

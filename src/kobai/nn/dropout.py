@@ -6,6 +6,8 @@ from kobai.core.tensor import Tensor
 from kobai.nn import functional as F
 from kobai.nn.module import Module
 
+__all__ = ["AlphaDropout", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d"]
+
 
 class _Dropout(Module):
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:

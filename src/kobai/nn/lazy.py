@@ -12,6 +12,20 @@ from kobai.nn.module import Module
 from kobai.nn.parameter import Parameter
 from kobai.ops.create import empty
 
+__all__ = [
+    "LazyBatchNorm1d",
+    "LazyBatchNorm2d",
+    "LazyBatchNorm3d",
+    "LazyConv1d",
+    "LazyConv2d",
+    "LazyConv3d",
+    "LazyConvTranspose1d",
+    "LazyConvTranspose2d",
+    "LazyConvTranspose3d",
+    "LazyLinear",
+    "UninitializedParameter",
+]
+
 
 class UninitializedParameter(Parameter):
     """A parameter whose shape is not known yet. It becomes an ordinary one, keeping its identity, at the first batch.

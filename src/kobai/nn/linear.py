@@ -16,6 +16,8 @@ from kobai.ops.create import empty
 from kobai.ops.shape import flatten, unflatten
 from kobai.random import Generator
 
+__all__ = ["Bilinear", "Flatten", "Identity", "Linear", "Unflatten"]
+
 
 class Identity(Module):
     """y = x. Takes and forgets any arguments, so that it can stand in for any layer.

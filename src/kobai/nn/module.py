@@ -16,6 +16,8 @@ from kobai.nn.hooks import BackwardWatch
 from kobai.nn.tree import Tree, no_init, type_name
 from kobai.xp import recorder, recorders
 
+__all__ = ["Module"]
+
 _RESTED_ON = frozenset(
     "training _parameters _buffers _modules _forward_pre_hooks _forward_hooks _hooks_with_kwargs _backward_pre_hooks "
     "_backward_hooks".split()

@@ -18,6 +18,8 @@ from kobai.ops.create import empty
 from kobai.ops.gather import masked_fill
 from kobai.ops.shape import transpose
 
+__all__ = ["MultiheadAttention"]
+
 
 class MultiheadAttention(Module):
     """Attention in several heads: Concat(head₁, …) W_out, headᵢ = softmax(qᵢ kᵢᵀ / √d) vᵢ, q = query W_q + b_q and so on.

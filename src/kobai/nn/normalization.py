@@ -13,6 +13,8 @@ from kobai.nn.module import Module
 from kobai.nn.parameter import Parameter
 from kobai.ops.create import empty
 
+__all__ = ["GroupNorm", "LayerNorm", "LocalResponseNorm", "RMSNorm"]
+
 
 def _shape(who: str, normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
     sizes = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)

@@ -6,6 +6,8 @@ from typing import Any
 
 from kobai.core.tensor import Tensor
 
+__all__ = ["Parameter"]
+
 
 class Parameter(Tensor):
     """A leaf tensor that a ``Module`` registers when it is assigned as an attribute, and an optimiser updates.

@@ -15,6 +15,19 @@ from kobai.nn import functional as F
 from kobai.nn.module import Module
 from kobai.ops.conv import Ints, per_dimension
 
+__all__ = [
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AvgPool1d",
+    "AvgPool2d",
+    "AvgPool3d",
+    "MaxPool1d",
+    "MaxPool2d",
+    "MaxPool3d",
+]
+
 
 class _Pool(Module):
     """A function of windows: their sizes are checked when the layer is made."""

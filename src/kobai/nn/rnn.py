@@ -22,6 +22,8 @@ from kobai.ops.joining import cat, stack
 from kobai.ops.recurrent import PRIMITIVES
 from kobai.xp import Array, move
 
+__all__ = ["GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNCell"]
+
 State = tuple[Tensor, ...]  # (h,) or, of an LSTM, (h, c)
 
 

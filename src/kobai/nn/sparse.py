@@ -13,6 +13,8 @@ from kobai.nn.parameter import Parameter
 from kobai.ops._args import need_flags
 from kobai.ops.create import empty
 
+__all__ = ["Embedding", "EmbeddingBag"]
+
 
 class Embedding(Module):
     """Row ``i`` of a trained table for every index i: (*) of integers → (*, embedding_dim).

@@ -20,6 +20,14 @@ from kobai.nn.normalization import LayerNorm
 from kobai.ops.create import full
 from kobai.ops.rearrange import triu
 
+__all__ = [
+    "Transformer",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
+]
+
 Activation = Callable[[Tensor], Tensor]
 
 

@@ -9,6 +9,17 @@ from kobai.nn import functional as F
 from kobai.nn.module import Module
 from kobai.ops.conv import Ints
 
+__all__ = [
+    "ChannelShuffle",
+    "Fold",
+    "PixelShuffle",
+    "PixelUnshuffle",
+    "Unfold",
+    "Upsample",
+    "UpsamplingBilinear2d",
+    "UpsamplingNearest2d",
+]
+
 
 class Upsample(Module):
     """Change the size of (N, C, L), (N, C, H, W) or (N, C, D, H, W), see :func:`kobai.nn.functional.interpolate`.
