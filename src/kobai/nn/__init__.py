@@ -7,6 +7,7 @@ from kobai.nn import (
     conv,
     distance,
     dropout,
+    embedding,
     functional,
     init,
     lazy,
@@ -18,10 +19,9 @@ from kobai.nn import (
     padding,
     parameter,
     pooling,
+    resample,
     rnn,
-    sparse,
     transformer,
-    upsample,
     utils,
 )
 from kobai.nn.activation import *
@@ -30,6 +30,7 @@ from kobai.nn.container import *
 from kobai.nn.conv import *
 from kobai.nn.distance import *
 from kobai.nn.dropout import *
+from kobai.nn.embedding import *
 from kobai.nn.lazy import *
 from kobai.nn.linear import *
 from kobai.nn.loss import *
@@ -39,10 +40,9 @@ from kobai.nn.normalization import *
 from kobai.nn.padding import *
 from kobai.nn.parameter import *
 from kobai.nn.pooling import *
+from kobai.nn.resample import *
 from kobai.nn.rnn import *
-from kobai.nn.sparse import *
 from kobai.nn.transformer import *
-from kobai.nn.upsample import *
 
 __all__ = ["functional", "init", "utils"]
 __all__ += activation.__all__
@@ -51,6 +51,7 @@ __all__ += container.__all__
 __all__ += conv.__all__
 __all__ += distance.__all__
 __all__ += dropout.__all__
+__all__ += embedding.__all__
 __all__ += lazy.__all__
 __all__ += linear.__all__
 __all__ += loss.__all__
@@ -60,7 +61,6 @@ __all__ += normalization.__all__
 __all__ += padding.__all__
 __all__ += parameter.__all__
 __all__ += pooling.__all__
+__all__ += resample.__all__
 __all__ += rnn.__all__
-__all__ += sparse.__all__
 __all__ += transformer.__all__
-__all__ += upsample.__all__
