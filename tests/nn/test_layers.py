@@ -1,7 +1,10 @@
 """The examination that every layer must pass; and what is particular to single layers."""
 
 import copy
+import importlib
+import inspect
 import math
+import pkgutil
 import re
 from dataclasses import dataclass, field
 
@@ -10,6 +13,7 @@ import pytest
 
 import kobai
 from kobai import nn
+from kobai.nn import activation, softmax
 from kobai.nn import functional as F
 
 
@@ -34,11 +38,6 @@ class Layer:
         return [kobai.tensor(rng.normal(size=s) + 0.01, dtype=dtype) for s in shapes]
 
 
-PLAIN = (
-    "Sigmoid Tanh ReLU ReLU6 LeakyReLU PReLU ELU CELU SELU GELU SiLU Mish Softplus Softsign Hardtanh Hardsigmoid "
-    "Hardswish LogSigmoid Tanhshrink Softshrink Hardshrink Identity"
-).split()
-
 LAYERS = {
     "Linear": Layer(
         lambda: nn.Linear(4, 3), (5, 4), (5, 3), [((5, 3), "(..., 4), got (5, 3)"), ((), "expected input")]
@@ -55,7 +54,8 @@ LAYERS = {
     ),
     "Flatten": Layer(lambda: nn.Flatten(), (2, 3, 4), (2, 12)),
     "Unflatten": Layer(lambda: nn.Unflatten(1, (3, 4)), (2, 12), (2, 3, 4)),
-    **{name: Layer(getattr(nn, name), (3, 4)) for name in PLAIN},
+    "Identity": Layer(lambda: nn.Identity(), (3, 4)),
+    **{name: Layer(getattr(nn, name), (3, 4)) for name in activation.__all__},  # some are said otherwise below
     "Threshold": Layer(lambda: nn.Threshold(0.1, -2.0), (3, 4)),
     "PReLU per channel": Layer(lambda: nn.PReLU(4), (3, 4, 2), wrong=[((3, 5), "4")]),
     "RReLU": Layer(lambda: nn.RReLU(), (3, 4), random=True),
@@ -289,6 +289,21 @@ def test_wrong_shape(layer, shape, message):
     xs = layer.inputs(shape)
     with pytest.raises((ValueError, RuntimeError), match=re.escape(message)):
         m(*xs)
+
+
+def test_every_layer_is_exported():
+    """A public class of a file of nn stands in its ``__all__``, and in that of the package."""
+    for found in pkgutil.iter_modules(nn.__path__):
+        file = importlib.import_module(f"kobai.nn.{found.name}")
+        classes = [
+            name
+            for name, value in vars(file).items()
+            if inspect.isclass(value) and issubclass(value, nn.Module) and value.__module__ == file.__name__
+        ]
+        missing = {name for name in classes if not name.startswith("_")} - {*getattr(file, "__all__", ())}
+        assert not missing, f"nn/{found.name}.py: not in __all__: {missing}"
+        if classes and found.name != "averaging":  # that one belongs to optim.swa_utils
+            assert {*file.__all__} <= {*nn.__all__}, f"nn/__init__.py: lacks what nn/{found.name}.py offers"
 
 
 def test_every_layer_is_examined():
@@ -649,22 +664,46 @@ def test_embedding_bag():
 # --- activations --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["ReLU", "ReLU6", "LeakyReLU", "ELU", "CELU", "SELU", "SiLU", "Mish", "Hardtanh", "Hardsigmoid", "Hardswish"],
-)
+ACTIVATIONS = [*activation.__all__, *softmax.__all__]
+FUNCTIONS = {name.replace("_", ""): getattr(F, name) for name in F.__all__}
+
+
+@pytest.mark.parametrize("name", sorted({*ACTIVATIONS} - {"Softmax2d"}))
+def test_an_activation_is_the_function_of_its_name(name):
+    """Its options too, none of which has its default here."""
+    layer, function = getattr(nn, name), FUNCTIONS[name.lower()]
+    options = {k: p.default for k, p in inspect.signature(layer).parameters.items()}
+    options |= {k: v + 0.25 for k, v in options.items() if isinstance(v, float)}
+    options |= {
+        k: v for k, v in (("dim", 0), ("approximate", "tanh"), ("threshold", 0.5), ("value", 7.0)) if k in options
+    }
+    layer = layer(**options).eval()
+    taken = inspect.signature(function).parameters
+    x = kobai.randn(6, 4)
+    expected = function(x.clone(), **{k: getattr(layer, k) for k in list(taken)[1:] if hasattr(layer, k)})
+    assert layer(x).tolist() == expected.tolist()
+    assert options.keys() - taken.keys() <= {"init", "num_parameters", "device", "dtype"}
+
+
+@pytest.mark.parametrize("name", [name for name, layer in LAYERS.items() if hasattr(layer.make(), "inplace")])
 def test_in_place(name):
-    layer, apart = getattr(nn, name)(inplace=True), getattr(nn, name)()
-    x = kobai.randn(4, 5)
-    expected = apart(x).tolist()
-    assert layer(x) is x
+    layer, apart = LAYERS[name].make(), LAYERS[name].make()
+    layer.inplace = True
+
+    def run(m, x):
+        kobai.manual_seed(0)
+        return m(x)
+
+    x = kobai.randn(LAYERS[name].shape)
+    expected = run(apart, x).tolist()
+    assert run(layer, x) is x
     assert x.tolist() == expected
-    leaf = kobai.randn(3, requires_grad=True)
+    leaf = kobai.randn(LAYERS[name].shape, requires_grad=True)
     with pytest.raises(RuntimeError, match="leaf"):
         layer(leaf)
     reference = leaf.detach().clone().requires_grad_()
-    layer(leaf * 1).sum().backward()
-    apart(reference * 1).sum().backward()
+    run(layer, leaf * 1).sum().backward()
+    run(apart, reference * 1).sum().backward()
     assert leaf.grad.tolist() == reference.grad.tolist()
 
 

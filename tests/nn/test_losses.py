@@ -1,6 +1,7 @@
 """Every loss: its formula, its reductions, its gradient, what it refuses."""
 
 import copy
+import inspect
 import math
 import re
 
@@ -174,6 +175,43 @@ def test_every_backend_computes_the_same(name, backend):
     (a, ga), (b, gb) = run(backend), run("numpy")
     assert a == pytest.approx(b)
     assert np.allclose(ga, gb)
+
+
+ALIASES = {
+    "BCELoss": F.binary_cross_entropy,
+    "BCEWithLogitsLoss": F.binary_cross_entropy_with_logits,
+    "CrossEntropyLoss": F.cross_entropy,
+    "KLDivLoss": F.kl_div,
+}
+NAMED = {name.replace("_", ""): getattr(F, name) for name in F.__all__}
+UNUSUAL = {
+    "weight": kobai.tensor([1.0, 2.0, 3.0]).double(),
+    "pos_weight": kobai.tensor([3.0, 1.0, 0.5]).double(),
+    "ignore_index": 2,
+    "p": 2,
+    "distance_function": lambda a, b: (a - b).abs().sum(-1),
+    "reduction": "sum",
+}
+
+
+@every
+def test_a_loss_is_the_function_of_its_name(name):
+    """Each option reaches the function, also where it has not its default."""
+    make, arrays, _ = LOSSES[name]
+    layer = type(make())
+    options = {k: p.default for k, p in inspect.signature(layer).parameters.items()}
+    options |= {k: v + 0.25 for k, v in options.items() if isinstance(v, float)}
+    options |= {k: not v for k, v in options.items() if isinstance(v, bool)}
+    options |= {k: v for k, v in UNUSUAL.items() if k in options}
+    if arrays[1].dtype.kind == "f":
+        options.pop("ignore_index", None)  # is for class indices
+    assert not any(v is None for v in options.values()), "say in UNUSUAL what such an option may be"
+    function = ALIASES.get(layer.__name__) or NAMED[layer.__name__.lower()]
+    arguments = [kobai.tensor(a) for a in arrays]
+    np.testing.assert_array_equal(
+        layer(**options)(*arguments).numpy(),
+        function(*arguments, **options).numpy(),
+    )
 
 
 def test_every_loss_is_here():

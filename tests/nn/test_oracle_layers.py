@@ -1,6 +1,7 @@
 """Every layer and loss, forward and backward, against PyTorch on the same numbers and the same state."""
 
 import copy
+import inspect
 import math
 
 import numpy as np
@@ -92,6 +93,8 @@ LAYERS = [
     ("CircularPad1d", (2,), {}, [n(2, 3, 4)]),
     ("CircularPad2d", ((1, 2, 0, 1),), {}, [n(2, 3, 4, 5)]),
     ("ConstantPad3d", (1, 2.5), {}, [n(1, 2, 2, 3, 2)]),
+    ("ZeroPad3d", ((1, 0, 2, -1, 0, 1),), {}, [n(2, 2, 3, 4, 2)]),
+    ("CircularPad3d", ((1, 0, 2, 1, 0, 1),), {}, [n(2, 2, 3, 4, 2)]),
     ("ReflectionPad3d", (1,), {}, [n(1, 2, 2, 3, 2)]),
     ("ReplicationPad3d", (1,), {}, [n(1, 2, 2, 3, 2)]),
     ("Identity", (), {}, [n(3, 4)]),
@@ -285,6 +288,14 @@ LOSSES = [
     ("PoissonNLLLoss", {}, [n(6, 3), u(6, 3, high=5.0)]),
     ("PoissonNLLLoss", {"log_input": False, "full": True}, [u(6, 3), u(6, 3, high=5.0)]),
 ]
+
+
+def test_every_layer_and_loss_is_compared(torch):
+    """What both have, but for what is compared elsewhere: sequences (test_oracle_sequences.py), lazy layers, containers."""
+    elsewhere = ("RNN", "LSTM", "GRU", "Multihead", "Transformer", "Lazy", "Module", "Parameter", "Sequential")
+    layers = {n for n in nn.__all__ if hasattr(torch.nn, n) and inspect.isclass(getattr(nn, n))}
+    compared = {case[0] for case in (*LAYERS, *LOSSES)}
+    assert {n for n in layers if not n.startswith(elsewhere)} - {"UninitializedParameter"} == compared
 
 
 def label(case):

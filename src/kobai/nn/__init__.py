@@ -21,6 +21,7 @@ from kobai.nn import (
     pooling,
     resample,
     rnn,
+    softmax,
     transformer,
     utils,
 )
@@ -42,6 +43,7 @@ from kobai.nn.parameter import *
 from kobai.nn.pooling import *
 from kobai.nn.resample import *
 from kobai.nn.rnn import *
+from kobai.nn.softmax import *
 from kobai.nn.transformer import *
 
 __all__ = ["functional", "init", "utils"]
@@ -63,4 +65,5 @@ __all__ += parameter.__all__
 __all__ += pooling.__all__
 __all__ += resample.__all__
 __all__ += rnn.__all__
+__all__ += softmax.__all__
 __all__ += transformer.__all__

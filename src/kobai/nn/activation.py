@@ -1,8 +1,11 @@
-"""Activations as modules; each calls the function of the same name in :mod:`kobai.nn.functional`."""
+"""Activations as modules; each calls the function of the same name in :mod:`kobai.nn.functional`.
+
+A new one is a class here and its name in ``__all__``: the package exports it and the tests examine it.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from kobai.core.tensor import Tensor
 from kobai.nn import functional as F
@@ -16,14 +19,12 @@ __all__ = [
     "CELU",
     "ELU",
     "GELU",
-    "GLU",
     "Hardshrink",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
     "LeakyReLU",
     "LogSigmoid",
-    "LogSoftmax",
     "Mish",
     "PReLU",
     "RReLU",
@@ -32,9 +33,6 @@ __all__ = [
     "SELU",
     "SiLU",
     "Sigmoid",
-    "Softmax",
-    "Softmax2d",
-    "Softmin",
     "Softplus",
     "Softshrink",
     "Softsign",
@@ -44,20 +42,60 @@ __all__ = [
 ]
 
 
+class _Plain(Module):
+    """f(x), for a function without options."""
+
+    _function: ClassVar[staticmethod[..., Tensor]]
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self._function(input)
+
+
 class _InPlace(Module):
-    """An activation that can be told to overwrite its input."""
+    """f(x), written over x if ``inplace``."""
+
+    _function: ClassVar[staticmethod[..., Tensor]]
+    _shown: ClassVar[tuple[str, ...]] = ()  # the options to print
 
     def __init__(self, inplace: bool = False) -> None:
         super().__init__()
         self.inplace = inplace
 
-    def extra_repr(self) -> str:
-        return "inplace=True" if self.inplace else ""
+    def forward(self, input: Tensor) -> Tensor:
+        return self._function(input, self.inplace)
 
-    def _shown(self, *names: str) -> str:
-        """The named attributes, and ``inplace`` where it is set."""
-        shown = [f"{name}={getattr(self, name)}" for name in names]
-        return ", ".join(shown + (["inplace=True"] if self.inplace else []))
+    def extra_repr(self) -> str:
+        shown = [f"{name}={getattr(self, name)}" for name in self._shown]
+        return ", ".join([*shown, "inplace=True"] if self.inplace else shown)
+
+
+class _Exponential(_InPlace):
+    """f(x, alpha): :class:`ELU` and :class:`CELU`."""
+
+    _shown = ("alpha",)
+
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        super().__init__(inplace)
+        self.alpha = _real(self._get_name(), "alpha", alpha)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self._function(input, self.alpha, self.inplace)
+
+
+class _Shrink(Module):
+    """f(x, lambd), which is 0 near 0."""
+
+    _function: ClassVar[staticmethod[..., Tensor]]
+
+    def __init__(self, lambd: float = 0.5) -> None:
+        super().__init__()
+        self.lambd = _real(self._get_name(), "lambd", lambd)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self._function(input, self.lambd)
+
+    def extra_repr(self) -> str:
+        return f"{self.lambd}"
 
 
 class ReLU(_InPlace):
@@ -68,8 +106,7 @@ class ReLU(_InPlace):
     tensor([0., 2.])
     """
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.relu(input, self.inplace)
+    _function = staticmethod(F.relu)
 
 
 class ReLU6(_InPlace):
@@ -80,8 +117,7 @@ class ReLU6(_InPlace):
     tensor([0., 2., 6.])
     """
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.relu6(input, self.inplace)
+    _function = staticmethod(F.relu6)
 
 
 class LeakyReLU(_InPlace):
@@ -92,15 +128,14 @@ class LeakyReLU(_InPlace):
     tensor([-0.1000,  2.0000])
     """
 
+    _shown = ("negative_slope",)
+
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
         super().__init__(inplace)
         self.negative_slope = _real("LeakyReLU", "negative_slope", negative_slope)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.leaky_relu(input, self.negative_slope, self.inplace)
-
-    def extra_repr(self) -> str:
-        return self._shown("negative_slope")
 
 
 class PReLU(Module):
@@ -145,6 +180,8 @@ class RReLU(_InPlace):
     tensor([-0.5000,  2.0000])
     """
 
+    _shown = ("lower", "upper")
+
     def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3, inplace: bool = False) -> None:
         super().__init__(inplace)
         self.lower = lower
@@ -153,11 +190,8 @@ class RReLU(_InPlace):
     def forward(self, input: Tensor) -> Tensor:
         return F.rrelu(input, self.lower, self.upper, self.training, self.inplace)
 
-    def extra_repr(self) -> str:
-        return self._shown("lower", "upper")
 
-
-class ELU(_InPlace):
+class ELU(_Exponential):
     """x where x > 0, else alpha · (eˣ − 1). Clevert, Unterthiner, Hochreiter, arXiv:1511.07289.
 
     >>> import kobai
@@ -165,18 +199,10 @@ class ELU(_InPlace):
     tensor([-1.,  0.,  2.])
     """
 
-    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
-        super().__init__(inplace)
-        self.alpha = _real(self._get_name(), "alpha", alpha)
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.elu(input, self.alpha, self.inplace)
-
-    def extra_repr(self) -> str:
-        return self._shown("alpha")
+    _function = staticmethod(F.elu)
 
 
-class CELU(_InPlace):
+class CELU(_Exponential):
     """max(x, 0) + min(0, alpha · (e^(x/alpha) − 1)). Barron, arXiv:1704.07483.
 
     >>> import kobai
@@ -184,15 +210,7 @@ class CELU(_InPlace):
     tensor([-2.,  0.,  2.])
     """
 
-    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
-        super().__init__(inplace)
-        self.alpha = _real(self._get_name(), "alpha", alpha)
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.celu(input, self.alpha, self.inplace)
-
-    def extra_repr(self) -> str:
-        return self._shown("alpha")
+    _function = staticmethod(F.celu)
 
 
 class SELU(_InPlace):
@@ -203,8 +221,7 @@ class SELU(_InPlace):
     tensor([0.0000, 1.0507])
     """
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.selu(input, self.inplace)
+    _function = staticmethod(F.selu)
 
 
 class GELU(Module):
@@ -236,8 +253,7 @@ class SiLU(_InPlace):
     tensor([  0.0000,   0.7311, 100.0000])
     """
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.silu(input, self.inplace)
+    _function = staticmethod(F.silu)
 
 
 class Mish(_InPlace):
@@ -248,11 +264,10 @@ class Mish(_InPlace):
     tensor([  0.0000,   0.8651, 100.0000])
     """
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.mish(input, self.inplace)
+    _function = staticmethod(F.mish)
 
 
-class Sigmoid(Module):
+class Sigmoid(_Plain):
     """1 / (1 + e⁻ˣ).
 
     >>> import kobai
@@ -260,11 +275,10 @@ class Sigmoid(Module):
     tensor([0.5000, 1.0000])
     """
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.sigmoid(input)
+    _function = staticmethod(F.sigmoid)
 
 
-class Tanh(Module):
+class Tanh(_Plain):
     """(eˣ − e⁻ˣ) / (eˣ + e⁻ˣ).
 
     >>> import kobai
@@ -272,8 +286,7 @@ class Tanh(Module):
     tensor([-1.,  0.,  1.])
     """
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.tanh(input)
+    _function = staticmethod(F.tanh)
 
 
 class Softplus(Module):
@@ -296,7 +309,7 @@ class Softplus(Module):
         return f"beta={self.beta}, threshold={self.threshold}"
 
 
-class Softsign(Module):
+class Softsign(_Plain):
     """x / (1 + |x|).
 
     >>> import kobai
@@ -304,11 +317,10 @@ class Softsign(Module):
     tensor([-0.5000,  0.7500])
     """
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.softsign(input)
+    _function = staticmethod(F.softsign)
 
 
-class LogSigmoid(Module):
+class LogSigmoid(_Plain):
     """log(1 / (1 + e⁻ˣ)), without overflow.
 
     >>> import kobai
@@ -316,11 +328,10 @@ class LogSigmoid(Module):
     tensor(-1000.)
     """
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.logsigmoid(input)
+    _function = staticmethod(F.logsigmoid)
 
 
-class Tanhshrink(Module):
+class Tanhshrink(_Plain):
     """x − tanh(x).
 
     >>> import kobai
@@ -328,8 +339,7 @@ class Tanhshrink(Module):
     tensor([ 0., 99.])
     """
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.tanhshrink(input)
+    _function = staticmethod(F.tanhshrink)
 
 
 class Hardtanh(_InPlace):
@@ -339,6 +349,8 @@ class Hardtanh(_InPlace):
     >>> kobai.nn.Hardtanh()(kobai.tensor([-3.0, 0.5, 3.0]))
     tensor([-1.0000,  0.5000,  1.0000])
     """
+
+    _shown = ("min_val", "max_val")
 
     def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
         super().__init__(inplace)
@@ -350,9 +362,6 @@ class Hardtanh(_InPlace):
     def forward(self, input: Tensor) -> Tensor:
         return F.hardtanh(input, self.min_val, self.max_val, self.inplace)
 
-    def extra_repr(self) -> str:
-        return self._shown("min_val", "max_val")
-
 
 class Hardsigmoid(_InPlace):
     """min(max(x / 6 + 1/2, 0), 1).
@@ -362,8 +371,7 @@ class Hardsigmoid(_InPlace):
     tensor([0.0000, 0.5000, 0.7500, 1.0000])
     """
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.hardsigmoid(input, self.inplace)
+    _function = staticmethod(F.hardsigmoid)
 
 
 class Hardswish(_InPlace):
@@ -374,8 +382,7 @@ class Hardswish(_InPlace):
     tensor([1.1250, 3.0000, 5.0000])
     """
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.hardswish(input, self.inplace)
+    _function = staticmethod(F.hardswish)
 
 
 class Threshold(_InPlace):
@@ -386,6 +393,8 @@ class Threshold(_InPlace):
     tensor([-7.,  1.])
     """
 
+    _shown = ("threshold", "value")
+
     def __init__(self, threshold: float, value: float, inplace: bool = False) -> None:
         super().__init__(inplace)
         self.threshold = _real("Threshold", "threshold", threshold)
@@ -394,11 +403,8 @@ class Threshold(_InPlace):
     def forward(self, input: Tensor) -> Tensor:
         return F.threshold(input, self.threshold, self.value, self.inplace)
 
-    def extra_repr(self) -> str:
-        return self._shown("threshold", "value")
 
-
-class Softshrink(Module):
+class Softshrink(_Shrink):
     """x moved towards 0 by lambd, and no further than to 0.
 
     >>> import kobai
@@ -406,18 +412,10 @@ class Softshrink(Module):
     tensor([-1.5000,  0.0000,  1.5000])
     """
 
-    def __init__(self, lambd: float = 0.5) -> None:
-        super().__init__()
-        self.lambd = _real(self._get_name(), "lambd", lambd)
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.softshrink(input, self.lambd)
-
-    def extra_repr(self) -> str:
-        return f"{self.lambd}"
+    _function = staticmethod(F.softshrink)
 
 
-class Hardshrink(Module):
+class Hardshrink(_Shrink):
     """x where |x| > lambd, else 0.
 
     >>> import kobai
@@ -425,102 +423,4 @@ class Hardshrink(Module):
     tensor([-2.,  0.,  2.])
     """
 
-    def __init__(self, lambd: float = 0.5) -> None:
-        super().__init__()
-        self.lambd = _real(self._get_name(), "lambd", lambd)
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.hardshrink(input, self.lambd)
-
-    def extra_repr(self) -> str:
-        return f"{self.lambd}"
-
-
-class GLU(Module):
-    """a · σ(b), a and b the halves of x along ``dim``. Dauphin et al., arXiv:1612.08083.
-
-    >>> import kobai
-    >>> kobai.nn.GLU()(kobai.tensor([3.0, 4.0, 0.0, 100.0]))
-    tensor([1.5000, 4.0000])
-    """
-
-    def __init__(self, dim: int = -1) -> None:
-        super().__init__()
-        self.dim = dim
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.glu(input, self.dim)
-
-    def extra_repr(self) -> str:
-        return f"dim={self.dim}"
-
-
-class Softmax(Module):
-    """eˣ / Σ eˣ along ``dim``, which must be given: a distribution over it.
-
-    >>> import kobai
-    >>> kobai.nn.Softmax(dim=-1)(kobai.zeros(4))
-    tensor([0.2500, 0.2500, 0.2500, 0.2500])
-    """
-
-    def __init__(self, dim: int | None = None) -> None:
-        super().__init__()
-        self.dim = dim
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.softmax(input, self.dim)
-
-    def extra_repr(self) -> str:
-        return f"dim={self.dim}"
-
-
-class Softmax2d(Module):
-    """eˣ / Σ eˣ over the channels of images (N, C, H, W) or (C, H, W).
-
-    >>> import kobai
-    >>> kobai.nn.Softmax2d()(kobai.zeros(4, 1, 3)).flatten(1)[0]
-    tensor([0.2500, 0.2500, 0.2500])
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        if input.ndim not in (3, 4):
-            raise ValueError(f"Softmax2d: expected (N, C, H, W) or (C, H, W), got {tuple(input.shape)}")
-        return F.softmax(input, -3)
-
-
-class LogSoftmax(Module):
-    """log(eˣ / Σ eˣ) along ``dim``, which must be given; without overflow.
-
-    >>> import kobai
-    >>> kobai.nn.LogSoftmax(dim=-1)(kobai.tensor([0.0, 1000.0]))
-    tensor([-1000.,     0.])
-    """
-
-    def __init__(self, dim: int | None = None) -> None:
-        super().__init__()
-        self.dim = dim
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.log_softmax(input, self.dim)
-
-    def extra_repr(self) -> str:
-        return f"dim={self.dim}"
-
-
-class Softmin(Module):
-    """Softmax of −x along ``dim``, which must be given.
-
-    >>> import kobai
-    >>> kobai.nn.Softmin(dim=-1)(kobai.tensor([0.0, 1.0, 200.0]))
-    tensor([0.7311, 0.2689, 0.0000])
-    """
-
-    def __init__(self, dim: int | None = None) -> None:
-        super().__init__()
-        self.dim = dim
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.softmin(input, self.dim)
-
-    def extra_repr(self) -> str:
-        return f"dim={self.dim}"
+    _function = staticmethod(F.hardshrink)

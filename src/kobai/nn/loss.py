@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from kobai.core.tensor import Tensor
 from kobai.nn import functional as F
@@ -39,15 +39,35 @@ __all__ = [
 
 
 class _Loss(Module):
+    """f(*tensors, reduction=..., and the attributes named in ``_options``)."""
+
+    _function: ClassVar[staticmethod[..., Tensor]]
+    _options: ClassVar[tuple[str, ...]] = ()
     _reductions: ClassVar[tuple[str, ...]] = REDUCTIONS
 
-    def __init__(self, reduction: str) -> None:
+    def __init__(self, *, reduction: str = "mean") -> None:
         super().__init__()
         check_reduction(self._get_name(), reduction, self._reductions)
         self.reduction = reduction
 
+    def _of(self, *tensors: Any) -> Tensor:
+        options = {name: getattr(self, name) for name in self._options}
+        return self._function(*tensors, reduction=self.reduction, **options)
 
-class CrossEntropyLoss(_Loss):
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return self._of(input, target)
+
+
+class _Weighted(_Loss):
+    _options = ("weight",)
+    weight: Tensor | None
+
+    def __init__(self, weight: Tensor | None = None, *, reduction: str = "mean") -> None:
+        super().__init__(reduction=reduction)
+        self.register_buffer("weight", weight)
+
+
+class CrossEntropyLoss(_Weighted):
     """−log softmax(input) at the target class: what a classifier minimises.
 
     Args:
@@ -64,7 +84,8 @@ class CrossEntropyLoss(_Loss):
     2.3026
     """
 
-    weight: Tensor | None
+    _function = staticmethod(F.cross_entropy)
+    _options = ("weight", "ignore_index", "label_smoothing")
 
     def __init__(
         self,
@@ -74,23 +95,12 @@ class CrossEntropyLoss(_Loss):
         reduction: str = "mean",
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(reduction)
-        self.register_buffer("weight", weight)
+        super().__init__(weight, reduction=reduction)
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.cross_entropy(
-            input,
-            target,
-            self.weight,
-            ignore_index=self.ignore_index,
-            reduction=self.reduction,
-            label_smoothing=self.label_smoothing,
-        )
 
-
-class NLLLoss(_Loss):
+class NLLLoss(_Weighted):
     """−input at the target class, for ``input`` log-probabilities (N, C), (C) or (N, C, d1, ...).
 
     ``weight`` and ``ignore_index`` as in :class:`CrossEntropyLoss`.
@@ -100,15 +110,12 @@ class NLLLoss(_Loss):
     tensor(1.)
     """
 
-    weight: Tensor | None
+    _function = staticmethod(F.nll_loss)
+    _options = ("weight", "ignore_index")
 
     def __init__(self, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = "mean") -> None:
-        super().__init__(reduction)
-        self.register_buffer("weight", weight)
+        super().__init__(weight, reduction=reduction)
         self.ignore_index = ignore_index
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.nll_loss(input, target, self.weight, ignore_index=self.ignore_index, reduction=self.reduction)
 
 
 class MSELoss(_Loss):
@@ -119,11 +126,7 @@ class MSELoss(_Loss):
     tensor(2.)
     """
 
-    def __init__(self, *, reduction: str = "mean") -> None:
-        super().__init__(reduction)
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.mse_loss(input, target, reduction=self.reduction)
+    _function = staticmethod(F.mse_loss)
 
 
 class L1Loss(_Loss):
@@ -134,11 +137,7 @@ class L1Loss(_Loss):
     tensor(1.5000)
     """
 
-    def __init__(self, *, reduction: str = "mean") -> None:
-        super().__init__(reduction)
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.l1_loss(input, target, reduction=self.reduction)
+    _function = staticmethod(F.l1_loss)
 
 
 class SmoothL1Loss(_Loss):
@@ -149,12 +148,12 @@ class SmoothL1Loss(_Loss):
     tensor([0.1250, 2.5000])
     """
 
-    def __init__(self, *, reduction: str = "mean", beta: float = 1.0) -> None:
-        super().__init__(reduction)
-        self.beta = beta
+    _function = staticmethod(F.smooth_l1_loss)
+    _options = ("beta",)
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
+    def __init__(self, *, reduction: str = "mean", beta: float = 1.0) -> None:
+        super().__init__(reduction=reduction)
+        self.beta = beta
 
 
 class HuberLoss(_Loss):
@@ -165,15 +164,15 @@ class HuberLoss(_Loss):
     tensor([0.5000, 4.0000])
     """
 
+    _function = staticmethod(F.huber_loss)
+    _options = ("delta",)
+
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
-        super().__init__(reduction)
+        super().__init__(reduction=reduction)
         self.delta = delta
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.huber_loss(input, target, self.reduction, self.delta)
 
-
-class BCELoss(_Loss):
+class BCELoss(_Weighted):
     """−(t log p + (1 − t) log(1 − p)) for input p and target t in [0, 1]; the logarithms are held above −100.
 
     ``weight`` broadcasts against the input.
@@ -183,17 +182,10 @@ class BCELoss(_Loss):
     tensor(0.6931)
     """
 
-    weight: Tensor | None
-
-    def __init__(self, weight: Tensor | None = None, *, reduction: str = "mean") -> None:
-        super().__init__(reduction)
-        self.register_buffer("weight", weight)
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.binary_cross_entropy(input, target, self.weight, reduction=self.reduction)
+    _function = staticmethod(F.binary_cross_entropy)
 
 
-class BCEWithLogitsLoss(_Loss):
+class BCEWithLogitsLoss(_Weighted):
     """:class:`BCELoss` of σ(input), without overflow; ``pos_weight`` multiplies the term of t = 1, and broadcasts.
 
     >>> import kobai
@@ -201,20 +193,15 @@ class BCEWithLogitsLoss(_Loss):
     0.6931
     """
 
-    weight: Tensor | None
+    _function = staticmethod(F.binary_cross_entropy_with_logits)
+    _options = ("weight", "pos_weight")
     pos_weight: Tensor | None
 
     def __init__(
         self, weight: Tensor | None = None, *, reduction: str = "mean", pos_weight: Tensor | None = None
     ) -> None:
-        super().__init__(reduction)
-        self.register_buffer("weight", weight)
+        super().__init__(weight, reduction=reduction)
         self.register_buffer("pos_weight", pos_weight)
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(
-            input, target, self.weight, reduction=self.reduction, pos_weight=self.pos_weight
-        )
 
 
 class KLDivLoss(_Loss):
@@ -228,14 +215,13 @@ class KLDivLoss(_Loss):
     tensor(0.6931)
     """
 
+    _function = staticmethod(F.kl_div)
+    _options = ("log_target",)
     _reductions = (*REDUCTIONS, "batchmean")
 
     def __init__(self, *, reduction: str = "mean", log_target: bool = False) -> None:
-        super().__init__(reduction)
+        super().__init__(reduction=reduction)
         self.log_target = log_target
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.kl_div(input, target, reduction=self.reduction, log_target=self.log_target)
 
 
 class CosineEmbeddingLoss(_Loss):
@@ -247,12 +233,15 @@ class CosineEmbeddingLoss(_Loss):
     tensor(1.)
     """
 
+    _function = staticmethod(F.cosine_embedding_loss)
+    _options = ("margin",)
+
     def __init__(self, margin: float = 0.0, *, reduction: str = "mean") -> None:
-        super().__init__(reduction)
+        super().__init__(reduction=reduction)
         self.margin = margin
 
     def forward(self, input1: Tensor, input2: Tensor, target: Tensor) -> Tensor:
-        return F.cosine_embedding_loss(input1, input2, target, self.margin, reduction=self.reduction)
+        return self._of(input1, input2, target)
 
 
 class MarginRankingLoss(_Loss):
@@ -264,12 +253,15 @@ class MarginRankingLoss(_Loss):
     tensor(2.5000)
     """
 
+    _function = staticmethod(F.margin_ranking_loss)
+    _options = ("margin",)
+
     def __init__(self, margin: float = 0.0, *, reduction: str = "mean") -> None:
-        super().__init__(reduction)
+        super().__init__(reduction=reduction)
         self.margin = margin
 
     def forward(self, input1: Tensor, input2: Tensor, target: Tensor) -> Tensor:
-        return F.margin_ranking_loss(input1, input2, target, self.margin, reduction=self.reduction)
+        return self._of(input1, input2, target)
 
 
 class HingeEmbeddingLoss(_Loss):
@@ -280,12 +272,12 @@ class HingeEmbeddingLoss(_Loss):
     tensor([0.2500, 0.7500])
     """
 
-    def __init__(self, margin: float = 1.0, *, reduction: str = "mean") -> None:
-        super().__init__(reduction)
-        self.margin = margin
+    _function = staticmethod(F.hinge_embedding_loss)
+    _options = ("margin",)
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.hinge_embedding_loss(input, target, self.margin, reduction=self.reduction)
+    def __init__(self, margin: float = 1.0, *, reduction: str = "mean") -> None:
+        super().__init__(reduction=reduction)
+        self.margin = margin
 
 
 class SoftMarginLoss(_Loss):
@@ -296,11 +288,7 @@ class SoftMarginLoss(_Loss):
     tensor(0.6931)
     """
 
-    def __init__(self, *, reduction: str = "mean") -> None:
-        super().__init__(reduction)
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.soft_margin_loss(input, target, reduction=self.reduction)
+    _function = staticmethod(F.soft_margin_loss)
 
 
 class TripletMarginLoss(_Loss):
@@ -314,6 +302,9 @@ class TripletMarginLoss(_Loss):
     tensor(6.)
     """
 
+    _function = staticmethod(F.triplet_margin_loss)
+    _options = ("margin", "p", "eps", "swap")
+
     def __init__(
         self,
         margin: float = 1.0,
@@ -323,16 +314,14 @@ class TripletMarginLoss(_Loss):
         *,
         reduction: str = "mean",
     ) -> None:
-        super().__init__(reduction)
+        super().__init__(reduction=reduction)
         self.margin = margin
         self.p = p
         self.eps = eps
         self.swap = swap
 
     def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-        return F.triplet_margin_loss(
-            anchor, positive, negative, self.margin, self.p, self.eps, self.swap, reduction=self.reduction
-        )
+        return self._of(anchor, positive, negative)
 
 
 class GaussianNLLLoss(_Loss):
@@ -343,13 +332,16 @@ class GaussianNLLLoss(_Loss):
     tensor(4.5000)
     """
 
+    _function = staticmethod(F.gaussian_nll_loss)
+    _options = ("full", "eps")
+
     def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> None:
-        super().__init__(reduction)
+        super().__init__(reduction=reduction)
         self.full = full
-        self.eps = _real("PoissonNLLLoss", "eps", eps)
+        self.eps = _real(self._get_name(), "eps", eps)
 
     def forward(self, input: Tensor, target: Tensor, var: Tensor | float) -> Tensor:
-        return F.gaussian_nll_loss(input, target, var, self.full, self.eps, self.reduction)
+        return self._of(input, target, var)
 
 
 class PoissonNLLLoss(_Loss):
@@ -362,16 +354,16 @@ class PoissonNLLLoss(_Loss):
     tensor(1.)
     """
 
+    _function = staticmethod(F.poisson_nll_loss)
+    _options = ("log_input", "full", "eps")
+
     def __init__(
         self, log_input: bool = True, full: bool = False, *, eps: float = 1e-8, reduction: str = "mean"
     ) -> None:
-        super().__init__(reduction)
+        super().__init__(reduction=reduction)
         self.log_input = log_input
         self.full = full
-        self.eps = _real("PoissonNLLLoss", "eps", eps)
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.poisson_nll_loss(input, target, self.log_input, self.full, eps=self.eps, reduction=self.reduction)
+        self.eps = _real(self._get_name(), "eps", eps)
 
 
 class TripletMarginWithDistanceLoss(_Loss):
@@ -384,6 +376,9 @@ class TripletMarginWithDistanceLoss(_Loss):
     tensor(4.)
     """
 
+    _function = staticmethod(F.triplet_margin_with_distance_loss)
+    _options = ("distance_function", "margin", "swap")
+
     def __init__(
         self,
         *,
@@ -392,21 +387,13 @@ class TripletMarginWithDistanceLoss(_Loss):
         swap: bool = False,
         reduction: str = "mean",
     ) -> None:
-        super().__init__(reduction)
+        super().__init__(reduction=reduction)
         self.distance_function = distance_function
         self.margin = margin
         self.swap = swap
 
     def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-        return F.triplet_margin_with_distance_loss(
-            anchor,
-            positive,
-            negative,
-            distance_function=self.distance_function,
-            margin=self.margin,
-            swap=self.swap,
-            reduction=self.reduction,
-        )
+        return self._of(anchor, positive, negative)
 
 
 class MultiMarginLoss(_Loss):
@@ -417,19 +404,19 @@ class MultiMarginLoss(_Loss):
     tensor(0.3125)
     """
 
+    _function = staticmethod(F.multi_margin_loss)
+    _options = ("p", "margin", "weight")
+
     def __init__(
         self, p: int = 1, margin: float = 1.0, weight: Tensor | None = None, *, reduction: str = "mean"
     ) -> None:
-        super().__init__(reduction)
+        super().__init__(reduction=reduction)
         self.p = p
         self.margin = margin
         self.register_buffer("weight", weight)
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.multi_margin_loss(input, target, self.p, self.margin, self.weight, reduction=self.reduction)
 
-
-class MultiLabelSoftMarginLoss(_Loss):
+class MultiLabelSoftMarginLoss(_Weighted):
     """Binary cross-entropy of several labels, averaged over them; scores x, labels 0 or 1.
 
     >>> import kobai
@@ -437,9 +424,4 @@ class MultiLabelSoftMarginLoss(_Loss):
     tensor(0.6931)
     """
 
-    def __init__(self, weight: Tensor | None = None, *, reduction: str = "mean") -> None:
-        super().__init__(reduction)
-        self.register_buffer("weight", weight)
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.multilabel_soft_margin_loss(input, target, self.weight, reduction=self.reduction)
+    _function = staticmethod(F.multilabel_soft_margin_loss)
