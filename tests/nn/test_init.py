@@ -1,6 +1,8 @@
 """Initialisers: their distribution, their seed, their names, their errors."""
 
+import inspect
 import math
+import re
 
 import numpy as np
 import pytest
@@ -139,15 +141,6 @@ def test_dirac(shape, groups):
             assert x[(group * per_group + c, c, *centre)] == 1.0
 
 
-def test_seed_decides():
-    draws = [init.normal_(kobai.empty(5), generator=kobai.Generator().manual_seed(s)).tolist() for s in (1, 1, 2)]
-    assert draws[0] == draws[1] != draws[2]
-    kobai.manual_seed(7)
-    first = init.uniform_(kobai.empty(5)).tolist()
-    kobai.manual_seed(7)
-    assert init.uniform_(kobai.empty(5)).tolist() == first
-
-
 def test_parts_of_a_parameter_are_written_in_place():
     p = kobai.nn.Parameter(kobai.zeros(2, 4))
     init.ones_(p.data[:, 1::2])
@@ -174,29 +167,29 @@ def test_gain(name, param, value):
     assert init.calculate_gain(name, param) == pytest.approx(value)
 
 
-@pytest.mark.parametrize(
-    ("spec", "direct"),
-    [
-        ("he", lambda t, g: init.kaiming_normal_(t, nonlinearity="relu", generator=g)),
-        ("kaiming_normal", lambda t, g: init.kaiming_normal_(t, nonlinearity="relu", generator=g)),
-        ("kaiming_uniform", lambda t, g: init.kaiming_uniform_(t, nonlinearity="relu", generator=g)),
-        ("xavier", lambda t, g: init.xavier_normal_(t, generator=g)),
-        ("Xavier_Normal", lambda t, g: init.xavier_normal_(t, generator=g)),
-        ("xavier_uniform(2)", lambda t, g: init.xavier_uniform_(t, 2.0, generator=g)),
-        ("lecun", lambda t, g: init.lecun_normal_(t, g)),
-        ("lecun_normal()", lambda t, g: init.lecun_normal_(t, g)),
-        ("lecun_uniform", lambda t, g: init.lecun_uniform_(t, g)),
-        ("orthogonal", lambda t, g: init.orthogonal_(t, generator=g)),
-        ("normal(0.01)", lambda t, g: init.normal_(t, 0, 0.01, g)),
-        (" normal( 1e-2 ) ", lambda t, g: init.normal_(t, 0, 0.01, g)),
-        ("trunc_normal(0.02)", lambda t, g: init.trunc_normal_(t, 0, 0.02, -0.04, 0.04, g)),
-        ("uniform(-1, 1)", lambda t, g: init.uniform_(t, -1, 1, g)),
-        ("constant(0.1)", lambda t, g: init.constant_(t, 0.1)),
-        ("zeros", lambda t, g: init.zeros_(t)),
-        ("ones", lambda t, g: init.ones_(t)),
-        (init.xavier_normal_, lambda t, g: init.xavier_normal_(t, generator=g)),
-    ],
-)
+SPECS = [
+    ("he", lambda t, g: init.kaiming_normal_(t, nonlinearity="relu", generator=g)),
+    ("kaiming_normal", lambda t, g: init.kaiming_normal_(t, nonlinearity="relu", generator=g)),
+    ("kaiming_uniform", lambda t, g: init.kaiming_uniform_(t, nonlinearity="relu", generator=g)),
+    ("xavier", lambda t, g: init.xavier_normal_(t, generator=g)),
+    ("Xavier_Normal", lambda t, g: init.xavier_normal_(t, generator=g)),
+    ("xavier_uniform(2)", lambda t, g: init.xavier_uniform_(t, 2.0, generator=g)),
+    ("lecun", lambda t, g: init.lecun_normal_(t, g)),
+    ("lecun_normal()", lambda t, g: init.lecun_normal_(t, g)),
+    ("lecun_uniform", lambda t, g: init.lecun_uniform_(t, g)),
+    ("orthogonal", lambda t, g: init.orthogonal_(t, generator=g)),
+    ("normal(0.01)", lambda t, g: init.normal_(t, 0, 0.01, g)),
+    (" normal( 1e-2 ) ", lambda t, g: init.normal_(t, 0, 0.01, g)),
+    ("trunc_normal(0.02)", lambda t, g: init.trunc_normal_(t, 0, 0.02, -0.04, 0.04, g)),
+    ("uniform(-1, 1)", lambda t, g: init.uniform_(t, -1, 1, g)),
+    ("constant(0.1)", lambda t, g: init.constant_(t, 0.1)),
+    ("zeros", lambda t, g: init.zeros_(t)),
+    ("ones", lambda t, g: init.ones_(t)),
+    (init.xavier_normal_, lambda t, g: init.xavier_normal_(t, generator=g)),
+]
+
+
+@pytest.mark.parametrize(("spec", "direct"), SPECS)
 def test_by_name(spec, direct):
     a, b = kobai.empty(6, 4), kobai.empty(6, 4)
     assert init.by_name(spec)(a, generator=kobai.Generator().manual_seed(3)) is a
@@ -212,7 +205,7 @@ def test_by_name(spec, direct):
         ("normal", ValueError, r"expected normal\(std\), got 'normal'"),
         ("normal(1,2)", ValueError, r"expected normal\(std\)"),
         ("uniform(1)", ValueError, r"expected uniform\(low, high\)"),
-        ("zeros(1)", ValueError, r"expected zeros\(\) alone"),
+        ("zeros(1)", ValueError, r"expected zeros\(\), got 'zeros\(1\)"),
         ("normal(x)", ValueError, r"normal\(std\) takes numbers"),
         ("normal(0.1", ValueError, "expected a name such as 'he'"),
         ("", ValueError, "expected a name such as 'he'"),
@@ -254,17 +247,90 @@ def test_nonsense(call, message):
         call(kobai.empty(3, 4))
 
 
-@pytest.mark.parametrize(
-    "spec", ["he", "kaiming_uniform", "orthogonal", "normal(0.1)", "trunc_normal(1)", "zeros", "constant(2)"]
-)
-def test_every_backend_draws_the_same(spec, backend):
-    def draw(where):
+# --- every initialiser, as init.__all__ lists them --------------------------------------------------------------------
+
+EVERY = [name for name in init.__all__ if name.endswith("_")]
+ARGUMENTS = {"constant_": (0.5,), "sparse_": (0.3,)}  # of those that need some
+SHAPES = {"dirac_": (4, 3, 3)}
+DRAWING = [name for name in EVERY if "generator" in inspect.signature(getattr(init, name)).parameters]
+NAMELESS = {"dirac_", "eye_", "sparse_", "variance_scaling_"}  # by_name has no name for them
+
+every = pytest.mark.parametrize("name", EVERY)
+drawing = pytest.mark.parametrize("name", DRAWING)
+
+
+def fresh(name, dtype=kobai.float32):
+    return kobai.full(SHAPES.get(name, (6, 4)), -9.0, dtype=dtype)
+
+
+def fill(name, tensor, **options):
+    return getattr(init, name)(tensor, *ARGUMENTS.get(name, ()), **options)
+
+
+def seeded(name, seed=2):
+    return {"generator": kobai.Generator().manual_seed(seed)} if name in DRAWING else {}
+
+
+@every
+@pytest.mark.parametrize("dtype", [kobai.float16, kobai.float32, kobai.float64])
+def test_writes_all_of_the_tensor_on_every_backend(name, dtype, backend):
+    def run(where):
         with kobai.using(where):
-            return init.by_name(spec)(kobai.empty(4, 3), generator=kobai.Generator().manual_seed(2)).cpu().tolist()
+            tensor = fresh(name, dtype)
+            assert fill(name, tensor, **seeded(name)) is tensor
+            assert tensor.dtype == dtype
+            return tensor.cpu().tolist()
 
-    assert draw(backend) == draw("numpy")
+    values = run(backend)
+    assert values == run("numpy")
+    assert np.isfinite(values).all()
+    assert (np.array(values) != -9.0).all()
 
 
-def test_wrong_generator():
-    with pytest.raises(TypeError, match=r"kobai.Generator"):
-        init.normal_(kobai.empty(2), generator=np.random.default_rng())
+@every
+def test_writes_into_a_view(name):
+    around = kobai.zeros(*(2 * n for n in fresh(name).shape))
+    view = around[tuple(slice(None, None, 2) for _ in around.shape)]
+    fill(name, view, **seeded(name))
+    expected = fill(name, fresh(name), **seeded(name))
+    assert view.tolist() == expected.tolist()
+    assert around.abs().sum().item() == pytest.approx(expected.abs().sum().item(), rel=1e-5)
+
+
+@every
+def test_the_tape_records_nothing_and_sees_the_change(name):
+    weight = kobai.nn.Parameter(fresh(name))
+    y = weight * weight
+    assert fill(name, weight) is weight
+    assert weight.is_leaf
+    assert weight.requires_grad
+    assert weight.grad_fn is None
+    with pytest.raises(RuntimeError, match="in place"):
+        y.sum().backward()
+
+
+@drawing
+def test_the_seed_decides(name):
+    state = kobai.get_rng_state()
+    first, again, other = (fill(name, fresh(name), **seeded(name, seed)).tolist() for seed in (2, 2, 3))
+    assert first == again != other
+    assert kobai.get_rng_state() == state, "drew from the default generator, though one was given"
+    kobai.manual_seed(2)
+    assert fill(name, fresh(name)).tolist() == first
+    with pytest.raises(TypeError, match=r"kobai\.Generator"):
+        fill(name, fresh(name), generator=np.random.default_rng())
+
+
+def test_no_initialiser_is_forgotten():
+    """One that is not exported, whose distribution nothing here examines, or that has no name."""
+    public = {
+        n for n, f in vars(init).items() if inspect.isfunction(f) and f.__module__ == init.__name__ and n[0] != "_"
+    }
+    assert public == {*init.__all__}
+    examined = {fill.__name__ for fill, *_ in (*NORMAL, *UNIFORM)}
+    apart = {"trunc_normal_", "orthogonal_", "sparse_", "constant_", "zeros_", "ones_", "eye_", "dirac_"}
+    assert {*EVERY} == examined | apart
+    named = {name.rstrip("_") for name in EVERY if name not in NAMELESS}
+    assert named <= {*init._BY_NAME}
+    assert {re.match(r"\s*(\w+)", spec)[1].lower() for spec, _ in SPECS if isinstance(spec, str)} == {*init._BY_NAME}
+    assert all(f"``{name}" in init.by_name.__doc__ for name in init._BY_NAME)

@@ -1,8 +1,7 @@
 """Initialisers: what the weights are before training.
 
-All of them draw on the host, from the generator's NumPy stream, and copy: the same seed gives the same weights on
-every backend. Numbers are drawn in the tensor's own precision (float64 for float64, float32 for all others), so that
-the usual float32 weights cost half; the float32 and the float64 weights of one seed therefore differ.
+The same seed gives the same weights on every backend. float32 and float64 weights of one seed differ: each is drawn in
+its own precision, which halves the time for float32.
 
 Xavier, Kaiming and LeCun initialisers are one mechanism, ``variance_scaling_``, and differ in its arguments alone.
 """
@@ -12,14 +11,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from typing import Any, Literal, cast
+from functools import partial
+from typing import Literal, cast
 
 import numpy as np
 
 from kobai.core.tensor import Tensor
 from kobai.errors import nearest
+from kobai.nn._draws import orthonormal, standard_normal, standard_uniform, truncated_normal, write
 from kobai.random import Generator, resolve
-from kobai.xp import move
 
 __all__ = [
     "by_name",
@@ -51,27 +51,6 @@ Distribution = Literal["normal", "truncated_normal", "uniform"]
 _STD_CUT_AT_2 = 0.87962566103423978
 
 
-def _write(tensor: Tensor, values: Any) -> Tensor:
-    """Copy host values (or one number) into a tensor, on its device, in its dtype, unseen by the tape."""
-    if isinstance(values, np.ndarray):
-        values = move(values.astype(tensor.dtype, copy=False), tensor.device)
-    tensor.array[...] = values
-    tensor._bump()
-    return tensor
-
-
-def _draw_dtype(tensor: Tensor) -> Any:
-    return np.float64 if tensor.dtype == np.float64 else np.float32
-
-
-def _standard_normal(tensor: Tensor, generator: Generator | None) -> np.ndarray[Any, Any]:
-    return resolve(generator).numpy.standard_normal(tuple(tensor.shape), dtype=_draw_dtype(tensor))
-
-
-def _standard_uniform(tensor: Tensor, generator: Generator | None) -> np.ndarray[Any, Any]:
-    return resolve(generator).numpy.random(tuple(tensor.shape), dtype=_draw_dtype(tensor))
-
-
 # --- constants --------------------------------------------------------------------------------------------------------
 
 
@@ -82,7 +61,7 @@ def constant_(tensor: Tensor, val: float) -> Tensor:
     >>> kobai.nn.init.constant_(kobai.empty(2), 0.5)
     tensor([0.5000, 0.5000])
     """
-    return _write(tensor, val)
+    return write(tensor, val)
 
 
 def zeros_(tensor: Tensor) -> Tensor:
@@ -115,7 +94,7 @@ def eye_(tensor: Tensor) -> Tensor:
     """
     if tensor.ndim != 2:
         raise ValueError(f"eye_: expected a 2-D tensor, got shape {tuple(tensor.shape)}")
-    return _write(tensor, np.eye(*tensor.shape, dtype=np.float32))
+    return write(tensor, np.eye(*tensor.shape, dtype=np.float32))
 
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
@@ -139,7 +118,7 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     for group in range(groups):
         for channel in range(min(per_group, shape[1])):
             values[(group * per_group + channel, channel, *centre)] = 1.0
-    return _write(tensor, values)
+    return write(tensor, values)
 
 
 # --- distributions ----------------------------------------------------------------------------------------------------
@@ -156,7 +135,7 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Gene
     """
     if not std >= 0:
         raise ValueError(f"normal_: expected std >= 0, got {std}")
-    return _write(tensor, _standard_normal(tensor, generator) * std + mean)
+    return write(tensor, standard_normal(tensor, generator) * std + mean)
 
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
@@ -169,7 +148,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generato
     """
     if not a <= b:
         raise ValueError(f"uniform_: expected a <= b, got a={a}, b={b}")
-    return _write(tensor, _standard_uniform(tensor, generator) * (b - a) + a)
+    return write(tensor, standard_uniform(tensor, generator) * (b - a) + a)
 
 
 def trunc_normal_(
@@ -182,8 +161,6 @@ def trunc_normal_(
 ) -> Tensor:
     """Draw from N(mean, std²) given that the value lies in [a, b] (absolute bounds, not multiples of std).
 
-    Drawn by rejection: proposals outside are drawn again until all lie inside.
-
     >>> import kobai
     >>> w = kobai.nn.init.trunc_normal_(kobai.empty(1000), std=0.02, a=-0.04, b=0.04)
     >>> w.abs().max().item() <= 0.04
@@ -193,42 +170,8 @@ def trunc_normal_(
         raise ValueError(f"trunc_normal_: expected a < b, got a={a}, b={b}")
     if not std > 0:
         raise ValueError(f"trunc_normal_: expected std > 0, got {std}")
-    propose = _truncated_proposals((a - mean) / std, (b - mean) / std, resolve(generator).numpy)
-    values, missing = np.empty(tensor.numel(), dtype=np.float64), np.arange(tensor.numel())
-    while missing.size:
-        z, accepted = propose(missing.size)
-        values[missing[accepted]] = z[accepted]
-        missing = missing[~accepted]
-    values = np.clip(values * std + mean, a, b)  # the product may round to just outside
-    return _write(tensor, values.reshape(tuple(tensor.shape)))
-
-
-def _truncated_proposals(
-    low: float, high: float, rng: np.random.Generator
-) -> Callable[[int], tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
-    """Draws proposals for a standard normal on [low, high]; gives (values, which of them are accepted).
-
-    Normal proposals where the interval holds much of the mass; else uniform ones, accepted in proportion to the density
-    (Robert, "Simulation of truncated normal variables", Statistics and Computing 5, 1995).
-    """
-    mass = 0.5 * (math.erf(high / math.sqrt(2)) - math.erf(low / math.sqrt(2)))
-    if mass > 0.25:
-
-        def normal(n: int) -> tuple[Any, Any]:
-            z = rng.standard_normal(n)
-            return z, (z >= low) & (z <= high)
-
-        return normal
-
-    mode = min(max(low, 0.0), high)  # where the density is greatest
-    reach = math.sqrt(mode * mode + 75.0)  # beyond it the density is below e^(−75/2) ≈ 5e-17 of that
-    low, high = max(low, -reach), min(high, reach)
-
-    def uniform(n: int) -> tuple[Any, Any]:
-        z = rng.uniform(low, high, n)
-        return z, rng.random(n) <= np.exp(0.5 * (mode * mode - z * z))
-
-    return uniform
+    z = truncated_normal(tensor, (a - mean) / std, (b - mean) / std, generator)
+    return write(tensor, np.clip(z * std + mean, a, b))  # the product may round to just outside
 
 
 def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None) -> Tensor:
@@ -245,19 +188,18 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Gener
         raise ValueError(f"sparse_: expected a 2-D tensor, got shape {tuple(tensor.shape)}")
     if not 0.0 <= sparsity <= 1.0:
         raise ValueError(f"sparse_: expected sparsity between 0 and 1, got {sparsity}")
-    values = _standard_normal(tensor, generator) * std
+    values = standard_normal(tensor, generator) * std
     rows = values.shape[0]
     zeros = math.ceil(sparsity * rows)
     order = np.argsort(resolve(generator).numpy.random(values.shape), axis=0)
     np.put_along_axis(values, order[:zeros], 0.0, axis=0)
-    return _write(tensor, values)
+    return write(tensor, values)
 
 
 def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Draw a (semi-)orthogonal matrix, uniformly, times ``gain``; dimensions after the first are taken together.
 
-    Q of the QR decomposition of a normal matrix, with the signs of R's diagonal moved into Q (without that, Q would not
-    be uniform: Mezzadri, 2007). Saxe, McClelland, Ganguli, arXiv:1312.6120.
+    Saxe, McClelland, Ganguli, arXiv:1312.6120.
 
     >>> import kobai
     >>> w = kobai.nn.init.orthogonal_(kobai.empty(3, 5, dtype=kobai.float64))
@@ -268,12 +210,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
         raise ValueError(f"orthogonal_: expected at least 2 dimensions, got shape {tuple(tensor.shape)}")
     if tensor.numel() == 0:
         return tensor
-    rows = tensor.shape[0]
-    flat = _standard_normal(tensor, generator).reshape(rows, -1).astype(np.float64)
-    q, r = np.linalg.qr(flat if rows >= flat.shape[1] else flat.T)
-    q *= np.where(np.diag(r) < 0, -1.0, 1.0)
-    values = q if rows >= flat.shape[1] else q.T
-    return _write(tensor, (gain * values).reshape(tuple(tensor.shape)))
+    return write(tensor, gain * orthonormal(tensor, generator))
 
 
 # --- variance scaling: Xavier, Kaiming, LeCun -------------------------------------------------------------------------
@@ -332,14 +269,7 @@ def _scaled(
 
 
 _GAINS = {
-    "linear": 1.0,
-    "conv1d": 1.0,
-    "conv2d": 1.0,
-    "conv3d": 1.0,
-    "conv_transpose1d": 1.0,
-    "conv_transpose2d": 1.0,
-    "conv_transpose3d": 1.0,
-    "sigmoid": 1.0,
+    **dict.fromkeys(["linear", *(f"conv{of}{d}d" for of in ("", "_transpose") for d in (1, 2, 3)), "sigmoid"], 1.0),
     "tanh": 5.0 / 3.0,
     "relu": math.sqrt(2.0),
     "selu": 0.75,
@@ -455,34 +385,26 @@ def lecun_uniform_(tensor: Tensor, generator: Generator | None = None) -> Tensor
 
 # --- by name: the ``init=`` of layers and of the command line -----------------------------------------------------------
 
-# name -> (initialiser, fewest and most numbers it takes, what they are)
-_BY_NAME: dict[str, tuple[Callable[..., Tensor], int, int, str]] = {
-    "he": (lambda t, *, generator: kaiming_normal_(t, nonlinearity="relu", generator=generator), 0, 0, ""),
-    "kaiming_normal": (lambda t, *, generator: kaiming_normal_(t, nonlinearity="relu", generator=generator), 0, 0, ""),
-    "kaiming_uniform": (
-        lambda t, *, generator: kaiming_uniform_(t, nonlinearity="relu", generator=generator),
-        0,
-        0,
-        "",
-    ),
-    "xavier": (xavier_normal_, 0, 1, "gain"),
-    "xavier_normal": (xavier_normal_, 0, 1, "gain"),
-    "xavier_uniform": (xavier_uniform_, 0, 1, "gain"),
-    "lecun": (lecun_normal_, 0, 0, ""),
-    "lecun_normal": (lecun_normal_, 0, 0, ""),
-    "lecun_uniform": (lecun_uniform_, 0, 0, ""),
-    "orthogonal": (orthogonal_, 0, 1, "gain"),
-    "normal": (lambda t, std, *, generator: normal_(t, 0.0, std, generator), 1, 1, "std"),
-    "trunc_normal": (
-        lambda t, std, *, generator: trunc_normal_(t, 0.0, std, -2 * std, 2 * std, generator),
-        1,
-        1,
-        "std",
-    ),
-    "uniform": (uniform_, 2, 2, "low, high"),
-    "constant": (lambda t, value, *, generator: constant_(t, value), 1, 1, "value"),
-    "zeros": (lambda t, *, generator: zeros_(t), 0, 0, ""),
-    "ones": (lambda t, *, generator: ones_(t), 0, 0, ""),
+_he = partial(kaiming_normal_, nonlinearity="relu")
+
+# name -> initialiser, and the numbers that it takes: in brackets those that may be left out
+_BY_NAME: dict[str, tuple[Callable[..., Tensor], str]] = {
+    "he": (_he, ""),
+    "kaiming_normal": (_he, ""),
+    "kaiming_uniform": (partial(kaiming_uniform_, nonlinearity="relu"), ""),
+    "xavier": (xavier_normal_, "[gain]"),
+    "xavier_normal": (xavier_normal_, "[gain]"),
+    "xavier_uniform": (xavier_uniform_, "[gain]"),
+    "lecun": (lecun_normal_, ""),
+    "lecun_normal": (lecun_normal_, ""),
+    "lecun_uniform": (lecun_uniform_, ""),
+    "orthogonal": (orthogonal_, "[gain]"),
+    "normal": (lambda t, std, generator: normal_(t, 0.0, std, generator), "std"),
+    "trunc_normal": (lambda t, std, generator: trunc_normal_(t, 0.0, std, -2 * std, 2 * std, generator), "std"),
+    "uniform": (uniform_, "low, high"),
+    "constant": (lambda t, value, generator: constant_(t, value), "value"),
+    "zeros": (lambda t, generator: zeros_(t), ""),
+    "ones": (lambda t, generator: ones_(t), ""),
 }
 _SPEC = re.compile(r"\s*([A-Za-z_]\w*)\s*(?:\(([^()]*)\))?\s*")
 
@@ -512,13 +434,14 @@ def by_name(spec: str | Initializer) -> Initializer:
     name, arguments = match[1].lower(), (match[2] or "").strip()
     if name not in _BY_NAME:
         raise ValueError(f"init: unknown initialiser {spec!r}.{nearest(name, _BY_NAME)}")
-    fill, fewest, most, what = _BY_NAME[name]
+    fill, takes = _BY_NAME[name]
     try:
         numbers = [float(number) for number in arguments.split(",")] if arguments else []
     except ValueError:
-        raise ValueError(f"init: {name}({what}) takes numbers, got {spec!r}") from None
-    if not fewest <= len(numbers) <= most:
-        raise ValueError(f"init: expected {name}({what})" + (f", got {spec!r}" if what else f" alone, got {spec!r}"))
+        raise ValueError(f"init: {name}({takes}) takes numbers, got {spec!r}") from None
+    most = len(takes.split(",")) if takes else 0
+    if not (0 if takes.startswith("[") else most) <= len(numbers) <= most:
+        raise ValueError(f"init: expected {name}({takes}), got {spec!r}")
 
     def initialise(tensor: Tensor, generator: Generator | None = None) -> Tensor:
         return fill(tensor, *numbers, generator=generator)
