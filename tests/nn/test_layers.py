@@ -1,10 +1,8 @@
 """The examination that every layer must pass; and what is particular to single layers."""
 
 import copy
-import importlib
 import inspect
 import math
-import pkgutil
 import re
 from dataclasses import dataclass, field
 
@@ -289,21 +287,6 @@ def test_wrong_shape(layer, shape, message):
     xs = layer.inputs(shape)
     with pytest.raises((ValueError, RuntimeError), match=re.escape(message)):
         m(*xs)
-
-
-def test_every_layer_is_exported():
-    """A public class of a file of nn stands in its ``__all__``, and in that of the package."""
-    for found in pkgutil.iter_modules(nn.__path__):
-        file = importlib.import_module(f"kobai.nn.{found.name}")
-        classes = [
-            name
-            for name, value in vars(file).items()
-            if inspect.isclass(value) and issubclass(value, nn.Module) and value.__module__ == file.__name__
-        ]
-        missing = {name for name in classes if not name.startswith("_")} - {*getattr(file, "__all__", ())}
-        assert not missing, f"nn/{found.name}.py: not in __all__: {missing}"
-        if classes and found.name != "averaging":  # that one belongs to optim.swa_utils
-            assert {*file.__all__} <= {*nn.__all__}, f"nn/__init__.py: lacks what nn/{found.name}.py offers"
 
 
 def test_every_layer_is_examined():

@@ -54,12 +54,14 @@ class _Loss(Module):
         options = {name: getattr(self, name) for name in self._options}
         return self._function(*tensors, reduction=self.reduction, **options)
 
+
+class _OfTarget(_Loss):
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return self._of(input, target)
 
 
-class _Weighted(_Loss):
-    _options = ("weight",)
+class _Weighted(_OfTarget):
+    _options: ClassVar[tuple[str, ...]] = ("weight",)
     weight: Tensor | None
 
     def __init__(self, weight: Tensor | None = None, *, reduction: str = "mean") -> None:
@@ -118,7 +120,7 @@ class NLLLoss(_Weighted):
         self.ignore_index = ignore_index
 
 
-class MSELoss(_Loss):
+class MSELoss(_OfTarget):
     """(input − target)².
 
     >>> import kobai
@@ -129,7 +131,7 @@ class MSELoss(_Loss):
     _function = staticmethod(F.mse_loss)
 
 
-class L1Loss(_Loss):
+class L1Loss(_OfTarget):
     """|input − target|.
 
     >>> import kobai
@@ -140,7 +142,7 @@ class L1Loss(_Loss):
     _function = staticmethod(F.l1_loss)
 
 
-class SmoothL1Loss(_Loss):
+class SmoothL1Loss(_OfTarget):
     """(d²/2)/beta where |d| < beta, else |d| − beta/2, for d = input − target. Girshick, arXiv:1504.08083.
 
     >>> import kobai
@@ -156,7 +158,7 @@ class SmoothL1Loss(_Loss):
         self.beta = beta
 
 
-class HuberLoss(_Loss):
+class HuberLoss(_OfTarget):
     """d²/2 where |d| < delta, else delta · (|d| − delta/2), for d = input − target. Huber, 1964.
 
     >>> import kobai
@@ -204,7 +206,7 @@ class BCEWithLogitsLoss(_Weighted):
         self.register_buffer("pos_weight", pos_weight)
 
 
-class KLDivLoss(_Loss):
+class KLDivLoss(_OfTarget):
     """target · (log target − input), for ``input`` log-probabilities; with ``log_target`` the target is one too.
 
     ``reduction="batchmean"`` divides the sum by the size of dimension 0: the divergence as it is defined.
@@ -264,7 +266,7 @@ class MarginRankingLoss(_Loss):
         return self._of(input1, input2, target)
 
 
-class HingeEmbeddingLoss(_Loss):
+class HingeEmbeddingLoss(_OfTarget):
     """x where target is 1, max(0, margin − x) where it is −1.
 
     >>> import kobai
@@ -280,7 +282,7 @@ class HingeEmbeddingLoss(_Loss):
         self.margin = margin
 
 
-class SoftMarginLoss(_Loss):
+class SoftMarginLoss(_OfTarget):
     """log(1 + e^(−target · x)), target 1 or −1.
 
     >>> import kobai
@@ -344,7 +346,7 @@ class GaussianNLLLoss(_Loss):
         return self._of(input, target, var)
 
 
-class PoissonNLLLoss(_Loss):
+class PoissonNLLLoss(_OfTarget):
     """eˣ − target · x, or with ``log_input=False`` x − target · log(x + eps).
 
     ``full`` adds Stirling's approximation of log(target!) where target > 1.
@@ -396,7 +398,7 @@ class TripletMarginWithDistanceLoss(_Loss):
         return self._of(anchor, positive, negative)
 
 
-class MultiMarginLoss(_Loss):
+class MultiMarginLoss(_OfTarget):
     """The hinge loss of several classes, see :func:`kobai.nn.functional.multi_margin_loss`.
 
     >>> import kobai

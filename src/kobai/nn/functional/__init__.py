@@ -3,22 +3,14 @@
 What is a primitive of its own lives in :mod:`kobai.ops`; what is put together from those lives in this package.
 """
 
-from kobai.nn.functional.attention import scaled_dot_product_attention
-from kobai.nn.functional.distance import cosine_similarity, pairwise_distance
-from kobai.nn.functional.embedding import embedding, embedding_bag
-from kobai.nn.functional.likelihood import gaussian_nll_loss, poisson_nll_loss
-from kobai.nn.functional.margin import (
-    cosine_embedding_loss,
-    hinge_embedding_loss,
-    margin_ranking_loss,
-    multi_margin_loss,
-    multilabel_soft_margin_loss,
-    soft_margin_loss,
-    triplet_margin_loss,
-    triplet_margin_with_distance_loss,
-)
-from kobai.nn.functional.misc import bilinear, gumbel_softmax, local_response_norm, pad
-from kobai.nn.functional.spatial import affine_grid, grid_sample
+from kobai.nn.functional import attention, distance, likelihood, lookup, margin, misc, spatial
+from kobai.nn.functional.attention import *
+from kobai.nn.functional.distance import *
+from kobai.nn.functional.likelihood import *
+from kobai.nn.functional.lookup import *
+from kobai.nn.functional.margin import *
+from kobai.nn.functional.misc import *
+from kobai.nn.functional.spatial import *
 from kobai.ops.activation import (
     celu,
     elu,
@@ -87,13 +79,11 @@ __all__ = [
     "adaptive_avg_pool2d",
     "adaptive_max_pool1d",
     "adaptive_max_pool2d",
-    "affine_grid",
     "alpha_dropout",
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
     "batch_norm",
-    "bilinear",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "celu",
@@ -104,29 +94,21 @@ __all__ = [
     "conv_transpose1d",
     "conv_transpose2d",
     "conv_transpose3d",
-    "cosine_embedding_loss",
-    "cosine_similarity",
     "cross_entropy",
     "dropout",
     "dropout1d",
     "dropout2d",
     "dropout3d",
     "elu",
-    "embedding",
-    "embedding_bag",
     "feature_alpha_dropout",
     "fold",
-    "gaussian_nll_loss",
     "gelu",
     "glu",
-    "grid_sample",
     "group_norm",
-    "gumbel_softmax",
     "hardshrink",
     "hardsigmoid",
     "hardswish",
     "hardtanh",
-    "hinge_embedding_loss",
     "huber_loss",
     "instance_norm",
     "interpolate",
@@ -135,36 +117,27 @@ __all__ = [
     "layer_norm",
     "leaky_relu",
     "linear",
-    "local_response_norm",
     "log_softmax",
     "logsigmoid",
-    "margin_ranking_loss",
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
     "mish",
     "mse_loss",
-    "multi_margin_loss",
-    "multilabel_soft_margin_loss",
     "nll_loss",
     "normalize",
     "one_hot",
-    "pad",
-    "pairwise_distance",
     "pixel_shuffle",
     "pixel_unshuffle",
-    "poisson_nll_loss",
     "prelu",
     "relu",
     "relu6",
     "rms_norm",
     "rrelu",
-    "scaled_dot_product_attention",
     "selu",
     "sigmoid",
     "silu",
     "smooth_l1_loss",
-    "soft_margin_loss",
     "softmax",
     "softmin",
     "softplus",
@@ -173,7 +146,12 @@ __all__ = [
     "tanh",
     "tanhshrink",
     "threshold",
-    "triplet_margin_loss",
-    "triplet_margin_with_distance_loss",
     "unfold",
 ]
+__all__ += attention.__all__
+__all__ += distance.__all__
+__all__ += likelihood.__all__
+__all__ += lookup.__all__
+__all__ += margin.__all__
+__all__ += misc.__all__
+__all__ += spatial.__all__
