@@ -16,23 +16,30 @@ __all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequen
 
 
 class _Ordered(Module):
-    """Children named "0", "1", ... : what ``Sequential`` and ``ModuleList`` share."""
+    """Members named "0", "1", ...: what the lists share."""
+
+    @property
+    def _held(self) -> dict[str, Any]:
+        return self._modules
+
+    def _checked(self, value: Any) -> Any:
+        if not isinstance(value, Module):
+            raise TypeError(f"{self._get_name()}: expected a kobai.nn.Module, got {type(value).__name__}")
+        return value
 
     def _key(self, index: int) -> str:
-        """Name of the child at ``index``, which may be negative."""
+        """Name of the member at ``index``, which may be negative."""
         size, index = len(self), operator.index(index)
         if not -size <= index < size:
-            raise IndexError(f"{self._get_name()}: index {index} is out of range for {size} module(s)")
-        return next(islice(self._modules, index % size, None))
-
-    def _renumber(self, modules: Iterable[Module | None]) -> None:
-        self._modules = {str(i): module for i, module in enumerate(modules)}
+            what = "parameter" if self._held is self._parameters else "module"
+            raise IndexError(f"{self._get_name()}: index {index} is out of range for {size} {what}(s)")
+        return next(islice(self._held, index % size, None))
 
     def __len__(self) -> int:
-        return len(self._modules)
+        return len(self._held)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._modules.values())
+        return iter(self._held.values())
 
     @overload
     def __getitem__(self, index: int) -> Any: ...
@@ -40,14 +47,35 @@ class _Ordered(Module):
     def __getitem__(self, index: slice) -> Self: ...
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
-            return self._slice(list(self._modules.items())[index])
-        return self._modules[self._key(index)]
+            return self._slice(list(self._held.items())[index])
+        return self._held[self._key(index)]
 
-    def _slice(self, items: list[tuple[str, Module | None]]) -> Self:
+    def _slice(self, items: list[tuple[str, Any]]) -> Self:
+        return type(self)(value for _, value in items if value is not None)  # type: ignore[call-arg]
+
+    def __setitem__(self, index: int, value: Any) -> None:
+        self._held[self._key(index)] = self._checked(value)
+
+    def append(self, value: Any, /) -> Self:
         raise NotImplementedError
 
-    def __setitem__(self, index: int, module: Module) -> None:
-        self._modules[self._key(index)] = self._checked(module)
+    def _append_all(self, values: Any) -> Self:
+        if isinstance(values, Tensor) or not isinstance(values, Iterable):
+            what = "parameters" if self._held is self._parameters else "modules"
+            raise TypeError(f"{self._get_name()}: expected an iterable of {what}, got {type(values).__name__}")
+        for value in list(values):
+            self.append(value)
+        return self
+
+    def __iadd__(self, values: Iterable[Any]) -> Self:
+        return self._append_all(values)
+
+
+class _OrderedModules(_Ordered):
+    """What ``Sequential`` and ``ModuleList`` share."""
+
+    def _renumber(self, modules: Iterable[Module | None]) -> None:
+        self._modules = {str(i): module for i, module in enumerate(modules)}
 
     def __delitem__(self, index: int | slice) -> None:
         if isinstance(index, slice):
@@ -55,17 +83,8 @@ class _Ordered(Module):
                 del self._modules[key]
         else:
             del self._modules[self._key(index)]
-        self._closed_ranks()
-
-    def _closed_ranks(self) -> None:
-        """Number the children anew after one has gone; names given by the user stay."""
-        if all(key.isdecimal() for key in self._modules):
+        if all(key.isdecimal() for key in self._modules):  # names given by the user stay
             self._renumber(list(self._modules.values()))
-
-    def _checked(self, module: Any) -> Module:
-        if not isinstance(module, Module):
-            raise TypeError(f"{self._get_name()}: expected a kobai.nn.Module, got {type(module).__name__}")
-        return module
 
     def append(self, module: Module) -> Self:
         """Add a module at the end; returns self."""
@@ -74,12 +93,7 @@ class _Ordered(Module):
 
     def extend(self, modules: Iterable[Module]) -> Self:
         """Add several modules at the end; returns self."""
-        for module in list(modules):
-            self.append(module)
-        return self
-
-    def __iadd__(self, modules: Iterable[Module]) -> Self:
-        return self.extend(modules)
+        return self._append_all(modules)
 
     def pop(self, index: int = -1) -> Any:
         """Take out and return the module at ``index``."""
@@ -88,7 +102,7 @@ class _Ordered(Module):
         return module
 
 
-class Sequential(_Ordered):
+class Sequential(_OrderedModules):
     """Modules applied one after the other: ``y = f_n(... f_2(f_1(x)))``.
 
     Takes the modules as arguments, or one mapping of names to modules.
@@ -159,7 +173,7 @@ class Sequential(_Ordered):
         return list(self) * times
 
 
-class ModuleList(_Ordered):
+class ModuleList(_OrderedModules):
     """A list of modules whose parameters are the parent's too; it has no ``forward``.
 
     >>> from kobai import nn
@@ -173,15 +187,6 @@ class ModuleList(_Ordered):
         super().__init__()
         if modules is not None:
             self.extend(modules)
-
-    def extend(self, modules: Iterable[Module]) -> Self:
-        """Add several modules at the end; returns self."""
-        if not isinstance(modules, Iterable):
-            raise TypeError(f"ModuleList: expected an iterable of modules, got {type(modules).__name__}")
-        return super().extend(modules)
-
-    def _slice(self, items: list[tuple[str, Module | None]]) -> Self:
-        return type(self)(module for _, module in items if module is not None)
 
     def insert(self, index: int, module: Module) -> None:
         """Put a module before position ``index``, as ``list.insert`` does."""
@@ -204,7 +209,7 @@ class ModuleList(_Ordered):
 
 
 class _ByName(Module):
-    """What is held by name – :class:`ModuleDict`, :class:`ParameterDict` –, as a mapping; it has no ``forward``."""
+    """A mapping of names: what :class:`ModuleDict` and :class:`ParameterDict` share."""
 
     @property
     def _held(self) -> dict[str, Any]:
@@ -280,7 +285,7 @@ class ModuleDict(_ByName):
         self.add_module(key, module)
 
 
-class ParameterList(Module):
+class ParameterList(_Ordered):
     """A list of parameters that are the parent's too; plain tensors become parameters.
 
     >>> import kobai
@@ -294,45 +299,21 @@ class ParameterList(Module):
         if values is not None:
             self.extend(values)
 
-    def _key(self, index: int) -> str:
-        size, index = len(self), operator.index(index)
-        if not -size <= index < size:
-            raise IndexError(f"ParameterList: index {index} is out of range for {size} parameter(s)")
-        return str(index % size)
+    @property
+    def _held(self) -> dict[str, Any]:
+        return self._parameters
 
-    @overload
-    def __getitem__(self, index: int) -> Any: ...
-    @overload
-    def __getitem__(self, index: slice) -> Self: ...
-    def __getitem__(self, index: int | slice) -> Any:
-        if isinstance(index, slice):
-            return type(self)(list(self)[index])
-        return self._parameters[self._key(index)]
-
-    def __setitem__(self, index: int, value: Tensor) -> None:
-        self._parameters[self._key(index)] = _as_parameter("ParameterList", value)
-
-    def __len__(self) -> int:
-        return len(self._parameters)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._parameters.values())
+    def _checked(self, value: Any) -> Parameter:
+        return _as_parameter(self._get_name(), value)
 
     def append(self, value: Tensor) -> Self:
         """Add a parameter at the end; returns self."""
-        self._parameters[str(len(self))] = _as_parameter("ParameterList", value)
+        self._parameters[str(len(self))] = self._checked(value)
         return self
 
     def extend(self, values: Iterable[Tensor]) -> Self:
         """Add several parameters at the end; returns self."""
-        if isinstance(values, Tensor) or not isinstance(values, Iterable):
-            raise TypeError(f"ParameterList: expected an iterable of parameters, got {type(values).__name__}")
-        for value in list(values):
-            self.append(value)
-        return self
-
-    def __iadd__(self, values: Iterable[Tensor]) -> Self:
-        return self.extend(values)
+        return self._append_all(values)
 
     def _repr_children(self) -> list[tuple[str, str]]:
         return _describe(self._parameters)
