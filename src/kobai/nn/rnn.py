@@ -28,7 +28,7 @@ State = tuple[Tensor, ...]  # (h,) or, of an LSTM, (h, c)
 
 
 class _Recurrent(Module):
-    """What layers and cells share: gates and step by kind, and the initial values U(−1/√hidden, 1/√hidden)."""
+    """What layers and cells share: weights, their initial values U(−1/√hidden, 1/√hidden), and the step."""
 
     _kind: ClassVar[str] = "RNN"
     _gates: ClassVar[int] = 1
@@ -39,18 +39,19 @@ class _Recurrent(Module):
     bias: bool
     nonlinearity: str
 
-    def _set_sizes(self, input_size: int, hidden_size: int, bias: bool, nonlinearity: str) -> None:
+    def _set_sizes(self, input_size: int, hidden_size: int, bias: bool) -> None:
         self.input_size = _size(self._get_name(), "input_size", input_size)
         self.hidden_size = _size(self._get_name(), "hidden_size", hidden_size)
         if hidden_size == 0:
             raise ValueError(f"{self._get_name()}: expected hidden_size > 0, got 0")
         self.bias = bias
-        if nonlinearity not in ("tanh", "relu"):
-            raise ValueError(
-                f"{self._get_name()}: unknown nonlinearity {nonlinearity!r}."
-                f"{nearest(str(nonlinearity), ['tanh', 'relu'])}"
-            )
-        self.nonlinearity = nonlinearity
+        self.nonlinearity = "tanh"
+
+    def _set_nonlinearity(self, name: str) -> None:
+        if name not in ("tanh", "relu"):
+            hint = nearest(str(name), ["tanh", "relu"])
+            raise ValueError(f"{self._get_name()}: unknown nonlinearity {name!r}.{hint}")
+        self.nonlinearity = name
 
     def _add_weights(self, suffix: str, inputs: int, device: Any, dtype: Any) -> None:
         rows = self._gates * self.hidden_size
@@ -58,7 +59,7 @@ class _Recurrent(Module):
             self.register_parameter(name + suffix, Parameter(empty(*shape, device=device, dtype=dtype)))
         for name in ("bias_ih", "bias_hh"):
             fresh = Parameter(empty(rows, device=device, dtype=dtype)) if self.bias else None
-            if fresh is not None or not suffix:  # a cell without bias knows the name, a layer does not, as in PyTorch
+            if fresh is not None or not suffix:  # without bias a cell has the name and a layer has not, as in PyTorch
                 self.register_parameter(name + suffix, fresh)
 
     def flatten_parameters(self) -> None:
@@ -108,7 +109,8 @@ class _Layer(_Recurrent):
                 raise TypeError(f"{self._get_name()}: expected {name} to be an integer, got {size!r}")
             if size < 1:
                 raise ValueError(f"{self._get_name()}: expected {name} >= 1, got {size}")
-        self._set_sizes(input_size, hidden_size, bias, nonlinearity)
+        self._set_sizes(input_size, hidden_size, bias)
+        self._set_nonlinearity(nonlinearity)
         need_flags(self._get_name(), bias=bias, batch_first=batch_first)
         if isinstance(dropout, bool) or not hasattr(dropout, "__float__") or not 0.0 <= dropout <= 1.0:
             raise ValueError(f"{self._get_name()}: expected a probability dropout between 0 and 1, got {dropout!r}")
@@ -190,17 +192,9 @@ class _Layer(_Recurrent):
         return states if batched else tuple(s.unsqueeze(1) for s in states)
 
     def extra_repr(self) -> str:
-        shown = [f"{self.input_size}, {self.hidden_size}"]
-        for name, default in (
-            ("num_layers", 1),
-            ("bias", True),
-            ("batch_first", False),
-            ("dropout", 0.0),
-            ("bidirectional", False),
-        ):
-            if getattr(self, name) != default:
-                shown.append(f"{name}={getattr(self, name)}")
-        return ", ".join(shown)
+        usual = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False}
+        shown = [f"{name}={getattr(self, name)}" for name, value in usual.items() if getattr(self, name) != value]
+        return ", ".join([f"{self.input_size}, {self.hidden_size}", *shown])
 
 
 class RNN(_Layer):
@@ -287,17 +281,10 @@ class GRU(_Layer):
 
 class _Cell(_Recurrent):
     def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        device: Any = None,
-        dtype: Any = None,
-        *,
-        nonlinearity: str = "tanh",
+        self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None
     ) -> None:
         super().__init__()
-        self._set_sizes(input_size, hidden_size, bias, nonlinearity)
+        self._set_sizes(input_size, hidden_size, bias)
         self._add_weights("", self.input_size, device, dtype)
         self.reset_parameters()
 
@@ -345,7 +332,8 @@ class RNNCell(_Cell):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(input_size, hidden_size, bias, device, dtype, nonlinearity=nonlinearity)
+        super().__init__(input_size, hidden_size, bias, device, dtype)
+        self._set_nonlinearity(nonlinearity)
 
 
 class LSTMCell(_Cell):
@@ -361,11 +349,6 @@ class LSTMCell(_Cell):
     _gates = 4
     _states = 2
 
-    def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None
-    ) -> None:
-        super().__init__(input_size, hidden_size, bias, device, dtype)
-
 
 class GRUCell(_Cell):
     """One step of :class:`GRU`: (x, h) → h'.
@@ -377,8 +360,3 @@ class GRUCell(_Cell):
 
     _kind = "GRU"
     _gates = 3
-
-    def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None
-    ) -> None:
-        super().__init__(input_size, hidden_size, bias, device, dtype)
