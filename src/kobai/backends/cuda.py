@@ -19,7 +19,7 @@ class _Matmul:
 
 
 matmul = _Matmul()
-"""``allow_tf32`` permits faster float32 products."""
+"""``allow_tf32`` allows faster, less precise float32 products."""
 
 
 def is_built() -> bool:

@@ -1,4 +1,4 @@
-"""What PyTorch has and Kobai deliberately lacks: asked for by name, it says so, and what to do instead."""
+"""What PyTorch has and Kobai deliberately lacks: the error for such a name says what to do instead."""
 
 ABSENT = {
     "compile": "call the model itself; Kobai runs operations one by one, and compiles none",
@@ -14,9 +14,9 @@ ABSENT = {
     "view_as_complex": "keep real and imaginary parts as two tensors",
     "view_as_real": "keep real and imaginary parts as two tensors",
     "polar": "keep real and imaginary parts as two tensors: r cos φ and r sin φ",
-    "fft": "its results are complex, which Kobai has not; use numpy.fft on tensor.numpy()",
-    "stft": "its results are complex, which Kobai has not; use a signal library on tensor.numpy()",
-    "istft": "its input is complex, which Kobai has not; use a signal library on tensor.numpy()",
+    "fft": "its results are complex, which Kobai lacks; use numpy.fft on tensor.numpy()",
+    "stft": "its results are complex, which Kobai lacks; use a signal library on tensor.numpy()",
+    "istft": "its input is complex, which Kobai lacks; use a signal library on tensor.numpy()",
     "bfloat16": "use float32; NumPy has no such type",
     "vmap": "write the operation for a whole batch",
     "distributed": "Kobai trains in one process",

@@ -159,7 +159,7 @@ class PReLU(Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start again from ``init``."""
+        """Set the slopes to ``init``."""
         _init.constant_(self.weight, self.init)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -343,7 +343,7 @@ class Tanhshrink(_Plain):
 
 
 class Hardtanh(_InPlace):
-    """x put into [min_val, max_val].
+    """x clipped to [min_val, max_val].
 
     >>> import kobai
     >>> kobai.nn.Hardtanh()(kobai.tensor([-3.0, 0.5, 3.0]))
@@ -405,7 +405,7 @@ class Threshold(_InPlace):
 
 
 class Softshrink(_Shrink):
-    """x moved towards 0 by lambd, and no further than to 0.
+    """x moved towards 0 by lambd, stopping at 0.
 
     >>> import kobai
     >>> kobai.nn.Softshrink()(kobai.tensor([-2.0, 0.3, 2.0]))

@@ -72,7 +72,7 @@ class AveragedModel(Module):
 
     Args:
         model: what is averaged; the copy is ``module``, and calling this module calls it.
-        device: where the copy shall live; that of the model.
+        device: where the copy lives; by default the model's.
         avg_fn: (average, parameter, how many are in the average) → new average; default the mean of all.
         multi_avg_fn: the same for lists of them, in place.
         use_buffers: average the buffers (such as running statistics) too; else :meth:`update_parameters` copies them.
@@ -139,7 +139,7 @@ class AveragedModel(Module):
 
 
 def update_bn(loader: Iterable[Any], model: Module, device: Any = None) -> None:
-    """Compute the running statistics of every batch norm in ``model`` anew, from one pass over the data.
+    """Recompute the running statistics of every batch norm in ``model`` from one pass over the data.
 
     ``loader`` yields inputs, or tuples that begin with them. The averaged parameters of a model belong to other statistics
     than those that were gathered in training.

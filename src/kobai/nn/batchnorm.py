@@ -42,7 +42,7 @@ class _BatchNorm(Module):
     ) -> None:
         super().__init__()
         self.num_features = _size(self._get_name(), "num_features", num_features)
-        epilogue(self._get_name(), activation)  # an unknown name shall fail here, not in forward
+        epilogue(self._get_name(), activation)  # an unknown name fails here, not in forward
         self.eps = _real(self._get_name(), "eps", eps)
         self.momentum = None if momentum is None else _real(self._get_name(), "momentum", momentum)
         self.affine = affine
@@ -66,7 +66,7 @@ class _BatchNorm(Module):
                 init.constant_(statistic, start)
 
     def reset_parameters(self) -> None:
-        """Start anew: statistics as before any batch, weight 1, bias 0."""
+        """Reset the statistics; weight 1, bias 0."""
         self.reset_running_stats()
         if self.weight is not None:
             init.ones_(self.weight)

@@ -68,7 +68,7 @@ class _ConvBase(Module):
         self.reset_parameters(generator)
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
-        """Draw the parameters anew: from U(−1/√fan_in, 1/√fan_in), or the weight by ``init`` and the bias zero."""
+        """Draw new parameters: from U(−1/√fan_in, 1/√fan_in), or the weight by ``init`` with a zero bias."""
         fan_in, _ = _init._calculate_fan_in_and_fan_out(self.weight, self._get_name())
         limit = 1.0 / math.sqrt(max(1, fan_in))
         if self.init is None:
@@ -137,7 +137,7 @@ class _Conv(_ConvBase):
     ) -> None:
         who = type(self).__name__
         in_channels, out_channels, groups = _channels(who, in_channels, out_channels, groups)
-        epilogue(who, activation)  # an unknown name shall fail here, not in forward
+        epilogue(who, activation)  # an unknown name fails here, not in forward
         super().__init__(
             (out_channels, in_channels // groups),
             in_channels,

@@ -3,7 +3,7 @@
 The same seed gives the same weights on every backend. float32 and float64 weights of one seed differ: each is drawn in
 its own precision, which halves the time for float32.
 
-Xavier, Kaiming and LeCun initialisers are one mechanism, ``variance_scaling_``, and differ in its arguments alone.
+Xavier, Kaiming and LeCun initialisers are one mechanism, ``variance_scaling_``, and differ only in its arguments.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def ones_(tensor: Tensor) -> Tensor:
 
 
 def eye_(tensor: Tensor) -> Tensor:
-    """Write the identity matrix into a 2-D tensor: a linear layer that passes on what it can.
+    """Write the identity matrix into a 2-D tensor: a linear layer that passes its input through.
 
     >>> import kobai
     >>> kobai.nn.init.eye_(kobai.empty(2, 3))
@@ -175,7 +175,7 @@ def trunc_normal_(
 
 
 def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None) -> Tensor:
-    """Draw a 2-D tensor from N(0, std²) and put the share ``sparsity`` of every column to zero.
+    """Draw a 2-D tensor from N(0, std²) and zero the fraction ``sparsity`` of every column.
 
     Martens, "Deep learning via Hessian-free optimization", ICML 2010.
 
@@ -277,7 +277,7 @@ _GAINS = {
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
-    """By how much to widen the weights before a non-linearity, so that signals keep their size.
+    """The factor for weights before a nonlinearity that keeps the variance of signals.
 
     relu √2, leaky_relu √(2/(1+slope²)) with ``param`` as slope (0.01), tanh 5/3, selu 3/4, the others 1.
 

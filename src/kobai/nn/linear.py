@@ -1,4 +1,4 @@
-"""Dense layers and changes of shape: ``Linear``, ``Bilinear``, ``Identity``, ``Flatten``, ``Unflatten``."""
+"""Dense layers, and layers that change the shape: ``Linear``, ``Bilinear``, ``Identity``, ``Flatten``, ``Unflatten``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Bilinear", "Flatten", "Identity", "Linear", "Unflatten"]
 
 
 class Identity(Module):
-    """y = x. Takes and forgets any arguments, so that it can stand in for any layer.
+    """y = x. Ignores its arguments, so it can replace any layer.
 
     >>> import kobai
     >>> kobai.nn.Identity(54, unused=True)(kobai.ones(2))
@@ -42,11 +42,11 @@ class Linear(Module):
         in_features, out_features: x is (..., in_features), y is (..., out_features).
         bias: whether there is a b.
         device, dtype: of the parameters; the default device and float32.
-        activation: f, ``"relu"``, ``"sigmoid"``, ``"tanh"`` or None: the same mathematics as the layer of that name
+        activation: f, ``"relu"``, ``"sigmoid"``, ``"tanh"`` or None: the same as that layer
             afterwards, computed in the product's own memory.
         init: how W is drawn, a name of :func:`kobai.nn.init.by_name` such as ``"he"`` or ``"normal(0.01)"``; b then
             starts at zero. Without it both are drawn from U(−1/√in_features, 1/√in_features), as in PyTorch.
-        generator: whence the initial weights are drawn; the default generator.
+        generator: RNG for the initial weights; by default the global one.
 
     ``weight`` is (out_features, in_features), ``bias`` is (out_features) or None.
 
@@ -74,7 +74,7 @@ class Linear(Module):
         super().__init__()
         self.in_features = _size("Linear", "in_features", in_features)
         self.out_features = _size("Linear", "out_features", out_features)
-        epilogue("Linear", activation)  # an unknown name shall fail here, not in forward
+        epilogue("Linear", activation)  # an unknown name fails here, not in forward
         self.activation = activation
         self.init = init
         self.weight = Parameter(empty(out_features, in_features, device=device, dtype=dtype))
@@ -82,7 +82,7 @@ class Linear(Module):
         self.reset_parameters(generator)
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
-        """Draw the parameters anew."""
+        """Draw new parameters."""
         limit = 1.0 / math.sqrt(max(1, self.in_features))
         if self.init is None:
             _init.uniform_(self.weight, -limit, limit, generator)
@@ -132,7 +132,7 @@ class Bilinear(Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the parameters anew, from U(−1/√in1, 1/√in1)."""
+        """Draw new parameters, from U(−1/√in1, 1/√in1)."""
         limit = 1.0 / math.sqrt(max(1, self.in1_features))
         for parameter in self.parameters(recurse=False):
             _init.uniform_(parameter, -limit, limit)
@@ -149,7 +149,7 @@ class Bilinear(Module):
 
 
 class Flatten(Module):
-    """Make one dimension of those from ``start_dim`` to ``end_dim``: (N, C, H, W) → (N, C·H·W).
+    """Merge the dimensions from ``start_dim`` to ``end_dim``: (N, C, H, W) → (N, C·H·W).
 
     >>> import kobai
     >>> kobai.nn.Flatten()(kobai.ones(2, 3, 4)).shape
@@ -170,7 +170,7 @@ class Flatten(Module):
 
 
 class Unflatten(Module):
-    """Make several dimensions of one: the opposite of :class:`Flatten`. One of the sizes may be −1.
+    """Split one dimension into several: the inverse of :class:`Flatten`. One of the sizes may be −1.
 
     >>> import kobai
     >>> kobai.nn.Unflatten(1, (3, 4))(kobai.ones(2, 12)).shape

@@ -1,7 +1,7 @@
-"""Losses as modules; each calls the function of :mod:`kobai.nn.functional` that bears its name.
+"""Losses as modules; each calls the function of the same name in :mod:`kobai.nn.functional`.
 
-``reduction`` is ``"mean"``, ``"sum"`` or ``"none"`` everywhere. Arguments are keyword-only from where PyTorch's retired
-``size_average`` and ``reduce`` stood.
+``reduction`` is ``"mean"``, ``"sum"`` or ``"none"`` everywhere. Arguments are keyword-only from the place of PyTorch's
+deprecated ``size_average`` and ``reduce``.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class CrossEntropyLoss(_Weighted):
 
     Args:
         weight: (C), weight of each class.
-        ignore_index: targets of this class count nothing.
+        ignore_index: targets of this class are left out.
         label_smoothing: the target becomes (1 − s) · target + s / C.
 
     Input (N, C), (C) or (N, C, d1, ...), logits; target class indices (N), () or (N, d1, ...), or probabilities of the
@@ -175,7 +175,7 @@ class HuberLoss(_OfTarget):
 
 
 class BCELoss(_Weighted):
-    """−(t log p + (1 − t) log(1 − p)) for input p and target t in [0, 1]; the logarithms are held above −100.
+    """−(t log p + (1 − t) log(1 − p)) for input p and target t in [0, 1]; the logarithms are clamped to at least −100.
 
     ``weight`` broadcasts against the input.
 
@@ -327,7 +327,7 @@ class TripletMarginLoss(_Loss):
 
 
 class GaussianNLLLoss(_Loss):
-    """(log var + (input − target)² / var) / 2, var held above ``eps``; ``full`` adds log(2π) / 2.
+    """(log var + (input − target)² / var) / 2, var clamped to at least ``eps``; ``full`` adds log(2π) / 2.
 
     >>> import kobai
     >>> kobai.nn.GaussianNLLLoss()(kobai.tensor([1.0]), kobai.tensor([4.0]), kobai.tensor([1.0]))

@@ -322,7 +322,7 @@ def _parse_to(
 ) -> tuple[Any, np.dtype[Any] | None]:
     """Device and dtype out of the three calling forms of ``Module.to``.
 
-    ``non_blocking`` permits, and does not demand, an asynchronous copy; ours are ordered with the computation.
+    ``non_blocking`` allows an asynchronous copy; Kobai's copies stay in order with the computation.
     """
     if args and isinstance(args[0], Tensor):
         device, dtype, args = args[0].device, args[0].dtype, args[1:]

@@ -61,7 +61,7 @@ class LayerNorm(Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start anew: weight 1, bias 0."""
+        """Reset: weight 1, bias 0."""
         if self.weight is not None:
             init.ones_(self.weight)
         if self.bias is not None:
@@ -107,7 +107,7 @@ class RMSNorm(Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start anew: weight 1."""
+        """Reset: weight 1."""
         if self.weight is not None:
             init.ones_(self.weight)
 
@@ -157,7 +157,7 @@ class GroupNorm(Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start anew: weight 1, bias 0."""
+        """Reset: weight 1, bias 0."""
         if self.weight is not None:
             init.ones_(self.weight)
         if self.bias is not None:

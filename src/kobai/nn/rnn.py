@@ -63,10 +63,10 @@ class _Recurrent(Module):
                 self.register_parameter(name + suffix, fresh)
 
     def flatten_parameters(self) -> None:
-        """Nothing: PyTorch lays the weights out anew for cuDNN here, which Kobai does not use."""
+        """Does nothing: PyTorch packs the weights for cuDNN here, which Kobai does not use."""
 
     def reset_parameters(self) -> None:
-        """Draw the parameters anew."""
+        """Draw new parameters."""
         limit = 1.0 / math.sqrt(self.hidden_size)
         for parameter in self.parameters():
             init.uniform_(parameter, -limit, limit)

@@ -1,6 +1,6 @@
 """Layers and losses as plain functions; names and arguments are PyTorch's.
 
-What is a primitive of its own lives in :mod:`kobai.ops`; what is put together from those lives in this package.
+Primitives live in :mod:`kobai.ops`; functions composed of them live in this package.
 """
 
 from kobai.nn.functional import attention, distance, likelihood, lookup, margin, misc, spatial

@@ -73,7 +73,7 @@ def embedding_bag(
         mode: ``"sum"``, ``"mean"``, or ``"max"`` (for bags of one size only).
         per_sample_weights: shape of ``input``; multiplies the rows, in mode sum only.
         include_last_offset: ``offsets`` has one element more, the end of the last bag.
-        padding_idx: this index counts nothing.
+        padding_idx: this index is left out.
         max_norm, norm_type, scale_grad_by_freq, sparse: as for :func:`embedding`.
 
     >>> import kobai

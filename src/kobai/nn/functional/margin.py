@@ -33,7 +33,7 @@ def margin_ranking_loss(
     *,
     reduction: str = "mean",
 ) -> Tensor:
-    """max(0, −t (x₁ − x₂) + margin): with t = 1 the first shall rank higher, with t = −1 the second.
+    """max(0, −t (x₁ − x₂) + margin): t = 1 means that the first should rank higher, t = −1 the second.
 
     >>> import kobai
     >>> one = kobai.ones(1)
@@ -129,7 +129,7 @@ def triplet_margin_loss(
     *,
     reduction: str = "mean",
 ) -> Tensor:
-    """max(0, ‖a − p‖ − ‖a − n‖ + margin): the positive shall be nearer than the negative, by the margin.
+    """max(0, ‖a − p‖ − ‖a − n‖ + margin): the positive should be nearer than the negative, by the margin.
 
     p-norms over the last dimension, (N, D) or (D) each; with ``swap`` the lesser of ‖a − n‖ and ‖p − n‖ counts.
 

@@ -1,5 +1,4 @@
-"""Helpers around networks: clipping gradients, parameters as one vector, sequences of several lengths, normalised
-weights."""
+"""Gradient clipping, parameters as one vector, sequences of unequal length, weight and spectral normalisation."""
 
 from kobai.nn.utils import rnn
 from kobai.nn.utils.parameters import clip_grad_norm_, clip_grad_value_, parameters_to_vector, vector_to_parameters

@@ -16,7 +16,7 @@ M = TypeVar("M", bound=Module)
 
 
 class _Reweighted:
-    """A forward pre-hook that computes ``module.<name>`` anew; what it needs are parameters and buffers of the module."""
+    """A forward pre-hook that recomputes ``module.<name>`` from parameters and buffers of the module."""
 
     def __init__(self, name: str) -> None:
         self.name = name
