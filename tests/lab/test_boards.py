@@ -9,7 +9,7 @@ from kobai.cli import boards
 from kobai.lab.sweep import conditions, trials
 from kobai.lab.sweep.search import Search
 from kobai.lab.sweep.trials import Trial
-from kobai.lab.training.running import Run
+from kobai.lab.training.curves import Curves
 from kobai.train.settings import Settings
 
 
@@ -31,7 +31,7 @@ def lines(console: Console, board: boards.Board) -> list[str]:
 
 
 def news(accuracy: float, epoch: float = 1.0, loss: float = 0.5) -> dict[str, object]:
-    return {"epoch": epoch, "loss": loss, "held_accuracy": [0.1, accuracy], "run": Run()}
+    return {"epoch": epoch, "loss": loss, "held_accuracy": [0.1, accuracy], "run": Curves()}
 
 
 def test_a_comparison_shows_what_runs_and_what_is_best_of_many(screen):
@@ -81,7 +81,7 @@ def test_without_a_terminal_each_end_is_a_line(monkeypatch, capsys):
     with board:
         board.take((0, 0), news(0.5), False)
         board.take((0, 0), news(0.5), True)
-        board.take((1, 0), {**news(0.1), "run": Run(diverged=7)}, True)
+        board.take((1, 0), {**news(0.1), "run": Curves(diverged=7)}, True)
     assert capsys.readouterr().out.splitlines() == [
         " 1/12  lr 0.1: validation accuracy 0.5000",
         " 2/12  lr 1: diverged at step 7",

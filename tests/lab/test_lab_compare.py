@@ -21,7 +21,7 @@ from kobai.lab.sweep.comparison import PLAN, RUNS, perform, read_plan
 from kobai.lab.sweep.conditions import Plan, plan
 from kobai.lab.sweep.ranking import FIGURE, RESULTS, TABLE, Comparison, Condition
 from kobai.lab.training import running
-from kobai.lab.training.running import Run
+from kobai.lab.training.curves import Curves
 from kobai.train import job
 from kobai.train.settings import Settings, SettingsError
 
@@ -71,7 +71,7 @@ def test_a_run_that_leaves_the_numbers_ends_and_is_ranked_last():
     assert found.ranking()[1].diverged == 1
     assert "diverged" in found.table()
     json.dumps(found.as_dict(), allow_nan=False)
-    assert math.isnan(Run.from_dict(gone.as_dict()).train_loss[-1])
+    assert math.isnan(Curves.from_dict(gone.as_dict()).train_loss[-1])
 
 
 # --- conditions -------------------------------------------------------------------------------------------------------
@@ -161,9 +161,10 @@ def test_the_test_split_is_never_touched(monkeypatch):
 # --- ranking, table, figure -------------------------------------------------------------------------------------------
 
 
-def a_run(final: float = 0.5, loss: float = 1.0, points: int = 5) -> Run:
+def a_run(final: float = 0.5, loss: float = 1.0, points: int = 5) -> Curves:
     up = [final * i / (points - 1) for i in range(points)]
-    return Run([float(i) for i in range(points)], list(range(points)), [loss] * points, up, [loss] * points, up)
+    losses = [loss] * points
+    return Curves([float(i) for i in range(points)], [*range(points)], [], losses, up, losses, up)
 
 
 def made_up(*finals: tuple[float, ...]) -> Comparison:

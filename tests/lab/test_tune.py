@@ -22,7 +22,7 @@ from kobai.lab.sweep.trials import Trial, plan
 from kobai.lab.sweep.tuning import perform, read_plan
 from kobai.lab.sweep.values import Range
 from kobai.lab.training import running
-from kobai.lab.training.running import Run
+from kobai.lab.training.curves import Curves
 from kobai.train import job
 from kobai.train.settings import Settings, SettingsError
 from kobai.utils.data import TensorDataset
@@ -49,7 +49,7 @@ def surface(monkeypatch):
     def train(settings, measures=40, on_measure=None):
         calls.append(settings)
         steps = settings.epochs * math.ceil(1294 / settings.batch_size)
-        run, goal = Run(), 1 - 0.2 * abs(math.log10(settings.lr) + 2) - 0.3 * (settings.activation == "sigmoid")
+        run, goal = Curves(), 1 - 0.2 * abs(math.log10(settings.lr) + 2) - 0.3 * (settings.activation == "sigmoid")
         for i in range(measures + 1):
             value = goal * i / measures
             run.epoch.append(settings.epochs * i / measures)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from kobai.core.files import Lock, write_atomically
 from kobai.core.untrusted import from_toml, real, regular
 from kobai.data import DataSplits, Scaling
 from kobai.errors import CheckpointError, DataError
+from kobai.optim import Optimizer
 from kobai.random import Generator, manual_seed
 from kobai.train import checkpoint
 from kobai.train.callbacks import Callback, Checkpoint, EarlyStopping, History, LearningCurve
@@ -93,25 +94,17 @@ def train(
         callbacks: more of them, such as :class:`Progress`.
         curve: draw the learning curve (needs matplotlib).
     """
-    manual_seed(settings.seed)
     description = describe_model(settings, data.input_shape, len(data.classes))
-    model = build(description).to(default_device())
-    # The order of the batches has a stream of its own: more layers, or dropout, change no batch.
-    order = Generator().manual_seed(settings.seed + 1)
-    loader = DataLoader(data.train, batch_size=settings.batch_size, shuffle=True, generator=order)
-    rule = optimizer(settings.optimizer, model.parameters(), settings.lr, settings.weight_decay, settings.momentum)
     keeper = Checkpoint(folder, monitor="val_accuracy", every=settings.save_every)
-    stopping = [EarlyStopping(settings.patience)] if settings.patience else []
     drawing = [LearningCurve(folder / CURVE)] if curve else []
-    trainer = Trainer(
-        model,
-        rule,
-        scheduler=schedule(settings.schedule, rule, settings.epochs, len(loader)),
-        metrics=["accuracy"],
-        callbacks=[*stopping, History(folder / HISTORY), keeper, *drawing, *callbacks],
-        clip_grad_norm=settings.clip_grad_norm,
+    trainer, loader = assemble(
+        settings,
+        description,
+        data.train,
+        callbacks=[History(folder / HISTORY), keeper, *drawing, *callbacks],
         config=describe_run(settings, data, description),
     )
+    model = trainer.model
     say(f"data      {str(data)[len('DataSplits(') : -1].replace(chr(39), '')}")
     say(f"model     {describe_shape(settings, data)}; {sum(p.numel() for p in model.parameters()):,} parameters")
     say(f"training  {describe_training(settings)}; backend {backend()}")
@@ -142,6 +135,47 @@ def train(
             at = f"{keeper.best.monitor} {keeper.best.value:.4f}"
             say(f"best epoch {keeper.best.epoch}: {at}; the test is of {checkpoint.BEST}")
     return trainer.evaluate(data.test)
+
+
+def begin(settings: Settings, description: Mapping[str, Any]) -> tuple[nn.Module, Optimizer]:
+    """The described model as a run begins with it, its weights drawn from the seed, and its optimiser."""
+    manual_seed(settings.seed)
+    model = build(description).to(default_device())
+    return model, optimizer_of(settings, model)
+
+
+def optimizer_of(settings: Settings, model: nn.Module) -> Optimizer:
+    """The optimiser that ``settings`` give a model."""
+    return optimizer(settings.optimizer, model.parameters(), settings.lr, settings.weight_decay, settings.momentum)
+
+
+def assemble(
+    settings: Settings,
+    description: Mapping[str, Any],
+    data: TensorDataset,
+    *,
+    callbacks: Sequence[Callback],
+    **options: Any,
+) -> tuple[Trainer, DataLoader[Any]]:
+    """The trainer of the described model and the loader of its batches, both as ``settings`` say.
+
+    Early stopping is part of the settings and comes before ``callbacks``; ``options`` are more arguments of the Trainer.
+    """
+    model, rule = begin(settings, description)
+    # The order of the batches has a stream of its own: more layers, or dropout, change no batch.
+    order = Generator().manual_seed(settings.seed + 1)
+    loader = DataLoader(data, batch_size=settings.batch_size, shuffle=True, generator=order)
+    stopping = [EarlyStopping(settings.patience)] if settings.patience else []
+    trainer = Trainer(
+        model,
+        rule,
+        scheduler=schedule(settings.schedule, rule, settings.epochs, len(loader)),
+        metrics=["accuracy"],
+        callbacks=[*stopping, *callbacks],
+        clip_grad_norm=settings.clip_grad_norm,
+        **options,
+    )
+    return trainer, loader
 
 
 def _keep_best(keeper: Checkpoint, trainer: Trainer, found: Path, folder: Path, say: Say) -> None:

@@ -19,7 +19,7 @@ from kobai.lab.sweep.conditions import Plan, plan
 from kobai.lab.sweep.mailbox import Mailbox, mailbox
 from kobai.lab.sweep.ranking import Comparison, Condition
 from kobai.lab.training import running, workers
-from kobai.lab.training.running import Run
+from kobai.lab.training.curves import Curves
 from kobai.train.settings import Settings
 
 log = logging.getLogger("kobai")
@@ -84,7 +84,7 @@ def perform(
         claim(folder, plan)
     running.parts(plan.base)  # downloads, and complains, once and here
     names = [name for name, _ in plan.conditions()]
-    runs: dict[tuple[int, int], Run] = {}
+    runs: dict[tuple[int, int], Curves] = {}
     tasks = []
     for key, one in _runs(plan):
         path = None if folder is None else folder / RUNS / _file(key, names[key[0]], one)
@@ -98,7 +98,7 @@ def perform(
 
     def ended(i: int, run: dict[str, Any]) -> None:
         key = tasks[i][0]
-        runs[key] = Run.from_dict(run)
+        runs[key] = Curves.from_dict(run)
         if watch is not None:
             watch(key, _news(runs[key]), True)
 
@@ -117,7 +117,7 @@ def perform(
     return comparison
 
 
-def _conditions(plan: Plan, runs: Mapping[tuple[int, int], Run]) -> Iterator[Condition]:
+def _conditions(plan: Plan, runs: Mapping[tuple[int, int], Curves]) -> Iterator[Condition]:
     """Each condition that has a run yet, with those that it has."""
     for c, (name, one) in enumerate(plan.conditions()):
         if mine := tuple(runs[c, r] for r in range(plan.repeat) if (c, r) in runs):
@@ -158,7 +158,7 @@ def _work(
     return content
 
 
-def _finished(path: Path, plan: Plan, settings: Settings) -> Run | None:
+def _finished(path: Path, plan: Plan, settings: Settings) -> Curves | None:
     """The run in a file; None where there is none, or what is there is damaged, which is said."""
     if not path.exists():
         return None
@@ -172,7 +172,7 @@ def _finished(path: Path, plan: Plan, settings: Settings) -> Run | None:
         plan.measures,
     ):
         raise DataError(f"{path}: is not the run that its name says; remove it to have it done again")
-    return Run.from_dict(content["run"])
+    return Curves.from_dict(content["run"])
 
 
 def _file(key: tuple[int, int], name: str, settings: Settings) -> str:
@@ -180,7 +180,7 @@ def _file(key: tuple[int, int], name: str, settings: Settings) -> str:
     return f"{key[0]:03d}-{slug}-seed{settings.seed}.json"
 
 
-def _news(run: Run) -> dict[str, Any]:
+def _news(run: Curves) -> dict[str, Any]:
     return {"epoch": run.epoch[-1], "loss": run.train_loss[-1], "held_accuracy": run.held_accuracy, "run": run}
 
 

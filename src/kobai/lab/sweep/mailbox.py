@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kobai.core.untrusted import from_json
-from kobai.lab.training.running import Run
+from kobai.lab.training.curves import Curves
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Mailbox:
     port: int
     token: str
 
-    def tell(self, key: Any, run: Run) -> None:
+    def tell(self, key: Any, run: Curves) -> None:
         """Send where a run is; never waits, never fails."""
         news = {
             "token": self.token,

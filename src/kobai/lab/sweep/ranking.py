@@ -18,7 +18,7 @@ from kobai.lab.sweep import compare_figure
 from kobai.lab.sweep.compare_figure import SHOWN
 from kobai.lab.sweep.conditions import Plan
 from kobai.lab.training import running
-from kobai.lab.training.running import Run
+from kobai.lab.training.curves import Curves
 from kobai.train.settings import Settings
 
 __all__ = ["Comparison", "Condition", "Place", "cells", "headings"]
@@ -35,7 +35,7 @@ class Condition:
 
     name: str
     settings: Settings
-    runs: tuple[Run, ...]
+    runs: tuple[Curves, ...]
 
     def curve(self, what: str) -> list[list[float]]:
         """Values of ``train_loss``, ``held_accuracy``, …: for each measurement those of all runs that got so far."""

@@ -22,7 +22,7 @@ from kobai.lab.sweep.needs_optuna import calm, require
 from kobai.lab.sweep.trials import Plan, Trial, plain
 from kobai.lab.sweep.values import Range, spelt
 from kobai.lab.training import running
-from kobai.lab.training.running import Run
+from kobai.lab.training.curves import Curves
 
 JOURNAL, NAME = "study.journal", "kobai"
 BEGIN = b'{"op_code": 0, "worker_id": "'
@@ -182,7 +182,7 @@ def _perform(trial: Any, plan: Plan) -> tuple[Any, float | None]:
 
     heard, before, ended = time.time(), 0, False
 
-    def measured(run: Run) -> bool:
+    def measured(run: Curves) -> bool:
         nonlocal heard, before, ended
         # How far it is, in parts of its training, of which there are as many as measurements.
         at, score = plan.measures * run.step[-1] // total, _score(run, plan)
@@ -237,7 +237,7 @@ def _behind(trial: Any, at: int, score: float, plan: Plan) -> bool:
     return not done or any(map(worse, done))
 
 
-def _score(run: Run, plan: Plan) -> float:
+def _score(run: Curves, plan: Plan) -> float:
     return run.held_accuracy[-1] if plan.greatest else run.held_loss[-1]
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -120,13 +120,16 @@ def _load(name: str, quick: bool, seed: int, data_dir: str | None, on: str) -> D
 
 @dataclass
 class Curves:
-    """Learning curves: one entry of each list for each measurement; the first is before training.
+    """Learning curves of a run: an entry of each list for each measurement; the first is before training.
 
-    ``loss`` is the mean training loss of the batches since the measurement before (at first: of the first batch); the others
-    are measured in evaluation mode, the training ones on the same 1000 samples each time. ``diverged`` is the step at which
-    a loss that was not finite ended training, or None.
+    ``epoch`` is ``step`` in epochs; ``loss`` the mean training loss of the batches since the measurement before (at first: of
+    the first batch). The others are measured in evaluation mode: ``train_loss`` and ``train_accuracy`` on the first 1000
+    training samples, ``held_loss`` and ``held_accuracy`` on the validation split. :func:`train_curves` knows no epochs and
+    :func:`kobai.lab.training.running.train` no loss of batches: what a run does not take stays empty. ``diverged`` is the
+    step at which a loss that was not finite ended training, or None.
     """
 
+    epoch: list[float] = field(default_factory=list)
     step: list[int] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
     train_loss: list[float] = field(default_factory=list)
@@ -135,22 +138,44 @@ class Curves:
     held_accuracy: list[float] = field(default_factory=list)
     diverged: int | None = None
     seconds: float = 0.0
+    backend: str = ""
     readings: dict[int, Reading] = field(default_factory=dict)
     """What a probe saw in the steps that it observed, by their numbers: the first step is 1."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON holds them, which knows no NaN: such a value becomes None. Readings are left out.
+    def take(self, step: int, model: Module, trained: tuple[Tensor, Tensor], held: tuple[Tensor, Tensor]) -> None:
+        """One more entry of the curves that are measured in evaluation mode; one reading of the device."""
+        with evaluating(model):
+            sums = ops.stack([_sums(model, *trained), _sums(model, *held)])
+        (train_loss, train_right), (held_loss, held_right) = to_host(sums.array).tolist()
+        self.step.append(step)
+        self.train_loss.append(train_loss / len(trained[0]))
+        self.train_accuracy.append(train_right / len(trained[0]))
+        self.held_loss.append(held_loss / len(held[0]))
+        self.held_accuracy.append(held_right / len(held[0]))
 
-        >>> Curves(step=[0], loss=[float("nan")]).as_dict()["loss"]
-        [None]
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON holds them: None stands for what is not finite. Readings are left out, and what was not taken.
+
+        >>> Curves(step=[0], loss=[float("nan")]).as_dict()
+        {'step': [0], 'loss': [None], 'diverged': None, 'seconds': 0.0}
         """
         return {
-            name: [None if isinstance(v, float) and not math.isfinite(v) else v for v in value]
-            if isinstance(value, list)
-            else value
+            name: [v if math.isfinite(v) else None for v in value] if isinstance(value, list) else value
             for name, value in asdict(replace(self, readings={})).items()
-            if name != "readings"
+            if value not in ([], "", {})
         }
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> Curves:
+        """The curves that :meth:`as_dict` describes.
+
+        >>> Curves.from_dict(Curves(step=[0], train_loss=[float("inf")]).as_dict()).train_loss
+        [nan]
+        """
+        found: dict[str, Any] = {f.name: values[f.name] for f in fields(Curves) if f.name in values}
+        return Curves(
+            **{n: [math.nan if x is None else x for x in v] if type(v) is list else v for n, v in found.items()}
+        )
 
 
 def train_curves(
@@ -195,49 +220,36 @@ def train_curves(
     >>> len(curves.step), curves.step[-1], curves.held_accuracy[0] < 0.5 < curves.held_accuracy[-1]
     (41, 200, True)
     """
-    n = len(data.train_x)
-    if (epochs is None) == (steps is None):
-        raise ValueError(f"train_curves: expected epochs or steps, got epochs={epochs}, steps={steps}")
-    if not 1 <= batch_size <= n:
-        raise ValueError(
-            f"train_curves: expected a batch size from 1 to {n}, the samples of {data.name}, got {batch_size}"
-        )
-    total = steps if steps is not None else max(1, round(float(epochs or 0) * n / batch_size))
-    every = max(1, total // 40) if measure_every is None else measure_every
-    if total < 1 or (isinstance(every, int) and every < 1):
-        raise ValueError(
-            f"train_curves: expected at least 1 step, and measurements at least 1 apart, got {total}, {every}"
-        )
-    moments = {total, *(range(0, total, every) if isinstance(every, int) else every)}
+    total, moments = _moments(len(data.train_x), data.name, epochs, steps, batch_size, measure_every)
     if probe is not None and probe.model is not model:
         raise ValueError(
             f"train_curves: expected a probe of the model that is trained, a {type(model).__name__}, got one of another "
             f"{type(probe.model).__name__}"
         )
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    if not parameters:
-        raise ValueError(f"train_curves: {type(model).__name__} has no parameters to train")
-    if isinstance(optimizer, str):
-        rule = by_name(optimizer, parameters, lr, weight_decay, momentum)
-    elif lr is not None or weight_decay or momentum:
-        raise ValueError(
-            "train_curves: lr, weight_decay and momentum are for optimizers by name; set them in the optimizer"
-        )
-    else:
-        rule = optimizer if isinstance(optimizer, Optimizer) else optimizer(parameters)
+    rule = _rule(model, optimizer, lr, weight_decay, momentum)
     if probe is not None and probe.optimizer not in (None, rule):
         raise ValueError("train_curves: the probe was given another optimizer, whose updates it would wait for in vain")
     trainer = Trainer(model, rule, terminate_on_non_finite=False, capture=capture)
 
     began = time.perf_counter()
-    curves, order = Curves(), _Order(n, batch_size, seed, data.train_x)
-    since: list[Tensor] = []
+    curves, order = Curves(), _Order(len(data.train_x), batch_size, seed, data.train_x)
+    held, trained = (data.held_x, data.held_t), (data.train_x[:MEASURED], data.train_t[:MEASURED])
+
+    def measure(step: int, losses: Sequence[Tensor]) -> bool:
+        """Whether training is to end."""
+        curves.loss.append(float(to_host(ops.stack([loss.detach() for loss in losses]).array).mean()))
+        curves.take(step, model, trained, held)
+        if step and not (math.isfinite(curves.loss[-1]) and math.isfinite(curves.train_loss[-1])):
+            curves.diverged = step
+            return True
+        return on_measure is not None and bool(on_measure(curves))
+
     with evaluating(model):
         index = order.peek()
-        first = F.cross_entropy(model(_take(data.train_x, index)), _take(data.train_t, index))
-    _measure(curves, model, data, 0, [first])
-    ended = on_measure is not None and bool(on_measure(curves))
+        since = [F.cross_entropy(model(_take(data.train_x, index)), _take(data.train_t, index))]
+    ended = measure(0, since)
     model.train()
+    since = []
     for step in range(1, total + 1):
         if ended:
             break
@@ -250,16 +262,47 @@ def train_curves(
         if after_step is not None:
             after_step(step)
         if step in moments:
-            with evaluating(model):
-                _measure(curves, model, data, step, since)
-            since = []
-            if not (math.isfinite(curves.loss[-1]) and math.isfinite(curves.train_loss[-1])):
-                curves.diverged = step
-                break
-            ended = on_measure is not None and bool(on_measure(curves))
+            ended, since = measure(step, since), []
     model.eval()
     curves.seconds = time.perf_counter() - began
     return curves
+
+
+def _moments(
+    n: int, name: str, epochs: float | None, steps: int | None, batch_size: int, every: int | Sequence[int] | None
+) -> tuple[int, set[int]]:
+    """How many steps there are on ``n`` samples, and after which of them is measured."""
+    if (epochs is None) == (steps is None):
+        raise ValueError(f"train_curves: expected epochs or steps, got epochs={epochs}, steps={steps}")
+    if not 1 <= batch_size <= n:
+        raise ValueError(f"train_curves: expected a batch size from 1 to {n}, the samples of {name}, got {batch_size}")
+    total = steps if steps is not None else max(1, round(float(epochs or 0) * n / batch_size))
+    every = max(1, total // 40) if every is None else every
+    if total < 1 or (isinstance(every, int) and every < 1):
+        raise ValueError(
+            f"train_curves: expected at least 1 step, and measurements at least 1 apart, got {total}, {every}"
+        )
+    return total, {total, *(range(0, total, every) if isinstance(every, int) else every)}
+
+
+def _rule(
+    model: Module,
+    optimizer: str | Optimizer | Callable[[Any], Optimizer],
+    lr: float | None,
+    weight_decay: float,
+    momentum: float,
+) -> Optimizer:
+    """The optimiser that ``train_curves`` was asked for, of what is to be trained."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError(f"train_curves: {type(model).__name__} has no parameters to train")
+    if isinstance(optimizer, str):
+        return by_name(optimizer, parameters, lr, weight_decay, momentum)
+    if lr is not None or weight_decay or momentum:
+        raise ValueError(
+            "train_curves: lr, weight_decay and momentum are for optimizers by name; set them in the optimizer"
+        )
+    return optimizer if isinstance(optimizer, Optimizer) else optimizer(parameters)
 
 
 def log_steps(total: int, n: int = 80) -> list[int]:
@@ -309,21 +352,6 @@ def _sums(model: Module, x: Tensor, t: Tensor) -> Tensor:
 def _read(sums: Tensor, n: int) -> tuple[float, float]:
     loss, right = to_host(sums.array).tolist()
     return loss / n, right / n
-
-
-def _measure(curves: Curves, model: Module, data: Data, step: int, losses: Sequence[Tensor]) -> None:
-    """One more entry of each curve, in two readings of the device whatever their number."""
-    trained = min(MEASURED, len(data.train_x))
-    both = ops.stack(
-        [_sums(model, data.train_x[:trained], data.train_t[:trained]), _sums(model, data.held_x, data.held_t)]
-    )
-    (train_loss, train_right), (held_loss, held_right) = to_host(both.detach().array).tolist()
-    curves.step.append(step)
-    curves.loss.append(float(to_host(ops.stack([loss.detach() for loss in losses]).array).mean()))
-    curves.train_loss.append(train_loss / trained)
-    curves.train_accuracy.append(train_right / trained)
-    curves.held_loss.append(held_loss / len(data.held_x))
-    curves.held_accuracy.append(held_right / len(data.held_x))
 
 
 class _Order:

@@ -7,64 +7,22 @@ import shlex
 import time
 from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
 from kobai.errors import nearest
-from kobai.lab.training.curves import MEASURED, evaluate
 from kobai.lab.sweep.values import spelt
-from kobai.random import Generator, manual_seed
+from kobai.lab.training.curves import MEASURED, Curves
 from kobai.train import job
-from kobai.train.callbacks import Callback, EarlyStopping
-from kobai.train.models import build
-from kobai.train.recipes import OPTIMIZERS, optimizer, schedule
+from kobai.train.callbacks import Callback
+from kobai.train.recipes import OPTIMIZERS
 from kobai.train.settings import FREE, Settings, SettingsError, option, recipe
 from kobai.train.trainer import Trainer
-from kobai.utils.data import DataLoader, TensorDataset
-from kobai.xp import backend, default_device
+from kobai.utils.data import TensorDataset
+from kobai.xp import backend
 
-__all__ = ["Run", "command", "fingerprint", "parts", "settings_of", "train"]
-
-
-@dataclass
-class Run:
-    """The curves of one run: an entry of each list for each measurement, the first before training.
-
-    ``train_loss`` and ``train_accuracy`` are of the first 1000 training samples, ``held_loss`` and ``held_accuracy`` of the
-    validation split, all in evaluation mode. ``diverged`` is the step at which a loss that is not finite ended the run.
-    """
-
-    epoch: list[float] = field(default_factory=list)
-    step: list[int] = field(default_factory=list)
-    train_loss: list[float] = field(default_factory=list)
-    train_accuracy: list[float] = field(default_factory=list)
-    held_loss: list[float] = field(default_factory=list)
-    held_accuracy: list[float] = field(default_factory=list)
-    diverged: int | None = None
-    seconds: float = 0.0
-    backend: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON holds it, which knows no NaN: None stands for what is not finite."""
-        return {
-            name: [v if math.isfinite(v) else None for v in value] if isinstance(value, list) else value
-            for name, value in asdict(self).items()
-        }
-
-    @staticmethod
-    def from_dict(values: Mapping[str, Any]) -> Run:
-        """The run that :meth:`as_dict` describes.
-
-        >>> Run.from_dict(Run([0.0], [0], [float("inf")], [0.1], [2.3], [0.1]).as_dict()).train_loss
-        [nan]
-        """
-        curves: dict[str, Any] = {
-            f.name: [math.nan if v is None else v for v in found] if isinstance(found, list) else found
-            for f in fields(Run)
-            for found in [values[f.name]]
-        }
-        return Run(**curves)
+__all__ = ["command", "fingerprint", "parts", "settings_of", "train"]
 
 
 @dataclass(frozen=True)
@@ -112,12 +70,12 @@ class _Measure(Callback):
     """Curves of a run that :class:`Trainer` performs, taken at certain ``steps``, whatever epochs they are in."""
 
     def __init__(
-        self, data: Parts, batches: int, steps: Container[int], told: Callable[[Run], bool | None] | None
+        self, data: Parts, batches: int, steps: Container[int], told: Callable[[Curves], bool | None] | None
     ) -> None:
-        (self.held_x, self.held_t), (x, t) = data.validation.tensors, data.train.tensors
-        self.train_x, self.train_t = x[:MEASURED], t[:MEASURED]
+        self.held, (x, t) = data.validation.tensors, data.train.tensors
+        self.trained = x[:MEASURED], t[:MEASURED]
         self.batches, self.steps, self.told = batches, steps, told
-        self.run = Run(backend=backend())
+        self.run = Curves(backend=backend())
 
     def on_fit_start(self, trainer: Trainer) -> None:
         self._take(trainer, 0)
@@ -134,22 +92,16 @@ class _Measure(Callback):
 
     def _take(self, trainer: Trainer, step: int) -> None:
         run = self.run
-        loss, accuracy = evaluate(trainer.model, self.train_x, self.train_t)
-        held_loss, held_accuracy = evaluate(trainer.model, self.held_x, self.held_t)
         run.epoch.append(step / self.batches)
-        run.step.append(step)
-        run.train_loss.append(loss)
-        run.train_accuracy.append(accuracy)
-        run.held_loss.append(held_loss)
-        run.held_accuracy.append(held_accuracy)
-        if not (math.isfinite(loss) and math.isfinite(held_loss)):
+        run.take(step, trainer.model, self.trained, self.held)
+        if not (math.isfinite(run.train_loss[-1]) and math.isfinite(run.held_loss[-1])):
             run.diverged = step
             raise _Ended
         if self.told is not None and self.told(run):
             raise _Ended
 
 
-def train(settings: Settings, measures: int = 40, on_measure: Callable[[Run], bool | None] | None = None) -> Run:
+def train(settings: Settings, measures: int = 40, on_measure: Callable[[Curves], bool | None] | None = None) -> Curves:
     """The run that ``kobai train`` makes of ``settings``, seen from the training and the validation part alone.
 
     ``measures`` says how many measurements there are after the first, evenly apart, as far as there are steps; ``on_measure``
@@ -161,21 +113,14 @@ def train(settings: Settings, measures: int = 40, on_measure: Callable[[Run], bo
     (0.0, 3.0, True)
     """
     data, began = parts(settings), time.perf_counter()
-    manual_seed(settings.seed)
-    model = build(job.describe_model(settings, data.input_shape, data.classes)).to(default_device())
-    order = Generator().manual_seed(settings.seed + 1)
-    loader = DataLoader(data.train, batch_size=settings.batch_size, shuffle=True, generator=order)
-    rule = optimizer(settings.optimizer, model.parameters(), settings.lr, settings.weight_decay, settings.momentum)
-    batches = len(loader)
+    batches = math.ceil(len(data.train) / settings.batch_size)
     total = batches * settings.epochs
     measure = _Measure(data, batches, {math.ceil(i * total / measures) for i in range(1, measures + 1)}, on_measure)
-    trainer = Trainer(
-        model,
-        rule,
-        scheduler=schedule(settings.schedule, rule, settings.epochs, batches),
-        metrics=["accuracy"],
-        callbacks=[*([EarlyStopping(settings.patience)] if settings.patience else []), measure],
-        clip_grad_norm=settings.clip_grad_norm,
+    trainer, loader = job.assemble(
+        settings,
+        job.describe_model(settings, data.input_shape, data.classes),
+        data.train,
+        callbacks=[measure],
         terminate_on_non_finite=False,
     )
     needed = settings.patience is not None or settings.schedule == "plateau"  # these two look at the validation loss
