@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,18 +19,13 @@ from kobai.lab.reports import charts, count_charts
 from kobai.lab.reports.axes import number, rounded
 from kobai.lab.reports.charts import Line
 from kobai.lab.reports.count_charts import Bars
-from kobai.lab.reports.drawing import WIDTH
 from kobai.lab.reports.markup import Markup, escaped, table, tag
 from kobai.lab.reports.page import figure, how, more
 from kobai.nn import functional as F
 from kobai.nn.utils import clip_grad_norm_
 from kobai.optim import Optimizer
-from kobai.random import manual_seed
 from kobai.train import job
 from kobai.train.batches import evaluating
-from kobai.train.models import build
-from kobai.train.recipes import optimizer
-from kobai.train.settings import Settings
 
 BINS, PANELS = 36, 12
 
@@ -57,11 +52,10 @@ class Seen:
 def look(restored: job.Restored, state: dict[str, Any], batch: tuple[Tensor, Tensor]) -> Seen:
     """Watch a step of both nets, on copies. Random numbers are drawn."""
     settings = restored.settings
-    manual_seed(settings.seed)  # as job.train does, so that these are the weights that the run began with
-    fresh = build(job.describe_model(settings, restored.input_shape, len(restored.classes))).to(batch[0].device)
-    begun = _rule(settings, fresh)
+    shape, classes = restored.input_shape, len(restored.classes)
+    fresh, begun = job.begin(settings, job.describe_model(settings, shape, classes))
     trained = copy.deepcopy(restored.model)
-    going = _rule(settings, trained)
+    going = job.optimizer_of(settings, trained)
     try:
         going.load_state_dict(state["optimizer"])
     except (KeyError, RuntimeError, ValueError) as error:
@@ -73,10 +67,6 @@ def look(restored: job.Restored, state: dict[str, Any], batch: tuple[Tensor, Ten
         found.append((_reading(model, rule, batch, settings.clip_grad_norm), diagnosis))
     (before, first), (after, last) = found
     return Seen(before, after, first, last, len(batch[0]))
-
-
-def _rule(settings: Settings, model: nn.Module) -> Optimizer:
-    return optimizer(settings.optimizer, model.parameters(), settings.lr, settings.weight_decay, settings.momentum)
 
 
 def _reading(model: nn.Module, rule: Optimizer, batch: tuple[Tensor, Tensor], clip: float | None) -> Reading:
@@ -121,49 +111,13 @@ def activations(seen: Seen) -> list[Any]:
     """Histograms layer by layer, and the spread of the signal through the depth."""
     layers = _activated(seen.after)
     before = {layer.name: layer for layer in seen.before.layers}
-    panels = []
-    for layer in _chosen(layers):
-        old = before.get(layer.name)
-        drawn = []
-        for stats, (name, colour, form) in ((layer.output, AFTER), (old.output if old else None, BEFORE)):
-            if stats is not None and stats.edges is not None and stats.counts is not None:
-                drawn.append(Bars(name, stats.edges, stats.counts, colour, filled=form == 0))
-        said = _changes(layer.output, old.output if old else None)
-        alt = f"Histogram of the outputs of layer {layer.name or 'model'}, {_kind(layer)}: {said}."
-        panels.append(figure(count_charts.histogram(drawn, alt=alt), f"{layer.name} · {_kind(layer)}", said))
+    panels = [_panel(layer, before.get(layer.name)) for layer in _chosen(layers)]
     key = tag(
         "div",
         tag("span", tag("i", class_="filled"), AFTER[0]),
         tag("span", tag("i", class_="hollow"), BEFORE[0]),
         class_="key",
     )
-    names = [layer.name for layer in layers]
-    spread = _through_depth(
-        names,
-        [(seen.before, BEFORE), (seen.after, AFTER)],
-        lambda layer: layer.output.signal,
-        "Signal by depth",
-        "what differs from sample to sample, root mean square",
-        "signal (root mean square)",
-        log=True,
-    )
-    shares = [
-        (layer.output.saturated if math.isfinite(layer.output.saturated) else layer.output.dead) for layer in layers
-    ]
-    charts_ = [spread]
-    if any(math.isfinite(share) and share > 0 for share in shares):
-        what = "dead" if any(math.isfinite(layer.output.dead) for layer in layers) else "saturated"
-        charts_.append(
-            _through_depth(
-                names,
-                [(seen.before, BEFORE), (seen.after, AFTER)],
-                lambda layer: getattr(layer.output, what),
-                "Dead units by depth" if what == "dead" else "Saturated outputs by depth",
-                "units that are 0 for every sample" if what == "dead" else "outputs where the activation is flat",
-                "share of units" if what == "dead" else "share of outputs",
-                percent=True,
-            )
-        )
     rows = [_row(layer, before.get(layer.name)) for layer in seen.after.layers]
     hidden = len(layers) - len(panels)
     return [
@@ -175,7 +129,7 @@ def activations(seen: Seen) -> list[Any]:
         tag("div", panels, class_="small"),
         key,
         how(f"{hidden} more layers lie between these; the table has all.") if hidden else None,
-        tag("div", charts_, class_="two"),
+        tag("div", _signals(seen, layers), class_="two"),
         more(
             "All layers",
             table(
@@ -186,6 +140,46 @@ def activations(seen: Seen) -> list[Any]:
             ),
         ),
     ]
+
+
+def _panel(layer: LayerStats, before: LayerStats | None) -> Markup:
+    """The histogram of a layer's outputs, over that of the untrained net."""
+    old = before.output if before else None
+    drawn = []
+    for stats, (name, colour, form) in ((layer.output, AFTER), (old, BEFORE)):
+        if stats is not None and stats.edges is not None and stats.counts is not None:
+            drawn.append(Bars(name, stats.edges, stats.counts, colour, filled=form == 0))
+    said = _changes(layer.output, old)
+    alt = f"Histogram of the outputs of layer {layer.name or 'model'}, {_kind(layer)}: {said}."
+    return figure(count_charts.histogram(drawn, alt=alt), f"{layer.name} · {_kind(layer)}", said)
+
+
+def _signals(seen: Seen, layers: Sequence[LayerStats]) -> list[Markup]:
+    """The spread of the signal through the depth, and the share of units that do not let it through, if there are any."""
+    names = [layer.name for layer in layers]
+    spread = _through_depth(
+        names,
+        seen,
+        lambda reading: {layer.name: layer.output.signal for layer in reading.layers},
+        "Signal by depth",
+        "what differs from sample to sample, root mean square",
+        "signal (root mean square)",
+        log=True,
+    )
+    outputs = [layer.output for layer in layers]
+    shares = [now.saturated if math.isfinite(now.saturated) else now.dead for now in outputs]
+    if not any(math.isfinite(share) and share > 0 for share in shares):
+        return [spread]
+    what, *words = (
+        ("dead", "Dead units by depth", "units that are 0 for every sample", "share of units")
+        if any(math.isfinite(now.dead) for now in outputs)
+        else ("saturated", "Saturated outputs by depth", "outputs where the activation is flat", "share of outputs")
+    )
+
+    def stuck(reading: Reading) -> dict[str, float]:
+        return {layer.name: getattr(layer.output, what) for layer in reading.layers}
+
+    return [spread, _through_depth(names, seen, stuck, words[0], words[1], words[2], percent=True)]
 
 
 def _activated(reading: Reading) -> list[LayerStats]:
@@ -243,52 +237,39 @@ def _row(layer: LayerStats, before: LayerStats | None) -> list[Any]:
 def gradients(seen: Seen) -> list[Any]:
     """How much of the gradient reaches each layer and each weight, and how far a step moves the weights."""
     names = [layer.name for layer in _activated(seen.after)]
-    both = [(seen.before, BEFORE), (seen.after, AFTER)]
-    flow = _through_depth(
-        names,
-        both,
-        lambda layer: layer.gradient.rms if layer.gradient is not None else math.nan,
-        "Gradient by depth",
-        "of the loss by a layer's outputs, root mean square",
-        "gradient (root mean square)",
-        log=True,
-        width=NARROW,
-    )
-    charts_ = [flow]
-    weights = [w.name.removesuffix(".weight") for w in seen.after.weights]
-    for what, title, note, label in (
-        ("gradient", "Gradient of the weights", "root mean square", "gradient (root mean square)"),
-        ("ratio", "Update against weight", "‖Δw‖ / ‖w‖ of one step; about 10⁻³ is usual", "update / weight"),
-    ):
-        series = []
-        for reading, (name, colour, form) in both:
-            known = {w.name.removesuffix(".weight"): w for w in reading.weights}
-            values = []
-            for weight in weights:
-                w = known.get(weight)
-                if w is None:
-                    values.append(math.nan)
-                else:
-                    values.append(
-                        w.ratio if what == "ratio" else w.gradient.rms if w.gradient is not None else math.nan
-                    )
-            series.append(Line(name, list(range(len(weights))), values, colour, form))
-        charts_.append(
-            figure(
-                charts.lines(
-                    series,
-                    alt=f"{title}, from the first layer to the last: {'; '.join(_ends(line) for line in series)}.",
-                    x_label="weights, from input to output",
-                    y_label=label,
-                    log=True,
-                    ticks=_ticks(weights),
-                    levels=[(RATIO, "usual")] if what == "ratio" else [],
-                    width=NARROW,
-                ),
-                title,
-                note,
-            )
-        )
+    weights = [weight.name for weight in seen.after.weights]
+    of_weights = {"x_label": "weights, from input to output", "log": True, "width": NARROW}
+    drawn = [
+        _through_depth(
+            names,
+            seen,
+            lambda reading: {layer.name: _rms(layer.gradient) for layer in reading.layers},
+            "Gradient by depth",
+            "of the loss by a layer's outputs, root mean square",
+            "gradient (root mean square)",
+            log=True,
+            width=NARROW,
+        ),
+        _through_depth(
+            weights,
+            seen,
+            lambda reading: {weight.name: _rms(weight.gradient) for weight in reading.weights},
+            "Gradient of the weights",
+            "root mean square",
+            "gradient (root mean square)",
+            **of_weights,
+        ),
+        _through_depth(
+            weights,
+            seen,
+            lambda reading: {weight.name: weight.ratio for weight in reading.weights},
+            "Update against weight",
+            "‖Δw‖ / ‖w‖ of one step; about 10⁻³ is usual",
+            "update / weight",
+            levels=[(RATIO, "usual")],
+            **of_weights,
+        ),
+    ]
     first, last = _first_and_last(seen.before, names)
     told = ""
     if first and last:
@@ -303,7 +284,7 @@ def gradients(seen: Seen) -> list[Any]:
             "The gradient enters at the output and goes back layer by layer. A line that falls steeply to the left is "
             f"a gradient that vanishes, one that climbs is a gradient that explodes; level is healthy.{told}"
         ),
-        tag("div", charts_, class_="three"),
+        tag("div", drawn, class_="three"),
     ]
 
 
@@ -322,37 +303,39 @@ def _first_and_last(reading: Reading, names: Sequence[str]) -> tuple[float, floa
 
 def _through_depth(
     names: Sequence[str],
-    readings: Sequence[tuple[Reading, tuple[str, str, int]]],
-    value: Callable[[LayerStats], float],
+    seen: Seen,
+    values: Callable[[Reading], Mapping[str, float]],
     title: str,
     note: str,
     label: str,
     *,
-    log: bool = False,
     percent: bool = False,
-    width: int = WIDTH,
+    **options: Any,
 ) -> Markup:
+    """A value of each of these layers or weights, before training and after; ``options`` go to the chart."""
     series = []
-    for reading, (name, colour, form) in readings:
-        known = {layer.name: layer for layer in reading.layers}
-        values = [value(known[layer]) if layer in known else math.nan for layer in names]
-        series.append(Line(name, list(range(len(names))), values, colour, form))
+    for reading, (name, colour, form) in ((seen.before, BEFORE), (seen.after, AFTER)):
+        known = values(reading)
+        y = [known.get(one, math.nan) for one in names]
+        series.append(Line(name, list(range(len(names))), y, colour, form))
     drawing = charts.lines(
         series,
         alt=f"{title}, from the first layer to the last: {'; '.join(_ends(line, percent) for line in series)}.",
-        x_label="layer, from input to output",
         y_label=label,
-        log=log,
         percent=percent,
         ticks=_ticks(names),
-        width=width,
+        **{"x_label": "layer, from input to output", **options},
     )
     return figure(drawing, title, note)
 
 
+def _rms(gradient: Moments | None) -> float:
+    return math.nan if gradient is None else gradient.rms
+
+
 def _ticks(names: Sequence[str]) -> list[tuple[float, str]]:
     step = max(1, math.ceil(len(names) / 12))
-    return [(float(i), name or "model") for i, name in enumerate(names) if i % step == 0]
+    return [(float(i), name.removesuffix(".weight") or "model") for i, name in enumerate(names) if i % step == 0]
 
 
 def _ends(line: Line, percent: bool = False) -> str:
