@@ -72,6 +72,15 @@ def around(values: Sequence[float], log: bool = False, shares: bool = False) -> 
     return Axis(low, high, tuple((v, f"{100 * v:.6g} %" if shares else number(v)) for v in nice(low, high)))
 
 
+def wide(values: Sequence[float]) -> bool:
+    """Whether numbers above 0 are so far apart that only a logarithmic axis shows them all.
+
+    >>> wide([0.01, 1.0]), wide([0.1, 1.0]), wide([0.0, 1.0]), wide([])
+    (True, False, False, False)
+    """
+    return bool(values) and min(values) > 0 and max(values) > 30 * min(values)
+
+
 def named(names: Sequence[str]) -> Axis:
     """The axis of things: the first at 0, the second at 1, each with room on both sides.
 

@@ -10,11 +10,11 @@ from kobai.core.checksum import read_json
 from kobai.errors import DataError
 from kobai.lab import plots
 from kobai.lab.reports import charts
-from kobai.lab.reports.axes import around, percent, rounded
+from kobai.lab.reports.axes import around, percent, rounded, wide
 from kobai.lab.reports.charts import Line
 from kobai.lab.reports.markup import Markup, facts, table, tag
 from kobai.lab.reports.page import Page, common, environment, figure, how, more
-from kobai.lab.sweep.compare_figure import SHOWN, appearances
+from kobai.lab.sweep.compare_figure import SHOWN, appearances, summary
 from kobai.lab.sweep.values import spelt
 from kobai.train.progress import duration
 from kobai.train.settings import Settings
@@ -120,7 +120,7 @@ def _curves(content: dict[str, Any]) -> list[Any]:
             alt=f"{title} by epoch. {content.get('alt', '')}",
             x_label="epoch",
             y_label=axis,
-            log=what == "train_loss" and bool(values) and max(values) > 30 * min(values),
+            log=what == "train_loss" and wide(values),
             percent=what == "held_accuracy",
             legend=False,
         )
@@ -212,13 +212,9 @@ def _verdict(ranking: list[dict[str, Any]], seeds: int) -> str:
 def _line(condition: dict[str, Any], what: str, look: tuple[str, int]) -> Line:
     runs = condition["runs"]
     longest = max(runs, key=lambda run: len(run["epoch"]))["epoch"]
-    points = [[run[what][i] for run in runs if i < len(run[what])] for i in range(len(longest))]
-    finite = [[v for v in values if v is not None] for values in points]
-    means = [sum(v) / len(v) if len(v) == len(p) and v else None for v, p in zip(finite, points, strict=True)]
-    band = None
-    if len(runs) > 1:
-        band = [min(v, default=None) for v in finite], [max(v, default=None) for v in finite]
-    return Line(_named(condition["name"]), longest, means, *look, band=band)
+    values = [[math.nan if v is None else v for v in run[what]] for run in runs]
+    means, *band = summary([[v[i] for v in values if i < len(v)] for i in range(len(longest))])
+    return Line(_named(condition["name"]), longest, means, *look, band=(band[0], band[1]) if len(runs) > 1 else None)
 
 
 def _appearances(content: dict[str, Any]) -> dict[str, tuple[str, int]]:

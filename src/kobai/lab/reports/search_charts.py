@@ -10,7 +10,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 
-from kobai.lab.reports.axes import Axis, Frame, around, between, percent, rounded, shortened, whole_percent
+from kobai.lab.reports.axes import Axis, Frame, around, between, percent, rounded, shortened, whole_percent, wide
 from kobai.lab.reports.drawing import WIDTH, at, drawable, label, marker, nothing, path, picture, stroke
 from kobai.lab.reports.markup import Markup, tag
 from kobai.lab.sweep.trials import Plan, Trial, ranked
@@ -112,11 +112,7 @@ def parallel(plan: Plan, trials: Sequence[Trial], *, alt: str) -> Markup:
 
     order = {t.number: i for i, t in enumerate(reversed(ranked(plan, done)), 1)}
     for trial in [*pruned, *sorted(done, key=lambda t: order[t.number])]:
-        shares = [axis.share(plan.place(name, trial.parameters[name])) for name, axis in axes.items()]
-        shares = [  # equal lines side by side
-            share if isinstance(plan.space[name], Range) else share + jitter.uniform(-0.02, 0.02)
-            for name, share in zip(axes, shares, strict=True)
-        ]
+        shares = plan.shares(trial.parameters, jitter)
         if trial.state == "complete":
             shares.append(score.share(_value(trial)))
         points = [(left + i * step, height(share)) for i, share in enumerate(shares)]
@@ -188,8 +184,7 @@ def _up(plan: Plan, trials: Sequence[Trial]) -> Axis:
 
 
 def _scale(plan: Plan, values: Sequence[float]) -> Axis:
-    log = not plan.greatest and min(values) > 0 and max(values) > 30 * min(values)
-    return around(values, log, shares=plan.greatest)
+    return around(values, not plan.greatest and wide(values), shares=plan.greatest)
 
 
 def _kind(trial: Trial, best: Trial | None) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kobai.lab import plots
+from kobai.lab.reports.axes import wide
 from kobai.lab.sweep.values import label
 from kobai.train.settings import Settings
 
@@ -31,7 +32,7 @@ def figure(comparison: Comparison) -> Any:
     for ax, (what, ylabel) in zip(axes, PANELS, strict=True):
         for i, name in enumerate(reversed(others)):
             condition = by_name[name]
-            means, _, _ = _summary(condition.curve(what))
+            means, _, _ = summary(condition.curve(what))
             ax.plot(
                 condition.epochs,
                 means,
@@ -42,7 +43,7 @@ def figure(comparison: Comparison) -> Any:
             )
         for name in reversed(shown):  # the best on top
             condition, look = by_name[name], looks[name]
-            means, low, high = _summary(condition.curve(what))
+            means, low, high = summary(condition.curve(what))
             plots.curve(ax, condition.epochs, means, name, label=name, **look)
             if len(condition.runs) > 1:
                 plots.band(ax, condition.epochs, low, high, name, color=look["color"])
@@ -52,7 +53,7 @@ def figure(comparison: Comparison) -> Any:
         ax.margins(x=0.02)
     seen = [c.curve("train_loss") for c in (by_name[name] for name in shown)]
     losses = [v for curve in seen for values in curve for v in values if math.isfinite(v) and v > 0]
-    if losses and max(losses) > 30 * min(losses):
+    if wide(losses):
         axes[0].set_yscale("log")
     elif losses:
         axes[0].set_ylim(bottom=0)
@@ -116,13 +117,19 @@ def appearances(
     return found
 
 
-def _summary(curve: list[list[float]]) -> tuple[list[float], list[float], list[float]]:
-    """Mean, least and greatest value of the runs at each measurement; what is not finite leaves a gap."""
-    means = [sum(values) / len(values) for values in curve]
+def summary(curve: Sequence[Sequence[float]]) -> tuple[list[float], list[float], list[float]]:
+    """Mean, least and greatest value of the runs at each measurement: line and band.
+
+    A run that has left the finite numbers takes the mean with it, and leaves the band to the others.
+
+    >>> summary([[1.0, 2.0], [math.inf, 3.0]])
+    ([1.5, nan], [1.0, 3.0], [2.0, 3.0])
+    """
+    finite = [[v for v in values if math.isfinite(v)] for values in curve]
     return (
-        [m if math.isfinite(m) else math.nan for m in means],
-        [min(values) for values in curve],
-        [max(values) for values in curve],
+        [sum(f) / len(f) if f and len(f) == len(v) else math.nan for f, v in zip(finite, curve, strict=True)],
+        [min(values, default=math.nan) for values in finite],
+        [max(values, default=math.nan) for values in finite],
     )
 
 

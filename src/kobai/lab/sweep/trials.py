@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import combinations, product
+from random import Random
 from typing import Any
 
 from kobai.errors import nearest
@@ -75,6 +76,14 @@ class Plan:
         """Where a value is on :meth:`axis`."""
         what = self.space[name]
         return float(value) if isinstance(what, Range) else float([spelt(one) for one in what].index(spelt(value)))
+
+    def shares(self, parameters: Mapping[str, Any], jitter: Random) -> list[float]:
+        """How far along its axis each value is; ``jitter`` sets equal choices side by side."""
+        found = []
+        for name, what in self.space.items():
+            share = self.axis(name).share(self.place(name, parameters[name]))
+            found.append(share if isinstance(what, Range) else share + jitter.uniform(-0.02, 0.02))
+        return found
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON holds it: what a study of another search is told by."""

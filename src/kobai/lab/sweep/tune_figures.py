@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from kobai.lab import plots
-from kobai.lab.reports.axes import between, whole_percent
+from kobai.lab.reports.axes import Axis, between, whole_percent, wide
 from kobai.lab.sweep.trials import Trial
-from kobai.lab.sweep.values import Range, spelt_out
+from kobai.lab.sweep.values import spelt_out
 
 Search = Any
 """``kobai.lab.sweep.search.Search``, whose file imports this one."""
@@ -76,7 +76,7 @@ def history(search: Search) -> Any:
     ax.set_ylabel(search.plan.score)
     if search.plan.greatest:
         ax.set_ylim(top=1.02)
-    elif complete and max(_number(t) for t in complete) > 30 * max(1e-12, min(_number(t) for t in complete)):
+    elif wide([_number(t) for t in complete]):
         ax.set_yscale("log")
     ax.xaxis.get_major_locator().set_params(integer=True)
     plots.legend_below(fig, ax, columns=3)
@@ -98,11 +98,7 @@ def parallel(search: Search) -> Any:
     ax = fig.subplots()
     jitter = random.Random(0)
     for i, trial in enumerate([*pruned, *complete]):
-        heights = [axis.share(plan.place(name, trial.parameters[name])) for name, axis in axes.items()]
-        heights = [  # equal lines side by side
-            height if isinstance(what, Range) else height + jitter.uniform(-0.02, 0.02)
-            for height, what in zip(heights, plan.space.values(), strict=True)
-        ] + [score.share(_number(trial))]
+        heights = [*plan.shares(trial.parameters, jitter), score.share(_number(trial))]
         # By rank and not by score: one trial that went wrong must not take all the colours.
         rank = (i - len(pruned) + 1) / len(complete)
         mine, ended = best is not None and trial.number == best.number, trial.state == "pruned"
@@ -116,22 +112,7 @@ def parallel(search: Search) -> Any:
             markersize=5,
         )
     for i, axis in enumerate([*axes.values(), score]):
-        ax.axvline(i, color="0.35", linewidth=0.9, zorder=1)
-        for value, text in axis.ticks:
-            height = axis.share(value)
-            ax.plot([i - 0.02, i], [height, height], color="0.35", linewidth=0.9, zorder=4)
-            ax.annotate(
-                text,
-                (i, height),
-                xytext=(-4, 0),
-                textcoords="offset points",
-                ha="right",
-                va="center",
-                fontsize=7.5,
-                color="0.1",
-                zorder=5,
-                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6},
-            )
+        _upright(ax, i, axis)
     ax.set_xticks(range(len(axes) + 1), [*(name.replace("_", "\n") for name in axes), plan.score.replace(" ", "\n")])
     ax.tick_params(axis="x", length=0, labelsize=8.5, pad=6)
     ax.set_yticks([])
@@ -149,6 +130,26 @@ def parallel(search: Search) -> Any:
         entries.append(Line2D([], [], color="0.7", linewidth=0.9, label="pruned"))
     fig.legend(handles=entries, loc="outside lower center", ncols=len(entries), frameon=False, fontsize=8)
     return fig
+
+
+def _upright(ax: Any, x: int, axis: Axis) -> None:
+    """The axis of a setting or of the score, with its numbers to the left."""
+    ax.axvline(x, color="0.35", linewidth=0.9, zorder=1)
+    for value, text in axis.ticks:
+        height = axis.share(value)
+        ax.plot([x - 0.02, x], [height, height], color="0.35", linewidth=0.9, zorder=4)
+        ax.annotate(
+            text,
+            (x, height),
+            xytext=(-4, 0),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            fontsize=7.5,
+            color="0.1",
+            zorder=5,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6},
+        )
 
 
 def importance(search: Search, shares: dict[str, float]) -> Any:
