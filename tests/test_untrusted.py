@@ -18,7 +18,7 @@ from kobai.core.files import write_atomically
 from kobai.core.untrusted import Bounded, from_json, from_toml, printable, real, regular
 from kobai.errors import CheckpointError, DataError
 from kobai.lab.experiments import register
-from kobai.lab.sweep import study
+from kobai.lab.sweep import tune_study
 from kobai.lab.sweep.mailbox import mailbox
 from kobai.train import checkpoint
 from kobai.train.settings import SettingsError, read_toml
@@ -60,7 +60,7 @@ READERS = [
     (checksum.read_json, (DataError, OSError)),
     (lambda path: read_toml(path, {}), SettingsError),
     (register.read, (ValueError, OSError)),
-    (lambda path: study.held_plan(path.parent), (DataError, OSError)),
+    (lambda path: tune_study.held_plan(path.parent), (DataError, OSError)),
     (kobai.load, (CheckpointError, OSError)),
 ]
 
@@ -69,7 +69,7 @@ READERS = [
 @pytest.mark.parametrize(("reader", "error"), READERS)
 @pytest.mark.parametrize("kind", ["pipe", "device", "loop", *DEEP, "digits"])
 def test_every_reader_of_files_refuses_what_is_none(tmp_path, reader, error, kind):
-    path = tmp_path / study.JOURNAL
+    path = tmp_path / tune_study.JOURNAL
     if kind == "pipe":
         os.mkfifo(path)
     elif kind == "device":

@@ -20,7 +20,7 @@ import kobai
 from kobai import bench
 from kobai.cli import main
 from kobai.core.checksum import read_json
-from kobai.lab.sweep.comparison import PLAN
+from kobai.lab.sweep.compare import PLAN
 from kobai.train import checkpoint, job
 
 SMALL = ["--hidden", "4", "--batch-size", "16", "--epochs", "2", "--quiet"]

@@ -15,9 +15,9 @@ from attacks.commands import COMMANDS, perform, prepare, timeless
 from kobai.core.checksum import read_json
 from kobai.errors import CheckpointError, DataError
 from kobai.lab.experiments.register import read as read_result
-from kobai.lab.sweep import study
-from kobai.lab.sweep.study import JOURNAL, held_plan
-from kobai.lab.sweep.trials import Plan
+from kobai.lab.sweep import tune_study
+from kobai.lab.sweep.tune_plan import Plan
+from kobai.lab.sweep.tune_study import JOURNAL, held_plan
 
 FLIPS = 300
 """Flipped bits of each file, and a third as many of each other kind of damage."""
@@ -40,7 +40,9 @@ def damages(whole: bytes, count: int, chance: random.Random) -> Iterator[tuple[s
 
 def searched(path: Path) -> Any:
     plan = Plan.from_dict(held_plan(path.parent) or {})
-    return [(t.number, t.state, t.value, t.curve) for t in study.trials(study.open_study(path.parent, plan), plan)]
+    return [
+        (t.number, t.state, t.value, t.curve) for t in tune_study.trials(tune_study.open_study(path.parent, plan), plan)
+    ]
 
 
 def fewer_trials(found: Any, written: Any) -> bool:

@@ -6,9 +6,9 @@ import pytest
 from rich.console import Console
 
 from kobai.cli import boards
-from kobai.lab.sweep import conditions, trials
-from kobai.lab.sweep.search import Search
-from kobai.lab.sweep.trials import Trial
+from kobai.lab.sweep import compare_plan, tune_plan
+from kobai.lab.sweep.tune_plan import Trial
+from kobai.lab.sweep.tune_result import Search
 from kobai.lab.training.curves import Curves
 from kobai.train.settings import Settings
 
@@ -35,7 +35,7 @@ def news(accuracy: float, epoch: float = 1.0, loss: float = 0.5) -> dict[str, ob
 
 
 def test_a_comparison_shows_what_runs_and_what_is_best_of_many(screen):
-    made = conditions.plan(
+    made = compare_plan.plan(
         Settings(epochs=10), {"lr": [10.0**-i for i in range(15)], "activation": "relu,tanh"}, repeat=2
     )
     board = boards.CompareBoard(made, quiet=False)
@@ -52,7 +52,7 @@ def test_a_comparison_shows_what_runs_and_what_is_best_of_many(screen):
 
 
 def test_how_long_it_will_take_is_told_once_it_can_be(screen):
-    board = boards.CompareBoard(conditions.plan(Settings(epochs=10), {"lr": [0.1, 1.0]}), quiet=False)
+    board = boards.CompareBoard(compare_plan.plan(Settings(epochs=10), {"lr": [0.1, 1.0]}), quiet=False)
     board.began -= 10
     board.take((0, 0), news(0.5, epoch=5.0), False)
     assert "some 30 s left" in lines(screen, board)[0]
@@ -62,7 +62,7 @@ def test_how_long_it_will_take_is_told_once_it_can_be(screen):
 
 
 def test_a_search_shows_the_best_and_the_trials_that_run(screen):
-    made = trials.plan(Settings(), {"lr": "1e-4..1:log", "hidden": "50|100,100", "activation": "relu,tanh"})
+    made = tune_plan.plan(Settings(), {"lr": "1e-4..1:log", "hidden": "50|100,100", "activation": "relu,tanh"})
     board = boards.TuneBoard(made, 30, quiet=False)
     assert "processes are starting" in lines(screen, board)[1]
     point = {"lr": 0.0123, "hidden": (100, 100), "activation": "relu"}
@@ -76,7 +76,7 @@ def test_a_search_shows_the_best_and_the_trials_that_run(screen):
 
 
 def test_without_a_terminal_each_end_is_a_line(monkeypatch, capsys):
-    made = conditions.plan(Settings(epochs=10), {"lr": [0.1, 1.0, 10.0] + [100.0 + i for i in range(9)]}, repeat=1)
+    made = compare_plan.plan(Settings(epochs=10), {"lr": [0.1, 1.0, 10.0] + [100.0 + i for i in range(9)]}, repeat=1)
     board = boards.CompareBoard(made, quiet=False)
     with board:
         board.take((0, 0), news(0.5), False)

@@ -16,11 +16,11 @@ from kobai.cli import main
 from kobai.errors import DataError
 from kobai.lab.reports.reporting import FILE, report
 from kobai.lab.sweep import values
+from kobai.lab.sweep.compare import PLAN, RUNS, perform, read_plan
 from kobai.lab.sweep.compare_figure import SHOWN, appearances, figure
-from kobai.lab.sweep.comparison import PLAN, RUNS, perform, read_plan
-from kobai.lab.sweep.conditions import Plan, plan
-from kobai.lab.sweep.ranking import FIGURE, RESULTS, TABLE, Comparison, Condition
-from kobai.lab.training import running
+from kobai.lab.sweep.compare_plan import Plan, plan
+from kobai.lab.sweep.compare_result import FIGURE, RESULTS, TABLE, Comparison, Condition
+from kobai.lab.training import from_settings
 from kobai.lab.training.curves import Curves
 from kobai.train import job
 from kobai.train.settings import Settings, SettingsError
@@ -54,8 +54,8 @@ def test_a_run_is_that_of_kobai_train_number_for_number(tmp_path, changed):
     settings = Settings(hidden=(20,), epochs=4, seed=3, **changed)
     job.train(settings, job.load_data(settings), tmp_path / "run", say=lambda line: None, curve=False)
     history = [json.loads(line) for line in (tmp_path / "run" / job.HISTORY).read_text().splitlines()]
-    batches = math.ceil(len(running.parts(settings).train) / settings.batch_size)
-    run = running.train(settings, measures=4 * batches)  # after every step
+    batches = math.ceil(len(from_settings.parts(settings).train) / settings.batch_size)
+    run = from_settings.train(settings, measures=4 * batches)  # after every step
     at = [run.step.index(record["epoch"] * batches) for record in history]
     assert [run.held_accuracy[i] for i in at] == [record["val_accuracy"] for record in history]
     assert [run.held_loss[i] for i in at] == pytest.approx([record["val_loss"] for record in history], rel=1e-5)
@@ -136,7 +136,7 @@ def test_arguments_of_the_function_are_checked():
 
 def test_all_conditions_have_the_same_seeds(monkeypatch):
     seen = []
-    monkeypatch.setattr(running, "train", lambda settings, *_: (seen.append(settings), a_run())[1])
+    monkeypatch.setattr(from_settings, "train", lambda settings, *_: (seen.append(settings), a_run())[1])
     found = kobai.lab.compare({"activation": "relu,tanh"}, repeat=3, seed=5, jobs=1)
     assert [(s.seed, s.activation) for s in seen] == [(s, a) for s in (5, 6, 7) for a in ("relu", "tanh")]
     assert found.as_dict()["seeds"] == [5, 6, 7]
@@ -151,11 +151,11 @@ def test_the_test_split_is_never_touched(monkeypatch):
 
     load = job.load_data
     monkeypatch.setattr(job, "load_data", lambda settings: replace(load(settings), test=Forbidden()))
-    running._parts.cache_clear()
+    from_settings._parts.cache_clear()
     try:
         assert kobai.lab.compare({"lr": [0.1, 1]}, jobs=1, **QUICK).ranking()
     finally:
-        running._parts.cache_clear()
+        from_settings._parts.cache_clear()
 
 
 # --- ranking, table, figure -------------------------------------------------------------------------------------------
@@ -282,7 +282,7 @@ def test_folders_that_hold_something_else_are_left_alone(tmp_path):
 
 def test_an_interrupted_comparison_goes_on_and_finds_the_same(tmp_path, monkeypatch):
     whole = kobai.lab.compare({"activation": "relu,tanh"}, repeat=2, jobs=1, **QUICK)
-    train, count = running.train, 0
+    train, count = from_settings.train, 0
 
     def stops(*args):
         nonlocal count
@@ -291,7 +291,7 @@ def test_an_interrupted_comparison_goes_on_and_finds_the_same(tmp_path, monkeypa
             raise KeyboardInterrupt
         return train(*args)
 
-    monkeypatch.setattr(running, "train", stops)
+    monkeypatch.setattr(from_settings, "train", stops)
     with pytest.raises(KeyboardInterrupt):
         kobai.lab.compare({"activation": "relu,tanh"}, repeat=2, jobs=1, out=tmp_path / "c", **QUICK)
     assert len(list((tmp_path / "c" / RUNS).iterdir())) == 3
@@ -312,7 +312,7 @@ def test_an_interrupted_comparison_goes_on_and_finds_the_same(tmp_path, monkeypa
 
 
 def test_what_was_begun_and_not_ended_is_no_report(tmp_path, monkeypatch):
-    monkeypatch.setattr(running, "train", lambda *args: 1 / 0)
+    monkeypatch.setattr(from_settings, "train", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         kobai.lab.compare({"activation": "relu,tanh"}, jobs=1, out=tmp_path / "c", **QUICK)
     with pytest.raises(DataError, match=r"no run of the comparison .* kobai compare --resume"):
@@ -330,10 +330,10 @@ def test_a_setting_that_only_the_default_forbids(monkeypatch):
 
 
 def test_measurements_are_as_many_as_were_asked_for_and_evenly_apart():
-    run = running.train(Settings(hidden=(16,), epochs=4), measures=30)  # 52 steps
+    run = from_settings.train(Settings(hidden=(16,), epochs=4), measures=30)  # 52 steps
     assert len(run.step) == 31
     assert {b - a for a, b in pairwise(run.step)} == {1, 2}
-    assert len(running.train(Settings(hidden=(16,), epochs=1), measures=30).step) == 14  # one for each step
+    assert len(from_settings.train(Settings(hidden=(16,), epochs=1), measures=30).step) == 14  # one for each step
 
 
 def test_a_run_that_is_not_what_its_name_says_is_not_believed(tmp_path):
@@ -384,7 +384,7 @@ def test_the_command_that_is_printed_trains_just_so():
     settings = Settings(
         hidden=(30,), init="normal(0.1)", batch_norm=False, optimizer="sgd", schedule="cosine", epochs=3
     )
-    words = running.command(settings).split()
+    words = from_settings.command(settings).split()
     assert "--no-batch-norm" in words  # which the digits' own recipe would switch on
     assert words[words.index("--dropout") + 1] == "0.0"
     assert "'normal(0.1)'" in words

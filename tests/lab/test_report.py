@@ -50,7 +50,7 @@ def sick(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
-    from kobai.lab.sweep.comparison import compare
+    from kobai.lab.sweep.compare import compare
 
     folder = tmp_path_factory.mktemp("compared") / "c"
     compare(
@@ -63,7 +63,7 @@ def compared(tmp_path_factory):
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
     pytest.importorskip("optuna")
-    from kobai.lab.sweep.tuning import tune
+    from kobai.lab.sweep.tune import tune
 
     folder = tmp_path_factory.mktemp("searched") / "t"
     space = {"lr": "1e-4..1:log", "hidden": "10|20,20", "batch_size": "16..128:log", "dropout": "0..0.5"}

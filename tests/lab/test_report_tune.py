@@ -15,8 +15,8 @@ from page_reader import Page, self_contained
 from kobai.errors import DataError
 from kobai.lab.reports import search_charts
 from kobai.lab.reports.reporting import FILE, report
-from kobai.lab.sweep.search import RESULTS, TEST, Search
-from kobai.lab.sweep.trials import Trial, plan
+from kobai.lab.sweep.tune_plan import Trial, plan
+from kobai.lab.sweep.tune_result import RESULTS, TEST, Search
 from kobai.train.settings import Settings
 
 SPACE = {"lr": "1e-4..1:log", "batch_size": "16..256:log", "hidden": "50|100,100", "batch_norm": "on,off"}

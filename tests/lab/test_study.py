@@ -20,10 +20,10 @@ pytest.importorskip("optuna")
 from kobai.core.checksum import from_json
 from kobai.errors import DataError
 from kobai.lab.reports.reporting import report
-from kobai.lab.sweep import study
-from kobai.lab.sweep.trials import plan
-from kobai.lab.sweep.tuning import perform
-from kobai.lab.training import running
+from kobai.lab.sweep import tune_study
+from kobai.lab.sweep.tune import perform
+from kobai.lab.sweep.tune_plan import plan
+from kobai.lab.training import from_settings
 from kobai.train.settings import Settings
 
 SPACE = {"lr": "1e-4..1:log"}
@@ -36,10 +36,10 @@ def made():
 
 def asked(folder: Path, made, owner):
     """A study with a trial that this owner is at."""
-    study.check_folder(folder, made)
-    opened = study.open_study(folder, made)
-    trial = study._take(opened, made, 1)
-    study._suggested(trial, made)
+    tune_study.check_folder(folder, made)
+    opened = tune_study.open_study(folder, made)
+    trial = tune_study._take(opened, made, 1)
+    tune_study._suggested(trial, made)
     trial.set_user_attr("owner", owner)
     return opened
 
@@ -50,39 +50,39 @@ def states(opened) -> list[str]:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="Linux says when a process began")
 def test_a_process_with_the_number_of_a_dead_one_is_not_taken_for_it(tmp_path, made):
-    host, pid, now, birth = study._owner()
+    host, pid, now, birth = tune_study._owner()
     opened = asked(tmp_path / "t", made, [host, pid, now, "00000001"])
-    study.sweep(opened)
+    tune_study.sweep(opened)
     assert states(opened) == ["FAIL"]
-    opened = asked(tmp_path / "u", made, [host, pid, now - 10 * study.SILENCE, birth])  # silent, and alive
-    study.sweep(opened)
+    opened = asked(tmp_path / "u", made, [host, pid, now - 10 * tune_study.SILENCE, birth])  # silent, and alive
+    tune_study.sweep(opened)
     assert states(opened) == ["RUNNING"]
 
 
 def test_a_trial_is_given_back_once(tmp_path, made):
     opened = asked(tmp_path / "t", made, ["elsewhere", 1, 0.0, ""])
-    other = study.open_study(tmp_path / "t", made)
-    study.sweep(opened)
-    study._give_back(other, 0)  # which has seen the trial before, and is too late
+    other = tune_study.open_study(tmp_path / "t", made)
+    tune_study.sweep(opened)
+    tune_study._give_back(other, 0)  # which has seen the trial before, and is too late
     assert states(opened) == ["FAIL"]
 
 
 def test_a_trial_that_another_machine_took_over_is_dropped(tmp_path, made, monkeypatch):
-    study.check_folder(tmp_path / "t", made)
-    opened = study.open_study(tmp_path / "t", made)
-    train, taken = running.train, []
+    tune_study.check_folder(tmp_path / "t", made)
+    opened = tune_study.open_study(tmp_path / "t", made)
+    train, taken = from_settings.train, []
 
     def slow(*args):
         if not taken:
             taken.append(opened.get_trials()[-1].number)
-            study._give_back(opened, taken[0])
+            tune_study._give_back(opened, taken[0])
         return train(*args)
 
-    monkeypatch.setattr(running, "train", slow)
-    study.work(study.open_study(tmp_path / "t", made), made, 2)
+    monkeypatch.setattr(from_settings, "train", slow)
+    tune_study.work(tune_study.open_study(tmp_path / "t", made), made, 2)
     assert sorted(states(opened)) == ["COMPLETE", "COMPLETE", "FAIL"]
     assert opened.get_trials()[1].params == opened.get_trials()[0].params  # it has taken the place, and does the same
-    assert [t.number for t in study.trials(opened, made)] == [0, 1]
+    assert [t.number for t in tune_study.trials(opened, made)] == [0, 1]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
@@ -93,17 +93,17 @@ def test_a_worker_that_is_to_end_gives_back_its_trial_and_the_lock_and_ends(tmp_
     def end(code):
         raise Ended
 
-    study.check_folder(tmp_path / "t", made)
-    monkeypatch.setattr(running, "train", lambda *args: os.kill(os.getpid(), signal.SIGTERM) or time.sleep(60))
+    tune_study.check_folder(tmp_path / "t", made)
+    monkeypatch.setattr(from_settings, "train", lambda *args: os.kill(os.getpid(), signal.SIGTERM) or time.sleep(60))
     monkeypatch.setattr(os, "_exit", end)
     before = signal.getsignal(signal.SIGTERM)
     try:
         with pytest.raises(Ended):
-            study.work_in(tmp_path / "t", made, 3)
+            tune_study.work_in(tmp_path / "t", made, 3)
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert states(study.open_study(tmp_path / "t", made)) == ["FAIL"]
-    assert [path.name for path in (tmp_path / "t").iterdir()] == [study.JOURNAL]
+    assert states(tune_study.open_study(tmp_path / "t", made)) == ["FAIL"]
+    assert [path.name for path in (tmp_path / "t").iterdir()] == [tune_study.JOURNAL]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there the lock is no link")
@@ -114,7 +114,7 @@ def test_the_lock_leads_to_the_journal_wherever_the_folder_is_seen_from(tmp_path
     monkeypatch.setattr(os, "symlink", lambda target, name: (links.append((target, name)), link(target, name))[1])
     perform(made, trials=1, jobs=1, out="folder")
     assert links
-    assert all(Path(name).parent / target == tmp_path / "folder" / study.JOURNAL for target, name in links)
+    assert all(Path(name).parent / target == tmp_path / "folder" / tune_study.JOURNAL for target, name in links)
 
 
 def test_workers_end_with_the_process_that_began_them(tmp_path):
@@ -152,11 +152,11 @@ def alive(pid: int) -> bool:
 
 
 def test_a_study_without_a_trial_is_no_report(tmp_path, made):
-    study.check_folder(tmp_path / "t", made)
-    study.open_study(tmp_path / "t", made)
+    tune_study.check_folder(tmp_path / "t", made)
+    tune_study.open_study(tmp_path / "t", made)
     with pytest.raises(DataError, match=r"no trial .* has come to its end; kobai tune --resume"):
         report(tmp_path / "t")
-    assert [path.name for path in (tmp_path / "t").iterdir()] == [study.JOURNAL]
+    assert [path.name for path in (tmp_path / "t").iterdir()] == [tune_study.JOURNAL]
 
 
 def test_a_trial_as_good_as_the_best_one_goes_on_though_others_were_better_at_its_rung(made):
@@ -166,7 +166,7 @@ def test_a_trial_as_good_as_the_best_one_goes_on_though_others_were_better_at_it
         there = [SimpleNamespace(value=value, state=TrialState.COMPLETE, intermediate_values={}) for value in done]
         there += [SimpleNamespace(state=TrialState.PRUNED, intermediate_values={3: value}) for value in (*rung, score)]
         found = SimpleNamespace(get_trials=lambda **_: there)
-        return study._behind(SimpleNamespace(study=found), 3, score, plan)
+        return tune_study._behind(SimpleNamespace(study=found), 3, score, plan)
 
     many = [0.95, 0.96, 0.97]
     assert behind(0.5, many)
@@ -183,9 +183,11 @@ def test_a_trial_as_good_as_the_best_one_goes_on_though_others_were_better_at_it
 
 
 def test_a_trial_is_never_without_its_owner_and_its_place(tmp_path, made):
-    study.check_folder(tmp_path / "t", made)
-    study._take(study.open_study(tmp_path / "t", made), made, 1)
-    first = next(line for line in (tmp_path / "t" / study.JOURNAL).read_bytes().splitlines() if b'"user_attrs"' in line)
+    tune_study.check_folder(tmp_path / "t", made)
+    tune_study._take(tune_study.open_study(tmp_path / "t", made), made, 1)
+    first = next(
+        line for line in (tmp_path / "t" / tune_study.JOURNAL).read_bytes().splitlines() if b'"user_attrs"' in line
+    )
     attributes = from_json(first)["user_attrs"]
     assert attributes["place"] == 0
     assert attributes["owner"][1] == os.getpid()
@@ -194,26 +196,26 @@ def test_a_trial_is_never_without_its_owner_and_its_place(tmp_path, made):
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 0.9, 1.0])
 def test_a_journal_whose_first_line_was_cut_off_begins_anew(tmp_path, made, share):
     perform(made, trials=1, jobs=1, out=tmp_path / "whole")
-    first = (tmp_path / "whole" / study.JOURNAL).read_bytes().splitlines()[0]
+    first = (tmp_path / "whole" / tune_study.JOURNAL).read_bytes().splitlines()[0]
     (tmp_path / "t").mkdir()
-    (tmp_path / "t" / study.JOURNAL).write_bytes(first[: max(1, int(share * len(first)))])
+    (tmp_path / "t" / tune_study.JOURNAL).write_bytes(first[: max(1, int(share * len(first)))])
     assert len(perform(made, trials=1, jobs=1, out=tmp_path / "t").complete) == 1
 
 
 def test_a_place_taken_by_two_processes_is_the_first_ones(tmp_path, made, monkeypatch):
-    study.check_folder(tmp_path / "t", made)
-    one, other = (study.open_study(tmp_path / "t", made) for _ in range(2))
-    look, seen = study.by_place, []
+    tune_study.check_folder(tmp_path / "t", made)
+    one, other = (tune_study.open_study(tmp_path / "t", made) for _ in range(2))
+    look, seen = tune_study.by_place, []
 
     def late(opened, plan):
         found = look(opened, plan)
         if not seen:  # between the look and the taking, another process takes the place
             seen.append(True)
-            seen.append(study._take(other, made, 3).user_attrs["place"])
+            seen.append(tune_study._take(other, made, 3).user_attrs["place"])
         return found
 
-    monkeypatch.setattr(study, "by_place", late)
-    assert study._take(one, made, 3).user_attrs["place"] == 1
+    monkeypatch.setattr(tune_study, "by_place", late)
+    assert tune_study._take(one, made, 3).user_attrs["place"] == 1
     assert seen[1] == 0
     assert states(one) == ["RUNNING", "FAIL", "RUNNING"]
 
@@ -222,15 +224,15 @@ def test_a_study_of_an_older_version_goes_on(tmp_path, made):
     """Its trials have no places, and those that it lined up again are done by their place."""
     import optuna
 
-    study.check_folder(tmp_path / "t", made)
-    opened = study.open_study(tmp_path / "t", made)
+    tune_study.check_folder(tmp_path / "t", made)
+    opened = tune_study.open_study(tmp_path / "t", made)
     for number, state in enumerate(("COMPLETE", "FAIL", "COMPLETE", "RUNNING")):
         trial = opened.ask()
-        lr = study._suggested(trial, made)["lr"]
+        lr = tune_study._suggested(trial, made)["lr"]
         if state != "RUNNING":
             opened.tell(trial, 0.5 + number / 10 if state == "COMPLETE" else None, state=optuna.trial.TrialState[state])
     opened.enqueue_trial({"lr": lr})
-    journal = tmp_path / "t" / study.JOURNAL
+    journal = tmp_path / "t" / tune_study.JOURNAL
     lines = [json.dumps(from_json(line)).encode() for line in journal.read_bytes().splitlines()]  # without checksums
     journal.write_bytes(b"\n".join(lines) + b"\n")
     found = perform(made, trials=4, jobs=1, out=tmp_path / "t")
@@ -240,7 +242,7 @@ def test_a_study_of_an_older_version_goes_on(tmp_path, made):
 
 def test_a_damaged_line_is_named_and_nothing_is_written(tmp_path, made):
     perform(made, trials=2, jobs=1, out=tmp_path / "t")
-    journal = tmp_path / "t" / study.JOURNAL
+    journal = tmp_path / "t" / tune_study.JOURNAL
     whole, rng = journal.read_bytes(), np.random.default_rng(0)
     for _ in range(40):
         place = int(rng.integers(len(whole) - 1))
@@ -261,7 +263,7 @@ def test_an_interrupted_search_has_the_trials_of_one_that_was_not(tmp_path, meth
         Settings(hidden=(4,), epochs=3), {"lr": "1e-3..1:log:4", "activation": "relu|tanh"}, method, prune=prune
     )
     whole = perform(made, trials=8, jobs=1, out=tmp_path / "whole")
-    train, halts = running.train, iter([3, 40, 1, 100, 200])
+    train, halts = from_settings.train, iter([3, 40, 1, 100, 200])
 
     def halting(settings, measures, on_measure):
         left = next(halts, 10**9)
@@ -274,7 +276,7 @@ def test_an_interrupted_search_has_the_trials_of_one_that_was_not(tmp_path, meth
 
         return train(settings, measures, measured)
 
-    monkeypatch.setattr(running, "train", halting)
+    monkeypatch.setattr(from_settings, "train", halting)
     while True:
         try:
             found = perform(made, trials=8, jobs=1, out=tmp_path / "parts")
@@ -286,4 +288,4 @@ def test_an_interrupted_search_has_the_trials_of_one_that_was_not(tmp_path, meth
         return [(t.number, t.state, t.value, t.parameters, t.curve) for t in search.trials]
 
     assert told(found) == told(whole)
-    assert "FAIL" in states(study.open_study(tmp_path / "parts", made))
+    assert "FAIL" in states(tune_study.open_study(tmp_path / "parts", made))

@@ -16,12 +16,12 @@ import kobai
 from kobai.cli import main
 from kobai.errors import DataError
 from kobai.lab.reports.reporting import FILE
-from kobai.lab.sweep import study, tune_figures
-from kobai.lab.sweep.search import CHOSEN, RESULTS, TEST, Search
-from kobai.lab.sweep.trials import Trial, plan
-from kobai.lab.sweep.tuning import perform, read_plan
+from kobai.lab.sweep import tune_figures, tune_study
+from kobai.lab.sweep.tune import perform, read_plan
+from kobai.lab.sweep.tune_plan import Trial, plan
+from kobai.lab.sweep.tune_result import CHOSEN, RESULTS, TEST, Search
 from kobai.lab.sweep.values import Range
-from kobai.lab.training import running
+from kobai.lab.training import from_settings
 from kobai.lab.training.curves import Curves
 from kobai.train import job
 from kobai.train.settings import Settings, SettingsError
@@ -62,7 +62,7 @@ def surface(monkeypatch):
                 break
         return run
 
-    monkeypatch.setattr(running, "train", train)
+    monkeypatch.setattr(from_settings, "train", train)
     return calls
 
 
@@ -80,9 +80,9 @@ class Forbidden:
 
 @pytest.fixture
 def fresh_data():
-    running._parts.cache_clear()
+    from_settings._parts.cache_clear()
     yield
-    running._parts.cache_clear()
+    from_settings._parts.cache_clear()
 
 
 # --- the test split ---------------------------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ def test_what_is_in_the_test_split_changes_no_trial(monkeypatch, fresh_data):
         return replace(splits, test=TensorDataset(kobai.randn(*x.shape), kobai.zeros_like(t)))
 
     monkeypatch.setattr(job, "load_data", poisoned)
-    running._parts.cache_clear()
+    from_settings._parts.cache_clear()
     second = kobai.lab.tune(SPACE, method="tpe", trials=4, **QUICK)
     assert [t.curve for t in first.trials] == [t.curve for t in second.trials]
     assert looked["accuracy"] != second.test()["accuracy"]
@@ -197,7 +197,7 @@ def test_trials_are_runs_of_kobai_train():
     found = kobai.lab.tune({"lr": [0.01], "hidden": "20|20,20"}, method="grid", epochs=2, jobs=1)
     for trial in found.trials:
         one = Settings(lr=0.01, hidden=trial.parameters["hidden"], epochs=2)
-        assert trial.value == running.train(one).held_accuracy[-1]
+        assert trial.value == from_settings.train(one).held_accuracy[-1]
     assert found.settings().hidden in ((20,), (20, 20))
 
 
@@ -215,7 +215,7 @@ def test_whole_numbers_and_all_kinds_of_choices(surface):
 
 def test_an_interrupted_search_goes_on_as_if_nothing_had_been(tmp_path, surface, monkeypatch):
     whole = kobai.lab.tune(SPACE, method="random", trials=8, prune=False, **QUICK)
-    train, count = running.train, 0
+    train, count = from_settings.train, 0
 
     def stops(*args):
         nonlocal count
@@ -224,7 +224,7 @@ def test_an_interrupted_search_goes_on_as_if_nothing_had_been(tmp_path, surface,
             raise KeyboardInterrupt
         return train(*args)
 
-    monkeypatch.setattr(running, "train", stops)
+    monkeypatch.setattr(from_settings, "train", stops)
     with pytest.raises(KeyboardInterrupt):
         kobai.lab.tune(SPACE, method="random", trials=8, prune=False, out=tmp_path / "t", **QUICK)
     assert len(json.loads((tmp_path / "t" / RESULTS).read_text())["trials"]) == 3
@@ -245,14 +245,14 @@ def test_an_interrupted_search_goes_on_as_if_nothing_had_been(tmp_path, surface,
 
 def test_trials_of_a_process_that_was_killed_are_done_again(tmp_path, surface):
     made = plan(Settings(hidden=(16,), epochs=2), SPACE, "random", prune=False)
-    study.check_folder(tmp_path / "t", made)
-    opened = study.open_study(tmp_path / "t", made)
-    trial = study._take(opened, made, 3)
-    study._suggested(trial, made)
+    tune_study.check_folder(tmp_path / "t", made)
+    opened = tune_study.open_study(tmp_path / "t", made)
+    trial = tune_study._take(opened, made, 3)
+    tune_study._suggested(trial, made)
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    trial.set_user_attr("owner", [study.this_process().host, dead.pid, 0.0, ""])
-    with (tmp_path / "t" / study.JOURNAL).open("ab") as journal:
+    trial.set_user_attr("owner", [tune_study.this_process().host, dead.pid, 0.0, ""])
+    with (tmp_path / "t" / tune_study.JOURNAL).open("ab") as journal:
         journal.write(b'{"op_code":6,"wor')  # killed within a line
     found = perform(made, trials=3, jobs=1, out=tmp_path / "t")
     assert len(found.complete) == len(found.trials) == 3
@@ -261,13 +261,13 @@ def test_trials_of_a_process_that_was_killed_are_done_again(tmp_path, surface):
 
 def test_a_trial_of_another_machine_is_left_alone_while_it_is_heard_of(tmp_path, surface):
     made = plan(Settings(hidden=(16,), epochs=2), SPACE, "random", prune=False)
-    study.check_folder(tmp_path / "t", made)
-    opened = study.open_study(tmp_path / "t", made)
-    trial = study._take(opened, made, 3)
-    trial.set_user_attr("owner", ["elsewhere", 1, study.time.time(), ""])
+    tune_study.check_folder(tmp_path / "t", made)
+    opened = tune_study.open_study(tmp_path / "t", made)
+    trial = tune_study._take(opened, made, 3)
+    trial.set_user_attr("owner", ["elsewhere", 1, tune_study.time.time(), ""])
     found = perform(made, trials=3, jobs=1, out=tmp_path / "t")
     assert (len(found.complete), len(found.of("running"))) == (2, 1)
-    trial.set_user_attr("owner", ["elsewhere", 1, study.time.time() - 2 * study.SILENCE, ""])
+    trial.set_user_attr("owner", ["elsewhere", 1, tune_study.time.time() - 2 * tune_study.SILENCE, ""])
     found = perform(made, trials=3, jobs=1, out=tmp_path / "t")
     assert (len(found.complete), len(found.of("running"))) == (3, 0)
 
@@ -278,7 +278,7 @@ def test_several_processes_do_the_trials_of_one_study(tmp_path):
     options = {**QUICK, "jobs": 2}
     found = kobai.lab.tune(space, method="grid", out=tmp_path / "t", watch=seen.append, **options)
     assert sorted(t.parameters["lr"] for t in found.complete) == pytest.approx(Range(1e-3, 1e-1, True, 6).grid())
-    owners = {tuple(t.user_attrs["owner"][:2]) for t in study.open_study(tmp_path / "t", found.plan).trials}
+    owners = {tuple(t.user_attrs["owner"][:2]) for t in tune_study.open_study(tmp_path / "t", found.plan).trials}
     assert len(owners) == 2
     assert isinstance(seen[-1], Search)
     assert seen[-1].best == found.best
@@ -313,7 +313,7 @@ def test_files_that_are_no_study_are_left_alone(tmp_path):
     with pytest.raises(DataError, match="holds files that are not a search's"):
         kobai.lab.tune(SPACE, out=tmp_path / "a", **QUICK)
     (tmp_path / "b").mkdir()
-    foreign = tmp_path / "b" / study.JOURNAL
+    foreign = tmp_path / "b" / tune_study.JOURNAL
     foreign.write_text("my diary, of one line")
     with pytest.raises(DataError, match="is no journal of a search"):
         kobai.lab.tune(SPACE, out=tmp_path / "b", **QUICK)
@@ -322,7 +322,7 @@ def test_files_that_are_no_study_are_left_alone(tmp_path):
         with pytest.raises(DataError, match="is no journal of a search"):
             kobai.lab.tune(SPACE, out=tmp_path / "b", **QUICK)
         assert foreign.read_text() == content
-    assert [p.name for p in (tmp_path / "b").iterdir()] == [study.JOURNAL]
+    assert [p.name for p in (tmp_path / "b").iterdir()] == [tune_study.JOURNAL]
     with pytest.raises(DataError, match="holds no search"):
         read_plan(tmp_path / "a")
     with pytest.raises(DataError, match="is a file"):

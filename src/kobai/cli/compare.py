@@ -27,11 +27,11 @@ from kobai.cli.common import (
     show,
 )
 from kobai.cpu.threads import processors
-from kobai.lab.sweep.comparison import PLAN, claim, perform, read_plan
-from kobai.lab.sweep.conditions import Plan, plan
-from kobai.lab.sweep.ranking import TABLE, Place, cells, headings
+from kobai.lab.sweep.compare import PLAN, claim, perform, read_plan
+from kobai.lab.sweep.compare_plan import Plan, plan
+from kobai.lab.sweep.compare_result import TABLE, Place, cells, headings
 from kobai.lab.sweep.values import pairs, spelt
-from kobai.lab.training import running
+from kobai.lab.training import from_settings
 from kobai.train.settings import Settings
 from kobai.xp import backend as backend_name
 
@@ -125,7 +125,7 @@ def compare(
         else:
             found = plan(Settings(**values), pairs("vary", vary or []), repeat, given=given)
             folder = folder or new_folder("compare")
-        running.check_jobs(jobs)
+        from_settings.check_jobs(jobs)
         claim(folder, found)
         board = CompareBoard(found, quiet)
         if not quiet:
@@ -155,7 +155,7 @@ def compare(
 def _introduce(plan: Plan, together: int, folder: Path) -> None:
     count = len(plan.conditions())
     say("varied    " + "; ".join(f"{n} {' | '.join(map(spelt, vs))}" for n, vs in plan.vary.items()))
-    say(f"all runs  {running.shared(plan.base, plan.vary)}")
+    say(f"all runs  {from_settings.shared(plan.base, plan.vary)}")
     say(f"runs      {count} conditions × {plan.repeat} = {count * plan.repeat}, {together} at once")
     say(f"backend   {backend_name()}")
     say(f"folder    {folder}")

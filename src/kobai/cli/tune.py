@@ -29,13 +29,13 @@ from kobai.cli.common import (
 )
 from kobai.errors import DataError
 from kobai.lab.reports.axes import whole_percent
-from kobai.lab.sweep import study
+from kobai.lab.sweep import tune_study
 from kobai.lab.sweep.needs_optuna import require
-from kobai.lab.sweep.search import CHOSEN, Search
-from kobai.lab.sweep.trials import METHODS, Plan, plan
-from kobai.lab.sweep.tuning import TRIALS, perform, read_plan, wanted_in_all
+from kobai.lab.sweep.tune import TRIALS, perform, read_plan, wanted_in_all
+from kobai.lab.sweep.tune_plan import METHODS, Plan, plan
+from kobai.lab.sweep.tune_result import CHOSEN, Search
 from kobai.lab.sweep.values import Range, pairs, spelt
-from kobai.lab.training import running
+from kobai.lab.training import from_settings
 from kobai.train.progress import Progress
 from kobai.train.settings import Settings
 from kobai.xp import backend as backend_name
@@ -149,18 +149,18 @@ def tune(
         values, given = options.settings_in(ctx)
         if resume is not None:
             options.nothing_beside_resume(ctx, ["trials", "test"])
-            folder = options.resumed(resume, study.JOURNAL, "search")
+            folder = options.resumed(resume, tune_study.JOURNAL, "search")
             made = read_plan(folder)
             where = {name: given[name] for name in ("data_dir", "download") if name in given}
             made = replace(made, base=replace(made.base, **where))
-            held = study.open_study(folder, made)
-            wanted = max(wanted_in_all(made, trials, held), len(study.by_place(held, made)))
+            held = tune_study.open_study(folder, made)
+            wanted = max(wanted_in_all(made, trials, held), len(tune_study.by_place(held, made)))
         else:
             made = plan(Settings(**values), pairs("space", space or []), method, prune, by, given=given)
             wanted = wanted_in_all(made, trials)
             folder = folder or new_folder("tune")
-        running.check_jobs(jobs)
-        study.check_folder(folder, made)
+        from_settings.check_jobs(jobs)
+        tune_study.check_folder(folder, made)
         board = TuneBoard(made, wanted, quiet)
         if not quiet:
             _introduce(made, wanted, folder)
@@ -177,7 +177,7 @@ def tune(
             ended = len(board.search.ended)
             done = f"after {ended} of {wanted} trials{f', what they found is in {folder}' * (ended > 0)}"
             again = f"kobai tune --resume {shlex.quote(str(folder))}{' --test' * test}"
-            interrupted(done, folder / study.JOURNAL, again)
+            interrupted(done, folder / tune_study.JOURNAL, again)
         if test:
             if not quiet:
                 say(f"the model is in {folder / CHOSEN}; test loss {result['loss']:.4f}")
@@ -198,7 +198,7 @@ def _introduce(plan: Plan, wanted: int, folder: Path) -> None:
     spaces = [f"{n} {w if isinstance(w, Range) else ' | '.join(map(spelt, w))}" for n, w in plan.space.items()]
     how = METHODS[plan.method] + (f" of {len(plan.grid())}" if plan.method == "grid" else "")
     say(f"searched  {'; '.join(spaces)}")
-    say(f"all       {running.shared(plan.base, plan.space)}")
+    say(f"all       {from_settings.shared(plan.base, plan.space)}")
     pruned = ", pruned by successive halving" if plan.prune else ""
     say(f"search    {how}, {wanted} {'trial' if wanted == 1 else 'trials'} in all{pruned}, by {plan.score}")
     say(f"backend   {backend_name()}")

@@ -14,7 +14,7 @@ import kobai
 from kobai.bench.machine import facts as machine
 from kobai.lab.reports.markup import Markup, escaped, facts, tag
 from kobai.lab.sweep.values import spelt
-from kobai.lab.training.running import shared
+from kobai.lab.training.from_settings import shared
 from kobai.train.settings import Settings
 
 

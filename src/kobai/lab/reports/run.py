@@ -19,8 +19,8 @@ from kobai.lab.reports.charts import Line
 from kobai.lab.reports.data import Asked, ask, data_section, mistakes
 from kobai.lab.reports.markup import table, tag
 from kobai.lab.reports.page import Page, environment, figure, how, more
-from kobai.lab.sweep.trials import plain
-from kobai.lab.training.running import command
+from kobai.lab.sweep.tune_plan import plain
+from kobai.lab.training.from_settings import command
 from kobai.train import checkpoint, job
 from kobai.train.models import matching_init
 from kobai.train.progress import duration

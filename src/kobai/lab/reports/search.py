@@ -12,7 +12,7 @@ from kobai.lab.reports import search_charts
 from kobai.lab.reports.axes import percent, rounded, whole_percent
 from kobai.lab.reports.markup import Markup, facts, table, tag
 from kobai.lab.reports.page import Page, common, environment, figure, how, more
-from kobai.lab.sweep.trials import METHODS, Plan, Trial, ranked
+from kobai.lab.sweep.tune_plan import METHODS, Plan, Trial, ranked
 from kobai.lab.sweep.values import Range, spelt
 from kobai.train.progress import duration
 

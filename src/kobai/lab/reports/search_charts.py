@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from kobai.lab.reports.axes import Axis, Frame, around, between, percent, rounded, shortened, whole_percent, wide
 from kobai.lab.reports.drawing import WIDTH, at, drawable, label, marker, nothing, path, picture, stroke
 from kobai.lab.reports.markup import Markup, tag
-from kobai.lab.sweep.trials import Plan, Trial, ranked
+from kobai.lab.sweep.tune_plan import Plan, Trial, ranked
 from kobai.lab.sweep.values import Range, spelt_out
 
 COMPLETE, PRUNED, BEST = ("blue", 0), ("grey", 1), ("vermilion", 3)

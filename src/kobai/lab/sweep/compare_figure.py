@@ -12,7 +12,7 @@ from kobai.lab.sweep.values import label
 from kobai.train.settings import Settings
 
 Comparison = Any
-"""``kobai.lab.sweep.ranking.Comparison``, whose file imports this one."""
+"""``kobai.lab.sweep.compare_result.Comparison``, whose file imports this one."""
 
 SHOWN = 8
 """Conditions that are drawn in colours, the best ones; more lines than that nobody tells apart."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from kobai.lab.sweep.needs_optuna import calm, require
-from kobai.lab.sweep.trials import Plan, Trial
+from kobai.lab.sweep.tune_plan import Plan, Trial
 from kobai.lab.sweep.values import Range, spelt
 
 LEAST = 10

@@ -9,11 +9,11 @@ from typing import Any
 
 from kobai.lab import plots
 from kobai.lab.reports.axes import Axis, between, whole_percent, wide
-from kobai.lab.sweep.trials import Trial
+from kobai.lab.sweep.tune_plan import Trial
 from kobai.lab.sweep.values import spelt_out
 
 Search = Any
-"""``kobai.lab.sweep.search.Search``, whose file imports this one."""
+"""``kobai.lab.sweep.tune_result.Search``, whose file imports this one."""
 
 MAP = "viridis_r"
 """Dark is good: lightness alone says it too, and every kind of colour vision sees it."""

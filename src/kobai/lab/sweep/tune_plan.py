@@ -13,7 +13,7 @@ from kobai.errors import nearest
 from kobai.lab.reports.axes import Axis, between, named
 from kobai.lab.sweep.values import Range, Space, spelt, spelt_out
 from kobai.lab.sweep.values import space as space_of
-from kobai.lab.training import running
+from kobai.lab.training import from_settings
 from kobai.train.settings import Settings, SettingsError
 
 __all__ = ["Plan", "Trial", "plan", "ranked"]
@@ -88,7 +88,7 @@ class Plan:
     def as_dict(self) -> dict[str, Any]:
         """As JSON holds it: what a study of another search is told by."""
         space = {n: str(w) if isinstance(w, Range) else [spelt(v) for v in w] for n, w in self.space.items()}
-        kept = {name: v for name, v in running.lasting(self.base).items() if name not in self.space}
+        kept = {name: v for name, v in from_settings.lasting(self.base).items() if name not in self.space}
         return {
             "space": space,
             "settings": kept,
@@ -180,7 +180,7 @@ def plan(
         for point in product(*(ends[name] for name in names))
     ]
     all_of_them = [(spelt_out(point), made.settings(point)) for point in points]
-    return replace(made, base=running.settled("space", base, found, all_of_them))
+    return replace(made, base=from_settings.settled("space", base, found, all_of_them))
 
 
 def plain(value: Any) -> Any:

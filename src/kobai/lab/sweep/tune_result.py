@@ -17,9 +17,9 @@ from kobai.lab import plots
 from kobai.lab.reports.reporting import report
 from kobai.lab.sweep import tune_figures
 from kobai.lab.sweep.importance import importances
-from kobai.lab.sweep.trials import Plan, Trial, plain, ranked
+from kobai.lab.sweep.tune_plan import Plan, Trial, plain, ranked
 from kobai.lab.sweep.values import spelt_out
-from kobai.lab.training import running
+from kobai.lab.training import from_settings
 from kobai.train import job
 from kobai.train.callbacks import Callback
 from kobai.train.settings import Settings
@@ -59,7 +59,7 @@ class Search:
         return self.of("complete", "pruned")
 
     def ranking(self) -> list[Trial]:
-        """The complete trials, best first; see :func:`kobai.lab.sweep.trials.ranked`."""
+        """The complete trials, best first; see :func:`kobai.lab.sweep.tune_plan.ranked`."""
         return ranked(self.plan, self.trials)
 
     @property
@@ -75,7 +75,7 @@ class Search:
 
     def command(self) -> str:
         """The command that trains with the best settings."""
-        return running.command(self.settings())
+        return from_settings.command(self.settings())
 
     def test(
         self,

@@ -19,9 +19,9 @@ from kobai.errors import DataError
 from kobai.lab.sweep import folders
 from kobai.lab.sweep.journal import Journal, entry_of
 from kobai.lab.sweep.needs_optuna import calm, require
-from kobai.lab.sweep.trials import Plan, Trial, plain
+from kobai.lab.sweep.tune_plan import Plan, Trial, plain
 from kobai.lab.sweep.values import Range, spelt
-from kobai.lab.training import running
+from kobai.lab.training import from_settings
 from kobai.lab.training.curves import Curves
 
 JOURNAL, NAME = "study.journal", "kobai"
@@ -65,7 +65,7 @@ def held_plan(folder: Path) -> dict[str, Any] | None:
 
 def _described(plan: Plan) -> dict[str, Any]:
     where = {name: getattr(plan.base, name) for name in ("data_dir", "download")}
-    return folders.plain({**plan.as_dict(), "data": running.fingerprint(plan.base), "where": where})
+    return folders.plain({**plan.as_dict(), "data": from_settings.fingerprint(plan.base), "where": where})
 
 
 def open_study(folder: Path | None, plan: Plan) -> Any:
@@ -201,8 +201,8 @@ def _perform(trial: Any, plan: Plan) -> tuple[Any, float | None]:
         return ended
 
     one = plan.settings(_suggested(trial, plan))
-    total = one.epochs * math.ceil(len(running.parts(one).train) / one.batch_size)
-    run = running.train(one, plan.measures, measured)
+    total = one.epochs * math.ceil(len(from_settings.parts(one).train) / one.batch_size)
+    run = from_settings.train(one, plan.measures, measured)
     trial.set_user_attr("loss", plain(run.held_loss[-1]))
     trial.set_user_attr("seconds", run.seconds)
     trial.set_user_attr("backend", run.backend)

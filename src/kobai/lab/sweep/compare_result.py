@@ -16,8 +16,8 @@ from kobai.lab import plots
 from kobai.lab.reports.reporting import report
 from kobai.lab.sweep import compare_figure
 from kobai.lab.sweep.compare_figure import SHOWN
-from kobai.lab.sweep.conditions import Plan
-from kobai.lab.training import running
+from kobai.lab.sweep.compare_plan import Plan
+from kobai.lab.training import from_settings
 from kobai.lab.training.curves import Curves
 from kobai.train.settings import Settings
 
@@ -137,7 +137,7 @@ class Comparison:
     def command(self) -> str:
         """The command that trains with the settings of the best condition."""
         best = self.ranking()[0].name
-        return running.command(next(c.settings for c in self.conditions if c.name == best))
+        return from_settings.command(next(c.settings for c in self.conditions if c.name == best))
 
     def figure(self) -> Any:
         """Learning curves, a matplotlib ``Figure``: mean over seeds, and in a band from the least to the greatest."""
@@ -164,7 +164,11 @@ class Comparison:
             "command": self.command(),
             "alt": self.alt_text(),
             "conditions": [
-                {"name": c.name, "settings": running.lasting(c.settings), "runs": [run.as_dict() for run in c.runs]}
+                {
+                    "name": c.name,
+                    "settings": from_settings.lasting(c.settings),
+                    "runs": [run.as_dict() for run in c.runs],
+                }
                 for c in self.conditions
             ],
         }

@@ -10,11 +10,11 @@ from typing import Any
 
 from kobai.cpu.threads import processors
 from kobai.errors import DataError
-from kobai.lab.sweep import study
+from kobai.lab.sweep import tune_study
 from kobai.lab.sweep.needs_optuna import require
-from kobai.lab.sweep.search import Search
-from kobai.lab.sweep.trials import Plan, plan
-from kobai.lab.training import running, workers
+from kobai.lab.sweep.tune_plan import Plan, plan
+from kobai.lab.sweep.tune_result import Search
+from kobai.lab.training import from_settings, workers
 from kobai.xp import backend
 
 __all__ = ["perform", "read_plan", "tune"]
@@ -67,7 +67,7 @@ def tune(
     >>> len(found.trials), found.settings().lr == found.best.parameters["lr"]
     (4, True)
     """
-    base = running.settings_of("tune", settings)
+    base = from_settings.settings_of("tune", settings)
     made = plan(base, space, method, prune, by, given=settings)
     return perform(made, trials=trials, jobs=jobs, out=out, watch=watch)
 
@@ -85,29 +85,29 @@ def perform(
     What was found so far is written there also where the search is interrupted.
     """
     require()
-    running.check_jobs(jobs)
+    from_settings.check_jobs(jobs)
     if trials is not None:
-        running.check_count("trials", trials)
+        from_settings.check_count("trials", trials)
     with tempfile.TemporaryDirectory() as temporary:
         # Several processes meet in a file, one needs none.
         together = 1 if backend() != "numpy" else jobs or processors()
         folder = Path(out) if out is not None else Path(temporary) if together > 1 else None
         if folder is not None:
-            study.check_folder(folder, plan)
-        running.parts(plan.base)  # downloads, and complains, once and here
-        opened = study.open_study(folder, plan)
-        study.sweep(opened)
+            tune_study.check_folder(folder, plan)
+        from_settings.parts(plan.base)  # downloads, and complains, once and here
+        opened = tune_study.open_study(folder, plan)
+        tune_study.sweep(opened)
         wanted = wanted_in_all(plan, trials, opened)
-        study.want(opened, wanted)
-        left = wanted - len(study.by_place(opened, plan))
+        tune_study.want(opened, wanted)
+        left = wanted - len(tune_study.by_place(opened, plan))
         try:
             with _watching(opened, plan, watch):
                 if left > 0 and (folder is None or min(together, left) == 1):
-                    study.work(opened, plan, wanted)
+                    tune_study.work(opened, plan, wanted)
                 elif left > 0:
-                    workers.run_all(study.work_in, [(folder, plan, wanted)] * min(together, left), jobs=together)
+                    workers.run_all(tune_study.work_in, [(folder, plan, wanted)] * min(together, left), jobs=together)
         finally:
-            search = Search(plan, study.trials(opened, plan))
+            search = Search(plan, tune_study.trials(opened, plan))
             if out is not None and search.ended:
                 search.save(out)
     return search
@@ -116,18 +116,18 @@ def perform(
 def wanted_in_all(plan: Plan, trials: int | None = None, opened: Any = None) -> int:
     """How many trials there are to be: those asked for, now or before, or the default; of a grid no more than it has points."""
     if trials is not None:
-        running.check_count("trials", trials)
+        from_settings.check_count("trials", trials)
     points = len(plan.grid()) if plan.method == "grid" else None
-    before = study.wanted(opened) if opened is not None else None
+    before = tune_study.wanted(opened) if opened is not None else None
     wanted = trials or before or points or TRIALS
     return min(wanted, points) if points is not None else wanted
 
 
 def read_plan(folder: str | Path) -> Plan:
     """The plan of the search that a folder's study is of; DataError where there is none."""
-    held = study.held_plan(Path(folder))
+    held = tune_study.held_plan(Path(folder))
     if held is None:
-        raise DataError(f"{folder}: holds no search to go on with ({study.JOURNAL} is missing)")
+        raise DataError(f"{folder}: holds no search to go on with ({tune_study.JOURNAL} is missing)")
     return Plan.from_dict(held)
 
 
@@ -147,12 +147,12 @@ class _watching:
         if self.watch is not None:
             self.over.set()
             self.thread.join()
-            self.watch(Search(self.plan, study.trials(self.opened, self.plan)))
+            self.watch(Search(self.plan, tune_study.trials(self.opened, self.plan)))
 
     def _look(self) -> None:
         before: Any = None
         while not self.over.wait(POLL):
-            now = study.trials(self.opened, self.plan)
+            now = tune_study.trials(self.opened, self.plan)
             if now != before and self.watch is not None:
                 self.watch(Search(self.plan, now))
             before = now

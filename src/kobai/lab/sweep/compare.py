@@ -15,10 +15,10 @@ from kobai.core.checksum import read_json, write_json
 from kobai.core.files import Lock, sweep
 from kobai.errors import DataError
 from kobai.lab.sweep import folders
-from kobai.lab.sweep.conditions import Plan, plan
+from kobai.lab.sweep.compare_plan import Plan, plan
+from kobai.lab.sweep.compare_result import Comparison, Condition
 from kobai.lab.sweep.mailbox import Mailbox, mailbox
-from kobai.lab.sweep.ranking import Comparison, Condition
-from kobai.lab.training import running, workers
+from kobai.lab.training import from_settings, workers
 from kobai.lab.training.curves import Curves
 from kobai.train.settings import Settings
 
@@ -67,7 +67,7 @@ def compare(
     >>> [place.name for place in found.ranking()]
     ['he', 'std 0.0001']
     """
-    base = running.settings_of("compare", settings)
+    base = from_settings.settings_of("compare", settings)
     return perform(plan(base, vary, repeat, measures, given=settings), jobs=jobs, out=out, watch=watch)
 
 
@@ -78,11 +78,11 @@ def perform(
 
     What was found so far is written there also where the comparison is interrupted.
     """
-    running.check_jobs(jobs)
+    from_settings.check_jobs(jobs)
     folder = None if out is None else Path(out)
     if folder is not None:
         claim(folder, plan)
-    running.parts(plan.base)  # downloads, and complains, once and here
+    from_settings.parts(plan.base)  # downloads, and complains, once and here
     names = [name for name, _ in plan.conditions()]
     runs: dict[tuple[int, int], Curves] = {}
     tasks = []
@@ -150,10 +150,10 @@ def _work(
     key: tuple[int, int], settings: Settings, measures: int, path: Path | None, box: Mailbox | None
 ) -> dict[str, Any]:
     """One run, in whatever process; its file is there as soon as it has ended."""
-    run = running.train(settings, measures, None if box is None else lambda run: box.tell(key, run))
+    run = from_settings.train(settings, measures, None if box is None else lambda run: box.tell(key, run))
     content = run.as_dict()
     if path is not None:
-        entry = {"settings": running.lasting(settings), "measures": measures, "run": content}
+        entry = {"settings": from_settings.lasting(settings), "measures": measures, "run": content}
         write_json(path, entry)
     return content
 
@@ -168,7 +168,7 @@ def _finished(path: Path, plan: Plan, settings: Settings) -> Curves | None:
         log.warning("%s; the run is done again", error)
         return None
     if not isinstance(content, dict) or (content.get("settings"), content.get("measures")) != (
-        running.lasting(settings),
+        from_settings.lasting(settings),
         plan.measures,
     ):
         raise DataError(f"{path}: is not the run that its name says; remove it to have it done again")
@@ -186,7 +186,7 @@ def _news(run: Curves) -> dict[str, Any]:
 
 def claim(folder: Path, plan: Plan) -> None:
     """Make the folder this comparison's, if it is free or has been so before; DataError if it holds anything else."""
-    asked = {**plan.as_dict(), "data": running.fingerprint(plan.base)}
+    asked = {**plan.as_dict(), "data": from_settings.fingerprint(plan.base)}
     path = folder / PLAN
     repeat = 0
     if folders.holds(folder, PLAN, "comparison"):

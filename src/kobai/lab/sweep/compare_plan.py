@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any
 
 from kobai.lab.sweep.values import label, setting, values
-from kobai.lab.training import running
+from kobai.lab.training import from_settings
 from kobai.train.settings import Settings, SettingsError
 
 __all__ = ["Plan", "plan"]
@@ -34,7 +34,7 @@ class Plan:
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON holds it: what a folder of another comparison is told by."""
-        kept = {name: v for name, v in running.lasting(self.base).items() if name not in self.vary}
+        kept = {name: v for name, v in from_settings.lasting(self.base).items() if name not in self.vary}
         return {"vary": self.vary, "settings": kept, "measures": self.measures}
 
     @staticmethod
@@ -58,8 +58,8 @@ def plan(
     given: Sequence[str] | Mapping[str, Any] = (),
 ) -> Plan:
     """The plan of a comparison; SettingsError for what cannot be. ``given`` names the settings of ``base`` that were set."""
-    running.check_count("repeat", repeat)
-    running.check_count("measures", measures)
+    from_settings.check_count("repeat", repeat)
+    from_settings.check_count("measures", measures)
     named = {setting("vary", name): what for name, what in vary.items()}
     if not named:
         raise SettingsError("vary", "expected at least one setting to vary, such as activation=sigmoid,relu")
@@ -68,4 +68,4 @@ def plan(
             raise SettingsError("vary", f"{name} is given for all runs too; leave one of the two out")
     vary = {name: values("vary", name, what) for name, what in named.items()}
     conditions = Plan(base, vary, repeat, measures).conditions()
-    return Plan(running.settled("vary", base, vary, conditions), vary, repeat, measures)
+    return Plan(from_settings.settled("vary", base, vary, conditions), vary, repeat, measures)
