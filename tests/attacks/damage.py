@@ -16,7 +16,7 @@ from kobai.core.checksum import read_json
 from kobai.errors import CheckpointError, DataError
 from kobai.lab.experiments.register import read as read_result
 from kobai.lab.sweep import tune_study
-from kobai.lab.sweep.tune_plan import Plan
+from kobai.lab.sweep.tune_plan import TunePlan
 from kobai.lab.sweep.tune_study import JOURNAL, held_plan
 
 FLIPS = 300
@@ -39,7 +39,7 @@ def damages(whole: bytes, count: int, chance: random.Random) -> Iterator[tuple[s
 
 
 def searched(path: Path) -> Any:
-    plan = Plan.from_dict(held_plan(path.parent) or {})
+    plan = TunePlan.from_dict(held_plan(path.parent) or {})
     return [
         (t.number, t.state, t.value, t.curve) for t in tune_study.trials(tune_study.open_study(path.parent, plan), plan)
     ]

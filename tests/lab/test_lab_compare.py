@@ -18,7 +18,7 @@ from kobai.lab.reports.reporting import FILE, report
 from kobai.lab.sweep import values
 from kobai.lab.sweep.compare import PLAN, RUNS, perform, read_plan
 from kobai.lab.sweep.compare_figure import SHOWN, appearances, figure
-from kobai.lab.sweep.compare_plan import Plan, plan
+from kobai.lab.sweep.compare_plan import ComparePlan, plan
 from kobai.lab.sweep.compare_result import FIGURE, RESULTS, TABLE, Comparison, Condition
 from kobai.lab.training import from_settings
 from kobai.lab.training.curves import Curves
@@ -168,7 +168,7 @@ def a_run(final: float = 0.5, loss: float = 1.0, points: int = 5) -> Curves:
 
 
 def made_up(*finals: tuple[float, ...]) -> Comparison:
-    made = Plan(Settings(), {"lr": [10.0**-i for i in range(len(finals))]}, len(finals[0]))
+    made = ComparePlan(Settings(), {"lr": [10.0**-i for i in range(len(finals))]}, len(finals[0]))
     return Comparison(
         made,
         tuple(
@@ -193,7 +193,7 @@ def test_the_ranking_and_its_numbers():
 
 
 def test_accuracies_that_are_equal_are_told_apart_by_the_loss():
-    made = Plan(Settings(), {"lr": [1.0, 0.1]})
+    made = ComparePlan(Settings(), {"lr": [1.0, 0.1]})
     (a, sa), (b, sb) = made.conditions()
     found = Comparison(made, (Condition(a, sa, (a_run(0.9, 0.4),)), Condition(b, sb, (a_run(0.9, 0.3),))))
     assert [p.name for p in found.ranking()] == ["lr 0.1", "lr 1"]

@@ -63,7 +63,7 @@ class Board:
 class CompareBoard(Board):
     """All conditions as far as the screen has lines, those that run first, with the curve of their accuracy."""
 
-    def __init__(self, plan: compare_plan.Plan, quiet: bool) -> None:
+    def __init__(self, plan: compare_plan.ComparePlan, quiet: bool) -> None:
         super().__init__(quiet)
         self.names = [name for name, _ in plan.conditions()]
         self.epochs = [settings.epochs for _, settings in plan.conditions()]
@@ -130,7 +130,7 @@ class CompareBoard(Board):
 class TuneBoard(Board):
     """What is done, what is best, and the trials that run."""
 
-    def __init__(self, plan: tune_plan.Plan, wanted: int, quiet: bool) -> None:
+    def __init__(self, plan: tune_plan.TunePlan, wanted: int, quiet: bool) -> None:
         super().__init__(quiet)
         self.plan, self.wanted = plan, wanted
         self.search = Search(plan, ())

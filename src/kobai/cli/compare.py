@@ -28,7 +28,7 @@ from kobai.cli.common import (
 )
 from kobai.cpu.threads import processors
 from kobai.lab.sweep.compare import PLAN, claim, perform, read_plan
-from kobai.lab.sweep.compare_plan import Plan, plan
+from kobai.lab.sweep.compare_plan import ComparePlan, plan
 from kobai.lab.sweep.compare_result import TABLE, Place, cells, headings
 from kobai.lab.sweep.values import pairs, spelt
 from kobai.lab.training import from_settings
@@ -152,7 +152,7 @@ def compare(
             say_whole(f"train the best one: {result.command()}")
 
 
-def _introduce(plan: Plan, together: int, folder: Path) -> None:
+def _introduce(plan: ComparePlan, together: int, folder: Path) -> None:
     count = len(plan.conditions())
     say("varied    " + "; ".join(f"{n} {' | '.join(map(spelt, vs))}" for n, vs in plan.vary.items()))
     say(f"all runs  {from_settings.shared(plan.base, plan.vary)}")

@@ -32,7 +32,7 @@ from kobai.lab.reports.axes import whole_percent
 from kobai.lab.sweep import tune_study
 from kobai.lab.sweep.needs_optuna import require
 from kobai.lab.sweep.tune import TRIALS, perform, read_plan, wanted_in_all
-from kobai.lab.sweep.tune_plan import METHODS, Plan, plan
+from kobai.lab.sweep.tune_plan import METHODS, TunePlan, plan
 from kobai.lab.sweep.tune_result import CHOSEN, Search
 from kobai.lab.sweep.values import Range, pairs, spelt
 from kobai.lab.training import from_settings
@@ -194,7 +194,7 @@ def _none_is_best(found: Search, folder: Path) -> str:
     return f"{folder}: no trial has been completed; go on with more --trials, or search anew with --no-prune"
 
 
-def _introduce(plan: Plan, wanted: int, folder: Path) -> None:
+def _introduce(plan: TunePlan, wanted: int, folder: Path) -> None:
     spaces = [f"{n} {w if isinstance(w, Range) else ' | '.join(map(spelt, w))}" for n, w in plan.space.items()]
     how = METHODS[plan.method] + (f" of {len(plan.grid())}" if plan.method == "grid" else "")
     say(f"searched  {'; '.join(spaces)}")

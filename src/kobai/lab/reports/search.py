@@ -12,7 +12,7 @@ from kobai.lab.reports import search_charts
 from kobai.lab.reports.axes import percent, rounded, whole_percent
 from kobai.lab.reports.markup import Markup, facts, table, tag
 from kobai.lab.reports.page import Page, common, environment, figure, how, more
-from kobai.lab.sweep.tune_plan import METHODS, Plan, Trial, ranked
+from kobai.lab.sweep.tune_plan import METHODS, Trial, TunePlan, ranked
 from kobai.lab.sweep.values import Range, spelt
 from kobai.train.progress import duration
 
@@ -49,7 +49,7 @@ def page(source: Path) -> Page:
 
 
 def _page(content: dict[str, Any], tested: dict[str, Any] | None) -> Page:
-    plan = Plan.from_dict(content)
+    plan = TunePlan.from_dict(content)
     trials = [Trial.from_dict(trial, plan) for trial in content["trials"]]
     ended = [t for t in trials if t.state in ("complete", "pruned")]
     pruned, gone = sum(t.state == "pruned" for t in ended), sum(t.diverged for t in ended)
@@ -85,7 +85,7 @@ def _page(content: dict[str, Any], tested: dict[str, Any] | None) -> Page:
 # --- sections -----------------------------------------------------------------------------------------------------------
 
 
-def _verdict(plan: Plan, trials: Sequence[Trial], best: Trial | None, shares: dict[str, float]) -> str:
+def _verdict(plan: TunePlan, trials: Sequence[Trial], best: Trial | None, shares: dict[str, float]) -> str:
     """What is best, and how sure that is."""
     if best is None:
         if any(t.diverged for t in trials):
@@ -104,7 +104,7 @@ def _verdict(plan: Plan, trials: Sequence[Trial], best: Trial | None, shares: di
     return told
 
 
-def _chosen(plan: Plan, best: Trial, command: str, tested: dict[str, Any] | None) -> list[Any]:
+def _chosen(plan: TunePlan, best: Trial, command: str, tested: dict[str, Any] | None) -> list[Any]:
     parts: list[Any] = [facts((n.replace("_", " "), _value(v)) for n, v in best.parameters.items())]
     for name, what in plan.space.items():
         if isinstance(what, Range):
@@ -132,7 +132,7 @@ def _chosen(plan: Plan, best: Trial, command: str, tested: dict[str, Any] | None
     return [*parts, tag("p", "This command trains with them:"), tag("pre", tag("code", command), class_="wrap")]
 
 
-def _course(plan: Plan, trials: Sequence[Trial]) -> list[Any]:
+def _course(plan: TunePlan, trials: Sequence[Trial]) -> list[Any]:
     best = next((t for t in ranked(plan, trials) if not t.diverged), None)
     said = f" Trial {best.number} has the best, {_score(plan, best.value)}." if best is not None else ""
     drawn = [
@@ -150,7 +150,7 @@ def _course(plan: Plan, trials: Sequence[Trial]) -> list[Any]:
     return [_key(plan), tag("div", drawn, class_="two")]
 
 
-def _settings(plan: Plan, trials: Sequence[Trial], shares: dict[str, float], ended: int) -> list[Any]:
+def _settings(plan: TunePlan, trials: Sequence[Trial], shares: dict[str, float], ended: int) -> list[Any]:
     parts: list[Any] = []
     if shares:
         listed = ", ".join(f"{name.replace('_', ' ')} {whole_percent(part)}" for name, part in shares.items())
@@ -171,7 +171,7 @@ def _settings(plan: Plan, trials: Sequence[Trial], shares: dict[str, float], end
     return [*parts, tag("h3", "Score by setting"), how(f"Complete trials{below}."), tag("div", drawn, class_="three")]
 
 
-def _trials(plan: Plan, trials: Sequence[Trial], best: Trial | None) -> list[Any]:
+def _trials(plan: TunePlan, trials: Sequence[Trial], best: Trial | None) -> list[Any]:
     complete = ranked(plan, trials)
     rest = [*complete[ROWS:], *(t for t in trials if t.state != "complete")]
     parts: list[Any] = []
@@ -191,13 +191,13 @@ def _trials(plan: Plan, trials: Sequence[Trial], best: Trial | None) -> list[Any
     return parts
 
 
-def _scrolled(drawing: Markup, plan: Plan) -> Markup:
+def _scrolled(drawing: Markup, plan: TunePlan) -> Markup:
     """A drawing with many axes is not made smaller than can be read; its box scrolls."""
     inner = tag("div", drawing, style=f"min-width:{max(600, 110 * len(plan.space))}px")
     return tag("div", inner, class_="wide", tabindex="0", role="region", aria_label="All trials at once")
 
 
-def _how(plan: Plan, content: dict[str, Any], ended: Sequence[Trial]) -> list[Any]:
+def _how(plan: TunePlan, content: dict[str, Any], ended: Sequence[Trial]) -> list[Any]:
     spaces = [
         (n.replace("_", " "), _range(w) if isinstance(w, Range) else " | ".join(map(spelt, w)))
         for n, w in plan.space.items()
@@ -229,7 +229,7 @@ def _how(plan: Plan, content: dict[str, Any], ended: Sequence[Trial]) -> list[An
 # --- small things -------------------------------------------------------------------------------------------------------
 
 
-def _table(plan: Plan, trials: Sequence[Trial], caption: str) -> Markup:
+def _table(plan: TunePlan, trials: Sequence[Trial], caption: str) -> Markup:
     names = list(plan.space)
     rows = []
     for t in trials:
@@ -244,22 +244,22 @@ def _table(plan: Plan, trials: Sequence[Trial], caption: str) -> Markup:
     return table(header, rows, numeric=[*range(1 + len(scores)), *ranges, len(header) - 1], caption=caption)
 
 
-def _key(plan: Plan) -> Markup:
+def _key(plan: TunePlan) -> Markup:
     kinds = [("complete", search_charts.COMPLETE), ("the best", search_charts.BEST)]
     kinds += [("pruned", search_charts.PRUNED)] if plan.prune else []
     return search_charts.key(kinds)
 
 
-def _method(plan: Plan) -> str:
+def _method(plan: TunePlan) -> str:
     return METHODS[plan.method] + (f" of {len(plan.grid())}" if plan.method == "grid" else "")
 
 
-def _parameters(plan: Plan, tested: Mapping[str, Any]) -> dict[str, Any]:
+def _parameters(plan: TunePlan, tested: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with which the test split was looked at."""
     return plan.values({name: tuple(v) if isinstance(v, list) else v for name, v in tested["parameters"].items()})
 
 
-def _same(plan: Plan, best: Trial, tested: Mapping[str, Any]) -> bool:
+def _same(plan: TunePlan, best: Trial, tested: Mapping[str, Any]) -> bool:
     return _parameters(plan, tested) == best.parameters
 
 
@@ -271,7 +271,7 @@ def _range(what: Range) -> str:
     return f"{spelt(what.low)} to {spelt(what.high)}{', logarithmic' if what.log else ''}"
 
 
-def _score(plan: Plan, value: float | None) -> str:
+def _score(plan: TunePlan, value: float | None) -> str:
     return percent(value) if plan.greatest else rounded(value)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from kobai.lab.reports.axes import Axis, Frame, around, between, percent, rounded, shortened, whole_percent, wide
 from kobai.lab.reports.drawing import WIDTH, at, drawable, label, marker, nothing, path, picture, stroke
 from kobai.lab.reports.markup import Markup, tag
-from kobai.lab.sweep.tune_plan import Plan, Trial, ranked
+from kobai.lab.sweep.tune_plan import Trial, TunePlan, ranked
 from kobai.lab.sweep.values import Range, spelt_out
 
 COMPLETE, PRUNED, BEST = ("blue", 0), ("grey", 1), ("vermilion", 3)
@@ -23,7 +23,7 @@ SLICE = 290
 """Width of charts of which three stand side by side."""
 
 
-def history(plan: Plan, trials: Sequence[Trial], *, alt: str) -> Markup:
+def history(plan: TunePlan, trials: Sequence[Trial], *, alt: str) -> Markup:
     """Each trial's score by its number, and the best so far as a staircase."""
     done, best = _scored(trials), _best(plan, trials)
     pruned = [t for t in trials if t.state == "pruned" and drawable(t.value)]
@@ -49,7 +49,7 @@ def history(plan: Plan, trials: Sequence[Trial], *, alt: str) -> Markup:
     return picture(alt, body)
 
 
-def curves(plan: Plan, trials: Sequence[Trial], *, alt: str) -> Markup:
+def curves(plan: TunePlan, trials: Sequence[Trial], *, alt: str) -> Markup:
     """Each trial's score along its training."""
     best = _best(plan, trials)
     drawn = [t for t in trials if t.state in ("complete", "pruned") and any(map(drawable, t.curve))]
@@ -68,7 +68,7 @@ def curves(plan: Plan, trials: Sequence[Trial], *, alt: str) -> Markup:
     return picture(alt, body)
 
 
-def slices(plan: Plan, trials: Sequence[Trial], name: str, *, alt: str) -> Markup:
+def slices(plan: TunePlan, trials: Sequence[Trial], name: str, *, alt: str) -> Markup:
     """Scores of the complete trials by the value of one setting; the values of pruned ones are marked below."""
     best, done = _best(plan, trials), [t for t in _scored(trials) if name in t.parameters]
     if not done:
@@ -92,7 +92,7 @@ def slices(plan: Plan, trials: Sequence[Trial], name: str, *, alt: str) -> Marku
     return picture(alt, body, SLICE)
 
 
-def parallel(plan: Plan, trials: Sequence[Trial], *, alt: str) -> Markup:
+def parallel(plan: TunePlan, trials: Sequence[Trial], *, alt: str) -> Markup:
     """A line for each trial through its settings to its score; the stronger, the better its rank. Pruned ones have no score."""
     best, done = _best(plan, trials), [t for t in _scored(trials) if set(t.parameters) == set(plan.space)]
     if not done:
@@ -171,7 +171,7 @@ def _scored(trials: Sequence[Trial]) -> list[Trial]:
     return [t for t in trials if t.state == "complete" and not t.diverged and drawable(t.value)]
 
 
-def _best(plan: Plan, trials: Sequence[Trial]) -> Trial | None:
+def _best(plan: TunePlan, trials: Sequence[Trial]) -> Trial | None:
     return next(iter(ranked(plan, _scored(trials))), None)
 
 
@@ -179,11 +179,11 @@ def _value(trial: Trial) -> float:
     return math.nan if trial.value is None else trial.value
 
 
-def _up(plan: Plan, trials: Sequence[Trial]) -> Axis:
+def _up(plan: TunePlan, trials: Sequence[Trial]) -> Axis:
     return _scale(plan, [_value(t) for t in trials])
 
 
-def _scale(plan: Plan, values: Sequence[float]) -> Axis:
+def _scale(plan: TunePlan, values: Sequence[float]) -> Axis:
     return around(values, not plan.greatest and wide(values), shares=plan.greatest)
 
 
@@ -191,12 +191,12 @@ def _kind(trial: Trial, best: Trial | None) -> str:
     return "best" if trial is best else trial.state
 
 
-def _point(plan: Plan, trial: Trial, best: Trial | None, x: float, y: float) -> Markup:
+def _point(plan: TunePlan, trial: Trial, best: Trial | None, x: float, y: float) -> Markup:
     look = BEST if trial is best else PRUNED if trial.state == "pruned" else COMPLETE
     return marker(x, y, *look, _spoken(plan, trial), size=0.7 if look is PRUNED else 1.3 if look is BEST else 1.0)
 
 
-def _spoken(plan: Plan, trial: Trial) -> str:
+def _spoken(plan: TunePlan, trial: Trial) -> str:
     score = percent(trial.value) if plan.greatest else rounded(trial.value)
     pruned = ", pruned at" if trial.state == "pruned" else ":"
     return f"trial {trial.number}{pruned} {score}, {spelt_out(trial.parameters)}"

@@ -15,7 +15,7 @@ from kobai.core.checksum import read_json, write_json
 from kobai.core.files import Lock, sweep
 from kobai.errors import DataError
 from kobai.lab.sweep import folders
-from kobai.lab.sweep.compare_plan import Plan, plan
+from kobai.lab.sweep.compare_plan import ComparePlan, plan
 from kobai.lab.sweep.compare_result import Comparison, Condition
 from kobai.lab.sweep.mailbox import Mailbox, mailbox
 from kobai.lab.training import from_settings, workers
@@ -72,7 +72,7 @@ def compare(
 
 
 def perform(
-    plan: Plan, *, jobs: int | None = None, out: str | Path | None = None, watch: Watch | None = None
+    plan: ComparePlan, *, jobs: int | None = None, out: str | Path | None = None, watch: Watch | None = None
 ) -> Comparison:
     """Do what a plan says, or what is left of it in the folder ``out``.
 
@@ -117,21 +117,21 @@ def perform(
     return comparison
 
 
-def _conditions(plan: Plan, runs: Mapping[tuple[int, int], Curves]) -> Iterator[Condition]:
+def _conditions(plan: ComparePlan, runs: Mapping[tuple[int, int], Curves]) -> Iterator[Condition]:
     """Each condition that has a run yet, with those that it has."""
     for c, (name, one) in enumerate(plan.conditions()):
         if mine := tuple(runs[c, r] for r in range(plan.repeat) if (c, r) in runs):
             yield Condition(name, one, mine)
 
 
-def read_plan(folder: str | Path) -> Plan:
+def read_plan(folder: str | Path) -> ComparePlan:
     """The plan of a comparison that was begun in a folder; DataError where there is none."""
     path = Path(folder) / PLAN
     if not path.exists():
         raise DataError(f"{folder}: holds no comparison to go on with ({PLAN} is missing)")
     content = read_json(path)
     try:
-        return Plan.from_dict(content)
+        return ComparePlan.from_dict(content)
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: is not the plan of a comparison ({type(error).__name__}: {error})") from error
 
@@ -139,7 +139,7 @@ def read_plan(folder: str | Path) -> Plan:
 # --- the runs ---------------------------------------------------------------------------------------------------------
 
 
-def _runs(plan: Plan) -> Iterator[tuple[tuple[int, int], Settings]]:
+def _runs(plan: ComparePlan) -> Iterator[tuple[tuple[int, int], Settings]]:
     """((number of the condition, of the seed), settings) of every run, seed by seed: an early stop leaves whole rounds."""
     for r in range(plan.repeat):
         for c, (_, one) in enumerate(plan.conditions()):
@@ -158,7 +158,7 @@ def _work(
     return content
 
 
-def _finished(path: Path, plan: Plan, settings: Settings) -> Curves | None:
+def _finished(path: Path, plan: ComparePlan, settings: Settings) -> Curves | None:
     """The run in a file; None where there is none, or what is there is damaged, which is said."""
     if not path.exists():
         return None
@@ -184,7 +184,7 @@ def _news(run: Curves) -> dict[str, Any]:
     return {"epoch": run.epoch[-1], "loss": run.train_loss[-1], "held_accuracy": run.held_accuracy, "run": run}
 
 
-def claim(folder: Path, plan: Plan) -> None:
+def claim(folder: Path, plan: ComparePlan) -> None:
     """Make the folder this comparison's, if it is free or has been so before; DataError if it holds anything else."""
     asked = {**plan.as_dict(), "data": from_settings.fingerprint(plan.base)}
     path = folder / PLAN

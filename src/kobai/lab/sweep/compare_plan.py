@@ -11,11 +11,11 @@ from kobai.lab.sweep.values import label, setting, values
 from kobai.lab.training import from_settings
 from kobai.train.settings import Settings, SettingsError
 
-__all__ = ["Plan", "plan"]
+__all__ = ["ComparePlan", "plan"]
 
 
 @dataclass(frozen=True)
-class Plan:
+class ComparePlan:
     """What is to be compared: all products of ``vary`` over ``base``, each with ``repeat`` seeds from ``base.seed`` on."""
 
     base: Settings
@@ -38,16 +38,16 @@ class Plan:
         return {"vary": self.vary, "settings": kept, "measures": self.measures}
 
     @staticmethod
-    def from_dict(content: Mapping[str, Any]) -> Plan:
+    def from_dict(content: Mapping[str, Any]) -> ComparePlan:
         """The plan that :meth:`as_dict` describes, with ``repeat`` beside it.
 
         >>> made = plan(Settings(), {"hidden": "50|100,100"}, repeat=2)
-        >>> Plan.from_dict({**made.as_dict(), "repeat": 2}) == made
+        >>> ComparePlan.from_dict({**made.as_dict(), "repeat": 2}) == made
         True
         """
         vary = {name: [tuple(v) if isinstance(v, list) else v for v in vs] for name, vs in content["vary"].items()}
         base = Settings.from_dict({**content["settings"], **content.get("where", {})})
-        return Plan(base, vary, content["repeat"], content["measures"])
+        return ComparePlan(base, vary, content["repeat"], content["measures"])
 
 
 def plan(
@@ -56,7 +56,7 @@ def plan(
     repeat: int = 1,
     measures: int = 40,
     given: Sequence[str] | Mapping[str, Any] = (),
-) -> Plan:
+) -> ComparePlan:
     """The plan of a comparison; SettingsError for what cannot be. ``given`` names the settings of ``base`` that were set."""
     from_settings.check_count("repeat", repeat)
     from_settings.check_count("measures", measures)
@@ -67,5 +67,5 @@ def plan(
         if name in given:
             raise SettingsError("vary", f"{name} is given for all runs too; leave one of the two out")
     vary = {name: values("vary", name, what) for name, what in named.items()}
-    conditions = Plan(base, vary, repeat, measures).conditions()
-    return Plan(from_settings.settled("vary", base, vary, conditions), vary, repeat, measures)
+    conditions = ComparePlan(base, vary, repeat, measures).conditions()
+    return ComparePlan(from_settings.settled("vary", base, vary, conditions), vary, repeat, measures)

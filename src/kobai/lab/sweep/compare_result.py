@@ -16,7 +16,7 @@ from kobai.lab import plots
 from kobai.lab.reports.reporting import report
 from kobai.lab.sweep import compare_figure
 from kobai.lab.sweep.compare_figure import SHOWN
-from kobai.lab.sweep.compare_plan import Plan
+from kobai.lab.sweep.compare_plan import ComparePlan
 from kobai.lab.training import from_settings
 from kobai.lab.training.curves import Curves
 from kobai.train.settings import Settings
@@ -77,7 +77,7 @@ class Place:
 class Comparison:
     """What a comparison found: conditions in the order of the product, and how they rank."""
 
-    plan: Plan
+    plan: ComparePlan
     conditions: tuple[Condition, ...]
 
     def __repr__(self) -> str:

@@ -6,14 +6,14 @@ import math
 from collections.abc import Iterable
 
 from kobai.lab.sweep.needs_optuna import calm, require
-from kobai.lab.sweep.tune_plan import Plan, Trial
+from kobai.lab.sweep.tune_plan import Trial, TunePlan
 from kobai.lab.sweep.values import Range, spelt
 
 LEAST = 10
 """Trials below which shares would be noise."""
 
 
-def importances(plan: Plan, trials: Iterable[Trial]) -> dict[str, float]:
+def importances(plan: TunePlan, trials: Iterable[Trial]) -> dict[str, float]:
     """Shares by setting, the greatest first, by PED-ANOVA (arXiv:2304.10255); empty where there are too
     few trials to tell, or a single setting."""
     done = [

@@ -12,7 +12,7 @@ from kobai.cpu.threads import processors
 from kobai.errors import DataError
 from kobai.lab.sweep import tune_study
 from kobai.lab.sweep.needs_optuna import require
-from kobai.lab.sweep.tune_plan import Plan, plan
+from kobai.lab.sweep.tune_plan import TunePlan, plan
 from kobai.lab.sweep.tune_result import Search
 from kobai.lab.training import from_settings, workers
 from kobai.xp import backend
@@ -73,7 +73,7 @@ def tune(
 
 
 def perform(
-    plan: Plan,
+    plan: TunePlan,
     *,
     trials: int | None = None,
     jobs: int | None = None,
@@ -113,7 +113,7 @@ def perform(
     return search
 
 
-def wanted_in_all(plan: Plan, trials: int | None = None, opened: Any = None) -> int:
+def wanted_in_all(plan: TunePlan, trials: int | None = None, opened: Any = None) -> int:
     """How many trials there are to be: those asked for, now or before, or the default; of a grid no more than it has points."""
     if trials is not None:
         from_settings.check_count("trials", trials)
@@ -123,18 +123,18 @@ def wanted_in_all(plan: Plan, trials: int | None = None, opened: Any = None) -> 
     return min(wanted, points) if points is not None else wanted
 
 
-def read_plan(folder: str | Path) -> Plan:
+def read_plan(folder: str | Path) -> TunePlan:
     """The plan of the search that a folder's study is of; DataError where there is none."""
     held = tune_study.held_plan(Path(folder))
     if held is None:
         raise DataError(f"{folder}: holds no search to go on with ({tune_study.JOURNAL} is missing)")
-    return Plan.from_dict(held)
+    return TunePlan.from_dict(held)
 
 
 class _watching:
     """Tells ``watch`` of the search as it goes on, in whatever processes; at the end once more."""
 
-    def __init__(self, opened: Any, plan: Plan, watch: Watch | None) -> None:
+    def __init__(self, opened: Any, plan: TunePlan, watch: Watch | None) -> None:
         self.opened, self.plan, self.watch = opened, plan, watch
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._look, daemon=True)

@@ -16,7 +16,7 @@ from kobai.lab.sweep.values import space as space_of
 from kobai.lab.training import from_settings
 from kobai.train.settings import Settings, SettingsError
 
-__all__ = ["Plan", "Trial", "plan", "ranked"]
+__all__ = ["TunePlan", "Trial", "plan", "ranked"]
 
 METHODS = {"tpe": "Bayesian (TPE)", "random": "random", "grid": "grid"}
 SCORES = {"accuracy": "validation accuracy", "loss": "validation loss"}
@@ -26,7 +26,7 @@ MEASURES = 27
 
 
 @dataclass(frozen=True)
-class Plan:
+class TunePlan:
     """What is searched: ``space`` around ``base``; the seed of ``base`` draws the trials too."""
 
     base: Settings
@@ -99,11 +99,11 @@ class Plan:
         }
 
     @staticmethod
-    def from_dict(content: Mapping[str, Any]) -> Plan:
+    def from_dict(content: Mapping[str, Any]) -> TunePlan:
         """The plan that :meth:`as_dict` describes.
 
         >>> made = plan(Settings(), {"lr": "1e-4..1:log", "hidden": "50|100,100"})
-        >>> Plan.from_dict(made.as_dict()) == made
+        >>> TunePlan.from_dict(made.as_dict()) == made
         True
         """
         base = Settings.from_dict({**content["settings"], **content.get("where", {})})
@@ -133,7 +133,7 @@ class Trial:
         return content
 
     @staticmethod
-    def from_dict(content: Mapping[str, Any], plan: Plan) -> Trial:
+    def from_dict(content: Mapping[str, Any], plan: TunePlan) -> Trial:
         """The trial of a plan that :meth:`as_dict` describes."""
         known = {f.name for f in fields(Trial)}
         values = {name: value for name, value in content.items() if name in known}
@@ -141,7 +141,7 @@ class Trial:
         return Trial(**{**values, "parameters": plan.values(parameters)})
 
 
-def ranked(plan: Plan, trials: Iterable[Trial]) -> list[Trial]:
+def ranked(plan: TunePlan, trials: Iterable[Trial]) -> list[Trial]:
     """The complete trials, best first; of equal scores the one with the least validation loss. Those that diverged are last."""
     sign = -1 if plan.greatest else 1
 
@@ -160,7 +160,7 @@ def plan(
     by: str = "accuracy",
     measures: int = MEASURES,
     given: Mapping[str, Any] | None = None,
-) -> Plan:
+) -> TunePlan:
     """The plan of a search; SettingsError for what cannot be. ``given`` holds the settings of ``base`` that were set."""
     if method not in METHODS:
         raise SettingsError("method", f"{method!r}: no method is called so.{nearest(method, METHODS)}")
@@ -170,7 +170,7 @@ def plan(
     for name in found:
         if name in (given or {}):
             raise SettingsError("space", f"{name} is given for all trials too; leave one of the two out")
-    made = Plan(base, found, method, method != "grid" if prune is None else prune, by, measures)
+    made = TunePlan(base, found, method, method != "grid" if prune is None else prune, by, measures)
     # If the ends of a range can be, so can all between them; and what cannot go together are two settings, not three.
     ends = {n: [w.low, w.high] if isinstance(w, Range) else [spelt(v) for v in w] for n, w in found.items()}
     first = {name: values[0] for name, values in ends.items()}

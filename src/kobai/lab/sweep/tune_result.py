@@ -17,7 +17,7 @@ from kobai.lab import plots
 from kobai.lab.reports.reporting import report
 from kobai.lab.sweep import tune_figures
 from kobai.lab.sweep.importance import importances
-from kobai.lab.sweep.tune_plan import Plan, Trial, plain, ranked
+from kobai.lab.sweep.tune_plan import Trial, TunePlan, plain, ranked
 from kobai.lab.sweep.values import spelt_out
 from kobai.lab.training import from_settings
 from kobai.train import job
@@ -33,7 +33,7 @@ RESULTS, TEST, CHOSEN = "search.json", "test.json", "chosen"
 class Search:
     """What a search found so far."""
 
-    plan: Plan
+    plan: TunePlan
     trials: tuple[Trial, ...]
 
     def __repr__(self) -> str:

@@ -19,7 +19,7 @@ from kobai.errors import DataError
 from kobai.lab.sweep import folders
 from kobai.lab.sweep.journal import Journal, entry_of
 from kobai.lab.sweep.needs_optuna import calm, require
-from kobai.lab.sweep.tune_plan import Plan, Trial, plain
+from kobai.lab.sweep.tune_plan import Trial, TunePlan, plain
 from kobai.lab.sweep.values import Range, spelt
 from kobai.lab.training import from_settings
 from kobai.lab.training.curves import Curves
@@ -34,7 +34,7 @@ ETA = 3
 # --- the file ---------------------------------------------------------------------------------------------------------
 
 
-def check_folder(folder: Path, plan: Plan) -> None:
+def check_folder(folder: Path, plan: TunePlan) -> None:
     """DataError unless the folder is free, or holds a study of this very search. Nothing in it is changed."""
     if folders.holds(folder, JOURNAL, "search"):
         held = held_plan(folder)
@@ -63,12 +63,12 @@ def held_plan(folder: Path) -> dict[str, Any] | None:
     return None  # killed between its first lines
 
 
-def _described(plan: Plan) -> dict[str, Any]:
+def _described(plan: TunePlan) -> dict[str, Any]:
     where = {name: getattr(plan.base, name) for name in ("data_dir", "download")}
     return folders.plain({**plan.as_dict(), "data": from_settings.fingerprint(plan.base), "where": where})
 
 
-def open_study(folder: Path | None, plan: Plan) -> Any:
+def open_study(folder: Path | None, plan: TunePlan) -> Any:
     """The study in a folder, made if it is not there; without a folder, one in memory."""
     optuna = require()
     direction = "maximize" if plan.greatest else "minimize"
@@ -95,7 +95,7 @@ def want(study: Any, trials: int) -> None:
 # --- trials -----------------------------------------------------------------------------------------------------------
 
 
-def work_in(folder: Path, plan: Plan, wanted: int) -> None:
+def work_in(folder: Path, plan: TunePlan, wanted: int) -> None:
     """Do trials of the study in a folder, beside other processes, until there are as many as are wanted."""
     # A worker that is to end gives back its trial first, and the lock of the journal, which others would wait for.
     ending = False
@@ -114,7 +114,7 @@ def work_in(folder: Path, plan: Plan, wanted: int) -> None:
         signal.signal(signal.SIGTERM, before)
 
 
-def work(study: Any, plan: Plan, wanted: int) -> None:
+def work(study: Any, plan: TunePlan, wanted: int) -> None:
     """Do trials until there are as many as are wanted, whoever did them."""
     require()
     from optuna.exceptions import UpdateFinishedTrialError
@@ -133,7 +133,7 @@ def work(study: Any, plan: Plan, wanted: int) -> None:
         study.tell(trial, value, state=state, skip_if_finished=True)
 
 
-def _take(study: Any, plan: Plan, wanted: int) -> Any:
+def _take(study: Any, plan: TunePlan, wanted: int) -> Any:
     """The first trial that nobody has done or is at, now this process's; None if there is none left.
 
     A trial's place in the search says what it tries: with what seed, or at which point of the grid. One that was broken off
@@ -177,7 +177,7 @@ def _take(study: Any, plan: Plan, wanted: int) -> Any:
         study.tell(trial, state=TrialState.FAIL)  # another process was faster
 
 
-def _perform(trial: Any, plan: Plan) -> tuple[Any, float | None]:
+def _perform(trial: Any, plan: TunePlan) -> tuple[Any, float | None]:
     from optuna.trial import TrialState
 
     heard, before, ended = time.time(), 0, False
@@ -214,12 +214,12 @@ def _perform(trial: Any, plan: Plan) -> tuple[Any, float | None]:
     return TrialState.COMPLETE, _score(run, plan)
 
 
-def _rungs(plan: Plan) -> tuple[int, ...]:
+def _rungs(plan: TunePlan) -> tuple[int, ...]:
     """After how many measurements a trial is judged."""
     return max(1, plan.measures // ETA**2), max(1, plan.measures // ETA)
 
 
-def _behind(trial: Any, at: int, score: float, plan: Plan) -> bool:
+def _behind(trial: Any, at: int, score: float, plan: TunePlan) -> bool:
     """Whether a trial is to be ended: not among the best third at its rung, nor as good as the best is at its end.
 
     Optuna's pruner would do, but for trials that were broken off, whose values it counts beside those of their repetitions.
@@ -237,11 +237,11 @@ def _behind(trial: Any, at: int, score: float, plan: Plan) -> bool:
     return not done or any(map(worse, done))
 
 
-def _score(run: Curves, plan: Plan) -> float:
+def _score(run: Curves, plan: TunePlan) -> float:
     return run.held_accuracy[-1] if plan.greatest else run.held_loss[-1]
 
 
-def _suggested(trial: Any, plan: Plan) -> dict[str, Any]:
+def _suggested(trial: Any, plan: TunePlan) -> dict[str, Any]:
     found = {}
     for name, what in plan.space.items():
         if not isinstance(what, Range):
@@ -262,7 +262,7 @@ def _standing(study: Any) -> list[Any]:
     return found
 
 
-def by_place(study: Any, plan: Plan) -> dict[int, Any]:
+def by_place(study: Any, plan: TunePlan) -> dict[int, Any]:
     """Trials that are done or being done, by their place in the search. Of two that took the same, it is the first's."""
     found: dict[int, Any] = {}
     points = _points(plan) if plan.method == "grid" else []
@@ -275,7 +275,7 @@ def by_place(study: Any, plan: Plan) -> dict[int, Any]:
     return found
 
 
-def _points(plan: Plan) -> list[dict[str, Any]]:
+def _points(plan: TunePlan) -> list[dict[str, Any]]:
     """The points of a grid in an order drawn by the seed: a part of a grid is spread over it."""
     points = plan.grid()
     random.Random(plan.base.seed).shuffle(points)
@@ -324,7 +324,7 @@ def _alive(trial: Any) -> bool:
 # --- what came out ----------------------------------------------------------------------------------------------------
 
 
-def trials(study: Any, plan: Plan) -> tuple[Trial, ...]:
+def trials(study: Any, plan: TunePlan) -> tuple[Trial, ...]:
     """The trials of a study that are done or being done; a trial's number is its place in the search."""
     found = []
     for place, t in sorted(by_place(study, plan).items()):

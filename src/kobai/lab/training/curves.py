@@ -124,9 +124,9 @@ class Curves:
 
     ``epoch`` is ``step`` in epochs; ``loss`` the mean training loss of the batches since the measurement before (at first: of
     the first batch). The others are measured in evaluation mode: ``train_loss`` and ``train_accuracy`` on the first 1000
-    training samples, ``held_loss`` and ``held_accuracy`` on the validation split. :func:`train_curves` knows no epochs and
-    :func:`kobai.lab.training.from_settings.train` no loss of batches: what a run does not take stays empty. ``diverged`` is the
-    step at which a loss that was not finite ended training, or None.
+    training samples, ``held_loss`` and ``held_accuracy`` on the validation split. :func:`train_curves` takes no ``epoch``,
+    :func:`kobai.lab.training.from_settings.train` no ``loss``; what a run does not take stays empty. ``diverged`` is the step
+    at which a loss that was not finite ended training, or None.
     """
 
     epoch: list[float] = field(default_factory=list)
