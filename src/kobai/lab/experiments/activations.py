@@ -61,11 +61,9 @@ class Activations(Experiment):
         above = [plots.title(name) for name, peak in peaks.items() if peak > 1.0005]
         passed = abs(peaks["sigmoid"] - 0.25) < 1e-4 and abs(peaks["tanh"] - 1) < 1e-4 and steps == [0.0, 1.0]
         text = (
-            f"The sigmoid's derivative is greatest at 0, where it is {peaks['sigmoid']:.3g}: ten layers of "
-            "sigmoids multiply a "
-            f"gradient by at most {peaks['sigmoid']:.3g}¹⁰ = {peaks['sigmoid'] ** 10:.1g}, unless large weights "
-            "make up for it. "
-            f"tanh's reaches {peaks['tanh']:.3g}, also at 0 alone. ReLU's takes the values "
+            f"The sigmoid's derivative is greatest at 0, where it is {peaks['sigmoid']:.3g}: ten layers of sigmoids "
+            f"multiply a gradient by at most {peaks['sigmoid']:.3g}¹⁰ = {peaks['sigmoid'] ** 10:.1g}, unless large "
+            f"weights make up for it. tanh's reaches {peaks['tanh']:.3g}, also at 0 alone. ReLU's takes the values "
             f"{' and '.join(f'{value:g}' for value in steps)} and no other."
         )
         if above:
@@ -121,12 +119,10 @@ class Activations(Experiment):
 
     def alt_text(self, numbers: Numbers) -> str:
         return (
-            "Eight panels, one for each activation, with its value and its derivative between −4.5 and 4.5. "
-            "The sigmoid's "
-            f"derivative is a low bump of height {numbers['peaks']['sigmoid']:.3g}, tanh's one of height "
-            f"{numbers['peaks']['tanh']:.3g}; ReLU's derivative is a step from 0 to 1, and those of its "
-            "relatives are steps from "
-            "a smaller value, or smooth."
+            "Eight panels, one for each activation, with its value and its derivative between −4.5 and 4.5. The "
+            f"sigmoid's derivative is a low bump of height {numbers['peaks']['sigmoid']:.3g}, tanh's one of height "
+            f"{numbers['peaks']['tanh']:.3g}; ReLU's derivative is a step from 0 to 1, and those of its relatives are "
+            "steps from a smaller value, or smooth."
         )
 
 

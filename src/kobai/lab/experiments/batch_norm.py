@@ -87,15 +87,14 @@ class BatchNormalisation(Experiment):
         range_ = f" (initial scales {min(window):.2g} to {max(window):.2g})" if window else ""
         text = (
             f"After {epochs} epochs {learnt['before']} of {n} nets with batch normalisation before the activation and "
-            f"{learnt['after']} of {n} with it after the activation classify at least {LEARNT:.0%} of their training images; "
-            f"without it {learnt['without']} of {n} do{range_}. "
-            f"Over the sixteen scales the final accuracy lies between {end['before'].min():.0%} and {end['before'].max():.0%} "
-            f"before the activation, {end['after'].min():.0%} and {end['after'].max():.0%} after it, "
-            f"{end['without'].min():.0%} and {end['without'].max():.0%} without: a standard deviation of "
-            f"{100 * end['before'].std():.0f}, {100 * end['after'].std():.0f} and {100 * end['without'].std():.0f} points. "
-            f"The fastest net needs {_epochs(halfway['before'])} with and {_epochs(halfway['without'])} without it to get "
-            f"to {LEARNT:.0%}; at {ahead} of {n} scales the net with it is ahead, "
-            "in the mean over the epochs."
+            f"{learnt['after']} of {n} with it after the activation classify at least {LEARNT:.0%} of their training "
+            f"images; without it {learnt['without']} of {n} do{range_}. Over the sixteen scales the final accuracy "
+            f"lies between {end['before'].min():.0%} and {end['before'].max():.0%} before the activation, "
+            f"{end['after'].min():.0%} and {end['after'].max():.0%} after it, {end['without'].min():.0%} and "
+            f"{end['without'].max():.0%} without: a standard deviation of {100 * end['before'].std():.0f}, "
+            f"{100 * end['after'].std():.0f} and {100 * end['without'].std():.0f} points. The fastest net needs "
+            f"{_epochs(halfway['before'])} with and {_epochs(halfway['without'])} without it to get to {LEARNT:.0%}; "
+            f"at {ahead} of {n} scales the net with it is ahead, in the mean over the epochs."
         )
         best = {arm: min((e for e in found if e is not None), default=math.inf) for arm, found in halfway.items()}
         passed = (

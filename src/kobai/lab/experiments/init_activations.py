@@ -81,17 +81,15 @@ class InitActivations(Experiment):
             and max(kept(activation, "std 0.01") for activation in ACTIVATIONS) < 0.01
         )
         text = (
-            f"With std 1, {percent(ends)} of the fifth layer's sigmoids lie within 0.05 of 0 or 1. With std "
-            "0.01, from the "
-            f"second layer on at least {percent(centre['sigmoid'])} of the sigmoids lie within 0.05 of 0.5, and "
-            "of tanh and ReLU "
-            f"{percent(centre['tanh'])} and {percent(centre['relu'])} within 0.05 of 0. Of what sets the samples apart in the "
-            "first layer (the spread over samples, unit by unit) five layers leave "
-            f"tanh {percent(kept('tanh', 'xavier'))} with Xavier, "
-            f"ReLU {percent(kept('relu', 'he'))} with He and {percent(kept('relu', 'xavier'))} with Xavier, and "
-            f"sigmoids {percent(kept('sigmoid', 'xavier'))} with Xavier and {percent(kept('sigmoid', 'he'))} with He, "
-            f"although with Xavier their units still differ: over units and samples the standard deviation is "
-            f"{sigmoid_xavier:.2g}, {sigmoid_xavier / sigmoid_small:.0f} times that with std 0.01."
+            f"With std 1, {percent(ends)} of the fifth layer's sigmoids lie within 0.05 of 0 or 1. With std 0.01, from "
+            f"the second layer on at least {percent(centre['sigmoid'])} of the sigmoids lie within 0.05 of 0.5, and of "
+            f"tanh and ReLU {percent(centre['tanh'])} and {percent(centre['relu'])} within 0.05 of 0. Of what sets the "
+            "samples apart in the first layer (the spread over samples, unit by unit) five layers leave tanh "
+            f"{percent(kept('tanh', 'xavier'))} with Xavier, ReLU {percent(kept('relu', 'he'))} with He and "
+            f"{percent(kept('relu', 'xavier'))} with Xavier, and sigmoids {percent(kept('sigmoid', 'xavier'))} with "
+            f"Xavier and {percent(kept('sigmoid', 'he'))} with He, although with Xavier their units still differ: over "
+            f"units and samples the standard deviation is {sigmoid_xavier:.2g}, {sigmoid_xavier / sigmoid_small:.0f} "
+            "times that with std 0.01."
         )
         return text, passed
 
@@ -149,8 +147,7 @@ class InitActivations(Experiment):
             for name, run in numbers["conditions"].items()
         )
         return (
-            "Histograms of the outputs of five layers, one panel for each of three activations and four "
-            "initialisers. "
+            "Histograms of the outputs of five layers, one panel for each of three activations and four initialisers. "
             f"Standard deviations from the first layer to the fifth: {stds}."
         )
 

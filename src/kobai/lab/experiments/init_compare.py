@@ -92,11 +92,10 @@ class InitCompare(Experiment):
         text = (
             f"{called(stuck)} {'does not train' if stays else 'trains'}: after {numbers['steps']} steps its loss is "
             f"{end[stuck]:.3g} (chance: {ln:.3g}) and its held-out accuracy "
-            f"{percent(runs[stuck]['held_accuracy'][-1])}. "
-            f"The loss falls to half of chance "
+            f"{percent(runs[stuck]['held_accuracy'][-1])}. The loss falls to half of chance "
             f"{listing([f'{when(name)} with {called(name)}' for name in order]) if order else 'in no run'}. "
-            f"{called(late)} {'lags' if lags else 'does not lag'}{'' if late in start else ', it is not there yet'}; first of "
-            f"all is {called(first) if first else 'none'}."
+            f"{called(late)} {'lags' if lags else 'does not lag'}{'' if late in start else ', it is not there yet'}; "
+            f"first of all is {called(first) if first else 'none'}."
         )
         return text, stays and lags and len(good) == len(others) and first == "relu + he"
 

@@ -31,9 +31,8 @@ class InitScale(Experiment):
     name = "init-scale"
     title = "Scale of the initial weights"
     claim = (
-        "Weights that are too small start late; with too large ones the loss falls but the accuracy on new "
-        "samples lags; a "
-        "middle value balances."
+        "Weights that are too small start late; with too large ones the loss falls but the accuracy on new samples "
+        "lags; a middle value balances."
     )
     source = "Saitoh, Deep Learning from Scratch, ch. 6.2; Glorot & Bengio, AISTATS 2010"
 
@@ -80,16 +79,14 @@ class InitScale(Experiment):
             return "not within the run" if steps == never else f"after {steps} steps"
 
         text = (
-            f"The training loss falls to half of ln 10 {when(starts[0])} with std 0.1, {when(starts[1])} with "
-            "std 0.01 and "
-            f"{when(starts[2])} with std 0.001. With std 1 it begins at {large['train_loss'][0]:.1f} and ends at "
+            f"The training loss falls to half of ln 10 {when(starts[0])} with std 0.1, {when(starts[1])} with std 0.01 "
+            f"and {when(starts[2])} with std 0.001. With std 1 it begins at {large['train_loss'][0]:.1f} and ends at "
             f"{large['train_loss'][-1]:.2g}. "
         )
         if a is not None and b is not None:
             text += (
                 f"But where it passes {level:.2g}, {percent(a)} of the samples held out are told right, against "
-                f"{percent(b)} "
-                f"for std 0.1 at the same training loss. "
+                f"{percent(b)} for std 0.1 at the same training loss. "
             )
         text += f"At the end {best} is ahead with {percent(runs[best]['held_accuracy'][-1])}."
         return text, late and lags and falls and best == SCALES[1]
@@ -139,10 +136,9 @@ class InitScale(Experiment):
             for scale, run in runs.items()
         )
         return (
-            "Three panels of curves for four scales of initial weights: training loss and held-out accuracy "
-            "over the steps, and "
-            f"held-out accuracy against training loss. At the end {ends}. The smaller the scale, the later the "
-            "loss falls."
+            "Three panels of curves for four scales of initial weights: training loss and held-out accuracy over the "
+            f"steps, and held-out accuracy against training loss. At the end {ends}. The smaller the scale, the later "
+            "the loss falls."
         )
 
 

@@ -39,9 +39,8 @@ class VanishingGradient(Experiment):
     name = "vanishing-gradient"
     title = "The vanishing gradient"
     claim = (
-        "In deep sigmoid nets the gradient shrinks towards the input by a roughly constant factor for each "
-        "layer, before and "
-        "during training; with ReLU and He it does not."
+        "In deep sigmoid nets the gradient shrinks towards the input by a roughly constant factor for each layer, "
+        "before and during training; with ReLU and He it does not."
     )
     source = "Hochreiter 1991; Glorot & Bengio, AISTATS 2010; Saitoh, Deep Learning from Scratch, ch. 6"
 
@@ -74,15 +73,13 @@ class VanishingGradient(Experiment):
         )
         whole = {name: before[name] ** (numbers["depth"] - 2) for name in runs}
         text = (
-            f"Before training each layer of sigmoids multiplies the gradient's norm by {before['sigmoid']:.2f} "
-            "(a straight line "
-            f"explains {percent(fits[0])} of its logarithm's variance): over the {numbers['depth'] - 2} steps "
-            "between equal "
-            f"layers of a net with {numbers['depth']} that is {whole['sigmoid']:.0e}. tanh has "
-            f"{before['tanh']:.2f}, ReLU with He "
-            f"{before['relu']:.2f}. During {numbers['steps']} steps of training the sigmoid's factor stays "
-            f"between {min(factors):.2f} and {max(factors):.2f}, on a line as straight ({percent(min(fits))} at least), and "
-            f"ReLU's between {min(kept):.2f} and {max(kept):.2f}. On samples held out, "
+            f"Before training each layer of sigmoids multiplies the gradient's norm by {before['sigmoid']:.2f} (a "
+            f"straight line explains {percent(fits[0])} of its logarithm's variance): over the {numbers['depth'] - 2} "
+            f"steps between equal layers of a net with {numbers['depth']} that is {whole['sigmoid']:.0e}. tanh has "
+            f"{before['tanh']:.2f}, ReLU with He {before['relu']:.2f}. During {numbers['steps']} steps of training the "
+            f"sigmoid's factor stays between {min(factors):.2f} and {max(factors):.2f}, on a line as straight "
+            f"({percent(min(fits))} at least), and ReLU's between {min(kept):.2f} and {max(kept):.2f}. On samples held "
+            "out, "
             + listing(
                 [f"{plots.title(name)} has {percent(run['held_accuracy'][-1])} right" for name, run in runs.items()]
             )
@@ -148,11 +145,9 @@ class VanishingGradient(Experiment):
             for name, run in numbers["conditions"].items()
         )
         return (
-            "Above, the norm of the weights' gradient in each layer for three activations, at several moments "
-            "of training. "
-            f"Before training it is: {parts}. Below, the norm in the second layer against depth, and the "
-            "held-out accuracy over "
-            "the steps."
+            "Above, the norm of the weights' gradient in each layer for three activations, at several moments of "
+            f"training. Before training it is: {parts}. Below, the norm in the second layer against depth, and the "
+            "held-out accuracy over the steps."
         )
 
 

@@ -63,16 +63,12 @@ class ZeroInit(Experiment):
         least = min(run["rank"][-1] for run in broken)
         passed = max(highest) <= 1 and least > 10 and difference < 1e-3 and best - worst > 0.2
         text = (
-            f"After {numbers['steps']} steps from all weights 0 or all 0.01, the {numbers['units']} units of the "
-            "first layer "
-            f"{'are still the same' if difference < 1e-3 else 'differ'} (greatest difference of two units' "
-            "weights, relative "
-            f"to their size: {difference:.1g}) and the rank of their weight matrix was never above "
-            f"{max(highest)}; on samples held "
-            f"out {percent(runs['zeros']['held_accuracy'][-1])} and "
-            f"{percent(runs['constant']['held_accuracy'][-1])} are told "
-            f"right. With noise upon the constant the rank is {runs['constant + noise']['rank'][-1]} and the "
-            "accuracy "
+            f"After {numbers['steps']} steps from all weights 0 or all 0.01, the {numbers['units']} units of the first "
+            f"layer {'are still the same' if difference < 1e-3 else 'differ'} (greatest difference of two units' "
+            f"weights, relative to their size: {difference:.1g}) and the rank of their weight matrix was never above "
+            f"{max(highest)}; on samples held out {percent(runs['zeros']['held_accuracy'][-1])} and "
+            f"{percent(runs['constant']['held_accuracy'][-1])} are told right. With noise upon the constant the rank "
+            f"is {runs['constant + noise']['rank'][-1]} and the accuracy "
             f"{percent(runs['constant + noise']['held_accuracy'][-1])}; with Xavier {runs['xavier']['rank'][-1]} and "
             f"{percent(runs['xavier']['held_accuracy'][-1])}."
         )
@@ -117,9 +113,8 @@ class ZeroInit(Experiment):
             for name, run in numbers["conditions"].items()
         )
         return (
-            "Above, the weights of six units as images, which are all alike from equal weights and differ "
-            "otherwise. Below, the "
-            f"rank of the first weight matrix and the held-out accuracy over the steps. At the end {ends}."
+            "Above, the weights of six units as images, which are all alike from equal weights and differ otherwise. "
+            f"Below, the rank of the first weight matrix and the held-out accuracy over the steps. At the end {ends}."
         )
 
 
