@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from kobai import nn
 from kobai.core.tensor import Tensor
 from kobai.lab.doctor.cures import Cure
+from kobai.lab.plain import plain
 from kobai.lab.probe.probes import Reading
 from kobai.optim import Optimizer
 
@@ -69,7 +69,7 @@ class Finding:
             "severity": self.severity,
             "where": list(self.where),
             "evidence": [
-                {"what": e.what, "value": _number(e.value), "threshold": e.threshold, "above": e.above}
+                {"what": e.what, "value": plain(e.value), "threshold": e.threshold, "above": e.above}
                 for e in self.evidence
             ],
             "cause": self.cause,
@@ -130,7 +130,7 @@ class Diagnosis:
         return {
             "model": self.model,
             "healthy": self.healthy,
-            "losses": [_number(loss) for loss in self.losses],
+            "losses": plain(self.losses),
             "findings": [finding.to_dict() for finding in self.findings],
             "notes": list(self.notes),
         }
@@ -195,7 +195,3 @@ class Diagnosis:
 def _counted(findings: tuple[Finding, ...]) -> str:
     counts = [(sum(f.severity == severity for f in findings), severity) for severity in SEVERITIES]
     return ", ".join(f"{n} {severity}{'s' * (n > 1)}" for n, severity in counts if n)
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None

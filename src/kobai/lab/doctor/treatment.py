@@ -15,6 +15,7 @@ from kobai.lab.doctor.diagnosis import Case, batches_for, copied, diagnose, undi
 from kobai.lab.doctor.findings import Diagnosis, Finding
 from kobai.lab.doctor.rules.course import better, outcome
 from kobai.lab.doctor.rules.view import View
+from kobai.lab.plain import plain
 from kobai.nn import functional as F
 from kobai.optim import Optimizer
 from kobai.random import manual_seed
@@ -66,20 +67,15 @@ class Treatment:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
-        numbers = [[x if math.isfinite(x) else None for x in losses] for losses in (self.before, self.after)]
-        ends = [x if math.isfinite(x) else None for x in (self.loss_before, self.loss_after)]
         return {
             "cured": [finding.to_dict() for finding in self.cured],
-            "failed": [
-                finding.to_dict() | {"loss_after": loss if math.isfinite(loss) else None}
-                for finding, loss in self.failed
-            ],
+            "failed": [finding.to_dict() | {"loss_after": plain(loss)} for finding, loss in self.failed],
             "steps": len(self.after),
-            "loss_before": ends[0],
-            "loss_after": ends[1],
+            "loss_before": plain(self.loss_before),
+            "loss_after": plain(self.loss_after),
             "helped": self.helped,
-            "losses_before": numbers[0],
-            "losses_after": numbers[1],
+            "losses_before": plain(self.before),
+            "losses_after": plain(self.after),
             "left": self.left.to_dict(),
         }
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import kobai
 from kobai.core.checksum import from_json, to_json
@@ -16,6 +14,7 @@ from kobai.core.files import write_atomically
 from kobai.core.untrusted import regular
 from kobai.errors import nearest
 from kobai.lab.experiments.base import Experiment, Result, Settings
+from kobai.lab.plain import plain
 from kobai.xp import backend, using
 
 MODULES = {
@@ -138,23 +137,3 @@ def read(path: str | Path) -> Result:
         return Result(*(content[name] for name in ("name", "settings", "numbers", "finding", "passed")))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"lab: {path} holds no result of an experiment ({error})") from error
-
-
-def plain(value: Any) -> Any:
-    """``value`` as JSON gives it back: NumPy's numbers and arrays as Python's, keys as text, what is not finite as None.
-
-    >>> import numpy as np
-    >>> plain({1: np.float32(0.5), "a": np.arange(2), "b": float("inf")})
-    {'1': 0.5, 'a': [0, 1], 'b': None}
-    """
-    if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    if isinstance(value, (str, bool, int)) or value is None:
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Sequence):
-        return [plain(entry) for entry in value]
-    raise TypeError(f"lab: {type(value).__name__} cannot be written to JSON")

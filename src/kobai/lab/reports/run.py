@@ -13,13 +13,13 @@ import kobai
 from kobai import nn
 from kobai.core.untrusted import from_json, regular
 from kobai.errors import CheckpointError, DataError
+from kobai.lab.plain import plain
 from kobai.lab.reports import charts, depth
 from kobai.lab.reports.axes import percent, rounded
 from kobai.lab.reports.charts import Line
 from kobai.lab.reports.data import Asked, ask, data_section, mistakes
 from kobai.lab.reports.markup import table, tag
 from kobai.lab.reports.page import Page, environment, figure, how, more
-from kobai.lab.sweep.tune_plan import plain
 from kobai.lab.training.from_settings import command
 from kobai.train import checkpoint, job
 from kobai.train.models import matching_init

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import kobai
 from kobai.core.checksum import to_json
-from kobai.core.files import write_atomically
-from kobai.lab import plots
-from kobai.lab.reports.reporting import report
-from kobai.lab.sweep import compare_figure
+from kobai.lab.plain import plain
+from kobai.lab.sweep import compare_figure, folders
 from kobai.lab.sweep.compare_figure import SHOWN
 from kobai.lab.sweep.compare_plan import ComparePlan
 from kobai.lab.training import from_settings
@@ -160,7 +157,7 @@ class Comparison:
             "seeds": [self.plan.base.seed + r for r in range(self.plan.repeat)],
             "left": self.left,
             "goal": self.goal,
-            "ranking": [{name: _finite(v) for name, v in asdict(place).items()} for place in self.ranking()],
+            "ranking": [plain(asdict(place)) for place in self.ranking()],
             "command": self.command(),
             "alt": self.alt_text(),
             "conditions": [
@@ -175,18 +172,8 @@ class Comparison:
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write ``results.json``, ``ranking.md``, ``report.html``, and, if matplotlib is there, ``curves.png`` and ``.svg``."""
-        folder = Path(folder)
-        content = {
-            RESULTS: to_json(self.as_dict(), indent=1),
-            TABLE: self.table().encode(),
-        }
-        with suppress(ImportError):  # the numbers are there, and the command line says what is missing
-            drawn = self.figure()
-            content |= {f"{FIGURE}.{kind}": plots.render(drawn, kind) for kind in ("png", "svg")}
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, data in content.items():
-            write_atomically(folder / name, data)
-        return [*(folder / name for name in content), report(folder / RESULTS)]
+        content = {RESULTS: to_json(self.as_dict(), indent=1), TABLE: self.table().encode()}
+        return folders.save(Path(folder), content, lambda: {FIGURE: self.figure()})
 
 
 def headings(places: Sequence[Place], short: bool = False) -> dict[str, str]:
@@ -229,10 +216,6 @@ def cells(place: Place, columns: Mapping[str, str]) -> list[str]:
         else:
             found.append(f"{value:.4f}" if abs(value) < 1000 else f"{value:.3g}")
     return found
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _mean(numbers: Sequence[float]) -> float:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from kobai.core.files import is_ours, sweep
+from kobai.core.files import is_ours, sweep, write_atomically
 from kobai.errors import DataError
+from kobai.lab import plots
+from kobai.lab.reports.reporting import report
 from kobai.lab.sweep.values import spelt
 
 
@@ -38,7 +41,7 @@ def _left_behind(name: str, mark: str) -> bool:
 
 def check_same(folder: Path, what: str, held: Any, asked: Mapping[str, Any]) -> None:
     """DataError, naming the first difference, unless what a folder ``held`` is what is ``asked`` for."""
-    for name, wanted in plain(asked).items():
+    for name, wanted in listed(asked).items():
         there = held.get(name) if isinstance(held, dict) else None
         if there != wanted:
             raise DataError(
@@ -47,7 +50,19 @@ def check_same(folder: Path, what: str, held: Any, asked: Mapping[str, Any]) -> 
             )
 
 
-def plain(content: Mapping[str, Any]) -> dict[str, Any]:
+def save(folder: Path, content: Mapping[str, bytes], figures: Callable[[], Mapping[str, Any]]) -> list[Path]:
+    """Write files, the results first; figures as PNG and SVG, if matplotlib is there; and the report. All their paths."""
+    drawn = {}
+    with suppress(ImportError):  # the numbers are there, and the command line says what is missing
+        drawn = {f"{n}.{kind}": plots.render(f, kind) for n, f in figures().items() for kind in ("png", "svg")}
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / name for name in (*content, *drawn)]
+    for path, data in zip(paths, (*content.values(), *drawn.values()), strict=True):
+        write_atomically(path, data)
+    return [*paths, report(paths[0])]
+
+
+def listed(content: Mapping[str, Any]) -> dict[str, Any]:
     """As it comes back from a JSON file: lists for tuples."""
     found: dict[str, Any] = json.loads(json.dumps(content))
     return found

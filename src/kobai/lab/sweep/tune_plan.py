@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 from kobai.errors import nearest
+from kobai.lab.plain import plain
 from kobai.lab.reports.axes import Axis, between, named
 from kobai.lab.sweep.values import Range, Space, spelt, spelt_out
 from kobai.lab.sweep.values import space as space_of
@@ -181,12 +182,3 @@ def plan(
     ]
     all_of_them = [(spelt_out(point), made.settings(point)) for point in points]
     return replace(made, base=from_settings.settled("space", base, found, all_of_them))
-
-
-def plain(value: Any) -> Any:
-    """As JSON holds it: None stands for what is not finite."""
-    if isinstance(value, Mapping):
-        return {k: plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

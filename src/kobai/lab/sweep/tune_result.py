@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import kobai
 from kobai.core.checksum import read_json, to_json, write_json
-from kobai.core.files import write_atomically
 from kobai.errors import DataError
-from kobai.lab import plots
+from kobai.lab.plain import plain
 from kobai.lab.reports.reporting import report
-from kobai.lab.sweep import tune_figures
+from kobai.lab.sweep import folders, tune_figures
 from kobai.lab.sweep.importance import importances
-from kobai.lab.sweep.tune_plan import Trial, TunePlan, plain, ranked
+from kobai.lab.sweep.tune_plan import Trial, TunePlan, ranked
 from kobai.lab.sweep.values import spelt_out
 from kobai.lab.training import from_settings
 from kobai.train import job
@@ -153,12 +151,4 @@ class Search:
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write ``search.json``, ``report.html``, and, if matplotlib is there, the figures (PNG and SVG) to a folder."""
-        folder = Path(folder)
-        content = {RESULTS: to_json(self.as_dict(), indent=1)}
-        with suppress(ImportError):  # the numbers are there, and the command line says what is missing
-            for name, drawn in self.figures().items():
-                content |= {f"{name}.{kind}": plots.render(drawn, kind) for kind in ("png", "svg")}
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, data in content.items():
-            write_atomically(folder / name, data)
-        return [*(folder / name for name in content), report(folder / RESULTS)]
+        return folders.save(Path(folder), {RESULTS: to_json(self.as_dict(), indent=1)}, self.figures)

@@ -16,10 +16,11 @@ from typing import Any
 from kobai.core.files import SILENCE, Process, this_process
 from kobai.core.untrusted import regular
 from kobai.errors import DataError
+from kobai.lab.plain import plain
 from kobai.lab.sweep import folders
 from kobai.lab.sweep.journal import Journal, entry_of
 from kobai.lab.sweep.needs_optuna import calm, require
-from kobai.lab.sweep.tune_plan import Trial, TunePlan, plain
+from kobai.lab.sweep.tune_plan import Trial, TunePlan
 from kobai.lab.sweep.values import Range, spelt
 from kobai.lab.training import from_settings
 from kobai.lab.training.curves import Curves
@@ -65,7 +66,7 @@ def held_plan(folder: Path) -> dict[str, Any] | None:
 
 def _described(plan: TunePlan) -> dict[str, Any]:
     where = {name: getattr(plan.base, name) for name in ("data_dir", "download")}
-    return folders.plain({**plan.as_dict(), "data": from_settings.fingerprint(plan.base), "where": where})
+    return folders.listed({**plan.as_dict(), "data": from_settings.fingerprint(plan.base), "where": where})
 
 
 def open_study(folder: Path | None, plan: TunePlan) -> Any:

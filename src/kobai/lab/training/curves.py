@@ -18,6 +18,7 @@ from kobai import ops
 from kobai.core.tensor import Tensor
 from kobai.data import DataSplits
 from kobai.errors import DataError
+from kobai.lab.plain import plain
 from kobai.lab.probe.probes import Probe
 from kobai.lab.probe.readings import Reading
 from kobai.nn import Module
@@ -160,7 +161,7 @@ class Curves:
         {'step': [0], 'loss': [None], 'diverged': None, 'seconds': 0.0}
         """
         return {
-            name: [v if math.isfinite(v) else None for v in value] if isinstance(value, list) else value
+            name: plain(value)
             for name, value in asdict(replace(self, readings={})).items()
             if value not in ([], "", {})
         }
