@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,11 +24,11 @@ from kobai.cli.common import Debug, has, one_line, out, say, warn
 from kobai.core.files import write_atomically
 from kobai.core.untrusted import real
 from kobai.errors import BackendError, nearest
-from kobai.train.settings import Settings, SettingsError, recipe
+from kobai.train.settings import SettingsError
 
 BATCH_SIZES = (8, 32, 128, 512, 2048)
 WIDTHS = (32, 128, 512, 2048)
-PANEL = "Measurement"
+_option = partial(typer.Option, rich_help_panel="Measurement")
 
 EXAMPLES = """[b]Examples[/b]
 
@@ -45,37 +45,23 @@ kobai bench --suite --backend numpy -- --quick — in a clone: operations, layer
 kobai bench --peers — in a clone: steps and their memory beside PyTorch's and JAX's, as far as these are installed"""
 
 
+@options.takes_settings(
+    "data_dir", "download", "validation", "init", "lr", "schedule", "epochs", "patience", "seed", "save_every"
+)
 def bench(
-    ctx: typer.Context,
-    data: options.Data = Settings.data,
-    label: options.Label = None,
-    model: options.Model = Settings.model,
-    hidden: options.Hidden = options.HIDDEN,
-    activation: options.Activation = Settings.activation,
-    batch_norm: options.BatchNorm = Settings.batch_norm,
-    dropout: options.Dropout = Settings.dropout,
-    optimizer: options.OptimizerName = Settings.optimizer,
-    momentum: options.Momentum = Settings.momentum,
-    weight_decay: options.WeightDecay = Settings.weight_decay,
-    batch_size: options.BatchSize = Settings.batch_size,
-    clip_grad_norm: options.ClipGradNorm = None,
+    *,
+    asked: options.Asked,
     backend: Annotated[
-        str | None,
-        typer.Option(help="numpy, cupy, or both with a comma; default: those that can be used.", rich_help_panel=PANEL),
+        str | None, _option(help="numpy, cupy, or both with a comma; default: those that can be used.")
     ] = None,
-    batch_sizes: Annotated[
-        str, typer.Option(help="Batch sizes to go through; '' for none.", rich_help_panel=PANEL)
-    ] = ",".join(map(str, BATCH_SIZES)),
-    widths: Annotated[
-        str, typer.Option(help="Widths of all hidden layers to go through; '' for none.", rich_help_panel=PANEL)
-    ] = ",".join(map(str, WIDTHS)),
-    seconds: Annotated[
-        float, typer.Option(help="How long each variant is timed at each point.", rich_help_panel=PANEL)
-    ] = 0.2,
-    folder: Annotated[
-        Path | None,
-        typer.Option("--out", help="Folder of the files; default: runs/bench-<time>.", rich_help_panel=PANEL),
-    ] = None,
+    batch_sizes: Annotated[str, _option(help="Batch sizes to go through; '' for none.")] = ",".join(
+        map(str, BATCH_SIZES)
+    ),
+    widths: Annotated[str, _option(help="Widths of all hidden layers to go through; '' for none.")] = ",".join(
+        map(str, WIDTHS)
+    ),
+    seconds: Annotated[float, _option(help="How long each variant is timed at each point.")] = 0.2,
+    folder: Annotated[Path | None, _option("--out", help="Folder of the files; default: runs/bench-<time>.")] = None,
     suite: Annotated[
         bool,
         typer.Option(
@@ -104,29 +90,12 @@ def bench(
     """
     with one_line(debug):
         if suite or peers:
-            _in_clone(ctx, "suite" if suite else "peers")
+            _in_clone(asked, "suite" if suite else "peers")
         if extra:
             raise SettingsError(
                 "suite", f"only together with it, or with --peers, is there a use for {' '.join(extra)}"
             )
-        given = {field.name: ctx.params[field.name] for field in fields(Settings) if field.name in ctx.params}
-        given["hidden"] = options.sizes("hidden", hidden)
-        asked = {name: value for name, value in given.items() if options.is_given(ctx, name)}
-        settings = Settings(**{**given, **recipe(data, asked)}).check()
-        plan = benches.Plan(
-            settings,
-            shape_of(settings),
-            _backends(backend),
-            _points("batch_sizes", batch_sizes, settings.batch_size),
-            _points("widths", widths, settings.hidden[0] if len(set(settings.hidden)) == 1 else None),
-            _positive("seconds", seconds),
-        )
-        if plan.widths and not settings.hidden:
-            if options.is_given(ctx, "widths"):
-                raise SettingsError("widths", "there is no hidden layer to give a width to")
-            plan = benches.Plan(plan.settings, plan.shape, plan.backends, plan.batch_sizes, (), plan.seconds)
-        if not plan.batch_sizes and not plan.widths:
-            raise SettingsError("batch_sizes", "expected batch sizes or widths to go through, got neither")
+        plan = _plan(asked, _backends(backend), batch_sizes, widths, _positive("seconds", seconds))
         folder = folder or Path("runs") / time.strftime("bench-%Y%m%d-%H%M%S")
         folder.mkdir(parents=True, exist_ok=True)
         facts = benches.facts()  # before the measurement makes the load average its own
@@ -137,6 +106,22 @@ def bench(
 
 
 # --- what is asked for ------------------------------------------------------------------------------------------------
+
+
+def _plan(
+    asked: options.Asked, backends: tuple[str, ...], batch_sizes: str, widths: str, seconds: float
+) -> benches.Plan:
+    """What to time: the model's own batch size and width are among those gone through."""
+    settings = asked.settings()
+    sizes = _points("batch_sizes", batch_sizes, settings.batch_size)
+    wide = _points("widths", widths, settings.hidden[0] if len(set(settings.hidden)) == 1 else None)
+    if wide and not settings.hidden:
+        if asked.has("widths"):
+            raise SettingsError("widths", "there is no hidden layer to give a width to")
+        wide = ()
+    if not sizes and not wide:
+        raise SettingsError("batch_sizes", "expected batch sizes or widths to go through, got neither")
+    return benches.Plan(settings, shape_of(settings), backends, sizes, wide, seconds)
 
 
 def _backends(text: str | None) -> tuple[str, ...]:
@@ -284,28 +269,28 @@ def _sentence(sweep: str, at: float | None) -> str:
 # --- what only a clone has --------------------------------------------------------------------------------------------
 
 
-def _in_clone(ctx: typer.Context, what: str) -> None:
+def _in_clone(asked: options.Asked, what: str) -> None:
     """Run the suite, or the comparison with peers, of the clone that this Kobai was installed from; ends the command."""
     allowed = (what, "extra", "folder", "debug", *["backend"] * (what == "suite"))
-    for name in ctx.params:
-        if name not in allowed and options.is_given(ctx, name):
+    for name in asked.ctx.params:
+        if name not in allowed and asked.has(name):
             raise SettingsError(name, f"has no meaning together with --{what}")
     home = Path(benches.__file__).parents[3] / "benchmarks"
     if not (home / "peers.py").exists():
         raise SettingsError(
             what, f"is for a clone of Kobai's repository, installed with pip install -e; none is in {home.parent}"
         )
-    folder: Path | None = ctx.params["folder"]
+    folder: Path | None = asked.ctx.params["folder"]
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         folder = real(folder)
     if what == "suite":
         if not has("pytest-benchmark"):
             raise SettingsError(what, "needs pytest-benchmark: pip install 'kobai[dev]'")
-        names = ctx.params["backend"]
+        names = asked.ctx.params["backend"]
         command = ["-m", "pytest", str(home)]
         command += ["--backend", names] if names else []
         command += [f"--benchmark-json={folder / 'suite.json'}"] if folder else []
     else:
         command = [str(home / "peers.py"), "--memory", *(["--out", str(folder / "peers.json")] if folder else [])]
-    raise typer.Exit(subprocess.run([sys.executable, *command, *(ctx.params["extra"] or [])]).returncode)
+    raise typer.Exit(subprocess.run([sys.executable, *command, *(asked.ctx.params["extra"] or [])]).returncode)

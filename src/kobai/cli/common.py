@@ -156,7 +156,6 @@ def has(package: str) -> bool:
 
 # --- options that several commands share ------------------------------------------------------------------------------
 
-DataDir = Annotated[str | None, typer.Option(help="Folder with the files of the data set.", rich_help_panel="Data")]
 Backend = Annotated[
     str | None,
     typer.Option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,6 @@ from kobai.cli import options
 from kobai.cli.boards import CompareBoard
 from kobai.cli.common import (
     Backend,
-    DataDir,
     Debug,
     choose_backend,
     has,
@@ -25,17 +25,18 @@ from kobai.cli.common import (
     say,
     say_whole,
     show,
+    silent,
 )
 from kobai.cpu.threads import processors
 from kobai.lab.sweep.compare import PLAN, claim, perform, read_plan
 from kobai.lab.sweep.compare_plan import ComparePlan, plan
-from kobai.lab.sweep.compare_result import TABLE, Place, cells, headings
+from kobai.lab.sweep.compare_result import TABLE, Comparison, Place, cells, headings
 from kobai.lab.sweep.values import pairs, spelt
 from kobai.lab.training import from_settings
 from kobai.train.settings import Settings
 from kobai.xp import backend as backend_name
 
-PANEL = "Comparison"
+_option = partial(typer.Option, rich_help_panel="Comparison")
 
 SHOWN = 20
 """Places of a ranking that a terminal shows; the file has all of them."""
@@ -51,57 +52,29 @@ kobai compare --vary 'hidden=50|100|100,100' --data mnist --data-dir data --epoc
 kobai compare --resume runs/compare-… — go on with a comparison that was stopped"""
 
 
+@options.takes_settings("save_every")
 def compare(
-    ctx: typer.Context,
+    *,
     vary: Annotated[
         list[str] | None,
-        typer.Option(
+        _option(
             metavar="NAME=VALUE,VALUE,…",
             help="A setting and its values, any option below that describes model or training; may be given several times.",
-            rich_help_panel=PANEL,
             show_default=False,
         ),
     ] = None,
-    repeat: Annotated[int, typer.Option(help="Seeds for each condition, the same for all.", rich_help_panel=PANEL)] = 1,
+    repeat: Annotated[int, _option(help="Seeds for each condition, the same for all.")] = 1,
     jobs: Annotated[
         int | None,
-        typer.Option(
-            help="Runs at once, each with one thread; default: one for each processor. One after another on a GPU.",
-            rich_help_panel=PANEL,
+        _option(
+            help="Runs at once, each with one thread; default: one for each processor. One after another on a GPU."
         ),
     ] = None,
-    folder: Annotated[
-        Path | None,
-        typer.Option("--out", help="Folder of the files; default: runs/compare-<time>.", rich_help_panel=PANEL),
-    ] = None,
+    folder: Annotated[Path | None, _option("--out", help="Folder of the files; default: runs/compare-<time>.")] = None,
     resume: Annotated[
-        str | None,
-        typer.Option(
-            help="Go on with the comparison in this folder; without a value: in the newest in runs/.",
-            rich_help_panel=PANEL,
-        ),
+        str | None, _option(help="Go on with the comparison in this folder; without a value: in the newest in runs/.")
     ] = None,
-    data: options.Data = Settings.data,
-    data_dir: DataDir = None,
-    download: options.Download = False,
-    label: options.Label = None,
-    validation: options.Validation = Settings.validation,
-    model: options.Model = Settings.model,
-    hidden: options.Hidden = options.HIDDEN,
-    activation: options.Activation = Settings.activation,
-    init: options.Init = Settings.init,
-    batch_norm: options.BatchNorm = Settings.batch_norm,
-    dropout: options.Dropout = Settings.dropout,
-    optimizer: options.OptimizerName = Settings.optimizer,
-    lr: options.LearningRate = None,
-    momentum: options.Momentum = Settings.momentum,
-    weight_decay: options.WeightDecay = Settings.weight_decay,
-    schedule: options.Schedule = Settings.schedule,
-    epochs: options.Epochs = Settings.epochs,
-    batch_size: options.BatchSize = Settings.batch_size,
-    clip_grad_norm: options.ClipGradNorm = None,
-    patience: options.Patience = None,
-    seed: options.Seed = Settings.seed,
+    asked: options.Asked,
     backend: Backend = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the best condition and nothing else.")] = False,
     debug: Debug = False,
@@ -112,19 +85,9 @@ def compare(
     run as it ends. Options that are not varied hold for all runs; a data set's own recipe is not applied, for it would hide
     what is compared.
     """
-    with one_line(debug, tell=(lambda line: None) if quiet else None):
+    with one_line(debug, tell=silent if quiet else None):
         choose_backend(backend)
-        values, given = options.settings_in(ctx)
-        if resume is not None:
-            options.nothing_beside_resume(ctx, ["repeat"])
-            folder = options.resumed(resume, PLAN, "comparison")
-            found = read_plan(folder)
-            where = {name: given[name] for name in ("data_dir", "download") if name in given}
-            times = repeat if options.is_given(ctx, "repeat") else found.repeat
-            found = plan(replace(found.base, **where), found.vary, times, found.measures)
-        else:
-            found = plan(Settings(**values), pairs("vary", vary or []), repeat, given=given)
-            folder = folder or new_folder("compare")
+        found, folder = _planned(asked, vary or [], repeat, resume, folder)
         from_settings.check_jobs(jobs)
         claim(folder, found)
         board = CompareBoard(found, quiet)
@@ -137,19 +100,38 @@ def compare(
             ended = len(board.ended)
             done = f"after {ended} of {board.total} runs{f', what they found is in {folder}' * (ended > 0)}"
             interrupted(done, folder / PLAN, f"kobai compare --resume {shlex.quote(str(folder))}")
-        places = result.ranking()
-        best = places[0]
         if quiet:
+            best = result.ranking()[0]
             say(f"{best.name}: {'diverged' if best.diverged else f'validation accuracy {best.accuracy:.4f}'}")
-            return
-        _show(places, folder)
-        if not has("matplotlib"):
-            say("no figure, because matplotlib is missing: pip install 'kobai[plot]'")
-        say(f"files in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
-        if best.diverged:
-            say("every condition left the finite numbers: none of them trains; try a smaller --lr")
         else:
-            say_whole(f"train the best one: {result.command()}")
+            _tell(result, folder)
+
+
+def _planned(
+    asked: options.Asked, vary: list[str], repeat: int, resume: str | None, folder: Path | None
+) -> tuple[ComparePlan, Path]:
+    """The comparison to begin, or to go on with, and its folder."""
+    if resume is None:
+        made = plan(Settings(**asked.values), pairs("vary", vary), repeat, given=asked.given)
+        return made, folder or new_folder("compare")
+    asked.nothing_beside_resume("repeat")
+    folder = options.resumed(resume, PLAN, "comparison")
+    begun = read_plan(folder)
+    times = repeat if asked.has("repeat") else begun.repeat
+    return plan(replace(begun.base, **asked.where), begun.vary, times, begun.measures), folder
+
+
+def _tell(result: Comparison, folder: Path) -> None:
+    """The ranking, and where it is written."""
+    places = result.ranking()
+    _show(places, folder)
+    if not has("matplotlib"):
+        say("no figure, because matplotlib is missing: pip install 'kobai[plot]'")
+    say(f"files in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+    if places[0].diverged:
+        say("every condition left the finite numbers: none of them trains; try a smaller --lr")
+    else:
+        say_whole(f"train the best one: {result.command()}")
 
 
 def _introduce(plan: ComparePlan, together: int, folder: Path) -> None:

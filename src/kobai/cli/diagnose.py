@@ -11,8 +11,8 @@ import typer
 
 from kobai import nn
 from kobai.cli import options
-from kobai.cli.common import Backend, DataDir, Debug, choose_backend, one_line, out, say, warn
-from kobai.cli.train import _config
+from kobai.cli.common import Backend, Debug, choose_backend, one_line, out, say, warn
+from kobai.cli.train import Config
 from kobai.data import DataSplits
 from kobai.errors import CheckpointError
 from kobai.lab import diagnose as examine
@@ -43,8 +43,9 @@ kobai diagnose runs/digits-mlp-… — the net of a run, of its best epoch; or n
 kobai diagnose runs/digits-mlp-… --json | jq .findings"""
 
 
+@options.takes_settings("download", "validation", "schedule", "epochs", "patience", "save_every")
 def diagnose(
-    ctx: typer.Context,
+    *,
     run: Annotated[
         Path | None,
         typer.Argument(
@@ -57,28 +58,8 @@ def diagnose(
     ] = False,
     steps: Annotated[int, typer.Option(help="Steps of that training.")] = 200,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
-    data: options.Data = Settings.data,
-    data_dir: DataDir = None,
-    label: options.Label = None,
-    model: options.Model = Settings.model,
-    hidden: options.Hidden = options.HIDDEN,
-    activation: options.Activation = Settings.activation,
-    init: options.Init = Settings.init,
-    batch_norm: options.BatchNorm = Settings.batch_norm,
-    dropout: options.Dropout = Settings.dropout,
-    optimizer: options.OptimizerName = Settings.optimizer,
-    lr: options.LearningRate = None,
-    momentum: options.Momentum = Settings.momentum,
-    weight_decay: options.WeightDecay = Settings.weight_decay,
-    batch_size: options.BatchSize = Settings.batch_size,
-    clip_grad_norm: options.ClipGradNorm = None,
-    seed: options.Seed = Settings.seed,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            help="TOML file with any of these options.", callback=_config, is_eager=True, rich_help_panel="Run"
-        ),
-    ] = None,
+    asked: options.Asked,
+    config: Config = None,
     backend: Backend = None,
     debug: Debug = False,
 ) -> None:
@@ -89,10 +70,10 @@ def diagnose(
     with one_line(debug):
         if steps < 1:
             raise SettingsError("steps", f"expected >= 1, got {steps}")
-        values, given = options.settings_in(ctx)
+        given = asked.given
         choose_backend(backend)
         if run is None:
-            patient, splits, settings = _fresh(Settings(**values).check())
+            patient, splits, settings = _fresh(Settings(**asked.values).check())
         else:
             fixed = sorted(set(given) - {"data_dir", "batch_size"})
             if fixed:

@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from kobai.cli.common import Backend, DataDir, Debug, choose_backend, has, new_folder, one_line, out, say, warn
+from kobai.cli.common import Backend, Debug, choose_backend, has, new_folder, one_line, out, say, warn
+from kobai.cli.options import DataDir
 from kobai.errors import nearest
 from kobai.lab.experiments.base import Result, Settings
 from kobai.lab.experiments.register import EXPERIMENTS, find, run

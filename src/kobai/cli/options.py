@@ -1,79 +1,115 @@
-"""Options that describe a model and how it is trained, the same for every command that has them, and how they are read."""
+"""Options for settings: made from the fields of :class:`~kobai.train.settings.Settings`, the same for every command."""
 
 from __future__ import annotations
 
-from collections.abc import Container
+import functools
+import inspect
+from collections.abc import Callable
 from dataclasses import fields
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from kobai.errors import DataError
-from kobai.train.settings import Settings, SettingsError
-
-Data = Annotated[
-    str, typer.Option(help="digits, mnist, fashion-mnist, cifar10, or a CSV file.", rich_help_panel="Data")
-]
-Label = Annotated[
-    str | None,
-    typer.Option(
-        help="Column of the class in a CSV file, by name or number; default: the last.", rich_help_panel="Data"
-    ),
-]
-Download = Annotated[
-    bool, typer.Option("--download", help="Fetch the files if they are not there.", rich_help_panel="Data")
-]
-Validation = Annotated[
-    float, typer.Option(help="Share of the training data held out for validation.", rich_help_panel="Data")
-]
-Model = Annotated[str, typer.Option(help="Kind of network: mlp, the multilayer perceptron.", rich_help_panel="Model")]
-Hidden = Annotated[str, typer.Option(help="Widths of the hidden layers; '' for none.", rich_help_panel="Model")]
-Activation = Annotated[str, typer.Option(help="relu, tanh, sigmoid, gelu, selu, …", rich_help_panel="Model")]
-Init = Annotated[
-    str,
-    typer.Option(
-        help="Initial weights: he, xavier, lecun, normal(0.01), orthogonal, zeros, …; auto fits the activation.",
-        rich_help_panel="Model",
-    ),
-]
-BatchNorm = Annotated[bool, typer.Option(help="Normalise before each activation.", rich_help_panel="Model")]
-Dropout = Annotated[float, typer.Option(help="Share of hidden outputs dropped in training.", rich_help_panel="Model")]
-OptimizerName = Annotated[
-    str,
-    typer.Option(
-        help="sgd, adam, adamw, adagrad, rmsprop, adadelta, adamax, nadam or radam.", rich_help_panel="Training"
-    ),
-]
-LearningRate = Annotated[
-    float | None,
-    typer.Option(
-        help="Learning rate; default: the optimizer's usual one (adam 0.001, sgd 0.1).", rich_help_panel="Training"
-    ),
-]
-Momentum = Annotated[float, typer.Option(help="For sgd and rmsprop.", rich_help_panel="Training")]
-WeightDecay = Annotated[float, typer.Option(help="L2 penalty (adamw: decoupled).", rich_help_panel="Training")]
-Schedule = Annotated[
-    str, typer.Option(help="none, cosine, step, exponential, onecycle or plateau.", rich_help_panel="Training")
-]
-Epochs = Annotated[int, typer.Option(help="Passes over the training data, in all.", rich_help_panel="Training")]
-BatchSize = Annotated[int, typer.Option(help="Samples in a batch.", rich_help_panel="Training")]
-ClipGradNorm = Annotated[float | None, typer.Option(help="Greatest norm of the gradient.", rich_help_panel="Training")]
-Patience = Annotated[
-    int | None,
-    typer.Option(help="Stop after so many epochs without a better validation loss.", rich_help_panel="Training"),
-]
-Seed = Annotated[int, typer.Option(help="Same seed, same result, bit for bit.", rich_help_panel="Training")]
-
+from kobai.train.settings import Settings, SettingsError, recipe
 
 RESUME_FREE = ("data_dir", "download", "jobs", "backend", "quiet", "debug")
 """Options that say where and how something is done, and not what."""
 
+OF_RESULTS = ("download", "validation", "init", "lr", "schedule", "epochs", "patience", "seed", "save_every")
+"""Settings on which the time of a step, and what is compiled for it, do not depend."""
+
 BARE = "?"
 """What a ``--resume`` without a path is given."""
 
-HIDDEN = ",".join(map(str, Settings.hidden))
-"""The widths where none are given, as the command line writes them."""
+FIELDS = {field.name: field for field in fields(Settings)}
+TYPES = get_type_hints(Settings)
+
+
+def option_of(name: str) -> Any:
+    """The option of a setting: how it is spelt, its help, and where ``--help`` lists it."""
+    about = FIELDS[name].metadata
+    return typer.Option(*about["spelt"], help=about["help"], rich_help_panel=about["panel"])
+
+
+DataDir = Annotated[str | None, option_of("data_dir")]
+"""Of commands that take no other settings."""
+
+
+def parameter_of(name: str) -> inspect.Parameter:
+    """A setting as a parameter of a command; sizes are text, see :func:`sizes`."""
+    kind, default = TYPES[name], FIELDS[name].default
+    if isinstance(default, tuple):
+        kind, default = str, ",".join(map(str, default))
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option_of(name)]
+    )
+
+
+class Asked:
+    """The settings of a command line; of a command's parameters the one that :func:`takes_settings` looks for."""
+
+    def __init__(self, ctx: typer.Context) -> None:
+        self.ctx = ctx
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """All settings that the command has options for."""
+        values = {name: self.ctx.params[name] for name in FIELDS if name in self.ctx.params}
+        return {**values, "hidden": sizes("hidden", values["hidden"])}
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Those of them that came from the command line or the file, and are not our defaults."""
+        return {name: value for name, value in self.values.items() if self.has(name)}
+
+    @property
+    def where(self) -> dict[str, Any]:
+        """Those of the given that say where the data are, and not what they are."""
+        return {name: value for name, value in self.given.items() if name in ("data_dir", "download")}
+
+    def has(self, name: str) -> bool:
+        """Whether an option came from the command line or the file, and is not our default."""
+        source = self.ctx.get_parameter_source(name)
+        return source is not None and source.name != "DEFAULT"
+
+    def settings(self) -> Settings:
+        """The settings, with the data set's own defaults for those that were not given."""
+        return Settings(**{**self.values, **recipe(self.values["data"], self.given)}).check()
+
+    def nothing_beside_resume(self, *allowed: str) -> None:
+        """SettingsError for an option beside ``--resume`` that is not ``allowed``: the folder says all the others."""
+        for param in self.ctx.command.params:
+            name = param.name or ""
+            if name not in (*RESUME_FREE, "resume", *allowed) and self.has(name):
+                option = max(param.opts, key=len).removeprefix("--")
+                raise SettingsError(option, "has no place beside --resume, which takes everything from the folder")
+
+
+def takes_settings(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command an option for each setting but those ``left_out``, in the place of its parameter ``asked``.
+
+    All parameters of the command are keyword-only. One that is a setting of those ``left_out`` is among ``asked.values`` too.
+    """
+    generated = [parameter_of(name) for name in FIELDS if name not in left_out]
+
+    def generate(function: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(function, eval_str=True)
+        parameters = [inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
+        for parameter in own.parameters.values():
+            parameters += generated if parameter.name == "asked" else [parameter]
+
+        @functools.wraps(function)
+        def command(*, ctx: typer.Context, **values: Any) -> None:
+            function(asked=Asked(ctx), **{name: value for name, value in values.items() if name in own.parameters})
+
+        command.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return command
+
+    return generate
 
 
 def sizes(name: str, text: str) -> tuple[int, ...]:
@@ -88,28 +124,6 @@ def sizes(name: str, text: str) -> tuple[int, ...]:
         raise SettingsError(
             name, f"expected integers with commas between them, such as 100,100, got {text!r}"
         ) from None
-
-
-def is_given(ctx: typer.Context, name: str) -> bool:
-    """Whether an option came from the command line or the file, and is not our default."""
-    source = ctx.get_parameter_source(name)
-    return source is not None and source.name != "DEFAULT"
-
-
-def settings_in(ctx: typer.Context) -> tuple[dict[str, Any], dict[str, Any]]:
-    """All settings that a command has options for, and those of them that were given."""
-    values = {field.name: ctx.params[field.name] for field in fields(Settings) if field.name in ctx.params}
-    values["hidden"] = sizes("hidden", values["hidden"])
-    return values, {name: value for name, value in values.items() if is_given(ctx, name)}
-
-
-def nothing_beside_resume(ctx: typer.Context, allowed: Container[str]) -> None:
-    """SettingsError for an option beside ``--resume`` that is not ``allowed``: the folder says all the others."""
-    for param in ctx.command.params:
-        name = param.name or ""
-        if name not in (*RESUME_FREE, "resume") and name not in allowed and is_given(ctx, name):
-            option = max(param.opts, key=len).removeprefix("--")
-            raise SettingsError(option, "has no place beside --resume, which takes everything from the folder")
 
 
 def resumed(resume: str, mark: str, what: str) -> Path:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from kobai.cli.common import Backend, DataDir, Debug, choose_backend, one_line, say, warn
+from kobai.cli.common import Backend, Debug, choose_backend, one_line, say, warn
+from kobai.cli.options import DataDir
 from kobai.lab.reports.reporting import report as write_report
 
 EXAMPLES = """[b]Examples[/b]

@@ -10,14 +10,14 @@ import numpy as np
 import typer
 
 from kobai.cli import options
-from kobai.cli.common import Backend, DataDir, Debug, choose_backend, has, one_line, out, say, warn, warn_whole
+from kobai.cli.common import Backend, Debug, choose_backend, has, one_line, out, say, silent, warn, warn_whole
 from kobai.core.untrusted import real
 from kobai.cpu import thread_report
 from kobai.errors import CheckpointError, DataError
 from kobai.lab import Doctor
 from kobai.train import checkpoint, job
 from kobai.train.progress import Progress
-from kobai.train.settings import RECIPES, Settings, SettingsError, flags, read_toml, recipe
+from kobai.train.settings import RECIPES, Settings, SettingsError, flags, read_toml
 from kobai.utils.data import TensorDataset
 from kobai.xp import to_host
 
@@ -35,6 +35,11 @@ def _config(ctx: typer.Context, path: Path | None) -> Path | None:
         ctx.default_map = {**(ctx.default_map or {}), **{known[key]: str(value) for key, value in values.items()}}
     return path
 
+
+Config = Annotated[
+    Path | None,
+    typer.Option(help="TOML file with any of these options.", callback=_config, is_eager=True, rich_help_panel="Run"),
+]
 
 EXAMPLES = f"""[b]Defaults[/b]
 
@@ -59,29 +64,10 @@ kobai train --config settings.toml --seed 1 — any option from a file; the comm
 kobai train --resume runs/digits-mlp-… — go on with a run that was stopped"""
 
 
+@options.takes_settings("save_every")
 def train(
-    ctx: typer.Context,
-    data: options.Data = Settings.data,
-    data_dir: DataDir = None,
-    download: options.Download = False,
-    label: options.Label = None,
-    validation: options.Validation = Settings.validation,
-    model: options.Model = Settings.model,
-    hidden: options.Hidden = options.HIDDEN,
-    activation: options.Activation = Settings.activation,
-    init: options.Init = Settings.init,
-    batch_norm: options.BatchNorm = Settings.batch_norm,
-    dropout: options.Dropout = Settings.dropout,
-    optimizer: options.OptimizerName = Settings.optimizer,
-    lr: options.LearningRate = None,
-    momentum: options.Momentum = Settings.momentum,
-    weight_decay: options.WeightDecay = Settings.weight_decay,
-    schedule: options.Schedule = Settings.schedule,
-    epochs: options.Epochs = Settings.epochs,
-    batch_size: options.BatchSize = Settings.batch_size,
-    clip_grad_norm: options.ClipGradNorm = None,
-    patience: options.Patience = None,
-    seed: options.Seed = Settings.seed,
+    *,
+    asked: options.Asked,
     folder: Annotated[
         Path | None,
         typer.Option("--out", help="Folder of the run; default: runs/<data>-<model>-<time>.", rich_help_panel="Run"),
@@ -94,21 +80,14 @@ def train(
             rich_help_panel="Run",
         ),
     ] = None,
-    save_every: Annotated[
-        int, typer.Option(help="Also write a checkpoint after every so many batches.", rich_help_panel="Run")
-    ] = Settings.save_every,
+    save_every: Annotated[int, options.option_of("save_every")] = Settings.save_every,
     doctor: Annotated[
         bool,
         typer.Option(
             "--doctor", help="Look at a step now and then, and warn of what hinders training.", rich_help_panel="Run"
         ),
     ] = False,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            help="TOML file with any of these options.", callback=_config, is_eager=True, rich_help_panel="Run"
-        ),
-    ] = None,
+    config: Config = None,
     backend: Backend = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the test accuracy and nothing else.")] = False,
     debug: Debug = False,
@@ -117,20 +96,10 @@ def train(
 
     The last line printed is the accuracy on the test split, which nothing else has looked at.
     """
-    with one_line(debug, tell=(lambda line: None) if quiet else say):
+    with one_line(debug, tell=silent if quiet else say):
         if doctor and quiet:
             raise SettingsError("doctor", "warns of what it finds, and --quiet allows no warnings; leave one out")
-        values, given = options.settings_in(ctx)
-        source = _resumed_from(resume, folder)
-        if source is None:
-            settings = Settings(**{**values, **recipe(data, given)}).check()
-        else:
-            settings, has_checkpoint = job.begun(source, warn)
-            settings = settings.resumed(given)
-            folder = folder or (source if source.is_dir() else source.parent)
-            if not has_checkpoint:
-                warn(f"{source}: the run in it ended before its first checkpoint; it begins anew with its {job.CONFIG}")
-                source = None
+        settings, source, folder = _planned(asked, resume, folder)
         choose_backend(backend)
         for warning in () if quiet else thread_report.warnings():
             warn(warning)
@@ -145,28 +114,42 @@ def train(
                 splits,
                 folder,
                 resume=source,
-                say=(lambda line: None) if quiet else say,
+                say=silent if quiet else say,
                 callbacks=(Progress(out, quiet=quiet), *[Doctor(say=warn_whole)] * doctor),
                 curve=drawable,
             )
         except KeyboardInterrupt:
-            hint = (
-                f"go on with: kobai train --resume {shlex.quote(str(folder))}"
-                if job.holds_run(folder)
-                else "nothing is saved"
-            )
-            warn(f"interrupted; {hint}")
+            again = f"kobai train --resume {shlex.quote(str(folder))}"
+            warn(f"interrupted; {f'go on with: {again}' if job.holds_run(folder) else 'nothing is saved'}")
             raise typer.Exit(130) from None
         if not quiet:
-            if not drawable:
-                say("no learning curve, because matplotlib is missing: pip install 'kobai[plot]'")
-            files = [checkpoint.BEST, checkpoint.LAST, job.HISTORY, *[job.CURVE] * drawable]
-            say(f"files in {folder}: {', '.join(files)}")
-            say(f"test loss {result['loss']:.4f}")
-            if _guesses(result["accuracy"], splits.test):
-                command = f"kobai diagnose {shlex.quote(str(folder))}"
-                warn_whole(f"the net tells classes apart no better than guessing does; what is wrong:\n  {command}")
+            _tell(result, splits.test, folder, drawable)
         say(f"test accuracy {result['accuracy']:.4f}")
+
+
+def _planned(
+    asked: options.Asked, resume: str | None, folder: Path | None
+) -> tuple[Settings, Path | None, Path | None]:
+    """The settings of the run, what it resumes from, and its folder, if that is known by now."""
+    source = _resumed_from(resume, folder)
+    if source is None:
+        return asked.settings(), None, folder
+    settings, has_checkpoint = job.begun(source, warn)
+    folder = folder or (source if source.is_dir() else source.parent)
+    if not has_checkpoint:
+        warn(f"{source}: the run in it ended before its first checkpoint; it begins anew with its {job.CONFIG}")
+    return settings.resumed(asked.given), source if has_checkpoint else None, folder
+
+
+def _tell(result: dict[str, float], test: TensorDataset, folder: Path, drawable: bool) -> None:
+    if not drawable:
+        say("no learning curve, because matplotlib is missing: pip install 'kobai[plot]'")
+    files = [checkpoint.BEST, checkpoint.LAST, job.HISTORY, *[job.CURVE] * drawable]
+    say(f"files in {folder}: {', '.join(files)}")
+    say(f"test loss {result['loss']:.4f}")
+    if _guesses(result["accuracy"], test):
+        command = f"kobai diagnose {shlex.quote(str(folder))}"
+        warn_whole(f"the net tells classes apart no better than guessing does; what is wrong:\n  {command}")
 
 
 def _guesses(accuracy: float, test: TensorDataset) -> bool:

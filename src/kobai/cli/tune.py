@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,6 @@ from kobai.cli import options
 from kobai.cli.boards import TuneBoard
 from kobai.cli.common import (
     Backend,
-    DataDir,
     Debug,
     choose_backend,
     has,
@@ -40,7 +40,7 @@ from kobai.train.progress import Progress
 from kobai.train.settings import Settings
 from kobai.xp import backend as backend_name
 
-PANEL = "Search"
+_option = partial(typer.Option, rich_help_panel="Search")
 
 EXAMPLES = """[b]Examples[/b]
 
@@ -55,84 +55,45 @@ kobai tune --resume runs/tune-… --trials 100 — go on; on a second machine to
 kobai tune --resume runs/tune-… --test — train with the best settings and look at the test split, once"""
 
 
+@options.takes_settings("save_every")
 def tune(
-    ctx: typer.Context,
+    *,
     space: Annotated[
         list[str] | None,
-        typer.Option(
+        _option(
             metavar="NAME=LOW..HIGH[:log] | NAME=A,B,…",
             help="A setting to search, any option below that describes model or training; may be given several times. "
             ":7 after a range makes 7 points of it in a grid.",
-            rich_help_panel=PANEL,
             show_default=False,
         ),
     ] = None,
-    method: Annotated[str, typer.Option(help="tpe (Bayesian), random or grid.", rich_help_panel=PANEL)] = "tpe",
+    method: Annotated[str, _option(help="tpe (Bayesian), random or grid.")] = "tpe",
     trials: Annotated[
         int | None,
-        typer.Option(
+        _option(
             help=f"Trials in all, with those that are in the folder; default: {TRIALS}, or the whole grid; with --resume, as "
-            "many as were asked for before.",
-            rich_help_panel=PANEL,
+            "many as were asked for before."
         ),
     ] = None,
     prune: Annotated[
         bool | None,
-        typer.Option(
+        _option(
             "--prune/--no-prune",
             help="End trials that fall behind (asynchronous successive halving); default: but for a grid.",
-            rich_help_panel=PANEL,
         ),
     ] = None,
-    by: Annotated[
-        str, typer.Option(help="Score on the validation split: accuracy or loss.", rich_help_panel=PANEL)
-    ] = "accuracy",
+    by: Annotated[str, _option(help="Score on the validation split: accuracy or loss.")] = "accuracy",
     jobs: Annotated[
-        int | None,
-        typer.Option(
-            help="Trials at once, each with one thread; default: one for each processor. One on a GPU.",
-            rich_help_panel=PANEL,
-        ),
+        int | None, _option(help="Trials at once, each with one thread; default: one for each processor. One on a GPU.")
     ] = None,
     test: Annotated[
-        bool,
-        typer.Option(
-            "--test",
-            help="In the end, train with the best settings and look at the test split, once.",
-            rich_help_panel=PANEL,
-        ),
+        bool, _option("--test", help="In the end, train with the best settings and look at the test split, once.")
     ] = False,
-    folder: Annotated[
-        Path | None,
-        typer.Option("--out", help="Folder of the study; default: runs/tune-<time>.", rich_help_panel=PANEL),
-    ] = None,
+    folder: Annotated[Path | None, _option("--out", help="Folder of the study; default: runs/tune-<time>.")] = None,
     resume: Annotated[
-        str | None,
-        typer.Option(
-            help="Go on with the search in this folder; without a value: in the newest in runs/.", rich_help_panel=PANEL
-        ),
+        str | None, _option(help="Go on with the search in this folder; without a value: in the newest in runs/.")
     ] = None,
-    data: options.Data = Settings.data,
-    data_dir: DataDir = None,
-    download: options.Download = False,
-    label: options.Label = None,
-    validation: options.Validation = Settings.validation,
-    model: options.Model = Settings.model,
-    hidden: options.Hidden = options.HIDDEN,
-    activation: options.Activation = Settings.activation,
-    init: options.Init = Settings.init,
-    batch_norm: options.BatchNorm = Settings.batch_norm,
-    dropout: options.Dropout = Settings.dropout,
-    optimizer: options.OptimizerName = Settings.optimizer,
-    lr: options.LearningRate = None,
-    momentum: options.Momentum = Settings.momentum,
-    weight_decay: options.WeightDecay = Settings.weight_decay,
-    schedule: options.Schedule = Settings.schedule,
-    epochs: options.Epochs = Settings.epochs,
-    batch_size: options.BatchSize = Settings.batch_size,
-    clip_grad_norm: options.ClipGradNorm = None,
-    patience: options.Patience = None,
-    seed: options.Seed = Settings.seed,
+    asked: options.Asked,
     backend: Backend = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the best settings and nothing else.")] = False,
     debug: Debug = False,
@@ -143,49 +104,57 @@ def tune(
     are figures, a report (one HTML file) and all numbers (JSON). No trial sees the test split. Options that are not searched
     hold for all trials; a data set's own recipe is not applied.
     """
-    with one_line(debug, tell=(lambda line: None) if quiet else None):
+    with one_line(debug, tell=silent if quiet else None):
         require()
         choose_backend(backend)
-        values, given = options.settings_in(ctx)
-        if resume is not None:
-            options.nothing_beside_resume(ctx, ["trials", "test"])
-            folder = options.resumed(resume, tune_study.JOURNAL, "search")
-            made = read_plan(folder)
-            where = {name: given[name] for name in ("data_dir", "download") if name in given}
-            made = replace(made, base=replace(made.base, **where))
-            held = tune_study.open_study(folder, made)
-            wanted = max(wanted_in_all(made, trials, held), len(tune_study.by_place(held, made)))
-        else:
-            made = plan(Settings(**values), pairs("space", space or []), method, prune, by, given=given)
+        if resume is None:
+            made = plan(Settings(**asked.values), pairs("space", space or []), method, prune, by, given=asked.given)
             wanted = wanted_in_all(made, trials)
             folder = folder or new_folder("tune")
+        else:
+            made, wanted, folder = _begun(asked, resume, trials)
         from_settings.check_jobs(jobs)
         tune_study.check_folder(folder, made)
-        board = TuneBoard(made, wanted, quiet)
         if not quiet:
             _introduce(made, wanted, folder)
-        try:
-            with board:
-                found = perform(made, trials=wanted, jobs=jobs, out=folder, watch=board.take)
-            if not quiet:
-                _tell(found, folder)
-            if found.best is None:
-                raise DataError(_none_is_best(found, folder))
-            if test:
-                result = found.test(folder, silent if quiet else say, (Progress(out, quiet=quiet),))
-        except KeyboardInterrupt:
-            ended = len(board.search.ended)
-            done = f"after {ended} of {wanted} trials{f', what they found is in {folder}' * (ended > 0)}"
-            again = f"kobai tune --resume {shlex.quote(str(folder))}{' --test' * test}"
-            interrupted(done, folder / tune_study.JOURNAL, again)
+        _search(made, wanted, jobs, folder, test, quiet)
+
+
+def _search(made: TunePlan, wanted: int, jobs: int | None, folder: Path, test: bool, quiet: bool) -> None:
+    """Search, say what was found, and look at the test split if that is asked."""
+    board = TuneBoard(made, wanted, quiet)
+    try:
+        with board:
+            found = perform(made, trials=wanted, jobs=jobs, out=folder, watch=board.take)
+        if not quiet:
+            _tell(found, folder)
+        if found.best is None:
+            raise DataError(_none_is_best(found, folder))
         if test:
-            if not quiet:
-                say(f"the model is in {folder / CHOSEN}; test loss {result['loss']:.4f}")
-            say(f"test accuracy {result['accuracy']:.4f}")
-        elif quiet:
-            say_whole(found.command())
-        else:
-            say("the test split has not been looked at; --test does, once")
+            result = found.test(folder, silent if quiet else say, (Progress(out, quiet=quiet),))
+    except KeyboardInterrupt:
+        ended = len(board.search.ended)
+        done = f"after {ended} of {wanted} trials{f', what they found is in {folder}' * (ended > 0)}"
+        again = f"kobai tune --resume {shlex.quote(str(folder))}{' --test' * test}"
+        interrupted(done, folder / tune_study.JOURNAL, again)
+    if test:
+        if not quiet:
+            say(f"the model is in {folder / CHOSEN}; test loss {result['loss']:.4f}")
+        say(f"test accuracy {result['accuracy']:.4f}")
+    elif quiet:
+        say_whole(found.command())
+    else:
+        say("the test split has not been looked at; --test does, once")
+
+
+def _begun(asked: options.Asked, resume: str, trials: int | None) -> tuple[TunePlan, int, Path]:
+    """The search to go on with, its trials in all, and its folder."""
+    asked.nothing_beside_resume("trials", "test")
+    folder = options.resumed(resume, tune_study.JOURNAL, "search")
+    made = read_plan(folder)
+    made = replace(made, base=replace(made.base, **asked.where))
+    held = tune_study.open_study(folder, made)
+    return made, max(wanted_in_all(made, trials, held), len(tune_study.by_place(held, made))), folder
 
 
 def _none_is_best(found: Search, folder: Path) -> str:

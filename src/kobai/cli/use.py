@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from kobai.cli.common import Backend, DataDir, Debug, choose_backend, one_line, out, say, warn
+from kobai.cli.common import Backend, Debug, choose_backend, one_line, out, say, warn
+from kobai.cli.options import DataDir
 from kobai.core.files import write_atomically
 from kobai.errors import nearest
 from kobai.train import inference, job

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +11,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from kobai.bench.shapes import Shape, shape_of
 from kobai.cli import options
-from kobai.cli.common import Backend, DataDir, Debug, choose_backend, one_line, out, say, silent, warn
+from kobai.cli.common import Backend, Debug, choose_backend, one_line, out, say, silent, warn
 from kobai.engine import disk_cache, dispatch
 from kobai.lab import Doctor
 from kobai.nn import Module
@@ -20,7 +19,7 @@ from kobai.ops.create import zeros
 from kobai.train import job, recipes
 from kobai.train.models import build
 from kobai.train.progress import duration
-from kobai.train.settings import Settings, option, recipe
+from kobai.train.settings import Settings, option
 from kobai.train.warmup import Warmed, warmup
 from kobai.xp import backend, default_device
 
@@ -33,8 +32,9 @@ kobai warmup --data mnist --hidden 512,512 --batch-norm --dropout 0.2 --optimize
 kobai warmup runs/digits-mlp-… — for going on with a run, and for its answers"""
 
 
+@options.takes_settings(*options.OF_RESULTS)
 def compile_kernels(
-    ctx: typer.Context,
+    *,
     trained: Annotated[
         Path | None,
         typer.Argument(
@@ -43,19 +43,7 @@ def compile_kernels(
             show_default=False,
         ),
     ] = None,
-    data: options.Data = Settings.data,
-    data_dir: DataDir = None,
-    label: options.Label = None,
-    model: options.Model = Settings.model,
-    hidden: options.Hidden = options.HIDDEN,
-    activation: options.Activation = Settings.activation,
-    batch_norm: options.BatchNorm = Settings.batch_norm,
-    dropout: options.Dropout = Settings.dropout,
-    optimizer: options.OptimizerName = Settings.optimizer,
-    momentum: options.Momentum = Settings.momentum,
-    weight_decay: options.WeightDecay = Settings.weight_decay,
-    batch_size: options.BatchSize = Settings.batch_size,
-    clip_grad_norm: options.ClipGradNorm = None,
+    asked: options.Asked,
     backend: Backend = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
     debug: Debug = False,
@@ -64,18 +52,15 @@ def compile_kernels(
 
     That happens once on a machine: what is compiled is kept on disk. Options are those of kobai train.
     """
-    with one_line(debug, tell=lambda line: None):
-        given = {field.name: ctx.params[field.name] for field in fields(Settings) if field.name in ctx.params}
-        given["hidden"] = options.sizes("hidden", hidden)
-        asked = {name: value for name, value in given.items() if options.is_given(ctx, name)}
+    with one_line(debug, tell=silent):
         if trained is None:
-            settings = Settings(**{**given, **recipe(data, asked)}).check()
+            settings = asked.settings()
             choose_backend(backend)
             shape = shape_of(settings)
             net = build(shape.description(settings)).to(default_device())
         else:
-            if asked:
-                raise typer.BadParameter(f"given {trained}, there is no use for {', '.join(map(option, asked))}")
+            if asked.given:
+                raise typer.BadParameter(f"given {trained}, there is no use for {', '.join(map(option, asked.given))}")
             choose_backend(backend)
             restored = job.restore(trained.expanduser(), warn)
             settings, net = restored.settings, restored.model

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -28,57 +28,107 @@ class SettingsError(ValueError):
         self.option = option
 
 
+def _setting(
+    default: Any,
+    panel: str,
+    text: str,
+    allowed: tuple[str, Callable[[Any], bool]] | None = None,
+    known: Iterable[str] = (),
+    spelt: tuple[str, ...] = (),
+) -> Any:
+    """A field, with all that the command line and :meth:`Settings.check` need to know of it.
+
+    Args:
+        panel, text: where ``--help`` lists the option, and what it says.
+        allowed: the range of its values, in words and as a test; None is always allowed.
+        known: the names that it may have.
+        spelt: the option, where it is not the name with dashes.
+    """
+    return field(
+        default=default, metadata={"panel": panel, "help": text, "allowed": allowed, "known": known, "spelt": spelt}
+    )
+
+
+_NOT_NEGATIVE = ">= 0", lambda value: value >= 0
+_AT_LEAST_ONE = ">= 1", lambda value: value >= 1
+_BELOW_ONE = "in [0, 1)", lambda value: 0 <= value < 1
+
+
 @dataclass(frozen=True)
 class Settings:
-    """Everything that the result of a run depends on, and a few things that it does not (:data:`FREE`)."""
+    """Everything that the result of a run depends on, and a few things that it does not (:data:`FREE`).
 
-    data: str = "digits"
-    data_dir: str | None = None
-    download: bool = False
-    label: str | None = None
-    validation: float = 0.1
-    model: str = "mlp"
-    hidden: tuple[int, ...] = (100, 100)
-    activation: str = "relu"
-    init: str = "auto"
-    batch_norm: bool = False
-    dropout: float = 0.0
-    optimizer: str = "adam"
-    lr: float | None = None
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    schedule: str = "none"
-    epochs: int = 30
-    batch_size: int = 100
-    clip_grad_norm: float | None = None
-    patience: int | None = None
-    seed: int = 0
-    save_every: int = 0
+    The commands take their options from these fields: name, type, default, help.
+    """
+
+    data: str = _setting("digits", "Data", "digits, mnist, fashion-mnist, cifar10, or a CSV file.")
+    data_dir: str | None = _setting(None, "Data", "Folder with the files of the data set.")
+    download: bool = _setting(False, "Data", "Fetch the files if they are not there.", spelt=("--download",))
+    label: str | None = _setting(
+        None, "Data", "Column of the class in a CSV file, by name or number; default: the last."
+    )
+    validation: float = _setting(
+        0.1,
+        "Data",
+        "Share of the training data held out for validation.",
+        ("between 0 and 1", lambda share: 0 < share < 1),
+    )
+    model: str = _setting("mlp", "Model", "Kind of network: mlp, the multilayer perceptron.", known=MODELS)
+    hidden: tuple[int, ...] = _setting(
+        (100, 100),
+        "Model",
+        "Widths of the hidden layers; '' for none.",
+        ("sizes of at least 1", lambda widths: all(width >= 1 for width in widths)),
+    )
+    activation: str = _setting("relu", "Model", "relu, tanh, sigmoid, gelu, selu, …", known=ACTIVATIONS)
+    init: str = _setting(
+        "auto",
+        "Model",
+        "Initial weights: he, xavier, lecun, normal(0.01), orthogonal, zeros, …; auto fits the activation.",
+    )
+    batch_norm: bool = _setting(False, "Model", "Normalise before each activation.")
+    dropout: float = _setting(0.0, "Model", "Share of hidden outputs dropped in training.", _BELOW_ONE)
+    optimizer: str = _setting(
+        "adam", "Training", "sgd, adam, adamw, adagrad, rmsprop, adadelta, adamax, nadam or radam.", known=OPTIMIZERS
+    )
+    lr: float | None = _setting(
+        None,
+        "Training",
+        "Learning rate; default: the optimizer's usual one (adam 0.001, sgd 0.1).",
+        ("> 0 and finite", lambda rate: 0 < rate < inf),
+    )
+    momentum: float = _setting(0.0, "Training", "For sgd and rmsprop.", _BELOW_ONE)
+    weight_decay: float = _setting(
+        0.0, "Training", "L2 penalty (adamw: decoupled).", (">= 0 and finite", lambda decay: 0 <= decay < inf)
+    )
+    schedule: str = _setting(
+        "none", "Training", "none, cosine, step, exponential, onecycle or plateau.", known=SCHEDULES
+    )
+    epochs: int = _setting(30, "Training", "Passes over the training data, in all.", _AT_LEAST_ONE)
+    batch_size: int = _setting(100, "Training", "Samples in a batch.", _AT_LEAST_ONE)
+    clip_grad_norm: float | None = _setting(
+        None, "Training", "Greatest norm of the gradient.", ("> 0", lambda norm: norm > 0)
+    )
+    patience: int | None = _setting(
+        None, "Training", "Stop after so many epochs without a better validation loss.", _AT_LEAST_ONE
+    )
+    seed: int = _setting(0, "Training", "Same seed, same result, bit for bit.", _NOT_NEGATIVE)
+    save_every: int = _setting(0, "Run", "Also write a checkpoint after every so many batches.", _NOT_NEGATIVE)
 
     def check(self) -> Settings:
         """These settings, with the path of a table made absolute; SettingsError for a value that cannot be."""
         _known("data", self.data.lower().replace("_", "-"), NAMES, unless=_is_table(self.data))
-        _known("model", self.model, MODELS)
-        _known("activation", self.activation, ACTIVATIONS)
-        _known("optimizer", self.optimizer, OPTIMIZERS)
-        _known("schedule", self.schedule, SCHEDULES)
         if self.init != "auto":
             try:  # on a small tensor, for the numbers in its brackets may be wrong too
                 initialisers.by_name(self.init)(empty(2, 2, device="cpu"), generator=Generator())
             except ValueError as error:
                 raise SettingsError("init", str(error).removeprefix("init: ")) from None
-        _within("validation", self.validation, 0 < self.validation < 1, "between 0 and 1")
-        _within("hidden", ",".join(map(str, self.hidden)), all(n >= 1 for n in self.hidden), "sizes of at least 1")
-        _within("dropout", self.dropout, 0 <= self.dropout < 1, "in [0, 1)")
-        _within("lr", self.lr, self.lr is None or 0 < self.lr < inf, "> 0 and finite")
-        _within("momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)")
-        _within("weight_decay", self.weight_decay, 0 <= self.weight_decay < inf, ">= 0 and finite")
-        _within("epochs", self.epochs, self.epochs >= 1, ">= 1")
-        _within("batch_size", self.batch_size, self.batch_size >= 1, ">= 1")
-        _within("clip_grad_norm", self.clip_grad_norm, self.clip_grad_norm is None or self.clip_grad_norm > 0, "> 0")
-        _within("patience", self.patience, self.patience is None or self.patience >= 1, ">= 1")
-        _within("seed", self.seed, self.seed >= 0, ">= 0")
-        _within("save_every", self.save_every, self.save_every >= 0, ">= 0")
+        for each in fields(self):
+            value, known, allowed = getattr(self, each.name), each.metadata["known"], each.metadata["allowed"]
+            if known:
+                _known(each.name, value, known)
+            if allowed and value is not None and not allowed[1](value):
+                raise SettingsError(each.name, f"expected {allowed[0]}, got {_shown(value)}")
         if self.momentum and self.optimizer not in WITH_MOMENTUM:
             raise SettingsError("momentum", f"{self.optimizer} has none to set; {' and '.join(WITH_MOMENTUM)} have")
         if not _is_table(self.data):
@@ -98,7 +148,7 @@ class Settings:
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Settings:
         """Settings of :meth:`as_dict`; names of another version that are not known are left out."""
-        known = {field.name for field in fields(Settings)}
+        known = {each.name for each in fields(Settings)}
         kept = {name: value for name, value in values.items() if name in known}
         return Settings(**{**kept, "hidden": tuple(kept.get("hidden", Settings.hidden))})
 
@@ -222,11 +272,6 @@ def _known(name: str, value: str, known: Any, unless: bool = False) -> None:
     if not unless and value not in known:
         what = "neither a known data set nor a file" if name == "data" else f"no {name} is called so"
         raise SettingsError(name, f"{value!r}: {what}.{nearest(value, known)}")
-
-
-def _within(name: str, value: Any, right: bool, expected: str) -> None:
-    if not right:
-        raise SettingsError(name, f"expected {expected}, got {value}")
 
 
 def _is_table(data: str) -> bool:
