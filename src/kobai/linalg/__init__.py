@@ -1,4 +1,4 @@
-"""``kobai.linalg``: inverses, systems, decompositions. Products are in ``ops/linear.py``.
+"""``kobai.linalg``: inverses, systems, decompositions. Products are in ``ops/linear``.
 
 ``inv``, ``solve``, ``det``, ``slogdet`` and ``cholesky`` are differentiable; the other decompositions raise rather than drop a
 gradient that was asked for.
