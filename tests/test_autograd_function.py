@@ -1,0 +1,188 @@
+"""``autograd.Function``: operations written by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+import kobai
+from graphs import leaf
+from kobai import autograd
+
+
+class Cube(autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx, dy):
+        (x,) = ctx.saved_tensors
+        return dy * 3 * x**2
+
+
+class Both(autograd.Function):
+    """(a b, a + b), and a number that has no gradient."""
+
+    calls = 0
+
+    @staticmethod
+    def forward(ctx, a, b, power):
+        ctx.save_for_backward(a, b)
+        ctx.power = power
+        count = kobai.tensor(a.numel())
+        return a * b, a + b, count
+
+    @staticmethod
+    def backward(ctx, d_product, d_sum, d_count):
+        Both.calls += 1
+        assert d_count is not None
+        a, b = ctx.saved_tensors
+        da = d_product * b + d_sum if ctx.needs_input_grad[0] else None
+        db = d_product * a + d_sum if ctx.needs_input_grad[1] else None
+        return da, db, None
+
+
+def test_function():
+    x = leaf(2.0)
+    y = Cube.apply(x)
+    assert y.grad_fn.name() == "CubeBackward"
+    (y * 2).sum().backward()
+    assert x.grad.tolist() == [24]
+    assert autograd.gradcheck(Cube.apply, (leaf(0.3, -1.2),))
+
+
+def test_function_of_several_inputs_and_outputs_runs_backward_once():
+    Both.calls = 0
+    a, b = leaf(2.0), leaf(5.0)
+    product, total, count = Both.apply(a, b, 3)
+    assert not count.requires_grad
+    (product * 10 + total).sum().backward()
+    assert (a.grad.tolist(), b.grad.tolist(), Both.calls) == ([51], [21], 1)
+
+
+def test_function_output_that_nothing_used_gets_zeros():
+    a = leaf(2.0)
+    b = kobai.ones(1, dtype=kobai.float64) * 5
+    _, total, _ = Both.apply(a, b, 3)
+    total.sum().backward()
+    assert (a.grad.tolist(), b.grad) == ([1], None)
+
+
+def test_function_does_not_run_backward_off_the_tape():
+    assert not Cube.apply(kobai.ones(1)).requires_grad
+    with kobai.no_grad():
+        assert not Cube.apply(leaf(1.0)).requires_grad
+
+
+def test_function_finds_a_saved_tensor_changed():
+    x = leaf(2.0) * 1
+    y = Cube.apply(x)
+    x.add_(1)
+    with pytest.raises(RuntimeError, match="saved for backward was changed in place"):
+        y.sum().backward()
+
+
+def test_function_may_return_its_input():
+    class Reverse(autograd.Function):
+        @staticmethod
+        def forward(ctx, x, strength):
+            ctx.strength = strength
+            return x
+
+        @staticmethod
+        def backward(ctx, dy):
+            return -ctx.strength * dy, None
+
+    x = leaf(1.0)
+    y = Reverse.apply(x, 0.5)
+    assert y is not x
+    (y * 2).sum().backward()
+    assert x.grad.tolist() == [-1]
+
+
+def test_function_with_setup_context():
+    class Scale(autograd.Function):
+        @staticmethod
+        def forward(x, factor):
+            return x * factor
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            ctx.factor = inputs[1]
+            ctx.set_materialize_grads(False)
+            ctx.mark_non_differentiable()
+
+        @staticmethod
+        def backward(ctx, dy):
+            return dy * ctx.factor, None
+
+    x = leaf(1.0)
+    Scale.apply(x, 4.0).sum().backward()
+    assert x.grad.tolist() == [4]
+
+
+def test_function_outputs_marked_without_gradient():
+    class Top(autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            rounded = x.round()
+            ctx.mark_non_differentiable(rounded)
+            return x * 1, rounded
+
+        @staticmethod
+        def backward(ctx, dy, d_rounded):
+            return dy
+
+    y, rounded = Top.apply(leaf(1.4))
+    assert (y.requires_grad, rounded.requires_grad) == (True, False)
+
+
+def wrong(result):
+    class Wrong(autograd.Function):
+        @staticmethod
+        def forward(ctx, a, b):
+            return a + b
+
+        @staticmethod
+        def backward(ctx, dy):
+            return result
+
+    return Wrong
+
+
+@pytest.mark.parametrize(
+    ("result", "error", "message"),
+    [
+        (kobai.ones(1), RuntimeError, "Wrong.backward: expected 2 gradients, one for each input of forward, got 1"),
+        (
+            (None, kobai.ones(3)),
+            RuntimeError,
+            r"Wrong.backward: expected a gradient of shape \(1,\) for input 1, got \(3,\)",
+        ),
+        ((2.0, None), TypeError, "Wrong.backward: expected a Tensor or None for input 0, got float"),
+        ((None, None, kobai.ones(1)), RuntimeError, "expected 2 gradients"),
+    ],
+)
+def test_function_whose_backward_is_wrong(result, error, message):
+    with pytest.raises(error, match=message):
+        wrong(result).apply(leaf(1.0), leaf(1.0)).sum().backward()
+
+
+def test_function_half_written():
+    class Empty(autograd.Function):
+        pass
+
+    with pytest.raises(NotImplementedError, match="define a static method forward"):
+        Empty.apply(leaf(1.0))
+    with pytest.raises(TypeError, match="save_for_backward: expected Tensors or None, got int"):
+        autograd.function.Context((True,)).save_for_backward(3)
+
+
+def test_function_lets_go_of_what_it_saved():
+    x = leaf(1.0, 2.0)
+    y = Cube.apply(x * 1)
+    assert list(y.grad_fn.edges[0].edges) != []
+    y.sum().backward()
+    with pytest.raises(RuntimeError, match="graph of CubeBackward was freed by an earlier backward"):
+        y.sum().backward()

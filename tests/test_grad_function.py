@@ -1,0 +1,84 @@
+"""``autograd.grad`` and ``autograd.backward``."""
+
+from __future__ import annotations
+
+import pytest
+
+import kobai
+from graphs import leaf
+from kobai import autograd
+
+
+def test_grad_returns_and_accumulates_nothing():
+    x, y = leaf(2.0), leaf(3.0)
+    gx, gy = autograd.grad((x * y).sum(), [x, y])
+    assert (gx.tolist(), gy.tolist(), x.grad, y.grad) == ([3], [2], None, None)
+
+
+def test_grad_of_an_intermediate_leaves_the_graph_before_it():
+    x = leaf(2.0)
+    h = x * x
+    y = (h * h).sum()
+    (g,) = autograd.grad(y, h)
+    assert g.tolist() == [8]
+    h.backward(g)
+    assert x.grad.tolist() == [32]
+
+
+def test_grad_visits_nothing_beside_the_way():
+    x, other = leaf(2.0), leaf(1.0)
+    calls = []
+    side = other * 2
+    side.register_hook(lambda g: calls.append(1))
+    y = (x * 3 + side).sum()
+    assert autograd.grad(y, x)[0].tolist() == [3]
+    assert not calls
+
+
+def test_grad_of_several_outputs_inputs_and_weights():
+    x = leaf(1.0, 2.0)
+    a, b = x * 2, x * x
+    (g,) = autograd.grad([a, b], [x], [kobai.ones(2), kobai.tensor([1.0, 10.0])])
+    assert g.tolist() == [4, 42]
+    with pytest.raises(RuntimeError, match="expected 2 gradients, one for each output, got 1"):
+        autograd.grad([a, b], x, [kobai.ones(2)])
+
+
+def test_grad_of_root_and_repeated_inputs():
+    x = leaf(3.0)
+    y = x * x
+    gy, gx, again = autograd.grad(y, [y, x, x])
+    assert [g.tolist() for g in (gy, gx, again)] == [[1], [6], [6]]
+
+
+def test_grad_of_unused_inputs():
+    x, unused = leaf(1.0), leaf(1.0)
+    y = (x * 2).sum()
+    with pytest.raises(RuntimeError, match=r"grad: input 1 was not used.*allow_unused=True"):
+        autograd.grad(y, [x, unused], retain_graph=True)
+    assert autograd.grad(y, [x, unused], allow_unused=True)[1] is None
+    with pytest.raises(RuntimeError, match="grad: this tensor requires no gradient"):
+        autograd.grad(y, kobai.ones(1))
+
+
+def test_grad_retains_the_graph_when_asked():
+    x = leaf(2.0)
+    y = (x * x).sum()
+    assert autograd.grad(y, x, retain_graph=True)[0].tolist() == [4]
+    assert autograd.grad(y, x)[0].tolist() == [4]
+    with pytest.raises(RuntimeError, match="freed"):
+        autograd.grad(y, x)
+
+
+def test_grad_applies_hooks():
+    x = leaf(2.0)
+    x.register_hook(lambda g: g + 1)
+    h = x * 2
+    h.register_hook(lambda g: g * 10)
+    assert [g.tolist() for g in autograd.grad(h.sum(), [h, x])] == [[10], [21]]
+
+
+def test_autograd_backward_of_several_roots():
+    x = leaf(1.0)
+    autograd.backward([x * 2, x * 3], [kobai.ones(1), kobai.ones(1) * 10])
+    assert x.grad.tolist() == [32]
