@@ -1,6 +1,6 @@
 """Kobai (勾配, "gradient"): neural networks on NumPy and, with one flag, on CuPy.
 
-The surface is PyTorch's: ``Tensor`` and its functions here, layers in ``kobai.nn``, optimisers in ``kobai.optim``, loaders in
+The API is PyTorch's: ``Tensor`` and its functions here, layers in ``kobai.nn``, optimisers in ``kobai.optim``, loaders in
 ``kobai.utils.data``; ``kobai.data`` has real data sets and ``kobai.train`` the Trainer. ``kobai.use("cupy")`` puts new arrays
 on the GPU.
 """
@@ -20,7 +20,7 @@ from kobai.dtypes import *
 from kobai.dtypes import get_default_dtype, set_default_dtype
 from kobai.linalg.older import *
 
-# What a family of operations offers is listed once, in its ``__all__``: a new operation touches one file.
+# A family of operations lists its functions once, in its ``__all__``: a new operation touches one file.
 from kobai.ops.activation import *
 from kobai.ops.arithmetic import *
 from kobai.ops.broadcast import *

@@ -1,7 +1,7 @@
 """Element types, and constants.
 
-A :class:`dtype` of Kobai is a name and three questions around a NumPy dtype. Every array library takes it for that NumPy dtype
-(it converts by its ``dtype`` attribute), it compares and hashes as it, and it prints and answers as PyTorch's does.
+A :class:`dtype` wraps a NumPy dtype. Array libraries take it for that dtype, by its ``dtype`` attribute; it compares and hashes
+like it, and prints and answers like PyTorch's.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class dtype:  # PyTorch's spelling
 
     @property
     def is_complex(self) -> builtins.bool:
-        """Whether elements are complex: never, Kobai computes with real numbers."""
+        """Whether elements are complex: never in Kobai."""
         return False
 
     @property
@@ -44,7 +44,7 @@ class dtype:  # PyTorch's spelling
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return getattr(self.dtype, name)  # kind, itemsize, name, ...: whatever NumPy knows of it
+        return getattr(self.dtype, name)  # kind, itemsize, name, ...
 
     def __eq__(self, other: object) -> builtins.bool:
         try:
@@ -122,7 +122,7 @@ _default_dtype = float32
 
 
 def get_default_dtype() -> dtype:
-    """Dtype of float tensors made without ``dtype``; float32 at the start.
+    """Dtype of float tensors made without ``dtype``; float32 unless changed.
 
     >>> import kobai
     >>> kobai.get_default_dtype(), kobai.tensor([1.0]).dtype

@@ -7,11 +7,11 @@ from difflib import get_close_matches
 
 
 class BackendError(RuntimeError):
-    """A backend or device was asked for that cannot be had, or arrays of two backends were mixed."""
+    """A backend or device is not available, or arrays of two backends were mixed."""
 
 
 class CaptureError(RuntimeError):
-    """A step does what a replay of it could not do: reads a value, rebinds its state, makes an array from the host's data."""
+    """A step does what a replay cannot: reads a value, rebinds its state, makes an array from host data."""
 
 
 class CheckpointError(RuntimeError):
@@ -23,8 +23,8 @@ class DataError(ValueError):
 
 
 class MissingAttribute(AttributeError):
-    """An attribute that ``owner`` does not have. The nearest name is looked for when the message is read and not before, as
-    ``hasattr``, and ``getattr`` with a default, come by often and read none.
+    """An attribute that ``owner`` does not have. The nearest name is looked up only when the message is read: ``hasattr``, and
+    ``getattr`` with a default, never read it.
 
     >>> str(MissingAttribute("text", "uper"))
     "'str' object has no attribute 'uper'. Did you mean 'upper'?"
@@ -41,7 +41,7 @@ class MissingAttribute(AttributeError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """End of an error message: the known name most like ``name``, else all of them if they are few.
+    """End of an error message: the known name closest to ``name``; else all of them if they are few.
 
     >>> nearest("rleu", ["relu", "tanh"])
     " Did you mean 'relu'?"

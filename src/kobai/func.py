@@ -22,12 +22,12 @@ def functional_call(
 ) -> Any:
     """``module(*args, **kwargs)`` with other tensors in place of its parameters and buffers, by dotted name.
 
-    Gradients flow to the given tensors; the module is afterwards as it was.
+    Gradients flow to the given tensors; afterwards the module is unchanged.
 
     Args:
         parameter_and_buffer_dicts: name → tensor, or several such dicts.
         args: a tuple of arguments, or a single one.
-        tie_weights: a tensor given for one name of a shared parameter stands for all its names.
+        tie_weights: a tensor given for one name of a shared parameter replaces it under all its names.
         strict: every parameter and buffer must be given.
 
     Errors: KeyError for names that the module does not have, or with ``strict`` lacks in the dicts.

@@ -50,7 +50,7 @@ def _both(
         if x.dtype != np.float64:
             raise TypeError(f"gradcheck: expected float64 inputs, got {x.dtype} for input {i}")
     outputs = _floats(function(*inputs))
-    rng = np.random.default_rng([seed, 0x6B6F626169])  # apart from the stream a sample of the same seed came from
+    rng = np.random.default_rng([seed, 0x6B6F626169])  # independent of a sample drawn from the same seed
     weights = [rng.standard_normal(o.shape) for o in outputs]
     roots = [
         (o._edge(), asarray(w, dtype=o.dtype, device=o.device))
@@ -118,7 +118,7 @@ def gradcheck(
     rtol: float = 1e-3,
     raise_exception: bool = True,
 ) -> bool:
-    """Whether backward of ``func`` agrees with central differences of step ``eps`` at every element.
+    """Whether backward of ``func`` agrees with central differences of step ``eps`` in every element.
 
     ``inputs`` is a Tensor or a sequence of them, float64 with ``requires_grad=True`` where they are to be checked. Agreement
     is |backward − numeric| ≤ atol + rtol · |numeric|, with PyTorch's lax defaults; ``atol=1e-9, rtol=1e-7`` is a strict choice.

@@ -3,7 +3,7 @@
 Two streams come from one seed. The *host stream* (``numpy.random.Generator``, PCG64) draws initial weights, shuffles and
 samples, which are then copied to where they are needed: identical on every backend by construction. The *counter stream*
 (Philox 4×64-10: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011) draws dropout masks:
-its n-th block is a pure function of key and n, so that any device computes the same mask by itself, and one number, the
+its n-th block is a pure function of key and n, so any device computes the same mask on its own, and one number, the
 counter, restores it.
 """
 
@@ -34,8 +34,8 @@ class Generator:
     """Source of random numbers: a seed, a host stream and a counter stream.
 
     A new generator starts from a fixed seed, as PyTorch's does; :meth:`manual_seed` sets another, :meth:`seed` draws one
-    from the operating system (the default generator starts so). One generator serves every device, so ``device``
-    (PyTorch's first argument) names where its user works and changes no number.
+    from the operating system, as the default generator does. One generator serves every device: ``device`` (PyTorch's
+    first argument) is kept, and changes no number.
 
     >>> import kobai
     >>> g = kobai.Generator().manual_seed(3)
@@ -52,14 +52,14 @@ class Generator:
         """A captured step draws from the counter stream as it is at each replay, and may not draw from the host stream."""
 
     def manual_seed(self, seed: int) -> Generator:
-        """Start both streams anew from ``seed`` (an integer; negative ones count modulo 2⁶⁴)."""
+        """Restart both streams from ``seed`` (an integer, taken modulo 2⁶⁴)."""
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
             raise TypeError(f"manual_seed: expected an integer, got {seed!r}")
         if xp.recorders and (recorder := xp.recorder()) is not None:
             recorder.host_seed()
         self._seed = int(seed) % 2**64
         self._numpy = np.random.Generator(np.random.PCG64(self._seed))
-        # SeedSequence spreads near-by seeds apart; the spawn key keeps the two streams independent.
+        # SeedSequence makes nearby seeds independent; the spawn key, the two streams.
         self.key = [int(k) for k in np.random.SeedSequence(self._seed, spawn_key=(1,)).generate_state(2, np.uint64)]
         self.counter = 0
         return self
@@ -87,11 +87,11 @@ class Generator:
         return first
 
     def get_state(self) -> dict[str, Any]:
-        """Everything needed to go on from here, as a dict that JSON can hold."""
+        """Everything needed to continue from here, as a dict that JSON can hold."""
         return {"seed": self._seed, "counter": self.counter, "numpy": self._numpy.bit_generator.state}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from a state of :meth:`get_state`."""
+        """Continue from a state of :meth:`get_state`."""
         if not isinstance(state, dict) or not {"seed", "counter", "numpy"} <= state.keys():
             raise TypeError(f"set_state: expected a dict made by get_state, got {type(state).__name__}")
         self.manual_seed(state["seed"])
@@ -112,7 +112,7 @@ def resolve(generator: Generator | None) -> Generator:
 
 
 def manual_seed(seed: int) -> Generator:
-    """Seed the default generator, on which all that is random draws unless told otherwise; returns it.
+    """Seed the default generator, which everything random draws from unless told otherwise; returns it.
 
     >>> import kobai
     >>> _ = kobai.manual_seed(0); a = kobai.rand(3)
@@ -157,7 +157,7 @@ def get_rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(new_state: dict[str, Any]) -> None:
-    """Put the default generator into a state of :func:`get_rng_state`.
+    """Set the default generator to a state of :func:`get_rng_state`.
 
     >>> import kobai
     >>> state = kobai.get_rng_state()
@@ -171,7 +171,7 @@ def set_rng_state(new_state: dict[str, Any]) -> None:
 
 @contextmanager
 def fork_rng(devices: Iterable[Any] | None = None, enabled: bool = True) -> Iterator[None]:
-    """Block after which the default generator goes on as if nothing had been drawn in it.
+    """Block after which the default generator continues as if nothing had been drawn inside.
 
     One generator serves every device, so ``devices`` changes nothing.
 

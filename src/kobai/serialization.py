@@ -2,8 +2,8 @@
 
 Arrays are the file's tensors, named by their path (``model.fc1.weight``); the structure around them, if any, is JSON in
 the file's metadata. A flat dict of tensors – a ``state_dict`` – is thus an ordinary safetensors file, which PyTorch reads,
-and the ordinary safetensors files that PyTorch writes are read here. The metadata also hold a checksum of the whole file: one
-that was damaged is refused.
+and the ordinary safetensors files that PyTorch writes are read here. The metadata also hold a checksum of the whole file; a
+damaged file is refused.
 
 Format: https://github.com/huggingface/safetensors (an 8-byte length, a JSON header, the bytes of the arrays).
 """
@@ -29,11 +29,11 @@ KEY = "kobai"
 """Metadata entry that holds the structure."""
 VERSION = 1
 RESERVED = "__metadata__"
-"""The one name that the format does not leave to arrays."""
+"""The one name that the format reserves."""
 
 
 def _encode(obj: Any, path: str, arrays: dict[str, np.ndarray[Any, Any]]) -> Any:
-    """JSON form of ``obj``; what JSON lacks becomes a one-key object: tensor, array, tuple, dict with other keys, float."""
+    """``obj`` as JSON. What JSON lacks becomes a one-key object: tensor, array, tuple, dict with other keys, inf, nan."""
     if isinstance(obj, (Tensor, np.generic)) or is_array(obj):
         name = path
         while name in arrays or name in ("", RESERVED):
@@ -110,7 +110,7 @@ def _parts(obj: Any) -> list[bytes]:
     header: dict[str, Any] = {RESERVED: metadata}
     data: list[memoryview] = []
     end = 0
-    # The widest first, so that each array lies at a multiple of its elements' size.
+    # Widest elements first, so that every array is aligned.
     for name, array in sorted(arrays.items(), key=lambda entry: (-entry[1].itemsize, entry[0])):
         little = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(array.shape)
         begin, end = end, end + little.nbytes
@@ -119,7 +119,7 @@ def _parts(obj: Any) -> list[bytes]:
         data.append(little.reshape(-1).view(np.uint8).data)
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    body = b"".join(data)  # a copy, so that the sum fits even if a thread trains on meanwhile
+    body = b"".join(data)  # a copy, so that the checksum holds even if another thread goes on training
     return [sealed(len(text).to_bytes(8, "little") + text, body), body]
 
 
@@ -204,7 +204,7 @@ def _unpack(name: str, content: bytes) -> tuple[dict[str, np.ndarray[Any, Any]],
 
 
 def _array(what: str, entry: dict[str, Any]) -> np.ndarray[Any, Any]:
-    """A writable array of one entry of the file. bfloat16, which NumPy lacks, becomes float32: the same numbers exactly."""
+    """One entry of the file as a writable array. bfloat16, which NumPy lacks, becomes float32, without loss."""
     if entry["dtype"] == "BF16":
         flat = (np.frombuffer(entry["data"], "<u2").astype(np.uint32) << 16).view(np.float32)
     elif entry["dtype"] in _DTYPES:
@@ -215,7 +215,7 @@ def _array(what: str, entry: dict[str, Any]) -> np.ndarray[Any, Any]:
 
 
 def _what_is(content: bytes) -> str:
-    """What a file that is no safetensors file is. (One whose header has 640 bytes begins as a pickle does.)"""
+    """What a file is that is not safetensors. (A safetensors header of 640 bytes begins like a pickle.)"""
     if content[8:9] != b"{" and (content[:2] == b"PK" or b"\x80\x02" <= content[:2] <= b"\x80\x05"):
         return (
             "is a pickled file such as torch.save writes, which could run any code; "

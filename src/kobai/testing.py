@@ -29,7 +29,7 @@ def assert_close(
     """AssertionError unless |actual − expected| ≤ atol + rtol · |expected| everywhere; for tensors, numbers, and
     sequences and mappings of them.
 
-    Without tolerances those of the dtype hold: (1.3e-6, 1e-5) for float32, (1e-7, 1e-7) for float64, 0 for integers.
+    The default tolerances are those of the dtype: (1.3e-6, 1e-5) for float32, (1e-7, 1e-7) for float64, 0 for integers.
     Shapes, dtypes and devices must agree.
 
     >>> import kobai

@@ -28,13 +28,13 @@ Array: TypeAlias = Any
 
 log = logging.getLogger("kobai")
 
-# Inf and nan follow IEEE 754 silently here, as on a GPU and in PyTorch; what users compute with NumPy themselves still warns.
-# The filter knows warnings by the module that called the ufunc: ours, or NumPy's own Python code, for which there is ``quiet``.
+# Inf and nan are silent, as on a GPU and in PyTorch; what users compute with NumPy themselves still warns. The filter goes by
+# the module that called the ufunc. Where that is NumPy's own Python code, use ``quiet``.
 warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"kobai\.")
 
 quiet = np.errstate(all="ignore")
-"""Decorator of functions that call ``sum``, ``prod``, ``cumsum``, ``linalg`` or the like, about whose inf and nan NumPy warns
-in its own name. It costs about a microsecond."""
+"""Decorator for functions that call ``sum``, ``prod``, ``cumsum``, ``linalg`` and the like, where NumPy itself would warn of
+inf and nan. Costs about a microsecond."""
 
 INSTALL = "pip install 'kobai[cuda12]' (CUDA 12) or pip install 'kobai[cuda13]' (CUDA 13)"
 
@@ -99,7 +99,7 @@ class device:  # PyTorch's spelling
 
 @dataclass(frozen=True)
 class Backend:
-    """One array library: its namespace, its array type, and the four things that libraries do differently."""
+    """One array library: its namespace, its array type, and what libraries do differently."""
 
     name: str
     device_type: str
@@ -116,7 +116,7 @@ class Backend:
 def _load_cupy() -> tuple[Any, type]:
     try:
         cupy = importlib.import_module("cupy")
-    except Exception as error:  # a broken CUDA install raises OSError, RuntimeError, ... at import
+    except Exception as error:  # a broken CUDA installation raises OSError, RuntimeError, ... at import
         raise BackendError(f"backend 'cupy': CuPy cannot be imported ({error}). Install it: {INSTALL}") from error
     try:
         count = cupy.cuda.runtime.getDeviceCount()
@@ -139,22 +139,22 @@ _by_array: dict[type, Backend] = {}
 
 
 def register(backend: Backend) -> None:
-    """Make a backend known by name. Kobai registers ``numpy`` and ``cupy``; the test suite adds ``strict``."""
+    """Register a backend by name. Kobai has ``numpy`` and ``cupy``; the tests add ``strict``."""
     _backends[backend.name] = backend
 
 
 after_read: Callable[[Array], None] | None = None
-"""Called with a device's array whose values were read: raises what kernels found on that device (``kobai.engine.faults``)."""
+"""Called with a device array that was read: raises the faults that kernels have left there (``kobai.engine.faults``)."""
 
 
 def adopt_array_type(array_type: type, namespace: Any, backend: Backend) -> None:
-    """Make known a second type of array, with a namespace of its own, of a device type that has a backend."""
+    """Register a second array type, with its own namespace, of a backend."""
     _namespaces[array_type] = namespace
     _by_array[array_type] = backend
 
 
 def _ready(backend: Backend) -> Any:
-    """Namespace of a backend, loaded at its first use (importing CuPy takes a second that CPU users need not pay)."""
+    """Namespace of a backend, loaded at first use (importing CuPy takes a second)."""
     for array_type, known in _by_array.items():
         if known is backend:
             return _namespaces[array_type]
@@ -197,7 +197,7 @@ def xp_of(array: Array) -> Any:
 
 
 def linalg_errors(array: Array) -> AbstractContextManager[Any]:
-    """Context in which a singular matrix raises LinAlgError on the library of ``array`` too: CuPy would return nan or worse."""
+    """Context in which a singular matrix raises LinAlgError in the library of ``array``; CuPy would return nan or worse."""
     return backend_of(array).linalg_errors()
 
 
@@ -224,17 +224,17 @@ def device_of(array: Array) -> device:
 # --- where new arrays are made ----------------------------------------------------------------------------------------
 
 _default: device | None = None
-"""What :func:`use` or the environment says, for all threads."""
+"""Set by :func:`use` or the environment, for all threads."""
 
 _scope: ContextVar[tuple[device, Any] | None] = ContextVar("kobai_device", default=None)
-"""What the innermost ``with using(...)`` or ``with device(...)`` of this thread says, and the scope around it."""
+"""Device of the innermost ``with using(...)`` or ``with device(...)`` of this thread, and the scope around it."""
 
 many_devices = False
-"""Whether a GPU other than the first was ever asked for: only then must operations switch the current device."""
+"""Whether any GPU but the first was ever used. Only then do operations switch the current device."""
 
 
 def _resolve(name: str) -> device:
-    """Device of a backend name ('numpy', 'cupy', 'auto') or device name ('cpu', 'cuda:1'), checked to be usable."""
+    """Device of a backend ('numpy', 'cupy', 'auto') or a device name ('cpu', 'cuda:1'); it must be usable."""
     if name == "auto":
         try:
             _ready(_backends["cupy"])
@@ -292,9 +292,9 @@ def default_device() -> device:
 def use(backend: str | device) -> None:
     """Make new arrays on ``backend`` from now on: ``"numpy"``, ``"cupy"``, ``"auto"``, or a device (``"cuda:1"``).
 
-    ``auto`` takes CuPy if it imports and a device answers, else NumPy, and logs in one line which and why. An explicit
-    ``cupy`` that cannot be had raises :class:`~kobai.errors.BackendError` with the cause and the install line. That is
-    for all threads; within a block of :func:`using`, for the rest of the block.
+    ``auto`` takes CuPy if it imports and finds a device, else NumPy, and logs which and why. An explicit ``cupy`` that is
+    not available raises :class:`~kobai.errors.BackendError` with the cause and the install line. The choice holds for all
+    threads; inside a block of :func:`using`, for the rest of the block.
 
     >>> import kobai
     >>> kobai.use("numpy")
@@ -311,9 +311,9 @@ def use(backend: str | device) -> None:
 
 @contextmanager
 def using(backend: str | device) -> Iterator[None]:
-    """Block in which this thread makes new arrays on ``backend``; the former choice comes back at its end.
+    """Block in which this thread makes new arrays on ``backend``.
 
-    The workers of a ``DataLoader`` that is iterated over in the block make theirs there too.
+    So do the workers of a ``DataLoader`` that is iterated over in the block.
 
     >>> import kobai
     >>> with kobai.using("numpy"):
@@ -340,7 +340,7 @@ def backend() -> str:
 
 
 def available_backends() -> dict[str, str]:
-    """Every backend by name, with ``""`` where it can be used and else the reason why it cannot.
+    """Every backend by name, with ``""`` if it can be used and otherwise the reason why not.
 
     >>> available_backends()["numpy"]
     ''
@@ -405,7 +405,7 @@ def on(where: device | str | None = None) -> AbstractContextManager[Any]:
 
 
 def asarray(obj: Any, dtype: Any = None, device: device | str | None = None) -> Array:
-    """``obj`` (an array of any backend, a nested list, a number) as an array on ``device``, copied only where needed.
+    """``obj`` (an array of any backend, a nested list, a number) as an array on ``device``, copied only if necessary.
 
     Without ``device``, arrays stay where they are and everything else goes to the default device.
     """
@@ -421,7 +421,7 @@ def asarray(obj: Any, dtype: Any = None, device: device | str | None = None) -> 
 
 
 def move(array: Array, where: device | str | None) -> Array:
-    """``array`` on the device ``where``; the same object if it is there already or ``where`` is None."""
+    """``array`` on the device ``where``; the same object if it is already there or ``where`` is None."""
     if where is None:
         return array
     target, here = device(where), device_of(array)
@@ -435,7 +435,7 @@ def move(array: Array, where: device | str | None) -> Array:
 
 
 def table(host: np.ndarray, where: device | str) -> Array:
-    """An array on ``where`` that is the same whenever it is needed. On the host it is made read-only, and known by that."""
+    """A constant array on ``where``. On the host it is read-only, which marks it as constant."""
     made = move(host, where)
     if type(made) is np.ndarray:
         made.flags.writeable = False
@@ -461,7 +461,7 @@ def pin(array: np.ndarray) -> np.ndarray:
 
 
 def synchronize(where: device | str | None = None) -> None:
-    """Wait until the work queued on ``where`` is done (at once on the CPU)."""
+    """Wait until the work queued on ``where`` is done; returns at once on the CPU."""
     target = default_device() if where is None else device(where)
     with on(target):
         _of_device(target).synchronize()

@@ -12,16 +12,16 @@ from kobai.xp import Array, namespace, on
 
 
 class Context:
-    """What ``forward`` hands to ``backward`` of a :class:`Function`: saved tensors, and any attribute."""
+    """What ``forward`` passes to ``backward`` of a :class:`Function`: saved tensors, and any attribute."""
 
     def __init__(self, needs_input_grad: tuple[bool, ...]) -> None:
         self.needs_input_grad = needs_input_grad
-        self._saved: tuple[tuple[Tensor | None, int], ...] = ()  # with the count of in-place changes at the time
+        self._saved: tuple[tuple[Tensor | None, int], ...] = ()  # with its version at the time
         self._not_differentiable: tuple[int, ...] = ()
         self._materialize = True
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
-        """Keep tensors for backward, which will check that they were not changed in place."""
+        """Keep tensors for backward, which checks that they were not changed in place."""
         for t in tensors:
             if t is not None and not isinstance(t, Tensor):
                 raise TypeError(
@@ -38,7 +38,7 @@ class Context:
         return tuple(tensor for tensor, _ in self._saved)
 
     def mark_non_differentiable(self, *tensors: Tensor) -> None:
-        """Name outputs that have no gradient."""
+        """Declare outputs that have no gradient."""
         self._not_differentiable = tuple(id(t) for t in tensors)
 
     def set_materialize_grads(self, value: bool) -> None:
@@ -111,14 +111,14 @@ class Function:
 
 
 class _Parts(dict[int, Array]):
-    """Gradients of some outputs of a Function by number: what its node receives, since the tape only adds."""
+    """Gradients of some outputs of a Function, by number. The tape adds them up, and its node receives the sum."""
 
     def __add__(self, other: _Parts) -> _Parts:
         return _Parts({**self, **other})
 
 
 def _output(name: str, i: int, output: Tensor, node: Node) -> Tensor:
-    """Output ``i`` of a Function on the tape: a node of its own hands the gradient on to the common one."""
+    """Output ``i`` of a Function on the tape: its own node, which passes the gradient on to the common one."""
     out = output.detach()
     out._requires_grad = True
     out._node = Node(name, lambda dy: (_Parts({i: dy}),), [node])
@@ -132,7 +132,7 @@ def _shape_of(x: Any) -> tuple[int, ...] | None:
 def _vjp_of(cls: type[Function], ctx: Context, outputs: Sequence[Any], shapes: Sequence[Any]) -> Any:
     """Call ``backward`` once with the gradients of all outputs."""
     like = [(o.shape, o.dtype, o.device) if isinstance(o, Tensor) else None for o in outputs]
-    # Kept in this closure rather than in ctx, so that the tape can let go of them after backward.
+    # Kept in this closure rather than in ctx, so that the tape can free them after backward.
     saved, ctx._saved = tuple(t for t, _ in ctx._saved), tuple((None, version) for _, version in ctx._saved)
 
     def vjp(parts: _Parts) -> list[Any]:
@@ -159,7 +159,7 @@ def _vjp_of(cls: type[Function], ctx: Context, outputs: Sequence[Any], shapes: S
 
 
 def _checked(who: str, result: Any, shapes: Sequence[Any]) -> list[Any]:
-    """Arrays of what ``backward`` returned, one for each input; more only if they are None."""
+    """What ``backward`` returned as arrays, one per input; further entries must be None."""
     grads = list(result) if isinstance(result, tuple) else [result]
     if len(grads) < len(shapes) or any(g is not None for g in grads[len(shapes) :]):
         raise RuntimeError(f"{who}: expected {len(shapes)} gradients, one for each input of forward, got {len(grads)}")

@@ -14,7 +14,7 @@ _HERE = str(Path(__file__).parents[1])
 
 
 class _State(threading.local):
-    """Every thread has its own, other than in PyTorch: the blocks of two threads would switch it off for each other."""
+    """One per thread, unlike PyTorch: otherwise the blocks of two threads would switch each other off."""
 
     enabled = False
     check_nan = True
@@ -23,14 +23,14 @@ class _State(threading.local):
 state = _State()
 
 used = False
-"""Whether any thread ever switched it on: until then nobody need ask."""
+"""Whether any thread ever switched it on. Until then there is nothing to check."""
 
 made_at: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 """The user's line that made each node."""
 
 
 def note(node: Any) -> None:
-    """Remember which line of the user's program made this node."""
+    """Record the line of the user's program that made this node."""
     for frame in reversed(traceback.extract_stack()):
         if not frame.filename.startswith(_HERE):
             made_at[node] = f"{frame.filename}:{frame.lineno}: {frame.line}"
@@ -77,7 +77,7 @@ class set_detect_anomaly:  # PyTorch's spelling
         state.enabled, state.check_nan = bool(mode), check_nan
 
     def __enter__(self) -> None:
-        """Anomaly detection is set already."""
+        """Anomaly detection is already set, by the constructor."""
 
     def __exit__(self, *error: object) -> None:
         state.enabled, state.check_nan = self._before

@@ -1,12 +1,12 @@
-"""Checksums within files: what a disk or a copy has changed is noticed when the file is read.
+"""Checksums inside files: damage by a disk or a copy is noticed when the file is read.
 
-A file says its own CRC-32, as the entry ``"kobai_checksum": "kobai-crc32:1a2b3c4d"`` of its JSON – an object, a line of a file
-of lines, the metadata of a safetensors file. The sum is that of all bytes, with eight zeros where its digits are: no bit is
-outside it. Entry and value both name Kobai, so that damage to the entry itself does not make the file look like one without.
-A file without the entry is of another program or of an older Kobai, and is read as it is.
+A file holds its own CRC-32, as the entry ``"kobai_checksum": "kobai-crc32:1a2b3c4d"`` of its JSON – an object, a line of a file
+of lines, the metadata of a safetensors file. The sum covers every byte of the file, with eight zeros in
+place of its digits. Entry and value both name Kobai, so that a damaged entry cannot make the file look like one without.
+A file without the entry comes from another program or an older Kobai, and is read as it is.
 
-CRC-32 finds every change of up to 32 bits in a row, and misses other ones once in 4 billion. It runs at 4 GB/s where SHA-256
-runs at 1.8 and BLAKE2b at 0.9; what wants to forge a file is not its concern.
+CRC-32 finds every change of up to 32 bits in a row, and misses others once in 4 billion. It runs at 4 GB/s, SHA-256 at 1.8,
+BLAKE2b at 0.9. It is no defence against forgery.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ class DamagedError(ValueError):
 
 
 def sealed(text: bytes, rest: bytes = b"") -> bytes:
-    """``text``, which has the entry with :data:`BLANK`, with the sum of ``text`` and ``rest`` in it."""
+    """``text`` with :data:`BLANK` in its entry replaced by the sum of ``text`` and ``rest``."""
     begin, end = list(_ENTRY.finditer(text))[-1].span(1)
     return text[:begin] + b"%08x" % zlib.crc32(rest, zlib.crc32(text)) + text[end:]
 
 
 def intact(content: bytes, within: int | None = None) -> bool:
-    """Whether a file matches its checksum, which is in the first ``within`` bytes; True for one that has none."""
+    """Whether a file matches its checksum, which lies in the first ``within`` bytes; True if it has none."""
     text = content[:within]
     entries = list(_ENTRY.finditer(text))
     if not entries:
@@ -62,7 +62,7 @@ def intact(content: bytes, within: int | None = None) -> bool:
 
 
 def to_json(content: Mapping[str, Any], indent: int | None = None, allow_nan: bool = False) -> bytes:
-    """An object as JSON, with its checksum and a newline at its end.
+    """An object as JSON with its checksum, and a newline at the end.
 
     >>> to_json({"a": 1})
     b'{"a": 1, "kobai_checksum": "kobai-crc32:0ef96172"}\\n'
@@ -72,7 +72,7 @@ def to_json(content: Mapping[str, Any], indent: int | None = None, allow_nan: bo
 
 
 def from_json(text: bytes) -> Any:
-    """The object that :func:`to_json` was given, or that any other JSON holds; ValueError for what is damaged or no JSON."""
+    """The object in JSON of :func:`to_json` or of anyone else; ValueError if damaged or not JSON."""
     if not intact(text.rstrip(b"\n")):
         raise DamagedError
     found = untrusted.from_json(text)
@@ -87,7 +87,7 @@ def write_json(path: str | os.PathLike[str], content: Mapping[str, Any], indent:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """What a JSON file holds; DataError, naming it, where it holds none or is damaged."""
+    """What a JSON file holds; DataError naming the file if it is damaged or not JSON."""
     try:
         return from_json(untrusted.regular(path).read_bytes())
     except DamagedError as error:

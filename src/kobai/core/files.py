@@ -1,9 +1,9 @@
-"""Files that are whole at any moment, and folders that one process has for itself.
+"""Files that are whole at every moment, and folders locked by one process.
 
-Whatever Kobai writes into the folder of a run, a comparison or a search is written here: by :func:`write_atomically`, which
-replaces a file, or by :func:`append`, which adds whole lines to one. A process may end between any two of these calls.
-What it leaves behind is a temporary file or a lock; both say whose they are, so that the next process knows them from the
-user's files and from those of a process that is still at work.
+Everything Kobai writes to the folder of a run, a comparison or a search goes through :func:`write_atomically`, which replaces a
+file, or :func:`append`, which adds whole lines to one. A process may die between any two of these calls. What it leaves
+behind is a temporary file or a lock. Both name their owner, so that the next process can tell them from the user's files
+and from those of a live process.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from typing import NamedTuple
 from kobai.core.untrusted import real
 
 SILENCE = 600.0
-"""Seconds without a word after which what belongs to a process of another machine counts as left behind."""
+"""Seconds of silence after which a process of another machine counts as dead."""
 
 LOCK = ".kobai-lock"
 _TEMPORARY = re.compile(r"\.kobai-([0-9a-f]{8})-([0-9]+)-([0-9a-f]{8})-[0-9a-f]{8}\.tmp")
-"""``.kobai-<host>-<pid>-<birth>-<random>.tmp``: nobody else names a file so."""
+"""``.kobai-<host>-<pid>-<birth>-<random>.tmp``: only Kobai uses such names."""
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-"""What a file system without locks answers."""
+"""Errors of a file system without locks."""
 
 
 # --- processes --------------------------------------------------------------------------------------------------------
 
 
 class Process(NamedTuple):
-    """A process of any machine. ``birth`` tells it from a later one with the same number; empty where the system is silent."""
+    """A process of any machine. ``birth`` tells it from a later one with the same pid; empty if the system does not say."""
 
     host: str
     pid: int
     birth: str
 
     def alive(self, heard: float) -> bool:
-        """Whether it is there; of one on another machine, whether it was heard of in the last ``SILENCE`` seconds."""
+        """Whether it runs; for one on another machine, whether it gave a sign of life in the last ``SILENCE`` seconds."""
         if self.host != _host() or sys.platform == "win32":  # there, os.kill(pid, 0) would end it
             return time.time() - heard < SILENCE
         if self.birth:
@@ -59,7 +59,7 @@ class Process(NamedTuple):
 
 
 def this_process() -> Process:
-    """The process that asks."""
+    """The calling process."""
     return _process(os.getpid())
 
 
@@ -69,13 +69,13 @@ def _process(pid: int) -> Process:
 
 
 def _host() -> str:
-    import socket  # 10 ms, which import kobai need not take
+    import socket  # 10 ms, kept out of import kobai
 
     return socket.gethostname()
 
 
 def _birth(pid: int) -> str:
-    """When a process began, as far as the system says so (Linux)."""
+    """When a process started, if the system says so (Linux)."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
@@ -92,9 +92,9 @@ def _short(text: str) -> str:
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes | Iterable[bytes]) -> None:
-    """Write a file so that at any moment – a crash, a full disk – the path holds the old content or the new, whole.
+    """Write a file so that the path holds all of the old content or all of the new, also after a crash or on a full disk.
 
-    A link stays, and what it leads to is replaced; a device or a pipe is written to as it is.
+    A symbolic link is kept and its target replaced; a device or a pipe is written to directly.
     """
     target = Path(path)
     if not (target.is_file() or target.is_dir()) and target.exists():
@@ -121,13 +121,13 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | Iterable[byt
                 os.close(file)
             os.replace(temporary, target)
         except BaseException:
-            with suppress(OSError):  # a disk that takes no more may not let go of it either; sweep finds it
+            with suppress(OSError):  # a full disk may refuse this too; sweep finds the file later
                 os.unlink(temporary)
             raise
 
 
 def append(path: str | os.PathLike[str], line: bytes) -> None:
-    """Add a whole line to a file of lines, on the disk when this returns. A line that was cut off before goes."""
+    """Append a whole line, and flush it to disk. An incomplete last line is removed first."""
     with _errors_about(Path(path)):
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
         try:
@@ -138,7 +138,7 @@ def append(path: str | os.PathLike[str], line: bytes) -> None:
             try:
                 _write(file, line)
                 os.fsync(file)
-            except BaseException:  # the caller takes it for not written
+            except BaseException:  # for the caller, nothing was written
                 with suppress(OSError):
                     os.ftruncate(file, whole)
                 raise
@@ -167,7 +167,7 @@ def _write(file: int, content: bytes) -> None:
 
 @contextmanager
 def _errors_about(target: Path) -> Iterator[None]:
-    """The system's errors name the file that was to be written: of the temporary one beside it nobody knows."""
+    """Errors of the system name the target, not the temporary file, which means nothing to the user."""
     try:
         yield
     except OSError as error:
@@ -180,16 +180,16 @@ def _errors_about(target: Path) -> Iterator[None]:
 
 
 def is_ours(name: str) -> bool:
-    """Whether a file's name is one that only Kobai gives, to a lock or to a temporary file."""
+    """Whether this is the name of one of Kobai's locks or temporary files."""
     return name == LOCK or _TEMPORARY.fullmatch(name) is not None
 
 
 _swept: set[Path] = set()
-"""Folders in which nothing is left behind since this process has looked."""
+"""Folders that this process has swept."""
 
 
 def sweep(folder: Path) -> None:
-    """Remove the temporary files of processes that ended while they wrote; done when a process first writes to a folder."""
+    """Remove the temporary files of dead processes; called when a process first writes to a folder."""
     me = this_process()
     _swept.add(folder)
     for path in list(folder.iterdir()) if folder.is_dir() else []:
@@ -197,20 +197,20 @@ def sweep(folder: Path) -> None:
         if found is None:
             continue
         host, pid, birth = found[1], int(found[2]), found[3].replace("0" * 8, "")
-        with suppress(OSError):  # gone meanwhile, or not to be removed
+        with suppress(OSError):  # already gone, or no permission
             owner = Process(me.host if host == _short(me.host) else "elsewhere", pid, birth)
             if not owner.alive(path.stat().st_mtime):
                 path.unlink()
 
 
-# --- a folder for oneself ---------------------------------------------------------------------------------------------
+# --- locking a folder -------------------------------------------------------------------------------------------------
 
 
 class Lock:
-    """A folder for one process, and one thread of it, at a time.
+    """Exclusive use of a folder by one thread of one process.
 
-    The lock is the system's on the file ``.kobai-lock`` and ends with its process; the file says who holds it. Where the
-    file system has no locks, that process being alive is what counts. A thread that has the folder may enter again.
+    The system locks the file ``.kobai-lock``, which names the owner; the lock ends with its process. Where the file system
+    has no locks, the folder is taken as long as the owner is alive. A thread that holds the lock may take it again.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder, Lock(Path(folder)):
@@ -229,7 +229,7 @@ class Lock:
         self.release()
 
     def acquire(self) -> None:
-        """Take the folder, which must be there; BlockingIOError, naming the owner, if another has it."""
+        """Lock the folder, which must exist; BlockingIOError naming the owner if another holds it."""
         key, me = os.path.realpath(self.folder), threading.get_ident()
         with _guard:
             held = _held.get(key)
@@ -240,7 +240,7 @@ class Lock:
             _held[key] = _Held(file, me, since, depth + 1)
 
     def release(self) -> None:
-        """Let go of the folder."""
+        """Unlock the folder."""
         key = os.path.realpath(self.folder)
         with _guard:
             held = _held.pop(key)
@@ -248,7 +248,7 @@ class Lock:
                 _held[key] = held._replace(depth=held.depth - 1)
                 return
             try:
-                with suppress(OSError):  # the folder may be gone, and Windows keeps open files
+                with suppress(OSError):  # the folder may be gone, and Windows does not remove open files
                     os.unlink(self.folder / LOCK)
             finally:
                 os.close(held.file)
@@ -265,7 +265,7 @@ class Lock:
                     free = owner is None or not owner.alive(since)
                 if not free:
                     raise _in_use(self.folder, owner, since)
-                if _is_file(path, file):  # and not one that its owner removed just now
+                if _is_file(path, file):  # not one that its owner has just removed
                     os.ftruncate(file, 0)
                     os.lseek(file, 0, os.SEEK_SET)
                     host, pid, birth = this_process()
@@ -289,7 +289,7 @@ _guard = threading.Lock()
 
 
 def _forget() -> None:
-    """A forked child has inherited open files, and must not keep a lock when its parent ends."""
+    """A forked child inherits open files, and must not keep a lock that its parent releases."""
     global _guard
     _guard = threading.Lock()
     for held in _held.values():
@@ -302,7 +302,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _locked(file: int) -> bool | None:
-    """Whether the system's lock on an open file is this process's now; None if the file system has none."""
+    """Whether this process now holds the system's lock on an open file; None if the file system has no locks."""
     try:
         if sys.platform == "win32":
             import msvcrt
@@ -319,7 +319,7 @@ def _locked(file: int) -> bool | None:
 
 
 def _read_owner(file: int) -> tuple[Process | None, float]:
-    """Who wrote the lock file, and when; None for one that was not written to its end."""
+    """Who wrote the lock file, and when; None if the file is incomplete."""
     os.lseek(file, 0, os.SEEK_SET)
     try:
         host, pid, birth, since, _ = os.read(file, 4096).decode(errors="surrogateescape").split("\n")

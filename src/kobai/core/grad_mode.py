@@ -1,4 +1,4 @@
-"""Whether operations are recorded on the tape: ``no_grad`` and its relatives. Every thread has its own answer."""
+"""Whether operations are recorded on the tape: ``no_grad`` and its relatives. A state of each thread."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def in_mode(grad: bool, function: Callable[..., Any], *args: Any, **kwargs: Any)
     try:
         state.grad = grad
         return function(*args, **kwargs)
-    finally:  # without a call: before one, an exception that a handler of signals raises could come
+    finally:  # no call in here: a signal handler could raise before it
         state.grad = before
         state.block = block
 
 
 class _Block:
-    """Context manager that sets grad mode to ``new``. One may be entered by many threads, and again within itself."""
+    """Context manager that sets grad mode to ``new``. Reentrant, and shared between threads."""
 
     new: bool
-    _before: dict[int, list[tuple[bool, int]]]  # by threads, what their blocks return to
+    _before: dict[int, list[tuple[bool, int]]]  # by thread: what its open blocks return to
 
     def _outer(self) -> bool:
         return state.grad
@@ -51,7 +51,7 @@ class _Block:
         before.pop()
 
     def __del__(self) -> None:
-        """An exception that a handler of signals raises may have come before the first line of :meth:`__exit__`."""
+        """A signal handler may have raised before the first line of :meth:`__exit__`."""
         if state.block == id(self):
             state.grad, state.block = self._before[get_ident()][0]
 
@@ -79,12 +79,12 @@ class set_grad_enabled(_Block):
         return before if thread == get_ident() else state.grad
 
     def __call__(self, function: F) -> F:
-        state.grad = self._called[1]  # as a decorator it acts inside the function only
+        state.grad = self._called[1]  # a decorator acts only inside the function
         return super().__call__(function)
 
 
 class _Switch(_Block):
-    """A block that is a decorator too, with or without parentheses."""
+    """A block that is also a decorator, with or without parentheses."""
 
     def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
         if function is not None:
@@ -95,7 +95,7 @@ class _Switch(_Block):
 
 
 def _decorated(function: F, new: bool) -> F:
-    """``function`` run in the mode ``new``; a generator only while it computes, not while its user has the turn."""
+    """``function`` in grad mode ``new``; a generator only while it runs, not while it is suspended."""
 
     @wraps(function)
     def inside(*args: Any, **kwargs: Any) -> Any:

@@ -18,8 +18,8 @@ Host: TypeAlias = np.ndarray[Any, Any]
 class _Options:
     precision: int = 4
     linewidth: int = 80  # characters in a line
-    threshold: float = 1000  # elements above which an axis shows its ends only
-    edgeitems: int = 3  # how many elements an end has
+    threshold: float = 1000  # elements above which an axis shows only its ends
+    edgeitems: int = 3  # elements at each end
     sci_mode: bool | None = None  # None: where it is needed
 
 
@@ -36,8 +36,8 @@ def set_printoptions(
     sci_mode: bool | None = None,
 ) -> None:
     """How tensors are printed: digits after the point, elements above which only ``edgeitems`` at each end are shown,
-    characters in a line; a ``profile`` ("default", "short", "full") sets them all. What is not given stays as it is,
-    but for ``sci_mode`` (True: always scientific, False: never), which returns to None, "where it is needed".
+    characters in a line; a ``profile`` ("default", "short", "full") sets them all. What is not given keeps its
+    value, except ``sci_mode`` (True: always scientific, False: never), which returns to None, "where needed".
 
     >>> import kobai
     >>> kobai.set_printoptions(precision=2); kobai.tensor([0.12345])

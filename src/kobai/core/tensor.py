@@ -106,7 +106,7 @@ class Tensor:
 
     @property
     def array(self) -> Array:
-        """The raw NumPy or CuPy array, not a copy. Who writes into it calls ``_bump()``."""
+        """The raw NumPy or CuPy array, not a copy. After writing to it, call ``_bump()``."""
         return self._array
 
     @property
@@ -199,7 +199,7 @@ class Tensor:
 
     @property
     def requires_grad(self) -> bool:
-        """Whether operations on this tensor are recorded on the tape. Only leaves can be switched off again."""
+        """Whether operations on this tensor are recorded on the tape. Can be switched off for leaves only."""
         if self._base is not None:
             self._refresh()
         return self._requires_grad
@@ -215,7 +215,7 @@ class Tensor:
         if requires_grad and self._array.dtype.kind != "f":
             raise RuntimeError(f"requires_grad: expected a float tensor, got {self._array.dtype}")
         if requires_grad and self.grad_fn is None:
-            self._base, self._steps = None, ()  # a leaf is where histories begin, also one that views other memory
+            self._base, self._steps = None, ()  # a leaf starts a history, even if it views other memory
         self._requires_grad = bool(requires_grad)
         return self
 
@@ -253,7 +253,7 @@ class Tensor:
 
     @property
     def retains_grad(self) -> bool:
-        """Whether this non-leaf keeps its gradient, see :meth:`retain_grad`."""
+        """Whether this non-leaf keeps its gradient; see :meth:`retain_grad`."""
         return self._node is not None and self._node.retain is not None
 
     def _capture_watch(self, walk: Any) -> None:
@@ -282,9 +282,9 @@ class Tensor:
         return self if self._requires_grad else None
 
     def _refresh(self) -> None:
-        """A view whose base was changed in place on the tape belongs to the base's new history."""
+        """If the base was changed in place on the tape, take part in its new history."""
         base = self._base
-        if base is not None and base._base is not None:  # it has become a view itself, as unsqueeze_() makes it
+        if base is not None and base._base is not None:  # it became a view itself, by unsqueeze_() for example
             base = self._base = base._base
         if base is None or base._node is self._seen or base._node is None:
             return
@@ -297,7 +297,7 @@ class Tensor:
         self._seen = base._node
 
     def _accumulate(self, g: Array, ours: bool) -> None:
-        """Add ``g`` to ``.grad`` of this leaf; ``ours`` says that nobody else holds the array."""
+        """Add ``g`` to ``.grad`` of this leaf; ``ours`` if nobody else holds the array."""
         if g.shape != self._array.shape:
             raise RuntimeError(f"backward: expected a gradient of shape {self._array.shape}, got {g.shape}")
         if g.dtype != self._array.dtype:
@@ -318,8 +318,8 @@ class Tensor:
     ) -> None:
         """Add the gradient of this tensor to the ``.grad`` of every leaf it was computed from.
 
-        ``gradient`` is dL/d(self), shape of self; it may be left out for a tensor of one element (it is then 1). Going
-        through the same graph twice needs ``retain_graph=True`` the first time. ``create_graph=True`` (derivatives of
+        ``gradient`` is dL/d(self), of the shape of self; for a tensor of one element it defaults to 1. A second backward
+        through the same graph needs ``retain_graph=True`` the first time. ``create_graph=True`` (derivatives of
         derivatives) is not supported.
 
         Errors: RuntimeError for a tensor of several elements without ``gradient``, one that requires no gradient, a graph
@@ -330,14 +330,14 @@ class Tensor:
         run_backward([(root_edge("backward", self), root_gradient("backward", self, gradient))], bool(retain_graph))
 
     def retain_grad(self) -> None:
-        """Keep the gradient of this non-leaf in ``.grad`` during backward; does nothing for a leaf."""
+        """Keep the gradient of this non-leaf in ``.grad``; no effect on a leaf."""
         if not self.requires_grad:
             raise RuntimeError("retain_grad: this tensor does not require a gradient")
         if self._node is not None:
             self._node.retain = ref(self)
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
-        """Call ``hook(grad)`` when the gradient of this tensor is computed; what it returns, if anything, replaces it."""
+        """Call ``hook(grad)`` when the gradient of this tensor is computed; a returned tensor replaces it."""
         if not self.requires_grad:
             raise RuntimeError("register_hook: this tensor does not require a gradient")
         owner: Any = self._node if self._node is not None else self
@@ -363,7 +363,7 @@ class Tensor:
     # --- same elements, other wrapping ----------------------------------------------------------------------------------
 
     def detach(self) -> Tensor:
-        """The same memory without its history: requires no gradient; in-place changes are seen by both."""
+        """The same memory without history: requires no gradient; both see in-place changes."""
         out: Tensor = Tensor._wrap(self._array)
         out._version = self._version
         return out
@@ -377,7 +377,7 @@ class Tensor:
 
     @property
     def data(self) -> Tensor:
-        """The same memory without history *and* unseen by the tape's check for in-place changes; prefer detach()."""
+        """The same memory without history and *without* the tape's check for in-place changes; prefer detach()."""
         return Tensor._wrap(self._array)  # type: ignore[no-any-return]
 
     @data.setter
