@@ -1,4 +1,4 @@
-"""The one console that Kobai prints to: it shows text, and does not obey it."""
+"""The one console that Kobai prints to. It shows text and never interprets it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from kobai.core.untrusted import printable
 
 
 class Terminal(Console):
-    """A ``rich`` console for text that may come from anywhere: labels, names of files, messages of errors.
+    """A ``rich`` console for untrusted text: labels, file names, error messages.
 
-    Square brackets and colons in plain strings stay what they are: markup is for :class:`rich.text.Text` and
-    ``markup=True``. Control characters are shown as escapes, and so is what the encoding of the output lacks.
+    Square brackets and colons in plain strings are literal; for markup use :class:`rich.text.Text` or ``markup=True``.
+    Control characters, and what the output's encoding lacks, are shown as escapes.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -27,7 +27,7 @@ class Terminal(Console):
         return super().render_str(self._shown(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """What goes to the terminal, with the codes that ``rich`` itself makes and no others."""
+        """What goes to the terminal: only the control codes that ``rich`` itself makes."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(self._shown(segment.text), segment.style)
 

@@ -1,4 +1,4 @@
-"""Files that others may have written: how they are opened, bounded and taken apart, and how their text is shown."""
+"""Untrusted files: opened, bounded and parsed with care, and their text shown safely."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 PIECE = 1 << 20
-"""Bytes that are asked for at once: memory grows with what is there, not with what a header claims."""
+"""Bytes read at once: memory grows with what is there, not with what a header claims."""
 
 
 def regular(path: str | os.PathLike[str]) -> Path:
-    """The path, if an ordinary file is there; else an OSError. Pipes never end, and devices may do anything when read."""
+    """The path of an ordinary file; OSError for anything else. Pipes never end, and reading a device may do anything."""
     path = Path(path)
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
@@ -28,12 +28,12 @@ def regular(path: str | os.PathLike[str]) -> Path:
 
 
 def real(path: str | os.PathLike[str]) -> Path:
-    """``Path.resolve``, for which links that lead to themselves are no error: opening what is there will be one."""
+    """``Path.resolve`` without an error for a loop of links; opening it will raise one."""
     return Path(os.path.realpath(path))
 
 
 def read_most(file: BinaryIO, most: int) -> bytes:
-    """What is left of ``file``, but no more than ``most`` bytes, piece by piece."""
+    """The rest of ``file``, at most ``most`` bytes, read piece by piece."""
     pieces = []
     while most > 0 and (piece := file.read(min(PIECE, most))):
         pieces.append(piece)
@@ -42,7 +42,7 @@ def read_most(file: BinaryIO, most: int) -> bytes:
 
 
 class Bounded(io.RawIOBase):
-    """A binary file for reading that ends in an OSError where it is longer than ``most`` bytes."""
+    """A binary file that raises OSError when more than ``most`` bytes are read."""
 
     def __init__(self, file: BinaryIO, most: int) -> None:
         self.file, self.most, self.left = file, most, most
@@ -60,7 +60,7 @@ class Bounded(io.RawIOBase):
 
 
 def from_json(text: str | bytes) -> Any:
-    """``json.loads``, for which too deep a nesting is a ValueError like any other damage."""
+    """``json.loads`` that raises ValueError for nesting that is too deep."""
     try:
         return json.loads(text)
     except RecursionError:
@@ -68,7 +68,7 @@ def from_json(text: str | bytes) -> Any:
 
 
 def from_toml(text: str) -> dict[str, Any]:
-    """``tomllib.loads``, for which too deep a nesting is a TOMLDecodeError like any other damage."""
+    """``tomllib.loads`` that raises TOMLDecodeError for nesting that is too deep."""
     try:
         return tomllib.loads(text)
     except RecursionError:
@@ -76,9 +76,9 @@ def from_toml(text: str) -> dict[str, Any]:
 
 
 def printable(text: str) -> str:
-    r"""The text with an escape for whatever a terminal would obey, or could not show, instead of showing it.
+    r"""The text with everything escaped that a terminal would obey or cannot show.
 
-    That is control characters but the newline, the marks that turn the direction of text, and lone surrogates.
+    That is: control characters except the newline, marks that change the direction of text, and lone surrogates.
 
     >>> printable("caf\u00e9 \x1b]0;title\x07")
     'café \\x1b]0;title\\x07'
