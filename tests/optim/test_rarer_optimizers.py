@@ -211,7 +211,10 @@ def test_lbfgs_refuses_states_that_are_not_its_own():
     optimizer = optim.LBFGS([w], max_iter=2)
     minimise(optimizer, w, quartic, 2)
     saved = optimizer.state_dict()
-    for change, message in (({"moments": []}, "got 'moments'"), ({"d": kobai.ones(3)}, r"'d' of shape \(2,\), got \(3,\)")):
+    for change, message in (
+        ({"moments": []}, "got 'moments'"),
+        ({"d": kobai.ones(3)}, r"'d' of shape \(2,\), got \(3,\)"),
+    ):
         with pytest.raises(ValueError, match=message):
             optimizer.load_state_dict({**saved, "state": {0: {**saved["state"][0], **change}}})
 
