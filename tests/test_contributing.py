@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```python\n# (\S+?)(?:, (in|before) ([^\n]+))?\n(.*?)^```$", re.S | re.M)
 MOST = 10
-"""Lines of an example, not counting empty ones."""
+"""Lines of an example that are not blank."""
 
 EXAMINED = {
     "tests/test_registry.py": ["sum_of_squares", "_squared_relu"],
@@ -104,7 +104,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_examples_are_short():
     assert len({file for file, *_ in examples()}) > 10
     for file, *_, text in examples():
-        assert len([line for line in text.splitlines() if line.strip()]) <= MOST, f"{file}: {text}"
+        assert sum(bool(line.strip()) for line in text.splitlines()) <= MOST, f"{file}: {text}"
 
 
 def test_they_work(copy):
