@@ -44,6 +44,18 @@ def test_what_a_page_links_to_is_there(page):
     assert not (missing := {link for link in links if not (page.parent / link).exists()}), missing
 
 
+STEP = re.compile(r"^ +([\w/]+\.py)(?:, [\w/]+\.py)? +(?:\w+\.)?(\w+)(?:\(\w*\))?  ", re.M)
+"""A step of a journey: the file, and the function in it."""
+
+
+def test_the_functions_of_a_journey_are_in_their_files():
+    steps = STEP.findall((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"))
+    assert len(steps) >= 14
+    for file, function in steps:
+        text = (ROOT / "src" / "kobai" / file).read_text(encoding="utf-8")
+        assert re.search(rf"\bdef {function}\(", text), f"{file} has no {function}"
+
+
 def test_a_path_that_is_gone_is_noticed():
     assert named(ROOT / "docs" / "architecture.md") > {"core/tape.py", "cpu/tiles.py"}
     assert is_there("core/tape.py")
