@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 
-gemm_matmul = partial(matmul_of_arrays, precision=None)
+multiplied = partial(matmul_of_arrays, precision=None)  # as the user has set it
 
 
 def _rows(x: Array) -> Array:
@@ -120,7 +120,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, activat
     half="device",
 )
 def _matmul(a: Array, b: Array) -> Any:
-    y = gemm_matmul(a, b)
+    y = multiplied(a, b)
 
     def vjp(dy: Array) -> Any:
         # Vectors act as a row (left) or a column (right); their gradient loses that axis again.
@@ -130,13 +130,13 @@ def _matmul(a: Array, b: Array) -> Any:
         d = d[..., None, :] if a.ndim == 1 else d
 
         def da() -> Array:
-            full = gemm_matmul(d, right.swapaxes(-1, -2))
+            full = multiplied(d, right.swapaxes(-1, -2))
             return unbroadcast(full[..., 0, :] if a.ndim == 1 else full, a.shape)
 
         def db() -> Array:
             # For one matrix on the right, one large product instead of a batch of them and their sum.
             one = right.ndim == 2 and left.ndim > 2
-            full = gemm_matmul(_rows(left).T, _rows(d)) if one else gemm_matmul(left.swapaxes(-1, -2), d)
+            full = multiplied(_rows(left).T, _rows(d)) if one else multiplied(left.swapaxes(-1, -2), d)
             return unbroadcast(full[..., 0] if b.ndim == 1 else full, b.shape)
 
         return da, db
