@@ -403,7 +403,7 @@ def _operator(function: Any) -> Any:
     return operate
 
 
-for _symbol, _function in (
+for _symbol, _binary in (
     ("add", add),
     ("sub", sub),
     ("mul", mul),
@@ -412,6 +412,6 @@ for _symbol, _function in (
     ("mod", remainder),
     ("pow", pow),
 ):
-    setattr(Tensor, f"__{_symbol}__", _operator(_function))
-    setattr(Tensor, f"__r{_symbol}__", _operator(_reflected(_function)))
-    setattr(Tensor, f"__i{_symbol}__", getattr(Tensor, f"{_function.__name__}_"))
+    setattr(Tensor, f"__{_symbol}__", _operator(_binary))
+    setattr(Tensor, f"__r{_symbol}__", _operator(_reflected(_binary)))
+    setattr(Tensor, f"__i{_symbol}__", getattr(Tensor, f"{_binary.__name__}_"))
