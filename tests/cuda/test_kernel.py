@@ -6,11 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import kobai
 from kobai.engine import cuda_kernel as module
-from kobai.engine.cuda_kernel import KERNELS, CudaKernel, on_cuda
+from kobai.engine.cuda_kernel import KERNELS, CudaKernel
 from kobai.engine.dispatch import launch
-from strict import StrictArray
 
 BODY = "EACH(i, n) y[i] = h[0] * x[i] + b[i % 3];"
 SIGNATURE = "const T* x, T* y, const T* b, const long long* at, A h[2], A k, int m, long long n"
@@ -115,10 +113,3 @@ def test_wrong_kernels_are_refused(launched):
         with pytest.raises(ValueError, match="multiple of 32 up to 1024"):
             CudaKernel("threads", "T* y", "", threads=threads)
     assert repr(KERNELS["once"].of(np.float32)) == "CudaKernel('once').of('float32')"
-
-
-def test_host_arrays_are_not_for_cuda():
-    assert kobai.available_backends()["strict"] == ""
-    assert not on_cuda(np.zeros(3))
-    assert not on_cuda(StrictArray(np.zeros(3)))
-    assert not on_cuda(None)

@@ -5,8 +5,8 @@ import pytest
 
 import kobai
 from kernel_checks import CASES, addressed, assert_expected, each, launch_of
-from kobai.engine.cuda_kernel import KERNELS, on_cuda
-from kobai.engine.dispatch import launch
+from kobai.engine.cuda_kernel import KERNELS
+from kobai.engine.dispatch import DEVICE, engine_for, launch
 from kobai.ops._matmul import matmul
 from kobai.ops.linear.kernel import gemm
 
@@ -28,13 +28,18 @@ def test_what_cuda_kernels_take():
     import cupy
 
     x = cupy.ones((4, 6), np.float32)
-    assert on_cuda(x, None, x)
-    assert not on_cuda(x, x.astype(np.float64))
-    assert not on_cuda(x.T)
-    assert not on_cuda(x.astype(np.float16))
-    assert on_cuda(x.astype(np.float16), halves=True)
-    assert not on_cuda(x.astype(np.int32))
-    assert not on_cuda(x, np.ones(3, np.float32))
+    assert engine_for([x, None, x]) == DEVICE
+    assert engine_for([x.astype(np.float16)], halves=True) == DEVICE
+    for others in (
+        [x.astype(np.float64)],
+        [x.T],
+        [np.ones(3, np.float32)],
+        [x.astype(np.int32)],
+        [x.astype(np.float16)],
+    ):
+        assert engine_for([x, *others], halves=True) is None
+    for odd in (x.T, x.astype(np.int32), x.astype(np.float16)):
+        assert engine_for([odd]) is None
 
 
 needs_nvmath = pytest.mark.skipif("not __import__('kobai').cuda.cublaslt.is_available()", reason="needs nvmath-python")

@@ -16,9 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from kobai import xp
 from kobai.engine.notices import compiling
-from kobai.xp import Array
 
 KERNELS: dict[str, CudaKernel] = {}
 """Every kernel by name: what the proof without a device goes through, and ``kobai warmup``."""
@@ -117,24 +115,6 @@ def types(dtype: Any) -> str:
     """The definitions of T and A."""
     element, total = TYPES[np.dtype(dtype).name]
     return f"typedef {element} T;\ntypedef {total} A;\n"
-
-
-def on_cuda(*arrays: Array | None, halves: bool = False) -> bool:
-    """Whether a CUDA kernel can take these arrays: CuPy's, of one float dtype, row by row in memory. None counts for nothing.
-
-    ``halves`` says that the kernel knows float16 too.
-    """
-    dtype = None
-    for array in arrays:
-        if array is None:
-            continue
-        if type(array) is np.ndarray or xp.backend_of(array).name != "cupy" or not array.flags.c_contiguous:
-            return False
-        if dtype is None:
-            dtype = array.dtype
-        elif array.dtype != dtype:
-            return False
-    return dtype is not None and dtype.kind == "f" and (dtype.itemsize > 2 or halves)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Which engine runs a kernel, and the one door through which kernels are started.
 
-A kernel has a reference, written against ``xp``, that runs on any array library. Beside it may stand faster twins: a loop
-compiled by Numba for host arrays, and CUDA C for CuPy arrays. What is installed decides which runs, never the caller. Twins
-write into arrays that their caller made, and start through :func:`launch`, so that a step being recorded can note them.
+A kernel has a reference, written against ``xp``, that runs on any array library. Beside it may stand faster twins: loops
+compiled by Numba for host arrays, and CUDA C for CuPy arrays (:func:`kernel`). The arrays and what is installed decide which
+runs, never the caller: :func:`engine_for`. What twins start goes through :func:`launch`, so that a step being recorded can
+note it.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial, update_wrapper
+from operator import itemgetter
 from threading import get_ident
 from types import FunctionType
-from typing import Any
+from typing import Any, Generic, Literal, ParamSpec, TypeVar
 
 import numpy as np
 
+from kobai import xp
 from kobai.engine import disk_cache, notices
 from kobai.xp import Array, recorder, recorders
 
@@ -37,21 +40,118 @@ def _installed(module: str) -> bool:
 numba_installed = _installed("numba")
 
 
-def numba_runs(*arrays: Array | None) -> bool:
-    """Whether a Numba twin can take these arrays: on the host, one float dtype, row by row in memory. None does not count."""
-    if not numba_installed:
-        return False
-    dtype = None
+HOST: Literal["host"] = "host"
+DEVICE: Literal["device"] = "device"
+"""The engines of twins: loops that Numba compiled, and CUDA C."""
+
+
+def loops_run(dtype: Any) -> bool:
+    """Whether there are compiled loops for host arrays of this dtype."""
+    return numba_installed and dtype in FLOATS
+
+
+def engine_for(arrays: Iterable[Array | None], halves: bool = False) -> str | None:
+    """Whose twins can take these arrays, of one float dtype and row by row in memory: :data:`HOST`, :data:`DEVICE` or None's.
+
+    On the host the dtypes are float32 and float64, on a device also float16 if the kernel knows it (``halves``). None among
+    the arrays does not count.
+    """
+    dtype = host = None
     for array in arrays:
         if array is None:
             continue
-        if type(array) not in HOST_TYPES or not array.flags.c_contiguous:
-            return False
+        on_host = type(array) in HOST_TYPES
         if dtype is None:
-            dtype = array.dtype
+            dtype, host = array.dtype, on_host
         elif array.dtype is not dtype and array.dtype != dtype:
-            return False
-    return dtype in FLOATS
+            return None
+        if on_host is not host or not (on_host or xp.backend_of(array).name == "cupy") or not array.flags.c_contiguous:
+            return None
+    if host:
+        return HOST if numba_installed and dtype in FLOATS else None
+    return DEVICE if dtype is not None and dtype.kind == "f" and (dtype.itemsize > 2 or halves) else None
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Kernel(Generic[P, R]):
+    """A reference and the twins beside it: a row of :data:`TABLE`."""
+
+    def __init__(self, reference: Callable[P, R], arrays: Sequence[str], when: Callable[..., Any] | None, halves: bool):
+        self.reference, self.when, self.halves = reference, when, halves
+        self.twins: dict[str | None, Callable[P, R]] = {}
+        self.parameters = list(inspect.signature(reference).parameters)
+        places = [self.parameters.index(name) for name in arrays]
+        together = places == list(range(len(places)))
+        self.arrays: Callable[[Any], tuple[Array | None, ...]] = itemgetter(
+            *([slice(len(places))] if together else places)
+        )
+
+    def twin(self, *args: Any) -> Callable[P, R] | None:
+        """The twin that takes these arguments; None if they are for the reference."""
+        if self.when is not None and not self.when(*args):
+            return None
+        return self.twins.get(engine_for(self.arrays(args), self.halves))
+
+    def function(self) -> Callable[P, R]:
+        """What is called, with positional arguments; closures, for this comes before every small operation."""
+        reference, when, halves, arrays, twin_of = self.reference, self.when, self.halves, self.arrays, self.twins.get
+
+        def plain(*args: Any) -> Any:
+            return (twin_of(engine_for(arrays(args), halves)) or reference)(*args)  # type: ignore[call-arg]
+
+        def conditional(*args: Any) -> Any:
+            twin = twin_of(engine_for(arrays(args), halves)) if when(*args) else None  # type: ignore[misc]
+            return (twin or reference)(*args)  # type: ignore[call-arg]
+
+        function: Callable[..., Any] = plain if when is None else conditional
+        update_wrapper(function, reference)
+        return function
+
+
+TABLE: dict[Callable[..., Any], Kernel[..., Any]] = {}
+"""Every function that :func:`kernel` made, with what it runs."""
+
+
+def kernel(
+    *arrays: str, when: Callable[..., Any] | None = None, halves: bool = False
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorator: a reference beside which twins may stand. The function runs the twin that takes its arrays, else itself::
+
+        @kernel("x", "bias")
+        def add_bias(x, bias): ...
+
+        @host(add_bias)
+        def _add_bias_numba(x, bias): ...
+
+    The parameters named ``arrays`` decide (:func:`engine_for`). ``when``, given all arguments, says whether twins can take
+    them beyond that; ``halves``, whether the device's twin knows float16.
+    """
+
+    def made(reference: Callable[P, R]) -> Callable[P, R]:
+        row = Kernel(reference, arrays, when, halves)
+        function = row.function()
+        TABLE[function] = row
+        return function
+
+    return made
+
+
+def host(function: Callable[P, R]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorator: the twin of a :func:`kernel` that runs compiled loops."""
+    return partial(_register, function, HOST)
+
+
+def device(function: Callable[P, R]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorator: the twin of a :func:`kernel` that runs CUDA C."""
+    return partial(_register, function, DEVICE)
+
+
+def _register(function: Callable[P, R], engine: str, twin: Callable[P, R]) -> Callable[P, R]:
+    TABLE[function].twins[engine] = twin
+    return twin
 
 
 def launch(kernel: Callable[..., Any], *args: Any) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from kobai import xp
-from kobai.engine.cuda_kernel import CudaKernel, on_cuda
-from kobai.engine.dispatch import launch
+from kobai.engine.cuda_kernel import CudaKernel
+from kobai.engine.dispatch import DEVICE, engine_for, launch
 from kobai.engine.indices import flat_indices
 from kobai.xp import Array
 
@@ -110,7 +110,7 @@ def look_at_integers(
 
 def look_at_unit_interval(x: Array, key: Any, error: Callable[[float], Exception]) -> None:
     """Report a float that is not in [0, 1]."""
-    place = ask(x) if x.size and on_cuda(x) else None
+    place = ask(x) if x.size and engine_for((x,)) == DEVICE else None
     if place is not None:
         number = code(key, lambda bits: error(float(np.uint64(bits).view(np.float64))))
         with _device_of(x):

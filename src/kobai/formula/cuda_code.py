@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kobai.engine import dispatch
-from kobai.engine.cuda_kernel import CudaKernel, on_cuda
+from kobai.engine.cuda_kernel import CudaKernel
 from kobai.formula.loop_code import cuda_lines
 from kobai.formula.parse import Formula
 from kobai.xp import Array
@@ -59,10 +59,6 @@ class CudaCode:
         self.name = name
         self.tensors = TABLE_BYTES // (8 * (self.slots + 1))
         """How many sets of arrays one launch takes."""
-
-    def runs(self, *arrays: Array) -> bool:
-        """Whether these arrays are on a GPU, of one dtype and row by row in memory."""
-        return on_cuda(*arrays, halves=True)
 
     def launch(self, slots: tuple[Array, ...], numbers: Any) -> None:
         """Start the kernel on one set of arrays; ``numbers`` is a tuple or an array on the device."""

@@ -151,24 +151,24 @@ class Elementwise:
 
     def _run(self, code: Code, slots: tuple[Array, ...], numbers: tuple[float, ...]) -> None:
         first = slots[0]
-        shape, kind, in_rows = first.shape, type(first), True
+        shape, in_rows = first.shape, True
         for array in slots:
             if array.shape != shape:
                 raise ValueError(f"{self.name}: expected arrays of one shape, got {[a.shape for a in slots]}")
             in_rows = in_rows and array.flags.c_contiguous
         if not in_rows:
             slots = _in_rows(slots)
-        if kind in dispatch.HOST_TYPES:
-            if dispatch.numba_installed and dispatch.numba_runs(*slots):
-                loop, n, values = code.loops.one, first.size, _as_array(first.dtype, numbers)
-                if n < 2 * GRAIN:
-                    dispatch.launch(loop.dispatcher or loop, *slots, values, 0, n)
-                else:
-                    dispatch.launch(run_split, loop, n, *slots, values)
+        engine = dispatch.engine_for(slots, halves=True)
+        if engine is dispatch.HOST:
+            loop, n, values = code.loops.one, first.size, _as_array(first.dtype, numbers)
+            if n < 2 * GRAIN:
+                dispatch.launch(loop.dispatcher or loop, *slots, values, 0, n)
             else:
-                dispatch.launch(code.on_host, *slots, numbers)
-        elif code.cuda.runs(*slots):
+                dispatch.launch(run_split, loop, n, *slots, values)
+        elif engine is dispatch.DEVICE:
             code.cuda.launch(slots, numbers)
+        elif type(first) in dispatch.HOST_TYPES:
+            dispatch.launch(code.on_host, *slots, numbers)
         else:
             code.anywhere(slots, numbers)
 

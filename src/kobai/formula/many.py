@@ -90,7 +90,7 @@ class Many:
             return
         first = arrays[0]
         if type(first) is np.ndarray:
-            if self._loops_run(first.dtype) and self.table.find(arrays):
+            if dispatch.loops_run(first.dtype) and self.table.find(arrays):
                 loop = self._loop(np.asarray(numbers, first.dtype))
                 self.begun = True
                 loop()
@@ -99,7 +99,7 @@ class Many:
                 self.begun = True
                 for slots in sets:
                     self.code.on_host(*slots, numbers)
-        elif self.code.cuda.runs(*arrays):
+        elif dispatch.engine_for(arrays, halves=True) == dispatch.DEVICE:
             self.code.cuda.launch_many(self.count, arrays, numbers)
             self.begun = True
         else:
@@ -115,7 +115,7 @@ class Many:
             return partial(self, *arrays_and_numbers)
         fixed = Many(self.kernel, self.count)  # a table of its own: eager steps may follow with other gradients
         dtype = arrays[0].dtype
-        if fixed._loops_run(dtype) and fixed.table.find(arrays):
+        if dispatch.loops_run(dtype) and fixed.table.find(arrays):
             bound = fixed._loop(np.asarray(numbers, dtype))
             bound.keep = arrays  # type: ignore[attr-defined]
             self.begun = True
@@ -131,9 +131,6 @@ class Many:
 
     def _sets(self, arrays: tuple[Array, ...]) -> list[tuple[Array, ...]]:
         return [arrays[i :: self.count] for i in range(self.count)]
-
-    def _loops_run(self, dtype: Any) -> bool:
-        return dispatch.numba_installed and dtype in dispatch.FLOATS
 
     def _loop(self, numbers: Array) -> partial[None]:
         loop, table = self.code.loops.many, self.table

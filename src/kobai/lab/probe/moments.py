@@ -24,8 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kobai.engine.cuda_kernel import on_cuda
-from kobai.engine.dispatch import HOST_TYPES, launch, numba_runs
+from kobai.engine.dispatch import DEVICE, HOST, HOST_TYPES, engine_for, launch
 from kobai.lab.probe import moments_device as cuda
 from kobai.lab.probe import moments_loops as loops
 from kobai.lab.probe.moments_layout import (
@@ -80,12 +79,12 @@ def measure(x: Array, row: Array, look: Look, minus: Array | None = None) -> Non
     xp, layout = xp_of(x), Layout.of(tuple(x.shape), look)
     x = xp.ascontiguousarray(x)
     minus = None if minus is None else xp.ascontiguousarray(minus)
-    if on_cuda(x, minus, halves=True):
+    if engine_for((x, minus), halves=True) == DEVICE:
         cuda.measure(x, minus, row, look, layout)
         return
     if x.dtype.itemsize < 4:  # squares of half precision overflow
         x, minus = x.astype(np.float32), None if minus is None else minus.astype(np.float32)
-    if numba_runs(x, minus):
+    if engine_for((x, minus)) == HOST:
         loops.measure(x, minus, row, look, layout)
     elif type(x) in HOST_TYPES:
         launch(_on_host, x, minus, row, look, layout, xp.empty(x.size, x.dtype))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kobai.engine import dispatch
-from kobai.engine.cuda_kernel import CudaKernel, on_cuda
+from kobai.engine.cuda_kernel import CudaKernel
 from kobai.formula.cuda_code import TABLE_BYTES, address_table
 from kobai.formula.elementwise import elementwise
 from kobai.formula.many import Many
@@ -53,7 +53,7 @@ def sum_of_squares(arrays: Sequence[Array]) -> Array:
         total = xp.empty((), np.float64)
         dispatch.launch(_dot_products, *arrays, total)
         return total
-    if on_cuda(*arrays, halves=True):
+    if dispatch.engine_for(arrays, halves=True):
         sums = xp.empty((len(arrays), CUDA_BLOCKS), first.dtype if first.dtype.itemsize > 2 else np.float32)
         for start in range(0, len(arrays), TENSORS):
             some = arrays[start : start + TENSORS]

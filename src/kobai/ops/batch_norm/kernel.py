@@ -13,51 +13,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from kobai.engine.cuda_kernel import on_cuda
-from kobai.engine.dispatch import numba_runs
+from kobai.engine.dispatch import device, engine_for, host, kernel
 from kobai.ops._epilogue import Epilogue, epilogue
 from kobai.ops._matmul import matmul
 from kobai.ops.batch_norm import device as cuda
-from kobai.ops.batch_norm import loops as loops
+from kobai.ops.batch_norm import loops
 from kobai.ops.batch_norm.loops import MEAN, VAR
 from kobai.xp import Array, xp_of
 
 Backward = Callable[[Array], tuple[Any, Any, Any]]
 """dy → (dx, dweight, dbias), functions that give them: so the tape knows that nobody else holds the arrays."""
-
-
-def train(
-    x: Array,
-    weight: Array | None,
-    bias: Array | None,
-    running_mean: Array | None,
-    running_var: Array | None,
-    momentum: Any,
-    eps: float,
-    activation: str | None,
-) -> tuple[Array, Backward]:
-    """Normalise by the statistics of the batch, which also move the running ones (in place)."""
-    twin = twin_for(x, weight, bias)
-    if twin is not None:
-        return _train_twin(twin, x, weight, bias, running_mean, running_var, momentum, eps, activation)
-    return _train_reference(x, weight, bias, running_mean, running_var, momentum, eps, activation)
-
-
-def twin_for(x: Array, *vectors: Array | None) -> Any:
-    """The module with the compiled twin that takes these arrays, or None."""
-    if not x.size:
-        return None
-    return loops if numba_runs(x, *vectors) else cuda if on_cuda(x, *vectors) else None
-
-
-def affine(x: Array, mean: Array, scale: Array, bias: Array | None, activation: str | None) -> Array:
-    """f((x − mean) · scale + bias) per channel: batch normalisation in evaluation."""
-    twin = twin_for(x, mean, scale, bias)
-    if twin is not None:
-        return _affine_twin(twin, x, mean, scale, bias, activation)
-    return _affine_reference(x, mean, scale, bias, activation)
 
 
 # --- reference --------------------------------------------------------------------------------------------------------
@@ -95,7 +63,8 @@ def _move(
         running_var += (momentum * n / (n - 1)) * var
 
 
-def _train_reference(
+@kernel("x", "weight", "bias", when=lambda x, *_: x.size)
+def train(
     x: Array,
     weight: Array | None,
     bias: Array | None,
@@ -105,6 +74,7 @@ def _train_reference(
     eps: float,
     activation: str | None,
 ) -> tuple[Array, Backward]:
+    """Normalise by the statistics of the batch, which also move the running ones (in place)."""
     xp, shape = xp_of(x), x.shape
     rows = x if x.ndim == 2 else x.reshape(*shape[:2], math.prod(shape[2:]))
     ndim, n = rows.ndim, shape[0] * math.prod(shape[2:])
@@ -148,7 +118,9 @@ def _train_reference(
     return y, backward
 
 
-def _affine_reference(x: Array, mean: Array, scale: Array, bias: Array | None, activation: str | None) -> Array:
+@kernel("x", "mean", "scale", "bias", when=lambda x, *_: x.size)
+def affine(x: Array, mean: Array, scale: Array, bias: Array | None, activation: str | None) -> Array:
+    """f((x − mean) · scale + bias) per channel: batch normalisation in evaluation."""
     channels = (-1, *(1,) * (x.ndim - 2))
     shift = -mean * scale if bias is None else bias - mean * scale
     y = x * scale.reshape(channels)
@@ -179,7 +151,7 @@ def _train_twin(
     xp, channels = xp_of(x), x.shape[1]
     y = xp.empty(x.shape, x.dtype)
     both = running_mean is not None and running_var is not None
-    if both and type(momentum) in (int, float) and twin_for(x, running_mean, running_var) is twin:
+    if both and type(momentum) in (int, float) and engine_for((x, running_mean, running_var)):
         kept = twin.train(x, weight, bias, running_mean, running_var, y, float(momentum), eps, relu)
     else:
         kept = twin.train(x, weight, bias, None, None, y, 0.0, eps, relu)
@@ -203,3 +175,8 @@ def _affine_twin(twin: Any, x: Array, mean: Array, scale: Array, bias: Array | N
     y, shift = xp.empty(x.shape, x.dtype), xp.zeros(mean.shape, x.dtype) if bias is None else bias
     twin.affine(x, mean, scale, shift, y, relu)
     return y if fused is None else fused.apply(y)
+
+
+for _kernel, _with in ((train, _train_twin), (affine, _affine_twin)):
+    host(_kernel)(partial(_with, loops))
+    device(_kernel)(partial(_with, cuda))

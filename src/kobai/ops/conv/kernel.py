@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from kobai.cpu import blas
 from kobai.cpu.threads import run_split
-from kobai.engine.dispatch import FLOATS, HOST_TYPES, compiled, launch, numba_runs
+from kobai.engine.dispatch import FLOATS, HOST, HOST_TYPES, compiled, engine_for, launch
 from kobai.ops._matmul import matmul
 from kobai.ops._sums import total
 from kobai.ops._windows import Windows
@@ -173,7 +173,7 @@ def weight_gradient(x: Array, dy: Array, w: Windows, groups: int, shape: tuple[i
 def channel_sums(dy: Array) -> Array:
     """Σ over images and windows of dy (N, O, *out) → (O), the gradient of the bias."""
     xp, (n, filters) = xp_of(dy), dy.shape[:2]
-    if not numba_runs(dy) or not dy.size:
+    if engine_for((dy,)) != HOST or not dy.size:
         return xp.asarray(total(dy, (0, *range(2, dy.ndim))))
     out = xp.empty(filters, dy.dtype)
     launch(_split_by_channel, dy.reshape(n, filters, -1), out)

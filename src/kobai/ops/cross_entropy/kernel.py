@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 
 from kobai.cpu.threads import run_split
-from kobai.engine.cuda_kernel import on_cuda
-from kobai.engine.dispatch import as_written, compiled, launch, numba_runs
+from kobai.engine.dispatch import as_written, compiled, device, host, kernel, launch
 from kobai.engine.domains import check_classes, inside, look_classes
 from kobai.engine.exponential import exp
 from kobai.engine.indices import flat_indices, positions
@@ -45,6 +44,7 @@ Backward = Callable[[Array], Array]
 """From dy, of the shape of the loss, to the gradient of the rows."""
 
 
+@kernel("rows", "weight")
 def cross_entropy(
     rows: Array, targets: Array, weight: Array | None, ignore_index: int, reduction: str, smoothing: float
 ) -> tuple[Array, Backward]:
@@ -52,30 +52,6 @@ def cross_entropy(
 
     The loss has the shape of ``targets`` if ``reduction`` is ``"none"``, else ().
     """
-    if numba_runs(rows, weight):
-        return _on_host(rows, targets, weight, ignore_index, reduction, smoothing)
-    if on_cuda(rows, weight):
-        return cuda.cross_entropy(rows, targets, weight, ignore_index, reduction, smoothing)
-    return _reference(rows, targets, weight, ignore_index, reduction, smoothing)
-
-
-def nll_loss(
-    rows: Array, targets: Array, weight: Array | None, ignore_index: int, reduction: str
-) -> tuple[Array, Backward]:
-    """−w_t x_t for log-probabilities ``rows``; as :func:`cross_entropy`."""
-    if numba_runs(rows, weight):
-        return _nll_on_host(rows, targets, weight, ignore_index, reduction)
-    if on_cuda(rows, weight):
-        return cuda.nll_loss(rows, targets, weight, ignore_index, reduction)
-    return _nll_reference(rows, targets, weight, ignore_index, reduction)
-
-
-# --- reference --------------------------------------------------------------------------------------------------------
-
-
-def _reference(
-    rows: Array, targets: Array, weight: Array | None, ignore_index: int, reduction: str, smoothing: float
-) -> tuple[Array, Backward]:
     xp, classes = xp_of(rows), rows.shape[1]
     at, valid, share = _choose("cross_entropy", targets, classes, weight, ignore_index)
     z = rows - row_max(rows)[:, None]
@@ -114,9 +90,11 @@ def _reference(
     return y, backward
 
 
-def _nll_reference(
+@kernel("rows", "weight")
+def nll_loss(
     rows: Array, targets: Array, weight: Array | None, ignore_index: int, reduction: str
 ) -> tuple[Array, Backward]:
+    """−w_t x_t for log-probabilities ``rows``; as :func:`cross_entropy`."""
     xp, shape = xp_of(rows), rows.shape
     at, valid, share = _choose("nll_loss", targets, shape[1], weight, ignore_index)
     loss = -rows.reshape(-1)[at]
@@ -182,6 +160,7 @@ _ALIKE = {np.dtype(kind): np.empty(0, kind) for kind in (np.float32, np.float64)
 """In place of class weights where there are none, so that one machine code serves both."""
 
 
+@host(cross_entropy)
 def _on_host(
     rows: Array, targets: Array, weight: Array | None, ignore_index: int, reduction: str, smoothing: float
 ) -> tuple[Array, Backward]:
@@ -357,6 +336,7 @@ def _gradients(
             out[t] -= number(to_class)
 
 
+@host(nll_loss)
 def _nll_on_host(
     rows: Array, targets: Array, weight: Array | None, ignore_index: int, reduction: str
 ) -> tuple[Array, Backward]:
@@ -417,3 +397,7 @@ def _nll_gradients(
                 raise IndexError("nll_loss: a class index is out of range")
             g = dy[row] if each else dy[0] * reduced[1]
             dx[row * columns + t] = -g * (weight[t] if weight.size else dx.dtype.type(1))
+
+
+device(cross_entropy)(cuda.cross_entropy)
+device(nll_loss)(cuda.nll_loss)

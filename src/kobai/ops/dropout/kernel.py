@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from kobai.cpu.threads import GRAIN, run_split
-from kobai.engine.cuda_kernel import CudaKernel, on_cuda
-from kobai.engine.dispatch import compiled, launch, numba_runs
+from kobai.engine.cuda_kernel import CudaKernel
+from kobai.engine.dispatch import compiled, device, host, kernel, launch
 from kobai.ops.dropout.philox import PHILOX_C, blocks_for, on_host, philox_bits, philox_words, reserve
 from kobai.xp import Array, xp_of
 
@@ -31,46 +31,16 @@ def keep_mask(shape: tuple[int, ...], p: float, source: Any, like: Array) -> Arr
     return (philox_bits(n, start, like) >= _threshold(p)).reshape(shape)
 
 
+@kernel("x", halves=True)
 def dropout(x: Array, p: float, source: Any) -> tuple[Array, Array]:
     """y = x · keep / (1 − p) and the mask ``keep``, p < 1; advances the counter of ``source``."""
-    xp, scale = xp_of(x), 1 / (1 - p)
-    if numba_runs(x):
-        y, keep = xp.empty(x.shape, x.dtype), xp.empty(x.shape, bool)
-        parts = max(1, min(32, x.size // DRAWN))
-        size = -(-x.size // (parts * CHUNK)) * CHUNK
-        words = xp.empty((parts, CHUNK // 2), np.uint64)
-        start = on_host(reserve(source, x.size))
-        args = x.reshape(-1), start, _threshold(p), scale, words, keep.reshape(-1), y.reshape(-1), size
-        if parts == 1:
-            launch(_drop, *args, 0, 1)
-        else:
-            launch(_drop_split, parts, *args)
-        return y, keep
-    if on_cuda(x, halves=True):
-        y, keep = xp.empty(x.shape, x.dtype), xp.empty(x.shape, bool)
-        blocks = blocks_for(x.size)
-        launch(DROPOUT, DROPOUT.blocks(blocks), (x, reserve(source, x.size), _threshold(p), scale, keep, y, x.size))
-        return y, keep
     keep = keep_mask(x.shape, p, source, x)
-    return masked(x, keep, scale), keep
+    return masked(x, keep, 1 / (1 - p)), keep
 
 
+@kernel("x", halves=True, when=lambda x, keep, scale: x.shape == keep.shape and keep.flags.c_contiguous)
 def masked(x: Array, keep: Array, scale: float) -> Array:
     """x · keep · scale; ``keep`` has the dimensions of ``x`` or 1 in their place."""
-    xp = xp_of(x)
-    if x.shape == keep.shape and keep.flags.c_contiguous:
-        if numba_runs(x):
-            y = xp.empty(x.shape, x.dtype)
-            args = x.reshape(-1), keep.reshape(-1), scale, y.reshape(-1)
-            if x.size < 2 * LIGHT:
-                launch(_mask, *args, 0, x.size)
-            else:
-                launch(_mask_split, x.size, *args)
-            return y
-        if on_cuda(x, halves=True):
-            y = xp.empty(x.shape, x.dtype)
-            launch(MASK, MASK.blocks(x.size), (x, keep, scale, y, x.size))
-            return y
     y = x * keep
     y *= scale
     return y
@@ -81,6 +51,22 @@ def _threshold(p: float) -> int:
 
 
 # --- compiled loops ---------------------------------------------------------------------------------------------------
+
+
+@host(dropout)
+def _dropout_numba(x: Array, p: float, source: Any) -> tuple[Array, Array]:
+    xp = xp_of(x)
+    y, keep = xp.empty(x.shape, x.dtype), xp.empty(x.shape, bool)
+    parts = max(1, min(32, x.size // DRAWN))
+    size = -(-x.size // (parts * CHUNK)) * CHUNK
+    words = xp.empty((parts, CHUNK // 2), np.uint64)
+    start = on_host(reserve(source, x.size))
+    args = x.reshape(-1), start, _threshold(p), 1 / (1 - p), words, keep.reshape(-1), y.reshape(-1), size
+    if parts == 1:
+        launch(_drop, *args, 0, 1)
+    else:
+        launch(_drop_split, parts, *args)
+    return y, keep
 
 
 def _drop_split(parts: int, *args: Any) -> None:
@@ -104,6 +90,17 @@ def _drop(
                 kept = bits[i] >= least
                 ks[i] = kept
                 ys[i] = xs[i] * (factor if kept else number(0))
+
+
+@host(masked)
+def _masked_numba(x: Array, keep: Array, scale: float) -> Array:
+    y = xp_of(x).empty(x.shape, x.dtype)
+    args = x.reshape(-1), keep.reshape(-1), scale, y.reshape(-1)
+    if x.size < 2 * LIGHT:
+        launch(_mask, *args, 0, x.size)
+    else:
+        launch(_mask_split, x.size, *args)
+    return y
 
 
 def _mask_split(n: int, *args: Any) -> None:
@@ -148,3 +145,19 @@ MASK = CudaKernel(
     "EACH(i, n) y[i] = (A)x[i] * (keep[i] ? scale : (A)0);",
     dtypes=("float32", "float64", "float16"),
 )
+
+
+@device(dropout)
+def _dropout_cuda(x: Array, p: float, source: Any) -> tuple[Array, Array]:
+    xp, blocks = xp_of(x), blocks_for(x.size)
+    y, keep = xp.empty(x.shape, x.dtype), xp.empty(x.shape, bool)
+    args = x, reserve(source, x.size), _threshold(p), 1 / (1 - p), keep, y, x.size
+    launch(DROPOUT, DROPOUT.blocks(blocks), args)
+    return y, keep
+
+
+@device(masked)
+def _masked_cuda(x: Array, keep: Array, scale: float) -> Array:
+    y = xp_of(x).empty(x.shape, x.dtype)
+    launch(MASK, MASK.blocks(x.size), (x, keep, scale, y, x.size))
+    return y

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from kobai.cpu.threads import GRAIN, run_split
-from kobai.engine.cuda_kernel import CudaKernel, on_cuda
-from kobai.engine.dispatch import compiled, launch, numba_runs
+from kobai.engine.cuda_kernel import CudaKernel
+from kobai.engine.dispatch import compiled, device, host, kernel, launch
 from kobai.engine.exponential import sigmoid, tanh
 from kobai.ops._epilogue import epilogue
 from kobai.ops._rows import EXPONENTIALS
@@ -29,61 +29,60 @@ TALL, WIDE = 64, 1024
 """Rows of a block, and columns that are done at a time: their sums stay in the first-level cache."""
 
 
+@kernel("y", "bias", halves=True, when=lambda y, bias, f: bias is not None and bias.size and f in _LOOPS)
 def bias_activation(y: Array, bias: Array | None, activation: str | None) -> Array:
     """y ← f(y + bias), in place; ``y`` (N, C), ``bias`` (C) or None, ``activation`` a name known to ``epilogue`` or None."""
-    if bias is not None and bias.size and activation in (None, *NUMBERS) and numba_runs(y, bias):
-        loop = _LOOPS[activation]
-        grain = LIGHT if loop is _rectified else EXPONENTIALS
-        args = (y.reshape(-1), bias, activation == "relu") if loop is _rectified else (y.reshape(-1), bias)
-        _by_rows(loop, y.shape[0], y.shape[1], grain, *args)
-        return y
-    if bias is not None and activation in (None, *NUMBERS) and on_cuda(y, bias, halves=True):
-        launch(
-            BIAS_ACTIVATION, BIAS_ACTIVATION.blocks(y.size), (y, bias, NUMBERS.get(activation, 0), y.size, bias.size)
-        )
-        return y
     if bias is not None:
         y += bias
     fused = epilogue("gemm", activation)
     return y if fused is None else fused.apply(y)
 
 
+@kernel("dz", "out")
 def column_sums(dz: Array, out: Array | None = None) -> Array:
     """Σ over the rows of ``dz`` (N, C) → (C)."""
-    xp = xp_of(dz)
-    if numba_runs(dz, out):
-        out = xp.empty(dz.shape[1], dz.dtype) if out is None else out
-        part, total = xp.empty(dz.shape[1], dz.dtype), xp.empty(dz.shape[1], np.float64)
-        _by_columns(_sums, *dz.shape, dz.reshape(-1), part, total, out)
-        return out
-    if on_cuda(dz, out):
-        out = xp.empty(dz.shape[1], dz.dtype) if out is None else out
-        slabs = min(-(-dz.shape[0] // SLAB), SLABS)
-        part = dz if slabs < 2 else xp.empty((slabs, dz.shape[1]), dz.dtype)
-        if slabs > 1:
-            launch(COLUMN_SUMS, (-(-dz.shape[1] // 32), slabs), (dz, part, *dz.shape))
-        launch(COLUMN_SUMS, (-(-dz.shape[1] // 32), 1), (part, out, *part.shape))
-        return out
     if out is None:
         return summed(dz, (0,))
     out[...] = summed(dz, (0,))
     return out
 
 
+@kernel("dy", "y", when=lambda dy, y, activation, sums: sums and activation in NUMBERS)
 def activation_backward(dy: Array, y: Array, activation: str, sums: bool) -> tuple[Array, Array | None]:
     """dz = dy · f′, given the value y = f(z), and the sums of its columns if they are wanted and cheap to have; (N, C)."""
-    if sums and activation in NUMBERS and numba_runs(dy, y):
-        xp, columns = xp_of(y), y.shape[1]
-        dz, db = xp.empty(y.shape, y.dtype), xp.empty(columns, y.dtype)
-        part, total = xp.empty(columns, y.dtype), xp.empty(columns, np.float64)
-        args = dy.reshape(-1), y.reshape(-1), dz.reshape(-1), NUMBERS[activation], part, total, db
-        _by_columns(_backward, *y.shape, *args)
-        return dz, db
     fused = epilogue("gemm", activation)
     return (dy if fused is None else fused.backward(dy, y)), None
 
 
 # --- compiled loops ---------------------------------------------------------------------------------------------------
+
+
+@host(bias_activation)
+def _bias_activation_numba(y: Array, bias: Array, activation: str | None) -> Array:
+    loop = _LOOPS[activation]
+    grain = LIGHT if loop is _rectified else EXPONENTIALS
+    args = (y.reshape(-1), bias, activation == "relu") if loop is _rectified else (y.reshape(-1), bias)
+    _by_rows(loop, y.shape[0], y.shape[1], grain, *args)
+    return y
+
+
+@host(column_sums)
+def _column_sums_numba(dz: Array, out: Array | None = None) -> Array:
+    xp = xp_of(dz)
+    out = xp.empty(dz.shape[1], dz.dtype) if out is None else out
+    part, total = xp.empty(dz.shape[1], dz.dtype), xp.empty(dz.shape[1], np.float64)
+    _by_columns(_sums, *dz.shape, dz.reshape(-1), part, total, out)
+    return out
+
+
+@host(activation_backward)
+def _activation_backward_numba(dy: Array, y: Array, activation: str, sums: bool) -> tuple[Array, Array | None]:
+    xp, columns = xp_of(y), y.shape[1]
+    dz, db = xp.empty(y.shape, y.dtype), xp.empty(columns, y.dtype)
+    part, total = xp.empty(columns, y.dtype), xp.empty(columns, np.float64)
+    args = dy.reshape(-1), y.reshape(-1), dz.reshape(-1), NUMBERS[activation], part, total, db
+    _by_columns(_backward, *y.shape, *args)
+    return dz, db
 
 
 def _by_rows(loop: Any, rows: int, columns: int, grain: int, *args: Any) -> None:
@@ -249,3 +248,22 @@ COLUMN_SUMS = CudaKernel(
     """,
     shared=256 * 8,
 )
+
+
+@device(bias_activation)
+def _bias_activation_cuda(y: Array, bias: Array, activation: str | None) -> Array:
+    args = y, bias, NUMBERS.get(activation, 0), y.size, bias.size
+    launch(BIAS_ACTIVATION, BIAS_ACTIVATION.blocks(y.size), args)
+    return y
+
+
+@device(column_sums)
+def _column_sums_cuda(dz: Array, out: Array | None = None) -> Array:
+    xp = xp_of(dz)
+    out = xp.empty(dz.shape[1], dz.dtype) if out is None else out
+    slabs = min(-(-dz.shape[0] // SLAB), SLABS)
+    part = dz if slabs < 2 else xp.empty((slabs, dz.shape[1]), dz.dtype)
+    if slabs > 1:
+        launch(COLUMN_SUMS, (-(-dz.shape[1] // 32), slabs), (dz, part, *dz.shape))
+    launch(COLUMN_SUMS, (-(-dz.shape[1] // 32), 1), (part, out, *part.shape))
+    return out

@@ -36,7 +36,7 @@ def gemm(
     right = b.T if trans_b else b
     y = matmul(left, right, out, precision=None)
     if a_sums is not None:
-        column_sums(a if trans_a else a.T, out=a_sums)
+        column_sums(a if trans_a else a.T, a_sums)
     return bias_activation(y, bias, activation)
 
 
@@ -70,7 +70,7 @@ def _on_device(
         if not cublaslt.multiply(a, b, y, epilogue=epilogue, vector=vector, **options):
             xp.matmul(left, right, out=y)
     if a_sums is not None and vector is not a_sums:
-        column_sums(a if trans_a else a.T, out=a_sums)
+        column_sums(a if trans_a else a.T, a_sums)
     y = bias_activation(y, None if vector is bias else bias, None if "RELU" in epilogue else activation)
     if out is not None and y is not out:
         out[...] = y

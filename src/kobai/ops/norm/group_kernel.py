@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from kobai.cpu.threads import GRAIN, run_split
-from kobai.engine.cuda_kernel import CudaKernel, on_cuda
-from kobai.engine.dispatch import compiled, launch, numba_runs
+from kobai.engine.cuda_kernel import CudaKernel
+from kobai.engine.dispatch import compiled, device, host, kernel, launch
 from kobai.ops._sums import total
 from kobai.ops.batch_norm.kernel import Backward
 from kobai.ops.norm.layer_kernel import standardized, standardized_backward, together
@@ -23,20 +23,12 @@ SHORT = 8
 """Elements of a channel below which NumPy's loops over all channels are as good as compiled ones over one."""
 
 
-def group_norm(x: Array, weight: Array | None, bias: Array | None, groups: int, eps: float) -> tuple[Array, Backward]:
-    """Standardise groups of channels of (N, C, ...), then scale and shift every channel."""
-    if x.size and math.prod(x.shape[2:]) >= SHORT:
-        if numba_runs(x, weight, bias):
-            return _twin(_forward_numba, _backward_numba, x, weight, bias, groups, eps)
-        if on_cuda(x, weight, bias):
-            return _twin(_forward_cuda, _backward_cuda, x, weight, bias, groups, eps)
-    return _reference(x, weight, bias, groups, eps)
-
-
 # --- reference --------------------------------------------------------------------------------------------------------
 
 
-def _reference(x: Array, weight: Array | None, bias: Array | None, groups: int, eps: float) -> tuple[Array, Backward]:
+@kernel("x", "weight", "bias", when=lambda x, *_: x.size and math.prod(x.shape[2:]) >= SHORT)
+def group_norm(x: Array, weight: Array | None, bias: Array | None, groups: int, eps: float) -> tuple[Array, Backward]:
+    """Standardise groups of channels of (N, C, ...), then scale and shift every channel."""
     xp, shape = xp_of(x), x.shape
     channels = (*shape[:2], math.prod(shape[2:]))
     rows = x.reshape(shape[0] * groups, channels[1] // groups * channels[2])
@@ -245,3 +237,7 @@ def _backward_cuda(
     launch(BACKWARD, n * groups, (dy, x, weight, kept, dx, groups, width, size), _threads(width * size))
     threads = _threads(4 * 32 * n)
     launch(PARAMETERS, channels, (dy, x, kept, dweight, dbias, n, groups, width, size), threads)
+
+
+host(group_norm)(partial(_twin, _forward_numba, _backward_numba))
+device(group_norm)(partial(_twin, _forward_cuda, _backward_cuda))

@@ -12,26 +12,12 @@ from typing import Any
 import numpy as np
 
 from kobai.cpu.threads import GRAIN, run_split
-from kobai.engine.cuda_kernel import CudaKernel, on_cuda
-from kobai.engine.dispatch import compiled, launch, numba_runs
+from kobai.engine.cuda_kernel import CudaKernel
+from kobai.engine.dispatch import compiled, device, host, kernel, launch
 from kobai.ops._matmul import matmul
 from kobai.ops._sums import total
 from kobai.ops.batch_norm.kernel import Backward, mean_over
 from kobai.xp import Array, xp_of
-
-
-def layer_norm(
-    x: Array, weight: Array | None, bias: Array | None, size: int, eps: float, centre: bool
-) -> tuple[Array, Backward]:
-    """Normalise every ``size`` elements of ``x``, as many as ``weight`` and ``bias`` have; without ``centre`` μ counts as 0."""
-    # One element by itself is its own mean, and dx = 0. The twins' fused products and sums would leave a rounding error.
-    alone = centre and size == 1
-    if x.size and not alone and numba_runs(x, weight, bias):
-        return _twin(_forward_numba, _backward_numba, x, weight, bias, size, eps, centre)
-    if x.size and not alone and on_cuda(x, weight, bias):
-        return _twin(_forward_cuda, _backward_cuda, x, weight, bias, size, eps, centre)
-    return _reference(x, weight, bias, size, eps, centre)
-
 
 # --- reference --------------------------------------------------------------------------------------------------------
 
@@ -57,9 +43,16 @@ def standardized_backward(xp: Any, g: Array, xhat: Array, invstd: Array, centre:
     return dx
 
 
-def _reference(
+def _has_spread(x: Array, weight: Array | None, bias: Array | None, size: int, eps: float, centre: bool) -> bool:
+    """One element by itself is its own mean, and dx = 0: the twins' fused products and sums would leave a rounding error."""
+    return x.size > 0 and not (centre and size == 1)
+
+
+@kernel("x", "weight", "bias", when=_has_spread)
+def layer_norm(
     x: Array, weight: Array | None, bias: Array | None, size: int, eps: float, centre: bool
 ) -> tuple[Array, Backward]:
+    """Normalise every ``size`` elements of ``x``, as many as ``weight`` and ``bias`` have; without ``centre`` μ counts as 0."""
     xp, shape = xp_of(x), x.shape
     xhat, invstd = standardized(xp, x.reshape(-1 if size else 0, size), eps, centre)
     y = xhat.copy() if weight is None else xhat * weight.reshape(-1)
@@ -310,3 +303,7 @@ def _backward_cuda(dy: Array, x: Array, weight: Array, kept: Array, dx: Array, c
     launch(COLUMNS, (blocks, slabs), (dy, x, kept, parts, centre, rows, size))
     launch(TOGETHER, TOGETHER.blocks(size), (parts, dweight, dbias, slabs, size))
     return dweight, dbias
+
+
+host(layer_norm)(partial(_twin, _forward_numba, _backward_numba))
+device(layer_norm)(partial(_twin, _forward_cuda, _backward_cuda))

@@ -14,7 +14,7 @@ import numpy as np
 from kobai.cpu.threads import run_split
 from kobai.cpu.tiles import machine, spread_pairs
 from kobai.cpu.tiles import width as vector_width
-from kobai.engine.dispatch import compiled, launch, numba_runs
+from kobai.engine.dispatch import HOST, compiled, engine_for, launch
 from kobai.ops._windows import Windows
 from kobai.xp import Array, xp_of
 
@@ -41,7 +41,7 @@ def planar(w: Windows) -> tuple[int, ...] | None:
 
 def has_twin(x: Array, w: Windows) -> bool:
     """Whether the compiled loops take this input."""
-    return x.size > 0 and len(w.size) <= 2 and int(np.prod(w.kernel)) <= MOST and numba_runs(x)
+    return x.size > 0 and len(w.size) <= 2 and int(np.prod(w.kernel)) <= MOST and engine_for((x,)) == HOST
 
 
 def forward(x: Array, w: Windows) -> tuple[Array, Array]:

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from kobai.engine.cuda_kernel import CudaKernel, on_cuda
-from kobai.engine.dispatch import as_written, compiled, launch, numba_runs
+from kobai.engine.cuda_kernel import CudaKernel
+from kobai.engine.dispatch import DEVICE, HOST, as_written, compiled, engine_for, launch
 from kobai.engine.exponential import exp
 from kobai.ops._rows import (
     BLOCK,
@@ -57,17 +57,18 @@ def _along(axis: int, reference: Callable[..., Array], loop: Any, kernel: CudaKe
     xp, shape = xp_of(first), first.shape
     if axis != len(shape) - 1:
         moved = [xp.ascontiguousarray(xp.moveaxis(arg, axis, -1)) for arg in args]
-        if not (numba_runs(*moved) or on_cuda(*moved, halves=True)):
+        if engine_for(moved, halves=True) is None:
             return reference(*args, axis)
         return xp.ascontiguousarray(xp.moveaxis(_along(len(shape) - 1, reference, loop, kernel, *moved), -1, axis))
     args = tuple(map(xp.ascontiguousarray, args))
     columns = shape[-1]
-    if numba_runs(*args):
+    engine = engine_for(args, halves=True)
+    if engine is HOST:
         y = xp.empty(shape, first.dtype)
         flat = [arg.reshape(-1) for arg in args]
         launch_by_rows(loop, first.size // columns, columns, *flat, y.reshape(-1), columns)
         return y
-    if on_cuda(*args, halves=True):
+    if engine is DEVICE:
         y = xp.empty(shape, first.dtype)
         launch(kernel, first.size // columns, (*args, y, columns), threads_for(columns))
         return y
