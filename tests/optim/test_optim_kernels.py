@@ -8,37 +8,38 @@ import pytest
 
 from kobai.engine import dispatch
 from kobai.formula import numpy_code as numpy_code
+from kobai.formula.elementwise import ELEMENTWISE
 from kobai.formula.many import Many
-from kobai.optim import _formulas as kernels
+from kobai.optim import _formulas, adadelta, adagrad, adam, adamax, asgd, nadam, radam, rmsprop, rprop, sgd
 
 # kernel, its numbers
 CASES = [
-    (kernels.sgd, (0.1,)),
-    (kernels.momentum, (0.1, 0.9)),
-    (kernels.dampened_momentum, (0.1, 0.9, 0.5)),
-    (kernels.nesterov, (0.1, 0.9)),
-    (kernels.adagrad, (0.1, 1e-10)),
-    (kernels.rmsprop, (0.1, 0.9, 0.1, 1e-8)),
-    (kernels.rmsprop_momentum, (0.1, 0.9, 0.1, 1.0, 0.5)),
-    (kernels.centered, (0.1, 0.9, 0.1, 1.0)),
-    (kernels.centered_momentum, (0.1, 0.9, 0.1, 1.0, 0.5)),
-    (kernels.adadelta, (0.1, 0.9, 0.1, 1e-6)),
-    (kernels.adam, (0.1, 0.1, 0.9, 0.1, 1e-8)),
-    (kernels.amsgrad, (0.1, 0.1, 0.9, 0.1, 1e-8)),
-    (kernels.adamax, (0.1, 0.1, 0.9, 1e-8)),
-    (kernels.nadam, (0.1, 0.2, 0.1, 0.9, 0.1, 1e-8)),
-    (kernels.radam, (0.1, 0.1, 0.9, 0.1, 1e-8, 0.0)),
-    (kernels.radam, (0.1, 0.1, 0.9, 0.1, 1e-8, 1.0)),
-    (kernels.rprop, (0.5, 1.2, 1e-6, 50.0)),
-    (kernels.asgd, (0.1, 0.99, 0.5)),
+    (sgd.sgd, (0.1,)),
+    (sgd.momentum, (0.1, 0.9)),
+    (sgd.dampened_momentum, (0.1, 0.9, 0.5)),
+    (sgd.nesterov, (0.1, 0.9)),
+    (adagrad.adagrad, (0.1, 1e-10)),
+    (rmsprop.rmsprop, (0.1, 0.9, 0.1, 1e-8)),
+    (rmsprop.rmsprop_momentum, (0.1, 0.9, 0.1, 1.0, 0.5)),
+    (rmsprop.centered, (0.1, 0.9, 0.1, 1.0)),
+    (rmsprop.centered_momentum, (0.1, 0.9, 0.1, 1.0, 0.5)),
+    (adadelta.adadelta, (0.1, 0.9, 0.1, 1e-6)),
+    (adam.adam, (0.1, 0.1, 0.9, 0.1, 1e-8)),
+    (adam.amsgrad, (0.1, 0.1, 0.9, 0.1, 1e-8)),
+    (adamax.adamax, (0.1, 0.1, 0.9, 1e-8)),
+    (nadam.nadam, (0.1, 0.2, 0.1, 0.9, 0.1, 1e-8)),
+    (radam.radam, (0.1, 0.1, 0.9, 0.1, 1e-8, 0.0)),
+    (radam.radam, (0.1, 0.1, 0.9, 0.1, 1e-8, 1.0)),
+    (rprop.rprop, (0.5, 1.2, 1e-6, 50.0)),
+    (asgd.asgd, (0.1, 0.99, 0.5)),
 ]
 BEFORE = [
     (None, ()),
-    (kernels.decayed, (0.1,)),
-    (kernels.ascending, ()),
-    (kernels.decayed_ascending, (0.1,)),
-    (kernels.shrunk, (0.9,)),
-    (kernels.shrunk_ascending, (0.9,)),
+    (_formulas.decayed, (0.1,)),
+    (_formulas.ascending, ()),
+    (_formulas.decayed_ascending, (0.1,)),
+    (_formulas.shrunk, (0.9,)),
+    (_formulas.shrunk_ascending, (0.9,)),
 ]
 VARIANTS = [
     (kernel if before is None else kernel.after(before), (*numbers, *more))
@@ -47,6 +48,12 @@ VARIANTS = [
 ]
 IDS = [kernel.name for kernel, _ in VARIANTS]
 SHAPES = [(37, 101), (5,), (), (0, 3), (1,), (64, 64), (700,)]
+
+
+def test_every_update_is_here():
+    """Also that of an optimiser which is new in ``kobai.optim``."""
+    updates = {kernel for kernel in ELEMENTWISE if kernel.__module__.startswith("kobai.optim.") and not kernel.before}
+    assert updates == {kernel for kernel, _ in CASES}
 
 
 @pytest.fixture
@@ -137,8 +144,8 @@ def test_the_function_itself_on_numbers(kernel, numbers):
         if kernel.before is not None:
             before = _called(kernel.before, known, scalars)
             changed = {
-                kernels.shrunk: ["p"],
-                kernels.shrunk_ascending: ["p", "g"],
+                _formulas.shrunk: ["p"],
+                _formulas.shrunk_ascending: ["p", "g"],
             }.get(kernel.before, ["g"])
             known.update(zip(changed, before, strict=True))
         result = _called(kernel.function, known, scalars)
@@ -181,20 +188,20 @@ def _read_only(g):
 
 
 def test_parameters_of_odd_strides_beside_others():
-    flat = arrays(kernels.adam, [(40, 30), (7,)])
+    flat = arrays(adam.adam, [(40, 30), (7,)])
     odd = [*flat]
     odd[0] = np.zeros((40, 60), np.float32)[:, ::2]
     odd[0][...] = flat[0]
     odd = [odd[0], *(a.copy() for a in odd[1:])]
     numbers = (0.1, 0.1, 0.9, 0.1, 1e-8)
-    Many(kernels.adam, 2)(*flat, numbers)
-    Many(kernels.adam, 2)(*odd, numbers)
+    Many(adam.adam, 2)(*flat, numbers)
+    Many(adam.adam, 2)(*odd, numbers)
     for a, b in zip(flat, odd, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
 def test_the_table_follows_when_arrays_are_replaced():
-    many = Many(kernels.sgd, 2)
+    many = Many(sgd.sgd, 2)
     for _ in range(3):
         p = [np.ones(3, np.float32), np.ones((2, 2), np.float32)]
         g = [np.ones(3, np.float32), np.ones((2, 2), np.float32)]
@@ -212,7 +219,7 @@ def test_a_bound_launch_takes_its_numbers_from_the_array():
         p[...] = 1
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(dispatch, "numba_installed", installed)
-            step = Many(kernels.sgd, 1).bind(p, g, numbers)
+            step = Many(sgd.sgd, 1).bind(p, g, numbers)
         for lr in (0.5, 0.25):
             numbers[0] = lr
             step()
@@ -242,7 +249,7 @@ def test_threads_have_their_own_scratch():
     results = []
 
     def work():
-        results.append(as_bytes(run(kernels.adam, (0.1, 0.1, 0.9, 0.1, 1e-8))))
+        results.append(as_bytes(run(adam.adam, (0.1, 0.1, 0.9, 0.1, 1e-8))))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -254,7 +261,7 @@ def test_threads_have_their_own_scratch():
 
 
 def test_scratch_views_are_bounded():
-    code = kernels.adam.code().calls
+    code = adam.adam.code().calls
     for n in range(1, 700):
         numpy_code.registers(code, (n,), np.dtype(np.float32))
     assert len(numpy_code._thread.views) <= 512

@@ -1,7 +1,26 @@
 """A formula as calls of array functions: straight-line code in which every call writes into memory that is there already.
 
-The arrays of a kernel are its *slots*: the inputs, then those outputs that are no input. A value is kept in a slot that is
-written to and whose content is needed no more, else in a scratch register.
+Why not ``p - lr * g / v`` as NumPy would have it: each operation would make an array, and between two operations a large one
+would have left the cache. So the code is written out with ``out=`` for every call, and run block by block: Adam on 8.4M
+parameters takes 10 ms instead of 15.
+
+Where a result goes is a question of registers, as in a compiler. The arrays of a kernel are its *slots* ``a0, a1, …``: the
+inputs, then those outputs that are no input. Scratch *registers* ``s0, s1, …`` stand beside them, ``m0, …`` for conditions.
+The operations are gone through in order, with a list of which value each place holds, and when it is needed for the last
+time. A result takes the first of these places that is free by then: the slot where it must end; an operand's own; another
+slot that is written to; a register; a new register. For v ← βv + g², p ← p − lr·g / v ::
+
+    slots         p: a0    g: a1    v: a2      (a0 and a2 may be written to)
+
+    βv            multiply(h_beta, a2, a2)     its home is a2, and v is not needed again
+    g·g           multiply(a1, a1, s0)         nothing is free: a new register
+    v = βv + g²   add(a2, s0, a2)              home; from here on s0 is free
+    lr·g          multiply(h_lr, a1, s0)       p is still needed, so s0 again
+    lr·g / v      divide(s0, a2, s0)           in place of an operand
+    p − …         subtract(a0, s0, a0)         home: p's last use
+
+``Elementwise.code().calls.source`` shows the code of a kernel. It becomes a function by ``exec``, and the memory of its
+registers belongs to the thread (``registers``) or to a recorded step (``prepared``).
 """
 
 from __future__ import annotations

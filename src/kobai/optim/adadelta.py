@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from kobai.core.tensor import Tensor
-from kobai.formula.elementwise import Elementwise
-from kobai.optim import _formulas as kernels
+from kobai.formula.elementwise import Elementwise, elementwise
+from kobai.formula.scalar import sqrt
+from kobai.optim._formulas import average_square
 from kobai.optim.groups import NON_NEGATIVE, UP_TO_ONE, Group, Params
 from kobai.optim.optimizer import Optimizer, State, zeros_like
+
+
+@elementwise
+def adadelta(p: Any, g: Any, v: Any, u: Any, *, lr: Any, rho: Any, new: Any, eps: Any) -> Any:
+    """v ← ρv + (1−ρ)g²;  d = g·√(u + ε) / √(v + ε);  u ← ρu + (1−ρ)d²;  p ← p − lr·d"""
+    v = average_square(v, g, rho, new)
+    d = sqrt((u + eps) / (v + eps)) * g
+    u = average_square(u, d, rho, new)
+    p = p - lr * d
+    return p, v, u
 
 
 class Adadelta(Optimizer):
@@ -60,7 +71,7 @@ class Adadelta(Optimizer):
         return {"step": 0, "square_avg": zeros_like(p), "acc_delta": zeros_like(p)}
 
     def _kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...]]:
-        return kernels.adadelta, ("square_avg", "acc_delta")
+        return adadelta, ("square_avg", "acc_delta")
 
     def _numbers(self, group: Group, state: State) -> tuple[float, ...]:
         return group["lr"], group["rho"], 1 - group["rho"], group["eps"]

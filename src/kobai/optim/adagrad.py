@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from kobai.core.tensor import Tensor
-from kobai.formula.elementwise import Elementwise
-from kobai.optim import _formulas as kernels
+from kobai.formula.elementwise import Elementwise, elementwise
+from kobai.formula.scalar import sqrt
 from kobai.optim.groups import NON_NEGATIVE, Group, Params
 from kobai.optim.optimizer import Optimizer, State, zeros_like
+
+
+@elementwise
+def adagrad(p: Any, g: Any, total: Any, *, lr: Any, eps: Any) -> Any:
+    """G ← G + g²;  p ← p − lr·g / (√G + ε)"""
+    total = total + g * g
+    p = p - lr * (g / (sqrt(total) + eps))
+    return p, total
 
 
 class Adagrad(Optimizer):
@@ -77,7 +85,7 @@ class Adagrad(Optimizer):
         return {"step": 0, "sum": total}
 
     def _kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...]]:
-        return kernels.adagrad, ("sum",)
+        return adagrad, ("sum",)
 
     def _numbers(self, group: Group, state: State) -> tuple[float, ...]:
         return group["lr"] / (1 + (state["step"] - 1) * group["lr_decay"]), group["eps"]

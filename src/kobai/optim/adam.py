@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from kobai.core.tensor import Tensor
-from kobai.formula.elementwise import Elementwise
-from kobai.optim import _formulas as kernels
+from kobai.formula.elementwise import Elementwise, elementwise
+from kobai.formula.scalar import maximum, sqrt
+from kobai.optim._formulas import average, average_square
 from kobai.optim.groups import BELOW_ONE, NON_NEGATIVE, Group, Params
 from kobai.optim.optimizer import Optimizer, State, zeros_like
+
+
+@elementwise
+def adam(p: Any, g: Any, m: Any, v: Any, *, lr: Any, new1: Any, beta2: Any, new2: Any, eps: Any) -> Any:
+    """m ← β₁m + (1−β₁)g;  v ← β₂v + (1−β₂)g²;  p ← p − lr·m / (√v + ε), with new = 1 − β
+
+    The bias corrections are folded into ``lr`` and ``eps`` by the caller, which saves a pass.
+    """
+    m = average(m, g, new1)
+    v = average_square(v, g, beta2, new2)
+    p = p - lr * (m / (sqrt(v) + eps))
+    return p, m, v
+
+
+@elementwise
+def amsgrad(p: Any, g: Any, m: Any, v: Any, most: Any, *, lr: Any, new1: Any, beta2: Any, new2: Any, eps: Any) -> Any:
+    """As ``adam``, but v̂ ← max(v̂, v), and √v̂ in place of √v"""
+    m = average(m, g, new1)
+    v = average_square(v, g, beta2, new2)
+    most = maximum(most, v)
+    p = p - lr * (m / (sqrt(most) + eps))
+    return p, m, v, most
 
 
 class Adam(Optimizer):
@@ -81,8 +104,8 @@ class Adam(Optimizer):
 
     def _kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...]]:
         if group["amsgrad"]:
-            return kernels.amsgrad, ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
-        return kernels.adam, ("exp_avg", "exp_avg_sq")
+            return amsgrad, ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+        return adam, ("exp_avg", "exp_avg_sq")
 
     def _numbers(self, group: Group, state: State) -> tuple[float, ...]:
         beta1, beta2 = group["betas"]

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from kobai.core.tensor import Tensor
-from kobai.formula.elementwise import Elementwise
-from kobai.optim import _formulas as kernels
+from kobai.formula.elementwise import Elementwise, elementwise
+from kobai.formula.scalar import maximum
+from kobai.optim._formulas import average
 from kobai.optim.groups import BELOW_ONE, NON_NEGATIVE, Group, Params
 from kobai.optim.optimizer import Optimizer, State, zeros_like
+
+
+@elementwise
+def adamax(p: Any, g: Any, m: Any, u: Any, *, lr: Any, new1: Any, beta2: Any, eps: Any) -> Any:
+    """m ← β₁m + (1−β₁)g;  u ← max(β₂u, |g| + ε);  p ← p − lr·m / u, with new1 = 1 − β₁"""
+    m = average(m, g, new1)
+    u = maximum(beta2 * u, abs(g) + eps)
+    p = p - lr * (m / u)
+    return p, m, u
 
 
 class Adamax(Optimizer):
@@ -61,7 +71,7 @@ class Adamax(Optimizer):
         return {"step": 0, "exp_avg": zeros_like(p), "exp_inf": zeros_like(p)}
 
     def _kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...]]:
-        return kernels.adamax, ("exp_avg", "exp_inf")
+        return adamax, ("exp_avg", "exp_inf")
 
     def _numbers(self, group: Group, state: State) -> tuple[float, ...]:
         beta1, beta2 = group["betas"]

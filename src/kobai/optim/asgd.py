@@ -5,10 +5,17 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from kobai.core.tensor import Tensor
-from kobai.formula.elementwise import Elementwise
-from kobai.optim import _formulas as kernels
+from kobai.formula.elementwise import Elementwise, elementwise
 from kobai.optim.groups import NON_NEGATIVE, Group, Params
 from kobai.optim.optimizer import Optimizer, State, zeros_like
+
+
+@elementwise
+def asgd(p: Any, g: Any, mean: Any, *, eta: Any, keep: Any, mu: Any) -> Any:
+    """p ← (1 − λη)p − ηg;  p̄ ← p̄ + μ(p − p̄), with keep = 1 − λη"""
+    p = keep * p - eta * g
+    mean = mean + mu * (p - mean)
+    return p, mean
 
 
 class ASGD(Optimizer):
@@ -64,7 +71,7 @@ class ASGD(Optimizer):
         return {"step": 0, "eta": group["lr"], "mu": 1.0, "ax": zeros_like(p)}
 
     def _kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...]]:
-        return kernels.asgd, ("ax",)
+        return asgd, ("ax",)
 
     def _numbers(self, group: Group, state: State) -> tuple[float, ...]:
         eta, mu, t = state["eta"], state["mu"], state["step"]

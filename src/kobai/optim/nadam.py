@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from kobai.core.tensor import Tensor
-from kobai.formula.elementwise import Elementwise
-from kobai.optim import _formulas as kernels
+from kobai.formula.elementwise import Elementwise, elementwise
+from kobai.formula.scalar import sqrt
+from kobai.optim._formulas import average, average_square
 from kobai.optim.groups import BELOW_ONE, NON_NEGATIVE, Group, Params
 from kobai.optim.optimizer import Optimizer, State, zeros_like
+
+
+@elementwise
+def nadam(p: Any, g: Any, m: Any, v: Any, *, lr_g: Any, lr_m: Any, new1: Any, beta2: Any, new2: Any, eps: Any) -> Any:
+    """m ← β₁m + (1−β₁)g;  v ← β₂v + (1−β₂)g²;  p ← p − (lr_g·g + lr_m·m) / (√v + ε), with new = 1 − β"""
+    m = average(m, g, new1)
+    v = average_square(v, g, beta2, new2)
+    p = p - (lr_g * g + lr_m * m) / (sqrt(v) + eps)
+    return p, m, v
 
 
 class NAdam(Optimizer):
@@ -83,7 +93,7 @@ class NAdam(Optimizer):
         return {"step": 0, "mu_product": 1.0, "exp_avg": zeros_like(p), "exp_avg_sq": zeros_like(p)}
 
     def _kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...]]:
-        return kernels.nadam, ("exp_avg", "exp_avg_sq")
+        return nadam, ("exp_avg", "exp_avg_sq")
 
     def _numbers(self, group: Group, state: State) -> tuple[float, ...]:
         beta1, beta2 = group["betas"]

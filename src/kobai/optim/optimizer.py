@@ -1,7 +1,7 @@
 """Optimizer: the parameter groups, the state, the loop over parameters, and saving all of it.
 
 A subclass gives its defaults to ``super().__init__`` and defines three small methods: ``_new_state``, the state of a
-parameter at its first step, ``_kernel``, which kernel of :mod:`kobai.optim._formulas` to run on which state arrays, and
+parameter at its first step, ``_kernel``, which formula (beside the class) to run on which state arrays, and
 ``_numbers``, with which numbers. All parameters of a group that take the same numbers are updated by one launch. Skipping
 parameters without gradient, counting steps, weight decay and ``maximize`` live here, once.
 """

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from kobai.core.tensor import Tensor
-from kobai.formula.elementwise import Elementwise
-from kobai.optim import _formulas as kernels
+from kobai.formula.elementwise import Elementwise, elementwise
+from kobai.formula.scalar import sqrt
+from kobai.optim._formulas import average, average_square
 from kobai.optim.groups import BELOW_ONE, NON_NEGATIVE, Group, Params
 from kobai.optim.optimizer import Optimizer, State, zeros_like
+
+
+@elementwise
+def radam(
+    p: Any, g: Any, m: Any, v: Any, *, lr: Any, new1: Any, beta2: Any, new2: Any, eps: Any, rectified: Any
+) -> Any:
+    """As ``adam`` where ``rectified`` is not 0; p ← p − lr·m until then, as long as v's variance is not bounded"""
+    m = average(m, g, new1)
+    v = average_square(v, g, beta2, new2)
+    p = p - lr * (m / (sqrt(v) + eps) if rectified != 0 else m)
+    return p, m, v
 
 
 class RAdam(Optimizer):
@@ -74,7 +86,7 @@ class RAdam(Optimizer):
         return {"step": 0, "exp_avg": zeros_like(p), "exp_avg_sq": zeros_like(p)}
 
     def _kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...]]:
-        return kernels.radam, ("exp_avg", "exp_avg_sq")
+        return radam, ("exp_avg", "exp_avg_sq")
 
     def _numbers(self, group: Group, state: State) -> tuple[float, ...]:
         beta1, beta2 = group["betas"]

@@ -2,13 +2,52 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from kobai.core.tensor import Tensor
-from kobai.formula.elementwise import Elementwise
-from kobai.optim import _formulas as kernels
+from kobai.formula.elementwise import Elementwise, elementwise
+from kobai.formula.scalar import sqrt
+from kobai.optim._formulas import average, average_square
 from kobai.optim.groups import NON_NEGATIVE, UP_TO_ONE, Group, Params
 from kobai.optim.optimizer import Optimizer, State, zeros_like
+
+
+@elementwise
+def rmsprop(p: Any, g: Any, v: Any, *, lr: Any, alpha: Any, new: Any, eps: Any) -> Any:
+    """v ← αv + (1−α)g²;  p ← p − lr·g / (√v + ε), with new = 1 − α"""
+    v = average_square(v, g, alpha, new)
+    p = p - lr * (g / (sqrt(v) + eps))
+    return p, v
+
+
+@elementwise
+def rmsprop_momentum(p: Any, g: Any, v: Any, b: Any, *, lr: Any, alpha: Any, new: Any, eps: Any, mu: Any) -> Any:
+    """As ``rmsprop``, but b ← μb + g / (√v + ε);  p ← p − lr·b"""
+    v = average_square(v, g, alpha, new)
+    b = mu * b + g / (sqrt(v) + eps)
+    p = p - lr * b
+    return p, v, b
+
+
+@elementwise
+def centered(p: Any, g: Any, v: Any, mean: Any, *, lr: Any, alpha: Any, new: Any, eps: Any) -> Any:
+    """As ``rmsprop``, but √(v − ḡ²) in place of √v, where ḡ ← αḡ + (1−α)g"""
+    v = average_square(v, g, alpha, new)
+    mean = average(mean, g, new)
+    p = p - lr * (g / (sqrt(v - mean * mean) + eps))
+    return p, v, mean
+
+
+@elementwise
+def centered_momentum(
+    p: Any, g: Any, v: Any, mean: Any, b: Any, *, lr: Any, alpha: Any, new: Any, eps: Any, mu: Any
+) -> Any:
+    """As ``centered``, but b ← μb + g / (√(v − ḡ²) + ε);  p ← p − lr·b"""
+    v = average_square(v, g, alpha, new)
+    mean = average(mean, g, new)
+    b = mu * b + g / (sqrt(v - mean * mean) + eps)
+    p = p - lr * b
+    return p, v, mean, b
 
 
 class RMSprop(Optimizer):
@@ -91,11 +130,11 @@ class RMSprop(Optimizer):
     def _kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...]]:
         if group["centered"]:
             if group["momentum"] > 0:
-                return kernels.centered_momentum, ("square_avg", "grad_avg", "momentum_buffer")
-            return kernels.centered, ("square_avg", "grad_avg")
+                return centered_momentum, ("square_avg", "grad_avg", "momentum_buffer")
+            return centered, ("square_avg", "grad_avg")
         if group["momentum"] > 0:
-            return kernels.rmsprop_momentum, ("square_avg", "momentum_buffer")
-        return kernels.rmsprop, ("square_avg",)
+            return rmsprop_momentum, ("square_avg", "momentum_buffer")
+        return rmsprop, ("square_avg",)
 
     def _numbers(self, group: Group, state: State) -> tuple[float, ...]:
         alpha, mu = group["alpha"], group["momentum"]

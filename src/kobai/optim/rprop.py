@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from kobai.core.tensor import Tensor
-from kobai.formula.elementwise import Elementwise
-from kobai.optim import _formulas as kernels
+from kobai.formula.elementwise import Elementwise, elementwise
+from kobai.formula.scalar import maximum, minimum, sign
 from kobai.optim.groups import NON_NEGATIVE, Group, Params
 from kobai.optim.optimizer import Optimizer, State, zeros_like
+
+
+@elementwise
+def rprop(p: Any, g: Any, before: Any, size: Any, *, down: Any, up: Any, least: Any, most: Any) -> Any:
+    """size ← η⁺size where g keeps its sign, η⁻size where it turns (there g counts as 0);  p ← p − sign(g)·size"""
+    same = g * before
+    size = size * (up if same > 0 else (down if same < 0 else 1.0))
+    size = minimum(maximum(size, least), most)
+    before = 0.0 if same < 0 else g
+    p = p - sign(before) * size
+    return p, before, size
 
 
 class Rprop(Optimizer):
@@ -67,7 +78,7 @@ class Rprop(Optimizer):
         return {"step": 0, "prev": zeros_like(p), "step_size": size}
 
     def _kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...]]:
-        return kernels.rprop, ("prev", "step_size")
+        return rprop, ("prev", "step_size")
 
     def _numbers(self, group: Group, state: State) -> tuple[float, ...]:
         return *group["etas"], *group["step_sizes"]

@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from kobai.core.tensor import Tensor
-from kobai.formula.elementwise import Elementwise
-from kobai.optim import _formulas as kernels
+from kobai.formula.elementwise import Elementwise, elementwise
 from kobai.optim.groups import NON_NEGATIVE, Group, Params
 from kobai.optim.optimizer import Optimizer, State
+
+
+@elementwise
+def sgd(p: Any, g: Any, *, lr: Any) -> Any:
+    """p ← p − lr·g"""
+    p = p - lr * g
+    return p
+
+
+@elementwise
+def momentum(p: Any, g: Any, v: Any, *, lr: Any, mu: Any) -> Any:
+    """v ← μv + g;  p ← p − lr·v"""
+    v = mu * v + g
+    p = p - lr * v
+    return p, v
+
+
+@elementwise
+def dampened_momentum(p: Any, g: Any, v: Any, *, lr: Any, mu: Any, new: Any) -> Any:
+    """v ← μv + (1−τ)g;  p ← p − lr·v, with new = 1 − τ of the dampening τ"""
+    v = mu * v + new * g
+    p = p - lr * v
+    return p, v
+
+
+@elementwise
+def nesterov(p: Any, g: Any, v: Any, *, lr: Any, mu: Any) -> Any:
+    """v ← μv + g;  p ← p − lr·(g + μv)"""
+    v = mu * v + g
+    p = p - lr * (mu * v + g)
+    return p, v
 
 
 class SGD(Optimizer):
@@ -84,10 +114,10 @@ class SGD(Optimizer):
 
     def _kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...]]:
         if group["momentum"] == 0:
-            return kernels.sgd, ()
+            return sgd, ()
         if group["nesterov"]:
-            return kernels.nesterov, ("momentum_buffer",)
-        return (kernels.momentum if group["dampening"] == 0 else kernels.dampened_momentum), ("momentum_buffer",)
+            return nesterov, ("momentum_buffer",)
+        return (momentum if group["dampening"] == 0 else dampened_momentum), ("momentum_buffer",)
 
     def _numbers(self, group: Group, state: State) -> tuple[float, ...]:
         lr, mu, dampening = group["lr"], group["momentum"], group["dampening"]
