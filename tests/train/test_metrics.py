@@ -18,6 +18,7 @@ from kobai.train import (
     Metric,
     NonFiniteError,
     Trainer,
+    metric_base,
     metrics,
 )
 from kobai.utils.data import DataLoader, TensorDataset
@@ -63,9 +64,9 @@ def test_loss_weighs_batches_by_size(backend):
 
 def test_read_gives_all_and_nan_before_the_first_batch(backend):
     loss, accuracy = Loss(), Accuracy()
-    assert all(map(math.isnan, metrics.read([loss, accuracy]).values()))
+    assert all(map(math.isnan, metric_base.read([loss, accuracy]).values()))
     loss.take(kobai.tensor(1.0), kobai.zeros(3))
-    found = metrics.read([loss, accuracy])
+    found = metric_base.read([loss, accuracy])
     assert found["loss"] == 1.0
     assert math.isnan(found["accuracy"])
 
@@ -305,7 +306,7 @@ def test_measure_may_return_any_number(case):
     metric.update(kobai.tensor([1.0, 2.0]), kobai.zeros(2))
     metric.update(kobai.tensor([6.0]), kobai.zeros(1))
     assert metric.compute() == 3.0
-    assert metrics.read([metric, Loss()])["own"] == 3.0
+    assert metric_base.read([metric, Loss()])["own"] == 3.0
 
 
 WRONG = {
@@ -362,7 +363,7 @@ def test_a_compute_of_its_own_is_asked():
             return None
 
     with pytest.raises(TypeError, match="rmse: expected a number from compute, got None"):
-        metrics.read([Nothing()])
+        metric_base.read([Nothing()])
 
 
 def test_a_metric_whose_init_forgets_its_base_works():

@@ -1,7 +1,8 @@
 """Training: the Trainer, its callbacks and metrics, checkpoints, learning curves, models by name."""
 
 from kobai.train.callbacks import Callback, Checkpoint, EarlyStopping, History, LearningCurve
-from kobai.train.metrics import Accuracy, Loss, MeanAbsoluteError, MeanSquaredError, Metric
+from kobai.train.metric_base import Metric
+from kobai.train.metrics import Accuracy, Loss, MeanAbsoluteError, MeanSquaredError
 from kobai.train.models import mlp
 from kobai.train.nonfinite import NonFiniteError, TerminateOnNonFinite
 from kobai.train.plotting import learning_curve

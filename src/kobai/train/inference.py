@@ -18,7 +18,8 @@ from kobai.errors import DataError, nearest
 from kobai.nn import functional as F
 from kobai.train.batches import predict
 from kobai.train.job import Restored, checksum, load_data
-from kobai.train.metrics import Accuracy, Loss, read
+from kobai.train.metric_base import read
+from kobai.train.metrics import Accuracy, Loss
 from kobai.train.settings import TABLES, Settings
 from kobai.utils.data import TensorDataset
 from kobai.xp import asarray, default_device, to_host

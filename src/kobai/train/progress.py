@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from kobai.train.callbacks import Callback
-from kobai.train.metrics import read
+from kobai.train.metric_base import read
 
 if TYPE_CHECKING:
     from kobai.train.trainer import Trainer

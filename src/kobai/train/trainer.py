@@ -25,8 +25,10 @@ from kobai.random import Generator, default_generator
 from kobai.train import checkpoint
 from kobai.train.batches import Data, batches_of, device_of, evaluating, generators_of, moved, predict
 from kobai.train.callbacks import Callback, check_callback
-from kobai.train.metrics import Loss, Metric, read, resolve
+from kobai.train.metric_base import Metric, read
+from kobai.train.metrics import Loss, resolve
 from kobai.train.nonfinite import TerminateOnNonFinite
+from kobai.train.step import reduction_of, step
 from kobai.utils.data import Dataset
 
 log = logging.getLogger("kobai")
@@ -89,16 +91,7 @@ class Trainer:
         verify_capture: int | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> None:
-        if not isinstance(model, Module):
-            raise TypeError(f"Trainer: expected a kobai.nn.Module as model, got {type(model).__name__}")
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"Trainer: expected a kobai.optim.Optimizer, got {type(optimizer).__name__}")
-        if scheduler is not None and not isinstance(scheduler, LRScheduler):
-            raise TypeError(f"Trainer: expected a schedule of kobai.optim.lr_scheduler, got {type(scheduler).__name__}")
-        if scheduler_interval not in (None, "epoch", "batch"):
-            raise ValueError(f"Trainer: expected scheduler_interval 'epoch' or 'batch', got {scheduler_interval!r}")
-        if clip_grad_norm is not None and not clip_grad_norm > 0:
-            raise ValueError(f"Trainer: expected clip_grad_norm > 0, got {clip_grad_norm}")
+        _check(model, optimizer, scheduler, scheduler_interval, clip_grad_norm)
         if device is not None:
             model.to(device)
         self.model = model
@@ -106,16 +99,12 @@ class Trainer:
         self.loss_fn = loss_fn
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval or ("batch" if isinstance(scheduler, OneCycleLR) else "epoch")
-        if isinstance(scheduler, ReduceLROnPlateau) and self.scheduler_interval == "batch":
-            raise ValueError(
-                "Trainer: ReduceLROnPlateau looks at the values of whole epochs, got scheduler_interval='batch'"
-            )
         self.monitor = monitor
         self.loss = Loss()
         self.metrics = resolve(metrics)
         self.clip_grad_norm = clip_grad_norm
         self.capture = bool(capture)
-        self._captured = Captured(_step, fallback=True, verify=verify_capture)
+        self._captured = Captured(step, fallback=True, verify=verify_capture)
         self.config = dict(config or {})
         self.callbacks = list(callbacks)
         for callback in self.callbacks:
@@ -222,7 +211,7 @@ class Trainer:
         heard: list[Averaged] = []
         listening = listener.set(heard)
         try:
-            (output, loss), lasting = self._captured.run(args) if self.capture else (_step(*args), True)
+            (output, loss), lasting = self._captured.run(args) if self.capture else (step(*args), True)
         finally:
             listener.reset(listening)
         if heard:  # a replay computes no loss by its name; what was said when it was recorded holds
@@ -328,7 +317,7 @@ class Trainer:
 
     def take_loss(self, mean: Loss, loss: Tensor, target: Any) -> None:
         """Take the loss of one batch into a mean, weighed by what it is the mean of."""
-        mean.take(loss, target, self._averaged, _reduction(self.loss_fn) == "sum")
+        mean.take(loss, target, self._averaged, reduction_of(self.loss_fn) == "sum")
 
     @property
     def device(self) -> Any:
@@ -438,21 +427,19 @@ class Trainer:
             getattr(callback, event)(self)
 
 
-def _step(
-    model: Module, optimizer: Optimizer, inputs: list[Any], target: Any, loss_fn: Any, clip_grad_norm: float | None
-) -> tuple[Any, Tensor]:
-    """What a step does on the device."""
-    output = model(*inputs)
-    loss = loss_fn(output, target)
-    optimizer.zero_grad()
-    loss.backward()
-    if clip_grad_norm is not None:
-        clip_grad_norm_(model.parameters(), clip_grad_norm)
-    optimizer.step()
-    return output, loss
-
-
-def _reduction(loss_fn: Any) -> str:
-    """The ``reduction`` of a loss, an attribute of a module or a keyword of a partial function; a mean unless it says so."""
-    keywords = getattr(loss_fn, "keywords", None) or {}
-    return str(keywords.get("reduction") or getattr(loss_fn, "reduction", "mean"))
+def _check(model: Any, optimizer: Any, scheduler: Any, interval: Any, clip_grad_norm: float | None) -> None:
+    """The types and values of a Trainer's arguments."""
+    if not isinstance(model, Module):
+        raise TypeError(f"Trainer: expected a kobai.nn.Module as model, got {type(model).__name__}")
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"Trainer: expected a kobai.optim.Optimizer, got {type(optimizer).__name__}")
+    if scheduler is not None and not isinstance(scheduler, LRScheduler):
+        raise TypeError(f"Trainer: expected a schedule of kobai.optim.lr_scheduler, got {type(scheduler).__name__}")
+    if interval not in (None, "epoch", "batch"):
+        raise ValueError(f"Trainer: expected scheduler_interval 'epoch' or 'batch', got {interval!r}")
+    if isinstance(scheduler, ReduceLROnPlateau) and interval == "batch":
+        raise ValueError(
+            "Trainer: ReduceLROnPlateau looks at the values of whole epochs, got scheduler_interval='batch'"
+        )
+    if clip_grad_norm is not None and not clip_grad_norm > 0:
+        raise ValueError(f"Trainer: expected clip_grad_norm > 0, got {clip_grad_norm}")

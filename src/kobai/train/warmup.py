@@ -15,7 +15,7 @@ from kobai.nn import functional as F
 from kobai.optim import Optimizer
 from kobai.random import default_generator
 from kobai.train.callbacks import Callback
-from kobai.train.metrics import Metric
+from kobai.train.metric_base import Metric
 from kobai.train.trainer import Trainer
 
 STEPS = 3

@@ -88,25 +88,9 @@ class DataLoader(Generic[T_co]):
     ) -> None:
         iterable = isinstance(dataset, IterableDataset)
         _check_workers(num_workers, timeout, prefetch_factor, persistent_workers)
-        if iterable and (shuffle or sampler is not None or batch_sampler is not None):
-            raise ValueError(
-                "DataLoader: an IterableDataset has an order of its own; "
-                "shuffle, sampler and batch_sampler need a map-style data set"
-            )
-        if sampler is not None and shuffle:
-            raise ValueError("DataLoader: give sampler or shuffle=True, not both")
+        _check_order(dataset, batch_size, shuffle, sampler, batch_sampler, drop_last)
         if batch_sampler is not None:
-            if batch_size != 1 or shuffle or sampler is not None or drop_last:
-                raise ValueError("DataLoader: batch_sampler stands in for batch_size, shuffle, sampler and drop_last")
             batch_size = None
-        elif batch_size is None and drop_last:
-            raise ValueError("DataLoader: drop_last needs a batch_size, got None")
-        elif iterable and batch_size is not None:
-            BatchSampler((), batch_size, drop_last)  # checks both
-        if not iterable and not hasattr(dataset, "__getitem__"):
-            raise TypeError(
-                f"DataLoader: expected a data set with __getitem__ or an IterableDataset, got {type(dataset).__name__}"
-            )
         if generator is not None:
             resolve(generator)
         if pin_memory and (missing := available_backends()["cupy"]):
@@ -221,6 +205,31 @@ def _pinning(open_: Callable[[], Read]) -> Callable[[], Read]:
         return read_pinned
 
     return open_pinned
+
+
+def _check_order(
+    dataset: Any, batch_size: int | None, shuffle: bool | None, sampler: Any, batch_sampler: Any, drop_last: bool
+) -> None:
+    """Whether the arguments that say which samples make a batch agree, and suit the data set."""
+    iterable = isinstance(dataset, IterableDataset)
+    if iterable and (shuffle or sampler is not None or batch_sampler is not None):
+        raise ValueError(
+            "DataLoader: an IterableDataset has an order of its own; "
+            "shuffle, sampler and batch_sampler need a map-style data set"
+        )
+    if sampler is not None and shuffle:
+        raise ValueError("DataLoader: give sampler or shuffle=True, not both")
+    if batch_sampler is not None:
+        if batch_size != 1 or shuffle or sampler is not None or drop_last:
+            raise ValueError("DataLoader: batch_sampler stands in for batch_size, shuffle, sampler and drop_last")
+    elif batch_size is None and drop_last:
+        raise ValueError("DataLoader: drop_last needs a batch_size, got None")
+    elif iterable and batch_size is not None:
+        BatchSampler((), batch_size, drop_last)  # checks both
+    if not iterable and not hasattr(dataset, "__getitem__"):
+        raise TypeError(
+            f"DataLoader: expected a data set with __getitem__ or an IterableDataset, got {type(dataset).__name__}"
+        )
 
 
 def _check_workers(num_workers: int, timeout: float, prefetch_factor: int | None, persistent_workers: bool) -> None:
