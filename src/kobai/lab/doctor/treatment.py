@@ -11,8 +11,8 @@ from kobai import nn, ops
 from kobai.core.tensor import Tensor
 from kobai.lab.doctor import rules
 from kobai.lab.doctor.cures import Patient
-from kobai.lab.doctor.diagnosis import Case, batches_for, copied, diagnose, undisturbed
-from kobai.lab.doctor.findings import Diagnosis, Finding
+from kobai.lab.doctor.diagnosis import batches_for, copied, diagnose, undisturbed
+from kobai.lab.doctor.findings import Case, Diagnosis, Finding
 from kobai.lab.doctor.rules.course import better, outcome
 from kobai.lab.doctor.rules.view import View
 from kobai.lab.plain import plain

@@ -238,7 +238,7 @@ def gradients(seen: Seen) -> list[Any]:
     """How much of the gradient reaches each layer and each weight, and how far a step moves the weights."""
     names = [layer.name for layer in _activated(seen.after)]
     weights = [weight.name for weight in seen.after.weights]
-    of_weights = {"x_label": "weights, from input to output", "log": True, "width": NARROW}
+    of_weights: dict[str, Any] = {"x_label": "weights, from input to output", "log": True, "width": NARROW}
     drawn = [
         _through_depth(
             names,

@@ -14,8 +14,8 @@ from kobai.lab.plain import plain
 from kobai.lab.sweep import compare_figure, folders
 from kobai.lab.sweep.compare_figure import SHOWN
 from kobai.lab.sweep.compare_plan import ComparePlan
-from kobai.lab.training import from_settings
 from kobai.lab.training.curves import Curves
+from kobai.lab.training.from_settings import command, lasting
 from kobai.train.settings import Settings
 
 __all__ = ["Comparison", "Condition", "Place", "cells", "headings"]
@@ -134,7 +134,7 @@ class Comparison:
     def command(self) -> str:
         """The command that trains with the settings of the best condition."""
         best = self.ranking()[0].name
-        return from_settings.command(next(c.settings for c in self.conditions if c.name == best))
+        return command(next(c.settings for c in self.conditions if c.name == best))
 
     def figure(self) -> Any:
         """Learning curves, a matplotlib ``Figure``: mean over seeds, and in a band from the least to the greatest."""
@@ -161,11 +161,7 @@ class Comparison:
             "command": self.command(),
             "alt": self.alt_text(),
             "conditions": [
-                {
-                    "name": c.name,
-                    "settings": from_settings.lasting(c.settings),
-                    "runs": [run.as_dict() for run in c.runs],
-                }
+                {"name": c.name, "settings": lasting(c.settings), "runs": [run.as_dict() for run in c.runs]}
                 for c in self.conditions
             ],
         }

@@ -173,10 +173,13 @@ class Curves:
         >>> Curves.from_dict(Curves(step=[0], train_loss=[float("inf")]).as_dict()).train_loss
         [nan]
         """
-        found: dict[str, Any] = {f.name: values[f.name] for f in fields(Curves) if f.name in values}
-        return Curves(
-            **{n: [math.nan if x is None else x for x in v] if type(v) is list else v for n, v in found.items()}
-        )
+        curves: dict[str, Any] = {
+            f.name: [math.nan if v is None else v for v in found] if isinstance(found, list) else found
+            for f in fields(Curves)
+            if f.name in values
+            for found in [values[f.name]]
+        }
+        return Curves(**curves)
 
 
 def train_curves(

@@ -72,8 +72,8 @@ class _Measure(Callback):
     def __init__(
         self, data: Parts, batches: int, steps: Container[int], told: Callable[[Curves], bool | None] | None
     ) -> None:
-        self.held, (x, t) = data.validation.tensors, data.train.tensors
-        self.trained = x[:MEASURED], t[:MEASURED]
+        (held_x, held_t), (x, t) = data.validation.tensors, data.train.tensors
+        self.held, self.trained = (held_x, held_t), (x[:MEASURED], t[:MEASURED])
         self.batches, self.steps, self.told = batches, steps, told
         self.run = Curves(backend=backend())
 
