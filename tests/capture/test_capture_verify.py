@@ -13,7 +13,7 @@ import capture_fuzz
 import kobai
 import step_programs
 from kobai import nn
-from kobai.capture import session, watch
+from kobai.capture import guards, session
 from kobai.capture import step as capture_step
 from kobai.errors import CaptureError
 from kobai.nn import functional as F
@@ -166,7 +166,7 @@ def test_staleness_is_found_and_named(unguarded, change, tensor, cause):
 
 
 def test_a_step_that_comes_to_something_else_each_time_is_told_apart(unguarded, monkeypatch):
-    monkeypatch.setattr(watch.Guards, "all_entries", lambda self: [])  # as if it were read where nothing looks
+    monkeypatch.setattr(guards.Guards, "all_entries", lambda self: [])  # as if it were read where nothing looks
     clock, drawn = [], []
 
     def step(x):

@@ -14,10 +14,11 @@ import numpy as np
 
 from kobai.capture.arrays import Recorded
 from kobai.capture.graph import CudaRecorder, Graph, Uncaptured
+from kobai.capture.guards import Guards
 from kobai.capture.memory import Workspace
 from kobai.capture.recorder import Recorder
 from kobai.capture.rules import Rules
-from kobai.capture.watch import Guards, Watch
+from kobai.capture.watch import Watch
 from kobai.core.tensor import Tensor
 from kobai.errors import CaptureError
 from kobai.xp import Array, quiet
