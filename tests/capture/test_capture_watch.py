@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import array
 import collections
+import ctypes
 import dataclasses
 import enum
 import functools
 import itertools
 import logging
 import operator
+import queue
 import random
+import threading
 import time
 import types
+import weakref
 
 import numpy as np
 import pytest
@@ -200,6 +205,139 @@ def in_a_partial() -> Placed:
     return Placed(lambda: function(1.0), lambda value: function.keywords.__setitem__("k", value))
 
 
+def in_a_default_factory() -> Placed:
+    table = collections.defaultdict(lambda: 1.0)
+    return Placed(lambda: table.default_factory(), lambda value: setattr(table, "default_factory", lambda: value))
+
+
+def behind_a_view(view) -> Placed:
+    table = {"k": 1.0}
+    seen = view(table)
+    return Placed(lambda: dict(seen)["k"] if view is dict.items else max(seen), lambda value: table.update(k=value))
+
+
+def in_the_keys_behind_a_view() -> Placed:
+    table = {1.0: None}
+    seen = table.keys()
+
+    def change(value):
+        table.clear()
+        table[value] = None
+
+    return Placed(lambda: max(seen), change)
+
+
+def in_shared_memory(make) -> Placed:
+    shared, write = make()
+    return Placed(lambda: float(shared[1]), write)
+
+
+def in_a_memoryview():
+    owner = array.array("d", [0.0, 1.0])
+    return memoryview(owner), lambda value: operator.setitem(owner, 1, value)
+
+
+def in_an_array_of_ctypes():
+    owner = (ctypes.c_double * 2)(0.0, 1.0)
+    return owner, lambda value: operator.setitem(owner, 1, value)
+
+
+def in_a_number_of_ctypes() -> Placed:
+    weight = ctypes.c_double(1.0)
+    return Placed(lambda: weight.value, lambda value: setattr(weight, "value", value))
+
+
+def in_an_array_of_objects() -> Placed:
+    things = np.array([Box(), Box()], object)
+    return Placed(lambda: things[1].k, lambda value: setattr(things[1], "k", value))
+
+
+def behind_a_weak_reference(refer) -> Placed:
+    thing = Box()
+    read = refer(thing)
+    return Placed(lambda: read().k, lambda value: setattr(thing, "k", value))
+
+
+def behind_a_proxy() -> Placed:
+    thing = Box()
+    proxy = weakref.proxy(thing)
+    placed = Placed(lambda: proxy.k, lambda value: setattr(thing, "k", value))
+    placed.alive = thing
+    return placed
+
+
+def in_a_weak_table() -> Placed:
+    table = weakref.WeakValueDictionary(k=(thing := Box()))
+    placed = Placed(lambda: table["k"].k, lambda value: setattr(thing, "k", value))
+    placed.alive = thing
+    return placed
+
+
+def in_a_queue() -> Placed:
+    waiting: queue.Queue = queue.Queue()
+    waiting.put(1.0)
+    return Placed(lambda: waiting.queue[0], lambda value: operator.setitem(waiting.queue, 0, value))
+
+
+def in_a_partial_method() -> Placed:
+    kind = type("Loss", (), {"k": functools.partialmethod(lambda self, k: k, k=1.0)})
+    thing = kind()
+    return Placed(lambda: thing.k(), lambda value: vars(kind)["k"].keywords.update(k=value))
+
+
+def in_what_a_property_rests_on() -> Placed:
+    settings = Box()
+    kind = type("Loss", (), {"k": property(functools.partial(lambda box, self: box.k, settings))})
+    thing = kind()
+    return Placed(lambda: thing.k, lambda value: setattr(settings, "k", value))
+
+
+def in_a_static_method() -> Placed:
+    def read():
+        return read.weight
+
+    read.weight = 1.0
+    kind = type("Loss", (), {"k": staticmethod(read)})
+    return Placed(kind.k, lambda value: setattr(read, "weight", value))
+
+
+def in_a_mangled_slot() -> Placed:
+    class Hidden:
+        __slots__ = ("__k",)
+
+        def k(self):
+            return self.__k
+
+        def put(self, value):
+            self.__k = value
+
+    thing = Hidden()
+    thing.put(1.0)
+    return Placed(lambda: thing.k(), thing.put)
+
+
+def in_a_slot_of_a_base() -> Placed:
+    thing = type("Below", (Slotted,), {"__slots__": ("other",)})()
+    thing.k = 1.0
+    return in_an_object(thing)
+
+
+def in_a_dispatcher() -> Placed:
+    weight = functools.singledispatch(lambda x: 1.0)
+    weight(1)
+    return Placed(lambda: weight(1), lambda value: weight.register(int, lambda x: value))
+
+
+def in_a_table_of_a_thread() -> Placed:
+    return in_an_object(threading.local())
+
+
+def in_a_chain() -> Placed:
+    first: dict = {}
+    chain = collections.ChainMap(first, {"k": 1.0})
+    return Placed(lambda: chain["k"], lambda value: first.update(k=value))
+
+
 def in_a_descriptor() -> Placed:
     thing = functools.cached_property(lambda self: None)
     thing.k = 1.0
@@ -295,6 +433,27 @@ PLACES = {
     "attribute of a partial": lambda: in_an_object(functools.partial(with_default)),
     "attribute of a cached function": lambda: in_an_object(functools.lru_cache(with_default)),
     "attribute of a descriptor": in_a_descriptor,
+    "default factory": in_a_default_factory,
+    "values of a dict": lambda: behind_a_view(dict.values),
+    "items of a dict": lambda: behind_a_view(dict.items),
+    "keys of a dict": in_the_keys_behind_a_view,
+    "array of the standard library": lambda: in_a_container(array.array("d", [0.0, 1.0]), 1),
+    "memory view": lambda: in_shared_memory(in_a_memoryview),
+    "array of ctypes": lambda: in_shared_memory(in_an_array_of_ctypes),
+    "number of ctypes": in_a_number_of_ctypes,
+    "array of objects": in_an_array_of_objects,
+    "weak reference": lambda: behind_a_weak_reference(weakref.ref),
+    "proxy": behind_a_proxy,
+    "weak table": in_a_weak_table,
+    "queue": in_a_queue,
+    "partial method": in_a_partial_method,
+    "what a property rests on": in_what_a_property_rests_on,
+    "static method": in_a_static_method,
+    "mangled slot": in_a_mangled_slot,
+    "slot of a base": in_a_slot_of_a_base,
+    "dispatcher": in_a_dispatcher,
+    "table of a thread": in_a_table_of_a_thread,
+    "chain of dicts": in_a_chain,
     "attribute of an array": lambda: in_an_object(np.zeros(2).view(Weights)),
     "attribute of a generator": lambda: in_an_object(Drawing()),
     "method of the class": in_a_method_of_the_class,

@@ -38,14 +38,6 @@ class Recorded:
         self.raw = raw
         self.block = block  # None: memory from outside the step
 
-    shape = property(lambda self: self.raw.shape)
-    strides = property(lambda self: self.raw.strides)
-    dtype = property(lambda self: self.raw.dtype)
-    ndim = property(lambda self: self.raw.ndim)
-    size = property(lambda self: self.raw.size)
-    itemsize = property(lambda self: self.raw.itemsize)
-    nbytes = property(lambda self: self.raw.nbytes)
-    flags = property(lambda self: self.raw.flags)
     base = property(lambda self: self.raw)
     T = property(lambda self: Recorded(self.raw.T, self.block))
 
@@ -135,6 +127,8 @@ def _operator(function: Any, reflected: bool = False, in_place: bool = False) ->
     return operate
 
 
+for _name in "shape strides dtype ndim size itemsize nbytes flags".split():
+    setattr(Recorded, _name, property(operator.attrgetter(f"raw.{_name}")))
 for _symbol, _function in {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.true_divide, "floordiv": np.floor_divide,
     "mod": np.remainder, "pow": np.power, "matmul": np.matmul, "and": np.bitwise_and, "or": np.bitwise_or,
@@ -143,16 +137,10 @@ for _symbol, _function in {
     setattr(Recorded, f"__{_symbol}__", _operator(_function))
     setattr(Recorded, f"__r{_symbol}__", _operator(_function, reflected=True))
     setattr(Recorded, f"__i{_symbol}__", _operator(_function, in_place=True))
-for _symbol in ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"):
-    _short = {
-        "less": "lt",
-        "less_equal": "le",
-        "greater": "gt",
-        "greater_equal": "ge",
-        "equal": "eq",
-        "not_equal": "ne",
-    }
-    setattr(Recorded, f"__{_short[_symbol]}__", _operator(getattr(np, _symbol)))
+for _symbol, _function in {
+    "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal, "eq": np.equal, "ne": np.not_equal,
+}.items():  # fmt: skip
+    setattr(Recorded, f"__{_symbol}__", _operator(_function))
 for _symbol, _function in {"neg": np.negative, "abs": np.absolute, "invert": np.invert, "pos": np.positive}.items():
     setattr(Recorded, f"__{_symbol}__", lambda self, f=_function: active().call(f, (self,), {}))
 

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from kobai.capture.guards import UNSET
+from kobai.capture.kinds import in_cell
 from kobai.capture.rules import Rules
 from kobai.capture.session import Replay, Session, map_tensors
 from kobai.capture.watch import Watch, leaves
@@ -233,11 +235,10 @@ class _Memory:
         elif isinstance(thing, np.ndarray):
             self._arrays.append((thing, thing.copy()))
         elif isinstance(thing, CellType):
-            try:
-                self._cells.append((thing, thing.cell_contents))
-            except ValueError:  # not yet assigned
-                return
-            self._within(thing.cell_contents)
+            (value,) = in_cell(thing)
+            if value is not UNSET:
+                self._cells.append((thing, value))
+                self._within(value)
         elif isinstance(thing, FunctionType):
             for cell in thing.__closure__ or ():
                 self._keep(cell)
@@ -283,7 +284,7 @@ class _Memory:
             )
         found.append({_LENGTH: [generator.counter for generator, _ in self._streams]})
         found.append(
-            {i: cell.cell_contents for i, (cell, _) in enumerate(self._cells) if isinstance(_peek(cell), _PLAIN)}
+            {i: cell.cell_contents for i, (cell, _) in enumerate(self._cells) if isinstance(in_cell(cell)[0], _PLAIN)}
         )
         return found
 
@@ -325,13 +326,6 @@ class _Memory:
 
 
 _LENGTH = object()
-
-
-def _peek(cell: CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return _LENGTH
 
 
 def _in_order(container: Any) -> Iterator[Any]:

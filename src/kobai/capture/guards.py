@@ -1,4 +1,15 @@
-"""What was read from Python: how to read it again, what it was, and whether it still is."""
+"""What was read from Python: how to read it again, what it was, and whether it still is.
+
+An :class:`Entry` is a reading that can be repeated: a callable and the values that it gave. :class:`Guards` are a program's
+entries, read at every call before the replay. Nearly always nothing has changed, so that this case is three calls into C::
+
+    entry.get()  entry.get()  ...  ──►  one long list  ──►  each value *is* the one of before?  ──►  replay
+                                                              no: equal, of the same type?      ──►  replay, and keep the new
+                                                              no:                                    record again
+
+What is made anew at each reading, as an array's bytes are, is compared by value alone; what is empty or None, as hooks mostly
+are, by being so.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +23,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-ATOMS = (
-    type(None),
-    bool,
-    int,
-    float,
-    complex,
-    str,
-    bytes,
-    range,
-    type(...),
-    type(NotImplemented),
-    np.generic,
-    np.dtype,
-)
+ATOMS = (np.generic, np.dtype, *map(type, (None, False, 0, 0.0, 0j, "", b"", range(0), ..., NotImplemented)))
+"""Types whose objects stay what they are and hold nothing else."""
 
 
 class Entry(NamedTuple):

@@ -1,4 +1,16 @@
-"""Which names a code object reads and sets, and whose code a file holds."""
+"""Which names a code object reads and sets, and whose code a file holds.
+
+CPython compiles ``self.config.weight * k`` into instructions that name what they look up. Read in order they give paths::
+
+    LOAD_FAST   self      local   self  . config . weight
+    LOAD_ATTR   config
+    LOAD_ATTR   weight
+    LOAD_DEREF  k         closure k
+    BINARY_OP   *
+
+An attribute that follows anything else than a variable – ``f(x).weight`` – is a name without a path. Where code makes names
+(``getattr``, ``vars``), all attributes may be meant, and :class:`Reads` says so.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,16 @@
 """Recording a step on host arrays: what it computes becomes a flat program that runs again without tape or allocation.
 
-While a step is recorded its tensors hold arrays of type :class:`Recorded`. Everything done with them is done at once, and
-noted: the function, its operands, and the place in memory where the result went. The places stay; running the notes again,
-in order, is the same step on whatever the input places hold by then. Views are places in places and need no note.
+While a step is recorded its tensors hold arrays of type :class:`Recorded` (``arrays.py``). Everything done with them is done
+at once, and noted: the function, its operands, and the place in memory where the result went. Places stay; running the notes
+again, in order, is the same step on whatever the input places hold by then::
+
+    y = relu(x @ w)          the step, in Python       the program
+    ───────────────────      ───────────────────       ───────────────────────────────
+    x, w: Recorded           np.matmul(x, w)    ──►    matmul(memory 1, memory 2, memory 3)
+                             np.maximum(_, 0)   ──►    maximum(memory 3, 0, out=memory 4)
+
+There is no graph and no analysis: order of execution is order of notes, and memory of arrays that the tape has dropped is
+taken again (``memory.py``). Views are places in places and need no note. What NumPy does is in ``numpy_calls.py``.
 
 Three things cannot be noted, and are errors (:class:`~kobai.errors.CaptureError`, with the line of the program that did it):
 a value that Python reads, because what is done with it is not seen; a size that depends on values; and an array that comes
@@ -21,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from kobai import xp as _xp
+from kobai.capture import numpy_calls
 from kobai.capture.arrays import Recorded, active, namespace
 from kobai.capture.memory import Workspace
 from kobai.capture.rules import Rules
@@ -72,22 +81,7 @@ class Program:
 
 # --- the recorder -----------------------------------------------------------------------------------------------------
 
-_TAKES_OUT = frozenset(
-    "sum mean prod max amax min amin any all argmax argmin cumsum cumprod std var clip round dot concatenate stack einsum "
-    "take choose trace nanmax nanmin nansum nanmean nanprod".split()
-)
-_WRITES_FIRST = (np.copyto, np.put, np.put_along_axis, np.fill_diagonal, np.putmask, np.place)
-_WRITES_ITSELF = (np.ndarray.sort, np.ndarray.partition, np.ndarray.put)
-_CONSTANTS = frozenset(
-    "arange eye identity linspace logspace tri indices tril_indices triu_indices diag_indices".split()
-)
-_ASKS = frozenset(  # about shapes, dtypes and memory, not values
-    "may_share_memory shares_memory result_type can_cast promote_types ndim shape size isscalar iinfo finfo issubdtype "
-    "broadcast_shapes iscomplexobj min_scalar_type".split()
-)
-_SIZED_BY_VALUES = frozenset(
-    "nonzero argwhere flatnonzero unique extract union1d intersect1d setdiff1d bincount trim_zeros compress".split()
-)
+_COPY = partial(np.copyto, casting="unsafe")
 
 
 class Recorder(Rules):
@@ -170,23 +164,22 @@ class Recorder(Rules):
         raw = tuple(self._unwrap(arg) for arg in args)
         bind = getattr(kernel, "bind", None)
         if bind is not None:
-            bound = bind(*raw)
-            bound()
-            self._note(bound, ())
+            self._do(bind(*raw))
         else:
-            kernel(*raw)
-            self._note(kernel, raw)
+            self._do(kernel, *raw)
 
     def check(self, look: Callable[..., None], args: tuple[Any, ...]) -> None:
         """Look, and note it; see :func:`kobai.engine.dispatch.check`."""
-        raw = tuple(self._unwrap(arg) for arg in args)
-        look(*raw)
-        self._note(look, raw)
+        self._do(look, *(self._unwrap(arg) for arg in args))
 
     # --- calls
 
     def _note(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self.program.calls.append((function, args))
+
+    def _do(self, function: Callable[..., Any], *args: Any) -> None:
+        function(*args)
+        self._note(function, args)
 
     def _unwrap(self, value: Any) -> Any:
         kind = type(value)
@@ -203,16 +196,15 @@ class Recorder(Rules):
         name = getattr(function, "__name__", str(function))
         raw = tuple(self._unwrap(arg) for arg in args)
         options = {key: self._unwrap(value) for key, value in kwargs.items()}
-        if name in _ASKS:
+        if name in numpy_calls.ASKS:
             return function(*raw, **options)
-        if name in _SIZED_BY_VALUES:
+        if name in numpy_calls.SIZED_BY_VALUES:
             self.fail(f"captured step: the size of what {name} gives depends on values, which a replay cannot follow")
         ufunc = isinstance(function, np.ufunc)
         of_ufunc = isinstance(getattr(function, "__self__", None), np.ufunc)
-        if function in _WRITES_FIRST or function in _WRITES_ITSELF or (of_ufunc and name == "at"):
+        if function in numpy_calls.WRITES_FIRST or function in numpy_calls.WRITES_ITSELF or (of_ufunc and name == "at"):
             self._written(args[0])
-            function(*raw, **options)
-            self._note(partial(function, **options) if options else function, raw)
+            self._do(partial(function, **options) if options else function, *raw)
             return None
         out = kwargs.get("out")
         if ufunc and len(args) > function.nin:
@@ -230,7 +222,7 @@ class Recorder(Rules):
             self.host_read(f"{name}()", np.asarray(result))
             return result
         result = np.asarray(result)
-        if name in _CONSTANTS:
+        if name in numpy_calls.CONSTANTS:
             return self._constant(result)
         for arg, array in zip(args, raw, strict=True):  # a view needs no note
             if type(arg) is Recorded and result.size and np.may_share_memory(result, array):
@@ -241,7 +233,7 @@ class Recorder(Rules):
         ):
             self.fail("captured step: the size of a selection by a boolean mask depends on values; use where()")
         made = self.place(result)
-        takes_out = ufunc or of_ufunc or name in _TAKES_OUT
+        takes_out = ufunc or of_ufunc or name in numpy_calls.TAKES_OUT
         if takes_out:
             return self._into(function, ufunc, raw, options, made)
         made.raw[...] = result
@@ -256,12 +248,9 @@ class Recorder(Rules):
             self._written(array)
         places = tuple(self._unwrap(array) for array in outs)
         if ufunc and not options and function not in (np.maximum, np.minimum):  # these want it by name
-            function(*raw, *places)
-            self._note(function, (*raw, *places))
+            self._do(function, *raw, *places)
         else:
-            bound = partial(function, **options, out=places if isinstance(out, tuple) else places[0])
-            bound(*raw)
-            self._note(bound, raw)
+            self._do(partial(function, **options, out=places if isinstance(out, tuple) else places[0]), *raw)
         return out
 
     def _several(self, function: Any, args: Any, raw: tuple[Any, ...], options: dict[str, Any], results: Any) -> Any:
@@ -286,9 +275,7 @@ class Recorder(Rules):
     def copied(self, result: np.ndarray[Any, Any], source: Recorded) -> Recorded:
         """``result``, made from ``source`` by copying with or without another dtype."""
         made = self.place(result)
-        function = partial(np.copyto, casting="unsafe")
-        function(made.raw, source.raw)
-        self._note(function, (made.raw, source.raw))
+        self._do(_COPY, made.raw, source.raw)
         return made
 
     def assign(self, target: Recorded, index: Any, value: Any) -> None:
@@ -297,12 +284,9 @@ class Recorder(Rules):
         index, value = self._unwrap(index), self._unwrap(value)
         part = target.raw[index] if _basic(index) else None
         if isinstance(part, np.ndarray):
-            function: Any = partial(np.copyto, casting="unsafe")
-            args: tuple[Any, ...] = (part, value)
+            self._do(_COPY, part, value)
         else:
-            function, args = operator.setitem, (target.raw, index, value)
-        function(*args)
-        self._note(function, args)
+            self._do(operator.setitem, target.raw, index, value)
 
     def where(self, condition: Any, x: Any, y: Any) -> Recorded:
         """x where condition, else y: two copies into one place, which ``numpy.where`` cannot do."""
@@ -312,17 +296,11 @@ class Recorder(Rules):
         mask = condition if condition.dtype == bool else None
         if mask is None:
             chosen = self.place(np.asarray(condition != 0))
-            np.not_equal(condition, 0, chosen.raw)
-            self._note(np.not_equal, (condition, 0, chosen.raw))
+            self._do(np.not_equal, condition, 0, chosen.raw)
             mask = chosen.raw
             self._kept.append(chosen)
-        copies: Any = (
-            (partial(np.copyto, casting="unsafe"), (made.raw, y)),
-            (partial(np.copyto, casting="unsafe", where=mask), (made.raw, x)),
-        )
-        for function, args in copies:
-            function(*args)
-            self._note(function, args)
+        self._do(_COPY, made.raw, y)
+        self._do(partial(np.copyto, casting="unsafe", where=mask), made.raw, x)
         return made
 
 

@@ -158,18 +158,8 @@ class Rules:
                 f"captured step: it reads {name}, which it moves on itself, as a schedule does; read it outside, or move "
                 "it on outside",
             )
-        for name, place in walk.iterators():
-            self.fail_at(
-                place,
-                f"captured step: it uses the iterator {name}, which a replay would not move on; take from it outside, and pass "
-                "what it gives to the step",
-            )
-        for name, place in walk.too_large():
-            self.fail_at(
-                place,
-                f"captured step: it reads the host array {name}, which is too large to be compared before each replay; pass "
-                "what it needs of it as a tensor",
-            )
+        for place, message in walk.refused():
+            self.fail_at(place, message)
 
     # --- what every backend does in its own way
 

@@ -1,4 +1,15 @@
-"""One recording of a step: its tensors are watched while it runs, and what it was becomes a replay."""
+"""One recording of a step: its tensors are watched while it runs, and what it was becomes a replay.
+
+A step is recorded without being told. While a session is at work two descriptors stand in the place of ``Tensor._array`` and
+``Tensor._grad``. A tensor from outside shows the step a recorded array in the place of its own, and is remembered as an input
+of the program; one that the step makes shows the step what it was made with, and others the memory behind it::
+
+                       this thread, which records          other threads
+    weight._array      Recorded(memory of the weight)      the ndarray, as ever
+    y = x @ weight     Recorded(place of y)                the ndarray of that place
+
+Nothing is put into the tensors from outside, so that there is nothing to take out again when the step is over or has failed.
+"""
 
 from __future__ import annotations
 

@@ -10,6 +10,13 @@ of a configuration, a closure's variable – would stay what it was. :class:`Wat
 3. *Afterwards* it walks again, along the names in the code that has run. What it finds are the program's guards: containers,
    attributes, closures, globals, defaults, compared before each replay by identity, in C, and by value where that differs.
 
+::
+
+    Walk (before) ─────► step runs, recorded ─────► Walk (after)
+      │                    │ code that ran  ─────────►│
+      └── changes ◄────────┘                          └── Guards, for the replays
+
+``reads`` is about code, ``kinds`` about objects, ``walk`` leads from one to the other, ``guards`` keeps what came of it.
 Over-watching costs a recording more; the walk therefore errs on the side of more, and where code looks attributes up by
 names that it makes (``getattr``, ``vars``), all attributes count.
 """
@@ -25,8 +32,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from kobai.capture.guards import Entry, equal
+from kobai.capture.kinds import kind_of
 from kobai.capture.reads import is_library, is_of_program, is_ours, line_of_change
-from kobai.capture.walk import Ran, Walk, kind_of
+from kobai.capture.walk import Ran, Walk
 
 _CLOCKS = frozenset(
     "time time_ns perf_counter perf_counter_ns monotonic monotonic_ns process_time process_time_ns thread_time".split()
@@ -168,16 +176,14 @@ class Watch:
             return action()
         finally:
             self._paused = False
-            moved = [before and not entry.is_as_before() for entry, before in zip(entries, same, strict=True)]
-            for entry in (entry for entry, has_moved in zip(entries, moved, strict=True) if has_moved):
+            for i, (entry, before) in enumerate(zip(entries, same, strict=True)):
+                if not before or entry.is_as_before():
+                    continue
                 now = tuple(entry.get())
-                for i, (holder, name) in enumerate(entry.holders()):
-                    if len(entry.names) != len(now) or not equal(now[i], entry.values[i]):
+                for j, (holder, name) in enumerate(entry.holders()):
+                    if len(entry.names) != len(now) or not equal(now[j], entry.values[j]):
                         self.moved.setdefault(id(holder), set()).add(name)
-            self.before.entries = [
-                entry._replace(values=tuple(entry.get())) if has_moved else entry
-                for entry, has_moved in zip(entries, moved, strict=True)
-            ]
+                entries[i] = entry._replace(values=now)
 
     def read_and_moved(self, walk: Walk) -> Iterator[tuple[str, str]]:
         """What the step reads and moves on itself, as a schedule's step does: a replay would find it moved, and not read it."""
