@@ -645,6 +645,16 @@ def test_a_method_that_one_layer_is_given_whose_members_the_step_names() -> None
     assert step(kobai.ones(2)).tolist() == [2.0, 2.0]
 
 
+def test_one_attribute_that_comes_for_another_of_the_same_value() -> None:
+    thing = types.SimpleNamespace(a=2.0)
+    step = kobai.capture(lambda x: x * getattr(thing, "a", 1.0) + getattr(thing, "b", 0.0))
+    for _ in range(3):
+        assert step(kobai.ones(1)).item() == 2.0
+    del thing.a
+    thing.b = 2.0
+    assert step(kobai.ones(1)).item() == 3.0
+
+
 def test_hooks_are_watched_where_their_table_is_replaced() -> None:
     model = net()
     model[1].register_forward_hook(_double)

@@ -20,6 +20,7 @@ import types
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 from kobai.capture.guards import ATOMS, UNSET, Entry
@@ -99,7 +100,7 @@ class Walk:
 
     def _picked(self, table: Mapping[str, Any], names: tuple[str, ...], what: str) -> None:
         if table.keys() <= set(names):  # all that is there, so that nothing can join it unseen
-            self.watch(table.values, tuple(table), what)
+            self.watch(partial(chain, table, table.values()), (*table, *table), what)
         else:
             self.watch(partial(map, table.get, names, (UNSET,) * len(names)), names, what)
 
