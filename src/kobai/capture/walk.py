@@ -90,7 +90,8 @@ class Walk:
         for key, (thing, table, name) in self.tables.items():
             names = tuple(sorted(self._looked_up[key] | self._absent(key)))
             if names:
-                self._picked(table, names, f"{name}." if isinstance(thing, types.ModuleType) else f"{kind_of(thing)}.")
+                what = f"{name}." if isinstance(thing, types.ModuleType) else f"{kind_of(thing)}."
+                self._picked(table, names, what, fixed=hasattr(type(thing), "_capture_watch"))
         for table, found in self._globals.values():
             self._picked(table, tuple(sorted(found)), "the global ")
         for (read, what, nothing), things in self._together.items():
@@ -98,9 +99,13 @@ class Walk:
             get = partial(map, read, read_from)
             self.entries.append(Entry(get, tuple(get()), names, what, nothing=nothing))
 
-    def _picked(self, table: Mapping[str, Any], names: tuple[str, ...], what: str) -> None:
+    def _picked(self, table: Mapping[str, Any], names: tuple[str, ...], what: str, fixed: bool = False) -> None:
+        """Watch what a table holds under these names. ``fixed``: no name in it comes for another, as one class has made all."""
         if table.keys() <= set(names):  # all that is there, so that nothing can join it unseen
-            self.watch(partial(chain, table, table.values()), (*table, *table), what)
+            if fixed:
+                self.watch(table.values, tuple(table), what)
+            else:
+                self.watch(partial(chain, table, table.values()), (*table, *table), what)
         else:
             self.watch(partial(map, table.get, names, (UNSET,) * len(names)), names, what)
 

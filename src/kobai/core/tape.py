@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from kobai.core import anomaly
+from kobai.engine import dispatch
 from kobai.xp import Array, is_array, quiet
 
 Vjp: TypeAlias = Callable[[Array], Sequence[Any]]
@@ -97,9 +98,10 @@ class Node:
 
     def check_unchanged(self) -> None:
         """RuntimeError if an array that the vjp keeps was changed in place since; the others may change as they like."""
+        # An id can be trusted here: what the vjp keeps has kept its memory alive since before the change.
+        owners = {owner(array) for array in kept(self.vjp)}
         for version, then in self.versions:
-            # An id can be trusted here: what the vjp keeps has kept its memory alive since before the change.
-            if version[0] != then and any(owner(array) in version[1:] for array in kept(self.vjp)):
+            if version[0] != then and not owners.isdisjoint(version[1:]):
                 raise RuntimeError(
                     f"backward: a tensor that {self.name()} needs was changed in place after it was used (it is at version "
                     f"{version[0]}, expected {then}); use an out-of-place operation, or clone() it first"
@@ -113,8 +115,8 @@ def owner(array: Any) -> int:
     return id(array)
 
 
-opaque: set[type] = {Node, ModuleType, CodeType, FrameType}
-"""Types whose objects lead away from what a vjp keeps – into the rest of the graph or of the program."""
+opaque: set[type] = {Node, ModuleType, CodeType, FrameType, *dispatch.KINDS}
+"""Types whose objects lead away from what a vjp keeps – into the rest of the graph or of the program, or into a compiler."""
 
 _PLAIN = frozenset((bool, int, float, complex, str, bytes, type(None)))
 
@@ -136,12 +138,18 @@ def kept(vjp: Any) -> Iterator[Array]:
             yield thing
             if thing.dtype.hasobject:
                 stack.extend(thing.flat)
-        elif isinstance(thing, tensor_type):
+        elif issubclass(kind, tensor_type):
             yield thing._array
         elif kind is FunctionType:
-            stack += thing.__closure__ or ()
+            for cell in thing.__closure__ or ():
+                try:
+                    stack.append(cell.cell_contents)
+                except ValueError:  # a variable that is not set yet
+                    continue
             stack += (thing.__defaults__, thing.__kwdefaults__, thing.__dict__)
-        elif not isinstance(thing, type):
+        elif kind is tuple or kind is list:
+            stack += thing
+        elif not issubclass(kind, type):
             stack += get_referents(thing)
 
 

@@ -359,6 +359,10 @@ class entry:
         return int(self.known.address)
 
 
+KINDS = (Kernel, compiled, as_written, inlined, entry)
+"""What compiled code is held by."""
+
+
 def _linked(function: Any) -> Any:
     """A copy of ``function`` without annotations, and with what Kobai compiles of what it uses as Numba knows it."""
     known = dict(function.__globals__)

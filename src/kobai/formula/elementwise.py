@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from kobai.core.tape import opaque
 from kobai.cpu.threads import GRAIN, run_split
 from kobai.engine import dispatch
 from kobai.formula.cuda_code import CudaCode
@@ -171,6 +172,9 @@ class Elementwise:
             dispatch.launch(code.on_host, *slots, numbers)
         else:
             code.anywhere(slots, numbers)
+
+
+opaque.add(Elementwise)
 
 
 def _in_rows(slots: tuple[Array, ...]) -> tuple[Array, ...]:
