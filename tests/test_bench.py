@@ -205,6 +205,7 @@ def test_bench_writes_table_picture_and_json(capsys):
     assert all(t["median"] > 0 and t["memory"] > 0 for t in report["timings"])
 
 
+@pytest.mark.thorough
 def test_bench_quiet_names_the_files_and_nothing_else(capsys, monkeypatch):
     monkeypatch.setattr(command, "has", lambda package: package != "matplotlib")
     code, out, _ = kobai_command(capsys, "bench", *FEW, "--quiet", "--out", "b")
@@ -219,6 +220,7 @@ def test_bench_without_matplotlib_says_so(capsys, monkeypatch):
     assert "files in b: bench.json" in out
 
 
+@pytest.mark.thorough
 def test_bench_of_a_table_takes_its_shape(capsys):
     Path("t.csv").write_text("x,y,kind\n" + "".join(f"{i},{-i},{'ab'[i % 2]}\n" for i in range(40)))
     code, out, _ = kobai_command(capsys, "bench", "--data", "t.csv", *FEW, "--out", "b")
@@ -244,6 +246,7 @@ def test_bench_of_both_backends_says_where_the_gpu_wins(capsys, monkeypatch):
     assert json.loads(Path("b/bench.json").read_text())["gpu_wins_from"]["width"] == pytest.approx(8)
 
 
+@pytest.mark.thorough
 def test_bench_shows_what_failed(capsys, monkeypatch):
     def fail(*_):
         raise RuntimeError("captured step: item() reads a value")

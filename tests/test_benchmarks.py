@@ -69,6 +69,7 @@ def peers(tmp_path, *arguments, path=()):
     return code, out, json.loads(file.read_text()) if file.exists() else None
 
 
+@pytest.mark.thorough
 def test_sides_agree_and_are_timed(tmp_path):
     code, out, report = peers(tmp_path, "--sides", "kobai,kobai-plain,numpy,products")
     assert code == 0, out

@@ -998,6 +998,7 @@ def test_info_shows_engines_and_threads_and_warns(capsys, monkeypatch):
 # --- warmup -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_warmup_compiles_once_and_says_what(capsys, monkeypatch, tmp_path):
     pytest.importorskip("numba")
     environment = {**ENVIRONMENT, "NUMBA_CACHE_DIR": str(tmp_path / "numba"), "KOBAI_CACHE": str(tmp_path / "kobai")}

@@ -20,7 +20,7 @@ def moved(args: tuple, k: int, dtype: type) -> list:
     return [np.asarray(a * (1 - 0.05 * k), dtype) if is_float(a) else a for a in args]
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("dtype", [pytest.param(np.float64, marks=pytest.mark.thorough), np.float32])
 @case
 def test_replay_equals_the_tape_bit_for_bit(name, i, dtype):
     args, options = sample(name, i)

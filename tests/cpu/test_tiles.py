@@ -147,6 +147,7 @@ SSE = "+cmov,+sse,+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt"
 AVX2 = f"{SSE},+avx,+avx2,+fma,+bmi,+bmi2"
 
 
+@pytest.mark.thorough
 @needs_tiles
 @pytest.mark.parametrize("machine", [(16, 8), (32, 6), (64, 8)])
 def test_vectors_of_another_width_give_the_same_bits(tmp_path, machine):
@@ -155,6 +156,7 @@ def test_vectors_of_another_width_give_the_same_bits(tmp_path, machine):
     assert report_of(machine, tmp_path)[3] == digests()
 
 
+@pytest.mark.thorough
 @needs_tiles
 @pytest.mark.skipif(tiles.machine()[0] < 32, reason="not an x86 with AVX2")
 def test_a_processor_with_avx2_gives_the_same_bits(tmp_path):

@@ -28,6 +28,8 @@ optuna = pytest.importorskip("optuna")
 
 SOURCE = ("digits", True, 0, None)
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture(scope="module")
 def numbers():

@@ -66,7 +66,10 @@ def numbers():
 NAMES = ["vanishing-gradient", "activations", "init-activations", "init-scale", "init-compare", "zero-init"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+HEAVY = {"init-scale", "init-compare"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.thorough] * (n in HEAVY)) for n in NAMES])
 def test_the_claim_is_seen(name, numbers):
     found, passed = numbers(name)
     assert passed

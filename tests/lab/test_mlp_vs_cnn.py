@@ -18,6 +18,8 @@ from kobai.utils.data import TensorDataset
 
 SOURCE = ("digits", True, 0, None)
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture(scope="module")
 def numbers():

@@ -24,6 +24,8 @@ from kobai.lab.training.curves import load
 
 SOURCE = ("digits", True, 0, None)
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture(scope="module")
 def numbers():
