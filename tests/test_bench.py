@@ -49,6 +49,7 @@ def plan(**changes):
 # --- measuring --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_every_point_and_variant_is_timed():
     found = [t for point in timing.measure(plan(seconds=0.001)) for t in point]
     assert [(t.sweep, t.value, t.backend, t.mode) for t in found] == [
@@ -186,6 +187,7 @@ def test_picture_without_matplotlib(monkeypatch, tmp_path):
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_bench_writes_table_picture_and_json(capsys):
     pytest.importorskip("matplotlib")
     code, out, err = kobai_command(capsys, "bench", *FEW, "--backend", "numpy", "--out", "b", "--optimizer", "sgd")

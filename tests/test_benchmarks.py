@@ -44,6 +44,7 @@ def test_the_suite_is_collected():
     assert {"eager", "captured"} == set(re.findall(r"test_step\[numpy-S-100-(\w+)\]", out))
 
 
+@pytest.mark.thorough
 def test_a_step_is_timed_and_a_backend_that_is_not_here_is_skipped_by_name():
     code, out = suite("--quick", "-k", "test_step and S-10-", "--backend", "numpy,cupy")
     assert code == 0
@@ -94,6 +95,7 @@ def test_a_missing_peer_is_said(tmp_path):
     assert report["left out"].keys() == {"jax"}
 
 
+@pytest.mark.thorough
 def test_memory_is_weighed(tmp_path):
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("needs Linux")

@@ -337,16 +337,10 @@ TAKES_LONG = {"overfitting", "hyperparameters", "mlp-vs-cnn"}
 """Experiments of which even the quick form takes more than 20 seconds."""
 
 
-HEAVY = {"batch-norm", "optimizers", "init-compare", "init-scale", "gradient-check"}
-"""Those of which it takes several."""
-
-
-def of_its_weight(name):
-    marks = [pytest.mark.slow] * (name in TAKES_LONG) + [pytest.mark.thorough] * (name in HEAVY)
-    return pytest.param(name, marks=marks)
-
-
-@pytest.mark.parametrize("name", map(of_its_weight, EXPERIMENTS))
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in TAKES_LONG)) for name in EXPERIMENTS]
+)
 def test_the_page_of_an_experiment_shows_what_it_finds(name, tmp_path, capsys, monkeypatch):
     """``kobai lab NAME --quick``, of which ``kobai lab all --quick`` is the sum."""
     monkeypatch.setenv("COLUMNS", "100000")

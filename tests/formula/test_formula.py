@@ -131,7 +131,7 @@ def test_wrong_calls():
 # --- engines ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("size", [0, 1, 13, (4, 5), 70_001])
 @pytest.mark.parametrize("kernel", KERNELS, ids=IDS)
 def test_numpy_and_numba_agree(with_numba, kernel, size, dtype):

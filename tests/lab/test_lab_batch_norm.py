@@ -10,6 +10,8 @@ from kobai.lab.experiments.base import Settings
 from kobai.lab.experiments.batch_norm import EXPERIMENT, LEARNT, SCALES, net
 from kobai.random import Generator
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture(scope="module")
 def numbers():
