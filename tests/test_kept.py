@@ -414,3 +414,12 @@ def test_pytorch_does_not_watch_attributes_either():
     x.detach().add_(1)
     y.sum().backward()
     assert w.grad.tolist() == [[4, 6], [8, 10]]
+
+
+def test_an_array_at_the_place_of_one_that_is_gone_was_not_changed():
+    """The memory that a tensor had before ``.data`` was set has an id, which an array that a vjp keeps may get later."""
+    layer = kobai.nn.BatchNorm1d(3)
+    for _ in range(200):
+        layer.running_mean.data = layer.running_mean * 1.0
+        layer(kobai.randn(4, 3)).sum().backward()
+    assert len(layer.running_mean._version) == 2  # the count, and the memory of now

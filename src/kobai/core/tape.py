@@ -13,6 +13,7 @@ from gc import get_referents
 from heapq import heappop, heappush
 from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any, TypeAlias
+from weakref import ref
 
 import numpy as np
 
@@ -98,21 +99,28 @@ class Node:
 
     def check_unchanged(self) -> None:
         """RuntimeError if an array that the vjp keeps was changed in place since; the others may change as they like."""
-        # An id can be trusted here: what the vjp keeps has kept its memory alive since before the change.
-        owners = {owner(array) for array in kept(self.vjp)}
+        owners = {id(owner(array)) for array in kept(self.vjp)}
         for version, then in self.versions:
-            if version[0] != then and not owners.isdisjoint(version[1:]):
+            if version[0] != then and any(id(memory()) in owners for memory in version[1:]):
                 raise RuntimeError(
                     f"backward: a tensor that {self.name()} needs was changed in place after it was used (it is at version "
                     f"{version[0]}, expected {then}); use an out-of-place operation, or clone() it first"
                 )
 
 
-def owner(array: Any) -> int:
-    """The ``id`` of what owns the memory of ``array``: the same for an array and all views of it."""
+def owner(array: Any) -> Any:
+    """What owns the memory of ``array``: the same for an array and all views of it."""
     while (base := getattr(array, "base", None)) is not None:
         array = base
-    return id(array)
+    return array
+
+
+def reference(memory: Any) -> Callable[[], Any]:
+    """A weak reference to what owns memory, for another array may have its id when it is gone."""
+    try:
+        return ref(memory)
+    except TypeError:  # a buffer that knows no such references
+        return lambda: memory
 
 
 opaque: set[type] = {Node, ModuleType, CodeType, FrameType, *dispatch.KINDS}

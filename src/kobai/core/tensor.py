@@ -67,7 +67,7 @@ class Tensor:
     """
 
     _array: Array
-    _version: list[int]  # shared by all that view the same memory: how often it was changed in place, and its owner
+    _version: list[Any]  # shared by all that view the same memory: how often it was changed in place, and whose it was
     _requires_grad: bool = False
     _node: Node | None = None
     _grad: Tensor | None = None
@@ -269,9 +269,9 @@ class Tensor:
         """Count an in-place change, and note whose memory it was: a vjp that keeps a part of it must not run any more."""
         array, version = self._array, self._version
         version[0] += 1
-        memory = id(array) if array.base is None else tape.owner(array)
-        if version[-1] != memory:
-            version.append(memory)
+        memory = array if array.base is None else tape.owner(array)
+        if len(version) == 1 or version[-1]() is not memory:
+            version[1:] = [*(other for other in version[1:] if other() is not None), tape.reference(memory)]
 
     def _edge(self) -> Any:
         """Where a gradient of this tensor goes: its node, itself if a leaf that wants one, or nowhere."""
