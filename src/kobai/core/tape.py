@@ -38,7 +38,7 @@ class Node:
     __slots__ = ("__weakref__", "edges", "hooks", "name_", "order", "retain", "versions", "vjp")
 
     def __init__(
-        self, name: str, vjp: Vjp, edges: Sequence[Any], versions: Sequence[tuple[list[int], int]] = ()
+        self, name: str, vjp: Vjp, edges: Sequence[Any], versions: Sequence[tuple[list[Any], int]] = ()
     ) -> None:
         self.name_ = name
         self.vjp: Vjp | None = vjp
