@@ -557,6 +557,36 @@ def test_a_rate_that_the_step_reads_and_moves_on() -> None:
     assert run(True) == run(False)
 
 
+@pytest.mark.parametrize("others", [{}, {"first": 0.0}], ids=["alone", "beside another"])
+def test_what_a_replayed_function_moves_on_and_the_step_reads(others) -> None:
+    def run(capture: bool) -> list[float]:
+        state = types.SimpleNamespace(**others, calls=0.0)
+        model = net()
+        optimizer = kobai.optim.SGD(model.parameters(), lr=0.1)
+
+        def factor(epoch):
+            state.calls += 1.0
+            return 1.0
+
+        schedule = kobai.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+        def step(x, t):
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model.eval()(x), t) * (state.calls + getattr(state, "first", 0.0))
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            return loss
+
+        run = kobai.capture(step, fallback=True) if capture else step
+        losses = [run(*data()).item() for _ in range(6)]
+        if capture:
+            assert "it reads SimpleNamespace.calls, which it moves on itself" in run.failure
+        return losses
+
+    assert run(True) == run(False)
+
+
 # --- tensors, modules, optimizers -------------------------------------------------------------------------------------
 
 

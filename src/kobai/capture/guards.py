@@ -27,6 +27,10 @@ ATOMS = (np.generic, np.dtype, *map(type, (None, False, 0, 0.0, 0j, "", b"", ran
 """Types whose objects stay what they are and hold nothing else."""
 
 
+WHOLE = (chain, dict.values)
+"""How all of a table is read, whose values each have a name."""
+
+
 class Entry(NamedTuple):
     """Something that was read: how to read it again, what it was, and how to speak of it."""
 
@@ -45,6 +49,8 @@ class Entry(NamedTuple):
         get = self.get
         if not isinstance(get, partial):
             yield getattr(get, "__self__", None), None
+        elif get.func in WHOLE:
+            yield from ((get.args[0], name) for name in self.names)
         elif get.func is not map:
             yield get.args[0], None
         elif hasattr(get.args[0], "__self__"):  # a table's get, and names

@@ -103,7 +103,7 @@ class Walk:
         """Watch what a table holds under these names. ``fixed``: no name in it comes for another, as one class has made all."""
         if table.keys() <= set(names):  # all that is there, so that nothing can join it unseen
             if fixed:
-                self.watch(table.values, tuple(table), what)
+                self.watch(partial(dict.values, table), tuple(table), what)
             else:
                 self.watch(partial(chain, table, table.values()), (*table, *table), what)
         else:

@@ -158,8 +158,8 @@ class Watch:
             changed += [draw for generator, draw in drawn if id(generator) in after]
         return [self._told(entry) for entry in changed]
 
-    def _told(self, entry: Entry) -> tuple[str, str]:
-        name = entry.changed()
+    def _told(self, entry: Entry, name: str | None = None) -> tuple[str, str]:
+        name = name or entry.changed()
         place = line_of_change(self._ran or (), name) or line_of_change(self.before.codes, name)
         if place is None:
             code = getattr(self.step, "__code__", None)
@@ -181,7 +181,7 @@ class Watch:
                     continue
                 now = tuple(entry.get())
                 for j, (holder, name) in enumerate(entry.holders()):
-                    if len(entry.names) != len(now) or not equal(now[j], entry.values[j]):
+                    if name is None or len(entry.names) != len(now) or not equal(now[j], entry.values[j]):
                         self.moved.setdefault(id(holder), set()).add(name)
                 entries[i] = entry._replace(values=now)
 
@@ -191,7 +191,7 @@ class Watch:
             for holder, name in entry.holders():
                 names = self.moved.get(id(holder), ())
                 if name in names or (names and None in (name, *names)):
-                    yield self._told(entry)
+                    yield self._told(entry, name)
                     break
 
     def after(self, *more: Any) -> Walk:
