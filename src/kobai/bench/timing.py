@@ -23,8 +23,8 @@ from kobai.nn import functional as F
 from kobai.nn.utils import clip_grad_norm_
 from kobai.ops.random import randint, randn
 from kobai.random import manual_seed
+from kobai.train.job import optimizer_of
 from kobai.train.models import build
-from kobai.train.recipes import optimizer
 from kobai.train.settings import Settings
 from kobai.xp import default_device, using
 
@@ -110,7 +110,7 @@ def measure(plan: Plan) -> Iterator[list[Timing]]:
 def training_step(settings: Settings, shape: Shape) -> Callable[[Any, Any], Any]:
     """``step(x, t)``: one step of the model on the default backend, as the Trainer does it; returns the loss."""
     model = build(shape.description(settings)).to(default_device())
-    rule = optimizer(settings.optimizer, model.parameters(), settings.lr, settings.weight_decay, settings.momentum)
+    rule = optimizer_of(settings, model)
 
     def step(x: Any, t: Any) -> Any:
         loss = F.cross_entropy(model(x), t)

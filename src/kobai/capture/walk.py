@@ -102,7 +102,7 @@ class Walk:
     def _picked(self, table: Mapping[str, Any], names: tuple[str, ...], what: str, fixed: bool = False) -> None:
         """Watch what a table holds under these names. ``fixed``: no name in it comes for another, as one class has made all."""
         if table.keys() <= set(names):  # all that is there, so that nothing can join it unseen
-            if fixed:
+            if fixed and isinstance(table, dict):
                 self.watch(partial(dict.values, table), tuple(table), what)
             else:
                 self.watch(partial(chain, table, table.values()), (*table, *table), what)

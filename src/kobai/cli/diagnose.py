@@ -23,7 +23,6 @@ from kobai.optim import Optimizer
 from kobai.random import Generator, manual_seed
 from kobai.train import checkpoint, job
 from kobai.train.models import build
-from kobai.train.recipes import optimizer as rule
 from kobai.train.settings import Settings, SettingsError
 from kobai.utils.data import DataLoader
 from kobai.xp import default_device
@@ -110,7 +109,7 @@ def _fresh(settings: Settings) -> tuple[Patient, DataSplits, Settings]:
     splits = job.load_data(settings)
     manual_seed(settings.seed)
     net = build(job.describe_model(settings, splits.input_shape, len(splits.classes))).to(default_device())
-    update = rule(settings.optimizer, net.parameters(), settings.lr, settings.weight_decay, settings.momentum)
+    update = job.optimizer_of(settings, net)
     return Patient(net, update, job.describe_shape(settings, splits)), splits, settings
 
 
@@ -125,7 +124,7 @@ def _of_run(path: Path, given: dict[str, object]) -> tuple[Patient, DataSplits, 
         settings = Settings.from_dict({**state["config"]["settings"], **given})
         net = build(state["config"]["model"]).to(default_device())
         net.load_state_dict(state["model"])
-        update = rule(settings.optimizer, net.parameters(), settings.lr, settings.weight_decay, settings.momentum)
+        update = job.optimizer_of(settings, net)
         update.load_state_dict(state["optimizer"])
         epoch = int(state["epoch"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

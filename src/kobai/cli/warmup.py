@@ -16,7 +16,7 @@ from kobai.engine import disk_cache, dispatch
 from kobai.lab import Doctor
 from kobai.nn import Module
 from kobai.ops.create import zeros
-from kobai.train import job, recipes
+from kobai.train import job
 from kobai.train.models import build
 from kobai.train.progress import duration
 from kobai.train.settings import Settings, option
@@ -75,14 +75,11 @@ def compile_kernels(
 
 def _warm(settings: Settings, shape: Shape, net: Module, bar: _Bar) -> Warmed:
     """One batch of nothing, through the steps of a training."""
-    rule = recipes.optimizer(
-        settings.optimizer, net.parameters(), settings.lr, settings.weight_decay, settings.momentum
-    )
     images = zeros(settings.batch_size, *shape.inputs, device=default_device())
     labels = zeros(settings.batch_size, dtype="int64", device=default_device())
     return warmup(
         net,
-        rule,
+        job.optimizer_of(settings, net),
         [(images, labels)],
         metrics=["accuracy"],
         callbacks=[Doctor(say=silent)],
