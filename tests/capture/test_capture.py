@@ -508,6 +508,46 @@ def test_an_index_out_of_range_raises_in_replays_too():
         step(kobai.ones(2, 3), bad)
 
 
+@pytest.mark.parametrize(
+    "moment", ["before backward", "after backward", "of the rate", "on the host", "after zero_grad"]
+)
+def test_a_replay_that_fails_leaves_the_gradients_of_the_step_so_far(moment):
+    def run(wrap):
+        kobai.manual_seed(0)
+        layer = nn.Linear(3, 3)
+        optimizer = kobai.optim.SGD(layer.parameters(), lr=0.1)
+        schedule = lr_scheduler.LambdaLR(optimizer, lambda epoch: None if epoch == 5 and moment == "on the host" else 1)
+        good, bad = kobai.tensor([0, 1]), kobai.tensor([0, 7])
+
+        def step(x, first, second):
+            loss = F.cross_entropy(layer(x), first)
+            loss.backward()
+            if moment == "after zero_grad":
+                optimizer.zero_grad()
+            other = F.cross_entropy(x, second)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            return other
+
+        call = wrap(step)
+        for _ in range(3):
+            call(kobai.ones(2, 3), good, good)
+        layer.weight.grad = kobai.ones(3, 3)
+        call(kobai.ones(2, 3), good, good)
+        if moment == "of the rate":
+            optimizer.param_groups[0]["lr"] = None
+        with pytest.raises((IndexError, TypeError, ValueError)):
+            call(
+                kobai.ones(2, 3),
+                bad if moment == "before backward" else good,
+                bad if moment in ("after backward", "after zero_grad") else good,
+            )
+        return [None if p.grad is None else p.grad.tolist() for p in layer.parameters()]
+
+    assert run(kobai.capture) == run(lambda step: step)
+
+
 def test_other_threads_go_on_undisturbed_while_a_step_is_recorded():
     layer = nn.Linear(64, 64)
     stop = threading.Event()

@@ -322,3 +322,28 @@ def test_gradient_or_state_on_another_device():
         optimizer.step()
     optimizer.load_state_dict(optimizer.state_dict())
     optimizer.step()
+
+
+@pytest.mark.parametrize("wrap", [kobai.capture, lambda step: step], ids=["captured", "eager"])
+@pytest.mark.parametrize("bad", [None, "0.5", [0.1]], ids=str)
+@pytest.mark.parametrize("option", ["lr", "eps"])
+def test_an_option_that_is_no_number_is_an_error(wrap, option, bad):
+    p = parameter(np.ones(3))
+    optimizer = kobai.optim.Adam([p], lr=0.1)
+
+    def step(x):
+        (p * x).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    call = wrap(step)
+    for _ in range(3):
+        call(kobai.ones(3))
+    optimizer.param_groups[0][option] = bad
+    before = p.tolist()
+    with pytest.raises((TypeError, ValueError)):
+        call(kobai.ones(3))
+    assert p.tolist() == before
+    optimizer.param_groups[0][option] = 0.1
+    call(kobai.ones(3))
+    assert p.tolist() != before

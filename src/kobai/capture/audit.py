@@ -125,7 +125,7 @@ class _Audit(Session):
     def rebinds(self, tensor: Tensor) -> None:
         self._note(tensor)
 
-    def sets_grad(self, tensor: Tensor) -> None:
+    def sets_grad(self, tensor: Tensor, grad: Tensor | None) -> None:
         self._note_grad(tensor)
 
     def _note(self, tensor: Tensor) -> None:

@@ -23,6 +23,7 @@ import operator
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
+from itertools import accumulate
 from operator import length_hint
 from typing import Any
 
@@ -44,13 +45,15 @@ from kobai.xp import Array, Backend
 class Program:
     """The notes of a step: calls in order, among them what the host does, where the step did it.
 
-    So a replay that fails has counted as far as it came: a step of Adam, if the parameters were updated.
+    So a replay that fails has counted as far as it came: a step of Adam, if the parameters were updated. It has set the
+    gradients that the step sets up to there; one that does not fail sets them at its end, all at once.
     """
 
     def __init__(self) -> None:
         self.calls: list[tuple[Callable[..., Any], tuple[Any, ...]] | None] = []
         self.allocating: list[str] = []
         """Names of functions without ``out=``, which make a new array at every replay."""
+        self._grads: list[tuple[int, Any, Any]] = []  # how many calls come before, the tensor, the gradient
         self._last: tuple[Any, Any] | None = None  # what the host did last in this replay, and what was before
 
     def replay(self) -> None:
@@ -65,10 +68,24 @@ class Program:
                 function(*args)
         except BaseException:
             # An exception that a handler of signals raises may come between a count and the kernel that it is for.
-            function, args = self.calls[len(self.calls) - length_hint(calls) - 1]  # type: ignore[misc]
+            at = len(self.calls) - length_hint(calls) - 1
+            function, args = self.calls[at]  # type: ignore[misc]
             if function == self.host and self._last is not None and self._last[0] is args[0]:
                 args[0].restore(self._last[1])
+            for before, tensor, grad in self._grads:
+                if before <= at:
+                    tensor._grad = grad
             raise
+
+    def sets_grad(self, tensor: Any, grad: Any) -> None:
+        """Here the step gives a tensor this gradient, or None."""
+        self._grads.append((len(self.calls), tensor, grad))
+
+    def close(self) -> None:
+        """The step is over: drop the calls that turned out not to be needed."""
+        dropped = list(accumulate((call is None for call in self.calls), initial=0))
+        self._grads = [(before - dropped[before], tensor, grad) for before, tensor, grad in self._grads]
+        self.calls = [call for call in self.calls if call is not None]
 
     def host(self, compute: Callable[[], Any], place: Any) -> None:
         """Do what the host does at every replay, and put the numbers that it gives into their place, if it has one."""
@@ -99,7 +116,7 @@ class Recorder(Rules):
 
     def finished(self) -> Program:
         """The program of the step, which is over."""
-        self.program.calls = [call for call in self.program.calls if call is not None]
+        self.program.close()
         return self.program
 
     # --- places

@@ -74,7 +74,7 @@ class Replay:
         self.versions = list(changed.values())
         before = [(leaf, grad) for leaf, grad in session.grads_read.values() if leaf._node is None]
         self.leaves_before, self.grads_before = [leaf for leaf, _ in before], [grad for _, grad in before]
-        self.grads = [(leaf, leaf._grad) for leaf in session.grads_set.values()]
+        self.grads = [(leaf, leaf.__dict__.get("_grad")) for leaf in session.grads_set.values()]
         self.guards = session.recorder.guards()
         self.own_bytes: int = held + sum(place.nbytes for place in self.places)
 
@@ -167,8 +167,8 @@ class Session:
             "replay would not do; write into it with copy_()"
         )
 
-    def sets_grad(self, tensor: Tensor) -> None:
-        """A tensor is about to be given another gradient."""
+    def sets_grad(self, tensor: Tensor, grad: Tensor | None) -> None:
+        """A tensor is about to be given this gradient."""
         self.grads_set[id(tensor)] = tensor
 
     def enter(self, array: Array) -> Array:
@@ -214,6 +214,10 @@ class HostSession(Session):
 
     def replay(self, result: Any) -> Replay:
         return Replay(self.recorder.finished().replay, self, result)
+
+    def sets_grad(self, tensor: Tensor, grad: Tensor | None) -> None:
+        super().sets_grad(tensor, grad)
+        self.recorder.program.sets_grad(tensor, grad)
 
     def adopt(self, array: Array) -> Array:
         return self.recorder.external(array) if isinstance(array, np.ndarray) else array
@@ -337,7 +341,7 @@ class _Grads:
     def __set__(self, tensor: Tensor, grad: Tensor | None) -> None:
         session = _sessions.get(threading.get_ident())
         if session is not None:
-            session.sets_grad(tensor)
+            session.sets_grad(tensor, grad)
         tensor.__dict__["_grad"] = grad
 
 
