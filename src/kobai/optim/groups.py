@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable
+from numbers import Real
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -54,6 +55,18 @@ def in_numbers(group: Group) -> Group:
 def number(value: Any) -> Any:
     """The element of a tensor of one element; numbers as they are."""
     return _host_memory(value).item() if isinstance(value, Tensor) else value
+
+
+PLAIN_NUMBERS = frozenset((float, int, bool))
+
+
+def check_numbers(who: str, group: Group, numbers: tuple[Any, ...]) -> None:
+    """What a kernel is given of a group: NumPy would make NaN of None and a number of a string, silently."""
+    if any(not isinstance(value, Real) and getattr(value, "shape", None) != () for value in numbers):
+        wrong = [
+            f"{name} = {value!r}" for name, value in group.items() if value is None or isinstance(value, str | list)
+        ]
+        raise TypeError(f"{who}: expected numbers as options, got {', '.join(wrong) or numbers}")
 
 
 def _host_memory(tensor: Tensor) -> Array:

@@ -12,7 +12,6 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from functools import cache, partial, wraps
-from numbers import Real
 from operator import itemgetter
 from typing import Any, TypeAlias
 
@@ -25,7 +24,7 @@ from kobai.errors import BackendError
 from kobai.formula.elementwise import Elementwise
 from kobai.formula.many import Many
 from kobai.optim import _formulas
-from kobai.optim.groups import Group, ParameterGroups, Params, in_numbers
+from kobai.optim.groups import PLAIN_NUMBERS, Group, ParameterGroups, Params, check_numbers, in_numbers
 from kobai.optim.groups import required as required  # PyTorch has it here
 from kobai.xp import Array, asarray, device_of, xp_of
 
@@ -35,7 +34,6 @@ Batch: TypeAlias = tuple[Any, list[Tensor], list[State], list[Array]]
 # PyTorch's choices of engine, found in its saved parameter groups. They do not change the mathematics.
 _ENGINE_OPTIONS = ("foreach", "fused", "capturable", "differentiable")
 
-_PLAIN_NUMBERS = frozenset((float, int, bool))
 _UNFINISHED = "{}: define step(), or _new_state(), _kernel() and _numbers()"
 
 _BEFORE = {
@@ -385,25 +383,13 @@ class _Step(dispatch.Count):
             numbers += (group["weight_decay"],)
         elif self.decay == "shrink":
             numbers += (1.0 - group["lr"] * group["weight_decay"],)
-        if not _PLAIN_NUMBERS.issuperset(map(type, numbers)):
-            self._check(numbers)
+        if not PLAIN_NUMBERS.issuperset(map(type, numbers)):
+            check_numbers(type(self.optimizer).__name__, group, numbers)
         if len(self.states) > 1:
             host = {name: value for name, value in first.items() if not isinstance(value, Tensor)}
             for state in self.states[1:]:
                 state.update(host)
         return numbers
-
-    def _check(self, numbers: tuple[Any, ...]) -> None:
-        """NumPy makes a NaN of None and a number of a string, silently."""
-        if any(not isinstance(value, Real) and getattr(value, "shape", None) != () for value in numbers):
-            wrong = [
-                f"{name} = {value!r}"
-                for name, value in self.group.items()
-                if value is None or isinstance(value, str | list)
-            ]
-            raise TypeError(
-                f"{type(self.optimizer).__name__}: expected numbers as options, got {', '.join(wrong) or numbers}"
-            )
 
     def save(self) -> State:
         return self.states[0].copy()
