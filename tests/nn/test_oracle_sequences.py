@@ -12,13 +12,6 @@ TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
-@pytest.fixture(scope="module")
-def torch():
-    torch = pytest.importorskip("torch")
-    torch.set_num_threads(1)
-    return torch
-
-
 def flat(value):
     """All tensors of nested tuples, in order."""
     if isinstance(value, (tuple, list)):
