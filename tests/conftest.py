@@ -47,7 +47,11 @@ def _fresh_defaults():
     kobai.use("numpy")
 
 
-VERIFIED = {"test_capture.py", "test_capture_watch.py", "test_optim_captured.py", "test_programs.py"}
+VERIFIED = {
+    *(f"test_capture{part}.py" for part in ("", "_refused", "_watch", "_effects")),
+    "test_optim_captured.py",
+    "test_programs.py",
+}
 """Files, besides those of ``train``, in whose tests every replay of a captured step is compared with the step itself."""
 
 
