@@ -5,7 +5,7 @@
     python scripts/fuzz_capture.py --show 4711                          one sequence as text, and how it ends
     python scripts/fuzz_capture.py --kinds                              also a table by kind of what happens
 
-A sequence that differs is printed as plainly as it can be made; see ``tests/step_programs.py`` for what they are made of.
+A sequence that differs is printed as plainly as it can be made; see ``tests/step_sequences.py`` for what they are made of.
 Each thousand has a process of its own, so that one that dies is named too. Exit status 1 where something differs.
 """
 
@@ -21,7 +21,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from capture_fuzz import Found, described, difference, many
-from step_programs import draw, text_of
+from step_programs import text_of
+from step_sequences import draw
 
 CHUNK = 500
 

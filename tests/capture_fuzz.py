@@ -1,4 +1,4 @@
-"""Sequences of training steps, captured and eager, that must agree in everything: see :mod:`step_programs`.
+"""Sequences of training steps, captured and eager, that must agree in everything: see :mod:`step_sequences`.
 
 ``check(seed)`` draws the sequence with that number, runs it twice from the same seeds, and describes the first difference –
 in losses, parameters, buffers, gradients, the optimizer's state, what the step's Python did, or the state of the random
@@ -42,7 +42,9 @@ from kobai import nn
 from kobai.nn import functional as F
 from kobai.optim import lr_scheduler
 from kobai.train import Callback, Trainer
-from step_programs import EFFECTS, Change, Sequence, Spec, draw, text_of
+from step_effects import EFFECTS
+from step_programs import Spec, text_of
+from step_sequences import Change, Sequence, draw
 
 NAMES = {
     module.__name__: module

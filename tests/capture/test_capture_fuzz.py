@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 
 import capture_fuzz
-import step_programs
+import step_sequences
 from kobai.capture import session
+from step_changes import CHANGES
+from step_effects import EFFECTS
+from step_places import NUMBERS, PLACES
 
 SEQUENCES, CHUNK = 100, 50
 
@@ -26,7 +29,12 @@ def test_captured_sequences_do_what_eager_ones_do(start):
 
 
 def test_a_sequence_is_the_same_in_every_process():
-    code = "import step_programs as s; [print(s.draw(i), s.text_of(s.draw(i).spec)) for i in range(30)]"
+    code = """
+from step_programs import text_of
+from step_sequences import draw
+for i in range(30):
+    print(draw(i), text_of(draw(i).spec))
+"""
     tests = str(Path(__file__).parents[1])
     outputs = {
         subprocess.run(
@@ -39,14 +47,14 @@ def test_a_sequence_is_the_same_in_every_process():
         for seed in ("1", "2")
     }
     assert len(outputs) == 1
-    assert f"{step_programs.draw(29)}" in outputs.pop()
+    assert f"{step_sequences.draw(29)}" in outputs.pop()
 
 
 def test_every_kind_is_drawn():
-    drawn = set().union(*(step_programs.draw(seed).kinds for seed in range(2000)))
-    kinds = {*step_programs.CHANGES}
-    kinds |= {f"place: {place}" for place in (*step_programs.PLACES, *step_programs.NUMBERS)}
-    kinds |= {f"effect: {effect}" for effect in step_programs.EFFECTS}
+    drawn = set().union(*(step_sequences.draw(seed).kinds for seed in range(2000)))
+    kinds = {*CHANGES}
+    kinds |= {f"place: {place}" for place in (*PLACES, *NUMBERS)}
+    kinds |= {f"effect: {effect}" for effect in EFFECTS}
     assert kinds <= drawn
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import capture_fuzz
 import kobai
-import step_programs
+import step_sequences
 from kobai import nn
 from kobai.capture import guards, session
 from kobai.capture import step as capture_step
@@ -239,7 +239,7 @@ def test_what_verify_may_be():
 
 def test_verifying_changes_nothing_in_random_sequences():
     for seed in range(10_000, 10_030):
-        sequence = step_programs.draw(seed)
+        sequence = step_sequences.draw(seed)
         plain, verified = capture_fuzz.Run(sequence, True), capture_fuzz.Run(sequence, True, verify=1)
         found = capture_fuzz.compare(plain, verified)
         assert found is None, capture_fuzz.described(sequence, found)

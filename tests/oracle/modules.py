@@ -14,7 +14,8 @@ from torch.testing._internal.common_modules import ModuleErrorEnum, module_db
 import kobai
 from oracle import verdict
 from oracle.bridge import ForeignError, LackingError, has, lookup, own, put, tensors
-from oracle.operations import SAMPLES, both_refuse, shown
+from oracle.operations import SAMPLES
+from oracle.refusals import both_refuse, shown
 from oracle.verdict import Findings, host, leaves
 
 MODULES = {info.module_cls.__name__: info for info in module_db if has(f"nn.{info.module_cls.__name__}")}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,13 +15,12 @@ from torch.testing._internal.opinfo.core import BinaryUfuncInfo, OpInfo
 import kobai
 from oracle import bridge, verdict
 from oracle.bridge import ForeignError, LackingError, has, lookup, own, put, tensors
+from oracle.refusals import NO_OUT, refusals, shown
 from oracle.verdict import Findings, host, leaves
 
 SAMPLES = 10  # of an operation in one dtype, spread over what PyTorch makes
 MADE = 400  # of which so many are looked at
 ELEMENTS = 20_000  # more in one sample only cost time
-
-NO_OUT = "no argument out"  # is listed as lacking, not as a difference
 NOT_PUT = {
     "bmm.triton_optimized": "a kernel for GPUs; bmm is compared",
     "max_pool2d_with_indices_backward": "a function that PyTorch's autograd calls, not its users",
@@ -361,19 +359,6 @@ def _in_float64(given: Any) -> Any:
     return bridge.rebuild(given, leaf)
 
 
-def shown(given: Any) -> str:
-    def leaf(part: Any) -> Any:
-        if isinstance(part, torch.Tensor):
-            return Shown(f"{verdict.dtype_name(part.dtype)}{tuple(part.shape)}")
-        return part
-
-    return re.sub(r"\s+", " ", repr(bridge.rebuild(given, leaf)))[:240]
-
-
-class Shown(str):
-    __repr__ = str.__str__
-
-
 # --- dtypes -----------------------------------------------------------------------------------------------------------
 
 OPERANDS = {"b": [True, True, False], "i": [1, 2, 3], "u": [1, 2, 3], "f": [1.5, 2.0, 3.25]}
@@ -421,43 +406,3 @@ def _result(info: Any, a: torch.Tensor, b: torch.Tensor, convert: bool) -> Any:
         except (RuntimeError, TypeError):
             continue
     return None
-
-
-# --- what must be refused ---------------------------------------------------------------------------------------------
-
-
-def refusals(info: Any, kobais: Any) -> Iterator[tuple[str, str]]:
-    """Calls that PyTorch's tests say must raise: those that Kobai takes, or refuses with another type or no reason."""
-    if info.error_inputs_func is None:
-        return
-    for bad in itertools.islice(info.error_inputs("cpu"), 60):
-        sample = bad.sample_input
-        given = ((sample.input, *sample.args), dict(sample.kwargs))
-
-        def theirs(given: Any = given) -> None:
-            info.op(*given[0], **given[1])
-
-        def ours(given: Any = given) -> None:
-            kobais(*put(given[0]), **put(given[1]))
-
-        if found := both_refuse(theirs, ours):
-            yield found[0], f"{found[1]}\n    {shown(given)}"
-
-
-def both_refuse(theirs: Callable[[], Any], ours: Callable[[], Any]) -> tuple[str, str] | None:
-    try:
-        theirs()
-    except Exception as error:
-        expected = error
-    else:  # refused on other devices only
-        return None
-    try:
-        ours()
-    except (ForeignError, LackingError):
-        return None
-    except Exception as error:
-        if verdict.refusal(error) == NO_OUT:
-            return None
-        kind = verdict.of_refusals(expected, error)
-        return (kind, f"{verdict.said(error)}; PyTorch says {verdict.said(expected)}") if kind else None
-    return "accepted", f"PyTorch says {verdict.said(expected)}"

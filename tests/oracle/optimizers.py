@@ -12,7 +12,7 @@ from torch.testing._internal.common_optimizers import OptimizerErrorEnum, optim_
 import kobai
 from oracle import verdict
 from oracle.bridge import has, lookup, put
-from oracle.operations import both_refuse, shown
+from oracle.refusals import both_refuse, shown
 from oracle.verdict import Findings, host
 
 OPTIMIZERS = {info.optim_cls.__name__: info for info in optim_db if has(f"optim.{info.optim_cls.__name__}")}
