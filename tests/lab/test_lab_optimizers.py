@@ -9,6 +9,7 @@ import pytest
 
 from kobai import optim
 from kobai.lab.experiments import optimizers, register
+from kobai.lab.experiments._nets import first_below
 from kobai.lab.experiments.base import Settings
 from kobai.lab.experiments.optimizers import (
     EXPERIMENT,
@@ -20,7 +21,6 @@ from kobai.lab.experiments.optimizers import (
     crossings,
     distance,
     path,
-    steps_to,
 )
 
 
@@ -88,9 +88,9 @@ def test_in_training_what_a_gradient_of_one_would_be_given_grows_as_the_gradient
 
 def test_momentum_reaches_a_lower_loss_sooner(numbers):
     training = numbers["training"]
-    sgd = steps_to(training["sgd"], numbers["level"])
+    sgd = first_below(training["sgd"], numbers["level"])
     for name in optimizers.WITH_MOMENTUM:
-        assert steps_to(training[name], numbers["level"]) < sgd / 2, name
+        assert first_below(training[name], numbers["level"]) < sgd / 2, name
         assert training[name]["loss"][-1] < training["sgd"]["loss"][-1] / 4, name
     assert EXPERIMENT.finding(numbers)[1]
 
@@ -98,7 +98,7 @@ def test_momentum_reaches_a_lower_loss_sooner(numbers):
 def test_momentums_lead_is_that_of_a_longer_step(numbers):
     """What the page says of it: SGD whose steps are as long as momentum's add up to keeps up."""
     training = numbers["training"]
-    assert steps_to(training[LONGER], numbers["level"]) <= 1.5 * steps_to(training["momentum"], numbers["level"])
+    assert first_below(training[LONGER], numbers["level"]) <= 1.5 * first_below(training["momentum"], numbers["level"])
     assert EXPERIMENT.finding(numbers)[0].count("SGD with ten times the rate") == 1
 
 

@@ -277,6 +277,11 @@ def letter(ax: Any, text: str) -> None:
     ax.set_title(text, loc="left", fontsize=9, color="0.1")
 
 
+def note(ax: Any, text: str, at: tuple[float, float], shift: tuple[float, float] = (0, 0), **kwargs: Any) -> None:
+    """Small words beside a point of the data, ``shift`` points away from it; further arguments are those of ``annotate``."""
+    ax.annotate(text, at, **{"xytext": shift, "textcoords": "offset points", "fontsize": 7.5, **kwargs})
+
+
 @contextmanager
 def _steady() -> Any:
     """Settings under which equal figures give equal files."""

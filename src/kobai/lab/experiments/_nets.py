@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 import kobai
 from kobai import ops
+from kobai.lab import plots
 from kobai.lab.experiments.base import Numbers, Settings
-from kobai.lab.training.curves import Data, load, train_curves
+from kobai.lab.training.curves import Data
 from kobai.nn import Sequential
 from kobai.random import Generator
 from kobai.train import mlp
 from kobai.xp import default_device
+
+T = TypeVar("T")
 
 INITS = {
     "std 1": "normal(1)",
@@ -37,26 +40,35 @@ XAVIER = (
 T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 """Quantiles 0.975 of Student's t with 1, 2, … degrees of freedom."""
 
+CHANCE = math.log(10)
+"""The cross-entropy of equal probabilities for ten classes: where a net that tells nothing apart stays."""
+
 CURVES = ("loss", "train_loss", "train_accuracy", "held_loss", "held_accuracy")
 
 
-def net(data: Data, hidden: Sequence[int], activation: str, init: str, seed: int) -> Sequential:
-    """A multilayer perceptron of the study: all weights, the last layer's too, from the initialiser of condition ``init``."""
-    model = mlp(
-        data.features,
-        hidden,
-        data.classes,
-        activation=activation,
-        init=INITS.get(init, init),
-        generator=Generator().manual_seed(seed),
-    )
-    model.to(default_device())
-    return model
+def net(data: Data, hidden: Sequence[int], seed: int, *, init: str = "auto", **options: Any) -> Sequential:
+    """A multilayer perceptron for ``data``; ``init`` may be a condition of the study. Options: :func:`kobai.train.mlp`."""
+    options |= {"init": INITS.get(init, init), "generator": Generator(seed=seed)}
+    return mlp(data.features, hidden, data.classes, **options).to(default_device())
 
 
 def the_data(settings: Settings) -> tuple[Any, ...]:
     """Arguments of :func:`kobai.lab.training.curves.load`, which travel to workers in place of the data."""
     return settings.data, settings.quick, settings.seed, settings.data_dir
+
+
+def over_seeds(
+    settings: Settings, function: Callable[..., T], tasks: Mapping[Any, tuple[Any, ...]], repeat: int
+) -> dict[Any, list[T]]:
+    """``{key: [function(*task, seed) for each seed]}`` over tasks: ``repeat`` seeds, or more if the settings ask for more."""
+    seeds = range(settings.seed, settings.seed + max(repeat, settings.repeat))
+    each = {
+        (*((key,) if isinstance(key, str) else key), f"seed {seed}"): (*task, seed)
+        for key, task in tasks.items()
+        for seed in seeds
+    }
+    found = iter(settings.map(function, each).values())
+    return {key: [next(found) for _ in seeds] for key in tasks}
 
 
 def fewer(data: Data, samples: int, seed: int, unseen: int = 5000) -> Data:
@@ -73,14 +85,6 @@ def fewer(data: Data, samples: int, seed: int, unseen: int = 5000) -> Data:
     x, t = ops.index_select(data.train_x, 0, index), ops.index_select(data.train_t, 0, index)
     held_x, held_t = ops.cat([data.held_x, x[samples:]])[:unseen], ops.cat([data.held_t, t[samples:]])[:unseen]
     return replace(data, train_x=x, train_t=t, held_x=held_x, held_t=held_t).only(samples)
-
-
-def trained(
-    source: tuple[Any, ...], hidden: Sequence[int], activation: str, init: str, seed: int, options: dict[str, Any]
-) -> Numbers:
-    """The curves of one net of the study; ``options`` are for :func:`train_curves`."""
-    data = load(*source)
-    return train_curves(net(data, hidden, activation, init, seed), data, seed=seed, **options).as_dict()
 
 
 def averaged(runs: Sequence[Numbers]) -> Numbers:
@@ -104,13 +108,21 @@ def averaged(runs: Sequence[Numbers]) -> Numbers:
     return found
 
 
-def first_below(run: Numbers, level: float, curve: str = "train_loss") -> int | None:
-    """The first measured step at which a curve is below ``level``; None if it never is.
+def draw(ax: Any, run: Numbers, curve: str, name: str) -> None:
+    """An averaged curve and its band on a logarithmic axis of steps; the measurement before training is at the left edge."""
+    step = [max(s, 0.7) for s in run["step"]]
+    plots.band(ax, step, run[f"{curve}_low"], run[f"{curve}_high"], name)
+    plots.curve(ax, step, run[curve], name)
+
+
+def first_below(run: Numbers, level: float) -> int | None:
+    """The first measured step at which the training loss is below ``level``; None if it never is.
 
     >>> first_below({"step": [0, 10, 20], "train_loss": [2.3, 1.0, 0.5]}, 1.1)
     10
     """
-    return next((s for s, v in zip(run["step"], run[curve], strict=True) if v is not None and v < level), None)
+    pairs = zip(run["step"], run["train_loss"], strict=True)
+    return next((round(step) for step, loss in pairs if loss is not None and loss < level), None)
 
 
 def at_level(run: Numbers, level: float, curve: str) -> float | None:
@@ -151,15 +163,6 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
     )
     half = t * float(np.std(values, ddof=1)) / math.sqrt(len(values))
     return mean, mean - half, mean + half
-
-
-def chance(classes: int) -> float:
-    """The cross-entropy of equal probabilities for all classes: where a net that tells nothing apart stays.
-
-    >>> round(chance(10), 3)
-    2.303
-    """
-    return math.log(classes)
 
 
 def percent(share: float) -> str:

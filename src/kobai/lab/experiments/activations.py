@@ -11,7 +11,6 @@ import kobai
 from kobai import nn
 from kobai.lab import plots
 from kobai.lab.experiments.base import Experiment, Numbers, Settings
-from kobai.xp import to_host
 
 ACTIVATIONS: dict[str, tuple[type[nn.Module], str]] = {
     "sigmoid": (nn.Sigmoid, "1/(1 + e⁻ˣ)"),
@@ -47,13 +46,9 @@ class Activations(Experiment):
 
     def run(self, settings: Settings) -> Numbers:
         x = np.linspace(-REACH, REACH, POINTS)
-        curves: Numbers = {}
-        for name, (kind, formula) in ACTIVATIONS.items():
-            value, derivative = _evaluate(kind(), x)
-            curves[name] = {"value": value, "derivative": derivative, "formula": formula}
-        low, high = nn.RReLU().lower, nn.RReLU().upper
+        curves = {name: {**_evaluate(kind(), x), "formula": formula} for name, (kind, formula) in ACTIVATIONS.items()}
         peaks = {name: float(max(curve["derivative"])) for name, curve in curves.items()}
-        return {"x": x, "curves": curves, "peaks": peaks, "rrelu_slopes": [low, high]}
+        return {"x": x, "curves": curves, "peaks": peaks, "rrelu_slopes": [nn.RReLU().lower, nn.RReLU().upper]}
 
     def finding(self, numbers: Numbers) -> tuple[str, bool]:
         peaks, relu = numbers["peaks"], numbers["curves"]["relu"]["derivative"]
@@ -77,33 +72,25 @@ class Activations(Experiment):
         for ax, (name, curve) in zip(axes.flat, curves.items(), strict=True):
             colour = plots.style(name)["color"]
             plots.tidy(ax, grid="")
-            ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
-            ax.axvline(0, color="0.8", linewidth=0.8, zorder=0)
+            for line in (ax.axhline, ax.axvline):
+                line(0, color="0.8", linewidth=0.8, zorder=0)
             if name == "rrelu":
                 low, high = numbers["rrelu_slopes"]
-                left = [value for value in x if value <= 0]
-                ax.fill_between(
-                    left, [high * v for v in left], [low * v for v in left], color=colour, alpha=0.25, linewidth=0
-                )
+                left = np.array([value for value in x if value <= 0])
+                ax.fill_between(left, high * left, low * left, color=colour, alpha=0.25, linewidth=0)
                 ax.fill_between(left, low, high, color="0.4", alpha=0.15, linewidth=0)
             ax.plot(x, curve["value"], color=colour, linewidth=1.8, label="value f(x)")
             for part in _pieces(x, curve["derivative"]):
                 ax.plot(*part, color="0.25", linewidth=1.2, linestyle=plots.DENSE)
-            ax.set_title(plots.title(name), loc="left", fontsize=9, color="0.1")
+            plots.letter(ax, plots.title(name))
             ax.text(0.98, 0.04, curve["formula"], transform=ax.transAxes, fontsize=7, ha="right", color="0.3")
             if name in ("sigmoid", "tanh"):
-                peak = numbers["peaks"][name]
-                ax.annotate(
-                    f"f′ ≤ {peak:.3g}",
-                    (0, peak),
-                    xytext=(1.6, 1.45 if name == "tanh" else 0.32),
-                    fontsize=7.5,
-                    color="0.25",
-                    arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.6} if name == "tanh" else None,
-                )
-        axes[0, 0].set_xlim(-4.5, 4.5)
-        axes[0, 0].set_ylim(-1.5, 3.1)
-        axes[0, 0].set_xticks([-4, -2, 0, 2, 4])
+                peak, height, line = numbers["peaks"][name], 0.32, None
+                if name == "tanh":
+                    height, line = 1.45, {"arrowstyle": "-", "color": "0.6", "linewidth": 0.6}
+                place = {"xytext": (1.6, height), "textcoords": "data", "arrowprops": line}
+                plots.note(ax, f"f′ ≤ {peak:.3g}", (0, peak), color="0.25", **place)
+        axes[0, 0].set(xlim=(-4.5, 4.5), ylim=(-1.5, 3.1), xticks=[-4, -2, 0, 2, 4])
         for ax in axes[1]:
             ax.set_xlabel("input x")
         for ax in axes[:, 0]:
@@ -126,14 +113,14 @@ class Activations(Experiment):
         )
 
 
-def _evaluate(activation: nn.Module, x: np.ndarray[Any, Any]) -> tuple[list[float], list[float]]:
+def _evaluate(activation: nn.Module, x: np.ndarray[Any, Any]) -> Numbers:
     """Values and derivatives, the latter by the backward pass; a randomised activation in evaluation mode."""
     activation.to(dtype=kobai.float64).eval()
     points = kobai.tensor(x, dtype=kobai.float64, requires_grad=True)
     value = activation(points)
     value.sum().backward()
     assert points.grad is not None
-    return to_host(value.detach().array).tolist(), to_host(points.grad.array).tolist()
+    return {"value": value.tolist(), "derivative": points.grad.tolist()}
 
 
 def _pieces(x: list[float], y: list[float]) -> list[tuple[list[float], list[float]]]:

@@ -49,22 +49,13 @@ class Settings:
         >>> Settings(quick=True).as_dict()
         {'data': 'digits', 'quick': True, 'seed': 0, 'repeat': 1, 'backend': 'numpy'}
         """
-        return {
-            "data": self.data,
-            "quick": self.quick,
-            "seed": self.seed,
-            "repeat": self.repeat,
-            "backend": self.backend or backend(),
-        }
+        numbers = {name: getattr(self, name) for name in ("data", "quick", "seed", "repeat")}
+        return {**numbers, "backend": self.backend or backend()}
 
-    def map(
-        self,
-        function: Callable[..., T],
-        tasks: Mapping[str, tuple[Any, ...]] | Mapping[tuple[Any, ...], tuple[Any, ...]],
-    ) -> dict[Any, T]:
+    def map(self, function: Callable[..., T], tasks: Mapping[Any, tuple[Any, ...]]) -> dict[Any, T]:
         """``{key: function(*task)}`` over tasks, several at once on the CPU, with progress; see :func:`workers.run_all`.
 
-        ``function`` must be one of a module, and what it takes and gives must travel between processes.
+        ``function`` must be defined in a module, and its arguments and results must pickle. Keys are strings, or tuples.
         """
         keys, count = list(tasks), 0
 

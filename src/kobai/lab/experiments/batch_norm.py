@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from kobai import nn
 from kobai.lab import plots
+from kobai.lab.experiments._nets import over_seeds, the_data
 from kobai.lab.experiments.base import Experiment, Numbers, Settings
 from kobai.lab.training.curves import load, train_curves
 from kobai.random import Generator
@@ -50,29 +51,17 @@ class BatchNormalisation(Experiment):
     net learnt.
     """
 
-    name: ClassVar[str] = "batch-norm"
-    title: ClassVar[str] = "Batch normalisation"
-    claim: ClassVar[str] = (
-        "With batch normalisation, training is faster and depends less on the scale of the initial weights."
-    )
-    source: ClassVar[str] = "Ioffe and Szegedy, Batch normalization, 2015 (arXiv:1502.03167)"
+    name = "batch-norm"
+    title = "Batch normalisation"
+    claim = "With batch normalisation, training is faster and depends less on the scale of the initial weights."
+    source = "Ioffe and Szegedy, Batch normalization, 2015 (arXiv:1502.03167)"
 
     def run(self, settings: Settings) -> Numbers:
         epochs = 20 if settings.quick else 40
-        where = (settings.data, settings.quick, settings.seed, settings.data_dir)
-        tasks = {
-            (arm, f"std {scale:.2g}", str(repeat)): (where, arm, scale, epochs, settings.seed + repeat)
-            for scale in SCALES
-            for arm in ARMS
-            for repeat in range(settings.repeat)
-        }
-        found = settings.map(_train, tasks)
-        accuracy: dict[str, list[list[float]]] = {}
-        for arm in ARMS:
-            runs = np.array(
-                [[found[arm, f"std {scale:.2g}", str(repeat)] for repeat in range(settings.repeat)] for scale in SCALES]
-            )
-            accuracy[arm] = runs.mean(axis=1).tolist()
+        names = {scale: f"std {scale:.2g}" for scale in SCALES}
+        tasks = {(arm, names[scale]): (the_data(settings), arm, scale, epochs) for scale in SCALES for arm in ARMS}
+        found = over_seeds(settings, _train, tasks, 1)
+        accuracy = {arm: [np.mean(found[arm, names[scale]], axis=0).tolist() for scale in SCALES] for arm in ARMS}
         return {"scales": list(SCALES), "epochs": list(range(epochs + 1)), "accuracy": accuracy}
 
     def finding(self, numbers: Numbers) -> tuple[str, bool]:
@@ -115,32 +104,19 @@ class BatchNormalisation(Experiment):
             plots.curve(ax, scales, final, arm, label=label, markevery=1, **STYLES[arm])
         he = math.sqrt(2 / HIDDEN[0])
         ax.axvline(he, color="0.6", linewidth=0.8, linestyle=plots.DOTTED, zorder=0)
-        ax.annotate("He", (he, 104), fontsize=7.5, color="0.4", ha="center", va="bottom", annotation_clip=False)
+        plots.note(ax, "He", (he, 104), color="0.4", ha="center", va="bottom", annotation_clip=False)
         ax.set(xscale="log", ylim=(0, 104), xlabel="initial scale (std of the weights)")
         ax.set_ylabel(f"training accuracy after {epochs[-1]} epochs (%)")
         plots.legend_below(fig, ax)
         image = None
         edges = [math.sqrt(a * b) for a, b in pairwise(scales)]
         edges = [scales[0] ** 2 / edges[0], *edges, scales[-1] ** 2 / edges[-1]]
-        for i, (arm, heading) in enumerate(
-            {
-                "without": "without",
-                "before": "batch norm\nbefore activation",
-                "after": "batch norm\nafter activation",
-            }.items()
-        ):
+        left = [e - 0.5 for e in epochs] + [epochs[-1] + 0.5]
+        headings = ("without", "batch norm\nbefore activation", "batch norm\nafter activation")
+        for i, (arm, heading) in enumerate(zip(ARMS, headings, strict=True)):
             panel = fig.add_subplot(grid[i + 1])
-            left = [e - 0.5 for e in epochs] + [epochs[-1] + 0.5]
             values = 100 * np.array(numbers["accuracy"][arm])
-            image = panel.pcolormesh(
-                left,
-                edges,
-                values,
-                cmap="cividis_r",
-                vmin=0,
-                vmax=100,
-                rasterized=True,
-            )
+            image = panel.pcolormesh(left, edges, values, cmap="cividis_r", vmin=0, vmax=100, rasterized=True)
             panel.set(yscale="log", xlabel="epoch")
             panel.set_title(heading, fontsize=8, color=STYLES[arm]["color"])
             panel.tick_params(labelsize=7.5, color="0.4", labelcolor="0.15")
@@ -185,18 +161,10 @@ def net(features: int, classes: int, arm: str, scale: float, generator: Generato
     """Five hidden layers with normal weights of standard deviation ``scale``, normalised as ``arm`` says."""
     layers: list[nn.Module] = [nn.Flatten()]
     for n_in, n_out in pairwise((features, *HIDDEN)):
-        layers.append(nn.Linear(n_in, n_out, init=f"normal({scale})", generator=generator))
-        if arm == "before":
-            layers.append(_normalise(n_out))
-        layers.append(nn.ReLU())
-        if arm == "after":
-            layers.append(_normalise(n_out))
-    layers.append(nn.Linear(HIDDEN[-1], classes, init=f"normal({scale})", generator=generator))
-    return nn.Sequential(*layers)
-
-
-def _normalise(features: int) -> nn.Module:
-    return nn.BatchNorm1d(features, eps=EPS, momentum=MOMENTUM)
+        normalise = [] if arm == "without" else [nn.BatchNorm1d(n_out, eps=EPS, momentum=MOMENTUM)]
+        linear = nn.Linear(n_in, n_out, init=f"normal({scale})", generator=generator)
+        layers += [linear, *normalise, nn.ReLU()] if arm == "before" else [linear, nn.ReLU(), *normalise]
+    return nn.Sequential(*layers, nn.Linear(HIDDEN[-1], classes, init=f"normal({scale})", generator=generator))
 
 
 def _epochs_to(runs: list[list[float]], accuracy: float) -> list[int | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +30,8 @@ DOUBTFUL = 1e-8
 IMAGES, PIXELS, FROM_KINKS = 12, 8, 1e-2
 SWEEP = tuple(float(step) for step in 10.0 ** -np.arange(0, 11))
 SHARES = 16
+LINE = {"color": plots.VERMILION, "linewidth": 1.2, "linestyle": plots.DASHED}
+"""The limit, in the figure."""
 
 
 class GradientCheck(Experiment):
@@ -46,10 +48,10 @@ class GradientCheck(Experiment):
     last digits are rounding (it grows as 1/h).
     """
 
-    name: ClassVar[str] = "gradient-check"
-    title: ClassVar[str] = "Gradient check"
-    claim: ClassVar[str] = "Backpropagation agrees with numerical differentiation to a relative error below 1e-7."
-    source: ClassVar[str] = "Saitoh, Deep Learning from Scratch, ch. 5.7; Bishop, Pattern Recognition, sec. 5.3.3"
+    name = "gradient-check"
+    title = "Gradient check"
+    claim = "Backpropagation agrees with numerical differentiation to a relative error below 1e-7."
+    source = "Saitoh, Deep Learning from Scratch, ch. 5.7; Bishop, Pattern Recognition, sec. 5.3.3"
 
     def run(self, settings: Settings) -> Numbers:
         names = sorted(REGISTRY)
@@ -89,61 +91,48 @@ class GradientCheck(Experiment):
     def figure(self, numbers: Numbers) -> Any:
         families: dict[str, list[float]] = defaultdict(list)
         for row in numbers["primitives"]:
-            families[row["primitive"].rpartition(".")[0].removeprefix("ops.").replace("_", " ").strip()].append(
-                row["error"]
-            )
+            family = row["primitive"].rpartition(".")[0].removeprefix("ops.").replace("_", " ").strip()
+            families[family].append(row["error"])
         order = sorted(families, key=lambda family: max(families[family]))
-        fig = plots.figure(plots.FULL, 1.3 + 0.13 * (len(order) + len(numbers["nets"])))
-        left, right = plots.panels(fig, 1, 2, width_ratios=[1.35, 1])[0]
-        plots.tidy(left, grid="x")
         names = [*order, *numbers["nets"]]
-        for y, family in enumerate(order):
-            errors = np.maximum(families[family], 1e-13)
-            left.plot(
-                errors, [y] * len(errors), linestyle="none", marker="o", markersize=3, color=plots.BLUE, alpha=0.45
-            )
-        for y, net in enumerate(numbers["nets"].values(), start=len(order)):
+        fig = plots.figure(plots.FULL, 1.3 + 0.13 * len(names))
+        left, right = plots.panels(fig, 1, 2, width_ratios=[1.35, 1])[0]
+        self._errors(left, numbers, [families[family] for family in order], names)
+        self._steps(right, numbers)
+        return fig
+
+    def _errors(self, left: Any, numbers: Numbers, families: list[list[float]], names: list[str]) -> None:
+        plots.tidy(left, grid="x")
+        dots = {"linestyle": "none", "marker": "o", "markersize": 3, "color": plots.BLUE, "alpha": 0.45}
+        for y, found in enumerate(families):
+            left.plot(np.maximum(found, 1e-13), [y] * len(found), **dots)
+        for y, net in enumerate(numbers["nets"].values(), start=len(families)):
             left.plot(max(net["error"], 1e-13), y, marker="D", markersize=4.5, color=plots.ORANGE)
-        left.axhline(len(order) - 0.5, color="0.7", linewidth=0.7)
+        left.axhline(len(families) - 0.5, color="0.7", linewidth=0.7)
         left.set_yticks(range(len(names)), labels=names, fontsize=6.5)
         left.set(xscale="log", xlim=(6e-14, 1e-6), ylim=(-0.8, len(names) - 0.2), xlabel="relative error")
         left.set_xticks([1e-13, 1e-11, 1e-9, 1e-7], labels=["≤ 10⁻¹³", "10⁻¹¹", "10⁻⁹", "10⁻⁷"])
         left.minorticks_off()
-        left.axvline(numbers["limit"], color=plots.VERMILION, linewidth=1.2, linestyle=plots.DASHED)
-        left.annotate(
-            "limit", (numbers["limit"], 0), xytext=(4, 0), textcoords="offset points", fontsize=8, color=plots.VERMILION
-        )
+        left.axvline(numbers["limit"], **LINE)
+        plots.note(left, "limit", (numbers["limit"], 0), (4, 0), fontsize=8, color=plots.VERMILION)
         plots.letter(left, "every primitive, by family, and whole nets")
+
+    def _steps(self, right: Any, numbers: Numbers) -> None:
         sweep = numbers["sweep"]
         plots.letter(right, f"the choice of the step ({sweep['net']})")
         right.plot(sweep["step"], sweep["error"], color=plots.ORANGE, marker="D", markersize=4, linewidth=1.6)
         h = np.array(sweep["step"])
-        small, large = (sweep["error"][int(np.argmin(np.abs(h - at)))] for at in (1e-9, 1e-2))
-        for values, text, at in (
-            (large * (h / 1e-2) ** 2, "∝ h²", 1e-2),
-            (small * 1e-9 / h, "∝ 1/h", 1e-8),
-        ):
+        near = {at: int(np.argmin(np.abs(h - at))) for at in (1e-9, 1e-8, 1e-2)}
+        small, large = (sweep["error"][near[at]] for at in (1e-9, 1e-2))
+        laws = ((large * (h / 1e-2) ** 2, "∝ h²", 1e-2, -6, "right"), (small * 1e-9 / h, "∝ 1/h", 1e-8, 6, "left"))
+        for values, text, at, shift, side in laws:
             shown = (values > min(sweep["error"]) / 3) & (values < 3)
             right.plot(h[shown], values[shown], color="0.65", linewidth=0.9, linestyle=plots.DOTTED)
-            y = values[int(np.argmin(np.abs(h - at)))]
-            side = -1 if at > 1e-5 else 1
-            right.annotate(
-                text, (at, y), xytext=(side * 6, -3), textcoords="offset points", fontsize=8, color="0.4",
-                ha="right" if side < 0 else "left",
-            )  # fmt: skip
+            plots.note(right, text, (at, values[near[at]]), (shift, -3), fontsize=8, color="0.4", ha=side)
         right.axvline(numbers["step"], color="0.5", linewidth=0.8)
-        right.annotate(
-            "h used",
-            (numbers["step"], 1),
-            xytext=(4, 0),
-            textcoords="offset points",
-            fontsize=8,
-            color="0.35",
-            va="top",
-        )
-        right.axhline(numbers["limit"], color=plots.VERMILION, linewidth=1.2, linestyle=plots.DASHED)
+        plots.note(right, "h used", (numbers["step"], 1), (4, 0), fontsize=8, color="0.35", va="top")
+        right.axhline(numbers["limit"], **LINE)
         right.set(xscale="log", yscale="log", xlabel="step h of the difference", ylabel="largest relative error")
-        return fig
 
     def alt_text(self, numbers: Numbers) -> str:
         worst = numbers["primitives"][0]
@@ -168,14 +157,21 @@ def check(function: Callable[..., Any], inputs: list[Any]) -> Mismatch:
     return worst
 
 
+def _as_dict(worst: Mismatch) -> Numbers:
+    error = worst.error if np.isfinite(worst.error) else 1e300
+    gradients = {"backward": worst.backward, "numeric": worst.numeric}
+    return {"error": error, "input": worst.input, "index": list(worst.index), **gradients}
+
+
 def _primitives(names: list[str]) -> list[Numbers]:
     """The worst element of every sample of these primitives that has something to differentiate."""
     rows = []
     for name in names:
         for number, sample in enumerate(REGISTRY[name].samples):
-            values = sample(np.random.default_rng(number))
-            options = values[-1] if values and isinstance(values[-1], dict) else {}
-            made = [_tensor(v) for v in (values[:-1] if options or isinstance(values[-1], dict) else values)]
+            values, options = sample(np.random.default_rng(number)), {}
+            if values and isinstance(values[-1], dict):
+                *values, options = values
+            made = [_tensor(v) for v in values]
             leaves = [x for x in made if isinstance(x, Tensor) and x.requires_grad]
 
             def call(*args: Any, name: str = name, options: dict[str, Any] = options) -> Tensor:
@@ -184,8 +180,8 @@ def _primitives(names: list[str]) -> list[Numbers]:
 
             if not leaves or not call(*made).requires_grad:
                 continue
-            row = {"primitive": name, "sample": number, "elements": sum(x.numel() for x in leaves)}
-            rows.append({**row, **_as_dict(check(call, made))})
+            elements = sum(x.numel() for x in leaves)
+            rows.append({"primitive": name, "sample": number, "elements": elements, **_as_dict(check(call, made))})
     return rows
 
 
@@ -194,16 +190,6 @@ def _tensor(value: Any) -> Any:
         return value
     array = asarray(value.astype(np.float64) if value.dtype.kind == "f" else value, device=default_device())
     return Tensor._wrap(array, requires_grad=value.dtype.kind == "f")
-
-
-def _as_dict(worst: Mismatch) -> Numbers:
-    return {
-        "error": worst.error if np.isfinite(worst.error) else 1e300,
-        "input": worst.input,
-        "index": list(worst.index),
-        "backward": worst.backward,
-        "numeric": worst.numeric,
-    }
 
 
 # --- whole nets -------------------------------------------------------------------------------------------------------
@@ -270,11 +256,8 @@ def _net(source: tuple[Any, ...], name: str, seed: int) -> Numbers:
     net, loss = problem(source, name, seed)
     named = list(net.named_parameters())
     worst = check(loss, [p for _, p in named])
-    return {
-        **_as_dict(worst),
-        "where": f"{named[worst.input][0]}{list(worst.index)}",
-        "elements": sum(p.numel() for _, p in named),
-    }
+    where = f"{named[worst.input][0]}{list(worst.index)}"
+    return {**_as_dict(worst), "where": where, "elements": sum(p.numel() for _, p in named)}
 
 
 def _sweep(source: tuple[Any, ...], name: str, seed: int) -> list[float]:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from kobai.core.tensor import Tensor
 from kobai.lab import plots
-from kobai.lab.experiments._nets import interval, percent, the_data
+from kobai.lab.experiments._nets import interval, net, over_seeds, percent, the_data
 from kobai.lab.experiments.base import Experiment, Numbers, Settings
 from kobai.lab.training.curves import Data, evaluate, load, train_curves
 from kobai.nn import Module
-from kobai.random import Generator
-from kobai.train import mlp
-from kobai.xp import default_device
+from kobai.utils.data import TensorDataset
 
 RATES, DECAYS = (1e-4, 1e1), (1e-8, 1e-1)
 """The ranges searched, both on a logarithmic scale."""
@@ -54,37 +51,25 @@ class Hyperparameters(Experiment):
     where grids end.
     """
 
-    name: ClassVar[str] = "hyperparameters"
-    title: ClassVar[str] = "Search of hyperparameters"
-    claim: ClassVar[str] = (
+    name = "hyperparameters"
+    title = "Search of hyperparameters"
+    claim = (
         "Searches judge by a validation split and never see the test split; Bayesian search needs fewer trials than a grid for "
         "the same score."
     )
-    source: ClassVar[str] = (
-        "Saitoh, Deep Learning from Scratch, ch. 6.5; Bergstra and Bengio, Random search, 2012; Bergstra et al., TPE, 2011"
-    )
+    source = "Saitoh, Deep Learning from Scratch, ch. 6.5; Bergstra and Bengio, Random search, 2012; Bergstra et al., TPE, 2011"
 
     def run(self, settings: Settings) -> Numbers:
         sampler_of_optuna()  # before anything is trained
         source, budget = the_data(settings), 60 if settings.quick else 400
-        repeats = max(REPEATS - 2 * settings.quick, settings.repeat)
-        searches = {
-            (kind, f"seed {seed}"): (source, kind, budget, seed)
-            for kind in reversed(SEARCHES)
-            for seed in range(settings.seed, settings.seed + repeats)
-        }
-        found = settings.map(search, searches)
-        runs: dict[str, list[list[Trial]]] = {
-            kind: [trials for (k, _), trials in found.items() if k == kind] for kind in SEARCHES
-        }
+        tasks = {kind: (source, kind, budget) for kind in reversed(SEARCHES)}  # the long ones first
+        found = over_seeds(settings, search, tasks, REPEATS - 2 * settings.quick)
+        runs = {kind: found[kind] for kind in SEARCHES}
         rate, decay, loss = min((t for kind in runs.values() for run in kind for t in run), key=lambda trial: trial[2])
-        test_loss, test_accuracy = final(source, rate, decay, budget, settings.seed)
+        test_loss, test_accuracy = final(source, rate, decay, budget)
         chosen = {"lr": rate, "weight_decay": decay, "validation_loss": loss}
-        return {
-            "steps": budget,
-            "searches": runs,
-            "chosen": {**chosen, "test_loss": test_loss, "test_accuracy": test_accuracy},
-        }
+        chosen |= {"test_loss": test_loss, "test_accuracy": test_accuracy}
+        return {"steps": budget, "searches": runs, "chosen": chosen}
 
     def finding(self, numbers: Numbers) -> tuple[str, bool]:
         runs, chosen = numbers["searches"], numbers["chosen"]
@@ -142,19 +127,16 @@ class Hyperparameters(Experiment):
         axes[0].set_ylabel("weight decay")
         ax = axes[3]
         plots.letter(ax, "best validation loss so far")
-        trials = range(1, TRIALS + 1)
-        for kind in SEARCHES:
-            mean, least, most = curve(runs, kind)
+        trials, curves = range(1, TRIALS + 1), {kind: curve(runs, kind) for kind in SEARCHES}
+        for kind, (mean, least, most) in curves.items():
             plots.band(ax, trials, least, most, kind)
             plots.curve(ax, trials, mean, kind)
-        target = curve(runs, "grid")[0][-1]
+        target, bottom = curves["grid"][0][-1], 0.9 * min(least[-1] for _, least, _ in curves.values())
         ax.axhline(target, color="0.55", linewidth=0.8, linestyle=plots.DOTTED)
-        ax.set(yscale="log", xlabel="trials", xlim=(1, TRIALS), ylabel="cross-entropy (nats)")
-        bottom = 0.9 * min(curve(runs, kind)[1][-1] for kind in SEARCHES)
-        ax.set_ylim(bottom, 2.6)
+        ax.set(yscale="log", xlabel="trials", xlim=(1, TRIALS), ylim=(bottom, 2.6), ylabel="cross-entropy (nats)")
         ax.set_yticks([t for t in (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2) if t > bottom])
         plots.plain_ticks(ax.yaxis)
-        ax.annotate("grids end", (1, target), xytext=(3, -9), textcoords="offset points", fontsize=7, color="0.4")
+        plots.note(ax, "grids end", (1, target), (3, -9), fontsize=7, color="0.4")
         plots.legend_below(fig, ax)
         return fig
 
@@ -182,19 +164,15 @@ def search(source: tuple[Any, ...], kind: str, steps: int, seed: int) -> list[Tr
         rates, decays = (_mesh(*ends, part) for ends, part in zip((RATES, DECAYS), shift, strict=True))
         return [(rate, decay, objective(rate, decay)) for decay in decays for rate in rates]
     if kind == "random":
-        rng = np.random.default_rng([seed, 3])
-        drawn = [(_log_uniform(rng, RATES), _log_uniform(rng, DECAYS)) for _ in range(TRIALS)]
-        return [(rate, decay, objective(rate, decay)) for rate, decay in drawn]
+        ends = [[math.log(end) for end in ends] for ends in zip(RATES, DECAYS, strict=True)]
+        drawn = np.random.default_rng([seed, 3]).uniform(*ends, size=(TRIALS, 2)).tolist()
+        return [(*at, objective(*at)) for at in ((math.exp(rate), math.exp(decay)) for rate, decay in drawn)]
     return _bayesian(objective, seed)
 
 
 def _mesh(low: float, high: float, shift: float) -> list[float]:
     """SIDE values from low to high, evenly on a logarithmic scale, each that part of a mesh above its mesh's end."""
     return [float(low * (high / low) ** ((i + shift) / SIDE)) for i in range(SIDE)]
-
-
-def _log_uniform(rng: np.random.Generator, ends: tuple[float, float]) -> float:
-    return math.exp(rng.uniform(math.log(ends[0]), math.log(ends[1])))
 
 
 def _bayesian(objective: Any, seed: int) -> list[Trial]:
@@ -229,32 +207,28 @@ def sampler_of_optuna() -> Any:
 
 def without_test(data: Data) -> Data:
     """The same data with a test split of no sample: what a search is given, so that it cannot look."""
-    nothing = data.splits.test.tensors
-    empty = type(data.splits.test)(*(part[:0] for part in nothing))
+    empty = TensorDataset(*(part[:0] for part in data.splits.test.tensors))
     return replace(data, splits=replace(data.splits, test=empty))
 
 
 def validation_loss(data: Data, rate: float, decay: float, steps: int) -> float:
     """The cross-entropy on the validation split after training; that of a blind guess where training diverged, or worse."""
-    model = _trained(data, rate, decay, steps, seed=0)
+    model = _trained(data, rate, decay, steps)
     loss = evaluate(model, data.held_x, data.held_t)[0]
     ceiling = 2 * math.log(data.classes)
     return min(loss, ceiling) if math.isfinite(loss) else ceiling
 
 
-def _trained(data: Data, rate: float, decay: float, steps: int, seed: int) -> Module:
-    model = mlp(data.features, HIDDEN, data.classes, generator=Generator(seed=seed)).to(default_device())
-    train_curves(
-        model, data, lr=rate, weight_decay=decay, steps=steps, batch_size=BATCH, seed=seed, measure_every=steps
-    )
+def _trained(data: Data, rate: float, decay: float, steps: int) -> Module:
+    model = net(data, HIDDEN, seed=0)
+    train_curves(model, data, lr=rate, weight_decay=decay, steps=steps, batch_size=BATCH, measure_every=steps)
     return model
 
 
-def final(source: tuple[Any, ...], rate: float, decay: float, steps: int, seed: int) -> tuple[float, float]:
+def final(source: tuple[Any, ...], rate: float, decay: float, steps: int) -> tuple[float, float]:
     """(loss, accuracy) on the test split of the chosen setting, trained once more."""
     data = load(*source)
-    test: tuple[Tensor, Tensor] = data.test()
-    return evaluate(_trained(data, rate, decay, steps, seed=0), *test)
+    return evaluate(_trained(data, rate, decay, steps), *data.test())
 
 
 # --- curves -----------------------------------------------------------------------------------------------------------

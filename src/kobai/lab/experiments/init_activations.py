@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
+import kobai
 from kobai import nn
 from kobai.core.grad_mode import no_grad
-from kobai.core.tensor import Tensor
 from kobai.lab import plots
 from kobai.lab.experiments._nets import INITS as NAMES
 from kobai.lab.experiments._nets import XAVIER, percent
@@ -17,7 +16,7 @@ from kobai.lab.experiments.base import Experiment, Numbers, Settings
 from kobai.nn.init import by_name
 from kobai.random import Generator
 from kobai.train.models import ACTIVATIONS as MODULES
-from kobai.xp import asarray, default_device, to_host
+from kobai.xp import to_host
 
 ACTIVATIONS, INITS = ("sigmoid", "tanh", "relu"), ("std 1", "std 0.01", "xavier", "he")
 LAYERS, WIDTH, SAMPLES, BINS = 5, 100, 1000, 50
@@ -51,10 +50,7 @@ class InitActivations(Experiment):
     source = "Saitoh, Deep Learning from Scratch, ch. 6.2; Glorot & Bengio, AISTATS 2010; He et al., arXiv:1502.01852"
 
     def run(self, settings: Settings) -> Numbers:
-        found: Numbers = {}
-        for activation in ACTIVATIONS:
-            for init in INITS:
-                found[f"{activation} + {init}"] = _forward(activation, init, settings.seed)
+        found = {f"{a} + {init}": _forward(a, init, settings.seed) for a in ACTIVATIONS for init in INITS}
         return {"conditions": found, "layers": LAYERS, "width": WIDTH, "samples": SAMPLES}
 
     def finding(self, numbers: Numbers) -> tuple[str, bool]:
@@ -97,47 +93,30 @@ class InitActivations(Experiment):
         runs = numbers["conditions"]
         fig = plots.figure(plots.FULL, 5.6)
         axes = plots.panels(fig, len(ACTIVATIONS), len(INITS))
+        small = {"fontsize": 6.5, "ha": "left", "color": "0.35"}
         for row, activation in zip(axes, ACTIVATIONS, strict=True):
             low, high = RANGES[activation]
             for ax, init in zip(row, INITS, strict=True):
                 run = runs[f"{activation} + {init}"]
                 plots.tidy(ax, grid="")
                 ax.spines[["left"]].set_visible(False)
-                edges = run["edges"]
-                colour = plots.style(init)["color"]
+                count, margin, colour = len(run["layers"]), 0.04 * (high - low), plots.style(init)["color"]
+                fill = {"fill": True, "facecolor": plots.pale(colour), "edgecolor": colour, "linewidth": 0.8}
                 for i, layer in enumerate(run["layers"]):
-                    base = float(len(run["layers"]) - 1 - i)
-                    peak = _peak(activation, layer["counts"])
-                    top = [base + 0.92 * min(count / peak, 1.0) for count in layer["counts"]]
-                    ax.stairs(
-                        top, edges, baseline=base, fill=True, facecolor=plots.pale(colour), edgecolor=colour,
-                        linewidth=0.8, zorder=3 + i,
-                    )  # fmt: skip
-                    ax.text(
-                        1.0,
-                        base + 0.08,
-                        _short(layer["std"]),
-                        transform=ax.get_yaxis_transform(),
-                        fontsize=6.5,
-                        ha="left",
-                        color="0.35",
-                    )
-                margin = 0.04 * (high - low)
-                ax.set_xlim(low - margin, high + margin)
-                ax.set_ylim(-0.02, len(run["layers"]))
-                ax.set_yticks([len(run["layers"]) - 1 - i + 0.1 for i in range(len(run["layers"]))])
-                ax.set_yticklabels(range(1, len(run["layers"]) + 1) if ax is row[0] else [])
+                    base, peak = float(count - 1 - i), _peak(activation, layer["counts"])
+                    top = [base + 0.92 * min(n / peak, 1.0) for n in layer["counts"]]
+                    ax.stairs(top, run["edges"], baseline=base, zorder=3 + i, **fill)
+                    ax.text(1.0, base + 0.08, _short(layer["std"]), transform=ax.get_yaxis_transform(), **small)
+                ax.set(xlim=(low - margin, high + margin), ylim=(-0.02, count), xticks=[low, (low + high) / 2, high])
+                labels = range(1, count + 1) if ax is row[0] else []
+                ax.set_yticks([count - 1 - i + 0.1 for i in range(count)], [*labels] or [""] * count)
                 ax.tick_params(axis="y", length=0)
-                ax.set_xticks([low, (low + high) / 2, high])
-                ax.xaxis.set_major_formatter(
-                    lambda value, _, top=high: f"{value:g}" + ("+" if value == top == 3 else "")
-                )
+                beyond = "+" if high == 3 else ""
+                ax.xaxis.set_major_formatter(lambda v, _, top=high, sign=beyond: f"{v:g}{sign if v == top else ''}")
                 if activation == ACTIVATIONS[0]:
                     ax.set_title(plots.title(init), fontsize=9, color=colour, fontweight="bold")
             row[0].set_ylabel(f"{plots.title(activation)}\nlayer")
-        axes[0, -1].text(
-            1.0, 1.0, "std", transform=axes[0, -1].transAxes, fontsize=6.5, ha="left", color="0.35", style="italic"
-        )
+        axes[0, -1].text(1.0, 1.0, "std", transform=axes[0, -1].transAxes, style="italic", **small)
         fig.supxlabel(f"output of a unit.  {XAVIER}", fontsize=7.5)
         return fig
 
@@ -170,32 +149,23 @@ def _short(value: float) -> str:
 
 
 def _forward(activation: str, init: str, seed: int) -> Numbers:
-    rng = np.random.default_rng([seed, 3])
-    device = default_device()
-    x = Tensor._wrap(asarray(rng.standard_normal((SAMPLES, WIDTH)).astype(np.float32), device=device))
+    drawn = np.random.default_rng([seed, 3]).standard_normal((SAMPLES, WIDTH))
+    x = kobai.tensor(drawn, dtype=kobai.float32)
     generator, fill = Generator().manual_seed(seed), by_name(NAMES[init])
     low, high = RANGES[activation]
     edges = np.linspace(low, high, BINS + 1)
     layers = []
     with no_grad():
         for _ in range(LAYERS):
-            linear = nn.Linear(WIDTH, WIDTH, bias=False).to(device)
+            linear = nn.Linear(WIDTH, WIDTH, bias=False).to(x.device)
             fill(linear.weight, generator=generator)
             x = MODULES[activation]()(linear(x))
             values = to_host(x.array).astype(np.float64)
             counts, _ = np.histogram(np.clip(values, low, high), edges)  # what lies beyond is counted in the last bin
             near = np.abs(values - CENTRES[activation]) < 0.05
             beyond = (values < low + 0.05) | (values > high - 0.05)
-            layers.append(
-                {
-                    "counts": counts,
-                    "mean": values.mean(),
-                    "std": values.std(),
-                    "signal": values.std(0).mean(),
-                    "centre": near.mean(),
-                    "ends": beyond.mean() if math.isfinite(high) else None,
-                }
-            )
+            spread = {"mean": values.mean(), "std": values.std(), "signal": values.std(0).mean()}
+            layers.append({"counts": counts, **spread, "centre": near.mean(), "ends": beyond.mean()})
     return {"edges": edges, "layers": layers}
 
 

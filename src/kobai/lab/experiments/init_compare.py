@@ -6,19 +6,22 @@ from typing import Any
 
 from kobai.lab import plots
 from kobai.lab.experiments._nets import (
+    CHANCE,
     XAVIER,
     averaged,
-    chance,
+    draw,
     first_below,
     listing,
+    net,
+    over_seeds,
     percent,
     the_data,
-    trained,
 )
 from kobai.lab.experiments.base import Experiment, Numbers, Settings
-from kobai.lab.training.curves import log_steps
+from kobai.lab.training.curves import load, log_steps, train_curves
 
 ACTIVATIONS, INITS = ("sigmoid", "relu"), ("std 0.01", "xavier", "he")
+CONDITIONS = tuple((activation, init) for activation in ACTIVATIONS for init in INITS)
 HIDDEN, SEEDS = (100, 100, 100), 3
 RATE, STEPS, QUICK_STEPS = 0.2, 4000, 2000
 STARTED, TRAINED = 0.5, 0.2
@@ -45,28 +48,12 @@ class InitCompare(Experiment):
 
     def run(self, settings: Settings) -> Numbers:
         steps, repeat = (QUICK_STEPS, SEEDS - 1) if settings.quick else (STEPS, SEEDS)
-        seeds = range(settings.seed, settings.seed + max(repeat, settings.repeat))
-        options = {"lr": RATE, "steps": steps, "measure_every": log_steps(steps)}
-        tasks = {
-            (activation, init, f"seed {seed}"): (the_data(settings), HIDDEN, activation, init, seed, options)
-            for activation in ACTIVATIONS
-            for init in INITS
-            for seed in seeds
-        }
-        runs = settings.map(trained, tasks)
+        tasks = {(activation, init): (the_data(settings), activation, init, steps) for activation, init in CONDITIONS}
         conditions: Numbers = {}
-        for activation in ACTIVATIONS:
-            for init in INITS:
-                mean = averaged([run for key, run in runs.items() if key[:2] == (activation, init)])
-                start = first_below(mean, STARTED * chance(10), "train_loss")
-                conditions[f"{activation} + {init}"] = {"activation": activation, "init": init, **mean, "start": start}
-        return {
-            "conditions": conditions,
-            "chance": chance(10),
-            "hidden": HIDDEN,
-            "steps": steps,
-            "lr": RATE,
-        }
+        for (activation, init), runs in over_seeds(settings, _train, tasks, repeat).items():
+            run = {"activation": activation, "init": init, **averaged(runs)}
+            conditions[f"{activation} + {init}"] = {**run, "start": first_below(run, STARTED * CHANCE)}
+        return {"conditions": conditions, "chance": CHANCE, "hidden": HIDDEN, "steps": steps, "lr": RATE}
 
     def finding(self, numbers: Numbers) -> tuple[str, bool]:
         runs, ln = numbers["conditions"], numbers["chance"]
@@ -103,34 +90,24 @@ class InitCompare(Experiment):
         runs = numbers["conditions"]
         fig = plots.figure(plots.FULL, 3.0)
         axes = plots.panels(fig, 1, 2, sharey=True)[0]
+        half = STARTED * numbers["chance"]
         for ax, activation in zip(axes, ACTIVATIONS, strict=True):
             ax.set_xscale("log")
             for init in INITS:
                 run = runs[f"{activation} + {init}"]
-                step = [max(s, 0.7) for s in run["step"]]  # the measurement before training stands at the left edge
-                plots.band(ax, step, run["train_loss_low"], run["train_loss_high"], init)
-                plots.curve(ax, step, run["train_loss"], init)
+                draw(ax, run, "train_loss", init)
                 if run["start"] is not None:
-                    half = STARTED * numbers["chance"]
-                    ax.annotate(
-                        f"{run['start']}",
-                        (run["start"], half),
-                        xytext=(4, 4) if init == "xavier" else (-4, -10),
-                        textcoords="offset points",
-                        fontsize=7.5,
-                        ha="left" if init == "xavier" else "right",
-                        color=plots.style(init)["color"],
-                    )
+                    shift, side = ((4, 4), "left") if init == "xavier" else ((-4, -10), "right")
+                    colour = plots.style(init)["color"]
+                    plots.note(ax, f"{run['start']}", (run["start"], half), shift, ha=side, color=colour)
             ax.axhline(numbers["chance"], color="0.55", linewidth=0.8, linestyle=plots.DOTTED)
-            ax.axhline(STARTED * numbers["chance"], color="0.8", linewidth=0.8)
+            ax.axhline(half, color="0.8", linewidth=0.8)
             plots.plain_ticks(ax.xaxis)
             plots.letter(ax, plots.title(activation))
-            ax.set_xlabel("training step (batch of 100)")
-            ax.set_xlim(0.7, numbers["steps"] * 1.1)
-        axes[0].set_ylim(0, 2.75)
-        axes[0].set_ylabel("training loss (nats)")
+            ax.set(xlabel="training step (batch of 100)", xlim=(0.7, numbers["steps"] * 1.1))
+        axes[0].set(ylim=(0, 2.75), ylabel="training loss (nats)")
         axes[0].text(0.8, numbers["chance"] - 0.17, "ln 10: chance", fontsize=7.5, color="0.4")
-        axes[0].text(0.8, STARTED * numbers["chance"] + 0.06, "half of it, and the step", fontsize=7.5, color="0.4")
+        axes[0].text(0.8, half + 0.06, "half of it, and the step", fontsize=7.5, color="0.4")
         plots.legend_below(fig, axes[0], title=XAVIER, title_fontsize=6.5)
         return fig
 
@@ -140,6 +117,12 @@ class InitCompare(Experiment):
             "Training loss over the steps, on a logarithmic axis, in two panels: sigmoid and ReLU, each with three "
             f"initialisers. Losses at the end: {ends}."
         )
+
+
+def _train(source: tuple[Any, ...], activation: str, init: str, steps: int, seed: int) -> Numbers:
+    data = load(*source)
+    model = net(data, HIDDEN, seed, activation=activation, init=init)
+    return train_curves(model, data, seed=seed, lr=RATE, steps=steps, measure_every=log_steps(steps)).as_dict()
 
 
 EXPERIMENT = InitCompare()

@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from kobai.lab import plots
-from kobai.lab.experiments._nets import at_level, averaged, chance, fewer, first_below, net, percent, the_data
+from kobai.lab.experiments._nets import (
+    CHANCE,
+    at_level,
+    averaged,
+    draw,
+    fewer,
+    first_below,
+    net,
+    over_seeds,
+    percent,
+    the_data,
+)
 from kobai.lab.experiments.base import Experiment, Numbers, Settings
 from kobai.lab.training.curves import load, log_steps, train_curves
 
@@ -38,31 +49,14 @@ class InitScale(Experiment):
 
     def run(self, settings: Settings) -> Numbers:
         steps, repeat = (QUICK_STEPS, SEEDS - 1) if settings.quick else (STEPS, SEEDS)
-        seeds = range(settings.seed, settings.seed + max(repeat, settings.repeat))
-        options = {"lr": RATE, "steps": steps, "measure_every": log_steps(steps)}
-        tasks = {
-            (scale, f"seed {seed}"): (the_data(settings), scale, seed, options) for scale in SCALES for seed in seeds
-        }
-        runs = settings.map(_train, tasks)
-        conditions: Numbers = {}
-        reached = [runs[(scale, f"seed {seed}")]["train_loss"][-1] or 0.0 for scale in SCALES[:2] for seed in seeds]
-        level = max(LEVEL, 1.1 * max(reached))
-        for scale in SCALES:
-            mean = averaged([run for (which, _), run in runs.items() if which == scale])
-            half = chance(10) / 2
-            conditions[scale] = {
-                **mean,
-                "start": first_below(mean, half),
-                "held_at_level": at_level(mean, level, "held_accuracy"),
-            }
-        return {
-            "conditions": conditions,
-            "level": level,
-            "chance": chance(10),
-            "hidden": HIDDEN,
-            "steps": steps,
-            "lr": RATE,
-        }
+        runs = over_seeds(settings, _train, {scale: (the_data(settings), scale, steps) for scale in SCALES}, repeat)
+        level = max(LEVEL, 1.1 * max(run["train_loss"][-1] or 0.0 for scale in SCALES[:2] for run in runs[scale]))
+        conditions = {scale: averaged(found) for scale, found in runs.items()}
+        for run in conditions.values():
+            run["start"] = first_below(run, CHANCE / 2)
+            run["held_at_level"] = at_level(run, level, "held_accuracy")
+        told = {"chance": CHANCE, "hidden": HIDDEN, "steps": steps, "lr": RATE}
+        return {"conditions": conditions, "level": level, **told}
 
     def finding(self, numbers: Numbers) -> tuple[str, bool]:
         runs, level = numbers["conditions"], numbers["level"]
@@ -96,35 +90,23 @@ class InitScale(Experiment):
         fig = plots.figure(plots.FULL, 2.75)
         left, middle, right = plots.panels(fig, 1, 3)[0]
         for scale, run in runs.items():
-            step = [max(s, 0.7) for s in run["step"]]  # the measurement before training stands at the left edge
-            plots.band(left, step, run["train_loss_low"], run["train_loss_high"], scale)
-            plots.curve(left, step, run["train_loss"], scale)
-            plots.band(middle, step, run["held_accuracy_low"], run["held_accuracy_high"], scale)
-            plots.curve(middle, step, run["held_accuracy"], scale)
-            reached = [i for i, loss in enumerate(run["train_loss"]) if loss <= 1.0]
-            plots.curve(
-                right, [run["train_loss"][i] for i in reached], [run["held_accuracy"][i] for i in reached], scale
-            )
-        for ax in (left, middle):
-            ax.set_xscale("log")
-            ax.set_xlabel("training step (batch of 100)")
-        left.set_ylim(0, 3.4)
+            draw(left, run, "train_loss", scale)
+            draw(middle, run, "held_accuracy", scale)
+            reached = [pair for pair in zip(run["train_loss"], run["held_accuracy"], strict=True) if pair[0] <= 1.0]
+            plots.curve(right, [loss for loss, _ in reached], [share for _, share in reached], scale)
+        steps = {"xscale": "log", "xlabel": "training step (batch of 100)"}
+        left.set(**steps, ylim=(0, 3.4), ylabel="training loss (nats)")
         left.axhline(numbers["chance"], color="0.55", linewidth=0.8, linestyle=plots.DOTTED)
         left.text(0.8, numbers["chance"] - 0.2, "ln 10: chance", fontsize=7, color="0.4")
-        left.set_ylabel("training loss (nats)")
-        for ax in (middle, right):
-            plots.percents(ax.yaxis)
-        middle.set_ylim(0, 1)
-        middle.set_ylabel("held-out accuracy")
-        right.set_xscale("log")
+        middle.set(**steps, ylim=(0, 1), ylabel="held-out accuracy")
+        right.set(xscale="log", xlabel="training loss (nats), falling →", ylabel="held-out accuracy")
         right.invert_xaxis()
-        right.set_ylabel("held-out accuracy")
-        right.set_xlabel("training loss (nats), falling →")
         right.set_ylim(bottom=0.7)
         for ax, text in ((left, "late starts"), (middle, "accuracy"), (right, "accuracy at equal loss")):
             plots.letter(ax, text)
-        for ax in (left, middle, right):
             plots.plain_ticks(ax.xaxis)
+        for ax in (middle, right):
+            plots.percents(ax.yaxis)
         fig.get_layout_engine().set(wspace=0.07)
         plots.legend_below(fig, left)
         return fig
@@ -142,10 +124,11 @@ class InitScale(Experiment):
         )
 
 
-def _train(source: tuple[Any, ...], scale: str, seed: int, options: dict[str, Any]) -> Numbers:
+def _train(source: tuple[Any, ...], scale: str, steps: int, seed: int) -> Numbers:
     data = load(*source)
     data = fewer(data, len(data.train_x) // 2, seed)
-    return train_curves(net(data, HIDDEN, "sigmoid", scale, seed), data, seed=seed, **options).as_dict()
+    model = net(data, HIDDEN, seed, activation="sigmoid", init=scale)
+    return train_curves(model, data, seed=seed, lr=RATE, steps=steps, measure_every=log_steps(steps)).as_dict()
 
 
 EXPERIMENT = InitScale()

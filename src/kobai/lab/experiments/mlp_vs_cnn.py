@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -11,12 +11,12 @@ from kobai import nn, ops
 from kobai.core.tensor import Tensor
 from kobai.errors import DataError
 from kobai.lab import plots
-from kobai.lab.experiments._nets import fewer, interval, listing, percent, the_data
+from kobai.lab.experiments._nets import fewer, interval, listing, over_seeds, percent, the_data
+from kobai.lab.experiments._nets import net as perceptron
 from kobai.lab.experiments.base import Experiment, Numbers, Settings
 from kobai.lab.training.curves import Curves, Data, accuracy, load, train_curves
-from kobai.random import Generator, manual_seed
-from kobai.train import mlp
-from kobai.xp import asarray, default_device
+from kobai.random import manual_seed
+from kobai.xp import default_device
 
 SAMPLES, TEST = 300, 1000
 """Images to train on, and test images at least."""
@@ -53,41 +53,27 @@ class MlpVsCnn(Experiment):
     Left: accuracy on held-out images by step. Right: errors on the test images at the end; each dot is a repetition.
     """
 
-    name: ClassVar[str] = "mlp-vs-cnn"
-    title: ClassVar[str] = "Perceptron and convolution"
-    claim: ClassVar[str] = (
-        "Of two nets with equally many parameters the convolutional one, which keeps the image's shape, generalises better."
-    )
-    source: ClassVar[str] = "Saitoh, Deep Learning from Scratch, ch. 7.2; LeCun et al., Gradient-based learning, 1998"
+    name = "mlp-vs-cnn"
+    title = "Perceptron and convolution"
+    claim = "Of two nets with equally many parameters the convolutional one, which keeps the image's shape, generalises better."
+    source = "Saitoh, Deep Learning from Scratch, ch. 7.2; LeCun et al., Gradient-based learning, 1998"
 
     def run(self, settings: Settings) -> Numbers:
         data, source = load(*the_data(settings)), the_data(settings)
         steps = QUICK_STEPS if settings.quick else STEPS
-        repeats, tries = max(SEEDS, settings.repeat), TRIED - settings.quick
-        seeds = range(settings.seed, settings.seed + repeats)
-        others = range(settings.seed + repeats, settings.seed + repeats + tries)
-        nets = [(kind, pixels) for kind in reversed(KINDS) for pixels in PIXELS]  # the long ones first
-        runs_of_rates = {
-            (*which, str(rate), f"seed {seed}"): (source, *which, rate, steps, seed)
-            for which in nets
-            for rate in RATES
-            for seed in others
-        }
-        held = settings.map(held_accuracy, runs_of_rates)
-        tried = {
-            which: {
-                rate: float(np.mean([held[*which, str(rate), f"seed {seed}"] for seed in others])) for rate in RATES
-            }
-            for which in nets
-        }
+        repeats = max(SEEDS, settings.repeat)
+        others = replace(settings, seed=settings.seed + repeats, repeat=1)
+        nets = [(kind, pixels) for kind in KINDS for pixels in PIXELS]
+        long_ones_first = [(kind, pixels) for kind in reversed(KINDS) for pixels in PIXELS]
+        rates = {(*which, str(rate)): (source, *which, rate, steps) for which in long_ones_first for rate in RATES}
+        held = over_seeds(others, held_accuracy, rates, TRIED - settings.quick)
+        tried = {which: {rate: float(np.mean(held[*which, str(rate)])) for rate in RATES} for which in nets}
         best = {which: max(RATES, key=lambda rate: tried[which][rate]) for which in nets}
-        tasks = {
-            (*which, f"seed {seed}"): (source, *which, best[which], steps, seed) for which in nets for seed in seeds
-        }
-        found = settings.map(measured, tasks)
+        tasks = {which: (source, *which, best[which], steps) for which in long_ones_first}
+        found = over_seeds(settings, measured, tasks, repeats)
         conditions: dict[str, Numbers] = {}
-        for which in ((kind, pixels) for kind in KINDS for pixels in PIXELS):
-            runs = [found[*which, f"seed {seed}"] for seed in seeds]
+        for which in nets:
+            runs = found[which]
             conditions[", ".join(which)] = {
                 "step": runs[0]["step"],
                 "held_accuracy": np.mean([run["held_accuracy"] for run in runs], axis=0).tolist(),
@@ -96,19 +82,15 @@ class MlpVsCnn(Experiment):
                 "held_accuracy_by_rate": tried[which],
             }
         parameters = {kind: _count(net(data, kind, 0)) for kind in KINDS}
-        return {"parameters": parameters, "hidden": widths(data), "repetitions": len(seeds), "conditions": conditions}
+        return {"parameters": parameters, "hidden": widths(data), "repetitions": repeats, "conditions": conditions}
 
     def finding(self, numbers: Numbers) -> tuple[str, bool]:
         runs, size = numbers["conditions"], numbers["parameters"]
-        error = {name: 1 - float(np.mean(run["test_accuracy"])) for name, run in runs.items()}
+        test = {name: np.array(run["test_accuracy"]) for name, run in runs.items()}
+        error = {name: 1 - float(right.mean()) for name, right in test.items()}
         apart = abs(size["mlp"] - size["cnn"]) / size["cnn"]
         cnn, dense = error["cnn, images"], error["mlp, images"]
-        ahead = {
-            pixels: interval(
-                np.subtract(runs[f"cnn, {pixels}"]["test_accuracy"], runs[f"mlp, {pixels}"]["test_accuracy"])
-            )
-            for pixels in PIXELS
-        }
+        ahead = {pixels: interval(test[f"cnn, {pixels}"] - test[f"mlp, {pixels}"]) for pixels in PIXELS}
         mean, low, high = (f"{100 * v:.1f}" for v in ahead["images"])
         by_shape = ahead["shuffled"][0] < 0.5 * ahead["images"][0]
         rates = listing([f"{runs[name]['rate']:g} ({LABELS[name]})" for name in LABELS])
@@ -127,14 +109,12 @@ class MlpVsCnn(Experiment):
         runs = numbers["conditions"]
         fig = plots.figure(plots.FULL, 2.9)
         left, right = plots.panels(fig, 1, 2, width_ratios=[1.5, 1])[0]
-        lines = {}
-        for name, run in runs.items():
-            look = LOOKS[name]
-            x, y = run["step"], [100 * v for v in run["held_accuracy"]]
-            lines[LABELS[name]] = plots.curve(left, x, y, name, **look)
+        held = {name: [100 * v for v in run["held_accuracy"]] for name, run in runs.items()}
+        lines = {
+            LABELS[name]: plots.curve(left, runs[name]["step"], y, name, **LOOKS[name]) for name, y in held.items()
+        }
         least = min(min(run["held_accuracy"][len(run["step"]) // 2 :]) for run in runs.values())
-        left.set_ylim(max(0.0, 5 * np.floor(20 * least) - 5), 100.5)
-        left.set_xlim(0, None)
+        left.set(xlim=(0, None), ylim=(max(0.0, 5 * np.floor(20 * least) - 5), 100.5))
         left.set(xlabel="training step (batch of 50)", ylabel="accuracy on held-out images (%)")
         plots.end_labels(left, lines)
         for row, (name, run) in enumerate(runs.items()):
@@ -149,8 +129,7 @@ class MlpVsCnn(Experiment):
         plots.tidy(right, grid="x")
         right.set_yticks(range(len(runs)), labels=[LABELS[name] for name in runs])
         right.invert_yaxis()
-        right.set_xlim(0)
-        right.set_xlabel("errors on test images (%)")
+        right.set(xlim=(0, None), xlabel="errors on test images (%)")
         size = numbers["parameters"]
         plots.letter(right, f"{size['mlp']:,} and {size['cnn']:,} parameters")
         return fig
@@ -164,10 +143,9 @@ class MlpVsCnn(Experiment):
 
 
 LABELS = {
-    "mlp, images": "MLP",
-    "mlp, shuffled": "MLP, shuffled",
-    "cnn, images": "CNN",
-    "cnn, shuffled": "CNN, shuffled",
+    f"{kind}, {pixels}": plots.title(kind) + ", shuffled" * (pixels == "shuffled")
+    for kind in KINDS
+    for pixels in PIXELS
 }
 LOOKS: dict[str, dict[str, Any]] = {
     f"{kind}, {pixels}": {
@@ -183,18 +161,16 @@ LOOKS: dict[str, dict[str, Any]] = {
 
 def net(data: Data, kind: str, seed: int) -> nn.Module:
     """The net of a kind for images like those of ``data``."""
-    manual_seed(seed)  # convolutions draw their weights on the default generator
     if kind == "mlp":
-        model: nn.Module = mlp(data.features, widths(data), data.classes, generator=Generator(seed=seed))
-    else:
-        channels, height, width = data.input_shape
-        first, second = CHANNELS
-        model = nn.Sequential(
-            nn.Conv2d(channels, first, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Conv2d(first, second, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Flatten(), nn.Linear(second * (height // 4) * (width // 4), data.classes),
-        )  # fmt: skip
-    return model.to(default_device())
+        return perceptron(data, widths(data), seed)
+    manual_seed(seed)  # convolutions draw their weights on the default generator
+    channels, height, width = data.input_shape
+    first, second = CHANNELS
+    return nn.Sequential(
+        nn.Conv2d(channels, first, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(first, second, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(second * (height // 4) * (width // 4), data.classes),
+    ).to(default_device())  # fmt: skip
 
 
 def widths(data: Data) -> list[int]:
@@ -224,9 +200,7 @@ def _count(model: nn.Module) -> int:
 def shuffled(x: Tensor) -> Tensor:
     """Images (N, C, H, W) with their pixels in another order, the same for all."""
     order = np.random.default_rng(0).permutation(x[0].numel())
-    index: Tensor = Tensor._wrap(asarray(order.astype(np.int64), device=x.device))
-    mixed: Tensor = ops.index_select(x.flatten(1), 1, index).reshape(x.shape)
-    return mixed
+    return x.flatten(1)[:, order].reshape(x.shape)
 
 
 def aside(data: Data) -> int:

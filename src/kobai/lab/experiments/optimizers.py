@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 import kobai
 from kobai import optim
 from kobai.lab import plots
-from kobai.lab.experiments._nets import the_data
+from kobai.lab.experiments._nets import first_below, net, over_seeds, the_data
 from kobai.lab.experiments.base import Experiment, Numbers, Settings
 from kobai.lab.training.curves import load, train_curves
 from kobai.nn import functional as F
 from kobai.optim import Optimizer
 from kobai.random import Generator
-from kobai.train import mlp
 from kobai.utils.data import DataLoader, TensorDataset
-from kobai.xp import default_device, to_host
+from kobai.xp import to_host
 
 START = (-7.0, 2.0)
 STEPS = 30
@@ -74,30 +73,21 @@ class Optimizers(Experiment):
     first step; on data their curves lie on each other.
     """
 
-    name: ClassVar[str] = "optimizers"
-    title: ClassVar[str] = "Optimisers"
-    claim: ClassVar[str] = (
+    name = "optimizers"
+    title = "Optimisers"
+    claim = (
         "SGD zigzags on anisotropic surfaces; AdaGrad's effective step shrinks towards 0 while RMSprop's does not; momentum "
         "reaches a lower loss sooner."
     )
-    source: ClassVar[str] = (
-        "Saitoh, Deep Learning from Scratch, ch. 6.1; Sutskever et al., On the importance of initialization and momentum, 2013"
-    )
+    source = "Saitoh, Deep Learning from Scratch, ch. 6.1; Sutskever et al., On the importance of initialization and momentum, 2013"
 
     def run(self, settings: Settings) -> Numbers:
         steps = 1000 if settings.quick else 2000
-        tasks = {
-            (name, f"seed {seed}"): (the_data(settings), name, steps, seed)
-            for name in RULES
-            for seed in range(settings.seed, settings.seed + settings.repeat)
+        found = over_seeds(settings, _train, {name: (the_data(settings), name, steps) for name in RULES}, 1)
+        training = {
+            name: {key: np.mean([run[key] for run in runs], axis=0, dtype=np.float64).tolist() for key in runs[0]}
+            for name, runs in found.items()
         }
-        found = settings.map(_train, tasks)
-        training = {}
-        for name in RULES:
-            runs = [run for (rule, _), run in found.items() if rule == name]
-            training[name] = {
-                key: np.mean([run[key] for run in runs], axis=0, dtype=np.float64).tolist() for key in runs[0]
-            }
         paths = {name: path(make, rate) for name, (make, rate, _) in RULES.items() if rate is not None}
         lasting = _under_lasting_gradients(the_data(settings), steps, settings.seed)
         return {"paths": paths, "training": training, "level": LEVEL, "lasting": lasting}
@@ -106,7 +96,7 @@ class Optimizers(Experiment):
         turns = {name: crossings(way) for name, way in numbers["paths"].items()}
         across = {name: distance(way) for name, way in numbers["paths"].items()}
         along = -numbers["paths"]["sgd"][-1][0]
-        needed = {name: steps_to(run, numbers["level"]) for name, run in numbers["training"].items()}
+        needed = {name: first_below(run, numbers["level"]) for name, run in numbers["training"].items()}
         steps = numbers["training"]["sgd"]["step"][-1]
         lasting = numbers["lasting"]
         shrunk = {name: lasting[name][-1] / lasting[name][0] for name in SQUARES}
@@ -117,14 +107,8 @@ class Optimizers(Experiment):
         def after(name: str) -> str:
             return f"{needed[name]}" if needed[name] is not None else f"more than {steps:.0f}"
 
-        apart = max(
-            abs(a - b)
-            for a, b in zip(
-                numbers["training"]["momentum"]["loss"][1:],
-                numbers["training"]["momentum (average)"]["loss"][1:],
-                strict=True,
-            )
-        )
+        velocity, average = (np.array(numbers["training"][name]["loss"][1:]) for name in WITH_MOMENTUM[:2])
+        apart = np.abs(velocity - average).max()
         text = (
             f"On the bowl SGD crosses the valley's floor {turns['sgd']} times in {STEPS} steps and is still {along:.1f} from "
             f"the minimum along it; it goes {across['sgd']:.0f} to and fro where 2 would do, momentum "
@@ -164,27 +148,20 @@ class Optimizers(Experiment):
             x, y = _smooth(run["step"][1:], run["loss"][1:])
             look = {"color": plots.GREY, "linestyle": plots.DOTTED, "marker": ""} if name == LONGER else {}
             lines[label(name)] = plots.curve(axes[0], x, y, name, **look)
-        axes[0].set(xlabel="training step", ylabel="cross-entropy (nats)", yscale="log")
-        axes[0].set_xlim(0)
+        axes[0].set(xlabel="training step", ylabel="cross-entropy (nats)", yscale="log", xlim=(0, None))
         axes[0].axhline(numbers["level"], color="0.6", linewidth=0.8, linestyle=plots.DOTTED, zorder=0)
         plots.end_labels(axes[0], lines, gap=0.085, size=7.5)
         plots.letter(axes[1], "steps under lasting gradients")
         lasting = numbers["lasting"]
-        lines = {
-            label(name): plots.curve(
-                axes[1], lasting["step"], [size / lasting[name][0] for size in lasting[name]], name
-            )
-            for name in SQUARES
-        }
-        law = [_root_law(step) for step in lasting["step"]]
-        axes[1].plot(lasting["step"], law, color="0.6", linewidth=0.8, linestyle=plots.DOTTED, zorder=0)
+        step = lasting["step"]
+        shares = {name: [size / lasting[name][0] for size in lasting[name]] for name in SQUARES}
+        lines = {label(name): plots.curve(axes[1], step, share, name) for name, share in shares.items()}
+        law = [_root_law(t) for t in step]
+        axes[1].plot(step, law, color="0.6", linewidth=0.8, linestyle=plots.DOTTED, zorder=0)
         middle = len(law) // 2
-        axes[1].annotate(
-            "1/√t", (lasting["step"][middle], law[middle]), (3, 5), textcoords="offset points", fontsize=7.5
-        )
-        axes[1].set(xlabel="step", ylabel="rms of Δw, relative to steps 1 to 10", yscale="log")
+        plots.note(axes[1], "1/√t", (step[middle], law[middle]), (3, 5))
+        axes[1].set(xlabel="step", ylabel="rms of Δw, relative to steps 1 to 10", yscale="log", xlim=(0, None))
         plots.plain_ticks(axes[1].yaxis)
-        axes[1].set_xlim(0)
         plots.end_labels(axes[1], lines, size=7.5)
         return fig
 
@@ -205,16 +182,8 @@ class Optimizers(Experiment):
             ax.tick_params(labelsize=7.5)
         last = axes.flat[-1]
         last.set_axis_off()
-        last.text(
-            0.08,
-            0.5,
-            "f(x, y) = x²/20 + y²\n●  start (−7, 2)\n+  minimum (0, 0)\n30 steps each",
-            transform=last.transAxes,
-            fontsize=8,
-            color="0.2",
-            va="center",
-            linespacing=1.5,
-        )
+        text = "f(x, y) = x²/20 + y²\n●  start (−7, 2)\n+  minimum (0, 0)\n30 steps each"
+        last.text(0.08, 0.5, text, transform=last.transAxes, fontsize=8, color="0.2", va="center", linespacing=1.5)
         for ax in axes[1, :3]:
             ax.set_xlabel("x")
         for ax in axes[:, 0]:
@@ -269,12 +238,6 @@ def distance(way: list[list[float]]) -> float:
     return float(np.abs(np.diff(np.array(way)[:, 1])).sum())
 
 
-def steps_to(run: Numbers, level: float) -> int | None:
-    """Steps until the training loss on the fixed samples is below ``level``; None if it never is."""
-    pairs = zip(run["step"], run["train_loss"], strict=True)
-    return next((round(step) for step, loss in pairs if loss is not None and loss < level), None)
-
-
 SQUARES = {"adagrad": "sum", "rmsprop": "square_avg"}
 """Rules that divide by the root of what they keep of the squares of gradients, and the name that this has in their state."""
 
@@ -302,7 +265,7 @@ def _under_lasting_gradients(source: tuple[Any, ...], steps: int, seed: int) -> 
     the gradients of one batch after another at weights that stay what they were.
     """
     data = load(*source)
-    model = mlp(data.features, HIDDEN, data.classes, generator=Generator(seed=seed)).to(default_device())
+    model = net(data, HIDDEN, seed)
     weights = list(model.parameters())
     moved = {name: [w.detach().clone().requires_grad_() for w in weights] for name in SQUARES}
     rules = {name: RULES[name][0](moved[name], RULES[name][2]) for name in SQUARES}
@@ -331,33 +294,34 @@ def _train(source: tuple[Any, ...], name: str, steps: int, seed: int) -> Numbers
     and the root mean square of the gradient there is.
     """
     data = load(*source)
-    model = mlp(data.features, HIDDEN, data.classes, generator=Generator(seed=seed)).to(default_device())
+    model = net(data, HIDDEN, seed)
     make, _, rate = RULES[name]
     rule = make(model.parameters(), rate)
-    squares = SQUARES.get(name)
-    effective: list[float] = []
-    gradient: list[float] = []
+    seen: Numbers = {"effective": [], "gradient": []} if name in SQUARES else {}
 
     def measured(_: Any) -> None:
-        if squares is not None:
-            effective.append(_effective(rule, squares) if rule.state else math.nan)
-            grads = [to_host(w.grad.array).ravel() for w in model.parameters() if w.grad is not None]
-            gradient.append(
-                float(np.sqrt(np.mean(np.square(np.concatenate(grads), dtype=np.float64)))) if grads else math.nan
+        if seen:
+            grads = [w.grad for w in model.parameters() if w.grad is not None]
+            seen["effective"].append(_effective(rule, SQUARES[name]) if rule.state else math.nan)
+            seen["gradient"].append(
+                float(np.sqrt(np.mean(np.square(_flat(grads), dtype=np.float64)))) if grads else math.nan
             )
 
-    curves = train_curves(
-        model, data, optimizer=rule, steps=steps, batch_size=BATCH, seed=seed, measure_every=EACH, on_measure=measured
-    )
-    numbers: Numbers = {"step": curves.step, "loss": curves.loss, "train_loss": curves.train_loss}
-    return {**numbers, "effective": effective, "gradient": gradient} if squares is not None else numbers
+    length = {"steps": steps, "batch_size": BATCH, "measure_every": EACH}
+    curves = train_curves(model, data, optimizer=rule, seed=seed, on_measure=measured, **length)
+    return {"step": curves.step, "loss": curves.loss, "train_loss": curves.train_loss, **seen}
 
 
 def _effective(rule: Optimizer, squares: str) -> float:
     """lr / (√G + ε), the median over all parameters."""
     group = rule.param_groups[0]
-    roots = [np.sqrt(to_host(state[squares].array)).ravel() for state in rule.state.values()]
-    return float(np.median(group["lr"] / (np.concatenate(roots) + group["eps"])))
+    sums = _flat([state[squares] for state in rule.state.values()])
+    return float(np.median(group["lr"] / (np.sqrt(sums) + group["eps"])))
+
+
+def _flat(tensors: Iterable[kobai.Tensor]) -> np.ndarray[Any, Any]:
+    """All numbers of some tensors, in one row."""
+    return np.concatenate([to_host(tensor.array).ravel() for tensor in tensors])
 
 
 def _smooth(step: list[float], loss: list[float], width: int = 3) -> tuple[list[float], list[float]]:

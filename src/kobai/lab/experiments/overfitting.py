@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from kobai.lab import plots
-from kobai.lab.experiments._nets import fewer, interval, listing, percent, the_data
+from kobai.lab.experiments._nets import fewer, interval, listing, net, over_seeds, percent, the_data
 from kobai.lab.experiments.base import Experiment, Numbers, Settings
 from kobai.lab.training.curves import load, train_curves
-from kobai.random import Generator, manual_seed
-from kobai.train import mlp
-from kobai.xp import default_device
+from kobai.random import manual_seed
 
 SAMPLES = 300
 HIDDEN = (100,) * 7
@@ -26,6 +24,7 @@ CURES: dict[str, dict[str, float]] = {
     "dropout": {"dropout": DROPOUT},
     "both": {"weight_decay": DECAY, "dropout": DROPOUT},
 }
+REAL = ("weight decay", "dropout", "both")
 
 
 class Overfitting(Experiment):
@@ -53,102 +52,87 @@ class Overfitting(Experiment):
     interval.
     """
 
-    name: ClassVar[str] = "overfitting"
-    title: ClassVar[str] = "Overfitting and its cures"
-    claim: ClassVar[str] = (
+    name = "overfitting"
+    title = "Overfitting and its cures"
+    claim = (
         "The gap between training and unseen images, in accuracy or in the loss, shrinks with weight decay, with dropout and "
         "with both."
     )
-    source: ClassVar[str] = (
-        "Saitoh, Deep Learning from Scratch, ch. 6.4; Srivastava et al., Dropout, 2014; Krogh and Hertz, 1991"
-    )
+    source = "Saitoh, Deep Learning from Scratch, ch. 6.4; Srivastava et al., Dropout, 2014; Krogh and Hertz, 1991"
 
     def run(self, settings: Settings) -> Numbers:
         epochs = 150 if settings.quick else 300
-        repeats = max(REPEATS - 2 * settings.quick, settings.repeat)
-        seeds = range(settings.seed, settings.seed + repeats)
-        tasks = {(cure, f"seed {seed}"): (the_data(settings), cure, epochs, seed) for cure in CURES for seed in seeds}
-        found = settings.map(_train, tasks)
+        tasks = {cure: (the_data(settings), cure, epochs) for cure in CURES}
         conditions = {}
-        for cure in CURES:
-            runs = [run for (which, _), run in found.items() if which == cure]
+        for cure, runs in over_seeds(settings, _train, tasks, REPEATS - 2 * settings.quick).items():
             conditions[cure] = {
                 "epoch": runs[0]["epoch"],
                 **{key: np.mean([run[key] for run in runs], axis=0).tolist() for key in CURVES},
                 "at_end": {key: [_late(run[key]) for run in runs] for key in CURVES},
             }
         unseen = len(fewer(load(*the_data(settings)), SAMPLES, settings.seed).held_x)
-        return {"samples": SAMPLES, "unseen": unseen, "repetitions": len(seeds), "conditions": conditions}
+        return {"samples": SAMPLES, "unseen": unseen, "repetitions": len(runs), "conditions": conditions}
 
     def finding(self, numbers: Numbers) -> tuple[str, bool]:
         runs = numbers["conditions"]
         end = {cure: {key: float(np.mean(run["at_end"][key])) for key in CURVES} for cure, run in runs.items()}
-        cures = [cure for cure in CURES if cure != "none"]
         parts = [
             f"{cure} {percent(at['train_accuracy'])} and {percent(at['held_accuracy'])} "
             f"({100 * (at['train_accuracy'] - at['held_accuracy']):.1f} points apart, "
             f"{at['held_loss'] - at['train_loss']:.2f} in the loss)"
             for cure, at in end.items()
         ]
-        accuracy = {cure: interval(smaller(numbers, cure, "accuracy")) for cure in cures}
-        loss = {cure: interval(smaller(numbers, cure, "loss")) for cure in cures}
+        accuracy = {cure: interval(smaller(numbers, cure, "accuracy")) for cure in REAL}
+        loss = {cure: interval(smaller(numbers, cure, "loss")) for cure in REAL}
         text = (
             f"Right on the {numbers['samples']} training images and on {numbers['unseen']} unseen ones, means of "
             f"{numbers['repetitions']} repetitions and of the last quarter of training: {listing(parts)}. Compared with none, "
             f"image set by image set, the gap in accuracy is smaller by "
-            f"{listing([_between(cure, accuracy[cure], 100, 1) for cure in cures])} points (95 % confidence); the gap in the "
-            f"loss by {listing([_between(cure, loss[cure], 1, 2) for cure in cures])}."
+            f"{listing([_between(cure, accuracy[cure], 100, 1) for cure in REAL])} points (95 % confidence); the gap in the "
+            f"loss by {listing([_between(cure, loss[cure], 1, 2) for cure in REAL])}."
         )
         fits = end["none"]["train_accuracy"] > 0.99
-        shrinks = all(max(accuracy[cure][1], loss[cure][1]) > 0 and accuracy[cure][2] > 0 for cure in cures)
-        learns = all(end[cure]["held_accuracy"] > end["none"]["held_accuracy"] - 0.01 for cure in cures)
+        shrinks = all(max(accuracy[cure][1], loss[cure][1]) > 0 and accuracy[cure][2] > 0 for cure in REAL)
+        learns = all(end[cure]["held_accuracy"] > end["none"]["held_accuracy"] - 0.01 for cure in REAL)
         return text, bool(fits and shrinks and learns)
 
     def figure(self, numbers: Numbers) -> Any:
         runs = numbers["conditions"]
         fig = plots.figure(plots.FULL, 4.0)
         axes = plots.panels(fig, 2, 5, sharex="col", width_ratios=[1, 1, 1, 1, 0.95])
-        top = max(max(run["held_loss"][1:]) for run in runs.values())
+        top = 1.1 * min(3.0, max(max(run["held_loss"][1:]) for run in runs.values()))
         for j, (cure, run) in enumerate(runs.items()):
             plots.letter(axes[0, j], cure)
-            for i, (curve, scale) in enumerate((("accuracy", 100), ("loss", 1))):
-                ax = axes[i, j]
+            for ax, (curve, scale, highest) in zip(axes[:, j], (("accuracy", 100, 104), ("loss", 1, top)), strict=True):
                 train = [scale * v for v in run[f"train_{curve}"]]
                 held = [scale * v for v in run[f"held_{curve}"]]
                 plots.curve(ax, run["epoch"], train, "training", label="training images", marker="")
                 plots.curve(ax, run["epoch"], held, "validation", label="unseen images", marker="")
                 ax.fill_between(run["epoch"], train, held, color="0.92", linewidth=0)
-                ax.set_ylim((0, 104) if i == 0 else (0, 1.1 * min(top, 3.0)))
-                ax.set_xlim(0, run["epoch"][-1])
-                if j:
-                    ax.tick_params(labelleft=False)
+                ax.set(xlim=(0, run["epoch"][-1]), ylim=(0, highest))
+                ax.tick_params(labelleft=j == 0)
             axes[1, j].set_xlabel("epoch")
         axes[0, 0].set_ylabel("accuracy (%)")
         axes[1, 0].set_ylabel("cross-entropy (nats)")
+        plots.letter(axes[0, 4], "gap, vs. none")
         for i, (curve, scale, unit) in enumerate((("accuracy", 100, "points"), ("loss", 1, "nats"))):
             ax = axes[i, 4]
-            plots.letter(ax, "gap, vs. none" if i == 0 else "")
-            ax.set_ylabel(f"in {curve} ({unit})")
             ax.axhline(0, color="0.4", linewidth=0.8)
-            cures = [cure for cure in runs if cure != "none"]
-            for x, cure in enumerate(cures):
+            for x, cure in enumerate(REAL):
                 values = [-scale * v for v in smaller(numbers, cure, curve)]
                 mean, low, high = interval(values)
                 look = {"color": plots.style(cure)["color"], "marker": plots.style(cure)["marker"]}
                 ax.plot([x - 0.17] * len(values), values, linestyle="none", marker=".", markersize=3.5, color="0.6")
                 ax.errorbar(x + 0.12, mean, [[mean - low], [high - mean]], capsize=2.5, markersize=4, **look)
-            ax.set_xlim(-0.6, len(cures) - 0.4)
-            ax.set_xticks(range(len(cures)), labels=cures, fontsize=7.5, rotation=45, ha="right")
+            ax.set(xlim=(-0.6, len(REAL) - 0.4), ylabel=f"in {curve} ({unit})")
+            ax.set_xticks(range(len(REAL)), labels=REAL, fontsize=7.5, rotation=45, ha="right")
             ax.tick_params(labelbottom=i == 1)
         plots.legend_below(fig, axes[0, 0])
         return fig
 
     def alt_text(self, numbers: Numbers) -> str:
-        differences = ", ".join(
-            f"{cure} {100 * interval(smaller(numbers, cure, 'accuracy'))[0]:.1f} points"
-            for cure in numbers["conditions"]
-            if cure != "none"
-        )
+        means = {cure: interval(smaller(numbers, cure, "accuracy"))[0] for cure in REAL}
+        differences = ", ".join(f"{cure} {100 * mean:.1f} points" for cure, mean in means.items())
         return (
             "Four columns of curves, none, weight decay, dropout and both: accuracy above and loss below, for training and for "
             f"unseen images, by epoch. At the right, by how much the gap in accuracy is smaller than with none: {differences}."
@@ -166,11 +150,9 @@ def _late(curve: list[float]) -> float:
 def smaller(numbers: Numbers, cure: str, curve: str) -> list[float]:
     """By how much the gap at the end, in ``accuracy`` or ``loss``, is smaller with a cure than with none, in each
     repetition."""
-    gaps = []
-    for which in ("none", cure):
-        end = numbers["conditions"][which]["at_end"]
-        gaps.append(np.abs(np.subtract(end[f"train_{curve}"], end[f"held_{curve}"])))
-    return [float(v) for v in gaps[0] - gaps[1]]
+    ends = (numbers["conditions"][which]["at_end"] for which in ("none", cure))
+    none, cured = (np.abs(np.subtract(end[f"train_{curve}"], end[f"held_{curve}"])) for end in ends)
+    return [float(v) for v in none - cured]
 
 
 def _between(cure: str, found: tuple[float, float, float], scale: float, digits: int) -> str:
@@ -181,23 +163,11 @@ def _between(cure: str, found: tuple[float, float, float], scale: float, digits:
 def _train(source: tuple[Any, ...], cure: str, epochs: int, seed: int) -> Numbers:
     data = fewer(load(*source), SAMPLES, seed)
     manual_seed(seed)  # dropout draws on the default generator
-    options = CURES[cure]
-    model = mlp(
-        data.features, HIDDEN, data.classes, dropout=options.get("dropout", 0.0), generator=Generator(seed=seed)
-    ).to(default_device())
-    steps = SAMPLES // BATCH
-    curves = train_curves(
-        model,
-        data,
-        lr=RATE,
-        weight_decay=options.get("weight_decay", 0.0),
-        steps=epochs * steps,
-        batch_size=BATCH,
-        seed=seed,
-        measure_every=10 * steps,
-    )
-    numbers: Numbers = {key: getattr(curves, key) for key in CURVES}
-    return {**numbers, "epoch": [step / steps for step in curves.step]}
+    options = {"weight_decay": 0.0, "dropout": 0.0, **CURES[cure]}
+    model, steps = net(data, HIDDEN, seed, dropout=options.pop("dropout")), SAMPLES // BATCH
+    length = {"steps": epochs * steps, "batch_size": BATCH, "measure_every": 10 * steps}
+    curves = train_curves(model, data, lr=RATE, seed=seed, **length, **options)
+    return {**{key: getattr(curves, key) for key in CURVES}, "epoch": [step / steps for step in curves.step]}
 
 
 EXPERIMENT = Overfitting()

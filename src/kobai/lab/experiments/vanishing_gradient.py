@@ -47,15 +47,12 @@ class VanishingGradient(Experiment):
     def run(self, settings: Settings) -> Numbers:
         steps = QUICK_STEPS if settings.quick else STEPS
         source = the_data(settings)
-        tasks: dict[Any, tuple[Any, ...]] = {
-            (name, "training"): (source, name, init, settings.seed, steps) for name, init in CONDITIONS.items()
-        }
-        runs = settings.map(_trained, tasks)
-        data = load(*source)
-        conditions: Numbers = {}
-        for name, init in CONDITIONS.items():
-            by_depth = [layer_norms(net(data, [WIDTH] * depth, name, init, settings.seed), data)[1] for depth in DEPTHS]
-            conditions[name] = {**runs[(name, "training")], "init": init, "first_by_depth": by_depth}
+        tasks = {(name, "training"): (source, name, init, settings.seed, steps) for name, init in CONDITIONS.items()}
+        data, conditions = load(*source), {}
+        for (name, _), run in settings.map(_trained, tasks).items():
+            made = {"activation": name, "init": CONDITIONS[name]}
+            by_depth = [layer_norms(net(data, [WIDTH] * depth, settings.seed, **made), data)[1] for depth in DEPTHS]
+            conditions[name] = {**run, "init": made["init"], "first_by_depth": by_depth}
         return {"conditions": conditions, "depth": DEPTH, "depths": DEPTHS, "steps": steps}
 
     def finding(self, numbers: Numbers) -> tuple[str, bool]:
@@ -71,6 +68,7 @@ class VanishingGradient(Experiment):
             and all(0.7 < value < 1.4 for value in kept)
             and runs["sigmoid"]["first_by_depth"][-1] < 1e-3 * runs["relu"]["first_by_depth"][-1]
         )
+        right = [f"{plots.title(name)} has {percent(run['held_accuracy'][-1])} right" for name, run in runs.items()]
         whole = {name: before[name] ** (numbers["depth"] - 2) for name in runs}
         text = (
             f"Before training each layer of sigmoids multiplies the gradient's norm by {before['sigmoid']:.2f} (a "
@@ -79,11 +77,7 @@ class VanishingGradient(Experiment):
             f"{before['tanh']:.2f}, ReLU with He {before['relu']:.2f}. During {numbers['steps']} steps of training the "
             f"sigmoid's factor stays between {min(factors):.2f} and {max(factors):.2f}, on a line as straight "
             f"({percent(min(fits))} at least), and ReLU's between {min(kept):.2f} and {max(kept):.2f}. On samples held "
-            "out, "
-            + listing(
-                [f"{plots.title(name)} has {percent(run['held_accuracy'][-1])} right" for name, run in runs.items()]
-            )
-            + "."
+            f"out, {listing(right)}."
         )
         return text, passed
 
@@ -91,47 +85,30 @@ class VanishingGradient(Experiment):
         runs, depth = numbers["conditions"], numbers["depth"]
         fig = plots.figure(plots.FULL, 5.0)
         above, below = fig.subfigures(2, 1, height_ratios=(1.15, 1))
-        axes = above.subplots(1, len(runs), sharey=True)
+        axes = plots.panels(above, 1, len(runs), sharey=True)[0]
         layers = list(range(1, depth + 2))
         for ax, (name, run) in zip(axes, runs.items(), strict=True):
-            plots.tidy(ax)
             colour = plots.style(name)["color"]
             ax.set_yscale("log")
-            moments = run["moments"]
-            for i, (step, norms) in enumerate(zip(moments, run["norms"], strict=True)):
-                last = i == len(moments) - 1
-                ax.plot(
-                    layers,
-                    norms,
-                    color=colour,
-                    alpha=0.3 + 0.7 * i / (len(moments) - 1),
-                    linewidth=1.8 if i in (0, len(moments) - 1) else 1.2,
-                    linestyle=(plots.DENSE, plots.DOTTED, plots.DASHDOT, plots.SOLID)[min(i, 2) if not last else 3],
-                    marker="o" if last else None,
-                    markersize=3.5,
-                    label=f"step {step}" if step else "before training",
-                )
+            last = len(run["moments"]) - 1
+            for i, (step, norms) in enumerate(zip(run["moments"], run["norms"], strict=True)):
+                line = plots.SOLID if i == last else (plots.DENSE, plots.DOTTED, plots.DASHDOT)[min(i, 2)]
+                width, moment = 1.8 if i in (0, last) else 1.2, f"step {step}" if step else "before training"
+                look = {"color": colour, "alpha": 0.3 + 0.7 * i / last, "linestyle": line, "linewidth": width}
+                ax.plot(layers, norms, marker="o" if i == last else None, markersize=3.5, label=moment, **look)
             slope = factor(run["norms"][0])[0]
             plots.letter(ax, f"{plots.title(name)} + {plots.title(run['init']).split(' (')[0]}: × {slope:.2f} a layer")
-            ax.set_xlabel("layer (1: at the input)")
-            ax.set_xticks([1, *range(3, depth + 2, 2)])
+            ax.set(xlabel="layer (1: at the input)", xticks=[1, *range(3, depth + 2, 2)])
         axes[0].set_ylabel("norm of the weights' gradient")
         plots.legend_below(above, axes[-1])
         for handle in above.legends[0].legend_handles:
             handle.set_color("0.25")
-        left, right = below.subplots(1, 2)
-        for ax in (left, right):
-            plots.tidy(ax)
+        left, right = plots.panels(below, 1, 2)[0]
         for name, run in runs.items():
             plots.curve(left, numbers["depths"], run["first_by_depth"], name, markevery=1)
             plots.curve(right, run["step"], run["held_accuracy"], name)
-        left.set_yscale("log")
-        left.set_xlabel("hidden layers")
-        left.set_xticks(numbers["depths"])
-        left.set_ylabel("norm in layer 2, untrained")
-        right.set_xlabel("training step (batch of 100)")
-        right.set_ylabel("held-out accuracy")
-        right.set_ylim(0, 1)
+        left.set(yscale="log", xlabel="hidden layers", xticks=numbers["depths"], ylabel="norm in layer 2, untrained")
+        right.set(xlabel="training step (batch of 100)", ylabel="held-out accuracy", ylim=(0, 1))
         plots.percents(right.yaxis)
         plots.letter(left, "the deeper, the less arrives")
         plots.letter(right, f"what {depth} hidden layers learn")
@@ -180,7 +157,7 @@ def factor(norms: list[float]) -> tuple[float, float]:
 def _trained(source: tuple[Any, ...], activation: str, init: str, seed: int, steps: int) -> Numbers:
     """Norms by layer at some moments of training, and the curves."""
     data = load(*source)
-    model = net(data, [WIDTH] * DEPTH, activation, init, seed)
+    model = net(data, [WIDTH] * DEPTH, seed, activation=activation, init=init)
     moments = [*(step for step in (0, 10, 100) if step < steps), steps]
     norms: list[list[float]] = []
 

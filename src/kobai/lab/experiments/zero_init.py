@@ -23,6 +23,10 @@ TITLES = {
     "constant + noise": "0.01 + N(0, 0.1²)",
     "xavier": "Xavier (1/√n)",
 }
+LOOKS = {
+    **{name: plots.style(name) for name in CONDITIONS},
+    "constant + noise": {"color": plots.BLUE, "linestyle": plots.DASHDOT, "marker": "^"},
+}
 NOISE = 0.1
 HIDDEN, ACTIVATION = (50, 50), "sigmoid"
 TRAINING: dict[str, Any] = {"lr": 0.5, "steps": 2000, "measure_every": 50}
@@ -76,33 +80,27 @@ class ZeroInit(Experiment):
 
     def figure(self, numbers: Numbers) -> Any:
         runs = numbers["conditions"]
-        looks = _looks()
         fig = plots.figure(plots.FULL, 4.4)
         above, below = fig.subfigures(2, 1, height_ratios=(1, 1.6))
         images = above.subplots(1, len(runs))
         for ax, (name, run) in zip(images, runs.items(), strict=True):
             units = np.array(run["units"]).reshape(SHOWN, *numbers["input_shape"]).mean(1)  # colours, if any, together
-            strip = np.block(
-                [[np.pad(units[3 * i + j], 1, constant_values=np.nan) for j in range(3)] for i in range(2)]
-            )
+            framed = [np.pad(unit, 1, constant_values=np.nan) for unit in units]
+            strip = np.block([framed[:3], framed[3:]])
             reach = float(np.nanmax(np.abs(strip))) or 1.0
             ax.imshow(strip, cmap="RdBu_r", vmin=-reach, vmax=reach, interpolation="nearest")
-            ax.set_title(TITLES[name], fontsize=9, color=looks[name]["color"], fontweight="bold")
+            ax.set_title(TITLES[name], fontsize=9, color=LOOKS[name]["color"], fontweight="bold")
             ax.set_xlabel(f"±{reach:.2g}", fontsize=7.5, color="0.3", labelpad=2)
-            ax.set_xticks([])
-            ax.set_yticks([])
+            ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
         above.suptitle("incoming weights of six units after training (red +, blue −)", fontsize=8.5, color="0.2")
-        left, right = below.subplots(1, 2)
+        left, right = plots.panels(below, 1, 2)[0]
         for ax, key in ((left, "rank"), (right, "held_accuracy")):
-            plots.tidy(ax)
             for name, run in runs.items():
-                plots.curve(ax, run["step"], run[key], name, label=TITLES[name], **looks[name])
+                plots.curve(ax, run["step"], run[key], name, label=TITLES[name], **LOOKS[name])
             ax.set_xlabel("training step (batch of 100)")
-        left.set_ylabel("rank of the first weight matrix")
-        left.set_ylim(bottom=0)
-        right.set_ylabel("held-out accuracy")
-        right.set_ylim(0, 1)
+        left.set(ylabel="rank of the first weight matrix", ylim=(0, None))
+        right.set(ylabel="held-out accuracy", ylim=(0, 1))
         plots.percents(right.yaxis)
         plots.legend_below(below, left)
         return fig
@@ -118,20 +116,10 @@ class ZeroInit(Experiment):
         )
 
 
-def _looks() -> dict[str, dict[str, Any]]:
-    return {
-        "zeros": plots.style("zeros"),
-        "constant": plots.style("constant"),
-        "constant + noise": {"color": plots.BLUE, "linestyle": plots.DASHDOT, "marker": "^"},
-        "xavier": plots.style("xavier"),
-    }
-
-
 def _trained(source: tuple[Any, ...], name: str, seed: int) -> Numbers:
     data = load(*source)
     data = replace(data, train_x=data.train_x.double(), held_x=data.held_x.double())
-    init = name if name == "xavier" else CONDITIONS[name]
-    model = net(data, HIDDEN, ACTIVATION, init, seed).double()
+    model = net(data, HIDDEN, seed, activation=ACTIVATION, init=CONDITIONS[name]).double()
     if name == "constant + noise":
         generator = Generator().manual_seed(seed)
         for parameter in model.parameters():
