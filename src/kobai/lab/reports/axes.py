@@ -27,10 +27,9 @@ class Axis:
         >>> between(1e-4, 1, log=True).share(0.01)
         0.5
         """
-        low, high, value = (
-            (math.log10(v) for v in (self.low, self.high, value)) if self.log else (self.low, self.high, value)
-        )
-        return (value - low) / (high - low)
+        scale = math.log10 if self.log else float
+        low = scale(self.low)
+        return (scale(value) - low) / (scale(self.high) - low)
 
 
 def between(low: float, high: float, log: bool = False, whole: bool = False) -> Axis:
@@ -216,6 +215,10 @@ class Frame:
 
     def y(self, value: float) -> float:
         return self.bottom - self.up.share(value) * (self.bottom - self.top)
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """Where a point of the data is on the paper."""
+        return self.x(x), self.y(y)
 
     def axes(self, x_label: str, y_label: str) -> Markup:
         """Lines, numbers, and what they are of."""

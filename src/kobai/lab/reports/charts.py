@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, TypeGuard
 
 from kobai.lab.reports.axes import Axis, Frame, around, between
 from kobai.lab.reports.drawing import (
     GREATEST,
     WIDTH,
     at,
-    dashes,
     drawable,
+    key,
     label,
     marker,
     nothing,
@@ -23,6 +25,7 @@ from kobai.lab.reports.drawing import (
 from kobai.lab.reports.markup import Markup, tag
 
 Point = tuple[float, float]
+DASHES = (None, "7 4", "9 3 2 3", "2 3", "12 4", "4 2", "9 3 2 3 2 3", "3 5")
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,10 @@ class Line:
     form: int = 0
     band: tuple[Sequence[float | None], Sequence[float | None]] | None = None
 
-    def points(self) -> list[Point | None]:
-        return [(float(x), float(y)) if drawable(y) else None for x, y in zip(self.x, self.y, strict=True)]
+    def stroke(self) -> dict[str, Any]:
+        """Attributes that draw it."""
+        dashes = DASHES[self.form % len(DASHES)]
+        return {"class_": "line", "style": f"stroke:var(--{self.colour})", "stroke_dasharray": dashes}
 
 
 def lines(
@@ -71,17 +76,15 @@ def lines(
     >>> chart.startswith('<svg viewBox="0 0 400 260" role="img" aria-label="It falls."')
     True
     """
-    shown = [
-        (line, [p if p is not None and (p[1] > 1 / GREATEST or not log) else None for p in line.points()])
-        for line in series
-    ]
-    found = [p for _, points in shown for p in points if p is not None]
+
+    def fits(value: float | None) -> TypeGuard[float]:
+        return drawable(value) and (value > 1 / GREATEST or not log)
+
+    runs = [_runs(line, fits) for line in series]
+    found = [point for of_line in runs for run in of_line for point in run]
     if not found:
         return nothing(alt)
-    ys = [y for _, y in found]
-    for line in series:
-        for edge in line.band or ():
-            ys += [float(v) for v in edge if drawable(v) and (v > 1 / GREATEST or not log)]
+    ys = [y for _, y in found] + [v for line in series for edge in line.band or () for v in edge if fits(v)]
     near = [v for v, _ in levels if (v > 0 or not log) and _within_reach(v, ys, log)]
     frame = Frame(_across([x for x, _ in found], whole, ticks), around([*ys, *near], log, shares=percent), width)
     body = [frame.axes(x_label, y_label)]
@@ -96,41 +99,32 @@ def lines(
         side = "end" if x > (frame.left + frame.right) / 2 else ""
         body.append(stroke(x, frame.top, x, frame.bottom, "level"))
         notes.append(label(name, x + (-5 if side else 5), frame.top + 9, f"note {side}"))
-    for line, points in shown:
+    for line, of_line in zip(series, runs, strict=True):
         if line.band is not None:
             body.append(_band(frame, line, log))
-        for run in _runs(points):
+        for run in of_line:
             if len(run) > 1:
-                drawn = path([(frame.x(x), frame.y(y)) for x, y in run])
-                style = f"stroke:var(--{line.colour})"
-                body.append(
-                    tag("polyline", points=drawn, class_="line", style=style, stroke_dasharray=dashes(line.form))
-                )
-        seen = [p for p in points if p is not None]
+                body.append(tag("polyline", points=path([frame.at(*point) for point in run]), **line.stroke()))
+        seen = [point for run in of_line for point in run]
         every = max(1, math.ceil(len(seen) / 12))
         for i, (x, y) in enumerate(seen):
             if i % every == 0 or i == len(seen) - 1:
                 spoken = f"{line.name}: {100 * y:.1f} %" if percent else f"{line.name}: {y:.4g}"
-                body.append(marker(frame.x(x), frame.y(y), line.colour, line.form, spoken))
-    entries = [(line.name, line) for line, points in shown if any(points)]
+                body.append(marker(*frame.at(x, y), line.colour, line.form, spoken))
     drawing = picture(alt, [*body, *notes], width)
-    return Markup(drawing + key(entries)) if legend and len(series) > 1 else drawing
+    drawn = [line for line, of_line in zip(series, runs, strict=True) if of_line]
+    return Markup(drawing + names(drawn)) if legend and len(series) > 1 else drawing
 
 
-def key(entries: Sequence[tuple[str, Line]]) -> Markup:
+def names(series: Sequence[Line]) -> Markup:
     """The lines' names, each beside a piece of its line."""
-    shown = []
-    for name, line in entries:
-        style = f"stroke:var(--{line.colour})"
-        piece = tag(
-            "svg",
-            tag("line", x1=1, y1=7, x2=33, y2=7, class_="line", style=style, stroke_dasharray=dashes(line.form)),
-            marker(17, 7, line.colour, line.form),
-            **{"viewBox": "0 0 34 14"},
-            aria_hidden="true",
-        )
-        shown.append(tag("span", piece, name))
-    return tag("div", shown, class_="key")
+
+    def piece(line: Line) -> Markup:
+        stretch = tag("line", x1=1, y1=7, x2=33, y2=7, **line.stroke())
+        dot = marker(17, 7, line.colour, line.form)
+        return tag("svg", stretch, dot, viewBox="0 0 34 14", aria_hidden="true")
+
+    return key([(piece(line), line.name) for line in series])
 
 
 def strip(values: Sequence[float], scale: Axis) -> Markup:
@@ -147,8 +141,7 @@ def strip(values: Sequence[float], scale: Axis) -> Markup:
 
     body = [tag("rect", x=0, y=3, width=at(x(mean)), height=10, rx=2, class_="bar faint")]
     body += [tag("circle", cx=at(x(v)), cy=8, r=3, class_="marker", style="stroke:var(--blue)") for v in values]
-    box = {"viewBox": f"0 0 {width:g} {height:g}"}
-    return tag("svg", Markup("".join(body)), **box, class_="strip", aria_hidden="true")
+    return tag("svg", *body, viewBox=f"0 0 {width:g} {height:g}", class_="strip", aria_hidden="true")
 
 
 def _across(xs: Sequence[float], whole: bool, ticks: Sequence[tuple[float, str]] | None) -> Axis:
@@ -168,15 +161,10 @@ def _within_reach(value: float, ys: Sequence[float], log: bool) -> bool:
     return low - reach <= value <= high + reach
 
 
-def _runs(points: Sequence[Point | None]) -> list[list[Point]]:
-    """Points without a gap between them."""
-    runs: list[list[Point]] = [[]]
-    for point in points:
-        if point is not None:
-            runs[-1].append(point)
-        elif runs[-1]:
-            runs.append([])
-    return [run for run in runs if run]
+def _runs(line: Line, fits: Callable[[float | None], bool]) -> list[list[Point]]:
+    """The points of a line, parted where one is missing."""
+    points: Iterable[Any] = zip(line.x, line.y, strict=True)
+    return [list(run) for there, run in groupby(points, lambda point: fits(point[1])) if there]
 
 
 def _band(frame: Frame, line: Line, log: bool) -> Markup:
@@ -186,6 +174,6 @@ def _band(frame: Frame, line: Line, log: bool) -> Markup:
         for x, a, b in zip(line.x, low, high, strict=True)
         if drawable(a) and drawable(b) and (not log or a > 0)
     ]
-    upper = [(frame.x(x), frame.y(b)) for x, _, b in both]
-    lower = [(frame.x(x), frame.y(a)) for x, a, _ in reversed(both)]
+    upper = [frame.at(x, b) for x, _, b in both]
+    lower = [frame.at(x, a) for x, a, _ in reversed(both)]
     return tag("polygon", points=path(upper + lower), class_="band", style=f"fill:var(--{line.colour})")

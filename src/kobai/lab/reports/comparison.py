@@ -6,58 +6,31 @@ import math
 from pathlib import Path
 from typing import Any
 
-from kobai.core.checksum import read_json
-from kobai.errors import DataError
 from kobai.lab import plots
 from kobai.lab.reports import charts
 from kobai.lab.reports.axes import around, percent, rounded, wide
 from kobai.lab.reports.charts import Line
-from kobai.lab.reports.markup import Markup, facts, table, tag
-from kobai.lab.reports.page import Page, common, environment, figure, how, more
+from kobai.lab.reports.markup import Markup, code, facts, table, tag
+from kobai.lab.reports.page import Page, Source, common, environment, figure, how, more, of_json, told
 from kobai.lab.sweep.compare_figure import SHOWN, appearances, summary
 from kobai.lab.sweep.values import spelt
 from kobai.train.progress import duration
 from kobai.train.settings import Settings
 
-COMPARISON, BEGUN = "results.json", "comparison.json"
-"""The file that makes a folder a comparison's; the one that one has which is not at its end."""
+SOURCE = Source("results.json", "ranking", "comparison.json", "comparison", "run", "kobai compare")
 
 ROWS = 20
 """Places of a ranking that are shown at once."""
 
-_SHADES = {
-    plots.BLUE: "blue",
-    plots.VERMILION: "vermilion",
-    plots.GREEN: "green",
-    plots.PURPLE: "purple",
-    plots.ORANGE: "orange",
-    plots.SKY: "sky",
-    plots.GREY: "grey",
-    plots.YELLOW: "yellow",
-    plots.BLACK: "black",
-}
+_COLOURS = ("blue", "vermilion", "green", "purple", "orange", "sky", "grey", "yellow", "black")
+_SHADES = {getattr(plots, name.upper()): name for name in _COLOURS}
 """The page's own names of the lab's colours: it has a second shade of each, for the dark."""
-
-
-def is_comparison(source: Path) -> bool:
-    """Whether ``source`` is the folder of a comparison, or its file of results."""
-    if source.is_dir():
-        return (source / BEGUN).is_file() or is_comparison(source / COMPARISON)
-    return source.name == COMPARISON and source.is_file() and "ranking" in read_json(source)
 
 
 def page(source: Path) -> Page:
     """The page on a comparison: who won, the curves, the ranking, how it was done."""
-    path = source / COMPARISON if source.is_dir() else source
-    if not path.exists():
-        raise DataError(
-            f"{source}: no run of the comparison in it has come to its end; kobai compare --resume goes on with it"
-        )
-    content = read_json(path)
-    try:
+    with SOURCE.results(source) as content:
         return _page(content)
-    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
-        raise DataError(f"{path}: is not the whole result of a comparison ({type(error).__name__}: {error})") from error
 
 
 def _page(content: dict[str, Any]) -> Page:
@@ -67,8 +40,7 @@ def _page(content: dict[str, Any]) -> Page:
     n = len(ranking)
     page = Page(
         "Comparison",
-        " × ".join(name.replace("_", " ") for name in content["vary"])
-        + f" on {Path(content['settings']['data']).name}",
+        f"{' × '.join(map(told, content['vary']))} on {Path(content['settings']['data']).name}",
         lead=_unfinished(content) * bool(left) + _verdict(ranking, best["runs"]),
         sub=f"{n} {'condition' if n == 1 else 'conditions'} × {len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}, equal "
         "in all else",
@@ -82,19 +54,19 @@ def _page(content: dict[str, Any]) -> Page:
     )
     page.section("Learning curves", *_curves(content))
     page.section("Ranking", *_ranking(content))
+    varied = {name: " | ".join(spelt(of_json(value)) for value in values) for name, values in content["vary"].items()}
+    computed = [
+        ("Computed by", f"kobai {content.get('kobai', 'unknown')}"),
+        ("Backend", ", ".join(sorted({run["backend"] for c in conditions for run in c["runs"]})) or None),
+        ("Seeds", ", ".join(map(str, seeds))),
+    ]
     page.section(
         "How it was done",
         tag("h3", "What was varied"),
-        facts((name.replace("_", " "), " | ".join(map(_spelt, values))) for name, values in content["vary"].items()),
-        *common(content["settings"], content["vary"]),
+        facts((told(name), values) for name, values in varied.items()),
+        *common(content["settings"], varied),
         tag("h3", "Environment"),
-        environment(
-            [
-                ("Computed by", f"kobai {content.get('kobai', 'unknown')}"),
-                ("Backend", ", ".join(sorted({run["backend"] for c in conditions for run in c["runs"]})) or None),
-                ("Seeds", ", ".join(map(str, seeds))),
-            ]
-        ),
+        environment(computed),
     )
     return page
 
@@ -126,7 +98,7 @@ def _curves(content: dict[str, Any]) -> list[Any]:
         )
         note = "mean over seeds, with a band from the least to the greatest" if len(content["seeds"]) > 1 else ""
         drawn.append(figure(drawing, title, note))
-    keys = charts.key([(_named(name), _line(by_name[name], "train_loss", looks[name])) for name in shown])
+    keys = charts.names([_line(by_name[name], "train_loss", looks[name]) for name in shown])
     rest = len(names) - len(shown)
     left_out = how(f"The best {len(shown)}; {rest} more {'is' if rest == 1 else 'are'} in the table only.")
     return [tag("div", drawn, class_="two"), keys, left_out if rest else None]
@@ -136,38 +108,29 @@ def _ranking(content: dict[str, Any]) -> list[Any]:
     ranking, several = content["ranking"], len(content["seeds"]) > 1
     finals = {c["name"]: [run["held_accuracy"][-1] for run in c["runs"]] for c in content["conditions"]}
     scale = around([v for values in finals.values() for v in values])
-    columns: dict[str, str] = {"condition": "condition"}
-    columns |= {"runs": "runs"} if len({place["runs"] for place in ranking}) > 1 else {}
-    columns |= {"accuracy": "accuracy"}
-    columns |= {"spread": "± points"} if several else {}
-    columns |= {"strip": ""}
-    columns |= {
-        "best": "best on its way",
-        "loss": "loss",
-        "train_loss": "training loss",
-        "reached": f"epochs to {percent(content['goal'])}",
-        "seconds": "time of a run",
-    }
+    unequal = len({place["runs"] for place in ranking}) > 1
 
-    def row(place: dict[str, Any]) -> list[Any]:
+    def row(place: dict[str, Any]) -> list[tuple[str, Any]]:
+        """Names of columns, and what stands in them."""
         left = tag("b", " (left the finite numbers)") if place["diverged"] else None
-        cells = {
-            "condition": tag("span", _named(place["name"]), left, class_="name"),
-            "runs": place["runs"],
-            "strip": charts.strip(finals[place["name"]], scale),
-            "accuracy": percent(place["accuracy"]),
-            "spread": "–" if place["spread"] is None else f"{100 * place['spread']:.1f}",
-            "best": percent(place["best"]),
-            "loss": rounded(place["loss"]),
-            "train_loss": rounded(place["train_loss"]),
-            "reached": "–" if place["reached"] is None else f"{place['reached']:.1f}",
-            "seconds": duration(place["seconds"]),
-        }
-        return [place["rank"], *(cells[name] for name in columns)]
+        return [
+            ("", place["rank"]),
+            ("condition", tag("span", _named(place["name"]), left, class_="name")),
+            *[("runs", place["runs"])] * unequal,
+            ("accuracy", percent(place["accuracy"])),
+            *[("± points", "–" if place["spread"] is None else f"{100 * place['spread']:.1f}")] * several,
+            ("", charts.strip(finals[place["name"]], scale)),
+            ("best on its way", percent(place["best"])),
+            ("loss", rounded(place["loss"])),
+            ("training loss", rounded(place["train_loss"])),
+            (f"epochs to {percent(content['goal'])}", "–" if place["reached"] is None else f"{place['reached']:.1f}"),
+            ("time of a run", duration(place["seconds"])),
+        ]
 
     def ranked(places: list[dict[str, Any]], caption: str) -> Markup:
-        numeric = [0, *(i for i, name in enumerate(columns, 1) if name not in ("condition", "strip"))]
-        return table(["", *columns.values()], map(row, places), numeric=numeric, caption=caption)
+        header = [name for name, _ in row(places[0])]
+        numeric = [0, *(i for i, name in enumerate(header) if name not in ("", "condition"))]
+        return table(header, [[cell for _, cell in row(place)] for place in places], numeric=numeric, caption=caption)
 
     dots = "each dot is a seed, the bar ends at their mean" if several else "the bar is the accuracy"
     rest = ranking[ROWS:]
@@ -185,7 +148,7 @@ def _ranking(content: dict[str, Any]) -> list[Any]:
     return [
         *parts,
         tag("p", "This command trains as the best condition was trained, and looks at the test split once:"),
-        tag("pre", tag("code", content["command"]), class_="wrap"),
+        code(content["command"], wrap=True),
     ]
 
 
@@ -194,19 +157,19 @@ def _verdict(ranking: list[dict[str, Any]], seeds: int) -> str:
     best = ranking[0]
     if best["diverged"]:
         return "Every condition left the finite numbers: none of them trains. Try a smaller learning rate."
-    told = f"{_named(best['name'])} is best, with {percent(best['accuracy'])} on the validation split."
+    text = f"{_named(best['name'])} is best, with {percent(best['accuracy'])} on the validation split."
     if len(ranking) > 1:
         second = ranking[1]
         gap = best["accuracy"] - second["accuracy"]
         behind = f"{100 * gap:.1f} points behind" if gap else "with the same accuracy"
-        told += f" Next is {_named(second['name'])}, {behind}."
+        text += f" Next is {_named(second['name'])}, {behind}."
         spreads = [place["spread"] for place in (best, second) if place["spread"] is not None]
         if seeds == 1:
-            told += " With a single seed, small differences may be chance; --repeat shows."
+            text += " With a single seed, small differences may be chance; --repeat shows."
         elif spreads and gap < max(spreads):
-            told += f" That is less than the spread over {seeds} seeds: the two are not told apart."
+            text += f" That is less than the spread over {seeds} seeds: the two are not told apart."
     gone = sum(bool(place["diverged"]) for place in ranking)
-    return told + (f" {gone} left the finite numbers." if gone else "")
+    return text + (f" {gone} left the finite numbers." if gone else "")
 
 
 def _line(condition: dict[str, Any], what: str, look: tuple[str, int]) -> Line:
@@ -219,22 +182,14 @@ def _line(condition: dict[str, Any], what: str, look: tuple[str, int]) -> Line:
 
 def _appearances(content: dict[str, Any]) -> dict[str, tuple[str, int]]:
     """(colour, form) of each condition, as in the comparison's own figure."""
-    vary = {name: [_value(v) for v in values] for name, values in content["vary"].items()}
+    vary = {name: [of_json(value) for value in values] for name, values in content["vary"].items()}
     looks = appearances(vary, [(c["name"], Settings.from_dict(c["settings"])) for c in content["conditions"]])
-    forms = [*plots.MARKERS]
+    forms = {marker: i for i, marker in enumerate(plots.MARKERS)}
     return {
-        name: (_SHADES.get(look["color"], "grey"), forms.index(look["marker"]) if look["marker"] in forms else i)
+        name: (_SHADES.get(look["color"], "grey"), forms.get(look["marker"], i))
         for i, (name, look) in enumerate(looks.items())
     }
 
 
 def _named(name: str) -> str:
     return ", ".join(plots.title(part) for part in name.split(", "))
-
-
-def _value(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _spelt(value: Any) -> str:
-    return spelt(_value(value))

@@ -19,6 +19,7 @@ from kobai.lab.reports import charts, count_charts
 from kobai.lab.reports.axes import number, rounded
 from kobai.lab.reports.charts import Line
 from kobai.lab.reports.count_charts import Bars
+from kobai.lab.reports.drawing import key
 from kobai.lab.reports.markup import Markup, escaped, table, tag
 from kobai.lab.reports.page import figure, how, more
 from kobai.nn import functional as F
@@ -112,12 +113,7 @@ def activations(seen: Seen) -> list[Any]:
     layers = _activated(seen.after)
     before = {layer.name: layer for layer in seen.before.layers}
     panels = [_panel(layer, before.get(layer.name)) for layer in _chosen(layers)]
-    key = tag(
-        "div",
-        tag("span", tag("i", class_="filled"), AFTER[0]),
-        tag("span", tag("i", class_="hollow"), BEFORE[0]),
-        class_="key",
-    )
+    names = key([(tag("i", class_="filled"), AFTER[0]), (tag("i", class_="hollow"), BEFORE[0])])
     rows = [_row(layer, before.get(layer.name)) for layer in seen.after.layers]
     hidden = len(layers) - len(panels)
     return [
@@ -127,7 +123,7 @@ def activations(seen: Seen) -> list[Any]:
             "next layer nothing, and let no gradient back."
         ),
         tag("div", panels, class_="small"),
-        key,
+        names,
         how(f"{hidden} more layers lie between these; the table has all.") if hidden else None,
         tag("div", _signals(seen, layers), class_="two"),
         more(

@@ -11,11 +11,11 @@ from typing import Any, TypeGuard
 
 from kobai.lab.reports.markup import Markup, tag
 
-COLOURS = ("blue", "vermilion", "green", "purple", "orange", "sky", "grey", "yellow")
-"""Names of the page's colours (``--blue`` …), in the order in which lines without a fixed one take them."""
-
-DASHES = ("", "7 4", "9 3 2 3", "2 3", "12 4", "4 2", "9 3 2 3 2 3", "3 5")
 MARKERS = ("circle", "square", "triangle", "diamond")
+CORNERS = {
+    "triangle": ((0.0, -3.6), (3.4, 2.8), (-3.4, 2.8)),
+    "diamond": ((0.0, -3.8), (3.8, 0.0), (0.0, 3.8), (-3.8, 0.0)),
+}
 
 WIDTH, HEIGHT = 400, 260
 """Of a chart, in units of its type: what is shown narrow is drawn narrow, so that type stays legible."""
@@ -49,11 +49,6 @@ def label(text: Any, x: float, y: float, kind: str, turn: tuple[float, float, fl
     return tag("text", text, x=at(x), y=at(y), class_=kind.strip(), **turned)
 
 
-def dashes(form: int) -> str | None:
-    """The kind of line that has this number; None is a solid one."""
-    return DASHES[form % len(DASHES)] or None
-
-
 def marker(x: float, y: float, colour: str, form: int, spoken: str = "", size: float = 1.0) -> Markup:
     """A point in its form, hollow so that points under one another are seen; ``spoken`` is shown where it is pointed at."""
     how = {"class_": "marker", "style": f"stroke:var(--{colour})"}
@@ -64,11 +59,7 @@ def marker(x: float, y: float, colour: str, form: int, spoken: str = "", size: f
     if kind == "square":
         side = f"{5.6 * size:g}"
         return tag("rect", said, x=at(x - 2.8 * size), y=at(y - 2.8 * size), width=side, height=side, **how)
-    if kind == "triangle":
-        corners = [(0.0, -3.6), (3.4, 2.8), (-3.4, 2.8)]
-    else:
-        corners = [(0.0, -3.8), (3.8, 0.0), (0.0, 3.8), (-3.8, 0.0)]
-    return tag("polygon", said, points=path([(x + a * size, y + b * size) for a, b in corners]), **how)
+    return tag("polygon", said, points=path([(x + a * size, y + b * size) for a, b in CORNERS[kind]]), **how)
 
 
 def path(points: Sequence[tuple[float, float]]) -> str:
@@ -78,9 +69,12 @@ def path(points: Sequence[tuple[float, float]]) -> str:
 
 def picture(alt: str, body: Sequence[Markup], width: float = WIDTH, height: float = HEIGHT) -> Markup:
     """A whole drawing; ``alt`` says in words what it shows."""
-    # viewBox is written by hand: SVG minds capitals, and tag() takes attributes as they are.
-    box = {"viewBox": f"0 0 {width:g} {height:g}"}
-    return tag("svg", Markup("".join(body)), **box, role="img", aria_label=alt)
+    return tag("svg", *body, viewBox=f"0 0 {width:g} {height:g}", role="img", aria_label=alt)
+
+
+def key(entries: Sequence[tuple[Markup, Any]]) -> Markup:
+    """A legend: (what it looks like, what it is)."""
+    return tag("div", [tag("span", *entry) for entry in entries], class_="key")
 
 
 def nothing(alt: str, width: float = WIDTH, height: float = 80) -> Markup:

@@ -10,8 +10,8 @@ from kobai.core.checksum import from_json
 from kobai.core.untrusted import regular
 from kobai.errors import DataError
 from kobai.lab.experiments.register import EXPERIMENTS, MODULES
-from kobai.lab.reports.markup import Markup, data_uri, escaped, facts, paragraphs, tag
-from kobai.lab.reports.page import Page, environment, figure, more
+from kobai.lab.reports.markup import Markup, code, data_uri, facts, paragraphs, tag
+from kobai.lab.reports.page import Page, environment, figure, how, more
 from kobai.train.progress import duration
 
 
@@ -25,7 +25,7 @@ def results(source: Path) -> list[Path]:
 def experiments(source: Path) -> Page:
     """The page on the results in ``source``: claim, figure, finding and settings of each."""
     found = [(path, _content(path)) for path in results(source)]
-    shown = sum(1 for _, content in found if content.get("passed") is True)
+    shown = sum(content.get("passed") is True for _, content in found)
     if len(found) == 1:
         content = found[0][1]
         page = Page("Experiment", _text(content, "title") or _text(content, "name"), sub=_text(content, "claim"))
@@ -40,52 +40,33 @@ def experiments(source: Path) -> Page:
         if seconds:
             page.tiles.append((duration(sum(seconds)), "of computing"))
     for path, content in found:
-        page.section(_text(content, "title") or path.stem, *_experiment(path, content, alone=len(found) == 1))
+        page.section(_text(content, "title") or path.stem, *_experiment(path, content))
     settings = [c.get("settings") or {} for _, c in found]
-    page.section(
-        "Environment",
-        environment(
-            [
-                ("Computed by", ", ".join(sorted({f"kobai {_text(c, 'kobai') or 'unknown'}" for _, c in found}))),
-                ("Backend", ", ".join(sorted({str(s.get("backend", "unknown")) for s in settings}))),
-                ("Seed", ", ".join(sorted({str(s.get("seed", "unknown")) for s in settings}))),
-            ]
-        ),
-    )
+    computed = [
+        ("Computed by", ", ".join(sorted({f"kobai {_text(c, 'kobai') or 'unknown'}" for _, c in found}))),
+        ("Backend", ", ".join(sorted({str(s.get("backend", "unknown")) for s in settings}))),
+        ("Seed", ", ".join(sorted({str(s.get("seed", "unknown")) for s in settings}))),
+    ]
+    page.section("Environment", environment(computed))
     return page
 
 
-def _experiment(path: Path, content: dict[str, Any], alone: bool) -> list[Any]:
+def _experiment(path: Path, content: dict[str, Any]) -> list[Any]:
     settings = content.get("settings") or {}
-    passed = content.get("passed") is True
-    word = "seen in these numbers" if passed else "not seen in these numbers"
-    verdict = tag("span", word, class_=f"badge {'good' if passed else 'bad'}")
+    word, badge = ("seen", "good") if content.get("passed") is True else ("not seen", "bad")
+    verdict = tag("span", f"{word} in these numbers", class_=f"badge {badge}")
     claim = tag("p", tag("b", "Claim: "), _text(content, "claim"), " ", verdict)
     finding = paragraphs(_text(content, "finding"))
-    seconds = content.get("seconds")
-    words = [
-        "kobai lab",
-        path.stem,
-        "--data",
-        str(settings.get("data", "digits")),
-        "--seed",
-        str(settings.get("seed", 0)),
+    seconds, quick = content.get("seconds"), bool(settings.get("quick"))
+    command = f"kobai lab {path.stem} --data {settings.get('data', 'digits')} --seed {settings.get('seed', 0)}"
+    known = [
+        ("Data", f"{settings.get('data', 'unknown')}{', quick sizes' * quick}"),
+        ("Took", duration(seconds) if isinstance(seconds, (int, float)) else None),
+        ("Source of the claim", _text(content, "source") or None),
+        ("Command", tag("code", command + " --quick" * quick)),
     ]
-    words += ["--quick"] if settings.get("quick") else []
-    return [
-        claim,
-        picture(path.with_suffix(".svg"), _text(content, "alt") or _text(content, "title")),
-        finding,
-        facts(
-            [
-                ("Data", str(settings.get("data", "unknown")) + (", quick sizes" if settings.get("quick") else "")),
-                ("Took", duration(seconds) if isinstance(seconds, (int, float)) else None),
-                ("Source of the claim", _text(content, "source") or None),
-                ("Command", tag("code", " ".join(words))),
-            ]
-        ),
-        more("The numbers", tag("pre", tag("code", numbers(content.get("numbers"))), tabindex="0")),
-    ]
+    image = picture(path.with_suffix(".svg"), _text(content, "alt") or _text(content, "title"))
+    return [claim, image, finding, facts(known), more("The numbers", code(numbers(content.get("numbers"))))]
 
 
 def picture(path: Path, alt: str) -> Markup:
@@ -93,9 +74,8 @@ def picture(path: Path, alt: str) -> Markup:
     try:
         content = regular(path).read_bytes()
     except OSError:
-        return escaped(tag("p", f"The figure, {path.name}, is not there.", class_="how"))
-    kind = "image/png" if path.suffix == ".png" else "image/svg+xml"
-    return figure(tag("div", tag("img", src=data_uri(content, kind), alt=alt), class_="paper"))
+        return how(f"The figure, {path.name}, is not there.")
+    return figure(tag("div", tag("img", src=data_uri(content, "image/svg+xml"), alt=alt), class_="paper"))
 
 
 def numbers(value: Any, most: int = 6000) -> str:

@@ -70,26 +70,31 @@ def table(
     """
     right = set(numeric)
 
-    def row(cells: Sequence[Any], kind: str) -> Markup:
-        extra = {"scope": "col"} if kind == "th" else {}
-        return tag("tr", [tag(kind, cell, class_="n" if i in right else None, **extra) for i, cell in enumerate(cells)])
+    def row(cells: Sequence[Any], kind: str, **attributes: str) -> Markup:
+        marked = [tag(kind, cell, class_="n" if i in right else None, **attributes) for i, cell in enumerate(cells)]
+        return tag("tr", marked)
 
-    inside = [
-        tag("caption", caption) if caption else None,
-        tag("thead", row(header, "th")),
-        tag("tbody", [row(cells, "td") for cells in rows]),
-    ]
-    # It can be scrolled with the keyboard as well.
-    return tag("div", tag("table", *inside), class_="wide", tabindex="0", role="region", aria_label=caption or "table")
+    head, body = tag("thead", row(header, "th", scope="col")), tag("tbody", [row(cells, "td") for cells in rows])
+    return wide(tag("table", tag("caption", caption) if caption else None, head, body), caption or "table")
+
+
+def wide(content: Markup, name: str) -> Markup:
+    """What may be wider than the page, in a box that scrolls, with the keyboard too; ``name`` says what is in it."""
+    return tag("div", content, class_="wide", tabindex="0", role="region", aria_label=name)
+
+
+def code(text: str, wrap: bool = False) -> Markup:
+    """Text as it would be typed, in lines that wrap or in a box that scrolls."""
+    return tag("pre", tag("code", text), **({"class_": "wrap"} if wrap else {"tabindex": "0"}))
 
 
 def facts(pairs: Iterable[tuple[str, Any]]) -> Markup:
     """Names with their values; a value that is None is left out, one that is long gets room."""
-    shown = []
-    for name, value in pairs:
-        if value is not None:
-            room = "whole" if len(str(value)) > 44 else None
-            shown.append(tag("div", tag("dt", name), tag("dd", value), class_=room))
+    shown = [
+        tag("div", tag("dt", name), tag("dd", value), class_="whole" if len(str(value)) > 44 else None)
+        for name, value in pairs
+        if value is not None
+    ]
     return tag("dl", shown, class_="facts")
 
 
@@ -119,10 +124,7 @@ def png(pixels: np.ndarray[Any, Any]) -> bytes:
         body = kind + content
         return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
 
-    colour = 0 if pixels.ndim == 2 else 2
-    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
-    lines = np.hstack(
-        [np.zeros((height, 1), np.uint8), pixels.reshape(height, -1)]
-    )  # each begins with its filter: none
+    header = struct.pack(">IIBBBBB", width, height, 8, 0 if pixels.ndim == 2 else 2, 0, 0, 0)
+    lines = np.pad(pixels.reshape(height, -1), ((0, 0), (1, 0)))  # each begins with its filter: none, 0
     parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(lines.tobytes(), 9)), chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)

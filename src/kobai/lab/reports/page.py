@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
+from pathlib import Path
 from string import Template
 from typing import Any
 
 import kobai
 from kobai.bench.machine import facts as machine
+from kobai.core.checksum import read_json
+from kobai.errors import DataError
 from kobai.lab.reports.markup import Markup, escaped, facts, tag
 from kobai.lab.sweep.values import spelt
 from kobai.lab.training.from_settings import shared
@@ -85,26 +89,74 @@ def more(summary: str, *content: Any) -> Markup:
 def common(settings: Mapping[str, Any], varied: Container[str]) -> list[Markup]:
     """What the runs of a comparison or a search have in common: in a line what is not usual, and all of it."""
     base = Settings.from_dict(settings)
-    told = [(n.replace("_", " "), spelt(tuple(v) if isinstance(v, list) else v)) for n, v in settings.items()]
+    listed = [(told(name), spelt(of_json(value))) for name, value in settings.items()]
     return [
         tag("h3", "What all had in common"),
         tag("p", f"{shared(base, varied)}; the rest as kobai train has it by default."),
-        more("All settings", facts(told)),
+        more("All settings", facts(listed)),
     ]
+
+
+def told(name: str) -> str:
+    """A setting's name in a sentence.
+
+    >>> told("batch_size")
+    'batch size'
+    """
+    return name.replace("_", " ")
+
+
+def of_json(value: Any) -> Any:
+    """A setting's value out of a JSON file, which knows no tuples."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the folder of a comparison or a search is known by.
+
+    ``file`` holds its results, among them ``entry``; ``begun`` is there from the beginning. ``what`` it is, of which ``parts``,
+    and the ``command`` that makes it.
+    """
+
+    file: str
+    entry: str
+    begun: str
+    what: str
+    part: str
+    command: str
+
+    def is_at(self, path: Path) -> bool:
+        """Whether ``path`` is such a folder, or its file of results."""
+        if path.is_dir():
+            return (path / self.begun).is_file() or self.is_at(path / self.file)
+        return path.name == self.file and path.is_file() and self.entry in read_json(path)
+
+    @contextmanager
+    def results(self, path: Path) -> Iterator[Any]:
+        """What its file holds; what turns out to be missing from it meanwhile is reported as DataError."""
+        file = path / self.file if path.is_dir() else path
+        if not file.exists():
+            raise DataError(
+                f"{path}: no {self.part} of the {self.what} in it has come to its end; {self.command} --resume goes on with it"
+            )
+        content = read_json(file)
+        try:
+            yield content
+        except (KeyError, TypeError, IndexError, AttributeError, ValueError, StopIteration) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise DataError(f"{file}: is not the whole result of a {self.what} ({reason})") from error
 
 
 def environment(pairs: Sequence[tuple[str, Any]]) -> Markup:
     """Versions and machine, behind the facts of the run itself."""
     found = machine()
-    packages = ", ".join(f"{name} {version}" for name, version in found["packages"].items())
-    told = facts(
-        [
-            *pairs,
-            ("Processor", f"{found['processor']}, {found['cores']} cores"),
-            ("GPU", ", ".join(found["gpus"]) or None),
-            ("System", found["system"]),
-            ("Python", found["python"]),
-            ("Packages", packages),
-        ]
-    )
-    return escaped([told, how("Processor, system and packages are those of the machine that wrote this report.")])
+    here = [
+        ("Processor", f"{found['processor']}, {found['cores']} cores"),
+        ("GPU", ", ".join(found["gpus"]) or None),
+        ("System", found["system"]),
+        ("Python", found["python"]),
+        ("Packages", ", ".join(f"{name} {version}" for name, version in found["packages"].items())),
+    ]
+    note = how("Processor, system and packages are those of the machine that wrote this report.")
+    return escaped([facts([*pairs, *here]), note])

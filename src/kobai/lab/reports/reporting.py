@@ -79,10 +79,9 @@ def _page(source: Path, data_dir: str | None, say: Callable[[str], None], tell: 
     if run.is_run(source):
         return run.page(source, data_dir, say, tell)
     tell(str(source))
-    if comparison.is_comparison(source):
-        return comparison.page(source)
-    if search.is_search(source):
-        return search.page(source)
+    for kind in (comparison, search):
+        if kind.SOURCE.is_at(source):
+            return kind.page(source)
     if experiments.results(source):
         return experiments.experiments(source)
     raise DataError(

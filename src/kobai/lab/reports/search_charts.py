@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from kobai.lab.reports.axes import Axis, Frame, around, between, percent, rounded, shortened, whole_percent, wide
-from kobai.lab.reports.drawing import WIDTH, at, drawable, label, marker, nothing, path, picture, stroke
+from kobai.lab.reports.drawing import WIDTH, at, drawable, key, label, marker, nothing, path, picture, stroke
 from kobai.lab.reports.markup import Markup, tag
 from kobai.lab.sweep.tune_plan import Trial, TunePlan, ranked
 from kobai.lab.sweep.values import Range, spelt_out
@@ -31,21 +32,17 @@ def history(plan: TunePlan, trials: Sequence[Trial], *, alt: str) -> Markup:
     if not shown:
         return nothing(alt)
     numbers = [t.number for t in shown]
-    frame = Frame(between(min(numbers), max(numbers), whole=True), _up(plan, shown))
+    frame = Frame(between(min(numbers), max(numbers), whole=True), _scale(plan, shown))
     body = [frame.axes("trial", plan.score)]
     stairs: list[tuple[float, float]] = []
-    so_far: float | None = None
     for trial in sorted(done, key=lambda t: t.number):
         value = _value(trial)
-        if so_far is None or (value > so_far if plan.greatest else value < so_far):
-            if so_far is not None:
-                stairs.append((frame.x(trial.number), frame.y(so_far)))
-            so_far = value
-            stairs.append((frame.x(trial.number), frame.y(value)))
-    if so_far is not None:
-        stairs.append((frame.x(max(numbers)), frame.y(so_far)))
-        body.append(tag("polyline", points=path(stairs), class_="line", style="stroke:var(--blue)"))
-    body += [_point(plan, t, best, frame.x(t.number), frame.y(_value(t))) for t in [*pruned, *done]]
+        if not stairs or (value > stairs[-1][1] if plan.greatest else value < stairs[-1][1]):
+            stairs += [*((trial.number, so_far) for _, so_far in stairs[-1:]), (trial.number, value)]
+    if stairs:
+        steps = path([frame.at(*point) for point in [*stairs, (max(numbers), stairs[-1][1])]])
+        body.append(tag("polyline", points=steps, class_="line", style="stroke:var(--blue)"))
+    body += [_point(plan, t, best, *frame.at(t.number, _value(t))) for t in [*pruned, *done]]
     return picture(alt, body)
 
 
@@ -55,14 +52,12 @@ def curves(plan: TunePlan, trials: Sequence[Trial], *, alt: str) -> Markup:
     drawn = [t for t in trials if t.state in ("complete", "pruned") and any(map(drawable, t.curve))]
     if not drawn:
         return nothing(alt)
-    values = [v for t in drawn for v in t.curve if drawable(v)]
-    frame = Frame(between(0, 100), _scale(plan, values))
+    frame = Frame(between(0, 100), _axis(plan, [v for t in drawn for v in t.curve if drawable(v)]))
     body = [frame.axes("share of its training, %", plan.score)]
     order = {"pruned": 0, "complete": 1}
     for trial in sorted(drawn, key=lambda t: (t is best, order[t.state])):
-        points = [(frame.x(100 * i / plan.measures), frame.y(v)) for i, v in enumerate(trial.curve, 1) if drawable(v)]
-        said = tag("title", _spoken(plan, trial))
-        body.append(tag("polyline", said, points=path(points), class_=f"trial {_kind(trial, best)}"))
+        points = [frame.at(100 * i / plan.measures, v) for i, v in enumerate(trial.curve, 1) if drawable(v)]
+        body.append(_line(plan, trial, best, points))
         if trial.state == "pruned" or len(points) == 1:
             body.append(marker(*points[-1], *PRUNED, size=0.7))
     return picture(alt, body)
@@ -74,7 +69,7 @@ def slices(plan: TunePlan, trials: Sequence[Trial], name: str, *, alt: str) -> M
     if not done:
         return nothing(alt, SLICE)
     axis, jitter = plan.axis(name), random.Random(0)
-    frame = Frame(axis, _up(plan, done), SLICE)
+    frame = Frame(axis, _scale(plan, done), SLICE)
     words = f"{name.replace('_', ' ')}{', logarithmic' if axis.log else ''}"
     body = [frame.axes(words, plan.score)]
 
@@ -99,10 +94,9 @@ def parallel(plan: TunePlan, trials: Sequence[Trial], *, alt: str) -> Markup:
         return nothing(alt)
     pruned = [t for t in trials if t.state == "pruned" and set(t.parameters) == set(plan.space)]
     axes = {name: plan.axis(name) for name in plan.space}
-    score = _scale(plan, [_value(t) for t in done])
-    step, top, bottom = 112.0, 14.0, 232.0
-    left = 58.0
-    width = max(720.0, left + step * len(axes) + 62)  # it is shown across the page
+    score = _scale(plan, done)
+    left, top, bottom = 58.0, 14.0, 232.0
+    width = max(720.0, left + 112 * len(axes) + 62)  # it is shown across the page
     step = (width - left - 62) / len(axes)
     jitter = random.Random(0)
     body, front = [], []
@@ -112,17 +106,15 @@ def parallel(plan: TunePlan, trials: Sequence[Trial], *, alt: str) -> Markup:
 
     order = {t.number: i for i, t in enumerate(reversed(ranked(plan, done)), 1)}
     for trial in [*pruned, *sorted(done, key=lambda t: order[t.number])]:
-        shares = plan.shares(trial.parameters, jitter)
+        shares, strength = plan.shares(trial.parameters, jitter), None
         if trial.state == "complete":
             shares.append(score.share(_value(trial)))
+            # By rank and not by score: one trial that went wrong must not take all the shades.
+            strength = (
+                f"stroke-opacity:{0.15 + 0.85 * order[trial.number] / len(done):.2f}" if trial is not best else None
+            )
         points = [(left + i * step, height(share)) for i, share in enumerate(shares)]
-        # By rank and not by score: one trial that went wrong must not take all the shades.
-        strength = None
-        if trial.state == "complete" and trial is not best:
-            strength = f"stroke-opacity:{0.15 + 0.85 * order[trial.number] / len(done):.2f}"
-        said = tag("title", _spoken(plan, trial))
-        kind = f"trial {_kind(trial, best)}"
-        body.append(tag("polyline", said, points=path(points), class_=kind, style=strength))
+        body.append(_line(plan, trial, best, points, style=strength))
         if trial is best:
             body += [marker(a, b, *BEST) for a, b in points]
     for i, (name, axis) in enumerate([*axes.items(), (plan.score, score)]):
@@ -133,7 +125,7 @@ def parallel(plan: TunePlan, trials: Sequence[Trial], *, alt: str) -> Markup:
             front.append(stroke(x - 3, y, x, y, "axis"))
             front.append(label(shortened(text, 13), x - 5, y + 4, "note end"))
         words = name.replace("_", " ").split(" ")
-        lines = [" ".join(words[: len(words) // 2]), " ".join(words[len(words) // 2 :])] if len(words) > 1 else words
+        lines = [" ".join(part) for part in (words[: len(words) // 2], words[len(words) // 2 :]) if part]
         body += [label(line, x, bottom + 18 + 13 * k, "label middle") for k, line in enumerate(lines)]
     return picture(alt, [*body, *front], width, bottom + 38)
 
@@ -151,17 +143,11 @@ def importance(shares: Mapping[str, float], *, alt: str) -> Markup:
     return picture(alt, body, WIDTH, 8 + len(shares) * row)
 
 
-def key(kinds: Sequence[tuple[str, tuple[str, int]]]) -> Markup:
-    """What markers of these colours and forms stand for."""
-    box = {"viewBox": "0 0 14 14"}
-    return tag(
-        "div",
-        [
-            tag("span", tag("svg", marker(7, 7, *look), **box, class_="dot", aria_hidden="true"), name)
-            for name, look in kinds
-        ],
-        class_="key",
-    )
+def kinds(plan: TunePlan) -> Markup:
+    """What the markers stand for."""
+    shown = [("complete", COMPLETE), ("the best", BEST), *[("pruned", PRUNED)] * plan.prune]
+    dot = {"viewBox": "0 0 14 14", "class_": "dot", "aria_hidden": "true"}
+    return key([(tag("svg", marker(7, 7, *look), **dot), name) for name, look in shown])
 
 
 # --- trials -------------------------------------------------------------------------------------------------------------
@@ -179,16 +165,19 @@ def _value(trial: Trial) -> float:
     return math.nan if trial.value is None else trial.value
 
 
-def _up(plan: TunePlan, trials: Sequence[Trial]) -> Axis:
-    return _scale(plan, [_value(t) for t in trials])
+def _scale(plan: TunePlan, trials: Sequence[Trial]) -> Axis:
+    return _axis(plan, [_value(t) for t in trials])
 
 
-def _scale(plan: TunePlan, values: Sequence[float]) -> Axis:
+def _axis(plan: TunePlan, values: Sequence[float]) -> Axis:
     return around(values, not plan.greatest and wide(values), shares=plan.greatest)
 
 
-def _kind(trial: Trial, best: Trial | None) -> str:
-    return "best" if trial is best else trial.state
+def _line(
+    plan: TunePlan, trial: Trial, best: Trial | None, points: Sequence[tuple[float, float]], **attributes: Any
+) -> Markup:
+    said, kind = tag("title", _spoken(plan, trial)), "best" if trial is best else trial.state
+    return tag("polyline", said, points=path(points), class_=f"trial {kind}", **attributes)
 
 
 def _point(plan: TunePlan, trial: Trial, best: Trial | None, x: float, y: float) -> Markup:
