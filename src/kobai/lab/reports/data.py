@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+import kobai
 from kobai import ops
 from kobai.core.tensor import Tensor
 from kobai.data import DataSplits
@@ -19,8 +19,7 @@ from kobai.lab.reports.markup import Markup, data_uri, facts, png, table, tag
 from kobai.lab.reports.page import figure, how, more
 from kobai.train import inference
 from kobai.train.job import Restored, load_data
-from kobai.utils.data import TensorDataset
-from kobai.xp import asarray, to_host
+from kobai.xp import to_host
 
 BATCH = 256
 """Training samples that the model is asked about."""
@@ -55,7 +54,7 @@ def ask(restored: Restored, data_dir: str | None, say: Callable[[str], None]) ->
     x, t = splits.train.tensors
     n = min(BATCH, len(x))
     picked = np.random.default_rng([settings.seed, 3]).permutation(len(x))[:n]
-    index: Tensor = Tensor._wrap(asarray(picked.astype(np.int64), device=x.device))
+    index = kobai.tensor(picked, device=x.device)
     batch = ops.index_select(x, 0, index), ops.index_select(t, 0, index)
     answers = inference.answers(restored, _questions(splits, "validation"))
     asked = _questions(splits, "test")
@@ -63,112 +62,78 @@ def ask(restored: Restored, data_dir: str | None, say: Callable[[str], None]) ->
 
 
 def _questions(splits: DataSplits, split: str) -> inference.Questions:
-    part: TensorDataset = getattr(splits, split)
-    inputs, target = part.tensors
-    labels = [splits.classes[k] for k in to_host(target.array).tolist()]
-    return inference.Questions(splits.name, inputs, labels, split)
+    inputs, target = getattr(splits, split).tensors
+    return inference.Questions(splits.name, inputs, [splits.classes[k] for k in target.tolist()], split)
 
 
 def data_section(restored: Restored, asked: Asked) -> list[Any]:
     """Splits, classes and how many samples each has, the look of some of them."""
     shape = "×".join(map(str, restored.input_shape))
-    known = [("Data set", restored.settings.data), ("One input", f"{shape} numbers"), ("Classes", _classes(restored))]
+    classes = ", ".join(restored.classes[:12]) + ", …" * (len(restored.classes) > 12)
+    known = [
+        ("Data set", restored.settings.data),
+        ("One input", f"{shape} numbers"),
+        ("Classes", f"{len(restored.classes)}: {classes}"),
+    ]
     if asked.splits is None:
-        return [
-            facts(known),
-            tag("p", f"The data could not be read, so the report shows nothing that needs them: {asked.problem}"),
-        ]
+        problem = f"The data could not be read, so the report shows nothing that needs them: {asked.problem}"
+        return [facts(known), tag("p", problem)]
     splits = asked.splits
-    counts = _counts(splits.train, len(splits.classes))
-    sizes = [(name, f"{len(getattr(splits, name)):,} samples") for name in ("train", "validation", "test")]
-    x = to_host(splits.train.tensors[0][:10000].array)
-    scaled = f"mean {rounded(x.mean(), 2)}, standard deviation {rounded(x.std(), 2)}, from "
-    scaled += f"{rounded(x.min())} to {rounded(x.max())}"
+    x, t = (to_host(part.array) for part in splits.train.tensors)
+    counts = np.bincount(t, minlength=len(splits.classes)).tolist()
+    names = {"train": "To train on", "validation": "To choose by", "test": "Kept apart to the end"}
+    known += [(name, f"{len(getattr(splits, part)):,} samples") for part, name in names.items()]
+    x = x[:10000]
+    spread = f"mean {rounded(x.mean(), 2)}, standard deviation {rounded(x.std(), 2)}"
+    known.append(("What the model sees", f"{spread}, from {rounded(x.min())} to {rounded(x.max())}"))
     least, most = min(counts), max(counts)
     balance = (
         f"Training samples of each class: from {least:,} ({splits.classes[counts.index(least)]}) to {most:,} "
         f"({splits.classes[counts.index(most)]})."
     )
     chart = count_charts.bars(splits.classes, counts, alt=balance, x_label="class", y_label="training samples")
-    names = {"train": "To train on", "validation": "To choose by", "test": "Kept apart to the end"}
-    parts: list[Any] = [
-        facts([*known, *((names[name], size) for name, size in sizes), ("What the model sees", scaled)]),
-    ]
-    pictures = _pictures(splits)
-    parts.append(pictures)
-    parts.append(figure(chart, "Training samples of each class", class_="single"))
-    if splits.features:
-        parts.append(more(f"The {len(splits.features)} features", tag("p", ", ".join(splits.features))))
-    return parts
+    features = splits.features and more(f"The {len(splits.features)} features", tag("p", ", ".join(splits.features)))
+    drawn = figure(chart, "Training samples of each class", class_="single")
+    return [facts(known), _pictures(splits, t), drawn, features]
 
 
 def mistakes(restored: Restored, asked: Asked) -> list[Any]:
     """The confusion matrix of the validation split, and the mistakes that the model was surest of."""
     assert asked.splits is not None
     assert asked.answers is not None
-    inputs, target = asked.splits.validation.tensors
-    true, said, sure = to_host(target.array), asked.answers.classes, asked.answers.probabilities
-    k = len(restored.classes)
+    inputs, true = (to_host(part.array) for part in asked.splits.validation.tensors)
+    said, sure, classes = asked.answers.classes, asked.answers.probabilities, restored.classes
+    k = len(classes)
     matrix = np.zeros((k, k), dtype=np.int64)
     np.add.at(matrix, (true, said), 1)
     wrong = np.flatnonzero(true != said)
     wrong = wrong[np.argsort(-sure[wrong], kind="stable")]
     told = f"{len(wrong):,} of {len(true):,} validation samples {'is' if len(wrong) == 1 else 'are'} taken for another class."
-    parts: list[Any] = [
-        how(
-            "These are samples of the validation split: whoever looks at mistakes acts on them, and the test split must stay "
-            f"what nobody looked at. {told}"
-        )
-    ]
-    pairs = [(int(matrix[i, j]), i, j) for i in range(k) for j in range(k) if i != j and matrix[i, j]]
-    worst = [
-        f"{restored.classes[i]} for {restored.classes[j]} ({n}×)" for n, i, j in sorted(pairs, key=lambda p: -p[0])[:3]
-    ]
-    often = f" Most often taken: {', '.join(worst)}." if worst else ""
+    note = (
+        "These are samples of the validation split: whoever looks at mistakes acts on them, and the test split must stay "
+        f"what nobody looked at. {told}"
+    )
+    pairs = [(classes[i], classes[j], int(matrix[i, j])) for i in range(k) for j in range(k) if i != j and matrix[i, j]]
+    pairs.sort(key=lambda pair: -pair[2])
+    worst = ", ".join(f"{one} for {other} ({n}×)" for one, other, n in pairs[:3])
+    often = f" Most often taken: {worst}." if worst else ""
     if k <= 40:
-        drawing = count_charts.confusion(restored.classes, matrix.tolist(), alt=f"Confusion matrix. {told}{often}")
-        parts.append(
-            figure(
-                drawing, "Confusion matrix", f"each row: one true class, and what it was taken for.{often}", "single"
-            )
-        )
+        drawing = count_charts.confusion(classes, matrix.tolist(), alt=f"Confusion matrix. {told}{often}")
+        read = f"each row: one true class, and what it was taken for.{often}"
+        most = figure(drawing, "Confusion matrix", read, "single")
     else:
-        rows = [[restored.classes[i], restored.classes[j], n] for n, i, j in sorted(pairs, key=lambda p: -p[0])[:20]]
-        parts.append(table(["class", "taken for", "times"], rows, numeric=[2], caption="The most frequent mistakes"))
-    if len(wrong):
-        x = to_host(inputs.array)
-        shown = wrong[:MISTAKES].tolist()
-        captions = [
-            [f"{restored.classes[true[i]]} → {restored.classes[said[i]]}", tag("br"), f"{100 * sure[i]:.0f} %"]
-            for i in shown
-        ]
-        alts = [
-            f"a {restored.classes[true[i]]}, taken for {restored.classes[said[i]]} with {100 * sure[i]:.0f} %"
-            for i in shown
-        ]
-        strip = _strip(x[shown], asked.splits, captions, alts)
-        if strip:
-            parts += [
-                tag("h3", f"The {len(shown)} mistakes it was surest of" if len(shown) > 1 else "The mistake"),
-                strip,
-            ]
-    return parts
+        most = table(["class", "taken for", "times"], pairs[:20], numeric=[2], caption="The most frequent mistakes")
+    shown = wrong[:MISTAKES].tolist()
+    taken = [(classes[true[i]], classes[said[i]], f"{100 * sure[i]:.0f} %") for i in shown]
+    captions = [[f"{one} → {other}", tag("br"), share] for one, other, share in taken]
+    alts = [f"a {one}, taken for {other} with {share}" for one, other, share in taken]
+    heading = tag("h3", f"The {len(shown)} mistakes it was surest of" if len(shown) > 1 else "The mistake")
+    strip = _strip(inputs[shown], asked.splits, captions, alts) if shown else None
+    return [how(note), most, *([heading, strip] if strip else [])]
 
 
-def _classes(restored: Restored) -> str:
-    names = restored.classes
-    shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
-    return f"{len(names)}: {shown}"
-
-
-def _counts(part: TensorDataset, classes: int) -> list[int]:
-    labels = to_host(part.tensors[1].array)
-    return [int(n) for n in np.bincount(labels, minlength=classes)]
-
-
-def _pictures(splits: DataSplits) -> Markup | None:
+def _pictures(splits: DataSplits, labels: Host) -> Markup | None:
     """A sample or two of each class, where samples are pictures."""
-    labels = to_host(splits.train.tensors[1].array)
     each = 2 if len(splits.classes) <= PICTURES // 2 else 1
     chosen = [
         int(i)
@@ -185,7 +150,7 @@ def _strip(x: Host, splits: DataSplits, captions: list[Any], alts: list[str]) ->
     """Pictures (n, C, H, W) beside one another; None where samples are none."""
     if x.ndim != 4 or x.shape[1] not in (1, 3) or min(x.shape[2:]) < 2:
         return None
-    raw = x * _as_image(splits.scaling.scale, x) + _as_image(splits.scaling.shift, x)
+    raw = x * np.float32(splits.scaling.scale) + np.float32(splits.scaling.shift)  # of pictures, one number each
     low, high = float(raw.min()), float(raw.max())
     level = (raw - low) / ((high - low) or 1.0)
     pixels = np.rint(255 * np.clip(level, 0, 1)).astype(np.uint8)
@@ -197,15 +162,3 @@ def _strip(x: Host, splits: DataSplits, captions: list[Any], alts: list[str]) ->
         picture = tag("img", src=data_uri(content, "image/png"), alt=alt, class_="ink" if grey else None)
         shown.append(tag("figure", tag("span", picture), tag("figcaption", caption)))
     return tag("div", shown, class_="samples")
-
-
-def _as_image(numbers: tuple[float, ...], x: Host) -> Host:
-    """Shift or scale, one for all or one for each channel or number, in a shape that fits (n, C, H, W)."""
-    values = np.array(numbers, dtype=np.float32)
-    if values.size == 1:
-        return values.reshape(1, 1, 1, 1)
-    if values.size == x.shape[1]:
-        return values.reshape(1, -1, 1, 1)
-    return (
-        values.reshape(1, *x.shape[1:]) if values.size == math.prod(x.shape[1:]) else np.ones((1, 1, 1, 1), np.float32)
-    )

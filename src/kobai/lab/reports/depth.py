@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,13 @@ from kobai.errors import CheckpointError
 from kobai.lab.doctor.diagnosis import diagnose
 from kobai.lab.doctor.findings import Diagnosis, Finding
 from kobai.lab.probe.probes import LayerStats, Moments, Probe, Reading
+from kobai.lab.probe.readings import WeightStats
 from kobai.lab.reports import charts, count_charts
-from kobai.lab.reports.axes import number, rounded
+from kobai.lab.reports.axes import number, rounded, thinned
 from kobai.lab.reports.charts import Line
 from kobai.lab.reports.count_charts import Bars
 from kobai.lab.reports.drawing import key
-from kobai.lab.reports.markup import Markup, escaped, table, tag
+from kobai.lab.reports.markup import Markup, code, table, tag
 from kobai.lab.reports.page import figure, how, more
 from kobai.nn import functional as F
 from kobai.nn.utils import clip_grad_norm_
@@ -34,6 +35,20 @@ NARROW = 330
 """Width of charts of which three stand side by side."""
 
 BEFORE, AFTER = ("before training", "vermilion", 1), ("after training", "blue", 0)
+
+THROUGH_DEPTH = {
+    "signal": ("Signal by depth", "what differs from sample to sample, root mean square", "signal (root mean square)"),
+    "dead": ("Dead units by depth", "units that are 0 for every sample", "share of units"),
+    "saturated": ("Saturated outputs by depth", "outputs where the activation is flat", "share of outputs"),
+    "gradient": (
+        "Gradient by depth",
+        "of the loss by a layer's outputs, root mean square",
+        "gradient (root mean square)",
+    ),
+    "gradient of weights": ("Gradient of the weights", "root mean square", "gradient (root mean square)"),
+    "update": ("Update against weight", "‖Δw‖ / ‖w‖ of one step; about 10⁻³ is usual", "update / weight"),
+}
+"""Title and note of what is drawn through the depth of a net, and the name of its axis."""
 
 RATIO = 1e-3
 """Update-to-weight ratio that is usual in nets that train well (A. Karpathy, CS231n notes, "Neural Networks Part 3")."""
@@ -84,18 +99,21 @@ def _reading(model: nn.Module, rule: Optimizer, batch: tuple[Tensor, Tensor], cl
     return reading
 
 
+def leaves(model: nn.Module) -> dict[str, nn.Module]:
+    """The layers that hold no others, by their names."""
+    return {path: module for path, module in model.named_modules() if not list(module.children())}
+
+
 def shapes(model: nn.Module, x: Tensor) -> dict[str, tuple[int, ...]]:
     """The shape of one sample's output of each layer, by the layer's name."""
     found: dict[str, tuple[int, ...]] = {}
+    paths = {module: path for path, module in leaves(model).items()}
 
-    def keep(path: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            if isinstance(output, Tensor):
-                found[path] = tuple(output.shape[1:])
+    def keep(module: nn.Module, args: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            found[paths[module]] = tuple(output.shape[1:])
 
-        return hook
-
-    handles = [m.register_forward_hook(keep(path)) for path, m in model.named_modules() if not list(m.children())]
+    handles = [module.register_forward_hook(keep) for module in paths]
     try:
         with evaluating(model), no_grad():
             model(x[:2])
@@ -114,6 +132,7 @@ def activations(seen: Seen) -> list[Any]:
     before = {layer.name: layer for layer in seen.before.layers}
     panels = [_panel(layer, before.get(layer.name)) for layer in _chosen(layers)]
     names = key([(tag("i", class_="filled"), AFTER[0]), (tag("i", class_="hollow"), BEFORE[0])])
+    header = ["layer", "kind", "mean", "std before", "std after", "saturated", "dead"]
     rows = [_row(layer, before.get(layer.name)) for layer in seen.after.layers]
     hidden = len(layers) - len(panels)
     return [
@@ -126,25 +145,18 @@ def activations(seen: Seen) -> list[Any]:
         names,
         how(f"{hidden} more layers lie between these; the table has all.") if hidden else None,
         tag("div", _signals(seen, layers), class_="two"),
-        more(
-            "All layers",
-            table(
-                ["layer", "kind", "mean", "std before", "std after", "saturated", "dead"],
-                rows,
-                numeric=range(2, 7),
-                caption="Outputs of every layer",
-            ),
-        ),
+        more("All layers", table(header, rows, numeric=range(2, 7), caption="Outputs of every layer")),
     ]
 
 
 def _panel(layer: LayerStats, before: LayerStats | None) -> Markup:
     """The histogram of a layer's outputs, over that of the untrained net."""
     old = before.output if before else None
-    drawn = []
-    for stats, (name, colour, form) in ((layer.output, AFTER), (old, BEFORE)):
-        if stats is not None and stats.edges is not None and stats.counts is not None:
-            drawn.append(Bars(name, stats.edges, stats.counts, colour, filled=form == 0))
+    drawn = [
+        Bars(name, stats.edges, stats.counts, colour, filled=form == 0)
+        for stats, (name, colour, form) in ((layer.output, AFTER), (old, BEFORE))
+        if stats is not None and stats.edges is not None and stats.counts is not None
+    ]
     said = _changes(layer.output, old)
     alt = f"Histogram of the outputs of layer {layer.name or 'model'}, {_kind(layer)}: {said}."
     return figure(count_charts.histogram(drawn, alt=alt), f"{layer.name} · {_kind(layer)}", said)
@@ -153,29 +165,13 @@ def _panel(layer: LayerStats, before: LayerStats | None) -> Markup:
 def _signals(seen: Seen, layers: Sequence[LayerStats]) -> list[Markup]:
     """The spread of the signal through the depth, and the share of units that do not let it through, if there are any."""
     names = [layer.name for layer in layers]
-    spread = _through_depth(
-        names,
-        seen,
-        lambda reading: {layer.name: layer.output.signal for layer in reading.layers},
-        "Signal by depth",
-        "what differs from sample to sample, root mean square",
-        "signal (root mean square)",
-        log=True,
-    )
+    spread = _through_depth("signal", names, seen, lambda layer: layer.output.signal, log=True)
     outputs = [layer.output for layer in layers]
     shares = [now.saturated if math.isfinite(now.saturated) else now.dead for now in outputs]
     if not any(math.isfinite(share) and share > 0 for share in shares):
         return [spread]
-    what, *words = (
-        ("dead", "Dead units by depth", "units that are 0 for every sample", "share of units")
-        if any(math.isfinite(now.dead) for now in outputs)
-        else ("saturated", "Saturated outputs by depth", "outputs where the activation is flat", "share of outputs")
-    )
-
-    def stuck(reading: Reading) -> dict[str, float]:
-        return {layer.name: getattr(layer.output, what) for layer in reading.layers}
-
-    return [spread, _through_depth(names, seen, stuck, words[0], words[1], words[2], percent=True)]
+    what = "dead" if any(math.isfinite(now.dead) for now in outputs) else "saturated"
+    return [spread, _through_depth(what, names, seen, lambda layer: getattr(layer.output, what), percent=True)]
 
 
 def _activated(reading: Reading) -> list[LayerStats]:
@@ -193,11 +189,8 @@ def _chosen(layers: Sequence[LayerStats]) -> list[LayerStats]:
 
 
 def _kind(layer: LayerStats) -> str:
-    return (
-        layer.kind
-        if layer.activation is None or layer.kind.lower() == layer.activation
-        else f"{layer.kind}, {layer.activation}"
-    )
+    named = layer.activation is None or layer.kind.lower() == layer.activation
+    return layer.kind if named else f"{layer.kind}, {layer.activation}"
 
 
 def _changes(now: Moments, before: Moments | None) -> str:
@@ -234,47 +227,24 @@ def gradients(seen: Seen) -> list[Any]:
     """How much of the gradient reaches each layer and each weight, and how far a step moves the weights."""
     names = [layer.name for layer in _activated(seen.after)]
     weights = [weight.name for weight in seen.after.weights]
-    of_weights: dict[str, Any] = {"x_label": "weights, from input to output", "log": True, "width": NARROW}
+    look: dict[str, Any] = {"log": True, "width": NARROW}
+    of_weights = {"part": "weights", "x_label": "weights, from input to output", **look}
+    levels = [(RATIO, "usual")]
+
+    def gradient(one: LayerStats | WeightStats) -> float:
+        return math.nan if one.gradient is None else one.gradient.rms
+
     drawn = [
-        _through_depth(
-            names,
-            seen,
-            lambda reading: {layer.name: _rms(layer.gradient) for layer in reading.layers},
-            "Gradient by depth",
-            "of the loss by a layer's outputs, root mean square",
-            "gradient (root mean square)",
-            log=True,
-            width=NARROW,
-        ),
-        _through_depth(
-            weights,
-            seen,
-            lambda reading: {weight.name: _rms(weight.gradient) for weight in reading.weights},
-            "Gradient of the weights",
-            "root mean square",
-            "gradient (root mean square)",
-            **of_weights,
-        ),
-        _through_depth(
-            weights,
-            seen,
-            lambda reading: {weight.name: weight.ratio for weight in reading.weights},
-            "Update against weight",
-            "‖Δw‖ / ‖w‖ of one step; about 10⁻³ is usual",
-            "update / weight",
-            levels=[(RATIO, "usual")],
-            **of_weights,
-        ),
+        _through_depth("gradient", names, seen, gradient, **look),
+        _through_depth("gradient of weights", weights, seen, gradient, **of_weights),
+        _through_depth("update", weights, seen, lambda weight: weight.ratio, levels=levels, **of_weights),
     ]
-    first, last = _first_and_last(seen.before, names)
+    known = {layer.name: layer.gradient for layer in seen.before.layers}
+    first, last = (known.get(name) for name in (names[0], names[-1])) if len(names) > 1 else (None, None)
     told = ""
-    if first and last:
-        factor = first / last
-        told = (
-            f" Before training the gradient at layer {names[0]} was {_times(factor)} that at layer {names[-1]}."
-            if len(names) > 1
-            else ""
-        )
+    if first is not None and last is not None and first.finite and last.finite and first.rms and last.rms:
+        times = _times(first.rms / last.rms)
+        told = f" Before training the gradient at layer {names[0]} was {times} that at layer {names[-1]}."
     return [
         how(
             "The gradient enters at the output and goes back layer by layer. A line that falls steeply to the left is "
@@ -290,48 +260,32 @@ def _times(factor: float) -> str:
     return f"{factor:.3g} times" if factor >= 1 else f"1/{1 / factor:,.0f} of" if factor < 0.1 else f"{factor:.2f} of"
 
 
-def _first_and_last(reading: Reading, names: Sequence[str]) -> tuple[float, float]:
-    known = {layer.name: layer for layer in reading.layers}
-    ends = [known[name].gradient for name in (names[0], names[-1]) if name in known] if names else []
-    values = [g.rms if g is not None and g.finite else 0.0 for g in ends]
-    return (values[0], values[1]) if len(values) == 2 else (0.0, 0.0)
-
-
 def _through_depth(
+    what: str,
     names: Sequence[str],
     seen: Seen,
-    values: Callable[[Reading], Mapping[str, float]],
-    title: str,
-    note: str,
-    label: str,
+    value: Callable[[Any], float],
     *,
+    part: str = "layers",
     percent: bool = False,
     **options: Any,
 ) -> Markup:
-    """A value of each of these layers or weights, before training and after; ``options`` go to the chart."""
+    """The ``value`` of each of these layers or weights, before training and after; ``options`` go to the chart."""
+    title, note, label = THROUGH_DEPTH[what]
     series = []
     for reading, (name, colour, form) in ((seen.before, BEFORE), (seen.after, AFTER)):
-        known = values(reading)
+        known = {one.name: value(one) for one in getattr(reading, part)}
         y = [known.get(one, math.nan) for one in names]
-        series.append(Line(name, list(range(len(names))), y, colour, form))
+        series.append(Line(name, range(len(names)), y, colour, form))
     drawing = charts.lines(
         series,
         alt=f"{title}, from the first layer to the last: {'; '.join(_ends(line, percent) for line in series)}.",
         y_label=label,
         percent=percent,
-        ticks=_ticks(names),
+        ticks=thinned([(float(i), name.removesuffix(".weight") or "model") for i, name in enumerate(names)], 12),
         **{"x_label": "layer, from input to output", **options},
     )
     return figure(drawing, title, note)
-
-
-def _rms(gradient: Moments | None) -> float:
-    return math.nan if gradient is None else gradient.rms
-
-
-def _ticks(names: Sequence[str]) -> list[tuple[float, str]]:
-    step = max(1, math.ceil(len(names) / 12))
-    return [(float(i), name.removesuffix(".weight") or "model") for i, name in enumerate(names) if i % step == 0]
 
 
 def _ends(line: Line, percent: bool = False) -> str:
@@ -355,38 +309,26 @@ def findings(restored: job.Restored, seen: Seen) -> list[Any]:
     ]
     for when, diagnosis in (("As it began", seen.diagnosis_before), ("As it is now", seen.diagnosis_after)):
         parts.append(tag("h3", when))
-        parts += [finding_card(finding) for finding in diagnosis.findings]
+        parts += [_card(finding) for finding in diagnosis.findings]
         if diagnosis.healthy:
-            parts.append(healthy_card())
+            nothing = tag("p", tag("span", "healthy", class_="badge good"), " No finding.")
+            parts.append(tag("div", nothing, class_="finding good"))
         parts += [how(note) for note in diagnosis.notes]
     return parts
 
 
-def healthy_card() -> Markup:
-    """That nothing was found."""
-    return tag("div", tag("p", tag("span", "healthy", class_="badge good"), " No finding."), class_="finding good")
-
-
-def finding_card(finding: Finding) -> Markup:
+def _card(finding: Finding) -> Markup:
     """One finding: what, where, evidence, cause, cure."""
-    level = {"error": "error", "warning": "warning"}.get(finding.severity, "info")
+    level = finding.severity if finding.severity in ("error", "warning") else "info"
     heading = tag("h3", finding.title, " ", tag("span", finding.severity, class_=f"badge {level}"))
     rows = []
     for e in finding.evidence:
         measured = rounded(e.value) if math.isfinite(e.value) else "not finite"
         rows.append([e.what, measured, f"{'above' if e.above else 'below'} {number(e.threshold)}"])
     where = tag("p", tag("b", "Where: "), finding.place) if finding.where else None
-    cure = (
-        tag("p", tag("b", "Cure: "), f"that of its cause, {finding.follows}")
-        if finding.follows
-        else escaped([tag("p", tag("b", "Cure:")), tag("pre", tag("code", finding.cure.code), tabindex="0")])
-    )
-    return tag(
-        "div",
-        heading,
-        where,
-        tag("p", tag("b", "Cause: "), finding.cause),
-        table(["evidence", "measured", "finding if"], rows, numeric=[1, 2]) if rows else None,
-        cure,
-        class_=f"finding {level}",
-    )
+    cause = tag("p", tag("b", "Cause: "), finding.cause)
+    evidence = table(["evidence", "measured", "finding if"], rows, numeric=[1, 2]) if rows else None
+    cure = [tag("p", tag("b", "Cure:")), code(finding.cure.code)]
+    if finding.follows:
+        cure = [tag("p", tag("b", "Cure: "), f"that of its cause, {finding.follows}")]
+    return tag("div", heading, where, cause, evidence, cure, class_=f"finding {level}")

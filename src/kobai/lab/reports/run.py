@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 import kobai
-from kobai import nn
 from kobai.core.untrusted import from_json, regular
 from kobai.errors import CheckpointError, DataError
 from kobai.lab.plain import plain
@@ -18,13 +17,13 @@ from kobai.lab.reports import charts, depth
 from kobai.lab.reports.axes import percent, rounded
 from kobai.lab.reports.charts import Line
 from kobai.lab.reports.data import Asked, ask, data_section, mistakes
-from kobai.lab.reports.markup import table, tag
+from kobai.lab.reports.markup import code, table, tag
 from kobai.lab.reports.page import Page, environment, figure, how, more
 from kobai.lab.training.from_settings import command
 from kobai.train import checkpoint, job
 from kobai.train.models import matching_init
 from kobai.train.progress import duration
-from kobai.train.settings import Settings, to_toml
+from kobai.train.settings import to_toml
 from kobai.xp import backend, default_device
 
 Say = Callable[[str], None]
@@ -50,11 +49,10 @@ def page(source: Path, data_dir: str | None, say: Say, tell: Say) -> Page:
     asked = ask(restored, data_dir, say)
     settings = restored.settings
     best = _record(history, restored.epoch)
-    layers = [module for module in restored.model.modules() if not list(module.children())]
     parameters = sum(p.numel() for p in restored.model.parameters())
     result = Page(
         "Training report",
-        f"{_data_name(settings)}: {NAMES.get(settings.model, settings.model)}",
+        f"{Path(settings.data).name}: {NAMES.get(settings.model, settings.model)}",
         lead=story(history, restored.epoch, settings.epochs),
         sub=f"{_shape(restored)} · {job.describe_training(settings)}",
     )
@@ -64,12 +62,10 @@ def page(source: Path, data_dir: str | None, say: Say, tell: Say) -> Page:
         if best is not None and _known(best.get(key)):
             result.tiles.append((percent(best[key]), f"{what}, epoch {restored.epoch}"))
     result.tiles += [(f"{parameters:,}", "parameters"), (str(len(history)), f"of {settings.epochs} epochs done")]
+    result.section("Data", *data_section(restored, asked))
+    result.section("Model", *_model(restored, asked, parameters))
     if history:
         result.tiles.append((duration(sum(r.get("time") or 0.0 for r in history)), "of training"))
-
-    result.section("Data", *data_section(restored, asked))
-    result.section("Model", *_model(restored, asked, layers, parameters))
-    if history:
         result.section("Learning curves", *_curves(history, restored.epoch))
     if asked.batch is not None:
         seen = depth.look(restored, state, asked.batch)
@@ -78,7 +74,7 @@ def page(source: Path, data_dir: str | None, say: Say, tell: Say) -> Page:
         result.section("Findings and cures", *depth.findings(restored, seen))
     if asked.answers is not None:
         result.section("Mistakes", *mistakes(restored, asked))
-    result.section("Environment", *_environment(restored, state, source))
+    result.section("Environment", *_environment(restored, state))
     return result
 
 
@@ -91,8 +87,7 @@ def story(history: History, best: int, planned: int) -> str:
     losses = [(r["epoch"], r["loss"]) for r in history if _known(r.get("loss"))]
     if not losses:
         return "No epoch of this run has ended yet."
-    first, last = losses[0][1], losses[-1][1]
-    n = losses[-1][0]
+    (_, first), (n, last) = losses[0], losses[-1]
     change = "fell" if last < 0.98 * first else "rose" if last > 1.02 * first else "stayed"
     span = f"from {rounded(first)} to {rounded(last)}" if change != "stayed" else f"at {rounded(last)}"
     told = [f"In {n} {'epoch' if n == 1 else 'epochs'} the training loss {change} {span}."]
@@ -101,22 +96,18 @@ def story(history: History, best: int, planned: int) -> str:
     if n < planned:
         told.append(f"It ended before the {planned} epochs that were planned.")
     record = _record(history, best)
-    if record is not None and _known(record.get("val_accuracy")):
-        greatest = max(
-            (r for r in history if _known(r.get("val_accuracy"))), key=lambda r: (r["val_accuracy"], r["epoch"])
-        )
-        if record["val_accuracy"] >= greatest["val_accuracy"]:
-            told.append(f"Validation accuracy was best in epoch {best}, with {percent(record['val_accuracy'])}.")
+    if record is not None and _known(here := record.get("val_accuracy")):
+        greatest, epoch = max((r["val_accuracy"], r["epoch"]) for r in history if _known(r.get("val_accuracy")))
+        if here >= greatest:
+            told.append(f"Validation accuracy was best in epoch {best}, with {percent(here)}.")
         else:
             told.append(
-                f"Validation accuracy was best in epoch {greatest['epoch']}, with {percent(greatest['val_accuracy'])}; in "
-                f"epoch {best}, which is reported on, it was {percent(record['val_accuracy'])}."
+                f"Validation accuracy was best in epoch {epoch}, with {percent(greatest)}; in epoch {best}, which is reported "
+                f"on, it was {percent(here)}."
             )
-        if _known(record.get("accuracy")) and record["accuracy"] - record["val_accuracy"] > 0.03:
-            gap = 100 * (record["accuracy"] - record["val_accuracy"])
-            told.append(
-                f"On the training data it was {gap:.1f} points better there: the net knows some of them by heart."
-            )
+        if _known(record.get("accuracy")) and (gap := record["accuracy"] - here) > 0.03:
+            better = f"{100 * gap:.1f} points better"
+            told.append(f"On the training data it was {better} there: the net knows some of them by heart.")
     held = [(r["epoch"], r["val_loss"]) for r in history if _known(r.get("val_loss"))]
     if len(held) > 3:
         at, least = min(held, key=lambda pair: pair[1])
@@ -131,101 +122,78 @@ def story(history: History, best: int, planned: int) -> str:
 # --- sections -----------------------------------------------------------------------------------------------------------
 
 
-def _model(restored: job.Restored, asked: Asked, layers: Sequence[nn.Module], parameters: int) -> list[Any]:
+def _model(restored: job.Restored, asked: Asked, parameters: int) -> list[Any]:
     shapes = depth.shapes(restored.model, asked.batch[0]) if asked.batch is not None else {}
-    named = {path: m for path, m in restored.model.named_modules() if any(m is layer for layer in layers)}
     rows = []
-    for path, module in named.items():
+    for path, module in depth.leaves(restored.model).items():
         count = sum(p.numel() for p in module.parameters(recurse=False))
         shape = "×".join(map(str, shapes[path])) if path in shapes else "–"
         rows.append([path or "model", type(module).__name__, shape, f"{count:,}" if count else "–"])
-    last = [["", "in all", "", f"{parameters:,}"]]
-    layers_table = table(["layer", "kind", "output", "parameters"], [*rows, *last], numeric=[3], caption="Layers")
-    return [
-        how(
-            "Each row is a layer, from the input to the output; findings and charts below name layers as the first "
-            "column does. The last layer gives a score for each class; softmax makes probabilities of them."
-        ),
-        layers_table if len(rows) <= LONG else more(f"All {len(rows)} layers", layers_table),
-    ]
+    whole = ["", "in all", "", f"{parameters:,}"]
+    layers = table(["layer", "kind", "output", "parameters"], [*rows, whole], numeric=[3], caption="Layers")
+    note = (
+        "Each row is a layer, from the input to the output; findings and charts below name layers as the first "
+        "column does. The last layer gives a score for each class; softmax makes probabilities of them."
+    )
+    return [how(note), layers if len(rows) <= LONG else more(f"All {len(rows)} layers", layers)]
 
 
 def _curves(history: History, best: int) -> list[Any]:
     epochs = [float(r["epoch"]) for r in history]
     marks = [(float(best), f"this net: epoch {best}")] if _record(history, best) is not None else []
     drawn = []
-    names = [k for k in history[0] if k not in ("epoch", "lr", "time") and not k.startswith("val_")]
-    for name in names:
+
+    def draw(name: str, series: Sequence[Line], alt: str, **options: Any) -> None:
+        drawing = charts.lines(series, alt=alt, x_label="epoch", whole=True, **options)
+        drawn.append(figure(drawing, name.capitalize()))
+
+    columns = [name for name in history[0] if name not in ("epoch", "time")]
+    for name in columns:
         pairs = [(name, "training", "blue", 0), (f"val_{name}", "validation", "vermilion", 1)]
         series = [
             Line(label, epochs, [r.get(key) for r in history], colour, form)
             for key, label, colour, form in pairs
-            if key in history[0]
+            if key in columns
         ]
         values = [v for line in series for v in line.y if _known(v)]
-        if not values:
+        if name == "lr" or name.startswith("val_") or not values:
             continue
         log = name == "loss" and min(values) > 0 and max(values) > 50 * min(values)
         ends = "; ".join(f"{line.name} from {_end(line, 0, name)} to {_end(line, -1, name)}" for line in series)
-        drawn.append(
-            figure(
-                charts.lines(
-                    series,
-                    alt=f"{name} over {len(epochs)} epochs: {ends}.",
-                    x_label="epoch",
-                    y_label={"loss": "loss (cross-entropy)"}.get(name, name),
-                    log=log,
-                    percent=name == "accuracy",
-                    whole=True,
-                    marks=marks,
-                ),
-                name.capitalize(),
-            )
-        )
+        label, shares = "loss (cross-entropy)" if name == "loss" else name, name == "accuracy"
+        alt = f"{name} over {len(epochs)} epochs: {ends}."
+        draw(name, series, alt, y_label=label, log=log, percent=shares, marks=marks)
     rates = [r.get("lr") for r in history]
     known = [r for r in rates if _known(r)]
     if known and max(known) > 1.001 * min(known):
-        drawn.append(
-            figure(
-                charts.lines(
-                    [Line("learning rate", epochs, rates, "green", 2)],
-                    alt=f"Learning rate over the epochs, from {known[0]:.3g} to {known[-1]:.3g}.",
-                    x_label="epoch",
-                    y_label="learning rate",
-                    log=min(known) > 0 and max(known) > 20 * min(known),
-                    whole=True,
-                ),
-                "Learning rate",
-            )
-        )
-    rows = [[r["epoch"], *(_cell(r.get(k)) for k in history[0] if k not in ("epoch", "time"))] for r in history]
-    header = ["epoch", *(k.replace("val_", "validation ") for k in history[0] if k not in ("epoch", "time"))]
-    return [
-        how(
-            "Training values are means over the epoch, while the net still changes and with dropout at work; validation values "
-            "are measured at its end. Where training goes on to improve and validation does not, the net learns by heart."
-        ),
-        tag("div", drawn, class_="two"),
-        more("All epochs", table(header, rows, numeric=range(len(header)), caption="History")),
+        alt = f"Learning rate over the epochs, from {known[0]:.3g} to {known[-1]:.3g}."
+        log = min(known) > 0 and max(known) > 20 * min(known)
+        draw("learning rate", [Line("learning rate", epochs, rates, "green", 2)], alt, y_label="learning rate", log=log)
+    rows = [[r["epoch"], *(rounded(v, 4) if _known(v := r.get(k)) else "–" for k in columns)] for r in history]
+    header = ["epoch", *(name.replace("val_", "validation ") for name in columns)]
+    note = (
+        "Training values are means over the epoch, while the net still changes and with dropout at work; validation values "
+        "are measured at its end. Where training goes on to improve and validation does not, the net learns by heart."
+    )
+    every = table(header, rows, numeric=range(len(header)), caption="History")
+    return [how(note), tag("div", drawn, class_="two"), more("All epochs", every)]
+
+
+def _environment(restored: job.Restored, state: dict[str, Any]) -> list[Any]:
+    settings, path = restored.settings, restored.path
+    known = [
+        ("Trained by", f"kobai {state['config'].get('kobai', 'unknown')}"),
+        ("Reported by", f"kobai {kobai.__version__}, backend {backend()}"),
+        ("Seed", str(settings.seed)),
+        ("Checkpoint", f"{path.parent.name}/{path.name}, epoch {restored.epoch}"),
+        ("Written", time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat().st_mtime))),
+        ("Stopped", state.get("stop_reason")),
     ]
-
-
-def _environment(restored: job.Restored, state: dict[str, Any], source: Path) -> list[Any]:
-    settings = restored.settings
     return [
         tag("p", "This command repeats the run, bit for bit on the same machine:"),
-        tag("pre", tag("code", command(settings)), class_="wrap"),
-        environment(
-            [
-                ("Trained by", f"kobai {state['config'].get('kobai', 'unknown')}"),
-                ("Reported by", f"kobai {kobai.__version__}, backend {backend()}"),
-                ("Seed", str(settings.seed)),
-                ("Checkpoint", f"{restored.path.parent.name}/{restored.path.name}, epoch {restored.epoch}"),
-                ("Written", time.strftime("%Y-%m-%d %H:%M", time.localtime(restored.path.stat().st_mtime))),
-                ("Stopped", state.get("stop_reason")),
-            ]
-        ),
-        more("All settings", tag("pre", tag("code", to_toml(settings.as_dict()).strip()), tabindex="0")),
+        code(command(settings), wrap=True),
+        environment(known),
+        more("All settings", code(to_toml(settings.as_dict()).strip())),
     ]
 
 
@@ -259,10 +227,6 @@ def _record(history: History, epoch: int) -> dict[str, Any] | None:
     return next((r for r in history if r["epoch"] == epoch), None)
 
 
-def _data_name(settings: Settings) -> str:
-    return Path(settings.data).name
-
-
 def _shape(restored: job.Restored) -> str:
     s = restored.settings
     sizes = "-".join(map(str, (math.prod(restored.input_shape), *s.hidden, len(restored.classes))))
@@ -273,10 +237,6 @@ def _shape(restored: job.Restored) -> str:
 
 def _known(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and math.isfinite(value)
-
-
-def _cell(value: Any) -> str:
-    return rounded(value, 4) if _known(value) else "–"
 
 
 def _end(line: Line, place: int, name: str) -> str:
