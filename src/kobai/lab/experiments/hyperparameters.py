@@ -164,8 +164,8 @@ def search(source: tuple[Any, ...], kind: str, steps: int, seed: int) -> list[Tr
         rates, decays = (_mesh(*ends, part) for ends, part in zip((RATES, DECAYS), shift, strict=True))
         return [(rate, decay, objective(rate, decay)) for decay in decays for rate in rates]
     if kind == "random":
-        ends = [[math.log(end) for end in ends] for ends in zip(RATES, DECAYS, strict=True)]
-        drawn = np.random.default_rng([seed, 3]).uniform(*ends, size=(TRIALS, 2)).tolist()
+        low, high = ([math.log(end) for end in ends] for ends in zip(RATES, DECAYS, strict=True))
+        drawn = np.random.default_rng([seed, 3]).uniform(low, high, size=(TRIALS, 2)).tolist()
         return [(*at, objective(*at)) for at in ((math.exp(rate), math.exp(decay)) for rate, decay in drawn)]
     return _bayesian(objective, seed)
 

@@ -108,9 +108,8 @@ class InitActivations(Experiment):
                     ax.stairs(top, run["edges"], baseline=base, zorder=3 + i, **fill)
                     ax.text(1.0, base + 0.08, _short(layer["std"]), transform=ax.get_yaxis_transform(), **small)
                 ax.set(xlim=(low - margin, high + margin), ylim=(-0.02, count), xticks=[low, (low + high) / 2, high])
-                labels = range(1, count + 1) if ax is row[0] else []
-                ax.set_yticks([count - 1 - i + 0.1 for i in range(count)], [*labels] or [""] * count)
-                ax.tick_params(axis="y", length=0)
+                ax.set_yticks([count - 1 - i + 0.1 for i in range(count)], range(1, count + 1))
+                ax.tick_params(axis="y", length=0, labelleft=ax is row[0])
                 beyond = "+" if high == 3 else ""
                 ax.xaxis.set_major_formatter(lambda v, _, top=high, sign=beyond: f"{v:g}{sign if v == top else ''}")
                 if activation == ACTIVATIONS[0]:

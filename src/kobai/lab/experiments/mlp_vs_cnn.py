@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+import kobai
 from kobai import nn, ops
 from kobai.core.tensor import Tensor
 from kobai.errors import DataError
@@ -199,8 +200,9 @@ def _count(model: nn.Module) -> int:
 
 def shuffled(x: Tensor) -> Tensor:
     """Images (N, C, H, W) with their pixels in another order, the same for all."""
-    order = np.random.default_rng(0).permutation(x[0].numel())
-    return x.flatten(1)[:, order].reshape(x.shape)
+    order = kobai.tensor(np.random.default_rng(0).permutation(x[0].numel()), device=x.device)
+    mixed: Tensor = ops.index_select(x.flatten(1), 1, order).reshape(x.shape)
+    return mixed
 
 
 def aside(data: Data) -> int:

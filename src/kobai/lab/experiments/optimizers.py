@@ -11,6 +11,7 @@ import numpy as np
 
 import kobai
 from kobai import optim
+from kobai.core.tensor import Tensor
 from kobai.lab import plots
 from kobai.lab.experiments._nets import first_below, net, over_seeds, the_data
 from kobai.lab.experiments.base import Experiment, Numbers, Settings
@@ -79,7 +80,10 @@ class Optimizers(Experiment):
         "SGD zigzags on anisotropic surfaces; AdaGrad's effective step shrinks towards 0 while RMSprop's does not; momentum "
         "reaches a lower loss sooner."
     )
-    source = "Saitoh, Deep Learning from Scratch, ch. 6.1; Sutskever et al., On the importance of initialization and momentum, 2013"
+    source = (
+        "Saitoh, Deep Learning from Scratch, ch. 6.1; Sutskever et al., On the importance of initialization and momentum, "
+        "2013"
+    )
 
     def run(self, settings: Settings) -> Numbers:
         steps = 1000 if settings.quick else 2000
@@ -307,7 +311,7 @@ def _train(source: tuple[Any, ...], name: str, steps: int, seed: int) -> Numbers
                 float(np.sqrt(np.mean(np.square(_flat(grads), dtype=np.float64)))) if grads else math.nan
             )
 
-    length = {"steps": steps, "batch_size": BATCH, "measure_every": EACH}
+    length: dict[str, Any] = {"steps": steps, "batch_size": BATCH, "measure_every": EACH}
     curves = train_curves(model, data, optimizer=rule, seed=seed, on_measure=measured, **length)
     return {"step": curves.step, "loss": curves.loss, "train_loss": curves.train_loss, **seen}
 
@@ -319,7 +323,7 @@ def _effective(rule: Optimizer, squares: str) -> float:
     return float(np.median(group["lr"] / (np.sqrt(sums) + group["eps"])))
 
 
-def _flat(tensors: Iterable[kobai.Tensor]) -> np.ndarray[Any, Any]:
+def _flat(tensors: Iterable[Tensor]) -> np.ndarray[Any, Any]:
     """All numbers of some tensors, in one row."""
     return np.concatenate([to_host(tensor.array).ravel() for tensor in tensors])
 

@@ -163,10 +163,10 @@ def _between(cure: str, found: tuple[float, float, float], scale: float, digits:
 def _train(source: tuple[Any, ...], cure: str, epochs: int, seed: int) -> Numbers:
     data = fewer(load(*source), SAMPLES, seed)
     manual_seed(seed)  # dropout draws on the default generator
-    options = {"weight_decay": 0.0, "dropout": 0.0, **CURES[cure]}
-    model, steps = net(data, HIDDEN, seed, dropout=options.pop("dropout")), SAMPLES // BATCH
-    length = {"steps": epochs * steps, "batch_size": BATCH, "measure_every": 10 * steps}
-    curves = train_curves(model, data, lr=RATE, seed=seed, **length, **options)
+    cures, steps = {"weight_decay": 0.0, "dropout": 0.0, **CURES[cure]}, SAMPLES // BATCH
+    options: dict[str, Any] = {"lr": RATE, "weight_decay": cures["weight_decay"], "batch_size": BATCH, "seed": seed}
+    model = net(data, HIDDEN, seed, dropout=cures["dropout"])
+    curves = train_curves(model, data, steps=epochs * steps, measure_every=10 * steps, **options)
     return {**{key: getattr(curves, key) for key in CURVES}, "epoch": [step / steps for step in curves.step]}
 
 

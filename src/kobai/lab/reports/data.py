@@ -150,7 +150,8 @@ def _strip(x: Host, splits: DataSplits, captions: list[Any], alts: list[str]) ->
     """Pictures (n, C, H, W) beside one another; None where samples are none."""
     if x.ndim != 4 or x.shape[1] not in (1, 3) or min(x.shape[2:]) < 2:
         return None
-    raw = x * np.float32(splits.scaling.scale) + np.float32(splits.scaling.shift)  # of pictures, one number each
+    scale, shift = np.array([splits.scaling.scale, splits.scaling.shift], np.float32)  # of pictures: one number each
+    raw = x * scale + shift
     low, high = float(raw.min()), float(raw.max())
     level = (raw - low) / ((high - low) or 1.0)
     pixels = np.rint(255 * np.clip(level, 0, 1)).astype(np.uint8)

@@ -79,9 +79,10 @@ def _page(source: Path, data_dir: str | None, say: Callable[[str], None], tell: 
     if run.is_run(source):
         return run.page(source, data_dir, say, tell)
     tell(str(source))
-    for kind in (comparison, search):
-        if kind.SOURCE.is_at(source):
-            return kind.page(source)
+    if comparison.SOURCE.is_at(source):
+        return comparison.page(source)
+    if search.SOURCE.is_at(source):
+        return search.page(source)
     if experiments.results(source):
         return experiments.experiments(source)
     raise DataError(
