@@ -26,6 +26,7 @@ from kobai.lab.experiments.register import write
 matplotlib = pytest.importorskip("matplotlib", reason="figures are drawn")
 
 RESULTS = FOLDER / "results"
+KEPT = {path.name.partition(".")[0] for path in RESULTS.iterdir()}
 ALWAYS = ("init-scale", "mlp-vs-cnn")
 """Experiments that are drawn whenever tests are run."""
 
@@ -94,7 +95,8 @@ def check_here(request: pytest.FixtureRequest, name: str, lines: list[str]) -> N
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.slow) for name in EXPERIMENTS]
+    "name",
+    [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.slow) for name in EXPERIMENTS if name in KEPT],
 )
 def test_an_experiment(request, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
@@ -109,6 +111,41 @@ def test_a_comparison_and_a_search(request, tmp_path, monkeypatch, name, file):
     Path(name).mkdir()
     Path(name, file).write_text(json.dumps(stored(name)), encoding="utf-8")
     check(request, f"pages/{name}.txt", of_page(report(name)))
+
+
+def changed(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A comparison or a search as it may also come out, each with what is different."""
+    content = stored(name)
+    if name == "compared":
+        yield "unfinished", {**content, "left": 3}
+        one = [{**c, "runs": c["runs"][:1]} for c in content["conditions"]]
+        yield "one seed", {**content, "seeds": [0], "conditions": one}
+        yield "diverged", {**content, "ranking": [{**place, "diverged": 2} for place in content["ranking"]]}
+        uneven = [{**place, "runs": 1 + i % 2, "spread": None} for i, place in enumerate(content["ranking"])]
+        yield "uneven", {**content, "ranking": uneven}
+        return
+    trials = content["trials"]
+    alone = [{**t, "parameters": {"lr": t["parameters"]["lr"]}} for t in trials]
+    one = {**content, "space": {"lr": content["space"]["lr"]}, "trials": alone, "importances": {"lr": 1.0}}
+    yield "by loss", {**one, "by": "loss", "prune": False, "method": "random"}
+    yield "few", {**content, "trials": trials[:4], "importances": {}}
+    yield "diverged", {**content, "trials": [{**t, "diverged": t["state"] == "complete"} for t in trials]}
+    yield "none", {**content, "trials": [{**t, "state": "running"} for t in trials], "importances": {}}
+
+
+@pytest.mark.parametrize(("name", "file"), [("compared", "results.json"), ("searched", "search.json")])
+def test_comparisons_and_searches_that_came_out_otherwise(request, tmp_path, monkeypatch, name, file):
+    monkeypatch.chdir(tmp_path)
+    Path(name).mkdir()
+    lines = []
+    for what, content in changed(name):
+        Path(name, file).write_text(json.dumps(content), encoding="utf-8")
+        lines += [f"{what}: {line}" for line in of_page(report(name))]
+    best = next(trial for trial in stored("searched")["trials"] if trial["number"] == 11)
+    Path(name, "test.json").write_text(json.dumps({"accuracy": 0.9, "loss": 0.25, "parameters": best["parameters"]}))
+    Path(name, file).write_text(json.dumps(stored(name)), encoding="utf-8")
+    lines += [f"tested: {line}" for line in of_page(report(name))]
+    check(request, f"pages/{name}_otherwise.txt", lines)
 
 
 def test_a_run(request, tmp_path, monkeypatch):
