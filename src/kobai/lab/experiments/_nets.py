@@ -1,4 +1,4 @@
-"""What several experiments share: nets by condition, runs of them, means over seeds and how sure they are."""
+"""What several experiments share: nets, runs over seeds, means with their confidence, curves."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def over_seeds(
 def fewer(data: Data, samples: int, seed: int, unseen: int = 5000) -> Data:
     """``samples`` of the training images, drawn by ``seed``; up to ``unseen`` of the others join those held out.
 
-    Where what is learnt is to be compared with what holds for new images, both parts must be large enough to tell.
+    To compare what is learnt with what holds for new images, both parts must be large enough.
 
     >>> fewer(load("digits"), 300, seed=0)
     Data('digits': 300 to train on, 1138 held out; 1×8×8 inputs, 10 classes)

@@ -1,4 +1,4 @@
-"""What an experiment of the lab is: its settings, how it measures, tells and draws, and what is left of it."""
+"""An experiment of the lab: settings, numbers, finding, figure, result."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run of an experiment leaves: ``passed`` says whether the claim was seen in these numbers."""
+    """The result of an experiment; ``passed`` says whether its numbers show the claim."""
 
     name: str
     settings: dict[str, Any]

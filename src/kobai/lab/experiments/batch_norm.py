@@ -29,7 +29,7 @@ statistics have to follow within the ten batches of an epoch, for they are what 
 """
 SCALES = tuple(float(scale) for scale in np.logspace(0, -4, 16))
 LEARNT = 0.8
-"""The training accuracy from which on a net counts as having learnt."""
+"""The training accuracy at which a net counts as having learnt."""
 
 STYLES: dict[str, dict[str, Any]] = {
     "without": plots.style("without"),
@@ -147,7 +147,7 @@ class BatchNormalisation(Experiment):
 
 
 def _train(where: tuple[Any, ...], arm: str, scale: float, epochs: int, seed: int) -> list[float]:
-    """Training accuracy before training and after each epoch; a net whose loss became infinite stays where it was."""
+    """Training accuracy before training and after each epoch; a net that diverged keeps its last value."""
     data = load(*where)
     data = data.only(min(SAMPLES, len(data.train_x)))
     model = net(data.features, data.classes, arm, scale, Generator(seed=seed)).to(default_device())

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+import kobai
 from kobai import nn
 from kobai.core.grad_mode import no_grad
 from kobai.core.primitive import REGISTRY
@@ -21,7 +22,7 @@ from kobai.lab.training.curves import load
 from kobai.nn import functional as F
 from kobai.random import Generator, manual_seed
 from kobai.train import mlp
-from kobai.xp import asarray, default_device, to_host
+from kobai.xp import default_device, to_host
 
 LIMIT = 1e-7
 DOUBTFUL = 1e-8
@@ -150,7 +151,7 @@ def _where(row: Numbers) -> str:
 
 
 def check(function: Callable[..., Any], inputs: list[Any]) -> Mismatch:
-    """The element that disagrees most; where it disagrees at all, by the better of two steps."""
+    """The element that disagrees most; a doubtful one is measured with the better of two steps."""
     worst = worst_mismatch(function, inputs)
     if worst.error > DOUBTFUL:
         worst = min(worst, worst_mismatch(function, inputs, step=10 * STEP), key=lambda found: found.error)
@@ -188,8 +189,8 @@ def _primitives(names: list[str]) -> list[Numbers]:
 def _tensor(value: Any) -> Any:
     if not isinstance(value, np.ndarray):
         return value
-    array = asarray(value.astype(np.float64) if value.dtype.kind == "f" else value, device=default_device())
-    return Tensor._wrap(array, requires_grad=value.dtype.kind == "f")
+    floating = value.dtype.kind == "f"
+    return kobai.tensor(value, dtype=float64 if floating else None, requires_grad=floating)
 
 
 # --- whole nets -------------------------------------------------------------------------------------------------------
@@ -225,7 +226,7 @@ NETS: dict[str, Callable[[int, Generator], nn.Module]] = {
     "convolutional net": _convolutional,
     "LSTM": lambda classes, g: _Rows(classes),
 }
-"""How the nets are made, of the number of classes and a generator."""
+"""Constructors of the nets, from the number of classes and a generator."""
 
 
 def problem(source: tuple[Any, ...], name: str, seed: int) -> tuple[nn.Module, Callable[..., Tensor]]:

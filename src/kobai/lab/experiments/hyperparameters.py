@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -175,21 +176,20 @@ def _mesh(low: float, high: float, shift: float) -> list[float]:
     return [float(low * (high / low) ** ((i + shift) / SIDE)) for i in range(SIDE)]
 
 
-def _bayesian(objective: Any, seed: int) -> list[Trial]:
+def _bayesian(objective: Callable[..., float], seed: int) -> list[Trial]:
     import optuna
 
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         study = optuna.create_study(sampler=sampler_of_optuna()(seed=seed, n_startup_trials=5))
-        trials = []
-        for _ in range(TRIALS):
-            trial = study.ask()
-            rate = trial.suggest_float("lr", *RATES, log=True)
-            decay = trial.suggest_float("weight_decay", *DECAYS, log=True)
-            trials.append((rate, decay, objective(rate, decay)))
-            study.tell(trial, trials[-1][2])
-        return trials
+        space = {"lr": RATES, "weight_decay": DECAYS}
+
+        def judged(trial: Any) -> float:
+            return objective(*(trial.suggest_float(name, *ends, log=True) for name, ends in space.items()))
+
+        study.optimize(judged, TRIALS)
+        return [(*trial.params.values(), trial.value) for trial in study.trials]
     finally:
         optuna.logging.set_verbosity(verbosity)
 
@@ -206,13 +206,13 @@ def sampler_of_optuna() -> Any:
 
 
 def without_test(data: Data) -> Data:
-    """The same data with a test split of no sample: what a search is given, so that it cannot look."""
+    """The same data with an empty test split, so that a search cannot look at it."""
     empty = TensorDataset(*(part[:0] for part in data.splits.test.tensors))
     return replace(data, splits=replace(data.splits, test=empty))
 
 
 def validation_loss(data: Data, rate: float, decay: float, steps: int) -> float:
-    """The cross-entropy on the validation split after training; that of a blind guess where training diverged, or worse."""
+    """The cross-entropy on the validation split after training; at most twice that of a blind guess, also if it diverged."""
     model = _trained(data, rate, decay, steps)
     loss = evaluate(model, data.held_x, data.held_t)[0]
     ceiling = 2 * math.log(data.classes)

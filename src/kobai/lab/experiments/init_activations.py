@@ -22,7 +22,7 @@ ACTIVATIONS, INITS = ("sigmoid", "tanh", "relu"), ("std 1", "std 0.01", "xavier"
 LAYERS, WIDTH, SAMPLES, BINS = 5, 100, 1000, 50
 RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "relu": (0.0, 3.0)}
 CENTRES = {"sigmoid": 0.5, "tanh": 0.0, "relu": 0.0}
-"""Where a unit stands that is told nothing."""
+"""The output of a unit whose input is 0."""
 
 
 class InitActivations(Experiment):
@@ -131,7 +131,7 @@ class InitActivations(Experiment):
 
 
 def _peak(activation: str, counts: list[int]) -> int:
-    """The count that is drawn as the full height: of a rectifier's, that of the numbers which are not 0, if they are many."""
+    """The count drawn at full height; for a rectifier that of the outputs above 0, if there are many."""
     inner = max(counts[1:-1]) if activation == "relu" else 0
     return inner if inner > 0.01 * sum(counts) else max(counts)
 

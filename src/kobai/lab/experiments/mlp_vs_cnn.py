@@ -65,7 +65,7 @@ class MlpVsCnn(Experiment):
         repeats = max(SEEDS, settings.repeat)
         others = replace(settings, seed=settings.seed + repeats, repeat=1)
         nets = [(kind, pixels) for kind in KINDS for pixels in PIXELS]
-        long_ones_first = [(kind, pixels) for kind in reversed(KINDS) for pixels in PIXELS]
+        long_ones_first = nets[::-1]
         rates = {(*which, str(rate)): (source, *which, rate, steps) for which in long_ones_first for rate in RATES}
         held = over_seeds(others, held_accuracy, rates, TRIED - settings.quick)
         tried = {which: {rate: float(np.mean(held[*which, str(rate)])) for rate in RATES} for which in nets}

@@ -25,6 +25,7 @@ CURES: dict[str, dict[str, float]] = {
     "both": {"weight_decay": DECAY, "dropout": DROPOUT},
 }
 REAL = ("weight decay", "dropout", "both")
+"""The conditions that are a cure."""
 
 
 class Overfitting(Experiment):
@@ -143,7 +144,7 @@ CURVES = ("train_accuracy", "held_accuracy", "train_loss", "held_loss")
 
 
 def _late(curve: list[float]) -> float:
-    """The mean over the last quarter of a curve: small batches have it jump from one measurement to the next."""
+    """The mean over the last quarter of a curve, which jumps from one measurement to the next."""
     return float(np.mean(curve[-max(1, len(curve) // 4) :]))
 
 

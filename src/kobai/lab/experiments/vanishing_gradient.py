@@ -20,7 +20,7 @@ CONDITIONS = {"sigmoid": "xavier", "tanh": "xavier", "relu": "he"}
 
 WIDTH, DEPTH, DEPTHS = 100, 10, (2, 4, 6, 8, 10, 12)
 PROBE = 500
-"""Samples of the batch whose gradient is looked at."""
+"""Samples in the batch whose gradient is measured."""
 
 RATE, STEPS, QUICK_STEPS = 0.1, 2000, 600
 

@@ -32,7 +32,7 @@ HIDDEN, ACTIVATION = (50, 50), "sigmoid"
 TRAINING: dict[str, Any] = {"lr": 0.5, "steps": 2000, "measure_every": 50}
 SHOWN = 6
 TOLERANCE = 1e-3
-"""Singular values below this share of the greatest do not count towards the rank: rounding has them grow, slowly."""
+"""Singular values below this share of the greatest do not count towards the rank: rounding makes them grow slowly."""
 
 
 class ZeroInit(Experiment):

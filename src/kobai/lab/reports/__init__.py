@@ -1,1 +1,1 @@
-"""One HTML file on a run, a comparison, a search or experiments (``reporting``); its pages, and their charts as SVG."""
+"""Reports: one HTML file on a run, a comparison, a search or experiments (``reporting``), its pages and SVG charts."""

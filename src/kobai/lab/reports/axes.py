@@ -1,4 +1,4 @@
-"""Axes of charts: from which number to which they go, the round numbers beside them, and where on the paper that is."""
+"""Axes of SVG charts: their ranges, their ticks, and where values lie in the drawing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Ticks = tuple[tuple[float, str], ...]
 
 @dataclass(frozen=True)
 class Axis:
-    """The numbers from ``low`` to ``high``; ``ticks`` are those that are written, each with its text."""
+    """A range of numbers from ``low`` to ``high``; ``ticks`` are the labelled ones, each with its text."""
 
     low: float
     high: float
@@ -22,7 +22,7 @@ class Axis:
     log: bool = False
 
     def share(self, value: float) -> float:
-        """How far along a value is: 0 at ``low``, 1 at ``high``.
+        """How far along the axis a value lies: 0 at ``low``, 1 at ``high``.
 
         >>> between(1e-4, 1, log=True).share(0.01)
         0.5
@@ -33,7 +33,7 @@ class Axis:
 
 
 def between(low: float, high: float, log: bool = False, whole: bool = False) -> Axis:
-    """The axis from ``low`` to ``high`` and no further; ``whole``: integers only are written.
+    """The axis from exactly ``low`` to ``high``; ``whole``: only integers are labelled.
 
     >>> [text for _, text in between(1e-4, 1, log=True).ticks]
     ['10⁻⁴', '10⁻³', '10⁻²', '10⁻¹', '1']
@@ -46,9 +46,9 @@ def between(low: float, high: float, log: bool = False, whole: bool = False) -> 
 
 
 def around(values: Sequence[float], log: bool = False, shares: bool = False) -> Axis:
-    """The axis of what was measured, with some room at its ends; from 0 where that costs little, so that lengths compare.
+    """The axis for measured values, with some room at its ends; from 0 where that costs little, so that lengths compare.
 
-    ``shares``: they are written in per cent.
+    ``shares``: ticks are percentages.
 
     >>> around([0.2, 0.9], shares=True).ticks[0]
     (0.0, '0 %')
@@ -72,7 +72,7 @@ def around(values: Sequence[float], log: bool = False, shares: bool = False) -> 
 
 
 def wide(values: Sequence[float]) -> bool:
-    """Whether numbers above 0 are so far apart that only a logarithmic axis shows them all.
+    """Whether positive values spread so far that only a logarithmic axis shows them all.
 
     >>> wide([0.01, 1.0]), wide([0.1, 1.0]), wide([0.0, 1.0]), wide([])
     (True, False, False, False)
@@ -81,7 +81,7 @@ def wide(values: Sequence[float]) -> bool:
 
 
 def named(names: Sequence[str]) -> Axis:
-    """The axis of things: the first at 0, the second at 1, each with room on both sides.
+    """The axis of categories: the first at 0, the second at 1, each with room on both sides.
 
     >>> named(["relu", "tanh"]).share(0), named(["relu", "tanh"]).ticks
     (0.25, ((0.0, 'relu'), (1.0, 'tanh')))
@@ -90,7 +90,7 @@ def named(names: Sequence[str]) -> Axis:
 
 
 def thinned(ticks: Sequence[tuple[float, str]], most: int) -> Ticks:
-    """As many of the ticks as there is room for, evenly chosen."""
+    """At most ``most`` of the ticks, evenly spaced."""
     return tuple(ticks[:: max(1, math.ceil(len(ticks) / most))])
 
 
@@ -98,7 +98,7 @@ def thinned(ticks: Sequence[tuple[float, str]], most: int) -> Ticks:
 
 
 def nice(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers within [low, high], some ``about`` of them.
+    """Round numbers within [low, high], about ``about`` of them.
 
     >>> nice(0, 1), nice(-3.2, 7, 3)
     ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0.0, 5.0])
@@ -124,7 +124,7 @@ def _decades(low: float, high: float) -> Ticks:
 
 
 def number(value: float) -> str:
-    """A number as short as it can be read.
+    """A number in its shortest readable form.
 
     >>> [number(v) for v in (0.25, 1500, 0.00001, -2.0, 1e6, 0)]
     ['0.25', '1,500', '1e−5', '−2', '1e6', '0']
@@ -140,7 +140,7 @@ def number(value: float) -> str:
 
 
 def rounded(value: float | None, digits: int = 3) -> str:
-    """A number with so many digits; a dash where there is none.
+    """A number to so many significant digits; a dash for None.
 
     >>> rounded(0.123456), rounded(None)
     ('0.123', '–')
@@ -149,7 +149,7 @@ def rounded(value: float | None, digits: int = 3) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share in per cent, to a tenth; a dash where there is none.
+    """A share as a percentage with one decimal; a dash for None.
 
     >>> percent(0.9876), percent(None)
     ('98.8 %', '–')
@@ -158,7 +158,7 @@ def percent(share: float | None) -> str:
 
 
 def whole_percent(value: float) -> str:
-    """A share of a whole, in full per cent.
+    """A share as a whole percentage.
 
     >>> whole_percent(0.876), whole_percent(0.001), whole_percent(0.0)
     ('88 %', '< 1 %', '0 %')
@@ -167,7 +167,7 @@ def whole_percent(value: float) -> str:
 
 
 def power(value: float) -> str:
-    """A power of ten, with its exponent raised.
+    """A power of ten with a superscript exponent.
 
     >>> power(0.001), power(1.0), power(100.0)
     ('10⁻³', '1', '10²')
@@ -178,12 +178,12 @@ def power(value: float) -> str:
     return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
-# --- on the paper -------------------------------------------------------------------------------------------------------
+# --- in the drawing -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Two axes on a paper of ``width`` × ``height``."""
+    """Two axes in a drawing of ``width`` × ``height``."""
 
     across: Axis
     up: Axis
@@ -206,7 +206,7 @@ class Frame:
 
     @property
     def turned(self) -> bool:
-        """Whether names below the chart need more room than there is side by side."""
+        """Whether the labels below are turned, for want of room side by side."""
         room = (self.right - self.left) / max(1, len(self.across.ticks))
         return any(6.2 * len(text) > room for _, text in self.across.ticks)
 
@@ -217,11 +217,11 @@ class Frame:
         return self.bottom - self.up.share(value) * (self.bottom - self.top)
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        """Where a point of the data is on the paper."""
+        """Where a point of the data lies in the drawing."""
         return self.x(x), self.y(y)
 
     def axes(self, x_label: str, y_label: str) -> Markup:
-        """Lines, numbers, and what they are of."""
+        """Grid, axis lines, ticks and labels."""
         parts = []
         for value, text in self.up.ticks:
             y = self.y(value)
@@ -242,5 +242,5 @@ class Frame:
 
 
 def shortened(name: str, most: int) -> str:
-    """At most so many letters of a name."""
+    """A name cut to ``most`` letters."""
     return name if len(name) <= most else name[: most - 1] + "…"

@@ -1,4 +1,4 @@
-"""Line charts, and strips for the rows of tables, as SVG drawn without any package."""
+"""Line charts, and strips for table rows, as SVG."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DASHES = (None, "7 4", "9 3 2 3", "2 3", "12 4", "4 2", "9 3 2 3 2 3", "3 5")
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a chart; points that are None or not finite are gaps. ``colour`` and ``form`` number colour, dash, marker."""
+    """One line of a chart; values that are None or not finite leave gaps. ``form`` numbers its dashes and its marker."""
 
     name: str
     x: Sequence[float]
@@ -40,7 +40,7 @@ class Line:
     band: tuple[Sequence[float | None], Sequence[float | None]] | None = None
 
     def stroke(self) -> dict[str, Any]:
-        """Attributes that draw it."""
+        """The SVG attributes of its stroke."""
         dashes = DASHES[self.form % len(DASHES)]
         return {"class_": "line", "style": f"stroke:var(--{self.colour})", "stroke_dasharray": dashes}
 
@@ -65,12 +65,12 @@ def lines(
     Args:
         alt: what it shows, in words.
         log: logarithmic y axis; values that are not above 0 are left out.
-        percent: y is a share, written in per cent.
+        percent: y is a share, written as a percentage.
         whole: x has whole numbers only.
         ticks: places and names on the x axis instead of numbers.
-        marks, levels: vertical and horizontal lines of reference with their names.
+        marks, levels: vertical and horizontal reference lines with their names.
         legend: whether the lines' names stand below, where there are several lines.
-        width: of the drawing, in the units of its type; what is shown narrow is drawn narrow, so that type stays legible.
+        width: of the drawing, in the units of its type; see ``drawing.WIDTH``.
 
     >>> chart = lines([Line("loss", [1, 2], [0.5, None])], alt="It falls.", x_label="epoch", y_label="loss")
     >>> chart.startswith('<svg viewBox="0 0 400 260" role="img" aria-label="It falls."')
@@ -128,7 +128,7 @@ def names(series: Sequence[Line]) -> Markup:
 
 
 def strip(values: Sequence[float], scale: Axis) -> Markup:
-    """A dot for each value and a bar up to their mean, for a row of a table which has the numbers too.
+    """A dot for each value and a bar up to their mean, for a table row that also has the numbers.
 
     >>> strip([0.9, 0.95], around([0, 1])).count("<circle")
     2
@@ -153,7 +153,7 @@ def _across(xs: Sequence[float], whole: bool, ticks: Sequence[tuple[float, str]]
 
 
 def _within_reach(value: float, ys: Sequence[float], log: bool) -> bool:
-    """Whether a line of reference is so near to the data that it does not flatten them."""
+    """Whether a reference line is near enough to the data not to flatten them."""
     low, high = min(ys), max(ys)
     if log:
         return low / 30 <= value <= high * 30
@@ -162,7 +162,7 @@ def _within_reach(value: float, ys: Sequence[float], log: bool) -> bool:
 
 
 def _runs(line: Line, fits: Callable[[float | None], bool]) -> list[list[Point]]:
-    """The points of a line, parted where one is missing."""
+    """The points of a line, split where values are missing."""
     points: Iterable[Any] = zip(line.x, line.y, strict=True)
     return [list(run) for there, run in groupby(points, lambda point: fits(point[1])) if there]
 

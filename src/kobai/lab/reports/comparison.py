@@ -20,11 +20,11 @@ from kobai.train.settings import Settings
 SOURCE = Source("results.json", "ranking", "comparison.json", "comparison", "run", "kobai compare")
 
 ROWS = 20
-"""Places of a ranking that are shown at once."""
+"""Places of the ranking that are not folded away."""
 
 _COLOURS = ("blue", "vermilion", "green", "purple", "orange", "sky", "grey", "yellow", "black")
 _SHADES = {getattr(plots, name.upper()): name for name in _COLOURS}
-"""The page's own names of the lab's colours: it has a second shade of each, for the dark."""
+"""The page's names of the lab's colours; it has a second shade of each for dark mode."""
 
 
 def page(source: Path) -> Page:

@@ -11,12 +11,12 @@ from kobai.lab.reports.drawing import at, drawable, label, nothing, picture, str
 from kobai.lab.reports.markup import Markup, tag
 
 SPIKE = 3.0
-"""A histogram's bin that is so many times higher than any other is cut off, and its share written beside it."""
+"""A bin this many times higher than all others is cut off, with its share written beside it."""
 
 
 @dataclass(frozen=True)
 class Bars:
-    """A histogram: ``len(counts) + 1`` edges; filled, or as an outline."""
+    """One histogram: ``len(counts) + 1`` edges; filled or outlined."""
 
     name: str
     edges: Sequence[float]
@@ -26,7 +26,7 @@ class Bars:
 
 
 def histogram(bars: Sequence[Bars], *, alt: str, width: int = 200, height: int = 112) -> Markup:
-    """Small histograms over one another, each scaled to its own greatest count, on a common x axis.
+    """Small histograms drawn over each other on one x axis, each scaled to its highest bin.
 
     >>> histogram([Bars("now", [0, 0.5, 1], [3, 1])], alt="Most are small.").count("<path")
     1
@@ -50,10 +50,10 @@ def histogram(bars: Sequence[Bars], *, alt: str, width: int = 200, height: int =
         body.append(label(number(value), x, bottom + 15, f"tick middle {side}"))
     for b in seen:
         ordered = sorted(b.counts)
-        # One bin far above all others, as of the zeros of a ReLU, is cut off, lest the others vanish beside it.
+        # A bin far above all others, such as the zeros of a ReLU, is cut off so that the others stay visible.
         spike = len(ordered) > 1 and ordered[-2] > 0 and ordered[-1] > SPIKE * ordered[-2]
         most = 1.25 * ordered[-2] if spike else ordered[-1]
-        # One bin alone, as of units that all say the same, is drawn so wide that it is seen.
+        # A single narrow bin, of units that all agree, is widened to stay visible.
         corners = [(place(b.edges[0]), bottom)]
         for (a, c), count in zip(pairwise(b.edges), b.counts, strict=True):
             y = bottom - min(1.0, count / most) * (bottom - top)
@@ -94,7 +94,7 @@ def bars(names: Sequence[str], values: Sequence[float], *, alt: str, x_label: st
 
 
 def confusion(names: Sequence[str], counts: Sequence[Sequence[int]], *, alt: str) -> Markup:
-    """A confusion matrix: rows are true classes, columns predicted ones; what is right lies on the diagonal, mistakes glow.
+    """A confusion matrix: rows are true classes, columns predictions; the diagonal is right, mistakes stand out.
 
     >>> confusion(["a", "b"], [[5, 1], [0, 6]], alt="One a was taken for b.").count("<rect")
     4

@@ -1,4 +1,4 @@
-"""What a report says of a run's data, and of the mistakes its model makes on them."""
+"""What a report says about a run's data, and about the mistakes of its model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from kobai.train.job import Restored, load_data
 from kobai.xp import to_host
 
 BATCH = 256
-"""Training samples that the model is asked about."""
+"""Training samples that go through the model."""
 
 PICTURES, MISTAKES = 20, 20
 
@@ -31,7 +31,7 @@ Host = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Asked:
-    """The data of a run and what its model says to them; ``problem`` tells why there are none."""
+    """A run's data and its model's answers; ``problem`` says why there are none."""
 
     splits: DataSplits | None
     problem: str = ""
@@ -42,7 +42,7 @@ class Asked:
 
 
 def ask(restored: Restored, data_dir: str | None, say: Callable[[str], None]) -> Asked:
-    """Read the run's data and ask its model: about the validation split sample by sample, about the test split once."""
+    """Read the run's data and evaluate its model: on the validation split sample by sample, on the test split once."""
     settings = restored.settings if data_dir is None else replace(restored.settings, data_dir=data_dir)
     try:
         splits = load_data(replace(settings, download=False))
@@ -67,7 +67,7 @@ def _questions(splits: DataSplits, split: str) -> inference.Questions:
 
 
 def data_section(restored: Restored, asked: Asked) -> list[Any]:
-    """Splits, classes and how many samples each has, the look of some of them."""
+    """Splits, classes, their numbers of samples, and some samples."""
     shape = "×".join(map(str, restored.input_shape))
     classes = ", ".join(restored.classes[:12]) + ", …" * (len(restored.classes) > 12)
     known = [
@@ -79,11 +79,10 @@ def data_section(restored: Restored, asked: Asked) -> list[Any]:
         problem = f"The data could not be read, so the report shows nothing that needs them: {asked.problem}"
         return [facts(known), tag("p", problem)]
     splits = asked.splits
-    x, t = (to_host(part.array) for part in splits.train.tensors)
+    x, t = (to_host(part.array) for part in (splits.train.tensors[0][:10000], splits.train.tensors[1]))
     counts = np.bincount(t, minlength=len(splits.classes)).tolist()
     names = {"train": "To train on", "validation": "To choose by", "test": "Kept apart to the end"}
     known += [(name, f"{len(getattr(splits, part)):,} samples") for part, name in names.items()]
-    x = x[:10000]
     spread = f"mean {rounded(x.mean(), 2)}, standard deviation {rounded(x.std(), 2)}"
     known.append(("What the model sees", f"{spread}, from {rounded(x.min())} to {rounded(x.max())}"))
     least, most = min(counts), max(counts)
@@ -147,7 +146,7 @@ def _pictures(splits: DataSplits, labels: Host) -> Markup | None:
 
 
 def _strip(x: Host, splits: DataSplits, captions: list[Any], alts: list[str]) -> Markup | None:
-    """Pictures (n, C, H, W) beside one another; None where samples are none."""
+    """A row of pictures (n, C, H, W); None where samples are not pictures."""
     if x.ndim != 4 or x.shape[1] not in (1, 3) or min(x.shape[2:]) < 2:
         return None
     scale, shift = np.array([splits.scaling.scale, splits.scaling.shift], np.float32)  # of pictures: one number each
@@ -158,8 +157,8 @@ def _strip(x: Host, splits: DataSplits, captions: list[Any], alts: list[str]) ->
     shown = []
     for image, caption, alt in zip(pixels, captions, alts, strict=True):
         grey = image.shape[0] == 1
-        content = png(np.ascontiguousarray(image[0] if grey else image.transpose(1, 2, 0)))
-        # Grey pictures are bright strokes on black: the page turns them where it is light itself.
+        content = png(image[0] if grey else image.transpose(1, 2, 0))
+        # Grey pictures are bright strokes on black: a light page inverts them.
         picture = tag("img", src=data_uri(content, "image/png"), alt=alt, class_="ink" if grey else None)
         shown.append(tag("figure", tag("span", picture), tag("figcaption", caption)))
     return tag("div", shown, class_="samples")

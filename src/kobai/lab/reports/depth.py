@@ -1,4 +1,4 @@
-"""What a report shows of a net's inside: activations, gradients and updates through its depth, before training and after."""
+"""The inside of a net in a report: activations, gradients and updates through its depth, before and after training."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ RATIO = 1e-3
 
 @dataclass(frozen=True)
 class Seen:
-    """One training step on the same samples: of the net as it was drawn, and of the net as it is kept."""
+    """One training step on the same samples, of the untrained net and of the trained one."""
 
     before: Reading
     after: Reading
@@ -66,7 +66,7 @@ class Seen:
 
 
 def look(restored: job.Restored, state: dict[str, Any], batch: tuple[Tensor, Tensor]) -> Seen:
-    """Watch a step of both nets, on copies. Random numbers are drawn."""
+    """Observe a step of both nets, on copies. Draws random numbers."""
     settings = restored.settings
     shape, classes = restored.input_shape, len(restored.classes)
     fresh, begun = job.begin(settings, job.describe_model(settings, shape, classes))
@@ -163,7 +163,7 @@ def _panel(layer: LayerStats, before: LayerStats | None) -> Markup:
 
 
 def _signals(seen: Seen, layers: Sequence[LayerStats]) -> list[Markup]:
-    """The spread of the signal through the depth, and the share of units that do not let it through, if there are any."""
+    """The spread of the signal through the depth, and the share of units that block it, if any do."""
     names = [layer.name for layer in layers]
     spread = _through_depth("signal", names, seen, lambda layer: layer.output.signal, log=True)
     outputs = [layer.output for layer in layers]
@@ -182,7 +182,7 @@ def _activated(reading: Reading) -> list[LayerStats]:
 
 
 def _chosen(layers: Sequence[LayerStats]) -> list[LayerStats]:
-    """At most PANELS of them, evenly through the depth, with the first and the last."""
+    """At most PANELS layers, evenly spread over the depth, the first and the last among them."""
     if len(layers) <= PANELS:
         return list(layers)
     return [layers[round(i * (len(layers) - 1) / (PANELS - 1))] for i in range(PANELS)]
@@ -300,7 +300,7 @@ def _ends(line: Line, percent: bool = False) -> str:
 
 
 def findings(restored: job.Restored, seen: Seen) -> list[Any]:
-    """What the doctor says of the net as it began and as it is."""
+    """What the doctor finds in the untrained net and in the trained one."""
     parts: list[Any] = [
         how(
             "The doctor (kobai diagnose) watches real training steps and compares what it measures with thresholds that are "

@@ -1,7 +1,7 @@
-"""Pieces of charts as SVG, in the colours of the page they stand in: light or dark, on paper or a phone.
+"""SVG building blocks of charts, in the colours of their page: light, dark or printed.
 
-Colours are those of Okabe and Ito, as in :mod:`kobai.lab.plots`; the page gives each a lighter shade where it is dark. What a
-colour says, the form of the line and its marker say as well. Every chart carries its text for those who do not see it.
+Colours are those of Okabe and Ito, as in :mod:`kobai.lab.plots`; the page has a lighter shade of each for dark mode. Dashes and
+markers repeat what colours say. Every chart has a text alternative.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ CORNERS = {
 }
 
 WIDTH, HEIGHT = 400, 260
-"""Of a chart, in units of its type: what is shown narrow is drawn narrow, so that type stays legible."""
+"""Of a chart, in the units of its type: a narrow chart is drawn narrow, so that its type stays legible."""
 
 GREATEST = 1e100
-"""What is larger is drawn no more than infinity is: the arithmetic of axes would overflow."""
+"""Larger values are left out, as infinity is: the arithmetic of axes would overflow."""
 
 
 def drawable(value: float | None) -> TypeGuard[float]:
-    """Whether a number has a place on paper."""
+    """Whether a value can be drawn."""
     return value is not None and abs(value) < GREATEST
 
 
@@ -44,13 +44,13 @@ def stroke(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
 
 
 def label(text: Any, x: float, y: float, kind: str, turn: tuple[float, float, float] | None = None) -> Markup:
-    """Words at a place; ``turn``: (degrees, around x, y)."""
+    """Text at (x, y); ``turn``: rotated by (degrees, about x, y)."""
     turned = {"transform": f"rotate({' '.join(map(at, turn))})"} if turn is not None else {}
     return tag("text", text, x=at(x), y=at(y), class_=kind.strip(), **turned)
 
 
 def marker(x: float, y: float, colour: str, form: int, spoken: str = "", size: float = 1.0) -> Markup:
-    """A point in its form, hollow so that points under one another are seen; ``spoken`` is shown where it is pointed at."""
+    """A marker, hollow so that overlapping ones are seen; ``spoken`` is its tooltip."""
     how = {"class_": "marker", "style": f"stroke:var(--{colour})"}
     said = tag("title", spoken) if spoken else None
     kind = MARKERS[form % len(MARKERS)]
@@ -63,7 +63,7 @@ def marker(x: float, y: float, colour: str, form: int, spoken: str = "", size: f
 
 
 def path(points: Sequence[tuple[float, float]]) -> str:
-    """Points as a polyline or polygon has them."""
+    """Points as an attribute of a polyline or polygon."""
     return " ".join(f"{at(x)},{at(y)}" for x, y in points)
 
 
@@ -73,11 +73,11 @@ def picture(alt: str, body: Sequence[Markup], width: float = WIDTH, height: floa
 
 
 def key(entries: Sequence[tuple[Markup, Any]]) -> Markup:
-    """A legend: (what it looks like, what it is)."""
+    """A legend of (sample, name)."""
     return tag("div", [tag("span", *entry) for entry in entries], class_="key")
 
 
 def nothing(alt: str, width: float = WIDTH, height: float = 80) -> Markup:
-    """What stands in the place of a drawing without data."""
+    """The placeholder for a drawing without data."""
     text = label("nothing to draw", width // 2, height // 2, "note middle")
     return picture(f"{alt} (There is nothing to draw.)", [text], width, height)

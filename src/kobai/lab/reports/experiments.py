@@ -70,7 +70,7 @@ def _experiment(path: Path, content: dict[str, Any]) -> list[Any]:
 
 
 def picture(path: Path, alt: str) -> Markup:
-    """A figure from its file, as a picture within the page, where it can do nothing but be seen."""
+    """A figure from its file, as an image: a script in it would not run."""
     try:
         content = regular(path).read_bytes()
     except OSError:

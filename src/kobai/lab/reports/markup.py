@@ -1,4 +1,4 @@
-"""HTML and SVG out of elements, in which everything that is not markup already is escaped."""
+"""HTML and SVG elements; text is escaped unless it is markup already."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _EMPTY = frozenset({"br", "hr", "img", "meta", "link"})
 
 
 class Markup(str):
-    """Text that is markup: it is put into a page as it stands."""
+    """Markup, which goes into a page as it is."""
 
     __slots__ = ()
 
 
 def escaped(value: Any) -> Markup:
-    """``value`` as markup: text is escaped, markup is kept, None is nothing, of a list the entries.
+    """``value`` as markup: text is escaped, markup kept, None is empty, and a list is the markup of its entries.
 
     >>> escaped("a < b & 'c'"), escaped(Markup("<b>"))
     ('a &lt; b &amp; &#x27;c&#x27;', '<b>')
@@ -32,13 +32,13 @@ def escaped(value: Any) -> Markup:
         return value
     if isinstance(value, (list, tuple)):
         return Markup("".join(map(escaped, value)))
-    # What XML has no place for, such as the escape that begins a terminal's colours, no browser shows either.
+    # XML has no control characters, such as the escape that begins a terminal's colours.
     shown = "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in str(value))
     return Markup(html.escape(shown, quote=True))
 
 
 def tag(name: str, *children: Any, **attributes: Any) -> Markup:
-    """An element. ``_`` at an attribute's end is left out, within it is ``-``; attributes that are None or False are left out.
+    """An element. In attribute names a last ``_`` is dropped and others become ``-``; None and False leave an attribute out.
 
     >>> tag("p", "1 < 2, ", tag("b", "yes"), class_="note", hidden=False)
     '<p class="note">1 &lt; 2, <b>yes</b></p>'
@@ -56,14 +56,14 @@ def tag(name: str, *children: Any, **attributes: Any) -> Markup:
 
 
 def paragraphs(text: str) -> Markup:
-    """Plain text with empty lines between its paragraphs."""
+    """Plain text as paragraphs, which empty lines separate."""
     return escaped([tag("p", part.strip()) for part in text.split("\n\n") if part.strip()])
 
 
 def table(
     header: Sequence[Any], rows: Iterable[Sequence[Any]], numeric: Iterable[int] = (), caption: str = ""
 ) -> Markup:
-    """A table in a box that scrolls by itself where the page is narrower; columns ``numeric`` are set flush right.
+    """A table in a box that scrolls where the page is narrower; ``numeric`` columns are right-aligned.
 
     >>> "<td class=\\"n\\">3</td>" in table(["name", "n"], [["a", 3]], numeric=[1])
     True
@@ -79,17 +79,17 @@ def table(
 
 
 def wide(content: Markup, name: str) -> Markup:
-    """What may be wider than the page, in a box that scrolls, with the keyboard too; ``name`` says what is in it."""
+    """Content that may be wider than the page, in a box that scrolls, also by keyboard; ``name`` labels it."""
     return tag("div", content, class_="wide", tabindex="0", role="region", aria_label=name)
 
 
 def code(text: str, wrap: bool = False) -> Markup:
-    """Text as it would be typed, in lines that wrap or in a box that scrolls."""
+    """Code or a command, in lines that wrap or in a box that scrolls."""
     return tag("pre", tag("code", text), **({"class_": "wrap"} if wrap else {"tabindex": "0"}))
 
 
 def facts(pairs: Iterable[tuple[str, Any]]) -> Markup:
-    """Names with their values; a value that is None is left out, one that is long gets room."""
+    """Names with their values; None is left out, a long value gets a line of its own."""
     shown = [
         tag("div", tag("dt", name), tag("dd", value), class_="whole" if len(str(value)) > 44 else None)
         for name, value in pairs
@@ -99,7 +99,7 @@ def facts(pairs: Iterable[tuple[str, Any]]) -> Markup:
 
 
 def data_uri(content: bytes, kind: str) -> str:
-    """A file as an address that needs no network.
+    """A file as a ``data:`` address.
 
     >>> data_uri(b"<svg/>", "image/svg+xml")
     'data:image/svg+xml;base64,PHN2Zy8+'

@@ -71,23 +71,23 @@ class Page:
 
 
 def figure(drawing: Any, caption: str = "", note: str = "", class_: str | None = None) -> Markup:
-    """A drawing with what it is above it."""
+    """A drawing with its caption above."""
     above = tag("figcaption", caption, tag("small", note) if note else None) if caption else None
     return tag("figure", above, drawing, class_=class_)
 
 
 def how(text: str) -> Markup:
-    """How something is read, less loud than the rest."""
+    """A quiet note on how to read what follows."""
     return tag("p", text, class_="how")
 
 
 def more(summary: str, *content: Any) -> Markup:
-    """What opens at a click."""
+    """Content that opens at a click."""
     return tag("details", tag("summary", summary), list(content))
 
 
 def common(settings: Mapping[str, Any], varied: Container[str]) -> list[Markup]:
-    """What the runs of a comparison or a search have in common: in a line what is not usual, and all of it."""
+    """What the runs of a comparison or a search have in common: what is not the default in a line, and all settings."""
     base = Settings.from_dict(settings)
     listed = [(told(name), spelt(of_json(value))) for name, value in settings.items()]
     return [
@@ -113,10 +113,10 @@ def of_json(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Source:
-    """What the folder of a comparison or a search is known by.
+    """How a comparison or a search is recognised on disk and read.
 
-    ``file`` holds its results, among them ``entry``; ``begun`` is there from the beginning. ``what`` it is, of which ``parts``,
-    and the ``command`` that makes it.
+    ``file`` holds the results, with ``entry`` among them; ``begun`` exists from the start. ``what``, ``part`` and ``command``
+    are words for messages.
     """
 
     file: str
@@ -134,7 +134,7 @@ class Source:
 
     @contextmanager
     def results(self, path: Path) -> Iterator[Any]:
-        """What its file holds; what turns out to be missing from it meanwhile is reported as DataError."""
+        """The content of its file; errors of the block that come from missing or odd entries become a DataError."""
         file = path / self.file if path.is_dir() else path
         if not file.exists():
             raise DataError(
@@ -149,7 +149,7 @@ class Source:
 
 
 def environment(pairs: Sequence[tuple[str, Any]]) -> Markup:
-    """Versions and machine, behind the facts of the run itself."""
+    """Facts about the run, then versions and machine."""
     found = machine()
     here = [
         ("Processor", f"{found['processor']}, {found['cores']} cores"),

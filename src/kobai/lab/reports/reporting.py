@@ -1,4 +1,4 @@
-"""The report: one HTML file on a run, a comparison, a search, or experiments, which needs no network."""
+"""``report``: one HTML file, which needs no network, on a run, a comparison, a search or experiments."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kobai.random import default_generator
 log = logging.getLogger("kobai")
 
 FILE = "report.html"
-"""What a report is called in the folder that it is about."""
+"""The name of a report in the folder that it is about."""
 
 _PAGES = (".html", ".htm")
 
@@ -35,8 +35,8 @@ def report(
             comparison or of a search, or its results (JSON); a folder with results of experiments, or one of these (JSON).
         out: the file to write; by default ``report.html`` in the folder. It is replaced whole.
         data_dir: where the files of the run's data set are, if not where they were.
-        say: given a line for what could not be told, such as a damaged checkpoint that was passed over.
-        tell: given a line on what the report is about: which checkpoint, of which epoch, or which results.
+        say: called with a line for what could not be reported, such as a damaged checkpoint that was skipped.
+        tell: called with a line on what the report is about: which checkpoint, of which epoch, or which results.
 
     The file holds all it needs: figures are SVG within it, pictures are in its addresses, and it has no script. What a run was
     trained on is read once more, and its model is asked about one batch of 256 training samples as it was before training (the

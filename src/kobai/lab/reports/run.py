@@ -1,4 +1,4 @@
-"""The report on a run of ``kobai train``: data, model, curves, what goes through it, what is wrong with it, whence it came."""
+"""The report on a run of ``kobai train``: data, model, curves, activations, gradients, findings, environment."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Say = Callable[[str], None]
 History = list[dict[str, Any]]
 
 LONG = 14
-"""Layers of which a table is shown at once."""
+"""A table of more layers than this is folded away."""
 
 NAMES = {"mlp": "multilayer perceptron"}
 
@@ -41,7 +41,7 @@ def is_run(source: Path) -> bool:
 
 
 def page(source: Path, data_dir: str | None, say: Say, tell: Say) -> Page:
-    """The page on a run, whose data are looked for in ``data_dir`` if that is given; ``tell`` is told what it is about."""
+    """The page on a run, with its data from ``data_dir`` if that is given; ``tell`` gets a line on what is reported."""
     restored = job.restore(source, say)
     tell(f"{restored.which}, with the train, validation and test splits of {restored.settings.data}")
     state = checkpoint.read(restored.path, default_device())
@@ -201,7 +201,7 @@ def _environment(restored: job.Restored, state: dict[str, Any]) -> list[Any]:
 
 
 def _history(source: Path, state: dict[str, Any], say: Say) -> History:
-    """Epochs of the run: those that its checkpoints know, and one that its file may know besides. Of a file, its own."""
+    """The epochs of a run: those in its checkpoints, and one more that its history may have. Of a checkpoint alone, its own."""
     known = {record["epoch"]: dict(record) for record in state["history"]}
     path = source / job.HISTORY
     if source.is_dir() and path.exists():

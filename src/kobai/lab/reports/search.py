@@ -18,17 +18,17 @@ from kobai.train.progress import duration
 SOURCE = Source("search.json", "trials", "study.journal", "search", "trial", "kobai tune")
 
 TEST = "test.json"
-"""The look at the test split."""
+"""The file with the scores on the test split."""
 
 ROWS = 10
-"""Trials of a ranking that are shown at once."""
+"""Trials of the ranking that are not folded away."""
 
 EDGE = 0.04
-"""A best value so near to an end of its range, as a share of it, that better ones may lie beyond."""
+"""A best value this near to an end of its range, as a share of it, suggests better ones beyond."""
 
 
 def page(source: Path) -> Page:
-    """The page on a search: the best settings, how it came to them, which settings mattered, how it was done."""
+    """The page on a search: the best settings, its course, which settings mattered, how it was done."""
     test = (source if source.is_dir() else source.parent) / TEST
     tested = read_json(test) if test.exists() else None
     with SOURCE.results(source) as content:

@@ -1,7 +1,7 @@
 """Charts of a search as SVG: scores by trial, what each setting did to them, trials as parallel coordinates.
 
-Complete trials are blue circles, the best a vermilion diamond. Pruned ones are grey: their last score was taken earlier than
-those of the others, and does not compare with them.
+Complete trials are blue circles, the best a vermilion diamond. Pruned ones are grey: their last score was measured
+earlier than the others' and does not compare.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def history(plan: TunePlan, trials: Sequence[Trial], *, alt: str) -> Markup:
 
 
 def curves(plan: TunePlan, trials: Sequence[Trial], *, alt: str) -> Markup:
-    """Each trial's score along its training."""
+    """Each trial's score during its training."""
     best = _best(plan, trials)
     drawn = [t for t in trials if t.state in ("complete", "pruned") and any(map(drawable, t.curve))]
     if not drawn:
@@ -75,7 +75,7 @@ def slices(plan: TunePlan, trials: Sequence[Trial], name: str, *, alt: str) -> M
 
     def x(trial: Trial) -> float:
         place = plan.place(name, trial.parameters[name])
-        # Equal choices side by side; their places are one apart.
+        # Equal choices are spread a little; their places are one apart.
         return frame.x(place if isinstance(plan.space[name], Range) else place + jitter.uniform(-0.12, 0.12))
 
     for trial in trials:
