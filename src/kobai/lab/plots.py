@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -233,18 +232,9 @@ def end_labels(ax: Any, lines: Mapping[str, Any], gap: float = 0.075, size: floa
             lacking = gap - (upper[0] - lower[0])
             if lacking > 1e-6:
                 lower[0], upper[0] = lower[0] - lacking / 2, upper[0] + lacking / 2
+    look = {"xycoords": "axes fraction", "va": "center", "fontsize": size, "annotation_clip": False}
     for y, label, line in places:
-        ax.annotate(
-            label,
-            (1.0, y),
-            xycoords="axes fraction",
-            xytext=(5, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=size,
-            color=line.get_color(),
-            annotation_clip=False,
-        )
+        note(ax, label, (1.0, y), (5, 0), color=line.get_color(), **look)
 
 
 def legend_below(fig: Any, ax: Any, columns: int | None = None, **kwargs: Any) -> Any:
@@ -282,23 +272,16 @@ def note(ax: Any, text: str, at: tuple[float, float], shift: tuple[float, float]
     ax.annotate(text, at, **{"xytext": shift, "textcoords": "offset points", "fontsize": 7.5, **kwargs})
 
 
-@contextmanager
-def _steady() -> Any:
-    """Settings under which equal figures give equal files."""
-    import matplotlib
-
-    with matplotlib.rc_context({"svg.hashsalt": "kobai", "svg.fonttype": "path"}):
-        yield
-
-
 def render(fig: Any, kind: str) -> bytes:
     """A figure as the bytes of a ``png`` or ``svg`` file; equal figures give equal bytes.
 
     >>> render(figure(1, 1), "png")[1:4]
     b'PNG'
     """
+    import matplotlib
+
     content = io.BytesIO()
-    with _steady():
+    with matplotlib.rc_context({"svg.hashsalt": "kobai", "svg.fonttype": "path"}):
         fig.savefig(content, format=kind, metadata={"Date": None} if kind == "svg" else {"Software": None})
     return _shorter(content.getvalue()) if kind == "svg" else content.getvalue()
 

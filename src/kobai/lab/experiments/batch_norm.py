@@ -24,8 +24,8 @@ ARMS = {
 HIDDEN = (100,) * 5
 SAMPLES, BATCH, RATE = 1000, 100, 0.01
 EPS, MOMENTUM = 1e-10, 0.3
-"""ε must stay below the variance of the smallest scale's outputs, 10⁻⁸, or it is ε that they are divided by; and running
-statistics have to follow within the ten batches of an epoch, for they are what evaluation divides by.
+"""ε must stay below the variance of the smallest scale's outputs, 10⁻⁸, or it decides what they are divided by. Running
+statistics, which evaluation uses, must follow within the ten batches of an epoch.
 """
 SCALES = tuple(float(scale) for scale in np.logspace(0, -4, 16))
 LEARNT = 0.8
@@ -66,12 +66,12 @@ class BatchNormalisation(Experiment):
 
     def finding(self, numbers: Numbers) -> tuple[str, bool]:
         epochs = numbers["epochs"][-1]
-        end = {arm: np.array(runs)[:, -1] for arm, runs in numbers["accuracy"].items()}
+        accuracy = {arm: np.array(runs) for arm, runs in numbers["accuracy"].items()}  # (scales, epochs)
+        end = {arm: runs[:, -1] for arm, runs in accuracy.items()}
         learnt = {arm: int((final >= LEARNT).sum()) for arm, final in end.items()}
-        halfway = {arm: _epochs_to(runs, LEARNT) for arm, runs in numbers["accuracy"].items()}
+        soonest = {arm: min(np.flatnonzero((r >= LEARNT).any(axis=0)), default=math.inf) for arm, r in accuracy.items()}
         n = len(numbers["scales"])
-        mean = {arm: np.array(runs).mean(axis=1) for arm, runs in numbers["accuracy"].items()}  # over the epochs
-        ahead = int((mean["before"] > mean["without"]).sum())
+        ahead = int((accuracy["before"].mean(axis=1) > accuracy["without"].mean(axis=1)).sum())
         window = [scale for scale, final in zip(numbers["scales"], end["without"], strict=True) if final >= LEARNT]
         range_ = f" (initial scales {min(window):.2g} to {max(window):.2g})" if window else ""
         text = (
@@ -82,14 +82,13 @@ class BatchNormalisation(Experiment):
             f"{end['after'].min():.0%} and {end['after'].max():.0%} after it, {end['without'].min():.0%} and "
             f"{end['without'].max():.0%} without: a standard deviation of {100 * end['before'].std():.0f}, "
             f"{100 * end['after'].std():.0f} and {100 * end['without'].std():.0f} points. The fastest net needs "
-            f"{_epochs(halfway['before'])} with and {_epochs(halfway['without'])} without it to get to {LEARNT:.0%}; "
+            f"{_epochs(soonest['before'])} with and {_epochs(soonest['without'])} without it to get to {LEARNT:.0%}; "
             f"at {ahead} of {n} scales the net with it is ahead, in the mean over the epochs."
         )
-        best = {arm: min((e for e in found if e is not None), default=math.inf) for arm, found in halfway.items()}
         passed = (
             min(learnt["before"], learnt["after"]) >= max(n / 3, 2 * learnt["without"])
             and max(end["before"].std(), end["after"].std()) < 0.8 * end["without"].std()
-            and best["before"] <= best["without"]
+            and soonest["before"] <= soonest["without"]
             and ahead >= 0.75 * n
         )
         return text, bool(passed)
@@ -105,8 +104,8 @@ class BatchNormalisation(Experiment):
         he = math.sqrt(2 / HIDDEN[0])
         ax.axvline(he, color="0.6", linewidth=0.8, linestyle=plots.DOTTED, zorder=0)
         plots.note(ax, "He", (he, 104), color="0.4", ha="center", va="bottom", annotation_clip=False)
-        ax.set(xscale="log", ylim=(0, 104), xlabel="initial scale (std of the weights)")
-        ax.set_ylabel(f"training accuracy after {epochs[-1]} epochs (%)")
+        measured = f"training accuracy after {epochs[-1]} epochs (%)"
+        ax.set(xscale="log", ylim=(0, 104), xlabel="initial scale (std of the weights)", ylabel=measured)
         plots.legend_below(fig, ax)
         image = None
         edges = [math.sqrt(a * b) for a, b in pairwise(scales)]
@@ -122,11 +121,9 @@ class BatchNormalisation(Experiment):
             panel.tick_params(labelsize=7.5, color="0.4", labelcolor="0.15")
             panel.xaxis.label.set_size(8.5)
             panel.spines[["top", "right", "left", "bottom"]].set_visible(False)
-            if i:
-                panel.tick_params(labelleft=False)
-            else:
-                panel.set_ylabel("initial scale", fontsize=8.5)
+            panel.tick_params(labelleft=i == 0)
             panel.set_xticks(range(0, epochs[-1] + 1, epochs[-1] // 4))
+        fig.axes[1].set_ylabel("initial scale", fontsize=8.5)
         bar = fig.colorbar(image, ax=fig.axes[1:], fraction=0.06, pad=0.03, aspect=30)
         bar.set_label("training accuracy (%)", fontsize=8.5)
         bar.ax.tick_params(labelsize=7.5)
@@ -167,13 +164,8 @@ def net(features: int, classes: int, arm: str, scale: float, generator: Generato
     return nn.Sequential(*layers, nn.Linear(HIDDEN[-1], classes, init=f"normal({scale})", generator=generator))
 
 
-def _epochs_to(runs: list[list[float]], accuracy: float) -> list[int | None]:
-    return [next((epoch for epoch, a in enumerate(run) if a >= accuracy), None) for run in runs]
-
-
-def _epochs(found: list[int | None]) -> str:
-    best = min((e for e in found if e is not None), default=None)
-    return "more epochs than were run" if best is None else f"{best} epoch{'s' * (best != 1)}"
+def _epochs(count: float) -> str:
+    return f"{count} {'epoch' if count == 1 else 'epochs'}" if math.isfinite(count) else "more epochs than were run"
 
 
 EXPERIMENT = BatchNormalisation()

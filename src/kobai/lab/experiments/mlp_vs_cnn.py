@@ -64,24 +64,23 @@ class MlpVsCnn(Experiment):
         steps = QUICK_STEPS if settings.quick else STEPS
         repeats = max(SEEDS, settings.repeat)
         others = replace(settings, seed=settings.seed + repeats, repeat=1)
-        nets = [(kind, pixels) for kind in KINDS for pixels in PIXELS]
-        long_ones_first = nets[::-1]
-        rates = {(*which, str(rate)): (source, *which, rate, steps) for which in long_ones_first for rate in RATES}
+        long_ones_first = list(CONDITIONS)[::-1]
+        rates = {(n, str(rate)): (source, *CONDITIONS[n], rate, steps) for n in long_ones_first for rate in RATES}
         held = over_seeds(others, held_accuracy, rates, TRIED - settings.quick)
-        tried = {which: {rate: float(np.mean(held[*which, str(rate)])) for rate in RATES} for which in nets}
-        best = {which: max(RATES, key=lambda rate: tried[which][rate]) for which in nets}
-        tasks = {which: (source, *which, best[which], steps) for which in long_ones_first}
+        tried = {name: {rate: float(np.mean(held[name, str(rate)])) for rate in RATES} for name in CONDITIONS}
+        best = {name: max(RATES, key=lambda rate: tried[name][rate]) for name in CONDITIONS}
+        tasks = {name: (source, *CONDITIONS[name], best[name], steps) for name in long_ones_first}
         found = over_seeds(settings, measured, tasks, repeats)
-        conditions: dict[str, Numbers] = {}
-        for which in nets:
-            runs = found[which]
-            conditions[", ".join(which)] = {
-                "step": runs[0]["step"],
-                "held_accuracy": np.mean([run["held_accuracy"] for run in runs], axis=0).tolist(),
-                "test_accuracy": [run["test_accuracy"] for run in runs],
-                "rate": best[which],
-                "held_accuracy_by_rate": tried[which],
+        conditions = {
+            name: {
+                "step": found[name][0]["step"],
+                "held_accuracy": np.mean([run["held_accuracy"] for run in found[name]], axis=0).tolist(),
+                "test_accuracy": [run["test_accuracy"] for run in found[name]],
+                "rate": best[name],
+                "held_accuracy_by_rate": tried[name],
             }
+            for name in CONDITIONS
+        }
         parameters = {kind: _count(net(data, kind, 0)) for kind in KINDS}
         return {"parameters": parameters, "hidden": widths(data), "repetitions": repeats, "conditions": conditions}
 
@@ -111,28 +110,23 @@ class MlpVsCnn(Experiment):
         fig = plots.figure(plots.FULL, 2.9)
         left, right = plots.panels(fig, 1, 2, width_ratios=[1.5, 1])[0]
         held = {name: [100 * v for v in run["held_accuracy"]] for name, run in runs.items()}
-        lines = {
-            LABELS[name]: plots.curve(left, runs[name]["step"], y, name, **LOOKS[name]) for name, y in held.items()
-        }
+        lines = {LABELS[n]: plots.curve(left, runs[n]["step"], y, n, **LOOKS[n]) for n, y in held.items()}
         least = min(min(run["held_accuracy"][len(run["step"]) // 2 :]) for run in runs.values())
         left.set(xlim=(0, None), ylim=(max(0.0, 5 * np.floor(20 * least) - 5), 100.5))
         left.set(xlabel="training step (batch of 50)", ylabel="accuracy on held-out images (%)")
         plots.end_labels(left, lines)
         for row, (name, run) in enumerate(runs.items()):
-            errors = [100 * (1 - v) for v in run["test_accuracy"]]
-            colour = LOOKS[name]["color"]
-            full = "images" in name
-            right.barh(
-                row, np.mean(errors), height=0.6, edgecolor=colour, facecolor=colour if full else "white",
-                alpha=0.85 if full else 1, hatch="" if full else "////", linewidth=1,
-            )  # fmt: skip
+            errors, colour = [100 * (1 - v) for v in run["test_accuracy"]], LOOKS[name]["color"]
+            look = {"facecolor": "white", "alpha": 1, "hatch": "////"}
+            if "images" in name:
+                look = {"facecolor": colour, "alpha": 0.85, "hatch": ""}
+            right.barh(row, np.mean(errors), height=0.6, edgecolor=colour, linewidth=1, **look)
             right.plot(errors, [row] * len(errors), linestyle="none", marker="o", markersize=3.5, color="0.1")
         plots.tidy(right, grid="x")
         right.set_yticks(range(len(runs)), labels=[LABELS[name] for name in runs])
         right.invert_yaxis()
         right.set(xlim=(0, None), xlabel="errors on test images (%)")
-        size = numbers["parameters"]
-        plots.letter(right, f"{size['mlp']:,} and {size['cnn']:,} parameters")
+        plots.letter(right, "{mlp:,} and {cnn:,} parameters".format_map(numbers["parameters"]))
         return fig
 
     def alt_text(self, numbers: Numbers) -> str:
@@ -143,19 +137,15 @@ class MlpVsCnn(Experiment):
         return f"Left, held-out accuracy by step of four conditions. Right, errors on the test images: {errors}."
 
 
-LABELS = {
-    f"{kind}, {pixels}": plots.title(kind) + ", shuffled" * (pixels == "shuffled")
-    for kind in KINDS
-    for pixels in PIXELS
-}
+CONDITIONS = {f"{kind}, {pixels}": (kind, pixels) for kind in KINDS for pixels in PIXELS}
+LABELS = {n: plots.title(kind) + ", shuffled" * (pixels == "shuffled") for n, (kind, pixels) in CONDITIONS.items()}
 LOOKS: dict[str, dict[str, Any]] = {
-    f"{kind}, {pixels}": {
+    name: {
         **plots.style(kind),
         "linestyle": plots.SOLID if pixels == "images" else plots.DOTTED,
         "markerfacecolor": plots.style(kind)["color"] if pixels == "images" else "white",
     }
-    for kind in KINDS
-    for pixels in PIXELS
+    for name, (kind, pixels) in CONDITIONS.items()
 }
 """Colour and marker tell the net, line and filling what it sees."""
 

@@ -127,22 +127,15 @@ def _trained(source: tuple[Any, ...], name: str, seed: int) -> Numbers:
                 noise = normal_(parameter.detach().clone(), std=NOISE, generator=generator)
                 with no_grad():
                     parameter.add_(noise)
-    ranks: list[int] = []
-    differences: list[float] = []
+    seen: list[tuple[int, float]] = []
 
     def look(_: Any) -> None:
-        rank, difference = symmetry(to_host(model[1].weight.detach().array))
-        ranks.append(rank)
-        differences.append(difference)
+        seen.append(symmetry(to_host(model[1].weight.array)))
 
     curves = train_curves(model, data, seed=seed, on_measure=look, **TRAINING).as_dict()
-    weights = to_host(model[1].weight.detach().array)
-    return {
-        **{key: curves[key] for key in ("step", *CURVES, "diverged")},
-        "rank": ranks,
-        "difference": differences,
-        "units": weights[:SHOWN].round(5),
-    }
+    kept = {key: curves[key] for key in ("step", *CURVES, "diverged")}
+    units = to_host(model[1].weight.array)[:SHOWN].round(5)
+    return {**kept, "rank": [rank for rank, _ in seen], "difference": [apart for _, apart in seen], "units": units}
 
 
 def symmetry(weights: np.ndarray[Any, Any]) -> tuple[int, float]:

@@ -37,11 +37,12 @@ def _page(content: dict[str, Any]) -> Page:
     ranking, conditions = content["ranking"], content["conditions"]
     best, last = ranking[0], ranking[-1]
     seeds, left = content["seeds"], content["left"]
-    n = len(ranking)
+    n, runs = len(ranking), [run for condition in conditions for run in condition["runs"]]
+    unfinished = f"{len(runs)} of {len(runs) + left} runs are done; kobai compare --resume goes on with it. So far: "
     page = Page(
         "Comparison",
         f"{' × '.join(map(told, content['vary']))} on {Path(content['settings']['data']).name}",
-        lead=_unfinished(content) * bool(left) + _verdict(ranking, best["runs"]),
+        lead=unfinished * bool(left) + _verdict(ranking, best["runs"]),
         sub=f"{n} {'condition' if n == 1 else 'conditions'} × {len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}, equal "
         "in all else",
         tiles=[
@@ -49,7 +50,7 @@ def _page(content: dict[str, Any]) -> Page:
             *[(percent(last["accuracy"]), f"of the last: {_named(last['name'])}")] * (n > 1),
             (str(n), "condition" if n == 1 else "conditions"),
             (str(len(seeds)), "seed each" if len(seeds) == 1 else "seeds each"),
-            (duration(sum(run["seconds"] for c in conditions for run in c["runs"])), "of training, all runs together"),
+            (duration(sum(run["seconds"] for run in runs)), "of training, all runs together"),
         ],
     )
     page.section("Learning curves", *_curves(content))
@@ -57,7 +58,7 @@ def _page(content: dict[str, Any]) -> Page:
     varied = {name: " | ".join(spelt(of_json(value)) for value in values) for name, values in content["vary"].items()}
     computed = [
         ("Computed by", f"kobai {content.get('kobai', 'unknown')}"),
-        ("Backend", ", ".join(sorted({run["backend"] for c in conditions for run in c["runs"]})) or None),
+        ("Backend", ", ".join(sorted({run["backend"] for run in runs})) or None),
         ("Seeds", ", ".join(map(str, seeds))),
     ]
     page.section(
@@ -69,11 +70,6 @@ def _page(content: dict[str, Any]) -> Page:
         environment(computed),
     )
     return page
-
-
-def _unfinished(content: dict[str, Any]) -> str:
-    done = sum(len(condition["runs"]) for condition in content["conditions"])
-    return f"{done} of {done + content['left']} runs are done; kobai compare --resume goes on with it. So far: "
 
 
 def _curves(content: dict[str, Any]) -> list[Any]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from kobai.lab.reports.axes import Axis, Frame, around, nice, number, shortened, thinned
+from kobai.lab.reports.axes import Frame, around, between, named, nice, number, shortened, thinned
 from kobai.lab.reports.drawing import at, drawable, label, nothing, picture, stroke
 from kobai.lab.reports.markup import Markup, tag
 
@@ -34,16 +34,14 @@ def histogram(bars: Sequence[Bars], *, alt: str, width: int = 200, height: int =
     seen = [b for b in bars if any(b.counts) and all(map(drawable, b.edges))]
     if not seen:
         return nothing(alt, width, height)
-    low, high = min(b.edges[0] for b in seen), max(b.edges[-1] for b in seen)
-    if not high > low:
-        low, high = low - 0.5, high + 0.5
+    axis = between(min(b.edges[0] for b in seen), max(b.edges[-1] for b in seen))
     left, right, top, bottom = 6.0, width - 6.0, 6.0, height - 22.0
 
     def place(value: float) -> float:
-        return left + (value - low) / (high - low) * (right - left)
+        return left + axis.share(value) * (right - left)
 
     body, notes = [stroke(left, bottom, right, bottom, "axis")], []
-    for value in nice(low, high, 4):
+    for value in nice(axis.low, axis.high, 4):
         x = place(value)
         body.append(stroke(x, bottom, x, bottom + 3, "axis"))
         side = "start" if x < left + 12 else "end" if x > right - 12 else ""
@@ -63,7 +61,7 @@ def histogram(bars: Sequence[Bars], *, alt: str, width: int = 200, height: int =
             corners += [(x0, y), (x1, y)]
         corners.append((corners[-1][0], bottom))
         path = "M" + "L".join(f"{at(x)} {at(y)}" for x, y in corners)
-        how = f"fill:var(--{b.colour});stroke:var(--{b.colour})" if b.filled else f"fill:none;stroke:var(--{b.colour})"
+        how = f"fill:{f'var(--{b.colour})' if b.filled else 'none'};stroke:var(--{b.colour})"
         if spike and b.filled:
             i = list(b.counts).index(ordered[-1])
             x = place((b.edges[i] + b.edges[i + 1]) / 2)
@@ -82,8 +80,8 @@ def bars(names: Sequence[str], values: Sequence[float], *, alt: str, x_label: st
     """
     if not values or not max(values) > 0:
         return nothing(alt)
-    ticks = thinned([(i, name) for i, name in enumerate(names)], 14)
-    frame = Frame(Axis(-0.5, len(values) - 0.5, ticks), around([0.0, max(values)]))
+    axis = named(names)
+    frame = Frame(replace(axis, ticks=thinned(axis.ticks, 14)), around([0.0, max(values)]))
     body = [frame.axes(x_label, y_label)]
     thick = min(40.0, 0.78 * (frame.right - frame.left) / len(values))
     for i, (name, value) in enumerate(zip(names, values, strict=True)):
