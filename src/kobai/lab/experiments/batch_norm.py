@@ -69,7 +69,8 @@ class BatchNormalisation(Experiment):
         accuracy = {arm: np.array(runs) for arm, runs in numbers["accuracy"].items()}  # (scales, epochs)
         end = {arm: runs[:, -1] for arm, runs in accuracy.items()}
         learnt = {arm: int((final >= LEARNT).sum()) for arm, final in end.items()}
-        soonest = {arm: min(np.flatnonzero((r >= LEARNT).any(axis=0)), default=math.inf) for arm, r in accuracy.items()}
+        somewhere = {arm: (runs >= LEARNT).any(axis=0) for arm, runs in accuracy.items()}  # (epochs,)
+        soonest = {arm: min(np.flatnonzero(reached).tolist(), default=math.inf) for arm, reached in somewhere.items()}
         n = len(numbers["scales"])
         ahead = int((accuracy["before"].mean(axis=1) > accuracy["without"].mean(axis=1)).sum())
         window = [scale for scale, final in zip(numbers["scales"], end["without"], strict=True) if final >= LEARNT]

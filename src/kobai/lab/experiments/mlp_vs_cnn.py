@@ -65,7 +65,9 @@ class MlpVsCnn(Experiment):
         repeats = max(SEEDS, settings.repeat)
         others = replace(settings, seed=settings.seed + repeats, repeat=1)
         long_ones_first = list(CONDITIONS)[::-1]
-        rates = {(n, str(rate)): (source, *CONDITIONS[n], rate, steps) for n in long_ones_first for rate in RATES}
+        rates = {
+            (name, str(rate)): (source, *CONDITIONS[name], rate, steps) for name in long_ones_first for rate in RATES
+        }
         held = over_seeds(others, held_accuracy, rates, TRIED - settings.quick)
         tried = {name: {rate: float(np.mean(held[name, str(rate)])) for rate in RATES} for name in CONDITIONS}
         best = {name: max(RATES, key=lambda rate: tried[name][rate]) for name in CONDITIONS}
@@ -109,8 +111,10 @@ class MlpVsCnn(Experiment):
         runs = numbers["conditions"]
         fig = plots.figure(plots.FULL, 2.9)
         left, right = plots.panels(fig, 1, 2, width_ratios=[1.5, 1])[0]
-        held = {name: [100 * v for v in run["held_accuracy"]] for name, run in runs.items()}
-        lines = {LABELS[n]: plots.curve(left, runs[n]["step"], y, n, **LOOKS[n]) for n, y in held.items()}
+        lines = {}
+        for name, run in runs.items():
+            held = [100 * v for v in run["held_accuracy"]]
+            lines[LABELS[name]] = plots.curve(left, run["step"], held, name, **LOOKS[name])
         least = min(min(run["held_accuracy"][len(run["step"]) // 2 :]) for run in runs.values())
         left.set(xlim=(0, None), ylim=(max(0.0, 5 * np.floor(20 * least) - 5), 100.5))
         left.set(xlabel="training step (batch of 50)", ylabel="accuracy on held-out images (%)")
@@ -138,7 +142,9 @@ class MlpVsCnn(Experiment):
 
 
 CONDITIONS = {f"{kind}, {pixels}": (kind, pixels) for kind in KINDS for pixels in PIXELS}
-LABELS = {n: plots.title(kind) + ", shuffled" * (pixels == "shuffled") for n, (kind, pixels) in CONDITIONS.items()}
+LABELS = {
+    name: plots.title(kind) + ", shuffled" * (pixels == "shuffled") for name, (kind, pixels) in CONDITIONS.items()
+}
 LOOKS: dict[str, dict[str, Any]] = {
     name: {
         **plots.style(kind),
