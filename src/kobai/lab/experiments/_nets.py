@@ -76,6 +76,7 @@ def fewer(data: Data, samples: int, seed: int, unseen: int = 5000) -> Data:
 
     To compare what is learnt with what holds for new images, both parts must be large enough.
 
+    >>> from kobai.lab.training.curves import load
     >>> fewer(load("digits"), 300, seed=0)
     Data('digits': 300 to train on, 1138 held out; 1×8×8 inputs, 10 classes)
     """
