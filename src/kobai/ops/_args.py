@@ -16,7 +16,20 @@ from kobai.xp import Array, asarray, is_array
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-KINDS = "biuf"  # promotion order of PyTorch's categories: bool, integer, float
+Samples = list[Callable[[np.random.Generator], tuple[Any, ...]]]
+
+
+def drawn(shapes: Any, *rest: Any, between: tuple[float, float] | None = None) -> Any:
+    """One sample of a primitive: random arrays, normal or uniform ``between`` two numbers, followed by ``rest``.
+
+    ``shapes`` is the shape of one array, or a list with those of several.
+    """
+
+    def arguments(rng: np.random.Generator) -> tuple[Any, ...]:
+        sizes = shapes if isinstance(shapes, list) else [shapes]
+        return *(rng.normal(size=n) if between is None else rng.uniform(*between, n) for n in sizes), *rest
+
+    return arguments
 
 
 def category(dtype: np.dtype[Any]) -> int:
@@ -31,10 +44,7 @@ def category(dtype: np.dtype[Any]) -> int:
     raise TypeError(f"dtype: expected a bool, integer or float dtype, got {dtype}")
 
 
-@primitive(
-    sample=[lambda rng: (rng.normal(size=(4, 3)), np.float64), lambda rng: (rng.normal(size=(0, 3)), np.float64)],
-    half="own",
-)
+@primitive(sample=[drawn((4, 3), np.float64), drawn((0, 3), np.float64)], half="own")
 def _cast(x: Array, dtype: Any) -> Any:
     before = x.dtype
     return x.astype(dtype), lambda dy: (dy.astype(before),)
@@ -251,6 +261,3 @@ def into(who: str, out: Tensor | None, result: Tensor) -> Tensor:
         raise RuntimeError(f"{who}: expected out= of shape {tuple(result.shape)}, got {tuple(out.shape)}")
     out._bump()
     return out
-
-
-Samples = list[Callable[[np.random.Generator], tuple[Any, ...]]]

@@ -13,7 +13,7 @@ import numpy as np
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.engine.domains import check_divisor
-from kobai.ops._args import Samples, cast, held, into, need_numbers, need_tensor, pair, shape_of, unbroadcast
+from kobai.ops._args import Samples, cast, drawn, held, into, need_numbers, need_tensor, pair, shape_of, unbroadcast
 from kobai.ops._quotients import floor_quotient, floor_remainder, trunc_quotient, trunc_remainder
 from kobai.xp import Array, xp_of
 
@@ -40,11 +40,11 @@ __all__ = [
 def _two(low: float = -2.0, high: float = 2.0) -> Samples:
     """Sample pairs: equal shapes, broadcasting both ways, a number, no elements."""
     return [
-        lambda rng: (rng.uniform(low, high, (4, 3)), rng.uniform(low, high, (4, 3))),
-        lambda rng: (rng.uniform(low, high, (4, 1, 3)), rng.uniform(low, high, (2, 1))),
-        lambda rng: (rng.uniform(low, high, ()), rng.uniform(low, high, (2, 3))),
-        lambda rng: (rng.uniform(low, high, (4, 3)), 1.5),
-        lambda rng: (rng.uniform(low, high, (0, 3)), rng.uniform(low, high, (3,))),
+        drawn([(4, 3), (4, 3)], between=(low, high)),
+        drawn([(4, 1, 3), (2, 1)], between=(low, high)),
+        drawn([(), (2, 3)], between=(low, high)),
+        drawn((4, 3), 1.5, between=(low, high)),
+        drawn([(0, 3), (3,)], between=(low, high)),
     ]
 
 

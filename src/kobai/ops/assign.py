@@ -9,20 +9,14 @@ import numpy as np
 from kobai.core.grad_mode import is_grad_enabled
 from kobai.core.primitive import in_place, method, need_own_places, primitive
 from kobai.core.tensor import Tensor
-from kobai.ops._args import held, unbroadcast
+from kobai.ops._args import drawn, held, unbroadcast
 from kobai.ops.index import _at, _misfit, _parse, _part, _without_masks, check_key, read, store
 from kobai.xp import Array, asarray, xp_of
 
 __all__: list[str] = []  # methods only
 
 
-@primitive(
-    sample=[
-        lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=3)),
-        lambda rng: (rng.normal(size=(2, 3)), rng.normal(size=())),
-        lambda rng: (rng.normal(size=(0, 3)), rng.normal(size=(1, 3))),
-    ]
-)
+@primitive(sample=[drawn([(4, 3), (3,)]), drawn([(2, 3), ()]), drawn([(0, 3), (1, 3)])])
 def _assign(x: Array, value: Array) -> Any:
     y = xp_of(x).empty_like(x)
     y[...] = value

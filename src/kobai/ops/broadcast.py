@@ -9,21 +9,14 @@ import numpy as np
 
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Size, Tensor
-from kobai.ops._args import unbroadcast
+from kobai.ops._args import drawn, unbroadcast
 from kobai.ops.shape import sizes_of
 from kobai.xp import Array, xp_of
 
 __all__ = ["broadcast_shapes", "broadcast_tensors", "broadcast_to", "expand"]
 
 
-@primitive(
-    kind="view",
-    sample=[
-        lambda rng: (rng.normal(size=(4, 1, 3)), (4, 2, 3)),
-        lambda rng: (rng.normal(size=(3,)), (2, 5, 3)),
-        lambda rng: (rng.normal(size=()), (2, 0)),
-    ],
-)
+@primitive(kind="view", sample=[drawn((4, 1, 3), (4, 2, 3)), drawn((3,), (2, 5, 3)), drawn((), (2, 0))])
 def _expand(x: Array, shape: tuple[int, ...]) -> Any:
     before = x.shape
     y = xp_of(x).broadcast_to(x, shape)

@@ -9,7 +9,7 @@ import numpy as np
 
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
-from kobai.ops._args import Samples, need_tensor, pair
+from kobai.ops._args import Samples, drawn, need_tensor, pair
 from kobai.ops.broadcast import broadcast_shapes
 from kobai.xp import Array, is_array, xp_of
 
@@ -40,12 +40,7 @@ __all__ = [
 
 
 def _two() -> Samples:
-    return [
-        lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=(4, 3))),
-        lambda rng: (rng.normal(size=(4, 1, 3)), rng.normal(size=(2, 1))),
-        lambda rng: (rng.normal(size=(4, 3)), 0.5),
-        lambda rng: (rng.normal(size=(0, 3)), rng.normal(size=3)),
-    ]
+    return [drawn([(4, 3), (4, 3)]), drawn([(4, 1, 3), (2, 1)]), drawn((4, 3), 0.5), drawn([(0, 3), (3,)])]
 
 
 @primitive(sample=_two(), kind="elementwise")

@@ -13,7 +13,7 @@ from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import _of
 from kobai.dtypes import dtype as DType
-from kobai.ops._args import cast, category, pair
+from kobai.ops._args import cast, category, drawn, pair
 from kobai.ops._args import result_dtype as promotion
 from kobai.ops.create import Device, empty, tensor
 from kobai.xp import Array, device_of
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 
-@primitive(sample=lambda rng: (rng.normal(size=(4, 3)), None), half="own")
+@primitive(sample=drawn((4, 3), None), half="own")
 def _move(x: Array, where: Device) -> Any:
     before = device_of(x)
     return _xp.move(x, where), lambda dy: (_xp.move(dy, before),)

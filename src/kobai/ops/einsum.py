@@ -13,7 +13,7 @@ import numpy as np
 
 from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
-from kobai.ops._args import need_tensor
+from kobai.ops._args import drawn, need_tensor
 from kobai.ops._matmul import matmul
 from kobai.ops._sums import total
 from kobai.xp import Array, quiet, xp_of
@@ -93,20 +93,16 @@ def _gradient(i: int, operands: list[tuple[Array, str]], dy: Array, output: str)
 
 @primitive(
     sample=[
-        lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=(3, 2)), {"inputs": ("ij", "jk"), "output": "ik"}),
-        lambda rng: (
-            rng.normal(size=(2, 4, 3)),
-            rng.normal(size=(2, 5, 3)),
-            {"inputs": ("bqd", "bkd"), "output": "bqk"},
-        ),
-        lambda rng: (rng.normal(size=(3, 4)), rng.normal(size=4), {"inputs": ("ij", "j"), "output": ""}),
-        lambda rng: (rng.normal(size=(3, 3)), {"inputs": ("ii",), "output": "i"}),
-        lambda rng: (rng.normal(size=(3, 4)), {"inputs": ("ij",), "output": "ji"}),
+        drawn([(4, 3), (3, 2)], {"inputs": ("ij", "jk"), "output": "ik"}),
+        drawn([(2, 4, 3), (2, 5, 3)], {"inputs": ("bqd", "bkd"), "output": "bqk"}),
+        drawn([(3, 4), (4,)], {"inputs": ("ij", "j"), "output": ""}),
+        drawn((3, 3), {"inputs": ("ii",), "output": "i"}),
+        drawn((3, 4), {"inputs": ("ij",), "output": "ji"}),
         lambda rng: (
             *(rng.normal(size=s) for s in ((2, 3), (4, 3, 5), (2, 5))),
             {"inputs": ("bn", "anm", "bm"), "output": "ba"},
         ),
-        lambda rng: (rng.normal(size=(0, 3)), rng.normal(size=(3, 2)), {"inputs": ("ij", "jk"), "output": "ik"}),
+        drawn([(0, 3), (3, 2)], {"inputs": ("ij", "jk"), "output": "ik"}),
     ]
 )
 @quiet

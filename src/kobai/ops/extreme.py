@@ -11,7 +11,7 @@ from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import get_default_dtype
 from kobai.engine.domains import check_range
-from kobai.ops._args import cast, need_tensor, normalize_axis, numpy_names
+from kobai.ops._args import cast, drawn, need_tensor, normalize_axis, numpy_names
 from kobai.ops._positions import mesh
 from kobai.ops._sums import total
 from kobai.ops.arithmetic import maximum, minimum, sub
@@ -57,8 +57,8 @@ def _distinct() -> Any:
         lambda rng: (rng.permutation(12).reshape(4, 3) + 0.5, None, False),
         lambda rng: (rng.permutation(24).reshape(2, 4, 3) + 0.5, (1,), False),
         lambda rng: (rng.permutation(24).reshape(2, 4, 3) + 0.5, (0, 2), True),
-        lambda rng: (rng.normal(size=()), (), False),
-        lambda rng: (rng.normal(size=(0, 3)), (1,), False),
+        drawn((), (), False),
+        drawn((0, 3), (1,), False),
     ]
 
 
@@ -301,7 +301,7 @@ def _middle(x: Array, axis: int, ignore_nan: bool) -> Array:
     sample=[
         lambda rng: (rng.permutation(12).reshape(4, 3) + 0.5, False),
         lambda rng: (rng.permutation(7) + 0.5, True),
-        lambda rng: (rng.normal(size=()), False),
+        drawn((), False),
     ]
 )
 def _median(x: Array, ignore_nan: bool) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
-from kobai.ops._args import need_tensor
+from kobai.ops._args import drawn, need_tensor
 from kobai.ops._windows import Windows, n_windows
 from kobai.ops.conv import Ints, per_dimension
 from kobai.ops.conv.im2col import col2im
@@ -19,12 +19,12 @@ def _sample_windows() -> Windows:
     return Windows((2, 3), (2, 1), (1, 2), ((1, 1), (0, 0)), (4, 6), (3, 2))
 
 
-@primitive(sample=lambda rng: (rng.normal(size=(2, 3, 4, 6)), {"w": _sample_windows()}))
+@primitive(sample=drawn((2, 3, 4, 6), {"w": _sample_windows()}))
 def _columns_of(x: Array, *, w: Windows) -> Any:
     return _gathered(x, w), lambda dy: (lambda: _added_up(dy, w),)
 
 
-@primitive(sample=lambda rng: (rng.normal(size=(2, 18, 6)), {"w": _sample_windows()}))
+@primitive(sample=drawn((2, 18, 6), {"w": _sample_windows()}))
 def _image_of(columns: Array, *, w: Windows) -> Any:
     return _added_up(columns, w), lambda dy: (lambda: _gathered(dy, w),)
 

@@ -15,6 +15,7 @@ import numpy as np
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.engine.domains import check_replays, counted_from_front, look_range
+from kobai.ops._args import drawn
 from kobai.ops._positions import add_at, positions_along
 from kobai.xp import Array, asarray, is_array, xp_of
 
@@ -26,11 +27,11 @@ Basic: TypeAlias = tuple[int | slice | EllipsisType | None, ...]
 @primitive(
     kind="view",
     sample=[
-        lambda rng: (rng.normal(size=(4, 3)), 1),
-        lambda rng: (rng.normal(size=(4, 3)), (slice(None), -1)),
-        lambda rng: (rng.normal(size=(4, 3, 2)), (slice(1, None, 2), None, ..., 0)),
-        lambda rng: (rng.normal(size=3), (-1, ...)),
-        lambda rng: (rng.normal(size=(4, 3)), slice(2, 2)),
+        drawn((4, 3), 1),
+        drawn((4, 3), (slice(None), -1)),
+        drawn((4, 3, 2), (slice(1, None, 2), None, ..., 0)),
+        drawn((3,), (-1, ...)),
+        drawn((4, 3), slice(2, 2)),
     ],
 )
 def _part(x: Array, key: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
-from kobai.ops._args import cast, into, need_tensor, normalize_axis, numpy_names, result_dtype
+from kobai.ops._args import cast, drawn, into, need_tensor, normalize_axis, numpy_names, result_dtype
 from kobai.ops.broadcast import broadcast_tensors
 from kobai.ops.shape import reshape, transpose, unsqueeze
 from kobai.xp import Array, xp_of
@@ -32,11 +32,7 @@ __all__ = [
 
 
 @primitive(
-    sample=[
-        lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=(2, 3)), {"axis": 0}),
-        lambda rng: (rng.normal(size=(2, 3, 2)), rng.normal(size=(2, 0, 2)), rng.normal(size=(2, 1, 2)), {"axis": 1}),
-    ],
-    half="own",
+    sample=[drawn([(4, 3), (2, 3)], {"axis": 0}), drawn([(2, 3, 2), (2, 0, 2), (2, 1, 2)], {"axis": 1})], half="own"
 )
 def _cat(*arrays: Array, axis: int) -> Any:
     sizes = [array.shape[axis] for array in arrays]
@@ -53,9 +49,9 @@ def _cat(*arrays: Array, axis: int) -> Any:
 
 @primitive(
     sample=[
-        lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=(4, 3)), {"axis": 0}),
-        lambda rng: (rng.normal(size=(2, 3)), rng.normal(size=(2, 3)), rng.normal(size=(2, 3)), {"axis": 2}),
-        lambda rng: (rng.normal(size=()), rng.normal(size=()), {"axis": 0}),
+        drawn([(4, 3), (4, 3)], {"axis": 0}),
+        drawn([(2, 3), (2, 3), (2, 3)], {"axis": 2}),
+        drawn([(), ()], {"axis": 0}),
     ],
     half="own",
 )

@@ -16,7 +16,7 @@ import numpy as np
 from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
 from kobai.engine.domains import check_unit_interval
-from kobai.ops._args import Samples, need_flags, need_tensor, pair, unbroadcast
+from kobai.ops._args import Samples, drawn, need_flags, need_tensor, pair, unbroadcast
 from kobai.ops._formulas import relu, sigmoid
 from kobai.ops.averaged import tell
 from kobai.ops.cross_entropy import check_reduction
@@ -173,12 +173,7 @@ def reduce(loss: Tensor, reduction: str) -> Tensor:
     return _sum_of(loss, reduction=reduction) if reduction != "none" else loss
 
 
-@primitive(
-    sample=[
-        lambda rng: (rng.normal(size=(4, 3)), {"reduction": "mean"}),
-        lambda rng: (rng.normal(size=(0, 3)), {"reduction": "sum"}),
-    ]
-)
+@primitive(sample=[drawn((4, 3), {"reduction": "mean"}), drawn((0, 3), {"reduction": "sum"})])
 def _sum_of(loss: Array, *, reduction: str) -> Any:
     xp, shape = xp_of(loss), loss.shape
     y, factor = _reduced(loss, reduction)

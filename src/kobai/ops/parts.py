@@ -7,7 +7,7 @@ from typing import Any
 
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
-from kobai.ops._args import existing_axis, normalize_axis, numpy_names
+from kobai.ops._args import drawn, existing_axis, normalize_axis, numpy_names
 from kobai.ops._positions import add_at
 from kobai.ops.index import getitem
 from kobai.ops.shape import reshape
@@ -183,14 +183,7 @@ def dsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
     return _split_along("dsplit", input, indices_or_sections, 2)
 
 
-@primitive(
-    kind="view",
-    sample=[
-        lambda rng: (rng.normal(size=(5, 3)), 0, 2, 1),
-        lambda rng: (rng.normal(size=(2, 7, 3)), 1, 3, 2),
-        lambda rng: (rng.normal(size=(4, 0)), 0, 2, 2),
-    ],
-)
+@primitive(kind="view", sample=[drawn((5, 3), 0, 2, 1), drawn((2, 7, 3), 1, 3, 2), drawn((4, 0), 0, 2, 2)])
 def _windows(x: Array, axis: int, size: int, step: int) -> Any:
     xp, shape = xp_of(x), x.shape
 

@@ -17,7 +17,7 @@ from kobai.core.tensor import Tensor
 from kobai.dtypes import get_default_dtype
 from kobai.engine import special
 from kobai.ops import _formulas
-from kobai.ops._args import Samples, cast, held, into, need_tensor, pair, unbroadcast
+from kobai.ops._args import Samples, cast, drawn, held, into, need_tensor, pair, unbroadcast
 from kobai.ops.arithmetic import add, div, mul, sub
 from kobai.ops.shape import clone
 from kobai.xp import Array, xp_of
@@ -76,10 +76,10 @@ Unary = Callable[[Tensor], Tensor]
 def samples(low: float, high: float) -> Samples:
     """Arguments of a unary primitive, drawn from its domain: a matrix, a transposed cut, a number, nothing."""
     return [
-        lambda rng: (rng.uniform(low, high, (4, 3)),),
+        drawn((4, 3), between=(low, high)),
         lambda rng: (rng.uniform(low, high, (3, 2, 4)).T[::2],),
-        lambda rng: (rng.uniform(low, high, ()),),
-        lambda rng: (rng.uniform(low, high, (0, 3)),),
+        drawn((), between=(low, high)),
+        drawn((0, 3), between=(low, high)),
     ]
 
 
@@ -244,8 +244,8 @@ setattr(Tensor, "__abs__", abs)  # noqa: B010
 
 @primitive(
     sample=[
-        lambda rng: (rng.uniform(-2, 2, (4, 3)), -1.0, 1.0),
-        lambda rng: (rng.uniform(-2, 2, (4, 3)), None, 0.5),
+        drawn((4, 3), -1.0, 1.0, between=(-2, 2)),
+        drawn((4, 3), None, 0.5, between=(-2, 2)),
         lambda rng: (rng.uniform(-2, 2, (4, 3)), rng.uniform(-1, 0, (3,)), rng.uniform(0, 1, (4, 1))),
         lambda rng: (rng.uniform(-2, 2, (2, 0)), rng.uniform(-1, 0, (2, 1)), None),
     ]
@@ -338,9 +338,9 @@ def logit(input: Tensor, eps: float | None = None) -> Tensor:
 
 @primitive(
     sample=[
-        lambda rng: (rng.uniform(0.1, 0.9, (4, 3)),),
+        drawn((4, 3), between=(0.1, 0.9)),
         lambda rng: (rng.uniform(0.1, 0.9, (3, 2, 4)).T,),
-        lambda rng: (rng.uniform(0.1, 0.9, (0, 3)),),
+        drawn((0, 3), between=(0.1, 0.9)),
     ],
     kind="elementwise",
 )
@@ -389,7 +389,7 @@ def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1
     return add(input, div(tensor1, tensor2), alpha=value)
 
 
-@primitive(sample=lambda rng: (rng.normal(size=(4, 3)), 0.0, 1.0, -1.0), kind="elementwise")
+@primitive(sample=drawn((4, 3), 0.0, 1.0, -1.0), kind="elementwise")
 def _nan_to_num(x: Array, nan: float, posinf: float, neginf: float) -> Any:
     xp = xp_of(x)
     y = xp.nan_to_num(x, nan=nan, posinf=posinf, neginf=neginf)

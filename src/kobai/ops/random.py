@@ -11,7 +11,7 @@ from kobai.core.primitive import in_place, method, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import get_default_dtype
 from kobai.engine.domains import check_unit_interval
-from kobai.ops._args import cast
+from kobai.ops._args import cast, drawn
 from kobai.ops.arithmetic import add, mul
 from kobai.ops.create import Device, _shape, _takes_size
 from kobai.random import Generator, resolve
@@ -187,7 +187,7 @@ def _plain(value: Any) -> Any:
     return value.detach() if isinstance(value, Tensor) else value
 
 
-@primitive(sample=[lambda rng: (rng.normal(size=(2, 3)), rng.normal(size=3), rng.normal(size=(2, 1)))], half="own")
+@primitive(sample=[drawn([(2, 3), (3,), (2, 1)])], half="own")
 def _constant_in(y: Array, *inputs: Array) -> Any:
     seen = [(a.shape, a.dtype) for a in inputs]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
-from kobai.ops._args import existing_axis, normalize_axes, normalize_axis, numpy_names
+from kobai.ops._args import drawn, existing_axis, normalize_axes, normalize_axis, numpy_names
 from kobai.ops.broadcast import expand
 from kobai.ops.gather import index_select
 from kobai.ops.shape import clone, contiguous, fresh, movedim, reshape, sizes_of, transpose
@@ -95,14 +95,7 @@ def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None, *, ou
 # --- reordering -------------------------------------------------------------------------------------------------------
 
 
-@primitive(
-    sample=[
-        lambda rng: (rng.normal(size=(4, 3)), (0,)),
-        lambda rng: (rng.normal(size=(2, 3, 2)), (0, 2)),
-        lambda rng: (rng.normal(size=(0, 3)), (1,)),
-    ],
-    half="own",
-)
+@primitive(sample=[drawn((4, 3), (0,)), drawn((2, 3, 2), (0, 2)), drawn((0, 3), (1,))], half="own")
 def _flip(x: Array, axes: tuple[int, ...]) -> Any:
     xp = xp_of(x)
     return xp.flip(x, axes).copy(), lambda dy: (xp.flip(dy, axes),)
@@ -149,14 +142,7 @@ def flipud(input: Tensor) -> Tensor:
     return flip(input, 0)
 
 
-@primitive(
-    sample=[
-        lambda rng: (rng.normal(size=(4, 3)), (1,), (0,)),
-        lambda rng: (rng.normal(size=(4, 3)), (-1, 2), (0, 1)),
-        lambda rng: (rng.normal(size=(0, 3)), (2,), (1,)),
-    ],
-    half="own",
-)
+@primitive(sample=[drawn((4, 3), (1,), (0,)), drawn((4, 3), (-1, 2), (0, 1)), drawn((0, 3), (2,), (1,))], half="own")
 def _roll(x: Array, shifts: tuple[int, ...], axes: tuple[int, ...]) -> Any:
     xp = xp_of(x)
     return xp.roll(x, shifts, axes), lambda dy: (xp.roll(dy, tuple(-shift for shift in shifts), axes),)
@@ -204,13 +190,13 @@ def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
 # --- triangles and diagonals --------------------------------------------------------------------------------------------
 
 
-@primitive(sample=[lambda rng: (rng.normal(size=(4, 3)), 0), lambda rng: (rng.normal(size=(2, 3, 3)), 1)], half="own")
+@primitive(sample=[drawn((4, 3), 0), drawn((2, 3, 3), 1)], half="own")
 def _tril(x: Array, diagonal: int) -> Any:
     xp = xp_of(x)
     return xp.tril(x, diagonal), lambda dy: (xp.tril(dy, diagonal),)
 
 
-@primitive(sample=[lambda rng: (rng.normal(size=(4, 3)), 0), lambda rng: (rng.normal(size=(2, 3, 3)), -1)], half="own")
+@primitive(sample=[drawn((4, 3), 0), drawn((2, 3, 3), -1)], half="own")
 def _triu(x: Array, diagonal: int) -> Any:
     xp = xp_of(x)
     return xp.triu(x, diagonal), lambda dy: (xp.triu(dy, diagonal),)
@@ -245,14 +231,7 @@ def triu(input: Tensor, diagonal: int = 0) -> Tensor:
     return _triu(input, diagonal)
 
 
-@primitive(
-    sample=[
-        lambda rng: (rng.normal(size=3), 0),
-        lambda rng: (rng.normal(size=(2, 3)), -1),
-        lambda rng: (rng.normal(size=0), 0),
-    ],
-    half="own",
-)
+@primitive(sample=[drawn((3,), 0), drawn((2, 3), -1), drawn((0,), 0)], half="own")
 def _diag_embed(x: Array, offset: int) -> Any:
     xp = xp_of(x)
     n = x.shape[-1]

@@ -14,7 +14,7 @@ import numpy as np
 
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
-from kobai.ops._args import Samples, cast, need_tensor, normalize_axes, normalize_axis, numpy_names
+from kobai.ops._args import Samples, cast, drawn, need_tensor, normalize_axes, normalize_axis, numpy_names
 from kobai.ops._sums import FEW, centred, cumulative_product, cumulative_sum, product, suffix_sum, total
 from kobai.xp import Array, quiet, xp_of
 
@@ -38,12 +38,12 @@ Axes = tuple[int, ...]
 def reduced_samples() -> Samples:
     """Sample arrays for reductions: all axes, one, several, kept; a scalar; slices without elements."""
     return [
-        lambda rng: (rng.normal(size=(4, 3)), None, False),
-        lambda rng: (rng.normal(size=(2, 4, 3)), (1,), False),
-        lambda rng: (rng.normal(size=(2, 4, 3)), (0, 2), True),
+        drawn((4, 3), None, False),
+        drawn((2, 4, 3), (1,), False),
+        drawn((2, 4, 3), (0, 2), True),
         lambda rng: (rng.normal(size=(3, 2)).T, (0,), True),
-        lambda rng: (rng.normal(size=()), (), False),
-        lambda rng: (rng.normal(size=(0, 3)), (1,), False),
+        drawn((), (), False),
+        drawn((0, 3), (1,), False),
     ]
 
 
@@ -181,11 +181,7 @@ def _without_nan(input: Tensor) -> Tensor:
 
 
 def _spreads() -> Samples:
-    return [
-        lambda rng: (rng.normal(size=(4, 3)), None, 1, False),
-        lambda rng: (rng.normal(size=(2, 4, 3)), (1,), 0, True),
-        lambda rng: (rng.normal(size=(2, 4, 3)), (0, 2), 1.5, False),
-    ]
+    return [drawn((4, 3), None, 1, False), drawn((2, 4, 3), (1,), 0, True), drawn((2, 4, 3), (0, 2), 1.5, False)]
 
 
 def _squares(x: Array, axes: Axes | None, correction: float, keepdim: bool) -> tuple[Array, float]:
@@ -352,24 +348,13 @@ def _of_others(x: Array, axes: Axes | None) -> Array:
     return xp.moveaxis(others.reshape(moved.shape), last, axes)
 
 
-@primitive(
-    sample=[
-        lambda rng: (rng.normal(size=(4, 3)), 0),
-        lambda rng: (rng.normal(size=(2, 3, 2)), -2),
-        lambda rng: (rng.normal(size=(0, 3)), 1),
-    ]
-)
+@primitive(sample=[drawn((4, 3), 0), drawn((2, 3, 2), -2), drawn((0, 3), 1)])
 @quiet
 def _cumsum(x: Array, axis: int) -> Any:
     return cumulative_sum(x, axis), lambda dy: (lambda: suffix_sum(dy, axis), None)
 
 
-@primitive(
-    sample=[
-        lambda rng: (rng.normal(size=(4, 3)), 0),
-        lambda rng: (rng.normal(size=(2, 5)) * [[1, 1, 0, 1, 0], [0, 1, 1, 1, 1]], 1),
-    ]
-)
+@primitive(sample=[drawn((4, 3), 0), lambda rng: (rng.normal(size=(2, 5)) * [[1, 1, 0, 1, 0], [0, 1, 1, 1, 1]], 1)])
 @quiet
 def _cumprod(x: Array, axis: int) -> Any:
     xp = xp_of(x)

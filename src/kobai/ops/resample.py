@@ -11,7 +11,7 @@ import numpy as np
 from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
 from kobai.errors import nearest
-from kobai.ops._args import need_tensor
+from kobai.ops._args import drawn, need_tensor
 from kobai.ops._matmul import matmul
 from kobai.ops.shape import fresh, reshape
 from kobai.xp import Array, device_of, table, xp_of
@@ -84,11 +84,11 @@ def _matrix(kind: str, size: int, out: int, scale: float | None, dtype: Any, whe
 
 @primitive(
     sample=[
-        lambda rng: (rng.normal(size=(2, 3, 5, 7)), {"out": (3, 4), "kind": "area", "scale": None}),
-        lambda rng: (rng.normal(size=(2, 3, 5)), {"out": (8,), "kind": "linear", "scale": None}),
-        lambda rng: (rng.normal(size=(2, 3, 4)), {"out": (7, 9), "kind": "cubic", "scale": (1.9, 2.3)}),
-        lambda rng: (rng.normal(size=(2, 2, 3, 4)), {"out": (2, 3, 5), "kind": "linear, corners", "scale": None}),
-        lambda rng: (rng.normal(size=(0, 3, 5, 7)), {"out": (3, 4), "kind": "area", "scale": None}),
+        drawn((2, 3, 5, 7), {"out": (3, 4), "kind": "area", "scale": None}),
+        drawn((2, 3, 5), {"out": (8,), "kind": "linear", "scale": None}),
+        drawn((2, 3, 4), {"out": (7, 9), "kind": "cubic", "scale": (1.9, 2.3)}),
+        drawn((2, 2, 3, 4), {"out": (2, 3, 5), "kind": "linear, corners", "scale": None}),
+        drawn((0, 3, 5, 7), {"out": (3, 4), "kind": "area", "scale": None}),
     ]
 )
 def _resample(x: Array, *, out: tuple[int, ...], kind: str, scale: tuple[float, ...] | None) -> Any:

@@ -12,7 +12,7 @@ from kobai.core.grad_mode import is_grad_enabled
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Size, Tensor
 from kobai.dtypes import dtype
-from kobai.ops._args import normalize_axes, normalize_axis, numpy_names
+from kobai.ops._args import drawn, normalize_axes, normalize_axis, numpy_names
 from kobai.xp import Array, xp_of
 
 __all__ = [
@@ -39,10 +39,10 @@ __all__ = [
 @primitive(
     kind="view",
     sample=[
-        lambda rng: (rng.normal(size=(4, 3)), (2, -1)),
+        drawn((4, 3), (2, -1)),
         lambda rng: (rng.normal(size=(2, 3, 4)).transpose(2, 0, 1), (8, 3)),
-        lambda rng: (rng.normal(size=(0, 3)), (3, 0)),
-        lambda rng: (rng.normal(size=()), (1, 1)),
+        drawn((0, 3), (3, 0)),
+        drawn((), (1, 1)),
     ],
 )
 def _reshape(x: Array, shape: tuple[int, ...], who: str = "reshape") -> Any:
@@ -54,14 +54,7 @@ def _reshape(x: Array, shape: tuple[int, ...], who: str = "reshape") -> Any:
     return y, lambda dy: (dy.reshape(before),)
 
 
-@primitive(
-    kind="view",
-    sample=[
-        lambda rng: (rng.normal(size=(4, 3)), (1, 0)),
-        lambda rng: (rng.normal(size=(2, 3, 4)), (2, 0, 1)),
-        lambda rng: (rng.normal(size=(2, 0, 4)), (2, 0, 1)),
-    ],
-)
+@primitive(kind="view", sample=[drawn((4, 3), (1, 0)), drawn((2, 3, 4), (2, 0, 1)), drawn((2, 0, 4), (2, 0, 1))])
 def _permute(x: Array, axes: tuple[int, ...]) -> Any:
     def vjp(dy: Array) -> tuple[Array]:
         back = [0] * len(axes)
@@ -72,26 +65,14 @@ def _permute(x: Array, axes: tuple[int, ...]) -> Any:
     return x.transpose(axes), vjp
 
 
-@primitive(
-    kind="view",
-    sample=[
-        lambda rng: (rng.normal(size=(4, 3)), 0, 1),
-        lambda rng: (rng.normal(size=(2, 3, 4)), 0, -1),
-        lambda rng: (rng.normal(size=(3, 0)), 0, 1),
-    ],
-)
+@primitive(kind="view", sample=[drawn((4, 3), 0, 1), drawn((2, 3, 4), 0, -1), drawn((3, 0), 0, 1)])
 def _swap(x: Array, a: int, b: int) -> Any:
     return x.swapaxes(a, b), lambda dy: (dy.swapaxes(a, b),)
 
 
 @primitive(
     kind="view",
-    sample=[
-        lambda rng: (rng.normal(size=(4, 3)), 0, 0, 1),
-        lambda rng: (rng.normal(size=(4, 3)), 1, 0, 1),
-        lambda rng: (rng.normal(size=(3, 2, 4)), -2, 2, 0),
-        lambda rng: (rng.normal(size=(0, 2)), 0, 0, 1),
-    ],
+    sample=[drawn((4, 3), 0, 0, 1), drawn((4, 3), 1, 0, 1), drawn((3, 2, 4), -2, 2, 0), drawn((0, 2), 0, 0, 1)],
 )
 def _diagonal(x: Array, offset: int, axis1: int, axis2: int) -> Any:
     xp, shape, rank = xp_of(x), x.shape, x.ndim
@@ -351,11 +332,7 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
 # --- copies -------------------------------------------------------------------------------------------------------------
 
 
-@primitive(
-    sample=[lambda rng: (rng.normal(size=(4, 3)),), lambda rng: (rng.normal(size=(3, 2)).T,)],
-    kind="elementwise",
-    half="own",
-)
+@primitive(sample=[drawn((4, 3)), lambda rng: (rng.normal(size=(3, 2)).T,)], kind="elementwise", half="own")
 def _clone(x: Array) -> Any:
     return x.copy(), lambda dy: (dy,)
 

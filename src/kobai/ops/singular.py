@@ -5,18 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from kobai.core.primitive import primitive
+from kobai.ops._args import drawn
 from kobai.xp import Array, linalg_errors, quiet, xp_of
 
 __all__: list[str] = []  # PyTorch has them in linalg only
 
 
-@primitive(
-    sample=[
-        lambda rng: (rng.normal(size=(4, 3)),),
-        lambda rng: (rng.normal(size=(2, 3, 3)),),
-        lambda rng: (rng.normal(size=(2, 0, 3)),),
-    ]
-)
+@primitive(sample=[drawn((4, 3)), drawn((2, 3, 3)), drawn((2, 0, 3))])
 @quiet
 def singular_values(a: Array) -> Any:
     """σ of A = U diag(σ) Vᵀ, in descending order: d σᵢ = uᵢᵀ dA vᵢ."""

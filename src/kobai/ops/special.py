@@ -9,7 +9,7 @@ from kobai.core.primitive import method, primitive, truth_values
 from kobai.core.tensor import Tensor
 from kobai.engine import special
 from kobai.ops import _formulas, _gamma
-from kobai.ops._args import Samples, as_tensor_like, cast, need_tensor, pair, unbroadcast
+from kobai.ops._args import Samples, as_tensor_like, cast, drawn, need_tensor, pair, unbroadcast
 from kobai.ops.gather import where
 from kobai.ops.pointwise import unary
 from kobai.xp import Array, quiet, xp_of
@@ -64,10 +64,7 @@ sinc = unary("sinc", "sin(πx) / πx, 1 at 0.", quiet(lambda xp, x: xp.sinc(x)),
 
 
 def _two() -> Samples:
-    return [
-        lambda rng: (rng.uniform(0.5, 2, (4, 3)), rng.uniform(0.5, 2, (3,))),
-        lambda rng: (rng.uniform(0.5, 2, (0, 3)), rng.uniform(0.5, 2, (1, 3))),
-    ]
+    return [drawn([(4, 3), (3,)], between=(0.5, 2)), drawn([(0, 3), (1, 3)], between=(0.5, 2))]
 
 
 @primitive(sample=_two(), kind="elementwise")
@@ -226,11 +223,7 @@ def rsub(input: Tensor, other: Any, *, alpha: float = 1) -> Tensor:
 
 
 @primitive(
-    sample=[
-        lambda rng: (rng.uniform(0.5, 2, (4, 3)), rng.uniform(0.5, 2, (3,))),
-        lambda rng: (rng.uniform(0.5, 2, (0, 3)), rng.uniform(0.5, 2, (1, 3))),
-    ],
-    kind="elementwise",
+    sample=[drawn([(4, 3), (3,)], between=(0.5, 2)), drawn([(0, 3), (1, 3)], between=(0.5, 2))], kind="elementwise"
 )
 def _hypot(a: Array, b: Array) -> Any:
     y = xp_of(a).hypot(a, b)
@@ -249,13 +242,7 @@ def hypot(input: Tensor, other: Tensor) -> Tensor:
     return _hypot(*pair("hypot", input, as_tensor_like(other, input, "hypot"), to_float=True))
 
 
-@primitive(
-    sample=[
-        lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=(3,))),
-        lambda rng: (rng.normal(size=(0, 3)), rng.normal(size=(1, 3))),
-    ],
-    kind="elementwise",
-)
+@primitive(sample=[drawn([(4, 3), (3,)]), drawn([(0, 3), (1, 3)])], kind="elementwise")
 def _logaddexp(a: Array, b: Array) -> Any:
     y = xp_of(a).logaddexp(a, b)
     return y, lambda dy: (

@@ -7,7 +7,7 @@ from typing import Any
 
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
-from kobai.ops._args import cast, need_tensor, normalize_axes, numpy_names
+from kobai.ops._args import cast, drawn, need_tensor, normalize_axes, numpy_names
 from kobai.ops._sums import total
 from kobai.ops.arithmetic import sub
 from kobai.ops.extreme import among_ties
@@ -21,14 +21,14 @@ __all__ = ["dist", "norm"]
 
 @primitive(
     sample=[
-        lambda rng: (rng.normal(size=(4, 3)), 2.0, None, False),
-        lambda rng: (rng.normal(size=(2, 4, 3)), 2.0, (1,), True),
-        lambda rng: (rng.normal(size=(2, 4, 3)), 1.0, (0, 2), False),
-        lambda rng: (rng.normal(size=(4, 3)), 3.0, (0,), False),
-        lambda rng: (rng.normal(size=(4, 3)), math.inf, (1,), False),
-        lambda rng: (rng.normal(size=(4, 3)), -math.inf, None, False),
-        lambda rng: (rng.normal(size=(4, 3)), 0.0, (1,), False),
-        lambda rng: (rng.normal(size=(0, 3)), 2.0, (1,), False),
+        drawn((4, 3), 2.0, None, False),
+        drawn((2, 4, 3), 2.0, (1,), True),
+        drawn((2, 4, 3), 1.0, (0, 2), False),
+        drawn((4, 3), 3.0, (0,), False),
+        drawn((4, 3), math.inf, (1,), False),
+        drawn((4, 3), -math.inf, None, False),
+        drawn((4, 3), 0.0, (1,), False),
+        drawn((0, 3), 2.0, (1,), False),
     ]
 )
 @quiet
