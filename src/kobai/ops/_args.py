@@ -60,18 +60,20 @@ def cast(x: Tensor, dtype: Any) -> Tensor:
     return _cast(x, dtype)
 
 
-def as_tensor_like(value: Any, like: Tensor, who: str) -> Tensor:
-    """A Tensor of ``value`` on the device of ``like``: a Tensor as it is, arrays and lists converted."""
-    if isinstance(value, Tensor):
-        return value
-    if is_array(value):
-        return Tensor._wrap(asarray(value))  # type: ignore[no-any-return]
-    if isinstance(value, (bool, int, float, np.generic)):
-        dtype: Any = np.asarray(value).dtype
-        if dtype.kind == "f":
-            dtype = like._array.dtype if like._array.dtype.kind == "f" else get_default_dtype()
-        return Tensor._wrap(asarray(value, dtype=dtype, device=like.device))  # type: ignore[no-any-return]
-    raise TypeError(f"{who}: expected a Tensor or a number, got {type(value).__name__}")
+def as_float(who: str, input: Any) -> Tensor:
+    """``input`` checked to be a Tensor, integers converted to the default float dtype."""
+    need_tensor(who, input)
+    return input if input._array.dtype.kind == "f" else cast(input, get_default_dtype())
+
+
+def scalar(who: str, value: Any, like: Tensor, dtype: Any = None) -> Tensor:
+    """A number as a tensor without dimensions on the device of ``like``, of its dtype or another."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if not isinstance(value, (bool, int, float)):
+        raise TypeError(f"{who}: expected a Tensor or a number, got {type(value).__name__}")
+    dtype = like._array.dtype if dtype is None else np.dtype(dtype)
+    return Tensor._wrap(asarray(held(who, value, dtype), dtype=dtype, device=like.device))  # type: ignore[no-any-return]
 
 
 def need_tensor(who: str, *values: Any) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 
 from kobai.runtime import adds_in_no_order
@@ -30,6 +33,13 @@ def add_at(out: Array, positions: Array, values: Array) -> Array:
             flat[...] = wide.astype(out.dtype)
         else:
             xp_of(out).add.at(flat, positions.reshape(-1), values)
+    return out
+
+
+def placed(values: Array, shape: tuple[int, ...], key: Any) -> Array:
+    """Zeros of ``shape``, but ``values`` at ``key``: the gradient of reading x[key] where no place repeats."""
+    out = xp_of(values).zeros(shape, values.dtype)
+    out[key] = values
     return out
 
 
@@ -62,7 +72,7 @@ def positions_along(shape: tuple[int, ...], axis: int, index: Array) -> Array:
     Indices that do not lie in [0, shape[axis]) would meet other elements: the caller has looked.
     """
     xp = xp_of(index)
-    before, size, after = _prod(shape[:axis]), shape[axis], _prod(shape[axis + 1 :])
+    before, size, after = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
     row = index.reshape(-1).astype(np.int64, copy=False)  # positions may be larger than what the dtype of indices holds
     flat = row if before == 1 else (xp.arange(before) * size)[:, None] + row
     if after == 1:
@@ -77,11 +87,11 @@ def positions_of(shape: tuple[int, ...], axis: int, index: Array) -> Array:
     """
     xp, rank = xp_of(index), index.ndim
     positions = index.astype(np.int64)
-    stride = _prod(shape[axis + 1 :])
+    stride = math.prod(shape[axis + 1 :])
     if stride != 1:
         positions *= stride
     for d, n in enumerate(index.shape):
-        stride = _prod(shape[d + 1 :])
+        stride = math.prod(shape[d + 1 :])
         if d != axis and n > 1:
             positions += stride * xp.arange(n).reshape((n,) + (1,) * (rank - d - 1))
     return positions
@@ -95,10 +105,3 @@ def mesh(index: Array, axis: int) -> tuple[Array, ...]:
         index if d == axis else xp.arange(n).reshape((1,) * d + (n,) + (1,) * (rank - d - 1))
         for d, n in enumerate(index.shape)
     )
-
-
-def _prod(sizes: tuple[int, ...]) -> int:
-    total = 1
-    for size in sizes:
-        total *= size
-    return total

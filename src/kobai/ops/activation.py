@@ -14,9 +14,8 @@ import numpy as np
 
 from kobai.core.primitive import in_place, method, primitive
 from kobai.core.tensor import Tensor
-from kobai.dtypes import get_default_dtype
 from kobai.ops import _formulas as fast
-from kobai.ops._args import Samples, cast, need_tensor, unbroadcast
+from kobai.ops._args import Samples, as_float, need_tensor, unbroadcast
 from kobai.ops.arithmetic import sub
 from kobai.ops.gather import where
 from kobai.ops.pointwise import clamp, tanh
@@ -30,12 +29,6 @@ __all__ = [
     "selu",
     "threshold",
 ]  # what PyTorch has at the top level; the rest is in nn.functional
-
-
-def as_float(who: str, input: Any) -> Tensor:
-    """``input`` checked to be a Tensor, integers converted to the default float dtype."""
-    need_tensor(who, input)
-    return input if input._array.dtype.kind == "f" else cast(input, get_default_dtype())
 
 
 def _of_integers(op: Callable[[Tensor], Tensor], inplace: bool, input: Tensor) -> Tensor:

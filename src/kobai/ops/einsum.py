@@ -6,6 +6,7 @@ kept), and the free ones of either side – and reshaping them to one batched ma
 
 from __future__ import annotations
 
+import math
 from string import ascii_letters
 from typing import Any
 
@@ -18,16 +19,7 @@ from kobai.ops._matmul import matmul
 from kobai.ops._sums import total
 from kobai.xp import Array, quiet, xp_of
 
-__all__ = [
-    "einsum",
-]
-
-
-def _prod(sizes: Any) -> int:
-    n = 1
-    for size in sizes:
-        n *= int(size)
-    return n
+__all__ = ["einsum"]
 
 
 def _reduce_to(x: Array, labels: str, keep: str) -> tuple[Array, str]:
@@ -54,7 +46,7 @@ def _contract(a: Array, la: str, b: Array, lb: str, keep: str) -> tuple[Array, s
 
     def matrices(x: Array, labels: str, rows: list[str], columns: list[str]) -> Array:
         order = [labels.index(c) for c in batch + rows + columns]
-        sizes = [_prod(size[c] for c in group) for group in (batch, rows, columns)]
+        sizes = [math.prod(size[c] for c in group) for group in (batch, rows, columns)]
         return x.transpose(order).reshape(sizes)
 
     product = matmul(matrices(a, la, free_a, summed), matrices(b, lb, summed, free_b), precision=None)

@@ -9,10 +9,9 @@ import numpy as np
 
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
-from kobai.dtypes import get_default_dtype
 from kobai.engine.domains import check_range
-from kobai.ops._args import cast, drawn, need_tensor, normalize_axis, numpy_names
-from kobai.ops._positions import mesh
+from kobai.ops._args import as_float, cast, drawn, need_tensor, normalize_axis, numpy_names
+from kobai.ops._positions import mesh, placed
 from kobai.ops._sums import total
 from kobai.ops.arithmetic import maximum, minimum, sub
 from kobai.ops.gather import gather
@@ -100,10 +99,8 @@ def _attained(x: Array, index: Array, axis: int, keepdim: bool, extreme: str) ->
     def vjp(dy: Array) -> Any:
         def dx() -> Array:
             check_range(extreme, index, shape[axis])
-            out = xp.zeros(shape, dy.dtype)
             here, g = (index, dy) if keepdim else (xp.expand_dims(index, axis), xp.expand_dims(dy, axis))
-            out[mesh(here, axis)] = g
-            return out
+            return placed(g, shape, mesh(here, axis))
 
         return dx, None, None, None, None
 
@@ -349,9 +346,7 @@ def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
     >>> kobai.logsumexp(kobai.tensor([100., 100.]), dim=0)  # 100 + ln 2, though e¹⁰⁰ is no float32
     tensor(100.6931)
     """
-    need_tensor("logsumexp", input)
-    if input._array.dtype.kind != "f":
-        input = cast(input, get_default_dtype())
+    input = as_float("logsumexp", input)
     return _logsumexp(input, axes_of("logsumexp", dim, input._array.ndim), keepdim)
 
 

@@ -11,13 +11,13 @@ from kobai.core.tensor import Tensor
 from kobai.dtypes import get_default_dtype
 from kobai.engine.dispatch import HOST_TYPES
 from kobai.engine.domains import check_range, look_range
-from kobai.ops._args import cast, existing_axis, held, need_tensor, normalize_axis, numpy_names, pair, unbroadcast
+from kobai.ops._args import cast, existing_axis, need_tensor, normalize_axis, numpy_names, pair, scalar, unbroadcast
 from kobai.ops._positions import add_at, mesh, positions_along, positions_of
 from kobai.ops.arithmetic import remainder
 from kobai.ops.broadcast import expand
 from kobai.ops.index import getitem, take_slices
 from kobai.ops.shape import clone, reshape
-from kobai.xp import Array, asarray, xp_of
+from kobai.xp import Array, xp_of
 
 __all__ = [
     "argwhere",
@@ -62,9 +62,7 @@ def _embedding(weight: Array, indices: Array, padding_idx: int | None) -> Any:
 
 def _at(x: Array, index: Array) -> Array:
     """Slices of the first dimension at indices that have been looked at."""
-    if (
-        type(x) in HOST_TYPES
-    ):  # NumPy need not look again, for which, where the result has a place, it makes a copy first
+    if type(x) in HOST_TYPES:  # NumPy need not look again
         return xp_of(x).take(x, index, axis=0, mode="clip")
     return xp_of(x).take(x, index, axis=0)
 
@@ -298,26 +296,17 @@ def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
     if condition._array.dtype.kind != "b":
         raise RuntimeError(f"where: expected a condition of truth values (bool), got {condition.dtype}")
     if not isinstance(input, Tensor) and not isinstance(other, Tensor):
-        input = _scalar("where", input, condition)
+        kind = {"f": get_default_dtype(), "b": np.bool_}.get(np.asarray(input).dtype.kind, np.int64)
+        input = scalar("where", input, condition, kind)
     a, b = pair("where", input, other)
     if not isinstance(a, Tensor):
-        a = _scalar("where", a, condition, b._array.dtype)
+        a = scalar("where", a, b)
     if not isinstance(b, Tensor):
-        b = _scalar("where", b, condition, a._array.dtype)
+        b = scalar("where", b, a)
     return _where(condition, a, b)
 
 
 method(lambda self, condition, other: where(condition, self, other), name="where")
-
-
-def _scalar(who: str, value: Any, like: Tensor, dtype: Any = None) -> Tensor:
-    """A number as a tensor without dimensions beside ``like``."""
-    if not isinstance(value, (bool, int, float)):
-        raise TypeError(f"{who}: expected a Tensor or a number, got {type(value).__name__}")
-    if dtype is None:
-        dtype = get_default_dtype() if isinstance(value, float) else np.bool_ if isinstance(value, bool) else np.int64
-    value = held(who, value, np.dtype(dtype))
-    return Tensor._wrap(asarray(value, dtype=dtype, device=like.device))  # type: ignore[no-any-return]
 
 
 @method(in_place=True)
@@ -336,7 +325,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
             raise RuntimeError(f"masked_fill: expected a value without dimensions, got shape {tuple(value.shape)}")
         value = cast(value, input._array.dtype)
     else:
-        value = _scalar("masked_fill", value, input, input._array.dtype)
+        value = scalar("masked_fill", value, input)
     return _where(mask, value, input)
 
 

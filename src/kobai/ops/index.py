@@ -16,7 +16,7 @@ from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.engine.domains import check_replays, counted_from_front, look_range
 from kobai.ops._args import drawn
-from kobai.ops._positions import add_at, positions_along
+from kobai.ops._positions import add_at, placed, positions_along
 from kobai.xp import Array, asarray, is_array, xp_of
 
 __all__: list[str] = []  # methods only
@@ -35,17 +35,8 @@ Basic: TypeAlias = tuple[int | slice | EllipsisType | None, ...]
     ],
 )
 def _part(x: Array, key: Any) -> Any:
-    xp, shape = xp_of(x), x.shape
-
-    def vjp(dy: Array) -> Any:
-        def dx() -> Array:
-            out = xp.zeros(shape, dy.dtype)
-            out[key] = dy
-            return out
-
-        return (dx,)
-
-    return x[key], vjp
+    shape = x.shape
+    return x[key], lambda dy: (lambda: placed(dy, shape, key),)
 
 
 @primitive(
@@ -91,17 +82,8 @@ take_slices = _take
     ]
 )
 def _masked(x: Array, mask: Array, axis: int) -> Any:
-    xp, shape = xp_of(x), x.shape
-
-    def vjp(dy: Array) -> Any:
-        def dx() -> Array:
-            out = xp.zeros(shape, dy.dtype)
-            out[(slice(None),) * axis + (mask,)] = dy
-            return out
-
-        return dx, None, None
-
-    return x[(slice(None),) * axis + (mask,)], vjp
+    shape, key = x.shape, (slice(None),) * axis + (mask,)
+    return x[key], lambda dy: (lambda: placed(dy, shape, key), None, None)
 
 
 @primitive(
@@ -111,17 +93,16 @@ def _masked(x: Array, mask: Array, axis: int) -> Any:
     ]
 )
 def _fancy(x: Array, *indices: Array, places: tuple[int, ...]) -> Any:
-    xp, shape, key = xp_of(x), x.shape, _at(indices, places)
-
-    def vjp(dy: Array) -> Any:
-        def dx() -> Array:
-            positions = read(xp.arange(math.prod(shape)).reshape(shape), key)
-            return add_at(xp.zeros(shape, dy.dtype), positions, dy)
-
-        return (dx,)
-
+    shape, key = x.shape, _at(indices, places)
     check_key(x, key)
-    return read(x, key), vjp
+    return read(x, key), lambda dy: (lambda: _added_up(dy, shape, key),)
+
+
+def _added_up(values: Array, shape: tuple[int, ...], key: Any) -> Array:
+    """As :func:`placed`, but what meets at one place is added up."""
+    xp = xp_of(values)
+    positions = read(xp.arange(math.prod(shape)).reshape(shape), key)
+    return add_at(xp.zeros(shape, values.dtype), positions, values)
 
 
 def check_key(x: Array, key: tuple[Any, ...]) -> None:

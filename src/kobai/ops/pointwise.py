@@ -17,7 +17,7 @@ from kobai.core.tensor import Tensor
 from kobai.dtypes import get_default_dtype
 from kobai.engine import special
 from kobai.ops import _formulas
-from kobai.ops._args import Samples, cast, drawn, held, into, need_tensor, pair, unbroadcast
+from kobai.ops._args import Samples, as_float, cast, drawn, held, into, need_tensor, pair, unbroadcast
 from kobai.ops.arithmetic import add, div, mul, sub
 from kobai.ops.shape import clone
 from kobai.xp import Array, xp_of
@@ -331,8 +331,7 @@ def logit(input: Tensor, eps: float | None = None) -> Tensor:
     >>> kobai.logit(kobai.tensor([0.5, 0.9]))
     tensor([0.0000, 2.1972])
     """
-    need_tensor("logit", input)
-    x = input if input._array.dtype.kind == "f" else cast(input, get_default_dtype())
+    x = as_float("logit", input)
     return _logit(x if eps is None else clamp(x, eps, 1 - eps))
 
 

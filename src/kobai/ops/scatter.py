@@ -9,14 +9,14 @@ import numpy as np
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.engine.domains import look_range
-from kobai.ops._args import cast, held, need_tensor, normalize_axis, numpy_names, unbroadcast, wrapped
+from kobai.ops._args import cast, need_tensor, normalize_axis, numpy_names, scalar, unbroadcast, wrapped
 from kobai.ops._positions import add_at, extreme_at, mesh, positions_along
 from kobai.ops.arithmetic import div
 from kobai.ops.broadcast import broadcast_shapes, expand
 from kobai.ops.gather import check_index, check_slices, where
 from kobai.ops.index import getitem
 from kobai.ops.shape import clone, reshape
-from kobai.xp import Array, asarray, xp_of
+from kobai.xp import Array, xp_of
 
 __all__ = [
     "index_add",
@@ -76,8 +76,7 @@ def _scattered(who: str, input: Tensor, dim: int, index: Tensor, src: Any, add: 
     need_tensor(who, input, index)
     axis = normalize_axis(who, dim, input._array.ndim)
     if not isinstance(src, Tensor):
-        src = asarray(held(who, src, input._array.dtype), dtype=input._array.dtype, device=input.device)
-        src = Tensor._wrap(src).reshape((1,) * input.ndim)
+        src = scalar(who, src, input).reshape((1,) * input.ndim)
         check_index(who, input._array.shape, axis, index)
     else:
         if src._array.dtype != input._array.dtype:
@@ -216,8 +215,7 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     """
     axis = check_slices("index_fill", input, dim, index)
     if not isinstance(value, Tensor):
-        value = held("index_fill", value, input._array.dtype)
-        value = Tensor._wrap(asarray(value, dtype=input._array.dtype, device=input.device))
+        value = scalar("index_fill", value, input)
     # A mask, and not places one after the other: a place that is named twice is filled, and sends its gradient, once.
     shape = input._array.shape
     filled = xp_of(input._array).zeros(shape[axis] if shape else 1, bool)
@@ -275,13 +273,9 @@ def fill_diagonal_(input: Tensor, fill_value: float, wrap: bool = False) -> Tens
     rows = input._array.shape
     if len(rows) < 2 or (len(rows) > 2 and len(set(rows)) > 1):
         raise RuntimeError(f"fill_diagonal_: expected a matrix or equal sizes, got shape {tuple(rows)}")
-    n = np.arange(min(rows))
-    if wrap and len(rows) == 2 and rows[0] > rows[1]:
-        below = np.arange(rows[0])
-        below = below[below % (rows[1] + 1) < rows[1]]
-        input[below, below % (rows[1] + 1)] = fill_value
-    else:
-        input[(n,) * len(rows)] = fill_value
+    n = np.arange(rows[0] if wrap and len(rows) == 2 else min(rows))
+    n = n[n % (rows[1] + 1) < rows[1]]  # a square part is followed by a row without a diagonal
+    input[(n, *(n % (rows[1] + 1),) * (len(rows) - 1))] = fill_value
     return input
 
 

@@ -9,7 +9,7 @@ from kobai.core.primitive import method, primitive, truth_values
 from kobai.core.tensor import Tensor
 from kobai.engine import special
 from kobai.ops import _formulas, _gamma
-from kobai.ops._args import Samples, as_tensor_like, cast, drawn, need_tensor, pair, unbroadcast
+from kobai.ops._args import Samples, cast, drawn, need_tensor, pair, scalar, unbroadcast
 from kobai.ops.gather import where
 from kobai.ops.pointwise import unary
 from kobai.xp import Array, quiet, xp_of
@@ -99,7 +99,8 @@ def _copysign(a: Array, b: Array) -> Any:
 
 def _pair(who: str, input: Any, other: Any, to_float: bool = False) -> tuple[Any, Any]:
     need_tensor(who, input)
-    return pair(who, input, as_tensor_like(other, input, who), to_float=to_float)
+    a, b = pair(who, input, other, to_float)
+    return a, b if isinstance(b, Tensor) else scalar(who, b, a)
 
 
 @method
@@ -238,8 +239,7 @@ def hypot(input: Tensor, other: Tensor) -> Tensor:
     >>> kobai.hypot(kobai.tensor([3.]), kobai.tensor([4.]))
     tensor([5.])
     """
-    need_tensor("hypot", input)
-    return _hypot(*pair("hypot", input, as_tensor_like(other, input, "hypot"), to_float=True))
+    return _hypot(*_pair("hypot", input, other, to_float=True))
 
 
 @primitive(sample=[drawn([(4, 3), (3,)]), drawn([(0, 3), (1, 3)])], kind="elementwise")

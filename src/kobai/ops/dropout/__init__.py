@@ -11,8 +11,8 @@ from typing import Any
 
 from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
-from kobai.ops._args import need_tensor
-from kobai.ops.activation import SELU_ALPHA, SELU_SCALE, _leaky_relu, _step, apply, as_float
+from kobai.ops._args import as_float, need_tensor
+from kobai.ops.activation import SELU_ALPHA, SELU_SCALE, _leaky_relu, _step, apply
 from kobai.ops.dropout import kernel as kernel
 from kobai.ops.dropout.philox import philox_bits, reserve
 from kobai.random import Generator, resolve

@@ -13,9 +13,8 @@ import numpy as np
 
 from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
-from kobai.ops._args import normalize_axes, normalize_axis
+from kobai.ops._args import as_float, normalize_axes, normalize_axis
 from kobai.ops._sums import centred, total
-from kobai.ops.activation import as_float
 from kobai.ops.batch_norm import batch_norm, need_float, need_vectors
 from kobai.ops.norm import group_kernel as group_norm_kernels
 from kobai.ops.norm import layer_kernel as layer_norm_kernels

@@ -8,8 +8,7 @@ from typing import Any
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.ops import _formulas as fast
-from kobai.ops._args import cast, normalize_axis
-from kobai.ops.activation import as_float
+from kobai.ops._args import as_float, cast, normalize_axis
 from kobai.ops.arithmetic import mul
 from kobai.ops.softmax import kernel as rows
 from kobai.xp import Array, xp_of
