@@ -381,15 +381,15 @@ def raw(x: Any) -> Any:
 
 
 subtract, multiply, divide, true_divide = sub, mul, div, div
-for _name, _function in (("subtract", sub), ("multiply", mul), ("divide", div), ("true_divide", div)):
-    method(_function, name=_name, in_place=True)
+for _alias in ("subtract", "multiply", "divide", "true_divide"):
+    method(globals()[_alias], name=_alias, in_place=True)
 
 
 def _reflected(function: Any) -> Any:
     return lambda self, other: function(other, self)
 
 
-def _operator(function: Any) -> Any:
+def as_operator(function: Any) -> Any:
     """An operator answers NotImplemented for operands it does not know, so that the other one is asked."""
 
     def operate(self: Tensor, other: Any) -> Any:
@@ -412,6 +412,6 @@ for _symbol, _binary in (
     ("mod", remainder),
     ("pow", pow),
 ):
-    setattr(Tensor, f"__{_symbol}__", _operator(_binary))
-    setattr(Tensor, f"__r{_symbol}__", _operator(_reflected(_binary)))
+    setattr(Tensor, f"__{_symbol}__", as_operator(_binary))
+    setattr(Tensor, f"__r{_symbol}__", as_operator(_reflected(_binary)))
     setattr(Tensor, f"__i{_symbol}__", getattr(Tensor, f"{_binary.__name__}_"))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Callable
 from typing import Any
-
-import numpy as np
 
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.ops._args import Samples, drawn, need_tensor, pair
+from kobai.ops.arithmetic import as_operator
 from kobai.ops.broadcast import broadcast_shapes
-from kobai.xp import Array, is_array, xp_of
+from kobai.xp import Array, xp_of
 
 __all__ = [
     "allclose",
@@ -43,34 +44,20 @@ def _two() -> Samples:
     return [drawn([(4, 3), (4, 3)]), drawn([(4, 1, 3), (2, 1)]), drawn((4, 3), 0.5), drawn([(0, 3), (3,)])]
 
 
-@primitive(sample=_two(), kind="elementwise")
-def _eq(a: Array, b: Array) -> Any:
-    return a == b, None
+def without_gradient(module: str, name: str, function: Any, sample: Any, kind: str = "") -> Callable[..., Tensor]:
+    """The primitive ``name`` of ``module``: ``function`` of two arrays, or of an array and a number."""
+
+    def forward(a: Array, b: Array) -> Any:
+        return function(a, b), None
+
+    forward.__name__, forward.__module__ = name, module
+    return primitive(sample=sample, kind=kind)(forward)
 
 
-@primitive(sample=_two(), kind="elementwise")
-def _ne(a: Array, b: Array) -> Any:
-    return a != b, None
-
-
-@primitive(sample=_two(), kind="elementwise")
-def _lt(a: Array, b: Array) -> Any:
-    return a < b, None
-
-
-@primitive(sample=_two(), kind="elementwise")
-def _le(a: Array, b: Array) -> Any:
-    return a <= b, None
-
-
-@primitive(sample=_two(), kind="elementwise")
-def _gt(a: Array, b: Array) -> Any:
-    return a > b, None
-
-
-@primitive(sample=_two(), kind="elementwise")
-def _ge(a: Array, b: Array) -> Any:
-    return a >= b, None
+_eq, _ne, _lt, _le, _gt, _ge = (
+    without_gradient(__name__, f"_{name}", getattr(operator, name), _two(), "elementwise")
+    for name in ("eq", "ne", "lt", "le", "gt", "ge")
+)
 
 
 def _operands(who: str, input: Any, other: Any, wraps: bool = False) -> tuple[Any, Any]:
@@ -149,14 +136,8 @@ def ge(input: Tensor, other: Any) -> Tensor:
 
 
 greater, greater_equal, less, less_equal, not_equal = gt, ge, lt, le, ne
-for _name, _function in (
-    ("greater", gt),
-    ("greater_equal", ge),
-    ("less", lt),
-    ("less_equal", le),
-    ("not_equal", ne),
-):
-    method(_function, name=_name, in_place=True)
+for _alias in ("greater", "greater_equal", "less", "less_equal", "not_equal"):
+    method(globals()[_alias], name=_alias, in_place=True)
 
 
 def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Tensor:
@@ -202,19 +183,8 @@ method(allclose)
 method(equal)
 
 
-def _operator(function: Any) -> Any:
-    """An operator answers NotImplemented for operands it does not know: ``x == None`` is False then, as in PyTorch."""
-
-    def operate(self: Tensor, other: Any) -> Any:
-        if not isinstance(other, (Tensor, bool, int, float, np.generic)) and not is_array(other):
-            return NotImplemented
-        return function(self, other)
-
-    return operate
-
-
-for _symbol, _function in (("eq", eq), ("ne", ne), ("lt", lt), ("le", le), ("gt", gt), ("ge", ge)):
-    setattr(Tensor, f"__{_symbol}__", _operator(_function))
+for _function in (eq, ne, lt, le, gt, ge):  # x == None is False, as in PyTorch
+    setattr(Tensor, f"__{_function.__name__}__", as_operator(_function))
 
 
 # --- kinds of numbers -------------------------------------------------------------------------------------------------

@@ -137,18 +137,8 @@ def _converter(name: str, dtype: Any) -> None:
     method(convert)
 
 
-for _name, _dtype in (
-    ("float", np.float32),
-    ("double", np.float64),
-    ("half", np.float16),
-    ("long", np.int64),
-    ("int", np.int32),
-    ("short", np.int16),
-    ("char", np.int8),
-    ("byte", np.uint8),
-    ("bool", np.bool_),
-):
-    _converter(_name, _dtype)
+for _name, _dtype in _TYPES.items():  # .float(), .double(), ...
+    _converter(_name.removesuffix("Tensor").lower(), _dtype)
 
 
 # --- questions --------------------------------------------------------------------------------------------------------

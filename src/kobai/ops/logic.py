@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ import numpy as np
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.ops._args import Samples, need_numbers, need_tensor
+from kobai.ops.arithmetic import as_operator
 from kobai.ops.broadcast import broadcast_shapes
-from kobai.ops.compare import _operands, _operator
+from kobai.ops.compare import _operands, without_gradient
 from kobai.xp import Array, xp_of
 
 __all__ = [
@@ -35,8 +37,7 @@ def logical_and(input: Tensor, other: Tensor) -> Tensor:
     >>> kobai.logical_and(kobai.tensor([0, 0, 2]), kobai.tensor([0, 1, 3]))
     tensor([False, False,  True])
     """
-    a, b = _truths("logical_and", input, other)
-    return _logical_and(a, b)
+    return _logical_and(*_truths("logical_and", input, other))
 
 
 @method(in_place=True)
@@ -47,8 +48,7 @@ def logical_or(input: Tensor, other: Tensor) -> Tensor:
     >>> kobai.logical_or(kobai.tensor([0, 0, 2]), kobai.tensor([0, 1, 3]))
     tensor([False,  True,  True])
     """
-    a, b = _truths("logical_or", input, other)
-    return _logical_or(a, b)
+    return _logical_or(*_truths("logical_or", input, other))
 
 
 @method(in_place=True)
@@ -59,8 +59,7 @@ def logical_xor(input: Tensor, other: Tensor) -> Tensor:
     >>> kobai.logical_xor(kobai.tensor([0, 0, 2]), kobai.tensor([0, 1, 3]))
     tensor([False,  True, False])
     """
-    a, b = _truths("logical_xor", input, other)
-    return _logical_xor(a, b)
+    return _logical_xor(*_truths("logical_xor", input, other))
 
 
 @method(in_place=True)
@@ -117,29 +116,16 @@ def _bit_samples() -> Samples:
     ]
 
 
-@primitive(sample=_bit_samples())
-def _and(a: Array, b: Array) -> Any:
-    return a & b, None
-
-
-@primitive(sample=_bit_samples())
-def _or(a: Array, b: Array) -> Any:
-    return a | b, None
-
-
-@primitive(sample=_bit_samples())
-def _xor(a: Array, b: Array) -> Any:
-    return a ^ b, None
-
-
-@primitive(sample=_bit_samples())
-def _shift_left(a: Array, b: Array) -> Any:
-    return a << b, None
-
-
-@primitive(sample=_bit_samples())
-def _shift_right(a: Array, b: Array) -> Any:
-    return a >> b, None
+_and, _or, _xor, _shift_left, _shift_right = (
+    without_gradient(__name__, name, function, _bit_samples())
+    for name, function in (
+        ("_and", operator.and_),
+        ("_or", operator.or_),
+        ("_xor", operator.xor),
+        ("_shift_left", operator.lshift),
+        ("_shift_right", operator.rshift),
+    )
+)
 
 
 @primitive(sample=lambda rng: (rng.integers(0, 60, (4, 3)),))
@@ -231,8 +217,8 @@ for _symbol, _function in (
     ("lshift", bitwise_left_shift),
     ("rshift", bitwise_right_shift),
 ):
-    setattr(Tensor, f"__{_symbol}__", _operator(_function))
+    setattr(Tensor, f"__{_symbol}__", as_operator(_function))
     setattr(Tensor, f"__i{_symbol}__", getattr(Tensor, f"{_function.__name__}_"))
 for _symbol, _function in (("and", bitwise_and), ("or", bitwise_or), ("xor", bitwise_xor)):
-    setattr(Tensor, f"__r{_symbol}__", _operator(_function))  # they commute
+    setattr(Tensor, f"__r{_symbol}__", as_operator(_function))  # they commute
 setattr(Tensor, "__invert__", bitwise_not)  # noqa: B010 - mypy refuses to assign a method

@@ -33,24 +33,20 @@ def _sign(x: Array) -> Any:
     return _flat(xp_of(x).where(x == x, y, 0) if x.dtype.kind == "f" else y)
 
 
-@primitive(sample=_steps(), kind="elementwise")
-def _floor(x: Array) -> Any:
-    return _flat(xp_of(x).floor(x))
+def _step(name: str, function: str) -> Any:
+    def forward(x: Array) -> Any:
+        return _flat(getattr(xp_of(x), function)(x))
+
+    forward.__name__ = name
+    return primitive(sample=_steps(), kind="elementwise")(forward)
 
 
-@primitive(sample=_steps(), kind="elementwise")
-def _ceil(x: Array) -> Any:
-    return _flat(xp_of(x).ceil(x))
-
-
-@primitive(sample=_steps(), kind="elementwise")
-def _trunc(x: Array) -> Any:
-    return _flat(xp_of(x).trunc(x))
-
-
-@primitive(sample=_steps(), kind="elementwise")
-def _round(x: Array) -> Any:
-    return _flat(xp_of(x).rint(x))
+_floor, _ceil, _trunc, _round = (
+    _step("_floor", "floor"),
+    _step("_ceil", "ceil"),
+    _step("_trunc", "trunc"),
+    _step("_round", "rint"),
+)
 
 
 @primitive(sample=_steps(), kind="elementwise")
