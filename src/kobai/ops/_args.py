@@ -209,11 +209,11 @@ def normalize_axis(who: str, dim: Any, ndim: int) -> int:
     return int(dim) % bound
 
 
-def existing_axis(who: str, dim: Any, ndim: int) -> int:
-    """``dim`` counted from the front; IndexError also where a scalar's missing axis is named."""
+def existing_axis(who: str, dim: Any, ndim: int, error: type[Exception] = IndexError) -> int:
+    """``dim`` counted from the front; ``error`` for a tensor without dimensions."""
     axis = normalize_axis(who, dim, ndim)
     if not ndim:
-        raise IndexError(f"{who}: expected a tensor with dimensions, got one without")
+        raise error(f"{who}: expected a tensor with dimensions, got one without")
     return axis
 
 

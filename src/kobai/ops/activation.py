@@ -68,6 +68,17 @@ def _samples(*options: Any, kinks: tuple[float, ...] = ()) -> Samples:
     ]
 
 
+def _of_formula(name: str, *kinks: float, half: str = "device") -> Callable[..., Tensor]:
+    """The primitive of a formula f(x) whose gradient is made of dy and x."""
+    formula, backward = getattr(fast, name), getattr(fast, f"{name}_backward")
+
+    def forward(x: Array) -> Any:
+        return formula(x), lambda dy: (backward(dy, x),)
+
+    forward.__name__ = f"_{name}"
+    return primitive(sample=_samples(kinks=kinks), kind="elementwise", half=half)(forward)
+
+
 def _step(x: Array, left: Any) -> Array:
     """1 where x > 0, ``left`` (finite: a number or an array) elsewhere; exactly."""
     positive = (x > 0).astype(x.dtype)
@@ -239,9 +250,7 @@ def _gelu(x: Array) -> Any:
     return y, lambda dy: (fast.gelu_backward(dy, x, cdf),)
 
 
-@primitive(sample=_samples(), kind="elementwise", half="device")
-def _gelu_tanh(x: Array) -> Any:
-    return fast.gelu_tanh(x), lambda dy: (fast.gelu_tanh_backward(dy, x),)
+_gelu_tanh = _of_formula("gelu_tanh")
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
@@ -258,9 +267,7 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     return (_gelu if approximate == "none" else _gelu_tanh)(as_float("gelu", input))
 
 
-@primitive(sample=_samples(), kind="elementwise", half="device")
-def _silu(x: Array) -> Any:
-    return fast.silu(x), lambda dy: (fast.silu_backward(dy, x),)
+_silu = _of_formula("silu")
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
@@ -273,9 +280,7 @@ def silu(input: Tensor, inplace: bool = False) -> Tensor:
     return apply(_silu, inplace, "silu", input)
 
 
-@primitive(sample=_samples(), kind="elementwise", half="device")
-def _mish(x: Array) -> Any:
-    return fast.mish(x), lambda dy: (fast.mish_backward(dy, x),)
+_mish = _of_formula("mish")
 
 
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
@@ -304,9 +309,7 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
     return _softplus(as_float("softplus", input), beta, threshold)
 
 
-@primitive(sample=_samples(), kind="elementwise", half="device")
-def _logsigmoid(x: Array) -> Any:
-    return fast.logsigmoid(x), lambda dy: (fast.logsigmoid_backward(dy, x),)
+_logsigmoid = _of_formula("logsigmoid")
 
 
 def logsigmoid(input: Tensor) -> Tensor:
@@ -319,9 +322,7 @@ def logsigmoid(input: Tensor) -> Tensor:
     return _logsigmoid(as_float("logsigmoid", input))
 
 
-@primitive(sample=_samples(kinks=(0.0,)), kind="elementwise")
-def _softsign(x: Array) -> Any:
-    return fast.softsign(x), lambda dy: (fast.softsign_backward(dy, x),)
+_softsign = _of_formula("softsign", 0.0, half="wide")
 
 
 def softsign(input: Tensor) -> Tensor:
@@ -347,9 +348,7 @@ def tanhshrink(input: Tensor) -> Tensor:
 # --- piecewise linear approximations, thresholds ----------------------------------------------------------------------
 
 
-@primitive(sample=_samples(kinks=(-3.0, 3.0)), kind="elementwise", half="device")
-def _hardsigmoid(x: Array) -> Any:
-    return fast.hardsigmoid(x), lambda dy: (fast.hardsigmoid_backward(dy, x),)
+_hardsigmoid = _of_formula("hardsigmoid", -3.0, 3.0)
 
 
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
@@ -362,9 +361,7 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     return apply(_hardsigmoid, inplace, "hardsigmoid", input)
 
 
-@primitive(sample=_samples(kinks=(-3.0, 3.0)), kind="elementwise", half="device")
-def _hardswish(x: Array) -> Any:
-    return fast.hardswish(x), lambda dy: (fast.hardswish_backward(dy, x),)
+_hardswish = _of_formula("hardswish", -3.0, 3.0)
 
 
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -18,13 +19,6 @@ __all__ = ["chunk", "dsplit", "hsplit", "narrow", "select", "split", "tensor_spl
 
 def _slice(input: Tensor, axis: int, start: int, stop: int) -> Tensor:
     return getitem(input, (slice(None),) * axis + (slice(start, stop),))
-
-
-def _cut_axis(who: str, dim: Any, input: Tensor) -> int:
-    """The dimension along which a tensor is cut; RuntimeError for a tensor that has none."""
-    if not input._array.ndim:
-        raise RuntimeError(f"{who}: expected a tensor with dimensions, got one without")
-    return normalize_axis(who, dim, input._array.ndim)
 
 
 @method
@@ -52,7 +46,7 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
                 f"narrow: expected start as an integer without dimensions, got {start.dtype} {tuple(start.shape)}"
             )
         start = start.item()
-    axis = _cut_axis("narrow", dim, input)
+    axis = existing_axis("narrow", dim, input._array.ndim, RuntimeError)
     size = input._array.shape[axis]
     if not -size <= start <= size:
         raise IndexError(f"narrow: expected start in [{-size}, {size}], got {start}")
@@ -71,7 +65,7 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
     >>> [part.shape[0] for part in kobai.arange(7).split(3)]
     [3, 3, 1]
     """
-    axis = _cut_axis("split", dim, tensor)
+    axis = existing_axis("split", dim, tensor._array.ndim, RuntimeError)
     size = tensor._array.shape[axis]
     sections = split_size_or_sections
     if isinstance(sections, (tuple, list)):
@@ -96,7 +90,7 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """
     if chunks < 1:
         raise RuntimeError(f"chunk: expected chunks ≥ 1, got {chunks}")
-    size = input._array.shape[_cut_axis("chunk", dim, input)]
+    size = input._array.shape[existing_axis("chunk", dim, input._array.ndim, RuntimeError)]
     return split(input, max(-(-size // chunks), 1) if size else [0] * chunks, dim)
 
 
@@ -109,7 +103,7 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
     >>> kobai.tensor_split(kobai.arange(5), 2), kobai.tensor_split(kobai.arange(5), (1, 3))
     ((tensor([0, 1, 2]), tensor([3, 4])), (tensor([0]), tensor([1, 2]), tensor([3, 4])))
     """
-    axis = _cut_axis("tensor_split", dim, input)
+    axis = existing_axis("tensor_split", dim, input._array.ndim, RuntimeError)
     if isinstance(indices_or_sections, Tensor):
         indices_or_sections = indices_or_sections.tolist()
     size = input._array.shape[axis]
@@ -194,14 +188,10 @@ def _windows(x: Array, axis: int, size: int, step: int) -> Any:
         strides[axis] = along * step
         return xp.lib.stride_tricks.as_strided(array, (*sizes, size), (*strides, along))
 
-    def vjp(dy: Array) -> Any:
-        def dx() -> Array:
-            out = xp.zeros(shape, dy.dtype)
-            return add_at(out, windows(xp.arange(out.size).reshape(shape)), dy)
+    def dx(dy: Array) -> Array:
+        return add_at(xp.zeros(shape, dy.dtype), windows(xp.arange(math.prod(shape)).reshape(shape)), dy)
 
-        return dx, None, None, None
-
-    return windows(x), vjp
+    return windows(x), lambda dy: (lambda: dx(dy), None, None, None)
 
 
 def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from kobai.core.grad_mode import is_grad_enabled
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Size, Tensor
 from kobai.dtypes import dtype
-from kobai.ops._args import drawn, normalize_axes, normalize_axis, numpy_names
+from kobai.ops._args import drawn, existing_axis, normalize_axes, normalize_axis, numpy_names
 from kobai.xp import Array, xp_of
 
 __all__ = [
@@ -182,9 +183,7 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
             [3, 4, 5]])
     """
     shape = input._array.shape
-    axis = normalize_axis("unflatten", dim, len(shape))
-    if not shape:
-        raise RuntimeError("unflatten: expected a tensor with dimensions, got one without")
+    axis = existing_axis("unflatten", dim, len(shape), RuntimeError)
     inner = list(sizes_of("unflatten", (sizes,)))
     known = Size(n for n in inner if n != -1).numel()
     if inner.count(-1) == 1 and known:
@@ -385,26 +384,19 @@ def _become(target: Tensor, view: Tensor, who: str) -> Tensor:
     return target
 
 
-@method
-def squeeze_(input: Tensor, dim: Any = None) -> Tensor:
-    """:func:`squeeze` of the tensor itself."""
-    return _become(input, squeeze(input, dim), "squeeze_")
+def _of_itself(view: Callable[..., Tensor]) -> None:
+    """Give Tensor the in-place form of a view, which changes the shape of the tensor itself."""
+    name = f"{view.__name__}_"
+
+    @wraps(view)
+    def changed(input: Tensor, *args: Any, **options: Any) -> Tensor:
+        seen = view(input, *args, **options)
+        return input if seen is input else _become(input, seen, name)
+
+    changed.__name__ = changed.__qualname__ = name
+    changed.__doc__ = f":func:`{view.__name__}` of the tensor itself."
+    method(changed)
 
 
-@method
-def unsqueeze_(input: Tensor, dim: int) -> Tensor:
-    """:func:`unsqueeze` of the tensor itself."""
-    return _become(input, unsqueeze(input, dim), "unsqueeze_")
-
-
-@method
-def transpose_(input: Tensor, dim0: int, dim1: int) -> Tensor:
-    """:func:`transpose` of the tensor itself."""
-    return _become(input, transpose(input, dim0, dim1), "transpose_")
-
-
-@method
-def t_(input: Tensor) -> Tensor:
-    """:func:`t` of the tensor itself."""
-    turned = t(input)
-    return input if turned is input else _become(input, turned, "t_")
+for _view in (squeeze, unsqueeze, transpose, t):
+    _of_itself(_view)

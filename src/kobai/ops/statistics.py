@@ -12,7 +12,7 @@ import numpy as np
 from kobai.core.primitive import method
 from kobai.core.tensor import Tensor
 from kobai.dtypes import get_default_dtype
-from kobai.ops._args import cast, need_tensor, normalize_axis, numpy_names
+from kobai.ops._args import cast, existing_axis, need_tensor, normalize_axis, numpy_names
 from kobai.ops.create import as_tensor
 from kobai.ops.gather import index_select, where
 from kobai.ops.joining import cat
@@ -165,9 +165,7 @@ def diff(
     >>> kobai.diff(kobai.tensor([1, 4, 9, 16])), kobai.diff(kobai.tensor([1, 4, 9, 16]), n=2)
     (tensor([3, 5, 7]), tensor([2, 2]))
     """
-    axis = normalize_axis("diff", dim, input.ndim)
-    if not input.ndim:
-        raise RuntimeError("diff: expected a tensor with dimensions, got one without")
+    axis = existing_axis("diff", dim, input.ndim, RuntimeError)
     if n < 0:
         raise RuntimeError(f"diff: expected n >= 0, got {n}")
     given = input
