@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -96,6 +96,11 @@ class Distribution:
     def _extended(self, sample_shape: Sequence[int]) -> Size:
         shape = tuple(sample_shape) if isinstance(sample_shape, Sequence) else (int(sample_shape),)
         return Size((*shape, *self._batch_shape, *self._event_shape))
+
+    def _noise(self, draw: Callable[..., Tensor], sample_shape: Sequence[int]) -> Tensor:
+        """``draw(shape, dtype, device)`` for the shape of draws, with dtype and device of the parameters."""
+        like: Tensor = self.__dict__[self._shown[0]]
+        return draw(self._extended(sample_shape), dtype=like.dtype, device=like.device)
 
     def _value(self, value: Any) -> Tensor:
         """What a probability is asked of: a Tensor."""

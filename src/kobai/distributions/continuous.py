@@ -53,8 +53,7 @@ class Normal(Distribution):
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """μ + σ ε with ε standard normal: differentiable in μ and σ (Kingma and Welling, arXiv:1312.6114)."""
-        noise = randn(self._extended(sample_shape), dtype=self.loc.dtype, device=self.loc.device)
-        return self.loc + noise * self.scale
+        return self.loc + self._noise(randn, sample_shape) * self.scale
 
     def log_prob(self, value: Tensor) -> Tensor:
         """−(x − μ)²/2σ² − log σ − ½ log 2π."""
@@ -140,8 +139,7 @@ class Uniform(Distribution):
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """low + (high − low) u, u uniform on [0, 1)."""
-        u = rand(self._extended(sample_shape), dtype=self.low.dtype, device=self.low.device)
-        return self.low + u * (self.high - self.low)
+        return self.low + self._noise(rand, sample_shape) * (self.high - self.low)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """−log(high − low) inside, −∞ outside."""
@@ -186,8 +184,7 @@ class Exponential(Distribution):
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """−log(1 − u) / λ, u uniform on [0, 1)."""
-        u = rand(self._extended(sample_shape), dtype=self.rate.dtype, device=self.rate.device)
-        return -(-u).log1p() / self.rate  # type: ignore[no-any-return]
+        return -(-self._noise(rand, sample_shape)).log1p() / self.rate  # type: ignore[no-any-return]
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log λ − λx."""
@@ -230,7 +227,7 @@ class Laplace(Distribution):
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """μ − b sign(u) log(1 − 2|u|), u uniform on [−½, ½)."""
-        u = rand(self._extended(sample_shape), dtype=self.loc.dtype, device=self.loc.device) - 0.5
+        u = self._noise(rand, sample_shape) - 0.5
         return self.loc - self.scale * u.sign() * (-2 * u.abs()).clamp(min=-1 + 1e-7).log1p()  # type: ignore[no-any-return]
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -17,9 +18,11 @@ from kobai.ops.random import multinomial, rand
 from kobai.ops.softmax import log_softmax
 
 
-def _one_of(who: str, probs: Any, logits: Any) -> None:
+def _one_of(who: str, probs: Any, logits: Any) -> tuple[str, Any]:
+    """Which of the two parameters is given, by its name, and the parameter."""
     if (probs is None) == (logits is None):
         raise ValueError(f"{who}: expected either probs or logits, got {'neither' if probs is None else 'both'}")
+    return ("logits", logits) if probs is None else ("probs", probs)
 
 
 def _clamped(probs: Tensor) -> Tensor:
@@ -37,16 +40,13 @@ class Bernoulli(Distribution):
     """
 
     def __init__(self, probs: Any = None, logits: Any = None) -> None:
-        _one_of("Bernoulli", probs, logits)
-        if probs is not None:
-            (self.probs,) = parameters(probs)
-            require("Bernoulli", "probs", self.probs, "in [0, 1]", lambda p: (p >= 0) & (p <= 1))
-            self._shown = ("probs",)  # type: ignore[misc]
-            super().__init__(self.probs.shape)
-        else:
-            (self.logits,) = parameters(logits)
-            self._shown = ("logits",)  # type: ignore[misc]
-            super().__init__(self.logits.shape)
+        name, given = _one_of("Bernoulli", probs, logits)
+        (given,) = parameters(given)
+        if name == "probs":
+            require("Bernoulli", "probs", given, "in [0, 1]", lambda p: (p >= 0) & (p <= 1))
+        setattr(self, name, given)
+        self._shown = (name,)  # type: ignore[misc]
+        super().__init__(given.shape)
 
     @cached_property
     def probs(self) -> Tensor:
@@ -71,8 +71,7 @@ class Bernoulli(Distribution):
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Ones and zeros, as floats."""
         with no_grad():
-            u = rand(self._extended(sample_shape), dtype=self.probs.dtype, device=self.probs.device)
-            return (u < self.probs).to(u.dtype)  # type: ignore[no-any-return]
+            return (self._noise(rand, sample_shape) < self.probs).to(self.probs.dtype)  # type: ignore[no-any-return]
 
     def log_prob(self, value: Tensor) -> Tensor:
         """x log p + (1 − x) log(1 − p) = x·logit − log(1 + e^logit)."""
@@ -94,17 +93,14 @@ class Categorical(Distribution):
     """
 
     def __init__(self, probs: Tensor | None = None, logits: Tensor | None = None) -> None:
-        _one_of(type(self).__name__, probs, logits)
-        given = probs if probs is not None else logits
+        who = type(self).__name__
+        name, given = _one_of(who, probs, logits)
         if not isinstance(given, Tensor) or given.ndim < 1:
-            raise ValueError(f"{type(self).__name__}: expected a Tensor (..., K) of K classes, got {given!r}")
-        if probs is not None:
-            require(type(self).__name__, "probs", probs, "≥ 0 with a positive sum", lambda p: (p >= 0) & (p.sum() > 0))
-            self.probs = probs / probs.sum(-1, keepdim=True)
-            self._shown = ("probs",)  # type: ignore[misc]
-        else:
-            self.logits = log_softmax(given, -1)
-            self._shown = ("logits",)  # type: ignore[misc]
+            raise ValueError(f"{who}: expected a Tensor (..., K) of K classes, got {given!r}")
+        if name == "probs":
+            require(who, "probs", given, "≥ 0 with a positive sum", lambda p: (p >= 0) & (p.sum() > 0))
+        setattr(self, name, given / given.sum(-1, keepdim=True) if name == "probs" else log_softmax(given, -1))
+        self._shown = (name,)  # type: ignore[misc]
         self._classes = given.shape[-1]
         super().__init__(given.shape[:-1])
 
@@ -126,9 +122,7 @@ class Categorical(Distribution):
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Class indices, int64."""
         shape = self._extended(sample_shape)
-        count = 1
-        for n in shape[: len(shape) - len(self.batch_shape)]:
-            count *= n
+        count = math.prod(shape[: len(shape) - len(self.batch_shape)])
         with no_grad():
             rows = self.probs.detach().reshape(-1, self._classes)
             drawn = multinomial(rows, max(count, 1), replacement=True)[:, :count]

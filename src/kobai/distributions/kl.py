@@ -47,10 +47,6 @@ def _categorical(p: Any, q: Any) -> Tensor:
     return where((q.probs == 0) & (p.probs > 0), math.inf, terms).sum(-1)  # type: ignore[no-any-return]
 
 
-def _one_hot(p: Any, q: Any) -> Tensor:
-    return _categorical(p._categorical, q._categorical)
-
-
 def _multivariate(p: Any, q: Any) -> Tensor:
     m = linalg.inv(q.scale_tril) @ p.scale_tril
     z = (linalg.inv(q.scale_tril) @ (q.loc - p.loc).unsqueeze(-1)).squeeze(-1)
@@ -71,7 +67,7 @@ _FORMULAS: dict[type[Distribution], Callable[[Any, Any], Tensor]] = {
     Laplace: _laplace,
     Bernoulli: _bernoulli,
     Categorical: _categorical,
-    OneHotCategorical: _one_hot,
+    OneHotCategorical: _categorical,
     MultivariateNormal: _multivariate,
     Independent: _independent,
 }

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any
 
 from kobai import linalg
 from kobai.core.tensor import Tensor
 from kobai.distributions.base import Distribution
-from kobai.ops.create import eye
+from kobai.distributions.continuous import LOG_2PI
 from kobai.ops.random import randn
 from kobai.ops.rearrange import tril
 
@@ -140,22 +138,17 @@ class MultivariateNormal(Distribution):
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """μ + L ε with ε standard normal."""
-        noise = randn(self._extended(sample_shape), dtype=self.loc.dtype, device=self.loc.device)
-        return self.loc + (self.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)  # type: ignore[no-any-return]
+        return self.loc + (self.scale_tril @ self._noise(randn, sample_shape).unsqueeze(-1)).squeeze(-1)  # type: ignore[no-any-return]
 
     def log_prob(self, value: Tensor) -> Tensor:
         """−½ ‖L⁻¹(x − μ)‖² − Σ log Lᵢᵢ − ½ k log 2π."""
         difference = self._value(value) - self.loc
-        k = self.event_shape[0]
-        inverse = linalg.inv(self.scale_tril)
-        z = (inverse @ difference.unsqueeze(-1)).squeeze(-1)
-        return -0.5 * (z * z).sum(-1) - self._log_det() - 0.5 * k * math.log(2 * math.pi)  # type: ignore[no-any-return]
+        z = (linalg.inv(self.scale_tril) @ difference.unsqueeze(-1)).squeeze(-1)
+        return -0.5 * (z * z).sum(-1) - self._log_det() - 0.5 * self.event_shape[0] * LOG_2PI  # type: ignore[no-any-return]
 
     def entropy(self) -> Tensor:
         """½ k (1 + log 2π) + Σ log Lᵢᵢ."""
-        return self._log_det() + 0.5 * self.event_shape[0] * (1 + math.log(2 * math.pi))  # type: ignore[no-any-return]
+        return self._log_det() + 0.5 * self.event_shape[0] * (1 + LOG_2PI)  # type: ignore[no-any-return]
 
     def _log_det(self) -> Tensor:
-        k = self.event_shape[0]
-        diagonal: Any = (self.scale_tril * eye(k, dtype=self.loc.dtype, device=self.loc.device)).sum(-1)
-        return diagonal.log().sum(-1)  # type: ignore[no-any-return]
+        return self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)  # type: ignore[no-any-return]
