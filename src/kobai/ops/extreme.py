@@ -362,7 +362,6 @@ def all(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     >>> kobai.all(kobai.tensor([[1, 1], [1, 0]]), dim=1)
     tensor([ True, False])
     """
-    need_tensor("all", input)
     return _truth("all", input, dim, keepdim)
 
 
@@ -375,12 +374,12 @@ def any(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     >>> kobai.any(kobai.tensor([[0, 0], [1, 0]]), dim=1)
     tensor([False,  True])
     """
-    need_tensor("any", input)
     return _truth("any", input, dim, keepdim)
 
 
 def _truth(who: str, input: Tensor, dim: Any, keepdim: bool) -> Tensor:
     """Of uint8, PyTorch's truth values of old, the answer is uint8 too; an empty ``dim`` names no dimension here."""
+    need_tensor(who, input)
     xp, array = xp_of(input._array), input._array
     axes = () if isinstance(dim, (tuple, list)) and not dim else axes_of(who, dim, array.ndim)
     found = xp.asarray(getattr(xp, who)(array, axis=axes, keepdims=keepdim))

@@ -192,6 +192,11 @@ def _log(xp: Any, x: Array) -> Array:
     return xp.maximum(xp.log(x), -100)
 
 
+def _entropies(xp: Any, x: Array, target: Array) -> Array:
+    """−(t ln x + (1 − t) ln(1 − x))"""
+    return -(target * _log(xp, x) + (1 - target) * _log(xp, 1 - x))
+
+
 @primitive(
     sample=[*_samples(_probabilities), lambda rng: (*_probabilities(rng, (4, 3))[:2], rng.uniform(0.5, 2, (3,)), {})]
 )
@@ -199,15 +204,14 @@ def _binary_cross_entropy(x: Array, target: Array, weight: Array | None, *, redu
     xp = xp_of(x)
     check_unit_interval("binary_cross_entropy", "probabilities", x)
     check_unit_interval("binary_cross_entropy", "targets", target)
-    loss = -(target * _log(xp, x) + (1 - target) * _log(xp, 1 - x))
+    loss = _entropies(xp, x, target)
     y, factor = _reduced(loss if weight is None else loss * weight, reduction)
 
     def vjp(dy: Array) -> Any:
         g = dy * factor if weight is None else dy * factor * weight
 
         def dweight() -> Any:
-            each = -(target * _log(xp, x) + (1 - target) * _log(xp, 1 - x))
-            return unbroadcast(dy * factor * each, weight.shape)  # type: ignore[union-attr]
+            return unbroadcast(dy * factor * _entropies(xp, x, target), weight.shape)  # type: ignore[union-attr]
 
         # x(1 − x) is bounded as in PyTorch, for x = 0 and 1
         return (
@@ -269,8 +273,7 @@ def _binary_cross_entropy_with_logits(
     xp = xp_of(x)
     # −ln σ(x) = ln(1 + e⁻ˣ) = max(−x, 0) + ln(1 + e^(−|x|)), and −ln(1 − σ(x)) = x more than that
     cost = relu(-x) + xp.log1p(xp.exp(-xp.abs(x)))
-    positive = 1 if pos_weight is None else 1 + (pos_weight - 1) * target
-    loss = (1 - target) * x + positive * cost
+    loss = (1 - target) * x + _of_positives(pos_weight, target) * cost
     y, factor = _reduced(loss if weight is None else loss * weight, reduction)
 
     def vjp(dy: Array) -> Any:
@@ -281,14 +284,14 @@ def _binary_cross_entropy_with_logits(
             p = sigmoid(x)
             if pos_weight is None:
                 return g * (p - target)
-            return g * ((1 - target) - (1 + (pos_weight - 1) * target) * (1 - p))
+            return g * ((1 - target) - _of_positives(pos_weight, target) * (1 - p))
 
         def dtarget() -> Array:
             return g * (-x if pos_weight is None else (pos_weight - 1) * cost - x)
 
         def dweight() -> Any:
-            scale = 1 if pos_weight is None else 1 + (pos_weight - 1) * target
-            return unbroadcast(base * ((1 - target) * x + scale * cost), weight.shape)  # type: ignore[union-attr]
+            each = (1 - target) * x + _of_positives(pos_weight, target) * cost
+            return unbroadcast(base * each, weight.shape)  # type: ignore[union-attr]
 
         def dpositive() -> Any:
             return unbroadcast(g * target * cost, pos_weight.shape)  # type: ignore[union-attr]
@@ -296,6 +299,11 @@ def _binary_cross_entropy_with_logits(
         return dx, dtarget, dweight, dpositive
 
     return y, vjp
+
+
+def _of_positives(pos_weight: Array | None, target: Array) -> Any:
+    """How much −ln σ(x) counts: q t + 1 − t times."""
+    return 1 if pos_weight is None else 1 + (pos_weight - 1) * target
 
 
 def binary_cross_entropy_with_logits(

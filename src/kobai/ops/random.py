@@ -31,8 +31,8 @@ __all__ = [
 ]
 
 
-def _place(host: np.ndarray[Any, Any], dtype: Any, where: Device, requires_grad: bool = False) -> Tensor:
-    made = asarray(host.astype(dtype, copy=False), device=where if where is not None else _xp.default_device())
+def _place(host: Any, dtype: Any, where: Device, requires_grad: bool = False) -> Tensor:
+    made = asarray(np.asarray(host, dtype), device=where if where is not None else _xp.default_device())
     return Tensor._wrap(made, requires_grad)  # type: ignore[no-any-return]
 
 
@@ -106,7 +106,7 @@ def randn(
     """
     dtype = _float("randn", dtype)
     host = resolve(generator).numpy.standard_normal(_shape("randn", size), dtype=_drawn_as(dtype))
-    return _place(np.asarray(host), dtype, device, requires_grad)
+    return _place(host, dtype, device, requires_grad)
 
 
 def randint(
@@ -220,7 +220,6 @@ def _draw_like(name: str, draw: Any, doc: str) -> Any:
         f">>> x = kobai.{name}(kobai.zeros(2, 3, dtype=kobai.float64))\n>>> x.shape, x.dtype\n"
         "(kobai.Size([2, 3]), kobai.float64)"
     )
-    like.__name__ = f"{draw.__name__}_like"
     return like
 
 
@@ -310,7 +309,7 @@ def multinomial(
 # --- filling in place -------------------------------------------------------------------------------------------------
 
 
-def _fill(self: Tensor, host: np.ndarray[Any, Any]) -> Tensor:
+def _fill(self: Tensor, host: Any) -> Tensor:
     return in_place(self, lambda _: _place(host, self.dtype, self.device))
 
 
@@ -319,7 +318,7 @@ def normal_(self: Tensor, mean: float = 0, std: float = 1, *, generator: Generat
     """Fill with normal numbers, in place. RuntimeError unless std ≥ 0."""
     need("normal_", std >= 0, "std >= 0", std)
     draw = resolve(generator).numpy.standard_normal(self.shape, dtype=_drawn_as(_float("normal_", self.dtype)))
-    return _fill(self, np.asarray(draw * std + mean))
+    return _fill(self, draw * std + mean)
 
 
 @method
@@ -327,7 +326,7 @@ def uniform_(self: Tensor, from_: float = 0, to: float = 1, *, generator: Genera
     """Fill with uniform numbers from [from_, to), in place. RuntimeError unless from_ ≤ to, both finite."""
     need("uniform_", -np.inf < from_ <= to < np.inf, "finite bounds, from_ <= to", f"from_={from_}, to={to}")
     draw = resolve(generator).numpy.random(self.shape, dtype=_drawn_as(_float("uniform_", self.dtype)))
-    return _fill(self, np.asarray(draw * (to - from_) + from_))
+    return _fill(self, draw * (to - from_) + from_)
 
 
 @method
@@ -340,7 +339,7 @@ def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Generator | None = None
         drawn = bernoulli(p.expand(self.shape), generator=generator)
         return in_place(self, lambda x: cast(drawn, x.dtype))
     need("bernoulli_", 0 <= p <= 1, "p in [0, 1]", p)
-    return _fill(self, np.asarray(resolve(generator).numpy.random(self.shape) < p))
+    return _fill(self, resolve(generator).numpy.random(self.shape) < p)
 
 
 @method
@@ -348,7 +347,7 @@ def exponential_(self: Tensor, lambd: float = 1, *, generator: Generator | None 
     """Fill with exponential numbers of rate ``lambd``, in place. RuntimeError unless lambd > 0."""
     need("exponential_", lambd > 0, "lambd > 0", lambd)
     _float("exponential_", self.dtype)
-    return _fill(self, np.asarray(resolve(generator).numpy.standard_exponential(self.shape) / lambd))
+    return _fill(self, resolve(generator).numpy.standard_exponential(self.shape) / lambd)
 
 
 @method

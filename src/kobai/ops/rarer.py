@@ -259,8 +259,7 @@ def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
     (tensor([0., 0.]), tensor(4.))
     """
     need_tensor("poisson", input)
-    drawn = resolve(generator).numpy.poisson(to_host(input.detach().array))
-    return _place(np.asarray(drawn), input.dtype, input.device)
+    return _place(resolve(generator).numpy.poisson(to_host(input.detach().array)), input.dtype, input.device)
 
 
 # --- questions --------------------------------------------------------------------------------------------------------
@@ -379,7 +378,7 @@ def log_normal_(self: Tensor, mean: float = 1, std: float = 2, *, generator: Gen
     """Fill with e to normal numbers of this mean and standard deviation, in place. RuntimeError unless std > 0."""
     need("log_normal_", std > 0, "std > 0", std)
     _float("log_normal_", self.dtype)
-    return _fill(self, np.asarray(resolve(generator).numpy.lognormal(mean, std, self.shape)))
+    return _fill(self, resolve(generator).numpy.lognormal(mean, std, self.shape))
 
 
 @method
@@ -388,7 +387,7 @@ def geometric_(self: Tensor, p: float, *, generator: Generator | None = None) ->
     need("geometric_", 0 < p < 1, "0 < p < 1", p)
     if self.dtype == np.bool_:
         raise NotImplementedError("geometric_: expected a dtype of numbers, got bool")
-    return _fill(self, np.asarray(resolve(generator).numpy.geometric(p, self.shape)))
+    return _fill(self, resolve(generator).numpy.geometric(p, self.shape))
 
 
 @method
@@ -396,4 +395,4 @@ def cauchy_(self: Tensor, median: float = 0, sigma: float = 1, *, generator: Gen
     """Fill with Cauchy-distributed numbers, in place. RuntimeError unless sigma > 0."""
     need("cauchy_", sigma > 0, "sigma > 0", sigma)
     _float("cauchy_", self.dtype)
-    return _fill(self, np.asarray(resolve(generator).numpy.standard_cauchy(self.shape) * sigma + median))
+    return _fill(self, resolve(generator).numpy.standard_cauchy(self.shape) * sigma + median)

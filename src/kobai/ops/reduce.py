@@ -154,7 +154,7 @@ def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any 
     >>> kobai.nansum(kobai.tensor([1., float("nan"), 5.]))
     tensor(6.)
     """
-    return sum(_without_nan(input), dim, keepdim, dtype=dtype)
+    return sum(input.masked_fill(input.isnan(), 0), dim, keepdim, dtype=dtype)
 
 
 @method
@@ -168,13 +168,8 @@ def nanmean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any
     """
     if input._array.dtype == np.float16 and dtype is None:  # neither the sum nor the count need fit into it
         return cast(nanmean(cast(input, np.float32), dim, keepdim), np.float16)
-    valid = cast(Tensor._wrap(xp_of(input._array).asarray(input._array == input._array)), input._array.dtype)
-    return sum(_without_nan(input), dim, keepdim, dtype=dtype) / sum(valid, dim, keepdim, dtype=dtype)
-
-
-def _without_nan(input: Tensor) -> Tensor:
-    missing = Tensor._wrap(xp_of(input._array).asarray(input._array != input._array))
-    return input.masked_fill(missing, 0)  # type: ignore[no-any-return]
+    valid = cast(input.isnan().logical_not(), input._array.dtype)
+    return nansum(input, dim, keepdim, dtype=dtype) / sum(valid, dim, keepdim, dtype=dtype)
 
 
 # --- variance ---------------------------------------------------------------------------------------------------------

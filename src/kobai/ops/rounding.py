@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def _sign(x: Array) -> Any:
     return _flat(xp_of(x).where(x == x, y, 0) if x.dtype.kind == "f" else y)
 
 
-def _step(name: str, function: str) -> Any:
+def _step(name: str, function: str) -> Callable[..., Tensor]:
     def forward(x: Array) -> Any:
         return _flat(getattr(xp_of(x), function)(x))
 
