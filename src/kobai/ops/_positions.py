@@ -43,6 +43,13 @@ def placed(values: Array, shape: tuple[int, ...], key: Any) -> Array:
     return out
 
 
+def cleared(dy: Array, key: Any) -> Array:
+    """A copy of ``dy`` with zeros at ``key``: the gradient of what was not overwritten there."""
+    out = dy.copy()
+    out[key] = 0
+    return out
+
+
 def extreme_at(out: Array, positions: Array, values: Array, extreme: str) -> Array:
     """As :func:`add_at`, with "maximum" or "minimum" in place of the sum; NaN wins. Returns ``out``.
 

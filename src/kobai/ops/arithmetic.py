@@ -151,20 +151,20 @@ REMAINDERS: Samples = [
 ]
 
 
-@primitive(sample=REMAINDERS)
-def _remainder(a: Array, b: Array) -> Any:
-    check_divisor("remainder", a, b)
-    sa, sb = shape_of(a), shape_of(b)
-    y = floor_remainder(a, b)
-    return y, lambda dy: (unbroadcast(dy, sa), lambda: unbroadcast(-dy * floor_quotient(a, b), sb))
+def _rest(name: str, remainder: Any, quotient: Any) -> Any:
+    """The primitive of a remainder a − q b with the whole ``quotient`` q: its derivative is 1 in a, −q in b."""
+
+    def forward(a: Array, b: Array) -> Any:
+        check_divisor(name, a, b)
+        sa, sb = shape_of(a), shape_of(b)
+        return remainder(a, b), lambda dy: (unbroadcast(dy, sa), lambda: unbroadcast(-dy * quotient(a, b), sb))
+
+    forward.__name__ = f"_{name}"
+    return primitive(sample=REMAINDERS)(forward)
 
 
-@primitive(sample=REMAINDERS)
-def _fmod(a: Array, b: Array) -> Any:
-    check_divisor("fmod", a, b)
-    sa, sb = shape_of(a), shape_of(b)
-    y = trunc_remainder(a, b)
-    return y, lambda dy: (unbroadcast(dy, sa), lambda: unbroadcast(-dy * trunc_quotient(a, b), sb))
+_remainder = _rest("remainder", floor_remainder, floor_quotient)
+_fmod = _rest("fmod", trunc_remainder, trunc_quotient)
 
 
 @primitive(sample=[lambda rng: (rng.uniform(0.5, 2, (4, 3)), rng.uniform(-2, 2, (3,)))])

@@ -7,7 +7,7 @@ from typing import Any
 from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
 from kobai.ops._args import drawn, need_tensor
-from kobai.ops._windows import Windows, n_windows
+from kobai.ops._windows import Windows, n_windows, pad
 from kobai.ops.conv import Ints, per_dimension
 from kobai.ops.conv.im2col import col2im
 from kobai.xp import Array, xp_of
@@ -31,10 +31,8 @@ def _image_of(columns: Array, *, w: Windows) -> Any:
 
 def _gathered(x: Array, w: Windows) -> Array:
     """(n, C, H, W) → (n, C·k, L)"""
-    xp, (n, channels) = xp_of(x), x.shape[:2]
-    wide = xp.zeros((n, channels, *w.padded), x.dtype)
-    wide[(..., *w.inside)] = x
-    columns = xp.empty((n, channels, w.kernel[0] * w.kernel[1], *w.out), x.dtype)
+    wide, (n, channels) = pad(x, w), x.shape[:2]
+    columns = xp_of(x).empty((n, channels, w.kernel[0] * w.kernel[1], *w.out), x.dtype)
     for t, where in w.taps():
         columns[:, :, t] = wide[(..., *where)]
     return columns.reshape(n, channels * w.kernel[0] * w.kernel[1], w.out[0] * w.out[1])

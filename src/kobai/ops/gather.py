@@ -271,15 +271,11 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
 def _where(condition: Array, a: Array, b: Array) -> Any:
     xp, sa, sb = xp_of(condition), a.shape, b.shape
 
-    def vjp(dy: Array) -> Any:
-        zero = dy.dtype.type(0)
-        return (
-            None,
-            lambda: unbroadcast(xp.where(condition, dy, zero), sa),
-            lambda: unbroadcast(xp.where(condition, zero, dy), sb),
-        )
-
-    return xp.where(condition, a, b), vjp
+    return xp.where(condition, a, b), lambda dy: (
+        None,
+        lambda: unbroadcast(xp.where(condition, dy, dy.dtype.type(0)), sa),
+        lambda: unbroadcast(xp.where(condition, dy.dtype.type(0), dy), sb),
+    )
 
 
 def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:

@@ -10,7 +10,7 @@ from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.engine.domains import look_range
 from kobai.ops._args import cast, need_tensor, normalize_axis, numpy_names, scalar, unbroadcast, wrapped
-from kobai.ops._positions import add_at, extreme_at, mesh, positions_along
+from kobai.ops._positions import add_at, cleared, extreme_at, mesh, positions_along
 from kobai.ops.arithmetic import div
 from kobai.ops.broadcast import broadcast_shapes, expand
 from kobai.ops.gather import check_index, check_slices, where
@@ -54,11 +54,6 @@ def _scatter(x: Array, index: Array, src: Array, axis: int, add: bool, *, who: s
     def vjp(dy: Array) -> Any:
         look_range(who, index, size)
 
-        def dx() -> Array:
-            out = dy.copy()
-            out[mesh(index, axis)] = 0
-            return out
-
         def dsrc() -> Array:
             g = dy[mesh(index, axis)]
             if g.shape == source:
@@ -67,7 +62,7 @@ def _scatter(x: Array, index: Array, src: Array, axis: int, add: bool, *, who: s
             out[tuple(slice(n) for n in sizes)] = unbroadcast(g, (1,) * g.ndim) if out.size == 1 else g
             return out
 
-        return dy if add else dx, None, dsrc, None, None
+        return dy if add else lambda: cleared(dy, mesh(index, axis)), None, dsrc, None, None
 
     return y, vjp
 
@@ -136,11 +131,11 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     ]
 )
 def _index_add(x: Array, index: Array, source: Array, axis: int, alpha: float) -> Any:
-    before, size = (slice(None),) * axis, x.shape[axis]
+    key, size = (slice(None),) * axis + (index,), x.shape[axis]
 
     def vjp(dy: Array) -> Any:
         look_range("index_add", index, size)
-        return dy, None, lambda: alpha * dy[(*before, index)], None, None
+        return dy, None, lambda: alpha * dy[key], None, None
 
     return add_at(x.copy(), positions_along(x.shape, axis, index), alpha * source), vjp
 
@@ -151,20 +146,14 @@ def _index_add(x: Array, index: Array, source: Array, axis: int, alpha: float) -
         lambda rng: (rng.normal(size=(2, 4, 3)), np.array([3, 1]), rng.normal(size=(2, 2, 3)), 1),
     ]
 )
-def _index_copy(x: Array, index: Array, source: Array, axis: int, *, who: str = "index_copy") -> Any:
-    before, size = (slice(None),) * axis, x.shape[axis]
+def _index_copy(x: Array, index: Array, source: Array, axis: int) -> Any:
+    key, size = (slice(None),) * axis + (index,), x.shape[axis]
     y = x.copy()
-    y[(*before, index)] = source
+    y[key] = source
 
     def vjp(dy: Array) -> Any:
-        look_range(who, index, size)
-
-        def dx() -> Array:
-            out = dy.copy()
-            out[(*before, index)] = 0
-            return out
-
-        return dx, None, lambda: dy[(*before, index)], None
+        look_range("index_copy", index, size)
+        return lambda: cleared(dy, key), None, lambda: dy[key], None
 
     return y, vjp
 
@@ -194,14 +183,9 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor
     tensor([2., 0., 1.])
     """
     axis = check_slices("index_copy", input, dim, index, source)
-    return _replaced(input, index, source, axis, "index_copy")
-
-
-def _replaced(input: Tensor, index: Tensor, source: Tensor, axis: int, who: str) -> Tensor:
-    shape = input._array.shape
-    if shape:
-        return _index_copy(input, index.reshape(-1), source, axis, who=who)
-    return reshape(_index_copy(reshape(input, 1), index.reshape(-1), reshape(source, -1), 0, who=who), ())
+    if input._array.ndim:
+        return _index_copy(input, index.reshape(-1), source, axis)
+    return reshape(_index_copy(reshape(input, 1), index.reshape(-1), reshape(source, -1), 0), ())
 
 
 @method(in_place=True)
