@@ -19,12 +19,12 @@ from kobai.xp import Array
 class Distribution:
     """A probability distribution, or a batch of them.
 
-    ``batch_shape`` is the shape of its parameters: so many distributions it is; ``event_shape`` that of one draw of one of
-    them, ``()`` for numbers. Samples have the shape ``sample_shape + batch_shape + event_shape``, log-probabilities that
-    without the event.
+    ``batch_shape`` is the shape of its parameters, one distribution for each element; ``event_shape`` that of one draw from
+    one of them, ``()`` for numbers. Samples have the shape ``sample_shape + batch_shape + event_shape``, log-probabilities
+    that without the event.
 
     ``sample`` draws without a gradient; ``rsample``, where there is one, as a differentiable function of the parameters
-    and of noise. Parameters are checked only where the host sees them without waiting.
+    and of noise. Parameters are checked only where the host can read them without waiting.
 
     >>> import kobai
     >>> d = kobai.distributions.MultivariateNormal(kobai.zeros(5, 3), kobai.eye(3))

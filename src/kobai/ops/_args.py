@@ -87,7 +87,7 @@ _TO_TENSOR = dict.fromkeys((np.ndarray, list, tuple), "; make it one with kobai.
 
 
 def need_flags(who: str, **flags: Any) -> None:
-    """TypeError for a flag that is no truth value: of ``"False"`` and ``[0]`` Python says that they hold."""
+    """TypeError for a flag that is not a bool: Python would take ``"False"`` and ``[0]`` for true."""
     for name, flag in flags.items():
         if type(flag) is not bool and not isinstance(flag, np.bool_):
             raise TypeError(f"{who}: expected {name} to be True or False, got {flag!r}")
@@ -119,8 +119,8 @@ def pair(who: str, a: Any, b: Any, to_float: bool = False, wraps: bool = True, b
     """Both operands of a binary operation with one dtype: Tensors, or one Tensor and one Python number.
 
     Python numbers are weak, as in PyTorch: they take the tensor's dtype unless they are of a higher category. Integers
-    that it cannot hold are then taken modulo 2ᵇⁱᵗˢ, as its arithmetic does, or without ``wraps`` left as they are.
-    Without ``bools``, truth values are refused; two tensors of them are left to the primitive, which has no result for them.
+    that it cannot hold wrap modulo 2ᵇⁱᵗˢ, as its arithmetic does; without ``wraps`` they are left as they are.
+    Without ``bools``, bools are refused; two bool tensors are left to the primitive, which raises.
     """
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         if a._array.dtype is not b._array.dtype or (to_float and a._array.dtype.kind != "f"):
@@ -157,7 +157,7 @@ def pair(who: str, a: Any, b: Any, to_float: bool = False, wraps: bool = True, b
 
 
 def held(who: str, value: Any, dtype: np.dtype[Any]) -> Any:
-    """A number to be kept in a tensor of ``dtype``: one below 0 wraps to the unsigned, others must fit. RuntimeError else."""
+    """``value`` as an element of ``dtype``: a negative one wraps if that is unsigned; RuntimeError if it does not fit."""
     if dtype.kind not in "iu" or type(value) is not int:
         return value
     low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
@@ -167,7 +167,7 @@ def held(who: str, value: Any, dtype: np.dtype[Any]) -> Any:
 
 
 def wrapped(who: str, n: int, dtype: np.dtype[Any]) -> int:
-    """``n`` modulo 2ᵇⁱᵗˢ, the number that the arithmetic of an integer ``dtype`` takes it for; OverflowError beyond 64 bits."""
+    """``n`` modulo 2ᵇⁱᵗˢ, as the arithmetic of an integer ``dtype`` wraps it; OverflowError beyond 64 bits."""
     if not -(2**63) <= n < 2**64:
         raise OverflowError(f"{who}: expected an integer of 64 bits, got {n}")
     bits = 8 * dtype.itemsize
@@ -176,7 +176,7 @@ def wrapped(who: str, n: int, dtype: np.dtype[Any]) -> int:
 
 
 def need_numbers(who: str, a: Any, b: Any) -> tuple[Any, Any]:
-    """The operands, of one dtype; NotImplementedError if they are truth values, of which NumPy would make int8."""
+    """The operands, of one dtype; NotImplementedError for bools, which NumPy would turn into int8."""
     if (a if isinstance(a, Tensor) else b)._array.dtype.kind == "b":
         raise truth_values(who, "bool", "bool")
     return a, b

@@ -1,4 +1,4 @@
-"""Adding up at repeated positions: the transpose of every gather, and where indices point to."""
+"""Where indices point to in memory, and writing there: adding, placing, clearing. The gradients of all reads by index."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def extreme_at(out: Array, positions: Array, values: Array, extreme: str) -> Arr
 def positions_along(shape: tuple[int, ...], axis: int, index: Array) -> Array:
     """Flat positions, in an array of ``shape``, of the elements that ``take(index, axis)`` takes, in its order.
 
-    Indices that do not lie in [0, shape[axis]) would meet other elements: the caller has looked.
+    The caller has checked the indices: those outside [0, shape[axis]) would hit other elements.
     """
     xp = xp_of(index)
     before, size, after = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
@@ -105,7 +105,7 @@ def positions_of(shape: tuple[int, ...], axis: int, index: Array) -> Array:
 
 
 def mesh(index: Array, axis: int) -> tuple[Array, ...]:
-    """Indices by which ``x[mesh]`` is ``take_along_axis(x, index, axis)``: ``index`` for ``axis``, counting elsewhere."""
+    """Indices by which ``x[mesh]`` is ``take_along_axis(x, index, axis)``: ``index`` for ``axis``, ranges elsewhere."""
     xp, index = xp_of(index), index.astype(np.int64, copy=False)  # so that flat positions can be made of the parts
     rank = index.ndim
     return tuple(

@@ -14,8 +14,8 @@ from kobai.ops._matmul import matmul
 from kobai.xp import Array, xp_of
 
 FEW = 64
-"""Columns up to which the detour pays: NumPy starts its inner loop anew for every row (40 ns each); down the columns of a
-transposed copy it runs through. 100×10 float32: 4.6 → 1.5 µs; 1024×10: 40 → 4 µs; equal at 100 columns."""
+"""Up to this many columns a transposed copy is faster: NumPy restarts its inner loop for every row (40 ns each), but runs
+down the columns of the copy without a stop. 100×10 float32: 4.6 → 1.5 µs; 1024×10: 40 → 4 µs; equal at 100 columns."""
 
 
 def row_max(x: Array) -> Array:
@@ -36,8 +36,8 @@ EXPONENTIALS = 1 << 19
 """Elements worth a thread where each needs an exponential, 0.2 ns: 100 µs of work, twice what waking a thread takes."""
 
 LONG = 256
-"""Columns from which on a row is a loop of its own. Shorter rows would leave vector registers half empty at their ends: there
-exponentials are computed through a whole block of rows at once. log Σ e^x of 5120×10 float32: 129 → 31 µs."""
+"""From this many columns on, each row is a loop of its own. Shorter rows would leave vector registers half empty at their
+ends: their exponentials are computed for a whole block of rows at once. log Σ e^x of 5120×10 float32: 129 → 31 µs."""
 
 BLOCK = 2048
 """Elements in such a block: it stays in the first-level cache."""
@@ -94,9 +94,9 @@ _number = inlined(_number32, _number64)
 def highest(x: Any) -> Any:
     """The largest element of a 1-D array, for use inside other loops.
 
-    IEEE's comparison of numbers keeps LLVM from vectorising a maximum, for the sake of NaN. Integers in the same order do
-    not: positive numbers by their bits, negative ones with all bits but the sign turned over. NaN comes out largest or,
-    with its sign set, smallest: then what is computed from the row's other elements and from it shows it.
+    LLVM does not vectorise a maximum of floats, because of NaN. So the floats are compared as integers in the same order:
+    the bits of positive numbers as they are, those of negative ones inverted but for the sign. NaN comes out largest or,
+    with its sign set, smallest; either way it shows in what is computed from the row.
     """
     most = _ordered(x[0])
     for j in range(1, x.size):

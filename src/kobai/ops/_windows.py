@@ -103,7 +103,7 @@ def widened(dy: Array, w: Windows, axis: int) -> Array:
 
 
 def least_of(dtype: Any) -> float:
-    """What no maximum is below: −∞, or the least integer of the dtype."""
+    """The least number of the dtype, with which a maximum starts: −∞, or the least integer."""
     return -np.inf if dtype.kind == "f" else int(np.iinfo(dtype).min)
 
 

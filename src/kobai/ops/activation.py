@@ -32,12 +32,12 @@ __all__ = [
 
 
 def _of_integers(op: Callable[[Tensor], Tensor], inplace: bool, input: Tensor) -> Tensor:
-    """op(input) of integers, which stay what they are, as a new tensor or written into ``input``."""
+    """op(input) of integers, which stay integers, as a new tensor or written into ``input``."""
     return in_place(input, op) if inplace else op(input)
 
 
 def _bounded(who: str, input: Tensor, inplace: bool, low: float, high: float) -> Tensor:
-    """``input`` cut to [low, high]; integers stay what they are, and bounds become integers too."""
+    """``input`` cut to [low, high]; integers stay integers, cut to bounds without their fractions."""
     need_tensor(who, input)
     if input._array.dtype.kind != "f":
         return _of_integers(lambda x: clamp(x, int(low), int(high)), inplace, input)

@@ -104,7 +104,7 @@ def _pow(a: Array, b: Array) -> Any:
 
 
 def _power(a: Any, b: Any) -> Any:
-    """aᵇ; of integers with b < 0 what is left of 1 ÷ a⁻ᵇ without its fraction: 0 but for a = ±1."""
+    """aᵇ; for integers and b < 0 the quotient 1 ÷ a⁻ᵇ without its fraction: 0 unless a = ±1."""
     if isinstance(b, (int, float)) or b.dtype.kind not in "i":
         return a**b
     xp = xp_of(b)
@@ -133,8 +133,8 @@ def _minimum(a: Array, b: Array) -> Any:
 def _to_the_chosen(dy: Array, y: Array, a: Array, b: Array) -> Any:
     """Gradient to the operand that is the result; where both are, half to each (the symmetric subgradient).
 
-    Where one is NaN, as the result then is, both have all of it, as in PyTorch. The result is computed again for it, rather
-    than kept: it may have changed in place.
+    Where one is NaN, and so the result, both get all of it, as in PyTorch. The result is computed again rather than kept,
+    so that it may change in place.
     """
 
     def share(x: Array, other: Array) -> Array:
@@ -192,7 +192,7 @@ def _trunc_divide(a: Array, b: Array) -> Any:
 
 
 def _no_slope(a: Array, b: Array) -> Any:
-    """The vjp of what is constant between its steps: zeros in the shape of each operand."""
+    """The vjp of a step function: zeros in the shape of each operand."""
     sa, sb = shape_of(a), shape_of(b)
 
     def zeros(dy: Array, shape: tuple[int, ...] | None) -> Any:
@@ -326,7 +326,7 @@ def minimum(input: Tensor, other: Tensor) -> Tensor:
 
 @method(in_place=True)
 def remainder(input: Any, other: Any) -> Tensor:
-    """input − ⌊input ÷ other⌋ · other: exactly: the remainder with the divisor's sign, as Python's ``%``.
+    """input − ⌊input ÷ other⌋ · other, exactly: the remainder with the divisor's sign, as Python's ``%``.
 
     Integers: RuntimeError for a divisor 0 (on the host, where it can be seen).
 
@@ -390,7 +390,7 @@ def _reflected(function: Any) -> Any:
 
 
 def as_operator(function: Any) -> Any:
-    """An operator answers NotImplemented for operands it does not know, so that the other one is asked."""
+    """``function`` as an operator: NotImplemented for operands it does not know, so that Python asks the other one."""
 
     def operate(self: Tensor, other: Any) -> Any:
         try:

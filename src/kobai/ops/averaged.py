@@ -1,7 +1,7 @@
-"""What a loss takes its input for, and what it averages over: told to whoever listens.
+"""What a loss takes its input for and averages over, reported to whoever listens.
 
-Labels that a loss leaves out must not count where an epoch's mean is weighed or an accuracy taken, and a probability must
-not be read as a logit. Only the loss knows, and it may be called from any function of the user's; so it says so itself.
+Labels that a loss ignores must not count in an epoch's mean or in an accuracy, and a probability must not be read as a
+logit. Only the loss knows, and it may be called from any function of the user's; so it reports itself.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Averaged:
 
 
 listener: ContextVar[list[Averaged] | None] = ContextVar("listener", default=None)
-"""Where losses are heard: a list that each one called appends to; None, nobody listens."""
+"""The list to which losses report; None if nobody listens."""
 
 
 def tell(reads: str, shape: tuple[int, ...], ignore_index: int | None = None, weight: Tensor | None = None) -> None:
-    """Say what a loss that is being computed reads and averages over."""
+    """Report what the loss being computed reads and averages over."""
     heard = listener.get()
     if heard is not None:
         heard.append(Averaged(reads, shape, ignore_index, weight))

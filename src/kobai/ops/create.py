@@ -75,7 +75,7 @@ def _host(data: Any, who: str, floats: Any) -> np.ndarray[Any, Any]:
 
 
 def _fitted(host: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """Python's numbers as ``dtype``; RuntimeError if it is one of integers that cannot hold them, but for −1 as unsigned."""
+    """Python's numbers as ``dtype``; RuntimeError for integers that do not fit, but −1 may become unsigned."""
     if dtype.kind in "iu" and host.dtype != dtype and host.size:
         low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
         for number in (host.min().item(), host.max().item()):
@@ -94,7 +94,7 @@ def _checked(who: str, array: Array) -> Array:
 
 
 def _home(array: Array, where: Device) -> Device:
-    """Where data goes: as asked, else from the host to the default device, else nowhere."""
+    """The device for ``array``: ``where`` if given, the default device for one of the host; None, where it is."""
     return _xp.default_device() if where is None and isinstance(array, np.ndarray) else where
 
 

@@ -61,7 +61,7 @@ def _embedding(weight: Array, indices: Array, padding_idx: int | None) -> Any:
 
 
 def _at(x: Array, index: Array) -> Array:
-    """Slices of the first dimension at indices that have been looked at."""
+    """Slices of the first dimension at indices that are known to be in range."""
     if type(x) in HOST_TYPES:  # NumPy need not look again
         return xp_of(x).take(x, index, axis=0, mode="clip")
     return xp_of(x).take(x, index, axis=0)
@@ -105,7 +105,7 @@ def _gather(x: Array, index: Array, axis: int) -> Any:
     def vjp(dy: Array) -> Any:
         def dx() -> Array:
             out = xp.zeros(shape, dy.dtype)
-            if one_each:  # one per slice: nothing repeats, as where a class is picked from each row
+            if one_each:  # one per slice, such as a class for each row: no position repeats
                 out.reshape(-1)[positions] = dy
                 return out
             return add_at(out, positions, dy)

@@ -47,7 +47,7 @@ def _part(x: Array, key: Any) -> Any:
     ]
 )
 def _take(x: Array, index: Array, axis: int, who: str, negative: bool) -> Any:
-    """For ``who``; ``negative`` says that indices may count from the end, without it they are ≥ 0 and have been looked at."""
+    """On behalf of ``who``. With ``negative``, indices may count from the end; without, they are ≥ 0 and have been checked."""
     xp, shape = xp_of(x), x.shape
 
     def vjp(dy: Array) -> Any:
@@ -106,13 +106,13 @@ def _added_up(values: Array, shape: tuple[int, ...], key: Any) -> Array:
 
 
 def check_key(x: Array, key: tuple[Any, ...]) -> None:
-    """Have replays of a captured step look at the index arrays of a key."""
+    """Check the index arrays of a key where NumPy does not: in a captured step, and on a device."""
     for index, size in _arrays_in(x, key):
         check_replays("index", index, size)
 
 
 def read(x: Array, key: tuple[Any, ...]) -> Array:
-    """x[key]; IndexError for indices out of range, in our words."""
+    """x[key]; IndexError for indices out of range that says which."""
     try:
         return x[key]
     except IndexError:

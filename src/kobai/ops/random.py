@@ -55,13 +55,13 @@ def need(who: str, holds: Any, expected: str, got: Any) -> None:
 
 
 def _need_each(who: str, values: Tensor, holds: Any, expected: str) -> None:
-    """RuntimeError unless ``holds`` of every element. Elements on a device are not read: it is not made to wait."""
+    """RuntimeError unless ``holds`` of every element. Elements on a device are not read, which would wait for it."""
     if type(values._array) is np.ndarray and not (fine := holds(values._array)).all():
         need(who, False, expected, values._array[~fine][0].item())
 
 
 def _need_range(who: str, low: Any, high: Any, dtype: Any) -> None:
-    """Integers of [low, high) have to be some, and ``dtype`` to hold them."""
+    """RuntimeError unless there are integers in [low, high) and ``dtype`` can hold them."""
     need(who, low < high, "low < high", f"low={low}, high={high}")
     kind = np.dtype(dtype)
     least, most = (0, 1) if kind.kind == "b" else (-np.inf, np.inf)
@@ -195,7 +195,7 @@ def _constant_in(y: Array, *inputs: Array) -> Any:
 
 
 def _drawn(y: Tensor, *parameters: Any) -> Tensor:
-    """``y``, drawn from a distribution with these parameters: its gradient to them is zero, and not none."""
+    """``y``, drawn from a distribution with these parameters: its gradient to them is zero rather than None."""
     inputs = [p for p in parameters if isinstance(p, Tensor) and p.requires_grad]
     return _constant_in(y, *inputs) if inputs else y
 

@@ -3,7 +3,7 @@
 The inputs of all steps are multiplied by W_ih at once, and so are all gradients in backward; only W_hh h, which has to wait
 for the step before, is in the loop. Sequences are (L, N, ·); with an input (N, ·) or (·) the same primitives do one step.
 
-Sequences of unequal lengths in one batch hold their state where they are over: ``lengths`` (N) says where.
+In a batch of sequences of unequal lengths, those that have ended keep their state; ``lengths`` (N) says when each ends.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class _Loop:
         return z.reshape(self.length, self.batch, weight.shape[0])
 
     def before(self, states: Array, start: Array) -> Array:
-        """The states (L, N, H) that every step begins with, a copy."""
+        """The states (L, N, H) before each step, as a copy."""
         shifted = xp_of(states).empty_like(states)
         start = start.reshape(self.batch, self.hidden)
         if self.backwards:
@@ -78,12 +78,12 @@ class _Loop:
         return shifted
 
     def hold(self, t: int, new: Array, old: Array) -> None:
-        """Sequences that are over keep their state."""
+        """Sequences that have ended keep their state."""
         if self.running is not None:
             new[...] = xp_of(new).where(self.running[t], new, old)
 
     def split(self, t: int, d: Array) -> tuple[Array, Array | None]:
-        """The gradient of a state: the part that goes into step t, and the part that goes past it."""
+        """The gradient of a state: the part that goes through step t, and the part that goes past it."""
         if self.running is None:
             return d, None
         mine = d * self.running[t]

@@ -70,7 +70,7 @@ def element_count(shape: tuple[int, ...], axes: Axes | None) -> int:
 
 
 def _repeated(dy: Array, shape: tuple[int, ...]) -> Any:
-    """``dy`` broadcast to ``shape``: of a large array a view, which costs no memory; of a small one, faster, a copy."""
+    """``dy`` broadcast to ``shape``: a view if that is large, which takes no memory; else a copy, which is faster."""
     xp = xp_of(dy)
     if element_count(shape, None) > 8192:
         return xp.broadcast_to(dy, shape)

@@ -1,4 +1,4 @@
-"""Writing and adding to the places that tensors of indices, or a mask, name: the counterparts of gather."""
+"""Writing and adding at places given by tensors of indices or by a mask: the counterparts of gather."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     axis = check_slices("index_fill", input, dim, index)
     if not isinstance(value, Tensor):
         value = scalar("index_fill", value, input)
-    # A mask, and not places one after the other: a place that is named twice is filled, and sends its gradient, once.
+    # A mask rather than positions: a place that is named twice is filled once and sends its gradient once.
     shape = input._array.shape
     filled = xp_of(input._array).zeros(shape[axis] if shape else 1, bool)
     filled[index._array.reshape(-1)] = True

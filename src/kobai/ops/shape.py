@@ -1,4 +1,4 @@
-"""Shapes: other views of the same memory: reshape, transpose, squeeze, expand, diagonal; and ``clone``."""
+"""Other views of the same memory: reshape, transpose, squeeze, diagonal; and ``clone``."""
 
 from __future__ import annotations
 
@@ -358,7 +358,7 @@ def contiguous(input: Tensor) -> Tensor:
 def fresh(result: Tensor, *inputs: Tensor) -> Tensor:
     """``result`` in memory of its own: a copy if it is one of the inputs of its function, or a view of one.
 
-    For functions that are no views by definition, but for some arguments have nothing to do.
+    For functions that are not views, but have nothing to do for some arguments.
     """
     return _clone(result) if any(result._version is input._version for input in inputs) else result
 
@@ -369,7 +369,7 @@ def fresh(result: Tensor, *inputs: Tensor) -> Tensor:
 def _become(target: Tensor, view: Tensor, who: str) -> Tensor:
     """``target`` takes over the shape and history of a view of itself; its memory stays.
 
-    What it was lives on as the base of all its views, those made before too.
+    The old tensor lives on as the base of all views, earlier ones too.
     """
     if target.is_leaf and target._requires_grad:
         if is_grad_enabled():
