@@ -86,6 +86,12 @@ def need_tensor(who: str, *values: Any) -> None:
 _TO_TENSOR = dict.fromkeys((np.ndarray, list, tuple), "; make it one with kobai.tensor()")
 
 
+def need(who: str, holds: Any, expected: str, got: Any) -> None:
+    """RuntimeError unless an argument is as expected. For functions that take much longer than this call."""
+    if not holds:
+        raise RuntimeError(f"{who}: expected {expected}, got {got}")
+
+
 def need_flags(who: str, **flags: Any) -> None:
     """TypeError for a flag that is not a bool: Python would take ``"False"`` and ``[0]`` for true."""
     for name, flag in flags.items():

@@ -12,7 +12,7 @@ import numpy as np
 from kobai import xp as _xp
 from kobai.core.tensor import Tensor
 from kobai.dtypes import get_default_dtype
-from kobai.ops._args import held
+from kobai.ops._args import held, need
 from kobai.xp import Array, asarray, device, is_array, to_host
 
 __all__ = [
@@ -372,8 +372,7 @@ def _number(bound: Any) -> Any:
 def _need_steps(who: str, steps: int) -> None:
     if isinstance(steps, bool) or not hasattr(steps, "__index__"):
         raise TypeError(f"{who}: expected steps to be an integer, got {steps!r}")
-    if steps < 0:
-        raise RuntimeError(f"{who}: expected steps >= 0, got {steps}")
+    need(who, steps >= 0, "steps >= 0", steps)
 
 
 def eye(

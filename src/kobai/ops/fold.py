@@ -6,7 +6,7 @@ from typing import Any
 
 from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
-from kobai.ops._args import drawn, need_tensor
+from kobai.ops._args import drawn, need, need_tensor
 from kobai.ops._windows import Windows, n_windows, pad
 from kobai.ops.conv import Ints, per_dimension
 from kobai.ops.conv.im2col import col2im
@@ -70,8 +70,7 @@ def unfold(input: Tensor, kernel_size: Ints, dilation: Ints = 1, padding: Ints =
              [4., 5.]]])
     """
     need_tensor("unfold", input)
-    if input.ndim not in (3, 4):
-        raise RuntimeError(f"unfold: expected (N, C, H, W) or (C, H, W), got {tuple(input.shape)}")
+    need("unfold", input.ndim in (3, 4), "(N, C, H, W) or (C, H, W)", tuple(input.shape))
     if input.ndim == 3:
         return unfold(input.unsqueeze(0), kernel_size, dilation, padding, stride).squeeze(0)  # type: ignore[no-any-return]
     w = _windows("unfold", tuple(input.shape[2:]), kernel_size, dilation, padding, stride)

@@ -8,7 +8,7 @@ from typing import Any
 
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
-from kobai.ops._args import drawn, existing_axis, normalize_axis, numpy_names
+from kobai.ops._args import drawn, existing_axis, need, normalize_axis, numpy_names
 from kobai.ops._positions import add_at
 from kobai.ops.index import getitem
 from kobai.ops.shape import reshape
@@ -88,8 +88,7 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     >>> kobai.chunk(kobai.arange(5), 2)
     (tensor([0, 1, 2]), tensor([3, 4]))
     """
-    if chunks < 1:
-        raise RuntimeError(f"chunk: expected chunks ≥ 1, got {chunks}")
+    need("chunk", chunks >= 1, "chunks ≥ 1", chunks)
     size = input._array.shape[existing_axis("chunk", dim, input._array.ndim, RuntimeError)]
     return split(input, max(-(-size // chunks), 1) if size else [0] * chunks, dim)
 
@@ -113,8 +112,7 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
         if not hasattr(indices_or_sections, "__index__"):
             raise TypeError(f"tensor_split: expected a number of sections or indices, got {indices_or_sections!r}")
         n = int(indices_or_sections)
-        if n < 1:
-            raise RuntimeError(f"tensor_split: expected at least one section, got {n}")
+        need("tensor_split", n >= 1, "at least one section", n)
         cuts = [i * (size // n) + min(i, size % n) for i in range(n + 1)]
     return tuple(_slice(input, axis, a, max(a, b)) for a, b in pairwise(cuts))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from kobai.core.primitive import method
 from kobai.core.tensor import Tensor
-from kobai.ops._args import need_tensor, normalize_axes
+from kobai.ops._args import need, need_tensor, normalize_axes
 from kobai.ops.einsum import einsum
 from kobai.ops.pointwise import abs as _abs
 from kobai.ops.vector_norm import norm
@@ -95,8 +95,7 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str = "use_mm_fo
     """
     if x1.ndim < 2 or x2.ndim < 2 or x1.shape[-1] != x2.shape[-1]:
         raise RuntimeError(f"cdist: expected (..., P, M) and (..., R, M), got {tuple(x1.shape)} and {tuple(x2.shape)}")
-    if not p >= 0:
-        raise RuntimeError(f"cdist: expected p >= 0, got {p}")
+    need("cdist", p >= 0, "p >= 0", p)
     if compute_mode not in _COMPUTE_MODES:
         raise ValueError(f"cdist: expected compute_mode {', '.join(map(repr, _COMPUTE_MODES))}, got {compute_mode!r}")
     difference = x1.unsqueeze(-2) - x2.unsqueeze(-3)

@@ -11,7 +11,7 @@ from kobai.core.primitive import in_place, method, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import get_default_dtype
 from kobai.engine.domains import check_unit_interval
-from kobai.ops._args import cast, drawn
+from kobai.ops._args import cast, drawn, need
 from kobai.ops.arithmetic import add, mul
 from kobai.ops.create import Device, _shape, _takes_size
 from kobai.random import Generator, resolve
@@ -46,12 +46,6 @@ def _float(who: str, dtype: Any) -> np.dtype[Any]:
     if found.kind != "f":
         raise NotImplementedError(f"{who}: expected a float dtype, got {found}: its numbers have fractions")
     return found
-
-
-def need(who: str, holds: Any, expected: str, got: Any) -> None:
-    """RuntimeError unless a parameter of a distribution ``holds`` (of nan nothing does)."""
-    if not holds:
-        raise RuntimeError(f"{who}: expected {expected}, got {got}")
 
 
 def _need_each(who: str, values: Tensor, holds: Any, expected: str) -> None:

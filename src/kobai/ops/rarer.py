@@ -12,11 +12,11 @@ import numpy as np
 
 from kobai.core.primitive import in_place, method
 from kobai.core.tensor import Tensor
-from kobai.ops._args import cast, existing_axis, need_tensor, normalize_axis
+from kobai.ops._args import cast, existing_axis, need, need_tensor, normalize_axis
 from kobai.ops.create import Device, arange, tensor
 from kobai.ops.gather import index_select
 from kobai.ops.joining import stack
-from kobai.ops.random import _fill, _float, _place, need
+from kobai.ops.random import _fill, _float, _place
 from kobai.ops.rearrange import diag
 from kobai.random import Generator, resolve
 from kobai.xp import asarray, to_host, xp_of
@@ -83,8 +83,7 @@ def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> T
             [2, 3]])
     """
     need_tensor("combinations", input)
-    if input.ndim != 1 or r < 0:
-        raise RuntimeError(f"combinations: expected a vector and r >= 0, got {tuple(input.shape)} and {r}")
+    need("combinations", input.ndim == 1 and r >= 0, "a vector and r >= 0", f"{tuple(input.shape)} and {r}")
     rows = list((_with if with_replacement else _without)(range(input.shape[0]), r))
     index = asarray(np.array(rows, dtype=np.int64).reshape(-1), device=input.device)
     return index_select(input, 0, Tensor._wrap(index)).reshape(len(rows), r)  # type: ignore[no-any-return]
@@ -112,11 +111,9 @@ def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
             [9, 3, 1]])
     """
     need_tensor("vander", x)
-    if x.ndim != 1:
-        raise RuntimeError(f"vander: expected a vector, got shape {tuple(x.shape)}")
+    need("vander", x.ndim == 1, "a vector", f"shape {tuple(x.shape)}")
     count = x.shape[0] if N is None else N
-    if count < 0:
-        raise RuntimeError(f"vander: expected N >= 0, got {count}")
+    need("vander", count >= 0, "N >= 0", count)
     powers = range(count) if increasing else range(count - 1, -1, -1)
     if not x.is_floating_point():
         x = cast(x, np.int64)
@@ -215,8 +212,7 @@ def histogram(
     tensor([0., 2., 1., 0.])
     """
     need_tensor("histogram", input)
-    if not input.is_floating_point():
-        raise RuntimeError(f"histogram: expected floats, got {input.dtype}")
+    need("histogram", input.is_floating_point(), "floats", input.dtype)
     array = input.detach().array.reshape(-1)
     xp = xp_of(array)
     if range is None and not isinstance(bins, Tensor) and array.size:
@@ -243,8 +239,7 @@ def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
     """
     need_tensor("renorm", input)
     axis = normalize_axis("renorm", dim, input.ndim)
-    if input.ndim < 2:
-        raise RuntimeError(f"renorm: expected at least 2 dimensions, got {tuple(input.shape)}")
+    need("renorm", input.ndim >= 2, "at least 2 dimensions", tuple(input.shape))
     others = tuple(d for d in range(input.ndim) if d != axis)
     norm = input.norm(p, others, keepdim=True)
     scale = (maxnorm / (norm + 1e-7)).clamp(max=1.0)

@@ -9,7 +9,7 @@ import numpy as np
 
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
-from kobai.ops._args import drawn, existing_axis, normalize_axes, normalize_axis, numpy_names
+from kobai.ops._args import drawn, existing_axis, need, normalize_axes, normalize_axis, numpy_names
 from kobai.ops.broadcast import expand
 from kobai.ops.gather import index_select
 from kobai.ops.shape import clone, contiguous, fresh, movedim, reshape, sizes_of, transpose
@@ -275,11 +275,9 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
 
 
 def _triangle(who: str, find: Any, row: int, col: int, offset: int, dtype: Any, device: Any) -> Tensor:
-    if row < 0 or col < 0:
-        raise RuntimeError(f"{who}: expected row and col >= 0, got {row} and {col}")
+    need(who, row >= 0 and col >= 0, "row and col >= 0", f"{row} and {col}")
     kind = np.dtype(dtype)
-    if kind not in (np.int32, np.int64):
-        raise RuntimeError(f"{who}: expected dtype int32 or int64, got {kind}")
+    need(who, kind in (np.int32, np.int64), "dtype int32 or int64", kind)
     return Tensor._wrap(asarray(np.stack(find(row, offset, col)), dtype=kind, device=device or default_device()))  # type: ignore[no-any-return]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
 from kobai.errors import nearest
-from kobai.ops._args import drawn, need_tensor
+from kobai.ops._args import drawn, need, need_tensor
 from kobai.ops._matmul import matmul
 from kobai.ops.shape import fresh, reshape
 from kobai.xp import Array, device_of, table, xp_of
@@ -114,8 +114,7 @@ def _resample(x: Array, *, out: tuple[int, ...], kind: str, scale: tuple[float, 
 
 def resample(input: Tensor, out: tuple[int, ...], kind: str, scale: tuple[float, ...] | None = None) -> Tensor:
     """The last ``len(out)`` dimensions of ``input`` brought to the sizes ``out``."""
-    if not input.is_floating_point():
-        raise RuntimeError(f"interpolate: expected a float tensor, got {input.dtype}")
+    need("interpolate", input.is_floating_point(), "a float tensor", input.dtype)
     return _resample(input, out=out, kind=kind, scale=scale)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from kobai.core.primitive import method
 from kobai.core.tensor import Tensor
 from kobai.engine.domains import check_range
-from kobai.ops._args import existing_axis, need_tensor, normalize_axis, numpy_names
+from kobai.ops._args import existing_axis, need, need_tensor, normalize_axis, numpy_names
 from kobai.ops.extreme import ValuesIndices, picked
 from kobai.ops.gather import gather
 from kobai.xp import Array, asarray, xp_of
@@ -247,8 +247,7 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     if weights is None:
         return Tensor._wrap(xp_of(array).bincount(array, minlength=minlength))  # type: ignore[no-any-return]
     need_tensor("bincount", weights)
-    if weights._array.shape != array.shape:
-        raise RuntimeError(f"bincount: expected {array.size} weights, got shape {tuple(weights.shape)}")
+    need("bincount", weights._array.shape == array.shape, f"{array.size} weights", f"shape {tuple(weights.shape)}")
     sums = xp_of(array).bincount(array, weights._array, minlength)
     kind = weights._array.dtype if weights._array.dtype == np.float32 else np.dtype(np.float64)
     return Tensor._wrap(sums.astype(kind, copy=False))  # type: ignore[no-any-return]
@@ -296,8 +295,7 @@ def searchsorted(
     tensor([1, 2])
     """
     need_tensor("searchsorted", sorted_sequence)
-    if side not in (None, "left", "right"):
-        raise RuntimeError(f"searchsorted: expected side 'left' or 'right', got {side!r}")
+    need("searchsorted", side in (None, "left", "right"), "side 'left' or 'right'", repr(side))
     if side == "left" and right:
         raise RuntimeError("searchsorted: expected one side, got side='left' and right=True")
     if sorter is not None:

@@ -12,7 +12,7 @@ import numpy as np
 from kobai.core.primitive import method
 from kobai.core.tensor import Tensor
 from kobai.dtypes import get_default_dtype
-from kobai.ops._args import cast, existing_axis, need_tensor, normalize_axis, numpy_names
+from kobai.ops._args import cast, existing_axis, need, need_tensor, normalize_axis, numpy_names
 from kobai.ops.create import as_tensor
 from kobai.ops.gather import index_select, where
 from kobai.ops.joining import cat
@@ -39,10 +39,8 @@ def cov(
             [-1.,  1.]])
     """
     need_tensor("cov", input)
-    if input.ndim > 2:
-        raise RuntimeError(f"cov: expected (variables, observations) or one variable, got {tuple(input.shape)}")
-    if input._array.dtype.kind == "b":
-        raise RuntimeError("cov: expected numbers, got booleans")
+    need("cov", input.ndim <= 2, "(variables, observations) or one variable", tuple(input.shape))
+    need("cov", input._array.dtype.kind != "b", "numbers", "booleans")
     rows = input if input.ndim == 2 else input.reshape(1, -1)
     rows = rows if rows.is_floating_point() else cast(rows, get_default_dtype())
     n = rows.shape[1]
@@ -125,19 +123,16 @@ def quantile(
     need_tensor("quantile", input)
     if not input.is_floating_point():
         raise RuntimeError(f"quantile: expected floats, got {input.dtype}; use .float() first")
-    if interpolation not in _RANKS:
-        raise RuntimeError(f"quantile: expected interpolation {', '.join(_RANKS)}, got {interpolation!r}")
+    need("quantile", interpolation in _RANKS, f"interpolation {', '.join(_RANKS)}", repr(interpolation))
     levels = cast(q, input.dtype) if isinstance(q, Tensor) else as_tensor(q, dtype=input.dtype, device=input.device)
-    if levels.ndim > 1:
-        raise RuntimeError(f"quantile: expected q to be a number or a vector, got shape {tuple(levels.shape)}")
+    need("quantile", levels.ndim <= 1, "q to be a number or a vector", f"shape {tuple(levels.shape)}")
     levels = levels.reshape(-1)
     if not ((levels >= 0) & (levels <= 1)).all():
         raise RuntimeError(f"quantile: expected q in [0, 1], got {levels.tolist()}")
     axis = 0 if dim is None else normalize_axis("quantile", dim, input.ndim)
     source = input.reshape(-1) if dim is None or not input.ndim else input
     n = source.shape[axis]
-    if not source.numel():
-        raise RuntimeError(f"quantile: expected at least one element, got shape {tuple(input.shape)}")
+    need("quantile", source.numel(), "at least one element", f"shape {tuple(input.shape)}")
     ordered = sort(source, axis).values
     ranks = levels * (n - 1)
     between = [_RANKS[interpolation](r) for r in ranks.tolist()]
@@ -166,8 +161,7 @@ def diff(
     (tensor([3, 5, 7]), tensor([2, 2]))
     """
     axis = existing_axis("diff", dim, input.ndim, RuntimeError)
-    if n < 0:
-        raise RuntimeError(f"diff: expected n >= 0, got {n}")
+    need("diff", n >= 0, "n >= 0", n)
     given = input
     around = [part for part in (prepend, input, append) if part is not None]
     for part in around:
