@@ -96,14 +96,14 @@ def corrcoef(input: Tensor) -> Tensor:
     return matrix / deviation.unsqueeze(1) / deviation.unsqueeze(0)  # type: ignore[no-any-return]
 
 
-_RANKS: dict[str, Callable[[float], tuple[int, int]]] = {
-    "linear": lambda r: (math.floor(r), math.ceil(r)),
-    "midpoint": lambda r: (math.floor(r), math.ceil(r)),
-    "lower": lambda r: (math.floor(r),) * 2,
-    "higher": lambda r: (math.ceil(r),) * 2,
-    "nearest": lambda r: (round(r),) * 2,
+_RANKS: dict[str, tuple[Callable[[float], int], Callable[[float], int]]] = {
+    "linear": (math.floor, math.ceil),
+    "midpoint": (math.floor, math.ceil),
+    "lower": (math.floor, math.floor),
+    "higher": (math.ceil, math.ceil),
+    "nearest": (round, round),
 }
-"""The elements of a sorted slice, counted from 0, between which a quantile of this rank lies."""
+"""From the rank of a quantile to the elements of a sorted slice, counted from 0, between which it lies."""
 
 
 @method
@@ -135,9 +135,8 @@ def quantile(
     need("quantile", source.numel(), "at least one element", f"shape {tuple(input.shape)}")
     ordered = sort(source, axis).values
     ranks = levels * (n - 1)
-    between = [_RANKS[interpolation](r) for r in ranks.tolist()]
-    low, high = (as_tensor([pair[i] for pair in between], dtype=np.int64, device=input.device) for i in (0, 1))
-    a, b = index_select(ordered, axis, low), index_select(ordered, axis, high)
+    between = ([whole(r) for r in ranks.tolist()] for whole in _RANKS[interpolation])
+    a, b = (index_select(ordered, axis, as_tensor(i, dtype=np.int64, device=input.device)) for i in between)
     weight: Any = 0.5 if interpolation == "midpoint" else ranks - ranks.detach().floor()
     if isinstance(weight, Tensor):
         weight = weight.reshape([-1 if d == axis else 1 for d in range(a.ndim)])
