@@ -6,6 +6,7 @@ Every gradient of a broadcast operand is summed back to its shape (:func:`~kobai
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -151,7 +152,7 @@ REMAINDERS: Samples = [
 ]
 
 
-def _rest(name: str, remainder: Any, quotient: Any) -> Any:
+def _rest(name: str, remainder: Any, quotient: Any) -> Callable[..., Tensor]:
     """The primitive of a remainder a − q b with the whole ``quotient`` q: its derivative is 1 in a, −q in b."""
 
     def forward(a: Array, b: Array) -> Any:
