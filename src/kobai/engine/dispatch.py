@@ -11,12 +11,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial, update_wrapper
+from collections.abc import Callable, Iterable
+from functools import cached_property, partial, update_wrapper
 from operator import itemgetter
 from threading import get_ident
 from types import FunctionType
-from typing import Any, Generic, Literal, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -76,43 +76,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Kernel(Generic[P, R]):
-    """A reference and the twins beside it: a row of :data:`TABLE`."""
-
-    def __init__(self, reference: Callable[P, R], arrays: Sequence[str], when: Callable[..., Any] | None, halves: bool):
-        self.reference, self.when, self.halves = reference, when, halves
-        self.twins: dict[str | None, Callable[P, R]] = {}
-        self.parameters = list(inspect.signature(reference).parameters)
-        places = [self.parameters.index(name) for name in arrays]
-        together = places == list(range(len(places)))
-        self.arrays: Callable[[Any], tuple[Array | None, ...]] = itemgetter(
-            *([slice(len(places))] if together else places)
-        )
-
-    def twin(self, *args: Any) -> Callable[P, R] | None:
-        """The twin that takes these arguments; None if they are for the reference."""
-        if self.when is not None and not self.when(*args):
-            return None
-        return self.twins.get(engine_for(self.arrays(args), self.halves))
-
-    def function(self) -> Callable[P, R]:
-        """What is called, with positional arguments; closures, for this comes before every small operation."""
-        reference, when, halves, arrays, twin_of = self.reference, self.when, self.halves, self.arrays, self.twins.get
-
-        def plain(*args: Any) -> Any:
-            return (twin_of(engine_for(arrays(args), halves)) or reference)(*args)  # type: ignore[call-arg]
-
-        def conditional(*args: Any) -> Any:
-            twin = twin_of(engine_for(arrays(args), halves)) if when(*args) else None  # type: ignore[misc]
-            return (twin or reference)(*args)  # type: ignore[call-arg]
-
-        function: Callable[..., Any] = plain if when is None else conditional
-        update_wrapper(function, reference)
-        return function
-
-
-TABLE: dict[Callable[..., Any], Kernel[..., Any]] = {}
-"""Every function that :func:`kernel` made, with what it runs."""
+TABLE: dict[Callable[..., Any], dict[str | None, Callable[..., Any]]] = {}
+"""What every function that :func:`kernel` made runs, by engine: its twins, and the reference where there is none."""
 
 
 def kernel(
@@ -127,13 +92,26 @@ def kernel(
         def _add_bias_numba(x, bias): ...
 
     The parameters named ``arrays`` decide (:func:`engine_for`). ``when``, given all arguments, says whether twins can take
-    them beyond that; ``halves``, whether the device's twin knows float16.
+    them beyond that; ``halves``, whether the device's twin knows float16. All arguments are positional.
     """
 
     def made(reference: Callable[P, R]) -> Callable[P, R]:
-        row = Kernel(reference, arrays, when, halves)
-        function = row.function()
-        TABLE[function] = row
+        parameters = list(inspect.signature(reference).parameters)
+        places = [parameters.index(name) for name in arrays]
+        leading = places == list(range(len(places)))
+        deciding = itemgetter(*([slice(len(places))] if leading else places))
+        by_engine: dict[str | None, Callable[P, R]] = dict.fromkeys((None, HOST, DEVICE), reference)
+
+        # Closures without defaults or keywords, for this comes before every small operation.
+        def plain(*args: Any) -> Any:
+            return by_engine[engine_for(deciding(args), halves)](*args)  # type: ignore[call-arg]
+
+        def conditional(*args: Any) -> Any:
+            return by_engine[engine_for(deciding(args), halves) if when(*args) else None](*args)  # type: ignore[call-arg, misc]
+
+        function: Callable[..., Any] = plain if when is None else conditional
+        update_wrapper(function, reference)
+        TABLE[function] = by_engine
         return function
 
     return made
@@ -150,7 +128,7 @@ def device(function: Callable[P, R]) -> Callable[[Callable[P, R]], Callable[P, R
 
 
 def _register(function: Callable[P, R], engine: str, twin: Callable[P, R]) -> Callable[P, R]:
-    TABLE[function].twins[engine] = twin
+    TABLE[function][engine] = twin
     return twin
 
 
@@ -244,6 +222,11 @@ class compiled:
             self.dispatcher = disk_cache.loop(_linked(self.function), signatures, options)
         return self.dispatcher
 
+    @property
+    def known(self) -> Any:
+        """What Numba calls by this name."""
+        return self.compile()
+
 
 def compiled_for(signatures: Callable[[Any], list[Any]]) -> Callable[[Callable[..., Any]], compiled]:
     """Decorator: :class:`compiled` for these types alone, given Numba's, and not for each kind of arguments that comes."""
@@ -260,27 +243,26 @@ class inlined:
     """A function of one number for use inside :class:`compiled` loops: a version for 32 bits (float32) and one for 64.
 
     LLVM merges it into the loop and vectorises both together. Its arithmetic is done as written.
-    Machine code on disk does not notice a change of it: whoever edits one removes ``__pycache__``.
+    Numba's cache does not see edits here: delete ``__pycache__``.
     """
 
     def __init__(self, single: Callable[[Any], Any], double: Callable[[Any], Any]) -> None:
         self.single, self.double = single, double
-        self.known: Any = None
 
     def __call__(self, x: Any) -> Any:
         return (self.single if isinstance(x, np.float32) else self.double)(x)
 
-    def compile(self) -> Any:
+    @cached_property
+    def known(self) -> Any:
         """What Numba calls by this name."""
-        if self.known is None:
-            numba = importlib.import_module("numba")
-            self.known = known = lambda x: None
-            single, double = _linked(self.single), _linked(self.double)
-            options = {"fastmath": {"contract"}, "error_model": "numpy"}
-            numba.extending.overload(known, jit_options=options)(
-                lambda x: {32: single, 64: double}.get(getattr(x, "bitwidth", 0))
-            )
-        return self.known
+        numba = importlib.import_module("numba")
+        known = lambda x: None  # noqa: E731
+        single, double = _linked(self.single), _linked(self.double)
+        options = {"fastmath": {"contract"}, "error_model": "numpy"}
+        numba.extending.overload(known, jit_options=options)(
+            lambda x: {32: single, 64: double}.get(getattr(x, "bitwidth", 0))
+        )
+        return known
 
 
 def llvm_ir() -> Any:
@@ -297,69 +279,57 @@ class instruction:
 
     def __init__(self, build: Callable[..., Any]) -> None:
         self.build = build
-        self.known: Any = None
         update_wrapper(self, build)
 
     def __call__(self, *operands: Any) -> Any:
         raise TypeError(f"{self.build.__name__}: is an instruction for compiled loops")
 
-    def compile(self) -> Any:
+    @cached_property
+    def known(self) -> Any:
         """What Numba calls by this name."""
-        if self.known is None:
-            numba = importlib.import_module("numba")
-            parameters = list(inspect.signature(self.build).parameters.values())
-            returns = self.build.__annotations__["return"] not in (None, "None")
-            result = numba.types.int64 if returns else numba.types.void
-            signature = result(*[numba.types.int64] * (len(parameters) - 1))
+        numba = importlib.import_module("numba")
+        parameters = list(inspect.signature(self.build).parameters.values())
+        returns = self.build.__annotations__["return"] not in (None, "None")
+        result = numba.types.int64 if returns else numba.types.void
+        signature = result(*[numba.types.int64] * (len(parameters) - 1))
 
-            def build(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
-                built = self.build(builder, *operands)
-                return built if returns else context.get_dummy_value()
+        def build(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
+            built = self.build(builder, *operands)
+            return built if returns else context.get_dummy_value()
 
-            def typing(context: Any, *operands: Any) -> Any:
-                return signature, build
+        def typing(context: Any, *operands: Any) -> Any:
+            return signature, build
 
-            typing.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # Numba reads the parameters' names
-                [p.replace(annotation=inspect.Parameter.empty) for p in parameters]
-            )
-            self.known = numba.extending.intrinsic(typing)
-        return self.known
+        typing.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # Numba reads the parameters' names
+            [p.replace(annotation=inspect.Parameter.empty) for p in parameters]
+        )
+        return numba.extending.intrinsic(typing)
 
 
 class entry:
     """Decorator: a loop of integers for :class:`compiled` ones to call by its ``address``, which is compiled by itself.
 
-    What calls a compiled function takes a copy of its machine code in; large code is called by address instead.
+    A compiled function takes in a copy of the machine code of what it calls; large code is called by address instead.
     """
 
     def __init__(self, function: Callable[..., None]) -> None:
         self.function = function
-        self.known: Any = None
         update_wrapper(self, function)
 
-    def __call__(self, *args: Any) -> None:
-        self.compile()(*args)
-
-    def compile(self) -> Any:
-        """The address as something that can be called."""
-        if self.known is None:
-            numba = importlib.import_module("numba")
-            notices.hear_numba()
-            integers = (numba.types.int64,) * len(inspect.signature(self.function).parameters)
-            options = {"error_model": "numpy", "fastmath": set(compiled.flags), "_nrt": False}
-            signature = numba.types.void(*integers)
-            self.known = disk_cache.callback(_linked(self.function), signature, options)
-        return self.known.ctypes
-
-    @property
+    @cached_property
     def address(self) -> int:
         """Where the machine code begins."""
-        if self.known is None:
-            self.compile()
-        return int(self.known.address)
+        numba = importlib.import_module("numba")
+        notices.hear_numba()
+        integers = (numba.types.int64,) * len(inspect.signature(self.function).parameters)
+        options = {"error_model": "numpy", "fastmath": set(compiled.flags), "_nrt": False}
+        self._code = disk_cache.callback(
+            _linked(self.function), numba.types.void(*integers), options
+        )  # must stay alive
+        return int(self._code.address)
 
 
-KINDS = (Kernel, compiled, as_written, inlined, entry)
+KINDS = (compiled, as_written, inlined, entry)
 """What compiled code is held by."""
 
 
@@ -368,7 +338,7 @@ def _linked(function: Any) -> Any:
     known = dict(function.__globals__)
     for name in function.__code__.co_names:
         if isinstance(known.get(name), (compiled, inlined, instruction)):
-            known[name] = known[name].compile()
+            known[name] = known[name].known
     linked = FunctionType(function.__code__, known, function.__name__, function.__defaults__, function.__closure__)
     linked.__qualname__, linked.__module__ = function.__qualname__, function.__module__
     return linked
