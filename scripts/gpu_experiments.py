@@ -18,7 +18,7 @@ import numpy as np
 import kobai
 from kobai.capture.graph import FEED, Graph
 from kobai.cuda import cublaslt
-from kobai.cuda.cublaslt import Matrix, Plan, Signature
+from kobai.cuda.cublaslt import Matrix, ProductPlan, Signature
 from kobai.ops.linear.kernel import gemm
 
 S = (100, (784, 100, 100, 100, 100, 10))
@@ -185,7 +185,7 @@ def _plan(
     layouts = [cublaslt.layout(m) for m in (a, b, out)]
     assert all(isinstance(m, Matrix) for m in layouts)
     compute = cublaslt.compute_type("float32")
-    plan = Plan(
+    plan = ProductPlan(
         cublaslt.handle(device), Signature(device, "float32", compute, *layouts, trans_a, trans_b, epilogue, 256)
     )
     plan.describe(plan.lt.MatmulDescAttribute.EPILOGUE_AUX_POINTER, aux.data.ptr)

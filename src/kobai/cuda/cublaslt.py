@@ -4,8 +4,8 @@ cuBLASLt thinks in matrices stored column by column. One stored row by row is th
 by column, so out = op(a)·op(b) is asked for as outᵀ = op(b)ᵀ·op(a)ᵀ: the operands change places, nothing is moved. For the
 same reason a vector added "to every column of D" is one added to every row of out, a bias.
 
-What cuBLASLt must be told about a product – shapes, layouts, epilogue, which algorithm – is a :class:`Plan`, made once for
-every signature. Only addresses differ from call to call.
+What cuBLASLt must be told about a product – shapes, layouts, epilogue, which algorithm – is a :class:`ProductPlan`, made once
+for every signature. Only addresses differ from call to call.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Signature(NamedTuple):
     alignment: int  # of all three addresses, in bytes
 
 
-class Plan:
+class ProductPlan:
     """One product, prepared: descriptors, and the algorithm that cuBLASLt's heuristic puts first.
 
     (On an H100 trying eight of them gained nothing over the first, for products of 100² to 8192×4096².)
@@ -205,7 +205,7 @@ def _destroy(lt: Any, operation: int, layouts: list[int]) -> None:
 
 _handles: dict[int, int] = {}
 _workspaces: dict[tuple[int, int], Array] = {}
-_plans: dict[Any, Plan | None] = {}
+_plans: dict[Any, ProductPlan | None] = {}
 
 
 def handle(device: int) -> int:
@@ -287,13 +287,13 @@ def _signature(
     return Signature(device, dtype, compute_type(dtype, precision), *layouts, *options)  # type: ignore[arg-type]
 
 
-def _planned(key: Any, s: Signature | None, vector: int) -> Plan | None:
+def _planned(key: Any, s: Signature | None, vector: int) -> ProductPlan | None:
     with _lock:
         if key in _plans:
             return _plans[key]
         if len(_plans) >= PLANS:
             _plans.clear()
-        plan = None if s is None else Plan(handle(s.device), s)
+        plan = None if s is None else ProductPlan(handle(s.device), s)
         if plan is not None and not plan.choose(s.alignment, vector):  # type: ignore[union-attr]
             log.debug("cuBLASLt knows no algorithm for %s", s)
             plan = None

@@ -39,7 +39,7 @@ GRAIN = 1 << 18  # elements to be added up that are worth a thread
 multiply = partial(matmul, precision=None)  # as the user has set it
 
 
-class Plan(NamedTuple):
+class BatchPlan(NamedTuple):
     """How a batch is cut: blocks of ``step`` images. A matrix for each image, or one for a block."""
 
     w: Windows
@@ -79,12 +79,12 @@ class Plan(NamedTuple):
         return columns.transpose(order).reshape(self.groups, channels // self.groups * k, m * self.windows)
 
 
-def plan_of(x: Array, w: Windows, channels: int, filters: int, groups: int) -> Plan:
+def plan_of(x: Array, w: Windows, channels: int, filters: int, groups: int) -> BatchPlan:
     """For a batch of ``x``: as many images at a time as fit the cache, with what the products read and write."""
     n, length = x.shape[0], prod(w.out)
     each = max(channels * prod(w.kernel), filters) * length * x.itemsize
     step = max(1, (CACHE if type(x) in HOST_TYPES else DEVICE) // max(1, each), FEWEST // max(1, length))
-    return Plan(w, groups, channels, filters, n, min(step, max(1, n)), length >= NARROW)
+    return BatchPlan(w, groups, channels, filters, n, min(step, max(1, n)), length >= NARROW)
 
 
 def _compiled(*arrays: Array) -> bool:
@@ -198,6 +198,6 @@ def _channel_sums(dy: Any, out: Any, start: int, stop: int) -> None:
         out[o] = total
 
 
-def _by_filter(dy: Array, plan: Plan) -> Array:
+def _by_filter(dy: Array, plan: BatchPlan) -> Array:
     """dy (m, O, *out) with a row for each filter: (groups, O / groups, m · L)."""
     return dy.swapaxes(0, 1).reshape(plan.groups, plan.filters // plan.groups, dy.shape[0] * plan.windows)
