@@ -51,12 +51,11 @@ def address_table(dtype: Any, slots: Sequence[Sequence[Array]]) -> Array:
 
 
 class CudaCode:
-    """The kernels of one formula whose results go to the slots ``into``; they are made when they are first asked for."""
+    """The kernels of one formula; they are made when they are first asked for."""
 
-    def __init__(self, name: str, formula: Formula, into: tuple[int, ...]) -> None:
-        self.formula, self.into = formula, into
-        self.slots = max((len(formula.arrays) - 1, *into)) + 1
-        self.name = name
+    def __init__(self, name: str, formula: Formula) -> None:
+        self.name, self.formula = name, formula
+        self.into, self.slots = formula.into, formula.slots
         self.tensors = TABLE_BYTES // (8 * (self.slots + 1))
         """How many sets of arrays one launch takes."""
 

@@ -39,49 +39,41 @@ ELEMENTWISE: list[Elementwise] = []
 
 
 class Code:
-    """The code of one formula whose results go to the slots ``into``, written for each engine when it is first needed.
+    """The code of one formula, written for each engine when it is first needed."""
 
-    The slots are the arrays of the formula, and behind them the results that go elsewhere.
-    """
-
-    def __init__(self, name: str, formula: Formula, into: tuple[int, ...]) -> None:
-        self.name, self.formula, self.into = name, formula, into
-        self.slots = max((len(formula.arrays) - 1, *into)) + 1
-        self.outside = tuple(slot for slot in range(self.slots) if slot not in into)
+    def __init__(self, name: str, formula: Formula) -> None:
+        self.name, self.formula = name, formula
+        self.into, self.slots = formula.into, formula.slots
+        self.outside = tuple(slot for slot in range(self.slots) if slot not in self.into)
         """Slots that are only read."""
 
     @cached_property
     def calls(self) -> ArrayCode:
         """As calls of array functions."""
-        return ArrayCode(self.formula, self.into)
+        return ArrayCode(self.formula)
 
     @cached_property
     def loops(self) -> Loops:
         """As loops for Numba."""
-        return Loops(self.name, self.formula, self.into)
+        return Loops(self.name, self.formula)
 
     @cached_property
     def cuda(self) -> CudaCode:
         """As kernels in CUDA C."""
-        usual = self.into == usual_places(self.formula)
-        return CudaCode(self.name if usual else f"{self.name}_{'_'.join(map(str, self.into))}", self.formula, self.into)
+        usual = self.into == self.formula.usual_slots()
+        return CudaCode(self.name if usual else f"{self.name}_{'_'.join(map(str, self.into))}", self.formula)
 
     def on_host(self, *slots_and_numbers: Any) -> None:
         """Run by NumPy: ``on_host(*slots, numbers)``."""
         run_on_host(self.calls, slots_and_numbers[:-1], slots_and_numbers[-1])
 
-    def anywhere(self, slots: tuple[Array, ...], numbers: Any) -> None:
-        """Run by the library of the arrays, of whatever layout."""
+    def anywhere(self, *slots_and_numbers: Any) -> None:
+        """Run by the library of the arrays, of whatever layout: ``anywhere(*slots, numbers)``."""
+        slots, numbers = slots_and_numbers[:-1], slots_and_numbers[-1]
         first = slots[self.into[0]]
         xp = xp_of(first)
         registers = own_registers(self.calls, first.shape, first.dtype, xp)
         self.calls.run(xp, first.dtype)(*slots, *registers, *numbers)
-
-
-def usual_places(formula: Formula) -> tuple[int, ...]:
-    """Slots for the results: the array whose name a result has, else a new one."""
-    further = iter(range(len(formula.arrays), len(formula.arrays) + len(formula.results)))
-    return tuple(formula.arrays.index(name) if name in formula.arrays else next(further) for name in formula.names)
 
 
 class Elementwise:
@@ -116,10 +108,10 @@ class Elementwise:
 
     def code(self, into: tuple[int, ...] | None = None) -> Code:
         """The code whose results go to the slots ``into``; by default, to the array whose name it has, else to a new one."""
-        into = usual_places(self.formula) if into is None else into
+        into = self.formula.into if into is None else into
         found = self._codes.get(into)
         if found is None:
-            found = self._codes[into] = Code(self.name, self.formula, into)
+            found = self._codes[into] = Code(self.name, self.formula.going(into))
         return found
 
     def __call__(self, *arrays: Array, out: Any = None, **scalars: float) -> Any:
@@ -171,7 +163,7 @@ class Elementwise:
         elif type(first) in dispatch.HOST_TYPES:
             dispatch.launch(code.on_host, *slots, numbers)
         else:
-            code.anywhere(slots, numbers)
+            code.anywhere(*slots, numbers)
 
 
 opaque.add(Elementwise)

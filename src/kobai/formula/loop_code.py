@@ -62,13 +62,21 @@ CUDA = _BOTH | {
 }
 
 
-def _operations(formula: Formula, table: dict[str, str], number: Callable[[float], str]) -> list[tuple[int, str]]:
-    """(number of the value, expression) of each operation; values are called x (arrays), h (scalars) and t."""
+def _lines(
+    formula: Formula, spelling: dict[str, str], number: Callable[[float], str], assignment: Callable[[int, str], str]
+) -> tuple[list[str], list[str]]:
+    """Lines that compute the operations: those done once, and those done for each element.
 
-    return [
-        (i, table[formula.values[i].op].format(*(_name(formula, a, number) for a in formula.values[i].args)))
-        for i in formula.operations()
-    ]
+    Values are called x_… (arrays), h_… (scalars) and t0, t1, …; ``assignment`` writes that the value of this number is an
+    expression.
+    """
+    once: list[str] = []
+    each: list[str] = []
+    for i in formula.operations():
+        value = formula.values[i]
+        expression = spelling[value.op].format(*(_name(formula, a, number) for a in value.args))
+        (once if formula.is_scalar(i) else each).append(assignment(i, expression))
+    return once, each
 
 
 def _name(formula: Formula, i: int, number: Callable[[float], str]) -> str:
@@ -126,23 +134,20 @@ def store(typing, address, index, value, slot, slots):
 '''
 
 
-def numba_source(name: str, formula: Formula, into: tuple[int, ...]) -> str:
-    """Two loops whose results go to the slots ``into``: over one array each, and over a table of many.
+def numba_source(name: str, formula: Formula) -> str:
+    """Two loops: over one array each, and over a table of many.
 
     ``name_loop(*slots, numbers, start, stop)`` computes the elements [start, stop). ``name_many(table, offsets, numbers,
     start, stop)`` does so for arrays thought of as one after the other: column k of ``table`` holds the addresses of the k-th
     arrays, which begin at ``offsets[k]``. ``numbers`` is a 1-D array of the same dtype.
     """
-    slots = max((len(formula.arrays) - 1, *into)) + 1
+    slots = formula.slots
     constants: dict[float, str] = {}
 
     def number(value: float) -> str:
         return constants.setdefault(value, f"c{len(constants)}")
 
-    once: list[str] = []
-    each: list[str] = []
-    for i, expression in _operations(formula, PYTHON, number):
-        (once if formula.is_scalar(i) else each).append(f"t{i} = {expression}")
+    once, each = _lines(formula, PYTHON, number, lambda i, expression: f"t{i} = {expression}")
     used = {a for i in formula.operations() for a in formula.values[i].args} | set(formula.results)
     loads = [
         f"x_{name} = load(a{k}, i, zero, {k}, {slots})"
@@ -151,7 +156,7 @@ def numba_source(name: str, formula: Formula, into: tuple[int, ...]) -> str:
     ]
     stores = [
         f"store(a{slot}, i, {_name(formula, result, number)}, {slot}, {slots})"
-        for result, slot in zip(formula.results, into, strict=True)
+        for result, slot in zip(formula.results, formula.into, strict=True)
     ]
     first = [f"h_{name} = numbers[{k}]" for k, name in enumerate(formula.scalars)]
     first = ["T = numbers.dtype.type", "zero, one = T(0), T(1)", *first]
@@ -188,8 +193,8 @@ def numba_source(name: str, formula: Formula, into: tuple[int, ...]) -> str:
 class Loops:
     """The compiled loops of one formula: over one array each, and over a table of many."""
 
-    def __init__(self, name: str, formula: Formula, into: tuple[int, ...]) -> None:
-        module = load_module(name, numba_source(name, formula, into))
+    def __init__(self, name: str, formula: Formula) -> None:
+        module = load_module(name, numba_source(name, formula))
         self.one = dispatch.compiled(getattr(module, f"{name}_loop"))
         self.many = dispatch.compiled(getattr(module, f"{name}_many"))
 
@@ -219,10 +224,9 @@ def cuda_lines(formula: Formula) -> tuple[list[str], list[str]]:
     def number(value: float) -> str:
         return f"A({value!r})"
 
-    once: list[str] = []
-    each: list[str] = []
-    for i, expression in _operations(formula, CUDA, number):
-        kind = "bool" if formula.is_condition(i) else "A"
-        (once if formula.is_scalar(i) else each).append(f"const {kind} t{i} = {expression};")
+    def assignment(i: int, expression: str) -> str:
+        return f"const {'bool' if formula.is_condition(i) else 'A'} t{i} = {expression};"
+
+    once, each = _lines(formula, CUDA, number, assignment)
     each += [f"const A y{k} = {_name(formula, result, number)};" for k, result in enumerate(formula.results)]
     return once, each

@@ -89,24 +89,19 @@ class Many:
         if not self.count:
             return
         first = arrays[0]
-        if type(first) is np.ndarray:
-            if dispatch.loops_run(first.dtype) and self.table.find(arrays):
-                loop = self._loop(np.asarray(numbers, first.dtype))
-                self.begun = True
-                loop()
-            else:
-                sets = self._sets(arrays)
-                self.begun = True
-                for slots in sets:
-                    self.code.on_host(*slots, numbers)
-        elif dispatch.engine_for(arrays, halves=True) == dispatch.DEVICE:
+        on_host = type(first) is np.ndarray
+        if on_host and dispatch.loops_run(first.dtype) and self.table.find(arrays):
+            loop = self._loop(np.asarray(numbers, first.dtype))
+            self.begun = True
+            loop()
+        elif not on_host and dispatch.engine_for(arrays, halves=True) == dispatch.DEVICE:
             self.code.cuda.launch_many(self.count, arrays, numbers)
             self.begun = True
         else:
-            sets = self._sets(arrays)
+            run, sets = (self.code.on_host if on_host else self.code.anywhere), self._sets(arrays)
             self.begun = True
             for slots in sets:
-                self.code.anywhere(slots, numbers)
+                run(*slots, numbers)
 
     def bind(self, *arrays_and_numbers: Any) -> Callable[[], None]:
         """The same as a function without arguments, for arrays that stay where they are: what a recorded step keeps."""

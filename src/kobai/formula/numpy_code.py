@@ -25,8 +25,8 @@ registers belongs to the thread (``registers``) or to a recorded step (``prepare
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from functools import lru_cache, partial
 from threading import local
 from typing import Any
 
@@ -46,14 +46,13 @@ UFUNCS = {"abs": "absolute", "and": "logical_and", "or": "logical_or", "not": "l
 
 
 class ArrayCode:
-    """The code for one formula whose results go to the slots ``into``; it works on NumPy's arrays and on CuPy's.
+    """The code for one formula; it works on NumPy's arrays and on CuPy's.
 
     ``run(xp, dtype)(*slots, *scratch, *masks, *bounds, *scalars)`` computes everything once.
     """
 
-    def __init__(self, formula: Formula, into: tuple[int, ...]) -> None:
-        self.formula, self.into = formula, into
-        self.slots = max((len(formula.arrays) - 1, *into)) + 1
+    def __init__(self, formula: Formula) -> None:
+        self.formula, self.into, self.slots = formula, formula.into, formula.slots
         self.scratch = 0
         """Registers of the arrays' shape and dtype."""
         self.masks = 0
@@ -101,66 +100,40 @@ class ArrayCode:
         """Go through the operations with a list of which value each place holds, until when."""
         formula = self.formula
         order = formula.operations()
-        end = len(order)
         last = {i: at for at, op in enumerate(order) for i in formula.values[op].args}
-        last.update(dict.fromkeys(formula.results, end))
+        last.update(dict.fromkeys(formula.results, len(order)))
         writable = {f"a{slot}" for slot in self.into}
         home: dict[int, str] = {}  # of a result: the slot where it must end
         for result, slot in zip(formula.results, self.into, strict=True):
             home.setdefault(result, f"a{slot}")
-        place: dict[int, str] = {}  # of values
-        holds: dict[str, int] = {}  # of places
-        for i, value in enumerate(formula.values):
-            if value.op == "array":
-                place[i] = f"a{formula.arrays.index(value.name)}"
-                holds[place[i]] = i
-            elif value.op == "scalar":
-                place[i] = f"h_{value.name}"
+        place = {i: f"h_{value.name}" for i, value in enumerate(formula.values) if value.op == "scalar"}  # of values
+        arrays = {i: value.name for i, value in enumerate(formula.values) if value.op == "array"}
+        place |= {i: f"a{formula.arrays.index(name)}" for i, name in arrays.items()}
+        holds = {place[i]: i for i in arrays}  # of places
         lines: list[str] = []
 
-        def free(where: str, at: int) -> bool:
-            """Whether nothing that is needed after the operation ``at`` is kept there."""
-            return where not in holds or last.get(holds[where], -1) <= at
+        def first_free(at: int, kind: str, wanted: Iterable[str], taken: Container[str]) -> str:
+            """The first place that holds nothing needed after the operation ``at``: a wanted one, or a register."""
+            known = (f"{kind}{k}" for k in range(self.masks if kind == "m" else self.scratch))
+            for where in (*wanted, *known):
+                if where not in taken and (where not in holds or last.get(holds[where], -1) <= at):
+                    return where
+            return self._register(kind)
 
         for at, i in enumerate(order):
-            value = formula.values[i]
-            operands = [formula.values[a] for a in value.args]
-            given = [operand.op == "number" for operand in operands]
-            args = [
-                self._constant(operand.number) if number else place[a]
-                for a, operand, number in zip(value.args, operands, given, strict=True)
-            ]
+            op = formula.values[i].op
+            args = [place.get(a) or self._constant(formula.values[a].number) for a in formula.values[i].args]
             if formula.is_scalar(i):  # a number computed from numbers
                 place[i] = f"t{at}"
-                lines.append(f"t{at} = {self._expression(value.op, args)}")
+                lines.append(f"t{at} = {self._expression(op, args)}")
                 continue
             kind = "m" if formula.is_condition(i) else "s"
-            candidates = [arg for arg in args if arg[0] == kind or (kind == "s" and arg in writable)]
+            wanted = [arg for arg in args if arg[0] == kind or (kind == "s" and arg in writable)]
             if kind == "s":
-                candidates = [home.get(i, ""), *candidates, *sorted(writable)]
-            candidates += [f"{kind}{k}" for k in range(self.masks if kind == "m" else self.scratch)]
-            # select reads its condition until its end
-            target = next((c for c in candidates if c and free(c, at) and (value.op != "select" or c != args[0])), None)
-            if target is None:
-                target = self._register(kind)
-            numbers = [arg for arg, operand in zip(args, value.args, strict=True) if formula.is_scalar(operand)]
-            if value.op == "select" or (value.op in ("maximum", "minimum") and numbers and not any(given)):
-                further = (f"s{k}" for k in range(self.scratch))
-                beside = next((r for r in further if r not in (target, *args) and free(r, at)), None) or self._register(
-                    "s"
-                )
-            if value.op == "select":
-                args[1] = "None" if operands[1] == Value("number", number=0.0) else args[1]
-                lines.append(f"select({', '.join(args)}, {target}, {beside})")
-            elif value.op in ("maximum", "minimum") and numbers:
-                if not any(given):
-                    lines.append(f"copy({beside}, {numbers[0]})")
-                else:
-                    beside = self._bound(next(o.number for o in operands if o.op == "number"))
-                args = [beside if arg == numbers[0] else arg for arg in args]
-                lines.append(f"xp.{value.op}({', '.join(args)}, out={target})")
-            else:
-                lines += self._calls(value.op, args, target)
+                wanted = [*([home[i]] if i in home else []), *wanted, *sorted(writable)]
+            taken = args[:1] if op == "select" else ()  # its condition, which it reads until its end
+            target = first_free(at, kind, wanted, taken)
+            lines += self._calls(formula.values[i], args, target, partial(first_free, at, "s", (), (target, *args)))
             place[i] = target
             holds[target] = i
         return lines + self._copies(place)
@@ -198,7 +171,21 @@ class ArrayCode:
             self.bounds.append(number)
         return f"b{self.bounds.index(number)}"
 
-    def _calls(self, op: str, args: list[str], target: str) -> list[str]:
+    def _calls(self, value: Value, args: list[str], target: str, spare: Callable[[], str]) -> list[str]:
+        """The calls of one operation; ``spare`` finds a register for what stands beside the target."""
+        op, operands = value.op, [self.formula.values[a] for a in value.args]
+        if op == "select":
+            beside = spare()
+            if operands[1] == Value("number", number=0.0):
+                args = [args[0], "None", args[2]]
+            return [f"select({', '.join(args)}, {target}, {beside})"]
+        numbers = [arg for arg, a in zip(args, value.args, strict=True) if self.formula.is_scalar(a)]
+        if op in ("maximum", "minimum") and numbers:
+            given = [operand.number for operand in operands if operand.op == "number"]
+            beside = self._bound(given[0]) if given else spare()
+            args = [beside if arg == numbers[0] else arg for arg in args]
+            copy = [] if given else [f"copy({beside}, {numbers[0]})"]
+            return [*copy, f"xp.{op}({', '.join(args)}, out={target})"]
         if op == "sigmoid":  # 1 / (1 + e⁻ˣ); where e⁻ˣ overflows it is 0
             names = [*args, self._constant(-1.0), target, self._constant(1.0)]
             steps = "multiply({0}, {1}, {2}); exp({2}, {2}); add({2}, {3}, {2}); reciprocal({2}, {2})".split("; ")
@@ -308,19 +295,16 @@ def run_on_host(code: ArrayCode, slots: tuple[Array, ...], scalars: Any) -> None
     ``scalars`` is a tuple or a 1-D array.
     """
     first = slots[code.into[0]]
-    run = code.run(np, first.dtype)
-    numbers = as_numbers(first.dtype, scalars)
+    dtype = first.dtype
+    run, numbers = code.run(np, dtype), as_numbers(dtype, scalars)
     if first.nbytes <= BLOCK_BYTES:
-        run(*slots, *registers(code, first.shape, first.dtype), *numbers)
+        run(*slots, *registers(code, first.shape, dtype), *numbers)
         return
-    if not all(slots[slot].flags.c_contiguous for slot in code.into):
-        run(*slots, *own_registers(code, first.shape, first.dtype), *numbers)
-        return
-    block = BLOCK_BYTES // first.itemsize
-    flat = [a.reshape(-1) for a in slots]  # copies an input with odd strides, for which there is no flat view
-    for start in range(0, first.size, block):
-        parts = [a[start : start + block] for a in flat]
-        run(*parts, *registers(code, parts[0].shape, first.dtype), *numbers)
+    # A slot that is only read and has odd strides, for which there is no flat view, is copied.
+    for parts in _blocks(slots, all(slots[slot].flags.c_contiguous for slot in code.into)):
+        shape = parts[0].shape
+        scratch = own_registers(code, shape, dtype) if parts is slots else registers(code, shape, dtype)
+        run(*parts, *scratch, *numbers)
 
 
 def prepared(
@@ -335,17 +319,22 @@ def prepared(
     shared = own_registers(code, (block,), dtype)
     calls: list[tuple[Any, tuple[Array, ...]]] = []
     for slots in sets:
-        shape, size = slots[0].shape, slots[0].size
-        if size <= block:
-            calls.append((run, (*slots, *(r[:size].reshape(shape) for r in shared), *numbers)))
-        elif all(a.flags.c_contiguous for a in slots):
-            flat = [a.reshape(-1) for a in slots]
-            for start in range(0, size, block):
-                parts = [a[start : start + block] for a in flat]
-                calls.append((run, (*parts, *(r[: parts[0].size] for r in shared), *numbers)))
-        else:
-            calls.append((run, (*slots, *own_registers(code, shape, dtype), *numbers)))
+        whole = slots[0].size <= block
+        for parts in [slots] if whole else _blocks(slots, all(a.flags.c_contiguous for a in slots)):
+            shape, size = parts[0].shape, parts[0].size
+            scratch = [r[:size].reshape(shape) for r in shared] if size <= block else own_registers(code, shape, dtype)
+            calls.append((run, (*parts, *scratch, *numbers)))
     return calls
+
+
+def _blocks(slots: tuple[Array, ...], flat: bool) -> Iterator[tuple[Array, ...]]:
+    """The slots in blocks if their elements may be taken as one row, else as they are."""
+    if not flat:
+        yield slots
+        return
+    rows, block = [a.reshape(-1) for a in slots], BLOCK_BYTES // slots[0].itemsize
+    for start in range(0, slots[0].size, block):
+        yield tuple([a[start : start + block] for a in rows])
 
 
 def as_numbers(dtype: Any, scalars: Any) -> tuple[Array, ...]:

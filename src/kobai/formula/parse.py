@@ -12,7 +12,7 @@ import inspect
 import math
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kobai.formula import scalar
@@ -54,13 +54,32 @@ class Value:
 
 @dataclass
 class Formula:
-    """``values`` in the order of computing; ``results`` are numbers of values, called ``names`` where they are returned."""
+    """``values`` in the order of computing; ``results`` are numbers of values, called ``names`` where they are returned.
+
+    A kernel works on *slots*: the arrays of the formula, and behind them the results that go elsewhere. ``into`` says to which
+    slot each result goes.
+    """
 
     arrays: tuple[str, ...]
     scalars: tuple[str, ...]
     values: list[Value] = field(default_factory=list)
     results: tuple[int, ...] = ()
     names: tuple[str, ...] = ()
+    into: tuple[int, ...] = ()
+
+    def going(self, into: tuple[int, ...]) -> Formula:
+        """The same formula with its results in other slots."""
+        return replace(self, into=into)
+
+    @property
+    def slots(self) -> int:
+        """How many there are."""
+        return max((len(self.arrays) - 1, *self.into)) + 1
+
+    def usual_slots(self) -> tuple[int, ...]:
+        """Slots for the results: the array whose name a result has, else a new one."""
+        further = iter(range(len(self.arrays), len(self.arrays) + len(self.results)))
+        return tuple(self.arrays.index(name) if name in self.arrays else next(further) for name in self.names)
 
     def add(self, value: Value) -> int:
         """Number of this value; one that stands there already is not computed twice."""
@@ -112,7 +131,7 @@ def parse(function: Callable[..., Any], before: Callable[..., Any] | None = None
         found, called = _Reader(formula, before, dict(names)).read()
         names.update(zip(called, found, strict=True))
     formula.results, formula.names = _Reader(formula, function, names).read()
-    return formula
+    return formula.going(formula.usual_slots())
 
 
 def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
