@@ -12,6 +12,7 @@ from kobai import amp, autograd, backends, cuda, linalg, random
 from kobai.amp import autocast
 from kobai.capture.step import capture
 from kobai.compat.absent import ABSENT as _ABSENT
+from kobai.core import conversion as _conversion  # item(), numpy(), float(), repr() of a tensor
 from kobai.core.grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from kobai.core.printing import set_printoptions
 from kobai.core.tensor import Size, Tensor

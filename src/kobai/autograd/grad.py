@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from kobai.core.tape import run_backward
-from kobai.core.tensor import Tensor, root_edge, root_gradient
+from kobai.core.tape import root_edge, root_gradient, run_backward
+from kobai.core.tensor import Tensor
 from kobai.xp import Array
 
 

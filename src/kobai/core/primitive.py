@@ -67,77 +67,82 @@ def primitive(
     themselves; ``"own"``, by the function as it is, which only moves elements or rounds each of them once.
     ``updates`` are the positions of arguments that the function writes into.
     """
-    is_view = kind == "view"
     if half not in ("wide", "device", "own"):
         raise ValueError(f"primitive: expected half to be wide, device or own, got {half!r}")
-    rounds = half != "own" and not is_view
+    is_view = kind == "view"
 
     def declare(function: Callable[..., Any]) -> Callable[..., Tensor]:
-        name = function.__name__
-        samples = sample if isinstance(sample, list) else [sample]
-        declared = Primitive(function, samples, kind)
-        in_float32 = _in_float32(function, half == "device", updates)
-
-        @wraps(function)
-        def op(*args: Any, **options: Any) -> Tensor:
-            arrays: list[Any] = []
-            edges: list[Any] = []  # where the gradient of each argument goes
-            wanted = False
-            array_type = None
-            call = function
-            for arg in args:
-                edge = None
-                if isinstance(arg, Tensor):
-                    array = arg._array
-                    if type(array) is not array_type:
-                        if array_type is not None:
-                            return op(*_same_backend(name, args), **options)
-                        array_type = type(array)
-                        if rounds and array.itemsize == 2 and array.dtype.kind == "f":
-                            call = in_float32
-                    if arg._base is not None:
-                        arg._refresh()
-                    if arg._requires_grad:
-                        edge = arg if arg._node is None else arg._node
-                        wanted = True
-                    arrays.append(array)
-                else:
-                    arrays.append(arg)
-                edges.append(edge)
-            try:
-                if _xp.many_devices and array_type is not None:
-                    with _xp.on(next(arg.device for arg in args if isinstance(arg, Tensor))):
-                        y, vjp = call(*arrays, **options)
-                else:
-                    y, vjp = call(*arrays, **options)
-            except (ValueError, TypeError) as error:
-                _explain(name, arrays, error)
-                raise
-            if type(y) is not array_type:
-                y = as_array(y)
-                if not is_array(y):
-                    raise TypeError(f"primitive: expected an array as result, got {type(y).__name__}")
-            out: Tensor = Tensor._wrap(y)
-            if is_view:
-                _link_view(out, args[0], function, arrays[1:], options)
-            if wanted and vjp is not None and state.grad:
-                versions = [(out._version, out._version[0])]
-                for arg in args:
-                    if isinstance(arg, Tensor):
-                        version = arg._version
-                        versions.append((version, version[0]))
-                out._requires_grad = True
-                out._node = Node(name, vjp, edges, versions)
-            return out
-
-        declared.op = op
-        key = f"{function.__module__.removeprefix('kobai.')}.{name}"
+        declared = Primitive(function, sample if isinstance(sample, list) else [sample], kind)
+        key = f"{function.__module__.removeprefix('kobai.')}.{declared.name}"
         if key in REGISTRY:
             raise RuntimeError(f"primitive: {key} is declared twice")
         REGISTRY[key] = declared
-        return op
+        in_float32 = None if half == "own" or is_view else _in_float32(function, half == "device", updates)
+        declared.op = _operation(function, is_view, in_float32)
+        return declared.op
 
     return declare
+
+
+def _operation(
+    function: Callable[..., Any], is_view: bool, in_float32: Callable[..., Any] | None
+) -> Callable[..., Tensor]:
+    """``function`` as an operation on tensors; ``in_float32`` is what computes float16, if that is not ``function`` itself."""
+    name = function.__name__
+
+    @wraps(function)
+    def op(*args: Any, **options: Any) -> Tensor:
+        arrays: list[Any] = []
+        edges: list[Any] = []  # where the gradient of each argument goes
+        wanted = False
+        array_type = None
+        call = function
+        for arg in args:
+            edge = None
+            if isinstance(arg, Tensor):
+                array = arg._array
+                if type(array) is not array_type:
+                    if array_type is not None:
+                        return op(*_same_backend(name, args), **options)
+                    array_type = type(array)
+                    if in_float32 is not None and array.itemsize == 2 and array.dtype.kind == "f":
+                        call = in_float32
+                if arg._base is not None:
+                    arg._refresh()
+                if arg._requires_grad:
+                    edge = arg if arg._node is None else arg._node
+                    wanted = True
+                arrays.append(array)
+            else:
+                arrays.append(arg)
+            edges.append(edge)
+        try:
+            if _xp.many_devices and array_type is not None:
+                with _xp.on(next(arg.device for arg in args if isinstance(arg, Tensor))):
+                    y, vjp = call(*arrays, **options)
+            else:
+                y, vjp = call(*arrays, **options)
+        except (ValueError, TypeError) as error:
+            _explain(name, arrays, error)
+            raise
+        if type(y) is not array_type:
+            y = as_array(y)
+            if not is_array(y):
+                raise TypeError(f"primitive: expected an array as result, got {type(y).__name__}")
+        out: Tensor = Tensor._wrap(y)
+        if is_view:
+            _link_view(out, args[0], function, arrays[1:], options)
+        if wanted and vjp is not None and state.grad:
+            versions = [(out._version, out._version[0])]
+            for arg in args:
+                if isinstance(arg, Tensor):
+                    version = arg._version
+                    versions.append((version, version[0]))
+            out._requires_grad = True
+            out._node = Node(name, vjp, edges, versions)
+        return out
+
+    return op
 
 
 def _in_float32(function: Callable[..., Any], host_only: bool, updates: Sequence[int]) -> Callable[..., Any]:

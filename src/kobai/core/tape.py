@@ -19,7 +19,8 @@ import numpy as np
 
 from kobai.core import anomaly
 from kobai.engine import dispatch
-from kobai.xp import Array, is_array, quiet
+from kobai.errors import BackendError
+from kobai.xp import Array, is_array, quiet, xp_of
 
 Vjp: TypeAlias = Callable[[Array], Sequence[Any]]
 
@@ -166,9 +167,10 @@ class RemovableHandle:
 
     _ids = itertools.count()
 
-    def __init__(self, hooks: dict[int, Any]) -> None:
+    def __init__(self, hooks: dict[int, Any], hook: Any) -> None:
         self.id = next(RemovableHandle._ids)
         self._hooks = hooks
+        hooks[self.id] = hook
 
     def remove(self) -> None:
         """Take the hook away; doing it twice is harmless."""
@@ -196,6 +198,34 @@ def run_hooks(hooks: dict[int, Callable[..., Any]], g: Array) -> Array:
                 raise RuntimeError(f"tensor hook: expected None or a Tensor of shape {g.shape}, got {got}")
             g = result._array
     return g
+
+
+def root_edge(who: str, root: Any) -> Any:
+    """Where backward starts for ``root``; RuntimeError if it requires no gradient."""
+    edge = root._edge()
+    if edge is None:
+        raise RuntimeError(f"{who}: this tensor requires no gradient and was computed from none that does")
+    return edge
+
+
+def root_gradient(who: str, root: Any, gradient: Any) -> Array:
+    """dL/d(root) as an array: ``gradient`` checked against ``root``, or 1 for a root of one element."""
+    if gradient is None:
+        if root._array.size != 1:
+            raise RuntimeError(
+                f"{who}: expected a tensor of one element (such as a loss), got shape {tuple(root.shape)}; "
+                "reduce it with sum() or mean(), or pass gradient="
+            )
+        return xp_of(root._array).ones_like(root._array)
+    if not isinstance(gradient, tensor_type):
+        raise TypeError(f"{who}: expected gradient to be a Tensor, got {type(gradient).__name__}")
+    if gradient.shape != root.shape:
+        raise RuntimeError(f"{who}: expected a gradient of shape {tuple(root.shape)}, got {tuple(gradient.shape)}")
+    if gradient.device.type != root.device.type:
+        raise BackendError(
+            f"{who}: expected a gradient on {root.device}, got one on {gradient.device}; move it with .to()"
+        )
+    return gradient._array.astype(root._array.dtype, copy=False)
 
 
 def _leading_to(targets: Container[int], roots: Iterable[Any]) -> tuple[set[int], Node | None]:

@@ -1,7 +1,8 @@
 """Tensor: an array that remembers how it was computed.
 
-Operators and most methods are supplied by ``kobai.ops`` (a higher floor) through ``@method``, see ``core/primitive.py``; how
-gradients travel is in ``core/tape.py``.
+Here: what a tensor is, its gradient, its place on the tape. ``core/conversion.py`` makes numbers, lists, NumPy arrays and
+text of it; ``ops/`` (a higher floor) supplies the operators and all other methods. Both attach them through ``@method``, see
+``core/primitive.py``. How gradients travel is in ``core/tape.py``.
 """
 
 from __future__ import annotations
@@ -15,11 +16,10 @@ import numpy as np
 
 from kobai import xp as _xp
 from kobai.core import tape
-from kobai.core.printing import describe
-from kobai.core.tape import Node, RemovableHandle, run_backward, run_hooks
+from kobai.core.tape import Node, RemovableHandle, root_edge, root_gradient, run_backward, run_hooks
 from kobai.dtypes import _known, _of, dtype, get_default_dtype
-from kobai.errors import BackendError, MissingAttribute
-from kobai.xp import Array, asarray, device, device_of, to_host, xp_of
+from kobai.errors import MissingAttribute
+from kobai.xp import Array, asarray, device, device_of, xp_of
 
 
 class Size(tuple[int, ...]):
@@ -346,9 +346,7 @@ class Tensor:
         if hooks is None:
             hooks = {}
             setattr(owner, attribute, hooks)
-        handle = RemovableHandle(hooks)
-        hooks[handle.id] = hook
-        return handle
+        return RemovableHandle(hooks, hook)
 
     def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> RemovableHandle:
         """Call ``hook(tensor)`` after backward has added to the ``.grad`` of this leaf."""
@@ -356,9 +354,7 @@ class Tensor:
             raise RuntimeError("register_post_accumulate_grad_hook: expected a leaf that requires a gradient")
         if self._accumulate_hooks is None:
             self._accumulate_hooks = {}
-        handle = RemovableHandle(self._accumulate_hooks)
-        self._accumulate_hooks[handle.id] = hook
-        return handle
+        return RemovableHandle(self._accumulate_hooks, hook)
 
     # --- same elements, other wrapping ----------------------------------------------------------------------------------
 
@@ -385,59 +381,6 @@ class Tensor:
         if not isinstance(value, Tensor):
             raise TypeError(f"data: expected a Tensor, got {type(value).__name__}")
         self._array = value._array
-
-    def item(self) -> Any:
-        """The element of a one-element tensor as a Python number (waits for the device)."""
-        return self._scalar("item")
-
-    def tolist(self) -> Any:
-        """Elements as nested Python lists (a number for a tensor without dimensions)."""
-        values = self._array.tolist()
-        if _xp.after_read is not None:
-            _xp.after_read(self._array)
-        return values
-
-    def numpy(self, *, force: bool = False) -> np.ndarray[Any, Any]:
-        """The elements as a NumPy array sharing memory. ``force=True`` also detaches and copies from a device."""
-        if not force:
-            if self.requires_grad:
-                raise RuntimeError("numpy: this tensor requires a gradient; use tensor.detach().numpy()")
-            if self.device.type != "cpu":
-                raise TypeError(f"numpy: this tensor is on {self.device}; use tensor.cpu().numpy()")
-        return to_host(self._array)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-        host = self.numpy()
-        if dtype is not None and host.dtype != dtype:
-            if copy is False:
-                raise ValueError(f"__array__: a copy is needed to convert {host.dtype} to {dtype}")
-            return host.astype(dtype)
-        return host.copy() if copy else host
-
-    def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Tensor:
-        return Tensor._wrap(asarray(array))  # type: ignore[no-any-return]  # numpy.exp(tensor) is a Tensor, as in PyTorch
-
-    def __dlpack__(self, **kwargs: Any) -> Any:
-        if self.requires_grad:
-            raise BufferError("__dlpack__: this tensor requires a gradient; use tensor.detach()")
-        return self._array.__dlpack__(**kwargs)
-
-    def __dlpack_device__(self) -> Any:
-        return self._array.__dlpack_device__()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        if id(self) in memo:
-            return memo[id(self)]
-        if not self.is_leaf:
-            raise RuntimeError("deepcopy: only leaf tensors can be copied deeply; use detach().clone()")
-        out = type(self)._wrap(self._array.copy())
-        memo[id(self)] = out
-        out._requires_grad = self._requires_grad
-        if self._grad is not None:
-            out._grad = Tensor._wrap(self._grad._array.copy())
-        # Attributes the user has set travel along.
-        out.__dict__.update({k: v for k, v in self.__dict__.items() if not k.startswith("_")})
-        return out
 
     if TYPE_CHECKING:  # supplied by kobai.ops through @method, as are all methods that no class body here defines
 
@@ -471,31 +414,6 @@ class Tensor:
 
     # --- Python protocols -----------------------------------------------------------------------------------------------
 
-    def _scalar(self, who: str) -> Any:
-        if self._array.size != 1:
-            raise RuntimeError(
-                f"{who}: expected a tensor of one element, got shape {tuple(self.shape)}"
-                + ("; use .any() or .all()" if who == "bool" else "")
-            )
-        value = self._array.item()
-        if _xp.after_read is not None:
-            _xp.after_read(self._array)
-        return value
-
-    def __bool__(self) -> bool:
-        return bool(self._scalar("bool"))
-
-    def __float__(self) -> float:
-        return float(self._scalar("float"))
-
-    def __int__(self) -> int:
-        return int(self._scalar("int"))
-
-    def __index__(self) -> int:
-        if self._array.dtype.kind not in "iub":
-            raise TypeError(f"index: expected an integer tensor, got {self.dtype}")
-        return int(self._scalar("index"))
-
     def __len__(self) -> int:
         if self._array.ndim == 0:
             raise TypeError("len: a tensor without dimensions has no length")
@@ -515,12 +433,6 @@ class Tensor:
             raise TypeError("iter: a tensor without dimensions cannot be iterated")
         return (self[i] for i in range(self._array.shape[0]))
 
-    def __format__(self, spec: str) -> str:
-        # As in PyTorch a tensor without dimensions is formatted as the number it holds: f"{loss:.3f}", f"{loss}".
-        if type(self) is Tensor and self._array.ndim == 0:
-            return format(self._array.item(), spec)
-        return object.__format__(self, spec)
-
     def __hash__(self) -> int:
         return id(self)
 
@@ -529,51 +441,6 @@ class Tensor:
 
     def __getattr__(self, name: str) -> Any:
         raise MissingAttribute(self, name)
-
-    def __repr__(self) -> str:
-        notes = []
-        host = to_host(self._array)
-        if host.dtype not in (get_default_dtype(), np.dtype(np.int64), np.dtype(np.bool_)) or (
-            host.size == 0 and host.dtype != get_default_dtype()
-        ):
-            notes.append(f"dtype=kobai.{host.dtype}")
-        if host.size == 0 and host.shape != (0,):
-            notes.insert(0, f"size={tuple(host.shape)}")
-        if self.device.type != "cpu":
-            notes.append(f"device='{self.device}'")
-        if self.grad_fn is not None:
-            notes.append(f"grad_fn={self.grad_fn!r}")
-        elif self._requires_grad:
-            notes.append("requires_grad=True")
-        return describe(host, notes)
-
-
-def root_edge(who: str, root: Tensor) -> Any:
-    """Where backward starts for ``root``; RuntimeError if it requires no gradient."""
-    edge = root._edge()
-    if edge is None:
-        raise RuntimeError(f"{who}: this tensor requires no gradient and was computed from none that does")
-    return edge
-
-
-def root_gradient(who: str, root: Tensor, gradient: Tensor | None) -> Array:
-    """dL/d(root) as an array: ``gradient`` checked against ``root``, or 1 for a root of one element."""
-    if gradient is None:
-        if root._array.size != 1:
-            raise RuntimeError(
-                f"{who}: expected a tensor of one element (such as a loss), got shape {tuple(root.shape)}; "
-                "reduce it with sum() or mean(), or pass gradient="
-            )
-        return xp_of(root._array).ones_like(root._array)
-    if not isinstance(gradient, Tensor):
-        raise TypeError(f"{who}: expected gradient to be a Tensor, got {type(gradient).__name__}")
-    if gradient.shape != root.shape:
-        raise RuntimeError(f"{who}: expected a gradient of shape {tuple(root.shape)}, got {tuple(gradient.shape)}")
-    if gradient.device.type != root.device.type:
-        raise BackendError(
-            f"{who}: expected a gradient on {root.device}, got one on {gradient.device}; move it with .to()"
-        )
-    return gradient._array.astype(root._array.dtype, copy=False)
 
 
 tape.tensor_type = Tensor

@@ -308,8 +308,7 @@ class Module(Tree):
     ) -> RemovableHandle:
         if not callable(hook):
             raise TypeError(f"{self._get_name()}: a hook must be callable, got {type_name(hook)}")
-        handle = RemovableHandle(hooks)
-        hooks[handle.id] = hook
+        handle = RemovableHandle(hooks, hook)
         if prepend:
             hooks.move_to_end(handle.id, last=False)
         if with_kwargs:
