@@ -19,7 +19,7 @@ from strict import CUPY_NAMES
 ROOT = Path(kobai.__file__).parent
 NOTE = ROOT.parents[1] / "docs" / "design" / "0001-house.md"
 STRANGERS = [("nn", "optim"), ("nn", "utils"), ("optim", "utils"), ("nn", "data"), ("optim", "data")]
-CUPY_ROOMS = ("xp", "engine", "cuda", "capture")
+CUPY_ROOMS = ("engine", "cuda", "capture")
 LAZY = ["cupy", "matplotlib", "numba", "optuna", "pooch", "rich", "safetensors", "sklearn", "typer"]
 FILES = sorted(ROOT.rglob("*.py"))
 

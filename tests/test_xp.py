@@ -13,6 +13,7 @@ import pytest
 
 import kobai
 from kobai import device, xp
+from kobai.cuda import backend
 from kobai.errors import BackendError, nearest
 
 HAS_CUPY = kobai.available_backends()["cupy"] == ""
@@ -110,7 +111,7 @@ def test_cupy_without_a_device_says_so(monkeypatch, runtime, message):
     fake.cuda = types.SimpleNamespace(runtime=types.SimpleNamespace(**runtime))
     monkeypatch.setitem(sys.modules, "cupy", fake)
     with pytest.raises(BackendError, match=f"backend 'cupy': .*{message}"):
-        xp._load_cupy()
+        backend._load()
 
 
 def test_available_backends_gives_reasons():
@@ -216,7 +217,7 @@ def test_xp_of_what_is_no_array():
 @no_gpu
 def test_pinned_memory_needs_cupy():
     with pytest.raises(BackendError, match=INSTALL):
-        xp.pin(np.zeros(2))
+        backend.pin(np.zeros(2))
 
 
 def test_nearest():

@@ -2,13 +2,12 @@
 
 *The array decides.* :func:`xp_of` gives the namespace (``numpy`` or ``cupy``) of the array at hand, and every
 operation of Kobai is written against it. The flag – :func:`use`, :func:`using`, the environment variable
-``KOBAI_BACKEND`` – only decides where *new* arrays are made. Outside this file, ``engine/``, ``cuda/`` and ``capture/``
-nothing imports CuPy, and nothing asks whether it runs on a GPU.
+``KOBAI_BACKEND`` – only decides where *new* arrays are made. NumPy is registered here and CuPy in ``cuda/backend.py``; only
+``engine/``, ``cuda/`` and ``capture/`` import CuPy.
 """
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import warnings
@@ -35,8 +34,6 @@ warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"kobai\.")
 quiet = np.errstate(all="ignore")
 """Decorator for functions that call ``sum``, ``prod``, ``cumsum``, ``linalg`` and the like, where NumPy itself would warn of
 inf and nan. Costs about a microsecond."""
-
-INSTALL = "pip install 'kobai[cuda12]' (CUDA 12) or pip install 'kobai[cuda13]' (CUDA 13)"
 
 
 class device:  # PyTorch's spelling
@@ -113,33 +110,13 @@ class Backend:
     linalg_errors: Callable[[], AbstractContextManager[Any]] = field(default=nullcontext, repr=False)
 
 
-def _load_cupy() -> tuple[Any, type]:
-    try:
-        cupy = importlib.import_module("cupy")
-    except Exception as error:  # a broken CUDA installation raises OSError, RuntimeError, ... at import
-        raise BackendError(f"backend 'cupy': CuPy cannot be imported ({error}). Install it: {INSTALL}") from error
-    try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except Exception as error:
-        raise BackendError(
-            f"backend 'cupy': no usable CUDA device ({error}). Check the driver with nvidia-smi"
-        ) from error
-    if count == 0:
-        raise BackendError("backend 'cupy': the CUDA driver reports no device. Check it with nvidia-smi")
-    return cupy, cupy.ndarray
-
-
-def _cupy() -> Any:
-    return importlib.import_module("cupy")
-
-
 _backends: dict[str, Backend] = {}
 _namespaces: dict[type, Any] = {}
 _by_array: dict[type, Backend] = {}
 
 
 def register(backend: Backend) -> None:
-    """Register a backend by name. Kobai has ``numpy`` and ``cupy``; the tests add ``strict``."""
+    """Register a backend by name. Kobai has ``numpy`` and ``cupy`` (``kobai.cuda.backend``); the tests add ``strict``."""
     _backends[backend.name] = backend
 
 
@@ -159,26 +136,11 @@ def _ready(backend: Backend) -> Any:
         if known is backend:
             return _namespaces[array_type]
     namespace, array_type = backend.load()
-    _namespaces[array_type] = namespace
-    _by_array[array_type] = backend
+    adopt_array_type(array_type, namespace, backend)
     return namespace
 
 
 register(Backend("numpy", "cpu", lambda: (np, np.ndarray), from_host=lambda a: a, to_host=lambda a: a))
-register(
-    Backend(
-        "cupy",
-        "cuda",
-        _load_cupy,
-        # blocking: a pinned source may be reused as soon as we return
-        from_host=lambda a: _cupy().asarray(a, blocking=True),
-        to_host=lambda a: _cupy().asnumpy(a),
-        index_of=lambda a: int(a.device.id),
-        on=lambda index: _cupy().cuda.Device(index or 0),
-        synchronize=lambda: _cupy().cuda.get_current_stream().synchronize(),
-        linalg_errors=lambda: importlib.import_module("cupyx").errstate(linalg="raise"),
-    )
-)
 _ready(_backends["numpy"])
 
 
@@ -253,14 +215,17 @@ def _resolve(name: str) -> device:
             raise BackendError(
                 f"backend: expected {', '.join(known)} or a device such as 'cuda:0', got {name!r}.{nearest(name, known)}"
             ) from error
-    _ready(_of_device(found))
-    _note_device(found)
-    return found
+    return _usable(found)[0]
 
 
-def _note_device(where: device) -> None:
+def _usable(where: device | str | None) -> tuple[device, Backend]:
+    """A device, by default that of new arrays, and its backend, loaded."""
     global many_devices
-    many_devices = many_devices or bool(where.index)
+    target = default_device() if where is None else device(where)
+    owner = _of_device(target)
+    _ready(owner)
+    many_devices = many_devices or bool(target.index)
+    return target, owner
 
 
 def _of_device(where: device) -> Backend:
@@ -397,10 +362,7 @@ def namespace(where: device | str | None = None) -> Any:
 
 def on(where: device | str | None = None) -> AbstractContextManager[Any]:
     """Context in which the arrays made by :func:`namespace` of ``where`` land on that device."""
-    target = default_device() if where is None else device(where)
-    owner = _of_device(target)
-    _ready(owner)
-    _note_device(target)
+    target, owner = _usable(where)
     return owner.on(target.index)
 
 
@@ -424,10 +386,7 @@ def move(array: Array, where: device | str | None) -> Array:
     """``array`` on the device ``where``; the same object if it is already there or ``where`` is None."""
     if where is None:
         return array
-    target, here = device(where), device_of(array)
-    owner = _of_device(target)
-    _ready(owner)
-    _note_device(target)
+    here, (target, owner) = device_of(array), _usable(where)
     if target == here or (target.type == here.type and target.index is None):
         return array
     with owner.on(target.index):
@@ -452,16 +411,8 @@ def to_host(array: Array) -> np.ndarray:
     return host
 
 
-def pin(array: np.ndarray) -> np.ndarray:
-    """Copy of a host array in page-locked memory, from which copies to the GPU run at full speed (needs CuPy)."""
-    _ready(_backends["cupy"])
-    pinned: np.ndarray = importlib.import_module("cupyx").empty_like_pinned(array)
-    pinned[...] = array
-    return pinned
-
-
 def synchronize(where: device | str | None = None) -> None:
     """Wait until the work queued on ``where`` is done; returns at once on the CPU."""
-    target = default_device() if where is None else device(where)
-    with on(target):
-        _of_device(target).synchronize()
+    target, owner = _usable(where)
+    with owner.on(target.index):
+        owner.synchronize()

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import kobai
-from kobai import nn, xp
+from kobai import nn
+from kobai.cuda import backend
 from kobai.errors import BackendError
 from kobai.utils.data import DataLoader, TensorDataset
 
@@ -119,7 +120,7 @@ def test_setting_from_the_host():
 
 def test_page_locked_memory():
     host = np.arange(6.0).reshape(2, 3)
-    pinned = xp.pin(host)
+    pinned = backend.pin(host)
     assert isinstance(pinned, np.ndarray)
     np.testing.assert_array_equal(pinned, host)
     np.testing.assert_array_equal(kobai.from_numpy(pinned).cuda().cpu().numpy(), host)

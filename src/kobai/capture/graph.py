@@ -16,6 +16,7 @@ import numpy as np
 from kobai import xp
 from kobai.capture.rules import Rules
 from kobai.cuda import cublaslt
+from kobai.cuda.backend import INSTALL
 from kobai.engine import faults
 from kobai.engine.cuda_kernel import CudaKernel
 from kobai.engine.dispatch import Count
@@ -216,7 +217,7 @@ class Graph:
             if not cublaslt.is_available():
                 raise CaptureError(
                     "capture: on a GPU it needs nvmath-python, because products through CuPy cannot be captured. "
-                    f"Install it: {xp.INSTALL}"
+                    f"Install it: {INSTALL}"
                 )
             FEED.of("float32").compile()
             # there before the graph, which would make them anew at every replay

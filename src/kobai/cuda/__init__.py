@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 from kobai import random, xp
+from kobai.cuda import backend as backend  # registers CuPy
 
 __all__ = [
     "current_device",

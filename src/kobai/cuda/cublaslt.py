@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kobai.xp import INSTALL, Array, backend_of, log, xp_of
+from kobai.cuda.backend import INSTALL
+from kobai.xp import Array, backend_of, log, xp_of
 
 WORKSPACE = 32 << 20
 """Bytes of scratch memory per device and stream, NVIDIA's recommendation for Hopper. What runs on one stream runs in order

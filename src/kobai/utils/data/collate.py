@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from kobai.core.tensor import Tensor
+from kobai.cuda.backend import pin
 from kobai.ops.joining import stack as stack_tensors
-from kobai.xp import asarray, default_device, device_of, pin
+from kobai.xp import asarray, default_device, device_of
 
 KINDS = "biuf"
 """Kinds of dtype that a tensor can have: bool, signed and unsigned integer, float."""
