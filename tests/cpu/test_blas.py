@@ -166,12 +166,14 @@ def blas_threads():
 @pytest.mark.skipif(not blas.switches(), reason="no BLAS whose threads can be set")
 def test_blas_works_on_one_thread_within_and_on_its_own_afterwards(monkeypatch):
     before = blas_threads()
+
+    def within():
+        assert set(blas_threads()) == {1}
+        blas.on_one_thread(matmul, np.ones((3, 3)), np.ones((3, 3)))
+        assert set(blas_threads()) == {1}
+
     with threadpoolctl.threadpool_limits(2, user_api="blas"):
-        with blas.one_thread():
-            assert set(blas_threads()) == {1}
-            with blas.one_thread():
-                matmul(np.ones((3, 3)), np.ones((3, 3)))
-            assert set(blas_threads()) == {1}
+        blas.on_one_thread(within)
         assert set(blas_threads()) == {2}
         with pytest.raises(ValueError, match="mismatch"):
             matmul(np.ones((3, 3)), np.ones((4, 3)))
@@ -201,12 +203,16 @@ def test_products_in_several_threads_leave_blas_as_it_was():
 def test_a_child_forked_during_a_product_has_its_threads_back():
     if not blas.switches():
         pytest.skip("no BLAS whose threads can be set")
-    with threadpoolctl.threadpool_limits(2, user_api="blas"), blas.one_thread():
+
+    def fork():
         child = os.fork()
         if child == 0:
             ok = set(blas_threads()) == {2} and (matmul(np.ones((2, 2)), np.ones((2, 2))) == 2).all()
             os._exit(0 if ok else 1)
         assert os.waitpid(child, 0)[1] == 0
+
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        blas.on_one_thread(fork)
 
 
 @pytest.mark.skipif(not blas.switches(), reason="no BLAS whose threads can be set")
@@ -214,8 +220,7 @@ def test_no_more_threads_than_blas_would_use(monkeypatch):
     monkeypatch.setattr(blas, "num_threads", lambda: 8)
     with threadpoolctl.threadpool_limits(2, user_api="blas"):
         assert blas.threads() == 2
-        with blas.one_thread():
-            assert blas.threads() == 2
+        assert blas.on_one_thread(blas.threads) == 2
     with threadpoolctl.threadpool_limits(1, user_api="blas"):
         assert blas.threads() == 1
     monkeypatch.setattr(blas, "num_threads", lambda: 1)

@@ -14,8 +14,7 @@ import ctypes
 import importlib
 import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -113,26 +112,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Within, BLAS computes on the calling thread alone."""
-    held, me = _held, threading.get_ident()
-    depth = held.threads.get(me, 0)
-    try:
-        held.threads[me] = depth + 1
-        held.hold()
-        yield
-    finally:
-        if depth:
-            held.threads[me] = depth
-        else:
-            del held.threads[me]
-        if not held.threads:
-            held.release()
-
-
 def on_one_thread(function: Callable[..., Any], *args: Any) -> Any:
-    """``function(*args)`` within :func:`one_thread`, for half of its price."""
+    """``function(*args)`` while BLAS computes on the calling thread alone.
+
+    No context manager: this comes before every product that NumPy computes, and one costs twice as much.
+    """
     held, me = _held, threading.get_ident()
     depth = held.threads.get(me, 0)
     try:
