@@ -18,23 +18,22 @@ def gemm(
     *,
     trans_a: bool = False,
     trans_b: bool = False,
-    out: Array | None = None,
     bias: Array | None = None,
     activation: str | None = None,
     a_sums: Array | None = None,
 ) -> Array:
-    """f(op(a)·op(b) + bias) for matrices, op transposing where asked; into ``out`` if given.
+    """f(op(a)·op(b) + bias) for matrices, op transposing where asked.
 
     ``bias`` (columns of the result) is added to every row; ``activation`` is one of :mod:`kobai.ops._epilogue`'s.
     ``a_sums`` (rows of the result) gets Σₖ op(a)[·, k]: beside the weight's gradient δᵀx that is the bias's, the sum of δ
-    over the batch. On CUDA with nvmath all this is one kernel;
-    elsewhere BLAS does the product, reading a transposed operand in place, and the rest is done to its result.
+    over the batch. On CUDA with nvmath all this is one kernel; elsewhere the product reads a transposed operand in place,
+    and the rest is done to its result.
     """
     if type(a) is not np.ndarray and cublaslt.takes(a, b):
-        return _on_device(a, b, trans_a, trans_b, out, bias, activation, a_sums)
+        return _on_device(a, b, trans_a, trans_b, bias, activation, a_sums)
     left = a.T if trans_a else a
     right = b.T if trans_b else b
-    y = matmul(left, right, out, precision=None)
+    y = matmul(left, right, precision=None)
     if a_sums is not None:
         column_sums(a if trans_a else a.T, a_sums)
     return bias_activation(y, bias, activation)
@@ -45,16 +44,12 @@ def _on_device(
     b: Array,
     trans_a: bool,
     trans_b: bool,
-    out: Array | None,
     bias: Array | None,
     activation: str | None,
     a_sums: Array | None,
 ) -> Array:
     xp = xp_of(a)
-    y = out
-    if y is None or not y.flags.c_contiguous:
-        shape = (a.shape[1] if trans_a else a.shape[0], b.shape[0] if trans_b else b.shape[1])
-        y = xp.empty(shape, dtype=a.dtype)
+    y = xp.empty((a.shape[1] if trans_a else a.shape[0], b.shape[0] if trans_b else b.shape[1]), dtype=a.dtype)
     options: dict[str, Any] = {"trans_a": trans_a, "trans_b": trans_b}
     if a_sums is not None:
         epilogue, vector = "BGRADB", a_sums  # of cuBLASLt's second operand, which is our first
@@ -66,13 +61,8 @@ def _on_device(
         epilogue, vector = "DEFAULT", None
     if not cublaslt.multiply(a, b, y, epilogue=epilogue, vector=vector, **options):
         epilogue, vector = "DEFAULT", None  # there is no algorithm that does it all
-        left, right = (a.T if trans_a else a), (b.T if trans_b else b)
         if not cublaslt.multiply(a, b, y, epilogue=epilogue, vector=vector, **options):
-            xp.matmul(left, right, out=y)
+            xp.matmul(a.T if trans_a else a, b.T if trans_b else b, out=y)
     if a_sums is not None and vector is not a_sums:
         column_sums(a if trans_a else a.T, a_sums)
-    y = bias_activation(y, None if vector is bias else bias, None if "RELU" in epilogue else activation)
-    if out is not None and y is not out:
-        out[...] = y
-        return out
-    return y
+    return bias_activation(y, None if vector is bias else bias, None if "RELU" in epilogue else activation)
