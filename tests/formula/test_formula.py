@@ -205,7 +205,7 @@ def test_on_every_library(backend, kernel):
 @pytest.mark.parametrize("numba", [False, True])
 @pytest.mark.parametrize("kernel", KERNELS, ids=IDS)
 def test_results_may_go_to_any_array(kernel, numba):
-    """Each result into each of the arrays in turn, and the other way round: registers are given out right."""
+    """Each result into each of the arrays in turn, and the other way round: no result overwrites what is read later."""
     arrays, numbers = draw(kernel, 40)
     wanted = run(kernel, arrays, numbers, False)
     for first in range(len(arrays)):
@@ -231,7 +231,7 @@ def test_half_precision_runs_on_numpy():
 
 
 @pytest.mark.parametrize("numba", [False, True])
-def test_nothing_but_the_result_is_allocated(monkeypatch, numba):
+def test_numba_allocates_the_result_alone_and_numpy_few_blocks(monkeypatch, numba):
     monkeypatch.setattr(dispatch, "numba_installed", numba and dispatch.numba_installed)
     for name in ("relu_backward", "silu", "elu", "mish_backward", "hardtanh"):
         kernel = next(k for k in KERNELS if k.name == name)
@@ -242,7 +242,7 @@ def test_nothing_but_the_result_is_allocated(monkeypatch, numba):
         kernel(*arrays, out=out, **numbers)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert peak < 10_000, name
+        assert peak < (10_000 if dispatch.numba_installed else 6 * numpy_code.BLOCK_BYTES), name
 
 
 def test_large_arrays_in_threads(with_numba, monkeypatch):
@@ -257,7 +257,6 @@ def test_large_arrays_in_threads(with_numba, monkeypatch):
 def test_blocks_of_several_threads_do_not_meet(monkeypatch):
     monkeypatch.setattr(dispatch, "numba_installed", False)
     monkeypatch.setattr(numpy_code, "BLOCK_BYTES", 1024)
-    monkeypatch.setattr(numpy_code, "_thread", threading.local())
     kernel = next(k for k in KERNELS if k.name == "gelu_tanh_backward")
     arrays, _ = draw(kernel, 5000, np.float32)
     wanted, found = kernel(*arrays), []

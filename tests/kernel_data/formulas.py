@@ -22,9 +22,7 @@ def _example(code, rng, n, numbers):
         before[2] += 5
     before = [_halves(a) for a in before]
     after = [a.copy() for a in before]
-    calls = ArrayCode(code.formula)
-    registers = [np.empty(n) for _ in range(calls.scratch)] + [np.empty(n, bool) for _ in range(calls.masks)]
-    calls.run(np, np.float64)(*after, *registers, *(np.full(n, b) for b in calls.bounds), *map(np.array, numbers))
+    ArrayCode(code.formula).run(np, np.float64)(*after, *map(np.array, numbers))
     return before, after
 
 

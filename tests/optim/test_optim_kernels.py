@@ -58,11 +58,10 @@ def test_every_update_is_here():
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    """Blocks of 1 KiB, with scratch memory of their own."""
+    """Blocks of 1 KiB."""
 
     def shrink():
         monkeypatch.setattr(numpy_code, "BLOCK_BYTES", 1024)
-        monkeypatch.setattr(numpy_code, "_thread", threading.local())
 
     return shrink
 
@@ -228,7 +227,7 @@ def test_a_bound_launch_takes_its_numbers_from_the_array():
 
 @pytest.mark.parametrize("numba", [False, True])
 @pytest.mark.parametrize(("kernel", "numbers"), CASES)
-def test_a_step_allocates_nothing_but_views(monkeypatch, kernel, numbers, numba):
+def test_a_step_allocates_views_and_without_numba_some_blocks(monkeypatch, kernel, numbers, numba):
     if numba:
         pytest.importorskip("numba")
     monkeypatch.setattr(dispatch, "numba_installed", numba)
@@ -241,7 +240,7 @@ def test_a_step_allocates_nothing_but_views(monkeypatch, kernel, numbers, numba)
         step()
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert peak < most
+        assert peak < (most if numba else 5 * numpy_code.BLOCK_BYTES)
 
 
 @pytest.mark.usefixtures("without_numba")
@@ -258,10 +257,3 @@ def test_threads_have_their_own_scratch():
         thread.join()
     assert len(results) == 4
     assert all(result == results[0] for result in results)
-
-
-def test_scratch_views_are_bounded():
-    code = adam.adam.code().calls
-    for n in range(1, 700):
-        numpy_code.registers(code, (n,), np.dtype(np.float32))
-    assert len(numpy_code._thread.views) <= 512

@@ -30,7 +30,7 @@ from kobai.cpu.threads import GRAIN, run_split
 from kobai.engine import dispatch
 from kobai.formula.cuda_code import CudaCode
 from kobai.formula.loop_code import Loops
-from kobai.formula.numpy_code import ArrayCode, own_registers, run_on_host
+from kobai.formula.numpy_code import ArrayCode, blocks, run_on_host
 from kobai.formula.parse import Formula, parse
 from kobai.xp import Array, xp_of
 
@@ -72,8 +72,8 @@ class Code:
         slots, numbers = slots_and_numbers[:-1], slots_and_numbers[-1]
         first = slots[self.into[0]]
         xp = xp_of(first)
-        registers = own_registers(self.calls, first.shape, first.dtype, xp)
-        self.calls.run(xp, first.dtype)(*slots, *registers, *numbers)
+        for parts in blocks(slots, flat=False):
+            self.calls.run(xp, first.dtype)(*parts, *numbers)
 
 
 class Elementwise:
