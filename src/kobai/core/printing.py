@@ -50,14 +50,10 @@ def set_printoptions(
             raise ValueError(f"set_printoptions: expected profile 'default', 'short' or 'full', got {profile!r}.{hint}")
         _options.precision, _options.threshold, _options.edgeitems = _PROFILES[profile]
         _options.linewidth = 80
-    if precision is not None:
-        _options.precision = precision
-    if threshold is not None:
-        _options.threshold = threshold
-    if edgeitems is not None:
-        _options.edgeitems = edgeitems
-    if linewidth is not None:
-        _options.linewidth = linewidth
+    given = {"precision": precision, "threshold": threshold, "edgeitems": edgeitems, "linewidth": linewidth}
+    for name, value in given.items():
+        if value is not None:
+            setattr(_options, name, value)
     _options.sci_mode = sci_mode
 
 

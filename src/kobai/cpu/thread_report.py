@@ -11,16 +11,10 @@ from kobai.cpu import blas
 from kobai.cpu.threads import cpu_quota, num_threads, processors, visible_processors
 
 VARIABLES = (
-    "KOBAI_EXCLUSIVE",
-    "OMP_NUM_THREADS",
-    "OMP_WAIT_POLICY",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "KMP_BLOCKTIME",
-    "GOMP_SPINCOUNT",
-)
-"""What in the environment the pools go by."""
+    "KOBAI_EXCLUSIVE OMP_NUM_THREADS OMP_WAIT_POLICY OPENBLAS_NUM_THREADS MKL_NUM_THREADS BLIS_NUM_THREADS "
+    "KMP_BLOCKTIME GOMP_SPINCOUNT"
+).split()
+"""Environment variables that the pools obey."""
 
 
 def pools() -> list[dict[str, Any]]:
@@ -64,17 +58,8 @@ def granted() -> str:
 
 
 WIDE = frozenset("avx512f avx512cd avx512dq avx512bw avx512vl".split())
-NARROW = (
-    "nehalem",
-    "sandybridge",
-    "haswell",
-    "zen",
-    "prescott",
-    "barcelona",
-    "bulldozer",
-    "piledriver",
-    "steamroller",
-    "excavator",
+NARROW = frozenset(
+    "nehalem sandybridge haswell zen prescott barcelona bulldozer piledriver steamroller excavator".split()
 )
 
 

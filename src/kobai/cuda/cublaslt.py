@@ -141,17 +141,18 @@ class ProductPlan:
 
     def describe(self, attribute: Any, value: int) -> None:
         """Set one attribute of the operation, a member of ``MatmulDescAttribute``, before the algorithm is chosen."""
-        cell = np.array([value], self.lt.get_matmul_desc_attribute_dtype(attribute))
-        self.lt.matmul_desc_set_attribute(self.operation, attribute, cell.ctypes.data, cell.nbytes)
+        self._set("matmul_desc", self.operation, attribute, value)
+
+    def _set(self, kind: str, made: int, attribute: Any, value: int) -> None:
+        cell = np.array([value], getattr(self.lt, f"get_{kind}_attribute_dtype")(attribute))
+        getattr(self.lt, f"{kind}_set_attribute")(made, attribute, cell.ctypes.data, cell.nbytes)
 
     def _layout(self, kind: int, m: Matrix) -> int:
-        lt = self.lt
-        made: int = lt.matrix_layout_create(kind, m.cols, m.rows, m.ld)
+        made: int = self.lt.matrix_layout_create(kind, m.cols, m.rows, m.ld)
         if self.batch > 1:
-            attributes = lt.MatrixLayoutAttribute
-            for attribute, value in ((attributes.BATCH_COUNT, self.batch), (attributes.STRIDED_BATCH_OFFSET, m.step)):
-                cell = np.array([value], lt.get_matrix_layout_attribute_dtype(attribute))
-                lt.matrix_layout_set_attribute(made, attribute, cell.ctypes.data, cell.nbytes)
+            attributes = self.lt.MatrixLayoutAttribute
+            self._set("matrix_layout", made, attributes.BATCH_COUNT, self.batch)
+            self._set("matrix_layout", made, attributes.STRIDED_BATCH_OFFSET, m.step)
         return made
 
     def choose(self, alignment: int, vector: int) -> bool:
@@ -160,11 +161,10 @@ class ProductPlan:
         attributes = lt.MatmulPreferenceAttribute
         preference = lt.matmul_preference_create()
         try:
-            wanted = [(attributes.MAX_WORKSPACE_BYTES, self.workspace)]
-            wanted += [(getattr(attributes, f"MIN_ALIGNMENT_{x}_BYTES"), alignment) for x in "ABCD"]
-            for attribute, value in wanted:
-                cell = np.array([value], lt.get_matmul_preference_attribute_dtype(attribute))
-                lt.matmul_preference_set_attribute(preference, attribute, cell.ctypes.data, cell.nbytes)
+            self._set("matmul_preference", preference, attributes.MAX_WORKSPACE_BYTES, self.workspace)
+            for matrix in "ABCD":
+                attribute = getattr(attributes, f"MIN_ALIGNMENT_{matrix}_BYTES")
+                self._set("matmul_preference", preference, attribute, alignment)
             self._point(vector)
             first, second, result = self.layouts
             found = np.zeros(1, np.int32)
@@ -267,12 +267,7 @@ def multiply(
             return False
         left, right = (xp_of(x).ascontiguousarray(x) for x in (a, b))
         return multiply(
-            *(left, right, out),
-            trans_a=trans_a,
-            trans_b=trans_b,
-            epilogue=epilogue,
-            vector=vector,
-            precision=precision,
+            left, right, out, trans_a=trans_a, trans_b=trans_b, epilogue=epilogue, vector=vector, precision=precision
         )
     plan(pa, pb, po, pv, scratch.data.ptr, stream)
     return True

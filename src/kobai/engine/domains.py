@@ -11,6 +11,7 @@ each index with its bounds in the place where it reads it: nothing that is read 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -90,14 +91,14 @@ def check_classes(who: str, targets: Array, classes: int, ignore_index: int) -> 
     if type(targets) in dispatch.HOST_TYPES:
         dispatch.check(look_classes, who, targets, classes, ignore_index)
     else:
-        error = lambda wrong: IndexError(f"{who}: expected class indices in [0, {classes}), got {wrong}")  # noqa: E731
+        error = partial(_no_class, who, classes)
         faults.look_at_integers(targets, 0, classes, ("classes", who, classes), error, spared=ignore_index)
 
 
 def fault_of_classes(who: str, targets: Array, classes: int) -> tuple[Any, int]:
     """Where a kernel that reads targets on a device notes one outside [0, classes), and the code that it writes there."""
-    error = lambda wrong: IndexError(f"{who}: expected class indices in [0, {classes}), got {wrong}")  # noqa: E731
-    return faults.ask(targets), faults.code(("classes", who, classes), faults.of_integers(error))
+    error = faults.of_integers(partial(_no_class, who, classes))
+    return faults.ask(targets), faults.code(("classes", who, classes), error)
 
 
 def look_classes(who: str, targets: Array, classes: int, ignore_index: int) -> None:
@@ -106,12 +107,18 @@ def look_classes(who: str, targets: Array, classes: int, ignore_index: int) -> N
         return
     bad = ((targets < 0) | (targets >= classes)) & (targets != ignore_index)
     if bad.any():
-        position = tuple(int(i) for i in np.argwhere(bad)[0])
-        where = position[0] if len(position) == 1 else position
-        raise IndexError(
-            f"{who}: expected class indices in [0, {classes}), got {int(targets[position])}"
-            + (f" at position {where}" if position else "")
-        )
+        position, where = _first(bad)
+        raise _no_class(who, classes, int(targets[position]), where)
+
+
+def _no_class(who: str, classes: int, wrong: int, where: str = "") -> IndexError:
+    return IndexError(f"{who}: expected class indices in [0, {classes}), got {wrong}{where}")
+
+
+def _first(wrong: np.ndarray[Any, Any]) -> tuple[tuple[int, ...], str]:
+    """Where the first True is, and that in words; no words for an array without dimensions."""
+    position = tuple(int(i) for i in np.argwhere(wrong)[0])
+    return position, f" at position {position[0] if len(position) == 1 else position}" if position else ""
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
@@ -147,17 +154,18 @@ def check_divisor(who: str, x: Any, divisor: Any) -> None:
     """RuntimeError where integers – arrays, or one of the two a number – are divided by 0; floats give inf or nan."""
     if isinstance(divisor, (bool, int, float)):
         if not divisor and x.dtype.kind != "f":
-            raise RuntimeError(f"{who}: expected integers other than 0 to divide by, got 0")
+            raise _division_by_zero(who)
     elif divisor.dtype.kind != "f" and type(divisor) in dispatch.HOST_TYPES:
         dispatch.check(look_divisor, who, divisor)
     elif divisor.dtype.kind != "f":
-        error = lambda _: RuntimeError(f"{who}: expected integers other than 0 to divide by, got 0")  # noqa: E731
-        faults.look_at_integers(divisor, 0, 1, ("divisor", who), error, inside=True)
+        faults.look_at_integers(divisor, 0, 1, ("divisor", who), lambda _: _division_by_zero(who), inside=True)
 
 
 def look_divisor(who: str, divisor: Array) -> None:
     """:func:`check_divisor` here and now; nothing if the array is not on the host."""
     if type(divisor) is np.ndarray and not np.logical_and.reduce(divisor, axis=None):
-        position = tuple(int(i) for i in np.argwhere(divisor == 0)[0])
-        where = f" at position {position[0] if len(position) == 1 else position}" if position else ""
-        raise RuntimeError(f"{who}: expected integers other than 0 to divide by, got 0{where}")
+        raise _division_by_zero(who, _first(divisor == 0)[1])
+
+
+def _division_by_zero(who: str, where: str = "") -> RuntimeError:
+    return RuntimeError(f"{who}: expected integers other than 0 to divide by, got 0{where}")

@@ -25,17 +25,17 @@ _BOTH = {
     "greater_equal": "{0} >= {1}",
     "equal": "{0} == {1}",
     "not_equal": "{0} != {1}",
-}
-
-PYTHON = _BOTH | {
     "sqrt": "sqrt({0})",
-    "abs": "abs({0})",
-    "sign": "one if {0} > zero else (-one if {0} < zero else {0})",
     "exp": "exp({0})",
     "log1p": "log1p({0})",
     "tanh": "tanh({0})",
-    "sigmoid": "sigmoid({0})",
     "erf": "erf({0})",
+}
+
+PYTHON = _BOTH | {
+    "abs": "abs({0})",
+    "sign": "one if {0} > zero else (-one if {0} < zero else {0})",
+    "sigmoid": "sigmoid({0})",
     "maximum": "{0} if ({0} > {1}) | ({0} != {0}) else {1}",
     "minimum": "{0} if ({0} < {1}) | ({0} != {0}) else {1}",
     "and": "{0} & {1}",
@@ -45,13 +45,8 @@ PYTHON = _BOTH | {
 }
 
 CUDA = _BOTH | {
-    "sqrt": "sqrt({0})",
     "abs": "fabs({0})",
     "sign": "{0} > 0 ? A(1) : {0} < 0 ? A(-1) : {0}",
-    "exp": "exp({0})",
-    "log1p": "log1p({0})",
-    "tanh": "tanh({0})",
-    "erf": "erf({0})",
     "sigmoid": "A(1) / (A(1) + exp(-{0}))",
     "maximum": "maximum({0}, {1})",
     "minimum": "minimum({0}, {1})",
