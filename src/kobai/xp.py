@@ -165,7 +165,7 @@ def linalg_errors(array: Array) -> AbstractContextManager[Any]:
 
 def is_array(obj: object) -> bool:
     """Whether ``obj`` is an array of a backend in use (a Tensor is not)."""
-    return type(obj) in _namespaces or issubclass(type(obj), np.ndarray)  # isinstance asks what a weak proxy is of
+    return type(obj) in _namespaces or issubclass(type(obj), np.ndarray)  # isinstance would look through a weak proxy
 
 
 def backend_of(array: Array) -> Backend:

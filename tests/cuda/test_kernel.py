@@ -77,7 +77,7 @@ def test_nothing_is_launched_for_nothing(launched):
     launch(kernel, kernel.blocks(0), (np.zeros(0), 0))
     launch(kernel, (3, 0), (np.zeros(0), 0))
     assert launched == []
-    assert (kernel.blocks(1), kernel.blocks(257), kernel.blocks(10**9, 100)) == (1, 2, 100)
+    assert (kernel.blocks(1), kernel.blocks(257), kernel.blocks(10**9)) == (1, 2, 1 << 16)
 
 
 @pytest.mark.parametrize(

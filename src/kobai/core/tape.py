@@ -117,10 +117,10 @@ def owner(array: Any) -> Any:
 
 
 def reference(memory: Any) -> Callable[[], Any]:
-    """A weak reference to what owns memory, for another array may have its id when it is gone."""
+    """A weak reference to the owner of memory; its id may belong to another array once it is gone."""
     try:
         return ref(memory)
-    except TypeError:  # a buffer that knows no such references
+    except TypeError:  # a buffer that has no weak references
         return lambda: memory
 
 
@@ -131,10 +131,10 @@ _PLAIN = frozenset((bool, int, float, complex, str, bytes, type(None)))
 
 
 def kept(vjp: Any) -> Iterator[Array]:
-    """The arrays that a vjp reaches, by whatever way, except through the globals of its functions.
+    """The arrays that a vjp reaches in any way but through the globals of its functions.
 
-    What an object refers to is asked of the garbage collector, which knows it for every kind: containers, attributes and
-    slots, partial functions, methods, generators that wait, and whatever else can be part of a cycle.
+    The garbage collector says what an object refers to, whatever it is: containers, attributes and slots, partial functions,
+    methods, suspended generators, and all else that can be part of a cycle.
     """
     stack, seen = [vjp], set()
     while stack:

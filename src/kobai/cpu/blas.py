@@ -1,11 +1,11 @@
-"""NumPy's BLAS: its threads are held back, for Kobai has its own.
+"""NumPy's BLAS, held to one thread: Kobai has threads of its own.
 
-The threads of a BLAS wait for each other by looking again and again. Where a processor is taken from one of them – by a second
-training, by PyTorch's threads in the same process, by a container's quota – the others look on until it comes back: measured on
-two cores, steps of 0.5 and 5 ms take 190 and 150 ms when two processes run them, and 3 and 11 ms after a product of PyTorch.
-So BLAS computes on the calling thread, and large products are split among Kobai's threads (:mod:`kobai.ops._matmul`). Who knows
-that a process has its processors to itself can leave all products to BLAS' own threads with ``KOBAI_EXCLUSIVE=1``, which is of
-use where Numba is missing.
+The threads of a BLAS spin while they wait for each other. If one of them loses its processor – to a second training, to
+PyTorch's threads in the same process, to a container's quota – the others spin until it comes back: measured on two cores,
+steps of 0.5 and 5 ms take 190 and 150 ms when two processes run them, and 3 and 11 ms after a product of PyTorch. So BLAS
+computes on the calling thread, and large products are split among Kobai's threads (:mod:`kobai.ops._matmul`). For a process
+that has its processors to itself, ``KOBAI_EXCLUSIVE=1`` leaves all products to BLAS' own threads; that helps where Numba is
+missing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Switch:
         self.get: Callable[[], int] = library.get_num_threads
         self.set: Callable[[int], Any] = library.set_num_threads
         if library.internal_api == "openblas" and getattr(library, "threading_layer", "") == "pthreads":
-            # Without threadpoolctl's bookkeeping between, as this happens at every product: 0.3 µs instead of 1.2.
+            # Past threadpoolctl's bookkeeping, since this happens at every product: 0.3 µs instead of 1.2.
             found = ctypes.CDLL(library.filepath)
             for name in ("openblas_%s_num_threads", "openblas_%s_num_threads64_", "openblas_%s_num_threads_64_"):
                 for prefix in ("", "scipy_"):
@@ -45,13 +45,13 @@ class Switch:
 
 
 def exclusive() -> bool:
-    """Whether the environment says that no other program and no other pool of threads uses the processors."""
+    """Whether the environment says that no other program or thread pool uses the processors."""
     return os.environ.get("KOBAI_EXCLUSIVE", "0") not in ("", "0")
 
 
 @cache
 def switches() -> tuple[Switch, ...]:
-    """One for each BLAS whose threads Kobai holds back. Accelerate's, for one, cannot be, and need not."""
+    """One for each BLAS whose threads Kobai holds back. Accelerate's cannot be held back, and need not."""
     if exclusive():
         return ()
     return tuple(Switch(library) for library in _libraries())
@@ -63,10 +63,10 @@ def _libraries() -> list[Any]:
 
 
 class _Held:
-    """Which threads compute products at this moment, and what the libraries' threads were before the first of them.
+    """Which threads are computing products, and how many threads the libraries had before the first of them began.
 
-    Whoever does writes so into ``threads`` and back in a ``try`` and its ``finally``, without a call before it is done: an
-    exception that a handler of signals raises comes only there. What such a one cuts short is made good by the next.
+    A product writes itself into ``threads`` as the first thing in a ``try``, and out as the first thing in its ``finally``:
+    a signal handler raises only where a call is made. What it cuts short, the next product puts right.
     """
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class _Held:
                 self.done = True
 
     def release(self) -> None:
-        """As before, if nobody computes any more."""
+        """Give the libraries their threads back, if no product is running."""
         with self.lock:
             if not self.threads and self.before is not None:
                 self.done = False

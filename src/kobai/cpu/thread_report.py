@@ -1,4 +1,4 @@
-"""The pools of threads in this process, and what in the environment makes them starve each other, with the cure."""
+"""The thread pools in this process, and the settings that make them starve each other, each with its cure."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def describe(pool: dict[str, Any]) -> str:
 
 
 def settings() -> dict[str, str]:
-    """The variables of the environment that the pools go by, as far as they are set."""
+    """The environment variables that the pools obey, those that are set."""
     return {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
 
 
@@ -64,7 +64,7 @@ NARROW = frozenset(
 
 
 def narrow_kernels(pool: dict[str, Any], cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether OpenBLAS runs code for narrower vectors than this processor has (Linux; False where that cannot be seen)."""
+    """Whether OpenBLAS runs code for narrower vectors than this processor has (False where that is unknown, as off Linux)."""
     if pool.get("internal_api") != "openblas" or str(pool.get("architecture", "")).lower() not in NARROW:
         return False
     try:
@@ -76,7 +76,7 @@ def narrow_kernels(pool: dict[str, Any], cpuinfo: Path = Path("/proc/cpuinfo")) 
 
 
 def hints() -> list[str]:
-    """What makes products slower than this processor could do them, with the cure. Kobai's own do not depend on the library."""
+    """What makes the library's products slower than this processor allows, with the cure. Kobai's own do not use it."""
     found = []
     for pool in pools():
         if narrow_kernels(pool) and not blas.own():

@@ -202,9 +202,9 @@ class CudaKernel:
                 return self.of(args[i].dtype)(grid, args, threads, shared)
         raise TypeError(f"CUDA kernel {self.name!r}: no argument says its dtype, use .of(dtype)")
 
-    def blocks(self, n: int, most: int = 1 << 16) -> int:
-        """How many blocks give each of ``n`` elements a thread; beyond ``most``, threads take several (``EACH``)."""
-        return min(-(-n // self.threads), most)
+    def blocks(self, n: int) -> int:
+        """How many blocks give each of ``n`` elements a thread; beyond 65,536, threads take several (``EACH``)."""
+        return min(-(-n // self.threads), 1 << 16)
 
     def source(self, dtype: Any, on_device: Sequence[str] = ()) -> str:
         """CUDA C for one dtype, but for what stands before :data:`PRELUDE`; numbers named in ``on_device`` come in arrays."""

@@ -1,7 +1,7 @@
-"""Compiled code on disk: what is loaded comes from a folder that this user alone can write to, and is whole.
+"""Compiled code on disk, loaded only if it is undamaged and lies in a folder that only this user can write to.
 
-Machine code runs unseen. So Numba's own files, which it loads from wherever they lie, are replaced by ones that begin with the
-SHA-256 of their content; a damaged one is dropped, and compiled again.
+Numba loads its own files from wherever they lie, unchecked. They are replaced by files that begin with the SHA-256 of their
+content; a damaged one is deleted and compiled again.
 """
 
 from __future__ import annotations
@@ -66,11 +66,11 @@ def _refused(folder: Path) -> OSError | None:
 
 
 unkept: list[str] = []
-"""Why something was compiled that is not kept, told once."""
+"""Why compiled code is not kept, logged once."""
 
 
 def in_memory(error: OSError) -> None:
-    """Say, once, that nothing is kept."""
+    """Log, once, that nothing is kept."""
     if not unkept:
         unkept.append(str(error))
         where, why = error.filename or "their folder", error.strerror or error
@@ -91,9 +91,9 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def source_file(name: str, source: str) -> str:
-    """The file that holds a generated source, written unless it does; without a folder for it, a name that is none.
+    """The file of a generated source, written if it is not there; without a folder for it, a name that is no file's.
 
-    What is there is never run: it is compared, so that Numba, which goes by the file, finds the machine code of this source.
+    The file is never run, only compared: Numba looks for machine code by the file of its source.
     """
     try:
         folder = cache_folder()
@@ -230,7 +230,7 @@ def _cache_class() -> Any:
 
 
 def _keep(made: Any, function: Any) -> None:
-    with suppress(FileNotFoundError):  # there is no folder, of which a line was said
+    with suppress(FileNotFoundError):  # no folder: the log says so already
         made._cache = _cache_class()(function)
 
 

@@ -51,10 +51,10 @@ def loops_run(dtype: Any) -> bool:
 
 
 def engine_for(arrays: Iterable[Array | None], halves: bool = False) -> str | None:
-    """Whose twins can take these arrays, of one float dtype and row by row in memory: :data:`HOST`, :data:`DEVICE` or None's.
+    """The engine whose twins can take these arrays, :data:`HOST` or :data:`DEVICE`; None if that is only the reference.
 
-    On the host the dtypes are float32 and float64, on a device also float16 if the kernel knows it (``halves``). None among
-    the arrays does not count.
+    Twins take contiguous arrays of one float dtype: on the host float32 and float64, on a device also float16 if the kernel
+    knows it (``halves``). None among the arrays does not count.
     """
     dtype = host = None
     for array in arrays:
@@ -133,7 +133,7 @@ def _register(function: Callable[P, R], engine: str, twin: Callable[P, R]) -> Ca
 
 
 def launch(kernel: Callable[..., Any], *args: Any) -> None:
-    """Run a compiled kernel on arrays and numbers; it writes into arrays among them and returns nothing of interest."""
+    """Run a compiled kernel on arrays and numbers; it writes into some of the arrays and returns nothing."""
     if recorders and (at_work := recorders.get(get_ident())) is not None:
         at_work.launch(kernel, args)
     else:
@@ -141,15 +141,12 @@ def launch(kernel: Callable[..., Any], *args: Any) -> None:
 
 
 class Count:
-    """What the host does for every step that moves counts on, called like a function; it can be taken back.
-
-    That is for steps that fail between the count and the work that it counts, wherever that is.
-    """
+    """Counts that the host moves on at every step, called like a function; undone if the step fails before what it counts."""
 
     __slots__ = ()
 
     def __call__(self) -> Any:
-        """Move on; returns the numbers of :func:`numbers`, or nothing."""
+        """Move the counts on; returns the numbers of :func:`numbers`, or nothing."""
         raise NotImplementedError
 
     def save(self) -> Any:
@@ -157,15 +154,15 @@ class Count:
         raise NotImplementedError
 
     def restore(self, saved: Any) -> None:
-        """Be again as at the time of :meth:`save`."""
+        """Set the counts back to what :meth:`save` returned."""
         raise NotImplementedError
 
 
 def check(look: Callable[..., None], *args: Any) -> None:
-    """Look whether the values of an array are legal, by ``look(*args)``, which raises if not and changes nothing.
+    """Check the values of an array by ``look(*args)``, which raises if they are illegal and changes nothing.
 
-    In a captured step it is done at every replay, at this place among the operations. ``look`` itself passes over arrays
-    that are not on the host.
+    A captured step repeats the check at every replay, at this place among the operations. ``look`` itself skips arrays that
+    are not on the host.
     """
     if recorders and (at_work := recorders.get(get_ident())) is not None:
         at_work.check(look, args)
@@ -174,18 +171,18 @@ def check(look: Callable[..., None], *args: Any) -> None:
 
 
 def numbers(compute: Callable[[], tuple[float, ...]], dtype: Any) -> Any:
-    """Numbers that the host knows anew at every step: a learning rate, a bias correction, a random counter.
+    """Numbers that the host computes anew at every step: a learning rate, a bias correction, a random counter.
 
-    ``compute()`` is called once in every step; where it moves counts on it is a :class:`Count`. It must not look at arrays.
-    Outside a captured step the tuple it gave is returned. Within one, an array (1-D, of ``dtype``) that every replay fills
-    before it is read: kernels take either.
+    ``compute()`` is called once in every step; if it moves counts on, it is a :class:`Count`. It must not look at arrays.
+    Returned is its tuple, or in a captured step an array (1-D, of ``dtype``) that every replay fills before it is read:
+    kernels take either.
     """
     at_work = recorder()
     return compute() if at_work is None else at_work.numbers(compute, np.dtype(dtype))
 
 
 def on_host(action: Callable[[], None]) -> None:
-    """Do what belongs to every step but happens on the host, such as moving a learning rate on; replays do it too."""
+    """Run what every step does on the host, such as moving a learning rate on; replays run it too."""
     at_work = recorder()
     if at_work is None:
         action()
@@ -229,7 +226,7 @@ class compiled:
 
 
 def compiled_for(signatures: Callable[[Any], list[Any]]) -> Callable[[Callable[..., Any]], compiled]:
-    """Decorator: :class:`compiled` for these types alone, given Numba's, and not for each kind of arguments that comes."""
+    """Decorator: :class:`compiled` for these types alone, made of Numba's, and not for every kind of arguments that comes."""
     return partial(compiled, signatures=signatures)
 
 
@@ -266,12 +263,12 @@ class inlined:
 
 
 def llvm_ir() -> Any:
-    """The words of which an :class:`instruction` is built."""
+    """llvmlite's module for building code, which an :class:`instruction` uses."""
     return importlib.import_module("llvmlite.ir")  # comes with Numba
 
 
 class instruction:
-    """Decorator: what a machine can do and Numba has no word for, for use inside :class:`compiled` loops.
+    """Decorator: something that a processor can do and Numba cannot say, for use inside :class:`compiled` loops.
 
     The function is given LLVM's builder and the operands, builds the instruction, and returns its result, if there is one.
     Operands and results are integers of 64 bits; addresses are such integers.
@@ -314,7 +311,6 @@ class entry:
 
     def __init__(self, function: Callable[..., None]) -> None:
         self.function = function
-        update_wrapper(self, function)
 
     @cached_property
     def address(self) -> int:
@@ -334,7 +330,7 @@ KINDS = (compiled, as_written, inlined, entry)
 
 
 def _linked(function: Any) -> Any:
-    """A copy of ``function`` without annotations, and with what Kobai compiles of what it uses as Numba knows it."""
+    """A copy of ``function`` without annotations, whose globals hold Numba's versions of what Kobai compiles."""
     known = dict(function.__globals__)
     for name in function.__code__.co_names:
         if isinstance(known.get(name), (compiled, inlined, instruction)):

@@ -1,12 +1,12 @@
-"""What an operation takes only from a domain – indices, classes, probabilities, divisors – is looked at before it is used.
+"""Checks of values that must lie in a domain: indices, classes, probabilities, divisors.
 
-A look is one reduction that either finds everything in order or raises, naming the operation, what it takes and what it got.
-On the host it is taken at once; a captured step takes it again at every replay, at the same place (``engine.check``): a replay
-raises what the tape would have raised. On a device looking would wait for the queue: there a kernel looks, and the host raises
-what it found when it reads a result (``faults.py``).
+A check is one reduction; if a value is illegal it raises, naming the operation, what it expects and what it got. On the host
+it runs at once, and a captured step repeats it at every replay, in the same place (``dispatch.check``), so that a replay
+raises what the eager step would have raised. On a device a check would wait for the queue: there a kernel looks, and the host
+raises what it found when it reads a result (``faults.py``).
 
-Index arrays may be memory that somebody else writes to (``from_numpy``). So backward looks again, and a compiled loop compares
-each index with its bounds in the place where it reads it: nothing that is read later can be trusted to be what was checked.
+Others may write to index arrays (``from_numpy``) after they were checked. So backward checks again, and a compiled loop
+compares each index with its bounds where it reads it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kobai.engine import dispatch, faults
 from kobai.xp import Array
 
 _UNSIGNED = {np.dtype(f"i{n}"): (np.dtype(f"u{n}"), 1 << (8 * n - 1)) for n in (1, 2, 4, 8)}
-"""For each signed dtype the unsigned one of its width, and from where on that holds its negative numbers."""
+"""For each signed dtype the unsigned one of its width, and the first number there that stands for a negative one."""
 
 _INT64, _UINT64 = np.dtype(np.int64), np.dtype(np.uint64)
 
@@ -28,7 +28,7 @@ _highest = np.maximum.reduce
 
 
 def inside(index: np.ndarray[Any, Any], size: int) -> bool:
-    """Whether one look is enough to know that every index lies in [0, size): as unsigned numbers the negative ones are huge."""
+    """Whether every index lies in [0, size), by one reduction: as unsigned numbers the negative ones are huge."""
     if index.size == 0:
         return True
     dtype = index.dtype
@@ -66,9 +66,9 @@ def _out_of_range(who: str, low: int, size: int, wrong: int) -> IndexError:
 
 
 def check_replays(who: str, index: Array, size: int) -> None:
-    """:func:`check_range` with ``negative`` for indices at which NumPy itself looks, but in words that name no operation.
+    """:func:`check_range` with ``negative`` for indices that NumPy itself checks, but whose error names no operation.
 
-    On the host the caller catches NumPy's error and has :func:`look_range` explain it, which costs nothing where there is none.
+    On the host the caller catches NumPy's error and has :func:`look_range` explain it: legal indices cost nothing.
     """
     if type(index) is not np.ndarray:
         check_range(who, index, size, negative=True)

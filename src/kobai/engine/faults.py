@@ -1,10 +1,10 @@
-"""What kernels on a device find outside a domain: noted there in two words of memory, raised when a result is read.
+"""Illegal values found by kernels on a device: noted there in two words of memory, raised when a result is read.
 
-Looking at indices on a device would make the host wait for all that is queued before them. So a kernel looks, in eager steps
-and in graphs, and the first one that finds something leaves a code and the value. The host asks for the words where it waits
-anyway – ``item()``, ``tolist()``, a copy to the host – if anything has looked since it asked last, and raises what the code
-stands for. Steps that were queued in between have run: with such indices clipped or wrapped by the array library and losses
-of nan by our kernels, never beyond an array.
+To check indices on a device, the host would have to wait for everything queued before them. So a kernel checks them, in eager
+steps and in graphs, and the first one that finds an illegal value leaves a code and the value. The host reads the words where
+it waits anyway – ``item()``, ``tolist()``, a copy to the host – if a check has run since it last did, and raises the error
+that the code stands for. Steps queued in between have run: the array library clips or wraps such indices, our kernels give a
+loss of nan, and nothing is read beyond an array.
 """
 
 from __future__ import annotations

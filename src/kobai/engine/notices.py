@@ -1,7 +1,7 @@
-"""Which kernel is being compiled: whoever compiles tells it here, and whoever shows progress listens.
+"""Which kernel is being compiled: compilers say it here, and progress bars listen.
 
-A kernel is compiled once on a machine, at its first launch, and read from disk from then on. Without anybody who listens a line
-of the log says so, lest the first step look as if it hung.
+A kernel is compiled once on a machine, at its first launch, and read from disk from then on. If nobody listens, a line of the
+log says so: otherwise the first step would look hung.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ listeners: list[Listener] = []
 
 
 class _State:
-    depth = 0  # a kernel that calls another has it compiled in the midst of its own compilation
+    depth = 0  # compiling a kernel compiles the kernels that it calls
     said = False
     hears_numba = False
 
@@ -72,7 +72,7 @@ def _end(kernel: str, start: float) -> None:
 
 
 def hear_numba() -> None:
-    """Have Numba tell of Kobai's kernels that it compiles; what it reads from disk is not worth telling."""
+    """Have Numba say which of Kobai's kernels it compiles, but not which it reads from disk."""
     if _state.hears_numba:
         return
     _state.hears_numba = True
