@@ -100,7 +100,8 @@ class Function:
             return result
         outputs = result if isinstance(result, tuple) else (result,)
         edges = [a._edge() if isinstance(a, Tensor) else None for a in args]
-        node = Node(cls.__name__, _vjp_of(cls, ctx, outputs, [_shape_of(a) for a in args]), edges)
+        shapes = [tuple(a.shape) if isinstance(a, Tensor) else None for a in args]
+        node = Node(cls.__name__, _vjp_of(cls, ctx, outputs, shapes), edges)
         made = [
             _output(cls.__name__, i, o, node)
             if isinstance(o, Tensor) and o.is_floating_point() and id(o) not in ctx._not_differentiable
@@ -123,10 +124,6 @@ def _output(name: str, i: int, output: Tensor, node: Node) -> Tensor:
     out._requires_grad = True
     out._node = Node(name, lambda dy: (_Parts({i: dy}),), [node])
     return out
-
-
-def _shape_of(x: Any) -> tuple[int, ...] | None:
-    return tuple(x.shape) if isinstance(x, Tensor) else None
 
 
 def _vjp_of(cls: type[Function], ctx: Context, outputs: Sequence[Any], shapes: Sequence[Any]) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from kobai.xp import Array, is_array, xp_of
+from kobai.xp import is_array, xp_of
 
 _HERE = str(Path(__file__).parents[1])
 
@@ -42,17 +42,12 @@ def check(node: Any, gradients: list[Any]) -> None:
     if not state.check_nan:
         return
     for i, g in enumerate(gradients):
-        if is_array(g) and g.dtype.kind == "f" and bool(_any_nan(g).item()):
+        if is_array(g) and g.dtype.kind == "f" and xp_of(g).isnan(g).any().item():
             where = made_at.get(node)
             raise RuntimeError(
                 f"backward: {node.name()} returned nan values in the gradient of its argument {i + 1}"
                 + (f"; it was computed at {where}" if where else "; detect anomalies in forward too to see its line")
             )
-
-
-def _any_nan(g: Array) -> Array:
-    xp = xp_of(g)
-    return xp.asarray(xp.isnan(g).any())
 
 
 class set_detect_anomaly:  # PyTorch's spelling

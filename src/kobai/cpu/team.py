@@ -272,19 +272,14 @@ def share_job(job: Job) -> None:
         board.share(job, pool)
 
 
-class _Own(threading.local):
-    """What each thread has for itself."""
-
-    memory: Any = None
-    address = 0
-
-
-_own = _Own()
+_own = threading.local()
 
 
 def scratch() -> int:
-    """The address of memory that this thread needs for parts of jobs; it begins where a cache line does."""
-    if not _own.address:
+    """The address of this thread's memory for parts of jobs; it begins where a cache line does."""
+    try:
+        return _own.address  # type: ignore[no-any-return]
+    except AttributeError:
         _own.memory = np.empty(SCRATCH + 64, np.uint8)
         _own.address = -(-_own.memory.ctypes.data // 64) * 64
-    return _own.address
+        return _own.address  # type: ignore[no-any-return]

@@ -79,28 +79,39 @@ class ArrayCode:
     # --- writing the code
 
     def _write(self) -> list[str]:
+        """A statement for each operation.
+
+        It writes into the slot where its result must end, if the array there is not read any more; else into an operand of
+        the same kind that is not read any more; else its result is a new array.
+        """
         formula, values = self.formula, self.formula.values
         order = formula.operations()
-        last = {a: at for at, i in enumerate(order) for a in values[i].args}
+        last = {a: at for at, i in enumerate(order) for a in values[i].args}  # where a value is read for the last time
         last.update(dict.fromkeys(formula.results, len(order)))
-        place = {i: f"h_{value.name}" for i, value in enumerate(values) if value.op == "scalar"}  # of values
-        place |= {i: f"a{formula.arrays.index(value.name)}" for i, value in enumerate(values) if value.op == "array"}
-        place |= {
-            i: self._constant(value.number) for i, value in enumerate(values) if value.op == "number" and i in last
-        }
-        needed = {place[i]: last[i] for i, value in enumerate(values) if value.op == "array" and i in last}
+        place: dict[int, str] = {}  # of values
+        read_until = {}  # arrays in slots
+        for i, value in enumerate(values):
+            if value.op == "array":
+                place[i] = f"a{formula.arrays.index(value.name)}"
+                read_until[place[i]] = last.get(i, -1)
+            elif value.op == "scalar":
+                place[i] = f"h_{value.name}"
+            elif value.op == "number" and i in last:
+                place[i] = self._constant(value.number)
         home: dict[int, str] = {}  # of a result: the slot where it must end
         for result, slot in zip(formula.results, formula.into, strict=True):
             home.setdefault(result, f"a{slot}")
         lines: list[str] = []
         for at, i in enumerate(order):
-            args = dict.fromkeys(values[i].args)
-            done = [a for a in args if place[a][0] == "t" and last[a] == at]
+            done = [a for a in dict.fromkeys(values[i].args) if place[a][0] == "t" and last[a] == at]
             out = home.get(i, "")
-            if needed.get(out, -1) > at or not out:
-                kind = formula.is_condition(i)
-                out = next((place[a] for a in done if not formula.is_scalar(a) and formula.is_condition(a) is kind), "")
-            out = "" if formula.is_scalar(i) else out
+            if formula.is_scalar(i):
+                out = ""
+            elif not out or read_until.get(out, -1) > at:
+                alike = [
+                    a for a in done if not formula.is_scalar(a) and formula.is_condition(a) is formula.is_condition(i)
+                ]
+                out = place[alike[0]] if alike else ""
             call = self._call(i, [place[a] for a in values[i].args], out)
             lines.append(call if out else f"t{i} = {call}")
             place[i] = out or f"t{i}"
@@ -132,7 +143,7 @@ class ArrayCode:
         if not self.formula.is_scalar(i):
             if op == "select":
                 args = [args[0], "None" if operands[1] == Value("number", number=0.0) else args[1], args[2]]
-            elif op in ("maximum", "minimum"):
+            elif op in ("maximum", "minimum"):  # of two arrays, see _spread
                 array = next(arg for arg, a in zip(args, value.args, strict=True) if not self.formula.is_scalar(a))
                 for k, a in enumerate(value.args):
                     if operands[k].op == "number":
