@@ -12,7 +12,7 @@ from small_nets import Called, batch, net
 import kobai
 from kobai import nn
 from kobai.lab import Doctor, diagnose, treat
-from kobai.lab.doctor.cures import Normalise, Patient
+from kobai.lab.doctor.cures import Patient, normalise
 from kobai.lab.doctor.diseases import DISEASES
 from kobai.nn import functional as F
 from kobai.train import Trainer
@@ -147,7 +147,7 @@ def test_a_second_disease_behind_the_first() -> None:
 def test_normalisation_is_inserted_where_weights_are_no_cause() -> None:
     model = net()
     patient = Patient(model, kobai.optim.Adam(model.parameters()))
-    cure = Normalise((("1", "BatchNorm1d", 30), ("3", "LayerNorm", 30)))
+    cure = normalise([("1", "BatchNorm1d", 30), ("3", "LayerNorm", 30)])
     namespace = {"nn": nn, "model": net(), "optimizer": kobai.optim.Adam(net().parameters())}
     exec(cure.code, namespace)
     cure.apply(patient)

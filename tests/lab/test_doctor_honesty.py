@@ -12,8 +12,8 @@ from small_nets import Called, batch, net
 import kobai
 from kobai import nn
 from kobai.lab import Doctor, diagnose, treat
-from kobai.lab.doctor.diseases import PATIENCE
 from kobai.lab.doctor.rules.course import falls, outcome
+from kobai.lab.doctor.rules.updates import PATIENCE
 from kobai.nn import functional as F
 from kobai.train import Trainer, mlp
 

@@ -11,7 +11,7 @@ from small_nets import Called, batch, net
 import kobai
 from kobai import nn
 from kobai.lab import Probe, diagnose, treat
-from kobai.lab.doctor.cures import Patient, SetRate
+from kobai.lab.doctor.cures import Patient, set_rate
 from kobai.lab.doctor.diseases import DISEASES
 from kobai.lab.doctor.findings import Evidence
 from kobai.lab.doctor.rules.data import unshuffled
@@ -252,7 +252,7 @@ def test_a_rate_of_nothing_and_a_schedule() -> None:
     found = diagnose(model, batch(), optimizer=optimizer)
     assert [finding.disease for finding in found.findings] == ["rate-too-small"]
     assert "learning rate is 0" in found.findings[0].cause
-    assert found.findings[0].cure == SetRate(1e-3, 0.0)
+    assert found.findings[0].cure == set_rate(1e-3, 0.0)
     assert treat(found, steps=100).helped  # of a rate of 1e-3, fewer lower the loss by less than a tenth
     optimizer = kobai.optim.SGD(model.parameters(), lr=0.1)
     kobai.optim.lr_scheduler.LambdaLR(optimizer, lambda step: step / 100)  # warm-up: the first step has rate 0

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from kobai.lab.doctor import rules
-from kobai.lab.doctor.diseases import DISEASES, PATIENCE
+from kobai.lab.doctor.diseases import DISEASES
 from kobai.lab.doctor.findings import Finding
+from kobai.lab.doctor.judging import judge, tempered
 from kobai.lab.doctor.rules.course import falls
 from kobai.lab.doctor.rules.units import twins
+from kobai.lab.doctor.rules.updates import PATIENCE
 from kobai.lab.doctor.rules.view import View, stages
 from kobai.lab.probe.probes import Probe, Reading
 from kobai.train.callbacks import Callback
@@ -146,10 +147,10 @@ class Doctor(Callback):
             # A small rate is a fault at the beginning; later a schedule may mean it.
             settling=trainer.epoch > 0 or trainer.scheduler is not None,
         )
-        findings = rules.judge(view)
+        findings = judge(view)
         known = self._told & {finding.disease for finding in findings}
         for finding in findings:
-            if finding.disease in self._told or finding.severity == "note":
+            if finding.disease in self._told:
                 continue
             self._told.add(finding.disease)
             visit = Visit(trainer.epoch + 1, trainer.position, finding)
@@ -158,7 +159,7 @@ class Doctor(Callback):
                 finding.disease in DISEASES[name].follows or name in DISEASES[finding.disease].follows for name in known
             )
             root = finding.follows is None and not related
-            if finding.disease in rules.FACTS:
+            if DISEASES[finding.disease].fact:
                 self._tell(visit, root)
                 continue
             if not self._sums:
@@ -186,7 +187,7 @@ class Doctor(Callback):
             visit, seen = suspicion.visit, losses[suspicion.since :]
             # What has learnt need not fall any further.
             well = falls(seen) or (suspicion.learnt and not falls(seen[::-1]))
-            finding = rules.tempered(visit.finding) if well else visit.finding
+            finding = tempered(visit.finding) if well else visit.finding
             if finding is None:
                 self._told.discard(visit.finding.disease)  # a later look may find it again
             else:

@@ -1,9 +1,11 @@
-"""Cures: each is a line or two of code for the reader, and the same as an action on a patient."""
+"""Cures: functions that give code for the reader, a line or two, and the same as an action on a patient."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any, ParamSpec, TypeAlias
 
 from kobai import nn
 from kobai.core.grad_mode import no_grad
@@ -11,7 +13,6 @@ from kobai.core.tensor import Tensor
 from kobai.nn import init as initialisers
 from kobai.optim import Optimizer
 from kobai.optim.groups import learning_rate, set_learning_rate
-from kobai.train.models import ACTIVATIONS
 
 _RENEWED = "optimizer = type(optimizer)(model.parameters(), **optimizer.defaults)  # for the new parameters"
 
@@ -25,26 +26,51 @@ class Patient:
     clip_grad_norm: float | None = None
 
 
+Action: TypeAlias = Callable[[Patient], None]
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True)
 class Cure:
     """``code`` says what to write, :meth:`apply` does it to a :class:`Patient`.
 
     The code runs when it is pasted. Its names are ``kobai``, ``nn`` and ``F`` (``kobai.nn.functional``), ``model``,
     ``optimizer``, ``x`` and ``t`` (inputs and targets, of the training data or of a batch) and ``data`` (the data set).
+    A cure without an action is advice: only the reader can follow it.
     """
 
-    @property
-    def code(self) -> str:
-        """The cure as code for the reader's own program."""
-        raise NotImplementedError
+    code: str
+    action: Action | None = field(default=None, compare=False, repr=False)
+    name: str = "advice"
+    """Of the function that made it, in :data:`CURES`."""
 
     @property
     def applicable(self) -> bool:
         """Whether :meth:`apply` can do it; else it needs the reader."""
-        return True
+        return self.action is not None
 
     def apply(self, patient: Patient) -> None:
         """Do it, in place."""
-        raise NotImplementedError
+        if self.action is None:
+            raise ValueError(
+                f"treat: this cure is about the data or the program, which only you can change:\n{self.code}"
+            )
+        self.action(patient)
+
+
+CURES: dict[str, Callable[..., Cure]] = {}
+"""All cures that can be applied. The tests ask of each that its code and its action do the same."""
+
+
+def cure(function: Callable[P, tuple[str, Action | None]]) -> Callable[P, Cure]:
+    """A function that returns code and action, as one that returns a :class:`Cure`."""
+
+    @wraps(function)
+    def made(*args: P.args, **kwargs: P.kwargs) -> Cure:
+        return Cure(*function(*args, **kwargs), function.__name__)
+
+    CURES[function.__name__] = made
+    return made
 
 
 def expression(path: str) -> str:
@@ -56,171 +82,126 @@ def expression(path: str) -> str:
     return "model" + "".join(f"[{part}]" if part.isdecimal() else f".{part}" for part in path.split(".") if part)
 
 
-@dataclass(frozen=True)
-class Reinitialise(Cure):
-    """Draw the weights of layers anew, each with the scheme that fits the activation after it; biases start at 0."""
+@cure
+def reinitialise(schemes: Mapping[str, str], several: Sequence[str] = ()) -> tuple[str, Action]:
+    """Draw the weights of layers anew, each with the scheme that fits the activation after it; biases start at 0.
 
-    schemes: tuple[tuple[str, str], ...]
-    """(layer, name of an initialiser)."""
-    several: frozenset[str] = frozenset()
-    """Layers with several weights, whose names are not ``weight``: recurrent ones, attention."""
+    ``schemes``: the initialiser for each layer. ``several``: layers with several weights, whose names are not ``weight``:
+    recurrent ones, attention.
+    """
+    groups: dict[str, list[str]] = {}
+    for path, scheme in schemes.items():
+        if path not in several:
+            groups.setdefault(scheme, []).append(expression(path))
+    lines = []
+    for scheme, layers in groups.items():
+        lines.append(f"for layer in ({', '.join(layers)},):")
+        lines.append(f'    nn.init.by_name("{scheme}")(layer.weight)')
+        lines.append("    if layer.bias is not None:")
+        lines.append("        nn.init.zeros_(layer.bias)")
+    for path in several:
+        lines.append(f"for parameter in {expression(path)}.parameters(recurse=False):")
+        drawn = f'nn.init.by_name("{schemes[path]}")(parameter)'
+        lines.append(f"    {drawn} if parameter.ndim > 1 else nn.init.zeros_(parameter)")
 
-    @property
-    def code(self) -> str:
-        groups: dict[str, list[str]] = {}
-        for path, scheme in self.schemes:
-            if path not in self.several:
-                groups.setdefault(scheme, []).append(expression(path))
-        lines = []
-        for scheme, layers in groups.items():
-            lines.append(f"for layer in ({', '.join(layers)},):")
-            lines.append(f'    nn.init.by_name("{scheme}")(layer.weight)')
-            lines.append("    if layer.bias is not None:")
-            lines.append("        nn.init.zeros_(layer.bias)")
-        for path, scheme in self.schemes:
-            if path in self.several:
-                lines.append(f"for parameter in {expression(path)}.parameters(recurse=False):")
-                lines.append(
-                    f'    nn.init.by_name("{scheme}")(parameter) if parameter.ndim > 1 else nn.init.zeros_(parameter)'
-                )
-        return "\n".join(lines)
-
-    def apply(self, patient: Patient) -> None:
-        for path, scheme in self.schemes:
-            module = patient.model.get_submodule(path)
-            for name, parameter in module.named_parameters(recurse=False):
+    def action(patient: Patient) -> None:
+        for path, scheme in schemes.items():
+            for name, parameter in patient.model.get_submodule(path).named_parameters(recurse=False):
                 if parameter.ndim >= 2:
                     initialisers.by_name(scheme)(parameter)
                 elif "bias" in name:
                     initialisers.zeros_(parameter)
         patient.optimizer.state.clear()
 
+    return "\n".join(lines), action
 
-@dataclass(frozen=True)
-class ReplaceActivation(Cure):
-    """Another activation in some layers, and weights that fit it.
 
-    ``paths`` are layers; ``functions`` the names of activations that are called in the model's ``forward``, where only the
-    reader can replace them.
+@cure
+def rectify(
+    paths: Sequence[str], functions: Sequence[str], schemes: Mapping[str, str], several: Sequence[str] = ()
+) -> tuple[str, Action | None]:
+    """ReLU in the place of the activations at ``paths``, and weights that fit it, as of :func:`reinitialise`.
+
+    ``functions``: names of activations that are called in the model's ``forward``, where only the reader can replace them.
     """
+    redraw = reinitialise(schemes, several)
+    fused = [path for path in paths if path in schemes]
+    modules = [path for path in paths if path not in schemes]
+    numbers = [path for path in modules if path.isdecimal()]
+    lines = [f"# in forward(), write F.relu in place of {function}" for function in functions]
+    lines += [f'{expression(path)}.activation = "relu"' for path in fused]
+    if len(numbers) > 1:
+        lines += [f"for i in ({', '.join(numbers)}):", "    model[i] = nn.ReLU()"]
+        modules = [path for path in modules if path not in numbers]
+    lines += [f"{expression(path)} = nn.ReLU()" for path in modules]
 
-    paths: tuple[str, ...]
-    activation: str
-    reinitialise: Reinitialise
-    functions: tuple[str, ...] = ()
-
-    @property
-    def applicable(self) -> bool:
-        return not self.functions
-
-    @property
-    def code(self) -> str:
-        name = ACTIVATIONS[self.activation].__name__
-        fused = [path for path in self.paths if path in dict(self.reinitialise.schemes)]
-        lines = [f"# in forward(), write F.{self.activation} in place of {function}" for function in self.functions]
-        lines += [f'{expression(path)}.activation = "{self.activation}"' for path in fused]
-        numbers = [path for path in self.paths if path not in fused and path.isdecimal()]
-        if len(numbers) > 1:
-            lines += [f"for i in ({', '.join(numbers)}):", f"    model[i] = nn.{name}()"]
-        else:
-            numbers = []
-        rest = [path for path in self.paths if path not in fused and path not in numbers]
-        lines += [f"{expression(path)} = nn.{name}()" for path in rest]
-        return "\n".join([*lines, self.reinitialise.code])
-
-    def apply(self, patient: Patient) -> None:
-        if self.functions:
-            raise ValueError(
-                f"treat: {', '.join(self.functions)} is called in the model's forward(), which only you can change"
-            )
-        for path in self.paths:
+    def action(patient: Patient) -> None:
+        for path in paths:
             module = patient.model.get_submodule(path)
             if isinstance(module, nn.Linear):  # its activation is part of it
-                module.activation = self.activation
+                module.activation = "relu"
             else:
-                _put(patient.model, path, ACTIVATIONS[self.activation]())
-        self.reinitialise.apply(patient)
+                _put(patient.model, path, nn.ReLU())
+        redraw.apply(patient)
         _renew(patient)
 
+    return "\n".join([*lines, redraw.code]), None if functions else action
 
-@dataclass(frozen=True)
-class RemoveActivation(Cure):
+
+@cure
+def remove_activation(path: str, activation: str, fused: bool = False) -> tuple[str, Action]:
     """Nothing in the place of the last activation, ``fused`` into a dense layer or not: the loss function applies it itself."""
 
-    path: str
-    activation: str
-    fused: bool = False
-
-    @property
-    def code(self) -> str:
-        place, nothing = (".activation", "None") if self.fused else ("", "nn.Identity()")
-        return f"{expression(self.path)}{place} = {nothing}  # no {self.activation}: the loss function takes scores"
-
-    def apply(self, patient: Patient) -> None:
-        if self.fused:
-            layer: Any = patient.model.get_submodule(self.path)
+    def action(patient: Patient) -> None:
+        if fused:
+            layer: Any = patient.model.get_submodule(path)
             layer.activation = None
         else:
-            _put(patient.model, self.path, nn.Identity())
+            _put(patient.model, path, nn.Identity())
+
+    place, nothing = (".activation", "None") if fused else ("", "nn.Identity()")
+    return f"{expression(path)}{place} = {nothing}  # no {activation}: the loss function takes scores", action
 
 
-@dataclass(frozen=True)
-class Normalise(Cure):
-    """Normalisation after dense layers and convolutions, before their activations.
+@cure
+def normalise(layers: Sequence[tuple[str, str, int]]) -> tuple[str, Action]:
+    """Normalisation after dense layers and convolutions, before their activations: (layer, class, units) of each.
 
     Batch normalisation (Ioffe and Szegedy 2015); for what is dense over a sequence, layer normalisation (Ba et al. 2016).
     """
 
-    layers: tuple[tuple[str, str, int], ...]
-    """(layer, class of the normalisation, units of the layer)."""
-
-    @property
-    def code(self) -> str:
-        lines = [
-            f"{expression(path)} = nn.Sequential({expression(path)}, nn.{kind}({units}))"
-            for path, kind, units in self.layers
-        ]
-        return "\n".join([*lines, _RENEWED])
-
-    def apply(self, patient: Patient) -> None:
-        for path, kind, units in self.layers:
+    def action(patient: Patient) -> None:
+        for path, kind, units in layers:
             layer = patient.model.get_submodule(path)
             norm, parameter = getattr(nn, kind)(units), next(layer.parameters())
             _put(patient.model, path, nn.Sequential(layer, norm.to(parameter.device, parameter.dtype)))
         _renew(patient)
 
+    written = [(expression(path), f"nn.{kind}({units})") for path, kind, units in layers]
+    return "\n".join([*[f"{layer} = nn.Sequential({layer}, {norm})" for layer, norm in written], _RENEWED]), action
 
-@dataclass(frozen=True)
-class ScaleRate(Cure):
+
+@cure
+def scale_rate(factor: float, before: float) -> tuple[str, Action]:
     """Another learning rate, by a factor."""
 
-    factor: float
-    before: float
-
-    @property
-    def code(self) -> str:
-        after = f"# {self.before:.2g} becomes {self.before * self.factor:.2g}"
-        return f'for group in optimizer.param_groups:\n    group["lr"] *= {self.factor:.2g}  {after}'
-
-    def apply(self, patient: Patient) -> None:
+    def action(patient: Patient) -> None:
         for group in patient.optimizer.param_groups:
-            set_learning_rate(group, learning_rate(group) * self.factor)
+            set_learning_rate(group, learning_rate(group) * factor)
+
+    after = f"# {before:.2g} becomes {before * factor:.2g}"
+    return f'for group in optimizer.param_groups:\n    group["lr"] *= {factor:.2g}  {after}', action
 
 
-@dataclass(frozen=True)
-class SetRate(Cure):
+@cure
+def set_rate(rate: float, before: float) -> tuple[str, Action]:
     """A learning rate in place of 0."""
 
-    rate: float
-    before: float
-
-    @property
-    def code(self) -> str:
-        return f'for group in optimizer.param_groups:\n    group["lr"] = {self.rate:g}  # in place of {self.before:g}'
-
-    def apply(self, patient: Patient) -> None:
+    def action(patient: Patient) -> None:
         for group in patient.optimizer.param_groups:
-            set_learning_rate(group, self.rate)
+            set_learning_rate(group, rate)
+
+    return f'for group in optimizer.param_groups:\n    group["lr"] = {rate:g}  # in place of {before:g}', action
 
 
 class Standardise(nn.Module):
@@ -242,101 +223,68 @@ class Standardise(nn.Module):
         return (input - self.shift) / self.scale
 
 
-@dataclass(frozen=True)
-class StandardiseInputs(Cure):
-    """Inputs of mean 0 and standard deviation 1, feature by feature; a feature that is constant only loses its mean."""
+@cure
+def standardise_inputs(x: Tensor) -> tuple[str, Action]:
+    """Inputs of mean 0 and standard deviation 1, feature by feature, measured on a batch.
 
-    shift: Tensor
-    scale: Tensor
+    A feature that is constant only loses its mean; one that hardly varies is widened at most ten times as much as the typical
+    one.
+    """
+    with no_grad():
+        spread = x.std(0)
+        typical = spread[spread > 0].median().item()
+        shift, scale = x.mean(0), spread.clamp(min=0.1 * typical)
 
-    @property
-    def code(self) -> str:
-        return (
-            "shift, scale = x.mean(0), x.std(0)  # of the training data\n"
-            "scale = scale.clamp(min=0.1 * scale[scale > 0].median().item())  # noise is not blown up\n"
-            "x = (x - shift) / scale  # in training and afterwards, with the same two"
-        )
+    def action(patient: Patient) -> None:
+        patient.model = nn.Sequential(Standardise(shift, scale), patient.model).train(patient.model.training)
 
-    def apply(self, patient: Patient) -> None:
-        patient.model = nn.Sequential(Standardise(self.shift, self.scale), patient.model).train(patient.model.training)
-
-    @staticmethod
-    def of(x: Tensor) -> StandardiseInputs:
-        """Measured on a batch. A feature that hardly varies is widened no more than ten times as much as the typical one."""
-        with no_grad():
-            spread = x.std(0)
-            typical = spread[spread > 0].median().item()
-            return StandardiseInputs(x.mean(0), spread.clamp(min=0.1 * typical))
+    return (
+        "shift, scale = x.mean(0), x.std(0)  # of the training data\n"
+        "scale = scale.clamp(min=0.1 * scale[scale > 0].median().item())  # noise is not blown up\n"
+        "x = (x - shift) / scale  # in training and afterwards, with the same two"
+    ), action
 
 
-@dataclass(frozen=True)
-class ClipGradients(Cure):
+@cure
+def clip_gradients(norm: float = 1.0) -> tuple[str, Action]:
     """A greatest norm for the gradient of all parameters together (Pascanu, Mikolov and Bengio 2013)."""
 
-    norm: float = 1.0
+    def action(patient: Patient) -> None:
+        patient.clip_grad_norm = norm
 
-    @property
-    def code(self) -> str:
-        return (
-            f"nn.utils.clip_grad_norm_(model.parameters(), {self.norm:g})  # after backward(), before step()\n"
-            f"# or: Trainer(..., clip_grad_norm={self.norm:g})"
-        )
-
-    def apply(self, patient: Patient) -> None:
-        patient.clip_grad_norm = self.norm
+    return (
+        f"nn.utils.clip_grad_norm_(model.parameters(), {norm:g})  # after backward(), before step()\n"
+        f"# or: Trainer(..., clip_grad_norm={norm:g})"
+    ), action
 
 
-@dataclass(frozen=True)
-class Orthogonal(Cure):
+@cure
+def orthogonal(layers: Sequence[str]) -> tuple[str, Action]:
     """Recurrent weights that keep the size of what they multiply (Saxe, McClelland and Ganguli 2014)."""
 
-    layers: tuple[str, ...]
-
-    @property
-    def code(self) -> str:
-        return "\n".join(
-            f"for name, weight in {expression(path)}.named_parameters():\n"
-            f'    if name.startswith("weight_hh"):\n'
-            f"        nn.init.orthogonal_(weight)"
-            for path in self.layers
-        )
-
-    def apply(self, patient: Patient) -> None:
-        for path in self.layers:
+    def action(patient: Patient) -> None:
+        for path in layers:
             for name, parameter in patient.model.get_submodule(path).named_parameters():
                 if name.startswith("weight_hh"):
                     initialisers.orthogonal_(parameter)
         patient.optimizer.state.clear()
 
+    return "\n".join(
+        f"for name, weight in {expression(path)}.named_parameters():\n"
+        f'    if name.startswith("weight_hh"):\n'
+        f"        nn.init.orthogonal_(weight)"
+        for path in layers
+    ), action
 
-@dataclass(frozen=True)
-class Unfreeze(Cure):
+
+@cure
+def unfreeze() -> tuple[str, Action]:
     """All parameters are trained again."""
 
-    @property
-    def code(self) -> str:
-        return "model.requires_grad_(True)"
-
-    def apply(self, patient: Patient) -> None:
+    def action(patient: Patient) -> None:
         patient.model.requires_grad_(True)
 
-
-@dataclass(frozen=True)
-class Advice(Cure):
-    """What only the reader can do, such as looking at the data: nothing here can be applied."""
-
-    text: str
-
-    @property
-    def applicable(self) -> bool:
-        return False
-
-    @property
-    def code(self) -> str:
-        return self.text
-
-    def apply(self, patient: Patient) -> None:
-        raise ValueError("treat: this cure is advice about the data or the program; it cannot be applied to a model")
+    return "model.requires_grad_(True)", action
 
 
 def _put(model: nn.Module, path: str, module: nn.Module) -> None:

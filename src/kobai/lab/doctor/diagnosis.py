@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,12 +12,11 @@ import numpy as np
 
 from kobai import nn
 from kobai.core.tensor import Tensor
-from kobai.errors import DataError
-from kobai.lab.doctor import rules
-from kobai.lab.doctor.diseases import PATIENCE
-from kobai.lab.doctor.findings import Case, Diagnosis, Finding
-from kobai.lab.doctor.rules import data
+from kobai.lab.doctor.findings import Case, Diagnosis
+from kobai.lab.doctor.judging import judge
+from kobai.lab.doctor.rules.data import wrong_labels
 from kobai.lab.doctor.rules.units import twins
+from kobai.lab.doctor.rules.updates import PATIENCE
 from kobai.lab.doctor.rules.view import View, stages
 from kobai.lab.probe.probes import Probe, Reading
 from kobai.lab.probe.saturation import ending
@@ -70,7 +69,10 @@ def diagnose(
     """
     case = _checked(model, batch, loss_fn, optimizer, clip_grad_norm, steps)
     with undisturbed():
-        return _examine(case)
+        view = observe(case)
+        findings = judge(view)
+    notes = () if optimizer is not None else ("no optimizer was given, so the learning rate is not judged",)
+    return Diagnosis(findings, tuple(view.losses), view.reading, _described(model), notes, case)
 
 
 def _checked(model: Any, batch: Any, loss_fn: Any, optimizer: Any, clip_grad_norm: Any, steps: Any) -> Case:
@@ -144,7 +146,8 @@ def copied(case: Case) -> tuple[nn.Module, Optimizer]:
     return model.train(), optimizer or SGD(list(model.parameters()), lr=USUAL_RATE)
 
 
-def _examine(case: Case) -> Diagnosis:
+def observe(case: Case) -> View:
+    """Some training steps of a copy, and what is seen of them."""
     model, optimizer = copied(case)
     *inputs, target = case.batch
     given = case.optimizer is not None
@@ -162,17 +165,16 @@ def _examine(case: Case) -> Diagnosis:
         try:
             loss = _loss(output, target, case)
         except ValueError:
-            if refused := data.outside_labels(target, _scores(output, target)):
-                return _diagnosis(case, (refused,), losses, probe)
+            view = View(model, [_read(probe)], inputs, target, case.loss_fn, refused=_scores(output, target))
+            if wrong_labels(view):
+                return view
             raise
         losses.append(float(loss.item()))
         if loss.requires_grad:
             _update(model, optimizer, loss, case)
-        reading = probe.read()
-        assert reading is not None
-        readings.append(reading)
+        readings.append(_read(probe))
         if len(readings) == 1:
-            alike = twins(model, stages(reading, model))
+            alike = twins(model, stages(readings[0], model))
         if not (math.isfinite(losses[-1]) and loss.requires_grad):
             break
     probe.detach()
@@ -181,7 +183,7 @@ def _examine(case: Case) -> Diagnosis:
         loss = _loss(_output(model, inputs), target, case)
         losses.append(float(loss.item()))
         _update(model, optimizer, loss, case)
-    view = View(
+    return View(
         model,
         readings,
         inputs,
@@ -195,16 +197,12 @@ def _examine(case: Case) -> Diagnosis:
         broken=[name for name, p in case.model.named_parameters() if not bool(p.detach().isfinite().all().item())],
         ending=last,
     )
-    return _diagnosis(case, rules.judge(view), losses, probe, readings)
 
 
-def _diagnosis(
-    case: Case, findings: tuple[Finding, ...], losses: list[float], probe: Probe, readings: Sequence[Reading] = ()
-) -> Diagnosis:
-    first = readings[0] if readings else probe.read()
-    assert first is not None
-    notes = () if case.optimizer is not None else ("no optimizer was given, so the learning rate is not judged",)
-    return Diagnosis(findings, tuple(losses), first, _described(case.model), notes, case)
+def _read(probe: Probe) -> Reading:
+    reading = probe.read()
+    assert reading is not None
+    return reading
 
 
 def _update(model: nn.Module, optimizer: Optimizer, loss: Tensor, case: Case) -> None:
@@ -249,13 +247,3 @@ def _scores(output: Any, target: Any) -> int | None:
 def _described(model: nn.Module) -> str:
     count = sum(parameter.numel() for parameter in model.parameters())
     return f"{type(model).__name__} of {count:,} parameters"
-
-
-def batches_for(case: Case, data: Any) -> list[Any]:
-    """Batches of ``data``, or the one that was diagnosed."""
-    if data is None:
-        return [case.batch]
-    batches = list(data)
-    if not batches:
-        raise DataError("treat: the data gave no batch")
-    return batches

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,8 @@ from kobai.lab.plain import plain
 from kobai.lab.probe.probes import Reading
 from kobai.optim import Optimizer
 
-SEVERITIES = ("error", "warning", "note")
+SEVERITIES = {"error": "red", "warning": "yellow"}
+"""How grave a finding may be, and the colour of that on a terminal."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,13 @@ class Evidence:
     """Whether it is too large; else too small."""
     share: bool = False
     """Whether it is a share, which people read in per cent."""
+    severity: str = "error"
+    """Of a finding that rests on it."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the number is past its threshold."""
+        return self.value > self.threshold if self.above else self.value < self.threshold
 
     def __str__(self) -> str:
         for digits in range(3, 8):  # two numbers that differ are not written alike
@@ -40,13 +48,23 @@ class Evidence:
         return f"{self.what}: {value} (should be {'at most' if self.above else 'at least'} {limit})"
 
 
+def graded(what: str, value: float, error: float, warning: float, above: bool = True, share: bool = False) -> Evidence:
+    """Evidence beside the threshold of an error if the number is past that, else beside that of a warning.
+
+    >>> str(graded("dead units", 0.5, 0.6, 0.4, share=True)), graded("left", 1e-4, 1e-3, 1e-2, above=False).severity
+    ('dead units: 50% (should be at most 40%)', 'error')
+    """
+    severe = value > error if above else value < error
+    return Evidence(what, value, error if severe else warning, above, share, "error" if severe else "warning")
+
+
 @dataclass(frozen=True)
 class Finding:
     """One disease in one net.
 
     Attributes:
         disease: its name in :data:`kobai.lab.doctor.diseases.DISEASES`; ``title`` for people.
-        severity: ``"error"`` (it will not train so), ``"warning"`` (it trains worse than it could), ``"note"``.
+        severity: ``"error"`` (it will not train so) or ``"warning"`` (it trains worse than it could).
         where: names of the layers, as ``model.named_modules()`` has them.
         evidence, cause, cure: numbers against thresholds; one sentence; code, which :func:`treat` can apply.
         follows: the disease of which this one is a consequence, and with which it should go away; None for a root.
@@ -77,11 +95,54 @@ class Finding:
             "follows": self.follows,
         }
 
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """What a report says before the cure, each line with its heading."""
+        if self.where:
+            yield "where", self.place
+        for i, evidence in enumerate(self.evidence):
+            yield "evidence" if i == 0 else "", str(evidence)
+        yield "cause", self.cause
+
     @property
     def place(self) -> str:
         """The layers, shortened: the first three, and how many more."""
         names = [name or "(the model)" for name in self.where]
         return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+@dataclass(frozen=True)
+class Disease:
+    """An entry of the catalogue, :data:`kobai.lab.doctor.diseases.DISEASES`.
+
+    Attributes:
+        name, title: for programs, and for people.
+        rule, reason, source: what it is found by, with all thresholds; why that is a disease; where that is shown.
+        follows: diseases of which this one may be a mere consequence.
+        fact: whether a falling loss says nothing about it: faults of the data make it fall for a wrong reason.
+        looks: whether it is about what data, layers and gradients look like: where the net has learnt for all that, an error
+            is but a warning, and a warning nothing.
+    """
+
+    name: str
+    title: str
+    rule: str
+    reason: str
+    source: str
+    follows: tuple[str, ...] = ()
+    fact: bool = False
+    looks: bool = False
+
+    def found(
+        self,
+        evidence: Sequence[Evidence],
+        cause: str,
+        cure: Cure,
+        where: Sequence[str] = (),
+        severity: str | None = None,
+    ) -> Finding:
+        """A finding, by default of the severity of the first evidence."""
+        severity = severity or evidence[0].severity
+        return Finding(self.name, self.title, severity, tuple(where), tuple(evidence), cause, cure)
 
 
 @dataclass(frozen=True)
@@ -146,13 +207,10 @@ class Diagnosis:
         for finding in self.findings:
             after = f" (follows from: {finding.follows})" if finding.follows else ""
             lines += ["", f"{finding.severity}: {finding.title}{after}"]
-            lines += [f"  where     {finding.place}"] if finding.where else []
-            lines += [f"  {'evidence' if i == 0 else '':<9} {evidence}" for i, evidence in enumerate(finding.evidence)]
-            lines.append(f"  cause     {finding.cause}")
+            rows = list(finding.rows())
             if finding.follows is None:
-                lines += [
-                    f"  {'cure' if i == 0 else '':<9} {line}" for i, line in enumerate(finding.cure.code.splitlines())
-                ]
+                rows += [("" if i else "cure", line) for i, line in enumerate(finding.cure.code.splitlines())]
+            lines += [f"  {heading:<9} {text}" for heading, text in rows]
         return "\n".join([*lines, *[f"\n{note}" for note in self.notes]])
 
     def show(self, console: Any = None) -> None:
@@ -166,26 +224,22 @@ class Diagnosis:
         from kobai.core.terminal import Terminal
 
         console = console or Terminal()
-        if self.healthy:
-            console.print(Text.assemble((f"{self.model}: ", "bold"), ("healthy", "bold green"), ", no finding"))
-        else:
-            console.print(Text.assemble((f"{self.model}: ", "bold"), _counted(self.findings)))
-        colours = {"error": "red", "warning": "yellow", "note": "cyan"}
+        healthy = ("healthy", "bold green"), ", no finding"
+        console.print(
+            Text.assemble((f"{self.model}: ", "bold"), *(healthy if self.healthy else [_counted(self.findings)]))
+        )
         for finding in self.findings:
             table = Table.grid(padding=(0, 2))
             table.add_column(style="dim", no_wrap=True)
             table.add_column()
-            if finding.where:
-                table.add_row("where", Text(finding.place))
-            for i, evidence in enumerate(finding.evidence):
-                table.add_row("evidence" if i == 0 else "", Text(str(evidence)))
-            table.add_row("cause", Text(finding.cause))
+            for heading, text in finding.rows():
+                table.add_row(heading, Text(text))
             parts: list[Any] = [table]
             if finding.follows:
                 table.add_row("cure", Text(f"that of the cause: {finding.follows}"))
             else:
                 parts.append(Syntax(finding.cure.code, "python", background_color="default", word_wrap=True))
-            colour = colours[finding.severity]
+            colour = SEVERITIES[finding.severity]
             title = Text.assemble((finding.severity, f"bold {colour}"), "  ", (finding.title, "bold"))
             console.print(Panel(Group(*parts), title=title, title_align="left", border_style=colour))
         for note in self.notes:

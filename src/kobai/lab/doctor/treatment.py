@@ -9,10 +9,11 @@ from typing import Any
 
 from kobai import nn, ops
 from kobai.core.tensor import Tensor
-from kobai.lab.doctor import rules
+from kobai.errors import DataError
 from kobai.lab.doctor.cures import Patient
-from kobai.lab.doctor.diagnosis import batches_for, copied, diagnose, undisturbed
+from kobai.lab.doctor.diagnosis import copied, diagnose, undisturbed
 from kobai.lab.doctor.findings import Case, Diagnosis, Finding
+from kobai.lab.doctor.judging import ordered
 from kobai.lab.doctor.rules.course import better, outcome
 from kobai.lab.doctor.rules.view import View
 from kobai.lab.plain import plain
@@ -148,7 +149,9 @@ def treat(
     case = diagnosis.case
     if case is None:
         raise ValueError("treat: this diagnosis does not know its net, for it was not made by diagnose()")
-    batches = batches_for(case, data)
+    batches = [case.batch] if data is None else list(data)
+    if not batches:
+        raise DataError("treat: the data gave no batch")
     with undisturbed():
         manual_seed(seed)
         courses = _courses(case, diagnosis, batches, steps, seed)
@@ -184,9 +187,9 @@ def _courses(case: Case, diagnosis: Diagnosis, batches: list[Any], steps: int, s
             losses = _train(trained, case, batches, steps, seed)
         seen = outcome(losses, _end(losses), guess, batches, patient.optimizer if case.optimizer is not None else None)
         if seen is not None and seen.disease not in [finding.disease for finding in left.findings]:
-            left = replace(left, findings=rules.ordered([*left.findings, seen]))
+            left = replace(left, findings=ordered([*left.findings, seen]))
         courses.append(_Course(cured, trained, losses, left))
-        known = [f for f in left.roots if f.cure.applicable and f.severity != "note"]
+        known = [f for f in left.roots if f.cure.applicable]
         todo = [f for f in known if f.severity == "error" or not diagnosis.errors]
         fresh = [f for f in todo if (f.disease, f.cure.code) not in [(c.disease, c.cure.code) for c in cured]]
         if not fresh or len(cured) == ROUNDS:

@@ -2,45 +2,84 @@
 
 from __future__ import annotations
 
-from kobai.lab.doctor.cures import Cure
-from kobai.lab.doctor.diseases import (
-    BLIND,
-    COLLAPSE_FACTOR,
-    COLLAPSED,
-    COLLAPSED_SOME,
-    DEAD,
-    DEAD_FEW,
-    DEAD_SOME,
-    EXPLODE_FACTOR,
-    EXPLODED,
-    EXPLODED_SIZE,
-    FEW,
-    HARD,
-    HEAVY,
-    LIGHT,
-    SATURATED,
-    SATURATED_SOME,
-    SCORES_HEAVY,
-)
-from kobai.lab.doctor.findings import Evidence, Finding
-from kobai.lab.doctor.rules.view import View, found
+from kobai.lab.doctor.findings import Disease, Evidence, Finding, graded
+from kobai.lab.doctor.rules.data import FAULTS, FEW
+from kobai.lab.doctor.rules.view import View
 from kobai.lab.probe.probes import SQUASHING
+
+SATURATED, SATURATED_SOME = 0.3, 0.15
+HARD = {"hardtanh": (0.6, 0.45)}
+"""Errors and warnings for activations that are flat beyond 1, as a third of N(0, 1) is."""
+COLLAPSED, COLLAPSED_SOME, COLLAPSE_FACTOR = 3e-3, 1e-2, 0.5
+EXPLODED, EXPLODE_FACTOR, EXPLODED_SIZE = 25.0, 1.5, 10.0
+BLIND, SCORES_HEAVY = 3.0, 3.0
+"""Loss over that of the best output that is one for all samples, and weights of the last layer over those that fit."""
+DEAD, DEAD_SOME, DEAD_FEW = 0.6, 0.4, 0.9
+HEAVY, LIGHT = 1.5, 0.6
+"""Weights over those that fit the activation, from which on they are blamed."""
+
+SATURATED_ACTIVATIONS = Disease(
+    "saturated",
+    "saturated activations",
+    f"in a hidden layer {SATURATED:.0%} (warning: {SATURATED_SOME:.0%}) of the outputs lie where the slope is below "
+    "5 % of its greatest",
+    "A flat activation passes no gradient. With matching weights its argument has a standard deviation of about 1, "
+    "and less than 4 % of tanh's outputs, and none of sigmoid's, are flat.",
+    "LeCun et al. 1998, section 4.4; Glorot and Bengio, AISTATS 2010, section 3",
+    (*FAULTS, "symmetric"),
+    looks=True,
+)
+EXPLODING_ACTIVATIONS = Disease(
+    "exploding-activations",
+    "exploding activations",
+    f"the signal grows by more than {EXPLODED:g} in all and {EXPLODE_FACTOR:g} per layer, to a size above "
+    f"{EXPLODED_SIZE:g}; or the loss is above {BLIND:g} times that of one output for all samples, and the last layer's "
+    f"weights {SCORES_HEAVY:g} times as large as those that fit",
+    "With He's variance 2/fan_in the factor of a rectifier's layer is 1; a residual sum without normalisation has √2, "
+    "and trains. What grows faster does so exponentially in the depth. Who knows nothing should say nothing.",
+    "He, Zhang, Ren, Sun, ICCV 2015, section 2.2; Hanin and Rolnick, NeurIPS 2018; De and Smith, NeurIPS 2020; "
+    "Karpathy, A recipe for training neural networks, 2019",
+    (*FAULTS, "symmetric"),
+    looks=True,
+)
+COLLAPSED_ACTIVATIONS = Disease(
+    "collapsed",
+    "collapsed activations",
+    f"what differs from sample to sample shrinks below {COLLAPSED:g} (warning: {COLLAPSED_SOME:g}) of what the inputs "
+    f"had, and by more than {COLLAPSE_FACTOR:g} per layer",
+    "The last layers see almost the same for every sample: the loss stays at chance, and the gradient of every weight, "
+    "a product with its input's variation, is as small.",
+    "Glorot and Bengio 2010, section 4.2; He et al. 2015, section 2.2",
+    (*FAULTS, "symmetric", "saturated", "dying-relu"),
+    looks=True,
+)
+DYING_RELU = Disease(
+    "dying-relu",
+    "dying ReLU",
+    f"{DEAD:.0%} (warning: {DEAD_SOME:.0%}) of a layer's units are 0 for every sample of the batch; {DEAD_FEW:.0%} in "
+    f"a batch of fewer than {FEW} samples",
+    "A unit that is never positive has slope 0 for every sample, and no gradient ever brings it back. Some dead units "
+    "are normal: where samples look alike, as in deep narrow nets, or are few, up to half of them, by chance.",
+    "Lu, Shin, Su, Karniadakis, arXiv:1903.06733; Maas, Hannun, Ng, ICML 2013",
+    (*FAULTS, "symmetric", "exploding-activations"),
+    looks=True,
+)
 
 
 def saturated(view: View) -> Finding | None:
     """The share of outputs where the slope is below 5 % of its greatest, |f′(a)| < 0.05 max |f′|, in the worst hidden layer."""
     limits = {name: HARD.get(name, (SATURATED, SATURATED_SOME)) for name in SQUASHING}
     bad = [
-        (stage, stage.output.output.saturated)
-        for stage in view.hidden
+        (stage.output.output.saturated, i)
+        for i, stage in enumerate(view.hidden)
         if stage.output.activation in limits and stage.output.output.saturated > limits[stage.output.activation][1]
     ]
     if not bad:
         return None
-    worst, share = max(bad, key=lambda pair: pair[1])
-    kind = str(worst.output.activation)
-    severity = "error" if share > limits[kind][0] else "warning"
-    heavy = max(view.gain(view.stages.index(stage)) for stage, _ in bad)
+    share, at = max(bad, key=lambda pair: pair[0])
+    worst = view.hidden[at].output
+    kind = str(worst.activation)
+    heavy = max(view.gain(i) for _, i in bad)
     cause = (
         f"The weights before {kind} are {heavy:.2g} times as large as those that fit, so that its argument lies in the flat "
         f"parts."
@@ -49,47 +88,34 @@ def saturated(view: View) -> Finding | None:
     )
     # Three sigmoids in a row learn slowly even with fitting weights: each has a slope of 1/4 at most.
     deep = sum(stage.output.activation == "sigmoid" for stage in view.hidden) >= 3
-    return found(
-        "saturated",
-        severity,
-        [stage.output.name for stage, _ in bad],
-        [
-            Evidence(
-                f"flat outputs of {worst.output.name!r}", share, limits[kind][severity == "warning"], True, share=True
-            )
-        ],
+    return SATURATED_ACTIVATIONS.found(
+        [graded(f"flat outputs of {worst.name!r}", share, *limits[kind], share=True)],
         cause,
         view.rectify() if deep else view.reinitialise(),
+        [view.hidden[i].output.name for _, i in bad],
     )
 
 
 def exploding(view: View) -> Finding | None:
     """Growth sᵢ / s₀ and growth per layer, (sᵢ / s₀)^(1/i), at the first hidden stage where the signal is large; or scores
     that cost far more than knowing nothing."""
-    sizes, depths = view.sizes, view.depths
-    for i in range(1, len(sizes)):
-        if not sizes[0] > 0 or not sizes[i] > EXPLODED_SIZE:
-            continue
-        growth = sizes[i] / sizes[0]
-        factor = growth ** (1 / depths[i])
-        if growth > EXPLODED and factor > EXPLODE_FACTOR:
+    for growth, factor, layer in view.passed:
+        if layer.output.signal > EXPLODED_SIZE and growth > EXPLODED and factor > EXPLODE_FACTOR:
             where = [layer.name for layer in view.trunk if layer.output.signal > EXPLODED_SIZE]
-            heavy = max(view.gain(j) for j in range(len(view.hidden)))
+            heavy = max(view.gain(i) for i in range(len(view.hidden)))
             weights = (
                 f"its weights being up to {heavy:.2g} times as large as those that fit"
                 if heavy > HEAVY
                 else "though no weight alone is too large for it"
             )
-            return found(
-                "exploding-activations",
-                "error",
-                where,
+            return EXPLODING_ACTIVATIONS.found(
                 [
                     Evidence(f"growth of the signal from the inputs to {where[0]!r}", growth, EXPLODED, True),
                     Evidence("growth per layer", factor, EXPLODE_FACTOR, True),
                 ],
                 f"Every layer widens what it is given {factor:.2g} times, {weights}.",
                 view.reinitialise() if heavy > HEAVY else view.normalise(),
+                where,
             )
     return _scores(view)
 
@@ -102,78 +128,58 @@ def _scores(view: View) -> Finding | None:
     if not loss > BLIND or not heavy > SCORES_HEAVY:
         return None
     last = view.stages[-1].layer
-    return found(
-        "exploding-activations",
-        "error",
-        [last],
+    return EXPLODING_ACTIVATIONS.found(
         [
             Evidence("loss, over that of one output for all samples", loss, BLIND, True),
             Evidence(f"weights of {last!r}, over those that fit", heavy, SCORES_HEAVY, True),
         ],
         f"The last layer's weights are {heavy:.2g} times as large as those that fit: the net is sure of what it does not know.",
         view.reinitialise(),
+        [last],
     )
 
 
 def collapsed(view: View) -> Finding | None:
     """What is left of the signal, sᵢ / s₀, and how much per layer, (sᵢ / s₀)^(1/i), where least is left."""
-    sizes, depths, hidden, trunk = view.sizes, view.depths, view.hidden, view.trunk
-    if len(sizes) < 2 or not sizes[0] > 0 or not trunk:
+    if not view.passed:
         return None
-    shrunk = [(sizes[i] / sizes[0], (sizes[i] / sizes[0]) ** (1 / depths[i]), i) for i in range(1, len(sizes))]
-    left, factor, at = min(shrunk)
+    left, factor, least = min(view.passed, key=lambda stage: stage[:2])
     if not (left < COLLAPSED_SOME and factor < COLLAPSE_FACTOR):
         return None
-    severity = "error" if left < COLLAPSED else "warning"
-    offset = len(sizes) - len(trunk)
-    least = min(view.gain(i) for i in range(len(hidden)))
-    squashing = any(stage.output.activation in SQUASHING for stage in hidden)
+    light = min(view.gain(i) for i in range(len(view.hidden)))
     passes = f"passes on only {factor:.2g} of what differs between samples"
-    if least < LIGHT:
-        cure: Cure = view.reinitialise()
-        cause = f"The weights are too small, down to {least:.2g} times those that fit: every layer {passes}."
-    elif squashing:
+    if light < LIGHT:
+        cure = view.reinitialise()
+        cause = f"The weights are too small, down to {light:.2g} times those that fit: every layer {passes}."
+    elif any(stage.output.activation in SQUASHING for stage in view.hidden):
         cure = view.rectify()
         cause = f"The weights fit, but the activation's slope is small: every layer {passes}."
     else:
         cure = view.normalise()
         cause = f"Every layer {passes}, though its weights are large enough."
-    return found(
-        "collapsed",
-        severity,
-        [trunk[i - offset].name for ratio, _, i in shrunk if ratio < COLLAPSED_SOME and i >= offset],
+    what = f"signal left at {least.name!r}, of that of the inputs"
+    return COLLAPSED_ACTIVATIONS.found(
         [
-            Evidence(
-                f"signal left at {trunk[at - offset].name!r}, of that of the inputs",
-                left,
-                COLLAPSED if severity == "error" else COLLAPSED_SOME,
-                False,
-            ),
+            graded(what, left, COLLAPSED, COLLAPSED_SOME, above=False),
             Evidence("left per layer", factor, COLLAPSE_FACTOR, False),
         ],
         cause,
         cure,
+        [layer.name for ratio, _, layer in view.passed if ratio < COLLAPSED_SOME],
     )
 
 
 def dying(view: View) -> Finding | None:
     """The share of a rectifier's units that are 0 for every sample of the batch, in the worst hidden layer."""
     few = view.reading.layers[0].output.samples < FEW if view.reading.layers else True
-    warn, fail = (DEAD_FEW, DEAD_FEW) if few else (DEAD_SOME, DEAD)
-    bad = [(stage, stage.output.output.dead) for stage in view.hidden if stage.output.output.dead > warn]
+    error, warning = (DEAD_FEW, DEAD_FEW) if few else (DEAD, DEAD_SOME)
+    bad = [stage.output for stage in view.hidden if stage.output.output.dead > warning]
     if not bad:
         return None
-    worst, share = max(bad, key=lambda pair: pair[1])
-    severity = "error" if share > fail else "warning"
-    return found(
-        "dying-relu",
-        severity,
-        [stage.output.name for stage, _ in bad],
-        [
-            Evidence(
-                f"dead units of {worst.output.name!r}", share, fail if severity == "error" else warn, True, share=True
-            )
-        ],
+    worst = max(bad, key=lambda layer: layer.output.dead)
+    return DYING_RELU.found(
+        [graded(f"dead units of {worst.name!r}", worst.output.dead, error, warning, share=True)],
         "Biases or weights push the units' arguments below 0 for every sample, where ReLU has slope 0.",
         view.reinitialise(),
+        [layer.name for layer in bad],
     )

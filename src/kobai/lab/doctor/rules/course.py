@@ -7,12 +7,31 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from kobai.lab.doctor.cures import Advice, ScaleRate
-from kobai.lab.doctor.diseases import BETTER, FASTER, GUESSED, LOSS_GREW
-from kobai.lab.doctor.findings import Evidence, Finding
+from kobai.lab.doctor.cures import Cure, scale_rate
+from kobai.lab.doctor.findings import Disease, Evidence, Finding
+from kobai.lab.doctor.rules.data import FAULTS
 from kobai.lab.doctor.rules.numbers import spoilt
-from kobai.lab.doctor.rules.view import found
+from kobai.lab.doctor.rules.updates import LOSS_GREW, RATE_TOO_LARGE
 from kobai.optim import Optimizer
+
+BETTER, GUESSED, FASTER = 0.1, 0.02, 0.1
+"""Part of a loss by which a cure must lower it, and by which one that is learnt is below that of a guess; and of a rate at
+which a training diverged, what is left."""
+
+NO_BETTER_THAN_GUESSING = Disease(
+    "no-better-than-guessing",
+    "no better than guessing",
+    f"found by `treat` only: after its steps the loss is not finite, or not below that of one output for all samples "
+    f"by {GUESSED:.0%} (a warning if it falls)",
+    "A net that says the same of every sample has learnt nothing of what tells them apart, however healthy its layers "
+    "look.",
+    "definition of the loss; Karpathy, A recipe for training neural networks, 2019",
+    (
+        *FAULTS,
+        *"bounded-scores unshuffled symmetric saturated exploding-activations collapsed dying-relu".split(),
+        *"vanishing-gradient exploding-gradient rate-too-large rate-too-small".split(),
+    ),
+)
 
 
 def better(loss: float, other: float, by: float = BETTER) -> bool:
@@ -57,27 +76,22 @@ def outcome(
     grew = not math.isfinite(end) or end - losses[0] > (LOSS_GREW - 1) * max(abs(losses[0]), 1e-3)
     if grew and (guess is None or not end <= guess) and optimizer is not None and math.isfinite(losses[0]):
         rate = float(optimizer.param_groups[0]["lr"])
-        return found(
-            "rate-too-large",
-            "error",
-            [],
+        return RATE_TOO_LARGE.found(
             [Evidence(f"loss after {len(losses)} steps, less that before", end - losses[0], 0.0, True)],
             f"The loss grows from {losses[0]:.3g} to {end:.3g}: learning rate {rate:g} is too large for these gradients.",
-            ScaleRate(FASTER, rate),
+            scale_rate(FASTER, rate),
         )
     if math.isfinite(end) and (not guess or better(end, guess, GUESSED)):
         return None
     limit = guess if guess is not None else max(filter(math.isfinite, losses), default=0.0)
-    return found(
-        "no-better-than-guessing",
-        # A loss that still falls may need no more than further steps.
-        "warning" if better(end, losses[0], GUESSED) and math.isfinite(losses[0]) else "error",
-        [],
+    guessed = "." if guess is None else f", and {guess:.3g} for one output that is the same for all samples."
+    return NO_BETTER_THAN_GUESSING.found(
         [Evidence(f"loss after {len(losses)} steps", end, limit, True)],
-        f"After {len(losses)} steps the loss is {end:.3g}"
-        + (f", and {guess:.3g} for one output that is the same for all samples." if guess is not None else "."),
-        Advice(
+        f"After {len(losses)} steps the loss is {end:.3g}{guessed}",
+        Cure(
             "# does the net learn one small batch by heart? If not, look at the loss function, the last layer and what lies\n"
             "# between them, then at the targets; if it does, give it more steps, or data from which the targets can be told"
         ),
+        # A loss that still falls may need no more than further steps.
+        severity="warning" if better(end, losses[0], GUESSED) and math.isfinite(losses[0]) else "error",
     )

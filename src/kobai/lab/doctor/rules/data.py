@@ -3,28 +3,84 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Tensor
-from kobai.lab.doctor.cures import Advice, StandardiseInputs
-from kobai.lab.doctor.diseases import (
-    CONSTANT,
-    FEATURES_APART,
-    FEW,
-    INPUT_LARGE,
-    INPUT_SMALL,
-    MADE_UP,
-    OFFSET,
-    TARGET_LARGE,
-    TARGET_REACHED,
-    UNSHUFFLED,
-)
-from kobai.lab.doctor.findings import Evidence, Finding
-from kobai.lab.doctor.rules.view import View, found
+from kobai.lab.doctor.cures import Cure, standardise_inputs
+from kobai.lab.doctor.findings import Disease, Evidence, Finding
+from kobai.lab.doctor.rules.view import View
 from kobai.xp import to_host
+
+FAULTS = ("non-finite", "wrong-labels", "no-signal", "input-scale", "target-scale")
+"""Diseases of the data, of which those of the net may be consequences."""
+
+FEW = 16
+"""Samples. Fewer have one class, or leave half of the units at 0, by chance."""
+
+CONSTANT = 1e-5
+INPUT_LARGE, INPUT_SMALL, FEATURES_APART, OFFSET = 10.0, 1e-2, 100.0, 10.0
+MADE_UP = 0.1
+"""Signal after a normalised first stage that shows that it has made up for the inputs' size."""
+TARGET_LARGE, TARGET_REACHED = 10.0, 0.1
+IN_ORDER = -5.0
+"""Standard deviations: one shuffled batch in three million has so few changes of label."""
+
+WRONG_LABELS = Disease(
+    "wrong-labels",
+    "wrong labels",
+    "labels below 0 or not below the number of scores, where the loss function refuses them; -100 is left out",
+    "A label is the place of its score. Labels counted from 1 are the usual case.",
+    "definition of the cross-entropy of class indices",
+    fact=True,
+)
+NO_SIGNAL = Disease(
+    "no-signal",
+    "no signal",
+    f"inputs that differ from sample to sample by less than {CONSTANT:g} of their size; one target in a whole batch of "
+    f"{FEW} or more (a warning where there are two classes, of which one may be rare); no parameter that is given a "
+    "gradient; or a gradient that is 0 for every weight, while the last layer is given a signal",
+    "From inputs that are all alike nothing can be told apart, and without a gradient nothing is changed.",
+    "definition of the loss's gradient",
+    ("non-finite",),
+    fact=True,
+)
+UNSHUFFLED = Disease(
+    "unshuffled",
+    "samples in order of class",
+    f"a batch that lacks classes, in which neighbours differ so seldom that chance is {-IN_ORDER:g} standard "
+    "deviations away",
+    "Each batch's gradient is that of its few classes, and the net forgets the others meanwhile. A batch that is "
+    "ordered and holds all classes is harmless.",
+    "LeCun et al. 1998, section 4.2; test of runs: Wald and Wolfowitz 1940, Barton and David, Biometrika 1957",
+    ("non-finite", "wrong-labels"),
+    fact=True,
+)
+INPUT_SCALE = Disease(
+    "input-scale",
+    "wrong scale of the inputs",
+    f"root mean square above {INPUT_LARGE:g} or below {INPUT_SMALL:g}, or {OFFSET:g} times what differs between "
+    f"samples, unless the first layer is normalised and passes on a signal above {MADE_UP:g}; or one feature "
+    f"{FEATURES_APART:g} times as wide as the typical one",
+    "Initialisers and usual learning rates assume inputs of mean 0 and size 1. The loss's curvature along a weight "
+    "grows as the square of its input, and with it the greatest stable learning rate shrinks; a mean m beside a "
+    "spread s makes the condition number at least n m²/s² for n inputs.",
+    "LeCun, Bottou, Orr, Müller, Efficient BackProp, 1998, sections 4.3 and 5.3",
+    ("non-finite", "no-signal"),
+    looks=True,
+)
+TARGET_SCALE = Disease(
+    "target-scale",
+    "wrong scale of the targets",
+    f"root mean square of a regression's targets above {TARGET_LARGE:g}, while the outputs have less than "
+    f"{TARGET_REACHED:g} of that",
+    "Outputs begin at a size of about 1. The gradient of a squared error grows as the targets, so that plain steps "
+    "overshoot; steps that are divided by the gradient's size do not, and take targets/rate steps to arrive.",
+    "Bishop, Neural Networks for Pattern Recognition, 1995, section 8.2",
+    ("non-finite", "no-signal"),
+    looks=True,
+)
 
 IGNORED = -100
 """The label that cross-entropy leaves out, PyTorch's ``ignore_index``."""
@@ -36,13 +92,10 @@ def constant_inputs(view: View) -> Finding | None:
     if not spreads or any(spread > CONSTANT * size for size, spread in spreads):
         return None
     relative = max(spread / size if size else 0.0 for size, spread in spreads)
-    return found(
-        "no-signal",
-        "error",
-        [],
+    return NO_SIGNAL.found(
         [Evidence("spread of the inputs between samples, relative to their size", relative, CONSTANT, False)],
         "All inputs of the batch are alike, so that nothing can tell them apart.",
-        Advice(
+        Cure(
             "print(x[0], x[1])  # are they what you think? Look for a wrong index, a mask, a division by a large number"
         ),
     )
@@ -55,24 +108,23 @@ def alike_targets(view: View) -> Finding | None:
         return None
     two = view.classes in (1, 2) or (t.is_floating_point() and bool(((t == 0) | (t == 1)).all().item()))
     rare = ", or the other class is rare: then draw batches in which it is found (WeightedRandomSampler)" if two else ""
-    return found(
-        "no-signal",
-        "warning" if two else "error",
-        [],
+    return NO_SIGNAL.found(
         [Evidence(f"different targets among {len(t)} samples", 1, 2, False)],
         f"All samples of the batch have the same target: the data are sorted by class, or the labels are wrong{rare}.",
-        Advice(
+        Cure(
             "loader = kobai.utils.data.DataLoader(data, batch_size=64, shuffle=True)  # batches of all classes\n"
             "print(t[:20])  # and are these the labels that you expect?"
         ),
+        severity="warning" if two else "error",
     )
 
 
-def outside_labels(target: Any, classes: int | None) -> Finding | None:
-    """Labels for which the output has no score."""
+def wrong_labels(view: View) -> Finding | None:
+    """Labels for which the output has no score, where the loss function refuses them."""
+    classes = view.refused
     if classes is None or classes < 2:
         return None
-    labels = to_host(target.array)
+    labels = to_host(view.target.array)
     bad = labels[((labels < 0) & (labels != IGNORED)) | (labels >= classes)]
     if not bad.size:
         return None
@@ -89,7 +141,7 @@ def outside_labels(target: Any, classes: int | None) -> Finding | None:
         else f"print(t.min(), t.max())  # expected 0 to {classes - 1}: mend the labels, or give the last layer more outputs"
     )
     evidence = Evidence(f"{'least' if low else 'greatest'} label", float(worst), limit, not low)
-    return found("wrong-labels", "error", [], [evidence], cause, Advice(cure))
+    return WRONG_LABELS.found([evidence], cause, Cure(cure))
 
 
 def unshuffled(view: View) -> Finding | None:
@@ -111,23 +163,19 @@ def unshuffled(view: View) -> Finding | None:
     expected = n - squares / n
     variance = (squares * (squares + n * (n + 1)) - 2 * n * cubes - n**3) / (n**2 * (n - 1))
     changes = int((labels[1:] != labels[:-1]).sum())
-    if not variance > 0 or (changes - expected) / math.sqrt(variance) >= UNSHUFFLED:
+    if not variance > 0:
         return None
-    return found(
-        "unshuffled",
-        "error",
-        [],
+    deviations = (changes - expected) / math.sqrt(variance)
+    if deviations >= IN_ORDER:
+        return None
+    what = f"changes of label along the batch, {expected:.0f} by chance: in standard deviations from that"
+    return UNSHUFFLED.found(
         [
-            Evidence(
-                f"changes of label along the batch, {expected:.0f} by chance: in standard deviations from that",
-                (changes - expected) / math.sqrt(variance),
-                UNSHUFFLED,
-                False,
-            ),
+            Evidence(what, deviations, IN_ORDER, False),
             Evidence("classes in the batch", len(counts), classes, False),
         ],
         "The samples come in order of their class, so that each batch shows few classes and the net forgets the others.",
-        Advice("loader = kobai.utils.data.DataLoader(data, batch_size=64, shuffle=True)"),
+        Cure("loader = kobai.utils.data.DataLoader(data, batch_size=64, shuffle=True)"),
     )
 
 
@@ -142,29 +190,22 @@ def input_scale(view: View) -> Finding | None:
         return None
     varying = spread[spread > 0]
     apart = float(varying.max() / np.median(varying))
-    evidence = []
     first = view.stages[0] if view.stages else None
     made_up = first is not None and first.normalised and first.output.output.signal >= MADE_UP
-    if not made_up:
-        if size > INPUT_LARGE:
-            evidence.append(Evidence("root mean square of the inputs", size, INPUT_LARGE, True))
-        if size < INPUT_SMALL:
-            evidence.append(Evidence("root mean square of the inputs", size, INPUT_SMALL, False))
-        if size > OFFSET * typical:
-            evidence.append(
-                Evidence("size of the inputs over what differs between samples", size / typical, OFFSET, True)
-            )
-    if apart > FEATURES_APART:
-        evidence.append(Evidence("widest feature over the typical one", apart, FEATURES_APART, True))
+    scale = [
+        Evidence("root mean square of the inputs", size, INPUT_LARGE, True),
+        Evidence("root mean square of the inputs", size, INPUT_SMALL, False),
+        Evidence("size of the inputs over what differs between samples", size / typical, OFFSET, True),
+    ]
+    widths = Evidence("widest feature over the typical one", apart, FEATURES_APART, True)
+    evidence = [each for each in (*([] if made_up else scale), widths) if each.passed]
     if not evidence:
         return None
-    return found(
-        "input-scale",
-        "error",
-        [first.layer] if first is not None else [],
+    return INPUT_SCALE.found(
         evidence,
         "The inputs are not standardised: weights and learning rate are made for inputs of mean 0 and size 1.",
-        StandardiseInputs.of(x),
+        standardise_inputs(x),
+        [first.layer] if first is not None else [],
     )
 
 
@@ -180,19 +221,17 @@ def target_scale(view: View) -> Finding | None:
         size = math.sqrt(float((t.detach().double() ** 2).mean().item()))
     if not size > TARGET_LARGE or output.rms > TARGET_REACHED * size:
         return None
-    return found(
-        "target-scale",
-        "error",
-        [layers[-1].name],
+    return TARGET_SCALE.found(
         [
             Evidence("root mean square of the targets", size, TARGET_LARGE, True),
             Evidence("size of the outputs, relative to that of the targets", output.rms / size, TARGET_REACHED, False),
         ],
         "The targets are not standardised: a net's outputs begin at a size of about 1, and its last layer has far to go.",
-        Advice(
+        Cure(
             "shift, scale = t.mean(0), t.std(0).clamp(min=1e-6)  # of the training data\n"
             "t = (t - shift) / scale  # for training; a prediction is then model(x) * scale + shift"
         ),
+        [layers[-1].name],
     )
 
 

@@ -4,66 +4,81 @@ from __future__ import annotations
 
 import math
 
-from kobai.lab.doctor.cures import ClipGradients, Cure, Orthogonal
-from kobai.lab.doctor.diseases import (
-    GRADIENT_FACTOR,
-    GRADIENT_GREW,
-    GRADIENT_NORM,
-    GRADIENT_NORM_SOME,
-    HEAVY,
-    LIGHT,
-    RATIO_LARGE,
-    RECURRENT,
-    VANISH_FACTOR,
-    VANISHED,
-    VANISHED_SOME,
-)
-from kobai.lab.doctor.findings import Evidence, Finding
-from kobai.lab.doctor.rules.view import View, found
+from kobai.lab.doctor import cures
+from kobai.lab.doctor.findings import Disease, Evidence, Finding, graded
+from kobai.lab.doctor.rules.activations import HEAVY, LIGHT
+from kobai.lab.doctor.rules.data import FAULTS
+from kobai.lab.doctor.rules.updates import RATIO_LARGE
+from kobai.lab.doctor.rules.view import View
 from kobai.lab.probe.probes import SQUASHING
 
+VANISHED, VANISHED_SOME, VANISH_FACTOR = 5e-3, 2e-2, 0.5
+GRADIENT_GREW, GRADIENT_FACTOR, GRADIENT_NORM, GRADIENT_NORM_SOME = 100.0, 2.0, 100.0, 30.0
+RECURRENT = 5.0
+"""Times the size of an orthogonal matrix's weights, which is 1/√n; initialisers give 0.6 to 1, and training up to 2 or so."""
 
-def _norms(view: View) -> list[tuple[str, float, int]]:
-    """‖∂L/∂hᵢ‖ at each hidden stage, from the input on, and how deep it lies; without stages that are given none."""
-    depths = view.depths[-len(view.trunk) :] if view.trunk else []
-    return [
+VANISHING_GRADIENT = Disease(
+    "vanishing-gradient",
+    "vanishing gradient",
+    f"from the last hidden layer to the first the gradient shrinks below {VANISHED:g} (warning: {VANISHED_SOME:g}), "
+    f"and by more than {VANISH_FACTOR:g} per layer",
+    "Sigmoid's slope is at most 1/4: with weights that keep the signal's size every layer takes three quarters of the "
+    "gradient, and the first layers learn thousands of times more slowly than the last.",
+    "Hochreiter 1991; Bengio, Simard, Frasconi, IEEE TNN 1994; Glorot and Bengio 2010",
+    (*FAULTS, "symmetric", "saturated", "collapsed", "dying-relu"),
+    looks=True,
+)
+EXPLODING_GRADIENT = Disease(
+    "exploding-gradient",
+    "exploding gradient",
+    f"growing from the last hidden layer to the first by more than {GRADIENT_GREW:g} in all and {GRADIENT_FACTOR:g} "
+    f"per layer; or, where the step is in proportion to the gradient (SGD), a norm of all weights' gradients above "
+    f"{GRADIENT_NORM:g} (warning: {GRADIENT_NORM_SOME:g}) whose step changes some weight by more than "
+    f"{RATIO_LARGE:g} of its size; or recurrent weights {RECURRENT:g} times as large as orthogonal ones",
+    "The mean cross-entropy of a net with outputs of size 1 has a gradient of norm 1 to 5. A step along one a hundred "
+    "times as long leaves the region for which it was computed. Adam and its like divide by the gradient's size, and "
+    "do not mind it.",
+    "Pascanu, Mikolov, Bengio, ICML 2013",
+    (*FAULTS, "symmetric", "saturated", "exploding-activations"),
+    looks=True,
+)
+
+
+def _shares(view: View) -> list[tuple[str, float, int]]:
+    """The gradient on its way back, for each hidden stage from the input on: the stage's name, ‖∂L/∂hᵢ‖ / ‖∂L/∂h_L‖, and how
+    many layers lie between the two. None where fewer than two stages are given a gradient, or the last is given none."""
+    norms = [
         (layer.name, layer.gradient.norm, depth)
-        for layer, depth in zip(view.trunk, depths, strict=True)
+        for layer, depth in zip(view.trunk, view.depths, strict=True)
         if layer.gradient is not None
     ]
+    if len(norms) < 2 or not norms[-1][1] > 0:
+        return []
+    _, end, deepest = norms[-1]
+    return [(name, norm / end, deepest - depth) for name, norm, depth in norms]
 
 
 def vanishing(view: View) -> Finding | None:
     """‖∂L/∂h₁‖ / ‖∂L/∂h_L‖, and its (L − 1)-th root: what one layer leaves."""
-    norms = _norms(view)
-    if len(norms) < 2 or not norms[-1][1] > 0:
+    shares = _shares(view)
+    if not shares:
         return None
-    (first, start, above), (last, end, below) = norms[0], norms[-1]
-    left = start / end
-    factor = left ** (1 / (below - above))
+    (first, left, distance), (last, *_) = shares[0], shares[-1]
+    factor = left ** (1 / distance)
     if not (left < VANISHED_SOME and factor < VANISH_FACTOR):
         return None
-    severity = "error" if left < VANISHED else "warning"
     kinds = {stage.output.activation or "" for stage in view.hidden} & SQUASHING
     least = min((view.gain(i) for i in range(1, len(view.hidden))), default=1.0)
-    cure: Cure = view.rectify() if kinds else view.reinitialise() if least < LIGHT else view.normalise()
     because = f"the slope of {', '.join(sorted(kinds))}" if kinds else "the slopes and weights on its way"
-    layers = "one layer" if below - above == 1 else f"{below - above} layers"
-    return found(
-        "vanishing-gradient",
-        severity,
-        [name for name, norm, _ in norms if norm / end < VANISHED_SOME],
+    layers = "one layer" if distance == 1 else f"{distance} layers"
+    return VANISHING_GRADIENT.found(
         [
-            Evidence(
-                f"gradient at {first!r} over that at {last!r}",
-                left,
-                VANISHED if severity == "error" else VANISHED_SOME,
-                False,
-            ),
+            graded(f"gradient at {first!r} over that at {last!r}", left, VANISHED, VANISHED_SOME, above=False),
             Evidence("left per layer", factor, VANISH_FACTOR, False),
         ],
         f"Each layer passes on {factor:.2g} of the gradient: {because}, multiplied over {layers}.",
-        cure,
+        view.rectify() if kinds else view.reinitialise() if least < LIGHT else view.normalise(),
+        [name for name, share, _ in shares if share < VANISHED_SOME],
     )
 
 
@@ -73,41 +88,28 @@ def exploding(view: View) -> Finding | None:
     if within := _recurrent(view):
         return within
     evidence: list[Evidence] = []
-    severity = "warning"
-    norms = _norms(view)
-    if len(norms) >= 2 and norms[-1][1] > 0:
-        (first, start, above), (last, end, below) = norms[0], norms[-1]
-        growth = start / end
-        factor = growth ** (1 / (below - above))
+    if shares := _shares(view):
+        (first, growth, distance), (last, *_) = shares[0], shares[-1]
+        factor = growth ** (1 / distance)
         if growth > GRADIENT_GREW and factor > GRADIENT_FACTOR:
-            severity = "error"
             evidence.append(Evidence(f"gradient at {first!r} over that at {last!r}", growth, GRADIENT_GREW, True))
             evidence.append(Evidence("growth per layer", factor, GRADIENT_FACTOR, True))
-    known = [weight for weight in view.reading.weights if weight.gradient is not None]
-    total = math.sqrt(sum(weight.gradient.norm**2 for weight in known if weight.gradient is not None))
-    ratio = max((weight.ratio for weight in known if math.isfinite(weight.ratio)), default=0.0)
+    norms = [(weight, weight.gradient.norm) for weight in view.reading.weights if weight.gradient is not None]
+    total = math.sqrt(sum(norm**2 for _, norm in norms))
+    ratio = max((weight.ratio for weight, _ in norms if math.isfinite(weight.ratio)), default=0.0)
     if total > GRADIENT_NORM_SOME and ratio > RATIO_LARGE and view.plain and not view.clipped:
-        large = total > GRADIENT_NORM
-        severity = "error" if large else severity
-        limit = GRADIENT_NORM if large else GRADIENT_NORM_SOME
-        evidence.append(Evidence("norm of all weights' gradients", total, limit, True))
+        evidence.append(graded("norm of all weights' gradients", total, GRADIENT_NORM, GRADIENT_NORM_SOME))
         evidence.append(Evidence("largest update-to-weight ratio", ratio, RATIO_LARGE, True))
     if not evidence:
         return None
-    gains = [view.gain(i) for i in range(len(view.stages)) if not view.stages[i].normalised]
-    heavy = max(gains, default=1.0)
-    cause = (
+    heavy = max((view.gain(i) for i, stage in enumerate(view.stages) if not stage.normalised), default=1.0)
+    return EXPLODING_GRADIENT.found(
+        evidence,
         f"Weights up to {heavy:.2g} times as large as those that fit multiply the gradient on its way back."
         if heavy > HEAVY
-        else "The loss is steep: it is summed instead of averaged, or its targets are large."
-    )
-    return found(
-        "exploding-gradient",
-        severity,
-        [weight.layer for weight in known if weight.gradient is not None and weight.gradient.norm > total / 10],
-        evidence,
-        cause,
-        view.reinitialise() if heavy > HEAVY else ClipGradients(1.0),
+        else "The loss is steep: it is summed instead of averaged, or its targets are large.",
+        view.reinitialise() if heavy > HEAVY else cures.clip_gradients(),
+        [weight.layer for weight, norm in norms if norm > total / 10],
     )
 
 
@@ -123,11 +125,9 @@ def _recurrent(view: View) -> Finding | None:
     if not bad:
         return None
     layer, size = max(bad.items(), key=lambda pair: pair[1])
-    return found(
-        "exploding-gradient",
-        "error",
-        list(bad),
+    return EXPLODING_GRADIENT.found(
         [Evidence(f"recurrent weights of {layer!r}, over those of an orthogonal matrix", size, RECURRENT, True)],
         f"At each step of a sequence the state is multiplied by weights {size:.2g} times as large as orthogonal ones.",
-        Orthogonal(tuple(bad)),
+        cures.orthogonal(list(bad)),
+        list(bad),
     )

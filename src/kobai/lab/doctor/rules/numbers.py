@@ -8,9 +8,18 @@ from typing import Any
 
 from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Tensor
-from kobai.lab.doctor.cures import Advice
-from kobai.lab.doctor.findings import Evidence, Finding
-from kobai.lab.doctor.rules.view import View, found
+from kobai.lab.doctor.cures import Cure
+from kobai.lab.doctor.findings import Disease, Evidence, Finding
+from kobai.lab.doctor.rules.view import View
+
+NON_FINITE = Disease(
+    "non-finite",
+    "numbers that are not finite",
+    "any input, target, weight, output, loss or gradient is NaN or infinite",
+    "Nothing can be learnt from them, and they spread: one NaN spoils every number computed with it.",
+    "IEEE 754, 6.2",
+    fact=True,
+)
 
 REPAIR = """good = {0}.isfinite().reshape(len({0}), -1).all(1)
 x, t = x[good], t[good]  # without the samples that hold such numbers; or repair them"""
@@ -32,40 +41,38 @@ def non_finite(view: View) -> Finding | None:
         layers = [*dict.fromkeys(name.rpartition(".")[0] for name in bad)]
         drawn = {stage.layer for stage in view.stages}
         cause = "The parameters themselves are not finite: an earlier step, or the initialiser, went wrong."
-        cure = view.reinitialise() if drawn.issuperset(layers) else Advice(AGAIN.format(", ".join(bad[:3])))
-        return found(
-            "non-finite", "error", layers, [Evidence("parameters that are not finite", len(bad), 0, True)], cause, cure
-        )
+        cure = view.reinitialise() if drawn.issuperset(layers) else Cure(AGAIN.format(", ".join(bad[:3])))
+        return NON_FINITE.found([Evidence("parameters that are not finite", len(bad), 0, True)], cause, cure, layers)
     outputs = [layer.name for layer in reading.layers if not layer.output.finite]
     if outputs:
         cause = f"The numbers overflow in layer {outputs[0]!r}: its inputs and weights are finite, and their products are not."
         evidence = Evidence("layers whose outputs are not finite", len(outputs), 0, True)
-        return found("non-finite", "error", outputs, [evidence], cause, view.reinitialise())
+        return NON_FINITE.found([evidence], cause, view.reinitialise(), outputs)
     if view.losses and not math.isfinite(view.losses[0]):
         last = reading.layers[-1]
         if last.output.largest > HUGE:
             cause = f"The outputs are as large as {last.output.largest:.1g}, and the loss of them is more than a float32 holds."
             evidence = Evidence("largest output", last.output.largest, HUGE, True)
-            return found("non-finite", "error", [last.name], [evidence], cause, view.reinitialise())
+            return NON_FINITE.found([evidence], cause, view.reinitialise(), [last.name])
         cause = f"All outputs are finite, and the loss is {view.losses[0]:g}: the loss function takes log 0 or divides by 0."
-        cure = Advice(
+        cure = Cure(
             "# keep log and division off 0: give scores, not probabilities, to a loss that takes both together,\n"
             "loss_fn = nn.functional.cross_entropy  # or nn.functional.binary_cross_entropy_with_logits\n"
             "# or bound what goes into them, as in p.clamp(min=1e-7).log()"
         )
-        return found("non-finite", "error", [], [Evidence("losses that are not finite", 1, 0, True)], cause, cure)
+        return NON_FINITE.found([Evidence("losses that are not finite", 1, 0, True)], cause, cure)
     gradients = [layer.name for layer in reading.layers if layer.gradient is not None and not layer.gradient.finite]
     if gradients:
         cause = (
             f"Outputs and loss are finite, and the gradient is not from layer {gradients[-1]!r} down: the loss or that "
             f"layer divides by 0."
         )
-        cure = Advice(
+        cure = Cure(
             "# look at what is computed from that layer's output: sqrt, log, norm and division have no finite slope at 0;\n"
             "# add a small number before them, as in (y**2).sum(1).add(1e-12).sqrt()"
         )
         evidence = Evidence("layers whose gradient is not finite", len(gradients), 0, True)
-        return found("non-finite", "error", gradients[::-1], [evidence], cause, cure)
+        return NON_FINITE.found([evidence], cause, cure, gradients[::-1])
     return None
 
 
@@ -75,7 +82,7 @@ def spoilt(inputs: Sequence[Any], target: Any) -> Finding | None:
         if numbers := sum(_count(tensor) for tensor in tensors):
             cause = f"The {what} hold NaN or infinity; one such number spoils the whole batch."
             evidence = Evidence(f"numbers of the {what} that are not finite", numbers, 0, True)
-            return found("non-finite", "error", [], [evidence], cause, Advice(REPAIR.format(name)))
+            return NON_FINITE.found([evidence], cause, Cure(REPAIR.format(name)))
     return None
 
 

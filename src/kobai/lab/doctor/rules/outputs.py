@@ -8,10 +8,9 @@ from typing import Any
 from kobai import nn
 from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Tensor
-from kobai.lab.doctor.cures import Advice, Cure, RemoveActivation
-from kobai.lab.doctor.diseases import FLOOR, FLOOR_SOME
-from kobai.lab.doctor.findings import Evidence, Finding
-from kobai.lab.doctor.rules.view import View, found
+from kobai.lab.doctor.cures import Cure, remove_activation
+from kobai.lab.doctor.findings import Disease, Finding, graded
+from kobai.lab.doctor.rules.view import View
 from kobai.lab.probe.probes import LayerStats
 from kobai.nn import functional as F
 
@@ -25,6 +24,21 @@ BOUNDS = {
 }
 FAR = (2.0, 5.0, 50.0)
 """Scores beyond all bounds: one that is as good as infinite, and smaller ones, which smoothed labels ask for."""
+
+
+FLOOR, FLOOR_SOME = 0.5, 0.1
+"""Least loss that outputs can reach, over that of one output for all samples."""
+
+BOUNDED_SCORES = Disease(
+    "bounded-scores",
+    "probabilities in the place of scores",
+    f"a last activation with bounds (softmax, sigmoid, tanh), within which the loss cannot fall below {FLOOR:g} "
+    f"(warning: {FLOOR_SOME:g}) of that of one output for all samples, while scores without bounds cost less than half",
+    "A loss that takes scores squashes them itself. Squashed twice, C classes cost log(1 + (C − 1)/e) at least, and "
+    "the gradient is that of one softmax times that of the other: it learns slowly, at any rate.",
+    "definition of the cross-entropy of scores; Bridle, Neurocomputing, 1990",
+    ("non-finite", "wrong-labels"),
+)
 
 
 def bounded_scores(view: View) -> Finding | None:
@@ -46,28 +60,16 @@ def bounded_scores(view: View) -> Finding | None:
     beyond = min(_loss(view, far * (2 * truth - 1)) for far in FAR)
     if not least > FLOOR_SOME * view.chance or not beyond < FLOOR * least:
         return None
-    severe = least > FLOOR * view.chance
     module = dict(view.model.named_modules()).get(last.name) if kind else None
-    cure: Cure = (
-        RemoveActivation(last.name, name, fused=isinstance(module, nn.Linear))
-        if module is not None and not next(module.children(), None)
-        else Advice(f"# in forward(), leave out the last {name}: the loss function takes scores, and applies its own")
-    )
-    return found(
-        "bounded-scores",
-        "error" if severe else "warning",
-        [last.name] if kind else [],
-        [
-            Evidence(
-                f"least loss of outputs from {low:g} to {high:g}, over that of one output for all samples",
-                least / view.chance,
-                FLOOR if severe else FLOOR_SOME,
-                True,
-            )
-        ],
+    what = f"least loss of outputs from {low:g} to {high:g}, over that of one output for all samples"
+    return BOUNDED_SCORES.found(
+        [graded(what, least / view.chance, FLOOR, FLOOR_SOME)],
         f"The model ends in {name}, and the loss function takes scores, which it squashes itself, as by softmax or sigmoid: "
         f"the loss cannot fall below {least:.3g}, and its gradient is small.",
-        cure,
+        remove_activation(last.name, name, fused=isinstance(module, nn.Linear))
+        if module is not None and not next(module.children(), None)
+        else Cure(f"# in forward(), leave out the last {name}: the loss function takes scores, and applies its own"),
+        [last.name] if kind else [],
     )
 
 

@@ -10,15 +10,27 @@ import numpy as np
 
 from kobai import nn, ops
 from kobai.core.grad_mode import no_grad
-from kobai.lab.doctor.cures import Advice, Unfreeze
-from kobai.lab.doctor.diseases import ALIKE
-from kobai.lab.doctor.findings import Evidence, Finding
-from kobai.lab.doctor.rules.view import Stage, View, found
+from kobai.lab.doctor.cures import Cure, unfreeze
+from kobai.lab.doctor.findings import Disease, Evidence, Finding
+from kobai.lab.doctor.rules.data import NO_SIGNAL
+from kobai.lab.doctor.rules.view import Stage, View
 from kobai.xp import to_host
 
 _PROJECTIONS = 4
 _EQUAL = 1e-4
 """Of the largest number: rows nearer than that are one."""
+
+ALIKE = 0.5
+
+SYMMETRIC = Disease(
+    "symmetric",
+    "symmetric units",
+    f"more than {ALIKE:.0%} of a layer's units have the weights and the gradients of another one",
+    "Units that are alike get the same gradient and stay alike for ever: the layer is as good as one unit. Weights "
+    "that are alike but get different gradients (a branch that begins at zero) are healthy.",
+    "Goodfellow, Bengio, Courville, Deep Learning, 2016, section 8.4",
+    ("non-finite", "wrong-labels", "no-signal"),
+)
 
 
 def twins(model: nn.Module, stages: list[Stage]) -> dict[str, float]:
@@ -46,17 +58,15 @@ def twins(model: nn.Module, stages: list[Stage]) -> dict[str, float]:
 
 def symmetric(view: View) -> Finding | None:
     """Hidden layers in which many units are one unit."""
-    bad = [(layer, share) for layer, share in view.twins.items() if share > ALIKE]
+    bad = {layer: share for layer, share in view.twins.items() if share > ALIKE}
     if not bad:
         return None
-    name, share = max(bad, key=lambda pair: pair[1])
-    return found(
-        "symmetric",
-        "error",
-        [layer for layer, _ in bad],
+    name, share = max(bad.items(), key=lambda pair: pair[1])
+    return SYMMETRIC.found(
         [Evidence(f"units of {name!r} that repeat another one", share, ALIKE, True, share=True)],
         "Units began with the same weights and get the same gradients, so that they stay one unit for ever.",
         view.reinitialise(),
+        list(bad),
     )
 
 
@@ -66,31 +76,26 @@ def no_gradient(view: View) -> Finding | None:
     if not any(parameter.requires_grad for parameter in parameters):
         evidence = Evidence("parameters that require a gradient", 0, 1, False)
         cause = "Every parameter has requires_grad=False: there is nothing to train."
-        return found("no-signal", "error", [], [evidence], cause, Unfreeze())
+        return NO_SIGNAL.found([evidence], cause, unfreeze())
     if all(parameter.grad is None for parameter in parameters):
         evidence = Evidence("parameters that were given a gradient", 0, 1, False)
         cause = "The loss does not depend on the parameters: the graph is cut, as by detach(), no_grad() or argmax."
-        cure = Advice(
+        cure = Cure(
             "# look for .detach(), .item(), .data, argmax() or kobai.tensor(…) between the parameters and the loss"
         )
-        return found("no-signal", "error", [], [evidence], cause, cure)
-    norms = [weight.gradient.norm for weight in view.reading.weights if weight.gradient is not None]
-    last = view.trunk[-1].output.signal if view.trunk else 0.0
-    if norms and all(norm == 0 for norm in norms) and last > 0 and not _masked(view):
-        layers = [weight.layer for weight in view.reading.weights if weight.gradient is not None]
+        return NO_SIGNAL.found([evidence], cause, cure)
+    norms = [(weight.layer, weight.gradient.norm) for weight in view.reading.weights if weight.gradient is not None]
+    signal = view.trunk[-1].output.signal if view.trunk else 0.0
+    learnt = bool(view.losses) and view.losses[0] == 0  # then no gradient is no fault
+    if norms and not any(norm for _, norm in norms) and signal > 0 and not learnt:
         evidence = Evidence("largest gradient of any weight", 0, math.ulp(0.0), False)
         cause = "Every weight's gradient is exactly 0, though the last layer is given a signal: the loss is flat there."
-        cure = Advice(
+        cure = Cure(
             "# look at what follows the last hidden layer: weights that are 0 and frozen, a clamp or a rounding,\n"
             "# targets that are all left out, a loss that is multiplied by 0"
         )
-        return found("no-signal", "error", layers, [evidence], cause, cure)
+        return NO_SIGNAL.found([evidence], cause, cure, [layer for layer, _ in norms])
     return None
-
-
-def _masked(view: View) -> bool:
-    """Whether the loss is 0: then all is learnt, and no gradient is no fault."""
-    return bool(view.losses) and view.losses[0] == 0
 
 
 @cache

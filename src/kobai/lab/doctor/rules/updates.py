@@ -3,44 +3,55 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from statistics import median
 
-from kobai.lab.doctor.cures import ScaleRate, SetRate
-from kobai.lab.doctor.diseases import (
-    LOSS_GREW,
-    OVERSHOOT,
-    RATIO_GOOD,
-    RATIO_LARGE,
-    RATIO_LARGE_SOME,
-    RATIO_SMALL,
-    RATIO_SMALL_SOME,
-)
-from kobai.lab.doctor.findings import Evidence, Finding
-from kobai.lab.doctor.rules.view import View, found
+from kobai.lab.doctor.cures import scale_rate, set_rate
+from kobai.lab.doctor.findings import Disease, Evidence, Finding, graded
+from kobai.lab.doctor.rules.data import FAULTS
+from kobai.lab.doctor.rules.view import View
 from kobai.lab.probe.probes import Reading
 
+RATIO_LARGE, RATIO_LARGE_SOME, RATIO_SMALL, RATIO_SMALL_SOME, RATIO_GOOD = 0.2, 0.15, 1e-5, 1e-4, 3e-3
+LOSS_GREW, OVERSHOOT, PATIENCE = 1.5, 1.2, 30
 
-def rate(view: View) -> Finding | None:
-    """The learning rate, too large or too small. Only the user's own is judged.
+RATE_TOO_LARGE = Disease(
+    "rate-too-large",
+    "learning rate too large",
+    f"median update-to-weight ratio above {RATIO_LARGE:g} (warning: {RATIO_LARGE_SOME:g}), while the loss does not "
+    f"fall, or rises by {OVERSHOOT:g} on its way; or a loss of the same batch that grows by {LOSS_GREW:g}, and has not "
+    f"come back after {PATIENCE} steps; in `treat` also one that ends its training higher than it began",
+    "A ratio of about 1e-3 is usual; Adam's first steps have lr divided by the weights' size, up to some 1e-2. At 0.2 "
+    "five steps write every weight anew. Above 2 / curvature gradient descent overshoots; up to twice that the loss "
+    "may grow at first and come back.",
+    "Karpathy, CS231n notes, 2015; LeCun et al. 1998, section 5; Lewkowycz et al., arXiv:2003.02218",
+    (
+        *FAULTS,
+        *"bounded-scores symmetric exploding-activations exploding-gradient saturated collapsed dying-relu".split(),
+    ),
+)
+RATE_TOO_SMALL = Disease(
+    "rate-too-small",
+    "learning rate too small",
+    f"largest update-to-weight ratio of all layers below {RATIO_SMALL:g} (warning: {RATIO_SMALL_SOME:g}); not judged "
+    "where a schedule may mean it",
+    "The reciprocal is the number of steps, all in one direction, in which a weight changes by its own size: ten "
+    "thousand at 1e-4. Careful fine-tuning has some 5e-4.",
+    "Karpathy, CS231n notes, 2015; Devlin et al., BERT, NAACL 2019, appendix A.3 (rates for fine-tuning)",
+    (
+        *FAULTS,
+        *"bounded-scores symmetric collapsed dying-relu vanishing-gradient saturated exploding-activations".split(),
+    ),
+)
 
-    Weights before a normalisation are left out: their size means nothing, and a step that is too long makes them longer and
-    the next one relatively shorter (van Laarhoven, arXiv:1706.05350).
-    """
-    if view.rate is None or (view.losses and not math.isfinite(view.losses[0])):
-        return None
-    free = {stage.weight.name for stage in view.stages if stage.normalised}
-    ratios = dict(_ratios(view.readings))
-    judged = {name: steps for name, steps in ratios.items() if name not in free}
-    if not judged:
-        return None
-    return _large(view, view.rate, judged, ratios) or _small(view, view.rate, judged)
 
-
-def _large(view: View, rate: float, judged: dict[str, list[float]], ratios: dict[str, list[float]]) -> Finding | None:
+def too_large(view: View) -> Finding | None:
     """A median ratio that is large while the loss does not fall steadily; or a loss of the same batch that grows."""
+    judged, rate = _judged(view), view.rate
+    if not judged or rate is None:
+        return None
     medians = [median(steps) for steps in judged.values()]
-    typical = min(median(medians), median([median(steps) for steps in ratios.values()]))
+    typical = min(median(medians), median([median(steps) for steps in _ratios(view.readings).values()]))
     first = median([steps[0] for steps in judged.values()])
     losses, seen = view.losses, view.losses[: len(view.readings)]
     diverged = len(losses) > 1 and not losses[-1] <= LOSS_GREW * max(losses[0], 1e-3)
@@ -52,45 +63,59 @@ def _large(view: View, rate: float, judged: dict[str, list[float]], ratios: dict
     evidence = [Evidence("median update-to-weight ratio", typical, limit, True)]
     if diverged:
         grown = losses[-1] / losses[0] if losses[0] else math.inf
-        evidence.append(
-            Evidence(f"loss after {len(losses) - 1} steps on one batch, over that before", grown, LOSS_GREW, True)
-        )
+        what = f"loss after {len(losses) - 1} steps on one batch, over that before"
+        evidence.append(Evidence(what, grown, LOSS_GREW, True))
     size = f"{typical:.3g} times" if typical >= 1 else f"{typical:.1%} of"
-    return found(
-        "rate-too-large",
-        "error" if limit == RATIO_LARGE or diverged else "warning",
-        [name.rpartition(".")[0] for name in judged],
+    return RATE_TOO_LARGE.found(
         evidence,
         f"A step changes a weight by {size} its size: learning rate {rate:g} is too large for these gradients.",
-        ScaleRate(min(0.5, RATIO_GOOD / max(first, RATIO_GOOD * 2)), rate),
+        scale_rate(min(0.5, RATIO_GOOD / max(first, RATIO_GOOD * 2)), rate),
+        [name.rpartition(".")[0] for name in judged],
+        "error" if limit == RATIO_LARGE or diverged else "warning",
     )
 
 
-def _small(view: View, rate: float, judged: dict[str, list[float]]) -> Finding | None:
+def too_small(view: View) -> Finding | None:
     """A largest ratio that is small, with a gradient that is not 0, while there is much to learn."""
+    judged, rate = _judged(view), view.rate
+    if not judged or rate is None or view.settling or view.learnt:
+        return None
     most = max(median(steps) for steps in judged.values())
     gradient = any(weight.gradient is not None and weight.gradient.norm > 0 for weight in view.reading.weights)
-    if view.settling or view.learnt or not most < RATIO_SMALL_SOME or not gradient:
+    if not most < RATIO_SMALL_SOME or not gradient:
         return None
-    severe = most < RATIO_SMALL
-    return found(
-        "rate-too-small",
-        "error" if severe else "warning",
+    if most > 0:
+        cause = f"A step changes no weight by more than {most:.1g} of its size: learning rate {rate:g} is too small."
+    elif rate > 0:
+        cause = f"No step changes any weight: learning rate {rate:g} is lost in the rounding of weights of this size."
+    else:
+        cause = "No step changes any weight: the learning rate is 0."
+    return RATE_TOO_SMALL.found(
+        [graded("largest update-to-weight ratio", most, RATIO_SMALL, RATIO_SMALL_SOME, above=False)],
+        cause,
+        scale_rate(RATIO_GOOD / most, rate) if most > 0 and rate > 0 else set_rate(1e-3, rate),
         [name.rpartition(".")[0] for name in judged],
-        [Evidence("largest update-to-weight ratio", most, RATIO_SMALL if severe else RATIO_SMALL_SOME, False)],
-        f"A step changes no weight by more than {most:.1g} of its size: learning rate {rate:g} is too small."
-        if most > 0
-        else f"No step changes any weight: learning rate {rate:g} is lost in the rounding of weights of this size."
-        if rate > 0
-        else "No step changes any weight: the learning rate is 0.",
-        ScaleRate(RATIO_GOOD / most, rate) if most > 0 and rate > 0 else SetRate(1e-3, rate),
     )
 
 
-def _ratios(readings: Sequence[Reading]) -> Iterator[tuple[str, list[float]]]:
+def _judged(view: View) -> dict[str, list[float]]:
+    """The ratios by which the user's own learning rate is judged.
+
+    Weights before a normalisation are left out: their size means nothing, and a step that is too long makes them longer and
+    the next one relatively shorter (van Laarhoven, arXiv:1706.05350).
+    """
+    if view.losses and not math.isfinite(view.losses[0]):
+        return {}
+    free = {stage.weight.name for stage in view.stages if stage.normalised}
+    return {name: steps for name, steps in _ratios(view.readings).items() if name not in free}
+
+
+def _ratios(readings: Sequence[Reading]) -> dict[str, list[float]]:
     """Update-to-weight ratios of each weight, step by step; not of weights that were 0."""
+    found = {}
     for i, weight in enumerate(readings[0].weights if readings else ()):
         ratios = [reading.weights[i].ratio for reading in readings if i < len(reading.weights)]
         ratios = [ratio for ratio in ratios if not math.isnan(ratio)]
         if ratios and math.isfinite(ratios[0]):
-            yield weight.name, ratios
+            found[weight.name] = ratios
+    return found

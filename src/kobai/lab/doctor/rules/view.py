@@ -14,25 +14,19 @@ import numpy as np
 from kobai import nn, ops
 from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Tensor
-from kobai.lab.doctor.cures import Cure, Normalise, Reinitialise, ReplaceActivation, Standardise
-from kobai.lab.doctor.diseases import DISEASES, LEARNT
-from kobai.lab.doctor.findings import Evidence, Finding
+from kobai.lab.doctor import cures
+from kobai.lab.doctor.cures import Cure, Standardise
 from kobai.lab.probe.probes import LayerStats, Reading, WeightStats
+from kobai.nn.batchnorm import _BatchNorm
 from kobai.nn.init import _calculate_fan_in_and_fan_out
 from kobai.optim import ASGD, SGD, Optimizer
 from kobai.train.models import matching_init
 from kobai.xp import to_host
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-NORMALISERS = (
-    *BATCH_NORMS,
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.RMSNorm,
-    nn.InstanceNorm1d,
-    nn.InstanceNorm2d,
-    nn.InstanceNorm3d,
-)
+NORMALISERS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+LEARNT = 0.5
+"""Loss, over that of one output for all samples, below which a net is seen to train, whatever it looks like."""
 PLAIN = (SGD, ASGD)
 """Optimisers whose step is as long as the gradient is large. All others divide by the gradient's size in some way."""
 
@@ -93,6 +87,7 @@ class View:
         clipped: whether the norm of the gradient is clipped before it is used.
         ending: the activation that the model's outputs have gone through, by their tape, as far as that was looked at.
         settling: whether small steps may be meant, by a schedule or at an end of training.
+        refused: scores per sample, where the loss function refused the labels of the first step.
     """
 
     model: nn.Module
@@ -107,6 +102,7 @@ class View:
     settling: bool = False
     broken: Sequence[str] = ()
     ending: str | None = None
+    refused: int | None = None
 
     @property
     def reading(self) -> Reading:
@@ -220,20 +216,28 @@ class View:
             found[output.name] = output
         return list(found.values())[:-1]
 
-    @property
-    def sizes(self) -> list[float]:
-        """What differs from sample to sample: in the inputs (at most 1, so that it is no fault of a layer to scale down),
-        then after every hidden stage."""
-        first = self.reading.input
-        start = [min(1.0, first.signal)] if first is not None and first.signal > 0 else []
-        return [*start, *[layer.output.signal for layer in self.trunk]]
+    @cached_property
+    def passed(self) -> list[tuple[float, float, LayerStats]]:
+        """What the hidden stages pass on of the signal s₀: sᵢ / s₀, that for each layer on the way, (sᵢ / s₀)^(1/i), and
+        the stage's output. The signal is what differs from sample to sample.
 
-    @property
+        s₀ is that of the inputs, at most 1, so that it is no fault of a layer to scale down; where they have none, that of
+        the first stage. The i-th stage lies i layers deep, more where one is called several times.
+        """
+        first, stages = self.reading.input, list(zip(self.trunk, self.depths, strict=True))
+        start = min(1.0, first.signal) if first is not None and first.signal > 0 else 0.0
+        if not start and stages:
+            start = stages.pop(0)[0].output.signal
+        if not start > 0:
+            return []
+        ratios = [(layer.output.signal / start, depth, layer) for layer, depth in stages]
+        return [(ratio, ratio ** (1 / depth), layer) for ratio, depth, layer in ratios]
+
+    @cached_property
     def depths(self) -> list[int]:
-        """How many layers each of ``sizes`` has gone through: one more each, and more where one is called several times."""
+        """How many layers lie before each output of the trunk, and with it: one more each, or as often as it is called."""
         calls = {layer.name: layer.calls for layer in self.reading.layers}
-        depths = list(accumulate(calls[layer.name] for layer in self.trunk))
-        return [0, *depths] if len(self.sizes) > len(depths) else depths
+        return list(accumulate(calls[layer.name] for layer in self.trunk))
 
     # --- weights that would fit, and cures that many rules share
 
@@ -253,15 +257,9 @@ class View:
         fitting = 2 / fan_in if scheme == "he" else 1 / fan_in if scheme == "lecun" else 2 / (fan_in + fan_out)
         return weight.value.rms / math.sqrt(fitting)
 
-    def reinitialise(self) -> Reinitialise:
+    def reinitialise(self) -> Cure:
         """All weights by the scheme that fits."""
-        return self._drawn([self.scheme(i) for i in range(len(self.stages))])
-
-    def _drawn(self, schemes: Sequence[str]) -> Reinitialise:
-        several = [stage.layer for stage in self.stages if stage.weight.name.rpartition(".")[2] != "weight"]
-        return Reinitialise(
-            tuple((stage.layer, scheme) for stage, scheme in zip(self.stages, schemes, strict=True)), frozenset(several)
-        )
+        return cures.reinitialise({stage.layer: self.scheme(i) for i, stage in enumerate(self.stages)}, self._several)
 
     def rectify(self) -> Cure:
         """ReLU in the place of every hidden activation."""
@@ -269,9 +267,15 @@ class View:
         if not acting:
             return self.normalise()
         modules = dict(self.model.named_modules())
-        paths = tuple(layer.name for layer in acting if layer.name in modules)
+        paths = [layer.name for layer in acting if layer.name in modules]
         called = sorted({str(layer.activation) for layer in acting if layer.name not in modules})
-        return ReplaceActivation(paths, "relu", self._drawn([*["he"] * len(self.hidden), "lecun"]), tuple(called))
+        schemes = {stage.layer: "he" for stage in self.hidden} | {self.stages[-1].layer: "lecun"}
+        return cures.rectify(paths, called, schemes, self._several)
+
+    @property
+    def _several(self) -> list[str]:
+        """Layers with several weights, none of which is called ``weight``."""
+        return [stage.layer for stage in self.stages if stage.weight.name.rpartition(".")[2] != "weight"]
 
     def normalise(self) -> Cure:
         """Normalisation after every hidden weight that has none."""
@@ -288,11 +292,4 @@ class View:
             several = isinstance(module, nn.Linear) and output.size > output.samples * units
             kind = "LayerNorm" if several else f"BatchNorm{max(1, module.weight.ndim - 2)}d"
             layers.append((stage.layer, kind, int(units)))
-        return Normalise(tuple(layers)) if layers else self.reinitialise()
-
-
-def found(
-    disease: str, severity: str, where: Sequence[str], evidence: Sequence[Evidence], cause: str, cure: Cure
-) -> Finding:
-    """A finding of the catalogue."""
-    return Finding(disease, DISEASES[disease].title, severity, tuple(where), tuple(evidence), cause, cure)
+        return cures.normalise(layers) if layers else self.reinitialise()

@@ -1,0 +1,62 @@
+"""What the rules find in a view, in order of causes: ``diagnose`` and ``Doctor`` both judge by it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from kobai.lab.doctor.cures import Cure
+from kobai.lab.doctor.diseases import DISEASES, RULES
+from kobai.lab.doctor.findings import Finding
+from kobai.lab.doctor.rules.view import View
+
+
+def judge(view: View) -> tuple[Finding, ...]:
+    """What all rules find, in order of causes. Where labels are wrong or numbers not finite, nothing else can be said."""
+    found: list[Finding] = []
+    for rule in RULES:
+        if (finding := rule(view)) is None:
+            continue
+        if finding.disease in ("wrong-labels", "non-finite"):
+            return (finding,)
+        if not (DISEASES[finding.disease].looks and view.learnt):
+            found.append(finding)
+        elif finding.severity == "error":
+            found.append(_weaker(finding))
+    return ordered(found)
+
+
+def tempered(finding: Finding) -> Finding | None:
+    """What a loss that falls leaves of a finding: its rate is not too large, and what looks ill is at most a warning."""
+    if DISEASES[finding.disease].fact:
+        return finding
+    return None if finding.disease == "rate-too-large" else _weaker(finding)
+
+
+def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """In order of causes, with what follows from what; roots first."""
+    order = list(DISEASES)
+    found = sorted(findings, key=lambda finding: order.index(finding.disease))
+    linked = [replace(finding, follows=_cause(finding, found)) for finding in found]
+    return tuple(sorted(linked, key=lambda finding: finding.follows is not None))
+
+
+def _weaker(finding: Finding) -> Finding:
+    return replace(finding, severity="warning")
+
+
+def _cause(finding: Finding, found: list[Finding]) -> str | None:
+    """The first of those found from which this one may follow. A warning is too weak to be the cause of an error."""
+    strong = {other.disease: other for other in found if finding.severity != "error" or other.severity == "error"}
+    causes = [name for name in DISEASES[finding.disease].follows if name in strong]
+    # Signal and gradient shrink alike: by weights that are too small, and then the signal comes first; or by the small slope
+    # of an activation, which is what makes gradients vanish.
+    if finding.disease == "collapsed" and "vanishing-gradient" in strong and _by_slope(finding.cure):
+        causes.append("vanishing-gradient")
+    if finding.disease == "vanishing-gradient" and "collapsed" in causes and _by_slope(strong["collapsed"].cure):
+        causes.remove("collapsed")
+    return causes[0] if causes else None
+
+
+def _by_slope(cure: Cure) -> bool:
+    return cure.name == "rectify"

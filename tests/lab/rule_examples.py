@@ -1,0 +1,114 @@
+"""For each rule of the doctor a net in which it finds its disease, and one in which it does not, though it comes near."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from small_nets import Called, batch, net
+
+import kobai
+from kobai import nn
+from kobai.lab.doctor.diagnosis import observe, undisturbed
+from kobai.lab.doctor.findings import Case
+from kobai.lab.doctor.rules.view import View
+from kobai.nn import functional as F
+
+
+def seen(
+    model: Any = None, data: Any = None, loss_fn: Any = F.cross_entropy, optimizer: Any = None, clip: Any = None
+) -> View:
+    """What ``diagnose`` sees of a net, by default a healthy one; ``optimizer``: a function of the parameters."""
+    model = net(depth=2) if model is None else model
+    optimizer = None if optimizer is None else optimizer(model.parameters())
+    with undisturbed():
+        return observe(Case(model, batch() if data is None else data, loss_fn, optimizer, clip, steps=5))
+
+
+@dataclass
+class Example:
+    ill: Callable[[], View]
+    well: Callable[[], View] = seen
+
+
+def sgd(lr: float, **options: Any) -> Callable[[Any], Any]:
+    return lambda parameters: kobai.optim.SGD(parameters, lr=lr, **options)
+
+
+def summed(y: Any, t: Any) -> Any:
+    return F.cross_entropy(y, t, reduction="sum")
+
+
+def spoilt(x: Any) -> Any:
+    x[3, 2] = float("nan")
+    return x
+
+
+def flat_head() -> nn.Module:
+    """A last layer that begins at 0, as in many residual nets: only its own gradient is not 0 then."""
+    model = net(depth=2)
+    nn.init.zeros_(model[-1].weight)
+    return model
+
+
+X, T = batch()
+LEFT_OUT = T.clone()
+LEFT_OUT[::2] = -100
+
+EXAMPLES = {
+    "data.wrong_labels": Example(lambda: seen(data=(X, T + 1)), lambda: seen(data=(X, LEFT_OUT))),
+    "numbers.non_finite": Example(lambda: seen(data=(spoilt(X.clone()), T)), lambda: seen(data=(1e6 * X, T))),
+    "data.constant_inputs": Example(lambda: seen(data=(kobai.ones_like(X), T)), lambda: seen(data=(1 + 1e-3 * X, T))),
+    "data.alike_targets": Example(
+        lambda: seen(data=(X, kobai.zeros_like(T))), lambda: seen(data=(X[:8], kobai.zeros_like(T[:8])))
+    ),
+    "data.unshuffled": Example(
+        lambda: seen(data=(X, kobai.arange(64) // 22)), lambda: seen(data=(X, kobai.arange(64) // 16))
+    ),
+    "outputs.bounded_scores": Example(
+        lambda: seen(nn.Sequential(net(depth=2), nn.Softmax(dim=1))),
+        lambda: seen(nn.Sequential(net(depth=2), nn.Softmax(dim=1)), loss_fn=lambda y, t: F.nll_loss(y.log(), t)),
+    ),
+    "units.no_gradient": Example(lambda: seen(net(depth=2).requires_grad_(False)), lambda: seen(flat_head())),
+    "units.symmetric": Example(lambda: seen(net("constant(0.1)", "tanh")), lambda: seen(flat_head())),
+    "data.input_scale": Example(
+        lambda: seen(data=(1000 * X, T)), lambda: seen(nn.Sequential(nn.BatchNorm1d(20), net()), (1000 * X, T))
+    ),
+    "data.target_scale": Example(
+        lambda: seen(data=(X, 100 * F.one_hot(T, 4).float()), loss_fn=F.mse_loss),
+        lambda: seen(data=(X, 9 * F.one_hot(T, 4).float()), loss_fn=F.mse_loss),
+    ),
+    "activations.saturated": Example(
+        lambda: seen(net("normal(0.6)", "tanh", depth=2)), lambda: seen(net("lecun", "tanh"))
+    ),
+    "activations.exploding": Example(lambda: seen(net("normal(1)"))),
+    "activations.collapsed": Example(
+        lambda: seen(net("normal(0.01)")), lambda: seen(net("normal(0.01)", batch_norm=True))
+    ),
+    "activations.dying": Example(lambda: seen(Called(F.relu, -10.0)), lambda: seen(Called(F.leaky_relu, -10.0))),
+    "gradients.vanishing": Example(
+        lambda: seen(net("xavier", "sigmoid", depth=8)), lambda: seen(net("xavier", "tanh", depth=8))
+    ),
+    "gradients.exploding": Example(
+        lambda: seen(net(), batch(256), summed, sgd(0.1)), lambda: seen(net(), batch(256), summed, sgd(0.1), clip=1.0)
+    ),
+    "updates.too_large": Example(lambda: seen(optimizer=sgd(3.0)), lambda: seen(optimizer=sgd(0.5))),
+    "updates.too_small": Example(lambda: seen(optimizer=sgd(1e-6)), lambda: seen(optimizer=sgd(1e-2))),
+}
+"""By file and name of the rule."""
+
+CURES = {
+    "reinitialise": lambda x: ({"1": "he", "3": "he", "5": "lecun"},),
+    "rectify": lambda x: (["2", "4"], [], {"1": "he", "3": "he", "5": "lecun"}),
+    "remove_activation": lambda x: ("4", "tanh"),
+    "normalise": lambda x: ([("1", "BatchNorm1d", 30), ("3", "LayerNorm", 30)],),
+    "scale_rate": lambda x: (0.1, 0.5),
+    "set_rate": lambda x: (1e-3, 0.5),
+    "standardise_inputs": lambda x: (x,),
+    "clip_gradients": lambda x: (),
+    "orthogonal": lambda x: (["6"],),
+    "unfreeze": lambda x: (),
+}
+"""For each cure its arguments for the net of the tests, of which 1, 3 and 5 are dense layers, 2 and 4 their activations, and
+6 is recurrent."""

@@ -1,0 +1,91 @@
+"""The examination that every rule, every disease and every cure of the doctor must pass, whoever adds it."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from rule_examples import CURES, EXAMPLES
+from small_nets import batch
+
+import kobai
+from kobai import nn
+from kobai.lab.doctor import cures
+from kobai.lab.doctor.cures import Patient
+from kobai.lab.doctor.diseases import DISEASES, RULES, Rule
+from kobai.lab.doctor.judging import judge
+from kobai.train import mlp
+
+
+def name_of(rule: Rule) -> str:
+    return f"{rule.__module__.rpartition('.')[2]}.{rule.__name__}"
+
+
+def test_every_rule_and_every_cure_is_examined() -> None:
+    assert {name_of(rule) for rule in RULES} == EXAMPLES.keys(), "a rule needs its line in tests/lab/rule_examples.py"
+    assert cures.CURES.keys() == CURES.keys(), "a cure needs its line in tests/lab/rule_examples.py"
+
+
+@pytest.mark.parametrize("rule", RULES, ids=name_of)
+def test_a_rule_finds_its_disease_and_says_all_about_it(rule: Rule) -> None:
+    assert rule.__doc__
+    view = EXAMPLES[name_of(rule)].ill()
+    found = rule(view)
+    assert found is not None
+    assert found.disease in [finding.disease for finding in judge(view)]
+    disease = DISEASES[found.disease]
+    assert all((disease.title, disease.rule, disease.reason, disease.source))
+    assert found.title == disease.title
+    assert found.evidence
+    assert all(evidence.passed for evidence in found.evidence), "evidence is what is past its threshold"
+    assert found.cause.endswith(".")
+    compile(found.cure.code, "cure", "exec")
+    known = {name for name, _ in view.model.named_modules()}
+    assert all(name in known or " → " in name for name in found.where)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=name_of)
+def test_a_rule_does_not_find_its_disease_in_a_healthy_net(rule: Rule) -> None:
+    assert rule(EXAMPLES[name_of(rule)].well()) is None
+
+
+def test_every_disease_of_a_net_is_found_by_a_rule_or_by_training() -> None:
+    found = {finding.disease for rule in RULES if (finding := rule(EXAMPLES[name_of(rule)].ill())) is not None}
+    assert found == DISEASES.keys() - {"no-better-than-guessing"}  # see rules/course.py
+
+
+def state(model: nn.Module, optimizer: Any, x: Any) -> dict[str, Any]:
+    """What a cure may change: outputs for x, parameters that are trained, the learning rate."""
+    group = optimizer.param_groups[0]
+    return {
+        "outputs": model(x)[0].detach().numpy().round(4).tolist(),
+        "trained": [p.requires_grad for p in model.parameters()],
+        "held": len(group["params"]),
+        "rate": group["lr"],
+    }
+
+
+@pytest.mark.parametrize("name", CURES)
+def test_the_code_of_a_cure_does_what_its_action_does(name: str) -> None:
+    kobai.manual_seed(0)
+    model = nn.Sequential(*mlp(20, [30, 30], 4, activation="tanh"), nn.RNN(4, 5)).requires_grad_(name != "unfreeze")
+    optimizer, x = kobai.optim.SGD(model.parameters(), lr=0.5), 3 * batch()[0] + 1
+    patient = Patient(*copy.deepcopy((model, optimizer)))
+    cure, before = cures.CURES[name](*CURES[name](x)), state(model, optimizer, x)
+    assert cure.name == name
+    if name == "clip_gradients":
+        (1000 * model(x)[0].sum()).backward()
+    names: dict[str, Any] = {"kobai": kobai, "nn": nn, "model": model, "optimizer": optimizer, "x": x}
+    kobai.manual_seed(1)
+    exec(cure.code, names)
+    kobai.manual_seed(1)
+    cure.apply(patient)
+    after = state(names["model"], names["optimizer"], names["x"])
+    assert after == state(patient.model, patient.optimizer, x)
+    if name == "clip_gradients":
+        norm = sum(float((p.grad**2).sum().item()) for p in model.parameters() if p.grad is not None) ** 0.5
+        assert norm == pytest.approx(1.0, rel=1e-3)
+        assert patient.clip_grad_norm == 1.0
+    else:
+        assert after != before
