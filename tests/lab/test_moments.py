@@ -9,8 +9,20 @@ import numpy as np
 import pytest
 
 from kobai.engine import dispatch
-from kobai.lab.probe.moments import SAMPLE, Look, combined, measure, moments, width
-from kobai.lab.probe.moments_layout import HEAD, LARGEST, ORIGIN, SATURATED, SQUARES, SUMS, TOTAL, WITHIN, stride_of
+from kobai.lab.probe.moments import combined, measure, moments, width
+from kobai.lab.probe.moments_layout import (
+    HEAD,
+    LARGEST,
+    ORIGIN,
+    SAMPLE,
+    SATURATED,
+    SQUARES,
+    SUMS,
+    TOTAL,
+    WITHIN,
+    Look,
+    stride_of,
+)
 from kobai.xp import move, to_host
 
 WHOLE = Look()

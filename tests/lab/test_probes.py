@@ -13,7 +13,8 @@ import kobai
 from kobai import nn
 from kobai.engine import dispatch
 from kobai.lab import Probe
-from kobai.lab.probe.probes import SAMPLE, Reading
+from kobai.lab.probe.moments_layout import SAMPLE
+from kobai.lab.probe.readings import Reading
 from kobai.lab.training.curves import load, train_curves
 from kobai.nn import functional as F
 

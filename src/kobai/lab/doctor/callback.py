@@ -15,7 +15,8 @@ from kobai.lab.doctor.rules.course import falls
 from kobai.lab.doctor.rules.units import twins
 from kobai.lab.doctor.rules.updates import PATIENCE
 from kobai.lab.doctor.rules.view import View, stages
-from kobai.lab.probe.probes import Probe, Reading
+from kobai.lab.probe.probes import Probe
+from kobai.lab.probe.readings import Reading
 from kobai.train.callbacks import Callback
 from kobai.xp import to_host
 

@@ -18,7 +18,8 @@ from kobai.lab.doctor.rules.data import wrong_labels
 from kobai.lab.doctor.rules.units import twins
 from kobai.lab.doctor.rules.updates import PATIENCE
 from kobai.lab.doctor.rules.view import View, stages
-from kobai.lab.probe.probes import Probe, Reading
+from kobai.lab.probe.probes import Probe
+from kobai.lab.probe.readings import Reading
 from kobai.lab.probe.saturation import ending
 from kobai.nn import functional as F
 from kobai.nn.utils import clip_grad_norm_

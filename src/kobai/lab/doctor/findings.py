@@ -11,7 +11,7 @@ from kobai import nn
 from kobai.core.tensor import Tensor
 from kobai.lab.doctor.cures import Cure
 from kobai.lab.plain import plain
-from kobai.lab.probe.probes import Reading
+from kobai.lab.probe.readings import Reading
 from kobai.optim import Optimizer
 
 SEVERITIES = {"error": "red", "warning": "yellow"}

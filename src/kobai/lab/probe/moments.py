@@ -26,31 +26,12 @@ import numpy as np
 
 from kobai.engine.dispatch import DEVICE, HOST, HOST_TYPES, engine_for, launch
 from kobai.lab.probe import moments_device as cuda
+from kobai.lab.probe import moments_layout as slot
 from kobai.lab.probe import moments_loops as loops
-from kobai.lab.probe.moments_layout import (
-    COLUMNS,
-    DEAD,
-    HEAD,
-    HIGH,
-    LARGEST,
-    LOW,
-    ORIGIN,
-    SAMPLE,
-    SAMPLES,
-    SATURATED,
-    SIZE,
-    SQUARES,
-    SUMS,
-    TOTAL,
-    WITHIN,
-    Layout,
-    Look,
-)
+from kobai.lab.probe.moments_layout import Layout, Look
 from kobai.ops._matmul import matmul
 from kobai.ops.batch_norm.kernel import mean_over
 from kobai.xp import Array, backend_of, quiet, xp_of
-
-__all__ = ["SAMPLE", "Look", "Moments", "combined", "measure", "moments", "width"]
 
 LEAST, MOST = 1e-30, 1e30
 """Sums of squares in float32 have neither vanished nor overflowed if they are between n LEAST and MOST."""
@@ -58,7 +39,7 @@ LEAST, MOST = 1e-30, 1e30
 
 def width(like: Array, bins: int) -> int:
     """Numbers in a row for tensors on the device of ``like``."""
-    return HEAD + parts_on(like) * SUMS + bins
+    return slot.HEAD + parts_on(like) * slot.SUMS + bins
 
 
 def parts_on(like: Array) -> int:
@@ -98,14 +79,14 @@ def measure(x: Array, row: Array, look: Look, minus: Array | None = None) -> Non
 @quiet
 def combined(rows: np.ndarray[Any, Any], bins: int) -> np.ndarray[Any, Any]:
     """A copy of rows (R, :func:`width`), with the sums of all parts together: (R, HEAD + SUMS + bins)."""
-    parts = (rows.shape[1] - HEAD - bins) // SUMS
+    parts = (rows.shape[1] - slot.HEAD - bins) // slot.SUMS
     if parts == 1:
         return rows.copy()
     end = rows.shape[1] - bins
-    sums = rows[:, HEAD:end].reshape(-1, parts, SUMS)
+    sums = rows[:, slot.HEAD : end].reshape(-1, parts, slot.SUMS)
     together = sums.sum(1)
-    together[:, LARGEST] = sums[:, :, LARGEST].max(1)
-    return np.concatenate([rows[:, :HEAD], together, rows[:, end:]], axis=1)
+    together[:, slot.LARGEST] = sums[:, :, slot.LARGEST].max(1)
+    return np.concatenate([rows[:, : slot.HEAD], together, rows[:, end:]], axis=1)
 
 
 class Moments(NamedTuple):
@@ -156,13 +137,13 @@ class Moments(NamedTuple):
 
 def moments(rows: np.ndarray[Any, Any]) -> list[Moments | None]:
     """The numbers of all rows that :func:`combined` gave; None for one that nothing was written into."""
-    return [_moments(row) if row[SIZE] >= 1 else None for row in rows.tolist()]
+    return [_moments(row) if row[slot.SIZE] >= 1 else None for row in rows.tolist()]
 
 
 def _moments(row: list[float]) -> Moments:
     """In plain Python: 60 µs for 34 rows, right after a step; the same by NumPy, whose code is not in the caches then, 135."""
-    size, samples, columns, origin, low, high = row[:HEAD]
-    within, total, squares, largest, saturated, dead = row[HEAD : HEAD + SUMS]
+    size, samples, columns, origin, low, high = row[: slot.HEAD]
+    within, total, squares, largest, saturated, dead = row[slot.HEAD : slot.HEAD + slot.SUMS]
     mean = origin + total / columns
     spread = size / columns * (squares - total * (total / columns))
     spread = 0.0 if spread < 0 else spread
@@ -171,7 +152,7 @@ def _moments(row: list[float]) -> Moments:
     norm = math.sqrt(spread + size * mean * mean) if math.isfinite(mean) else math.inf
     std, signal = math.sqrt(spread / size), math.sqrt(within / size)
     seen = int(size), int(samples), mean, std, norm, largest, signal, saturated, dead
-    return Moments(*seen, low, high, tuple(map(int, row[HEAD + SUMS :]))) if low < high else Moments(*seen)
+    return Moments(*seen, low, high, tuple(map(int, row[slot.HEAD + slot.SUMS :]))) if low < high else Moments(*seen)
 
 
 # --- reference --------------------------------------------------------------------------------------------------------
@@ -183,7 +164,7 @@ def _on_host(x: Array, minus: Array | None, row: Array, look: Look, layout: Layo
     It costs a third less than to begin with care, and numbers are beyond 1e±15 but where something is wrong.
     """
     _reference(x, minus, row, look, layout, values, False)
-    squares = row[HEAD + (WITHIN if look.by_sample else SQUARES)]
+    squares = row[slot.HEAD + (slot.WITHIN if look.by_sample else slot.SQUARES)]
     if not LEAST * x.size < squares < MOST:
         _reference(x, minus, row, look, layout, np.empty(x.size), True)
 
@@ -196,32 +177,32 @@ def _reference(
 
     ``values``: (n), memory for a copy of what is seen, of the dtype to add up in. ``careful``: elements may not be finite.
     """
-    xp, sums = xp_of(x), row[HEAD : HEAD + SUMS]
+    xp, sums = xp_of(x), row[slot.HEAD : slot.HEAD + slot.SUMS]
     seen = (x if minus is None else x - minus).reshape(-1)
-    row[SIZE], row[SAMPLES], row[COLUMNS] = layout.size, layout.samples, layout.columns
+    row[slot.SIZE], row[slot.SAMPLES], row[slot.COLUMNS] = layout.size, layout.samples, layout.columns
     sums[...] = math.nan
     origins = seen[: layout.columns] if look.by_sample else seen.sum(keepdims=True) / layout.size
     if careful:
         origins = xp.where(xp.isfinite(origins), origins, 0).astype(values.dtype)
-    row[ORIGIN] = origins[0]
+    row[slot.ORIGIN] = origins[0]
     if look.by_sample:
         table = values.reshape(-1, layout.columns)
         xp.subtract(seen.reshape(table.shape), origins, out=table)
         offsets = matmul(mean_over(xp, len(table), values.dtype), table)
         table -= offsets
-        sums[WITHIN] = matmul(values, values)
-        sums[LARGEST] = xp.maximum(seen.max(), -seen.min())
+        sums[slot.WITHIN] = matmul(values, values)
+        sums[slot.LARGEST] = xp.maximum(seen.max(), -seen.min())
         values = (origins - origins[0]).astype(np.float64) + offsets
     else:
         xp.subtract(seen, origins, out=values)
-    sums[TOTAL] = values.sum()
-    sums[SQUARES] = matmul(values, values)
+    sums[slot.TOTAL] = values.sum()
+    sums[slot.SQUARES] = matmul(values, values)
     if look.flat is not None:
         low, high = look.flat
-        sums[SATURATED] = xp.count_nonzero((seen <= low) | (seen >= high)) / layout.size
+        sums[slot.SATURATED] = xp.count_nonzero((seen <= low) | (seen >= high)) / layout.size
     if look.rectifier:
         nowhere = (seen.reshape(-1, layout.units, layout.inner) <= 0).all((0, 2))
-        sums[DEAD] = xp.count_nonzero(nowhere) / layout.units
+        sums[slot.DEAD] = xp.count_nonzero(nowhere) / layout.units
     if look.bins:
         _count(seen[:: layout.stride][: layout.count].astype(np.float64), row, look)
 
@@ -232,8 +213,8 @@ def _count(sample: Array, row: Array, look: Look) -> None:
     low, high = (sample, sample) if look.range is None else look.range
     least, most = xp.where(finite, low, math.inf).min(), xp.where(finite, high, -math.inf).max()
     half = 0.5 * (least == most)
-    row[LOW], row[HIGH] = least - half, most + half
-    places = (sample - row[LOW]) * (bins / (row[HIGH] - row[LOW]))
+    row[slot.LOW], row[slot.HIGH] = least - half, most + half
+    places = (sample - row[slot.LOW]) * (bins / (row[slot.HIGH] - row[slot.LOW]))
     counts = xp.zeros(bins + 1)  # behind the last bin what is not finite
     xp.add.at(counts, xp.where(finite, places.clip(0, bins - 1), bins).astype(np.int64), 1.0)
-    row[HEAD + SUMS :] = counts[:bins]
+    row[slot.HEAD + slot.SUMS :] = counts[:bins]

@@ -13,12 +13,7 @@ from typing import Any
 
 from kobai.engine.cuda_kernel import CudaKernel
 from kobai.engine.dispatch import launch
-from kobai.lab.probe.moments_layout import (
-    HEAD,
-    SUMS,
-    Layout,
-    Look,
-)
+from kobai.lab.probe.moments_layout import HEAD, SUMS, Layout, Look
 from kobai.xp import Array
 
 PARTS = 32

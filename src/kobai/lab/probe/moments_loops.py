@@ -13,24 +13,8 @@ from typing import Any
 import numpy as np
 
 from kobai.engine.dispatch import compiled, inlined, launch
-from kobai.lab.probe.moments_layout import (
-    COLUMNS,
-    DEAD,
-    HEAD,
-    HIGH,
-    LARGEST,
-    LOW,
-    ORIGIN,
-    SAMPLES,
-    SATURATED,
-    SIZE,
-    SQUARES,
-    SUMS,
-    TOTAL,
-    WITHIN,
-    Layout,
-    Look,
-)
+from kobai.lab.probe import moments_layout as slot
+from kobai.lab.probe.moments_layout import Layout, Look
 from kobai.xp import Array, xp_of
 
 TILE = 512
@@ -71,19 +55,12 @@ def _finite(x: Any) -> Any:
 def _as_one_row(x: Any, minus: Any, differs: bool, row: Any) -> None:
     """A table of one row: the sums over x, or over x − minus."""
     total = squares = 0.0
-    if differs:
-        k = _finite(x[0] - minus[0])
-        for i in range(_u(x.size)):
-            d = (x[i] - minus[i]) - k
-            total += d
-            squares += d * d
-    else:
-        k = _finite(x[0])
-        for i in range(_u(x.size)):
-            d = x[i] - k
-            total += d
-            squares += d * d
-    row[ORIGIN], row[HEAD + TOTAL], row[HEAD + SQUARES] = k, total, squares
+    k = _finite(x[0] - minus[0] if differs else x[0])
+    for i in range(_u(x.size)):
+        d = (x[i] - minus[i] if differs else x[i]) - k
+        total += d
+        squares += d * d
+    row[slot.ORIGIN], row[slot.HEAD + slot.TOTAL], row[slot.HEAD + slot.SQUARES] = k, total, squares
 
 
 @compiled
@@ -116,7 +93,12 @@ def _as_table(x: Any, row: Any, scratch: Any) -> None:
             mean = (origins[j - low] - k0) + offset
             total += mean
             squares += mean * mean
-    row[ORIGIN], row[HEAD + WITHIN], row[HEAD + TOTAL], row[HEAD + SQUARES] = k0, within, total, squares
+    row[slot.ORIGIN], row[slot.HEAD + slot.WITHIN], row[slot.HEAD + slot.TOTAL], row[slot.HEAD + slot.SQUARES] = (
+        k0,
+        within,
+        total,
+        squares,
+    )
 
 
 @compiled
@@ -171,8 +153,8 @@ def _histogram(
         least, most = low, high
     if least == most:
         least, most = least - 0.5, most + 0.5
-    row[LOW], row[HIGH] = least, most
-    counts = row[HEAD + SUMS :]
+    row[slot.LOW], row[slot.HIGH] = least, most
+    counts = row[slot.HEAD + slot.SUMS :]
     last = counts.size - 1
     for i in range(_u(counts.size)):
         counts[i] = 0
@@ -189,19 +171,19 @@ def _measure(
     stride: int, count: int, least: float, most: float, row: Any, scratch: Any,
 ) -> None:  # fmt: skip
     """All that is looked at: a table if there are ``columns``, saturation between bounds, dead units if there are ``units``."""
-    row[SIZE], row[SAMPLES], row[COLUMNS] = x.size, samples, columns if columns else x.size
-    for i in range(_u(HEAD), _u(HEAD + SUMS)):
+    row[slot.SIZE], row[slot.SAMPLES], row[slot.COLUMNS] = x.size, samples, columns if columns else x.size
+    for i in range(_u(slot.HEAD), _u(slot.HEAD + slot.SUMS)):
         row[i] = np.nan
     if columns:
         _as_table(x.reshape(x.size // columns, columns), row, scratch)
-        row[HEAD + LARGEST] = _largest(x)
+        row[slot.HEAD + slot.LARGEST] = _largest(x)
     else:
         _as_one_row(x, minus, differs, row)
     if low < high:
-        row[HEAD + SATURATED] = _outside(x, low, high)
+        row[slot.HEAD + slot.SATURATED] = _outside(x, low, high)
     if units:
-        row[HEAD + DEAD] = _dead(x, units, inner)
-    if row.size > HEAD + SUMS:
+        row[slot.HEAD + slot.DEAD] = _dead(x, units, inner)
+    if row.size > slot.HEAD + slot.SUMS:
         _histogram(x, minus, differs, stride, count, least, most, row, scratch)
 
 

@@ -1,9 +1,9 @@
 """Probes: what goes through every layer of a net, measured where it is, and read in one transfer.
 
-Hooks have a few numbers of each layer – of its output, of the gradient that arrives there, of its weights, their gradient and
-their update – written into one buffer that stays where it is, each by one kernel (:mod:`kobai.lab.moments`). So a step may
-be captured (:func:`kobai.capture`) with a probe on it: a captured step keeps two programs, with the hooks and without, and a
-probe that is off costs nothing, because its hooks are gone.
+Hooks write a few numbers of each layer – of its output, of the gradient that arrives there, of its weights, their gradient and
+their update – into one buffer that stays where it is, each by one kernel (:mod:`kobai.lab.probe.moments`). So a step may be
+captured (:func:`kobai.capture`) with a probe on it: a captured step keeps two programs, with the hooks and without, and a probe
+that is off costs nothing, because its hooks are gone.
 """
 
 from __future__ import annotations
@@ -17,25 +17,13 @@ from typing import Any, TypeAlias
 from kobai import nn, ops
 from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Tensor
-from kobai.lab.probe.moments import SAMPLE, Look, combined, measure, width
-from kobai.lab.probe.readings import LayerRows, LayerStats, Moments, Reading, WeightRows, WeightStats
-from kobai.lab.probe.saturation import FLAT, RECTIFIERS, SQUASHING, activation_of, flat_outputs, function_since
+from kobai.lab.probe.moments import combined, measure, width
+from kobai.lab.probe.moments_layout import Look
+from kobai.lab.probe.readings import LayerRows, Reading, WeightRows
+from kobai.lab.probe.saturation import RECTIFIERS, activation_of, flat_outputs, function_since
 from kobai.optim import Optimizer
 from kobai.train.batches import device_of
 from kobai.xp import to_host
-
-__all__ = [
-    "FLAT",
-    "RECTIFIERS",
-    "SAMPLE",
-    "SQUASHING",
-    "LayerStats",
-    "Moments",
-    "Probe",
-    "Reading",
-    "WeightStats",
-    "activation_of",
-]
 
 Range: TypeAlias = tuple[float, float] | None
 
@@ -126,15 +114,14 @@ class Probe:
         self.model, self.optimizer, self.every, self.bins, self.range = model, optimizer, every, bins, range
         self.steps = 0
         self.attached = False
-        self._blocks = {path for path, module in model.named_modules() if path and list(module.children())}
-        self._layers = {path: module for path, module in model.named_modules() if path}
-        if not self._layers:  # the model is one layer itself
-            self._layers = {"": model}
+        # A model without children is one layer itself.
+        self._layers = {path: module for path, module in model.named_modules() if path} or {"": model}
+        self._blocks = {path for path, module in self._layers.items() if list(module.children())}
         self._weights = {
             name: parameter for name, parameter in model.named_parameters() if parameter.ndim >= 2 and weights
         }
         self._layer_rows = {
-            path: LayerRows(path, type(module).__name__, activation_of(module), path in self._blocks, 1 + 4 * i)
+            path: LayerRows(path, type(module).__name__, activation_of(module), path in self._blocks, 1 + 4 * i, 0)
             for i, (path, module) in enumerate(self._layers.items())
         }
         first = 1 + 4 * len(self._layers)  # behind the input, and two rows for each layer and for a function before it
@@ -236,7 +223,7 @@ class Probe:
             self._met.append(x)  # it may go into other layers too
             name = f"{next(reversed(self._order), '')} → {kind}"
             look = replace(self._samples, flat=flat_outputs(kind), rectifier=kind in RECTIFIERS)
-            self._see(LayerRows(name, "function", kind, False, row), x, look)
+            self._see(LayerRows(name, "function", kind, False, row, 0), x, look)
 
         return hook
 

@@ -11,44 +11,6 @@ import numpy as np
 
 from kobai.lab.probe.moments import Moments, moments
 
-__all__ = ["LayerRows", "LayerStats", "Moments", "Reading", "WeightRows", "WeightStats"]
-
-
-@dataclass(frozen=True)
-class LayerStats:
-    """One layer, in the order of computation: its output, and the gradient of the loss there (None without backward)."""
-
-    name: str
-    kind: str
-    activation: str | None
-    output: Moments
-    gradient: Moments | None
-    block: bool = False
-    """Whether it has layers of its own, and its output is not that of the last of them."""
-    calls: int = 1
-    """How often it was called in the step; what was measured is of the last time."""
-
-
-@dataclass(frozen=True)
-class WeightStats:
-    """One weight (a parameter of two or more dimensions): its values, its gradient and what the optimiser changed."""
-
-    name: str
-    layer: str
-    shape: tuple[int, ...]
-    value: Moments
-    gradient: Moments | None
-    update: Moments | None
-
-    @property
-    def ratio(self) -> float:
-        """Update-to-weight ratio ‖Δw‖ / ‖w‖; NaN where no update was seen, infinite for weights that are all 0."""
-        if self.update is None:
-            return math.nan
-        return (
-            self.update.norm / self.value.norm if self.value.norm > 0 else math.inf * (self.update.norm > 0 or math.nan)
-        )
-
 
 @dataclass(frozen=True)
 class LayerRows:
@@ -58,8 +20,18 @@ class LayerRows:
     kind: str
     activation: str | None
     block: bool
-    row: int
-    calls: int = 1
+    """Whether it has layers of its own, and its output is not that of the last of them."""
+    row: int = field(repr=False)
+    calls: int
+    """How often it was called in the step; what was measured is of the last time."""
+
+
+@dataclass(frozen=True)
+class LayerStats(LayerRows):
+    """One layer, in the order of computation: its output, and the gradient of the loss there (None without backward)."""
+
+    output: Moments
+    gradient: Moments | None
 
 
 @dataclass(frozen=True)
@@ -68,7 +40,30 @@ class WeightRows:
 
     name: str
     shape: tuple[int, ...]
-    row: int
+    row: int = field(repr=False)
+
+    @property
+    def layer(self) -> str:
+        """The layer's name."""
+        return self.name.rpartition(".")[0]
+
+
+@dataclass(frozen=True)
+class WeightStats(WeightRows):
+    """One weight (a parameter of two or more dimensions): its values, its gradient and what the optimiser changed."""
+
+    value: Moments
+    gradient: Moments | None
+    update: Moments | None
+
+    @property
+    def ratio(self) -> float:
+        """Update-to-weight ratio ‖Δw‖ / ‖w‖; NaN where no update was seen, infinite for weights that are all 0."""
+        if self.update is None:
+            return math.nan
+        if not self.value.norm > 0:
+            return math.inf * (self.update.norm > 0 or math.nan)
+        return self.update.norm / self.value.norm
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,25 +84,19 @@ class Reading:
 
     @cached_property
     def layers(self) -> tuple[LayerStats, ...]:
-        found = []
-        for layer in self.places[0]:
-            output = self._all[layer.row]
-            if output is not None:
-                gradient = self._all[layer.row + 1]
-                found.append(
-                    LayerStats(layer.name, layer.kind, layer.activation, output, gradient, layer.block, layer.calls)
-                )
-        return tuple(found)
+        return tuple(
+            LayerStats(**vars(layer), output=output, gradient=self._all[layer.row + 1])
+            for layer in self.places[0]
+            if (output := self._all[layer.row]) is not None
+        )
 
     @cached_property
     def weights(self) -> tuple[WeightStats, ...]:
         found = []
         for weight in self.places[1]:
-            value = self._all[weight.row]
+            value, gradient, update = self._all[weight.row : weight.row + 3]
             if value is not None:
-                gradient, update = self._all[weight.row + 1 : weight.row + 3]
-                layer = weight.name.rpartition(".")[0]
-                found.append(WeightStats(weight.name, layer, weight.shape, value, gradient, update))
+                found.append(WeightStats(**vars(weight), value=value, gradient=gradient, update=update))
         return tuple(found)
 
     def __getitem__(self, name: str) -> LayerStats:

@@ -7,35 +7,35 @@ from typing import Any
 
 from kobai import nn
 from kobai.core.tensor import Tensor
+from kobai.train.models import ACTIVATIONS
 
 FLAT = 0.05
 """An output is saturated where the activation's slope is below this share of its greatest slope."""
 
-_KINDS: dict[type[nn.Module], str] = {
-    nn.Sigmoid: "sigmoid",
-    nn.Tanh: "tanh",
-    nn.Hardtanh: "hardtanh",
+_KINDS: dict[Any, str] = {
+    **{kind: name for name, kind in ACTIVATIONS.items() if name != "identity"},
     nn.Hardsigmoid: "hardsigmoid",
     nn.Softsign: "softsign",
-    nn.ReLU: "relu",
     nn.ReLU6: "relu6",
-    nn.LeakyReLU: "leaky_relu",
-    nn.PReLU: "prelu",
-    nn.RReLU: "rrelu",
-    nn.ELU: "elu",
     nn.CELU: "celu",
-    nn.SELU: "selu",
-    nn.GELU: "gelu",
-    nn.SiLU: "silu",
     nn.Mish: "mish",
     nn.Hardswish: "hardswish",
-    nn.Softplus: "softplus",
 }
 
 RECTIFIERS = frozenset({"relu", "relu6"})
 """Activations whose units can die: exactly 0, with slope 0, on the whole side below 0."""
 
-SQUASHING = frozenset({"sigmoid", "tanh", "hardtanh", "hardsigmoid", "softsign"})
+_HALF = 0.5 * math.sqrt(1 - FLAT)
+_FLAT_FROM = {
+    "sigmoid": (0.5 - _HALF, 0.5 + _HALF),  # slope y (1 − y), at most 1/4
+    "tanh": (-2 * _HALF, 2 * _HALF),  # 1 − y²
+    "softsign": (math.sqrt(FLAT) - 1, 1 - math.sqrt(FLAT)),  # (1 − |y|)²
+    "hardsigmoid": (0.0, 1.0),
+    "hardtanh": (-1.0, 1.0),
+}
+"""(low, high): up to low and from high on, the slope, as a function of the output y, is below FLAT of its greatest, or 0."""
+
+SQUASHING = frozenset(_FLAT_FROM)
 """Activations between two bounds, which saturate at both."""
 
 
@@ -45,10 +45,8 @@ def activation_of(module: nn.Module) -> str | None:
     >>> activation_of(nn.Tanh()), activation_of(nn.Linear(2, 2, activation="relu")), activation_of(nn.Flatten())
     ('tanh', 'relu', None)
     """
-    kind = _KINDS.get(type(module))
-    if kind is None and isinstance(fused := getattr(module, "activation", None), str):
-        return fused
-    return kind
+    fused = getattr(module, "activation", None)
+    return _KINDS.get(type(module)) or (fused if isinstance(fused, str) else None)
 
 
 _FUNCTIONS = frozenset(
@@ -92,21 +90,10 @@ def ending(output: Any) -> str | None:
 def flat_outputs(activation: nn.Module | str) -> tuple[float, float] | None:
     """(low, high): up to low and from high on, outputs are saturated. None for what does not squash.
 
-    The slope, written as a function of the output y, is there below FLAT of its greatest value, or 0.
-
-    >>> flat_outputs(nn.Hardtanh()), flat_outputs(nn.ReLU())
-    ((-1.0, 1.0), None)
+    >>> flat_outputs(nn.Hardtanh(-2.0, 2.0)), flat_outputs("hardtanh"), flat_outputs(nn.ReLU())
+    ((-2.0, 2.0), (-1.0, 1.0), None)
     """
     kind = activation if isinstance(activation, str) else activation_of(activation)
-    if kind == "sigmoid":  # slope y (1 − y), at most 1/4
-        half = 0.5 * math.sqrt(1 - FLAT)
-        return 0.5 - half, 0.5 + half
-    if kind == "tanh":  # 1 − y²
-        return -math.sqrt(1 - FLAT), math.sqrt(1 - FLAT)
-    if kind == "softsign":  # (1 − |y|)²
-        return math.sqrt(FLAT) - 1, 1 - math.sqrt(FLAT)
-    if kind == "hardsigmoid":
-        return 0.0, 1.0
-    if kind == "hardtanh":
-        return float(getattr(activation, "min_val", -1.0)), float(getattr(activation, "max_val", 1.0))
-    return None
+    if kind == "hardtanh" and isinstance(activation, nn.Hardtanh):
+        return float(activation.min_val), float(activation.max_val)
+    return _FLAT_FROM.get(kind or "")

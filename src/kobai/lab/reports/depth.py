@@ -14,8 +14,9 @@ from kobai.core.tensor import Tensor
 from kobai.errors import CheckpointError
 from kobai.lab.doctor.diagnosis import diagnose
 from kobai.lab.doctor.findings import Diagnosis, Finding
-from kobai.lab.probe.probes import LayerStats, Moments, Probe, Reading
-from kobai.lab.probe.readings import WeightStats
+from kobai.lab.probe.moments import Moments
+from kobai.lab.probe.probes import Probe
+from kobai.lab.probe.readings import LayerStats, Reading, WeightStats
 from kobai.lab.reports import charts, count_charts
 from kobai.lab.reports.axes import number, rounded, thinned
 from kobai.lab.reports.charts import Line

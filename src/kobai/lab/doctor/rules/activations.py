@@ -5,7 +5,7 @@ from __future__ import annotations
 from kobai.lab.doctor.findings import Disease, Evidence, Finding, graded
 from kobai.lab.doctor.rules.data import FAULTS, FEW
 from kobai.lab.doctor.rules.view import View
-from kobai.lab.probe.probes import SQUASHING
+from kobai.lab.probe.saturation import SQUASHING
 
 SATURATED, SATURATED_SOME = 0.3, 0.15
 HARD = {"hardtanh": (0.6, 0.45)}

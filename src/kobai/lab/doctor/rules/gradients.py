@@ -10,7 +10,7 @@ from kobai.lab.doctor.rules.activations import HEAVY, LIGHT
 from kobai.lab.doctor.rules.data import FAULTS
 from kobai.lab.doctor.rules.updates import RATIO_LARGE
 from kobai.lab.doctor.rules.view import View
-from kobai.lab.probe.probes import SQUASHING
+from kobai.lab.probe.saturation import SQUASHING
 
 VANISHED, VANISHED_SOME, VANISH_FACTOR = 5e-3, 2e-2, 0.5
 GRADIENT_GREW, GRADIENT_FACTOR, GRADIENT_NORM, GRADIENT_NORM_SOME = 100.0, 2.0, 100.0, 30.0

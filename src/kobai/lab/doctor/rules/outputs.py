@@ -11,7 +11,7 @@ from kobai.core.tensor import Tensor
 from kobai.lab.doctor.cures import Cure, remove_activation
 from kobai.lab.doctor.findings import Disease, Finding, graded
 from kobai.lab.doctor.rules.view import View
-from kobai.lab.probe.probes import LayerStats
+from kobai.lab.probe.readings import LayerStats
 from kobai.nn import functional as F
 
 BOUNDS = {

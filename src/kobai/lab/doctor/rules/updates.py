@@ -10,7 +10,7 @@ from kobai.lab.doctor.cures import scale_rate, set_rate
 from kobai.lab.doctor.findings import Disease, Evidence, Finding, graded
 from kobai.lab.doctor.rules.data import FAULTS
 from kobai.lab.doctor.rules.view import View
-from kobai.lab.probe.probes import Reading
+from kobai.lab.probe.readings import Reading
 
 RATIO_LARGE, RATIO_LARGE_SOME, RATIO_SMALL, RATIO_SMALL_SOME, RATIO_GOOD = 0.2, 0.15, 1e-5, 1e-4, 3e-3
 LOSS_GREW, OVERSHOOT, PATIENCE = 1.5, 1.2, 30

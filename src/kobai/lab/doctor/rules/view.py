@@ -16,7 +16,7 @@ from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Tensor
 from kobai.lab.doctor import cures
 from kobai.lab.doctor.cures import Cure, Standardise
-from kobai.lab.probe.probes import LayerStats, Reading, WeightStats
+from kobai.lab.probe.readings import LayerStats, Reading, WeightStats
 from kobai.nn.batchnorm import _BatchNorm
 from kobai.nn.init import _calculate_fan_in_and_fan_out
 from kobai.optim import ASGD, SGD, Optimizer
