@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,7 @@ class Data:
         """
         if not 1 <= n <= len(self.train_x):
             raise ValueError(f"only: expected 1 to {len(self.train_x)} training samples of {self.name}, got {n}")
-        kept = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return Data(**{**kept, "train_x": self.train_x[:n], "train_t": self.train_t[:n]})
+        return replace(self, train_x=self.train_x[:n], train_t=self.train_t[:n])
 
 
 def load(data: str = "digits", quick: bool = False, seed: int = 0, data_dir: str | Path | None = None) -> Data:
@@ -105,13 +105,13 @@ def _load(name: str, quick: bool, seed: int, data_dir: str | None, on: str) -> D
     order = np.random.default_rng([seed, 1]).permutation(len(x))[: QUICK_TRAINING if quick else None]
     index = _indices(order, x)
     held_x, held_t = splits.validation.tensors
-    held, tested = (QUICK_TEST, QUICK_TEST) if quick else (None, None)
+    tested = QUICK_TEST if quick else None
     return Data(
         name,
         ops.index_select(x, 0, index),
         ops.index_select(t, 0, index),
-        held_x[:held],
-        held_t[:held],
+        held_x[:tested],
+        held_t[:tested],
         tuple(splits.input_shape),
         len(splits.classes),
         splits,
@@ -145,14 +145,11 @@ class Curves:
 
     def take(self, step: int, model: Module, trained: tuple[Tensor, Tensor], held: tuple[Tensor, Tensor]) -> None:
         """One more entry of the curves that are measured in evaluation mode; one reading of the device."""
-        with evaluating(model):
-            sums = ops.stack([_sums(model, *trained), _sums(model, *held)])
-        (train_loss, train_right), (held_loss, held_right) = to_host(sums.array).tolist()
+        numbers = [number for pair in _evaluated(model, trained, held) for number in pair]
+        curves = self.train_loss, self.train_accuracy, self.held_loss, self.held_accuracy
         self.step.append(step)
-        self.train_loss.append(train_loss / len(trained[0]))
-        self.train_accuracy.append(train_right / len(trained[0]))
-        self.held_loss.append(held_loss / len(held[0]))
-        self.held_accuracy.append(held_right / len(held[0]))
+        for curve, number in zip(curves, numbers, strict=True):
+            curve.append(number)
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON holds them: None stands for what is not finite. Readings are left out, and what was not taken.
@@ -160,11 +157,8 @@ class Curves:
         >>> Curves(step=[0], loss=[float("nan")]).as_dict()
         {'step': [0], 'loss': [None], 'diverged': None, 'seconds': 0.0}
         """
-        return {
-            name: plain(value)
-            for name, value in asdict(replace(self, readings={})).items()
-            if value not in ([], "", {})
-        }
+        taken = {name: value for name, value in vars(self).items() if name != "readings" and value not in ([], "")}
+        return {name: plain(value) for name, value in taken.items()}
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Curves:
@@ -173,13 +167,11 @@ class Curves:
         >>> Curves.from_dict(Curves(step=[0], train_loss=[float("inf")]).as_dict()).train_loss
         [nan]
         """
-        curves: dict[str, Any] = {
-            f.name: [math.nan if v is None else v for v in found] if isinstance(found, list) else found
-            for f in fields(Curves)
-            if f.name in values
-            for found in [values[f.name]]
-        }
-        return Curves(**curves)
+        known = {name: values[name] for name in Curves.__dataclass_fields__ if name in values}
+        for name, value in known.items():
+            if isinstance(value, list):
+                known[name] = [math.nan if v is None else v for v in value]
+        return Curves(**known)
 
 
 def train_curves(
@@ -204,16 +196,20 @@ def train_curves(
     split.
 
     Args:
-        model: gives scores (N, classes) of inputs (N, *input_shape). optimizer: a name of ``kobai train --optimizer``, an
-        optimiser of the model's parameters, or a function of the parameters that makes one. ``lr``, ``weight_decay`` and
-        ``momentum`` are for names. epochs, steps: one of them says how long; ``epochs`` may be a fraction. batch_size: all
-        batches have this size; what is left at the end of an epoch's order opens the next. seed: draws the order of the
-        samples, and nothing else: two models with one seed see the same batches. measure_every: steps between measurements,
-        or the steps themselves (see :func:`log_steps`); by default 40 measurements in all. The last step is always measured.
-        capture: record the step and replay it, see :func:`kobai.capture`. after_step: called with the number of steps done,
-        after each. on_measure: called with the curves so far after each measurement, the one before training too; True ends
-        training (a pruned trial). probe: of this model; observes the steps that it is set to, and what it reads goes into
-        ``readings``. Updates are seen by a probe that was given the optimizer, which is then to be an object.
+        model: gives scores (N, classes) of inputs (N, *input_shape).
+        optimizer: a name of ``kobai train --optimizer``, an optimiser of the model's parameters, or a function that makes
+            one of the parameters. ``lr``, ``weight_decay`` and ``momentum`` are for names.
+        epochs, steps: one of them says how long; ``epochs`` may be a fraction.
+        batch_size: of all batches; what is left at the end of an epoch's order opens the next.
+        seed: draws the order of the samples, and nothing else: two models with one seed see the same batches.
+        measure_every: steps between measurements, or the steps themselves (see :func:`log_steps`); by default 40 measurements
+            in all. The last step is always measured.
+        capture: record the step and replay it, see :func:`kobai.capture`.
+        after_step: called with the number of steps done, after each.
+        on_measure: called with the curves so far after each measurement, the one before training too; True ends training (a
+            pruned trial).
+        probe: of this model; observes the steps that it is set to, and what it reads goes into ``readings``. It sees updates
+            if it was given the optimizer, which must then be an object.
 
     Training ends where a measured loss is NaN or infinite; ``diverged`` then says at which step.
 
@@ -236,8 +232,11 @@ def train_curves(
     trainer = Trainer(model, rule, terminate_on_non_finite=False, capture=capture)
 
     began = time.perf_counter()
-    curves, order = Curves(), _Order(len(data.train_x), batch_size, seed, data.train_x)
+    curves, indices = Curves(), _batches(len(data.train_x), batch_size, seed, data.train_x)
     held, trained = (data.held_x, data.held_t), (data.train_x[:MEASURED], data.train_t[:MEASURED])
+
+    def batch(index: Tensor) -> tuple[Tensor, Tensor]:
+        return ops.index_select(data.train_x, 0, index), ops.index_select(data.train_t, 0, index)
 
     def measure(step: int, losses: Sequence[Tensor]) -> bool:
         """Whether training is to end."""
@@ -248,19 +247,18 @@ def train_curves(
             return True
         return on_measure is not None and bool(on_measure(curves))
 
+    first = next(indices)
     with evaluating(model):
-        index = order.peek()
-        since = [F.cross_entropy(model(_take(data.train_x, index)), _take(data.train_t, index))]
+        x, t = batch(first)
+        since = [F.cross_entropy(model(x), t)]
     ended = measure(0, since)
     model.train()
     since = []
-    for step in range(1, total + 1):
+    for step, index in zip(range(1, total + 1), chain([first], indices), strict=False):
         if ended:
             break
-        index = order.next()
-        batch = _take(data.train_x, index), _take(data.train_t, index)
         with nullcontext(False) if probe is None else probe.step() as observed:
-            since.append(trainer.train_step(batch))
+            since.append(trainer.train_step(batch(index)))
         if observed and probe is not None and (reading := probe.read()) is not None:
             curves.readings[step] = reading
         if after_step is not None:
@@ -338,50 +336,36 @@ def evaluate(model: Module, x: Tensor, t: Tensor) -> tuple[float, float]:
     """
     if not len(x):
         raise DataError("evaluate: there is no sample")
+    return _evaluated(model, (x, t))[0]
+
+
+def _evaluated(model: Module, *parts: tuple[Tensor, Tensor]) -> list[tuple[float, float]]:
+    """(mean cross-entropy, accuracy) over each of some parts of the data; one reading of the device."""
+    sums = []
     with evaluating(model):
-        return _read(_sums(model, x, t), len(x))
+        for x, t in parts:
+            batches = []
+            for i in range(0, len(x), EVALUATION_BATCH):
+                scores, target = model(x[i : i + EVALUATION_BATCH]), t[i : i + EVALUATION_BATCH]
+                right = (scores.argmax(1) == target).sum().to(scores.dtype)
+                batches.append(ops.stack([F.cross_entropy(scores, target, reduction="sum"), right]))
+            sums.append(ops.stack(batches).sum(0))
+    numbers = to_host(ops.stack(sums).array).tolist()
+    return [(loss / len(x), right / len(x)) for (loss, right), (x, _) in zip(numbers, parts, strict=True)]
 
 
-def _sums(model: Module, x: Tensor, t: Tensor) -> Tensor:
-    """[summed loss, right answers], still on the device; the model in evaluation mode already."""
-    parts = []
-    for i in range(0, len(x), EVALUATION_BATCH):
-        scores, target = model(x[i : i + EVALUATION_BATCH]), t[i : i + EVALUATION_BATCH]
-        right = (scores.argmax(1) == target).sum().to(scores.dtype)
-        parts.append(ops.stack([F.cross_entropy(scores, target, reduction="sum"), right]))
-    total: Tensor = ops.stack(parts).sum(0)
-    return total
-
-
-def _read(sums: Tensor, n: int) -> tuple[float, float]:
-    loss, right = to_host(sums.array).tolist()
-    return loss / n, right / n
-
-
-class _Order:
-    """Batches' indices: one permutation of the samples after another, cut into batches of one size."""
-
-    def __init__(self, n: int, batch_size: int, seed: int, like: Tensor) -> None:
-        self.rng, self.n, self.size, self.like = np.random.default_rng([seed, 2]), n, batch_size, like
-        self.order, self.at = self.rng.permutation(n), 0
-        self.on_device = _indices(self.order, like)
-
-    def peek(self) -> Tensor:
-        if self.at + self.size > len(self.order):
-            self.order, self.at = np.concatenate([self.order[self.at :], self.rng.permutation(self.n)]), 0
-            self.on_device = _indices(self.order, self.like)
-        return self.on_device[self.at : self.at + self.size]
-
-    def next(self) -> Tensor:
-        index = self.peek()
-        self.at += self.size
-        return index
+def _batches(n: int, size: int, seed: int, like: Tensor) -> Iterator[Tensor]:
+    """Batches' indices, without end: one permutation of the samples after another, cut into batches of one size."""
+    rng, left = np.random.default_rng([seed, 2]), np.arange(0)
+    while True:
+        order = np.concatenate([left, rng.permutation(n)])
+        whole = len(order) - len(order) % size
+        index = _indices(order, like)
+        for at in range(0, whole, size):
+            yield index[at : at + size]
+        left = order[whole:]
 
 
 def _indices(order: np.ndarray[Any, Any], like: Tensor) -> Tensor:
     index: Tensor = Tensor._wrap(asarray(order.astype(np.int64), device=like.device))
     return index
-
-
-def _take(values: Tensor, index: Tensor) -> Tensor:
-    return ops.index_select(values, 0, index)
