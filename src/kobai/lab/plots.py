@@ -123,11 +123,7 @@ def style(name: str, index: int = 0) -> dict[str, Any]:
     key = re.sub(r"[\s_-]+", " ", re.sub(r"normal[(:]([\d.e-]+)\)?", r"std \1", name.strip().lower()))
     known = {re.sub(r"[_-]", " ", k): v for k, v in FIXED.items()}
     known |= {re.sub(r"[_-]", " ", v.lower()): FIXED[k] for k, v in TITLES.items() if k in FIXED}
-    colour, line, marker = known.get(key) or (
-        CYCLE[index % len(CYCLE)],
-        LINES[index % len(LINES)],
-        MARKERS[index % len(MARKERS)],
-    )
+    colour, line, marker = known.get(key) or [cycle[index % len(cycle)] for cycle in (CYCLE, LINES, MARKERS)]
     return {"color": colour, "linestyle": line, "marker": marker}
 
 
@@ -138,12 +134,9 @@ def styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     >>> len({s["color"] for s in found.values()})
     3
     """
-    found: dict[str, dict[str, Any]] = {}
-    for name in names:
-        fixed = style(name)
-        if fixed == style(name, 1):  # the index made no difference: the lab knows it
-            found[name] = fixed
-    taken = {(s["color"]) for s in found.values()}
+    # Where the index makes no difference, the lab knows the name.
+    found = {name: style(name) for name in names if style(name) == style(name, 1)}
+    taken = {known["color"] for known in found.values()}
     free = [i for i in range(len(CYCLE)) if CYCLE[i] not in taken] + list(range(len(CYCLE)))
     for i, name in enumerate(name for name in names if name not in found):
         found[name] = style(name, free[i % len(free)])
