@@ -95,14 +95,12 @@ class Doctor(Callback):
         self._apart = False  # whether no units were twins at the last look: such never become any
 
     def on_fit_start(self, trainer: Trainer) -> None:
-        if (
-            self._probe is None
-            or self._probe.model is not trainer.model
-            or self._probe.optimizer is not trainer.optimizer
-        ):
-            self._probe, self._apart = Probe(trainer.model, trainer.optimizer, self.every), False
+        probe = self._probe
+        if probe is None or probe.model is not trainer.model or probe.optimizer is not trainer.optimizer:
+            self._probe = probe = Probe(trainer.model, trainer.optimizer, self.every)
+            self._apart = False
         if self._steps % self.every == 0:
-            self._probe.attach()
+            probe.attach()
 
     def on_batch_end(self, trainer: Trainer) -> None:
         probe = self._probe

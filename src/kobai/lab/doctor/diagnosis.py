@@ -115,10 +115,9 @@ def _checked(model: Any, batch: Any, loss_fn: Any, optimizer: Any, clip_grad_nor
         raise ValueError(f"diagnose: expected steps as an integer >= 1, got {steps!r}")
     if clip_grad_norm is not None and not clip_grad_norm > 0:
         raise ValueError(f"diagnose: expected clip_grad_norm > 0, got {clip_grad_norm}")
-    if optimizer is not None:
-        own = {id(parameter) for parameter in model.parameters()}
-        if not any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
-            raise ValueError("diagnose: the optimizer trains none of the model's parameters")
+    own = {id(parameter) for parameter in model.parameters()}
+    if optimizer is not None and own.isdisjoint(id(p) for group in optimizer.param_groups for p in group["params"]):
+        raise ValueError("diagnose: the optimizer trains none of the model's parameters")
     return Case(model, tuple(moved(batch, device_of(model))), loss_fn, optimizer, clip_grad_norm, steps)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -177,41 +177,32 @@ class _Course:
 def _courses(case: Case, diagnosis: Diagnosis, batches: list[Any], steps: int, seed: int) -> list[_Course]:
     """The net as it is, and then with one cure more each time."""
     patient = Patient(*copied(case), case.clip_grad_norm)
-    guess = _guess(case, diagnosis, batches)
+    *inputs, target = case.batch
+    targets = [moved(batch, device_of(case.model))[-1] for batch in batches]
+    # The loss of one output for all samples of the batches, where there is such an output.
+    guess = min(View(case.model, [diagnosis.reading], inputs, target, case.loss_fn).guesses(targets), default=None)
     courses: list[_Course] = []
     cured: tuple[Finding, ...] = ()
     left = diagnosis
     while True:
-        trained = _copy(patient, case)
+        optimizer = patient.optimizer if case.optimizer is not None else None
+        now = replace(case, model=patient.model, optimizer=patient.optimizer)
+        trained = Patient(*copied(now), patient.clip_grad_norm)
         with undisturbed():
             losses = _train(trained, case, batches, steps, seed)
-        seen = outcome(losses, _end(losses), guess, batches, patient.optimizer if case.optimizer is not None else None)
+        seen = outcome(losses, _end(losses), guess, batches, optimizer)
         if seen is not None and seen.disease not in [finding.disease for finding in left.findings]:
             left = replace(left, findings=ordered([*left.findings, seen]))
         courses.append(_Course(cured, trained, losses, left))
-        known = [f for f in left.roots if f.cure.applicable]
-        todo = [f for f in known if f.severity == "error" or not diagnosis.errors]
-        fresh = [f for f in todo if (f.disease, f.cure.code) not in [(c.disease, c.cure.code) for c in cured]]
+        known = [f for f in left.roots if f.cure.applicable and (f.severity == "error" or not diagnosis.errors)]
+        fresh = [f for f in known if (f.disease, f.cure.code) not in [(c.disease, c.cure.code) for c in cured]]
         if not fresh or len(cured) == ROUNDS:
             return courses
         fresh[0].cure.apply(patient)
         cured = (*cured, fresh[0])
-        optimizer = patient.optimizer if case.optimizer is not None else None
         left = diagnose(
             patient.model, case.batch, case.loss_fn, optimizer, case.steps, clip_grad_norm=patient.clip_grad_norm
         )
-
-
-def _copy(patient: Patient, case: Case) -> Patient:
-    return Patient(*copied(replace(case, model=patient.model, optimizer=patient.optimizer)), patient.clip_grad_norm)
-
-
-def _guess(case: Case, diagnosis: Diagnosis, batches: Sequence[Any]) -> float | None:
-    """The loss of one output for all samples of the batches, where there is such an output."""
-    *inputs, target = case.batch
-    view = View(case.model, [diagnosis.reading], inputs, target, case.loss_fn)
-    targets = [moved(batch, device_of(case.model))[-1] for batch in batches]
-    return min(view.guesses(targets), default=None)
 
 
 def _train(patient: Patient, case: Case, batches: list[Any], steps: int, seed: int) -> tuple[float, ...]:
@@ -221,12 +212,9 @@ def _train(patient: Patient, case: Case, batches: list[Any], steps: int, seed: i
     if not loss.requires_grad:  # nothing is trained
         return (float(loss.item()),) * steps
     manual_seed(seed)
+    clip = patient.clip_grad_norm
     trainer = Trainer(
-        patient.model,
-        patient.optimizer,
-        case.loss_fn,
-        clip_grad_norm=patient.clip_grad_norm,
-        terminate_on_non_finite=False,
+        patient.model, patient.optimizer, case.loss_fn, clip_grad_norm=clip, terminate_on_non_finite=False
     )
     losses = [trainer.train_step(batches[step % len(batches)]).detach() for step in range(steps)]
     return tuple(map(float, ops.stack(losses).tolist()))
