@@ -1,3 +1,3 @@
-"""Why a net does not train: ``rules`` name ``diseases`` from what probes read, ``diagnosis`` gives ``findings``, ``treatment``
-applies ``cures`` to a copy, and ``callback`` does it all during training.
+"""Why a net does not train: ``rules`` find ``diseases`` in what probes read, ``diagnosis`` returns the ``findings``,
+``treatment`` applies ``cures`` to a copy, and ``callback`` watches a training.
 """

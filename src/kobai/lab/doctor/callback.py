@@ -1,4 +1,4 @@
-"""``Doctor``: a Trainer's callback that looks at a step now and then, and says what is wrong while it can still be mended."""
+"""``Doctor``: a Trainer's callback that examines a step now and then and says what is wrong while there is time to fix it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ log = logging.getLogger("kobai")
 
 @dataclass(frozen=True)
 class Visit:
-    """A finding, and when it was made: epoch and batch, both counted from 1."""
+    """A finding, and the epoch and batch it was made in, both counted from 1."""
 
     epoch: int
     batch: int
@@ -47,7 +47,7 @@ class Visit:
 
 @dataclass(frozen=True)
 class _Suspicion:
-    """A finding that the loss may refute, and since which of the noted steps it has been watched."""
+    """A finding that the loss may yet refute; ``since``: the first of the noted steps whose losses count."""
 
     visit: Visit
     root: bool
@@ -56,17 +56,17 @@ class _Suspicion:
 
 
 class Doctor(Callback):
-    """Warn during training of every disease once, with epoch, layer and cure.
+    """Warn of each disease once during training, with epoch, layer and cure.
 
-    The first step is looked at, and then each ``every``-th, under a :class:`Probe`, with its batch, by the rules of
-    :func:`diagnose`: that costs some small transfers then and nothing in between. One step does not show whether the net
-    learns for all that its layers look like, or that its steps are long: but for faults of the data, what was found is told
-    when the loss of the next 30 steps is known, or training ends. If that loss falls, no learning rate is called too large, and
-    no finding an error. What is a mere consequence of another finding is kept in ``visits`` but not told.
+    The first step and every ``every``-th after it are examined under a :class:`Probe`, by the rules of :func:`diagnose`. This
+    costs a few small transfers at those steps and nothing in between. A single step does not show whether the net learns
+    despite what its layers look like. So faults of the data are reported at once, and all else when the loss of the next 30
+    steps is known, or training ends. If that loss falls, no learning rate is called too large and no finding an error.
+    Consequences of other findings are kept in ``visits`` but not reported.
 
     Args:
-        every: steps between two looks.
-        say: given each message; by default the logger ``kobai`` warns.
+        every: steps between two examinations.
+        say: called with each message; by default the logger ``kobai`` warns.
 
     ``visits`` lists what was found, with epoch and batch.
 
@@ -92,7 +92,7 @@ class Doctor(Callback):
         self._held: list[_Suspicion] = []
         # After each step: the sum of the epoch's losses, of how many samples, and whether it is the epoch's first step.
         self._sums: list[tuple[Any, Any, bool]] = []
-        self._apart = False  # whether no units were twins at the last look: such never become any
+        self._apart = False  # no units were twins at the last look, and none become twins later
 
     def on_fit_start(self, trainer: Trainer) -> None:
         probe = self._probe
@@ -153,7 +153,7 @@ class Doctor(Callback):
                 continue
             self._told.add(finding.disease)
             visit = Visit(trainer.epoch + 1, trainer.position, finding)
-            # What has been told and is still there may by now have consequences that look like causes.
+            # A disease that was reported and is still there may have consequences that look like causes.
             related = any(
                 finding.disease in DISEASES[name].follows or name in DISEASES[finding.disease].follows for name in known
             )
@@ -172,11 +172,11 @@ class Doctor(Callback):
             self.say(str(visit))
 
     def _note(self, trainer: Trainer) -> None:
-        """Keep what the losses sum to so far, where it is: a metric adds out of place."""
+        """Keep the sum of the losses so far, on its device: a metric does not add in place."""
         self._sums.append((trainer.loss.total, trainer.loss.count, trainer.position == 1))
 
     def _settle(self, patience: int) -> None:
-        """Tell what has been watched for so many steps, as far as the loss has not refuted it."""
+        """Report what has been watched for ``patience`` steps, unless the loss has refuted it."""
         due = [suspicion for suspicion in self._held if len(self._sums) - 1 - suspicion.since >= patience]
         if not due:
             return
@@ -184,7 +184,7 @@ class Doctor(Callback):
         losses = self._losses()
         for suspicion in due:
             visit, seen = suspicion.visit, losses[suspicion.since :]
-            # What has learnt need not fall any further.
+            # Where the net has learnt already, the loss need not fall any further.
             well = falls(seen) or (suspicion.learnt and not falls(seen[::-1]))
             finding = tempered(visit.finding) if well else visit.finding
             if finding is None:
@@ -195,11 +195,11 @@ class Doctor(Callback):
             self._sums = []
 
     def _losses(self) -> list[float]:
-        """Mean loss of each step that was noted; of the first one, of the steps of its epoch until then."""
+        """Mean loss of each noted step; for the first, the mean over its epoch so far."""
         losses, before, samples = [], 0.0, 0.0
         for total, count, first in self._sums:
             now, seen = _number(total), _number(count)
-            if first:  # the sums begin anew with an epoch
+            if first:  # the sums start over with each epoch
                 before = samples = 0.0
             losses.append((now - before) / (seen - samples) if seen > samples else math.nan)
             before, samples = now, seen
@@ -214,5 +214,5 @@ class Doctor(Callback):
 
 
 def _number(value: Any) -> float:
-    """A number, or the only one of an array on any device."""
+    """The value of a number, or of an array of one element on any device."""
     return float(value) if isinstance(value, (int, float)) else float(to_host(value).reshape(-1)[0])

@@ -1,4 +1,4 @@
-"""Cures: functions that give code for the reader, a line or two, and the same as an action on a patient."""
+"""Cures: each function returns a line or two of code for the reader, and an action that does the same to a patient."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RENEWED = "optimizer = type(optimizer)(model.parameters(), **optimizer.defaults
 
 @dataclass
 class Patient:
-    """What a cure may change: all of it a copy of the user's."""
+    """What a cure may change: copies of the user's objects."""
 
     model: nn.Module
     optimizer: Optimizer
@@ -32,25 +32,25 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True)
 class Cure:
-    """``code`` says what to write, :meth:`apply` does it to a :class:`Patient`.
+    """``code`` for the reader's program; :meth:`apply` does the same to a :class:`Patient`.
 
-    The code runs when it is pasted. Its names are ``kobai``, ``nn`` and ``F`` (``kobai.nn.functional``), ``model``,
+    The code runs as pasted. Its names are ``kobai``, ``nn`` and ``F`` (``kobai.nn.functional``), ``model``,
     ``optimizer``, ``x`` and ``t`` (inputs and targets, of the training data or of a batch) and ``data`` (the data set).
-    A cure without an action is advice: only the reader can follow it.
+    A cure without an action is advice that only the reader can follow.
     """
 
     code: str
     action: Action | None = field(default=None, compare=False, repr=False)
     name: str = "advice"
-    """Of the function that made it, in :data:`CURES`."""
+    """The name in :data:`CURES` of the function that made it."""
 
     @property
     def applicable(self) -> bool:
-        """Whether :meth:`apply` can do it; else it needs the reader."""
+        """Whether :meth:`apply` works; else it is up to the reader."""
         return self.action is not None
 
     def apply(self, patient: Patient) -> None:
-        """Do it, in place."""
+        """Treat the patient, in place."""
         if self.action is None:
             raise ValueError(
                 f"treat: this cure is about the data or the program, which only you can change:\n{self.code}"
@@ -63,7 +63,7 @@ CURES: dict[str, Callable[..., Cure]] = {}
 
 
 def cure(function: Callable[P, tuple[str, Action | None]]) -> Callable[P, Cure]:
-    """A function that returns code and action, as one that returns a :class:`Cure`."""
+    """Make a function that returns code and action return a :class:`Cure`, and register it."""
 
     @wraps(function)
     def made(*args: P.args, **kwargs: P.kwargs) -> Cure:
@@ -84,7 +84,7 @@ def expression(path: str) -> str:
 
 @cure
 def reinitialise(schemes: Mapping[str, str], several: Sequence[str] = ()) -> tuple[str, Action]:
-    """Draw the weights of layers anew, each with the scheme that fits the activation after it; biases start at 0.
+    """Draw new weights, with the scheme that fits the activation after each layer; biases start at 0.
 
     ``schemes``: the initialiser for each layer. ``several``: layers with several weights, whose names are not ``weight``:
     recurrent ones, attention.
@@ -120,9 +120,9 @@ def reinitialise(schemes: Mapping[str, str], several: Sequence[str] = ()) -> tup
 def rectify(
     paths: Sequence[str], functions: Sequence[str], schemes: Mapping[str, str], several: Sequence[str] = ()
 ) -> tuple[str, Action | None]:
-    """ReLU in the place of the activations at ``paths``, and weights that fit it, as of :func:`reinitialise`.
+    """ReLU instead of the activations at ``paths``, and new weights, see :func:`reinitialise`.
 
-    ``functions``: names of activations that are called in the model's ``forward``, where only the reader can replace them.
+    ``functions``: names of activations called in the model's ``forward``, where only the reader can replace them.
     """
     redraw = reinitialise(schemes, several)
     fused = [path for path in paths if path in schemes]
@@ -150,7 +150,7 @@ def rectify(
 
 @cure
 def remove_activation(path: str, activation: str, fused: bool = False) -> tuple[str, Action]:
-    """Nothing in the place of the last activation, ``fused`` into a dense layer or not: the loss function applies it itself."""
+    """No last activation, ``fused`` into a dense layer or not: the loss function applies its own."""
 
     def action(patient: Patient) -> None:
         if fused:
@@ -165,9 +165,9 @@ def remove_activation(path: str, activation: str, fused: bool = False) -> tuple[
 
 @cure
 def normalise(layers: Sequence[tuple[str, str, int]]) -> tuple[str, Action]:
-    """Normalisation after dense layers and convolutions, before their activations: (layer, class, units) of each.
+    """Normalise between layers and their activations; ``layers``: (layer, class of the normalisation, units of the layer).
 
-    Batch normalisation (Ioffe and Szegedy 2015); for what is dense over a sequence, layer normalisation (Ba et al. 2016).
+    Batch normalisation (Ioffe and Szegedy 2015); layer normalisation (Ba et al. 2016) for dense layers over a sequence.
     """
 
     def action(patient: Patient) -> None:
@@ -183,7 +183,7 @@ def normalise(layers: Sequence[tuple[str, str, int]]) -> tuple[str, Action]:
 
 @cure
 def scale_rate(factor: float, before: float) -> tuple[str, Action]:
-    """Another learning rate, by a factor."""
+    """Multiply the learning rate by a factor."""
 
     def action(patient: Patient) -> None:
         for group in patient.optimizer.param_groups:
@@ -227,8 +227,7 @@ class Standardise(nn.Module):
 def standardise_inputs(x: Tensor) -> tuple[str, Action]:
     """Inputs of mean 0 and standard deviation 1, feature by feature, measured on a batch.
 
-    A feature that is constant only loses its mean; one that hardly varies is widened at most ten times as much as the typical
-    one.
+    A constant feature only loses its mean; one that hardly varies is scaled up at most ten times as much as the typical one.
     """
     with no_grad():
         spread = x.std(0)
@@ -247,7 +246,7 @@ def standardise_inputs(x: Tensor) -> tuple[str, Action]:
 
 @cure
 def clip_gradients(norm: float = 1.0) -> tuple[str, Action]:
-    """A greatest norm for the gradient of all parameters together (Pascanu, Mikolov and Bengio 2013)."""
+    """Bound the norm of the gradient of all parameters together (Pascanu, Mikolov and Bengio 2013)."""
 
     def action(patient: Patient) -> None:
         patient.clip_grad_norm = norm
@@ -260,7 +259,7 @@ def clip_gradients(norm: float = 1.0) -> tuple[str, Action]:
 
 @cure
 def orthogonal(layers: Sequence[str]) -> tuple[str, Action]:
-    """Recurrent weights that keep the size of what they multiply (Saxe, McClelland and Ganguli 2014)."""
+    """Recurrent weights that preserve the norm of the state (Saxe, McClelland and Ganguli 2014)."""
 
     def action(patient: Patient) -> None:
         for path in layers:
@@ -279,7 +278,7 @@ def orthogonal(layers: Sequence[str]) -> tuple[str, Action]:
 
 @cure
 def unfreeze() -> tuple[str, Action]:
-    """All parameters are trained again."""
+    """Train all parameters again."""
 
     def action(patient: Patient) -> None:
         patient.model.requires_grad_(True)
@@ -293,7 +292,7 @@ def _put(model: nn.Module, path: str, module: nn.Module) -> None:
 
 
 def _renew(patient: Patient) -> None:
-    """The optimiser forgets its state, and trains the parameters that are new."""
+    """Clear the optimiser's state, and have it train the new parameters."""
     groups = patient.optimizer.param_groups
     present = {id(parameter): parameter for parameter in patient.model.parameters()}
     for group in groups:

@@ -1,4 +1,4 @@
-"""``diagnose``: a few real steps on a copy of a net, under probes, and what they show."""
+"""``diagnose``: run a few real training steps on a copy of a net, under probes, and judge what they show."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from kobai.train.batches import device_of, moved
 from kobai.utils.data import DataLoader
 
 USUAL_RATE = 0.1
-"""Of the plain gradient descent that stands in where no optimiser is given; its rate is not judged then."""
+"""Learning rate of the gradient descent that stands in for a missing optimiser; it is not judged."""
 
 
 def diagnose(
@@ -41,18 +41,18 @@ def diagnose(
     *,
     clip_grad_norm: float | None = None,
 ) -> Diagnosis:
-    """What hinders ``model`` from learning ``batch``: findings with place, evidence, cause and cure, the root cause first.
+    """What keeps ``model`` from learning ``batch``: findings with place, evidence, cause and cure, the root cause first.
 
-    ``steps`` training steps are done on a copy, in training mode – up to 30 if the loss grows –; the model, its gradients,
-    the optimizer and the random streams stay as they are. The catalogue of diseases, with all thresholds, is
-    :data:`kobai.lab.doctor.diseases.DISEASES`; the code of a cure runs as it is pasted.
+    A copy is trained for ``steps`` steps, in training mode; up to 30 if the loss grows. The model, its gradients, the
+    optimizer and the random streams stay as they are. The catalogue of diseases, with all thresholds, is
+    :data:`kobai.lab.doctor.diseases.DISEASES`; the code of a cure runs as pasted.
 
     Args:
         model: any module that is called with the inputs of the batch.
         batch: ``(input, ..., target)``, at least 2 samples; 50 or more make the shares reliable.
         loss_fn: ``loss_fn(output, target)``.
-        optimizer: the one that the model is trained with; without it the learning rate is not judged.
-        clip_grad_norm: as in training, if it is used there.
+        optimizer: what the model is trained with; without it the learning rate is not judged.
+        clip_grad_norm: as in training, if gradients are clipped there.
 
     Raises:
         TypeError, ValueError: wrong arguments, a model without parameters, a batch on which the model cannot be run.
@@ -123,7 +123,7 @@ def _checked(model: Any, batch: Any, loss_fn: Any, optimizer: Any, clip_grad_nor
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """The random stream stays as it is, and NumPy does not warn: sick nets overflow, and that is what is being looked for."""
+    """Leave the random stream as it is, and silence NumPy's warnings: sick nets overflow, which is what we look for."""
     state = default_generator.get_state()
     try:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
@@ -133,8 +133,8 @@ def undisturbed() -> Iterator[None]:
 
 
 def copied(case: Case) -> tuple[nn.Module, Optimizer]:
-    """Model and optimiser to experiment with, in training mode; plain gradient descent where none is given."""
-    # What a module keeps of its last pass, such as a weight-normed weight, has a tape, and cannot be copied with it.
+    """Copies of model and optimiser, in training mode; plain gradient descent where no optimiser is given."""
+    # Tensors kept from the last pass, such as a weight-normed weight, are on a tape, with which they cannot be copied.
     kept = [value for module in case.model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
     memo: dict[int, Any] = {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf}
     try:
@@ -147,7 +147,7 @@ def copied(case: Case) -> tuple[nn.Module, Optimizer]:
 
 
 def observe(case: Case) -> View:
-    """Some training steps of a copy, and what is seen of them."""
+    """Train a copy for some steps under a probe; what the rules look at."""
     model, optimizer = copied(case)
     *inputs, target = case.batch
     given = case.optimizer is not None
@@ -157,7 +157,7 @@ def observe(case: Case) -> View:
     alike: dict[str, float] = {}
     last: str | None = None
     probe.attach()
-    # Without the user's optimiser its steps say nothing: the state of the net is all there is to see.
+    # Steps of another optimiser than the user's say nothing: look at the state of the net alone.
     for _ in range(case.steps if given else 1):
         probe.clear()
         output = _output(model, inputs)
@@ -178,7 +178,7 @@ def observe(case: Case) -> View:
         if not (math.isfinite(losses[-1]) and loss.requires_grad):
             break
     probe.detach()
-    # A loss that grows at first may come back: the catapult of a rate between 2 and 4 over the curvature.
+    # A loss that grows at first may come back: the catapult of rates from 2 to 4 over the curvature.
     while losses[-1] > losses[0] and len(losses) < PATIENCE and len(readings) > 1:
         loss = _loss(_output(model, inputs), target, case)
         losses.append(float(loss.item()))
@@ -239,7 +239,7 @@ def _loss(output: Any, target: Any, case: Case) -> Tensor:
 
 
 def _scores(output: Any, target: Any) -> int | None:
-    """Scores per sample, where the targets are labels."""
+    """Scores per sample; None if the targets are no labels."""
     labels = isinstance(output, Tensor) and output.ndim == 2 and target.ndim == 1 and not target.is_floating_point()
     return int(output.shape[1]) if labels else None
 

@@ -1,8 +1,7 @@
-"""The catalogue of diseases, and the rules that find them. Each rule's file holds its thresholds and its entry.
+"""The catalogue of diseases, and the rules that find them. Thresholds and entries are defined beside their rules.
 
-A threshold is no law: between a healthy net and a sick one lies a range, and each number here is put into that range. Where a
-number depends on depth, the rule asks for two things, the total over all layers and the factor per layer: a net of 50 layers
-may lose what one of 3 must not.
+A threshold is no law: there is a range between healthy nets and sick ones, and each threshold lies in it. Where a number
+depends on depth, a rule looks at both the total over all layers and the factor per layer: 50 layers may lose what 3 must not.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ RULES: tuple[Rule, ...] = (
     updates.too_large,
     updates.too_small,
 )
-"""All rules by which a net is judged."""
+"""All rules, which ``judging`` applies; ``tests/lab/test_doctor_conformance.py`` examines each."""
 
 DISEASES: dict[str, Disease] = {
     disease.name: disease
@@ -60,4 +59,4 @@ DISEASES: dict[str, Disease] = {
         course.NO_BETTER_THAN_GUESSING,
     )
 }
-"""Diseases in order of causes: of two that are found together, the earlier is likelier to be the root."""
+"""Diseases in order of causes: of two found together, the earlier is more likely the root."""

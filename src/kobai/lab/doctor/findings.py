@@ -1,4 +1,4 @@
-"""What a diagnosis says: findings with evidence, cause and cure, in order of causes; as text, on a terminal, and as JSON."""
+"""What a diagnosis says: diseases, findings with evidence, cause and cure; as text, on a terminal, and as JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kobai.lab.probe.readings import Reading
 from kobai.optim import Optimizer
 
 SEVERITIES = {"error": "red", "warning": "yellow"}
-"""How grave a finding may be, and the colour of that on a terminal."""
+"""Severities, the worst first, and their colours on a terminal."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Evidence:
     value: float
     threshold: float
     above: bool
-    """Whether it is too large; else too small."""
+    """Whether a number above the threshold is too large; else one below it is too small."""
     share: bool = False
-    """Whether it is a share, which people read in per cent."""
+    """Whether it is a share, shown in per cent."""
     severity: str = "error"
-    """Of a finding that rests on it."""
+    """Severity of a finding that rests on it."""
 
     @property
     def passed(self) -> bool:
@@ -38,7 +38,7 @@ class Evidence:
         return self.value > self.threshold if self.above else self.value < self.threshold
 
     def __str__(self) -> str:
-        for digits in range(3, 8):  # two numbers that differ are not written alike
+        for digits in range(3, 8):  # until two numbers that differ look different
             value, limit = (
                 f"{number:.{digits - 3}%}" if self.share else f"{number:.{digits}g}"
                 for number in (self.value, self.threshold)
@@ -49,7 +49,7 @@ class Evidence:
 
 
 def graded(what: str, value: float, error: float, warning: float, above: bool = True, share: bool = False) -> Evidence:
-    """Evidence beside the threshold of an error if the number is past that, else beside that of a warning.
+    """Evidence against the threshold of an error if the number is past it, else against that of a warning.
 
     >>> str(graded("dead units", 0.5, 0.6, 0.4, share=True)), graded("left", 1e-4, 1e-3, 1e-2, above=False).severity
     ('dead units: 50% (should be at most 40%)', 'error')
@@ -64,10 +64,10 @@ class Finding:
 
     Attributes:
         disease: its name in :data:`kobai.lab.doctor.diseases.DISEASES`; ``title`` for people.
-        severity: ``"error"`` (it will not train so) or ``"warning"`` (it trains worse than it could).
+        severity: ``"error"`` (the net will not train) or ``"warning"`` (it trains worse than it could).
         where: names of the layers, as ``model.named_modules()`` has them.
         evidence, cause, cure: numbers against thresholds; one sentence; code, which :func:`treat` can apply.
-        follows: the disease of which this one is a consequence, and with which it should go away; None for a root.
+        follows: the disease that this one is a consequence of, and should go away with; None for a root.
     """
 
     disease: str
@@ -80,7 +80,7 @@ class Finding:
     follows: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """As plain JSON values."""
         return {
             "disease": self.disease,
             "title": self.title,
@@ -96,7 +96,7 @@ class Finding:
         }
 
     def rows(self) -> Iterator[tuple[str, str]]:
-        """What a report says before the cure, each line with its heading."""
+        """The lines of a report before the cure: (heading, text)."""
         if self.where:
             yield "where", self.place
         for i, evidence in enumerate(self.evidence):
@@ -105,7 +105,7 @@ class Finding:
 
     @property
     def place(self) -> str:
-        """The layers, shortened: the first three, and how many more."""
+        """The first three layers, and how many more there are."""
         names = [name or "(the model)" for name in self.where]
         return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
@@ -116,11 +116,11 @@ class Disease:
 
     Attributes:
         name, title: for programs, and for people.
-        rule, reason, source: what it is found by, with all thresholds; why that is a disease; where that is shown.
-        follows: diseases of which this one may be a mere consequence.
-        fact: whether a falling loss says nothing about it: faults of the data make it fall for a wrong reason.
-        looks: whether it is about what data, layers and gradients look like: where the net has learnt for all that, an error
-            is but a warning, and a warning nothing.
+        rule, reason, source: how it is found, with all thresholds; why it is a disease; who has shown that.
+        follows: diseases that this one may be a mere consequence of.
+        fact: whether a falling loss does not refute it: with faulty data the loss may fall for the wrong reason.
+        looks: whether it is judged by what data, layers and gradients look like. If the net has learnt all the same, its errors
+            become warnings, and its warnings are dropped.
     """
 
     name: str
@@ -147,7 +147,7 @@ class Disease:
 
 @dataclass(frozen=True)
 class Case:
-    """What was diagnosed: the user's own objects, of which copies are examined and treated."""
+    """What was diagnosed: the user's own objects. Only copies of them are examined and treated."""
 
     model: nn.Module
     batch: tuple[Any, ...]
@@ -159,9 +159,9 @@ class Case:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What :func:`diagnose` found. ``findings`` come in order of causes, and only one without ``follows`` needs its cure.
+    """What :func:`diagnose` found. ``findings`` come in order of causes; those with ``follows`` need no cure of their own.
 
-    ``losses`` are those of the steps that were run, ``reading`` what the probes saw in the first of them.
+    ``losses`` are those of the training steps, ``reading`` is what the probes saw in the first.
     """
 
     findings: tuple[Finding, ...]
@@ -187,7 +187,7 @@ class Diagnosis:
         return tuple(finding for finding in self.findings if finding.follows is None)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """As plain JSON values."""
         return {
             "model": self.model,
             "healthy": self.healthy,

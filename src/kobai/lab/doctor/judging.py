@@ -1,4 +1,4 @@
-"""What the rules find in a view, in order of causes: ``diagnose`` and ``Doctor`` both judge by it."""
+"""Apply all rules to a view and order what they find by cause; both ``diagnose`` and ``Doctor`` do so."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kobai.lab.doctor.rules.view import View
 
 
 def judge(view: View) -> tuple[Finding, ...]:
-    """What all rules find, in order of causes. Where labels are wrong or numbers not finite, nothing else can be said."""
+    """What all rules find, in order of causes. Wrong labels, and numbers that are not finite, leave nothing else to say."""
     found: list[Finding] = []
     for rule in RULES:
         if (finding := rule(view)) is None:
@@ -27,14 +27,14 @@ def judge(view: View) -> tuple[Finding, ...]:
 
 
 def tempered(finding: Finding) -> Finding | None:
-    """What a loss that falls leaves of a finding: its rate is not too large, and what looks ill is at most a warning."""
+    """What is left of a finding where the loss falls: the rate is not too large, and all else is at most a warning."""
     if DISEASES[finding.disease].fact:
         return finding
     return None if finding.disease == "rate-too-large" else _weaker(finding)
 
 
 def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """In order of causes, with what follows from what; roots first."""
+    """Findings in order of causes, with what follows from what; roots first."""
     order = list(DISEASES)
     found = sorted(findings, key=lambda finding: order.index(finding.disease))
     linked = [replace(finding, follows=_cause(finding, found)) for finding in found]
@@ -46,11 +46,11 @@ def _weaker(finding: Finding) -> Finding:
 
 
 def _cause(finding: Finding, found: list[Finding]) -> str | None:
-    """The first of those found from which this one may follow. A warning is too weak to be the cause of an error."""
+    """The first finding that this one may follow from. A warning is too weak to cause an error."""
     strong = {other.disease: other for other in found if finding.severity != "error" or other.severity == "error"}
     causes = [name for name in DISEASES[finding.disease].follows if name in strong]
-    # Signal and gradient shrink alike: by weights that are too small, and then the signal comes first; or by the small slope
-    # of an activation, which is what makes gradients vanish.
+    # Signal and gradient shrink together. If the weights are too small, the signal is the cause; if the slope of the activation
+    # is small, the gradient is.
     if finding.disease == "collapsed" and "vanishing-gradient" in strong and _by_slope(finding.cure):
         causes.append("vanishing-gradient")
     if finding.disease == "vanishing-gradient" and "collapsed" in causes and _by_slope(strong["collapsed"].cure):

@@ -24,7 +24,7 @@ from kobai.train.batches import device_of, moved
 from kobai.train.trainer import Trainer
 
 ROUNDS = 4
-"""A cure may uncover another disease, such as the sigmoid's small slope under weights that were too small."""
+"""Cures at most: one may uncover another disease, as larger weights do the small slope of a sigmoid."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Treatment:
 
     Attributes:
         model, optimizer, clip_grad_norm: the cured net after its training steps, and what it is trained with.
-        cured: the findings whose cures were applied, in order, and with which the copy did better.
-        failed: the findings whose cures were tried after these, and did not lower the loss, each with the loss at its end.
+        cured: findings whose cures were applied, in order, and made the copy better.
+        failed: findings whose cures were tried after these and did not lower the loss, with the loss at the end of each.
         before, after: losses of the sick and of the cured net, step by step.
         diagnosis: of the sick net.
-        left: of the cured one before it was trained, and what its training has shown: a loss that is infinite, or no better
-            than guessing, is a finding of its own.
+        left: diagnosis of the cured net before its training, and what that showed: an infinite loss, or one no better than
+            guessing, is a finding too.
     """
 
     model: nn.Module
@@ -114,16 +114,16 @@ def treat(
 ) -> Treatment:
     """Cure what :func:`diagnose` finds, on a copy, and train both for ``steps`` steps from the same seed.
 
-    The root of all findings is cured first, a copy is trained with that, and the net is diagnosed again, until nothing is
-    left that a cure is known for. What the training shows belongs to the diagnosis: a loss that leaves what is finite, or ends
-    where a guess would be that is one for all samples. A cure counts as one only if the copy trained with it, and with those
-    before it, has a loss that is lower by more than a tenth. Warnings are treated where there is no error.
+    The root of all findings is cured first, a copy is trained, and the net is diagnosed again, until no curable finding is
+    left. What the training shows is part of the diagnosis: a loss that becomes infinite, or ends no better than one output for
+    all samples would. A cure counts only if the copy trained with it, and with those before it, has a loss that is lower by
+    more than a tenth. Warnings are treated if there is no error.
 
     Args:
         patient: a :class:`Diagnosis`, which knows its net, batch, loss function and optimizer; or a model, with the arguments
             of :func:`diagnose`.
-        data: batches ``(input, ..., target)`` to train on, over and over; by default the batch that is diagnosed.
-        seed: for newly drawn weights, and for both trainings.
+        data: batches ``(input, ..., target)`` to train on, over and over; by default the diagnosed batch.
+        seed: for new weights and for both trainings.
 
     >>> import kobai
     >>> from kobai import nn
@@ -148,7 +148,7 @@ def treat(
         raise TypeError(f"treat: expected a Diagnosis or a kobai.nn.Module, got {type(patient).__name__}")
     case = diagnosis.case
     if case is None:
-        raise ValueError("treat: this diagnosis does not know its net, for it was not made by diagnose()")
+        raise ValueError("treat: this diagnosis does not know its net: it was not made by diagnose()")
     batches = [case.batch] if data is None else list(data)
     if not batches:
         raise DataError("treat: the data gave no batch")
@@ -166,7 +166,7 @@ def treat(
 
 @dataclass(frozen=True)
 class _Course:
-    """A copy with some cures, after its training, and what was found: before it, and by it."""
+    """A copy with some cures after its training, and what was found before and by the training."""
 
     cured: tuple[Finding, ...]
     patient: Patient
@@ -175,11 +175,11 @@ class _Course:
 
 
 def _courses(case: Case, diagnosis: Diagnosis, batches: list[Any], steps: int, seed: int) -> list[_Course]:
-    """The net as it is, and then with one cure more each time."""
+    """Train the net as it is, and then with one more cure each time."""
     patient = Patient(*copied(case), case.clip_grad_norm)
     *inputs, target = case.batch
     targets = [moved(batch, device_of(case.model))[-1] for batch in batches]
-    # The loss of one output for all samples of the batches, where there is such an output.
+    # The least loss of one output for all samples of the batches, if one is known.
     guess = min(View(case.model, [diagnosis.reading], inputs, target, case.loss_fn).guesses(targets), default=None)
     courses: list[_Course] = []
     cured: tuple[Finding, ...] = ()

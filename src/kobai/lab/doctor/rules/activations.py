@@ -1,4 +1,4 @@
-"""Rules of what goes forward: the signal s₀ of the inputs, s₁ … s_L after the hidden stages, and where activations are flat."""
+"""Rules of the forward pass: the signal s₀ of the inputs, s₁ … s_L after the hidden stages, and where activations are flat."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from kobai.lab.probe.saturation import SQUASHING
 
 SATURATED, SATURATED_SOME = 0.3, 0.15
 HARD = {"hardtanh": (0.6, 0.45)}
-"""Errors and warnings for activations that are flat beyond 1, as a third of N(0, 1) is."""
+"""Errors and warnings for activations that are flat beyond 1, where a third of N(0, 1) lies."""
 COLLAPSED, COLLAPSED_SOME, COLLAPSE_FACTOR = 3e-3, 1e-2, 0.5
 EXPLODED, EXPLODE_FACTOR, EXPLODED_SIZE = 25.0, 1.5, 10.0
 BLIND, SCORES_HEAVY = 3.0, 3.0
-"""Loss over that of the best output that is one for all samples, and weights of the last layer over those that fit."""
+"""Loss over that of the best constant output, and weights of the last layer over those that fit."""
 DEAD, DEAD_SOME, DEAD_FEW = 0.6, 0.4, 0.9
 HEAVY, LIGHT = 1.5, 0.6
-"""Weights over those that fit the activation, from which on they are blamed."""
+"""Weights are blamed beyond these multiples of those that fit the activation."""
 
 SATURATED_ACTIVATIONS = Disease(
     "saturated",
@@ -97,8 +97,8 @@ def saturated(view: View) -> Finding | None:
 
 
 def exploding(view: View) -> Finding | None:
-    """Growth sᵢ / s₀ and growth per layer, (sᵢ / s₀)^(1/i), at the first hidden stage where the signal is large; or scores
-    that cost far more than knowing nothing."""
+    """Growth sᵢ / s₀ and growth per layer, (sᵢ / s₀)^(1/i), at the first hidden stage with a large signal; or scores that cost
+    far more than knowing nothing."""
     for growth, factor, layer in view.passed:
         if layer.output.signal > EXPLODED_SIZE and growth > EXPLODED and factor > EXPLODE_FACTOR:
             where = [layer.name for layer in view.trunk if layer.output.signal > EXPLODED_SIZE]
@@ -121,7 +121,7 @@ def exploding(view: View) -> Finding | None:
 
 
 def _scores(view: View) -> Finding | None:
-    """A last layer whose outputs cost far more than knowing nothing: L over that, and its weights over those that fit."""
+    """A last layer whose outputs cost far more than knowing nothing: ratios of losses, and of its weights to those that fit."""
     if not view.stages or not view.losses or view.chance is None:
         return None
     loss, heavy = view.losses[0] / view.chance, view.gain(len(view.stages) - 1)
@@ -140,7 +140,7 @@ def _scores(view: View) -> Finding | None:
 
 
 def collapsed(view: View) -> Finding | None:
-    """What is left of the signal, sᵢ / s₀, and how much per layer, (sᵢ / s₀)^(1/i), where least is left."""
+    """What is left of the signal, sᵢ / s₀, in all and per layer, (sᵢ / s₀)^(1/i), at the stage with the least."""
     if not view.passed:
         return None
     left, factor, least = min(view.passed, key=lambda stage: stage[:2])

@@ -1,4 +1,4 @@
-"""The rule of a training's course: a loss that leaves what is finite, and one that ends where guessing would be."""
+"""The rule of a training's course: a loss that becomes infinite, and one that ends no better than guessing."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from kobai.lab.doctor.rules.updates import LOSS_GREW, RATE_TOO_LARGE
 from kobai.optim import Optimizer
 
 BETTER, GUESSED, FASTER = 0.1, 0.02, 0.1
-"""Part of a loss by which a cure must lower it, and by which one that is learnt is below that of a guess; and of a rate at
-which a training diverged, what is left."""
+"""A cure must lower the loss by BETTER of its size; a net that learns is below a guess's loss by GUESSED of its size; a
+learning rate that diverged is multiplied by FASTER."""
 
 NO_BETTER_THAN_GUESSING = Disease(
     "no-better-than-guessing",
@@ -35,7 +35,7 @@ NO_BETTER_THAN_GUESSING = Disease(
 
 
 def better(loss: float, other: float, by: float = BETTER) -> bool:
-    """Whether a loss is below another by more than luck, a part of its size. One that is not finite never is.
+    """Whether a loss is below another by more than luck: by a part of its size. A loss that is not finite never is.
 
     >>> better(0.8, 1.0), better(0.99, 1.0), better(-2.0, -1.0), better(3.0, math.inf), better(math.inf, math.inf)
     (True, False, True, True, False)
@@ -44,9 +44,9 @@ def better(loss: float, other: float, by: float = BETTER) -> bool:
 
 
 def falls(losses: Sequence[float]) -> bool:
-    """Whether losses, of batches that differ, fall: the median of their last third is below that of the first third.
+    """Whether losses of different batches fall: the median of the last third is below that of the first third.
 
-    It is below the very first loss, too: what a step has thrown up, and what comes back in part, has not fallen.
+    It must be below the very first loss too: a loss that jumps up and comes back in part has not fallen.
 
     >>> falls([3.0, 1.0, 2.9, 1.0, 2.0, 0.9, 2.0, 0.8, 0.9]), falls([1.0, 1.01, 0.99] * 3), falls([1.0, 0.5])
     (True, False, False)
@@ -63,10 +63,10 @@ def falls(losses: Sequence[float]) -> bool:
 def outcome(
     losses: Sequence[float], end: float, guess: float | None, batches: Sequence[Any], optimizer: Optimizer | None
 ) -> Finding | None:
-    """What the losses of a training show that a few steps before it did not.
+    """What the losses of a training show that the few steps before it did not.
 
-    ``end`` is where they end, infinite if that is not a number; ``guess`` the loss of the best output that is one for all
-    samples, as far as it is known; ``batches`` what was trained on, over and over. Only the user's own ``optimizer`` is blamed.
+    ``end`` is where they end, infinite if that is not a number; ``guess`` the loss of the best constant output, if known;
+    ``batches`` what was trained on, over and over. Only the user's own ``optimizer`` is blamed.
     """
     if not math.isfinite(end):
         at = next(i for i, loss in enumerate(losses) if not math.isfinite(loss))
@@ -92,6 +92,6 @@ def outcome(
             "# does the net learn one small batch by heart? If not, look at the loss function, the last layer and what lies\n"
             "# between them, then at the targets; if it does, give it more steps, or data from which the targets can be told"
         ),
-        # A loss that still falls may need no more than further steps.
+        # A loss that still falls may just need more steps.
         severity="warning" if better(end, losses[0], GUESSED) and math.isfinite(losses[0]) else "error",
     )

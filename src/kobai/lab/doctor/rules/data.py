@@ -1,4 +1,4 @@
-"""Rules of the data: inputs and targets, before anything is computed with them."""
+"""Rules of the data: inputs and targets."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from kobai.lab.doctor.rules.view import View
 from kobai.xp import to_host
 
 FAULTS = ("non-finite", "wrong-labels", "no-signal", "input-scale", "target-scale")
-"""Diseases of the data, of which those of the net may be consequences."""
+"""Diseases of the data, which those of the net may follow from."""
 
 FEW = 16
-"""Samples. Fewer have one class, or leave half of the units at 0, by chance."""
+"""Samples. In a smaller batch all may have one class, or half of the units be 0, by chance."""
 
 CONSTANT = 1e-5
 INPUT_LARGE, INPUT_SMALL, FEATURES_APART, OFFSET = 10.0, 1e-2, 100.0, 10.0
 MADE_UP = 0.1
-"""Signal after a normalised first stage that shows that it has made up for the inputs' size."""
+"""A normalised first stage with this much signal has made up for the scale of the inputs."""
 TARGET_LARGE, TARGET_REACHED = 10.0, 0.1
 IN_ORDER = -5.0
 """Standard deviations: one shuffled batch in three million has so few changes of label."""
@@ -87,7 +87,7 @@ IGNORED = -100
 
 
 def constant_inputs(view: View) -> Finding | None:
-    """Inputs that are alike for all samples: their spread over the batch, relative to their size."""
+    """Inputs that are the same for all samples: their spread over the batch, relative to their size."""
     spreads = [(size, float(np.sqrt((spread**2).mean()))) for size, spread in view.spreads]
     if not spreads or any(spread > CONSTANT * size for size, spread in spreads):
         return None
@@ -102,7 +102,7 @@ def constant_inputs(view: View) -> Finding | None:
 
 
 def alike_targets(view: View) -> Finding | None:
-    """One target for all samples: data that are sorted, wrong labels – or, of two classes, one that is rare."""
+    """One target for all samples: sorted data, wrong labels – or, of two classes, a rare one."""
     t = view.target
     if not isinstance(t, Tensor) or t.ndim == 0 or len(t) < FEW or not _constant(t):
         return None
@@ -145,7 +145,7 @@ def wrong_labels(view: View) -> Finding | None:
 
 
 def unshuffled(view: View) -> Finding | None:
-    """Labels that come in order, in batches that lack classes: neighbours differ far more seldom than chance would have it.
+    """Labels that come in order, in batches that lack classes: neighbours differ far more rarely than by chance.
 
     Of n labels, nₖ of each class, in random order, neighbours differ R times, with (Barton and David 1957, k classes):
 

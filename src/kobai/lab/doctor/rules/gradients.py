@@ -1,4 +1,4 @@
-"""Rules of what goes back: the norm of the loss's gradient at the output of every hidden stage, and of all weights."""
+"""Rules of the backward pass: norms of the gradient at the output of every hidden stage, and of all weights' gradients."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kobai.lab.probe.saturation import SQUASHING
 VANISHED, VANISHED_SOME, VANISH_FACTOR = 5e-3, 2e-2, 0.5
 GRADIENT_GREW, GRADIENT_FACTOR, GRADIENT_NORM, GRADIENT_NORM_SOME = 100.0, 2.0, 100.0, 30.0
 RECURRENT = 5.0
-"""Times the size of an orthogonal matrix's weights, which is 1/√n; initialisers give 0.6 to 1, and training up to 2 or so."""
+"""Multiple of the size 1/√n of an orthogonal matrix's weights; initialisers give 0.6 to 1, training up to about 2."""
 
 VANISHING_GRADIENT = Disease(
     "vanishing-gradient",
@@ -45,8 +45,8 @@ EXPLODING_GRADIENT = Disease(
 
 
 def _shares(view: View) -> list[tuple[str, float, int]]:
-    """The gradient on its way back, for each hidden stage from the input on: the stage's name, ‖∂L/∂hᵢ‖ / ‖∂L/∂h_L‖, and how
-    many layers lie between the two. None where fewer than two stages are given a gradient, or the last is given none."""
+    """For each hidden stage that a gradient reaches, from the input on: its name, ‖∂L/∂hᵢ‖ / ‖∂L/∂h_L‖, and how many layers lie
+    between the two. Empty if there are fewer than two, or the gradient of the last is 0."""
     norms = [
         (layer.name, layer.gradient.norm, depth)
         for layer, depth in zip(view.trunk, view.depths, strict=True)
@@ -59,7 +59,7 @@ def _shares(view: View) -> list[tuple[str, float, int]]:
 
 
 def vanishing(view: View) -> Finding | None:
-    """‖∂L/∂h₁‖ / ‖∂L/∂h_L‖, and its (L − 1)-th root: what one layer leaves."""
+    """‖∂L/∂h₁‖ / ‖∂L/∂h_L‖, and its (L − 1)-th root: what one layer passes on."""
     shares = _shares(view)
     if not shares:
         return None
@@ -83,8 +83,8 @@ def vanishing(view: View) -> Finding | None:
 
 
 def exploding(view: View) -> Finding | None:
-    """Growth of the gradient from the last hidden stage to the first; or, where the step Δw = −η g is as long as the gradient
-    is large, a norm ‖g‖ that changes some weight by a large part of its size, ‖Δw‖ / ‖w‖."""
+    """Growth of the gradient from the last hidden stage to the first; or, where the step is Δw = −η g, a norm ‖g‖ with which
+    some weight changes by a large part ‖Δw‖ / ‖w‖ of its size."""
     if within := _recurrent(view):
         return within
     evidence: list[Evidence] = []

@@ -1,4 +1,4 @@
-"""The rule of numbers: all of them finite, looked for in the order in which they are computed."""
+"""The rule of numbers that are not finite, looked for in the order in which numbers are computed."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ AGAIN = """# make the model anew, or go back to a checkpoint from before that: m
 print([name for name, p in model.named_parameters() if not p.isfinite().all()])  # now {0}, ..."""
 
 HUGE = 1e15
-"""Outputs of which squares, summed over a batch, come near to the largest float32, 3e38."""
+"""Squares of larger outputs, summed over a batch, come near the largest float32, 3e38."""
 
 
 def non_finite(view: View) -> Finding | None:
-    """NaN and infinity, where they come first: in the data, the weights, the outputs, the loss, the gradients."""
+    """NaN and infinity where they appear first: in the data, the weights, the outputs, the loss, the gradients."""
     reading = view.reading
     if data := spoilt(view.inputs, view.target):
         return data
@@ -87,10 +87,10 @@ def spoilt(inputs: Sequence[Any], target: Any) -> Finding | None:
 
 
 def _count(tensor: Any) -> int:
-    """Numbers that are not finite."""
+    """How many numbers are not finite."""
     if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or not tensor.numel():
         return 0
     with no_grad():
-        if math.isfinite(tensor.detach().sum().item()):  # the usual case, and a fifth of the time
+        if math.isfinite(tensor.detach().sum().item()):  # the usual case, in a fifth of the time
             return 0
         return int((~tensor.detach().isfinite()).sum().item())

@@ -1,4 +1,4 @@
-"""The rule of the outputs: whether the loss function can become small with what the model's last activation lets through."""
+"""The rule of the outputs: whether the loss can become small within the bounds of the model's last activation."""
 
 from __future__ import annotations
 
@@ -15,19 +15,15 @@ from kobai.lab.probe.readings import LayerStats
 from kobai.nn import functional as F
 
 BOUNDS = {
-    "softmax": (0.0, 1.0),
-    "sigmoid": (0.0, 1.0),
-    "hardsigmoid": (0.0, 1.0),
-    "tanh": (-1.0, 1.0),
-    "softsign": (-1.0, 1.0),
-    "hardtanh": (-1.0, 1.0),
+    **dict.fromkeys(("softmax", "sigmoid", "hardsigmoid"), (0.0, 1.0)),
+    **dict.fromkeys(("tanh", "softsign", "hardtanh"), (-1.0, 1.0)),
 }
 FAR = (2.0, 5.0, 50.0)
-"""Scores beyond all bounds: one that is as good as infinite, and smaller ones, which smoothed labels ask for."""
+"""Scores beyond all bounds: one as good as infinite, and smaller ones, which suit smoothed labels."""
 
 
 FLOOR, FLOOR_SOME = 0.5, 0.1
-"""Least loss that outputs can reach, over that of one output for all samples."""
+"""Least loss that outputs can reach, over that of the best constant output."""
 
 BOUNDED_SCORES = Disease(
     "bounded-scores",
@@ -42,10 +38,10 @@ BOUNDED_SCORES = Disease(
 
 
 def bounded_scores(view: View) -> Finding | None:
-    """The least loss within the bounds of the last activation, over that of knowing nothing, where other scores reach less.
+    """The least loss within the bounds of the last activation, over that of knowing nothing, if other scores reach less.
 
-    So is a loss found that takes scores and squashes them itself, whatever it is called: of C classes, probabilities have a
-    cross-entropy of log(1 + (C − 1)/e) at least when they are taken for scores.
+    This recognises any loss that takes scores and squashes them itself: probabilities of C classes taken for scores have a
+    cross-entropy of at least log(1 + (C − 1)/e).
     """
     if not view.reading.layers or view.chance is None:
         return None
@@ -74,7 +70,7 @@ def bounded_scores(view: View) -> Finding | None:
 
 
 def _squashed_by(view: View, last: LayerStats) -> str | None:
-    """The activation of the last layer that bounds the outputs. Those of a softmax are known by their mean, 1/C."""
+    """The last layer's activation, if it has bounds. Outputs of a softmax are recognised by their mean, 1/C."""
     if last.activation in BOUNDS:
         return last.activation
     output, classes = last.output, view.classes
@@ -84,7 +80,7 @@ def _squashed_by(view: View, last: LayerStats) -> str | None:
 
 
 def _truth(view: View) -> Tensor | None:
-    """Probabilities that are right for sure; None for targets that are neither labels nor from 0 and 1 alone."""
+    """The targets as probabilities 0 and 1; None if they are neither labels nor 0 and 1."""
     t, like = view.target, next(view.model.parameters())
     with no_grad():
         if view.classes is not None:
@@ -95,7 +91,7 @@ def _truth(view: View) -> Tensor | None:
 
 
 def _loss(view: View, output: Any) -> float:
-    """NaN where the user's function refuses what no net of theirs would say."""
+    """NaN if the user's function refuses an output that their net would not give."""
     with no_grad():
         try:
             return float(view.loss_fn(output, view.target).item())

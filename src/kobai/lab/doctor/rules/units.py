@@ -1,4 +1,4 @@
-"""Rules of what can learn at all: units that are alike, and parameters that are given no gradient."""
+"""Rules of what can learn at all: units that are alike, and parameters without a gradient."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kobai.xp import to_host
 
 _PROJECTIONS = 4
 _EQUAL = 1e-4
-"""Of the largest number: rows nearer than that are one."""
+"""Rows closer than this part of the largest number are equal."""
 
 ALIKE = 0.5
 
@@ -36,9 +36,9 @@ SYMMETRIC = Disease(
 def twins(model: nn.Module, stages: list[Stage]) -> dict[str, float]:
     """For each hidden layer the share of units that have the weights *and* the gradients of another one.
 
-    With rows wᵢ of the weights and gᵢ of their gradient, i and j are twins if wᵢ = wⱼ and gᵢ = gⱼ. Weights that are alike
-    with gradients that differ (a branch that begins at zero) part at the first step. Rows are compared by some random
-    projections, w·r and g·r: equal rows have equal ones, others almost surely not, and little leaves the device.
+    With rows wᵢ of the weights and gᵢ of their gradient, i and j are twins if wᵢ = wⱼ and gᵢ = gⱼ. Equal weights with different
+    gradients (a branch that begins at zero) part at the first step. Rows are compared by a few random projections, w·r and
+    g·r: equal rows have equal projections, others almost surely do not, and little leaves the device.
     """
     found: dict[str, float] = {}
     for stage in stages[:-1]:
@@ -57,7 +57,7 @@ def twins(model: nn.Module, stages: list[Stage]) -> dict[str, float]:
 
 
 def symmetric(view: View) -> Finding | None:
-    """Hidden layers in which many units are one unit."""
+    """Hidden layers in which many units are copies of each other."""
     bad = {layer: share for layer, share in view.twins.items() if share > ALIKE}
     if not bad:
         return None
@@ -109,7 +109,7 @@ def _scaled(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _share(rows: np.ndarray[Any, Any]) -> float:
-    """Share of rows, but for one of each kind, that are within _EQUAL of another: neighbours when they are sorted.
+    """Share of rows that repeat another one, within _EQUAL: sorted, equal rows are neighbours.
 
     >>> _share(np.array([[1.0, 2.0], [3.0, 4.0], [1.0, 2.0]]))
     0.5

@@ -46,7 +46,7 @@ RATE_TOO_SMALL = Disease(
 
 
 def too_large(view: View) -> Finding | None:
-    """A median ratio that is large while the loss does not fall steadily; or a loss of the same batch that grows."""
+    """A large median ratio while the loss does not fall steadily; or a loss that grows on one batch."""
     judged, rate = _judged(view), view.rate
     if not judged or rate is None:
         return None
@@ -55,7 +55,7 @@ def too_large(view: View) -> Finding | None:
     first = median([steps[0] for steps in judged.values()])
     losses, seen = view.losses, view.losses[: len(view.readings)]
     diverged = len(losses) > 1 and not losses[-1] <= LOSS_GREW * max(losses[0], 1e-3)
-    # Small weights have large ratios, and grow: where the loss falls for all that, there is nothing to cure.
+    # Small weights have large ratios, and grow. If the loss falls all the same, there is nothing to cure.
     falls = len(seen) > 1 and seen[-1] < seen[0] and max(seen) <= OVERSHOOT * seen[0]
     if not (typical > RATIO_LARGE_SOME and not falls) and not (diverged and typical > RATIO_GOOD):
         return None
@@ -76,7 +76,7 @@ def too_large(view: View) -> Finding | None:
 
 
 def too_small(view: View) -> Finding | None:
-    """A largest ratio that is small, with a gradient that is not 0, while there is much to learn."""
+    """A small largest ratio, though the gradient is not 0 and there is much to learn."""
     judged, rate = _judged(view), view.rate
     if not judged or rate is None or view.settling or view.learnt:
         return None
@@ -101,8 +101,8 @@ def too_small(view: View) -> Finding | None:
 def _judged(view: View) -> dict[str, list[float]]:
     """The ratios by which the user's own learning rate is judged.
 
-    Weights before a normalisation are left out: their size means nothing, and a step that is too long makes them longer and
-    the next one relatively shorter (van Laarhoven, arXiv:1706.05350).
+    Weights before a normalisation are left out: their size means nothing, and a step that is too long makes them longer and the
+    next step relatively shorter (van Laarhoven, arXiv:1706.05350).
     """
     if view.losses and not math.isfinite(view.losses[0]):
         return {}
@@ -111,7 +111,7 @@ def _judged(view: View) -> dict[str, list[float]]:
 
 
 def _ratios(readings: Sequence[Reading]) -> dict[str, list[float]]:
-    """Update-to-weight ratios of each weight, step by step; not of weights that were 0."""
+    """Update-to-weight ratios of each weight, step by step; without weights that were 0."""
     found = {}
     for i, weight in enumerate(readings[0].weights if readings else ()):
         ratios = [reading.weights[i].ratio for reading in readings if i < len(reading.weights)]

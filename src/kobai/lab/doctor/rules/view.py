@@ -1,4 +1,4 @@
-"""What the rules look at: some observed steps of a net, the batch they were done on, and the net's layers in order."""
+"""What the rules look at: observed steps of a net, their batch, and the net's layers in order."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from kobai.xp import to_host
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 NORMALISERS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 LEARNT = 0.5
-"""Loss, over that of one output for all samples, below which a net is seen to train, whatever it looks like."""
+"""Loss over that of the best constant output, below which a net evidently trains, whatever it looks like."""
 PLAIN = (SGD, ASGD)
-"""Optimisers whose step is as long as the gradient is large. All others divide by the gradient's size in some way."""
+"""Optimisers whose step is proportional to the gradient. All others divide by its size in some way."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A weight and what is computed with it before the next one: its last activation is the stage's output."""
+    """A weight and all layers up to the next weight. The stage's output is that of its last activation, if it has one."""
 
     weight: WeightStats
     layer: str
@@ -45,7 +45,7 @@ class Stage:
 def stages(reading: Reading, model: nn.Module) -> list[Stage]:
     """The layers of a reading, grouped by the weights of dense layers and convolutions.
 
-    What is inside a residual block belongs to no weight before the block, whose output passes by it.
+    A layer inside a residual block does not belong to a weight before the block, whose output bypasses it.
     """
     modules = dict(model.named_modules())
     blocks = [layer.name for layer in reading.layers if layer.block]
@@ -73,20 +73,20 @@ def stages(reading: Reading, model: nn.Module) -> list[Stage]:
 
 @dataclass(frozen=True)
 class View:
-    """What was seen of a net in training. ``diagnose`` and ``Doctor`` make one, and the same rules judge both.
+    """What was seen of a net in training. The same rules judge views of ``diagnose`` and of ``Doctor``.
 
     Attributes:
-        model: whose layers the readings name; its weights may have changed since.
-        readings: of one step or several on one batch; the net's state is judged by the first.
+        model: the net; its weights may have changed since the readings.
+        readings: of one or more steps on one batch; the net's state is judged by the first.
         inputs, target: the batch.
         loss_fn: ``loss_fn(output, target)``.
-        losses: of those steps, as far as they are known.
-        broken: names of parameters that were not finite before the first step, as far as that was looked at.
+        losses: of those steps, and of further ones on the same batch.
+        broken: names of parameters that were not finite before the first step, if that was looked at.
         twins: for each layer the share of its units that have a twin, see :func:`kobai.lab.doctor.rules.units.twins`.
-        optimizer: the user's own; None where none was given.
+        optimizer: the user's own, or None.
         clipped: whether the norm of the gradient is clipped before it is used.
-        ending: the activation that the model's outputs have gone through, by their tape, as far as that was looked at.
-        settling: whether small steps may be meant, by a schedule or at an end of training.
+        ending: the activation that the model ends with, by the tape of its outputs, if that was looked at.
+        settling: whether small steps may be intended, by a schedule or late in training.
         refused: scores per sample, where the loss function refused the labels of the first step.
     """
 
@@ -111,12 +111,12 @@ class View:
 
     @cached_property
     def stages(self) -> list[Stage]:
-        """The net's weights, in order of computation, with what follows each."""
+        """The net's stages, in order of computation."""
         return stages(self.reading, self.model)
 
     @property
     def hidden(self) -> list[Stage]:
-        """All stages but the last, whose output is the model's."""
+        """All stages but the last, which gives the model's output."""
         return self.stages[:-1]
 
     @property
@@ -126,7 +126,7 @@ class View:
 
     @property
     def plain(self) -> bool:
-        """Whether steps are as long as the gradient is large. Gradient descent stands in for an optimiser not given."""
+        """Whether steps are proportional to the gradient. Gradient descent stands in for a missing optimiser."""
         return self.optimizer is None or isinstance(self.optimizer, PLAIN)
 
     @property
@@ -139,7 +139,7 @@ class View:
 
     @cached_property
     def spreads(self) -> list[tuple[float, np.ndarray[Any, Any]]]:
-        """Of each input the root mean square of all numbers, and the standard deviation of each feature over the batch."""
+        """For each input: the root mean square of all numbers, and the standard deviation of each feature over the batch."""
         found = []
         with no_grad():
             for x in self.inputs:
@@ -151,29 +151,30 @@ class View:
 
     @cached_property
     def chance(self) -> float | None:
-        """What it costs to know nothing: the least loss, above 0, of outputs that are the same for all samples.
+        """What it costs to know nothing: the least positive loss of a constant output.
 
         None for targets and losses that take none of the outputs of :meth:`guesses`.
         """
         return min((loss for loss in self.guesses([self.target]) if loss > 0), default=None)
 
     def guesses(self, targets: Sequence[Any]) -> list[float]:
-        """Mean losses over batches of targets, of outputs that are the same for all their samples, as far as finite.
+        """Mean losses, if finite, of constant outputs over batches of targets.
 
-        Tried are the logarithms of the classes' shares; 0, the targets' mean, and its logit where they are from 0 to 1.
+        For labels the output is the logarithm of the classes' shares; for numbers 0, their mean, and its logit if they are from
+        0 to 1.
         """
         losses = []
         with no_grad():
             for output in self._constants(targets):
                 try:
                     each = [self.loss_fn(output.expand(len(t), *output.shape[1:]), t).item() for t in targets]
-                except Exception:  # the user's function may refuse what no net of theirs would say
+                except Exception:  # the user's function may refuse an output that their net would not give
                     continue
                 losses.append(sum(map(float, each)) / len(each))
         return [loss for loss in losses if math.isfinite(loss)]
 
     def _constants(self, targets: Sequence[Any]) -> Iterator[Tensor]:
-        """Outputs of one sample, in a batch of 1."""
+        """The constant outputs, as batches of one sample."""
         t, layers = self.target, self.reading.layers
         if not isinstance(t, Tensor) or not layers:
             return
@@ -193,7 +194,7 @@ class View:
 
     @property
     def learnt(self) -> bool:
-        """Whether the loss is far below that of knowing nothing: such a net trains, whatever its layers look like."""
+        """Whether the loss is far below that of knowing nothing: then the net trains, whatever its layers look like."""
         return bool(self.losses) and self.chance is not None and self.losses[0] < LEARNT * self.chance
 
     @cached_property
@@ -207,7 +208,7 @@ class View:
 
     @cached_property
     def trunk(self) -> list[LayerStats]:
-        """Outputs from the input to the head, one after the other; a residual block's own for what is inside it."""
+        """Outputs from the input to the head, in order; stages inside a residual block are replaced by the block's output."""
         blocks = [layer for layer in self.reading.layers if layer.block]
         found: dict[str, LayerStats] = {}
         for stage in self.stages:
@@ -218,11 +219,11 @@ class View:
 
     @cached_property
     def passed(self) -> list[tuple[float, float, LayerStats]]:
-        """What the hidden stages pass on of the signal s₀: sᵢ / s₀, that for each layer on the way, (sᵢ / s₀)^(1/i), and
-        the stage's output. The signal is what differs from sample to sample.
+        """How much of the signal s₀ each hidden stage passes on: sᵢ / s₀, the same per layer, (sᵢ / s₀)^(1/i), and the stage's
+        output. The signal is what differs from sample to sample.
 
-        s₀ is that of the inputs, at most 1, so that it is no fault of a layer to scale down; where they have none, that of
-        the first stage. The i-th stage lies i layers deep, more where one is called several times.
+        s₀ is that of the inputs, at most 1, so that scaling inputs down is no fault; if they have none, that of the first
+        stage. The i-th stage lies i layers deep, more if a layer is called several times.
         """
         first, stages = self.reading.input, list(zip(self.trunk, self.depths, strict=True))
         start = min(1.0, first.signal) if first is not None and first.signal > 0 else 0.0
@@ -235,11 +236,11 @@ class View:
 
     @cached_property
     def depths(self) -> list[int]:
-        """How many layers lie before each output of the trunk, and with it: one more each, or as often as it is called."""
+        """The depth of each output of the trunk in layers; a layer counts as often as it is called."""
         calls = {layer.name: layer.calls for layer in self.reading.layers}
         return list(accumulate(calls[layer.name] for layer in self.trunk))
 
-    # --- weights that would fit, and cures that many rules share
+    # --- weights that fit, and cures that several rules share
 
     def scheme(self, i: int) -> str:
         """The initialiser that fits the activation after the i-th weight."""
@@ -247,7 +248,7 @@ class View:
         return "lecun" if activation is None or activation.activation is None else matching_init(activation.activation)
 
     def gain(self, i: int) -> float:
-        """Size of the i-th stage's weights, 1 for those that fit: their variance is
+        """Size of the i-th stage's weights over that of weights that fit, whose variance is
 
         2/fan_in for rectifiers (He), 2/(fan_in + fan_out) for sigmoid and tanh (Glorot), 1/fan_in else (LeCun).
         """
@@ -258,11 +259,11 @@ class View:
         return weight.value.rms / math.sqrt(fitting)
 
     def reinitialise(self) -> Cure:
-        """All weights by the scheme that fits."""
+        """New weights for all layers, by the scheme that fits."""
         return cures.reinitialise({stage.layer: self.scheme(i) for i, stage in enumerate(self.stages)}, self._several)
 
     def rectify(self) -> Cure:
-        """ReLU in the place of every hidden activation."""
+        """ReLU for every hidden activation."""
         acting = [stage.activation for stage in self.hidden if stage.activation is not None]
         if not acting:
             return self.normalise()
@@ -278,7 +279,7 @@ class View:
         return [stage.layer for stage in self.stages if stage.weight.name.rpartition(".")[2] != "weight"]
 
     def normalise(self) -> Cure:
-        """Normalisation after every hidden weight that has none."""
+        """Normalisation after every hidden layer that has none."""
         outputs = {layer.name: layer.output for layer in self.reading.layers}
         layers = []
         for stage in self.hidden:
@@ -288,7 +289,7 @@ class View:
             if stage.normalised or fused is not None or units is None:
                 continue
             output = outputs[stage.layer]
-            # What is dense over a sequence has units last, and is normalised as in a transformer.
+            # A dense layer over a sequence has units last, and is normalised as in a transformer.
             several = isinstance(module, nn.Linear) and output.size > output.samples * units
             kind = "LayerNorm" if several else f"BatchNorm{max(1, module.weight.ndim - 2)}d"
             layers.append((stage.layer, kind, int(units)))
