@@ -106,7 +106,7 @@ def alike_targets(view: View) -> Finding | None:
     t = view.target
     if not isinstance(t, Tensor) or t.ndim == 0 or len(t) < FEW or not _constant(t):
         return None
-    two = view.classes in (1, 2) or (t.is_floating_point() and bool(((t == 0) | (t == 1)).all().item()))
+    two = view.classes in (1, 2) or view.binary
     rare = ", or the other class is rare: then draw batches in which it is found (WeightedRandomSampler)" if two else ""
     return NO_SIGNAL.found(
         [Evidence(f"different targets among {len(t)} samples", 1, 2, False)],

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 from kobai import nn
 from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Tensor
@@ -52,11 +49,11 @@ def bounded_scores(view: View) -> Finding | None:
         return None
     name = kind or str(view.ending)
     low, high = BOUNDS[name]
-    least = _loss(view, low + (high - low) * truth)
-    beyond = min(_loss(view, far * (2 * truth - 1)) for far in FAR)
+    least = view.cost(low + (high - low) * truth, view.target)
+    beyond = min(view.cost(far * (2 * truth - 1), view.target) for far in FAR)
     if not least > FLOOR_SOME * view.chance or not beyond < FLOOR * least:
         return None
-    module = dict(view.model.named_modules()).get(last.name) if kind else None
+    module = view.modules.get(last.name) if kind else None
     what = f"least loss of outputs from {low:g} to {high:g}, over that of one output for all samples"
     return BOUNDED_SCORES.found(
         [graded(what, least / view.chance, FLOOR, FLOOR_SOME)],
@@ -86,14 +83,4 @@ def _truth(view: View) -> Tensor | None:
         if view.classes is not None:
             sure: Tensor = F.one_hot(t.clamp(0, view.classes - 1), view.classes).to(like.device, like.dtype)
             return sure
-        binary = isinstance(t, Tensor) and t.is_floating_point() and bool(((t == 0) | (t == 1)).all().item())
-        return t if binary and t.numel() == view.reading.layers[-1].output.size else None
-
-
-def _loss(view: View, output: Any) -> float:
-    """NaN if the user's function refuses an output that their net would not give."""
-    with no_grad():
-        try:
-            return float(view.loss_fn(output, view.target).item())
-        except Exception:
-            return math.nan
+        return t if view.binary and t.numel() == view.reading.layers[-1].output.size else None

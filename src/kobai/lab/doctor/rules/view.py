@@ -23,7 +23,7 @@ from kobai.optim import ASGD, SGD, Optimizer
 from kobai.train.models import matching_init
 from kobai.xp import to_host
 
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+STANDARDISERS = (Standardise, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 NORMALISERS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 LEARNT = 0.5
 """Loss over that of the best constant output, below which a net evidently trains, whatever it looks like."""
@@ -38,7 +38,6 @@ class Stage:
     weight: WeightStats
     layer: str
     output: LayerStats
-    activation: LayerStats | None
     normalised: bool
 
 
@@ -65,9 +64,8 @@ def stages(reading: Reading, model: nn.Module) -> list[Stage]:
     found = []
     for group in groups:
         acting = [layer for layer in group if layer.activation is not None]
-        output = acting[-1] if acting else group[-1]
         normalised = any(isinstance(modules.get(layer.name), NORMALISERS) for layer in group)
-        found.append(Stage(weights[group[0].name], group[0].name, output, acting[-1] if acting else None, normalised))
+        found.append(Stage(weights[group[0].name], group[0].name, (acting or group)[-1], normalised))
     return found
 
 
@@ -108,6 +106,11 @@ class View:
     def reading(self) -> Reading:
         """The first step."""
         return self.readings[0]
+
+    @cached_property
+    def modules(self) -> dict[str, nn.Module]:
+        """The net's modules by name."""
+        return dict(self.model.named_modules())
 
     @cached_property
     def stages(self) -> list[Stage]:
@@ -166,12 +169,23 @@ class View:
         losses = []
         with no_grad():
             for output in self._constants(targets):
-                try:
-                    each = [self.loss_fn(output.expand(len(t), *output.shape[1:]), t).item() for t in targets]
-                except Exception:  # the user's function may refuse an output that their net would not give
-                    continue
-                losses.append(sum(map(float, each)) / len(each))
+                each = [self.cost(output.expand(len(t), *output.shape[1:]), t) for t in targets]
+                losses.append(sum(each) / len(each))
         return [loss for loss in losses if math.isfinite(loss)]
+
+    def cost(self, output: Tensor, target: Any) -> float:
+        """The loss of an output; NaN if the user's function refuses what their net would not give."""
+        with no_grad():
+            try:
+                return float(self.loss_fn(output, target).item())
+            except Exception:
+                return math.nan
+
+    @property
+    def binary(self) -> bool:
+        """Whether all targets are 0.0 or 1.0."""
+        t = self.target
+        return isinstance(t, Tensor) and t.is_floating_point() and bool(((t == 0) | (t == 1)).all().item())
 
     def _constants(self, targets: Sequence[Any]) -> Iterator[Tensor]:
         """The constant outputs, as batches of one sample."""
@@ -200,11 +214,10 @@ class View:
     @cached_property
     def prepared(self) -> bool:
         """Whether the inputs are standardised before the first weight sees them."""
-        modules = dict(self.model.named_modules())
         first = self.stages[0].layer if self.stages else ""
         names = [layer.name for layer in self.reading.layers]
         before = names[: names.index(first)] if first in names else []
-        return any(isinstance(modules.get(name), (Standardise, *BATCH_NORMS)) for name in before)
+        return any(isinstance(self.modules.get(name), STANDARDISERS) for name in before)
 
     @cached_property
     def trunk(self) -> list[LayerStats]:
@@ -244,8 +257,8 @@ class View:
 
     def scheme(self, i: int) -> str:
         """The initialiser that fits the activation after the i-th weight."""
-        activation = self.stages[i].activation
-        return "lecun" if activation is None or activation.activation is None else matching_init(activation.activation)
+        activation = self.stages[i].output.activation
+        return "lecun" if activation is None else matching_init(activation)
 
     def gain(self, i: int) -> float:
         """Size of the i-th stage's weights over that of weights that fit, whose variance is
@@ -264,12 +277,11 @@ class View:
 
     def rectify(self) -> Cure:
         """ReLU for every hidden activation."""
-        acting = [stage.activation for stage in self.hidden if stage.activation is not None]
+        acting = {stage.output.name: stage.output.activation for stage in self.hidden if stage.output.activation}
         if not acting:
             return self.normalise()
-        modules = dict(self.model.named_modules())
-        paths = [layer.name for layer in acting if layer.name in modules]
-        called = sorted({str(layer.activation) for layer in acting if layer.name not in modules})
+        paths = [name for name in acting if name in self.modules]
+        called = sorted({kind for name, kind in acting.items() if name not in self.modules})
         schemes = {stage.layer: "he" for stage in self.hidden} | {self.stages[-1].layer: "lecun"}
         return cures.rectify(paths, called, schemes, self._several)
 
