@@ -1,8 +1,8 @@
 """The lab: why a network trains or does not, and what cures it.
 
-``Probe`` gathers statistics of every layer, ``diagnose`` names what is wrong with a net and ``treat`` cures it, ``Doctor``
-does so during training; ``compare`` runs conditions side by side, ``tune`` searches settings; ``EXPERIMENTS`` holds the twelve
-experiments that ``run`` performs, and ``report`` tells a run's story. Nothing here is loaded before it is asked for.
+``Probe`` gathers statistics of every layer, ``diagnose`` names what is wrong with a net, ``treat`` cures it, and ``Doctor``
+watches a training; ``compare`` runs conditions side by side, ``tune`` searches settings; ``run`` performs the twelve
+``EXPERIMENTS``, and ``report`` writes a page about a run. Each part is imported when it is first used.
 """
 
 from importlib import import_module as _import_module
@@ -10,7 +10,7 @@ from typing import Any as _Any
 
 from kobai.errors import nearest as _nearest
 
-# The part of the lab that each name is in. No part has the name of what it gives: importing it would hide that.
+# The module of each name. No module is named like what it provides: importing it would shadow that.
 _PLACES = {
     "Probe": "probe.probes",
     "diagnose": "doctor.diagnosis",

@@ -1,4 +1,4 @@
-"""Values as JSON holds them."""
+"""Values as plain JSON values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def plain(value: Any) -> Any:
-    """``value`` as JSON gives it back: NumPy's numbers and arrays as Python's, keys as text, what is not finite as None.
+    """``value`` as it comes back from JSON: NumPy's numbers and arrays as Python's, keys as text, NaN and infinity as None.
 
     >>> import numpy as np
     >>> plain({1: np.float32(0.5), "a": np.arange(2), "b": float("inf")})

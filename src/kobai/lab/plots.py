@@ -1,7 +1,7 @@
-"""The one style of all figures: colours, lines and markers by the name of a condition, sizes, files.
+"""One style for all figures: colours, lines and markers by the name of a condition, sizes, files.
 
-A condition has the same colour, line and marker in every figure. Colours are those of Okabe and Ito, which every kind of
-colour vision tells apart ("Color universal design", 2008); lines and markers say the same once more, for print in grey.
+A condition has the same colour, line and marker in every figure. Colours are those of Okabe and Ito, which can be told apart
+with every kind of colour vision ("Color universal design", 2008); lines and markers repeat the distinction for print in grey.
 """
 
 from __future__ import annotations
@@ -99,14 +99,14 @@ TITLES = {
     "tpe": "TPE",
     "asha": "ASHA",
 }
-"""How the names of conditions are written in figures and findings, where that differs."""
+"""Names of conditions as figures and findings show them, where that differs."""
 
 FULL, HALF = 7.2, 3.6
 """Widths of figures in inches: of a page's text, and of a column."""
 
 
 def title(name: str) -> str:
-    """A condition's name as a reader is to see it.
+    """A condition's name as figures show it.
 
     >>> title("relu"), title("std 0.01")
     ('ReLU', 'std 0.01')
@@ -115,7 +115,7 @@ def title(name: str) -> str:
 
 
 def style(name: str, index: int = 0) -> dict[str, Any]:
-    """Colour, line style and marker of a condition, as arguments of ``plot``; ``index`` serves names that are not known.
+    """Colour, line style and marker of a condition, as arguments of ``plot``; ``index`` picks those of unknown names.
 
     >>> style("relu") == style("ReLU"), style("normal(0.01)") == style("std 0.01"), style("my own", 1)["marker"]
     (True, True, 's')
@@ -128,7 +128,7 @@ def style(name: str, index: int = 0) -> dict[str, Any]:
 
 
 def styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """A style for each condition, no two with one colour as long as colours last: known names first take theirs.
+    """A style for each condition, in different colours as long as there are enough; known names come first.
 
     >>> found = styles(["mine", "relu", "yours"])
     >>> len({s["color"] for s in found.values()})
@@ -146,8 +146,8 @@ def styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
 def figure(width: float = FULL, height: float = 3.0) -> Any:
     """A new ``Figure`` of ``width`` × ``height`` inches that lays out its panels itself.
 
-    Without pyplot: no window system, no state shared with the caller's own figures. Raises ImportError, with the install
-    line, without matplotlib.
+    It does without pyplot: no window system, no state shared with the caller's own figures. Without matplotlib it raises
+    ImportError with the install line.
 
     >>> figure(HALF, 2.4).get_size_inches().tolist()
     [3.6, 2.4]
@@ -168,7 +168,7 @@ def panels(fig: Any, rows: int = 1, columns: int = 1, **kwargs: Any) -> Any:
 
 
 def tidy(ax: Any, grid: str = "y") -> Any:
-    """Two spines, faint lines behind the data, small type: nothing that says nothing. ``grid``: ``x``, ``y``, ``both``."""
+    """Two spines, faint grid lines behind the data, small type. ``grid``: ``x``, ``y``, ``both``, or empty for none."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color("0.4")
     ax.tick_params(labelsize=8, color="0.4", labelcolor="0.15")
@@ -184,9 +184,9 @@ def tidy(ax: Any, grid: str = "y") -> Any:
 
 
 def curve(ax: Any, x: Sequence[float], y: Sequence[float | None], name: str, **kwargs: Any) -> Any:
-    """A line in its condition's style, with some ten markers however many points it has; None leaves a gap.
+    """A line in its condition's style, with about ten markers however many points it has; None leaves a gap.
 
-    Further arguments, such as ``label``, go to ``plot`` and win over the style.
+    Further arguments, such as ``label``, go to ``plot`` and override the style.
     """
     values = [float("nan") if value is None else value for value in y]
     options: dict[str, Any] = {
@@ -207,10 +207,10 @@ def band(ax: Any, x: Sequence[float], low: Sequence[float], high: Sequence[float
 
 
 def end_labels(ax: Any, lines: Mapping[str, Any], gap: float = 0.075, size: float = 8) -> None:
-    """Write each line's name at its right end instead of in a legend, pushed apart where they would overlap.
+    """Write each line's name at its right end instead of in a legend; names that would overlap are pushed apart.
 
-    ``lines``: label: line of ``plot``; ``gap``: least distance of two labels, as a share of the panel's height. To be called
-    when scale and limits of the axes are final.
+    ``lines``: lines of ``plot`` by label; ``gap``: least distance of two labels, as a share of the panel's height. Call it when
+    scale and limits of the axes are final.
     """
     places = []
     to_axes = ax.transData + ax.transAxes.inverted()
@@ -220,7 +220,7 @@ def end_labels(ax: Any, lines: Mapping[str, Any], gap: float = 0.075, size: floa
             places.append([to_axes.transform(points[-1])[1], label, line])
     places.sort(key=lambda place: place[0])
     places = [[min(max(y, 0.0), 1.0), label, line] for y, label, line in places]
-    for _ in range(100):  # neighbours that are too near push each other away
+    for _ in range(100):  # neighbours that are too close push each other away
         for lower, upper in pairwise(places):
             lacking = gap - (upper[0] - lower[0])
             if lacking > 1e-6:
@@ -238,7 +238,7 @@ def legend_below(fig: Any, ax: Any, columns: int | None = None, **kwargs: Any) -
 
 
 def plain_ticks(axis: Any) -> None:
-    """Numbers on a logarithmic axis as they are, 0.01 and 1,000, not as powers of ten; when scale and data are there."""
+    """Write numbers on a logarithmic axis as 0.01 and 1,000, not as powers of ten. Call it when scale and data are set."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = sorted(axis.get_view_interval())
@@ -256,7 +256,7 @@ def percents(axis: Any) -> None:
 
 
 def letter(ax: Any, text: str) -> None:
-    """A panel's heading, at its left edge."""
+    """A panel's heading, left-aligned."""
     ax.set_title(text, loc="left", fontsize=9, color="0.1")
 
 
@@ -280,7 +280,7 @@ def render(fig: Any, kind: str) -> bytes:
 
 
 def _shorter(svg: bytes) -> bytes:
-    """Coordinates of paths to a hundredth of a point, 3 µm, where matplotlib writes six decimals: a quarter less to store."""
+    """Round coordinates of paths to a hundredth of a point, 3 µm; matplotlib's six decimals take a third more space."""
 
     def cut(found: re.Match[bytes]) -> bytes:
         return re.sub(rb"(\.\d\d)\d+", rb"\1", found[0]).replace(b" \n", b" ")

@@ -1,1 +1,1 @@
-"""Measuring a net while it trains: ``probes`` hooks its layers, ``moments`` takes their statistics, ``readings`` holds them."""
+"""Measuring a net while it trains: ``probes`` hooks into layers, ``moments`` computes statistics, ``readings`` holds them."""

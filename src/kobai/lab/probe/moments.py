@@ -1,20 +1,19 @@
-"""Statistics of a tensor in one look at its elements: mean, spread, signal, saturation, dead units, a histogram.
+"""Statistics of a tensor in one pass over its elements: mean, spread, signal, saturation, dead units, a histogram.
 
 A table has N rows, the samples, and C columns. With column j's own mean μⱼ, and μ the mean of all n = N C elements,
 
     within = Σᵢⱼ (xᵢⱼ − μⱼ)²,  spread = Σᵢⱼ (xᵢⱼ − μ)² = within + N Σⱼ (μⱼ − μ)²,  Σᵢⱼ xᵢⱼ² = spread + n μ².
 
-``within`` is what differs from sample to sample. A tensor of which only the whole is of interest is a table of one row: then
-within = 0, and the second term is all there is. Both terms are sums of squares of what differs, for from x² − μ² nothing would
-be left of sigmoids that all say 0.5. One look is enough, in float64, with an element as the origin k of its column:
+``within`` is what differs from sample to sample. A tensor that is only looked at as a whole is a table of one row: then within
+is 0, and the second term is all there is. Both terms are sums of squared differences, because x² − μ² would cancel where all
+sigmoids are near 0.5. One pass is enough, in float64, with an element as the origin k of its column:
 
     Σ (x − μ)² = Σ (x − k)² − (Σ (x − k))² / N.
 
-That cancels at most N of N + 1 parts. An origin that is not finite is 0 instead, so that inf and NaN mean what IEEE says.
+That cancels at most N of N + 1 parts. An origin that is not finite is replaced by 0, so that inf and NaN follow IEEE rules.
 
-What is measured goes into a row of float64 that stays on the device: a head, the sums over the columns in as many parts as
-there were workers side by side, and the counts of the histogram. On the host, :func:`combined` and :func:`moments` make of it
-what is read.
+Results go into a row of float64 that stays on the device: a head, the sums over the columns in as many parts as there were
+parallel workers, and the counts of the histogram. On the host, :func:`combined` and :func:`moments` turn it into numbers.
 """
 
 from __future__ import annotations
@@ -43,15 +42,15 @@ def width(like: Array, bins: int) -> int:
 
 
 def parts_on(like: Array) -> int:
-    """How many sums there are of each kind: on a GPU one for each block."""
+    """How many partial sums there are of each kind: on a GPU one per block."""
     return cuda.PARTS if backend_of(like).name == "cupy" else 1
 
 
 def measure(x: Array, row: Array, look: Look, minus: Array | None = None) -> None:
-    """Look at ``x`` – or at ``x − minus``, of equal shape and dtype – and write what is seen into ``row``, (:func:`width`).
+    """Measure ``x``, or ``x − minus``, of equal shape and dtype, and write the results into ``row``, (:func:`width`).
 
     Raises:
-        TypeError: elements that are no floats.
+        TypeError: elements that are not floats.
         ValueError: no elements.
     """
     if x.dtype.kind != "f" or not x.size:
@@ -78,7 +77,7 @@ def measure(x: Array, row: Array, look: Look, minus: Array | None = None) -> Non
 
 @quiet
 def combined(rows: np.ndarray[Any, Any], bins: int) -> np.ndarray[Any, Any]:
-    """A copy of rows (R, :func:`width`), with the sums of all parts together: (R, HEAD + SUMS + bins)."""
+    """A copy of rows (R, :func:`width`), with the partial sums added up: (R, HEAD + SUMS + bins)."""
     parts = (rows.shape[1] - slot.HEAD - bins) // slot.SUMS
     if parts == 1:
         return rows.copy()
@@ -90,14 +89,14 @@ def combined(rows: np.ndarray[Any, Any], bins: int) -> np.ndarray[Any, Any]:
 
 
 class Moments(NamedTuple):
-    """Statistics of one tensor. What was not measured, or makes no sense for it, is NaN or None.
+    """Statistics of one tensor; NaN or None for what was not measured or makes no sense.
 
     Attributes:
         size: how many numbers it held; ``samples``: the length of its first dimension.
-        mean, std, norm: of all its numbers; ``largest``: the greatest magnitude (inputs and outputs only). A number that is
-            NaN or infinite shows in mean and spread, and makes the norm infinite.
-        signal: root mean square of what differs from sample to sample, over the batch, unit by unit: what a layer still tells
-            of its input. A layer's ``std`` may come from its biases alone, its ``signal`` cannot.
+        mean, std, norm: of all its numbers; ``largest``: the greatest magnitude (inputs and outputs only). NaN and infinity
+            show in mean and spread, and make the norm infinite.
+        signal: root mean square, over the units, of what differs between the samples of the batch: what a layer still tells of
+            its input. A layer's ``std`` may come from its biases alone, its ``signal`` cannot.
         saturated: share of outputs where the activation is flat.
         dead: share of a rectifier's units that are 0 for the whole batch.
         counts: the histogram, if there is one, of at most SAMPLE numbers; from ``low`` to ``high``.
@@ -118,7 +117,7 @@ class Moments(NamedTuple):
 
     @property
     def finite(self) -> bool:
-        """Whether all its numbers are; one that is not spoils the sum of squares."""
+        """Whether all its numbers are finite: one that is not makes the sum of squares infinite or NaN."""
         return math.isfinite(self.norm)
 
     @property
@@ -131,17 +130,17 @@ class Moments(NamedTuple):
 
     @property
     def rms(self) -> float:
-        """Root of the mean square: the size of a typical number."""
+        """Root mean square: the size of a typical number."""
         return self.norm / math.sqrt(self.size) if self.size else 0.0
 
 
 def moments(rows: np.ndarray[Any, Any]) -> list[Moments | None]:
-    """The numbers of all rows that :func:`combined` gave; None for one that nothing was written into."""
+    """The statistics in each row of :func:`combined`; None for a row that nothing was written into."""
     return [_moments(row) if row[slot.SIZE] >= 1 else None for row in rows.tolist()]
 
 
 def _moments(row: list[float]) -> Moments:
-    """In plain Python: 60 µs for 34 rows, right after a step; the same by NumPy, whose code is not in the caches then, 135."""
+    """Plain Python: 60 µs for 34 rows right after a step. NumPy, whose code is not in the caches then, takes 135."""
     size, samples, columns, origin, low, high = row[: slot.HEAD]
     within, total, squares, largest, saturated, dead = row[slot.HEAD : slot.HEAD + slot.SUMS]
     mean = origin + total / columns
@@ -159,9 +158,9 @@ def _moments(row: list[float]) -> Moments:
 
 
 def _on_host(x: Array, minus: Array | None, row: Array, look: Look, layout: Layout, values: Array) -> None:
-    """The reference in the tensor's own dtype, and again with care where that shows numbers beyond its range.
+    """The reference in the tensor's own dtype, repeated in float64 if its sums leave the dtype's range.
 
-    It costs a third less than to begin with care, and numbers are beyond 1e±15 but where something is wrong.
+    This takes a third less time than float64 at once, and numbers beyond 1e±15 appear only where something is wrong.
     """
     _reference(x, minus, row, look, layout, values, False)
     squares = row[slot.HEAD + (slot.WITHIN if look.by_sample else slot.SQUARES)]
@@ -173,9 +172,9 @@ def _on_host(x: Array, minus: Array | None, row: Array, look: Look, layout: Layo
 def _reference(
     x: Array, minus: Array | None, row: Array, look: Look, layout: Layout, values: Array, careful: bool
 ) -> None:
-    """In the operations of any array library. The row is written where it is, and nothing is read from the device.
+    """The statistics in operations that every array library has. Nothing is read from the device.
 
-    ``values``: (n), memory for a copy of what is seen, of the dtype to add up in. ``careful``: elements may not be finite.
+    ``values``: (n), memory for a copy of the elements, of the dtype to sum in. ``careful``: elements may be NaN or infinite.
     """
     xp, sums = xp_of(x), row[slot.HEAD : slot.HEAD + slot.SUMS]
     seen = (x if minus is None else x - minus).reshape(-1)
@@ -208,13 +207,13 @@ def _reference(
 
 
 def _count(sample: Array, row: Array, look: Look) -> None:
-    """The histogram: counts between edges that enclose all finite elements, or in the range that was asked for."""
+    """The histogram: counts between the smallest and the largest finite element, or in the given range."""
     xp, bins, finite = xp_of(sample), look.bins, xp_of(sample).isfinite(sample)
     low, high = (sample, sample) if look.range is None else look.range
     least, most = xp.where(finite, low, math.inf).min(), xp.where(finite, high, -math.inf).max()
     half = 0.5 * (least == most)
     row[slot.LOW], row[slot.HIGH] = least - half, most + half
     places = (sample - row[slot.LOW]) * (bins / (row[slot.HIGH] - row[slot.LOW]))
-    counts = xp.zeros(bins + 1)  # behind the last bin what is not finite
+    counts = xp.zeros(bins + 1)  # the last one counts what is not finite
     xp.add.at(counts, xp.where(finite, places.clip(0, bins - 1), bins).astype(np.int64), 1.0)
     row[slot.HEAD + slot.SUMS :] = counts[:bins]

@@ -1,9 +1,8 @@
-"""The CUDA twin of moments, see :mod:`kobai.lab.probe.moments`: one launch of PARTS blocks, each with sums of its own.
+"""The statistics of :mod:`kobai.lab.probe.moments` as one CUDA kernel of PARTS blocks, each with sums of its own.
 
-A block goes from tile to tile: ``width`` columns side by side, whose elements its threads add up together, so that neighbouring
-threads read neighbouring memory. A table of one row has tiles of as many columns as there are threads. Nothing is put together
-on the device: that would be a second launch, and the host adds up the few parts in no time. Sums are float64 even of float32,
-which costs nothing where memory is the limit.
+A block goes from tile to tile: ``width`` adjacent columns, which its threads sum together, so that neighbouring threads read
+neighbouring memory. In a table of one row a tile has as many columns as there are threads. The host adds up the few partial
+sums: on the device that would take a second launch. Sums are float64 even for float32, which is free where memory is the limit.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from kobai.lab.probe.moments_layout import HEAD, SUMS, Layout, Look
 from kobai.xp import Array
 
 PARTS = 32
-"""Blocks: with 1024 threads each they read half of what an H100's memory gives, and their sums are few for the host."""
+"""Blocks: with 1024 threads each they use half of an H100's memory bandwidth, and leave few sums to the host."""
 
 
 def shape_of_blocks(layout: Layout, look: Look) -> tuple[int, int, int]:
     """Columns of a tile, threads, and bytes of shared memory."""
-    threads = min(1024, max(128, 1 << (layout.size // (4 * PARTS)).bit_length()))  # four elements for each
+    threads = min(1024, max(128, 1 << (layout.size // (4 * PARTS)).bit_length()))  # four elements per thread
     width = 32 if look.by_sample and layout.columns < layout.size else threads
     return width, threads, 16 * threads if width < threads else 0
 

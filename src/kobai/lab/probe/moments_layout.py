@@ -1,4 +1,4 @@
-"""What moments are asked for, how a tensor is walked through for them, and where the numbers stand in a row.
+"""What to measure in a tensor, how to walk through it, and where the results stand in a row.
 
 See :mod:`kobai.lab.probe.moments`.
 """
@@ -21,19 +21,19 @@ that are saturated and of units that are dead. NaN for what is not looked at. Th
 # --- a look -----------------------------------------------------------------------------------------------------------
 
 SAMPLE = 1024
-"""A histogram counts at most so many elements, evenly spaced in memory: enough for its shape."""
+"""A histogram counts at most this many elements, evenly spaced in memory: enough for its shape."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What is to be seen in a tensor beside its mean and its spread.
+    """What to measure in a tensor beside its mean and its spread.
 
     Attributes:
-        by_sample: whether its first dimension are samples: then also ``within`` and the largest magnitude.
+        by_sample: whether the first dimension counts samples; then also ``within`` and the largest magnitude are measured.
         flat: (low, high); what is not between them counts as saturated.
-        rectifier: whether units count as dead that are nowhere above 0. Units are the last dimension or, from four
-            dimensions on, the second.
-        bins: of the histogram, 0 for none; ``range``: its (low, high), beyond which the outer bins count; by default the
+        rectifier: whether units that are nowhere above 0 count as dead. Units are the last dimension or, from four dimensions
+            on, the second.
+        bins: of the histogram, 0 for none; ``range``: its (low, high), whose outer bins count what is beyond; by default the
             smallest and the largest finite element.
     """
 
@@ -46,18 +46,18 @@ class Look:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a contiguous tensor is walked through, in elements."""
+    """How to walk through a contiguous tensor, in elements."""
 
     size: int
     samples: int
     columns: int
     units: int
     inner: int
-    """Elements of one unit that stand side by side."""
+    """Adjacent elements of one unit."""
     stride: int
     """Distance of the histogram's elements."""
     count: int
-    """How many these are."""
+    """How many elements the histogram counts."""
 
     @classmethod
     @lru_cache(maxsize=1024)
@@ -71,7 +71,7 @@ class Layout:
 
 
 def stride_of(size: int) -> int:
-    """Distance of a histogram's elements: one that has no factor in common with the number of units, lest it see few of them.
+    """Distance of a histogram's elements, coprime to the size, so that they are not all from a few units.
 
     >>> stride_of(100), stride_of(256 * 100)
     (1, 23)

@@ -1,8 +1,7 @@
-"""The Numba twin of moments, see :mod:`kobai.lab.probe.moments`.
+"""The statistics of :mod:`kobai.lab.probe.moments` as Numba loops.
 
-Elements of any float dtype are added up in float64, which is exact enough for a whole tensor, so that neither the squares of
-vanished gradients nor those of exploded ones are lost. Places in arrays are counted without sign, see
-:mod:`kobai.ops.batch_norm.loops`.
+All float dtypes are summed in float64, which is exact enough for a whole tensor and loses neither the squares of vanished
+gradients nor those of exploded ones. Indices are unsigned, see :mod:`kobai.ops.batch_norm.loops`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from kobai.lab.probe.moments_layout import Layout, Look
 from kobai.xp import Array, xp_of
 
 TILE = 512
-"""Columns whose sums stay in the first-level cache while the rows go by."""
+"""Columns whose sums fit in the first-level cache."""
 
 _u = np.uint64
 _MAGNITUDE32, _MAGNITUDE64 = np.int32(0x7FFFFFFF), np.int64(0x7FFFFFFFFFFFFFFF)
@@ -41,19 +40,19 @@ def _number64(x: Any) -> Any:
 
 
 _bits, _number = inlined(_bits32, _bits64), inlined(_number32, _number64)
-"""Magnitudes in an order that LLVM vectorises, as it does not that of floats; NaN is greater than all."""
+"""Magnitudes as integers: LLVM vectorises their comparison, but not that of floats. NaN is the largest."""
 
 
 @compiled
 def _finite(x: Any) -> Any:
-    """x as an origin."""
+    """x, or 0 if it is not finite."""
     x = np.float64(x)
     return x if abs(x) < np.inf else 0.0
 
 
 @compiled
 def _as_one_row(x: Any, minus: Any, differs: bool, row: Any) -> None:
-    """A table of one row: the sums over x, or over x − minus."""
+    """Sums of a table of one row, x or x − minus."""
     total = squares = 0.0
     k = _finite(x[0] - minus[0] if differs else x[0])
     for i in range(_u(x.size)):
@@ -65,7 +64,7 @@ def _as_one_row(x: Any, minus: Any, differs: bool, row: Any) -> None:
 
 @compiled
 def _as_table(x: Any, row: Any, scratch: Any) -> None:
-    """A table (N, C): down the columns, tile by tile."""
+    """Sums of a table (N, C), down the columns, tile by tile."""
     n, columns, four, one, two, three, tile = _u(x.shape[0]), _u(x.shape[1]), _u(4), _u(1), _u(2), _u(3), _u(TILE)
     sums, squared, origins = scratch[:TILE], scratch[TILE : 2 * TILE], scratch[2 * TILE :]
     k0 = _finite(x[0, 0])
@@ -112,7 +111,7 @@ def _largest(x: Any) -> Any:
 
 @compiled
 def _outside(x: Any, low: float, high: float) -> Any:
-    """Share of elements that are not between the bounds; NaN is on neither side."""
+    """Share of elements outside the bounds; NaN does not count."""
     low, high = x.dtype.type(low), x.dtype.type(high)
     count = 0
     for i in range(_u(x.size)):
@@ -122,7 +121,7 @@ def _outside(x: Any, low: float, high: float) -> Any:
 
 @compiled
 def _dead(x: Any, units: int, inner: int) -> Any:
-    """Share of units that are nowhere above 0. A unit that lives mostly shows it at once."""
+    """Share of units that are nowhere above 0. A unit that is alive usually shows it early."""
     dead = 0
     for unit in range(_u(units)):
         alive = False
@@ -140,7 +139,7 @@ def _dead(x: Any, units: int, inner: int) -> Any:
 def _histogram(
     x: Any, minus: Any, differs: bool, stride: int, count: int, low: float, high: float, row: Any, scratch: Any
 ) -> None:
-    """Counts of ``count`` elements between low and high, or where these are NaN between the smallest and the largest."""
+    """Histogram of ``count`` elements between low and high or, if these are NaN, the smallest and the largest."""
     least, most = np.inf, -np.inf
     for i in range(_u(count)):
         at = i * _u(stride)
@@ -170,7 +169,7 @@ def _measure(
     x: Any, minus: Any, differs: bool, columns: int, samples: int, low: float, high: float, units: int, inner: int,
     stride: int, count: int, least: float, most: float, row: Any, scratch: Any,
 ) -> None:  # fmt: skip
-    """All that is looked at: a table if there are ``columns``, saturation between bounds, dead units if there are ``units``."""
+    """All statistics: of a table if there are ``columns``, saturation between bounds, dead units if there are ``units``."""
     row[slot.SIZE], row[slot.SAMPLES], row[slot.COLUMNS] = x.size, samples, columns if columns else x.size
     for i in range(_u(slot.HEAD), _u(slot.HEAD + slot.SUMS)):
         row[i] = np.nan

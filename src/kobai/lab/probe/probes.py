@@ -1,4 +1,4 @@
-"""Probes: what goes through every layer of a net, measured where it is, and read in one transfer.
+"""Probes: statistics of every layer of a net, measured on its device and read in one transfer.
 
 Hooks write a few numbers of each layer – of its output, of the gradient that arrives there, of its weights, their gradient and
 their update – into one buffer that stays where it is, each by one kernel (:mod:`kobai.lab.probe.moments`). So a step may be
@@ -30,7 +30,7 @@ Range: TypeAlias = tuple[float, float] | None
 
 @dataclass
 class _Switch:
-    """Hooks that are put on and taken off again under the same keys, by which a captured step knows its two programs."""
+    """Hooks that are added and removed under the same keys, by which a captured step recognises its two programs."""
 
     entries: list[tuple[dict[int, Any], int, Any]] = field(default_factory=list)
 
@@ -51,14 +51,14 @@ class Probe:
     """Statistics of every layer of ``model``, at every ``every``-th step.
 
     Args:
-        model: its leaves (modules without children) are the layers, and blocks that do more than pass on what their last layer
-            gives, such as residual sums; each should be called once in a step. An activation that is called as a function,
-            as in ``F.relu(self.fc(x))``, is seen where its output goes into a layer, under the name ``"fc → relu"``.
-        optimizer: whose updates are measured; without it there are none.
-        every: :meth:`step` observes the first step and then each ``every``-th.
+        model: its layers are modules without children, and blocks that return something else than their last layer, such as
+            residual sums; each should be called once in a step. An activation called as a function, as in
+            ``F.relu(self.fc(x))``, is seen where its output goes into a layer, under the name ``"fc → relu"``.
+        optimizer: measure its updates too.
+        every: :meth:`step` observes the first step and every ``every``-th after it.
         bins: of a histogram of every tensor; 0 for none.
         range: (low, high) of the histograms, whose outer bins also count what is beyond; None fits them to each tensor.
-        weights: whether weights, their gradients and updates are measured too.
+        weights: whether to measure weights, their gradients and updates.
 
     Raises:
         TypeError, ValueError: wrong arguments; a model without parameters.
@@ -124,7 +124,7 @@ class Probe:
             path: LayerRows(path, type(module).__name__, activation_of(module), path in self._blocks, 1 + 4 * i, 0)
             for i, (path, module) in enumerate(self._layers.items())
         }
-        first = 1 + 4 * len(self._layers)  # behind the input, and two rows for each layer and for a function before it
+        first = 1 + 4 * len(self._layers)  # after the input, and two rows for each layer and for a function before it
         self._weight_rows = {
             name: WeightRows(name, tuple(parameter.shape), first + 3 * i)
             for i, (name, parameter) in enumerate(self._weights.items())
@@ -142,13 +142,13 @@ class Probe:
         self._plug_in()
 
     def _capture_watch(self, walk: Any) -> None:
-        """What its hooks note in Python at a recording holds for each replay: names, an order, counts of one step."""
+        """Nothing to watch: what the hooks note in Python while recording (names, order, counts) holds for each replay."""
 
     # --- when it observes
 
     @contextmanager
     def step(self) -> Iterator[bool]:
-        """Around one training step; says whether this one is observed."""
+        """Context of one training step; its value says whether the step is observed."""
         observed = self.steps % self.every == 0
         self.steps += 1
         if observed:
@@ -166,7 +166,7 @@ class Probe:
             self.attached = self._seen = True
 
     def detach(self) -> None:
-        """Take the hooks off; the numbers of the last observed step can still be read."""
+        """Remove the hooks; the numbers of the last observed step can still be read."""
         self._switch.off()
         self.attached = False
 
@@ -183,7 +183,7 @@ class Probe:
         self._rows.fill_(math.nan)
         self._seen = self.attached
 
-    # --- hooks: operations on tensors and kernels only, results in places that stay
+    # --- hooks: operations on tensors and kernels only, with results in fixed memory
 
     def _plug_in(self) -> None:
         add = self._switch.add
@@ -220,7 +220,7 @@ class Probe:
             kind = function_since(self._last, x)
             if kind is None:
                 return
-            self._met.append(x)  # it may go into other layers too
+            self._met.append(x)  # it may be the input of further layers
             name = f"{next(reversed(self._order), '')} → {kind}"
             look = replace(self._samples, flat=flat_outputs(kind), rectifier=kind in RECTIFIERS)
             self._see(LayerRows(name, "function", kind, False, row, 0), x, look)

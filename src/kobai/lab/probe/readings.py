@@ -1,4 +1,4 @@
-"""What a probe has read: statistics of every layer and weight in one observed step."""
+"""What a probe reads: statistics of every layer and weight in one observed step."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from kobai.lab.probe.moments import Moments, moments
 
 @dataclass(frozen=True)
 class LayerRows:
-    """A layer, and where its numbers stand: those of its gradient in the row behind those of its output."""
+    """A layer, and the row of its output's statistics; the next row holds its gradient's."""
 
     name: str
     kind: str
     activation: str | None
     block: bool
-    """Whether it has layers of its own, and its output is not that of the last of them."""
+    """Whether it contains layers, and its output is not that of the last of them."""
     row: int = field(repr=False)
     calls: int
-    """How often it was called in the step; what was measured is of the last time."""
+    """How often it was called in the step; only the last call is measured."""
 
 
 @dataclass(frozen=True)
 class LayerStats(LayerRows):
-    """One layer, in the order of computation: its output, and the gradient of the loss there (None without backward)."""
+    """One layer: its output, and the gradient of the loss with respect to it (None without backward)."""
 
     output: Moments
     gradient: Moments | None
@@ -36,7 +36,7 @@ class LayerStats(LayerRows):
 
 @dataclass(frozen=True)
 class WeightRows:
-    """A weight, and where its numbers stand: those of its gradient and of its update in the two rows behind its own."""
+    """A weight, and the row of its statistics; the next two rows hold those of its gradient and of its update."""
 
     name: str
     shape: tuple[int, ...]
@@ -50,7 +50,7 @@ class WeightRows:
 
 @dataclass(frozen=True)
 class WeightStats(WeightRows):
-    """One weight (a parameter of two or more dimensions): its values, its gradient and what the optimiser changed."""
+    """One weight (a parameter of two or more dimensions): its values, its gradient and its update by the optimiser."""
 
     value: Moments
     gradient: Moments | None
@@ -68,14 +68,14 @@ class WeightStats(WeightRows):
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What one observed step showed. ``input`` is the first argument of the model.
+    """What one observed step showed. ``input`` is the first argument of the model; ``layers`` are in order of computation.
 
-    A reading is one array of numbers; the objects that show them are made when they are first asked for, so that a training
-    does not wait for those that nobody looks at.
+    A reading is one array of numbers; the objects that show them are made on first use, so that training does not wait for
+    those that nobody looks at.
     """
 
     rows: np.ndarray[Any, Any] = field(repr=False)
-    """What :func:`kobai.lab.probe.moments.combined` gave; the first row is the input's."""
+    """The result of :func:`kobai.lab.probe.moments.combined`; the first row is the input's."""
     places: tuple[tuple[LayerRows, ...], tuple[WeightRows, ...]] = field(repr=False)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What is known of activations: which one a module's output has gone through, and where it is flat."""
+"""Which activation an output has gone through, and where that is flat."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def activation_of(module: nn.Module) -> str | None:
 _FUNCTIONS = frozenset(
     "relu leaky_relu prelu elu gelu silu mish hardswish softplus sigmoid tanh hardsigmoid softsign".split()
 )
-"""Activations that the tape knows by name. SELU and CELU are ELU there; hardtanh's bounds it does not tell."""
+"""Activations that the tape knows by name. SELU and CELU are ELU there; hardtanh is missing, as the tape lacks its bounds."""
 
 _SHAPES = frozenset("reshape permute swap part cast dropout masked replaced max_pool avg_pool".split())
-"""Operations between an activation and the next layer that leave it what it is."""
+"""Operations between an activation and the next layer that do not hide the activation."""
 
 
 def function_since(last: Any, x: Any) -> str | None:
-    """The activation that was called as a function, as in ``F.relu(self.fc(x))``, since the tensor ``last``, by the tape of x.
+    """The activation called as a function, as in ``F.relu(self.fc(x))``, between the tensors ``last`` and x, by the tape of x.
 
     >>> import kobai
     >>> x = nn.Linear(2, 3)(kobai.ones(4, 2))
@@ -76,7 +76,7 @@ def function_since(last: Any, x: Any) -> str | None:
 
 
 def ending(output: Any) -> str | None:
-    """The activation that an output has gone through last, softmax among them, by its tape.
+    """The last activation, or softmax, that an output has gone through, by its tape.
 
     >>> import kobai
     >>> x = nn.Linear(2, 3)(kobai.ones(4, 2))

@@ -1,1 +1,1 @@
-"""Training runs with curves: short ones (``curves``), those that settings describe (``from_settings``), many (``workers``)."""
+"""Training runs with curves: short ones (``curves``), runs by settings (``from_settings``), several at once (``workers``)."""

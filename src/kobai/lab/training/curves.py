@@ -1,4 +1,4 @@
-"""Short training runs with curves: what the experiments, ``compare``, ``tune`` and ``treat`` are made of."""
+"""Short training runs with learning curves, for the experiments, ``compare`` and ``tune``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from kobai.xp import asarray, backend, to_host
 __all__ = ["Curves", "Data", "accuracy", "evaluate", "load", "log_steps", "train_curves"]
 
 MEASURED = 1000
-"""Training samples on which loss and accuracy are measured, the same at every measurement."""
+"""Loss and accuracy are measured on the first this many training samples."""
 
 QUICK_TRAINING, QUICK_TEST = 4000, 2000
 """Samples of a large data set that a quick run keeps."""
@@ -41,8 +41,8 @@ QUICK_TRAINING, QUICK_TEST = 4000, 2000
 
 @dataclass(frozen=True, repr=False)
 class Data:
-    """A data set as whole tensors on the default device: to train on, and held out to choose by. The test split is a call
-    away.
+    """A data set as whole tensors on the default device: a part to train on, and a part held out to choose by. The test split
+    takes a call of :meth:`test`.
 
     ``train_x`` (N, *input_shape) float32, ``train_t`` (N,) int64, likewise ``held_x``, ``held_t``; ``classes``: how many.
     """
@@ -70,7 +70,7 @@ class Data:
         return math.prod(self.input_shape)
 
     def test(self) -> tuple[Tensor, Tensor]:
-        """(inputs, targets) of the test split, for the one look at the end: whatever is chosen by it proves nothing."""
+        """(inputs, targets) of the test split, for one look at the end: never choose anything by it."""
         x, t = self.splits.test.tensors
         return x[: self.tested], t[: self.tested]
 
@@ -101,7 +101,7 @@ def load(data: str = "digits", quick: bool = False, seed: int = 0, data_dir: str
 def _load(name: str, quick: bool, seed: int, data_dir: str | None, on: str) -> Data:
     splits = kobai.data.load(name, None if name == "digits" else data_dir, seed=seed)
     x, t = splits.train.tensors
-    # Files may be in the order of their classes; the first n samples should be a fair draw.
+    # Files may be sorted by class; the first n samples should be a random draw.
     order = np.random.default_rng([seed, 1]).permutation(len(x))[: QUICK_TRAINING if quick else None]
     index = _indices(order, x)
     held_x, held_t = splits.validation.tensors
@@ -121,13 +121,13 @@ def _load(name: str, quick: bool, seed: int, data_dir: str | None, on: str) -> D
 
 @dataclass
 class Curves:
-    """Learning curves of a run: an entry of each list for each measurement; the first is before training.
+    """Learning curves of a run: each list has one entry per measurement, the first from before training.
 
-    ``epoch`` is ``step`` in epochs; ``loss`` the mean training loss of the batches since the measurement before (at first: of
-    the first batch). The others are measured in evaluation mode: ``train_loss`` and ``train_accuracy`` on the first 1000
-    training samples, ``held_loss`` and ``held_accuracy`` on the validation split. :func:`train_curves` takes no ``epoch``,
-    :func:`kobai.lab.training.from_settings.train` no ``loss``; what a run does not take stays empty. ``diverged`` is the step
-    at which a loss that was not finite ended training, or None.
+    ``epoch`` is ``step`` in epochs; ``loss`` is the mean training loss of the batches since the previous measurement (at first:
+    of the first batch). The others are measured in evaluation mode: ``train_loss`` and ``train_accuracy`` on the first 1000
+    training samples, ``held_loss`` and ``held_accuracy`` on the validation split. :func:`train_curves` records no ``epoch``,
+    :func:`kobai.lab.training.from_settings.train` no ``loss``; these lists stay empty. ``diverged`` is the step at which a loss
+    that was not finite ended training, or None.
     """
 
     epoch: list[float] = field(default_factory=list)
@@ -141,10 +141,10 @@ class Curves:
     seconds: float = 0.0
     backend: str = ""
     readings: dict[int, Reading] = field(default_factory=dict)
-    """What a probe saw in the steps that it observed, by their numbers: the first step is 1."""
+    """What a probe saw, by the number of the step; the first step is 1."""
 
     def take(self, step: int, model: Module, trained: tuple[Tensor, Tensor], held: tuple[Tensor, Tensor]) -> None:
-        """One more entry of the curves that are measured in evaluation mode; one reading of the device."""
+        """Add a measurement in evaluation mode, with one transfer from the device."""
         numbers = [number for pair in _evaluated(model, trained, held) for number in pair]
         curves = self.train_loss, self.train_accuracy, self.held_loss, self.held_accuracy
         self.step.append(step)
@@ -152,7 +152,7 @@ class Curves:
             curve.append(number)
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON holds them: None stands for what is not finite. Readings are left out, and what was not taken.
+        """As plain JSON values, NaN and infinity as None; without readings and empty lists.
 
         >>> Curves(step=[0], loss=[float("nan")]).as_dict()
         {'step': [0], 'loss': [None], 'diverged': None, 'seconds': 0.0}
@@ -192,8 +192,7 @@ def train_curves(
     on_measure: Callable[[Curves], bool | None] | None = None,
     probe: Probe | None = None,
 ) -> Curves:
-    """Train ``model`` with cross-entropy on the training part of ``data`` and measure it on the way; no look at the test
-    split.
+    """Train ``model`` with cross-entropy on the training part of ``data`` and measure it on the way, never on the test split.
 
     Args:
         model: gives scores (N, classes) of inputs (N, *input_shape).
@@ -273,7 +272,7 @@ def train_curves(
 def _moments(
     n: int, name: str, epochs: float | None, steps: int | None, batch_size: int, every: int | Sequence[int] | None
 ) -> tuple[int, set[int]]:
-    """How many steps there are on ``n`` samples, and after which of them is measured."""
+    """The number of steps on ``n`` samples, and the steps after which to measure."""
     if (epochs is None) == (steps is None):
         raise ValueError(f"train_curves: expected epochs or steps, got epochs={epochs}, steps={steps}")
     if not 1 <= batch_size <= n:
@@ -294,7 +293,7 @@ def _rule(
     weight_decay: float,
     momentum: float,
 ) -> Optimizer:
-    """The optimiser that ``train_curves`` was asked for, of what is to be trained."""
+    """The optimiser that ``train_curves`` was asked for."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError(f"train_curves: {type(model).__name__} has no parameters to train")
@@ -308,7 +307,7 @@ def _rule(
 
 
 def log_steps(total: int, n: int = 80) -> list[int]:
-    """Some ``n`` steps from 1 to ``total``, evenly spaced on a logarithmic axis, each once.
+    """About ``n`` different steps from 1 to ``total``, evenly spaced on a logarithmic axis.
 
     >>> log_steps(1000, 7)
     [1, 3, 10, 32, 100, 316, 1000]
@@ -317,7 +316,7 @@ def log_steps(total: int, n: int = 80) -> list[int]:
 
 
 def accuracy(model: Module, x: Tensor, t: Tensor) -> float:
-    """The share of samples whose greatest score is that of their class, in evaluation mode.
+    """The share of samples whose highest score is that of their class, in evaluation mode.
 
     >>> import kobai
     >>> accuracy(kobai.nn.Identity(), kobai.eye(4), kobai.tensor([0, 1, 2, 0]))
@@ -327,7 +326,7 @@ def accuracy(model: Module, x: Tensor, t: Tensor) -> float:
 
 
 def evaluate(model: Module, x: Tensor, t: Tensor) -> tuple[float, float]:
-    """(mean cross-entropy, accuracy) over whole tensors, in evaluation mode; one reading of the device.
+    """(mean cross-entropy, accuracy) over whole tensors, in evaluation mode, with one transfer from the device.
 
     >>> import kobai
     >>> loss, share = evaluate(kobai.nn.Identity(), 9 * kobai.eye(4), kobai.tensor([0, 1, 2, 3]))
@@ -340,7 +339,7 @@ def evaluate(model: Module, x: Tensor, t: Tensor) -> tuple[float, float]:
 
 
 def _evaluated(model: Module, *parts: tuple[Tensor, Tensor]) -> list[tuple[float, float]]:
-    """(mean cross-entropy, accuracy) over each of some parts of the data; one reading of the device."""
+    """(mean cross-entropy, accuracy) over each part, with one transfer from the device."""
     sums = []
     with evaluating(model):
         for x, t in parts:
@@ -355,7 +354,7 @@ def _evaluated(model: Module, *parts: tuple[Tensor, Tensor]) -> list[tuple[float
 
 
 def _batches(n: int, size: int, seed: int, like: Tensor) -> Iterator[Tensor]:
-    """Batches' indices, without end: one permutation of the samples after another, cut into batches of one size."""
+    """Indices of endless batches: one permutation of the samples after another, cut into batches of ``size``."""
     rng, left = np.random.default_rng([seed, 2]), np.arange(0)
     while True:
         order = np.concatenate([left, rng.permutation(n)])

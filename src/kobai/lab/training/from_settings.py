@@ -1,4 +1,4 @@
-"""One run of ``kobai train``'s settings with curves, and without the test split: what ``compare`` and ``tune`` are made of."""
+"""A run of ``kobai train`` by its settings, with curves and without the test split, for ``compare`` and ``tune``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["command", "fingerprint", "parts", "settings_of", "train"]
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run may see of a data set: all but its test split."""
+    """The parts of a data set that a run may see: all but the test split."""
 
     train: TensorDataset
     validation: TensorDataset
@@ -58,16 +58,16 @@ def _parts(data: str, folder: str | None, download: bool, label: str | None, sha
 
 
 def fingerprint(settings: Settings) -> list[int]:
-    """Sizes and checksums of training and validation data: a comparison or a search is not resumed with other data."""
+    """Sizes and checksums of training and validation data: comparisons and searches do not resume with other data."""
     return parts(settings).fingerprint
 
 
 class _Ended(Exception):
-    """A run that is not worth going on with."""
+    """Ends a run that is not worth continuing."""
 
 
 class _Measure(Callback):
-    """Curves of a run that :class:`Trainer` performs, taken at certain ``steps``, whatever epochs they are in."""
+    """Measures a run of :class:`Trainer` at certain ``steps``, in whatever epochs they are."""
 
     def __init__(
         self, data: Parts, batches: int, steps: Container[int], told: Callable[[Curves], bool | None] | None
@@ -87,7 +87,7 @@ class _Measure(Callback):
 
     def on_fit_end(self, trainer: Trainer) -> None:
         step = trainer.epoch * self.batches
-        if self.run.step[-1] != step:  # stopped before its time
+        if self.run.step[-1] != step:  # stopped early
             self._take(trainer, step)
 
     def _take(self, trainer: Trainer, step: int) -> None:
@@ -102,11 +102,11 @@ class _Measure(Callback):
 
 
 def train(settings: Settings, measures: int = 40, on_measure: Callable[[Curves], bool | None] | None = None) -> Curves:
-    """The run that ``kobai train`` makes of ``settings``, seen from the training and the validation part alone.
+    """The run that ``kobai train`` makes of ``settings``, measured on the training and the validation part alone.
 
-    ``measures`` says how many measurements there are after the first, evenly apart, as far as there are steps; ``on_measure``
-    is given the curves so far after each and ends the run by returning True. Weights, batches and steps are those of ``kobai
-    train``, number for number.
+    There are ``measures`` evenly spaced measurements after the first, or one per step if there are fewer steps. ``on_measure``
+    is called with the curves so far after each, and ends the run by returning True. Weights, batches and steps are exactly
+    those of ``kobai train``.
 
     >>> run = train(Settings(hidden=(16,), epochs=3), measures=6)
     >>> run.epoch[0], run.epoch[-1], run.held_accuracy[-1] > run.held_accuracy[0]
@@ -134,7 +134,7 @@ def train(settings: Settings, measures: int = 40, on_measure: Callable[[Curves],
 
 
 def settings_of(who: str, values: Mapping[str, Any]) -> Settings:
-    """:class:`Settings` of keyword arguments, not checked yet; TypeError, with the nearest, for one that is none."""
+    """:class:`Settings` from keyword arguments, unchecked; TypeError, with the nearest name, for an unknown one."""
     known = {f.name for f in fields(Settings)}
     for name in values:
         if name not in known:
@@ -146,10 +146,10 @@ def settings_of(who: str, values: Mapping[str, Any]) -> Settings:
 def settled(
     option: str, base: Settings, varied: Container[str], all_of_them: Iterable[tuple[str, Settings]]
 ) -> Settings:
-    """``base`` with the path of a table made absolute; SettingsError if any ``all_of_them``, by name, cannot be.
+    """``base`` with the path of a table made absolute; SettingsError if one of ``all_of_them``, by name, is invalid.
 
-    ``base`` itself, in which what is ``varied`` has values that none of them has, is not asked. The error is about the option
-    that varies, unless it is not among what is varied and all of them have it.
+    ``base`` itself is not checked: its values of the ``varied`` settings are not used. The error is about ``option``, unless
+    it concerns a setting that does not vary and all of them have it.
     """
     wrong, checked = [], []
     for name, one in all_of_them:
@@ -166,12 +166,12 @@ def settled(
 
 
 def lasting(settings: Settings) -> dict[str, Any]:
-    """What the numbers of a run depend on, as JSON holds it."""
+    """The settings that the numbers of a run depend on, as JSON."""
     return {name: v for name, v in settings.as_dict().items() if name not in FREE or name == "epochs"}
 
 
 def shared(base: Settings, varied: Container[str]) -> str:
-    """What all runs have in common, as far as it is not what ``kobai train`` does by itself.
+    """The settings that all runs share, without defaults of ``kobai train``.
 
     >>> shared(Settings(lr=0.1, epochs=5), ["lr"])
     'data digits, epochs 5'
@@ -186,7 +186,7 @@ def shared(base: Settings, varied: Container[str]) -> str:
 
 
 def command(settings: Settings) -> str:
-    """The command that trains with these settings, whatever defaults of its own the data set has.
+    """The command that trains with these settings, overriding the data set's own defaults.
 
     >>> command(Settings(hidden=(50,), lr=0.01, init="normal(0.1)", data="mnist"))
     "kobai train --data mnist --hidden 50 --init 'normal(0.1)' --lr 0.01 --schedule none --epochs 30"
@@ -207,14 +207,14 @@ def command(settings: Settings) -> str:
 
 
 def check_count(name: str, value: Any) -> int:
-    """``value`` if it counts something; SettingsError otherwise."""
+    """``value`` if it is an integer of at least 1, else SettingsError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise SettingsError(name, f"expected an integer >= 1, got {value!r}")
     return value
 
 
 def check_jobs(jobs: int | None) -> None:
-    """SettingsError for processes that could not work side by side."""
+    """SettingsError for several processes on a GPU."""
     if jobs is not None:
         check_count("jobs", jobs)
         if jobs > 1 and backend() != "numpy":

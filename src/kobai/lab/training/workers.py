@@ -1,4 +1,4 @@
-"""Several runs at once: a pool of processes with one thread each on the CPU, one run after another on a GPU."""
+"""Several runs at once: on the CPU a pool of processes with one thread each; on a GPU one run after another."""
 
 from __future__ import annotations
 
@@ -29,11 +29,10 @@ ONE_THREAD = (
     "NUMBA_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
-"""What must be 1 in the environment before a worker imports NumPy: pools of threads of several processes starve each
-other."""
+"""Set to 1 in the environment before a worker imports NumPy: thread pools of several processes starve each other."""
 
 GRACE = 10.0
-"""Seconds that a worker has to tidy up when it is to end."""
+"""Seconds that a worker has to clean up after SIGTERM."""
 
 _pool: tuple[int, ProcessPoolExecutor] | None = None
 
@@ -48,12 +47,12 @@ def run_all(
     """``[function(*task) for task in tasks]``, several at once.
 
     Args:
-        function: of a module, because workers import it; its arguments and its result travel between processes.
-        jobs: processes; by default as many as there are processors. With 1, with one task, and on a GPU (where runs would
-            wait for each other) everything happens here, in turn.
-        done: called with the number of a task and its result as soon as it has ended, in whatever order.
+        function: a function of a module, because workers import it; arguments and results are pickled.
+        jobs: processes; by default as many as there are processors. With 1, with one task, and on a GPU (where runs would wait
+            for each other) all tasks run in this process, in turn.
+        done: called with the number of a task and its result as soon as it ends, in any order.
 
-    The first exception of a task ends the rest and is raised. Workers stay for the next call.
+    The first exception of a task ends the others and is raised. Workers stay for the next call.
 
     >>> run_all(pow, [(2, 3), (3, 2)], jobs=1)
     [8, 9]
@@ -84,20 +83,20 @@ def run_all(
         raise RuntimeError(
             f"lab: a worker process died ({error}). Out of memory? Try fewer at once: jobs=1 (--jobs 1)"
         ) from error
-    except BaseException:  # also when the user interrupts: what has not begun shall not begin
+    except BaseException:  # also when the user interrupts: start no further tasks
         close(kill=True)
         raise
     return results
 
 
 def _in_folder(folder: str, function: Callable[..., T], *task: Any) -> T:
-    """``function(*task)`` where the caller is: paths in a task are relative to that, and a worker may have begun elsewhere."""
+    """``function(*task)`` in the caller's folder: paths in a task are relative to it, and the worker may be in another."""
     os.chdir(folder)
     return function(*task)
 
 
 def close(kill: bool = False) -> None:
-    """End the workers; ``kill`` does not wait for what they are at."""
+    """End the workers; with ``kill`` without waiting for their tasks."""
     global _pool
     if _pool is not None:
         executor, _pool = _pool[1], None
@@ -115,22 +114,20 @@ def _executor(jobs: int) -> ProcessPoolExecutor:
     if _pool is not None and _pool[0] != jobs:
         close()
     if _pool is None:
-        context = multiprocessing.get_context(
-            "spawn"
-        )  # a fork would copy the locks of this process's threads as they are
+        context = multiprocessing.get_context("spawn")  # a fork would copy locks held by threads of this process
         _pool = (jobs, ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin))
     return _pool[1]
 
 
 def _begin() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes: the first one ends the others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends the others
     threading.Thread(target=_end_with_parent, daemon=True).start()
     use("numpy")
     manual_seed(0)
 
 
 def _end_with_parent() -> None:
-    """A process that was killed does not end its workers, which would wait for their next task for ever."""
+    """End this worker when its parent is gone: a killed parent leaves workers waiting for tasks for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -141,10 +138,10 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def _fit_to_spawn(function: Callable[..., Any]) -> Iterator[None]:
-    """The environment and the ``__main__`` that processes started meanwhile shall see; Ctrl-C they shall not.
+    """Environment and ``__main__`` for processes started meanwhile, which Ctrl-C does not reach.
 
-    A spawned process imports the main script again, and a script that calls the lab at its top level would start it all
-    over. Our functions are in modules of their own and need no main script, so it is hidden.
+    A spawned process imports the main script again, and a script that calls the lab at its top level would start all over.
+    Functions of modules need no main script, so it is hidden.
     """
     main = sys.modules["__main__"]
     hide = getattr(function, "__module__", "__main__") != "__main__"
@@ -154,8 +151,8 @@ def _fit_to_spawn(function: Callable[..., Any]) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
     signals = None
-    if sys.platform != "win32":  # each would show a traceback, if it is hit before it comes to _begin
-        resource_tracker.ensure_running()  # which unblocks them when it is started
+    if sys.platform != "win32":  # a process interrupted before _begin would print a traceback
+        resource_tracker.ensure_running()  # starting it unblocks signals
         signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     if hide:
         main.__dict__.pop("__file__", None)
