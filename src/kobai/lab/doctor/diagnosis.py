@@ -81,9 +81,7 @@ def _checked(model: Any, batch: Any, loss_fn: Any, optimizer: Any, clip_grad_nor
         got = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
         raise TypeError(f"diagnose: expected a kobai.nn.Module as model, got {got}")
     if next(iter(model.parameters()), None) is None:
-        raise ValueError(
-            f"diagnose: {type(model).__name__} has no parameters, so there is nothing that could be trained"
-        )
+        raise ValueError(f"diagnose: {type(model).__name__} has no parameters to train")
     if not isinstance(batch, (tuple, list)) or len(batch) < 2:
         got = f"{len(batch)} of them" if isinstance(batch, (tuple, list)) else f"a {type(batch).__name__}"
         hint = "; take one: next(iter(loader))" if isinstance(batch, DataLoader) else ""
@@ -96,9 +94,8 @@ def _checked(model: Any, batch: Any, loss_fn: Any, optimizer: Any, clip_grad_nor
                 f"diagnose: expected a batch of at least 2 samples, got a tensor of shape {tuple(part.shape)}"
             )
     *inputs, target = batch
-    if len({x.shape[0] for x in inputs}) > 1 or len(target) % len(
-        inputs[0]
-    ):  # a target may have each step of a sequence
+    # There may be a target for each step of a sequence.
+    if len({x.shape[0] for x in inputs}) > 1 or len(target) % len(inputs[0]):
         sizes = ", ".join(str(tuple(part.shape)) for part in batch)
         raise ValueError(f"diagnose: expected inputs and targets of equally many samples, got shapes {sizes}")
     if isinstance(loss_fn, Optimizer) or not callable(loss_fn):

@@ -108,18 +108,14 @@ class Probe:
         if range is not None and not (len(range) == 2 and -math.inf < range[0] < range[1] < math.inf):
             raise ValueError(f"Probe: expected range as (low, high) with low < high, got {range!r}")
         if next(iter(model.parameters()), None) is None:
-            raise ValueError(
-                f"Probe: {type(model).__name__} has no parameters, so there is nothing that could be trained"
-            )
+            raise ValueError(f"Probe: {type(model).__name__} has no parameters to train")
         self.model, self.optimizer, self.every, self.bins, self.range = model, optimizer, every, bins, range
         self.steps = 0
         self.attached = False
         # A model without children is one layer itself.
         self._layers = {path: module for path, module in model.named_modules() if path} or {"": model}
         self._blocks = {path for path, module in self._layers.items() if list(module.children())}
-        self._weights = {
-            name: parameter for name, parameter in model.named_parameters() if parameter.ndim >= 2 and weights
-        }
+        self._weights = {name: p for name, p in model.named_parameters() if p.ndim >= 2 and weights}
         self._layer_rows = {
             path: LayerRows(path, type(module).__name__, activation_of(module), path in self._blocks, 1 + 4 * i, 0)
             for i, (path, module) in enumerate(self._layers.items())

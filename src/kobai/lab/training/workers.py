@@ -61,11 +61,15 @@ def run_all(
         raise ValueError(f"jobs: expected an integer >= 1, got {jobs!r}")
     jobs = min(jobs or processors(), len(tasks))
     results: list[Any] = [None] * len(tasks)
+
+    def ended(i: int, result: T) -> None:
+        results[i] = result
+        if done is not None:
+            done(i, result)
+
     if jobs <= 1 or backend() != "numpy" or multiprocessing.parent_process() is not None:
         for i, task in enumerate(tasks):
-            results[i] = function(*task)
-            if done is not None:
-                done(i, results[i])
+            ended(i, function(*task))
         return results
     executor = _executor(jobs)
     with _fit_to_spawn(function):
@@ -74,10 +78,7 @@ def run_all(
         }
     try:
         for future in as_completed(numbers):
-            i = numbers[future]
-            results[i] = future.result()
-            if done is not None:
-                done(i, results[i])
+            ended(numbers[future], future.result())
     except BrokenProcessPool as error:
         close()
         raise RuntimeError(
@@ -143,28 +144,24 @@ def _fit_to_spawn(function: Callable[..., Any]) -> Iterator[None]:
     A spawned process imports the main script again, and a script that calls the lab at its top level would start all over.
     Functions of modules need no main script, so it is hidden.
     """
-    main = sys.modules["__main__"]
-    hide = getattr(function, "__module__", "__main__") != "__main__"
-    hidden: dict[str, Any] = {
-        name: main.__dict__[name] for name in ("__spec__", "__file__") if hide and name in main.__dict__
-    }
-    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    main = vars(sys.modules["__main__"])
+    hidden: dict[str, Any] = {}
+    if getattr(function, "__module__", "__main__") != "__main__":
+        hidden = {name: main[name] for name in ("__spec__", "__file__") if name in main}
+        main.pop("__file__", None)
+        main["__spec__"] = None
+    before = {name: os.environ[name] for name in ONE_THREAD if name in os.environ}
     os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
     signals = None
     if sys.platform != "win32":  # a process interrupted before _begin would print a traceback
         resource_tracker.ensure_running()  # starting it unblocks signals
         signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    if hide:
-        main.__dict__.pop("__file__", None)
-        main.__spec__ = None
     try:
         yield
     finally:
         if sys.platform != "win32" and signals is not None:
             signal.pthread_sigmask(signal.SIG_SETMASK, signals)
-        vars(main).update(hidden)
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        main.update(hidden)
+        for name in ONE_THREAD:
+            os.environ.pop(name, None)
+        os.environ.update(before)
