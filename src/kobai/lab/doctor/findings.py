@@ -133,16 +133,11 @@ class Disease:
     looks: bool = False
 
     def found(
-        self,
-        evidence: Sequence[Evidence],
-        cause: str,
-        cure: Cure,
-        where: Sequence[str] = (),
-        severity: str | None = None,
+        self, *evidence: Evidence, cause: str, cure: Cure, where: Sequence[str] = (), severity: str | None = None
     ) -> Finding:
         """A finding, by default of the severity of the first evidence."""
         severity = severity or evidence[0].severity
-        return Finding(self.name, self.title, severity, tuple(where), tuple(evidence), cause, cure)
+        return Finding(self.name, self.title, severity, tuple(where), evidence, cause, cure)
 
 
 @dataclass(frozen=True)

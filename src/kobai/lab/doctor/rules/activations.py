@@ -89,10 +89,10 @@ def saturated(view: View) -> Finding | None:
     # Three sigmoids in a row learn slowly even with fitting weights: each has a slope of 1/4 at most.
     deep = sum(stage.output.activation == "sigmoid" for stage in view.hidden) >= 3
     return SATURATED_ACTIVATIONS.found(
-        [graded(f"flat outputs of {worst.name!r}", share, *limits[kind], share=True)],
-        cause,
-        view.rectify() if deep else view.reinitialise(),
-        [view.hidden[i].output.name for _, i in bad],
+        graded(f"flat outputs of {worst.name!r}", share, *limits[kind], share=True),
+        cause=cause,
+        cure=view.rectify() if deep else view.reinitialise(),
+        where=[view.hidden[i].output.name for _, i in bad],
     )
 
 
@@ -109,13 +109,11 @@ def exploding(view: View) -> Finding | None:
                 else "though no weight alone is too large for it"
             )
             return EXPLODING_ACTIVATIONS.found(
-                [
-                    Evidence(f"growth of the signal from the inputs to {where[0]!r}", growth, EXPLODED, True),
-                    Evidence("growth per layer", factor, EXPLODE_FACTOR, True),
-                ],
-                f"Every layer widens what it is given {factor:.2g} times, {weights}.",
-                view.reinitialise() if heavy > HEAVY else view.normalise(),
-                where,
+                Evidence(f"growth of the signal from the inputs to {where[0]!r}", growth, EXPLODED, True),
+                Evidence("growth per layer", factor, EXPLODE_FACTOR, True),
+                cause=f"Every layer widens what it is given {factor:.2g} times, {weights}.",
+                cure=view.reinitialise() if heavy > HEAVY else view.normalise(),
+                where=where,
             )
     return _scores(view)
 
@@ -129,13 +127,12 @@ def _scores(view: View) -> Finding | None:
         return None
     last = view.stages[-1].layer
     return EXPLODING_ACTIVATIONS.found(
-        [
-            Evidence("loss, over that of one output for all samples", loss, BLIND, True),
-            Evidence(f"weights of {last!r}, over those that fit", heavy, SCORES_HEAVY, True),
-        ],
-        f"The last layer's weights are {heavy:.2g} times as large as those that fit: the net is sure of what it does not know.",
-        view.reinitialise(),
-        [last],
+        Evidence("loss, over that of one output for all samples", loss, BLIND, True),
+        Evidence(f"weights of {last!r}, over those that fit", heavy, SCORES_HEAVY, True),
+        cause=f"The last layer's weights are {heavy:.2g} times as large as those that fit: "
+        "the net is sure of what it does not know.",
+        cure=view.reinitialise(),
+        where=[last],
     )
 
 
@@ -159,13 +156,11 @@ def collapsed(view: View) -> Finding | None:
         cause = f"Every layer {passes}, though its weights are large enough."
     what = f"signal left at {least.name!r}, of that of the inputs"
     return COLLAPSED_ACTIVATIONS.found(
-        [
-            graded(what, left, COLLAPSED, COLLAPSED_SOME, above=False),
-            Evidence("left per layer", factor, COLLAPSE_FACTOR, False),
-        ],
-        cause,
-        cure,
-        [layer.name for ratio, _, layer in view.passed if ratio < COLLAPSED_SOME],
+        graded(what, left, COLLAPSED, COLLAPSED_SOME, above=False),
+        Evidence("left per layer", factor, COLLAPSE_FACTOR, False),
+        cause=cause,
+        cure=cure,
+        where=[layer.name for ratio, _, layer in view.passed if ratio < COLLAPSED_SOME],
     )
 
 
@@ -178,8 +173,8 @@ def dying(view: View) -> Finding | None:
         return None
     worst = max(bad, key=lambda layer: layer.output.dead)
     return DYING_RELU.found(
-        [graded(f"dead units of {worst.name!r}", worst.output.dead, error, warning, share=True)],
-        "Biases or weights push the units' arguments below 0 for every sample, where ReLU has slope 0.",
-        view.reinitialise(),
-        [layer.name for layer in bad],
+        graded(f"dead units of {worst.name!r}", worst.output.dead, error, warning, share=True),
+        cause="Biases or weights push the units' arguments below 0 for every sample, where ReLU has slope 0.",
+        cure=view.reinitialise(),
+        where=[layer.name for layer in bad],
     )

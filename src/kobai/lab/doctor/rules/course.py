@@ -77,18 +77,18 @@ def outcome(
     if grew and (guess is None or not end <= guess) and optimizer is not None and math.isfinite(losses[0]):
         rate = float(optimizer.param_groups[0]["lr"])
         return RATE_TOO_LARGE.found(
-            [Evidence(f"loss after {len(losses)} steps, less that before", end - losses[0], 0.0, True)],
-            f"The loss grows from {losses[0]:.3g} to {end:.3g}: learning rate {rate:g} is too large for these gradients.",
-            scale_rate(FASTER, rate),
+            Evidence(f"loss after {len(losses)} steps, less that before", end - losses[0], 0.0, True),
+            cause=f"The loss grows from {losses[0]:.3g} to {end:.3g}: learning rate {rate:g} is too large for these gradients.",
+            cure=scale_rate(FASTER, rate),
         )
     if math.isfinite(end) and (not guess or better(end, guess, GUESSED)):
         return None
     limit = guess if guess is not None else max(filter(math.isfinite, losses), default=0.0)
     guessed = "." if guess is None else f", and {guess:.3g} for one output that is the same for all samples."
     return NO_BETTER_THAN_GUESSING.found(
-        [Evidence(f"loss after {len(losses)} steps", end, limit, True)],
-        f"After {len(losses)} steps the loss is {end:.3g}{guessed}",
-        Cure(
+        Evidence(f"loss after {len(losses)} steps", end, limit, True),
+        cause=f"After {len(losses)} steps the loss is {end:.3g}{guessed}",
+        cure=Cure(
             "# does the net learn one small batch by heart? If not, look at the loss function, the last layer and what lies\n"
             "# between them, then at the targets; if it does, give it more steps, or data from which the targets can be told"
         ),

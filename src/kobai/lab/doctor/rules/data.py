@@ -93,9 +93,9 @@ def constant_inputs(view: View) -> Finding | None:
         return None
     relative = max(spread / size if size else 0.0 for size, spread in spreads)
     return NO_SIGNAL.found(
-        [Evidence("spread of the inputs between samples, relative to their size", relative, CONSTANT, False)],
-        "All inputs of the batch are alike, so that nothing can tell them apart.",
-        Cure(
+        Evidence("spread of the inputs between samples, relative to their size", relative, CONSTANT, False),
+        cause="All inputs of the batch are alike, so that nothing can tell them apart.",
+        cure=Cure(
             "print(x[0], x[1])  # are they what you think? Look for a wrong index, a mask, a division by a large number"
         ),
     )
@@ -109,9 +109,9 @@ def alike_targets(view: View) -> Finding | None:
     two = view.classes in (1, 2) or view.binary
     rare = ", or the other class is rare: then draw batches in which it is found (WeightedRandomSampler)" if two else ""
     return NO_SIGNAL.found(
-        [Evidence(f"different targets among {len(t)} samples", 1, 2, False)],
-        f"All samples of the batch have the same target: the data are sorted by class, or the labels are wrong{rare}.",
-        Cure(
+        Evidence(f"different targets among {len(t)} samples", 1, 2, False),
+        cause=f"All samples of the batch have the same target: the data are sorted by class, or the labels are wrong{rare}.",
+        cure=Cure(
             "loader = kobai.utils.data.DataLoader(data, batch_size=64, shuffle=True)  # batches of all classes\n"
             "print(t[:20])  # and are these the labels that you expect?"
         ),
@@ -141,7 +141,7 @@ def wrong_labels(view: View) -> Finding | None:
         else f"print(t.min(), t.max())  # expected 0 to {classes - 1}: mend the labels, or give the last layer more outputs"
     )
     evidence = Evidence(f"{'least' if low else 'greatest'} label", float(worst), limit, not low)
-    return WRONG_LABELS.found([evidence], cause, Cure(cure))
+    return WRONG_LABELS.found(evidence, cause=cause, cure=Cure(cure))
 
 
 def unshuffled(view: View) -> Finding | None:
@@ -170,12 +170,10 @@ def unshuffled(view: View) -> Finding | None:
         return None
     what = f"changes of label along the batch, {expected:.0f} by chance: in standard deviations from that"
     return UNSHUFFLED.found(
-        [
-            Evidence(what, deviations, IN_ORDER, False),
-            Evidence("classes in the batch", len(counts), classes, False),
-        ],
-        "The samples come in order of their class, so that each batch shows few classes and the net forgets the others.",
-        Cure("loader = kobai.utils.data.DataLoader(data, batch_size=64, shuffle=True)"),
+        Evidence(what, deviations, IN_ORDER, False),
+        Evidence("classes in the batch", len(counts), classes, False),
+        cause="The samples come in order of their class, so that each batch shows few classes and the net forgets the others.",
+        cure=Cure("loader = kobai.utils.data.DataLoader(data, batch_size=64, shuffle=True)"),
     )
 
 
@@ -202,10 +200,10 @@ def input_scale(view: View) -> Finding | None:
     if not evidence:
         return None
     return INPUT_SCALE.found(
-        evidence,
-        "The inputs are not standardised: weights and learning rate are made for inputs of mean 0 and size 1.",
-        standardise_inputs(x),
-        [first.layer] if first is not None else [],
+        *evidence,
+        cause="The inputs are not standardised: weights and learning rate are made for inputs of mean 0 and size 1.",
+        cure=standardise_inputs(x),
+        where=[first.layer] if first is not None else [],
     )
 
 
@@ -222,16 +220,14 @@ def target_scale(view: View) -> Finding | None:
     if not size > TARGET_LARGE or output.rms > TARGET_REACHED * size:
         return None
     return TARGET_SCALE.found(
-        [
-            Evidence("root mean square of the targets", size, TARGET_LARGE, True),
-            Evidence("size of the outputs, relative to that of the targets", output.rms / size, TARGET_REACHED, False),
-        ],
-        "The targets are not standardised: a net's outputs begin at a size of about 1, and its last layer has far to go.",
-        Cure(
+        Evidence("root mean square of the targets", size, TARGET_LARGE, True),
+        Evidence("size of the outputs, relative to that of the targets", output.rms / size, TARGET_REACHED, False),
+        cause="The targets are not standardised: a net's outputs begin at a size of about 1, and its last layer has far to go.",
+        cure=Cure(
             "shift, scale = t.mean(0), t.std(0).clamp(min=1e-6)  # of the training data\n"
             "t = (t - shift) / scale  # for training; a prediction is then model(x) * scale + shift"
         ),
-        [layers[-1].name],
+        where=[layers[-1].name],
     )
 
 

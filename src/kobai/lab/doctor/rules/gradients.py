@@ -72,13 +72,11 @@ def vanishing(view: View) -> Finding | None:
     because = f"the slope of {', '.join(sorted(kinds))}" if kinds else "the slopes and weights on its way"
     layers = "one layer" if distance == 1 else f"{distance} layers"
     return VANISHING_GRADIENT.found(
-        [
-            graded(f"gradient at {first!r} over that at {last!r}", left, VANISHED, VANISHED_SOME, above=False),
-            Evidence("left per layer", factor, VANISH_FACTOR, False),
-        ],
-        f"Each layer passes on {factor:.2g} of the gradient: {because}, multiplied over {layers}.",
-        view.rectify() if kinds else view.reinitialise() if least < LIGHT else view.normalise(),
-        [name for name, share, _ in shares if share < VANISHED_SOME],
+        graded(f"gradient at {first!r} over that at {last!r}", left, VANISHED, VANISHED_SOME, above=False),
+        Evidence("left per layer", factor, VANISH_FACTOR, False),
+        cause=f"Each layer passes on {factor:.2g} of the gradient: {because}, multiplied over {layers}.",
+        cure=view.rectify() if kinds else view.reinitialise() if least < LIGHT else view.normalise(),
+        where=[name for name, share, _ in shares if share < VANISHED_SOME],
     )
 
 
@@ -104,12 +102,12 @@ def exploding(view: View) -> Finding | None:
         return None
     heavy = max((view.gain(i) for i, stage in enumerate(view.stages) if not stage.normalised), default=1.0)
     return EXPLODING_GRADIENT.found(
-        evidence,
-        f"Weights up to {heavy:.2g} times as large as those that fit multiply the gradient on its way back."
+        *evidence,
+        cause=f"Weights up to {heavy:.2g} times as large as those that fit multiply the gradient on its way back."
         if heavy > HEAVY
         else "The loss is steep: it is summed instead of averaged, or its targets are large.",
-        view.reinitialise() if heavy > HEAVY else cures.clip_gradients(),
-        [weight.layer for weight, norm in norms if norm > total / 10],
+        cure=view.reinitialise() if heavy > HEAVY else cures.clip_gradients(),
+        where=[weight.layer for weight, norm in norms if norm > total / 10],
     )
 
 
@@ -126,8 +124,8 @@ def _recurrent(view: View) -> Finding | None:
         return None
     layer, size = max(bad.items(), key=lambda pair: pair[1])
     return EXPLODING_GRADIENT.found(
-        [Evidence(f"recurrent weights of {layer!r}, over those of an orthogonal matrix", size, RECURRENT, True)],
-        f"At each step of a sequence the state is multiplied by weights {size:.2g} times as large as orthogonal ones.",
-        cures.orthogonal(list(bad)),
-        list(bad),
+        Evidence(f"recurrent weights of {layer!r}, over those of an orthogonal matrix", size, RECURRENT, True),
+        cause=f"At each step of a sequence the state is multiplied by weights {size:.2g} times as large as orthogonal ones.",
+        cure=cures.orthogonal(list(bad)),
+        where=list(bad),
     )

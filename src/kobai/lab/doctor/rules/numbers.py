@@ -42,25 +42,27 @@ def non_finite(view: View) -> Finding | None:
         drawn = {stage.layer for stage in view.stages}
         cause = "The parameters themselves are not finite: an earlier step, or the initialiser, went wrong."
         cure = view.reinitialise() if drawn.issuperset(layers) else Cure(AGAIN.format(", ".join(bad[:3])))
-        return NON_FINITE.found([Evidence("parameters that are not finite", len(bad), 0, True)], cause, cure, layers)
+        return NON_FINITE.found(
+            Evidence("parameters that are not finite", len(bad), 0, True), cause=cause, cure=cure, where=layers
+        )
     outputs = [layer.name for layer in reading.layers if not layer.output.finite]
     if outputs:
         cause = f"The numbers overflow in layer {outputs[0]!r}: its inputs and weights are finite, and their products are not."
         evidence = Evidence("layers whose outputs are not finite", len(outputs), 0, True)
-        return NON_FINITE.found([evidence], cause, view.reinitialise(), outputs)
+        return NON_FINITE.found(evidence, cause=cause, cure=view.reinitialise(), where=outputs)
     if view.losses and not math.isfinite(view.losses[0]):
         last = reading.layers[-1]
         if last.output.largest > HUGE:
             cause = f"The outputs are as large as {last.output.largest:.1g}, and the loss of them is more than a float32 holds."
             evidence = Evidence("largest output", last.output.largest, HUGE, True)
-            return NON_FINITE.found([evidence], cause, view.reinitialise(), [last.name])
+            return NON_FINITE.found(evidence, cause=cause, cure=view.reinitialise(), where=[last.name])
         cause = f"All outputs are finite, and the loss is {view.losses[0]:g}: the loss function takes log 0 or divides by 0."
         cure = Cure(
             "# keep log and division off 0: give scores, not probabilities, to a loss that takes both together,\n"
             "loss_fn = nn.functional.cross_entropy  # or nn.functional.binary_cross_entropy_with_logits\n"
             "# or bound what goes into them, as in p.clamp(min=1e-7).log()"
         )
-        return NON_FINITE.found([Evidence("losses that are not finite", 1, 0, True)], cause, cure)
+        return NON_FINITE.found(Evidence("losses that are not finite", 1, 0, True), cause=cause, cure=cure)
     gradients = [layer.name for layer in reading.layers if layer.gradient is not None and not layer.gradient.finite]
     if gradients:
         cause = (
@@ -72,7 +74,7 @@ def non_finite(view: View) -> Finding | None:
             "# add a small number before them, as in (y**2).sum(1).add(1e-12).sqrt()"
         )
         evidence = Evidence("layers whose gradient is not finite", len(gradients), 0, True)
-        return NON_FINITE.found([evidence], cause, cure, gradients[::-1])
+        return NON_FINITE.found(evidence, cause=cause, cure=cure, where=gradients[::-1])
     return None
 
 
@@ -82,7 +84,7 @@ def spoilt(inputs: Sequence[Any], target: Any) -> Finding | None:
         if numbers := sum(_count(tensor) for tensor in tensors):
             cause = f"The {what} hold NaN or infinity; one such number spoils the whole batch."
             evidence = Evidence(f"numbers of the {what} that are not finite", numbers, 0, True)
-            return NON_FINITE.found([evidence], cause, Cure(REPAIR.format(name)))
+            return NON_FINITE.found(evidence, cause=cause, cure=Cure(REPAIR.format(name)))
     return None
 
 

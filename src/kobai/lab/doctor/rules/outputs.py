@@ -56,13 +56,13 @@ def bounded_scores(view: View) -> Finding | None:
     module = view.modules.get(last.name) if kind else None
     what = f"least loss of outputs from {low:g} to {high:g}, over that of one output for all samples"
     return BOUNDED_SCORES.found(
-        [graded(what, least / view.chance, FLOOR, FLOOR_SOME)],
-        f"The model ends in {name}, and the loss function takes scores, which it squashes itself, as by softmax or sigmoid: "
-        f"the loss cannot fall below {least:.3g}, and its gradient is small.",
-        remove_activation(last.name, name, fused=isinstance(module, nn.Linear))
+        graded(what, least / view.chance, FLOOR, FLOOR_SOME),
+        cause=f"The model ends in {name}, and the loss function takes scores, which it squashes itself, as by softmax or "
+        f"sigmoid: the loss cannot fall below {least:.3g}, and its gradient is small.",
+        cure=remove_activation(last.name, name, fused=isinstance(module, nn.Linear))
         if module is not None and not next(module.children(), None)
         else Cure(f"# in forward(), leave out the last {name}: the loss function takes scores, and applies its own"),
-        [last.name] if kind else [],
+        where=[last.name] if kind else [],
     )
 
 

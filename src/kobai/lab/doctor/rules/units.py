@@ -63,10 +63,10 @@ def symmetric(view: View) -> Finding | None:
         return None
     name, share = max(bad.items(), key=lambda pair: pair[1])
     return SYMMETRIC.found(
-        [Evidence(f"units of {name!r} that repeat another one", share, ALIKE, True, share=True)],
-        "Units began with the same weights and get the same gradients, so that they stay one unit for ever.",
-        view.reinitialise(),
-        list(bad),
+        Evidence(f"units of {name!r} that repeat another one", share, ALIKE, True, share=True),
+        cause="Units began with the same weights and get the same gradients, so that they stay one unit for ever.",
+        cure=view.reinitialise(),
+        where=list(bad),
     )
 
 
@@ -76,14 +76,14 @@ def no_gradient(view: View) -> Finding | None:
     if not any(parameter.requires_grad for parameter in parameters):
         evidence = Evidence("parameters that require a gradient", 0, 1, False)
         cause = "Every parameter has requires_grad=False: there is nothing to train."
-        return NO_SIGNAL.found([evidence], cause, unfreeze())
+        return NO_SIGNAL.found(evidence, cause=cause, cure=unfreeze())
     if all(parameter.grad is None for parameter in parameters):
         evidence = Evidence("parameters that were given a gradient", 0, 1, False)
         cause = "The loss does not depend on the parameters: the graph is cut, as by detach(), no_grad() or argmax."
         cure = Cure(
             "# look for .detach(), .item(), .data, argmax() or kobai.tensor(…) between the parameters and the loss"
         )
-        return NO_SIGNAL.found([evidence], cause, cure)
+        return NO_SIGNAL.found(evidence, cause=cause, cure=cure)
     norms = [(weight.layer, weight.gradient.norm) for weight in view.reading.weights if weight.gradient is not None]
     signal = view.trunk[-1].output.signal if view.trunk else 0.0
     learnt = bool(view.losses) and view.losses[0] == 0  # then no gradient is no fault
@@ -94,7 +94,7 @@ def no_gradient(view: View) -> Finding | None:
             "# look at what follows the last hidden layer: weights that are 0 and frozen, a clamp or a rounding,\n"
             "# targets that are all left out, a loss that is multiplied by 0"
         )
-        return NO_SIGNAL.found([evidence], cause, cure, [layer for layer, _ in norms])
+        return NO_SIGNAL.found(evidence, cause=cause, cure=cure, where=[layer for layer, _ in norms])
     return None
 
 

@@ -67,11 +67,11 @@ def too_large(view: View) -> Finding | None:
         evidence.append(Evidence(what, grown, LOSS_GREW, True))
     size = f"{typical:.3g} times" if typical >= 1 else f"{typical:.1%} of"
     return RATE_TOO_LARGE.found(
-        evidence,
-        f"A step changes a weight by {size} its size: learning rate {rate:g} is too large for these gradients.",
-        scale_rate(min(0.5, RATIO_GOOD / max(first, RATIO_GOOD * 2)), rate),
-        [name.rpartition(".")[0] for name in judged],
-        "error" if limit == RATIO_LARGE or diverged else "warning",
+        *evidence,
+        cause=f"A step changes a weight by {size} its size: learning rate {rate:g} is too large for these gradients.",
+        cure=scale_rate(min(0.5, RATIO_GOOD / max(first, RATIO_GOOD * 2)), rate),
+        where=[name.rpartition(".")[0] for name in judged],
+        severity="error" if limit == RATIO_LARGE or diverged else "warning",
     )
 
 
@@ -91,10 +91,10 @@ def too_small(view: View) -> Finding | None:
     else:
         cause = "No step changes any weight: the learning rate is 0."
     return RATE_TOO_SMALL.found(
-        [graded("largest update-to-weight ratio", most, RATIO_SMALL, RATIO_SMALL_SOME, above=False)],
-        cause,
-        scale_rate(RATIO_GOOD / most, rate) if most > 0 and rate > 0 else set_rate(1e-3, rate),
-        [name.rpartition(".")[0] for name in judged],
+        graded("largest update-to-weight ratio", most, RATIO_SMALL, RATIO_SMALL_SOME, above=False),
+        cause=cause,
+        cure=scale_rate(RATIO_GOOD / most, rate) if most > 0 and rate > 0 else set_rate(1e-3, rate),
+        where=[name.rpartition(".")[0] for name in judged],
     )
 
 
