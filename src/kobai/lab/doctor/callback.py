@@ -16,7 +16,6 @@ from kobai.lab.doctor.rules.units import twins
 from kobai.lab.doctor.rules.updates import PATIENCE
 from kobai.lab.doctor.rules.view import View, stages
 from kobai.lab.probe.probes import Probe
-from kobai.lab.probe.readings import Reading
 from kobai.train.callbacks import Callback
 from kobai.xp import to_host
 
@@ -133,6 +132,8 @@ class Doctor(Callback):
         if reading is None or not reading.layers or reading.layers[0].output.samples < 2:
             return
         inputs, target = trainer.unpack(trainer.batch)
+        alike = {} if self._apart else twins(trainer.model, stages(reading, trainer.model))
+        self._apart = self._apart or (bool(alike) and not any(alike.values()))
         view = View(
             trainer.model,
             [reading],
@@ -140,7 +141,7 @@ class Doctor(Callback):
             target,
             trainer.loss_fn,
             [trainer.loss.compute()],
-            twins=self._twins_in(trainer, reading),
+            twins=alike,
             optimizer=trainer.optimizer,
             clipped=trainer.clip_grad_norm is not None,
             # A small rate is a fault at the beginning; later a schedule may mean it.
@@ -204,13 +205,6 @@ class Doctor(Callback):
             losses.append((now - before) / (seen - samples) if seen > samples else math.nan)
             before, samples = now, seen
         return losses
-
-    def _twins_in(self, trainer: Trainer, reading: Reading) -> dict[str, float]:
-        if self._apart:
-            return {}
-        found = twins(trainer.model, stages(reading, trainer.model))
-        self._apart = bool(found) and not any(found.values())
-        return found
 
 
 def _number(value: Any) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from kobai.lab.doctor.cures import Cure
 from kobai.lab.doctor.diseases import DISEASES, RULES
 from kobai.lab.doctor.findings import Finding
 from kobai.lab.doctor.rules.view import View
@@ -51,12 +50,8 @@ def _cause(finding: Finding, found: list[Finding]) -> str | None:
     causes = [name for name in DISEASES[finding.disease].follows if name in strong]
     # Signal and gradient shrink together. If the weights are too small, the signal is the cause; if the slope of the activation
     # is small, the gradient is.
-    if finding.disease == "collapsed" and "vanishing-gradient" in strong and _by_slope(finding.cure):
+    if finding.disease == "collapsed" and "vanishing-gradient" in strong and finding.cure.name == "rectify":
         causes.append("vanishing-gradient")
-    if finding.disease == "vanishing-gradient" and "collapsed" in causes and _by_slope(strong["collapsed"].cure):
+    if finding.disease == "vanishing-gradient" and "collapsed" in causes and strong["collapsed"].cure.name == "rectify":
         causes.remove("collapsed")
     return causes[0] if causes else None
-
-
-def _by_slope(cure: Cure) -> bool:
-    return cure.name == "rectify"

@@ -37,13 +37,9 @@ LEAST, MOST = 1e-30, 1e30
 
 
 def width(like: Array, bins: int) -> int:
-    """Numbers in a row for tensors on the device of ``like``."""
-    return slot.HEAD + parts_on(like) * slot.SUMS + bins
-
-
-def parts_on(like: Array) -> int:
-    """How many partial sums there are of each kind: on a GPU one per block."""
-    return cuda.PARTS if backend_of(like).name == "cupy" else 1
+    """Numbers in a row for tensors on the device of ``like``; on a GPU each block has sums of its own."""
+    parts = cuda.PARTS if backend_of(like).name == "cupy" else 1
+    return slot.HEAD + parts * slot.SUMS + bins
 
 
 def measure(x: Array, row: Array, look: Look, minus: Array | None = None) -> None:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 from kobai import nn, ops
 from kobai.core.grad_mode import no_grad
@@ -24,8 +24,6 @@ from kobai.lab.probe.saturation import RECTIFIERS, activation_of, flat_outputs, 
 from kobai.optim import Optimizer
 from kobai.train.batches import device_of
 from kobai.xp import to_host
-
-Range: TypeAlias = tuple[float, float] | None
 
 
 @dataclass
@@ -95,7 +93,7 @@ class Probe:
         every: int = 10,
         *,
         bins: int = 0,
-        range: Range = None,
+        range: tuple[float, float] | None = None,
         weights: bool = True,
     ) -> None:
         if not isinstance(model, nn.Module):
