@@ -237,9 +237,12 @@ def train_curves(
     def batch(index: Tensor) -> tuple[Tensor, Tensor]:
         return ops.index_select(data.train_x, 0, index), ops.index_select(data.train_t, 0, index)
 
-    def measure(step: int, losses: Sequence[Tensor]) -> bool:
+    since: list[Tensor] = []  # losses since the previous measurement
+
+    def measure(step: int) -> bool:
         """Whether training is to end."""
-        curves.loss.append(float(to_host(ops.stack([loss.detach() for loss in losses]).array).mean()))
+        curves.loss.append(float(to_host(ops.stack([loss.detach() for loss in since]).array).mean()))
+        since.clear()
         curves.take(step, model, trained, held)
         if step and not (math.isfinite(curves.loss[-1]) and math.isfinite(curves.train_loss[-1])):
             curves.diverged = step
@@ -249,21 +252,18 @@ def train_curves(
     first = next(indices)
     with evaluating(model):
         x, t = batch(first)
-        since = [F.cross_entropy(model(x), t)]
-    ended = measure(0, since)
+        since.append(F.cross_entropy(model(x), t))
+    total = 0 if measure(0) else total
     model.train()
-    since = []
     for step, index in zip(range(1, total + 1), chain([first], indices), strict=False):
-        if ended:
-            break
         with nullcontext(False) if probe is None else probe.step() as observed:
             since.append(trainer.train_step(batch(index)))
         if observed and probe is not None and (reading := probe.read()) is not None:
             curves.readings[step] = reading
         if after_step is not None:
             after_step(step)
-        if step in moments:
-            ended, since = measure(step, since), []
+        if step in moments and measure(step):
+            break
     model.eval()
     curves.seconds = time.perf_counter() - began
     return curves
