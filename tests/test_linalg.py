@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pytest
 
@@ -201,8 +203,36 @@ def test_the_upper_cholesky_factor(backend):
     upper = linalg.cholesky(T(SYMMETRIC), upper=True)
     close(upper, np.linalg.cholesky(SYMMETRIC).swapaxes(-1, -2))
     assert kobai.equal(upper, kobai.cholesky(T(SYMMETRIC), upper=True))
-    a = T(SYMMETRIC).requires_grad_()
-    assert gradcheck(lambda a: linalg.cholesky(a, upper=True), (a,))
+
+
+def cholesky_of_one_triangle(module, tensor, upper):
+    """The factor and its gradient, where the other triangle holds NaN."""
+    matrices = BATCH @ BATCH.swapaxes(-1, -2) + np.eye(4)
+    kept = np.triu(np.ones((4, 4), bool)) if upper else np.tril(np.ones((4, 4), bool))
+    half = tensor(np.where(kept, matrices, np.nan)).requires_grad_()
+    factor = module.linalg.cholesky(half, upper=upper)
+    (factor * tensor(np.arange(48.0).reshape(3, 4, 4))).sum().backward()
+    return factor, half.grad
+
+
+@pytest.mark.parametrize("upper", [False, True])
+def test_cholesky_reads_one_triangle(upper, backend):
+    factor, gradient = cholesky_of_one_triangle(kobai, T, upper)
+    whole = factor.mT @ factor if upper else factor @ factor.mT
+    close(whole, BATCH @ BATCH.swapaxes(-1, -2) + np.eye(4))
+    assert kobai.equal(gradient, gradient.mT)
+    free = T(BATCH).requires_grad_()
+    assert gradcheck(lambda free: linalg.cholesky(free @ free.mT, upper=upper), (free,))
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("upper", [False, True])
+def test_cholesky_and_its_gradient_as_pytorch(upper):
+    torch = importlib.import_module("torch")
+    for ours, theirs in zip(
+        cholesky_of_one_triangle(kobai, T, upper), cholesky_of_one_triangle(torch, torch.tensor, upper), strict=True
+    ):
+        close(ours, theirs.detach().numpy())
 
 
 @pytest.mark.parametrize("function", [linalg.eigh, linalg.eigvalsh])

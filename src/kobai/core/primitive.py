@@ -54,7 +54,12 @@ REGISTRY: dict[str, Primitive] = {}
 
 
 def primitive(
-    *, sample: Any, kind: str = "", half: str = "wide", updates: Sequence[int] = ()
+    *,
+    sample: Any,
+    kind: str = "",
+    half: str = "wide",
+    updates: Sequence[int] = (),
+    within: Callable[[Tensor], Tensor] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Tensor]]:
     """Declare a differentiable operation on raw arrays, see the top of this file.
 
@@ -66,6 +71,8 @@ def primitive(
     16-bit numbers overflows or loses digits; ``"device"``, so on the host, while the function's CUDA kernels do it
     themselves; ``"own"``, by the function as it is, which only moves elements or rounds each of them once.
     ``updates`` are the positions of arguments that the function writes into.
+    ``within`` is for an operation of one argument whose gradient holds for some arguments only, such as symmetric matrices:
+    it makes such an argument of any. The registry then has the operation after ``within``.
     """
     if half not in ("wide", "device", "own"):
         raise ValueError(f"primitive: expected half to be wide, device or own, got {half!r}")
@@ -78,8 +85,9 @@ def primitive(
             raise RuntimeError(f"primitive: {key} is declared twice")
         REGISTRY[key] = declared
         in_float32 = None if half == "own" or is_view else _in_float32(function, half == "device", updates)
-        declared.op = _operation(function, is_view, in_float32)
-        return declared.op
+        op = _operation(function, is_view, in_float32)
+        declared.op = op if within is None else lambda x: op(within(x))
+        return op
 
     return declare
 

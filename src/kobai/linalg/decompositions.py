@@ -8,7 +8,7 @@ import numpy as np
 
 from kobai.core.grad_mode import is_grad_enabled
 from kobai.core.tensor import Tensor
-from kobai.linalg.systems import matrices
+from kobai.linalg.systems import matrices, symmetric
 from kobai.ops.singular import singular_values
 from kobai.xp import Array, xp_of
 
@@ -120,16 +120,10 @@ def pinv(A: Tensor, *, atol: Any = None, rtol: Any = None, hermitian: bool = Fal
     """
     array = _plain("pinv", A, square=hermitian)
     xp = xp_of(array)
-    u, s, vh = xp.linalg.svd(_symmetric(array) if hermitian else array, full_matrices=False)
+    u, s, vh = xp.linalg.svd(symmetric(array) if hermitian else array, full_matrices=False)
     kept = s > _cut_off(array, s, atol, rtol)
     inverse = xp.where(kept, 1 / xp.where(kept, s, 1), 0)
     return Tensor._wrap((vh.swapaxes(-1, -2) * inverse[..., None, :]) @ u.swapaxes(-1, -2))  # type: ignore[no-any-return]
-
-
-def _symmetric(array: Array) -> Array:
-    """Symmetric matrices with the lower triangles of ``array``."""
-    xp = xp_of(array)
-    return xp.tril(array) + xp.tril(array, -1).swapaxes(-1, -2)
 
 
 def _cut_off(array: Array, values: Array, atol: Any, rtol: Any) -> Any:
@@ -176,5 +170,5 @@ def matrix_rank(A: Tensor, *, atol: Any = None, rtol: Any = None, hermitian: boo
     matrices("matrix_rank", A, square=hermitian)
     array = A.detach().array
     xp = xp_of(array)
-    values = xp.linalg.svd(_symmetric(array) if hermitian else array, compute_uv=False)
+    values = xp.linalg.svd(symmetric(array) if hermitian else array, compute_uv=False)
     return Tensor._wrap(xp.asarray((values > _cut_off(array, values, atol, rtol)).sum(-1, dtype=np.int64)))  # type: ignore[no-any-return]

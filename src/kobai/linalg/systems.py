@@ -72,12 +72,24 @@ def _signdet(a: Array) -> Any:
     return y, lambda dy: (lambda: xp_of(dy).zeros(shape, dy.dtype),)
 
 
-@primitive(sample=lambda rng: ((lambda m: m @ m.T + np.eye(3))(_square(rng)),))
-def _cholesky(a: Array) -> Any:
+def symmetric(a: Array) -> Array:
+    """Symmetric matrices with the lower triangles of ``a``."""
     xp = xp_of(a)
-    # Only the symmetric part of A counts, so that a gradient exists for every element.
+    return xp.tril(a) + _t(xp.tril(a, -1))
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(3, 3)) + 5 * np.eye(3),),
+        lambda rng: (rng.normal(size=(2, 3, 3)) + 5 * np.eye(3),),
+    ],
+    within=lambda free: (free + free.mT) / 2,
+)
+def _cholesky(a: Array) -> Any:
+    """Of the lower triangle of A. The gradient is that along symmetric matrices, so it is symmetric itself, as in PyTorch."""
+    xp = xp_of(a)
     with linalg_errors(a):
-        lower = xp.linalg.cholesky((a + _t(a)) / 2)
+        lower = xp.linalg.cholesky(symmetric(a))
 
     def da(dy: Array) -> Array:
         # Murray 2016, arXiv:1602.07527: dA = sym(L⁻ᵀ Φ(Lᵀ dL) L⁻¹), Φ halves the diagonal and drops what is above it
@@ -158,7 +170,9 @@ def slogdet(A: Tensor) -> SlogdetResult:
 
 
 def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
-    """Lower triangular L with L Lᵀ = A, for a symmetric positive definite A; its transpose with ``upper``.
+    """Lower triangular L with L Lᵀ = A, for a symmetric positive definite A, of which only the lower triangle is read.
+
+    With ``upper`` the upper triangular Lᵀ, from the upper triangle. The gradient is symmetric.
 
     >>> import kobai
     >>> kobai.linalg.cholesky(kobai.tensor([[4., 2.], [2., 5.]]))
@@ -166,8 +180,7 @@ def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
             [1., 2.]])
     """
     matrices("cholesky", A, square=True)
-    lower = _cholesky(A)
-    return lower.mT if upper else lower
+    return _cholesky(A.mT).mT if upper else _cholesky(A)  # type: ignore[no-any-return]
 
 
 def solve_triangular(A: Tensor, B: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Tensor:
