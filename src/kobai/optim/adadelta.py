@@ -8,8 +8,8 @@ from kobai.core.tensor import Tensor
 from kobai.formula.elementwise import Elementwise, elementwise
 from kobai.formula.scalar import sqrt
 from kobai.optim._formulas import average_square
-from kobai.optim.groups import NON_NEGATIVE, UP_TO_ONE, Group, Params
-from kobai.optim.optimizer import Optimizer, State, zeros_like
+from kobai.optim.groups import UP_TO_ONE, Group, Params, non_negative, options
+from kobai.optim.optimizer import Optimizer, State
 
 
 @elementwise
@@ -53,7 +53,7 @@ class Adadelta(Optimizer):
     tensor([3.8001], requires_grad=True)
     """
 
-    _ranges: ClassVar = {"lr": NON_NEGATIVE, "rho": UP_TO_ONE, "eps": NON_NEGATIVE, "weight_decay": NON_NEGATIVE}
+    _ranges: ClassVar = non_negative("lr", "eps", "weight_decay", rho=UP_TO_ONE)
 
     def __init__(
         self,
@@ -65,10 +65,7 @@ class Adadelta(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        super().__init__(params, {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay, "maximize": maximize})
-
-    def _new_state(self, p: Tensor, group: Group) -> State:
-        return {"step": 0, "square_avg": zeros_like(p), "acc_delta": zeros_like(p)}
+        super().__init__(params, options(locals()))
 
     def _kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...]]:
         return adadelta, ("square_avg", "acc_delta")

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from kobai.core.tensor import Tensor
 from kobai.formula.elementwise import Elementwise, elementwise
 from kobai.formula.scalar import sqrt
-from kobai.optim.groups import NON_NEGATIVE, Group, Params
+from kobai.optim.groups import Group, Params, non_negative, options
 from kobai.optim.optimizer import Optimizer, State, zeros_like
 
 
@@ -48,13 +48,7 @@ class Adagrad(Optimizer):
     3.5
     """
 
-    _ranges: ClassVar = {
-        "lr": NON_NEGATIVE,
-        "lr_decay": NON_NEGATIVE,
-        "weight_decay": NON_NEGATIVE,
-        "initial_accumulator_value": NON_NEGATIVE,
-        "eps": NON_NEGATIVE,
-    }
+    _ranges: ClassVar = non_negative("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps")
 
     def __init__(
         self,
@@ -67,17 +61,7 @@ class Adagrad(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "lr_decay": lr_decay,
-                "eps": eps,
-                "weight_decay": weight_decay,
-                "initial_accumulator_value": initial_accumulator_value,
-                "maximize": maximize,
-            },
-        )
+        super().__init__(params, options(locals(), "lr", "lr_decay", "eps"))
 
     def _new_state(self, p: Tensor, group: Group) -> State:
         total = zeros_like(p)

@@ -9,8 +9,8 @@ from kobai.core.tensor import Tensor
 from kobai.formula.elementwise import Elementwise, elementwise
 from kobai.formula.scalar import maximum, sqrt
 from kobai.optim._formulas import average, average_square
-from kobai.optim.groups import BELOW_ONE, NON_NEGATIVE, Group, Params
-from kobai.optim.optimizer import Optimizer, State, zeros_like
+from kobai.optim.groups import BELOW_ONE, Group, Params, non_negative, options
+from kobai.optim.optimizer import Optimizer, State
 
 
 @elementwise
@@ -69,7 +69,7 @@ class Adam(Optimizer):
     tensor([3.5000], requires_grad=True)
     """
 
-    _ranges: ClassVar = {"lr": NON_NEGATIVE, "betas": BELOW_ONE, "eps": NON_NEGATIVE, "weight_decay": NON_NEGATIVE}
+    _ranges: ClassVar = non_negative("lr", "eps", "weight_decay", betas=BELOW_ONE)
 
     def __init__(
         self,
@@ -83,24 +83,7 @@ class Adam(Optimizer):
         maximize: bool = False,
         decoupled_weight_decay: bool = False,
     ) -> None:
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "betas": betas,
-                "eps": eps,
-                "weight_decay": weight_decay,
-                "amsgrad": amsgrad,
-                "maximize": maximize,
-                "decoupled_weight_decay": decoupled_weight_decay,
-            },
-        )
-
-    def _new_state(self, p: Tensor, group: Group) -> State:
-        state: State = {"step": 0, "exp_avg": zeros_like(p), "exp_avg_sq": zeros_like(p)}
-        if group["amsgrad"]:
-            state["max_exp_avg_sq"] = zeros_like(p)
-        return state
+        super().__init__(params, options(locals()))
 
     def _kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...]]:
         if group["amsgrad"]:

@@ -8,8 +8,8 @@ from kobai.core.tensor import Tensor
 from kobai.formula.elementwise import Elementwise, elementwise
 from kobai.formula.scalar import maximum
 from kobai.optim._formulas import average
-from kobai.optim.groups import BELOW_ONE, NON_NEGATIVE, Group, Params
-from kobai.optim.optimizer import Optimizer, State, zeros_like
+from kobai.optim.groups import BELOW_ONE, Group, Params, non_negative, options
+from kobai.optim.optimizer import Optimizer, State
 
 
 @elementwise
@@ -51,7 +51,7 @@ class Adamax(Optimizer):
     tensor([3.5000], requires_grad=True)
     """
 
-    _ranges: ClassVar = {"lr": NON_NEGATIVE, "betas": BELOW_ONE, "eps": NON_NEGATIVE, "weight_decay": NON_NEGATIVE}
+    _ranges: ClassVar = non_negative("lr", "eps", "weight_decay", betas=BELOW_ONE)
 
     def __init__(
         self,
@@ -63,12 +63,7 @@ class Adamax(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        super().__init__(
-            params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "maximize": maximize}
-        )
-
-    def _new_state(self, p: Tensor, group: Group) -> State:
-        return {"step": 0, "exp_avg": zeros_like(p), "exp_inf": zeros_like(p)}
+        super().__init__(params, options(locals()))
 
     def _kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...]]:
         return adamax, ("exp_avg", "exp_inf")

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 from kobai.core.tensor import Tensor
 from kobai.formula.elementwise import Elementwise, elementwise
-from kobai.optim.groups import NON_NEGATIVE, Group, Params
-from kobai.optim.optimizer import Optimizer, State, zeros_like
+from kobai.optim.groups import Group, Params, non_negative, options
+from kobai.optim.optimizer import Optimizer, State
 
 
 @elementwise
@@ -51,7 +51,7 @@ class ASGD(Optimizer):
     2.0
     """
 
-    _ranges: ClassVar = {"lr": NON_NEGATIVE, "weight_decay": NON_NEGATIVE}
+    _ranges: ClassVar = non_negative("lr", "weight_decay")
 
     def __init__(
         self,
@@ -64,11 +64,10 @@ class ASGD(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        defaults = {"lr": lr, "lambd": lambd, "alpha": alpha, "t0": t0}
-        super().__init__(params, {**defaults, "weight_decay": weight_decay, "maximize": maximize})
+        super().__init__(params, options(locals()))
 
     def _new_state(self, p: Tensor, group: Group) -> State:
-        return {"step": 0, "eta": group["lr"], "mu": 1.0, "ax": zeros_like(p)}
+        return {"step": 0, "eta": group["lr"], "mu": 1.0, **self._zeros(p, group)}
 
     def _kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...]]:
         return asgd, ("ax",)

@@ -31,6 +31,20 @@ UP_TO_ONE = (1.0, False)
 BELOW_ONE = (1.0, True)
 
 
+def non_negative(*names: str, **others: tuple[float, bool]) -> dict[str, tuple[float, bool]]:
+    """The ``_ranges`` of an optimiser: options ≥ 0 by name, and others with their range."""
+    return {**dict.fromkeys(names, NON_NEGATIVE), **others}
+
+
+def options(arguments: dict[str, Any], *first: str) -> Group:
+    """The default options of an optimiser: the arguments of its ``__init__``, given as ``locals()``, but for ``params``.
+
+    Groups list them in this order, those named ``first`` before the others, as PyTorch's do.
+    """
+    names = dict.fromkeys((*first, *arguments))
+    return {name: arguments[name] for name in names if name not in ("self", "params", "__class__")}
+
+
 def learning_rate(group: Group) -> float:
     """``group["lr"]`` as a number, also where it is a tensor: what that holds now, in a replay of a captured step too."""
     lr: float = number(group["lr"])

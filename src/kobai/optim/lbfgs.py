@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from kobai.core.grad_mode import enable_grad
 from kobai.core.tensor import Tensor
-from kobai.optim.groups import NON_NEGATIVE, Group, Params, learning_rate, number
+from kobai.optim.groups import Group, Params, learning_rate, non_negative, number, options
 from kobai.optim.optimizer import Optimizer, State
 from kobai.xp import Array, asarray, xp_of
 
@@ -53,7 +53,7 @@ class LBFGS(Optimizer):
     True
     """
 
-    _ranges: ClassVar = {"lr": NON_NEGATIVE}
+    _ranges: ClassVar = non_negative("lr")
 
     def __init__(
         self,
@@ -68,18 +68,8 @@ class LBFGS(Optimizer):
     ) -> None:
         if line_search_fn not in (None, "strong_wolfe"):
             raise ValueError(f"LBFGS: expected line_search_fn None or 'strong_wolfe', got {line_search_fn!r}")
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "max_iter": max_iter,
-                "max_eval": max_iter * 5 // 4 if max_eval is None else max_eval,
-                "tolerance_grad": tolerance_grad,
-                "tolerance_change": tolerance_change,
-                "history_size": history_size,
-                "line_search_fn": line_search_fn,
-            },
-        )
+        max_eval = max_iter * 5 // 4 if max_eval is None else max_eval
+        super().__init__(params, options(locals()))
 
     def add_param_group(self, param_group: Group) -> None:
         """As in every optimiser, but only one group: all parameters are one vector."""

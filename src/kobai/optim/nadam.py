@@ -9,8 +9,8 @@ from kobai.core.tensor import Tensor
 from kobai.formula.elementwise import Elementwise, elementwise
 from kobai.formula.scalar import sqrt
 from kobai.optim._formulas import average, average_square
-from kobai.optim.groups import BELOW_ONE, NON_NEGATIVE, Group, Params
-from kobai.optim.optimizer import Optimizer, State, zeros_like
+from kobai.optim.groups import BELOW_ONE, Group, Params, non_negative, options
+from kobai.optim.optimizer import Optimizer, State
 
 
 @elementwise
@@ -56,13 +56,7 @@ class NAdam(Optimizer):
     tensor([3.4718], requires_grad=True)
     """
 
-    _ranges: ClassVar = {
-        "lr": NON_NEGATIVE,
-        "betas": BELOW_ONE,
-        "eps": NON_NEGATIVE,
-        "weight_decay": NON_NEGATIVE,
-        "momentum_decay": NON_NEGATIVE,
-    }
+    _ranges: ClassVar = non_negative("lr", "eps", "weight_decay", "momentum_decay", betas=BELOW_ONE)
 
     def __init__(
         self,
@@ -76,21 +70,10 @@ class NAdam(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "betas": betas,
-                "eps": eps,
-                "weight_decay": weight_decay,
-                "momentum_decay": momentum_decay,
-                "decoupled_weight_decay": decoupled_weight_decay,
-                "maximize": maximize,
-            },
-        )
+        super().__init__(params, options(locals()))
 
     def _new_state(self, p: Tensor, group: Group) -> State:
-        return {"step": 0, "mu_product": 1.0, "exp_avg": zeros_like(p), "exp_avg_sq": zeros_like(p)}
+        return {"step": 0, "mu_product": 1.0, **self._zeros(p, group)}
 
     def _kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...]]:
         return nadam, ("exp_avg", "exp_avg_sq")

@@ -1,9 +1,9 @@
 """Optimizer: the parameter groups, the state, the loop over parameters, and saving all of it.
 
-A subclass gives its defaults to ``super().__init__`` and defines three small methods: ``_new_state``, the state of a
-parameter at its first step, ``_kernel``, which formula (beside the class) to run on which state arrays, and
-``_numbers``, with which numbers. All parameters of a group that take the same numbers are updated by one launch. Skipping
-parameters without gradient, counting steps, weight decay and ``maximize`` live here, once.
+A subclass gives its options to ``super().__init__`` and defines two small methods: ``_kernel``, which formula (beside the
+class) to run on which arrays of the state, and ``_numbers``, with which numbers. All parameters of a group that take the same
+numbers are updated by one launch. Skipping parameters without gradient, counting steps, weight decay, ``maximize`` and the
+state's zeros at the first step live here, once.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Batch: TypeAlias = tuple[Any, list[Tensor], list[State], list[Array]]
 # PyTorch's choices of engine, found in its saved parameter groups. They do not change the mathematics.
 _ENGINE_OPTIONS = ("foreach", "fused", "capturable", "differentiable")
 
-_UNFINISHED = "{}: define step(), or _new_state(), _kernel() and _numbers()"
+_UNFINISHED = "{}: define step(), or _kernel() and _numbers()"
 
 _BEFORE = {
     ("", False): None,
@@ -250,10 +250,14 @@ class Optimizer(ParameterGroups):
 
     def _new_state(self, p: Tensor, group: Group) -> State:
         """State of a parameter at its first step. ``"step"``, if there, is counted by :meth:`step`, from 1 on."""
-        raise NotImplementedError(_UNFINISHED.format(type(self).__name__))
+        return {"step": 0, **self._zeros(p, group)}
+
+    def _zeros(self, p: Tensor, group: Group) -> State:
+        """Zeros for every array of the kernel."""
+        return {name: zeros_like(p) for name in self._kernel(group)[1]}
 
     def _kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...]]:
-        """The kernel of this group and the names in the state of its arrays behind p and g. Weight decay is seen to."""
+        """The kernel of this group, and the names in the state of its arrays after p and g. The base adds weight decay."""
         raise NotImplementedError(_UNFINISHED.format(type(self).__name__))
 
     def _numbers(self, group: Group, state: State) -> tuple[float, ...]:

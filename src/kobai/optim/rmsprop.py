@@ -8,8 +8,8 @@ from kobai.core.tensor import Tensor
 from kobai.formula.elementwise import Elementwise, elementwise
 from kobai.formula.scalar import sqrt
 from kobai.optim._formulas import average, average_square
-from kobai.optim.groups import NON_NEGATIVE, UP_TO_ONE, Group, Params
-from kobai.optim.optimizer import Optimizer, State, zeros_like
+from kobai.optim.groups import UP_TO_ONE, Group, Params, non_negative, options
+from kobai.optim.optimizer import Optimizer, State
 
 
 @elementwise
@@ -40,14 +40,14 @@ def centered(p: Any, g: Any, v: Any, mean: Any, *, lr: Any, alpha: Any, new: Any
 
 @elementwise
 def centered_momentum(
-    p: Any, g: Any, v: Any, mean: Any, b: Any, *, lr: Any, alpha: Any, new: Any, eps: Any, mu: Any
+    p: Any, g: Any, v: Any, b: Any, mean: Any, *, lr: Any, alpha: Any, new: Any, eps: Any, mu: Any
 ) -> Any:
     """As ``centered``, but b ← μb + g / (√(v − ḡ²) + ε);  p ← p − lr·b"""
     v = average_square(v, g, alpha, new)
     mean = average(mean, g, new)
     b = mu * b + g / (sqrt(v - mean * mean) + eps)
     p = p - lr * b
-    return p, v, mean, b
+    return p, v, b, mean
 
 
 class RMSprop(Optimizer):
@@ -86,13 +86,7 @@ class RMSprop(Optimizer):
     tensor([3.8000], requires_grad=True)
     """
 
-    _ranges: ClassVar = {
-        "lr": NON_NEGATIVE,
-        "alpha": UP_TO_ONE,
-        "eps": NON_NEGATIVE,
-        "weight_decay": NON_NEGATIVE,
-        "momentum": NON_NEGATIVE,
-    }
+    _ranges: ClassVar = non_negative("lr", "eps", "weight_decay", "momentum", alpha=UP_TO_ONE)
 
     def __init__(
         self,
@@ -106,31 +100,12 @@ class RMSprop(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "momentum": momentum,
-                "alpha": alpha,
-                "eps": eps,
-                "centered": centered,
-                "weight_decay": weight_decay,
-                "maximize": maximize,
-            },
-        )
-
-    def _new_state(self, p: Tensor, group: Group) -> State:
-        state: State = {"step": 0, "square_avg": zeros_like(p)}
-        if group["momentum"] > 0:
-            state["momentum_buffer"] = zeros_like(p)
-        if group["centered"]:
-            state["grad_avg"] = zeros_like(p)
-        return state
+        super().__init__(params, options(locals(), "lr", "momentum", "alpha", "eps", "centered"))
 
     def _kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...]]:
         if group["centered"]:
             if group["momentum"] > 0:
-                return centered_momentum, ("square_avg", "grad_avg", "momentum_buffer")
+                return centered_momentum, ("square_avg", "momentum_buffer", "grad_avg")
             return centered, ("square_avg", "grad_avg")
         if group["momentum"] > 0:
             return rmsprop_momentum, ("square_avg", "momentum_buffer")

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from kobai.core.tensor import Tensor
 from kobai.formula.elementwise import Elementwise, elementwise
 from kobai.formula.scalar import maximum, minimum, sign
-from kobai.optim.groups import NON_NEGATIVE, Group, Params
+from kobai.optim.groups import Group, Params, non_negative, options
 from kobai.optim.optimizer import Optimizer, State, zeros_like
 
 
@@ -53,7 +53,7 @@ class Rprop(Optimizer):
     3.5
     """
 
-    _ranges: ClassVar = {"lr": NON_NEGATIVE}
+    _ranges: ClassVar = non_negative("lr")
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Rprop(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        super().__init__(params, {"lr": lr, "etas": etas, "step_sizes": step_sizes, "maximize": maximize})
+        super().__init__(params, options(locals()))
 
     def _check(self, group: Group) -> None:
         super()._check(group)

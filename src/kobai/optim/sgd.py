@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from kobai.core.tensor import Tensor
 from kobai.formula.elementwise import Elementwise, elementwise
-from kobai.optim.groups import NON_NEGATIVE, Group, Params
+from kobai.optim.groups import Group, Params, non_negative, options
 from kobai.optim.optimizer import Optimizer, State
 
 
@@ -76,7 +76,7 @@ class SGD(Optimizer):
     2.0
     """
 
-    _ranges: ClassVar = {"lr": NON_NEGATIVE, "momentum": NON_NEGATIVE, "weight_decay": NON_NEGATIVE}
+    _ranges: ClassVar = non_negative("lr", "momentum", "weight_decay")
 
     def __init__(
         self,
@@ -89,17 +89,7 @@ class SGD(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "momentum": momentum,
-                "dampening": dampening,
-                "weight_decay": weight_decay,
-                "nesterov": nesterov,
-                "maximize": maximize,
-            },
-        )
+        super().__init__(params, options(locals()))
 
     def _check(self, group: Group) -> None:
         super()._check(group)
