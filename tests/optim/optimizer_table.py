@@ -1,8 +1,12 @@
-"""Every optimiser with every flag, in one table that drives the tests beside this file."""
+"""Every optimiser with every flag, in one table that drives the tests beside this file.
+
+An optimiser that is new in ``kobai.optim`` is in it by itself; a row of its own exercises its flags, or gives another rate.
+"""
 
 import numpy as np
 
 import kobai
+from kobai import optim
 
 # (class name, options that exercise one path, options that make it minimise a parabola within 600 steps)
 CASES = [
@@ -30,12 +34,25 @@ CASES = [
     ("RAdam", {}, {"lr": 0.1}),
     ("RAdam", {"decoupled_weight_decay": True, "betas": (0.8, 0.9)}, {"lr": 0.1}),
 ]
+ELSEWHERE = {"Rprop", "ASGD", "LBFGS"}  # test_rarer_optimizers.py
+OPTIMIZERS = [name for name, value in vars(optim).items() if isinstance(value, type) and value is not optim.Optimizer]
+CASES += [(name, {}, {"lr": 0.1}) for name in OPTIMIZERS if name not in ELSEWHERE | {name for name, _, _ in CASES}]
 IDS = ["-".join([name, *(f"{k}={v}" for k, v in flags.items())]) for name, flags, _ in CASES]
 
 
 def make(module, name, params, **options):
     """An optimiser of ``module`` (kobai.optim, torch.optim)."""
     return getattr(module, name)(params, **options)
+
+
+def update(name, flags):
+    """The kernel of an optimiser, and its numbers at the first step."""
+    optimizer = make(optim, name, [parameter([1.0])], **flags)
+    (group,) = optimizer.param_groups
+    state = optimizer._new_state(group["params"][0], group)
+    if "step" in state:
+        state["step"] += 1
+    return optimizer._kernel(group)[0], optimizer._numbers(group, state)
 
 
 def parameter(values, dtype=np.float64):

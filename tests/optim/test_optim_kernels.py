@@ -5,6 +5,8 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from optimizer_table import CASES as OPTIMIZERS
+from optimizer_table import update
 
 from kobai.engine import dispatch
 from kobai.formula import numpy_code as numpy_code
@@ -33,6 +35,11 @@ CASES = [
     (rprop.rprop, (0.5, 1.2, 1e-6, 50.0)),
     (asgd.asgd, (0.1, 0.99, 0.5)),
 ]
+CASES += [
+    (kernel, numbers)
+    for kernel, numbers in (update(name, flags) for name, flags, _ in OPTIMIZERS)
+    if kernel not in {known for known, _ in CASES}
+]
 BEFORE = [
     (None, ()),
     (_formulas.decayed, (0.1,)),
@@ -51,7 +58,7 @@ SHAPES = [(37, 101), (5,), (), (0, 3), (1,), (64, 64), (700,)]
 
 
 def test_every_update_is_here():
-    """Also that of an optimiser which is new in ``kobai.optim``."""
+    """An optimiser that is new in ``kobai.optim`` is run with its defaults; kernels of its flags need a row there or here."""
     updates = {kernel for kernel in ELEMENTWISE if kernel.__module__.startswith("kobai.optim.") and not kernel.before}
     assert updates == {kernel for kernel, _ in CASES}
 

@@ -4,7 +4,7 @@ import copy
 
 import numpy as np
 import pytest
-from optimizer_table import CASES, IDS, host, make, parameter, set_grad
+from optimizer_table import CASES, IDS, OPTIMIZERS, host, make, parameter, set_grad
 
 import kobai
 from kobai import optim
@@ -29,7 +29,7 @@ def test_groups_have_their_own_options():
     for p in (a, b):
         set_grad(p, [1.0])
     optimizer.step()
-    assert host(a)[0], host(b)[0] == (0.9, 0.5)
+    assert (host(a)[0], host(b)[0]) == (0.9, 0.5)
     optimizer.param_groups[0]["lr"] = 0.2  # what users do to change the rate
     optimizer.step()
     assert host(a)[0] == pytest.approx(0.7)
@@ -289,6 +289,19 @@ BAD = [
 def test_bad_input(make_it, error, message):
     with pytest.raises(error, match=message):
         make_it()
+
+
+@pytest.mark.parametrize(("name", "option"), [(name, o) for name in OPTIMIZERS for o in getattr(optim, name)._ranges])
+def test_options_out_of_range(name, option):
+    below = (0.9, -0.5) if option == "betas" else -0.5
+    with pytest.raises(ValueError, match=rf"^{name}: expected {option}.*, got -0.5$"):
+        getattr(optim, name)([P], **{option: below})
+    with pytest.raises((TypeError, ValueError), match=f"^{name}: expected {option}"):
+        getattr(optim, name)([P], **{option: None})
+
+
+def test_every_optimizer_checks_its_rate():
+    assert all("lr" in getattr(optim, name)._ranges for name in OPTIMIZERS)
 
 
 def test_non_leaf():
