@@ -77,8 +77,3 @@ class ASGD(Optimizer):
         state["eta"] = group["lr"] / (1 + group["lambd"] * group["lr"] * t) ** group["alpha"]
         state["mu"] = 1.0 / max(1.0, t - group["t0"])
         return eta, 1 - group["lambd"] * eta, mu
-
-    def _restore(self, name: str, value: Any, p: Tensor) -> Any:
-        if name in ("eta", "mu") and isinstance(value, Tensor):  # PyTorch keeps them as tensors
-            return float(value.item())
-        return super()._restore(name, value, p)

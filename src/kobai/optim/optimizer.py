@@ -34,6 +34,9 @@ Batch: TypeAlias = tuple[Any, list[Tensor], list[State], list[Array]]
 # PyTorch's choices of engine, found in its saved parameter groups. They do not change the mathematics.
 _ENGINE_OPTIONS = ("foreach", "fused", "capturable", "differentiable")
 
+_NUMBERS: dict[str, Callable[[Any], Any]] = {"step": int, "mu_product": float, "eta": float, "mu": float}
+"""What PyTorch keeps as tensors in the state of its optimisers, and is a number here."""
+
 _UNFINISHED = "{}: define step(), or _kernel() and _numbers()"
 
 _BEFORE = {
@@ -332,10 +335,8 @@ class Optimizer(ParameterGroups):
         """A saved state value as this optimiser keeps it: scalars as numbers, arrays beside their parameter."""
         if not isinstance(value, Tensor):
             return deepcopy(value)
-        if name == "step":
-            return int(value.item())  # PyTorch keeps it as a tensor
-        if name == "mu_product":
-            return float(value.item())
+        if name in _NUMBERS:
+            return _NUMBERS[name](value.item())
         if value.shape != p.shape:
             raise ValueError(
                 f"{type(self).__name__}: expected state {name!r} of shape {tuple(p.shape)}, got {tuple(value.shape)}"

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from types import FunctionType
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from kobai.engine.dispatch import Count, on_host
 from kobai.optim.groups import learning_rate, number, set_learning_rate
@@ -97,7 +97,8 @@ class LRScheduler:
     """
 
     _is_initial: bool = False
-    _not_saved: tuple[str, ...] = ("optimizer",)
+    _parts: ClassVar[tuple[str, ...]] = ()
+    """Attributes that are saved by what they are made of: schedules or a user's functions, one or a list of them."""
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         check_optimizer(self, optimizer)
@@ -173,12 +174,35 @@ class LRScheduler:
         return self._last_lr
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but the optimiser (and functions) that going on from here needs."""
-        return {key: value for key, value in self.__dict__.items() if key not in self._not_saved}
+        """Everything but the optimiser (and plain functions) that going on from here needs."""
+        saved = {key: value for key, value in self.__dict__.items() if key not in ("optimizer", *self._parts)}
+        return {**saved, **{name: _saved(self.__dict__[name]) for name in self._parts}}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from a saved state; the optimiser's own (with its learning rates) is loaded separately."""
-        self.__dict__.update(state_dict)
+        self.__dict__.update({key: value for key, value in state_dict.items() if key not in self._parts})
+        for name in self._parts:
+            _load(self.__dict__[name], state_dict[name])
+
+
+def _saved(part: Any) -> Any:
+    """The state of a schedule; of a callable object its attributes; nothing of a plain function."""
+    if isinstance(part, list):
+        return [_saved(each) for each in part]
+    if isinstance(part, LRScheduler):
+        return part.state_dict()
+    attributes = None if isinstance(part, FunctionType) else getattr(part, "__dict__", None)
+    return None if attributes is None else dict(attributes)
+
+
+def _load(part: Any, saved: Any) -> None:
+    if isinstance(part, list):
+        for each, its in zip(part, saved, strict=True):
+            _load(each, its)
+    elif isinstance(part, LRScheduler):
+        part.load_state_dict(saved)
+    elif saved is not None:
+        vars(part).update(saved)
 
 
 def check_optimizer(scheduler: object, optimizer: object) -> None:
@@ -194,15 +218,10 @@ def present_lrs(optimizer: Optimizer) -> list[float]:
 
 def per_group(scheduler: object, name: str, value: Any, optimizer: Optimizer) -> list[Any]:
     """``value`` for every group: one for all, or a list with one each."""
+    check_optimizer(scheduler, optimizer)
     n = len(optimizer.param_groups)
     if not isinstance(value, (list, tuple)):
         return [value] * n
     if len(value) != n:
         raise ValueError(f"{type(scheduler).__name__}: expected one {name} for each of {n} groups, got {len(value)}")
     return list(value)
-
-
-def save_function(function: Callable[..., Any] | None) -> dict[str, Any] | None:
-    """What of a user's function can be saved: the attributes of a callable object, nothing of a plain function."""
-    saved = None if isinstance(function, FunctionType) else getattr(function, "__dict__", None)
-    return None if saved is None else dict(saved)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from kobai.optim.groups import set_learning_rate
@@ -13,7 +13,7 @@ from kobai.optim.optimizer import Optimizer
 
 
 class _Composed(LRScheduler):
-    _not_saved = ("optimizer", "_schedulers")
+    _parts = ("_schedulers",)
     _schedulers: list[LRScheduler]
 
     def _check_all(self, optimizer: Optimizer, schedulers: Sequence[LRScheduler]) -> None:
@@ -25,14 +25,6 @@ class _Composed(LRScheduler):
                 raise ValueError(f"{who}: ReduceLROnPlateau at index {i} needs a metric at each step")
             if scheduler.optimizer is not optimizer:
                 raise ValueError(f"{who}: expected schedulers of one optimizer, got another one's at index {i}")
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "_schedulers": [scheduler.state_dict() for scheduler in self._schedulers]}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        super().load_state_dict({key: value for key, value in state_dict.items() if key != "_schedulers"})
-        for scheduler, saved in zip(self._schedulers, state_dict["_schedulers"], strict=True):
-            scheduler.load_state_dict(saved)
 
 
 class SequentialLR(_Composed):

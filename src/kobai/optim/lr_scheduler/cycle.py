@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from kobai.errors import nearest
 from kobai.optim.groups import Group, set_learning_rate
-from kobai.optim.lr_scheduler.base import LRScheduler, check_optimizer, per_group, save_function
+from kobai.optim.lr_scheduler.base import LRScheduler, per_group
 from kobai.optim.optimizer import Optimizer
 
 
@@ -88,7 +88,7 @@ class OneCycleLR(_Cycle):
         three_phase: bool = False,
         last_epoch: int = -1,
     ) -> None:
-        check_optimizer(self, optimizer)
+        largest = per_group(self, "max_lr", max_lr, optimizer)
         if total_steps is None:
             if epochs is None or steps_per_epoch is None:
                 raise ValueError("OneCycleLR: expected total_steps, or epochs and steps_per_epoch")
@@ -117,7 +117,6 @@ class OneCycleLR(_Cycle):
                 (2 * pct_start * total_steps - 2, "max_lr", "initial_lr", "base_momentum", "max_momentum"),
                 (last, "initial_lr", "min_lr", "max_momentum", "max_momentum"),
             ]
-        largest = per_group(self, "max_lr", max_lr, optimizer)
         if last_epoch == -1:
             for group, lr in zip(optimizer.param_groups, largest, strict=True):
                 group["initial_lr"] = lr / div_factor
@@ -182,7 +181,7 @@ class CyclicLR(_Cycle):
     [1.0, 2.0, 3.0, 2.0, 1.0, 2.0]
     """
 
-    _not_saved = ("optimizer", "_scale_fn_custom")
+    _parts = ("_scale_fn_custom",)
 
     def __init__(
         self,
@@ -200,7 +199,6 @@ class CyclicLR(_Cycle):
         max_momentum: float = 0.9,
         last_epoch: int = -1,
     ) -> None:
-        check_optimizer(self, optimizer)
         modes = ("triangular", "triangular2", "exp_range")
         if scale_fn is None and mode not in modes:
             raise ValueError(f"CyclicLR: unknown mode {mode!r}.{nearest(mode, modes)}")
@@ -247,12 +245,3 @@ class CyclicLR(_Cycle):
             ):
                 self._set_momentum(group, high - (high - low) * height)
         return [low + (high - low) * height for low, high in zip(self.base_lrs, self.max_lrs, strict=True)]
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "_scale_fn_custom": save_function(self._scale_fn_custom)}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        super().load_state_dict({key: value for key, value in state_dict.items() if key != "_scale_fn_custom"})
-        saved = state_dict["_scale_fn_custom"]
-        if saved is not None:
-            vars(self._scale_fn_custom).update(saved)

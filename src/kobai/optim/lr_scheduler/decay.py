@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
-from kobai.optim.lr_scheduler.base import LRScheduler, check_optimizer, per_group, save_function
+from kobai.optim.lr_scheduler.base import LRScheduler, per_group
 from kobai.optim.optimizer import Optimizer
 
 Factor = Callable[[int], float]
@@ -15,24 +14,14 @@ Factor = Callable[[int], float]
 class _FromFunction(LRScheduler):
     """Schedules made from a user's function of the epoch. Plain functions are not saved, callable objects are."""
 
-    _not_saved = ("optimizer", "lr_lambdas")
+    _parts = ("lr_lambdas",)
 
     def __init__(self, optimizer: Optimizer, lr_lambda: Factor | list[Factor], last_epoch: int = -1) -> None:
-        check_optimizer(self, optimizer)
         self.lr_lambdas: list[Factor] = per_group(self, "lr_lambda", lr_lambda, optimizer)
         for function in self.lr_lambdas:
             if not callable(function):
                 raise TypeError(f"{type(self).__name__}: expected a function, got {type(function).__name__}")
         super().__init__(optimizer, last_epoch)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "lr_lambdas": [save_function(function) for function in self.lr_lambdas]}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        super().load_state_dict({key: value for key, value in state_dict.items() if key != "lr_lambdas"})
-        for function, saved in zip(self.lr_lambdas, state_dict["lr_lambdas"], strict=True):
-            if saved is not None:
-                vars(function).update(saved)
 
 
 class LambdaLR(_FromFunction):

@@ -8,14 +8,7 @@ from typing import Any, SupportsFloat
 
 from kobai.errors import nearest
 from kobai.optim.groups import learning_rate, set_learning_rate
-from kobai.optim.lr_scheduler.base import (
-    EPOCH_WARNING,
-    LRScheduler,
-    at_every_step,
-    check_optimizer,
-    per_group,
-    present_lrs,
-)
+from kobai.optim.lr_scheduler.base import EPOCH_WARNING, LRScheduler, at_every_step, per_group, present_lrs
 from kobai.optim.optimizer import Optimizer
 
 
@@ -61,7 +54,6 @@ class ReduceLROnPlateau(LRScheduler):
         if threshold_mode not in ("rel", "abs"):
             hint = nearest(threshold_mode, ("rel", "abs"))
             raise ValueError(f"ReduceLROnPlateau: unknown threshold_mode {threshold_mode!r}.{hint}")
-        check_optimizer(self, optimizer)
         self.optimizer = optimizer
         self.mode, self.threshold, self.threshold_mode = mode, threshold, threshold_mode
         self.factor, self.patience, self.cooldown, self.eps = factor, patience, cooldown, eps

@@ -33,8 +33,6 @@ class SWALR(LRScheduler):
     [0.75, 0.5, 0.5]
     """
 
-    _not_saved = ("optimizer", "anneal_func")
-
     def __init__(
         self,
         optimizer: Optimizer,
