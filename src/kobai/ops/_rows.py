@@ -47,16 +47,19 @@ LEAST, MOST = 1e-10, 1e10
 small enough for differences from it. That saves most rows a pass."""
 
 
-def launch_by_rows(loop: Callable[..., Any], rows: int, columns: int, *args: Any) -> None:
-    """Launch ``loop(*args, start, stop)`` for the rows in [start, stop): all of them at once, or on several threads."""
-    if rows * columns < 2 * EXPONENTIALS:
-        launch(loop, *args, 0, rows)
+def launch_split(loop: Callable[..., Any], n: int, elements: int, grain: int, *args: Any, least: int = 1) -> None:
+    """Launch ``loop(*args, start, stop)`` for items [0, n), which have so many ``elements``: all at once, or on threads.
+
+    A thread's part has at least ``grain`` elements, and ``least`` items.
+    """
+    if elements < 2 * grain:
+        launch(loop, *args, 0, n)
     else:
-        launch(_split, loop, rows, columns, *args)
+        launch(_split, loop, n, max(least, -(-grain * n // elements)), *args)
 
 
-def _split(loop: Callable[..., Any], rows: int, columns: int, *args: Any) -> None:
-    run_split(loop, rows, *args, grain=-(-EXPONENTIALS // columns))
+def _split(loop: Callable[..., Any], n: int, grain: int, *args: Any) -> None:
+    run_split(loop, n, *args, grain=grain)
 
 
 def threads_for(columns: int) -> int:

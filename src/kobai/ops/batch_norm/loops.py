@@ -9,13 +9,13 @@ negative does not vectorise.
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from kobai.cpu.threads import GRAIN, run_split
-from kobai.engine.dispatch import compiled, launch
+from kobai.cpu.threads import GRAIN
+from kobai.engine.dispatch import compiled
+from kobai.ops._rows import launch_split
 from kobai.xp import Array, xp_of
 
 ORIGIN, OFFSET, INVSTD, SCALE, SHIFT, MEAN, VAR = range(7)
@@ -204,11 +204,7 @@ def _rows(x: Array) -> Array:
 
 def _over_channels(kernel: Any, x: Array, *args: Any) -> None:
     """Run a kernel on all channels, which threads share if there is much to do."""
-    channels = x.shape[1]
-    if x.size < 2 * GRAIN:
-        launch(kernel, *args, 0, channels)
-    else:
-        launch(partial(run_split, grain=max(1, GRAIN * channels // x.size)), kernel, channels, *args)
+    launch_split(kernel, x.shape[1], x.size, GRAIN, *args)
 
 
 def _bound(relu: bool) -> float:

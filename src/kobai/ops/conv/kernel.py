@@ -21,9 +21,9 @@ from math import prod
 from typing import Any, NamedTuple
 
 from kobai.cpu import blas
-from kobai.cpu.threads import run_split
 from kobai.engine.dispatch import FLOATS, HOST, HOST_TYPES, compiled, engine_for, launch
 from kobai.ops._matmul import matmul
+from kobai.ops._rows import launch_split
 from kobai.ops._sums import total
 from kobai.ops._windows import Windows
 from kobai.ops.conv import image_loops
@@ -176,12 +176,8 @@ def channel_sums(dy: Array) -> Array:
     if engine_for((dy,)) != HOST or not dy.size:
         return xp.asarray(total(dy, (0, *range(2, dy.ndim))))
     out = xp.empty(filters, dy.dtype)
-    launch(_split_by_channel, dy.reshape(n, filters, -1), out)
+    launch_split(_channel_sums, filters, dy.size, GRAIN, dy.reshape(n, filters, -1), out)
     return out
-
-
-def _split_by_channel(dy: Array, out: Array) -> None:
-    run_split(_channel_sums, dy.shape[1], dy, out, grain=-(-GRAIN * dy.shape[1] // dy.size))
 
 
 @compiled

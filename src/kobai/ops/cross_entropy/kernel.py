@@ -32,7 +32,7 @@ from kobai.ops._rows import (
     MOST,
     exponentials,
     highest,
-    launch_by_rows,
+    launch_split,
     row_max,
     row_sum,
     sum_of_exponentials,
@@ -179,7 +179,7 @@ def _on_host(
         x, t = rows.reshape(-1), flat_indices(targets)  # here, so that the tape sees which arrays are kept
         args = x, t, w, ignore_index, smoothing, stats, dy, reduced, each, dx.reshape(-1), columns
         try:
-            launch_by_rows(_gradients, m, columns, *args)
+            launch_split(_gradients, m, rows.size, EXPONENTIALS, *args)
         except IndexError:  # somebody has written into the targets since they were looked at
             look_classes("cross_entropy", targets, columns, ignore_index)
             raise

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from kobai.cpu.threads import GRAIN, run_split
+from kobai.cpu.threads import GRAIN
 from kobai.engine.cuda_kernel import CudaKernel
 from kobai.engine.dispatch import compiled, device, host, kernel, launch
+from kobai.ops._rows import launch_split
 from kobai.ops.dropout.philox import PHILOX_C, blocks_for, on_host, philox_bits, philox_words, reserve
 from kobai.xp import Array, xp_of
 
@@ -62,15 +63,8 @@ def _dropout_numba(x: Array, p: float, source: Any) -> tuple[Array, Array]:
     words = xp.empty((parts, CHUNK // 2), np.uint64)
     start = on_host(reserve(source, x.size))
     args = x.reshape(-1), start, _threshold(p), 1 / (1 - p), words, keep.reshape(-1), y.reshape(-1), size
-    if parts == 1:
-        launch(_drop, *args, 0, 1)
-    else:
-        launch(_drop_split, parts, *args)
+    launch_split(_drop, parts, parts, 1, *args)
     return y, keep
-
-
-def _drop_split(parts: int, *args: Any) -> None:
-    run_split(_drop, parts, *args, grain=1)
 
 
 @compiled
@@ -95,16 +89,8 @@ def _drop(
 @host(masked)
 def _masked_numba(x: Array, keep: Array, scale: float) -> Array:
     y = xp_of(x).empty(x.shape, x.dtype)
-    args = x.reshape(-1), keep.reshape(-1), scale, y.reshape(-1)
-    if x.size < 2 * LIGHT:
-        launch(_mask, *args, 0, x.size)
-    else:
-        launch(_mask_split, x.size, *args)
+    launch_split(_mask, x.size, x.size, LIGHT, x.reshape(-1), keep.reshape(-1), scale, y.reshape(-1))
     return y
-
-
-def _mask_split(n: int, *args: Any) -> None:
-    run_split(_mask, n, *args, grain=LIGHT)
 
 
 @compiled

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from kobai.cpu.threads import GRAIN, run_split
+from kobai.cpu.threads import GRAIN
 from kobai.engine.cuda_kernel import CudaKernel
 from kobai.engine.dispatch import compiled, device, host, kernel, launch
 from kobai.engine.exponential import sigmoid, tanh
 from kobai.ops._epilogue import epilogue
-from kobai.ops._rows import EXPONENTIALS
+from kobai.ops._rows import EXPONENTIALS, launch_split
 from kobai.ops._sums import total as summed
 from kobai.xp import Array, xp_of
 
@@ -62,7 +62,7 @@ def _bias_activation_numba(y: Array, bias: Array, activation: str | None) -> Arr
     loop = _LOOPS[activation]
     grain = LIGHT if loop is _rectified else EXPONENTIALS
     args = (y.reshape(-1), bias, activation == "relu") if loop is _rectified else (y.reshape(-1), bias)
-    _by_rows(loop, y.shape[0], y.shape[1], grain, *args)
+    launch_split(loop, y.shape[0], y.size, grain, *args)
     return y
 
 
@@ -71,7 +71,7 @@ def _column_sums_numba(dz: Array, out: Array | None = None) -> Array:
     xp = xp_of(dz)
     out = xp.empty(dz.shape[1], dz.dtype) if out is None else out
     part, total = xp.empty(dz.shape[1], dz.dtype), xp.empty(dz.shape[1], np.float64)
-    _by_columns(_sums, *dz.shape, dz.reshape(-1), part, total, out)
+    launch_split(_sums, dz.shape[1], dz.size, LIGHT, dz.reshape(-1), part, total, out, dz.shape[0], least=16)
     return out
 
 
@@ -80,27 +80,9 @@ def _activation_backward_numba(dy: Array, y: Array, activation: str, sums: bool)
     xp, columns = xp_of(y), y.shape[1]
     dz, db = xp.empty(y.shape, y.dtype), xp.empty(columns, y.dtype)
     part, total = xp.empty(columns, y.dtype), xp.empty(columns, np.float64)
-    args = dy.reshape(-1), y.reshape(-1), dz.reshape(-1), NUMBERS[activation], part, total, db
-    _by_columns(_backward, *y.shape, *args)
+    args = dy.reshape(-1), y.reshape(-1), dz.reshape(-1), NUMBERS[activation], part, total, db, y.shape[0]
+    launch_split(_backward, columns, y.size, LIGHT, *args, least=16)
     return dz, db
-
-
-def _by_rows(loop: Any, rows: int, columns: int, grain: int, *args: Any) -> None:
-    if rows * columns < 2 * grain:
-        launch(loop, *args, 0, rows)
-    else:
-        launch(_split, loop, rows, -(-grain // columns), *args)
-
-
-def _by_columns(loop: Any, rows: int, columns: int, *args: Any) -> None:
-    if rows * columns < 2 * LIGHT:
-        launch(loop, *args, rows, 0, columns)
-    else:
-        launch(_split, loop, columns, max(16, -(-LIGHT // rows)), *args, rows)
-
-
-def _split(loop: Any, n: int, grain: int, *args: Any) -> None:
-    run_split(loop, n, *args, grain=grain)
 
 
 @compiled

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from kobai.cpu.threads import GRAIN, run_split
+from kobai.cpu.threads import GRAIN
 from kobai.engine.cuda_kernel import CudaKernel
 from kobai.engine.dispatch import compiled, device, host, kernel, launch
+from kobai.ops._rows import launch_split
 from kobai.ops._sums import total
 from kobai.ops.batch_norm.kernel import Backward
 from kobai.ops.norm.layer_kernel import standardized, standardized_backward, together
@@ -133,23 +134,15 @@ def _backward(dy: Any, x: Any, weight: Any, kept: Any, dx: Any, sums: Any, group
                 dx[i, c, j] = dy[i, c, j] * scale + ((x[i, c, j] - k) * slope + level)
 
 
-def _over_groups(kernel: Any, x: Array, groups: int, *args: Any) -> None:
-    rows = x.shape[0] * groups
-    if x.size < 2 * GRAIN:
-        launch(kernel, *args, 0, rows)
-    else:
-        launch(partial(run_split, grain=max(1, GRAIN * rows // x.size)), kernel, rows, *args)
-
-
 def _forward_numba(x: Array, weight: Array, bias: Array, y: Array, kept: Array, groups: int, eps: float) -> None:
-    _over_groups(_forward, x, groups, x, weight, bias, y, kept, groups, eps)
+    launch_split(_forward, len(kept[0]), x.size, GRAIN, x, weight, bias, y, kept, groups, eps)
 
 
 def _backward_numba(
     dy: Array, x: Array, weight: Array, kept: Array, dx: Array, dweight: Array, dbias: Array, groups: int
 ) -> None:
     sums = xp_of(x).empty((x.shape[0], 2, x.shape[1]), np.float64)
-    _over_groups(_backward, x, groups, dy, x, weight, kept, dx, sums, groups)
+    launch_split(_backward, len(kept[0]), x.size, GRAIN, dy, x, weight, kept, dx, sums, groups)
     launch(together, sums, dweight, dbias)
 
 

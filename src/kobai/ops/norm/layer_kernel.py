@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from kobai.cpu.threads import GRAIN, run_split
+from kobai.cpu.threads import GRAIN
 from kobai.engine.cuda_kernel import CudaKernel
 from kobai.engine.dispatch import compiled, device, host, kernel, launch
 from kobai.ops._matmul import matmul
+from kobai.ops._rows import launch_split
 from kobai.ops._sums import total
 from kobai.ops.batch_norm.kernel import Backward, mean_over
 from kobai.xp import Array, xp_of
@@ -176,12 +177,7 @@ def together(sums: Any, dweight: Any, dbias: Any) -> None:
 
 
 def _forward_numba(x: Array, weight: Array, bias: Array, y: Array, kept: Array, centre: int, eps: float) -> None:
-    args = (x, weight, bias, y, kept, centre, eps)
-    rows, size = x.shape
-    if x.size < 2 * GRAIN:
-        launch(_forward, *args, 0, rows)
-    else:
-        launch(partial(run_split, grain=max(1, GRAIN // size)), _forward, rows, *args)
+    launch_split(_forward, x.shape[0], x.size, GRAIN, x, weight, bias, y, kept, centre, eps)
 
 
 def _backward_numba(dy: Array, x: Array, weight: Array, kept: Array, dx: Array, centre: int) -> tuple[Array, Array]:
@@ -189,11 +185,7 @@ def _backward_numba(dy: Array, x: Array, weight: Array, kept: Array, dx: Array, 
     dweight, dbias = xp.empty(size, x.dtype), xp.empty(size, x.dtype)
     slabs = min(rows, 4 * x.size // GRAIN) if x.size >= 2 * GRAIN else 1
     near, sums = xp.empty((slabs, 2, size), x.dtype), xp.empty((slabs, 2, size), np.float64)
-    args = (dy, x, weight, kept, dx, near, sums, centre)
-    if slabs == 1:
-        launch(_backward, *args, 0, 1)
-    else:
-        launch(partial(run_split, grain=4), _backward, slabs, *args)
+    launch_split(_backward, slabs, x.size, GRAIN, dy, x, weight, kept, dx, near, sums, centre)
     launch(together, sums, dweight, dbias)
     return dweight, dbias
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from kobai.cpu.threads import run_split
 from kobai.cpu.tiles import machine, spread_pairs
 from kobai.cpu.tiles import width as vector_width
-from kobai.engine.dispatch import HOST, compiled, engine_for, launch
+from kobai.engine.dispatch import HOST, compiled, engine_for
+from kobai.ops._rows import launch_split
 from kobai.ops._windows import Windows
 from kobai.xp import Array, xp_of
 
@@ -75,11 +75,7 @@ def _fit(w: Windows) -> bool:
 
 def _by_planes(loop: Any, w: Windows, images: Array, windows: Array, taken: Array) -> None:
     size = int(np.prod(w.size))
-    launch(_split, loop, images.size // size, -(-GRAIN // size), planar(w), images, windows, taken)
-
-
-def _split(loop: Any, planes: int, grain: int, *args: Any) -> None:
-    run_split(loop, planes, *args, grain=grain)
+    launch_split(loop, images.size // size, images.size, GRAIN, planar(w), images, windows, taken)
 
 
 # --- compiled loops ---------------------------------------------------------------------------------------------------

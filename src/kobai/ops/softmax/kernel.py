@@ -17,12 +17,13 @@ from kobai.engine.dispatch import DEVICE, HOST, as_written, compiled, engine_for
 from kobai.engine.exponential import exp
 from kobai.ops._rows import (
     BLOCK,
+    EXPONENTIALS,
     LEAST,
     LONG,
     MOST,
     exponentials,
     highest,
-    launch_by_rows,
+    launch_split,
     shifted_exponentials,
     sum_of_exponentials,
     threads_for,
@@ -66,7 +67,7 @@ def _along(axis: int, reference: Callable[..., Array], loop: Any, kernel: CudaKe
     if engine is HOST:
         y = xp.empty(shape, first.dtype)
         flat = [arg.reshape(-1) for arg in args]
-        launch_by_rows(loop, first.size // columns, columns, *flat, y.reshape(-1), columns)
+        launch_split(loop, first.size // columns, first.size, EXPONENTIALS, *flat, y.reshape(-1), columns)
         return y
     if engine is DEVICE:
         y = xp.empty(shape, first.dtype)
