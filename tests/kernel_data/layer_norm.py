@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from kobai.ops.norm.layer_kernel import _threads
+from kernel_data.group_norm import SHAPES, check_of
+from kobai.ops.norm.layer_kernel import threads_of
 
 
 def _example(rng, shape, centre):
@@ -20,8 +21,8 @@ def _example(rng, shape, centre):
 def _forward_check(shape, centre):
     def check(rng):
         e = _example(rng, shape, centre)
-        args = (e["x"], e["w"], e["b"], np.zeros(shape), np.zeros_like(e["kept"]), int(centre), 1e-5, *shape)
-        return shape[0], args, {"y": e["y"], "kept": e["kept"]}, _threads(shape[1])
+        args = (e["x"], e["w"], e["b"], np.zeros(shape), np.zeros_like(e["kept"]), int(centre), 1e-5, 1, shape[1], 1)
+        return shape[0], args, {"y": e["y"], "kept": e["kept"]}, threads_of(shape[1])
 
     return check
 
@@ -29,8 +30,8 @@ def _forward_check(shape, centre):
 def _backward_check(shape, centre):
     def check(rng):
         e = _example(rng, shape, centre)
-        args = (e["dy"], e["x"], e["w"], e["kept"], np.zeros(shape), int(centre), *shape)
-        return shape[0], args, {"dx": e["dx"]}, _threads(shape[1])
+        args = (e["dy"], e["x"], e["w"], e["kept"], np.zeros(shape), int(centre), 1, shape[1], 1)
+        return shape[0], args, {"dx": e["dx"]}, threads_of(shape[1])
 
     return check
 
@@ -55,8 +56,14 @@ def _together_check(rng):
 
 
 CHECKS = {
-    "layer_norm": [_forward_check((5, 100), True), _forward_check((3, 1500), False), _forward_check((2, 1), True)],
-    "layer_norm_backward": [_backward_check((5, 100), True), _backward_check((3, 1500), False)],
+    "layer_norm": [
+        *(_forward_check((5, 100), True), _forward_check((3, 1500), False), _forward_check((2, 1), True)),
+        *(check_of("forward", *shape) for shape in SHAPES),  # groups of channels
+    ],
+    "layer_norm_backward": [
+        *(_backward_check((5, 100), True), _backward_check((3, 1500), False)),
+        *(check_of("backward", *shape) for shape in SHAPES),
+    ],
     "layer_norm_columns": [_columns_check((50, 70), True), _columns_check((2, 33), False)],
     "layer_norm_together": [_together_check],
 }

@@ -180,7 +180,7 @@ def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
             [1., 2.]])
     """
     matrices("cholesky", A, square=True)
-    return _cholesky(A.mT).mT if upper else _cholesky(A)  # type: ignore[no-any-return]
+    return _cholesky(A.mT).mT if upper else _cholesky(A)
 
 
 def solve_triangular(A: Tensor, B: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Tensor:

@@ -17,7 +17,15 @@ from kobai.engine.dispatch import compiled, device, host, kernel, launch
 from kobai.ops._rows import launch_split
 from kobai.ops._sums import total
 from kobai.ops.batch_norm.kernel import Backward
-from kobai.ops.norm.layer_kernel import standardized, standardized_backward, together
+from kobai.ops.norm.layer_kernel import (
+    BACKWARD,
+    FORWARD,
+    standardized,
+    standardized_backward,
+    threads_of,
+    together,
+    twin,
+)
 from kobai.xp import Array, xp_of
 
 SHORT = 8
@@ -52,27 +60,13 @@ def group_norm(x: Array, weight: Array | None, bias: Array | None, groups: int, 
 
 
 # --- with a twin ------------------------------------------------------------------------------------------------------
-#
-# What is kept for backward is ``kept`` (2, N G): μ − k and 1/√(σ² + ε), where k is a group's first element.
 
 
 def _twin(
-    forward: Any, backwards: Any, x: Array, weight: Array | None, bias: Array | None, groups: int, eps: float
+    forward: Any, back: Any, x: Array, weight: Array | None, bias: Array | None, groups: int, eps: float
 ) -> tuple[Array, Backward]:
-    xp, channels = xp_of(x), x.shape[1]
     planes = (*x.shape[:2], math.prod(x.shape[2:]))
-    y, kept = xp.empty(x.shape, x.dtype), xp.empty((2, x.shape[0] * groups), x.dtype)
-    scale = xp.ones(channels, x.dtype) if weight is None else weight
-    shift = xp.zeros(channels, x.dtype) if bias is None else bias
-    forward(x.reshape(planes), scale, shift, y.reshape(planes), kept, groups, eps)
-
-    def backward(dy: Array) -> Any:
-        dz, dx = xp.ascontiguousarray(dy).reshape(planes), xp.empty(x.shape, x.dtype)
-        dweight, dbias = xp.empty(channels, x.dtype), xp.empty(channels, x.dtype)
-        backwards(dz, x.reshape(planes), scale, kept, dx.reshape(planes), dweight, dbias, groups)
-        return lambda: dx, lambda: dweight, lambda: dbias
-
-    return y, backward
+    return twin(forward, back, x, weight, bias, planes, x.shape[0] * groups, groups, eps)
 
 
 # --- Numba ------------------------------------------------------------------------------------------------------------
@@ -149,48 +143,6 @@ def _backward_numba(
 # --- CUDA -------------------------------------------------------------------------------------------------------------
 
 
-FORWARD = CudaKernel(
-    "group_norm",
-    "const T* x, const T* weight, const T* bias, T* y, T* kept, A eps, int groups, int width, int size",
-    r"""
-    const long long row = blockIdx.x, n = (long long)width * size;
-    x += row * n, y += row * n;
-    const int low = row % groups * width;
-    const A k = x[0];
-    A sum = 0, squares = 0;
-    for (long long j = threadIdx.x; j < n; j += blockDim.x) sum += x[j] - k;
-    const A offset = block_sum(sum) / n;
-    for (long long j = threadIdx.x; j < n; j += blockDim.x) { const A d = (x[j] - k) - offset; squares += d * d; }
-    const A invstd = 1 / sqrt(block_sum(squares) / n + eps);
-    if (threadIdx.x == 0) kept[row] = offset, kept[gridDim.x + row] = invstd;
-    for (long long j = threadIdx.x; j < n; j += blockDim.x) {
-        const int c = low + j / size;
-        y[j] = ((x[j] - k) - offset) * invstd * weight[c] + bias[c];
-    }
-    """,
-    threads=1024,
-)
-
-BACKWARD = CudaKernel(
-    "group_norm_backward",
-    "const T* dy, const T* x, const T* weight, const T* kept, T* dx, int groups, int width, int size",
-    r"""
-    const long long row = blockIdx.x, n = (long long)width * size;
-    dy += row * n, x += row * n, dx += row * n, weight += row % groups * width;
-    const A k = x[0], offset = kept[row], invstd = kept[gridDim.x + row];
-    A sum = 0, along = 0;
-    for (long long j = threadIdx.x; j < n; j += blockDim.x) {
-        const A g = dy[j] * weight[j / size];
-        sum += g;
-        along += g * ((x[j] - k) - offset);
-    }
-    const A level = block_sum(sum) / n, slope = block_sum(along) * invstd * invstd / n;
-    for (long long j = threadIdx.x; j < n; j += blockDim.x)
-        dx[j] = invstd * (dy[j] * weight[j / size] - level - ((x[j] - k) - offset) * slope);
-    """,
-    threads=1024,
-)
-
 PARAMETERS = CudaKernel(
     "group_norm_parameters",
     "const T* dy, const T* x, const T* kept, T* dweight, T* dbias, long long rows, int groups, int width, int size",
@@ -213,22 +165,17 @@ PARAMETERS = CudaKernel(
 )
 
 
-def _threads(elements: int) -> int:
-    """About four elements for each thread."""
-    return min(1024, max(32, 1 << (elements // 4).bit_length()))
-
-
 def _forward_cuda(x: Array, weight: Array, bias: Array, y: Array, kept: Array, groups: int, eps: float) -> None:
     rows, width, size = x.shape[0] * groups, x.shape[1] // groups, x.shape[2]
-    launch(FORWARD, rows, (x, weight, bias, y, kept, eps, groups, width, size), _threads(width * size))
+    launch(FORWARD, rows, (x, weight, bias, y, kept, 1, eps, groups, width, size), threads_of(width * size))
 
 
 def _backward_cuda(
     dy: Array, x: Array, weight: Array, kept: Array, dx: Array, dweight: Array, dbias: Array, groups: int
 ) -> None:
     (n, channels, size), width = x.shape, x.shape[1] // groups
-    launch(BACKWARD, n * groups, (dy, x, weight, kept, dx, groups, width, size), _threads(width * size))
-    threads = _threads(4 * 32 * n)
+    launch(BACKWARD, n * groups, (dy, x, weight, kept, dx, 1, groups, width, size), threads_of(width * size))
+    threads = threads_of(4 * 32 * n)
     launch(PARAMETERS, channels, (dy, x, kept, dweight, dbias, n, groups, width, size), threads)
 
 

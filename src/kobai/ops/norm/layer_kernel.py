@@ -77,29 +77,38 @@ def layer_norm(
 # What is kept for backward is ``kept`` (2, R): μ − k and 1/√(σ² + ε).
 
 
-def _twin(
+def twin(
     forward: Any,
-    backwards: Any,
+    back: Any,
     x: Array,
     weight: Array | None,
     bias: Array | None,
-    size: int,
+    shape: tuple[int, ...],
+    rows: int,
+    option: int,
     eps: float,
-    centre: bool,
 ) -> tuple[Array, Backward]:
-    xp, table = xp_of(x), (x.size // size, size)
-    y, kept = xp.empty(x.shape, x.dtype), xp.empty((2, table[0]), x.dtype)
-    scale = xp.ones(size, x.dtype) if weight is None else weight
-    shift = xp.zeros(size, x.dtype) if bias is None else bias
-    forward(x.reshape(table), scale.reshape(-1), shift.reshape(-1), y.reshape(table), kept, int(centre), eps)
+    """Normalise ``rows`` of x, taken as an array of ``shape`` whose second dimension ``weight`` and ``bias`` belong to."""
+    xp, size = xp_of(x), shape[1]
+    y, kept = xp.empty(x.shape, x.dtype), xp.empty((2, rows), x.dtype)
+    scale = xp.ones(size, x.dtype) if weight is None else weight.reshape(-1)
+    shift = xp.zeros(size, x.dtype) if bias is None else bias.reshape(-1)
+    forward(x.reshape(shape), scale, shift, y.reshape(shape), kept, option, eps)
 
     def backward(dy: Array) -> Any:
-        rows = xp.ascontiguousarray(dy).reshape(table)
-        dx = xp.empty(x.shape, x.dtype)
-        dweight, dbias = backwards(rows, x.reshape(table), scale.reshape(-1), kept, dx.reshape(table), int(centre))
+        dz, dx = xp.ascontiguousarray(dy).reshape(shape), xp.empty(x.shape, x.dtype)
+        dweight, dbias = xp.empty(size, x.dtype), xp.empty(size, x.dtype)
+        back(dz, x.reshape(shape), scale, kept, dx.reshape(shape), dweight, dbias, option)
         return lambda: dx, lambda: dweight, lambda: dbias
 
     return y, backward
+
+
+def _twin(
+    forward: Any, back: Any, x: Array, weight: Array | None, bias: Array | None, size: int, eps: float, centre: bool
+) -> tuple[Array, Backward]:
+    rows = x.size // size
+    return twin(forward, back, x, weight, bias, (rows, size), rows, int(centre), eps)
 
 
 # --- Numba ------------------------------------------------------------------------------------------------------------
@@ -180,57 +189,68 @@ def _forward_numba(x: Array, weight: Array, bias: Array, y: Array, kept: Array, 
     launch_split(_forward, x.shape[0], x.size, GRAIN, x, weight, bias, y, kept, centre, eps)
 
 
-def _backward_numba(dy: Array, x: Array, weight: Array, kept: Array, dx: Array, centre: int) -> tuple[Array, Array]:
+def _backward_numba(
+    dy: Array, x: Array, weight: Array, kept: Array, dx: Array, dweight: Array, dbias: Array, centre: int
+) -> None:
     xp, (rows, size) = xp_of(x), x.shape
-    dweight, dbias = xp.empty(size, x.dtype), xp.empty(size, x.dtype)
     slabs = min(rows, 4 * x.size // GRAIN) if x.size >= 2 * GRAIN else 1
     near, sums = xp.empty((slabs, 2, size), x.dtype), xp.empty((slabs, 2, size), np.float64)
     launch_split(_backward, slabs, x.size, GRAIN, dy, x, weight, kept, dx, near, sums, centre)
     launch(together, sums, dweight, dbias)
-    return dweight, dbias
 
 
 # --- CUDA -------------------------------------------------------------------------------------------------------------
 
 
+_ROW = r"""
+    const long long row = blockIdx.x, n = (long long)width * size;
+    const int low = row % groups * width;
+    x += row * n;
+    const A k = centre ? (A)x[0] : A(0);
+"""
+
 FORWARD = CudaKernel(
     "layer_norm",
-    "const T* x, const T* weight, const T* bias, T* y, T* kept, int centre, A eps, long long rows, int size",
-    r"""
-    const long long i = blockIdx.x;
-    x += i * size, y += i * size;
-    const A k = centre ? (A)x[0] : A(0);
+    "const T* x, const T* weight, const T* bias, T* y, T* kept, int centre, A eps, int groups, int width, int size",
+    _ROW
+    + r"""
+    y += row * n;
     A sum = 0, squares = 0;
-    for (int j = threadIdx.x; j < size; j += blockDim.x) sum += x[j] - k;
-    const A offset = centre ? block_sum(sum) / size : A(0);
-    for (int j = threadIdx.x; j < size; j += blockDim.x) { const A d = (x[j] - k) - offset; squares += d * d; }
-    const A invstd = 1 / sqrt(block_sum(squares) / size + eps);
-    if (threadIdx.x == 0) kept[i] = offset, kept[rows + i] = invstd;
-    for (int j = threadIdx.x; j < size; j += blockDim.x)
-        y[j] = ((x[j] - k) - offset) * invstd * weight[j] + bias[j];
+    for (long long j = threadIdx.x; j < n; j += blockDim.x) sum += x[j] - k;
+    const A offset = centre ? block_sum(sum) / n : A(0);
+    for (long long j = threadIdx.x; j < n; j += blockDim.x) { const A d = (x[j] - k) - offset; squares += d * d; }
+    const A invstd = 1 / sqrt(block_sum(squares) / n + eps);
+    if (threadIdx.x == 0) kept[row] = offset, kept[gridDim.x + row] = invstd;
+    for (long long j = threadIdx.x; j < n; j += blockDim.x) {
+        const int c = low + (size == 1 ? j : j / size);
+        y[j] = ((x[j] - k) - offset) * invstd * weight[c] + bias[c];
+    }
     """,
     threads=1024,
 )
 
 BACKWARD = CudaKernel(
     "layer_norm_backward",
-    "const T* dy, const T* x, const T* weight, const T* kept, T* dx, int centre, long long rows, int size",
-    r"""
-    const long long i = blockIdx.x;
-    dy += i * size, x += i * size, dx += i * size;
-    const A k = centre ? (A)x[0] : A(0), offset = kept[i], invstd = kept[rows + i];
+    "const T* dy, const T* x, const T* weight, const T* kept, T* dx, int centre, int groups, int width, int size",
+    _ROW
+    + r"""
+    dy += row * n, dx += row * n;
+    const A offset = kept[row], invstd = kept[gridDim.x + row];
     A sum = 0, along = 0;
-    for (int j = threadIdx.x; j < size; j += blockDim.x) {
-        const A g = dy[j] * weight[j];
+    for (long long j = threadIdx.x; j < n; j += blockDim.x) {
+        const A g = dy[j] * weight[low + (size == 1 ? j : j / size)];
         sum += g;
         along += g * ((x[j] - k) - offset);
     }
-    const A level = centre ? block_sum(sum) / size : A(0), slope = block_sum(along) * invstd * invstd / size;
-    for (int j = threadIdx.x; j < size; j += blockDim.x)
-        dx[j] = invstd * (dy[j] * weight[j] - level - ((x[j] - k) - offset) * slope);
+    const A level = centre ? block_sum(sum) / n : A(0), slope = block_sum(along) * invstd * invstd / n;
+    for (long long j = threadIdx.x; j < n; j += blockDim.x) {
+        const A g = dy[j] * weight[low + (size == 1 ? j : j / size)];
+        dx[j] = invstd * (g - level - ((x[j] - k) - offset) * slope);
+    }
     """,
     threads=1024,
 )
+"""For layers and for groups of channels: a block for each row, of the ``n`` elements of ``width`` channels."""
 
 COLUMNS = CudaKernel(
     "layer_norm_columns",
@@ -274,27 +294,28 @@ TOGETHER = CudaKernel(
 )
 
 
-def _threads(size: int) -> int:
+def threads_of(elements: int) -> int:
     """About four elements for each thread."""
-    return min(1024, max(32, 1 << (size // 4).bit_length()))
+    return min(1024, max(32, 1 << (elements // 4).bit_length()))
 
 
 def _forward_cuda(x: Array, weight: Array, bias: Array, y: Array, kept: Array, centre: int, eps: float) -> None:
-    launch(FORWARD, x.shape[0], (x, weight, bias, y, kept, centre, eps, *x.shape), _threads(x.shape[1]))
+    (rows, size), threads = x.shape, threads_of(x.shape[1])
+    launch(FORWARD, rows, (x, weight, bias, y, kept, centre, eps, 1, size, 1), threads)
 
 
-def _backward_cuda(dy: Array, x: Array, weight: Array, kept: Array, dx: Array, centre: int) -> tuple[Array, Array]:
-    xp, (rows, size) = xp_of(x), x.shape
-    launch(BACKWARD, rows, (dy, x, weight, kept, dx, centre, rows, size), _threads(size))
-    dweight, dbias = xp.empty(size, x.dtype), xp.empty(size, x.dtype)
+def _backward_cuda(
+    dy: Array, x: Array, weight: Array, kept: Array, dx: Array, dweight: Array, dbias: Array, centre: int
+) -> None:
+    rows, size = x.shape
+    launch(BACKWARD, rows, (dy, x, weight, kept, dx, centre, 1, size, 1), threads_of(size))
     blocks = -(-size // 32)
     slabs = min(
         -(-rows // 64), -(-512 // blocks)
     )  # blocks for every processor of a large device, eight rows for each warp
-    parts = xp.empty((slabs, 2, size), x.dtype)
+    parts = xp_of(x).empty((slabs, 2, size), x.dtype)
     launch(COLUMNS, (blocks, slabs), (dy, x, kept, parts, centre, rows, size))
     launch(TOGETHER, TOGETHER.blocks(size), (parts, dweight, dbias, slabs, size))
-    return dweight, dbias
 
 
 host(layer_norm)(partial(_twin, _forward_numba, _backward_numba))
