@@ -55,10 +55,11 @@ def launch_split(loop: Callable[..., Any], n: int, elements: int, grain: int, *a
     if elements < 2 * grain:
         launch(loop, *args, 0, n)
     else:
-        launch(_split, loop, n, max(least, -(-grain * n // elements)), *args)
+        launch(split, loop, n, max(least, -(-grain * n // elements)), *args)
 
 
-def _split(loop: Callable[..., Any], n: int, grain: int, *args: Any) -> None:
+def split(loop: Callable[..., Any], n: int, grain: int, *args: Any) -> None:
+    """Run ``loop`` in parts of at least ``grain`` items, see :func:`run_split`."""
     run_split(loop, n, *args, grain=grain)
 
 

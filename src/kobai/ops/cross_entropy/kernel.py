@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from kobai.cpu.threads import run_split
 from kobai.engine.dispatch import as_written, compiled, device, host, kernel, launch
 from kobai.engine.domains import check_classes, inside, look_classes
 from kobai.engine.exponential import exp
@@ -35,6 +34,7 @@ from kobai.ops._rows import (
     launch_split,
     row_max,
     row_sum,
+    split,
     sum_of_exponentials,
 )
 from kobai.ops.cross_entropy import device as cuda
@@ -170,8 +170,11 @@ def _on_host(
     scratch = xp.empty(parts * BLOCK if columns < LONG else 0, dtype)
     stats, loss, reduced = xp.empty(2 * m, dtype), xp.empty(m, dtype), xp.empty(2, dtype)
     each, mean, smoothing = reduction == "none", reduction == "mean", float(smoothing)
-    args = rows.reshape(-1), flat_indices(targets), w, ignore_index, smoothing, scratch, stats, loss, reduced, mean
-    launch(_forward, targets, parts, *args, columns, -(-m // parts))
+    sums = flat_indices(targets), w, ignore_index, loss, reduced, mean
+    args = rows.reshape(-1), *sums[:3], smoothing, scratch, stats, *sums[3:], columns, -(-m // parts)
+    launch(_looking, "cross_entropy", targets, columns, ignore_index, split, _losses, parts, 1, *args)
+    if parts > 1:
+        launch(_add_up, *sums)
 
     def backward(dy: Array) -> Array:
         dx = xp.empty((m, columns), dtype)
@@ -188,15 +191,13 @@ def _on_host(
     return (loss.reshape(targets.shape) if each else reduced[:1].reshape(())), backward
 
 
-def _forward(targets: Array, parts: int, *args: Any) -> None:
-    """Losses of all rows, and their sum."""
+def _looking(who: str, targets: Array, classes: int, ignore_index: int, call: Any, *args: Any) -> None:
+    """``call(*args)``; where it meets an index out of range, the error says which."""
     try:
-        run_split(_losses, parts, *args, grain=1)
+        call(*args)
     except IndexError:
-        look_classes("cross_entropy", targets, args[-2], args[3])
+        look_classes(who, targets, classes, ignore_index)
         raise
-    if parts > 1:
-        _add_up(*args[1:4], *args[7:10])
 
 
 @as_written
@@ -344,29 +345,18 @@ def _nll_on_host(
     w = _ALIKE[dtype] if weight is None else weight
     loss, reduced = xp.empty(m, dtype), xp.empty(2, dtype)
     each, mean = reduction == "none", reduction == "mean"
-    launch(
-        _nll_forward, targets, rows.reshape(-1), flat_indices(targets), w, ignore_index, loss, reduced, mean, columns
-    )
+    look = "nll_loss", targets, columns, ignore_index
+    args = flat_indices(targets), w, ignore_index, loss, reduced, mean, columns
+    launch(_looking, *look, _nll_losses, rows.reshape(-1), *args)
 
     def backward(dy: Array) -> Array:
         dx = xp.empty((m, columns), dtype)
         dy = xp.ascontiguousarray(dy).reshape(-1)
-        try:
-            launch(_nll_gradients, flat_indices(targets), w, ignore_index, dy, reduced, each, dx.reshape(-1), columns)
-        except IndexError:  # somebody has written into the targets since they were looked at
-            look_classes("nll_loss", targets, columns, ignore_index)
-            raise
+        args = flat_indices(targets), w, ignore_index, dy, reduced, each, dx.reshape(-1), columns
+        launch(_looking, *look, _nll_gradients, *args)
         return dx
 
     return (loss.reshape(targets.shape) if each else reduced[:1].reshape(())), backward
-
-
-def _nll_forward(targets: Array, *args: Any) -> None:
-    try:
-        _nll_losses(*args)
-    except IndexError:
-        look_classes("nll_loss", targets, args[-1], args[3])
-        raise
 
 
 @compiled
