@@ -27,10 +27,12 @@ def _bits(shape: tuple[int, ...], generator: Generator | None, like: Array) -> A
     return philox_bits(n, reserve(resolve(generator), n), like).reshape(shape)
 
 
-def _probability(who: str, p: float) -> float:
+def _drops(who: str, input: Any, p: float, training: bool) -> bool:
+    """Whether anything can be dropped, once the arguments are checked."""
     if not 0 <= p <= 1:
         raise ValueError(f"{who}: expected a probability p in [0, 1], got {p}")
-    return float(p)
+    need_tensor(who, input)
+    return training and p > 0
 
 
 @primitive(
@@ -61,7 +63,7 @@ def _dropped(
     who: str, input: Tensor, shape: tuple[int, ...], p: float, inplace: bool, generator: Generator | None
 ) -> Tensor:
     """``input`` without what a mask of ``shape`` drops."""
-    x = input._array
+    x, p = input._array, float(p)
     if p < 1 and shape == x.shape:
         return apply(_dropout, inplace, who, input, p, generator)
     keep = xp_of(x).zeros(shape, bool) if p == 1 else kernel.keep_mask(shape, p, resolve(generator), x)
@@ -80,9 +82,7 @@ def dropout(
     >>> kobai.nn.functional.dropout(kobai.ones(6), p=0.5, generator=g).unique()
     tensor([0., 2.])
     """
-    p = _probability("dropout", p)
-    need_tensor("dropout", input)
-    if not training or p == 0:
+    if not _drops("dropout", input, p, training):
         return input
     return _dropped("dropout", input, input._array.shape, p, inplace, generator)
 
@@ -96,14 +96,12 @@ def _feature_dropout(
     inplace: bool,
     generator: Generator | None,
 ) -> Tensor:
-    p = _probability(who, p)
-    need_tensor(who, input)
-    shape = input._array.shape
+    drops, shape = _drops(who, input, p, training), input._array.shape
     if len(shape) not in dims:
         raise ValueError(
             f"{who}: expected {dims[0]} or {dims[1]} dimensions, (C, ...) or (N, C, ...), got {tuple(shape)}"
         )
-    if not training or p == 0:
+    if not drops:
         return input
     spatial = dims[0] - 1
     return _dropped(who, input, (*shape[: len(shape) - spatial], *(1,) * spatial), p, inplace, generator)
@@ -165,6 +163,7 @@ def _replaced(x: Array, keep: Array, value: float, scale: float, shift: float) -
 def _alpha(who: str, x: Tensor, shape: tuple[int, ...], p: float, inplace: bool, generator: Generator | None) -> Tensor:
     if p == 1:
         return _dropped(who, x, shape, p, inplace, generator)
+    p = float(p)
     # SELU's limit at −∞ replaces what is dropped; a·y + b brings mean 0 and variance 1 back (equation 8 of the paper)
     value = -SELU_ALPHA * SELU_SCALE
     scale = 1 / math.sqrt((1 - p) * (1 + p * value * value))
@@ -182,9 +181,7 @@ def alpha_dropout(
     >>> kobai.nn.functional.alpha_dropout(x, p=0.5, training=True).std().round(decimals=1)
     tensor(1.)
     """
-    p = _probability("alpha_dropout", p)
-    need_tensor("alpha_dropout", input)
-    if not training or p == 0:
+    if not _drops("alpha_dropout", input, p, training):
         return input
     return _alpha("alpha_dropout", input, input._array.shape, p, inplace, generator)
 
@@ -199,9 +196,7 @@ def feature_alpha_dropout(
     >>> kobai.equal(y[..., 0], y[..., 1])  # every channel is of one number
     True
     """
-    p = _probability("feature_alpha_dropout", p)
-    need_tensor("feature_alpha_dropout", input)
-    if not training or p == 0:
+    if not _drops("feature_alpha_dropout", input, p, training):
         return input
     shape = input._array.shape
     if len(shape) < 2:
