@@ -130,30 +130,18 @@ def take_room(job: int) -> Any:
 
 
 @compiled
-def padded(job: int, image: int, count: int, room: int) -> Any:
-    """Where images from the number ``image`` on lie with their padding: in ``room``, or where they are if there is none."""
-    size, inner, channels = load(job + CONV.size), load(job + CONV.input), load(job + CONV.channels)
-    source = load(job + CONV.x) + image * channels * inner * size
-    if load(job + CONV.has_padding) == 0:
-        return source
-    line, plane, starts = load(job + CONV.input_line), load(job + CONV.plane), load(job + CONV.input_start)
-    for i in range(count * channels):
+def frame(job: int, source: int, count: int, room: int, back: int) -> None:
+    """Copy images into the middle of their padded forms in ``room``, or ``back``."""
+    size, inner, line = load(job + CONV.size), load(job + CONV.input), load(job + CONV.input_line)
+    plane, starts = load(job + CONV.plane), load(job + CONV.input_start)
+    for i in range(count * load(job + CONV.channels)):
         for j in range(inner // line):
-            to = room + (i * plane + load(starts + 8 * j)) * size
-            copy_row(size, source + (i * inner + j * line) * size, to, line)
-    return room
-
-
-@compiled
-def unpadded(job: int, image: int, count: int, room: int) -> None:
-    """Write images from the number ``image`` on, whose padded ones are in ``room``."""
-    size, inner, channels = load(job + CONV.size), load(job + CONV.input), load(job + CONV.channels)
-    target = load(job + CONV.x) + image * channels * inner * size
-    line, plane, starts = load(job + CONV.input_line), load(job + CONV.plane), load(job + CONV.input_start)
-    for i in range(count * channels):
-        for j in range(inner // line):
-            source = room + (i * plane + load(starts + 8 * j)) * size
-            copy_row(size, source, target + (i * inner + j * line) * size, line)
+            here = source + (i * inner + j * line) * size
+            there = room + (i * plane + load(starts + 8 * j)) * size
+            if back:
+                copy_row(size, there, here, line)
+            else:
+                copy_row(size, here, there, line)
 
 
 @as_written
@@ -161,18 +149,9 @@ def visit(job: int, images: int, count: int, first: int, last: int, columns: int
     """Make the columns of the lines from ``first`` to ``last`` of padded images, a row for each channel and element of the
     kernel; or add what is there to the images, if ``add`` is not 0.
     """
-    size, channels, taps, plane = (
-        load(job + CONV.size),
-        load(job + CONV.channels),
-        load(job + CONV.taps),
-        load(job + CONV.plane),
-    )
-    line, stride, tap, start = (
-        load(job + CONV.line),
-        load(job + CONV.stride),
-        load(job + CONV.tap),
-        load(job + CONV.start),
-    )
+    size, channels, taps = load(job + CONV.size), load(job + CONV.channels), load(job + CONV.taps)
+    plane, line, stride = load(job + CONV.plane), load(job + CONV.line), load(job + CONV.stride)
+    tap, start = load(job + CONV.tap), load(job + CONV.start)
     at = columns
     for c in range(channels):
         for t in range(taps):
@@ -220,11 +199,13 @@ def convolution(job: int, part: int, scratch: int) -> None:
     for block in range(cut(blocks, part, parts, 1), cut(blocks, part + 1, parts, 1)):
         image = block * together
         count = min(together, n - image)
-        images = room
-        if direct or kind != BACKWARD:
-            images = padded(job, image, count, room)
-        else:
+        source, images = load(job + CONV.x) + image * channels * load(job + CONV.input) * size, room
+        if kind == BACKWARD and not direct:
             clear(room, count * channels * load(job + CONV.plane) * size)
+        elif load(job + CONV.has_padding):
+            frame(job, source, count, room, 0)
+        else:
+            images = source
         if together > 1 and kind != FORWARD:
             rows(job, image, count, other, 0)
         for first in range(0, windows // line, at_once):
@@ -260,7 +241,7 @@ def convolution(job: int, part: int, scratch: int) -> None:
         if kind == FORWARD and together > 1:
             rows(job, image, count, other, 1)
         if kind == BACKWARD and not direct:
-            unpadded(job, image, count, room)
+            frame(job, source, count, room, 1)
     store(flag, 0)
 
 
