@@ -13,8 +13,8 @@ from kobai.ops._epilogue import epilogue
 from kobai.ops._matmul import matmul as matmul_of_arrays
 from kobai.ops.arithmetic import add, mul
 from kobai.ops.linear.columns import activation_backward, column_sums
-from kobai.ops.linear.kernel import gemm
-from kobai.xp import Array, xp_of
+from kobai.ops.linear.kernel import gemm, product_and_sums
+from kobai.xp import Array
 
 __all__ = [
     "addmm",
@@ -67,8 +67,8 @@ def _linear(x: Array, weight: Array, bias: Array | None, *, activation: str | No
         def dweight() -> Array:
             nonlocal db
             if db is None and has_bias:
-                db = xp_of(dz).empty(dz.shape[1], dz.dtype)  # summed on the way, where the product reads dz anyway
-                return gemm(dz, inputs, trans_a=True, a_sums=db)
+                dw, db = product_and_sums(dz, inputs)
+                return dw
             return gemm(dz, inputs, trans_a=True)
 
         def dbias() -> Array:

@@ -38,13 +38,10 @@ def bias_activation(y: Array, bias: Array | None, activation: str | None) -> Arr
     return y if fused is None else fused.apply(y)
 
 
-@kernel("dz", "out")
-def column_sums(dz: Array, out: Array | None = None) -> Array:
+@kernel("dz")
+def column_sums(dz: Array) -> Array:
     """Σ over the rows of ``dz`` (N, C) → (C)."""
-    if out is None:
-        return summed(dz, (0,))
-    out[...] = summed(dz, (0,))
-    return out
+    return summed(dz, (0,))
 
 
 @kernel("dy", "y", when=lambda dy, y, activation, sums: sums and activation in NUMBERS)
@@ -67,11 +64,10 @@ def _bias_activation_numba(y: Array, bias: Array, activation: str | None) -> Arr
 
 
 @host(column_sums)
-def _column_sums_numba(dz: Array, out: Array | None = None) -> Array:
-    xp = xp_of(dz)
-    out = xp.empty(dz.shape[1], dz.dtype) if out is None else out
-    part, total = xp.empty(dz.shape[1], dz.dtype), xp.empty(dz.shape[1], np.float64)
-    launch_split(_sums, dz.shape[1], dz.size, LIGHT, dz.reshape(-1), part, total, out, dz.shape[0], least=16)
+def _column_sums_numba(dz: Array) -> Array:
+    xp, (rows, columns) = xp_of(dz), dz.shape
+    part, total, out = xp.empty(columns, dz.dtype), xp.empty(columns, np.float64), xp.empty(columns, dz.dtype)
+    launch_split(_sums, columns, dz.size, LIGHT, dz.reshape(-1), part, total, out, rows, least=16)
     return out
 
 
@@ -240,12 +236,11 @@ def _bias_activation_cuda(y: Array, bias: Array, activation: str | None) -> Arra
 
 
 @device(column_sums)
-def _column_sums_cuda(dz: Array, out: Array | None = None) -> Array:
-    xp = xp_of(dz)
-    out = xp.empty(dz.shape[1], dz.dtype) if out is None else out
-    slabs = min(-(-dz.shape[0] // SLAB), SLABS)
-    part = dz if slabs < 2 else xp.empty((slabs, dz.shape[1]), dz.dtype)
+def _column_sums_cuda(dz: Array) -> Array:
+    xp, (rows, columns) = xp_of(dz), dz.shape
+    out, blocks, slabs = xp.empty(columns, dz.dtype), -(-columns // 32), min(-(-rows // SLAB), SLABS)
+    part = dz if slabs < 2 else xp.empty((slabs, columns), dz.dtype)
     if slabs > 1:
-        launch(COLUMN_SUMS, (-(-dz.shape[1] // 32), slabs), (dz, part, *dz.shape))
-    launch(COLUMN_SUMS, (-(-dz.shape[1] // 32), 1), (part, out, *part.shape))
+        launch(COLUMN_SUMS, (blocks, slabs), (dz, part, rows, columns))
+    launch(COLUMN_SUMS, (blocks, 1), (part, out, *part.shape))
     return out
