@@ -1,4 +1,4 @@
-"""Products of arrays: the one door, behind which it is decided who computes them.
+"""Products of arrays: ``matmul`` decides who computes them.
 
     matmul(a, b)
       +-- on a device --+-- with nvmath      cuBLASLt    (kobai.cuda.cublaslt)
@@ -6,9 +6,9 @@
       +-- on the host --+-- with Numba       own loops   (kobai.cpu.product), a job for the threads that are awake
                         +-- without, tiny    BLAS        on one thread; a large product is split, BLAS does each part
 
-Who computes a product on the host depends on shapes, dtypes and what is installed; how it is split, on its shape and the number
-of threads. One thread does each part. So bits do not depend on what else the machine does; those of our own loops do not even
-depend on the number of threads. (BLAS' own threads promise the first, too, but could not retreat when they are disturbed.)
+On the host the choice depends on shapes, dtypes and what is installed; the split, on the shape and the number of threads. One
+thread does each part. So the bits do not depend on what else the machine does, and those of our own loops not even on the
+number of threads. (BLAS' own threads keep the first promise too, but cannot give way to other work.)
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from kobai.engine import dispatch
 from kobai.xp import Array, recorder, xp_of
 
 PART = 1 << 18
-"""Multiplications that are worth a part where threads are awake, some 3 µs; what has two such parts is shared."""
+"""Multiplications worth a part of their own where threads are awake, about 3 µs; two such parts are shared."""
 
 FEW = 8
-"""Rows and columns that a result has at least, if it is to be done in tiles."""
+"""Fewest rows and columns of a result that is computed in tiles."""
 
 WORTHWHILE = 1 << 27
-"""Multiplications × bytes of an element that pay for waking a thread: 0.3 ms on one, where that takes 50 µs."""
+"""Multiplications × bytes of an element that pay for waking a thread: 0.3 ms of work, against 50 µs to wake one."""
 
 SMALL = 1 << 14
-"""Multiplications of which NumPy's call is not the most, so that it pays to have them done otherwise."""
+"""Multiplications from which on the work outweighs NumPy's call, so that our own loops pay."""
 
 
 def matmul(a: Array, b: Array, out: Array | None = None, *, precision: str | None = "highest") -> Array:
     """a·b with NumPy's rules for vectors and batches; into ``out`` if given.
 
-    ``precision`` of float32 on a device: in full, whatever is set, for nobody asked to have the terms of a sum rounded that
-    we write as a product; None where users multiply, for what :func:`kobai.set_float32_matmul_precision` set.
+    ``precision`` of float32 on a device: full by default, for sums that Kobai happens to write as products; None, where users
+    multiply, for what :func:`kobai.set_float32_matmul_precision` set.
     """
     xp = xp_of(b if type(a) is np.ndarray else a)
     if type(a) not in dispatch.HOST_TYPES or type(b) not in dispatch.HOST_TYPES:
@@ -98,7 +98,7 @@ def _on_device(xp: Any, a: Array, b: Array, out: Array | None, precision: str | 
 
 
 def _one_batch(array: Array, batch: tuple[int, ...]) -> Array:
-    """The array with its batch dimensions as one, repeated to ``batch``: a view where memory permits (a stride may be 0)."""
+    """The array broadcast to ``batch``, with one batch dimension: a view where possible (a stride may be 0)."""
     wide = xp_of(array).broadcast_to(array, (*batch, *array.shape[-2:]))
     return wide.reshape(prod(batch), *array.shape[-2:])
 
@@ -107,11 +107,11 @@ def _one_batch(array: Array, batch: tuple[int, ...]) -> Array:
 
 
 _spare: list[Product] = []
-"""Jobs that are not in use: to make one takes longer than to describe a product."""
+"""Unused jobs: making one takes longer than describing a product."""
 
 
 def _shared(a: Array, b: Array, out: Array) -> bool:
-    """Do a one-off product; False if our loops cannot."""
+    """Compute a product in our own loops; False if they cannot."""
     try:
         job = _spare.pop()
     except IndexError:
@@ -133,7 +133,7 @@ def _by_library(xp: Any, a: Array, b: Array, out: Array | None) -> Array:
 
 
 def ours(a: Array, b: Array) -> bool:
-    """Whether the product of two arrays of the host is one for our own loops. That depends on shapes and dtypes alone."""
+    """Whether our own loops compute the product of two host arrays. Depends on shapes and dtypes only."""
     if not _are_matrices(a, b):
         return False
     (m, k), n = a.shape[-2:], b.shape[-1]
@@ -141,12 +141,12 @@ def ours(a: Array, b: Array) -> bool:
 
 
 def _are_matrices(a: Array, b: Array) -> bool:
-    """Or batches of them, of one of the precisions that are computed with."""
+    """Matrices or batches of them, both float32 or both float64."""
     return a.ndim >= 2 and b.ndim >= 2 and a.dtype == b.dtype and a.dtype in dispatch.FLOATS
 
 
 def _shape(a: Array, b: Array) -> tuple[int, ...] | None:
-    """The shape of a product; None: let NumPy raise."""
+    """The shape of a product; None if there is none, for NumPy to raise."""
     if a.ndim == b.ndim == 2:
         return a.shape[0], b.shape[1]
     try:
@@ -160,7 +160,7 @@ def _fits(out: Array, a: Array, shape: tuple[int, ...] | None) -> bool:
 
 
 def _parted(a: Array, b: Array, out: Array) -> tuple[tuple[int, int], int]:
-    """How a product of ours is parted: a grid, and a number of parts of the batch."""
+    """How our own loops split a product: a grid, and the number of parts of the batch."""
     count = max(1, min(num_threads(), out.size * a.shape[-1] // PART))
     batch = prod(out.shape[:-2])
     if batch >= count:
@@ -176,7 +176,7 @@ def _worthwhile(a: Array, b: Array) -> bool:
 
 
 class _Split:
-    """The product as a kernel: bound to its arrays it needs no more than to be run."""
+    """The product as a kernel for ``launch``; ``bind`` does everything that depends only on the arrays."""
 
     def bind(self, a: Array, b: Array, out: Array) -> Callable[[], Any]:
         fits = _fits(out, a, _shape(a, b))
@@ -209,7 +209,7 @@ def _multiply(parts: list[Part], start: int, stop: int) -> None:
 
 
 def _parts(a: Array, b: Array, out: Array, count: int) -> list[Part]:
-    """Views of operands and result whose products are that of the whole: at most one part for each thread."""
+    """Views of operands and result, one triple per part: together the whole product, at most ``count`` parts."""
     batches = out.shape[0] if out.ndim > 2 else 1
     if batches >= count:
 

@@ -1,9 +1,9 @@
 """The CUDA twin of batch normalisation, see :mod:`kobai.ops.batch_norm.kernel`.
 
-A block has ``width`` channels side by side and goes through their elements (i, s) together. (N, C) has size 1 and a width from
-8 on, so that neighbouring threads read neighbouring memory in whole sectors; elsewhere the width is 1. Sums of squares are
-those of x − k − mean(x − k), a third look at what the caches hold by then, for they are float32. ``kept`` has an eighth row:
-what μ − k is off by.
+A block takes ``width`` neighbouring channels and walks through their elements (i, s) together. For (N, C) the size is 1 and the
+width at least 8, so that neighbouring threads read whole sectors of memory; otherwise the width is 1. As sums are float32, the
+squares are those of x − k − mean(x − k), a third pass over data that is in the caches by then. ``kept`` has an eighth row: the
+rounding error of μ − k.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ template <typename V> __device__ void channel_sums(V& a, V& b, int width) {
 
 
 def _blocks(x: Array) -> tuple[tuple[int, int, int, int], int, int, int]:
-    """What kernels want to know of the shape, and the grid, threads, and bytes of shared memory."""
+    """The kernels' arguments for the shape, the grid, the threads, and the bytes of shared memory."""
     rows, channels = x.shape[:2]
     size = x.size // (rows * channels)
     width = 1 if size > 1 else next(w for w in (32, 16, 8) if w == 8 or channels >= 128 * w)

@@ -4,9 +4,9 @@
 
     dx = (g − mean(g) − x̂ · mean(g x̂)) / √(σ² + ε),  g = w dz.
 
-The twins sum x − k, where the origin k is the channel's first element, so that no digits are lost to a large mean. Then one
-look at the data is enough for both statistics in float64, var = mean((x − k)²) − mean(x − k)²: with an element of the channel
-as origin this cancels at most n of n + 1 parts, usually one of two.
+The twins sum x − k, where the origin k is the channel's first element, so that a large mean costs no digits. Then one pass in
+float64 gives both statistics, var = mean((x − k)²) − mean(x − k)²: with an element of the channel as origin this cancels at
+most n of n + 1 parts, usually one of two.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from kobai.ops.batch_norm.loops import MEAN, VAR
 from kobai.xp import Array, xp_of
 
 Backward = Callable[[Array], tuple[Any, Any, Any]]
-"""dy → (dx, dweight, dbias), functions that give them: so the tape knows that nobody else holds the arrays."""
+"""dy → functions that return dx, dweight and dbias; functions tell the tape that nobody else holds the arrays."""
 
 
 # --- reference --------------------------------------------------------------------------------------------------------

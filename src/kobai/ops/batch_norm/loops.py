@@ -1,9 +1,8 @@
 """The Numba twin of batch normalisation, see :mod:`kobai.ops.batch_norm.kernel`.
 
-``kept`` is (7, C), its rows named below; ``sums``, (2, C) of float64, is kept too, as ``moments``, for μ − k in float32 is not
-exact enough to be taken out of a sum. Loops work on channels [start, stop), and know the rectifier as a lower bound, NaN for
-none. Places in arrays are counted without sign: Numba counts negative ones from the end, and a loop with numbers that may be
-negative does not vectorise.
+``kept`` is (7, C), its rows named below; ``sums``, (2, C) of float64, is kept too, as ``moments``: μ − k in float32 is not
+exact enough to subtract from a sum. Loops work on channels [start, stop). The rectifier is a lower bound, NaN for none. Indices
+are unsigned: Numba counts negative ones from the end, and a loop whose index may be negative does not vectorise.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ ORIGIN, OFFSET, INVSTD, SCALE, SHIFT, MEAN, VAR = range(7)
 """k; μ − k; 1/√(σ² + ε); that times w; b − offset · scale, so that y = (x − k) · scale + shift; μ and σ²."""
 
 Kept: TypeAlias = tuple[Array, ...]
-"""What backward needs: the (7, C) first, and what else."""
+"""What backward needs; the (7, C) comes first."""
 
 _TILE = 1024
-"""Columns whose sums stay in the first-level cache while the rows go by, in long contiguous pieces that prefetching likes."""
+"""Columns done at a time: their sums stay in the first-level cache, and rows are read in long pieces, which prefetch well."""
 
 _WEIGHT, _BIAS, _RUNNING = 1, 2, 4
-"""Which arguments are there; the place of the others is taken by some vector."""
+"""Flags for the arguments that are given; any vector stands in for the others."""
 
 _u = np.uint64
 
@@ -58,7 +57,7 @@ def _statistics(
     kept: Any, sums: Any, weight: Any, bias: Any, running_mean: Any, running_var: Any,
     given: int, momentum: float, eps: float, n: int, start: int, stop: int,
 ) -> None:  # fmt: skip
-    """From the sums of x − k and of its squares to all that is kept."""
+    """Fill ``kept`` from the sums of x − k and of its squares."""
     for j in range(start, stop):
         offset = sums[0, j] / n
         var = sums[1, j] / n - offset * offset
@@ -151,7 +150,7 @@ def _backward_rows(
         for i in range(_u(0), n - n % two, two):
             for j in range(low, high):
                 k = np.float64(kept[ORIGIN, j])
-                d, e = dy[i, j], dy[i + one, j]  # read in any case: a load that may be left out is a jump
+                d, e = dy[i, j], dy[i + one, j]  # always read: a conditional load would be a branch
                 d = np.float64(nought if y[i, j] <= bound else d)
                 e = np.float64(nought if y[i + one, j] <= bound else e)
                 sums[0, j] += d + e

@@ -12,16 +12,16 @@ over an image of 3×4, which has 2×3 windows:
 The columns are nothing but the image's elements at other places: the one of channel c, of the kernel's element t, in window q
 lies at ``c·plane + tap[t] + window[q]`` of the padded image. For any stride, dilation and number of dimensions ``window`` goes
 in even steps along a *line*, the last dimension of the result. So a row of X is copied line by line, vectors at a time, for as
-many lines of an image – or as many images, if they are small – as a cache has room for; a product follows while they are there.
+many lines of an image – or as many small images – as fit the cache; the product follows while they are there.
 The three products of a convolution (see :mod:`kobai.ops.conv.kernel`) share all this:
 
     FORWARD    image -> pad -> columns -> y = W·X + b
     BACKWARD   dy -> columns = Wᵀ·dy -> added up where they come from -> image
     WEIGHTS    image -> pad -> columns -> dWᵀ += X·dyᵀ, a share of the images for each part
 
-A part has some of the images, and works in a *room*, a piece of memory that no other thread has meanwhile. An image's result
-does not depend on which part it is in, and the weight's gradient is the sum of ``SHARES`` of the images, in order: bits depend
-on the arrays, not on the number of threads.
+A part handles some of the images in a *room*, memory that no other thread uses meanwhile. An image's result does not depend on
+its part, and the weight's gradient is the sum over ``SHARES`` shares of the images, in order: so the bits depend on the arrays,
+not on the number of threads.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ ROOM = 1 << 19
 """Bytes of columns that are made at a time: half of a second-level cache."""
 
 FEWEST = 128
-"""Columns of a product at least: the weight is read once for each."""
+"""The fewest columns of a product: the whole weight is read for each product."""
 
 SHARES = 16
-"""Shares of the images whose weight gradients are summed up one after the other."""
+"""Shares into which the images are split for the weight's gradient; the shares are then added in order."""
 
 PER_THREAD = 4
-"""Parts for each thread, lest all wait for one that is held up."""
+"""Parts for each thread, so that one slow thread does not hold up the rest."""
 
 FORWARD, BACKWARD, WEIGHTS = range(3)
 """The three products of a convolution."""
@@ -73,7 +73,7 @@ arrays are addresses."""
 
 @compiled
 def copy_row(size: int, source: int, target: int, count: int) -> None:
-    """So many numbers."""
+    """Copy ``count`` numbers."""
     lanes = width() // size
     for i in range(0, count, lanes):
         copy_some(size, source + i * size, target + i * size, count - i)
@@ -81,7 +81,7 @@ def copy_row(size: int, source: int, target: int, count: int) -> None:
 
 @compiled
 def fill_row(size: int, source: int, target: int, count: int) -> None:
-    """One number everywhere."""
+    """Write one number ``count`` times."""
     lanes = width() // size
     for i in range(0, count, lanes):
         spread_some(size, source, target + i * size, count - i)
@@ -91,7 +91,7 @@ def fill_row(size: int, source: int, target: int, count: int) -> None:
 def visit_lines(
     size: int, image: int, places: int, first: int, last: int, stride: int, dense: int, line: int, add: int
 ) -> None:
-    """Numbers of an image that lie ``stride`` elements apart, line by line, to where they lie without gaps; or added back."""
+    """Gather numbers of an image that lie ``stride`` elements apart, line by line, into dense memory; or add them back."""
     if stride == 1 and add:
         add_lines(size, image, places, first, last, dense, line)
     elif stride == 1:
@@ -108,7 +108,7 @@ def visit_lines(
 
 @compiled
 def clear(target: int, bytes: int) -> None:
-    """Zeros, a few more than are asked for."""
+    """Write zeros, in whole vectors: up to one vector more than ``bytes``."""
     for i in range(0, bytes, width()):
         clear_vector(target + i)
 
@@ -118,7 +118,7 @@ def clear(target: int, bytes: int) -> None:
 
 @compiled
 def take_room(job: int) -> Any:
-    """The number of a room that no other thread has; if there are more threads than rooms, when one is free."""
+    """Take a free room and return its number; with more threads than rooms, wait for one."""
     flags, looks = load(job + CONV.rooms), 0
     while True:
         for i in range(load(job + CONV.room_count)):
@@ -146,8 +146,8 @@ def frame(job: int, source: int, count: int, room: int, back: int) -> None:
 
 @as_written
 def visit(job: int, images: int, count: int, first: int, last: int, columns: int, add: int) -> None:
-    """Make the columns of the lines from ``first`` to ``last`` of padded images, a row for each channel and element of the
-    kernel; or add what is there to the images, if ``add`` is not 0.
+    """Make the columns of lines ``first`` to ``last`` of padded images, a row for each channel and kernel element; or, with
+    ``add``, add the columns to the images.
     """
     size, channels, taps = load(job + CONV.size), load(job + CONV.channels), load(job + CONV.taps)
     plane, line, stride = load(job + CONV.plane), load(job + CONV.line), load(job + CONV.stride)
@@ -163,7 +163,7 @@ def visit(job: int, images: int, count: int, first: int, last: int, columns: int
 
 @compiled
 def rows(job: int, image: int, count: int, other: int, back: int) -> None:
-    """The filters' rows of several images, each beside the other: from y to ``other``, or ``back``."""
+    """Copy y of several images to ``other``, where the images' rows of one filter lie side by side; or ``back``."""
     size, filters, windows = load(job + CONV.size), load(job + CONV.filters), load(job + CONV.windows)
     for o in range(filters):
         for i in range(count):
@@ -263,7 +263,7 @@ def add_shares(shares: Any, out: Any) -> None:
 
 @lru_cache(maxsize=256)
 def places(w: Windows) -> tuple[Array, Array, Array]:
-    """Where, in a padded image, lie: the kernel's elements in the first window; the lines of windows; those of the input."""
+    """Offsets in a padded image: of the first window's kernel elements, of the lines of windows, of the input's lines."""
     steps = [prod(w.padded[i + 1 :]) for i in range(len(w.padded))]
 
     def at(positions: list[list[int]]) -> Array:
@@ -281,7 +281,7 @@ def places(w: Windows) -> tuple[Array, Array, Array]:
 
 
 class Convolution(Job):
-    """One of the three as a job, with the memory that its threads need. ``weight``: W, or the shares of its gradient."""
+    """One of the three products as a job, with its threads' memory. ``weight`` is W, or the shares of its gradient."""
 
     def __init__(
         self, kind: int, w: Windows, groups: int, x: Array, weight: Array, y: Array, bias: Array | None = None,
@@ -323,7 +323,7 @@ class Convolution(Job):
 
 
 def blocks_of(w: Windows, images: int, depth: int, size: int) -> tuple[int, int]:
-    """(images, lines) whose columns are made at once: those of several small images, or some lines of a large one."""
+    """(images, lines) whose columns are made at a time: several small images, or some lines of a large one."""
     windows, line = prod(w.out), w.out[-1]
     if windows < FEWEST:
         together = max(1, min(-(-FEWEST // windows), ROOM // (depth * windows * size), images))
@@ -335,7 +335,7 @@ def blocks_of(w: Windows, images: int, depth: int, size: int) -> tuple[int, int]
 
 
 class _Kernel:
-    """A convolution for ``launch``: bound to its arrays it needs no more than to be run."""
+    """A convolution for ``launch``; ``bind`` does everything that depends only on the arrays."""
 
     def __init__(self, bind: Callable[..., Callable[[], None]]) -> None:
         self.bind = bind
@@ -352,7 +352,7 @@ def convolve(w: Windows, groups: int, x: Array, weight: Array, bias: Array | Non
 
 @_Kernel
 def convolve_transposed(w: Windows, groups: int, dy: Array, weight: Array, dx: Array) -> Callable[[], None]:
-    """dx ← what :func:`convolve` makes of it, transposed."""
+    """dx ← the transpose of :func:`convolve` as a map of x, applied to dy."""
     return partial(share_job, Convolution(BACKWARD, w, groups, dx, weight, dy))
 
 

@@ -8,10 +8,8 @@ Columns are made for a few images at a time and made again in backward: keeping 
 copying them costs a tenth of the product. Chellapilla, Puri, Simard, "High performance convolutional neural networks for
 document processing", 2006.
 
-On the host Numba does it (:mod:`kobai.ops.conv.image_loops`). What is here is for devices, where there are few large products,
-and for the host without Numba.
-
-Any number of spatial dimensions; groups are a batch dimension of the products.
+On the host with Numba, :mod:`kobai.ops.conv.image_loops` does this. The code here serves devices, which prefer few large
+products, and the host without Numba. Any number of spatial dimensions; groups are a batch dimension of the products.
 """
 
 from __future__ import annotations
@@ -32,15 +30,15 @@ from kobai.xp import Array, xp_of
 
 CACHE = 2 << 20  # bytes of columns made at a time on the host; half and double this cost a few per cent more
 DEVICE = 1 << 28  # ... and on a device, where few large products are better
-NARROW = 128  # an image with fewer windows has too few columns for a product of its own: a block of images shares one
-FEWEST = 512  # columns of such a product at least, for the weight has to be read once for each
-GRAIN = 1 << 18  # elements to be added up that are worth a thread
+NARROW = 128  # images with fewer windows share a product, a block of them at a time
+FEWEST = 512  # columns of such a product at least: each product reads the whole weight
+GRAIN = 1 << 18  # elements to sum that are worth a thread
 
 multiply = partial(matmul, precision=None)  # as the user has set it
 
 
 class BatchPlan(NamedTuple):
-    """How a batch is cut: blocks of ``step`` images. A matrix for each image, or one for a block."""
+    """How a batch is cut: into blocks of ``step`` images, with one matrix per image or one per block."""
 
     w: Windows
     groups: int
@@ -57,7 +55,7 @@ class BatchPlan(NamedTuple):
 
     @property
     def direct(self) -> bool:
-        """Whether the images are their own columns, for a product each."""
+        """Whether the images themselves are the columns."""
         return self.by_image and self.w.is_pointwise
 
     def blocks(self) -> list[slice]:
@@ -65,7 +63,7 @@ class BatchPlan(NamedTuple):
         return [slice(i, min(i + self.step, self.images)) for i in range(0, self.images, self.step)]
 
     def columns(self, x: Array, m: int, by_image: bool) -> Array:
-        """Room for the columns of m images like ``x``, as (m, C, k, *out), whatever their order is."""
+        """Empty memory for the columns of m images like ``x``, as (m, C, k, *out)."""
         k, out = prod(self.w.kernel), self.w.out
         if by_image:
             return xp_of(x).empty((m, self.channels, k, *out), dtype=x.dtype)
@@ -80,7 +78,7 @@ class BatchPlan(NamedTuple):
 
 
 def plan_of(x: Array, w: Windows, channels: int, filters: int, groups: int) -> BatchPlan:
-    """For a batch of ``x``: as many images at a time as fit the cache, with what the products read and write."""
+    """The plan for a batch ``x``: as many images at a time as fit the cache with the products' operands."""
     n, length = x.shape[0], prod(w.out)
     each = max(channels * prod(w.kernel), filters) * length * x.itemsize
     step = max(1, (CACHE if type(x) in HOST_TYPES else DEVICE) // max(1, each), FEWEST // max(1, length))
@@ -88,7 +86,7 @@ def plan_of(x: Array, w: Windows, channels: int, filters: int, groups: int) -> B
 
 
 def _compiled(*arrays: Array) -> bool:
-    """Whether the loops on the host can take these."""
+    """Whether the compiled loops can take these arrays."""
     dtype = arrays[0].dtype
     return (
         dtype in FLOATS
@@ -182,7 +180,7 @@ def channel_sums(dy: Array) -> Array:
 
 @compiled
 def _channel_sums(dy: Any, out: Any, start: int, stop: int) -> None:
-    """An image's sum in the precision of the array, and theirs in float64: rounding errors do not grow with the images."""
+    """Each image is summed in its own dtype, the images' sums in float64, so that errors do not grow with the batch."""
     n, _, windows = dy.shape
     for o in range(start, stop):
         total = 0.0

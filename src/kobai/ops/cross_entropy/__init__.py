@@ -31,7 +31,7 @@ def check_reduction(who: str, reduction: str, known: tuple[str, ...] = REDUCTION
 
 
 def _rows(x: Array) -> Array:
-    """(C), (N, C) or (N, C, d₁, ...) as one row of C per prediction; never a view, behind which the tape would not see x."""
+    """(C), (N, C) or (N, C, d₁, ...) as rows of C, one per prediction: x itself or a copy, never a view of it."""
     if x.ndim == 2:
         return x
     if x.ndim == 1:
@@ -134,7 +134,7 @@ def _nll_loss(
 
 
 def _check(who: str, input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str) -> bool:
-    """Complain about what does not fit together; returns whether the targets are probabilities."""
+    """Check the arguments; returns whether the targets are probabilities."""
     need_tensor(who, input, target)
     check_reduction(who, reduction)
     if not isinstance(ignore_index, (int, np.integer)):
@@ -167,7 +167,7 @@ def cross_entropy(
     input: Tensor,
     target: Tensor,
     weight: Tensor | None = None,
-    *,  # here stood PyTorch's retired size_average
+    *,  # PyTorch's retired size_average was here
     ignore_index: int = -100,
     reduction: str = "mean",
     label_smoothing: float = 0.0,

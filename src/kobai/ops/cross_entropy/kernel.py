@@ -110,16 +110,16 @@ def nll_loss(
 
 
 def _where(valid: Array | None, x: Array) -> Array:
-    """0 in rows that do not count, even if they hold nan."""
+    """x with 0 in rows that do not count, even where they hold NaN."""
     return x if valid is None else xp_of(x).where(valid, x, 0)
 
 
 def _choose(
     who: str, targets: Array, classes: int, weight: Array | None, ignore_index: int
 ) -> tuple[Array, Array | None, Array | None]:
-    """Of every target: its position in the flattened rows, whether it counts, and its weight; each as a flat array.
+    """For each target: its position in the flattened rows, whether it counts, and its weight; flat arrays.
 
-    None stands for "all count" and "1 each".
+    None means "all count" and "1 each".
     """
     flat = targets.reshape(-1)
     if type(flat) is np.ndarray and not 0 <= ignore_index < classes and inside(flat, classes):
@@ -132,7 +132,7 @@ def _choose(
 
 @quiet
 def reduce_losses(loss: Array, share: Array | None, reduction: str, shape: tuple[int, ...]) -> tuple[Array, Any]:
-    """The reduced loss, and what dy is multiplied by to give the gradient of every row's loss."""
+    """The reduced loss, and the factor from dy to the gradient of each row's loss."""
     if reduction == "none":
         return loss.reshape(shape), None
     if reduction == "sum":
@@ -157,7 +157,7 @@ def _per_row(g: Array, share: Array | None) -> Array:
 # --- compiled loops ---------------------------------------------------------------------------------------------------
 
 _ALIKE = {np.dtype(kind): np.empty(0, kind) for kind in (np.float32, np.float64)}
-"""In place of class weights where there are none, so that one machine code serves both."""
+"""Stand-ins for missing class weights, so that one compiled loop serves both cases."""
 
 
 @host(cross_entropy)
@@ -183,7 +183,7 @@ def _on_host(
         args = x, t, w, ignore_index, smoothing, stats, dy, reduced, each, dx.reshape(-1), columns
         try:
             launch_split(_gradients, m, rows.size, EXPONENTIALS, *args)
-        except IndexError:  # somebody has written into the targets since they were looked at
+        except IndexError:  # the targets were changed since forward
             look_classes("cross_entropy", targets, columns, ignore_index)
             raise
         return dx
@@ -222,7 +222,7 @@ def _losses(
     start: int,
     stop: int,
 ) -> None:
-    """Parts ``start`` to ``stop`` of all rows, each of so many ``rows``; each has its own scratch space."""
+    """Parts ``start`` to ``stop`` of all rows; each part has ``rows`` rows and its own scratch memory."""
     number = x.dtype.type
     weights = 0.0  # of all classes together
     if smoothing:
@@ -271,7 +271,7 @@ def _losses(
 
 @compiled
 def _add_up(targets: Any, weight: Any, ignore_index: int, loss: Any, reduced: Any, mean: bool) -> None:
-    """reduced ← the sum or the mean of the losses, and what dy is multiplied by to give the gradient of each."""
+    """reduced ← (the sum or mean of the losses, the factor from dy to the gradient of each loss)."""
     total, share = 0.0, 0.0
     for row in range(loss.size):
         total += loss[row]

@@ -19,7 +19,7 @@ from kobai.ops.dropout.philox import PHILOX_C, blocks_for, on_host, philox_bits,
 from kobai.xp import Array, xp_of
 
 CHUNK = 2048
-"""Numbers that are drawn at a time: they stay in the first-level cache."""
+"""Numbers drawn at a time, so that they stay in the first-level cache."""
 
 DRAWN, LIGHT = 1 << 17, 4 * GRAIN
 """Elements worth a thread where each needs a random number, 0.6 ns, and where it is only masked (see ``threads.GRAIN``)."""
@@ -71,7 +71,7 @@ def _dropout_numba(x: Array, p: float, source: Any) -> tuple[Array, Array]:
 def _drop(
     x: Any, first: Any, threshold: int, scale: float, words: Any, keep: Any, y: Any, size: int, start: int, stop: int
 ) -> None:
-    """Parts ``start`` to ``stop`` of all elements, each of ``size``; each has its own row of ``words``."""
+    """Parts ``start`` to ``stop`` of all elements; each part has ``size`` elements and its own row of ``words``."""
     number = x.dtype.type
     factor, least = number(scale), np.uint32(threshold)
     for part in range(start, stop):

@@ -4,8 +4,8 @@ Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 20
 numbers of 32 bits. Every engine gives the same bits – NumPy's generator in C, the ten rounds written out over arrays, a
 compiled loop, CUDA C – so that a dropout mask is the same on every device.
 
-Where a draw begins is told by three numbers: those that :func:`reserve` takes from a generator, which belong to the step
-and not to its program: a captured step draws from where the generator then is.
+A draw begins at three numbers, which :func:`reserve` takes from the generator. A replayed step reserves anew, so it continues
+from where the generator is then.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class _Reserve(dispatch.Count):
 
 
 def philox_bits(n: int, start: Any, like: Array) -> Array:
-    """``n`` uniform uint32 numbers from where :func:`reserve` said, shape (n,), on the device of the array ``like``."""
+    """``n`` uniform uint32 numbers from ``start`` (see :func:`reserve`), shape (n,), on the device of the array ``like``."""
     xp = xp_of(like)
     if type(like) in dispatch.HOST_TYPES:
         words = xp.empty(4 * blocks_for(n), np.uint64)
@@ -74,7 +74,7 @@ def philox_bits(n: int, start: Any, like: Array) -> Array:
 
 
 def on_host(start: Any) -> Array:
-    """What :func:`reserve` gave, as an array on the host."""
+    """The start from :func:`reserve` as an array on the host."""
     return np.array(start, np.uint64) if isinstance(start, tuple) else start
 
 

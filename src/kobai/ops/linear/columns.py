@@ -1,7 +1,7 @@
-"""What a dense layer does along the columns of its matrices (rows are samples): add the bias and activate, in place and in
-one pass; and in backward multiply by f′ and add up the columns, which is the bias's gradient, in one pass too.
+"""What a dense layer does along the columns of its matrices (rows are samples), each in one pass: forward, add the bias and
+activate in place; backward, multiply by f′ and sum the columns for the bias's gradient.
 
-Columns are added up over blocks of rows first, and the blocks' sums in float64: rounding errors do not grow with the rows.
+Columns are summed over blocks of rows, and the blocks' sums in float64, so that rounding errors do not grow with the rows.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from kobai.ops._sums import total as summed
 from kobai.xp import Array, xp_of
 
 NUMBERS: dict[str | None, int] = {"relu": 1, "sigmoid": 2, "tanh": 3}
-"""By which the compiled loops know the activations of :mod:`kobai.ops._epilogue`."""
+"""The activations of :mod:`kobai.ops._epilogue` as numbers for the compiled loops."""
 
 LIGHT = 4 * GRAIN
-"""Elements worth a thread here: they have a quarter of the work that ``GRAIN`` was measured with."""
+"""Elements worth a thread here, where each is a quarter of the work that ``GRAIN`` was measured with."""
 
 TALL, WIDE = 64, 1024
-"""Rows of a block, and columns that are done at a time: their sums stay in the first-level cache."""
+"""Rows of a block, and columns summed at a time, so that their sums stay in the first-level cache."""
 
 
 @kernel("y", "bias", halves=True, when=lambda y, bias, f: bias is not None and bias.size and f in _LOOPS)
@@ -46,7 +46,7 @@ def column_sums(dz: Array) -> Array:
 
 @kernel("dy", "y", when=lambda dy, y, activation, sums: sums and activation in NUMBERS)
 def activation_backward(dy: Array, y: Array, activation: str, sums: bool) -> tuple[Array, Array | None]:
-    """dz = dy · f′, given the value y = f(z), and the sums of its columns if they are wanted and cheap to have; (N, C)."""
+    """dz = dy · f′ from the value y = f(z), (N, C), and its column sums where they are wanted and cheap, else None."""
     fused = epilogue("gemm", activation)
     return (dy if fused is None else fused.backward(dy, y)), None
 

@@ -29,7 +29,7 @@ from kobai.ops.norm.layer_kernel import (
 from kobai.xp import Array, xp_of
 
 SHORT = 8
-"""Elements of a channel below which NumPy's loops over all channels are as good as compiled ones over one."""
+"""Elements of a channel below which NumPy is as fast as the compiled loops."""
 
 
 # --- reference --------------------------------------------------------------------------------------------------------
@@ -71,7 +71,7 @@ def _twin(
 
 # --- Numba ------------------------------------------------------------------------------------------------------------
 #
-# Places are counted without sign, see ops/batch_norm/loops.py.
+# Indices are unsigned, see ops/batch_norm/loops.py.
 
 _u = np.uint64
 

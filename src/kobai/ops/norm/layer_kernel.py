@@ -45,7 +45,7 @@ def standardized_backward(xp: Any, g: Array, xhat: Array, invstd: Array, centre:
 
 
 def _has_spread(x: Array, weight: Array | None, bias: Array | None, size: int, eps: float, centre: bool) -> bool:
-    """One element by itself is its own mean, and dx = 0: the twins' fused products and sums would leave a rounding error."""
+    """A single element is its own mean, so dx = 0; the twins' fused multiply-adds would leave a rounding error."""
     return x.size > 0 and not (centre and size == 1)
 
 
@@ -113,12 +113,12 @@ def _twin(
 
 # --- Numba ------------------------------------------------------------------------------------------------------------
 #
-# Places are counted without sign, see batch_norm.py.
+# Indices are unsigned, see ops/batch_norm/loops.py.
 
 _u = np.uint64
 
 _ROWS = 16
-"""Rows whose part in dw and db is added up in the dtype of x, before it is added to float64: that is half the work."""
+"""Rows whose part of dw and db is summed in the dtype of x before it is added in float64, for half the work."""
 
 
 @compiled
@@ -144,7 +144,7 @@ def _forward(x: Any, weight: Any, bias: Any, y: Any, kept: Any, centre: int, eps
 def _backward(
     dy: Any, x: Any, weight: Any, kept: Any, dx: Any, near: Any, sums: Any, centre: int, start: int, stop: int
 ) -> None:
-    """Slabs of rows, each with its own part of dw and db: ``sums`` (slabs, 2, D) and ``near``, of the dtype of x."""
+    """Slabs of rows, each with its own part of dw and db, in ``sums`` (slabs, 2, D) and in ``near``, in the dtype of x."""
     rows, n, last = x.shape[0], x.shape[1], _u(_ROWS - 1)
     nought = x.dtype.type(0)
     for slab in range(_u(start), _u(stop)):

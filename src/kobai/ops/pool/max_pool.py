@@ -19,10 +19,10 @@ from kobai.ops._windows import Windows
 from kobai.xp import Array, xp_of
 
 MOST = 255
-"""Elements of a kernel that a byte can tell apart, beside the one value that stands for none yet."""
+"""The largest kernel whose elements fit a byte; one value means "none yet"."""
 
 GRAIN = 1 << 16
-"""Elements of the input that are worth a thread: each is compared as often as windows meet it."""
+"""Elements of the input that are worth a thread; each is compared once per window that covers it."""
 
 
 @lru_cache(maxsize=256)
@@ -64,12 +64,12 @@ def backward(dy: Array, taken: Array, w: Windows) -> Array:
 
 
 def _is_2x2(w: Windows) -> bool:
-    """Whether these are the commonest windows, each with four elements of its own, whose loop is six times as fast."""
+    """Whether these are 2×2 windows side by side, the commonest kind, whose loop is six times as fast."""
     return w.kernel == w.stride == (2, 2) and w.dilation == (1, 1) and w.pads == ((0, 0),) * 2 and _fit(w)
 
 
 def _fit(w: Windows) -> bool:
-    """Whether no window reaches beyond the input, as the last ones do that were counted with ``ceil_mode``."""
+    """Whether no window reaches beyond the input, as the last ones may with ``ceil_mode``."""
     return all(2 * n <= size for n, size in zip(w.out, w.size, strict=True))
 
 
@@ -83,7 +83,7 @@ def _by_planes(loop: Any, w: Windows, images: Array, windows: Array, taken: Arra
 
 @compiled
 def _maxima(geometry: Any, x: Any, y: Any, taken: Any, start: int, stop: int) -> None:
-    """One element of the kernel after another, each for a whole row of windows: that vectorises."""
+    """One kernel element at a time for a whole row of windows, which vectorises."""
     height, width, kh, kw, sh, sw, dh, dw, ph, pw, oh, ow = geometry
     for plane in range(start, stop):
         image = x[plane * height * width : (plane + 1) * height * width]
@@ -161,7 +161,7 @@ def _maxima_2x2(geometry: Any, x: Any, y: Any, taken: Any, start: int, stop: int
 
 @compiled
 def _scatter_2x2(geometry: Any, dx: Any, dy: Any, taken: Any, start: int, stop: int) -> None:
-    """Each element of the image is written once, a maximum or not, vectors at a time."""
+    """Writes each element of the image once, a vector at a time."""
     height, width, oh, ow = geometry[0], geometry[1], geometry[10], geometry[11]
     size = dx.itemsize
     lanes = vector_width() // size
