@@ -54,12 +54,7 @@ REGISTRY: dict[str, Primitive] = {}
 
 
 def primitive(
-    *,
-    sample: Any,
-    kind: str = "",
-    half: str = "wide",
-    updates: Sequence[int] = (),
-    within: Callable[[Tensor], Tensor] | None = None,
+    *, sample: Any, kind: str = "", half: str = "wide", updates: Sequence[int] = (), within: Any = None
 ) -> Callable[[Callable[..., Any]], Callable[..., Tensor]]:
     """Declare a differentiable operation on raw arrays, see the top of this file.
 
@@ -71,8 +66,8 @@ def primitive(
     16-bit numbers overflows or loses digits; ``"device"``, so on the host, while the function's CUDA kernels do it
     themselves; ``"own"``, by the function as it is, which only moves elements or rounds each of them once.
     ``updates`` are the positions of arguments that the function writes into.
-    ``within`` is for an operation of one argument whose gradient holds for some arguments only, such as symmetric matrices:
-    it makes such an argument of any. The registry then has the operation after ``within``.
+    ``within`` is for an operation of one tensor whose gradient holds for some tensors only, such as symmetric matrices: it
+    makes one of those of any tensor, and the registry has the operation after it.
     """
     if half not in ("wide", "device", "own"):
         raise ValueError(f"primitive: expected half to be wide, device or own, got {half!r}")

@@ -1,7 +1,7 @@
 """``kobai.linalg``: inverses, systems, decompositions. Products are in ``ops/linear``.
 
-``inv``, ``solve``, ``det``, ``slogdet`` and ``cholesky`` are differentiable; the other decompositions raise rather than drop a
-gradient that was asked for.
+``inv``, ``solve``, ``det``, ``slogdet`` and ``cholesky`` are differentiable; the other decompositions raise if a gradient is
+wanted.
 """
 
 import numpy as np

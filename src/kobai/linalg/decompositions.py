@@ -1,4 +1,4 @@
-"""Decompositions and what follows from them, without gradients but for singular values: to ask for one is an error."""
+"""Decompositions and what follows from them. Only singular values have a gradient; asking for another is an error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kobai.xp import Array, xp_of
 
 
 def _plain(who: str, x: Tensor, *, square: bool = False) -> Array:
-    """Array of an operand of an operation that has no gradient here."""
+    """The array of an operand; NotImplementedError if its gradient is wanted."""
     matrices(who, x, square=square)
     if x.requires_grad and is_grad_enabled():
         raise NotImplementedError(f"{who}: the gradient is not implemented; use detach(), or no_grad()")
@@ -127,7 +127,7 @@ def pinv(A: Tensor, *, atol: Any = None, rtol: Any = None, hermitian: bool = Fal
 
 
 def _cut_off(array: Array, values: Array, atol: Any, rtol: Any) -> Any:
-    """max(atol, rtol · σ₁), up to which the singular ``values`` of matrices are taken for rounding errors of 0."""
+    """max(atol, rtol · σ₁), the cut-off up to which singular ``values`` count as 0."""
     if rtol is None:
         rtol = max(array.shape[-2:]) * float(np.finfo(array.dtype).eps) if atol is None else 0.0
     atol, rtol = (

@@ -78,7 +78,7 @@ def matrix_norm(
         return _norm(x, ord, dims, keepdim)
     if ord in (2, -2):
         values = svdvals(movedim(x, (rows, columns), (-2, -1)))
-        found = values.amin(-1) if ord < 0 else values.amax(-1) if values.shape[-1] else values.sum(-1)  # 0 of nothing
+        found = values.amin(-1) if ord < 0 else values.amax(-1) if values.shape[-1] else values.sum(-1)  # of none: 0
         return unsqueeze(unsqueeze(found, min(rows, columns)), max(rows, columns)) if keepdim else found
     inner, outer = (rows, columns) if abs(ord) == 1 else (columns, rows)
     sums = _norm(x, 1, inner, keepdim=True)

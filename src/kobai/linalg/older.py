@@ -1,4 +1,4 @@
-"""Linear algebra under PyTorch's older names, as functions of ``kobai`` and methods: the same as in :mod:`kobai.linalg`."""
+"""Linear algebra under PyTorch's older names: functions of ``kobai`` and methods that call :mod:`kobai.linalg`."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What the optimisers' updates share; each update stands beside its class, in the optimiser's own file.
+"""Formulas that the optimisers' updates share; each update itself is in its optimiser's file.
 
-An update is a formula on one element, of the parameter p, its gradient g and its state. Whatever depends only on the step
-(bias corrections, 1 − β) is computed by the optimiser in double precision and arrives among the numbers, so that no kernel
-reads a value back from the device and none needs a transcendental function: every operation is exactly rounded, and on NumPy
-the result is the same bit for bit however the arrays are cut into blocks.
+An update is a formula on one element: the parameter p, its gradient g and its state. What depends only on the step (bias
+corrections, 1 − β) is computed by the optimiser in double precision and passed as a number. So no kernel reads a value back
+from the device, none needs a transcendental function, every operation is exactly rounded, and on NumPy the bits do not depend
+on how the arrays are cut into blocks.
 """
 
 from __future__ import annotations

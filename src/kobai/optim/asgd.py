@@ -27,7 +27,7 @@ class ASGD(Optimizer):
         p̄ ← p̄ + μ(p − p̄)
         η = lr / (1 + λ·lr·t)^α,  μ = 1 / max(1, t − t₀)      (for the next step)
 
-    The mean p̄ stands in the state; the parameters themselves are p.
+    The mean p̄ is kept in the state; the parameters themselves are p.
 
     Arguments:
         params: tensors, ``(name, tensor)`` pairs or group dicts.

@@ -46,13 +46,13 @@ def options(arguments: dict[str, Any], *first: str) -> Group:
 
 
 def learning_rate(group: Group) -> float:
-    """``group["lr"]`` as a number, also where it is a tensor: what that holds now, in a replay of a captured step too."""
+    """``group["lr"]`` as a number; of a tensor the value that it holds now, in replays of a captured step too."""
     lr: float = number(group["lr"])
     return lr
 
 
 def set_learning_rate(group: Group, lr: float) -> None:
-    """Make ``lr`` the rate of a group. A tensor is written into, so that whoever shares it sees the new rate."""
+    """Set the rate of a group. A tensor is written into, so that everything that shares it sees the new rate."""
     present = group["lr"]
     if isinstance(present, Tensor):
         _host_memory(present)[...] = number(lr)
@@ -75,7 +75,7 @@ PLAIN_NUMBERS = frozenset((float, int, bool))
 
 
 def check_numbers(who: str, group: Group, numbers: tuple[Any, ...]) -> None:
-    """What a kernel is given of a group: NumPy would make NaN of None and a number of a string, silently."""
+    """TypeError for options that are no numbers: NumPy would silently make NaN of None, and a number of a string."""
     if any(not isinstance(value, Real) and getattr(value, "shape", None) != () for value in numbers):
         wrong = [
             f"{name} = {value!r}" for name, value in group.items() if value is None or isinstance(value, str | list)
@@ -84,8 +84,8 @@ def check_numbers(who: str, group: Group, numbers: tuple[Any, ...]) -> None:
 
 
 def _host_memory(tensor: Tensor) -> Array:
-    """The elements themselves, for what the host does in every step and replays do too: not among the step's operations."""
-    _ = tensor._array  # a step that is recorded, or run beside its replay, knows of it from now on
+    """The tensor's memory, for what the host does at every step and every replay, outside the recorded operations."""
+    _ = tensor._array  # tells a step that is being recorded, or run beside its replay
     array = tensor.__dict__["_array"]
     if not isinstance(array, np.ndarray) and (at_work := recorder()) is not None:
         at_work.host_read(
@@ -95,13 +95,13 @@ def _host_memory(tensor: Tensor) -> Array:
 
 
 class ParameterGroups:
-    """What :class:`~kobai.optim.Optimizer` knows of its parameters and their options."""
+    """The parameter groups of an :class:`~kobai.optim.Optimizer`: adding, checking, zeroing gradients."""
 
     defaults: dict[str, Any]
     param_groups: list[Group]
 
     _ranges: ClassVar[dict[str, tuple[float, bool]]] = {}
-    """Options that must be numbers from 0 to (upper end, whether the end is excluded); see the constants above."""
+    """Options that must be numbers from 0 to an upper end: name → (the end, whether it is excluded)."""
 
     def add_param_group(self, param_group: Group) -> None:
         """Add a group: a dict with ``"params"`` (a tensor or an iterable of them) and any options of its own."""
@@ -145,7 +145,7 @@ class ParameterGroups:
         self.param_groups.append(group)
 
     def _check(self, group: Group) -> None:
-        """Raise for options outside their ``_ranges``; a subclass with further conditions extends it."""
+        """Raise for options outside their ``_ranges``; subclasses with further conditions extend it."""
         for name, (high, open_end) in self._ranges.items():
             values = {name: group[name]}
             if name == "betas":

@@ -113,7 +113,7 @@ class LBFGS(Optimizer):
             slope = _number(g @ direction)
             if slope > -group["tolerance_change"]:
                 break
-            del state["d"]  # a closure that fails leaves the parameters in between: the next step begins without memory
+            del state["d"]  # if a closure fails, the parameters are in between: the next step starts without memory
             start = self._flat()
 
             def at(t: float, start: Array = start, direction: Array = direction) -> tuple[float, float, Array]:
@@ -160,7 +160,7 @@ class LBFGS(Optimizer):
             at += p.numel()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """As in every optimiser; also what Kobai saved before it took over PyTorch's names."""
+        """As in every optimiser; also reads states that Kobai saved before it took over PyTorch's names."""
         states = {key: _renamed(state) for key, state in state_dict.get("state", {}).items()}
         super().load_state_dict({**state_dict, "state": states} if states else state_dict)
 
@@ -197,7 +197,7 @@ def _number(x: Array) -> float:
 
 
 def _remember(state: State, s: Array, y: Array, most: int) -> None:
-    """Take a change of the parameters, s, and of the gradient, y, among the last ``most`` pairs."""
+    """Add the change of the parameters, s, and of the gradient, y, to the last ``most`` pairs."""
     ys = _number(y @ s)
     if ys <= 1e-10:  # the curvature is not positive, and H would not stay so
         return

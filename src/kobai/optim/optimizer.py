@@ -31,11 +31,11 @@ from kobai.xp import Array, asarray, device_of, xp_of
 State: TypeAlias = dict[str, Any]
 Batch: TypeAlias = tuple[Any, list[Tensor], list[State], list[Array]]
 
-# PyTorch's choices of engine, found in its saved parameter groups. They do not change the mathematics.
+# PyTorch's choice of implementation, saved in its parameter groups; it does not change the mathematics.
 _ENGINE_OPTIONS = ("foreach", "fused", "capturable", "differentiable")
 
 _NUMBERS: dict[str, Callable[[Any], Any]] = {"step": int, "mu_product": float, "eta": float, "mu": float}
-"""What PyTorch keeps as tensors in the state of its optimisers, and is a number here."""
+"""Entries of the state that are tensors in PyTorch and numbers here."""
 
 _UNFINISHED = "{}: define step(), or _kernel() and _numbers()"
 
@@ -110,7 +110,7 @@ class Optimizer(ParameterGroups):
             cls.step = _hooked(cls.__dict__["step"])  # type: ignore[method-assign]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_launchers": {}}  # they belong to these very arrays
+        return {**self.__dict__, "_launchers": {}}  # they hold the addresses of these arrays
 
     # --- the step -----------------------------------------------------------------------------------------------------
 
@@ -138,7 +138,7 @@ class Optimizer(ParameterGroups):
                 if at_work is not None and len(states) > 1:
                     at_work.guard(count.states_agree)
                 try:
-                    numbers = dispatch.numbers(count, _wide(like))
+                    numbers = dispatch.numbers(count, like if like.itemsize > 2 else "float32")
                     arrays = [p._array for p in tensors]
                     arrays += grads
                     for name in names:
@@ -156,10 +156,10 @@ class Optimizer(ParameterGroups):
         return loss
 
     def _batches(self, group: Group) -> list[Batch]:
-        """The parameters of a group that have a gradient, as (a dtype, parameters, their states, their gradients).
+        """The parameters of a group that have a gradient, in batches: (dtype, parameters, their states, their gradients).
 
-        Those together take the same numbers: their states agree in all that is no tensor. A parameter that occurs twice is
-        updated twice, one update after the other.
+        A batch takes the same numbers: its states agree in everything that is not a tensor. A parameter that occurs twice is
+        in two batches, so that its updates follow each other.
         """
         found: dict[Any, Batch] = {}
         last, batch = None, None
@@ -193,7 +193,7 @@ class Optimizer(ParameterGroups):
         return list(found.values())
 
     def _group_kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...], str]:
-        """The kernel of a group with its weight decay and direction, the names of its state arrays, the kind of decay."""
+        """A group's kernel with weight decay and direction, the names of its state arrays, and the kind of decay."""
         kernel, names = self._kernel(group)
         decay = ""
         if group.get("weight_decay", 0.0):
@@ -202,18 +202,18 @@ class Optimizer(ParameterGroups):
         return (kernel if before is None else kernel.after(before)), names, decay
 
     def _structure(self) -> tuple[Any, ...]:
-        """What a captured step rests on: it holds as long as this stays equal. Learning rates may change.
+        """What a captured step depends on: it is valid as long as this stays equal. Learning rates may change.
 
-        Groups and states are told apart by identity: those of a captured step live as long as it, for it counts their steps.
+        Groups and states are compared by identity; a captured step keeps its own alive, as it counts their steps.
         """
         groups = [(id(group), *self._group_kernel(group)) for group in self.param_groups]
         return *groups, *map(id, self.state.values())
 
     def _capture_watch(self, walk: Any) -> None:
-        """What a captured step of this optimizer rests on besides :meth:`_structure`: its parameters and its hooks.
+        """What else a captured step of this optimizer depends on, beside :meth:`_structure`: its parameters and its hooks.
 
-        Learning rates and other numbers are looked up anew by each replay; what a program's code itself reads of them is
-        watched like all else. A step that changes them is told by what they were before it.
+        Each replay looks learning rates and other numbers up anew. What the program's own code reads of them is watched like
+        everything else; where the step changes them, the values from before the step count.
         """
         walk.attributes(self, ("_step_pre_hooks", "_step_post_hooks"))
         for group in self.param_groups:
@@ -228,7 +228,7 @@ class Optimizer(ParameterGroups):
                 walk.watch(partial(map, group.get, options), options, "an option of the optimizer, ")
 
     def _state_array(self, p: Tensor, state: State, name: str) -> Array:
-        """The array ``name`` of a parameter's state; made if there is none yet."""
+        """The array ``name`` of a parameter's state, made if there is none yet."""
         tensor = state[name]
         if tensor is None:
             tensor = state[name] = zeros_like(p)
@@ -264,9 +264,9 @@ class Optimizer(ParameterGroups):
         raise NotImplementedError(_UNFINISHED.format(type(self).__name__))
 
     def _numbers(self, group: Group, state: State) -> tuple[float, ...]:
-        """The kernel's numbers at this step. ``state["step"]`` has been counted; other numbers in ``state`` may be moved on.
+        """The kernel's numbers at this step. ``state["step"]`` has been counted; other numbers in ``state`` may be updated.
 
-        Called once in every step, in the replays of a captured one too; it must not look at arrays.
+        Called once per step, in replays of a captured step too; it must not read arrays.
         """
         raise NotImplementedError(_UNFINISHED.format(type(self).__name__))
 
@@ -283,7 +283,7 @@ class Optimizer(ParameterGroups):
     def state_dict(self) -> dict[str, Any]:
         """``{"state": {index: state}, "param_groups": [...]}`` with parameters as indices in order of the groups.
 
-        Tensors in it are the optimiser's own, not copies. The format is PyTorch's, but for ``step``, an int here.
+        Tensors in it are the optimiser's own, not copies. The format is PyTorch's, except that ``step`` is an int.
         """
         index: dict[int, int] = {}
         groups: list[Group] = []
@@ -326,7 +326,7 @@ class Optimizer(ParameterGroups):
             if key in by_index:
                 p = by_index[key]
                 state[p] = {name: self._restore(name, value, p) for name, value in values.items()}
-            else:  # an own optimiser may keep state that belongs to no parameter
+            else:  # a user's optimiser may keep state that belongs to no parameter
                 state[key] = deepcopy(values)
         self.state, self.param_groups = state, groups
         self._launchers.clear()
@@ -354,12 +354,12 @@ class Optimizer(ParameterGroups):
 
 @cache
 def _item(name: str) -> Callable[[Any], Any]:
-    """``state[name]``: the same function for every state, so that all of them are compared together."""
+    """``state[name]``: one function for all states, so that they are compared together."""
     return itemgetter(name)
 
 
 class _Step(dispatch.Count):
-    """One step in the states of a batch, which agree: counts it, and gives the kernel's numbers for it."""
+    """One step in the states of a batch, which agree: counts the step and computes the kernel's numbers."""
 
     __slots__ = ("decay", "group", "on_host", "optimizer", "states")
 
@@ -368,7 +368,7 @@ class _Step(dispatch.Count):
         self.on_host = [_item(name) for name, value in states[0].items() if not isinstance(value, Tensor)]
 
     def states_agree(self) -> bool:
-        """Whether all states still have the numbers of the first: a step elsewhere may have left some parameters out."""
+        """Whether all states still have the first one's numbers: a step elsewhere may have skipped some parameters."""
         try:
             columns = [list(map(get, self.states)) for get in self.on_host]
         except KeyError:
@@ -419,11 +419,6 @@ def _counted(params: list[Tensor]) -> list[tuple[Tensor, int]]:
         counted.append((p, seen.get(id(p), 0)))
         seen[id(p)] = seen.get(id(p), 0) + 1
     return counted
-
-
-def _wide(dtype: Any) -> Any:
-    """The dtype in which a kernel for elements of ``dtype`` takes numbers."""
-    return dtype if dtype.itemsize > 2 else "float32"
 
 
 def _hooked(step: Callable[..., Any]) -> Callable[..., Any]:

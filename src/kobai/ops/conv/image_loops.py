@@ -211,10 +211,8 @@ def convolution(job: int, part: int, scratch: int) -> None:
         for first in range(0, windows // line, at_once):
             last = min(first + at_once, windows // line)
             wide = count * (last - first) * line
-            x = columns
-            if direct:
-                x = images
-            elif kind != BACKWARD:
+            x = images if direct else columns
+            if kind != BACKWARD and not direct:
                 visit(job, images, count, first, last, columns, 0)
             y, y_row = load(job + CONV.y) + (image * filters * windows + first * line) * size, windows * size
             if together > 1:

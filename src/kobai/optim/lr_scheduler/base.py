@@ -23,7 +23,7 @@ EPOCH_WARNING = (
 
 
 def at_every_step(step: F) -> F:
-    """Decorator of a ``step``: inside a captured step it is done at every replay, like the rest."""
+    """Decorator of a scheduler's ``step``: inside a captured step, every replay does it too."""
 
     @wraps(step)
     def hosted(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -33,7 +33,7 @@ def at_every_step(step: F) -> F:
 
 
 class _Step(Count):
-    """One step of a schedule, with those that it is made of: all of it, or, if it fails, nothing."""
+    """One step of a schedule and its parts: done as a whole or, if it fails, undone."""
 
     __slots__ = ("scheduler", "step")
 
@@ -63,7 +63,7 @@ class _Step(Count):
             state.update(before)
             for name in [name for name in state if name not in before]:
                 del state[name]
-        for group, lr in rates:  # what a tensor held
+        for group, lr in rates:  # a tensor gets its old value back
             set_learning_rate(group, lr)
 
 
@@ -79,7 +79,7 @@ class LRScheduler:
 
     Arguments:
         optimizer: its groups get the key ``initial_lr`` beside ``lr``.
-        last_epoch: −1 to start, else the epoch to go on from (the groups must then have ``initial_lr``).
+        last_epoch: −1 to start, else the epoch to resume from (the groups must then have ``initial_lr``).
 
     Errors: TypeError for what is no Optimizer; KeyError for ``last_epoch`` ≥ 0 without ``initial_lr``.
 
@@ -98,7 +98,7 @@ class LRScheduler:
 
     _is_initial: bool = False
     _parts: ClassVar[tuple[str, ...]] = ()
-    """Attributes that are saved by what they are made of: schedules or a user's functions, one or a list of them."""
+    """Attributes that are schedules or a user's functions, one or a list, and are saved by their own state."""
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         check_optimizer(self, optimizer)
@@ -170,23 +170,23 @@ class LRScheduler:
         return [lr * factor for lr in self.base_lrs]
 
     def get_last_lr(self) -> list[float]:
-        """The learning rates that the last step set, one per group."""
+        """The learning rates set by the last step, one per group."""
         return self._last_lr
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but the optimiser (and plain functions) that going on from here needs."""
+        """Everything needed to resume from here, except the optimiser and plain functions."""
         saved = {key: value for key, value in self.__dict__.items() if key not in ("optimizer", *self._parts)}
         return {**saved, **{name: _saved(self.__dict__[name]) for name in self._parts}}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from a saved state; the optimiser's own (with its learning rates) is loaded separately."""
+        """Resume from a saved state; the optimiser's state, with its learning rates, is loaded separately."""
         self.__dict__.update({key: value for key, value in state_dict.items() if key not in self._parts})
         for name in self._parts:
             _load(self.__dict__[name], state_dict[name])
 
 
 def _saved(part: Any) -> Any:
-    """The state of a schedule; of a callable object its attributes; nothing of a plain function."""
+    """The state of a schedule, the attributes of a callable object, None for a plain function."""
     if isinstance(part, list):
         return [_saved(each) for each in part]
     if isinstance(part, LRScheduler):
