@@ -38,21 +38,25 @@ def need_vectors(who: str, shape: tuple[int, ...], dtype: Any, **vectors: Tensor
             raise RuntimeError(f"{who}: expected {name} of {dtype} as the input, got {vector.dtype}")
 
 
+def _case(*shape: int, running: bool = False, weight: bool = True, bias: bool = True, **options: Any) -> Any:
+    """A sample: input, running mean and variance, weight and bias of three channels."""
+
+    def draw(rng: np.random.Generator) -> tuple[Any, ...]:
+        moments = (rng.normal(size=3), rng.uniform(0.5, 2, 3)) if running else (None, None)
+        vectors = [rng.normal(size=3) if given else None for given in (weight, bias)]
+        return rng.uniform(-2, 2, shape), *moments, *vectors, options
+
+    return draw
+
+
 @primitive(
     sample=[
-        lambda rng: (rng.uniform(-2, 2, (6, 3)), None, None, rng.normal(size=3), rng.normal(size=3)),
-        lambda rng: (rng.uniform(-2, 2, (4, 3, 2)), None, None, rng.normal(size=3), None),
-        lambda rng: (rng.uniform(-2, 2, (2, 3, 2, 2)), None, None, None, rng.normal(size=3)),
-        lambda rng: (
-            rng.uniform(-2, 2, (6, 3)),
-            None,
-            None,
-            rng.normal(size=3),
-            rng.normal(size=3),
-            {"activation": "relu"},
-        ),
-        lambda rng: (rng.uniform(-2, 2, (4, 3, 2)), None, None, None, None, {"activation": "tanh"}),
-        lambda rng: (rng.uniform(-2, 2, (0, 3, 2, 2)), *_statistics(rng), rng.normal(size=3), rng.normal(size=3)),
+        _case(6, 3),
+        _case(4, 3, 2, bias=False),
+        _case(2, 3, 2, 2, weight=False),
+        _case(6, 3, activation="relu"),
+        _case(4, 3, 2, weight=False, bias=False, activation="tanh"),
+        _case(0, 3, 2, 2, running=True),
     ],
     updates=(1, 2),
 )
@@ -79,16 +83,10 @@ def _batch_norm(
 
 @primitive(
     sample=[
-        lambda rng: (rng.uniform(-2, 2, (6, 3)), *_statistics(rng), rng.normal(size=3), rng.normal(size=3)),
-        lambda rng: (rng.uniform(-2, 2, (2, 3, 2, 2)), *_statistics(rng), None, None),
-        lambda rng: (
-            rng.uniform(-2, 2, (4, 3, 2)),
-            *_statistics(rng),
-            rng.normal(size=3),
-            None,
-            {"activation": "relu"},
-        ),
-        lambda rng: (rng.uniform(-2, 2, (0, 3)), *_statistics(rng), rng.normal(size=3), rng.normal(size=3)),
+        _case(6, 3, running=True),
+        _case(2, 3, 2, 2, running=True, weight=False, bias=False),
+        _case(4, 3, 2, running=True, bias=False, activation="relu"),
+        _case(0, 3, running=True),
     ]
 )
 def _batch_norm_eval(
@@ -130,11 +128,6 @@ def _batch_norm_eval(
         )
 
     return y, vjp
-
-
-def _statistics(rng: np.random.Generator) -> tuple[Any, Any]:
-    """Running mean and variance of three channels."""
-    return rng.normal(size=3), rng.uniform(0.5, 2, 3)
 
 
 def batch_norm(

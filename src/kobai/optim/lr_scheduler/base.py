@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from types import FunctionType
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from kobai.engine.dispatch import Count, on_host
+from kobai.errors import nearest
 from kobai.optim.groups import learning_rate, number, set_learning_rate
 from kobai.optim.optimizer import Optimizer
 
@@ -209,6 +210,12 @@ def check_optimizer(scheduler: object, optimizer: object) -> None:
     """TypeError for what is no optimiser."""
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"{type(scheduler).__name__}: expected an Optimizer, got {type(optimizer).__name__}")
+
+
+def check_known(scheduler: object, name: str, value: str, known: Iterable[str]) -> None:
+    """ValueError for an option that is not one of the ``known`` words."""
+    if value not in known:
+        raise ValueError(f"{type(scheduler).__name__}: unknown {name} {value!r}.{nearest(value, known)}")
 
 
 def present_lrs(optimizer: Optimizer) -> list[float]:

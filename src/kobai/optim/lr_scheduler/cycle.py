@@ -6,9 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from kobai.errors import nearest
 from kobai.optim.groups import Group, set_learning_rate
-from kobai.optim.lr_scheduler.base import LRScheduler, per_group
+from kobai.optim.lr_scheduler.base import LRScheduler, check_known, per_group
 from kobai.optim.optimizer import Optimizer
 
 
@@ -100,10 +99,7 @@ class OneCycleLR(_Cycle):
             raise ValueError(f"OneCycleLR: expected total_steps as an int >= 1, got {total_steps!r}")
         if not 0 <= pct_start <= 1:
             raise ValueError(f"OneCycleLR: expected pct_start in [0, 1], got {pct_start}")
-        if anneal_strategy not in _ANNEAL:
-            raise ValueError(
-                f"OneCycleLR: unknown anneal_strategy {anneal_strategy!r}.{nearest(anneal_strategy, _ANNEAL)}"
-            )
+        check_known(self, "anneal_strategy", anneal_strategy, _ANNEAL)
         self.total_steps = total_steps
         self._anneal_func_type = anneal_strategy
         peak, last = float(pct_start * total_steps) - 1, float(total_steps - 1)
@@ -199,13 +195,9 @@ class CyclicLR(_Cycle):
         max_momentum: float = 0.9,
         last_epoch: int = -1,
     ) -> None:
-        modes = ("triangular", "triangular2", "exp_range")
-        if scale_fn is None and mode not in modes:
-            raise ValueError(f"CyclicLR: unknown mode {mode!r}.{nearest(mode, modes)}")
-        if scale_mode not in ("cycle", "iterations"):
-            raise ValueError(
-                f"CyclicLR: unknown scale_mode {scale_mode!r}.{nearest(scale_mode, ('cycle', 'iterations'))}"
-            )
+        if scale_fn is None:
+            check_known(self, "mode", mode, ("triangular", "triangular2", "exp_range"))
+        check_known(self, "scale_mode", scale_mode, ("cycle", "iterations"))
         base_lrs = per_group(self, "base_lr", base_lr, optimizer)
         if last_epoch == -1:
             for group, lr in zip(optimizer.param_groups, base_lrs, strict=True):

@@ -6,9 +6,8 @@ import math
 import warnings
 from typing import Any, SupportsFloat
 
-from kobai.errors import nearest
 from kobai.optim.groups import learning_rate, set_learning_rate
-from kobai.optim.lr_scheduler.base import EPOCH_WARNING, LRScheduler, at_every_step, per_group, present_lrs
+from kobai.optim.lr_scheduler.base import EPOCH_WARNING, LRScheduler, at_every_step, check_known, per_group, present_lrs
 from kobai.optim.optimizer import Optimizer
 
 
@@ -49,11 +48,8 @@ class ReduceLROnPlateau(LRScheduler):
     ) -> None:
         if factor >= 1.0:
             raise ValueError(f"ReduceLROnPlateau: expected factor < 1, got {factor}")
-        if mode not in ("min", "max"):
-            raise ValueError(f"ReduceLROnPlateau: unknown mode {mode!r}.{nearest(mode, ('min', 'max'))}")
-        if threshold_mode not in ("rel", "abs"):
-            hint = nearest(threshold_mode, ("rel", "abs"))
-            raise ValueError(f"ReduceLROnPlateau: unknown threshold_mode {threshold_mode!r}.{hint}")
+        check_known(self, "mode", mode, ("min", "max"))
+        check_known(self, "threshold_mode", threshold_mode, ("rel", "abs"))
         self.optimizer = optimizer
         self.mode, self.threshold, self.threshold_mode = mode, threshold, threshold_mode
         self.factor, self.patience, self.cooldown, self.eps = factor, patience, cooldown, eps
