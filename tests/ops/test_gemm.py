@@ -1,4 +1,4 @@
-"""``kernels.gemm`` on the host libraries; ``tests/cuda/test_cublaslt.py`` has the same for cuBLASLt."""
+"""``gemm`` and ``product_and_sums`` on the host libraries; ``tests/cuda/test_cublaslt.py`` has the same for cuBLASLt."""
 
 import numpy as np
 import pytest

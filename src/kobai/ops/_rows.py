@@ -1,4 +1,4 @@
-"""What is done along the rows of a matrix, (N, C): reductions (N, C) → (N,), and how compiled loops go through the rows."""
+"""Rows of a matrix (N, C): reductions to (N,), exponentials, and the splitting of compiled loops among threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adadelta."""
+"""Adadelta: steps in the unit of the parameters."""
 
 from __future__ import annotations
 

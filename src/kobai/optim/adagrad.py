@@ -1,4 +1,4 @@
-"""AdaGrad."""
+"""AdaGrad: steps that shrink with the sum of squared gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RAdam."""
+"""RAdam: Adam with a rectified scale in the first steps."""
 
 from __future__ import annotations
 

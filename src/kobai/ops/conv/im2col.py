@@ -1,7 +1,7 @@
-"""Windows as columns of a matrix (im2col), and columns added back to where they came from (col2im), its transpose.
+"""Windows as columns of a matrix (im2col), and its transpose, which adds columns back to where they came from (col2im).
 
-A column holds the C·k elements that one window meets, k of them in the kernel. Columns may have any order, given as an array
-(n, C, k, *out) that may be a view.
+A column holds the C·k elements that one window covers, k being the elements of the kernel. Columns are an array
+(n, C, k, *out), which may be a view, so that they lie in memory in any order.
 """
 
 from __future__ import annotations

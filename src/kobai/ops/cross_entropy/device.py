@@ -1,6 +1,6 @@
-"""Cross-entropy and the negative log-likelihood in CUDA C: a block for each row, then one block that adds the losses up.
+"""Cross-entropy and the negative log-likelihood in CUDA C: a block for each row, then one block that sums the losses.
 
-What is computed, and how it is divided between forward and backward, is in ``cross_entropy.py``.
+The mathematics, and what forward keeps for backward, is in ``kernel.py``.
 """
 
 from __future__ import annotations

@@ -3,12 +3,12 @@
 
 With m = maxⱼ xⱼ and s = Σⱼ e^(xⱼ − m), the loss of a row with target class t is ln s − (x_t − m) and its gradient
 e^(x − m) / s − onehot(t). The fast forms keep m and 1/s of every row and compute the exponentials a second time in backward:
-that takes less time than to write the probabilities to memory and read them again, and no memory.
+that is faster than writing the probabilities to memory and reading them again, and takes no memory.
 
 Class weights w, label smoothing ε and ignored rows: the loss is (1 − ε) w_t l_t + ε/C Σⱼ wⱼ lⱼ with lⱼ = ln s − (xⱼ − m), or 0
 where t is ``ignore_index``. ``mean`` divides the sum of all by that of the w_t; where that is 0 (all targets ignored) it is
-nan, with gradient 0. A target outside [0, C) raises IndexError: on a device when a result is read,
-and until then its loss is nan.
+nan, with gradient 0. A target outside [0, C) raises IndexError; on a device its loss is nan, and the error comes when a
+result is read.
 """
 
 from __future__ import annotations

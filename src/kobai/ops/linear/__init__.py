@@ -1,4 +1,4 @@
-"""Matrix products: ``matmul`` and its relatives, the dense layer, and Einstein summation."""
+"""Matrix products: ``matmul`` and its relatives, and the dense layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schedules given by a factor per epoch: LambdaLR, MultiplicativeLR, StepLR, MultiStepLR, ConstantLR, LinearLR, …"""
+"""Schedules with a factor for each epoch: by a function, in steps, linear, exponential, polynomial."""
 
 from __future__ import annotations
 
