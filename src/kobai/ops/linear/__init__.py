@@ -167,19 +167,17 @@ def _product(who: str, form: str, input: Tensor, other: Tensor) -> Tensor:
     return _matmul(input, other)
 
 
-def _ranked(who: str, form: str, rank_a: int, rank_b: int) -> Any:
-    def product(input: Tensor, other: Tensor) -> Tensor:
-        need_tensor(who, input, other)
-        if input.ndim != rank_a or other.ndim != rank_b:
-            raise RuntimeError(
-                f"{who}: expected tensors of {rank_a} and {rank_b} dimensions, "
-                f"got shapes {tuple(input.shape)} and {tuple(other.shape)}"
-            )
-        if rank_a == 3 and input.shape[0] != other.shape[0]:
-            raise RuntimeError(f"{who}: expected equal batch sizes, got {input.shape[0]} and {other.shape[0]}")
-        return _product(who, form, input, other)
-
-    return product
+def _ranked(who: str, form: str, rank_a: int, rank_b: int, input: Tensor, other: Tensor) -> Tensor:
+    """The product of tensors of these numbers of dimensions."""
+    need_tensor(who, input, other)
+    if input.ndim != rank_a or other.ndim != rank_b:
+        raise RuntimeError(
+            f"{who}: expected tensors of {rank_a} and {rank_b} dimensions, "
+            f"got shapes {tuple(input.shape)} and {tuple(other.shape)}"
+        )
+    if rank_a == 3 and input.shape[0] != other.shape[0]:
+        raise RuntimeError(f"{who}: expected equal batch sizes, got {input.shape[0]} and {other.shape[0]}")
+    return _product(who, form, input, other)
 
 
 @method
@@ -191,7 +189,7 @@ def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
     tensor([[2, 1],
             [4, 3]])
     """
-    return into("mm", out, _mm(input, mat2))
+    return into("mm", out, _ranked("mm", "(n, k) and (k, m)", 2, 2, input, mat2))
 
 
 @method
@@ -202,7 +200,7 @@ def bmm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
     >>> kobai.bmm(kobai.ones(5, 2, 3), kobai.ones(5, 3, 4)).shape
     kobai.Size([5, 2, 4])
     """
-    return into("bmm", out, _bmm(input, mat2))
+    return into("bmm", out, _ranked("bmm", "(b, n, k) and (b, k, m)", 3, 3, input, mat2))
 
 
 @method
@@ -213,7 +211,7 @@ def mv(input: Tensor, vec: Tensor, *, out: Tensor | None = None) -> Tensor:
     >>> kobai.mv(kobai.tensor([[1, 2], [3, 4]]), kobai.tensor([1, 10]))
     tensor([21, 43])
     """
-    return into("mv", out, _mv(input, vec))
+    return into("mv", out, _ranked("mv", "(n, k) and (k)", 2, 1, input, vec))
 
 
 @method
@@ -224,13 +222,7 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
     >>> kobai.dot(kobai.tensor([1, 2, 3]), kobai.tensor([1, 0, 2]))
     tensor(7)
     """
-    return _dot(input, tensor)  # type: ignore[no-any-return]
-
-
-_mm = _ranked("mm", "(n, k) and (k, m)", 2, 2)
-_bmm = _ranked("bmm", "(b, n, k) and (b, k, m)", 3, 3)
-_mv = _ranked("mv", "(n, k) and (k)", 2, 1)
-_dot = _ranked("dot", "vectors of one length", 1, 1)
+    return _ranked("dot", "vectors of one length", 1, 1, input, tensor)
 
 
 @method
