@@ -172,7 +172,8 @@ def _on_host(
     each, mean, smoothing = reduction == "none", reduction == "mean", float(smoothing)
     sums = flat_indices(targets), w, ignore_index, loss, reduced, mean
     args = rows.reshape(-1), *sums[:3], smoothing, scratch, stats, *sums[3:], columns, -(-m // parts)
-    launch(_looking, "cross_entropy", targets, columns, ignore_index, split, _losses, parts, 1, *args)
+    call = (_losses, *args, 0, 1) if parts == 1 else (split, _losses, parts, 1, *args)
+    launch(_looking, "cross_entropy", targets, columns, ignore_index, *call)
     if parts > 1:
         launch(_add_up, *sums)
 
