@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import tracemalloc
+from types import SimpleNamespace
 
 import pytest
 
@@ -53,5 +54,5 @@ def launches(monkeypatch) -> list:
 
             return np.array(compute(), dtype)
 
-    monkeypatch.setitem(xp.recorders, threading.get_ident(), Noting())
+    monkeypatch.setitem(xp.sessions, threading.get_ident(), SimpleNamespace(recorder=Noting()))
     return noted

@@ -47,7 +47,7 @@ def in_threads(*tasks: Callable[[], Any]) -> list[Any]:
 def nothing_is_left():
     yield
     assert kobai.is_grad_enabled()
-    assert not xp.recorders
+    assert not xp.sessions
     assert "_array" not in Tensor.__dict__
     assert Tensor._grad is None
 
@@ -153,7 +153,7 @@ def test_other_threads_see_plain_arrays_of_what_a_step_touches_and_makes(gates):
     def look():
         assert begun.acquire(timeout=60)
         try:
-            assert len(xp.recorders) == 1
+            assert len(xp.sessions) == 1
             return [(type(tensor._array), (tensor * 2).tolist()) for tensor in (layer.weight, layer.weight.grad)]
         finally:
             seen.release()

@@ -150,11 +150,10 @@ class Problem:
 
     def check(self, again: Callable[..., Any]) -> None:
         """After an interruption: what was done is counted, nothing is locked or switched over, and a step is right."""
-        assert not xp.recorders
-        assert not session._sessions
+        assert not xp.sessions
         assert "_array" not in Tensor.__dict__
         assert Tensor._grad is None
-        assert not session._watching.locked()
+        assert not session._switching.locked()
         assert not threads.pool.free.locked()
         assert not blas._held.threads
         assert not blas._held.lock.locked()

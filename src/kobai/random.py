@@ -55,7 +55,7 @@ class Generator:
         """Restart both streams from ``seed`` (an integer, taken modulo 2⁶⁴)."""
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
             raise TypeError(f"manual_seed: expected an integer, got {seed!r}")
-        if xp.recorders and (recorder := xp.recorder()) is not None:
+        if xp.sessions and (recorder := xp.recorder()) is not None:
             recorder.host_seed()
         self._seed = int(seed) % 2**64
         self._numpy = np.random.Generator(np.random.PCG64(self._seed))
@@ -67,7 +67,7 @@ class Generator:
     @property
     def numpy(self) -> np.random.Generator:
         """The host stream."""
-        if xp.recorders and (recorder := xp.recorder()) is not None:
+        if xp.sessions and (recorder := xp.recorder()) is not None:
             recorder.host_draw()
         return self._numpy
 

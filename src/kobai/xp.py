@@ -322,31 +322,14 @@ def available_backends() -> dict[str, str]:
 
 # --- recording --------------------------------------------------------------------------------------------------------
 
-recorders: dict[int, Any] = {}
-"""The recorders at work (``kobai.capture.rules``) by the threads whose steps they record. Empty nearly always: then asking
-costs no more than a look at a variable. Entries come and go in ``Rules`` alone."""
+sessions: dict[int, Any] = {}
+"""What is at work in which thread: the sessions (``kobai.capture.session``) by thread. Empty nearly always: then asking
+costs no more than a look at a variable. Entries come and go in ``Session`` alone."""
 
 
 def recorder() -> Any:
-    """The recorder of the step that this thread is recording at this moment, None if it records none."""
-    return recorders.get(get_ident()) if recorders else None
-
-
-def _recording() -> Any:
-    """While this thread records a step on the host: the namespace whose functions note what they do; else None."""
-    at_work = recorder()
-    return None if at_work is None else at_work.namespace
-
-
-def _only_this_thread() -> None:
-    """In a forked child the parent's other threads do not exist."""
-    for thread in [*recorders]:
-        if thread != get_ident():
-            del recorders[thread]
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_only_this_thread)
+    """What records in this thread at this moment: the recorder of its session, None if it has none."""
+    return getattr(sessions.get(get_ident()), "recorder", None) if sessions else None
 
 
 # --- making and moving ------------------------------------------------------------------------------------------------
@@ -355,7 +338,7 @@ if hasattr(os, "register_at_fork"):
 def namespace(where: device | str | None = None) -> Any:
     """Namespace that makes arrays on ``where`` (default: the default device)."""
     target = default_device() if where is None else device(where)
-    if recorders and target.type == "cpu" and (noting := _recording()) is not None:
+    if sessions and target.type == "cpu" and (noting := getattr(recorder(), "namespace", None)) is not None:
         return noting
     return _ready(_of_device(target))
 
@@ -377,7 +360,7 @@ def asarray(obj: Any, dtype: Any = None, device: device | str | None = None) -> 
         return move(obj if dtype is None else obj.astype(dtype, copy=False), device)
     host = np.asarray(obj, dtype=dtype)
     target = default_device() if device is None else device
-    if recorders and str(target) == "cpu" and (noting := _recording()) is not None:
+    if sessions and str(target) == "cpu" and (noting := getattr(recorder(), "namespace", None)) is not None:
         return noting.asarray(host)
     return move(host, target)
 

@@ -11,7 +11,9 @@ import pytest
 
 from kobai import xp
 from kobai.capture import graph
-from kobai.capture.graph import FEED, WORDS, CudaRecorder, Graph, Uncaptured
+from kobai.capture.graph import FEED, WORDS, CudaRecorder, Graph
+from kobai.capture.rules import Uncaptured
+from kobai.capture.session import Session
 from kobai.cuda import cublaslt
 from kobai.engine import dispatch, faults
 from kobai.errors import CaptureError
@@ -101,8 +103,7 @@ def device(monkeypatch):
 
 def capture(step):
     recorder = CudaRecorder()
-    with recorder:
-        return Graph.capture(step, device="cuda", recorder=recorder)
+    return Session(recorder).within(lambda: Graph.capture(step, device="cuda", recorder=recorder))
 
 
 def test_numbers_are_computed_once_for_every_replay(device):
@@ -208,7 +209,7 @@ def test_a_failed_step_ends_the_capture_and_raises_what_it_raised(device, error)
     assert gc.isenabled()
     assert Stream.current is None
     assert graph._streams[0].notes is None
-    assert not xp.recorders
+    assert not xp.sessions
     capture(lambda: None).replay()
 
 
@@ -224,7 +225,7 @@ def test_what_cuda_refuses_names_the_line(device):
 
 def test_a_host_read_raises_even_where_failures_are_let_pass(device):
     recorder = CudaRecorder(lenient=True)
-    with recorder, pytest.raises(CaptureError, match=r"item\(\) reads a value of shape \(\)"):
+    with pytest.raises(CaptureError, match=r"item\(\) reads a value of shape \(\)"):
         recorder.host_read("item()", np.zeros(()))
 
 
@@ -261,10 +262,9 @@ def test_a_step_whose_capture_failed_can_be_run_without_counting_twice(device):
         seen.append([float(n[0]) for n in numbers])
 
     recorder = CudaRecorder()
-    with pytest.raises(CaptureError), recorder:
-        Graph.capture(lambda: step(True), device="cuda", recorder=recorder)
+    with pytest.raises(CaptureError):
+        Session(recorder).within(lambda: Graph.capture(lambda: step(True), device="cuda", recorder=recorder))
     assert (count, moved) == ([2], [1])
-    with Uncaptured(recorder):
-        step(True)
+    Session(Uncaptured(recorder.done)).within(lambda: step(True))
     assert seen == [[1, 2, 3]]
     assert (count, moved) == ([3], [2])

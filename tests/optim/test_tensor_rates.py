@@ -9,7 +9,9 @@ from test_lr_scheduler import BY_HAND
 
 import kobai
 from kobai import optim
-from kobai.capture.graph import CudaRecorder, Uncaptured
+from kobai.capture.graph import CudaRecorder
+from kobai.capture.rules import Uncaptured
+from kobai.capture.session import Session
 from kobai.engine import dispatch
 from kobai.errors import CaptureError
 from kobai.optim import lr_scheduler as s
@@ -135,10 +137,9 @@ def test_one_on_a_device_cannot_be_read_while_its_step_is_captured():
         group = {"lr": kobai.tensor(0.5)}
     assert learning_rate(group) == 0.5
     recorder = CudaRecorder(lenient=True)
-    with pytest.raises(CaptureError, match="keep it on the CPU"), recorder:
-        learning_rate(group)
-    with Uncaptured(recorder):  # the step as it is
-        assert learning_rate(group) == 0.5
+    with pytest.raises(CaptureError, match="keep it on the CPU"):
+        Session(recorder).within(lambda: learning_rate(group))
+    assert Session(Uncaptured(recorder.done)).within(lambda: learning_rate(group)) == 0.5  # the step as it is
 
 
 # --- schedules --------------------------------------------------------------------------------------------------------

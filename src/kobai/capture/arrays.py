@@ -19,7 +19,7 @@ from kobai.xp import recorder
 def active() -> Any:
     """The recorder at work in this thread."""
     at_work = recorder()
-    if at_work is None:
+    if getattr(at_work, "namespace", None) is not namespace:
         raise CaptureError(
             "captured step: an array of a step was used by another thread while it was being recorded, or afterwards"
         )

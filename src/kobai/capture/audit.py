@@ -18,7 +18,7 @@ import numpy as np
 
 from kobai.capture.guards import UNSET
 from kobai.capture.kinds import in_cell
-from kobai.capture.rules import Rules
+from kobai.capture.rules import Uncaptured
 from kobai.capture.session import Replay, Session, map_tensors
 from kobai.capture.watch import Watch, leaves
 from kobai.core.tensor import Tensor
@@ -69,7 +69,7 @@ class _Audit(Session):
     """One eager run of a step, what it touched, and what that was before and afterwards."""
 
     def __init__(self, replay: Replay, step: Any, args: Any, kwargs: Any, inputs: list[Tensor]) -> None:
-        super().__init__(Rules(), [])
+        super().__init__(Uncaptured())
         self.program, self.step, self.args, self.kwargs, self.arguments = replay, step, args, kwargs, inputs
         self.name = getattr(step, "__name__", "step")
         self.raised: BaseException | None = None
@@ -91,12 +91,9 @@ class _Audit(Session):
         result: Any = None
         try:
             try:
-                self._watch()
-                result = self.step(*self.args, **self.kwargs)
+                result = self.within(lambda: self.step(*self.args, **self.kwargs))
             except BaseException as error:
                 self.raised = error
-            finally:
-                self._end()
             self.after = {k: (t, t.__dict__["_array"].copy()) for k, (t, *_) in self.before.items()}
             for key, (leaf, _) in self.grads.items():
                 grad = leaf._grad

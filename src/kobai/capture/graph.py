@@ -130,10 +130,6 @@ class CudaRecorder(Rules):
         """Every replay does this on the host before it is queued, and sends the numbers."""
         self.feeds.append((compute, place))
 
-    def launch(self, kernel: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        """See :func:`kobai.engine.dispatch.launch`."""
-        kernel(*args)
-
     def host(self, action: Callable[[], None]) -> None:
         """See :func:`kobai.engine.dispatch.on_host`."""
         before = len(self.feeds)
@@ -146,36 +142,6 @@ class CudaRecorder(Rules):
         """A captured step has no values yet: this raises even if ``lenient``."""
         self.lenient = False
         return super().host_read(what, array)
-
-
-class Uncaptured(Rules):
-    """The recorder for running a step after all whose capture failed: what the host did for it already is not done twice."""
-
-    def __init__(self, failed: CudaRecorder) -> None:
-        super().__init__(lenient=True)
-        self.done = list(reversed(failed.done))
-
-    def numbers(self, compute: Callable[[], tuple[float, ...]], dtype: Any) -> Any:
-        """See :func:`kobai.engine.dispatch.numbers`."""
-        values = self.done.pop() if self.done else None
-        return compute() if values is None else values
-
-    def launch(self, kernel: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        """See :func:`kobai.engine.dispatch.launch`."""
-        kernel(*args)
-
-    def host(self, action: Callable[[], None]) -> None:
-        """See :func:`kobai.engine.dispatch.on_host`."""
-        if self.done:
-            self.done.pop()
-        else:
-            action()
-
-    def fail(self, message: str) -> None:
-        """Nothing is captured: everything is allowed."""
-
-    def check_bindings(self) -> None:
-        """Nothing is captured: everything is allowed."""
 
 
 _streams: dict[int, Any] = {}

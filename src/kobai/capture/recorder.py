@@ -31,7 +31,7 @@ import numpy as np
 
 from kobai import xp as _xp
 from kobai.capture import numpy_calls
-from kobai.capture.arrays import Recorded, active, namespace
+from kobai.capture.arrays import Recorded, active, namespace, raw_of
 from kobai.capture.memory import Workspace
 from kobai.capture.rules import Rules
 from kobai.cpu import blas
@@ -121,9 +121,23 @@ class Recorder(Rules):
 
     # --- places
 
-    def external(self, raw: np.ndarray[Any, Any]) -> Recorded:
+    def adopt(self, array: Any) -> Any:
         """Memory that outlives the step: an input, a parameter, a buffer."""
-        return Recorded(raw, None)
+        return Recorded(array, None) if isinstance(array, np.ndarray) else array
+
+    def enter(self, array: Any) -> Any:
+        return self.constant(array) if isinstance(array, np.ndarray) else array
+
+    def plain(self, array: Any) -> Any:
+        return raw_of(array)
+
+    def leave(self, array: Any) -> None:
+        """Its place is not used for anything else from now on."""
+        if type(array) is Recorded and array.block is not None:
+            array.block.keep()
+
+    def sets_grad(self, tensor: Any, grad: Any) -> None:
+        self.program.sets_grad(tensor, grad)
 
     def place(self, like: np.ndarray[Any, Any]) -> Recorded:
         """A new array of the step, of the shape, dtype and order of ``like``."""
@@ -153,12 +167,6 @@ class Recorder(Rules):
             memory = array.block.memory  # type: ignore[union-attr]
             self.program.calls[at] = (np.copyto, (memory, memory.copy()))
 
-    def keep(self, array: Recorded) -> np.ndarray[Any, Any]:
-        """The host array of ``array``, whose place is not used for anything else from now on."""
-        if array.block is not None:
-            array.block.keep()
-        return array.raw
-
     # --- numbers and kernels
 
     def feed(self, compute: Callable[[], Any], place: Any) -> None:
@@ -171,7 +179,7 @@ class Recorder(Rules):
         self.feed(compute, place)
         self._known.add(id(place))
         self._kept.append(place)
-        return self.external(place)
+        return Recorded(place, None)
 
     def launch(self, kernel: Callable[..., Any], args: tuple[Any, ...]) -> None:
         """Run a kernel, and note it; see :func:`kobai.engine.dispatch.launch`."""

@@ -1,14 +1,26 @@
-"""What holds for a step while it is captured, on every backend: what it may not do, and what its replays rest on."""
+"""What holds for a step while it is captured, on every backend: what it may not do, and what its replays rest on.
+
+A session (``session.py``) has one *recorder*. Whatever in Kobai does more than compute asks for it (``xp.recorder()``) and
+tells it: a kernel that is launched, a number that the host computes, a value that is read, a module that is called. What the
+recorder makes of that depends on what the session is for::
+
+                       host: Recorder        CUDA: CudaRecorder      as it is: Uncaptured
+    launch(kernel)     run it, note it       queue it in the graph   run it
+    numbers(compute)   a place, filled by    a place on the device,  the numbers themselves
+                       each replay           fed before each replay
+    host_read(array)   an error              an error                let it pass
+
+:class:`Rules` is what all have in common: the errors, with the line of the program that is to blame, and the lists of what
+the replays rest on. A step that cannot be captured is not lost: with ``lenient`` it is finished and ``failure`` says why.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-import threading
-from collections.abc import Callable
-from typing import Any, Self
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from kobai import xp as _xp
 from kobai.errors import CaptureError
 
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -23,10 +35,9 @@ def _place() -> str:
 
 
 class Rules:
-    """The recorder of a step (``xp.recorder()``) from :meth:`__enter__` to :meth:`__exit__`, in the thread that made it.
+    """The recorder of a session: hears what the step does.
 
-    ``lenient``: what cannot be captured does not raise; it is done, and ``failure`` says what it was, so that the step
-    can be finished like any other and not be captured.
+    ``lenient``: what cannot be captured does not raise; it is done, and ``failure`` says what it was.
     """
 
     namespace: Any = None
@@ -36,28 +47,12 @@ class Rules:
         self.lenient = lenient
         self.failure: str | None = None
         self.postponed = False
-        self.thread = threading.get_ident()
         self._watched: list[Callable[[], Any]] = []
         self._on_host = False
         self.repeated: Callable[[Callable[[], Any]], Any] = lambda action: action()
         """Does what replays do as well (:meth:`kobai.capture.watch.Watch.repeated`)."""
         self.touched: list[Any] = []
         self._modules: dict[int, tuple[Any, dict[str, Any]]] = {}
-
-    def __enter__(self) -> Self:
-        if self.thread in _xp.recorders:
-            raise RuntimeError("capture: another step is being recorded in this thread")
-        _xp.recorders[self.thread] = self
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.release()
-
-    def release(self) -> None:
-        """Stop being the recorder, if it is. Also for a ``finally`` around the block: an exception that a handler of signals
-        raises may come before the first line of :meth:`__exit__`."""
-        if _xp.recorders.get(self.thread) is self:
-            del _xp.recorders[self.thread]
 
     # --- what a step may not do
 
@@ -161,6 +156,26 @@ class Rules:
         for place, message in walk.refused():
             self.fail_at(place, message)
 
+    # --- what tensors show to the step
+
+    def adopt(self, array: Any) -> Any:
+        """What a tensor from outside shows to the step in place of its array."""
+        return array
+
+    def enter(self, array: Any) -> Any:
+        """What a tensor that the step makes shows to it, for the array that it was made with."""
+        return array
+
+    def plain(self, array: Any) -> Any:
+        """What a tensor that the step made shows to others, for the array that it shows to the step."""
+        return array
+
+    def leave(self, array: Any) -> None:
+        """The step is over, and a tensor that showed it this array lives on."""
+
+    def sets_grad(self, tensor: Any, grad: Any) -> None:
+        """Here the step gives a tensor this gradient, or None."""
+
     # --- what every backend does in its own way
 
     def feed(self, compute: Callable[[], Any], place: Any) -> None:
@@ -173,11 +188,36 @@ class Rules:
 
     def launch(self, kernel: Callable[..., Any], args: tuple[Any, ...]) -> None:
         """See :func:`kobai.engine.dispatch.launch`."""
-        raise NotImplementedError
+        kernel(*args)
 
     def check(self, look: Callable[..., None], args: tuple[Any, ...]) -> None:
         """See :func:`kobai.engine.dispatch.check`."""
         look(*args)
+
+
+class Uncaptured(Rules):
+    """The recorder of a step that runs as it is: everything is allowed, and nothing noted.
+
+    ``done``: what the host has done for this step already, in order, in a capture that failed: the numbers that it computed,
+    None for another action. It is not done twice.
+    """
+
+    def __init__(self, done: Iterable[tuple[float, ...] | None] = ()) -> None:
+        super().__init__(lenient=True)
+        self._done = list(done)[::-1]
+
+    def numbers(self, compute: Callable[[], tuple[float, ...]], dtype: Any) -> Any:
+        values = self._done.pop() if self._done else None
+        return compute() if values is None else values
+
+    def host(self, action: Callable[[], None]) -> None:
+        if self._done:
+            self._done.pop()
+        else:
+            action()
+
+    def fail(self, message: str) -> None:
+        """Everything is allowed."""
 
 
 def _tensors_of(module: Any) -> dict[str, Any]:

@@ -1,14 +1,27 @@
-"""One recording of a step: its tensors are watched while it runs, and what it was becomes a replay.
+"""What is at work in a thread while it runs a step: its tensors are watched, and what was done becomes a replay.
 
-A step is recorded without being told. While a session is at work two descriptors stand in the place of ``Tensor._array`` and
-``Tensor._grad``. A tensor from outside shows the step a recorded array in the place of its own, and is remembered as an input
-of the program; one that the step makes shows the step what it was made with, and others the memory behind it::
+A step is recorded without being told. Everything that would behave otherwise in a recorded step asks one question, *which
+session is at work in this thread?*, of one table, ``xp.sessions``, which is empty nearly always::
+
+    xp.sessions ── thread ──► Session ──┬── recorder   hears of kernels, numbers of the host, reads (rules.py)
+                                        ├── watch      sees which code runs, and what it reads from Python (watch.py)
+                                        └── tensors    those the step touches and makes, gradients it reads and sets
+
+The session finds the tensors by two descriptors, which stand in the place of ``Tensor._array`` and ``Tensor._grad`` while any
+session is at work. A tensor from outside shows the step a recorded array in the place of its own, and is remembered; one that
+the step makes shows the step what it was made with, and others the memory behind it::
 
                        this thread, which records          other threads
     weight._array      Recorded(memory of the weight)      the ndarray, as ever
     y = x @ weight     Recorded(place of y)                the ndarray of that place
 
 Nothing is put into the tensors from outside, so that there is nothing to take out again when the step is over or has failed.
+The descriptors belong to the class, for all threads, and come and go with the first and last session. Left in place for good
+they would do without that switch, but each ``tensor._array`` of eager code would become a call of Python: some 100 ns in the
+place of 10, and an operation reads it several times.
+
+There is one way in and out, :meth:`Session.within`. Its end may be repeated, because a handler of signals may raise anywhere
+in it.
 """
 
 from __future__ import annotations
@@ -17,22 +30,19 @@ import os
 import threading
 import types
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from operator import attrgetter, is_
 from typing import Any, ClassVar
 
-import numpy as np
-
-from kobai.capture.arrays import Recorded
-from kobai.capture.graph import CudaRecorder, Graph, Uncaptured
+from kobai.capture.graph import CudaRecorder, Graph
 from kobai.capture.guards import Guards
 from kobai.capture.memory import Workspace
 from kobai.capture.recorder import Recorder
-from kobai.capture.rules import Rules
+from kobai.capture.rules import Rules, Uncaptured
 from kobai.capture.watch import Watch
 from kobai.core.tensor import Tensor
 from kobai.errors import CaptureError
-from kobai.xp import Array, quiet
+from kobai.xp import Array, quiet, sessions
 
 
 def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
@@ -101,14 +111,21 @@ class Replay:
 
 
 class Session:
-    """Runs a step under the rules of ``recorder`` and watches which tensors it touches. Subclasses know how to repeat it."""
+    """What is at work in a thread while it runs a step: a recorder, and the tensors that the step has touched.
+
+    Subclasses know how to run the step again.
+    """
 
     warms_each_signature: ClassVar[bool] = False
     """Whether each signature runs once before it is recorded, because kernels for its shapes may have to be compiled, which a
     capture does not allow; otherwise the first call of all is enough, which creates the optimizer's state."""
 
-    def __init__(self, recorder: Rules, inputs: list[Tensor]) -> None:
+    watch: Any = None
+    """The :class:`~kobai.capture.watch.Watch` of a step that is recorded."""
+
+    def __init__(self, recorder: Rules, inputs: Iterable[Tensor] = ()) -> None:
         self.recorder = recorder
+        self.thread = threading.get_ident()
         self.adopted: dict[int, tuple[Tensor, Array, int]] = {}  # tensor, its array, its version then
         self.shown: dict[int, Array] = {}  # what those show to the step
         self.made: list[weakref.ref[Tensor]] = []
@@ -118,25 +135,32 @@ class Session:
         self.known: set[types.CodeType] = set()
         """Code of installed packages that earlier recordings of the step have run."""
 
+    def within(self, function: Callable[[], Any]) -> Any:
+        """``function()``, with this session at work in this thread."""
+        try:
+            self._begin()
+            return function()
+        finally:
+            try:
+                self._end()
+            finally:  # once more: an exception that a handler of signals raises may have cut the first short
+                self._end()
+
     def run(self, step: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """``step`` on the input places, which hold the arguments now; what it returned."""
         places = iter(self.inputs)
         self.watch = Watch(step, (args, kwargs), self.known)
         self.recorder.repeated = self.watch.repeated
         args, kwargs = map_tensors(lambda _: next(places), (args, kwargs))
-        try:
-            with self.recorder:
-                self._watch()
-                self.watch.begin(self.recorder.fail_at)
-                result = step(*args, **kwargs)
-                self.watch.end()
-                self.recorder.check_bindings()
-        finally:
-            try:
-                self._end()
-            finally:  # once more: an exception that a handler of signals raises may have cut the first short
-                self._end()
-        return result
+
+        def recorded() -> Any:
+            self.watch.begin(self.recorder.fail_at)
+            result = step(*args, **kwargs)
+            self.watch.end()
+            self.recorder.check_bindings()
+            return result
+
+        return self.within(recorded)
 
     def rests_on(self) -> Guards:
         """What the step read from Python; raises CaptureError (or notes a failure) for what cannot be watched."""
@@ -150,15 +174,11 @@ class Session:
         """The step as it ran."""
         raise NotImplementedError
 
-    def adopt(self, array: Array) -> Array:
-        """What a tensor from outside shows to the step in the place of its array."""
-        return array
-
     def touched(self, tensor: Tensor) -> Array:
         """A tensor from outside is used for the first time; returns what it shows to the step."""
         array = tensor.__dict__["_array"]
         self.adopted[id(tensor)] = (tensor, array, tensor._version[0])
-        return self.adopt(array)
+        return self.recorder.adopt(array)
 
     def rebinds(self, tensor: Tensor) -> None:
         """A tensor from outside is about to be given another array."""
@@ -170,36 +190,27 @@ class Session:
     def sets_grad(self, tensor: Tensor, grad: Tensor | None) -> None:
         """A tensor is about to be given this gradient."""
         self.grads_set[id(tensor)] = tensor
+        self.recorder.sets_grad(tensor, grad)
 
-    def enter(self, array: Array) -> Array:
-        """What a tensor made by the step is given, for the array it was made with."""
-        return array
-
-    def plain(self, array: Array) -> Array:
-        """What a tensor made by the step shows to others, for the array that it shows to the step."""
-        return array
-
-    def leave(self, array: Array) -> None:
-        """The step is over, and a tensor made by it that showed it this array lives on."""
-
-    def _watch(self) -> None:
-        """What the step touches shows itself to this session from now on."""
-        with _watching:
-            _sessions[self.recorder.thread] = self
+    def _begin(self) -> None:
+        with _switching:
+            if self.thread in sessions:
+                raise RuntimeError("capture: another step is being recorded in this thread")
+            sessions[self.thread] = self
             Tensor._array, Tensor._grad = _arrays, _grads  # type: ignore[assignment]
 
     def _end(self) -> None:
-        """Leave everything as if no step were recorded; may be called again."""
-        self.watch.end()
-        with _watching:
-            if _sessions.get(self.recorder.thread) is self:
-                del _sessions[self.recorder.thread]
-            _unwatch()
-        self.recorder.release()
+        """Leave everything as if there had been no session; may be called again."""
+        if self.watch is not None:
+            self.watch.end()
+        with _switching:
+            if sessions.get(self.thread) is self:
+                del sessions[self.thread]
+            _plain_again()
         while self.made:
             made = self.made[-1]()
             if made is not None and made.__dict__.get("_inside", (None,))[0] is self:
-                self.leave(made.__dict__["_inside"][1])
+                self.recorder.leave(made.__dict__["_inside"][1])
                 del made.__dict__["_inside"]
             self.made.pop()
 
@@ -215,23 +226,6 @@ class HostSession(Session):
     def replay(self, result: Any) -> Replay:
         return Replay(self.recorder.finished().replay, self, result)
 
-    def sets_grad(self, tensor: Tensor, grad: Tensor | None) -> None:
-        super().sets_grad(tensor, grad)
-        self.recorder.program.sets_grad(tensor, grad)
-
-    def adopt(self, array: Array) -> Array:
-        return self.recorder.external(array) if isinstance(array, np.ndarray) else array
-
-    def enter(self, array: Array) -> Array:
-        return self.recorder.constant(array) if isinstance(array, np.ndarray) else array
-
-    def plain(self, array: Array) -> Array:
-        return array.raw if type(array) is Recorded else array
-
-    def leave(self, array: Array) -> None:
-        if type(array) is Recorded:
-            self.recorder.keep(array)
-
 
 class CudaSession(Session):
     """A step on a CUDA device, captured as a graph. What fails is run again without, less what the host had done already."""
@@ -242,50 +236,38 @@ class CudaSession(Session):
     def __init__(self, workspace: Workspace, lenient: bool, inputs: list[Tensor]) -> None:
         super().__init__(CudaRecorder(lenient), inputs)
         self.device = inputs[0].device if inputs else None
-        self.graph: Graph
+        self.graph: Graph | None = None
 
     def run(self, step: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        lenient, record = self.recorder.lenient, super().run
+        recorder, record = self.recorder, super().run
+        lenient = recorder.lenient
         try:
-            self.graph = Graph.capture(lambda: record(step, args, kwargs), device=self.device, recorder=self.recorder)
-        except CaptureError as error:
-            if not lenient:
-                self.recorder.counts.take_back()
-                raise
-            self.recorder.failure = str(error)
-            uncaptured = Uncaptured(self.recorder)
-            try:
-                with uncaptured:
-                    return step(*args, **kwargs)
-            finally:
-                uncaptured.release()
-        except BaseException:
-            self.recorder.counts.take_back()
-            raise
-        try:
+            self.graph = Graph.capture(lambda: record(step, args, kwargs), device=self.device, recorder=recorder)
             self.graph.replay()
-        except BaseException:
-            if not self.graph.launched:
-                self.recorder.counts.take_back()
+        except BaseException as error:
+            if self.graph is None and lenient and isinstance(error, CaptureError):
+                recorder.failure = str(error)
+                return Session(Uncaptured(recorder.done)).within(lambda: step(*args, **kwargs))
+            if self.graph is None or not self.graph.launched:
+                recorder.counts.take_back()
             raise
         return self.graph.result
 
     def replay(self, result: Any) -> Replay:
+        assert self.graph is not None
         return Replay(self.graph.replay, self, result, self.graph.pool_bytes)
 
 
-# --- watching ---------------------------------------------------------------------------------------------------------
+# --- the tensors ------------------------------------------------------------------------------------------------------
 
-_sessions: dict[int, Session] = {}
-"""The sessions of the threads that are recording. While there is one, descriptors stand in the place of ``Tensor._array`` and
-``Tensor._grad``: what a thread with a session touches shows itself to that; other threads find what is always there."""
-
-_watching = threading.Lock()
+_switching = threading.Lock()
 
 
-def in_session() -> bool:
-    """Whether this thread records a step, or runs one beside its replay."""
-    return threading.get_ident() in _sessions
+def _plain_again() -> None:
+    """Without a session ``_array`` and ``_grad`` are plain attributes again, which cost nothing."""
+    if not sessions and "_array" in Tensor.__dict__:
+        del Tensor._array
+        Tensor._grad = None
 
 
 class _Arrays:
@@ -293,7 +275,7 @@ class _Arrays:
 
     def __get__(self, tensor: Tensor, owner: Any = None) -> Any:
         state = tensor.__dict__
-        session = _sessions.get(threading.get_ident())
+        session = sessions.get(threading.get_ident())
         if session is None:
             try:
                 return state["_array"]
@@ -309,7 +291,7 @@ class _Arrays:
 
     def __set__(self, tensor: Tensor, array: Any) -> None:
         state = tensor.__dict__
-        session = _sessions.get(threading.get_ident())
+        session = sessions.get(threading.get_ident())
         if session is None:
             state["_array"] = array
             return
@@ -319,9 +301,9 @@ class _Arrays:
             return
         if not own and "_array" in state:
             session.rebinds(tensor)
-        array = session.enter(array)
+        array = session.recorder.enter(array)
         state["_inside"] = session, array
-        state["_array"] = session.plain(array)
+        state["_array"] = session.recorder.plain(array)
         if not own:
             session.made.append(weakref.ref(tensor))
 
@@ -331,7 +313,7 @@ class _Grads:
 
     def __get__(self, tensor: Tensor, owner: Any = None) -> Any:
         grad = tensor.__dict__.get("_grad")
-        session = _sessions.get(threading.get_ident())
+        session = sessions.get(threading.get_ident())
         if session is not None:
             key = id(tensor)
             if key not in session.grads_read and key not in session.grads_set:
@@ -339,7 +321,7 @@ class _Grads:
         return grad
 
     def __set__(self, tensor: Tensor, grad: Tensor | None) -> None:
-        session = _sessions.get(threading.get_ident())
+        session = sessions.get(threading.get_ident())
         if session is not None:
             session.sets_grad(tensor, grad)
         tensor.__dict__["_grad"] = grad
@@ -348,21 +330,13 @@ class _Grads:
 _arrays, _grads = _Arrays(), _Grads()
 
 
-def _unwatch() -> None:
-    """Without a session: ``_array`` and ``_grad`` are plain attributes again, which cost nothing."""
-    if not _sessions and "_array" in Tensor.__dict__:
-        del Tensor._array
-        Tensor._grad = None
-
-
 def _only_this_thread() -> None:
     """In a forked child the parent's other threads do not exist, and one of them may have held the lock."""
-    global _watching
-    _watching = threading.Lock()
-    for thread in [*_sessions]:
-        if thread != threading.get_ident():
-            del _sessions[thread]
-    _unwatch()
+    global _switching
+    _switching = threading.Lock()
+    for thread in sessions.keys() - {threading.get_ident()}:
+        del sessions[thread]
+    _plain_again()
 
 
 if hasattr(os, "register_at_fork"):

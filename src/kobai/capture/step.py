@@ -12,7 +12,7 @@ import numpy as np
 
 from kobai.capture.audit import audited
 from kobai.capture.memory import Workspace
-from kobai.capture.session import CudaSession, HostSession, Replay, Session, copied, in_session, map_tensors
+from kobai.capture.session import CudaSession, HostSession, Replay, Session, copied, map_tensors
 from kobai.core import anomaly
 from kobai.core.grad_mode import state as grad_mode
 from kobai.core.tape import Node
@@ -163,7 +163,7 @@ class Captured:
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> tuple[Any, bool]:
         """The step's result, and whether it lasts: that of a replay is overwritten by the next one."""
         kwargs = kwargs or {}
-        if self.failure is not None or recorder() is not None or in_session() or anomaly.state.enabled:
+        if self.failure is not None or recorder() is not None or anomaly.state.enabled:
             return self.step(*args, **kwargs), True
         with self.turn:
             return self._run(args, kwargs)

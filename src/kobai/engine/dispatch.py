@@ -14,7 +14,6 @@ import inspect
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial, update_wrapper
 from operator import itemgetter
-from threading import get_ident
 from types import FunctionType
 from typing import Any, Literal, ParamSpec, TypeVar
 
@@ -22,7 +21,7 @@ import numpy as np
 
 from kobai import xp
 from kobai.engine import disk_cache, notices
-from kobai.xp import Array, recorder, recorders
+from kobai.xp import Array, recorder, sessions
 
 HOST_TYPES: set[type] = {np.ndarray}
 """Array types whose elements lie in host memory; ``kobai.capture`` adds that of a recorded step."""
@@ -134,7 +133,7 @@ def _register(function: Callable[P, R], engine: str, twin: Callable[P, R]) -> Ca
 
 def launch(kernel: Callable[..., Any], *args: Any) -> None:
     """Run a compiled kernel on arrays and numbers; it writes into some of the arrays and returns nothing."""
-    if recorders and (at_work := recorders.get(get_ident())) is not None:
+    if sessions and (at_work := recorder()) is not None:
         at_work.launch(kernel, args)
     else:
         kernel(*args)
@@ -164,7 +163,7 @@ def check(look: Callable[..., None], *args: Any) -> None:
     A captured step repeats the check at every replay, at this place among the operations. ``look`` itself skips arrays that
     are not on the host.
     """
-    if recorders and (at_work := recorders.get(get_ident())) is not None:
+    if sessions and (at_work := recorder()) is not None:
         at_work.check(look, args)
     else:
         look(*args)

@@ -14,7 +14,7 @@ from kobai.dtypes import dtype
 from kobai.nn._state import IncompatibleKeys, load_state
 from kobai.nn.hooks import BackwardWatch
 from kobai.nn.tree import Tree, no_init, type_name
-from kobai.xp import recorder, recorders
+from kobai.xp import recorder, sessions
 
 __all__ = ["Module"]
 
@@ -69,7 +69,7 @@ class Module(Tree):
             hooked = self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks
         except AttributeError:
             raise AttributeError(no_init(self, "call it")) from None
-        if recorders and (at_work := recorder()) is not None:
+        if sessions and (at_work := recorder()) is not None:
             at_work.visit(self)
         if hooked:
             return self._call_with_hooks(args, kwargs)
