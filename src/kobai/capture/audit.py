@@ -1,30 +1,36 @@
 """``capture(verify=n)``: a step run as it is, beside its replay, from the same state; both must come to the same.
 
-The eager run works on the program's own objects. What it touches is copied at its first touch and put back afterwards, so
-that the replay, which counts, starts from the state that the eager run started from.
+The step runs first, on the program's own objects. What it changes is found in two ways: tensors show themselves when they are
+touched, to a session (``session.py``) that copies them then; all else – containers, variables, generators, the optimizer's
+numbers – is found by a walk (``walk.py``) and copied before, as the table of kinds says (``kinds.py``). Afterwards everything
+is put back, so that the replay, which counts, starts from the same state::
+
+    state ──► copy ──► step ──► its results, and the state it left ──┐
+      ▲                 │                                            ├── the same?  ── no ──► put back, CaptureError
+      └─── put back ◄───┘                                            │
+    state ──► replay ──► its results, and the state it left ─────────┘
+
+Where they differ, the step is run once more: one that now comes to a third thing draws random numbers or reads a clock.
 """
 
 from __future__ import annotations
 
-import operator
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
-from types import CellType, FunctionType, MethodType
+from collections.abc import Callable, Iterator
+from types import CellType
 from typing import Any
 
 import numpy as np
 
-from kobai.capture.guards import UNSET
-from kobai.capture.kinds import in_cell
+from kobai.capture.kinds import in_cell, kind_of, kinds_of
 from kobai.capture.rules import Uncaptured
 from kobai.capture.session import Replay, Session, map_tensors
-from kobai.capture.watch import Watch, leaves
+from kobai.capture.walk import Walk
+from kobai.capture.watch import leaves, roots_of
 from kobai.core.tensor import Tensor
-from kobai.engine.dispatch import Count
 from kobai.errors import CaptureError
-from kobai.random import Generator, default_generator
+from kobai.random import default_generator
 from kobai.xp import Array, backend_of
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
@@ -77,8 +83,9 @@ class _Audit(Session):
         self.grads: dict[int, tuple[Tensor, Tensor | None]] = {}
         self.after: dict[int, tuple[Tensor, Array]] = {}
         self.grads_after: dict[int, tuple[Tensor, Array | None]] = {}
-        self.watch = Watch(step, (args, kwargs))
-        self.memory = _Memory([*self.watch.before.seen.values(), *replay.touched, *replay.actions])
+        moved = (*replay.touched, *replay.actions, default_generator, random.getstate, np.random.get_state)
+        walk = Walk([*roots_of(step, (args, kwargs)), *((thing, kind_of(thing)) for thing in moved)], state=True)
+        self.memory = _Memory(walk)
         for tensor in replay.tensors:
             self._note(tensor)
         for leaf in (*(leaf for leaf, _ in replay.grads), *replay.leaves_before):
@@ -99,7 +106,7 @@ class _Audit(Session):
                 grad = leaf._grad
                 self.grads_after[key] = leaf, None if grad is None else grad._array.copy()
             self.result = list(leaves(map_tensors(lambda tensor: tensor._array.copy(), result)))
-            self.host_after = self.memory.now()
+            self.memory_after = self.memory.now()
         finally:
             self.put_back()
 
@@ -143,26 +150,19 @@ class _Audit(Session):
         found = list(leaves(map_tensors(lambda tensor: tensor._array, result)))
         if len(found) != len(self.result):
             return f"what it returns: {len(found)} values, and {len(self.result)}"
-        for i, (ours, theirs) in enumerate(zip(found, self.result, strict=True)):
-            if isinstance(theirs, _PLAIN):
-                if not _equal_plain(ours, theirs):
-                    return f"result {i}: {ours!r}, and {theirs!r}"
-            elif hasattr(theirs, "dtype") and not _agree(ours, theirs):
-                return f"result {i}: {_shown(ours, theirs)}"
         known = self._names()
         grads = {id(grad) for _, grad in self.grads.values()}
-        for key, (tensor, theirs) in self.after.items():
-            if key not in grads and not _agree(tensor._array, theirs):
-                return f"{known.get(key) or _role(tensor)}: {_shown(tensor._array, theirs)}"
-        for key, (leaf, expected) in self.grads_after.items():
-            grad = leaf._grad
-            who = f"the gradient of {known.get(key) or _role(leaf)}"
-            if (grad is None) != (expected is None):
-                ours, theirs = ("none" if g is None else "there is one" for g in (grad, expected))
-                return f"{who}: {ours}, and {theirs}"
-            if grad is not None and not _agree(grad._array, expected):
-                return f"{who}: {_shown(grad._array, expected)}"
-        return self.memory.difference(self.host_after)
+        ends = [(f"result {i}", *both) for i, both in enumerate(zip(found, self.result, strict=True))]
+        for key, (tensor, array) in self.after.items():
+            if key not in grads:
+                ends.append((known.get(key) or _role(tensor), tensor._array, array))
+        for key, (leaf, array) in self.grads_after.items():
+            grad = None if leaf._grad is None else leaf._grad._array
+            ends.append((f"the gradient of {known.get(key) or _role(leaf)}", grad, array))
+        for what, ours, theirs in ends:
+            if not _agree(ours, theirs):
+                return f"{what}: {_shown(ours, theirs)}"
+        return self.memory.difference(self.memory_after)
 
     def cause(self) -> str:
         """The likeliest cause, found by looking at what was read when it was recorded, and by running the step again."""
@@ -189,7 +189,7 @@ class _Audit(Session):
             return False
         pairs = [*zip(self.result, other.result, strict=True)]
         pairs += [(array, other.after[key][1]) for key, (_, array) in self.after.items() if key in other.after]
-        return all(_agree(a, b) if hasattr(a, "dtype") else _equal_plain(a, b) for a, b in pairs)
+        return all(_agree(a, b) for a, b in pairs)
 
     def _names(self) -> dict[int, str]:
         """Tensors by what they are to the program."""
@@ -211,130 +211,60 @@ class _Audit(Session):
 
 
 class _Memory:
-    """What Python's containers and objects hold, to be compared and put back."""
+    """What Python's containers, objects, variables and generators hold, to be compared and put back."""
 
-    def __init__(self, roots: Iterable[Any]) -> None:
-        self._seen: dict[int, Any] = {}
-        self._kept: list[tuple[Any, Any, str]] = []  # container, what it held, how to speak of what it holds
-        self._cells: list[tuple[CellType, Any]] = []
-        self._arrays: list[tuple[Any, Any]] = []
-        self._streams: list[tuple[Generator, Any]] = []
-        self._random = random.getstate(), np.random.get_state()
-        for root in (*roots, default_generator):
-            self._keep(root)
-
-    def _keep(self, thing: Any, owner: str = "") -> None:
-        if isinstance(thing, (*_PLAIN, Tensor, type)) or id(thing) in self._seen:
-            return
-        self._seen[id(thing)] = thing
-        if isinstance(thing, (dict, list, set, deque)):
-            self._kept.append((thing, thing.copy(), owner or f"an entry of a {type(thing).__name__},"))
-        elif isinstance(thing, np.ndarray):
-            self._arrays.append((thing, thing.copy()))
-        elif isinstance(thing, CellType):
-            (value,) = in_cell(thing)
-            if value is not UNSET:
-                self._cells.append((thing, value))
-                self._within(value)
-        elif isinstance(thing, FunctionType):
-            for cell in thing.__closure__ or ():
-                self._keep(cell)
-        elif isinstance(thing, MethodType):
-            self._within(thing.__self__)
-        elif isinstance(thing, partial):
-            for part in (thing.func, *thing.args):
-                self._within(part)
-        elif isinstance(thing, Count):
-            slots: Iterable[str] = type(thing).__slots__
-            for slot in slots:
-                self._within(getattr(thing, slot, None))
-        elif isinstance(getattr(thing, "__dict__", None), dict):
-            self._keep(thing.__dict__, f"{type(thing).__name__}.")
-            self._within(thing)
-        if isinstance(thing, Generator):
-            self._streams.append((thing, thing._numpy.bit_generator.state))
-
-    def _within(self, thing: Any) -> None:
-        """Kobai's own objects are kept with all that they hold: the optimizer's state, the numbers of a schedule."""
-        self._keep(thing)
-        own = type(thing).__module__.startswith(("kobai.optim", "kobai.random"))
-        parts: Iterable[Any] = ()
-        if own and isinstance(getattr(thing, "__dict__", None), dict):
-            parts = list(vars(thing).items())
-        elif isinstance(thing, dict):
-            parts = list(thing.items())
-        elif isinstance(thing, (list, tuple)):
-            parts = [(i, part) for i, part in enumerate(thing)]
-        for name, part in parts:
-            if id(part) not in self._seen and not isinstance(part, (*_PLAIN, Tensor)) and name != "_launchers":
-                if isinstance(part, (dict, list)):
-                    self._keep(part, f"{type(thing).__name__}'s {name if isinstance(name, (str, int)) else 'state'}, ")
-                self._within(part)
+    def __init__(self, walk: Walk) -> None:
+        things = [(thing, f"the {kind_of(thing)} {walk.reached_by.get(key)}, ") for key, thing in walk.seen.items()]
+        objects = [(table, thing) for thing, table, _ in walk.tables.values() if not isinstance(thing, Tensor)]
+        things += [(table, f"{kind_of(thing)}.") for table, thing in objects]
+        self._kept = [
+            (kind, thing, kind.copy(thing), told)
+            for thing, told in things
+            for kind in kinds_of(thing)
+            if kind.copy is not None
+        ]
 
     def now(self) -> list[dict[Any, Any]]:
-        """The numbers and texts that everything holds."""
-        found: list[dict[Any, Any]] = []
-        for container, _, _ in self._kept:
-            items = container.items() if isinstance(container, dict) else enumerate(_in_order(container))
-            found.append(
-                {name: value for name, value in items if isinstance(value, _PLAIN)} | {_LENGTH: len(container)}
-            )
-        found.append({_LENGTH: [generator.counter for generator, _ in self._streams]})
-        found.append(
-            {i: cell.cell_contents for i, (cell, _) in enumerate(self._cells) if isinstance(in_cell(cell)[0], _PLAIN)}
-        )
-        return found
+        """The numbers and texts that containers and variables hold, by name or place, and how many things are in there."""
+        return [
+            {name: value for name, value in _parts(thing) if isinstance(value, _PLAIN)} for _, thing, _, _ in self._kept
+        ]
 
     def difference(self, expected: list[dict[Any, Any]]) -> str | None:
         """What of it is other now than expected."""
-        for (ours, theirs), (_, _, owner) in zip(
-            zip(self.now(), expected, strict=True),
-            (*self._kept, (None, None, "a generator's "), (None, None, "a variable of a closure, ")),
-            strict=True,
-        ):
+        for (_, _, _, told), ours, theirs in zip(self._kept, self.now(), expected, strict=True):
             for name in {**theirs, **ours}:
                 hidden = isinstance(name, str) and name.startswith("_")
                 if not hidden and not _equal_plain(ours.get(name), theirs.get(name)):
-                    what = (
-                        {_LENGTH: "length"}.get(name, name) if isinstance(name, (str, int, type(_LENGTH))) else "entry"
-                    )
-                    return f"{owner}{what}: {ours.get(name)!r}, and {theirs.get(name)!r}"
+                    what = name if isinstance(name, (str, int)) else "entry"
+                    return f"{told}{what}: {ours.get(name)!r}, and {theirs.get(name)!r}"
         return None
 
     def put_back(self) -> None:
-        for container, held, _ in self._kept:
-            if isinstance(container, dict):
-                if len(container) != len(held) or any(
-                    a is not b for a, b in zip(container.values(), held.values(), strict=True)
-                ):
-                    container.clear()
-                    container.update(held)
-            elif len(container) != len(held) or not all(map(operator.is_, container, held)):
-                container.clear()
-                container.update(held) if isinstance(container, set) else container.extend(held)
-        for cell, held in self._cells:
-            cell.cell_contents = held
-        for array, held in self._arrays:
-            array[...] = held
-        for generator, state in self._streams:
-            generator._numpy.bit_generator.state = state
-        random.setstate(self._random[0])
-        np.random.set_state(self._random[1])
+        for kind, thing, held, _ in self._kept:
+            kind.put_back(thing, held)
 
 
-_LENGTH = object()
-
-
-def _in_order(container: Any) -> Iterator[Any]:
-    return iter(sorted(map(repr, container))) if isinstance(container, set) else iter(container)
+def _parts(thing: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(thing, CellType):
+        yield "its value", in_cell(thing)[0]
+    elif isinstance(thing, dict):
+        yield from thing.items()
+    elif isinstance(thing, (list, deque, set)):
+        yield from enumerate(sorted(map(repr, thing)) if isinstance(thing, set) else thing)
+    if isinstance(thing, (dict, list, deque, set)):
+        yield "length", len(thing)
 
 
 def _equal_plain(a: Any, b: Any) -> bool:
     return a is b or bool(a == b) or (a != a and b != b)
 
 
-def _agree(ours: Array, theirs: Array) -> bool:
+def _agree(ours: Any, theirs: Any) -> bool:
     """On the host: the same bits. On a device, where sums may be added up in another order: 1e-6 of the largest."""
+    if not (hasattr(ours, "dtype") and hasattr(theirs, "dtype")):
+        comparable = hasattr(ours, "dtype") or isinstance(theirs, _PLAIN) or hasattr(theirs, "dtype")
+        return not comparable or (type(ours) is type(theirs) and _equal_plain(ours, theirs))
     if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
         return False
     exact = isinstance(ours, np.ndarray) or ours.dtype.kind != "f"
@@ -356,8 +286,10 @@ def _on_host(array: Array) -> Any:
     return array if isinstance(array, np.ndarray) else backend_of(array).to_host(array)
 
 
-def _shown(ours: Array, theirs: Array) -> str:
-    """Of two arrays the first element in which they differ most plainly."""
+def _shown(ours: Any, theirs: Any) -> str:
+    """How two values differ; of two arrays the first element in which they do."""
+    if not (hasattr(ours, "dtype") and hasattr(theirs, "dtype")):
+        return ", and ".join(_role(v) if hasattr(v, "dtype") else repr(v) for v in (ours, theirs))
     if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
         return f"shape {ours.shape} of {ours.dtype}, and {theirs.shape} of {theirs.dtype}"
     ours, theirs = _on_host(ours), _on_host(theirs)
@@ -366,5 +298,5 @@ def _shown(ours: Array, theirs: Array) -> str:
     return f"{ours[at].item():.9g}, and {theirs[at].item():.9g}" + (f" at {at}" if at else "")
 
 
-def _role(tensor: Tensor) -> str:
+def _role(tensor: Any) -> str:
     return f"a tensor of shape {tuple(tensor.shape)}"

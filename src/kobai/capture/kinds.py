@@ -13,6 +13,9 @@ What gives its memory to others (the buffer protocol) is compared by content::
 
 A rule is given the walk, the thing and the name by which code reaches it. *Alone* are kinds whose rule says all: the
 ``__dict__`` of a bound method is its function's. What Python keeps anywhere else needs a line in the table.
+
+The table also says how to copy what a thing holds and how to put it back, where it can change: an audit (``audit.py``) runs a
+step twice from one state.
 """
 
 from __future__ import annotations
@@ -24,10 +27,11 @@ import sys
 import types
 import weakref
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from functools import lru_cache, partial
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -81,15 +85,28 @@ def _generator(walk: Any, generator: Any, name: str) -> None:
     walk.draws.append((generator, Entry(get, tuple(get()), (name,), "the state of the random generator ")))
 
 
-def _state_of(generator: Any) -> tuple[Any, ...]:
+def _state_of(generator: Any) -> list[Any]:
     """The state of a random generator that is not Kobai's, as something to compare."""
+    state = _state(generator)
+    parts = state if isinstance(state, tuple) else (state,)
+    return [part.tobytes() if isinstance(part, np.ndarray) else repr(part) for part in parts]
+
+
+def _state(generator: Any) -> Any:
     if isinstance(generator, random.Random):
         return generator.getstate()
     if isinstance(generator, np.random.RandomState):
-        return tuple(
-            repr(part) if not isinstance(part, np.ndarray) else part.tobytes() for part in generator.get_state()
-        )
-    return (repr(getattr(generator, "bit_generator", generator).state),)
+        return generator.get_state()
+    return getattr(generator, "bit_generator", generator).state
+
+
+def _set_state(generator: Any, state: Any) -> None:
+    if isinstance(generator, random.Random):
+        generator.setstate(state)
+    elif isinstance(generator, np.random.RandomState):
+        generator.set_state(state)
+    else:
+        getattr(generator, "bit_generator", generator).state = state
 
 
 def _function(walk: Any, function: types.FunctionType, name: str) -> None:
@@ -134,6 +151,31 @@ def in_cell(cell: types.CellType) -> tuple[Any]:
         return (cell.cell_contents,)
     except ValueError:
         return (UNSET,)
+
+
+def _fill_cell(cell: types.CellType, held: tuple[Any]) -> None:
+    if held[0] is UNSET:
+        del cell.cell_contents
+    else:
+        cell.cell_contents = held[0]
+
+
+def _refill(container: Any, held: Any) -> None:
+    """Have a dict, list, set or deque hold what it held, if it holds anything else."""
+    now, then = (chain.from_iterable(c.items()) if isinstance(c, dict) else c for c in (container, held))
+    if len(container) != len(held) or not all(map(operator.is_, now, then)):
+        container.clear()
+        (container.update if isinstance(container, (dict, set)) else container.extend)(held)
+
+
+def _objects(walk: Any, array: np.ndarray[Any, Any], name: str) -> None:
+    for part in array.ravel().tolist() if array.dtype.hasobject else ():
+        walk.push(part, name)
+
+
+def _write(array: np.ndarray[Any, Any], held: np.ndarray[Any, Any]) -> None:
+    if array.flags.writeable:
+        array[...] = held
 
 
 def _cached(walk: Any, cache: Any, name: str) -> None:
@@ -199,23 +241,45 @@ def leads_to(*paths: str) -> Callable[[Any, Any, str], None]:
     return rule
 
 
-KINDS: tuple[tuple[type | tuple[type, ...], Callable[[Any, Any, str], None], bool], ...] = (
-    # kind, its rule, whether it says all
-    ((dict, list, tuple, set, frozenset, deque, types.MappingProxyType), _contents, False),
-    ((type({}.keys()), type({}.values()), type({}.items())), leads_to("mapping"), True),
-    ((random.Random, np.random.RandomState, np.random.Generator, np.random.BitGenerator), _generator, False),
-    (types.FunctionType, _function, True),
-    (types.MethodType, leads_to("__func__", "__self__"), True),
-    ((types.BuiltinMethodType, types.MethodWrapperType), leads_to("__self__"), True),
-    (types.ModuleType, _module, True),
-    (type, _class, True),
-    (types.CellType, _cell, True),
-    ((operator.attrgetter, operator.methodcaller), _names, False),
-    (weakref.ref, lambda walk, reference, name: walk.push(reference(), name), False),
-    (weakref.ProxyTypes, leads_to("__init__.__self__"), True),
-    (type(lru_cache(nested)), _cached, False),
-    (ContextVar, _context, True),
+class Kind(NamedTuple):
+    """What is done with things of some types."""
+
+    types: type | tuple[type, ...]
+    rule: Callable[[Any, Any, str], None]
+    alone: bool = False
+    """Whether the rule says all."""
+    copy: Callable[[Any], Any] | None = None
+    """What the thing holds now, apart from it."""
+    put_back: Callable[[Any, Any], None] = _refill
+    """Have the thing hold that again."""
+
+
+_GENERATORS = (random.Random, np.random.RandomState, np.random.Generator, np.random.BitGenerator)
+
+KINDS = (
+    Kind((dict, list, set, deque), _contents, copy=operator.methodcaller("copy")),
+    Kind((tuple, frozenset, types.MappingProxyType), _contents),
+    Kind((type({}.keys()), type({}.values()), type({}.items())), leads_to("mapping"), alone=True),
+    Kind(_GENERATORS, _generator, copy=_state, put_back=_set_state),
+    Kind(np.ndarray, _objects, copy=np.copy, put_back=_write),
+    Kind(types.FunctionType, _function, alone=True),
+    Kind(types.MethodType, leads_to("__func__", "__self__"), alone=True),
+    Kind((types.BuiltinMethodType, types.MethodWrapperType), leads_to("__self__"), alone=True),
+    Kind(types.ModuleType, _module, alone=True),
+    Kind(type, _class, alone=True),
+    Kind(types.CellType, _cell, alone=True, copy=in_cell, put_back=_fill_cell),
+    Kind((operator.attrgetter, operator.methodcaller), _names),
+    Kind(weakref.ref, lambda walk, reference, name: walk.push(reference(), name)),
+    Kind(weakref.ProxyTypes, leads_to("__init__.__self__"), alone=True),
+    Kind(type(lru_cache(nested)), _cached),
+    Kind(ContextVar, _context, alone=True),
 )
+"""A thing may be of several kinds."""
+
+
+def kinds_of(thing: Any) -> Iterator[Kind]:
+    """The rows of the table that a thing belongs to; not by ``isinstance``, which asks a weak proxy what it stands for."""
+    return (kind for kind in KINDS if issubclass(type(thing), kind.types))
 
 
 # --- what has no kind -------------------------------------------------------------------------------------------------
@@ -224,11 +288,10 @@ KINDS: tuple[tuple[type | tuple[type, ...], Callable[[Any, Any, str], None], boo
 def visit(walk: Any, thing: Any, name: str) -> None:
     """Watch what changes of ``thing``, and walk into it."""
     kind, own_rule = type(thing), getattr(type(thing), "_capture_watch", None)
-    for kinds, rule, alone in KINDS:
-        if issubclass(kind, kinds):
-            rule(walk, thing, name)
-            if alone:
-                return
+    for known in kinds_of(thing):
+        known.rule(walk, thing, name)
+        if known.alone:
+            return
     if own_rule is not None:
         own_rule(thing, walk)
     elif hasattr(kind, "__next__"):
@@ -262,9 +325,6 @@ def _memory(walk: Any, thing: Any, name: str) -> None:
         )
         return
     walk.watch(partial(_content, thing), name, f"the {kind_of(thing)} ", by_value=True)
-    if isinstance(thing, np.ndarray) and thing.dtype.hasobject:
-        for part in thing.ravel().tolist():
-            walk.push(part, name)
 
 
 def _content(thing: Any) -> tuple[Any, ...]:

@@ -38,7 +38,8 @@ class Walk:
     ``ran``: the code that has run, with its globals and the objects that its variables named; only its names count then.
     Without it those of all code that is found count, of installed packages only what is ``known`` to run.
 
-    Classes of Kobai whose objects rest on more than their attributes say so in a method ``_capture_watch(walk)``.
+    Classes of Kobai whose objects rest on more than their attributes say so in a method ``_capture_watch(walk)``. With
+    ``state`` the walk also finds what optimizers and generators of Kobai's move on themselves, which no replay rests on.
     """
 
     def __init__(
@@ -46,11 +47,14 @@ class Walk:
         roots: Iterable[tuple[Any, str]],
         ran: Mapping[types.CodeType, Ran] | None = None,
         known: Iterable[types.CodeType] = (),
+        state: bool = False,
     ) -> None:
-        self.ran, self.known = ran, frozenset(known)
+        self.ran, self.known, self.state = ran, frozenset(known), state
         self.entries: list[Entry] = []
         self.seen: dict[int, Any] = {}
         """All objects found, by id, which also keeps them alive."""
+        self.reached_by: dict[int, str] = {}
+        """The names by which they were reached first."""
         self.codes: dict[types.CodeType, None] = {}
         self._refused: list[tuple[str, str]] = []
         self.draws: list[tuple[Any, Entry]] = []
@@ -81,7 +85,7 @@ class Walk:
             while self._queue and not self.too_many:
                 thing, name = self._queue.popleft()
                 if id(thing) not in self.seen and not isinstance(thing, ATOMS):
-                    self.seen[id(thing)] = thing
+                    self.seen[id(thing)], self.reached_by[id(thing)] = thing, name
                     visit(self, thing, name)
             for key in list(self.tables):
                 self._look_up(key)
@@ -206,14 +210,16 @@ class Walk:
         own = self._own.get(key, set())
         whole = self._all and not isinstance(thing, (types.ModuleType, type)) and not is_of_library(type(thing))
         whole |= type(thing).__module__ in _CONTAINERS  # their code, which is not looked at, reads all of them
-        hidden = str(type(thing).__module__).startswith("kobai.")
-        if hidden and self.ran is None and not hasattr(type(thing), "_capture_watch"):
+        module = str(type(thing).__module__)
+        hidden = module.startswith("kobai.")
+        stateful = self.state and module.startswith(_STATEFUL)
+        if stateful or (hidden and self.ran is None and not hasattr(type(thing), "_capture_watch")):
             whole, hidden = True, False
         tensor = hasattr(type(thing), "requires_grad")
         for attribute in list(table):
             if attribute in done or not isinstance(attribute, str):
                 continue
-            if tensor and attribute.startswith("_"):
+            if (tensor and attribute.startswith("_")) or (stateful and attribute in _MADE_AGAIN):
                 continue
             if attribute in own or (not hidden and (whole or attribute in self.names)):
                 done.add(attribute)
@@ -232,6 +238,10 @@ class Walk:
             for base in kind.__mro__:
                 read |= self._called.get(id(base), frozenset())
         return {name for name in read if name not in table and not name.startswith("__")}
+
+
+_STATEFUL = ("kobai.optim", "kobai.random")
+_MADE_AGAIN = frozenset(("_launchers",))  # from the rest, when it is needed
 
 
 class Ran(NamedTuple):

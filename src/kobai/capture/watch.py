@@ -70,9 +70,7 @@ class Watch:
     """One recording of a step as Python sees it; see the module."""
 
     def __init__(self, step: Callable[..., Any], args: Any, known: Iterable[types.CodeType] = ()) -> None:
-        self.step = step
-        objects = [value for value in leaves(args) if not hasattr(type(value), "requires_grad")]  # tensors are its data
-        self.roots = [(step, getattr(step, "__name__", "step")), *((value, "an argument") for value in objects)]
+        self.step, self.roots = step, roots_of(step, args)
         self.before = Walk(self.roots, known=known)
         self._ran: dict[types.CodeType, Ran] | None = {}
         self._fail: Callable[[str, str], None] = lambda place, message: None
@@ -197,6 +195,12 @@ class Watch:
     def after(self, *more: Any) -> Walk:
         """What the program rests on; ``more`` is what the step has touched besides what its code names."""
         return Walk([*self.roots, *((thing, kind_of(thing)) for thing in more)], self._ran)
+
+
+def roots_of(step: Callable[..., Any], args: Any) -> list[tuple[Any, str]]:
+    """Where a walk begins: at the step and its arguments, but for tensors, which are its data."""
+    objects = [value for value in leaves(args) if not hasattr(type(value), "requires_grad")]
+    return [(step, getattr(step, "__name__", "step")), *((value, "an argument") for value in objects)]
 
 
 def leaves(value: Any) -> Iterator[Any]:
