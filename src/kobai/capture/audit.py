@@ -34,6 +34,7 @@ from kobai.random import default_generator
 from kobai.xp import Array, backend_of
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
+_COMPARED = (dict, list, set, deque, CellType)
 _TOLERANCE = 1e-6
 
 
@@ -223,16 +224,17 @@ class _Memory:
             for kind in kinds_of(thing)
             if kind.copy is not None
         ]
+        self._compared = [(thing, told) for _, thing, _, told in self._kept if isinstance(thing, _COMPARED)]
 
     def now(self) -> list[dict[Any, Any]]:
         """The numbers and texts that containers and variables hold, by name or place, and how many things are in there."""
         return [
-            {name: value for name, value in _parts(thing) if isinstance(value, _PLAIN)} for _, thing, _, _ in self._kept
+            {name: value for name, value in _parts(thing) if isinstance(value, _PLAIN)} for thing, _ in self._compared
         ]
 
     def difference(self, expected: list[dict[Any, Any]]) -> str | None:
         """What of it is other now than expected."""
-        for (_, _, _, told), ours, theirs in zip(self._kept, self.now(), expected, strict=True):
+        for (_, told), ours, theirs in zip(self._compared, self.now(), expected, strict=True):
             for name in {**theirs, **ours}:
                 hidden = isinstance(name, str) and name.startswith("_")
                 if not hidden and not _equal_plain(ours.get(name), theirs.get(name)):
@@ -248,12 +250,12 @@ class _Memory:
 def _parts(thing: Any) -> Iterator[tuple[Any, Any]]:
     if isinstance(thing, CellType):
         yield "its value", in_cell(thing)[0]
-    elif isinstance(thing, dict):
+        return
+    yield "its length", len(thing)
+    if isinstance(thing, dict):
         yield from thing.items()
-    elif isinstance(thing, (list, deque, set)):
+    else:
         yield from enumerate(sorted(map(repr, thing)) if isinstance(thing, set) else thing)
-    if isinstance(thing, (dict, list, deque, set)):
-        yield "length", len(thing)
 
 
 def _equal_plain(a: Any, b: Any) -> bool:

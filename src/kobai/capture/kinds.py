@@ -334,16 +334,25 @@ def _content(thing: Any) -> tuple[Any, ...]:
 
 
 def _members(walk: Any, thing: Any, name: str) -> None:
-    for owner in type(thing).__mro__:
-        found = {n: m.__get__ for n, m in vars(owner).items() if isinstance(m, types.MemberDescriptorType)}
-        found.pop("__dict__", None)
-        if not found:
-            continue
-        read = partial(_in_members, thing, tuple(found.values()))
+    for names, gets, fixed in _members_of(type(thing)):
+        read = partial(_in_members, thing, gets)
         for value in read():
             walk.push(value, name)
-        if not owner.__flags__ & _IMMUTABLE or owner is defaultdict:
-            walk.watch(read, tuple(found), f"{kind_of(thing)}.")
+        if not fixed:
+            walk.watch(read, names, f"{kind_of(thing)}.")
+
+
+@lru_cache(maxsize=1024)
+def _members_of(kind: type) -> list[tuple[tuple[str, ...], tuple[Callable[[Any], Any], ...], bool]]:
+    """For each class above that has members: their names, how to read them, whether they can never be set."""
+    found = []
+    for owner in kind.__mro__:
+        members = {n: m.__get__ for n, m in vars(owner).items() if isinstance(m, types.MemberDescriptorType)}
+        members.pop("__dict__", None)
+        if members:
+            fixed = bool(owner.__flags__ & _IMMUTABLE) and owner is not defaultdict
+            found.append((tuple(members), tuple(members.values()), fixed))
+    return found
 
 
 def _in_members(thing: Any, gets: tuple[Callable[[Any], Any], ...]) -> list[Any]:
