@@ -1,12 +1,24 @@
 """The arrays that a step works on while it is recorded, and NumPy as such a step sees it.
 
-Both hand everything on to this thread's recorder (``xp.recorder``); what they know themselves is what changes no element:
-shapes, dtypes, other views of the same memory.
+Kobai's operations ask ``xp_of(array)`` for the library of their arrays, and call that: NumPy, CuPy. A step that is recorded
+has a library of its own. Its arrays are :class:`Recorded`, and its namespace has NumPy's functions::
+
+    weight._array ──► Recorded ──┬── raw      an ndarray: the place in memory, and what is there now
+                                 └── block    whose memory that is (memory.py); None: it comes from outside the step
+
+    xp_of(a).exp(a)  ──►  namespace.exp  ──►  recorder.call(np.exp, (a,), {})  ──►  Recorded, and a note
+
+What changes no element is answered here: shapes, dtypes, other views of the same memory. All else goes to this thread's
+recorder (``recorder.py``), which does it and notes it. So does a value that Python reads (``item()``, ``if x > 0``): an error.
+
+``Recorded`` has an ndarray's methods and is none: C code would take the elements of a subclass behind the recorder's back, and
+the program would have a hole.
 """
 
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,6 +38,11 @@ def active() -> Any:
     return at_work
 
 
+def _reads(of: Callable[..., Any], what: str) -> Any:
+    """The method that gives ``of(array)``, which Python reads: an error, or the end of this recording."""
+    return lambda self, *args, **kwargs: of(active().host_read(what, self.raw), *args, **kwargs)
+
+
 class Recorded:
     """A host array of a step that is being recorded. It has an ndarray's methods; values cannot be read from it."""
 
@@ -41,32 +58,14 @@ class Recorded:
     base = property(lambda self: self.raw)
     T = property(lambda self: Recorded(self.raw.T, self.block))
 
-    def _read(self, what: str) -> Any:
-        return active().host_read(what, self.raw)
-
-    def item(self, *args: int) -> Any:
-        return self._read("item()").item(*args)
-
-    def tolist(self) -> Any:
-        return self._read("tolist()").tolist()
-
-    def __bool__(self) -> bool:
-        return bool(self._read("bool(), as in an if,"))
-
-    def __float__(self) -> float:
-        return float(self._read("float()"))
-
-    def __int__(self) -> int:
-        return int(self._read("int()"))
-
-    def __index__(self) -> int:
-        return int(self._read("use as an index"))
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        return np.array(self._read("conversion to a numpy.ndarray"), dtype=dtype)
-
-    def __repr__(self) -> str:
-        return repr(self._read("repr()"))
+    item = _reads(np.ndarray.item, "item()")
+    tolist = _reads(np.ndarray.tolist, "tolist()")
+    __bool__ = _reads(bool, "bool(), as in an if,")
+    __float__ = _reads(float, "float()")
+    __int__ = _reads(int, "int()")
+    __index__ = _reads(int, "use as an index")
+    __repr__ = _reads(repr, "repr()")
+    __array__ = _reads(np.array, "conversion to a numpy.ndarray")
 
     def __len__(self) -> int:
         return len(self.raw)
@@ -182,13 +181,11 @@ class _Namespace:
 
     # Making arrays: places of the step, filled again at every replay.
 
-    def empty(self, shape: Any, dtype: Any = float, order: str = "C") -> Recorded:
-        return active().place(np.empty(shape, dtype, order))  # type: ignore[call-overload, no-any-return]
+    def empty(self, *args: Any, **kwargs: Any) -> Any:
+        return active().place(np.empty(*args, **kwargs))
 
-    def empty_like(
-        self, prototype: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None
-    ) -> Any:
-        return active().place(np.empty_like(raw_of(prototype), dtype, order, subok, shape))  # type: ignore[call-overload]
+    def empty_like(self, prototype: Any, *args: Any, **kwargs: Any) -> Any:
+        return active().place(np.empty_like(raw_of(prototype), *args, **kwargs))
 
     def full(self, shape: Any, fill_value: Any, dtype: Any = None, order: str = "C") -> Recorded:
         if isinstance(fill_value, Recorded) and dtype is None:
@@ -204,18 +201,16 @@ class _Namespace:
     def ones(self, shape: Any, dtype: Any = float, order: str = "C") -> Recorded:
         return self.full(shape, 1, dtype, order)
 
-    def full_like(
-        self, a: Any, fill_value: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None
-    ) -> Any:
-        out = self.empty_like(a, dtype, order, subok, shape)
+    def full_like(self, a: Any, fill_value: Any, *args: Any, **kwargs: Any) -> Any:
+        out = self.empty_like(a, *args, **kwargs)
         out[...] = fill_value
         return out
 
-    def zeros_like(self, a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None) -> Any:
-        return self.full_like(a, 0, dtype, order, subok, shape)
+    def zeros_like(self, a: Any, *args: Any, **kwargs: Any) -> Any:
+        return self.full_like(a, 0, *args, **kwargs)
 
-    def ones_like(self, a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None) -> Any:
-        return self.full_like(a, 1, dtype, order, subok, shape)
+    def ones_like(self, a: Any, *args: Any, **kwargs: Any) -> Any:
+        return self.full_like(a, 1, *args, **kwargs)
 
     def asarray(self, a: Any, dtype: Any = None, *args: Any, **kwargs: Any) -> Any:
         if isinstance(a, Recorded):

@@ -1,4 +1,16 @@
-"""A step on a device as one CUDA graph: captured once, then replayed with one launch."""
+"""A step on a device as one CUDA graph: captured once, then replayed with one launch.
+
+A graph is CUDA's own record of work. Kernels that are launched on a stream that captures do not run; they become nodes of the
+graph, with the addresses and numbers that they were given. Launching the graph runs them all::
+
+    capture    the step, in Python ──► launches ──► graph                                       nothing runs
+    replay     host: counts, learning rates ──► feed ──► places on the device ──► graph.launch()     no Python
+
+Two things follow. *Addresses stay*: a graph has a pool of memory of its own, which lives as long as it does. *Numbers do not*:
+what the host computes anew for each step lies in places on the device (:class:`Numbers`), which a small kernel fills before
+each launch. The host runs ahead of the device: a step that fails before its launch has counted already, and takes that back
+(:class:`Counts`).
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,14 @@
 """Workspace: the memory in which a captured step keeps its intermediate arrays.
 
-While a step is recorded, every array it makes gets a block; when the last array that lives in a block is dropped, the next
-request of that size takes it over. Replays write to the same addresses in the same order, so that a block is never needed
-twice at once, and what was touched last, still in the cache, is used first.
+While a step is recorded, every array that it makes holds a *block*, and so do views of that array. When the last of them is
+dropped, by the tape or by the program, Python's reference counting gives the block back, and a later array of that size takes
+it over::
+
+    the step      a = x @ w     b = relu(a)     del a       c = b * 2     del b       d = c - 1
+    its block     a: 1          b: 2            1 is free   c: 1          2 is free   d: 2
+
+Replays write to the same addresses in the same order, so that what was right once is right every time: there is no analysis of
+lifetimes. The block that was given back last is taken first, for it is still in the cache.
 """
 
 from __future__ import annotations

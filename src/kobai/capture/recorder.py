@@ -23,7 +23,6 @@ import operator
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
-from itertools import accumulate
 from operator import length_hint
 from typing import Any
 
@@ -50,7 +49,9 @@ class Program:
     """
 
     def __init__(self) -> None:
-        self.calls: list[tuple[Callable[..., Any], tuple[Any, ...]] | None] = []
+        self.calls: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
+        self.renewed: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
+        """Calls that come before all others: they bring back the constants that the step writes into."""
         self.allocating: list[str] = []
         """Names of functions without ``out=``, which make a new array at every replay."""
         self._grads: list[tuple[int, Any, Any]] = []  # how many calls come before, the tensor, the gradient
@@ -64,12 +65,12 @@ class Program:
         self._last = None
         calls = iter(self.calls)
         try:
-            for function, args in calls:  # type: ignore[misc]
+            for function, args in calls:
                 function(*args)
         except BaseException:
             # An exception that a handler of signals raises may come between a count and the kernel that it is for.
             at = len(self.calls) - length_hint(calls) - 1
-            function, args = self.calls[at]  # type: ignore[misc]
+            function, args = self.calls[at]
             if function == self.host and self._last is not None and self._last[0] is args[0]:
                 args[0].restore(self._last[1])
             for before, tensor, grad in self._grads:
@@ -82,10 +83,9 @@ class Program:
         self._grads.append((len(self.calls), tensor, grad))
 
     def close(self) -> None:
-        """The step is over: drop the calls that turned out not to be needed."""
-        dropped = list(accumulate((call is None for call in self.calls), initial=0))
-        self._grads = [(before - dropped[before], tensor, grad) for before, tensor, grad in self._grads]
-        self.calls = [call for call in self.calls if call is not None]
+        """The step is over."""
+        self._grads = [(len(self.renewed) + before, tensor, grad) for before, tensor, grad in self._grads]
+        self.calls, self.renewed = self.renewed + self.calls, []
 
     def host(self, compute: Callable[[], Any], place: Any) -> None:
         """Do what the host does at every replay, and put the numbers that it gives into their place, if it has one."""
@@ -111,7 +111,7 @@ class Recorder(Rules):
         self.workspace = workspace
         self.program = Program()
         self._known: set[int] = set()  # ids of host arrays that are part of the program
-        self._constants: dict[int, int] = {}  # memory of constants: where in the program they would be renewed
+        self._constants: set[int] = set()  # ids of blocks that hold constants
         self._kept: list[Any] = []
 
     def finished(self) -> Program:
@@ -155,17 +155,16 @@ class Recorder(Rules):
         made.raw[...] = host
         assert made.block is not None
         made.block.keep()
-        self._constants[id(made.block)] = len(self.program.calls)
+        self._constants.add(id(made.block))
         self._kept.append(made.block)
-        self.program.calls.append(None)
         return made
 
     def _written(self, array: Recorded) -> None:
         """Note that the step writes here: a constant must then be made anew every time."""
-        at = self._constants.pop(id(array.block), None) if array.block is not None else None
-        if at is not None:
-            memory = array.block.memory  # type: ignore[union-attr]
-            self.program.calls[at] = (np.copyto, (memory, memory.copy()))
+        if array.block is not None and id(array.block) in self._constants:
+            self._constants.remove(id(array.block))
+            memory = array.block.memory
+            self.program.renewed.append((np.copyto, (memory, memory.copy())))
 
     # --- numbers and kernels
 
@@ -187,9 +186,8 @@ class Recorder(Rules):
             if type(arg) is Recorded:
                 self._written(arg)  # it may be
         raw = tuple(self._unwrap(arg) for arg in args)
-        bind = getattr(kernel, "bind", None)
-        if bind is not None:
-            self._do(bind(*raw))
+        if hasattr(kernel, "bind"):
+            self._do(kernel.bind(*raw))
         else:
             self._do(kernel, *raw)
 
@@ -239,32 +237,24 @@ class Recorder(Rules):
         if out is not None:
             return self._into(function, ufunc, raw, options, out)
         result = function(*raw, **options)
-        if isinstance(result, (tuple, list)) and not (ufunc and function.nout > 1):
-            return self._several(function, args, raw, options, result)
         if ufunc and function.nout > 1:
             return self._into(function, ufunc, raw, options, tuple(self.place(np.asarray(part)) for part in result))
+        if isinstance(result, (tuple, list)):
+            parts = [self._part(function, args, raw, options, np.asarray(part), i) for i, part in enumerate(result)]
+            return type(result)(*parts) if hasattr(result, "_fields") else type(result)(parts)
         if isinstance(result, (bool, int, float, str, np.dtype)) and not isinstance(result, np.generic):
             self.host_read(f"{name}()", np.asarray(result))
             return result
         result = np.asarray(result)
         if name in numpy_calls.CONSTANTS:
             return self._constant(result)
-        for arg, array in zip(args, raw, strict=True):  # a view needs no note
-            if type(arg) is Recorded and result.size and np.may_share_memory(result, array):
-                return Recorded(result, arg.block)
         if name == "getitem" and any(
             isinstance(part, np.ndarray) and part.dtype == bool and part.ndim
             for part in (raw[1] if isinstance(raw[1], tuple) else (raw[1],))
         ):
             self.fail("captured step: the size of a selection by a boolean mask depends on values; use where()")
-        made = self.place(result)
         takes_out = ufunc or of_ufunc or name in numpy_calls.TAKES_OUT
-        if takes_out:
-            return self._into(function, ufunc, raw, options, made)
-        made.raw[...] = result
-        self.program.allocating.append(name)
-        self._note(_into_copy, (made.raw, function, raw, options))
-        return made
+        return self._part(function, args, raw, options, result, None, takes_out)
 
     def _into(self, function: Any, ufunc: bool, raw: tuple[Any, ...], options: dict[str, Any], out: Any) -> Any:
         """Note a call that writes its result into ``out``, which is returned."""
@@ -278,24 +268,20 @@ class Recorder(Rules):
             self._do(partial(function, **options, out=places if isinstance(out, tuple) else places[0]), *raw)
         return out
 
-    def _several(self, function: Any, args: Any, raw: tuple[Any, ...], options: dict[str, Any], results: Any) -> Any:
-        """A function with several results: views of its operand, or arrays."""
-        parts = []
-        for i, part in enumerate(results):
-            part = np.asarray(part)
-            owner = next(
-                (a for a, r in zip(args, raw, strict=True) if type(a) is Recorded and np.may_share_memory(part, r)),
-                None,
-            )
-            if owner is not None:
-                parts.append(Recorded(part, owner.block))
-                continue
-            made = self.place(part)
-            made.raw[...] = part
-            self._note(_into_copy_of, (made.raw, i, function, raw, options))
-            parts.append(made)
+    def _part(
+        self, function: Any, args: Any, raw: Any, options: Any, part: Any, i: int | None, takes_out: bool = False
+    ) -> Recorded:
+        """A result, or the i-th of several: a view of an operand, which needs no note, or a place that is filled."""
+        for arg, array in zip(args, raw, strict=True):
+            if type(arg) is Recorded and part.size and np.may_share_memory(part, array):
+                return Recorded(part, arg.block)
+        made = self.place(part)
+        if takes_out:
+            return self._into(function, isinstance(function, np.ufunc), raw, options, made)  # type: ignore[no-any-return]
+        made.raw[...] = part
         self.program.allocating.append(getattr(function, "__name__", str(function)))
-        return type(results)(*parts) if hasattr(results, "_fields") else type(results)(parts)
+        self._note(_into_copy, (made.raw, i, function, raw, options))
+        return made
 
     def copied(self, result: np.ndarray[Any, Any], source: Recorded) -> Recorded:
         """``result``, made from ``source`` by copying with or without another dtype."""
@@ -336,8 +322,9 @@ def _basic(index: Any) -> bool:
     )
 
 
-def _into_copy(place: Array, function: Any, args: Any, options: Any) -> None:
+def _into_copy(place: Array, i: int | None, function: Any, args: Any, options: Any) -> None:
     result = function(*args, **options)
+    result = result if i is None else result[i]
     if np.shape(result) != place.shape:
         raise CaptureError(
             f"captured step: {function.__name__} gave shape {np.shape(result)}, recorded was {place.shape}"
@@ -345,24 +332,12 @@ def _into_copy(place: Array, function: Any, args: Any, options: Any) -> None:
     place[...] = result
 
 
-def _into_copy_of(place: Array, i: int, function: Any, args: Any, options: Any) -> None:
-    place[...] = function(*args, **options)[i]
-
-
-def _host_read(array: Recorded) -> Any:
-    return active().host_read("a copy to the host", array.raw)
-
-
-def _no_host_data(array: np.ndarray[Any, Any]) -> Recorded:
-    return active().constant(array)  # type: ignore[no-any-return]
-
-
 _backend = Backend(
     "numpy",
     "cpu",
     lambda: (namespace, Recorded),
-    from_host=_no_host_data,
-    to_host=_host_read,
+    from_host=lambda array: active().constant(array),
+    to_host=lambda array: active().host_read("a copy to the host", array.raw),
     linalg_errors=nullcontext,
 )
 _xp.adopt_array_type(Recorded, namespace, _backend)

@@ -1,4 +1,16 @@
-"""``kobai.capture``: a training step that is recorded once and then replayed, without Python's tape and without allocation."""
+"""``kobai.capture``: a training step that is recorded once and then replayed, without Python's tape and without allocation.
+
+:class:`Captured` decides at every call what to do. Calls of one *signature* – structure, shapes and dtypes of the arguments,
+other arguments, modes – share their programs::
+
+    call ──► signature ──┬── a program whose guards hold ───────────► replay it; every n-th beside the step (audit.py)
+                         ├── the first call (CUDA: of a signature) ─► the step as it is, which makes what is made once
+                         ├── any other ─────────────────────────────► record the step (session.py), keep the program
+                         └── it cannot be recorded ─────────────────► CaptureError; with fallback, the step from now on
+
+A recording is a step like any other, and its program is kept only if the next step will be the same: not if this one made
+something for later ones, as an optimizer makes its state, nor if it ran code of a package that nobody had looked into.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +18,14 @@ import logging
 import threading
 import types
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from kobai.capture.audit import audited
 from kobai.capture.memory import Workspace
 from kobai.capture.session import CudaSession, HostSession, Replay, Session, copied, map_tensors
+from kobai.capture.watch import leaves
 from kobai.core import anomaly
 from kobai.core.grad_mode import state as grad_mode
 from kobai.core.tape import Node
@@ -28,16 +41,8 @@ __all__ = ["capture"]
 log = logging.getLogger("kobai")
 
 
-class SessionClass(Protocol):
-    """A subclass of :class:`Session`, as it is made for one recording."""
-
-    warms_each_signature: bool
-
-    def __call__(self, workspace: Workspace, lenient: bool, inputs: list[Tensor]) -> Session: ...
-
-
-SESSIONS: dict[str, SessionClass] = {"numpy": HostSession, "cupy": CudaSession}
-"""What records a step whose first argument is on this backend."""
+SESSIONS: dict[str, Any] = {"numpy": HostSession, "cupy": CudaSession}
+"""What records a step whose first argument is on this backend, made with (workspace, lenient, inputs)."""
 
 MOST_SIGNATURES = 32
 """Signatures of one step that are kept; more say that an argument changes at every call that should be a tensor."""
@@ -180,20 +185,26 @@ class Captured:
                         self._unverified = 0
                         return audited(replay, self.step, args, kwargs, inputs), False
                 return replay(inputs), False
-        reason = self._hindrance(key, inputs)
+        backend = backend_of(inputs[0]._array).name if inputs else default_backend()
+        reason = self._hindrance(key, inputs, backend)
         if reason is not None:
-            return self._give_up(reason, args, kwargs), True
-        session = SESSIONS.get(_backend_for(inputs))
-        warmed = key if session is not None and session.warms_each_signature else None
+            self._give_up(reason)
+            return self.step(*args, **kwargs), True
+        warmed = key if SESSIONS[backend].warms_each_signature else None
         if warmed not in self._warmed:
             result = self.step(*args, **kwargs)
             self._warmed.add(warmed)
-            map_tensors(self._need_finished, result)
+            if any(isinstance(part, Tensor) and _waits(part) for part in leaves(result)):
+                self._give_up(
+                    "captured step: its result waits for backward(), which a replay cannot give it; call backward() inside"
+                )
             return result, True
-        return self._record(key, args, kwargs, inputs), True
+        return self._record(key, args, kwargs, SESSIONS[backend](self._workspace, self.fallback, inputs)), True
 
-    def _hindrance(self, key: Any, inputs: list[Tensor]) -> str | None:
+    def _hindrance(self, key: Any, inputs: list[Tensor], backend: str) -> str | None:
         """Why this call is not worth recording or cannot be, if so."""
+        if backend not in SESSIONS:
+            return f"captured step: backend {backend!r} has no capture"
         if any(tensor.requires_grad for tensor in inputs):
             return "captured step: an argument requires a gradient; arguments are data, parameters belong to the step itself"
         if key not in self._programs and len(self._programs) >= MOST_SIGNATURES:
@@ -208,31 +219,18 @@ class Captured:
             )
         return None
 
-    def _need_finished(self, tensor: Tensor) -> None:
-        if _waits(tensor):
-            reason = (
-                "captured step: its result waits for backward(), which a replay cannot give it; call backward() inside"
-            )
-            if not self.fallback:
-                raise CaptureError(reason)
-            self._failed(reason)
-
-    def _give_up(self, reason: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _give_up(self, reason: str) -> None:
+        """CaptureError; with ``fallback``, no capture from now on."""
         if not self.fallback:
             raise CaptureError(reason)
         self._failed(reason)
-        return self.step(*args, **kwargs)
 
     def _failed(self, reason: str) -> None:
         self.failure = reason
         self._programs.clear()
         log.warning("capture: going on without it. %s", reason)
 
-    def _record(self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: list[Tensor]) -> Any:
-        backend = _backend_for(inputs)
-        if backend not in SESSIONS:
-            return self._give_up(f"captured step: backend {backend!r} has no capture", args, kwargs)
-        session = SESSIONS[backend](self._workspace, self.fallback, inputs)
+    def _record(self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any], session: Session) -> Any:
         session.known = self._codes
         result = session.run(self.step, args, kwargs)
         recorder = session.recorder
@@ -271,10 +269,6 @@ class Captured:
             "outside the step",
         )
         return False
-
-
-def _backend_for(inputs: list[Tensor]) -> str:
-    return backend_of(inputs[0]._array).name if inputs else default_backend()
 
 
 # --- arguments and results --------------------------------------------------------------------------------------------
