@@ -1,18 +1,19 @@
-"""The arrays that a step works on while it is recorded, and NumPy as such a step sees it.
+"""The arrays of a step that is being recorded, and NumPy as that step sees it.
 
-Kobai's operations ask ``xp_of(array)`` for the library of their arrays, and call that: NumPy, CuPy. A step that is recorded
-has a library of its own. Its arrays are :class:`Recorded`, and its namespace has NumPy's functions::
+Kobai's operations ask ``xp_of(array)`` for the library of their arrays, NumPy or CuPy, and call its functions. During a
+recording there is one more library. Its arrays are :class:`Recorded`; its namespace has NumPy's functions::
 
-    weight._array ──► Recorded ──┬── raw      an ndarray: the place in memory, and what is there now
-                                 └── block    whose memory that is (memory.py); None: it comes from outside the step
+    weight._array ──► Recorded ──┬── raw      an ndarray: the place in memory, with its present values
+                                 └── block    the owner of that memory (memory.py); None if it comes from outside the step
 
-    xp_of(a).exp(a)  ──►  namespace.exp  ──►  recorder.call(np.exp, (a,), {})  ──►  Recorded, and a note
+    xp_of(a).exp(a)  ──►  namespace.exp  ──►  recorder.call(np.exp, (a,), {})  ──►  a Recorded, and a note
 
-What changes no element is answered here: shapes, dtypes, other views of the same memory. All else goes to this thread's
-recorder (``recorder.py``), which does it and notes it. So does a value that Python reads (``item()``, ``if x > 0``): an error.
+Questions that involve no element are answered here: shapes, dtypes, other views of the same memory. Everything else goes to
+this thread's recorder (``recorder.py``), which does it and notes it. Reading a value in Python (``item()``, ``if x > 0``) goes
+there too, and is an error.
 
-``Recorded`` has an ndarray's methods and is none: C code would take the elements of a subclass behind the recorder's back, and
-the program would have a hole.
+``Recorded`` has the methods of an ndarray but is not a subclass: NumPy's C code would read the elements of a subclass without
+telling the recorder, and the program would be incomplete.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from kobai.xp import recorder
 
 
 def active() -> Any:
-    """The recorder at work in this thread."""
+    """This thread's recorder of host arrays."""
     at_work = recorder()
     if getattr(at_work, "namespace", None) is not namespace:
         raise CaptureError(
@@ -39,12 +40,12 @@ def active() -> Any:
 
 
 def _reads(of: Callable[..., Any], what: str) -> Any:
-    """The method that gives ``of(array)``, which Python reads: an error, or the end of this recording."""
+    """A method that lets Python read ``of(array)``: an error, or the end of this recording."""
     return lambda self, *args, **kwargs: of(active().host_read(what, self.raw), *args, **kwargs)
 
 
 class Recorded:
-    """A host array of a step that is being recorded. It has an ndarray's methods; values cannot be read from it."""
+    """A host array of a step that is being recorded: an ndarray's methods, but no way to read its values."""
 
     __slots__ = ("__weakref__", "block", "raw")
     __array_ufunc__ = None  # NumPy must not take it for one of its own
@@ -105,7 +106,7 @@ class Recorded:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or not hasattr(np.ndarray, name):
             raise AttributeError(f"a recorded array has no {name!r}")
-        # The function of that name where there is one: it takes ``out``.
+        # The function of that name, if there is one: it takes ``out``.
         function = getattr(np, name, None)
         function = _METHODS.get(name) or (function if callable(function) else getattr(np.ndarray, name))
         return lambda *args, **kwargs: active().call(function, (self, *args), kwargs)
@@ -147,7 +148,7 @@ for _symbol, _function in {"neg": np.negative, "abs": np.absolute, "invert": np.
 
 
 class _Function:
-    """A function of NumPy, or a method of a ufunc, that is noted when it is called."""
+    """A NumPy function or a ufunc's method whose calls are noted."""
 
     def __init__(self, function: Any) -> None:
         self.function = function
@@ -161,7 +162,7 @@ class _Function:
 
 
 class _Namespace:
-    """``numpy`` as a step sees it that is being recorded."""
+    """``numpy``, as a step sees it while it is recorded."""
 
     __name__ = "numpy"
     ndarray = Recorded
@@ -179,7 +180,7 @@ class _Namespace:
         setattr(self, name, made)
         return made
 
-    # Making arrays: places of the step, filled again at every replay.
+    # Creating arrays: places of the step, which every replay fills again.
 
     def empty(self, *args: Any, **kwargs: Any) -> Any:
         return active().place(np.empty(*args, **kwargs))
@@ -187,7 +188,7 @@ class _Namespace:
     def empty_like(self, prototype: Any, *args: Any, **kwargs: Any) -> Any:
         return active().place(np.empty_like(raw_of(prototype), *args, **kwargs))
 
-    def full(self, shape: Any, fill_value: Any, dtype: Any = None, order: str = "C") -> Recorded:
+    def full(self, shape: Any, fill_value: Any, dtype: Any = None, order: str = "C") -> Any:
         if isinstance(fill_value, Recorded) and dtype is None:
             dtype = fill_value.dtype
         kind = np.asarray(fill_value).dtype if dtype is None else dtype
@@ -195,10 +196,10 @@ class _Namespace:
         out[...] = fill_value
         return out
 
-    def zeros(self, shape: Any, dtype: Any = float, order: str = "C") -> Recorded:
+    def zeros(self, shape: Any, dtype: Any = float, order: str = "C") -> Any:
         return self.full(shape, 0, dtype, order)
 
-    def ones(self, shape: Any, dtype: Any = float, order: str = "C") -> Recorded:
+    def ones(self, shape: Any, dtype: Any = float, order: str = "C") -> Any:
         return self.full(shape, 1, dtype, order)
 
     def full_like(self, a: Any, fill_value: Any, *args: Any, **kwargs: Any) -> Any:

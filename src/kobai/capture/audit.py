@@ -1,16 +1,16 @@
-"""``capture(verify=n)``: a step run as it is, beside its replay, from the same state; both must come to the same.
+"""``capture(verify=n)``: runs the step itself beside a replay, from the same state, and compares everything.
 
-The step runs first, on the program's own objects. What it changes is found in two ways: tensors show themselves when they are
-touched, to a session (``session.py``) that copies them then; all else – containers, variables, generators, the optimizer's
-numbers – is found by a walk (``walk.py``) and copied before, as the table of kinds says (``kinds.py``). Afterwards everything
-is put back, so that the replay, which counts, starts from the same state::
+The step runs first, on the program's own objects. Its changes are found in two ways. Tensors report to a session
+(``session.py``) when they are touched, and are copied then. Everything else – containers, variables, random generators, the
+optimizer's numbers – is found by a walk (``walk.py``) and copied beforehand, as the table of kinds says (``kinds.py``).
+Then everything is put back, and the replay starts from the same state::
 
     state ──► copy ──► step ──► its results, and the state it left ──┐
       ▲                 │                                            ├── the same?  ── no ──► put back, CaptureError
       └─── put back ◄───┘                                            │
     state ──► replay ──► its results, and the state it left ─────────┘
 
-Where they differ, the step is run once more: one that now comes to a third thing draws random numbers or reads a clock.
+If they differ, the step runs once more: if it now gives a third result, it draws random numbers or reads a clock.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _TOLERANCE = 1e-6
 def audited(
     replay: Replay, step: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], inputs: list[Tensor]
 ) -> Any:
-    """``replay(inputs)``; CaptureError if ``step(*args, **kwargs)`` comes to something else, and all is as before then."""
+    """``replay(inputs)``; CaptureError, with everything as before, if ``step(*args, **kwargs)`` does something else."""
     audit = _Audit(replay, step, args, kwargs, inputs)
     audit.run_step()
     error = audit.raised
@@ -73,7 +73,7 @@ def audited(
 
 
 class _Audit(Session):
-    """One eager run of a step, what it touched, and what that was before and afterwards."""
+    """One eager run of a step, with everything it touched, before and after."""
 
     def __init__(self, replay: Replay, step: Any, args: Any, kwargs: Any, inputs: list[Tensor]) -> None:
         super().__init__(Uncaptured())
@@ -95,7 +95,7 @@ class _Audit(Session):
     # --- the run
 
     def run_step(self) -> None:
-        """Run the step, keep what it comes to, and put everything back; an error of it is kept too."""
+        """Run the step, keep its results or its error, and put everything back."""
         result: Any = None
         try:
             try:
@@ -115,7 +115,7 @@ class _Audit(Session):
         """Everything as it was before the eager run."""
         for tensor, array, copy, version in reversed(
             self.before.values()
-        ):  # of memory seen twice the first copy is right
+        ):  # of memory that was seen twice, the first copy is right
             tensor._array = array
             array[...] = copy
             tensor._version[0] = version
@@ -147,7 +147,7 @@ class _Audit(Session):
     # --- the verdict
 
     def first_difference(self, result: Any) -> str | None:
-        """What the replay, which has run by now, has come to otherwise than the step."""
+        """Where the replay, which has run by now, differs from the step."""
         found = list(leaves(map_tensors(lambda tensor: tensor._array, result)))
         if len(found) != len(self.result):
             return f"what it returns: {len(found)} values, and {len(self.result)}"
@@ -166,7 +166,7 @@ class _Audit(Session):
         return self.memory.difference(self.memory_after)
 
     def cause(self) -> str:
-        """The likeliest cause, found by looking at what was read when it was recorded, and by running the step again."""
+        """The likeliest cause: something read at the recording has changed, or the step is not deterministic."""
         for entry in self.program.rests_on.all_entries():
             if not entry.is_as_before():
                 what = f"{entry.what}{entry.changed()}"
@@ -193,7 +193,7 @@ class _Audit(Session):
         return all(_agree(a, b) for a, b in pairs)
 
     def _names(self) -> dict[int, str]:
-        """Tensors by what they are to the program."""
+        """What each tensor is to the program, by id."""
         names = {id(tensor): f"argument {i}" for i, tensor in enumerate(self.arguments)}
         modules = [thing for thing in self.program.touched if hasattr(thing, "named_parameters")]
         inner = {id(child) for module in modules for child in module.modules() if child is not module}
@@ -212,7 +212,7 @@ class _Audit(Session):
 
 
 class _Memory:
-    """What Python's containers, objects, variables and generators hold, to be compared and put back."""
+    """The contents of Python's containers, objects, variables and generators, to be compared and put back."""
 
     def __init__(self, walk: Walk) -> None:
         things = [(thing, f"the {kind_of(thing)} {walk.reached_by.get(key)}, ") for key, thing in walk.seen.items()]
@@ -227,13 +227,13 @@ class _Memory:
         self._compared = [(thing, told) for _, thing, _, told in self._kept if isinstance(thing, _COMPARED)]
 
     def now(self) -> list[dict[Any, Any]]:
-        """The numbers and texts that containers and variables hold, by name or place, and how many things are in there."""
+        """The numbers and strings in containers and variables, by name or position, and the containers' lengths."""
         return [
             {name: value for name, value in _parts(thing) if isinstance(value, _PLAIN)} for thing, _ in self._compared
         ]
 
     def difference(self, expected: list[dict[Any, Any]]) -> str | None:
-        """What of it is other now than expected."""
+        """The first difference between now and ``expected``."""
         for (_, told), ours, theirs in zip(self._compared, self.now(), expected, strict=True):
             for name in {**theirs, **ours}:
                 hidden = isinstance(name, str) and name.startswith("_")
@@ -263,7 +263,7 @@ def _equal_plain(a: Any, b: Any) -> bool:
 
 
 def _agree(ours: Any, theirs: Any) -> bool:
-    """On the host: the same bits. On a device, where sums may be added up in another order: 1e-6 of the largest."""
+    """On the host: equal bits. On a device, where sums may be added in another order: 1e-6 of the largest value."""
     if not (hasattr(ours, "dtype") and hasattr(theirs, "dtype")):
         comparable = hasattr(ours, "dtype") or isinstance(theirs, _PLAIN) or hasattr(theirs, "dtype")
         return not comparable or (type(ours) is type(theirs) and _equal_plain(ours, theirs))

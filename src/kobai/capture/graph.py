@@ -1,14 +1,14 @@
 """A step on a device as one CUDA graph: captured once, then replayed with one launch.
 
-A graph is CUDA's own record of work. Kernels that are launched on a stream that captures do not run; they become nodes of the
-graph, with the addresses and numbers that they were given. Launching the graph runs them all::
+A graph is CUDA's own recording. Kernels launched on a capturing stream do not run; they become nodes of the graph, with the
+addresses and numbers they were given. Launching the graph runs them all::
 
     capture    the step, in Python ──► launches ──► graph                                       nothing runs
     replay     host: counts, learning rates ──► feed ──► places on the device ──► graph.launch()     no Python
 
-Two things follow. *Addresses stay*: a graph has a pool of memory of its own, which lives as long as it does. *Numbers do not*:
-what the host computes anew for each step lies in places on the device (:class:`Numbers`), which a small kernel fills before
-each launch. The host runs ahead of the device: a step that fails before its launch has counted already, and takes that back
+Two things follow. *Addresses must stay*: a graph has its own memory pool, which lives as long as the graph. *Numbers must
+not*: what the host computes for each step lives in places on the device (:class:`Numbers`), which a small kernel fills before
+each launch. The host counts a step before it launches it, so if the launch fails, the counts are taken back
 (:class:`Counts`).
 """
 
@@ -54,7 +54,7 @@ memory when its turn comes, and by then the host, several steps ahead, may have 
 
 
 class Numbers:
-    """The host's numbers for one graph: places on the device, and what was last sent there."""
+    """The host's numbers for one graph: their places on the device, and what was last sent there."""
 
     def __init__(self) -> None:
         self.blocks: list[tuple[np.ndarray[Any, Any], Array]] = []
@@ -63,13 +63,13 @@ class Numbers:
         self._pool: Any = None
 
     def place(self, count: int, dtype: Any) -> tuple[np.ndarray[Any, Any], Array]:
-        """Room for ``count`` numbers: a view of host memory, and the array on the device that it will be sent to."""
+        """Room for ``count`` numbers: a view of host memory, and the device array that it is sent to."""
         words = -(-count * dtype.itemsize // 8)
         if words > WORDS:
             raise ValueError(f"numbers: expected at most {WORDS * 8} bytes, got {count} of {dtype}")
         if words > self._free:
             cupy = importlib.import_module("cupy")
-            # Not from the graph's pool: memory that some array had before would be written to again in the middle of a replay.
+            # Not from the graph's pool: a replay would write to memory that an earlier array of the step had.
             self._pool = self._pool or cupy.cuda.MemoryPool()
             with cupy.cuda.using_allocator(self._pool.malloc):
                 self.blocks.append((np.zeros(WORDS, np.uint64), cupy.empty(WORDS, np.uint64)))
@@ -90,44 +90,44 @@ class Numbers:
 
 
 class Counts:
-    """Counts that the host has moved on for a step whose work is not queued yet, so that it can take them back if it fails."""
+    """Counts that the host has advanced for a step that is not launched yet. If the launch fails, they are taken back."""
 
     def __init__(self) -> None:
         self._saved: list[tuple[Count, Any]] = []
 
     def keep(self, compute: Callable[[], Any]) -> None:
-        """Remember what this is going to move on."""
+        """Remember the state that ``compute()`` is about to change."""
         if isinstance(compute, Count):
             self._saved.append((compute, compute.save()))
 
     def move(self, compute: Callable[[], Any]) -> Any:
-        """``compute()``"""
+        """``compute()``, which can be taken back."""
         self.keep(compute)
         return compute()
 
     def take_back(self) -> None:
-        """Be as before the first of them."""
+        """Restore the state before the first of them."""
         for compute, saved in reversed(self._saved):
             compute.restore(saved)
         self._saved.clear()
 
 
 class CudaRecorder(Rules):
-    """The recorder while a graph is captured: kernels are queued, which captures them, and not run.
+    """The recorder while a graph is captured: kernels are queued, which captures them without running them.
 
-    What the host does for a step – moving counts on, computing numbers – it does once while capturing, on account of
-    the first replay.
+    The host's part of a step – advancing counts, computing numbers – runs once during the capture, on behalf of the first
+    replay.
     """
 
     def __init__(self, lenient: bool = False) -> None:
         super().__init__(lenient)
         self.sources = Numbers()
         self.feeds: list[tuple[Callable[[], Any], Any]] = []
-        """What the host does before every replay, and where the numbers go that it gives."""
+        """What the host computes before every replay, and where the numbers go."""
         self.counts = Counts()
-        """The counts that it moved on while capturing."""
+        """The counts advanced during the capture."""
         self.done: list[tuple[float, ...] | None] = []
-        """What the host has done so far, in order: the numbers that it computed, None for another action."""
+        """What the host has done so far, in order: the numbers it computed, None for other actions."""
 
     def numbers(self, compute: Callable[[], tuple[float, ...]], dtype: Any) -> Array:
         """See :func:`kobai.engine.dispatch.numbers`."""
@@ -160,7 +160,7 @@ _streams: dict[int, Any] = {}
 
 
 def _stream(cupy: Any) -> Any:
-    """The stream on which this device's graphs are captured. It runs nothing itself: graphs run where they are launched."""
+    """The stream on which this device's graphs are captured. Nothing runs on it: graphs run where they are launched."""
     index = cupy.cuda.runtime.getDevice()
     if index not in _streams:
         _streams[index] = cupy.cuda.Stream(non_blocking=True)
@@ -213,7 +213,7 @@ class Graph:
                 try:
                     result = function()
                 except BaseException as error:
-                    with suppress(Exception):  # left open, the capture would make every later call of this process fail
+                    with suppress(Exception):  # an open capture would make every later CUDA call of this process fail
                         stream.end_capture()
                     if isinstance(error, CaptureError) or "captur" not in str(error).lower():
                         raise
@@ -240,7 +240,7 @@ class Graph:
                         place[...] = values
                 self._recorder.sources.send()
             stream, launch = cupy.cuda.get_current_stream(), self._graph.launch
-            self.launched, counts = True, none  # no call from here on: they are taken back, or the work is queued
+            self.launched, counts = True, none  # no call between this and launch, where a signal handler could raise
             launch(stream)
         except BaseException:
             counts.take_back()

@@ -1,9 +1,9 @@
-"""Kinds of things: what of a thing is watched, and where the walk goes on from it.
+"""Kinds of things: which part of a thing is watched, and where the walk continues from it.
 
-The walk (``walk.py``) comes to things of every kind: a list, a bound method, a random generator, an object with slots.
-Most are seen to by three rules that know no kind. What stands in ``__dict__`` is found by the names that code reads. What
-stands in *members* – slots of classes in Python, fields of those in C – is walked into, and watched where it can be set.
-What gives its memory to others (the buffer protocol) is compared by content::
+The walk (``walk.py``) meets things of every kind: a list, a bound method, a random generator, an object with slots. Three
+rules handle most of them without knowing their kind. The contents of ``__dict__`` are found by the names that code reads.
+*Members* – slots of Python classes, fields of C classes – are walked into, and watched if they can be set. Whatever exposes
+its memory (the buffer protocol) is compared by content::
 
     thing ──┬── its kind's rule, from the table below     a dict's items, a function's closure, a generator's state
             ├── members                                   slots; partial.func, property.fget, defaultdict.default_factory
@@ -11,11 +11,12 @@ What gives its memory to others (the buffer protocol) is compared by content::
             ├── __dict__                                  by name, in walk.py
             └── its class                                 methods, defaults of attributes
 
-A rule is given the walk, the thing and the name by which code reaches it. *Alone* are kinds whose rule says all: the
-``__dict__`` of a bound method is its function's. What Python keeps anywhere else needs a line in the table.
+A rule gets the walk, the thing and the name by which code reaches it. Some kinds stand *alone*, because their rule covers
+everything: the ``__dict__`` of a bound method is that of its function. State that Python keeps elsewhere needs a line in the
+table.
 
-The table also says how to copy what a thing holds and how to put it back, where it can change: an audit (``audit.py``) runs a
-step twice from one state.
+For things that can change, the table also says how to copy what they hold and how to put it back: an audit (``audit.py``)
+runs a step twice from the same state.
 """
 
 from __future__ import annotations
@@ -46,12 +47,12 @@ _LARGEST = 1 << 20
 _CELL_CONTENTS, _CODE, _DEFAULTS, _FORWARD, _CALL = map(
     operator.attrgetter, ("cell_contents", "__code__", "__defaults__", "forward", "__call__")
 )
-_MEMBERS_OF_MODULES = frozenset("_parameters _buffers _modules".split())
+MEMBERS_OF_MODULES = frozenset("_parameters _buffers _modules".split())
 _BY_KOBAI = frozenset("forward backward setup_context vjp jvp step measure update".split())
 
 
 def kind_of(thing: Any) -> str:
-    """The name of its class, or its own if it is one."""
+    """The name of a class, or of a thing's class."""
     return thing.__name__ if isinstance(thing, type) else type(thing).__name__
 
 
@@ -59,13 +60,13 @@ def kind_of(thing: Any) -> str:
 
 
 def _contents(walk: Any, container: Any, name: str) -> None:
-    """Watch what a dict, list, set or deque holds, and walk into it."""
+    """Watch the contents of a container, and walk into them."""
     what = f"the {kind_of(container)} "
     if isinstance(container, (dict, types.MappingProxyType)) and container:
         walk.watch(container.values if type(container) is dict else partial(_values, container), name, what)
         for value in list(_values(container)):
             walk.push(value, name)
-        keyed = name not in _MEMBERS_OF_MODULES  # those are found by what they are
+        keyed = name not in MEMBERS_OF_MODULES  # those are found by what they are
     else:
         keyed = not isinstance(container, (tuple, frozenset))
     if keyed and not container:
@@ -86,7 +87,7 @@ def _generator(walk: Any, generator: Any, name: str) -> None:
 
 
 def _state_of(generator: Any) -> list[Any]:
-    """The state of a random generator that is not Kobai's, as something to compare."""
+    """The state of a random generator, in a form that can be compared."""
     state = _state(generator)
     parts = state if isinstance(state, tuple) else (state,)
     return [part.tobytes() if isinstance(part, np.ndarray) else repr(part) for part in parts]
@@ -131,7 +132,7 @@ def _function(walk: Any, function: types.FunctionType, name: str) -> None:
 
 
 def _enclosed(function: types.FunctionType) -> dict[str, list[Any]]:
-    """What the variables of enclosing functions hold, by name."""
+    """The values of a function's closure variables, by name."""
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
     return {variable: list(in_cell(cell)) for variable, cell in cells}
 
@@ -146,7 +147,7 @@ def _cell(walk: Any, cell: types.CellType, name: str) -> None:
 
 
 def in_cell(cell: types.CellType) -> tuple[Any]:
-    """What a variable of a closure holds; ``UNSET`` before it is assigned."""
+    """The value of a closure variable; ``UNSET`` if it has none yet."""
     try:
         return (cell.cell_contents,)
     except ValueError:
@@ -161,7 +162,7 @@ def _fill_cell(cell: types.CellType, held: tuple[Any]) -> None:
 
 
 def _refill(container: Any, held: Any) -> None:
-    """Have a dict, list, set or deque hold what it held, if it holds anything else."""
+    """Give a dict, list, set or deque its former contents, unless it has them."""
     now, then = (chain.from_iterable(c.items()) if isinstance(c, dict) else c for c in (container, held))
     if len(container) != len(held) or not all(map(operator.is_, now, then)):
         container.clear()
@@ -179,7 +180,7 @@ def _write(array: np.ndarray[Any, Any], held: np.ndarray[Any, Any]) -> None:
 
 
 def _cached(walk: Any, cache: Any, name: str) -> None:
-    """What is cached stands for what the function reads."""
+    """A cached result stands for whatever the function reads."""
     function = cache.__wrapped__
     walk.push(function, name)
     if walk.ran is not None and isinstance(function, types.FunctionType):
@@ -188,7 +189,7 @@ def _cached(walk: Any, cache: Any, name: str) -> None:
 
 def _class(walk: Any, kind: type, name: str) -> None:
     walk.push(type(kind), name)
-    if hasattr(kind, "forward"):  # what a layer does may be replaced for all of its class, or of one above it
+    if hasattr(kind, "forward"):  # a layer's method may be replaced on its class, or on a base class
         walk.watch_with_others(_FORWARD, kind, "forward", "a method of ")
         walk.watch_with_others(_CALL, kind, "__call__", "a method of ")
     for base in kind.__mro__:
@@ -232,7 +233,7 @@ def _names(walk: Any, reader: Any, name: str) -> None:
 
 
 def leads_to(*paths: str) -> Callable[[Any, Any, str], None]:
-    """The rule of what stands for another thing and cannot be given another one."""
+    """The rule for a thing that stands for another one, permanently."""
 
     def rule(walk: Any, thing: Any, name: str) -> None:
         for path in paths:
@@ -242,16 +243,16 @@ def leads_to(*paths: str) -> Callable[[Any, Any, str], None]:
 
 
 class Kind(NamedTuple):
-    """What is done with things of some types."""
+    """A row of the table: what is done with things of some types."""
 
     types: type | tuple[type, ...]
     rule: Callable[[Any, Any, str], None]
     alone: bool = False
-    """Whether the rule says all."""
+    """Whether the rule covers everything."""
     copy: Callable[[Any], Any] | None = None
-    """What the thing holds now, apart from it."""
+    """Copies what the thing holds now; None if that cannot change."""
     put_back: Callable[[Any, Any], None] = _refill
-    """Have the thing hold that again."""
+    """Gives the thing that content back."""
 
 
 _GENERATORS = (random.Random, np.random.RandomState, np.random.Generator, np.random.BitGenerator)
@@ -274,19 +275,19 @@ KINDS = (
     Kind(type(lru_cache(nested)), _cached),
     Kind(ContextVar, _context, alone=True),
 )
-"""A thing may be of several kinds."""
+"""A thing can be of several kinds."""
 
 
 def kinds_of(thing: Any) -> Iterator[Kind]:
-    """The rows of the table that a thing belongs to; not by ``isinstance``, which asks a weak proxy what it stands for."""
+    """The rows for a thing. (``isinstance`` would ask a weak proxy about the object behind it.)"""
     return (kind for kind in KINDS if issubclass(type(thing), kind.types))
 
 
-# --- what has no kind -------------------------------------------------------------------------------------------------
+# --- everything else --------------------------------------------------------------------------------------------------
 
 
 def visit(walk: Any, thing: Any, name: str) -> None:
-    """Watch what changes of ``thing``, and walk into it."""
+    """Watch what can change in ``thing``, and walk into it."""
     kind, own_rule = type(thing), getattr(type(thing), "_capture_watch", None)
     for known in kinds_of(thing):
         known.rule(walk, thing, name)
@@ -334,7 +335,8 @@ def _content(thing: Any) -> tuple[Any, ...]:
 
 
 def _members(walk: Any, thing: Any, name: str) -> None:
-    for names, gets, fixed in _members_of(type(thing)):
+    kind: Any = type(thing)
+    for names, gets, fixed in _members_of(kind):
         read = partial(_in_members, thing, gets)
         for value in read():
             walk.push(value, name)
@@ -343,9 +345,9 @@ def _members(walk: Any, thing: Any, name: str) -> None:
 
 
 @lru_cache(maxsize=1024)
-def _members_of(kind: type) -> list[tuple[tuple[str, ...], tuple[Callable[[Any], Any], ...], bool]]:
-    """For each class above that has members: their names, how to read them, whether they can never be set."""
-    found = []
+def _members_of(kind: Any) -> list[tuple[tuple[str, ...], tuple[Callable[[Any], Any], ...], bool]]:
+    """For each base class with members: their names, how to read them, and whether they are read-only."""
+    found: list[tuple[tuple[str, ...], tuple[Callable[[Any], Any], ...], bool]] = []
     for owner in kind.__mro__:
         members = {n: m.__get__ for n, m in vars(owner).items() if isinstance(m, types.MemberDescriptorType)}
         members.pop("__dict__", None)

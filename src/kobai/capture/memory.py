@@ -1,14 +1,13 @@
-"""Workspace: the memory in which a captured step keeps its intermediate arrays.
+"""Workspace: the memory for the intermediate arrays of a captured step.
 
-While a step is recorded, every array that it makes holds a *block*, and so do views of that array. When the last of them is
-dropped, by the tape or by the program, Python's reference counting gives the block back, and a later array of that size takes
-it over::
+During a recording every new array holds a *block* of memory, and so do its views. When the last of them is dropped, by the
+tape or by the program, reference counting returns the block, and a later array of that size reuses it::
 
     the step      a = x @ w     b = relu(a)     del a       c = b * 2     del b       d = c - 1
     its block     a: 1          b: 2            1 is free   c: 1          2 is free   d: 2
 
-Replays write to the same addresses in the same order, so that what was right once is right every time: there is no analysis of
-lifetimes. The block that was given back last is taken first, for it is still in the cache.
+Replays write to the same addresses in the same order, so an assignment that was right in the recording is right in every
+replay, and no analysis of lifetimes is needed. The block returned last is reused first, because it is still in the cache.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
 
 
 class Block:
-    """Memory of one array and its views; goes back to its workspace when the last of them is dropped."""
+    """The memory of one array and its views; returns to its workspace when the last of them is dropped."""
 
     __slots__ = ("memory", "workspace")
 
@@ -30,11 +29,11 @@ class Block:
 
     def __new__(cls, memory: np.ndarray[Any, Any], workspace: Workspace) -> Block:
         made = super().__new__(cls)
-        made.memory, made.workspace = memory, workspace  # before anything can go wrong: __del__ reads them
+        made.memory, made.workspace = memory, workspace  # here, because __del__ reads them even if __init__ fails
         return made
 
     def keep(self) -> None:
-        """Never give the memory back: something outside the step looks at it."""
+        """Never return the memory: something outside the step uses it."""
         self.workspace = None
 
     def __del__(self) -> None:
@@ -61,7 +60,7 @@ class Workspace:
         """A block of at least ``nbytes``, aligned for vector loads."""
         size = -(-max(nbytes, 1) // ALIGNMENT) * ALIGNMENT
         best = -1
-        for i in range(len(self.free) - 1, -1, -1):  # from the last one given back
+        for i in range(len(self.free) - 1, -1, -1):  # the block returned last comes first
             have = self.free[i].nbytes
             if have == size:
                 best = i
@@ -76,7 +75,7 @@ class Workspace:
         return Block(raw[start : start + size], self)
 
     def like(self, array: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], Block]:
-        """An array of the shape, dtype and order of axes in memory of ``array``, and its block."""
+        """A new array with the shape, dtype and memory layout of ``array``, and its block."""
         block = self.take(array.nbytes)
         order = sorted(range(array.ndim), key=lambda axis: (-abs(array.strides[axis]), axis))
         dense = np.ndarray([array.shape[axis] for axis in order], array.dtype, buffer=block.memory.data)

@@ -13,8 +13,8 @@ where it went the first time, and what the function does beside giving a result 
     np.result_type(a, b)  ASKS                        nothing: no element is read
     np.unique(a)          SIZED_BY_VALUES             refused: the next one may have another size
 
-So a function that no list knows is slower, not wrong, unless its result is of another size the next time (which raises), or it
-writes into its operands: such a one must be listed.
+So a function in no list is slower, not wrong, unless its result has another size the next time (which raises) or it writes
+into its operands: those must be listed.
 """
 
 from __future__ import annotations

@@ -1,17 +1,18 @@
-"""What holds for a step while it is captured, on every backend: what it may not do, and what its replays rest on.
+"""What every recorder does: the rules for a step under capture, and the lists of what its replays depend on.
 
-A session (``session.py``) has one *recorder*. Whatever in Kobai does more than compute asks for it (``xp.recorder()``) and
-tells it: a kernel that is launched, a number that the host computes, a value that is read, a module that is called. What the
-recorder makes of that depends on what the session is for::
+A session (``session.py``) owns one *recorder*. Any part of Kobai that does more than compute asks for it (``xp.recorder()``)
+and tells it: a kernel is launched, the host computes a number, Python reads a value, a module is called. What happens then
+depends on the kind of session::
 
-                       host: Recorder        CUDA: CudaRecorder      as it is: Uncaptured
-    launch(kernel)     run it, note it       queue it in the graph   run it
-    numbers(compute)   a place, filled by    a place on the device,  the numbers themselves
-                       each replay           fed before each replay
-    host_read(array)   an error              an error                let it pass
+                       host: Recorder           CUDA: CudaRecorder         no capture: Uncaptured
+    launch(kernel)     run it and note it       queue it into the graph    run it
+    numbers(compute)   a place that each        a place on the device,     the numbers
+                       replay fills             fed before each replay
+    host_read(array)   error                    error                      allowed
 
-:class:`Rules` is what all have in common: the errors, with the line of the program that is to blame, and the lists of what
-the replays rest on. A step that cannot be captured is not lost: with ``lenient`` it is finished and ``failure`` says why.
+:class:`Rules` is the common part: the errors, each with the line of the program that caused it, and what must stay the same
+for a replay to be valid. With ``lenient`` an error does not stop the step: it is finished like any other, and ``failure`` says
+why it cannot be replayed.
 """
 
 from __future__ import annotations
@@ -35,19 +36,19 @@ def _place() -> str:
 
 
 class Rules:
-    """The recorder of a session: hears what the step does.
+    """The recorder of a session: it is told what the step does.
 
     ``lenient``: what cannot be captured does not raise; it is done, and ``failure`` says what it was.
     """
 
     namespace: Any = None
-    """The namespace whose functions note what they do, where arrays of the host are recorded by such a one."""
+    """The namespace that records the host's arrays, if any."""
 
     def __init__(self, lenient: bool = False) -> None:
         self.lenient = lenient
         self.failure: str | None = None
         self.postponed = False
-        self._watched: list[Callable[[], Any]] = []
+        self.guarded: list[Callable[[], Any]] = []
         self._on_host = False
         self.repeated: Callable[[Callable[[], Any]], Any] = lambda action: action()
         """Does what replays do as well (:meth:`kobai.capture.watch.Watch.repeated`)."""
@@ -57,18 +58,18 @@ class Rules:
     # --- what a step may not do
 
     def fail(self, message: str) -> None:
-        """Something that a replay could not do: an error, or the end of this capture."""
+        """Report what a replay could not do: an error or, if ``lenient``, the end of this capture."""
         self.fail_at(_place(), message)
 
     def fail_at(self, place: str, message: str) -> None:
-        """:meth:`fail` where the line is known."""
+        """:meth:`fail`, with a known place."""
         if self.failure is None:
             self.failure = f"{message} ({place})"
         if not self.lenient:
             raise CaptureError(self.failure)
 
     def host_read(self, what: str, array: Any) -> Any:
-        """A value is read by Python; returns the array where that is let pass."""
+        """Python reads a value; returns the array if that is allowed."""
         self.fail(
             f"captured step: {what} reads a value of shape {tuple(array.shape)} on the host; a replay runs without Python, so "
             "return the tensor from the step and read it outside"
@@ -76,7 +77,7 @@ class Rules:
         return array
 
     def foreign(self, array: Any) -> Any:
-        """An array comes from outside the step, and is none of its tensors."""
+        """The step uses an array from outside that belongs to none of its tensors."""
         self.fail(
             f"captured step: an array of shape {tuple(array.shape)} and dtype {array.dtype} was made on the host inside the "
             "step, and a replay would see it frozen; pass it to the step as an argument, or make it once before"
@@ -84,7 +85,7 @@ class Rules:
         return array
 
     def host_seed(self) -> None:
-        """Random streams are started anew."""
+        """Random streams are reseeded."""
         self.fail(
             "captured step: random streams are seeded inside the step, which a replay would not do again; seed them before it"
         )
@@ -96,15 +97,11 @@ class Rules:
             "the step and pass them to it (dropout draws its own, legally)"
         )
 
-    # --- what replays rest on
+    # --- what replays depend on
 
     def guard(self, get: Callable[[], Any]) -> None:
-        """The program holds only as long as ``get()`` gives what it gives at the end of this step."""
-        self._watched.append(get)
-
-    def guards(self) -> list[tuple[Callable[[], Any], Any]]:
-        """What the program rests on, and its present value."""
-        return [(get, get()) for get in self._watched]
+        """The program is valid as long as ``get()`` returns what it returns at the end of this step."""
+        self.guarded.append(get)
 
     def host(self, action: Callable[[], None]) -> None:
         """See :func:`kobai.engine.dispatch.on_host`."""
@@ -120,21 +117,21 @@ class Rules:
         self.feed(action, None)
 
     def postpone(self) -> None:
-        """Something is made that later steps will find: let the next call of the step be the one that is recorded."""
+        """The step creates something that later steps will find: record the next call instead of this one."""
         self.postponed = True
 
     def visit(self, module: Any) -> None:
-        """A module is called: the program holds for its mode, and as long as it is not given other tensors."""
+        """A module is called: the program depends on its mode and its tensors."""
         if id(module) not in self._modules:
             self._modules[id(module)] = (module, _tensors_of(module))
             self.touch(module)
 
     def touch(self, thing: Any) -> None:
-        """The program holds as long as this object is as it is at the end of this step."""
+        """The program is valid as long as this object stays as it is at the end of this step."""
         self.touched.append(thing)
 
     def check_bindings(self) -> None:
-        """Fail if a module has another tensor under a name than when it was called."""
+        """Fail if a name of a module is bound to another tensor than when it was called."""
         for module, before in self._modules.values():
             for name, tensor in _tensors_of(module).items():
                 if before.get(name) is not tensor:
@@ -144,7 +141,7 @@ class Rules:
                     )
 
     def check_watchable(self, walk: Any, watch: Any) -> None:
-        """Fail if the step rests on what cannot be compared before a replay."""
+        """Fail if the step depends on something that cannot be compared before a replay."""
         if walk.too_many:
             self.fail("captured step: its code can reach more objects than can be compared before each replay")
         for name, place in watch.read_and_moved(walk):
@@ -176,15 +173,10 @@ class Rules:
     def sets_grad(self, tensor: Any, grad: Any) -> None:
         """Here the step gives a tensor this gradient, or None."""
 
-    # --- what every backend does in its own way
+    # --- what each backend does its own way
 
     def feed(self, compute: Callable[[], Any], place: Any) -> None:
-        """Every replay does this on the host, as the step did, and puts what it gives into its place, if it has one."""
-        raise NotImplementedError
-
-    def numbers(self, compute: Callable[[], tuple[float, ...]], dtype: Any) -> Any:
-        """See :func:`kobai.engine.dispatch.numbers`."""
-        raise NotImplementedError
+        """Every replay calls ``compute`` on the host, as the step did, and writes the result to ``place``, if there is one."""
 
     def launch(self, kernel: Callable[..., Any], args: tuple[Any, ...]) -> None:
         """See :func:`kobai.engine.dispatch.launch`."""
@@ -196,10 +188,10 @@ class Rules:
 
 
 class Uncaptured(Rules):
-    """The recorder of a step that runs as it is: everything is allowed, and nothing noted.
+    """The recorder of a step that runs without being captured: everything is allowed, nothing is noted.
 
-    ``done``: what the host has done for this step already, in order, in a capture that failed: the numbers that it computed,
-    None for another action. It is not done twice.
+    ``done``: what the host has already done for this step in a capture that failed, in order: the numbers it computed, None
+    for other actions. It is not done twice.
     """
 
     def __init__(self, done: Iterable[tuple[float, ...] | None] = ()) -> None:
@@ -221,6 +213,6 @@ class Uncaptured(Rules):
 
 
 def _tensors_of(module: Any) -> dict[str, Any]:
-    """The tensors that a module holds itself, by name; tensors are what has ``requires_grad``."""
+    """The tensors that the module itself holds, by name; a tensor is what has ``requires_grad``."""
     own = {**module.__dict__, **module._parameters, **module._buffers}
     return {name: value for name, value in own.items() if hasattr(type(value), "requires_grad")}

@@ -1,27 +1,28 @@
-"""What is at work in a thread while it runs a step: its tensors are watched, and what was done becomes a replay.
+"""The session: the one object that is active in a thread while the thread runs a step under capture.
 
-A step is recorded without being told. Everything that would behave otherwise in a recorded step asks one question, *which
-session is at work in this thread?*, of one table, ``xp.sessions``, which is empty nearly always::
+A step does not know that it is being recorded. Whatever has to behave differently during a recording asks one question, *which
+session is active in this thread?*, of one table, ``xp.sessions``, which is almost always empty::
 
-    xp.sessions ── thread ──► Session ──┬── recorder   hears of kernels, numbers of the host, reads (rules.py)
-                                        ├── watch      sees which code runs, and what it reads from Python (watch.py)
-                                        └── tensors    those the step touches and makes, gradients it reads and sets
+    xp.sessions ── thread ──► Session ──┬── recorder   is told of kernels, host numbers and reads (rules.py)
+                                        ├── watch      sees which code runs and what it reads from Python (watch.py)
+                                        └── tensors    those the step touches and creates; gradients it reads and sets
 
-The session finds the tensors by two descriptors, which stand in the place of ``Tensor._array`` and ``Tensor._grad`` while any
-session is at work. A tensor from outside shows the step a recorded array in the place of its own, and is remembered; one that
-the step makes shows the step what it was made with, and others the memory behind it::
+The session finds tensors through two descriptors that replace ``Tensor._array`` and ``Tensor._grad`` while any session is
+active. A tensor from outside shows the step a recorded array instead of its own, and is remembered. A tensor that the step
+creates shows the step its recorded array, and everyone else the memory behind it::
 
                        this thread, which records          other threads
-    weight._array      Recorded(memory of the weight)      the ndarray, as ever
+    weight._array      Recorded(memory of the weight)      the ndarray, as always
     y = x @ weight     Recorded(place of y)                the ndarray of that place
 
-Nothing is put into the tensors from outside, so that there is nothing to take out again when the step is over or has failed.
-The descriptors belong to the class, for all threads, and come and go with the first and last session. Left in place for good
-they would do without that switch, but each ``tensor._array`` of eager code would become a call of Python: some 100 ns in the
-place of 10, and an operation reads it several times.
+Tensors from outside are never modified, so nothing has to be restored when the step ends or fails.
 
-There is one way in and out, :meth:`Session.within`. Its end may be repeated, because a handler of signals may raise anywhere
-in it.
+The descriptors sit on the class, where all threads see them; they come with the first session and go with the last. If they
+stayed, there would be no switch, but every ``tensor._array`` of eager code would be a Python call, which takes about 15 times
+as long as reading an attribute, and an operation reads it several times.
+
+A session starts and ends in one place, :meth:`Session.within`. Ending twice is safe, and done, because a signal handler may
+raise in the middle of the first time.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
 
 
 def copied(tensor: Tensor) -> Tensor:
-    """The values of a result, apart from the step."""
+    """A copy of a result, independent of the step's memory."""
     return Tensor._wrap(tensor._array.copy())  # type: ignore[no-any-return]
 
 
@@ -68,7 +69,7 @@ _ARRAY, _GRAD = attrgetter("_array"), attrgetter("_grad")
 
 
 class Replay:
-    """A recorded step: what runs it again, its input places, its results, and what it rests on."""
+    """A recorded step: how to run it, its input places, its results, and what it depends on."""
 
     def __init__(self, run: Callable[[], Any], session: Session, result: Any, held: int = 0) -> None:
         self.run = run
@@ -85,11 +86,11 @@ class Replay:
         before = [(leaf, grad) for leaf, grad in session.grads_read.values() if leaf._node is None]
         self.leaves_before, self.grads_before = [leaf for leaf, _ in before], [grad for _, grad in before]
         self.grads = [(leaf, leaf.__dict__.get("_grad")) for leaf in session.grads_set.values()]
-        self.guards = session.recorder.guards()
+        self.guards = [(get, get()) for get in session.recorder.guarded]
         self.own_bytes: int = held + sum(place.nbytes for place in self.places)
 
     def holds(self) -> bool:
-        """Whether all that the program rests on is as it was when it was recorded."""
+        """Whether everything the program depends on is as it was when it was recorded."""
         if not all(map(is_, map(_ARRAY, self.tensors), self.arrays)):
             return False
         if not all(map(is_, map(_GRAD, self.leaves_before), self.grads_before)):
@@ -102,7 +103,7 @@ class Replay:
             array = tensor._array
             if array is not place:
                 place[...] = array
-        for version in self.versions:  # before: a run that fails has changed them too
+        for version in self.versions:  # first: a run that fails may have changed the tensors too
             version[0] += 1
         self.run()
         for leaf, grad in self.grads:
@@ -111,9 +112,9 @@ class Replay:
 
 
 class Session:
-    """What is at work in a thread while it runs a step: a recorder, and the tensors that the step has touched.
+    """What is active in a thread while it runs a step: a recorder, and the tensors that the step has touched.
 
-    Subclasses know how to run the step again.
+    Subclasses can turn the step into a replay.
     """
 
     warms_each_signature: ClassVar[bool] = False
@@ -121,7 +122,7 @@ class Session:
     capture does not allow; otherwise the first call of all is enough, which creates the optimizer's state."""
 
     watch: Any = None
-    """The :class:`~kobai.capture.watch.Watch` of a step that is recorded."""
+    """The :class:`~kobai.capture.watch.Watch`, if the step is being recorded."""
 
     def __init__(self, recorder: Rules, inputs: Iterable[Tensor] = ()) -> None:
         self.recorder = recorder
@@ -136,18 +137,18 @@ class Session:
         """Code of installed packages that earlier recordings of the step have run."""
 
     def within(self, function: Callable[[], Any]) -> Any:
-        """``function()``, with this session at work in this thread."""
+        """Call ``function()`` with this session active in this thread."""
         try:
             self._begin()
             return function()
         finally:
             try:
                 self._end()
-            finally:  # once more: an exception that a handler of signals raises may have cut the first short
+            finally:  # again: a signal handler that raises may have cut the first call short
                 self._end()
 
     def run(self, step: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """``step`` on the input places, which hold the arguments now; what it returned."""
+        """Record ``step`` on the input places, which hold the arguments now; returns its result."""
         places = iter(self.inputs)
         self.watch = Watch(step, (args, kwargs), self.known)
         self.recorder.repeated = self.watch.repeated
@@ -163,7 +164,7 @@ class Session:
         return self.within(recorded)
 
     def rests_on(self) -> Guards:
-        """What the step read from Python; raises CaptureError (or notes a failure) for what cannot be watched."""
+        """Guards for what the step read from Python; CaptureError (or a failure) for what cannot be watched."""
         inputs = set(map(id, self.inputs))
         tensors = [tensor for tensor, _, _ in self.adopted.values() if id(tensor) not in inputs]
         walk = self.watch.after(*self.recorder.touched, *tensors)
@@ -171,11 +172,11 @@ class Session:
         return Guards(walk.entries)
 
     def replay(self, result: Any) -> Replay:
-        """The step as it ran."""
+        """The recorded step, ready to run again."""
         raise NotImplementedError
 
     def touched(self, tensor: Tensor) -> Array:
-        """A tensor from outside is used for the first time; returns what it shows to the step."""
+        """A tensor from outside is touched for the first time; returns what it shows to the step."""
         array = tensor.__dict__["_array"]
         self.adopted[id(tensor)] = (tensor, array, tensor._version[0])
         return self.recorder.adopt(array)
@@ -200,7 +201,7 @@ class Session:
             Tensor._array, Tensor._grad = _arrays, _grads  # type: ignore[assignment]
 
     def _end(self) -> None:
-        """Leave everything as if there had been no session; may be called again."""
+        """Leave everything as if there had been no session. Calling it twice is safe."""
         if self.watch is not None:
             self.watch.end()
         with _switching:
@@ -228,7 +229,7 @@ class HostSession(Session):
 
 
 class CudaSession(Session):
-    """A step on a CUDA device, captured as a graph. What fails is run again without, less what the host had done already."""
+    """A step on a CUDA device, captured as a graph. If that fails, the step runs uncaptured, without redoing host work."""
 
     warms_each_signature = True
     recorder: CudaRecorder
@@ -264,7 +265,7 @@ _switching = threading.Lock()
 
 
 def _plain_again() -> None:
-    """Without a session ``_array`` and ``_grad`` are plain attributes again, which cost nothing."""
+    """Without any session ``_array`` and ``_grad`` are plain attributes again, which cost nothing."""
     if not sessions and "_array" in Tensor.__dict__:
         del Tensor._array
         Tensor._grad = None
@@ -331,7 +332,7 @@ _arrays, _grads = _Arrays(), _Grads()
 
 
 def _only_this_thread() -> None:
-    """In a forked child the parent's other threads do not exist, and one of them may have held the lock."""
+    """After a fork: the parent's other threads do not exist in the child, and one of them may have held the lock."""
     global _switching
     _switching = threading.Lock()
     for thread in sessions.keys() - {threading.get_ident()}:

@@ -1,15 +1,15 @@
-"""``kobai.capture``: a training step that is recorded once and then replayed, without Python's tape and without allocation.
+"""``kobai.capture``: records a training step once and then replays it, without Python's tape and without allocation.
 
-:class:`Captured` decides at every call what to do. Calls of one *signature* – structure, shapes and dtypes of the arguments,
-other arguments, modes – share their programs::
+:class:`Captured` decides at every call what to do. Calls with the same *signature* – structure, shapes and dtypes of the
+arguments, other arguments, modes – share their programs::
 
     call ──► signature ──┬── a program whose guards hold ───────────► replay it; every n-th beside the step (audit.py)
-                         ├── the first call (CUDA: of a signature) ─► the step as it is, which makes what is made once
+                         ├── the first call (CUDA: per signature) ──► run the step, which creates what is created once
                          ├── any other ─────────────────────────────► record the step (session.py), keep the program
-                         └── it cannot be recorded ─────────────────► CaptureError; with fallback, the step from now on
+                         └── recording is impossible ───────────────► CaptureError; with fallback, run the step for good
 
-A recording is a step like any other, and its program is kept only if the next step will be the same: not if this one made
-something for later ones, as an optimizer makes its state, nor if it ran code of a package that nobody had looked into.
+A recording is also an ordinary step. Its program is kept only if the next step will do the same: not if this step created
+something for later ones, such as an optimizer's state, and not if it ran code of a package that had not been examined.
 """
 
 from __future__ import annotations

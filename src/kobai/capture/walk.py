@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import sys
 import types
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
 from kobai.capture.guards import ATOMS, UNSET, Entry
-from kobai.capture.kinds import kind_of, visit
+from kobai.capture.kinds import MEMBERS_OF_MODULES, kind_of, visit
 from kobai.capture.reads import is_of_library, is_ours, line_of_change, reads
 
 _ATOMS = frozenset(ATOMS)
@@ -63,10 +63,10 @@ class Walk:
         """Attributes that code reads, nobody knows of what."""
         self._stored: set[str] = set()
         self._all = False
-        self._own: dict[int, set[str]] = {}
+        self._own: defaultdict[int, set[str]] = defaultdict(set)  # names that count in one thing
         self._called: dict[int, frozenset[str]] = {}  # methods of a class that Kobai may call
         self.tables: dict[int, tuple[Any, Mapping[str, Any], str]] = {}  # things with attributes
-        self._looked_up: dict[int, set[str]] = {}
+        self._looked_up: defaultdict[int, set[str]] = defaultdict(set)
         self._globals: dict[int, tuple[dict[str, Any], set[str]]] = {}
         self._together: dict[tuple[Callable[[Any], Any], str, bool], list[tuple[Any, str]]] = {}
         self._queue: deque[tuple[Any, str]] = deque()
@@ -138,7 +138,7 @@ class Walk:
 
     def attributes(self, thing: Any, names: Iterable[str]) -> None:
         """Watch these attributes of ``thing``, whoever reads them, and walk into them."""
-        self._own.setdefault(id(thing), set()).update(names)
+        self._own[id(thing)].update(names)
 
     @property
     def too_many(self) -> bool:
@@ -154,7 +154,7 @@ class Walk:
         """``thing`` has these attributes, which count where code names them, and ``called``, which Kobai may call unnamed."""
         self.tables[id(thing)] = (thing, table, name)
         if called:
-            self._own.setdefault(id(thing), set()).update(called)
+            self._own[id(thing)].update(called)
             self._called[id(thing)] = frozenset(called)
 
     # --- names
@@ -170,19 +170,18 @@ class Walk:
             if self.ran is None:  # what it sets and does not read is seen by comparing before and after alone
                 self.names |= read.stored
                 self._stored |= read.stored
-                self._globals.setdefault(id(names), (names, set()))[1].update(read.globals_stored)
+                self._read_globals(names, *read.globals_stored)
             for module in read.imported:
                 self.push(sys.modules.get(module), module)
             if read.all_globals:
-                for variable in list(names):
-                    if not variable.startswith("__"):
-                        self._globals.setdefault(id(names), (names, set()))[1].add(variable)
-                        self.push(names[variable], variable)
+                for variable in [name for name in names if not name.startswith("__")]:
+                    self._read_globals(names, variable)
+                    self.push(names[variable], variable)
         for kind, variable, path in read.paths:
             if kind == "global":
                 if ours or variable not in names:
                     continue
-                self._globals.setdefault(id(names), (names, set()))[1].add(variable)
+                self._read_globals(names, variable)
                 self._follow(names[variable], variable, path)
             elif variable in variables:
                 for value in variables[variable]:
@@ -190,13 +189,16 @@ class Walk:
             elif not ours:
                 self.names.update(path)
 
+    def _read_globals(self, table: dict[str, Any], *variables: str) -> None:
+        self._globals.setdefault(id(table), (table, set()))[1].update(variables)
+
     def _follow(self, value: Any, name: str, path: tuple[str, ...]) -> None:
         self.push(value, name)
         for i, attribute in enumerate(path):
             if isinstance(value, ATOMS):
                 return
             for holder in (value, *type(value).__mro__, *(value.__mro__ if isinstance(value, type) else ())):
-                self._own.setdefault(id(holder), set()).add(attribute)
+                self._own[id(holder)].add(attribute)
             value = peek(value, attribute)
             if value is UNSET:
                 self.names.update(path[i:])
@@ -206,7 +208,7 @@ class Walk:
     def _look_up(self, key: int) -> None:
         """Walk into the attributes of a thing that names found so far lead to."""
         thing, table, _ = self.tables[key]
-        done = self._looked_up.setdefault(key, set())
+        done = self._looked_up[key]
         own = self._own.get(key, set())
         whole = self._all and not isinstance(thing, (types.ModuleType, type)) and not is_of_library(type(thing))
         whole |= type(thing).__module__ in _CONTAINERS  # their code, which is not looked at, reads all of them
@@ -259,19 +261,12 @@ _CONTAINERS = frozenset(
 
 def peek(thing: Any, name: str) -> Any:
     """The attribute ``name`` without running any code of the program; ``UNSET`` where that cannot be known."""
-    table = getattr(thing, "__dict__", {})
-    if isinstance(thing, type):
-        for base in thing.__mro__:
-            if name in base.__dict__:
-                return base.__dict__[name]
-        return UNSET
-    if name in table:
-        return table[name]
-    for inner in ("_modules", "_parameters", "_buffers"):
-        if name in table.get(inner, ()):
-            return table[inner][name]
-    for base in type(thing).__mro__:
-        if name in base.__dict__:
-            value = base.__dict__[name]
-            return value if isinstance(value, types.FunctionType) or not hasattr(type(value), "__get__") else UNSET
-    return UNSET
+    kind = thing if isinstance(thing, type) else type(thing)
+    if kind is not thing:
+        table = getattr(thing, "__dict__", {})
+        for held in (table, *(table.get(members, {}) for members in MEMBERS_OF_MODULES)):
+            if name in held:
+                return held[name]
+    value = next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), UNSET)
+    computed = kind is not thing and hasattr(type(value), "__get__") and not isinstance(value, types.FunctionType)
+    return UNSET if computed else value
