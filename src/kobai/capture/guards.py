@@ -1,14 +1,14 @@
-"""What was read from Python: how to read it again, what it was, and whether it still is.
+"""What was read from Python: how to read it again, what it was, and whether it is still the same.
 
-An :class:`Entry` is a reading that can be repeated: a callable and the values that it gave. :class:`Guards` are a program's
-entries, read at every call before the replay. Nearly always nothing has changed, so that this case is three calls into C::
+An :class:`Entry` is a reading that can be repeated: a callable and the values it gave. :class:`Guards` are all entries of a
+program; they are read again before each replay. Almost always nothing has changed, so this case takes three calls into C::
 
     entry.get()  entry.get()  ...  ──►  one long list  ──►  each value *is* the one of before?  ──►  replay
                                                               no: equal, of the same type?      ──►  replay, and keep the new
                                                               no:                                    record again
 
-What is made anew at each reading, as an array's bytes are, is compared by value alone; what is empty or None, as hooks mostly
-are, by being so.
+Readings that create new objects, such as an array's bytes, are compared by value only. Readings that are empty or None, as
+hooks mostly are, only have to stay that way.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from typing import Any, NamedTuple
 import numpy as np
 
 ATOMS = (np.generic, np.dtype, *map(type, (None, False, 0, 0.0, 0j, "", b"", range(0), ..., NotImplemented)))
-"""Types whose objects stay what they are and hold nothing else."""
+"""Types whose objects are immutable and contain no others."""
 
 
 WHOLE = (chain, dict.values)
-"""How all of a table is read, whose values each have a name."""
+"""Ways to read a whole table, in which each value has a name."""
 
 
 class Entry(NamedTuple):
-    """Something that was read: how to read it again, what it was, and how to speak of it."""
+    """Something that was read: how to read it again, what it was, and how to describe it."""
 
     get: Callable[[], Iterable[Any]]
     values: tuple[Any, ...]
     names: tuple[str, ...]
-    """The last names on the way there, by which code reaches it: one for each value, or one for all."""
+    """The last names by which code reaches it: one for each value, or one for all."""
     what: str
     by_value: bool = False
-    """Whether reading it makes new objects, so that comparing by identity says nothing."""
+    """Whether each reading creates new objects, so that identity means nothing."""
     nothing: bool = False
-    """Whether it is empty, None or False in every part, which is quick to see."""
+    """Whether all of it is empty, None or False, which is quick to check."""
 
     def holders(self) -> Iterator[tuple[Any, str | None]]:
         """The objects that hold the values, and under which names; None for the contents of a container."""
@@ -59,7 +59,7 @@ class Entry(NamedTuple):
             yield from zip(get.args[1], self.names, strict=True)
 
     def is_as_before(self) -> bool:
-        """Whether it is what it was, compared by value where that is known not to change by itself."""
+        """Whether it is what it was; values of immutable types need only be equal."""
         try:
             now = tuple(self.get())
         except (AttributeError, KeyError, ValueError, RuntimeError):
@@ -67,7 +67,7 @@ class Entry(NamedTuple):
         return len(now) == len(self.values) and all(map(equal, now, self.values))
 
     def changed(self) -> str:
-        """The name of what has changed of it."""
+        """The name of the part that has changed."""
         if len(self.names) == len(self.values):
             for name, now, before in zip(self.names, self.get(), self.values, strict=False):
                 if not equal(now, before):
@@ -76,7 +76,7 @@ class Entry(NamedTuple):
 
 
 def equal(a: Any, b: Any) -> bool:
-    """Whether a value is another one's equal in every respect that an operation could see."""
+    """Whether two values are equal in every respect that an operation could notice."""
     if a is b:
         return True
     if type(a) is not type(b):
@@ -98,7 +98,7 @@ UNSET = object()
 
 
 class Guards:
-    """What a program rests on, compared in C. An equal value of other identity is taken for the new one."""
+    """What a program depends on, compared in C. An equal object with another identity replaces the one from before."""
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         entries = list(entries)
@@ -109,7 +109,7 @@ class Guards:
         self._renew()
 
     def all_entries(self) -> list[Entry]:
-        """Everything that is compared."""
+        """All entries."""
         return [*self.entries, *self.by_value, *self._nothing_entries]
 
     def _renew(self) -> None:

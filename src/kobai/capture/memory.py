@@ -29,7 +29,7 @@ class Block:
 
     def __new__(cls, memory: np.ndarray[Any, Any], workspace: Workspace) -> Block:
         made = super().__new__(cls)
-        made.memory, made.workspace = memory, workspace  # here, because __del__ reads them even if __init__ fails
+        made.memory, made.workspace = memory, workspace  # so that __del__ always finds them
         return made
 
     def keep(self) -> None:

@@ -1,6 +1,6 @@
 """Which names a code object reads and sets, and whose code a file holds.
 
-CPython compiles ``self.config.weight * k`` into instructions that name what they look up. Read in order they give paths::
+CPython compiles ``self.config.weight * k`` to instructions that name what they look up. Read in order, they give paths::
 
     LOAD_FAST   self      local   self  . config . weight
     LOAD_ATTR   config
@@ -8,8 +8,8 @@ CPython compiles ``self.config.weight * k`` into instructions that name what the
     LOAD_DEREF  k         closure k
     BINARY_OP   *
 
-An attribute that follows anything else than a variable – ``f(x).weight`` – is a name without a path. Where code makes names
-(``getattr``, ``vars``), all attributes may be meant, and :class:`Reads` says so.
+An attribute of anything but a variable, as in ``f(x).weight``, is a name without a path. If code computes names (``getattr``,
+``vars``), any attribute may be meant, and :class:`Reads` says so.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def is_of_library(kind: type) -> bool:
 
 @lru_cache(maxsize=65536)
 def is_library(file: str) -> bool:
-    """Whether code in this file keeps no state that a step reads: the standard library, and what computes."""
+    """Whether code in this file has no state that a step reads: the standard library and array libraries."""
     if any(place in file for place in _PACKAGES):
         return any(engine in file for engine in _ENGINES)
     return file.startswith(_STDLIB)
@@ -55,20 +55,20 @@ def is_ours(file: str) -> bool:
 
 
 def is_of_program(file: str) -> bool:
-    """Whether this is code of the program itself, and of no installed package."""
+    """Whether this is the program's own code, and not that of an installed package."""
     return not (is_library(file) or is_ours(file) or any(place in file for place in _PACKAGES))
 
 
 class Reads(NamedTuple):
-    """The names in a code object: dotted paths from a variable, and attributes of what is computed."""
+    """The names in a code object: dotted paths from a variable, and attributes of computed values."""
 
     paths: tuple[tuple[str, str, tuple[str, ...]], ...]
     """(kind of the variable: ``global``, ``closure`` or ``local``; its name; the attributes read from there)"""
     attributes: frozenset[str]
     dynamic: bool
-    """Whether attributes are looked up by names that are not in the code."""
+    """Whether it looks attributes up by names that are not in the code."""
     imported: frozenset[str]
-    """Modules that it imports or may look up among those imported."""
+    """Modules that it imports, or may look up among the imported ones."""
     all_globals: bool
     stored: frozenset[str]
     """Attributes that it sets."""
@@ -77,7 +77,7 @@ class Reads(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def reads(code: types.CodeType) -> Reads:
-    """The names that ``code`` reads, that of functions within it not included."""
+    """The names that ``code`` reads, without those of functions within it."""
     paths: list[tuple[str, str, list[str]]] = []
     attributes: set[str] = set()
     imported: set[str] = set()
@@ -130,7 +130,7 @@ def nested(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def line_of_change(codes: Iterable[types.CodeType], name: str) -> str | None:
-    """File and line where one of ``codes`` changes what it reaches by ``name``: a store, else a call such as ``append``."""
+    """File and line where one of ``codes`` changes what it reaches by ``name``: a store, or else a call such as ``append``."""
     weaker = None
     for code in codes:
         line, before = code.co_firstlineno, ""

@@ -1,20 +1,20 @@
-"""Recording a step on host arrays: what it computes becomes a flat program that runs again without tape or allocation.
+"""Records a step on host arrays: what it computes becomes a flat program that runs again without tape or allocation.
 
-While a step is recorded its tensors hold arrays of type :class:`Recorded` (``arrays.py``). Everything done with them is done
-at once, and noted: the function, its operands, and the place in memory where the result went. Places stay; running the notes
-again, in order, is the same step on whatever the input places hold by then::
+During the recording the step's tensors hold arrays of type :class:`Recorded` (``arrays.py``). Each call on them is done at
+once and noted: the function, its operands, and the place in memory where the result went. Places stay, so running the notes
+again in order repeats the step on whatever the input places hold by then::
 
     y = relu(x @ w)          the step, in Python       the program
     ───────────────────      ───────────────────       ───────────────────────────────
     x, w: Recorded           np.matmul(x, w)    ──►    matmul(memory 1, memory 2, memory 3)
                              np.maximum(_, 0)   ──►    maximum(memory 3, 0, out=memory 4)
 
-There is no graph and no analysis: order of execution is order of notes, and memory of arrays that the tape has dropped is
-taken again (``memory.py``). Views are places in places and need no note. What NumPy does is in ``numpy_calls.py``.
+There is no graph and no analysis: notes run in the order they were taken, and the memory of arrays that the tape has dropped
+is reused (``memory.py``). Views are places within places and need no note. ``numpy_calls.py`` says what NumPy's functions do.
 
-Three things cannot be noted, and are errors (:class:`~kobai.errors.CaptureError`, with the line of the program that did it):
-a value that Python reads, because what is done with it is not seen; a size that depends on values; and an array that comes
-from elsewhere, because nothing says whether it will be the same the next time.
+Three things cannot be noted and are errors (:class:`~kobai.errors.CaptureError`, with the line of the program at fault): a
+value read by Python, because nobody sees what is done with it; a size that depends on values; and an array from elsewhere,
+because it may be another one the next time.
 """
 
 from __future__ import annotations
@@ -42,23 +42,23 @@ from kobai.xp import Array, Backend
 
 
 class Program:
-    """The notes of a step: calls in order, among them what the host does, where the step did it.
+    """The notes of a step: its calls in order, including the host's own work at the point where the step did it.
 
-    So a replay that fails has counted as far as it came: a step of Adam, if the parameters were updated. It has set the
-    gradients that the step sets up to there; one that does not fail sets them at its end, all at once.
+    So a replay that fails has counted as far as it got: a step of Adam counts if the parameters were updated. It has also set
+    the gradients that the step sets up to that point; a replay that succeeds sets them all at its end.
     """
 
     def __init__(self) -> None:
         self.calls: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
         self.renewed: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
-        """Calls that come before all others: they bring back the constants that the step writes into."""
+        """Calls that run before all others and restore constants that the step writes into."""
         self.allocating: list[str] = []
-        """Names of functions without ``out=``, which make a new array at every replay."""
-        self._grads: list[tuple[int, Any, Any]] = []  # how many calls come before, the tensor, the gradient
-        self._last: tuple[Any, Any] | None = None  # what the host did last in this replay, and what was before
+        """Names of functions without ``out=``, which allocate a new array in every replay."""
+        self._grads: list[tuple[int, Any, Any]] = []  # number of calls before it, the tensor, the gradient
+        self._last: tuple[Any, Any] | None = None  # the host's last action in this replay, and the state before it
 
     def replay(self) -> None:
-        """Run the step again, on what its input places hold now."""
+        """Run the step on what its input places hold now."""
         blas.on_one_thread(self._run)  # as when the products were recorded
 
     def _run(self) -> None:
@@ -68,7 +68,7 @@ class Program:
             for function, args in calls:
                 function(*args)
         except BaseException:
-            # An exception that a handler of signals raises may come between a count and the kernel that it is for.
+            # A signal handler may raise between a count and the kernel that it belongs to.
             at = len(self.calls) - length_hint(calls) - 1
             function, args = self.calls[at]
             if function == self.host and self._last is not None and self._last[0] is args[0]:
@@ -79,7 +79,7 @@ class Program:
             raise
 
     def sets_grad(self, tensor: Any, grad: Any) -> None:
-        """Here the step gives a tensor this gradient, or None."""
+        """At this point the step sets a tensor's gradient."""
         self._grads.append((len(self.calls), tensor, grad))
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ class Program:
         self.calls, self.renewed = self.renewed + self.calls, []
 
     def host(self, compute: Callable[[], Any], place: Any) -> None:
-        """Do what the host does at every replay, and put the numbers that it gives into their place, if it has one."""
+        """The host's work in every replay: call ``compute`` and write its numbers to ``place``, if there is one."""
         if isinstance(compute, dispatch.Count):
             self._last = compute, compute.save()
         numbers = compute()
@@ -102,7 +102,7 @@ _COPY = partial(np.copyto, casting="unsafe")
 
 
 class Recorder(Rules):
-    """Notes what is computed with :class:`Recorded` arrays in :attr:`program`, using memory of ``workspace``."""
+    """Notes in :attr:`program` what is computed with :class:`Recorded` arrays, using memory of ``workspace``."""
 
     namespace = namespace
 
@@ -115,7 +115,7 @@ class Recorder(Rules):
         self._kept: list[Any] = []
 
     def finished(self) -> Program:
-        """The program of the step, which is over."""
+        """The program, after the end of the step."""
         self.program.close()
         return self.program
 
@@ -132,7 +132,7 @@ class Recorder(Rules):
         return raw_of(array)
 
     def leave(self, array: Any) -> None:
-        """Its place is not used for anything else from now on."""
+        """Its place is never reused from now on."""
         if type(array) is Recorded and array.block is not None:
             array.block.keep()
 
@@ -140,17 +140,17 @@ class Recorder(Rules):
         self.program.sets_grad(tensor, grad)
 
     def place(self, like: np.ndarray[Any, Any]) -> Recorded:
-        """A new array of the step, of the shape, dtype and order of ``like``."""
+        """A new array of the step with the shape, dtype and layout of ``like``."""
         return Recorded(*self.workspace.like(like))
 
     def constant(self, host: np.ndarray[Any, Any]) -> Recorded:
-        """What the program always finds as it is now. If the step writes into it, it is renewed at every replay."""
+        """An array that every replay finds as it is now; restored before each replay if the step writes into it."""
         if host.ndim and host.size > 1 and host.flags.writeable and id(host) not in self._known:
             self.foreign(host)
         return self._constant(host)
 
     def _constant(self, host: np.ndarray[Any, Any]) -> Recorded:
-        # Its memory is its own: a block that was used before would be written to again by the calls that used it.
+        # In memory of its own: the earlier users of a reused block would overwrite it in every replay.
         made = Recorded(*Workspace().like(host))
         made.raw[...] = host
         assert made.block is not None
@@ -160,7 +160,7 @@ class Recorder(Rules):
         return made
 
     def _written(self, array: Recorded) -> None:
-        """Note that the step writes here: a constant must then be made anew every time."""
+        """The step writes into this array; if it is a constant, every replay must restore it."""
         if array.block is not None and id(array.block) in self._constants:
             self._constants.remove(id(array.block))
             memory = array.block.memory
@@ -169,7 +169,7 @@ class Recorder(Rules):
     # --- numbers and kernels
 
     def feed(self, compute: Callable[[], Any], place: Any) -> None:
-        """Here every replay does this on the host."""
+        """At this point every replay calls ``compute`` on the host."""
         self._note(self.program.host, (compute, place))
 
     def numbers(self, compute: Callable[[], tuple[float, ...]], dtype: Any) -> Recorded:
@@ -181,10 +181,10 @@ class Recorder(Rules):
         return Recorded(place, None)
 
     def launch(self, kernel: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        """Run a kernel, and note it; see :func:`kobai.engine.dispatch.launch`."""
+        """Run a kernel and note it; see :func:`kobai.engine.dispatch.launch`."""
         for arg in args:
             if type(arg) is Recorded:
-                self._written(arg)  # it may be
+                self._written(arg)  # possibly
         raw = tuple(self._unwrap(arg) for arg in args)
         if hasattr(kernel, "bind"):
             self._do(kernel.bind(*raw))
@@ -192,7 +192,7 @@ class Recorder(Rules):
             self._do(kernel, *raw)
 
     def check(self, look: Callable[..., None], args: tuple[Any, ...]) -> None:
-        """Look, and note it; see :func:`kobai.engine.dispatch.check`."""
+        """Run a check and note it; see :func:`kobai.engine.dispatch.check`."""
         self._do(look, *(self._unwrap(arg) for arg in args))
 
     # --- calls
@@ -211,11 +211,11 @@ class Recorder(Rules):
         if kind is tuple or kind is list:
             return kind(self._unwrap(part) for part in value)
         if isinstance(value, np.ndarray) and value.size > 1 and value.flags.writeable and id(value) not in self._known:
-            return self.foreign(value)  # what cannot be written to is a table, the same at every step
+            return self.foreign(value)  # a read-only array is a table, the same in every step
         return value
 
     def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Do ``function(*args, **kwargs)``, a function of NumPy, and note it."""
+        """Call ``function(*args, **kwargs)``, a NumPy function, and note it."""
         name = getattr(function, "__name__", str(function))
         raw = tuple(self._unwrap(arg) for arg in args)
         options = {key: self._unwrap(value) for key, value in kwargs.items()}
@@ -257,7 +257,7 @@ class Recorder(Rules):
         return self._part(function, args, raw, options, result, None, takes_out)
 
     def _into(self, function: Any, ufunc: bool, raw: tuple[Any, ...], options: dict[str, Any], out: Any) -> Any:
-        """Note a call that writes its result into ``out``, which is returned."""
+        """Do and note a call that writes its result into ``out``; returns ``out``."""
         outs = out if isinstance(out, tuple) else (out,)
         for array in outs:
             self._written(array)
@@ -271,7 +271,7 @@ class Recorder(Rules):
     def _part(
         self, function: Any, args: Any, raw: Any, options: Any, part: Any, i: int | None, takes_out: bool = False
     ) -> Recorded:
-        """A result, or the i-th of several: a view of an operand, which needs no note, or a place that is filled."""
+        """A result, or the i-th of several: a view of an operand, which needs no note, or a new place, filled."""
         for arg, array in zip(args, raw, strict=True):
             if type(arg) is Recorded and part.size and np.may_share_memory(part, array):
                 return Recorded(part, arg.block)
@@ -284,7 +284,7 @@ class Recorder(Rules):
         return made
 
     def copied(self, result: np.ndarray[Any, Any], source: Recorded) -> Recorded:
-        """``result``, made from ``source`` by copying with or without another dtype."""
+        """A place for ``result``, which is a copy of ``source``, possibly with another dtype."""
         made = self.place(result)
         self._do(_COPY, made.raw, source.raw)
         return made
@@ -300,7 +300,7 @@ class Recorder(Rules):
             self._do(operator.setitem, target.raw, index, value)
 
     def where(self, condition: Any, x: Any, y: Any) -> Recorded:
-        """x where condition, else y: two copies into one place, which ``numpy.where`` cannot do."""
+        """``numpy.where`` has no ``out``: copy y into one place, then x where the condition holds."""
         condition, x, y = (self._unwrap(part) for part in (condition, x, y))
         made = self.place(np.where(condition, x, y))
         condition = np.asarray(condition)

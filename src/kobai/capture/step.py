@@ -42,19 +42,19 @@ log = logging.getLogger("kobai")
 
 
 SESSIONS: dict[str, Any] = {"numpy": HostSession, "cupy": CudaSession}
-"""What records a step whose first argument is on this backend, made with (workspace, lenient, inputs)."""
+"""The session class for steps whose first argument is on this backend; takes (workspace, lenient, inputs)."""
 
 MOST_SIGNATURES = 32
-"""Signatures of one step that are kept; more say that an argument changes at every call that should be a tensor."""
+"""Signatures kept per step; more than that mean that an argument changes at every call and should be a tensor."""
 
 MOST_VARIANTS = 4
-"""Programs of one signature that are kept: in training and evaluation, with gradients reset and with gradients added to."""
+"""Programs kept per signature: training and evaluation, gradients reset and gradients accumulated."""
 
 MOST_MISSES = 16
-"""How often in a row a step may be recorded anew because what it rests on has changed."""
+"""How many times in a row a step may be recorded again because what it depends on has changed."""
 
 VERIFY = 0
-"""``verify`` where none is given; the tests set it to 1."""
+"""The default of ``verify``; the tests set it to 1."""
 
 
 def capture(step: Callable[..., Any], *, fallback: bool = False, verify: int | None = None) -> Captured:
@@ -124,7 +124,7 @@ class Captured:
         if verify is not None and (isinstance(verify, bool) or not isinstance(verify, int) or verify < 0):
             raise ValueError(f"capture: expected verify as an integer >= 0 or None, got {verify!r}")
         self.verify = VERIFY if verify is None else verify
-        self._unverified = 0  # replays since one was compared with the step
+        self._unverified = 0  # replays since the last one that was compared with the step
         self.step = step
         self.fallback = fallback
         self.failure: str | None = None
@@ -132,28 +132,28 @@ class Captured:
         self._programs: dict[Any, list[Replay]] = {}
         self._misses = 0
         self._warmed: set[Any] = set()
-        self._codes: set[types.CodeType] = set()  # of installed packages, that a recording has run
+        self._codes: set[types.CodeType] = set()  # code of installed packages that a recording has run
         self._surprises = 0
-        self._changed: set[Any] = set()  # signatures whose last recording changed something in Python
+        self._changed: set[Any] = set()  # signatures of which a recording has changed something in Python
         self.turn = threading.RLock()
-        """Held by the thread that runs the step: the memory that a replay works on is the same for all."""
+        """Held by the thread that runs the step: all threads share the memory of a replay."""
         self.__doc__ = step.__doc__
         self.__name__ = getattr(step, "__name__", "step")
 
     def _capture_watch(self, walk: Any) -> None:
-        """Within another captured step this is the step itself."""
+        """Inside another captured step, this is the step itself."""
         walk.push(self.step, self.__name__)
 
     @property
     def bytes(self) -> int:
-        """Bytes of memory held for the arrays that the step makes; those of inputs, parameters and state not counted."""
+        """Bytes of memory held for the arrays that the step creates, without inputs, parameters and state."""
         return self._workspace.bytes + sum(
             replay.own_bytes for variants in self._programs.values() for replay in variants
         )
 
     @property
     def programs(self) -> int:
-        """How many programs are kept: one for each signature, more where what a step rests on comes and goes."""
+        """How many programs are kept: one per signature, more if what the step depends on alternates."""
         return sum(len(variants) for variants in self._programs.values())
 
     def __repr__(self) -> str:
@@ -166,7 +166,7 @@ class Captured:
             return result if lasting else map_tensors(copied, result)
 
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> tuple[Any, bool]:
-        """The step's result, and whether it lasts: that of a replay is overwritten by the next one."""
+        """The step's result, and whether it lasts: the next replay overwrites the result of a replay."""
         kwargs = kwargs or {}
         if self.failure is not None or recorder() is not None or anomaly.state.enabled:
             return self.step(*args, **kwargs), True
@@ -202,7 +202,7 @@ class Captured:
         return self._record(key, args, kwargs, SESSIONS[backend](self._workspace, self.fallback, inputs)), True
 
     def _hindrance(self, key: Any, inputs: list[Tensor], backend: str) -> str | None:
-        """Why this call is not worth recording or cannot be, if so."""
+        """Why this call cannot be recorded or is not worth it; None if it can."""
         if backend not in SESSIONS:
             return f"captured step: backend {backend!r} has no capture"
         if any(tensor.requires_grad for tensor in inputs):
@@ -248,11 +248,9 @@ class Captured:
         return map_tensors(copied, result)
 
     def _settled(self, session: Session, key: Any) -> bool:
-        """Whether the step left everything in Python as it was. It may change something once, as what is made at first use."""
+        """Whether the step left everything in Python as it was. It may change things once, such as what is created lazily."""
         unforeseen = session.watch.unforeseen() - self._codes
-        if (
-            unforeseen and self._surprises < MOST_VARIANTS
-        ):  # a package that makes code anew each time must not go on for ever
+        if unforeseen and self._surprises < MOST_VARIANTS:  # limited, because a package may create new code each time
             self._surprises += 1
             self._codes |= unforeseen
             return False
@@ -275,7 +273,7 @@ class Captured:
 
 
 def _signature(value: Any, tensors: list[Tensor]) -> Any:
-    """What must be equal for a program to fit: structure, shapes, dtypes, other values; collects the tensors in order."""
+    """What must be equal for a program to fit: structure, shapes, dtypes, other values. Appends the tensors in order."""
     kind = type(value)
     if isinstance(value, Tensor):
         tensors.append(value)
@@ -295,7 +293,7 @@ def _signature(value: Any, tensors: list[Tensor]) -> Any:
 
 
 class _Identity:
-    """An argument that is compared by being the same object, and kept alive so that no other can take its id."""
+    """An argument compared by identity, and kept alive so that no other object can get its id."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -308,7 +306,7 @@ class _Identity:
 
 
 def _waits(tensor: Tensor) -> bool:
-    """Whether backward could still go from here: no node has been freed, and some node keeps arrays for it."""
+    """Whether backward is still possible from here: no node has been freed, and some node keeps arrays for it."""
     stack, seen, keeps = [tensor._node], set(), False
     while stack:
         node = stack.pop()

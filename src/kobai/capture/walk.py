@@ -1,16 +1,16 @@
 """The walk through everything that code can reach.
 
-It is a search in two turns. From a function it goes to the objects that the names in its code lead to, and from an object to
-what its kind holds (``kinds.py``), other functions among it. A path that can be followed, ``self.optimizer.step``, is followed
-object by object; the attributes of a value that is computed count for every object that was reached. So each new name may
-open objects that were passed before, and each new object may bring code with new names::
+The search alternates between code and objects. From a function it goes to the objects that the names in its code lead to, and
+from an object to what it holds according to its kind (``kinds.py``), including other functions. A path that can be followed,
+such as ``self.optimizer.step``, is followed object by object. Attributes of computed values count for every object that was
+reached. So a new name may lead into objects that were passed before, and a new object may bring code with new names::
 
       names  ──── explore, _look_up ────►  objects
         ▲                                    │
         └────── a function's code ◄──────────┘     until nothing is new
 
-What it finds it notes as entries (``guards.py``): for an object with attributes those that are named, and those that are
-looked for and not there, which could come to be.
+The findings are entries (``guards.py``). For an object with attributes these are the ones that code names, and those that code
+looks for in vain, because they may appear later.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from kobai.capture.reads import is_of_library, is_ours, line_of_change, reads
 
 _ATOMS = frozenset(ATOMS)
 _MOST = 100_000
-"""Objects that a walk looks at, in about a second; a step whose code can reach more is not captured."""
+"""Most objects a walk visits, in about a second; a step whose code can reach more is not captured."""
 
 
 class Walk:
     """Everything that code can reach from some functions and objects, as :class:`~kobai.capture.guards.Entry` objects.
 
-    ``ran``: the code that has run, with its globals and the objects that its variables named; only its names count then.
-    Without it those of all code that is found count, of installed packages only what is ``known`` to run.
+    ``ran``: the code that has run, with its globals and the objects that its variables named; then only its names count.
+    Without it the names in all code that is found count, except for installed packages, of which only ``known`` code does.
 
-    Classes of Kobai whose objects rest on more than their attributes say so in a method ``_capture_watch(walk)``. With
-    ``state`` the walk also finds what optimizers and generators of Kobai's move on themselves, which no replay rests on.
+    Kobai's classes whose objects depend on more than their attributes say so in a method ``_capture_watch(walk)``. With
+    ``state`` the walk also finds what Kobai's optimizers and generators update themselves, on which no replay depends.
     """
 
     def __init__(
@@ -54,13 +54,13 @@ class Walk:
         self.seen: dict[int, Any] = {}
         """All objects found, by id, which also keeps them alive."""
         self.reached_by: dict[int, str] = {}
-        """The names by which they were reached first."""
+        """The name by which each was first reached."""
         self.codes: dict[types.CodeType, None] = {}
         self._refused: list[tuple[str, str]] = []
         self.draws: list[tuple[Any, Entry]] = []
         """Random generators that are not Kobai's, and their states."""
         self.names: set[str] = set()
-        """Attributes that code reads, nobody knows of what."""
+        """Attributes that code reads from unknown objects."""
         self._stored: set[str] = set()
         self._all = False
         self._own: defaultdict[int, set[str]] = defaultdict(set)  # names that count in one thing
@@ -104,8 +104,8 @@ class Walk:
             self.entries.append(Entry(get, tuple(get()), names, what, nothing=nothing))
 
     def _picked(self, table: Mapping[str, Any], names: tuple[str, ...], what: str, fixed: bool = False) -> None:
-        """Watch what a table holds under these names. ``fixed``: no name in it comes for another, as one class has made all."""
-        if table.keys() <= set(names):  # all that is there, so that nothing can join it unseen
+        """Watch what a table holds under these names. ``fixed``: its class has set all names, so none replaces another."""
+        if table.keys() <= set(names):  # watch the whole table, so that additions are seen too
             if fixed and isinstance(table, dict):
                 self.watch(partial(dict.values, table), tuple(table), what)
             else:
@@ -116,42 +116,42 @@ class Walk:
     def watch(
         self, get: Callable[[], Iterable[Any]], names: str | tuple[str, ...], what: str, by_value: bool = False
     ) -> None:
-        """Remember what ``get()`` gives; ``what`` and the name of what differs tell of a change."""
+        """Remember what ``get()`` gives; ``what`` and the name of the changed part describe a change."""
         self.entries.append(Entry(get, tuple(get()), (names,) if isinstance(names, str) else names, what, by_value))
 
     def refuse(self, name: str, message: str) -> None:
-        """Something on the way cannot be watched."""
+        """Note that something cannot be watched."""
         self._refused.append((name, message))
 
     def refused(self) -> list[tuple[str, str]]:
-        """Where code names what cannot be watched, and what is to be said of it."""
+        """For everything that cannot be watched: the place where code names it, and the message."""
         return [(line_of_change(self.codes, name) or "in the step", message) for name, message in self._refused]
 
     def watch_with_others(
         self, read: Callable[[Any], Any], thing: Any, name: str, what: str, nothing: bool = False
     ) -> None:
-        """Remember ``read(thing)``, a single value; what is read alike is compared in one go.
+        """Remember ``read(thing)``, a single value; things with the same ``read`` are compared together.
 
-        ``nothing``: it is None, False or 0 now, and whichever of these it becomes makes no difference.
+        ``nothing``: it is None, False or 0 now, and may change from one of these to another.
         """
         self._together.setdefault((read, what, nothing), []).append((thing, name))
 
     def attributes(self, thing: Any, names: Iterable[str]) -> None:
-        """Watch these attributes of ``thing``, whoever reads them, and walk into them."""
+        """Watch these attributes of ``thing``, no matter who reads them, and walk into them."""
         self._own[id(thing)].update(names)
 
     @property
     def too_many(self) -> bool:
-        """Whether so much can be reached that the walk was broken off."""
+        """Whether the walk was stopped because too much can be reached."""
         return len(self.seen) > _MOST
 
     def push(self, value: Any, name: str) -> None:
-        """Walk into ``value``, which is reached by ``name``."""
+        """Walk into ``value``, which was reached by ``name``."""
         if type(value) not in _ATOMS and id(value) not in self.seen:
             self._queue.append((value, name))
 
     def has_attributes(self, thing: Any, table: Mapping[str, Any], name: str, called: Iterable[str] = ()) -> None:
-        """``thing`` has these attributes, which count where code names them, and ``called``, which Kobai may call unnamed."""
+        """``thing`` has these attributes. They count if code names them; ``called`` count anyway, because Kobai calls them."""
         self.tables[id(thing)] = (thing, table, name)
         if called:
             self._own[id(thing)].update(called)
@@ -162,12 +162,12 @@ class Walk:
     def explore(
         self, code: types.CodeType, names: dict[str, Any], variables: Mapping[str, list[Any]], ours: bool = False
     ) -> None:
-        """Follow the names in ``code``. Of Kobai's own code only those count that it reads from objects of the program."""
+        """Follow the names in ``code``. In Kobai's own code only reads from the program's objects count."""
         read = reads(code)
         if not ours:
             self.names |= read.attributes
             self._all |= read.dynamic
-            if self.ran is None:  # what it sets and does not read is seen by comparing before and after alone
+            if self.ran is None:  # names that are only set matter when before and after are compared
                 self.names |= read.stored
                 self._stored |= read.stored
                 self._read_globals(names, *read.globals_stored)
@@ -206,12 +206,12 @@ class Walk:
             self.push(value, attribute)
 
     def _look_up(self, key: int) -> None:
-        """Walk into the attributes of a thing that names found so far lead to."""
+        """Walk into those attributes of a thing that the names found so far lead to."""
         thing, table, _ = self.tables[key]
         done = self._looked_up[key]
         own = self._own.get(key, set())
         whole = self._all and not isinstance(thing, (types.ModuleType, type)) and not is_of_library(type(thing))
-        whole |= type(thing).__module__ in _CONTAINERS  # their code, which is not looked at, reads all of them
+        whole |= type(thing).__module__ in _CONTAINERS  # their own code reads all of them, and is not examined
         module = str(type(thing).__module__)
         hidden = module.startswith("kobai.")
         stateful = self.state and module.startswith(_STATEFUL)
@@ -228,7 +228,7 @@ class Walk:
                 self.push(table[attribute], attribute)
 
     def _absent(self, key: int) -> set[str]:
-        """Names that are looked for in a thing and not there: one of the class may come to be hidden, or one be made."""
+        """Names that code looks for in a thing and does not find there: setting one could hide the class's or add one."""
         thing, table, _ = self.tables[key]
         kind = type(thing)
         if isinstance(thing, (types.ModuleType, type, types.FunctionType)) or hasattr(kind, "requires_grad"):
@@ -247,7 +247,7 @@ _MADE_AGAIN = frozenset(("_launchers",))  # from the rest, when it is needed
 
 
 class Ran(NamedTuple):
-    """A code object that has run: its globals, objects of the program that its variables named, whether it is the step's."""
+    """Code that has run: its globals, the program's objects that its variables named, and whether it is the step itself."""
 
     globals: dict[str, Any]
     variables: dict[str, list[Any]]
@@ -260,7 +260,7 @@ _CONTAINERS = frozenset(
 
 
 def peek(thing: Any, name: str) -> Any:
-    """The attribute ``name`` without running any code of the program; ``UNSET`` where that cannot be known."""
+    """The attribute ``name``, found without running the program's code; ``UNSET`` if that is impossible."""
     kind = thing if isinstance(thing, type) else type(thing)
     if kind is not thing:
         table = getattr(thing, "__dict__", {})

@@ -1,14 +1,14 @@
 """What a step reads from Python: found in the code that it runs, remembered, and compared before each replay.
 
-A replay runs no Python, so that a number which the step looked up when it was recorded – a weight on a loss object, an entry
-of a configuration, a closure's variable – would stay what it was. :class:`Watch` follows a step in three passes:
+A replay runs no Python. A number that the step looked up during the recording – a weight on a loss object, an entry of a
+configuration, a closure variable – would keep its old value. So :class:`Watch` follows a step in three passes:
 
-1. *Before* the recording it walks through everything that the step's code can reach, by the names in that code, and
-   remembers it. What is different *after* the recording was changed by the step itself, which a replay would not do.
-2. *While* the step is recorded, a profile function notes which code runs and on which objects, and sees the calls that a replay
-   would skip: clocks, files, output, random numbers.
-3. *Afterwards* it walks again, along the names in the code that has run. What it finds are the program's guards: containers,
-   attributes, closures, globals, defaults, compared before each replay by identity, in C, and by value where that differs.
+1. *Before* the recording it walks through everything that the step's code can reach by the names in it, and remembers it.
+   What is different afterwards was changed by the step itself, and a replay would not change it.
+2. *During* the recording a profile function notes which code runs and on which objects, and sees calls that a replay would
+   skip: clocks, files, output, random numbers.
+3. *Afterwards* it walks again, along the names in the code that has run. The result is the program's guards: containers,
+   attributes, closures, globals and defaults, compared before each replay by identity, in C, and by value where that differs.
 
 ::
 
@@ -16,9 +16,9 @@ of a configuration, a closure's variable – would stay what it was. :class:`Wat
       │                    │ code that ran  ─────────►│
       └── changes ◄────────┘                          └── Guards, for the replays
 
-``reads`` is about code, ``kinds`` about objects, ``walk`` leads from one to the other, ``guards`` keeps what came of it.
-Over-watching costs a recording more; the walk therefore errs on the side of more, and where code looks attributes up by
-names that it makes (``getattr``, ``vars``), all attributes count.
+``reads`` is about code, ``kinds`` about objects, ``walk`` leads from one to the other, ``guards`` keeps the result. Watching
+too much costs time at the recording; watching too little gives wrong results. So the walk watches more when in doubt: where
+code computes the names of attributes (``getattr``, ``vars``), all attributes count.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _TELLING = frozenset((logging.__file__, warnings.__file__))
 
 
 def _skipped(function: Any) -> str | None:
-    """What a replay would leave out of a call of this builtin function, if it is one that matters."""
+    """What a replay would miss if this builtin function is called; None if nothing."""
     owner, name, module = getattr(function, "__self__", None), function.__name__, function.__module__
     if isinstance(owner, random.Random) and name not in ("getstate", "__reduce__"):
         return "random numbers of Python's random are drawn"
@@ -67,7 +67,7 @@ def _skipped(function: Any) -> str | None:
 
 
 class Watch:
-    """One recording of a step as Python sees it; see the module."""
+    """One recording of a step, as Python sees it; see the module."""
 
     def __init__(self, step: Callable[..., Any], args: Any, known: Iterable[types.CodeType] = ()) -> None:
         self.step, self.roots = step, roots_of(step, args)
@@ -77,21 +77,21 @@ class Watch:
         self._previous: Any = None
         self._observing = self._paused = False
         self.moved: dict[int, set[str | None]] = {}
-        """What repeated actions have changed: names by the id of what holds them, None for the contents of a container."""
+        """What repeated actions have changed: names by the id of their holder, None for the contents of a container."""
         self.actions: list[Callable[[], Any]] = []
-        """What replays do on the host as well."""
+        """The host's actions that replays repeat."""
 
     def begin(self, fail: Callable[[str, str], None]) -> None:
-        """Note from now on which code runs in this thread; ``fail(place, message)`` hears of calls that a replay leaves out."""
+        """Note from now on which code runs in this thread; report calls that a replay skips to ``fail(place, message)``."""
         self._previous = sys.getprofile()
         if self._previous is not None and not isinstance(self._previous, types.FunctionType):
-            self._ran = None  # a profiler in C, which cannot be asked to share: all code that may run counts as run
+            self._ran = None  # a profiler written in C cannot share: all code that may run counts as run
             return
         self._fail, self._observing = fail, True
         sys.setprofile(self._event)
 
     def end(self) -> None:
-        """Note nothing more; may be called again."""
+        """Stop noting. Calling it twice is safe."""
         if self._observing:
             sys.setprofile(self._previous)
             self._observing = False
@@ -106,7 +106,7 @@ class Watch:
             if what is None:
                 return
             caller: types.FrameType | None = frame
-            told = False  # by logging or warnings, and then those who listen are not who did it
+            told = False  # whether logging or warnings made the call: then its caller is at fault, not a handler
             while caller is not None and (told or is_library(caller.f_code.co_filename)):
                 file = caller.f_code.co_filename
                 if told and (is_ours(file) or is_of_program(file)):
@@ -140,7 +140,7 @@ class Watch:
                     known.append(value)
 
     def unforeseen(self) -> set[types.CodeType]:
-        """Code of installed packages that has run and was not looked into before: what it changes has not been seen."""
+        """Code of installed packages that has run without being examined before: its changes have gone unnoticed."""
         return {
             code
             for code in self._ran or ()
@@ -148,10 +148,10 @@ class Watch:
         }
 
     def changes(self) -> list[tuple[str, str]]:
-        """What the step changed of what it could reach, each with its place, file and line."""
+        """What the step has changed in what it can reach, each with the file and line."""
         changed = [entry for entry in self.before.entries if not entry.is_as_before()]
         drawn = [(generator, draw) for generator, draw in self.before.draws if not draw.is_as_before()]
-        if drawn:  # by the step, or by another thread: only what code that has run names is the step's
+        if drawn:  # by the step or by another thread: it was the step if code that has run names the generator
             after = self.after().seen
             changed += [draw for generator, draw in drawn if id(generator) in after]
         return [self._told(entry) for entry in changed]
@@ -165,7 +165,7 @@ class Watch:
         return f"{entry.what}{name}", place
 
     def repeated(self, action: Callable[[], Any]) -> Any:
-        """Do what replays do as well: what it changes is no change of the step's, and what it reads is read anew."""
+        """Do what every replay repeats: its changes do not count as the step's, and what it reads needs no guard."""
         self.actions.append(action)
         entries = self.before.entries
         same = [entry.is_as_before() for entry in entries]
@@ -184,7 +184,7 @@ class Watch:
                 entries[i] = entry._replace(values=now)
 
     def read_and_moved(self, walk: Walk) -> Iterator[tuple[str, str]]:
-        """What the step reads and moves on itself, as a schedule's step does: a replay would find it moved, and not read it."""
+        """What the step both reads and advances, as a schedule does: a replay would advance it without reading it."""
         for entry in walk.entries:
             for holder, name in entry.holders():
                 names = self.moved.get(id(holder), ())
@@ -193,18 +193,18 @@ class Watch:
                     break
 
     def after(self, *more: Any) -> Walk:
-        """What the program rests on; ``more`` is what the step has touched besides what its code names."""
+        """What the program depends on; ``more``: what the step has touched besides what its code names."""
         return Walk([*self.roots, *((thing, kind_of(thing)) for thing in more)], self._ran)
 
 
 def roots_of(step: Callable[..., Any], args: Any) -> list[tuple[Any, str]]:
-    """Where a walk begins: at the step and its arguments, but for tensors, which are its data."""
+    """Where a walk begins: the step and its arguments, except tensors, which are its data."""
     objects = [value for value in leaves(args) if not hasattr(type(value), "requires_grad")]
     return [(step, getattr(step, "__name__", "step")), *((value, "an argument") for value in objects)]
 
 
 def leaves(value: Any) -> Iterator[Any]:
-    """What stands in tuples, lists and dicts, one after the other."""
+    """The leaves of nested tuples, lists and dicts, in order."""
     if isinstance(value, dict):
         for part in value.values():
             yield from leaves(part)
