@@ -235,10 +235,10 @@ class Recorder(Rules):
             raw, args = raw[: function.nin], args[: function.nin]
         options.pop("out", None)
         if out is not None:
-            return self._into(function, ufunc, raw, options, out)
+            return self._into(function, raw, options, out)
         result = function(*raw, **options)
         if ufunc and function.nout > 1:
-            return self._into(function, ufunc, raw, options, tuple(self.place(np.asarray(part)) for part in result))
+            return self._into(function, raw, options, tuple(self.place(np.asarray(part)) for part in result))
         if isinstance(result, (tuple, list)):
             parts = [self._part(function, args, raw, options, np.asarray(part), i) for i, part in enumerate(result)]
             return type(result)(*parts) if hasattr(result, "_fields") else type(result)(parts)
@@ -256,13 +256,17 @@ class Recorder(Rules):
         takes_out = ufunc or of_ufunc or name in numpy_calls.TAKES_OUT
         return self._part(function, args, raw, options, result, None, takes_out)
 
-    def _into(self, function: Any, ufunc: bool, raw: tuple[Any, ...], options: dict[str, Any], out: Any) -> Any:
+    def _into(self, function: Any, raw: tuple[Any, ...], options: dict[str, Any], out: Any) -> Any:
         """Do and note a call that writes its result into ``out``; returns ``out``."""
         outs = out if isinstance(out, tuple) else (out,)
         for array in outs:
             self._written(array)
         places = tuple(self._unwrap(array) for array in outs)
-        if ufunc and not options and function not in (np.maximum, np.minimum):  # these want it by name
+        by_position = isinstance(function, np.ufunc) and function not in (
+            np.maximum,
+            np.minimum,
+        )  # deprecated for these
+        if by_position and not options:
             self._do(function, *raw, *places)
         else:
             self._do(partial(function, **options, out=places if isinstance(out, tuple) else places[0]), *raw)
@@ -277,7 +281,7 @@ class Recorder(Rules):
                 return Recorded(part, arg.block)
         made = self.place(part)
         if takes_out:
-            return self._into(function, isinstance(function, np.ufunc), raw, options, made)  # type: ignore[no-any-return]
+            return self._into(function, raw, options, made)  # type: ignore[no-any-return]
         made.raw[...] = part
         self.program.allocating.append(getattr(function, "__name__", str(function)))
         self._note(_into_copy, (made.raw, i, function, raw, options))
@@ -301,15 +305,14 @@ class Recorder(Rules):
 
     def where(self, condition: Any, x: Any, y: Any) -> Recorded:
         """``numpy.where`` has no ``out``: copy y into one place, then x where the condition holds."""
-        condition, x, y = (self._unwrap(part) for part in (condition, x, y))
+        condition, x, y = map(self._unwrap, (condition, x, y))
         made = self.place(np.where(condition, x, y))
-        condition = np.asarray(condition)
-        mask = condition if condition.dtype == bool else None
-        if mask is None:
-            chosen = self.place(np.asarray(condition != 0))
-            self._do(np.not_equal, condition, 0, chosen.raw)
-            mask = chosen.raw
+        mask = np.asarray(condition)
+        if mask.dtype != bool:
+            chosen = self.place(np.asarray(mask != 0))
             self._kept.append(chosen)
+            self._do(np.not_equal, mask, 0, chosen.raw)
+            mask = chosen.raw
         self._do(_COPY, made.raw, y)
         self._do(partial(np.copyto, casting="unsafe", where=mask), made.raw, x)
         return made

@@ -234,9 +234,7 @@ class Captured:
         session.known = self._codes
         result = session.run(self.step, args, kwargs)
         recorder = session.recorder
-        if recorder.failure is None and not recorder.postponed and not self._settled(session, key):
-            recorder.postpone()
-        if recorder.failure is None and not recorder.postponed:
+        if recorder.failure is None and not recorder.postponed and self._settled(session, key):
             replay = session.replay(result)
             if recorder.failure is None:
                 self._misses += key in self._programs
