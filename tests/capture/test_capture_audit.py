@@ -30,6 +30,7 @@ EXAMPLES = {  # a thing, what changes it, what shows its state
         lambda drawn: drawn.normal(),
         lambda drawn: repr(drawn.get_state()),
     ),
+    "numpy.random": (lambda: np.random, lambda drawn: drawn.normal(), lambda drawn: repr(drawn.get_state())),
     "Generator": (
         lambda: np.random.default_rng(1),
         lambda drawn: drawn.random(),

@@ -100,11 +100,6 @@ class Counts:
         if isinstance(compute, Count):
             self._saved.append((compute, compute.save()))
 
-    def move(self, compute: Callable[[], Any]) -> Any:
-        """``compute()``, which can be taken back."""
-        self.keep(compute)
-        return compute()
-
     def take_back(self) -> None:
         """Restore the state before the first of them."""
         for compute, saved in reversed(self._saved):
@@ -131,7 +126,8 @@ class CudaRecorder(Rules):
 
     def numbers(self, compute: Callable[[], tuple[float, ...]], dtype: Any) -> Array:
         """See :func:`kobai.engine.dispatch.numbers`."""
-        values = self.repeated(lambda: self.counts.move(compute))
+        self.counts.keep(compute)
+        values = self.repeated(compute)
         host, there = self.sources.place(len(values), np.dtype(dtype))
         host[...] = values
         self.done.append(values)
@@ -235,7 +231,8 @@ class Graph:
         try:
             if self._recorder is not None:
                 for compute, place in self._recorder.feeds if self.launched else ():
-                    values = counts.move(compute)
+                    counts.keep(compute)
+                    values = compute()
                     if place is not None:
                         place[...] = values
                 self._recorder.sources.send()
