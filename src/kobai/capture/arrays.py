@@ -100,8 +100,9 @@ class Recorded:
         made = self.raw.reshape(*shape, **options)
         if np.may_share_memory(made, self.raw) or made.size == 0:
             return Recorded(made, self.block)
-        copy = active().copied(self.raw.copy(), self)  # row by row; a view of it has the new shape
-        return Recorded(copy.raw.reshape(made.shape), copy.block)
+        order = options.get("order", "C")
+        copy = active().copied(self.raw.copy(order), self)  # in that order; a view of it has the new shape
+        return Recorded(copy.raw.reshape(made.shape, order=order), copy.block)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or not hasattr(np.ndarray, name):
@@ -225,18 +226,6 @@ class _Namespace:
     def ascontiguousarray(self, a: Any, dtype: Any = None) -> Any:
         made = self.asarray(a, dtype)
         return made if made.flags.c_contiguous else made.copy()
-
-    def copy(self, a: Any, order: str = "K", subok: bool = False) -> Any:
-        return a.copy(order)
-
-    def astype(self, x: Any, dtype: Any, /, *, copy: bool = True) -> Any:
-        return x.astype(dtype, copy=copy)
-
-    def reshape(self, a: Any, /, shape: Any, **options: Any) -> Any:
-        return a.reshape(shape, **options)
-
-    def ravel(self, a: Any, order: str = "C") -> Any:
-        return a.reshape(-1, order=order)
 
     def where(self, condition: Any, *choices: Any) -> Any:
         if not choices:
