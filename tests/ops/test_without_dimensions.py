@@ -24,7 +24,7 @@ STATEFUL = {
 }
 FUNCTIONS = {
     **{n: f for n, f in vars(kobai).items() if inspect.isfunction(f) and not n.startswith("_") and n not in STATEFUL},
-    **{f"functional.{n}": getattr(F, n) for n in F.__all__},
+    **{f"functional.{n}": f for n, f in vars(F).items() if inspect.isfunction(f)},
     **{f"Tensor.{n}": f for n, f in vars(kobai.Tensor).items() if inspect.isfunction(f) and n != "__init__"},
 }
 

@@ -1,6 +1,7 @@
 """The primitives, one file per family: forward and vjp on one screen. Importing this package gives Tensor its methods.
 
-What a family offers is listed in its ``__all__``; this package and ``kobai`` re-export it by ``import *``.
+What a family offers is listed in its ``__all__``; this package and ``kobai`` re-export it by ``import *``, or
+:mod:`kobai.nn.functional` does.
 """
 
 from kobai.ops.activation import *
@@ -11,19 +12,14 @@ from kobai.ops.compare import *
 from kobai.ops.conv import *
 from kobai.ops.convert import *
 from kobai.ops.create import *
-from kobai.ops.cross_entropy import *
-from kobai.ops.dropout import *
 from kobai.ops.einsum import *
 from kobai.ops.extreme import *
-from kobai.ops.fold import *
 from kobai.ops.gather import *
 from kobai.ops.index import *
 from kobai.ops.joining import *
 from kobai.ops.like import *
 from kobai.ops.linear import *
 from kobai.ops.logic import *
-from kobai.ops.loss import *
-from kobai.ops.norm import *
 from kobai.ops.parts import *
 from kobai.ops.pointwise import *
 from kobai.ops.pool import *
@@ -31,7 +27,6 @@ from kobai.ops.products import *
 from kobai.ops.random import *
 from kobai.ops.rarer import *
 from kobai.ops.rearrange import *
-from kobai.ops.recurrent import *
 from kobai.ops.reduce import *
 from kobai.ops.resample import *
 from kobai.ops.rounding import *

@@ -23,12 +23,26 @@ from kobai.xp import Array, xp_of
 
 __all__ = [
     "celu",
+    "elu",
+    "gelu",
+    "hardshrink",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
+    "leaky_relu",
+    "logsigmoid",
+    "mish",
     "prelu",
     "relu",
-    "relu_",
+    "relu6",
     "selu",
+    "silu",
+    "softplus",
+    "softshrink",
+    "softsign",
+    "tanhshrink",
     "threshold",
-]  # what PyTorch has at the top level; the rest is in nn.functional
+]
 
 
 def _of_integers(op: Callable[[Tensor], Tensor], inplace: bool, input: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from kobai.ops.conv import Ints, per_dimension
 from kobai.ops.conv.im2col import col2im
 from kobai.xp import Array, xp_of
 
-__all__: list[str] = []  # kobai.unfold is another function: the one of tensors
+__all__ = ["fold", "unfold"]  # kobai.unfold is another function: the one of tensors
 
 
 def _sample_windows() -> Windows:

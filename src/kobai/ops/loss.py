@@ -22,7 +22,15 @@ from kobai.ops.averaged import tell
 from kobai.ops.cross_entropy import check_reduction
 from kobai.xp import Array, quiet, xp_of
 
-__all__: list[str] = []  # PyTorch has these in nn.functional only
+__all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "huber_loss",
+    "kl_div",
+    "l1_loss",
+    "mse_loss",
+    "smooth_l1_loss",
+]
 
 
 @quiet

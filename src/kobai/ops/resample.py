@@ -16,7 +16,7 @@ from kobai.ops._matmul import matmul
 from kobai.ops.shape import fresh, reshape
 from kobai.xp import Array, device_of, table, xp_of
 
-__all__ = ["interpolate", "pixel_shuffle", "pixel_unshuffle"]
+__all__ = ["channel_shuffle", "interpolate", "pixel_shuffle", "pixel_unshuffle"]
 
 
 # --- weights of one dimension: (out, in) matrices ---------------------------------------------------------------------

@@ -15,7 +15,7 @@ from kobai.ops._sums import total
 from kobai.ops.batch_norm import kernel as batch_norm_kernels
 from kobai.xp import Array, xp_of
 
-__all__: list[str] = []  # PyTorch has it in nn.functional only
+__all__ = ["batch_norm"]
 
 
 def need_float(who: str, input: Any) -> tuple[int, ...]:

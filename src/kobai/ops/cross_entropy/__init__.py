@@ -19,7 +19,7 @@ from kobai.ops.cross_entropy import kernel as fused
 from kobai.ops.softmax.kernel import log_softmax
 from kobai.xp import Array, xp_of
 
-__all__: list[str] = []  # PyTorch has these in nn.functional only
+__all__ = ["cross_entropy", "nll_loss"]
 
 REDUCTIONS = ("none", "mean", "sum")
 

@@ -18,7 +18,7 @@ from kobai.ops.dropout.philox import philox_bits, reserve
 from kobai.random import Generator, resolve
 from kobai.xp import Array, xp_of
 
-__all__: list[str] = []  # PyTorch has these in nn.functional only
+__all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "rrelu"]
 
 
 def _bits(shape: tuple[int, ...], generator: Generator | None, like: Array) -> Array:

@@ -21,7 +21,7 @@ from kobai.ops.norm import layer_kernel as layer_norm_kernels
 from kobai.ops.vector_norm import p_norm, p_norm_slope
 from kobai.xp import Array, quiet, xp_of
 
-__all__: list[str] = []  # PyTorch has these in nn.functional only
+__all__ = ["group_norm", "instance_norm", "layer_norm", "normalize", "rms_norm"]
 
 
 @primitive(

@@ -13,7 +13,7 @@ from kobai.ops.arithmetic import mul
 from kobai.ops.softmax import kernel as rows
 from kobai.xp import Array, xp_of
 
-__all__ = ["log_softmax", "softmax"]
+__all__ = ["glu", "log_softmax", "softmax", "softmin"]
 
 _SAMPLES: Any = [
     lambda rng: (rng.normal(size=(4, 3)), 1),
