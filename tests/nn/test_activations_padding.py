@@ -19,7 +19,7 @@ ACTIVATIONS = [*activation.__all__, *softmax.__all__]
 FUNCTIONS = {name.replace("_", ""): getattr(F, name) for name in dir(F)}
 
 
-@pytest.mark.parametrize("name", sorted({*ACTIVATIONS} - {"Softmax2d"}))
+@pytest.mark.parametrize("name", [name for name in ACTIVATIONS if name.lower() in FUNCTIONS])
 def test_an_activation_is_the_function_of_its_name(name):
     """Its options too, none of which has its default here."""
     layer, function = getattr(nn, name), FUNCTIONS[name.lower()]
