@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -10,7 +9,7 @@ from kobai.core.tensor import Tensor
 from kobai.errors import nearest
 from kobai.nn import functional as F
 from kobai.nn import init as _init
-from kobai.nn.linear import _size
+from kobai.nn.linear import _draw, _size
 from kobai.nn.module import Module
 from kobai.nn.parameter import Parameter
 from kobai.ops._epilogue import epilogue
@@ -23,100 +22,15 @@ __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
-class _ConvBase(Module):
-    """What convolution and its transpose share: sizes, parameters, their initial values, looks."""
+class _Conv(Module):
+    """A convolution in ``_dims`` dimensions; :class:`_ConvTranspose` has its sizes, parameters and initial values too."""
 
     weight: Parameter
     bias: Parameter | None
     _dims: ClassVar[int]
+    _transposed: ClassVar[bool] = False
+    activation: str | None  # a transpose has none
 
-    def __init__(
-        self,
-        weight_channels: tuple[int, int],
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Ints,
-        stride: Ints,
-        padding: str | Ints,
-        dilation: Ints,
-        groups: int,
-        bias: bool,
-        padding_mode: str,
-        device: Any,
-        dtype: Any,
-        init: str | _init.Initializer | None,
-        generator: Generator | None,
-    ) -> None:
-        super().__init__()
-        who, n = self._get_name(), self._dims
-        self.in_channels = in_channels
-        self.out_channels = out_channels
-        self.kernel_size = per_dimension(who, "kernel_size", kernel_size, n, 1, one_for_all=False)
-        self.stride = per_dimension(who, "stride", stride, n, 1)
-        self.dilation = per_dimension(who, "dilation", dilation, n, 1)
-        self._pads = padding_pairs(who, padding, self.kernel_size, self.stride, self.dilation)
-        self.padding = padding if isinstance(padding, str) else per_dimension(who, "padding", padding, n)
-        self.groups = groups
-        if padding_mode not in PADDING_MODES:
-            raise ValueError(
-                f"{who}: unknown padding_mode {padding_mode!r}.{nearest(str(padding_mode), PADDING_MODES)}"
-            )
-        self.padding_mode = padding_mode
-        self.init = init
-        self.weight = Parameter(empty(*weight_channels, *self.kernel_size, device=device, dtype=dtype))
-        self.register_parameter("bias", Parameter(empty(out_channels, device=device, dtype=dtype)) if bias else None)
-        self.reset_parameters(generator)
-
-    def reset_parameters(self, generator: Generator | None = None) -> None:
-        """Draw new parameters: from U(−1/√fan_in, 1/√fan_in), or the weight by ``init`` with a zero bias."""
-        fan_in, _ = _init._calculate_fan_in_and_fan_out(self.weight, self._get_name())
-        limit = 1.0 / math.sqrt(max(1, fan_in))
-        if self.init is None:
-            _init.uniform_(self.weight, -limit, limit, generator)
-        else:
-            _init.by_name(self.init)(self.weight, generator=generator)
-        if self.bias is not None:
-            if self.init is None:
-                _init.uniform_(self.bias, -limit, limit, generator)
-            else:
-                _init.zeros_(self.bias)
-
-    def extra_repr(self) -> str:
-        n = self._dims
-        parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"]
-        if self.padding != (0,) * n:
-            parts.append(f"padding={self.padding}")
-        if self.dilation != (1,) * n:
-            parts.append(f"dilation={self.dilation}")
-        if getattr(self, "output_padding", (0,) * n) != (0,) * n:
-            parts.append(f"output_padding={self.output_padding}")
-        if self.groups != 1:
-            parts.append(f"groups={self.groups}")
-        if self.bias is None:
-            parts.append("bias=False")
-        if self.padding_mode != "zeros":
-            parts.append(f"padding_mode={self.padding_mode}")
-        if getattr(self, "activation", None) is not None:
-            parts.append(f"activation={self.activation!r}")
-        return ", ".join(parts)
-
-
-def _channels(who: str, in_channels: Any, out_channels: Any, groups: Any) -> tuple[int, int, int]:
-    in_channels, out_channels = _size(who, "in_channels", in_channels), _size(who, "out_channels", out_channels)
-    if out_channels == 0:
-        raise ValueError(f"{who}: expected out_channels >= 1, got 0")
-    if not hasattr(groups, "__index__"):
-        raise TypeError(f"{who}: expected groups to be an integer, got {groups!r}")
-    if groups < 1:
-        raise ValueError(f"{who}: expected groups >= 1, got {groups}")
-    if in_channels % groups or out_channels % groups:
-        raise ValueError(
-            f"{who}: in_channels ({in_channels}) and out_channels ({out_channels}) must be divisible by groups ({groups})"
-        )
-    return in_channels, out_channels, groups
-
-
-class _Conv(_ConvBase):
     def __init__(
         self,
         in_channels: int,
@@ -135,34 +49,38 @@ class _Conv(_ConvBase):
         init: str | _init.Initializer | None = None,
         generator: Generator | None = None,
     ) -> None:
-        who = type(self).__name__
-        in_channels, out_channels, groups = _channels(who, in_channels, out_channels, groups)
+        super().__init__()
+        who, n = self._get_name(), self._dims
+        self.in_channels, self.out_channels, self.groups = _channels(who, in_channels, out_channels, groups)
         epilogue(who, activation)  # an unknown name fails here, not in forward
-        super().__init__(
-            (out_channels, in_channels // groups),
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding,
-            dilation,
-            groups,
-            bias,
-            padding_mode,
-            device,
-            dtype,
-            init,
-            generator,
-        )
-        self.activation = activation
+        if not self._transposed:
+            self.activation = activation
+        self.kernel_size = per_dimension(who, "kernel_size", kernel_size, n, 1, one_for_all=False)
+        self.stride = per_dimension(who, "stride", stride, n, 1)
+        self.dilation = per_dimension(who, "dilation", dilation, n, 1)
+        self._pads = padding_pairs(who, padding, self.kernel_size, self.stride, self.dilation)
+        self.padding = padding if isinstance(padding, str) else per_dimension(who, "padding", padding, n)
+        if padding_mode not in PADDING_MODES:
+            raise ValueError(
+                f"{who}: unknown padding_mode {padding_mode!r}.{nearest(str(padding_mode), PADDING_MODES)}"
+            )
+        self.padding_mode = padding_mode
+        self.init = init
+        rows, columns = (in_channels, out_channels) if self._transposed else (out_channels, in_channels)
+        self.weight = Parameter(empty(rows, columns // groups, *self.kernel_size, device=device, dtype=dtype))
+        self.register_parameter("bias", Parameter(empty(out_channels, device=device, dtype=dtype)) if bias else None)
+        self.reset_parameters(generator)
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        """Draw new parameters: from U(−1/√fan_in, 1/√fan_in), or the weight by ``init`` with a zero bias."""
+        fan_in, _ = _init._calculate_fan_in_and_fan_out(self.weight, self._get_name())
+        _draw(self.weight, self.bias, fan_in, self.init, generator)
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, in_channels, ...) → (N, out_channels, ...), or both without N."""
         padding: Any = self.padding
         if self.padding_mode != "zeros":
-            around = [
-                amount for pair in reversed(self._pads) for amount in pair
-            ]  # F.pad counts from the last dimension
+            around = [amount for pair in reversed(self._pads) for amount in pair]  # F.pad begins at the last dimension
             input, padding = F.pad(input, around, self.padding_mode), 0
         convolve = (F.conv1d, F.conv2d, F.conv3d)[self._dims - 1]
         return convolve(
@@ -175,6 +93,35 @@ class _Conv(_ConvBase):
             self.groups,
             activation=self.activation,
         )
+
+    def extra_repr(self) -> str:
+        shown = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
+        each = (0,) * self._dims
+        usual = {"padding": each, "dilation": (1,) * self._dims, "output_padding": each, "groups": 1}
+        for name, value in usual.items():
+            if getattr(self, name, value) != value:
+                shown += f", {name}={getattr(self, name)}"
+        if self.bias is None:
+            shown += ", bias=False"
+        if self.padding_mode != "zeros":
+            shown += f", padding_mode={self.padding_mode}"
+        activation = getattr(self, "activation", None)
+        return shown if activation is None else f"{shown}, activation={activation!r}"
+
+
+def _channels(who: str, in_channels: Any, out_channels: Any, groups: Any) -> tuple[int, int, int]:
+    in_channels, out_channels = _size(who, "in_channels", in_channels), _size(who, "out_channels", out_channels)
+    if out_channels == 0:
+        raise ValueError(f"{who}: expected out_channels >= 1, got 0")
+    if not hasattr(groups, "__index__"):
+        raise TypeError(f"{who}: expected groups to be an integer, got {groups!r}")
+    if groups < 1:
+        raise ValueError(f"{who}: expected groups >= 1, got {groups}")
+    if in_channels % groups or out_channels % groups:
+        raise ValueError(
+            f"{who}: in_channels ({in_channels}) and out_channels ({out_channels}) must be divisible by groups ({groups})"
+        )
+    return in_channels, out_channels, groups
 
 
 class Conv2d(_Conv):
@@ -224,7 +171,11 @@ class Conv3d(_Conv):
     _dims = 3
 
 
-class _ConvTranspose(_ConvBase):
+class _ConvTranspose(_Conv):
+    """The transpose of a convolution: its weight has the rows and columns of channels exchanged."""
+
+    _transposed = True
+
     def __init__(
         self,
         in_channels: int,
@@ -244,26 +195,14 @@ class _ConvTranspose(_ConvBase):
         generator: Generator | None = None,
     ) -> None:
         who = type(self).__name__
-        in_channels, out_channels, groups = _channels(who, in_channels, out_channels, groups)
         if padding_mode != "zeros" or isinstance(padding, str):
             raise ValueError(
                 f"{who}: expected integers as padding and padding_mode='zeros', got {padding!r} and {padding_mode!r}"
             )
+        windows = (kernel_size, stride, padding, dilation)
+        where = (device, dtype)
         super().__init__(
-            (in_channels, out_channels // groups),
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding,
-            dilation,
-            groups,
-            bias,
-            padding_mode,
-            device,
-            dtype,
-            init,
-            generator,
+            in_channels, out_channels, *windows, groups, bias, padding_mode, *where, init=init, generator=generator
         )
         self.output_padding = per_dimension(who, "output_padding", output_padding, self._dims)
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from kobai.core.tensor import Size, Tensor
 from kobai.nn.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d, _BatchNorm
-from kobai.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d, _ConvBase
+from kobai.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d, _Conv
 from kobai.nn.linear import Linear
 from kobai.nn.module import Module
 from kobai.nn.parameter import Parameter
@@ -111,9 +111,7 @@ def _lazy(layer: type[Module], arguments: str, batch: tuple[int, ...]) -> type[M
 
 def _learns(layer: Any) -> tuple[str, int, tuple[int, ...] | None]:
     """What a layer learns from its input, the axis whose size that is, and how many dimensions the input may have."""
-    if issubclass(
-        layer, _ConvBase
-    ):  # channels come before the n spatial dimensions, with a batch before them or without
+    if issubclass(layer, _Conv):  # channels come before the n spatial dimensions, with a batch before them or without
         n = layer._dims
         return "in_channels", -(n + 1), (n + 1, n + 2)
     if issubclass(layer, _BatchNorm):

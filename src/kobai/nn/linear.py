@@ -83,16 +83,7 @@ class Linear(Module):
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """Draw new parameters."""
-        limit = 1.0 / math.sqrt(max(1, self.in_features))
-        if self.init is None:
-            _init.uniform_(self.weight, -limit, limit, generator)
-        else:
-            _init.by_name(self.init)(self.weight, generator=generator)
-        if self.bias is not None:
-            if self.init is None:
-                _init.uniform_(self.bias, -limit, limit, generator)
-            else:
-                _init.zeros_(self.bias)
+        _draw(self.weight, self.bias, self.in_features, self.init, generator)
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in_features) → (..., out_features)."""
@@ -133,9 +124,7 @@ class Bilinear(Module):
 
     def reset_parameters(self) -> None:
         """Draw new parameters, from U(−1/√in1, 1/√in1)."""
-        limit = 1.0 / math.sqrt(max(1, self.in1_features))
-        for parameter in self.parameters(recurse=False):
-            _init.uniform_(parameter, -limit, limit)
+        _draw(self.weight, self.bias, self.in1_features)
 
     def forward(self, input1: Tensor, input2: Tensor) -> Tensor:
         """(..., in1), (..., in2) → (..., out)."""
@@ -190,6 +179,25 @@ class Unflatten(Module):
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, unflattened_size={self.unflattened_size}"
+
+
+def _draw(
+    weight: Parameter,
+    bias: Parameter | None,
+    fan_in: int,
+    init: str | _init.Initializer | None = None,
+    generator: Generator | None = None,
+) -> None:
+    """Initial values: all from U(−1/√fan_in, 1/√fan_in), as in PyTorch; or the weight by ``init``, and a zero bias."""
+    if init is not None:
+        _init.by_name(init)(weight, generator=generator)
+        if bias is not None:
+            _init.zeros_(bias)
+        return
+    limit = 1.0 / math.sqrt(max(1, fan_in))
+    for parameter in (weight, bias):
+        if parameter is not None:
+            _init.uniform_(parameter, -limit, limit, generator)
 
 
 def _size(who: str, what: str, value: Any) -> int:
