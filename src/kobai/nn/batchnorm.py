@@ -8,19 +8,16 @@ from kobai.core.tensor import Tensor
 from kobai.nn import functional as F
 from kobai.nn import init
 from kobai.nn.linear import _real, _size
-from kobai.nn.module import Module
-from kobai.nn.parameter import Parameter
+from kobai.nn.normalization import _Affine
 from kobai.ops._epilogue import epilogue
 from kobai.ops.create import empty, tensor
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d"]
 
 
-class _BatchNorm(Module):
+class _BatchNorm(_Affine):
     """y = f((x − mean) / √(var + eps) · weight + bias), mean and variance over all dimensions but 1."""
 
-    weight: Parameter | None
-    bias: Parameter | None
     running_mean: Tensor | None
     running_var: Tensor | None
     num_batches_tracked: Tensor | None
@@ -48,14 +45,10 @@ class _BatchNorm(Module):
         self.affine = affine
         self.track_running_stats = track_running_stats
         self.activation = activation
-
-        def vector() -> Tensor:
-            return empty(num_features, device=device, dtype=dtype)
-
-        self.register_parameter("weight", Parameter(vector()) if affine else None)
-        self.register_parameter("bias", Parameter(vector()) if affine and bias else None)
-        self.register_buffer("running_mean", vector() if track_running_stats else None)
-        self.register_buffer("running_var", vector() if track_running_stats else None)
+        self._add_affine(num_features, device, dtype, weight=affine, bias=affine and bias)
+        for name in ("running_mean", "running_var"):
+            statistic = empty(num_features, device=device, dtype=dtype) if track_running_stats else None
+            self.register_buffer(name, statistic)
         self.register_buffer("num_batches_tracked", tensor(0, device=device) if track_running_stats else None)
         self.reset_parameters()
 
@@ -68,10 +61,7 @@ class _BatchNorm(Module):
     def reset_parameters(self) -> None:
         """Reset the statistics; weight 1, bias 0."""
         self.reset_running_stats()
-        if self.weight is not None:
-            init.ones_(self.weight)
-        if self.bias is not None:
-            init.zeros_(self.bias)
+        super().reset_parameters()
 
     def forward(self, input: Tensor) -> Tensor:
         """In training normalise by the batch's statistics and update the running ones; else normalise by those."""

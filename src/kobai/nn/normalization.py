@@ -23,7 +23,25 @@ def _shape(who: str, normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
     return tuple(_size(who, "normalized_shape", size) for size in sizes)
 
 
-class LayerNorm(Module):
+class _Affine(Module):
+    """A normalisation with a trained ``weight``, 1 at first, and ``bias``, 0 at first; either may be left out."""
+
+    weight: Parameter | None
+    bias: Parameter | None
+
+    def _add_affine(self, shape: Any, device: Any, dtype: Any, **wanted: bool) -> None:
+        for name, is_wanted in wanted.items():
+            self.register_parameter(name, Parameter(empty(shape, device=device, dtype=dtype)) if is_wanted else None)
+
+    def reset_parameters(self) -> None:
+        """Reset: weight 1, bias 0."""
+        for name, fill in (("weight", init.ones_), ("bias", init.zeros_)):
+            parameter = self._parameters.get(name)
+            if parameter is not None:
+                fill(parameter)
+
+
+class LayerNorm(_Affine):
     """y = (x − mean) / √(var + eps) · weight + bias, mean and variance over the last dimensions of each example.
 
     Args:
@@ -39,9 +57,6 @@ class LayerNorm(Module):
     tensor([[-1.0000,  1.0000]])
     """
 
-    weight: Parameter | None
-    bias: Parameter | None
-
     def __init__(
         self,
         normalized_shape: int | Sequence[int],
@@ -55,17 +70,9 @@ class LayerNorm(Module):
         self.normalized_shape = _shape("LayerNorm", normalized_shape)
         self.eps = eps
         self.elementwise_affine = elementwise_affine
-        for name, wanted in (("weight", elementwise_affine), ("bias", elementwise_affine and bias)):
-            fresh = Parameter(empty(self.normalized_shape, device=device, dtype=dtype)) if wanted else None
-            self.register_parameter(name, fresh)
+        affine = elementwise_affine
+        self._add_affine(self.normalized_shape, device, dtype, weight=affine, bias=affine and bias)
         self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Reset: weight 1, bias 0."""
-        if self.weight is not None:
-            init.ones_(self.weight)
-        if self.bias is not None:
-            init.zeros_(self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
         """(*, *normalized_shape) → the same."""
@@ -78,7 +85,7 @@ class LayerNorm(Module):
         )
 
 
-class RMSNorm(Module):
+class RMSNorm(_Affine):
     """y = x / √(mean(x²) + eps) · weight over the last dimensions of each example. arXiv:1910.07467.
 
     ``eps=None`` means the machine epsilon of the input's dtype. Arguments as those of :class:`LayerNorm`.
@@ -87,8 +94,6 @@ class RMSNorm(Module):
     >>> kobai.nn.RMSNorm(2)(kobai.tensor([[3.0, 4.0]])).shape
     kobai.Size([1, 2])
     """
-
-    weight: Parameter | None
 
     def __init__(
         self,
@@ -102,14 +107,8 @@ class RMSNorm(Module):
         self.normalized_shape = _shape("RMSNorm", normalized_shape)
         self.eps = eps
         self.elementwise_affine = elementwise_affine
-        fresh = Parameter(empty(self.normalized_shape, device=device, dtype=dtype)) if elementwise_affine else None
-        self.register_parameter("weight", fresh)
+        self._add_affine(self.normalized_shape, device, dtype, weight=elementwise_affine)
         self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Reset: weight 1."""
-        if self.weight is not None:
-            init.ones_(self.weight)
 
     def forward(self, input: Tensor) -> Tensor:
         """(*, *normalized_shape) → the same."""
@@ -119,7 +118,7 @@ class RMSNorm(Module):
         return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
 
 
-class GroupNorm(Module):
+class GroupNorm(_Affine):
     """y = (x − mean) / √(var + eps) · weight + bias, mean and variance over each of ``num_groups`` groups of channels.
 
     Input (N, num_channels, *); ``weight`` and ``bias`` are (num_channels). Wu and He, arXiv:1803.08494.
@@ -128,9 +127,6 @@ class GroupNorm(Module):
     >>> kobai.nn.GroupNorm(2, 4)(kobai.randn(3, 4, 5)).shape
     kobai.Size([3, 4, 5])
     """
-
-    weight: Parameter | None
-    bias: Parameter | None
 
     def __init__(
         self,
@@ -150,18 +146,8 @@ class GroupNorm(Module):
             raise ValueError(f"GroupNorm: num_channels ({num_channels}) must be divisible by num_groups ({num_groups})")
         self.eps = _real("GroupNorm", "eps", eps)
         self.affine = affine
-        for name, wanted in (("weight", affine), ("bias", affine and bias)):
-            self.register_parameter(
-                name, Parameter(empty(num_channels, device=device, dtype=dtype)) if wanted else None
-            )
+        self._add_affine(num_channels, device, dtype, weight=affine, bias=affine and bias)
         self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Reset: weight 1, bias 0."""
-        if self.weight is not None:
-            init.ones_(self.weight)
-        if self.bias is not None:
-            init.zeros_(self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, num_channels, *) → the same."""
