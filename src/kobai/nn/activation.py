@@ -55,7 +55,6 @@ class _InPlace(Module):
     """f(x), written over x if ``inplace``."""
 
     _function: ClassVar[staticmethod[..., Tensor]]
-    _shown: ClassVar[tuple[str, ...]] = ()  # the options to print
 
     def __init__(self, inplace: bool = False) -> None:
         super().__init__()
@@ -65,14 +64,14 @@ class _InPlace(Module):
         return self._function(input, self.inplace)
 
     def extra_repr(self) -> str:
-        shown = [f"{name}={getattr(self, name)}" for name in self._shown]
-        return ", ".join([*shown, "inplace=True"] if self.inplace else shown)
+        shown = super().extra_repr()
+        return ", ".join(filter(None, [shown, "inplace=True"])) if self.inplace else shown
 
 
 class _Exponential(_InPlace):
     """f(x, alpha): :class:`ELU` and :class:`CELU`."""
 
-    _shown = ("alpha",)
+    _repr_names = ("alpha",)
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         super().__init__(inplace)
@@ -128,7 +127,7 @@ class LeakyReLU(_InPlace):
     tensor([-0.1000,  2.0000])
     """
 
-    _shown = ("negative_slope",)
+    _repr_names = ("negative_slope",)
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
         super().__init__(inplace)
@@ -149,6 +148,7 @@ class PReLU(Module):
     ([-0.25, 2.0], True)
     """
 
+    _repr_names = ("num_parameters",)
     weight: Parameter
 
     def __init__(self, num_parameters: int = 1, init: float = 0.25, device: Any = None, dtype: Any = None) -> None:
@@ -165,9 +165,6 @@ class PReLU(Module):
     def forward(self, input: Tensor) -> Tensor:
         return F.prelu(input, self.weight)
 
-    def extra_repr(self) -> str:
-        return f"num_parameters={self.num_parameters}"
-
 
 class RReLU(_InPlace):
     """x where x > 0, else a · x: in training a is drawn from U(lower, upper) for each element, else it is their mean.
@@ -180,7 +177,7 @@ class RReLU(_InPlace):
     tensor([-0.5000,  2.0000])
     """
 
-    _shown = ("lower", "upper")
+    _repr_names = ("lower", "upper")
 
     def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3, inplace: bool = False) -> None:
         super().__init__(inplace)
@@ -232,6 +229,8 @@ class GELU(Module):
     tensor([0.0000, 0.8413, 9.0000])
     """
 
+    _repr_names = ("approximate",)
+
     def __init__(self, approximate: str = "none") -> None:
         super().__init__()
         if approximate not in ("none", "tanh"):
@@ -240,9 +239,6 @@ class GELU(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         return F.gelu(input, approximate=self.approximate)
-
-    def extra_repr(self) -> str:
-        return f"approximate={self.approximate!r}"
 
 
 class SiLU(_InPlace):
@@ -297,6 +293,8 @@ class Softplus(Module):
     tensor([  0.6931, 100.0000])
     """
 
+    _repr_names = ("beta", "threshold")
+
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         super().__init__()
         self.beta = _real("Softplus", "beta", beta)
@@ -304,9 +302,6 @@ class Softplus(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         return F.softplus(input, self.beta, self.threshold)
-
-    def extra_repr(self) -> str:
-        return f"beta={self.beta}, threshold={self.threshold}"
 
 
 class Softsign(_Plain):
@@ -350,7 +345,7 @@ class Hardtanh(_InPlace):
     tensor([-1.0000,  0.5000,  1.0000])
     """
 
-    _shown = ("min_val", "max_val")
+    _repr_names = ("min_val", "max_val")
 
     def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
         super().__init__(inplace)
@@ -393,7 +388,7 @@ class Threshold(_InPlace):
     tensor([-7.,  1.])
     """
 
-    _shown = ("threshold", "value")
+    _repr_names = ("threshold", "value")
 
     def __init__(self, threshold: float, value: float, inplace: bool = False) -> None:
         super().__init__(inplace)

@@ -145,6 +145,8 @@ class Flatten(Module):
     kobai.Size([2, 12])
     """
 
+    _repr_names = ("start_dim", "end_dim")
+
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         super().__init__()
         self.start_dim = start_dim
@@ -154,9 +156,6 @@ class Flatten(Module):
         """The input with fewer dimensions."""
         return flatten(input, self.start_dim, self.end_dim)
 
-    def extra_repr(self) -> str:
-        return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
-
 
 class Unflatten(Module):
     """Split one dimension into several: the inverse of :class:`Flatten`. One of the sizes may be −1.
@@ -165,6 +164,8 @@ class Unflatten(Module):
     >>> kobai.nn.Unflatten(1, (3, 4))(kobai.ones(2, 12)).shape
     kobai.Size([2, 3, 4])
     """
+
+    _repr_names = ("dim", "unflattened_size")
 
     def __init__(self, dim: int, unflattened_size: Sequence[int]) -> None:
         super().__init__()
@@ -176,9 +177,6 @@ class Unflatten(Module):
     def forward(self, input: Tensor) -> Tensor:
         """The input with more dimensions."""
         return unflatten(input, self.dim, self.unflattened_size)
-
-    def extra_repr(self) -> str:
-        return f"dim={self.dim}, unflattened_size={self.unflattened_size}"
 
 
 def _draw(

@@ -33,6 +33,7 @@ class _Pool(Module):
     """A function of windows: their sizes are checked when the layer is made."""
 
     _dims: ClassVar[int]
+    _repr_names = ("kernel_size", "stride", "padding")
 
     kernel_size: Any
     stride: Any
@@ -49,6 +50,8 @@ class _Pool(Module):
 
 
 class _MaxPool(_Pool):
+    _repr_names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+
     def __init__(
         self,
         kernel_size: Ints,
@@ -70,12 +73,6 @@ class _MaxPool(_Pool):
         pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[self._dims - 1]
         return pool(
             input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
-        )
-
-    def extra_repr(self) -> str:
-        return (
-            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
-            f"dilation={self.dilation}, ceil_mode={self.ceil_mode}"
         )
 
 
@@ -133,18 +130,14 @@ class AvgPool1d(_Pool):
         super().__init__()
         self._set_windows(kernel_size, stride, padding)
         # PyTorch shows these as tuples in one dimension, and as they were given in more
-        self.kernel_size = per_dimension("AvgPool1d", "kernel_size", self.kernel_size, 1)
-        self.stride = per_dimension("AvgPool1d", "stride", self.stride, 1)
-        self.padding = per_dimension("AvgPool1d", "padding", self.padding, 1)
+        for name in ("kernel_size", "stride", "padding"):
+            setattr(self, name, per_dimension("AvgPool1d", name, getattr(self, name), 1))
         self.ceil_mode = ceil_mode
         self.count_include_pad = count_include_pad
 
     def forward(self, input: Tensor) -> Tensor:
         """Means of windows."""
         return F.avg_pool1d(input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
-
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
 class _AvgPool(_Pool):
@@ -176,9 +169,6 @@ class _AvgPool(_Pool):
             self.divisor_override,
         )
 
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
-
 
 class AvgPool2d(_AvgPool):
     """Mean of every window of (N, C, H, W) or (C, H, W); see :func:`kobai.nn.functional.avg_pool2d`.
@@ -203,12 +193,17 @@ class AvgPool3d(_AvgPool):
 
 
 class _Adaptive(Module):
+    """f(x, output_size)."""
+
+    _function: ClassVar[staticmethod[..., Tensor]]
+    _repr_names = ("output_size",)
+
     def __init__(self, output_size: Any) -> None:
         super().__init__()
         self.output_size = output_size
 
-    def extra_repr(self) -> str:
-        return f"output_size={self.output_size}"
+    def forward(self, input: Tensor) -> Tensor:
+        return self._function(input, self.output_size)
 
 
 class AdaptiveAvgPool1d(_Adaptive):
@@ -219,8 +214,7 @@ class AdaptiveAvgPool1d(_Adaptive):
     tensor([[2., 1.]])
     """
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.adaptive_avg_pool1d(input, self.output_size)
+    _function = staticmethod(F.adaptive_avg_pool1d)
 
 
 class AdaptiveAvgPool2d(_Adaptive):
@@ -231,8 +225,7 @@ class AdaptiveAvgPool2d(_Adaptive):
     kobai.Size([2, 3, 1, 7])
     """
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.adaptive_avg_pool2d(input, self.output_size)
+    _function = staticmethod(F.adaptive_avg_pool2d)
 
 
 class AdaptiveMaxPool1d(_Adaptive):
@@ -243,8 +236,7 @@ class AdaptiveMaxPool1d(_Adaptive):
     tensor([[3., 2.]])
     """
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.adaptive_max_pool1d(input, self.output_size)
+    _function = staticmethod(F.adaptive_max_pool1d)
 
 
 class AdaptiveMaxPool2d(_Adaptive):
@@ -255,5 +247,4 @@ class AdaptiveMaxPool2d(_Adaptive):
     kobai.Size([2, 3, 1, 7])
     """
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.adaptive_max_pool2d(input, self.output_size)
+    _function = staticmethod(F.adaptive_max_pool2d)

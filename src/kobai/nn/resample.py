@@ -67,15 +67,14 @@ class PixelShuffle(Module):
              [2., 3.]]])
     """
 
+    _repr_names = ("upscale_factor",)
+
     def __init__(self, upscale_factor: int) -> None:
         super().__init__()
         self.upscale_factor = upscale_factor
 
     def forward(self, input: Tensor) -> Tensor:
         return F.pixel_shuffle(input, self.upscale_factor)
-
-    def extra_repr(self) -> str:
-        return f"upscale_factor={self.upscale_factor}"
 
 
 class PixelUnshuffle(Module):
@@ -86,15 +85,14 @@ class PixelUnshuffle(Module):
     kobai.Size([5, 12, 4, 3])
     """
 
+    _repr_names = ("downscale_factor",)
+
     def __init__(self, downscale_factor: int) -> None:
         super().__init__()
         self.downscale_factor = downscale_factor
 
     def forward(self, input: Tensor) -> Tensor:
         return F.pixel_unshuffle(input, self.downscale_factor)
-
-    def extra_repr(self) -> str:
-        return f"downscale_factor={self.downscale_factor}"
 
 
 class UpsamplingNearest2d(Upsample):
@@ -130,15 +128,14 @@ class ChannelShuffle(Module):
     tensor([0., 2., 1., 3.])
     """
 
+    _repr_names = ("groups",)
+
     def __init__(self, groups: int) -> None:
         super().__init__()
         self.groups = groups
 
     def forward(self, input: Tensor) -> Tensor:
         return F.channel_shuffle(input, self.groups)
-
-    def extra_repr(self) -> str:
-        return f"groups={self.groups}"
 
 
 class Unfold(Module):
@@ -148,6 +145,8 @@ class Unfold(Module):
     >>> kobai.nn.Unfold(kernel_size=2)(kobai.randn(1, 3, 4, 5)).shape
     kobai.Size([1, 12, 12])
     """
+
+    _repr_names = ("kernel_size", "dilation", "padding", "stride")
 
     def __init__(self, kernel_size: Ints, dilation: Ints = 1, padding: Ints = 0, stride: Ints = 1) -> None:
         super().__init__()
@@ -159,9 +158,6 @@ class Unfold(Module):
     def forward(self, input: Tensor) -> Tensor:
         return F.unfold(input, self.kernel_size, self.dilation, self.padding, self.stride)
 
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, dilation={self.dilation}, padding={self.padding}, stride={self.stride}"
-
 
 class Fold(Module):
     """Columns added up where they came from, (N, C·k, L) → (N, C, H, W), see :func:`kobai.nn.functional.fold`.
@@ -170,6 +166,8 @@ class Fold(Module):
     >>> kobai.nn.Fold(output_size=(1, 3), kernel_size=(1, 2))(kobai.ones(1, 2, 2))
     tensor([[[[1., 2., 1.]]]])
     """
+
+    _repr_names = ("output_size", "kernel_size", "dilation", "padding", "stride")
 
     def __init__(
         self, output_size: Ints, kernel_size: Ints, dilation: Ints = 1, padding: Ints = 0, stride: Ints = 1
@@ -183,9 +181,3 @@ class Fold(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         return F.fold(input, self.output_size, self.kernel_size, self.dilation, self.padding, self.stride)
-
-    def extra_repr(self) -> str:
-        return (
-            f"output_size={self.output_size}, kernel_size={self.kernel_size}, dilation={self.dilation}, "
-            f"padding={self.padding}, stride={self.stride}"
-        )

@@ -15,6 +15,7 @@ class _AlongDim(Module):
     """f(x, dim): :class:`Softmax` and its kin."""
 
     _function: ClassVar[staticmethod[..., Tensor]]
+    _repr_names = ("dim",)
 
     def __init__(self, dim: int | None = None) -> None:
         super().__init__()
@@ -23,11 +24,8 @@ class _AlongDim(Module):
     def forward(self, input: Tensor) -> Tensor:
         return self._function(input, self.dim)
 
-    def extra_repr(self) -> str:
-        return f"dim={self.dim}"
 
-
-class GLU(Module):
+class GLU(_AlongDim):
     """a · σ(b), a and b the halves of x along ``dim``. Dauphin et al., arXiv:1612.08083.
 
     >>> import kobai
@@ -35,15 +33,10 @@ class GLU(Module):
     tensor([1.5000, 4.0000])
     """
 
+    _function = staticmethod(F.glu)
+
     def __init__(self, dim: int = -1) -> None:
-        super().__init__()
-        self.dim = dim
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.glu(input, self.dim)
-
-    def extra_repr(self) -> str:
-        return f"dim={self.dim}"
+        super().__init__(dim)
 
 
 class Softmax(_AlongDim):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from kobai.core.tensor import Tensor
 from kobai.errors import MissingAttribute, nearest
@@ -20,6 +20,7 @@ class Tree:
     _buffers: dict[str, Tensor | None]
     _modules: dict[str, Module | None]
     _non_persistent_buffers_set: set[str]
+    _repr_names: ClassVar[tuple[str, ...]] = ()  # the attributes that extra_repr shows
 
     def __init__(self) -> None:
         # Straight into __dict__: __setattr__ below relies on these tables.
@@ -252,8 +253,11 @@ class Tree:
         return type(self).__name__
 
     def extra_repr(self) -> str:
-        """What stands between the brackets of the layer's ``repr``; layers write their own."""
-        return ""
+        """What stands between the brackets of the layer's ``repr``; layers may write their own."""
+        shown = {name: getattr(self, name) for name in self._repr_names}
+        return ", ".join(
+            f"{name}={value!r}" if isinstance(value, str) else f"{name}={value}" for name, value in shown.items()
+        )
 
     def _repr_children(self) -> list[tuple[str, str]]:
         return [(name, repr(module)) for name, module in self._modules.items()]
