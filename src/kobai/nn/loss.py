@@ -60,6 +60,22 @@ class _OfTarget(_Loss):
         return self._of(input, target)
 
 
+class _OfPair(_Loss):
+    _options = ("margin",)
+
+    def __init__(self, margin: float = 0.0, *, reduction: str = "mean") -> None:
+        super().__init__(reduction=reduction)
+        self.margin = margin
+
+    def forward(self, input1: Tensor, input2: Tensor, target: Tensor) -> Tensor:
+        return self._of(input1, input2, target)
+
+
+class _OfTriplet(_Loss):
+    def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+        return self._of(anchor, positive, negative)
+
+
 class _Weighted(_OfTarget):
     _options: ClassVar[tuple[str, ...]] = ("weight",)
     weight: Tensor | None
@@ -226,7 +242,7 @@ class KLDivLoss(_OfTarget):
         self.log_target = log_target
 
 
-class CosineEmbeddingLoss(_Loss):
+class CosineEmbeddingLoss(_OfPair):
     """1 − cos(x₁, x₂) where target is 1, max(0, cos(x₁, x₂) − margin) where it is −1; x (N, D) or (D).
 
     >>> import kobai
@@ -236,17 +252,9 @@ class CosineEmbeddingLoss(_Loss):
     """
 
     _function = staticmethod(F.cosine_embedding_loss)
-    _options = ("margin",)
-
-    def __init__(self, margin: float = 0.0, *, reduction: str = "mean") -> None:
-        super().__init__(reduction=reduction)
-        self.margin = margin
-
-    def forward(self, input1: Tensor, input2: Tensor, target: Tensor) -> Tensor:
-        return self._of(input1, input2, target)
 
 
-class MarginRankingLoss(_Loss):
+class MarginRankingLoss(_OfPair):
     """max(0, −target · (x₁ − x₂) + margin), target 1 or −1.
 
     >>> import kobai
@@ -256,14 +264,6 @@ class MarginRankingLoss(_Loss):
     """
 
     _function = staticmethod(F.margin_ranking_loss)
-    _options = ("margin",)
-
-    def __init__(self, margin: float = 0.0, *, reduction: str = "mean") -> None:
-        super().__init__(reduction=reduction)
-        self.margin = margin
-
-    def forward(self, input1: Tensor, input2: Tensor, target: Tensor) -> Tensor:
-        return self._of(input1, input2, target)
 
 
 class HingeEmbeddingLoss(_OfTarget):
@@ -293,7 +293,7 @@ class SoftMarginLoss(_OfTarget):
     _function = staticmethod(F.soft_margin_loss)
 
 
-class TripletMarginLoss(_Loss):
+class TripletMarginLoss(_OfTriplet):
     """max(0, ‖a − p‖ − ‖a − n‖ + margin), p-norms; with ``swap`` the lesser of ‖a − n‖ and ‖p − n‖ counts.
 
     Balntas et al., BMVC 2016.
@@ -321,9 +321,6 @@ class TripletMarginLoss(_Loss):
         self.p = p
         self.eps = eps
         self.swap = swap
-
-    def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-        return self._of(anchor, positive, negative)
 
 
 class GaussianNLLLoss(_Loss):
@@ -368,7 +365,7 @@ class PoissonNLLLoss(_OfTarget):
         self.eps = _real(self._get_name(), "eps", eps)
 
 
-class TripletMarginWithDistanceLoss(_Loss):
+class TripletMarginWithDistanceLoss(_OfTriplet):
     """max(0, d(a, p) − d(a, n) + margin) with any distance d; default the Euclidean one.
 
     >>> import kobai
@@ -393,9 +390,6 @@ class TripletMarginWithDistanceLoss(_Loss):
         self.distance_function = distance_function
         self.margin = margin
         self.swap = swap
-
-    def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-        return self._of(anchor, positive, negative)
 
 
 class MultiMarginLoss(_OfTarget):
