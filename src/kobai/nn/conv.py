@@ -12,6 +12,7 @@ from kobai.nn import init as _init
 from kobai.nn.linear import _draw, _size
 from kobai.nn.module import Module
 from kobai.nn.parameter import Parameter
+from kobai.nn.tree import unusual
 from kobai.ops._epilogue import epilogue
 from kobai.ops.conv import Ints, padding_pairs, per_dimension
 from kobai.ops.create import empty
@@ -96,15 +97,11 @@ class _Conv(Module):
 
     def extra_repr(self) -> str:
         shown = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
-        each = (0,) * self._dims
-        usual = {"padding": each, "dilation": (1,) * self._dims, "output_padding": each, "groups": 1}
-        for name, value in usual.items():
-            if getattr(self, name, value) != value:
-                shown += f", {name}={getattr(self, name)}"
+        none, each = (0,) * self._dims, (1,) * self._dims
+        shown += unusual(self, padding=none, dilation=each, output_padding=none, groups=1)
         if self.bias is None:
             shown += ", bias=False"
-        if self.padding_mode != "zeros":
-            shown += f", padding_mode={self.padding_mode}"
+        shown += unusual(self, padding_mode="zeros")
         activation = getattr(self, "activation", None)
         return shown if activation is None else f"{shown}, activation={activation!r}"
 

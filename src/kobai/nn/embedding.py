@@ -10,10 +10,18 @@ from kobai.nn import init
 from kobai.nn.linear import _real, _size
 from kobai.nn.module import Module
 from kobai.nn.parameter import Parameter
+from kobai.nn.tree import unusual
 from kobai.ops._args import need_flags
 from kobai.ops.create import empty
 
 __all__ = ["Embedding", "EmbeddingBag"]
+
+
+def _sizes(who: str, table: Tensor) -> tuple[int, ...]:
+    """(rows, columns) of a table given to ``from_pretrained``."""
+    if table.ndim != 2:
+        raise ValueError(f"{who}.from_pretrained: expected a 2-D table, got shape {tuple(table.shape)}")
+    return tuple(table.shape)
 
 
 class Embedding(Module):
@@ -93,28 +101,13 @@ class Embedding(Module):
         sparse: bool = False,
     ) -> Self:
         """A layer around a given table (num_embeddings, embedding_dim), which it shares; frozen by default."""
-        if embeddings.ndim != 2:
-            raise ValueError(f"Embedding.from_pretrained: expected a 2-D table, got shape {tuple(embeddings.shape)}")
-        rows, columns = embeddings.shape
-        return cls(
-            rows,
-            columns,
-            padding_idx,
-            max_norm,
-            norm_type,
-            scale_grad_by_freq,
-            sparse,
-            _weight=embeddings,
-            _freeze=freeze,
-        )
+        rows, columns = _sizes("Embedding", embeddings)
+        options = (padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, embeddings, freeze)
+        return cls(rows, columns, *options)
 
     def extra_repr(self) -> str:
         extra = f"{self.num_embeddings}, {self.embedding_dim}"
-        if self.padding_idx is not None:
-            extra += f", padding_idx={self.padding_idx}"
-        if self.max_norm is not None:
-            extra += f", max_norm={self.max_norm}"
-        return extra if self.norm_type == 2 else f"{extra}, norm_type={self.norm_type}"
+        return extra + unusual(self, padding_idx=None, max_norm=None, norm_type=2)
 
 
 class EmbeddingBag(Embedding):
@@ -142,18 +135,8 @@ class EmbeddingBag(Embedding):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(
-            num_embeddings,
-            embedding_dim,
-            padding_idx,
-            max_norm,
-            norm_type,
-            scale_grad_by_freq,
-            sparse,
-            _weight,
-            device=device,
-            dtype=dtype,
-        )
+        options = (padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, _weight)
+        super().__init__(num_embeddings, embedding_dim, *options, device=device, dtype=dtype)
         if mode not in ("sum", "mean", "max"):
             raise ValueError(f"EmbeddingBag: expected mode 'sum', 'mean' or 'max', got {mode!r}")
         self.mode = mode
@@ -173,9 +156,7 @@ class EmbeddingBag(Embedding):
         padding_idx: int | None = None,
     ) -> Self:
         """A layer around a given table (num_embeddings, embedding_dim), which it shares; frozen by default."""
-        if embeddings.ndim != 2:
-            raise ValueError(f"EmbeddingBag.from_pretrained: expected a 2-D table, got shape {tuple(embeddings.shape)}")
-        rows, columns = embeddings.shape
+        rows, columns = _sizes("EmbeddingBag", embeddings)
         options = (max_norm, norm_type, scale_grad_by_freq, mode, sparse, embeddings, include_last_offset, padding_idx)
         bags = cls(rows, columns, *options)
         bags.weight.requires_grad_(not freeze)
@@ -197,9 +178,5 @@ class EmbeddingBag(Embedding):
 
     def extra_repr(self) -> str:
         extra = f"{self.num_embeddings}, {self.embedding_dim}"
-        if self.max_norm is not None:
-            extra += f", max_norm={self.max_norm}"
-        if self.norm_type != 2:
-            extra += f", norm_type={self.norm_type}"
-        extra += f", mode={self.mode!r}"
-        return extra if self.padding_idx is None else f"{extra}, padding_idx={self.padding_idx}"
+        extra += unusual(self, max_norm=None, norm_type=2)
+        return f"{extra}, mode={self.mode!r}" + unusual(self, padding_idx=None)

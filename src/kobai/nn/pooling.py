@@ -33,7 +33,7 @@ class _Pool(Module):
     """A function of windows: their sizes are checked when the layer is made."""
 
     _dims: ClassVar[int]
-    _repr_names = ("kernel_size", "stride", "padding")
+    _repr_names: ClassVar[tuple[str, ...]] = ("kernel_size", "stride", "padding")
 
     kernel_size: Any
     stride: Any

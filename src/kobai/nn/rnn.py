@@ -15,6 +15,7 @@ from kobai.nn import init
 from kobai.nn.linear import _size
 from kobai.nn.module import Module
 from kobai.nn.parameter import Parameter
+from kobai.nn.tree import unusual
 from kobai.nn.utils.rnn import PackedSequence, pack_like, pad_packed_sequence
 from kobai.ops._args import need_flags
 from kobai.ops.create import empty, zeros
@@ -159,9 +160,10 @@ class _Layer(_Recurrent):
             outputs = []
             for d, suffix in enumerate(self._suffixes):
                 k = layer * len(self._suffixes) + d
-                output, state = self._run(input, tuple(s[k] for s in states), f"_l{layer}{suffix}", d == 1, lengths)
-                outputs.append(output)
-                last.append(state)
+                state = tuple(s[k] for s in states)
+                every = self._states_at_all_times(input, state, f"_l{layer}{suffix}", lengths, backwards=d == 1)
+                outputs.append(every[0])
+                last.append(tuple(s[0 if d == 1 else -1] for s in every))
             input = outputs[0] if len(outputs) == 1 else cat(outputs, -1)
             if self.dropout and layer < self.num_layers - 1:
                 input = F.dropout(input, self.dropout, self.training)
@@ -172,13 +174,6 @@ class _Layer(_Recurrent):
         elif batch_first:
             input = input.transpose(0, 1)
         return input, final if self._states > 1 else final[0]
-
-    def _run(
-        self, input: Tensor, state: State, suffix: str, backwards: bool, lengths: Array | None
-    ) -> tuple[Tensor, State]:
-        """One layer in one direction: (L, N, ·) → the states at all times, and the last one."""
-        every = self._states_at_all_times(input, state, suffix, lengths, backwards)
-        return every[0], tuple(s[0 if backwards else -1] for s in every)
 
     def _initial(self, input: Tensor, hx: Any, batched: bool) -> State:
         shape = (self.num_layers * len(self._suffixes), input.shape[1], self.hidden_size)
@@ -193,8 +188,7 @@ class _Layer(_Recurrent):
 
     def extra_repr(self) -> str:
         usual = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False}
-        shown = [f"{name}={getattr(self, name)}" for name, value in usual.items() if getattr(self, name) != value]
-        return ", ".join([f"{self.input_size}, {self.hidden_size}", *shown])
+        return f"{self.input_size}, {self.hidden_size}" + unusual(self, **usual)
 
 
 class RNN(_Layer):
@@ -232,18 +226,8 @@ class RNN(_Layer):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            device,
-            dtype,
-            nonlinearity=nonlinearity,
-        )
+        sizes, where = (input_size, hidden_size, num_layers), (device, dtype)
+        super().__init__(*sizes, bias, batch_first, dropout, bidirectional, *where, nonlinearity=nonlinearity)
 
 
 class LSTM(_Layer):
@@ -309,10 +293,7 @@ class _Cell(_Recurrent):
         return states if self._states > 1 else states[0]
 
     def extra_repr(self) -> str:
-        extra = f"{self.input_size}, {self.hidden_size}"
-        if not self.bias:
-            extra += f", bias={self.bias}"
-        return extra if self.nonlinearity == "tanh" else f"{extra}, nonlinearity={self.nonlinearity}"
+        return f"{self.input_size}, {self.hidden_size}" + unusual(self, bias=True, nonlinearity="tanh")
 
 
 class RNNCell(_Cell):

@@ -275,6 +275,12 @@ def type_name(value: object) -> str:
     return type(value).__name__
 
 
+def unusual(module: Tree, **usual: Any) -> str:
+    """For an ``extra_repr``: ``, name=value`` of each attribute that differs from the value given here."""
+    found = {name: getattr(module, name, value) for name, value in usual.items()}
+    return "".join(f", {name}={value}" for name, value in found.items() if value != usual[name])
+
+
 def no_init(module: Tree, what: str) -> str:
     name = type(module).__name__
     return f"cannot {what} before Module.__init__() call: start {name}.__init__ with super().__init__()"
