@@ -13,6 +13,14 @@ Module = Any
 """``kobai.nn.Module``, which is made of the class below."""
 
 
+# What a module keeps apart from its other attributes: what to call it, its type, and a hint for who assigns another.
+_TABLES = {
+    "_parameters": ("parameter", "kobai.nn.Parameter", "; to change its values, write into it under kobai.no_grad()"),
+    "_modules": ("child module", "kobai.nn.Module", ""),
+    "_buffers": ("buffer", "kobai.Tensor", ""),
+}
+
+
 class Tree:
     """What :class:`Module` is made of below its mathematics: named parameters, buffers and child modules."""
 
@@ -51,28 +59,16 @@ class Tree:
         elif isinstance(value, Tree):
             self._forget(name, "module", "_parameters", "_buffers")
             state["_modules"][name] = value
-        elif name in state.get("_parameters", ()):
-            if value is not None:
-                raise TypeError(
-                    f"cannot assign {type_name(value)!r} as parameter {name!r} of {self._get_name()} "
-                    "(kobai.nn.Parameter or None expected; to change its values, write into it under kobai.no_grad())"
-                )
-            state["_parameters"][name] = None
-        elif name in state.get("_modules", ()):
-            if value is not None:
-                raise TypeError(
-                    f"cannot assign {type_name(value)!r} as child module {name!r} of {self._get_name()} "
-                    "(kobai.nn.Module or None expected)"
-                )
-            state["_modules"][name] = None
-        elif name in state.get("_buffers", ()):
-            if value is not None and not isinstance(value, Tensor):
-                raise TypeError(
-                    f"cannot assign {type_name(value)!r} as buffer {name!r} of {self._get_name()} "
-                    "(kobai.Tensor or None expected)"
-                )
-            state["_buffers"][name] = value
         else:
+            for table, (kind, wanted, hint) in _TABLES.items():
+                if name in state.get(table, ()):
+                    if value is not None and not (table == "_buffers" and isinstance(value, Tensor)):
+                        raise TypeError(
+                            f"cannot assign {type_name(value)!r} as {kind} {name!r} of {self._get_name()} "
+                            f"({wanted} or None expected{hint})"
+                        )
+                    state[table][name] = value
+                    return
             object.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:
@@ -85,7 +81,7 @@ class Tree:
 
     def __dir__(self) -> list[str]:
         names = {*object.__dir__(self)}
-        for table in ("_parameters", "_buffers", "_modules"):
+        for table in _TABLES:
             names.update(name for name in self.__dict__.get(table, ()) if name.isidentifier())
         return sorted(names)
 
