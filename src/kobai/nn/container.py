@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any, Self, overload
+from typing import Any, ClassVar, Self, overload
 
 from kobai.core.tensor import Tensor
 from kobai.errors import nearest
@@ -15,12 +15,33 @@ from kobai.nn.parameter import Parameter
 __all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]
 
 
-class _Ordered(Module):
-    """Members named "0", "1", ...: what the lists share."""
+class _Container(Module):
+    """Holds modules or, in its subclass :class:`_OfParameters`, parameters: its members are those of the module itself."""
+
+    _members: ClassVar[str] = "modules"
 
     @property
     def _held(self) -> dict[str, Any]:
-        return self._modules
+        held: dict[str, Any] = self.__dict__[f"_{self._members}"]
+        return held
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+
+class _OfParameters(_Container):
+    _members = "parameters"
+
+    def _repr_children(self) -> list[tuple[str, str]]:
+        return [
+            (name, f"Parameter containing: [kobai.{p.dtype.name} of size {'x'.join(map(str, p.shape))}]")
+            for name, p in self._parameters.items()
+            if p is not None
+        ]
+
+
+class _Ordered(_Container):
+    """Members named "0", "1", ...: what the lists share."""
 
     def _checked(self, value: Any) -> Any:
         if not isinstance(value, Module):
@@ -31,12 +52,9 @@ class _Ordered(Module):
         """Name of the member at ``index``, which may be negative."""
         size, index = len(self), operator.index(index)
         if not -size <= index < size:
-            what = "parameter" if self._held is self._parameters else "module"
+            what = self._members.removesuffix("s")
             raise IndexError(f"{self._get_name()}: index {index} is out of range for {size} {what}(s)")
         return next(islice(self._held, index % size, None))
-
-    def __len__(self) -> int:
-        return len(self._held)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._held.values())
@@ -61,8 +79,8 @@ class _Ordered(Module):
 
     def _append_all(self, values: Any) -> Self:
         if isinstance(values, Tensor) or not isinstance(values, Iterable):
-            what = "parameters" if self._held is self._parameters else "modules"
-            raise TypeError(f"{self._get_name()}: expected an iterable of {what}, got {type(values).__name__}")
+            got = type(values).__name__
+            raise TypeError(f"{self._get_name()}: expected an iterable of {self._members}, got {got}")
         for value in list(values):
             self.append(value)
         return self
@@ -208,12 +226,8 @@ class ModuleList(_OrderedModules):
         return [(str(a), text) if a == b else (f"{a}-{b}", f"{b - a + 1} x {text}") for a, b, text in runs]
 
 
-class _ByName(Module):
+class _ByName(_Container):
     """A mapping of names: what :class:`ModuleDict` and :class:`ParameterDict` share."""
-
-    @property
-    def _held(self) -> dict[str, Any]:
-        raise NotImplementedError
 
     def __getitem__(self, key: str) -> Any:
         if key not in self._held:
@@ -225,9 +239,6 @@ class _ByName(Module):
 
     def __delitem__(self, key: str) -> None:
         del self._held[key]
-
-    def __len__(self) -> int:
-        return len(self._held)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._held)
@@ -277,15 +288,11 @@ class ModuleDict(_ByName):
         if modules is not None:
             self.update(modules)
 
-    @property
-    def _held(self) -> dict[str, Any]:
-        return self._modules
-
     def __setitem__(self, key: str, module: Module) -> None:
         self.add_module(key, module)
 
 
-class ParameterList(_Ordered):
+class ParameterList(_OfParameters, _Ordered):
     """A list of parameters that are the parent's too; plain tensors become parameters.
 
     >>> import kobai
@@ -299,10 +306,6 @@ class ParameterList(_Ordered):
         if values is not None:
             self.extend(values)
 
-    @property
-    def _held(self) -> dict[str, Any]:
-        return self._parameters
-
     def _checked(self, value: Any) -> Parameter:
         return _as_parameter(self._get_name(), value)
 
@@ -315,11 +318,8 @@ class ParameterList(_Ordered):
         """Add several parameters at the end; returns self."""
         return self._append_all(values)
 
-    def _repr_children(self) -> list[tuple[str, str]]:
-        return _describe(self._parameters)
 
-
-class ParameterDict(_ByName):
+class ParameterDict(_OfParameters, _ByName):
     """Parameters by name that are the parent's too; plain tensors become parameters.
 
     >>> import kobai
@@ -335,19 +335,12 @@ class ParameterDict(_ByName):
         if parameters is not None:
             self.update(parameters)
 
-    @property
-    def _held(self) -> dict[str, Any]:
-        return self._parameters
-
     def __setitem__(self, key: str, value: Tensor) -> None:
         self.register_parameter(key, _as_parameter("ParameterDict", value))
 
     def get(self, key: str, default: Any = None) -> Any:
         """The parameter at ``key``, else ``default``."""
         return self._held.get(key, default)
-
-    def _repr_children(self) -> list[tuple[str, str]]:
-        return _describe(self._parameters)
 
 
 def _as_parameter(who: str, value: Any) -> Parameter:
@@ -356,11 +349,3 @@ def _as_parameter(who: str, value: Any) -> Parameter:
     if not isinstance(value, Tensor):
         raise TypeError(f"{who}: expected a kobai.nn.Parameter or a kobai.Tensor, got {type(value).__name__}")
     return Parameter(value)
-
-
-def _describe(parameters: Mapping[str, Parameter | None]) -> list[tuple[str, str]]:
-    return [
-        (name, f"Parameter containing: [kobai.{p.dtype.name} of size {'x'.join(map(str, p.shape))}]")
-        for name, p in parameters.items()
-        if p is not None
-    ]
