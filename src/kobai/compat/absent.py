@@ -1,18 +1,10 @@
 """What PyTorch has and Kobai deliberately lacks: the error for such a name says what to do instead."""
 
-ABSENT = {
-    "compile": "call the model itself; Kobai runs operations one by one, and compiles none",
+INSTEAD = {
+    "compile": "call the model itself, or record a training step once with kobai.capture",
     "jit": "call the model itself; to save one, save model.state_dict()",
-    "sparse": "use dense tensors, or index_add and scatter_add",
-    "sparse_coo_tensor": "use dense tensors, or index_add and scatter_add",
-    "sparse_csr_tensor": "use dense tensors, or index_add and scatter_add",
-    "complex": "keep real and imaginary parts as two tensors",
-    "complex64": "keep real and imaginary parts as two tensors",
-    "complex128": "keep real and imaginary parts as two tensors",
-    "cfloat": "keep real and imaginary parts as two tensors",
-    "cdouble": "keep real and imaginary parts as two tensors",
-    "view_as_complex": "keep real and imaginary parts as two tensors",
-    "view_as_real": "keep real and imaginary parts as two tensors",
+    "sparse sparse_coo_tensor sparse_csr_tensor": "use dense tensors, or index_add and scatter_add",
+    "complex complex64 complex128 cfloat cdouble view_as_complex view_as_real": "keep real and imaginary parts as two tensors",
     "polar": "keep real and imaginary parts as two tensors: r cos φ and r sin φ",
     "fft": "its results are complex, which Kobai lacks; use numpy.fft on tensor.numpy()",
     "stft": "its results are complex, which Kobai lacks; use a signal library on tensor.numpy()",
@@ -20,12 +12,13 @@ ABSENT = {
     "bfloat16": "use float32; NumPy has no such type",
     "vmap": "write the operation for a whole batch",
     "distributed": "Kobai trains in one process",
-    "multiprocessing": "Kobai trains in one process; DataLoader(num_workers=...) loads data in others",
-    "quantization": "use float32 or float16",
-    "ao": "use float32 or float16",
+    "multiprocessing": "Kobai trains in one process; DataLoader(num_workers=...) loads data in threads",
+    "quantization ao": "use float32 or float16",
     "onnx": "save model.state_dict() as safetensors instead",
     "hub": "load a state_dict saved as safetensors instead",
     "profiler": "use Python's cProfile, or time.perf_counter() after kobai.cuda.synchronize()",
     "channels_last": "images are (N, C, H, W) throughout",
 }
-"""Name of ``torch`` -> what to do instead."""
+"""Names of ``torch`` -> what to do instead."""
+
+ABSENT = {name: advice for names, advice in INSTEAD.items() for name in names.split()}

@@ -124,7 +124,18 @@ class TransformerEncoderLayer(_Layer):
         return self.norm2(src + think(src))  # type: ignore[no-any-return]
 
 
-class TransformerEncoder(Module):
+class _Stack(Module):
+    """Copies of one layer, and perhaps a last normalisation."""
+
+    def _set_layers(self, layer: Module, num_layers: int, norm: Module | None) -> None:
+        if num_layers < 1:
+            raise ValueError(f"{self._get_name()}: expected num_layers >= 1, got {num_layers}")
+        self.layers = ModuleList(copy.deepcopy(layer) for _ in range(num_layers))
+        self.num_layers = num_layers
+        self.norm = norm
+
+
+class TransformerEncoder(_Stack):
     """``num_layers`` copies of an encoder layer one after the other, and perhaps a last normalisation.
 
     ``enable_nested_tensor`` (PyTorch's packed batches) is not supported, NotImplementedError if True.
@@ -145,11 +156,7 @@ class TransformerEncoder(Module):
         super().__init__()
         if enable_nested_tensor:
             raise NotImplementedError("TransformerEncoder: enable_nested_tensor=True is not supported")
-        if num_layers < 1:
-            raise ValueError(f"TransformerEncoder: expected num_layers >= 1, got {num_layers}")
-        self.layers = ModuleList(copy.deepcopy(encoder_layer) for _ in range(num_layers))
-        self.num_layers = num_layers
-        self.norm = norm
+        self._set_layers(encoder_layer, num_layers, norm)
 
     def forward(
         self,
@@ -210,7 +217,7 @@ class TransformerDecoderLayer(_Layer):
         return self.norm3(tgt + think(tgt))  # type: ignore[no-any-return]
 
 
-class TransformerDecoder(Module):
+class TransformerDecoder(_Stack):
     """``num_layers`` copies of a decoder layer one after the other, and perhaps a last normalisation.
 
     >>> import kobai
@@ -221,11 +228,7 @@ class TransformerDecoder(Module):
 
     def __init__(self, decoder_layer: TransformerDecoderLayer, num_layers: int, norm: Module | None = None) -> None:
         super().__init__()
-        if num_layers < 1:
-            raise ValueError(f"TransformerDecoder: expected num_layers >= 1, got {num_layers}")
-        self.layers = ModuleList(copy.deepcopy(decoder_layer) for _ in range(num_layers))
-        self.num_layers = num_layers
-        self.norm = norm
+        self._set_layers(decoder_layer, num_layers, norm)
 
     def forward(
         self,
@@ -239,17 +242,9 @@ class TransformerDecoder(Module):
         memory_is_causal: bool = False,
     ) -> Tensor:
         """As the layers' ``forward``."""
+        masks = (tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask)
         for layer in self.layers:
-            tgt = layer(
-                tgt,
-                memory,
-                tgt_mask,
-                memory_mask,
-                tgt_key_padding_mask,
-                memory_key_padding_mask,
-                bool(tgt_is_causal),
-                memory_is_causal,
-            )
+            tgt = layer(tgt, memory, *masks, bool(tgt_is_causal), memory_is_causal)
         return tgt if self.norm is None else self.norm(tgt)
 
 
@@ -319,16 +314,8 @@ class Transformer(Module):
     ) -> Tensor:
         """``src`` (S, N, d_model), ``tgt`` (L, N, d_model) – N first if ``batch_first`` – → like ``tgt``."""
         memory = self.encoder(src, src_mask, src_key_padding_mask, src_is_causal)
-        return self.decoder(  # type: ignore[no-any-return]
-            tgt,
-            memory,
-            tgt_mask,
-            memory_mask,
-            tgt_key_padding_mask,
-            memory_key_padding_mask,
-            tgt_is_causal,
-            memory_is_causal,
-        )
+        masks = (tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask)
+        return self.decoder(tgt, memory, *masks, tgt_is_causal, memory_is_causal)  # type: ignore[no-any-return]
 
     @staticmethod
     def generate_square_subsequent_mask(sz: int, device: Any = None, dtype: Any = None) -> Tensor:
