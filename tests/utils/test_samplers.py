@@ -100,7 +100,7 @@ def test_sampler_base():
         (lambda: RandomSampler([]), ValueError, "empty"),
         (lambda: RandomSampler([1], num_samples=0), ValueError, "positive num_samples, got 0"),
         (lambda: RandomSampler([1], num_samples=1.5), TypeError, "integer as num_samples"),
-        (lambda: RandomSampler([1], replacement="no"), TypeError, "bool as replacement"),
+        (lambda: RandomSampler([1], replacement="no"), TypeError, "replacement to be True or False"),
         (lambda: RandomSampler([1], generator=np.random.default_rng(0)), TypeError, r"kobai\.Generator"),
         (lambda: WeightedRandomSampler([1.0], -1), ValueError, "positive num_samples"),
         (lambda: WeightedRandomSampler([1.0, -1.0], 1), ValueError, "non-negative"),
@@ -108,10 +108,10 @@ def test_sampler_base():
         (lambda: WeightedRandomSampler([1.0, float("nan")], 1), ValueError, "finite"),
         (lambda: WeightedRandomSampler([[1.0]], 1), ValueError, r"shape \(N,\), got \(1, 1\)"),
         (lambda: WeightedRandomSampler([1.0, 0.0], 2, replacement=False), ValueError, "at most 1 samples"),
-        (lambda: WeightedRandomSampler([1.0], 1, replacement=1), TypeError, "bool"),
+        (lambda: WeightedRandomSampler([1.0], 1, replacement=1), TypeError, "replacement to be True or False"),
         (lambda: BatchSampler([1], 0, False), ValueError, "positive batch_size, got 0"),
         (lambda: BatchSampler([1], True, False), TypeError, "integer as batch_size"),
-        (lambda: BatchSampler([1], 2, None), TypeError, "bool as drop_last"),
+        (lambda: BatchSampler([1], 2, None), TypeError, "drop_last to be True or False"),
     ],
 )
 def test_wrong_arguments(make, error, message):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -60,10 +62,7 @@ def sum_of_squares(arrays: Sequence[Array]) -> Array:
             args = address_table(_TABLE, [some]), sums[start : start + TENSORS]
             dispatch.launch(SQUARES.of(first.dtype), (CUDA_BLOCKS, len(some)), args)
         return sums.sum()
-    total = xp.vdot(first, first)
-    for g in arrays[1:]:
-        total = total + xp.vdot(g, g)
-    return total
+    return reduce(add, [xp.vdot(g, g) for g in arrays])
 
 
 def _dot_products(*arrays_and_total: Array) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import reduce
+from operator import add
 from typing import Any
 
 from kobai.core.tensor import Tensor
@@ -79,27 +81,13 @@ def _total_norm(who: str, parameters: Tensor | Iterable[Tensor], p: float) -> tu
     xp = xp_of(grads[0].array)
     arrays = [g.array for g in grads if g.array.size] or [xp.zeros(1, dtype=grads[0].dtype)]
     if p == math.inf:
-        total = _largest(xp, [xp.abs(a).max() for a in arrays])
+        total = reduce(xp.maximum, [xp.abs(a).max() for a in arrays])
     elif p == 2.0:
-        square = _sum([sum_of_squares(arrays) for arrays in _alike(grads)])
+        square = reduce(add, [sum_of_squares(arrays) for arrays in _alike(grads)])
         total = xp.sqrt(square).astype(grads[0].array.dtype)
     else:
-        total = _sum([(xp.abs(a) ** p).sum() for a in arrays]) ** (1.0 / p)
+        total = reduce(add, [(xp.abs(a) ** p).sum() for a in arrays]) ** (1.0 / p)
     return Tensor._wrap(xp.asarray(total)), grads
-
-
-def _sum(terms: list[Array]) -> Array:
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total
-
-
-def _largest(xp: Any, terms: list[Array]) -> Array:
-    total = terms[0]
-    for term in terms[1:]:
-        total = xp.maximum(total, term)
-    return total
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:

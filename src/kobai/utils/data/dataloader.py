@@ -93,11 +93,10 @@ class DataLoader(Generic[T_co]):
             batch_size = None
         if generator is not None:
             resolve(generator)
-        if pin_memory and (missing := available_backends()["cupy"]):
+        missing = pin_memory and available_backends()["cupy"]
+        if missing:
             warnings.warn(f"DataLoader: pin_memory=True has no effect: {missing}", stacklevel=2)
-            self._pins = False
-        else:
-            self._pins = pin_memory
+        self._pins = pin_memory and not missing
 
         self.dataset = dataset
         self.batch_size = batch_size

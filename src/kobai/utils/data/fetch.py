@@ -114,12 +114,10 @@ class Rows:
         """Consecutive batches of an epoch's order: the order travels to the device once, each batch is a part of it."""
         order = self.order(order)
         stop = len(order) - len(order) % size if drop_last else len(order)
-        starts = range(0, stop, size)
+        keys = (slice(start, min(start + size, stop)) for start in range(0, stop, size))
         if isinstance(order, range):
-            keys: Iterator[Any] = (slice(start, min(start + size, stop)) for start in starts)
             return self._source(keys, self.copy)
         placed = [(array, move(order, device_of(array))) for array in self.arrays]
-        keys = (slice(start, min(start + size, stop)) for start in starts)
         return self._source(keys, lambda key: [_take(array, index[key]) for array, index in placed])
 
     def lists(self, keys: Iterable[Any]) -> Source:

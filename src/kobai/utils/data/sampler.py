@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable, Iterator, Sequence, Sized
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from kobai.core.tensor import Tensor
+from kobai.ops._args import need_flags
 from kobai.random import Generator, resolve
 from kobai.xp import to_host
 
@@ -85,8 +87,7 @@ class RandomSampler(_Ordered):
         num_samples: int | None = None,
         generator: Generator | None = None,
     ) -> None:
-        if not isinstance(replacement, bool):
-            raise TypeError(f"RandomSampler: expected a bool as replacement, got {replacement!r}")
+        need_flags("RandomSampler", replacement=replacement)
         self.data_source = data_source
         self.replacement = replacement
         self._num_samples = num_samples
@@ -147,8 +148,7 @@ class WeightedRandomSampler(_Ordered):
         generator: Generator | None = None,
     ) -> None:
         _check_count("WeightedRandomSampler", "num_samples", num_samples)
-        if not isinstance(replacement, bool):
-            raise TypeError(f"WeightedRandomSampler: expected a bool as replacement, got {replacement!r}")
+        need_flags("WeightedRandomSampler", replacement=replacement)
         host = to_host(weights.array) if isinstance(weights, Tensor) else weights
         w = np.asarray(host, dtype=np.float64)
         if w.ndim != 1:
@@ -182,30 +182,24 @@ class BatchSampler(Sampler[list[int]]):
 
     def __init__(self, sampler: Sampler[int] | Iterable[int], batch_size: int, drop_last: bool) -> None:
         _check_count("BatchSampler", "batch_size", batch_size)
-        if not isinstance(drop_last, bool):
-            raise TypeError(f"BatchSampler: expected a bool as drop_last, got {drop_last!r}")
+        need_flags("BatchSampler", drop_last=drop_last)
         self.sampler = sampler
         self.batch_size = batch_size
         self.drop_last = drop_last
 
     def __iter__(self) -> Iterator[list[int]]:
-        return batched(iter(self.sampler), self.batch_size, self.drop_last)
+        return _batches(iter(self.sampler), self.batch_size, self.drop_last)
 
     def __len__(self) -> int:
         n = len(self.sampler)  # type: ignore[arg-type]  # TypeError, as it should, where the sampler has no length
         return n // self.batch_size if self.drop_last else math.ceil(n / self.batch_size)
 
 
-def batched(items: Iterator[Any], size: int, drop_last: bool) -> Iterator[list[Any]]:
+def _batches(items: Iterator[Any], size: int, drop_last: bool) -> Iterator[list[Any]]:
     """Lists of ``size`` items; the last may be shorter, or is dropped."""
-    batch: list[Any] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
+    while batch := list(islice(items, size)):
+        if len(batch) == size or not drop_last:
             yield batch
-            batch = []
-    if batch and not drop_last:
-        yield batch
 
 
 def host_indices(indices: Iterable[Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
