@@ -59,7 +59,7 @@ from kobai.xp import available_backends, backend, device, use, using
 from kobai.xp import default_device as get_default_device
 from kobai.xp import use as set_default_device
 
-from kobai import nn, optim, utils  # isort: skip - they are written with all of the above
+from kobai import nn, optim, utils  # isort: skip - they use all of the above
 from kobai.nn.functional import (  # isort: skip - torch has these here too
     adaptive_avg_pool1d,
     avg_pool1d,

@@ -1,7 +1,7 @@
-"""``kobai.amp``: mixed precision, which Kobai does not have yet: everything is computed in float32 (or as you cast it).
+"""``kobai.amp``: mixed precision, which Kobai does not have yet; everything is computed in float32 (or as you cast it).
 
-Scripts that leave mixed precision switched off (``enabled=False``) run; to ask for it is an error, except for CUDA on a
-machine without: there it is switched off with a warning, as in PyTorch.
+Scripts that leave mixed precision off (``enabled=False``) run. Asking for it is an error, except for CUDA on a machine
+without it: there it is switched off with a warning, as in PyTorch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """``kobai.backends``: the questions of ``torch.backends`` that training scripts ask, answered for Kobai.
 
-Kobai calls neither cuDNN, Apple's MPS nor MKL, and reaches CUDA through CuPy. Each answers as in a PyTorch built without
-it; switches of such a library can be set and read, and there is nothing they could change.
+Kobai uses neither cuDNN nor Apple's MPS nor MKL, and reaches CUDA through CuPy. Each answers as in a PyTorch built without
+it; its switches can be set and read, and have no effect.
 """
 
 from kobai.backends import cuda, cudnn, mkl, mps

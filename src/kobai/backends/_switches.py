@@ -1,4 +1,4 @@
-"""A module whose variables are switches: those it has can be set, others are refused."""
+"""A module whose variables are switches: known ones can be set, others raise."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ class _Switches(ModuleType):
 
 
 def refuse_unknown(module: str) -> None:
-    """Let a misspelt switch of this module raise instead of making a variable that nobody reads."""
+    """Make a misspelt switch of this module raise instead of creating a variable that nobody reads."""
     sys.modules[module].__class__ = _Switches

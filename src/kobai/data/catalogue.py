@@ -27,11 +27,11 @@ def load(
     seed: int = 0,
     **table: Any,
 ) -> DataSplits:
-    """The data set called ``name`` (``digits``, ``mnist``, ``fashion-mnist``, ``cifar10``), or that of a CSV file.
+    """The data set called ``name`` (``digits``, ``mnist``, ``fashion-mnist``, ``cifar10``), or a CSV file.
 
-    A ``name`` that ends in ``.csv``, ``.tsv`` or ``.txt``, or is a file, is the path of a table, looked for as it is and
-    then in ``data_dir``; ``table`` are options of :func:`csv`. ``digits``, which is embedded, has no use for ``data_dir``
-    and ``download``.
+    A ``name`` that ends in ``.csv``, ``.tsv`` or ``.txt``, or is a file, is the path of a table, looked up as given and
+    then in ``data_dir``; ``table`` are options of :func:`csv`. ``digits`` comes with a package and does not use
+    ``data_dir`` or ``download``.
 
     Raises :class:`~kobai.errors.DataError` for an unknown name, with the nearest known one.
 

@@ -13,9 +13,9 @@ TEST_SEED = 0
 def digits(*, validation: float = 0.1, seed: int = 0) -> DataSplits:
     """1797 handwritten digits, 8×8 pixels, that come with scikit-learn: real images, nothing to download.
 
-    Pixels 0…16 are divided by 16; inputs are (1, 8, 8). The test split is a fixed, stratified fifth (359 images, cut off
-    with seed 0 whatever ``seed`` is). Of the rest, ``validation`` is held out, drawn with ``seed``, in equal proportions of
-    the classes.
+    Pixels 0…16 are divided by 16; inputs are (1, 8, 8). The test split is a fixed, stratified fifth (359 images, drawn
+    with seed 0 whatever ``seed`` is). Of the rest, a fraction ``validation`` is held out, drawn with ``seed`` and stratified
+    too.
 
     Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998 (its
     test part).

@@ -1,4 +1,4 @@
-"""Where data files lie, and how they come there."""
+"""Where data files are kept, and how they are downloaded."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Remote:
 
 
 def cache_dir() -> Path:
-    """Folder of downloaded files: the user's cache folder by the custom of the system; DataError if there is no home."""
+    """Folder of downloaded files: the user's cache folder by the system's convention; DataError if there is no home."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA", "~/AppData/Local")
     elif sys.platform == "darwin":
@@ -61,7 +61,7 @@ def locate(
     wanted: Sequence[Sequence[str]],
     remotes: Sequence[Remote] | None,
 ) -> list[Path]:
-    """The files of a data set: found, else downloaded from ``remotes`` if given, else a DataError that tells what to do.
+    """The files of a data set: found, else downloaded from ``remotes`` if given, else a DataError that says what to do.
 
     Downloads go into the sub folder ``folders[0]`` of ``data_dir``, or of the cache without one.
     """
@@ -97,17 +97,17 @@ def find(
 
 
 def download(remotes: Sequence[Remote], folder: Path, timeout: float = 30.0) -> list[Path]:
-    """The files in ``folder``, downloaded unless they are there with the right checksum already.
+    """The files in ``folder``, downloaded unless they are already there with the right checksum.
 
-    A file appears under its name only when it is complete and its SHA-256 is right; whatever goes wrong leaves nothing
-    behind, and no server can send more than the file's size. Mirrors are tried in turn. Raises
-    :class:`~kobai.errors.DataError` that says what each of them answered.
+    A file appears under its name only when it is complete and its SHA-256 is right; a failure leaves nothing behind, and no
+    server can send more than the file's size. Mirrors are tried in turn. Raises :class:`~kobai.errors.DataError`, which says
+    what each of them answered.
     """
     try:
         import pooch
     except ImportError as error:
         raise DataError(f"download: needs pooch. Install it: {INSTALL}") from error
-    # pooch announces every download; the bar says it already.
+    # pooch announces every download, as the bar does.
     logger = pooch.get_logger()
     level = logger.level
     logger.setLevel(logging.WARNING)

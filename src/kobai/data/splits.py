@@ -1,4 +1,4 @@
-"""What every data set comes as: three splits, the names of the classes, and how raw values were scaled."""
+"""The form of every data set: three splits, the names of the classes, and how raw values were scaled."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Scaling:
 
     def __call__(self, raw: Host) -> Host:
         """float32 features of raw values."""
-        if raw.dtype == np.uint8 and self.shift == (0.0,):  # images: one float32 array and no other
+        if raw.dtype == np.uint8 and self.shift == (0.0,):  # images: no float64 array in between
             scaled: Host = np.divide(raw, np.float32(self.scale[0]), dtype=np.float32)
         else:
             scaled = ((raw - np.array(self.shift)) / np.array(self.scale)).astype(np.float32)
@@ -41,8 +41,8 @@ class DataSplits:
 
     Each part is a :class:`~kobai.utils.data.TensorDataset` of float32 features ``(N, *input_shape)`` and int64 labels
     ``(N,)``, label k meaning ``classes[k]``. The test part never depends on a seed: it is the published one, or cut off once
-    and for all; only what is left is divided into training and validation. ``scaling`` led from raw values to features, and
-    ``features`` names the columns of a table, and ``label`` that of its classes.
+    and for all; only the rest is divided into training and validation. ``scaling`` maps raw values to features; ``features``
+    names the columns of a table, and ``label`` the column of its classes.
 
     >>> import kobai
     >>> data = kobai.data.digits()

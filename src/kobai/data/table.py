@@ -19,10 +19,10 @@ MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "-"})
 """Cells that mean "no value" among numbers, in lower case."""
 
 NO_LABEL = frozenset({"", "nan"})
-"""Cells that mean "no label" among labels of text, in lower case: the others may be names, such as NA for Namibia."""
+"""Cells that mean "no label" among text labels, in lower case: others may be names, such as NA for Namibia."""
 
 FEW = 10
-"""Whole numbers of more values than this may be amounts rather than classes."""
+"""More different whole numbers than this may be amounts rather than classes."""
 
 TEST_SEED = 0
 
@@ -186,7 +186,7 @@ def _classes(
 
 
 def _check_counts(path: Path, counts: Counter[str], order: Sequence[str], name: str) -> None:
-    """DataError where most classes have one row, which nothing can be learnt of; a warning where they look like amounts."""
+    """DataError if most classes have a single row, from which nothing can be learned; a warning if they look like amounts."""
     rows, k = counts.total(), len(order)
     kinds = f"column {name!r} holds {k} different "
     if k > 2 and 2 * sum(n == 1 for n in counts.values()) > k:
@@ -207,7 +207,7 @@ def _warn(message: str) -> None:
 
 
 def _features(path: Path, rows: Sequence[tuple[int, list[str]]], names: Sequence[str]) -> Host:
-    """float64 (rows, features), or a DataError for the first bad cell that also counts all of them."""
+    """float64 (rows, features); DataError names the first bad cell and counts the others."""
     values = np.empty((len(rows), len(names)))
     problems = []
     for i, (number, cells) in enumerate(rows):

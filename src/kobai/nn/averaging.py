@@ -74,7 +74,7 @@ class AveragedModel(Module):
         model: what is averaged; the copy is ``module``, and calling this module calls it.
         device: where the copy lives; by default the model's.
         avg_fn: (average, parameter, how many are in the average) → new average; default the mean of all.
-        multi_avg_fn: the same for lists of them, in place.
+        multi_avg_fn: the same for lists, in place.
         use_buffers: average the buffers (such as running statistics) too; else :meth:`update_parameters` copies them.
 
     Izmailov et al., *Averaging weights leads to wider optima and better generalization*, arXiv:1803.05407.
@@ -118,7 +118,7 @@ class AveragedModel(Module):
         return self.module(*args, **kwargs)
 
     def update_parameters(self, model: Module) -> None:
-        """Take the present parameters of ``model`` into the average."""
+        """Add the present parameters of ``model`` to the average."""
         ours, theirs = list(self.module.parameters()), list(model.parameters())
         if self.use_buffers:
             ours, theirs = [*ours, *self.module.buffers()], [*theirs, *model.buffers()]  # type: ignore[list-item]
@@ -141,8 +141,8 @@ class AveragedModel(Module):
 def update_bn(loader: Iterable[Any], model: Module, device: Any = None) -> None:
     """Recompute the running statistics of every batch norm in ``model`` from one pass over the data.
 
-    ``loader`` yields inputs, or tuples that begin with them. The averaged parameters of a model belong to other statistics
-    than those that were gathered in training.
+    ``loader`` yields inputs, or tuples that begin with them. Averaged parameters need other
+    statistics than those gathered in training.
 
     >>> import kobai
     >>> norm = kobai.nn.BatchNorm1d(1)

@@ -102,7 +102,7 @@ class BatchNorm1d(_BatchNorm):
     Args:
         num_features: C of input (N, C) or (N, C, L).
         eps: added to the variance.
-        momentum: share of a batch in the running statistics, which evaluation uses; None: the average of all.
+        momentum: weight of each new batch in the running statistics, which evaluation uses; None: a plain average.
         affine: whether there are a trained ``weight`` and ``bias``, (C) each; ``bias=False`` leaves out the latter.
         track_running_stats: False to use the batch's statistics in evaluation too.
         device, dtype: of parameters and statistics.
@@ -112,7 +112,7 @@ class BatchNorm1d(_BatchNorm):
     Ioffe and Szegedy, ICML 2015, arXiv:1502.03167.
 
     Raises:
-        ValueError: input of another shape; in training, one value for each channel only.
+        ValueError: input of another shape; in training, only one value per channel.
 
     >>> import kobai
     >>> norm = kobai.nn.BatchNorm1d(1, affine=False)

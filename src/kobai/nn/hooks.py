@@ -18,9 +18,9 @@ Hook = Callable[..., Any]
 class BackwardWatch:
     """Gates on the tape around one call of a module.
 
-    Every watched tensor passes through a *gate*, a node that notes its gradient and knocks at the *keeper*, one node
-    older than all gates of its side. Backward visits nodes from the newest to the oldest, so that the keeper's turn
-    comes when every gate has noted its gradient; it calls the hooks and passes the (perhaps replaced) gradients on::
+    Every watched tensor passes through a *gate*, a node that notes its gradient and has an edge to the *keeper*, a node
+    older than all gates on its side. Backward visits nodes from newest to oldest, so the keeper's turn comes when every
+    gate has noted its gradient; it calls the hooks and passes on the gradients, which they may have replaced::
 
         inputs → keeper → gates → forward → keeper → gates → outputs
     """
@@ -53,7 +53,7 @@ class BackwardWatch:
         for hook in self.pre_hooks:
             grads = self._replaced(hook(self.module, grads), grads, "full backward pre-hook")
         self.grad_output = grads
-        if not self.has_input:  # nothing further down will tell
+        if not self.has_input:  # no gate further down will report
             self._input_gradients((None,))
         return grads
 
@@ -84,7 +84,7 @@ def _gate(
 
     def keep(_knock: Array) -> list[Array | None]:
         grads = tuple(None if g is None else Tensor._wrap(g) for g in noted)
-        noted[:] = [None] * len(values)  # ready for another backward through the same graph
+        noted[:] = [None] * len(values)  # for another backward through the same graph
         return [None if g is None else g.array for g in tell(grads)]
 
     keeper = Node("backward_hook", keep, [v._edge() if isinstance(v, Tensor) else None for v in values])

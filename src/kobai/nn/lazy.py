@@ -28,7 +28,7 @@ __all__ = [
 
 
 class UninitializedParameter(Parameter):
-    """A parameter whose shape is not known yet. It becomes an ordinary one, keeping its identity, at the first batch.
+    """A parameter whose shape is not known yet. At the first batch it becomes an ordinary one and keeps its identity.
 
     >>> import kobai
     >>> layer = kobai.nn.LazyLinear(3)
@@ -49,11 +49,11 @@ class UninitializedParameter(Parameter):
 
 
 class _Lazy(Module):
-    """Made with input size 0; at the first call it becomes a layer of the class that ``_becomes`` names."""
+    """Made with input size 0; at the first call it turns into a layer of class ``_becomes``."""
 
-    _becomes: ClassVar[Any]  # a Module class
+    _becomes: ClassVar[Any]  # the class of an ordinary layer
     _size: ClassVar[str]  # the attribute that the input decides
-    _axis: ClassVar[int]  # whose size it is
+    _axis: ClassVar[int]  # of the input, whose size it is
     _ranks: ClassVar[tuple[int, ...] | None]  # how many dimensions the input may have; None: any that has the axis
 
     def __init__(self, *args: Any, device: Any = None, dtype: Any = None, **kwargs: Any) -> None:
@@ -94,7 +94,7 @@ class _Lazy(Module):
 
 
 def _lazy(layer: type[Module], arguments: str, batch: tuple[int, ...]) -> type[Module]:
-    """The lazy kind of a layer; ``arguments`` and the shape ``batch`` make the example of its documentation."""
+    """The lazy kind of a layer; ``arguments`` and the shape ``batch`` make the example in its docstring."""
     name = f"Lazy{layer.__name__}"
     size, axis, ranks = _learns(layer)
     doc = f""":class:`{layer.__name__}` whose ``{size}``, left out of its arguments, is that of the first batch.

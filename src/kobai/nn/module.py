@@ -76,9 +76,9 @@ class Module(Tree):
         return self.forward(*args, **kwargs)
 
     def _capture_watch(self, walk: Any) -> None:
-        """What a captured step of this module rests on: mode, hooks, members; in Kobai's own classes every attribute.
+        """What a captured step of this module depends on: mode, hooks, members; of Kobai's own classes every attribute.
 
-        Attributes of a program's own class count where its code reads them (see ``kobai.capture.watch``).
+        Attributes of a user's class are watched where its code reads them (see ``kobai.capture.watch``).
         """
         whole = type(self).__module__.startswith("kobai.")
         walk.attributes(self, [name for name in self.__dict__ if whole or name in _RESTED_ON])
@@ -120,7 +120,7 @@ class Module(Tree):
         """All parameters and persistent buffers by dotted name, in order of definition.
 
         The tensors are detached but share the module's memory (``keep_vars=True`` gives the parameters themselves):
-        clone what must not follow further training.
+        clone those that further training must not change.
         """
         state: dict[str, Any] = OrderedDict() if destination is None else destination
         for name, tensor in self._own_state().items():
@@ -143,7 +143,7 @@ class Module(Tree):
     ) -> IncompatibleKeys:
         """Copy values by name into the parameters and persistent buffers, in place, casting to their dtype and device.
 
-        Everything is checked before anything is written: on an error the module is as it was.
+        Everything is checked before anything is written: an error leaves the module unchanged.
 
         Args:
             state_dict: dotted name -> Tensor, as from ``state_dict()`` or ``kobai.load``.
@@ -184,7 +184,7 @@ class Module(Tree):
         return self
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget every parameter's gradient (``set_to_none=False`` writes zeros instead)."""
+        """Clear every parameter's gradient (``set_to_none=False`` writes zeros instead)."""
         for param in self.parameters():
             if param.grad is None:
                 continue
@@ -203,7 +203,7 @@ class Module(Tree):
         return self
 
     def _apply(self, fn: Callable[[Tensor], Tensor]) -> Self:
-        """Replace every tensor by ``fn`` of it; parameters keep their identity, so optimisers keep hold of them."""
+        """Replace every tensor by ``fn`` of it; parameters keep their identity, so optimisers still hold them."""
         for param in self.parameters():
             grad = param.grad
             moved = fn(param.data)
@@ -286,7 +286,7 @@ class Module(Tree):
     def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
         """Call ``hook(module, grad_input, grad_output)`` when the gradients of the inputs are known.
 
-        Both are tuples, one entry per positional argument and per output (None where it is no tensor, or needs no
+        Both are tuples, with one entry per positional argument or output (None for one that is not a tensor, or needs no
         gradient). What the hook returns, if not None, replaces ``grad_input``.
 
         >>> import kobai
@@ -319,9 +319,9 @@ class Module(Tree):
 def _parse_to(
     who: str, *args: Any, device: Any = None, dtype: Any = None, non_blocking: bool = False
 ) -> tuple[Any, np.dtype[Any] | None]:
-    """Device and dtype out of the three calling forms of ``Module.to``.
+    """Device and dtype from the three ways to call ``Module.to``.
 
-    ``non_blocking`` allows an asynchronous copy; Kobai's copies stay in order with the computation.
+    ``non_blocking`` would allow an asynchronous copy; Kobai copies in order.
     """
     if args and isinstance(args[0], Tensor):
         device, dtype, args = args[0].device, args[0].dtype, args[1:]

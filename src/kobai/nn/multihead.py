@@ -116,7 +116,7 @@ class MultiheadAttention(Module):
         ``key_padding_mask`` (N, S) and ``attn_mask`` (L, S) or (N · heads, L, S): bool, True where *not* to look (the
         opposite of :func:`~kobai.nn.functional.scaled_dot_product_attention`), or float, added to the scores.
         A query from which every key is hidden attends to nothing, with weights 0.
-        ``is_causal`` says that ``attn_mask`` is a causal one; it has to be given all the same.
+        ``is_causal`` says that ``attn_mask`` is causal; the mask is still required.
         """
         self._check(query, key, value)
         if is_causal and attn_mask is None:
@@ -185,7 +185,7 @@ class MultiheadAttention(Module):
 
 
 def _both(a: Tensor, b: Tensor) -> Tensor:
-    """One mask that hides what either hides: bool if both are, else float."""
+    """One mask that hides what either of them hides: bool if both are, else float."""
     if a.dtype == b.dtype == np.bool_:
         return a | b
     if a.dtype == np.bool_:

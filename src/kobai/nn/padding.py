@@ -35,11 +35,11 @@ class _Pad(Module):
 
     def __init__(self, padding: Ints) -> None:
         super().__init__()
-        # negative numbers take away; per_dimension's "least" is for sizes
+        # negative padding crops, so there is no lower bound
         self.padding = per_dimension(self._get_name(), "padding", padding, 2 * self._dims, -(10**9), one_for_all=False)
 
     def forward(self, input: Tensor) -> Tensor:
-        """The input with more (or, by negative numbers, fewer) elements at its last dimensions."""
+        """Pad the last dimensions; negative numbers crop them."""
         n = self._dims
         empty = self._mode in ("reflect", "replicate") and 0 in input.shape[-n - 1 :]
         if empty or (self._mode != "constant" and input.ndim not in (n + 1, n + 2)):
@@ -215,7 +215,7 @@ class ReplicationPad3d(_Pad):
 
 
 class CircularPad1d(_Pad):
-    """The input going on at its other end, before and after the last dimension.
+    """The input repeated periodically, before and after the last dimension.
 
     >>> import kobai
     >>> kobai.nn.CircularPad1d((1, 2))(kobai.tensor([[1.0, 2.0, 3.0]]))
@@ -227,7 +227,7 @@ class CircularPad1d(_Pad):
 
 
 class CircularPad2d(_Pad):
-    """The input going on at its other ends, around the last two dimensions.
+    """The input repeated periodically around the last two dimensions.
 
     >>> import kobai
     >>> kobai.nn.CircularPad2d((0, 0, 1, 0))(kobai.tensor([[[1.0], [2.0], [3.0]]])).flatten()
@@ -239,7 +239,7 @@ class CircularPad2d(_Pad):
 
 
 class CircularPad3d(_Pad):
-    """The input going on at its other ends, around the last three dimensions.
+    """The input repeated periodically around the last three dimensions.
 
     >>> import kobai
     >>> kobai.nn.CircularPad3d((2, 0, 0, 0, 0, 0))(kobai.tensor([[[[1.0, 2.0, 3.0]]]]))

@@ -29,7 +29,7 @@ State = tuple[Tensor, ...]  # (h,) or, of an LSTM, (h, c)
 
 
 class _Recurrent(Module):
-    """What layers and cells share: weights, their initial values U(−1/√hidden, 1/√hidden), and the step."""
+    """What layers and cells share: weights, drawn from U(−1/√hidden, 1/√hidden), and the step."""
 
     _kind: ClassVar[str] = "RNN"
     _gates: ClassVar[int] = 1
@@ -60,7 +60,7 @@ class _Recurrent(Module):
             self.register_parameter(name + suffix, Parameter(empty(*shape, device=device, dtype=dtype)))
         for name in ("bias_ih", "bias_hh"):
             fresh = Parameter(empty(rows, device=device, dtype=dtype)) if self.bias else None
-            if fresh is not None or not suffix:  # without bias a cell has the name and a layer has not, as in PyTorch
+            if fresh is not None or not suffix:  # as in PyTorch, a cell without bias has the name, a layer has not
                 self.register_parameter(name + suffix, fresh)
 
     def flatten_parameters(self) -> None:
@@ -130,7 +130,7 @@ class _Layer(_Recurrent):
         """(L, N, input_size) – or (N, L, ·) if ``batch_first``, or (L, ·) – → the states of the last layer, and the last state.
 
         The state (``hx``, zero by default, and the second result) is (layers · directions, N, hidden_size), or (·, ·)
-        without batch; of an LSTM it is a pair (h, c) of those. Of a PackedSequence each sequence has its own last state.
+        without batch; for an LSTM it is a pair (h, c) of those. In a PackedSequence each sequence has its own last state.
         """
         if isinstance(input, PackedSequence):
             padded, lengths = pad_packed_sequence(input)

@@ -125,7 +125,7 @@ class TransformerEncoderLayer(_Layer):
 
 
 class _Stack(Module):
-    """Copies of one layer, and perhaps a last normalisation."""
+    """Copies of one layer, and an optional final normalisation."""
 
     def _set_layers(self, layer: Module, num_layers: int, norm: Module | None) -> None:
         if num_layers < 1:
@@ -136,7 +136,7 @@ class _Stack(Module):
 
 
 class TransformerEncoder(_Stack):
-    """``num_layers`` copies of an encoder layer one after the other, and perhaps a last normalisation.
+    """``num_layers`` copies of an encoder layer in sequence, and an optional final normalisation.
 
     ``enable_nested_tensor`` (PyTorch's packed batches) is not supported, NotImplementedError if True.
 
@@ -218,7 +218,7 @@ class TransformerDecoderLayer(_Layer):
 
 
 class TransformerDecoder(_Stack):
-    """``num_layers`` copies of a decoder layer one after the other, and perhaps a last normalisation.
+    """``num_layers`` copies of a decoder layer in sequence, and an optional final normalisation.
 
     >>> import kobai
     >>> decoder = kobai.nn.TransformerDecoder(kobai.nn.TransformerDecoderLayer(8, 2, 16), 2)

@@ -1,4 +1,4 @@
-"""The tree under every module: its parameters, buffers and children by name, how to walk it, and how it looks."""
+"""The tree under every module: its parameters, buffers and children by name, ways to walk it, and its repr."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TABLES = {
 
 
 class Tree:
-    """What :class:`Module` is made of below its mathematics: named parameters, buffers and child modules."""
+    """The part of :class:`Module` that holds named parameters, buffers and child modules."""
 
     _parameters: dict[str, Parameter | None]
     _buffers: dict[str, Tensor | None]
@@ -86,7 +86,7 @@ class Tree:
         return sorted(names)
 
     def _forget(self, name: str, kind: str, *tables: str) -> None:
-        """Make ``name`` free for a new parameter or module, so that one name never means two things."""
+        """Free ``name`` for a new parameter or module, so that one name never means two things."""
         if "_modules" not in self.__dict__:
             raise AttributeError(no_init(self, f"assign {kind} {name!r}"))
         self.__dict__.pop(name, None)

@@ -1,4 +1,4 @@
-"""Helpers around training that are no part of a network: data loading, and computing again instead of keeping."""
+"""Training helpers that are not part of a network: data loading, and recomputing instead of keeping."""
 
 from kobai.utils import checkpoint, data
 

@@ -1,4 +1,4 @@
-"""Checkpointing: forget what lies inside a part of a network, and compute it again for backward. Memory for time."""
+"""Checkpointing: drop the intermediate results of a part of a network, and recompute them in backward. Memory for time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def checkpoint(
 
     Gradients reach the tensors among ``args`` and every parameter that ``function`` uses; those of the latter are added to
     ``.grad`` from inside, so :func:`kobai.autograd.grad` does not see them. ``preserve_rng_state`` draws the same dropout
-    masks again. ``use_reentrant`` names one of two mechanisms of PyTorch; here there is one.
+    masks again. ``use_reentrant`` chooses between two mechanisms in PyTorch; here there is only one.
     Chen et al., *Training deep nets with sublinear memory cost*, arXiv:1604.06174.
 
     >>> import kobai
@@ -71,7 +71,7 @@ def checkpoint_sequential(
     use_reentrant: bool | None = None,
     preserve_rng_state: bool = True,
 ) -> Any:
-    """A ``Sequential``, or a list of functions, in ``segments`` parts, all but the last of them as :func:`checkpoint`.
+    """A ``Sequential``, or a list of functions, in ``segments`` parts: :func:`checkpoint` runs all but the last.
 
     >>> import kobai
     >>> steps = [kobai.exp, kobai.log, kobai.sin]

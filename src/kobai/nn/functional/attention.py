@@ -33,7 +33,7 @@ def scaled_dot_product_attention(
         is_causal: query i sees keys 0 ... i alone; not together with ``attn_mask``.
         scale: 1/√E by default.
 
-    A query from which every key is hidden attends to nothing: its result is 0, and no gradient comes from it.
+    A query that sees no key attends to nothing: its result is 0, and no gradient comes from it.
 
     Vaswani et al., "Attention is all you need", NeurIPS 2017, arXiv:1706.03762.
 
@@ -57,10 +57,10 @@ def scaled_dot_product_attention(
 
 
 def masked_scores(scores: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Scores (..., L, S) as ``mask`` has them – bool, True: hidden; or float, added – and which queries see no key at all.
+    """Scores (..., L, S) under ``mask`` (bool, True: hidden; or float, added), and which queries see no key at all.
 
-    Those, (..., L, 1), keep finite scores: softmax of nothing but −∞ is NaN, and so are its gradients. What they
-    attend to is to be put to 0. None where it can be seen that there are none: on the host, outside captured steps.
+    Those queries, (..., L, 1), keep finite scores, because softmax of nothing but −∞ is NaN, and so are its gradients; the
+    caller sets their result to 0. None if there are none, which only the host can tell, and only outside captured steps.
     """
     hides = mask.dtype == np.bool_
     blind = (mask if hides else mask == -math.inf).all(-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""What clipping gradients by their norm needs: the sum of the squares of many arrays, and all of them times one number."""
+"""Kernels for clipping gradients by norm: the sum of squares of many arrays, and all of them times one number."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def scaled(g: Any, *, factor: Any) -> Any:
 
 
 def scale(arrays: Sequence[Array], factor: Array) -> None:
-    """Multiply all arrays, of one library and dtype, by ``factor``, a 1-D array of one element. Nothing is done for 1."""
+    """Multiply all arrays, of one library and dtype, by ``factor``, a 1-D array of one element; 1 does nothing on the host."""
     dispatch.launch(_Scale(len(arrays)), *arrays, factor)
 
 
@@ -49,7 +49,7 @@ class _Scale(Many):
 
 
 def sum_of_squares(arrays: Sequence[Array]) -> Array:
-    """Σ g² over all elements of all arrays, which are of one library and dtype; without dimensions."""
+    """Σ g² over all elements of all arrays, which are of one library and dtype; a scalar array."""
     xp, first = xp_of(arrays[0]), arrays[0]
     if type(first) in dispatch.HOST_TYPES:
         total = xp.empty((), np.float64)
@@ -66,7 +66,7 @@ def sum_of_squares(arrays: Sequence[Array]) -> Array:
 
 
 def _dot_products(*arrays_and_total: Array) -> None:
-    """By BLAS, which is as fast as a compiled loop over all arrays and, of large ones, adds up in several lanes."""
+    """BLAS is as fast as a compiled loop over all arrays, and sums large ones in several lanes."""
     *arrays, total = arrays_and_total
     total[...] = sum(float(np.vdot(g, g)) for g in arrays)
 

@@ -31,12 +31,12 @@ def clip_grad_norm_(
 ) -> Tensor:
     """Scale all gradients together, in place, so that their common norm is at most ``max_norm``.
 
-    With total = ‖(g₁, g₂, …)‖ₚ: every g is multiplied by min(1, max_norm / (total + 1e-6)). The host reads nothing,
-    unless ``error_if_nonfinite``, which raises RuntimeError when the norm is not finite.
+    Every g is multiplied by min(1, max_norm / (total + 1e-6)), with total = ‖(g₁, g₂, …)‖ₚ. Nothing is read back from the
+    device, except with ``error_if_nonfinite``, which raises RuntimeError if the norm is not finite.
     Pascanu, Mikolov, Bengio, "On the difficulty of training recurrent neural networks", ICML 2013.
 
     Returns:
-        the total norm before clipping, a Tensor without dimensions.
+        The total norm before clipping, a Tensor without dimensions.
 
     >>> import kobai
     >>> w = kobai.zeros(2, requires_grad=True)
@@ -61,7 +61,7 @@ def clip_grad_norm_(
 
 
 def _alike(grads: list[Tensor]) -> list[list[Array]]:
-    """The arrays by dtype: those together that one launch can take. One that occurs twice is in two lists."""
+    """The arrays grouped by dtype, for one launch each; an array that occurs twice goes into two groups."""
     found: dict[Any, list[Array]] = {}
     seen: dict[int, int] = {}
     for g in grads:
@@ -91,7 +91,7 @@ def _total_norm(who: str, parameters: Tensor | Iterable[Tensor], p: float) -> tu
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
-    """Put every element of every gradient, in place, into [−clip_value, clip_value].
+    """Clip every element of every gradient, in place, to [−clip_value, clip_value].
 
     >>> import kobai
     >>> w = kobai.zeros(2, requires_grad=True)
@@ -120,7 +120,7 @@ def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
     """Write one flat tensor, made by ``parameters_to_vector``, back into the parameters, in place.
 
     Raises:
-        ValueError: the vector is not as long as the parameters together.
+        ValueError: the vector's length is not the number of elements of all parameters.
 
     >>> import kobai
     >>> w, b = kobai.zeros(1, 2), kobai.zeros(1)

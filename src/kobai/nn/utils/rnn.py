@@ -28,8 +28,8 @@ class PackedSequence(NamedTuple):
     """A batch of sequences without padding, made by :func:`pack_padded_sequence`; recurrent layers take and return it.
 
     ``data`` (total length, *) holds the first elements of all sequences, the longest first, then all second ones, and so on;
-    ``batch_sizes`` (L, on the host) says how many these are. ``sorted_indices`` (N) are the places that the sequences had
-    in the batch, ``unsorted_indices`` those that they have now; both are None if they were sorted by length before.
+    ``batch_sizes`` (L, on the host) says how many there are of each. ``sorted_indices`` (N) are the sequences' places in the
+    batch, ``unsorted_indices`` those that they have now; both are None if the batch was sorted by length already.
 
     >>> import kobai
     >>> packed = kobai.nn.utils.rnn.pack_sequence([kobai.tensor([1, 2, 3]), kobai.tensor([4])])
@@ -82,7 +82,7 @@ def pad_sequence(
 
 
 def unpad_sequence(padded_sequences: Tensor, lengths: Any, batch_first: bool = False) -> list[Tensor]:
-    """The sequences that :func:`pad_sequence` has put together, as views.
+    """The sequences that :func:`pad_sequence` put together, as views.
 
     >>> import kobai
     >>> kobai.nn.utils.rnn.unpad_sequence(kobai.ones(3, 2), [3, 1])
@@ -97,7 +97,7 @@ def pack_padded_sequence(
 ) -> PackedSequence:
     """Leave out the padding of (L, N, *) – or (N, L, *) if ``batch_first`` –, ``lengths`` (N) a list or integer Tensor.
 
-    ``enforce_sorted=True`` says, and has it checked, that the longest sequence comes first and the shortest last.
+    ``enforce_sorted=True`` checks that the longest sequence comes first and the shortest last.
 
     >>> import kobai
     >>> packed = kobai.nn.utils.rnn.pack_padded_sequence(kobai.tensor([[1, 2, 3], [4, 0, 0]]), [3, 1], batch_first=True)
@@ -129,7 +129,7 @@ def pack_like(packed: PackedSequence, padded: Tensor) -> PackedSequence:
     batch = padded.shape[1]
     order = np.arange(batch) if packed.sorted_indices is None else to_host(packed.sorted_indices.array)
     places = np.arange(len(sizes))[:, None] * batch + order
-    still = np.arange(batch) < sizes[:, None]  # (L, N): the sequences that are not over, which are the first ones
+    still = np.arange(batch) < sizes[:, None]  # (L, N): sequences that have not ended, which come first
     rows = padded.reshape(padded.shape[0] * batch, *padded.shape[2:])
     return packed._replace(data=index_select(rows, 0, _index(places[still], padded)))
 
@@ -137,9 +137,9 @@ def pack_like(packed: PackedSequence, padded: Tensor) -> PackedSequence:
 def pad_packed_sequence(
     sequence: PackedSequence, batch_first: bool = False, padding_value: float = 0.0, total_length: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The opposite of :func:`pack_padded_sequence`: the padded batch, and the lengths (N) on the host.
+    """The inverse of :func:`pack_padded_sequence`: the padded batch, and the lengths (N) on the host.
 
-    ``total_length`` pads to more than the longest sequence.
+    ``total_length`` pads to this length, beyond the longest sequence.
 
     >>> import kobai
     >>> from kobai.nn.utils.rnn import pack_sequence, pad_packed_sequence
@@ -153,7 +153,7 @@ def pad_packed_sequence(
     if total_length is not None and total_length < longest:
         raise ValueError(f"pad_packed_sequence: expected total_length >= {longest}, got {total_length}")
     still = np.arange(batch) < sizes[:, None]
-    places = np.full((total_length or longest, batch), data.shape[0])  # of the row of padding put behind the data
+    places = np.full((total_length or longest, batch), data.shape[0])  # the row of padding after the data
     places[:longest][still] = np.arange(data.shape[0])
     lengths = still.sum(axis=0)
     if unsorted is not None:
@@ -176,7 +176,7 @@ def pack_sequence(sequences: Sequence[Tensor], enforce_sorted: bool = True) -> P
 
 
 def unpack_sequence(packed_sequences: PackedSequence) -> list[Tensor]:
-    """The sequences that :func:`pack_sequence` has packed.
+    """The sequences that :func:`pack_sequence` packed.
 
     >>> import kobai
     >>> packed = kobai.nn.utils.rnn.pack_sequence([kobai.tensor([1, 2, 3]), kobai.tensor([4])])

@@ -29,13 +29,13 @@ class _Reweighted:
         setattr(module, self.name, self.weight(module))
 
     def attach(self, module: Module) -> None:
-        """From now on compute before every call."""
+        """Compute the weight now, and before every call."""
         self(module, None)
         module.register_forward_pre_hook(self)
 
 
 def _original(who: str, module: Module, name: str) -> Parameter:
-    """The parameter ``name``, taken away from the module."""
+    """The parameter ``name``, removed from the module."""
     weight = module._parameters.get(name)
     if weight is None:
         raise ValueError(f"{who}: {module._get_name()} has no parameter {name!r}")
@@ -44,7 +44,7 @@ def _original(who: str, module: Module, name: str) -> Parameter:
 
 
 def _removed(who: str, kind: type[_Reweighted], module: Module, name: str) -> Tensor:
-    """Take the hook away; returns the last weight, detached."""
+    """Remove the hook; returns the last weight, detached."""
     for key, hook in list(module._forward_pre_hooks.items()):
         if isinstance(hook, kind) and hook.name == name:
             weight = hook.weight(module).detach()
@@ -90,7 +90,7 @@ def weight_norm(module: M, name: str = "weight", dim: int | None = 0) -> M:
 
 
 def remove_weight_norm(module: M, name: str = "weight") -> M:
-    """Make an ordinary parameter of the present weight again.
+    """Turn the present weight back into an ordinary parameter.
 
     >>> import kobai
     >>> layer = kobai.nn.utils.weight_norm(kobai.nn.Linear(3, 2))
@@ -155,7 +155,7 @@ def spectral_norm(
 
 
 def remove_spectral_norm(module: M, name: str = "weight") -> M:
-    """Make an ordinary parameter of the present weight again.
+    """Turn the present weight back into an ordinary parameter.
 
     >>> import kobai
     >>> layer = kobai.nn.utils.spectral_norm(kobai.nn.Linear(3, 3))

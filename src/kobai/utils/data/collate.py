@@ -1,7 +1,7 @@
 """From a list of samples to one batch.
 
-In two steps, so that a loader's worker threads never touch a device: :func:`stack` runs in a worker and leaves what is
-not a tensor yet as a NumPy array; :func:`to_tensors`, in the thread that trains, puts it on the default device.
+In two steps, so that a loader's worker threads never touch a device: :func:`stack` runs in a worker and makes NumPy arrays of
+what is not a tensor; :func:`to_tensors`, in the training thread, puts them on the default device.
 """
 
 from __future__ import annotations

@@ -42,15 +42,15 @@ class DataLoader(Generic[T_co]):
         dataset: anything with ``__getitem__`` and ``__len__``, or an :class:`IterableDataset`.
         batch_size: samples in a batch; None gives single samples, converted but not batched.
         shuffle: a new random order every epoch.
-        sampler, batch_sampler: own order of indices, or of lists of indices, instead of ``shuffle``.
+        sampler, batch_sampler: your own order of indices, or of lists of indices, instead of ``shuffle``.
         num_workers: threads that read ahead; 0 reads in the loop itself. Neither the order of the batches nor the random
-            numbers of the program depend on it. Threads share ``dataset``, whose ``__getitem__`` must allow that. Tensors
+            numbers of the program depend on it. Threads share ``dataset``, whose ``__getitem__`` must be thread-safe. Tensors
             that live on a GPU are gathered by the calling thread: nothing needs reading there.
         pin_memory: batches on the CPU come in page-locked memory. Without a GPU: no effect, with a warning.
         drop_last: leave out the last batch if it is shorter.
         timeout: seconds to wait for a worker's batch before a RuntimeError; 0 waits for ever.
         worker_init_fn: called as ``worker_init_fn(worker_id)`` in each worker at its start.
-        generator: source of the shuffle. Default: the default generator, one draw an epoch (see :class:`RandomSampler`).
+        generator: RNG of the shuffle. Default: the default generator, one draw per epoch (see :class:`RandomSampler`).
         prefetch_factor: batches that each worker reads ahead (default 2).
         persistent_workers: keep the threads from one epoch to the next.
 
@@ -175,8 +175,8 @@ class DataLoader(Generic[T_co]):
         return rows.lists(self.batch_sampler)
 
     def _worker_seed(self) -> int:
-        """Seed of the first worker. A stream, which no sampler orders, costs a draw; else the state is only looked at,
-        so that ``num_workers`` changes no random number of the program."""
+        """Seed of the first worker. A stream, which has no sampler, costs one draw; otherwise the state is only copied, so
+        that ``num_workers`` changes no random number of the program."""
         draw = resolve(self.generator).numpy
         if not isinstance(self.dataset, IterableDataset):
             draw = copy.deepcopy(draw)
@@ -184,7 +184,7 @@ class DataLoader(Generic[T_co]):
 
 
 def _in_turn(source: Source) -> Iterator[Any]:
-    """The batches of a source, read when they are asked for."""
+    """The batches of a source, read on demand."""
     read, finish = source.open(), source.finish
     for key in source.keys:
         batch = read(key)
@@ -209,7 +209,7 @@ def _pinning(open_: Callable[[], Read]) -> Callable[[], Read]:
 def _check_order(
     dataset: Any, batch_size: int | None, shuffle: bool | None, sampler: Any, batch_sampler: Any, drop_last: bool
 ) -> None:
-    """Whether the arguments that say which samples make a batch agree, and suit the data set."""
+    """ValueError if the arguments that choose a batch's samples contradict each other, or do not fit the data set."""
     iterable = isinstance(dataset, IterableDataset)
     if iterable and (shuffle or sampler is not None or batch_sampler is not None):
         raise ValueError(

@@ -2,7 +2,7 @@
 
 A :class:`Source` is what one pass over a data set consists of: ``keys``, one for each batch; ``open``, which gives the
 function from key to batch and is called once by every thread that reads; and ``finish``, applied to a batch in the thread
-that trains. Nothing in a Source refers to the loader, which may be dropped while threads still read.
+that trains. A Source never refers to the loader, which may be dropped while threads still read.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Rows:
         self.chosen = [host_indices(indices) for indices in chosen]
 
     def order(self, order: Order) -> Order:
-        """Positions in the tensors, for an order of positions in the outermost Subset."""
+        """Positions in the tensors, from positions in the outermost Subset."""
         for indices in self.chosen:
             order = indices[order.start : order.stop] if isinstance(order, range) else indices[order]
         if not isinstance(order, range):
@@ -111,7 +111,7 @@ class Rows:
         return order
 
     def slices(self, order: Order, size: int, drop_last: bool) -> Source:
-        """Consecutive batches of an epoch's order: the order travels to the device once, each batch is a part of it."""
+        """Consecutive batches of an epoch's order: the order is copied to the device once, and each batch takes a slice."""
         order = self.order(order)
         stop = len(order) - len(order) % size if drop_last else len(order)
         keys = (slice(start, min(start + size, stop)) for start in range(0, stop, size))
@@ -125,7 +125,7 @@ class Rows:
         return self._source(iter(keys), self.gather)
 
     def copy(self, key: slice) -> list[Tensor]:
-        # A copy, and not a view: a batch changed in place must not change the data set.
+        # A copy, not a view: a batch changed in place must not change the data set.
         batch = []
         for array in self.arrays:
             with _beside(array):
@@ -139,11 +139,11 @@ class Rows:
     def _source(self, keys: Iterator[Any], read: Read) -> Source:
         if all(device_of(array) == "cpu" for array in self.arrays):
             return Source(keys, lambda: read)
-        # Work for a device is queued by the thread that trains: another thread's would break into a capture of the step.
+        # The training thread queues work for a device: another thread's work would break into a captured step.
         return Source(keys, lambda: same, read)
 
     def _checked(self, order: Array) -> Array:
-        """``order`` within bounds, which a gather on a device would not check; negative positions count from the end."""
+        """``order`` checked against the bounds, as a gather on a device does not; negative positions count from the end."""
         if order.size and (order.min() < -self.n or order.max() >= self.n):
             wrong = order[(order < -self.n) | (order >= self.n)][0]
             raise IndexError(f"TensorDataset: index {wrong} is out of range for {self.n} samples")
@@ -156,5 +156,5 @@ def _take(array: Array, index: Array) -> Tensor:
 
 
 def _beside(array: Array) -> AbstractContextManager[Any]:
-    """Context in which work on ``array`` runs on its device, which matters only where there are several."""
+    """Context in which work on ``array`` runs on its device; needed only if there are several."""
     return on(device_of(array)) if xp.many_devices else nullcontext()

@@ -1,8 +1,7 @@
 """Samplers: in which order, and in which batches, the samples of a data set are visited.
 
-All draws come from the host stream of a :class:`kobai.Generator`, so that the order is the same on every backend. The
-samplers here also know their whole epoch at once (``_order``), from which a ``DataLoader`` cuts batches without a Python
-loop over samples.
+All draws come from the host stream of a :class:`kobai.Generator`, so the order is the same on every backend. The samplers
+here can give a whole epoch at once (``_order``), from which a ``DataLoader`` cuts batches without a Python loop over samples.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ class _Ordered(Sampler[int]):
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[int]:
-        order = self._order()  # drawn here and not at the first sample: iter() fixes the epoch
+        order = self._order()  # drawn now, not at the first sample: iter() fixes the epoch
         return iter(order if isinstance(order, range) else order.tolist())
 
 

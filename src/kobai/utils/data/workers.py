@@ -1,7 +1,7 @@
 """Worker threads that read batches ahead of the training loop.
 
-Threads, and not processes: reading files, decompressing and NumPy's copies release the interpreter lock, nothing has to be
-pickled, and a data set is shared and not duplicated. Batch k is read by worker k mod N, and taken from it in that order, so
+Threads, not processes: reading files, decompressing and NumPy's copies release the GIL, nothing has to be pickled, and the
+data set is shared instead of copied. Batch k is read by worker k mod N, and taken from it in that order, so
 the order of batches does not depend on timing.
 """
 
@@ -37,7 +37,7 @@ _current = threading.local()
 
 
 def get_worker_info() -> WorkerInfo | None:
-    """The :class:`WorkerInfo` of the loader's worker that calls, None outside of workers.
+    """The :class:`WorkerInfo` of the worker that calls this; None outside workers.
 
     >>> get_worker_info() is None
     True
@@ -55,7 +55,7 @@ class Worker:
     exhausted: bool = False
 
     def close(self) -> None:
-        """Let the thread end after what it is doing at the moment."""
+        """Let the thread end after its present job."""
         self.stop.set()
         self.jobs.put(None)
 
@@ -69,7 +69,7 @@ def _work(info: WorkerInfo, init: Callable[[int], object] | None, worker: Worker
             return
         try:
             if init is not None and not ready:
-                # In here, and again after a failure, so that no error is kept: its traceback will lead to the iterator.
+                # Tried again after a failure: to keep the error would keep the iterator alive, through its traceback.
                 init(info.id)
                 ready = True
             result = job()
@@ -87,7 +87,7 @@ def _work(info: WorkerInfo, init: Callable[[int], object] | None, worker: Worker
 class ThreadedIterator(Iterator[Any]):
     """The batches of a :class:`Source`, read ahead by threads.
 
-    ``depth``: batches in flight for each worker. ``timeout``: seconds to wait for a batch, 0 for ever. The threads end when
+    ``depth``: batches in flight per worker. ``timeout``: seconds to wait for a batch; 0 waits forever. The threads end when
     the iterator is exhausted (unless ``persistent``) or dropped; they never refer to it.
     """
 
@@ -110,11 +110,11 @@ class ThreadedIterator(Iterator[Any]):
             threading.Thread(target=_work, args=(info, init, worker), name=f"kobai-loader-{i}", daemon=True).start()
 
     def start(self, source: Source) -> ThreadedIterator:
-        """Begin an epoch; what is left of the one before is read to its end and dropped."""
+        """Begin an epoch; batches still pending from the last one are read and dropped."""
         while self.pending:
             self._take()
         self.source, self.submitted, self.turn = source, 0, 0
-        # What is set for the thread that asks, such as the device for new tensors, holds for those that read for it.
+        # Settings of the calling thread, such as the device for new tensors, hold for its workers too.
         self.contexts = [copy_context() for _ in self.workers]
         self.readers: list[_Reader] = [_Reader(source.open) for _ in self.workers]
         for worker in self.workers:
@@ -139,7 +139,7 @@ class ThreadedIterator(Iterator[Any]):
         raise StopIteration
 
     def _submit(self) -> None:
-        """Ask the next worker in turn, of those whose stream goes on, for the next batch."""
+        """Ask the next worker whose stream has not ended for the next batch."""
         for _ in self.workers:
             index, self.turn = self.turn, (self.turn + 1) % len(self.workers)
             if not self.workers[index].exhausted:
