@@ -80,7 +80,8 @@ def csv(
         if len(cells) != len(names):
             raise DataError(f"{path}: row {number} has {len(cells)} cells, expected {len(names)}")
     cells_of_label = [(number, cells[column].strip()) for number, cells in rows]
-    absent = None if missing is None else {"", *(text.strip().lower() for text in _texts(missing))}
+    missing = [missing] if isinstance(missing, str) else missing
+    absent = None if missing is None else {"", *(text.strip().lower() for text in missing)}
     classes, labels = _classes(path, cells_of_label, names[column], absent)
     features = tuple(name for i, name in enumerate(names) if i != column)
     values = _features(path, [(number, cells[:column] + cells[column + 1 :]) for number, cells in rows], features)
@@ -96,10 +97,6 @@ def csv(
         features=features if named else (),
         label=names[column] if named else "",
     )
-
-
-def _texts(missing: Iterable[str]) -> Iterable[str]:
-    return [missing] if isinstance(missing, str) else missing
 
 
 def _read(path: Path, delimiter: str | None) -> list[tuple[int, list[str]]]:

@@ -140,8 +140,6 @@ class BatchNorm2d(_BatchNorm):
 class _InstanceNorm(_BatchNorm):
     """As batch normalisation, but mean and variance of every single example."""
 
-    _unbatched: ClassVar[str]
-
     def __init__(
         self,
         num_features: int,
@@ -161,7 +159,8 @@ class _InstanceNorm(_BatchNorm):
         (ndim,) = self._shapes
         alone = input.ndim == ndim - 1
         if input.ndim not in (ndim, ndim - 1) or input.shape[0 if alone else 1] != self.num_features:
-            wanted = f"{self._shapes[ndim]} or {self._unbatched}".format(self.num_features)
+            batch = self._shapes[ndim].format(self.num_features)
+            wanted = f"{batch} or {batch.replace('N, ', '')}"
             raise ValueError(f"{self._get_name()}: expected input {wanted}, got {tuple(input.shape)}")
         y = F.instance_norm(
             input.unsqueeze(0) if alone else input,
@@ -187,7 +186,6 @@ class InstanceNorm1d(_InstanceNorm):
     """
 
     _shapes: ClassVar[dict[int, str]] = {3: "(N, {0}, L)"}
-    _unbatched = "({0}, L)"
 
 
 class InstanceNorm2d(_InstanceNorm):
@@ -199,7 +197,6 @@ class InstanceNorm2d(_InstanceNorm):
     """
 
     _shapes: ClassVar[dict[int, str]] = {4: "(N, {0}, H, W)"}
-    _unbatched = "({0}, H, W)"
 
 
 class InstanceNorm3d(_InstanceNorm):
@@ -211,7 +208,6 @@ class InstanceNorm3d(_InstanceNorm):
     """
 
     _shapes: ClassVar[dict[int, str]] = {5: "(N, {0}, D, H, W)"}
-    _unbatched = "({0}, D, H, W)"
 
 
 class BatchNorm3d(_BatchNorm):

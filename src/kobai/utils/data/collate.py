@@ -17,6 +17,8 @@ from kobai.cuda.backend import pin
 from kobai.ops.joining import stack as stack_tensors
 from kobai.xp import asarray, default_device, device_of
 
+__all__ = ["default_collate", "default_convert"]
+
 KINDS = "biuf"
 """Kinds of dtype that a tensor can have: bool, signed and unsigned integer, float."""
 

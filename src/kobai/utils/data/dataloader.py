@@ -24,6 +24,8 @@ from kobai.utils.data.sampler import (
 from kobai.utils.data.workers import ThreadedIterator
 from kobai.xp import available_backends
 
+__all__ = ["DataLoader"]
+
 T_co = TypeVar("T_co", covariant=True)
 
 # Exact types: a subclass may have its own __iter__.

@@ -12,6 +12,17 @@ from typing import Any, Generic, TypeVar
 from kobai.core.tensor import Tensor
 from kobai.random import Generator, resolve
 
+__all__ = [
+    "ChainDataset",
+    "ConcatDataset",
+    "Dataset",
+    "IterableDataset",
+    "StackDataset",
+    "Subset",
+    "TensorDataset",
+    "random_split",
+]
+
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
 

@@ -19,6 +19,15 @@ from kobai.ops._args import need_flags
 from kobai.random import Generator, resolve
 from kobai.xp import to_host
 
+__all__ = [
+    "BatchSampler",
+    "RandomSampler",
+    "Sampler",
+    "SequentialSampler",
+    "SubsetRandomSampler",
+    "WeightedRandomSampler",
+]
+
 T_co = TypeVar("T_co", covariant=True)
 
 Order = range | np.ndarray[Any, np.dtype[np.int64]]

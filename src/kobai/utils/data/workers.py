@@ -19,6 +19,8 @@ from typing import Any
 
 from kobai.utils.data.fetch import END, Read, Source
 
+__all__ = ["get_worker_info"]
+
 
 @dataclass(frozen=True)
 class WorkerInfo:
