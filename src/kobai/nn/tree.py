@@ -225,21 +225,20 @@ class Tree:
 
     def get_parameter(self, target: str) -> Parameter:
         """The parameter at a dotted path. Raises AttributeError."""
-        found: Parameter = self._get_member("_parameters", "parameter", target)
-        return found
+        return self._get_member("_parameters", target)  # type: ignore[no-any-return]
 
     def get_buffer(self, target: str) -> Tensor:
         """The buffer at a dotted path. Raises AttributeError."""
-        found: Tensor = self._get_member("_buffers", "buffer", target)
-        return found
+        return self._get_member("_buffers", target)  # type: ignore[no-any-return]
 
-    def _get_member(self, table: str, kind: str, target: str) -> Any:
+    def _get_member(self, table: str, target: str) -> Any:
         path, _, name = target.rpartition(".")
         owner = self.get_submodule(path)
         members: dict[str, Any] = getattr(owner, table)
         if members.get(name) is None:
             raise AttributeError(
-                f"{owner._get_name()} has no {kind} `{name}` (of {target!r})." + nearest(name, list(members))
+                f"{owner._get_name()} has no {_TABLES[table][0]} `{name}` (of {target!r})."
+                + nearest(name, list(members))
             )
         return members[name]
 

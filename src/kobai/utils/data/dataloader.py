@@ -198,12 +198,7 @@ def _in_turn(source: Source) -> Iterator[Any]:
 def _pinning(open_: Callable[[], Read]) -> Callable[[], Read]:
     def open_pinned() -> Read:
         read = open_()
-
-        def read_pinned(key: Any) -> Any:
-            batch = read(key)
-            return END if batch is END else to_pinned(batch)
-
-        return read_pinned
+        return lambda key: END if (batch := read(key)) is END else to_pinned(batch)
 
     return open_pinned
 

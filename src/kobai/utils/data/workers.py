@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from kobai.utils.data.fetch import END, Read, Source
@@ -118,7 +118,7 @@ class ThreadedIterator(Iterator[Any]):
         self.source, self.submitted, self.turn = source, 0, 0
         # Settings of the calling thread, such as the device for new tensors, hold for its workers too.
         self.contexts = [copy_context() for _ in self.workers]
-        self.readers: list[_Reader] = [_Reader(source.open) for _ in self.workers]
+        self.readers = [cache(source.open) for _ in self.workers]  # opens once, at its first batch
         for worker in self.workers:
             worker.exhausted = False
         for _ in range(self.depth * len(self.workers)):
@@ -147,7 +147,7 @@ class ThreadedIterator(Iterator[Any]):
             if not self.workers[index].exhausted:
                 key = next(self.source.keys, END)
                 if key is not END:
-                    self.workers[index].jobs.put(partial(self.contexts[index].run, self.readers[index], key))
+                    self.workers[index].jobs.put(partial(self.contexts[index].run, _read, self.readers[index], key))
                     self.pending.append((self.submitted, index))
                     self.submitted += 1
                 return
@@ -162,17 +162,9 @@ class ThreadedIterator(Iterator[Any]):
         return number, index, result
 
 
-class _Reader:
-    """Opens a source at its first batch, in the thread that reads it."""
-
-    def __init__(self, open_: Callable[[], Read]) -> None:
-        self.open = open_
-        self.read: Read | None = None
-
-    def __call__(self, key: Any) -> Any:
-        if self.read is None:
-            self.read = self.open()
-        return self.read(key)
+def _read(opened: Callable[[], Read], key: Any) -> Any:
+    """A batch of a source that is opened here, in the thread that reads it."""
+    return opened()(key)
 
 
 def _close_all(workers: list[Worker]) -> None:
