@@ -25,9 +25,9 @@ GZIP = b"\x1f\x8b"
 
 
 def read_idx(path: str | Path) -> np.ndarray[Any, Any]:
-    """The array in an IDX file, in native byte order; gzip is told by its first bytes, not by the file's name.
+    """The array in an IDX file, in native byte order; gzip is recognised by its first bytes, not by the file's name.
 
-    No more is read, or decompressed, than the shape in its first bytes says.
+    It reads, and decompresses, no more than the shape in the header says.
 
     Raises :class:`~kobai.errors.DataError` for a file that is missing, foreign, truncated or too long.
     """

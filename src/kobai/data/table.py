@@ -45,17 +45,18 @@ def csv(
         label: the column of the class, by its name in the header or by its index (negative ones count from the end).
             Default: the last.
         header: whether the first line names the columns. Default: it does if none of its features is a number.
-        delimiter: default: the one of ``, ; tab |`` of which the first line has most.
+        delimiter: default: whichever of ``, ; tab |`` occurs most often in the first line.
         test: fraction of the rows in the test split, which is stratified and does not depend on ``seed``.
         validation, seed: fraction of the remaining rows held out for validation, and the seed of that draw.
         missing: what stands for "no label", besides an empty cell. Default: ``NaN``, and where the other labels are numbers
             also ``NA``, ``None``, ``null``, ``?`` and ``-``; among labels of text these are classes, and a warning says so.
 
     Labels are integers or any text; the classes are sorted, by number where all are integers. Every feature x becomes
-    (x − μ) / σ, with mean and standard deviation of the *training* rows. Regression is not what this reads: labels with
-    fractions are refused, and classes of which most have one row; whole numbers that look like amounts are warned of.
+    (x − μ) / σ, with mean and standard deviation of the *training* rows. Regression data are not read:
+    fractional labels are an error, and so are classes that mostly have a single row; whole numbers that look like amounts give
+    a warning.
 
-    Raises :class:`~kobai.errors.DataError` with row and column for missing values, NaN, infinities and what is no number.
+    Raises :class:`~kobai.errors.DataError` with row and column for missing values, NaN, infinities and non-numbers.
 
     >>> import tempfile, pathlib
     >>> rows = "".join(f"{i},{i % 7},{'odd' if i % 2 else 'even'}\\n" for i in range(40))

@@ -16,7 +16,7 @@ __all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequen
 
 
 class _Container(Module):
-    """Holds modules or, in its subclass :class:`_OfParameters`, parameters: its members are those of the module itself."""
+    """Its members are its own child modules or, in :class:`_OfParameters`, its own parameters."""
 
     _members: ClassVar[str] = "modules"
 
@@ -121,7 +121,7 @@ class _OrderedModules(_Ordered):
 
 
 class Sequential(_OrderedModules):
-    """Modules applied one after the other: ``y = f_n(... f_2(f_1(x)))``.
+    """Modules applied in sequence: ``y = f_n(... f_2(f_1(x)))``.
 
     Takes the modules as arguments, or one mapping of names to modules.
 

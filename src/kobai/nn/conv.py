@@ -128,7 +128,7 @@ class Conv2d(_Conv):
         in_channels, out_channels: input (N, in_channels, H, W) or (in_channels, H, W), output (N, out_channels, H', W').
         kernel_size, stride, dilation: a number, or one for each dimension.
         padding: a number, one for each dimension, ``"same"`` or ``"valid"``.
-        groups: channels of one group see those of the same group only; both numbers of channels must be divisible.
+        groups: output channels see only the input channels of their own group; both numbers must be divisible by it.
         bias: whether there is one.
         padding_mode: what surrounds the input: ``"zeros"``, ``"reflect"``, ``"replicate"`` or ``"circular"``.
         device, dtype: of the parameters.

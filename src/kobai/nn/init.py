@@ -234,8 +234,8 @@ def variance_scaling_(
 ) -> Tensor:
     """Draw with mean 0 and variance ``scale / n``, where n is the fan that ``mode`` names.
 
-    ``fan_in`` keeps the variance of activations from layer to layer, ``fan_out`` that of gradients, ``fan_avg`` (their mean)
-    is the compromise. ``truncated_normal`` is cut at two standard deviations and widened to have the same variance.
+    ``fan_in`` keeps the variance of activations from layer to layer, ``fan_out`` the variance of gradients; ``fan_avg``
+    (their mean) is a compromise. ``truncated_normal`` is cut at two standard deviations and widened to have the same variance.
 
     >>> import kobai
     >>> g = kobai.Generator().manual_seed(0)

@@ -97,7 +97,7 @@ def _lazy(layer: type[Module], arguments: str, batch: tuple[int, ...]) -> type[M
     """The lazy kind of a layer; ``arguments`` and the shape ``batch`` make the example in its docstring."""
     name = f"Lazy{layer.__name__}"
     size, axis, ranks = _learns(layer)
-    doc = f""":class:`{layer.__name__}` whose ``{size}``, left out of its arguments, is that of the first batch.
+    doc = f""":class:`{layer.__name__}` without the argument ``{size}``: the first batch decides it.
 
     >>> import kobai
     >>> layer = kobai.nn.{name}({arguments})

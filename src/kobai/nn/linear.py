@@ -199,7 +199,7 @@ def _draw(
 
 
 def _size(who: str, what: str, value: Any) -> int:
-    """A layer's size: an integer, not negative."""
+    """A layer's size, which must be a non-negative integer."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{who}: expected {what} to be an integer, got {value!r}")
     if value < 0:
@@ -208,7 +208,7 @@ def _size(who: str, what: str, value: Any) -> int:
 
 
 def _real(who: str, what: str, value: Any) -> Any:
-    """A layer's option: a number, as it is."""
+    """A layer's option, which must be a number."""
     if not hasattr(value, "__float__"):
         raise TypeError(f"{who}: expected {what} to be a number, got {value!r}")
     return value

@@ -201,7 +201,7 @@ class RNN(_Layer):
         bias: whether there are b_ih and b_hh.
         batch_first: sequences are (N, L, ·) instead of (L, N, ·).
         dropout: between the layers, in training.
-        bidirectional: a second network reads backwards; its states are appended to those of the first.
+        bidirectional: a second network reads backwards; its states are concatenated to the first one's.
         device, dtype: of the parameters.
 
     Parameters ``weight_ih_l0`` (hidden, input), ``weight_hh_l0`` (hidden, hidden), ``bias_ih_l0``, ``bias_hh_l0``, and so on
@@ -233,7 +233,7 @@ class RNN(_Layer):
 class LSTM(_Layer):
     """Long short-term memory: i, f, o = σ(W x_t + W' h + b), g = tanh(…), c_t = f ⊙ c + i ⊙ g, h_t = o ⊙ tanh(c_t).
 
-    Arguments as those of :class:`RNN` without ``nonlinearity``; the rows of the weights are i, f, g, o, one after the other,
+    Arguments as those of :class:`RNN` without ``nonlinearity``; the rows of the weights are i, f, g, o, in this order,
     and the state is a pair (h, c). Hochreiter and Schmidhuber, Neural Computation 9, 1997.
 
     >>> import kobai
@@ -250,7 +250,7 @@ class LSTM(_Layer):
 class GRU(_Layer):
     """Gated recurrent unit: r, z = σ(…), n = tanh(W x_t + b + r ⊙ (W' h + b')), h_t = (1 − z) ⊙ n + z ⊙ h.
 
-    Arguments as those of :class:`RNN` without ``nonlinearity``; the rows of the weights are r, z, n, one after the other.
+    Arguments as those of :class:`RNN` without ``nonlinearity``; the rows of the weights are r, z, n, in this order.
     Cho et al., EMNLP 2014, arXiv:1406.1078.
 
     >>> import kobai

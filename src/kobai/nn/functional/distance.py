@@ -32,7 +32,7 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     tensor([1.])
     """
     check_shapes("cosine_similarity", x1, x2)
-    x1, x2 = broadcast_tensors(x1, x2)  # first: a norm is that of the vector compared
+    x1, x2 = broadcast_tensors(x1, x2)  # first, so that each norm is taken over the whole vector
     cosine: Tensor = (normalize(x1, 2.0, dim, eps) * normalize(x2, 2.0, dim, eps)).sum(dim)
     return cosine
 

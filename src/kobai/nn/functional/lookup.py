@@ -1,4 +1,4 @@
-"""Rows of a table by index: ``embedding``, and ``embedding_bag``, which adds up those of one bag."""
+"""Rows of a table by index: ``embedding``, and ``embedding_bag``, which reduces the rows of each bag."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def embedding_bag(
     """Sum or mean of the rows of ``weight`` that each bag of indices names: → (bags, D). An empty bag gives zeros.
 
     Args:
-        input: (bags, n) – or all bags one after the other, (total), with ``offsets`` (bags), where each begins.
+        input: (bags, n), or all bags concatenated, (total), with ``offsets`` (bags), where each begins.
         mode: ``"sum"``, ``"mean"``, or ``"max"`` (for bags of one size only).
         per_sample_weights: shape of ``input``; multiplies the rows, in mode sum only.
         include_last_offset: ``offsets`` has one element more, the end of the last bag.

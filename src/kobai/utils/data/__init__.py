@@ -1,7 +1,15 @@
 """Data sets, samplers and the DataLoader: PyTorch's ``torch.utils.data``."""
 
+from kobai.utils.data import collate, dataloader, dataset, sampler, workers
 from kobai.utils.data.collate import *
 from kobai.utils.data.dataloader import *
 from kobai.utils.data.dataset import *
 from kobai.utils.data.sampler import *
 from kobai.utils.data.workers import *
+
+__all__: list[str] = []
+__all__ += collate.__all__
+__all__ += dataloader.__all__
+__all__ += dataset.__all__
+__all__ += sampler.__all__
+__all__ += workers.__all__

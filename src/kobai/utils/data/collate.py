@@ -37,7 +37,7 @@ def default_collate(batch: Sequence[Any]) -> Any:
 
 
 def default_convert(data: Any) -> Any:
-    """``data`` with its arrays as tensors, everything else as it is: the collation of a loader that does not batch.
+    """``data`` with its arrays as tensors, everything else unchanged: what a loader without batches applies.
 
     A tuple becomes a list, as in PyTorch.
 

@@ -105,7 +105,7 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
 
 
 class ConcatDataset(Dataset[T_co]):
-    """Several map-style data sets one after the other.
+    """Several map-style data sets, concatenated.
 
     >>> both = ConcatDataset(["abc", "de"])
     >>> len(both), both[3], both[-1]
@@ -136,7 +136,7 @@ class ConcatDataset(Dataset[T_co]):
 
 
 class ChainDataset(IterableDataset[T_co]):
-    """Several iterable-style data sets one after the other.
+    """Several iterable-style data sets, concatenated.
 
     >>> class Countdown(IterableDataset):
     ...     def __iter__(self):

@@ -29,7 +29,7 @@ Read = Callable[[Any], Any]
 
 
 def same(batch: Any) -> Any:
-    """The batch as it is: the ``finish`` of a source that has nothing left to do."""
+    """The batch unchanged: the ``finish`` of a source that has nothing left to do."""
     return batch
 
 
@@ -83,7 +83,7 @@ def stream(
 def tensors_of(dataset: object) -> tuple[tuple[Tensor, ...], list[Sequence[int]]] | None:
     """Tensors of a TensorDataset and the index lists of the Subsets around it, the outermost first; else None.
 
-    Subclasses are left out: they may define ``__getitem__`` anew.
+    Not of subclasses, which may override ``__getitem__``.
     """
     chosen: list[Sequence[int]] = []
     while type(dataset) is Subset:
