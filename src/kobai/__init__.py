@@ -21,11 +21,13 @@ from kobai.dtypes import *
 from kobai.dtypes import get_default_dtype, set_default_dtype
 from kobai.linalg.older import *
 
-# A family of operations lists its functions once, in its ``__all__``: a new operation touches one file.
+# A family of operations lists its functions in its ``__all__``: a new operation touches one file. Functions are named here
+# where PyTorch has only some of a family at the top level, the others in nn.functional.
 from kobai.ops.activation import celu, prelu, relu, relu_, selu, threshold
 from kobai.ops.arithmetic import *
 from kobai.ops.broadcast import *
 from kobai.ops.compare import *
+from kobai.ops.conv import *
 from kobai.ops.convert import *
 from kobai.ops.create import *
 from kobai.ops.einsum import *
@@ -38,11 +40,13 @@ from kobai.ops.linear import *
 from kobai.ops.logic import *
 from kobai.ops.parts import *
 from kobai.ops.pointwise import *
+from kobai.ops.pool import adaptive_avg_pool1d, avg_pool1d, max_pool1d, max_pool2d, max_pool3d
 from kobai.ops.products import *
 from kobai.ops.random import *
 from kobai.ops.rarer import *
 from kobai.ops.rearrange import *
 from kobai.ops.reduce import *
+from kobai.ops.resample import pixel_shuffle, pixel_unshuffle
 from kobai.ops.rounding import *
 from kobai.ops.running import *
 from kobai.ops.scatter import *
@@ -60,24 +64,7 @@ from kobai.xp import default_device as get_default_device
 from kobai.xp import use as set_default_device
 
 from kobai import nn, optim, utils  # isort: skip - they use all of the above
-from kobai.nn.functional import (  # isort: skip - torch has these here too
-    adaptive_avg_pool1d,
-    avg_pool1d,
-    bilinear,
-    conv1d,
-    conv2d,
-    conv3d,
-    conv_transpose1d,
-    conv_transpose2d,
-    conv_transpose3d,
-    cosine_similarity,
-    max_pool1d,
-    max_pool2d,
-    max_pool3d,
-    pairwise_distance,
-    pixel_shuffle,
-    pixel_unshuffle,
-)
+from kobai.nn.functional import bilinear, cosine_similarity, pairwise_distance  # isort: skip - torch has these here too
 from kobai.optim import swa_utils as _swa_utils  # isort: skip - kobai.optim.swa_utils
 
 __version__ = "0.1.0"

@@ -22,9 +22,6 @@ class IncompatibleKeys(NamedTuple):
             return "<All keys matched successfully>"
         return f"IncompatibleKeys(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
 
-    def __str__(self) -> str:
-        return repr(self)
-
 
 def load_state(module: Tree, state: Mapping[str, Any], *, strict: bool, assign: bool) -> IncompatibleKeys:
     """See ``Module.load_state_dict``."""
