@@ -9,7 +9,6 @@ Xavier, Kaiming and LeCun initialisers are one mechanism, ``variance_scaling_``,
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from functools import partial
 from typing import Literal, cast
@@ -18,6 +17,7 @@ import numpy as np
 
 from kobai.core.tensor import Tensor
 from kobai.errors import nearest
+from kobai.nn._by_name import read
 from kobai.nn._draws import orthonormal, standard_normal, standard_uniform, truncated_normal, write
 from kobai.random import Generator, resolve
 
@@ -406,7 +406,6 @@ _BY_NAME: dict[str, tuple[Callable[..., Tensor], str]] = {
     "zeros": (lambda t, generator: zeros_(t), ""),
     "ones": (lambda t, generator: ones_(t), ""),
 }
-_SPEC = re.compile(r"\s*([A-Za-z_]\w*)\s*(?:\(([^()]*)\))?\s*")
 
 
 def by_name(spec: str | Initializer) -> Initializer:
@@ -426,22 +425,7 @@ def by_name(spec: str | Initializer) -> Initializer:
     """
     if callable(spec):
         return spec
-    if not isinstance(spec, str):
-        raise TypeError(f"init: expected a name such as 'he' or 'normal(0.01)', got {type(spec).__name__}")
-    match = _SPEC.fullmatch(spec)
-    if match is None:
-        raise ValueError(f"init: expected a name such as 'he' or 'normal(0.01)', got {spec!r}")
-    name, arguments = match[1].lower(), (match[2] or "").strip()
-    if name not in _BY_NAME:
-        raise ValueError(f"init: unknown initialiser {spec!r}.{nearest(name, _BY_NAME)}")
-    fill, takes = _BY_NAME[name]
-    try:
-        numbers = [float(number) for number in arguments.split(",")] if arguments else []
-    except ValueError:
-        raise ValueError(f"init: {name}({takes}) takes numbers, got {spec!r}") from None
-    most = len(takes.split(",")) if takes else 0
-    if not (0 if takes.startswith("[") else most) <= len(numbers) <= most:
-        raise ValueError(f"init: expected {name}({takes}), got {spec!r}")
+    fill, numbers = read(spec, _BY_NAME)
 
     def initialise(tensor: Tensor, generator: Generator | None = None) -> Tensor:
         return fill(tensor, *numbers, generator=generator)
