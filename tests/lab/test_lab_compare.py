@@ -344,7 +344,8 @@ def test_a_run_that_is_not_what_its_name_says_is_not_believed(tmp_path):
         kobai.lab.compare({"lr": [0.1, 1]}, out=tmp_path / "c", jobs=1, **QUICK)
 
 
-def test_processes_find_what_one_finds_and_tell_how_far_they_are():
+def test_processes_find_what_one_finds_and_tell_how_far_they_are(monkeypatch):
+    monkeypatch.setattr("kobai.lab.sweep.watching.POLL", 0.01)
     news = []
     one = kobai.lab.compare({"activation": "relu,tanh"}, jobs=1, **QUICK)
     two = kobai.lab.compare({"activation": "relu,tanh"}, jobs=2, watch=lambda *n: news.append(n), **QUICK)

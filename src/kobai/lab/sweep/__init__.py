@@ -1,1 +1,1 @@
-"""Many runs: ``comparison`` is the product of conditions, ``tuning`` a search; their files, figures and processes."""
+"""Many runs: ``compare`` does all combinations of some settings, ``tune`` searches them; their files and figures."""

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import kobai
-from kobai.core.checksum import read_json, write_json
+from kobai.core.checksum import read_json, to_json, write_json
 from kobai.core.files import Lock, sweep
 from kobai.errors import DataError
 from kobai.lab.sweep import folders
 from kobai.lab.sweep.compare_plan import ComparePlan, plan
 from kobai.lab.sweep.compare_result import Comparison, Condition
-from kobai.lab.sweep.mailbox import Mailbox, mailbox
+from kobai.lab.sweep.watching import watching
 from kobai.lab.training import from_settings, workers
 from kobai.lab.training.curves import Curves
 from kobai.train.settings import Settings
@@ -30,7 +32,7 @@ PLAN, RUNS = "comparison.json", "runs"
 """What a comparison's folder holds beside its results: what is compared, and each finished run."""
 
 Watch = Callable[[tuple[int, int], dict[str, Any], bool], None]
-"""Called with (number of the condition, of the seed), where the run is, and whether it has ended."""
+"""Called with (number of the condition, of the seed), how far the run is, and whether it has ended."""
 
 
 def compare(
@@ -54,7 +56,7 @@ def compare(
         out: a folder for the files: curves, a ranked table, and ``report.html``, see :func:`kobai.lab.report`. What it holds
             of an interrupted comparison is not run again.
         measures: measurements along each run.
-        watch: called with each measurement and at the end of each run.
+        watch: called as runs go on, from another thread, and at the end of each.
         settings: what all conditions share, as options of ``kobai train``. A data set's own recipe is not applied: it would
             hide what is compared.
 
@@ -85,35 +87,40 @@ def perform(
     from_settings.parts(plan.base)  # downloads, and complains, once and here
     names = [name for name, _ in plan.conditions()]
     runs: dict[tuple[int, int], Curves] = {}
-    tasks = []
-    for key, one in _runs(plan):
-        path = None if folder is None else folder / RUNS / _file(key, names[key[0]], one)
-        run = None if path is None else _finished(path, plan, one)
-        if run is None:
-            tasks.append((key, one, plan.measures, path))
-        else:
-            runs[key] = run
-            if watch is not None:
-                watch(key, _news(run), True)
+    told: dict[tuple[int, int], Curves] = {}
 
-    def ended(i: int, run: dict[str, Any]) -> None:
-        key = tasks[i][0]
-        runs[key] = Curves.from_dict(run)
+    def ended(key: tuple[int, int], run: Curves) -> None:
+        runs[key] = run
         if watch is not None:
-            watch(key, _news(runs[key]), True)
+            watch(key, _news(run), True)
 
-    def told(letter: dict[str, Any]) -> None:
-        c, r = letter.pop("key")
-        if watch is not None and (c, r) not in runs and 0 <= c < len(names) and 0 <= r < plan.repeat:
-            watch((c, r), letter, False)
+    def seen(under_way: dict[tuple[int, int], Curves]) -> None:
+        for key, run in under_way.items():
+            if watch is not None and key not in runs and run != told.get(key):
+                told[key] = run
+                watch(key, _news(run), False)
 
-    try:
-        with nullcontext() if folder is None else Lock(folder), mailbox(None if watch is None else told) as box:
-            workers.run_all(_work, [(*task, box) for task in tasks], jobs=jobs, done=ended)
-    finally:
-        comparison = Comparison(plan, tuple(_conditions(plan, runs)))
-        if folder is not None and runs:
-            comparison.save(folder)
+    # A worker that is ended may write once more.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as progress:
+        here = Path(progress)
+        tasks: dict[tuple[int, int], tuple[Any, ...]] = {}
+        for key, one in _runs(plan):
+            path = None if folder is None else folder / RUNS / _file(key, names[key[0]], one)
+            run = None if path is None else _finished(path, plan, one)
+            if run is None:
+                tasks[key] = one, plan.measures, path, None if watch is None else here / f"{key[0]}-{key[1]}.json"
+            else:
+                ended(key, run)
+        keys, lock = list(tasks), nullcontext() if folder is None else Lock(folder)
+        try:
+            with lock, watching(lambda: _under_way(here), None if watch is None else seen):
+                workers.run_all(
+                    _work, list(tasks.values()), jobs=jobs, done=lambda i, run: ended(keys[i], Curves.from_dict(run))
+                )
+        finally:
+            comparison = Comparison(plan, tuple(_conditions(plan, runs)))
+            if folder is not None and runs:
+                comparison.save(folder)
     return comparison
 
 
@@ -146,16 +153,35 @@ def _runs(plan: ComparePlan) -> Iterator[tuple[tuple[int, int], Settings]]:
             yield (c, r), replace(one, seed=plan.base.seed + r)
 
 
-def _work(
-    key: tuple[int, int], settings: Settings, measures: int, path: Path | None, box: Mailbox | None
-) -> dict[str, Any]:
+def _work(settings: Settings, measures: int, path: Path | None, progress: Path | None) -> dict[str, Any]:
     """One run, in whatever process; its file is there as soon as it has ended."""
-    run = from_settings.train(settings, measures, None if box is None else lambda run: box.tell(key, run))
+    run = from_settings.train(settings, measures, None if progress is None else lambda run: _tell(progress, run))
     content = run.as_dict()
     if path is not None:
         entry = {"settings": from_settings.lasting(settings), "measures": measures, "run": content}
         write_json(path, entry)
+    if progress is not None:
+        with suppress(OSError):
+            progress.unlink()
     return content
+
+
+def _tell(progress: Path, run: Curves) -> None:
+    """Write down how far a run is, for :func:`_under_way`; no file is worth waiting for the disk, or failing."""
+    with suppress(OSError):
+        new = progress.with_suffix(".new")
+        new.write_bytes(to_json(run.as_dict()))
+        os.replace(new, progress)
+
+
+def _under_way(folder: Path) -> dict[tuple[int, int], Curves]:
+    """How far the runs are, by the numbers of condition and seed."""
+    found = {}
+    for path in folder.glob("*.json"):
+        condition, seed = map(int, path.stem.split("-"))
+        with suppress(OSError):  # the run has just ended
+            found[condition, seed] = Curves.from_dict(read_json(path))
+    return found
 
 
 def _finished(path: Path, plan: ComparePlan, settings: Settings) -> Curves | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,13 @@ from kobai.lab.sweep import tune_study
 from kobai.lab.sweep.needs_optuna import require
 from kobai.lab.sweep.tune_plan import TunePlan, plan
 from kobai.lab.sweep.tune_result import Search
+from kobai.lab.sweep.watching import watching
 from kobai.lab.training import from_settings, workers
 from kobai.xp import backend
 
 __all__ = ["perform", "read_plan", "tune"]
 
 TRIALS = 30
-
-POLL = 0.5
-"""Seconds between two looks at how far the trials of all processes are."""
 
 Watch = Callable[[Search], None]
 
@@ -98,10 +95,11 @@ def perform(
         opened = tune_study.open_study(folder, plan)
         tune_study.sweep(opened)
         wanted = wanted_in_all(plan, trials, opened)
-        tune_study.want(opened, wanted)
+        if tune_study.wanted(opened) != wanted:  # for whoever goes on
+            opened.set_user_attr("trials", wanted)
         left = wanted - len(tune_study.by_place(opened, plan))
         try:
-            with _watching(opened, plan, watch):
+            with watching(lambda: Search(plan, tune_study.trials(opened, plan)), watch):
                 if left > 0 and (folder is None or min(together, left) == 1):
                     tune_study.work(opened, plan, wanted)
                 elif left > 0:
@@ -129,30 +127,3 @@ def read_plan(folder: str | Path) -> TunePlan:
     if held is None:
         raise DataError(f"{folder}: holds no search to go on with ({tune_study.JOURNAL} is missing)")
     return TunePlan.from_dict(held)
-
-
-class _watching:
-    """Tells ``watch`` of the search as it goes on, in whatever processes; at the end once more."""
-
-    def __init__(self, opened: Any, plan: TunePlan, watch: Watch | None) -> None:
-        self.opened, self.plan, self.watch = opened, plan, watch
-        self.over = threading.Event()
-        self.thread = threading.Thread(target=self._look, daemon=True)
-
-    def __enter__(self) -> None:
-        if self.watch is not None:
-            self.thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        if self.watch is not None:
-            self.over.set()
-            self.thread.join()
-            self.watch(Search(self.plan, tune_study.trials(self.opened, self.plan)))
-
-    def _look(self) -> None:
-        before: Any = None
-        while not self.over.wait(POLL):
-            now = tune_study.trials(self.opened, self.plan)
-            if now != before and self.watch is not None:
-                self.watch(Search(self.plan, now))
-            before = now

@@ -87,12 +87,6 @@ def wanted(study: Any) -> int | None:
     return found
 
 
-def want(study: Any, trials: int) -> None:
-    """Remember how many trials there are to be, for whoever goes on."""
-    if wanted(study) != trials:
-        study.set_user_attr("trials", trials)
-
-
 # --- trials -----------------------------------------------------------------------------------------------------------
 
 
