@@ -40,6 +40,15 @@ class MissingAttribute(AttributeError):
         return f"{type(self.owner).__name__!r} object has no attribute {self.missing!r}{'.' * bool(hint)}{hint}"
 
 
+def check_integer(who: str, name: str, value: object, least: int) -> None:
+    """ValueError unless an argument of ``who`` is an integer of at least ``least``.
+
+    >>> check_integer("fit", "epochs", 3, 0)
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{who}: expected {name} as an integer >= {least}, got {value!r}")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """End of an error message: the known name closest to ``name``; else all of them if they are few.
 

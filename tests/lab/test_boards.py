@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from rich.console import Console
 
@@ -16,14 +18,23 @@ from kobai.train.settings import Settings
 @pytest.fixture(params=[(80, 24), (50, 12), (200, 60)], ids=lambda size: f"{size[0]}x{size[1]}")
 def screen(request, monkeypatch):
     width, height = request.param
-    console = Console(force_terminal=True, width=width, height=height, color_system=None, legacy_windows=False)
+    console = Console(
+        force_terminal=True,
+        width=width,
+        height=height,
+        color_system=None,
+        legacy_windows=False,
+        get_time=lambda: console.now,
+    )
+    console.now = 0.0
     monkeypatch.setattr(boards, "out", console)
+    monkeypatch.setattr(sys.modules["kobai.cli.common"], "out", console)
     return console
 
 
 def lines(console: Console, board: boards.Board) -> list[str]:
     with console.capture() as captured:
-        console.print(board.panel())
+        console.print(board.get_renderable())
     found = captured.get().rstrip("\n").split("\n")
     assert len(found) < console.height
     assert all(len(line) <= console.width for line in found)
@@ -53,12 +64,13 @@ def test_a_comparison_shows_what_runs_and_what_is_best_of_many(screen):
 
 def test_how_long_it_will_take_is_told_once_it_can_be(screen):
     board = boards.CompareBoard(compare_plan.plan(Settings(epochs=10), {"lr": [0.1, 1.0]}), quiet=False)
-    board.began -= 10
-    board.take((0, 0), news(0.5, epoch=5.0), False)
-    assert "some 30 s left" in lines(screen, board)[0]
+    for epoch in (2.5, 5.0):
+        screen.now += 10
+        board.take((0, 0), news(0.5, epoch=epoch), False)
+    assert lines(screen, board)[0].endswith("0:00:20 0:01:00")
     board.take((0, 0), news(0.5, epoch=10.0), True)
     board.take((1, 0), news(0.5, epoch=10.0), True)
-    assert "left" not in lines(screen, board)[0]
+    assert lines(screen, board)[0].endswith("0:00:20 0:00:00")
 
 
 def test_a_search_shows_the_best_and_the_trials_that_run(screen):

@@ -33,7 +33,7 @@ def facts() -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "kobai": kobai.__version__,
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "packages": {name: found for name in PACKAGES if (found := version(name))},
         "blas": blas(),
         "gpus": [cuda.get_device_name(index) for index in range(cuda.device_count())],
     }
@@ -64,7 +64,8 @@ def blas() -> list[str]:
     ]
 
 
-def _version(package: str) -> str:
+def version(package: str) -> str:
+    """The version of an installed package; empty if it is missing."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

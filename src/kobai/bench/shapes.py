@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,14 +19,6 @@ class Shape:
     def description(self, settings: Settings) -> dict[str, Any]:
         """What :func:`kobai.train.models.build` makes the model of ``settings`` from."""
         return job.describe_model(settings, self.inputs, self.classes)
-
-    def layers(self, settings: Settings) -> str:
-        """Widths from input to output.
-
-        >>> Shape((1, 8, 8), 10).layers(Settings(hidden=(100, 50)))
-        '64-100-50-10'
-        """
-        return "-".join(map(str, (math.prod(self.inputs), *settings.hidden, self.classes)))
 
 
 KNOWN = {

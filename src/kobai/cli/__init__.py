@@ -1,10 +1,11 @@
-"""The command line, ``kobai``: it parses, calls :mod:`kobai.train`, and turns errors into one line and an exit code."""
+"""The command line, ``kobai``: one file for each command, and what they share in ``options.py`` and ``common.py``."""
 
 from __future__ import annotations
 
 import io
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from inspect import cleandoc
 from typing import Annotated
 
@@ -41,27 +42,35 @@ def common(
     """Train neural networks on NumPy and, with one flag, on CuPy."""
 
 
-def _add(function: Callable[..., None], epilog: str | None = None, name: str | None = None) -> None:
-    """A command; its help is the function's documentation, each paragraph in a line of its own: the terminal breaks it."""
-    paragraphs = cleandoc(function.__doc__ or "").split("\n\n")
-    app.command(name, help="\n\n".join(" ".join(text.split()) for text in paragraphs), epilog=epilog)(function)
+def _add(function: Callable[..., None], name: str | None = None, defaults: Iterable[str] = ()) -> None:
+    """Make a command of a function; its help is the docstring.
+
+    The terminal breaks each paragraph. Sections (``Examples:`` with a command in each line) come after the options, and before
+    them ``defaults``.
+    """
+    text, *sections = re.split(r"^(.+):\n(?= )", cleandoc(function.__doc__ or ""), flags=re.MULTILINE)
+    titled = dict(zip(sections[::2], (section.strip().splitlines() for section in sections[1::2]), strict=True))
+    shown = {"Defaults": defaults, **titled} if defaults else titled
+    epilog = "\n\n".join(line for title, lines in shown.items() for line in (f"[b]{title}[/b]", *map(str.strip, lines)))
+    help = "\n\n".join(" ".join(paragraph.split()) for paragraph in text.strip().split("\n\n"))
+    app.command(name, help=help, epilog=epilog)(function)
 
 
-_add(train.train, train.EXAMPLES)
-_add(use.evaluate, use.EVALUATE_EXAMPLES)
-_add(use.predict, use.PREDICT_EXAMPLES)
-_add(diagnose.diagnose, diagnose.EXAMPLES)
-_add(compare.compare, compare.EXAMPLES)
-_add(tune.tune, tune.EXAMPLES)
-_add(lab.lab, lab.EXAMPLES)
-_add(bench.bench, bench.EXAMPLES)
-_add(warmup.compile_kernels, warmup.EXAMPLES, name="warmup")
-_add(report.report, report.EXAMPLES)
+_add(train.train, defaults=train.DEFAULTS)
+_add(use.evaluate)
+_add(use.predict)
+_add(diagnose.diagnose)
+_add(compare.compare)
+_add(tune.tune)
+_add(lab.lab)
+_add(bench.bench)
+_add(warmup.compile_kernels, name="warmup")
+_add(report.report)
 _add(info.info)
 
 
 def spelt_out(arguments: list[str]) -> list[str]:
-    """``--resume`` without a value gets the value BARE, which the parser has no notion of.
+    """Give a ``--resume`` without a value the value BARE: the parser knows no option with an optional value.
 
     >>> spelt_out(["train", "--resume", "--out", "x"])
     ['train', '--resume', '?', '--out', 'x']
@@ -77,7 +86,7 @@ def spelt_out(arguments: list[str]) -> list[str]:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the ``kobai`` command. Exit codes: 0, 1 failure, 2 usage, 130 interrupted."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # what its encoding lacks, such as × in ASCII, is no reason to fail
+        if isinstance(stream, io.TextIOWrapper):  # do not fail for a × in ASCII
             stream.reconfigure(errors="backslashreplace")
     try:
         app(spelt_out(sys.argv[1:] if arguments is None else arguments), prog_name="kobai")

@@ -1,17 +1,17 @@
-"""``kobai bench``."""
+"""``kobai bench``: how long a training step takes."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-import time
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.table import Table
 
 from kobai import bench as benches
@@ -20,89 +20,67 @@ from kobai.bench.drawing import duration, round_sum
 from kobai.bench.shapes import shape_of
 from kobai.bench.timing import SWEEPS
 from kobai.cli import options
-from kobai.cli.common import Debug, has, one_line, out, say, warn
+from kobai.cli.common import Bar, has, new_folder, out, say, warn
 from kobai.core.files import write_atomically
 from kobai.core.untrusted import real
 from kobai.errors import BackendError, nearest
+from kobai.train import job
 from kobai.train.settings import SettingsError
 
-BATCH_SIZES = (8, 32, 128, 512, 2048)
-WIDTHS = (32, 128, 512, 2048)
 _option = partial(typer.Option, rich_help_panel="Measurement")
-
-EXAMPLES = """[b]Examples[/b]
-
-kobai bench — the model that kobai train would train, on every backend that is here
-
-kobai bench --data mnist --hidden 100,100,100,100 --optimizer sgd
-
-kobai bench --hidden 512,512 --batch-norm --batch-sizes 64,256,1024 --widths ''
-
-kobai bench --backend numpy --seconds 1 — one backend, measured longer
-
-kobai bench --suite --backend numpy -- --quick — in a clone: operations, layers, optimizers and steps one by one
-
-kobai bench --peers — in a clone: steps and their memory beside PyTorch's and JAX's, as far as these are installed"""
+_of_clone = partial(typer.Option, rich_help_panel="Clone")
 
 
-@options.takes_settings(
-    "data_dir", "download", "validation", "init", "lr", "schedule", "epochs", "patience", "seed", "save_every"
-)
+@options.command(*options.OF_RESULTS, "data_dir", "backend", quiet="Print the names of the files and nothing else.")
 def bench(
     *,
     asked: options.Asked,
     backend: Annotated[
         str | None, _option(help="numpy, cupy, or both with a comma; default: those that can be used.")
     ] = None,
-    batch_sizes: Annotated[str, _option(help="Batch sizes to go through; '' for none.")] = ",".join(
-        map(str, BATCH_SIZES)
-    ),
-    widths: Annotated[str, _option(help="Widths of all hidden layers to go through; '' for none.")] = ",".join(
-        map(str, WIDTHS)
-    ),
+    batch_sizes: Annotated[str, _option(help="Batch sizes to go through; '' for none.")] = "8,32,128,512,2048",
+    widths: Annotated[str, _option(help="Widths of all hidden layers to go through; '' for none.")] = "32,128,512,2048",
     seconds: Annotated[float, _option(help="How long each variant is timed at each point.")] = 0.2,
     folder: Annotated[Path | None, _option("--out", help="Folder of the files; default: runs/bench-<time>.")] = None,
     suite: Annotated[
-        bool,
-        typer.Option(
-            "--suite", help="Run the whole suite in benchmarks/ instead (in a clone).", rich_help_panel="Clone"
-        ),
+        bool, _of_clone("--suite", help="Run the whole suite in benchmarks/ instead (in a clone).")
     ] = False,
     peers: Annotated[
-        bool,
-        typer.Option(
-            "--peers", help="Run benchmarks/peers.py instead: beside PyTorch and JAX.", rich_help_panel="Clone"
-        ),
+        bool, _of_clone("--peers", help="Run benchmarks/peers.py instead: beside PyTorch and JAX.")
     ] = False,
     extra: Annotated[
         list[str] | None,
         typer.Argument(metavar="[-- ARGUMENTS]", help="Handed on by --suite and --peers.", show_default=False),
     ] = None,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print the names of the files and nothing else.")
-    ] = False,
-    debug: Debug = False,
+    quiet: bool,
 ) -> None:
     """Time the training steps of a model, eager and captured, on every backend, over batch sizes and widths.
 
     Writes a table to the screen, and bench.json, bench.png and bench.svg to a folder. The model is the one that kobai train
     with the same options would train, at its own batch size and width too.
+
+    Examples:
+        kobai bench — the model that kobai train would train, on every backend that is here
+        kobai bench --data mnist --hidden 100,100,100,100 --optimizer sgd
+        kobai bench --hidden 512,512 --batch-norm --batch-sizes 64,256,1024 --widths ''
+        kobai bench --backend numpy --seconds 1 — one backend, measured longer
+        kobai bench --suite --backend numpy -- --quick — in a clone: operations, layers, optimizers and steps one by one
+        kobai bench --peers — in a clone: steps and their memory beside PyTorch's and JAX's, as far as these are installed
     """
-    with one_line(debug):
-        if suite or peers:
-            _in_clone(asked, "suite" if suite else "peers")
-        if extra:
-            raise SettingsError(
-                "suite", f"only together with it, or with --peers, is there a use for {' '.join(extra)}"
-            )
-        plan = _plan(asked, _backends(backend), batch_sizes, widths, _positive("seconds", seconds))
-        folder = folder or Path("runs") / time.strftime("bench-%Y%m%d-%H%M%S")
-        folder.mkdir(parents=True, exist_ok=True)
-        facts = benches.facts()  # before the measurement makes the load average its own
-        if not quiet:
-            _introduce(plan, facts)
-        timings = _measure(plan, quiet)
-        _finish(plan, facts, timings, folder, quiet)
+    if suite or peers:
+        _in_clone(asked, "suite" if suite else "peers")
+    if extra:
+        raise SettingsError("suite", f"only together with it, or with --peers, is there a use for {' '.join(extra)}")
+    if not 0 < seconds < 3600:
+        raise SettingsError("seconds", f"expected more than 0 and less than 3600, got {seconds}")
+    plan = _plan(asked, _backends(backend), batch_sizes, widths, seconds)
+    folder = folder or new_folder("bench")
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = benches.facts()  # before the measurement makes the load average its own
+    if not quiet:
+        _introduce(plan, facts)
+    timings = _measure(plan, quiet)
+    _finish(plan, facts, timings, folder, quiet)
 
 
 # --- what is asked for ------------------------------------------------------------------------------------------------
@@ -146,12 +124,6 @@ def _points(name: str, text: str, own: int | None) -> tuple[int, ...]:
     return tuple(sorted({*found, *([own] if own and found else [])}))
 
 
-def _positive(name: str, value: float) -> float:
-    if not 0 < value < 3600:
-        raise SettingsError(name, f"expected more than 0 and less than 3600, got {value}")
-    return value
-
-
 # --- what is shown and written ----------------------------------------------------------------------------------------
 
 
@@ -173,13 +145,17 @@ def _machine(facts: dict[str, Any]) -> str:
 def _model(plan: benches.Plan) -> str:
     s = plan.settings
     extras = [", batch norm"] * s.batch_norm + [f", dropout {s.dropout:g}"] * bool(s.dropout)
-    return f"{plan.shape.layers(s)}, {s.activation}{''.join(extras)}, {s.optimizer}, batches of {s.batch_size}"
+    return f"{_layers(plan)}, {s.activation}{''.join(extras)}, {s.optimizer}, batches of {s.batch_size}"
+
+
+def _layers(plan: benches.Plan) -> str:
+    return job.layers(plan.settings, plan.shape.inputs, plan.shape.classes)
 
 
 def _measure(plan: benches.Plan, quiet: bool) -> list[benches.Timing]:
     columns = (TextColumn("[bold]{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn())
     found: list[benches.Timing] = []
-    with Progress(*columns, console=out, transient=True, disable=quiet or not out.is_terminal) as bar:
+    with Bar(*columns, quiet=quiet) as bar:
         points = list(plan.points())
         task = bar.add_task("timing", total=len(points))
         for (sweep, value, _), timings in zip(points, benches.measure(plan), strict=True):
@@ -192,16 +168,14 @@ def _finish(
     plan: benches.Plan, facts: dict[str, Any], timings: list[benches.Timing], folder: Path, quiet: bool
 ) -> None:
     wins = {sweep: benches.win(timings, sweep) for sweep in SWEEPS}
+    timed = {sweep: found for sweep in SWEEPS if (found := [timing for timing in timings if timing.sweep == sweep])}
     if not quiet:
-        for sweep in SWEEPS:
-            if any(timing.sweep == sweep for timing in timings):
-                _show(plan, [timing for timing in timings if timing.sweep == sweep], sweep)
+        for sweep, found in timed.items():
+            _show(plan, found, sweep)
         for failure in dict.fromkeys(f"{t.backend}, {t.mode}: {t.failure}" for t in timings if t.failure):
             warn(failure)
-        if len(plan.backends) == 2:
-            for sweep, at in wins.items():
-                if any(timing.sweep == sweep for timing in timings):
-                    say(_sentence(sweep, at))
+        for sweep in timed if len(plan.backends) == 2 else ():
+            say(_sentence(sweep, wins[sweep]))
     report = {
         "machine": facts,
         "model": _model(plan),
@@ -210,7 +184,7 @@ def _finish(
         "classes": plan.shape.classes,
         "seconds": plan.seconds,
         "gpu_wins_from": wins if len(plan.backends) == 2 else None,
-        "timings": [timing.as_dict() for timing in timings],
+        "timings": list(map(asdict, timings)),
     }
     files = [folder / "bench.json"]
     write_atomically(files[0], (json.dumps(report, indent=1) + "\n").encode())
@@ -224,17 +198,12 @@ def _finish(
         }
         title = f"{_model(plan).rpartition(', batches')[0]}\n{_machine(facts)}"
         files += benches.picture(timings, title, fixed, folder / "bench")
-    if quiet:
-        for file in files:
-            say(str(file))
-    else:
-        say(f"files in {folder}: {', '.join(file.name for file in files)}")
+    for line in map(str, files) if quiet else [f"files in {folder}: {', '.join(file.name for file in files)}"]:
+        say(line)
 
 
 def _show(plan: benches.Plan, timings: list[benches.Timing], sweep: str) -> None:
-    fixed = (
-        f"batches of {plan.settings.batch_size}" if sweep == "width" else f"layers {plan.shape.layers(plan.settings)}"
-    )
+    fixed = f"batches of {plan.settings.batch_size}" if sweep == "width" else f"layers {_layers(plan)}"
     shown = Table(title=f"\none step by {sweep}, {fixed}", title_justify="left", box=None, header_style="bold")
     shown.add_column(sweep, justify="right")
     shown.add_column("backend")

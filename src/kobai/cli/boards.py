@@ -1,77 +1,57 @@
-"""How far a comparison or a search is: a live board in a terminal, a line for whatever has ended elsewhere."""
+"""How far a comparison or a search is: a live board in a terminal; elsewhere a line for each run that ends."""
 
 from __future__ import annotations
 
+import math
 import threading
-import time
+from collections.abc import Iterable
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.live import Live
-from rich.progress_bar import ProgressBar
+from rich.console import RenderableType
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from kobai.cli.common import out, say
+from kobai.cli.common import Bar, out, say
 from kobai.lab.sweep import compare_plan, tune_plan
 from kobai.lab.sweep.tune_plan import Trial
 from kobai.lab.sweep.tune_result import Search
 from kobai.lab.sweep.values import spelt_out
-from kobai.train.progress import duration
 
 
-class Board:
-    """``with`` it, it is shown; it goes when that is over."""
+class Board(Bar):
+    """A bar of ``total`` runs, called ``what``, above a table of those that run."""
 
-    def __init__(self, quiet: bool) -> None:
-        self.quiet = quiet
-        self.began = time.perf_counter()
-        self.live: Live | None = None
+    def __init__(self, total: int, what: str, quiet: bool) -> None:
+        counted = TextColumn("[bold]{task.fields[ended]} of {task.total} {task.description}")
+        times = TextColumn("[dim]{task.fields[note]}"), TimeElapsedColumn(), TimeRemainingColumn()
+        bar = BarColumn(max(4, _room()))
+        # Runs take their time: the rate is that of all the time, not of the last seconds.
+        super().__init__(counted, bar, *times, quiet=quiet, refresh_per_second=4, speed_estimate_period=math.inf)
+        self.total = total
+        self.in_lines = self.disable and not quiet
+        self.runs = self.add_task(what, total=total, ended=0, note="")
 
-    def __enter__(self) -> None:
-        if not self.quiet and out.is_terminal and not out.is_dumb_terminal:
-            self.live = Live(get_renderable=self.panel, console=out, refresh_per_second=4, transient=True)
-            self.live.start()
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        yield from self.rows()
 
-    def __exit__(self, *_: object) -> None:
-        if self.live is not None:
-            self.live.stop()
-
-    @property
-    def in_lines(self) -> bool:
-        """Whether what has ended is to be told in lines."""
-        return self.live is None and not self.quiet
-
-    def panel(self) -> RenderableType:
-        """What is on the screen now."""
+    def rows(self) -> Iterable[RenderableType]:
+        """What is below the bar."""
         raise NotImplementedError
-
-    def head(self, done: int, total: int, what: str, share: float, note: str = "") -> Table:
-        """The first line: how much is done, and how long the rest will take if it goes on like this."""
-        gone = time.perf_counter() - self.began
-        rest = round(gone / share * (1 - share)) if 0.02 < share < 1 else 0
-        left = f", some {f'{rest} s' if rest < 60 else duration(rest)} left" if rest else ""
-        line = Table.grid(padding=(0, 1))
-        line.add_row(
-            Text(f"{done} of {total} {what}", style="bold"),
-            ProgressBar(total=1.0, completed=share, width=max(4, _room())),
-            Text(f"{note}{duration(gone)}{left}", style="dim"),
-        )
-        return line
 
 
 class CompareBoard(Board):
-    """All conditions as far as the screen has lines, those that run first, with the curve of their accuracy."""
+    """All conditions, or as many as the screen has lines for, those that run first, with the curve of their accuracy."""
 
     def __init__(self, plan: compare_plan.ComparePlan, quiet: bool) -> None:
-        super().__init__(quiet)
         self.names = [name for name, _ in plan.conditions()]
         self.epochs = [settings.epochs for _, settings in plan.conditions()]
         self.repeat = plan.repeat
-        self.total = len(self.names) * plan.repeat
         self.news: dict[tuple[int, int], dict[str, Any]] = {}
         self.ended: set[tuple[int, int]] = set()
         self.lock = threading.Lock()
+        super().__init__(len(self.names) * plan.repeat, "runs", quiet)
 
     def take(self, key: tuple[int, int], news: dict[str, Any], ended: bool) -> None:
         """News of a run; see :func:`kobai.lab.compare`."""
@@ -79,6 +59,8 @@ class CompareBoard(Board):
             self.news[key] = news
             if ended:
                 self.ended.add(key)
+            done = sum(1.0 if k in self.ended else n["epoch"] / self.epochs[k[0]] for k, n in self.news.items())
+        self.update(self.runs, completed=done, ended=len(self.ended))
         if ended and self.in_lines:
             c, r = key
             seed = f", seed {r + 1} of {self.repeat}" if self.repeat > 1 else ""
@@ -87,14 +69,13 @@ class CompareBoard(Board):
             what = accuracy if gone is None else f"diverged at step {gone}"
             say(f"{len(self.ended):>{len(str(self.total))}}/{self.total}  {self.names[c]}{seed}: {what}")
 
-    def panel(self) -> Group:
+    def rows(self) -> Iterable[RenderableType]:
         with self.lock:
             news, ended = dict(self.news), set(self.ended)
-        running = {c for c, r in news if (c, r) not in ended}
-        share = sum(1.0 if k in ended else n["epoch"] / self.epochs[k[0]] for k, n in news.items()) / self.total
-        head = self.head(len(ended), self.total, "runs", share)
         if not news:
-            return Group(head, Text("processes are starting …", style="dim"))
+            yield STARTING
+            return
+        running = {c for c, r in news if (c, r) not in ended}
         table = Table(box=None, header_style="bold")
         table.add_column("condition")  # the one that gives way where there is little room
         for heading in (*["runs"] * (self.repeat > 1), "epoch", "train loss", "accuracy"):
@@ -113,38 +94,32 @@ class CompareBoard(Board):
                 continue
             now = news[c, max(mine, key=lambda r: ((c, r) not in ended, r))]
             loss = f"{now['loss']:.4f}" if now["loss"] < 1000 else f"{now['loss']:.3g}"
-            table.add_row(
-                _cut(self.names[c]),
-                *runs,
-                f"{now['epoch']:.1f}",
-                loss,
-                f"{now['held_accuracy'][-1]:.4f}",
-                sparkline(now["held_accuracy"], _room()),
-                style="bold" if c in running else "",
-            )
+            accuracies = now["held_accuracy"]
+            measured = f"{now['epoch']:.1f}", loss, f"{accuracies[-1]:.4f}", sparkline(accuracies, _room())
+            table.add_row(_cut(self.names[c]), *runs, *measured, style="bold" if c in running else "")
         if len(order) < len(self.names):
             table.caption = f"and {len(self.names) - len(order)} more conditions"
-        return Group(head, table)
+        yield table
 
 
 class TuneBoard(Board):
-    """What is done, what is best, and the trials that run."""
+    """How many trials have ended, which is best, and those that run."""
 
     def __init__(self, plan: tune_plan.TunePlan, wanted: int, quiet: bool) -> None:
-        super().__init__(quiet)
-        self.plan, self.wanted = plan, wanted
+        self.plan = plan
         self.search = Search(plan, ())
-        self.before: int | None = None
         self.told: set[int] = set()
+        super().__init__(wanted, "trials", quiet)
 
     def take(self, search: Search) -> None:
         """The search as it is now; see :func:`kobai.lab.tune`."""
-        self.search = search
-        if self.in_lines:
-            for trial in search.ended:
-                if trial.number not in self.told:
-                    self.told.add(trial.number)
-                    say(self._line(trial))
+        self.search, done = search, len(search.ended)
+        note = f"{len(search.of('pruned'))} pruned" if self.plan.prune else ""
+        self.update(self.runs, completed=done, ended=done, note=note)
+        for trial in search.ended if self.in_lines else ():
+            if trial.number not in self.told:
+                self.told.add(trial.number)
+                say(self._line(trial))
 
     def _line(self, trial: Trial) -> str:
         best = self.search.best
@@ -153,18 +128,14 @@ class TuneBoard(Board):
         state = "pruned at " if trial.state == "pruned" else ""
         return f"trial {trial.number:>3}  {state}{value}  {spelt_out(trial.parameters)}{mark}"
 
-    def panel(self) -> Group:
-        search = self.search
-        done, running, best = search.ended, search.of("running"), search.best
-        note = f"{len(search.of('pruned'))} pruned, " if self.plan.prune else ""
-        lines: list[RenderableType] = [
-            self.head(len(done), self.wanted, "trials", min(1.0, len(done) / self.wanted), note)
-        ]
-        if not done and not running:
-            return Group(*lines, Text("processes are starting …", style="dim"))
+    def rows(self) -> Iterable[RenderableType]:
+        running, best = self.search.of("running"), self.search.best
+        if not self.search.ended and not running:
+            yield STARTING
+            return
         if best is not None:
             said = f"best {self.plan.by} {best.value:.4f}, trial {best.number}: {spelt_out(best.parameters)}"
-            lines.append(_cut(said, "bold"))
+            yield _cut(said, "bold")
         table = Table(box=None, show_header=False, padding=(0, 1))
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True, justify="right")
@@ -175,7 +146,10 @@ class TuneBoard(Board):
             bars = sparkline(curve, _room()) if self.plan.greatest else ""
             now = f"{curve[-1]:.4f}" if curve else ""
             table.add_row(f"trial {trial.number}", now, bars, _cut(spelt_out(trial.parameters)))
-        return Group(*lines, table)
+        yield table
+
+
+STARTING = Text("processes are starting …", style="dim")
 
 
 def _room() -> int:

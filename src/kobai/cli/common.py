@@ -1,4 +1,4 @@
-"""What the commands share: where lines go, how failures end, options of several commands."""
+"""What the commands share: where their lines go, their bars, and how failures end."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import metadata
-from itertools import count
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Any, NoReturn
 
 import typer
+from rich.progress import Progress
 from rich.table import Table
 
 from kobai import xp
+from kobai.bench.machine import version
 from kobai.core.terminal import Terminal
 from kobai.core.untrusted import printable
 from kobai.engine.notices import NOTICE, listening
@@ -38,7 +38,7 @@ def say(line: str) -> None:
 
 
 def say_whole(line: str) -> None:
-    """A line that is to be copied, such as a command: a terminal wraps it, and no newline comes into it."""
+    """A line to copy, such as a command: a terminal may wrap it, but it is not broken."""
     out.print(line, markup=False, soft_wrap=True)
 
 
@@ -53,7 +53,7 @@ def show(table: Table) -> None:
 
 
 def interrupted(done: str, saved: Path, command: str) -> NoReturn:
-    """Say how far it came, and the ``command`` that goes on if there is the file of what was ``saved``; exit code 130."""
+    """Say how far it came, and the ``command`` that goes on if the file ``saved`` exists; exit code 130."""
     if saved.exists():
         warn_whole(f"interrupted {done}; go on with:\n  {command}")
     else:
@@ -62,14 +62,33 @@ def interrupted(done: str, saved: Path, command: str) -> NoReturn:
 
 
 def silent(line: str) -> None:
-    """What is quiet says its lines to."""
+    """Takes the lines of a quiet command."""
+
+
+class Bar(Progress):
+    """A bar that is on the screen while its block runs; it shows nothing if the output is not a terminal."""
+
+    def __init__(self, *columns: Any, quiet: bool, **options: Any) -> None:
+        hidden = quiet or not out.is_terminal or out.is_dumb_terminal
+        super().__init__(*columns, console=out, transient=True, disable=hidden, **options)
+
+    def stop(self) -> None:
+        if not self.disable:  # rich 13 ends a hidden bar with an empty line
+            super().stop()
 
 
 def new_folder(kind: str) -> Path:
-    """A folder that is not there yet: ``runs/<kind>-<time>``."""
-    name = time.strftime(f"{kind}-%Y%m%d-%H%M%S")
-    names = (name if number == 1 else f"{name}-{number}" for number in count(1))
-    return next(folder for name in names if not (folder := Path("runs") / name).exists())
+    """Make the folder ``runs/<kind>-<time>``, with a number after it if another process has just made that one."""
+    name, number = time.strftime(f"{kind}-%Y%m%d-%H%M%S"), 1
+    folder = Path("runs") / name
+    folder.parent.mkdir(exist_ok=True)
+    while True:
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            number += 1
+            folder = folder.with_name(f"{name}-{number}")
 
 
 def warn(line: str) -> None:
@@ -78,7 +97,7 @@ def warn(line: str) -> None:
 
 
 def warn_whole(message: str) -> None:
-    """A warning in the first line; what is below is to be copied: a terminal wraps it, and no newline comes into it."""
+    """A warning in the first line; the lines below are to be copied, so a terminal may wrap them but none is broken."""
     first, *rest = message.splitlines()
     warn(first)
     for line in rest:
@@ -87,9 +106,9 @@ def warn_whole(message: str) -> None:
 
 @contextmanager
 def one_line(debug: bool, tell: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Failures as one line and exit code 1; wrong settings as usage errors, code 2; ``debug`` lets all of them through.
+    """Failures as one line and exit code 1, wrong settings as usage errors with code 2; ``debug`` shows tracebacks.
 
-    ``tell`` is given a line if kernels have to be compiled; by default it is shown where standard error is a terminal.
+    ``tell`` gets a line if kernels have to be compiled; by default it goes to standard error, if that is a terminal.
     """
     tell = tell or (warn if err.is_terminal else lambda line: None)
     told: list[str] = []
@@ -147,19 +166,5 @@ def choose_backend(name: str | None) -> None:
 
 
 def has(package: str) -> bool:
-    try:
-        metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
-
-
-# --- options that several commands share ------------------------------------------------------------------------------
-
-Backend = Annotated[
-    str | None,
-    typer.Option(
-        help="auto, numpy or cupy, or a device such as cuda:1. [dim]Default: $KOBAI_BACKEND, else numpy.[/dim]"
-    ),
-]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")]
+    """Whether a package is installed."""
+    return bool(version(package))

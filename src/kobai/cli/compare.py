@@ -1,4 +1,4 @@
-"""``kobai compare``."""
+"""``kobai compare``: every combination of some settings, ranked."""
 
 from __future__ import annotations
 
@@ -12,21 +12,7 @@ import typer
 
 from kobai.cli import options
 from kobai.cli.boards import CompareBoard
-from kobai.cli.common import (
-    Backend,
-    Debug,
-    choose_backend,
-    has,
-    interrupted,
-    new_folder,
-    one_line,
-    out,
-    results,
-    say,
-    say_whole,
-    show,
-    silent,
-)
+from kobai.cli.common import has, interrupted, new_folder, out, results, say, say_whole, show
 from kobai.cpu.threads import processors
 from kobai.lab.sweep.compare import PLAN, claim, perform, read_plan
 from kobai.lab.sweep.compare_plan import ComparePlan, plan
@@ -41,18 +27,8 @@ _option = partial(typer.Option, rich_help_panel="Comparison")
 SHOWN = 20
 """Places of a ranking that a terminal shows; the file has all of them."""
 
-EXAMPLES = """[b]Examples[/b]
 
-kobai compare --vary init=normal:0.01,xavier,he --vary activation=sigmoid,relu --optimizer sgd --lr 0.1
-
-kobai compare --vary batch_norm=on,off --vary init=normal:1,normal:0.1,normal:0.01 --repeat 3
-
-kobai compare --vary 'hidden=50|100|100,100' --data mnist --data-dir data --epochs 5 — | where values hold commas
-
-kobai compare --resume runs/compare-… — go on with a comparison that was stopped"""
-
-
-@options.takes_settings("save_every")
+@options.command("save_every", quiet="Print the best condition and nothing else.")
 def compare(
     *,
     vary: Annotated[
@@ -75,36 +51,38 @@ def compare(
         str | None, _option(help="Go on with the comparison in this folder; without a value: in the newest in runs/.")
     ] = None,
     asked: options.Asked,
-    backend: Backend = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the best condition and nothing else.")] = False,
-    debug: Debug = False,
+    quiet: bool,
 ) -> None:
     """Train every combination of some settings from the same seeds, and rank them by validation accuracy.
 
     Writes learning curves (PNG and SVG), a ranked table, a report (one HTML file) and all numbers (JSON) to a folder, and each
     run as it ends. Options that are not varied hold for all runs; a data set's own recipe is not applied, for it would hide
     what is compared.
+
+    Examples:
+        kobai compare --vary init=normal:0.01,xavier,he --vary activation=sigmoid,relu --optimizer sgd --lr 0.1
+        kobai compare --vary batch_norm=on,off --vary init=normal:1,normal:0.1,normal:0.01 --repeat 3
+        kobai compare --vary 'hidden=50|100|100,100' --data mnist --data-dir data --epochs 5 — | where values hold commas
+        kobai compare --resume runs/compare-… — go on with a comparison that was stopped
     """
-    with one_line(debug, tell=silent if quiet else None):
-        choose_backend(backend)
-        found, folder = _planned(asked, vary or [], repeat, resume, folder)
-        from_settings.check_jobs(jobs)
-        claim(folder, found)
-        board = CompareBoard(found, quiet)
-        if not quiet:
-            _introduce(found, 1 if backend_name() != "numpy" else min(jobs or processors(), board.total), folder)
-        try:
-            with board:
-                result = perform(found, jobs=jobs, out=folder, watch=board.take)
-        except KeyboardInterrupt:
-            ended = len(board.ended)
-            done = f"after {ended} of {board.total} runs{f', what they found is in {folder}' * (ended > 0)}"
-            interrupted(done, folder / PLAN, f"kobai compare --resume {shlex.quote(str(folder))}")
-        if quiet:
-            best = result.ranking()[0]
-            say(f"{best.name}: {'diverged' if best.diverged else f'validation accuracy {best.accuracy:.4f}'}")
-        else:
-            _tell(result, folder)
+    from_settings.check_jobs(jobs)
+    found, folder = _planned(asked, vary or [], repeat, resume, folder)
+    claim(folder, found)
+    board = CompareBoard(found, quiet)
+    if not quiet:
+        _introduce(found, 1 if backend_name() != "numpy" else min(jobs or processors(), board.total), folder)
+    try:
+        with board:
+            result = perform(found, jobs=jobs, out=folder, watch=board.take)
+    except KeyboardInterrupt:
+        ended = len(board.ended)
+        done = f"after {ended} of {board.total} runs{f', what they found is in {folder}' * (ended > 0)}"
+        interrupted(done, folder / PLAN, f"kobai compare --resume {shlex.quote(str(folder))}")
+    if quiet:
+        best = result.ranking()[0]
+        say(f"{best.name}: {'diverged' if best.diverged else f'validation accuracy {best.accuracy:.4f}'}")
+    else:
+        _tell(result, folder)
 
 
 def _planned(
@@ -113,9 +91,10 @@ def _planned(
     """The comparison to begin, or to go on with, and its folder."""
     if resume is None:
         made = plan(Settings(**asked.values), pairs("vary", vary), repeat, given=asked.given)
+        from_settings.parts(made.base)  # before there is a folder: the data may be missing
         return made, folder or new_folder("compare")
     asked.nothing_beside_resume("repeat")
-    folder = options.resumed(resume, PLAN, "comparison")
+    folder = options.resumed(resume, "comparison", PLAN)
     begun = read_plan(folder)
     times = repeat if asked.has("repeat") else begun.repeat
     return plan(replace(begun.base, **asked.where), begun.vary, times, begun.measures), folder

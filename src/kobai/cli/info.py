@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import platform
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 
 import kobai
 from kobai import cuda, xp
-from kobai.cli.common import Debug, one_line, out, say
+from kobai.bench.machine import version
+from kobai.cli.common import out, say
+from kobai.cli.options import command
 from kobai.cpu import blas, thread_report
 from kobai.engine import dispatch
 from kobai.engine.disk_cache import cache_folder
@@ -34,41 +35,41 @@ PACKAGES = {
 }
 
 
-def info(debug: Debug = False) -> None:
+@command("backend")
+def info() -> None:
     """Backends, devices, engines, threads, versions; what is missing and how to install it."""
-    with one_line(debug):
-        say(f"kobai {kobai.__version__}, Python {platform.python_version()}, {platform.platform()}")
-        _section("Backends")
-        try:
-            default = xp.backend()
-        except BackendError as error:  # what is wrong is what this command is asked
-            default = ""
-            _row("default", f"none: {error}")
-        for name, reason in xp.available_backends().items():
-            mark = " (default)" if name == default else ""
-            _row(name, f"ready{mark}" if not reason else f"not available: {reason.partition(': ')[2]}")
-        _section("Devices")
-        _row("cpu", f"{platform.processor() or platform.machine()}, {os.cpu_count()} logical cores")
-        for index in range(cuda.device_count()):
-            _row(f"cuda:{index}", cuda.get_device_name(index))
-        _section("Engines")
-        for name, what in _engines():
-            _row(name, what)
-        _section("Threads")
-        _row("processors", thread_report.granted())
-        _row("kobai", f"{_count(blas.threads())}: {_products()}")
-        for pool in thread_report.pools():
-            _row(pool["internal_api"], thread_report.describe(pool))
-        for name, value in thread_report.settings().items():
-            _row("environment", f"{name}={value}")
-        for warning in thread_report.warnings():
-            _row("warning", warning, style="yellow")
-        for hint in thread_report.hints():
-            _row("hint", hint, style="yellow")
-        _section("Packages")
-        for package, (extra, purpose) in PACKAGES.items():
-            found = _version(package) or (f"missing: pip install 'kobai[{extra}]'" if extra else "missing")
-            say(f"  {package:<14} {found:<36} {purpose}")
+    say(f"kobai {kobai.__version__}, Python {platform.python_version()}, {platform.platform()}")
+    _section("Backends")
+    try:
+        default = xp.backend()
+    except BackendError as error:  # what is wrong is what this command is asked
+        default = ""
+        _row("default", f"none: {error}")
+    for name, reason in xp.available_backends().items():
+        mark = " (default)" if name == default else ""
+        _row(name, f"ready{mark}" if not reason else f"not available: {reason.partition(': ')[2]}")
+    _section("Devices")
+    _row("cpu", f"{platform.processor() or platform.machine()}, {os.cpu_count()} logical cores")
+    for index in range(cuda.device_count()):
+        _row(f"cuda:{index}", cuda.get_device_name(index))
+    _section("Engines")
+    for name, what in _engines():
+        _row(name, what)
+    _section("Threads")
+    _row("processors", thread_report.granted())
+    _row("kobai", f"{_count(blas.threads())}: {_products()}")
+    for pool in thread_report.pools():
+        _row(pool["internal_api"], thread_report.describe(pool))
+    for name, value in thread_report.settings().items():
+        _row("environment", f"{name}={value}")
+    for warning in thread_report.warnings():
+        _row("warning", warning, style="yellow")
+    for hint in thread_report.hints():
+        _row("hint", hint, style="yellow")
+    _section("Packages")
+    for package, (extra, purpose) in PACKAGES.items():
+        found = version(package) or (f"missing: pip install 'kobai[{extra}]'" if extra else "missing")
+        say(f"  {package:<14} {found:<36} {purpose}")
 
 
 def _section(title: str) -> None:
@@ -94,10 +95,10 @@ def _products() -> str:
 def _engines() -> list[tuple[str, str]]:
     """What runs kernels on the host and on a GPU, and where machine code is kept."""
     ours = "products, " if blas.own() else ""
-    found = [("NumPy", f"{_version('numpy')}: {'small ' * bool(ours)}products, and what has no kernel of its own")]
+    found = [("NumPy", f"{version('numpy')}: {'small ' * bool(ours)}products, and what has no kernel of its own")]
     if dispatch.numba_installed:
         loops = f"{ours}loops over host arrays, compiled at first use (kobai warmup)"
-        found.append(("Numba", f"{_version('numba')}: {loops}"))
+        found.append(("Numba", f"{version('numba')}: {loops}"))
         found += [("", f"{size / 1e6:.1f} MB of machine code in {at}") for at, size in _machine_code().items()]
     else:
         found.append(("Numba", "missing, so that NumPy does it all: pip install 'kobai[cpu]'"))
@@ -116,10 +117,3 @@ def _machine_code() -> dict[Path, int]:
     with suppress(OSError):  # there is no home
         folders.append(cache_folder())
     return {folder: sum(f.stat().st_size for f in folder.rglob("*.nb[ci]")) for folder in folders if folder.is_dir()}
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""

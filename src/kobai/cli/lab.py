@@ -1,4 +1,4 @@
-"""``kobai lab``."""
+"""``kobai lab``: the experiments on why networks train or do not."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
-from kobai.cli.common import Backend, Debug, choose_backend, has, new_folder, one_line, out, say, warn
-from kobai.cli.options import DataDir
+from kobai.cli.common import Bar, has, new_folder, say, warn
+from kobai.cli.options import DataDir, command
 from kobai.errors import nearest
 from kobai.lab.experiments.base import Result, Settings
 from kobai.lab.experiments.register import EXPERIMENTS, find, run
@@ -23,18 +23,10 @@ from kobai.train.settings import SettingsError
 ALL, LIST = "all", "list"
 IMAGES = ("digits", "mnist", "fashion-mnist")
 
-EXAMPLES = """[b]Examples[/b]
 
-kobai lab list — the experiments and what they claim
-
-kobai lab vanishing-gradient
-
-kobai lab all --quick — all of them in small, in three minutes
-
-kobai lab init-compare --data mnist --data-dir data --repeat 3"""
-
-
+@command(quiet="Print the names of the files and nothing else.")
 def lab(
+    *,
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="An experiment, [b]all[/b], or [b]list[/b].", show_default=False)
     ] = LIST,
@@ -51,48 +43,48 @@ def lab(
         ),
     ] = None,
     folder: Annotated[Path | None, typer.Option("--out", help="Folder of the files; default: runs/lab-<time>.")] = None,
-    backend: Backend = None,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print the names of the files and nothing else.")
-    ] = False,
-    debug: Debug = False,
+    backend: str | None,
+    quiet: bool,
+    debug: bool,
 ) -> None:
     """Run an experiment on why networks train or do not: a figure, its numbers, and a finding computed from them.
 
     Writes NAME.png, NAME.svg and NAME.json. The exit code is 1 if a claim is not seen in the numbers.
+
+    Examples:
+        kobai lab list — the experiments and what they claim
+        kobai lab vanishing-gradient
+        kobai lab all --quick — all of them in small, in three minutes
+        kobai lab init-compare --data mnist --data-dir data --repeat 3
     """
-    with one_line(debug):
-        wanted = _wanted(name)
-        if not wanted:
-            _list()
-            return
-        choose_backend(backend)
-        if not has("matplotlib"):  # now, and not after the work
-            _fail("no figure can be drawn, because matplotlib is missing: pip install 'kobai[plot]'")
-        settings = Settings(_data(data), quick, seed, backend, repeat, jobs, data_dir)
-        load(settings.data, quick, seed, data_dir)  # files that are missing are told of before anything runs
-        folder = folder or new_folder("lab")
-        if folder.exists() and not folder.is_dir():
-            raise NotADirectoryError(20, "is a file, and the lab needs a folder", str(folder))
-        failed = []
-        for each in wanted:
-            try:
-                result = _run(each, settings, folder, quiet)
-            except (ImportError, RuntimeError, ValueError, ArithmeticError) as error:
-                if debug:
-                    raise
-                if len(wanted) == 1 and not isinstance(error, ImportError):
-                    raise
-                warn(f"{each}: {error}" if each not in str(error) else str(error))
-                failed.append(each)
+    wanted = _wanted(name)
+    if not wanted:
+        width = max(map(len, EXPERIMENTS))
+        for each in EXPERIMENTS:
+            say(f"{each:<{width}}  {find(each).claim}")
+        return
+    if not has("matplotlib"):  # now, and not after the work
+        raise ImportError("no figure can be drawn, because matplotlib is missing: pip install 'kobai[plot]'")
+    settings = Settings(_data(data), quick, seed, backend, repeat, jobs, data_dir)
+    load(settings.data, quick, seed, data_dir)  # files that are missing are told of before anything runs
+    folder = folder or new_folder("lab")
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(20, "is a file, and the lab needs a folder", str(folder))
+    failed = []
+    for each in wanted:
+        try:
+            if _run(each, settings, folder, quiet).passed:
                 continue
-            if not result.passed:
-                warn(f"{each}: the claim is not seen in these numbers")
-                failed.append(each)
-        if len(wanted) > 1 and not quiet:
-            say(f"{len(wanted) - len(failed)} of {len(wanted)} claims seen; files in {folder}")
-        if failed:
-            raise typer.Exit(1)
+            warn(f"{each}: the claim is not seen in these numbers")
+        except (ImportError, RuntimeError, ValueError, ArithmeticError) as error:
+            if debug or (len(wanted) == 1 and not isinstance(error, ImportError)):
+                raise
+            warn(f"{each}: {error}" if each not in str(error) else str(error))
+        failed.append(each)
+    if len(wanted) > 1 and not quiet:
+        say(f"{len(wanted) - len(failed)} of {len(wanted)} claims seen; files in {folder}")
+    if failed:
+        raise typer.Exit(1)
 
 
 def _wanted(name: str) -> list[str]:
@@ -116,12 +108,6 @@ def _data(name: str) -> str:
     return key
 
 
-def _list() -> None:
-    width = max(map(len, EXPERIMENTS))
-    for name in EXPERIMENTS:
-        say(f"{name:<{width}}  {find(name).claim}")
-
-
 def _run(name: str, settings: Settings, folder: Path, quiet: bool) -> Result:
     began = time.perf_counter()
     with _progress(name, settings, quiet) as shown:
@@ -141,15 +127,10 @@ def _run(name: str, settings: Settings, folder: Path, quiet: bool) -> Result:
 def _progress(name: str, settings: Settings, quiet: bool) -> Iterator[Settings]:
     """The settings with a bar that moves as runs end; no bar where the output is no terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=out, transient=True, disable=quiet or not out.is_terminal) as bar:
+    with Bar(*columns, quiet=quiet) as bar:
         task = bar.add_task(name, total=None)
 
         def done(ended: int, total: int, last: str) -> None:
             bar.update(task, completed=ended, total=total, description=f"{name}: {last}")
 
         yield replace(settings, done=done)
-
-
-def _fail(line: str) -> None:
-    warn(line)
-    raise typer.Exit(1)

@@ -1,4 +1,7 @@
-"""Options for settings: made from the fields of :class:`~kobai.train.settings.Settings`, the same for every command."""
+"""The frame of every command: its options, the backend, and how failures end.
+
+Options for settings are made from the fields of :class:`~kobai.train.settings.Settings`, the same for every command.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,27 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from kobai.cli.common import choose_backend, one_line, silent
 from kobai.errors import DataError
-from kobai.train.settings import Settings, SettingsError, recipe
+from kobai.train.recipes import recipe
+from kobai.train.settings import Settings, SettingsError
 
 RESUME_FREE = ("data_dir", "download", "jobs", "backend", "quiet", "debug")
-"""Options that say where and how something is done, and not what."""
+"""Options that say where and how something is done, but not what."""
 
 OF_RESULTS = ("download", "validation", "init", "lr", "schedule", "epochs", "patience", "seed", "save_every")
-"""Settings on which the time of a step, and what is compiled for it, do not depend."""
+"""Settings that do not change how long a step takes, or what is compiled for it."""
 
 BARE = "?"
-"""What a ``--resume`` without a path is given."""
+"""The value of a ``--resume`` without a path."""
+
+BACKEND = Annotated[
+    str | None,
+    typer.Option(
+        help="auto, numpy or cupy, or a device such as cuda:1. [dim]Default: $KOBAI_BACKEND, else numpy.[/dim]"
+    ),
+]
+DEBUG = Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")]
 
 FIELDS = {field.name: field for field in fields(Settings)}
 TYPES = get_type_hints(Settings)
@@ -38,18 +51,21 @@ DataDir = Annotated[str | None, option_of("data_dir")]
 """Of commands that take no other settings."""
 
 
+def keyword(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    """A parameter of a command, which has keyword-only ones."""
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
 def parameter_of(name: str) -> inspect.Parameter:
     """A setting as a parameter of a command; sizes are text, see :func:`sizes`."""
     kind, default = TYPES[name], FIELDS[name].default
     if isinstance(default, tuple):
         kind, default = str, ",".join(map(str, default))
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option_of(name)]
-    )
+    return keyword(name, Annotated[kind, option_of(name)], default)
 
 
 class Asked:
-    """The settings of a command line; of a command's parameters the one that :func:`takes_settings` looks for."""
+    """The settings of a command line."""
 
     def __init__(self, ctx: typer.Context) -> None:
         self.ctx = ctx
@@ -62,16 +78,16 @@ class Asked:
 
     @property
     def given(self) -> dict[str, Any]:
-        """Those of them that came from the command line or the file, and are not our defaults."""
+        """Those that came from the command line or the file; the others have our defaults."""
         return {name: value for name, value in self.values.items() if self.has(name)}
 
     @property
     def where(self) -> dict[str, Any]:
-        """Those of the given that say where the data are, and not what they are."""
+        """Those given that say where the data are, but not what they are."""
         return {name: value for name, value in self.given.items() if name in ("data_dir", "download")}
 
     def has(self, name: str) -> bool:
-        """Whether an option came from the command line or the file, and is not our default."""
+        """Whether an option came from the command line or the file; if not, it has our default."""
         source = self.ctx.get_parameter_source(name)
         return source is not None and source.name != "DEFAULT"
 
@@ -88,28 +104,43 @@ class Asked:
                 raise SettingsError(option, "has no place beside --resume, which takes everything from the folder")
 
 
-def takes_settings(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command an option for each setting but those ``left_out``, in the place of its parameter ``asked``.
+def command(
+    *left_out: str, quiet: str = "", tell: Callable[[str], None] | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a command of a function that has keyword-only parameters.
 
-    All parameters of the command are keyword-only. One that is a setting of those ``left_out`` is among ``asked.values`` too.
+    Its parameter ``asked`` becomes an option for each setting that is not ``left_out``. ``--backend`` (which may be left out
+    too), ``--quiet`` (with the help ``quiet``) and ``--debug`` come last, and the function takes those it wants by name.
+    What it raises ends in one line, see :func:`~kobai.cli.common.one_line`; unless it is quiet, ``tell`` is handed on there.
     """
-    generated = [parameter_of(name) for name in FIELDS if name not in left_out]
+    settings = [parameter_of(name) for name in FIELDS if name not in left_out]
+    ends = [keyword("backend", BACKEND, None)] * ("backend" not in left_out)
+    if quiet:
+        ends.append(keyword("quiet", Annotated[bool, typer.Option("--quiet", "-q", help=quiet)], False))
+    ends.append(keyword("debug", DEBUG, False))
+    last = [parameter.name for parameter in ends]
 
-    def generate(function: Callable[..., None]) -> Callable[..., None]:
+    def frame(function: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(function, eval_str=True)
-        parameters = [inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
+        parameters = [keyword("ctx", typer.Context)]
         for parameter in own.parameters.values():
-            parameters += generated if parameter.name == "asked" else [parameter]
+            if parameter.name not in last:
+                parameters += settings if parameter.name == "asked" else [parameter]
+        parameters += ends
 
         @functools.wraps(function)
-        def command(*, ctx: typer.Context, **values: Any) -> None:
-            function(asked=Asked(ctx), **{name: value for name, value in values.items() if name in own.parameters})
+        def framed(*, ctx: typer.Context, **values: Any) -> None:
+            with one_line(values["debug"], silent if values.get("quiet") else tell):
+                if "backend" in last:
+                    choose_backend(values["backend"])
+                values["asked"] = Asked(ctx)
+                function(**{name: values[name] for name in own.parameters})
 
-        command.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
-        command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        return command
+        framed.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+        framed.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return framed
 
-    return generate
+    return frame
 
 
 def sizes(name: str, text: str) -> tuple[int, ...]:
@@ -126,11 +157,11 @@ def sizes(name: str, text: str) -> tuple[int, ...]:
         ) from None
 
 
-def resumed(resume: str, mark: str, what: str) -> Path:
-    """The folder that ``--resume`` means: without a value the newest in ``runs/`` that holds the file ``mark``."""
+def resumed(resume: str, what: str, *marks: str) -> Path:
+    """The path that ``--resume`` names; without a value the newest folder in ``runs/`` that holds one of ``marks``."""
     if resume != BARE:
         return Path(resume).expanduser()
-    found = list(Path("runs").glob(f"*/{mark}"))
+    found = [path for mark in marks for path in Path("runs").glob(f"*/{mark}")]
     if not found:
-        raise DataError(f"runs: no {what} to go on with in this folder")
+        raise DataError(f"runs: no {what} to resume in this folder")
     return max(found, key=lambda path: path.stat().st_mtime).parent

@@ -7,20 +7,14 @@ from typing import Annotated
 
 import typer
 
-from kobai.cli.common import Backend, Debug, choose_backend, one_line, say, warn
-from kobai.cli.options import DataDir
+from kobai.cli.common import say, warn
+from kobai.cli.options import DataDir, command
 from kobai.lab.reports.reporting import report as write_report
 
-EXAMPLES = """[b]Examples[/b]
 
-kobai report runs/digits-mlp-… — the story of a run, in report.html beside its checkpoints
-
-kobai report runs/compare-… --out comparison.html — what kobai compare left in a folder, and likewise kobai tune
-
-kobai report lab — the experiments that kobai lab left in a folder"""
-
-
+@command()
 def report(
+    *,
     folder: Annotated[
         Path,
         typer.Argument(
@@ -33,14 +27,15 @@ def report(
         Path | None, typer.Option(help="HTML file to write; default: report.html in the folder.", show_default=False)
     ] = None,
     data_dir: DataDir = None,
-    backend: Backend = None,
-    debug: Debug = False,
 ) -> None:
     """Tell the story of a run, a comparison or a search in one HTML file, which needs no network; prints its path.
 
     Of a run: data, model, learning curves, activations through the depth, gradient flow, findings and cures, mistakes,
     environment. kobai compare and kobai tune write theirs by themselves.
+
+    Examples:
+        kobai report runs/digits-mlp-… — the story of a run, in report.html beside its checkpoints
+        kobai report runs/compare-… --out comparison.html — what kobai compare left in a folder, and likewise kobai tune
+        kobai report lab — the experiments that kobai lab left in a folder
     """
-    with one_line(debug):
-        choose_backend(backend)
-        say(str(write_report(folder, out, data_dir=data_dir, say=warn, tell=warn)))
+    say(str(write_report(folder, out, data_dir=data_dir, say=warn, tell=warn)))

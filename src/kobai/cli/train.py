@@ -1,8 +1,9 @@
-"""``kobai train``."""
+"""``kobai train``: a run on real data, with its files in a folder."""
 
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -10,14 +11,15 @@ import numpy as np
 import typer
 
 from kobai.cli import options
-from kobai.cli.common import Backend, Debug, choose_backend, has, one_line, out, say, silent, warn, warn_whole
+from kobai.cli.common import has, new_folder, out, say, silent, warn, warn_whole
 from kobai.core.untrusted import real
 from kobai.cpu import thread_report
 from kobai.errors import CheckpointError, DataError
 from kobai.lab import Doctor
 from kobai.train import checkpoint, job
 from kobai.train.progress import Progress
-from kobai.train.settings import RECIPES, Settings, SettingsError, flags, read_toml
+from kobai.train.recipes import RECIPES
+from kobai.train.settings import Settings, SettingsError, flags, read_toml
 from kobai.utils.data import TensorDataset
 from kobai.xp import to_host
 
@@ -36,95 +38,75 @@ def _config(ctx: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
-Config = Annotated[
-    Path | None,
-    typer.Option(help="TOML file with any of these options.", callback=_config, is_eager=True, rich_help_panel="Run"),
-]
+_option = partial(typer.Option, rich_help_panel="Run")
 
-EXAMPLES = f"""[b]Defaults[/b]
+Config = Annotated[Path | None, _option(help="TOML file with any of these options.", callback=_config, is_eager=True)]
 
-Some data sets bring defaults of their own, for what is not given:
-
-{chr(10).join(f"{name}: {flags(values)}{chr(10)}" for name, values in RECIPES.items())}
-
-[b]Examples[/b]
-
-kobai train — the embedded digits, to more than 97 %
-
-kobai train --data mnist --data-dir data --epochs 5 — MNIST from a folder
-
-kobai train --data table.csv --label species --hidden 32 — a table
-
-kobai train --optimizer sgd --lr 0.1 --momentum 0.9 --schedule cosine --epochs 40
-
-kobai train --doctor --hidden 50,50,50,50 --init "normal(0.01)" --no-batch-norm — warned of what hinders it, with a cure
-
-kobai train --config settings.toml --seed 1 — any option from a file; the command line wins
-
-kobai train --resume runs/digits-mlp-… — go on with a run that was stopped"""
+DEFAULTS = ["Some data sets bring defaults of their own, for what is not given:"]
+DEFAULTS += [f"{name}: {flags(values)}" for name, values in RECIPES.items()]
 
 
-@options.takes_settings("save_every")
+@options.command("save_every", quiet="Print the test accuracy and nothing else.", tell=say)
 def train(
     *,
     asked: options.Asked,
     folder: Annotated[
-        Path | None,
-        typer.Option("--out", help="Folder of the run; default: runs/<data>-<model>-<time>.", rich_help_panel="Run"),
+        Path | None, _option("--out", help="Folder of the run; default: runs/<data>-<model>-<time>.")
     ] = None,
     resume: Annotated[
         str | None,
-        typer.Option(
+        _option(
             help="Go on with the run in this folder, or from this checkpoint. Without a value: the run in --out if there "
-            "is one, or else the newest in runs/.",
-            rich_help_panel="Run",
+            "is one, or else the newest in runs/."
         ),
     ] = None,
     save_every: Annotated[int, options.option_of("save_every")] = Settings.save_every,
     doctor: Annotated[
-        bool,
-        typer.Option(
-            "--doctor", help="Look at a step now and then, and warn of what hinders training.", rich_help_panel="Run"
-        ),
+        bool, _option("--doctor", help="Look at a step now and then, and warn of what hinders training.")
     ] = False,
     config: Config = None,
-    backend: Backend = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the test accuracy and nothing else.")] = False,
-    debug: Debug = False,
+    quiet: bool,
 ) -> None:
     """Train a network on real data, with checkpoints, a history and a learning curve in a folder.
 
     The last line printed is the accuracy on the test split, which nothing else has looked at.
+
+    Examples:
+        kobai train — the embedded digits, to more than 97 %
+        kobai train --data mnist --data-dir data --epochs 5 — MNIST from a folder
+        kobai train --data table.csv --label species --hidden 32 — a table
+        kobai train --optimizer sgd --lr 0.1 --momentum 0.9 --schedule cosine --epochs 40
+        kobai train --doctor --hidden 50,50,50,50 --init "normal(0.01)" --no-batch-norm — warned of what hinders it, with a cure
+        kobai train --config settings.toml --seed 1 — any option from a file; the command line wins
+        kobai train --resume runs/digits-mlp-… — go on with a run that was stopped
     """
-    with one_line(debug, tell=silent if quiet else say):
-        if doctor and quiet:
-            raise SettingsError("doctor", "warns of what it finds, and --quiet allows no warnings; leave one out")
-        settings, source, folder = _planned(asked, resume, folder)
-        choose_backend(backend)
-        for warning in () if quiet else thread_report.warnings():
-            warn(warning)
-        if folder is not None:
-            _check_free(folder, source)
-        splits = job.load_data(settings)
-        folder = folder or job.new_folder(settings)
-        drawable = has("matplotlib")
-        try:
-            result = job.train(
-                settings,
-                splits,
-                folder,
-                resume=source,
-                say=silent if quiet else say,
-                callbacks=(Progress(out, quiet=quiet), *[Doctor(say=warn_whole)] * doctor),
-                curve=drawable,
-            )
-        except KeyboardInterrupt:
-            again = f"kobai train --resume {shlex.quote(str(folder))}"
-            warn(f"interrupted; {f'go on with: {again}' if job.holds_run(folder) else 'nothing is saved'}")
-            raise typer.Exit(130) from None
-        if not quiet:
-            _tell(result, splits.test, folder, drawable)
-        say(f"test accuracy {result['accuracy']:.4f}")
+    if doctor and quiet:
+        raise SettingsError("doctor", "warns of what it finds, and --quiet allows no warnings; leave one out")
+    settings, source, folder = _planned(asked, resume, folder)
+    for warning in () if quiet else thread_report.warnings():
+        warn(warning)
+    if folder is not None:
+        _check_free(folder, source)
+    splits = job.load_data(settings)
+    folder = folder or new_folder(job.name_of(settings))
+    drawable = has("matplotlib")
+    try:
+        result = job.train(
+            settings,
+            splits,
+            folder,
+            resume=source,
+            say=silent if quiet else say,
+            callbacks=(Progress(out, quiet=quiet), *[Doctor(say=warn_whole)] * doctor),
+            curve=drawable,
+        )
+    except KeyboardInterrupt:
+        again = f"kobai train --resume {shlex.quote(str(folder))}"
+        warn(f"interrupted; {f'go on with: {again}' if job.holds_run(folder) else 'nothing is saved'}")
+        raise typer.Exit(130) from None
+    if not quiet:
+        _tell(result, splits.test, folder, drawable)
+    say(f"test accuracy {result['accuracy']:.4f}")
 
 
 def _planned(
@@ -162,18 +144,12 @@ def _resumed_from(resume: str | None, folder: Path | None) -> Path | None:
     """The folder or file to resume from; None for a new run."""
     if resume is None:
         return None
-    if resume != options.BARE:
-        path = Path(resume).expanduser()
-        if not path.exists():
-            raise CheckpointError(f"{path}: no such file or folder to resume from")
-        return path
-    if folder is not None:
+    if resume == options.BARE and folder is not None:
         return folder if job.holds_run(folder) else None  # so that one command line both begins and goes on
-    marks = (checkpoint.LAST, checkpoint.PREVIOUS, job.CONFIG)
-    runs = [path for name in marks for path in Path("runs").glob(f"*/{name}")]
-    if not runs:
-        raise CheckpointError("runs: no run to resume in this folder")
-    return max(runs, key=lambda path: path.stat().st_mtime).parent
+    path = options.resumed(resume, "run", checkpoint.LAST, checkpoint.PREVIOUS, job.CONFIG)
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such file or folder to resume from")
+    return path
 
 
 def _check_free(folder: Path, source: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""``kobai tune``."""
+"""``kobai tune``: a search for the best settings."""
 
 from __future__ import annotations
 
@@ -12,21 +12,7 @@ import typer
 
 from kobai.cli import options
 from kobai.cli.boards import TuneBoard
-from kobai.cli.common import (
-    Backend,
-    Debug,
-    choose_backend,
-    has,
-    interrupted,
-    new_folder,
-    one_line,
-    out,
-    results,
-    say,
-    say_whole,
-    show,
-    silent,
-)
+from kobai.cli.common import has, interrupted, new_folder, out, results, say, say_whole, show, silent
 from kobai.errors import DataError
 from kobai.lab.reports.axes import whole_percent
 from kobai.lab.sweep import tune_study
@@ -42,20 +28,8 @@ from kobai.xp import backend as backend_name
 
 _option = partial(typer.Option, rich_help_panel="Search")
 
-EXAMPLES = """[b]Examples[/b]
 
-kobai tune --space lr=1e-4..1e-1:log --space weight_decay=1e-8..1e-4:log
-
-kobai tune --space 'hidden=50|100|100,100' --space dropout=0..0.5 --space batch_norm=on,off --trials 60 --test
-
-kobai tune --method grid --space lr=1e-3..1e-1:log:5 --space batch_size=32,64,128 — 5 × 3 trials
-
-kobai tune --resume runs/tune-… --trials 100 — go on; on a second machine too, beside the first
-
-kobai tune --resume runs/tune-… --test — train with the best settings and look at the test split, once"""
-
-
-@options.takes_settings("save_every")
+@options.command("save_every", quiet="Print the best settings and nothing else.")
 def tune(
     *,
     space: Annotated[
@@ -94,30 +68,33 @@ def tune(
         str | None, _option(help="Go on with the search in this folder; without a value: in the newest in runs/.")
     ] = None,
     asked: options.Asked,
-    backend: Backend = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the best settings and nothing else.")] = False,
-    debug: Debug = False,
+    quiet: bool,
 ) -> None:
     """Search settings for the best score on the validation split: Bayesian, random or grid, by Optuna.
 
     The study is kept on the disk: an interrupted search goes on, and several processes or machines may work on one. Beside it
     are figures, a report (one HTML file) and all numbers (JSON). No trial sees the test split. Options that are not searched
     hold for all trials; a data set's own recipe is not applied.
+
+    Examples:
+        kobai tune --space lr=1e-4..1e-1:log --space weight_decay=1e-8..1e-4:log
+        kobai tune --space 'hidden=50|100|100,100' --space dropout=0..0.5 --space batch_norm=on,off --trials 60 --test
+        kobai tune --method grid --space lr=1e-3..1e-1:log:5 --space batch_size=32,64,128 — 5 × 3 trials
+        kobai tune --resume runs/tune-… --trials 100 — go on; on a second machine too, beside the first
+        kobai tune --resume runs/tune-… --test — train with the best settings and look at the test split, once
     """
-    with one_line(debug, tell=silent if quiet else None):
-        require()
-        choose_backend(backend)
-        if resume is None:
-            made = plan(Settings(**asked.values), pairs("space", space or []), method, prune, by, given=asked.given)
-            wanted = wanted_in_all(made, trials)
-            folder = folder or new_folder("tune")
-        else:
-            made, wanted, folder = _begun(asked, resume, trials)
-        from_settings.check_jobs(jobs)
-        tune_study.check_folder(folder, made)
-        if not quiet:
-            _introduce(made, wanted, folder)
-        _search(made, wanted, jobs, folder, test, quiet)
+    require()
+    from_settings.check_jobs(jobs)
+    if resume is None:
+        made = plan(Settings(**asked.values), pairs("space", space or []), method, prune, by, given=asked.given)
+        wanted = wanted_in_all(made, trials)
+        folder = folder or new_folder("tune")
+    else:
+        made, wanted, folder = _begun(asked, resume, trials)
+    tune_study.check_folder(folder, made)
+    if not quiet:
+        _introduce(made, wanted, folder)
+    _search(made, wanted, jobs, folder, test, quiet)
 
 
 def _search(made: TunePlan, wanted: int, jobs: int | None, folder: Path, test: bool, quiet: bool) -> None:
@@ -150,7 +127,7 @@ def _search(made: TunePlan, wanted: int, jobs: int | None, folder: Path, test: b
 def _begun(asked: options.Asked, resume: str, trials: int | None) -> tuple[TunePlan, int, Path]:
     """The search to go on with, its trials in all, and its folder."""
     asked.nothing_beside_resume("trials", "test")
-    folder = options.resumed(resume, tune_study.JOURNAL, "search")
+    folder = options.resumed(resume, "search", tune_study.JOURNAL)
     made = read_plan(folder)
     made = replace(made, base=replace(made.base, **asked.where))
     held = tune_study.open_study(folder, made)

@@ -5,43 +5,35 @@ from __future__ import annotations
 import csv
 import io
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from kobai.cli.common import Backend, Debug, choose_backend, one_line, out, say, warn
-from kobai.cli.options import DataDir
+from kobai.cli.common import out, say, warn
+from kobai.cli.options import DataDir, command
 from kobai.core.files import write_atomically
 from kobai.errors import nearest
 from kobai.train import inference, job
 from kobai.train.settings import SettingsError
 
-Trained = Annotated[
-    Path,
-    typer.Argument(
-        metavar="CHECKPOINT", help="A checkpoint, or the folder of a run (its best one).", show_default=False
-    ),
-]
+_option = partial(typer.Option, rich_help_panel="Data")
+_RUN = "A checkpoint, or the folder of a run (its best one)."
+
+Trained = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help=_RUN, show_default=False)]
 OtherData = Annotated[
-    str | None,
-    typer.Option(
-        help="A CSV file or a data set by name; default: what the model was trained on.", rich_help_panel="Data"
-    ),
+    str | None, _option(help="A CSV file or a data set by name; default: what the model was trained on.")
 ]
-Split = Annotated[
-    str | None,
-    typer.Option(help="train, validation or test; default: test, or all rows of a CSV file.", rich_help_panel="Data"),
-]
+Split = Annotated[str | None, _option(help="train, validation or test; default: test, or all rows of a CSV file.")]
 
 
 def _asked(
-    trained: Path, data: str | None, data_dir: str | None, split: str | None, backend: str | None
+    trained: Path, data: str | None, data_dir: str | None, split: str | None
 ) -> tuple[job.Restored, inference.Questions]:
     if split is not None and split not in inference.SPLITS:
         raise SettingsError("split", f"{split!r}: no split is called so.{nearest(split, inference.SPLITS)}")
-    choose_backend(backend)
     restored = job.restore(trained.expanduser(), warn)
     asked = inference.questions(restored, data, data_dir, split)
     for note in asked.notes:
@@ -49,32 +41,22 @@ def _asked(
     return restored, asked
 
 
-EVALUATE_EXAMPLES = """[b]Examples[/b]
+@command()
+def evaluate(*, trained: Trained, data: OtherData = None, data_dir: DataDir = None, split: Split = None) -> None:
+    """Loss and accuracy of a trained model. The last line is the accuracy.
 
-kobai evaluate runs/digits-mlp-… — the test split of its own data
-
-kobai evaluate runs/…/last.safetensors --split validation
-
-kobai evaluate runs/… --data more.csv — labelled rows that it has not seen"""
-
-
-def evaluate(
-    trained: Trained,
-    data: OtherData = None,
-    data_dir: DataDir = None,
-    split: Split = None,
-    backend: Backend = None,
-    debug: Debug = False,
-) -> None:
-    """Loss and accuracy of a trained model. The last line is the accuracy."""
-    with one_line(debug):
-        restored, asked = _asked(trained, data, data_dir, split, backend)
-        found = inference.score(restored, asked)
-        say(f"{restored.which}, on {asked.what}")
-        _tell_if_seen(restored, asked, data_dir)
-        prefix = f"{asked.split} " if asked.split else ""
-        say(f"{prefix}loss {found['loss']:.4f}")
-        say(f"{prefix}accuracy {found['accuracy']:.4f}")
+    Examples:
+        kobai evaluate runs/digits-mlp-… — the test split of its own data
+        kobai evaluate runs/…/last.safetensors --split validation
+        kobai evaluate runs/… --data more.csv — labelled rows that it has not seen
+    """
+    restored, asked = _asked(trained, data, data_dir, split)
+    found = inference.score(restored, asked)
+    say(f"{restored.which}, on {asked.what}")
+    _tell_if_seen(restored, asked, data_dir)
+    prefix = f"{asked.split} " if asked.split else ""
+    say(f"{prefix}loss {found['loss']:.4f}")
+    say(f"{prefix}accuracy {found['accuracy']:.4f}")
 
 
 def _tell_if_seen(restored: job.Restored, asked: inference.Questions, data_dir: str | None) -> None:
@@ -89,16 +71,9 @@ def _tell_if_seen(restored: job.Restored, asked: inference.Questions, data_dir: 
         say(f"it was trained on {which}: this is no measure of how it does on samples that it has not seen")
 
 
-PREDICT_EXAMPLES = """[b]Examples[/b]
-
-kobai predict runs/digits-mlp-… — its test split, the first rows as a table
-
-kobai predict runs/… --data new.csv --out answers.csv — rows of a CSV file, with or without labels
-
-kobai predict runs/… --data new.csv | cut -d, -f2 — CSV where the output is no terminal"""
-
-
+@command()
 def predict(
+    *,
     trained: Trained,
     data: OtherData = None,
     data_dir: DataDir = None,
@@ -108,30 +83,33 @@ def predict(
         typer.Option("--out", help="CSV file to write; default: standard output.", rich_help_panel="Output"),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many samples.", rich_help_panel="Output")] = None,
-    backend: Backend = None,
-    debug: Debug = False,
 ) -> None:
-    """Classes and their probabilities for each sample, as CSV, or as a table in a terminal."""
-    with one_line(debug):
-        restored, asked = _asked(trained, data, data_dir, split, backend)
-        found = inference.answers(restored, asked)
-        header = ["sample", "prediction", "probability", *["label"] * (asked.labels is not None)]
-        rows = [
-            [str(i), restored.classes[k], f"{p:.6f}", *([asked.labels[i]] if asked.labels is not None else [])]
-            for i, (k, p) in enumerate(zip(found.classes.tolist(), found.probabilities.tolist(), strict=True))
-        ][:limit]
-        if answers is not None:
-            table = io.StringIO(newline="")
-            csv.writer(table).writerows([header, *rows])
-            write_atomically(answers, table.getvalue().encode())
-            warn(f"{len(rows)} predictions in {answers}, by {restored.which}, on {asked.what}")
-        elif out.is_terminal:
-            say(f"{restored.which}, on {asked.what}")
-            _show(header, rows, asked.what)
-        else:
-            csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows])
-            sys.stdout.flush()
-            warn(f"{restored.which}, on {asked.what}")
+    """Classes and their probabilities for each sample, as CSV, or as a table in a terminal.
+
+    Examples:
+        kobai predict runs/digits-mlp-… — its test split, the first rows as a table
+        kobai predict runs/… --data new.csv --out answers.csv — rows of a CSV file, with or without labels
+        kobai predict runs/… --data new.csv | cut -d, -f2 — CSV where the output is no terminal
+    """
+    restored, asked = _asked(trained, data, data_dir, split)
+    found = inference.answers(restored, asked)
+    header = ["sample", "prediction", "probability", *["label"] * (asked.labels is not None)]
+    rows = [
+        [str(i), restored.classes[k], f"{p:.6f}", *([asked.labels[i]] if asked.labels is not None else [])]
+        for i, (k, p) in enumerate(zip(found.classes.tolist(), found.probabilities.tolist(), strict=True))
+    ][:limit]
+    if answers is not None:
+        table = io.StringIO(newline="")
+        csv.writer(table).writerows([header, *rows])
+        write_atomically(answers, table.getvalue().encode())
+        warn(f"{len(rows)} predictions in {answers}, by {restored.which}, on {asked.what}")
+    elif out.is_terminal:
+        say(f"{restored.which}, on {asked.what}")
+        _show(header, rows, asked.what)
+    else:
+        csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows])
+        sys.stdout.flush()
+        warn(f"{restored.which}, on {asked.what}")
 
 
 def _show(header: list[str], rows: list[list[str]], name: str, most: int = 20) -> None:

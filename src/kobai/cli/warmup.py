@@ -1,4 +1,4 @@
-"""``kobai warmup``."""
+"""``kobai warmup``: compile now what training would compile in its first step."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress, SpinnerColumn, TextColumn
+from rich.progress import SpinnerColumn, TextColumn
 
 from kobai.bench.shapes import Shape, shape_of
 from kobai.cli import options
-from kobai.cli.common import Backend, Debug, choose_backend, one_line, out, say, silent, warn
+from kobai.cli.common import Bar, say, silent, warn
 from kobai.engine import disk_cache, dispatch
 from kobai.lab import Doctor
 from kobai.nn import Module
@@ -23,16 +23,8 @@ from kobai.train.settings import Settings, option
 from kobai.train.warmup import Warmed, warmup
 from kobai.xp import backend, default_device
 
-EXAMPLES = """[b]Examples[/b]
 
-kobai warmup — for what kobai train trains without options
-
-kobai warmup --data mnist --hidden 512,512 --batch-norm --dropout 0.2 --optimizer sgd
-
-kobai warmup runs/digits-mlp-… — for going on with a run, and for its answers"""
-
-
-@options.takes_settings(*options.OF_RESULTS)
+@options.command(*options.OF_RESULTS, quiet="Print nothing.", tell=silent)
 def compile_kernels(
     *,
     trained: Annotated[
@@ -44,33 +36,33 @@ def compile_kernels(
         ),
     ] = None,
     asked: options.Asked,
-    backend: Backend = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
-    debug: Debug = False,
+    quiet: bool,
 ) -> None:
     """Compile what training a model needs, so that its first step is as quick as the others.
 
     That happens once on a machine: what is compiled is kept on disk. Options are those of kobai train.
+
+    Examples:
+        kobai warmup — for what kobai train trains without options
+        kobai warmup --data mnist --hidden 512,512 --batch-norm --dropout 0.2 --optimizer sgd
+        kobai warmup runs/digits-mlp-… — for going on with a run, and for its answers
     """
-    with one_line(debug, tell=silent):
-        if trained is None:
-            settings = asked.settings()
-            choose_backend(backend)
-            shape = shape_of(settings)
-            net = build(shape.description(settings)).to(default_device())
-        else:
-            if asked.given:
-                raise typer.BadParameter(f"given {trained}, there is no use for {', '.join(map(option, asked.given))}")
-            choose_backend(backend)
-            restored = job.restore(trained.expanduser(), warn)
-            settings, net = restored.settings, restored.model
-            if not quiet:
-                say(f"for the net of {restored.which}, trained on {settings.data}")
-            shape = Shape(restored.input_shape, len(restored.classes))
-        with _Bar(quiet) as bar:
-            done = _warm(settings, shape, net, bar)
+    if trained is None:
+        settings = asked.settings()
+        shape = shape_of(settings)
+        net = build(shape.description(settings)).to(default_device())
+    else:
+        if asked.given:
+            raise typer.BadParameter(f"given {trained}, there is no use for {', '.join(map(option, asked.given))}")
+        restored = job.restore(trained.expanduser(), warn)
+        settings, net = restored.settings, restored.model
         if not quiet:
-            say(_summary(done, bar.done))
+            say(f"for the net of {restored.which}, trained on {settings.data}")
+        shape = Shape(restored.input_shape, len(restored.classes))
+    with _Bar(quiet) as bar:
+        done = _warm(settings, shape, net, bar)
+    if not quiet:
+        say(_summary(done, bar.done))
 
 
 def _warm(settings: Settings, shape: Shape, net: Module, bar: _Bar) -> Warmed:
@@ -97,30 +89,22 @@ def _summary(done: Warmed, compiled: int) -> str:
     return f"all kernels were compiled already; read in {duration(done.seconds)}"
 
 
-class _Bar:
+class _Bar(Bar):
     """In a terminal a line that says what is being compiled; elsewhere a line for each kernel, when it is done."""
 
     def __init__(self, quiet: bool) -> None:
-        self.quiet = quiet
-        self.live = out.is_terminal and not out.is_dumb_terminal and not quiet
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("[dim]{task.fields[clock]}"))
+        super().__init__(*columns, quiet=quiet)
+        self.in_lines = self.disable and not quiet
         self.done = 0
         self.began = time.perf_counter()
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("[dim]{task.fields[clock]}"))
-        self.progress = Progress(*columns, console=out, transient=True, disable=not self.live)
-        self.task = self.progress.add_task("starting", total=None, clock="")
-
-    def __enter__(self) -> _Bar:
-        self.progress.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.progress.stop()
+        self.kernel = self.add_task("starting", total=None, clock="")
 
     def heard(self, kernel: str, seconds: float | None) -> None:
         if seconds is None:
             clock = f"{self.done} done, {duration(time.perf_counter() - self.began)}"
-            self.progress.update(self.task, description=f"compiling {kernel}", clock=clock)
+            self.update(self.kernel, description=f"compiling {kernel}", clock=clock)
             return
         self.done += 1
-        if not self.quiet and not self.live:
+        if self.in_lines:
             say(f"{kernel:<32} {duration(seconds)}")

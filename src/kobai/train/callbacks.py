@@ -16,7 +16,7 @@ from typing import Any
 
 from kobai.core.files import Lock, append, sweep, write_atomically
 from kobai.core.tensor import Tensor
-from kobai.errors import nearest
+from kobai.errors import check_integer, nearest
 from kobai.train import checkpoint
 
 Trainer = Any
@@ -190,8 +190,7 @@ class EarlyStopping(Callback):
         min_delta: float = 0.0,
         restore_best: bool = False,
     ) -> None:
-        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
-            raise ValueError(f"EarlyStopping: expected patience as an integer >= 1, got {patience!r}")
+        check_integer("EarlyStopping", "patience", patience, 1)
         self.patience, self.restore_best = patience, restore_best
         self.best = Best(monitor, mode, min_delta)
         self.waited = 0
@@ -281,8 +280,7 @@ class Checkpoint(Callback):
     """
 
     def __init__(self, folder: str | Path, monitor: str | None = None, mode: str | None = None, every: int = 0) -> None:
-        if isinstance(every, bool) or not isinstance(every, int) or every < 0:
-            raise ValueError(f"Checkpoint: expected every as an integer >= 0, got {every!r}")
+        check_integer("Checkpoint", "every", every, 0)
         self.folder, self.every = Path(folder), every
         self.best = Best(monitor, mode, ties=True)
         self._lock: Lock | None = None

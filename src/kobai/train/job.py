@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from kobai.random import Generator, manual_seed
 from kobai.train import checkpoint
 from kobai.train.callbacks import Callback, Checkpoint, EarlyStopping, History, LearningCurve
 from kobai.train.models import build, matching_init
-from kobai.train.recipes import OPTIMIZERS, optimizer, schedule
+from kobai.train.optimizers import OPTIMIZERS, optimizer, schedule
 from kobai.train.settings import TABLES, Settings, to_toml
 from kobai.train.trainer import Trainer
 from kobai.utils.data import DataLoader, TensorDataset
@@ -55,23 +55,8 @@ class Restored:
 
     @property
     def which(self) -> str:
-        """File and epoch, in words."""
-        return which(self.path, self.epoch, self.rank)
-
-
-def which(path: Path, epoch: int, rank: str) -> str:
-    """File and epoch of a checkpoint, in words.
-
-    >>> which(Path("runs/a/best.safetensors"), 12, "the best of runs/a")
-    'runs/a/best.safetensors, epoch 12, the best of runs/a'
-    """
-    return f"{path}, epoch {epoch}{', ' * bool(rank)}{rank}"
-
-
-def rank(asked: str | Path, found: Path) -> str:
-    """What the checkpoint that was ``found`` is, where a folder was ``asked`` for; nothing where it was named."""
-    names = {checkpoint.BEST: "best", checkpoint.LAST: "last", checkpoint.PREVIOUS: "last but one"}
-    return f"the {names[found.name]} of {asked}" if Path(asked).is_dir() else ""
+        """File and epoch, in words: ``runs/a/best.safetensors, epoch 12, the best of runs/a``."""
+        return f"{self.path}, epoch {self.epoch}{', ' * bool(self.rank)}{self.rank}"
 
 
 def train(
@@ -217,6 +202,7 @@ def restore(path: str | Path, say: Say) -> Restored:
         path, order=(checkpoint.BEST, checkpoint.LAST, checkpoint.PREVIOUS), say=say, map_location=default_device()
     )
     config = state["config"]
+    ranks = {checkpoint.BEST: "best", checkpoint.LAST: "last", checkpoint.PREVIOUS: "last but one"}
     try:
         data = config["data"]
         model = build(config["model"]).to(default_device())
@@ -230,7 +216,7 @@ def restore(path: str | Path, say: Say) -> Restored:
             tuple(data["input_shape"]),
             tuple(data["features"]),
             Scaling(tuple(data["shift"]), tuple(data["scale"])),
-            rank(path, found),
+            f"the {ranks[found.name]} of {path}" if Path(path).is_dir() else "",
             config.get("label"),
             tuple(data["checksum"]),
         )
@@ -271,12 +257,18 @@ def describe_run(settings: Settings, data: DataSplits, model: Mapping[str, Any])
     }
 
 
+def layers(settings: Settings, input_shape: tuple[int, ...], classes: int) -> str:
+    """Widths from input to output.
+
+    >>> layers(Settings(hidden=(100, 50)), (1, 8, 8), 10)
+    '64-100-50-10'
+    """
+    return "-".join(map(str, (math.prod(input_shape), *settings.hidden, classes)))
+
+
 def describe_shape(settings: Settings, data: DataSplits) -> str:
     """The model in a line."""
-    inputs = 1
-    for size in data.input_shape:
-        inputs *= size
-    sizes = "-".join(map(str, (inputs, *settings.hidden, len(data.classes))))
+    sizes = layers(settings, data.input_shape, len(data.classes))
     init = matching_init(settings.activation) if settings.init == "auto" else settings.init
     extras = [", batch norm"] * settings.batch_norm + [f", dropout {settings.dropout:g}"] * bool(settings.dropout)
     return f"{settings.model} {sizes}, {settings.activation}, init {init}{''.join(extras)}"
@@ -294,18 +286,10 @@ def describe_training(settings: Settings) -> str:
     )
 
 
-def new_folder(settings: Settings, base: Path = Path("runs")) -> Path:
-    """A folder of its own for a run: ``runs/<data>-<model>-<time>``."""
+def name_of(settings: Settings) -> str:
+    """What a run is called: its data and its model."""
     data = Path(settings.data).stem if Path(settings.data).suffix in TABLES else settings.data
-    name = f"{data}-{settings.model}-{time.strftime('%Y%m%d-%H%M%S')}"
-    for number in range(1, 1000):
-        folder = base / (name if number == 1 else f"{name}-{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return folder
-    raise FileExistsError(f"{base / name}: a thousand runs of this second exist")
+    return f"{data}-{settings.model}"
 
 
 def holds_run(folder: Path) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from kobai.core.tensor import Tensor
+from kobai.errors import check_integer
 from kobai.nn import Module
 from kobai.optim.groups import learning_rate
 from kobai.train.callbacks import Callback
@@ -57,8 +58,7 @@ class TerminateOnNonFinite(Callback):
     """
 
     def __init__(self, every: int = 100) -> None:
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise ValueError(f"TerminateOnNonFinite: expected every as an integer >= 1, got {every!r}")
+        check_integer("TerminateOnNonFinite", "every", every, 1)
         self.every = every
         self._start: dict[str, Any] = {}
 

@@ -1,4 +1,4 @@
-"""Optimisers and schedules by name, with the settings that a run of ``kobai train`` gives them."""
+"""Optimisers and schedules by name, as the settings of a run give them."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from kobai.nn import init as initialisers
 from kobai.ops.create import empty
 from kobai.random import Generator
 from kobai.train.models import ACTIVATIONS, MODELS
-from kobai.train.recipes import OPTIMIZERS, PLANNED_TO_THE_END, SCHEDULES, WITH_MOMENTUM
+from kobai.train.optimizers import OPTIMIZERS, PLANNED_TO_THE_END, SCHEDULES, WITH_MOMENTUM
 
 TABLES = (".csv", ".tsv", ".txt")
 
@@ -168,37 +168,6 @@ class Settings:
                 )
         fresh = {name: value for name, value in given.items() if name in FREE}
         return Settings(**{**asdict(self), **fresh}).check()
-
-
-RECIPES: dict[str, dict[str, Any]] = {
-    # 1294 images are soon known by heart; a wide net that is held back tells new ones apart best: 97.9 % (97.2 to 98.6 %
-    # over ten seeds), against 96.2 % with the defaults for large sets.
-    "digits": {
-        "hidden": (256, 256),
-        "batch_norm": True,
-        "dropout": 0.5,
-        "lr": 0.003,
-        "schedule": "plateau",
-        "batch_size": 32,
-        "epochs": 40,
-    },
-    # 60 000 images in 5 epochs: 97.9 %, against 97.3 % at a constant rate of 0.001.
-    "mnist": {"lr": 0.002, "schedule": "cosine", "epochs": 10},
-    "fashion-mnist": {"lr": 0.002, "schedule": "cosine", "epochs": 20},
-}
-"""Defaults of its own that a data set brings, where neither the command line nor a file says otherwise."""
-
-
-def recipe(data: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The data set's own defaults for settings that are not ``given``; its learning rate is for Adam alone.
-
-    >>> recipe("mnist", {"epochs": 5}), recipe("mnist", {"optimizer": "sgd", "epochs": 5})
-    ({'lr': 0.002, 'schedule': 'cosine'}, {'schedule': 'cosine'})
-    """
-    other_rule = given.get("optimizer", Settings.optimizer) != Settings.optimizer
-    left_out = {*given, *(["lr"] if other_rule else [])}
-    found = RECIPES.get(data.lower().replace("_", "-"), {})
-    return {name: value for name, value in found.items() if name not in left_out}
 
 
 def flags(values: Mapping[str, Any]) -> str:

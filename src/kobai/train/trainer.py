@@ -13,7 +13,7 @@ from typing import Any
 
 from kobai.capture.step import Captured
 from kobai.core.tensor import Tensor
-from kobai.errors import CheckpointError, DataError, nearest
+from kobai.errors import CheckpointError, DataError, check_integer, nearest
 from kobai.nn import Module
 from kobai.nn import functional as F
 from kobai.nn.utils import clip_grad_norm_
@@ -148,8 +148,7 @@ class Trainer:
 
         A callback ends training before its time through :meth:`stop`. The model is left in evaluation mode.
         """
-        if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 0:
-            raise ValueError(f"Trainer.fit: expected epochs as an integer >= 0, got {epochs!r}")
+        check_integer("Trainer.fit", "epochs", epochs, 0)
         if isinstance(train, (Dataset, Tensor)):
             raise TypeError(
                 f"Trainer.fit: expected a loader of batches, got a {type(train).__name__}; "

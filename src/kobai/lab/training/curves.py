@@ -27,7 +27,7 @@ from kobai.nn import functional as F
 from kobai.optim import Optimizer
 from kobai.train import Trainer
 from kobai.train.batches import EVALUATION_BATCH, evaluating
-from kobai.train.recipes import optimizer as by_name
+from kobai.train.optimizers import optimizer as by_name
 from kobai.xp import asarray, backend, to_host
 
 __all__ = ["Curves", "Data", "accuracy", "evaluate", "load", "log_steps", "train_curves"]

@@ -16,8 +16,9 @@ from kobai.lab.sweep.values import spelt
 from kobai.lab.training.curves import MEASURED, Curves
 from kobai.train import job
 from kobai.train.callbacks import Callback
-from kobai.train.recipes import OPTIMIZERS
-from kobai.train.settings import FREE, Settings, SettingsError, option, recipe
+from kobai.train.optimizers import OPTIMIZERS
+from kobai.train.recipes import recipe
+from kobai.train.settings import FREE, Settings, SettingsError, option
 from kobai.train.trainer import Trainer
 from kobai.utils.data import TensorDataset
 from kobai.xp import backend
