@@ -155,11 +155,6 @@ def test_facts_are_json():
     assert facts["blas"]
 
 
-def test_facts_without_threadpoolctl(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "threadpoolctl", None)
-    assert machine.blas()
-
-
 # --- the picture ------------------------------------------------------------------------------------------------------
 
 

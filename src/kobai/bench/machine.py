@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import platform
 import time
@@ -10,10 +9,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import kobai
 from kobai import cuda
+from kobai.cpu import thread_report
 
 PACKAGES = ("numpy", "numba", "llvmlite", "cupy-cuda12x", "cupy-cuda13x", "nvmath-python")
 
@@ -50,16 +48,10 @@ def processor() -> str:
 
 
 def blas() -> list[str]:
-    """Matrix libraries in this process with kind, version, threads; by threadpoolctl, without it as NumPy was built."""
-    try:
-        pools = importlib.import_module("threadpoolctl").threadpool_info()
-    except ImportError:
-        built = np.show_config(mode="dicts")
-        found = built.get("Build Dependencies", {}).get("blas", {})
-        return [f"{found.get('name', 'unknown')} {found.get('version', '')}".strip()]
+    """Matrix libraries in this process with kind, version and threads."""
     return [
         f"{pool['internal_api']} {pool['version'] or ''} {pool.get('architecture', '')}, {pool['num_threads']} threads"
-        for pool in pools
+        for pool in thread_report.pools()
         if pool["user_api"] == "blas"
     ]
 

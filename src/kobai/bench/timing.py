@@ -20,12 +20,12 @@ from kobai import cuda
 from kobai.bench.shapes import Shape
 from kobai.capture.step import capture
 from kobai.nn import functional as F
-from kobai.nn.utils import clip_grad_norm_
 from kobai.ops.random import randint, randn
 from kobai.random import manual_seed
 from kobai.train.job import optimizer_of
 from kobai.train.models import build
 from kobai.train.settings import Settings
+from kobai.train.step import step
 from kobai.xp import default_device, using
 
 EAGER, CAPTURED = "eager", "captured"
@@ -108,41 +108,31 @@ def training_step(settings: Settings, shape: Shape) -> Callable[[Any, Any], Any]
     model = build(shape.description(settings)).to(default_device())
     rule = optimizer_of(settings, model)
 
-    def step(x: Any, t: Any) -> Any:
-        loss = F.cross_entropy(model(x), t)
-        rule.zero_grad()
-        loss.backward()
-        if settings.clip_grad_norm is not None:
-            clip_grad_norm_(model.parameters(), settings.clip_grad_norm)
-        rule.step()
-        return loss
+    def one(x: Any, t: Any) -> Any:
+        return step(model, rule, [x], t, F.cross_entropy, settings.clip_grad_norm)[1]
 
-    return step
+    return one
 
 
 def _ready(settings: Settings, shape: Shape, backend: str, mode: str) -> Callable[[], Any]:
     """A step that has its batch and has run often enough to be compiled, captured and warm."""
     with using(backend):
         manual_seed(settings.seed)
-        step = training_step(settings, shape)
+        run = training_step(settings, shape)
         if mode == CAPTURED:
-            step = capture(step)
+            run = capture(run)
         x = randn(settings.batch_size, *shape.inputs)
         t = randint(0, shape.classes, (settings.batch_size,))
     for _ in range(3):
-        step(x, t)
-
-    def again() -> Any:
-        return step(x, t)
-
-    return again
+        run(x, t)
+    return lambda: run(x, t)
 
 
 def _alternate(steps: dict[tuple[str, str], Callable[[], Any]], seconds: float) -> dict[tuple[str, str], list[float]]:
     """Seconds per step of each variant in blocks that take turns."""
 
     def block(variant: tuple[str, str], n: int) -> float:
-        wait = cuda.synchronize if variant[0] == "cupy" else _nothing
+        wait = cuda.synchronize if variant[0] == "cupy" else lambda: None
         wait()
         start = time.perf_counter()
         for _ in range(n):
@@ -174,10 +164,10 @@ def weigh(settings: Settings, shape: Shape, backend: str, mode: str) -> int:
         tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        step = _ready(settings, shape, backend, mode)
+        run = _ready(settings, shape, backend, mode)
         gc.collect()
         tracemalloc.reset_peak()
-        step()
+        run()
         return max(0, tracemalloc.get_traced_memory()[1] - before)
     finally:
         if not traced:
@@ -187,15 +177,11 @@ def weigh(settings: Settings, shape: Shape, backend: str, mode: str) -> int:
 def _weigh_device(settings: Settings, shape: Shape, mode: str) -> int:
     cuda.empty_cache()
     before = cuda.mem_get_info()[0]
-    step = _ready(settings, shape, "cupy", mode)
+    run = _ready(settings, shape, "cupy", mode)
     cuda.empty_cache()  # what only the set-up needed
-    step()
+    run()
     cuda.synchronize()
     return max(0, before - cuda.mem_get_info()[0])
-
-
-def _nothing() -> None:
-    pass
 
 
 @contextmanager

@@ -142,9 +142,8 @@ def one_line(debug: bool, tell: Callable[[str], None] | None = None) -> Iterator
 def _reason(error: Exception) -> str:
     if isinstance(error, DataError):  # the library speaks of arguments where the command line has options
         return str(error).replace("data_dir=", "--data-dir").replace("pass download=True", "add --download")
-    if isinstance(error, (BackendError, CheckpointError, NonFiniteError)):
-        return str(error)
-    if isinstance(error, ImportError) and "pip install" in str(error):
+    told = isinstance(error, ImportError) and "pip install" in str(error)
+    if told or isinstance(error, (BackendError, CheckpointError, NonFiniteError)):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

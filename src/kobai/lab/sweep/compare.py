@@ -1,4 +1,4 @@
-"""``compare``: the product of conditions, each run from the same seeds, in a folder to go on from."""
+"""``compare``: all combinations of some settings, each trained from the same seeds, in a folder to resume from."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = logging.getLogger("kobai")
 __all__ = ["compare", "perform", "read_plan"]
 
 PLAN, RUNS = "comparison.json", "runs"
-"""What a comparison's folder holds beside its results: what is compared, and each finished run."""
+"""A comparison's folder holds its plan and its finished runs, beside the results."""
 
 Watch = Callable[[tuple[int, int], dict[str, Any], bool], None]
 """Called with (number of the condition, of the seed), how far the run is, and whether it has ended."""
@@ -53,8 +53,8 @@ def compare(
             or its training.
         repeat: run each condition with so many seeds, ``seed``, ``seed + 1``, …; all conditions have the same.
         jobs: processes, with one thread each; by default as many as there are processors. On a GPU runs go one after another.
-        out: a folder for the files: curves, a ranked table, and ``report.html``, see :func:`kobai.lab.report`. What it holds
-            of an interrupted comparison is not run again.
+        out: a folder for the files: curves, a ranked table, and ``report.html``, see :func:`kobai.lab.report`. Runs that an
+            interrupted comparison has left there are not repeated.
         measures: measurements along each run.
         watch: called as runs go on, from another thread, and at the end of each.
         settings: what all conditions share, as options of ``kobai train``. A data set's own recipe is not applied: it would
@@ -76,15 +76,12 @@ def compare(
 def perform(
     plan: ComparePlan, *, jobs: int | None = None, out: str | Path | None = None, watch: Watch | None = None
 ) -> Comparison:
-    """Do what a plan says, or what is left of it in the folder ``out``.
-
-    What was found so far is written there also where the comparison is interrupted.
-    """
+    """Do the runs of a plan, or those that are left in the folder ``out``; results are also written on an interrupt."""
     from_settings.check_jobs(jobs)
     folder = None if out is None else Path(out)
     if folder is not None:
         claim(folder, plan)
-    from_settings.parts(plan.base)  # downloads, and complains, once and here
+    from_settings.parts(plan.base)  # download, or complain, once and here
     names = [name for name, _ in plan.conditions()]
     runs: dict[tuple[int, int], Curves] = {}
     told: dict[tuple[int, int], Curves] = {}
@@ -125,14 +122,14 @@ def perform(
 
 
 def _conditions(plan: ComparePlan, runs: Mapping[tuple[int, int], Curves]) -> Iterator[Condition]:
-    """Each condition that has a run yet, with those that it has."""
+    """The conditions that have a finished run, with their runs."""
     for c, (name, one) in enumerate(plan.conditions()):
         if mine := tuple(runs[c, r] for r in range(plan.repeat) if (c, r) in runs):
             yield Condition(name, one, mine)
 
 
 def read_plan(folder: str | Path) -> ComparePlan:
-    """The plan of a comparison that was begun in a folder; DataError where there is none."""
+    """The plan of the comparison in a folder; DataError if there is none."""
     path = Path(folder) / PLAN
     if not path.exists():
         raise DataError(f"{folder}: holds no comparison to go on with ({PLAN} is missing)")
@@ -147,14 +144,14 @@ def read_plan(folder: str | Path) -> ComparePlan:
 
 
 def _runs(plan: ComparePlan) -> Iterator[tuple[tuple[int, int], Settings]]:
-    """((number of the condition, of the seed), settings) of every run, seed by seed: an early stop leaves whole rounds."""
+    """((number of the condition, of the seed), settings) of every run; seed by seed, so that an early stop leaves whole rounds."""
     for r in range(plan.repeat):
         for c, (_, one) in enumerate(plan.conditions()):
             yield (c, r), replace(one, seed=plan.base.seed + r)
 
 
 def _work(settings: Settings, measures: int, path: Path | None, progress: Path | None) -> dict[str, Any]:
-    """One run, in whatever process; its file is there as soon as it has ended."""
+    """One run, in any process; its file is written as soon as it ends."""
     run = from_settings.train(settings, measures, None if progress is None else lambda run: _tell(progress, run))
     content = run.as_dict()
     if path is not None:
@@ -167,7 +164,7 @@ def _work(settings: Settings, measures: int, path: Path | None, progress: Path |
 
 
 def _tell(progress: Path, run: Curves) -> None:
-    """Write down how far a run is, for :func:`_under_way`; no file is worth waiting for the disk, or failing."""
+    """Write how far a run is, for :func:`_under_way`; without waiting for the disk, and without failing."""
     with suppress(OSError):
         new = progress.with_suffix(".new")
         new.write_bytes(to_json(run.as_dict()))
@@ -185,7 +182,7 @@ def _under_way(folder: Path) -> dict[tuple[int, int], Curves]:
 
 
 def _finished(path: Path, plan: ComparePlan, settings: Settings) -> Curves | None:
-    """The run in a file; None where there is none, or what is there is damaged, which is said."""
+    """The run in a file; None if there is none, or, with a warning, if it is damaged."""
     if not path.exists():
         return None
     try:
@@ -211,7 +208,7 @@ def _news(run: Curves) -> dict[str, Any]:
 
 
 def claim(folder: Path, plan: ComparePlan) -> None:
-    """Make the folder this comparison's, if it is free or has been so before; DataError if it holds anything else."""
+    """Make the folder this comparison's; DataError if it holds anything else."""
     asked = {**plan.as_dict(), "data": from_settings.fingerprint(plan.base)}
     path = folder / PLAN
     repeat = 0

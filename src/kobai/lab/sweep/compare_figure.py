@@ -15,13 +15,13 @@ Comparison = Any
 """``kobai.lab.sweep.compare_result.Comparison``, whose file imports this one."""
 
 SHOWN = 8
-"""Conditions that are drawn in colours, the best ones; more lines than that nobody tells apart."""
+"""How many conditions, the best ones, are drawn in colours: nobody can tell more lines apart."""
 
 PANELS = (("train_loss", "training loss (nats)"), ("held_accuracy", "validation accuracy"))
 
 
 def figure(comparison: Comparison) -> Any:
-    """The figure; lines are named in a legend in the order of the ranking."""
+    """The figure; its legend is in the order of the ranking."""
     ranked = [place.name for place in comparison.ranking()]
     shown, others = ranked[:SHOWN], ranked[SHOWN:]
     looks = appearances(comparison.plan.vary, comparison.plan.conditions())
@@ -85,8 +85,8 @@ def appearances(
 ) -> dict[str, dict[str, Any]]:
     """Colour, line and marker of each condition, which is (name, settings).
 
-    One setting: each value its own. Several: the one with most values gives the colour, the rest the line, so that what
-    belongs together looks alike.
+    With one setting, each value has its own. With several, the setting with most values determines the colour and the others
+    the line, so that what belongs together looks alike.
     """
     names = [name for name, _ in conditions]
     if len(vary) == 1:
@@ -120,7 +120,7 @@ def appearances(
 def summary(curve: Sequence[Sequence[float]]) -> tuple[list[float], list[float], list[float]]:
     """Mean, least and greatest value of the runs at each measurement: line and band.
 
-    A run that has left the finite numbers takes the mean with it, and leaves the band to the others.
+    Where a run is not finite, there is no mean, and the band is that of the other runs.
 
     >>> summary([[1.0, 2.0], [math.inf, 3.0]])
     ([1.5, nan], [1.0, 3.0], [2.0, 3.0])
@@ -138,7 +138,7 @@ def _title(name: str) -> str:
 
 
 def _by_rows(entries: list[str], columns: int) -> list[str]:
-    """Reordered so that a legend, which fills column by column, is read row by row."""
+    """Reorder entries so that a legend, which is filled by columns, reads row by row."""
     rows = math.ceil(len(entries) / columns)
     found: list[str] = []
     for c in range(columns):

@@ -1,4 +1,4 @@
-"""What a comparison compares: the product of values of settings, each combination a condition."""
+"""The plan of a comparison: every combination of the values of some settings is a condition."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["ComparePlan", "plan"]
 
 @dataclass(frozen=True)
 class ComparePlan:
-    """What is to be compared: all products of ``vary`` over ``base``, each with ``repeat`` seeds from ``base.seed`` on."""
+    """What to compare: all combinations in ``vary`` on top of ``base``, with ``repeat`` seeds from ``base.seed`` on."""
 
     base: Settings
     vary: dict[str, list[Any]]
@@ -33,7 +33,7 @@ class ComparePlan:
         return found
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON holds it: what a folder of another comparison is told by."""
+        """As JSON holds it; the folder of another comparison has another one."""
         kept = {name: v for name, v in from_settings.lasting(self.base).items() if name not in self.vary}
         return {"vary": self.vary, "settings": kept, "measures": self.measures}
 
@@ -57,7 +57,7 @@ def plan(
     measures: int = 40,
     given: Sequence[str] | Mapping[str, Any] = (),
 ) -> ComparePlan:
-    """The plan of a comparison; SettingsError for what cannot be. ``given`` names the settings of ``base`` that were set."""
+    """The plan of a comparison; SettingsError if it cannot be done. ``given`` are the settings that the user set."""
     from_settings.check_count("repeat", repeat)
     from_settings.check_count("measures", measures)
     named = {setting("vary", name): what for name, what in vary.items()}

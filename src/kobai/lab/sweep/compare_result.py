@@ -1,4 +1,4 @@
-"""What a comparison found: each condition's runs, how they rank, and the files that say so."""
+"""The result of a comparison: the runs of each condition, their ranking, and the files that report it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Comparison", "Condition", "Place", "cells", "headings"]
 RESULTS, TABLE, FIGURE = "results.json", "ranking.md", "curves"
 
 REACHED = 0.9
-"""A condition's speed is how soon its accuracy passes this share of the best final accuracy of all."""
+"""The speed of a condition is how soon its accuracy passes this share of the best final accuracy."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Condition:
     runs: tuple[Curves, ...]
 
     def curve(self, what: str) -> list[list[float]]:
-        """Values of ``train_loss``, ``held_accuracy``, …: for each measurement those of all runs that got so far."""
+        """Values of ``train_loss``, ``held_accuracy``, …: for each measurement those of all runs that reached it."""
         longest = max(len(run.epoch) for run in self.runs)
         return [[getattr(r, what)[i] for r in self.runs if i < len(r.epoch)] for i in range(longest)]
 
@@ -72,7 +72,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison found: conditions in the order of the product, and how they rank."""
+    """The result of a comparison: its conditions, in the order of the plan, and their ranking."""
 
     plan: ComparePlan
     conditions: tuple[Condition, ...]
@@ -83,18 +83,18 @@ class Comparison:
 
     @property
     def goal(self) -> float:
-        """The accuracy by which conditions are timed: 90 % of the best final one."""
+        """90 % of the best final accuracy: the sooner a condition reaches it, the faster it is."""
         return REACHED * max(_mean(c.final("held_accuracy")) for c in self.conditions)
 
     @property
     def left(self) -> int:
-        """Runs that are not done: 0 unless the comparison was interrupted."""
+        """Unfinished runs: 0 unless the comparison was interrupted."""
         return len(self.plan.conditions()) * self.plan.repeat - sum(len(c.runs) for c in self.conditions)
 
     def ranking(self) -> list[Place]:
         """The conditions, best first: by the mean validation accuracy at the end, then by the validation loss.
 
-        A condition whose runs left the finite numbers is behind all whose did not.
+        Conditions with runs that diverged come after all others.
         """
         goal, places = self.goal, []
         for c in self.conditions:
@@ -141,7 +141,7 @@ class Comparison:
         return compare_figure.figure(self)
 
     def alt_text(self) -> str:
-        """What the figure shows, for those who do not see it."""
+        """What the figure shows, for readers who cannot see it."""
         places = self.ranking()
         shown = "; ".join(f"{p.name} {p.accuracy:.3f}" for p in places[:SHOWN])
         more = f"; and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
@@ -173,9 +173,9 @@ class Comparison:
 
 
 def headings(places: Sequence[Place], short: bool = False) -> dict[str, str]:
-    """The columns of a ranked table after rank and condition: those in which these places have anything to say.
+    """The columns of a ranked table after rank and condition; columns that would say nothing are left out.
 
-    ``short`` headings are for a screen, and there are fewer of them.
+    ``short``: fewer columns and shorter headings, for a screen.
     """
     goal = f"{REACHED * max(place.accuracy for place in places):.2f}"
     found = {

@@ -1,4 +1,4 @@
-"""The folder of a comparison or a search: nothing of others in it is touched, and nothing of another one overwritten."""
+"""The folder of a comparison or a search: what belongs to others is never touched, nor an earlier result overwritten."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from kobai.lab.sweep.values import spelt
 
 
 def holds(folder: Path, mark: str, what: str) -> bool:
-    """Whether a folder holds the file ``mark`` of a comparison or search (``what``); made if it is not there.
+    """Whether a folder holds the file ``mark`` of a comparison or search (``what``). A missing folder is made.
 
-    DataError if it is no folder, or holds files of another kind.
+    DataError if it is a file, or holds files of another kind.
     """
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder}: is a file, and a {what} needs a folder")
@@ -33,14 +33,14 @@ def holds(folder: Path, mark: str, what: str) -> bool:
 
 
 def _left_behind(name: str, mark: str) -> bool:
-    """Whether a file is what a process leaves that ends before it has written ``mark``. (Its last form is of Kobai 0.1.)"""
-    if name.startswith(f"{mark}.lock"):  # of Optuna, which takes it before it writes
+    """Whether a process leaves such a file if it dies before it has written ``mark``. (The last form is of early versions.)"""
+    if name.startswith(f"{mark}.lock"):  # Optuna takes it before it writes
         return True
     return is_ours(name) or (name.startswith(f".{mark}.") and name.endswith(".tmp"))
 
 
 def check_same(folder: Path, what: str, held: Any, asked: Mapping[str, Any]) -> None:
-    """DataError, naming the first difference, unless what a folder ``held`` is what is ``asked`` for."""
+    """DataError, naming the first difference, unless the folder holds what is asked for."""
     for name, wanted in listed(asked).items():
         there = held.get(name) if isinstance(held, dict) else None
         if there != wanted:
@@ -51,9 +51,9 @@ def check_same(folder: Path, what: str, held: Any, asked: Mapping[str, Any]) -> 
 
 
 def save(folder: Path, content: Mapping[str, bytes], figures: Callable[[], Mapping[str, Any]]) -> list[Path]:
-    """Write files, the results first; figures as PNG and SVG, if matplotlib is there; and the report. All their paths."""
+    """Write the results, the figures as PNG and SVG (with matplotlib) and the report; returns all paths."""
     drawn = {}
-    with suppress(ImportError):  # the numbers are there, and the command line says what is missing
+    with suppress(ImportError):  # the command line says that there are no figures
         drawn = {f"{n}.{kind}": plots.render(f, kind) for n, f in figures().items() for kind in ("png", "svg")}
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in (*content, *drawn)]
@@ -63,7 +63,7 @@ def save(folder: Path, content: Mapping[str, bytes], figures: Callable[[], Mappi
 
 
 def listed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """As it comes back from a JSON file: lists for tuples."""
+    """As JSON gives it back: with lists for tuples."""
     found: dict[str, Any] = json.loads(json.dumps(content))
     return found
 

@@ -1,4 +1,4 @@
-"""How much each setting has to do with the score of a trial."""
+"""How much each setting matters for the score of a trial."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from kobai.lab.sweep.tune_plan import Trial, TunePlan
 from kobai.lab.sweep.values import Range, spelt
 
 LEAST = 10
-"""Trials below which shares would be noise."""
+"""With fewer trials, shares would be noise."""
 
 
 def importances(plan: TunePlan, trials: Iterable[Trial]) -> dict[str, float]:
-    """Shares by setting, the greatest first, by PED-ANOVA (arXiv:2304.10255); empty where there are too
-    few trials to tell, or a single setting."""
+    """Shares by setting, the greatest first, by PED-ANOVA (arXiv:2304.10255); empty for few trials or a single setting."""
     done = [
         t
         for t in trials

@@ -1,4 +1,4 @@
-"""The journal of a study on the disk: Optuna's lines, each with its checksum, and none that was cut off among them."""
+"""The journal of a search: Optuna's log on disk, with a checksum in each line, and safe against lines that are cut off."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from kobai.lab.sweep.needs_optuna import calm
 
 
 class Journal:
-    """What Optuna's JournalStorage writes to and reads from; see ``optuna.storages.journal.BaseJournalBackend``."""
+    """The file behind Optuna's JournalStorage; see ``optuna.storages.journal.BaseJournalBackend``."""
 
     def __init__(self, path: Path) -> None:
-        # The lock is a link to this path, from its own folder: a relative one would lead nowhere, and Optuna would wait for a
-        # lock that a dead process has left for ever.
+        # The lock is a link to this path, in the same folder. A relative link would lead nowhere, and Optuna would wait for
+        # ever for a lock that a dead process has left.
         self.path = real(path)
         self.seen = (0, 0)
         self.lock = _lock(str(self.path))
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Add lines; each is whole, or goes when the next is added."""
+        """Add lines. One that is cut off is removed before the next is added."""
         self.lock.acquire()
         try:
             append(self.path, b"".join(to_json(log, allow_nan=True) for log in logs))
@@ -33,7 +33,7 @@ class Journal:
             self.lock.release()
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        """The lines from a number on; DataError for one that is damaged."""
+        """The lines from a number on; DataError for a damaged one."""
         if not self.path.exists():
             return
         number, place = self.seen if self.seen[0] <= log_number_from else (0, 0)
@@ -50,7 +50,7 @@ class Journal:
 
 
 def entry_of(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    """What a line holds; DataError, naming it, where that is nothing of a journal's or damaged."""
+    """The content of a line; DataError, with its number, if it is damaged or does not belong to a journal."""
     try:
         entry: dict[str, Any] = from_json(line)
         entry["op_code"]

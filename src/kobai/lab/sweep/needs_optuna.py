@@ -1,4 +1,4 @@
-"""Optuna, where it is installed."""
+"""Importing Optuna, which is optional."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def require() -> Any:
         import optuna
     except ImportError as error:
         raise ImportError(INSTALL) from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # each trial would be two lines
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it logs two lines for each trial
     return optuna
 
 
 @contextmanager
 def calm() -> Iterator[None]:
-    """Without warnings that parts of Optuna may change one day."""
+    """Silence Optuna's warnings that a feature is experimental."""
     from optuna.exceptions import ExperimentalWarning
 
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""``tune``: grid, random or Bayesian search of settings on the validation split; the test split is used once, at the end."""
+"""``tune``: grid, random or Bayesian search by the score on the validation split; the test split is used once, at the end."""
 
 from __future__ import annotations
 
@@ -77,21 +77,18 @@ def perform(
     out: str | Path | None = None,
     watch: Watch | None = None,
 ) -> Search:
-    """Do what a plan says, or what is left of it in the folder ``out``.
-
-    What was found so far is written there also where the search is interrupted.
-    """
+    """Do the trials of a plan, or those that are left in the folder ``out``; results are also written on an interrupt."""
     require()
     from_settings.check_jobs(jobs)
     if trials is not None:
         from_settings.check_count("trials", trials)
     with tempfile.TemporaryDirectory() as temporary:
-        # Several processes meet in a file, one needs none.
+        # Several processes share a study by a file, one needs none.
         together = 1 if backend() != "numpy" else jobs or processors()
         folder = Path(out) if out is not None else Path(temporary) if together > 1 else None
         if folder is not None:
             tune_study.check_folder(folder, plan)
-        from_settings.parts(plan.base)  # downloads, and complains, once and here
+        from_settings.parts(plan.base)  # download, or complain, once and here
         opened = tune_study.open_study(folder, plan)
         tune_study.sweep(opened)
         wanted = wanted_in_all(plan, trials, opened)
@@ -112,7 +109,7 @@ def perform(
 
 
 def wanted_in_all(plan: TunePlan, trials: int | None = None, opened: Any = None) -> int:
-    """How many trials there are to be: those asked for, now or before, or the default; of a grid no more than it has points."""
+    """How many trials there will be: as asked for now, or before, or the default; at most the points of a grid."""
     if trials is not None:
         from_settings.check_count("trials", trials)
     points = len(plan.grid()) if plan.method == "grid" else None
@@ -122,7 +119,7 @@ def wanted_in_all(plan: TunePlan, trials: int | None = None, opened: Any = None)
 
 
 def read_plan(folder: str | Path) -> TunePlan:
-    """The plan of the search that a folder's study is of; DataError where there is none."""
+    """The plan of the search in a folder; DataError if there is none."""
     held = tune_study.held_plan(Path(folder))
     if held is None:
         raise DataError(f"{folder}: holds no search to go on with ({tune_study.JOURNAL} is missing)")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
 from typing import Any
 
 from kobai.lab import plots
@@ -16,11 +15,11 @@ Search = Any
 """``kobai.lab.sweep.tune_result.Search``, whose file imports this one."""
 
 MAP = "viridis_r"
-"""Dark is good: lightness alone says it too, and every kind of colour vision sees it."""
+"""Dark is good, which every kind of colour vision sees, and a print in grey shows."""
 
 
 def figures(search: Search) -> dict[str, Any]:
-    """The figures that these trials give, by name."""
+    """The figures that can be drawn of these trials, by name."""
     found = {}
     if any(t.value is not None for t in search.of("complete", "pruned")):
         found["history"] = history(search)
@@ -32,7 +31,7 @@ def figures(search: Search) -> dict[str, Any]:
 
 
 def alt_texts(search: Search) -> dict[str, str]:
-    """What the figures show, for those who do not see them."""
+    """What the figures show, for readers who cannot see them."""
     if search.best is None or search.best.value is None:
         return {}
     best, score = search.best, search.plan.score
@@ -54,18 +53,11 @@ def history(search: Search) -> Any:
     complete, pruned = _scored(search), [t for t in search.of("pruned") if t.value is not None]
     better = max if search.plan.greatest else min
     if pruned:
-        ax.plot(
-            [t.number for t in pruned],
-            [t.value for t in pruned],
-            linestyle="none",
-            marker="x",
-            markersize=4,
-            color=plots.GREY,
-            label="pruned, where it ended",
-        )
+        numbers, values = [t.number for t in pruned], [_number(t) for t in pruned]
+        ax.plot(numbers, values, "x", markersize=4, color=plots.GREY, label="pruned, where it ended")
     if complete:
         numbers, values = [t.number for t in complete], [_number(t) for t in complete]
-        ax.plot(numbers, values, linestyle="none", marker="o", markersize=4, color=plots.SKY, label="complete")
+        ax.plot(numbers, values, "o", markersize=4, color=plots.SKY, label="complete")
         best, stairs = values[0], []
         for value in values:
             best = better(best, value)
@@ -99,7 +91,7 @@ def parallel(search: Search) -> Any:
     jitter = random.Random(0)
     for i, trial in enumerate([*pruned, *complete]):
         heights = [*plan.shares(trial.parameters, jitter), score.share(_number(trial))]
-        # By rank and not by score: one trial that went wrong must not take all the colours.
+        # By rank, not by score: one trial that went wrong would take all the colours.
         rank = (i - len(pruned) + 1) / len(complete)
         mine, ended = best is not None and trial.number == best.number, trial.state == "pruned"
         ax.plot(
@@ -157,16 +149,8 @@ def importance(search: Search, shares: dict[str, float]) -> Any:
     names = sorted(shares, key=lambda name: shares[name])
     fig = plots.figure(plots.HALF * 1.2, 0.75 + 0.32 * len(names))
     ax = plots.tidy(fig.subplots(), grid="")
-    ax.barh(range(len(names)), [shares[name] for name in names], color=plots.BLUE, height=0.62)
-    for i, name in enumerate(names):
-        ax.annotate(
-            whole_percent(shares[name]),
-            (shares[name], i),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-        )
+    bars = ax.barh(range(len(names)), [shares[name] for name in names], color=plots.BLUE, height=0.62)
+    ax.bar_label(bars, [whole_percent(shares[name]) for name in names], padding=4, fontsize=8)
     ax.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
     ax.tick_params(axis="y", length=0)
     ax.set_xlim(0, max(shares.values()) * 1.15)
@@ -182,6 +166,3 @@ def _scored(search: Search) -> list[Trial]:
 
 def _number(trial: Trial) -> float:
     return math.nan if trial.value is None else trial.value
-
-
-__all__: Sequence[str] = ("alt_texts", "figures", "history", "importance", "parallel")

@@ -1,4 +1,4 @@
-"""What a search searches, and what a trial of it is."""
+"""The plan of a search – space, method, score – and its trials."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MEASURES = 27
 
 @dataclass(frozen=True)
 class TunePlan:
-    """What is searched: ``space`` around ``base``; the seed of ``base`` draws the trials too."""
+    """What to search: ``space`` around ``base``, whose seed draws the trials too."""
 
     base: Settings
     space: Space
@@ -39,12 +39,12 @@ class TunePlan:
 
     @property
     def greatest(self) -> bool:
-        """Whether a greater score is better."""
+        """Whether a higher score is better."""
         return self.by == "accuracy"
 
     @property
     def score(self) -> str:
-        """What trials are judged by."""
+        """The name of the score."""
         return SCORES[self.by]
 
     def grid(self) -> list[dict[str, Any]]:
@@ -55,7 +55,7 @@ class TunePlan:
         return [dict(zip(self.space, point, strict=True)) for point in product(*axes)]
 
     def values(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Parameters as settings hold them; choices may be given as themselves or as they are spelt."""
+        """Parameters as settings hold them; a choice may be given as text."""
         found = {}
         for name, value in parameters.items():
             what = self.space[name]
@@ -67,7 +67,7 @@ class TunePlan:
         return replace(self.base, **self.values(parameters))
 
     def axis(self, name: str) -> Axis:
-        """The values of a setting, side by side."""
+        """The axis of a setting in a chart."""
         what = self.space[name]
         if isinstance(what, Range):
             return between(what.low, what.high, what.log, what.whole)
@@ -87,7 +87,7 @@ class TunePlan:
         return found
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON holds it: what a study of another search is told by."""
+        """As JSON holds it; a study of another search has another one."""
         space = {n: str(w) if isinstance(w, Range) else [spelt(v) for v in w] for n, w in self.space.items()}
         kept = {name: v for name, v in from_settings.lasting(self.base).items() if name not in self.space}
         return {
@@ -143,7 +143,7 @@ class Trial:
 
 
 def ranked(plan: TunePlan, trials: Iterable[Trial]) -> list[Trial]:
-    """The complete trials, best first; of equal scores the one with the least validation loss. Those that diverged are last."""
+    """The complete trials, best first; equal scores by validation loss. Those that diverged come last."""
     sign = -1 if plan.greatest else 1
 
     def order(trial: Trial) -> tuple[bool, float, float, int]:
@@ -162,7 +162,7 @@ def plan(
     measures: int = MEASURES,
     given: Mapping[str, Any] | None = None,
 ) -> TunePlan:
-    """The plan of a search; SettingsError for what cannot be. ``given`` holds the settings of ``base`` that were set."""
+    """The plan of a search; SettingsError if it cannot be done. ``given`` are the settings of ``base`` that the user set."""
     if method not in METHODS:
         raise SettingsError("method", f"{method!r}: no method is called so.{nearest(method, METHODS)}")
     if by not in SCORES:
@@ -172,7 +172,7 @@ def plan(
         if name in (given or {}):
             raise SettingsError("space", f"{name} is given for all trials too; leave one of the two out")
     made = TunePlan(base, found, method, method != "grid" if prune is None else prune, by, measures)
-    # If the ends of a range can be, so can all between them; and what cannot go together are two settings, not three.
+    # Checking the ends of each range, for each pair of settings, is enough: conflicts are between two settings.
     ends = {n: [w.low, w.high] if isinstance(w, Range) else [spelt(v) for v in w] for n, w in found.items()}
     first = {name: values[0] for name, values in ends.items()}
     points = [

@@ -1,4 +1,4 @@
-"""What a search found: its trials, the best of them, what mattered, and the files that say so."""
+"""The result of a search: its trials, the best one, the importance of settings, and the files that report it."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ class Search:
 
     @property
     def complete(self) -> list[Trial]:
-        """The trials that came to their end."""
+        """The trials that ran to the end."""
         return self.of("complete")
 
     @property
     def ended(self) -> list[Trial]:
-        """The trials that came to their end or were pruned."""
+        """The trials that ran to the end or were pruned."""
         return self.of("complete", "pruned")
 
     def ranking(self) -> list[Trial]:
@@ -62,7 +62,7 @@ class Search:
 
     @property
     def best(self) -> Trial | None:
-        """The first of the ranking; None while no trial has come to its end with finite numbers."""
+        """The first of the ranking; None while no trial has ended with finite numbers."""
         return next((trial for trial in self.ranking() if not trial.diverged), None)
 
     def settings(self) -> Settings:
@@ -88,13 +88,11 @@ class Search:
         the test split has been looked at with other settings already: to choose between two looks would make it one more
         validation split.
         """
-        settings = self.settings()
-        chosen: dict[str, Any] = plain(self.best.parameters if self.best else {})
         if folder is None:
             with tempfile.TemporaryDirectory() as temporary:
-                return self._test(settings, chosen, Path(temporary), say, callbacks)
-        folder = Path(folder)
-        path = folder / TEST
+                return self.test(temporary, say, callbacks)
+        settings, path, run = self.settings(), Path(folder) / TEST, Path(folder) / CHOSEN
+        chosen: dict[str, Any] = plain(self.best.parameters if self.best else {})
         if path.exists():
             held: dict[str, Any] = read_json(path)
             if held.get("parameters") != chosen:
@@ -103,26 +101,15 @@ class Search:
                     "choose by a second look would make it a validation split. Remove the file if you must"
                 )
             return held
-        found = self._test(settings, chosen, folder, say, callbacks)
-        write_json(path, found, indent=1)
-        if (folder / RESULTS).exists():
-            report(folder / RESULTS)  # which now has a test accuracy
-        return found
-
-    def _test(
-        self,
-        settings: Settings,
-        chosen: dict[str, Any],
-        folder: Path,
-        say: Callable[[str], None],
-        callbacks: tuple[Callback, ...],
-    ) -> dict[str, Any]:
-        run = folder / CHOSEN
         resume = run if job.holds_run(run) else None  # a look that was interrupted
-        scores = job.train(
-            settings, job.load_data(settings), run, resume=resume, say=say, callbacks=callbacks, curve=False
-        )
-        return {"accuracy": scores["accuracy"], "loss": scores["loss"], "parameters": chosen}
+        data = job.load_data(settings)
+        scores = job.train(settings, data, run, resume=resume, say=say, callbacks=callbacks, curve=False)
+        found = {"accuracy": scores["accuracy"], "loss": scores["loss"], "parameters": chosen}
+        write_json(path, found, indent=1)
+        results = path.with_name(RESULTS)
+        if results.exists():
+            report(results)  # which now has a test accuracy
+        return found
 
     def importances(self) -> dict[str, float]:
         """How much each setting has to do with whether a trial is among the best tenth; they sum to 1.

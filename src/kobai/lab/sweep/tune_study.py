@@ -1,4 +1,4 @@
-"""The study behind a search: Optuna's samplers, pruner and journal on the disk, and trials that run settings."""
+"""The Optuna study behind a search: its journal on disk, and trials that several processes share and none can lose."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from kobai.lab.training.curves import Curves
 
 JOURNAL, NAME = "study.journal", "kobai"
 BEGIN = b'{"op_code": 0, "worker_id": "'
-"""How a journal begins, as far as it was written."""
+"""The beginning of a journal."""
 ETA = 3
 """Of the trials that reach a rung, the best third goes on (arXiv:1810.05934 uses 3 and 4)."""
 
@@ -36,7 +36,7 @@ ETA = 3
 
 
 def check_folder(folder: Path, plan: TunePlan) -> None:
-    """DataError unless the folder is free, or holds a study of this very search. Nothing in it is changed."""
+    """DataError unless the folder is free or holds this very search. Nothing in it is changed."""
     if folders.holds(folder, JOURNAL, "search"):
         held = held_plan(folder)
         if held is not None:
@@ -44,7 +44,7 @@ def check_folder(folder: Path, plan: TunePlan) -> None:
 
 
 def held_plan(folder: Path) -> dict[str, Any] | None:
-    """What the study in a folder is a search of; None if there is none yet. DataError for a file that is no such study."""
+    """The plan of the study in a folder; None if there is none yet. DataError for a journal that is not a search's."""
     path = folder / JOURNAL
     if not path.exists():
         return None
@@ -70,7 +70,7 @@ def _described(plan: TunePlan) -> dict[str, Any]:
 
 
 def open_study(folder: Path | None, plan: TunePlan) -> Any:
-    """The study in a folder, made if it is not there; without a folder, one in memory."""
+    """The study in a folder, which is made if it is missing; without a folder, one in memory."""
     optuna = require()
     direction = "maximize" if plan.greatest else "minimize"
     with calm():
@@ -82,7 +82,7 @@ def open_study(folder: Path | None, plan: TunePlan) -> Any:
 
 
 def wanted(study: Any) -> int | None:
-    """How many trials there were to be in all, when the study was worked on last."""
+    """How many trials were wanted in all when the study was last worked on."""
     found: int | None = study.user_attrs.get("trials")
     return found
 
@@ -91,8 +91,8 @@ def wanted(study: Any) -> int | None:
 
 
 def work_in(folder: Path, plan: TunePlan, wanted: int) -> None:
-    """Do trials of the study in a folder, beside other processes, until there are as many as are wanted."""
-    # A worker that is to end gives back its trial first, and the lock of the journal, which others would wait for.
+    """Do trials of the study in a folder, beside other processes, until there are as many as wanted."""
+    # A worker that is told to end first gives back its trial, and the journal's lock, which others wait for.
     ending = False
 
     def end(*_: Any) -> None:
@@ -104,13 +104,13 @@ def work_in(folder: Path, plan: TunePlan, wanted: int) -> None:
     try:
         work(open_study(folder, plan), plan, wanted)
     finally:
-        if ending:  # now, for a pool that is being closed waits for workers, and these for their next task
+        if ending:  # at once: a pool that closes waits for its workers, and they for their next task
             os._exit(1)
         signal.signal(signal.SIGTERM, before)
 
 
 def work(study: Any, plan: TunePlan, wanted: int) -> None:
-    """Do trials until there are as many as are wanted, whoever did them."""
+    """Do trials until there are as many as wanted, by whichever process."""
     require()
     from optuna.exceptions import UpdateFinishedTrialError
 
@@ -118,7 +118,7 @@ def work(study: Any, plan: TunePlan, wanted: int) -> None:
         attempt = trial.user_attrs["attempt"]
         try:
             state, value = _perform(trial, plan)
-        except UpdateFinishedTrialError:  # another machine took this process for dead, and does the trial again
+        except UpdateFinishedTrialError:  # another machine thought this process dead, and repeats the trial
             continue
         except BaseException:
             _give_back(study, trial.number)
@@ -129,10 +129,10 @@ def work(study: Any, plan: TunePlan, wanted: int) -> None:
 
 
 def _take(study: Any, plan: TunePlan, wanted: int) -> Any:
-    """The first trial that nobody has done or is at, now this process's; None if there is none left.
+    """Take the first trial that nobody has done or is doing; None if none is left.
 
-    A trial's place in the search says what it tries: with what seed, or at which point of the grid. One that was broken off
-    leaves its place, and who takes that does the same again. Optuna's own numbers count the attempts.
+    The place of a trial in the search determines what it tries: its seed, or its point of the grid. A trial that was broken
+    off leaves its place, and whoever takes it does the same again. Optuna's own numbers count the attempts.
     """
     optuna = require()
     from optuna.trial import TrialState
@@ -152,7 +152,7 @@ def _take(study: Any, plan: TunePlan, wanted: int) -> Any:
                 if plan.method == "tpe"
                 else optuna.samplers.RandomSampler(seed),
             )
-        # Place and owner are in the line that makes the trial, so that none is ever without them.
+        # Place and owner are in the line that makes the trial: no trial is ever without them.
         attempt = os.urandom(8).hex()
         _at_work.add(attempt)
         made = optuna.trial.create_trial(
@@ -179,7 +179,7 @@ def _perform(trial: Any, plan: TunePlan) -> tuple[Any, float | None]:
 
     def measured(run: Curves) -> bool:
         nonlocal heard, before, ended
-        # How far it is, in parts of its training, of which there are as many as measurements.
+        # How far it is, counted in measurements.
         at, score = plan.measures * run.step[-1] // total, _score(run, plan)
         if at == before:
             return False
@@ -203,21 +203,21 @@ def _perform(trial: Any, plan: TunePlan) -> tuple[Any, float | None]:
     trial.set_user_attr("backend", run.backend)
     if run.diverged is not None:
         trial.set_user_attr("diverged", True)
-        return TrialState.COMPLETE, 0.0 if plan.greatest else math.inf  # the sampler shall learn to keep away
+        return TrialState.COMPLETE, 0.0 if plan.greatest else math.inf  # so that the sampler keeps away
     if ended:
         return TrialState.PRUNED, None
     return TrialState.COMPLETE, _score(run, plan)
 
 
 def _rungs(plan: TunePlan) -> tuple[int, ...]:
-    """After how many measurements a trial is judged."""
+    """The measurements after which a trial is judged."""
     return max(1, plan.measures // ETA**2), max(1, plan.measures // ETA)
 
 
 def _behind(trial: Any, at: int, score: float, plan: TunePlan) -> bool:
-    """Whether a trial is to be ended: not among the best third at its rung, nor as good as the best is at its end.
+    """Whether to end a trial: it is not among the best third at its rung, nor as good as the best at its end.
 
-    Optuna's pruner would do, but for trials that were broken off, whose values it counts beside those of their repetitions.
+    Optuna's pruner cannot be used: it would count trials that were broken off beside their repetitions.
     """
     from optuna.trial import TrialState
 
@@ -258,12 +258,12 @@ def _standing(study: Any) -> list[Any]:
 
 
 def by_place(study: Any, plan: TunePlan) -> dict[int, Any]:
-    """Trials that are done or being done, by their place in the search. Of two that took the same, it is the first's."""
+    """Trials that are done or being done, by their place in the search, which belongs to the first that took it."""
     found: dict[int, Any] = {}
     points = _points(plan) if plan.method == "grid" else []
     for trial in _standing(study):
         place = trial.user_attrs.get("place")
-        if place is None:  # of Kobai 0.1
+        if place is None:  # of an early version
             parameters = trial.system_attrs.get("fixed_params")
             place = points.index(parameters) if parameters in points else next(i for i in count() if i not in found)
         found.setdefault(place, trial)
@@ -271,14 +271,14 @@ def by_place(study: Any, plan: TunePlan) -> dict[int, Any]:
 
 
 def _points(plan: TunePlan) -> list[dict[str, Any]]:
-    """The points of a grid in an order drawn by the seed: a part of a grid is spread over it."""
+    """The points of a grid in an order that the seed draws, so that the first ones are spread over it."""
     points = plan.grid()
     random.Random(plan.base.seed).shuffle(points)
     return points
 
 
 def sweep(study: Any) -> None:
-    """Give back the trials whose process has died."""
+    """Give back the trials of processes that have died."""
     from optuna.trial import TrialState
 
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -287,7 +287,7 @@ def sweep(study: Any) -> None:
 
 
 def _give_back(study: Any, number: int) -> None:
-    """A trial that was not ended leaves its place; nothing if another process has done so."""
+    """Free the place of an unfinished trial, unless another process has done so."""
     from optuna.trial import TrialState
 
     with suppress(RuntimeError, ValueError):
@@ -298,7 +298,7 @@ def _give_back(study: Any, number: int) -> None:
 
 
 _at_work: set[str] = set()
-"""Attempts of this process that have not come to an end."""
+"""Attempts of this process that have not ended."""
 
 
 def _owner() -> list[Any]:
@@ -308,10 +308,10 @@ def _owner() -> list[Any]:
 
 def _alive(trial: Any) -> bool:
     owner = trial.user_attrs.get("owner")
-    if owner is None:  # asked for by Kobai 0.1, which died before it said so
+    if owner is None:  # of an early version, which died before it wrote it
         return False
     host, pid, heard, birth = owner
-    if Process(host, pid, birth) == this_process():  # which may have failed to give it back, on a full disk
+    if Process(host, pid, birth) == this_process():  # a full disk may have kept it from giving it back
         return trial.user_attrs.get("attempt") in _at_work
     return Process(host, pid, birth).alive(heard)
 

@@ -28,7 +28,7 @@ KINDS: dict[str, str] = {
     "clip_grad_norm": "number",
     "patience": "count",
 }
-"""The settings that conditions of a comparison, or trials of a search, may differ in, and what their values are."""
+"""The settings that a comparison may vary and a search may search, with the kind of their values."""
 
 OPTIONAL = ("lr", "clip_grad_norm", "patience")
 SWITCH = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
@@ -109,13 +109,13 @@ def _is(kind: Any, given: Any) -> Any:
 
 
 def values(option: str, name: str, given: Any) -> list[Any]:
-    """Several values of a setting: text with ``|`` between them (or commas, outside brackets), or a sequence.
+    """Several values of a setting: a sequence, or text that separates them by ``|`` (or by commas outside brackets).
 
     >>> values("vary", "init", "normal:0.01,xavier,he"), values("space", "hidden", "50|100,100")
     (['normal(0.01)', 'xavier', 'he'], [(50,), (100, 100)])
     """
     if isinstance(given, str):
-        # A comma outside brackets; within a list of widths it separates widths if there is a | anywhere.
+        # Without a |, commas outside brackets separate values.
         given = given.split("|") if "|" in given else re.split(r",(?![^(]*\))", given)
     elif not isinstance(given, (list, tuple, range, set, frozenset)):
         given = [given]
@@ -148,7 +148,7 @@ def spelt(one: Any) -> str:
 
 
 def spelt_out(parameters: Mapping[str, Any]) -> str:
-    """Settings with their values in a line.
+    """Settings and their values in one line.
 
     >>> spelt_out({"lr": 0.00123456, "hidden": (100, 50)})
     'lr 0.00123, hidden 100,50'
@@ -160,7 +160,7 @@ def spelt_out(parameters: Mapping[str, Any]) -> str:
 
 
 def label(name: str, one: Any) -> str:
-    """What a setting with this value is called in a table or a legend.
+    """The name of a setting's value in a table or a legend.
 
     >>> label("activation", "relu"), label("init", "normal(0.01)"), label("batch_norm", False), label("lr", 0.1)
     ('relu', 'std 0.01', 'no batch norm', 'lr 0.1')
@@ -181,7 +181,7 @@ def label(name: str, one: Any) -> str:
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from ``low`` to ``high``, both included; ``points`` of them make up a grid."""
+    """Numbers from ``low`` to ``high``, both included; a grid has ``points`` of them."""
 
     low: float
     high: float
@@ -190,14 +190,14 @@ class Range:
     whole: bool = False
 
     def grid(self) -> list[float]:
-        """Evenly spaced values, on the logarithmic scale if it is one.
+        """Evenly spaced values, on a logarithmic scale if ``log``.
 
         >>> Range(0.001, 0.1, log=True, points=3).grid(), Range(16, 64, True, 3, whole=True).grid()
         ([0.001, 0.01, 0.1], [16, 32, 64])
         """
         a, b = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
         at = [a + (b - a) * i / max(1, self.points - 1) for i in range(self.points)]
-        # Twelve digits: 0.01 and not 0.010000000000000002.
+        # Twelve digits: 0.01 instead of 0.010000000000000002.
         found = [float(f"{math.exp(x) if self.log else x:.12g}") for x in at]
         return list(dict.fromkeys(round(x) for x in found)) if self.whole else found
 
@@ -210,7 +210,7 @@ Space = dict[str, Range | list[Any]]
 
 
 def space(given: Mapping[str, Any]) -> Space:
-    """A search space of text or of Python: a :class:`Range` or a list of choices for each setting.
+    """A search space, from text or Python values: for each setting a :class:`Range` or a list of choices.
 
     >>> found = space({"lr": "1e-4..1e-1:log", "hidden": "50|100,100"})
     >>> str(found["lr"]), found["hidden"]
