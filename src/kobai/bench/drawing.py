@@ -1,4 +1,4 @@
-"""The picture of ``kobai bench``: time of a step against batch size and against width, one line for each backend and mode."""
+"""The figure of ``kobai bench``: time of a step by batch size and by width, a line for each backend and mode."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from kobai.bench.timing import CAPTURED, EAGER, SWEEPS, Timing, win
 from kobai.core.files import write_atomically
 
-# Okabe and Ito's blue and vermilion, told apart by every kind of colour vision; the lines differ in form as well.
+# Okabe and Ito's blue and vermilion, which every kind of colour vision tells apart; the lines differ in form too.
 COLOURS = {"numpy": "#0072B2", "cupy": "#D55E00"}
 MARKERS = {("numpy", EAGER): "o", ("numpy", CAPTURED): "s", ("cupy", EAGER): "^", ("cupy", CAPTURED): "D"}
 STYLES = {EAGER: (0, (4, 2)), CAPTURED: "solid"}
@@ -23,7 +23,7 @@ def picture(timings: Sequence[Timing], title: str, fixed: dict[str, str], stem: 
     Args:
         timings: what :func:`kobai.bench.measure` gave, at least one of them successful.
         title: stands above the panels.
-        fixed: for each sweep what was kept the same, stands above its panel.
+        fixed: what was kept constant in each sweep, stands above its panel.
 
     Raises ImportError, with the install line, without matplotlib, and ValueError where nothing was measured.
     """
@@ -108,7 +108,7 @@ def _panel(panel: Any, timings: list[Timing], sweep: str, fixed: str) -> None:
 
 
 def _mark_win(panel: Any, timings: list[Timing], sweep: str, points: list[int]) -> None:
-    """Where the GPU starts to win, as a line and a word."""
+    """Mark where the GPU starts to win."""
     at = win(timings, sweep)
     if at is None:
         return
@@ -138,7 +138,7 @@ def duration(seconds: float) -> str:
 
 
 def round_sum(value: float) -> str:
-    """Two digits of a number that was read off between two points.
+    """Two digits of an interpolated number.
 
     >>> round_sum(183.7), round_sum(4321.0), round_sum(7.24)
     ('180', '4,300', '7.2')

@@ -1,4 +1,4 @@
-"""Facts about the machine and what runs on it, without which a timing means nothing."""
+"""Facts about the machine and its software, without which a timing means nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PACKAGES = ("numpy", "numba", "llvmlite", "cupy-cuda12x", "cupy-cuda13x", "nvmat
 
 
 def facts() -> dict[str, Any]:
-    """Processor, cores, load, matrix library with its threads, GPUs, versions; all of it plain JSON.
+    """Processor, cores, load, matrix library with its threads, GPUs, versions, as plain JSON.
 
     >>> found = facts()
     >>> found["cores"] >= 1, "numpy" in found["packages"]
@@ -38,7 +38,7 @@ def facts() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's name, as well as the system knows it."""
+    """The name of the processor, as far as the system knows it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Inputs and classes of a data set, as far as the time of a step depends on them: no file of a known set is read."""
+"""The shape of a data set, which is all that the time of a step depends on: known sets need not be read."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from kobai.train.settings import Settings
 
 @dataclass(frozen=True)
 class Shape:
-    """Shape of one sample, and how many classes there are."""
+    """Shape of one sample, and the number of classes."""
 
     inputs: tuple[int, ...]
     classes: int
 
     def description(self, settings: Settings) -> dict[str, Any]:
-        """What :func:`kobai.train.models.build` makes the model of ``settings`` from."""
+        """The description from which :func:`kobai.train.models.build` makes the model."""
         return job.describe_model(settings, self.inputs, self.classes)
 
 
@@ -30,7 +30,7 @@ KNOWN = {
 
 
 def shape_of(settings: Settings) -> Shape:
-    """Of the data that ``settings`` name; a table is read."""
+    """The shape of the data in ``settings``; a table is read."""
     known = KNOWN.get(settings.data.lower().replace("_", "-"))
     if known is not None:
         return known

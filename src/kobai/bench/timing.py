@@ -1,7 +1,7 @@
-"""What a training step of one model costs: over batch sizes and widths, eager and captured, on every backend.
+"""The time of a model's training step: over batch sizes and widths, eager and captured, on every backend.
 
-All variants of one point take turns in short blocks, so that whatever else the machine does meets them alike, and the median
-over the blocks counts. The batch is random numbers of the data's shape: the time of a step does not depend on them.
+All variants at one point take turns in short blocks, so that other load on the machine affects them alike, and the median over
+the blocks counts. The batch is random numbers of the data's shape: the time of a step does not depend on them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ EAGER, CAPTURED = "eager", "captured"
 SWEEPS = ("batch size", "width")
 
 BLOCK = 0.005
-"""Seconds in one timed block: far above the clock's grain, short enough to take turns often."""
+"""Seconds in one timed block: far above the clock's resolution, short enough to take turns often."""
 
 FEWEST, MOST = 5, 25
 """Blocks of a variant at one point."""
@@ -40,10 +40,10 @@ FEWEST, MOST = 5, 25
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be timed.
+    """What to time.
 
-    ``settings`` describe the model, its optimiser and its batch size as those of ``kobai train`` do. ``batch_sizes`` are
-    gone through at the model's own widths, ``widths`` – given to every hidden layer – at its own batch size.
+    ``settings`` are those of ``kobai train``: model, optimiser, batch size. ``batch_sizes`` are timed at the model's own
+    widths, ``widths``, given to every hidden layer, at its own batch size.
     """
 
     settings: Settings
@@ -52,7 +52,7 @@ class Plan:
     batch_sizes: tuple[int, ...]
     widths: tuple[int, ...]
     seconds: float = 0.2
-    """About how long each variant is timed at each point."""
+    """How long each variant is timed at each point, roughly."""
 
     def points(self) -> Iterator[tuple[str, int, Settings]]:
         """(sweep, batch size or width, settings) of every point."""
@@ -64,10 +64,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Timing:
-    """One variant at one point: median and quartiles of the seconds a step takes, and the greatest memory in bytes.
+    """One variant at one point: median and quartiles of the seconds a step takes, and the peak memory in bytes.
 
-    ``memory`` counts all that training holds at the worst moment of a step: parameters, gradients, optimiser state and
-    intermediate arrays. Where a variant cannot run, ``failure`` says why and the numbers are None.
+    ``memory`` is all that training holds at the peak of a step: parameters, gradients, optimiser state and intermediate
+    arrays. If a variant cannot run, ``failure`` says why and the numbers are None.
     """
 
     sweep: str
@@ -81,7 +81,7 @@ class Timing:
 
 
 def measure(plan: Plan) -> Iterator[list[Timing]]:
-    """Time one point after the other; each gives the timings of its variants."""
+    """Time one point after the other; yields the timings of its variants."""
     variants = [(backend, mode) for backend in plan.backends for mode in (EAGER, CAPTURED)]
     for sweep, value, settings in plan.points():
         steps: dict[tuple[str, str], Callable[[], Any]] = {}
@@ -104,7 +104,7 @@ def measure(plan: Plan) -> Iterator[list[Timing]]:
 
 
 def training_step(settings: Settings, shape: Shape) -> Callable[[Any, Any], Any]:
-    """``step(x, t)``: one step of the model on the default backend, as the Trainer does it; returns the loss."""
+    """``step(x, t)``: the Trainer's step of the model on the default backend; returns the loss."""
     model = build(shape.description(settings)).to(default_device())
     rule = optimizer_of(settings, model)
 
@@ -115,7 +115,7 @@ def training_step(settings: Settings, shape: Shape) -> Callable[[Any, Any], Any]
 
 
 def _ready(settings: Settings, shape: Shape, backend: str, mode: str) -> Callable[[], Any]:
-    """A step that has its batch and has run often enough to be compiled, captured and warm."""
+    """A step on a fixed batch, run often enough to be compiled, captured and warm."""
     with using(backend):
         manual_seed(settings.seed)
         run = training_step(settings, shape)
@@ -152,9 +152,9 @@ def _alternate(steps: dict[tuple[str, str], Callable[[], Any]], seconds: float) 
 
 
 def weigh(settings: Settings, shape: Shape, backend: str, mode: str) -> int:
-    """Bytes of the arrays alive at the worst moment of a step, everything that training holds counted.
+    """Bytes of all arrays that training holds at the peak of a step.
 
-    On the CPU by ``tracemalloc``, which NumPy tells of every array; on a GPU by what the device has less of.
+    On the CPU by ``tracemalloc``, to which NumPy reports every array; on a GPU by the drop in free memory.
     """
     gc.collect()
     if backend == "cupy":
@@ -178,7 +178,7 @@ def _weigh_device(settings: Settings, shape: Shape, mode: str) -> int:
     cuda.empty_cache()
     before = cuda.mem_get_info()[0]
     run = _ready(settings, shape, "cupy", mode)
-    cuda.empty_cache()  # what only the set-up needed
+    cuda.empty_cache()  # memory of the set-up
     run()
     cuda.synchronize()
     return max(0, before - cuda.mem_get_info()[0])
@@ -186,7 +186,7 @@ def _weigh_device(settings: Settings, shape: Shape, mode: str) -> int:
 
 @contextmanager
 def _failing_into(failures: dict[tuple[str, str], str], variant: tuple[str, str]) -> Iterator[None]:
-    """What one variant cannot do, or has not the memory for, does not end the measurement of the others."""
+    """Note the failure of one variant, such as too little memory, and go on with the others."""
     try:
         yield
     except (MemoryError, RuntimeError, NotImplementedError) as error:
@@ -200,7 +200,7 @@ def _spread(times: list[float]) -> tuple[float, tuple[float, float]]:
 
 
 def best(timings: Sequence[Timing], sweep: str, backend: str) -> dict[int, float]:
-    """Seconds of a backend's faster way, eager or captured, by batch size or width."""
+    """Seconds of a step on a backend, eager or captured, whichever is faster, by batch size or width."""
     found: dict[int, float] = {}
     for timing in timings:
         if timing.sweep == sweep and timing.backend == backend and timing.median is not None:
@@ -209,10 +209,10 @@ def best(timings: Sequence[Timing], sweep: str, backend: str) -> dict[int, float
 
 
 def win(timings: Sequence[Timing], sweep: str) -> float | None:
-    """From which batch size or width on the GPU is the faster backend, by the best way of each; None if nowhere.
+    """The batch size or width from which the GPU is faster, by the best mode of each backend; None if it never is.
 
-    Between two measured points the crossing is read off the straight lines of a picture with logarithmic axes. It is 0 where
-    the GPU wins at every point. Only a win that lasts to the largest point counts.
+    Between two points the crossing is that of straight lines on logarithmic axes. It is 0 if the GPU wins at every point. Only
+    a win that lasts to the largest point counts.
 
     >>> here = [Timing("width", 10, "numpy", EAGER, 1.0), Timing("width", 1000, "numpy", EAGER, 100.0)]
     >>> there = [Timing("width", 10, "cupy", CAPTURED, 10.0), Timing("width", 1000, "cupy", CAPTURED, 10.0)]

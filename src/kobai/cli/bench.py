@@ -76,7 +76,7 @@ def bench(
     plan = _plan(asked, _backends(backend), batch_sizes, widths, seconds)
     folder = folder or new_folder("bench")
     folder.mkdir(parents=True, exist_ok=True)
-    facts = benches.facts()  # before the measurement makes the load average its own
+    facts = benches.facts()  # before the measurement raises the load average
     if not quiet:
         _introduce(plan, facts)
     timings = _measure(plan, quiet)
@@ -89,7 +89,7 @@ def bench(
 def _plan(
     asked: options.Asked, backends: tuple[str, ...], batch_sizes: str, widths: str, seconds: float
 ) -> benches.Plan:
-    """What to time: the model's own batch size and width are among those gone through."""
+    """What to time; the model's own batch size and width are included."""
     settings = asked.settings()
     sizes = _points("batch_sizes", batch_sizes, settings.batch_size)
     wide = _points("widths", widths, settings.hidden[0] if len(set(settings.hidden)) == 1 else None)
@@ -103,7 +103,7 @@ def _plan(
 
 
 def _backends(text: str | None) -> tuple[str, ...]:
-    """The backends to time: those named, which must be usable, or all that are."""
+    """The backends to time: those named, which must be usable, or all usable ones."""
     known = {name: reason for name, reason in xp.available_backends().items() if name in ("numpy", "cupy")}
     if text is None:
         return tuple(name for name, reason in known.items() if not reason)
@@ -117,7 +117,7 @@ def _backends(text: str | None) -> tuple[str, ...]:
 
 
 def _points(name: str, text: str, own: int | None) -> tuple[int, ...]:
-    """Numbers of an option in order, the model's own among them."""
+    """The sorted numbers of an option, with the model's own."""
     found = options.sizes(name, text)
     if any(number < 1 for number in found):
         raise SettingsError(name, f"expected sizes of at least 1, got {text}")
@@ -239,7 +239,7 @@ def _sentence(sweep: str, at: float | None) -> str:
 
 
 def _in_clone(asked: options.Asked, what: str) -> None:
-    """Run the suite, or the comparison with peers, of the clone that this Kobai was installed from; ends the command."""
+    """Run the suite, or the comparison with peers, of the clone that this Kobai is installed from; ends the command."""
     allowed = (what, "extra", "folder", "debug", *["backend"] * (what == "suite"))
     for name in asked.ctx.params:
         if name not in allowed and asked.has(name):

@@ -26,7 +26,7 @@ class Board(Bar):
         counted = TextColumn("[bold]{task.fields[ended]} of {task.total} {task.description}")
         times = TextColumn("[dim]{task.fields[note]}"), TimeElapsedColumn(), TimeRemainingColumn()
         bar = BarColumn(max(4, _room()))
-        # Runs take their time: the rate is that of all the time, not of the last seconds.
+        # Runs take long: estimate the rate from all the time, not from the last seconds.
         super().__init__(counted, bar, *times, quiet=quiet, refresh_per_second=4, speed_estimate_period=math.inf)
         self.total = total
         self.in_lines = self.disable and not quiet
@@ -77,7 +77,7 @@ class CompareBoard(Board):
             return
         running = {c for c, r in news if (c, r) not in ended}
         table = Table(box=None, header_style="bold")
-        table.add_column("condition")  # the one that gives way where there is little room
+        table.add_column("condition")  # this one shrinks if there is little room
         for heading in (*["runs"] * (self.repeat > 1), "epoch", "train loss", "accuracy"):
             table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("", no_wrap=True)
@@ -140,7 +140,7 @@ class TuneBoard(Board):
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True, justify="right")
         table.add_column(no_wrap=True)
-        table.add_column(style="dim")  # the one that gives way
+        table.add_column(style="dim")  # this one shrinks
         for trial in running[: max(1, out.size.height - 5)]:
             curve = [value for value in trial.curve if value is not None]
             bars = sparkline(curve, _room()) if self.plan.greatest else ""
@@ -153,12 +153,12 @@ STARTING = Text("processes are starting …", style="dim")
 
 
 def _room() -> int:
-    """Columns for a bar or a curve: 20 of a terminal with 80 of them, fewer where that is narrower."""
+    """Columns for a bar or a curve: 20 in a terminal of 80 columns, fewer in a narrower one."""
     return max(0, min(20, out.size.width - 60))
 
 
 def _cut(text: str, style: str = "") -> Text:
-    """Text that is cut off, and not broken, where it is too long."""
+    """Text that is cut off, not broken, if it is too long."""
     return Text(text, style, no_wrap=True, overflow="ellipsis")
 
 

@@ -29,7 +29,7 @@ out = Terminal()
 err = Terminal(stderr=True)
 
 WIDE = 1000
-"""Columns of a table that nobody looks at in a terminal."""
+"""Columns of a table that is written to a file or a pipe."""
 
 
 def say(line: str) -> None:
@@ -48,7 +48,7 @@ def results() -> Table:
 
 
 def show(table: Table) -> None:
-    """A table: as wide as the terminal at most, and as wide as it is in a file or a pipe."""
+    """A table: no wider than the terminal, or in full width to a file or a pipe."""
     (out if out.is_terminal else Terminal(width=WIDE)).print(table)
 
 
@@ -120,7 +120,7 @@ def one_line(debug: bool, tell: Callable[[str], None] | None = None) -> Iterator
 
     try:
         with listening(compiling), warnings.catch_warnings():
-            warnings.showwarning = lambda message, *where: warn(str(message))  # without file and line of the library
+            warnings.showwarning = lambda message, *where: warn(str(message))  # without the library's file and line
             yield
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
@@ -129,7 +129,7 @@ def one_line(debug: bool, tell: Callable[[str], None] | None = None) -> Iterator
     except KeyboardInterrupt:
         warn("interrupted")
         raise typer.Exit(130) from None
-    except BrokenPipeError:  # the reader, such as head, has had enough
+    except BrokenPipeError:  # the reader, such as head, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
     except Exception as error:
@@ -140,7 +140,7 @@ def one_line(debug: bool, tell: Callable[[str], None] | None = None) -> Iterator
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, DataError):  # the library speaks of arguments where the command line has options
+    if isinstance(error, DataError):  # name options instead of arguments
         return str(error).replace("data_dir=", "--data-dir").replace("pass download=True", "add --download")
     told = isinstance(error, ImportError) and "pip install" in str(error)
     if told or isinstance(error, (BackendError, CheckpointError, NonFiniteError)):

@@ -105,7 +105,7 @@ def _of_run(path: Path, given: dict[str, Any]) -> Patient:
 
 
 def _batch(splits: DataSplits, settings: Settings) -> tuple[Any, ...]:
-    """Samples of the training data; shares of few samples are not reliable."""
+    """At least 100 samples of the training data: shares of fewer are not reliable."""
     order = Generator().manual_seed(settings.seed + 1)
     size = min(len(splits.train), max(settings.batch_size, 100))
     return tuple(next(iter(DataLoader(splits.train, batch_size=size, shuffle=True, generator=order))))

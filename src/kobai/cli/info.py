@@ -1,4 +1,4 @@
-"""``kobai info``: what is here, what is missing, and how to install it."""
+"""``kobai info``: what is installed, what is missing, and how to install it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def info() -> None:
     _section("Backends")
     try:
         default = xp.backend()
-    except BackendError as error:  # what is wrong is what this command is asked
+    except BackendError as error:  # this command is asked what is wrong
         default = ""
         _row("default", f"none: {error}")
     for name, reason in xp.available_backends().items():
@@ -93,7 +93,7 @@ def _products() -> str:
 
 
 def _engines() -> list[tuple[str, str]]:
-    """What runs kernels on the host and on a GPU, and where machine code is kept."""
+    """What runs kernels on the host and on a GPU, and where compiled code is kept."""
     ours = "products, " if blas.own() else ""
     found = [("NumPy", f"{version('numpy')}: {'small ' * bool(ours)}products, and what has no kernel of its own")]
     if dispatch.numba_installed:
@@ -111,7 +111,7 @@ def _engines() -> list[tuple[str, str]]:
 
 
 def _machine_code() -> dict[Path, int]:
-    """Folders in which Numba keeps what it compiled for Kobai, with the bytes in each."""
+    """Folders of Numba's cache for Kobai, with their sizes in bytes."""
     named = os.environ.get("NUMBA_CACHE_DIR")
     folders = [*([Path(named)] if named else []), Path(dispatch.__file__).parent]
     with suppress(OSError):  # there is no home

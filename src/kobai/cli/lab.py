@@ -63,10 +63,10 @@ def lab(
         for each in EXPERIMENTS:
             say(f"{each:<{width}}  {find(each).claim}")
         return
-    if not has("matplotlib"):  # now, and not after the work
+    if not has("matplotlib"):  # say so before the work, not after it
         raise ImportError("no figure can be drawn, because matplotlib is missing: pip install 'kobai[plot]'")
     settings = Settings(_data(data), quick, seed, backend, repeat, jobs, data_dir)
-    load(settings.data, quick, seed, data_dir)  # files that are missing are told of before anything runs
+    load(settings.data, quick, seed, data_dir)  # report missing files before anything runs
     folder = folder or new_folder("lab")
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(20, "is a file, and the lab needs a folder", str(folder))
@@ -88,7 +88,7 @@ def lab(
 
 
 def _wanted(name: str) -> list[str]:
-    """The experiments to run; none for the list."""
+    """The experiments to run; empty for ``list``."""
     key = name.strip().lower().replace("_", "-")
     if key in (ALL, LIST):
         return list(EXPERIMENTS) if key == ALL else []
@@ -125,7 +125,7 @@ def _run(name: str, settings: Settings, folder: Path, quiet: bool) -> Result:
 
 @contextmanager
 def _progress(name: str, settings: Settings, quiet: bool) -> Iterator[Settings]:
-    """The settings with a bar that moves as runs end; no bar where the output is no terminal."""
+    """The settings, with a bar that moves as runs end."""
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
     with Bar(*columns, quiet=quiet) as bar:
         task = bar.add_task(name, total=None)

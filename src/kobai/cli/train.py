@@ -25,7 +25,7 @@ from kobai.xp import to_host
 
 
 def _config(ctx: typer.Context, path: Path | None) -> Path | None:
-    """Values of a TOML file become the command's defaults: weaker than the command line, stronger than ours."""
+    """Make the values of a TOML file the command's defaults: the command line overrides them, and they override ours."""
     if path is not None:
         named = {max(param.opts, key=len).lstrip("-").replace("-", "_"): param.name for param in ctx.command.params}
         known = {key: name for key, name in named.items() if key not in ("config", "help")}
@@ -33,7 +33,7 @@ def _config(ctx: typer.Context, path: Path | None) -> Path | None:
             values = read_toml(path, known)
         except SettingsError as error:
             raise typer.BadParameter(str(error), ctx=ctx, param_hint="--config") from error
-        # As text, so that they are parsed, and refused, as the command line is.
+        # As text, so that they are parsed and checked like the command line.
         ctx.default_map = {**(ctx.default_map or {}), **{known[key]: str(value) for key, value in values.items()}}
     return path
 
@@ -112,7 +112,7 @@ def train(
 def _planned(
     asked: options.Asked, resume: str | None, folder: Path | None
 ) -> tuple[Settings, Path | None, Path | None]:
-    """The settings of the run, what it resumes from, and its folder, if that is known by now."""
+    """The settings of the run, what it resumes from, and its folder if it is known."""
     source = _resumed_from(resume, folder)
     if source is None:
         return asked.settings(), None, folder
@@ -135,7 +135,7 @@ def _tell(result: dict[str, float], test: TensorDataset, folder: Path, drawable:
 
 
 def _guesses(accuracy: float, test: TensorDataset) -> bool:
-    """Whether always naming the most frequent class would be right as often."""
+    """Whether always guessing the most frequent class would be as accurate."""
     _, counts = np.unique(to_host(test.tensors[-1].array), return_counts=True)
     return bool(accuracy <= counts.max() / counts.sum())
 
@@ -145,7 +145,7 @@ def _resumed_from(resume: str | None, folder: Path | None) -> Path | None:
     if resume is None:
         return None
     if resume == options.BARE and folder is not None:
-        return folder if job.holds_run(folder) else None  # so that one command line both begins and goes on
+        return folder if job.holds_run(folder) else None  # one command line both begins and resumes
     path = options.resumed(resume, "run", checkpoint.LAST, checkpoint.PREVIOUS, job.CONFIG)
     if not path.exists():
         raise CheckpointError(f"{path}: no such file or folder to resume from")
@@ -153,7 +153,7 @@ def _resumed_from(resume: str | None, folder: Path | None) -> Path | None:
 
 
 def _check_free(folder: Path, source: Path | None) -> None:
-    """Raise unless a run may write to ``folder``: it holds none, or the one that is resumed."""
+    """Raise unless a run may write to ``folder``: it holds no run, or the one that is resumed."""
     resumed = source is not None and real(folder) in (real(source), real(source).parent)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(20, "is a file, and a run needs a folder", str(folder))

@@ -60,7 +60,7 @@ def evaluate(*, trained: Trained, data: OtherData = None, data_dir: DataDir = No
 
 
 def _tell_if_seen(restored: job.Restored, asked: inference.Questions, data_dir: str | None) -> None:
-    """Say so where a result is of samples that the model was trained on, or may be."""
+    """Say so if the model was, or may have been, trained on the samples."""
     if asked.split in ("validation", "test"):
         return
     known, n = inference.seen(restored, asked, data_dir), len(asked.inputs)

@@ -66,7 +66,7 @@ def compile_kernels(
 
 
 def _warm(settings: Settings, shape: Shape, net: Module, bar: _Bar) -> Warmed:
-    """One batch of nothing, through the steps of a training."""
+    """Train on a batch of zeros."""
     images = zeros(settings.batch_size, *shape.inputs, device=default_device())
     labels = zeros(settings.batch_size, dtype="int64", device=default_device())
     return warmup(

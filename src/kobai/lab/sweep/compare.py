@@ -144,7 +144,7 @@ def read_plan(folder: str | Path) -> ComparePlan:
 
 
 def _runs(plan: ComparePlan) -> Iterator[tuple[tuple[int, int], Settings]]:
-    """((number of the condition, of the seed), settings) of every run; seed by seed, so that an early stop leaves whole rounds."""
+    """((number of the condition, of the seed), settings) of each run, seed by seed: an early stop leaves whole rounds."""
     for r in range(plan.repeat):
         for c, (_, one) in enumerate(plan.conditions()):
             yield (c, r), replace(one, seed=plan.base.seed + r)
