@@ -1,4 +1,4 @@
-"""What training, evaluation and prediction share: batches out of anything, on the model's device; evaluation mode."""
+"""What training, evaluation and prediction share: batches from any data, on the model's device, and evaluation mode."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Data: TypeAlias = Iterable[Any] | Dataset[Any] | Tensor
 """A loader (anything that gives batches), a data set, or a tensor of inputs."""
 
 EVALUATION_BATCH = 1024
-"""Samples in a batch where a data set is given instead of a loader and nothing is learnt, so that it changes no result."""
+"""Samples in a batch of a data set that is given without a loader; nothing is learnt, so it changes no result."""
 
 
 @contextmanager
 def evaluating(model: Module) -> Iterator[None]:
-    """Evaluation mode without gradients; each layer's own mode comes back afterwards."""
+    """Evaluation mode without gradients; afterwards each layer has its former mode."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -35,7 +35,7 @@ def evaluating(model: Module) -> Iterator[None]:
 
 
 def predict(model: Module, data: Data, device: Any = None) -> Tensor:
-    """As :meth:`Trainer.predict`, for a model without optimiser."""
+    """:meth:`Trainer.predict` for a model without an optimiser."""
     device = device or device_of(model)
     outputs = []
     with evaluating(model):
@@ -49,7 +49,7 @@ def predict(model: Module, data: Data, device: Any = None) -> Tensor:
 
 
 def device_of(model: Module) -> Any:
-    """Where a model is: the device of its first parameter or buffer; None if it has none."""
+    """The device of a model's first parameter or buffer; None if it has none."""
     for tensors in (model.parameters(), model.buffers()):
         for tensor in tensors:
             return tensor.device
@@ -57,12 +57,12 @@ def device_of(model: Module) -> Any:
 
 
 def moved(parts: Iterable[Any], device: Any) -> list[Any]:
-    """The parts of a batch, with its tensors on ``device``."""
+    """The parts of a batch, with tensors moved to ``device``."""
     return [part.to(device) if isinstance(part, Tensor) and device is not None else part for part in parts]
 
 
 def batches_of(data: Data) -> Iterable[Any]:
-    """``data`` as batches, where the size of a batch changes nothing."""
+    """``data`` as batches, if the batch size changes no result."""
     if isinstance(data, Tensor):
         return (data[i : i + EVALUATION_BATCH] for i in range(0, len(data), EVALUATION_BATCH))
     if isinstance(data, Dataset) and hasattr(data, "__len__"):
@@ -71,7 +71,7 @@ def batches_of(data: Data) -> Iterable[Any]:
 
 
 def generators_of(*loaders: Any) -> list[Generator]:
-    """Every generator that loaders draw on, the default one first."""
+    """All generators that loaders draw from, the default one first."""
     found = [default_generator]
     for loader in loaders:
         batch_sampler = getattr(loader, "batch_sampler", None)

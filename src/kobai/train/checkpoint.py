@@ -1,9 +1,8 @@
 """Checkpoints in a folder: ``last.safetensors``, the one before it, and ``best.safetensors``.
 
-Every file is complete from the moment it has its name: :func:`kobai.save` writes beside it and renames. A file that is damaged
-afterwards does not match its checksum, and the one before it is taken. Between the two
-renames of :func:`write_last` a kill leaves no ``last``; :func:`find` then takes ``previous``, from which training goes on to
-the very same parameters, an epoch later.
+Every file is complete as soon as it has its name: :func:`kobai.save` writes a temporary file and renames it. If one is damaged
+later, it does not match its checksum, and :func:`find` takes the one before it. A kill between the two renames of
+:func:`write_last` leaves no ``last``; from ``previous`` training comes to the very same parameters, an epoch later.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ def write(state: State, path: Path) -> None:
 
 
 def write_last(state: State, folder: Path) -> None:
-    """Make ``state`` the last checkpoint of a folder, and the one that was the last the previous."""
+    """Make ``state`` the last checkpoint of a folder, and the former last one the previous."""
     write(state, folder / _NEXT)
     if (folder / LAST).exists():
         os.replace(folder / LAST, folder / PREVIOUS)
@@ -57,11 +56,10 @@ def read(path: str | Path, map_location: Any = None) -> State:
 def find(
     path: str | Path, *, order: tuple[str, ...] = (LAST, PREVIOUS), say: Callable[[str], None], map_location: Any = None
 ) -> tuple[Path, State]:
-    """The file and the state of the first of ``order`` in a folder that can be read; or of one given file, and no other.
+    """The first file of ``order`` in a folder that can be read, with its state; or those of one given file.
 
-    ``say`` gets one line if a damaged or missing file was passed over. CheckpointError if none can be read.
-
-    A damaged or missing ``last.safetensors`` given by its own name gives way to the one before it, which is what it was.
+    ``say`` gets one line if a damaged or missing file is passed over. CheckpointError if none can be read. If a
+    ``last.safetensors`` is given by its own name and is damaged or missing, the one before it is taken.
     """
     path = Path(path)
     if path.name == LAST and path.parent.is_dir() and not path.is_dir():

@@ -29,10 +29,10 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Questions:
-    """Samples for a model, and their true classes where these are known.
+    """Samples for a model, and their true classes if these are known.
 
-    ``inputs``: (N, *input_shape) on the default device. ``labels``: names of classes, or None. ``split`` is the part of a data
-    set that they are, None for all rows of a table. ``notes`` are lines on what was not as one might think.
+    ``inputs``: (N, *input_shape) on the default device. ``labels``: names of classes, or None. ``split``: their part of a data
+    set, None for all rows of a table. ``notes``: warnings for the user.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Questions:
 
 @dataclass(frozen=True)
 class Answers:
-    """For each sample the most probable class and its probability: arrays of shape (N,) on the host."""
+    """The most probable class of each sample and its probability: arrays (N,) on the host."""
 
     classes: np.ndarray[Any, Any]
     probabilities: np.ndarray[Any, Any]
@@ -60,8 +60,8 @@ class Answers:
 def questions(restored: Restored, data: str | None, data_dir: str | None, split: str | None) -> Questions:
     """The data to ask a model about.
 
-    ``data=None`` is what the model was trained on; a table is read whole unless it is that one and a split is named; of a
-    named data set the test split is the default. Raises DataError where the data do not fit the model.
+    ``data=None`` is what the model was trained on. All rows of a table are used, unless it is that one with a split. The
+    default split of other data sets is the test split. DataError if the data do not fit the model.
     """
     own = restored.settings
     if data_dir is not None:
@@ -85,7 +85,7 @@ def questions(restored: Restored, data: str | None, data_dir: str | None, split:
 
 
 def answers(restored: Restored, asked: Questions) -> Answers:
-    """What the model answers, by softmax of its scores."""
+    """The model's answers, by softmax of its scores."""
     with no_grad():
         probabilities = F.softmax(predict(restored.model, asked.inputs), dim=1)
     host = to_host(probabilities.array)
@@ -94,7 +94,7 @@ def answers(restored: Restored, asked: Questions) -> Answers:
 
 
 def score(restored: Restored, asked: Questions) -> dict[str, float]:
-    """Loss (cross-entropy) and accuracy; DataError without labels, or with one that the model does not know."""
+    """Loss (cross-entropy) and accuracy; DataError without labels, or for an unknown one."""
     if asked.labels is None:
         raise DataError(f"{asked.name}: has no labels to compare with; use kobai predict")
     index = {name: i for i, name in enumerate(restored.classes)}
@@ -111,7 +111,7 @@ def score(restored: Restored, asked: Questions) -> dict[str, float]:
 
 
 def seen(restored: Restored, asked: Questions, data_dir: str | None = None) -> int | None:
-    """How many of the samples the model was trained on, inputs compared bit by bit; None if its data cannot be read."""
+    """How many of the samples, compared bit by bit, the model was trained on; None if its data cannot be read."""
     own = restored.settings if data_dir is None else replace(restored.settings, data_dir=data_dir)
     try:
         trained = load_data(replace(own, download=False)).train.tensors[0]
@@ -127,7 +127,7 @@ def _rows(inputs: Tensor) -> list[bytes]:
 
 
 def _of_own(restored: Restored, own: Settings, split: str) -> Questions:
-    """A split of what the model was trained on, which is another one where the data have changed since."""
+    """A split of what the model was trained on; with a note if the data have changed since."""
     splits = load_data(own)
     asked = _of_split(splits, split)
     changed = restored.checksums != tuple(checksum(part) for part in (splits.train, splits.validation, splits.test))
@@ -145,7 +145,7 @@ def _of_split(splits: DataSplits, split: str) -> Questions:
 
 
 def _of_table(path: Path, restored: Restored) -> Questions:
-    """All rows of a table: columns by name where the training data had a header, else by position."""
+    """All rows of a table: columns by name if the training data had a header, else by position."""
     lines = table._read(path, None)
     names = [cell.strip() for cell in lines[0][1]]
     if restored.features:
@@ -172,7 +172,7 @@ def _of_table(path: Path, restored: Restored) -> Questions:
 
 
 def _columns_by_name(path: Path, names: list[str], features: Sequence[str]) -> list[int]:
-    """Where the features stand; several of one name keep their order."""
+    """The columns of the features; several of one name keep their order."""
     columns, taken = [], dict.fromkeys(features, 0)
     for name in features:
         places = [i for i, there in enumerate(names) if there == name]
@@ -189,9 +189,9 @@ def _columns_by_name(path: Path, names: list[str], features: Sequence[str]) -> l
 def _label_among(
     path: Path, names: list[str], columns: list[int], rows: Sequence[tuple[int, list[str]]], restored: Restored
 ) -> tuple[int | None, tuple[str, ...]]:
-    """The column of the label, if there is one, and lines on the columns that are nothing to the model.
+    """The column of the label, if there is one, and notes on the columns that the model does not use.
 
-    It is the one with the name that it had in training. Where that is not known it has to hold known classes only.
+    The label has the same name as in training. If that is not known, it is the column that holds known classes only.
     """
     others = [i for i in range(len(names)) if i not in columns]
     given = restored.settings.label
@@ -203,7 +203,7 @@ def _label_among(
         return (named[0] if named else None), _left_out(path, [names[i] for i in others if i not in named])
 
     def strange(i: int) -> tuple[int, str] | None:
-        """The first row and cell of a column that is no known class."""
+        """The first row and cell of a column that is not a known class."""
         cells = ((number, row[i].strip()) for number, row in rows)
         return next((at for at in cells if _class(at[1], restored.classes) not in restored.classes), None)
 
@@ -233,7 +233,7 @@ def _left_out(path: Path, names: list[str]) -> tuple[str, ...]:
 
 
 def _class(cell: str, classes: Sequence[str]) -> str:
-    """A label as the classes are spelt: integers may be written with a fraction of zero."""
+    """A label in the spelling of the classes: ``1.0`` is ``1``."""
     if cell not in classes and table._is_number(cell) and float(cell).is_integer():
         return str(int(float(cell)))
     return cell

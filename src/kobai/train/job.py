@@ -1,4 +1,4 @@
-"""One run from settings to files: data, model, optimiser, trainer, checkpoints, result. ``kobai train`` is a shell of it."""
+"""One run from settings to files: data, model, optimiser, trainer, checkpoints, result. ``kobai train`` only calls it."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Restored:
-    """A model out of a checkpoint, with what is needed to feed it and to read its answers.
+    """A model from a checkpoint, with what is needed to feed it and to read its answers.
 
-    ``rank`` says what a file that nobody named is in its folder; ``label`` names the column of the classes in a table, None
-    where that is not known; ``checksums`` are those of the three splits of its data.
+    ``rank`` says which checkpoint of a folder was taken; ``label`` is the column of the classes in a table, None if it is not
+    known; ``checksums`` are those of the three splits of its data.
     """
 
     model: nn.Module
@@ -75,8 +75,8 @@ def train(
 
     Args:
         resume: a checkpoint, or a folder of them, to go on from.
-        say: given each line of what is worth telling.
-        callbacks: more of them, such as :class:`Progress`.
+        say: called with each line of output.
+        callbacks: more callbacks, such as :class:`Progress`.
         curve: draw the learning curve (needs matplotlib).
     """
     description = describe_model(settings, data.input_shape, len(data.classes))
@@ -123,7 +123,7 @@ def train(
 
 
 def begin(settings: Settings, description: Mapping[str, Any]) -> tuple[nn.Module, Optimizer]:
-    """The described model as a run begins with it, its weights drawn from the seed, and its optimiser."""
+    """The described model at the beginning of a run, its weights drawn from the seed, and its optimiser."""
     manual_seed(settings.seed)
     model = build(description).to(default_device())
     return model, optimizer_of(settings, model)
@@ -147,7 +147,7 @@ def assemble(
     Early stopping is part of the settings and comes before ``callbacks``; ``options`` are more arguments of the Trainer.
     """
     model, rule = begin(settings, description)
-    # The order of the batches has a stream of its own: more layers, or dropout, change no batch.
+    # A separate RNG for the order of the batches: more layers, or dropout, change no batch.
     order = Generator().manual_seed(settings.seed + 1)
     loader = DataLoader(data, batch_size=settings.batch_size, shuffle=True, generator=order)
     stopping = [EarlyStopping(settings.patience)] if settings.patience else []
@@ -164,7 +164,7 @@ def assemble(
 
 
 def _keep_best(keeper: Checkpoint, trainer: Trainer, found: Path, folder: Path, say: Say) -> None:
-    """See to it that the folder's best file is that of the epoch that the resumed state knows as its best."""
+    """Make the folder's best file that of the epoch which is the best in the resumed state."""
     epoch = keeper.best.epoch
     if not epoch:
         return
@@ -173,7 +173,7 @@ def _keep_best(keeper: Checkpoint, trainer: Trainer, found: Path, folder: Path, 
         source = beside
     elif epoch == trainer.epoch and not trainer.position:
         source = found
-    else:  # another run of these epochs has had its own best since
+    else:  # another run has written its own best since
         say(
             f"the parameters of epoch {epoch}, the best so far, are in no file beside {found}; the best is looked for anew"
         )
@@ -184,7 +184,7 @@ def _keep_best(keeper: Checkpoint, trainer: Trainer, found: Path, folder: Path, 
 
 
 def load_data(settings: Settings) -> DataSplits:
-    """The three splits that ``settings`` name, on the default device."""
+    """The three splits of the data in ``settings``, on the default device."""
     table = {"label": _column(settings.label)} if settings.label is not None else {}
     return kobai.data.load(
         settings.data,
@@ -197,7 +197,7 @@ def load_data(settings: Settings) -> DataSplits:
 
 
 def restore(path: str | Path, say: Say) -> Restored:
-    """The model of a checkpoint, or of the best (else the last) one of a folder, in evaluation mode on the default device."""
+    """The model of a checkpoint, or of a folder's best (else last) one, in evaluation mode on the default device."""
     found, state = checkpoint.find(
         path, order=(checkpoint.BEST, checkpoint.LAST, checkpoint.PREVIOUS), say=say, map_location=default_device()
     )
@@ -225,7 +225,7 @@ def restore(path: str | Path, say: Say) -> Restored:
 
 
 def describe_model(settings: Settings, input_shape: tuple[int, ...], classes: int) -> dict[str, Any]:
-    """What :func:`kobai.train.models.build` rebuilds the model from."""
+    """The description from which :func:`kobai.train.models.build` makes the model."""
     return {
         "name": settings.model,
         "input_shape": list(input_shape),
@@ -239,7 +239,7 @@ def describe_model(settings: Settings, input_shape: tuple[int, ...], classes: in
 
 
 def describe_run(settings: Settings, data: DataSplits, model: Mapping[str, Any]) -> dict[str, Any]:
-    """What a checkpoint says about the run: its settings, its model, and its data."""
+    """The description of a run in its checkpoints: settings, model, data."""
     return {
         "kobai": kobai.__version__,
         "settings": settings.as_dict(),
@@ -267,7 +267,7 @@ def layers(settings: Settings, input_shape: tuple[int, ...], classes: int) -> st
 
 
 def describe_shape(settings: Settings, data: DataSplits) -> str:
-    """The model in a line."""
+    """The model in one line."""
     sizes = layers(settings, data.input_shape, len(data.classes))
     init = matching_init(settings.activation) if settings.init == "auto" else settings.init
     extras = [", batch norm"] * settings.batch_norm + [f", dropout {settings.dropout:g}"] * bool(settings.dropout)
@@ -275,7 +275,7 @@ def describe_shape(settings: Settings, data: DataSplits) -> str:
 
 
 def describe_training(settings: Settings) -> str:
-    """The optimiser and its schedule in a line."""
+    """The optimiser and its schedule in one line."""
     lr = OPTIMIZERS[settings.optimizer][1] if settings.lr is None else settings.lr
     parts = [settings.optimizer, f"lr {lr:g}"]
     parts += [f"momentum {settings.momentum:g}"] * bool(settings.momentum)
@@ -287,20 +287,20 @@ def describe_training(settings: Settings) -> str:
 
 
 def name_of(settings: Settings) -> str:
-    """What a run is called: its data and its model."""
+    """The name of a run: its data and its model."""
     data = Path(settings.data).stem if Path(settings.data).suffix in TABLES else settings.data
     return f"{data}-{settings.model}"
 
 
 def holds_run(folder: Path) -> bool:
-    """Whether a folder holds a run to go on with: a checkpoint of one."""
+    """Whether a folder holds a checkpoint to resume from."""
     return any((folder / name).exists() for name in (checkpoint.LAST, checkpoint.PREVIOUS, checkpoint.BEST))
 
 
 def begun(path: Path, say: Say) -> tuple[Settings, bool]:
-    """The settings of the run in a folder or a file, and whether there is a checkpoint to go on from.
+    """The settings of the run in a folder or a file, and whether there is a checkpoint to resume from.
 
-    A run that ended before its first checkpoint has left at least its settings. CheckpointError where there is nothing.
+    A run that ended before its first checkpoint has at least left its settings. CheckpointError if there is nothing.
     """
     if path.is_dir() and not holds_run(path) and (path / CONFIG).exists():
         return Settings.from_dict(from_toml(regular(path / CONFIG).read_text(encoding="utf-8"))), False
@@ -309,7 +309,7 @@ def begun(path: Path, say: Say) -> tuple[Settings, bool]:
 
 
 def checksum(part: TensorDataset) -> int:
-    """Checksum of a split's arrays: runs, comparisons and searches are not resumed with data that have changed."""
+    """Checksum of a split's arrays: nothing is resumed with data that have changed."""
     total = 0
     for tensor in part.tensors:
         total = zlib.crc32(np.ascontiguousarray(to_host(tensor.array)).view(np.uint8).data, total)
@@ -317,5 +317,5 @@ def checksum(part: TensorDataset) -> int:
 
 
 def _column(label: str) -> str | int:
-    """A label column by index where it is a number, else by name."""
+    """A label column: an index if it is a number, else a name."""
     return int(label) if label.removeprefix("-").isdecimal() else label

@@ -1,4 +1,4 @@
-"""Models by name and from a saved description: what the command line trains, and what a checkpoint is rebuilt from."""
+"""Models by name, for the command line, and from the description in a checkpoint."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "identity": nn.Identity,
 }
 
-# He's widening by √2 makes up for the half that a rectifier cuts off; SELU is made for LeCun's (arXiv:1706.02515).
+# He's factor √2 makes up for the half that a rectifier cuts off; SELU is made for LeCun's (arXiv:1706.02515).
 _MATCHING_INIT = {"selu": "lecun", "tanh": "xavier", "sigmoid": "xavier", "hardtanh": "xavier", "identity": "xavier"}
 
 
@@ -63,7 +63,7 @@ def mlp(
             activation, and LeCun's for the last layer, which has none.
         batch_norm: normalise before each activation; the Linear before it then has no bias, which would be subtracted again.
         dropout: share of each hidden layer's outputs dropped in training.
-        generator: whence weights are drawn; the default generator.
+        generator: RNG for the initial weights; default: the global one.
 
     Raises:
         ValueError: unknown names (with the nearest), sizes < 1, dropout outside [0, 1).
@@ -86,7 +86,7 @@ def mlp(
     if any(not isinstance(width, int) or isinstance(width, bool) or width < 1 for width in widths):
         raise ValueError(f"mlp: expected layer sizes of at least 1, got {widths}")
     hidden_init, last_init = (matching_init(activation), "lecun") if init == "auto" else (init, init)
-    initialisers.by_name(hidden_init)  # an unknown name fails here, with the names it could be
+    initialisers.by_name(hidden_init)  # an unknown name fails here, with the known ones
     layers: list[nn.Module] = [nn.Flatten()]
     for n_in, n_out in pairwise(widths[:-1]):
         layers.append(nn.Linear(n_in, n_out, bias=not batch_norm, init=hidden_init, generator=generator))

@@ -1,9 +1,9 @@
 """Stop when the loss is NaN or infinite, and say in which layer it began.
 
-No step waits for the device: the running sum of losses, which a single NaN spoils for good, is looked at every so many
-batches. When it is spoilt, training goes back to the state at the beginning of the epoch, of which a copy is kept, and does
-the same batches again, this time looking at every layer's output, every gradient and every parameter. The same state, the
-same batches, the same random numbers: what went wrong goes wrong again, under observation.
+No step waits for the device: only the running sum of losses, which keeps any NaN, is read every so many batches. If it is not
+finite, training goes back to a copy of the state at the beginning of the epoch and repeats the same batches, this time checking
+every layer's output, every gradient and every parameter. State, batches and random numbers are the same, so the same thing
+goes wrong again, under observation.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Trainer = Any
 
 
 class NonFiniteError(FloatingPointError):
-    """The loss, or what it is computed from, is NaN or infinite. ``layer`` is the path of the module where it began.
+    """The loss, or a value it is computed from, is NaN or infinite. ``layer`` is the path of the module where it began.
 
     >>> import kobai
     >>> error = kobai.train.NonFiniteError("the output of layer '2' holds NaN", layer="2")
@@ -44,7 +44,7 @@ class NonFiniteError(FloatingPointError):
 class TerminateOnNonFinite(Callback):
     """Stop with :class:`NonFiniteError`, which names the first layer whose output or gradient is NaN or infinite.
 
-    ``every``: after how many batches the loss is looked at, which waits for the device; an epoch's end is always looked at.
+    ``every``: the loss is read after so many batches, which waits for the device, and always at the end of an epoch.
 
     >>> import kobai
     >>> model = kobai.nn.Sequential(kobai.nn.Linear(1, 1, init="constant(inf)"))
@@ -94,7 +94,7 @@ class TerminateOnNonFinite(Callback):
 
 
 def _observe(trainer: Trainer, batch: Any, where: str) -> None:
-    """One training step; raises at the first number that is not finite, in the order of computation."""
+    """One training step; raises at the first number that is not finite, in order of computation."""
     model = trainer.model
     lr = learning_rate(trainer.optimizer.param_groups[0])
     advice = f"Lower the learning rate (now {lr:g}), clip the gradient norm, or look at the data"
@@ -111,7 +111,7 @@ def _observe(trainer: Trainer, batch: Any, where: str) -> None:
             raise NonFiniteError(f"{where}: the output of {_named(model, path)} holds {bad}. {advice}", path)
         loss = trainer.listened_loss(output, target)
         counted = Loss()
-        trainer.take_loss(counted, loss, target)  # the loss of labels that are all left out is NaN, and right
+        trainer.take_loss(counted, loss, target)  # if all labels are left out, NaN is right
         if counted.spoilt() and (bad := _bad(loss)) is not None:
             raise NonFiniteError(
                 f"{where}: every layer's output is finite, but the loss function returns {bad}. {advice}"
@@ -134,7 +134,7 @@ def _observe(trainer: Trainer, batch: Any, where: str) -> None:
 
 @contextmanager
 def _watching(model: Module, outputs: list[tuple[str, str]], gradients: list[tuple[str, str]]) -> Iterator[None]:
-    """Collect (path, what is wrong) of layers in the order in which outputs, and then gradients, are computed."""
+    """Collect (path, what is wrong) of layers, in the order in which outputs and gradients are computed."""
     handles = []
     for path, module in model.named_modules():
 
@@ -147,7 +147,7 @@ def _watching(model: Module, outputs: list[tuple[str, str]], gradients: list[tup
                 gradients.append((path, bad))
 
         handles.append(module.register_forward_hook(forward))
-        if not list(module.children()):  # a container's gradient is that of its last layer
+        if not list(module.children()):  # a container has the gradient of its last layer
             handles.append(module.register_full_backward_pre_hook(backward))
     try:
         yield
@@ -157,7 +157,7 @@ def _watching(model: Module, outputs: list[tuple[str, str]], gradients: list[tup
 
 
 def _bad(value: Any) -> str | None:
-    """``"NaN"`` or ``"infinity"`` if a tensor, or one inside a tuple, list or dict, holds such; else None."""
+    """``"NaN"`` or ``"infinity"`` if a tensor, also inside a tuple, list or dict, holds it; else None."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, (list, tuple)):
@@ -181,7 +181,7 @@ def _owner(parameter: str) -> str:
 
 
 def _copied(tree: Any) -> Any:
-    """Nested state with its tensors copied, on the device where they are."""
+    """Nested state with its tensors copied, on their device."""
     if isinstance(tree, Tensor):
         return tree.detach().clone()
     if isinstance(tree, dict):

@@ -11,7 +11,7 @@ from kobai.errors import nearest
 from kobai.optim import Optimizer, lr_scheduler
 from kobai.optim.lr_scheduler import LRScheduler
 
-# name: (class, learning rate where none is given: PyTorch's default, but for SGD, whose 0.001 hardly moves)
+# name: (class, default learning rate: PyTorch's, except for SGD, whose 0.001 hardly moves)
 OPTIMIZERS: dict[str, tuple[type[Optimizer], float]] = {
     "sgd": (optim.SGD, 0.1),
     "adam": (optim.Adam, 1e-3),
@@ -29,7 +29,7 @@ WITH_MOMENTUM = ("sgd", "rmsprop")
 SCHEDULES = ("none", "cosine", "step", "exponential", "onecycle", "plateau")
 
 PLANNED_TO_THE_END = ("cosine", "step", "exponential", "onecycle")
-"""Schedules laid out over the whole run: another number of epochs is another schedule."""
+"""Schedules over the whole run: with another number of epochs they are other schedules."""
 
 
 def optimizer(
@@ -72,5 +72,5 @@ def schedule(name: str, optimizer: Optimizer, epochs: int, batches: int) -> LRSc
     if name == "plateau":
         return lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=3)
     peak = optimizer.param_groups[0]["lr"]
-    # Rates only: not every optimiser has a momentum to cycle.
+    # Cycle the rate only: not every optimiser has a momentum.
     return lr_scheduler.OneCycleLR(optimizer, max_lr=peak, total_steps=epochs * batches, cycle_momentum=False)

@@ -1,4 +1,4 @@
-"""The learning curve: loss and metrics over the epochs, training beside validation, as a PNG."""
+"""The learning curve: loss and metrics by epoch, training and validation, as a PNG."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from kobai.core.files import write_atomically
 
-# Okabe and Ito's blue and vermilion: told apart by every kind of colour vision, and by lightness in grey.
+# Okabe and Ito's blue and vermilion: every kind of colour vision tells them apart, and so does a print in grey.
 TRAINING, VALIDATION = "#0072B2", "#D55E00"
 
 
@@ -63,5 +63,5 @@ def learning_curve(history: Sequence[Mapping[str, Any]], path: str | Path) -> Pa
 
 
 def _dots(n: int) -> dict[str, Any]:
-    """Mark the single epochs while there are few of them; one epoch alone has no line to show."""
+    """Mark single epochs if there are few; one epoch alone has no line."""
     return {"marker": "o", "markersize": 3.5} if n <= 15 else {}

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from kobai.train.trainer import Trainer
 
 REFRESH = 0.2
-"""Seconds between two looks at the running loss: each waits for the device, so there are few."""
+"""Seconds between two reads of the running loss, each of which waits for the device."""
 
 
 class Progress(Callback):
-    """A live bar for the running epoch, with loss, metrics, time and what remains, and a line for each finished one.
+    """A live bar for the running epoch, with loss, metrics, time and time left, and a line for each finished one.
 
-    Where the output is no terminal, only the lines are printed, and nothing is read from the device between epochs.
+    If the output is not a terminal, only the lines are printed, and nothing is read from the device between epochs.
 
     Args:
         console: a ``rich.console.Console``; standard output by default.
@@ -109,7 +109,7 @@ class Progress(Callback):
             self._bar = self._task = None
 
     def _clock(self, trainer: Trainer) -> str:
-        """Time since the start, and what remains if it goes on like this."""
+        """Time since the start, and the time left at this rate."""
         gone = time.perf_counter() - self._began
         done = trainer.epoch + trainer.position / max(1, _batches(trainer)) - self._first
         left = trainer.epochs - trainer.epoch - trainer.position / max(1, _batches(trainer))
@@ -118,12 +118,12 @@ class Progress(Callback):
 
 
 def print_line(console: Any, line: str) -> None:
-    """A line of text: broken between words in a terminal that is too narrow for it, never in a file or a pipe."""
+    """Print a line: a narrow terminal breaks it between words, a file or a pipe never."""
     console.print(line, markup=False, soft_wrap=not console.is_terminal)
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people.
+    """Seconds, readable.
 
     >>> duration(0.042), duration(7.3), duration(125), duration(7384)
     ('42 ms', '7.3 s', '2 min 05 s', '2 h 03 min')
@@ -137,7 +137,7 @@ def duration(seconds: float) -> str:
 
 
 def _values(values: dict[str, float]) -> str:
-    """Each value, with that of the validation data behind a stroke: an epoch's line fits into 80 columns.
+    """Each value, with that of the validation data after a slash: an epoch's line fits into 80 columns.
 
     >>> _values({"loss": 0.04, "accuracy": 0.985, "val_loss": 0.05, "val_accuracy": 0.993})
     'loss 0.0400/0.0500  accuracy 0.9850/0.9930'
@@ -155,7 +155,7 @@ def _number(value: float) -> str:
 
 
 def _batches(trainer: Trainer) -> int:
-    """Batches in an epoch, 0 if the loader cannot tell."""
+    """Batches in an epoch; 0 if the loader has no length."""
     try:
         return len(trainer.train_data)  # type: ignore[arg-type]
     except TypeError:

@@ -1,4 +1,4 @@
-"""The settings of one run of ``kobai train``: what they are, which values are right, and their form in a TOML file."""
+"""The settings of a run of ``kobai train``: their options, their allowed values, and their form in a TOML file."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def _setting(
     known: Iterable[str] = (),
     spelt: tuple[str, ...] = (),
 ) -> Any:
-    """A field, with all that the command line and :meth:`Settings.check` need to know of it.
+    """A field, with what the command line and :meth:`Settings.check` need to know about it.
 
     Args:
-        panel, text: where ``--help`` lists the option, and what it says.
+        panel, text: the panel of ``--help`` that lists the option, and its help.
         allowed: the range of its values, in words and as a test; None is always allowed.
-        known: the names that it may have.
-        spelt: the option, where it is not the name with dashes.
+        known: the names it may have.
+        spelt: the option, if it is not the name with dashes.
     """
     return field(
         default=default, metadata={"panel": panel, "help": text, "allowed": allowed, "known": known, "spelt": spelt}
@@ -56,9 +56,9 @@ _BELOW_ONE = "in [0, 1)", lambda value: 0 <= value < 1
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that the result of a run depends on, and a few things that it does not (:data:`FREE`).
+    """Everything that the result of a run depends on, and a few things that it does not depend on (:data:`FREE`).
 
-    The commands take their options from these fields: name, type, default, help.
+    The commands make their options from these fields: name, type, default, help.
     """
 
     data: str = _setting("digits", "Data", "digits, mnist, fashion-mnist, cifar10, or a CSV file.")
@@ -116,10 +116,10 @@ class Settings:
     save_every: int = _setting(0, "Run", "Also write a checkpoint after every so many batches.", _NOT_NEGATIVE)
 
     def check(self) -> Settings:
-        """These settings, with the path of a table made absolute; SettingsError for a value that cannot be."""
+        """These settings, with the path of a table made absolute; SettingsError for a wrong value."""
         _known("data", self.data.lower().replace("_", "-"), NAMES, unless=_is_table(self.data))
         if self.init != "auto":
-            try:  # on a small tensor, for the numbers in its brackets may be wrong too
+            try:  # try a small tensor: its arguments may be wrong too
                 initialisers.by_name(self.init)(empty(2, 2, device="cpu"), generator=Generator())
             except ValueError as error:
                 raise SettingsError("init", str(error).removeprefix("init: ")) from None
@@ -147,13 +147,13 @@ class Settings:
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Settings:
-        """Settings of :meth:`as_dict`; names of another version that are not known are left out."""
+        """Settings from :meth:`as_dict`; unknown names, of another version, are left out."""
         known = {each.name for each in fields(Settings)}
         kept = {name: value for name, value in values.items() if name in known}
         return Settings(**{**kept, "hidden": tuple(kept.get("hidden", Settings.hidden))})
 
     def resumed(self, given: Mapping[str, Any]) -> Settings:
-        """These settings of a begun run, changed by those ``given`` anew; SettingsError for what may not change."""
+        """The settings of a run that is resumed with new ones ``given``; SettingsError for one that may not change."""
         for name, value in given.items():
             before = getattr(self, name)
             if value == before or (name == "data" and _same_data(value, before)):
@@ -182,7 +182,7 @@ def flags(values: Mapping[str, Any]) -> str:
 
 
 FREE = ("epochs", "data_dir", "download", "save_every")
-"""Settings that may change when a run is resumed: the parameters after an epoch do not depend on them."""
+"""Settings that may change when a run is resumed, because the parameters after an epoch do not depend on them."""
 
 
 def option(name: str) -> str:
@@ -195,9 +195,9 @@ def option(name: str) -> str:
 
 
 def read_toml(path: Path, known: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of a TOML file by name; SettingsError for what is no TOML or holds unknown names.
+    """Values of a TOML file by name; SettingsError if it is not TOML or holds names that are not ``known``.
 
-    Names are those of the options, with ``-`` or ``_``; ``known`` are the names allowed.
+    Names are those of the options, with ``-`` or ``_``.
     """
     try:
         table = from_toml(regular(path).read_text(encoding="utf-8"))
@@ -218,7 +218,7 @@ def read_toml(path: Path, known: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_toml(values: Mapping[str, Any]) -> str:
-    """Settings as a TOML file that ``--config`` reads; what is None is left out."""
+    """Settings as a TOML file for ``--config``; None is left out."""
     return "".join(f"{name} = {_toml(value)}\n" for name, value in values.items() if value is not None)
 
 

@@ -1,4 +1,4 @@
-"""One training step, and what its loss is: a mean over the batch or a sum."""
+"""One training step, and whether its loss is a mean over the batch or a sum."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kobai.optim import Optimizer
 def step(
     model: Module, optimizer: Optimizer, inputs: list[Any], target: Any, loss_fn: Any, clip_grad_norm: float | None
 ) -> tuple[Any, Tensor]:
-    """What a step does on the device."""
+    """Forward, loss, backward, clipping, update; returns output and loss."""
     output = model(*inputs)
     loss = loss_fn(output, target)
     optimizer.zero_grad()
@@ -25,6 +25,6 @@ def step(
 
 
 def reduction_of(loss_fn: Any) -> str:
-    """The ``reduction`` of a loss, an attribute of a module or a keyword of a partial function; a mean unless it says so."""
+    """The ``reduction`` of a loss: an attribute of a module, a keyword of a partial function, or else the mean."""
     keywords = getattr(loss_fn, "keywords", None) or {}
     return str(keywords.get("reduction") or getattr(loss_fn, "reduction", "mean"))

@@ -1,4 +1,4 @@
-"""Warm-up: everything that a model's training compiles is compiled beforehand, on copies, and nothing else changes."""
+"""Warm-up: compile beforehand what a model's training compiles, on copies, so that nothing else changes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STEPS = 3
 
 @dataclass
 class Warmed:
-    """What :func:`warmup` did: ``kernels`` are the compiled ones with their seconds, ``seconds`` all it took.
+    """The result of :func:`warmup`: compiled kernels with their seconds, and the seconds of all.
 
     >>> Warmed({"softmax.forward": 0.4}, 0.9)
     Warmed(kernels={'softmax.forward': 0.4}, seconds=0.9)
@@ -48,16 +48,16 @@ def warmup(
 ) -> Warmed:
     """Compile all that training ``model`` will need: forward, loss, backward, clipping, update, dropout, evaluation.
 
-    A few steps are done and an evaluation, on copies: model, optimizer and random numbers are afterwards as they were. Kernels
-    are kept on disk, so that it need be done once for a machine (``kobai warmup``); on a GPU the plans of the products,
-    which depend on the batch's shape, last as long as the process.
+    It does a few steps and an evaluation on copies: model, optimizer and random numbers stay as they are. Compiled kernels are
+    kept on disk, so that once per machine is enough (``kobai warmup``); on a GPU the plans of the products, which depend on
+    the batch's shape, last as long as the process.
 
     Args:
-        batches: batches ``(input, ..., target)`` as training will see them; what they hold does not matter.
+        batches: batches ``(input, ..., target)`` of the shapes and dtypes of training; their values do not matter.
         loss_fn, metrics, clip_grad_norm, capture: as for :class:`Trainer`.
-        callbacks: of the training's those that compute something, such as a :class:`kobai.lab.Doctor`. They see these steps
-            as if they were training's, so give it new ones.
-        listener: called with the name of each kernel and None when its compilation begins, and with its seconds at the end.
+        callbacks: those of the training that compute something, such as a :class:`kobai.lab.Doctor`. Pass new objects: they
+            see these steps like those of training.
+        listener: called with the name of each kernel and None when its compilation begins, with its seconds when it ends.
 
     >>> import kobai
     >>> model = kobai.nn.Linear(3, 2)
