@@ -15,9 +15,9 @@ from kobai.bench import drawing, machine, shapes, timing
 from kobai.bench.timing import CAPTURED, EAGER, Plan, Timing
 from kobai.cli import bench as command
 from kobai.cli import main
-from kobai.train.settings import Settings
+from kobai.train.settings import RunSettings
 
-SETTINGS = Settings(hidden=(6, 6), batch_size=4)
+SETTINGS = RunSettings(hidden=(6, 6), batch_size=4)
 SHAPE = shapes.Shape((5,), 3)
 FEW = ["--hidden", "8", "--batch-sizes", "2,4", "--widths", "4", "--batch-size", "2", "--seconds", "0.001"]
 
@@ -84,7 +84,7 @@ def test_the_timed_step_trains():
 
 @pytest.mark.parametrize("mode", [EAGER, CAPTURED])
 def test_memory_counts_parameters_gradients_and_state(mode):
-    settings = Settings(hidden=(400,), optimizer="adam", batch_size=2)
+    settings = RunSettings(hidden=(400,), optimizer="adam", batch_size=2)
     parameters = 400 * 301 + 10 * 401
     assert timing.weigh(settings, shapes.Shape((300,), 10), "numpy", mode) / (4 * 4 * parameters) == pytest.approx(
         1, abs=0.2

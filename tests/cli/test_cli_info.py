@@ -10,7 +10,7 @@ import kobai
 from kobai.engine import notices
 from kobai.engine.notices import NOTICE
 from kobai.train import job
-from kobai.train.settings import Settings, to_toml
+from kobai.train.settings import RunSettings, to_toml
 
 # --- the rest ---------------------------------------------------------------------------------------------------------
 
@@ -130,11 +130,11 @@ def test_version_help_and_usage(capsys):
 
 def test_help_names_every_setting(capsys):
     _, out, _ = kobai_command(capsys, "train", "--help")
-    for name in Settings.__dataclass_fields__:
+    for name in RunSettings.__dataclass_fields__:
         assert f"--{name.replace('_', '-')}" in out
 
 
 def test_settings_survive_toml():
-    settings = Settings(data='a "quoted"\\name\n.csv', hidden=(3, 2), lr=1e-7, patience=None, batch_norm=True)
-    back = Settings.from_dict(tomllib.loads(to_toml(settings.as_dict())))
+    settings = RunSettings(data='a "quoted"\\name\n.csv', hidden=(3, 2), lr=1e-7, patience=None, batch_norm=True)
+    back = RunSettings.from_dict(tomllib.loads(to_toml(settings.as_dict())))
     assert back == settings

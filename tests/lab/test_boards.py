@@ -12,7 +12,7 @@ from kobai.lab.sweep import compare_plan, tune_plan
 from kobai.lab.sweep.tune_plan import Trial
 from kobai.lab.sweep.tune_result import Search
 from kobai.lab.training.curves import Curves
-from kobai.train.settings import Settings
+from kobai.train.settings import RunSettings
 
 
 @pytest.fixture(params=[(80, 24), (50, 12), (200, 60)], ids=lambda size: f"{size[0]}x{size[1]}")
@@ -47,7 +47,7 @@ def news(accuracy: float, epoch: float = 1.0, loss: float = 0.5) -> dict[str, ob
 
 def test_a_comparison_shows_what_runs_and_what_is_best_of_many(screen):
     made = compare_plan.plan(
-        Settings(epochs=10), {"lr": [10.0**-i for i in range(15)], "activation": "relu,tanh"}, repeat=2
+        RunSettings(epochs=10), {"lr": [10.0**-i for i in range(15)], "activation": "relu,tanh"}, repeat=2
     )
     board = boards.CompareBoard(made, quiet=False)
     assert "processes are starting" in lines(screen, board)[1]
@@ -63,7 +63,7 @@ def test_a_comparison_shows_what_runs_and_what_is_best_of_many(screen):
 
 
 def test_how_long_it_will_take_is_told_once_it_can_be(screen):
-    board = boards.CompareBoard(compare_plan.plan(Settings(epochs=10), {"lr": [0.1, 1.0]}), quiet=False)
+    board = boards.CompareBoard(compare_plan.plan(RunSettings(epochs=10), {"lr": [0.1, 1.0]}), quiet=False)
     for epoch in (2.5, 5.0):
         screen.now += 10
         board.take((0, 0), news(0.5, epoch=epoch), False)
@@ -74,7 +74,7 @@ def test_how_long_it_will_take_is_told_once_it_can_be(screen):
 
 
 def test_a_search_shows_the_best_and_the_trials_that_run(screen):
-    made = tune_plan.plan(Settings(), {"lr": "1e-4..1:log", "hidden": "50|100,100", "activation": "relu,tanh"})
+    made = tune_plan.plan(RunSettings(), {"lr": "1e-4..1:log", "hidden": "50|100,100", "activation": "relu,tanh"})
     board = boards.TuneBoard(made, 30, quiet=False)
     assert "processes are starting" in lines(screen, board)[1]
     point = {"lr": 0.0123, "hidden": (100, 100), "activation": "relu"}
@@ -88,7 +88,7 @@ def test_a_search_shows_the_best_and_the_trials_that_run(screen):
 
 
 def test_without_a_terminal_each_end_is_a_line(monkeypatch, capsys):
-    made = compare_plan.plan(Settings(epochs=10), {"lr": [0.1, 1.0, 10.0] + [100.0 + i for i in range(9)]}, repeat=1)
+    made = compare_plan.plan(RunSettings(epochs=10), {"lr": [0.1, 1.0, 10.0] + [100.0 + i for i in range(9)]}, repeat=1)
     board = boards.CompareBoard(made, quiet=False)
     with board:
         board.take((0, 0), news(0.5), False)

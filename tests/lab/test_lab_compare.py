@@ -23,7 +23,7 @@ from kobai.lab.sweep.compare_result import FIGURE, RESULTS, TABLE, Comparison, C
 from kobai.lab.training import from_settings
 from kobai.lab.training.curves import Curves
 from kobai.train import job
-from kobai.train.settings import Settings, SettingsError
+from kobai.train.settings import RunSettings, SettingsError
 
 QUICK = {"hidden": (16, 16), "optimizer": "sgd", "epochs": 2}
 
@@ -51,7 +51,7 @@ def cli(*arguments: str) -> int:
     ids=lambda c: ",".join(c) or "plain",
 )
 def test_a_run_is_that_of_kobai_train_number_for_number(tmp_path, changed):
-    settings = Settings(hidden=(20,), epochs=4, seed=3, **changed)
+    settings = RunSettings(hidden=(20,), epochs=4, seed=3, **changed)
     job.train(settings, job.load_data(settings), tmp_path / "run", say=lambda line: None, curve=False)
     history = [json.loads(line) for line in (tmp_path / "run" / job.HISTORY).read_text().splitlines()]
     batches = math.ceil(len(from_settings.parts(settings).train) / settings.batch_size)
@@ -78,7 +78,7 @@ def test_a_run_that_leaves_the_numbers_ends_and_is_ranked_last():
 
 
 def test_the_product_of_all_settings_in_order():
-    found = plan(Settings(), {"activation": "sigmoid,relu", "init": "normal:0.01,he", "batch-norm": "on,off"})
+    found = plan(RunSettings(), {"activation": "sigmoid,relu", "init": "normal:0.01,he", "batch-norm": "on,off"})
     names = [name for name, _ in found.conditions()]
     assert names[:3] == ["sigmoid, std 0.01, batch norm", "sigmoid, std 0.01, no batch norm", "sigmoid, he, batch norm"]
     assert len(names) == len(set(names)) == 8
@@ -94,7 +94,7 @@ def test_every_setting_of_the_model_and_its_training_can_be_varied():
     }  # fmt: skip
     assert set(texts) == set(values.KINDS)
     for name, text in texts.items():
-        found = plan(Settings(optimizer="sgd"), {name: text})
+        found = plan(RunSettings(optimizer="sgd"), {name: text})
         assert [getattr(one, name) for _, one in found.conditions()] == found.vary[name]
         assert len({label for label, _ in found.conditions()}) == len(found.vary[name])
 
@@ -118,7 +118,7 @@ def test_every_setting_of_the_model_and_its_training_can_be_varied():
 )
 def test_what_cannot_be_compared_is_said_before_anything_runs(vary, message):
     with pytest.raises(SettingsError, match=message):
-        plan(Settings(), vary)
+        plan(RunSettings(), vary)
 
 
 def test_arguments_of_the_function_are_checked():
@@ -168,7 +168,7 @@ def a_run(final: float = 0.5, loss: float = 1.0, points: int = 5) -> Curves:
 
 
 def made_up(*finals: tuple[float, ...]) -> Comparison:
-    made = ComparePlan(Settings(), {"lr": [10.0**-i for i in range(len(finals))]}, len(finals[0]))
+    made = ComparePlan(RunSettings(), {"lr": [10.0**-i for i in range(len(finals))]}, len(finals[0]))
     return Comparison(
         made,
         tuple(
@@ -193,7 +193,7 @@ def test_the_ranking_and_its_numbers():
 
 
 def test_accuracies_that_are_equal_are_told_apart_by_the_loss():
-    made = ComparePlan(Settings(), {"lr": [1.0, 0.1]})
+    made = ComparePlan(RunSettings(), {"lr": [1.0, 0.1]})
     (a, sa), (b, sb) = made.conditions()
     found = Comparison(made, (Condition(a, sa, (a_run(0.9, 0.4),)), Condition(b, sb, (a_run(0.9, 0.3),))))
     assert [p.name for p in found.ranking()] == ["lr 0.1", "lr 1"]
@@ -220,7 +220,7 @@ def test_of_many_conditions_the_best_have_colours():
 
 
 def test_conditions_look_different_and_those_with_one_value_alike():
-    made = plan(Settings(), {"activation": "sigmoid,relu", "init": "normal:0.01,xavier,he"})
+    made = plan(RunSettings(), {"activation": "sigmoid,relu", "init": "normal:0.01,xavier,he"})
     looks = appearances(made.vary, made.conditions())
     assert len({(look["color"], str(look["linestyle"])) for look in looks.values()}) == 6
     assert looks["sigmoid, he"]["color"] == looks["relu, he"]["color"] == kobai.lab.plots.style("he")["color"]
@@ -228,7 +228,7 @@ def test_conditions_look_different_and_those_with_one_value_alike():
 
 
 def test_no_two_conditions_have_one_kind_of_line():
-    made = plan(Settings(), {"optimizer": "sgd,adam,rmsprop,adagrad,adamw"})
+    made = plan(RunSettings(), {"optimizer": "sgd,adam,rmsprop,adagrad,adamw"})
     looks = appearances(made.vary, made.conditions())
     assert (
         len({str(look["linestyle"]) for look in looks.values()}) == len({look["color"] for look in looks.values()}) == 5
@@ -320,20 +320,20 @@ def test_what_was_begun_and_not_ended_is_no_report(tmp_path, monkeypatch):
 
 
 def test_a_setting_that_only_the_default_forbids(monkeypatch):
-    found = plan(Settings(momentum=0.9), {"optimizer": "sgd,rmsprop"}, given=["momentum"])  # Adam has none to set
+    found = plan(RunSettings(momentum=0.9), {"optimizer": "sgd,rmsprop"}, given=["momentum"])  # Adam has none to set
     assert [one.momentum for _, one in found.conditions()] == [0.9, 0.9]
     with pytest.raises(SettingsError, match="adam: momentum: adam has none"):
-        plan(Settings(momentum=0.9), {"optimizer": "sgd,adam"})
+        plan(RunSettings(momentum=0.9), {"optimizer": "sgd,adam"})
     with pytest.raises(SettingsError, match="no schedule is called so") as error:
-        plan(Settings(schedule="cosin"), {"lr": [0.1, 1]})
+        plan(RunSettings(schedule="cosin"), {"lr": [0.1, 1]})
     assert error.value.option == "schedule"
 
 
 def test_measurements_are_as_many_as_were_asked_for_and_evenly_apart():
-    run = from_settings.train(Settings(hidden=(16,), epochs=4), measures=30)  # 52 steps
+    run = from_settings.train(RunSettings(hidden=(16,), epochs=4), measures=30)  # 52 steps
     assert len(run.step) == 31
     assert {b - a for a, b in pairwise(run.step)} == {1, 2}
-    assert len(from_settings.train(Settings(hidden=(16,), epochs=1), measures=30).step) == 14  # one for each step
+    assert len(from_settings.train(RunSettings(hidden=(16,), epochs=1), measures=30).step) == 14  # one for each step
 
 
 def test_a_run_that_is_not_what_its_name_says_is_not_believed(tmp_path):
@@ -382,7 +382,7 @@ def test_the_command_from_first_to_last(tmp_path, capsys):
 
 
 def test_the_command_that_is_printed_trains_just_so():
-    settings = Settings(
+    settings = RunSettings(
         hidden=(30,), init="normal(0.1)", batch_norm=False, optimizer="sgd", schedule="cosine", epochs=3
     )
     words = from_settings.command(settings).split()
@@ -402,7 +402,7 @@ def test_where_the_data_are_may_be_said_anew_on_resumption(tmp_path, monkeypatch
     kobai.lab.compare({"lr": [0.1, 1]}, out=tmp_path / "c", jobs=1, **QUICK)
     asked = []
     monkeypatch.setattr(command, "perform", lambda plan, **_: asked.append(plan.base.data_dir) or 1 / 0)
-    monkeypatch.setattr(Settings, "check", lambda self: self)  # the digits, embedded, take no folder
+    monkeypatch.setattr(RunSettings, "check", lambda self: self)  # the digits, embedded, take no folder
     assert cli("compare", "--resume", tmp_path / "c", "--data-dir", "elsewhere") == 1
     assert asked == ["elsewhere"]
 

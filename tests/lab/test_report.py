@@ -21,7 +21,7 @@ from kobai.lab.reports.count_charts import Bars
 from kobai.lab.reports.drawing import WIDTH
 from kobai.lab.reports.reporting import FILE, report
 from kobai.train import checkpoint, job
-from kobai.train.settings import Settings
+from kobai.train.settings import RunSettings
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 
@@ -32,7 +32,7 @@ EVIL = "<script>alert('x')</script>\"&\x1b[31m"
 
 
 def train(folder: Path, **settings) -> Path:
-    chosen = Settings(**{"epochs": 3, "hidden": (20,), **settings}).check()
+    chosen = RunSettings(**{"epochs": 3, "hidden": (20,), **settings}).check()
     job.train(chosen, job.load_data(chosen), folder, say=lambda line: None, curve=False)
     return folder
 

@@ -17,14 +17,14 @@ from kobai.lab.reports import search_charts
 from kobai.lab.reports.reporting import FILE, report
 from kobai.lab.sweep.tune_plan import Trial, plan
 from kobai.lab.sweep.tune_result import RESULTS, TEST, Search
-from kobai.train.settings import Settings
+from kobai.train.settings import RunSettings
 
 SPACE = {"lr": "1e-4..1:log", "batch_size": "16..256:log", "hidden": "50|100,100", "batch_norm": "on,off"}
 
 
 def made_up(count: int = 20, *, best_lr: float = 0.01, space=SPACE, **options) -> Search:
     """Trials whose score falls with the distance of lr from the best one."""
-    made = plan(Settings(), space, **options)
+    made = plan(RunSettings(), space, **options)
     rng, trials = np.random.default_rng(0), []
     for i in range(count):
         lr = best_lr if i == 3 else 10 ** rng.uniform(-4, 0)
@@ -109,7 +109,7 @@ def test_few_trials_and_a_single_setting(tmp_path):
 
 
 def test_where_nothing_trains_there_is_no_best(tmp_path):
-    made = plan(Settings(), {"lr": "1e37..1e38"})
+    made = plan(RunSettings(), {"lr": "1e37..1e38"})
     search = Search(made, tuple(Trial(i, "complete", 0.0, {"lr": 2e37}, diverged=True) for i in range(3)))
     page = page_of(search, tmp_path / "t")
     assert "Every trial that came to its end left the finite numbers" in page.text
@@ -137,7 +137,7 @@ def test_what_is_no_result_of_a_search_is_refused(tmp_path, content):
 
 @pytest.mark.parametrize("values", [[], [None], [float("inf"), 1.0], [0.0, 0.0], [1e-300, 1e300], [-1.0, 2.0]], ids=str)
 def test_charts_draw_any_scores(values):
-    made = plan(Settings(), SPACE, by="loss")
+    made = plan(RunSettings(), SPACE, by="loss")
     point = {"lr": 0.01, "batch_size": 16, "hidden": (50,), "batch_norm": True}
     trials = [Trial(i, "complete", v, point, [v]) for i, v in enumerate(values)]
     for drawing in (

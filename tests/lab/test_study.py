@@ -24,14 +24,14 @@ from kobai.lab.sweep import tune_study
 from kobai.lab.sweep.tune import perform
 from kobai.lab.sweep.tune_plan import plan
 from kobai.lab.training import from_settings
-from kobai.train.settings import Settings
+from kobai.train.settings import RunSettings
 
 SPACE = {"lr": "1e-4..1:log"}
 
 
 @pytest.fixture
 def made():
-    return plan(Settings(hidden=(8,), epochs=1), SPACE, "random", prune=False)
+    return plan(RunSettings(hidden=(8,), epochs=1), SPACE, "random", prune=False)
 
 
 def asked(folder: Path, made, owner):
@@ -260,7 +260,7 @@ def test_a_damaged_line_is_named_and_nothing_is_written(tmp_path, made):
 def test_an_interrupted_search_has_the_trials_of_one_that_was_not(tmp_path, method, prune, monkeypatch):
     """Interrupted in the midst of a trial, between two, and killed: whatever it was, what was begun is done again as it was."""
     made = plan(
-        Settings(hidden=(4,), epochs=3), {"lr": "1e-3..1:log:4", "activation": "relu|tanh"}, method, prune=prune
+        RunSettings(hidden=(4,), epochs=3), {"lr": "1e-3..1:log:4", "activation": "relu|tanh"}, method, prune=prune
     )
     whole = perform(made, trials=8, jobs=1, out=tmp_path / "whole")
     train, halts = from_settings.train, iter([3, 40, 1, 100, 200])

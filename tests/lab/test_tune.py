@@ -24,7 +24,7 @@ from kobai.lab.sweep.values import Range
 from kobai.lab.training import from_settings
 from kobai.lab.training.curves import Curves
 from kobai.train import job
-from kobai.train.settings import Settings, SettingsError
+from kobai.train.settings import RunSettings, SettingsError
 from kobai.utils.data import TensorDataset
 
 optuna = pytest.importorskip("optuna")
@@ -196,7 +196,7 @@ def test_by_loss_less_is_better_and_divergence_is_worst():
 def test_trials_are_runs_of_kobai_train():
     found = kobai.lab.tune({"lr": [0.01], "hidden": "20|20,20"}, method="grid", epochs=2, jobs=1)
     for trial in found.trials:
-        one = Settings(lr=0.01, hidden=trial.parameters["hidden"], epochs=2)
+        one = RunSettings(lr=0.01, hidden=trial.parameters["hidden"], epochs=2)
         assert trial.value == from_settings.train(one).held_accuracy[-1]
     assert found.settings().hidden in ((20,), (20, 20))
 
@@ -244,7 +244,7 @@ def test_an_interrupted_search_goes_on_as_if_nothing_had_been(tmp_path, surface,
 
 
 def test_trials_of_a_process_that_was_killed_are_done_again(tmp_path, surface):
-    made = plan(Settings(hidden=(16,), epochs=2), SPACE, "random", prune=False)
+    made = plan(RunSettings(hidden=(16,), epochs=2), SPACE, "random", prune=False)
     tune_study.check_folder(tmp_path / "t", made)
     opened = tune_study.open_study(tmp_path / "t", made)
     trial = tune_study._take(opened, made, 3)
@@ -260,7 +260,7 @@ def test_trials_of_a_process_that_was_killed_are_done_again(tmp_path, surface):
 
 
 def test_a_trial_of_another_machine_is_left_alone_while_it_is_heard_of(tmp_path, surface):
-    made = plan(Settings(hidden=(16,), epochs=2), SPACE, "random", prune=False)
+    made = plan(RunSettings(hidden=(16,), epochs=2), SPACE, "random", prune=False)
     tune_study.check_folder(tmp_path / "t", made)
     opened = tune_study.open_study(tmp_path / "t", made)
     trial = tune_study._take(opened, made, 3)
@@ -372,7 +372,7 @@ def test_without_optuna_the_install_line(monkeypatch, capsys):
 
 def made_up(count: int = 20) -> Search:
     made = plan(
-        Settings(), {"lr": "1e-4..1:log", "weight_decay": "1e-8..1e-2:log", "hidden": "50|100,100"}, prune=False
+        RunSettings(), {"lr": "1e-4..1:log", "weight_decay": "1e-8..1e-2:log", "hidden": "50|100,100"}, prune=False
     )
     rng, trials = np.random.default_rng(0), []
     for i in range(count):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kobai.train import job
-from kobai.train.settings import Settings
+from kobai.train.settings import RunSettings
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Shape:
     inputs: tuple[int, ...]
     classes: int
 
-    def description(self, settings: Settings) -> dict[str, Any]:
+    def description(self, settings: RunSettings) -> dict[str, Any]:
         """The description from which :func:`kobai.train.models.build` makes the model."""
         return job.describe_model(settings, self.inputs, self.classes)
 
@@ -29,7 +29,7 @@ KNOWN = {
 }
 
 
-def shape_of(settings: Settings) -> Shape:
+def shape_of(settings: RunSettings) -> Shape:
     """The shape of the data in ``settings``; a table is read."""
     known = KNOWN.get(settings.data.lower().replace("_", "-"))
     if known is not None:

@@ -24,7 +24,7 @@ from kobai.ops.random import randint, randn
 from kobai.random import manual_seed
 from kobai.train.job import optimizer_of
 from kobai.train.models import build
-from kobai.train.settings import Settings
+from kobai.train.settings import RunSettings
 from kobai.train.step import step
 from kobai.xp import default_device, using
 
@@ -46,7 +46,7 @@ class Plan:
     widths, ``widths``, given to every hidden layer, at its own batch size.
     """
 
-    settings: Settings
+    settings: RunSettings
     shape: Shape
     backends: tuple[str, ...]
     batch_sizes: tuple[int, ...]
@@ -54,7 +54,7 @@ class Plan:
     seconds: float = 0.2
     """How long each variant is timed at each point, roughly."""
 
-    def points(self) -> Iterator[tuple[str, int, Settings]]:
+    def points(self) -> Iterator[tuple[str, int, RunSettings]]:
         """(sweep, batch size or width, settings) of every point."""
         for size in self.batch_sizes:
             yield SWEEPS[0], size, replace(self.settings, batch_size=size)
@@ -103,7 +103,7 @@ def measure(plan: Plan) -> Iterator[list[Timing]]:
         ]
 
 
-def training_step(settings: Settings, shape: Shape) -> Callable[[Any, Any], Any]:
+def training_step(settings: RunSettings, shape: Shape) -> Callable[[Any, Any], Any]:
     """``step(x, t)``: the Trainer's step of the model on the default backend; returns the loss."""
     model = build(shape.description(settings)).to(default_device())
     rule = optimizer_of(settings, model)
@@ -114,7 +114,7 @@ def training_step(settings: Settings, shape: Shape) -> Callable[[Any, Any], Any]
     return one
 
 
-def _ready(settings: Settings, shape: Shape, backend: str, mode: str) -> Callable[[], Any]:
+def _ready(settings: RunSettings, shape: Shape, backend: str, mode: str) -> Callable[[], Any]:
     """A step on a fixed batch, run often enough to be compiled, captured and warm."""
     with using(backend):
         manual_seed(settings.seed)
@@ -151,7 +151,7 @@ def _alternate(steps: dict[tuple[str, str], Callable[[], Any]], seconds: float) 
     return times
 
 
-def weigh(settings: Settings, shape: Shape, backend: str, mode: str) -> int:
+def weigh(settings: RunSettings, shape: Shape, backend: str, mode: str) -> int:
     """Bytes of all arrays that training holds at the peak of a step.
 
     On the CPU by ``tracemalloc``, to which NumPy reports every array; on a GPU by the drop in free memory.
@@ -174,7 +174,7 @@ def weigh(settings: Settings, shape: Shape, backend: str, mode: str) -> int:
             tracemalloc.stop()
 
 
-def _weigh_device(settings: Settings, shape: Shape, mode: str) -> int:
+def _weigh_device(settings: RunSettings, shape: Shape, mode: str) -> int:
     cuda.empty_cache()
     before = cuda.mem_get_info()[0]
     run = _ready(settings, shape, "cupy", mode)

@@ -19,7 +19,7 @@ from kobai.lab.sweep.compare_plan import ComparePlan, plan
 from kobai.lab.sweep.compare_result import TABLE, Comparison, Place, cells, headings
 from kobai.lab.sweep.values import pairs, spelt
 from kobai.lab.training import from_settings
-from kobai.train.settings import Settings
+from kobai.train.settings import RunSettings
 from kobai.xp import backend as backend_name
 
 _option = partial(typer.Option, rich_help_panel="Comparison")
@@ -90,7 +90,7 @@ def _planned(
 ) -> tuple[ComparePlan, Path]:
     """The comparison to begin, or to go on with, and its folder."""
     if resume is None:
-        made = plan(Settings(**asked.values), pairs("vary", vary), repeat, given=asked.given)
+        made = plan(RunSettings(**asked.values), pairs("vary", vary), repeat, given=asked.given)
         from_settings.parts(made.base)  # before there is a folder: the data may be missing
         return made, folder or new_folder("compare")
     asked.nothing_beside_resume("repeat")

@@ -21,7 +21,7 @@ from kobai.lab.doctor.treatment import Treatment
 from kobai.optim import Optimizer
 from kobai.random import Generator
 from kobai.train import checkpoint, job
-from kobai.train.settings import Settings, SettingsError
+from kobai.train.settings import RunSettings, SettingsError
 from kobai.utils.data import DataLoader
 from kobai.xp import default_device
 
@@ -59,7 +59,7 @@ def diagnose(
     """
     if steps < 1:
         raise SettingsError("steps", f"expected >= 1, got {steps}")
-    patient = _fresh(Settings(**asked.values).check()) if run is None else _of_run(run.expanduser(), asked.given)
+    patient = _fresh(RunSettings(**asked.values).check()) if run is None else _of_run(run.expanduser(), asked.given)
     settings, splits = patient.settings, patient.splits
     batch = _batch(splits, settings)
     found = examine(patient.model, batch, optimizer=patient.optimizer, clip_grad_norm=settings.clip_grad_norm)
@@ -80,12 +80,12 @@ class Patient:
 
     model: nn.Module
     optimizer: Optimizer
-    settings: Settings
+    settings: RunSettings
     splits: DataSplits
     restored: job.Restored | None = None
 
 
-def _fresh(settings: Settings) -> Patient:
+def _fresh(settings: RunSettings) -> Patient:
     """A net of these settings alone: the defaults that ``kobai train`` has for a data set would hide what was asked about."""
     splits = job.load_data(settings)
     net, update = job.begin(settings, job.describe_model(settings, splits.input_shape, len(splits.classes)))
@@ -104,7 +104,7 @@ def _of_run(path: Path, given: dict[str, Any]) -> Patient:
     return Patient(restored.model, update, settings, job.load_data(settings), restored)
 
 
-def _batch(splits: DataSplits, settings: Settings) -> tuple[Any, ...]:
+def _batch(splits: DataSplits, settings: RunSettings) -> tuple[Any, ...]:
     """At least 100 samples of the training data: shares of fewer are not reliable."""
     order = Generator().manual_seed(settings.seed + 1)
     size = min(len(splits.train), max(settings.batch_size, 100))

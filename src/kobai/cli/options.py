@@ -1,6 +1,6 @@
 """The frame of every command: its options, the backend, and how failures end.
 
-Options for settings are made from the fields of :class:`~kobai.train.settings.Settings`, the same for every command.
+Options for settings are made from the fields of :class:`~kobai.train.settings.RunSettings`, the same for every command.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import typer
 from kobai.cli.common import choose_backend, one_line, silent
 from kobai.errors import DataError
 from kobai.train.recipes import recipe
-from kobai.train.settings import Settings, SettingsError
+from kobai.train.settings import RunSettings, SettingsError
 
 RESUME_FREE = ("data_dir", "download", "jobs", "backend", "quiet", "debug")
 """Options that say where and how something is done, but not what."""
@@ -37,8 +37,8 @@ BACKEND = Annotated[
 ]
 DEBUG = Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")]
 
-FIELDS = {field.name: field for field in fields(Settings)}
-TYPES = get_type_hints(Settings)
+FIELDS = {field.name: field for field in fields(RunSettings)}
+TYPES = get_type_hints(RunSettings)
 
 
 def option_of(name: str) -> Any:
@@ -91,9 +91,9 @@ class Asked:
         source = self.ctx.get_parameter_source(name)
         return source is not None and source.name != "DEFAULT"
 
-    def settings(self) -> Settings:
+    def settings(self) -> RunSettings:
         """The settings, with the data set's own defaults for those that were not given."""
-        return Settings(**{**self.values, **recipe(self.values["data"], self.given)}).check()
+        return RunSettings(**{**self.values, **recipe(self.values["data"], self.given)}).check()
 
     def nothing_beside_resume(self, *allowed: str) -> None:
         """SettingsError for an option beside ``--resume`` that is not ``allowed``: the folder says all the others."""

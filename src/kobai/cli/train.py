@@ -19,7 +19,7 @@ from kobai.lab import Doctor
 from kobai.train import checkpoint, job
 from kobai.train.progress import Progress
 from kobai.train.recipes import RECIPES
-from kobai.train.settings import Settings, SettingsError, flags, read_toml
+from kobai.train.settings import RunSettings, SettingsError, flags, read_toml
 from kobai.utils.data import TensorDataset
 from kobai.xp import to_host
 
@@ -60,7 +60,7 @@ def train(
             "is one, or else the newest in runs/."
         ),
     ] = None,
-    save_every: Annotated[int, options.option_of("save_every")] = Settings.save_every,
+    save_every: Annotated[int, options.option_of("save_every")] = RunSettings.save_every,
     doctor: Annotated[
         bool, _option("--doctor", help="Look at a step now and then, and warn of what hinders training.")
     ] = False,
@@ -111,7 +111,7 @@ def train(
 
 def _planned(
     asked: options.Asked, resume: str | None, folder: Path | None
-) -> tuple[Settings, Path | None, Path | None]:
+) -> tuple[RunSettings, Path | None, Path | None]:
     """The settings of the run, what it resumes from, and its folder if it is known."""
     source = _resumed_from(resume, folder)
     if source is None:

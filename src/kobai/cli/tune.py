@@ -23,7 +23,7 @@ from kobai.lab.sweep.tune_result import CHOSEN, Search
 from kobai.lab.sweep.values import Range, pairs, spelt
 from kobai.lab.training import from_settings
 from kobai.train.progress import Progress
-from kobai.train.settings import Settings
+from kobai.train.settings import RunSettings
 from kobai.xp import backend as backend_name
 
 _option = partial(typer.Option, rich_help_panel="Search")
@@ -86,7 +86,7 @@ def tune(
     require()
     from_settings.check_jobs(jobs)
     if resume is None:
-        made = plan(Settings(**asked.values), pairs("space", space or []), method, prune, by, given=asked.given)
+        made = plan(RunSettings(**asked.values), pairs("space", space or []), method, prune, by, given=asked.given)
         wanted = wanted_in_all(made, trials)
         folder = folder or new_folder("tune")
     else:

@@ -19,7 +19,7 @@ from kobai.ops.create import zeros
 from kobai.train import job
 from kobai.train.models import build
 from kobai.train.progress import duration
-from kobai.train.settings import Settings, option
+from kobai.train.settings import RunSettings, option
 from kobai.train.warmup import Warmed, warmup
 from kobai.xp import backend, default_device
 
@@ -65,7 +65,7 @@ def compile_kernels(
         say(_summary(done, bar.done))
 
 
-def _warm(settings: Settings, shape: Shape, net: Module, bar: _Bar) -> Warmed:
+def _warm(settings: RunSettings, shape: Shape, net: Module, bar: _Bar) -> Warmed:
     """Train on a batch of zeros."""
     images = zeros(settings.batch_size, *shape.inputs, device=default_device())
     labels = zeros(settings.batch_size, dtype="int64", device=default_device())

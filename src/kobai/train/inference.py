@@ -20,7 +20,7 @@ from kobai.train.batches import predict
 from kobai.train.job import Restored, checksum, load_data
 from kobai.train.metric_base import read
 from kobai.train.metrics import Accuracy, Loss
-from kobai.train.settings import TABLES, Settings
+from kobai.train.settings import TABLES, RunSettings
 from kobai.utils.data import TensorDataset
 from kobai.xp import asarray, default_device, to_host
 
@@ -126,7 +126,7 @@ def _rows(inputs: Tensor) -> list[bytes]:
     return [row.tobytes() for row in host]
 
 
-def _of_own(restored: Restored, own: Settings, split: str) -> Questions:
+def _of_own(restored: Restored, own: RunSettings, split: str) -> Questions:
     """A split of what the model was trained on; with a note if the data have changed since."""
     splits = load_data(own)
     asked = _of_split(splits, split)

@@ -23,7 +23,7 @@ from kobai.train import checkpoint
 from kobai.train.callbacks import Callback, Checkpoint, EarlyStopping, History, LearningCurve
 from kobai.train.models import build, matching_init
 from kobai.train.optimizers import OPTIMIZERS, optimizer, schedule
-from kobai.train.settings import TABLES, Settings, to_toml
+from kobai.train.settings import TABLES, RunSettings, to_toml
 from kobai.train.trainer import Trainer
 from kobai.utils.data import DataLoader, TensorDataset
 from kobai.xp import backend, default_device, to_host
@@ -44,7 +44,7 @@ class Restored:
     model: nn.Module
     path: Path
     epoch: int
-    settings: Settings
+    settings: RunSettings
     classes: tuple[str, ...]
     input_shape: tuple[int, ...]
     features: tuple[str, ...]
@@ -60,7 +60,7 @@ class Restored:
 
 
 def train(
-    settings: Settings,
+    settings: RunSettings,
     data: DataSplits,
     folder: Path,
     *,
@@ -122,20 +122,20 @@ def train(
     return trainer.evaluate(data.test)
 
 
-def begin(settings: Settings, description: Mapping[str, Any]) -> tuple[nn.Module, Optimizer]:
+def begin(settings: RunSettings, description: Mapping[str, Any]) -> tuple[nn.Module, Optimizer]:
     """The described model at the beginning of a run, its weights drawn from the seed, and its optimiser."""
     manual_seed(settings.seed)
     model = build(description).to(default_device())
     return model, optimizer_of(settings, model)
 
 
-def optimizer_of(settings: Settings, model: nn.Module) -> Optimizer:
+def optimizer_of(settings: RunSettings, model: nn.Module) -> Optimizer:
     """The optimiser that ``settings`` give a model."""
     return optimizer(settings.optimizer, model.parameters(), settings.lr, settings.weight_decay, settings.momentum)
 
 
 def assemble(
-    settings: Settings,
+    settings: RunSettings,
     description: Mapping[str, Any],
     data: TensorDataset,
     *,
@@ -183,7 +183,7 @@ def _keep_best(keeper: Checkpoint, trainer: Trainer, found: Path, folder: Path, 
         write_atomically(folder / checkpoint.BEST, regular(source).read_bytes())
 
 
-def load_data(settings: Settings) -> DataSplits:
+def load_data(settings: RunSettings) -> DataSplits:
     """The three splits of the data in ``settings``, on the default device."""
     table = {"label": _column(settings.label)} if settings.label is not None else {}
     return kobai.data.load(
@@ -211,7 +211,7 @@ def restore(path: str | Path, say: Say) -> Restored:
             model.eval(),
             found,
             state["epoch"],
-            Settings.from_dict(config["settings"]),
+            RunSettings.from_dict(config["settings"]),
             tuple(data["classes"]),
             tuple(data["input_shape"]),
             tuple(data["features"]),
@@ -224,7 +224,7 @@ def restore(path: str | Path, say: Say) -> Restored:
         raise CheckpointError(f"{found}: holds no model that kobai train has described ({error})") from error
 
 
-def describe_model(settings: Settings, input_shape: tuple[int, ...], classes: int) -> dict[str, Any]:
+def describe_model(settings: RunSettings, input_shape: tuple[int, ...], classes: int) -> dict[str, Any]:
     """The description from which :func:`kobai.train.models.build` makes the model."""
     return {
         "name": settings.model,
@@ -238,7 +238,7 @@ def describe_model(settings: Settings, input_shape: tuple[int, ...], classes: in
     }
 
 
-def describe_run(settings: Settings, data: DataSplits, model: Mapping[str, Any]) -> dict[str, Any]:
+def describe_run(settings: RunSettings, data: DataSplits, model: Mapping[str, Any]) -> dict[str, Any]:
     """The description of a run in its checkpoints: settings, model, data."""
     return {
         "kobai": kobai.__version__,
@@ -257,16 +257,16 @@ def describe_run(settings: Settings, data: DataSplits, model: Mapping[str, Any])
     }
 
 
-def layers(settings: Settings, input_shape: tuple[int, ...], classes: int) -> str:
+def layers(settings: RunSettings, input_shape: tuple[int, ...], classes: int) -> str:
     """Widths from input to output.
 
-    >>> layers(Settings(hidden=(100, 50)), (1, 8, 8), 10)
+    >>> layers(RunSettings(hidden=(100, 50)), (1, 8, 8), 10)
     '64-100-50-10'
     """
     return "-".join(map(str, (math.prod(input_shape), *settings.hidden, classes)))
 
 
-def describe_shape(settings: Settings, data: DataSplits) -> str:
+def describe_shape(settings: RunSettings, data: DataSplits) -> str:
     """The model in one line."""
     sizes = layers(settings, data.input_shape, len(data.classes))
     init = matching_init(settings.activation) if settings.init == "auto" else settings.init
@@ -274,7 +274,7 @@ def describe_shape(settings: Settings, data: DataSplits) -> str:
     return f"{settings.model} {sizes}, {settings.activation}, init {init}{''.join(extras)}"
 
 
-def describe_training(settings: Settings) -> str:
+def describe_training(settings: RunSettings) -> str:
     """The optimiser and its schedule in one line."""
     lr = OPTIMIZERS[settings.optimizer][1] if settings.lr is None else settings.lr
     parts = [settings.optimizer, f"lr {lr:g}"]
@@ -286,7 +286,7 @@ def describe_training(settings: Settings) -> str:
     )
 
 
-def name_of(settings: Settings) -> str:
+def name_of(settings: RunSettings) -> str:
     """The name of a run: its data and its model."""
     data = Path(settings.data).stem if Path(settings.data).suffix in TABLES else settings.data
     return f"{data}-{settings.model}"
@@ -297,15 +297,15 @@ def holds_run(folder: Path) -> bool:
     return any((folder / name).exists() for name in (checkpoint.LAST, checkpoint.PREVIOUS, checkpoint.BEST))
 
 
-def begun(path: Path, say: Say) -> tuple[Settings, bool]:
+def begun(path: Path, say: Say) -> tuple[RunSettings, bool]:
     """The settings of the run in a folder or a file, and whether there is a checkpoint to resume from.
 
     A run that ended before its first checkpoint has at least left its settings. CheckpointError if there is nothing.
     """
     if path.is_dir() and not holds_run(path) and (path / CONFIG).exists():
-        return Settings.from_dict(from_toml(regular(path / CONFIG).read_text(encoding="utf-8"))), False
+        return RunSettings.from_dict(from_toml(regular(path / CONFIG).read_text(encoding="utf-8"))), False
     state = checkpoint.find(path, say=say)[1]
-    return Settings.from_dict(state["config"]["settings"]), True
+    return RunSettings.from_dict(state["config"]["settings"]), True
 
 
 def checksum(part: TensorDataset) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kobai.train.settings import Settings
+from kobai.train.settings import RunSettings
 
 RECIPES: dict[str, dict[str, Any]] = {
     # A net soon knows 1294 images by heart. A wide, regularised one generalises best: 97.9 % (97.2 to 98.6 % over ten seeds),
@@ -32,7 +32,7 @@ def recipe(data: str, given: Mapping[str, Any]) -> dict[str, Any]:
     >>> recipe("mnist", {"epochs": 5}), recipe("mnist", {"optimizer": "sgd", "epochs": 5})
     ({'lr': 0.002, 'schedule': 'cosine'}, {'schedule': 'cosine'})
     """
-    other_rule = given.get("optimizer", Settings.optimizer) != Settings.optimizer
+    other_rule = given.get("optimizer", RunSettings.optimizer) != RunSettings.optimizer
     left_out = {*given, *(["lr"] if other_rule else [])}
     found = RECIPES.get(data.lower().replace("_", "-"), {})
     return {name: value for name, value in found.items() if name not in left_out}

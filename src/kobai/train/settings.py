@@ -36,7 +36,7 @@ def _setting(
     known: Iterable[str] = (),
     spelt: tuple[str, ...] = (),
 ) -> Any:
-    """A field, with what the command line and :meth:`Settings.check` need to know about it.
+    """A field, with what the command line and :meth:`RunSettings.check` need to know about it.
 
     Args:
         panel, text: the panel of ``--help`` that lists the option, and its help.
@@ -55,7 +55,7 @@ _BELOW_ONE = "in [0, 1)", lambda value: 0 <= value < 1
 
 
 @dataclass(frozen=True)
-class Settings:
+class RunSettings:
     """Everything that the result of a run depends on, and a few things that it does not depend on (:data:`FREE`).
 
     The commands make their options from these fields: name, type, default, help.
@@ -115,7 +115,7 @@ class Settings:
     seed: int = _setting(0, "Training", "Same seed, same result, bit for bit.", _NOT_NEGATIVE)
     save_every: int = _setting(0, "Run", "Also write a checkpoint after every so many batches.", _NOT_NEGATIVE)
 
-    def check(self) -> Settings:
+    def check(self) -> RunSettings:
         """These settings, with the path of a table made absolute; SettingsError for a wrong value."""
         _known("data", self.data.lower().replace("_", "-"), NAMES, unless=_is_table(self.data))
         if self.init != "auto":
@@ -139,20 +139,20 @@ class Settings:
                 raise SettingsError(option, "the digits are embedded in an installed package, not read from a folder")
             return self
         path = Path(self.data).expanduser()
-        return Settings(**{**asdict(self), "data": str(real(path)) if path.exists() else self.data})
+        return RunSettings(**{**asdict(self), "data": str(real(path)) if path.exists() else self.data})
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as JSON and TOML hold them."""
         return {**asdict(self), "hidden": list(self.hidden)}
 
     @staticmethod
-    def from_dict(values: Mapping[str, Any]) -> Settings:
+    def from_dict(values: Mapping[str, Any]) -> RunSettings:
         """Settings from :meth:`as_dict`; unknown names, of another version, are left out."""
-        known = {each.name for each in fields(Settings)}
+        known = {each.name for each in fields(RunSettings)}
         kept = {name: value for name, value in values.items() if name in known}
-        return Settings(**{**kept, "hidden": tuple(kept.get("hidden", Settings.hidden))})
+        return RunSettings(**{**kept, "hidden": tuple(kept.get("hidden", RunSettings.hidden))})
 
-    def resumed(self, given: Mapping[str, Any]) -> Settings:
+    def resumed(self, given: Mapping[str, Any]) -> RunSettings:
         """The settings of a run that is resumed with new ones ``given``; SettingsError for one that may not change."""
         for name, value in given.items():
             before = getattr(self, name)
@@ -167,7 +167,7 @@ class Settings:
                     f"the run was begun with {_shown(before)}, not {_shown(value)}; when it is resumed, only {free} may change",
                 )
         fresh = {name: value for name, value in given.items() if name in FREE}
-        return Settings(**{**asdict(self), **fresh}).check()
+        return RunSettings(**{**asdict(self), **fresh}).check()
 
 
 def flags(values: Mapping[str, Any]) -> str:

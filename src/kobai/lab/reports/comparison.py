@@ -15,7 +15,7 @@ from kobai.lab.reports.page import Page, Source, common, environment, figure, ho
 from kobai.lab.sweep.compare_figure import SHOWN, appearances, summary
 from kobai.lab.sweep.values import spelt
 from kobai.train.progress import duration
-from kobai.train.settings import Settings
+from kobai.train.settings import RunSettings
 
 SOURCE = Source("results.json", "ranking", "comparison.json", "comparison", "run", "kobai compare")
 
@@ -179,7 +179,7 @@ def _line(condition: dict[str, Any], what: str, look: tuple[str, int]) -> Line:
 def _appearances(content: dict[str, Any]) -> dict[str, tuple[str, int]]:
     """(colour, form) of each condition, as in the comparison's own figure."""
     vary = {name: [of_json(value) for value in values] for name, values in content["vary"].items()}
-    looks = appearances(vary, [(c["name"], Settings.from_dict(c["settings"])) for c in content["conditions"]])
+    looks = appearances(vary, [(c["name"], RunSettings.from_dict(c["settings"])) for c in content["conditions"]])
     forms = {marker: i for i, marker in enumerate(plots.MARKERS)}
     return {
         name: (_SHADES.get(look["color"], "grey"), forms.get(look["marker"], i))

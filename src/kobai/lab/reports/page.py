@@ -19,7 +19,7 @@ from kobai.errors import DataError
 from kobai.lab.reports.markup import Markup, escaped, facts, tag
 from kobai.lab.sweep.values import spelt
 from kobai.lab.training.from_settings import shared
-from kobai.train.settings import Settings
+from kobai.train.settings import RunSettings
 
 
 @dataclass
@@ -88,7 +88,7 @@ def more(summary: str, *content: Any) -> Markup:
 
 def common(settings: Mapping[str, Any], varied: Container[str]) -> list[Markup]:
     """What the runs of a comparison or a search have in common: what is not the default in a line, and all settings."""
-    base = Settings.from_dict(settings)
+    base = RunSettings.from_dict(settings)
     listed = [(told(name), spelt(of_json(value))) for name, value in settings.items()]
     return [
         tag("h3", "What all had in common"),

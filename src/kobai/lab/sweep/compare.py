@@ -22,7 +22,7 @@ from kobai.lab.sweep.compare_result import Comparison, Condition
 from kobai.lab.sweep.watching import watching
 from kobai.lab.training import from_settings, workers
 from kobai.lab.training.curves import Curves
-from kobai.train.settings import Settings
+from kobai.train.settings import RunSettings
 
 log = logging.getLogger("kobai")
 
@@ -143,14 +143,14 @@ def read_plan(folder: str | Path) -> ComparePlan:
 # --- the runs ---------------------------------------------------------------------------------------------------------
 
 
-def _runs(plan: ComparePlan) -> Iterator[tuple[tuple[int, int], Settings]]:
+def _runs(plan: ComparePlan) -> Iterator[tuple[tuple[int, int], RunSettings]]:
     """((number of the condition, of the seed), settings) of each run, seed by seed: an early stop leaves whole rounds."""
     for r in range(plan.repeat):
         for c, (_, one) in enumerate(plan.conditions()):
             yield (c, r), replace(one, seed=plan.base.seed + r)
 
 
-def _work(settings: Settings, measures: int, path: Path | None, progress: Path | None) -> dict[str, Any]:
+def _work(settings: RunSettings, measures: int, path: Path | None, progress: Path | None) -> dict[str, Any]:
     """One run, in any process; its file is written as soon as it ends."""
     run = from_settings.train(settings, measures, None if progress is None else lambda run: _tell(progress, run))
     content = run.as_dict()
@@ -181,7 +181,7 @@ def _under_way(folder: Path) -> dict[tuple[int, int], Curves]:
     return found
 
 
-def _finished(path: Path, plan: ComparePlan, settings: Settings) -> Curves | None:
+def _finished(path: Path, plan: ComparePlan, settings: RunSettings) -> Curves | None:
     """The run in a file; None if there is none, or, with a warning, if it is damaged."""
     if not path.exists():
         return None
@@ -198,7 +198,7 @@ def _finished(path: Path, plan: ComparePlan, settings: Settings) -> Curves | Non
     return Curves.from_dict(content["run"])
 
 
-def _file(key: tuple[int, int], name: str, settings: Settings) -> str:
+def _file(key: tuple[int, int], name: str, settings: RunSettings) -> str:
     slug = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")[:60]
     return f"{key[0]:03d}-{slug}-seed{settings.seed}.json"
 

@@ -9,7 +9,7 @@ from typing import Any
 from kobai.lab import plots
 from kobai.lab.reports.axes import wide
 from kobai.lab.sweep.values import label
-from kobai.train.settings import Settings
+from kobai.train.settings import RunSettings
 
 Comparison = Any
 """``kobai.lab.sweep.compare_result.Comparison``, whose file imports this one."""
@@ -81,7 +81,7 @@ def figure(comparison: Comparison) -> Any:
 
 
 def appearances(
-    vary: Mapping[str, Sequence[Any]], conditions: Sequence[tuple[str, Settings]]
+    vary: Mapping[str, Sequence[Any]], conditions: Sequence[tuple[str, RunSettings]]
 ) -> dict[str, dict[str, Any]]:
     """Colour, line and marker of each condition, which is (name, settings).
 

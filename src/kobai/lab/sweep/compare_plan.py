@@ -9,7 +9,7 @@ from typing import Any
 
 from kobai.lab.sweep.values import label, setting, values
 from kobai.lab.training import from_settings
-from kobai.train.settings import Settings, SettingsError
+from kobai.train.settings import RunSettings, SettingsError
 
 __all__ = ["ComparePlan", "plan"]
 
@@ -18,12 +18,12 @@ __all__ = ["ComparePlan", "plan"]
 class ComparePlan:
     """What to compare: all combinations in ``vary`` on top of ``base``, with ``repeat`` seeds from ``base.seed`` on."""
 
-    base: Settings
+    base: RunSettings
     vary: dict[str, list[Any]]
     repeat: int = 1
     measures: int = 40
 
-    def conditions(self) -> list[tuple[str, Settings]]:
+    def conditions(self) -> list[tuple[str, RunSettings]]:
         """(name, settings) of each condition, in the order of the product."""
         found = []
         for combination in product(*self.vary.values()):
@@ -41,17 +41,17 @@ class ComparePlan:
     def from_dict(content: Mapping[str, Any]) -> ComparePlan:
         """The plan that :meth:`as_dict` describes, with ``repeat`` beside it.
 
-        >>> made = plan(Settings(), {"hidden": "50|100,100"}, repeat=2)
+        >>> made = plan(RunSettings(), {"hidden": "50|100,100"}, repeat=2)
         >>> ComparePlan.from_dict({**made.as_dict(), "repeat": 2}) == made
         True
         """
         vary = {name: [tuple(v) if isinstance(v, list) else v for v in vs] for name, vs in content["vary"].items()}
-        base = Settings.from_dict({**content["settings"], **content.get("where", {})})
+        base = RunSettings.from_dict({**content["settings"], **content.get("where", {})})
         return ComparePlan(base, vary, content["repeat"], content["measures"])
 
 
 def plan(
-    base: Settings,
+    base: RunSettings,
     vary: Mapping[str, Any],
     repeat: int = 1,
     measures: int = 40,

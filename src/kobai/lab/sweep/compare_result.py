@@ -16,7 +16,7 @@ from kobai.lab.sweep.compare_figure import SHOWN
 from kobai.lab.sweep.compare_plan import ComparePlan
 from kobai.lab.training.curves import Curves
 from kobai.lab.training.from_settings import command, lasting
-from kobai.train.settings import Settings
+from kobai.train.settings import RunSettings
 
 __all__ = ["Comparison", "Condition", "Place", "cells", "headings"]
 
@@ -31,7 +31,7 @@ class Condition:
     """One condition with its runs, one for each seed; fewer where the comparison was interrupted."""
 
     name: str
-    settings: Settings
+    settings: RunSettings
     runs: tuple[Curves, ...]
 
     def curve(self, what: str) -> list[list[float]]:

@@ -15,7 +15,7 @@ from kobai.lab.reports.axes import Axis, between, named
 from kobai.lab.sweep.values import Range, Space, spelt, spelt_out
 from kobai.lab.sweep.values import space as space_of
 from kobai.lab.training import from_settings
-from kobai.train.settings import Settings, SettingsError
+from kobai.train.settings import RunSettings, SettingsError
 
 __all__ = ["TunePlan", "Trial", "plan", "ranked"]
 
@@ -30,7 +30,7 @@ MEASURES = 27
 class TunePlan:
     """What to search: ``space`` around ``base``, whose seed draws the trials too."""
 
-    base: Settings
+    base: RunSettings
     space: Space
     method: str = "tpe"
     prune: bool = True
@@ -62,7 +62,7 @@ class TunePlan:
             found[name] = value if isinstance(what, Range) else next(one for one in what if value in (one, spelt(one)))
         return found
 
-    def settings(self, parameters: Mapping[str, Any]) -> Settings:
+    def settings(self, parameters: Mapping[str, Any]) -> RunSettings:
         """The settings of a trial with these parameters."""
         return replace(self.base, **self.values(parameters))
 
@@ -103,11 +103,11 @@ class TunePlan:
     def from_dict(content: Mapping[str, Any]) -> TunePlan:
         """The plan that :meth:`as_dict` describes.
 
-        >>> made = plan(Settings(), {"lr": "1e-4..1:log", "hidden": "50|100,100"})
+        >>> made = plan(RunSettings(), {"lr": "1e-4..1:log", "hidden": "50|100,100"})
         >>> TunePlan.from_dict(made.as_dict()) == made
         True
         """
-        base = Settings.from_dict({**content["settings"], **content.get("where", {})})
+        base = RunSettings.from_dict({**content["settings"], **content.get("where", {})})
         return plan(base, content["space"], content["method"], content["prune"], content["by"], content["measures"])
 
 
@@ -154,7 +154,7 @@ def ranked(plan: TunePlan, trials: Iterable[Trial]) -> list[Trial]:
 
 
 def plan(
-    base: Settings,
+    base: RunSettings,
     space: Mapping[str, Any],
     method: str = "tpe",
     prune: bool | None = None,

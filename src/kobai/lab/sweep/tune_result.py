@@ -20,7 +20,7 @@ from kobai.lab.sweep.values import spelt_out
 from kobai.lab.training import from_settings
 from kobai.train import job
 from kobai.train.callbacks import Callback
-from kobai.train.settings import Settings
+from kobai.train.settings import RunSettings
 
 __all__ = ["Search"]
 
@@ -65,7 +65,7 @@ class Search:
         """The first of the ranking; None while no trial has ended with finite numbers."""
         return next((trial for trial in self.ranking() if not trial.diverged), None)
 
-    def settings(self) -> Settings:
+    def settings(self) -> RunSettings:
         """The settings of the best trial; DataError if there is none."""
         if self.best is None:
             raise DataError("tune: no trial has come to its end with finite numbers, so none is best")

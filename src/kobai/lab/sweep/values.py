@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from kobai.errors import nearest
-from kobai.train.settings import Settings, SettingsError
+from kobai.train.settings import RunSettings, SettingsError
 
 KINDS: dict[str, str] = {
     "model": "name",
@@ -44,7 +44,7 @@ def setting(option: str, name: str) -> str:
     key = name.strip().replace("-", "_")
     if key in KINDS:
         return key
-    if key in {f.name for f in fields(Settings)}:
+    if key in {f.name for f in fields(RunSettings)}:
         why = "; --repeat runs each condition with several seeds" if key == "seed" else ""
         raise SettingsError(option, f"{name} is one and the same for all runs{why}")
     raise SettingsError(option, f"no setting is called {name!r}.{nearest(key, KINDS)}")

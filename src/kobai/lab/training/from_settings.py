@@ -18,7 +18,7 @@ from kobai.train import job
 from kobai.train.callbacks import Callback
 from kobai.train.optimizers import OPTIMIZERS
 from kobai.train.recipes import recipe
-from kobai.train.settings import FREE, Settings, SettingsError, option
+from kobai.train.settings import FREE, RunSettings, SettingsError, option
 from kobai.train.trainer import Trainer
 from kobai.utils.data import TensorDataset
 from kobai.xp import backend
@@ -41,10 +41,10 @@ class Parts:
         return [number for part in (self.train, self.validation) for number in (len(part), job.checksum(part))]
 
 
-def parts(settings: Settings) -> Parts:
+def parts(settings: RunSettings) -> Parts:
     """Training and validation part of the data that ``settings`` name, on the default device; read once in a process.
 
-    >>> len(parts(Settings()).train), len(parts(Settings()).validation)
+    >>> len(parts(RunSettings()).train), len(parts(RunSettings()).validation)
     (1294, 144)
     """
     s = settings
@@ -53,12 +53,12 @@ def parts(settings: Settings) -> Parts:
 
 @lru_cache(maxsize=4)
 def _parts(data: str, folder: str | None, download: bool, label: str | None, share: float, seed: int, on: str) -> Parts:
-    settings = Settings(data=data, data_dir=folder, download=download, label=label, validation=share, seed=seed)
+    settings = RunSettings(data=data, data_dir=folder, download=download, label=label, validation=share, seed=seed)
     splits = job.load_data(settings)
     return Parts(splits.train, splits.validation, tuple(splits.input_shape), len(splits.classes))
 
 
-def fingerprint(settings: Settings) -> list[int]:
+def fingerprint(settings: RunSettings) -> list[int]:
     """Sizes and checksums of training and validation data: comparisons and searches do not resume with other data."""
     return parts(settings).fingerprint
 
@@ -102,14 +102,16 @@ class _Measure(Callback):
             raise _Ended
 
 
-def train(settings: Settings, measures: int = 40, on_measure: Callable[[Curves], bool | None] | None = None) -> Curves:
+def train(
+    settings: RunSettings, measures: int = 40, on_measure: Callable[[Curves], bool | None] | None = None
+) -> Curves:
     """The run that ``kobai train`` makes of ``settings``, measured on the training and the validation part alone.
 
     There are ``measures`` evenly spaced measurements after the first, or one per step if there are fewer steps. ``on_measure``
     is called with the curves so far after each, and ends the run by returning True. Weights, batches and steps are exactly
     those of ``kobai train``.
 
-    >>> run = train(Settings(hidden=(16,), epochs=3), measures=6)
+    >>> run = train(RunSettings(hidden=(16,), epochs=3), measures=6)
     >>> run.epoch[0], run.epoch[-1], run.held_accuracy[-1] > run.held_accuracy[0]
     (0.0, 3.0, True)
     """
@@ -134,19 +136,19 @@ def train(settings: Settings, measures: int = 40, on_measure: Callable[[Curves],
 # --- settings ---------------------------------------------------------------------------------------------------------
 
 
-def settings_of(who: str, values: Mapping[str, Any]) -> Settings:
-    """:class:`Settings` from keyword arguments, unchecked; TypeError, with the nearest name, for an unknown one."""
-    known = {f.name for f in fields(Settings)}
+def settings_of(who: str, values: Mapping[str, Any]) -> RunSettings:
+    """:class:`RunSettings` from keyword arguments, unchecked; TypeError, with the nearest name, for an unknown one."""
+    known = {f.name for f in fields(RunSettings)}
     for name in values:
         if name not in known:
             raise TypeError(f"{who}: no setting of kobai train is called {name!r}.{nearest(name, known)}")
     hidden = {"hidden": tuple(values["hidden"])} if "hidden" in values else {}
-    return Settings(**{**values, **hidden})
+    return RunSettings(**{**values, **hidden})
 
 
 def settled(
-    option: str, base: Settings, varied: Container[str], all_of_them: Iterable[tuple[str, Settings]]
-) -> Settings:
+    option: str, base: RunSettings, varied: Container[str], all_of_them: Iterable[tuple[str, RunSettings]]
+) -> RunSettings:
     """``base`` with the path of a table made absolute; SettingsError if one of ``all_of_them``, by name, is invalid.
 
     ``base`` itself is not checked: its values of the ``varied`` settings are not used. The error is about ``option``, unless
@@ -166,18 +168,18 @@ def settled(
     return replace(base, data=checked[0].data)
 
 
-def lasting(settings: Settings) -> dict[str, Any]:
+def lasting(settings: RunSettings) -> dict[str, Any]:
     """The settings that the numbers of a run depend on, as JSON."""
     return {name: v for name, v in settings.as_dict().items() if name not in FREE or name == "epochs"}
 
 
-def shared(base: Settings, varied: Container[str]) -> str:
+def shared(base: RunSettings, varied: Container[str]) -> str:
     """The settings that all runs share, without defaults of ``kobai train``.
 
-    >>> shared(Settings(lr=0.1, epochs=5), ["lr"])
+    >>> shared(RunSettings(lr=0.1, epochs=5), ["lr"])
     'data digits, epochs 5'
     """
-    usual = Settings().as_dict()
+    usual = RunSettings().as_dict()
     own = [
         f"{name} {spelt(tuple(value) if isinstance(value, list) else value)}"
         for name, value in lasting(base).items()
@@ -186,13 +188,13 @@ def shared(base: Settings, varied: Container[str]) -> str:
     return ", ".join([f"data {base.data}", *own])
 
 
-def command(settings: Settings) -> str:
+def command(settings: RunSettings) -> str:
     """The command that trains with these settings, overriding the data set's own defaults.
 
-    >>> command(Settings(hidden=(50,), lr=0.01, init="normal(0.1)", data="mnist"))
+    >>> command(RunSettings(hidden=(50,), lr=0.01, init="normal(0.1)", data="mnist"))
     "kobai train --data mnist --hidden 50 --init 'normal(0.1)' --lr 0.01 --schedule none --epochs 30"
     """
-    given = {name: value for name, value in asdict(settings).items() if value != getattr(Settings, name)}
+    given = {name: value for name, value in asdict(settings).items() if value != getattr(RunSettings, name)}
     undone = {name: getattr(settings, name) for name in recipe(settings.data, given)}
     if "lr" in undone and settings.lr is None:
         undone["lr"] = OPTIMIZERS[settings.optimizer][1]
