@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import shlex
 import threading
 from collections.abc import Iterable
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
+import typer
 from rich.console import RenderableType
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from kobai.cli.common import Bar, out, say
+from kobai.cli.common import Bar, out, say, warn, warn_whole
 from kobai.lab.sweep import compare_plan, tune_plan
 from kobai.lab.sweep.tune_plan import Trial
 from kobai.lab.sweep.tune_result import Search
@@ -39,6 +42,17 @@ class Board(Bar):
     def rows(self) -> Iterable[RenderableType]:
         """What is below the bar."""
         raise NotImplementedError
+
+    def interrupted(self, folder: Path, mark: str, command: str) -> NoReturn:
+        """Say how far it came, and the ``command`` that goes on if the ``folder`` holds the file ``mark``; exit code 130."""
+        task = self.tasks[0]
+        if (folder / mark).exists():
+            found = f", what they found is in {folder}" * (task.fields["ended"] > 0)
+            done = f"after {task.fields['ended']} of {self.total} {task.description}{found}"
+            warn_whole(f"interrupted {done}; go on with:\n  {command} --resume {shlex.quote(str(folder))}")
+        else:
+            warn("interrupted; nothing is saved")
+        raise typer.Exit(130)
 
 
 class CompareBoard(Board):

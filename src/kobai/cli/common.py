@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import typer
 from rich.progress import Progress
@@ -50,15 +50,6 @@ def results() -> Table:
 def show(table: Table) -> None:
     """A table: no wider than the terminal, or in full width to a file or a pipe."""
     (out if out.is_terminal else Terminal(width=WIDE)).print(table)
-
-
-def interrupted(done: str, saved: Path, command: str) -> NoReturn:
-    """Say how far it came, and the ``command`` that goes on if the file ``saved`` exists; exit code 130."""
-    if saved.exists():
-        warn_whole(f"interrupted {done}; go on with:\n  {command}")
-    else:
-        warn("interrupted; nothing is saved")
-    raise typer.Exit(130)
 
 
 def silent(line: str) -> None:

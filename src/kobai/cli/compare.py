@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ import typer
 
 from kobai.cli import options
 from kobai.cli.boards import CompareBoard
-from kobai.cli.common import has, interrupted, new_folder, out, results, say, say_whole, show
+from kobai.cli.common import has, new_folder, out, results, say, say_whole, show
 from kobai.cpu.threads import processors
 from kobai.lab.sweep.compare import PLAN, claim, perform, read_plan
 from kobai.lab.sweep.compare_plan import ComparePlan, plan
@@ -75,9 +74,7 @@ def compare(
         with board:
             result = perform(found, jobs=jobs, out=folder, watch=board.take)
     except KeyboardInterrupt:
-        ended = len(board.ended)
-        done = f"after {ended} of {board.total} runs{f', what they found is in {folder}' * (ended > 0)}"
-        interrupted(done, folder / PLAN, f"kobai compare --resume {shlex.quote(str(folder))}")
+        board.interrupted(folder, PLAN, "kobai compare")
     if quiet:
         best = result.ranking()[0]
         say(f"{best.name}: {'diverged' if best.diverged else f'validation accuracy {best.accuracy:.4f}'}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ import typer
 
 from kobai.cli import options
 from kobai.cli.boards import TuneBoard
-from kobai.cli.common import has, interrupted, new_folder, out, results, say, say_whole, show, silent
+from kobai.cli.common import has, new_folder, out, results, say, say_whole, show, silent
 from kobai.errors import DataError
 from kobai.lab.reports.axes import whole_percent
 from kobai.lab.sweep import tune_study
@@ -106,14 +105,14 @@ def _search(made: TunePlan, wanted: int, jobs: int | None, folder: Path, test: b
         if not quiet:
             _tell(found, folder)
         if found.best is None:
-            raise DataError(_none_is_best(found, folder))
+            why = "every trial left the finite numbers; search smaller learning rates"
+            if not found.complete:
+                why = "no trial has been completed; go on with more --trials, or search anew with --no-prune"
+            raise DataError(f"{folder}: {why}")
         if test:
             result = found.test(folder, silent if quiet else say, (Progress(out, quiet=quiet),))
     except KeyboardInterrupt:
-        ended = len(board.search.ended)
-        done = f"after {ended} of {wanted} trials{f', what they found is in {folder}' * (ended > 0)}"
-        again = f"kobai tune --resume {shlex.quote(str(folder))}{' --test' * test}"
-        interrupted(done, folder / tune_study.JOURNAL, again)
+        board.interrupted(folder, tune_study.JOURNAL, f"kobai tune{' --test' * test}")
     if test:
         if not quiet:
             say(f"the model is in {folder / CHOSEN}; test loss {result['loss']:.4f}")
@@ -132,12 +131,6 @@ def _begun(asked: options.Asked, resume: str, trials: int | None) -> tuple[TuneP
     made = replace(made, base=replace(made.base, **asked.where))
     held = tune_study.open_study(folder, made)
     return made, max(wanted_in_all(made, trials, held), len(tune_study.by_place(held, made))), folder
-
-
-def _none_is_best(found: Search, folder: Path) -> str:
-    if found.complete:
-        return f"{folder}: every trial left the finite numbers; search smaller learning rates"
-    return f"{folder}: no trial has been completed; go on with more --trials, or search anew with --no-prune"
 
 
 def _introduce(plan: TunePlan, wanted: int, folder: Path) -> None:

@@ -185,7 +185,8 @@ def _keep_best(keeper: Checkpoint, trainer: Trainer, found: Path, folder: Path, 
 
 def load_data(settings: RunSettings) -> DataSplits:
     """The three splits of the data in ``settings``, on the default device."""
-    table = {"label": _column(settings.label)} if settings.label is not None else {}
+    label = settings.label
+    table = {} if label is None else {"label": int(label) if label.removeprefix("-").isdecimal() else label}
     return kobai.data.load(
         settings.data,
         settings.data_dir,
@@ -314,8 +315,3 @@ def checksum(part: TensorDataset) -> int:
     for tensor in part.tensors:
         total = zlib.crc32(np.ascontiguousarray(to_host(tensor.array)).view(np.uint8).data, total)
     return total
-
-
-def _column(label: str) -> str | int:
-    """A label column: an index if it is a number, else a name."""
-    return int(label) if label.removeprefix("-").isdecimal() else label

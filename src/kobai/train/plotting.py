@@ -37,6 +37,7 @@ def learning_curve(history: Sequence[Mapping[str, Any]], path: str | Path) -> Pa
         ) from error
 
     epochs = [record["epoch"] for record in history]
+    marker = "o" if len(epochs) <= 15 else None  # a single epoch has no line
     names = [name for name in history[0] if name not in ("epoch", "lr", "time") and not name.startswith("val_")]
     # Figure without pyplot: no window system, no state shared with the caller's own figures.
     figure = Figure(figsize=(4.6 * len(names), 3.4), dpi=150, layout="constrained")
@@ -45,7 +46,7 @@ def learning_curve(history: Sequence[Mapping[str, Any]], path: str | Path) -> Pa
         for key, label, colour in ((name, "training", TRAINING), (f"val_{name}", "validation", VALIDATION)):
             if key in history[0]:
                 values = [float("nan") if record[key] is None else record[key] for record in history]
-                panel.plot(epochs, values, color=colour, label=label, linewidth=1.6, **_dots(len(epochs)))
+                panel.plot(epochs, values, color=colour, label=label, linewidth=1.6, marker=marker, markersize=3.5)
         panel.set_xlabel("epoch")
         panel.set_ylabel(name)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -60,8 +61,3 @@ def learning_curve(history: Sequence[Mapping[str, Any]], path: str | Path) -> Pa
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content.getvalue())
     return path
-
-
-def _dots(n: int) -> dict[str, Any]:
-    """Mark single epochs if there are few; one epoch alone has no line."""
-    return {"marker": "o", "markersize": 3.5} if n <= 15 else {}

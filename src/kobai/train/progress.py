@@ -53,7 +53,8 @@ class Progress(Callback):
         self._began = time.perf_counter()
         self._looked = -math.inf
         self._explained = False
-        if self.quiet or trainer.epoch >= trainer.epochs or not _is_live(self.console):
+        live = self.console.is_terminal and not self.console.is_dumb_terminal
+        if self.quiet or trainer.epoch >= trainer.epochs or not live:
             return
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -160,7 +161,3 @@ def _batches(trainer: Trainer) -> int:
         return len(trainer.train_data)  # type: ignore[arg-type]
     except TypeError:
         return 0
-
-
-def _is_live(console: Any) -> bool:
-    return bool(console.is_terminal and not console.is_dumb_terminal)

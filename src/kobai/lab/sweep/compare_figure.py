@@ -63,7 +63,7 @@ def figure(comparison: Comparison) -> Any:
     order = [name for name in [*shown, f"{len(others)} others"] if name in of]
     columns = min(len(order), 2 if max(map(len, order)) > 24 else 3 if max(map(len, order)) > 14 else 4)
     texts = {
-        **{name: f"{i}. {_title(name)}" for i, name in enumerate(order, 1)},
+        **{name: f"{i}. {', '.join(map(plots.title, name.split(', ')))}" for i, name in enumerate(order, 1)},
         f"{len(others)} others": f"{len(others)} others",
     }
     order = _by_rows(order, columns)
@@ -131,10 +131,6 @@ def summary(curve: Sequence[Sequence[float]]) -> tuple[list[float], list[float],
         [min(values, default=math.nan) for values in finite],
         [max(values, default=math.nan) for values in finite],
     )
-
-
-def _title(name: str) -> str:
-    return ", ".join(plots.title(part) for part in name.split(", "))
 
 
 def _by_rows(entries: list[str], columns: int) -> list[str]:

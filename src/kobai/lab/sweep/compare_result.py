@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -106,7 +107,7 @@ class Comparison:
                     name=c.name,
                     runs=len(c.runs),
                     accuracy=_mean(accuracy),
-                    spread=_spread(accuracy),
+                    spread=statistics.stdev(accuracy) if len(accuracy) > 1 else None,
                     best=_mean([max(run.held_accuracy) for run in c.runs]),
                     loss=_mean(c.final("held_loss")),
                     train_loss=_mean(c.final("train_loss")),
@@ -216,10 +217,3 @@ def cells(place: Place, columns: Mapping[str, str]) -> list[str]:
 
 def _mean(numbers: Sequence[float]) -> float:
     return sum(numbers) / len(numbers)
-
-
-def _spread(numbers: Sequence[float]) -> float | None:
-    if len(numbers) < 2:
-        return None
-    mean = _mean(numbers)
-    return math.sqrt(sum((x - mean) ** 2 for x in numbers) / (len(numbers) - 1))
