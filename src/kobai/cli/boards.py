@@ -32,7 +32,6 @@ class Board(Bar):
         # Runs take long: estimate the rate from all the time, not from the last seconds.
         super().__init__(counted, bar, *times, quiet=quiet, refresh_per_second=4, speed_estimate_period=math.inf)
         self.total = total
-        self.in_lines = self.disable and not quiet
         self.runs = self.add_task(what, total=total, ended=0, note="")
 
     def get_renderables(self) -> Iterable[RenderableType]:

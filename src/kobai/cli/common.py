@@ -57,11 +57,12 @@ def silent(line: str) -> None:
 
 
 class Bar(Progress):
-    """A bar that is on the screen while its block runs; it shows nothing if the output is not a terminal."""
+    """A bar that is on the screen while its block runs; hidden if the output is not a terminal, ``in_lines`` unless quiet."""
 
     def __init__(self, *columns: Any, quiet: bool, **options: Any) -> None:
         hidden = quiet or not out.is_terminal or out.is_dumb_terminal
         super().__init__(*columns, console=out, transient=True, disable=hidden, **options)
+        self.in_lines = hidden and not quiet
 
     def stop(self) -> None:
         if not self.disable:  # rich 13 ends a hidden bar with an empty line

@@ -57,7 +57,8 @@ def info() -> None:
         _row(name, what)
     _section("Threads")
     _row("processors", thread_report.granted())
-    _row("kobai", f"{_count(blas.threads())}: {_products()}")
+    threads = blas.threads()
+    _row("kobai", f"{threads} thread{'s' * (threads != 1)}: {_products()}")
     for pool in thread_report.pools():
         _row(pool["internal_api"], thread_report.describe(pool))
     for name, value in thread_report.settings().items():
@@ -78,10 +79,6 @@ def _section(title: str) -> None:
 
 def _row(name: str, what: str, style: str | None = None) -> None:
     out.print(f"  {name:<14} {what}", markup=False, soft_wrap=not out.is_terminal, style=style)
-
-
-def _count(n: int) -> str:
-    return f"{n} thread{'s' * (n != 1)}"
 
 
 def _products() -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import SpinnerColumn, TextColumn
+from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from kobai.bench.shapes import Shape, shape_of
 from kobai.cli import options
@@ -90,21 +89,19 @@ def _summary(done: Warmed, compiled: int) -> str:
 
 
 class _Bar(Bar):
-    """In a terminal a line that says what is being compiled; elsewhere a line for each kernel, when it is done."""
+    """In a terminal a line that says what is being compiled; elsewhere a line for each kernel when it is done."""
 
     def __init__(self, quiet: bool) -> None:
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("[dim]{task.fields[clock]}"))
-        super().__init__(*columns, quiet=quiet)
-        self.in_lines = self.disable and not quiet
+        counted = TextColumn("{task.description}  [dim]{task.completed} done")
+        super().__init__(SpinnerColumn(), counted, TimeElapsedColumn(), quiet=quiet)
         self.done = 0
-        self.began = time.perf_counter()
-        self.kernel = self.add_task("starting", total=None, clock="")
+        self.kernel = self.add_task("starting", total=None)
 
     def heard(self, kernel: str, seconds: float | None) -> None:
         if seconds is None:
-            clock = f"{self.done} done, {duration(time.perf_counter() - self.began)}"
-            self.update(self.kernel, description=f"compiling {kernel}", clock=clock)
+            self.update(self.kernel, description=f"compiling {kernel}")
             return
         self.done += 1
+        self.update(self.kernel, completed=self.done)
         if self.in_lines:
             say(f"{kernel:<32} {duration(seconds)}")

@@ -1,8 +1,8 @@
 """Callbacks: what a Trainer does beside training, each in one small class.
 
 Events, in order: ``on_fit_start``; for each epoch ``on_epoch_start``, ``on_batch_end`` after each step,
-``on_epoch_measured`` when the epoch's record stands at the end of ``trainer.history``, ``on_epoch_end`` when the schedule has
-stepped, ``on_save`` when all state of the epoch is settled; then ``on_fit_end``. ``on_close`` comes last, after an error too.
+``on_epoch_measured`` when the epoch's record is the last of ``trainer.history``, ``on_epoch_end`` after the schedule's step,
+``on_save`` when the state of the epoch is complete; then ``on_fit_end``. ``on_close`` comes last, after errors too.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ Trainer = Any
 class Callback:
     """Base of callbacks: every event does nothing. Subclass it and define those you need.
 
-    A callback that carries something from epoch to epoch returns it from ``state_dict``; checkpoints hold it. A method
-    ``on_…`` that is no event is a TypeError, for it would never be called.
+    A callback that keeps something from epoch to epoch returns it from ``state_dict``, for checkpoints. A method ``on_…`` that
+    is not an event is a TypeError, because it would never be called.
 
     >>> import kobai
     >>> class Report(kobai.train.Callback):
@@ -61,13 +61,13 @@ class Callback:
         """After the schedule's step."""
 
     def on_save(self, trainer: Trainer) -> None:
-        """All other callbacks have done their part of the epoch: the moment to write the state down."""
+        """All callbacks have handled the end of the epoch: time to save the state."""
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """Training is over, and nothing went wrong."""
 
     def on_close(self, trainer: Trainer) -> None:
-        """Let go of files and screens; called after errors too."""
+        """Release files and screens; called after errors too."""
 
     def state_dict(self) -> dict[str, Any] | None:
         """What a checkpoint must hold, or None."""
@@ -81,11 +81,11 @@ EVENTS = tuple(name for name in vars(Callback) if name.startswith("on_"))
 """The events, in order."""
 
 _ELSEWHERE = {"begin": "start", "train": "fit", "training": "fit", "step": "batch"}
-"""What other libraries call the parts of an event's name."""
+"""Parts of event names in other libraries, and ours."""
 
 
 def check_names(who: str, names: Iterable[str]) -> None:
-    """TypeError for a name ``on_…`` that is no event of callbacks."""
+    """TypeError for a name ``on_…`` that is not an event."""
     for name in names:
         if name.startswith("on_") and name not in EVENTS:
             translated = "_".join(_ELSEWHERE.get(part, part) for part in name.split("_"))
@@ -97,7 +97,7 @@ def check_names(who: str, names: Iterable[str]) -> None:
 
 
 def check_callback(callback: Any, trainer: Trainer) -> None:
-    """TypeError for what is no Callback, or one whose events cannot be called with a trainer."""
+    """TypeError unless this is a Callback whose events can be called with a trainer."""
     if not isinstance(callback, Callback):
         made = f"; make one of it: {callback.__name__}()" if isinstance(callback, type) else ""
         raise TypeError(f"Trainer: expected Callback objects as callbacks, got {type(callback).__name__}{made}")
@@ -113,7 +113,7 @@ def check_callback(callback: Any, trainer: Trainer) -> None:
             raise TypeError(f"{who}.{event}: expected an ordinary method; calling this one would not run it")
         try:
             signature = inspect.signature(method)
-        except ValueError:  # one of C, which does not say
+        except ValueError:  # a C function has none
             continue
         try:
             signature.bind(trainer)
@@ -169,8 +169,8 @@ class EarlyStopping(Callback):
     Args:
         patience: epochs without improvement after which training stops.
         monitor, mode, min_delta: see :class:`Best`.
-        restore_best: give the model, at the end of training, the parameters of its best epoch. Checkpoints then hold
-            those too.
+        restore_best: at the end of training, give the model the parameters of its best epoch, which checkpoints then hold
+            too.
 
     Prechelt, "Early stopping – but when?", 1998.
 
@@ -224,9 +224,9 @@ class EarlyStopping(Callback):
 
 
 class History(Callback):
-    """The history as JSON lines, one object for each epoch, on disk before the next begins.
+    """The history as JSON lines, one object for each epoch, on disk before the next epoch begins.
 
-    A resumed run rewrites the file from its checkpoint, so that an epoch done twice stands in it once.
+    A resumed run rewrites the file from its checkpoint: an epoch that is done twice is in it once.
 
     >>> import tempfile
     >>> import kobai
@@ -251,7 +251,7 @@ class History(Callback):
 
 
 def _line(record: dict[str, Any]) -> bytes:
-    """One line of JSON, which has no NaN: a value that is none becomes null."""
+    """One line of JSON, which has no NaN or infinity: they become null."""
     clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
     return json.dumps(clean).encode() + b"\n"
 
@@ -259,14 +259,14 @@ def _line(record: dict[str, Any]) -> bytes:
 class Checkpoint(Callback):
     """``last.safetensors`` (with the one before it as ``previous.safetensors``) and ``best.safetensors`` in a folder.
 
-    While it trains, a process has the folder for itself: BlockingIOError, naming the owner, if another one has it.
+    While it trains, a process has the folder to itself; BlockingIOError, naming the owner, if another one has it.
 
     Args:
-        folder: made if it is not there.
-        monitor, mode: by which value an epoch is the best; see :class:`Best`. Of equally good epochs it is the last: the
-            accuracy on few samples is often equal, and what comes later has learnt more.
-        every: also write ``last`` after each ``every`` batches of an epoch, from which training goes on in its midst;
-            0 for ends of epochs only.
+        folder: made if it is missing.
+        monitor, mode: the value by which an epoch is the best; see :class:`Best`. Of equal epochs the last is the best: on few
+            samples accuracies are often equal, and the later epoch has learnt more.
+        every: also write ``last`` after every so many batches, from which training resumes within the epoch; 0: only at the
+            end of epochs.
 
     >>> import tempfile
     >>> import kobai
@@ -291,7 +291,7 @@ class Checkpoint(Callback):
         lock.acquire()
         self._lock = lock
         sweep(self.folder)
-        if trainer.epoch == trainer.position == 0:  # a run killed in its first epoch can be resumed too
+        if trainer.epoch == trainer.position == 0:  # so that a run killed in its first epoch can be resumed
             checkpoint.write_last(trainer.state_dict(), self.folder)
 
     def on_batch_end(self, trainer: Trainer) -> None:
@@ -301,7 +301,7 @@ class Checkpoint(Callback):
     def on_save(self, trainer: Trainer) -> None:
         improved = self.best.update(trainer)
         state = trainer.state_dict()
-        if improved:  # first: a ``last`` that knows of a best epoch must find its file
+        if improved:  # first: ``last`` refers to the file of its best epoch
             checkpoint.write(state, self.folder / checkpoint.BEST)
         checkpoint.write_last(state, self.folder)
 

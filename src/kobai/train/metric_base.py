@@ -18,7 +18,7 @@ from kobai.ops.averaged import Averaged
 from kobai.xp import Array, is_array, to_host, xp_of
 
 PLAIN = (int, float)
-"""What sums on the host may be; they are arrays on a device, where nothing is to be waited for."""
+"""Types of sums on the host; on a device they are arrays, so that no batch waits for it."""
 
 
 class Metric:
@@ -46,8 +46,8 @@ class Metric:
     def measure(self, output: Tensor, target: Tensor) -> tuple[Any, Any]:
         """(sum over the batch, number of terms in it), each a number or a tensor or raw array of one element, on any device.
 
-        A metric that needs several sums for its mean returns them as one array (k,), and makes a number of them in
-        :meth:`mean`.
+        A metric that needs several sums for its mean returns them as one array (k,), and :meth:`mean` makes one number of
+        them.
         """
         raise NotImplementedError(f"{type(self).__name__}: define measure(output, target)")
 
@@ -56,7 +56,7 @@ class Metric:
         return sums[0] / count
 
     def heed(self, averaged: Averaged) -> None:
-        """Told what the loss reads and leaves out, before the first batch is measured; nothing is done by default."""
+        """Called with what the loss reads and ignores, before the first batch is measured; does nothing by default."""
 
     def reset(self) -> None:
         """Start a new mean."""
@@ -64,7 +64,7 @@ class Metric:
         self.count = 0
 
     def update(self, output: Tensor, target: Tensor) -> None:
-        """Take one batch into the mean."""
+        """Add one batch to the mean."""
         measured = self.measure(output, target)
         if not isinstance(measured, tuple) or len(measured) != 2:
             raise TypeError(
@@ -73,7 +73,7 @@ class Metric:
         self.add(*measured)
 
     def add(self, total: Any, count: Any) -> None:
-        """Take ``count`` terms that sum to ``total`` (of any backend) into the mean."""
+        """Add ``count`` terms that sum to ``total`` (of any backend) to the mean."""
         if type(count) not in PLAIN:
             count = self._array("number of terms", count)
             if count.size != 1:
@@ -113,11 +113,11 @@ class Metric:
         return self.name or type(self).__name__
 
     def compute(self) -> float:
-        """The mean so far (waits for the device); NaN before the first batch, and where nothing counted."""
+        """The mean so far (waits for the device); NaN before the first batch, or if nothing counted."""
         return _means([self])[0]
 
     def state_dict(self) -> dict[str, Any]:
-        """Sums and count, for a checkpoint in the midst of an epoch."""
+        """Sums and count, for a checkpoint within an epoch."""
         count = self.count if type(self.count) in PLAIN else float(to_host(self.count))
         total = np.array([self.total]) if type(self.total) in PLAIN else self.total
         return {"total": None if total is None else Tensor._wrap(total), "count": count}
@@ -142,7 +142,7 @@ def kind_of(value: Any) -> str:
 
 
 def read(metrics: Sequence[Metric]) -> dict[str, float]:
-    """The means of several metrics by name, with one copy from the device; a metric with its own ``compute`` is asked."""
+    """The means of several metrics by name, with one copy from the device; a ``compute`` of a metric's own is called."""
     own = [metric for metric in metrics if type(metric).compute is not Metric.compute]
     others = [metric for metric in metrics if metric not in own]
     found = dict(zip((metric.name for metric in others), _means(others), strict=True))
@@ -177,7 +177,7 @@ def _means(metrics: Sequence[Metric]) -> list[float]:
 
 
 def _on_host(parts: Sequence[Array]) -> list[float]:
-    """The numbers of all arrays, with one copy for each backend they are on."""
+    """The numbers of all arrays, with one copy for each backend."""
     numbers: dict[int, list[float]] = {}
     kinds = [xp_of(part) for part in parts]
     for xp in {id(xp): xp for xp in kinds}.values():

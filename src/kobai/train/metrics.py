@@ -18,15 +18,15 @@ from kobai.xp import Array, to_host, xp_of
 log = logging.getLogger("kobai")
 
 IGNORED = -100
-"""The class index that counts nothing where no loss says otherwise: cross-entropy's default."""
+"""The class index that is ignored unless a loss says otherwise: cross-entropy's default."""
 
 
 class Loss(Metric):
     """Mean loss over the samples, of batch means weighted by what each is the mean of.
 
-    Where the loss leaves out labels or weighs classes (:func:`kobai.nn.functional.cross_entropy`), a batch weighs as much
-    as its labels do, and one of which every label is left out, nothing: the value is that of all samples in one batch.
-    Otherwise it weighs as much as it has samples.
+    If the loss ignores labels or weights classes (:func:`kobai.nn.functional.cross_entropy`), the weight of a batch is that of
+    its labels, 0 if all are ignored, so that the value is that of all samples in one batch. Otherwise it is the number of
+    samples.
 
     >>> import kobai
     >>> loss = kobai.train.Loss()
@@ -39,9 +39,9 @@ class Loss(Metric):
     name = "loss"
 
     def take(self, loss: Tensor, target: Any, averaged: Averaged | None = None, summed: bool = False) -> None:
-        """Take the loss of one batch into the mean.
+        """Add the loss of one batch to the mean.
 
-        ``averaged`` is what the loss said of its target; ``summed``: the loss is a sum over the batch, not a mean.
+        ``averaged`` is what the loss said about its target; ``summed``: the loss is a sum over the batch, not a mean.
         """
         value = loss.array
         if value.size != 1:
@@ -66,7 +66,7 @@ class Loss(Metric):
 
 
 def _weight(target: Any, averaged: Averaged | None) -> Any:
-    """What the mean loss of a batch is the mean of: the weights of its labels together, or its samples."""
+    """The weight of a batch's mean loss: the total weight of its labels, or the number of samples."""
     if averaged is None or averaged.ignore_index is None or not _indices(target):
         return _samples(target)
     labels = target.array
@@ -80,7 +80,7 @@ def _weight(target: Any, averaged: Averaged | None) -> Any:
 
 
 def _count(found: Array) -> Any:
-    """How many are true: an integer on the host, an array on a device."""
+    """The number of true elements: an integer on the host, an array on a device."""
     return int(np.count_nonzero(found)) if type(found) is np.ndarray else xp_of(found).count_nonzero(found)
 
 
@@ -89,7 +89,7 @@ def _indices(target: Any) -> bool:
 
 
 def _samples(target: Any) -> int:
-    """How many samples a target is of, which may be nested."""
+    """The number of samples of a target, which may be nested."""
     while isinstance(target, (dict, list, tuple)) and target:
         target = next(iter(target.values())) if isinstance(target, dict) else target[0]
     return len(target) if isinstance(target, Tensor) and target.ndim else 1
@@ -99,17 +99,17 @@ class Accuracy(Metric):
     """Share of right predictions.
 
     By shape of output and target: (N, C, ...) scores with (N, ...) class indices, or with (N, C, ...) probabilities of one
-    class a sample, are right where the greatest score is the target's class. (N,) or (N, 1) outputs with as many labels of
-    0 and 1 (or −1 and 1) are right where they lie on the label's side of a threshold.
+    class per sample, are right if the greatest score is that of the target's class. (N,) or (N, 1) outputs with as many labels
+    of 0 and 1 (or −1 and 1) are right if they lie on the label's side of a threshold.
 
     Args:
-        ignore_index: the class index that counts nothing. Default: that of the Trainer's loss, else −100.
-        threshold: where 1 begins in outputs of one column. Default: what the Trainer's loss takes its input for – 0 for logits
+        ignore_index: the class index to ignore. Default: that of the Trainer's loss, else −100.
+        threshold: outputs of one column above it mean 1. Default: by the Trainer's loss – 0 for logits
             (:class:`~kobai.nn.BCEWithLogitsLoss`), ½ for probabilities (:class:`~kobai.nn.BCELoss`), the middle between the two
-            labels for estimates (:class:`~kobai.nn.MSELoss`). Where no loss says, outputs that all lie in [0, 1] are
-            taken for probabilities, with a line that says so, and others for logits.
+            labels for estimates (:class:`~kobai.nn.MSELoss`). Without such a loss, outputs that all lie in [0, 1] are read as
+            probabilities, with a warning, and others as logits.
 
-    Errors: ValueError for shapes that do not fit, several classes a sample, or labels that are no two; IndexError for a class
+    Errors: ValueError for shapes that do not fit, several classes per sample, or labels of other values; IndexError for a class
     beyond the scores.
 
     >>> import kobai
@@ -143,7 +143,7 @@ class Accuracy(Metric):
             if self._told is None or self._told.ignore_index is None:  # else the loss has looked at them
                 self._check_classes(t, y.shape[1])
             counts, right = t != self._ignored, y.argmax(axis=1) == t
-            if 0 <= self._ignored < y.shape[1]:  # other labels that are left out are no class, and never right
+            if 0 <= self._ignored < y.shape[1]:  # other ignored labels are no class, and never right
                 right &= counts
             return _count(right), _count(counts)
         if y.ndim > 1 and y.shape == t.shape and y.shape[1] > 1:
@@ -159,7 +159,7 @@ class Accuracy(Metric):
         )
 
     def _of_two(self, y: Array, t: Array) -> Array:
-        """How many are right by a threshold of 0, by one of ½, by the one given; outputs outside [0, 1]; labels below 0."""
+        """Counts: right by a threshold of 0, of ½, of the given one; outputs outside [0, 1]; labels below 0."""
         xp = xp_of(y)
         self._check_targets((t >= -1) & (t <= 1), "labels of 0 and 1, or of −1 and 1,", t)
         below = t < 0
@@ -188,7 +188,7 @@ class Accuracy(Metric):
         return probabilities / count
 
     def _check_classes(self, t: Array, classes: int) -> None:
-        """IndexError for the first label that is no class and is not left out; of a device as :meth:`_check_targets`."""
+        """IndexError for the first label that is neither a class nor ignored; on a device see :meth:`_check_targets`."""
         good = ((t >= 0) & (t < classes)) | (t == self._ignored)
         if (type(good) is np.ndarray or self.total is None) and not (seen := to_host(good)).all():
             at = tuple(int(i) for i in np.argwhere(~seen)[0])
@@ -198,7 +198,7 @@ class Accuracy(Metric):
             )
 
     def _check_targets(self, good: Array, expected: str, t: Array) -> None:
-        """ValueError unless all are ``good``. Looking waits for a device, which is done for an epoch's first batch only."""
+        """ValueError unless all are ``good``. That waits for a device, so it is done for an epoch's first batch only."""
         if (type(good) is np.ndarray or self.total is None) and not (seen := to_host(good)).all():
             raise ValueError(
                 f"accuracy: expected {expected} in a target of the output's shape, got {to_host(t)[~seen][0].tolist()}; define "

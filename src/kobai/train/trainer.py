@@ -1,4 +1,4 @@
-"""The training loop: batches, epochs, evaluation, and a state from which all of it goes on exactly.
+"""The training loop: batches, epochs, evaluation, and a state from which training resumes bit for bit.
 
 One step is ``model → loss → backward → (clip) → optimizer.step() → metrics``; nothing in it waits for the device.
 """
@@ -44,19 +44,19 @@ class Trainer:
         scheduler: a learning-rate schedule. :class:`ReduceLROnPlateau` is given the monitored value.
         scheduler_interval: ``"epoch"`` or ``"batch"``: when the schedule steps; by default after each epoch, but
             :class:`OneCycleLR` after each batch.
-        monitor: which value of an epoch a plateau is looked for in, as ``"val_loss"`` (the default where there is
-            validation data), ``"loss"``, ``"val_accuracy"``.
+        monitor: the value in which a plateau is looked for: ``"val_loss"`` (the default with validation data), ``"loss"``,
+            ``"val_accuracy"``, ….
         metrics: names (``"accuracy"``, ``"mse"``, ``"mae"``) or :class:`Metric` objects, beside the loss.
         callbacks: :class:`Callback` objects, called in this order.
-        device: where the model is moved and each batch after it; by default where the model is.
+        device: where the model and each batch are moved; default: where the model is.
         clip_grad_norm: greatest norm of all gradients together; larger ones are scaled down to it.
         terminate_on_non_finite: stop with :class:`NonFiniteError`, naming the layer, when the loss is NaN or infinite.
-            This keeps a copy of the training state of the epoch's beginning on the device.
-        capture: record the step of each shape of batch once and replay it from then on, see :func:`kobai.capture`. A
+            A copy of the training state at the beginning of the epoch is kept on the device for it.
+        capture: record the step for each shape of batch once, and replay it from then on, see :func:`kobai.capture`. A
             step that cannot be captured is run as it is, with one warning that says why.
         verify_capture: every so many steps, compare the replay with the step itself, see ``verify`` of
-            :func:`kobai.capture`; where they differ, CaptureError names the tensor and the likeliest cause.
-        config: a description kept in checkpoints, such as the arguments the model is rebuilt from.
+            :func:`kobai.capture`; if they differ, CaptureError names the tensor and the likeliest cause.
+        config: a description for checkpoints, such as the arguments the model is rebuilt from.
 
     ``history`` is a list with a dict for each epoch: ``epoch``, ``loss``, the metrics, the same with ``val_`` before them,
     ``lr`` (at the epoch's beginning) and ``time`` (seconds). ``epoch`` counts finished epochs, ``position`` the batches done
@@ -120,7 +120,7 @@ class Trainer:
         self.batch: Any = None
         self.train_data: Iterable[Any] = ()
         self._generators: list[Generator] = [default_generator]
-        self._random: dict[str, Any] | None = None  # read from a checkpoint and not yet acted upon
+        self._random: dict[str, Any] | None = None  # read from a checkpoint, not yet restored
         self._epoch_start: list[dict[str, Any]] | None = None
         self._averaged: Averaged | None = None
         self._epoch_lr = 0.0
@@ -141,12 +141,12 @@ class Trainer:
         Args:
             train: a loader: each ``iter()`` of it gives the batches of an epoch.
             validation: a loader or data set on which the model is evaluated after each epoch.
-            resume: a checkpoint, or a folder of them, to go on from.
+            resume: a checkpoint, or a folder of them, to resume from.
 
         Raises:
-            DataError: no batches. CheckpointError: see :meth:`resume`. NonFiniteError: the loss left the finite numbers.
+            DataError: no batches. CheckpointError: see :meth:`resume`. NonFiniteError: the loss is NaN or infinite.
 
-        A callback ends training before its time through :meth:`stop`. The model is left in evaluation mode.
+        A callback ends training early by :meth:`stop`. The model is left in evaluation mode.
         """
         check_integer("Trainer.fit", "epochs", epochs, 0)
         if isinstance(train, (Dataset, Tensor)):
@@ -213,7 +213,7 @@ class Trainer:
             (output, loss), lasting = self._captured.run(args) if self.capture else (step(*args), True)
         finally:
             listener.reset(listening)
-        if heard:  # a replay computes no loss by its name; what was said when it was recorded holds
+        if heard:  # a replay calls no loss function; what was said when it was recorded holds
             self._heed(heard, target)
         self._advance()
         self._measure(output, target, loss)
@@ -235,7 +235,7 @@ class Trainer:
         self.stop_reason = reason
 
     def remaining_batches(self, train: Iterable[Any]) -> Iterator[Any]:
-        """Batches of the present epoch from ``position`` on, with the random streams as they were there."""
+        """Batches of the current epoch from ``position`` on, with the random states as they were there."""
         random = self._random_state()
         self._random = None
         self._set_random(random["epoch_start"] if self.position else random["now"])
@@ -256,7 +256,7 @@ class Trainer:
     def evaluate(self, data: Data) -> dict[str, float]:
         """Loss and metrics over a loader or data set, by name, with the model in evaluation mode.
 
-        Raises DataError where there is no batch.
+        DataError if there is no batch.
         """
         return self._evaluate(batches_of(data), "evaluation")
 
@@ -280,7 +280,7 @@ class Trainer:
     def predict(self, data: Data) -> Tensor:
         """Outputs of the model, (N, ...), for all samples of a loader, a data set or a tensor, in evaluation mode.
 
-        Of batches with several entries the last, the target, is left out; a tensor has inputs only.
+        The last of several entries of a batch, the target, is not used; a tensor has inputs only.
 
         >>> import kobai
         >>> model = kobai.nn.Linear(3, 2)
@@ -290,7 +290,7 @@ class Trainer:
         return predict(self.model, data, self.device)
 
     def listened_loss(self, output: Any, target: Any) -> Tensor:
-        """``loss_fn(output, target)``, with what the loss says of its target heeded by the metrics."""
+        """``loss_fn(output, target)``; the metrics are told what the loss says about its target."""
         heard: list[Averaged] = []
         listening = listener.set(heard)
         try:
@@ -301,7 +301,7 @@ class Trainer:
         return loss
 
     def _heed(self, heard: list[Averaged], target: Any) -> None:
-        """Tell the metrics what the loss said: of several, the first that is about the batch's whole target, else the first."""
+        """Tell the metrics what the loss said: the first message about the batch's whole target, or else the first."""
         shape = tuple(target.shape) if isinstance(target, Tensor) else None
         said = next((averaged for averaged in heard if averaged.shape == shape), heard[0] if heard else None)
         if said is not None and said != self._averaged:
@@ -315,7 +315,7 @@ class Trainer:
             metric.update(output, target)
 
     def take_loss(self, mean: Loss, loss: Tensor, target: Any) -> None:
-        """Take the loss of one batch into a mean, weighed by what it is the mean of."""
+        """Add the loss of one batch to a mean, weighted by the number of terms it is the mean of."""
         mean.take(loss, target, self._averaged, reduction_of(self.loss_fn) == "sum")
 
     @property
@@ -345,7 +345,7 @@ class Trainer:
     # --- state --------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """All that training needs to go on from here. Its tensors are the model's and the optimiser's own."""
+        """All that training needs to resume here. Its tensors are the model's and the optimiser's own."""
         return {
             "config": self.config,
             "epoch": self.epoch,
@@ -364,7 +364,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a :meth:`state_dict`; the random streams follow when :meth:`fit` opens its loaders."""
+        """Restore a :meth:`state_dict`; the random states follow when :meth:`fit` opens its loaders."""
         if (state["scheduler"] is None) != (self.scheduler is None):
             raise CheckpointError(
                 f"Trainer: the saved run has {'no' if state['scheduler'] is None else 'a'} learning-rate schedule, "
@@ -394,8 +394,8 @@ class Trainer:
     def resume(self, path: str | Path, say: Callable[[str], None] = log.warning) -> Path:
         """Load a checkpoint, or the last good one of a folder; returns its path.
 
-        ``say`` is given one line if a damaged file was passed over. Raises CheckpointError where nothing can be read, or
-        where it does not fit the model, the optimiser or the schedule.
+        ``say`` gets one line if a damaged file is passed over. CheckpointError if nothing can be read, or if it does not fit
+        the model, the optimiser or the schedule.
         """
         found, state = checkpoint.find(path, say=say, map_location=self.device)
         self.load_state_dict(state)
@@ -414,7 +414,7 @@ class Trainer:
             generator.set_state(state)
 
     def _named_callbacks(self) -> Iterator[tuple[str, Callback]]:
-        """Callbacks under names that stay the same from run to run: class and number among its like."""
+        """Callbacks by names that are the same in every run: the class, and a number among those of that class."""
         seen: dict[str, int] = {}
         for callback in self.callbacks:
             name = type(callback).__name__
@@ -427,7 +427,7 @@ class Trainer:
 
 
 def _check(model: Any, optimizer: Any, scheduler: Any, interval: Any, clip_grad_norm: float | None) -> None:
-    """The types and values of a Trainer's arguments."""
+    """Check the types and values of a Trainer's arguments."""
     if not isinstance(model, Module):
         raise TypeError(f"Trainer: expected a kobai.nn.Module as model, got {type(model).__name__}")
     if not isinstance(optimizer, Optimizer):
