@@ -24,59 +24,40 @@ def figure(comparison: Comparison) -> Any:
     """The figure; its legend is in the order of the ranking."""
     ranked = [place.name for place in comparison.ranking()]
     shown, others = ranked[:SHOWN], ranked[SHOWN:]
+    titles = {name: f"{i}. {', '.join(map(plots.title, name.split(', ')))}" for i, name in enumerate(shown, 1)}
+    rest = [f"{len(others)} others"] * bool(others)
     looks = appearances(comparison.plan.vary, comparison.plan.conditions())
     by_name = {c.name: c for c in comparison.conditions}
-    rows = len(shown) + bool(others)
-    fig = plots.figure(plots.FULL, 2.7 + 0.17 * math.ceil(rows / 2))
+    fig = plots.figure(plots.FULL, 2.7 + 0.17 * math.ceil((len(shown) + len(rest)) / 2))
     axes = plots.panels(fig, 1, 2)[0]
     for ax, (what, ylabel) in zip(axes, PANELS, strict=True):
         for i, name in enumerate(reversed(others)):
             condition = by_name[name]
             means, _, _ = summary(condition.curve(what))
-            ax.plot(
-                condition.epochs,
-                means,
-                color="0.8",
-                linewidth=0.9,
-                zorder=1,
-                label="_" * bool(i) + f"{len(others)} others",
-            )
+            ax.plot(condition.epochs, means, color="0.8", linewidth=0.9, zorder=1, label="_" * bool(i) + rest[0])
         for name in reversed(shown):  # the best on top
             condition, look = by_name[name], looks[name]
             means, low, high = summary(condition.curve(what))
-            plots.curve(ax, condition.epochs, means, name, label=name, **look)
+            plots.curve(ax, condition.epochs, means, name, label=titles[name], **look)
             if len(condition.runs) > 1:
                 plots.band(ax, condition.epochs, low, high, name, color=look["color"])
         ax.xaxis.get_major_locator().set_params(nbins=6, steps=[1, 2, 5, 10])
         ax.set_xlabel("epoch")
         ax.set_ylabel(ylabel)
         ax.margins(x=0.02)
-    seen = [c.curve("train_loss") for c in (by_name[name] for name in shown)]
-    losses = [v for curve in seen for values in curve for v in values if math.isfinite(v) and v > 0]
+    losses = [v for name in shown for values in by_name[name].curve("train_loss") for v in values]
+    losses = [v for v in losses if math.isfinite(v) and v > 0]
     if wide(losses):
         axes[0].set_yscale("log")
     elif losses:
         axes[0].set_ylim(bottom=0)
     axes[1].set_ylim(0, 1.02)
-    lines, names = axes[0].get_legend_handles_labels()
-    of = dict(zip(names, lines, strict=True))
-    order = [name for name in [*shown, f"{len(others)} others"] if name in of]
-    columns = min(len(order), 2 if max(map(len, order)) > 24 else 3 if max(map(len, order)) > 14 else 4)
-    texts = {
-        **{name: f"{i}. {', '.join(map(plots.title, name.split(', ')))}" for i, name in enumerate(order, 1)},
-        f"{len(others)} others": f"{len(others)} others",
-    }
-    order = _by_rows(order, columns)
-    fig.legend(
-        [of[name] for name in order],
-        [texts[name] for name in order],
-        loc="outside lower center",
-        ncols=columns,
-        frameon=False,
-        fontsize=8,
-        handlelength=3.2,
-        columnspacing=1.6,
-    )
+    lines, labels = axes[0].get_legend_handles_labels()
+    longest = max(map(len, [*shown, *rest]))
+    columns = min(len(labels), 2 if longest > 24 else 3 if longest > 14 else 4)
+    order = _by_rows([*titles.values(), *rest], columns)
+    look = {"frameon": False, "fontsize": 8, "handlelength": 3.2, "columnspacing": 1.6}
+    fig.legend([lines[labels.index(text)] for text in order], order, loc="outside lower center", ncols=columns, **look)
     return fig
 
 
@@ -91,9 +72,7 @@ def appearances(
     names = [name for name, _ in conditions]
     if len(vary) == 1:
         looks = plots.styles(names)
-        for i, name in enumerate(
-            names
-        ):  # two that the lab knows may have one kind of line: colours alone are not enough
+        for i, name in enumerate(names):  # two known ones may share a kind of line, and colours alone are not enough
             used = [str(looks[other]["linestyle"]) for other in names[:i]]
             if str(looks[name]["linestyle"]) in used:
                 free = [line for line in plots.LINES if str(line) not in used]
