@@ -6,7 +6,7 @@ import pytest
 
 import kobai
 from kobai import nn
-from kobai.train import mlp, models, recipes
+from kobai.train import mlp, models, optimizers
 
 
 @pytest.mark.parametrize("activation", models.ACTIVATIONS)
@@ -62,10 +62,10 @@ def weight():
     return kobai.ones(2, requires_grad=True)
 
 
-@pytest.mark.parametrize("name", recipes.OPTIMIZERS)
+@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
 def test_every_optimizer_makes_a_parabola_smaller(name):
     w = weight()
-    rule = recipes.optimizer(name, [w], weight_decay=1e-4)
+    rule = optimizers.optimizer(name, [w], weight_decay=1e-4)
     for _ in range(5):
         rule.zero_grad()
         (w * w).sum().backward()
@@ -73,10 +73,10 @@ def test_every_optimizer_makes_a_parabola_smaller(name):
     assert (w * w).sum().item() < 2.0
 
 
-@pytest.mark.parametrize("name", recipes.SCHEDULES)
+@pytest.mark.parametrize("name", optimizers.SCHEDULES)
 def test_every_schedule_ends_lower_or_is_none(name):
-    rule = recipes.optimizer("sgd", [weight()], lr=1.0)
-    plan = recipes.schedule(name, rule, epochs=12, batches=2)
+    rule = optimizers.optimizer("sgd", [weight()], lr=1.0)
+    plan = optimizers.schedule(name, rule, epochs=12, batches=2)
     if name == "none":
         assert plan is None
         return
@@ -89,8 +89,8 @@ def test_every_schedule_ends_lower_or_is_none(name):
 
 def test_recipes_refuse():
     with pytest.raises(ValueError, match=r"unknown optimizer 'sdg'\. Did you mean 'sgd'"):
-        recipes.optimizer("sdg", [weight()])
+        optimizers.optimizer("sdg", [weight()])
     with pytest.raises(ValueError, match="adam has no momentum"):
-        recipes.optimizer("adam", [weight()], momentum=0.9)
+        optimizers.optimizer("adam", [weight()], momentum=0.9)
     with pytest.raises(ValueError, match=r"unknown schedule 'cosin'\. Did you mean 'cosine'"):
-        recipes.schedule("cosin", recipes.optimizer("sgd", [weight()]), 1, 1)
+        optimizers.schedule("cosin", optimizers.optimizer("sgd", [weight()]), 1, 1)
