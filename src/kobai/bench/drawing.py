@@ -11,9 +11,13 @@ from kobai.bench.timing import CAPTURED, EAGER, SWEEPS, Timing, win
 from kobai.core.files import write_atomically
 
 # Okabe and Ito's blue and vermilion, which every kind of colour vision tells apart; the lines differ in form too.
-COLOURS = {"numpy": "#0072B2", "cupy": "#D55E00"}
-MARKERS = {("numpy", EAGER): "o", ("numpy", CAPTURED): "s", ("cupy", EAGER): "^", ("cupy", CAPTURED): "D"}
-STYLES = {EAGER: (0, (4, 2)), CAPTURED: "solid"}
+BLUE, VERMILION, DASHED = "#0072B2", "#D55E00", (0, (4, 2))
+LOOKS: dict[tuple[str, str], dict[str, Any]] = {
+    ("numpy", EAGER): {"color": BLUE, "linestyle": DASHED, "marker": "o", "markerfacecolor": "white"},
+    ("numpy", CAPTURED): {"color": BLUE, "linestyle": "solid", "marker": "s", "markerfacecolor": BLUE},
+    ("cupy", EAGER): {"color": VERMILION, "linestyle": DASHED, "marker": "^", "markerfacecolor": "white"},
+    ("cupy", CAPTURED): {"color": VERMILION, "linestyle": "solid", "marker": "D", "markerfacecolor": VERMILION},
+}
 AXES = {"batch size": "batch size (samples)", "width": "width of every hidden layer (units)"}
 
 
@@ -42,17 +46,8 @@ def picture(timings: Sequence[Timing], title: str, fixed: dict[str, str], stem: 
     for panel, sweep in zip(panels, sweeps, strict=True):
         _panel(panel, [timing for timing in timings if timing.sweep == sweep], sweep, fixed.get(sweep, ""))
     panels[0].set_ylabel("time of one training step")
-    lines, labels = panels[0].get_legend_handles_labels()
-    figure.legend(
-        lines,
-        labels,
-        loc="outside lower center",
-        ncols=4,
-        frameon=False,
-        fontsize=9,
-        title="median; band: quartiles",
-        title_fontsize=8,
-    )
+    legend = {"ncols": 4, "frameon": False, "fontsize": 9, "title": "median; band: quartiles", "title_fontsize": 8}
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", **legend)
     paths = []
     for kind in ("png", "svg"):
         content = io.BytesIO()
@@ -65,7 +60,7 @@ def picture(timings: Sequence[Timing], title: str, fixed: dict[str, str], stem: 
 
 
 def _panel(panel: Any, timings: list[Timing], sweep: str, fixed: str) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+    from matplotlib.ticker import LogLocator
 
     for backend, mode in dict.fromkeys((timing.backend, timing.mode) for timing in timings):
         line = sorted(
@@ -73,32 +68,20 @@ def _panel(panel: Any, timings: list[Timing], sweep: str, fixed: str) -> None:
             for t in timings
             if (t.backend, t.mode) == (backend, mode) and t.median is not None and t.quartiles is not None
         )
-        if not line:
-            continue
-        values, medians, lows, highs = zip(*line, strict=True)
-        colour = COLOURS.get(backend, "#009E73")
-        face = colour if mode == CAPTURED else "white"
-        panel.plot(
-            values,
-            medians,
-            color=colour,
-            linestyle=STYLES[mode],
-            marker=MARKERS.get((backend, mode), "v"),
-            markerfacecolor=face,
-            markersize=5,
-            linewidth=1.6,
-            label=f"{backend}, {mode}",
-        )
-        panel.fill_between(values, lows, highs, color=colour, alpha=0.15, linewidth=0)
+        if line:
+            values, medians, lows, highs = zip(*line, strict=True)
+            look = LOOKS[backend, mode]
+            panel.plot(values, medians, markersize=5, linewidth=1.6, label=f"{backend}, {mode}", **look)
+            panel.fill_between(values, lows, highs, color=look["color"], alpha=0.15, linewidth=0)
     panel.set_xscale("log", base=2)
     panel.set_yscale("log")
     points = sorted({timing.value for timing in timings})
     panel.set_xticks(points)
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    panel.xaxis.set_minor_locator(NullLocator())
+    panel.set_xticks([], minor=True)
+    panel.xaxis.set_major_formatter("{x:,.0f}")
     panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: duration(value)))
-    panel.yaxis.set_minor_formatter(NullFormatter())
+    panel.yaxis.set_major_formatter(lambda value, _: duration(value))
+    panel.yaxis.set_minor_formatter("")
     panel.set_xlabel(AXES[sweep])
     panel.set_title(fixed, fontsize=9, color="0.3")
     panel.spines[["top", "right"]].set_visible(False)
