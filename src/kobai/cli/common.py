@@ -102,7 +102,7 @@ def one_line(debug: bool, tell: Callable[[str], None] | None = None) -> Iterator
 
     ``tell`` gets a line if kernels have to be compiled; by default it goes to standard error, if that is a terminal.
     """
-    tell = tell or (warn if err.is_terminal else lambda line: None)
+    tell = tell or (warn if err.is_terminal else silent)
     told: list[str] = []
 
     def compiling(kernel: str, seconds: float | None) -> None:
@@ -145,6 +145,7 @@ def _reason(error: Exception) -> str:
 
 
 def choose_backend(name: str | None) -> None:
+    """Make a backend the default; SettingsError if there is none of this name."""
     if name is None:
         return
     try:
