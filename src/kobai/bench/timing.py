@@ -118,7 +118,7 @@ def _ready(settings: RunSettings, shape: Shape, backend: str, mode: str) -> Call
     """A step on a fixed batch, run often enough to be compiled, captured and warm."""
     with using(backend):
         manual_seed(settings.seed)
-        run = training_step(settings, shape)
+        run: Callable[[Any, Any], Any] = training_step(settings, shape)
         if mode == CAPTURED:
             run = capture(run)
         x = randn(settings.batch_size, *shape.inputs)

@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -97,20 +97,24 @@ def perform(
                 told[key] = run
                 watch(key, _news(run), False)
 
-    # A worker that is ended may write once more.
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as progress:
-        here = Path(progress)
+    with ExitStack() as stack:
+        here = None
+        if watch is not None:
+            # On a full disk nobody sees how far runs are; a worker that is ended may write once more.
+            with suppress(OSError):
+                here = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
+            stack.enter_context(watching(lambda: _under_way(here), seen))
         tasks: dict[tuple[int, int], tuple[Any, ...]] = {}
         for key, one in _runs(plan):
             path = None if folder is None else folder / RUNS / _file(key, names[key[0]], one)
             run = None if path is None else _finished(path, plan, one)
             if run is None:
-                tasks[key] = one, plan.measures, path, None if watch is None else here / f"{key[0]}-{key[1]}.json"
+                tasks[key] = one, plan.measures, path, here and here / f"{key[0]}-{key[1]}.json"
             else:
                 ended(key, run)
-        keys, lock = list(tasks), nullcontext() if folder is None else Lock(folder)
+        keys = list(tasks)
         try:
-            with lock, watching(lambda: _under_way(here), None if watch is None else seen):
+            with nullcontext() if folder is None else Lock(folder):
                 workers.run_all(
                     _work, list(tasks.values()), jobs=jobs, done=lambda i, run: ended(keys[i], Curves.from_dict(run))
                 )
@@ -171,10 +175,10 @@ def _tell(progress: Path, run: Curves) -> None:
         os.replace(new, progress)
 
 
-def _under_way(folder: Path) -> dict[tuple[int, int], Curves]:
+def _under_way(folder: Path | None) -> dict[tuple[int, int], Curves]:
     """How far the runs are, by the numbers of condition and seed."""
     found = {}
-    for path in folder.glob("*.json"):
+    for path in folder.glob("*.json") if folder is not None else ():
         condition, seed = map(int, path.stem.split("-"))
         with suppress(OSError):  # the run has just ended
             found[condition, seed] = Curves.from_dict(read_json(path))

@@ -21,7 +21,7 @@ class Journal:
         # The lock is a link to this path, in the same folder. A relative link would lead nowhere, and Optuna would wait for
         # ever for a lock that a dead process has left.
         self.path = real(path)
-        self.seen = (0, 0)
+        self.seen = (0, 0)  # lines, and where they end
         self.lock = _lock(str(self.path))
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
@@ -44,12 +44,12 @@ class Journal:
                     break  # another process is writing it, or was killed
                 number, place = number + 1, place + len(line)
                 if number > log_number_from:
-                    entry = entry_of(self.path, number, line)
+                    entry = _entry(self.path, number, line)
                     self.seen = number, place
                     yield entry
 
 
-def entry_of(path: Path, number: int, line: bytes) -> dict[str, Any]:
+def _entry(path: Path, number: int, line: bytes) -> dict[str, Any]:
     """The content of a line; DataError, with its number, if it is damaged or does not belong to a journal."""
     try:
         entry: dict[str, Any] = from_json(line)

@@ -18,7 +18,7 @@ from kobai.core.untrusted import regular
 from kobai.errors import DataError
 from kobai.lab.plain import plain
 from kobai.lab.sweep import folders
-from kobai.lab.sweep.journal import Journal, entry_of
+from kobai.lab.sweep.journal import Journal
 from kobai.lab.sweep.needs_optuna import calm, require
 from kobai.lab.sweep.tune_plan import Trial, TunePlan
 from kobai.lab.sweep.values import Range, spelt
@@ -48,20 +48,17 @@ def held_plan(folder: Path) -> dict[str, Any] | None:
     path = folder / JOURNAL
     if not path.exists():
         return None
-    created = False
-    with regular(path).open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.endswith(b"\n"):
-                created |= line.startswith(BEGIN[: len(line)])
-                break
-            entry = entry_of(path, number, line)
-            created |= entry["op_code"] == 0 and entry.get("study_name") == NAME
-            if "plan" in entry.get("user_attr", {}):
-                found: dict[str, Any] = entry["user_attr"]["plan"]
-                return found
-    if path.stat().st_size and not created:
+    journal, created = Journal(regular(path)), False
+    for entry in journal.read_logs(0):
+        created |= entry["op_code"] == 0 and entry.get("study_name") == NAME
+        if "plan" in entry.get("user_attr", {}):
+            found: dict[str, Any] = entry["user_attr"]["plan"]
+            return found
+    with regular(path).open("rb") as file:  # a process may have been killed in its first line
+        begun = not journal.seen[0] and BEGIN.startswith(file.read(len(BEGIN)))
+    if not (created or begun):
         raise DataError(f"{path}: is no journal of a search by Kobai; choose another folder")
-    return None  # killed between its first lines
+    return None
 
 
 def _described(plan: TunePlan) -> dict[str, Any]:
