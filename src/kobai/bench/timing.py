@@ -118,7 +118,7 @@ def _ready(settings: RunSettings, shape: Shape, backend: str, mode: str) -> Call
     """A step on a fixed batch, run often enough to be compiled, captured and warm."""
     with using(backend):
         manual_seed(settings.seed)
-        run: Callable[[Any, Any], Any] = training_step(settings, shape)
+        run = training_step(settings, shape)
         if mode == CAPTURED:
             run = capture(run)
         x = randn(settings.batch_size, *shape.inputs)
@@ -132,7 +132,7 @@ def _alternate(steps: dict[tuple[str, str], Callable[[], Any]], seconds: float) 
     """Seconds per step of each variant in blocks that take turns."""
 
     def block(variant: tuple[str, str], n: int) -> float:
-        wait = cuda.synchronize if variant[0] == "cupy" else lambda: None
+        wait: Callable[[], None] = cuda.synchronize if variant[0] == "cupy" else lambda: None
         wait()
         start = time.perf_counter()
         for _ in range(n):
