@@ -86,9 +86,9 @@ def test_the_timed_step_trains():
 def test_memory_counts_parameters_gradients_and_state(mode):
     settings = RunSettings(hidden=(400,), optimizer="adam", batch_size=2)
     parameters = 400 * 301 + 10 * 401
-    assert timing.weigh(settings, shapes.Shape((300,), 10), "numpy", mode) / (4 * 4 * parameters) == pytest.approx(
-        1, abs=0.2
-    )
+    timing.weigh(settings, shapes.Shape((300,), 10), "numpy", mode)  # loads compiled code, which takes memory too
+    weight = timing.weigh(settings, shapes.Shape((300,), 10), "numpy", mode)
+    assert weight / (4 * 4 * parameters) == pytest.approx(1, abs=0.2)
 
 
 def test_one_variant_that_fails_does_not_end_the_others(monkeypatch):
