@@ -13,7 +13,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from kobai import cuda
@@ -78,6 +78,10 @@ class Timing:
     quartiles: tuple[float, float] | None = None
     memory: int | None = None
     failure: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The timing as JSON holds it."""
+        return asdict(self)
 
 
 def measure(plan: Plan) -> Iterator[list[Timing]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -184,7 +183,7 @@ def _finish(
         "classes": plan.shape.classes,
         "seconds": plan.seconds,
         "gpu_wins_from": wins if len(plan.backends) == 2 else None,
-        "timings": list(map(asdict, timings)),
+        "timings": [timing.as_dict() for timing in timings],
     }
     files = [folder / "bench.json"]
     write_atomically(files[0], (json.dumps(report, indent=1) + "\n").encode())
