@@ -14,8 +14,7 @@ import numpy as np
 
 import kobai
 from kobai import nn
-from kobai.nn import functional as F
-from kobai.nn import init
+from kobai.nn import functional as F, init
 
 mnist: str | Path | None = None
 """The folder that holds MNIST, if it is to be among the data."""

@@ -13,8 +13,7 @@ import kobai
 from kobai import bench
 from kobai.bench import drawing, machine, shapes, timing
 from kobai.bench.timing import CAPTURED, EAGER, Plan, Timing
-from kobai.cli import bench as command
-from kobai.cli import main
+from kobai.cli import bench as command, main
 from kobai.train.settings import RunSettings
 
 SETTINGS = RunSettings(hidden=(6, 6), batch_size=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import inspect
@@ -79,3 +80,13 @@ def test_an_unknown_name_offers_the_nearest():
 
     with pytest.raises(AttributeError, match=r"'matmull'. Did you mean 'matmul'"):
         _ = kobai.matmull
+
+
+def test_type_checkers_see_what_is_public():
+    """In a typed package a name that is imported is the package's own business, unless it is imported ``as`` itself."""
+    tree = ast.parse((ROOT / "src" / "kobai" / "__init__.py").read_text())
+    imported = [
+        n for node in tree.body if isinstance(node, ast.ImportFrom) for n in node.names if node.module != "kobai"
+    ]
+    hidden = [n.name for n in imported if n.name != "*" and n.name != n.asname and not (n.asname or "").startswith("_")]
+    assert hidden == []

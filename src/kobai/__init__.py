@@ -5,25 +5,39 @@ The API is PyTorch's: ``Tensor`` and its functions here, layers in ``kobai.nn``,
 on the GPU.
 """
 
+# "x as x" says to type checkers that a name is meant for users.
 from importlib import import_module as _import_module
 from typing import Any as _Any
 
 from kobai import amp, autograd, backends, cuda, linalg, random
-from kobai.amp import autocast
-from kobai.capture.step import capture
+from kobai.amp import autocast as autocast
+from kobai.capture.step import capture as capture
 from kobai.compat.absent import ABSENT as _ABSENT
 from kobai.core import conversion as _conversion  # item(), numpy(), float(), repr() of a tensor
-from kobai.core.grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
-from kobai.core.printing import set_printoptions
-from kobai.core.tensor import Size, Tensor
+from kobai.core.grad_mode import (
+    enable_grad as enable_grad,
+    inference_mode as inference_mode,
+    is_grad_enabled as is_grad_enabled,
+    no_grad as no_grad,
+    set_grad_enabled as set_grad_enabled,
+)
+from kobai.core.printing import set_printoptions as set_printoptions
+from kobai.core.tensor import Size as Size, Tensor as Tensor
 from kobai.cuda import amp as _cuda_amp  # torch.cuda.amp
 from kobai.dtypes import *
-from kobai.dtypes import get_default_dtype, set_default_dtype
+from kobai.dtypes import get_default_dtype as get_default_dtype, set_default_dtype as set_default_dtype
 from kobai.linalg.older import *
 
 # A family of operations lists its functions in its ``__all__``: a new operation touches one file. Functions are named here
 # where PyTorch has only some of a family at the top level, the others in nn.functional.
-from kobai.ops.activation import celu, prelu, relu, relu_, selu, threshold
+from kobai.ops.activation import (
+    celu as celu,
+    prelu as prelu,
+    relu as relu,
+    relu_ as relu_,
+    selu as selu,
+    threshold as threshold,
+)
 from kobai.ops.arithmetic import *
 from kobai.ops.broadcast import *
 from kobai.ops.compare import *
@@ -40,32 +54,57 @@ from kobai.ops.linear import *
 from kobai.ops.logic import *
 from kobai.ops.parts import *
 from kobai.ops.pointwise import *
-from kobai.ops.pool import adaptive_avg_pool1d, avg_pool1d, max_pool1d, max_pool2d, max_pool3d
+from kobai.ops.pool import (
+    adaptive_avg_pool1d as adaptive_avg_pool1d,
+    avg_pool1d as avg_pool1d,
+    max_pool1d as max_pool1d,
+    max_pool2d as max_pool2d,
+    max_pool3d as max_pool3d,
+)
 from kobai.ops.products import *
 from kobai.ops.random import *
 from kobai.ops.rarer import *
 from kobai.ops.rearrange import *
 from kobai.ops.reduce import *
-from kobai.ops.resample import pixel_shuffle, pixel_unshuffle
+from kobai.ops.resample import pixel_shuffle as pixel_shuffle, pixel_unshuffle as pixel_unshuffle
 from kobai.ops.rounding import *
 from kobai.ops.running import *
 from kobai.ops.scatter import *
 from kobai.ops.shape import *
-from kobai.ops.softmax import log_softmax, softmax
+from kobai.ops.softmax import log_softmax as log_softmax, softmax as softmax
 from kobai.ops.sort import *
 from kobai.ops.special import *
 from kobai.ops.statistics import *
 from kobai.ops.vector_norm import *
-from kobai.random import Generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
+from kobai.random import (
+    Generator as Generator,
+    get_rng_state as get_rng_state,
+    initial_seed as initial_seed,
+    manual_seed as manual_seed,
+    seed as seed,
+    set_rng_state as set_rng_state,
+)
 from kobai.runtime import *
-from kobai.serialization import load, save
-from kobai.xp import available_backends, backend, device, use, using
-from kobai.xp import default_device as get_default_device
-from kobai.xp import use as set_default_device
+from kobai.serialization import load as load, save as save
+from kobai.xp import (
+    available_backends as available_backends,
+    backend as backend,
+    default_device as _default_device,
+    device as device,
+    use as use,
+    using as using,
+)
 
 from kobai import nn, optim, utils  # isort: skip - they use all of the above
-from kobai.nn.functional import bilinear, cosine_similarity, pairwise_distance  # isort: skip - torch has these here too
+
+from kobai.nn.functional import (  # isort: skip - torch has these here too
+    bilinear as bilinear,
+    cosine_similarity as cosine_similarity,
+    pairwise_distance as pairwise_distance,
+)
 from kobai.optim import swa_utils as _swa_utils  # isort: skip - kobai.optim.swa_utils
+
+get_default_device, set_default_device = _default_device, use
 
 __version__ = "0.1.0"
 

@@ -17,8 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from kobai.core.checksum import BLANK, DamagedError, intact, sealed
-from kobai.core.checksum import KEY as CHECKSUM
+from kobai.core.checksum import BLANK, KEY as CHECKSUM, DamagedError, intact, sealed
 from kobai.core.files import write_atomically
 from kobai.core.tensor import Tensor
 from kobai.core.untrusted import from_json, regular

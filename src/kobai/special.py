@@ -1,12 +1,9 @@
 """``kobai.special``: special functions under the names of ``torch.special``."""
 
 from kobai.ops.extreme import logsumexp
-from kobai.ops.pointwise import erf, erfc, exp2, expm1, log1p, logit
-from kobai.ops.pointwise import sigmoid as expit
+from kobai.ops.pointwise import erf, erfc, exp2, expm1, log1p, logit, sigmoid as expit
 from kobai.ops.softmax import log_softmax, softmax
-from kobai.ops.special import digamma, erfinv, sinc, xlogy
-from kobai.ops.special import digamma as psi
-from kobai.ops.special import lgamma as gammaln
+from kobai.ops.special import digamma, digamma as psi, erfinv, lgamma as gammaln, sinc, xlogy
 
 __all__ = [
     "digamma",

@@ -13,8 +13,7 @@ import capture_fuzz
 import kobai
 import step_sequences
 from kobai import nn
-from kobai.capture import guards, session
-from kobai.capture import step as capture_step
+from kobai.capture import guards, session, step as capture_step
 from kobai.errors import CaptureError
 from kobai.nn import functional as F
 from kobai.optim import lr_scheduler

@@ -27,7 +27,8 @@ IDS = [kernel.name for kernel in KERNELS]
 
 @pytest.fixture
 def with_numba():
-    pytest.importorskip("numba")
+    if not dispatch.numba_installed:
+        pytest.skip("without Numba")
 
 
 def draw(kernel, size, dtype=np.float64, seed=0):

@@ -11,8 +11,7 @@ import pytest
 
 import kobai
 from kobai import nn
-from kobai.nn import functional as F
-from kobai.nn import init
+from kobai.nn import functional as F, init
 from kobai.train import mlp
 
 

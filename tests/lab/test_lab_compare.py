@@ -11,8 +11,7 @@ from itertools import pairwise
 import pytest
 
 import kobai
-from kobai.cli import compare as command
-from kobai.cli import main
+from kobai.cli import compare as command, main
 from kobai.errors import DataError
 from kobai.lab.reports.reporting import FILE, report
 from kobai.lab.sweep import values

@@ -8,8 +8,7 @@ import pytest
 
 import kobai
 from kobai import nn
-from kobai.nn import activation, softmax
-from kobai.nn import functional as F
+from kobai.nn import activation, functional as F, softmax
 from test_layers import LAYERS
 
 # --- activations --------------------------------------------------------------------------------------------------

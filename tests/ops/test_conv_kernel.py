@@ -12,8 +12,7 @@ from kobai import nn
 from kobai.cpu import blas, threads
 from kobai.engine import dispatch
 from kobai.ops._windows import Windows, n_windows
-from kobai.ops.conv import image_loops
-from kobai.ops.conv import kernel as conv_kernel
+from kobai.ops.conv import image_loops, kernel as conv_kernel
 
 OWN = dispatch.numba_installed and blas.own()
 needs_loops = pytest.mark.skipif(not OWN, reason="needs Numba, and a processor that multiplies and adds at once")

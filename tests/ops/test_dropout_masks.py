@@ -7,8 +7,7 @@ import kobai
 from engines import launches, peak_bytes
 from kobai.engine import dispatch
 from kobai.nn import functional as F
-from kobai.ops.dropout import kernel as kernels
-from kobai.ops.dropout import philox
+from kobai.ops.dropout import kernel as kernels, philox
 
 needs_numba = pytest.mark.skipif(not dispatch.numba_installed, reason="no Numba")
 

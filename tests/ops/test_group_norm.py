@@ -75,8 +75,7 @@ def test_threads_share_the_groups_of_large_arrays(monkeypatch):
 @needs_numba
 def test_loops_allocate_nothing():
     numba = pytest.importorskip("numba")
-    from kobai.ops.batch_norm import kernel as batch_norm_kernel
-    from kobai.ops.batch_norm import loops as loops
+    from kobai.ops.batch_norm import kernel as batch_norm_kernel, loops as loops
     from kobai.ops.norm import layer_kernel
 
     for shape in ((4, 3), (4, 3, 8)):

@@ -5,8 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from optimizer_table import CASES as OPTIMIZERS
-from optimizer_table import update
+from optimizer_table import CASES as OPTIMIZERS, update
 
 from kobai.engine import dispatch
 from kobai.formula import numpy_code as numpy_code

@@ -1,7 +1,6 @@
 """CUDA as ``torch.backends.cuda`` asks about it; the devices themselves are in :mod:`kobai.cuda`."""
 
-from kobai import runtime as _runtime
-from kobai import xp as _xp
+from kobai import runtime as _runtime, xp as _xp
 from kobai.backends._switches import refuse_unknown as _refuse_unknown
 
 

@@ -33,8 +33,7 @@ from kobai.core.tensor import Tensor
 from kobai.dtypes import get_default_dtype
 from kobai.errors import CaptureError
 from kobai.runtime import get_float32_matmul_precision
-from kobai.xp import backend as default_backend
-from kobai.xp import backend_of, recorder
+from kobai.xp import backend as default_backend, backend_of, recorder
 
 __all__ = ["capture"]
 

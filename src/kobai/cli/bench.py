@@ -13,8 +13,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.table import Table
 
-from kobai import bench as benches
-from kobai import xp
+from kobai import bench as benches, xp
 from kobai.bench.drawing import duration, round_sum
 from kobai.bench.shapes import shape_of
 from kobai.bench.timing import SWEEPS

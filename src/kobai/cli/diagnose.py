@@ -14,8 +14,7 @@ from kobai.cli import options
 from kobai.cli.common import out, say, warn
 from kobai.cli.train import Config
 from kobai.data import DataSplits
-from kobai.lab import diagnose as examine
-from kobai.lab import treat as cure
+from kobai.lab import diagnose as examine, treat as cure
 from kobai.lab.doctor.findings import Diagnosis
 from kobai.lab.doctor.treatment import Treatment
 from kobai.optim import Optimizer

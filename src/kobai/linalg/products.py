@@ -17,8 +17,7 @@ from kobai.ops.create import eye
 from kobai.ops.joining import stack
 from kobai.ops.linear import matmul
 from kobai.ops.parts import unbind
-from kobai.ops.shape import diagonal as _diagonal
-from kobai.ops.shape import fresh
+from kobai.ops.shape import diagonal as _diagonal, fresh
 from kobai.xp import Array, xp_of
 
 

@@ -3,9 +3,7 @@
 A file lists what it offers in its ``__all__``, which is passed on here.
 """
 
-from kobai.nn import functional as functional
-from kobai.nn import init as init
-from kobai.nn import utils as utils
+from kobai.nn import functional as functional, init as init, utils as utils
 from kobai.nn.activation import *
 from kobai.nn.batchnorm import *
 from kobai.nn.container import *

@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from kobai.core.tensor import Tensor
-from kobai.nn import functional as F
-from kobai.nn import init as _init
+from kobai.nn import functional as F, init as _init
 from kobai.nn.linear import _real
 from kobai.nn.module import Module
 from kobai.nn.parameter import Parameter

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from kobai.core.tensor import Tensor
-from kobai.nn import functional as F
-from kobai.nn import init
+from kobai.nn import functional as F, init
 from kobai.nn.linear import _real, _size
 from kobai.nn.normalization import _Affine
 from kobai.ops._epilogue import epilogue

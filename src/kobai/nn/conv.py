@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 
 from kobai.core.tensor import Tensor
 from kobai.errors import nearest
-from kobai.nn import functional as F
-from kobai.nn import init as _init
+from kobai.nn import functional as F, init as _init
 from kobai.nn.linear import _draw, _size
 from kobai.nn.module import Module
 from kobai.nn.parameter import Parameter

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any, Self
 
 from kobai.core.tensor import Tensor
-from kobai.nn import functional as F
-from kobai.nn import init
+from kobai.nn import functional as F, init
 from kobai.nn.linear import _real, _size
 from kobai.nn.module import Module
 from kobai.nn.parameter import Parameter

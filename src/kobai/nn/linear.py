@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kobai.core.tensor import Tensor
-from kobai.nn import functional as F
-from kobai.nn import init as _init
+from kobai.nn import functional as F, init as _init
 from kobai.nn.module import Module
 from kobai.nn.parameter import Parameter
 from kobai.ops._epilogue import epilogue

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from kobai.core.tensor import Tensor
-from kobai.nn import functional as F
-from kobai.nn import init
+from kobai.nn import functional as F, init
 from kobai.nn.functional.attention import masked_scores
 from kobai.nn.linear import Linear
 from kobai.nn.module import Module

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kobai.core.tensor import Tensor
-from kobai.nn import functional as F
-from kobai.nn import init
+from kobai.nn import functional as F, init
 from kobai.nn.linear import _real, _size
 from kobai.nn.module import Module
 from kobai.nn.parameter import Parameter

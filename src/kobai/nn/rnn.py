@@ -10,8 +10,7 @@ from typing import Any, ClassVar
 
 from kobai.core.tensor import Tensor
 from kobai.errors import nearest
-from kobai.nn import functional as F
-from kobai.nn import init
+from kobai.nn import functional as F, init
 from kobai.nn.linear import _size
 from kobai.nn.module import Module
 from kobai.nn.parameter import Parameter

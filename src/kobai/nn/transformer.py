@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 
 from kobai.core.tensor import Tensor
 from kobai.errors import nearest
-from kobai.nn import functional as F
-from kobai.nn import init
+from kobai.nn import functional as F, init
 from kobai.nn.container import ModuleList
 from kobai.nn.dropout import Dropout
 from kobai.nn.linear import Linear

@@ -10,9 +10,7 @@ import math
 from typing import Any
 
 from kobai.formula.elementwise import elementwise
-from kobai.formula.scalar import erf, exp, log1p, maximum, minimum
-from kobai.formula.scalar import sigmoid as logistic
-from kobai.formula.scalar import tanh as hyperbolic_tangent
+from kobai.formula.scalar import erf, exp, log1p, maximum, minimum, sigmoid as logistic, tanh as hyperbolic_tangent
 
 # --- by their value ---------------------------------------------------------------------------------------------------
 

@@ -11,10 +11,8 @@ import numpy as np
 from kobai import xp as _xp
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
-from kobai.dtypes import _of
-from kobai.dtypes import dtype as DType
-from kobai.ops._args import cast, category, drawn, pair
-from kobai.ops._args import result_dtype as promotion
+from kobai.dtypes import _of, dtype as DType
+from kobai.ops._args import cast, category, drawn, pair, result_dtype as promotion
 from kobai.ops.create import Device, empty, tensor
 from kobai.xp import Array, device_of
 

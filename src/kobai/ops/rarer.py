@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from itertools import combinations as _without
-from itertools import combinations_with_replacement as _with
+from itertools import combinations as _without, combinations_with_replacement as _with
 from typing import Any, NamedTuple
 
 import numpy as np

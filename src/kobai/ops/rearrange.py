@@ -12,8 +12,7 @@ from kobai.core.tensor import Tensor
 from kobai.ops._args import drawn, existing_axis, need, normalize_axes, normalize_axis, numpy_names
 from kobai.ops.broadcast import expand
 from kobai.ops.gather import index_select
-from kobai.ops.shape import clone, contiguous, fresh, movedim, reshape, sizes_of, transpose
-from kobai.ops.shape import diagonal as diagonal_of
+from kobai.ops.shape import clone, contiguous, diagonal as diagonal_of, fresh, movedim, reshape, sizes_of, transpose
 from kobai.xp import Array, asarray, default_device, to_host, xp_of
 
 __all__ = [

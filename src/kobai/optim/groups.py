@@ -71,16 +71,18 @@ def number(value: Any) -> Any:
     return _host_memory(value).item() if isinstance(value, Tensor) else value
 
 
-PLAIN_NUMBERS = frozenset((float, int, bool))
+_PLAIN_NUMBERS = frozenset((float, int, bool))
 
 
-def check_numbers(who: str, group: Group, numbers: tuple[Any, ...]) -> None:
-    """TypeError for options that are no numbers: NumPy would silently make NaN of None, and a number of a string."""
+def check_numbers(optimizer: Any, group: Group, numbers: tuple[Any, ...]) -> None:
+    """What a kernel is given of a group: NumPy would make NaN of None and a number of a string, silently."""
+    if _PLAIN_NUMBERS.issuperset(map(type, numbers)):
+        return
     if any(not isinstance(value, Real) and getattr(value, "shape", None) != () for value in numbers):
         wrong = [
             f"{name} = {value!r}" for name, value in group.items() if value is None or isinstance(value, str | list)
         ]
-        raise TypeError(f"{who}: expected numbers as options, got {', '.join(wrong) or numbers}")
+        raise TypeError(f"{type(optimizer).__name__}: expected numbers as options, got {', '.join(wrong) or numbers}")
 
 
 def _host_memory(tensor: Tensor) -> Array:

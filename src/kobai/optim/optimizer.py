@@ -24,8 +24,7 @@ from kobai.errors import BackendError
 from kobai.formula.elementwise import Elementwise
 from kobai.formula.many import Many
 from kobai.optim import _formulas
-from kobai.optim.groups import PLAIN_NUMBERS, Group, ParameterGroups, Params, check_numbers, in_numbers
-from kobai.optim.groups import required as required  # PyTorch has it here
+from kobai.optim.groups import Group, ParameterGroups, Params, check_numbers, in_numbers, required as required
 from kobai.xp import Array, asarray, device_of, xp_of
 
 State: TypeAlias = dict[str, Any]
@@ -384,8 +383,7 @@ class _Step(dispatch.Count):
             numbers += (group["weight_decay"],)
         elif self.decay == "shrink":
             numbers += (1.0 - group["lr"] * group["weight_decay"],)
-        if not PLAIN_NUMBERS.issuperset(map(type, numbers)):
-            check_numbers(type(self.optimizer).__name__, group, numbers)
+        check_numbers(self.optimizer, group, numbers)
         if len(self.states) > 1:
             host = {name: value for name, value in first.items() if not isinstance(value, Tensor)}
             for state in self.states[1:]:

@@ -14,8 +14,7 @@ from typing import Any
 from kobai.capture.step import Captured
 from kobai.core.tensor import Tensor
 from kobai.errors import CheckpointError, DataError, check_integer, nearest
-from kobai.nn import Module
-from kobai.nn import functional as F
+from kobai.nn import Module, functional as F
 from kobai.nn.utils import clip_grad_norm_
 from kobai.ops.averaged import Averaged, listener
 from kobai.optim import Optimizer

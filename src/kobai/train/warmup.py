@@ -10,8 +10,7 @@ from typing import Any
 
 from kobai.core.tensor import Tensor
 from kobai.engine import notices
-from kobai.nn import Module
-from kobai.nn import functional as F
+from kobai.nn import Module, functional as F
 from kobai.optim import Optimizer
 from kobai.random import default_generator
 from kobai.train.callbacks import Callback

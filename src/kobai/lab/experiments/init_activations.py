@@ -10,8 +10,7 @@ import kobai
 from kobai import nn
 from kobai.core.grad_mode import no_grad
 from kobai.lab import plots
-from kobai.lab.experiments._nets import INITS as NAMES
-from kobai.lab.experiments._nets import XAVIER, percent
+from kobai.lab.experiments._nets import INITS as NAMES, XAVIER, percent
 from kobai.lab.experiments.base import Experiment, Numbers, Settings
 from kobai.nn.init import by_name
 from kobai.random import Generator

@@ -12,8 +12,7 @@ from kobai import nn, ops
 from kobai.core.tensor import Tensor
 from kobai.errors import DataError
 from kobai.lab import plots
-from kobai.lab.experiments._nets import fewer, interval, listing, over_seeds, percent, the_data
-from kobai.lab.experiments._nets import net as perceptron
+from kobai.lab.experiments._nets import fewer, interval, listing, net as perceptron, over_seeds, percent, the_data
 from kobai.lab.experiments.base import Experiment, Numbers, Settings
 from kobai.lab.training.curves import Curves, Data, accuracy, load, train_curves
 from kobai.random import manual_seed

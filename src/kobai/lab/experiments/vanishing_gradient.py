@@ -11,8 +11,7 @@ from kobai.lab import plots
 from kobai.lab.experiments._nets import XAVIER, listing, net, percent, the_data
 from kobai.lab.experiments.base import Experiment, Numbers, Settings
 from kobai.lab.training.curves import Curves, Data, load, train_curves
-from kobai.nn import Linear, Module
-from kobai.nn import functional as F
+from kobai.nn import Linear, Module, functional as F
 from kobai.xp import to_host
 
 CONDITIONS = {"sigmoid": "xavier", "tanh": "xavier", "relu": "he"}

@@ -24,9 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kobai.engine.dispatch import DEVICE, HOST, HOST_TYPES, engine_for, launch
-from kobai.lab.probe import moments_device as cuda
-from kobai.lab.probe import moments_layout as slot
-from kobai.lab.probe import moments_loops as loops
+from kobai.lab.probe import moments_device as cuda, moments_layout as slot, moments_loops as loops
 from kobai.lab.probe.moments_layout import Layout, Look
 from kobai.ops._matmul import matmul
 from kobai.ops.batch_norm.kernel import mean_over

@@ -12,8 +12,7 @@ from typing import Any
 from kobai.errors import nearest
 from kobai.lab.plain import plain
 from kobai.lab.reports.axes import Axis, between, named
-from kobai.lab.sweep.values import Range, Space, spelt, spelt_out
-from kobai.lab.sweep.values import space as space_of
+from kobai.lab.sweep.values import Range, Space, space as space_of, spelt, spelt_out
 from kobai.lab.training import from_settings
 from kobai.train.settings import RunSettings, SettingsError
 

@@ -22,8 +22,7 @@ from kobai.errors import DataError
 from kobai.lab.plain import plain
 from kobai.lab.probe.probes import Probe
 from kobai.lab.probe.readings import Reading
-from kobai.nn import Module
-from kobai.nn import functional as F
+from kobai.nn import Module, functional as F
 from kobai.optim import Optimizer
 from kobai.train import Trainer
 from kobai.train.batches import EVALUATION_BATCH, evaluating

@@ -21,8 +21,7 @@ from kobai.ops.gather import one_hot as one_hot
 from kobai.ops.linear import linear as linear
 from kobai.ops.loss import *
 from kobai.ops.norm import *
-from kobai.ops.pointwise import sigmoid as sigmoid
-from kobai.ops.pointwise import tanh as tanh
+from kobai.ops.pointwise import sigmoid as sigmoid, tanh as tanh
 from kobai.ops.pool import *
 from kobai.ops.resample import *
 from kobai.ops.softmax import *

@@ -19,8 +19,7 @@ from typing import Any
 from kobai.engine.dispatch import device, engine_for, host, kernel
 from kobai.ops._epilogue import Epilogue, epilogue
 from kobai.ops._matmul import matmul
-from kobai.ops.batch_norm import device as cuda
-from kobai.ops.batch_norm import loops
+from kobai.ops.batch_norm import device as cuda, loops
 from kobai.ops.batch_norm.loops import MEAN, VAR
 from kobai.xp import Array, xp_of
 

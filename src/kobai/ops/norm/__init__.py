@@ -16,8 +16,7 @@ from kobai.core.tensor import Tensor
 from kobai.ops._args import as_float, normalize_axes, normalize_axis
 from kobai.ops._sums import centred, total
 from kobai.ops.batch_norm import batch_norm, need_float, need_vectors
-from kobai.ops.norm import group_kernel as group_norm_kernels
-from kobai.ops.norm import layer_kernel as layer_norm_kernels
+from kobai.ops.norm import group_kernel as group_norm_kernels, layer_kernel as layer_norm_kernels
 from kobai.ops.vector_norm import p_norm, p_norm_slope
 from kobai.xp import Array, quiet, xp_of
 

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kobai.cpu.tiles import machine, spread_pairs
-from kobai.cpu.tiles import width as vector_width
+from kobai.cpu.tiles import machine, spread_pairs, width as vector_width
 from kobai.engine.dispatch import HOST, compiled, engine_for
 from kobai.ops._rows import launch_split
 from kobai.ops._windows import Windows
