@@ -14,6 +14,7 @@ from kobai import bench
 from kobai.bench import drawing, machine, shapes, timing
 from kobai.bench.timing import CAPTURED, EAGER, Plan, Timing
 from kobai.cli import bench as command, main
+from kobai.engine import dispatch
 from kobai.train.settings import RunSettings
 
 SETTINGS = RunSettings(hidden=(6, 6), batch_size=4)
@@ -87,7 +88,8 @@ def test_memory_counts_parameters_gradients_and_state(mode):
     parameters = 400 * 301 + 10 * 401
     timing.weigh(settings, shapes.Shape((300,), 10), "numpy", mode)  # loads compiled code, which takes memory too
     weight = timing.weigh(settings, shapes.Shape((300,), 10), "numpy", mode)
-    assert weight / (4 * 4 * parameters) == pytest.approx(1, abs=0.2)
+    blocks = 0 if dispatch.numba_installed else 0.3  # NumPy's formulas go through temporaries, block by block
+    assert weight / (4 * 4 * parameters) == pytest.approx(1 + blocks, abs=0.2)
 
 
 def test_one_variant_that_fails_does_not_end_the_others(monkeypatch):

@@ -181,6 +181,32 @@ def test_no_array_is_allocated_after_warm_up():
     assert replay.run.__self__.allocating == []
 
 
+def test_gradients_outlive_calls_of_a_program_that_was_recorded_before():
+    """Programs share memory; what the later one leaves in ``.grad`` must not lie where the earlier one writes."""
+
+    def run(wrap):
+        kobai.manual_seed(0)
+        model = net()
+        optimizer = kobai.optim.SGD(model.parameters(), lr=0.1)
+
+        def step(x, t, training):
+            loss = F.cross_entropy(model(x), t)
+            if training:
+                loss.backward()
+            return loss.detach()
+
+        call, data = wrap(step), batches(12)
+        for i, (x, t) in enumerate(data):
+            call(x, t, i > 3)
+            for other in data[:3]:
+                call(*other, False)
+            optimizer.step()
+            optimizer.zero_grad()
+        return [p.tolist() for p in model.parameters()]
+
+    assert run(kobai.capture) == run(lambda step: step)
+
+
 # --- what a program rests on ------------------------------------------------------------------------------------------
 
 

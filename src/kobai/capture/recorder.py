@@ -109,6 +109,7 @@ class Recorder(Rules):
     def __init__(self, workspace: Workspace, lenient: bool = False) -> None:
         super().__init__(lenient)
         self.workspace = workspace
+        self._lent = set(map(id, workspace.free))
         self.program = Program()
         self._known: set[int] = set()  # ids of host arrays that are part of the program
         self._constants: set[int] = set()  # ids of blocks that hold constants
@@ -131,10 +132,12 @@ class Recorder(Rules):
     def plain(self, array: Any) -> Any:
         return raw_of(array)
 
-    def leave(self, array: Any) -> None:
-        """Its place is never reused from now on."""
-        if type(array) is Recorded and array.block is not None:
-            array.block.keep()
+    def leave(self, array: Any) -> bool:
+        """Its place is never reused from now on. Whether programs that were recorded before write there."""
+        if type(array) is not Recorded or array.block is None:
+            return False
+        array.block.keep()
+        return id(array.block.memory) in self._lent
 
     def sets_grad(self, tensor: Any, grad: Any) -> None:
         self.program.sets_grad(tensor, grad)

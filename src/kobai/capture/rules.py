@@ -167,8 +167,9 @@ class Rules:
         """What a tensor that the step made shows to others, for the array that it shows to the step."""
         return array
 
-    def leave(self, array: Any) -> None:
-        """The step is over, and a tensor that showed it this array lives on."""
+    def leave(self, array: Any) -> bool:
+        """The step is over, and a tensor that showed it this array lives on. Whether other programs write to its memory."""
+        return False
 
     def sets_grad(self, tensor: Any, grad: Any) -> None:
         """Here the step gives a tensor this gradient, or None."""

@@ -132,6 +132,9 @@ class Session:
         self.made: list[weakref.ref[Tensor]] = []
         self.grads_read: dict[int, tuple[Tensor, Tensor | None]] = {}
         self.grads_set: dict[int, Tensor] = {}
+        self.crowded = False
+        """Whether a gradient that outlives the step came to lie where an earlier program writes. It has moved out by then, and
+        the step must be recorded again with memory of its own: a call of that program would overwrite it."""
         self.inputs: list[Tensor] = [copied(tensor) for tensor in inputs]
         self.known: set[types.CodeType] = set()
         """Code of installed packages that earlier recordings of the step have run."""
@@ -208,10 +211,13 @@ class Session:
             if sessions.get(self.thread) is self:
                 del sessions[self.thread]
             _plain_again()
+        grads = {id(leaf.__dict__.get("_grad")) for leaf in self.grads_set.values()}
         while self.made:
             made = self.made[-1]()
             if made is not None and made.__dict__.get("_inside", (None,))[0] is self:
-                self.recorder.leave(made.__dict__["_inside"][1])
+                if self.recorder.leave(made.__dict__["_inside"][1]) and id(made) in grads:
+                    made.__dict__["_array"] = made.__dict__["_array"].copy()
+                    self.crowded = True
                 del made.__dict__["_inside"]
             self.made.pop()
 

@@ -127,7 +127,7 @@ class Captured:
         self.step = step
         self.fallback = fallback
         self.failure: str | None = None
-        self._workspace = Workspace()
+        self._workspaces = [Workspace()]  # programs share the last; see Session.crowded
         self._programs: dict[Any, list[Replay]] = {}
         self._misses = 0
         self._warmed: set[Any] = set()
@@ -146,9 +146,8 @@ class Captured:
     @property
     def bytes(self) -> int:
         """Bytes of memory held for the arrays that the step creates, without inputs, parameters and state."""
-        return self._workspace.bytes + sum(
-            replay.own_bytes for variants in self._programs.values() for replay in variants
-        )
+        own = sum(replay.own_bytes for variants in self._programs.values() for replay in variants)
+        return own + sum(workspace.bytes for workspace in self._workspaces)
 
     @property
     def programs(self) -> int:
@@ -198,7 +197,7 @@ class Captured:
                     "captured step: its result waits for backward(), which a replay cannot give it; call backward() inside"
                 )
             return result, True
-        return self._record(key, args, kwargs, SESSIONS[backend](self._workspace, self.fallback, inputs)), True
+        return self._record(key, args, kwargs, SESSIONS[backend](self._workspaces[-1], self.fallback, inputs)), True
 
     def _hindrance(self, key: Any, inputs: list[Tensor], backend: str) -> str | None:
         """Why this call cannot be recorded or is not worth it; None if it can."""
@@ -233,6 +232,9 @@ class Captured:
         session.known = self._codes
         result = session.run(self.step, args, kwargs)
         recorder = session.recorder
+        if session.crowded:
+            self._workspaces.append(Workspace())
+            recorder.postpone()
         if recorder.failure is None and not recorder.postponed and self._settled(session, key):
             replay = session.replay(result)
             if recorder.failure is None:
