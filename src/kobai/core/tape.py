@@ -66,13 +66,22 @@ class Node:
     def keeps(self) -> bool:
         """Whether arrays are kept here for backward."""
         vjp, plain = self.vjp, True
-        for cell in getattr(vjp, "__closure__", None) or ():  # nearly always arrays, numbers and shapes: asked first
-            content = cell.cell_contents
-            for item in content if type(content) is tuple else (content,):
-                if type(item) not in _PLAIN:
-                    if is_array(item):
-                        return True
-                    plain = False
+        functions = [vjp]
+        try:
+            for (
+                function
+            ) in functions:  # nearly always arrays, numbers and shapes, or a function that has them: asked first
+                for cell in getattr(function, "__closure__", None) or ():
+                    content = cell.cell_contents
+                    for item in content if type(content) is tuple else (content,):
+                        if type(item) not in _PLAIN:
+                            if is_array(item):
+                                return True
+                            if function is vjp and type(item) is FunctionType:
+                                functions.append(item)
+                            plain = False
+        except ValueError:  # a variable that is not set yet
+            plain = False
         if plain and type(vjp) is FunctionType and vjp.__defaults__ is None and vjp.__kwdefaults__ is None:
             return False
         return any(True for _ in kept(vjp))
