@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import gc
+import os
 
 import pytest
+
+if os.environ.get("KOBAI_SIMULATE_GPU") == "1":  # before anything can import CuPy
+    import simulator
+
+    simulator.install()
 
 import kobai
 import strict  # noqa: F401 - registers the backend

@@ -52,9 +52,16 @@ static unsigned long long exchanged[1024];
 static unsigned current;
 static void (*body)();
 
-static void fail(const char* what) {
-    fprintf(stderr, "block %u, thread %u: %s\n", blockIdx.x, current, what);
-    abort();
+static void at(unsigned thread) {
+    threadIdx = {thread % blockDim.x, thread / blockDim.x % blockDim.y, thread / (blockDim.x * blockDim.y)};
+}
+
+static char said[256];
+
+// The launch ends here: no thread runs on, and run() returns what is wrong.
+static void fail(const char* what, bool in_thread = true) {
+    snprintf(said, sizeof said, "block %u, thread %u: %s", blockIdx.x, current, what);
+    if (in_thread) swapcontext(&threads[current], &scheduler);
 }
 
 static void wait(State at) {
@@ -70,10 +77,11 @@ static void start() {
 static void run_until_it_waits(unsigned thread) {
     if (state[thread] != READY) return;
     current = thread;
-    threadIdx = {thread, 0, 0};
+    at(thread);
     swapcontext(&scheduler, &threads[thread]);
 }
 
+// A block whose threads wait for each other.
 static void run_block(unsigned n, bool backwards) {
     if (!stacks) stacks = (char*)malloc((size_t)STACK * 1024);
     for (unsigned i = 0; i < n; i++) {
@@ -87,34 +95,40 @@ static void run_block(unsigned n, bool backwards) {
     memset(shared_words, 0xff, sizeof shared_words);
     for (;;) {
         for (unsigned w = 0; w < n; w += 32) {
-            const unsigned first = backwards ? n - 32 - w : w;
+            const unsigned first = backwards ? (n - 1) / 32 * 32 - w : w, size = n - first < 32 ? n - first : 32;
             for (;;) {
-                unsigned at_warp = 0;
-                for (unsigned i = 0; i < 32; i++) run_until_it_waits(backwards ? first + 31 - i : first + i);
-                for (unsigned i = first; i < first + 32; i++) at_warp += state[i] == WARP;
+                unsigned at_warp = 0, left = 0;
+                for (unsigned i = 0; i < size && !*said; i++) run_until_it_waits(backwards ? first + size - 1 - i : first + i);
+                if (*said) return;
+                for (unsigned i = first; i < first + size; i++) at_warp += state[i] == WARP, left += state[i] == DONE;
                 if (at_warp == 0) break;
-                if (at_warp != 32) fail("the warp's threads do not all reach this shuffle");
-                for (unsigned i = first; i < first + 32; i++) state[i] = READY;
+                if (at_warp != size) return fail("the warp's threads do not all reach this shuffle", false);
+                for (unsigned i = first; i < first + size; i++) state[i] = READY;
             }
         }
         unsigned at_block = 0, done = 0;
         for (unsigned i = 0; i < n; i++) at_block += state[i] == BLOCK, done += state[i] == DONE;
         if (done == n) return;
-        if (at_block + done != n || done % 32) fail("the block's threads do not all reach this barrier");
+        if (at_block + done != n) return fail("the block's threads do not all reach this barrier", false);
         for (unsigned i = 0; i < n; i++) if (state[i] == BLOCK) state[i] = READY;
     }
 }
 
-static void run(void (*kernel)(), const unsigned* grid, unsigned n, bool backwards) {
+// Launches a grid; returns what is wrong, or NULL. ``waits``: threads of a block may wait for each other.
+static const char* run(void (*kernel)(), const unsigned* shape, bool waits, bool backwards) {
     body = kernel;
-    gridDim = {grid[0], grid[1], grid[2]};
-    blockDim = {n, 1, 1};
-    for (unsigned z = 0; z < grid[2]; z++)
-        for (unsigned y = 0; y < grid[1]; y++)
-            for (unsigned x = 0; x < grid[0]; x++) {
-                blockIdx = {x, y, z};
-                run_block(n, backwards);
-            }
+    *said = 0;
+    gridDim = {shape[0], shape[1], shape[2]};
+    blockDim = {shape[3], shape[4], shape[5]};
+    const unsigned n = shape[3] * shape[4] * shape[5];
+    const unsigned long long blocks = (unsigned long long)shape[0] * shape[1] * shape[2];
+    for (unsigned long long i = 0; i < blocks && !*said; i++) {
+        const unsigned long long b = backwards ? blocks - 1 - i : i;
+        blockIdx = {(unsigned)(b % shape[0]), (unsigned)(b / shape[0] % shape[1]), (unsigned)(b / shape[0] / shape[1])};
+        if (waits) run_block(n, backwards);
+        else for (unsigned t = 0; t < n; t++) current = backwards ? n - 1 - t : t, at(current), body();
+    }
+    return *said ? said : NULL;
 }
 
 template <typename V> V from_lane(V v, unsigned lane) {

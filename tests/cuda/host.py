@@ -56,8 +56,8 @@ def entry(kernel: CudaKernel, dtype: str, on_device: tuple[str, ...]) -> str:
     values = ", ".join(f"*({t.strip()}*)arguments[{i}]" for i, t in enumerate(ctypes_))
     return (
         f"{function}\nstatic void** arguments;\nstatic void thread() {{ {symbol}({values}); }}\n"
-        f'extern "C" void run_{symbol}(void** a, const unsigned* grid, unsigned n, bool backwards) '
-        "{ arguments = a; host::run(thread, grid, n, backwards); }\n"
+        f'extern "C" const char* run_{symbol}(void** a, const unsigned* shape, bool backwards) '
+        "{ arguments = a; return host::run(thread, shape, true, backwards); }\n"
     )
 
 
@@ -78,10 +78,12 @@ def run(library: ctypes.CDLL, name: str, dtype: str, launch: Launch, backwards: 
             value = np.uint64(0 if value is None else value.ctypes.data)
         cells.append(np.array([value]))
     pointers = (ctypes.c_void_p * len(cells))(*(cell.ctypes.data for cell in cells))
-    grid = (ctypes.c_uint * 3)(*itertools.islice((*launch.grid, 1, 1), 3))
+    shape = (ctypes.c_uint * 6)(*itertools.islice((*launch.grid, 1, 1), 3), launch.threads, 1, 1)
     if 0 not in launch.grid:
         start = getattr(library, f"run_{kernel.symbol(dtype, on_device)}")
-        start(pointers, grid, ctypes.c_uint(launch.threads), ctypes.c_bool(backwards))
+        start.restype = ctypes.c_char_p
+        said = start(pointers, shape, ctypes.c_bool(backwards))
+        assert not said, f"{name}: {said.decode()}"
     for memory, size in kept:
         margins = np.concatenate([memory[:MARGIN], memory[MARGIN + size :]])
         assert (margins.view(np.uint8) == 0xFF).all(), f"{name}: wrote outside an array"

@@ -1,0 +1,86 @@
+// What kernels of CuPy's use beside what host.h has: each is compiled for the host, and started by pointers to its arguments.
+#define half host_half  // kernels bring their own, or that of cuda_fp16.h
+#define shared_words host_shared
+#include "host.h"
+#undef half
+#undef shared_words
+#include <cassert>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <initializer_list>
+#include <type_traits>
+#include <utility>
+
+#undef __global__
+#define __global__
+#define __CUDACC_VER_MAJOR__ 12
+#define __CUDACC_RTC__
+#define __CUDA_ARCH__ 900
+#define __host__
+#define __managed__
+#define __noinline__
+#define __align__(n) alignas(n)
+#define __grid_constant__
+#define assert_on_device(...)
+
+namespace host {
+// A kernel's arguments, each where its pointer says.
+template <typename... A, size_t... I> void call(void (*kernel)(A...), void** given, std::index_sequence<I...>) {
+    kernel(*(std::remove_reference_t<A>*)given[I]...);
+}
+template <typename... A> void call(void (*kernel)(A...), void** given) {
+    call(kernel, given, std::index_sequence_for<A...>());
+}
+template <typename... A> unsigned sizes(void (*)(A...), size_t* to) {
+    unsigned n = 0;
+    ((to[n++] = sizeof(A)), ...);
+    return n;
+}
+static void** given;
+}  // namespace host
+
+#define KERNEL(name, kernel)                                                                                        \
+    extern "C" unsigned sizes_##name(size_t* to) { return host::sizes(kernel, to); }                                \
+    extern "C" const char* start_##name(void** given, const unsigned* shape, unsigned shared) {                     \
+        host::given = given;                                                                                        \
+        return host::run([] { host::call(kernel, host::given); }, shape, WAITS, BACKWARDS);                         \
+    }
+
+// Instructions of PTX that kernels contain.
+static float ptx_cvt_f32_f16(unsigned short bits) { return host_bits<host_half>(bits); }
+static unsigned short ptx_cvt_rn_f16_f32(float v) { return host_bits<unsigned short>(host_half(v)); }
+
+static int __popc(unsigned x) { return __builtin_popcount(x); }
+static int __popcll(unsigned long long x) { return __builtin_popcountll(x); }
+static int __ffs(int x) { return __builtin_ffs(x); }
+static int __ffsll(long long x) { return __builtin_ffsll(x); }
+static int __clz(int x) { return x ? __builtin_clz(x) : 32; }
+static int __clzll(long long x) { return x ? __builtin_clzll(x) : 64; }
+static void __threadfence_block() {}
+static unsigned __activemask() { return 0xffffffffu; }
+template <typename V> V __ldcg(const V* p) { return *p; }
+using std::acos; using std::acosh; using std::asin; using std::asinh; using std::atanh; using std::cbrt; using std::cosh;
+using std::frexp; using std::hypot; using std::ldexp; using std::lgamma; using std::log10; using std::logb;
+using std::modf; using std::nearbyint; using std::nextafter; using std::remainder; using std::rint; using std::signbit;
+using std::sinh; using std::tan; using std::tgamma; using std::trunc;
+static double erfinv(double y);
+static float erfinvf(float y) { return (float)erfinv(y); }
+static double erfcinv(double y) { return erfinv(1 - y); }
+static double erfinv(double y) {  // Newton's steps from Winitzki's approximation
+    if (y <= -1 || y >= 1) return y == 1 ? INFINITY : y == -1 ? -INFINITY : NAN;
+    const double l = std::log1p(-y * y), a = 2 / (3.141592653589793 * 0.147) + l / 2;
+    double x = std::copysign(std::sqrt(std::sqrt(a * a - l / 0.147) - a), y);
+    for (int i = 0; i < 4; i++) x -= (std::erf(x) - y) / (1.1283791670955126 * std::exp(-x * x));
+    return x;
+}
+static double normcdf(double x) { return std::erfc(-x / 1.4142135623730951) / 2; }
+static float __fdividef(float a, float b) { return a / b; }
+static float __fdiv_rn(float a, float b) { return a / b; }
+static double __ddiv_rn(double a, double b) { return a / b; }
+static float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+static double __fma_rn(double a, double b, double c) { return std::fma(a, b, c); }
+static float __fsqrt_rn(float a) { return std::sqrt(a); }
+static double __dsqrt_rn(double a) { return std::sqrt(a); }
+#define __expf(x) std::exp((float)(x))
+#define __logf(x) std::log((float)(x))
