@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import collections
+import functools
 import itertools
 import logging
+import os
 import random
+import sys
 import time
 import types
 
@@ -176,3 +179,26 @@ def test_random_numbers_of_another_thread_are_not_the_steps() -> None:
         stop.set()
         thread.join()
     assert step.programs == 1
+
+
+def test_what_reports_the_exception_of_a_destructor_is_not_done_by_the_step(monkeypatch):
+    class Fails:
+        def __del__(self) -> None:
+            raise ValueError
+
+    told = []
+
+    def hook(told, unraisable):
+        told.append((os.stat("."), type(unraisable.exc_value)))
+
+    monkeypatch.setattr(sys, "unraisablehook", functools.partial(hook, told))
+
+    def step(x):
+        Fails()
+        return x * 2
+
+    captured = kobai.capture(step)
+    for i in range(4):
+        assert captured(kobai.ones(2) * i).tolist() == [2 * i] * 2
+    assert captured.programs == 1
+    assert {kind for _, kind in told} == {ValueError}

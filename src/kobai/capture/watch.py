@@ -66,6 +66,15 @@ def _skipped(function: Any) -> str | None:
     return None
 
 
+def _reports_unraisable(frame: types.FrameType | None) -> bool:
+    """Whether this is done to report an exception of a destructor, which the step has no part in."""
+    hook = getattr(sys.unraisablehook, "func", sys.unraisablehook)  # which may be a partial function
+    code = getattr(hook, "__code__", None)
+    while frame is not None and frame.f_code is not code:
+        frame = frame.f_back
+    return frame is not None
+
+
 class Watch:
     """One recording of a step, as Python sees it; see the module."""
 
@@ -103,7 +112,7 @@ class Watch:
             self._called(frame)
         elif event == "c_call":
             what = _skipped(arg)
-            if what is None:
+            if what is None or _reports_unraisable(frame):
                 return
             caller: types.FrameType | None = frame
             told = False  # whether logging or warnings made the call: then its caller is at fault, not a handler
