@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import gc
 import os
 
+import numpy as np
 import pytest
 
 if os.environ.get("KOBAI_SIMULATE_GPU") == "1":  # before anything can import CuPy
@@ -65,6 +67,26 @@ VERIFIED = {
 def _verified(request, monkeypatch):
     if request.path.name in VERIFIED or request.path.parent.name == "train":
         monkeypatch.setattr(step, "VERIFY", 1)
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """A folder of its own to run in, in a wide terminal."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Two features, three classes that they tell apart."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "points.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["x", "y", "kind"])
+        for k, kind in enumerate(("ant", "bee", "cat")):
+            writer.writerows([f"{a:.4f}", f"{b:.4f}", kind] for a, b in rng.normal(size=(40, 2)) * 0.4 + [k, -k])
+    return path
 
 
 @pytest.fixture(params=["numpy", "strict", pytest.param("cupy", marks=pytest.mark.gpu)])

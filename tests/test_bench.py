@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 import kobai
+from cli_commands import kobai_command
 from kobai import bench
 from kobai.bench import drawing, machine, shapes, timing
 from kobai.bench.timing import CAPTURED, EAGER, Plan, Timing
-from kobai.cli import bench as command, main
+from kobai.cli import bench as command
 from kobai.engine import dispatch
 from kobai.train.settings import RunSettings
 
@@ -22,21 +23,7 @@ SHAPE = shapes.Shape((5,), 3)
 FEW = ["--hidden", "8", "--batch-sizes", "2,4", "--widths", "4", "--batch-size", "2", "--seconds", "0.001"]
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-
-def kobai_command(capsys, *arguments):
-    """(exit code, standard output, standard error) of a command in this process."""
-    capsys.readouterr()
-    try:
-        main([str(argument) for argument in arguments])
-        code = 0
-    except SystemExit as stop:
-        code = stop.code or 0
-    return code, *capsys.readouterr()
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def plan(**changes):

@@ -1,43 +1,19 @@
 """``kobai train --backend cupy``: the run of the CPU, and a model that both backends can use."""
 
-import csv
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from kobai.cli import main
+from cli_commands import kobai_command
 from kobai.train import job
 
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-
-@pytest.fixture
-def table(tmp_path):
-    """Two features, three classes that they tell apart."""
-    rng = np.random.default_rng(0)
-    path = tmp_path / "points.csv"
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["x", "y", "kind"])
-        for k, kind in enumerate(("ant", "bee", "cat")):
-            writer.writerows([f"{a:.4f}", f"{b:.4f}", kind] for a, b in rng.normal(size=(40, 2)) * 0.4 + [k, -k])
-    return path
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def run(capsys, *arguments):
-    capsys.readouterr()
-    code = 0
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        code = stop.code or 0
-    out, err = capsys.readouterr()
+    code, out, err = kobai_command(capsys, *arguments)
     assert code == 0, err
     return out
 

@@ -7,27 +7,13 @@ import sys
 
 import pytest
 
-from kobai.cli import lab, main
+from cli_commands import kobai_command
+from kobai.cli import lab
 from kobai.lab.experiments.activations import EXPERIMENT as ACTIVATIONS
 from kobai.lab.experiments.base import Result, Settings
 from kobai.lab.experiments.register import EXPERIMENTS
 
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    """Each test runs in a folder of its own, in a wide terminal."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-
-def kobai_command(capsys, *arguments):
-    capsys.readouterr()
-    try:
-        main([str(argument) for argument in arguments])
-        code = 0
-    except SystemExit as stop:
-        code = stop.code or 0
-    return code, *capsys.readouterr()
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def test_one_experiment(capsys, tmp_path):
