@@ -122,13 +122,16 @@ def functions(machine: Machine, module: ModuleType) -> dict[str, Callable[..., A
         d = types[t]
         product(batch, ta, tb, m, n, k, alpha, beta, (a, d, lda, sa), (b, d, ldb, sb), (c, d, ldc, sc), DTYPES[t])
 
-    def compute_of(number: int) -> str:
+    def compute_of(number: int, dtype: int) -> str:
+        """The type in which a product of elements of ``dtype`` is added up; ``number`` is a ``cublasComputeType``."""
+        if dtype in (4, 5):
+            return CUDA_DTYPES[dtype]
         return {64: "float16", 65: "float16", 70: "float64", 71: "float64", 1: "float64"}.get(number, "float32")
 
     def gemmEx(handle, ta, tb, m, n, k, alpha, a, da, lda, b, db, ldb, beta, c, dc, ldc, compute, algorithm):
         product(
             1, ta, tb, m, n, k, alpha, beta, (a, da, lda, 0), (b, db, ldb, 0), (c, dc, ldc, 0),
-            DTYPES["z"] if da == 5 else DTYPES["c"] if da == 4 else compute_of(compute),
+            compute_of(compute, da),
         )  # fmt: skip
 
     def gemmStridedBatchedEx(
@@ -136,7 +139,7 @@ def functions(machine: Machine, module: ModuleType) -> dict[str, Callable[..., A
     ):
         product(
             batch, ta, tb, m, n, k, alpha, beta, (a, da, lda, sa), (b, db, ldb, sb), (c, dc, ldc, sc),
-            DTYPES["z"] if da == 5 else DTYPES["c"] if da == 4 else compute_of(compute),
+            compute_of(compute, da),
         )  # fmt: skip
 
     def sgemmEx(handle, ta, tb, m, n, k, alpha, a, da, lda, b, db, ldb, beta, c, dc, ldc):

@@ -22,7 +22,6 @@
 #define __noinline__
 #define __align__(n) alignas(n)
 #define __grid_constant__
-#define assert_on_device(...)
 
 namespace host {
 // A kernel's arguments, each where its pointer says.

@@ -40,11 +40,7 @@ class Function:
 def functions(machine: Machine, module: ModuleType) -> dict[str, Callable[..., Any]]:
     """What ``cupy_backends.cuda.api.driver`` offers, by name."""
     table: dict[str, Any] = {}
-    offer = offered(machine, module.CUDADriverError)
-
-    def function(f: Callable[..., Any]) -> Callable[..., Any]:
-        offer(table, f)
-        return f
+    function = offered(table, module.CUDADriverError)
 
     @function
     def get_build_version() -> int:

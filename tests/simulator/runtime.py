@@ -24,10 +24,10 @@ from simulator.device import (
 from simulator.properties import ATTRIBUTES, PROPERTIES, TOTAL
 
 
-def offered(machine: Machine, error: type[Exception]) -> Callable[[dict[str, Any], Callable[..., Any]], None]:
-    """Puts functions into a table, their :class:`CudaError` as the error that CuPy raises for its number."""
+def offered(table: dict[str, Any], error: type[Exception]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator: puts a function into a table under its name, its :class:`CudaError` as the error that CuPy raises for it."""
 
-    def offer(table: dict[str, Any], function: Callable[..., Any]) -> None:
+    def offer(function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
         def called(*args: Any, **named: Any) -> Any:
             try:
@@ -35,7 +35,8 @@ def offered(machine: Machine, error: type[Exception]) -> Callable[[dict[str, Any
             except CudaError as failed:
                 raise _as_cupys(error, failed) from None
 
-        table[function.__name__.rstrip("_")] = called
+        table[function.__name__] = called
+        return function
 
     return offer
 
@@ -54,12 +55,12 @@ def _as_cupys(error: type[Exception], failed: CudaError) -> Exception:
 def functions(machine: Machine, module: ModuleType) -> dict[str, Callable[..., Any]]:
     """What ``cupy_backends.cuda.api.runtime`` offers, by name."""
     table: dict[str, Any] = {}
-    offer = offered(machine, module.CUDARuntimeError)
+    function = offered(table, module.CUDARuntimeError)
     memory = machine.memory
 
     def plain(**values: Any) -> None:
         for name, value in values.items():
-            offer(table, _named(name, lambda *_, value=value: value))
+            function(_named(name, lambda *_, value=value: value))
 
     plain(
         driverGetVersion=12090,
@@ -80,10 +81,6 @@ def functions(machine: Machine, module: ModuleType) -> dict[str, Callable[..., A
     )
 
     # --- devices
-
-    def function(f: Callable[..., Any]) -> Callable[..., Any]:
-        offer(table, f)
-        return f
 
     @function
     def getDevice() -> int:
@@ -147,11 +144,9 @@ def functions(machine: Machine, module: ModuleType) -> dict[str, Callable[..., A
     @function
     def free(address: int) -> None:
         if address:
-            block = memory.find(address)
             for device in range(machine.devices):
                 machine.finish_device(device)
             memory.free(address)
-            del block
 
     @function
     def freeAsync(address: int, stream: int) -> None:
