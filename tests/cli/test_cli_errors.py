@@ -6,9 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from cli_commands import ENVIRONMENT, SMALL, command_line, kobai_command
 
 import kobai
+from cli_commands import ENVIRONMENT, SMALL, command_line, kobai_command
 from kobai.cli import main
 from kobai.train import job
 

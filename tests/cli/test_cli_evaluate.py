@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from cli_commands import SMALL, history, kobai_command, table_path
 
 import kobai
+from cli_commands import SMALL, history, kobai_command, table_path
 from kobai.train import checkpoint
 
 

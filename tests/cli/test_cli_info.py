@@ -4,9 +4,9 @@ import subprocess
 import tomllib
 
 import pytest
-from cli_commands import ENVIRONMENT, SMALL, command_line, kobai_command
 
 import kobai
+from cli_commands import ENVIRONMENT, SMALL, command_line, kobai_command
 from kobai.engine import notices
 from kobai.engine.notices import NOTICE
 from kobai.train import job

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_commands import ENVIRONMENT, SMALL, command_line, kobai_command
 
 import kobai
+from cli_commands import ENVIRONMENT, SMALL, command_line, kobai_command
 from kobai.cli import use
 from kobai.core.terminal import Terminal
 from kobai.train import checkpoint

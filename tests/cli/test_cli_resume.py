@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from cli_commands import ENVIRONMENT, SMALL, command_line, history, kobai_command, same
 
+from cli_commands import ENVIRONMENT, SMALL, command_line, history, kobai_command, same
 from kobai.train import checkpoint, job
 
 # --- resume -----------------------------------------------------------------------------------------------------------

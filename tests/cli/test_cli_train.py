@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_commands import ENVIRONMENT, SMALL, command_line, history, kobai_command
 
 import kobai
+from cli_commands import ENVIRONMENT, SMALL, command_line, history, kobai_command
 
 # --- train ------------------------------------------------------------------------------------------------------------
 
