@@ -1,13 +1,36 @@
 #!/usr/bin/env python3
 """Set everything up, then run the test suite on all processors: ``python3 scripts/test.py [arguments of pytest]``.
 
+``--simulate-gpu`` runs the tests for a GPU instead, on a simulated one beneath CuPy (Linux with a C++ compiler).
+
 A file's tests stay together, as they share what is expensive to make. ``-n 0`` runs all in one process, for a debugger.
 """
 
 import os
+import shutil
+import sys
 
 from _setup import ROOT, main
 
+EXTRAS = {"cpu", "cuda-proof", "data", "dev", "plot", "tune"}
+
+
+def simulated():
+    """Extras and pytest's arguments for the simulated GPU; ends the program where there can be none."""
+    if not sys.platform.startswith("linux"):
+        sys.exit("test.py: the simulated GPU needs CuPy's wheel for Linux.")
+    if shutil.which("g++") is None:
+        sys.exit(
+            "test.py: the simulated GPU compiles kernels with g++, which is not here. On Debian: sudo apt install g++."
+        )
+    os.environ["KOBAI_SIMULATE_GPU"] = "1"
+    return {*EXTRAS, "gpu-proof"}, ["--dist=worksteal", "-m", "gpu and not slow", "--count-gpu"]
+
+
 if __name__ == "__main__":
     os.chdir(ROOT)  # where pytest finds its configuration
-    main({"cpu", "cuda-proof", "data", "dev", "plot", "tune"}, ["pytest", "--numprocesses=auto", "--dist=loadfile"])
+    extras, how = EXTRAS, ["--dist=loadfile"]
+    if "--simulate-gpu" in sys.argv:
+        sys.argv.remove("--simulate-gpu")
+        extras, how = simulated()
+    main(extras, ["pytest", "--numprocesses=auto", *how])

@@ -14,6 +14,7 @@ if os.environ.get("KOBAI_SIMULATE_GPU") == "1":  # before anything can import Cu
 
     simulator.install()
 
+import gpu_count
 import kobai
 import strict  # noqa: F401 - registers the backend
 from kobai.capture import step
@@ -23,11 +24,14 @@ from kobai.engine import dispatch
 def pytest_addoption(parser):
     parser.addoption("--without-numba", action="store_true", help="run kernels by their references, as without Numba")
     parser.addoption("--freeze", action="store_true", help="write tests/frozen anew: what users see, as it is now")
+    gpu_count.add_options(parser)
 
 
 def pytest_configure(config):
     if config.option.without_numba:
         dispatch.numba_installed = False
+    if config.option.count_gpu or config.option.shard:
+        config.pluginmanager.register(gpu_count.Count(config))
 
 
 def pytest_collection_finish():

@@ -143,6 +143,25 @@ def test_arguments_and_exit_code_pass_through(setup, tree, script, extras, run):
     assert done.stderr == ""
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the simulated GPU needs Linux")
+def test_a_gpu_is_simulated_where_there_is_a_compiler(setup, tree, tmp_path):
+    finished(setup, tree, *"cpu cuda-proof data dev gpu-proof plot tune".split())
+    fake_python(tree, 'echo "$@ $KOBAI_SIMULATE_GPU"')
+    (tmp_path / "bin").mkdir()
+
+    def test():
+        command = [sys.executable, tree / "scripts" / "test.py", "--simulate-gpu", "-x"]
+        environment = {**os.environ, "PATH": str(tmp_path / "bin")}
+        return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+    done = test()
+    assert (done.returncode, "apt install g++" in done.stderr) == (1, True)
+    shutil.copy(shutil.which("true"), tmp_path / "bin" / "g++")
+    assert test().stdout.strip() == (
+        "-m pytest --numprocesses=auto --dist=worksteal -m gpu and not slow --count-gpu -x 1"
+    )
+
+
 def test_old_python_gets_a_sentence(tree):
     code = f"import sys; sys.version_info = (3, 9, 1); sys.path.insert(0, {str(tree / 'scripts')!r}); import _setup"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
