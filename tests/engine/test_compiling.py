@@ -9,6 +9,7 @@ import tempfile
 import numpy as np
 import pytest
 
+from kobai.cpu.job import fields
 from kobai.engine import dispatch, notices
 from kobai.engine.notices import NOTICE
 
@@ -86,6 +87,20 @@ def test_where_no_folder_can_be_written_kernels_are_not_kept(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[2. 2.]\n"
+
+
+def test_the_offsets_of_a_record_are_constants(tmp_path, monkeypatch):
+    """To read one number of a tuple Numba would build the whole tuple, each time: compiling took 7 % longer."""
+    numba = pytest.importorskip("numba")
+    loops = pytest.importorskip("kobai.formula.loop_code")
+    monkeypatch.setenv("KOBAI_CACHE", str(tmp_path))
+    module = loops.load_module("reading", "def read(y):\n    y[0] = RECORD.b + RECORD.c\n")
+    module.RECORD = fields("a b c")
+    read, y = dispatch.compiled(module.read), np.zeros(1)
+    read(y)
+    assert y[0] == 24
+    (made,) = read.dispatcher.overloads.values()
+    assert not any(isinstance(kind, numba.types.BaseTuple) for kind in made.type_annotation.typemap.values())
 
 
 # --- what is kept on disk ---------------------------------------------------------------------------------------------

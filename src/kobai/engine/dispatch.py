@@ -14,7 +14,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial, update_wrapper
 from operator import itemgetter
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any, Literal, ParamSpec, TypeVar
 
 import numpy as np
@@ -332,8 +332,13 @@ def _linked(function: Any) -> Any:
     """A copy of ``function`` without annotations, whose globals hold Numba's versions of what Kobai compiles."""
     known = dict(function.__globals__)
     for name in function.__code__.co_names:
-        if isinstance(known.get(name), (compiled, inlined, instruction)):
-            known[name] = known[name].known
+        value = known.get(name)
+        if isinstance(value, (compiled, inlined, instruction)):
+            known[name] = value.known
+        elif isinstance(value, tuple) and hasattr(value, "_asdict"):
+            # To read one of its numbers Numba would build the whole tuple, each time; a module's are constants.
+            known[name] = module = ModuleType(name)
+            vars(module).update(value._asdict())
     linked = FunctionType(function.__code__, known, function.__name__, function.__defaults__, function.__closure__)
     linked.__qualname__, linked.__module__ = function.__qualname__, function.__module__
     return linked
