@@ -16,7 +16,7 @@ import pytest
 import kobai
 from kobai import autograd
 from kobai.core.primitive import REGISTRY, primitive
-from kobai.core.tape import kept
+from kobai.core.tape import Node, kept
 
 Pair = namedtuple("Pair", "shape array")
 
@@ -434,3 +434,37 @@ def test_an_array_at_the_place_of_one_that_is_gone_was_not_changed():
         layer.running_mean.data = layer.running_mean * 1.0
         layer(kobai.randn(4, 3)).sum().backward()
     assert len(layer.running_mean._version) == 2  # the count, and the memory of now
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_what_an_operation_itself_writes_into_is_no_change_afterwards(running, monkeypatch):
+    """Backward through batch normalisation searches no vjp, which took a tenth of a step, until its buffers move on."""
+    layer = kobai.nn.BatchNorm1d(3, track_running_stats=running)
+    searched = []
+    monkeypatch.setattr(Node, "check_unchanged", lambda node: searched.append(node.name()))
+    y = layer(kobai.randn(4, 3, requires_grad=True)).sum()
+    y.backward(retain_graph=True)
+    assert searched == []
+    layer(kobai.randn(4, 3))
+    monkeypatch.undo()
+    y.backward()
+
+
+def test_what_an_operation_writes_into_and_keeps_must_not_change_afterwards():
+    def count_up(counter, x):
+        counter += 1
+        return x * counter, lambda dy: (None, dy * counter)
+
+    count_up.__module__ = __name__
+    op = primitive(sample=lambda rng: (rng.normal(size=2),) * 2, updates=(0,))(count_up)
+    try:
+        counter, x = kobai.ones(2), kobai.ones(2, requires_grad=True)
+        op(counter, x).sum().backward()
+        assert x.grad.tolist() == [2, 2]
+        assert counter._version[0] == 1
+        y = op(counter, x)
+        op(counter, x)
+        with pytest.raises(RuntimeError, match="CountUpBackward needs was changed in place"):
+            y.sum().backward()
+    finally:
+        del REGISTRY[f"{__name__}.count_up"]

@@ -113,6 +113,8 @@ class Backend:
 _backends: dict[str, Backend] = {}
 _namespaces: dict[type, Any] = {}
 _by_array: dict[type, Backend] = {}
+array_types = _namespaces.keys()
+"""The types of arrays of the libraries in use, without their subclasses."""
 
 
 def register(backend: Backend) -> None:

@@ -65,7 +65,7 @@ def primitive(
     ``half`` is how float16 is computed: ``"wide"``, in float32 and rounded once at the end, so that no sum or square of
     16-bit numbers overflows or loses digits; ``"device"``, so on the host, while the function's CUDA kernels do it
     themselves; ``"own"``, by the function as it is, which only moves elements or rounds each of them once.
-    ``updates`` are the positions of arguments that the function writes into.
+    ``updates`` are the positions of arguments that the function writes into: the tensors there count it as a change.
     ``within`` is for an operation of one tensor whose gradient holds for some tensors only, such as symmetric matrices: it
     makes one of those of any tensor, and the registry has the operation after it.
     """
@@ -80,7 +80,7 @@ def primitive(
             raise RuntimeError(f"primitive: {key} is declared twice")
         REGISTRY[key] = declared
         in_float32 = None if half == "own" or is_view else _in_float32(function, half == "device", updates)
-        op = _operation(function, is_view, in_float32)
+        op = _operation(function, is_view, in_float32, updates)
         declared.op = op if within is None else lambda x: op(within(x))
         return op
 
@@ -88,7 +88,7 @@ def primitive(
 
 
 def _operation(
-    function: Callable[..., Any], is_view: bool, in_float32: Callable[..., Any] | None
+    function: Callable[..., Any], is_view: bool, in_float32: Callable[..., Any] | None, updates: Sequence[int]
 ) -> Callable[..., Tensor]:
     """``function`` as an operation on tensors; ``in_float32`` is what computes float16, if that is not ``function`` itself."""
     name = function.__name__
@@ -97,9 +97,13 @@ def _operation(
     def op(*args: Any, **options: Any) -> Tensor:
         arrays: list[Any] = []
         edges: list[Any] = []  # where the gradient of each argument goes
+        versions = []
         wanted = False
         array_type = None
         call = function
+        for i in updates:
+            if args[i] is not None:
+                args[i]._bump()
         for arg in args:
             edge = None
             if isinstance(arg, Tensor):
@@ -116,6 +120,8 @@ def _operation(
                     edge = arg if arg._node is None else arg._node
                     wanted = True
                 arrays.append(array)
+                version = arg._version
+                versions.append((version, version[0]))
             else:
                 arrays.append(arg)
             edges.append(edge)
@@ -136,11 +142,7 @@ def _operation(
         if is_view:
             _link_view(out, args[0], function, arrays[1:], options)
         if wanted and vjp is not None and state.grad:
-            versions = [(out._version, out._version[0])]
-            for arg in args:
-                if isinstance(arg, Tensor):
-                    version = arg._version
-                    versions.append((version, version[0]))
+            versions.append((out._version, out._version[0]))
             out._requires_grad = True
             out._node = Node(name, vjp, edges, versions)
         return out

@@ -20,7 +20,7 @@ import numpy as np
 from kobai.core import anomaly
 from kobai.engine import dispatch
 from kobai.errors import BackendError
-from kobai.xp import Array, is_array, quiet, xp_of
+from kobai.xp import Array, array_types, is_array, quiet, xp_of
 
 Vjp: TypeAlias = Callable[[Array], Sequence[Any]]
 
@@ -65,24 +65,17 @@ class Node:
 
     def keeps(self) -> bool:
         """Whether arrays are kept here for backward."""
-        vjp, plain = self.vjp, True
-        functions = [vjp]
-        try:
-            for (
-                function
-            ) in functions:  # nearly always arrays, numbers and shapes, or a function that has them: asked first
-                for cell in getattr(function, "__closure__", None) or ():
-                    content = cell.cell_contents
-                    for item in content if type(content) is tuple else (content,):
-                        if type(item) not in _PLAIN:
-                            if is_array(item):
-                                return True
-                            if function is vjp and type(item) is FunctionType:
-                                functions.append(item)
-                            plain = False
-        except ValueError:  # a variable that is not set yet
-            plain = False
-        if plain and type(vjp) is FunctionType and vjp.__defaults__ is None and vjp.__kwdefaults__ is None:
+        vjp: Any = self.vjp
+        held = get_referents(
+            *getattr(vjp, "__closure__", None) or ()
+        )  # its variables: nearly always an array is among them
+        kinds = set(map(type, held))
+        if FunctionType in kinds:  # or among those of a function that it calls
+            held = get_referents(*[cell for f in held if type(f) is FunctionType for cell in f.__closure__ or ()])
+            kinds.update(map(type, held))
+        if not kinds.isdisjoint(array_types):
+            return True
+        if kinds <= _PLAIN and type(vjp) is FunctionType and vjp.__defaults__ is vjp.__kwdefaults__ is None:
             return False
         return any(True for _ in kept(vjp))
 

@@ -172,8 +172,6 @@ def batch_norm(
         return _batch_norm_eval(input, running_mean, running_var, weight, bias, eps=eps, activation=activation)
     if input._array.size <= shape[1] and shape[0] * math.prod(shape[2:]) == 1:
         raise ValueError(f"batch_norm: expected more than one value per channel in training, got input {tuple(shape)}")
-    y = _batch_norm(input, running_mean, running_var, weight, bias, momentum=momentum, eps=eps, activation=activation)
-    for buffer in (running_mean, running_var):
-        if buffer is not None:
-            buffer._bump()
-    return y
+    return _batch_norm(
+        input, running_mean, running_var, weight, bias, momentum=momentum, eps=eps, activation=activation
+    )
