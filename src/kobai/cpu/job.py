@@ -58,16 +58,18 @@ class Record:
     """Memory for the integers that ``layout`` names, all zero; it begins where a cache line does."""
 
     def __init__(self, layout: Any) -> None:
-        size = layout[-1] // 8 + 1
+        size, each = layout[-1] // 8 + 1, (layout[1] - layout[0]) // 8
         memory = np.zeros(size + 8, np.int64)
-        skipped = -memory.ctypes.data % 64 // 8
+        begin = memory.ctypes.data
+        self.address: int = -(-begin // 64) * 64
+        skipped = (self.address - begin) // 8
         self.memory, self.layout = memory[skipped : skipped + size], layout
-        self.address: int = self.memory.ctypes.data
+        self.integers = self.memory[::each]
 
     def write(self, **values: int) -> None:
         """Set integers by name."""
-        for name, value in values.items():
-            self.memory[getattr(self.layout, name) // 8] = value
+        present = self.layout._make(self.integers.tolist())
+        self.integers[:] = present._replace(**values)
 
     def read(self, name: str) -> int:
         return int(self.memory[getattr(self.layout, name) // 8])
