@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial, update_wrapper
 from operator import itemgetter
 from types import FunctionType, ModuleType
@@ -49,26 +49,33 @@ def loops_run(dtype: Any) -> bool:
     return numba_installed and dtype in FLOATS
 
 
-def engine_for(arrays: Iterable[Array | None], halves: bool = False) -> str | None:
+def engine_for(arrays: Sequence[Array | None], halves: bool = False) -> str | None:
     """The engine whose twins can take these arrays, :data:`HOST` or :data:`DEVICE`; None if that is only the reference.
 
     Twins take contiguous arrays of one float dtype: on the host float32 and float64, on a device also float16 if the kernel
     knows it (``halves``). None among the arrays does not count.
     """
-    dtype = host = None
+    dtype = None
     for array in arrays:
-        if array is None:
-            continue
-        on_host = type(array) in HOST_TYPES
-        if dtype is None:
-            dtype, host = array.dtype, on_host
-        elif array.dtype is not dtype and array.dtype != dtype:
-            return None
-        if on_host is not host or not (on_host or xp.backend_of(array).name == "cupy") or not array.flags.c_contiguous:
-            return None
-    if host:
-        return HOST if numba_installed and dtype in FLOATS else None
-    return DEVICE if dtype is not None and dtype.kind == "f" and (dtype.itemsize > 2 or halves) else None
+        if array is not None:
+            if type(array) not in HOST_TYPES:
+                return _device_for(arrays, halves)
+            if array.dtype is not dtype:
+                if dtype is not None and array.dtype != dtype:
+                    return None
+                dtype = array.dtype
+            if not array.flags.c_contiguous:
+                return None
+    return HOST if numba_installed and dtype is not None and dtype in FLOATS else None
+
+
+def _device_for(arrays: Sequence[Array | None], halves: bool) -> str | None:
+    given = [array for array in arrays if array is not None]
+    dtype = given[0].dtype
+    if dtype.kind != "f" or (dtype.itemsize < 4 and not halves):
+        return None
+    takes = all(xp.backend_of(a).name == "cupy" and a.dtype == dtype and a.flags.c_contiguous for a in given)
+    return DEVICE if takes else None
 
 
 P = ParamSpec("P")
