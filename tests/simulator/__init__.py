@@ -5,7 +5,8 @@ Kobai's, unchanged. What lies beneath is replaced::
 
     Kobai ──► CuPy's Python and Cython ──► runtime, driver      runtime.py, driver.py, device.py: memory, streams, graphs
                                       ├──► NVRTC                nvrtc.py: g++ with cuda.h, a library in place of a cubin
-                                      ├──► cuBLAS, cuBLASLt     blas.py, blaslt.py: NumPy
+                                      ├──► cuBLAS, cuSOLVER     blas.py, solver.py: NumPy
+                                      ├──► nvmath: cuBLASLt     blaslt.py: NumPy
                                       └──► Thrust               thrust.py: NumPy
 
 It shows what is asked of a device and what comes out, in which order, from which memory. It cannot show races between the
@@ -18,7 +19,9 @@ import importlib
 import importlib.util
 import os
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 
 def install(devices: int = 2, backwards: bool = False) -> object:
@@ -41,15 +44,27 @@ def install(devices: int = 2, backwards: bool = False) -> object:
         module = importlib.import_module(name)
         capi.replace(module, made(module), folder)
 
-    from simulator import blas, blaslt, thrust  # they import CuPy
+    from simulator import blas, blaslt, solver, thrust  # they import CuPy
 
     blaslt.install(machine)
-    spec = importlib.util.find_spec("cupy_backends.cuda.libs.cublas")
-    assert spec is not None
-    assert spec.origin is not None
-    capi.stand_in(Path(spec.origin), folder)
-    module = importlib.import_module("cupy_backends.cuda.libs.cublas")
-    capi.replace(module, blas.functions(machine, module), folder)
+    stand_in_for("cublas", blas.functions(machine), folder)
+    stand_in_for("cusolver", solver.functions(machine), folder)
     module = importlib.import_module("cupy.cuda.thrust")
     capi.replace(module, thrust.functions(machine), folder)
     return machine
+
+
+def stand_in_for(name: str, functions: Mapping[str, Callable[..., int]], folder: Path) -> None:
+    """Load a compiled module of CuPy's on a library whose functions call Python, which is found where NVIDIA's would be."""
+    from simulator import capi
+
+    module = f"cupy_backends.cuda.libs.{name}"
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    loaded = capi.stand_in(Path(spec.origin), functions, folder)
+    pathfinder = importlib.import_module("cuda.pathfinder")
+    search = pathfinder.load_nvidia_dynamic_lib
+    found = SimpleNamespace(_handle_uint=next(iter(loaded.values())))
+    pathfinder.load_nvidia_dynamic_lib = lambda wanted: found if wanted == name else search(wanted)
+    importlib.import_module(module)

@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable
-from functools import partial
-from types import ModuleType
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
-from simulator.device import Machine
+from simulator import lapack
+from simulator.capi import Long, Pointer
+from simulator.device import INVALID_VALUE, CudaError, Machine
+from simulator.libraries import Library, get, put
 
-DTYPES = {"s": "float32", "d": "float64", "c": "complex64", "z": "complex128"}
-CUDA_DTYPES = {0: "float32", 1: "float64", 2: "float16", 4: "complex64", 5: "complex128", 3: "int8", 10: "int32"}
-"""By the numbers of ``cudaDataType``. bfloat16, 14, is widened by hand."""
+CUDA_DTYPES = {0: "float32", 1: "float64", 2: "float16", 3: "int8", 10: "int32", 14: "uint16"}
+"""By the numbers of ``cudaDataType``. The 16 bits of bfloat16, 14, are widened by hand."""
 
+CUDA_NUMBERS = {"float32": 0, "float64": 1}
 BFLOAT16 = 14
-
-
-def view(
-    machine: Machine, address: int, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...] | None = None
-) -> np.ndarray:
-    """Device memory as an array; strides in elements. An error where it leaves its block."""
-    dtype = np.dtype(dtype)
-    if strides is None:
-        strides = tuple(np.cumprod((1, *shape[:0:-1]))[::-1].tolist())
-    if 0 in shape:
-        return np.empty(shape, dtype)
-    extent = sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) + 1
-    machine.memory.need(address, extent * dtype.itemsize, "a library call")
-    flat = np.frombuffer((ctypes.c_char * (extent * dtype.itemsize)).from_address(address), dtype)
-    return np.lib.stride_tricks.as_strided(flat, shape, [s * dtype.itemsize for s in strides])
-
-
-def columns(machine: Machine, address: int, dtype: Any, rows: int, cols: int, ld: int) -> np.ndarray:
-    """A matrix that lies column by column, ``ld`` elements apart."""
-    return view(machine, address, dtype, (rows, cols), (1, ld))
 
 
 def widened(array: np.ndarray) -> np.ndarray:
@@ -50,181 +30,269 @@ def narrowed(array: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(array), 0x7FFF, (bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
 
 
-def functions(machine: Machine, module: ModuleType) -> dict[str, Callable[..., Any]]:
-    """What ``cupy_backends.cuda.libs.cublas`` offers, by name."""
-    import cupy
+def op(matrix: np.ndarray, how: int) -> np.ndarray:
+    """The matrix itself, or with ``cublasOperation_t`` 1 and 2 its transpose, which for real numbers are the same."""
+    return matrix if how == 0 else matrix.swapaxes(-1, -2)
 
-    pointer_mode = {0: 0}
 
-    def scalar(address: int, dtype: str) -> Callable[[], Any]:
-        """A factor, read now if it is on the host, else when the work is done."""
-        read = partial(np.frombuffer, dtype=dtype)
-        make = lambda: read((ctypes.c_char * np.dtype(dtype).itemsize).from_address(address))[0]  # noqa: E731
-        block = machine.memory.find(address)
-        if block is not None and block.device >= 0:
-            return make
-        value = make()
-        return lambda: value
+def functions(machine: Machine) -> dict[str, Callable[..., int]]:
+    """What ``libcublas`` offers, by name."""
+    library = Library(machine, invalid=7, failed=13)
+    offers = library.offers
 
-    def ask(do: Callable[[], None]) -> None:
-        machine.ask(machine.stream(cupy.cuda.get_current_stream().ptr), do)
+    # --- handles
 
-    def op(matrix: np.ndarray, how: int) -> np.ndarray:
-        return matrix if how == 0 else matrix.swapaxes(-1, -2) if how == 1 else matrix.swapaxes(-1, -2).conj()
+    offers("cublasCreate_v2")(library.create)
+    offers("cublasDestroy_v2")(library.destroy)
+
+    @offers("cublasSetStream_v2")
+    def set_stream(handle: Pointer, stream: Pointer) -> None:
+        library.handle(handle).stream = stream
+
+    @offers("cublasGetStream_v2")
+    def get_stream(handle: Pointer, to: Pointer) -> None:
+        put(to, np.uint64, library.handle(handle).stream)
+
+    @offers("cublasSetPointerMode_v2")
+    def set_pointer_mode(handle: Pointer, mode: int) -> None:
+        library.handle(handle).scalars_on_device = mode == 1
+
+    @offers("cublasGetPointerMode_v2")
+    def get_pointer_mode(handle: Pointer, to: Pointer) -> None:
+        put(to, np.int32, library.handle(handle).scalars_on_device)
+
+    @offers("cublasSetMathMode")
+    def set_math_mode(handle: Pointer, mode: int) -> None:
+        library.handle(handle).math_mode = mode
+
+    @offers("cublasGetMathMode")
+    def get_math_mode(handle: Pointer, to: Pointer) -> None:
+        put(to, np.int32, library.handle(handle).math_mode)
+
+    @offers("cublasGetVersion_v2")
+    def get_version(handle: Pointer, to: Pointer) -> None:
+        put(to, np.int32, 120900)
+
+    # --- products
+
+    Operand = tuple[int, int, int]  # address, cudaDataType, leading dimension
 
     def product(
-        batch: int, how_a: int, how_b: int, m: int, n: int, k: int, alpha: int, beta: int,
-        a: tuple[int, Any, int, int], b: tuple[int, Any, int, int], c: tuple[int, Any, int, int], compute: str,
+        handle: Pointer, batch: int, how: tuple[int, int], sizes: tuple[int, int, int], factors: tuple[int, int],
+        operands: tuple[Operand, Operand, Operand], compute: str, steps: tuple[int, int, int] | None = (0, 0, 0),
     ) -> None:  # fmt: skip
-        """C ← α op(A) op(B) + β C for each of a batch; a, b and c are (address, type, leading dimension, stride)."""
-        factors = scalar(alpha, compute), scalar(beta, compute)
+        """C ← α op(A) op(B) + β C for each of a batch: ``steps`` elements apart, or with None addresses on the device."""
+        m, n, k = sizes
+        shapes = ((m, k) if how[0] == 0 else (k, m), (k, n) if how[1] == 0 else (n, k), (m, n))
+        alpha, beta = (library.factor(handle, address, compute) for address in factors)
 
-        def matrices(of: tuple[int, Any, int, int], rows: int, cols: int) -> np.ndarray:
-            address, dtype, ld, stride = of
-            return view(
-                machine,
-                address,
-                np.uint16 if dtype == BFLOAT16 else CUDA_DTYPES[dtype],
-                (batch, rows, cols),
-                (stride, 1, ld),
-            )
+        def matrices(i: int) -> Callable[[], Iterable[np.ndarray]]:
+            (address, dtype, ld), (rows, cols) = operands[i], shapes[i]
+            if steps is None:
+                return library.pointed(handle, address, CUDA_DTYPES[dtype], batch, rows, cols, ld)
+            return library.batch(handle, address, CUDA_DTYPES[dtype], batch, rows, cols, ld, steps[i])
+
+        a, b, c = map(matrices, range(3))
+        wide = [widened if dtype == BFLOAT16 else lambda v: v.astype(compute, copy=False) for _, dtype, _ in operands]
 
         def do() -> None:
-            x = matrices(a, *((m, k) if how_a == 0 else (k, m)))
-            y = matrices(b, *((k, n) if how_b == 0 else (n, k)))
-            z = matrices(c, m, n)
-            x, y = (widened(v) if of[1] == BFLOAT16 else v.astype(compute) for v, of in ((x, a), (y, b)))
-            made = factors[0]() * (op(x, how_a) @ op(y, how_b))
-            if factors[1]() != 0:
-                made = made + factors[1]() * (widened(z) if c[1] == BFLOAT16 else z)
-            z[...] = narrowed(made) if c[1] == BFLOAT16 else made
+            for x, y, z in zip(a(), b(), c(), strict=True):
+                made = alpha() * (op(wide[0](x), how[0]) @ op(wide[1](y), how[1]))
+                if beta() != 0:
+                    made = made + beta() * wide[2](z)
+                z[...] = narrowed(made) if operands[2][1] == BFLOAT16 else made
 
-        ask(do)
+        library.ask(handle, do)
 
-    table: dict[str, Callable[..., Any]] = {
-        "create": lambda: 1,
-        "destroy": lambda handle: None,
-        "setStream": lambda handle, stream: None,
-        "setPointerMode": lambda handle, mode: pointer_mode.update({0: mode}),
-        "getPointerMode": lambda handle: pointer_mode[0],
-        "setMathMode": lambda handle, mode: None,
-        "getMathMode": lambda handle: 0,
-        "getVersion": lambda handle: 120900,
-        "setWorkspace": lambda *_: None,
-    }
-    types = {"s": 0, "d": 1, "c": 4, "z": 5}
-
-    def gemm(t: str, handle, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
-        d = types[t]
-        product(1, ta, tb, m, n, k, alpha, beta, (a, d, lda, 0), (b, d, ldb, 0), (c, d, ldc, 0), DTYPES[t])
-
-    def strided(t: str, handle, ta, tb, m, n, k, alpha, a, lda, sa, b, ldb, sb, beta, c, ldc, sc, batch):
-        d = types[t]
-        product(batch, ta, tb, m, n, k, alpha, beta, (a, d, lda, sa), (b, d, ldb, sb), (c, d, ldc, sc), DTYPES[t])
-
-    def compute_of(number: int, dtype: int) -> str:
-        """The type in which a product of elements of ``dtype`` is added up; ``number`` is a ``cublasComputeType``."""
-        if dtype in (4, 5):
-            return CUDA_DTYPES[dtype]
+    def compute_of(number: int) -> str:
+        """The type in which a product is added up; ``number`` is a ``cublasComputeType_t``."""
         return {64: "float16", 65: "float16", 70: "float64", 71: "float64", 1: "float64"}.get(number, "float32")
 
-    def gemmEx(handle, ta, tb, m, n, k, alpha, a, da, lda, b, db, ldb, beta, c, dc, ldc, compute, algorithm):
+    @offers("cublas{T}gemm_v2")
+    def gemm(
+        dtype: str, handle: Pointer, ta: int, tb: int, m: int, n: int, k: int, alpha: Pointer, a: Pointer, lda: int,
+        b: Pointer, ldb: int, beta: Pointer, c: Pointer, ldc: int,
+    ) -> None:  # fmt: skip
+        d = CUDA_NUMBERS[dtype]
+        product(handle, 1, (ta, tb), (m, n, k), (alpha, beta), ((a, d, lda), (b, d, ldb), (c, d, ldc)), dtype)
+
+    @offers("cublas{T}gemmStridedBatched")
+    def gemm_strided(
+        dtype: str, handle: Pointer, ta: int, tb: int, m: int, n: int, k: int, alpha: Pointer, a: Pointer, lda: int,
+        sa: Long, b: Pointer, ldb: int, sb: Long, beta: Pointer, c: Pointer, ldc: int, sc: Long, batch: int,
+    ) -> None:  # fmt: skip
+        d, steps = CUDA_NUMBERS[dtype], (sa, sb, sc)
+        operands = ((a, d, lda), (b, d, ldb), (c, d, ldc))
+        product(handle, batch, (ta, tb), (m, n, k), (alpha, beta), operands, dtype, steps)
+
+    @offers("cublas{T}gemmBatched")
+    def gemm_batched(
+        dtype: str, handle: Pointer, ta: int, tb: int, m: int, n: int, k: int, alpha: Pointer, a: Pointer, lda: int,
+        b: Pointer, ldb: int, beta: Pointer, c: Pointer, ldc: int, batch: int,
+    ) -> None:  # fmt: skip
+        d = CUDA_NUMBERS[dtype]
+        operands = ((a, d, lda), (b, d, ldb), (c, d, ldc))
+        product(handle, batch, (ta, tb), (m, n, k), (alpha, beta), operands, dtype, None)
+
+    @offers("cublasSgemmEx")
+    def sgemm_ex(
+        handle: Pointer, ta: int, tb: int, m: int, n: int, k: int, alpha: Pointer, a: Pointer, da: int, lda: int,
+        b: Pointer, db: int, ldb: int, beta: Pointer, c: Pointer, dc: int, ldc: int,
+    ) -> None:  # fmt: skip
+        product(handle, 1, (ta, tb), (m, n, k), (alpha, beta), ((a, da, lda), (b, db, ldb), (c, dc, ldc)), "float32")
+
+    @offers("cublasGemmEx")
+    def gemm_ex(
+        handle: Pointer, ta: int, tb: int, m: int, n: int, k: int, alpha: Pointer, a: Pointer, da: int, lda: int,
+        b: Pointer, db: int, ldb: int, beta: Pointer, c: Pointer, dc: int, ldc: int, compute: int, algorithm: int,
+    ) -> None:  # fmt: skip
+        operands = ((a, da, lda), (b, db, ldb), (c, dc, ldc))
+        product(handle, 1, (ta, tb), (m, n, k), (alpha, beta), operands, compute_of(compute))
+
+    @offers("cublasGemmStridedBatchedEx")
+    def gemm_strided_ex(
+        handle: Pointer, ta: int, tb: int, m: int, n: int, k: int, alpha: Pointer, a: Pointer, da: int, lda: int,
+        sa: Long, b: Pointer, db: int, ldb: int, sb: Long, beta: Pointer, c: Pointer, dc: int, ldc: int, sc: Long,
+        batch: int, compute: int, algorithm: int,
+    ) -> None:  # fmt: skip
+        operands = ((a, da, lda), (b, db, ldb), (c, dc, ldc))
         product(
-            1, ta, tb, m, n, k, alpha, beta, (a, da, lda, 0), (b, db, ldb, 0), (c, dc, ldc, 0),
-            compute_of(compute, da),
+            handle, batch, (ta, tb), (m, n, k), (alpha, beta), operands, compute_of(compute), (sa, sb, sc)
         )  # fmt: skip
 
-    def gemmStridedBatchedEx(
-        handle, ta, tb, m, n, k, alpha, a, da, lda, sa, b, db, ldb, sb, beta, c, dc, ldc, sc, batch, compute, algorithm
-    ):
-        product(
-            batch, ta, tb, m, n, k, alpha, beta, (a, da, lda, sa), (b, db, ldb, sb), (c, dc, ldc, sc),
-            compute_of(compute, da),
-        )  # fmt: skip
+    def vector(handle: Pointer, address: int, dtype: Any, n: int, step: int) -> Callable[[], np.ndarray]:
+        if step < 1:
+            raise CudaError(INVALID_VALUE, f"elements of a vector {step} apart")
+        return library.array(handle, address, dtype, (n,), (step,))
 
-    def sgemmEx(handle, ta, tb, m, n, k, alpha, a, da, lda, b, db, ldb, beta, c, dc, ldc):
-        product(1, ta, tb, m, n, k, alpha, beta, (a, da, lda, 0), (b, db, ldb, 0), (c, dc, ldc, 0), "float32")
+    @offers("cublas{T}gemv_v2")
+    def gemv(
+        dtype: str, handle: Pointer, how: int, m: int, n: int, alpha: Pointer, a: Pointer, lda: int, x: Pointer,
+        step_x: int, beta: Pointer, y: Pointer, step_y: int,
+    ) -> None:  # fmt: skip
+        matrix = library.matrix(handle, a, dtype, m, n, lda)
+        left = vector(handle, x, dtype, n if how == 0 else m, step_x)
+        out = vector(handle, y, dtype, m if how == 0 else n, step_y)
+        alpha_of, beta_of = (library.factor(handle, address, dtype) for address in (alpha, beta))
 
-    def gemv(t: str, handle, how, m, n, alpha, a, lda, x, incx, beta, y, incy):
-        factors = scalar(alpha, DTYPES[t]), scalar(beta, DTYPES[t])
+        def do() -> None:
+            made = alpha_of() * (op(matrix(), how) @ left())
+            out()[...] = made + beta_of() * out() if beta_of() != 0 else made
 
-        def do():
-            matrix = op(columns(machine, a, DTYPES[t], m, n, lda), how)
-            left = view(machine, x, DTYPES[t], (matrix.shape[1],), (incx,))
-            out = view(machine, y, DTYPES[t], (matrix.shape[0],), (incy,))
-            made = factors[0]() * (matrix @ left)
-            out[...] = made + factors[1]() * out if factors[1]() != 0 else made
+        library.ask(handle, do)
 
-        ask(do)
+    @offers("cublas{T}dot_v2")
+    def dot(dtype: str, handle: Pointer, n: int, x: Pointer, step_x: int, y: Pointer, step_y: int, to: Pointer) -> None:
+        left, right = vector(handle, x, dtype, n, step_x), vector(handle, y, dtype, n, step_y)
+        if library.handle(handle).scalars_on_device:
+            out = library.array(handle, to, dtype, (1,))
 
-    def dot(t: str, conjugate: bool, handle, n, x, incx, y, incy, result):
-        def do():
-            left, right = view(machine, x, DTYPES[t], (n,), (incx,)), view(machine, y, DTYPES[t], (n,), (incy,))
-            np.frombuffer((ctypes.c_char * np.dtype(DTYPES[t]).itemsize).from_address(result), DTYPES[t])[...] = np.dot(
-                left.conj() if conjugate else left, right
-            )
+            def do() -> None:
+                out()[0] = left() @ right()
 
-        ask(do)
-        block = machine.memory.find(result)
-        if block is None or block.device < 0:
-            machine.finish_stream(machine.stream(cupy.cuda.get_current_stream().ptr))
+            library.ask(handle, do)
+        else:
+            get(to, dtype)
+            library.ask(handle, lambda: put(to, dtype, left() @ right()))
+            machine.finish_stream(library.stream(handle))
 
-    def ger(t: str, handle, m, n, alpha, x, incx, y, incy, a, lda):
-        factor = scalar(alpha, DTYPES[t])
+    @offers("cublas{T}ger_v2")
+    def ger(
+        dtype: str, handle: Pointer, m: int, n: int, alpha: Pointer, x: Pointer, step_x: int, y: Pointer, step_y: int,
+        a: Pointer, lda: int,
+    ) -> None:  # fmt: skip
+        left, right = vector(handle, x, dtype, m, step_x), vector(handle, y, dtype, n, step_y)
+        matrix, factor = library.matrix(handle, a, dtype, m, n, lda), library.factor(handle, alpha, dtype)
 
-        def do():
-            left, right = view(machine, x, DTYPES[t], (m,), (incx,)), view(machine, y, DTYPES[t], (n,), (incy,))
-            columns(machine, a, DTYPES[t], m, n, lda)[...] += factor() * np.outer(left, right)
+        def do() -> None:
+            matrix()[...] += factor() * np.outer(left(), right())
 
-        ask(do)
+        library.ask(handle, do)
 
-    def geam(t: str, handle, ta, tb, m, n, alpha, a, lda, beta, b, ldb, c, ldc):
-        factors = scalar(alpha, DTYPES[t]), scalar(beta, DTYPES[t])
+    @offers("cublas{T}geam")
+    def geam(
+        dtype: str, handle: Pointer, ta: int, tb: int, m: int, n: int, alpha: Pointer, a: Pointer, lda: int,
+        beta: Pointer, b: Pointer, ldb: int, c: Pointer, ldc: int,
+    ) -> None:  # fmt: skip
+        """C ← α op(A) + β op(B); with β = 0 on the host B may be anything."""
+        alpha_of, beta_of = (library.factor(handle, address, dtype) for address in (alpha, beta))
+        left = library.matrix(handle, a, dtype, *((m, n) if ta == 0 else (n, m)), lda)
+        without = not library.handle(handle).scalars_on_device and beta_of() == 0
+        right = left if without else library.matrix(handle, b, dtype, *((m, n) if tb == 0 else (n, m)), ldb)
+        out = library.matrix(handle, c, dtype, m, n, ldc)
 
-        def do():
-            x = op(columns(machine, a, DTYPES[t], *((m, n) if ta == 0 else (n, m)), lda), ta)
-            made = factors[0]() * x
-            if factors[1]() != 0:
-                made = made + factors[1]() * op(
-                    columns(machine, b, DTYPES[t], *((m, n) if tb == 0 else (n, m)), ldb), tb
-                )
-            columns(machine, c, DTYPES[t], m, n, ldc)[...] = made
+        def do() -> None:
+            made = alpha_of() * op(left(), ta)
+            out()[...] = made if without else made + beta_of() * op(right(), tb)
 
-        ask(do)
+        library.ask(handle, do)
 
-    def dgmm(t: str, handle, side, m, n, a, lda, x, incx, c, ldc):
-        def do():
-            matrix = columns(machine, a, DTYPES[t], m, n, lda)
-            diagonal = view(machine, x, DTYPES[t], (m if side == 0 else n,), (incx,))
-            columns(machine, c, DTYPES[t], m, n, ldc)[...] = matrix * (diagonal[:, None] if side == 0 else diagonal)
+    @offers("cublas{T}dgmm")
+    def dgmm(
+        dtype: str, handle: Pointer, side: int, m: int, n: int, a: Pointer, lda: int, x: Pointer, step: int,
+        c: Pointer, ldc: int,
+    ) -> None:  # fmt: skip
+        matrix, out = library.matrix(handle, a, dtype, m, n, lda), library.matrix(handle, c, dtype, m, n, ldc)
+        diagonal = vector(handle, x, dtype, m if side == 0 else n, step)
 
-        ask(do)
+        def do() -> None:
+            out()[...] = matrix() * (diagonal()[:, None] if side == 0 else diagonal())
 
-    def trsm(t: str, handle, side, uplo, trans, diag, m, n, alpha, a, lda, b, ldb):
-        factor = scalar(alpha, DTYPES[t])
+        library.ask(handle, do)
 
-        def do():
-            size = m if side == 0 else n
-            full = columns(machine, a, DTYPES[t], size, size, lda)
-            matrix = np.tril(full) if uplo == 0 else np.triu(full)
-            if diag == 1:
-                matrix = matrix - np.diag(np.diag(matrix)) + np.eye(size, dtype=DTYPES[t])
-            right = columns(machine, b, DTYPES[t], m, n, ldb)
-            matrix = op(matrix, trans)
-            solved = (
-                np.linalg.solve(matrix, factor() * right)
-                if side == 0
-                else np.linalg.solve(matrix.T, factor() * right.T).T
-            )
-            right[...] = solved
+    # --- systems of equations, one for each of a batch of addresses on the device
 
-        ask(do)
+    @offers("cublas{T}getrfBatched")
+    def getrf(
+        dtype: str, handle: Pointer, n: int, a: Pointer, lda: int, pivots: Pointer, info: Pointer, batch: int
+    ) -> None:
+        matrices = library.pointed(handle, a, dtype, batch, n, n, lda)
+        swapped, said = (
+            library.array(handle, pivots, np.int32, (batch, n)),
+            library.array(handle, info, np.int32, (batch,)),
+        )
 
-    for t in DTYPES:
-        for made in (gemm, gemv, geam, dgmm, trsm):
-            table[t + made.__name__] = partial(made, t)
-        table[t + "gemmStridedBatched"] = partial(strided, t)
-    for t in "sd":
-        table[t + "dot"], table[t + "ger"] = partial(dot, t, False), partial(ger, t)
-    table |= {"gemmEx": gemmEx, "gemmStridedBatchedEx": gemmStridedBatchedEx, "sgemmEx": sgemmEx}
-    return table
+        def do() -> None:
+            for i, matrix in enumerate(matrices()):
+                said()[i] = lapack.getrf(matrix, swapped()[i])
+
+        library.ask(handle, do)
+
+    @offers("cublas{T}getrsBatched")
+    def getrs(
+        dtype: str, handle: Pointer, how: int, n: int, nrhs: int, a: Pointer, lda: int, pivots: Pointer, b: Pointer,
+        ldb: int, info: Pointer, batch: int,
+    ) -> None:  # fmt: skip
+        """``info`` is of the host, and only says which argument is wrong."""
+        matrices = library.pointed(handle, a, dtype, batch, n, n, lda)
+        right = library.pointed(handle, b, dtype, batch, n, nrhs, ldb)
+        swapped = library.array(handle, pivots, np.int32, (batch, n))
+        put(info, np.int32, 0)
+
+        def do() -> None:
+            for matrix, order, x in zip(matrices(), swapped(), right(), strict=True):
+                lapack.getrs(matrix, order, x, how)
+
+        library.ask(handle, do)
+
+    @offers("cublas{T}getriBatched")
+    def getri(
+        dtype: str, handle: Pointer, n: int, a: Pointer, lda: int, pivots: Pointer, c: Pointer, ldc: int,
+        info: Pointer, batch: int,
+    ) -> None:  # fmt: skip
+        matrices = library.pointed(handle, a, dtype, batch, n, n, lda)
+        inverses = library.pointed(handle, c, dtype, batch, n, n, ldc)
+        swapped, said = (
+            library.array(handle, pivots, np.int32, (batch, n)),
+            library.array(handle, info, np.int32, (batch,)),
+        )
+
+        def do() -> None:
+            for i, (matrix, out) in enumerate(zip(matrices(), inverses(), strict=True)):
+                out[...] = np.eye(n)
+                lapack.getrs(matrix, swapped()[i], out, 0)
+                said()[i] = lapack.singular_at(matrix)
+
+        library.ask(handle, do)
+
+    return library.functions

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import inspect
 import os
 import re
 import subprocess
@@ -21,7 +22,7 @@ import sysconfig
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NewType
 
 _api = ctypes.pythonapi
 _api.PyCapsule_GetName.restype, _api.PyCapsule_GetName.argtypes = ctypes.c_char_p, [ctypes.py_object]
@@ -90,7 +91,11 @@ def replace(module: ModuleType, functions: Mapping[str, Callable[..., Any]], fol
 
 
 _UNSEEN = """
+#if PY_VERSION_HEX < 0x030D0000
+#define Py_IsFinalizing _Py_IsFinalizing
+#endif
 static PyObject* unseen(PyObject* function, PyObject* args, PyObject* named) {  // by profilers, as what is compiled is
+    if (Py_IsFinalizing()) return PyLong_FromLong(0);  // handles are given back when the simulator is gone already
     PyThreadState* state = PyThreadState_Get();
     PyThreadState_EnterTracing(state);
     PyObject* made = PyObject_Call(function, args, named);
@@ -155,24 +160,72 @@ def _compiled(source: str, folder: Path) -> ctypes.PyDLL:
     return ctypes.PyDLL(str(library))
 
 
-def stand_in(extension: Path, folder: Path) -> None:
-    """Load libraries of the names that a compiled module is linked against, whose functions all fail, so that it can be loaded.
+Pointer = NewType("Pointer", int)
+Long = NewType("Long", int)
 
-    What it offers itself is replaced afterwards: it is never asked for what it would have called.
+_ARGUMENT = {
+    "Pointer": ("void*", "K", "unsigned long long"),
+    "int": ("int", "i", "int"),
+    "Long": ("long long", "L", "long long"),
+}
+"""By the annotation of an argument: its type in C, how ``Py_BuildValue`` takes it, and as what."""
+
+
+def stand_in(extension: Path, functions: Mapping[str, Callable[..., int]], folder: Path) -> dict[str, int]:
+    """Load libraries of the names that a compiled module is linked against; by name, what ``dlopen`` returned.
+
+    The C functions of ``functions`` call Python, arguments as their annotations say; all others return 15, "not supported".
     """
-    said = subprocess.run(["readelf", "-d", str(extension)], check=True, capture_output=True, text=True).stdout
-    needed = [name for name in re.findall(r"NEEDED.*\[(.+?)\]", said) if name.startswith(("libcu", "libnv"))]
     said = subprocess.run(
         ["nm", "-D", "--undefined-only", str(extension)], check=True, capture_output=True, text=True
     ).stdout
-    for library in needed:
+    loaded = {}
+    for library in sorted(set(re.findall(r"@((?:libcu|libnv)\S+)$", said, re.MULTILINE))):
         names = re.findall(rf"\bU (\w+)@{re.escape(library)}$", said, re.MULTILINE)
-        made = folder / library
-        if not made.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            text, script = folder / f"{library}.cpp", folder / f"{library}.map"
-            text.write_text("".join(f'extern "C" int {name}() {{ return 15; }}\n' for name in names))
-            script.write_text(f"{library} {{ global: *; }};\n")
-            flags = [f"-Wl,-soname,{library}", f"-Wl,--version-script,{script}"]
-            subprocess.run(["g++", *FLAGS, *flags, str(text), "-o", str(made)], check=True)
-        _kept.append(ctypes.CDLL(str(made), mode=ctypes.RTLD_GLOBAL))
+        ours = {name: function for name, function in functions.items() if name in names}
+        parts = ["#include <Python.h>", 'extern "C" {', _UNSEEN]
+        parts += [_c_function(name, function) for name, function in ours.items()]
+        parts += [f"int {name}() {{ return 15; }}" for name in names if name not in ours]
+        made = _shared_library("\n".join([*parts, "}"]), library, folder)
+        for name, function in ours.items():
+            ctypes.c_void_p.in_dll(made, f"called_{name}").value = id(function)
+        _kept.append((made, ours))
+        loaded[library] = made._handle
+    return loaded
+
+
+def _c_function(name: str, function: Callable[..., int]) -> str:
+    types = [_ARGUMENT[p.annotation] for p in inspect.signature(function).parameters.values()]
+    declared = ", ".join(f"{ctype} a{i}" for i, (ctype, _, _) in enumerate(types))
+    given = "".join(f", ({cast})a{i}" for i, (_, _, cast) in enumerate(types))
+    return f"""
+PyObject* called_{name} = nullptr;
+int {name}({declared}) {{
+    if (!Py_IsInitialized()) return 0;
+    PyGILState_STATE state = PyGILState_Ensure();
+    PyObject* args = Py_BuildValue("({"".join(letter for _, letter, _ in types)})"{given});
+    PyObject* made = args ? unseen(called_{name}, args, nullptr) : nullptr;
+    int status = made ? (int)PyLong_AsLong(made) : 14;
+    if (!made) PyErr_WriteUnraisable(called_{name});
+    Py_XDECREF(args);
+    Py_XDECREF(made);
+    PyGILState_Release(state);
+    return status;
+}}"""
+
+
+def _shared_library(source: str, name: str, folder: Path) -> ctypes.CDLL:
+    """A library under the name and symbol version that others look for it by."""
+    where = folder / hashlib.sha256((source + name + sysconfig.get_config_var("SOABI")).encode()).hexdigest()[:24]
+    library = where / name
+    if not library.exists():
+        where.mkdir(parents=True, exist_ok=True)
+        text, script, made = (where / f"{os.getpid()}{suffix}" for suffix in (".cpp", ".map", ".so"))
+        text.write_text(source)
+        script.write_text(f"{name} {{ global: *; }};\n")
+        flags = ["-I", sysconfig.get_paths()["include"], f"-Wl,-soname,{name}", f"-Wl,--version-script,{script}"]
+        subprocess.run(["g++", *FLAGS, *flags, str(text), "-o", str(made)], check=True)
+        made.replace(library)
+        text.unlink()
+        script.unlink()
+    return ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
