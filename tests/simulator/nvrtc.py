@@ -105,8 +105,9 @@ def compiled(program: Program, options: tuple[str, ...], backwards: bool) -> byt
     waits = "true" if _WAITS.search(source) else "false"
     parts = [f'#include "{header}"', f"#define WAITS {waits}", f"#define BACKWARDS {str(backwards).lower()}", source]
     parts += [f"KERNEL({name}, ({expression}))" for name, expression in kernels.items()]
-    if not kernels:  # CuPy compiles nothing at all to see what the compiler's own headers come to
-        return hashlib.sha256((HERE / "cuda.h").read_bytes() + (HOST / "host.h").read_bytes()).hexdigest().encode()
+    if not kernels:  # CuPy compiles nothing at all, and keeps kernels for as long as the comments that come out are the same
+        files = [HERE / "cuda.h", HOST / "host.h", Path(__file__), *sorted((HERE / "include").iterdir())]
+        return b"// " + hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest().encode()
     with tempfile.TemporaryDirectory() as folder:
         for name, text in program.headers.items():
             path = Path(folder) / name
