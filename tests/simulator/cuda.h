@@ -58,6 +58,14 @@ static int __clz(int x) { return x ? __builtin_clz(x) : 32; }
 static int __clzll(long long x) { return x ? __builtin_clzll(x) : 64; }
 static void __threadfence_block() {}
 static unsigned __activemask() { return 0xffffffffu; }
+// Of one type each, so that what is added converts to it.
+static int atomicAdd(int* place, int v) { return atomicAdd<int>(place, v); }
+static unsigned atomicAdd(unsigned* place, unsigned v) { return atomicAdd<unsigned>(place, v); }
+static unsigned long long atomicAdd(unsigned long long* place, unsigned long long v) {
+    return atomicAdd<unsigned long long>(place, v);
+}
+static float atomicAdd(float* place, float v) { return atomicAdd<float>(place, v); }
+static double atomicAdd(double* place, double v) { return atomicAdd<double>(place, v); }
 template <typename V> V __ldcg(const V* p) { return *p; }
 using std::acos; using std::acosh; using std::asin; using std::asinh; using std::atanh; using std::cbrt; using std::cosh;
 using std::frexp; using std::hypot; using std::ldexp; using std::lgamma; using std::log10; using std::logb;
@@ -73,6 +81,10 @@ static double erfinv(double y) {  // Newton's steps from Winitzki's approximatio
     for (int i = 0; i < 4; i++) x -= (std::erf(x) - y) / (1.1283791670955126 * std::exp(-x * x));
     return x;
 }
+static double sinpi(double x) { return std::sin(3.141592653589793 * std::remainder(x, 2)); }
+static float sinpif(float x) { return (float)sinpi(x); }
+static double cospi(double x) { return std::cos(3.141592653589793 * std::remainder(x, 2)); }
+static float cospif(float x) { return (float)cospi(x); }
 static double normcdf(double x) { return std::erfc(-x / 1.4142135623730951) / 2; }
 static float __fdividef(float a, float b) { return a / b; }
 static float __fdiv_rn(float a, float b) { return a / b; }
