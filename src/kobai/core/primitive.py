@@ -194,7 +194,7 @@ def truth_values(who: str, *dtypes: Any) -> NotImplementedError:
 def _explain(name: str, arrays: Sequence[Any], error: Exception) -> None:
     """The array library's complaint about shapes or dtypes in our words."""
     if isinstance(error, TypeError):
-        if str(error).startswith(("numpy boolean", "The numpy boolean", "cupy boolean")):
+        if str(error).startswith(("numpy boolean", "The numpy boolean", "cupy boolean", "The cupy boolean")):
             raise truth_values(name.strip("_"), *(array.dtype for array in arrays if is_array(array))) from error
     elif "broadcast" in str(error):
         shapes = " and ".join(str(tuple(array.shape)) for array in arrays if is_array(array))
