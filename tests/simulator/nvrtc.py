@@ -105,7 +105,7 @@ def compiled(program: Program, options: tuple[str, ...], backwards: bool) -> byt
     waits = "true" if _WAITS.search(source) else "false"
     parts = [f'#include "{header}"', f"#define WAITS {waits}", f"#define BACKWARDS {str(backwards).lower()}", source]
     parts += [f"KERNEL({name}, ({expression}))" for name, expression in kernels.items()]
-    if not kernels:  # CuPy compiles nothing at all, and keeps kernels for as long as the comments that come out are the same
+    if not kernels:  # CuPy compiles nothing: kernels are kept for as long as the comments that come out are the same
         files = [HERE / "cuda.h", HOST / "host.h", Path(__file__), *sorted((HERE / "include").iterdir())]
         return b"// " + hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest().encode()
     with tempfile.TemporaryDirectory() as folder:
