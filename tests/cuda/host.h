@@ -3,6 +3,8 @@
 // What the hardware would leave undefined stops here with a message: a shuffle that part of a warp does not reach, threads
 // that wait at different barriers. Threads can run in either order, which shows many races; shared memory starts as NaN.
 #include <cmath>
+#include <csetjmp>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -44,54 +46,63 @@ struct half {
 
 namespace host {
 enum State { READY, WARP, BLOCK, DONE };
-static const int STACK = 1 << 16;
-static ucontext_t scheduler, threads[1024];
+static const int STACK = 1 << 16, MOST = 1024;
+static jmp_buf scheduler, threads[MOST];
 static char* stacks = 0;
-static State state[1024];
-static unsigned long long exchanged[1024];
+static bool begun[MOST];  // threads that have a stack, on which they go on, also in the next block
+static State state[MOST];
+static bool turn[MOST];  // which of its two places in ``exchanged`` a thread uses next
+static unsigned long long exchanged[2][MOST];
 static unsigned current;
 static void (*body)();
+static char said[256];
 
 static void at(unsigned thread) {
     threadIdx = {thread % blockDim.x, thread / blockDim.x % blockDim.y, thread / (blockDim.x * blockDim.y)};
 }
 
-static char said[256];
-
 // The launch ends here: no thread runs on, and run() returns what is wrong.
 static void fail(const char* what, bool in_thread = true) {
     snprintf(said, sizeof said, "block %u, thread %u: %s", blockIdx.x, current, what);
-    if (in_thread) swapcontext(&threads[current], &scheduler);
+    memset(begun, 0, sizeof begun);
+    if (in_thread) _longjmp(scheduler, 1);
 }
 
-static void wait(State at) {
+static bool waits;  // whether the threads of this launch have stacks of their own
+
+__attribute__((noinline)) static void wait(State at) {
+    if (!waits) fail("a thread waits in a kernel that was compiled as one that does not");
     state[current] = at;
-    swapcontext(&threads[current], &scheduler);
+    if (!_setjmp(threads[current])) _longjmp(scheduler, 1);
 }
 
 static void start() {
-    body();
-    state[current] = DONE;
+    for (;;) {
+        body();
+        wait(DONE);
+    }
 }
 
-static void run_until_it_waits(unsigned thread) {
+__attribute__((noinline)) static void run_until_it_waits(unsigned thread) {
     if (state[thread] != READY) return;
     current = thread;
     at(thread);
-    swapcontext(&scheduler, &threads[thread]);
+    if (_setjmp(scheduler)) return;
+    if (begun[thread]) _longjmp(threads[thread], 1);
+    begun[thread] = true;
+    static ucontext_t first;  // a stack of its own, which the jumps then go between: without asking the system each time
+    getcontext(&first);
+    first.uc_stack.ss_sp = stacks + (size_t)STACK * thread;
+    first.uc_stack.ss_size = STACK;
+    first.uc_link = 0;
+    makecontext(&first, start, 0);
+    setcontext(&first);
 }
 
 // A block whose threads wait for each other.
 static void run_block(unsigned n, bool backwards) {
-    if (!stacks) stacks = (char*)malloc((size_t)STACK * 1024);
-    for (unsigned i = 0; i < n; i++) {
-        getcontext(&threads[i]);
-        threads[i].uc_stack.ss_sp = stacks + (size_t)STACK * i;
-        threads[i].uc_stack.ss_size = STACK;
-        threads[i].uc_link = &scheduler;
-        makecontext(&threads[i], start, 0);
-        state[i] = READY;
-    }
+    if (!stacks) stacks = (char*)malloc((size_t)STACK * MOST);
+    for (unsigned i = 0; i < n; i++) state[i] = READY, turn[i] = false;
     memset(shared_words, 0xff, sizeof shared_words);
     for (;;) {
         for (unsigned w = 0; w < n; w += 32) {
@@ -114,36 +125,61 @@ static void run_block(unsigned n, bool backwards) {
     }
 }
 
-// Launches a grid; returns what is wrong, or NULL. ``waits``: threads of a block may wait for each other.
-static const char* run(void (*kernel)(), const unsigned* shape, bool waits, bool backwards) {
+static sigjmp_buf fault;
+
+static void faulted(int signal) {
+    current %= MOST;
+    fail(signal == SIGFPE ? "an integer was divided by zero" : "an illegal memory access", false);
+    siglongjmp(fault, 1);
+}
+
+// Launches a grid; returns what is wrong, or NULL. ``in_turns``: threads of a block may wait for each other.
+static const char* run(void (*kernel)(), const unsigned* shape, bool in_turns, bool backwards) {
     body = kernel;
+    waits = in_turns;
     *said = 0;
     gridDim = {shape[0], shape[1], shape[2]};
     blockDim = {shape[3], shape[4], shape[5]};
     const unsigned n = shape[3] * shape[4] * shape[5];
     const unsigned long long blocks = (unsigned long long)shape[0] * shape[1] * shape[2];
-    for (unsigned long long i = 0; i < blocks && !*said; i++) {
-        const unsigned long long b = backwards ? blocks - 1 - i : i;
-        blockIdx = {(unsigned)(b % shape[0]), (unsigned)(b / shape[0] % shape[1]), (unsigned)(b / shape[0] / shape[1])};
-        if (waits) run_block(n, backwards);
-        else for (unsigned t = 0; t < n; t++) current = backwards ? n - 1 - t : t, at(current), body();
-    }
+    struct sigaction mine = {}, before[3];
+    mine.sa_handler = faulted;
+    mine.sa_flags = SA_NODEFER;
+    const int signals[3] = {SIGSEGV, SIGBUS, SIGFPE};
+    for (int i = 0; i < 3; i++) sigaction(signals[i], &mine, &before[i]);
+    if (!sigsetjmp(fault, 1))
+        for (unsigned long long i = 0; i < blocks && !*said; i++) {
+            const unsigned long long b = backwards ? blocks - 1 - i : i;
+            blockIdx = {(unsigned)(b % shape[0]), (unsigned)(b / shape[0] % shape[1]), (unsigned)(b / shape[0] / shape[1])};
+            if (waits) run_block(n, backwards);
+            else if (!_setjmp(scheduler))
+                for (unsigned t = 0; t < n; t++) current = backwards ? n - 1 - t : t, at(current), body();
+        }
+    for (int i = 0; i < 3; i++) sigaction(signals[i], &before[i], 0);
     return *said ? said : NULL;
 }
 
+// Every thread of a warp gives a value; what all of them gave, by lane.
+static unsigned long long* exchange(unsigned long long bits) {
+    unsigned long long* place = exchanged[turn[current]];  // nobody is two exchanges ahead of another
+    turn[current] = !turn[current];
+    place[current] = bits;
+    wait(WARP);
+    return place + (current & ~31u);
+}
+
 template <typename V> V from_lane(V v, unsigned lane) {
-    static_assert(sizeof(V) <= sizeof exchanged[0], "shuffles carry up to 64 bits");
-    const unsigned me = current;
-    memcpy(&exchanged[me], &v, sizeof v);
-    wait(WARP);
-    memcpy(&v, &exchanged[(me & ~31u) + lane], sizeof v);
-    wait(WARP);
+    static_assert(sizeof(V) <= sizeof(unsigned long long), "shuffles carry up to 64 bits");
+    unsigned long long bits = 0;
+    memcpy(&bits, &v, sizeof v);
+    memcpy(&v, &exchange(bits)[lane], sizeof v);
     return v;
 }
 
 static unsigned ballot(bool predicate) {
+    const unsigned long long* given = exchange(predicate);
     unsigned bits = 0;
-    for (unsigned lane = 0; lane < 32; lane++) bits |= (unsigned)from_lane((int)predicate, lane) << lane;
+    for (unsigned lane = 0; lane < 32; lane++) bits |= (unsigned)given[lane] << lane;
     return bits;
 }
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import importlib.metadata
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from types import MappingProxyType
 
 DISTRIBUTIONS = ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12")  # since CUDA 13 without a suffix
 
@@ -23,13 +25,30 @@ def library() -> ctypes.CDLL | None:
     return None
 
 
-def cubin(source: str, architecture: str, options: tuple[str, ...] = ()) -> bytes:
-    """Machine code for ``architecture`` (``sm_90``); RuntimeError with the compiler's words where the source is wrong."""
+def cubin(
+    source: str,
+    architecture: str,
+    options: tuple[str, ...] = (),
+    headers: Mapping[str, str] = MappingProxyType({}),
+    instances: Iterable[str] = (),
+) -> bytes:
+    """Machine code for ``architecture`` (``sm_90``); RuntimeError with the compiler's words where the source is wrong.
+
+    ``headers``: texts by the names under which they are included; ``instances``: expressions such as ``scale<float>``.
+    """
     nvrtc = library()
     assert nvrtc is not None
     program = ctypes.c_void_p()
-    _ask(nvrtc, nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None))
+    texts, names = (
+        (ctypes.c_char_p * len(headers))(*(text.encode() for text in each)) for each in (headers.values(), headers)
+    )
+    created = nvrtc.nvrtcCreateProgram(
+        ctypes.byref(program), source.encode(), b"kernels.cu", len(headers), texts, names
+    )
+    _ask(nvrtc, created)
     try:
+        for expression in instances:
+            _ask(nvrtc, nvrtc.nvrtcAddNameExpression(program, expression.encode()))
         flags = [option.encode() for option in (f"--gpu-architecture={architecture}", *options)]
         failed = nvrtc.nvrtcCompileProgram(program, len(flags), (ctypes.c_char_p * len(flags))(*flags))
         log = _read(nvrtc, "ProgramLog", program).decode().rstrip("\0")

@@ -183,6 +183,10 @@ def test_a_second_device():
     assert (x * 2 + 1).device == "cuda:1"
     assert x.to("cuda:0").device == "cuda:0"
     assert x.to("cuda:0").tolist() == [0, 1, 2]
+    for _ in range(3):  # a move waits for what is still being computed, on either device
+        x = x * 2 + 1
+        y = x.to("cuda:0") + 1
+        assert y.to("cuda:1").tolist() == y.tolist() == (x + 1).tolist()
 
 
 def test_determinism_is_refused_where_there_is_none():

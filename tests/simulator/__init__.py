@@ -22,35 +22,41 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
+
+machine: Any = None
+"""The machine beneath CuPy, once it is installed."""
 
 
-def install(devices: int = 2, backwards: bool = False) -> object:
+def install(devices: int = 2, backwards: bool = False) -> Any:
     """Put the simulated machine beneath CuPy, which must not be imported yet; returns the machine.
 
     ``backwards``: the threads of a block, and the blocks of a grid, run in the other order.
     """
+    global machine
     from simulator import capi, driver, nvrtc, runtime
     from simulator.device import Machine
 
     folder = Path(os.environ.get("KOBAI_SIMULATOR_CACHE", Path(tempfile.gettempdir()) / "kobai-simulator"))
-    os.environ.setdefault("CUPY_CACHE_DIR", str(folder / f"kernels-{int(backwards)}"))
+    os.environ.setdefault("CUPY_CACHE_DIR", str(folder / "kernels"))
     os.environ["CUPY_ACCELERATORS"] = ""  # CUB's kernels are compiled for devices only
-    machine = Machine(devices)
+    machine = Machine(devices, backwards)
     for name, made in (
         ("cupy_backends.cuda.api.runtime", lambda module: runtime.functions(machine, module)),
         ("cupy_backends.cuda.api.driver", lambda module: driver.functions(machine, module)),
-        ("cupy_backends.cuda.libs.nvrtc", lambda module: nvrtc.functions(module, backwards)),
+        ("cupy_backends.cuda.libs.nvrtc", lambda module: nvrtc.functions(module)),
     ):
         module = importlib.import_module(name)
         capi.replace(module, made(module), folder)
 
-    from simulator import blas, blaslt, solver, thrust  # they import CuPy
+    from simulator import blas, blaslt, pools, solver, thrust  # they import CuPy
 
     blaslt.install(machine)
     stand_in_for("cublas", blas.functions(machine), folder)
     stand_in_for("cusolver", solver.functions(machine), folder)
     module = importlib.import_module("cupy.cuda.thrust")
     capi.replace(module, thrust.functions(machine), folder)
+    pools.install(machine)
     return machine
 
 

@@ -41,12 +41,18 @@ static void** given;
 
 #define KERNEL(name, kernel)                                                                                        \
     extern "C" unsigned sizes_##name(size_t* to) { return host::sizes(kernel, to); }                                \
-    extern "C" const char* start_##name(void** given, const unsigned* shape, unsigned shared) {                     \
+    extern "C" bool waits_##name = WAITS;                                                                           \
+    extern "C" const char* start_##name(void** given, const unsigned* shape, unsigned shared, bool backwards) {     \
+        if (shared > sizeof host_shared) return "more dynamic shared memory than there is";                         \
         host::given = given;                                                                                        \
-        return host::run([] { host::call(kernel, host::given); }, shape, WAITS, BACKWARDS);                         \
+        return host::run([] { host::call(kernel, host::given); }, shape, WAITS, backwards);                         \
     }
 
 // Instructions of PTX that kernels contain.
+static unsigned long long ptx_globaltimer() {  // nanoseconds, of which a tenth of a second passes between two looks at it
+    static unsigned long long now;
+    return now += 100000000;
+}
 static float ptx_cvt_f32_f16(unsigned short bits) { return host_bits<host_half>(bits); }
 static unsigned short ptx_cvt_rn_f16_f32(float v) { return host_bits<unsigned short>(host_half(v)); }
 

@@ -125,7 +125,8 @@ def functions(machine: Machine, module: ModuleType) -> dict[str, Callable[..., A
         extra: int,
     ) -> None:
         kernel, target = machine.of(number, Function), machine.stream(stream)
-        if min(gx, gy, gz, bx, by, bz) < 1 or bx * by * bz > 1024 or max(gy, gz) > 65535:
+        machine.report()
+        if min(gx, gy, gz, bx, by, bz) < 1 or bx * by * bz > 1024 or bz > 64 or max(gy, gz) > 65535:
             raise CudaError(INVALID_VALUE, f"{kernel.name}: a grid of {gx, gy, gz} blocks of {bx, by, bz} threads")
         if shared > kernel.shared:
             raise CudaError(INVALID_VALUE, f"{kernel.name}: {shared} bytes of shared memory, more than {kernel.shared}")
@@ -139,11 +140,16 @@ def functions(machine: Machine, module: ModuleType) -> dict[str, Callable[..., A
         ]
         arguments = (ctypes.c_void_p * max(len(copies), 1))(*(ctypes.addressof(copy) for copy in copies))
         shape = (ctypes.c_uint * 6)(gx, gy, gz, bx, by, bz)
+        blocks = machine.used(kernel.name, [int.from_bytes(copy.raw[:8], "little") for copy in copies if len(copy) > 7])
+        if target.capture is not None:
+            target.capture.outside.update(block for block in blocks if block.capture is not target.capture)
 
         def run(copies: list[Any] = copies) -> None:  # which live as long as this function
-            said = kernel.start(arguments, shape, shared)
+            said = kernel.start(arguments, shape, shared, machine.backwards)
             if said:
                 raise CudaError(719, f"{kernel.name}: {said.decode()}")
+            for block in blocks:
+                block.check(kernel.name)
 
         machine.ask(target, run)
 

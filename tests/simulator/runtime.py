@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable
 from functools import wraps
 from types import ModuleType
@@ -10,10 +11,15 @@ from typing import Any
 
 from simulator.device import (
     CAPTURE_INVALIDATED,
+    CAPTURE_ISOLATION,
+    CAPTURE_UNJOINED,
+    CAPTURE_UNMATCHED,
     CAPTURE_UNSUPPORTED,
+    CAPTURE_WRONG_THREAD,
     INVALID_VALUE,
     NOT_READY,
     OUT_OF_MEMORY,
+    RELAXED,
     Capture,
     CudaError,
     Event,
@@ -22,6 +28,15 @@ from simulator.device import (
     Stream,
 )
 from simulator.properties import ATTRIBUTES, PROPERTIES, TOTAL
+
+DRIVER_ERRORS = {
+    1: "INVALID_VALUE",
+    200: "INVALID_IMAGE",
+    400: "INVALID_HANDLE",
+    500: "NOT_FOUND",
+    700: "ILLEGAL_ADDRESS",
+}
+DRIVER_ERRORS |= {719: "LAUNCH_FAILED", 901: "STREAM_CAPTURE_INVALIDATED", 906: "STREAM_CAPTURE_IMPLICIT"}
 
 
 def offered(table: dict[str, Any], error: type[Exception]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -46,7 +61,7 @@ def _as_cupys(error: type[Exception], failed: CudaError) -> Exception:
         raised = error(failed.status)
     else:  # those of the driver are asked of its library, which is not here
         raised = error.__new__(error)
-        RuntimeError.__init__(raised, f"CUDA driver error {failed.status}: {failed}")
+        RuntimeError.__init__(raised, f"CUDA_ERROR_{DRIVER_ERRORS.get(failed.status, failed.status)}: {failed}")
         raised.status = failed.status  # type: ignore[attr-defined]
     raised.add_note(str(failed))
     return raised
@@ -66,9 +81,6 @@ def functions(machine: Machine, module: ModuleType) -> dict[str, Callable[..., A
         driverGetVersion=12090,
         runtimeGetVersion=12090,
         getDeviceCount=machine.devices,
-        deviceCanAccessPeer=1,
-        deviceEnablePeerAccess=None,
-        _deviceEnsurePeerAccess=None,
         deviceSetLimit=None,
         deviceGetLimit=1024,
         profilerStart=None,
@@ -110,9 +122,29 @@ def functions(machine: Machine, module: ModuleType) -> dict[str, Callable[..., A
 
     @function
     def deviceSynchronize() -> None:
-        machine.forbid_in_capture("deviceSynchronize")
+        captures = {s.capture for s in machine.streams if s.capture is not None and s.device == machine.device}
+        for failed in [capture.fail("the device was synchronised while a stream was captured") for capture in captures]:
+            raise failed
         machine.finish_device(machine.device)
         memory.check()
+        machine.report()
+
+    @function
+    def deviceCanAccessPeer(device: int, peer: int) -> int:
+        return int(machine.peer_access and device != peer)
+
+    @function
+    def deviceEnablePeerAccess(peer: int) -> None:
+        if not deviceCanAccessPeer(machine.device, peer):
+            raise CudaError(217, f"device {machine.device} cannot reach the memory of device {peer}")
+        if (machine.device, peer) in machine.peers:
+            raise CudaError(704, f"device {machine.device} reaches the memory of device {peer} already")
+        machine.peers.add((machine.device, peer))
+
+    @function
+    def _deviceEnsurePeerAccess(peer: int) -> None:
+        if (machine.device, peer) not in machine.peers:
+            deviceEnablePeerAccess(peer)
 
     @function
     def memGetInfo() -> tuple[int, int]:
@@ -121,6 +153,7 @@ def functions(machine: Machine, module: ModuleType) -> dict[str, Callable[..., A
     # --- memory
 
     def allocate(size: int, device: int) -> int:
+        machine.forbid_in_capture("memory was allocated")
         if size + memory.used(device) > TOTAL:
             raise CudaError(OUT_OF_MEMORY, f"{size} bytes asked for")
         return memory.allocate(max(size, 1), device)
@@ -139,6 +172,7 @@ def functions(machine: Machine, module: ModuleType) -> dict[str, Callable[..., A
 
     @function
     def hostAlloc(size: int, flags: int) -> int:
+        machine.forbid_in_capture("page-locked memory was allocated")
         return memory.allocate(max(size, 1), -1)
 
     @function
@@ -181,8 +215,8 @@ def functions(machine: Machine, module: ModuleType) -> dict[str, Callable[..., A
     # --- copies
 
     def moved(to: int, source: int, size: int) -> Callable[[], None]:
-        memory.need(to, size, "memcpy to")
-        memory.need(source, size, "memcpy from")
+        memory.need_now(to, size, "memcpy to")
+        memory.need_now(source, size, "memcpy from")
         return lambda: ctypes.memmove(to, source, size)
 
     def on_device(address: int) -> bool:
@@ -191,7 +225,7 @@ def functions(machine: Machine, module: ModuleType) -> dict[str, Callable[..., A
 
     @function
     def memcpy(to: int, source: int, size: int, kind: int) -> None:
-        machine.forbid_in_capture("memcpy")
+        machine.forbid_in_capture("memory was copied synchronously")
         stream = machine.stream(0)
         machine.ask(stream, moved(to, source, size))
         if not (on_device(to) and on_device(source)):
@@ -211,9 +245,11 @@ def functions(machine: Machine, module: ModuleType) -> dict[str, Callable[..., A
 
     @function
     def memcpyPeer(to: int, to_device: int, source: int, source_device: int, size: int) -> None:
+        do = moved(to, source, size)
         for device in (to_device, source_device):
             machine.finish_device(device)
-        moved(to, source, size)()
+        machine.report()
+        do()
 
     @function
     def memcpyPeerAsync(to: int, to_device: int, source: int, source_device: int, size: int, stream: int) -> None:
@@ -221,8 +257,8 @@ def functions(machine: Machine, module: ModuleType) -> dict[str, Callable[..., A
 
     def rows(to: int, pitch: int, source: int, source_pitch: int, width: int, height: int) -> Callable[[], None]:
         if height:
-            memory.need(to, pitch * (height - 1) + width, "memcpy2D to")
-            memory.need(source, source_pitch * (height - 1) + width, "memcpy2D from")
+            memory.need_now(to, pitch * (height - 1) + width, "memcpy2D to")
+            memory.need_now(source, source_pitch * (height - 1) + width, "memcpy2D from")
 
         def do() -> None:
             for i in range(height):
@@ -232,7 +268,7 @@ def functions(machine: Machine, module: ModuleType) -> dict[str, Callable[..., A
 
     @function
     def memcpy2D(to: int, pitch: int, source: int, source_pitch: int, width: int, height: int, kind: int) -> None:
-        machine.forbid_in_capture("memcpy2D")
+        machine.forbid_in_capture("memory was copied synchronously")
         machine.ask(machine.stream(0), rows(to, pitch, source, source_pitch, width, height))
         machine.finish_stream(machine.stream(0))
 
@@ -250,7 +286,7 @@ def functions(machine: Machine, module: ModuleType) -> dict[str, Callable[..., A
 
     @function
     def memsetAsync(address: int, value: int, size: int, stream: int) -> None:
-        memory.need(address, size, "memset")
+        memory.need_now(address, size, "memset")
         machine.ask(machine.stream(stream), lambda: ctypes.memset(address, value, size))
 
     # --- streams
@@ -288,18 +324,18 @@ def functions(machine: Machine, module: ModuleType) -> dict[str, Callable[..., A
     def streamSynchronize(number: int) -> None:
         stream = machine.stream(number)
         if stream.capture is None:
-            machine.forbid_in_capture("streamSynchronize")
+            machine.forbid_in_capture("a stream was synchronised")
         machine.finish_stream(stream)
 
     @function
     def streamQuery(number: int) -> int:
         stream = machine.stream(number)
         if stream.capture is not None:
-            stream.capture.invalid = "a captured stream was queried"
-            raise CudaError(CAPTURE_UNSUPPORTED, stream.capture.invalid)
+            raise stream.capture.fail("a captured stream was queried")
         if stream.last is not None and not stream.last.done:
             machine.finish(stream.last)  # so that who polls gets on
             return NOT_READY
+        machine.report()
         return 0
 
     @function
@@ -308,10 +344,12 @@ def functions(machine: Machine, module: ModuleType) -> dict[str, Callable[..., A
         if event.capture is not None:
             if stream.capture is None:
                 stream.capture = event.capture
-                event.capture.streams.add(stream)
+            elif stream.capture is not event.capture:
+                raise stream.capture.fail("a captured stream waits for another capture", CAPTURE_ISOLATION)
+            stream.capture.join(stream, event.after)
             return
         if stream.capture is not None:
-            return  # of work before the capture, which the graph's launch comes after
+            raise stream.capture.fail("a captured stream waits for work that is not captured", CAPTURE_ISOLATION)
         if event.work is not None and not event.work.done:
             stream.next_waits.append(event.work)
 
@@ -341,26 +379,32 @@ def functions(machine: Machine, module: ModuleType) -> dict[str, Callable[..., A
     def eventRecord(number: int, stream_number: int) -> None:
         event, stream = machine.of(number, Event), machine.stream(stream_number)
         event.capture = stream.capture
-        if stream.capture is None:
+        if stream.capture is not None:
+            event.after = dict(stream.capture.known[stream])
+        else:
             machine.ask(stream, lambda: None)
             event.work = stream.last
 
     @function
     def eventQuery(number: int) -> int:
         event = machine.of(number, Event)
+        if event.capture is not None:
+            raise event.capture.fail("an event of a capture was queried")
+        machine.forbid_in_capture("an event was queried")
         if event.work is not None and not event.work.done:
             machine.finish(event.work)
             return NOT_READY
+        machine.report()
         return 0
 
     @function
     def eventSynchronize(number: int) -> None:
         event = machine.of(number, Event)
         if event.capture is not None:
-            event.capture.invalid = "an event of a capture was waited for"
-            raise CudaError(CAPTURE_UNSUPPORTED, event.capture.invalid)
-        machine.forbid_in_capture("eventSynchronize")
+            raise event.capture.fail("an event of a capture was waited for")
+        machine.forbid_in_capture("an event was waited for")
         machine.finish(event.work)
+        machine.report()
 
     @function
     def eventElapsedTime(first: int, second: int) -> float:
@@ -377,23 +421,30 @@ def functions(machine: Machine, module: ModuleType) -> dict[str, Callable[..., A
         if number in (0, 1):
             raise CudaError(CAPTURE_UNSUPPORTED, "the default stream cannot be captured")
         if stream.capture is not None:
-            raise CudaError(905, "the stream is captured already")
-        stream.capture = machine.local.capture = Capture(stream)
+            raise CudaError(CAPTURE_UNSUPPORTED, "the stream is captured already")
+        stream.capture = Capture(stream, mode)
 
     @function
     def streamEndCapture(number: int) -> int:
         stream = machine.stream(number)
-        capture, machine.local.capture = stream.capture, None
+        capture = stream.capture
         if capture is None:
             raise CudaError(INVALID_VALUE, "the stream is not captured")
+        if capture.origin is not stream:
+            raise capture.fail("the capture did not begin on this stream", CAPTURE_UNMATCHED)
+        if capture.mode != RELAXED and capture.thread != threading.get_ident():
+            raise capture.fail("the capture began in another thread", CAPTURE_WRONG_THREAD)
         for member in capture.streams:
             member.capture = None
         for event in machine.handles.values():
             if isinstance(event, Event) and event.capture is capture:
                 event.capture = None
+        capture.graphs = 0
         if capture.invalid:
             raise CudaError(CAPTURE_INVALIDATED, capture.invalid)
-        return machine.handle(Graph(capture.calls))
+        if capture.unjoined():
+            raise CudaError(CAPTURE_UNJOINED, "the stream does not wait for all that was captured on others")
+        return machine.handle(Graph(capture))
 
     @function
     def streamIsCapturing(number: int) -> int:
@@ -402,17 +453,14 @@ def functions(machine: Machine, module: ModuleType) -> dict[str, Callable[..., A
 
     @function
     def graphInstantiate(number: int) -> int:
-        return machine.handle(Graph(list(machine.of(number, Graph).calls)))
+        graph = Graph(machine.of(number, Graph).capture)
+        graph.capture.graphs += 1
+        return machine.handle(graph)
 
     @function
     def graphLaunch(number: int, stream_number: int) -> None:
-        graph = machine.of(number, Graph)
-
-        def run() -> None:
-            for call in graph.calls:
-                call()
-
-        machine.ask(machine.stream(stream_number), run)
+        machine.report()
+        machine.ask(machine.stream(stream_number), machine.of(number, Graph).launch())
 
     @function
     def graphDestroy(number: int) -> None:
@@ -420,7 +468,7 @@ def functions(machine: Machine, module: ModuleType) -> dict[str, Callable[..., A
 
     @function
     def graphExecDestroy(number: int) -> None:
-        machine.handles.pop(number, None)
+        machine.handles.pop(number).capture.graphs -= 1
 
     return table
 
