@@ -57,6 +57,10 @@ class Block:
     def begin(self) -> None:
         """As if nothing had ever been written to it."""
         ctypes.memset(self.address, _UNWRITTEN, self.size)
+        self.enclose()
+
+    def enclose(self) -> None:
+        """Put up the fences."""
         ctypes.memmove(self.address - MARGIN, self.fence, MARGIN)
         ctypes.memmove(self.address + self.size, self.fence, MARGIN)
 
@@ -351,9 +355,14 @@ class Machine:
                         ILLEGAL_ADDRESS, f"a pool lends {size} bytes at {address:#x}, to which a graph still writes"
                     )
             if block.capture is not None:
+                if any(part.capture is block.capture and part.overlaps(block) for part in whole.captured):
+                    block.capture.add(stream, block.begin)
+                else:  # its contents may be for the launches, and come from outside
+                    self.finish(stream.last)
+                    block.begin()
+                    block.capture.add(stream, block.enclose)
                 whole.captured.append(block)
                 block.capture.inside.append(block)
-                block.capture.add(stream, block.begin)
             else:
                 self._queue(stream, block.begin)
             self.memory.lent.add(block)

@@ -290,6 +290,24 @@ def test_memory_of_a_graph_is_lent_to_nobody_else():
         cupy.empty(10, np.float32)
 
 
+def test_memory_of_a_graph_that_is_filled_from_outside_keeps_what_is_there():
+    kept = []
+
+    def step():
+        kept.append(cupy.empty(10, np.float32))
+        cupy.multiply(kept[0], 2, out=kept[0])
+        kept.append(cupy.empty(20, np.float32))
+        del kept[1]
+        cupy.empty(30, np.float32).fill(7)
+
+    graph, stream = graph_of(step, cupy.cuda.MemoryPool())
+    with stream:
+        for _ in range(2):
+            kept[0].fill(3)
+            graph.launch(stream)
+            assert kept[0].get().tolist() == [6] * 10
+
+
 def test_a_process_ends_in_peace_with_work_undone():
     code = "import simulator; simulator.install(); import cupy; s = cupy.cuda.Stream(); y = cupy.ones(9) * 2; e = s.record()"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
