@@ -1,120 +1,157 @@
 #!/usr/bin/env python3
-"""Everything that only a GPU can prove, in one command: ``python3 scripts/gpu_check.py [--quick] [--out FILE]``.
+"""The first hour on a CUDA device, in one command: ``python3 scripts/gpu_check.py [--quick] [--minutes M] [--fresh]``.
 
-Runs all tests marked ``gpu``, the benchmarks of both backends, the comparison with PyTorch and JAX where they are installed,
-and the open questions of ``gpu_experiments.py``; writes one report, readable at the top, with everything as JSON at its end.
+Checks, at most 8 minutes, ordered by what they unblock; then benchmarks beside PyTorch and JAX, at most 8 minutes. Each step
+is a process of its own with a time limit of its own. What is done stands in a state file beside the report, so that the next
+call goes on where this one stopped: after ``--minutes``, after Ctrl-C, or because something was mended (steps that failed run
+again once the sources have changed). Whatever fails leaves a repro. ``--simulate`` does the same on the simulated device
+(tests/simulator), where times mean nothing.
+
 Where the running Python has CuPy and pytest, it is used as it is; otherwise ``.venv`` is set up.
 """
 
 import argparse
 import datetime
+import hashlib
 import importlib.util
 import json
 import os
-import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
-import tempfile
 import time
-import xml.etree.ElementTree as xml
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
-from _setup import PYTHON, ROOT, prepare, say
+from _setup import PYTHON, ROOT, prepare
 
-HOUR = 3600
+PART = 8 * 60
+"""Seconds for the checks, and again for the benchmarks, unless ``--minutes`` says how long this call may take."""
+ENOUGH = 15
+"""Seconds under which no step is begun."""
+ALONE = 25
+"""Tests that failed beside others are tried again in a process of their own, at most so many."""
 
 
-def main():
-    """Check, write the report, and fail if a test did."""
+@dataclass(frozen=True)
+class Step:
+    """One thing to try, and what rests on it."""
+
+    name: str
+    unblocks: str
+    kind: str
+    """Of :data:`KINDS`: how it is run."""
+    arguments: tuple[str, ...]
+    limit: int
+    """Seconds."""
+    needs: tuple[str, ...] = ("facts", "kernel")
+    part: str = "checks"
+    quick: bool = True
+    """Whether it is done under ``--quick``."""
+
+
+def probe(name, unblocks, limit=60, needs=("facts", "kernel")):
+    """A step of gpu_probes.py."""
+    return Step(name.replace("_", " "), unblocks, "probe", (name,), limit, needs)
+
+
+def question(name):
+    """A step of gpu_experiments.py."""
+    return Step(f"question: {name.replace('_', ' ')}", "0008", "question", (name,), 60)
+
+
+def steps():
+    """All steps in order."""
+    gpu = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "tests/gpu").glob("test_*.py"))]
+    first = ["devices", "kernels", "device_faults", "same_numbers"]
+    parity, training = "tests/gpu/test_parity.py", ("tests/gpu/test_training.py", "tests/gpu/test_graphs.py")
+    return [
+        probe("facts", "everything", needs=()),
+        probe("kernel", "everything", 90, ("facts",)),
+        probe("eager_step", "training"),
+        probe("captured_step", "captured training, every figure below"),
+        probe("device_words", "errors that name their cause"),
+        Step("devices and kernels", "all tests", "tests", tuple(f"tests/gpu/test_{name}.py" for name in first), 90),
+        Step("parity, float64", "every primitive", "tests", (parity, "-k", "float64 and row"), 120),
+        Step("training parity", "programs of users", "tests", training, 120, quick=False),
+        probe("sixteen_bits", "mixed precision"),
+        probe("several_devices", "cuda:1, data parallel"),
+        Step("parity, all of it", "every primitive", "tests", (parity,), 240, quick=False),
+        Step("gpu folder", "the suite", "tests", tuple(path for path in gpu if path != parity), 240, quick=False),
+        Step("gpu suite", "trust", "tests", ("tests",), 360, quick=False),
+        *(question(name) for name in questions()),
+        *(
+            Step(f"benchmarks, {kind}", "the README's table", "peers", (kind,), 300, part="benchmarks", quick=False)
+            for kind in ("fp32", "tf32", "bf16")
+        ),
+        *(
+            Step(f"{tool} of the steps", "trust", "sanitizer", (tool,), 120, quick=False)
+            for tool in ("memcheck", "racecheck")
+        ),
+    ]
+
+
+def questions():
+    """Names of the experiments, in the order of their file."""
+    text = (ROOT / "scripts" / "gpu_experiments.py").read_text(encoding="utf-8")
+    return re.findall(r"^        (\w+),$", text[text.index("EXPERIMENTS = {") :], re.MULTILINE)
+
+
+def main(arguments=None):
+    """Do what is left to do, write the report, and fail if something did."""
+    options = parsed(arguments)
+    simulated = options.simulate
+    python = usable_python(None if simulated else driver_facts())
+    if Path(python).absolute() != Path(sys.executable).absolute():
+        os.execv(python, [python, str(Path(__file__).resolve()), *(sys.argv[1:] if arguments is None else arguments)])
+    check = Check(options)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        check.run()
+    except KeyboardInterrupt:
+        check.say("interrupted; the next call goes on")
+    check.write()
+    sys.exit(check.verdict())
+
+
+def parsed(arguments):
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="no benchmarks; of the tests the first ones only")
+    parser.add_argument("--minutes", type=float, help="stop in order after so many; the next call goes on")
+    parser.add_argument("--fresh", action="store_true", help="forget what earlier calls did")
     parser.add_argument(
-        "--quick", action="store_true", help="no benchmarks, and of the experiments only the short ones"
+        "--steps", help="only these, done already or not: parts of their names, with commas between them"
     )
-    parser.add_argument("--out", default="gpu-report.md", help="where the report goes")
-    options = parser.parse_args()
-    driver = driver_facts()
-    python = usable_python(driver)
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-
-    def run(title, command, limit=HOUR, **more):
-        say(f"== {title}")
-        start = time.monotonic()
-        try:
-            done = subprocess.run(
-                [python, *command], cwd=ROOT, env={**environment, **more}, capture_output=True, text=True, timeout=limit
-            )
-            code, output = done.returncode, done.stdout + done.stderr
-        except subprocess.TimeoutExpired as error:
-            code, output = 124, f"{(error.stdout or b'').decode()}\nstopped after {limit} s"
-        return {
-            "command": " ".join(command),
-            "exit": code,
-            "seconds": round(time.monotonic() - start, 1),
-            "output": output,
-        }
-
-    device = run("device", ["-c", DEVICE], 300)
-    if device["exit"]:
-        sys.exit(f"gpu_check: no usable CUDA device. {device['output'].strip().splitlines()[-1]}")
-    report = {
-        "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "machine": {
-            **json.loads(device["output"].splitlines()[-1]),
-            "driver": driver,
-            "processor": platform.processor(),
-        },
-        "tests": {},
-        "experiments": {},
-        "benchmarks": {},
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        for title, marks, more in (
-            ("every test for a device", ["-m", "gpu"], {}),
-            ("the same without CUB", ["-m", "gpu", "tests/gpu"], {"CUPY_ACCELERATORS": ""}),
-        ):
-            file = Path(folder) / "tests.xml"
-            done = run(title, ["-m", "pytest", *marks, "-q", "--tb=short", f"--junitxml={file}"], **more)
-            report["tests"][title] = {**counts(file), **done, "output": done["output"][-20_000:]}
-        for name in experiments():
-            done = run(f"experiment: {name}", ["scripts/gpu_experiments.py", name], 900)
-            lines = done["output"].strip().splitlines() or [""]
-            report["experiments"][name] = json.loads(lines[-1]) if not done["exit"] else f"failed: {lines[-1]}"
-        if not options.quick:
-            file = Path(folder) / "benchmarks.json"
-            flags = ["--backend", "numpy,cupy", f"--benchmark-json={file}"]
-            done = run("benchmarks of both backends", ["-m", "pytest", "benchmarks", *flags])
-            report["benchmarks"]["kobai"] = {**done, "medians": medians(file)}
-            for title, more in (("fp32", []), ("tf32", ["--precision", "tf32"])):
-                done = run(f"peers, {title}", ["benchmarks/peers.py", "--device", "cuda", *more])
-                report["benchmarks"][f"peers {title}"] = done
-    Path(options.out).write_text(readable(report) + embedded(report), encoding="utf-8")
-    say(f"gpu_check: wrote {options.out}")
-    failed = sum(part["failed"] for part in report["tests"].values())
-    sys.exit(f"gpu_check: {failed} tests failed" if failed else 0)
+    parser.add_argument("--list", action="store_true", help="name the steps, and do nothing")
+    parser.add_argument(
+        "--simulate", action="store_true", help="on the simulated device (tests/simulator), without limits"
+    )
+    parser.add_argument("--jobs", type=int, help="processes of pytest-xdist; default: half the cores, at most 8")
+    parser.add_argument("--out", type=Path, help="the report; state, repros and logs lie beside it")
+    options = parser.parse_args(arguments)
+    if options.minutes is not None and options.minutes <= 0:
+        parser.error("--minutes must be above 0")
+    if options.list:
+        for step in steps():
+            print(f"{step.name:52} {step.limit:4} s   unblocks: {step.unblocks}")
+        sys.exit()
+    if options.steps and not chosen(options.steps):
+        parser.error(f"--steps: none is called {options.steps!r}; --list names them")
+    options.out = options.out or ROOT / "build" / ("gpu-simulated" if options.simulate else "gpu-check") / "report.md"
+    options.out = options.out.absolute()
+    return options
 
 
-# --- what is here ------------------------------------------------------------------------------------------------------
+def chosen(names):
+    """The steps whose names contain one of ``names``."""
+    return [step for step in steps() if any(name.strip() in step.name for name in names.split(","))]
 
-DEVICE = """
-import json, sys, importlib.metadata as m
-import kobai
-reason = kobai.available_backends()["cupy"]
-if reason: sys.exit(reason)
-import cupy
-names = ["cupy-cuda13x", "cupy-cuda12x", "nvmath-python", "numpy", "torch", "jax", "numba"]
-def version(name):
-    try: return m.version(name)
-    except m.PackageNotFoundError: return None
-runtime = cupy.cuda.runtime
-free, total = runtime.memGetInfo()
-print(json.dumps({"device": kobai.cuda.get_device_name(), "compute capability": cupy.cuda.Device().compute_capability,
-  "memory GiB": round(total / 2**30, 1), "CUDA runtime": runtime.runtimeGetVersion(), "CUDA driver": runtime.driverGetVersion(),
-  "python": sys.version.split()[0], "nvmath usable": kobai.cuda.cublaslt.is_available(),
-  "packages": {n: version(n) for n in names if version(n)}}))
-"""
+
+# --- what is here -----------------------------------------------------------------------------------------------------
 
 
 def driver_facts():
@@ -122,7 +159,8 @@ def driver_facts():
     smi = shutil.which("nvidia-smi")
     if smi is None:
         sys.exit(
-            "gpu_check: no NVIDIA driver here (nvidia-smi is not found); this check needs a machine with a CUDA device."
+            "gpu_check: no NVIDIA driver here (nvidia-smi is not found); this check needs a machine with a CUDA device. "
+            "--simulate does without one."
         )
     done = subprocess.run([smi], capture_output=True, text=True)
     if done.returncode:
@@ -133,9 +171,10 @@ def driver_facts():
 
 def usable_python(driver):
     """The running interpreter if it has what is needed, else that of ``.venv``."""
-    if all(importlib.util.find_spec(name) for name in ("cupy", "pytest", "numpy")):
+    if all(importlib.util.find_spec(name) for name in ("cupy", "pytest", "numpy", "rich")):
         return sys.executable
-    prepare({"data", "dev", "plot", "cpu", "cuda13" if driver["cuda"] >= 13 else "cuda12"})
+    cuda = {"gpu-proof"} if driver is None else {"cuda13" if driver["cuda"] >= 13 else "cuda12"}
+    prepare({"data", "dev", "plot", "cpu"} | cuda)
     return str(PYTHON)
 
 
@@ -152,71 +191,473 @@ def commit():
         return "unknown"
 
 
-def experiments():
-    """Names of the experiments, in the order of their file."""
-    text = (ROOT / "scripts" / "gpu_experiments.py").read_text(encoding="utf-8")
-    return re.findall(r"^        (\w+),$", text[text.index("EXPERIMENTS = {") :], re.MULTILINE)
+def sources():
+    """A fingerprint of everything that a step reads."""
+    digest = hashlib.sha256()
+    for folder in ("src", "tests", "scripts", "benchmarks"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in (".py", ".h", ".cu") and "__pycache__" not in path.parts:
+                digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
-# --- what was found ----------------------------------------------------------------------------------------------------
+# --- doing it ---------------------------------------------------------------------------------------------------------
 
 
-def counts(file):
-    """How many tests ran, failed, were skipped; the failed ones by name."""
-    if not file.exists():
-        return {"ran": 0, "failed": 1, "skipped": 0, "names": ["pytest did not get as far as running tests"]}
-    suite = xml.parse(file).getroot().find("testsuite")
-    bad = [
-        case for case in suite.iter("testcase") if case.find("failure") is not None or case.find("error") is not None
-    ]
-    return {
-        "ran": int(suite.get("tests")) - int(suite.get("skipped")),
-        "failed": len(bad),
-        "skipped": int(suite.get("skipped")),
-        "names": [f"{case.get('classname')}::{case.get('name')}" for case in bad],
-    }
+class Check:
+    """One call: the options, and the state that outlives it."""
 
+    def __init__(self, options):
+        from rich.console import Console
 
-def medians(file):
-    """Median microseconds of each benchmark."""
-    if not file.exists():
-        return {}
-    found = json.loads(file.read_text(encoding="utf-8"))["benchmarks"]
-    return {one["fullname"]: round(one["stats"]["median"] * 1e6, 2) for one in found}
+        self.options, self.simulated = options, options.simulate
+        self.home, self.console = options.out.parent, Console(stderr=True, highlight=False)
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.file, self.tests = self.home / "state.json", self.home / "tests.jsonl"
+        if options.fresh:
+            for path in (self.file, self.tests, self.home / "repros", self.home / "logs"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        (self.home / "logs").mkdir(exist_ok=True)
+        self.source = sources()
+        self.resumed = self.file.exists()
+        self.state = json.loads(self.file.read_text(encoding="utf-8")) if self.resumed else {"steps": {}, "spent": {}}
+        self.state |= {"simulated": self.simulated, "commit": commit()}
+        self.started = time.monotonic()
+        self.end = self.started + 60 * options.minutes if options.minutes else float("inf")
+        self.again = False
 
+    def environment(self, command):
+        """What a program sees: Kobai from here, kernels kept in the checkout, under ``--simulate`` the simulated device."""
+        paths = [ROOT / "src", ROOT / "scripts", os.environ.get("PYTHONPATH")]
+        found = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        if self.simulated:
+            found["KOBAI_SIMULATE_GPU"] = "1"
+            if "pytest" not in command:  # there tests/conftest.py sees to it
+                paths[:0] = [ROOT / "scripts" / "simulated", ROOT / "tests"]
+        else:
+            found.setdefault("CUPY_CACHE_DIR", str(ROOT / "build" / "cupy-kernels"))
+        return found | {"PYTHONPATH": os.pathsep.join(str(path) for path in paths if path)}
 
-def readable(report):
-    """The report as a person reads it."""
-    machine = report["machine"]
-    lines = [f"# Kobai on {machine['device']}", "", f"{report['when']}, commit {report['commit']}", ""]
-    lines += [f"- {name}: {value}" for name, value in machine.items() if name not in ("driver", "device")]
-    lines += ["", "## Tests", ""]
-    for title, part in report["tests"].items():
-        lines.append(
-            f"- {title}: {part['ran']} ran, {part['failed']} failed, {part['skipped']} skipped, {part['seconds']} s"
+    def say(self, text):
+        """A line on the screen."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def run(self):
+        """The steps that are asked for or left, as long as there is time.
+
+        First the checks and the benchmarks, each with its share of time, then whatever the shares have left undone – unless
+        this is the first call, and nobody said how long it may take.
+        """
+        if self.options.steps:
+            for step in chosen(self.options.steps):
+                self.do(step, again=True)
+            return
+        rounds = [("checks", PART), ("benchmarks", PART), (None, None)]
+        for part, share in rounds:
+            if part is None and not (self.resumed or self.options.minutes or self.simulated):
+                break
+            for step in steps():
+                if part in (None, step.part) and not (self.options.quick and not step.quick):
+                    left = float("inf") if share is None or self.simulated else share - self.state["spent"].get(part, 0)
+                    if not self.do(step, left):
+                        break
+
+    def do(self, step, share=float("inf"), again=False):
+        """One step, unless it is done or hopeless; False if there is no time for it."""
+        before = self.state["steps"].get(step.name)
+        if not again and before and not self.worth_repeating(before):
+            return True
+        if blocked := [name for name in step.needs if self.state["steps"].get(name, {}).get("result") == "failed"]:
+            self.note(step, {"result": "blocked", "answer": f"rests on {', '.join(blocked)}", "seconds": 0})
+            return True
+        left = min(share, self.end - time.monotonic())
+        if left < ENOUGH:
+            return False
+        limit = left if self.simulated else min(step.limit, left)
+        self.again = again
+        self.say(f"== {step.name} …")
+        start = time.monotonic()
+        found = KINDS[step.kind](self, step, limit)
+        found["seconds"] = round(time.monotonic() - start, 1)
+        if found["result"] == "stopped" and limit == left:  # by this call's time, not by the step's
+            found["result"] = "to be continued"
+        self.state["spent"][step.part] = self.state["spent"].get(step.part, 0) + found["seconds"]
+        self.note(step, found)
+        return True
+
+    def worth_repeating(self, before):
+        """Whether a step of an earlier call is to be done (again): it was not finished, or the sources have changed since."""
+        unfinished = before["result"] in ("to be continued", "stopped", "blocked")
+        return unfinished or (before["result"] in ("failed", "not there") and before["source"] != self.source)
+
+    def note(self, step, found):
+        """Keep what came out, and say it."""
+        self.state["steps"][step.name] = {**found, "source": self.source, "commit": self.state["commit"]}
+        self.say(f"   {found['result']} after {found['seconds']} s: {found.get('answer', '')}")
+        self.write()
+
+    # --- processes
+
+    def process(self, name, command, limit, **more):
+        """(exit code, output) of a Python program. After the limit it is asked to end, then made to; the code is 124."""
+        log = self.home / "logs" / f"{re.sub(r'[^a-z0-9]+', '-', name.lower())}.txt"
+        own = {"start_new_session": True} if os.name != "nt" else {}
+        with log.open("w", encoding="utf-8") as file:
+            child = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env={**self.environment(command), **more},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                **own,
+            )
+            try:
+                code = child.wait(None if limit == float("inf") else limit)
+            except subprocess.TimeoutExpired:
+                code = 124
+                end(child)
+            except BaseException:
+                end(child)
+                raise
+        return code, log.read_text(encoding="utf-8", errors="replace")
+
+    def program(self, step, script, limit, **more):
+        """A program that prints its answer as JSON in its last line."""
+        command = [sys.executable, f"scripts/{script}", *step.arguments]
+        code, output = self.process(step.name, command, limit, **more)
+        lines = output.strip().splitlines() or [""]
+        raised = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+        if code == 124:
+            return {"result": "stopped", "answer": f"no answer within {limit:.0f} s"}
+        if code:
+            shown = " ".join(["python", *command[1:]])
+            return {
+                "result": "failed",
+                "answer": (raised or lines)[-1][:300],
+                "repro": self.keep(step.name, shown, output),
+            }
+        found = json.loads(lines[-1])
+        if "absent" in found:
+            return {"result": "not there", "answer": found["absent"]}
+        return {"result": "passed", "answer": found.pop("answer"), "figures": found}
+
+    def keep(self, name, command, output):
+        """A repro of a program that failed: its command, seed, file, and what it printed."""
+        folder = self.home / "repros"
+        folder.mkdir(exist_ok=True)
+        file = f"{re.sub(r'[^a-z0-9]+', '-', name.lower())}.md"
+        simulated = (
+            "KOBAI_SIMULATE_GPU=1 PYTHONPATH=scripts/simulated:src:tests" if self.simulated else "PYTHONPATH=src"
         )
-        lines += [f"  - failed: {name}" for name in part["names"]]
-    lines += ["", "## Experiments", ""]
-    for name, answer in report["experiments"].items():
-        lines += [f"### {name.replace('_', ' ')}", ""]
-        lines += [f"- {k}: {v}" for k, v in answer.items()] if isinstance(answer, dict) else [f"- {answer}"]
-        lines.append("")
-    lines += ["## Benchmarks", ""]
-    for title, part in report["benchmarks"].items():
+        text = f"# {name}\n\n    {simulated} {command}\n\n- seed: set in the script\n\n```\n{output[-20_000:]}\n```\n"
+        (folder / file).write_text(text, encoding="utf-8")
+        return file
+
+    def probe(self, step, limit):
+        return self.program(step, "gpu_probes.py", limit)
+
+    def question(self, step, limit):
+        return self.program(step, "gpu_experiments.py", limit)
+
+    def sanitizer(self, step, limit):
+        """compute-sanitizer over the probes' training steps: accesses out of bounds, or races within a block."""
+        if self.simulated or (tool := shutil.which("compute-sanitizer")) is None:
+            return {"result": "not there", "answer": "compute-sanitizer is not on the PATH"}
+        command = [tool, "--tool", *step.arguments, "--error-exitcode", "9", sys.executable, "scripts/gpu_probes.py"]
+        for name in ("eager_step", "captured_step"):
+            code, output = self.process(f"{step.name} {name}", [*command, name], limit / 2)
+            if code:
+                said = [line for line in output.splitlines() if line.startswith("=========")] or [output[-300:]]
+                result = "stopped" if code == 124 else "failed"
+                return {
+                    "result": result,
+                    "answer": said[0][:300],
+                    "repro": self.keep(step.name, " ".join(command), output),
+                }
+        return {"result": "passed", "answer": "nothing found"}
+
+    def suite(self, step, limit):
+        """Tests, with those left out that earlier steps and calls have done."""
+        until = time.monotonic() + limit
+        code = self.pytest(step.name, step.arguments, [] if self.again else self.finished(), until, self.jobs())
+        mine = tuple(argument for argument in step.arguments if "/" in argument or argument == "tests")
+        failed = [
+            name for name, test in self.results().items() if test["outcome"] == "failed" and name.startswith(mine)
+        ]
+        self.alone([name for name in failed if "alone" not in self.results()[name]][:ALONE], until)
+        ran = {name: test for name, test in self.results().items() if name.startswith(mine)}
+        count = Counter(verdict(test) for test in ran.values())
+        answer = ", ".join(f"{number} {what}" for what, number in sorted(count.items(), key=lambda pair: pair[0]))
+        if code == 124:
+            return {"result": "stopped", "answer": f"{answer}; not all of them ran", "counts": count}
+        if code not in (0, 1, 5):
+            log = f"pytest ended with code {code}; see logs"
+            return {"result": "failed", "answer": f"{answer}; {log}", "counts": count}
+        return {"result": "failed" if count["failed"] else "passed", "answer": answer or "no tests", "counts": count}
+
+    def jobs(self):
+        """How many processes of tests at a time."""
+        if importlib.util.find_spec("xdist") is None:
+            return 0
+        return min(8, (os.cpu_count() or 2) // 2) if self.options.jobs is None else self.options.jobs
+
+    def pytest(self, name, arguments, without, until, jobs, **more):
+        """Run pytest until it has seen all tests or time is up; a process that lost its device is followed by another."""
+        done = self.home / "done.txt"
+        flags = [
+            "-m",
+            "gpu",
+            "-p",
+            "gpu_record",
+            "--record",
+            str(self.home),
+            "--done",
+            str(done),
+            "-p",
+            "no:cacheprovider",
+        ]
+        flags += ["--source", self.source, "-q", "--tb=short", "--continue-on-collection-errors"]
+        if jobs:
+            flags += [f"-n{jobs}", "--dist=worksteal", "--max-worker-restart=50"]
+        if importlib.util.find_spec("pytest_timeout") is not None and not self.simulated:
+            flags += [
+                "--timeout=90",
+                "--timeout-method=thread",
+            ]  # a kernel that hangs takes its process with it, not the step
+        while True:
+            known = len(without)
+            done.write_text("\n".join(without), encoding="utf-8")
+            command = [sys.executable, "-m", "pytest", *flags, *arguments]
+            code, _ = self.process(name, command, max(until - time.monotonic(), 1), **more)
+            without = self.finished()
+            if code in (0, 1, 2, 5, 124) or len(without) == known:
+                return code
+
+    def alone(self, names, until):
+        """Those that failed once more, each in a process of its own, where the first kernel that fails is the one named."""
+        for name in names:
+            if time.monotonic() + ENOUGH > until or "::" not in name:
+                return
+            command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "--tb=short", "-p", "no:cacheprovider", name]
+            code, output = self.process("alone", command, min(90, until - time.monotonic()), CUDA_LAUNCH_BLOCKING="1")
+            found = self.results()[name] | {"alone": "passed" if code == 0 else "failed"}
+            with self.tests.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(found, ensure_ascii=False) + "\n")
+            if "repro" in found:
+                with (self.home / "repros" / found["repro"]).open("a", encoding="utf-8") as file:
+                    file.write(
+                        f"\n## Alone, with CUDA_LAUNCH_BLOCKING=1: {found['alone']}\n\n```\n{output[-8000:]}\n```\n"
+                    )
+
+    def results(self):
+        """What each test did last, by name; a test of several reports has failed if one of them says so."""
+        found = {}
+        lines = self.tests.read_text(encoding="utf-8").splitlines() if self.tests.exists() else []
+        for line in lines:
+            test = json.loads(line)
+            before = found.get(test["test"], {})
+            same = before.get("source") == test.get("source")
+            if before.get("outcome") != "failed" or "alone" in test or not same:
+                found[test["test"]] = test
+        return found
+
+    def finished(self):
+        """Names of the tests that need not run again: those that failed do, once the sources have changed."""
+        return [
+            name
+            for name, test in self.results().items()
+            if test["outcome"] != "failed" or test["source"] == self.source
+        ]
+
+    def peers(self, step, limit):
+        """The benchmarks of one precision, case by case; those measured already are left out."""
+        (precision,) = step.arguments
+        file = self.home / f"peers-{precision}.json"
+        if self.state["steps"].get(step.name, {}).get("source") != self.source:
+            file.unlink(missing_ok=True)
+        sides = "kobai,kobai-eager" if self.simulated else "kobai,kobai-eager,torch,torch-fused,torch-graph,jax"
+        command = [sys.executable, "benchmarks/peers.py", "--device", "cuda", "--precision", precision, "--own-memory"]
+        command += ["--out", str(file), "--resume", "--sides", sides, "--rounds", "1" if self.simulated else "5"]
+        code, output = self.process(step.name, command + ["--tiny"] * self.simulated, limit)
+        found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"cases": []}
+        wrong = [
+            f"{row['case']}, {side}: {why}"
+            for row in found["cases"]
+            for side, why in row["left out"].items()
+            if why.startswith("FAILED")
+        ]
+        answer = f"{len(found['cases'])} cases" + (f"; {'; '.join(wrong)}"[:400] if wrong else "")
+        result = "stopped" if code == 124 else "failed" if code else "passed"
+        more = {"repro": self.keep(step.name, " ".join(["python", *command[1:]]), output)} if result == "failed" else {}
+        if result == "failed" and not wrong:
+            answer += f"; {(output.strip().splitlines() or [''])[-1][:300]}"
+        return {"result": result, "answer": answer, "peers": found, **more}
+
+    # --- the report
+
+    def write(self):
+        """State and report, each replaced as a whole."""
+        for path, text in (
+            (self.file, json.dumps(self.state, indent=1, ensure_ascii=False)),
+            (self.options.out, self.text()),
+        ):
+            part = path.with_name(path.name + ".part")
+            part.write_text(text, encoding="utf-8")
+            part.replace(path)
+
+    def text(self):
+        """The report."""
+        return report(self.state, self.results())
+
+    def verdict(self):
+        """What the command ends with."""
+        self.say(f"gpu_check: wrote {self.options.out}")
+        done = self.state["steps"]
+        failed = [name for name, found in done.items() if found["result"] in ("failed", "stopped")]
+        left = [step.name for step in steps() if step.name not in done and not (self.options.quick and not step.quick)]
+        if left and not self.options.steps:
+            self.say(f"gpu_check: {len(left)} steps are left for the next call: {', '.join(left)}")
+        return f"gpu_check: failed: {', '.join(failed)}" if failed else 0
+
+
+KINDS = {
+    "probe": Check.probe,
+    "question": Check.question,
+    "sanitizer": Check.sanitizer,
+    "tests": Check.suite,
+    "peers": Check.peers,
+}
+
+
+def end(child):
+    """Interrupt a process with all that it started, as Ctrl-C would; what still lives after 15 s is killed."""
+    for sign, patience in ((signal.SIGINT, 15), (getattr(signal, "SIGKILL", signal.SIGTERM), 15)):
+        try:
+            os.killpg(child.pid, sign) if os.name != "nt" else child.kill()
+            child.wait(patience)
+            return
+        except subprocess.TimeoutExpired:
+            continue
+        except ProcessLookupError:
+            return
+
+
+def verdict(test):
+    """What one test counts as. One that fails only beside others is told apart: it measures what others disturb, or races."""
+    if test["outcome"] == "failed" and test.get("alone") == "passed":
+        return "failed beside others only"
+    return test["outcome"]
+
+
+# --- what was found ---------------------------------------------------------------------------------------------------
+
+SIGNS = {
+    "passed": "✓",
+    "failed": "✗ FAILED",
+    "stopped": "✗ out of time",
+    "blocked": "– blocked",
+    "not there": "– not there",
+}
+SIDES = {
+    "kobai": "Kobai, captured",
+    "kobai-eager": "Kobai, eager",
+    "torch": "PyTorch, eager",
+    "torch-fused": "PyTorch, fused optimiser",
+    "torch-graph": "PyTorch, CUDA graph",
+    "jax": "JAX, jit",
+}
+
+
+def report(state, tests):
+    """What a person reads first, the details, the README's table, and everything as JSON."""
+    done = state["steps"]
+    facts = done.get("facts", {}).get("figures", {})
+    where = "the simulated device" if state["simulated"] else ", ".join(facts.get("devices", [])) or "an unknown device"
+    lines = [f"# Kobai on {where}", ""]
+    lines += [f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC, commit {state['commit']}", ""]
+    if state["simulated"]:
         lines += [
-            f"### {title} (exit {part['exit']}, {part['seconds']} s)",
-            "",
-            "```",
-            part["output"].strip(),
-            "```",
+            "**Simulated: every time below is meaningless, and shapes are shrunk where the device would be measured.**",
             "",
         ]
-    return "\n".join(lines) + "\n"
+    lines += [f"- {name}: {value}" for name, value in facts.items()]
+    count = Counter(verdict(test) for test in tests.values())
+    lines += ["", "## Steps", "", "| step | result | s | unblocks | what was found |", "|---|---|---|---|---|"]
+    for step in steps():
+        found = done.get(step.name)
+        if found is None:
+            lines.append(f"| {step.name} | not reached | | {step.unblocks} | |")
+            continue
+        old = "" if found["commit"] == state["commit"] else f" (at {found['commit']})"
+        answer = cell(found.get("answer", ""))
+        lines.append(
+            f"| {step.name} | {SIGNS.get(found['result'], found['result'])}{old} | {found['seconds']} | ",
+        )
+        lines[-1] += f"{step.unblocks} | {answer} |"
+    lines += ["", f"Tests in all: {', '.join(f'{n} {what}' for what, n in sorted(count.items())) or 'none'}.", ""]
+    lines += [*failures(done, tests), *skips(tests), *answers(done), *benchmarks(state)]
+    everything = {**state, "tests": {name: test for name, test in tests.items() if test["outcome"] != "passed"}}
+    lines += ["## All of it", "", "```json", json.dumps(everything, indent=1, ensure_ascii=False), "```", ""]
+    return "\n".join(lines)
 
 
-def embedded(report):
-    """The same as JSON, for programs."""
-    return f"## All of it\n\n```json\n{json.dumps(report, indent=1, ensure_ascii=False)}\n```\n"
+def cell(text):
+    """Text in a cell of a table."""
+    return " ".join(str(text).replace("|", "\\|").split())
+
+
+def failures(done, tests):
+    """Each failure in a line, with its repro."""
+    lines = []
+    for name, found in done.items():
+        if found["result"] in ("failed", "stopped") and "counts" not in found:
+            lines.append(
+                f"- **{name}**: {found.get('answer', '')}" + (f" → repros/{found['repro']}" * ("repro" in found))
+            )
+    for name, test in tests.items():
+        if test["outcome"] == "failed":
+            told = {"passed": " (passes alone)", "failed": " (fails alone too)"}.get(test.get("alone"), "")
+            kept = f" → repros/{test['repro']}" if "repro" in test else ""
+            lines.append(f"- `{name}`{told}: {test['why']}{kept}")
+    return ["## Failures", "", *(lines or ["None."]), ""]
+
+
+def skips(tests):
+    """Reasons for which tests did not run, with their numbers."""
+    count = Counter(test["why"].removeprefix("Skipped: ") for test in tests.values() if test["outcome"] == "skipped")
+    return ["## Skipped", "", *([f"- {number}: {why}" for why, number in count.most_common()] or ["None."]), ""]
+
+
+def answers(done):
+    """The open questions, each with its line and its figures."""
+    lines = ["## Open questions", ""]
+    for step in steps():
+        if step.kind == "question" and (found := done.get(step.name)):
+            lines.append(f"- **{step.arguments[0].replace('_', ' ')}**: {found.get('answer', '')}")
+            lines += [f"  - {key}: {value}" for key, value in found.get("figures", {}).items()]
+    return [*lines, ""]
+
+
+def benchmarks(state):
+    """The table for the README, memory included, and who was left out and why."""
+    rows, why = [], {}
+    for name, found in state["steps"].items():
+        for row in found.get("peers", {}).get("cases", []) if name.startswith("benchmarks") else ():
+            rows.append((name.rpartition(" ")[2], row))
+            why |= {f"{row['case']}, {SIDES[side]}": reason for side, reason in row["left out"].items()}
+        why |= {SIDES[side]: reason for side, reason in found.get("peers", {}).get("left out", {}).items()}
+    heads = ["step", "products in", *SIDES.values(), "fastest peer / Kobai", "peak memory: Kobai, PyTorch, JAX (MiB)"]
+    lines = ["## Benchmarks", "", "Table for the README: one training step, µs, median.", ""]
+    if state["simulated"]:
+        lines += ["**Times of the simulator, at next to no data: meaningless.**", ""]
+    lines += [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    for precision, row in rows:
+        times = [f"{row['microseconds'][side][1]:,.0f}" if side in row["microseconds"] else "–" for side in SIDES]
+        ratio = f"{row['fastest peer']['ratio']:.2f}" if "fastest peer" in row else "–"
+        held = row.get("own memory", {})
+        memory = [f"{held[side] / 2**20:,.0f}" if held.get(side) else "–" for side in ("kobai", "torch-fused", "jax")]
+        lines.append(f"| {cell(row['title'])} | {precision} | {' | '.join(times)} | {ratio} | {' / '.join(memory)} |")
+    return [*lines, "", *(f"- left out: {who}: {reason}" for who, reason in sorted(why.items())), ""]
 
 
 if __name__ == "__main__":

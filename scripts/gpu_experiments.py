@@ -1,11 +1,14 @@
 """Questions about CUDA that only a device can answer: ``python scripts/gpu_experiments.py NAME`` prints the answer as JSON.
 
-``scripts/gpu_check.py`` runs each in a process of its own, because a capture that fails can spoil the process it fails in.
+They are those that docs/design/0008 and 0011 leave open. ``answer`` is the answer in a line, the rest are its figures.
+``scripts/gpu_check.py`` runs each in a process of its own, because a capture that fails can spoil the process it fails in. On
+the simulated device shapes are shrunk and nothing is repeated: there it only shows that the questions can be asked.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 import time
@@ -21,6 +24,14 @@ from kobai.cuda import cublaslt
 from kobai.cuda.cublaslt import Matrix, ProductPlan, Signature
 from kobai.ops.linear.kernel import gemm
 
+SIMULATED = os.environ.get("KOBAI_SIMULATE_GPU") == "1"
+
+
+def sized(*numbers: int) -> tuple[int, ...]:
+    """Lengths as they are, and on the simulated device short ones."""
+    return tuple(min(n, 48) for n in numbers) if SIMULATED else numbers
+
+
 S = (100, (784, 100, 100, 100, 100, 10))
 M = (1024, (784, 1024, 1024, 1024, 10))
 
@@ -29,11 +40,13 @@ def microseconds(function: Callable[[], Any], repeats: int = 50) -> float:
     """Median time of one call of many that are queued behind each other, in µs."""
     import cupy
 
-    for _ in range(5):
+    if SIMULATED:
+        repeats = 1
+    for _ in range(1 if SIMULATED else 5):
         function()
     cupy.cuda.Device().synchronize()
     times = []
-    for _ in range(9):
+    for _ in range(1 if SIMULATED else 9):
         start = time.perf_counter()
         for _ in range(repeats):
             function()
@@ -62,6 +75,20 @@ def said(function: Callable[[], Any]) -> str:
     except Exception as error:
         return f"no: {type(error).__name__}: {error}".partition("\n")[0][:300]
     return "yes"
+
+
+def everywhere(found: dict[str, Any], what: str) -> str:
+    """One line on answers of :func:`said`."""
+    not_so = [f"{name} ({answer})" for name, answer in found.items() if answer != "yes"]
+    return f"{what}: everywhere" if not not_so else f"{what}: all but {'; '.join(not_so)}"
+
+
+def faster(found: dict[str, Any], one: str, other: str) -> str:
+    """One line on pairs of times."""
+    pairs = {name: (times[one], times[other]) for name, times in found.items() if isinstance(times, dict)}
+    ratios = [f"{b / a:.2f} ({name})" for name, (a, b) in pairs.items()]
+    names = [title.removesuffix(", µs") for title in (other, one)]
+    return f"time {names[0]} / time {names[1]}: {', '.join(ratios)}" if ratios else "there is no algorithm for it"
 
 
 def reductions_are_captured() -> dict[str, Any]:
@@ -93,7 +120,8 @@ def reductions_are_captured() -> dict[str, Any]:
         if wanted is not None:
             np.testing.assert_allclose(got.get(), wanted.get(), rtol=1e-4, atol=1e-4)
 
-    return {name: said(lambda operation=operation: right(operation)) for name, operation in operations.items()}
+    found = {name: said(lambda operation=operation: right(operation)) for name, operation in operations.items()}
+    return {"answer": everywhere(found, "captured, and right at a replay"), **found}
 
 
 def graphs_are_launched_anywhere() -> dict[str, Any]:
@@ -102,22 +130,24 @@ def graphs_are_launched_anywhere() -> dict[str, Any]:
 
     x, y = normal(1 << 22), cupy.zeros(1 << 22, np.float32)
     graph = Graph.capture(lambda: cupy.add(y, x, out=y))
+    cupy.cuda.Device().synchronize()  # the default stream has made x and y, for which a non-blocking one does not wait
 
     def run(stream: Any) -> None:
         with stream:
             y.fill(0)
             for _ in range(20):
                 graph.replay()
-            total = cupy.abs(y - 20 * x).max()
-        if not float(total) < 1e-3:
-            raise AssertionError(f"off by {float(total)}")
+            total = float(cupy.abs(y - 20 * x).max())
+        if not total < 1e-3:
+            raise AssertionError(f"off by {total}")
 
-    return {
+    found = {
         "legacy default stream": said(lambda: run(cupy.cuda.Stream.null)),
         "per-thread default stream": said(lambda: run(cupy.cuda.Stream.ptds)),
         "a blocking stream": said(lambda: run(cupy.cuda.Stream())),
         "a non-blocking stream": said(lambda: run(cupy.cuda.Stream(non_blocking=True))),
     }
+    return {"answer": everywhere(found, "a graph runs, and what is queued behind it waits"), **found}
 
 
 def epilogues() -> dict[str, Any]:
@@ -152,8 +182,11 @@ def epilogues() -> dict[str, Any]:
         bias=cupy.zeros(8, np.float32),
         activation="relu",
     )
-    found["NaN stays NaN in RELU_BIAS"] = bool(cupy.isnan(nan).all())
-    return found
+    survives = bool(cupy.isnan(nan).all())
+    missing = [name for name, answer in found.items() if answer == "no algorithm"]
+    there = f"all but {', '.join(missing)}" if missing else "all of them"
+    line = f"epilogues that have an algorithm: {there}; NaN {'stays NaN' if survives else 'is LOST'} in RELU_BIAS"
+    return {"answer": line, **found, "NaN stays NaN in RELU_BIAS": survives}
 
 
 def bias_gradient() -> dict[str, Any]:
@@ -161,7 +194,8 @@ def bias_gradient() -> dict[str, Any]:
     import cupy
 
     found: dict[str, Any] = {}
-    for batch, before, after in ((100, 784, 100), (100, 100, 100), (1024, 1024, 1024), (8192, 4096, 4096)):
+    for shape in ((100, 784, 100), (100, 100, 100), (1024, 1024, 1024), (8192, 4096, 4096)):
+        batch, before, after = sized(*shape)
         dz, x = normal(batch, after), normal(batch, before)
         dw, db = cupy.empty((after, before), np.float32), cupy.empty(after, np.float32)
 
@@ -173,8 +207,8 @@ def bias_gradient() -> dict[str, Any]:
             dz.sum(axis=0, out=db)
 
         times = microseconds(captured(together)), microseconds(captured(apart))
-        found[f"{batch} x {before} -> {after}"] = {"with BGRADB, µs": times[0], "apart, µs": times[1]}
-    return found
+        found[f"{shape[0]} x {shape[1]} -> {shape[2]}"] = {"with BGRADB, µs": times[0], "apart, µs": times[1]}
+    return {"answer": faster(found, "with BGRADB, µs", "apart, µs"), **found}
 
 
 def _plan(
@@ -205,8 +239,11 @@ def rectifier_masks() -> dict[str, Any]:
     """Backward through two layers and a rectifier: DRELU and DRELU_BGRAD in the product, or a kernel of their own."""
     import cupy
 
+    if SIMULATED:
+        return {"absent": "the simulated cuBLASLt knows only the epilogues that Kobai uses"}
     found: dict[str, Any] = {}
-    for batch, width in ((100, 100), (1024, 1024), (8192, 4096)):
+    for shape in ((100, 100), (1024, 1024), (8192, 4096)):
+        batch, width = shape
         bits = -(-width // 128) * 128
         x, w, w2, dz2, bias = (
             normal(batch, width),
@@ -225,7 +262,7 @@ def rectifier_masks() -> dict[str, Any]:
         masked = _plan(dz2, w2, dz, "DRELU", False, False, aux, bits, 0)
         with_sums = _plan(dz2, w2, dz, "DRELU_BGRAD", False, False, aux, bits, db.data.ptr)
         if forward is None or masked is None:
-            found[str((batch, width))] = "no algorithm"
+            found[f"{shape[0]} x {shape[1]}"] = "no algorithm"
             continue
         forward()
         masked()
@@ -240,13 +277,13 @@ def rectifier_masks() -> dict[str, Any]:
             forward()
             masked()
 
-        found[str((batch, width))] = {
+        found[f"{shape[0]} x {shape[1]}"] = {
             "error": float(abs(dz - wanted).max()),
             "DRELU_BGRAD": "no algorithm" if with_sums is None else said(with_sums),
             "DRELU, µs": microseconds(captured(together)),
             "a kernel of its own, µs": microseconds(captured(apart)),
         }
-    return found
+    return {"answer": faster(found, "DRELU, µs", "a kernel of its own, µs"), **found}
 
 
 def forked_stream() -> dict[str, Any]:
@@ -254,7 +291,8 @@ def forked_stream() -> dict[str, Any]:
     import cupy
 
     found: dict[str, Any] = {}
-    for title, (batch, sizes) in {"S": S, "M'": M}.items():
+    for title, (rows, widths) in {"S": S, "M'": M}.items():
+        batch, *sizes = sized(rows, *widths)
         layers = list(pairwise(sizes))
         weights = [normal(after, before) for before, after in layers]
         inputs = [normal(batch, before) for before, _ in layers]
@@ -289,7 +327,7 @@ def forked_stream() -> dict[str, Any]:
             "in a row, µs": microseconds(captured(lambda backward=backward: backward(False))),
             "forked, µs": microseconds(captured(lambda backward=backward: backward(True))),
         }
-    return found
+    return {"answer": faster(found, "in a row, µs", "forked, µs"), **found}
 
 
 def precisions() -> dict[str, Any]:
@@ -297,7 +335,7 @@ def precisions() -> dict[str, Any]:
     import cupy
 
     found: dict[str, Any] = {}
-    n = 4096
+    (n,) = sized(4096)
     exact = normal(n, n, dtype=np.float64) @ normal(n, n, dtype=np.float64)
     kinds: list[tuple[str, str, Any]] = [
         ("fp32", "highest", np.float32),
@@ -328,7 +366,8 @@ def precisions() -> dict[str, Any]:
         if answer != "yes":
             found[title] = answer
     kobai.set_float32_matmul_precision("highest")
-    return found
+    speeds = [f"{title} {made['TFLOP/s']}" for title, made in found.items() if isinstance(made, dict)]
+    return {"answer": f"TFLOP/s of products of 4096³: {', '.join(speeds)}", **found}
 
 
 def host_costs() -> dict[str, Any]:
@@ -340,7 +379,7 @@ def host_costs() -> dict[str, Any]:
     graph = Graph.capture(lambda: cupy.add(a, b, out=out))
     bias = cupy.zeros(16, np.float32)
     feed = FEED.of("float32")
-    return {
+    found = {
         "cupy.add(out=), µs": microseconds(lambda: cupy.add(a, b, out=out), 1000),
         "a kernel of Kobai, µs": microseconds(lambda: feed(1, (words, place)), 1000),
         "gemm, µs": microseconds(lambda: gemm(a, b), 1000),
@@ -348,29 +387,238 @@ def host_costs() -> dict[str, Any]:
         "cupy.matmul, µs": microseconds(lambda: cupy.matmul(a, b, out=out), 1000),
         "replay of a graph of one kernel, µs": microseconds(graph.replay, 1000),
     }
+    return {"answer": ", ".join(f"{name.removesuffix(', µs')} {time} µs" for name, time in found.items()), **found}
 
 
 def ceilings() -> dict[str, Any]:
     """What the memory gives: copy and in-place addition of 1 GiB, read and write counted."""
     import cupy
 
-    x, y = cupy.zeros(1 << 28, np.float32), cupy.zeros(1 << 28, np.float32)
+    size = 1 << (12 if SIMULATED else 28)
+    x, y = cupy.zeros(size, np.float32), cupy.zeros(size, np.float32)
     copy, add = microseconds(lambda: cupy.copyto(y, x), 5), microseconds(lambda: cupy.add(x, 1, out=x), 5)
-    return {"copy, TB/s": round(2 * x.nbytes / copy / 1e6, 2), "add in place, TB/s": round(2 * x.nbytes / add / 1e6, 2)}
+    speeds = [round(2 * x.nbytes / time / 1e6, 2) for time in (copy, add)]
+    return {"answer": f"copying moves {speeds[0]} TB/s, adding in place {speeds[1]}, reads and writes counted"}
+
+
+def rounding_of_functions() -> dict[str, Any]:
+    """By how many units in the last place functions of float32 are off, as Kobai computes them, from float64 on the host."""
+    x = np.concatenate([np.linspace(-20, 20, 20001), np.logspace(-30, 30, 2001)]).astype(np.float32)
+    inside, positive = np.clip(x, -1, 1), np.maximum(np.abs(x), np.float32(1e-30))
+    functions: dict[str, tuple[Any, Any, Any]] = {
+        "exp": (kobai.exp, np.exp, np.clip(x, -80, 80)),
+        "log": (kobai.log, np.log, positive),
+        "log1p": (kobai.log1p, np.log1p, positive),
+        "sqrt": (kobai.sqrt, np.sqrt, positive),
+        "tanh": (kobai.tanh, np.tanh, x),
+        "sin": (kobai.sin, np.sin, x),
+        "cos": (kobai.cos, np.cos, x),
+        "arcsin": (kobai.asin, np.arcsin, inside),
+        "pow 1.75": (lambda t: t**1.75, lambda t: t**1.75, np.clip(positive, 1e-15, 1e15)),
+        "sigmoid": (kobai.sigmoid, lambda t: 1 / (1 + np.exp(-t)), np.clip(x, -80, 80)),
+        "a*b + c": (lambda t: t * t + 1, lambda t: t * t + 1, np.clip(x, -1e15, 1e15)),
+    }
+    found = {}
+    for name, (ours, exact, where) in functions.items():
+        wanted = exact(where.astype(np.float64))
+        got = ours(kobai.tensor(where)).cpu().numpy()
+        unit = np.spacing(np.maximum(np.abs(wanted).astype(np.float32), np.finfo(np.float32).tiny)).astype(np.float64)
+        found[name] = round(float(np.max(np.abs(got - wanted) / unit)), 2)
+    worst = max(found, key=found.__getitem__)
+    return {"answer": f"units in the last place: at most {found[worst]}, of {worst}", **found}
+
+
+def atomics_under_contention() -> dict[str, Any]:
+    """A million additions to few places: exact for whole numbers, within rounding for floats; equal when repeated?"""
+    n = 2000 if SIMULATED else 1 << 20
+    index = np.arange(n) * 7919 % 13
+    ones = kobai.zeros(13, dtype=kobai.int64).index_add(0, kobai.tensor(index), kobai.ones(n, dtype=kobai.int64))
+    whole = bool((ones.cpu().numpy() == np.bincount(index, minlength=13)).all())
+    values = np.random.default_rng(0).standard_normal(n).astype(np.float32)
+    wanted = np.bincount(index, values.astype(np.float64), 13)
+    runs = [kobai.zeros(13).index_add(0, kobai.tensor(index), kobai.tensor(values)).cpu().numpy() for _ in range(5)]
+    error = max(float(np.max(np.abs(run - wanted))) for run in runs) / float(np.sqrt(n / 13))
+    equal = all((run == runs[0]).all() for run in runs)
+    line = f"whole numbers {'exact' if whole else 'WRONG'}; floats off by {error:.1e} of their spread, "
+    return {"answer": line + f"{'equal' if equal else 'unequal'} from run to run"}
+
+
+def nan_in_order() -> dict[str, Any]:
+    """Sorting, extremes and their places where NaN is among the values: as on the CPU?"""
+    x = np.array([[3, np.nan, -1, np.inf, -np.inf, 0, -0.0, 3], [np.nan] * 8, [1, 2, 3, 4, 5, 6, 7, 8]], np.float32)
+    operations: dict[str, Callable[[Any], Any]] = {
+        "sort": lambda t: t.sort(1)[0],
+        "sort, descending": lambda t: t.sort(1, descending=True)[0],
+        "argsort": lambda t: t.argsort(1, stable=True),
+        "max": lambda t: t.max(1)[0],
+        "argmax": lambda t: t.argmax(1),
+        "topk": lambda t: t.topk(3, 1)[0],
+        "median": lambda t: t.median(1)[0],
+        "unique": lambda t: t[2:].unique(),
+    }
+
+    def same(operation: Callable[[Any], Any]) -> None:
+        here, there = (operation(kobai.tensor(x, device=device)).cpu().numpy() for device in ("cpu", "cuda"))
+        np.testing.assert_array_equal(there, here)
+
+    found = {name: said(lambda operation=operation: same(operation)) for name, operation in operations.items()}
+    return {"answer": everywhere(found, "as on the CPU"), **found}
+
+
+def reductions_by_cub() -> dict[str, Any]:
+    """CuPy's reductions by CUB, its default, and by its own kernels: both within rounding of float64?"""
+    import cupy
+    from cupy import _core
+
+    before = _core.get_reduction_accelerators(), _core.get_routine_accelerators()
+    rows, columns = sized(3000, 2000)
+    found: dict[str, Any] = {}
+    try:
+        for title, chosen in (("CUB", ["cub"]), ("CuPy's own", [])):
+            if chosen and SIMULATED:
+                found[title] = "not on the simulated device"
+                continue
+            _core.set_reduction_accelerators(chosen)
+            _core.set_routine_accelerators(chosen)
+            x = normal(rows, columns)
+            host = x.get().astype(np.float64)
+
+            def right(x: Any = x, host: Any = host) -> None:
+                for axis in (None, 0, 1):
+                    for name in ("sum", "max", "mean", "argmax"):
+                        got = cupy.asnumpy(getattr(x, name)(axis=axis))
+                        np.testing.assert_allclose(got, getattr(host, name)(axis=axis), rtol=1e-4, atol=1e-3)
+
+            found[title] = said(right)
+    finally:
+        _core.set_reduction_accelerators([_name(one) for one in before[0]])
+        _core.set_routine_accelerators([_name(one) for one in before[1]])
+    return {"answer": everywhere(found, "right"), **found}
+
+
+def _name(accelerator: Any) -> str:
+    """CuPy gives accelerators as numbers, and takes them as names."""
+    return {1: "cub", 2: "cutensor", 3: "cutensornet"}[int(accelerator)]
+
+
+def empty_batched_singular() -> dict[str, Any]:
+    """Products and decompositions of nothing, of stacks, of singular matrices: as on the CPU?"""
+    rng = np.random.default_rng(0)
+    square = rng.standard_normal((5, 4, 4))
+    positive = square @ square.transpose(0, 2, 1) + 4 * np.eye(4)
+    linalg = kobai.linalg
+    operations: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
+        "empty products": (lambda a, b: a @ b, (np.zeros((3, 0)), np.zeros((0, 2)))),
+        "empty stacks": (lambda a, b: a @ b, (np.zeros((0, 3, 4)), np.zeros((0, 4, 2)))),
+        "strided stacks": (lambda a: a[::2] @ a[::2].transpose(1, 2), (square,)),
+        "broadcast stacks": (lambda a: a[:, None] @ a[None], (square,)),
+        "cholesky": (linalg.cholesky, (positive,)),
+        "inv": (linalg.inv, (square,)),
+        "solve": (linalg.solve, (square, rng.standard_normal((5, 4, 2)))),
+        "det": (linalg.det, (square,)),
+        "eigvalsh": (linalg.eigvalsh, (positive,)),
+        "svdvals": (linalg.svdvals, (square,)),
+        "qr": (lambda a: abs(linalg.qr(a)[1]), (square,)),
+        "empty inv": (linalg.inv, (np.zeros((0, 3, 3)),)),
+    }
+
+    def same(operation: Callable[..., Any], arrays: tuple[Any, ...]) -> None:
+        here, there = (
+            operation(*(kobai.tensor(a, device=device) for a in arrays)).cpu().numpy() for device in ("cpu", "cuda")
+        )
+        np.testing.assert_allclose(there, here, rtol=1e-9, atol=1e-12)
+
+    def singular() -> None:
+        try:
+            linalg.inv(kobai.zeros(3, 3))
+        except Exception as error:
+            if "singular" in str(error).lower():
+                return
+            raise
+        raise AssertionError("the inverse of a singular matrix raised nothing")
+
+    found = {name: said(lambda made=made: same(*made)) for name, made in operations.items()}
+    found["a singular matrix is refused"] = said(singular)
+    return {"answer": everywhere(found, "as on the CPU"), **found}
+
+
+def copies_under_way() -> dict[str, Any]:
+    """Batches from page-locked memory, copied while the device computes: is what arrives what was sent, and is it faster?"""
+    import cupy
+
+    from kobai.utils.data import DataLoader, TensorDataset
+
+    rows, width = sized(20_000, 1024)
+    data = np.arange(rows * width, dtype=np.float32).reshape(rows, width)
+    (batch,) = sized(500)
+
+    def epoch(pinned: bool, workers: int = 0) -> float:
+        sums, busy = [], cupy.zeros((256, 256), np.float32)
+        loader = DataLoader(
+            TensorDataset(kobai.tensor(data, device="cpu")), batch_size=batch, pin_memory=pinned, num_workers=workers
+        )
+        start = time.perf_counter()
+        for (x,) in loader:
+            for _ in range(4):
+                busy = busy @ busy
+            sums.append(x.to("cuda", non_blocking=pinned).double().sum())
+        total = sum(value.item() for value in sums)
+        if total != float(data.sum(dtype=np.float64)):
+            raise AssertionError(f"the batches add up to {total}, expected {data.sum(dtype=np.float64)}")
+        return time.perf_counter() - start
+
+    found: dict[str, Any] = {}
+    for title, pinned, workers in (("plain", False, 0), ("pinned", True, 0), ("pinned, made by two workers", True, 2)):
+        found[title] = said(lambda pinned=pinned, workers=workers: epoch(pinned, workers))
+    seconds = {pinned: epoch(pinned) for pinned in (False, True)} if set(found.values()) == {"yes"} else {}
+    speed = f"; pinned takes {seconds[True] / seconds[False]:.2f} of the time" if seconds else ""
+    return {"answer": everywhere(found, "every batch arrived as it was sent") + speed, **found}
+
+
+def other_libraries() -> dict[str, Any]:
+    """Tensors shared with CuPy, PyTorch and JAX on the device, both ways: the same memory, the same numbers?"""
+    found: dict[str, Any] = {}
+
+    def shared(module: str, make: Callable[[Any], Any]) -> None:
+        x = kobai.arange(12.0).reshape(3, 4)
+        theirs = make(x)
+        if float(theirs.sum()) != 66:
+            raise AssertionError(f"{module} sees another sum: {float(theirs.sum())}")
+        back = kobai.from_dlpack(theirs)
+        if not back.is_cuda or back.tolist() != x.tolist():
+            raise AssertionError(f"{module} gives back {back}")
+
+    for module in ("cupy", "torch", "jax"):
+        try:
+            library = __import__(module)
+            make = __import__("jax.dlpack").dlpack.from_dlpack if module == "jax" else library.from_dlpack
+        except ImportError:
+            found[module] = "not installed"
+            continue
+        found[module] = said(lambda module=module, make=make: shared(module, make))
+    asked = {module: answer for module, answer in found.items() if answer != "not installed"}
+    return {"answer": everywhere(asked, f"tensors are shared with {', '.join(asked)}"), **found}
 
 
 EXPERIMENTS = {
     f.__name__: f
     for f in (
+        reductions_are_captured,
+        graphs_are_launched_anywhere,
+        epilogues,
+        rounding_of_functions,
+        atomics_under_contention,
+        nan_in_order,
+        reductions_by_cub,
+        empty_batched_singular,
+        copies_under_way,
+        other_libraries,
         ceilings,
         host_costs,
         precisions,
-        epilogues,
         bias_gradient,
         rectifier_masks,
         forked_stream,
-        reductions_are_captured,
-        graphs_are_launched_anywhere,
     )
 }
 
