@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 LEARNING_RATE = {"SGD": 1e-2, "Adam": 1e-3}
@@ -11,7 +11,12 @@ LEARNING_RATE = {"SGD": 1e-2, "Adam": 1e-3}
 
 @dataclass(frozen=True)
 class Case:
-    """An MLP, or with ``channels`` a convolutional net before it: 3×3 convolution, ReLU, 2×2 max-pooling for each of them."""
+    """An MLP; with ``channels`` a convolutional net before it: 3×3 convolution, ReLU, 2×2 max-pooling for each of them.
+
+    With ``block`` a sequence of ``tokens`` vectors instead, and a linear layer of what comes out. "transformer": an encoder
+    block of sizes (width, inner width, classes) with ``heads`` and GELU, averaged over the tokens. "lstm": a layer of sizes
+    (inputs, units, classes), its last output.
+    """
 
     title: str
     sizes: tuple[int, ...]
@@ -24,10 +29,15 @@ class Case:
     channels: tuple[int, ...] = ()
     side: int = 28
     """Height and width of the images."""
+    block: str = ""
+    tokens: int = 0
+    heads: int = 0
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of a batch: (N, features), or (N, 1, H, W) for images."""
+        """Shape of a batch: (N, features), (N, 1, H, W) for images, or (N, tokens, features) for sequences."""
+        if self.block:
+            return (self.batch, self.tokens, self.sizes[0])
         return (self.batch, 1, self.side, self.side) if self.channels else (self.batch, self.sizes[0])
 
 
@@ -36,7 +46,8 @@ def shrunk(case: Case) -> Case:
     few = tuple(4 for _ in case.channels)
     first = 4 * (case.side // 2 ** len(few)) ** 2 if few else 16
     sizes = (first, *(8 for _ in case.sizes[1:-1]), min(case.sizes[-1], 10))
-    return Case(case.title, sizes, 8, case.optimizer, 2, case.batch_norm, case.dropout, few, case.side)
+    tokens, heads = min(case.tokens, 6), min(case.heads, 2)
+    return replace(case, sizes=sizes, batch=8, steps=2, channels=few, tokens=tokens, heads=heads)
 
 
 S = (784, 100, 100, 100, 100, 10)
@@ -56,15 +67,45 @@ CUDA = {
     "M'": Case("M': 784-1024-1024-1024-10, batch 1024, Adam", M_GPU, 1024, "Adam", 100),
     "M'+BN": Case("M' + BatchNorm1d before each ReLU, Adam", M_GPU, 1024, "Adam", 100, batch_norm=True),
     "L'": Case("L': 4096-4096-4096-4096-4096, batch 8192, Adam", L_GPU, 8192, "Adam", 4),
+    "CNN": Case("CNN: conv 1-32-64, 3136-128-10, batch 128, Adam", (3136, 128, 10), 128, "Adam", 50, channels=(32, 64)),
+    "transformer": Case(
+        "Transformer block: width 512, 8 heads, inner 2048, 128 tokens, batch 32, Adam",
+        (512, 2048, 10),
+        32,
+        "Adam",
+        50,
+        block="transformer",
+        tokens=128,
+        heads=8,
+    ),
+    "RNN": Case(
+        "RNN: LSTM 128-256, 64 tokens, batch 128, Adam",
+        (128, 256, 10),
+        128,
+        "Adam",
+        20,
+        block="lstm",
+        tokens=64,
+    ),
 }
 
 
 def products(case: Case) -> Iterator[tuple[int, int, int]]:
     """(rows, inner, columns) of each layer's forward product, convolutions as products with ready columns, first layer first.
 
-    Backward each layer has two more, of the same three lengths: the gradients of its weights and of its input, which the
-    first layer does without.
+    Attention's two products for each head of each sequence count as one of as many operations. Backward each layer has two
+    more, of the same three lengths: the gradients of its weights and of its input, which the first layer does without.
     """
+    if case.block:
+        (width, inner, classes), rows = case.sizes, case.batch * case.tokens
+        if case.block == "transformer":
+            yield rows, width, 3 * width
+            yield from [(rows, width, case.tokens)] * 2
+            yield from [(rows, width, width), (rows, width, inner), (rows, inner, width)]
+        else:
+            yield from [(rows, width, 4 * inner), (rows, inner, 4 * inner)]
+        yield case.batch, width if case.block == "transformer" else inner, classes
+        return
     side = case.side
     for m, n in pairwise((1, *case.channels)):
         yield case.batch * side * side, 9 * m, n

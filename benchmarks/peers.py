@@ -1,7 +1,7 @@
 """Whole training steps of Kobai beside those of PyTorch, JAX and NumPy by hand: medians and ratios out of one run.
 
     python benchmarks/peers.py [--cases S,M] [--sides kobai,torch,jax] [--rounds 15] [--threads 2] [--memory] [--tiny]
-    python benchmarks/peers.py --device cuda [--precision tf32]
+    python benchmarks/peers.py --device cuda [--precision tf32|bf16] [--own-memory] [--out FILE --resume]
 
 Each side works in a process of its own, since pools of spinning threads in one process starve each other, and only one
 side works at a time; the order is drawn anew in every round. All sides train the same net from the same weights on the same
@@ -66,7 +66,10 @@ Pipe = multiprocessing.connection.Connection
 
 
 def serve(side: Side, device: str, precision: str, pipe: Pipe) -> None:
-    """Answer questions until None comes: ("make", case) → first losses, ("time", steps) → seconds per step."""
+    """Answer questions until None comes.
+
+    ("make", case) → first losses; ("time", steps) → seconds per step; ("memory", None) → bytes by the library's own account.
+    """
     try:
         module = importlib.import_module(f"sides.{side.module}")
         pipe.send({"versions": module.versions(side.variant)})
@@ -82,6 +85,8 @@ def serve(side: Side, device: str, precision: str, pipe: Pipe) -> None:
                 gc.collect()
                 run = module.make(value, _draw(value), side.variant, device, precision)
                 pipe.send({"losses": [run.read(run.step()) for _ in range(CHECKED_STEPS)]})
+            elif what == "memory":
+                pipe.send({"memory": run.memory()})
             else:
                 # As in training that goes on: caches, clocks, and where the system lets threads run that it had put to rest.
                 until = time.perf_counter() + (WARM if value > 3 else 0.0)
@@ -146,18 +151,33 @@ class Worker:
     """A side's process."""
 
     def __init__(self, side: Side, device: str, precision: str) -> None:
+        self.side, self.settings = side, (device, precision)
+        self.start()
+
+    def start(self) -> None:
+        """A new process, which says first whether it is there."""
         context = multiprocessing.get_context("spawn")
-        self.side = side
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(side, device, precision, theirs), daemon=True)
+        self.process = context.Process(target=serve, args=(self.side, *self.settings, theirs), daemon=True)
         self.process.start()
         theirs.close()
 
+    def restart(self) -> None:
+        """After a failure: a device that reported an illegal access is lost to the process that hears of it."""
+        self.process.kill()
+        self.process.join()
+        self.start()
+        self.hear()
+
     def hear(self) -> Any:
-        """The next answer; a side that died has failed."""
+        """The next answer; a side that died or says nothing for minutes has failed."""
         try:
+            if not self.pipe.poll(PATIENCE):
+                self.process.kill()
+                return {"failed": f"no answer within {PATIENCE} s"}
             return self.pipe.recv()
         except EOFError:
+            self.process.join(10)
             return {"failed": f"its process ended with code {self.process.exitcode}"}
 
     def ask(self, *question: Any) -> Any:
@@ -182,6 +202,12 @@ def pin(threads: int) -> None:
 
 WARM = 0.15
 """Seconds of steps before each block that is timed."""
+
+PATIENCE = 300
+"""Seconds for one answer: torch.compile takes minutes."""
+
+TOLERANCE = {"fp32": 1e-3, "tf32": 2e-2, "bf16": 5e-2}
+"""By how much losses of the first steps may differ, relative."""
 
 
 def disagreements(case: Case, losses: dict[str, list[float]], tolerance: float) -> dict[str, str]:
@@ -216,7 +242,9 @@ def compared(times: dict[str, list[float]], name: str) -> dict[str, Any]:
     return {"with": name, "ratio": round(middle, 3), "quartiles": [round(low, 3), round(high, 3)]}
 
 
-def measure(workers: dict[str, Worker], key: str, case: Case, rounds: int, precision: str) -> dict[str, Any]:
+def measure(
+    workers: dict[str, Worker], key: str, case: Case, rounds: int, precision: str, own_memory: bool = False
+) -> dict[str, Any]:
     """Make, check, time one case on all sides."""
     row: dict[str, Any] = {"case": key, "title": case.title, "left out": {}}
     for worker in workers.values():
@@ -228,20 +256,27 @@ def measure(workers: dict[str, Worker], key: str, case: Case, rounds: int, preci
             losses[name] = answer["losses"]
         else:
             row["left out"][name] = answer.get("absent") or f"FAILED: {answer['failed']}"
-    for name, wrong in disagreements(case, losses, 2e-2 if precision == "tf32" else 1e-3).items():
+            if "failed" in answer:
+                worker.restart()
+    for name, wrong in disagreements(case, losses, TOLERANCE[precision]).items():
         row["left out"][name] = f"FAILED: {wrong}"
         del losses[name]
     times: dict[str, list[float]] = {name: [] for name in losses}
     order = random.Random(0)
     for _ in range(rounds):
-        for name in order.sample(list(losses), len(losses)):
-            time.sleep(
-                0.15
-            )  # until the threads of the side before sleep: those of OpenBLAS look on for 30 ms, OpenMP's longer
+        for name in order.sample(list(times), len(times)):
+            # until the threads of the side before sleep: those of OpenBLAS look on for 30 ms, OpenMP's longer
+            time.sleep(0.15)
             answer = workers[name].ask("time", case.steps)
             if isinstance(answer, dict):
-                raise SystemExit(f"{case.title}: {name} failed while it was timed: {answer['failed']}")
+                row["left out"][name] = f"FAILED while it was timed: {answer['failed']}"
+                del times[name], losses[name]
+                workers[name].restart()
+                continue
             times[name].append(answer)
+    if own_memory:
+        found = {name: workers[name].ask("memory", None) for name in times}
+        row["own memory"] = {name: answer["memory"] for name, answer in found.items() if answer.get("memory")}
     row["losses"] = {name: found for name, found in losses.items() if name != "products"}
     row["microseconds"] = {name: [round(q * 1e6, 1) for q in quartiles(found)] for name, found in times.items()}
     if "kobai" not in times and "kobai-eager" not in times:
@@ -318,17 +353,19 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the cases, print the tables, write the file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--precision", choices=("fp32", "tf32"), default="fp32", help="of products on a GPU")
+    parser.add_argument("--precision", choices=tuple(TOLERANCE), default="fp32", help="of products on a GPU")
     parser.add_argument("--cases", help="with commas between them; default: all")
     parser.add_argument("--sides", help=f"with commas between them: {', '.join(SIDES)}")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2, help="of every side, on the CPU")
     parser.add_argument("--tiny", action="store_true", help="next to no data: only to see that all of it works")
     parser.add_argument("--memory", action="store_true", help="also what training takes (Linux; some minutes)")
+    parser.add_argument("--own-memory", action="store_true", help="also what each library says a step takes")
+    parser.add_argument("--resume", action="store_true", help="leave out the cases that stand in the JSON file already")
     parser.add_argument("--out", type=Path, help="JSON file; default: results/peers-<device>-<precision>.json here")
     args = parser.parse_args(arguments)
-    if args.precision == "tf32" and args.device == "cpu":
-        parser.error("--precision tf32 is for --device cuda")
+    if args.precision != "fp32" and args.device == "cpu":
+        parser.error(f"--precision {args.precision} is for --device cuda")
     if args.rounds < 1 or args.threads < 1:
         parser.error("--rounds and --threads must be at least 1")
     table = _table(args.device, args.tiny)
@@ -354,22 +391,26 @@ def main(arguments: list[str] | None = None) -> None:
             report["left out"][name] = answer.get("absent") or answer["failed"]
             print(f"{SIDES[name].title}: left out, {report['left out'][name]}", flush=True)
             workers.pop(name).close()
-    rows = []
+    settings = {"device": args.device, "precision": args.precision, "threads": args.threads, "rounds": args.rounds}
+    out = args.out or Path(__file__).parent / "results" / f"peers-{args.device}-{args.precision}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    rows = json.loads(out.read_text())["cases"] if args.resume and out.exists() else []
+    keys = [key for key in keys if key not in [row["case"] for row in rows]]
+    if args.own_memory:  # what a library keeps from its first step on belongs to no case
+        for worker in workers.values():
+            worker.ask("make", cases.shrunk(next(iter(table.values()))))
     try:
         for key in keys:
-            row = measure(workers, key, table[key], args.rounds, args.precision)
+            row = measure(workers, key, table[key], args.rounds, args.precision, args.own_memory)
             if args.memory:
                 present = [name for name in MEASURED_IN_MEMORY if name in row["microseconds"]]
                 row["memory"] = memory(table[key], args.device, args.precision, present)
             rows.append(row)
+            out.write_text(json.dumps({"machine": facts, **settings, **report, "cases": rows}, indent=1) + "\n")
             show(row)
     finally:
         for worker in workers.values():
             worker.close()
-    settings = {"device": args.device, "precision": args.precision, "threads": args.threads, "rounds": args.rounds}
-    out = args.out or Path(__file__).parent / "results" / f"peers-{args.device}-{args.precision}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({"machine": facts, **settings, **report, "cases": rows}, indent=1) + "\n")
     print(f"\n{out}")
     if any(reason.startswith("FAILED") for row in rows for reason in row["left out"].values()):
         sys.exit(1)

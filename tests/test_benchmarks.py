@@ -118,6 +118,39 @@ def test_pytorch_agrees(tmp_path):
         assert row["microseconds"].keys() == {"kobai-plain", "torch", "torch-fused"}
 
 
+SEQUENCES = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import cases, problems, importlib
+for key in ("transformer", "RNN"):
+    case = cases.shrunk(cases.CUDA[key])
+    for side, variant in (("kobai", "eager"), ("kobai", "captured"), ("torch", "eager")):
+        module = importlib.import_module(f"sides.{side}_side")
+        run = module.make(case, problems.draw(case), variant, "cpu", "fp32")
+        print(key, [f"{run.read(run.step()):.4f}" for _ in range(5)])
+"""
+
+
+@pytest.mark.oracle
+def test_pytorch_agrees_on_sequences():
+    """Those steps are measured on a GPU only."""
+    code, out = run("-c", f"import os; os.environ.setdefault('OMP_NUM_THREADS', '1')\n{SEQUENCES}", HOME)
+    assert code == 0, out
+    lines = [line for line in out.splitlines() if line.startswith(("transformer", "RNN"))]
+    assert (len(lines), len(set(lines))) == (6, 2), out
+
+
+def test_what_is_measured_already_is_left_out(tmp_path):
+    file = tmp_path / "peers.json"
+    file.write_text(json.dumps({"cases": [{"case": "S", "left out": {}}]}))
+    arguments = ("--sides", "kobai-plain-eager", "--cases", "S,M", "--resume", "--own-memory")
+    code, out, report = peers(tmp_path, *arguments)
+    assert code == 0, out
+    assert [row["case"] for row in report["cases"]] == ["S", "M"]
+    assert report["cases"][0] == {"case": "S", "left out": {}}
+    assert report["cases"][1]["own memory"] == {}  # NumPy's arrays are nobody's account
+
+
 def test_compiling_without_a_compiler_is_left_out_with_a_word(tmp_path):
     (tmp_path / "torch.py").write_text("__version__ = '0'\n")
     code = "import os, sys; sys.path.insert(0, sys.argv[1]); os.environ.pop('CXX', None); os.environ['PATH'] = ''\n"
@@ -131,6 +164,7 @@ def test_compiling_without_a_compiler_is_left_out_with_a_word(tmp_path):
         (["--cases", "S,Q"], "unknown: Q; known: S, S+BN"),
         (["--sides", "tensorflow"], "unknown: tensorflow"),
         (["--precision", "tf32"], "for --device cuda"),
+        (["--precision", "bf16"], "for --device cuda"),
         (["--rounds", "0"], "at least 1"),
     ],
 )

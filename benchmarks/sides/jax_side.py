@@ -10,6 +10,9 @@ from cases import LEARNING_RATE, Case
 from problems import Problem
 from sides import Absent, Run
 
+LIKE_PRODUCTS = ("kernels", "kernel_biases", "weights", "biases")
+"""Parameters that meet the products' precision."""
+
 
 def versions(variant: str) -> dict[str, str]:
     """Import JAX, and say which version runs."""
@@ -43,13 +46,21 @@ def make(case: Case, problem: Problem, variant: str, device: str, precision: str
         "biases": [jnp.zeros(len(weight)) for weight in problem.weights],
         "scales": [jnp.ones(n) for n in case.sizes[1:-1] if case.batch_norm],
         "shifts": [jnp.zeros(n) for n in case.sizes[1:-1] if case.batch_norm],
+        "block": {name: jnp.asarray(array.T) for name, array in problem.block.items()},
     }
     running = [(jnp.zeros(n), jnp.ones(n)) for n in case.sizes[1:-1] if case.batch_norm]
+    inside = jnp.bfloat16 if precision == "bf16" else jnp.float32
     moments = [jax.tree.map(jnp.zeros_like, params) for _ in range(2 * (case.optimizer == "Adam"))]
     state = (params, running, moments, jnp.zeros((), jnp.int32), jax.random.key(0))
     rate = LEARNING_RATE[case.optimizer]
 
     def loss_of(params: Any, running: Any, key: Any, x: Any, t: Any) -> Any:
+        # 16 bits as PyTorch's autocast has them: parameters, normalisation and loss in float32, all else cast
+        params = {**params, **jax.tree.map(lambda p: p.astype(inside), {k: params[k] for k in LIKE_PRODUCTS})}
+        x = x.astype(inside)
+        if case.block:
+            parts = {k: v if k.startswith("norm") else v.astype(inside) for k, v in params["block"].items()}
+            x = (_transformer if case.block == "transformer" else _lstm)(case, parts, x)
         for kernel, bias in zip(params["kernels"], params["kernel_biases"], strict=True):
             x = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
             x = jax.nn.relu(x + bias)
@@ -61,16 +72,17 @@ def make(case: Case, problem: Problem, variant: str, device: str, precision: str
             if i == len(params["weights"]) - 1:
                 break
             if case.batch_norm:
+                x = x.astype(jnp.float32)
                 mean, variance = x.mean(0), x.var(0)
                 x = params["scales"][i] * (x - mean) * jax.lax.rsqrt(variance + 1e-5) + params["shifts"][i]
                 unbiased = variance * (len(x) / (len(x) - 1))
                 fresh.append((0.9 * running[i][0] + 0.1 * mean, 0.9 * running[i][1] + 0.1 * unbiased))
-            x = jax.nn.relu(x)
+            x = jax.nn.relu(x).astype(inside)
             if case.dropout:
                 key, here = jax.random.split(key)
                 kept = jax.random.bernoulli(here, 1 - case.dropout, x.shape)
                 x = jnp.where(kept, x / (1 - case.dropout), 0)
-        logp = jax.nn.log_softmax(x)
+        logp = jax.nn.log_softmax(x.astype(jnp.float32))
         return -jnp.take_along_axis(logp, t[:, None], axis=1).mean(), (fresh, key)
 
     def step(state: Any, x: Any, t: Any) -> Any:
@@ -102,6 +114,48 @@ def make(case: Case, problem: Problem, variant: str, device: str, precision: str
         return int(inputs + outputs + needs.temp_size_in_bytes)
 
     return Run(whole, wait=lambda: jax.block_until_ready(state), memory=memory)
+
+
+def _normalised(x: Any, scale: Any, shift: Any) -> Any:
+    """Layer normalisation, in float32."""
+    import jax.numpy as jnp
+
+    y = x.astype(jnp.float32)
+    y = (y - y.mean(-1, keepdims=True)) / jnp.sqrt(y.var(-1, keepdims=True) + 1e-5)
+    return (y * scale + shift).astype(x.dtype)
+
+
+def _transformer(case: Case, p: dict[str, Any], x: Any) -> Any:
+    """An encoder block that normalises after each part, averaged over the tokens; p holds transposed weights."""
+    import jax
+
+    n, tokens, width = x.shape
+    q, k, v = jax.numpy.split(x @ p["self_attn.in_proj_weight"] + p["self_attn.in_proj_bias"], 3, axis=-1)
+    heads = [a.reshape(n, tokens, case.heads, width // case.heads) for a in (q, k, v)]
+    y = jax.nn.dot_product_attention(*heads).reshape(n, tokens, width)
+    y = y @ p["self_attn.out_proj.weight"] + p["self_attn.out_proj.bias"]
+    x = _normalised(x + y, p["norm1.weight"], p["norm1.bias"])
+    y = jax.nn.gelu(x @ p["linear1.weight"] + p["linear1.bias"], approximate=False)
+    y = y @ p["linear2.weight"] + p["linear2.bias"]
+    return _normalised(x + y, p["norm2.weight"], p["norm2.bias"]).mean(1)
+
+
+def _lstm(case: Case, p: dict[str, Any], x: Any) -> Any:
+    """The last output of an LSTM layer; p holds transposed weights."""
+    import jax
+    import jax.numpy as jnp
+
+    inputs = (x @ p["weight_ih_l0"] + p["bias_ih_l0"] + p["bias_hh_l0"]).transpose(1, 0, 2)
+
+    def cell(state: Any, given: Any) -> Any:
+        h, c = state
+        i, f, g, o = jnp.split(given + h @ p["weight_hh_l0"], 4, axis=-1)
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        return (jax.nn.sigmoid(o) * jnp.tanh(c), c), None
+
+    zero = jnp.zeros((len(x), case.sizes[1]), x.dtype)
+    (h, _), _ = jax.lax.scan(cell, (zero, zero), inputs)
+    return h
 
 
 def _channels_last(problem: Problem) -> list[np.ndarray]:

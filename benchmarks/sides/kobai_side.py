@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cases import LEARNING_RATE, Case
@@ -42,6 +45,8 @@ def model_of(case: Case, problem: Problem) -> Any:
     import kobai
     from kobai import nn
 
+    if case.block:
+        return _sequence_model(case, problem).to(kobai.get_default_device())
     layers: list[nn.Module] = []
     for kernel in problem.kernels:
         convolution = nn.Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1)
@@ -58,6 +63,33 @@ def model_of(case: Case, problem: Problem) -> Any:
     return nn.Sequential(*layers).to(kobai.get_default_device())
 
 
+def _sequence_model(case: Case, problem: Problem) -> Any:
+    import kobai
+    from kobai import nn
+
+    width, inner, _ = case.sizes
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            if case.block == "transformer":
+                self.block = nn.TransformerEncoderLayer(
+                    width, case.heads, inner, dropout=0.0, activation="gelu", batch_first=True
+                )
+            else:
+                self.block = nn.LSTM(width, inner, batch_first=True)
+            self.block.load_state_dict({name: kobai.tensor(array) for name, array in problem.block.items()})
+            (weight,) = problem.weights
+            self.head = nn.Linear(weight.shape[1], weight.shape[0])
+            _fill(self.head, weight)
+
+        def forward(self, x: Any) -> Any:
+            y = self.block(x)
+            return self.head(y.mean(1) if case.block == "transformer" else y[0][:, -1])
+
+    return Model()
+
+
 def _fill(layer: Any, weight: Any) -> None:
     import kobai
 
@@ -72,7 +104,9 @@ def make(case: Case, problem: Problem, variant: str, device: str, precision: str
     from kobai.nn import functional as F
 
     kobai.use("cupy" if device == "cuda" else "numpy")
-    kobai.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    under = _precision(precision, device)
+    kobai.cuda.empty_cache()  # what an earlier case held
+    before = kobai.cuda.max_memory_allocated() if device == "cuda" else 0
     kobai.manual_seed(0)
     model = model_of(case, problem)
     update = getattr(kobai.optim, case.optimizer)(model.parameters(), lr=LEARNING_RATE[case.optimizer])
@@ -80,15 +114,33 @@ def make(case: Case, problem: Problem, variant: str, device: str, precision: str
 
     def step(x: Any, t: Any) -> Any:
         update.zero_grad()
-        loss = F.cross_entropy(model(x), t)
+        with under():
+            loss = F.cross_entropy(model(x), t)
         loss.backward()
         update.step()
         return loss
+
+    def memory() -> int | None:
+        """What captured steps hold; on a GPU all that the pool has reserved as well, which never shrinks by itself."""
+        held: int | None = getattr(whole, "bytes", None)
+        return held if device != "cuda" else (held or 0) + kobai.cuda.max_memory_allocated() - before
 
     whole = kobai.capture(step) if variant.startswith("captured") else step
     return Run(
         lambda: whole(x, t),
         read=lambda loss: loss.item(),
         wait=lambda: kobai.cuda.synchronize() if device == "cuda" else None,
-        memory=lambda: getattr(whole, "bytes", None),
+        memory=memory,
     )
+
+
+def _precision(precision: str, device: str) -> Callable[[], Any]:
+    """Set the precision of products; what the forward pass runs under."""
+    import kobai
+
+    kobai.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    if precision != "bf16":
+        return contextlib.nullcontext
+    if not (hasattr(kobai, "autocast") and hasattr(kobai, "bfloat16")):
+        raise Absent("this Kobai has no bfloat16 and no autocast")
+    return functools.partial(kobai.autocast, device, dtype=kobai.bfloat16)

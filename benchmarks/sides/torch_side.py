@@ -45,6 +45,9 @@ def make(case: Case, problem: Problem, variant: str, device: str, precision: str
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.manual_seed(0)
     torch._dynamo.reset()
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     model = _model(case, problem).to(device)
     x, t = torch.tensor(problem.x, device=device), torch.tensor(problem.t, device=device)
     if problem.kernels:
@@ -57,7 +60,9 @@ def make(case: Case, problem: Problem, variant: str, device: str, precision: str
     update = getattr(torch.optim, case.optimizer)(model.parameters(), **options)
 
     def loss_of(x: Any, t: Any) -> Any:
-        return F.cross_entropy(model(x), t)
+        # without its cache of cast weights, which a CUDA graph could not keep
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16", cache_enabled=variant != "graph"):
+            return F.cross_entropy(model(x), t)
 
     forward = torch.compile(loss_of) if variant == "compile" else loss_of
 
@@ -87,6 +92,8 @@ def _model(case: Case, problem: Problem) -> Any:
             layer.bias.zero_()
         return layer
 
+    if case.block:
+        return _sequence_model(case, problem, filled)
     layers: list[Any] = []
     for kernel in problem.kernels:
         convolution = nn.Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1)
@@ -98,6 +105,32 @@ def _model(case: Case, problem: Problem) -> Any:
             layers += [nn.BatchNorm1d(weight.shape[0])] * case.batch_norm
             layers += [nn.ReLU(), *[nn.Dropout(case.dropout)] * bool(case.dropout)]
     return nn.Sequential(*layers)
+
+
+def _sequence_model(case: Case, problem: Problem, filled: Callable[..., Any]) -> Any:
+    import torch
+    from torch import nn
+
+    width, inner, _ = case.sizes
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            if case.block == "transformer":
+                self.block = nn.TransformerEncoderLayer(
+                    width, case.heads, inner, dropout=0.0, activation="gelu", batch_first=True
+                )
+            else:
+                self.block = nn.LSTM(width, inner, batch_first=True)
+            self.block.load_state_dict({name: torch.tensor(array) for name, array in problem.block.items()})
+            (weight,) = problem.weights
+            self.head = filled(nn.Linear(weight.shape[1], weight.shape[0]), weight)
+
+        def forward(self, x: Any) -> Any:
+            y = self.block(x)
+            return self.head(y.mean(1) if case.block == "transformer" else y[0][:, -1])
+
+    return Model()
 
 
 def _graphed(step: Callable[[], Any], update: Any) -> Callable[[], Any]:
