@@ -22,7 +22,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,10 @@ ENOUGH = 15
 """Seconds under which no step is begun."""
 ALONE = 25
 """Tests that failed beside others are tried again in a process of their own, at most so many."""
+
+
+CASES = "S,S+BN,M',L',CNN,transformer,RNN"
+"""Of benchmarks/cases.py."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +228,7 @@ class Check:
         self.state |= {"simulated": self.simulated, "commit": commit()}
         self.started = time.monotonic()
         self.end = self.started + 60 * options.minutes if options.minutes else float("inf")
-        self.again = False
+        self.again, self.tried = False, set()
 
     def environment(self, command):
         """What a program sees: Kobai from here, kernels kept in the checkout, under ``--simulate`` the simulated device."""
@@ -265,7 +269,7 @@ class Check:
     def do(self, step, share=float("inf"), again=False):
         """One step, unless it is done or hopeless; False if there is no time for it."""
         before = self.state["steps"].get(step.name)
-        if not again and before and not self.worth_repeating(before):
+        if not again and before and not self.worth_repeating(step.name, before):
             return True
         if blocked := [name for name in step.needs if self.state["steps"].get(name, {}).get("result") == "failed"]:
             self.note(step, {"result": "blocked", "answer": f"rests on {', '.join(blocked)}", "seconds": 0})
@@ -285,13 +289,16 @@ class Check:
         self.note(step, found)
         return True
 
-    def worth_repeating(self, before):
-        """Whether a step of an earlier call is to be done (again): it was not finished, or the sources have changed since."""
+    def worth_repeating(self, name, before):
+        """Whether a step is to be done again: time cut it off, or in an earlier call it failed with other sources."""
+        if name in self.tried:
+            return before["result"] == "to be continued"
         unfinished = before["result"] in ("to be continued", "stopped", "blocked")
         return unfinished or (before["result"] in ("failed", "not there") and before["source"] != self.source)
 
     def note(self, step, found):
         """Keep what came out, and say it."""
+        self.tried.add(step.name)
         self.state["steps"][step.name] = {**found, "source": self.source, "commit": self.state["commit"]}
         self.say(f"   {found['result']} after {found['seconds']} s: {found.get('answer', '')}")
         self.write()
@@ -477,7 +484,17 @@ class Check:
             file.unlink(missing_ok=True)
         sides = "kobai,kobai-eager" if self.simulated else "kobai,kobai-eager,torch,torch-fused,torch-graph,jax"
         command = [sys.executable, "benchmarks/peers.py", "--device", "cuda", "--precision", precision, "--own-memory"]
-        command += ["--out", str(file), "--resume", "--sides", sides, "--rounds", "1" if self.simulated else "5"]
+        command += [
+            "--cases",
+            CASES,
+            "--out",
+            str(file),
+            "--resume",
+            "--sides",
+            sides,
+            "--rounds",
+            "1" if self.simulated else "5",
+        ]
         code, output = self.process(step.name, command + ["--tiny"] * self.simulated, limit)
         found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"cases": []}
         wrong = [
@@ -611,15 +628,17 @@ def failures(done, tests):
     lines = []
     for name, found in done.items():
         if found["result"] in ("failed", "stopped") and "counts" not in found:
-            lines.append(
-                f"- **{name}**: {found.get('answer', '')}" + (f" → repros/{found['repro']}" * ("repro" in found))
-            )
+            lines.append(f"- **{name}**: {found.get('answer', '')}{kept(found)}")
     for name, test in tests.items():
         if test["outcome"] == "failed":
             told = {"passed": " (passes alone)", "failed": " (fails alone too)"}.get(test.get("alone"), "")
-            kept = f" → repros/{test['repro']}" if "repro" in test else ""
-            lines.append(f"- `{name}`{told}: {test['why']}{kept}")
+            lines.append(f"- `{name}`{told}: {test['why']}{kept(test)}")
     return ["## Failures", "", *(lines or ["None."]), ""]
+
+
+def kept(found):
+    """Where the repro lies."""
+    return f" → repros/{found['repro']}" if "repro" in found else ""
 
 
 def skips(tests):
@@ -640,12 +659,14 @@ def answers(done):
 
 def benchmarks(state):
     """The table for the README, memory included, and who was left out and why."""
-    rows, why = [], {}
+    rows, why = [], defaultdict(list)
     for name, found in state["steps"].items():
         for row in found.get("peers", {}).get("cases", []) if name.startswith("benchmarks") else ():
             rows.append((name.rpartition(" ")[2], row))
-            why |= {f"{row['case']}, {SIDES[side]}": reason for side, reason in row["left out"].items()}
-        why |= {SIDES[side]: reason for side, reason in found.get("peers", {}).get("left out", {}).items()}
+            for side, reason in row["left out"].items():
+                why[SIDES[side], reason].append(f"{row['case']} in {rows[-1][0]}")
+        for side, reason in found.get("peers", {}).get("left out", {}).items():
+            why[SIDES[side], reason].append(name.rpartition(" ")[2])
     heads = ["step", "products in", *SIDES.values(), "fastest peer / Kobai", "peak memory: Kobai, PyTorch, JAX (MiB)"]
     lines = ["## Benchmarks", "", "Table for the README: one training step, µs, median.", ""]
     if state["simulated"]:
@@ -657,7 +678,8 @@ def benchmarks(state):
         held = row.get("own memory", {})
         memory = [f"{held[side] / 2**20:,.0f}" if held.get(side) else "–" for side in ("kobai", "torch-fused", "jax")]
         lines.append(f"| {cell(row['title'])} | {precision} | {' | '.join(times)} | {ratio} | {' / '.join(memory)} |")
-    return [*lines, "", *(f"- left out: {who}: {reason}" for who, reason in sorted(why.items())), ""]
+    lines += ["", *(f"- left out: {side}, {', '.join(what)}: {reason}" for (side, reason), what in sorted(why.items()))]
+    return [*lines, ""]
 
 
 if __name__ == "__main__":
