@@ -32,8 +32,8 @@ PART = 8 * 60
 """Seconds for the checks, and again for the benchmarks, unless ``--minutes`` says how long this call may take."""
 ENOUGH = 15
 """Seconds under which no step is begun."""
-ALONE = 25
-"""Tests that failed beside others are tried again in a process of their own, at most so many."""
+ALONE, ALONE_LIMIT = 40, 60
+"""So many tests that failed beside others are tried again by themselves, for so many seconds."""
 
 
 CASES = "S,S+BN,M',L',CNN,transformer,RNN"
@@ -79,16 +79,16 @@ def steps():
         probe("captured_step", "captured training, every figure below"),
         probe("device_words", "errors that name their cause"),
         Step("devices and kernels", "all tests", "tests", tuple(f"tests/gpu/test_{name}.py" for name in first), 90),
-        Step("parity, float64", "every primitive", "tests", (parity, "-k", "float64 and row"), 120),
+        Step("parity in float64", "every primitive", "tests", (parity, "-k", "float64 and row"), 120),
         Step("training parity", "programs of users", "tests", training, 120, quick=False),
         probe("sixteen_bits", "mixed precision"),
         probe("several_devices", "cuda:1, data parallel"),
-        Step("parity, all of it", "every primitive", "tests", (parity,), 240, quick=False),
+        Step("parity in full", "every primitive", "tests", (parity,), 240, quick=False),
         Step("gpu folder", "the suite", "tests", tuple(path for path in gpu if path != parity), 240, quick=False),
         Step("gpu suite", "trust", "tests", ("tests",), 360, quick=False),
         *(question(name) for name in questions()),
         *(
-            Step(f"benchmarks, {kind}", "the README's table", "peers", (kind,), 300, part="benchmarks", quick=False)
+            Step(f"benchmarks in {kind}", "the README's table", "peers", (kind,), 300, part="benchmarks", quick=False)
             for kind in ("fp32", "tf32", "bf16")
         ),
         *(
@@ -219,7 +219,7 @@ class Check:
         self.home.mkdir(parents=True, exist_ok=True)
         self.file, self.tests = self.home / "state.json", self.home / "tests.jsonl"
         if options.fresh:
-            for path in (self.file, self.tests, self.home / "repros", self.home / "logs"):
+            for path in (self.file, self.tests, *(self.home / name for name in ("repros", "logs", "alone"))):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         (self.home / "logs").mkdir(exist_ok=True)
         self.source = sources()
@@ -386,12 +386,13 @@ class Check:
     def suite(self, step, limit):
         """Tests, with those left out that earlier steps and calls have done."""
         until = time.monotonic() + limit
-        code = self.pytest(step.name, step.arguments, [] if self.again else self.finished(), until, self.jobs())
+        done = [] if self.again else self.finished()
+        code = self.pytest(step.name, step.arguments, self.home, done, until, self.jobs())
         mine = tuple(argument for argument in step.arguments if "/" in argument or argument == "tests")
         failed = [
             name for name, test in self.results().items() if test["outcome"] == "failed" and name.startswith(mine)
         ]
-        self.alone([name for name in failed if "alone" not in self.results()[name]][:ALONE], until)
+        self.alone([name for name in failed if "alone" not in self.results()[name]], until)
         ran = {name: test for name, test in self.results().items() if name.startswith(mine)}
         count = Counter(verdict(test) for test in ran.values())
         answer = ", ".join(f"{number} {what}" for what, number in sorted(count.items(), key=lambda pair: pair[0]))
@@ -408,58 +409,48 @@ class Check:
             return 0
         return min(8, (os.cpu_count() or 2) // 2) if self.options.jobs is None else self.options.jobs
 
-    def pytest(self, name, arguments, without, until, jobs, **more):
+    def pytest(self, name, arguments, folder, done, until, jobs, **more):
         """Run pytest until it has seen all tests or time is up; a process that lost its device is followed by another."""
-        done = self.home / "done.txt"
-        flags = [
-            "-m",
-            "gpu",
-            "-p",
-            "gpu_record",
-            "--record",
-            str(self.home),
-            "--done",
-            str(done),
-            "-p",
-            "no:cacheprovider",
-        ]
-        flags += ["--source", self.source, "-q", "--tb=short", "--continue-on-collection-errors"]
+        file = self.home / "done.txt"
+        flags = ["-m", "gpu and not slow" if self.simulated else "gpu", "-q", "--tb=short", "-p", "no:cacheprovider"]
+        flags += ["-p", "gpu_record", "--record", str(folder), "--source", self.source, "--done", str(file)]
+        flags += ["--continue-on-collection-errors"]
         if jobs:
             flags += [f"-n{jobs}", "--dist=worksteal", "--max-worker-restart=50"]
         if importlib.util.find_spec("pytest_timeout") is not None and not self.simulated:
-            flags += [
-                "--timeout=90",
-                "--timeout-method=thread",
-            ]  # a kernel that hangs takes its process with it, not the step
+            flags += ["--timeout=90", "--timeout-method=thread"]  # a kernel that hangs ends its process, not the step
         while True:
-            known = len(without)
-            done.write_text("\n".join(without), encoding="utf-8")
+            file.write_text("\n".join(done), encoding="utf-8")
             command = [sys.executable, "-m", "pytest", *flags, *arguments]
             code, _ = self.process(name, command, max(until - time.monotonic(), 1), **more)
-            without = self.finished()
-            if code in (0, 1, 2, 5, 124) or len(without) == known:
+            before, done = done, self.finished(folder)
+            if code in (0, 1, 2, 5, 124) or len(done) <= len(before):
                 return code
 
     def alone(self, names, until):
-        """Those that failed once more, each in a process of its own, where the first kernel that fails is the one named."""
-        for name in names:
-            if time.monotonic() + ENOUGH > until or "::" not in name:
-                return
-            command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "--tb=short", "-p", "no:cacheprovider", name]
-            code, output = self.process("alone", command, min(90, until - time.monotonic()), CUDA_LAUNCH_BLOCKING="1")
-            found = self.results()[name] | {"alone": "passed" if code == 0 else "failed"}
-            with self.tests.open("a", encoding="utf-8") as file:
+        """What failed beside others once more by itself, waiting after each launch, so that the right kernel is blamed."""
+        names = [name for name in names if "::" in name][:ALONE]
+        if not names or time.monotonic() + ENOUGH > until:
+            return
+        folder = self.home / "alone"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        until = min(until, time.monotonic() + ALONE_LIMIT)
+        self.pytest("alone", names, folder, [], until, 0, CUDA_LAUNCH_BLOCKING="1")
+        again = self.results(folder)
+        with self.tests.open("a", encoding="utf-8") as file:
+            for name in again.keys() & set(names):
+                found = self.results()[name] | {"alone": again[name]["outcome"]}
+                found |= {"repro": again[name]["repro"]} if "repro" in again[name] else {}
                 file.write(json.dumps(found, ensure_ascii=False) + "\n")
-            if "repro" in found:
-                with (self.home / "repros" / found["repro"]).open("a", encoding="utf-8") as file:
-                    file.write(
-                        f"\n## Alone, with CUDA_LAUNCH_BLOCKING=1: {found['alone']}\n\n```\n{output[-8000:]}\n```\n"
-                    )
+        for path in (folder / "repros").glob("*"):
+            path.replace(self.home / "repros" / path.name)  # the better ones
 
-    def results(self):
+    def results(self, folder=None):
         """What each test did last, by name; a test of several reports has failed if one of them says so."""
         found = {}
-        lines = self.tests.read_text(encoding="utf-8").splitlines() if self.tests.exists() else []
+        file = (folder or self.home) / self.tests.name
+        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
         for line in lines:
             test = json.loads(line)
             before = found.get(test["test"], {})
@@ -468,11 +459,11 @@ class Check:
                 found[test["test"]] = test
         return found
 
-    def finished(self):
+    def finished(self, folder=None):
         """Names of the tests that need not run again: those that failed do, once the sources have changed."""
         return [
             name
-            for name, test in self.results().items()
+            for name, test in self.results(folder).items()
             if test["outcome"] != "failed" or test["source"] == self.source
         ]
 

@@ -22,8 +22,8 @@ import numpy as np
 import pytest
 
 LOST = 70
-EACH = 2
-"""Repros that the variants of one test function leave: more of the same say no more."""
+EACH, MOST = 2, 40
+"""Repros of one test function with one error, and such kinds in one process: more of the same say no more."""
 LARGEST = 1 << 20
 """Bytes of one repro's inputs; larger arrays are left out, with their shapes in the text."""
 
@@ -73,9 +73,9 @@ class Recorder:
         report = yield
         if report.failed:
             self.lost = lost()
-            function = getattr(item, "function", None)
-            self.left[function] = self.left.get(function, 0) + 1
-            if self.left[function] <= EACH:
+            kind = getattr(item, "function", None), last_line(report)[:60]
+            self.left[kind] = self.left.get(kind, 0) + 1
+            if self.left[kind] <= EACH and len(self.left) <= MOST:
                 name = save(self.folder / "repros", item, call, report, self.lost)
                 report.user_properties.append(("repro", name))
         return report
@@ -152,7 +152,7 @@ def save(folder: Path, item, call, report, device_lost: bool) -> str:
         f"    python -m pytest -m gpu -n 0 '{item.nodeid}'",
         "",
         f"- failed in: {report.when}",
-        f"- seed: {kobai.initial_seed() if kobai else 'none'} (set by tests/conftest.py before each test)",
+        f"- seed: {kobai.initial_seed() if kobai else 'none'}, the last one set; tests/conftest.py sets 0",
         *(f"- {key} = {value!r}"[:500] for key, value in parameters.items()),
         *(f"- array {line}" for line in said),
         "",

@@ -58,8 +58,8 @@ def test_the_list_of_steps(tmp_path, gpu_check):
     listed = called(tmp_path, "--list")
     assert [line[:52].strip() for line in listed.stdout.splitlines()] == names
     assert len(set(names)) == len(names)
-    order = ["facts", "kernel", "eager step", "captured step", "device words", "parity, float64", "sixteen bits"]
-    order += ["several devices", "gpu suite", "benchmarks, fp32"]
+    order = ["facts", "kernel", "eager step", "captured step", "device words", "parity in float64", "sixteen bits"]
+    order += ["several devices", "gpu suite", "benchmarks in fp32"]
     assert [name for name in names if name in order] == order
 
 
@@ -163,7 +163,8 @@ import pytest
 @pytest.mark.parametrize("k", range(4))
 def test_numbers(k):
     x = np.arange(3.0) + k
-    assert x.sum() == 3
+    if x.sum() != 3:
+        raise ValueError("not three")
 
 def test_left_out():
     pytest.skip("for a reason")
@@ -196,9 +197,16 @@ def test_results_and_repros_are_on_disk(plugin, pytester):
     assert {test["source"] for test in found.values()} == {"s"}
     assert "for a reason" in found["test_left_out"]["why"]
     kept = [test["repro"] for test in found.values() if "repro" in test]
-    assert len(kept) == 2  # of one function no more
+    assert len(kept) == 2  # of one error in one function no more
     text = (folder / "repros" / kept[0]).read_text()
-    for part in ("test_numbers[1]'", "- seed: ", "- k = 1", "x = np.arange(3.0) + k", "x.sum() == 3", "float64[3]"):
+    for part in (
+        "test_numbers[1]'",
+        "- seed: ",
+        "- k = 1",
+        "x = np.arange(3.0) + k",
+        "ValueError: not three",
+        "float64[3]",
+    ):
         assert part in text
     arrays = np.load((folder / "repros" / kept[0]).with_suffix(".npz"))
     assert arrays["x"].tolist() == [1, 2, 3]
@@ -278,7 +286,7 @@ def test_the_report(gpu_check):
             "kernel": step("passed", "compiles", commit="old"),
             "eager step": step("failed", "a | b", repro="eager-step.md"),
             "question: epilogues": step("passed", "all there", figures={"BIAS": "yes"}),
-            "benchmarks, fp32": step("passed", "1 case", peers={"cases": [row], "left out": {"jax": "no jax here"}}),
+            "benchmarks in fp32": step("passed", "1 case", peers={"cases": [row], "left out": {"jax": "no jax here"}}),
         },
     }
     state["steps"]["kernel"]["commit"] = "old"
