@@ -194,8 +194,6 @@ def pin(threads: int) -> None:
     """Let every side have ``threads`` threads, on as many cores: read from the environment when its libraries load."""
     names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "NPROC")
     os.environ.update({name: str(threads) for name in names})
-    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if hasattr(os, "sched_setaffinity"):  # JAX has no setting for it: its pool is as large as the set of cores
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
@@ -265,8 +263,9 @@ def measure(
     order = random.Random(0)
     for _ in range(rounds):
         for name in order.sample(list(times), len(times)):
-            # until the threads of the side before sleep: those of OpenBLAS look on for 30 ms, OpenMP's longer
-            time.sleep(0.15)
+            if workers[name].settings[0] == "cpu":
+                # until the threads of the side before sleep: those of OpenBLAS look on for 30 ms, OpenMP's longer
+                time.sleep(0.15)
             answer = workers[name].ask("time", case.steps)
             if isinstance(answer, dict):
                 row["left out"][name] = f"FAILED while it was timed: {answer['failed']}"
@@ -371,6 +370,8 @@ def main(arguments: list[str] | None = None) -> None:
     table = _table(args.device, args.tiny)
     keys = _chosen(args.cases, list(table), list(table), parser)
     names = _chosen(args.sides, list(SIDES), ON_CPU if args.device == "cpu" else ON_CUDA, parser)
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # three quarters of a GPU otherwise
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if args.device == "cpu":
         pin(args.threads)
     from kobai.bench import machine  # after pin: it loads NumPy

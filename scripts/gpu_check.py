@@ -107,11 +107,11 @@ def questions():
 def main(arguments=None):
     """Do what is left to do, write the report, and fail if something did."""
     options = parsed(arguments)
-    simulated = options.simulate
-    python = usable_python(None if simulated else driver_facts())
+    driver = None if options.simulate else driver_facts()
+    python = usable_python(driver)
     if Path(python).absolute() != Path(sys.executable).absolute():
         os.execv(python, [python, str(Path(__file__).resolve()), *(sys.argv[1:] if arguments is None else arguments)])
-    check = Check(options)
+    check = Check(options, driver)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         check.run()
@@ -211,7 +211,7 @@ def sources():
 class Check:
     """One call: the options, and the state that outlives it."""
 
-    def __init__(self, options):
+    def __init__(self, options, driver=None):
         from rich.console import Console
 
         self.options, self.simulated = options, options.simulate
@@ -225,7 +225,7 @@ class Check:
         self.source = sources()
         self.resumed = self.file.exists()
         self.state = json.loads(self.file.read_text(encoding="utf-8")) if self.resumed else {"steps": {}, "spent": {}}
-        self.state |= {"simulated": self.simulated, "commit": commit()}
+        self.state |= {"simulated": self.simulated, "commit": commit(), "source": self.source, "driver": driver}
         self.started = time.monotonic()
         self.end = self.started + 60 * options.minutes if options.minutes else float("inf")
         self.again, self.tried = False, set()
@@ -582,7 +582,10 @@ def report(state, tests):
     facts = done.get("facts", {}).get("figures", {})
     where = "the simulated device" if state["simulated"] else ", ".join(facts.get("devices", [])) or "an unknown device"
     lines = [f"# Kobai on {where}", ""]
-    lines += [f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC, commit {state['commit']}", ""]
+    lines += [
+        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC, commit {state['commit']}, sources {state['source']}",
+        "",
+    ]
     if state["simulated"]:
         lines += [
             "**Simulated: every time below is meaningless, and shapes are shrunk where the device would be measured.**",
@@ -596,7 +599,7 @@ def report(state, tests):
         if found is None:
             lines.append(f"| {step.name} | not reached | | {step.unblocks} | |")
             continue
-        old = "" if found["commit"] == state["commit"] else f" (at {found['commit']})"
+        old = "" if found["source"] == state["source"] else f" (at {found['commit']}, sources {found['source']})"
         answer = cell(found.get("answer", ""))
         lines.append(
             f"| {step.name} | {SIGNS.get(found['result'], found['result'])}{old} | {found['seconds']} | ",

@@ -280,16 +280,17 @@ def test_the_report(gpu_check):
     state = {
         "simulated": False,
         "commit": "abc",
+        "source": "s",
         "spent": {},
         "steps": {
             "facts": step("passed", "there", figures={"devices": ["a GPU"], "python": "3.12"}),
-            "kernel": step("passed", "compiles", commit="old"),
+            "kernel": step("passed", "compiles"),
             "eager step": step("failed", "a | b", repro="eager-step.md"),
             "question: epilogues": step("passed", "all there", figures={"BIAS": "yes"}),
             "benchmarks in fp32": step("passed", "1 case", peers={"cases": [row], "left out": {"jax": "no jax here"}}),
         },
     }
-    state["steps"]["kernel"]["commit"] = "old"
+    state["steps"]["kernel"] |= {"commit": "old", "source": "r"}
     tests = {
         "tests/t.py::a": {"outcome": "failed", "why": "1 != 2", "repro": "a.md", "alone": "failed"},
         "tests/t.py::b": {"outcome": "skipped", "why": "Skipped: needs two devices"},
@@ -298,7 +299,7 @@ def test_the_report(gpu_check):
     text = gpu_check.report(state, tests)
     for part in (
         "# Kobai on a GPU",
-        "| kernel | ✓ (at old) | 2 | everything | compiles |",
+        "| kernel | ✓ (at old, sources r) | 2 | everything | compiles |",
         "| eager step | ✗ FAILED | 2 | training | a \\| b |",
         "| captured step | not reached |",
         "Tests in all: 1 failed, 1 passed, 1 skipped.",
