@@ -11,7 +11,7 @@ import numpy as np
 from kobai.core.grad_mode import no_grad
 from kobai.core.tape import run_backward
 from kobai.core.tensor import Tensor
-from kobai.xp import asarray, to_host
+from kobai.xp import asarray, to_host, write
 
 Host: TypeAlias = np.ndarray[Any, Any]
 
@@ -72,10 +72,10 @@ def _both(function: Callable[..., Any], inputs: Sequence[Any], step: float) -> I
             for sign in (1.0, -1.0):
                 moved = host.copy()
                 moved[index] += sign * step
-                x.array[...] = asarray(moved, device=x.device)
+                write(x.array, asarray(moved, device=x.device))
                 ends.append(projected())
             numeric[index] = (ends[0] - ends[1]) / (2 * step)
-        x.array[...] = asarray(host, device=x.device)
+        write(x.array, asarray(host, device=x.device))
         yield i, analytic, numeric
 
 

@@ -351,6 +351,23 @@ def on(where: device | str | None = None) -> AbstractContextManager[Any]:
     return owner.on(target.index)
 
 
+def beside(array: Array) -> AbstractContextManager[Any]:
+    """Context in which work on ``array`` runs, and makes its results, on its device; needed only if there are several."""
+    return on(device_of(array)) if many_devices else _HERE
+
+
+_HERE = nullcontext()
+
+
+def write(array: Array, values: Any) -> None:
+    """array[...] ← values, broadcast and cast, on the device of ``array``."""
+    if many_devices:
+        with beside(array):
+            array[...] = values
+    else:
+        array[...] = values
+
+
 def asarray(obj: Any, dtype: Any = None, device: device | str | None = None) -> Array:
     """``obj`` (an array of any backend, a nested list, a number) as an array on ``device``, copied only if necessary.
 

@@ -31,7 +31,7 @@ from kobai.capture.watch import leaves, roots_of
 from kobai.core.tensor import Tensor
 from kobai.errors import CaptureError
 from kobai.random import default_generator
-from kobai.xp import Array, backend_of
+from kobai.xp import Array, backend_of, beside, write
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 _COMPARED = (dict, list, set, deque, CellType)
@@ -102,11 +102,11 @@ class _Audit(Session):
                 result = self.within(lambda: self.step(*self.args, **self.kwargs))
             except BaseException as error:
                 self.raised = error
-            self.after = {k: (t, t.__dict__["_array"].copy()) for k, (t, *_) in self.before.items()}
+            self.after = {k: (t, _copied(t.__dict__["_array"])) for k, (t, *_) in self.before.items()}
             for key, (leaf, _) in self.grads.items():
                 grad = leaf._grad
-                self.grads_after[key] = leaf, None if grad is None else grad._array.copy()
-            self.result = list(leaves(map_tensors(lambda tensor: tensor._array.copy(), result)))
+                self.grads_after[key] = leaf, None if grad is None else _copied(grad._array)
+            self.result = list(leaves(map_tensors(lambda tensor: _copied(tensor._array), result)))
             self.memory_after = self.memory.now()
         finally:
             self.put_back()
@@ -117,7 +117,7 @@ class _Audit(Session):
             self.before.values()
         ):  # of memory that was seen twice, the first copy is right
             tensor._array = array
-            array[...] = copy
+            write(array, copy)
             tensor._version[0] = version
         for leaf, grad in self.grads.values():
             leaf._grad = grad
@@ -136,7 +136,7 @@ class _Audit(Session):
     def _note(self, tensor: Tensor) -> None:
         if id(tensor) not in self.before:
             array = tensor.__dict__["_array"]
-            self.before[id(tensor)] = tensor, array, array.copy(), tensor._version[0]
+            self.before[id(tensor)] = tensor, array, _copied(array), tensor._version[0]
 
     def _note_grad(self, leaf: Tensor) -> None:
         if id(leaf) not in self.grads:
@@ -282,6 +282,11 @@ def _agree(ours: Any, theirs: Any) -> bool:
     with np.errstate(invalid="ignore"):
         near = abs(ours - theirs) <= max(_TOLERANCE, float(np.finfo(ours.dtype).eps)) * largest
     return bool((near & finite | (ours == theirs) | both_nan).all())
+
+
+def _copied(array: Array) -> Array:
+    with beside(array):
+        return array.copy()
 
 
 def _on_host(array: Array) -> Any:

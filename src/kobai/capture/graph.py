@@ -18,7 +18,7 @@ import gc
 import importlib
 import traceback
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -225,7 +225,11 @@ class Graph:
         return cls(index, pool, graph, result, recorder)
 
     def replay(self) -> None:
-        """Queue the step once more, on the current stream."""
+        """Queue the step once more, on the current stream of the graph's device."""
+        with xp.on(xp.device("cuda", self.device)) if xp.many_devices else nullcontext():
+            self._replay()
+
+    def _replay(self) -> None:
         cupy = importlib.import_module("cupy")
         counts, none = Counts(), Counts()
         try:

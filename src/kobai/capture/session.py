@@ -43,7 +43,7 @@ from kobai.capture.rules import Rules, Uncaptured
 from kobai.capture.watch import Watch
 from kobai.core.tensor import Tensor
 from kobai.errors import CaptureError
-from kobai.xp import Array, quiet, sessions
+from kobai.xp import Array, beside, quiet, sessions, write
 
 
 def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
@@ -62,7 +62,8 @@ def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
 
 def copied(tensor: Tensor) -> Tensor:
     """A copy of a result, independent of the step's memory."""
-    return Tensor._wrap(tensor._array.copy())  # type: ignore[no-any-return]
+    with beside(tensor._array):
+        return Tensor._wrap(tensor._array.copy())  # type: ignore[no-any-return]
 
 
 _ARRAY, _GRAD = attrgetter("_array"), attrgetter("_grad")
@@ -102,7 +103,7 @@ class Replay:
         for place, tensor in zip(self.places, inputs, strict=True):
             array = tensor._array
             if array is not place:
-                place[...] = array
+                write(place, array)
         for version in self.versions:  # first: a run that fails may have changed the tensors too
             version[0] += 1
         self.run()

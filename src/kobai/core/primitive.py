@@ -264,7 +264,10 @@ def in_place(target: Tensor, op: Callable[..., Tensor], *args: Any, **options: A
             raise RuntimeError(
                 f"in-place operation: {what} that requires a gradient cannot be changed in place outside no_grad()"
             )
-    before: Tensor = Tensor._wrap(target._array.copy())  # what the vjp may keep: the memory itself is about to change
+    with _xp.beside(target._array):
+        before: Tensor = Tensor._wrap(
+            target._array.copy()
+        )  # what the vjp may keep: the memory itself is about to change
     before._requires_grad, before._node = target._requires_grad, target._edge()
     result = op(before, *args, **options)
     _write(target, result)
@@ -342,7 +345,7 @@ def _write(target: Tensor, result: Tensor) -> None:
             f"in-place operation: a result of {result.dtype} cannot be kept in a tensor of {target.dtype}"
         )
     need_own_places(target._array)
-    target._array[...] = result._array
+    _xp.write(target._array, result._array)
     target._bump()
 
 

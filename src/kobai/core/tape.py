@@ -17,6 +17,7 @@ from weakref import ref
 
 import numpy as np
 
+from kobai import xp
 from kobai.core import anomaly
 from kobai.engine import dispatch
 from kobai.errors import BackendError
@@ -191,7 +192,8 @@ def as_array(y: Any) -> Array:
 
 
 def run_hooks(hooks: dict[int, Callable[..., Any]], g: Array) -> Array:
-    g = g.copy()  # a hook may keep it or change it in place; other branches of the graph may hold the same array
+    with xp.beside(g):
+        g = g.copy()  # a hook may keep it or change it in place; other branches of the graph may hold the same array
     for hook in list(hooks.values()):
         result = hook(tensor_type._wrap(g))
         if result is not None:
@@ -218,7 +220,8 @@ def root_gradient(who: str, root: Any, gradient: Any) -> Array:
                 f"{who}: expected a tensor of one element (such as a loss), got shape {tuple(root.shape)}; "
                 "reduce it with sum() or mean(), or pass gradient="
             )
-        return xp_of(root._array).ones_like(root._array)
+        with xp.beside(root._array):
+            return xp_of(root._array).ones_like(root._array)
     if not isinstance(gradient, tensor_type):
         raise TypeError(f"{who}: expected gradient to be a Tensor, got {type(gradient).__name__}")
     if gradient.shape != root.shape:
@@ -227,7 +230,8 @@ def root_gradient(who: str, root: Any, gradient: Any) -> Array:
         raise BackendError(
             f"{who}: expected a gradient on {root.device}, got one on {gradient.device}; move it with .to()"
         )
-    return gradient._array.astype(root._array.dtype, copy=False)
+    with xp.beside(root._array):
+        return gradient._array.astype(root._array.dtype, copy=False)
 
 
 def _leading_to(targets: Container[int], roots: Iterable[Any]) -> tuple[set[int], Node | None]:
@@ -282,7 +286,8 @@ def run_backward(
             continue
         if node.retain is not None:
             _retain(node.retain(), dy)
-        for edge, g in zip(node.edges, node.gradients(dy), strict=False):
+        gradients = _on_its_device(node, dy) if xp.many_devices else node.gradients(dy)
+        for edge, g in zip(node.edges, gradients, strict=False):
             if edge is not None and g is not None:
                 _send(edge, g, waiting, heap, leaves)
         if not retain_graph:
@@ -290,12 +295,28 @@ def run_backward(
     for key, (leaf, g, ours) in leaves.items():
         g = as_array(g)
         if capture is None:
-            leaf._accumulate(g, ours)
+            if xp.many_devices:
+                with xp.beside(g):
+                    leaf._accumulate(g, ours)
+            else:
+                leaf._accumulate(g, ours)
         elif key in capture:
             found[key] = run_hooks(leaf._hooks, g) if leaf._hooks else g
     if capture is not None and freed is not None and len(found) < len(capture):
         raise _freed(freed)  # a freed node has forgotten where it leads to
     return found
+
+
+def _on_its_device(node: Node, dy: Array) -> list[Any]:
+    """What the vjp gives, all of it computed on the device of ``dy``."""
+    with xp.beside(dy):
+        pairs = zip(node.edges, node.gradients(dy), strict=False)
+        return [None if edge is None else g() if type(g) is FunctionType else g for edge, g in pairs]
+
+
+def _sum(a: Array, b: Array) -> Array:
+    with xp.beside(a):
+        return a + b
 
 
 def _send(
@@ -312,21 +333,23 @@ def _send(
             waiting[order] = (edge, g)
             heappush(heap, -order)
         else:
-            waiting[order] = (edge, before[1] + g)
+            waiting[order] = (edge, _sum(before[1], g))
         return
     entry = leaves.get(id(edge))
     if entry is None:
         leaves[id(edge)] = [edge, g, fresh]
     elif entry[2]:
-        entry[1] += g
+        with xp.beside(g):
+            entry[1] += g
     else:
-        entry[1:] = entry[1] + g, True
+        entry[1:] = _sum(entry[1], g), True
 
 
 def _retain(tensor: Any, dy: Array) -> None:
     """Add to the ``.grad`` that ``retain_grad()`` asked for, if its tensor still lives."""
     if tensor is not None:
-        total = dy.copy() if tensor._grad is None else tensor._grad._array + dy
+        with xp.beside(dy):
+            total = dy.copy() if tensor._grad is None else tensor._grad._array + dy
         tensor.grad = tensor_type._wrap(as_array(total))
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -57,7 +56,7 @@ def ask(array: Array) -> Array | None:
         return None
     index = owner.index_of(array) or 0
     if index not in _words:
-        with _device_of(array):
+        with xp.beside(array):
             words(index)
     _asked.add(index)
     return _words[index]
@@ -80,7 +79,8 @@ def raise_found(array: Array) -> None:
     _asked.discard(index)
     number, value = owner.to_host(_words[index]).tolist()
     if number:
-        _words[index][...] = 0
+        with xp.beside(array):
+            _words[index][...] = 0
         raise _errors[number - 1](value)
 
 
@@ -102,7 +102,7 @@ def look_at_integers(
     if place is None:
         return
     spared = (low if not inside else high) if spared is None else spared
-    with _device_of(x):
+    with xp.beside(x):
         row = flat_indices(x)
         args = row, place, low, high, spared, int(inside), code(key, of_integers(error)), row.size
         launch(INTEGERS.of("float32"), INTEGERS.blocks(row.size), args)
@@ -113,13 +113,8 @@ def look_at_unit_interval(x: Array, key: Any, error: Callable[[float], Exception
     place = ask(x) if x.size and engine_for((x,)) == DEVICE else None
     if place is not None:
         number = code(key, lambda bits: error(float(np.uint64(bits).view(np.float64))))
-        with _device_of(x):
+        with xp.beside(x):
             launch(UNIT_INTERVAL, UNIT_INTERVAL.blocks(x.size), (x, place, number, x.size))
-
-
-def _device_of(x: Array) -> AbstractContextManager[Any]:
-    """Checks come before the operation, which makes its device the current one where there are several."""
-    return xp.on(xp.device_of(x)) if xp.many_devices else nullcontext()
 
 
 def of_integers(error: Callable[[int], Exception]) -> Callable[[int], Exception]:

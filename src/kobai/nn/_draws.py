@@ -10,14 +10,14 @@ import numpy as np
 
 from kobai.core.tensor import Tensor
 from kobai.random import Generator, resolve
-from kobai.xp import move
+from kobai.xp import move, write as store
 
 
 def write(tensor: Tensor, values: Any) -> Tensor:
     """Copy host values, or one number, into a tensor, in its shape and dtype; the tape does not see it."""
     if isinstance(values, np.ndarray):
         values = move(values.reshape(tuple(tensor.shape)).astype(tensor.dtype, copy=False), tensor.device)
-    tensor.array[...] = values
+    store(tensor.array, values)
     tensor._bump()
     return tensor
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from kobai.core.tensor import Tensor
 from kobai.nn.parameter import Parameter
 from kobai.nn.tree import Tree
-from kobai.xp import move
+from kobai.xp import move, write
 
 
 class IncompatibleKeys(NamedTuple):
@@ -57,7 +57,7 @@ def load_state(module: Tree, state: Mapping[str, Any], *, strict: bool, assign: 
         if key not in state:
             continue
         if not assign:
-            tensor.array[...] = move(state[key].array, tensor.device)
+            write(tensor.array, move(state[key].array, tensor.device))
             tensor._bump()
         elif isinstance(tensor, Parameter):
             owner._parameters[name] = fresh.setdefault(id(tensor), _as_parameter(state[key], tensor.requires_grad))

@@ -10,6 +10,7 @@ from kobai.nn.linear import _real, _size
 from kobai.nn.normalization import _Affine
 from kobai.ops._epilogue import epilogue
 from kobai.ops.create import empty, tensor
+from kobai.xp import beside
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d"]
 
@@ -71,10 +72,11 @@ class _BatchNorm(_Affine):
         momentum: Any = self.momentum
         if self.training and self.num_batches_tracked is not None:
             count = self.num_batches_tracked.array
-            count += 1  # on the device, so that no step waits for the host
+            with beside(count):
+                count += 1  # on the device, so that no step waits for the host
+                if momentum is None:  # the plain average of all batches
+                    momentum = 1.0 / count
             self.num_batches_tracked._bump()
-            if momentum is None:  # the plain average of all batches
-                momentum = 1.0 / count
         return F.batch_norm(
             input,
             self.running_mean,

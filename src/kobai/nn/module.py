@@ -14,7 +14,7 @@ from kobai.dtypes import dtype
 from kobai.nn._state import IncompatibleKeys, load_state
 from kobai.nn.hooks import BackwardWatch
 from kobai.nn.tree import Tree, no_init, type_name
-from kobai.xp import recorder, sessions
+from kobai.xp import recorder, sessions, write
 
 __all__ = ["Module"]
 
@@ -192,7 +192,7 @@ class Module(Tree):
                 param.grad = None
             else:
                 param.grad = param.grad.detach()
-                param.grad.array[...] = 0
+                write(param.grad.array, 0)
                 param.grad._bump()
 
     def apply(self, fn: Callable[[Module], None]) -> Self:

@@ -12,7 +12,7 @@ from kobai.core.primitive import primitive, truth_values
 from kobai.core.tensor import Tensor
 from kobai.dtypes import get_default_dtype
 from kobai.ops._sums import total
-from kobai.xp import Array, asarray, is_array
+from kobai.xp import Array, asarray, is_array, write
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -262,7 +262,7 @@ def into(who: str, out: Tensor | None, result: Tensor) -> Tensor:
     if out._array.size > 1 and any(s == 0 < n - 1 for s, n in zip(out._array.strides, out.shape, strict=True)):
         raise RuntimeError(f"{who}: elements of out= of shape {tuple(out.shape)} share memory; clone() it first")
     if out._array.shape == result._array.shape:
-        out._array[...] = result._array
+        write(out._array, result._array)
     elif out._array.size == 0:
         out._array = result._array.astype(out._array.dtype, copy=False)
     else:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from kobai import xp
 from kobai.core.grad_mode import is_grad_enabled
 from kobai.core.primitive import in_place, method, need_own_places, primitive
 from kobai.core.tensor import Tensor
@@ -65,6 +66,15 @@ def _write(target: Tensor, part: Array, value: Any, key: Any = ()) -> None:
     """part[key] ← value, where ``part`` is memory of ``target``, without the tape."""
     if 0 in part.strides:
         need_own_places(part)
+    if xp.many_devices:
+        with xp.beside(part):
+            _store(target, part, value, key)
+    else:
+        _store(target, part, value, key)
+    target._bump()
+
+
+def _store(target: Tensor, part: Array, value: Any, key: Any) -> None:
     if isinstance(value, Tensor):
         # Memory that both share is read before it is written.
         value = value._array.copy() if value._version is target._version else value._array
@@ -73,7 +83,6 @@ def _write(target: Tensor, part: Array, value: Any, key: Any = ()) -> None:
         store(part, key, value)
     else:
         part[...] = value
-    target._bump()
 
 
 def _recorded(target: Tensor, value: Any) -> bool:

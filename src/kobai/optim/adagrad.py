@@ -9,6 +9,7 @@ from kobai.formula.elementwise import Elementwise, elementwise
 from kobai.formula.scalar import sqrt
 from kobai.optim.groups import Group, Params, non_negative, options
 from kobai.optim.optimizer import Optimizer, State, zeros_like
+from kobai.xp import write
 
 
 @elementwise
@@ -65,7 +66,7 @@ class Adagrad(Optimizer):
 
     def _new_state(self, p: Tensor, group: Group) -> State:
         total = zeros_like(p)
-        total.array[...] = group["initial_accumulator_value"]
+        write(total.array, group["initial_accumulator_value"])
         return {"step": 0, "sum": total}
 
     def _kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...]]:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 
 from kobai.core.tensor import Tensor
-from kobai.xp import Array, recorder
+from kobai.xp import Array, recorder, write
 
 Params: TypeAlias = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
 Group: TypeAlias = dict[str, Any]
@@ -176,5 +176,5 @@ class ParameterGroups:
                 elif p.grad is not None:
                     if not p.grad.is_leaf:
                         p.grad = p.grad.detach()
-                    p.grad.array[...] = 0
+                    write(p.grad.array, 0)
                     p.grad._bump()

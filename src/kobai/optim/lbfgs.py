@@ -9,7 +9,7 @@ from kobai.core.grad_mode import enable_grad
 from kobai.core.tensor import Tensor
 from kobai.optim.groups import Group, Params, learning_rate, non_negative, number, options
 from kobai.optim.optimizer import Optimizer, State
-from kobai.xp import Array, asarray, xp_of
+from kobai.xp import Array, asarray, write, xp_of
 
 _SCALARS = ("t", "ro", "al", "H_diag", "prev_loss", "func_evals", "n_iter")
 _VECTORS = ("d", "old_dirs", "old_stps", "prev_flat_grad")
@@ -155,7 +155,7 @@ class LBFGS(Optimizer):
     def _write(self, flat: Array) -> None:
         at = 0
         for p in self._parameters():
-            p.array[...] = flat[at : at + p.numel()].reshape(p.array.shape)
+            write(p.array, flat[at : at + p.numel()].reshape(p.array.shape))
             p._bump()
             at += p.numel()
 

@@ -142,7 +142,8 @@ class Optimizer(ParameterGroups):
                     arrays += grads
                     for name in names:
                         arrays += [self._state_array(p, state, name) for p, state in zip(tensors, states, strict=True)]
-                    dispatch.launch(many, *arrays, numbers)
+                    with xp.beside(arrays[0]):
+                        dispatch.launch(many, *arrays, numbers)
                 except BaseException as error:
                     if not many.begun:
                         count.restore(before)
@@ -404,7 +405,8 @@ class _Step(dispatch.Count):
 
 def zeros_like(p: Tensor) -> Tensor:
     """State tensor of zeros with the shape, dtype and device of a parameter."""
-    return Tensor._wrap(xp_of(p.array).zeros_like(p.array))  # type: ignore[no-any-return]
+    with xp.beside(p.array):
+        return Tensor._wrap(xp_of(p.array).zeros_like(p.array))  # type: ignore[no-any-return]
 
 
 def _counted(params: list[Tensor]) -> list[tuple[Tensor, int]]:

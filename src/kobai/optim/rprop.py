@@ -9,6 +9,7 @@ from kobai.formula.elementwise import Elementwise, elementwise
 from kobai.formula.scalar import maximum, minimum, sign
 from kobai.optim.groups import Group, Params, non_negative, options
 from kobai.optim.optimizer import Optimizer, State, zeros_like
+from kobai.xp import write
 
 
 @elementwise
@@ -74,7 +75,7 @@ class Rprop(Optimizer):
 
     def _new_state(self, p: Tensor, group: Group) -> State:
         size = zeros_like(p)
-        size.array[...] = group["lr"]
+        write(size.array, group["lr"])
         return {"step": 0, "prev": zeros_like(p), "step_size": size}
 
     def _kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...]]:

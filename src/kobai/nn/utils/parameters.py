@@ -11,7 +11,7 @@ from typing import Any
 from kobai.core.tensor import Tensor
 from kobai.nn.utils._clip import scale, sum_of_squares
 from kobai.ops.joining import cat
-from kobai.xp import Array, move, xp_of
+from kobai.xp import Array, beside, move, write, xp_of
 
 
 def _listed(who: str, parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
@@ -52,9 +52,10 @@ def clip_grad_norm_(
             f"clip_grad_norm_: the total norm of order {norm_type} of the gradients is not finite ({total.item()}), "
             "so they cannot be clipped; pass error_if_nonfinite=False to scale them all the same"
         )
-    factor = xp_of(total.array).minimum(max_norm / (total.array + 1e-6), 1.0).reshape(1)
-    for arrays in _alike(grads):
-        scale(arrays, factor.astype(arrays[0].dtype, copy=False))
+    with beside(total.array):
+        factor = xp_of(total.array).minimum(max_norm / (total.array + 1e-6), 1.0).reshape(1)
+        for arrays in _alike(grads):
+            scale(arrays, factor.astype(arrays[0].dtype, copy=False))
     for g in grads:
         g._bump()
     return total
@@ -78,6 +79,11 @@ def _total_norm(who: str, parameters: Tensor | Iterable[Tensor], p: float) -> tu
     grads = _gradients(who, parameters)
     if not grads:
         return Tensor(0.0), grads
+    with beside(grads[0].array):
+        return _norm(grads, p), grads
+
+
+def _norm(grads: list[Tensor], p: float) -> Tensor:
     xp = xp_of(grads[0].array)
     arrays = [g.array for g in grads if g.array.size] or [xp.zeros(1, dtype=grads[0].dtype)]
     if p == math.inf:
@@ -87,7 +93,7 @@ def _total_norm(who: str, parameters: Tensor | Iterable[Tensor], p: float) -> tu
         total = xp.sqrt(square).astype(grads[0].array.dtype)
     else:
         total = reduce(add, [(xp.abs(a) ** p).sum() for a in arrays]) ** (1.0 / p)
-    return Tensor._wrap(xp.asarray(total)), grads
+    return Tensor._wrap(xp.asarray(total))  # type: ignore[no-any-return]
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
@@ -102,7 +108,8 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     """
     clip_value = float(clip_value)
     for g in _gradients("clip_grad_value_", parameters):
-        xp_of(g.array).clip(g.array, -clip_value, clip_value, out=g.array)
+        with beside(g.array):
+            xp_of(g.array).clip(g.array, -clip_value, clip_value, out=g.array)
         g._bump()
 
 
@@ -137,6 +144,6 @@ def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
     start = 0
     for p in listed:
         part = vec.array[start : start + p.numel()]
-        p.array[...] = move(part, p.device).reshape(p.shape)
+        write(p.array, move(part, p.device).reshape(p.shape))
         p._bump()
         start += p.numel()

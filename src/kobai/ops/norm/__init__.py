@@ -18,7 +18,7 @@ from kobai.ops._sums import centred, total
 from kobai.ops.batch_norm import batch_norm, need_float, need_vectors
 from kobai.ops.norm import group_kernel as group_norm_kernels, layer_kernel as layer_norm_kernels
 from kobai.ops.vector_norm import p_norm, p_norm_slope
-from kobai.xp import Array, quiet, xp_of
+from kobai.xp import Array, beside, quiet, xp_of
 
 __all__ = ["group_norm", "instance_norm", "layer_norm", "normalize", "rms_norm"]
 
@@ -155,8 +155,9 @@ def instance_norm(
     axes = tuple(range(2, len(shape)))
     for buffer, statistic in ((running_mean, _mean_of), (running_var, _var_of)):
         if buffer is not None and input._array.size:
-            x = input._array.astype(np.promote_types(input._array.dtype, np.float32), copy=False)
-            buffer._array[...] = (1 - momentum) * buffer._array + momentum * statistic(x, axes, n)
+            with beside(input._array):
+                x = input._array.astype(np.promote_types(input._array.dtype, np.float32), copy=False)
+                buffer._array[...] = (1 - momentum) * buffer._array + momentum * statistic(x, axes, n)
             buffer._bump()
     return group_norm(input, shape[1], weight, bias, eps)
 

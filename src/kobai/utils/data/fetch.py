@@ -8,7 +8,6 @@ that trains. A Source never refers to the loader, which may be dropped while thr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice, repeat
 from typing import Any
@@ -20,7 +19,7 @@ from kobai.core.tensor import Tensor
 from kobai.utils.data.collate import stack, to_tensors
 from kobai.utils.data.dataset import Dataset, IterableDataset, Subset, TensorDataset
 from kobai.utils.data.sampler import Order, host_indices
-from kobai.xp import Array, device_of, move, on
+from kobai.xp import Array, device_of, move
 
 END: Any = object()
 """What a reader of a stream returns when the stream is over."""
@@ -128,7 +127,7 @@ class Rows:
         # A copy, not a view: a batch changed in place must not change the data set.
         batch = []
         for array in self.arrays:
-            with _beside(array):
+            with xp.beside(array):
                 batch.append(Tensor._wrap(array[key].copy()))
         return batch
 
@@ -151,10 +150,5 @@ class Rows:
 
 
 def _take(array: Array, index: Array) -> Tensor:
-    with _beside(array):
+    with xp.beside(array):
         return Tensor._wrap(array.take(index, axis=0))  # type: ignore[no-any-return]
-
-
-def _beside(array: Array) -> AbstractContextManager[Any]:
-    """Context in which work on ``array`` runs on its device; needed only if there are several."""
-    return on(device_of(array)) if xp.many_devices else nullcontext()
