@@ -332,18 +332,13 @@ class Check:
         """A program that prints its answer as JSON in its last line."""
         command = [sys.executable, f"scripts/{script}", *step.arguments]
         code, output = self.process(step.name, command, limit, **more)
-        lines = output.strip().splitlines() or [""]
-        raised = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
         if code == 124:
             return {"result": "stopped", "answer": f"no answer within {limit:.0f} s"}
-        if code:
+        answers = [line for line in output.splitlines() if line.startswith("{")]
+        if code or not answers:
             shown = " ".join(["python", *command[1:]])
-            return {
-                "result": "failed",
-                "answer": (raised or lines)[-1][:300],
-                "repro": self.keep(step.name, shown, output),
-            }
-        found = json.loads(lines[-1])
+            return {"result": "failed", "answer": error_in(output), "repro": self.keep(step.name, shown, output)}
+        found = json.loads(answers[-1])
         if "absent" in found:
             return {"result": "not there", "answer": found["absent"]}
         return {"result": "passed", "answer": found.pop("answer"), "figures": found}
@@ -498,7 +493,7 @@ class Check:
         result = "stopped" if code == 124 else "failed" if code else "passed"
         more = {"repro": self.keep(step.name, " ".join(["python", *command[1:]]), output)} if result == "failed" else {}
         if result == "failed" and not wrong:
-            answer += f"; {(output.strip().splitlines() or [''])[-1][:300]}"
+            answer += f"; {error_in(output)}"
         return {"result": result, "answer": answer, "peers": found, **more}
 
     # --- the report
@@ -521,7 +516,8 @@ class Check:
         """What the command ends with."""
         self.say(f"gpu_check: wrote {self.options.out}")
         done = self.state["steps"]
-        failed = [name for name, found in done.items() if found["result"] in ("failed", "stopped")]
+        asked = [step.name for step in steps() if step.name in done]
+        failed = [name for name in asked if done[name]["result"] in ("failed", "stopped")]
         left = [step.name for step in steps() if step.name not in done and not (self.options.quick and not step.quick)]
         if left and not self.options.steps:
             self.say(f"gpu_check: {len(left)} steps are left for the next call: {', '.join(left)}")
@@ -548,6 +544,13 @@ def end(child):
             continue
         except ProcessLookupError:
             return
+
+
+def error_in(output):
+    """The last exception that a program printed, else its last line."""
+    found = [match.start() for match in re.finditer(r"^[\w.]*(Error|Exception)\b", output, re.MULTILINE)]
+    text = output[found[-1] :] if found else (output.strip().splitlines() or ["nothing was printed"])[-1]
+    return " ".join(text.split())[:300]
 
 
 def verdict(test):

@@ -165,8 +165,11 @@ def device_words() -> dict[str, Any]:
 
 def sixteen_bits() -> dict[str, Any]:
     """The MLP under autocast in bfloat16 and float16, eager and captured: near the CPU's same program, near float32."""
-    if not (hasattr(kobai, "bfloat16") and hasattr(kobai, "autocast")):
-        raise Absent("this Kobai has no bfloat16 and no autocast")
+    try:
+        with kobai.autocast("cuda", dtype=kobai.bfloat16):
+            pass
+    except (AttributeError, NotImplementedError):
+        raise Absent("this Kobai has no bfloat16 and no autocast") from None
     exact = np.asarray(_losses("numpy", dtype=kobai.float32))
     found: dict[str, Any] = {}
     for dtype in (kobai.bfloat16, kobai.float16):

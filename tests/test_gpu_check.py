@@ -262,6 +262,13 @@ def test_the_last_word_on_a_test(gpu_check, tmp_path):
     assert found == {"a": "failed", "b": "passed", "c": "failed beside others only"}
 
 
+def test_what_a_program_died_of(gpu_check):
+    raised = "Traceback\nOSError: first\n\nduring which\n\nAssertionError: \nNot equal\n x: 1\n"
+    assert gpu_check.error_in(raised) == "AssertionError: Not equal x: 1"
+    assert gpu_check.error_in("well\nSegmentation fault\n") == "Segmentation fault"
+    assert gpu_check.error_in("") == "nothing was printed"
+
+
 # --- the report -------------------------------------------------------------------------------------------------------
 
 

@@ -141,6 +141,9 @@ def _precision(precision: str, device: str) -> Callable[[], Any]:
     kobai.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     if precision != "bf16":
         return contextlib.nullcontext
-    if not (hasattr(kobai, "autocast") and hasattr(kobai, "bfloat16")):
-        raise Absent("this Kobai has no bfloat16 and no autocast")
-    return functools.partial(kobai.autocast, device, dtype=kobai.bfloat16)
+    try:
+        under = functools.partial(kobai.autocast, device, dtype=kobai.bfloat16)
+        under()
+    except (AttributeError, NotImplementedError):
+        raise Absent("this Kobai has no bfloat16 and no autocast") from None
+    return under
