@@ -197,6 +197,11 @@ class _Linalg:
         return _Function(np.linalg.solve)(a, b)
 
 
+def _unwritten(made: np.ndarray) -> np.ndarray:
+    made.fill(np.nan if made.dtype.kind == "f" else True if made.dtype.kind == "b" else 99)
+    return made
+
+
 class _Namespace:
     __name__ = "strict"
     ndarray = StrictArray
@@ -212,6 +217,8 @@ class _Namespace:
         if name in ("asarray", "array", "ascontiguousarray"):
             # cupy.asarray takes a numpy array: that is how data reaches the device
             return lambda obj, *a, **k: wrap(found(obj.host if isinstance(obj, StrictArray) else obj, *a, **k))
+        if name in ("empty", "empty_like"):  # memory that was used before, and holds nothing of use
+            return lambda *a, **k: wrap(_unwritten(found(*unwrap(a), **{key: unwrap(v) for key, v in k.items()})))
         if isinstance(found, type) or not callable(found):
             return found
         return _Function(found)

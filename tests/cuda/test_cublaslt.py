@@ -4,6 +4,9 @@ import gc
 import itertools
 import logging
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from types import SimpleNamespace
 
 import fake_nvmath
@@ -91,6 +94,11 @@ def test_out_may_lie_anywhere(library, how):
     out = device(there)
     assert matmul(device(a), device(b), out) is out
     np.testing.assert_allclose(out.host, a @ b)
+    batch = device(
+        np.full((2, 3, 10), np.nan)[:, :, ::2] if how == "with gaps" else np.full((3, 5, 2), np.nan).transpose(2, 0, 1)
+    )
+    assert matmul(device(np.stack([a, -a])), device(b), batch) is batch
+    np.testing.assert_allclose(batch.host, np.stack([a @ b, -a @ b]))
 
 
 @pytest.mark.parametrize("refused", [(), ("RELU_BIAS",), ("BIAS", "RELU_BIAS", "RELU")], ids=str)
@@ -159,6 +167,12 @@ def test_batches(library, left, right, swapped):
     assert len(library.calls) == 2 * (a.size > 0)
 
 
+def test_a_batch_that_lies_backwards(library):
+    a, b = (np.random.default_rng(i).standard_normal((4, 3, 3)) for i in range(2))
+    for left, right in ((a[::-1], b), (a, b[::-1]), (a[::-1], b[::-1])):
+        np.testing.assert_allclose(matmul(device(left), device(right)).host, left @ right)
+
+
 def test_heads_of_an_attention_are_read_in_place_or_copied(library):
     rng = np.random.default_rng(5)
     q, k = (rng.standard_normal((2, 5, 3, 4)).transpose(0, 2, 1, 3) for _ in range(2))
@@ -201,6 +215,26 @@ def test_a_signature_is_planned_once(library):
     library.searches = 0
     gemm(device(rng.standard_normal((7, 4))), w, trans_b=True)
     assert library.searches == 1
+
+
+def test_two_threads_share_a_plan(library):
+    """The address of the bias is set for each call; another thread must not come between that and the product."""
+    rng = np.random.default_rng(9)
+    x, w = (device(rng.standard_normal(s)) for s in ((6, 4), (3, 4)))
+    biases = [device(np.full(3, k)) for k in (0.0, 100.0)]
+    gemm(x, w, trans_b=True, bias=biases[0])
+    plain, meeting = library.matmul_desc_set_attribute, threading.Barrier(2)
+
+    def slow(*args):
+        plain(*args)
+        with suppress(threading.BrokenBarrierError):
+            meeting.wait(0.2)  # for the other thread to set its address, if it can
+
+    library.matmul_desc_set_attribute = slow
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda bias: gemm(x, w, trans_b=True, bias=bias).host, biases))
+    for y, bias in zip(found, biases, strict=True):
+        np.testing.assert_allclose(y, x.host @ w.host.T + bias.host)
 
 
 def test_what_is_less_aligned_is_planned_as_such(library):

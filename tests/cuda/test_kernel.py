@@ -64,6 +64,13 @@ def test_one_function_is_compiled_for_each_dtype_and_form(launched):
     assert launched[-1][3] == 1024
 
 
+def test_shared_memory_is_what_the_kernel_or_the_launch_says(launched):
+    kernel = CudaKernel("shares", "T* y, int n", "", shared=2048)
+    for shared in (-1, 0, 512):
+        kernel(1, (np.zeros(3), 3), 0, shared)
+    assert [entry[3] for entry in launched[1:]] == [2048, 0, 512]
+
+
 def test_the_first_array_that_is_there_says_the_dtype(launched):
     kernel = CudaKernel("optional", "const T* weight, T* y, int n", "")
     launch(kernel, 1, (None, np.zeros(3), 3))

@@ -7,7 +7,9 @@ from kobai.engine.cuda_kernel import CudaKernel
 
 def _reductions(rng):
     x = rng.normal(size=(3, 1000))
+    x[0] -= 10  # all negative, and all positive: no maximum or minimum is that of memory that was never written
     x[1, 500] = np.nan
+    x[2] += 10
     with np.errstate(invalid="ignore"):
         wanted = np.stack([x.sum(1), x.max(1), x.min(1)], axis=1)
     return 3, (x, np.zeros((3, 3)), 1000), {"y": wanted}
@@ -69,7 +71,25 @@ CudaKernel(
     """,
 )
 
+CudaKernel(
+    "test_each",
+    "T* x, long long n",
+    r"""
+    EACH(i, n) {
+        static_assert(sizeof i == 8, "an array may have more elements than an int can count");
+        x[i] = x[i] + (A)i;
+    }
+    """,
+)
+
+
+def _each(rng):
+    x = rng.normal(size=700)
+    return 2, (x, 700), {"x": x + np.arange(700)}
+
+
 CHECKS = {
+    "test_each": [_each],
     "test_reductions": [_reductions, _reductions_in_one_warp],
     "test_affine": [_affine, _affine_with_numbers_on_the_device],
     "test_table": [_through_a_table],

@@ -23,11 +23,19 @@ class Library(fake_nvmath.Library):
         super().__init__()
         self.machine = machine
 
+    def create(self) -> int:
+        """A handle belongs to the device that is the current one now."""
+        made = super().create()
+        self.alive[made].device = self.machine.device
+        return made
+
     def matmul(
         self, handle: int, desc: int, alpha: int, a: int, a_layout: int, b: int, b_layout: int, beta: int, c: int,
         c_layout: int, d: int, d_layout: int, algo: int, workspace: int, workspace_size: int, stream: int,
     ) -> None:  # fmt: skip
         """What the library takes from the host when it is called is copied; what lies on the device is read later."""
+        on = self.machine.stream(stream).device
+        assert self.alive[handle].device == on, f"a handle of device {self.alive[handle].device} on device {on}"
         then = fake_nvmath.Library()
         then.alive = {
             what: deepcopy(self.alive[what]) for what in (handle, desc, a_layout, b_layout, c_layout, d_layout)
