@@ -112,7 +112,7 @@ def run(tree: Path, tests: Iterable[str], limit: float, simulate: bool) -> Outco
 def _cold(tree: Path, options: list[str], limit: float) -> tuple[str, int]:
     """Run pytest in a new process: what it says, and its exit status."""
     paths = [str(tree / "src"), *filter(None, [os.environ.get("PYTHONPATH", "")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-m", "pytest", *options]
     try:
         done = subprocess.run(
@@ -161,8 +161,6 @@ def _warm(tree: Path, options: list[str], limit: float) -> tuple[str, int]:
 @cache
 def _prepare(tree: Path) -> None:
     """Put the simulated device beneath CuPy, and import what is slow to import and holds no fault."""
-    sys.dont_write_bytecode = True
-    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     os.environ.pop("KOBAI_SIMULATE_GPU", None)  # or the tests would install a second one
     sys.path.insert(0, str(tree / "tests"))
     importlib.import_module("simulator").install()
@@ -195,14 +193,15 @@ def copied(to: Path) -> Path:
 def with_edits(edits: Iterable[Edit], tree: Path, action: Callable[[], Outcome]) -> Outcome:
     """``action()`` while the tree has these edits."""
     texts = changed(edits, tree)
-    before = {path: path.read_text() for path in texts}
+    before = {path: (path.read_text(), path.stat()) for path in texts}
     try:
         for path, text in texts.items():
             path.write_text(text)
         return action()
     finally:
-        for path, text in before.items():
+        for path, (text, known) in before.items():
             path.write_text(text)
+            os.utime(path, ns=(known.st_atime_ns, known.st_mtime_ns))  # by which Python knows its bytecode again
 
 
 class Workers:

@@ -158,6 +158,9 @@ def test_what_is_out_of_range_there():
     with pytest.raises(IndexError, match=r"expected indices in \[0, 2\], got 7"):
         y.tolist()
     assert kobai.embedding(table, kobai.tensor([1, 2], device="cuda:1")).sum().item() == 4
+    y = table.gather(0, kobai.tensor([[1, 2], [0, 9]], device="cuda:1"))  # which is looked at before the operation
+    with pytest.raises(IndexError, match=r"gather: expected indices in \[0, 2\], got 9"):
+        y.tolist()
 
 
 def test_products_use_what_belongs_to_the_device():

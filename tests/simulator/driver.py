@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from simulator.device import ILLEGAL_ADDRESS, INVALID_HANDLE, INVALID_VALUE, CudaError, Machine
+from simulator.device import INVALID_HANDLE, INVALID_VALUE, CudaError, Machine
 from simulator.runtime import offered
 
 
@@ -138,12 +138,6 @@ def functions(machine: Machine, module: ModuleType) -> dict[str, Callable[..., A
         copies = [
             ctypes.create_string_buffer(ctypes.string_at(p, n), n) for p, n in zip(given, kernel.sizes, strict=True)
         ]
-        for value in (int.from_bytes(copy.raw, "little") for copy in copies if len(copy) == 8):
-            block = machine.memory.find(value)
-            if block is not None and block.device not in (-1, machine.device):
-                raise CudaError(
-                    ILLEGAL_ADDRESS, f"{kernel.name}: memory of device {block.device} on device {machine.device}"
-                )
         arguments = (ctypes.c_void_p * max(len(copies), 1))(*(ctypes.addressof(copy) for copy in copies))
         shape = (ctypes.c_uint * 6)(gx, gy, gz, bx, by, bz)
         blocks = machine.used(kernel.name, [int.from_bytes(copy.raw[:8], "little") for copy in copies if len(copy) > 7])
