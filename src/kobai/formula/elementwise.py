@@ -144,14 +144,14 @@ class Elementwise:
 
     def _run(self, code: Code, slots: tuple[Array, ...], numbers: tuple[float, ...]) -> None:
         first = slots[0]
-        shape, in_rows = first.shape, True
+        shape = first.shape
         for array in slots:
             if array.shape != shape:
                 raise ValueError(f"{self.name}: expected arrays of one shape, got {[a.shape for a in slots]}")
-            in_rows = in_rows and array.flags.c_contiguous
-        if not in_rows:
-            slots = _in_rows(slots)
         engine = dispatch.engine_for(slots, halves=True)
+        if engine is None and not first.flags.c_contiguous:
+            slots = _in_rows(slots)
+            engine = dispatch.engine_for(slots, halves=True)
         if engine is dispatch.HOST:
             loop, n, values = code.loops.one, first.size, _as_array(first.dtype, numbers)
             if n < 2 * GRAIN:

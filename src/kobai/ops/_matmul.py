@@ -60,8 +60,8 @@ def matmul(a: Array, b: Array, out: Array | None = None, *, precision: str | Non
             return out
     if ours(a, b):
         size = _shape(a, b)
-        result = xp.empty(size, dtype=a.dtype) if out is None and size else out
-        if result is not None and _fits(result, a, size):
+        if size is not None and (out is None or _fits(out, a, size)):
+            result = xp.empty(size, dtype=a.dtype) if out is None else out
             if recorder() is not None:
                 dispatch.launch(split, a, b, result)
                 return result
@@ -146,13 +146,14 @@ def _are_matrices(a: Array, b: Array) -> bool:
 
 
 def _shape(a: Array, b: Array) -> tuple[int, ...] | None:
-    """The shape of a product; None if there is none, for NumPy to raise."""
+    """The shape of a product; None if there is none, for NumPy to raise, or nothing in it."""
     if a.ndim == b.ndim == 2:
         return a.shape[0], b.shape[1]
     try:
-        return (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+        shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
     except ValueError:
         return None
+    return shape if all(shape) else None
 
 
 def _fits(out: Array, a: Array, shape: tuple[int, ...] | None) -> bool:
@@ -161,7 +162,9 @@ def _fits(out: Array, a: Array, shape: tuple[int, ...] | None) -> bool:
 
 def _parted(a: Array, b: Array, out: Array) -> tuple[tuple[int, int], int]:
     """How our own loops split a product: a grid, and the number of parts of the batch."""
-    count = max(1, min(num_threads(), out.size * a.shape[-1] // PART))
+    count = min(num_threads(), out.size * a.shape[-1] // PART)
+    if count < 2:
+        return (1, 1), 1
     batch = prod(out.shape[:-2])
     if batch >= count:
         return (1, 1), count

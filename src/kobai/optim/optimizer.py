@@ -12,7 +12,8 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from functools import cache, partial, wraps
-from operator import itemgetter
+from itertools import filterfalse
+from operator import attrgetter, itemgetter
 from typing import Any, TypeAlias
 
 from kobai import xp
@@ -35,6 +36,11 @@ _ENGINE_OPTIONS = ("foreach", "fused", "capturable", "differentiable")
 
 _NUMBERS: dict[str, Callable[[Any], Any]] = {"step": int, "mu_product": float, "eta": float, "mu": float}
 """Entries of the state that are tensors in PyTorch and numbers here."""
+
+_ARRAY, _FORM = attrgetter("_array"), attrgetter("shape", "dtype")
+_is_tensor: Callable[[Any], bool] = type.__instancecheck__.__get__(
+    Tensor
+)  # isinstance for map, without the interpreter
 
 _UNFINISHED = "{}: define step(), or _kernel() and _numbers()"
 
@@ -140,8 +146,9 @@ class Optimizer(ParameterGroups):
                     numbers = dispatch.numbers(count, like if like.itemsize > 2 else "float32")
                     arrays = [p._array for p in tensors]
                     arrays += grads
+                    forms = list(map(_FORM, grads))
                     for name in names:
-                        arrays += [self._state_array(p, state, name) for p, state in zip(tensors, states, strict=True)]
+                        arrays += self._state_arrays(tensors, states, name, forms)
                     with xp.beside(arrays[0]):
                         dispatch.launch(many, *arrays, numbers)
                 except BaseException as error:
@@ -182,7 +189,7 @@ class Optimizer(ParameterGroups):
                     if (at_work := xp.recorder()) is not None:
                         at_work.postpone()
             place = device_of(array) if xp.many_devices else None
-            key = (type(array), dtype, place, times, *[v for v in state.values() if not isinstance(v, Tensor)])
+            key = (type(array), dtype, place, times, *filterfalse(_is_tensor, state.values()))
             if batch is None or key != last:
                 last, batch = key, found.get(key)
                 if batch is None:
@@ -226,6 +233,15 @@ class Optimizer(ParameterGroups):
             if walk.ran is None:
                 options = tuple(name for name in group if name != "params")
                 walk.watch(partial(map, group.get, options), options, "an option of the optimizer, ")
+
+    def _state_arrays(self, tensors: list[Tensor], states: list[State], name: str, forms: list[Any]) -> list[Array]:
+        """The arrays ``name`` of the states of parameters of these ``forms``."""
+        values = list(map(itemgetter(name), states))
+        if all(map(_is_tensor, values)):
+            arrays: list[Array] = list(map(_ARRAY, values))
+            if list(map(_FORM, arrays)) == forms:
+                return arrays
+        return [self._state_array(p, state, name) for p, state in zip(tensors, states, strict=True)]
 
     def _state_array(self, p: Tensor, state: State, name: str) -> Array:
         """The array ``name`` of a parameter's state, made if there is none yet."""
