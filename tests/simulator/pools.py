@@ -47,9 +47,7 @@ def install(machine: Machine) -> None:
             ctypes.memset(memory.ptr, 0xFF, size)
             return memory
 
-    cupy.cuda.MemoryPool = (
-        MemoryPool  # not in cupy.cuda.memory: compiled modules look up the size and table of that class
-    )
+    cupy.cuda.MemoryPool = MemoryPool  # compiled modules look at that of cupy.cuda.memory
     cupy._default_memory_pool, cupy._default_pinned_memory_pool = MemoryPool(), PinnedMemoryPool()
     cupy.cuda.set_allocator(cupy._default_memory_pool.malloc)
     cupy.cuda.set_pinned_memory_allocator(cupy._default_pinned_memory_pool.malloc)
