@@ -12,7 +12,14 @@ import pytest
 if os.environ.get("KOBAI_SIMULATE_GPU") == "1":  # before anything can import CuPy
     import simulator
 
-    simulator.install()
+    machine = simulator.install()
+
+    @pytest.fixture(autouse=True)
+    def _sound():
+        """What a test leaves undone on the device is done, so that what is wrong with it is said of this test."""
+        yield
+        machine.sound()
+
 
 import gpu_count
 import kobai

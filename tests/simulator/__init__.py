@@ -9,8 +9,21 @@ Kobai's, unchanged. What lies beneath is replaced::
                                       ├──► nvmath: cuBLASLt     blaslt.py: NumPy
                                       └──► Thrust               thrust.py: NumPy
 
-It shows what is asked of a device and what comes out, in which order, from which memory. It cannot show races between the
-blocks of a grid, the rounding of a device's functions, or how long anything takes.
+It shows what is asked of a device and what comes out, in which order, from which memory:
+
+- work is done when somebody has to see it, so that a host buffer that is reused too early, or a stream that does not wait for
+  another, gives wrong numbers;
+- every array lies between fences and is NaN until it is written, also in memory that a pool lends again; who writes beside an
+  array is named, as is a launch on memory that is gone or lies on another device;
+- captures follow CUDA's rules; a graph is not launched when arrays that it uses are gone, and nobody is lent its memory;
+- with ``backwards`` the threads of a block run in the other order: what a missing barrier leaves undefined comes out
+  differently in one order than in the other;
+- every source is compiled by the real NVRTC too, where it is installed, for one architecture.
+
+It cannot show races between the blocks of a grid, which run one after the other, nor atomic operations that are none; what
+threads of one warp do to each other between two instructions; in which order the parts of a graph run that do not wait for
+each other, which is that of the capture; the rounding of a device's functions and of its libraries, its limits of registers
+and local memory, alignment of loads; addresses that a kernel reads from a table in memory; or how long anything takes.
 """
 
 from __future__ import annotations

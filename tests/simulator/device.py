@@ -446,13 +446,15 @@ class Machine:
 
     def sound(self) -> None:
         """Do all that is left to be done, and raise what was wrong with any of it."""
-        for stream in self.streams:
-            if stream.capture is not None:
-                raise CudaError(CAPTURE_UNJOINED, "a stream is still captured")
+        captured = [stream for stream in self.streams if stream.capture is not None]
+        for stream in captured:
+            stream.capture = None
+        if captured:
+            self.failure = self.failure or CudaError(CAPTURE_UNJOINED, "a stream was still captured")
         for device in range(self.devices):
             self.finish_device(device)
-        self.memory.check()
         self.report()
+        self.memory.check()
 
     def is_pinned(self, address: int, size: int) -> bool:
         block = self.memory.find(address)

@@ -308,6 +308,17 @@ def test_memory_of_a_graph_that_is_filled_from_outside_keeps_what_is_there():
             assert kept[0].get().tolist() == [6] * 10
 
 
+def test_what_is_left_undone_is_done_and_said():
+    x = cupy.zeros(10, np.float32)
+    cupy.RawKernel('extern "C" __global__ void astray(float* x) { x[10] = 1; }', "astray")((1,), (1,), (x,))
+    with pytest.raises(Exception, match="astray wrote behind"):
+        simulator.machine.sound()
+    with cupy.cuda.Stream(non_blocking=True) as stream:
+        stream.begin_capture()
+        with pytest.raises(Exception, match="still captured"):
+            simulator.machine.sound()
+
+
 def test_a_process_ends_in_peace_with_work_undone():
     code = "import simulator; simulator.install(); import cupy; s = cupy.cuda.Stream(); y = cupy.ones(9) * 2; e = s.record()"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -328,6 +339,15 @@ def test_threads_that_wait_for_each_other_in_vain_are_an_error(body, said):
     with pytest.raises(CudaError) as error:
         out.get()
     assert said in error.value.__notes__[0]
+
+
+@pytest.mark.skipif("__import__('nvrtc').library() is None", reason="needs NVRTC: pip install 'kobai[gpu-proof]'")
+def test_what_only_the_host_takes_is_refused_by_the_real_compiler():
+    kernel = cupy.RawKernel(
+        'extern "C" __global__ void vla(float* x, int n) { float y[n]; y[0] = *x; *x = y[0]; }', "vla"
+    )
+    with pytest.raises(cupy.cuda.compiler.CompileException, match="expression must have a constant value"):
+        kernel.compile()
 
 
 def test_a_launch_that_no_device_takes():
