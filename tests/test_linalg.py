@@ -66,6 +66,33 @@ def test_matrices_without_an_inverse_or_factor(backend):
             refused(kobai.tensor([[1.0, 1.0], [1.0, 1.0]], dtype=kobai.float64))
 
 
+@pytest.mark.parametrize(
+    "decompose",
+    [
+        linalg.svd,
+        linalg.svdvals,
+        linalg.eigh,
+        linalg.eigvalsh,
+        linalg.pinv,
+        linalg.matrix_rank,
+        linalg.cond,
+        lambda x: linalg.matrix_norm(x, "nuc"),
+        lambda x: linalg.lstsq(x[0], x[0]),
+    ],
+)
+def test_decompositions_of_nan_are_errors(decompose, backend):
+    """CuPy would give NaN, of which the rank is 0, unless it is asked to look."""
+    with pytest.raises(np.linalg.LinAlgError):
+        decompose(kobai.full((2, 3, 3), np.nan))
+
+
+@pytest.mark.parametrize("function", [linalg.det, lambda x: linalg.slogdet(x)[1]])
+def test_gradient_of_a_determinant_needs_an_inverse(function, backend):
+    x = kobai.ones(2, 2, requires_grad=True)
+    with pytest.raises(np.linalg.LinAlgError):
+        function(x).backward()
+
+
 def test_decompositions_multiply_back_to_the_matrix(backend):
     u, s, vh = linalg.svd(T(TALL), full_matrices=False)
     close(u @ kobai.diag(s) @ vh, TALL)

@@ -10,7 +10,7 @@ from kobai.core.grad_mode import is_grad_enabled
 from kobai.core.tensor import Tensor
 from kobai.linalg.systems import matrices, symmetric
 from kobai.ops.singular import singular_values
-from kobai.xp import Array, xp_of
+from kobai.xp import Array, linalg_errors, xp_of
 
 
 def _plain(who: str, x: Tensor, *, square: bool = False) -> Array:
@@ -38,7 +38,8 @@ def svd(A: Tensor, full_matrices: bool = True) -> SVDResult:
     (kobai.Size([3, 2]), tensor([3.5000, 2.0000]), kobai.Size([2, 2]))
     """
     array = _plain("svd", A)
-    parts = xp_of(array).linalg.svd(array, full_matrices=full_matrices)
+    with linalg_errors(array):
+        parts = xp_of(array).linalg.svd(array, full_matrices=full_matrices)
     return SVDResult(*(Tensor._wrap(part) for part in parts))
 
 
@@ -74,7 +75,8 @@ def eigh(A: Tensor, UPLO: str = "L") -> EighResult:
     tensor([1.5000, 3.5000])
     """
     array = _plain("eigh", A, square=True)
-    parts = xp_of(array).linalg.eigh(array, _triangle("eigh", UPLO))
+    with linalg_errors(array):
+        parts = xp_of(array).linalg.eigh(array, _triangle("eigh", UPLO))
     return EighResult(*(Tensor._wrap(part) for part in parts))
 
 
@@ -86,7 +88,9 @@ def eigvalsh(A: Tensor, UPLO: str = "L") -> Tensor:
     tensor([1.5000, 3.5000])
     """
     array = _plain("eigvalsh", A, square=True)
-    return Tensor._wrap(xp_of(array).linalg.eigvalsh(array, _triangle("eigvalsh", UPLO)))  # type: ignore[no-any-return]
+    with linalg_errors(array):
+        values = xp_of(array).linalg.eigvalsh(array, _triangle("eigvalsh", UPLO))
+    return Tensor._wrap(values)  # type: ignore[no-any-return]
 
 
 class QRResult(NamedTuple):
@@ -120,7 +124,8 @@ def pinv(A: Tensor, *, atol: Any = None, rtol: Any = None, hermitian: bool = Fal
     """
     array = _plain("pinv", A, square=hermitian)
     xp = xp_of(array)
-    u, s, vh = xp.linalg.svd(symmetric(array) if hermitian else array, full_matrices=False)
+    with linalg_errors(array):
+        u, s, vh = xp.linalg.svd(symmetric(array) if hermitian else array, full_matrices=False)
     kept = s > _cut_off(array, s, atol, rtol)
     inverse = xp.where(kept, 1 / xp.where(kept, s, 1), 0)
     return Tensor._wrap((vh.swapaxes(-1, -2) * inverse[..., None, :]) @ u.swapaxes(-1, -2))  # type: ignore[no-any-return]
@@ -157,7 +162,9 @@ def lstsq(A: Tensor, B: Tensor) -> LstsqResult:
     """
     a, b = _plain("lstsq", A), B.detach().array
     xp = xp_of(a)
-    return LstsqResult(*(Tensor._wrap(xp.asarray(part)) for part in xp.linalg.lstsq(a, b, rcond=None)))
+    with linalg_errors(a):
+        parts = xp.linalg.lstsq(a, b, rcond=None)
+    return LstsqResult(*(Tensor._wrap(xp.asarray(part)) for part in parts))
 
 
 def matrix_rank(A: Tensor, *, atol: Any = None, rtol: Any = None, hermitian: bool = False) -> Tensor:
@@ -170,5 +177,6 @@ def matrix_rank(A: Tensor, *, atol: Any = None, rtol: Any = None, hermitian: boo
     matrices("matrix_rank", A, square=hermitian)
     array = A.detach().array
     xp = xp_of(array)
-    values = xp.linalg.svd(symmetric(array) if hermitian else array, compute_uv=False)
+    with linalg_errors(array):
+        values = xp.linalg.svd(symmetric(array) if hermitian else array, compute_uv=False)
     return Tensor._wrap(xp.asarray((values > _cut_off(array, values, atol, rtol)).sum(-1, dtype=np.int64)))  # type: ignore[no-any-return]

@@ -22,11 +22,15 @@ def _t(x: Array) -> Array:
     return x.swapaxes(-1, -2)
 
 
+def _inverse(a: Array) -> Array:
+    with linalg_errors(a):
+        return xp_of(a).linalg.inv(a)
+
+
 @primitive(sample=[lambda rng: (_square(rng),), lambda rng: (_square(rng, 2),)])
 @quiet
 def _inv(a: Array) -> Any:
-    with linalg_errors(a):
-        y = xp_of(a).linalg.inv(a)
+    y = _inverse(a)
     # d(A⁻¹) = −A⁻¹ dA A⁻¹
     return y, lambda dy: (lambda: -(_t(y) @ dy @ _t(y)),)
 
@@ -43,7 +47,8 @@ def _solve(a: Array, b: Array) -> Any:
         x = xp_of(a).linalg.solve(a, b)
 
     def vjp(dx: Array) -> Any:
-        db = xp_of(a).linalg.solve(_t(a), dx)  # A X = B: dB = A⁻ᵀ dX, dA = −dB Xᵀ
+        with linalg_errors(a):
+            db = xp_of(a).linalg.solve(_t(a), dx)  # A X = B: dB = A⁻ᵀ dX, dA = −dB Xᵀ
         return (lambda: -(db @ _t(x))), db
 
     return x, vjp
@@ -54,14 +59,14 @@ def _solve(a: Array, b: Array) -> Any:
 def _det(a: Array) -> Any:
     y = xp_of(a).asarray(xp_of(a).linalg.det(a))
     # Jacobi: d det A = det A · tr(A⁻¹ dA)
-    return y, lambda dy: (lambda: (dy * y)[..., None, None] * _t(xp_of(a).linalg.inv(a)),)
+    return y, lambda dy: (lambda: (dy * y)[..., None, None] * _t(_inverse(a)),)
 
 
 @primitive(sample=[lambda rng: (_square(rng),), lambda rng: (_square(rng, 2),)])
 @quiet
 def _logabsdet(a: Array) -> Any:
     y = xp_of(a).asarray(xp_of(a).linalg.slogdet(a)[1])
-    return y, lambda dy: (lambda: dy[..., None, None] * _t(xp_of(a).linalg.inv(a)),)
+    return y, lambda dy: (lambda: dy[..., None, None] * _t(_inverse(a)),)
 
 
 @primitive(sample=[lambda rng: (_square(rng),), lambda rng: (_square(rng, 2),)])
