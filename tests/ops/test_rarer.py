@@ -86,7 +86,7 @@ def test_every_backend_gives_the_same(case, backend):
     result = CALLS[case](kobai, *tensors).cpu().numpy()
     with kobai.using("numpy"):
         expected = CALLS[case](kobai, *(kobai.tensor(v) for v in (X, Y, M))).numpy()
-    np.testing.assert_allclose(result, expected, rtol=1e-12)
+    np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-15)  # CUDA's sin πx is exactly 0 at integers
 
 
 @pytest.mark.parametrize(
