@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import kobai
+import kobai.nn.functional as F
 from kobai import xp
 from kobai.core.primitive import REGISTRY
 from kobai.core.tensor import Tensor
@@ -84,6 +85,30 @@ def test_floats_of_floats_have_a_gradient(name, i):
     y = run(name, made, options)
     if any(isinstance(a, Tensor) and a.requires_grad for a in made) and y.is_floating_point():
         assert y.requires_grad
+
+
+OF_INTEGERS = {name: name.rpartition(".")[2].strip("_") for name, p in REGISTRY.items() if p.kind == "elementwise"}
+PUBLIC = sorted(name for name, public in OF_INTEGERS.items() if hasattr(kobai, public) or hasattr(F, public))
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_integers_are_taken_or_refused_by_every_backend_alike(name, backend):
+    function = getattr(kobai, OF_INTEGERS[name], None) or getattr(F, OF_INTEGERS[name])
+    args, options = sample(name, 0)
+    rounded = tuple(np.rint(arg).astype(np.int64) if is_float(arg) else arg for arg in args)
+    outcomes = []
+    for where in ("numpy", backend):
+        with kobai.using(where):
+            try:
+                outcomes.append(function(*tensors(rounded), **options).cpu())
+            except (TypeError, RuntimeError, NotImplementedError) as error:
+                outcomes.append(type(error))
+    expected, found = outcomes
+    if isinstance(expected, type):
+        assert found is expected
+    else:
+        assert found.dtype == expected.dtype
+        np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-5, atol=1e-7)
 
 
 @case

@@ -30,7 +30,7 @@ from kobai.cpu.threads import GRAIN, run_split
 from kobai.engine import dispatch
 from kobai.formula.cuda_code import CudaCode
 from kobai.formula.loop_code import Loops
-from kobai.formula.numpy_code import ArrayCode, blocks, run_on_host
+from kobai.formula.numpy_code import ArrayCode, as_numbers, blocks, run_on_host
 from kobai.formula.parse import Formula, parse
 from kobai.xp import Array, xp_of
 
@@ -71,7 +71,7 @@ class Code:
         """Run by the library of the arrays, of whatever layout: ``anywhere(*slots, numbers)``."""
         slots, numbers = slots_and_numbers[:-1], slots_and_numbers[-1]
         first = slots[self.into[0]]
-        xp = xp_of(first)
+        xp, numbers = xp_of(first), [number.item() for number in as_numbers(first.dtype, numbers)]
         for parts in blocks(slots, flat=False):
             self.calls.run(xp, first.dtype)(*parts, *numbers)
 

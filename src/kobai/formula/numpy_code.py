@@ -61,9 +61,8 @@ class ArrayCode:
         if found is None:
             host = xp is np
             # 0-d arrays: converting a float is a third of a NumPy call on a bias
-            names: dict[str, Any] = {
-                name: np.array(number, dtype) if host else number for number, name in self._constants.items()
-            }
+            numbers = {name: np.array(number, dtype) for number, name in self._constants.items()}
+            names: dict[str, Any] = {name: number if host else number.item() for name, number in numbers.items()}
             names |= {"select": _select_bits if host else partial(_select, xp), "sigmoid": partial(_sigmoid, xp)}
             names |= {
                 "xp": xp,
