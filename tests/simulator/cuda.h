@@ -87,9 +87,12 @@ static double erfinv(double y) {  // Newton's steps from Winitzki's approximatio
     for (int i = 0; i < 4; i++) x -= (std::erf(x) - y) / (1.1283791670955126 * std::exp(-x * x));
     return x;
 }
-static double sinpi(double x) { return std::sin(3.141592653589793 * std::remainder(x, 2)); }
+static double sinpi(double x) {  // exactly 0 at integers
+    const double r = std::remainder(x, 2), half = r > 0.5 ? 1 - r : r < -0.5 ? -1 - r : r;
+    return std::sin(3.141592653589793 * half);
+}
 static float sinpif(float x) { return (float)sinpi(x); }
-static double cospi(double x) { return std::cos(3.141592653589793 * std::remainder(x, 2)); }
+static double cospi(double x) { return sinpi(0.5 - std::fabs(std::remainder(x, 2))); }
 static float cospif(float x) { return (float)cospi(x); }
 static double normcdf(double x) { return std::erfc(-x / 1.4142135623730951) / 2; }
 static float __fdividef(float a, float b) { return a / b; }
