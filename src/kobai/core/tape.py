@@ -76,7 +76,7 @@ class Node:
             kinds.update(map(type, held))
         if not kinds.isdisjoint(array_types):
             return True
-        if kinds <= _PLAIN and type(vjp) is FunctionType and vjp.__defaults__ is vjp.__kwdefaults__ is None:
+        if kinds <= _PLAIN and type(vjp) is FunctionType and vjp.__defaults__ is None and vjp.__kwdefaults__ is None:
             return False
         return any(True for _ in kept(vjp))
 
