@@ -13,7 +13,7 @@ import kobai
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.oracle
 
-DTYPES = "bool uint8 int8 int16 int32 int64 float16 float32 float64".split()
+DTYPES = "bool uint8 int8 int16 int32 int64 bfloat16 float16 float32 float64".split()
 NUMBERS = [True, 1, 1.5]
 OPERATORS = {
     "add": lambda a, b: a + b,
@@ -221,7 +221,7 @@ def test_errors_where_pytorch_has_errors(name):
 # --- exchange ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", [name for name in DTYPES if name != "bfloat16"])  # NumPy refuses to hand it out
 def test_dlpack_both_ways_shares_memory(dtype):
     ours = kobai.zeros(2, 3, dtype=getattr(kobai, dtype))
     theirs = torch.from_dlpack(ours)
@@ -235,7 +235,7 @@ def test_dlpack_both_ways_shares_memory(dtype):
     assert torch.as_tensor(ours.numpy()).tolist() == kobai.tensor(theirs.numpy()).tolist()
 
 
-@pytest.mark.parametrize("dtype", [*DTYPES, "bfloat16"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_files_exchanged_both_ways(dtype, tmp_path):
     safetensors = pytest.importorskip("safetensors.torch")
     theirs = {
@@ -250,7 +250,7 @@ def test_files_exchanged_both_ways(dtype, tmp_path):
     kobai.save(ours, tmp_path / "ours")
     back = safetensors.load_file(tmp_path / "ours")
     assert all(back[name].tolist() == ours[name].tolist() for name in ours)
-    assert dtype == "bfloat16" or all(back[name].dtype == theirs[name].dtype for name in theirs)
+    assert all(back[name].dtype == theirs[name].dtype for name in theirs)
 
 
 def test_a_pytorch_pickle_is_refused_with_the_way_out(tmp_path):

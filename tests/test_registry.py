@@ -281,10 +281,10 @@ def enlarged(args: tuple, times: int, factor: float) -> tuple:
     )
 
 
-def outcome(name: str, args: tuple, options: dict, dtype: type) -> list:
-    """Result and gradients of a sample whose numbers are all float16, computed in ``dtype``."""
+def outcome(name: str, args: tuple, options: dict, dtype: type, half: np.dtype) -> list:
+    """Result and gradients of a sample whose numbers are all of ``half``, computed in ``dtype``."""
     made = [
-        Tensor._wrap(np.array(a, np.float16).astype(dtype), requires_grad=True)
+        Tensor._wrap(np.array(a).astype(half).astype(dtype), requires_grad=True)
         if is_float(a)
         else Tensor._wrap(np.array(a))
         if isinstance(a, np.ndarray)
@@ -294,7 +294,7 @@ def outcome(name: str, args: tuple, options: dict, dtype: type) -> list:
     y = run(name, made, options)
     if not y.is_floating_point() or not y.requires_grad:
         return [y.detach().array]
-    y.backward(Tensor._wrap(np.random.default_rng(3).uniform(0.5, 1, y.shape).astype(np.float16).astype(dtype)))
+    y.backward(Tensor._wrap(np.random.default_rng(3).uniform(0.5, 1, y.shape).astype(half).astype(dtype)))
     grads = [a.grad.array for a in made if isinstance(a, Tensor) and a.grad is not None]
     return [y.detach().array, *grads]
 
@@ -303,11 +303,20 @@ SHAPED = (np.ndarray, np.generic, int, float, str, type(None))
 """Arguments that say nothing about sizes; a tuple may be axes, of which the shape says nothing either."""
 
 
-@pytest.mark.parametrize("factor", [1, 200], ids=["plain", "large"])
-@pytest.mark.parametrize("long", [False, True], ids=["short", "long"])
+HALVES = {"float16": (kobai.float16.dtype, 6e-5, 6e4), "bfloat16": (kobai.bfloat16.dtype, 1.2e-38, 3e38)}
+"""With the least and the greatest of their numbers that have all digits."""
+
+
+@pytest.mark.parametrize(
+    "circumstances",
+    ["float16", "float16 large", "float16 long", "float16 long large", "bfloat16", "bfloat16 long large"],
+)
 @case
-def test_float16_is_what_float64_gives_rounded_once(name, i, long, factor):
-    """Squares of 300 overflow in float16, and sums beyond 2048 lose ones: so it must be computed in a wider dtype."""
+def test_16_bits_are_what_float64_gives_rounded_once(name, i, circumstances):
+    """Squares of 300 overflow in float16, and sums beyond 2048 (in bfloat16, 256) lose ones: so they must be computed in
+    a wider dtype."""
+    half, least, most = HALVES[circumstances.split()[0]]
+    long, factor = "long" in circumstances, 200 if "large" in circumstances else 1
     args, options = sample(name, i)
     if not any(is_float(a) for a in args) or name == "ops._args._cast":
         pytest.skip("no floats")
@@ -320,25 +329,23 @@ def test_float16_is_what_float64_gives_rounded_once(name, i, long, factor):
     args = enlarged(args, times, factor)
     with np.errstate(all="ignore"):
         try:
-            wanted = outcome(name, args, options, np.float64)
+            wanted = outcome(name, args, options, np.float64, half)
         except (ValueError, RuntimeError, IndexError, np.linalg.LinAlgError):
             if times == 1 and factor == 1:
                 raise
             pytest.skip("the enlarged sample means nothing")
-        found = outcome(name, args, options, np.float16)
-        single = outcome(name, args, options, np.float32)
+        found = outcome(name, args, options, half, half)
+        single = outcome(name, args, options, np.float32, half)
         for a, b, c in zip(found, wanted, single, strict=True):
             if b.dtype.kind != "f":
                 np.testing.assert_array_equal(a, b)
                 continue
-            assert a.dtype == np.float16
-            step = np.spacing(np.abs(b).clip(6e-5, 6e4).astype(np.float16)).astype(np.float64)
-            rounded, got = b.astype(np.float16).astype(np.float64), a.astype(np.float64)
+            assert a.dtype == half
+            step = np.spacing(np.abs(b).clip(least, most).astype(half)).astype(np.float64)
+            rounded, got = b.astype(half).astype(np.float64), a.astype(np.float64)
             right = (got == rounded) | np.isnan(got) & np.isnan(rounded) | (np.abs(got - b) <= 1.01 * step)
-            # What cancels in float32, as the slope of a saturated sigmoid, is not float16's fault.
-            right |= (
-                (got == c.astype(np.float16)) | np.isnan(got) & np.isnan(c) | (np.abs(got - b) <= 2 * np.abs(c - b))
-            )
+            # What cancels in float32, as the slope of a saturated sigmoid, is not the fault of 16 bits.
+            right |= (got == c.astype(half)) | np.isnan(got) & np.isnan(c) | (np.abs(got - b) <= 2 * np.abs(c - b))
             assert right.all(), (got[~right][:3], b[~right][:3])
 
 

@@ -73,7 +73,7 @@ def test_anything_may_be_at_the_top(obj):
     assert same(through_a_file(obj), obj)
 
 
-@pytest.mark.parametrize("dtype", "bool uint8 int8 int16 int32 int64 float16 float32 float64".split())
+@pytest.mark.parametrize("dtype", "bool uint8 int8 int16 int32 int64 bfloat16 float16 float32 float64".split())
 @pytest.mark.parametrize("shape", [(), (0,), (2, 0), (3,), (2, 3)], ids=str)
 def test_every_dtype_and_shape(dtype, shape):
     x = (kobai.randn(shape) * 10).to(getattr(kobai, dtype))
@@ -252,7 +252,8 @@ def test_the_files_are_read_by_pytorch(tmp_path):
     theirs = load_file(tmp_path / "ours")
     assert {name: t.tolist() for name, t in theirs.items()} == {name: t.tolist() for name, t in state.items()}
     save_file({**theirs, "half": torch.ones(2, dtype=torch.bfloat16)}, tmp_path / "theirs")
-    assert kobai.load(tmp_path / "theirs")["half"].tolist() == [1, 1]
+    half = kobai.load(tmp_path / "theirs")["half"]
+    assert (half.dtype, half.tolist()) == (kobai.bfloat16, [1, 1])
 
 
 # --- foreign files ----------------------------------------------------------------------------------------------------
@@ -317,7 +318,7 @@ def entry(dtype: str, data: bytes, metadata: dict | None = None) -> io.BytesIO:
 
 def test_bfloat16_is_read_exactly_and_what_is_unknown_is_named():
     x = kobai.load(entry("BF16", b"\xab\x3e"))["x"]  # sign 0, exponent −2, fraction 43/128
-    assert (x.dtype, x.item()) == (kobai.float32, (1 + 43 / 128) / 4)
+    assert (x.dtype, x.item()) == (kobai.bfloat16, (1 + 43 / 128) / 4)
     with pytest.raises(CheckpointError, match="'x' in the stream has elements of C64"):
         kobai.load(entry("C64", bytes(8)))
 

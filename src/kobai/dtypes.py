@@ -1,7 +1,7 @@
 """Element types, and constants.
 
 A :class:`dtype` wraps a NumPy dtype. Array libraries take it for that dtype, by its ``dtype`` attribute; it compares and hashes
-like it, and prints and answers like PyTorch's.
+like it, and prints and answers like PyTorch's. bfloat16 is the dtype that ``ml_dtypes`` adds to NumPy; CuPy knows it too.
 """
 
 from __future__ import annotations
@@ -9,7 +9,11 @@ from __future__ import annotations
 import builtins
 from typing import Any
 
+import ml_dtypes
 import numpy as np
+
+FLOATING = "fV"
+"""Kinds of the float dtypes. NumPy gives a dtype that another package adds the kind V; bfloat16 is the only one here."""
 
 
 class dtype:  # PyTorch's spelling
@@ -29,7 +33,7 @@ class dtype:  # PyTorch's spelling
     @property
     def is_floating_point(self) -> builtins.bool:
         """Whether elements are floats."""
-        return self.dtype.kind == "f"
+        return self.dtype.kind in FLOATING
 
     @property
     def is_complex(self) -> builtins.bool:
@@ -39,7 +43,7 @@ class dtype:  # PyTorch's spelling
     @property
     def is_signed(self) -> builtins.bool:
         """Whether elements may be negative."""
-        return self.dtype.kind in "fi"
+        return self.dtype.kind in "fVi"
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -62,9 +66,10 @@ class dtype:  # PyTorch's spelling
         return str(self.dtype)
 
     def __reduce__(self) -> Any:
-        return _of, (self.dtype.str,)
+        return _of, (self.dtype,)
 
 
+bfloat16 = dtype(ml_dtypes.bfloat16)
 float16 = half = dtype(np.float16)
 float32 = float = dtype(np.float32)
 float64 = double = dtype(np.float64)
@@ -75,7 +80,10 @@ int32 = int = dtype(np.int32)
 int64 = long = dtype(np.int64)
 bool = dtype(np.bool_)
 
-_known = {d.dtype: d for d in (float16, float32, float64, uint8, int8, int16, int32, int64, bool)}
+_known = {d.dtype: d for d in (bfloat16, float16, float32, float64, uint8, int8, int16, int32, int64, bool)}
+
+HALVES = frozenset((bfloat16.dtype, float16.dtype))
+"""The float dtypes of 16 bits."""
 
 
 def _of(like: Any) -> dtype:
@@ -87,12 +95,24 @@ def _of(like: Any) -> dtype:
     return found
 
 
-finfo, iinfo = np.finfo, np.iinfo
+def is_number(d: np.dtype[Any]) -> builtins.bool:
+    """Whether a NumPy dtype is one that tensors can have; text, objects, records and complex numbers are not."""
+    return (d.kind in "biuf" and d.itemsize <= 8) or d == bfloat16.dtype
+
+
+def promoted(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
+    """The smallest dtype that holds the numbers of both, of one category. NumPy knows none for bfloat16 and float16."""
+    return float32.dtype if {a, b} == HALVES else np.promote_types(a, b)
+
+
+finfo: Any = ml_dtypes.finfo  # NumPy's, which also knows bfloat16
+iinfo = np.iinfo
 inf, nan, pi, e, newaxis = np.inf, np.nan, np.pi, np.e, None
 
 __all__ = [
     "get_default_dtype",
     "set_default_dtype",
+    "bfloat16",
     "bool",
     "double",
     "dtype",
@@ -140,6 +160,6 @@ def set_default_dtype(d: Any) -> None:
     >>> kobai.set_default_dtype(kobai.float32)
     """
     global _default_dtype
-    if np.dtype(d).kind != "f":
+    if np.dtype(d).kind not in FLOATING or not is_number(np.dtype(d)):
         raise TypeError(f"set_default_dtype: expected a float dtype, got {np.dtype(d)}")
     _default_dtype = _of(d)

@@ -21,6 +21,7 @@ from kobai.core.checksum import BLANK, KEY as CHECKSUM, DamagedError, intact, se
 from kobai.core.files import write_atomically
 from kobai.core.tensor import Tensor
 from kobai.core.untrusted import from_json, regular
+from kobai.dtypes import bfloat16, is_number
 from kobai.errors import CheckpointError
 from kobai.xp import Array, asarray, device, is_array, to_host
 
@@ -38,7 +39,7 @@ def _encode(obj: Any, path: str, arrays: dict[str, np.ndarray[Any, Any]]) -> Any
         while name in arrays or name in ("", RESERVED):
             name += "_"
         kind = "tensor" if isinstance(obj, Tensor) else "scalar" if isinstance(obj, np.generic) else "array"
-        if obj.dtype.kind not in "biuf" or obj.dtype.itemsize > 8:
+        if not is_number(np.dtype(obj.dtype)):
             raise TypeError(f"save: expected bool, integer or float elements, got {obj.dtype} at {path or 'the top'}")
         arrays[name] = to_host(
             obj.detach().array if isinstance(obj, Tensor) else np.asarray(obj) if isinstance(obj, np.generic) else obj
@@ -181,9 +182,9 @@ def load(
         raise CheckpointError(f"load: the structure stored in {name} is damaged ({error!r})") from error
 
 
-_DTYPES = {
+_DTYPES: dict[str, Any] = {
     "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4", "U64": "<u8", "I64": "<i8",
-    "F16": "<f2", "F32": "<f4", "F64": "<f8",
+    "BF16": bfloat16.dtype, "F16": "<f2", "F32": "<f4", "F64": "<f8",
 }  # fmt: skip
 _NAMES = {np.dtype(spelt).kind + str(np.dtype(spelt).itemsize): name for name, spelt in _DTYPES.items()}
 
@@ -203,14 +204,10 @@ def _unpack(name: str, content: bytes) -> tuple[dict[str, np.ndarray[Any, Any]],
 
 
 def _array(what: str, entry: dict[str, Any]) -> np.ndarray[Any, Any]:
-    """One entry of the file as a writable array. bfloat16, which NumPy lacks, becomes float32, without loss."""
-    if entry["dtype"] == "BF16":
-        flat = (np.frombuffer(entry["data"], "<u2").astype(np.uint32) << 16).view(np.float32)
-    elif entry["dtype"] in _DTYPES:
-        flat = np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).copy()
-    else:
+    """One entry of the file as a writable array."""
+    if entry["dtype"] not in _DTYPES:
         raise CheckpointError(f"load: {what} has elements of {entry['dtype']}, a type that Kobai does not know")
-    return flat.reshape(entry["shape"])
+    return np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"]).copy()
 
 
 def _what_is(content: bytes) -> str:

@@ -12,7 +12,7 @@ from kobai.xp import to_host
 
 __all__ = ["assert_close"]
 
-_TOLERANCES = {"float16": (1e-3, 1e-5), "float32": (1.3e-6, 1e-5), "float64": (1e-7, 1e-7)}
+_TOLERANCES = {"bfloat16": (1.6e-2, 1e-5), "float16": (1e-3, 1e-5), "float32": (1.3e-6, 1e-5), "float64": (1e-7, 1e-7)}
 
 
 def assert_close(
@@ -77,8 +77,7 @@ def _apart(
     else:
         x, y = np.asarray(a), np.asarray(b)
     if rtol is None:
-        coarser = min((x.dtype, y.dtype), key=lambda d: d.itemsize if d.kind == "f" else 16)
-        rtol, atol = _TOLERANCES.get(coarser.name, (0.0, 0.0))
+        rtol, atol = max(_TOLERANCES.get(side.dtype.name, (0.0, 0.0)) for side in (x, y))
     wrong = ~np.isclose(x, y, rtol=rtol, atol=atol, equal_nan=equal_nan)
     if not wrong.any():
         return ""

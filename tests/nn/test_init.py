@@ -44,7 +44,7 @@ UNIFORM = [
 ]
 
 
-@pytest.mark.parametrize("dtype", [kobai.float32, kobai.float64, kobai.float16])
+@pytest.mark.parametrize("dtype", [kobai.float32, kobai.float64, kobai.float16, kobai.bfloat16])
 @pytest.mark.parametrize(("fill", "args", "options", "std"), NORMAL)
 def test_normal(fill, args, options, std, dtype):
     x = drawn(fill, *args, dtype=dtype, **options)
@@ -272,7 +272,7 @@ def seeded(name, seed=2):
 
 
 @every
-@pytest.mark.parametrize("dtype", [kobai.float16, kobai.float32, kobai.float64])
+@pytest.mark.parametrize("dtype", [kobai.bfloat16, kobai.float16, kobai.float32, kobai.float64])
 def test_writes_all_of_the_tensor_on_every_backend(name, dtype, backend):
     def run(where):
         with kobai.using(where):

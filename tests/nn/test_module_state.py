@@ -152,6 +152,7 @@ def test_to_dtype():
     assert weight.grad.dtype == kobai.float64
     assert net.scale.dtype == kobai.float64
     assert net.count.dtype == kobai.int64
+    assert net.bfloat16().fc1.weight.dtype == kobai.bfloat16
     assert net.half().fc1.weight.dtype == kobai.float16
     assert net.float().fc1.weight.dtype == kobai.float32
     assert net.to(kobai.float64).fc1.weight.dtype == kobai.float64

@@ -64,6 +64,7 @@ def test_broadcasting_and_its_transpose(a, b):
 def test_numbers_are_weak_and_categories_strong():
     i, f, b = kobai.arange(3), kobai.ones(3), kobai.ones(3, dtype=kobai.bool)
     half, double = kobai.ones(3, dtype=kobai.float16), kobai.ones(3, dtype=kobai.float64)
+    brain = kobai.ones(3, dtype=kobai.bfloat16)
     expected = {
         kobai.int64: [i + 1, i + True, b + 1, i * b, i // 2, i**2, i + kobai.tensor(2, dtype=kobai.int8)],
         kobai.float32: [
@@ -76,8 +77,10 @@ def test_numbers_are_weak_and_categories_strong():
             f * double[0],
             i**2.0,
             b + 0.5,
+            brain + half,
         ],
         kobai.float16: [half + 1, half * 1e-3, half * i, half / 3, half + np.float64(1)],
+        kobai.bfloat16: [brain + 1, brain * 1e-3, 1.5 + brain, brain * i, brain / 3, brain + np.float64(1), brain**2.0],
         kobai.float64: [double * f, double + half, i + double, kobai.tensor(1, dtype=kobai.int64) + double],
         kobai.bool: [b + b, b * b, b + True],
     }

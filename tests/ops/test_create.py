@@ -214,12 +214,12 @@ def test_spaces_and_eye():
 
 def test_to_and_its_short_names():
     x = kobai.tensor([0.0, 1.5], requires_grad=True)
-    names = "float double half long int short char byte bool".split()
-    dtypes = "float32 float64 float16 int64 int32 int16 int8 uint8 bool".split()
+    names = "float double half bfloat16 long int short char byte bool".split()
+    dtypes = "float32 float64 float16 bfloat16 int64 int32 int16 int8 uint8 bool".split()
     for name, dtype in zip(names, dtypes, strict=True):
         y = getattr(x, name)()
         assert y.dtype == np.dtype(dtype)
-        assert y.requires_grad is (np.dtype(dtype).kind == "f")
+        assert y.requires_grad is getattr(kobai, dtype).is_floating_point
     assert x.float() is x
     assert x.to(kobai.float32) is x
     assert x.to("cpu") is x

@@ -226,7 +226,9 @@ def test_check_range_names_the_offender():
         check_range("f", np.array([-4, 9]), 3, negative=True)
 
 
-@pytest.mark.parametrize("dtype", [kobai.int8, kobai.uint8, kobai.int16, kobai.int32, kobai.int64, kobai.float16])
+@pytest.mark.parametrize(
+    "dtype", [kobai.int8, kobai.uint8, kobai.int16, kobai.int32, kobai.int64, kobai.float16, kobai.bfloat16]
+)
 def test_every_dtype_adds_up_where_places_repeat(dtype, backend):
     index = kobai.tensor([0, 2, 0, 0])
     total = kobai.zeros(3, dtype=dtype).scatter_add(0, index, kobai.tensor([1, 2, 3, 4], dtype=dtype))
@@ -234,7 +236,7 @@ def test_every_dtype_adds_up_where_places_repeat(dtype, backend):
     assert total.tolist() == [8, 0, 2]
 
 
-@pytest.mark.parametrize("dtype", [kobai.int8, kobai.int64, kobai.float16, kobai.float64])
+@pytest.mark.parametrize("dtype", [kobai.int8, kobai.int64, kobai.float16, kobai.bfloat16, kobai.float64])
 @pytest.mark.parametrize("reduce", ["amax", "amin"])
 def test_extremes_at_repeated_places_of_every_dtype(reduce, dtype, backend):
     start, index = kobai.tensor([0, 5, -9, 3], dtype=dtype), kobai.tensor([0, 2, 0, 2, 2])

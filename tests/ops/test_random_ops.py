@@ -174,7 +174,13 @@ def test_integers_have_to_fit_their_dtype():
             draw()
     assert kobai.randint(0, 256, (2,), dtype=kobai.uint8).dtype == kobai.uint8
     assert kobai.randperm(256, dtype=kobai.uint8).max() == 255
-    for dtype, most in ((kobai.int8, 127), (kobai.uint8, 255), (kobai.bool, 1), (kobai.float16, 2**11)):
+    for dtype, most in (
+        (kobai.int8, 127),
+        (kobai.uint8, 255),
+        (kobai.bool, 1),
+        (kobai.float16, 2**11),
+        (kobai.bfloat16, 2**8),
+    ):
         drawn = kobai.empty(4000, dtype=dtype).random_().double()
         assert 0 <= drawn.min() < most / 50 + 1
         assert most * 0.97 <= drawn.max() <= most

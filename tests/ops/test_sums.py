@@ -7,6 +7,7 @@ import pytest
 
 import kobai
 from engines import host_engine  # noqa: F401 - a fixture
+from kobai.dtypes import FLOATING
 from kobai.nn import functional as F
 from kobai.ops._sums import BLOCK, cumulative_sum, suffix_sum, total
 
@@ -43,15 +44,15 @@ def test_errors_do_not_grow_with_the_number_of_terms(shape, axes, layout):
         assert np.abs(found.numpy() / x.astype(np.float64).sum(axes) - 1).max() < 5e-6
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int8, np.uint8, np.int64, bool])
+@pytest.mark.parametrize("dtype", ["bfloat16", np.float16, np.float32, np.float64, np.int8, np.uint8, np.int64, bool])
 @pytest.mark.parametrize("shape", [(), (0,), (5, 0), (3, 4), (40, 30), (7, 300)], ids=str)
 def test_small_large_and_none(dtype, shape):
     x = (np.random.default_rng(0).uniform(-3, 3, shape) * 10).astype(np.int64).astype(dtype)
     axes = [None, *[(d,) for d in range(x.ndim)]]
     for axis in axes:
         wanted = x.astype(np.float64).sum(axis=axis)
-        np.testing.assert_allclose(total(x, axis), wanted, rtol=1e-3 if dtype == np.float16 else 1e-6)
-        if x.dtype.kind == "f":
+        np.testing.assert_allclose(total(x, axis), wanted, rtol={"bfloat16": 4e-3, np.float16: 1e-3}.get(dtype, 1e-6))
+        if x.dtype.kind in FLOATING:
             assert total(x, axis).dtype == dtype
 
 

@@ -262,7 +262,7 @@ def test_weights_and_counts_on_every_backend(backend):
     assert loss.spoilt()
 
 
-@pytest.mark.parametrize("dtype", [kobai.float16, kobai.uint8, kobai.int8], ids=str)
+@pytest.mark.parametrize("dtype", [kobai.bfloat16, kobai.float16, kobai.uint8, kobai.int8], ids=str)
 def test_small_dtypes_do_not_overflow(dtype):
     y, t = kobai.full((1000,), 100, dtype=dtype), kobai.zeros(1000, dtype=dtype)
     for kind, expected in ((MeanSquaredError, 10_000), (MeanAbsoluteError, 100)):

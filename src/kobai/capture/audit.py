@@ -29,6 +29,7 @@ from kobai.capture.session import Replay, Session, map_tensors
 from kobai.capture.walk import Walk
 from kobai.capture.watch import leaves, roots_of
 from kobai.core.tensor import Tensor
+from kobai.dtypes import FLOATING, finfo
 from kobai.errors import CaptureError
 from kobai.random import default_generator
 from kobai.xp import Array, backend_of, beside, write
@@ -269,18 +270,22 @@ def _agree(ours: Any, theirs: Any) -> bool:
         return not comparable or (type(ours) is type(theirs) and _equal_plain(ours, theirs))
     if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
         return False
-    exact = isinstance(ours, np.ndarray) or ours.dtype.kind != "f"
+    exact = isinstance(ours, np.ndarray) or ours.dtype.kind not in FLOATING
     ours, theirs = _on_host(ours), _on_host(theirs)
     if ours.tobytes() == theirs.tobytes():
         return True
     both_nan = (ours != ours) & (theirs != theirs)
     if exact:
-        same = (ours == theirs) & (np.signbit(ours) == np.signbit(theirs)) if ours.dtype.kind == "f" else ours == theirs
+        same = (
+            (ours == theirs) & (np.signbit(ours) == np.signbit(theirs))
+            if ours.dtype.kind in FLOATING
+            else ours == theirs
+        )
         return bool((same | both_nan).all())
     finite = np.isfinite(theirs)
     largest = float(abs(theirs[finite]).max(initial=0))
     with np.errstate(invalid="ignore"):
-        near = abs(ours - theirs) <= max(_TOLERANCE, float(np.finfo(ours.dtype).eps)) * largest
+        near = abs(ours - theirs) <= max(_TOLERANCE, float(finfo(ours.dtype).eps)) * largest
     return bool((near & finite | (ours == theirs) | both_nan).all())
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from kobai.dtypes import FLOATING
 from kobai.xp import is_array, xp_of
 
 _HERE = str(Path(__file__).parents[1])
@@ -42,7 +43,7 @@ def check(node: Any, gradients: list[Any]) -> None:
     if not state.check_nan:
         return
     for i, g in enumerate(gradients):
-        if is_array(g) and g.dtype.kind == "f" and xp_of(g).isnan(g).any().item():
+        if is_array(g) and g.dtype.kind in FLOATING and xp_of(g).isnan(g).any().item():
             where = made_at.get(node)
             raise RuntimeError(
                 f"backward: {node.name()} returned nan values in the gradient of its argument {i + 1}"

@@ -30,6 +30,8 @@ from kobai import xp as _xp
 from kobai.core.grad_mode import in_mode, state
 from kobai.core.tape import Node, Vjp, as_array
 from kobai.core.tensor import Tensor
+from kobai.dtypes import FLOATING, HALVES
+from kobai.engine.cuda_kernel import TYPES
 from kobai.engine.dispatch import HOST_TYPES
 from kobai.errors import BackendError
 from kobai.xp import Array, device, is_array, xp_of
@@ -62,9 +64,9 @@ def primitive(
     example call as a tuple; a dict at its end holds keyword arguments. Float64 arrays in it are differentiated.
     ``kind`` is ``"view"`` for operations whose result shares memory with their first argument, ``"elementwise"`` for those
     that treat all elements alike (the tests then also try empty, one-element, and non-contiguous input of every rank).
-    ``half`` is how float16 is computed: ``"wide"``, in float32 and rounded once at the end, so that no sum or square of
-    16-bit numbers overflows or loses digits; ``"device"``, so on the host, while the function's CUDA kernels do it
-    themselves; ``"own"``, by the function as it is, which only moves elements or rounds each of them once.
+    ``half`` is how float16 and bfloat16 are computed: ``"wide"``, in float32 and rounded once at the end, so that no sum or
+    square of 16-bit numbers overflows or loses digits; ``"device"``, so on the host, while on a device the function does it
+    itself, by its CUDA kernels; ``"own"``, by the function as it is, which only moves elements.
     ``updates`` are the positions of arguments that the function writes into: the tensors there count it as a change.
     ``within`` is for an operation of one tensor whose gradient holds for some tensors only, such as symmetric matrices: it
     makes one of those of any tensor, and the registry has the operation after it.
@@ -90,7 +92,7 @@ def primitive(
 def _operation(
     function: Callable[..., Any], is_view: bool, in_float32: Callable[..., Any] | None, updates: Sequence[int]
 ) -> Callable[..., Tensor]:
-    """``function`` as an operation on tensors; ``in_float32`` is what computes float16, if that is not ``function`` itself."""
+    """``function`` as an operation on tensors; ``in_float32`` is what computes 16-bit floats, if not ``function`` itself."""
     name = function.__name__
 
     @wraps(function)
@@ -112,7 +114,7 @@ def _operation(
                     if array_type is not None:
                         return op(*_same_backend(name, args), **options)
                     array_type = type(array)
-                    if in_float32 is not None and array.itemsize == 2 and array.dtype.kind == "f":
+                    if in_float32 is not None and array.itemsize == 2 and array.dtype.kind in FLOATING:
                         call = in_float32
                 if arg._base is not None:
                     arg._refresh()
@@ -151,38 +153,38 @@ def _operation(
 
 
 def _in_float32(function: Callable[..., Any], host_only: bool, updates: Sequence[int]) -> Callable[..., Any]:
-    """``function`` for float16: its arguments as float32, its result and gradients rounded to float16.
+    """``function`` for 16-bit floats: its arguments as float32, its result and gradients rounded to 16 bits.
 
     The first array decides, as it does about the dtype of the result: beside it others may be float32 already.
     """
 
     def computed(*arrays: Any, **options: Any) -> tuple[Array, Vjp | None]:
-        if host_only and not all(type(a) in HOST_TYPES for a in arrays if is_array(a)):
-            return function(*arrays, **options)  # type: ignore[no-any-return]
-        narrow = [is_array(a) and a.dtype == np.float16 for a in arrays]
-        wide = [a.astype(np.float32) if short else a for a, short in zip(arrays, narrow, strict=True)]
+        narrow = [a.dtype if is_array(a) and a.dtype in HALVES else None for a in arrays]
+        first = next(dtype for dtype in narrow if dtype is not None)
+        own = host_only and first.name in TYPES and not all(type(a) in HOST_TYPES for a in arrays if is_array(a))
+        wide = [a if own or dtype is None else a.astype(np.float32) for a, dtype in zip(arrays, narrow, strict=True)]
         y, vjp = function(*wide, **options)
         for i in updates:
-            if narrow[i]:
+            if wide[i] is not arrays[i]:
                 arrays[i][...] = wide[i]
-        y = _rounded(as_array(y))
+        y = _rounded(as_array(y), first)
         if vjp is None:
             return y, None
 
         def rounding(dy: Array) -> list[Any]:
-            gradients = vjp(dy.astype(np.float32) if dy.dtype == np.float16 else dy)
-            return [_rounded(g) if short else g for g, short in zip(gradients, narrow, strict=False)]
+            gradients = vjp(dy if own or dy.dtype not in HALVES else dy.astype(np.float32))
+            return [g if dtype is None else _rounded(g, dtype) for g, dtype in zip(gradients, narrow, strict=False)]
 
         return y, rounding
 
     return computed
 
 
-def _rounded(value: Any) -> Any:
-    """A result or an entry of a vjp in float16 where it is float32."""
+def _rounded(value: Any, dtype: Any) -> Any:
+    """A result or an entry of a vjp in ``dtype``, a float of 16 bits, where it is float32."""
     if type(value) is FunctionType:
-        return lambda: _rounded(as_array(value()))
-    return value if value is None or value.dtype != np.float32 else as_array(value).astype(np.float16)
+        return lambda: _rounded(as_array(value()), dtype)
+    return value if value is None or value.dtype != np.float32 else as_array(value).astype(dtype)
 
 
 def truth_values(who: str, *dtypes: Any) -> NotImplementedError:
@@ -331,7 +333,7 @@ def need_own_places(array: Array) -> None:
                 )
 
 
-_KINDS = {"b": 0, "i": 1, "u": 1, "f": 2}
+_KINDS = {"b": 0, "i": 1, "u": 1, **dict.fromkeys(FLOATING, 2)}
 
 
 def _write(target: Tensor, result: Tensor) -> None:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from kobai.dtypes import FLOATING
 from kobai.errors import nearest
 
 Host: TypeAlias = np.ndarray[Any, Any]
@@ -71,7 +72,7 @@ def elements(host: Host, indent: int) -> str:
     if host.size == 0:
         return "[]"
     shown = _shown(host)
-    form, width = _floats(shown) if host.dtype.kind == "f" else (str, max(len(str(v)) for v in shown.tolist()))
+    form, width = _floats(shown) if host.dtype.kind in FLOATING else (str, max(len(str(v)) for v in shown.tolist()))
     return _nested(host, lambda v: form(v).rjust(width), width, indent, host.size > _options.threshold)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from kobai import xp as _xp
 from kobai.core import tape
 from kobai.core.tape import Node, RemovableHandle, root_edge, root_gradient, run_backward, run_hooks
-from kobai.dtypes import _known, _of, dtype, get_default_dtype
+from kobai.dtypes import FLOATING, _known, _of, dtype, get_default_dtype
 from kobai.errors import MissingAttribute
 from kobai.xp import Array, asarray, device, device_of, xp_of
 
@@ -188,7 +188,7 @@ class Tensor:
 
     def is_floating_point(self) -> bool:
         """Whether the dtype is a float."""
-        return self._array.dtype.kind == "f"  # type: ignore[no-any-return]
+        return self._array.dtype.kind in FLOATING
 
     def data_ptr(self) -> int:
         """Address of the first element."""
@@ -212,7 +212,7 @@ class Tensor:
         """Switch recording on or off, in place; only float tensors can require a gradient."""
         if not requires_grad and self._node is not None:
             raise RuntimeError("requires_grad: only leaf tensors can be switched off; use detach()")
-        if requires_grad and self._array.dtype.kind != "f":
+        if requires_grad and self._array.dtype.kind not in FLOATING:
             raise RuntimeError(f"requires_grad: expected a float tensor, got {self._array.dtype}")
         if requires_grad and self.grad_fn is None:
             self._base, self._steps = None, ()  # a leaf starts a history, even if it views other memory

@@ -12,6 +12,7 @@ import numpy as np
 from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Tensor
 from kobai.distributions.base import Distribution, parameters, require
+from kobai.dtypes import finfo
 from kobai.ops.activation import softplus
 from kobai.ops.gather import gather, one_hot
 from kobai.ops.random import multinomial, rand
@@ -27,7 +28,7 @@ def _one_of(who: str, probs: Any, logits: Any) -> tuple[str, Any]:
 
 def _clamped(probs: Tensor) -> Tensor:
     """Away from 0 and 1 by rounding, so that logarithms are finite."""
-    eps = float(np.finfo(probs.dtype).eps)
+    eps = float(finfo(probs.dtype).eps)
     return probs.clamp(eps, 1 - eps)  # type: ignore[no-any-return]
 
 
@@ -137,7 +138,7 @@ class Categorical(Distribution):
 
     def entropy(self) -> Tensor:
         """−Σ p log p; a class of probability 0 adds nothing."""
-        lowest = float(np.finfo(self.logits.dtype).min)
+        lowest = float(finfo(self.logits.dtype).min)
         return -(self.logits.clamp(min=lowest) * self.probs).sum(-1)  # type: ignore[no-any-return]
 
 

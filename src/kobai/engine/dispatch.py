@@ -20,6 +20,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 import numpy as np
 
 from kobai import xp
+from kobai.dtypes import FLOATING
 from kobai.engine import disk_cache, notices
 from kobai.xp import Array, recorder, sessions
 
@@ -72,7 +73,7 @@ def engine_for(arrays: Sequence[Array | None], halves: bool = False) -> str | No
 def _device_for(arrays: Sequence[Array | None], halves: bool) -> str | None:
     given = [array for array in arrays if array is not None]
     dtype = given[0].dtype
-    if dtype.kind != "f" or (dtype.itemsize < 4 and not halves):
+    if dtype.kind not in FLOATING or (dtype.itemsize < 4 and not halves):
         return None
     takes = all(xp.backend_of(a).name == "cupy" and a.dtype == dtype and a.flags.c_contiguous for a in given)
     return DEVICE if takes else None

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from kobai.dtypes import FLOATING
 from kobai.engine import dispatch, faults
-from kobai.xp import Array
+from kobai.xp import Array, quiet
 
 _UNSIGNED = {np.dtype(f"i{n}"): (np.dtype(f"u{n}"), 1 << (8 * n - 1)) for n in (1, 2, 4, 8)}
 """For each signed dtype the unsigned one of its width, and the first number there that stands for a negative one."""
@@ -123,7 +124,10 @@ def _first(wrong: np.ndarray[Any, Any]) -> tuple[tuple[int, ...], str]:
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
 
-_ONE = {np.dtype(f"f{n}"): (np.dtype(f"u{n}"), int(np.ones((), f"f{n}").view(f"u{n}"))) for n in (2, 4, 8)}
+_ONE = {
+    np.dtype(name): (np.dtype(bits), int(np.ones((), name).view(bits)))
+    for name, bits in (("bfloat16", "u2"), ("float16", "u2"), ("float32", "u4"), ("float64", "u8"))
+}
 """For each float dtype the unsigned integers of its width, and the bits of 1."""
 
 
@@ -145,19 +149,24 @@ def look_unit_interval(who: str, what: str, x: Array) -> None:
         unsigned, one = _ONE[x.dtype]
         if int(np.maximum.reduce(x.view(unsigned), axis=None)) <= one:
             return
-    low, high = x.min(), x.max()
+    low, high = _least_and_greatest(x)
     if not (low >= 0 and high <= 1):
         raise ValueError(f"{who}: expected {what} in [0, 1], got values from {low:g} to {high:g}")
+
+
+@quiet
+def _least_and_greatest(x: Array) -> Any:
+    return x.min(), x.max()
 
 
 def check_divisor(who: str, x: Any, divisor: Any) -> None:
     """RuntimeError where integers – arrays, or one of the two a number – are divided by 0; floats give inf or nan."""
     if isinstance(divisor, (bool, int, float)):
-        if not divisor and x.dtype.kind != "f":
+        if not divisor and x.dtype.kind not in FLOATING:
             raise _division_by_zero(who)
-    elif divisor.dtype.kind != "f" and type(divisor) in dispatch.HOST_TYPES:
+    elif divisor.dtype.kind not in FLOATING and type(divisor) in dispatch.HOST_TYPES:
         dispatch.check(look_divisor, who, divisor)
-    elif divisor.dtype.kind != "f":
+    elif divisor.dtype.kind not in FLOATING:
         faults.look_at_integers(divisor, 0, 1, ("divisor", who), lambda _: _division_by_zero(who), inside=True)
 
 

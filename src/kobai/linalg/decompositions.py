@@ -8,6 +8,7 @@ import numpy as np
 
 from kobai.core.grad_mode import is_grad_enabled
 from kobai.core.tensor import Tensor
+from kobai.dtypes import finfo
 from kobai.linalg.systems import matrices, symmetric
 from kobai.ops.singular import singular_values
 from kobai.xp import Array, linalg_errors, xp_of
@@ -134,7 +135,7 @@ def pinv(A: Tensor, *, atol: Any = None, rtol: Any = None, hermitian: bool = Fal
 def _cut_off(array: Array, values: Array, atol: Any, rtol: Any) -> Any:
     """max(atol, rtol · σ₁), the cut-off up to which singular ``values`` count as 0."""
     if rtol is None:
-        rtol = max(array.shape[-2:]) * float(np.finfo(array.dtype).eps) if atol is None else 0.0
+        rtol = max(array.shape[-2:]) * float(finfo(array.dtype).eps) if atol is None else 0.0
     atol, rtol = (
         t.detach().array.astype(array.dtype, copy=False)[..., None] if isinstance(t, Tensor) else t or 0.0
         for t in (atol, rtol)

@@ -10,7 +10,7 @@ import numpy as np
 
 from kobai.core.tape import RemovableHandle
 from kobai.core.tensor import Tensor
-from kobai.dtypes import dtype
+from kobai.dtypes import FLOATING, bfloat16, dtype
 from kobai.nn._state import IncompatibleKeys, load_state
 from kobai.nn.hooks import BackwardWatch
 from kobai.nn.tree import Tree, no_init, type_name
@@ -230,12 +230,12 @@ class Module(Tree):
         True
         """
         device, dtype = _parse_to(self._get_name(), *args, **kwargs)
-        if dtype is not None and dtype.kind != "f":
+        if dtype is not None and dtype.kind not in FLOATING:
             raise TypeError(f"{self._get_name()}.to: only floating-point dtypes are accepted, got {dtype.name}")
 
         def convert(tensor: Tensor) -> Tensor:
             moved: Tensor = tensor if device is None else tensor.to(device)
-            return moved.to(dtype) if dtype is not None and tensor.dtype.kind == "f" else moved
+            return moved.to(dtype) if dtype is not None and tensor.dtype.kind in FLOATING else moved
 
         return self._apply(convert)
 
@@ -258,6 +258,10 @@ class Module(Tree):
     def half(self) -> Self:
         """Cast floating-point parameters and buffers to float16."""
         return self.to(np.dtype(np.float16))
+
+    def bfloat16(self) -> Self:
+        """Cast floating-point parameters and buffers to bfloat16."""
+        return self.to(bfloat16.dtype)
 
     # -- hooks --------------------------------------------------------------------------------------------------
 

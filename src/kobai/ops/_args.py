@@ -10,7 +10,7 @@ import numpy as np
 
 from kobai.core.primitive import primitive, truth_values
 from kobai.core.tensor import Tensor
-from kobai.dtypes import get_default_dtype
+from kobai.dtypes import FLOATING, bfloat16, get_default_dtype, promoted
 from kobai.ops._sums import total
 from kobai.xp import Array, asarray, is_array, write
 
@@ -35,7 +35,7 @@ def drawn(shapes: Any, *rest: Any, between: tuple[float, float] | None = None) -
 def category(dtype: np.dtype[Any]) -> int:
     """0 for bool, 1 for integers, 2 for floats."""
     kind = dtype.kind
-    if kind == "f":
+    if kind in FLOATING:
         return 2
     if kind in "iu":
         return 1
@@ -55,7 +55,7 @@ def cast(x: Tensor, dtype: Any) -> Tensor:
     dtype = np.dtype(dtype)
     if x._array.dtype == dtype:
         return x
-    if dtype.kind != "f" or x._array.dtype.kind != "f":
+    if dtype.kind not in FLOATING or x._array.dtype.kind not in FLOATING:
         return Tensor._wrap(x._array.astype(dtype))  # type: ignore[no-any-return]
     return _cast(x, dtype)
 
@@ -63,7 +63,7 @@ def cast(x: Tensor, dtype: Any) -> Tensor:
 def as_float(who: str, input: Any) -> Tensor:
     """``input`` checked to be a Tensor, integers converted to the default float dtype."""
     need_tensor(who, input)
-    return input if input._array.dtype.kind == "f" else cast(input, get_default_dtype())
+    return input if input._array.dtype.kind in FLOATING else cast(input, get_default_dtype())
 
 
 def scalar(who: str, value: Any, like: Tensor, dtype: Any = None) -> Tensor:
@@ -118,7 +118,7 @@ def result_dtype(a: Tensor, b: Tensor) -> np.dtype[Any]:
         return x if cx > cy else y  # type: ignore[no-any-return]
     if (a._array.ndim == 0) != (b._array.ndim == 0):
         return y if a._array.ndim == 0 else x  # type: ignore[no-any-return]
-    return np.promote_types(x, y)
+    return promoted(x, y)
 
 
 def pair(who: str, a: Any, b: Any, to_float: bool = False, wraps: bool = True, bools: bool = True) -> tuple[Any, Any]:
@@ -129,11 +129,11 @@ def pair(who: str, a: Any, b: Any, to_float: bool = False, wraps: bool = True, b
     Without ``bools``, bools are refused; two bool tensors are left to the primitive, which raises.
     """
     if isinstance(a, Tensor) and isinstance(b, Tensor):
-        if a._array.dtype is not b._array.dtype or (to_float and a._array.dtype.kind != "f"):
+        if a._array.dtype is not b._array.dtype or (to_float and a._array.dtype.kind not in FLOATING):
             if not bools and (a._array.dtype.kind == "b" or b._array.dtype.kind == "b"):
                 raise truth_values(who, a.dtype, b.dtype)
             dtype: Any = result_dtype(a, b)
-            if to_float and dtype.kind != "f":
+            if to_float and dtype.kind not in FLOATING:
                 dtype = get_default_dtype()
             a, b = cast(a, dtype), cast(b, dtype)
         return a, b
@@ -151,7 +151,7 @@ def pair(who: str, a: Any, b: Any, to_float: bool = False, wraps: bool = True, b
     kind = a._array.dtype.kind
     if not bools and (kind == "b" or type(b) is bool):
         raise truth_values(who, a.dtype, type(b).__name__)
-    if kind != "f":
+    if kind not in FLOATING:
         if to_float or type(b) is float:
             a = cast(a, get_default_dtype())
         elif type(b) is int:
@@ -186,6 +186,11 @@ def need_numbers(who: str, a: Any, b: Any) -> tuple[Any, Any]:
     if (a if isinstance(a, Tensor) else b)._array.dtype.kind == "b":
         raise truth_values(who, "bool", "bool")
     return a, b
+
+
+def sortable(array: Array) -> Array:
+    """``array`` for sorting and searching: bfloat16 as float32, for its own order has no place for NaN."""
+    return array.astype(np.float32) if array.dtype == bfloat16.dtype else array
 
 
 def shape_of(x: Any) -> tuple[int, ...] | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kobai.dtypes import FLOATING
 from kobai.runtime import adds_in_no_order
 from kobai.xp import Array, xp_of
 
@@ -25,9 +26,9 @@ def add_at(out: Array, positions: Array, values: Array) -> Array:
     if out.dtype == np.bool_:
         flat[positions.reshape(-1)[values]] = True
     else:
-        if type(flat) is not np.ndarray and flat.dtype.kind == "f":
+        if type(flat) is not np.ndarray and flat.dtype.kind in FLOATING:
             adds_in_no_order("adding at repeated positions")
-        if out.dtype.itemsize < 4 and out.dtype.kind != "f":  # atomic adds know no integers of 8 and 16 bits
+        if out.dtype.itemsize < 4 and out.dtype.kind not in FLOATING:  # atomic adds know no integers of 8 and 16 bits
             wide = flat.astype(np.int32)
             xp_of(out).add.at(wide, positions.reshape(-1), values.astype(np.int32))
             flat[...] = wide.astype(out.dtype)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from kobai.dtypes import FLOATING
 from kobai.xp import xp_of
 
 
 def _operands(a: Any, b: Any) -> tuple[Any, bool]:
     """Namespace of the operands, one of which may be a number, and whether they are floats."""
     array = b if isinstance(a, (int, float)) else a
-    return xp_of(array), array.dtype.kind == "f"
+    return xp_of(array), array.dtype.kind in FLOATING
 
 
 def trunc_remainder(a: Any, b: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from kobai.dtypes import FLOATING
 from kobai.engine.dispatch import HOST_TYPES
 from kobai.xp import Array, xp_of
 
@@ -28,9 +29,9 @@ FEW = 4 * BLOCK
 def total(x: Array, axes: tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
     """Σ x over ``axes`` (None: all)."""
     itemsize = x.itemsize
-    if itemsize == 2 and x.dtype.kind == "f":
+    if itemsize == 2 and x.dtype.kind in FLOATING:
         return total(x.astype(np.float32), axes, keepdims).astype(x.dtype)
-    if itemsize != 4 or x.size <= FEW or type(x) not in HOST_TYPES or x.dtype.kind != "f":
+    if itemsize != 4 or x.size <= FEW or type(x) not in HOST_TYPES or x.dtype.kind not in FLOATING:
         return x.sum(axis=axes, keepdims=keepdims)
     shape = x.shape
     if axes is None:
@@ -91,21 +92,21 @@ def centred(x: Array, axes: tuple[int, ...] | None) -> Array:
 
 def cumulative_sum(x: Array, axis: int) -> Array:
     """Running sums along ``axis``, added in float64, of integers in their own dtype."""
-    if x.dtype.kind != "f":
+    if x.dtype.kind not in FLOATING:
         return xp_of(x).cumsum(x, axis=axis, dtype=x.dtype)
     return xp_of(x).cumsum(x, axis=axis, dtype=np.float64).astype(x.dtype, copy=False)
 
 
 def product(x: Array, axes: tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
     """Π x over ``axes`` (None: all), multiplied in float64: a partial product out of range would spoil all that follow."""
-    if x.dtype.kind != "f":
+    if x.dtype.kind not in FLOATING:
         return x.prod(axis=axes, keepdims=keepdims)
     return x.prod(axis=axes, keepdims=keepdims, dtype=np.float64).astype(x.dtype, copy=False)
 
 
 def cumulative_product(x: Array, axis: int) -> Array:
     """Running products along ``axis``, multiplied in float64, of integers in their own dtype."""
-    if x.dtype.kind != "f":
+    if x.dtype.kind not in FLOATING:
         return xp_of(x).cumprod(x, axis=axis, dtype=x.dtype)
     return xp_of(x).cumprod(x, axis=axis, dtype=np.float64).astype(x.dtype, copy=False)
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kobai.dtypes import FLOATING
 from kobai.xp import Array, quiet, table, xp_of
 
 Sizes = tuple[int, ...]
@@ -104,7 +105,7 @@ def widened(dy: Array, w: Windows, axis: int) -> Array:
 
 def least_of(dtype: Any) -> float:
     """The least number of the dtype, with which a maximum starts: −∞, or the least integer."""
-    return -np.inf if dtype.kind == "f" else int(np.iinfo(dtype).min)
+    return -np.inf if dtype.kind in FLOATING else int(np.iinfo(dtype).min)
 
 
 def to_the_first_maximum(d: Array, below: Array, top: Array, w: Windows, axis: int) -> Array:

@@ -14,6 +14,7 @@ import numpy as np
 
 from kobai.core.primitive import in_place, method, primitive
 from kobai.core.tensor import Tensor
+from kobai.dtypes import FLOATING
 from kobai.ops import _formulas as fast
 from kobai.ops._args import Samples, as_float, need_tensor, unbroadcast
 from kobai.ops.arithmetic import sub
@@ -53,7 +54,7 @@ def _of_integers(op: Callable[[Tensor], Tensor], inplace: bool, input: Tensor) -
 def _bounded(who: str, input: Tensor, inplace: bool, low: float, high: float) -> Tensor:
     """``input`` cut to [low, high]; integers stay integers, cut to bounds without their fractions."""
     need_tensor(who, input)
-    if input._array.dtype.kind != "f":
+    if input._array.dtype.kind not in FLOATING:
         return _of_integers(lambda x: clamp(x, int(low), int(high)), inplace, input)
     return apply(_hardtanh, inplace, who, input, low, high)
 

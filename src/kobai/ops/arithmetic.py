@@ -13,6 +13,7 @@ import numpy as np
 
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
+from kobai.dtypes import FLOATING
 from kobai.engine.domains import check_divisor
 from kobai.ops._args import Samples, cast, drawn, held, into, need_numbers, need_tensor, pair, shape_of, unbroadcast
 from kobai.ops._quotients import floor_quotient, floor_remainder, trunc_quotient, trunc_remainder
@@ -49,13 +50,13 @@ def _two(low: float = -2.0, high: float = 2.0) -> Samples:
     ]
 
 
-@primitive(sample=_two(), kind="elementwise", half="own")
+@primitive(sample=_two(), kind="elementwise", half="device")
 def _add(a: Array, b: Array) -> Any:
     sa, sb = shape_of(a), shape_of(b)
     return a + b, lambda dy: (unbroadcast(dy, sa), unbroadcast(dy, sb))
 
 
-@primitive(sample=_two(), kind="elementwise", half="own")
+@primitive(sample=_two(), kind="elementwise", half="device")
 def _sub(a: Array, b: Array) -> Any:
     sa, sb = shape_of(a), shape_of(b)
     return a - b, lambda dy: (unbroadcast(dy, sa), lambda: unbroadcast(-dy, sb))
@@ -218,7 +219,7 @@ def add(input: Any, other: Any, *, alpha: float = 1, out: Tensor | None = None) 
 def _times(who: str, input: Any, other: Any, alpha: float) -> Any:
     """alpha · other; RuntimeError for a fraction of integers."""
     if isinstance(alpha, float) and not any(
-        isinstance(x, float) or (isinstance(x, Tensor) and x._array.dtype.kind == "f") for x in (input, other)
+        isinstance(x, float) or (isinstance(x, Tensor) and x._array.dtype.kind in FLOATING) for x in (input, other)
     ):
         raise RuntimeError(f"{who}: expected an integer as alpha for integers, got {alpha}")
     return other * alpha
@@ -283,7 +284,7 @@ def pow(input: Any, exponent: Any) -> Tensor:
     if isinstance(a, Tensor):
         if isinstance(b, (int, float)) and b == 2:
             return _mul(a, a)
-        if isinstance(b, int) and b < 0 and a._array.dtype.kind != "f":
+        if isinstance(b, int) and b < 0 and a._array.dtype.kind not in FLOATING:
             raise RuntimeError(f"pow: integers cannot be raised to the negative power {b}")
         need_numbers("pow", a, b)
         return _pow(a, held("pow", b, a._array.dtype))

@@ -9,6 +9,7 @@ from typing import Any
 
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
+from kobai.dtypes import HALVES
 from kobai.ops._args import Samples, drawn, need_tensor, pair
 from kobai.ops.arithmetic import as_operator
 from kobai.ops.broadcast import broadcast_shapes
@@ -64,6 +65,8 @@ def _operands(who: str, input: Any, other: Any, wraps: bool = False) -> tuple[An
     """Both operands with one dtype; RuntimeError if their shapes do not broadcast."""
     need_tensor(who, input)
     a, b = pair(who, input, other, wraps=wraps)
+    if type(b) is float and a._array.dtype in HALVES:
+        b = float(a._array.dtype.type(b))  # as an element: 1.001 is 1 in bfloat16
     if isinstance(b, Tensor) and a._array.shape != b._array.shape:
         broadcast_shapes(a._array.shape, b._array.shape)
     return a, b

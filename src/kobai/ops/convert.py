@@ -11,7 +11,7 @@ import numpy as np
 from kobai import xp as _xp
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
-from kobai.dtypes import _of, dtype as DType
+from kobai.dtypes import _of, bfloat16, dtype as DType
 from kobai.ops._args import cast, category, drawn, pair, result_dtype as promotion
 from kobai.ops.create import Device, empty, tensor
 from kobai.xp import Array, device_of
@@ -93,6 +93,7 @@ _TYPES = {
     "FloatTensor": np.float32,
     "DoubleTensor": np.float64,
     "HalfTensor": np.float16,
+    "BFloat16Tensor": bfloat16.dtype,
     "LongTensor": np.int64,
     "IntTensor": np.int32,
     "ShortTensor": np.int16,

@@ -11,7 +11,7 @@ import numpy as np
 
 from kobai import xp as _xp
 from kobai.core.tensor import Tensor
-from kobai.dtypes import get_default_dtype
+from kobai.dtypes import FLOATING, get_default_dtype, is_number
 from kobai.ops._args import held, need
 from kobai.xp import Array, asarray, device, is_array, to_host
 
@@ -63,11 +63,11 @@ def _host(data: Any, who: str, floats: Any) -> np.ndarray[Any, Any]:
         # float64 that came from Python numbers alone takes the default dtype, as in PyTorch
         if host.dtype == np.float64 and not any(isinstance(p, np.ndarray) and p.dtype == np.float64 for p in parts):
             host = host.astype(floats)
-        return host if host.size or host.dtype.kind != "f" else host.astype(floats)
+        return host if host.size or host.dtype.kind not in FLOATING else host.astype(floats)
     if isinstance(data, (bool, int, float)) and not isinstance(data, np.generic):
         return np.asarray(data, dtype=floats if isinstance(data, float) else None)
     host = np.asarray(data)
-    if host.dtype.kind not in "biuf":
+    if not is_number(host.dtype):
         raise TypeError(
             f"{who}: expected numbers, sequences of numbers or an array, got {type(data).__name__} ({host.dtype})"
         )
@@ -86,7 +86,7 @@ def _fitted(host: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any,
 
 def _checked(who: str, array: Array) -> Array:
     """``array`` if its dtype is one of Kobai's, in the byte order of this machine; TypeError for text, objects, ..."""
-    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+    if not is_number(array.dtype):
         raise TypeError(f"{who}: expected a bool, integer or float array, got {array.dtype}")
     if isinstance(array, np.ndarray):
         array = np.asarray(array)  # memmap, matrix, ...: their operators may mean something else

@@ -14,6 +14,7 @@ import numpy as np
 
 from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
+from kobai.dtypes import FLOATING
 from kobai.ops._args import drawn, need_tensor
 from kobai.ops._matmul import matmul
 from kobai.ops._sums import total
@@ -29,7 +30,7 @@ def _reduce_to(x: Array, labels: str, keep: str) -> tuple[Array, str]:
         x, labels = xp_of(x).einsum(f"{labels}->{unique}", x), unique
     axes = tuple(i for i, c in enumerate(labels) if c not in keep)
     if axes:
-        summed = total(x, axes) if x.dtype.kind == "f" else x.sum(axis=axes, dtype=np.int64)
+        summed = total(x, axes) if x.dtype.kind in FLOATING else x.sum(axis=axes, dtype=np.int64)
         x = xp_of(x).asarray(summed)
     return x, "".join(c for c in labels if c in keep)
 

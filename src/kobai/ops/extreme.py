@@ -10,7 +10,7 @@ import numpy as np
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.engine.domains import check_range
-from kobai.ops._args import as_float, cast, drawn, need_tensor, normalize_axis, numpy_names
+from kobai.ops._args import as_float, cast, drawn, need_tensor, normalize_axis, numpy_names, sortable
 from kobai.ops._positions import mesh, placed
 from kobai.ops._sums import total
 from kobai.ops.arithmetic import maximum, minimum, sub
@@ -280,7 +280,7 @@ def _medians(who: str, input: Tensor, dim: int | None, keepdim: bool, ignore_nan
     if not array.ndim:
         return ValuesIndices(clone(input), Tensor._wrap(xp_of(array).zeros((), np.int64)))
     xp = xp_of(array)
-    order = xp.argsort(array, axis=axis, kind="stable")
+    order = xp.argsort(sortable(array), axis=axis, kind="stable")
     indices = xp.take_along_axis(order, _middle(array, axis, ignore_nan), axis=axis)
     return picked(input, Tensor._wrap(indices), axis, keepdim)
 

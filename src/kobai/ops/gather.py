@@ -8,7 +8,7 @@ import numpy as np
 
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
-from kobai.dtypes import get_default_dtype
+from kobai.dtypes import FLOATING, get_default_dtype
 from kobai.engine.dispatch import HOST_TYPES
 from kobai.engine.domains import check_range, look_range
 from kobai.ops._args import cast, existing_axis, need_tensor, normalize_axis, numpy_names, pair, scalar, unbroadcast
@@ -271,10 +271,13 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
 def _where(condition: Array, a: Array, b: Array) -> Any:
     xp, sa, sb = xp_of(condition), a.shape, b.shape
 
-    return xp.where(condition, a, b), lambda dy: (
+    def chosen(a: Any, b: Any, dtype: Any) -> Array:
+        return xp.where(condition, a, b).astype(dtype, copy=False)  # CuPy makes float32 of bfloat16
+
+    return chosen(a, b, a.dtype), lambda dy: (
         None,
-        lambda: unbroadcast(xp.where(condition, dy, dy.dtype.type(0)), sa),
-        lambda: unbroadcast(xp.where(condition, dy.dtype.type(0), dy), sb),
+        lambda: unbroadcast(chosen(dy, dy.dtype.type(0), dy.dtype), sa),
+        lambda: unbroadcast(chosen(dy.dtype.type(0), dy, dy.dtype), sb),
     )
 
 
@@ -292,7 +295,8 @@ def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
     if condition._array.dtype.kind != "b":
         raise RuntimeError(f"where: expected a condition of truth values (bool), got {condition.dtype}")
     if not isinstance(input, Tensor) and not isinstance(other, Tensor):
-        kind = {"f": get_default_dtype(), "b": np.bool_}.get(np.asarray(input).dtype.kind, np.int64)
+        kinds = {**dict.fromkeys(FLOATING, get_default_dtype()), "b": np.bool_}
+        kind = kinds.get(np.asarray(input).dtype.kind, np.int64)
         input = scalar("where", input, condition, kind)
     a, b = pair("where", input, other)
     if not isinstance(a, Tensor):

@@ -14,6 +14,7 @@ import numpy as np
 
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
+from kobai.dtypes import FLOATING
 from kobai.engine.domains import check_replays, counted_from_front, look_range
 from kobai.ops._args import drawn
 from kobai.ops._positions import add_at, placed, positions_along
@@ -152,7 +153,7 @@ def _index_tensor(item: Any, like: Tensor) -> Tensor:
             array = asarray(list(item) if isinstance(item, range) else item, device=like.device)
         except ValueError as error:
             raise IndexError(f"index: expected rows of equal length in {item!r}") from error
-        item = Tensor._wrap(array.astype(np.int64) if array.size == 0 and array.dtype.kind == "f" else array)
+        item = Tensor._wrap(array.astype(np.int64) if array.size == 0 and array.dtype.kind in FLOATING else array)
     elif type(item._array) is not type(like._array):
         item = item.to(like.device)
     if item._array.dtype.kind not in "ib":

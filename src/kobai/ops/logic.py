@@ -9,6 +9,7 @@ import numpy as np
 
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
+from kobai.dtypes import FLOATING
 from kobai.ops._args import Samples, need_numbers, need_tensor
 from kobai.ops.arithmetic import as_operator
 from kobai.ops.broadcast import broadcast_shapes
@@ -136,7 +137,7 @@ def _invert(a: Array) -> Any:
 def _bits(who: str, input: Any, other: Any) -> tuple[Any, Any]:
     a, b = _operands(who, input, other, wraps=True)
     for operand in (a, b):
-        if isinstance(operand, float) or (isinstance(operand, Tensor) and operand._array.dtype.kind == "f"):
+        if isinstance(operand, float) or (isinstance(operand, Tensor) and operand._array.dtype.kind in FLOATING):
             raise NotImplementedError(f"{who}: expected integers or truth values, got floats")
     return a, b
 
@@ -205,7 +206,7 @@ def bitwise_not(input: Tensor) -> Tensor:
     (tensor([-1, -6]), tensor([False]))
     """
     need_tensor("bitwise_not", input)
-    if input._array.dtype.kind == "f":
+    if input._array.dtype.kind in FLOATING:
         raise TypeError(f"bitwise_not: expected integers or truth values, got {input.dtype}")
     return _invert(input)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
-from kobai.dtypes import get_default_dtype
+from kobai.dtypes import FLOATING, finfo, get_default_dtype
 from kobai.engine import special
 from kobai.ops import _formulas
 from kobai.ops._args import Samples, as_float, cast, drawn, held, into, need_tensor, pair, unbroadcast
@@ -160,7 +160,7 @@ def unary(
 
     def function(input: Tensor, *, out: Tensor | None = None) -> Tensor:
         need_tensor(name, input)
-        if not keep_integers and input._array.dtype.kind != "f":
+        if not keep_integers and input._array.dtype.kind not in FLOATING:
             input = cast(input, get_default_dtype())
         elif of_truth is not None and input._array.dtype.kind == "b":
             input = cast(input, of_truth)
@@ -406,9 +406,9 @@ def nan_to_num(
     tensor([0., 9., 1.])
     """
     need_tensor("nan_to_num", input)
-    if input._array.dtype.kind != "f":
+    if input._array.dtype.kind not in FLOATING:
         return clone(input)
-    limits = np.finfo(input._array.dtype)
+    limits = finfo(input._array.dtype)
     return _nan_to_num(
         input,
         0.0 if nan is None else nan,

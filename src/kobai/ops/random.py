@@ -9,7 +9,7 @@ import numpy as np
 from kobai import xp as _xp
 from kobai.core.primitive import in_place, method, primitive
 from kobai.core.tensor import Tensor
-from kobai.dtypes import get_default_dtype
+from kobai.dtypes import FLOATING, finfo, get_default_dtype
 from kobai.engine.domains import check_unit_interval
 from kobai.ops._args import cast, drawn, need
 from kobai.ops.arithmetic import add, mul
@@ -43,7 +43,7 @@ def _drawn_as(dtype: Any) -> Any:
 
 def _float(who: str, dtype: Any) -> np.dtype[Any]:
     found = np.dtype(dtype or get_default_dtype())
-    if found.kind != "f":
+    if found.kind not in FLOATING:
         raise NotImplementedError(f"{who}: expected a float dtype, got {found}: its numbers have fractions")
     return found
 
@@ -280,7 +280,7 @@ def multinomial(
     weights, categories = input._array, input.shape[-1]
     if not isinstance(num_samples, (int, np.integer)):
         raise TypeError(f"multinomial: expected num_samples to be an integer, got {num_samples!r}")
-    need("multinomial", weights.dtype.kind == "f", "weights of a float dtype", weights.dtype)
+    need("multinomial", weights.dtype.kind in FLOATING, "weights of a float dtype", weights.dtype)
     need("multinomial", num_samples > 0, "num_samples >= 1", num_samples)
     if num_samples > categories and (not replacement or not categories):
         raise RuntimeError(f"multinomial: cannot draw {num_samples} of {categories} without replacement")
@@ -355,8 +355,8 @@ def random_(
     """
     if from_ is None:
         kind = np.dtype(self.dtype)
-        if kind.kind == "f":
-            from_, to = 0, 2 ** (np.finfo(kind).nmant + 1)
+        if kind.kind in FLOATING:
+            from_, to = 0, 2 ** (finfo(kind).nmant + 1)
         else:
             from_, to = 0, 2 if kind.kind == "b" else int(np.iinfo(kind).max) + 1
     elif to is None:

@@ -292,7 +292,7 @@ def is_signed(input: Tensor) -> bool:
     (True, False)
     """
     need_tensor("is_signed", input)
-    return input.dtype.kind in "if"
+    return input.dtype.is_signed
 
 
 @method

@@ -191,14 +191,16 @@ def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
 
 @primitive(sample=[drawn((4, 3), 0), drawn((2, 3, 3), 1)], half="own")
 def _tril(x: Array, diagonal: int) -> Any:
-    xp = xp_of(x)
-    return xp.tril(x, diagonal), lambda dy: (xp.tril(dy, diagonal),)
+    return _cut("tril", x, diagonal), lambda dy: (_cut("tril", dy, diagonal),)
 
 
 @primitive(sample=[drawn((4, 3), 0), drawn((2, 3, 3), -1)], half="own")
 def _triu(x: Array, diagonal: int) -> Any:
-    xp = xp_of(x)
-    return xp.triu(x, diagonal), lambda dy: (xp.triu(dy, diagonal),)
+    return _cut("triu", x, diagonal), lambda dy: (_cut("triu", dy, diagonal),)
+
+
+def _cut(name: str, x: Array, diagonal: int) -> Array:
+    return getattr(xp_of(x), name)(x, diagonal).astype(x.dtype, copy=False)  # CuPy makes float32 of bfloat16
 
 
 @method(in_place=True)

@@ -14,6 +14,7 @@ import numpy as np
 
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
+from kobai.dtypes import FLOATING
 from kobai.ops._args import Samples, cast, drawn, need_tensor, normalize_axes, normalize_axis, numpy_names
 from kobai.ops._sums import FEW, centred, cumulative_product, cumulative_sum, product, suffix_sum, total
 from kobai.xp import Array, quiet, xp_of
@@ -123,7 +124,7 @@ def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = N
     """
     array = input._array
     if dtype is None:
-        if array.dtype.kind == "f":
+        if array.dtype.kind in FLOATING:
             return _sum(input, axes_of("sum", dim, array.ndim), keepdim)
         dtype = np.int64
     return cast(_sum(cast(input, dtype), axes_of("sum", dim, array.ndim), keepdim), dtype)
@@ -140,7 +141,7 @@ def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = 
     """
     if dtype is not None:
         input = cast(input, dtype)
-    if input._array.dtype.kind != "f":
+    if input._array.dtype.kind not in FLOATING:
         raise RuntimeError(f"mean: expected floats, got {input.dtype}; pass dtype=, or use .float() first")
     return _mean(input, axes_of("mean", dim, input._array.ndim), keepdim)
 
@@ -231,7 +232,7 @@ def _arguments(who: str, input: Tensor, dim: Any, unbiased: bool | None, correct
     if correction is None:
         correction = 1
     need_tensor(who, input)
-    if input._array.dtype.kind != "f":
+    if input._array.dtype.kind not in FLOATING:
         raise RuntimeError(f"{who}: expected floats, got {input.dtype}; use .float() first")
     axes = axes_of(who, dim, input._array.ndim)
     if element_count(input._array.shape, axes) <= correction:
@@ -392,7 +393,7 @@ def _accumulated(input: Tensor, dtype: Any) -> Any:
     """
     if dtype is not None:
         return dtype
-    return input._array.dtype if input._array.dtype.kind == "f" else np.int64
+    return input._array.dtype if input._array.dtype.kind in FLOATING else np.int64
 
 
 @method(in_place=True)

@@ -9,6 +9,7 @@ import numpy as np
 
 from kobai.core.primitive import method, primitive, truth_values
 from kobai.core.tensor import Tensor
+from kobai.dtypes import FLOATING
 from kobai.ops._args import Samples, need_tensor
 from kobai.ops.shape import clone
 from kobai.xp import Array, xp_of
@@ -31,7 +32,7 @@ def _flat(y: Array) -> Any:
 @primitive(sample=_steps(), kind="elementwise")
 def _sign(x: Array) -> Any:
     y = xp_of(x).sign(x)
-    return _flat(xp_of(x).where(x == x, y, 0) if x.dtype.kind == "f" else y)
+    return _flat(xp_of(x).where(x == x, y, 0) if x.dtype.kind in FLOATING else y)
 
 
 def _step(name: str, function: str) -> Callable[..., Tensor]:
@@ -60,7 +61,7 @@ def _whole(who: str, step: Any, input: Tensor) -> Tensor:
     need_tensor(who, input)
     if input._array.dtype.kind == "b":
         raise truth_values(who, "bool")
-    return step(input) if input._array.dtype.kind == "f" else clone(input)
+    return step(input) if input._array.dtype.kind in FLOATING else clone(input)
 
 
 @method(in_place=True)
@@ -117,7 +118,7 @@ def frac(input: Tensor) -> Tensor:
     tensor([-0.5000,  0.2500])
     """
     need_tensor("frac", input)
-    if input._array.dtype.kind != "f":
+    if input._array.dtype.kind not in FLOATING:
         raise RuntimeError(f"frac: expected floats, got {input.dtype}")
     return _frac(input)
 
@@ -133,7 +134,7 @@ def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     if decimals == 0:
         return _whole("round", _round, input)
     need_tensor("round", input)
-    if input._array.dtype.kind != "f":
+    if input._array.dtype.kind not in FLOATING:
         raise RuntimeError(f"round: decimals need floats, got {input.dtype}")
     scale = 10.0 ** abs(decimals)
     return _round(input * scale) / scale if decimals > 0 else _round(input / scale) * scale

@@ -8,6 +8,7 @@ import numpy as np
 
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
+from kobai.dtypes import FLOATING
 from kobai.engine.domains import look_range
 from kobai.ops._args import cast, need_tensor, normalize_axis, numpy_names, scalar, unbroadcast, wrapped
 from kobai.ops._positions import add_at, cleared, extreme_at, mesh, positions_along
@@ -343,4 +344,4 @@ def scatter_reduce(
     zeros: Tensor = Tensor._wrap(xp_of(input._array).zeros_like(input._array))
     counts = _scattered("scatter_reduce", zeros, axis, index, ones, True)
     divisor: Tensor = counts + 1 if include_self else counts.clamp(min=1)
-    return div(total, divisor, rounding_mode=None if input._array.dtype.kind == "f" else "floor")
+    return div(total, divisor, rounding_mode=None if input._array.dtype.kind in FLOATING else "floor")

@@ -8,8 +8,9 @@ import numpy as np
 
 from kobai.core.primitive import method
 from kobai.core.tensor import Tensor
+from kobai.dtypes import FLOATING
 from kobai.engine.domains import check_range
-from kobai.ops._args import existing_axis, need, need_tensor, normalize_axis, numpy_names
+from kobai.ops._args import existing_axis, need, need_tensor, normalize_axis, numpy_names, sortable
 from kobai.ops.extreme import ValuesIndices, picked
 from kobai.ops.gather import gather
 from kobai.xp import Array, asarray, xp_of
@@ -33,7 +34,7 @@ __all__ = [
 
 def _order(array: Array, axis: int, descending: bool) -> Array:
     """Indices that sort, equal elements staying in their order; NaN counts as the largest."""
-    xp = xp_of(array)
+    xp, array = xp_of(array), sortable(array)
     if not descending:
         return xp.argsort(array, axis=axis, kind="stable")
     # Backwards twice: equal elements would otherwise come out in reverse.
@@ -102,7 +103,7 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
     if 0 < k < size:
         # Only the chosen need sorting.
         kth = size - k if largest else k - 1
-        parted = xp.argpartition(array, kth, axis=axis)
+        parted = xp.argpartition(sortable(array), kth, axis=axis)
         indices = parted[(*before, slice(kth, None) if largest else slice(0, k))]
         order = _order(xp.take_along_axis(array, indices, axis=axis), axis, largest)
         indices = xp.take_along_axis(indices, order, axis=axis)
@@ -149,7 +150,7 @@ def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> ValuesIndices:
     n = x.shape[-1]
     if n == 0:
         raise IndexError(f"mode: expected at least one element in dim {dim}, got shape {tuple(input.shape)}")
-    order = xp.argsort(x, axis=-1, kind="stable")
+    order = xp.argsort(sortable(x), axis=-1, kind="stable")
     ordered = xp.take_along_axis(x, order, axis=-1)
     starts = xp.concatenate([xp.ones((*x.shape[:-1], 1), bool), ordered[..., 1:] != ordered[..., :-1]], axis=-1)
     # How far each element is into its run of equal ones; the furthest ends the longest run.
@@ -168,8 +169,8 @@ def isin(elements: Tensor, test_elements: Tensor, *, assume_unique: bool = False
     tensor([ True, False,  True])
     """
     need_tensor("isin", elements, test_elements)
-    xp = xp_of(elements._array)
-    return Tensor._wrap(xp.isin(elements._array, test_elements._array, assume_unique=assume_unique, invert=invert))  # type: ignore[no-any-return]
+    xp, a, b = xp_of(elements._array), sortable(elements._array), sortable(test_elements._array)
+    return Tensor._wrap(xp.isin(a, b, assume_unique=assume_unique, invert=invert))  # type: ignore[no-any-return]
 
 
 @method
@@ -192,9 +193,9 @@ def unique(
     array = input._array
     axis = None if dim is None else existing_axis("unique", dim, array.ndim)
     wanted = {"return_inverse": True, "return_counts": True, "equal_nan": False}  # every NaN is one of its own
-    values, inverse, counts = xp_of(array).unique(array, axis=axis, **wanted)
+    values, inverse, counts = xp_of(array).unique(sortable(array), axis=axis, **wanted)
     inverse = inverse.reshape(array.shape if axis is None else -1)
-    return _answers(values, (inverse, return_inverse), (counts, return_counts))
+    return _answers(values.astype(array.dtype, copy=False), (inverse, return_inverse), (counts, return_counts))
 
 
 @method
@@ -263,7 +264,7 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
     """
     need_tensor("histc", input)
     array = input._array
-    if array.dtype.kind != "f":
+    if array.dtype.kind not in FLOATING:
         raise RuntimeError(f"histc: expected floats, got {input.dtype}")
     low, high = float(min), float(max)
     if low == high and array.size:
@@ -307,8 +308,8 @@ def searchsorted(
             )
         check_range("searchsorted", sorter._array, sorted_sequence.shape[-1])
         sorted_sequence = gather(sorted_sequence.detach(), -1, sorter)
-    sequence = sorted_sequence._array
-    values = input._array if isinstance(input, Tensor) else asarray(input, device=sorted_sequence.device)
+    sequence = sortable(sorted_sequence._array)
+    values = sortable(input._array) if isinstance(input, Tensor) else asarray(input, device=sorted_sequence.device)
     xp, at_right = xp_of(sequence), right or side == "right"
     if sequence.ndim == 1:
         found = xp.searchsorted(sequence, values, side="right" if at_right else "left")

@@ -11,7 +11,7 @@ import numpy as np
 
 from kobai.core.primitive import method
 from kobai.core.tensor import Tensor
-from kobai.dtypes import get_default_dtype
+from kobai.dtypes import FLOATING, get_default_dtype
 from kobai.ops._args import cast, existing_axis, need, need_tensor, normalize_axis, numpy_names
 from kobai.ops.create import as_tensor
 from kobai.ops.gather import index_select, where
@@ -45,7 +45,7 @@ def cov(
     rows = rows if rows.is_floating_point() else cast(rows, get_default_dtype())
     n = rows.shape[1]
     weights: Any = None
-    for name, given, kinds in (("fweights", fweights, "iu"), ("aweights", aweights, "f")):
+    for name, given, kinds in (("fweights", fweights, "iu"), ("aweights", aweights, FLOATING)):
         if given is None:
             continue
         need_tensor("cov", given)

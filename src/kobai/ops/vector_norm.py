@@ -7,6 +7,7 @@ from typing import Any
 
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
+from kobai.dtypes import FLOATING
 from kobai.ops._args import cast, drawn, need_tensor, normalize_axes, numpy_names
 from kobai.ops._sums import total
 from kobai.ops.arithmetic import sub
@@ -86,7 +87,7 @@ def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, 
     need_tensor("norm", input)
     if dtype is not None:
         input = cast(input, dtype)
-    if input._array.dtype.kind != "f":
+    if input._array.dtype.kind not in FLOATING:
         raise RuntimeError(f"norm: expected floats, got {input.dtype}; use .float() first")
     if p is None or p == "fro":
         p = 2

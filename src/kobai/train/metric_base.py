@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from kobai.core.tensor import Tensor
+from kobai.dtypes import is_number
 from kobai.ops.averaged import Averaged
 from kobai.xp import Array, is_array, to_host, xp_of
 
@@ -104,7 +105,7 @@ class Metric:
             value = value.detach().array
         elif isinstance(value, (Real, np.generic)):
             value = np.asarray(value)
-        if not is_array(value) or value.dtype.kind not in "biuf":
+        if not is_array(value) or not is_number(value.dtype):
             raise TypeError(f"{self._who}: expected the {what} as a number or a tensor of one, got {kind_of(value)}")
         return value
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from kobai.core.tensor import Tensor
+from kobai.dtypes import FLOATING
 from kobai.errors import check_integer
 from kobai.nn import Module
 from kobai.optim.groups import learning_rate
@@ -162,7 +163,7 @@ def _bad(value: Any) -> str | None:
         value = list(value.values())
     if isinstance(value, (list, tuple)):
         return next((bad for bad in map(_bad, value) if bad is not None), None)
-    if not isinstance(value, Tensor) or value.dtype.kind != "f":
+    if not isinstance(value, Tensor) or value.dtype.kind not in FLOATING:
         return None
     host = to_host(value.detach().array)
     return "NaN" if np.isnan(host).any() else "infinity" if np.isinf(host).any() else None

@@ -13,7 +13,7 @@ from kobai import nn
 from kobai.core.grad_mode import no_grad
 from kobai.core.primitive import REGISTRY
 from kobai.core.tensor import Tensor
-from kobai.dtypes import float64
+from kobai.dtypes import FLOATING, float64
 from kobai.gradcheck import STEP, Mismatch, worst_mismatch
 from kobai.lab import plots
 from kobai.lab.experiments._nets import the_data
@@ -189,7 +189,7 @@ def _primitives(names: list[str]) -> list[Numbers]:
 def _tensor(value: Any) -> Any:
     if not isinstance(value, np.ndarray):
         return value
-    floating = value.dtype.kind == "f"
+    floating = value.dtype.kind in FLOATING
     return kobai.tensor(value, dtype=float64 if floating else None, requires_grad=floating)
 
 

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kobai.dtypes import FLOATING
 from kobai.engine.dispatch import DEVICE, HOST, HOST_TYPES, engine_for, launch
 from kobai.lab.probe import moments_device as cuda, moments_layout as slot, moments_loops as loops
 from kobai.lab.probe.moments_layout import Layout, Look
@@ -47,8 +48,8 @@ def measure(x: Array, row: Array, look: Look, minus: Array | None = None) -> Non
         TypeError: elements that are not floats.
         ValueError: no elements.
     """
-    if x.dtype.kind != "f" or not x.size:
-        what = ValueError if x.dtype.kind == "f" else TypeError
+    if x.dtype.kind not in FLOATING or not x.size:
+        what = ValueError if x.dtype.kind in FLOATING else TypeError
         raise what(f"moments: expected floats, at least one, got {x.dtype} of shape {tuple(x.shape)}")
     xp, layout = xp_of(x), Layout.of(tuple(x.shape), look)
     x = xp.ascontiguousarray(x)

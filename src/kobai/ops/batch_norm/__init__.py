@@ -9,6 +9,7 @@ import numpy as np
 
 from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
+from kobai.dtypes import FLOATING
 from kobai.ops._args import need_tensor
 from kobai.ops._epilogue import epilogue
 from kobai.ops._sums import total
@@ -21,7 +22,7 @@ __all__ = ["batch_norm"]
 def need_float(who: str, input: Any) -> tuple[int, ...]:
     """Shape of ``input``, checked to be a float Tensor."""
     need_tensor(who, input)
-    if input._array.dtype.kind != "f":
+    if input._array.dtype.kind not in FLOATING:
         raise TypeError(f"{who}: expected a float tensor, got {input.dtype}")
     return input._array.shape  # type: ignore[no-any-return]
 

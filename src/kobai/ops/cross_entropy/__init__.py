@@ -12,6 +12,7 @@ import numpy as np
 
 from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
+from kobai.dtypes import FLOATING
 from kobai.ops._args import need_tensor
 from kobai.ops._rows import row_sum
 from kobai.ops.averaged import tell
@@ -140,7 +141,7 @@ def _check(who: str, input: Tensor, target: Tensor, weight: Tensor | None, ignor
     if not isinstance(ignore_index, (int, np.integer)):
         raise TypeError(f"{who}: expected ignore_index to be an integer, got {ignore_index!r}")
     shape = input._array.shape
-    if input._array.dtype.kind != "f":
+    if input._array.dtype.kind not in FLOATING:
         raise RuntimeError(f"{who}: expected a float input, got {input.dtype}")
     if not shape or shape[min(1, len(shape) - 1)] == 0:
         raise ValueError(f"{who}: expected input (C), (N, C) or (N, C, ...) with C > 0, got {tuple(shape)}")
@@ -151,7 +152,7 @@ def _check(who: str, input: Tensor, target: Tensor, weight: Tensor | None, ignor
             raise RuntimeError(f"{who}: expected weight ({classes},), one per class, got {tuple(weight.shape)}")
     wanted = (*shape[:1], *shape[2:]) if len(shape) > 1 else ()
     kind, given = target._array.dtype.kind, target._array.shape
-    if kind == "f" and given == shape:
+    if kind in FLOATING and given == shape:
         return True
     if kind not in "iu" or given != wanted:
         other_batch = kind in "iu" and len(given) == len(wanted) and given[:1] != wanted[:1]

@@ -13,6 +13,7 @@ import numpy as np
 
 from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
+from kobai.dtypes import finfo
 from kobai.ops._args import as_float, normalize_axes, normalize_axis
 from kobai.ops._sums import centred, total
 from kobai.ops.batch_norm import batch_norm, need_float, need_vectors
@@ -85,7 +86,7 @@ def rms_norm(
     """
     tail = _normalized_shape("rms_norm", input, normalized_shape)
     need_vectors("rms_norm", tail, input._array.dtype, weight=weight)
-    eps = float(np.finfo(input._array.dtype).eps) if eps is None else eps
+    eps = float(finfo(input._array.dtype).eps) if eps is None else eps
     return _layer_norm(input, weight, None, dims=len(tail), eps=eps, centre=False)
 
 

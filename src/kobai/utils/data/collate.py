@@ -14,13 +14,11 @@ import numpy as np
 
 from kobai.core.tensor import Tensor
 from kobai.cuda.backend import pin
+from kobai.dtypes import is_number
 from kobai.ops.joining import stack as stack_tensors
 from kobai.xp import asarray, default_device, device_of
 
 __all__ = ["default_collate", "default_convert"]
-
-KINDS = "biuf"
-"""Kinds of dtype that a tensor can have: bool, signed and unsigned integer, float."""
 
 
 def default_collate(batch: Sequence[Any]) -> Any:
@@ -57,7 +55,7 @@ def stack(batch: Sequence[Any]) -> Any:
         _check_type(batch, Tensor)
         return stack_tensors(list(batch))
     if isinstance(first, (np.ndarray, np.generic)):
-        if first.dtype.kind not in KINDS:
+        if not is_number(first.dtype):
             raise TypeError(f"default_collate: arrays of dtype {first.dtype} cannot become a tensor")
         _check_type(batch, (np.ndarray, np.generic))
         if any(sample.shape != first.shape for sample in batch):
@@ -66,7 +64,7 @@ def stack(batch: Sequence[Any]) -> Any:
         return np.array(batch)
     if isinstance(first, (int, float)):
         values = np.array(batch)
-        if values.dtype.kind not in KINDS:
+        if not is_number(values.dtype):
             raise TypeError(f"default_collate: expected numbers as {first!r}, of at most 64 bits, got {batch!r}")
         if isinstance(first, float):
             return values.astype(np.float64, copy=False)
@@ -160,6 +158,6 @@ def _check_type(batch: Sequence[Any], kind: Any) -> None:
 
 
 def _scalar_to_array(value: Any) -> Any:
-    if isinstance(value, np.generic) and value.dtype.kind in KINDS:
+    if isinstance(value, np.generic) and is_number(value.dtype):
         return np.asarray(value)
     return value
