@@ -69,11 +69,13 @@ def graph() -> dict[str, set[str]]:
 GRAPH = graph()
 
 
+PLACES = {"kobai.optim.swa_utils": "swa_utils", "kobai.cuda.amp": "amp"}
+"""PyTorch's places for what belongs to other rooms: averaged models with their schedule; older names of ``amp``."""
+
+
 def room(module: str) -> str:
-    if (
-        module == "kobai.optim.swa_utils"
-    ):  # PyTorch's place for averaged models and their schedule, which meet there only
-        return "swa_utils"
+    if module in PLACES:
+        return PLACES[module]
     return module.split(".")[1] if "." in module else "kobai"
 
 

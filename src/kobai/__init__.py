@@ -10,7 +10,16 @@ from importlib import import_module as _import_module
 from typing import Any as _Any
 
 from kobai import amp, autograd, backends, cuda, linalg, random
-from kobai.amp import autocast as autocast
+from kobai.amp import (
+    autocast as autocast,
+    clear_autocast_cache as clear_autocast_cache,
+    get_autocast_dtype as get_autocast_dtype,
+    is_autocast_cache_enabled as is_autocast_cache_enabled,
+    is_autocast_enabled as is_autocast_enabled,
+    set_autocast_cache_enabled as set_autocast_cache_enabled,
+    set_autocast_dtype as set_autocast_dtype,
+    set_autocast_enabled as set_autocast_enabled,
+)
 from kobai.capture.step import capture as capture
 from kobai.compat.absent import ABSENT as _ABSENT
 from kobai.core import conversion as _conversion  # item(), numpy(), float(), repr() of a tensor

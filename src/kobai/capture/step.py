@@ -26,7 +26,7 @@ from kobai.capture.audit import audited
 from kobai.capture.memory import Workspace
 from kobai.capture.session import CudaSession, HostSession, Replay, Session, copied, map_tensors
 from kobai.capture.watch import leaves
-from kobai.core import anomaly
+from kobai.core import anomaly, autocast
 from kobai.core.grad_mode import state as grad_mode
 from kobai.core.tape import Node
 from kobai.core.tensor import Tensor
@@ -173,7 +173,7 @@ class Captured:
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, bool]:
         inputs: list[Tensor] = []
-        key = (_signature((args, kwargs), inputs), grad_mode.grad, get_float32_matmul_precision(), get_default_dtype())
+        key = (_signature((args, kwargs), inputs), *_modes())
         for replay in self._programs.get(key, ()):
             if replay.holds():
                 self._misses = 0
@@ -266,6 +266,11 @@ class Captured:
             "outside the step",
         )
         return False
+
+
+def _modes() -> tuple[Any, ...]:
+    """The modes that decide what operations compute, beside their arguments."""
+    return grad_mode.grad, autocast.signature(), get_float32_matmul_precision(), get_default_dtype()
 
 
 # --- arguments and results --------------------------------------------------------------------------------------------

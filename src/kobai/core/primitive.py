@@ -22,11 +22,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import wraps
 from types import FunctionType
-from typing import Any, TypeVar, overload
+from typing import Any, TypeAlias, TypeVar, overload
 
 import numpy as np
 
 from kobai import xp as _xp
+from kobai.core.autocast import fitted, on_list
 from kobai.core.grad_mode import in_mode, state
 from kobai.core.tape import Node, Vjp, as_array
 from kobai.core.tensor import Tensor
@@ -37,6 +38,8 @@ from kobai.errors import BackendError
 from kobai.xp import Array, device, is_array, xp_of
 
 F = TypeVar("F", bound=Callable[..., Any])
+Raw: TypeAlias = Callable[..., Any]
+"""A function of arrays, which returns its value and a vjp."""
 
 
 class Primitive:
@@ -82,30 +85,34 @@ def primitive(
             raise RuntimeError(f"primitive: {key} is declared twice")
         REGISTRY[key] = declared
         in_float32 = None if half == "own" or is_view else _in_float32(function, half == "device", updates)
-        op = _operation(function, is_view, in_float32, updates)
+        op = _operation(function, is_view, in_float32, updates, key)
         declared.op = op if within is None else lambda x: op(within(x))
         return op
 
     return declare
 
 
-def _operation(
-    function: Callable[..., Any], is_view: bool, in_float32: Callable[..., Any] | None, updates: Sequence[int]
-) -> Callable[..., Tensor]:
+def _operation(function: Raw, is_view: bool, in_float32: Raw | None, updates: Sequence[int], key: str) -> Raw:
     """``function`` as an operation on tensors; ``in_float32`` is what computes 16-bit floats, if not ``function`` itself."""
     name = function.__name__
+    plainly = {} if in_float32 is None else {2: in_float32}  # what computes floats of so many bytes, if not function
+    at_width, listed = plainly, False
+
+    def switch(on: bool) -> None:  # an autocast block may be open, and the operation is on a list
+        nonlocal at_width, listed
+        at_width, listed = {2: function, 4: function, **plainly} if on else plainly, on
+
+    on_list(key, switch)
 
     @wraps(function)
     def op(*args: Any, **options: Any) -> Tensor:
         arrays: list[Any] = []
         edges: list[Any] = []  # where the gradient of each argument goes
         versions = []
-        wanted = False
+        wanted, call = False, function
         array_type = None
-        call = function
-        for i in updates:
-            if args[i] is not None:
-                args[i]._bump()
+        if updates:
+            _count_changes(args, updates)
         for arg in args:
             edge = None
             if isinstance(arg, Tensor):
@@ -114,8 +121,10 @@ def _operation(
                     if array_type is not None:
                         return op(*_same_backend(name, args), **options)
                     array_type = type(array)
-                    if in_float32 is not None and array.itemsize == 2 and array.dtype.kind in FLOATING:
-                        call = in_float32
+                    if at_width and array.itemsize in at_width and array.dtype.kind in FLOATING:
+                        if listed and (cast := fitted(key, args)) is not None:
+                            return op(*cast, **options)
+                        call = at_width[array.itemsize]
                 if arg._base is not None:
                     arg._refresh()
                 if arg._requires_grad:
@@ -129,10 +138,8 @@ def _operation(
             edges.append(edge)
         try:
             if _xp.many_devices and array_type is not None:
-                with _xp.on(next(arg.device for arg in args if isinstance(arg, Tensor))):
-                    y, vjp = call(*arrays, **options)
-            else:
-                y, vjp = call(*arrays, **options)
+                call = _there(call, next(arg.device for arg in args if isinstance(arg, Tensor)))
+            y, vjp = call(*arrays, **options)
         except (ValueError, TypeError) as error:
             _explain(name, arrays, error)
             raise
@@ -150,6 +157,22 @@ def _operation(
         return out
 
     return op
+
+
+def _count_changes(args: Sequence[Any], updates: Sequence[int]) -> None:
+    for i in updates:
+        if args[i] is not None:
+            args[i]._bump()
+
+
+def _there(function: Raw, where: device) -> Raw:
+    """``function`` with what it makes landing on that device."""
+
+    def call(*arrays: Any, **options: Any) -> Any:
+        with _xp.on(where):
+            return function(*arrays, **options)
+
+    return call
 
 
 def _in_float32(function: Callable[..., Any], host_only: bool, updates: Sequence[int]) -> Callable[..., Any]:

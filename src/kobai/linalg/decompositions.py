@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kobai.core.autocast import one_operation
 from kobai.core.grad_mode import is_grad_enabled
 from kobai.core.tensor import Tensor
 from kobai.dtypes import finfo
@@ -30,6 +31,7 @@ class SVDResult(NamedTuple):
     Vh: Tensor
 
 
+@one_operation
 def svd(A: Tensor, full_matrices: bool = True) -> SVDResult:
     """Singular value decomposition, singular values in descending order. No gradient.
 
@@ -44,6 +46,7 @@ def svd(A: Tensor, full_matrices: bool = True) -> SVDResult:
     return SVDResult(*(Tensor._wrap(part) for part in parts))
 
 
+@one_operation
 def svdvals(A: Tensor) -> Tensor:
     """Singular values in descending order.
 
@@ -68,6 +71,7 @@ def _triangle(who: str, UPLO: Any) -> str:
     return UPLO.upper()
 
 
+@one_operation
 def eigh(A: Tensor, UPLO: str = "L") -> EighResult:
     """Eigenvalues and eigenvectors of symmetric matrices, of which the lower (L) or upper (U) triangle counts. No gradient.
 
@@ -81,6 +85,7 @@ def eigh(A: Tensor, UPLO: str = "L") -> EighResult:
     return EighResult(*(Tensor._wrap(part) for part in parts))
 
 
+@one_operation
 def eigvalsh(A: Tensor, UPLO: str = "L") -> Tensor:
     """Eigenvalues in ascending order of symmetric matrices, of which the triangle L or U counts. No gradient.
 
@@ -101,6 +106,7 @@ class QRResult(NamedTuple):
     R: Tensor
 
 
+@one_operation
 def qr(A: Tensor) -> QRResult:
     """Reduced QR decomposition. No gradient.
 
@@ -113,6 +119,7 @@ def qr(A: Tensor) -> QRResult:
     return QRResult(*(Tensor._wrap(part) for part in xp_of(array).linalg.qr(array)))
 
 
+@one_operation
 def pinv(A: Tensor, *, atol: Any = None, rtol: Any = None, hermitian: bool = False) -> Tensor:
     """Moore–Penrose inverse V S⁺ Uᵀ: singular values up to the cut-off max(atol, rtol · σ₁) count as 0. No gradient.
 
@@ -153,6 +160,7 @@ class LstsqResult(NamedTuple):
     singular_values: Tensor
 
 
+@one_operation
 def lstsq(A: Tensor, B: Tensor) -> LstsqResult:
     """X that minimises ‖A X − B‖². No gradient.
 
@@ -168,6 +176,7 @@ def lstsq(A: Tensor, B: Tensor) -> LstsqResult:
     return LstsqResult(*(Tensor._wrap(xp.asarray(part)) for part in parts))
 
 
+@one_operation
 def matrix_rank(A: Tensor, *, atol: Any = None, rtol: Any = None, hermitian: bool = False) -> Tensor:
     """Number of singular values above the cut-off of :func:`pinv`. No gradient.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from kobai.core.autocast import one_operation
 from kobai.core.tensor import Tensor
 from kobai.linalg.decompositions import svdvals
 from kobai.linalg.systems import inv
@@ -50,6 +51,7 @@ def vector_norm(x: Tensor, ord: float = 2, dim: Any = None, keepdim: bool = Fals
     return _norm(x, ord, dim, keepdim, dtype=dtype)
 
 
+@one_operation
 def matrix_norm(
     A: Tensor, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, *, dtype: Any = None
 ) -> Tensor:
@@ -87,6 +89,7 @@ def matrix_norm(
     return sums.amax((inner, outer), keepdim) if ord > 0 else sums.amin((inner, outer), keepdim)  # type: ignore[no-any-return]
 
 
+@one_operation
 def cond(A: Tensor, p: Any = None) -> Tensor:
     """Condition number: the largest singular value over the smallest (``p`` None or 2), or ‖A‖ₚ ‖A⁻¹‖ₚ.
 

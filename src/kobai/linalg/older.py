@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from kobai import linalg
+from kobai.core.autocast import one_operation
 from kobai.core.primitive import method
 from kobai.core.tensor import Tensor
 from kobai.linalg import cross, det, matrix_exp, matrix_power, slogdet
@@ -88,6 +89,7 @@ def cholesky(input: Tensor, upper: bool = False) -> Tensor:
 
 
 @method
+@one_operation
 def cholesky_solve(input: Tensor, L: Tensor, upper: bool = False) -> Tensor:
     """X of A X = ``input``, given the Cholesky factor of A.
 
@@ -103,6 +105,7 @@ def cholesky_solve(input: Tensor, L: Tensor, upper: bool = False) -> Tensor:
 
 
 @method
+@one_operation
 def cholesky_inverse(L: Tensor, upper: bool = False) -> Tensor:
     """A⁻¹, given the Cholesky factor of A.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from kobai.core.autocast import one_operation
 from kobai.core.primitive import primitive, truth_values
 from kobai.core.tensor import Tensor
 from kobai.linalg.systems import inv, matrices
@@ -50,6 +51,7 @@ def _identity(a: Array) -> Any:
     return y, lambda dy: (lambda: xp_of(dy).zeros_like(dy),)
 
 
+@one_operation
 def matrix_exp(A: Tensor) -> Tensor:
     """e^A = Σ Aⁿ / n!, by scaling and squaring: the series is summed for A/2ˢ with ‖A/2ˢ‖ ≤ ½, then squared s times.
 
@@ -74,6 +76,7 @@ def matrix_exp(A: Tensor) -> Tensor:
     return total
 
 
+@one_operation
 def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
     """A₁ A₂ … Aₙ in the order of multiplication that takes the fewest steps; the first and last may be vectors.
 
@@ -136,6 +139,7 @@ def cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
     return stack(parts, dim)
 
 
+@one_operation
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
     """Σ xᵢ yᵢ along ``dim``, with broadcasting.
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kobai.core.autocast import one_operation
 from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
 from kobai.ops.broadcast import broadcast_shapes, expand
@@ -118,6 +119,7 @@ def matrices(who: str, *tensors: Tensor, square: bool = False) -> None:
             raise RuntimeError(f"{who}: expected floats, got {x.dtype}")
 
 
+@one_operation
 def inv(A: Tensor) -> Tensor:
     """Inverse of (every one of a batch of) square matrices; numpy.linalg.LinAlgError for a singular one.
 
@@ -130,6 +132,7 @@ def inv(A: Tensor) -> Tensor:
     return _inv(A)
 
 
+@one_operation
 def solve(A: Tensor, B: Tensor) -> Tensor:
     """X of A X = B; A (..., n, n), B (..., n, k), whose leading dimensions broadcast, or one vector for all or each A.
 
@@ -174,6 +177,7 @@ def slogdet(A: Tensor) -> SlogdetResult:
     return SlogdetResult(_signdet(A), _logabsdet(A))
 
 
+@one_operation
 def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
     """Lower triangular L with L Lᵀ = A, for a symmetric positive definite A, of which only the lower triangle is read.
 
@@ -188,6 +192,7 @@ def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
     return _cholesky(A.mT).mT if upper else _cholesky(A)
 
 
+@one_operation
 def solve_triangular(A: Tensor, B: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Tensor:
     """X of A X = B – of X A = B without ``left`` – where only the upper or lower triangle of A counts.
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from kobai.core import autocast
 from kobai.core.primitive import primitive, truth_values
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING, bfloat16, get_default_dtype, promoted
@@ -60,6 +61,9 @@ def cast(x: Tensor, dtype: Any) -> Tensor:
     return _cast(x, dtype)
 
 
+autocast.cast = cast
+
+
 def as_float(who: str, input: Any) -> Tensor:
     """``input`` checked to be a Tensor, integers converted to the default float dtype."""
     need_tensor(who, input)
@@ -100,9 +104,9 @@ def need_flags(who: str, **flags: Any) -> None:
 
 
 def need_one_dtype(who: str, *tensors: Tensor | None) -> None:
-    """RuntimeError unless all tensors that are given have the same dtype."""
+    """RuntimeError unless all tensors that are given have the same dtype, or autocast is about to give them one."""
     dtypes = [t._array.dtype for t in tensors if t is not None]
-    if any(d != dtypes[0] for d in dtypes):
+    if any(d != dtypes[0] for d in dtypes) and not (autocast.state.dtypes and autocast.CASTABLE.issuperset(dtypes)):
         raise RuntimeError(
             f"{who}: expected tensors of one dtype, got {', '.join(map(str, dtypes))}; convert with .to(dtype)"
         )

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from kobai.core.autocast import one_operation
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING, finfo, get_default_dtype
@@ -365,6 +366,7 @@ def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
 
 
 @method(in_place=True)
+@one_operation
 def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
     """input + value · tensor1 · tensor2, with broadcasting.
 
@@ -377,6 +379,7 @@ def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1
 
 
 @method(in_place=True)
+@one_operation
 def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
     """input + value · tensor1 / tensor2, with broadcasting.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from string import ascii_letters
 from typing import Any
 
+from kobai.core.autocast import one_operation
 from kobai.core.primitive import method
 from kobai.core.tensor import Tensor
 from kobai.ops._args import need, need_tensor, normalize_axes
@@ -15,6 +16,7 @@ from kobai.ops.vector_norm import norm
 __all__ = ["cdist", "kron", "tensordot", "trace"]
 
 
+@one_operation
 def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     """Sum of products over ``dims``: the last n axes of ``a`` with the first n of ``b``, or two lists of axes.
 
@@ -68,6 +70,7 @@ def kron(input: Tensor, other: Tensor) -> Tensor:
 
 
 @method
+@one_operation
 def trace(input: Tensor) -> Tensor:
     """Sum of the diagonal of a matrix.
 
@@ -83,6 +86,7 @@ def trace(input: Tensor) -> Tensor:
 _COMPUTE_MODES = ("use_mm_for_euclid_dist_if_necessary", "use_mm_for_euclid_dist", "donot_use_mm_for_euclid_dist")
 
 
+@one_operation
 def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str = "use_mm_for_euclid_dist_if_necessary") -> Tensor:
     """p-norm distance of every row of ``x1`` (..., P, M) to every row of ``x2`` (..., R, M): (..., P, R).
 

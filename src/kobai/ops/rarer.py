@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kobai.core.autocast import one_operation
 from kobai.core.primitive import in_place, method
 from kobai.core.tensor import Tensor
 from kobai.ops._args import cast, existing_axis, need, need_tensor, normalize_axis
@@ -228,6 +229,7 @@ def histogram(
 
 
 @method
+@one_operation
 def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
     """Every slice along ``dim`` scaled down to a p-norm of at most ``maxnorm``.
 

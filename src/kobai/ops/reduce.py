@@ -14,7 +14,7 @@ import numpy as np
 
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
-from kobai.dtypes import FLOATING
+from kobai.dtypes import FLOATING, HALVES
 from kobai.ops._args import Samples, cast, drawn, need_tensor, normalize_axes, normalize_axis, numpy_names
 from kobai.ops._sums import FEW, centred, cumulative_product, cumulative_sum, product, suffix_sum, total
 from kobai.xp import Array, quiet, xp_of
@@ -167,8 +167,8 @@ def nanmean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any
     >>> kobai.nanmean(kobai.tensor([1., float("nan"), 5.]))
     tensor(3.)
     """
-    if input._array.dtype == np.float16 and dtype is None:  # neither the sum nor the count need fit into it
-        return cast(nanmean(cast(input, np.float32), dim, keepdim), np.float16)
+    if input._array.dtype in HALVES and dtype is None:  # neither the sum nor the count need fit into it
+        return cast(nanmean(cast(input, np.float32), dim, keepdim), input._array.dtype)
     valid = cast(input.isnan().logical_not(), input._array.dtype)
     return nansum(input, dim, keepdim, dtype=dtype) / sum(valid, dim, keepdim, dtype=dtype)
 
@@ -382,18 +382,20 @@ def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype:
     >>> kobai.prod(kobai.tensor([[1, 2], [3, 4]]), dim=1)
     tensor([ 2, 12])
     """
-    dtype = _accumulated(input, dtype)
-    return cast(_prod(cast(input, dtype), axes_of("prod", dim, input._array.ndim), keepdim), dtype)
+    input = cast(input, _accumulated(input, dtype))
+    return _as_accumulated(_prod(input, axes_of("prod", dim, input._array.ndim), keepdim), input)
 
 
 def _accumulated(input: Tensor, dtype: Any) -> Any:
-    """The dtype of products and running sums: ``dtype`` if given, else the tensor's, of integers int64.
-
-    NumPy widens small integers by itself. A result cast back to ``dtype`` is the same: both wrap around.
-    """
+    """The dtype of products and running sums: ``dtype`` if given, else the tensor's, of integers int64."""
     if dtype is not None:
         return dtype
     return input._array.dtype if input._array.dtype.kind in FLOATING else np.int64
+
+
+def _as_accumulated(y: Tensor, input: Tensor) -> Tensor:
+    """NumPy widens small integers by itself. A result cast back is the same: both wrap around."""
+    return y if y._array.dtype.kind in FLOATING else cast(y, input._array.dtype)
 
 
 @method(in_place=True)
@@ -405,10 +407,9 @@ def cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     >>> kobai.tensor([1, 2, 3]).cumsum(0)
     tensor([1, 3, 6])
     """
-    dtype = _accumulated(input, dtype)
+    input = cast(input, _accumulated(input, dtype))
     axis = normalize_axis("cumsum", dim, input._array.ndim)
-    input = cast(input, dtype)
-    return cast(_cumsum(input, axis), dtype) if input._array.ndim else input.clone()
+    return _as_accumulated(_cumsum(input, axis), input) if input._array.ndim else input.clone()
 
 
 @method(in_place=True)
@@ -421,7 +422,6 @@ def cumprod(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     tensor([[ 1,  2],
             [ 3, 12]])
     """
-    dtype = _accumulated(input, dtype)
+    input = cast(input, _accumulated(input, dtype))
     axis = normalize_axis("cumprod", dim, input._array.ndim)
-    input = cast(input, dtype)
-    return cast(_cumprod(input, axis), dtype) if input._array.ndim else input.clone()
+    return _as_accumulated(_cumprod(input, axis), input) if input._array.ndim else input.clone()

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from kobai.core.autocast import one_operation
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING
@@ -114,6 +115,7 @@ def scatter(
 
 @method(in_place=True)
 @numpy_names
+@one_operation
 def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """As :func:`scatter`, but adding; what goes to one place several times adds up.
 
@@ -176,6 +178,7 @@ def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: 
 
 
 @method(in_place=True)
+@one_operation
 def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     """``input`` with its slice index[i] of dimension ``dim`` replaced by source[i].
 
@@ -233,6 +236,7 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
 
 
 @method(in_place=True)
+@one_operation
 def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
     """``input`` with ``input[indices] = values``, or with ``accumulate`` the values added, also where places repeat.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kobai.core.autocast import one_operation
 from kobai.core.primitive import method
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING, get_default_dtype
@@ -108,6 +109,7 @@ _RANKS: dict[str, tuple[Callable[[float], int], Callable[[float], int]]] = {
 
 @method
 @numpy_names
+@one_operation
 def quantile(
     input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
 ) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from kobai.core.autocast import one_operation
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING
@@ -107,6 +108,7 @@ def _nuclear(input: Tensor, dim: Any, keepdim: bool) -> Tensor:
 
 
 @method
+@one_operation
 def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
     """‖input − other‖ₚ over all elements.
 

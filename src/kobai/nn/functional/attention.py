@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from kobai.core.autocast import one_operation
 from kobai.core.tensor import Tensor
 from kobai.ops.dropout import dropout
 from kobai.ops.gather import masked_fill, where
@@ -15,6 +16,7 @@ from kobai.xp import namespace
 __all__ = ["scaled_dot_product_attention"]
 
 
+@one_operation
 def scaled_dot_product_attention(
     query: Tensor,
     key: Tensor,

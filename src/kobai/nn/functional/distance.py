@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from kobai.core.autocast import one_operation
 from kobai.core.tensor import Tensor
 from kobai.ops._args import need_tensor
 from kobai.ops.broadcast import broadcast_tensors
@@ -24,6 +25,7 @@ def check_shapes(who: str, *tensors: Tensor) -> None:
         ) from None
 
 
+@one_operation
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """Σ x₁x₂ / (max(‖x₁‖, eps) · max(‖x₂‖, eps)) along ``dim``; the tensors broadcast.
 

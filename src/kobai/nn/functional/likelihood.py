@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from kobai.core.autocast import one_operation
 from kobai.core.tensor import Tensor
 from kobai.ops._args import need_flags
 from kobai.ops.cross_entropy import check_reduction
@@ -44,6 +45,7 @@ def gaussian_nll_loss(
     return reduce(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
 
 
+@one_operation
 def poisson_nll_loss(
     input: Tensor,
     target: Tensor,

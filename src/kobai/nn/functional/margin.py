@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from kobai.core.autocast import one_operation
 from kobai.core.tensor import Tensor
 from kobai.nn.functional.distance import check_shapes, pairwise_distance
 from kobai.ops.activation import softplus
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 
+@one_operation
 def margin_ranking_loss(
     input1: Tensor,
     input2: Tensor,
@@ -48,6 +50,7 @@ def margin_ranking_loss(
     return reduce((-target * (input1 - input2) + margin).clamp(min=0), reduction)
 
 
+@one_operation
 def hinge_embedding_loss(
     input: Tensor,
     target: Tensor,
@@ -68,6 +71,7 @@ def hinge_embedding_loss(
     return reduce(near + far, reduction)
 
 
+@one_operation
 def soft_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
     """log(1 + e^(−t x)), t = 1 or −1.
 
@@ -84,6 +88,7 @@ def soft_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") 
     return reduce(softplus(-target * input), reduction)
 
 
+@one_operation
 def cosine_embedding_loss(
     input1: Tensor,
     input2: Tensor,
@@ -118,6 +123,7 @@ def cosine_embedding_loss(
     return reduce(near + far, reduction)
 
 
+@one_operation
 def triplet_margin_loss(
     anchor: Tensor,
     positive: Tensor,
@@ -177,6 +183,7 @@ def triplet_margin_with_distance_loss(
     return reduce((distance(anchor, positive) - to_negative + margin).clamp(min=0), reduction)
 
 
+@one_operation
 def multi_margin_loss(
     input: Tensor,
     target: Tensor,

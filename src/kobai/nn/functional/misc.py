@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kobai.core.autocast import one_operation
 from kobai.core.tensor import Tensor
 from kobai.ops.create import full
 from kobai.ops.gather import index_select
@@ -19,6 +20,7 @@ from kobai.xp import move
 __all__ = ["bilinear", "gumbel_softmax", "local_response_norm", "pad"]
 
 
+@one_operation
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """yₖ = x₁ᵀ Aₖ x₂ + bₖ: (..., in1), (..., in2), A (out, in1, in2), b (out) → (..., out).
 
@@ -56,15 +58,24 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     if mode != "constant" and value is not None:
         raise ValueError(f"pad: a value is for mode 'constant', not for {mode!r}")
     given = input
-    for dim, (before, after) in enumerate(zip(pad[::2], pad[1::2], strict=True)):
-        axis = input.ndim - 1 - dim
-        if before == after == 0:
-            continue
-        if mode == "constant":
+    sizes = [(input.ndim - 1 - dim, *n) for dim, n in enumerate(zip(pad[::2], pad[1::2], strict=True)) if any(n)]
+    if mode == "constant":
+        for axis, before, after in sizes:
             input = _pad_constant(input, axis, before, after, 0.0 if value is None else value)
-        else:
-            input = _pad_by_index(input, axis, before, after, mode)
+    elif sizes:
+        input = (_by_index if mode == "circular" else _from_edges)(input, sizes, mode)
     return fresh(input, given)
+
+
+def _by_index(input: Tensor, sizes: list[tuple[int, int, int]], mode: str) -> Tensor:
+    for axis, before, after in sizes:
+        input = _pad_by_index(input, axis, before, after, mode)
+    return input
+
+
+@one_operation
+def _from_edges(input: Tensor, sizes: list[tuple[int, int, int]], mode: str) -> Tensor:
+    return _by_index(input, sizes, mode)
 
 
 def _pad_constant(input: Tensor, axis: int, before: int, after: int, value: float) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kobai.core.autocast import one_operation
 from kobai.core.tensor import Tensor
 from kobai.errors import nearest
 from kobai.ops.create import linspace, ones
@@ -62,6 +63,7 @@ def _pixels(coordinate: Tensor, size: int, padding_mode: str, align_corners: boo
     return at if padding_mode == "zeros" else at.clamp(0, size - 1)
 
 
+@one_operation
 def grid_sample(
     input: Tensor,
     grid: Tensor,

@@ -9,7 +9,7 @@ import numpy as np
 
 from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
-from kobai.dtypes import FLOATING
+from kobai.dtypes import FLOATING, HALVES
 from kobai.ops._args import need_tensor
 from kobai.ops._epilogue import epilogue
 from kobai.ops._sums import total
@@ -35,7 +35,8 @@ def need_vectors(who: str, shape: tuple[int, ...], dtype: Any, **vectors: Tensor
         need_tensor(who, vector)
         if vector._array.shape != shape:
             raise RuntimeError(f"{who}: expected {name} {shape}, got {tuple(vector.shape)}")
-        if dtype is not None and vector._array.dtype != dtype:
+        mixed = dtype in HALVES and vector._array.dtype == np.float32  # as autocast leaves parameters
+        if dtype is not None and vector._array.dtype != dtype and not mixed:
             raise RuntimeError(f"{who}: expected {name} of {dtype} as the input, got {vector.dtype}")
 
 

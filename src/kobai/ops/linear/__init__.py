@@ -6,6 +6,7 @@ import math
 from functools import partial
 from typing import Any
 
+from kobai.core.autocast import one_operation
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.ops._args import into, need_one_dtype, need_tensor, unbroadcast
@@ -204,6 +205,7 @@ def bmm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
 
 
 @method
+@one_operation
 def mv(input: Tensor, vec: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Matrix times vector, (n, k) · (k) → (n).
 
@@ -215,6 +217,7 @@ def mv(input: Tensor, vec: Tensor, *, out: Tensor | None = None) -> Tensor:
 
 
 @method
+@one_operation
 def dot(input: Tensor, tensor: Tensor) -> Tensor:
     """Inner product of two vectors of equal length.
 
@@ -240,6 +243,7 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
 
 
 @method
+@one_operation
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """β · input + α · mat1 · mat2.
 
@@ -252,6 +256,7 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: 
 
 
 @method
+@one_operation
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """β · input + α · batch1 · batch2, batch by batch.
 
@@ -263,6 +268,7 @@ def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, a
 
 
 @method
+@one_operation
 def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """β · input + α · mat · vec.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from kobai.core.autocast import one_operation
 from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
 from kobai.ops._args import Samples, need_flags, need_tensor
@@ -192,6 +193,7 @@ def max_pool2d(
     return _checked_max(2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
+@one_operation
 def max_pool3d(
     input: Tensor,
     kernel_size: Ints,
@@ -249,6 +251,7 @@ def avg_pool2d(
     return _checked_mean(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
+@one_operation
 def avg_pool3d(
     input: Tensor,
     kernel_size: Ints,
