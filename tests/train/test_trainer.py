@@ -195,3 +195,33 @@ def test_state_of_another_shape_is_refused(problem):
     scheduled = Trainer(model, other.optimizer, scheduler=lr_scheduler.StepLR(other.optimizer, 1))
     with pytest.raises(CheckpointError, match="has no learning-rate schedule"):
         scheduled.load_state_dict(state)
+
+
+# --- precision --------------------------------------------------------------------------------------------------------
+
+
+def _trained(precision, **options):
+    kobai.manual_seed(0)
+    x = kobai.randn(64, 4)
+    data = TensorDataset(x, (x[:, 0] > x[:, 1]).long())
+    model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2))
+    trainer = Trainer(model, kobai.optim.Adam(model.parameters(), lr=0.02), precision=precision, **options)
+    seen = []
+    handle = model.register_forward_hook(lambda module, args, output: seen.append(output.dtype))
+    trainer.train_step(data[:16])
+    handle.remove()
+    trainer.fit(DataLoader(data, batch_size=16), epochs=6)
+    return trainer, seen[0]
+
+
+@pytest.mark.parametrize("capture", [False, True])
+def test_precisions_train_and_parameters_stay_float32(capture):
+    plain, _ = _trained("fp32", capture=capture)
+    for precision, dtype in (("tf32", kobai.float32), ("bf16", kobai.bfloat16)):
+        trainer, seen = _trained(precision, capture=capture, clip_grad_norm=5.0)
+        assert seen == dtype
+        assert all(p.dtype == kobai.float32 for p in trainer.model.parameters())
+        assert trainer.history[-1]["loss"] == pytest.approx(plain.history[-1]["loss"], rel=0.1)
+        assert kobai.get_float32_matmul_precision() == "highest"
+    with pytest.raises(ValueError, match=r"Trainer: expected precision fp32, tf32, bf16, fp16, got 'bf61'"):
+        _trained("bf61")

@@ -29,7 +29,9 @@ _option = partial(typer.Option, rich_help_panel="Measurement")
 _of_clone = partial(typer.Option, rich_help_panel="Clone")
 
 
-@options.command(*options.OF_RESULTS, "data_dir", "backend", quiet="Print the names of the files and nothing else.")
+@options.command(
+    *options.OF_RESULTS, "precision", "data_dir", "backend", quiet="Print the names of the files and nothing else."
+)
 def bench(
     *,
     asked: options.Asked,

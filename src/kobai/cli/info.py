@@ -16,6 +16,7 @@ from kobai.cpu import blas, thread_report
 from kobai.engine import dispatch
 from kobai.engine.disk_cache import cache_folder
 from kobai.errors import BackendError
+from kobai.train.step import PRECISIONS
 
 # package: the extra that installs it, and what it is for
 PACKAGES = {
@@ -55,6 +56,7 @@ def info() -> None:
     _section("Engines")
     for name, what in _engines():
         _row(name, what)
+    _row("precision", _precisions())
     _section("Threads")
     _row("processors", thread_report.granted())
     threads = blas.threads()
@@ -79,6 +81,14 @@ def _section(title: str) -> None:
 
 def _row(name: str, what: str, style: str | None = None) -> None:
     out.print(f"  {name:<14} {what}", markup=False, soft_wrap=not out.is_terminal, style=style)
+
+
+def _precisions() -> str:
+    """What ``--precision`` means on this machine."""
+    listed = ", ".join(PRECISIONS)
+    if cuda.device_count():
+        return listed
+    return f"{listed}; on the CPU tf32 is fp32, and 16 bits are rounded between float32 arithmetic, which takes longer"
 
 
 def _products() -> str:

@@ -158,6 +158,7 @@ def assemble(
         metrics=["accuracy"],
         callbacks=[*stopping, *callbacks],
         clip_grad_norm=settings.clip_grad_norm,
+        precision=settings.precision,
         **options,
     )
     return trainer, loader
@@ -282,6 +283,7 @@ def describe_training(settings: RunSettings) -> str:
     parts += [f"momentum {settings.momentum:g}"] * bool(settings.momentum)
     parts += [f"weight decay {settings.weight_decay:g}"] * bool(settings.weight_decay)
     parts += [f"{settings.schedule} schedule"] * (settings.schedule != "none")
+    parts += [settings.precision] * (settings.precision != "fp32")
     return ", ".join(
         [*parts, f"batches of {settings.batch_size}", f"{settings.epochs} epochs", f"seed {settings.seed}"]
     )

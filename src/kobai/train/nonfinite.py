@@ -22,6 +22,7 @@ from kobai.nn import Module
 from kobai.optim.groups import learning_rate
 from kobai.train.callbacks import Callback
 from kobai.train.metrics import Loss
+from kobai.train.step import computing
 from kobai.xp import to_host
 
 Trainer = Any
@@ -106,11 +107,12 @@ def _observe(trainer: Trainer, batch: Any, where: str) -> None:
     outputs: list[tuple[str, str]] = []
     gradients: list[tuple[str, str]] = []
     with _watching(model, outputs, gradients):
-        output = model(*inputs)
-        if outputs:
-            path, bad = outputs[0]
-            raise NonFiniteError(f"{where}: the output of {_named(model, path)} holds {bad}. {advice}", path)
-        loss = trainer.listened_loss(output, target)
+        with computing(trainer.precision, trainer.device.type):
+            output = model(*inputs)
+            if outputs:
+                path, bad = outputs[0]
+                raise NonFiniteError(f"{where}: the output of {_named(model, path)} holds {bad}. {advice}", path)
+            loss = trainer.listened_loss(output, target)
         counted = Loss()
         trainer.take_loss(counted, loss, target)  # if all labels are left out, NaN is right
         if counted.spoilt() and (bad := _bad(loss)) is not None:

@@ -16,6 +16,7 @@ from kobai.ops.create import empty
 from kobai.random import Generator
 from kobai.train.models import ACTIVATIONS, MODELS
 from kobai.train.optimizers import OPTIMIZERS, PLANNED_TO_THE_END, SCHEDULES, WITH_MOMENTUM
+from kobai.train.step import PRECISIONS
 
 TABLES = (".csv", ".tsv", ".txt")
 
@@ -108,6 +109,12 @@ class RunSettings:
     batch_size: int = _setting(100, "Training", "Samples in a batch.", _AT_LEAST_ONE)
     clip_grad_norm: float | None = _setting(
         None, "Training", "Greatest norm of the gradient.", ("> 0", lambda norm: norm > 0)
+    )
+    precision: str = _setting(
+        "fp32",
+        "Training",
+        "What a step computes in: fp32, tf32, bf16 or fp16; on the CPU the last two take longer, they are for trying.",
+        known=PRECISIONS,
     )
     patience: int | None = _setting(
         None, "Training", "Stop after so many epochs without a better validation loss.", _AT_LEAST_ONE

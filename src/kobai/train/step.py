@@ -1,23 +1,84 @@
-"""One training step, and whether its loss is a mean over the batch or a sum."""
+"""One training step in the precision asked for, and whether its loss is a mean over the batch or a sum."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from kobai.amp import GradScaler, autocast
 from kobai.core.tensor import Tensor
+from kobai.dtypes import bfloat16, float16
+from kobai.errors import nearest
 from kobai.nn import Module
 from kobai.nn.utils import clip_grad_norm_
 from kobai.optim import Optimizer
+from kobai.runtime import get_float32_matmul_precision, set_float32_matmul_precision
+
+PRECISIONS = {"fp32": None, "tf32": None, "bf16": bfloat16, "fp16": float16}
+"""What a step computes in, and the dtype of its ``autocast``. tf32: products on a GPU round float32 factors to 11 bits."""
+
+
+def scaler_for(precision: str, device_type: str) -> GradScaler | None:
+    """The scaler of losses that a precision needs; ValueError for one that is not known."""
+    if precision not in PRECISIONS:
+        hint = nearest(str(precision), PRECISIONS)
+        raise ValueError(f"Trainer: expected precision {', '.join(PRECISIONS)}, got {precision!r}.{hint}")
+    return GradScaler(device_type) if precision == "fp16" else None
+
+
+@contextmanager
+def computing(precision: str, device_type: str) -> Iterator[None]:
+    """Block of a forward pass – tf32: of a whole step – in one of :data:`PRECISIONS`."""
+    if PRECISIONS[precision] is not None:
+        with autocast(device_type, PRECISIONS[precision]):
+            yield
+        return
+    before = get_float32_matmul_precision()
+    if precision == "tf32":
+        set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        if precision == "tf32":
+            set_float32_matmul_precision(before)
 
 
 def step(
-    model: Module, optimizer: Optimizer, inputs: list[Any], target: Any, loss_fn: Any, clip_grad_norm: float | None
+    model: Module,
+    optimizer: Optimizer,
+    inputs: list[Any],
+    target: Any,
+    loss_fn: Any,
+    clip_grad_norm: float | None,
+    precision: str = "fp32",
+    scaler: GradScaler | None = None,
 ) -> tuple[Any, Tensor]:
-    """Forward, loss, backward, clipping, update; returns output and loss."""
-    output = model(*inputs)
-    loss = loss_fn(output, target)
+    """Forward, loss, backward, clipping, update; returns output and loss.
+
+    With a ``scaler`` backward is of the scaled loss, and a step whose gradients overflow is left out.
+    """
+    if precision == "fp32":
+        output = model(*inputs)
+        loss = loss_fn(output, target)
+    else:
+        with computing(precision, inputs[0].device.type):
+            output = model(*inputs)
+            loss = loss_fn(output, target)
     optimizer.zero_grad()
-    loss.backward()
+    if scaler is not None:
+        scaler.scale(loss).backward()
+        if clip_grad_norm is not None:
+            scaler.unscale_(optimizer)
+            clip_grad_norm_(model.parameters(), clip_grad_norm)
+        scaler.step(optimizer)
+        scaler.update()
+        return output, loss
+    if precision == "tf32":
+        with computing(precision, loss.device.type):
+            loss.backward()
+    else:
+        loss.backward()
     if clip_grad_norm is not None:
         clip_grad_norm_(model.parameters(), clip_grad_norm)
     optimizer.step()

@@ -27,7 +27,7 @@ from kobai.train.callbacks import Callback, check_callback
 from kobai.train.metric_base import Metric, read
 from kobai.train.metrics import Loss, resolve
 from kobai.train.nonfinite import TerminateOnNonFinite
-from kobai.train.step import reduction_of, step
+from kobai.train.step import reduction_of, scaler_for, step
 from kobai.utils.data import Dataset
 
 log = logging.getLogger("kobai")
@@ -49,6 +49,7 @@ class Trainer:
         callbacks: :class:`Callback` objects, called in this order.
         device: where the model and each batch are moved; default: where the model is.
         clip_grad_norm: greatest norm of all gradients together; larger ones are scaled down to it.
+        precision: of a step, not of an evaluation: ``"fp32"``, ``"tf32"``, or under autocast ``"bf16"``, ``"fp16"``.
         terminate_on_non_finite: stop with :class:`NonFiniteError`, naming the layer, when the loss is NaN or infinite.
             A copy of the training state at the beginning of the epoch is kept on the device for it.
         capture: record the step for each shape of batch once, and replay it from then on, see :func:`kobai.capture`. A
@@ -85,6 +86,7 @@ class Trainer:
         callbacks: Iterable[Callback] = (),
         device: Any = None,
         clip_grad_norm: float | None = None,
+        precision: str = "fp32",
         terminate_on_non_finite: bool = True,
         capture: bool = True,
         verify_capture: int | None = None,
@@ -102,6 +104,7 @@ class Trainer:
         self.loss = Loss()
         self.metrics = resolve(metrics)
         self.clip_grad_norm = clip_grad_norm
+        self.precision, self.scaler = precision, scaler_for(precision, self.device.type)
         self.capture = bool(capture)
         self._captured = Captured(step, fallback=True, verify=verify_capture)
         self.config = dict(config or {})
@@ -205,7 +208,8 @@ class Trainer:
         """One step on one batch; returns its loss, still on the device."""
         self.batch = batch
         inputs, target = self.unpack(batch)
-        args = (self.model, self.optimizer, inputs, target, self.loss_fn, self.clip_grad_norm)
+        how = (self.clip_grad_norm, self.precision, self.scaler)
+        args = (self.model, self.optimizer, inputs, target, self.loss_fn, *how)
         heard: list[Averaged] = []
         listening = listener.set(heard)
         try:
@@ -352,6 +356,7 @@ class Trainer:
             "model": dict(self.model.state_dict()),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            **({} if self.scaler is None else {"scaler": self.scaler.state_dict()}),
             "random": self._random_state(),
             "metrics": [metric.state_dict() for metric in (self.loss, *self.metrics)] if self.position else None,
             "epoch_lr": self._epoch_lr,
@@ -376,6 +381,8 @@ class Trainer:
             raise CheckpointError(f"Trainer: the saved state does not fit this model and optimizer: {error}") from error
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
+        if self.scaler is not None and "scaler" in state:
+            self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.position = state["epoch"], state["position"]
         if state["metrics"] is not None:
             if len(state["metrics"]) != 1 + len(self.metrics):
