@@ -226,6 +226,15 @@ def test_the_host_reads_nothing_in_a_capture():
         stream.end_capture()
 
 
+def test_products_of_cupys_are_refused_in_a_capture():
+    x = cupy.ones((4, 4), np.float32)
+    with cupy.cuda.Stream(non_blocking=True) as stream:
+        stream.begin_capture()
+        with pytest.raises(NotImplementedError, match="cuBLAS API during stream capture"):
+            x @ x
+        stream.end_capture()
+
+
 def test_the_default_stream_comes_after_a_blocking_one_that_is_captured():
     stream = cupy.cuda.Stream()
     x = cupy.ones(10, np.float32)
