@@ -102,7 +102,7 @@ def test_scaling_is_refused_unless_switched_off():
         amp.GradScaler("cpu")
     if not kobai.cuda.is_available():
         with pytest.warns(UserWarning, match="CUDA is not available"):
-            kobai.cuda.amp.GradScaler()
+            assert not kobai.cuda.amp.GradScaler().is_enabled()
         with pytest.warns(UserWarning, match="CUDA is not available"), kobai.cuda.amp.autocast():
             pass
     w = kobai.nn.Parameter(kobai.ones(1))
@@ -117,8 +117,8 @@ def test_scaling_is_refused_unless_switched_off():
     assert w.item() == 0
     assert (scaler.get_scale(), scaler.is_enabled(), scaler.state_dict()) == (1.0, False, {})
     scaler.load_state_dict({})
-    with pytest.raises(ValueError, match="mixed precision"):
-        scaler.load_state_dict({"scale": 2.0})
+    scaler.load_state_dict({"scale": 2.0})
+    assert scaler.get_scale() == 1.0
 
 
 def test_backends_answer_and_refuse_unknown_switches():

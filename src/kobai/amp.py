@@ -11,22 +11,12 @@ from kobai import xp
 from kobai.core import autocast as precision
 from kobai.core.tensor import Tensor
 from kobai.dtypes import HALVES, _of, dtype
+from kobai.grad_scaler import GradScaler
 from kobai.xp import device
 
 __all__ = ["GradScaler", "autocast", "custom_bwd", "custom_fwd", "is_autocast_available"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _wanted(who: str, device_type: str, enabled: bool) -> None:
-    if not enabled:
-        return
-    if device(device_type).type == "cuda" and xp.available_backends()["cupy"]:
-        warnings.warn(f"{who}: CUDA is not available, so mixed precision on it is switched off", stacklevel=3)
-        return
-    raise NotImplementedError(
-        f"{who}: Kobai has no mixed precision yet and computes in float32; pass enabled=False to run without it"
-    )
 
 
 class autocast:  # PyTorch's spelling
@@ -255,47 +245,3 @@ def _cast(value: Any, device_type: str, to: Any) -> Any:
     if type(value) in (list, tuple):
         return type(value)(_cast(part, device_type, to) for part in value)
     return value
-
-
-class GradScaler:
-    """Loss scaling for lower precision; only ``enabled=False`` is supported, which scales by 1.
-
-    >>> import kobai
-    >>> scaler = kobai.amp.GradScaler("cpu", enabled=False)
-    >>> scaler.scale(kobai.tensor(3.0))
-    tensor(3.)
-    """
-
-    def __init__(self, device: str = "cuda", *, enabled: bool = True) -> None:
-        _wanted("GradScaler", device, enabled)
-
-    def is_enabled(self) -> bool:
-        """Whether losses are scaled: no."""
-        return False
-
-    def get_scale(self) -> float:
-        """The scale: 1."""
-        return 1.0
-
-    def scale(self, outputs: Any) -> Any:
-        """``outputs`` as they are."""
-        return outputs
-
-    def unscale_(self, optimizer: Any) -> None:
-        """Nothing is scaled."""
-
-    def step(self, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
-        """``optimizer.step()``."""
-        return optimizer.step(*args, **kwargs)
-
-    def update(self) -> None:
-        """The scale stays."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Empty."""
-        return {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take an empty state; ValueError for one of a scaler that was switched on."""
-        if state_dict:
-            raise ValueError("GradScaler.load_state_dict: this state belongs to mixed precision, which Kobai lacks")

@@ -7,6 +7,7 @@ import numpy as np
 from kobai.formula.cuda_code import THREADS
 from kobai.formula.elementwise import ELEMENTWISE
 from kobai.formula.numpy_code import ArrayCode
+from kobai.optim import _formulas, adam, radam
 
 
 def _halves(values):
@@ -29,6 +30,8 @@ def _example(code, rng, n, numbers):
 def _given(code, rng, on_device):
     """The formula's numbers, and the arguments that they are: none, a tuple, or an array."""
     numbers = tuple(_halves(rng.uniform(0.2, 0.8, len(code.formula.scalars))).tolist())
+    if "skip" in code.formula.scalars:
+        numbers = (*numbers[:-1], float(on_device))
     return numbers, ((np.array(numbers) if on_device else numbers,) if numbers else ())
 
 
@@ -60,6 +63,9 @@ def _codes(kernel):
 def _both(check, code):
     return [partial(check, code, on_device) for on_device in ((False, True) if code.formula.scalars else (False,))]
 
+
+SKIPPING = [adam.adam.unless(), radam.radam.after(_formulas.decayed).unless()]
+"""Of the kernels that a scaler may skip, which come of all the updates; made here, so that they are among the others."""
 
 CHECKS = {
     (code.many if check is _many else code.one).name: _both(check, code)

@@ -52,6 +52,11 @@ VARIANTS = [
     for kernel, numbers in CASES
     for before, more in BEFORE
 ]
+VARIANTS += [
+    (kernel.unless(), (*numbers, skip))
+    for kernel, numbers in (*VARIANTS[:: len(BEFORE)], VARIANTS[1])
+    for skip in (0.0, 1.0)
+]
 IDS = [kernel.name for kernel, _ in VARIANTS]
 SHAPES = [(37, 101), (5,), (), (0, 3), (1,), (64, 64), (700,)]
 
@@ -59,6 +64,7 @@ SHAPES = [(37, 101), (5,), (), (0, 3), (1,), (64, 64), (700,)]
 def test_every_update_is_here():
     """An optimiser that is new in ``kobai.optim`` is run with its defaults; kernels of its flags need a row there or here."""
     updates = {kernel for kernel in ELEMENTWISE if kernel.__module__.startswith("kobai.optim.") and not kernel.before}
+    updates -= {kernel for kernel in updates if kernel.skip}
     assert updates == {kernel for kernel, _ in CASES}
 
 
@@ -109,6 +115,24 @@ def run(kernel, numbers, bound=False, **options):
     return flat
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("kernel", "numbers"), [v for v in VARIANTS if v[0].skip], ids=[k.name for k, _ in VARIANTS if k.skip]
+)
+def test_a_skipped_update_changes_no_bit(kernel, numbers, dtype):
+    before, after = arrays(kernel, SHAPES, dtype), run(kernel, numbers, dtype=dtype)
+    same = [a.tobytes() == b.tobytes() for a, b in zip(before, after, strict=True)]
+    assert all(same) == (numbers[-1] != 0)
+    if numbers[-1] == 0 and dtype is not np.float16:
+        plain = kernel.function if kernel.before is None else None
+        usual = next(
+            k for k, _ in VARIANTS if not k.skip and k.function is kernel.function and k.before is kernel.before
+        )
+        assert plain is None or [a.tobytes() for a in after] == [
+            a.tobytes() for a in run(usual, numbers[:-1], dtype=dtype)
+        ]
+
+
 def as_bytes(flat):
     return [a.tobytes() for a in flat]
 
@@ -155,8 +179,12 @@ def test_the_function_itself_on_numbers(kernel, numbers):
             known.update(zip(changed, before, strict=True))
         result = _called(kernel.function, known, scalars)
         wanted.append([dict(zip(kernel.formula.names, result, strict=True)).get(name) for name in names])
+    before_it = [a.copy() for a in flat]
     Many(kernel, 1)(*flat, numbers)
     for k in range(len(names)):
+        if kernel.skip and numbers[-1]:
+            np.testing.assert_array_equal(flat[k], before_it[k])
+            continue
         column = [row[k] for row in wanted]
         if column[0] is not None:
             np.testing.assert_allclose(flat[k], column, rtol=1e-12)

@@ -242,7 +242,7 @@ class Walk:
         return {name for name in read if name not in table and not name.startswith("__")}
 
 
-_STATEFUL = ("kobai.optim", "kobai.random")
+_STATEFUL = ("kobai.optim", "kobai.random", "kobai.grad_scaler")
 _MADE_AGAIN = frozenset(("_launchers",))  # from the rest, when it is needed
 
 

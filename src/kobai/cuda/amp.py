@@ -16,8 +16,15 @@ class autocast(amp.autocast):  # PyTorch's spelling
 class GradScaler(amp.GradScaler):
     """:class:`kobai.amp.GradScaler` for CUDA."""
 
-    def __init__(self, *, enabled: bool = True) -> None:
-        super().__init__("cuda", enabled=enabled)
+    def __init__(
+        self,
+        init_scale: float = 2.0**16,
+        growth_factor: float = 2.0,
+        backoff_factor: float = 0.5,
+        growth_interval: int = 2000,
+        enabled: bool = True,
+    ) -> None:
+        super().__init__("cuda", init_scale, growth_factor, backoff_factor, growth_interval, enabled)
 
 
 custom_fwd = partial(amp.custom_fwd, device_type="cuda")

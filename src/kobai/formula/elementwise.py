@@ -83,9 +83,11 @@ class Elementwise:
     of the arrays, but must not overlap one otherwise. Returned is ``out``.
     """
 
-    def __init__(self, function: Callable[..., Any], before: Callable[..., Any] | None = None, name: str = "") -> None:
+    def __init__(
+        self, function: Callable[..., Any], before: Callable[..., Any] | None = None, name: str = "", skip: str = ""
+    ) -> None:
         update_wrapper(self, function)
-        self.function, self.before = function, before
+        self.function, self.before, self.skip = function, before, skip
         self.name = name or function.__name__
         self._codes: dict[tuple[int, ...], Code] = {}
         self._variants: dict[Any, Elementwise] = {}
@@ -97,13 +99,22 @@ class Elementwise:
     @cached_property
     def formula(self) -> Formula:
         """What the function says."""
-        return parse(self.function, self.before)
+        formula = parse(self.function, self.before)
+        return formula.unless(self.skip) if self.skip else formula
 
     def after(self, before: Callable[..., Any]) -> Elementwise:
         """The kernel in which the formula ``before`` changes some of the arrays first: those that it returns, by name."""
         found = self._variants.get(before)
         if found is None:
             found = self._variants[before] = Elementwise(self.function, before, f"{self.name}_{before.__name__}")
+        return found
+
+    def unless(self) -> Elementwise:
+        """The kernel that changes nothing where one more number, ``skip``, is not 0: the device may decide that."""
+        found = self._variants.get("skip")
+        if found is None:
+            made = Elementwise(self.function, self.before, f"{self.name}_unless", "skip")
+            found = self._variants["skip"] = made
         return found
 
     def code(self, into: tuple[int, ...] | None = None) -> Code:

@@ -71,6 +71,16 @@ class Formula:
         """The same formula with its results in other slots."""
         return replace(self, into=into)
 
+    def unless(self, skip: str) -> Formula:
+        """The same formula where the number ``skip`` is 0; else every result is the array of its name, as it was."""
+        made = replace(self, scalars=(*self.scalars, skip), values=list(self.values))
+        skipped = Value("not_equal", (made.add(Value("scalar", name=skip)), made.add(Value("number"))))
+        made.results = tuple(
+            made.add(Value("select", (made.add(skipped), made.add(Value("array", name=name)), result)))
+            for name, result in zip(self.names, self.results, strict=True)
+        )
+        return made
+
     @property
     def slots(self) -> int:
         """How many there are."""

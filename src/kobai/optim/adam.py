@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
 from kobai.core.tensor import Tensor
 from kobai.formula.elementwise import Elementwise, elementwise
 from kobai.formula.scalar import maximum, sqrt
+from kobai.optim import _counts
 from kobai.optim._formulas import average, average_square
 from kobai.optim.groups import BELOW_ONE, Group, Params, non_negative, options
 from kobai.optim.optimizer import Optimizer, State
@@ -92,7 +92,7 @@ class Adam(Optimizer):
 
     def _numbers(self, group: Group, state: State) -> tuple[float, ...]:
         beta1, beta2 = group["betas"]
-        correction1, correction2 = 1 - beta1 ** state["step"], math.sqrt(1 - beta2 ** state["step"])
+        correction1, correction2 = 1 - beta1 ** state["step"], _counts.sqrt(1 - beta2 ** state["step"])
         # lr·m̂ / (√v̂ + ε) = (lr·√c₂/c₁)·m / (√v + ε√c₂) with cᵢ = 1 − βᵢᵗ: the corrections cost no pass over the arrays.
         lr, eps = group["lr"] * correction2 / correction1, group["eps"] * correction2
         return lr, 1 - beta1, beta2, 1 - beta2, eps

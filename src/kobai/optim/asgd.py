@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from kobai.core.tensor import Tensor
 from kobai.formula.elementwise import Elementwise, elementwise
+from kobai.optim._counts import maximum
 from kobai.optim.groups import Group, Params, non_negative, options
 from kobai.optim.optimizer import Optimizer, State
 
@@ -75,5 +76,5 @@ class ASGD(Optimizer):
     def _numbers(self, group: Group, state: State) -> tuple[float, ...]:
         eta, mu, t = state["eta"], state["mu"], state["step"]
         state["eta"] = group["lr"] / (1 + group["lambd"] * group["lr"] * t) ** group["alpha"]
-        state["mu"] = 1.0 / max(1.0, t - group["t0"])
+        state["mu"] = 1.0 / maximum(t - group["t0"], 1.0)
         return eta, 1 - group["lambd"] * eta, mu

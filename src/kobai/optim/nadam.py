@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
 from kobai.core.tensor import Tensor
 from kobai.formula.elementwise import Elementwise, elementwise
 from kobai.formula.scalar import sqrt
+from kobai.optim import _counts
 from kobai.optim._formulas import average, average_square
 from kobai.optim.groups import BELOW_ONE, Group, Params, non_negative, options
 from kobai.optim.optimizer import Optimizer, State
@@ -84,7 +84,7 @@ class NAdam(Optimizer):
         mu = beta1 * (1 - 0.5 * 0.96 ** (t * decay))
         mu_next = beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * decay))
         product = state["mu_product"] = state["mu_product"] * mu
-        correction2 = math.sqrt(1 - beta2**t)
+        correction2 = _counts.sqrt(1 - beta2**t)
         lr = group["lr"] * correction2  # folded as in Adam
         return (
             lr * (1 - mu) / (1 - product),

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
-from functools import cache, partial, wraps
+from functools import partial, wraps
 from itertools import filterfalse
 from operator import attrgetter, itemgetter
 from typing import Any, TypeAlias
+
+import numpy as np
 
 from kobai import xp
 from kobai.core.grad_mode import in_mode
@@ -25,17 +27,23 @@ from kobai.errors import BackendError
 from kobai.formula.elementwise import Elementwise
 from kobai.formula.many import Many
 from kobai.optim import _formulas
-from kobai.optim.groups import Group, ParameterGroups, Params, check_numbers, in_numbers, required as required
+from kobai.optim._counts import DeviceCounts, HostCounts, State, item
+from kobai.optim.groups import Group, ParameterGroups, Params, in_numbers, required as required
 from kobai.xp import Array, asarray, device_of, xp_of
 
-State: TypeAlias = dict[str, Any]
 Batch: TypeAlias = tuple[Any, list[Tensor], list[State], list[Array]]
 
 # PyTorch's choice of implementation, saved in its parameter groups; it does not change the mathematics.
 _ENGINE_OPTIONS = ("foreach", "fused", "capturable", "differentiable")
 
-_NUMBERS: dict[str, Callable[[Any], Any]] = {"step": int, "mu_product": float, "eta": float, "mu": float}
-"""Entries of the state that are tensors in PyTorch and numbers here."""
+_NUMBERS: dict[str, Callable[[Any], Any]] = {
+    "step": int,
+    "mu_product": float,
+    "eta": float,
+    "mu": float,
+    "first": float,
+}
+"""Entries of the state that are tensors in PyTorch, or after steps under a scaler, and else numbers here."""
 
 _ARRAY, _FORM = attrgetter("_array"), attrgetter("shape", "dtype")
 _is_tensor: Callable[[Any], bool] = type.__instancecheck__.__get__(
@@ -89,6 +97,11 @@ class Optimizer(ParameterGroups):
     tensor([ 0.9000, -1.9000], requires_grad=True)
     """
 
+    found_inf: Tensor | None = None
+    """While a :class:`~kobai.amp.GradScaler` steps: not 0 where a gradient overflowed, and the step leaves all as it is."""
+
+    _counts_on_device = False  # since a step under a scaler
+
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
         self.state: defaultdict[Tensor, State] = defaultdict(dict)
@@ -130,20 +143,24 @@ class Optimizer(ParameterGroups):
         if (at_work := xp.recorder()) is not None:
             at_work.guard(self._structure)
             at_work.touch(self)
+        found = self.found_inf
         for group in self.param_groups:
             kernel, names, decay = self._group_kernel(group)
+            if found is not None:
+                kernel = kernel.unless()
             for i, (like, tensors, states, grads) in enumerate(self._batches(group)):
                 key = (id(group), i)
                 many = self._launchers.get(key)
                 if many is None or many.kernel is not kernel or many.count != len(tensors):
                     many = self._launchers[key] = Many(kernel, len(tensors))
                 many.begun = False
-                count = _Step(self, group, decay, states)
-                before = count.save()
-                if at_work is not None and len(states) > 1:
-                    at_work.guard(count.states_agree)
+                count: HostCounts | DeviceCounts
+                if found is None and not self._counts_on_device:
+                    count = HostCounts(self, group, decay, states)
+                else:
+                    count = DeviceCounts(self, group, decay, names, states, tensors[0], found)
                 try:
-                    numbers = dispatch.numbers(count, like if like.itemsize > 2 else "float32")
+                    numbers = count.numbers(like if like.itemsize > 2 else np.dtype(np.float32))
                     arrays = [p._array for p in tensors]
                     arrays += grads
                     forms = list(map(_FORM, grads))
@@ -153,11 +170,12 @@ class Optimizer(ParameterGroups):
                         dispatch.launch(many, *arrays, numbers)
                 except BaseException as error:
                     if not many.begun:
-                        count.restore(before)
+                        count.take_back()
                     if isinstance(error, TypeError):
                         for p, state in zip(tensors, states, strict=True):
                             self._check_places(p, {"grad": p.grad, **state})
                     raise
+                count.finish()
                 for p in tensors:
                     p._bump()
         return loss
@@ -190,6 +208,8 @@ class Optimizer(ParameterGroups):
                         at_work.postpone()
             place = device_of(array) if xp.many_devices else None
             key = (type(array), dtype, place, times, *filterfalse(_is_tensor, state.values()))
+            if self._counts_on_device:
+                key += tuple([id(v) for v in state.values() if isinstance(v, Tensor) and v._array.ndim == 0])
             if batch is None or key != last:
                 last, batch = key, found.get(key)
                 if batch is None:
@@ -224,12 +244,12 @@ class Optimizer(ParameterGroups):
         """
         walk.attributes(self, ("_step_pre_hooks", "_step_post_hooks"))
         for group in self.param_groups:
-            walk.watch_with_others(_item("params"), group, "params", "a parameter group's ")
+            walk.watch_with_others(item("params"), group, "params", "a parameter group's ")
             walk.push(group["params"], "params")
             for p in group["params"]:
                 for name, value in self.state.get(p, {}).items():
                     if isinstance(value, Tensor):
-                        walk.watch_with_others(_item(name), self.state[p], name, "the optimizer's state, ")
+                        walk.watch_with_others(item(name), self.state[p], name, "the optimizer's state, ")
             if walk.ran is None:
                 options = tuple(name for name in group if name != "params")
                 walk.watch(partial(map, group.get, options), options, "an option of the optimizer, ")
@@ -282,9 +302,14 @@ class Optimizer(ParameterGroups):
     def _numbers(self, group: Group, state: State) -> tuple[float, ...]:
         """The kernel's numbers at this step. ``state["step"]`` has been counted; other numbers in ``state`` may be updated.
 
-        Called once per step, in replays of a captured step too; it must not read arrays.
+        Called once per step, in replays of a captured step too; it must not read arrays. Under a scaler the numbers in
+        ``state`` are arrays of one element (:mod:`kobai.optim._counts`), and so may the result's be.
         """
         raise NotImplementedError(_UNFINISHED.format(type(self).__name__))
+
+    def _counts_of_the_device(self, group: Group, state: State) -> dict[str, float]:
+        """Counts that a state needs only where the host does not know which steps are skipped."""
+        return {}
 
     def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call ``hook(optimizer, args, kwargs)`` before each step; it may return new ``(args, kwargs)`` of the step."""
@@ -345,6 +370,7 @@ class Optimizer(ParameterGroups):
             else:  # a user's optimiser may keep state that belongs to no parameter
                 state[key] = deepcopy(values)
         self.state, self.param_groups = state, groups
+        self._counts_on_device = False
         self._launchers.clear()
 
     def _restore(self, name: str, value: Any, p: Tensor) -> Any:
@@ -366,57 +392,6 @@ class Optimizer(ParameterGroups):
             lines.append(f"Parameter Group {i}")
             lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
         return "\n".join([*lines, ")"])
-
-
-@cache
-def _item(name: str) -> Callable[[Any], Any]:
-    """``state[name]``: one function for all states, so that they are compared together."""
-    return itemgetter(name)
-
-
-class _Step(dispatch.Count):
-    """One step in the states of a batch, which agree: counts the step and computes the kernel's numbers."""
-
-    __slots__ = ("decay", "group", "on_host", "optimizer", "states")
-
-    def __init__(self, optimizer: Optimizer, group: Group, decay: str, states: list[State]) -> None:
-        self.optimizer, self.group, self.decay, self.states = optimizer, group, decay, states
-        self.on_host = [_item(name) for name, value in states[0].items() if not isinstance(value, Tensor)]
-
-    def states_agree(self) -> bool:
-        """Whether all states still have the first one's numbers: a step elsewhere may have skipped some parameters."""
-        try:
-            columns = [list(map(get, self.states)) for get in self.on_host]
-        except KeyError:
-            return False
-        return all(column.count(column[0]) == len(column) for column in columns)
-
-    def __call__(self) -> tuple[float, ...]:
-        group, first = in_numbers(self.group), self.states[0]
-        if "step" in first:
-            first["step"] += 1
-        numbers = self.optimizer._numbers(group, first)
-        if self.decay == "l2":
-            numbers += (group["weight_decay"],)
-        elif self.decay == "shrink":
-            numbers += (1.0 - group["lr"] * group["weight_decay"],)
-        check_numbers(self.optimizer, group, numbers)
-        if len(self.states) > 1:
-            host = {name: value for name, value in first.items() if not isinstance(value, Tensor)}
-            for state in self.states[1:]:
-                state.update(host)
-        return numbers
-
-    def save(self) -> State:
-        return self.states[0].copy()
-
-    def restore(self, saved: State) -> None:
-        for state in self.states:
-            for name in [name for name, value in state.items() if not isinstance(value, Tensor)]:
-                if name in saved:
-                    state[name] = saved[name]
-                else:
-                    del state[name]
 
 
 def zeros_like(p: Tensor) -> Tensor:

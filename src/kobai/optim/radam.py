@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
 from kobai.core.tensor import Tensor
 from kobai.formula.elementwise import Elementwise, elementwise
 from kobai.formula.scalar import sqrt
+from kobai.optim import _counts
 from kobai.optim._formulas import average, average_square
 from kobai.optim.groups import BELOW_ONE, Group, Params, non_negative, options
 from kobai.optim.optimizer import Optimizer, State
@@ -81,8 +81,9 @@ class RAdam(Optimizer):
         correction1, correction2 = 1 - beta1**t, 1 - beta2**t
         rho_inf = 2 / (1 - beta2) - 1
         rho = rho_inf - 2 * t * beta2**t / correction2
+        rectified = rho > 5  # then rho_inf is, too
+        rho, rho_inf = _counts.maximum(rho, 5.0), _counts.maximum(rho_inf, 5.0)
+        rectification = _counts.sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho))
         lr = group["lr"] / correction1
-        if rho > 5:
-            rectification = math.sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho))
-            lr *= rectification * math.sqrt(correction2)
-        return lr, 1 - beta1, beta2, 1 - beta2, group["eps"], float(rho > 5)
+        lr = lr * _counts.where(rectified, rectification * _counts.sqrt(correction2), 1.0)
+        return lr, 1 - beta1, beta2, 1 - beta2, group["eps"], _counts.where(rectified, 1.0, 0.0)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from kobai.core.tensor import Tensor
 from kobai.formula.elementwise import Elementwise, elementwise
+from kobai.optim._counts import where
 from kobai.optim.groups import Group, Params, non_negative, options
 from kobai.optim.optimizer import Optimizer, State
 
@@ -116,4 +117,11 @@ class SGD(Optimizer):
         if group["nesterov"] or dampening == 0:
             return lr, mu
         first = state.get("momentum_buffer") is None  # the first gradient is taken whole, as in PyTorch
-        return lr, mu, 1.0 if first else 1 - dampening
+        if "first" in state:
+            first, state["first"] = state["first"] != 0, 0.0
+        return lr, mu, where(first, 1.0, 1 - dampening)
+
+    def _counts_of_the_device(self, group: Group, state: State) -> dict[str, float]:
+        if group["momentum"] == 0 or group["dampening"] == 0 or "first" in state:
+            return {}
+        return {"first": float(state.get("momentum_buffer") is None)}
