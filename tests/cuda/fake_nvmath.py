@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-DATA_TYPES = {0: np.dtype("float32"), 1: np.dtype("float64"), 2: np.dtype("float16")}
+from kobai.dtypes import bfloat16
+
+DATA_TYPES = {0: np.dtype("float32"), 1: np.dtype("float64"), 2: np.dtype("float16"), 14: bfloat16.dtype}
 
 ComputeType = IntEnum(
     "ComputeType",
@@ -171,7 +173,9 @@ class Library:
         assert (*left.shape[:-1], right.shape[-1]) == result.shape, f"{left.shape} · {right.shape} = {result.shape}"
         scale = operation.scale
         epilogue = Epilogue(options["EPILOGUE"]).name
-        total = memory(alpha, 1, scale)[0] * (left.astype(scale) @ right.astype(scale))
+        left, right = left.astype(scale), right.astype(scale)
+        assert scale == result.dtype or result.dtype.itemsize == 2, f"{scale} is not what {result.dtype} is added up in"
+        total = memory(alpha, 1, scale)[0] * (left @ right)
         total += memory(beta, 1, scale)[0] * result if memory(beta, 1, scale)[0] else 0
         if "BGRAD" in epilogue:
             sums = left.sum(-1) if epilogue.endswith("A") else right.sum(-2)

@@ -128,6 +128,41 @@ def test_the_bias_gradient_comes_with_the_weights(library, refused):
     assert [call.epilogue for call in library.calls] == (["DEFAULT"] if refused else ["BGRADB"])
 
 
+@pytest.mark.parametrize("refused", [(), ("BIAS", "RELU_BIAS", "RELU", "BGRADB")], ids=["", "refused"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_factors_of_16_bits_are_added_up_in_float32(library, dtype, refused):
+    """2048 ones and 1 give 2049 and not 2048, 16-bit or not; and each result is rounded once."""
+    library.unsupported.update(refused)
+    rng = np.random.default_rng(4)
+    a, b, bias = (rng.standard_normal(s).astype(dtype) for s in ((6, 4096), (4096, 8), 8))
+    wide = a.astype(np.float32) @ b.astype(np.float32)
+    eps = float(kobai.finfo(dtype).eps)
+    y = gemm(device(a), device(b), bias=device(bias), activation="relu")
+    expected = np.maximum(wide + bias.astype(np.float32), 0)
+    assert y.dtype == a.dtype
+    np.testing.assert_allclose(y.host.astype(np.float32), expected, rtol=eps, atol=eps * (64 if refused else 1e-2))
+    out = device(np.empty(wide.shape, np.float32))
+    assert cublaslt.multiply(device(a), device(b), out)
+    np.testing.assert_allclose(out.host, wide, rtol=1e-5, atol=1e-4)
+    ones = np.ones((2049, 3), dtype)
+    dw, db = product_and_sums(device(ones), device(ones))
+    rounded = float(np.float32(2049).astype(dtype))
+    assert set(dw.host.astype(float).ravel()) == set(db.host.astype(float)) == {rounded}
+    exact = device(np.empty((3, 3), np.float32))
+    assert cublaslt.multiply(device(ones), device(ones), exact, trans_a=True)
+    assert set(exact.host.ravel()) == {2049.0}
+    assert {call.compute for call in library.calls} == {"COMPUTE_32F"}
+
+
+@pytest.mark.parametrize(
+    "dtypes", [("float16", "bfloat16", "float32"), ("float32", "float32", "float16"), ("float64",) * 2 + ("float32",)]
+)
+def test_products_of_other_dtypes_are_refused(library, dtypes):
+    a, b, out = (device(np.ones((4, 4), dtype)) for dtype in dtypes)
+    assert not cublaslt.multiply(a, b, out)
+    assert library.searches == 0
+
+
 def test_a_bias_with_gaps_is_added_all_the_same(library):
     bias = device(np.arange(6.0)[::2])
     y = gemm(device(np.eye(3)), device(np.eye(3)), bias=bias)

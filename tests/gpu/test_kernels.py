@@ -76,6 +76,26 @@ def test_products(trans_a, trans_b, activation, dtype):
 
 
 @needs_nvmath
+@pytest.mark.parametrize("result", ["float32", None])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_products_of_16_bits(dtype, result):
+    """Added up in float32, and rounded once or not at all."""
+    import cupy
+
+    rng = np.random.default_rng(5)
+    a, b, bias = (rng.standard_normal(s).astype(dtype) for s in ((40, 512), (512, 24), 24))
+    wide = a.astype(np.float32) @ b.astype(np.float32)
+    there = cupy.asarray(a), cupy.asarray(b)
+    eps = float(kobai.finfo(result or dtype).eps)
+    out = cupy.empty(wide.shape, result or dtype)
+    matmul(*there, out)
+    np.testing.assert_allclose(out.get().astype(np.float32), wide, rtol=max(eps, 1e-5), atol=1e-4)
+    y = gemm(*there, bias=cupy.asarray(bias), activation="relu")
+    expected = np.maximum(wide + bias.astype(np.float32), 0)
+    np.testing.assert_allclose(y.get().astype(np.float32), expected, rtol=float(kobai.finfo(dtype).eps), atol=0.1)
+
+
+@needs_nvmath
 def test_products_of_parts_of_arrays():
     """Views, whose addresses are less aligned and whose rows have gaps between them."""
     import cupy

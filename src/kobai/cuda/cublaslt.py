@@ -29,7 +29,7 @@ and can share it; it is made before a capture, and kept."""
 PLANS = 4096
 """More than this many signatures are never in use; a program that invents new shapes for ever must not leak them."""
 
-# cudaDataType_t, and the compute types by precision (cublasComputeType_t). Products of halves are added up in float32.
+# cudaDataType_t, and the compute types by precision (cublasComputeType_t). Products of 16-bit floats are added up in float32.
 _DATA_TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}
 _COMPUTE = {"highest": "COMPUTE_32F", "high": "COMPUTE_32F_FAST_TF32", "medium": "COMPUTE_32F_FAST_16BF"}
 
@@ -102,6 +102,7 @@ class Signature(NamedTuple):
 
     device: int
     dtype: str
+    result: str  # the dtype of the result: as the factors', or float32 of 16-bit ones
     compute: str
     a: Matrix
     b: Matrix
@@ -121,7 +122,7 @@ class ProductPlan:
     def __init__(self, handle: int, s: Signature) -> None:
         lt, cublas = bindings()
         self.lt, self.handle, self.batch = lt, handle, s.out.batch
-        kind = _DATA_TYPES[s.dtype]
+        factors, result = _DATA_TYPES[s.dtype], _DATA_TYPES[s.result]
         scale = "float64" if s.dtype == "float64" else "float32"
         self._cells = np.ones(1, scale), np.zeros(1, scale), np.zeros(1, np.int64)
         self.alpha, self.beta, self.vector = (
@@ -134,7 +135,7 @@ class ProductPlan:
         self.describe(attribute.TRANSA, int(s.trans_b != s.b.transposed))
         self.describe(attribute.TRANSB, int(s.trans_a != s.a.transposed))
         self.describe(attribute.EPILOGUE, int(getattr(lt.Epilogue, s.epilogue)))
-        self.layouts = [self._layout(kind, m) for m in (s.b, s.a, s.out)]
+        self.layouts = [self._layout(factors, s.b), self._layout(factors, s.a), self._layout(result, s.out)]
         self.workspace = WORKSPACE
         self.chosen = lt.MatmulHeuristicResult(1)
         weakref.finalize(self, _destroy, lt, self.operation, self.layouts)
@@ -245,7 +246,8 @@ def multiply(
     """out = op(a)·op(b); returns False, having done nothing, if cuBLASLt cannot do it.
 
     Matrices (rows, cols), or batches (batch, rows, cols) of which a stride may be 0; none of them empty, ``out`` and
-    ``vector`` without gaps. Factors that cannot be read in place are copied first.
+    ``vector`` without gaps. Factors that cannot be read in place are copied first. All are of one dtype; of factors in 16 bits
+    the products are added up in float32, and ``out``, and ``vector`` with it, may be that too.
 
     ``epilogue`` by cuBLASLt's name: ``BIAS`` and ``RELU_BIAS`` add ``vector`` to every row, ``BGRADB`` writes Σₖ op(a)[·, k]
     into it. ``precision`` of float32, where it is not to be the one that is set.
@@ -277,10 +279,13 @@ def _signature(
     device: int, precision: str | None, a: Array, b: Array, out: Array, options: tuple[Any, ...]
 ) -> Signature | None:
     """What the plan for these arrays depends on; None if cuBLASLt cannot multiply them."""
-    dtype, layouts = a.dtype.name, (layout(a), layout(b), layout(out))
-    if dtype not in _DATA_TYPES or not a.dtype == b.dtype == out.dtype or None in layouts or layouts[2].transposed:  # type: ignore[union-attr]
+    dtype, result, layouts = a.dtype.name, out.dtype.name, (layout(a), layout(b), layout(out))
+    known = (
+        dtype in _DATA_TYPES and a.dtype == b.dtype and (result == dtype or (a.itemsize == 2 and result == "float32"))
+    )
+    if not known or None in layouts or layouts[2].transposed:  # type: ignore[union-attr]
         return None
-    return Signature(device, dtype, compute_type(dtype, precision), *layouts, *options)  # type: ignore[arg-type]
+    return Signature(device, dtype, result, compute_type(dtype, precision), *layouts, *options)  # type: ignore[arg-type]
 
 
 def _planned(key: Any, s: Signature | None, vector: int) -> ProductPlan | None:
