@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from kernel_data import CHECKS
-from kobai.engine.cuda_kernel import KERNELS
+from kobai.dtypes import FLOATING, finfo
+from kobai.engine.cuda_kernel import EVERY_FLOAT, KERNELS
 
-DTYPES = ("float32", "float64", "float16")
+DTYPES = EVERY_FLOAT
 
 CASES = [
     (kernel.name, i, dtype)
@@ -55,7 +56,9 @@ def converted(arg: Any, wanted: Any, dtype: str) -> Any:
     if isinstance(arg, list) and isinstance(arg[0], list):
         return [converted(part, wanted, dtype) for part in arg]
     if isinstance(arg, list):
-        return [None if a is None else np.array(a, dtype if a.dtype.kind == "f" else a.dtype, order="C") for a in arg]
+        return [
+            None if a is None else np.array(a, dtype if a.dtype.kind in FLOATING else a.dtype, order="C") for a in arg
+        ]
     return np.array(arg, wanted, order="C")
 
 
@@ -95,10 +98,10 @@ def assert_expected(launch: Launch, name: str, results: list[Any], dtype: str) -
                 continue
             b = np.asarray(b)
             assert a.shape == b.shape, f"{what}: {a.shape}, expected {b.shape}"
-            if a.dtype.kind != "f":
+            if a.dtype.kind not in FLOATING:
                 np.testing.assert_array_equal(a, b, err_msg=what)
                 continue
             a, b = a.astype(np.float64), b.astype(np.float64)
             scale = np.abs(b[np.isfinite(b)]).max(initial=1.0)
-            slack = 64 * float(np.finfo(dtype).eps)
+            slack = 64 * float(finfo(dtype).eps)
             np.testing.assert_allclose(a, b, rtol=slack, atol=slack * scale, err_msg=what)

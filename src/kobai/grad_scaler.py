@@ -24,10 +24,10 @@ import numpy as np
 from kobai import xp
 from kobai.core.tensor import Tensor
 from kobai.engine import dispatch
-from kobai.engine.cuda_kernel import TYPES, CudaKernel
+from kobai.engine.cuda_kernel import EVERY_FLOAT, CudaKernel
 from kobai.formula.cuda_code import TABLE_BYTES, address_table
 from kobai.formula.elementwise import elementwise
-from kobai.formula.many import Many
+from kobai.formula.many import Many, dtype_of_numbers
 from kobai.nn.utils._clip import scale as multiply
 from kobai.nn.utils.parameters import _alike
 from kobai.optim.optimizer import Optimizer
@@ -392,7 +392,7 @@ def _unscale(arrays: list[Array], inverse: Array, found: Array) -> None:
     first = arrays[0]
     if type(first) in dispatch.HOST_TYPES:
         dispatch.launch(_look, *arrays, found)
-        multiply(arrays, inverse.astype(first.dtype, copy=False))
+        multiply(arrays, inverse.astype(dtype_of_numbers(first.dtype), copy=False))
     elif dispatch.engine_for(arrays, halves=True):
         for start in range(0, len(arrays), TENSORS):
             some = arrays[start : start + TENSORS]
@@ -434,6 +434,6 @@ UNSCALE = CudaKernel(
     if (bad) *found = 1.0;
     """,
     prelude=f"struct Table {{ T* at[1][{TENSORS}]; long long size[{TENSORS}]; }};",
-    dtypes=tuple(TYPES),
+    dtypes=EVERY_FLOAT,
     structs={"Table": _TABLE},
 )

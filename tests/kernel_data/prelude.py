@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kobai.engine.cuda_kernel import CudaKernel
+from kobai.engine.cuda_kernel import EVERY_FLOAT, CudaKernel
 
 
 def _reductions(rng):
@@ -54,13 +54,13 @@ CudaKernel(
     if (threadIdx.x == 0) y[blockIdx.x * 3] = other, y[blockIdx.x * 3 + 1] = most, y[blockIdx.x * 3 + 2] = least;
     """,
     shared=256 * 8,
-    dtypes=("float32", "float64", "float16"),
+    dtypes=EVERY_FLOAT,
 )
 CudaKernel(
     "test_affine",
     "const T* __restrict__ x, T* y, A h[2], A k, long long n",
     "EACH(i, n) y[i] = h[0] * x[i] + h[1] + k;",
-    dtypes=("float32", "float64", "float16"),
+    dtypes=EVERY_FLOAT,
 )
 CudaKernel(
     "test_table",

@@ -16,13 +16,22 @@ from typing import Any
 
 import numpy as np
 
+from kobai.dtypes import bfloat16
 from kobai.engine.notices import compiling
 
 KERNELS: dict[str, CudaKernel] = {}
 """Every kernel by name: what the proof without a device goes through, and ``kobai warmup``."""
 
-TYPES = {"float32": ("float", "float"), "float64": ("double", "double"), "float16": ("half", "float")}
+TYPES = {
+    "float32": ("float", "float"),
+    "float64": ("double", "double"),
+    "float16": ("half", "float"),
+    "bfloat16": ("bfloat16", "float"),
+}
 """dtype: (T, A)"""
+
+EVERY_FLOAT = tuple(TYPES)
+"""The dtypes of a kernel that loads and stores ``T`` and computes in ``A``."""
 
 C_DTYPES = {
     "bool": np.bool_,
@@ -35,6 +44,7 @@ C_DTYPES = {
     "long long": np.int64,
     "unsigned long long": np.uint64,
     "half": np.float16,
+    "bfloat16": bfloat16.dtype,
     "float": np.float32,
     "double": np.float64,
 }
@@ -42,6 +52,26 @@ C_DTYPES = {
 PRELUDE = r"""
 #define EACH(i, n) \
     for (long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x; i < (n); i += (long long)gridDim.x * blockDim.x)
+
+struct bfloat16 {  // the upper half of a float, rounded to the nearest, ties to even
+    unsigned short bits;
+    bfloat16() = default;
+    __device__ bfloat16(float value) {
+#if __CUDA_ARCH__ >= 800
+        asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+#else
+        unsigned word;
+        memcpy(&word, &value, sizeof word);
+        bits = value != value ? 0x7fff : (word + 0x7fff + (word >> 16 & 1)) >> 16;
+#endif
+    }
+    __device__ operator float() const {
+        const unsigned word = (unsigned)bits << 16;
+        float value;
+        memcpy(&value, &word, sizeof value);
+        return value;
+    }
+};
 
 // NaN wins, as in NumPy; CUDA's fmax and fmin drop it
 template <typename V> __device__ inline V maximum(V a, V b) { return a > b || a != a ? a : b; }

@@ -53,8 +53,8 @@ def loops_run(dtype: Any) -> bool:
 def engine_for(arrays: Sequence[Array | None], halves: bool = False) -> str | None:
     """The engine whose twins can take these arrays, :data:`HOST` or :data:`DEVICE`; None if that is only the reference.
 
-    Twins take contiguous arrays of one float dtype: on the host float32 and float64, on a device also float16 if the kernel
-    knows it (``halves``). None among the arrays does not count.
+    Twins take contiguous arrays of one float dtype: on the host float32 and float64, on a device also those of 16
+    bits if the kernel knows them (``halves``). None among the arrays does not count.
     """
     dtype = None
     for array in arrays:
@@ -99,7 +99,7 @@ def kernel(
         def _add_bias_numba(x, bias): ...
 
     The parameters named ``arrays`` decide (:func:`engine_for`). ``when``, given all arguments, says whether twins can take
-    them beyond that; ``halves``, whether the device's twin knows float16. All arguments are positional.
+    them beyond that; ``halves``, whether the device's twin knows floats of 16 bits. All arguments are positional.
     """
 
     def made(reference: Callable[P, R]) -> Callable[P, R]:

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from kobai.engine import dispatch
-from kobai.engine.cuda_kernel import CudaKernel
+from kobai.engine.cuda_kernel import EVERY_FLOAT, CudaKernel
 from kobai.formula.loop_code import cuda_lines
 from kobai.formula.parse import Formula
 from kobai.xp import Array
 
 THREADS = 256
-DTYPES = ("float32", "float64", "float16")
 MOST_BLOCKS = 4096
 TABLE_BYTES = 3800
 """Of the 4096 bytes that all parameters of a launch may take together."""
@@ -75,7 +74,7 @@ class CudaCode:
         """``(*slots, numbers, n)``"""
         pointers = [f"{'T*' if k in self.into else 'const T*'} a{k}" for k in range(self.slots)]
         signature = ", ".join([*pointers, *self._numbers(), "long long n"])
-        return CudaKernel(self.name, signature, self._body(), threads=THREADS, dtypes=DTYPES)
+        return CudaKernel(self.name, signature, self._body(), threads=THREADS, dtypes=EVERY_FLOAT)
 
     def _numbers(self) -> list[str]:
         return [f"A h[{len(self.formula.scalars)}]"] if self.formula.scalars else []
@@ -120,7 +119,7 @@ class CudaCode:
             head + self._body(),
             threads=THREADS,
             prelude=prelude,
-            dtypes=DTYPES,
+            dtypes=EVERY_FLOAT,
             structs={"Table": self._table},
         )
 

@@ -17,6 +17,11 @@ from kobai.formula.numpy_code import as_numbers, prepared
 from kobai.xp import Array
 
 
+def dtype_of_numbers(dtype: Any) -> Any:
+    """The dtype of the numbers given beside arrays of ``dtype``: that in which they are computed with."""
+    return dtype if dtype.itemsize > 2 else np.dtype(np.float32)
+
+
 class Table:
     """Where ``count`` sets of host arrays lie in memory, one array of each set for every slot.
 

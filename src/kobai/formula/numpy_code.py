@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from kobai.dtypes import HALVES
 from kobai.engine import special
 from kobai.formula.parse import Formula, Value
 from kobai.xp import Array
@@ -58,6 +59,8 @@ class ArrayCode:
     def run(self, xp: Any, dtype: Any) -> Callable[..., None]:
         """The code as a function, for arrays of this library and dtype."""
         found = self._compiled.get((xp, dtype))
+        if found is None and dtype in HALVES:
+            found = self._compiled[xp, dtype] = partial(self._widened, self.run(xp, np.dtype(np.float32)))
         if found is None:
             host = xp is np
             # 0-d arrays: converting a float is a third of a NumPy call on a bias
@@ -74,6 +77,15 @@ class ArrayCode:
             exec(compile(self.source, "<kernel>", "exec"), names)
             found = self._compiled[xp, dtype] = names["run"]
         return found
+
+    def _widened(self, run: Callable[..., None], *slots_and_scalars: Any) -> None:
+        """Floats of 16 bits computed in float32, and every result rounded once, as a kernel on a device does it."""
+        count = self.formula.slots
+        slots = slots_and_scalars[:count]
+        wide = [slot.astype(np.float32) for slot in slots]
+        run(*wide, *slots_and_scalars[count:])
+        for k in set(self.formula.into):
+            slots[k][...] = wide[k]
 
     # --- writing the code
 
@@ -263,7 +275,8 @@ def blocks(slots: tuple[Array, ...], flat: bool) -> Iterator[tuple[Array, ...]]:
 
 
 def as_numbers(dtype: Any, scalars: Any) -> tuple[Array, ...]:
-    """The scalars as 0-d arrays."""
+    """The scalars as 0-d arrays of the dtype in which they are computed with."""
+    dtype = np.dtype(np.float32) if dtype in HALVES else dtype
     if isinstance(scalars, np.ndarray):
         return tuple(scalars[i : i + 1].reshape(()) for i in range(len(scalars)))
     return _constants(dtype, scalars)

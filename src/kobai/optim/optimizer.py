@@ -16,8 +16,6 @@ from itertools import filterfalse
 from operator import attrgetter, itemgetter
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from kobai import xp
 from kobai.core.grad_mode import in_mode
 from kobai.core.tape import RemovableHandle
@@ -25,7 +23,7 @@ from kobai.core.tensor import Tensor
 from kobai.engine import dispatch
 from kobai.errors import BackendError
 from kobai.formula.elementwise import Elementwise
-from kobai.formula.many import Many
+from kobai.formula.many import Many, dtype_of_numbers
 from kobai.optim import _formulas
 from kobai.optim._counts import DeviceCounts, HostCounts, State, item
 from kobai.optim.groups import Group, ParameterGroups, Params, in_numbers, required as required
@@ -160,7 +158,7 @@ class Optimizer(ParameterGroups):
                 else:
                     count = DeviceCounts(self, group, decay, names, states, tensors[0], found)
                 try:
-                    numbers = count.numbers(like if like.itemsize > 2 else np.dtype(np.float32))
+                    numbers = count.numbers(dtype_of_numbers(like))
                     arrays = [p._array for p in tensors]
                     arrays += grads
                     forms = list(map(_FORM, grads))

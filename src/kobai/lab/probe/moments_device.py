@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from kobai.engine.cuda_kernel import CudaKernel
+from kobai.engine.cuda_kernel import EVERY_FLOAT, CudaKernel
 from kobai.engine.dispatch import launch
 from kobai.lab.probe.moments_layout import HEAD, SUMS, Layout, Look
 from kobai.xp import Array
@@ -132,7 +132,7 @@ MOMENTS = CudaKernel(
             for (int t = threadIdx.x + width; t < blockDim.x; t += width) s += all[t], q += all[blockDim.x + t];
     }}
     """,
-    dtypes=("float32", "float64", "float16"),
+    dtypes=EVERY_FLOAT,
 )
 
 

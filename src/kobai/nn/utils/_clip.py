@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kobai.engine import dispatch
-from kobai.engine.cuda_kernel import CudaKernel
+from kobai.engine.cuda_kernel import EVERY_FLOAT, CudaKernel
 from kobai.formula.cuda_code import TABLE_BYTES, address_table
 from kobai.formula.elementwise import elementwise
 from kobai.formula.many import Many
@@ -25,7 +25,7 @@ def scaled(g: Any, *, factor: Any) -> Any:
 
 
 def scale(arrays: Sequence[Array], factor: Array) -> None:
-    """Multiply all arrays, of one library and dtype, by ``factor``, a 1-D array of one element; 1 does nothing on the host."""
+    """Multiply all arrays, of one library and dtype, by ``factor``, a 1-D array of one number; 1 does nothing on the host."""
     dispatch.launch(_Scale(len(arrays)), *arrays, factor)
 
 
@@ -87,6 +87,6 @@ SQUARES = CudaKernel(
     if (threadIdx.x == 0) sums[blockIdx.y * (long long)gridDim.x + blockIdx.x] = total;
     """,
     prelude=f"struct Table {{ T* at[1][{TENSORS}]; long long size[{TENSORS}]; }};",
-    dtypes=("float32", "float64", "float16"),
+    dtypes=EVERY_FLOAT,
     structs={"Table": _TABLE},
 )

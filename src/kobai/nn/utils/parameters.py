@@ -9,6 +9,7 @@ from operator import add
 from typing import Any
 
 from kobai.core.tensor import Tensor
+from kobai.formula.many import dtype_of_numbers
 from kobai.nn.utils._clip import scale, sum_of_squares
 from kobai.ops.joining import cat
 from kobai.xp import Array, beside, move, write, xp_of
@@ -55,7 +56,7 @@ def clip_grad_norm_(
     with beside(total.array):
         factor = xp_of(total.array).minimum(max_norm / (total.array + 1e-6), 1.0).reshape(1)
         for arrays in _alike(grads):
-            scale(arrays, factor.astype(arrays[0].dtype, copy=False))
+            scale(arrays, factor.astype(dtype_of_numbers(arrays[0].dtype), copy=False))
     for g in grads:
         g._bump()
     return total

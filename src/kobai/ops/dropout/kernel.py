@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kobai.cpu.threads import GRAIN
-from kobai.engine.cuda_kernel import CudaKernel
+from kobai.engine.cuda_kernel import EVERY_FLOAT, CudaKernel
 from kobai.engine.dispatch import compiled, device, host, kernel, launch
 from kobai.ops._rows import launch_split
 from kobai.ops.dropout.philox import PHILOX_C, blocks_for, on_host, philox_bits, philox_words, reserve
@@ -122,14 +122,14 @@ DROPOUT = CudaKernel(
     }
     """,
     prelude=PHILOX_C,
-    dtypes=("float32", "float64", "float16"),
+    dtypes=EVERY_FLOAT,
 )
 
 MASK = CudaKernel(
     "dropout_mask",
     "const T* x, const bool* keep, A scale, T* y, long long n",
     "EACH(i, n) y[i] = (A)x[i] * (keep[i] ? scale : (A)0);",
-    dtypes=("float32", "float64", "float16"),
+    dtypes=EVERY_FLOAT,
 )
 
 

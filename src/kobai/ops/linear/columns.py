@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kobai.cpu.threads import GRAIN
-from kobai.engine.cuda_kernel import CudaKernel
+from kobai.engine.cuda_kernel import EVERY_FLOAT, CudaKernel
 from kobai.engine.dispatch import compiled, device, host, kernel, launch
 from kobai.engine.exponential import sigmoid, tanh
 from kobai.ops._epilogue import epilogue
@@ -202,7 +202,7 @@ BIAS_ACTIVATION = CudaKernel(
         y[i] = z;
     }
     """,
-    dtypes=("float32", "float64", "float16"),
+    dtypes=EVERY_FLOAT,
 )
 
 COLUMN_SUMS = CudaKernel(

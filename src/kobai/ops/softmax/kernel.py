@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kobai.engine.cuda_kernel import CudaKernel
+from kobai.engine.cuda_kernel import EVERY_FLOAT, CudaKernel
 from kobai.engine.dispatch import DEVICE, HOST, as_written, compiled, engine_for, launch
 from kobai.engine.exponential import exp
 from kobai.ops._rows import (
@@ -197,7 +197,6 @@ def _log_softmax_backward_rows(dy: Any, y: Any, dx: Any, columns: int, start: in
 # --- CUDA C: a block for each row -------------------------------------------------------------------------------------
 
 
-_HALVES = ("float32", "float64", "float16")
 _EACH_ROW = "const long long at = blockIdx.x * (long long)columns;\n"
 _TOTAL = r"""
     A m = -INFINITY, s = 0;
@@ -213,7 +212,7 @@ SOFTMAX = CudaKernel(
     _EACH_ROW
     + _TOTAL
     + "for (int j = threadIdx.x; j < columns; j += blockDim.x) out[at + j] = exp((A)x[at + j] - m) / s;",
-    dtypes=_HALVES,
+    dtypes=EVERY_FLOAT,
 )
 LOG_SOFTMAX = CudaKernel(
     "log_softmax",
@@ -224,7 +223,7 @@ LOG_SOFTMAX = CudaKernel(
     s = log(s);
     for (int j = threadIdx.x; j < columns; j += blockDim.x) out[at + j] = ((A)x[at + j] - m) - s;
     """,
-    dtypes=_HALVES,
+    dtypes=EVERY_FLOAT,
 )
 SOFTMAX_BACKWARD = CudaKernel(
     "softmax_backward",
@@ -236,7 +235,7 @@ SOFTMAX_BACKWARD = CudaKernel(
     s = block_sum(s);
     for (int j = threadIdx.x; j < columns; j += blockDim.x) out[at + j] = (A)y[at + j] * ((A)dy[at + j] - s);
     """,
-    dtypes=_HALVES,
+    dtypes=EVERY_FLOAT,
 )
 LOG_SOFTMAX_BACKWARD = CudaKernel(
     "log_softmax_backward",
@@ -248,5 +247,5 @@ LOG_SOFTMAX_BACKWARD = CudaKernel(
     s = block_sum(s);
     for (int j = threadIdx.x; j < columns; j += blockDim.x) out[at + j] = (A)dy[at + j] - exp((A)y[at + j]) * s;
     """,
-    dtypes=_HALVES,
+    dtypes=EVERY_FLOAT,
 )
