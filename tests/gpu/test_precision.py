@@ -91,3 +91,74 @@ def test_a_step_with_a_scaler_reads_nothing(monkeypatch):
             monkeypatch.setattr(kobai.Tensor, name, read)
         step(factors[3])
         captured(factors[3])
+
+
+# --- operations in 16 bits --------------------------------------------------------------------------------------------
+
+
+def batch_norm(x, weight, bias):
+    mean, var = kobai.zeros(6), kobai.ones(6)
+    y = F.batch_norm(x, mean, var, weight, bias, training=True, activation="relu")
+    return y + 0 * mean.sum() + 0 * F.batch_norm(x, mean, var, weight, bias)
+
+
+OPERATIONS = {
+    "gelu": lambda x, weight, bias: F.gelu(x),
+    "softmax": lambda x, weight, bias: F.softmax(x, 1),
+    "log_softmax": lambda x, weight, bias: F.log_softmax(x, 1),
+    "arithmetic": lambda x, weight, bias: (x * x - x) / (x.abs() + 1),
+    "sums": lambda x, weight, bias: x.sum(0) + x.mean() + x.exp().amax(),
+    "batch_norm": batch_norm,
+    "layer_norm": lambda x, weight, bias: F.layer_norm(x, (6,), weight.to(x.dtype), bias.to(x.dtype)),
+    "cross_entropy": lambda x, weight, bias: F.cross_entropy(x, x.argmax(1)),
+    "linear": lambda x, weight, bias: F.linear(x, x[:6], bias.to(x.dtype), activation="relu"),
+    "matmul": lambda x, weight, bias: x @ x.T,
+    "part": lambda x, weight, bias: x[:, ::2] + x.T[::2].T,
+    "cast": lambda x, weight, bias: x.to(kobai.float32).to(x.dtype),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_in_16_bits(name, dtype):
+    """Values and gradients are those of the host, where 16 bits are rounded float32, but for a last bit."""
+    rng = np.random.default_rng(0)
+    values = [rng.normal(size=s) for s in ((20, 6), 6, 6)]
+    seen = []
+    for where in ("cpu", "cuda"):
+        with kobai.using(where):
+            x = kobai.tensor(values[0].tolist(), dtype=getattr(kobai, dtype), requires_grad=True)
+            weight, bias = (kobai.tensor(v.tolist(), requires_grad=True) for v in values[1:])
+            y = OPERATIONS[name](x, weight, bias)
+            (y * y).sum().backward()
+            seen.append(
+                [
+                    (t.dtype, t.detach().to(kobai.float32).cpu().numpy())
+                    for t in (y, x.grad, weight.grad)
+                    if t is not None
+                ]
+            )
+    assert len(seen[0]) == len(seen[1])
+    eps = float(kobai.finfo(dtype).eps)
+    for (a, host), (b, device) in zip(*seen, strict=True):
+        assert a == b
+        np.testing.assert_allclose(device, host, rtol=4 * eps, atol=4 * eps * np.abs(host).max())
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_of_parameters_in_16_bits(name, dtype):
+    rng = np.random.default_rng(0)
+    start, seen = rng.normal(size=(33, 5)), []
+    for where in ("cpu", "cuda"):
+        with kobai.using(where):
+            p = kobai.tensor(start.tolist(), dtype=getattr(kobai, dtype), requires_grad=True)
+            optimizer = OPTIMIZERS[name]([p])
+            for _ in range(5):
+                optimizer.zero_grad()
+                (p * p).sum().backward()
+                nn.utils.clip_grad_norm_([p], 1.0)
+                optimizer.step()
+            seen.append(p.detach().to(kobai.float32).cpu().numpy())
+    eps = float(kobai.finfo(dtype).eps)
+    np.testing.assert_allclose(seen[1], seen[0], rtol=4 * eps, atol=4 * eps)

@@ -55,6 +55,10 @@ static unsigned long long ptx_globaltimer() {  // nanoseconds, of which a tenth 
 }
 static float ptx_cvt_f32_f16(unsigned short bits) { return host_bits<host_half>(bits); }
 static unsigned short ptx_cvt_rn_f16_f32(float v) { return host_bits<unsigned short>(host_half(v)); }
+static unsigned short ptx_cvt_rn_bf16_f32(float v) {  // NaN as NVIDIA writes it
+    const unsigned bits = host_bits<unsigned>(v);
+    return v != v ? 0x7fff : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
 
 static int __popc(unsigned x) { return __builtin_popcount(x); }
 static int __popcll(unsigned long long x) { return __builtin_popcountll(x); }

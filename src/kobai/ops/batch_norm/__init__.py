@@ -60,6 +60,7 @@ def _case(*shape: int, running: bool = False, weight: bool = True, bias: bool = 
         _case(4, 3, 2, weight=False, bias=False, activation="tanh"),
         _case(0, 3, 2, 2, running=True),
     ],
+    half="device",
     updates=(1, 2),
 )
 def _batch_norm(
@@ -74,6 +75,7 @@ def _batch_norm(
     activation: str | None = None,
 ) -> Any:
     """Normalise by the statistics of the batch, which also move the running ones (in place, outside the tape)."""
+    x, weight, bias = batch_norm_kernels.of_16_bits(x, weight, bias)
     y, backward = batch_norm_kernels.train(x, weight, bias, running_mean, running_var, momentum, eps, activation)
 
     def vjp(dy: Array) -> Any:
@@ -89,7 +91,8 @@ def _batch_norm(
         _case(2, 3, 2, 2, running=True, weight=False, bias=False),
         _case(4, 3, 2, running=True, bias=False, activation="relu"),
         _case(0, 3, running=True),
-    ]
+    ],
+    half="device",
 )
 def _batch_norm_eval(
     x: Array,
@@ -102,6 +105,9 @@ def _batch_norm_eval(
     activation: str | None = None,
 ) -> Any:
     """Normalise by the running statistics: one affine function per channel."""
+    x, running_mean, running_var, weight, bias = batch_norm_kernels.of_16_bits(
+        x, running_mean, running_var, weight, bias
+    )
     xp, ndim = xp_of(x), x.ndim
     channels = (-1, *(1,) * (ndim - 2))
     mean = running_mean.copy()  # the buffer may move on before backward

@@ -8,8 +8,9 @@ rounding error of μ − k.
 
 from __future__ import annotations
 
-from kobai.engine.cuda_kernel import CudaKernel
+from kobai.engine.cuda_kernel import EVERY_FLOAT, CudaKernel
 from kobai.engine.dispatch import launch
+from kobai.formula.many import dtype_of_numbers
 from kobai.ops.batch_norm.loops import Kept
 from kobai.xp import Array, xp_of
 
@@ -57,7 +58,7 @@ def _blocks(x: Array) -> tuple[tuple[int, int, int, int], int, int, int]:
 
 TRAIN = CudaKernel(
     "batch_norm_train",
-    "const T* x, const T* weight, const T* bias, T* running_mean, T* running_var, T* y, T* kept, A momentum, A eps, "
+    "const T* x, const A* weight, const A* bias, A* running_mean, A* running_var, T* y, A* kept, A momentum, A eps, "
     "int relu, long long rows, long long channels, int size, int width",
     r"""
     WALK
@@ -85,11 +86,12 @@ TRAIN = CudaKernel(
     """,
     threads=1024,
     prelude=_WALK,
+    dtypes=EVERY_FLOAT,
 )
 
 BACKWARD = CudaKernel(
     "batch_norm_backward",
-    "const T* dy, const T* x, const T* y, const T* kept, T* dx, T* dweight, T* dbias, "
+    "const T* dy, const T* x, const T* y, const A* kept, T* dx, A* dweight, A* dbias, "
     "long long rows, long long channels, int size, int width",
     r"""
     WALK
@@ -115,11 +117,12 @@ BACKWARD = CudaKernel(
     """,
     threads=1024,
     prelude=_WALK,
+    dtypes=EVERY_FLOAT,
 )
 
 AFFINE = CudaKernel(
     "batch_norm_affine",
-    "const T* x, const T* mean, const T* scale, const T* bias, T* y, int relu, long long n, int channels, int size",
+    "const T* x, const A* mean, const A* scale, const A* bias, T* y, int relu, long long n, int channels, int size",
     r"""
     EACH(i, n) {
         const int c = i / size % channels;
@@ -127,6 +130,7 @@ AFFINE = CudaKernel(
         y[i] = relu && v < 0 ? A(0) : v;
     }
     """,
+    dtypes=EVERY_FLOAT,
 )
 
 
@@ -141,7 +145,7 @@ def train(
     eps: float,
     relu: bool,
 ) -> Kept:
-    kept = xp_of(x).empty((8, x.shape[1]), x.dtype)
+    kept = xp_of(x).empty((8, x.shape[1]), dtype_of_numbers(x.dtype))
     sizes, grid, threads, shared = _blocks(x)
     args = (x, weight, bias, running_mean, running_var, y, kept, momentum, eps, int(relu), *sizes)
     launch(TRAIN, grid, args, threads, shared)

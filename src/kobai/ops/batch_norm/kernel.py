@@ -16,7 +16,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
+
+from kobai.dtypes import HALVES
 from kobai.engine.dispatch import device, engine_for, host, kernel
+from kobai.formula.many import dtype_of_numbers
 from kobai.ops._epilogue import Epilogue, epilogue
 from kobai.ops._matmul import matmul
 from kobai.ops.batch_norm import device as cuda, loops
@@ -54,15 +58,30 @@ def _move(
     """
     if not n:
         return
-    if running_mean is not None:
-        running_mean *= 1 - momentum
-        running_mean += momentum * mean
-    if running_var is not None:
-        running_var *= 1 - momentum
-        running_var += (momentum * n / (n - 1)) * var
+    for running, share, batch in ((running_mean, momentum, mean), (running_var, momentum * n / max(n - 1, 1), var)):
+        if running is not None and running.dtype in HALVES:
+            running[...] = running.astype(np.float32) * (1 - momentum) + share * batch
+        elif running is not None:
+            running *= 1 - momentum
+            running += share * batch
 
 
-@kernel("x", "weight", "bias", when=lambda x, *_: x.size)
+def of_16_bits(x: Array, *vectors: Array | None) -> tuple[Any, ...]:
+    """Operands on a device: where ``x`` has 16 bits, its kernel takes the rest in float32. Without one, all is float32."""
+    if x.dtype not in HALVES:
+        return x, *vectors
+    xp = xp_of(x)
+    x = xp.ascontiguousarray(x)
+    if not x.size or engine_for((x,), halves=True) is None:
+        x = x.astype(np.float32)
+    return x, *[v if v is None else xp.ascontiguousarray(v.astype(np.float32, copy=False)) for v in vectors]
+
+
+def _in_rows(v: Array | None) -> bool:
+    return v is None or bool(v.flags.c_contiguous)
+
+
+@kernel("x", halves=True, when=lambda x, weight, bias, *_: x.size and _in_rows(weight) and _in_rows(bias))
 def train(
     x: Array,
     weight: Array | None,
@@ -117,7 +136,7 @@ def train(
     return y, backward
 
 
-@kernel("x", "mean", "scale", "bias", when=lambda x, *_: x.size)
+@kernel("x", halves=True, when=lambda x, mean, scale, bias, _: x.size and all(map(_in_rows, (mean, scale, bias))))
 def affine(x: Array, mean: Array, scale: Array, bias: Array | None, activation: str | None) -> Array:
     """f((x − mean) · scale + bias) per channel: batch normalisation in evaluation."""
     channels = (-1, *(1,) * (x.ndim - 2))
@@ -147,10 +166,10 @@ def _train_twin(
     activation: str | None,
 ) -> tuple[Array, Backward]:
     relu, fused = _rectifier_or_epilogue(activation)
-    xp, channels = xp_of(x), x.shape[1]
+    xp, channels, wide = xp_of(x), x.shape[1], dtype_of_numbers(x.dtype)
     y = xp.empty(x.shape, x.dtype)
-    both = running_mean is not None and running_var is not None
-    if both and type(momentum) in (int, float) and engine_for((x, running_mean, running_var)):
+    both = running_mean is not None and running_var is not None and running_mean.dtype == wide
+    if both and type(momentum) in (int, float) and engine_for((running_mean, running_var)):
         kept = twin.train(x, weight, bias, running_mean, running_var, y, float(momentum), eps, relu)
     else:
         kept = twin.train(x, weight, bias, None, None, y, 0.0, eps, relu)
@@ -161,7 +180,7 @@ def _train_twin(
 
     def backward(dy: Array) -> Any:
         dz = xp.ascontiguousarray(dy if fused is None else fused.backward(dy, value))
-        dx, dweight, dbias = xp.empty(x.shape, x.dtype), xp.empty(channels, x.dtype), xp.empty(channels, x.dtype)
+        dx, dweight, dbias = xp.empty(x.shape, x.dtype), xp.empty(channels, wide), xp.empty(channels, wide)
         twin.backward(dz, x, value if relu else None, kept, dx, dweight, dbias)
         return lambda: dx, lambda: dweight, lambda: dbias
 
@@ -171,7 +190,7 @@ def _train_twin(
 def _affine_twin(twin: Any, x: Array, mean: Array, scale: Array, bias: Array | None, activation: str | None) -> Array:
     relu, fused = _rectifier_or_epilogue(activation)
     xp = xp_of(x)
-    y, shift = xp.empty(x.shape, x.dtype), xp.zeros(mean.shape, x.dtype) if bias is None else bias
+    y, shift = xp.empty(x.shape, x.dtype), xp.zeros(mean.shape, mean.dtype) if bias is None else bias
     twin.affine(x, mean, scale, shift, y, relu)
     return y if fused is None else fused.apply(y)
 
