@@ -12,6 +12,7 @@ from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING, HALVES
 from kobai.ops._args import need_tensor
 from kobai.ops._epilogue import epilogue
+from kobai.ops._halves import of_16_bits
 from kobai.ops._sums import total
 from kobai.ops.batch_norm import kernel as batch_norm_kernels
 from kobai.xp import Array, xp_of
@@ -75,7 +76,7 @@ def _batch_norm(
     activation: str | None = None,
 ) -> Any:
     """Normalise by the statistics of the batch, which also move the running ones (in place, outside the tape)."""
-    x, weight, bias = batch_norm_kernels.of_16_bits(x, weight, bias)
+    x, weight, bias = of_16_bits(x, weight, bias)
     y, backward = batch_norm_kernels.train(x, weight, bias, running_mean, running_var, momentum, eps, activation)
 
     def vjp(dy: Array) -> Any:
@@ -105,9 +106,7 @@ def _batch_norm_eval(
     activation: str | None = None,
 ) -> Any:
     """Normalise by the running statistics: one affine function per channel."""
-    x, running_mean, running_var, weight, bias = batch_norm_kernels.of_16_bits(
-        x, running_mean, running_var, weight, bias
-    )
+    x, running_mean, running_var, weight, bias = of_16_bits(x, running_mean, running_var, weight, bias)
     xp, ndim = xp_of(x), x.ndim
     channels = (-1, *(1,) * (ndim - 2))
     mean = running_mean.copy()  # the buffer may move on before backward

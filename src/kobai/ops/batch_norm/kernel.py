@@ -22,6 +22,7 @@ from kobai.dtypes import HALVES
 from kobai.engine.dispatch import device, engine_for, host, kernel
 from kobai.formula.many import dtype_of_numbers
 from kobai.ops._epilogue import Epilogue, epilogue
+from kobai.ops._halves import beside
 from kobai.ops._matmul import matmul
 from kobai.ops.batch_norm import device as cuda, loops
 from kobai.ops.batch_norm.loops import MEAN, VAR
@@ -66,22 +67,7 @@ def _move(
             running += share * batch
 
 
-def of_16_bits(x: Array, *vectors: Array | None) -> tuple[Any, ...]:
-    """Operands on a device: where ``x`` has 16 bits, its kernel takes the rest in float32. Without one, all is float32."""
-    if x.dtype not in HALVES:
-        return x, *vectors
-    xp = xp_of(x)
-    x = xp.ascontiguousarray(x)
-    if not x.size or engine_for((x,), halves=True) is None:
-        x = x.astype(np.float32)
-    return x, *[v if v is None else xp.ascontiguousarray(v.astype(np.float32, copy=False)) for v in vectors]
-
-
-def _in_rows(v: Array | None) -> bool:
-    return v is None or bool(v.flags.c_contiguous)
-
-
-@kernel("x", halves=True, when=lambda x, weight, bias, *_: x.size and _in_rows(weight) and _in_rows(bias))
+@kernel("x", halves=True, when=lambda x, weight, bias, *_: x.size and beside(x, weight) and beside(x, bias))
 def train(
     x: Array,
     weight: Array | None,
@@ -136,7 +122,9 @@ def train(
     return y, backward
 
 
-@kernel("x", halves=True, when=lambda x, mean, scale, bias, _: x.size and all(map(_in_rows, (mean, scale, bias))))
+@kernel(
+    "x", halves=True, when=lambda x, mean, scale, bias, _: x.size and all(beside(x, v) for v in (mean, scale, bias))
+)
 def affine(x: Array, mean: Array, scale: Array, bias: Array | None, activation: str | None) -> Array:
     """f((x − mean) · scale + bias) per channel: batch normalisation in evaluation."""
     channels = (-1, *(1,) * (x.ndim - 2))

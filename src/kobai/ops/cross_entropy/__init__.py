@@ -14,6 +14,7 @@ from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING
 from kobai.ops._args import need_tensor
+from kobai.ops._halves import of_16_bits
 from kobai.ops._rows import row_sum
 from kobai.ops.averaged import tell
 from kobai.ops.cross_entropy import kernel as fused
@@ -56,7 +57,8 @@ def _as_input(rows: Array, shape: tuple[int, ...]) -> Array:
         lambda rng: (rng.normal(size=(5, 4)), rng.integers(0, 4, 5), None, {"label_smoothing": 0.2, "ignore_index": 1}),
         lambda rng: (rng.normal(size=(2, 3, 4)), rng.integers(0, 3, (2, 4)), None, {"label_smoothing": 0.1}),
         lambda rng: (rng.normal(size=(0, 4)), rng.integers(0, 4, 0), None, {"reduction": "sum"}),
-    ]
+    ],
+    half="device",
 )
 def _cross_entropy(
     x: Array,
@@ -67,7 +69,7 @@ def _cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Any:
-    rows, shape = _rows(x), x.shape
+    (rows, weight), shape = of_16_bits(_rows(x), weight), x.shape
     y, backward = fused.cross_entropy(rows, targets, weight, ignore_index, reduction, label_smoothing)
     return y, lambda dy: (_as_input(backward(dy), shape),)
 
@@ -124,12 +126,13 @@ def _smoothed(targets: Array, weight: Array | None, label_smoothing: float) -> A
         lambda rng: (rng.normal(size=(2, 3, 2)), rng.integers(0, 3, (2, 2)), None, {"reduction": "none"}),
         lambda rng: (rng.normal(size=(5, 4)), rng.integers(0, 4, 5), None, {"ignore_index": 1}),
         lambda rng: (rng.normal(size=(0, 4)), rng.integers(0, 4, 0), None, {"reduction": "sum"}),
-    ]
+    ],
+    half="device",
 )
 def _nll_loss(
     x: Array, targets: Array, weight: Array | None, *, ignore_index: int = -100, reduction: str = "mean"
 ) -> Any:
-    rows, shape = _rows(x), x.shape
+    (rows, weight), shape = of_16_bits(_rows(x), weight), x.shape
     y, backward = fused.nll_loss(rows, targets, weight, ignore_index, reduction)
     return y, lambda dy: (_as_input(backward(dy), shape),)
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kobai.engine import domains
-from kobai.engine.cuda_kernel import CudaKernel
+from kobai.engine.cuda_kernel import EVERY_FLOAT, CudaKernel
 from kobai.engine.dispatch import launch
 from kobai.engine.indices import flat_indices
+from kobai.formula.many import dtype_of_numbers
 from kobai.ops._rows import threads_for
 from kobai.xp import Array, xp_of
 
@@ -20,7 +21,8 @@ def cross_entropy(
 ) -> tuple[Array, Callable[[Array], Array]]:
     """Loss of the rows, and the function from its gradient to theirs."""
     xp, dtype, (m, columns) = xp_of(rows), rows.dtype, rows.shape
-    stats, loss, reduced = xp.empty((m, 2), dtype), xp.empty(m, dtype), xp.empty(2, dtype)
+    wide = dtype_of_numbers(dtype)
+    stats, loss, reduced = xp.empty((m, 2), wide), xp.empty(m, wide), xp.empty(2, wide)
     each, mean = int(reduction == "none"), int(reduction == "mean")
     options = ignore_index, float(smoothing), columns
     report = domains.fault_of_classes("cross_entropy", targets, columns)
@@ -29,7 +31,7 @@ def cross_entropy(
         launch(ADD_UP, 1, (loss, flat_indices(targets), weight, reduced, ignore_index, mean, m, columns))
 
     def backward(dy: Array) -> Array:
-        dx, dy = xp.empty((m, columns), dtype), xp.ascontiguousarray(dy)
+        dx, dy = xp.empty((m, columns), dtype), xp.ascontiguousarray(dy, wide)
         args = rows, flat_indices(targets), weight, stats, dy, reduced, dx, each, *options
         launch(GRADIENTS, m, args, threads_for(columns))
         return dx
@@ -42,7 +44,8 @@ def nll_loss(
 ) -> tuple[Array, Callable[[Array], Array]]:
     """Loss of rows of log-probabilities, and the function from its gradient to theirs."""
     xp, dtype, (m, columns) = xp_of(rows), rows.dtype, rows.shape
-    loss, reduced = xp.empty(m, dtype), xp.empty(2, dtype)
+    wide = dtype_of_numbers(dtype)
+    loss, reduced = xp.empty(m, wide), xp.empty(2, wide)
     each, mean = int(reduction == "none"), int(reduction == "mean")
     report = domains.fault_of_classes("nll_loss", targets, columns)
     args = rows, flat_indices(targets), weight, loss, ignore_index, m, columns, *report
@@ -51,7 +54,7 @@ def nll_loss(
         launch(ADD_UP, 1, (loss, flat_indices(targets), weight, reduced, ignore_index, mean, m, columns))
 
     def backward(dy: Array) -> Array:
-        dx, dy = xp.empty((m, columns), dtype), xp.ascontiguousarray(dy)
+        dx, dy = xp.empty((m, columns), dtype), xp.ascontiguousarray(dy, wide)
         args = flat_indices(targets), weight, dy, reduced, dx, each, ignore_index, m, columns
         launch(NLL_GRADIENTS, NLL_GRADIENTS.blocks(dx.size), args)
         return dx
@@ -73,7 +76,7 @@ _WEIGHTS = r"""
 
 LOSSES = CudaKernel(
     "cross_entropy",
-    "const T* x, const long long* targets, const T* weight, T* stats, T* loss, "
+    "const T* x, const long long* targets, const A* weight, A* stats, A* loss, "
     "long long ignore, A smoothing, int columns, unsigned long long* fault, unsigned long long code",
     _WEIGHTS
     + r"""
@@ -101,11 +104,12 @@ LOSSES = CudaKernel(
         loss[blockIdx.x] = l;
     }
     """,
+    dtypes=EVERY_FLOAT,
 )
 
 GRADIENTS = CudaKernel(
     "cross_entropy_backward",
-    "const T* x, const long long* targets, const T* weight, const T* stats, const T* dy, const T* reduced, T* dx, "
+    "const T* x, const long long* targets, const A* weight, const A* stats, const A* dy, const A* reduced, T* dx, "
     "int each, long long ignore, A smoothing, int columns",
     _WEIGHTS
     + r"""
@@ -127,6 +131,7 @@ GRADIENTS = CudaKernel(
         out[j] = inside ? (j == t ? d - to_class : d) : (A)NAN;
     }
     """,
+    dtypes=EVERY_FLOAT,
 )
 
 ADD_UP = CudaKernel(
@@ -151,7 +156,7 @@ ADD_UP = CudaKernel(
 
 NLL_LOSSES = CudaKernel(
     "nll_loss",
-    "const T* x, const long long* targets, const T* weight, T* loss, long long ignore, long long rows, int columns, "
+    "const T* x, const long long* targets, const A* weight, A* loss, long long ignore, long long rows, int columns, "
     "unsigned long long* fault, unsigned long long code",
     r"""
     EACH(i, rows) {
@@ -163,11 +168,12 @@ NLL_LOSSES = CudaKernel(
         loss[i] = l;
     }
     """,
+    dtypes=EVERY_FLOAT,
 )
 
 NLL_GRADIENTS = CudaKernel(
     "nll_loss_backward",
-    "const long long* targets, const T* weight, const T* dy, const T* reduced, T* dx, "
+    "const long long* targets, const A* weight, const A* dy, const A* reduced, T* dx, "
     "int each, long long ignore, long long rows, int columns",
     r"""
     EACH(i, rows * columns) {
@@ -179,4 +185,5 @@ NLL_GRADIENTS = CudaKernel(
         dx[i] = d;
     }
     """,
+    dtypes=EVERY_FLOAT,
 )

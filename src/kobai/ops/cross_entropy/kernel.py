@@ -22,6 +22,7 @@ from kobai.engine.dispatch import as_written, compiled, device, host, kernel, la
 from kobai.engine.domains import check_classes, inside, look_classes
 from kobai.engine.exponential import exp
 from kobai.engine.indices import flat_indices, positions
+from kobai.ops._halves import beside
 from kobai.ops._matmul import matmul
 from kobai.ops._rows import (
     BLOCK,
@@ -44,7 +45,7 @@ Backward = Callable[[Array], Array]
 """From dy, of the shape of the loss, to the gradient of the rows."""
 
 
-@kernel("rows", "weight")
+@kernel("rows", halves=True, when=lambda rows, targets, weight, *_: beside(rows, weight))
 def cross_entropy(
     rows: Array, targets: Array, weight: Array | None, ignore_index: int, reduction: str, smoothing: float
 ) -> tuple[Array, Backward]:
@@ -90,7 +91,7 @@ def cross_entropy(
     return y, backward
 
 
-@kernel("rows", "weight")
+@kernel("rows", halves=True, when=lambda rows, targets, weight, *_: beside(rows, weight))
 def nll_loss(
     rows: Array, targets: Array, weight: Array | None, ignore_index: int, reduction: str
 ) -> tuple[Array, Backward]:

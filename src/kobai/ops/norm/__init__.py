@@ -15,6 +15,7 @@ from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import finfo
 from kobai.ops._args import as_float, normalize_axes, normalize_axis
+from kobai.ops._halves import of_16_bits
 from kobai.ops._sums import centred, total
 from kobai.ops.batch_norm import batch_norm, need_float, need_vectors
 from kobai.ops.norm import group_kernel as group_norm_kernels, layer_kernel as layer_norm_kernels
@@ -31,11 +32,13 @@ __all__ = ["group_norm", "instance_norm", "layer_norm", "normalize", "rms_norm"]
         lambda rng: (rng.uniform(-2, 2, (5,)), None, None, {"dims": 1}),
         lambda rng: (rng.uniform(-2, 2, (2, 3, 5)), rng.normal(size=5), None, {"centre": False}),
         lambda rng: (rng.uniform(-2, 2, (0, 5)), rng.normal(size=5), rng.normal(size=5)),
-    ]
+    ],
+    half="device",
 )
 def _layer_norm(
     x: Array, weight: Array | None, bias: Array | None, *, dims: int = 0, eps: float = 1e-5, centre: bool = True
 ) -> Any:
+    x, weight, bias = of_16_bits(x, weight, bias)
     tail = x.shape[x.ndim - (dims if weight is None else weight.ndim) :]
     y, backward = layer_norm_kernels.layer_norm(x, weight, bias, math.prod(tail), eps, centre)
 
@@ -97,9 +100,11 @@ def rms_norm(
         lambda rng: (rng.uniform(-2, 2, (2, 4, 2, 2)), rng.normal(size=4), None, 4),
         lambda rng: (rng.uniform(-2, 2, (2, 4, 3, 3)), rng.normal(size=4), rng.normal(size=4), 2),
         lambda rng: (rng.uniform(-2, 2, (0, 4, 3)), rng.normal(size=4), rng.normal(size=4), 2),
-    ]
+    ],
+    half="device",
 )
 def _group_norm(x: Array, weight: Array | None, bias: Array | None, groups: int, *, eps: float = 1e-5) -> Any:
+    x, weight, bias = of_16_bits(x, weight, bias)
     y, backward = group_norm_kernels.group_norm(x, weight, bias, groups, eps)
     return y, backward
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from kobai.cpu.threads import GRAIN
-from kobai.engine.cuda_kernel import CudaKernel
+from kobai.engine.cuda_kernel import EVERY_FLOAT, CudaKernel
 from kobai.engine.dispatch import compiled, device, host, kernel, launch
+from kobai.ops._halves import beside
 from kobai.ops._rows import launch_split
 from kobai.ops._sums import total
 from kobai.ops.batch_norm.kernel import Backward
@@ -35,7 +36,13 @@ SHORT = 8
 # --- reference --------------------------------------------------------------------------------------------------------
 
 
-@kernel("x", "weight", "bias", when=lambda x, *_: x.size and math.prod(x.shape[2:]) >= SHORT)
+def _is_long(x: Array, weight: Array | None, bias: Array | None, *_: Any) -> bool:
+    """Floats of 16 bits, which only a device has here, are always the kernels'."""
+    long = x.itemsize == 2 or math.prod(x.shape[2:]) >= SHORT
+    return bool(x.size) and long and beside(x, weight) and beside(x, bias)
+
+
+@kernel("x", halves=True, when=_is_long)
 def group_norm(x: Array, weight: Array | None, bias: Array | None, groups: int, eps: float) -> tuple[Array, Backward]:
     """Standardise groups of channels of (N, C, ...), then scale and shift every channel."""
     xp, shape = xp_of(x), x.shape
@@ -145,7 +152,7 @@ def _backward_numba(
 
 PARAMETERS = CudaKernel(
     "group_norm_parameters",
-    "const T* dy, const T* x, const T* kept, T* dweight, T* dbias, long long rows, int groups, int width, int size",
+    "const T* dy, const T* x, const A* kept, A* dweight, A* dbias, long long rows, int groups, int width, int size",
     r"""
     const int c = blockIdx.x, group = c / width, warps = blockDim.x / 32;
     const long long channels = (long long)groups * width;
@@ -162,6 +169,7 @@ PARAMETERS = CudaKernel(
     if (threadIdx.x == 0) dweight[c] = dw, dbias[c] = db;
     """,
     threads=1024,
+    dtypes=EVERY_FLOAT,
 )
 
 

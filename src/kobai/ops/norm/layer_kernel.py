@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from kobai.cpu.threads import GRAIN
-from kobai.engine.cuda_kernel import CudaKernel
+from kobai.engine.cuda_kernel import EVERY_FLOAT, CudaKernel
 from kobai.engine.dispatch import compiled, device, host, kernel, launch
+from kobai.formula.many import dtype_of_numbers
+from kobai.ops._halves import beside
 from kobai.ops._matmul import matmul
 from kobai.ops._rows import launch_split
 from kobai.ops._sums import total
@@ -46,10 +48,10 @@ def standardized_backward(xp: Any, g: Array, xhat: Array, invstd: Array, centre:
 
 def _has_spread(x: Array, weight: Array | None, bias: Array | None, size: int, eps: float, centre: bool) -> bool:
     """A single element is its own mean, so dx = 0; the twins' fused multiply-adds would leave a rounding error."""
-    return x.size > 0 and not (centre and size == 1)
+    return x.size > 0 and not (centre and size == 1) and beside(x, weight) and beside(x, bias)
 
 
-@kernel("x", "weight", "bias", when=_has_spread)
+@kernel("x", halves=True, when=_has_spread)
 def layer_norm(
     x: Array, weight: Array | None, bias: Array | None, size: int, eps: float, centre: bool
 ) -> tuple[Array, Backward]:
@@ -89,15 +91,15 @@ def twin(
     eps: float,
 ) -> tuple[Array, Backward]:
     """Normalise ``rows`` of x, taken as an array of ``shape`` whose second dimension ``weight`` and ``bias`` belong to."""
-    xp, size = xp_of(x), shape[1]
-    y, kept = xp.empty(x.shape, x.dtype), xp.empty((2, rows), x.dtype)
-    scale = xp.ones(size, x.dtype) if weight is None else weight.reshape(-1)
-    shift = xp.zeros(size, x.dtype) if bias is None else bias.reshape(-1)
+    xp, size, wide = xp_of(x), shape[1], dtype_of_numbers(x.dtype)
+    y, kept = xp.empty(x.shape, x.dtype), xp.empty((2, rows), wide)
+    scale = xp.ones(size, wide) if weight is None else weight.reshape(-1)
+    shift = xp.zeros(size, wide) if bias is None else bias.reshape(-1)
     forward(x.reshape(shape), scale, shift, y.reshape(shape), kept, option, eps)
 
     def backward(dy: Array) -> Any:
         dz, dx = xp.ascontiguousarray(dy).reshape(shape), xp.empty(x.shape, x.dtype)
-        dweight, dbias = xp.empty(size, x.dtype), xp.empty(size, x.dtype)
+        dweight, dbias = xp.empty(size, wide), xp.empty(size, wide)
         back(dz, x.reshape(shape), scale, kept, dx.reshape(shape), dweight, dbias, option)
         return lambda: dx, lambda: dweight, lambda: dbias
 
@@ -211,7 +213,7 @@ _ROW = r"""
 
 FORWARD = CudaKernel(
     "layer_norm",
-    "const T* x, const T* weight, const T* bias, T* y, T* kept, int centre, A eps, int groups, int width, int size",
+    "const T* x, const A* weight, const A* bias, T* y, A* kept, int centre, A eps, int groups, int width, int size",
     _ROW
     + r"""
     y += row * n;
@@ -227,11 +229,12 @@ FORWARD = CudaKernel(
     }
     """,
     threads=1024,
+    dtypes=EVERY_FLOAT,
 )
 
 BACKWARD = CudaKernel(
     "layer_norm_backward",
-    "const T* dy, const T* x, const T* weight, const T* kept, T* dx, int centre, int groups, int width, int size",
+    "const T* dy, const T* x, const A* weight, const A* kept, T* dx, int centre, int groups, int width, int size",
     _ROW
     + r"""
     dy += row * n, dx += row * n;
@@ -249,12 +252,13 @@ BACKWARD = CudaKernel(
     }
     """,
     threads=1024,
+    dtypes=EVERY_FLOAT,
 )
 """For layers and for groups of channels: a block for each row, of the ``n`` elements of ``width`` channels."""
 
 COLUMNS = CudaKernel(
     "layer_norm_columns",
-    "const T* dy, const T* x, const T* kept, T* parts, int centre, long long rows, int size",
+    "const T* dy, const T* x, const A* kept, A* parts, int centre, long long rows, int size",
     r"""
     // dw and db of 32 columns over a slab of rows, a warp for every eighth row
     __shared__ A shared[2][8][32];
@@ -276,6 +280,7 @@ COLUMNS = CudaKernel(
         parts[(slab * 2 + warp) * size + j] = total;
     }
     """,
+    dtypes=EVERY_FLOAT,
 )
 
 TOGETHER = CudaKernel(
@@ -313,7 +318,7 @@ def _backward_cuda(
     slabs = min(
         -(-rows // 64), -(-512 // blocks)
     )  # blocks for every processor of a large device, eight rows for each warp
-    parts = xp_of(x).empty((slabs, 2, size), x.dtype)
+    parts = xp_of(x).empty((slabs, 2, size), kept.dtype)
     launch(COLUMNS, (blocks, slabs), (dy, x, kept, parts, centre, rows, size))
     launch(TOGETHER, TOGETHER.blocks(size), (parts, dweight, dbias, slabs, size))
 
