@@ -97,9 +97,7 @@ def test_an_anomaly_names_operation_and_line():
     loss.backward()
 
 
-def test_scaling_is_refused_unless_switched_off():
-    with pytest.raises(NotImplementedError, match="no mixed precision"):
-        amp.GradScaler("cpu")
+def test_mixed_precision_that_is_switched_off_changes_nothing():
     if not kobai.cuda.is_available():
         with pytest.warns(UserWarning, match="CUDA is not available"):
             assert not kobai.cuda.amp.GradScaler().is_enabled()

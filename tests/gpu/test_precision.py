@@ -20,7 +20,7 @@ OVERFLOWS = (0, 4, 5, 9)
 needs_nvmath = pytest.mark.skipif("not __import__('kobai').cuda.cublaslt.is_available()", reason="needs nvmath-python")
 
 
-def training(name, where):
+def training(name, where, dtype=None):
     """A step with a scaler, its data, and what it changes."""
     rng = np.random.default_rng(0)
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.LayerNorm(16), nn.Linear(16, 4))
@@ -33,7 +33,10 @@ def training(name, where):
 
     def step(factor):
         optimizer.zero_grad()
-        loss = F.cross_entropy(model(images), labels)
+        with kobai.autocast(where, dtype=dtype, enabled=dtype is not None):
+            output = model(images)
+            assert dtype is None or output.dtype == dtype
+            loss = F.cross_entropy(output, labels)
         scaler.scale(loss * factor).backward()
         scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -44,9 +47,9 @@ def training(name, where):
     return step, model, optimizer, scaler
 
 
-def run(name, where, captured, steps=14):
+def run(name, where, captured, steps=14, dtype=None):
     with kobai.using(where):
-        step, model, optimizer, scaler = training(name, where)
+        step, model, optimizer, scaler = training(name, where, dtype)
         step = kobai.capture(step) if captured else step
         scales = []
         for i in range(steps):
@@ -70,6 +73,20 @@ def test_a_scaler_in_a_graph(name):
     for a, b, c in zip(eager, captured, on_the_host, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(a, c, rtol=1e-4, atol=1e-5)
+
+
+@needs_nvmath
+@pytest.mark.parametrize("dtype", [kobai.float16, kobai.bfloat16], ids=str)
+def test_autocast_with_a_scaler_in_a_graph(dtype):
+    """As eagerly; and near float32, where the master weights are."""
+    eager, scales, counts = run("adamw", "cuda", False, dtype=dtype)
+    captured, in_graphs, counted = run("adamw", "cuda", True, dtype=dtype)
+    wide, *expected = run("adamw", "cuda", False)
+    assert [scales, counts] == [in_graphs, counted] == expected
+    for a, b, c in zip(eager, captured, wide, strict=True):
+        assert a.dtype == np.float32
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(a, c, atol=0.05)
 
 
 @needs_nvmath

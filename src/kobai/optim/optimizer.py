@@ -25,7 +25,7 @@ from kobai.errors import BackendError
 from kobai.formula.elementwise import Elementwise
 from kobai.formula.many import Many, dtype_of_numbers
 from kobai.optim import _formulas
-from kobai.optim._counts import DeviceCounts, HostCounts, State, item
+from kobai.optim._counts import DeviceCounts, HostCounts, State as State, item
 from kobai.optim.groups import Group, ParameterGroups, Params, in_numbers, required as required
 from kobai.xp import Array, asarray, device_of, xp_of
 
