@@ -6,6 +6,7 @@ import pytest
 import kobai
 from kobai import nn
 from kobai.nn import functional as F
+from kobai.ops.linear.columns import column_sums
 
 
 def on_both(compute, *arrays):
@@ -36,6 +37,14 @@ def test_rows_of_a_dense_layer(rows, activation):
     rng = np.random.default_rng(1)
     sizes = (rows, 3), (35, 3), (35,)
     on_both(lambda x, w, b: F.linear(x, w, b, activation=activation), *(rng.normal(size=s) for s in sizes))
+
+
+@pytest.mark.parametrize("rows", [1, 256, 257, 1000])
+def test_sums_of_columns(rows):
+    import cupy
+
+    x = np.random.default_rng(7).normal(size=(rows, 35))
+    np.testing.assert_allclose(column_sums(cupy.asarray(x)).get(), x.sum(0), rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("shape", [(130, 5), (3, 1500), (200, 33)])
