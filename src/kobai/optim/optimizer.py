@@ -159,11 +159,9 @@ class Optimizer(ParameterGroups):
                     count = DeviceCounts(self, group, decay, names, states, tensors[0], found)
                 try:
                     numbers = count.numbers(dtype_of_numbers(like))
-                    arrays = [p._array for p in tensors]
-                    arrays += grads
-                    forms = list(map(_FORM, grads))
+                    arrays = [*map(_ARRAY, tensors), *grads]
                     for name in names:
-                        arrays += self._state_arrays(tensors, states, name, forms)
+                        arrays += self._state_arrays(tensors, states, name)
                     with xp.beside(arrays[0]):
                         dispatch.launch(many, *arrays, numbers)
                 except BaseException as error:
@@ -209,9 +207,7 @@ class Optimizer(ParameterGroups):
             if self._counts_on_device:
                 key += tuple([id(v) for v in state.values() if isinstance(v, Tensor) and v._array.ndim == 0])
             if batch is None or key != last:
-                last, batch = key, found.get(key)
-                if batch is None:
-                    batch = found[key] = (dtype, [], [], [])
+                last, batch = key, found.setdefault(key, (dtype, [], [], []))
             batch[1].append(p)
             batch[2].append(state)
             batch[3].append(g)
@@ -252,29 +248,21 @@ class Optimizer(ParameterGroups):
                 options = tuple(name for name in group if name != "params")
                 walk.watch(partial(map, group.get, options), options, "an option of the optimizer, ")
 
-    def _state_arrays(self, tensors: list[Tensor], states: list[State], name: str, forms: list[Any]) -> list[Array]:
-        """The arrays ``name`` of the states of parameters of these ``forms``."""
-        values = list(map(itemgetter(name), states))
-        if all(map(_is_tensor, values)):
-            arrays: list[Array] = list(map(_ARRAY, values))
-            if list(map(_FORM, arrays)) == forms:
-                return arrays
-        return [self._state_array(p, state, name) for p, state in zip(tensors, states, strict=True)]
-
-    def _state_array(self, p: Tensor, state: State, name: str) -> Array:
-        """The array ``name`` of a parameter's state, made if there is none yet."""
-        tensor = state[name]
-        if tensor is None:
-            tensor = state[name] = zeros_like(p)
+    def _state_arrays(self, tensors: list[Tensor], states: list[State], name: str) -> list[Array]:
+        """The arrays ``name`` of the states of parameters, made where there are none yet."""
+        if not all(map(_is_tensor, map(itemgetter(name), states))):
+            for p, state in zip(tensors, states, strict=True):
+                state[name] = zeros_like(p) if state[name] is None else state[name]
             if (at_work := xp.recorder()) is not None:
                 at_work.postpone()
-        array, like = tensor._array, p._array
-        if array.dtype != like.dtype or array.shape != like.shape:
+        arrays: list[Array] = list(map(_ARRAY, map(itemgetter(name), states)))
+        if (found := list(map(_FORM, arrays))) != (forms := list(map(_FORM, map(_ARRAY, tensors)))):
+            (made, dtype), (shape, like) = next((f, w) for f, w in zip(found, forms, strict=True) if f != w)
             raise RuntimeError(
-                f"{type(self).__name__}: expected {name} like its parameter, {like.dtype} of shape {like.shape}, got "
-                f"{array.dtype} of shape {array.shape}; convert the model before the optimizer's first step, or make it anew"
+                f"{type(self).__name__}: expected {name} like its parameter, {like} of shape {shape}, got {dtype} of shape "
+                f"{made}; convert the model before the optimizer's first step, or make it anew"
             )
-        return array
+        return arrays
 
     def _check_places(self, p: Tensor, tensors: dict[str, Any]) -> None:
         """BackendError if one of ``tensors`` is on another device than its parameter: the cause of a failed update."""
