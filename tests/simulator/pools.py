@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from simulator.device import MARGIN, Block, Machine, Stream
@@ -20,8 +21,8 @@ class Held:
     def __init__(self, machine: Machine, whole: Any, block: Block, stream: Stream) -> None:
         self.machine, self.whole, self.block, self.stream = machine, whole, block, stream
 
-    def __del__(self) -> None:
-        if not sys.is_finalizing():
+    def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:  # at the end, sys itself is None
+        if not ending():
             self.machine.give_back(self.block, self.stream)
 
 

@@ -71,7 +71,9 @@ class Code:
         """Run by the library of the arrays, of whatever layout: ``anywhere(*slots, numbers)``."""
         slots, numbers = slots_and_numbers[:-1], slots_and_numbers[-1]
         first = slots[self.into[0]]
-        xp, numbers = xp_of(first), [number.item() for number in as_numbers(first.dtype, numbers)]
+        xp = xp_of(first)
+        if isinstance(numbers, tuple):  # else an array of them, which a captured step fills
+            numbers = [number.item() for number in as_numbers(first.dtype, numbers)]
         for parts in blocks(slots, flat=False):
             self.calls.run(xp, first.dtype)(*parts, *numbers)
 

@@ -74,7 +74,7 @@ class ArrayCode:
                 "spread": _spread if host else _number,
             }
             names["__name__"] = __name__  # where overflow is silent, see kobai.xp
-            exec(compile(self.source, "<kernel>", "exec"), names)
+            exec(compile(self.source, f"{__file__}:kernel", "exec"), names)  # Kobai's own code, to capture's watch
             found = self._compiled[xp, dtype] = names["run"]
         return found
 
