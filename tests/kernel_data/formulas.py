@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 
+import kobai
 from kobai.formula.cuda_code import THREADS
 from kobai.formula.elementwise import ELEMENTWISE
 from kobai.formula.numpy_code import ArrayCode
@@ -11,8 +12,8 @@ from kobai.optim import _formulas, adam, radam
 
 
 def _halves(values):
-    """The nearest numbers that every dtype has: comparisons come out alike in all."""
-    return values.astype(np.float16).astype(np.float64)
+    """Numbers near these that every dtype has: comparisons come out alike in all."""
+    return values.astype(kobai.bfloat16).astype(np.float16).astype(np.float64)
 
 
 def _example(code, rng, n, numbers):
