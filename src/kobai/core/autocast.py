@@ -275,12 +275,12 @@ def _in_precision(tensor: Tensor, precision: Any) -> Tensor:
         and tensor._base is None
     )
     if not keep:
-        return cast(tensor, precision)
+        return cast(tensor, precision)  # type: ignore[no-any-return]
     # A copy made without the tape has no way back; one made outside a recording is a constant to it.
     key, circumstances = (id(tensor), precision), (tensor._version[0], grad_mode.grad, recorder())
     found = state.cache.get(key)
     if found is not None and found[0] is tensor and found[1] == circumstances:
         return found[2]
-    made = cast(tensor, precision)
+    made: Tensor = cast(tensor, precision)
     state.cache[key] = (tensor, circumstances, made)
     return made
