@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence, Set
+from contextlib import AbstractContextManager
 from gc import get_referents
 from heapq import heappop, heappush
 from types import CodeType, FrameType, FunctionType, ModuleType
@@ -307,15 +308,20 @@ def run_backward(
     return found
 
 
-def _on_its_device(node: Node, dy: Array) -> list[Any]:
+def _beside(g: Any) -> AbstractContextManager[Any]:
+    """Context on the device of a gradient, or of the first of a Function's outputs, which come by number."""
+    return xp.beside(next(iter(g.values())) if isinstance(g, dict) else g)
+
+
+def _on_its_device(node: Node, dy: Any) -> list[Any]:
     """What the vjp gives, all of it computed on the device of ``dy``."""
-    with xp.beside(dy):
+    with _beside(dy):
         pairs = zip(node.edges, node.gradients(dy), strict=False)
         return [None if edge is None else g() if type(g) is FunctionType else g for edge, g in pairs]
 
 
-def _sum(a: Array, b: Array) -> Array:
-    with xp.beside(a):
+def _sum(a: Any, b: Any) -> Any:
+    with _beside(a):
         return a + b
 
 
