@@ -168,6 +168,8 @@ def _prepare(tree: Path) -> None:
     for module in ("cupy", "cupyx", "numba", "pytest", "_pytest.assertion.rewrite"):
         if importlib.util.find_spec(module) is not None:
             importlib.import_module(module)
+    if "kobai" in sys.modules:
+        raise RuntimeError("seeded faults: the simulator imports Kobai, before a fault can be put into it")
 
 
 def _first_failure(said: str, status: int, test: str) -> str:

@@ -12,10 +12,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from ml_dtypes import bfloat16  # not from kobai, which must be importable later than this
 
-from kobai.dtypes import bfloat16
-
-DATA_TYPES = {0: np.dtype("float32"), 1: np.dtype("float64"), 2: np.dtype("float16"), 14: bfloat16.dtype}
+DATA_TYPES = {0: np.dtype("float32"), 1: np.dtype("float64"), 2: np.dtype("float16"), 14: np.dtype(bfloat16)}
 
 ComputeType = IntEnum(
     "ComputeType",
