@@ -68,6 +68,20 @@ static void fail(const char* what, bool in_thread = true) {
     if (in_thread) _longjmp(scheduler, 1);
 }
 
+static unsigned shared_bytes;  // of dynamic shared memory, which the launch asked for
+static const unsigned FENCE = 4096;
+
+// Fresh shared memory, and whether a block has written behind its end, too.
+static unsigned fenced() {
+    const unsigned all = sizeof shared_words;
+    return shared_bytes < all - FENCE ? shared_bytes + FENCE : all;
+}
+static bool wrote_beyond_shared_memory() {
+    const unsigned char* bytes = (const unsigned char*)shared_words;
+    for (unsigned i = shared_bytes; i < fenced(); i++) if (bytes[i] != 0xff) return true;
+    return false;
+}
+
 static bool waits;  // whether the threads of this launch have stacks of their own
 
 __attribute__((noinline)) static void wait(State at) {
@@ -103,7 +117,7 @@ __attribute__((noinline)) static void run_until_it_waits(unsigned thread) {
 static void run_block(unsigned n, bool backwards) {
     if (!stacks) stacks = (char*)malloc((size_t)STACK * MOST);
     for (unsigned i = 0; i < n; i++) state[i] = READY, turn[i] = false;
-    memset(shared_words, 0xff, sizeof shared_words);
+    memset(shared_words, 0xff, fenced());
     for (;;) {
         for (unsigned w = 0; w < n; w += 32) {
             const unsigned first = backwards ? (n - 1) / 32 * 32 - w : w, size = n - first < 32 ? n - first : 32;
@@ -119,7 +133,10 @@ static void run_block(unsigned n, bool backwards) {
         }
         unsigned at_block = 0, done = 0;
         for (unsigned i = 0; i < n; i++) at_block += state[i] == BLOCK, done += state[i] == DONE;
-        if (done == n) return;
+        if (done == n) {
+            if (wrote_beyond_shared_memory()) fail("a write behind the dynamic shared memory of the launch", false);
+            return;
+        }
         if (at_block + done != n) return fail("the block's threads do not all reach this barrier", false);
         for (unsigned i = 0; i < n; i++) if (state[i] == BLOCK) state[i] = READY;
     }
@@ -134,7 +151,10 @@ static void faulted(int signal) {
 }
 
 // Launches a grid; returns what is wrong, or NULL. ``in_turns``: threads of a block may wait for each other.
-static const char* run(void (*kernel)(), const unsigned* shape, bool in_turns, bool backwards) {
+static const char* run(
+    void (*kernel)(), const unsigned* shape, bool in_turns, bool backwards, unsigned shared = sizeof shared_words
+) {
+    shared_bytes = shared;
     body = kernel;
     waits = in_turns;
     *said = 0;

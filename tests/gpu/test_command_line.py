@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import kobai
 from cli_commands import kobai_command
 from kobai.train import job
 
@@ -51,3 +52,21 @@ def test_a_run_is_resumed_on_the_device(capsys, table):
 
 def test_info_names_the_device(capsys):
     assert "cupy" in run(capsys, "info")
+
+
+def test_bench_times_both_and_names_the_device(capsys):
+    """On the simulated device, whose times mean nothing, that is its name."""
+    options = ["--hidden", "8", "--seconds", "0.01", "--batch-sizes", "8", "--widths", "", "--backend", "numpy,cupy"]
+    said = run(capsys, "bench", *options, "--out", "bench")
+    assert kobai.cuda.get_device_name() in " ".join(said.split())
+    timings = json.loads(Path("bench/bench.json").read_text())["timings"]
+    assert {point["backend"] for point in timings} == {"numpy", "cupy"}
+
+
+def test_the_lab_runs_on_the_device(capsys):
+    """An experiment whose figures are the CPU's, as weights and batches are."""
+    findings = []
+    for backend in ("numpy", "cupy"):
+        run(capsys, "lab", "init-activations", "--quick", "--backend", backend, "--out", backend)
+        findings.append(json.loads(Path(backend, "init-activations.json").read_text())["finding"])
+    assert findings[0] == findings[1]

@@ -49,7 +49,9 @@ def dtype_name(dtype: Any) -> str:
 
 
 def host(tensor: Any) -> np.ndarray[Any, Any]:
-    return tensor.detach().numpy(force=True)
+    """Its values; bfloat16 as float32, which has them all, as PyTorch gives no array of it."""
+    tensor = tensor.detach()
+    return (tensor.float() if dtype_name(tensor.dtype) == "bfloat16" else tensor).numpy(force=True)
 
 
 def difference(theirs: np.ndarray, ours: np.ndarray, tolerance: float) -> str:

@@ -39,13 +39,19 @@ template <typename... A> unsigned sizes(void (*)(A...), size_t* to) {
 static void** given;
 }  // namespace host
 
+// What -fsanitize=alignment calls.
+extern "C" __attribute__((visibility("hidden"))) void __ubsan_handle_type_mismatch_v1_abort(void*, void*) {
+    host::fail("an address that is not a multiple of the size of what is read or written there");
+    abort();
+}
+
 #define KERNEL(name, kernel)                                                                                        \
     extern "C" unsigned sizes_##name(size_t* to) { return host::sizes(kernel, to); }                                \
     extern "C" bool waits_##name = WAITS;                                                                           \
     extern "C" const char* start_##name(void** given, const unsigned* shape, unsigned shared, bool backwards) {     \
         if (shared > sizeof host_shared) return "more dynamic shared memory than there is";                         \
         host::given = given;                                                                                        \
-        return host::run([] { host::call(kernel, host::given); }, shape, WAITS, backwards);                         \
+        return host::run([] { host::call(kernel, host::given); }, shape, WAITS, backwards, shared);                        \
     }
 
 // Instructions of PTX that kernels contain.

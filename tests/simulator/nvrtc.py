@@ -27,6 +27,7 @@ import nvrtc as real
 HERE = Path(__file__).parent
 HOST = HERE.parent / "cuda"  # host.h, which runs blocks and warps, and the real compiler
 FLAGS = ["-std=c++17", "-O1", "-ffp-contract=off", "-fPIC", "-w", "-fmax-errors=10", "-fno-gnu-unique"]
+FLAGS += ["-fsanitize=alignment", "-fno-sanitize-recover=alignment"]
 
 _KERNEL = re.compile(
     r"(template\s*<[^{};]*?>\s*)?(?:extern\s+\"C\"\s+)?(?:static\s+|inline\s+)*__global__\s+(?:static\s+|inline\s+)*void\s+"
