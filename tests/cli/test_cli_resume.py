@@ -26,6 +26,21 @@ def test_resume_with_more_epochs(capsys, table):
     assert history("parts") == history("whole")
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_run_in_16_bits_goes_on_in_them(capsys, table, precision):
+    """With float16 the loss scale goes on, too."""
+    command = ["train", "--data", table, *SMALL, "--precision", precision, "-q"]
+    kobai_command(capsys, *command, "--epochs", 5, "--out", "whole")
+    kobai_command(capsys, *command, "--epochs", 2, "--out", "parts")
+    code, _, err = kobai_command(capsys, "train", "--resume", "parts", "--epochs", 5)
+    assert code == 0, err
+    assert history("parts") == history("whole")
+    parts, whole = (checkpoint.read(Path(run) / "last.safetensors") for run in ("parts", "whole"))
+    assert same(parts["model"], whole["model"])
+    assert ("scaler" in whole) == (precision == "fp16")
+    assert same(parts.get("scaler", {}), whole.get("scaler", {}))
+
+
 @pytest.mark.parametrize("left", [[job.CONFIG], [job.CONFIG, job.HISTORY], [job.HISTORY], []])
 def test_a_run_that_ended_before_its_first_checkpoint_begins_anew(capsys, table, left):
     command = ["train", "--data", table, *SMALL, "--seed", 3, "-q"]

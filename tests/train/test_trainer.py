@@ -217,7 +217,7 @@ def _trained(precision, **options):
 @pytest.mark.parametrize("capture", [False, True])
 def test_precisions_train_and_parameters_stay_float32(capture):
     plain, _ = _trained("fp32", capture=capture)
-    for precision, dtype in (("tf32", kobai.float32), ("bf16", kobai.bfloat16)):
+    for precision, dtype in (("tf32", kobai.float32), ("bf16", kobai.bfloat16), ("fp16", kobai.float16)):
         trainer, seen = _trained(precision, capture=capture, clip_grad_norm=5.0)
         assert seen == dtype
         assert all(p.dtype == kobai.float32 for p in trainer.model.parameters())
