@@ -73,6 +73,12 @@ def test_fewer_tests_and_more_skipped_ones_fail(run, frozen, said, workers):
     assert said in output
 
 
+@pytest.mark.parametrize("some", [["test_some.py"], ["-k", "gpu"]])
+def test_who_asks_for_some_tests_gets_them(run, some):
+    status, output = run(*some, frozen="collected = 8\n[skipped]\n")
+    assert (status, "7 collected: 6 ran, 1 skipped" in output) == (0, True)
+
+
 def test_the_shards_are_all_of_it(run):
     counts = []
     for k in range(3):
