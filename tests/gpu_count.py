@@ -1,8 +1,8 @@
 """What became of the tests that need a CUDA device: how many there are, ran and were skipped, and for which reasons.
 
 ``pytest -m gpu --count-gpu`` prints it. Unless only some tests are asked for, it fails if there are fewer than
-``frozen/gpu_tests.toml`` says, or if one was skipped for a reason that is not there: a suite that skips what it was written for is
-green too. ``--shard K/N`` runs one of N parts; ``--shard today`` runs another one each day.
+``frozen/gpu_tests.toml`` says, or if one was skipped for a reason that is not there: a suite that skips what it was written for
+is green too. ``--shard K/N`` runs one of N parts; ``--shard today`` runs another one each day.
 """
 
 from __future__ import annotations
