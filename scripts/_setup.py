@@ -17,10 +17,17 @@ if sys.version_info < (3, 11):  # noqa: UP036  (said here, before anything newer
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-VENV = ROOT / ".venv"
-STAMP = VENV / "kobai-setup.json"
-LOG = VENV / "kobai-setup.log"
-PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def live_in(folder: str) -> None:
+    """Where the environment is: ``.venv``, unless a script wants one of its own."""
+    global VENV, STAMP, LOG, PYTHON
+    VENV = ROOT / folder
+    STAMP, LOG = VENV / "kobai-setup.json", VENV / "kobai-setup.log"
+    PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+live_in(".venv")
 
 
 def say(text: str) -> None:
@@ -79,7 +86,7 @@ def create() -> None:
     """A fresh, empty virtual environment, with pip in it."""
     if VENV.is_symlink():
         sys.exit(f"{VENV} is a link to elsewhere; remove it, or replace it by a folder.")
-    say("set-up 1/2: virtual environment in .venv" + (" (built anew)" if VENV.exists() else ""))
+    say(f"set-up 1/2: virtual environment in {VENV.name}" + (" (built anew)" if VENV.exists() else ""))
     shutil.rmtree(VENV, ignore_errors=True)
     made = run([sys.executable, "-m", "venv", str(VENV)])
     if made.returncode == 0:

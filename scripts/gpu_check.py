@@ -7,7 +7,8 @@ call goes on where this one stopped: after ``--minutes``, after Ctrl-C, or becau
 again once the sources have changed). Whatever fails leaves a repro. ``--simulate`` does the same on the simulated device
 (tests/simulator), where times mean nothing.
 
-Where the running Python has CuPy and pytest, it is used as it is; otherwise ``.venv`` is set up.
+Where the running Python has CuPy and pytest, it is used as it is; otherwise ``.venv`` is set up, for the simulated device
+``.venv-gpu``.
 """
 
 import argparse
@@ -26,7 +27,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from _setup import PYTHON, ROOT, prepare
+import _setup
+from _setup import ROOT, live_in, prepare
 
 PART = 8 * 60
 """Seconds for the checks, and again for the benchmarks, unless ``--minutes`` says how long this call may take."""
@@ -174,12 +176,14 @@ def driver_facts():
 
 
 def usable_python(driver):
-    """The running interpreter if it has what is needed, else that of ``.venv``."""
+    """The running interpreter if it has what is needed, else one of our own."""
     if all(importlib.util.find_spec(name) for name in ("cupy", "pytest", "numpy", "rich")):
         return sys.executable
     cuda = {"gpu-proof"} if driver is None else {"cuda13" if driver["cuda"] >= 13 else "cuda12"}
+    if driver is None:
+        live_in(".venv-gpu")
     prepare({"data", "dev", "plot", "cpu"} | cuda)
-    return str(PYTHON)
+    return str(_setup.PYTHON)
 
 
 def commit():

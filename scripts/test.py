@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 
-from _setup import ROOT, main
+from _setup import ROOT, live_in, main
 
 EXTRAS = {"cpu", "cuda-proof", "data", "dev", "plot", "tune"}
 
@@ -24,6 +24,7 @@ def simulated():
             "test.py: the simulated GPU compiles kernels with g++, which is not here. On Debian: sudo apt install g++."
         )
     os.environ["KOBAI_SIMULATE_GPU"] = "1"
+    live_in(".venv-gpu")  # CuPy is there, and missing in the other, where tests read what is said then
     return {*EXTRAS, "gpu-proof"}, ["--dist=worksteal", "-m", "gpu and not slow", "--count-gpu"]
 
 

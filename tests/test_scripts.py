@@ -41,16 +41,16 @@ def setup(tree):
     return module
 
 
-def fake_python(tree, body='echo "$@"; exit 7'):
+def fake_python(tree, body='echo "$@"; exit 7', folder=".venv"):
     """A stand-in for the environment's Python: it can import kobai, and else does ``body``."""
-    python = tree / ".venv" / "bin" / "python"
+    python = tree / folder / "bin" / "python"
     python.parent.mkdir(parents=True, exist_ok=True)
     python.write_text(f'#!/bin/sh\n[ "$1" = -c ] && exit 0\n{body}\n')
     python.chmod(0o755)
 
 
 def finished(setup, tree, *extras):
-    fake_python(tree)
+    fake_python(tree, folder=setup.VENV.name)
     setup.STAMP.write_text(json.dumps({"key": setup.key(), "extras": list(extras)}))
 
 
@@ -145,8 +145,9 @@ def test_arguments_and_exit_code_pass_through(setup, tree, script, extras, run):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the simulated GPU needs Linux")
 def test_a_gpu_is_simulated_where_there_is_a_compiler(setup, tree, tmp_path):
+    setup.live_in(".venv-gpu")  # CuPy is installed apart from what runs the other tests
     finished(setup, tree, *"cpu cuda-proof data dev gpu-proof plot tune".split())
-    fake_python(tree, 'echo "$@ $KOBAI_SIMULATE_GPU"')
+    fake_python(tree, 'echo "$@ $KOBAI_SIMULATE_GPU"', ".venv-gpu")
     (tmp_path / "bin").mkdir()
 
     def test():
