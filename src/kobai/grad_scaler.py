@@ -25,10 +25,10 @@ from kobai import xp
 from kobai.core.tensor import Tensor
 from kobai.engine import dispatch
 from kobai.engine.cuda_kernel import EVERY_FLOAT, CudaKernel
-from kobai.formula.cuda_code import TABLE_BYTES, address_table
+from kobai.formula.cuda_code import address_table
 from kobai.formula.elementwise import elementwise
 from kobai.formula.many import Many, dtype_of_numbers
-from kobai.nn.utils._clip import scale as multiply
+from kobai.nn.utils._clip import CUDA_BLOCKS, TABLE, TABLE_IN_C, TENSORS, scale as multiply
 from kobai.nn.utils.parameters import _alike
 from kobai.optim.optimizer import Optimizer
 from kobai.xp import Array, asarray, device_of, xp_of
@@ -396,8 +396,8 @@ def _unscale(arrays: list[Array], inverse: Array, found: Array) -> None:
     elif dispatch.engine_for(arrays, halves=True):
         for start in range(0, len(arrays), TENSORS):
             some = arrays[start : start + TENSORS]
-            args = address_table(_TABLE, [some]), inverse, found
-            dispatch.launch(UNSCALE.of(first.dtype), (BLOCKS, len(some)), args)
+            args = address_table(TABLE, [some]), inverse, found
+            dispatch.launch(UNSCALE.of(first.dtype), (CUDA_BLOCKS, len(some)), args)
     else:
         here = xp_of(first)
         for g in arrays:
@@ -415,10 +415,6 @@ def _look(*arrays_and_found: Array) -> None:
             return
 
 
-BLOCKS = 32
-TENSORS = TABLE_BYTES // 16
-_TABLE = np.dtype([("at", np.uint64, (1, TENSORS)), ("size", np.int64, (TENSORS,))])
-
 UNSCALE = CudaKernel(
     "unscale",
     "Table table, const float* inverse, double* found",
@@ -433,7 +429,7 @@ UNSCALE = CudaKernel(
     }
     if (bad) *found = 1.0;
     """,
-    prelude=f"struct Table {{ T* at[1][{TENSORS}]; long long size[{TENSORS}]; }};",
+    prelude=TABLE_IN_C,
     dtypes=EVERY_FLOAT,
-    structs={"Table": _TABLE},
+    structs={"Table": TABLE},
 )

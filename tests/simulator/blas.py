@@ -44,14 +44,8 @@ def functions(machine: Machine) -> dict[str, Callable[..., int]]:
 
     offers("cublasCreate_v2")(library.create)
     offers("cublasDestroy_v2")(library.destroy)
-
-    @offers("cublasSetStream_v2")
-    def set_stream(handle: Pointer, stream: Pointer) -> None:
-        library.handle(handle).stream = stream
-
-    @offers("cublasGetStream_v2")
-    def get_stream(handle: Pointer, to: Pointer) -> None:
-        put(to, np.uint64, library.handle(handle).stream)
+    offers("cublasSetStream_v2")(library.set_stream)
+    offers("cublasGetStream_v2")(library.get_stream)
 
     @offers("cublasSetPointerMode_v2")
     def set_pointer_mode(handle: Pointer, mode: int) -> None:

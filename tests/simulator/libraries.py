@@ -98,6 +98,12 @@ class Library:
         self.handle(handle)
         del self.machine.handles[handle]
 
+    def set_stream(self, handle: Pointer, stream: Pointer) -> None:
+        self.handle(handle).stream = stream
+
+    def get_stream(self, handle: Pointer, to: Pointer) -> None:
+        put(to, np.uint64, self.handle(handle).stream)
+
     def handle(self, number: int) -> Handle:
         handle: Handle = self.machine.of(number, Handle)  # type: ignore[assignment]
         if handle.device != self.machine.device:

@@ -28,14 +28,8 @@ def functions(machine: Machine) -> dict[str, Callable[..., int]]:
 
     offers("cusolverDnCreate")(library.create)
     offers("cusolverDnDestroy")(library.destroy)
-
-    @offers("cusolverDnSetStream")
-    def set_stream(handle: Pointer, stream: Pointer) -> None:
-        library.handle(handle).stream = stream
-
-    @offers("cusolverDnGetStream")
-    def get_stream(handle: Pointer, to: Pointer) -> None:
-        put(to, np.uint64, library.handle(handle).stream)
+    offers("cusolverDnSetStream")(library.set_stream)
+    offers("cusolverDnGetStream")(library.get_stream)
 
     @offers("cusolverGetProperty")
     def get_property(which: int, to: Pointer) -> None:

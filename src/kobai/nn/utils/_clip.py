@@ -59,7 +59,7 @@ def sum_of_squares(arrays: Sequence[Array]) -> Array:
         sums = xp.empty((len(arrays), CUDA_BLOCKS), first.dtype if first.dtype.itemsize > 2 else np.float32)
         for start in range(0, len(arrays), TENSORS):
             some = arrays[start : start + TENSORS]
-            args = address_table(_TABLE, [some]), sums[start : start + TENSORS]
+            args = address_table(TABLE, [some]), sums[start : start + TENSORS]
             dispatch.launch(SQUARES.of(first.dtype), (CUDA_BLOCKS, len(some)), args)
         return sums.sum()
     return reduce(add, [xp.vdot(g, g) for g in arrays])
@@ -73,7 +73,8 @@ def _dot_products(*arrays_and_total: Array) -> None:
 
 CUDA_BLOCKS = 32
 TENSORS = TABLE_BYTES // 16
-_TABLE = np.dtype([("at", np.uint64, (1, TENSORS)), ("size", np.int64, (TENSORS,))])
+TABLE = np.dtype([("at", np.uint64, (1, TENSORS)), ("size", np.int64, (TENSORS,))])
+TABLE_IN_C = f"struct Table {{ T* at[1][{TENSORS}]; long long size[{TENSORS}]; }};"
 
 
 SQUARES = CudaKernel(
@@ -86,7 +87,7 @@ SQUARES = CudaKernel(
     total = block_sum(total);
     if (threadIdx.x == 0) sums[blockIdx.y * (long long)gridDim.x + blockIdx.x] = total;
     """,
-    prelude=f"struct Table {{ T* at[1][{TENSORS}]; long long size[{TENSORS}]; }};",
+    prelude=TABLE_IN_C,
     dtypes=EVERY_FLOAT,
-    structs={"Table": _TABLE},
+    structs={"Table": TABLE},
 )
