@@ -6,28 +6,17 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+from ml_dtypes import bfloat16
 
 from simulator import lapack
 from simulator.capi import Long, Pointer
 from simulator.device import INVALID_VALUE, CudaError, Machine
 from simulator.libraries import Library, get, put
 
-CUDA_DTYPES = {0: "float32", 1: "float64", 2: "float16", 3: "int8", 10: "int32", 14: "uint16"}
-"""By the numbers of ``cudaDataType``. The 16 bits of bfloat16, 14, are widened by hand."""
+CUDA_DTYPES = {0: "float32", 1: "float64", 2: "float16", 3: "int8", 10: "int32", 14: bfloat16}
+"""By the numbers of ``cudaDataType``."""
 
 CUDA_NUMBERS = {"float32": 0, "float64": 1}
-BFLOAT16 = 14
-
-
-def widened(array: np.ndarray) -> np.ndarray:
-    """The 16 bits of bfloat16 numbers as float32."""
-    return (array.astype(np.uint32) << 16).view(np.float32)
-
-
-def narrowed(array: np.ndarray) -> np.ndarray:
-    """float32 as the 16 bits of bfloat16, rounded to nearest, ties to even."""
-    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
-    return np.where(np.isnan(array), 0x7FFF, (bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
 
 
 def op(matrix: np.ndarray, how: int) -> np.ndarray:
@@ -87,14 +76,16 @@ def functions(machine: Machine) -> dict[str, Callable[..., int]]:
             return library.batch(handle, address, CUDA_DTYPES[dtype], batch, rows, cols, ld, steps[i])
 
         a, b, c = map(matrices, range(3))
-        wide = [widened if dtype == BFLOAT16 else lambda v: v.astype(compute, copy=False) for _, dtype, _ in operands]
+
+        def wide(matrix: np.ndarray) -> np.ndarray:
+            return matrix.astype(compute, copy=False)
 
         def do() -> None:
             for x, y, z in zip(a(), b(), c(), strict=True):
-                made = alpha() * (op(wide[0](x), how[0]) @ op(wide[1](y), how[1]))
+                made = alpha() * (op(wide(x), how[0]) @ op(wide(y), how[1]))
                 if beta() != 0:
-                    made = made + beta() * wide[2](z)
-                z[...] = narrowed(made) if operands[2][1] == BFLOAT16 else made
+                    made = made + beta() * wide(z)
+                z[...] = made
 
         library.ask(handle, do)
 
