@@ -11,7 +11,7 @@ import pytest
 
 import kobai
 from kobai.capture import session
-from kobai.capture.kinds import KINDS, kinds_of
+from kobai.capture.kinds import kinds, kinds_of
 from kobai.errors import CaptureError
 
 EXAMPLES = {  # a thing, what changes it, what shows its state
@@ -68,4 +68,4 @@ def test_what_a_step_changed_is_put_back(monkeypatch, name):
 
 def test_every_kind_that_can_be_put_back_has_an_example():
     found = {kind for make, _, _ in EXAMPLES.values() for kind in kinds_of(make())}
-    assert {kind for kind in KINDS if kind.copy is not None} <= found
+    assert {kind for kind in kinds() if kind.copy is not None} <= found

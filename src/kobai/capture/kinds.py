@@ -30,7 +30,7 @@ import weakref
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -255,32 +255,33 @@ class Kind(NamedTuple):
     """Gives the thing that content back."""
 
 
-_GENERATORS = (random.Random, np.random.RandomState, np.random.Generator, np.random.BitGenerator)
-
-KINDS = (
-    Kind((dict, list, set, deque), _contents, copy=operator.methodcaller("copy")),
-    Kind((tuple, frozenset, types.MappingProxyType), _contents),
-    Kind((type({}.keys()), type({}.values()), type({}.items())), leads_to("mapping"), alone=True),
-    Kind(_GENERATORS, _generator, copy=_state, put_back=_set_state),
-    Kind(np.ndarray, _objects, copy=np.copy, put_back=_write),
-    Kind(types.FunctionType, _function, alone=True),
-    Kind(types.MethodType, leads_to("__func__", "__self__"), alone=True),
-    Kind((types.BuiltinMethodType, types.MethodWrapperType), leads_to("__self__"), alone=True),
-    Kind(types.ModuleType, _module, alone=True),
-    Kind(type, _class, alone=True),
-    Kind(types.CellType, _cell, alone=True, copy=in_cell, put_back=_fill_cell),
-    Kind((operator.attrgetter, operator.methodcaller), _names),
-    Kind(weakref.ref, lambda walk, reference, name: walk.push(reference(), name)),
-    Kind(weakref.ProxyTypes, leads_to("__init__.__self__"), alone=True),
-    Kind(type(lru_cache(nested)), _cached),
-    Kind(ContextVar, _context, alone=True),
-)
-"""A thing can be of several kinds."""
+@cache
+def kinds() -> tuple[Kind, ...]:
+    """All rows; a thing can be of several kinds. (Made at the first call: ``np.random`` takes milliseconds to import.)"""
+    generators = (random.Random, np.random.RandomState, np.random.Generator, np.random.BitGenerator)
+    return (
+        Kind((dict, list, set, deque), _contents, copy=operator.methodcaller("copy")),
+        Kind((tuple, frozenset, types.MappingProxyType), _contents),
+        Kind((type({}.keys()), type({}.values()), type({}.items())), leads_to("mapping"), alone=True),
+        Kind(generators, _generator, copy=_state, put_back=_set_state),
+        Kind(np.ndarray, _objects, copy=np.copy, put_back=_write),
+        Kind(types.FunctionType, _function, alone=True),
+        Kind(types.MethodType, leads_to("__func__", "__self__"), alone=True),
+        Kind((types.BuiltinMethodType, types.MethodWrapperType), leads_to("__self__"), alone=True),
+        Kind(types.ModuleType, _module, alone=True),
+        Kind(type, _class, alone=True),
+        Kind(types.CellType, _cell, alone=True, copy=in_cell, put_back=_fill_cell),
+        Kind((operator.attrgetter, operator.methodcaller), _names),
+        Kind(weakref.ref, lambda walk, reference, name: walk.push(reference(), name)),
+        Kind(weakref.ProxyTypes, leads_to("__init__.__self__"), alone=True),
+        Kind(type(lru_cache(nested)), _cached),
+        Kind(ContextVar, _context, alone=True),
+    )
 
 
 def kinds_of(thing: Any) -> Iterator[Kind]:
     """The rows for a thing. (``isinstance`` would ask a weak proxy about the object behind it.)"""
-    return (kind for kind in KINDS if issubclass(type(thing), kind.types))
+    return (kind for kind in kinds() if issubclass(type(thing), kind.types))
 
 
 # --- everything else --------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import stat
-import tomllib
 import unicodedata
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -69,6 +68,8 @@ def from_json(text: str | bytes) -> Any:
 
 def from_toml(text: str) -> dict[str, Any]:
     """``tomllib.loads`` that raises TOMLDecodeError for nesting that is too deep."""
+    import tomllib
+
     try:
         return tomllib.loads(text)
     except RecursionError:

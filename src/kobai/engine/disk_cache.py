@@ -7,14 +7,12 @@ content; a damaged one is deleted and compiled again.
 from __future__ import annotations
 
 import errno
-import hashlib
 import importlib
 import inspect
 import logging
 import os
 import pickle
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -23,7 +21,13 @@ from typing import Any
 
 log = logging.getLogger("kobai")
 
-DIGEST = hashlib.sha256().digest_size
+DIGEST = 32  # bytes of SHA-256
+
+
+def sha256(content: bytes) -> bytes:
+    import hashlib  # takes milliseconds
+
+    return hashlib.sha256(content).digest()
 
 
 def cache_folder() -> Path:
@@ -52,6 +56,8 @@ def claim(folder: Path) -> None:
         raise PermissionError(errno.EPERM, "it belongs to another user", str(folder))
     if os.name != "nt" and status.st_mode & 0o022:
         raise PermissionError(errno.EPERM, "others can write to it; chmod go-w would make it safe", str(folder))
+    import tempfile
+
     tempfile.TemporaryFile(dir=folder).close()
 
 
@@ -79,6 +85,8 @@ def in_memory(error: OSError) -> None:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Put a file in its place at once: another process may read it already."""
+    import tempfile
+
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -119,7 +127,7 @@ def machine_code_folder(file: str) -> Path | None:
         return None
     named = os.environ.get("NUMBA_CACHE_DIR")
     source = Path(os.path.abspath(file))
-    apart = f"{source.parent.name}_{hashlib.sha256(str(source.parent).encode()).hexdigest()[:16]}"
+    apart = f"{source.parent.name}_{sha256(str(source.parent).encode()).hex()[:16]}"
     folders = [*([Path(named) / apart] if named else []), source.parent / "__pycache__"]
     with suppress(OSError):
         folders.append(cache_folder() / apart)
@@ -134,7 +142,7 @@ def machine_code_folder(file: str) -> Path | None:
 
 @cache
 def _stamp(file: str) -> bytes:
-    return hashlib.sha256(Path(file).read_bytes()).digest()
+    return sha256(Path(file).read_bytes())
 
 
 class _Place:
@@ -184,7 +192,7 @@ def _cache_class() -> Any:
 
         def _read(self, path: str) -> bytes:
             content = Path(path).read_bytes()
-            if hashlib.sha256(content[DIGEST:]).digest() != content[:DIGEST]:
+            if sha256(content[DIGEST:]) != content[:DIGEST]:
                 log.warning("kernels: %s is damaged; it is compiled again", path)
                 os.unlink(path)
                 raise FileNotFoundError(errno.ENOENT, "damaged", path)
@@ -192,7 +200,7 @@ def _cache_class() -> Any:
 
         def _write(self, path: str, what: Any) -> None:
             content = self._dump(what)
-            write_whole(Path(path), hashlib.sha256(content).digest() + content)
+            write_whole(Path(path), sha256(content) + content)
 
     class Code(caching.CompileResultCacheImpl):  # type: ignore[misc, name-defined]
         def __init__(self, function: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import sys
 from collections.abc import Callable
@@ -202,7 +201,7 @@ def _beside() -> str:
 
 def load_module(name: str, source: str) -> Any:
     """The source as a module in a file whose name says its content, so that Numba finds the machine code again."""
-    name = f"kobai_{name}_{hashlib.sha256(f'{source}{_beside()}'.encode()).hexdigest()[:16]}"
+    name = f"kobai_{name}_{disk_cache.sha256(f'{source}{_beside()}'.encode()).hex()[:16]}"
     module = ModuleType(name)
     module.__file__ = disk_cache.source_file(name, source)
     sys.modules[name] = module  # where Numba looks when it reads machine code from disk
