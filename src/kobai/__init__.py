@@ -93,6 +93,7 @@ from kobai.random import (
     seed as seed,
     set_rng_state as set_rng_state,
 )
+from kobai.refusals import guard as _guard
 from kobai.runtime import *
 from kobai.serialization import load as load, save as save
 from kobai.xp import (
@@ -116,6 +117,8 @@ from kobai.optim import swa_utils as _swa_utils  # isort: skip - kobai.optim.swa
 get_default_device, set_default_device = _default_device, use
 
 __version__ = "0.1.0"
+
+_guard(globals())
 
 _LAZY = ("data", "distributions", "func", "lab", "special", "testing", "train")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from kobai.core.tensor import Tensor
 from kobai.nn.module import Module
+from kobai.refusals import guard as _guard
 
 __all__ = ["functional_call"]
 
@@ -69,3 +70,6 @@ def functional_call(
     finally:
         for table, name, tensor in before:
             table[name] = tensor
+
+
+_guard(globals())

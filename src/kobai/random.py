@@ -9,14 +9,16 @@ counter, restores it.
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from kobai import xp
+from kobai.refusals import guard as _guard
 from kobai.xp import device as Device
 
 __all__ = [
@@ -58,11 +60,19 @@ class Generator:
         if xp.sessions and (recorder := xp.recorder()) is not None:
             recorder.host_seed()
         self._seed = int(seed) % 2**64
-        self._numpy = np.random.Generator(np.random.PCG64(self._seed))
-        # SeedSequence makes nearby seeds independent; the spawn key, the two streams.
-        self.key = [int(k) for k in np.random.SeedSequence(self._seed, spawn_key=(1,)).generate_state(2, np.uint64)]
         self.counter = 0
+        for stream in ("_numpy", "key"):
+            self.__dict__.pop(stream, None)  # begins anew when it is next asked for
         return self
+
+    @cached_property
+    def _numpy(self) -> np.random.Generator:
+        return np.random.Generator(np.random.PCG64(self._seed))
+
+    @cached_property
+    def key(self) -> list[int]:
+        """Key of the counter stream. SeedSequence makes nearby seeds independent; the spawn key, the two streams."""
+        return [int(k) for k in np.random.SeedSequence(self._seed, spawn_key=(1,)).generate_state(2, np.uint64)]
 
     @property
     def numpy(self) -> np.random.Generator:
@@ -73,7 +83,7 @@ class Generator:
 
     def seed(self) -> int:
         """Draw a new seed from the operating system, start from it, and return it."""
-        self.manual_seed(secrets.randbits(63))
+        self.manual_seed(_from_the_system())
         return self._seed
 
     def initial_seed(self) -> int:
@@ -99,7 +109,11 @@ class Generator:
         self._numpy.bit_generator.state = state["numpy"]
 
 
-default_generator = Generator(seed=secrets.randbits(63))
+def _from_the_system() -> int:
+    return int.from_bytes(os.urandom(8)) >> 1
+
+
+default_generator = Generator(seed=_from_the_system())
 
 
 def resolve(generator: Generator | None) -> Generator:
@@ -185,3 +199,6 @@ def fork_rng(devices: Iterable[Any] | None = None, enabled: bool = True) -> Iter
     finally:
         if enabled:
             set_rng_state(state)
+
+
+_guard(globals())

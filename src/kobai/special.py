@@ -4,6 +4,7 @@ from kobai.ops.extreme import logsumexp
 from kobai.ops.pointwise import erf, erfc, exp2, expm1, log1p, logit, sigmoid as expit
 from kobai.ops.softmax import log_softmax, softmax
 from kobai.ops.special import digamma, digamma as psi, erfinv, lgamma as gammaln, sinc, xlogy
+from kobai.refusals import guard as _guard
 
 __all__ = [
     "digamma",
@@ -23,3 +24,5 @@ __all__ = [
     "softmax",
     "xlogy",
 ]
+
+_guard(globals())

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from kobai.core.tensor import Tensor
+from kobai.refusals import guard as _guard
 from kobai.xp import to_host
 
 __all__ = ["assert_close"]
@@ -88,3 +89,6 @@ def _apart(
         f"The values differ{at}: {int(wrong.sum())} of {wrong.size} elements{first}; the greatest difference is {largest} "
         f"(permitted: {atol} + {rtol} · |expected|)"
     )
+
+
+_guard(globals())

@@ -48,4 +48,7 @@ def test_every_operation_is_within_reach():
     for file in files(ops):
         for name in defined(file, has_example):
             function = getattr(file, name)
-            assert any(getattr(place, name, None) is function for place in places), f"{file.__name__}.{name}"
+            within = [getattr(place, name, None) for place in places]  # wrapped at the door, some of them
+            assert function in [f for place in within for f in (place, getattr(place, "__wrapped__", 0))], (
+                f"{file.__name__}.{name}"
+            )

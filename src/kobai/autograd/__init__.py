@@ -6,6 +6,7 @@ from kobai.autograd.grad import Variable, backward, grad
 from kobai.core.anomaly import detect_anomaly, set_detect_anomaly
 from kobai.core.grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from kobai.gradcheck import gradcheck
+from kobai.refusals import guard as _guard
 
 __all__ = [
     "Function",
@@ -22,3 +23,5 @@ __all__ = [
     "set_detect_anomaly",
     "set_grad_enabled",
 ]
+
+_guard(globals())

@@ -9,6 +9,7 @@ from kobai.autograd.grad import grad
 from kobai.core.grad_mode import enable_grad
 from kobai.core.tensor import Tensor
 from kobai.ops.like import zeros_like
+from kobai.refusals import guard as _guard
 
 __all__ = ["jacobian", "vjp"]
 
@@ -62,3 +63,6 @@ def vjp(func: Callable[..., Tensor], inputs: Any, v: Tensor | None = None) -> tu
     gradients = grad(value, leaves, v, allow_unused=True)
     filled = tuple(zeros_like(x) if g is None else g for x, g in zip(leaves, gradients, strict=True))
     return value.detach(), filled if isinstance(inputs, tuple) else filled[0]
+
+
+_guard(globals())

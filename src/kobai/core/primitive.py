@@ -35,6 +35,7 @@ from kobai.dtypes import FLOATING, HALVES
 from kobai.engine.cuda_kernel import TYPES
 from kobai.engine.dispatch import HOST_TYPES
 from kobai.errors import BackendError
+from kobai.refusals import guarded, guards, in_our_words
 from kobai.xp import Array, device, is_array, xp_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -104,6 +105,7 @@ def _operation(function: Raw, is_view: bool, in_float32: Raw | None, updates: Se
 
     on_list(key, switch)
 
+    @guards
     @wraps(function)
     def op(*args: Any, **options: Any) -> Tensor:
         arrays: list[Any] = []
@@ -140,9 +142,11 @@ def _operation(function: Raw, is_view: bool, in_float32: Raw | None, updates: Se
             if _xp.many_devices and array_type is not None:
                 call = _there(call, next(arg.device for arg in args if isinstance(arg, Tensor)))
             y, vjp = call(*arrays, **options)
-        except (ValueError, TypeError) as error:
-            _explain(name, arrays, error)
-            raise
+        except Exception as error:
+            clear = in_our_words(error, function, tuple(arrays), options)
+            if clear is error:
+                raise
+            raise clear from error
         if type(y) is not array_type:
             y = as_array(y)
             if not is_array(y):
@@ -208,22 +212,6 @@ def _rounded(value: Any, dtype: Any) -> Any:
     if type(value) is FunctionType:
         return lambda: _rounded(as_array(value()), dtype)
     return value if value is None or value.dtype != np.float32 else as_array(value).astype(dtype)
-
-
-def truth_values(who: str, *dtypes: Any) -> NotImplementedError:
-    """The error of an operation that has no result for truth values."""
-    given = " and ".join(map(str, dtypes))
-    return NotImplementedError(f"{who}: expected numbers, got {given}; a mask is inverted by ~mask, compared by ^")
-
-
-def _explain(name: str, arrays: Sequence[Any], error: Exception) -> None:
-    """The array library's complaint about shapes or dtypes in our words."""
-    if isinstance(error, TypeError):
-        if str(error).startswith(("numpy boolean", "The numpy boolean", "cupy boolean", "The cupy boolean")):
-            raise truth_values(name.strip("_"), *(array.dtype for array in arrays if is_array(array))) from error
-    elif "broadcast" in str(error):
-        shapes = " and ".join(str(tuple(array.shape)) for array in arrays if is_array(array))
-        raise RuntimeError(f"{name.strip('_')}: expected shapes that broadcast together, got {shapes}") from error
 
 
 def _same_backend(name: str, args: Sequence[Any]) -> list[Any]:
@@ -328,9 +316,10 @@ def method(function: Any = None, *, name: str = "", in_place: bool = False) -> A
     """
     if function is None:
         return lambda f: method(f, name=name, in_place=in_place)
-    setattr(Tensor, name or function.__name__, function)
+    setattr(Tensor, name or function.__name__, guarded(function))
     if in_place:
 
+        @guarded
         @wraps(function)
         def changed(self: Tensor, *args: Any, **options: Any) -> Tensor:
             return _in_place(self, function, *args, **options)

@@ -420,7 +420,10 @@ class Tensor:
         return int(self._array.shape[0])
 
     def __contains__(self, element: Any) -> bool:
-        return bool((self == element).any())
+        found = self == element
+        if not isinstance(found, Tensor):
+            raise TypeError(f"in: expected a Tensor or a number, got {type(element).__name__}")
+        return bool(found.any())
 
     def __reversed__(self) -> Tensor:
         return self.flip(0)  # type: ignore[no-any-return]

@@ -6,5 +6,8 @@ from kobai.data.embedded import digits
 from kobai.data.mnist_family import fashion_mnist, mnist
 from kobai.data.splits import DataSplits, Scaling
 from kobai.data.table import csv
+from kobai.refusals import guard as _guard
 
 __all__ = ["NAMES", "DataSplits", "Scaling", "cifar10", "csv", "digits", "fashion_mnist", "load", "mnist"]
+
+_guard(globals(), classes=True)

@@ -5,6 +5,7 @@ from kobai.distributions.continuous import Exponential, Laplace, LogNormal, Norm
 from kobai.distributions.discrete import Bernoulli, Categorical, OneHotCategorical
 from kobai.distributions.kl import kl_divergence
 from kobai.distributions.multivariate import Independent, MultivariateNormal
+from kobai.refusals import guard as _guard
 
 __all__ = [
     "Bernoulli",
@@ -20,3 +21,5 @@ __all__ = [
     "Uniform",
     "kl_divergence",
 ]
+
+_guard(globals(), classes=True)

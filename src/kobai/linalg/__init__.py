@@ -23,6 +23,7 @@ from kobai.linalg.decompositions import (
 from kobai.linalg.norms import cond, matrix_norm, norm, vector_norm
 from kobai.linalg.products import cross, diagonal, matrix_exp, matrix_power, multi_dot, vander, vecdot
 from kobai.linalg.systems import SlogdetResult, cholesky, det, inv, slogdet, solve, solve_triangular
+from kobai.refusals import guard as _guard
 
 LinAlgError = np.linalg.LinAlgError  # what a singular matrix raises, as in NumPy
 
@@ -54,3 +55,5 @@ __all__ = [
     "vecdot",
     "vector_norm",
 ]
+
+_guard(globals())

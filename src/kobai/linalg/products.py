@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kobai.core.autocast import one_operation
-from kobai.core.primitive import primitive, truth_values
+from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
 from kobai.linalg.systems import inv, matrices
 from kobai.ops._args import cast, need_tensor
@@ -19,6 +19,7 @@ from kobai.ops.joining import stack
 from kobai.ops.linear import matmul
 from kobai.ops.parts import unbind
 from kobai.ops.shape import diagonal as _diagonal, fresh
+from kobai.refusals import truth_values
 from kobai.xp import Array, xp_of
 
 

@@ -24,3 +24,6 @@ from kobai.nn.resample import *
 from kobai.nn.rnn import *
 from kobai.nn.softmax import *
 from kobai.nn.transformer import *
+from kobai.refusals import guard as _guard
+
+_guard(globals(), classes=True)

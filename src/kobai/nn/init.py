@@ -20,6 +20,7 @@ from kobai.errors import nearest
 from kobai.nn._by_name import read
 from kobai.nn._draws import orthonormal, standard_normal, standard_uniform, truncated_normal, write
 from kobai.random import Generator, resolve
+from kobai.refusals import guard as _guard
 
 __all__ = [
     "by_name",
@@ -431,3 +432,6 @@ def by_name(spec: str | Initializer) -> Initializer:
         return fill(tensor, *numbers, generator=generator)
 
     return cast(Initializer, initialise)
+
+
+_guard(globals())

@@ -14,6 +14,7 @@ from kobai.dtypes import FLOATING, bfloat16, dtype
 from kobai.nn._state import IncompatibleKeys, load_state
 from kobai.nn.hooks import BackwardWatch
 from kobai.nn.tree import Tree, no_init, type_name
+from kobai.refusals import in_our_words
 from kobai.xp import recorder, sessions, write
 
 __all__ = ["Module"]
@@ -73,7 +74,13 @@ class Module(Tree):
             at_work.visit(self)
         if hooked:
             return self._call_with_hooks(args, kwargs)
-        return self.forward(*args, **kwargs)
+        try:
+            return self.forward(*args, **kwargs)
+        except Exception as error:
+            clear = in_our_words(error, self.forward, args, kwargs, self._get_name())
+            if clear is error:
+                raise
+            raise clear from error
 
     def _capture_watch(self, walk: Any) -> None:
         """What a captured step of this module depends on: mode, hooks, members; of Kobai's own classes every attribute.

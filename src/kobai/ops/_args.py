@@ -9,15 +9,16 @@ from typing import Any, TypeVar
 import numpy as np
 
 from kobai.core import autocast
-from kobai.core.primitive import primitive, truth_values
+from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING, bfloat16, get_default_dtype, promoted
 from kobai.ops._sums import total
+from kobai.refusals import truth_values
 from kobai.xp import Array, asarray, is_array, write
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-Samples = list[Callable[[np.random.Generator], tuple[Any, ...]]]
+Samples = list[Callable[["np.random.Generator"], tuple[Any, ...]]]
 
 
 def drawn(shapes: Any, *rest: Any, between: tuple[float, float] | None = None) -> Any:

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from kobai.core.primitive import method, primitive, truth_values
+from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING
 from kobai.ops._args import Samples, need_tensor
 from kobai.ops.shape import clone
+from kobai.refusals import truth_values
 from kobai.xp import Array, xp_of
 
 __all__ = ["ceil", "fix", "floor", "frac", "round", "sgn", "sign", "trunc"]

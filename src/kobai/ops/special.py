@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from kobai.core.primitive import method, primitive, truth_values
+from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.engine import special
 from kobai.ops import _formulas, _gamma
 from kobai.ops._args import Samples, cast, drawn, need_tensor, pair, scalar, unbroadcast
 from kobai.ops.gather import where
 from kobai.ops.pointwise import unary
+from kobai.refusals import truth_values
 from kobai.xp import Array, quiet, xp_of
 
 __all__ = [

@@ -13,6 +13,7 @@ from kobai.optim.radam import RAdam
 from kobai.optim.rmsprop import RMSprop
 from kobai.optim.rprop import Rprop
 from kobai.optim.sgd import SGD
+from kobai.refusals import guard as _guard
 
 __all__ = [
     "ASGD",
@@ -30,3 +31,5 @@ __all__ = [
     "SGD",
     "lr_scheduler",
 ]
+
+_guard(globals(), classes=True)

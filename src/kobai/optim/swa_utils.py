@@ -2,6 +2,7 @@
 
 from kobai.nn.averaging import AveragedModel, get_ema_avg_fn, get_ema_multi_avg_fn, get_swa_avg_fn, update_bn
 from kobai.optim.lr_scheduler.swa import SWALR
+from kobai.refusals import guard as _guard
 
 __all__ = [
     "SWALR",
@@ -11,3 +12,5 @@ __all__ = [
     "get_swa_avg_fn",
     "update_bn",
 ]
+
+_guard(globals(), classes=True)

@@ -25,3 +25,6 @@ from kobai.ops.pointwise import sigmoid as sigmoid, tanh as tanh
 from kobai.ops.pool import *
 from kobai.ops.resample import *
 from kobai.ops.softmax import *
+from kobai.refusals import guard as _guard
+
+_guard(globals())

@@ -3,6 +3,7 @@
 from kobai.nn.utils import rnn
 from kobai.nn.utils.parameters import clip_grad_norm_, clip_grad_value_, parameters_to_vector, vector_to_parameters
 from kobai.nn.utils.weight import remove_spectral_norm, remove_weight_norm, spectral_norm, weight_norm
+from kobai.refusals import guard as _guard
 
 __all__ = [
     "clip_grad_norm_",
@@ -15,3 +16,5 @@ __all__ = [
     "vector_to_parameters",
     "weight_norm",
 ]
+
+_guard(globals())

@@ -11,6 +11,7 @@ from kobai.core.tensor import Tensor
 from kobai.ops.create import full
 from kobai.ops.gather import index_select
 from kobai.ops.joining import cat, stack
+from kobai.refusals import guard as _guard
 from kobai.xp import device, move, to_host
 
 __all__ = [
@@ -196,3 +197,6 @@ def _host_lengths(who: str, lengths: Any) -> list[int]:
 
 def _index(host: Any, like: Tensor) -> Tensor:
     return Tensor._wrap(move(host.astype(np.int64), like.device))  # type: ignore[no-any-return]
+
+
+_guard(globals(), classes=True)

@@ -15,6 +15,7 @@ from kobai.optim.lr_scheduler.decay import (
     StepLR,
 )
 from kobai.optim.lr_scheduler.plateau import ReduceLROnPlateau
+from kobai.refusals import guard as _guard
 
 _LRScheduler = LRScheduler  # the base class's name before PyTorch 2.0; programs still subclass it
 
@@ -36,3 +37,5 @@ __all__ = [
     "SequentialLR",
     "StepLR",
 ]
+
+_guard(globals(), classes=True)

@@ -1,5 +1,6 @@
 """Data sets, samplers and the DataLoader: PyTorch's ``torch.utils.data``."""
 
+from kobai.refusals import guard as _guard
 from kobai.utils.data import collate, dataloader, dataset, sampler, workers
 from kobai.utils.data.collate import *
 from kobai.utils.data.dataloader import *
@@ -13,3 +14,5 @@ __all__ += dataloader.__all__
 __all__ += dataset.__all__
 __all__ += sampler.__all__
 __all__ += workers.__all__
+
+_guard(globals(), classes=True)
