@@ -1,6 +1,7 @@
 """The examination that every layer must pass."""
 
 import copy
+import pickle
 import re
 from dataclasses import dataclass, field
 
@@ -192,6 +193,19 @@ def test_state_dict_and_deepcopy(layer):
     assert other.eval()(*x).tolist() == expected == twin.eval()(*x).tolist()
     for p, q in zip(m.parameters(), twin.parameters(), strict=True):
         assert p.array is not q.array
+
+
+@every
+def test_pickled(layer):
+    m = layer.make()
+    x = layer.inputs()
+    y = m(*x)
+    if y.requires_grad:  # a step, which changes the parameters in place
+        y.sum().backward()
+        kobai.optim.SGD(m.parameters(), lr=0.1).step()
+    twin = pickle.loads(pickle.dumps(m))
+    assert repr(twin) == repr(m)
+    assert m.eval()(*x).tolist() == twin.eval()(*x).tolist()
 
 
 @every

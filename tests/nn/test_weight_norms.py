@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pickle
 
 import numpy as np
 import pytest
@@ -67,6 +68,14 @@ def test_removing_leaves_an_ordinary_layer_with_the_same_weight(backend):
         assert kobai.allclose(layer(x), before, atol=1e-6)
         assert sorted(layer.state_dict()) == ["bias", "weight"]
         assert not layer._forward_pre_hooks
+
+
+@pytest.mark.parametrize("make", [weight_norm, spectral_norm])
+def test_pickled(make):
+    layer, x = make(nn.Linear(3, 4)), kobai.randn(5, 3)
+    layer(x).sum().backward()
+    twin = pickle.loads(pickle.dumps(layer))
+    assert kobai.equal(twin.eval()(x), layer.eval()(x))
 
 
 def test_spectral_norm_in_evaluation_stays_and_serves_two_calls():

@@ -1,6 +1,7 @@
 """What all optimisers share: groups, gradients that are not there, saving and resuming, hooks, and bad input."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -163,6 +164,25 @@ def test_deepcopy_keeps_state_with_the_copied_parameters():
     assert host(params[0]).tobytes() == before.tobytes()
     random_steps(optimizer, params, 5)
     assert host(params[0]).tobytes() == host(others[0]).tobytes()
+
+
+@pytest.mark.parametrize(("name", "flags", "options"), CASES, ids=IDS)
+def test_pickled_with_its_parameters_it_goes_on_bit_for_bit(name, flags, options):
+    def steps(p, optimizer, n):
+        for k in range(n):
+            set_grad(p, [0.5, -k, 1.0])
+            optimizer.step()
+
+    p = parameter([1.0, 2.0, 3.0])
+    optimizer = make(optim, name, [p], **{"lr": 0.1, **flags})
+    optimizer.register_step_pre_hook(lambda *args: None)  # stays behind, as in PyTorch
+    steps(p, optimizer, 3)
+    q, twin = pickle.loads(pickle.dumps((p, optimizer)))
+    assert twin.param_groups[0]["params"][0] is q
+    assert list(twin.state) in ([], [q])
+    steps(p, optimizer, 3)
+    steps(q, twin, 3)
+    assert kobai.equal(p.detach(), q.detach())
 
 
 def test_repr():

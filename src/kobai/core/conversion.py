@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -118,9 +120,38 @@ def __deepcopy__(self: Tensor, memo: dict[int, Any]) -> Any:
     out._requires_grad = self._requires_grad
     if self._grad is not None:
         out._grad = Tensor._wrap(self._grad._array.copy())
-    # Attributes the user has set travel along.
-    out.__dict__.update({k: v for k, v in self.__dict__.items() if not k.startswith("_")})
+    out.__dict__.update(attributes(self))
     return out
+
+
+def attributes(tensor: Tensor) -> dict[str, Any]:
+    """What the user has set on a tensor, which travels along with copies of it."""
+    return {name: value for name, value in tensor.__dict__.items() if name not in Tensor.__annotations__}
+
+
+@method
+def __copy__(self: Tensor) -> Any:
+    out = type(self).__new__(type(self))
+    out.__dict__.update(self.__dict__)  # the same memory, hence the same count of in-place changes
+    return out
+
+
+@method
+def __reduce_ex__(self: Tensor, protocol: Any) -> Any:
+    """For pickle: the elements, their device, whether a gradient is wanted, and what the user has set.
+
+    As in PyTorch the gradient, the history and the hooks stay behind: what was computed comes back as a leaf. Unlike there
+    a view brings its own elements only, not those of the memory that it views.
+    """
+    for hook in chain((self._hooks or {}).values(), (self._accumulate_hooks or {}).values()):
+        warnings.warn(f"pickle: the hook {hook!r} of a tensor is not pickled with it", UserWarning, stacklevel=2)
+    leaf = str(self.device), self.requires_grad
+    return _unpickled, (type(self), to_host(self._array), *leaf), attributes(self)
+
+
+def _unpickled(kind: type[Tensor], elements: np.ndarray, where: str, requires_grad: bool) -> Any:
+    """The tensor that :func:`__reduce_ex__` took apart, on the device where it was."""
+    return kind._wrap(asarray(elements, device=where), requires_grad)
 
 
 # --- text ---------------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 from kobai.core.grad_mode import no_grad
@@ -27,11 +28,11 @@ def get_ema_avg_fn(decay: float = 0.999) -> Averages:
     """
     if not 0 <= decay <= 1:
         raise ValueError(f"get_ema_avg_fn: expected decay in [0, 1], got {decay}")
+    return partial(_moved, decay)
 
-    def average(averaged: Tensor, current: Tensor, num_averaged: Any) -> Tensor:
-        return averaged * decay + current * (1 - decay)
 
-    return average
+def _moved(decay: float, averaged: Tensor, current: Tensor, num_averaged: Any) -> Tensor:
+    return averaged * decay + current * (1 - decay)
 
 
 def get_swa_avg_fn() -> Averages:
@@ -42,11 +43,11 @@ def get_swa_avg_fn() -> Averages:
     >>> average(kobai.tensor(2.0), kobai.tensor(6.0), kobai.tensor(3))
     tensor(3.)
     """
+    return _mean
 
-    def average(averaged: Tensor, current: Tensor, num_averaged: Any) -> Tensor:
-        return averaged + (current - averaged) / (num_averaged + 1)  # type: ignore[no-any-return]
 
-    return average
+def _mean(averaged: Tensor, current: Tensor, num_averaged: Any) -> Tensor:
+    return averaged + (current - averaged) / (num_averaged + 1)  # type: ignore[no-any-return]
 
 
 def get_ema_multi_avg_fn(decay: float = 0.999) -> Callable[[Any, Any, Any], None]:
@@ -58,13 +59,12 @@ def get_ema_multi_avg_fn(decay: float = 0.999) -> Callable[[Any, Any, Any], None
     >>> averages
     [tensor(3.)]
     """
-    average = get_ema_avg_fn(decay)
+    return partial(_each, get_ema_avg_fn(decay))
 
-    def update(averaged: Iterable[Tensor], current: Iterable[Tensor], num_averaged: Any) -> None:
-        for a, c in zip(averaged, current, strict=True):
-            a.copy_(average(a, c, num_averaged))
 
-    return update
+def _each(average: Averages, averaged: Iterable[Tensor], current: Iterable[Tensor], num_averaged: Any) -> None:
+    for a, c in zip(averaged, current, strict=True):
+        a.copy_(average(a, c, num_averaged))
 
 
 class AveragedModel(Module):

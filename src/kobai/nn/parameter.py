@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kobai.core.conversion import attributes
 from kobai.core.tensor import Tensor
 
 __all__ = ["Parameter"]
@@ -35,7 +36,7 @@ class Parameter(Tensor):
         if id(self) not in memo:
             copy = Parameter._wrap(self._array.copy(), self.requires_grad)
             copy.__class__ = type(self)
-            copy.__dict__.update((k, v) for k, v in self.__dict__.items() if not k.startswith("_"))
+            copy.__dict__.update(attributes(self))
             memo[id(self)] = copy
         found: Parameter = memo[id(self)]
         return found

@@ -126,7 +126,9 @@ class Optimizer(ParameterGroups):
             cls.step = _hooked(cls.__dict__["step"])  # type: ignore[method-assign]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_launchers": {}}  # they hold the addresses of these arrays
+        state = {**self.__dict__, "_launchers": {}}  # they hold the addresses of these arrays
+        state["_step_pre_hooks"], state["_step_post_hooks"] = OrderedDict(), OrderedDict()  # stay behind, as in PyTorch
+        return state
 
     # --- the step -----------------------------------------------------------------------------------------------------
 
