@@ -69,6 +69,18 @@ def test_the_timed_step_trains():
     assert losses[-1] < 0.5 * losses[0]
 
 
+@pytest.mark.parametrize("precision", ["tf32", "bf16", "fp16"])
+def test_the_timed_step_computes_in_the_precision_asked_for(precision):
+    kobai.manual_seed(0)
+    step = kobai.capture(timing.training_step(replace(SETTINGS, precision=precision), SHAPE))
+    x, t = kobai.randn(4, 5), kobai.tensor([0, 1, 2, 0])
+    losses = [step(x, t).item() for _ in range(4)]
+    assert losses[-1] < losses[0]
+    kobai.manual_seed(0)
+    other = timing.training_step(SETTINGS, SHAPE)
+    assert (losses[0] == other(x, t).item()) == (precision == "tf32")  # which rounds products on a GPU alone
+
+
 @pytest.mark.parametrize("mode", [EAGER, CAPTURED])
 def test_memory_counts_parameters_gradients_and_state(mode):
     settings = RunSettings(hidden=(400,), optimizer="adam", batch_size=2)

@@ -239,6 +239,49 @@ def test_on_every_backend(backend: str) -> None:
         assert trained(Doctor(every=2, say=str), [(x, target)] * 3, model, loss_fn=loss_fn)[0] == disease
 
 
+@pytest.mark.parametrize("precision", ["tf32", "bf16", "fp16"])
+def test_what_is_healthy_is_so_in_every_precision(precision: str) -> None:
+    model = net()
+    seen: list[Any] = []
+    model[1].register_forward_hook(lambda module, args, output: seen.append(output.dtype))
+    optimizer = kobai.optim.SGD(model.parameters(), lr=0.1)
+    found = diagnose(model, batch(), optimizer=optimizer, precision=precision)
+    assert found.healthy, str(found)
+    halves = {"bf16": kobai.bfloat16, "fp16": kobai.float16}
+    assert set(seen) == {halves.get(precision, kobai.float32)}
+    assert kobai.get_float32_matmul_precision() == "highest"
+    assert len(treat(found, steps=3).after) == 3
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize(("factor", "diseases"), [(1, set()), (200, {"exploding-gradient", "rate-too-large"})])
+def test_gradients_are_judged_as_they_are_without_a_scale(precision: str, factor: float, diseases: Any) -> None:
+    """fp16 multiplies the loss by 65536, leaves out steps in which that is too much, and halves it."""
+
+    def steep(output: Any, target: Any) -> Any:
+        return factor * F.cross_entropy(output, target)
+
+    def optimizer(model: nn.Module) -> Any:
+        return kobai.optim.SGD(model.parameters(), lr=0.05)
+
+    model = net()
+    found = diagnose(model, batch(), steep, optimizer(model), precision=precision)
+    assert {finding.disease for finding in found.findings} == diseases
+    doctor = Doctor(every=1, say=str)
+    how: Any = {"precision": precision, "callbacks": [doctor], "terminate_on_non_finite": False}
+    Trainer(model, optimizer(model), steep, **how).fit([batch()] * 12, epochs=1)
+    assert {visit.finding.disease for visit in doctor.visits} >= diseases
+    assert bool(doctor.visits) == bool(diseases)
+
+
+def test_what_only_16_bits_cannot_hold() -> None:
+    """Outputs beyond 65504 are infinite in float16 alone."""
+    model = nn.Sequential(nn.Linear(20, 30, init="constant(300)"), nn.ReLU(), nn.Linear(30, 4, init="constant(300)"))
+    x, t = batch()
+    diseases = {p: {f.disease for f in diagnose(model, (x, t), precision=p).findings} for p in ("fp32", "fp16")}
+    assert "non-finite" in diseases["fp16"] - diseases["fp32"]
+
+
 def test_doctor_sees_units_that_are_alike_and_data_that_go_wrong_later() -> None:
     assert "symmetric" in trained(Doctor(say=str), [batch()] * 3, net("constant(0.1)", "tanh"))
     said: list[str] = []
@@ -301,6 +344,11 @@ def test_wrong_arguments(arguments: Any, kind: type[Exception], message: str) ->
         diagnose(*arguments())
 
 
+def test_a_precision_that_is_none() -> None:
+    with pytest.raises(ValueError, match=r"diagnose: expected precision fp32, tf32, bf16, fp16, got 'bf61'.*bf16"):
+        diagnose(net(), batch(), precision="bf61")
+
+
 def test_wrong_arguments_of_treat() -> None:
     with pytest.raises(TypeError, match="needs a batch"):
         treat(net())
@@ -328,6 +376,8 @@ def test_command_line() -> None:
     assert "collapsed activations" in cured.stdout
     assert "healthy now" in cured.stdout
     assert command(*deep).exit_code == 0
+    assert command(*deep, "--precision", "bf16").exit_code == 0
+    assert command("--precision", "b16").exit_code == 2
     assert command("--activation", "relo").exit_code == 2
     assert command("/no/such/run").exit_code == 1
 
@@ -345,3 +395,4 @@ def test_command_line_on_a_run(tmp_path: Any) -> None:
     assert found.exit_code == 0, found.output
     assert {p.name: p.read_bytes() for p in run.iterdir()} == files
     assert command(str(run), "--hidden", "30").exit_code == 2
+    assert command(str(run), "--precision", "fp16").exit_code == 0

@@ -44,6 +44,15 @@ def test_all_of_a_training_is_run(capture):
     assert {True, False} == set(losses)
 
 
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", kobai.bfloat16), ("fp16", kobai.float16)])
+def test_in_the_precision_of_the_training(precision, dtype):
+    model, optimizer, batch = problem()
+    seen = []
+    model[0].register_forward_hook(lambda module, args, output: seen.append((module.training, output.dtype)))
+    warmup(model, optimizer, [batch], precision=precision)
+    assert set(seen) == {(True, dtype), (False, kobai.float32)}
+
+
 def test_callbacks_see_the_steps_of_the_copies():
     model, optimizer, batch = problem()
     seen = []

@@ -25,7 +25,7 @@ from kobai.random import manual_seed
 from kobai.train.job import optimizer_of
 from kobai.train.models import build
 from kobai.train.settings import RunSettings
-from kobai.train.step import step
+from kobai.train.step import scaler_for, step
 from kobai.xp import default_device, using
 
 EAGER, CAPTURED = "eager", "captured"
@@ -112,8 +112,10 @@ def training_step(settings: RunSettings, shape: Shape) -> Callable[[Any, Any], A
     model = build(shape.description(settings)).to(default_device())
     rule = optimizer_of(settings, model)
 
+    how = settings.clip_grad_norm, settings.precision, scaler_for(settings.precision, default_device().type)
+
     def one(x: Any, t: Any) -> Any:
-        return step(model, rule, [x], t, F.cross_entropy, settings.clip_grad_norm)[1]
+        return step(model, rule, [x], t, F.cross_entropy, *how)[1]
 
     return one
 

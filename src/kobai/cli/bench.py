@@ -29,9 +29,7 @@ _option = partial(typer.Option, rich_help_panel="Measurement")
 _of_clone = partial(typer.Option, rich_help_panel="Clone")
 
 
-@options.command(
-    *options.OF_RESULTS, "precision", "data_dir", "backend", quiet="Print the names of the files and nothing else."
-)
+@options.command(*options.OF_RESULTS, "data_dir", "backend", quiet="Print the names of the files and nothing else.")
 def bench(
     *,
     asked: options.Asked,
@@ -64,6 +62,7 @@ def bench(
         kobai bench --data mnist --hidden 100,100,100,100 --optimizer sgd
         kobai bench --hidden 512,512 --batch-norm --batch-sizes 64,256,1024 --widths ''
         kobai bench --backend numpy --seconds 1 — one backend, measured longer
+        kobai bench --backend cupy --precision bf16 — products and activations in 16 bits
         kobai bench --suite --backend numpy -- --quick — in a clone: operations, layers, optimizers and steps one by one
         kobai bench --peers — in a clone: steps and their memory beside PyTorch's and JAX's, as far as these are installed
     """
@@ -145,6 +144,7 @@ def _machine(facts: dict[str, Any]) -> str:
 def _model(plan: benches.Plan) -> str:
     s = plan.settings
     extras = [", batch norm"] * s.batch_norm + [f", dropout {s.dropout:g}"] * bool(s.dropout)
+    extras += [f", {s.precision}"] * (s.precision != "fp32")
     return f"{_layers(plan)}, {s.activation}{''.join(extras)}, {s.optimizer}, batches of {s.batch_size}"
 
 

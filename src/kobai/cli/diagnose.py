@@ -25,7 +25,7 @@ from kobai.utils.data import DataLoader
 from kobai.xp import default_device
 
 
-@options.command("download", "validation", "schedule", "epochs", "patience", "precision", "save_every")
+@options.command("download", "validation", "schedule", "epochs", "patience", "save_every")
 def diagnose(
     *,
     run: Annotated[
@@ -54,6 +54,7 @@ def diagnose(
         kobai diagnose --hidden 50,50,50,50,50,50 --activation sigmoid — a net before it is trained, of these options alone
         kobai diagnose --init "normal(0.01)" --hidden 100,100,100,100 --treat — and cured
         kobai diagnose runs/digits-mlp-… — the net of a run, of its best epoch; or name a checkpoint
+        kobai diagnose runs/digits-mlp-… --precision fp16 — would it go on in 16 bits?
         kobai diagnose runs/digits-mlp-… --json | jq .findings
     """
     if steps < 1:
@@ -61,7 +62,8 @@ def diagnose(
     patient = _fresh(RunSettings(**asked.values).check()) if run is None else _of_run(run.expanduser(), asked.given)
     settings, splits = patient.settings, patient.splits
     batch = _batch(splits, settings)
-    found = examine(patient.model, batch, optimizer=patient.optimizer, clip_grad_norm=settings.clip_grad_norm)
+    how: dict[str, Any] = {"clip_grad_norm": settings.clip_grad_norm, "precision": settings.precision}
+    found = examine(patient.model, batch, optimizer=patient.optimizer, **how)
     treatment = None
     if treat:
         order = Generator().manual_seed(settings.seed + 1)
@@ -93,7 +95,7 @@ def _fresh(settings: RunSettings) -> Patient:
 
 def _of_run(path: Path, given: dict[str, Any]) -> Patient:
     """The net of a checkpoint, with its optimiser as it was."""
-    fixed = sorted(set(given) - {"data_dir", "batch_size"})
+    fixed = sorted(set(given) - {"data_dir", "batch_size", "precision"})
     if fixed:
         raise SettingsError(fixed[0], "belongs to the run, which was begun with its own")
     restored = job.restore(path, warn)

@@ -23,7 +23,7 @@ from kobai.train.warmup import Warmed, warmup
 from kobai.xp import backend, default_device
 
 
-@options.command(*options.OF_RESULTS, "precision", quiet="Print nothing.", tell=silent)
+@options.command(*options.OF_RESULTS, quiet="Print nothing.", tell=silent)
 def compile_kernels(
     *,
     trained: Annotated[
@@ -75,6 +75,7 @@ def _warm(settings: RunSettings, shape: Shape, net: Module, bar: _Bar) -> Warmed
         metrics=["accuracy"],
         callbacks=[Doctor(say=silent)],
         clip_grad_norm=settings.clip_grad_norm,
+        precision=settings.precision,
         listener=bar.heard,
     )
 

@@ -27,6 +27,16 @@ def scaler_for(precision: str, device_type: str) -> GradScaler | None:
     return GradScaler(device_type) if precision == "fp16" else None
 
 
+def scale_of(scaler: GradScaler | None) -> float:
+    """What the loss is multiplied by before backward."""
+    return 1.0 if scaler is None else scaler.get_scale()
+
+
+def left_out(before: float, after: float) -> bool:
+    """Whether a step was left out because of the scale before it: gradients that fit at no scale are no such case."""
+    return after < before and before > 1
+
+
 @contextmanager
 def computing(precision: str, device_type: str) -> Iterator[None]:
     """Block of a forward pass – tf32: of a whole step – in one of :data:`PRECISIONS`."""
@@ -65,6 +75,19 @@ def step(
         with computing(precision, inputs[0].device.type):
             output = model(*inputs)
             loss = loss_fn(output, target)
+    update(model, optimizer, loss, clip_grad_norm, precision, scaler)
+    return output, loss
+
+
+def update(
+    model: Module,
+    optimizer: Optimizer,
+    loss: Tensor,
+    clip_grad_norm: float | None,
+    precision: str = "fp32",
+    scaler: GradScaler | None = None,
+) -> None:
+    """The second half of :func:`step`: backward, clipping, update."""
     optimizer.zero_grad()
     if scaler is not None:
         scaler.scale(loss).backward()
@@ -73,7 +96,7 @@ def step(
             clip_grad_norm_(model.parameters(), clip_grad_norm)
         scaler.step(optimizer)
         scaler.update()
-        return output, loss
+        return
     if precision == "tf32":
         with computing(precision, loss.device.type):
             loss.backward()
@@ -82,7 +105,6 @@ def step(
     if clip_grad_norm is not None:
         clip_grad_norm_(model.parameters(), clip_grad_norm)
     optimizer.step()
-    return output, loss
 
 
 def reduction_of(loss_fn: Any) -> str:

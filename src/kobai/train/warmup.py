@@ -42,6 +42,7 @@ def warmup(
     metrics: Iterable[str | Metric] = (),
     callbacks: Iterable[Callback] = (),
     clip_grad_norm: float | None = None,
+    precision: str = "fp32",
     capture: bool = True,
     listener: notices.Listener | None = None,
 ) -> Warmed:
@@ -53,7 +54,7 @@ def warmup(
 
     Args:
         batches: batches ``(input, ..., target)`` of the shapes and dtypes of training; their values do not matter.
-        loss_fn, metrics, clip_grad_norm, capture: as for :class:`Trainer`.
+        loss_fn, metrics, clip_grad_norm, precision, capture: as for :class:`Trainer`.
         callbacks: those of the training that compute something, such as a :class:`kobai.lab.Doctor`. Pass new objects: they
             see these steps like those of training.
         listener: called with the name of each kernel and None when its compilation begins, with its seconds when it ends.
@@ -85,6 +86,7 @@ def warmup(
             metrics=metrics,
             callbacks=callbacks,
             clip_grad_norm=clip_grad_norm,
+            precision=precision,
             capture=capture,
             terminate_on_non_finite=False,
         )

@@ -17,6 +17,7 @@ from kobai.lab.doctor.rules.updates import PATIENCE
 from kobai.lab.doctor.rules.view import View, stages
 from kobai.lab.probe.probes import Probe
 from kobai.train.callbacks import Callback
+from kobai.train.step import left_out, scale_of
 from kobai.xp import to_host
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class Doctor(Callback):
         # After each step: the sum of the epoch's losses, of how many samples, and whether it is the epoch's first step.
         self._sums: list[tuple[Any, Any, bool]] = []
         self._apart = False  # no units were twins at the last look, and none become twins later
+        self._scale = 1.0  # of the loss in the observed step
 
     def on_fit_start(self, trainer: Trainer) -> None:
         probe = self._probe
@@ -100,6 +102,7 @@ class Doctor(Callback):
             self._apart = False
         if self._steps % self.every == 0:
             probe.attach()
+            self._scale = scale_of(trainer.scaler)
 
     def on_batch_end(self, trainer: Trainer) -> None:
         probe = self._probe
@@ -107,13 +110,15 @@ class Doctor(Callback):
         self._steps += 1
         if self._held:
             self._note(trainer)
-        if probe.attached:
+        if probe.attached and not left_out(self._scale, scale_of(trainer.scaler)):
             probe.detach()
             self._look(trainer, probe)
         if self._held:
             self._settle(PATIENCE)
         if self._steps % self.every == 0:
             probe.attach()
+        if probe.attached:
+            self._scale = scale_of(trainer.scaler)
 
     def on_close(self, trainer: Trainer) -> None:
         self._settle(0)
@@ -144,6 +149,7 @@ class Doctor(Callback):
             twins=alike,
             optimizer=trainer.optimizer,
             clipped=trainer.clip_grad_norm is not None,
+            scale=self._scale,
             # A small rate is a fault at the beginning; later a schedule may mean it.
             settling=trainer.epoch > 0 or trainer.scheduler is not None,
         )

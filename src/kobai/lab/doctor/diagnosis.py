@@ -12,6 +12,7 @@ import numpy as np
 
 from kobai import nn
 from kobai.core.tensor import Tensor
+from kobai.errors import nearest
 from kobai.lab.doctor.findings import Case, Diagnosis
 from kobai.lab.doctor.judging import judge
 from kobai.lab.doctor.rules.data import wrong_labels
@@ -22,10 +23,10 @@ from kobai.lab.probe.probes import Probe
 from kobai.lab.probe.readings import Reading
 from kobai.lab.probe.saturation import ending
 from kobai.nn import functional as F
-from kobai.nn.utils import clip_grad_norm_
 from kobai.optim import SGD, Optimizer
 from kobai.random import default_generator
 from kobai.train.batches import device_of, moved
+from kobai.train.step import PRECISIONS, computing, left_out, scale_of, scaler_for, update
 from kobai.utils.data import DataLoader
 
 USUAL_RATE = 0.1
@@ -40,6 +41,7 @@ def diagnose(
     steps: int = 5,
     *,
     clip_grad_norm: float | None = None,
+    precision: str = "fp32",
 ) -> Diagnosis:
     """What keeps ``model`` from learning ``batch``: findings with place, evidence, cause and cure, the root cause first.
 
@@ -53,6 +55,7 @@ def diagnose(
         loss_fn: ``loss_fn(output, target)``.
         optimizer: what the model is trained with; without it the learning rate is not judged.
         clip_grad_norm: as in training, if gradients are clipped there.
+        precision: what the steps compute in, as of a :class:`kobai.train.Trainer`.
 
     Raises:
         TypeError, ValueError: wrong arguments, a model without parameters, a batch on which the model cannot be run.
@@ -68,7 +71,7 @@ def diagnose(
     >>> print(found.findings[0].cure.code.splitlines()[0])
     for layer in (model[0], model[2], model[4], model[6], model[8], model[10],):
     """
-    case = _checked(model, batch, loss_fn, optimizer, clip_grad_norm, steps)
+    case = _checked(model, batch, loss_fn, optimizer, clip_grad_norm, steps, precision)
     with undisturbed():
         view = observe(case)
         findings = judge(view)
@@ -76,7 +79,9 @@ def diagnose(
     return Diagnosis(findings, tuple(view.losses), view.reading, _described(model), notes, case)
 
 
-def _checked(model: Any, batch: Any, loss_fn: Any, optimizer: Any, clip_grad_norm: Any, steps: Any) -> Case:
+def _checked(
+    model: Any, batch: Any, loss_fn: Any, optimizer: Any, clip_grad_norm: Any, steps: Any, precision: Any
+) -> Case:
     if not isinstance(model, nn.Module):
         got = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
         raise TypeError(f"diagnose: expected a kobai.nn.Module as model, got {got}")
@@ -112,10 +117,13 @@ def _checked(model: Any, batch: Any, loss_fn: Any, optimizer: Any, clip_grad_nor
         raise ValueError(f"diagnose: expected steps as an integer >= 1, got {steps!r}")
     if clip_grad_norm is not None and not clip_grad_norm > 0:
         raise ValueError(f"diagnose: expected clip_grad_norm > 0, got {clip_grad_norm}")
+    if precision not in PRECISIONS:
+        hint = nearest(str(precision), PRECISIONS)
+        raise ValueError(f"diagnose: expected precision {', '.join(PRECISIONS)}, got {precision!r}.{hint}")
     own = {id(parameter) for parameter in model.parameters()}
     if optimizer is not None and own.isdisjoint(id(p) for group in optimizer.param_groups for p in group["params"]):
         raise ValueError("diagnose: the optimizer trains none of the model's parameters")
-    return Case(model, tuple(moved(batch, device_of(model))), loss_fn, optimizer, clip_grad_norm, steps)
+    return Case(model, tuple(moved(batch, device_of(model))), loss_fn, optimizer, clip_grad_norm, steps, precision)
 
 
 @contextmanager
@@ -153,11 +161,12 @@ def observe(case: Case) -> View:
     losses: list[float] = []
     alike: dict[str, float] = {}
     last: str | None = None
+    scaler, scale = scaler_for(case.precision, device_of(model).type), 1.0
     probe.attach()
     # Steps of another optimiser than the user's say nothing: look at the state of the net alone.
-    for _ in range(case.steps if given else 1):
+    while len(readings) < (case.steps if given else 1):
         probe.clear()
-        output = _output(model, inputs)
+        output = _output(model, inputs, case)
         last = last or ending(output)
         try:
             loss = _loss(output, target, case)
@@ -166,20 +175,24 @@ def observe(case: Case) -> View:
             if wrong_labels(view):
                 return view
             raise
-        losses.append(float(loss.item()))
+        before, value = scale_of(scaler), float(loss.item())
         if loss.requires_grad:
-            _update(model, optimizer, loss, case)
+            update(model, optimizer, loss, case.clip_grad_norm, case.precision, scaler)
+            if math.isfinite(value) and left_out(before, scale_of(scaler)):
+                continue
+        losses.append(value)
         readings.append(_read(probe))
         if len(readings) == 1:
+            scale = before
             alike = twins(model, stages(readings[0], model))
         if not (math.isfinite(losses[-1]) and loss.requires_grad):
             break
     probe.detach()
     # A loss that grows at first may come back: the catapult of rates from 2 to 4 over the curvature.
     while losses[-1] > losses[0] and len(losses) < PATIENCE and len(readings) > 1:
-        loss = _loss(_output(model, inputs), target, case)
+        loss = _loss(_output(model, inputs, case), target, case)
         losses.append(float(loss.item()))
-        _update(model, optimizer, loss, case)
+        update(model, optimizer, loss, case.clip_grad_norm, case.precision, scaler)
     return View(
         model,
         readings,
@@ -193,6 +206,7 @@ def observe(case: Case) -> View:
         settling="initial_lr" in optimizer.param_groups[0],  # a schedule has left it there
         broken=[name for name, p in case.model.named_parameters() if not bool(p.detach().isfinite().all().item())],
         ending=last,
+        scale=scale,
     )
 
 
@@ -202,17 +216,10 @@ def _read(probe: Probe) -> Reading:
     return reading
 
 
-def _update(model: nn.Module, optimizer: Optimizer, loss: Tensor, case: Case) -> None:
-    optimizer.zero_grad()
-    loss.backward()
-    if case.clip_grad_norm is not None:
-        clip_grad_norm_(model.parameters(), case.clip_grad_norm)
-    optimizer.step()
-
-
-def _output(model: nn.Module, inputs: list[Any]) -> Any:
+def _output(model: nn.Module, inputs: list[Any], case: Case) -> Any:
     try:
-        return model(*inputs)
+        with computing(case.precision, device_of(model).type):
+            return model(*inputs)
     except Exception as error:
         shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
         raise ValueError(f"diagnose: {_described(model)} cannot be run on inputs of shape {shapes}: {error}") from error
@@ -220,7 +227,8 @@ def _output(model: nn.Module, inputs: list[Any]) -> Any:
 
 def _loss(output: Any, target: Any, case: Case) -> Tensor:
     try:
-        loss = case.loss_fn(output, target)
+        with computing(case.precision, device_of(case.model).type):
+            loss = case.loss_fn(output, target)
     except Exception as error:
         if isinstance(output, Tensor):
             what = f"outputs {tuple(output.shape)}"

@@ -150,6 +150,7 @@ class Case:
     optimizer: Optimizer | None
     clip_grad_norm: float | None
     steps: int
+    precision: str = "fp32"
 
 
 @dataclass(frozen=True)

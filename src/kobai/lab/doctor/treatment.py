@@ -111,6 +111,7 @@ def treat(
     data: Iterable[Any] | None = None,
     seed: int = 0,
     clip_grad_norm: float | None = None,
+    precision: str = "fp32",
 ) -> Treatment:
     """Cure what :func:`diagnose` finds, on a copy, and train both for ``steps`` steps from the same seed.
 
@@ -121,7 +122,7 @@ def treat(
 
     Args:
         patient: a :class:`Diagnosis`, which knows its net, batch, loss function and optimizer; or a model, with the arguments
-            of :func:`diagnose`.
+            of :func:`diagnose`, ``precision`` among them.
         data: batches ``(input, ..., target)`` to train on, over and over; by default the diagnosed batch.
         seed: for new weights and for both trainings.
 
@@ -143,7 +144,8 @@ def treat(
     elif isinstance(patient, nn.Module):
         if batch is None:
             raise TypeError("treat: a model needs a batch (input, ..., target) to be diagnosed on; or pass a Diagnosis")
-        diagnosis = diagnose(patient, batch, loss_fn, optimizer, clip_grad_norm=clip_grad_norm)
+        how: dict[str, Any] = {"clip_grad_norm": clip_grad_norm, "precision": precision}
+        diagnosis = diagnose(patient, batch, loss_fn, optimizer, **how)
     else:
         raise TypeError(f"treat: expected a Diagnosis or a kobai.nn.Module, got {type(patient).__name__}")
     case = diagnosis.case
@@ -200,9 +202,8 @@ def _courses(case: Case, diagnosis: Diagnosis, batches: list[Any], steps: int, s
             return courses
         fresh[0].cure.apply(patient)
         cured = (*cured, fresh[0])
-        left = diagnose(
-            patient.model, case.batch, case.loss_fn, optimizer, case.steps, clip_grad_norm=patient.clip_grad_norm
-        )
+        how: dict[str, Any] = {"clip_grad_norm": patient.clip_grad_norm, "precision": case.precision}
+        left = diagnose(patient.model, case.batch, case.loss_fn, optimizer, case.steps, **how)
 
 
 def _train(patient: Patient, case: Case, batches: list[Any], steps: int, seed: int) -> tuple[float, ...]:
@@ -212,9 +213,13 @@ def _train(patient: Patient, case: Case, batches: list[Any], steps: int, seed: i
     if not loss.requires_grad:  # nothing is trained
         return (float(loss.item()),) * steps
     manual_seed(seed)
-    clip = patient.clip_grad_norm
     trainer = Trainer(
-        patient.model, patient.optimizer, case.loss_fn, clip_grad_norm=clip, terminate_on_non_finite=False
+        patient.model,
+        patient.optimizer,
+        case.loss_fn,
+        clip_grad_norm=patient.clip_grad_norm,
+        precision=case.precision,
+        terminate_on_non_finite=False,
     )
     losses = [trainer.train_step(batches[step % len(batches)]).detach() for step in range(steps)]
     return tuple(map(float, ops.stack(losses).tolist()))

@@ -80,7 +80,9 @@ def look(restored: job.Restored, state: dict[str, Any], batch: tuple[Tensor, Ten
     found = []
     for model, rule in ((fresh, begun), (trained, going)):
         model.train()
-        diagnosis = diagnose(model, batch, optimizer=rule, clip_grad_norm=settings.clip_grad_norm)
+        diagnosis = diagnose(
+            model, batch, optimizer=rule, clip_grad_norm=settings.clip_grad_norm, precision=settings.precision
+        )
         found.append((_reading(model, rule, batch, settings.clip_grad_norm), diagnosis))
     (before, first), (after, last) = found
     return Seen(before, after, first, last, len(batch[0]))

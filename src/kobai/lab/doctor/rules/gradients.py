@@ -92,7 +92,9 @@ def exploding(view: View) -> Finding | None:
         if growth > GRADIENT_GREW and factor > GRADIENT_FACTOR:
             evidence.append(Evidence(f"gradient at {first!r} over that at {last!r}", growth, GRADIENT_GREW, True))
             evidence.append(Evidence("growth per layer", factor, GRADIENT_FACTOR, True))
-    norms = [(weight, weight.gradient.norm) for weight in view.reading.weights if weight.gradient is not None]
+    norms = [
+        (weight, weight.gradient.norm / view.scale) for weight in view.reading.weights if weight.gradient is not None
+    ]
     total = math.sqrt(sum(norm**2 for _, norm in norms))
     ratio = max((weight.ratio for weight, _ in norms if math.isfinite(weight.ratio)), default=0.0)
     if total > GRADIENT_NORM_SOME and ratio > RATIO_LARGE and view.plain and not view.clipped:

@@ -86,6 +86,7 @@ class View:
         ending: the activation that the model ends with, by the tape of its outputs, if that was looked at.
         settling: whether small steps may be intended, by a schedule or late in training.
         refused: scores per sample, where the loss function refused the labels of the first step.
+        scale: by which the loss of the first step was multiplied before backward, and so all gradients of its reading.
     """
 
     model: nn.Module
@@ -101,6 +102,7 @@ class View:
     broken: Sequence[str] = ()
     ending: str | None = None
     refused: int | None = None
+    scale: float = 1.0
 
     @property
     def reading(self) -> Reading:
