@@ -31,7 +31,7 @@ def small(**options):
 def test_every_listed_operation_is_there():
     assert autocast._switches.keys() == autocast.CPU.keys() | autocast.CUDA.keys()
     primitives = {key for key in autocast._switches if key.rpartition(".")[2].startswith("_")}
-    assert primitives - {"nn.functional.misc._from_edges"} <= REGISTRY.keys()
+    assert primitives - {"nn.functional.misc._from_edges", "ops.pool._adaptive_mean"} <= REGISTRY.keys()
 
 
 X = kobai.tensor([[0.5, -1.0], [2.0, 0.25]])
@@ -61,7 +61,53 @@ ON_CUDA = {
     "layer_norm": (lambda x: F.layer_norm(x.half(), (2,)), "float32", "float16"),
     "mv": (lambda x: kobai.mv(x, x[0]), "lower", "float32"),
     "mean": (lambda x: x.half().mean(), "float16", "float16"),
+    "1 / x": (lambda x: 1 / x.half(), "float32", "float16"),
+    "x / 2": (lambda x: x.half() / 2, "float16", "float16"),
+    "x / x": (lambda x: x.half() / x.half(), "float16", "float16"),
+    "2 ** x": (lambda x: 2 ** x.half(), "float32", "float16"),
+    "reciprocal": (lambda x: x.half().reciprocal(), "float32", "float16"),
+    "normalize": (lambda x: F.normalize(x.half()), "float32", "float16"),
+    "cumsum of a number": (lambda x: x[0, 0].half().cumsum(0), "float32", "float16"),
+    "nansum": (lambda x: x.half().nansum(), "float16", "float16"),
+    "instance_norm": (lambda x: F.instance_norm(x.half()[None]), "float16", "float16"),
+    "instance_norm with weights": (lambda x: F.instance_norm(x.half()[None], weight=x[0]), "float16", "float16"),
+    "adaptive_avg_pool1d": (lambda x: F.adaptive_avg_pool1d(x.half()[None], 3), "float16", "float16"),
+    "embedding_bag": (lambda x: F.embedding_bag((x > 9).long(), x.half()), "float16", "float16"),
 }
+ASKED = {
+    "softmax": lambda x: x.softmax(-1, dtype=BRAIN),
+    "log_softmax": lambda x: x.log_softmax(-1, dtype=BRAIN),
+    "softmin": lambda x: F.softmin(x, -1, dtype=BRAIN),
+    "sum": lambda x: x.sum(dtype=BRAIN),
+    "nansum": lambda x: x.nansum(dtype=BRAIN),
+    "mean": lambda x: x.mean(dtype=BRAIN),
+    "prod": lambda x: x.prod(dtype=BRAIN),
+    "prod of rows": lambda x: x.prod(1, dtype=BRAIN),
+    "cumsum": lambda x: x.cumsum(0, dtype=BRAIN),
+    "cumprod": lambda x: x.cumprod(0, dtype=BRAIN),
+    "norm": lambda x: x.norm(dtype=BRAIN),
+    "vector_norm": lambda x: kobai.linalg.vector_norm(x, dtype=BRAIN),
+    "matrix_norm": lambda x: kobai.linalg.matrix_norm(x, dtype=BRAIN),
+    "linalg.norm": lambda x: kobai.linalg.norm(x, dtype=BRAIN),
+}
+
+
+@pytest.mark.parametrize("make", ASKED.values(), ids=ASKED)
+@pytest.mark.parametrize("where", ["cpu", "strict"])
+def test_a_dtype_that_is_asked_for_is_given(where, make):
+    for x in (X.to(where), X.to(where).half()):
+        with kobai.autocast(where, HALF):
+            assert make(x).dtype == BRAIN
+        assert kobai.allclose(make(x).float(), make(X.to(where).double()).float(), rtol=0.02)
+
+
+def test_reflecting_in_three_dimensions_is_on_no_list():
+    """PyTorch's functions for one and two are, on the CPU."""
+    x = kobai.ones(1, 3, 3, 3, 3).half()
+    with kobai.autocast("cpu"):
+        assert F.pad(x, (1,) * 4, mode="reflect").dtype == SINGLE
+        assert F.pad(x, (1,) * 6, mode="reflect").dtype == HALF
+        assert F.pad(x, (1,) * 6, mode="replicate").dtype == SINGLE
 
 
 @pytest.mark.parametrize("lower", [HALF, BRAIN], ids=str)

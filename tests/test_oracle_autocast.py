@@ -86,8 +86,8 @@ def _cuda_cases() -> list[tuple[str, Any, dict[str, Any], str]]:
 
     lists = AutocastTestLists("cpu")
     kinds = {
-        "float16": ("torch_fp16", "nn_fp16", "linalg_fp16"),
-        "float32": ("torch_fp32", "nn_fp32", "torch_need_autocast_promote"),
+        "float16": ("torch_fp16", "nn_fp16", "methods_fp16", "linalg_fp16"),
+        "float32": ("torch_fp32", "nn_fp32", "methods_fp32", "torch_need_autocast_promote"),
     }
     cases = []
     for dtype, names in kinds.items():
@@ -107,6 +107,8 @@ ARGUMENTS = {
 
 
 def _places(name: str) -> Any:
+    if name.startswith("__"):
+        return getattr(kobai.Tensor, name)
     for prefix in ("", "nn.functional."):
         if bridge.has(prefix + ELSEWHERE.get(name, name)):
             return bridge.lookup(prefix + ELSEWHERE.get(name, name))

@@ -23,8 +23,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 # --- the lists --------------------------------------------------------------------------------------------------------
 
 LOWER, SINGLE, WIDEST, AS_GIVEN, REFUSED = "lower", "float32", "widest", "as given", "refused"
+OVER = "over"
 """How an operation computes: in the dtype of the block; in float32; in the widest of its arguments' dtypes; in theirs,
-whatever the operations that it is made of are listed as; not at all."""
+whatever the operations that it is made of are listed as; not at all; in float32 where a number is divided by a tensor."""
 
 _LISTS = {
     ("cpu", "cuda"): {
@@ -62,12 +63,16 @@ _LISTS = {
             ops.pointwise._expm1 ops.pointwise._log ops.pointwise._log10 ops.pointwise._log2 ops.pointwise._log1p
             ops.pointwise._reciprocal ops.pointwise._rsqrt ops.pointwise._sinh ops.pointwise._tan ops.pointwise._square
             ops.arithmetic._pow ops.arithmetic._squared ops.activation._softplus ops.softmax._softmax
-            ops.softmax._log_softmax ops.norm._layer_norm ops.norm._group_norm ops.vector_norm._norm ops.vector_norm.dist
+            ops.softmax._log_softmax ops.norm._layer_norm ops.norm._group_norm ops.norm._normalize
+            ops.vector_norm._norm ops.vector_norm.dist
             ops.reduce._sum ops.reduce._cumsum ops.reduce._cumprod ops.extreme._logsumexp ops.rarer.renorm
             ops.resample._resample nn.functional.distance.cosine_similarity linalg.norms.matrix_norm""",
         WIDEST: """
             ops.linear.dot ops.pointwise.addcmul ops.pointwise.addcdiv nn.functional.misc.bilinear ops.products.tensordot
             nn.functional.spatial.grid_sample ops.scatter.index_put ops.scatter.scatter_add""",
+        AS_GIVEN: """
+            ops.reduce.nansum ops.norm.instance_norm ops.pool._adaptive_mean nn.functional.lookup.embedding_bag""",
+        OVER: "ops.arithmetic._div",
         REFUSED: "ops.loss._binary_cross_entropy",
     },
 }
@@ -229,6 +234,8 @@ def _precision(key: str, args: tuple[Any, ...]) -> Any:
         return float32.dtype
     if how is AS_GIVEN:
         return how
+    if how is OVER:
+        return None if isinstance(args[0], Tensor) else float32.dtype
     if how is REFUSED:
         raise RuntimeError(
             f"{key.rpartition('.')[2].strip('_')}: is not safe in 16 bits, so autocast refuses it on {device_type}; use "

@@ -65,6 +65,11 @@ def cast(x: Tensor, dtype: Any) -> Tensor:
 autocast.cast = cast
 
 
+def as_asked(y: Tensor, dtype: Any) -> Tensor:
+    """A result in the dtype asked for, if any: that of its input, except under autocast."""
+    return y if dtype is None else cast(y, dtype)
+
+
 def as_float(who: str, input: Any) -> Tensor:
     """``input`` checked to be a Tensor, integers converted to the default float dtype."""
     need_tensor(who, input)

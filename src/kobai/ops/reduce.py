@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from kobai.core.autocast import one_operation
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING, HALVES
@@ -148,6 +149,7 @@ def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = 
 
 @method
 @numpy_names
+@one_operation
 def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """Sum over ``dim`` of what is not NaN.
 
@@ -383,7 +385,7 @@ def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype:
     tensor([ 2, 12])
     """
     input = cast(input, _accumulated(input, dtype))
-    return _as_accumulated(_prod(input, axes_of("prod", dim, input._array.ndim), keepdim), input)
+    return _as_accumulated(_prod(input, axes_of("prod", dim, input._array.ndim), keepdim), input, dtype)
 
 
 def _accumulated(input: Tensor, dtype: Any) -> Any:
@@ -393,9 +395,14 @@ def _accumulated(input: Tensor, dtype: Any) -> Any:
     return input._array.dtype if input._array.dtype.kind in FLOATING else np.int64
 
 
-def _as_accumulated(y: Tensor, input: Tensor) -> Tensor:
-    """NumPy widens small integers by itself. A result cast back is the same: both wrap around."""
-    return y if y._array.dtype.kind in FLOATING else cast(y, input._array.dtype)
+def _as_accumulated(y: Tensor, input: Tensor, dtype: Any) -> Tensor:
+    """NumPy widens small integers by itself, as autocast does floats of 16 bits. A result cast back is the same."""
+    return y if dtype is None and y._array.dtype.kind in FLOATING else cast(y, input._array.dtype)
+
+
+def _along(running: Any, input: Tensor, axis: int) -> Tensor:
+    """A running sum or product; a tensor without dimensions is a vector of one element."""
+    return running(input, axis) if input._array.ndim else running(input.reshape(1), axis).reshape(())  # type: ignore[no-any-return]
 
 
 @method(in_place=True)
@@ -409,7 +416,7 @@ def cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     """
     input = cast(input, _accumulated(input, dtype))
     axis = normalize_axis("cumsum", dim, input._array.ndim)
-    return _as_accumulated(_cumsum(input, axis), input) if input._array.ndim else input.clone()
+    return _as_accumulated(_along(_cumsum, input, axis), input, dtype)
 
 
 @method(in_place=True)
@@ -424,4 +431,4 @@ def cumprod(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     """
     input = cast(input, _accumulated(input, dtype))
     axis = normalize_axis("cumprod", dim, input._array.ndim)
-    return _as_accumulated(_cumprod(input, axis), input) if input._array.ndim else input.clone()
+    return _as_accumulated(_along(_cumprod, input, axis), input, dtype)

@@ -9,7 +9,7 @@ from kobai.core.autocast import one_operation
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING
-from kobai.ops._args import cast, drawn, need_tensor, normalize_axes, numpy_names
+from kobai.ops._args import as_asked, cast, drawn, need_tensor, normalize_axes, numpy_names
 from kobai.ops._sums import total
 from kobai.ops.arithmetic import sub
 from kobai.ops.extreme import among_ties
@@ -93,10 +93,10 @@ def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, 
     if p is None or p == "fro":
         p = 2
     if p == "nuc":
-        return _nuclear(input, dim, keepdim)
+        return as_asked(_nuclear(input, dim, keepdim), dtype)
     if isinstance(p, bool) or not isinstance(p, (int, float)):
         raise ValueError(f"norm: expected a number, 'fro' or 'nuc' as p, got {p!r}")
-    return _norm(input, float(p), axes_of("norm", dim, input._array.ndim), keepdim)
+    return as_asked(_norm(input, float(p), axes_of("norm", dim, input._array.ndim), keepdim), dtype)
 
 
 def _nuclear(input: Tensor, dim: Any, keepdim: bool) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from kobai.core.autocast import one_operation
 from kobai.core.tensor import Tensor
 from kobai.engine.domains import check_range
 from kobai.errors import nearest
@@ -53,6 +54,7 @@ def _shorten_rows(input: Tensor, weight: Tensor, max_norm: float, norm_type: flo
     weight._bump()
 
 
+@one_operation
 def embedding_bag(
     input: Tensor,
     weight: Tensor,

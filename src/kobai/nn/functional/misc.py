@@ -63,7 +63,8 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         for axis, before, after in sizes:
             input = _pad_constant(input, axis, before, after, 0.0 if value is None else value)
     elif sizes:
-        input = (_by_index if mode == "circular" else _from_edges)(input, sizes, mode)
+        unlisted = mode == "circular" or (mode == "reflect" and len(pad) == 6)  # by autocast, as in PyTorch
+        input = (_by_index if unlisted else _from_edges)(input, sizes, mode)
     return fresh(input, given)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from kobai.core.autocast import one_operation
 from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import finfo
@@ -129,6 +130,7 @@ def group_norm(
     return _group_norm(input, weight, bias, num_groups, eps=eps)
 
 
+@one_operation
 def instance_norm(
     input: Tensor,
     running_mean: Tensor | None = None,

@@ -397,6 +397,7 @@ def _output_sizes(who: str, n: int, size: tuple[int, ...], output_size: Any) -> 
     return per_dimension(who, "output_size", [s if o is None else o for o, s in zip(wanted, size, strict=True)], n)
 
 
+@one_operation
 def _adaptive_mean(n: int, input: Tensor, output_size: Any) -> Tensor:
     who = f"adaptive_avg_pool{n}d"
     size = _check_input(who, n, input)

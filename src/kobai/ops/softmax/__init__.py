@@ -8,7 +8,7 @@ from typing import Any
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.ops import _formulas as fast
-from kobai.ops._args import as_float, cast, normalize_axis
+from kobai.ops._args import as_asked, as_float, cast, normalize_axis
 from kobai.ops.arithmetic import mul
 from kobai.ops.softmax import kernel as rows
 from kobai.xp import Array, xp_of
@@ -60,7 +60,7 @@ def softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
     tensor([[0.5000, 0.5000],
             [1.0000, 0.0000]])
     """
-    return _softmax(*_arguments("softmax", input, dim, dtype))
+    return as_asked(_softmax(*_arguments("softmax", input, dim, dtype)), dtype)
 
 
 @method
@@ -71,7 +71,7 @@ def log_softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Ten
     >>> kobai.nn.functional.log_softmax(kobai.tensor([0., 0., -200.]), dim=0)  # the last of softmax is 0 in float32
     tensor([  -0.6931,   -0.6931, -200.6931])
     """
-    return _log_softmax(*_arguments("log_softmax", input, dim, dtype))
+    return as_asked(_log_softmax(*_arguments("log_softmax", input, dim, dtype)), dtype)
 
 
 def softmin(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
@@ -82,7 +82,7 @@ def softmin(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
     tensor([0.5000, 0.5000, 0.0000])
     """
     x, axis = _arguments("softmin", input, dim, dtype)
-    return _softmax(mul(x, -1), axis)
+    return as_asked(_softmax(mul(x, -1), axis), dtype)
 
 
 @primitive(sample=[lambda rng: (rng.normal(size=(3, 4)), 1), lambda rng: (rng.normal(size=(2, 0)), 0)])
