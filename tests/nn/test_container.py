@@ -203,8 +203,43 @@ def test_parameter_list():
     for nonsense in (3, kobai.ones(2)):
         with pytest.raises(TypeError, match="iterable"):
             nn.ParameterList(nonsense)
-    with pytest.raises(TypeError, match="got int"):
-        nn.ParameterList([3])
+
+
+def test_parameter_list_holds_other_values():
+    """A list of lists, of modules, of numbers: parameters and modules are the owner's too, the rest is just kept."""
+    inner = nn.ParameterList([kobai.ones(2), kobai.ones(3)])
+    p = nn.ParameterList([kobai.zeros(1), inner, 3, None, nn.Linear(2, 1)])
+    assert [name for name, _ in p.named_parameters()] == ["0", "1.0", "1.1", "4.weight", "4.bias"]
+    assert len(p) == 5
+    assert p[1] is inner
+    assert p[2] == 3
+    assert p[3] is None
+    assert list(p)[2:4] == [3, None]
+    p[2] = kobai.ones(4)  # and a value may become another kind
+    assert isinstance(p[2], nn.Parameter)
+    p[0] = "text"
+    assert p[0] == "text"
+    assert [name for name, _ in p.named_parameters()] == ["2", "1.0", "1.1", "4.weight", "4.bias"]
+    assert p.pop(0) == "text"
+    assert p[0] is inner
+    assert len(p) == 4
+    assert copy.deepcopy(p)[0][1].shape == (3,)
+    model = nn.Module()
+    model.weights = p
+    model.load_state_dict(model.state_dict())
+    assert "weights.0.1" in model.state_dict()
+
+
+def test_none_keeps_a_place_in_lists_of_modules():
+    layers = nn.ModuleList([nn.Linear(2, 3), None])
+    layers.append(None)
+    assert len(layers) == 3
+    assert layers[1] is None
+    assert list(layers.state_dict()) == ["0.weight", "0.bias"]
+    layers[1] = nn.ReLU()
+    assert [type(m).__name__ for m in layers] == ["Linear", "ReLU", "NoneType"]
+    assert "None" in repr(layers)
+    assert nn.ModuleDict({"a": None})["a"] is None
 
 
 def test_parameter_dict():
@@ -223,8 +258,11 @@ def test_parameter_dict():
     del p["b"]
     with pytest.raises(KeyError, match="not in this ParameterDict"):
         p["b"]
-    with pytest.raises(TypeError, match="got int"):
-        p["x"] = 3
+    p["x"] = 3
+    assert p["x"] == 3
+    assert p.setdefault("x", 4) == 3
+    assert isinstance(p.setdefault("y", kobai.ones(1)), nn.Parameter)
+    assert list(p.copy()) == ["a", "x", "y"]
     p.clear()
     assert len(p) == 0
 

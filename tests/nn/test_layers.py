@@ -91,11 +91,11 @@ LAYERS = {
     ),
     "Dropout3d": Layer(lambda: nn.Dropout3d(0.5), (3, 4, 2, 2, 2), random=True),
     "InstanceNorm1d": Layer(
-        lambda: nn.InstanceNorm1d(4),
+        lambda: nn.InstanceNorm1d(4, affine=True),
         (3, 4, 5),
         wrong=[((3, 5, 5), "(N, 4, L) or (4, L), got (3, 5, 5)")],
     ),
-    "InstanceNorm2d": Layer(lambda: nn.InstanceNorm2d(2, affine=True), (3, 2, 2, 3)),
+    "InstanceNorm2d": Layer(lambda: nn.InstanceNorm2d(64), (3, 2, 2, 3)),
     "InstanceNorm3d": Layer(lambda: nn.InstanceNorm3d(2, track_running_stats=True), (3, 2, 2, 3, 1)),
     "AlphaDropout": Layer(lambda: nn.AlphaDropout(0.5), (3, 4), random=True),
     "Conv1d": Layer(lambda: nn.Conv1d(3, 4, 3), (2, 3, 7), (2, 4, 5), [((2, 4, 7), "(N, 3, L)"), ((2, 3, 2), "fit")]),

@@ -159,7 +159,10 @@ class _InstanceNorm(_BatchNorm):
         """Normalise by the statistics of each example, or in evaluation by the running ones where they are tracked."""
         (ndim,) = self._shapes
         alone = input.ndim == ndim - 1
-        if input.ndim not in (ndim, ndim - 1) or input.shape[0 if alone else 1] != self.num_features:
+        fits = input.ndim in (ndim, ndim - 1)
+        if fits and self.weight is None and self.running_mean is None:
+            pass  # nothing here has num_features entries: any number of channels will do, as in PyTorch
+        elif not fits or input.shape[0 if alone else 1] != self.num_features:
             batch = self._shapes[ndim].format(self.num_features)
             wanted = f"{batch} or {batch.replace('N, ', '')}"
             raise ValueError(f"{self._get_name()}: expected input {wanted}, got {tuple(input.shape)}")

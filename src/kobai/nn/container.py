@@ -16,35 +16,72 @@ __all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequen
 
 
 class _Container(Module):
-    """Its members are its own child modules or, in :class:`_OfParameters`, its own parameters."""
+    """Its members are its own child modules or, in :class:`_OfParameters`, its own parameters and what else it is given."""
 
     _members: ClassVar[str] = "modules"
 
     @property
     def _held(self) -> dict[str, Any]:
-        held: dict[str, Any] = self.__dict__[f"_{self._members}"]
-        return held
+        """Its members by name; of :class:`_OfParameters` the names are what counts."""
+        return self._modules
+
+    def _value(self, key: str) -> Any:
+        return self._held[key]
+
+    def _put(self, key: str, value: Any) -> None:
+        self._held[key] = value
+
+    def _drop(self, key: str) -> None:
+        del self._held[key]
 
     def __len__(self) -> int:
         return len(self._held)
 
 
 class _OfParameters(_Container):
+    """Tensors become parameters. Anything else is kept as an attribute is: a module is a child, a number just a number."""
+
     _members = "parameters"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.__dict__["_order"] = {}  # the names; each value is where attributes of its type are
+
+    @property
+    def _held(self) -> dict[str, Any]:
+        order: dict[str, Any] = self._order
+        return order
+
+    def _value(self, key: str) -> Any:
+        own = self._parameters
+        return own[key] if key in own else getattr(self, key)
+
+    def _put(self, key: str, value: Any) -> None:
+        value = Parameter(value) if isinstance(value, Tensor) and not isinstance(value, Parameter) else value
+        if key in self._parameters and not isinstance(value, Parameter):
+            del self._parameters[key]  # a parameter's name takes no other value
+        setattr(self, key, value)
+        self._order[key] = None
+
+    def _drop(self, key: str) -> None:
+        delattr(self, key)
+        del self._order[key]
+
     def _repr_children(self) -> list[tuple[str, str]]:
-        return [
-            (name, f"Parameter containing: [kobai.{p.dtype.name} of size {'x'.join(map(str, p.shape))}]")
-            for name, p in self._parameters.items()
-            if p is not None
-        ]
+        return [(key, _shown(self._value(key))) for key in self._order]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Parameter):
+        return f"Parameter containing: [kobai.{value.dtype.name} of size {'x'.join(map(str, value.shape))}]"
+    return repr(value) if isinstance(value, Module) else f"Object of type: {type(value).__name__}"
 
 
 class _Ordered(_Container):
     """Members named "0", "1", ...: what the lists share."""
 
     def _checked(self, value: Any) -> Any:
-        if not isinstance(value, Module):
+        if value is not None and not isinstance(value, Module):  # None keeps a place free, as in other modules
             raise TypeError(f"{self._get_name()}: expected a kobai.nn.Module, got {type(value).__name__}")
         return value
 
@@ -57,7 +94,7 @@ class _Ordered(_Container):
         return next(islice(self._held, index % size, None))
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._held.values())
+        return map(self._value, list(self._held))
 
     @overload
     def __getitem__(self, index: int) -> Any: ...
@@ -65,14 +102,14 @@ class _Ordered(_Container):
     def __getitem__(self, index: slice) -> Self: ...
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
-            return self._slice(list(self._held.items())[index])
-        return self._held[self._key(index)]
+            return self._slice([(key, self._value(key)) for key in list(self._held)[index]])
+        return self._value(self._key(index))
 
     def _slice(self, items: list[tuple[str, Any]]) -> Self:
-        return type(self)(value for _, value in items if value is not None)  # type: ignore[call-arg]
+        return type(self)(value for _, value in items)  # type: ignore[call-arg]
 
     def __setitem__(self, index: int, value: Any) -> None:
-        self._held[self._key(index)] = self._checked(value)
+        self._put(self._key(index), self._checked(value))
 
     def append(self, value: Any, /) -> Self:
         raise NotImplementedError
@@ -91,6 +128,9 @@ class _Ordered(_Container):
 
 class _OrderedModules(_Ordered):
     """What ``Sequential`` and ``ModuleList`` share."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._modules.values())
 
     def _renumber(self, modules: Iterable[Module | None]) -> None:
         self._modules = {str(i): module for i, module in enumerate(modules)}
@@ -155,6 +195,11 @@ class Sequential(_OrderedModules):
         for module in self._modules.values():
             input = module(input)  # type: ignore[misc]  # a child set to None is the user's error, and says so
         return input
+
+    def _checked(self, value: Any) -> Any:
+        if value is None:  # could not be called
+            raise TypeError("Sequential: expected a kobai.nn.Module, got NoneType")
+        return super()._checked(value)
 
     def _slice(self, items: list[tuple[str, Module | None]]) -> Self:
         return type(self)(dict(items))  # type: ignore[arg-type]
@@ -232,13 +277,13 @@ class _ByName(_Container):
     def __getitem__(self, key: str) -> Any:
         if key not in self._held:
             raise KeyError(f"{key!r} is not in this {self._get_name()}.{nearest(str(key), self._held)}")
-        return self._held[key]
+        return self._value(key)
 
     def __setitem__(self, key: str, value: Any) -> None:
         raise NotImplementedError
 
     def __delitem__(self, key: str) -> None:
-        del self._held[key]
+        self._drop(key)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._held)
@@ -248,7 +293,8 @@ class _ByName(_Container):
 
     def clear(self) -> None:
         """Remove everything."""
-        self._held.clear()
+        for key in list(self._held):
+            self._drop(key)
 
     def pop(self, key: str) -> Any:
         """Take out and return what is at ``key``."""
@@ -262,11 +308,11 @@ class _ByName(_Container):
 
     def values(self) -> Iterable[Any]:
         """What is held, in order of insertion."""
-        return self._held.values()
+        return [self._value(key) for key in self._held]
 
     def items(self) -> Iterable[tuple[str, Any]]:
         """(name, value) pairs, in order of insertion."""
-        return self._held.items()
+        return [(key, self._value(key)) for key in self._held]
 
     def update(self, values: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
         """Add or replace from a mapping or from (name, value) pairs."""
@@ -293,7 +339,7 @@ class ModuleDict(_ByName):
 
 
 class ParameterList(_OfParameters, _Ordered):
-    """A list of parameters that are the parent's too; plain tensors become parameters.
+    """A list of parameters that are the parent's too; tensors become parameters, other values are kept as they are.
 
     >>> import kobai
     >>> from kobai import nn
@@ -301,26 +347,35 @@ class ParameterList(_OfParameters, _Ordered):
     True
     """
 
-    def __init__(self, values: Iterable[Tensor] | None = None) -> None:
+    def __init__(self, values: Iterable[Any] | None = None) -> None:
         super().__init__()
         if values is not None:
             self.extend(values)
 
-    def _checked(self, value: Any) -> Parameter:
-        return _as_parameter(self._get_name(), value)
+    def _checked(self, value: Any) -> Any:
+        return value
 
-    def append(self, value: Tensor) -> Self:
-        """Add a parameter at the end; returns self."""
-        self._parameters[str(len(self))] = self._checked(value)
+    def append(self, value: Any) -> Self:
+        """Add a value at the end; returns self."""
+        self._put(str(len(self)), value)
         return self
 
-    def extend(self, values: Iterable[Tensor]) -> Self:
-        """Add several parameters at the end; returns self."""
+    def extend(self, values: Iterable[Any]) -> Self:
+        """Add several values at the end; returns self."""
         return self._append_all(values)
+
+    def pop(self, index: int = -1) -> Any:
+        """Take out and return the last value, or the one at ``index``; those behind it move up."""
+        values = list(self)
+        value = values.pop(index)
+        for key in list(self._held):
+            self._drop(key)
+        self._append_all(values)
+        return value
 
 
 class ParameterDict(_OfParameters, _ByName):
-    """Parameters by name that are the parent's too; plain tensors become parameters.
+    """Parameters by name that are the parent's too; tensors become parameters, other values are kept as they are.
 
     >>> import kobai
     >>> from kobai import nn
@@ -330,22 +385,26 @@ class ParameterDict(_OfParameters, _ByName):
     )
     """
 
-    def __init__(self, parameters: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]] | None = None) -> None:
+    def __init__(self, parameters: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None) -> None:
         super().__init__()
         if parameters is not None:
             self.update(parameters)
 
-    def __setitem__(self, key: str, value: Tensor) -> None:
-        self.register_parameter(key, _as_parameter("ParameterDict", value))
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key not in self._order:
+            self._check_new_name(key, "parameter", self._parameters)
+        self._put(key, value)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The parameter at ``key``, else ``default``."""
-        return self._held.get(key, default)
+        """The value at ``key``, else ``default``."""
+        return self._value(key) if key in self._held else default
 
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """The value at ``key``; where there is none, ``default`` becomes it."""
+        if key not in self:
+            self[key] = default
+        return self[key]
 
-def _as_parameter(who: str, value: Any) -> Parameter:
-    if isinstance(value, Parameter):
-        return value
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{who}: expected a kobai.nn.Parameter or a kobai.Tensor, got {type(value).__name__}")
-    return Parameter(value)
+    def copy(self) -> ParameterDict:
+        """Another dictionary of the same values."""
+        return ParameterDict(self)
