@@ -1,16 +1,21 @@
 """kobai.utils.data: samplers."""
 
+from itertools import islice
+
 import numpy as np
 import pytest
 
 import kobai
 from kobai.utils.data import (
     BatchSampler,
+    DataLoader,
     RandomSampler,
     Sampler,
     SequentialSampler,
     SubsetRandomSampler,
+    TensorDataset,
     WeightedRandomSampler,
+    sampler,
 )
 
 
@@ -117,3 +122,36 @@ def test_sampler_base():
 def test_wrong_arguments(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+# --- an epoch without end ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: RandomSampler(range(10), replacement=True, num_samples=10**10),
+        lambda: RandomSampler(range(10), num_samples=10**10),
+        lambda: WeightedRandomSampler([1.0] * 10, 10**10),
+    ],
+    ids=["replacement", "permutations", "weights"],
+)
+def test_an_epoch_without_end_is_drawn_as_it_is_used(make):
+    data = TensorDataset(kobai.arange(10))
+    kobai.manual_seed(0)
+    loader = DataLoader(data, batch_size=4, sampler=make())
+    seen = [batch.tolist() for (batch,) in islice(loader, 5)]
+    kobai.manual_seed(0)
+    assert seen == [batch.tolist() for (batch,) in islice(DataLoader(data, batch_size=4, sampler=make()), 5)]
+    assert {i for batch in seen for i in batch} <= set(range(10))
+    assert len(make()) == 10**10
+    assert [len(batch) for batch in islice(BatchSampler(make(), 3, drop_last=False), 2)] == [3, 3]
+
+
+def test_a_long_epoch_in_pieces_ends_where_it_should(monkeypatch):
+    monkeypatch.setattr(sampler, "PIECE", 16)
+    for made in (RandomSampler(range(5), replacement=True, num_samples=37), RandomSampler(range(5), num_samples=37)):
+        order = list(made)
+        assert len(order) == 37
+        assert set(order) == set(range(5))
+    assert len(list(WeightedRandomSampler([0.0, 1.0], 37))) == 37

@@ -172,7 +172,7 @@ class DataLoader(Generic[T_co]):
         if found is None:
             return samples(self.dataset, self.batch_sampler, collate, batches=True)
         rows = Rows(*found)
-        if self.batch_size is not None and type(self.sampler) in _ORDERED:
+        if self.batch_size is not None and type(self.sampler) in _ORDERED and not self.sampler._endless():
             return rows.slices(self.sampler._order(), self.batch_size, self.drop_last)
         return rows.lists(self.batch_sampler)
 

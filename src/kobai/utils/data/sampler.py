@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable, Iterator, Sequence, Sized
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -48,13 +48,28 @@ class Sampler(Generic[T_co]):
         raise NotImplementedError(f"{type(self).__name__}: a Sampler must define __iter__")
 
 
-class _Ordered(Sampler[int]):
-    """A sampler that computes the order of a whole epoch at once."""
+PIECE = 2**20
+"""How many draws at most are made at once in an epoch that is longer than its data."""
 
-    def _order(self) -> Order:
+
+class _Ordered(Sampler[int]):
+    """A sampler that computes the order of a whole epoch at once, unless the epoch is long beyond its data."""
+
+    def _pieces(self) -> Iterator[Order]:
+        """Consecutive pieces of an epoch's order. The stream they come from is chosen by the call, not by the first piece."""
         raise NotImplementedError
 
+    def _order(self) -> Order:
+        pieces = list(self._pieces())
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def _endless(self) -> bool:
+        """Whether an epoch is drawn piece by piece as it is used: ``num_samples=10**10`` stands for no end."""
+        return False
+
     def __iter__(self) -> Iterator[int]:
+        if self._endless():
+            return chain.from_iterable(np.asarray(piece).tolist() for piece in self._pieces())
         order = self._order()  # drawn now, not at the first sample: iter() fixes the epoch
         return iter(order if isinstance(order, range) else order.tolist())
 
@@ -69,8 +84,8 @@ class SequentialSampler(_Ordered):
     def __init__(self, data_source: Sized) -> None:
         self.data_source = data_source
 
-    def _order(self) -> Order:
-        return range(len(self.data_source))
+    def _pieces(self) -> Iterator[Order]:
+        return iter([range(len(self.data_source))])
 
     def __len__(self) -> int:
         return len(self.data_source)
@@ -109,13 +124,15 @@ class RandomSampler(_Ordered):
     def num_samples(self) -> int:
         return len(self.data_source) if self._num_samples is None else self._num_samples
 
-    def _order(self) -> Order:
+    def _pieces(self) -> Iterator[Order]:
         draw = self.generator.numpy if self.generator is not None else _epoch_stream()
         n, count = len(self.data_source), self.num_samples
         if self.replacement:
-            return draw.integers(n, size=count)
-        rounds = [draw.permutation(n) for _ in range(math.ceil(count / n))]
-        return (rounds[0] if len(rounds) == 1 else np.concatenate(rounds))[:count]
+            return (draw.integers(n, size=min(PIECE, count - start)) for start in range(0, count, PIECE))
+        return (draw.permutation(n)[: count - start] for start in range(0, count, n))
+
+    def _endless(self) -> bool:
+        return self.num_samples > max(PIECE, len(self.data_source))
 
     def __len__(self) -> int:
         return self.num_samples
@@ -132,8 +149,8 @@ class SubsetRandomSampler(_Ordered):
         self.indices = indices
         self.generator = None if generator is None else resolve(generator)
 
-    def _order(self) -> Order:
-        return host_indices(self.indices)[resolve(self.generator).numpy.permutation(len(self.indices))]
+    def _pieces(self) -> Iterator[Order]:
+        return iter([host_indices(self.indices)[resolve(self.generator).numpy.permutation(len(self.indices))]])
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -173,9 +190,14 @@ class WeightedRandomSampler(_Ordered):
         self.replacement = replacement
         self.generator = None if generator is None else resolve(generator)
 
-    def _order(self) -> Order:
-        draw, w = resolve(self.generator).numpy, self.weights
-        return draw.choice(len(w), size=self.num_samples, replace=self.replacement, p=w / w.sum())
+    def _pieces(self) -> Iterator[Order]:
+        draw, p, count = resolve(self.generator).numpy, self.weights / self.weights.sum(), self.num_samples
+        if not self.replacement:
+            return iter([draw.choice(len(p), size=count, replace=False, p=p)])
+        return (draw.choice(len(p), size=min(PIECE, count - start), p=p) for start in range(0, count, PIECE))
+
+    def _endless(self) -> bool:
+        return self.num_samples > max(PIECE, len(self.weights))
 
     def __len__(self) -> int:
         return self.num_samples
