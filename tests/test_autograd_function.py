@@ -186,3 +186,49 @@ def test_function_lets_go_of_what_it_saved():
     y.sum().backward()
     with pytest.raises(RuntimeError, match="graph of CubeBackward was freed by an earlier backward"):
         y.sum().backward()
+
+
+class AddOneInPlace(autograd.Function):
+    @staticmethod
+    def forward(ctx, x, factor):
+        ctx.mark_dirty(x)
+        ctx.factor = factor
+        return x.add_(1).mul_(factor)
+
+    @staticmethod
+    @autograd.function.once_differentiable
+    def backward(ctx: autograd.function.FunctionCtx, dy):
+        return dy * ctx.factor, None
+
+
+def test_an_input_changed_in_place_is_the_output():
+    x = leaf(2.0)
+    y = x * 1
+    out = AddOneInPlace.apply(y, 3)
+    assert out is y
+    (y * 2).sum().backward()
+    assert y.tolist() == [9]
+    assert x.grad.tolist() == [6]
+
+
+def test_a_view_changed_in_place_changes_its_base():
+    x = kobai.tensor([1.0, 2.0], requires_grad=True)
+    y = x * 1
+    AddOneInPlace.apply(y[:1], 3)
+    (y * kobai.tensor([10.0, 100.0])).sum().backward()
+    assert y.tolist() == [6, 2]
+    assert x.grad.tolist() == [30, 100]
+
+
+def test_a_leaf_is_not_to_be_changed_in_place():
+    with pytest.raises(RuntimeError, match="a leaf that requires a gradient"):
+        AddOneInPlace.apply(leaf(2.0), 3)
+
+
+def test_what_was_saved_before_a_function_changed_it_is_missed():
+    x = leaf(2.0)
+    y = x * 1
+    z = y * y
+    AddOneInPlace.apply(y, 3)
+    with pytest.raises(RuntimeError, match="changed in place"):
+        z.sum().backward()

@@ -82,3 +82,17 @@ def test_autograd_backward_of_several_roots():
     x = leaf(1.0)
     autograd.backward([x * 2, x * 3], [kobai.ones(1), kobai.ones(1) * 10])
     assert x.grad.tolist() == [32]
+
+
+def test_the_rest_of_grads_arguments():
+    x, y = leaf(2.0), leaf(3.0)
+    (g,) = autograd.grad((x * x).sum(), x, None, None, False, True)
+    assert g.tolist() == [4]
+    gx, gy = autograd.grad((x * x).sum(), [x, y], materialize_grads=True)
+    assert (gx.tolist(), gy.tolist()) == ([4], [0])
+    with pytest.raises(ValueError, match="only_inputs"):
+        autograd.grad((x * x).sum(), x, only_inputs=False)
+    with pytest.raises(ValueError, match="contradicts"):
+        autograd.grad((x * x).sum(), x, materialize_grads=True, allow_unused=False)
+    with pytest.raises(NotImplementedError, match="vmap"):
+        autograd.grad((x * x).sum(), x, is_grads_batched=True)

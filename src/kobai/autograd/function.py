@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 from kobai.core.grad_mode import is_grad_enabled, no_grad
+from kobai.core.primitive import changed_by, need_no_leaf
 from kobai.core.tape import Node, opaque
 from kobai.core.tensor import Tensor
 from kobai.xp import Array, namespace, on
@@ -18,6 +20,7 @@ class Context:
         self.needs_input_grad = needs_input_grad
         self._saved: tuple[tuple[Tensor | None, int], ...] = ()  # with its version at the time
         self._not_differentiable: tuple[int, ...] = ()
+        self._dirty: tuple[Tensor, ...] = ()
         self._materialize = True
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
@@ -41,10 +44,16 @@ class Context:
         """Declare outputs that have no gradient."""
         self._not_differentiable = tuple(id(t) for t in tensors)
 
+    def mark_dirty(self, *tensors: Tensor) -> None:
+        """Declare inputs that ``forward`` changes in place and returns: from then on they are its outputs."""
+        self._dirty = tensors
+
     def set_materialize_grads(self, value: bool) -> None:
         """Whether ``backward`` gets zeros (True, the default) or None for outputs that nothing depended on."""
         self._materialize = bool(value)
 
+
+FunctionCtx = Context  # PyTorch's name, found in annotations
 
 opaque.add(Context)  # what the user keeps in it as attributes is, as in PyTorch, neither watched nor let go of
 
@@ -98,12 +107,15 @@ class Function:
                 cls.setup_context(ctx, args, result)
         if not is_grad_enabled() or not any(ctx.needs_input_grad):
             return result
+        for tensor in ctx._dirty:
+            need_no_leaf(tensor)
+        dirty = {id(tensor) for tensor in ctx._dirty}
         outputs = result if isinstance(result, tuple) else (result,)
         edges = [a._edge() if isinstance(a, Tensor) else None for a in args]
         shapes = [tuple(a.shape) if isinstance(a, Tensor) else None for a in args]
         node = Node(cls.__name__, _vjp_of(cls, ctx, outputs, shapes), edges)
         made = [
-            _output(cls.__name__, i, o, node)
+            _output(cls.__name__, i, o, node, id(o) in dirty)
             if isinstance(o, Tensor) and o.is_floating_point() and id(o) not in ctx._not_differentiable
             else o
             for i, o in enumerate(outputs)
@@ -118,12 +130,44 @@ class _Parts(dict[int, Array]):
         return _Parts({**self, **other})
 
 
-def _output(name: str, i: int, output: Tensor, node: Node) -> Tensor:
-    """Output ``i`` of a Function on the tape: its own node, which passes the gradient on to the common one."""
+def _output(name: str, i: int, output: Tensor, node: Node, dirty: bool) -> Tensor:
+    """Output ``i`` of a Function on the tape: its own node, which passes the gradient on to the common one.
+
+    An input changed in place (``dirty``) is itself the output; another tensor, its own memory or not, stays out of the tape.
+    """
+    own = Node(name, lambda dy: (_Parts({i: dy}),), [node])
+    if dirty:
+        changed_by(output, own)
+        return output
     out = output.detach()
     out._requires_grad = True
-    out._node = Node(name, lambda dy: (_Parts({i: dy}),), [node])
+    out._node = own
     return out
+
+
+def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a ``backward`` that has no derivative itself: it computes without recording, as every one does here.
+
+    >>> import kobai
+    >>> from kobai.autograd.function import once_differentiable
+    >>> class Double(kobai.autograd.Function):
+    ...     @staticmethod
+    ...     def forward(ctx, x):
+    ...         return 2 * x
+    ...     @staticmethod
+    ...     @once_differentiable
+    ...     def backward(ctx, dy):
+    ...         return 2 * dy
+    >>> Double.apply(kobai.ones(1))
+    tensor([2.])
+    """
+
+    @wraps(backward)
+    def unrecorded(ctx: Any, *grad_outputs: Any) -> Any:
+        with no_grad():
+            return backward(ctx, *grad_outputs)
+
+    return unrecorded
 
 
 def _vjp_of(cls: type[Function], ctx: Context, outputs: Sequence[Any], shapes: Sequence[Any]) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 from kobai.core.tape import root_edge, root_gradient, run_backward
 from kobai.core.tensor import Tensor
+from kobai.ops.like import zeros_like
 from kobai.xp import Array
 
 
@@ -39,9 +40,14 @@ def grad(
     grad_outputs: Any = None,
     retain_graph: bool = False,
     create_graph: bool = False,
-    allow_unused: bool = False,
+    only_inputs: bool = True,
+    allow_unused: bool | None = None,
+    is_grads_batched: bool = False,
+    materialize_grads: bool = False,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of ``outputs`` with respect to ``inputs``, returned rather than added to ``.grad``.
+
+    ``only_inputs`` has been True in every PyTorch for years. ``materialize_grads``: zeros for an input that is not used.
 
     Errors: RuntimeError for an input that the outputs do not depend on, unless ``allow_unused`` (then None);
     NotImplementedError for ``create_graph=True`` (derivatives of derivatives).
@@ -53,17 +59,28 @@ def grad(
     """
     if create_graph:
         raise NotImplementedError("grad: create_graph=True (second derivatives) is not supported by Kobai")
+    if not only_inputs:
+        raise ValueError(
+            "grad: only_inputs=False, to add up gradients elsewhere too, is what kobai.autograd.backward does"
+        )
+    if is_grads_batched:
+        raise NotImplementedError("grad: is_grads_batched=True needs vmap, which Kobai lacks: call grad for each")
+    if materialize_grads and allow_unused is False:
+        raise ValueError("grad: materialize_grads=True contradicts allow_unused=False")
     wanted = _sequence(inputs)
     edges = [root_edge("grad", x) for x in wanted]
     found = run_backward(_roots("grad", outputs, grad_outputs), retain_graph, {id(edge) for edge in edges})
     result: list[Tensor | None] = []
     for i, edge in enumerate(edges):
         g = found.get(id(edge))
-        if g is None and not allow_unused:
+        if g is None and not (allow_unused or materialize_grads):
             raise RuntimeError(
                 f"grad: input {i} was not used to compute the outputs; allow_unused=True gives None for it"
             )
-        result.append(None if g is None else Tensor._wrap(g.copy()))
+        if g is not None:
+            result.append(Tensor._wrap(g.copy()))
+        else:
+            result.append(zeros_like(wanted[i]) if materialize_grads else None)
     return tuple(result)
 
 

@@ -272,11 +272,7 @@ def in_place(target: Tensor, op: Callable[..., Tensor], *args: Any, **options: A
     if not recorded:
         in_mode(False, _overwrite, target, op, args, options)
         return target
-    for owner, what in ((target, "a leaf"), (target._base, "a view of a leaf")):
-        if owner is not None and owner._node is None and owner._requires_grad:
-            raise RuntimeError(
-                f"in-place operation: {what} that requires a gradient cannot be changed in place outside no_grad()"
-            )
+    need_no_leaf(target)
     with _xp.beside(target._array):
         before: Tensor = Tensor._wrap(
             target._array.copy()
@@ -284,8 +280,23 @@ def in_place(target: Tensor, op: Callable[..., Tensor], *args: Any, **options: A
     before._requires_grad, before._node = target._requires_grad, target._edge()
     result = op(before, *args, **options)
     _write(target, result)
+    changed_by(target, result._node)
+    return target
+
+
+def need_no_leaf(target: Tensor) -> None:
+    """RuntimeError for a leaf, or a view of one, that requires a gradient: what is changed in place is no leaf any more."""
+    for owner, what in ((target, "a leaf"), (target._base, "a view of a leaf")):
+        if owner is not None and owner._node is None and owner._requires_grad:
+            raise RuntimeError(
+                f"in-place operation: {what} that requires a gradient cannot be changed in place outside no_grad()"
+            )
+
+
+def changed_by(target: Tensor, node: Node | None) -> None:
+    """From here on the history of ``target``, whose memory was changed, is ``node``; its base gets a node too."""
     old = target._node
-    target._node, target._requires_grad = result._node, result._requires_grad
+    target._node, target._requires_grad = node, node is not None
     if old is not None and target._node is not None:
         target._node.retain, old.retain = old.retain, None  # .grad is that of the value after the change
     base, steps = target._base, target._steps
@@ -301,7 +312,6 @@ def in_place(target: Tensor, op: Callable[..., Tensor], *args: Any, **options: A
         base._node = Node("view_assign", vjp, [base._edge(), target._node])
         base._requires_grad = True
         target._seen = base._node
-    return target
 
 
 @overload
