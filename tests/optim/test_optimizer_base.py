@@ -380,3 +380,38 @@ def test_an_option_that_is_no_number_is_an_error(wrap, option, bad):
     optimizer.param_groups[0][option] = 0.1
     call(kobai.ones(3))
     assert p.tolist() != before
+
+
+def test_hooks_around_the_state_dict():
+    optimizer = optim.SGD([parameter([1.0])], lr=0.1)
+    log = []
+    optimizer.register_state_dict_pre_hook(lambda o: log.append("pre"))
+    handle = optimizer.register_state_dict_post_hook(lambda o, state: {**state, "extra": 1})
+    optimizer.register_state_dict_post_hook(lambda o, state: log.append(sorted(state)), prepend=True)
+    optimizer.register_load_state_dict_pre_hook(lambda o, state: {k: v for k, v in state.items() if k != "extra"})
+    optimizer.register_load_state_dict_post_hook(lambda o: log.append("loaded"))
+    state = optimizer.state_dict()
+    assert state["extra"] == 1
+    assert log == ["pre", ["param_groups", "state"]]
+    optimizer.load_state_dict(state)
+    assert log[-1] == "loaded"
+    handle.remove()
+    assert "extra" not in optimizer.state_dict()
+
+
+def test_a_wrapper_that_borrows_everything_from_the_optimizer_inside():
+    class Lookahead(optim.Optimizer):
+        def __init__(self, inner):
+            self.inner = inner
+            self.param_groups = inner.param_groups
+            self.state = inner.state
+
+        def step(self, closure=None):
+            return self.inner.step(closure)
+
+    p = parameter([1.0])
+    wrapper = Lookahead(optim.SGD([p], lr=0.5))
+    set_grad(p, [1.0])
+    wrapper.step()
+    assert p.tolist() == [0.5]
+    assert wrapper.state_dict()["param_groups"][0]["lr"] == 0.5

@@ -14,6 +14,7 @@ from copy import deepcopy
 from functools import partial, wraps
 from itertools import filterfalse
 from operator import attrgetter, itemgetter
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from kobai import xp
@@ -99,13 +100,17 @@ class Optimizer(ParameterGroups):
     """While a :class:`~kobai.amp.GradScaler` steps: not 0 where a gradient overflowed, and the step leaves all as it is."""
 
     _counts_on_device = False  # since a step under a scaler
+    _step_pre_hooks: Any = MappingProxyType({})  # of a wrapper that never called __init__, as several are written
+    _step_post_hooks: Any = _step_pre_hooks
+    _state_hooks: Any = _step_pre_hooks
 
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
         self.state: defaultdict[Tensor, State] = defaultdict(dict)
         self.param_groups: list[Group] = []
-        self._step_pre_hooks: OrderedDict[int, Callable[..., Any]] = OrderedDict()
-        self._step_post_hooks: OrderedDict[int, Callable[..., Any]] = OrderedDict()
+        self._step_pre_hooks = OrderedDict()
+        self._step_post_hooks = OrderedDict()
+        self._state_hooks = {}
         self._launchers: dict[Any, Many] = {}
         self._step_called = False  # read by the schedulers, which warn when they are stepped first
         if isinstance(params, Tensor) or not isinstance(params, Iterable):
@@ -307,6 +312,37 @@ class Optimizer(ParameterGroups):
         """Call ``hook(optimizer, args, kwargs)`` after each step."""
         return RemovableHandle(self._step_post_hooks, hook)
 
+    def register_state_dict_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """Call ``hook(optimizer)`` before :meth:`state_dict`."""
+        return self._add_state_hook("state_dict_pre", hook, prepend)
+
+    def register_state_dict_post_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """Call ``hook(optimizer, state_dict)`` with what :meth:`state_dict` found; it may return another."""
+        return self._add_state_hook("state_dict_post", hook, prepend)
+
+    def register_load_state_dict_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """Call ``hook(optimizer, state_dict)`` before :meth:`load_state_dict`; it may return another to load."""
+        return self._add_state_hook("load_pre", hook, prepend)
+
+    def register_load_state_dict_post_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """Call ``hook(optimizer)`` after :meth:`load_state_dict`."""
+        return self._add_state_hook("load_post", hook, prepend)
+
+    def _add_state_hook(self, when: str, hook: Callable[..., Any], prepend: bool) -> RemovableHandle:
+        hooks = self._state_hooks.setdefault(when, OrderedDict())
+        handle = RemovableHandle(hooks, hook)
+        if prepend:
+            hooks.move_to_end(handle.id, last=False)
+        return handle
+
+    def _run_state_hooks(self, when: str, *given: Any) -> Any:
+        """The state dict ``given``, or the last one that a hook returned."""
+        for hook in list(self._state_hooks.get(when, {}).values()):
+            changed = hook(self, *given)
+            if changed is not None and given:
+                given = (changed,)
+        return given[0] if given else None
+
     # --- saving -------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
@@ -314,6 +350,7 @@ class Optimizer(ParameterGroups):
 
         Tensors in it are the optimiser's own, not copies. The format is PyTorch's, except that ``step`` is an int.
         """
+        self._run_state_hooks("state_dict_pre")
         index: dict[int, int] = {}
         groups: list[Group] = []
         start = 0
@@ -324,7 +361,8 @@ class Optimizer(ParameterGroups):
             packed = {k: v for k, v in group.items() if k != "params"}
             groups.append({**packed, "params": [index[id(p)] for p in group["params"]]})
         state = {index[id(key)] if isinstance(key, Tensor) else key: value for key, value in self.state.items()}
-        return {"state": state, "param_groups": groups}
+        found: dict[str, Any] = self._run_state_hooks("state_dict_post", {"state": state, "param_groups": groups})
+        return found
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over groups and state saved by :meth:`state_dict`, Kobai's or PyTorch's; tensors are copied.
@@ -333,6 +371,7 @@ class Optimizer(ParameterGroups):
         of a state tensor do not fit; the optimiser is then as it was.
         """
         who = type(self).__name__
+        state_dict = self._run_state_hooks("load_pre", dict(state_dict))
         absent = {"state", "param_groups"} - set(state_dict)
         if absent:
             raise ValueError(f"{who}: expected a state_dict with state and param_groups, got {sorted(state_dict)}")
@@ -360,6 +399,7 @@ class Optimizer(ParameterGroups):
         self.state, self.param_groups = state, groups
         self._counts_on_device = False
         self._launchers.clear()
+        self._run_state_hooks("load_post")
 
     def _restore(self, name: str, value: Any, p: Tensor) -> Any:
         """A saved state value as this optimiser keeps it: scalars as numbers, arrays beside their parameter."""
