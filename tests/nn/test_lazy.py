@@ -111,3 +111,29 @@ def test_an_optimizer_made_before_the_first_batch_trains():
     assert type(model[0].weight) is nn.Parameter
     assert isinstance(twin[0], nn.LazyLinear)
     assert twin(x).shape == (8, 1)
+
+
+@pytest.mark.parametrize(
+    ("lazy", "ready"),
+    [
+        (lambda: nn.LazyLinear(4), lambda: nn.Linear(3, 4)),
+        (lambda: nn.LazyConv2d(4, 3, groups=2), lambda: nn.Conv2d(6, 4, 3, groups=2)),
+        (lambda: nn.LazyConvTranspose1d(4, 3), lambda: nn.ConvTranspose1d(6, 4, 3)),
+        (lambda: nn.LazyBatchNorm2d(), lambda: nn.BatchNorm2d(5)),
+        (lambda: nn.LazyBatchNorm1d(affine=False), lambda: nn.BatchNorm1d(5, affine=False)),
+    ],
+)
+def test_a_state_dict_decides_the_size_as_a_batch_does(lazy, ready):
+    made, wanted = nn.Sequential(lazy(), nn.ReLU()), nn.Sequential(ready(), nn.ReLU())
+    made.load_state_dict(wanted.state_dict())
+    assert type(made[0]) is type(wanted[0])
+    assert repr(made) == repr(wanted)
+    for name, value in wanted.state_dict().items():
+        assert kobai.equal(made.state_dict()[name], value)
+
+
+def test_a_state_dict_that_does_not_fit_a_lazy_layer():
+    with pytest.raises(RuntimeError, match="size mismatch for weight"):
+        nn.LazyLinear(4).load_state_dict(nn.Linear(3, 5).state_dict())
+    with pytest.raises(RuntimeError, match="Missing key"):
+        nn.LazyLinear(4).load_state_dict({})

@@ -253,8 +253,23 @@ def test_hooks_with_kwargs_and_prepend():
         m(kobai.tensor([1.0]), bias=3.0)
     with pytest.raises(TypeError, match="callable"):
         m.register_forward_hook(3)
-    with pytest.raises(TypeError):  # what we do not have is refused, not ignored
-        m.register_forward_hook(print, always_call=True)
+
+
+def test_a_hook_that_is_always_called():
+    class Fails(nn.Module):
+        def forward(self, x):
+            if x.item() < 0:
+                raise ValueError("negative")
+            return x
+
+    m, log = Fails(), []
+    m.register_forward_hook(lambda module, args, out: log.append(out), always_call=True)
+    m.register_forward_hook(lambda module, args, out: log.append("ordinary"))
+    m(kobai.tensor(1.0))
+    assert len(log) == 2
+    with pytest.raises(ValueError, match="negative"):
+        m(kobai.tensor(-1.0))
+    assert log[2:] == [None]
 
 
 def test_hook_may_remove_itself():

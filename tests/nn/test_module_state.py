@@ -221,3 +221,94 @@ def test_deepcopy():
     again = copy.deepcopy(net)
     handle.remove()
     assert len(again._forward_hooks) == 2
+
+
+# --- modules that have a say in it ------------------------------------------------------------------------------------
+
+
+class Old(nn.Module):
+    """Renames what an older version called ``w``, as models with a history do."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(kobai.ones(2))
+        self.steps = 3
+
+    def _load_from_state_dict(self, state_dict, prefix, *rest):
+        if prefix + "w" in state_dict:
+            state_dict[prefix + "weight"] = state_dict.pop(prefix + "w")
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def get_extra_state(self):
+        return {"steps": self.steps}
+
+    def set_extra_state(self, state):
+        self.steps = state["steps"]
+
+
+def test_a_module_renames_keys_and_keeps_extra_state():
+    model = nn.Sequential(nn.Linear(2, 2), Old())
+    state = model.state_dict()
+    assert list(state) == ["0.weight", "0.bias", "1.weight", "1._extra_state"]
+    state["1.w"] = state.pop("1.weight") + 1
+    state["1._extra_state"] = {"steps": 7}
+    given = list(state)
+    assert str(model.load_state_dict(state)) == "<All keys matched successfully>"
+    assert list(state) == given
+    assert model[1].steps == 7
+    assert model[1].weight.tolist() == [2, 2]
+    with pytest.raises(RuntimeError, match=r'Missing key\(s\) in state_dict: "1._extra_state"'):
+        model.load_state_dict({k: v for k, v in state.items() if k != "1._extra_state"})
+
+
+def test_a_module_that_takes_its_state_itself():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.items = []
+
+        def _save_to_state_dict(self, destination, prefix, keep_vars):
+            super()._save_to_state_dict(destination, prefix, keep_vars)
+            for i, item in enumerate(self.items):
+                destination[f"{prefix}item{i}"] = item
+
+        def _load_from_state_dict(self, state_dict, prefix, *rest):
+            self.items = [value for key, value in state_dict.items() if key.startswith(f"{prefix}item")]
+
+    model = nn.Sequential(Own(), nn.Linear(1, 1))
+    model[0].items = [kobai.ones(1), kobai.zeros(1)]
+    other = nn.Sequential(Own(), nn.Linear(1, 1))
+    other.load_state_dict(model.state_dict())
+    assert len(other[0].items) == 2
+    with pytest.raises(RuntimeError, match=r'Unexpected key.*"1.more"'):
+        other.load_state_dict({**model.state_dict(), "1.more": kobai.ones(1)})
+
+
+def test_hooks_of_saving_and_loading():
+    model, log = nn.Sequential(nn.Linear(2, 1)), []
+    model[0].register_state_dict_pre_hook(lambda module, prefix, keep_vars: log.append(prefix))
+    handle = model._register_state_dict_hook(
+        lambda module, state, prefix, metadata: {f"net.{k}": v for k, v in state.items()}
+    )
+    state = model.state_dict()
+    assert log == ["0."]
+    assert list(state) == ["net.0.weight", "net.0.bias"]
+
+    def strip(module, state_dict, prefix, *rest):
+        for key in list(state_dict):
+            state_dict[key.removeprefix("net.")] = state_dict.pop(key)
+
+    model.register_load_state_dict_pre_hook(strip)
+    model.load_state_dict(state)
+    handle.remove()
+    model._register_load_state_dict_pre_hook(lambda state_dict, prefix, *rest: state_dict.pop("0.bias"))
+    with pytest.raises(RuntimeError, match=r'Missing key.*"0.bias"'):
+        model.load_state_dict(state)
+    model.register_load_state_dict_post_hook(lambda module, keys: keys.missing_keys.clear())
+    model.load_state_dict(state)
+
+
+def test_a_state_dict_collected_by_position():
+    model, state = nn.Linear(2, 1), {}
+    assert model.state_dict(state, "inner.") is state
+    assert list(state) == ["inner.weight", "inner.bias"]

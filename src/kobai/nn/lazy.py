@@ -79,6 +79,25 @@ class _Lazy(Module):
         self._become(input.shape[self._axis])
         return self(*args, **kwargs)
 
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        """A state of an ordinary layer decides the size too."""
+        name = "running_mean" if self._parameters.get("weight") is None else "weight"
+        known = state_dict.get(prefix + name)
+        if isinstance(known, Tensor) and not isinstance(known, UninitializedParameter):
+            size = self._size_of(known)
+            if size is not None:
+                self._become(size)
+        Module._load_from_state_dict(self, state_dict, prefix, *rest)  # its class may have changed: no super()
+
+    def _size_of(self, weight: Tensor) -> int | None:
+        """The size that a layer with this weight (or running mean) has learnt; None if no layer has one of its shape."""
+        layer: Any = self._becomes
+        if not issubclass(layer, _Conv):
+            return weight.shape[-1] if weight.ndim == (1 if issubclass(layer, _BatchNorm) else 2) else None
+        if weight.ndim != layer._dims + 2:
+            return None
+        return weight.shape[0] if "Transpose" in layer.__name__ else weight.shape[1] * self.groups
+
     def _become(self, size: int) -> None:
         args, kwargs = self.__dict__.pop("_made_by")
         like = next((p for p in self._parameters.values() if p is not None), None)

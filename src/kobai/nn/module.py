@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
@@ -11,21 +11,21 @@ import numpy as np
 from kobai.core.tape import RemovableHandle
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING, bfloat16, dtype
-from kobai.nn._state import IncompatibleKeys, load_state
+from kobai.nn._state import Stateful
 from kobai.nn.hooks import BackwardWatch
-from kobai.nn.tree import Tree, no_init, type_name
+from kobai.nn.tree import no_init, type_name
 from kobai.refusals import in_our_words
 from kobai.xp import recorder, sessions, write
 
 __all__ = ["Module"]
 
 _RESTED_ON = frozenset(
-    "training _parameters _buffers _modules _forward_pre_hooks _forward_hooks _hooks_with_kwargs _backward_pre_hooks "
-    "_backward_hooks".split()
+    "training _parameters _buffers _modules _forward_pre_hooks _forward_hooks _hooks_with_kwargs _hooks_always_called "
+    "_backward_pre_hooks _backward_hooks".split()
 )
 
 
-class Module(Tree):
+class Module(Stateful):
     """Base of every layer and model: assign parameters and sub-modules as attributes, write ``forward``.
 
     ``forward(*args)`` holds the mathematics; calling the module runs it with its hooks.
@@ -55,6 +55,7 @@ class Module(Tree):
             _forward_pre_hooks=OrderedDict(),
             _forward_hooks=OrderedDict(),
             _hooks_with_kwargs=set(),
+            _hooks_always_called=set(),
             _backward_pre_hooks=OrderedDict(),
             _backward_hooks=OrderedDict(),
         )
@@ -111,64 +112,23 @@ class Module(Tree):
             watch = BackwardWatch(self, list(self._backward_pre_hooks.values()), list(self._backward_hooks.values()))
             args = watch.inputs(args)
 
-        output = self.forward(*args, **kwargs)
-
-        for key, hook in list(self._forward_hooks.items()):
-            changed = hook(self, args, kwargs, output) if key in self._hooks_with_kwargs else hook(self, args, output)
-            if changed is not None:
-                output = changed
+        called: set[int] = set()
+        output = None
+        try:
+            output = self.forward(*args, **kwargs)
+            for key, hook in list(self._forward_hooks.items()):
+                called.add(key)
+                output = self._hooked_output(key, hook, args, kwargs, output)
+        except BaseException:
+            for key, hook in list(self._forward_hooks.items()):
+                if key in self._hooks_always_called and key not in called:
+                    self._hooked_output(key, hook, args, kwargs, output)
+            raise
         return output if watch is None else watch.outputs(output)
 
-    # -- state --------------------------------------------------------------------------------------------------
-
-    def state_dict(
-        self, *, destination: dict[str, Any] | None = None, prefix: str = "", keep_vars: bool = False
-    ) -> dict[str, Any]:
-        """All parameters and persistent buffers by dotted name, in order of definition.
-
-        The tensors are detached but share the module's memory (``keep_vars=True`` gives the parameters themselves):
-        clone those that further training must not change.
-        """
-        state: dict[str, Any] = OrderedDict() if destination is None else destination
-        for name, tensor in self._own_state().items():
-            state[prefix + name] = tensor if keep_vars else tensor.detach()
-        for name, module in self._modules.items():
-            if module is not None:
-                module.state_dict(destination=state, prefix=f"{prefix}{name}.", keep_vars=keep_vars)
-        return state
-
-    def _own_state(self) -> dict[str, Tensor]:
-        """Parameters and persistent buffers of this module alone."""
-        own: dict[str, Tensor] = {name: param for name, param in self._parameters.items() if param is not None}
-        for name, buffer in self._buffers.items():
-            if buffer is not None and name not in self._non_persistent_buffers_set:
-                own[name] = buffer
-        return own
-
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> IncompatibleKeys:
-        """Copy values by name into the parameters and persistent buffers, in place, casting to their dtype and device.
-
-        Everything is checked before anything is written: an error leaves the module unchanged.
-
-        Args:
-            state_dict: dotted name -> Tensor, as from ``state_dict()`` or ``kobai.load``.
-            strict: also refuse missing and unexpected keys (shapes are always checked).
-            assign: put the given tensors themselves (their dtype, device and memory) in place of the module's.
-
-        Returns:
-            ``(missing_keys, unexpected_keys)``, both empty when ``strict``.
-
-        Raises:
-            RuntimeError: names every missing, unexpected and misshaped key at once.
-
-        >>> from kobai import nn
-        >>> model = nn.Linear(2, 3)
-        >>> model.load_state_dict(model.state_dict())
-        <All keys matched successfully>
-        """
-        return load_state(self, state_dict, strict=strict, assign=assign)
+    def _hooked_output(self, key: int, hook: Callable[..., Any], args: Any, kwargs: Any, output: Any) -> Any:
+        changed = hook(self, args, kwargs, output) if key in self._hooks_with_kwargs else hook(self, args, output)
+        return output if changed is None else changed
 
     # -- modes and conversions ----------------------------------------------------------------------------------
 
@@ -282,13 +242,17 @@ class Module(Tree):
         return self._add_hook(self._forward_pre_hooks, hook, prepend, with_kwargs)
 
     def register_forward_hook(
-        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False, always_call: bool = False
     ) -> RemovableHandle:
         """Call ``hook(module, args, output)`` after ``forward``; what it returns, if not None, replaces the output.
 
-        ``with_kwargs=True``: ``hook(module, args, kwargs, output)``.
+        ``with_kwargs=True``: ``hook(module, args, kwargs, output)``. ``always_call=True``: also if ``forward`` or an earlier
+        hook fails; ``output`` is then None, or what there was of it.
         """
-        return self._add_hook(self._forward_hooks, hook, prepend, with_kwargs)
+        handle = self._add_hook(self._forward_hooks, hook, prepend, with_kwargs)
+        if always_call:
+            self._hooks_always_called.add(handle.id)
+        return handle
 
     def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
         """Call ``hook(module, grad_output)`` when the gradients of the outputs are known; it may replace them."""
