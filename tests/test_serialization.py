@@ -340,8 +340,39 @@ def test_damaged_structures(structure, message):
 
 
 def test_no_pickle():
-    with pytest.raises(ValueError, match="weights_only=False asks for pickled code"):
-        kobai.load(io.BytesIO(), weights_only=False)
+    file = io.BytesIO(pickle.dumps({"w": 1}))
+    for weights_only in (False, True):
+        file.seek(0)
+        with pytest.raises(CheckpointError, match="is a pickled file"):
+            kobai.load(file, weights_only=weights_only)
+
+
+def test_weights_only_makes_no_difference_to_our_own_files(tmp_path):
+    kobai.save({"epoch": 3, "w": kobai.ones(2)}, tmp_path / "a.pt")
+    for weights_only in (False, True):
+        loaded = kobai.load(tmp_path / "a.pt", weights_only=weights_only)
+        assert loaded["epoch"] == 3
+        assert loaded["w"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "map_location",
+    [
+        "cpu",
+        kobai.device("cpu"),
+        {"cuda:0": "cpu"},
+        {"cpu": "cpu"},
+        lambda storage, location: storage,
+        lambda storage, location: None,
+        lambda storage, location: storage.to("cpu"),
+    ],
+)
+def test_every_way_to_say_where(tmp_path, map_location):
+    kobai.save([kobai.ones(2), "text"], tmp_path / "a.pt")
+    tensor, text = kobai.load(tmp_path / "a.pt", map_location=map_location)
+    assert tensor.tolist() == [1, 1]
+    assert tensor.device.type == "cpu"
+    assert text == "text"
 
 
 # --- atomic -----------------------------------------------------------------------------------------------------------

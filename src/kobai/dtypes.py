@@ -105,8 +105,71 @@ def promoted(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
     return float32.dtype if {a, b} == HALVES else np.promote_types(a, b)
 
 
-finfo: Any = ml_dtypes.finfo  # NumPy's, which also knows bfloat16
-iinfo = np.iinfo
+_limits: dict[np.dtype[Any], finfo] = {}
+
+
+class finfo:
+    """Limits of a floating-point dtype, the default one unless given, as Python numbers.
+
+    ``bits``, ``eps`` (the gap after 1), ``min``, ``max``, ``tiny`` = ``smallest_normal`` and ``resolution``.
+
+    >>> import kobai
+    >>> kobai.finfo(kobai.float16).max
+    65504.0
+    """
+
+    def __new__(cls, type: Any = None) -> finfo:
+        d = np.dtype(get_default_dtype() if type is None else type)
+        made = _limits.get(d)
+        if made is None:
+            if d.kind not in FLOATING:
+                raise TypeError(f"finfo: expected a floating-point dtype, got {d.name}; iinfo is for integers")
+            made = _limits[d] = super().__new__(cls)
+            made._fill(d)
+        return made
+
+    def _fill(self, d: np.dtype[Any]) -> None:
+        limits: Any = ml_dtypes.finfo(d)  # NumPy's, which also knows bfloat16
+        self.dtype = d.name
+        self.bits = builtins.int(limits.bits)
+        self.nmant = builtins.int(limits.nmant)
+        self.eps = builtins.float(limits.eps)
+        self.min = builtins.float(limits.min)
+        self.max = builtins.float(limits.max)
+        self.tiny = self.smallest_normal = builtins.float(limits.smallest_normal)
+        self.resolution = builtins.float(limits.resolution)
+
+    def __repr__(self) -> str:
+        return (
+            f"finfo(resolution={self.resolution:g}, min={self.min:g}, max={self.max:g}, eps={self.eps:g}, "
+            f"smallest_normal={self.smallest_normal:g}, tiny={self.tiny:g}, dtype={self.dtype})"
+        )
+
+
+class iinfo:
+    """Limits of an integer dtype as Python numbers: ``bits``, ``min``, ``max``.
+
+    >>> import kobai
+    >>> kobai.iinfo(kobai.int8).min
+    -128
+    """
+
+    def __init__(self, type: Any) -> None:
+        d = np.dtype(type)
+        if d.kind not in "iu":
+            raise TypeError(f"iinfo: expected an integer dtype, got {d.name}; finfo is for floating-point")
+        limits = np.iinfo(d)
+        self.dtype, self.bits, self.min, self.max = (
+            d.name,
+            limits.bits,
+            builtins.int(limits.min),
+            builtins.int(limits.max),
+        )
+
+    def __repr__(self) -> str:
+        return f"iinfo(min={self.min}, max={self.max}, dtype={self.dtype})"
+
+
 inf, nan, pi, e, newaxis = np.inf, np.nan, np.pi, np.e, None
 
 __all__ = [

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -146,13 +147,17 @@ def save(obj: Any, f: str | os.PathLike[str] | BinaryIO) -> None:
         raise TypeError(f"save: expected a path or a binary file object, got {type(f).__name__}")
 
 
-def load(
-    f: str | os.PathLike[str] | BinaryIO, map_location: str | device | None = None, *, weights_only: bool = True
-) -> Any:
+Places = str | device | Mapping[str, str] | Callable[[Tensor, str], Tensor | None] | None
+"""Where to put what is loaded. The files say nothing of devices: a mapping, and a function, are asked about ``"cpu"``."""
+
+
+def load(f: str | os.PathLike[str] | BinaryIO, map_location: Places = None, *, weights_only: bool = True) -> Any:
     """What :func:`save` saved, or the tensors of any safetensors file, on the CPU or on ``map_location``.
 
-    Errors: FileNotFoundError; :class:`~kobai.errors.CheckpointError` for a truncated or damaged file or one of another format;
-    ValueError for ``weights_only=False``, because no file of this format holds code.
+    ``map_location`` is a device, or PyTorch's ``{"cuda:0": "cpu"}`` or ``lambda tensor, location: tensor``. No file of this
+    format holds code, so ``weights_only`` makes no difference.
+
+    Errors: FileNotFoundError; :class:`~kobai.errors.CheckpointError` for a truncated or damaged file or one of another format.
 
     >>> import io, kobai
     >>> file = io.BytesIO()
@@ -160,8 +165,6 @@ def load(
     >>> _ = file.seek(0); kobai.load(file)
     [tensor([1., 1.]), 'text']
     """
-    if not weights_only:
-        raise ValueError("load: weights_only=False asks for pickled code, which Kobai neither writes nor runs")
     if isinstance(f, (str, os.PathLike)):
         if os.path.isdir(f):
             raise CheckpointError(f"load: {os.fspath(f)} is a folder, expected a file")
@@ -169,8 +172,8 @@ def load(
     else:
         name, content = getattr(f, "name", "the stream"), f.read()
     arrays, metadata = _unpack(str(name), content)
-    where = device("cpu") if map_location is None else device(map_location)
-    placed: dict[str, Array] = {key: asarray(a, device=where) for key, a in arrays.items()}
+    place = _place(map_location)
+    placed: dict[str, Array] = {key: place(a) for key, a in arrays.items()}
     if KEY not in metadata:
         return {key: Tensor._wrap(a) for key, a in placed.items()}
     try:
@@ -180,6 +183,23 @@ def load(
         return _decode(structure["data"], placed)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"load: the structure stored in {name} is damaged ({error!r})") from error
+
+
+def _place(map_location: Places) -> Callable[[Any], Array]:
+    """The function that puts an array of a file where ``map_location`` says."""
+    if callable(map_location) and not isinstance(map_location, (str, device)):
+        chosen = map_location
+
+        def put(array: Any) -> Array:
+            tensor = Tensor._wrap(asarray(array, device=device("cpu")))
+            moved = chosen(tensor, "cpu")
+            return tensor.array if moved is None else moved.array
+
+        return put
+    if isinstance(map_location, Mapping):
+        map_location = map_location.get("cpu", "cpu")
+    where = device("cpu") if map_location is None else device(map_location)
+    return lambda array: asarray(array, device=where)
 
 
 _DTYPES: dict[str, Any] = {
