@@ -34,6 +34,7 @@ MODULES = [
     "kobai.testing",
     "kobai.utils.checkpoint",
     "kobai.utils.data",
+    "kobai.utils.tensorboard",
     "kobai.data",
     "kobai.train",
 ]

@@ -16,7 +16,7 @@ from _setup import ROOT, explain, indented, run, say
 FOLDER = ROOT / ".upstream"
 CUPY = ["-m", "gpu and not slow", "--dist=worksteal", "--shard", "0/4"]
 NUMPY = ["--dist=loadfile"]
-EXTRAS = "cpu,cuda-proof,data,dev,plot,tune"
+EXTRAS = "cpu,cuda-proof,data,dev,plot,tensorboard,tune"
 RELEASES = {
     "cupy-oldest": ("cupy-cuda13x", ["cupy-cuda13x==14.0.*"], CUPY),
     "cupy-newest": ("cupy-cuda13x", ["cupy-cuda13x"], CUPY),

@@ -422,3 +422,69 @@ def test_asking_for_an_attribute_that_is_not_there_seeks_no_similar_names(monkey
     assert not hasattr(model, "nothing")
     assert getattr(kobai.ones(1), "nothing", None) is None
     assert not searches
+
+
+def test_types_places_and_submodules():
+    m = nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.BatchNorm1d(3)))
+    assert m.type(kobai.float64)[0].weight.dtype == kobai.float64
+    weight = m[0].weight
+    assert m.to_empty(device="cpu")[0].weight is weight
+    assert m[1][0].running_mean.shape == (3,)
+    assert m.share_memory() is m
+    m.set_submodule("1.0", nn.ReLU())
+    assert isinstance(m[1][0], nn.ReLU)
+    m.set_submodule("1.new", nn.Tanh())
+    assert isinstance(m[1].new, nn.Tanh)
+    with pytest.raises(AttributeError, match="no submodule `other`"):
+        m.set_submodule("1.other", nn.Tanh(), strict=True)
+    with pytest.raises(ValueError, match="name of a submodule"):
+        m.set_submodule("", nn.Tanh())
+
+
+# --- what subclasses of layers build on -------------------------------------------------------------------------------
+
+
+def test_a_convolution_that_makes_its_weights_in_each_call():
+    class Standardised(nn.Conv2d):
+        def forward(self, x):
+            w = self.weight
+            mean, std = w.mean((1, 2, 3), keepdim=True), w.std((1, 2, 3), keepdim=True)
+            return self._conv_forward(x, (w - mean) / (std + 1e-5), self.bias)
+
+    layer = Standardised(3, 4, 3, padding=1, padding_mode="reflect")
+    assert layer(kobai.randn(2, 3, 5, 5)).shape == (2, 4, 5, 5)
+    assert (layer.transposed, layer.output_padding) == (False, (0, 0))
+    assert nn.ConvTranspose2d(2, 2, 2, stride=2, output_padding=1).transposed
+    assert nn.ConvTranspose2d(2, 2, 2, stride=2, output_padding=1).output_padding == (1, 1)
+
+
+def test_a_batch_norm_with_a_forward_of_its_own_checks_its_input():
+    class Ghost(nn.BatchNorm2d):
+        def forward(self, x):
+            self._check_input_dim(x)
+            return kobai.cat([super(Ghost, self).forward(part) for part in x.chunk(2)])
+
+    assert Ghost(3)(kobai.randn(4, 3, 2, 2)).shape == (4, 3, 2, 2)
+    with pytest.raises(ValueError, match=r"Ghost: expected input \(N, 3, H, W\)"):
+        Ghost(3)(kobai.randn(4, 2, 2, 2))
+
+
+def test_transformer_layers_with_one_block_replaced():
+    class NoAttention(nn.TransformerEncoderLayer):
+        def _sa_block(self, x, attn_mask, key_padding_mask, is_causal=False):
+            return x * 0
+
+    class Gated(nn.TransformerDecoderLayer):
+        def _ff_block(self, x):
+            return super()._ff_block(x).sigmoid()
+
+        def _mha_block(self, x, mem, attn_mask, key_padding_mask, is_causal=False):
+            assert mem.shape == (3, 7, 8)
+            return super()._mha_block(x, mem, attn_mask, key_padding_mask, is_causal)
+
+    x = kobai.randn(3, 5, 8)
+    layer = NoAttention(8, 2, 16, dropout=0.0, batch_first=True)
+    wanted = layer.norm1(x)
+    wanted = layer.norm2(wanted + layer.linear2(layer.linear1(wanted).relu()))
+    kobai.testing.assert_close(layer(x), wanted)
+    assert Gated(8, 2, 16, batch_first=True)(x, kobai.randn(3, 7, 8)).shape == (3, 5, 8)

@@ -95,8 +95,8 @@ def test_decoder_and_transformer():
         (lambda: nn.MultiheadAttention(4, 2, add_bias_kv=True), NotImplementedError, "add_bias_kv"),
         (lambda: nn.TransformerEncoderLayer(4, 2, activation="geul"), ValueError, "Did you mean 'gelu'"),
         (
-            lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2), 1, enable_nested_tensor=True),
-            NotImplementedError,
+            lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2), 1, enable_nested_tensor="yes"),
+            TypeError,
             "enable_nested_tensor",
         ),
         (lambda: nn.MultiheadAttention(4, 2)(*[kobai.ones(3, 2, 5)] * 3), ValueError, "expected query, key, value"),

@@ -115,7 +115,7 @@ class Function:
         shapes = [tuple(a.shape) if isinstance(a, Tensor) else None for a in args]
         node = Node(cls.__name__, _vjp_of(cls, ctx, outputs, shapes), edges)
         made = [
-            _output(cls.__name__, i, o, node, id(o) in dirty)
+            output_of(cls.__name__, i, o, node, id(o) in dirty)
             if isinstance(o, Tensor) and o.is_floating_point() and id(o) not in ctx._not_differentiable
             else o
             for i, o in enumerate(outputs)
@@ -123,19 +123,19 @@ class Function:
         return tuple(made) if isinstance(result, tuple) else made[0]
 
 
-class _Parts(dict[int, Array]):
+class Parts(dict[int, Array]):
     """Gradients of some outputs of a Function, by number. The tape adds them up, and its node receives the sum."""
 
-    def __add__(self, other: _Parts) -> _Parts:
-        return _Parts({**self, **other})
+    def __add__(self, other: Parts) -> Parts:
+        return Parts({**self, **other})
 
 
-def _output(name: str, i: int, output: Tensor, node: Node, dirty: bool) -> Tensor:
+def output_of(name: str, i: int, output: Tensor, node: Node, dirty: bool = False) -> Tensor:
     """Output ``i`` of a Function on the tape: its own node, which passes the gradient on to the common one.
 
     An input changed in place (``dirty``) is itself the output; another tensor, its own memory or not, stays out of the tape.
     """
-    own = Node(name, lambda dy: (_Parts({i: dy}),), [node])
+    own = Node(name, lambda dy: (Parts({i: dy}),), [node])
     if dirty:
         changed_by(output, own)
         return output
@@ -176,7 +176,7 @@ def _vjp_of(cls: type[Function], ctx: Context, outputs: Sequence[Any], shapes: S
     # Kept in this closure rather than in ctx, so that the tape can free them after backward.
     saved, ctx._saved = tuple(t for t, _ in ctx._saved), tuple((None, version) for _, version in ctx._saved)
 
-    def vjp(parts: _Parts) -> list[Any]:
+    def vjp(parts: Parts) -> list[Any]:
         versions = ctx._saved
         ctx._saved = tuple((t, version) for t, (_, version) in zip(saved, versions, strict=True))
         dys: list[Tensor | None] = []

@@ -63,12 +63,16 @@ class _BatchNorm(_Affine):
         self.reset_running_stats()
         super().reset_parameters()
 
-    def forward(self, input: Tensor) -> Tensor:
-        """In training normalise by the batch's statistics and update the running ones; else normalise by those."""
+    def _check_input_dim(self, input: Tensor) -> None:
+        """ValueError for an input of another shape; subclasses with a ``forward`` of their own call it."""
         shape = input.shape
         if len(shape) not in self._shapes or shape[1] != self.num_features:
             wanted = " or ".join(text.format(self.num_features) for text in self._shapes.values())
             raise ValueError(f"{self._get_name()}: expected input {wanted}, got {tuple(shape)}")
+
+    def forward(self, input: Tensor) -> Tensor:
+        """In training normalise by the batch's statistics and update the running ones; else normalise by those."""
+        self._check_input_dim(input)
         momentum: Any = self.momentum
         if self.training and self.num_batches_tracked is not None:
             count = self.num_batches_tracked.array

@@ -60,6 +60,7 @@ class _Conv(Module):
         self.dilation = per_dimension(who, "dilation", dilation, n, 1)
         self._pads = padding_pairs(who, padding, self.kernel_size, self.stride, self.dilation)
         self.padding = padding if isinstance(padding, str) else per_dimension(who, "padding", padding, n)
+        self.output_padding = (0,) * n
         if padding_mode not in PADDING_MODES:
             raise ValueError(
                 f"{who}: unknown padding_mode {padding_mode!r}.{nearest(str(padding_mode), PADDING_MODES)}"
@@ -78,6 +79,10 @@ class _Conv(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, in_channels, ...) → (N, out_channels, ...), or both without N."""
+        return self._conv_forward(input, self.weight, self.bias)
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """``forward`` with other weights, for subclasses that make theirs in each call."""
         padding: Any = self.padding
         if self.padding_mode != "zeros":
             around = [amount for pair in reversed(self._pads) for amount in pair]  # F.pad begins at the last dimension
@@ -85,14 +90,19 @@ class _Conv(Module):
         convolve = (F.conv1d, F.conv2d, F.conv3d)[self._dims - 1]
         return convolve(
             input,
-            self.weight,
-            self.bias,
+            weight,
+            bias,
             self.stride,
             padding,
             self.dilation,
             self.groups,
             activation=self.activation,
         )
+
+    @property
+    def transposed(self) -> bool:
+        """Whether it is a transposed convolution, whose weight is (in_channels, out_channels / groups, ...)."""
+        return self._transposed
 
     def extra_repr(self) -> str:
         shown = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"

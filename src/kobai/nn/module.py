@@ -14,6 +14,7 @@ from kobai.dtypes import FLOATING, bfloat16, dtype
 from kobai.nn._state import Stateful
 from kobai.nn.hooks import BackwardWatch
 from kobai.nn.tree import no_init, type_name
+from kobai.ops.like import empty_like
 from kobai.refusals import in_our_words
 from kobai.xp import recorder, sessions, write
 
@@ -169,9 +170,9 @@ class Module(Stateful):
         fn(self)
         return self
 
-    def _apply(self, fn: Callable[[Tensor], Tensor]) -> Self:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Replace every tensor by ``fn`` of it; parameters keep their identity, so optimisers still hold them."""
-        for param in self.parameters():
+        for param in self.parameters(recurse):
             grad = param.grad
             moved = fn(param.data)
             if moved.array is not param.array:
@@ -180,7 +181,7 @@ class Module(Stateful):
                 if grad is not None:
                     param.grad = fn(grad.detach())
         done: dict[int, Tensor] = {}  # a buffer shared by two modules stays shared
-        for module in self.modules():
+        for module in self.modules() if recurse else (self,):
             for name, buffer in module._buffers.items():
                 if buffer is not None:
                     module._buffers[name] = done.setdefault(id(buffer), fn(buffer))
@@ -230,6 +231,18 @@ class Module(Stateful):
         """Cast floating-point parameters and buffers to bfloat16."""
         return self.to(bfloat16.dtype)
 
+    def type(self, dst_type: Any) -> Self:
+        """Cast floating-point parameters and buffers, as ``to(dtype)``."""
+        return self.to(dst_type)
+
+    def to_empty(self, *, device: Any, recurse: bool = True) -> Self:
+        """Move to a device, without the values; those of the submodules too, if ``recurse``."""
+        return self._apply(lambda tensor: empty_like(tensor, device=device), recurse=recurse)
+
+    def share_memory(self) -> Self:
+        """Does nothing: threads share all memory, and Kobai trains in one process."""
+        return self
+
     # -- hooks --------------------------------------------------------------------------------------------------
 
     def register_forward_pre_hook(
@@ -273,6 +286,10 @@ class Module(Stateful):
         >>> handle.remove()
         """
         return self._add_hook(self._backward_hooks, hook, prepend)
+
+    register_backward_hook = (
+        register_full_backward_hook  # PyTorch's older one, which saw the gradients of one operation
+    )
 
     def _add_hook(
         self,

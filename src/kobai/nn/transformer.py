@@ -16,6 +16,7 @@ from kobai.nn.linear import Linear
 from kobai.nn.module import Module
 from kobai.nn.multihead import MultiheadAttention
 from kobai.nn.normalization import LayerNorm
+from kobai.ops._args import need_flags
 from kobai.ops.create import full
 from kobai.ops.rearrange import triu
 
@@ -79,6 +80,14 @@ class _Layer(Module):
     def _network(self, x: Tensor) -> Tensor:
         return self.linear2(self.dropout(self.activation(self.linear1(x))))  # type: ignore[no-any-return]
 
+    # The blocks have PyTorch's names and arguments: subclasses replace one of them, or call it in a forward of their own.
+
+    def _sa_block(
+        self, x: Tensor, attn_mask: Tensor | None, key_padding_mask: Tensor | None, is_causal: bool = False
+    ) -> Tensor:
+        y, _ = self.self_attn(x, x, x, key_padding_mask, False, attn_mask, is_causal=is_causal)
+        return self.dropout1(y)  # type: ignore[no-any-return]
+
 
 class TransformerEncoderLayer(_Layer):
     """Self-attention and a two-layer network, each with dropout, added to its input, and normalised.
@@ -108,19 +117,15 @@ class TransformerEncoderLayer(_Layer):
         is_causal: bool = False,
     ) -> Tensor:
         """(L, N, d_model), (N, L, d_model) if ``batch_first``, or (L, d_model) → the same; masks as for attention."""
-
-        def attend(x: Tensor) -> Tensor:
-            y, _ = self.self_attn(x, x, x, src_key_padding_mask, False, src_mask, is_causal=is_causal)
-            return self.dropout1(y)  # type: ignore[no-any-return]
-
-        def think(x: Tensor) -> Tensor:
-            return self.dropout2(self._network(x))  # type: ignore[no-any-return]
-
+        masks = (src_mask, src_key_padding_mask, is_causal)
         if self.norm_first:
-            src = src + attend(self.norm1(src))
-            return src + think(self.norm2(src))
-        src = self.norm1(src + attend(src))
-        return self.norm2(src + think(src))  # type: ignore[no-any-return]
+            src = src + self._sa_block(self.norm1(src), *masks)
+            return src + self._ff_block(self.norm2(src))
+        src = self.norm1(src + self._sa_block(src, *masks))
+        return self.norm2(src + self._ff_block(src))  # type: ignore[no-any-return]
+
+    def _ff_block(self, x: Tensor) -> Tensor:
+        return self.dropout2(self._network(x))  # type: ignore[no-any-return]
 
 
 class _Stack(Module):
@@ -137,7 +142,7 @@ class _Stack(Module):
 class TransformerEncoder(_Stack):
     """``num_layers`` copies of an encoder layer in sequence, and an optional final normalisation.
 
-    ``enable_nested_tensor`` (PyTorch's packed batches) is not supported, NotImplementedError if True.
+    ``enable_nested_tensor`` and ``mask_check`` switch PyTorch's packed batches on, a matter of speed; here nothing is packed.
 
     >>> import kobai
     >>> encoder = kobai.nn.TransformerEncoder(kobai.nn.TransformerEncoderLayer(8, 2, 16), 2)
@@ -151,10 +156,10 @@ class TransformerEncoder(_Stack):
         num_layers: int,
         norm: Module | None = None,
         enable_nested_tensor: bool = False,
+        mask_check: bool = True,
     ) -> None:
         super().__init__()
-        if enable_nested_tensor:
-            raise NotImplementedError("TransformerEncoder: enable_nested_tensor=True is not supported")
+        need_flags("TransformerEncoder", enable_nested_tensor=enable_nested_tensor, mask_check=mask_check)
         self._set_layers(encoder_layer, num_layers, norm)
 
     def forward(
@@ -193,27 +198,29 @@ class TransformerDecoderLayer(_Layer):
         memory_is_causal: bool = False,
     ) -> Tensor:
         """``tgt`` (L, N, d_model) and ``memory`` (S, N, d_model) – N first if ``batch_first`` – → like ``tgt``."""
-
-        def attend(x: Tensor) -> Tensor:
-            y, _ = self.self_attn(x, x, x, tgt_key_padding_mask, False, tgt_mask, is_causal=tgt_is_causal)
-            return self.dropout1(y)  # type: ignore[no-any-return]
-
-        def recall(x: Tensor) -> Tensor:
-            y, _ = self.multihead_attn(
-                x, memory, memory, memory_key_padding_mask, False, memory_mask, is_causal=memory_is_causal
-            )
-            return self.dropout2(y)  # type: ignore[no-any-return]
-
-        def think(x: Tensor) -> Tensor:
-            return self.dropout3(self._network(x))  # type: ignore[no-any-return]
-
+        own = (tgt_mask, tgt_key_padding_mask, tgt_is_causal)
+        other = (memory, memory_mask, memory_key_padding_mask, memory_is_causal)
         if self.norm_first:
-            tgt = tgt + attend(self.norm1(tgt))
-            tgt = tgt + recall(self.norm2(tgt))
-            return tgt + think(self.norm3(tgt))
-        tgt = self.norm1(tgt + attend(tgt))
-        tgt = self.norm2(tgt + recall(tgt))
-        return self.norm3(tgt + think(tgt))  # type: ignore[no-any-return]
+            tgt = tgt + self._sa_block(self.norm1(tgt), *own)
+            tgt = tgt + self._mha_block(self.norm2(tgt), *other)
+            return tgt + self._ff_block(self.norm3(tgt))
+        tgt = self.norm1(tgt + self._sa_block(tgt, *own))
+        tgt = self.norm2(tgt + self._mha_block(tgt, *other))
+        return self.norm3(tgt + self._ff_block(tgt))  # type: ignore[no-any-return]
+
+    def _mha_block(
+        self,
+        x: Tensor,
+        mem: Tensor,
+        attn_mask: Tensor | None,
+        key_padding_mask: Tensor | None,
+        is_causal: bool = False,
+    ) -> Tensor:
+        y, _ = self.multihead_attn(x, mem, mem, key_padding_mask, False, attn_mask, is_causal=is_causal)
+        return self.dropout2(y)  # type: ignore[no-any-return]
+
+    def _ff_block(self, x: Tensor) -> Tensor:
+        return self.dropout3(self._network(x))  # type: ignore[no-any-return]
 
 
 class TransformerDecoder(_Stack):

@@ -223,6 +223,16 @@ class Tree:
             module = child
         return module
 
+    def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
+        """Put a module at a dotted path, where there is one already if ``strict``. Raises AttributeError."""
+        path, _, name = target.rpartition(".")
+        if not name:
+            raise ValueError(f"{self._get_name()}.set_submodule: expected the name of a submodule, got {target!r}")
+        owner = self.get_submodule(path)
+        if strict:
+            owner.get_submodule(name)
+        owner.add_module(name, module)
+
     def get_parameter(self, target: str) -> Parameter:
         """The parameter at a dotted path. Raises AttributeError."""
         return self._get_member("_parameters", target)  # type: ignore[no-any-return]

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from kobai.autograd.function import Parts, output_of
 from kobai.core.grad_mode import enable_grad, is_grad_enabled, no_grad
 from kobai.core.tape import Node, run_backward
 from kobai.core.tensor import Tensor
 from kobai.random import get_rng_state, set_rng_state
-from kobai.xp import Array
 
-__all__ = ["checkpoint", "checkpoint_sequential"]
+__all__ = ["checkpoint", "checkpoint_sequential", "get_device_states", "set_device_states"]
 
 
 def checkpoint(
-    function: Callable[..., Tensor],
+    function: Callable[..., Any],
     *args: Any,
     use_reentrant: bool | None = None,
     preserve_rng_state: bool = True,
     **kwargs: Any,
-) -> Tensor:
-    """``function(*args, **kwargs)``, a Tensor, whose intermediate results are not kept: backward runs it again.
+) -> Any:
+    """``function(*args, **kwargs)`` – a Tensor, or a tuple or list – without intermediate results: backward runs it again.
 
     Gradients reach the tensors among ``args`` and every parameter that ``function`` uses; those of the latter are added to
     ``.grad`` from inside, so :func:`kobai.autograd.grad` does not see them. ``preserve_rng_state`` draws the same dropout
@@ -38,11 +38,13 @@ def checkpoint(
         return function(*args, **kwargs)
     state = get_rng_state() if preserve_rng_state else None
     with no_grad():
-        output = function(*args, **kwargs)
-    if not isinstance(output, Tensor):
-        raise TypeError(f"checkpoint: expected the function to return one Tensor, got {type(output).__name__}")
+        result = function(*args, **kwargs)
+    outputs = result if isinstance(result, (tuple, list)) else (result,)
+    if not any(isinstance(output, Tensor) for output in outputs):
+        got = type(result).__name__
+        raise TypeError(f"checkpoint: expected the function to return a Tensor, or a tuple or list with one, got {got}")
 
-    def vjp(dy: Array) -> list[Any]:
+    def vjp(parts: Parts) -> list[Any]:
         leaves = [a.detach().requires_grad_(a.requires_grad) if isinstance(a, Tensor) else a for a in args]
         now = get_rng_state()
         if state is not None:
@@ -53,15 +55,39 @@ def checkpoint(
         finally:
             if state is not None:
                 set_rng_state(now)
-        edge = again._edge()
-        if edge is not None:
-            run_backward([(edge, dy)])
+        computed = again if isinstance(again, (tuple, list)) else (again,)
+        edges = [(computed[i]._edge(), dy) for i, dy in parts.items()]
+        run_backward([(edge, dy) for edge, dy in edges if edge is not None])
         return [a.grad.array if isinstance(a, Tensor) and a.grad is not None else None for a in leaves]
 
-    out = output.detach()
-    out._requires_grad = True
-    out._node = Node("checkpoint", vjp, [a._edge() if isinstance(a, Tensor) else None for a in args])
-    return out
+    node = Node("checkpoint", vjp, [a._edge() if isinstance(a, Tensor) else None for a in args])
+    made = [
+        output_of("checkpoint", i, output, node)
+        if isinstance(output, Tensor) and output.is_floating_point()
+        else output
+        for i, output in enumerate(outputs)
+    ]
+    return made[0] if outputs is not result else type(result)(made)
+
+
+def get_device_states(*args: Any) -> tuple[list[int], list[Any]]:
+    """Devices of the tensors among ``args`` and the states of their generators: none, for one generator serves them all.
+
+    >>> import kobai
+    >>> kobai.utils.checkpoint.get_device_states(kobai.ones(2))
+    ([], [])
+    """
+    return [], []
+
+
+def set_device_states(devices: Iterable[int], states: Iterable[Any]) -> None:
+    """Give the generators of ``devices`` their ``states``, as :func:`get_device_states` found them.
+
+    >>> import kobai
+    >>> kobai.utils.checkpoint.set_device_states([], [])
+    """
+    if list(devices) or list(states):
+        raise ValueError("set_device_states: one generator serves every device; use kobai.set_rng_state")
 
 
 def checkpoint_sequential(
