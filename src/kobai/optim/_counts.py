@@ -132,7 +132,7 @@ class HostCounts(dispatch.Count):
         group, first = in_numbers(self.group), self.states[0]
         if "step" in first:
             first["step"] += 1
-        numbers = (*self.optimizer._numbers(group, first), *_decay(self.decay, group))
+        numbers = (*self.optimizer._numbers(group, first), *decay_number(self.decay, group))
         check_numbers(self.optimizer, group, numbers)
         if len(self.states) > 1:
             host = {name: value for name, value in first.items() if not isinstance(value, Tensor)}
@@ -152,7 +152,7 @@ class HostCounts(dispatch.Count):
                     del state[name]
 
 
-def _decay(kind: str, group: Group) -> tuple[Any, ...]:
+def decay_number(kind: str, group: Group) -> tuple[Any, ...]:
     """The number of the formula that comes before the update."""
     if kind == "l2":
         return (group["weight_decay"],)
@@ -222,7 +222,7 @@ class DeviceCounts:
             state = {**self.states[0], **{name: count._array.reshape(1) for name, count in self.counts.items()}}
             if "step" in state:
                 state["step"] = state["step"] + 1
-            found = [*self.optimizer._numbers(group, state), *_decay(self.decay, group)]
+            found = [*self.optimizer._numbers(group, state), *decay_number(self.decay, group)]
             found += [] if self._found is None else [self._found]
             self._after = {name: _plain(state[name]) for name in self.counts}
             made = xp_of(self.p._array).empty(len(found), dtype)

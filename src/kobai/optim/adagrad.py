@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from kobai.core.tensor import Tensor
 from kobai.formula.elementwise import Elementwise, elementwise
 from kobai.formula.scalar import sqrt
-from kobai.optim.groups import Group, Params, non_negative, options
+from kobai.optim.groups import Engine, Group, Params, non_negative, options
 from kobai.optim.optimizer import Optimizer, State, zeros_like
 from kobai.xp import write
 
@@ -61,6 +61,7 @@ class Adagrad(Optimizer):
         eps: float = 1e-10,
         *,
         maximize: bool = False,
+        **engine: Unpack[Engine],
     ) -> None:
         super().__init__(params, options(locals(), "lr", "lr_decay", "eps"))
 

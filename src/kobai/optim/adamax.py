@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from kobai.core.tensor import Tensor
 from kobai.formula.elementwise import Elementwise, elementwise
 from kobai.formula.scalar import maximum
 from kobai.optim._formulas import average
-from kobai.optim.groups import BELOW_ONE, Group, Params, non_negative, options
+from kobai.optim.groups import BELOW_ONE, Engine, Group, Params, non_negative, options
 from kobai.optim.optimizer import Optimizer, State
 
 
@@ -62,6 +62,7 @@ class Adamax(Optimizer):
         weight_decay: float = 0,
         *,
         maximize: bool = False,
+        **engine: Unpack[Engine],
     ) -> None:
         super().__init__(params, options(locals()))
 

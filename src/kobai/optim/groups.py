@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Iterable
 from numbers import Real
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias, TypedDict
 
 import numpy as np
 
@@ -15,6 +15,20 @@ from kobai.xp import Array, recorder, write
 
 Params: TypeAlias = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
 Group: TypeAlias = dict[str, Any]
+
+
+class Engine(TypedDict, total=False):
+    """PyTorch's choices of how a step is computed, which every optimiser here takes; groups keep those that are given.
+
+    ``foreach`` and ``fused`` ask that all parameters be updated together: so they are, by one launch of one kernel.
+    ``capturable`` asks for a step that can be captured: every one can be. ``differentiable`` is none of speed: the step
+    itself is then differentiated, :mod:`kobai.optim._differentiable`.
+    """
+
+    foreach: bool | None
+    fused: bool | None
+    capturable: bool
+    differentiable: bool
 
 
 class _Required:
@@ -39,10 +53,16 @@ def non_negative(*names: str, **others: tuple[float, bool]) -> dict[str, tuple[f
 def options(arguments: dict[str, Any], *first: str) -> Group:
     """The default options of an optimiser: the arguments of its ``__init__``, given as ``locals()``, but for ``params``.
 
-    Groups list them in this order, those named ``first`` before the others, as PyTorch's do.
+    Groups list them in this order, those named ``first`` before the others, as PyTorch's do; then the switches of
+    :class:`Engine` that are given.
     """
+    given = arguments.get("engine", {})
+    for name in given:
+        if name not in Engine.__annotations__:
+            who = type(arguments["self"]).__name__
+            raise TypeError(f"{who}: got an unexpected keyword argument {name!r}")
     names = dict.fromkeys((*first, *arguments))
-    return {name: arguments[name] for name in names if name not in ("self", "params", "__class__")}
+    return {name: arguments[name] for name in names if name not in ("self", "params", "engine", "__class__")} | given
 
 
 def learning_rate(group: Group) -> float:
@@ -125,7 +145,7 @@ class ParameterGroups:
         for p in tensors:
             if not isinstance(p, Tensor):
                 raise TypeError(f"{who}: expected tensors as parameters, got {type(p).__name__}")
-            if not (p.is_leaf or p.retains_grad):
+            if not (p.is_leaf or p.retains_grad or {**self.defaults, **param_group}.get("differentiable")):
                 raise ValueError(
                     f"{who}: expected leaf tensors, got one computed by {p.grad_fn}; pass what it was computed from"
                 )
@@ -148,6 +168,8 @@ class ParameterGroups:
 
     def _check(self, group: Group) -> None:
         """Raise for options outside their ``_ranges``; subclasses with further conditions extend it."""
+        if not Engine.__annotations__.keys().isdisjoint(group):
+            self._check_engine(group)
         for name, (high, open_end) in self._ranges.items():
             values = {name: group[name]}
             if name == "betas":
@@ -166,6 +188,16 @@ class ParameterGroups:
                 if not 0.0 <= value <= high or (open_end and value == high):
                     bounds = ">= 0" if high == math.inf else f"in [0, {high:g}{')' if open_end else ']'}"
                     raise ValueError(f"{type(self).__name__}: expected {key} {bounds}, got {value}")
+
+    def _check_engine(self, group: Group) -> None:
+        who, given = type(self).__name__, {name: group.get(name) for name in Engine.__annotations__}
+        for name, value in given.items():
+            if value is not None and not isinstance(value, bool):
+                raise TypeError(f"{who}: expected {name} to be True, False or None, got {value!r}")
+        if given["fused"] and (given["foreach"] or given["differentiable"]):
+            raise RuntimeError(f"{who}: expected one of fused, foreach and differentiable, got fused and another")
+        if isinstance(group.get("lr"), Tensor) and given["foreach"] and not given["capturable"]:
+            raise ValueError(f"{who}: expected capturable=True beside foreach=True where lr is a Tensor")
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters; ``set_to_none=False`` fills them with zeros in place instead."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from kobai.core.tensor import Tensor
 from kobai.formula.elementwise import Elementwise, elementwise
 from kobai.formula.scalar import sqrt
 from kobai.optim import _counts
 from kobai.optim._formulas import average, average_square
-from kobai.optim.groups import BELOW_ONE, Group, Params, non_negative, options
+from kobai.optim.groups import BELOW_ONE, Engine, Group, Params, non_negative, options
 from kobai.optim.optimizer import Optimizer, State
 
 
@@ -69,6 +69,7 @@ class NAdam(Optimizer):
         decoupled_weight_decay: bool = False,
         *,
         maximize: bool = False,
+        **engine: Unpack[Engine],
     ) -> None:
         super().__init__(params, options(locals()))
 

@@ -26,14 +26,11 @@ from kobai.errors import BackendError
 from kobai.formula.elementwise import Elementwise
 from kobai.formula.many import Many, dtype_of_numbers
 from kobai.optim import _formulas
-from kobai.optim._counts import DeviceCounts, HostCounts, State as State, item
-from kobai.optim.groups import Group, ParameterGroups, Params, in_numbers, required as required
+from kobai.optim._counts import DeviceCounts, HostCounts, State as State, decay_number, item
+from kobai.optim.groups import Engine, Group, ParameterGroups, Params, in_numbers, required as required
 from kobai.xp import Array, asarray, device_of, xp_of
 
 Batch: TypeAlias = tuple[Any, list[Tensor], list[State], list[Array]]
-
-# PyTorch's choice of implementation, saved in its parameter groups; it does not change the mathematics.
-_ENGINE_OPTIONS = ("foreach", "fused", "capturable", "differentiable")
 
 _NUMBERS: dict[str, Callable[[Any], Any]] = {
     "step": int,
@@ -151,6 +148,9 @@ class Optimizer(ParameterGroups):
         found = self.found_inf
         for group in self.param_groups:
             kernel, names, decay = self._group_kernel(group)
+            if group.get("differentiable"):
+                self._differentiable_step(group, kernel, names, decay)
+                continue
             if found is not None:
                 kernel = kernel.unless()
             for i, (like, tensors, states, grads) in enumerate(self._batches(group)):
@@ -182,6 +182,23 @@ class Optimizer(ParameterGroups):
                 for p in tensors:
                     p._bump()
         return loss
+
+    def _differentiable_step(self, group: Group, kernel: Elementwise, names: tuple[str, ...], decay: str) -> None:
+        """The update of a group as operations on tensors, which the tape records: each formula stays as it is."""
+        from kobai.optim._differentiable import update
+
+        if self.found_inf is not None:
+            raise NotImplementedError(
+                f"{type(self).__name__}: differentiable=True does not go together with a GradScaler"
+            )
+        for _, tensors, states, _ in self._batches(group):
+            for p, state in zip(tensors, states, strict=True):
+                if "step" in state:
+                    state["step"] += 1
+                numbers = (*self._numbers(group, state), *decay_number(decay, group))
+                for name in names:
+                    self._state_arrays([p], [state], name)
+                state.update(in_mode(True, update, kernel.formula, p, state, names, numbers))
 
     def _batches(self, group: Group) -> list[Batch]:
         """The parameters of a group that have a gradient, in batches: (dtype, parameters, their states, their gradients).
@@ -386,7 +403,7 @@ class Optimizer(ParameterGroups):
                     f"{who}: expected {len(ours['params'])} parameters in group {i}, got {len(theirs['params'])}"
                 )
             by_index.update(zip(theirs["params"], ours["params"], strict=True))
-            options = {k: deepcopy(v) for k, v in theirs.items() if k not in ("params", *_ENGINE_OPTIONS)}
+            options = {k: deepcopy(v) for k, v in theirs.items() if k not in ("params", *Engine.__annotations__)}
             groups.append({**{k: v for k, v in ours.items() if k in (*self.defaults, "param_names")}, **options})
             groups[-1]["params"] = ours["params"]
         state: defaultdict[Tensor, State] = defaultdict(dict)

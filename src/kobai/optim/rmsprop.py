@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from kobai.core.tensor import Tensor
 from kobai.formula.elementwise import Elementwise, elementwise
 from kobai.formula.scalar import sqrt
 from kobai.optim._formulas import average, average_square
-from kobai.optim.groups import UP_TO_ONE, Group, Params, non_negative, options
+from kobai.optim.groups import UP_TO_ONE, Engine, Group, Params, non_negative, options
 from kobai.optim.optimizer import Optimizer, State
 
 
@@ -99,6 +99,7 @@ class RMSprop(Optimizer):
         centered: bool = False,
         *,
         maximize: bool = False,
+        **engine: Unpack[Engine],
     ) -> None:
         super().__init__(params, options(locals(), "lr", "momentum", "alpha", "eps", "centered"))
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from kobai.core.tensor import Tensor
 from kobai.formula.elementwise import Elementwise, elementwise
 from kobai.formula.scalar import maximum, minimum, sign
-from kobai.optim.groups import Group, Params, non_negative, options
+from kobai.optim.groups import Engine, Group, Params, non_negative, options
 from kobai.optim.optimizer import Optimizer, State, zeros_like
 from kobai.xp import write
 
@@ -64,6 +64,7 @@ class Rprop(Optimizer):
         step_sizes: tuple[float, float] = (1e-6, 50),
         *,
         maximize: bool = False,
+        **engine: Unpack[Engine],
     ) -> None:
         super().__init__(params, options(locals()))
 
