@@ -293,8 +293,7 @@ def test_variance_in_its_shapes():
         ),
         (lambda x, t: F.pairwise_distance(x, x[:2]), RuntimeError, "pairwise_distance: expected shapes that"),
         (lambda x, t: F.mse_loss(x, [1.0]), TypeError, "got list"),
-        (lambda x, t: nn.MSELoss(False), TypeError, "positional"),  # size_average of long ago
-        (lambda x, t: nn.CrossEntropyLoss(None, True), TypeError, "positional"),
+        (lambda x, t: nn.MSELoss(False, True, "sum", 1), TypeError, "expected at most 4 arguments, got 5"),
     ],
 )
 def test_nonsense(call, error, message):

@@ -1,7 +1,7 @@
 """Losses as modules; each calls the function of the same name in :mod:`kobai.nn.functional`.
 
-``reduction`` is ``"mean"``, ``"sum"`` or ``"none"`` everywhere. Arguments are keyword-only from the place of PyTorch's
-deprecated ``size_average`` and ``reduce``.
+``reduction`` is ``"mean"``, ``"sum"`` or ``"none"`` everywhere. PyTorch's older ``size_average`` and ``reduce`` are taken by
+name, and in their places among arguments without names (:mod:`kobai.ops._size_average`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from kobai.core.tensor import Tensor
 from kobai.nn import functional as F
 from kobai.nn.linear import _real
 from kobai.nn.module import Module
+from kobai.ops._size_average import size_average
 from kobai.ops.cross_entropy import REDUCTIONS, check_reduction
 
 __all__ = [
@@ -45,6 +46,7 @@ class _Loss(Module):
     _options: ClassVar[tuple[str, ...]] = ()
     _reductions: ClassVar[tuple[str, ...]] = REDUCTIONS
 
+    @size_average("self size_average reduce reduction")
     def __init__(self, *, reduction: str = "mean") -> None:
         super().__init__()
         check_reduction(self._get_name(), reduction, self._reductions)
@@ -63,6 +65,7 @@ class _OfTarget(_Loss):
 class _OfPair(_Loss):
     _options = ("margin",)
 
+    @size_average("self margin size_average reduce reduction")
     def __init__(self, margin: float = 0.0, *, reduction: str = "mean") -> None:
         super().__init__(reduction=reduction)
         self.margin = margin
@@ -80,6 +83,7 @@ class _Weighted(_OfTarget):
     _options: ClassVar[tuple[str, ...]] = ("weight",)
     weight: Tensor | None
 
+    @size_average("self weight size_average reduce reduction")
     def __init__(self, weight: Tensor | None = None, *, reduction: str = "mean") -> None:
         super().__init__(reduction=reduction)
         self.register_buffer("weight", weight)
@@ -105,6 +109,7 @@ class CrossEntropyLoss(_Weighted):
     _function = staticmethod(F.cross_entropy)
     _options = ("weight", "ignore_index", "label_smoothing")
 
+    @size_average("self weight size_average ignore_index reduce reduction label_smoothing")
     def __init__(
         self,
         weight: Tensor | None = None,
@@ -131,6 +136,7 @@ class NLLLoss(_Weighted):
     _function = staticmethod(F.nll_loss)
     _options = ("weight", "ignore_index")
 
+    @size_average("self weight size_average ignore_index reduce reduction")
     def __init__(self, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = "mean") -> None:
         super().__init__(weight, reduction=reduction)
         self.ignore_index = ignore_index
@@ -169,6 +175,7 @@ class SmoothL1Loss(_OfTarget):
     _function = staticmethod(F.smooth_l1_loss)
     _options = ("beta",)
 
+    @size_average("self size_average reduce reduction beta")
     def __init__(self, *, reduction: str = "mean", beta: float = 1.0) -> None:
         super().__init__(reduction=reduction)
         self.beta = beta
@@ -215,6 +222,7 @@ class BCEWithLogitsLoss(_Weighted):
     _options = ("weight", "pos_weight")
     pos_weight: Tensor | None
 
+    @size_average("self weight size_average reduce reduction pos_weight")
     def __init__(
         self, weight: Tensor | None = None, *, reduction: str = "mean", pos_weight: Tensor | None = None
     ) -> None:
@@ -237,6 +245,7 @@ class KLDivLoss(_OfTarget):
     _options = ("log_target",)
     _reductions = (*REDUCTIONS, "batchmean")
 
+    @size_average("self size_average reduce reduction log_target")
     def __init__(self, *, reduction: str = "mean", log_target: bool = False) -> None:
         super().__init__(reduction=reduction)
         self.log_target = log_target
@@ -277,6 +286,7 @@ class HingeEmbeddingLoss(_OfTarget):
     _function = staticmethod(F.hinge_embedding_loss)
     _options = ("margin",)
 
+    @size_average("self margin size_average reduce reduction")
     def __init__(self, margin: float = 1.0, *, reduction: str = "mean") -> None:
         super().__init__(reduction=reduction)
         self.margin = margin
@@ -307,6 +317,7 @@ class TripletMarginLoss(_OfTriplet):
     _function = staticmethod(F.triplet_margin_loss)
     _options = ("margin", "p", "eps", "swap")
 
+    @size_average("self margin p eps swap size_average reduce reduction")
     def __init__(
         self,
         margin: float = 1.0,
@@ -356,6 +367,7 @@ class PoissonNLLLoss(_OfTarget):
     _function = staticmethod(F.poisson_nll_loss)
     _options = ("log_input", "full", "eps")
 
+    @size_average("self log_input full size_average eps reduce reduction")
     def __init__(
         self, log_input: bool = True, full: bool = False, *, eps: float = 1e-8, reduction: str = "mean"
     ) -> None:
@@ -403,6 +415,7 @@ class MultiMarginLoss(_OfTarget):
     _function = staticmethod(F.multi_margin_loss)
     _options = ("p", "margin", "weight")
 
+    @size_average("self p margin weight size_average reduce reduction")
     def __init__(
         self, p: int = 1, margin: float = 1.0, weight: Tensor | None = None, *, reduction: str = "mean"
     ) -> None:

@@ -18,6 +18,7 @@ from kobai.core.tensor import Tensor
 from kobai.engine.domains import check_unit_interval
 from kobai.ops._args import Samples, drawn, need_flags, need_tensor, pair, unbroadcast
 from kobai.ops._formulas import relu, sigmoid
+from kobai.ops._size_average import size_average
 from kobai.ops.averaged import tell
 from kobai.ops.cross_entropy import check_reduction
 from kobai.xp import Array, quiet, xp_of
@@ -125,6 +126,7 @@ def _two(who: str, input: Tensor, target: Tensor, reduction: str, *known: str) -
     return pair(who, input, target, to_float=True)
 
 
+@size_average("input target size_average reduce reduction")
 def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """(x − t)², reduced by ``"mean"``, ``"sum"`` or ``"none"``.
 
@@ -135,6 +137,7 @@ def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     return _squared(*_two("mse_loss", input, target, reduction), reduction=reduction)
 
 
+@size_average("input target size_average reduce reduction")
 def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """|x − t|, with derivative 0 at 0.
 
@@ -145,6 +148,7 @@ def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     return _absolute(*_two("l1_loss", input, target, reduction), reduction=reduction)
 
 
+@size_average("input target size_average reduce reduction beta")
 def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """½(x − t)²/β where |x − t| < β, |x − t| − ½β elsewhere (Girshick, ICCV 2015); the absolute error if β = 0.
 
@@ -248,6 +252,7 @@ def _same_shape(who: str, input: Tensor, target: Tensor, weight: Tensor | None, 
     return x, t, weight
 
 
+@size_average("input target weight size_average reduce reduction")
 def binary_cross_entropy(
     input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean"
 ) -> Tensor:
@@ -314,6 +319,7 @@ def _of_positives(pos_weight: Array | None, target: Array) -> Any:
     return 1 if pos_weight is None else 1 + (pos_weight - 1) * target
 
 
+@size_average("input target weight size_average reduce reduction pos_weight")
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
@@ -373,6 +379,7 @@ def _log_or_zero(xp: Any, t: Array) -> Array:
     return xp.log(t + (t == 0))
 
 
+@size_average("input target size_average reduce reduction log_target")
 def kl_div(input: Tensor, target: Tensor, reduction: str = "mean", log_target: bool = False) -> Tensor:
     """t (ln t − x), the terms of the divergence of exp(x) from t; ``log_target`` says that ``target`` holds ln t.
 

@@ -7,6 +7,7 @@ import math
 from kobai.core.autocast import one_operation
 from kobai.core.tensor import Tensor
 from kobai.ops._args import need_flags
+from kobai.ops._size_average import size_average
 from kobai.ops.cross_entropy import check_reduction
 from kobai.ops.gather import where
 from kobai.ops.like import full_like
@@ -45,6 +46,7 @@ def gaussian_nll_loss(
     return reduce(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
 
 
+@size_average("input target log_input full size_average eps reduce reduction")
 @one_operation
 def poisson_nll_loss(
     input: Tensor,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from kobai.core.autocast import one_operation
 from kobai.core.tensor import Tensor
 from kobai.nn.functional.distance import check_shapes, pairwise_distance
+from kobai.ops._size_average import size_average
 from kobai.ops.activation import softplus
 from kobai.ops.arithmetic import minimum
 from kobai.ops.averaged import tell
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 
+@size_average("input1 input2 target margin size_average reduce reduction")
 @one_operation
 def margin_ranking_loss(
     input1: Tensor,
@@ -50,6 +52,7 @@ def margin_ranking_loss(
     return reduce((-target * (input1 - input2) + margin).clamp(min=0), reduction)
 
 
+@size_average("input target margin size_average reduce reduction")
 @one_operation
 def hinge_embedding_loss(
     input: Tensor,
@@ -71,6 +74,7 @@ def hinge_embedding_loss(
     return reduce(near + far, reduction)
 
 
+@size_average("input target size_average reduce reduction")
 @one_operation
 def soft_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
     """log(1 + e^(−t x)), t = 1 or −1.
@@ -88,6 +92,7 @@ def soft_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") 
     return reduce(softplus(-target * input), reduction)
 
 
+@size_average("input1 input2 target margin size_average reduce reduction")
 @one_operation
 def cosine_embedding_loss(
     input1: Tensor,
@@ -123,6 +128,7 @@ def cosine_embedding_loss(
     return reduce(near + far, reduction)
 
 
+@size_average("anchor positive negative margin p eps swap size_average reduce reduction")
 @one_operation
 def triplet_margin_loss(
     anchor: Tensor,
@@ -183,6 +189,7 @@ def triplet_margin_with_distance_loss(
     return reduce((distance(anchor, positive) - to_negative + margin).clamp(min=0), reduction)
 
 
+@size_average("input target p margin weight size_average reduce reduction")
 @one_operation
 def multi_margin_loss(
     input: Tensor,
@@ -226,6 +233,7 @@ def multi_margin_loss(
     return reduce(((excess * others).sum(-1) / classes).reshape(target.shape), reduction)
 
 
+@size_average("input target weight size_average reduce reduction")
 def multilabel_soft_margin_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean"
 ) -> Tensor:

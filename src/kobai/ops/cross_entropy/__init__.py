@@ -16,6 +16,7 @@ from kobai.dtypes import FLOATING
 from kobai.ops._args import need_tensor
 from kobai.ops._halves import of_16_bits
 from kobai.ops._rows import row_sum
+from kobai.ops._size_average import size_average
 from kobai.ops.averaged import tell
 from kobai.ops.cross_entropy import kernel as fused
 from kobai.ops.softmax.kernel import log_softmax
@@ -167,6 +168,7 @@ def _check(who: str, input: Tensor, target: Tensor, weight: Tensor | None, ignor
     return False
 
 
+@size_average("input target weight size_average ignore_index reduce reduction label_smoothing")
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -204,6 +206,7 @@ def cross_entropy(
     )
 
 
+@size_average("input target weight size_average ignore_index reduce reduction")
 def nll_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = "mean"
 ) -> Tensor:
