@@ -64,11 +64,14 @@ from kobai.ops.logic import *
 from kobai.ops.parts import *
 from kobai.ops.pointwise import *
 from kobai.ops.pool import (
-    adaptive_avg_pool1d as adaptive_avg_pool1d,
     avg_pool1d as avg_pool1d,
     max_pool1d as max_pool1d,
     max_pool2d as max_pool2d,
     max_pool3d as max_pool3d,
+)
+from kobai.ops.pool.adaptive import (
+    adaptive_avg_pool1d as adaptive_avg_pool1d,
+    adaptive_max_pool1d as adaptive_max_pool1d,
 )
 from kobai.ops.products import *
 from kobai.ops.random import *

@@ -119,6 +119,13 @@ LAYERS = {
     "AvgPool3d": Layer(lambda: nn.AvgPool3d(2), (2, 2, 2, 2, 4), (2, 2, 1, 1, 2)),
     "AdaptiveAvgPool1d": Layer(lambda: nn.AdaptiveAvgPool1d(2), (2, 3, 5), (2, 3, 2)),
     "AdaptiveAvgPool2d": Layer(lambda: nn.AdaptiveAvgPool2d((1, None)), (2, 3, 4, 5), (2, 3, 1, 5)),
+    "AdaptiveAvgPool3d": Layer(lambda: nn.AdaptiveAvgPool3d((1, None, 2)), (2, 3, 4, 5, 3), (2, 3, 1, 5, 2)),
+    "AdaptiveMaxPool3d": Layer(
+        lambda: nn.AdaptiveMaxPool3d((2, 3, 1)), (2, 2, 3, 4, 2), (2, 2, 2, 3, 1), [((2,), "(N, C, D, H, W)")]
+    ),
+    "LPPool1d": Layer(lambda: nn.LPPool1d(2, 2), (2, 3, 5), (2, 3, 2)),
+    "LPPool2d": Layer(lambda: nn.LPPool2d(2, (2, 3), 1), (2, 3, 4, 5), (2, 3, 3, 3), [((5,), "lp_pool2d")]),
+    "LPPool3d": Layer(lambda: nn.LPPool3d(2, 2), (2, 2, 2, 2, 4), (2, 2, 1, 1, 2)),
     "AdaptiveMaxPool1d": Layer(lambda: nn.AdaptiveMaxPool1d(2), (2, 3, 5), (2, 3, 2)),
     "AdaptiveMaxPool2d": Layer(lambda: nn.AdaptiveMaxPool2d(2), (2, 3, 4, 5), (2, 3, 2, 2)),
     "ZeroPad1d": Layer(lambda: nn.ZeroPad1d(1), (2, 3, 4), (2, 3, 6)),
@@ -311,5 +318,6 @@ def test_every_layer_is_examined():
     }
     elsewhere |= {name for name in layers if name.startswith(("Multihead", "Transformer"))}  # test_transformer.py
     elsewhere |= {name for name in layers if name.startswith("Lazy")}  # test_lazy.py
+    elsewhere |= {name for name in layers if name.startswith("MaxUnpool")}  # test_pooling.py
     examined = {type(layer.make()).__name__ for layer in LAYERS.values()}
     assert layers - containers - elsewhere == examined

@@ -139,6 +139,11 @@ LAYERS = [
     ("AdaptiveAvgPool2d", ((None, 7),), {}, [n(3, 5, 6)]),
     ("AdaptiveMaxPool1d", (3,), {}, [n(2, 3, 7)]),
     ("AdaptiveMaxPool2d", ((3, 4),), {}, [n(2, 3, 5, 6)]),
+    ("AdaptiveMaxPool3d", ((3, 4, 2),), {}, [n(2, 3, 5, 6, 4)]),
+    ("AdaptiveAvgPool3d", ((3, None, 2),), {}, [n(2, 3, 5, 6, 5)]),
+    ("LPPool1d", (2, 3), {"stride": 2}, [n(2, 3, 8)]),
+    ("LPPool2d", (3, 2), {"ceil_mode": True}, [n(2, 3, 5, 6)]),
+    ("LPPool3d", (2, (2, 1, 2)), {}, [n(2, 3, 4, 3, 4)]),
     ("ZeroPad1d", (2,), {}, [n(2, 3, 4)]),
     ("ZeroPad2d", ((1, 2, 0, -1),), {}, [n(2, 3, 4, 5)]),
     ("ConstantPad1d", ((1, 2), 3.5), {}, [n(2, 3, 4)]),
@@ -231,8 +236,20 @@ LOSSES = [
 
 
 def test_every_layer_and_loss_is_compared(torch):
-    """What both have, but for what is compared elsewhere: sequences (test_oracle_sequences.py), lazy layers, containers."""
-    elsewhere = ("RNN", "LSTM", "GRU", "Multihead", "Transformer", "Lazy", "Module", "Parameter", "Sequential")
+    """What both have, but for what is compared elsewhere: sequences (test_oracle_sequences.py), lazy layers, containers,
+    unpooling (test_pooling.py)."""
+    elsewhere = (
+        "RNN",
+        "LSTM",
+        "GRU",
+        "Multihead",
+        "Transformer",
+        "Lazy",
+        "Module",
+        "Parameter",
+        "Sequential",
+        "MaxUnpool",
+    )
     layers = {n for n in dir(nn) if hasattr(torch.nn, n) and inspect.isclass(getattr(nn, n))}
     compared = {case[0] for case in (*LAYERS, *LOSSES)}
     assert {n for n in layers if not n.startswith(elsewhere)} - {"UninitializedParameter"} == compared

@@ -18,14 +18,22 @@ from kobai.ops.conv import Ints, per_dimension
 __all__ = [
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
     "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
+    "LPPool1d",
+    "LPPool2d",
+    "LPPool3d",
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
 ]
 
 
@@ -228,7 +236,28 @@ class AdaptiveAvgPool2d(_Adaptive):
     _function = staticmethod(F.adaptive_avg_pool2d)
 
 
-class AdaptiveMaxPool1d(_Adaptive):
+class AdaptiveAvgPool3d(_Adaptive):
+    """Means of windows chosen so that (N, C, D, H, W) becomes (N, C, *output_size); None keeps a dimension.
+
+    >>> import kobai
+    >>> kobai.nn.AdaptiveAvgPool3d((1, None, 2))(kobai.randn(2, 3, 5, 7, 4)).shape
+    kobai.Size([2, 3, 1, 7, 2])
+    """
+
+    _function = staticmethod(F.adaptive_avg_pool3d)
+
+
+class _AdaptiveMax(_Adaptive):
+    def __init__(self, output_size: Any, return_indices: bool = False) -> None:
+        super().__init__(output_size)
+        self.return_indices = return_indices
+
+    def forward(self, input: Tensor) -> Any:
+        """Maxima of windows; with ``return_indices`` (maxima, positions)."""
+        return self._function(input, self.output_size, self.return_indices)
+
+
+class AdaptiveMaxPool1d(_AdaptiveMax):
     """Maxima of windows chosen so that (N, C, L) becomes (N, C, output_size).
 
     >>> import kobai
@@ -239,7 +268,7 @@ class AdaptiveMaxPool1d(_Adaptive):
     _function = staticmethod(F.adaptive_max_pool1d)
 
 
-class AdaptiveMaxPool2d(_Adaptive):
+class AdaptiveMaxPool2d(_AdaptiveMax):
     """Maxima of windows chosen so that (N, C, H, W) becomes (N, C, *output_size); None keeps a dimension.
 
     >>> import kobai
@@ -248,3 +277,115 @@ class AdaptiveMaxPool2d(_Adaptive):
     """
 
     _function = staticmethod(F.adaptive_max_pool2d)
+
+
+class AdaptiveMaxPool3d(_AdaptiveMax):
+    """Maxima of windows chosen so that (N, C, D, H, W) becomes (N, C, *output_size); None keeps a dimension.
+
+    >>> import kobai
+    >>> kobai.nn.AdaptiveMaxPool3d((1, None, 2))(kobai.randn(2, 3, 5, 7, 4)).shape
+    kobai.Size([2, 3, 1, 7, 2])
+    """
+
+    _function = staticmethod(F.adaptive_max_pool3d)
+
+
+class _LPPool(_Pool):
+    _repr_names = ("norm_type", "kernel_size", "stride", "ceil_mode")
+
+    def __init__(
+        self, norm_type: float, kernel_size: Ints, stride: Ints | None = None, ceil_mode: bool = False
+    ) -> None:
+        super().__init__()
+        self._set_windows(kernel_size, stride, 0)
+        self.norm_type, self.stride, self.ceil_mode = norm_type, stride, ceil_mode
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Power means of windows."""
+        pool = (F.lp_pool1d, F.lp_pool2d, F.lp_pool3d)[self._dims - 1]
+        return pool(input, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode)
+
+
+class LPPool1d(_LPPool):
+    """(Σ xᵖ)^(1/p) of every window of (N, C, L) or (C, L), p being ``norm_type``.
+
+    >>> import kobai
+    >>> kobai.nn.LPPool1d(2, 2)(kobai.tensor([[3.0, 4.0, 0.0, 1.0]]))
+    tensor([[5., 1.]])
+    """
+
+    _dims = 1
+
+
+class LPPool2d(_LPPool):
+    """(Σ xᵖ)^(1/p) of every window of (N, C, H, W) or (C, H, W); see :func:`kobai.nn.functional.lp_pool2d`.
+
+    >>> import kobai
+    >>> kobai.nn.LPPool2d(2, 2)(kobai.full((1, 2, 2), 3.0))
+    tensor([[[6.]]])
+    """
+
+    _dims = 2
+
+
+class LPPool3d(_LPPool):
+    """(Σ xᵖ)^(1/p) of every window of (N, C, D, H, W) or (C, D, H, W); see :func:`kobai.nn.functional.lp_pool2d`.
+
+    >>> import kobai
+    >>> kobai.nn.LPPool3d(3, 2)(kobai.ones(1, 2, 2, 2)).flatten()
+    tensor([2.])
+    """
+
+    _dims = 3
+
+
+class _MaxUnpool(_Pool):
+    def __init__(self, kernel_size: Ints, stride: Ints | None = None, padding: Ints = 0) -> None:
+        super().__init__()
+        self._set_windows(kernel_size, stride, padding)
+        # PyTorch keeps them as tuples here
+        for name in ("kernel_size", "stride", "padding"):
+            setattr(self, name, per_dimension(self._get_name(), name, getattr(self, name), self._dims))
+
+    def forward(self, input: Tensor, indices: Tensor, output_size: Any = None) -> Tensor:
+        """The maxima in their places, zeros elsewhere."""
+        unpool = (F.max_unpool1d, F.max_unpool2d, F.max_unpool3d)[self._dims - 1]
+        return unpool(input, indices, self.kernel_size, self.stride, self.padding, output_size)
+
+
+class MaxUnpool1d(_MaxUnpool):
+    """Maxima put back where :class:`MaxPool1d` with ``return_indices=True`` found them, zeros elsewhere.
+
+    >>> import kobai
+    >>> maxima, where = kobai.nn.MaxPool1d(2, return_indices=True)(kobai.tensor([[1.0, 3.0, 2.0, 0.0]]))
+    >>> kobai.nn.MaxUnpool1d(2)(maxima, where)
+    tensor([[0., 3., 2., 0.]])
+    """
+
+    _dims = 1
+
+
+class MaxUnpool2d(_MaxUnpool):
+    """Maxima put back where :class:`MaxPool2d` with ``return_indices=True`` found them, zeros elsewhere.
+
+    A call ``unpool(maxima, indices, output_size)`` says the size where several give maxima of one size.
+
+    >>> import kobai
+    >>> maxima, where = kobai.nn.MaxPool2d(2, return_indices=True)(kobai.randn(2, 3, 5, 6))
+    >>> kobai.nn.MaxUnpool2d(2)(maxima, where, output_size=(5, 6)).shape
+    kobai.Size([2, 3, 5, 6])
+    """
+
+    _dims = 2
+
+
+class MaxUnpool3d(_MaxUnpool):
+    """Maxima put back where :class:`MaxPool3d` with ``return_indices=True`` found them, zeros elsewhere.
+
+    >>> import kobai
+    >>> maxima, where = kobai.nn.MaxPool3d(2, return_indices=True)(kobai.randn(2, 3, 4, 6, 2))
+    >>> kobai.nn.MaxUnpool3d(2)(maxima, where).shape
+    kobai.Size([2, 3, 4, 6, 2])
+    """
+
+    _dims = 3

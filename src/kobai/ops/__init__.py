@@ -23,6 +23,7 @@ from kobai.ops.logic import *
 from kobai.ops.parts import *
 from kobai.ops.pointwise import *
 from kobai.ops.pool import *
+from kobai.ops.pool.adaptive import *
 from kobai.ops.products import *
 from kobai.ops.random import *
 from kobai.ops.rarer import *

@@ -69,7 +69,7 @@ def _scatter(x: Array, index: Array, src: Array, axis: int, add: bool, *, who: s
     return y, vjp
 
 
-def _scattered(who: str, input: Tensor, dim: int, index: Tensor, src: Any, add: bool) -> Tensor:
+def scattered(who: str, input: Tensor, dim: int, index: Tensor, src: Any, add: bool) -> Tensor:
     need_tensor(who, input, index)
     axis = normalize_axis(who, dim, input._array.ndim)
     if not isinstance(src, Tensor):
@@ -110,7 +110,7 @@ def scatter(
         raise TypeError("scatter: expected either src or value")
     if reduce not in (None, "add"):
         raise NotImplementedError(f"scatter: expected reduce None or 'add', got {reduce!r}; see scatter_reduce()")
-    return _scattered("scatter", input, dim, index, value if src is None else src, reduce == "add")
+    return scattered("scatter", input, dim, index, value if src is None else src, reduce == "add")
 
 
 @method(in_place=True)
@@ -124,7 +124,7 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     tensor([1., 0., 5.])
     """
     need_tensor("scatter_add", src)
-    return _scattered("scatter_add", input, dim, index, src, True)
+    return scattered("scatter_add", input, dim, index, src, True)
 
 
 @primitive(
@@ -340,12 +340,12 @@ def scatter_reduce(
     if reduce in ("amax", "amin"):
         check_index("scatter_reduce", input._array.shape, axis, index, src._array.shape)
         return _scatter_extreme(input, index, src, axis, "maximum" if reduce == "amax" else "minimum", include_self)
-    start = input if include_self else _scattered("scatter_reduce", input, axis, index, 0, False)
-    total = _scattered("scatter_reduce", start, axis, index, src, True)
+    start = input if include_self else scattered("scatter_reduce", input, axis, index, 0, False)
+    total = scattered("scatter_reduce", start, axis, index, src, True)
     if reduce == "sum":
         return total
     ones: Tensor = Tensor._wrap(xp_of(src._array).ones_like(src._array))
     zeros: Tensor = Tensor._wrap(xp_of(input._array).zeros_like(input._array))
-    counts = _scattered("scatter_reduce", zeros, axis, index, ones, True)
+    counts = scattered("scatter_reduce", zeros, axis, index, ones, True)
     divisor: Tensor = counts + 1 if include_self else counts.clamp(min=1)
     return div(total, divisor, rounding_mode=None if input._array.dtype.kind in FLOATING else "floor")

@@ -23,6 +23,8 @@ from kobai.ops.loss import *
 from kobai.ops.norm import *
 from kobai.ops.pointwise import sigmoid as sigmoid, tanh as tanh
 from kobai.ops.pool import *
+from kobai.ops.pool.adaptive import *
+from kobai.ops.pool.rarer import *
 from kobai.ops.resample import *
 from kobai.ops.softmax import *
 from kobai.refusals import guard as _guard

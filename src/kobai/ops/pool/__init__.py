@@ -23,18 +23,10 @@ from kobai.ops._windows import (
     widened,
 )
 from kobai.ops.conv import LAYOUT, Ints, per_dimension
-from kobai.ops.extreme import max as _max
-from kobai.ops.joining import cat
 from kobai.ops.pool import max_pool
-from kobai.ops.reduce import mean
-from kobai.ops.resample import resample
-from kobai.xp import Array, device_of
+from kobai.xp import Array, device_of, xp_of
 
 __all__ = [
-    "adaptive_avg_pool1d",
-    "adaptive_avg_pool2d",
-    "adaptive_max_pool1d",
-    "adaptive_max_pool2d",
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
@@ -125,6 +117,9 @@ def _avg_pool(x: Array, *, w: Windows, divisor: Any) -> Any:
         y = reduced(y, w, axis, "sum")
     if isinstance(divisor, Windows):
         divisor = counts(w, divisor, x.dtype, str(device_of(x)))
+    if y.dtype.kind == "i":
+        sign = xp_of(x).sign
+        return abs(y) // abs(divisor) * sign(y) * sign(divisor), None  # towards zero
     y /= divisor
 
     def vjp(dy: Array) -> tuple[Any]:
@@ -226,7 +221,7 @@ def avg_pool1d(
     >>> kobai.nn.functional.avg_pool1d(kobai.tensor([[1.0, 3.0, 2.0, 0.0]]), 2)
     tensor([[2., 1.]])
     """
-    return _checked_mean(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
+    return checked_mean(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
 
 
 def avg_pool2d(
@@ -241,14 +236,14 @@ def avg_pool2d(
     """Mean of every window: (N, C, H, W) or (C, H, W) → (N, C, H', W').
 
     Windows as in :func:`max_pool2d`, padded with zeros; these count as elements unless ``count_include_pad=False``.
-    ``divisor_override`` divides the sums by another number.
+    ``divisor_override`` divides the sums by another number. Means of int64 are rounded towards zero.
 
     >>> import kobai
     >>> kobai.nn.functional.avg_pool2d(kobai.arange(16.0).reshape(1, 4, 4), 2)
     tensor([[[ 2.5000,  4.5000],
              [10.5000, 12.5000]]])
     """
-    return _checked_mean(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    return checked_mean(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
 @one_operation
@@ -267,56 +262,13 @@ def avg_pool3d(
     >>> kobai.nn.functional.avg_pool3d(kobai.arange(8.0).reshape(1, 2, 2, 2), 2).flatten()
     tensor([3.5000])
     """
-    return _checked_mean(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
-
-
-def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
-    """As :func:`adaptive_avg_pool2d` in one dimension: (N, C, L) → (N, C, output_size).
-
-    >>> import kobai
-    >>> kobai.nn.functional.adaptive_avg_pool1d(kobai.tensor([[1., 3., 5., 7.]]), 2)
-    tensor([[2., 6.]])
-    """
-    return _adaptive_mean(1, input, output_size)
-
-
-def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
-    """Means of windows chosen so that the result is of ``output_size``: (N, C, H, W) → (N, C, *output_size).
-
-    Window i of n goes from ⌊i H / n⌋ to ⌈(i + 1) H / n⌉. ``output_size`` is a number or a pair; None keeps a dimension.
-
-    >>> import kobai
-    >>> kobai.nn.functional.adaptive_avg_pool2d(kobai.arange(16.0).reshape(1, 4, 4), 1)
-    tensor([[[7.5000]]])
-    """
-    return _adaptive_mean(2, input, output_size)
-
-
-def adaptive_max_pool1d(input: Tensor, output_size: Any) -> Tensor:
-    """Maxima of the windows of :func:`adaptive_avg_pool1d`.
-
-    >>> import kobai
-    >>> kobai.nn.functional.adaptive_max_pool1d(kobai.tensor([[1., 3., 5., 7.]]), 2)
-    tensor([[3., 7.]])
-    """
-    return _adaptive_max(1, input, output_size)
-
-
-def adaptive_max_pool2d(input: Tensor, output_size: Any) -> Tensor:
-    """Maxima of the windows of :func:`adaptive_avg_pool2d`.
-
-    >>> import kobai
-    >>> kobai.nn.functional.adaptive_max_pool2d(kobai.arange(9.0).reshape(1, 3, 3), 2)
-    tensor([[[4., 5.],
-             [7., 8.]]])
-    """
-    return _adaptive_max(2, input, output_size)
+    return checked_mean(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
 # --- arguments --------------------------------------------------------------------------------------------------------
 
 
-def _check_input(who: str, n: int, input: Any) -> tuple[int, ...]:
+def check_input(who: str, n: int, input: Any) -> tuple[int, ...]:
     """The spatial sizes of a batch of images, or of one."""
     need_tensor(who, input)
     shape = tuple(input.shape)
@@ -330,7 +282,7 @@ def _check_input(who: str, n: int, input: Any) -> tuple[int, ...]:
 def _checked_windows(
     who: str, n: int, input: Any, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
 ) -> Windows:
-    size = _check_input(who, n, input)
+    size = check_input(who, n, input)
     need_flags(who, ceil_mode=ceil_mode)
     kernel = per_dimension(who, "kernel_size", kernel, n, 1)
     stride = kernel if stride is None or stride == () else per_dimension(who, "stride", stride, n, 1)
@@ -360,7 +312,7 @@ def _checked_max(
     return (y, Tensor._wrap(first_maxima(input._array, y._array, w))) if indices else y
 
 
-def _checked_mean(
+def checked_mean(
     n: int,
     input: Tensor,
     kernel: Any,
@@ -369,11 +321,12 @@ def _checked_mean(
     ceil_mode: bool,
     count_include_pad: bool,
     divisor: int | None,
+    who: str = "",
 ) -> Tensor:
-    who = f"avg_pool{n}d"
+    who = who or f"avg_pool{n}d"
     w = _checked_windows(who, n, input, kernel, stride, padding, 1, ceil_mode)
-    if not input.is_floating_point():
-        raise RuntimeError(f"{who}: expected a float tensor, got {input.dtype}")
+    if not input.is_floating_point() and input.dtype != np.int64:
+        raise RuntimeError(f"{who}: expected a float tensor, or one of int64, got {input.dtype}")
     need_flags(who, count_include_pad=count_include_pad)
     if divisor is not None:
         if isinstance(divisor, bool) or not hasattr(divisor, "__index__"):
@@ -386,38 +339,3 @@ def _checked_mean(
     # What ceil_mode adds on the right never counts; the padding asked for only with count_include_pad.
     counted = tuple((a, a) if count_include_pad else (0, 0) for a, _ in w.pads)
     return _avg_pool(input, w=w, divisor=w._replace(pads=counted))
-
-
-def _output_sizes(who: str, n: int, size: tuple[int, ...], output_size: Any) -> tuple[int, ...]:
-    wanted = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size,) * n
-    if output_size is None:
-        raise TypeError(f"{who}: expected output_size to be an integer or {n} of them, got None")
-    if len(wanted) != n:
-        raise RuntimeError(f"{who}: expected {n} output sizes, got {output_size!r}")
-    return per_dimension(who, "output_size", [s if o is None else o for o, s in zip(wanted, size, strict=True)], n)
-
-
-@one_operation
-def _adaptive_mean(n: int, input: Tensor, output_size: Any) -> Tensor:
-    who = f"adaptive_avg_pool{n}d"
-    size = _check_input(who, n, input)
-    out = _output_sizes(who, n, size, output_size)
-    if set(out) == {1}:
-        return mean(input, tuple(range(-n, 0)), keepdim=True)
-    if all(o > 0 and m % o == 0 and m > 0 for m, o in zip(size, out, strict=True)):
-        kernel = tuple(m // o for m, o in zip(size, out, strict=True))
-        return _avg_pool(input, w=_windows(size, kernel), divisor=int(np.prod(kernel)))
-    return resample(input, out, "area")
-
-
-def _adaptive_max(n: int, input: Tensor, output_size: Any) -> Tensor:
-    who = f"adaptive_max_pool{n}d"
-    size = _check_input(who, n, input)
-    out = _output_sizes(who, n, size, output_size)
-    if all(o > 0 and m % o == 0 and m > 0 for m, o in zip(size, out, strict=True)):
-        return _max_pool(input, w=_windows(size, tuple(m // o for m, o in zip(size, out, strict=True))))
-    for axis in range(-1, -n - 1, -1):
-        m, o = size[axis], out[axis]
-        spans = [(i * m // o, -(-(i + 1) * m // o)) for i in range(o)]
-        input = cat([_max(input.narrow(axis, a, b - a), axis, keepdim=True)[0] for a, b in spans], axis)
-    return input
