@@ -19,6 +19,9 @@ from optim.optimizer_table import CASES as OPTIMIZERS
 MODULES = {
     **{name: layer.make for name, layer in LAYERS.items()},
     **{name: make for name, (make, _, _) in LAZY.items()},
+    "MaxUnpool1d": lambda: nn.MaxUnpool1d(2),
+    "MaxUnpool2d": lambda: nn.MaxUnpool2d((2, 3)),
+    "MaxUnpool3d": lambda: nn.MaxUnpool3d(2, 1, 1),
     "RNN": lambda: nn.RNN(3, 4, 2),
     "RNN relu, no bias": lambda: nn.RNN(3, 4, bias=False, nonlinearity="relu"),
     "LSTM": lambda: nn.LSTM(3, 4, 2, bidirectional=True),

@@ -53,6 +53,7 @@ class Primitive:
         self.samples = samples
         self.kind = kind
         self.op: Callable[..., Tensor]
+        self.plain: Callable[..., Tensor]  # without what ``within`` does before
 
 
 REGISTRY: dict[str, Primitive] = {}
@@ -72,8 +73,8 @@ def primitive(
     square of 16-bit numbers overflows or loses digits; ``"device"``, so on the host, while on a device the function does it
     itself, by its CUDA kernels; ``"own"``, by the function as it is, which only moves elements.
     ``updates`` are the positions of arguments that the function writes into: the tensors there count it as a change.
-    ``within`` is for an operation of one tensor whose gradient holds for some tensors only, such as symmetric matrices: it
-    makes one of those of any tensor, and the registry has the operation after it.
+    ``within`` is for an operation whose gradient holds for some first arguments only, such as symmetric matrices: it makes
+    one of those of any tensor, and the registry has the operation after it.
     """
     if half not in ("wide", "device", "own"):
         raise ValueError(f"primitive: expected half to be wide, device or own, got {half!r}")
@@ -87,7 +88,8 @@ def primitive(
         REGISTRY[key] = declared
         in_float32 = None if half == "own" or is_view else _in_float32(function, half == "device", updates)
         op = _operation(function, is_view, in_float32, updates, key)
-        declared.op = op if within is None else lambda x: op(within(x))
+        declared.plain = op
+        declared.op = op if within is None else lambda x, *rest, **options: op(within(x), *rest, **options)
         return op
 
     return declare

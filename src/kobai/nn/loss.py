@@ -19,6 +19,7 @@ from kobai.ops.cross_entropy import REDUCTIONS, check_reduction
 __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
+    "CTCLoss",
     "CosineEmbeddingLoss",
     "CrossEntropyLoss",
     "GaussianNLLLoss",
@@ -228,6 +229,29 @@ class BCEWithLogitsLoss(_Weighted):
     ) -> None:
         super().__init__(weight, reduction=reduction)
         self.register_buffer("pos_weight", pos_weight)
+
+
+class CTCLoss(_Loss):
+    """−ln of the probability of a target sequence, summed over all its alignments with the input.
+
+    For log-probabilities (T, N, C) or (T, C); see :func:`kobai.nn.functional.ctc_loss`. Graves et al., ICML 2006.
+
+    >>> import kobai
+    >>> steps = kobai.zeros(2, 1, 2).log_softmax(-1)  # two steps of a class and the blank, ½ each
+    >>> kobai.nn.CTCLoss(reduction="sum")(steps, kobai.tensor([[1]]), (2,), (1,))  # 3 of 4 paths
+    tensor(0.2877)
+    """
+
+    _function = staticmethod(F.ctc_loss)
+    _options = ("blank", "zero_infinity")
+
+    def __init__(self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False) -> None:
+        super().__init__(reduction=reduction)
+        self.blank = blank
+        self.zero_infinity = zero_infinity
+
+    def forward(self, log_probs: Tensor, targets: Tensor, input_lengths: Any, target_lengths: Any) -> Tensor:
+        return self._of(log_probs, targets, input_lengths, target_lengths)
 
 
 class KLDivLoss(_OfTarget):

@@ -15,6 +15,7 @@ from kobai.ops.activation import *
 from kobai.ops.batch_norm import *
 from kobai.ops.conv import *
 from kobai.ops.cross_entropy import *
+from kobai.ops.ctc import *
 from kobai.ops.dropout import *
 from kobai.ops.fold import *
 from kobai.ops.gather import one_hot as one_hot
