@@ -42,6 +42,7 @@ T = np.array([0, 2, 1, 2])
 D = Q / Q.sum(1, keepdims=True)
 
 # (layer, arguments, what it is of each element)
+LABELS = np.array([[2, -1, 0], [1, 0, -1], [-1, 1, 2], [0, 2, 1]])
 LOSSES = {
     "cross entropy": (nn.CrossEntropyLoss, (X, T), lambda x, t: -log_softmax(x)[np.arange(4), t]),
     "cross entropy of probabilities": (nn.CrossEntropyLoss, (X, D), lambda x, t: -(t * log_softmax(x)).sum(1)),
@@ -62,6 +63,16 @@ LOSSES = {
         nn.MultiMarginLoss,
         (X, T),
         lambda x, t: (np.maximum(0, 1 - x[np.arange(4), t][:, None] + x).sum(1) - 1) / 3,
+    ),
+    "multi-label margin": (
+        nn.MultiLabelMarginLoss,
+        (X, LABELS),
+        lambda x, t: np.array(
+            [
+                sum(max(0, 1 - r[k] + r[c]) for k in own for c in set(range(3)) - own) / 3
+                for r, own in zip(x, ({2}, {0, 1}, set(), {0, 1, 2}), strict=True)
+            ]
+        ),
     ),
     "multi-label soft margin": (
         nn.MultiLabelSoftMarginLoss,
@@ -215,7 +226,8 @@ def test_a_loss_is_the_function_of_its_name(name):
 
 
 def test_every_loss_is_here():
-    losses = {name for name in vars(nn) if name.endswith("Loss")}
+    elsewhere = {"CTCLoss", "AdaptiveLogSoftmaxWithLoss"}  # test_ctc.py, test_adaptive_softmax.py
+    losses = {name for name in vars(nn) if name.endswith("Loss")} - elsewhere
     assert losses == {type(make()).__name__ for make, _, _ in LOSSES.values()}
 
 

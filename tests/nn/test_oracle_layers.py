@@ -182,6 +182,8 @@ LOSSES = [
     ("MultiMarginLoss", {}, [n(4, C), ints(4, high=C)]),
     ("MultiMarginLoss", {"p": 2, "margin": 0.5, "weight": WEIGHT}, [n(4, C), ints(4, high=C)]),
     ("MultiMarginLoss", {}, [n(C), ints(high=C)]),
+    ("MultiLabelMarginLoss", {}, [n(4, C), lambda rng, dtype: rng.integers(-1, C, (4, C))]),
+    ("MultiLabelMarginLoss", {}, [n(C), lambda rng, dtype: rng.permutation(C) - 1]),
     ("MultiLabelSoftMarginLoss", {}, [n(4, C), n(4, C)]),
     ("MultiLabelSoftMarginLoss", {"weight": WEIGHT}, [n(4, C), n(4, C)]),
     ("TripletMarginWithDistanceLoss", {"margin": 2.0}, [n(6, 3), n(6, 3), n(6, 3)]),

@@ -40,12 +40,15 @@ _LISTS = {
             ops.loss._binary_cross_entropy_with_logits nn.functional.likelihood.poisson_nll_loss
             nn.functional.margin.cosine_embedding_loss nn.functional.margin.hinge_embedding_loss
             nn.functional.margin.margin_ranking_loss nn.functional.margin.triplet_margin_loss
-            nn.functional.margin.soft_margin_loss nn.functional.margin.multi_margin_loss ops.reduce._prod ops.products.cdist""",
+            nn.functional.margin.soft_margin_loss nn.functional.margin.multi_margin_loss
+            nn.functional.margin.multilabel_margin_loss ops.ctc._ctc_loss ops.reduce._prod ops.products.cdist""",
         AS_GIVEN: "linalg.products.matrix_exp",
     },
     ("cpu",): {
         SINGLE: """
             ops.loss._binary_cross_entropy ops.pool.max_pool3d ops.pool.avg_pool3d nn.functional.spatial.grid_sample
+            ops.pool.adaptive.adaptive_avg_pool3d ops.pool.adaptive.adaptive_max_pool3d
+            ops.pool.rarer.max_unpool1d ops.pool.rarer.max_unpool2d ops.pool.rarer.max_unpool3d
             nn.functional.misc._from_edges ops.statistics.quantile ops.products.trace
             linalg.systems._inv linalg.systems._solve linalg.systems._cholesky
             linalg.systems.inv linalg.systems.solve linalg.systems.cholesky linalg.systems.solve_triangular

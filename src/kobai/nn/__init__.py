@@ -14,6 +14,7 @@ from kobai.nn.embedding import *
 from kobai.nn.lazy import *
 from kobai.nn.linear import *
 from kobai.nn.loss import *
+from kobai.nn.margin import *
 from kobai.nn.module import *
 from kobai.nn.multihead import *
 from kobai.nn.normalization import *

@@ -14,12 +14,14 @@ from kobai.ops.averaged import tell
 from kobai.ops.cross_entropy import check_reduction
 from kobai.ops.gather import gathered, one_hot, where
 from kobai.ops.loss import reduce
+from kobai.ops.scatter import scatter_add
 
 __all__ = [
     "cosine_embedding_loss",
     "hinge_embedding_loss",
     "margin_ranking_loss",
     "multi_margin_loss",
+    "multilabel_margin_loss",
     "multilabel_soft_margin_loss",
     "soft_margin_loss",
     "triplet_margin_loss",
@@ -49,7 +51,7 @@ def margin_ranking_loss(
     if not input1.ndim == input2.ndim == target.ndim:
         shapes = " and ".join(str(tuple(t.shape)) for t in (input1, input2, target))
         raise RuntimeError(f"margin_ranking_loss: expected tensors of as many dimensions, got {shapes}")
-    return reduce((-target * (input1 - input2) + margin).clamp(min=0), reduction)
+    return reduce((-target * (input1 - input2) + float(margin)).clamp(min=0), reduction)
 
 
 @size_average("input target margin size_average reduce reduction")
@@ -231,6 +233,36 @@ def multi_margin_loss(
         excess = excess * weight[chosen].unsqueeze(-1)
     others = 1 - one_hot(chosen, classes).to(input.dtype)
     return reduce(((excess * others).sum(-1) / classes).reshape(target.shape), reduction)
+
+
+@size_average("input target size_average reduce reduction")
+@one_operation
+def multilabel_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
+    """Σ max(0, 1 − x_t + x_c) / C over the classes t of a row and the classes c that are none of them.
+
+    ``input`` (N, C) of scores, ``target`` (N, C) of class indices, those before the first −1; or (C) and (C).
+
+    >>> import kobai
+    >>> scores, classes = kobai.tensor([[0.25, 0.5, 1.0, 0.0]]), kobai.tensor([[2, 1, -1, 0]])
+    >>> kobai.nn.functional.multilabel_margin_loss(scores, classes)
+    tensor(0.6250)
+    """
+    who = "multilabel_margin_loss"
+    check_reduction(who, reduction)
+    classes = input.shape[-1] if input.ndim else 1
+    if input.ndim > 2 or not classes or target.shape != input.shape or target.is_floating_point():
+        raise RuntimeError(
+            f"{who}: expected (N, C) and (N, C) of class indices, or (C) and (C), "
+            f"got {tuple(input.shape)} and {tuple(target.shape)} of {target.dtype}"
+        )
+    x, chosen = input.reshape(-1, classes), target.reshape(-1, classes)
+    meant = (chosen != -1).cumprod(-1) == 1
+    chosen = where(meant, chosen, 0)
+    excess = 1 - gathered(who, x, -1, chosen).unsqueeze(-1) + x.unsqueeze(-2)
+    own = scatter_add(meant.new_zeros(x.shape, dtype=x.dtype), -1, chosen, meant.to(x.dtype)) > 0
+    counts = meant.unsqueeze(-1) & ~own.unsqueeze(-2)
+    loss = where(counts, excess.clamp(min=0), 0.0).sum((-2, -1)) / classes
+    return reduce(loss.reshape(input.shape[:-1]), reduction)
 
 
 @size_average("input target weight size_average reduce reduction")

@@ -112,7 +112,7 @@ def ctc_loss(
     steps = _lengths(who, "input_lengths", input_lengths, batch, times, x)
     given = targets._array.reshape(1, -1) if single else targets._array
     if given.ndim == 1:
-        counts = Tensor._wrap(_lengths(who, "target_lengths", target_lengths, batch, given.shape[0], x)).tolist()
+        counts = Tensor._wrap(_lengths(who, "target_lengths", target_lengths, batch, 2**62, x)).tolist()
         given = _taken_apart(who, given, counts)
     if given.ndim != 2 or given.shape[0] != batch:
         raise RuntimeError(f"{who}: expected targets ({batch}, S) or (Σ target_lengths), got {tuple(targets.shape)}")

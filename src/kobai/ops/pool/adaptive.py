@@ -51,6 +51,7 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
     return _adaptive_mean(2, input, output_size)
 
 
+@one_operation
 def adaptive_avg_pool3d(input: Tensor, output_size: Any) -> Tensor:
     """As :func:`adaptive_avg_pool2d` in three dimensions: (N, C, D, H, W) → (N, C, *output_size).
 
@@ -82,6 +83,7 @@ def adaptive_max_pool2d(input: Tensor, output_size: Any, return_indices: bool = 
     return _adaptive_max(2, input, output_size, return_indices)
 
 
+@one_operation
 def adaptive_max_pool3d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
     """Maxima of the windows of :func:`adaptive_avg_pool3d`; with ``return_indices`` (maxima, positions in D·H·W).
 

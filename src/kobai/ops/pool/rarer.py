@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kobai.core.autocast import one_operation
 from kobai.core.tensor import Tensor
 from kobai.ops._args import need_tensor
 from kobai.ops.conv import Ints, per_dimension
@@ -62,6 +63,7 @@ def lp_pool3d(
     return _power_mean(3, input, norm_type, kernel_size, stride, ceil_mode)
 
 
+@one_operation
 def max_unpool1d(
     input: Tensor,
     indices: Tensor,
@@ -80,6 +82,7 @@ def max_unpool1d(
     return _unpooled(1, input, indices, kernel_size, stride, padding, output_size)
 
 
+@one_operation
 def max_unpool2d(
     input: Tensor,
     indices: Tensor,
@@ -102,6 +105,7 @@ def max_unpool2d(
     return _unpooled(2, input, indices, kernel_size, stride, padding, output_size)
 
 
+@one_operation
 def max_unpool3d(
     input: Tensor,
     indices: Tensor,
