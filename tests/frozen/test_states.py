@@ -31,6 +31,7 @@ MODULES = {
     "GRUCell": lambda: nn.GRUCell(3, 4, bias=False),
     "MultiheadAttention": lambda: nn.MultiheadAttention(4, 2),
     "MultiheadAttention of other sizes": lambda: nn.MultiheadAttention(4, 2, kdim=3, vdim=5),
+    "MultiheadAttention to one more": lambda: nn.MultiheadAttention(4, 2, add_bias_kv=True),
     "TransformerEncoderLayer": lambda: nn.TransformerEncoderLayer(4, 2, 6),
     "TransformerDecoderLayer": lambda: nn.TransformerDecoderLayer(4, 2, 6),
     "TransformerEncoder": lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 6), 2, nn.LayerNorm(4)),

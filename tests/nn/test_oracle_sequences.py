@@ -129,6 +129,55 @@ def test_attention_of_other_sizes(torch, dtype):
 
 
 @dtypes
+@pytest.mark.parametrize(
+    "further", [{"add_bias_kv": True}, {"add_zero_attn": True}, {"add_bias_kv": True, "add_zero_attn": True}]
+)
+@pytest.mark.parametrize("mask", ["none", "both"])
+def test_attention_to_further_keys(torch, further, mask, dtype):
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=s).astype(dtype) for s in ((3, 2, 6), (5, 2, 6), (5, 2, 6))]
+    options = {}
+    if mask == "both":
+        options = {
+            "attn_mask": rng.normal(size=(3, 5)).astype(dtype),
+            "key_padding_mask": rng.normal(size=(2, 5)).astype(dtype),
+        }
+    ours, theirs = nn.MultiheadAttention(6, 2, **further), torch.nn.MultiheadAttention(6, 2, **further)
+    compare(torch, ours, theirs, arrays, dtype, {"average_attn_weights": False, **options})
+
+
+@pytest.mark.parametrize("separate", [False, True])
+@pytest.mark.parametrize("static", [False, True])
+@pytest.mark.parametrize("batched", [False, True])
+def test_attention_as_a_function(torch, separate, static, batched):
+    rng = np.random.default_rng(0)
+    shapes = [(3, 2, 6), (5, 2, 6 - separate), (5, 2, 6 + separate)]
+    arrays = [rng.normal(size=s) if batched else rng.normal(size=s)[:, 0] for s in shapes]
+    weights = [rng.normal(size=(6, s[-1])) for s in shapes]
+    together, bias, out = (
+        np.concatenate(weights) if not separate else None,
+        rng.normal(size=18),
+        rng.normal(size=(6, 6)),
+    )
+    fixed = rng.normal(size=(2 * (2 if batched else 1), 4, 3)) if static else None
+    given = {"use_separate_proj_weight": separate}
+    if separate:
+        given |= {f"{name}_proj_weight": weight for name, weight in zip("qkv", weights, strict=True)}
+    results = []
+    for module in (kobai, torch):
+        put = lambda a, m=module: m.tensor(a) if isinstance(a, np.ndarray) else a  # noqa: E731
+        x = [put(a).requires_grad_() for a in arrays]
+        y, shown = module.nn.functional.multi_head_attention_forward(
+            *x, 6, 2, put(together), put(bias), None, None, False, 0.3, put(out), None, training=False,
+            static_k=put(fixed), static_v=put(fixed), **{k: put(v) for k, v in given.items()},
+        )  # fmt: skip
+        (y**2).sum().backward()
+        results.append([y.detach().numpy(), shown.detach().numpy(), x[0].grad.numpy()])
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+@dtypes
 @pytest.mark.parametrize("norm_first", [False, True])
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 def test_encoder_layer(torch, norm_first, activation, dtype):

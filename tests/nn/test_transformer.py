@@ -9,6 +9,7 @@ import pytest
 
 import kobai
 from kobai import nn
+from kobai.nn import functional as F
 
 
 def test_attention_is_scaled_dot_product_attention():
@@ -92,7 +93,16 @@ def test_decoder_and_transformer():
     ("call", "error", "message"),
     [
         (lambda: nn.MultiheadAttention(5, 2), ValueError, "num_heads (2) must divide embed_dim (5)"),
-        (lambda: nn.MultiheadAttention(4, 2, add_bias_kv=True), NotImplementedError, "add_bias_kv"),
+        (
+            lambda: F.multi_head_attention_forward(*[kobai.ones(2, 4)] * 3, 6, 2, *[None] * 4, False, 0.0, None, None),
+            RuntimeError,
+            "multi_head_attention_forward: expected query (..., 6), which 2 heads divide, got (2, 4)",
+        ),
+        (
+            lambda: F.multi_head_attention_forward(*[kobai.ones(2, 4)] * 3, 4, 2, *[None] * 4, False, 0.0, None, None),
+            RuntimeError,
+            "expected the weights of the projections, got None",
+        ),
         (lambda: nn.TransformerEncoderLayer(4, 2, activation="geul"), ValueError, "Did you mean 'gelu'"),
         (
             lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2), 1, enable_nested_tensor="yes"),

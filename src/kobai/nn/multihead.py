@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import numpy as np
-
 from kobai.core.tensor import Tensor
-from kobai.nn import functional as F, init
-from kobai.nn.functional.attention import masked_scores
+from kobai.nn import init
+from kobai.nn.functional.attention import batch_first as _batch_first, heads_attend, projected
 from kobai.nn.linear import Linear
 from kobai.nn.module import Module
 from kobai.nn.parameter import Parameter
 from kobai.ops.create import empty
-from kobai.ops.gather import masked_fill
-from kobai.ops.shape import transpose
 
 __all__ = ["MultiheadAttention"]
 
@@ -28,7 +23,8 @@ class MultiheadAttention(Module):
         num_heads: must divide embed_dim.
         dropout: share of the attention weights put to zero in training.
         bias: whether the projections have biases.
-        add_bias_kv, add_zero_attn: not supported, NotImplementedError if True.
+        add_bias_kv: whether there is one more key and value, ``bias_k`` and ``bias_v`` (1, 1, E), after the projection.
+        add_zero_attn: whether there is one more key and value of zeros.
         kdim, vdim: sizes of key and value; E by default.
         batch_first: sequences are (N, L, E) and (N, S, ·) instead of (L, N, E) and (S, N, ·); without batch (L, E).
         device, dtype: of the parameters.
@@ -49,6 +45,8 @@ class MultiheadAttention(Module):
     q_proj_weight: Parameter | None
     k_proj_weight: Parameter | None
     v_proj_weight: Parameter | None
+    bias_k: Parameter | None
+    bias_v: Parameter | None
 
     def __init__(
         self,
@@ -69,8 +67,6 @@ class MultiheadAttention(Module):
             raise ValueError(
                 f"MultiheadAttention: num_heads ({num_heads}) must divide embed_dim ({embed_dim}), both > 0"
             )
-        if add_bias_kv or add_zero_attn:
-            raise NotImplementedError("MultiheadAttention: add_bias_kv=True and add_zero_attn=True are not supported")
         self.embed_dim = embed_dim
         self.kdim = embed_dim if kdim is None else kdim
         self.vdim = embed_dim if vdim is None else vdim
@@ -78,6 +74,7 @@ class MultiheadAttention(Module):
         self.head_dim = embed_dim // num_heads
         self.dropout = dropout
         self.batch_first = batch_first
+        self.add_zero_attn = add_zero_attn
 
         def weight(*shape: int) -> Parameter:
             return Parameter(empty(*shape, device=device, dtype=dtype))
@@ -88,12 +85,16 @@ class MultiheadAttention(Module):
             self.register_parameter(f"{name}_proj_weight", None if together else weight(embed_dim, size))
         self.register_parameter("in_proj_bias", weight(3 * embed_dim) if bias else None)
         self.out_proj = Linear(embed_dim, embed_dim, bias, device, dtype)
+        self.bias_k = weight(1, 1, embed_dim) if add_bias_kv else None
+        self.bias_v = weight(1, 1, embed_dim) if add_bias_kv else None
         self._reset_parameters()
 
     def _reset_parameters(self) -> None:
         for name, parameter in self.named_parameters(recurse=False):
             if name.endswith("weight"):
                 init.xavier_uniform_(parameter)
+            elif name.startswith("bias"):
+                init.xavier_normal_(parameter)
             else:
                 init.zeros_(parameter)
         if self.out_proj.bias is not None:
@@ -125,49 +126,22 @@ class MultiheadAttention(Module):
             query, key, value = (t.unsqueeze(0) for t in (query, key, value))
             key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
         elif not self.batch_first:
-            query, key, value = (t.transpose(0, 1) for t in (query, key, value))
+            query, key, value = _batch_first(query, key, value)
 
-        q, k, v = (self._heads(t) for t in self._project(query, key, value))
-        scores = (q * (1.0 / math.sqrt(self.head_dim))) @ k.transpose(-2, -1)
-        batch, heads, length, source = scores.shape
-        mask = blind = None
-        if attn_mask is not None:
-            mask = attn_mask if attn_mask.ndim == 2 else attn_mask.reshape(batch, heads, length, source)
-        if key_padding_mask is not None:
-            padding = key_padding_mask.reshape(batch, 1, 1, source)
-            mask = padding if mask is None else _both(mask, padding)
-        if mask is not None:
-            scores, blind = masked_scores(scores, mask)
-        weights = F.dropout(F.softmax(scores, -1), self.dropout, self.training)
-        attended = weights @ v
-        if blind is not None:
-            attended = masked_fill(attended, blind, 0)
-        y = self.out_proj(attended.transpose(1, 2).reshape(batch, length, self.embed_dim))
+        names = ("in",) if self.in_proj_weight is not None else ("q", "k", "v")
+        parts = tuple(getattr(self, f"{name}_proj_weight") for name in names)
+        q, k, v = projected(query, key, value, parts, self.in_proj_bias)
+        further, rate = (self.bias_k, self.bias_v, self.add_zero_attn), self.dropout if self.training else 0.0
+        y, weights = heads_attend(q, k, v, self.num_heads, further, rate, key_padding_mask, attn_mask)
+        y = self.out_proj(y)
 
         shown = None
         if need_weights:
-            weights = weights if blind is None else masked_fill(weights, blind, 0)
             shown = weights.mean(1) if average_attn_weights else weights
             shown = shown if batched else shown.squeeze(0)
         if not batched:
             return y.squeeze(0), shown
         return (y if self.batch_first else y.transpose(0, 1)), shown
-
-    def _project(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
-        e = self.embed_dim
-        biases = [None] * 3 if self.in_proj_bias is None else list(self.in_proj_bias.split(e))
-        if self.in_proj_weight is None:
-            weights = [self.q_proj_weight, self.k_proj_weight, self.v_proj_weight]
-        elif query is key and key is value:
-            return list(F.linear(query, self.in_proj_weight, self.in_proj_bias).split(e, -1))
-        else:
-            weights = list(self.in_proj_weight.split(e))
-        inputs = (query, key, value)
-        return [F.linear(x, w, b) for x, w, b in zip(inputs, weights, biases, strict=True)]  # type: ignore[arg-type]
-
-    def _heads(self, x: Tensor) -> Tensor:
-        """(N, L, E) → (N, heads, L, E / heads)."""
-        return transpose(x.reshape(x.shape[0], x.shape[1], self.num_heads, self.head_dim), 1, 2)
 
     def _check(self, query: Tensor, key: Tensor, value: Tensor) -> None:
         shapes = [tuple(t.shape) for t in (query, key, value)]
@@ -181,12 +155,3 @@ class MultiheadAttention(Module):
         batch = 0 if self.batch_first else 1
         if ranks == {3} and len({s[batch] for s in shapes}) > 1:
             raise ValueError(f"MultiheadAttention: expected one batch size in dimension {batch}, got {shapes}")
-
-
-def _both(a: Tensor, b: Tensor) -> Tensor:
-    """One mask that hides what either of them hides: bool if both are, else float."""
-    if a.dtype == b.dtype == np.bool_:
-        return a | b
-    if a.dtype == np.bool_:
-        a, b = b, a
-    return masked_fill(a, b, -math.inf) if b.dtype == np.bool_ else a + b
