@@ -86,11 +86,39 @@ def test_decompositions_of_nan_are_errors(decompose, backend):
         decompose(kobai.full((2, 3, 3), np.nan))
 
 
-@pytest.mark.parametrize("function", [linalg.det, lambda x: linalg.slogdet(x)[1]])
-def test_gradient_of_a_determinant_needs_an_inverse(function, backend):
-    x = kobai.ones(2, 2, requires_grad=True)
-    with pytest.raises(np.linalg.LinAlgError):
-        function(x).backward()
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [[1, 1], [1, 1]],
+        [[1, 2, 3], [2, 4, 6], [1, 1, 1]],
+        [[1, 2, 3], [2, 4, 6], [3, 6, 9]],
+        [[0, 0], [0, 0]],
+        [[0, 0], [0, 5]],
+        [[2, 1], [1, 3]],
+    ],
+    ids=str,
+)
+def test_the_gradient_of_a_determinant_is_that_of_its_cofactors(rows, backend):
+    """Also where there is no inverse; beside a matrix that has one too."""
+    n = len(rows)
+    x = T(np.stack([np.array(rows, float), np.eye(n) * 2])).requires_grad_()
+    (dx,) = kobai.autograd.grad(linalg.det(x).sum(), [x])
+
+    def minor(i, j):
+        rest = np.delete(np.delete(np.array(rows, float), i, 0), j, 1)
+        return (-1) ** (i + j) * np.linalg.det(rest)
+
+    close(dx[0], [[minor(i, j) for j in range(n)] for i in range(n)])
+    close(dx[1], 2.0 ** (n - 1) * np.eye(n))
+
+
+def test_the_logarithm_of_a_singular_determinant_has_an_infinite_gradient(backend):
+    x = T(np.array([[[1.0, 1.0], [1.0, 1.0]], [[2.0, 0.0], [0.0, 4.0]]])).requires_grad_()
+    sign, logarithm = linalg.slogdet(x)
+    assert (sign.tolist(), logarithm[0].item()) == ([0, 1], -np.inf)
+    (dx,) = kobai.autograd.grad(logarithm.sum(), [x])
+    assert kobai.isinf(dx[0]).all()
+    close(dx[1], [[0.5, 0], [0, 0.25]])
 
 
 def test_decompositions_multiply_back_to_the_matrix(backend):
@@ -196,7 +224,16 @@ def test_cross_product():
         (lambda: linalg.det(kobai.ones(3)), RuntimeError, r"det: expected square matrices"),
         (lambda: linalg.inv(kobai.eye(2, dtype=kobai.int64)), RuntimeError, "inv: expected floats, got int64"),
         (lambda: linalg.solve([[1.0]], T(A)), TypeError, "solve: expected a Tensor, got list"),
-        (lambda: linalg.svd(T(TALL).requires_grad_()), NotImplementedError, "svd: the gradient is not implemented"),
+        (lambda: linalg.svd(T(TALL), driver="gesvd"), RuntimeError, "svd: expected driver=None"),
+        (
+            lambda: linalg.qr(T(TALL), "full"),
+            RuntimeError,
+            "qr: expected mode 'reduced', 'complete' or 'r', got 'full'",
+        ),
+        (lambda: linalg.lstsq(T(TALL), T(TALL), driver="qr"), RuntimeError, "lstsq: expected driver 'gels'"),
+        (lambda: linalg.lstsq(T(TALL), T(A)), RuntimeError, r"lstsq: expected B with 6 rows, got shape \(4, 4\)"),
+        (lambda: linalg.lstsq(T(TALL), kobai.ones(6)), RuntimeError, "lstsq: expected B of float64, got float32"),
+        (lambda: linalg.cond(T(TALL), 1), RuntimeError, "cond: expected square matrices"),
         (lambda: linalg.matrix_norm(T(A), 7), ValueError, "matrix_norm: expected ord"),
         (lambda: linalg.norm(kobai.ones(2, 2, 2), 1), RuntimeError, "linalg.norm: expected dim, or a vector or matrix"),
         (lambda: linalg.norm(kobai.ones(2, 2, 2), 1, (0, 1, 2)), RuntimeError, "expected one or two dimensions"),

@@ -303,6 +303,8 @@ SHAPED = (np.ndarray, np.generic, int, float, str, type(None))
 """Arguments that say nothing about sizes; a tuple may be axes, of which the shape says nothing either."""
 
 
+TRIANGLES = ("linalg.factors.eigen", "linalg.factors.eigenvalues")
+
 HALVES = {"float16": (kobai.float16.dtype, 6e-5, 6e4), "bfloat16": (kobai.bfloat16.dtype, 1.2e-38, 3e38)}
 """With the least and the greatest of their numbers that have all digits."""
 
@@ -316,6 +318,8 @@ def test_16_bits_are_what_float64_gives_rounded_once(name, i, circumstances):
     """Squares of 300 overflow in float16, and sums beyond 2048 (in bfloat16, 256) lose ones: so they must be computed in
     a wider dtype."""
     half, least, most = HALVES[circumstances.split()[0]]
+    if name in TRIANGLES or (name.startswith("linalg.factors") and "long" in circumstances):
+        pytest.skip("symmetric only up to 16 bits, or rows that are equal: vectors are not determined")
     long, factor = "long" in circumstances, 200 if "large" in circumstances else 1
     args, options = sample(name, i)
     if not any(is_float(a) for a in args) or name == "ops._args._cast":
@@ -417,8 +421,8 @@ def test_what_a_shift_does_not_change_is_exact_about_a_large_mean(name, i):
 def test_zeros_and_huge_numbers_together_give_no_nan(name, i):
     """Where float64 finds a gradient that float32 has numbers for, float32 finds one as well: 0 · ∞ is no answer."""
     args, options = sample(name, i)
-    if not any(is_float(a) for a in args) or name.startswith("ops.recurrent"):
-        pytest.skip("no floats, or steps of which each multiplies the state of the one before")
+    if not any(is_float(a) for a in args) or name.startswith(("ops.recurrent", "linalg.factors")):
+        pytest.skip("no floats; steps of which each multiplies the state of the one before; equal singular values")
     for draw in range(4):
         rng = np.random.default_rng(draw)
         drawn = tuple(np.asarray(rng.choice([0.0, 0.0, 1.0, 1e13], np.shape(a))) if is_float(a) else a for a in args)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+import numpy as np
+
 
 class BackendError(RuntimeError):
     """A backend or device is not available, or arrays of two backends were mixed."""
@@ -20,6 +22,10 @@ class CheckpointError(RuntimeError):
 
 class DataError(ValueError):
     """A data file or data set is missing, malformed, empty, or holds values that cannot be trained on."""
+
+
+class LinAlgError(np.linalg.LinAlgError, RuntimeError):
+    """A matrix has no inverse or no factor, or its decomposition does not converge. PyTorch's is a RuntimeError too."""
 
 
 class MissingAttribute(AttributeError):

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from kobai.errors import BackendError, nearest
+from kobai.errors import BackendError, LinAlgError, nearest
 
 Array: TypeAlias = Any
 """An array of any backend: ``numpy.ndarray``, ``cupy.ndarray``. No common type exists, hence ``Any``."""
@@ -160,9 +160,14 @@ def xp_of(array: Array) -> Any:
     return namespace
 
 
-def linalg_errors(array: Array) -> AbstractContextManager[Any]:
-    """Context in which a singular matrix raises LinAlgError in the library of ``array``; CuPy would return nan or worse."""
-    return backend_of(array).linalg_errors()
+@contextmanager
+def linalg_errors(array: Array, message: str) -> Iterator[None]:
+    """Context in which what has no inverse or factor is a LinAlgError that says so; CuPy would return nan or worse."""
+    try:
+        with backend_of(array).linalg_errors():
+            yield
+    except np.linalg.LinAlgError as error:
+        raise LinAlgError(message) from error
 
 
 def is_array(obj: object) -> bool:

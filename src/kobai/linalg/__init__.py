@@ -1,11 +1,6 @@
-"""``kobai.linalg``: inverses, systems, decompositions. Products are in ``ops/linear``.
+"""``kobai.linalg``: inverses, systems, decompositions and norms, all differentiable. Products are in ``ops/linear``."""
 
-``inv``, ``solve``, ``det``, ``slogdet`` and ``cholesky`` are differentiable; the other decompositions raise if a gradient is
-wanted.
-"""
-
-import numpy as np
-
+from kobai.errors import LinAlgError
 from kobai.linalg.decompositions import (
     EighResult,
     LstsqResult,
@@ -24,8 +19,6 @@ from kobai.linalg.norms import cond, matrix_norm, norm, vector_norm
 from kobai.linalg.products import cross, diagonal, matrix_exp, matrix_power, multi_dot, vander, vecdot
 from kobai.linalg.systems import SlogdetResult, cholesky, det, inv, slogdet, solve, solve_triangular
 from kobai.refusals import guard as _guard
-
-LinAlgError = np.linalg.LinAlgError  # what a singular matrix raises, as in NumPy
 
 __all__ = [
     "LinAlgError",

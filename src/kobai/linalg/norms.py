@@ -8,7 +8,7 @@ from typing import Any
 from kobai.core.autocast import one_operation
 from kobai.core.tensor import Tensor
 from kobai.linalg.decompositions import svdvals
-from kobai.linalg.systems import inv
+from kobai.linalg.systems import inverse_or_infinite, matrices
 from kobai.ops._args import normalize_axis
 from kobai.ops.shape import movedim, unsqueeze
 from kobai.ops.vector_norm import norm as _norm
@@ -91,13 +91,20 @@ def matrix_norm(
 
 @one_operation
 def cond(A: Tensor, p: Any = None) -> Tensor:
-    """Condition number: the largest singular value over the smallest (``p`` None or 2), or ‖A‖ₚ ‖A⁻¹‖ₚ.
+    """Condition number: the largest singular value over the smallest (``p`` None or 2; −2: the smallest over the largest), or
+    ‖A‖ₚ ‖A⁻¹‖ₚ with the norms of :func:`matrix_norm`; ∞ of a matrix without an inverse.
 
     >>> import kobai
     >>> kobai.linalg.cond(kobai.tensor([[5., 0.], [0., 2.]]))
     tensor(2.5000)
     """
-    if p in (None, 2):
+    matrices("cond", A, square=p not in (None, 2, -2))
+    if p in (None, 2, -2, "nuc"):
         values = svdvals(A)
-        return values[..., 0] / values[..., -1]
-    return matrix_norm(A, p) * matrix_norm(inv(A), p)
+        if p == "nuc":
+            return values.sum(-1) * (1 / values).sum(-1)  # type: ignore[no-any-return]
+        if not values.shape[-1]:
+            return values.sum(-1)  # type: ignore[no-any-return]  # of a matrix without elements: 0
+        largest, smallest = values[..., 0], values[..., -1]
+        return smallest / largest if p == -2 else largest / smallest  # type: ignore[no-any-return]
+    return matrix_norm(A, p) * matrix_norm(inverse_or_infinite(A), p)

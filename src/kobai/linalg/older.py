@@ -53,14 +53,14 @@ def inverse(input: Tensor) -> Tensor:
 
 
 @method
-def pinverse(input: Tensor) -> Tensor:
-    """:func:`kobai.linalg.pinv`.
+def pinverse(input: Tensor, rcond: float = 1e-15) -> Tensor:
+    """:func:`kobai.linalg.pinv` with the cut-off ``rcond`` · σ₁.
 
     >>> import kobai
     >>> kobai.pinverse(kobai.tensor([[2.], [0.]]))
     tensor([[0.5000, 0.0000]])
     """
-    return linalg.pinv(input)
+    return linalg.pinv(input, rcond)
 
 
 @method
@@ -152,7 +152,7 @@ class SVD(NamedTuple):
 
 @method
 def svd(input: Tensor, some: bool = True) -> SVD:
-    """Singular value decomposition with V as columns; ``some`` gives the reduced one. No gradient.
+    """Singular value decomposition with V as columns; ``some`` gives the reduced one.
 
     >>> import kobai
     >>> U, S, V = kobai.svd(kobai.tensor([[0., 3.], [2., 0.], [0., 0.]]))
@@ -165,16 +165,14 @@ def svd(input: Tensor, some: bool = True) -> SVD:
 
 @method
 def qr(input: Tensor, some: bool = True) -> QRResult:
-    """:func:`kobai.linalg.qr`; only the reduced decomposition, ``some=True``.
+    """:func:`kobai.linalg.qr`, reduced or, without ``some``, complete.
 
     >>> import kobai
     >>> Q, R = kobai.qr(kobai.tensor([[3., 1.], [4., 2.]]))
     >>> kobai.allclose(Q @ R, kobai.tensor([[3., 1.], [4., 2.]]), atol=1e-6)
     True
     """
-    if not some:
-        raise NotImplementedError("qr: some=False (the complete decomposition) is not supported")
-    return linalg.qr(input)
+    return linalg.qr(input, "reduced" if some else "complete")
 
 
 def pca_lowrank(A: Tensor, q: int | None = None, center: bool = True, niter: int = 2) -> SVD:

@@ -9,9 +9,11 @@ import numpy as np
 from kobai.core.autocast import one_operation
 from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
+from kobai.linalg.factors import symmetric, t
 from kobai.ops.broadcast import broadcast_shapes, expand
 from kobai.ops.create import eye
 from kobai.ops.rearrange import tril, triu
+from kobai.ops.singular import NO_SINGULAR_VALUES
 from kobai.xp import Array, linalg_errors, quiet, xp_of
 
 
@@ -19,21 +21,51 @@ def _square(rng: np.random.Generator, *batch: int) -> Array:
     return rng.normal(size=(*batch, 3, 3)) + 3 * np.eye(3)
 
 
-def _t(x: Array) -> Array:
-    return x.swapaxes(-1, -2)
-
-
-def _inverse(a: Array) -> Array:
-    with linalg_errors(a):
+def _inverse(who: str, a: Array) -> Array:
+    with linalg_errors(a, f"{who}: expected a matrix that is not singular"):
         return xp_of(a).linalg.inv(a)
+
+
+def _inverse_or_infinite(a: Array, singular: Array) -> Array:
+    """A⁻¹, infinite for those that have none."""
+    xp = xp_of(a)
+    there = singular[..., None, None]
+    inverse = _inverse("inv", xp.where(there, xp.eye(a.shape[-1], dtype=a.dtype), a))
+    return xp.where(there, xp.inf, inverse).astype(a.dtype, copy=False)
+
+
+def _cofactors(a: Array, determinants: Array) -> Array:
+    """∂ det A / ∂A, also of a singular A = U diag(σ) Vᵀ: det U det V · U diag(∏ⱼ≠ᵢ σⱼ) Vᵀ, and det A · A⁻ᵀ for others."""
+    xp = xp_of(a)
+    # the faster way, where it is exact; looking at a device would wait for it
+    if type(a) is np.ndarray and (np.isfinite(determinants) & (determinants != 0)).all():
+        return determinants[..., None, None] * t(_inverse("det", a))
+    with linalg_errors(a, NO_SINGULAR_VALUES):
+        u, s, vt = xp.linalg.svd(a, full_matrices=False)
+    one = xp.ones_like(s[..., :1])
+    below = xp.concatenate([one, s[..., :-1]], axis=-1).cumprod(-1)
+    above = xp.flip(xp.concatenate([one, xp.flip(s, -1)[..., :-1]], axis=-1).cumprod(-1), -1)
+    turns = xp.rint(xp.linalg.det(u) * xp.linalg.det(vt))
+    return turns[..., None, None] * ((u * (below * above)[..., None, :]) @ vt)
 
 
 @primitive(sample=[lambda rng: (_square(rng),), lambda rng: (_square(rng, 2),)])
 @quiet
 def _inv(a: Array) -> Any:
-    y = _inverse(a)
-    # d(A⁻¹) = −A⁻¹ dA A⁻¹
-    return y, lambda dy: (lambda: -(_t(y) @ dy @ _t(y)),)
+    y = _inverse("inv", a)
+    return y, lambda dy: (lambda: _inverse_slope(y, dy),)
+
+
+def _inverse_slope(y: Array, dy: Array) -> Array:
+    return -(t(y) @ dy @ t(y))  # d(A⁻¹) = −A⁻¹ dA A⁻¹
+
+
+@primitive(sample=[lambda rng: (_square(rng),), lambda rng: (_square(rng, 2),)])
+@quiet
+def inverse_or_infinite(a: Array) -> Any:
+    """A⁻¹, infinite for the matrices that have none."""
+    y = _inverse_or_infinite(a, xp_of(a).linalg.slogdet(a)[0] == 0)
+    return y, lambda dy: (lambda: _inverse_slope(y, dy),)
 
 
 @primitive(
@@ -44,13 +76,13 @@ def _inv(a: Array) -> Any:
 )
 @quiet
 def _solve(a: Array, b: Array) -> Any:
-    with linalg_errors(a):
+    with linalg_errors(a, "solve: expected a matrix that is not singular"):
         x = xp_of(a).linalg.solve(a, b)
 
     def vjp(dx: Array) -> Any:
-        with linalg_errors(a):
-            db = xp_of(a).linalg.solve(_t(a), dx)  # A X = B: dB = A⁻ᵀ dX, dA = −dB Xᵀ
-        return (lambda: -(db @ _t(x))), db
+        with linalg_errors(a, "solve: expected a matrix that is not singular"):
+            db = xp_of(a).linalg.solve(t(a), dx)  # A X = B: dB = A⁻ᵀ dX, dA = −dB Xᵀ
+        return (lambda: -(db @ t(x))), db
 
     return x, vjp
 
@@ -59,15 +91,14 @@ def _solve(a: Array, b: Array) -> Any:
 @quiet
 def _det(a: Array) -> Any:
     y = xp_of(a).asarray(xp_of(a).linalg.det(a))
-    # Jacobi: d det A = det A · tr(A⁻¹ dA)
-    return y, lambda dy: (lambda: (dy * y)[..., None, None] * _t(_inverse(a)),)
+    return y, lambda dy: (lambda: dy[..., None, None] * _cofactors(a, y),)  # Jacobi: d det A = tr(adj A dA)
 
 
 @primitive(sample=[lambda rng: (_square(rng),), lambda rng: (_square(rng, 2),)])
 @quiet
 def _logabsdet(a: Array) -> Any:
-    y = xp_of(a).asarray(xp_of(a).linalg.slogdet(a)[1])
-    return y, lambda dy: (lambda: dy[..., None, None] * _t(_inverse(a)),)
+    sign, y = map(xp_of(a).asarray, xp_of(a).linalg.slogdet(a))
+    return y, lambda dy: (lambda: dy[..., None, None] * t(_inverse_or_infinite(a, sign == 0)),)
 
 
 @primitive(sample=[lambda rng: (_square(rng),), lambda rng: (_square(rng, 2),)])
@@ -76,12 +107,6 @@ def _signdet(a: Array) -> Any:
     y = xp_of(a).asarray(xp_of(a).linalg.slogdet(a)[0])
     shape = a.shape
     return y, lambda dy: (lambda: xp_of(dy).zeros(shape, dy.dtype),)
-
-
-def symmetric(a: Array) -> Array:
-    """Symmetric matrices with the lower triangles of ``a``."""
-    xp = xp_of(a)
-    return xp.tril(a) + _t(xp.tril(a, -1))
 
 
 @primitive(
@@ -94,16 +119,16 @@ def symmetric(a: Array) -> Array:
 def _cholesky(a: Array) -> Any:
     """Of the lower triangle of A. The gradient is that along symmetric matrices, so it is symmetric itself, as in PyTorch."""
     xp = xp_of(a)
-    with linalg_errors(a):
+    with linalg_errors(a, "cholesky: expected a matrix that is positive definite"):
         lower = xp.linalg.cholesky(symmetric(a))
 
     def da(dy: Array) -> Array:
         # Murray 2016, arXiv:1602.07527: dA = sym(L⁻ᵀ Φ(Lᵀ dL) L⁻¹), Φ halves the diagonal and drops what is above it
         inverse = xp.linalg.inv(lower)
-        phi = xp.tril(_t(lower) @ dy)
+        phi = xp.tril(t(lower) @ dy)
         phi = phi - 0.5 * phi * xp.eye(phi.shape[-1], dtype=phi.dtype)
-        s = _t(inverse) @ phi @ inverse
-        return (s + _t(s)) / 2
+        s = t(inverse) @ phi @ inverse
+        return (s + t(s)) / 2
 
     return lower, lambda dy: (lambda: da(dy),)
 
