@@ -25,7 +25,11 @@ class DataError(ValueError):
 
 
 class LinAlgError(np.linalg.LinAlgError, RuntimeError):
-    """A matrix has no inverse or no factor, or its decomposition does not converge. PyTorch's is a RuntimeError too."""
+    """A matrix has no inverse or no factor, or its decomposition does not converge. PyTorch's is a RuntimeError too.
+
+    >>> issubclass(LinAlgError, RuntimeError)
+    True
+    """
 
 
 class MissingAttribute(AttributeError):

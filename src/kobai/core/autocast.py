@@ -50,12 +50,14 @@ _LISTS = {
             ops.pool.adaptive.adaptive_avg_pool3d ops.pool.adaptive.adaptive_max_pool3d
             ops.pool.rarer.max_unpool1d ops.pool.rarer.max_unpool2d ops.pool.rarer.max_unpool3d
             nn.functional.misc._from_edges ops.statistics.quantile ops.products.trace
-            linalg.systems._inv linalg.systems._solve linalg.systems._cholesky
+            linalg.systems._inv linalg.systems._solve linalg.systems.lower_factor
             linalg.systems.inv linalg.systems.solve linalg.systems.cholesky linalg.systems.solve_triangular
             linalg.older.cholesky_solve linalg.older.cholesky_inverse
             linalg.decompositions.svd linalg.decompositions.svdvals linalg.decompositions.eigh
             linalg.decompositions.eigvalsh linalg.decompositions.qr linalg.decompositions.pinv
-            linalg.decompositions.lstsq linalg.decompositions.matrix_rank linalg.norms.cond""",
+            linalg.decompositions.lstsq linalg.decompositions.matrix_rank linalg.norms.cond
+            linalg.elimination.cholesky_ex linalg.elimination.inv_ex linalg.reflections.householder_product
+            linalg.reflections.ormqr linalg.reflections.tensorinv linalg.reflections.tensorsolve""",
         WIDEST: "ops.scatter.index_copy",
         AS_GIVEN: "ops.linear.dot ops.linear.mv ops.linear.addmv nn.functional.misc.bilinear",
     },
@@ -180,6 +182,8 @@ def on_list(key: str, switch: Callable[[bool], None]) -> None:
     """Call ``switch`` when casting begins and ends, if the operation ``key`` is on a list."""
     if key in CPU or key in CUDA:
         _switches[key] = switch
+        if _active:  # the module is imported within a block
+            switch(True)
 
 
 def one_operation(function: F) -> F:

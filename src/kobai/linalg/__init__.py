@@ -15,22 +15,41 @@ from kobai.linalg.decompositions import (
     svd,
     svdvals,
 )
+from kobai.linalg.elimination import (
+    cholesky_ex,
+    inv_ex,
+    lu,
+    lu_factor,
+    lu_factor_ex,
+    lu_solve,
+    solve_ex,
+)
 from kobai.linalg.norms import cond, matrix_norm, norm, vector_norm
 from kobai.linalg.products import cross, diagonal, matrix_exp, matrix_power, multi_dot, vander, vecdot
+from kobai.linalg.reflections import householder_product, tensorinv, tensorsolve
 from kobai.linalg.systems import SlogdetResult, cholesky, det, inv, slogdet, solve, solve_triangular
+from kobai.ops.linear import matmul
 from kobai.refusals import guard as _guard
 
 __all__ = [
     "LinAlgError",
     "cholesky",
+    "cholesky_ex",
     "cond",
     "cross",
     "det",
     "diagonal",
     "eigh",
     "eigvalsh",
+    "householder_product",
     "inv",
+    "inv_ex",
     "lstsq",
+    "lu",
+    "lu_factor",
+    "lu_factor_ex",
+    "lu_solve",
+    "matmul",
     "matrix_exp",
     "matrix_norm",
     "matrix_power",
@@ -41,9 +60,12 @@ __all__ = [
     "qr",
     "slogdet",
     "solve",
+    "solve_ex",
     "solve_triangular",
     "svd",
     "svdvals",
+    "tensorinv",
+    "tensorsolve",
     "vander",
     "vecdot",
     "vector_norm",

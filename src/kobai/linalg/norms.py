@@ -106,5 +106,5 @@ def cond(A: Tensor, p: Any = None) -> Tensor:
         if not values.shape[-1]:
             return values.sum(-1)  # type: ignore[no-any-return]  # of a matrix without elements: 0
         largest, smallest = values[..., 0], values[..., -1]
-        return smallest / largest if p == -2 else largest / smallest  # type: ignore[no-any-return]
+        return smallest / largest if p == -2 else largest / smallest
     return matrix_norm(A, p) * matrix_norm(inverse_or_infinite(A), p)

@@ -8,8 +8,9 @@ from kobai import linalg
 from kobai.core.autocast import one_operation
 from kobai.core.primitive import method
 from kobai.core.tensor import Tensor
-from kobai.linalg import cross, det, matrix_exp, matrix_power, slogdet
+from kobai.linalg import cross, det, elimination, matrix_exp, matrix_power, reflections, slogdet
 from kobai.linalg.decompositions import QRResult
+from kobai.linalg.reflections import GeqrfResult
 from kobai.ops.linear import dot, outer
 from kobai.ops.products import tensordot
 from kobai.ops.rearrange import tril
@@ -21,12 +22,18 @@ __all__ = [
     "cholesky_solve",
     "cross",
     "det",
+    "geqrf",
     "ger",
     "inner",
     "inverse",
     "logdet",
+    "lu",
+    "lu_solve",
+    "lu_unpack",
     "matrix_exp",
     "matrix_power",
+    "orgqr",
+    "ormqr",
     "pca_lowrank",
     "pinverse",
     "qr",
@@ -190,6 +197,81 @@ def pca_lowrank(A: Tensor, q: int | None = None, center: bool = True, niter: int
         raise ValueError(f"pca_lowrank: expected q in [0, {min(A.shape[-2:])}], got {q}")
     u, s, v = svd(A - A.mean(-2, keepdim=True) if center else A)
     return SVD(u[..., :q], s[..., :q], v[..., :q])
+
+
+@method
+def lu_solve(b: Tensor, LU_data: Tensor, LU_pivots: Tensor) -> Tensor:
+    """:func:`kobai.linalg.lu_solve` with the right-hand side first.
+
+    >>> import kobai
+    >>> kobai.lu_solve(kobai.tensor([[3.], [7.]]), *kobai.linalg.lu_factor(kobai.tensor([[1., 2.], [2., 5.]])))
+    tensor([[1.],
+            [1.]])
+    """
+    return linalg.lu_solve(LU_data, LU_pivots, b)
+
+
+@method
+def lu(A: Tensor, pivot: bool = True, get_infos: bool = False) -> tuple[Tensor, ...]:
+    """:func:`kobai.linalg.lu_factor_ex`: (LU, pivots), and with ``get_infos`` the info.
+
+    >>> import kobai
+    >>> LU, pivots = kobai.lu(kobai.tensor([[1., 2.], [2., 5.]]))
+    >>> pivots
+    tensor([2, 2], dtype=kobai.int32)
+    """
+    return linalg.lu_factor_ex(A, pivot=pivot)[: 3 if get_infos else 2]
+
+
+def lu_unpack(
+    LU_data: Tensor, LU_pivots: Tensor, unpack_data: bool = True, unpack_pivots: bool = True
+) -> tuple[Tensor, Tensor, Tensor]:
+    """P, L and U of what :func:`kobai.lu` and :func:`kobai.linalg.lu_factor` give; empty tensors for what is not wanted.
+
+    >>> import kobai
+    >>> kobai.lu_unpack(*kobai.lu(kobai.tensor([[1., 2.], [2., 5.]])))[0]
+    tensor([[0., 1.],
+            [1., 0.]])
+    """
+    return elimination.lu_unpack(LU_data, LU_pivots, unpack_data, unpack_pivots)
+
+
+@method
+def geqrf(input: Tensor) -> GeqrfResult:
+    """QR as LAPACK leaves it: R, below it the vectors of Householder's reflections, and their factors τ. No gradient.
+
+    >>> import kobai
+    >>> a, tau = kobai.geqrf(kobai.tensor([[3., 1.], [4., 2.]]))
+    >>> kobai.orgqr(a, tau) @ a.triu()
+    tensor([[3.0000, 1.0000],
+            [4.0000, 2.0000]])
+    """
+    return reflections.geqrf(input)
+
+
+@method
+def orgqr(input: Tensor, input2: Tensor) -> Tensor:
+    """:func:`kobai.linalg.householder_product`.
+
+    >>> import kobai
+    >>> kobai.orgqr(*kobai.geqrf(kobai.tensor([[2.], [0.]]))).abs()
+    tensor([[1.],
+            [0.]])
+    """
+    return linalg.householder_product(input, input2)
+
+
+@method
+def ormqr(input: Tensor, tau: Tensor, other: Tensor, left: bool = True, transpose: bool = False) -> Tensor:
+    """Q ``other`` – Qᵀ ``other`` with ``transpose``, ``other`` Q without ``left`` – with the square Q of :func:`geqrf`.
+
+    >>> import kobai
+    >>> A = kobai.tensor([[3., 1.], [4., 2.]])
+    >>> a, tau = kobai.geqrf(A)
+    >>> kobai.allclose(kobai.ormqr(a, tau, a.triu()), A, atol=1e-6)
+    True
+    """
+    return reflections.ormqr(input, tau, other, left, transpose)
 
 
 def chain_matmul(*matrices: Tensor) -> Tensor:

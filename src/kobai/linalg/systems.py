@@ -10,6 +10,7 @@ from kobai.core.autocast import one_operation
 from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
 from kobai.linalg.factors import symmetric, t
+from kobai.ops._args import need_tensor
 from kobai.ops.broadcast import broadcast_shapes, expand
 from kobai.ops.create import eye
 from kobai.ops.rearrange import tril, triu
@@ -116,21 +117,25 @@ def _signdet(a: Array) -> Any:
     ],
     within=lambda free: (free + free.mT) / 2,
 )
-def _cholesky(a: Array) -> Any:
-    """Of the lower triangle of A. The gradient is that along symmetric matrices, so it is symmetric itself, as in PyTorch."""
+def lower_factor(a: Array, found: Any = None) -> Any:
+    """L of the lower triangle of A, or what is ``found`` already. The gradient is symmetric, along symmetric matrices."""
+    if found is not None:
+        return found, lambda dy: (lambda: cholesky_gradient(found, dy), None)
     xp = xp_of(a)
     with linalg_errors(a, "cholesky: expected a matrix that is positive definite"):
         lower = xp.linalg.cholesky(symmetric(a))
 
-    def da(dy: Array) -> Array:
-        # Murray 2016, arXiv:1602.07527: dA = sym(L⁻ᵀ Φ(Lᵀ dL) L⁻¹), Φ halves the diagonal and drops what is above it
-        inverse = xp.linalg.inv(lower)
-        phi = xp.tril(t(lower) @ dy)
-        phi = phi - 0.5 * phi * xp.eye(phi.shape[-1], dtype=phi.dtype)
-        s = t(inverse) @ phi @ inverse
-        return (s + t(s)) / 2
+    return lower, lambda dy: (lambda: cholesky_gradient(lower, dy),)
 
-    return lower, lambda dy: (lambda: da(dy),)
+
+def cholesky_gradient(lower: Array, dy: Array) -> Array:
+    """dA = sym(L⁻ᵀ Φ(Lᵀ dL) L⁻¹), where Φ halves the diagonal and drops what is above it: Murray 2016, arXiv:1602.07527."""
+    xp = xp_of(lower)
+    inverse = xp.linalg.inv(lower)
+    phi = xp.tril(t(lower) @ dy)
+    phi = phi - 0.5 * phi * xp.eye(phi.shape[-1], dtype=phi.dtype)
+    s = t(inverse) @ phi @ inverse
+    return (s + t(s)) / 2
 
 
 def matrices(who: str, *tensors: Tensor, square: bool = False) -> None:
@@ -158,16 +163,28 @@ def inv(A: Tensor) -> Tensor:
 
 
 @one_operation
-def solve(A: Tensor, B: Tensor) -> Tensor:
-    """X of A X = B; A (..., n, n), B (..., n, k), whose leading dimensions broadcast, or one vector for all or each A.
+def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
+    """X of A X = B – of X A = B without ``left`` –; leading dimensions broadcast.
+
+    A (..., n, n), B (..., n, k) – (..., k, n) without ``left`` – or one vector (n) for all or (..., n) for each A.
+    LinAlgError for a singular A.
 
     >>> import kobai
     >>> kobai.linalg.solve(kobai.tensor([[2., 0.], [0., 4.]]), kobai.tensor([2., 2.]))
     tensor([1.0000, 0.5000])
     """
     matrices("solve", A, square=True)
-    if B.ndim == 1 or B.shape == A.shape[:-1]:
-        return solve(A, B.unsqueeze(-1)).squeeze(-1)  # type: ignore[no-any-return]
+    need_tensor("solve", B)
+    vector = B.ndim == 1 or B.shape == A.shape[:-1]
+    if vector and not left:
+        raise RuntimeError("solve: expected matrices as B if left=False, got vectors")
+    x = _broadcast_solve("solve", A if left else A.mT, B.unsqueeze(-1) if vector else B if left else B.mT)
+    return x.squeeze(-1) if vector else x if left else x.mT
+
+
+def _broadcast_solve(who: str, A: Tensor, B: Tensor) -> Tensor:
+    if B.ndim < 2 or B.shape[-2] != A.shape[-1]:
+        raise RuntimeError(f"{who}: expected matrices of as many rows, got {tuple(A.shape)} and {tuple(B.shape)}")
     batch = broadcast_shapes(A.shape[:-2], B.shape[:-2])
     return _solve(expand(A, *batch, *A.shape[-2:]), expand(B, *batch, *B.shape[-2:]))
 
@@ -214,7 +231,7 @@ def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
             [1., 2.]])
     """
     matrices("cholesky", A, square=True)
-    return _cholesky(A.mT).mT if upper else _cholesky(A)
+    return lower_factor(A.mT).mT if upper else lower_factor(A)
 
 
 @one_operation
@@ -235,5 +252,5 @@ def solve_triangular(A: Tensor, B: Tensor, *, upper: bool, left: bool = True, un
         one = eye(A.shape[-1], dtype=A.dtype, device=A.device)
         triangle = (triu(A, 1) if upper else tril(A, -1)) + one
     if left:
-        return solve(triangle, B)
-    return solve(triangle.mT, B.mT).mT  # type: ignore[no-any-return]
+        return _broadcast_solve("solve_triangular", triangle, B)
+    return _broadcast_solve("solve_triangular", triangle.mT, B.mT).mT  # type: ignore[no-any-return]
