@@ -69,6 +69,7 @@ def geqrf(A: Tensor) -> GeqrfResult:
 @one_operation
 def ormqr(input: Tensor, tau: Tensor, other: Tensor, left: bool = True, transpose: bool = False) -> Tensor:
     """See :func:`kobai.ormqr`."""
+    matrices("ormqr", input, other)
     n, m = input.shape[-2:]
     whole = input[..., :n] if m >= n else cat([input, input.new_zeros(*input.shape[:-1], n - m)], -1)
     q = householder_product(whole, tau)
