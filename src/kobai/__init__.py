@@ -48,6 +48,7 @@ from kobai.ops.activation import (
     threshold as threshold,
 )
 from kobai.ops.arithmetic import *
+from kobai.ops.assign import *
 from kobai.ops.broadcast import *
 from kobai.ops.compare import *
 from kobai.ops.conv import *
@@ -76,6 +77,7 @@ from kobai.ops.pool.adaptive import (
 from kobai.ops.products import *
 from kobai.ops.random import *
 from kobai.ops.rarer import *
+from kobai.ops.real import *
 from kobai.ops.rearrange import *
 from kobai.ops.reduce import *
 from kobai.ops.resample import pixel_shuffle as pixel_shuffle, pixel_unshuffle as pixel_unshuffle
@@ -87,6 +89,7 @@ from kobai.ops.softmax import log_softmax as log_softmax, softmax as softmax
 from kobai.ops.sort import *
 from kobai.ops.special import *
 from kobai.ops.statistics import *
+from kobai.ops.strided import *
 from kobai.ops.vector_norm import *
 from kobai.random import (
     Generator as Generator,
@@ -131,6 +134,8 @@ def __getattr__(name: str) -> _Any:
         return _import_module(f"kobai.{name}")
     if name in _ABSENT:
         raise AttributeError(f"kobai has no {name!r}, unlike torch: {_ABSENT[name]}")
+    if name.endswith("_") and not name.startswith("_") and hasattr(Tensor, name):
+        return getattr(Tensor, name)  # exp_(x) is x.exp_()
     from kobai.errors import nearest
 
     hint = "" if name.startswith("_") else nearest(name, [n for n in globals() if not n.startswith("_")])

@@ -18,7 +18,7 @@ from kobai.utils._pytree import (
     tree_unflatten,
 )
 
-Point = namedtuple("Point", "x y")  # noqa: PYI024 - the old kind is what is met
+Point = namedtuple("Point", "x y")
 
 TREES = [
     3,

@@ -30,7 +30,8 @@ whatever the operations that it is made of are listed as; not at all; in float32
 _LISTS = {
     ("cpu", "cuda"): {
         LOWER: """
-            ops.linear._linear ops.linear._matmul ops.linear.addmm ops.linear.baddbmm ops.conv._conv ops.conv._conv_transpose
+            ops.linear._linear ops.linear._matmul ops.linear.addbmm ops.linear.addmm ops.linear.baddbmm ops.conv._conv
+            ops.conv._conv_transpose
             ops.activation._prelu ops.einsum._einsum ops.recurrent._rnn ops.recurrent._lstm ops.recurrent._gru
             linalg.products.multi_dot linalg.products.vecdot
             nn.functional.attention.scaled_dot_product_attention""",
@@ -49,7 +50,7 @@ _LISTS = {
             ops.loss._binary_cross_entropy ops.pool.max_pool3d ops.pool.avg_pool3d nn.functional.spatial.grid_sample
             ops.pool.adaptive.adaptive_avg_pool3d ops.pool.adaptive.adaptive_max_pool3d
             ops.pool.rarer.max_unpool1d ops.pool.rarer.max_unpool2d ops.pool.rarer.max_unpool3d
-            nn.functional.misc._from_edges ops.statistics.quantile ops.products.trace
+            nn.functional.misc._from_edges ops.statistics.nanquantile ops.statistics.quantile ops.products.trace
             linalg.systems._inv linalg.systems._solve linalg.systems.lower_factor
             linalg.systems.inv linalg.systems.solve linalg.systems.cholesky linalg.systems.solve_triangular
             linalg.older.cholesky_solve linalg.older.cholesky_inverse

@@ -27,6 +27,7 @@ from kobai.ops.pool.adaptive import *
 from kobai.ops.products import *
 from kobai.ops.random import *
 from kobai.ops.rarer import *
+from kobai.ops.real import *
 from kobai.ops.rearrange import *
 from kobai.ops.reduce import *
 from kobai.ops.resample import *
@@ -38,4 +39,5 @@ from kobai.ops.softmax import *
 from kobai.ops.sort import *
 from kobai.ops.special import *
 from kobai.ops.statistics import *
+from kobai.ops.strided import *
 from kobai.ops.vector_norm import *

@@ -131,12 +131,21 @@ def result_dtype(a: Tensor, b: Tensor) -> np.dtype[Any]:
     return promoted(x, y)
 
 
-def pair(who: str, a: Any, b: Any, to_float: bool = False, wraps: bool = True, bools: bool = True) -> tuple[Any, Any]:
+def pair(
+    who: str,
+    a: Any,
+    b: Any,
+    to_float: bool = False,
+    wraps: bool = True,
+    bools: bool = True,
+    numbers: bool = True,
+) -> tuple[Any, Any]:
     """Both operands of a binary operation with one dtype: Tensors, or one Tensor and one Python number.
 
     Python numbers are weak, as in PyTorch: they take the tensor's dtype unless they are of a higher category. Integers
     that it cannot hold wrap modulo 2ᵇⁱᵗˢ, as its arithmetic does; without ``wraps`` they are left as they are.
-    Without ``bools``, bools are refused; two bool tensors are left to the primitive, which raises.
+    Without ``bools``, bools are refused; two bool tensors are left to the primitive, which raises. Without ``numbers``,
+    both must be tensors.
     """
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         if a._array.dtype is not b._array.dtype or (to_float and a._array.dtype.kind not in FLOATING):
@@ -147,6 +156,8 @@ def pair(who: str, a: Any, b: Any, to_float: bool = False, wraps: bool = True, b
                 dtype = get_default_dtype()
             a, b = cast(a, dtype), cast(b, dtype)
         return a, b
+    if not numbers:
+        need_tensor(who, a, b)
     if not isinstance(a, Tensor):
         y, x = pair(who, b, a, to_float, wraps, bools) if isinstance(b, Tensor) else (None, None)
         if y is None:

@@ -74,6 +74,23 @@ def extreme_at(out: Array, positions: Array, values: Array, extreme: str) -> Arr
     return out
 
 
+def product_at(out: Array, positions: Array, values: Array) -> Array:
+    """As :func:`add_at`, with the product in place of the sum. Returns ``out``."""
+    xp = xp_of(out)
+    flat, positions, values = out.reshape(-1), positions.reshape(-1), values.reshape(-1)
+    if type(out) is np.ndarray:
+        np.multiply.at(flat, positions, values)
+        return out
+    # CuPy has no multiply.at: of all that goes to one place the first is multiplied, then the second, and so on.
+    order = xp.argsort(positions, kind="stable")
+    positions, values = positions[order], values[order]
+    turn = xp.arange(positions.size) - xp.searchsorted(positions, positions, side="left")
+    for k in range(int(turn.max().item()) + 1 if turn.size else 0):
+        now = turn == k
+        flat[positions[now]] *= values[now]
+    return out
+
+
 def positions_along(shape: tuple[int, ...], axis: int, index: Array) -> Array:
     """Flat positions, in an array of ``shape``, of the elements that ``take(index, axis)`` takes, in its order.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kobai.core.primitive import method, primitive
+from kobai.core.primitive import in_place, method, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING
 from kobai.engine.domains import check_divisor
@@ -21,6 +21,7 @@ from kobai.xp import Array, xp_of
 
 __all__ = [
     "add",
+    "arctan2",
     "atan2",
     "div",
     "divide",
@@ -309,6 +310,16 @@ def float_power(input: Any, exponent: Any) -> Tensor:
     return pow(a, b)
 
 
+def _float_power(self: Tensor, exponent: Any) -> Tensor:
+    """In-place form of :func:`float_power`, of float64 only: other dtypes cannot keep the result."""
+    if self._array.dtype != np.float64:
+        raise RuntimeError(f"float_power_: a result of float64 cannot be kept in a tensor of {self.dtype}")
+    return in_place(self, float_power, exponent)
+
+
+method(_float_power, name="float_power_")
+
+
 @method
 def maximum(input: Tensor, other: Tensor) -> Tensor:
     """Elementwise larger of two; the gradient goes to the larger one, half to each where they are equal.
@@ -317,7 +328,7 @@ def maximum(input: Tensor, other: Tensor) -> Tensor:
     >>> kobai.maximum(kobai.tensor([1, 5]), kobai.tensor([3, 2]))
     tensor([3, 5])
     """
-    return _maximum(*pair("maximum", input, other))
+    return _maximum(*pair("maximum", input, other, numbers=False))
 
 
 @method
@@ -328,7 +339,7 @@ def minimum(input: Tensor, other: Tensor) -> Tensor:
     >>> kobai.minimum(kobai.tensor([1, 5]), kobai.tensor([3, 2]))
     tensor([1, 2])
     """
-    return _minimum(*pair("minimum", input, other))
+    return _minimum(*pair("minimum", input, other, numbers=False))
 
 
 @method(in_place=True)
@@ -379,7 +390,7 @@ def atan2(input: Tensor, other: Tensor) -> Tensor:
     >>> kobai.atan2(kobai.tensor([0., 1.]), kobai.tensor([1., 0.]))
     tensor([0.0000, 1.5708])
     """
-    return _atan2(*pair("atan2", input, other, to_float=True))
+    return _atan2(*pair("atan2", input, other, to_float=True, numbers=False))
 
 
 def raw(x: Any) -> Any:
@@ -387,8 +398,8 @@ def raw(x: Any) -> Any:
     return x._array if isinstance(x, Tensor) else x
 
 
-subtract, multiply, divide, true_divide = sub, mul, div, div
-for _alias in ("subtract", "multiply", "divide", "true_divide"):
+subtract, multiply, divide, true_divide, arctan2 = sub, mul, div, div, atan2
+for _alias in ("subtract", "multiply", "divide", "true_divide", "arctan2"):
     method(globals()[_alias], name=_alias, in_place=True)
 
 

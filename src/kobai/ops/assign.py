@@ -10,11 +10,12 @@ from kobai import xp
 from kobai.core.grad_mode import is_grad_enabled
 from kobai.core.primitive import in_place, method, need_own_places, primitive
 from kobai.core.tensor import Tensor
-from kobai.ops._args import drawn, held, unbroadcast
+from kobai.ops._args import drawn, held, need_tensor, unbroadcast
 from kobai.ops.index import _at, _misfit, _parse, _part, _without_masks, check_key, read, store
+from kobai.ops.shape import clone
 from kobai.xp import Array, asarray, xp_of
 
-__all__: list[str] = []  # methods only
+__all__ = ["fill"]  # beside methods
 
 
 @primitive(sample=[drawn([(4, 3), (3,)]), drawn([(2, 3), ()]), drawn([(0, 3), (1, 3)])])
@@ -168,6 +169,17 @@ def fill_(input: Tensor, value: Any) -> Tensor:
     if isinstance(value, Tensor) and value._array.ndim:
         raise RuntimeError(f"fill_: expected a number or a tensor without dimensions, got shape {tuple(value.shape)}")
     return copy_(input, value)
+
+
+def fill(input: Tensor, value: Any) -> Tensor:
+    """A tensor like ``input``, every element ``value``: a number or a tensor without dimensions, which gets the gradient.
+
+    >>> import kobai
+    >>> kobai.fill(kobai.tensor([1., 2.]), 7)
+    tensor([7., 7.])
+    """
+    need_tensor("fill", input)
+    return fill_(clone(input), value)
 
 
 @method

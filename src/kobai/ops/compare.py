@@ -10,7 +10,7 @@ from typing import Any
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import HALVES
-from kobai.ops._args import Samples, drawn, need_tensor, pair
+from kobai.ops._args import Samples, drawn, need_one_dtype, need_tensor, pair
 from kobai.ops.arithmetic import as_operator
 from kobai.ops.broadcast import broadcast_shapes
 from kobai.xp import Array, xp_of
@@ -144,13 +144,14 @@ for _alias in ("greater", "greater_equal", "less", "less_equal", "not_equal"):
 
 
 def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Tensor:
-    """|input − other| ≤ atol + rtol · |other|, elementwise.
+    """|input − other| ≤ atol + rtol · |other|, elementwise. RuntimeError for tensors of different dtypes.
 
     >>> import kobai
     >>> kobai.isclose(kobai.tensor([1., 1.]), kobai.tensor([1.1, 1.2]), atol=0.15)
     tensor([ True, False])
     """
     need_tensor("isclose", input, other)
+    need_one_dtype("isclose", input, other)
     for name, tolerance in (("rtol", rtol), ("atol", atol)):
         if not tolerance >= 0:
             raise RuntimeError(f"isclose: expected {name} >= 0, got {tolerance}")

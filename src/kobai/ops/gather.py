@@ -125,6 +125,8 @@ def check_index(who: str, shape: tuple[int, ...], axis: int, index: Tensor, *oth
     if any(n > shape[d] for d, n in enumerate(sizes) if d != axis and len(sizes) == len(shape)):
         raise RuntimeError(f"{who}: an index of shape {tuple(sizes)} is larger than {tuple(shape)} beside dim {axis}")
     for other in others:
+        if len(other) != len(sizes) and len(other) + len(sizes) != 1:
+            raise RuntimeError(f"{who}: expected a source of {len(sizes)} dimensions, got shape {tuple(other)}")
         if any(n > m for n, m in zip(sizes, other, strict=False)):
             raise RuntimeError(f"{who}: an index of shape {tuple(sizes)} is larger than the source {tuple(other)}")
     check_range(who, index._array, shape[axis] if shape else 1)

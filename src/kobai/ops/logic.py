@@ -10,7 +10,7 @@ import numpy as np
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING
-from kobai.ops._args import Samples, need_numbers, need_tensor
+from kobai.ops._args import Samples, need_numbers, need_tensor, pair
 from kobai.ops.arithmetic import as_operator
 from kobai.ops.broadcast import broadcast_shapes
 from kobai.ops.compare import _operands, without_gradient
@@ -135,7 +135,7 @@ def _invert(a: Array) -> Any:
 
 
 def _bits(who: str, input: Any, other: Any) -> tuple[Any, Any]:
-    a, b = _operands(who, input, other, wraps=True)
+    a, b = _operands(who, input, other, wraps=True) if isinstance(input, Tensor) else pair(who, input, other)
     for operand in (a, b):
         if isinstance(operand, float) or (isinstance(operand, Tensor) and operand._array.dtype.kind in FLOATING):
             raise NotImplementedError(f"{who}: expected integers or truth values, got floats")
@@ -143,7 +143,7 @@ def _bits(who: str, input: Any, other: Any) -> tuple[Any, Any]:
 
 
 @method(in_place=True)
-def bitwise_and(input: Tensor, other: Any) -> Tensor:
+def bitwise_and(input: Any, other: Any) -> Tensor:
     """input & other on integers bit by bit; on truth values, and.
 
     >>> import kobai
@@ -154,7 +154,7 @@ def bitwise_and(input: Tensor, other: Any) -> Tensor:
 
 
 @method(in_place=True)
-def bitwise_or(input: Tensor, other: Any) -> Tensor:
+def bitwise_or(input: Any, other: Any) -> Tensor:
     """input | other on integers bit by bit; on truth values, or.
 
     >>> import kobai
@@ -165,7 +165,7 @@ def bitwise_or(input: Tensor, other: Any) -> Tensor:
 
 
 @method(in_place=True)
-def bitwise_xor(input: Tensor, other: Any) -> Tensor:
+def bitwise_xor(input: Any, other: Any) -> Tensor:
     """input ^ other on integers bit by bit; on truth values, either-or.
 
     >>> import kobai
@@ -176,7 +176,7 @@ def bitwise_xor(input: Tensor, other: Any) -> Tensor:
 
 
 @method(in_place=True)
-def bitwise_left_shift(input: Tensor, other: Any) -> Tensor:
+def bitwise_left_shift(input: Any, other: Any) -> Tensor:
     """input · 2ᵒᵗʰᵉʳ of integers.
 
     >>> import kobai
@@ -187,7 +187,7 @@ def bitwise_left_shift(input: Tensor, other: Any) -> Tensor:
 
 
 @method(in_place=True)
-def bitwise_right_shift(input: Tensor, other: Any) -> Tensor:
+def bitwise_right_shift(input: Any, other: Any) -> Tensor:
     """⌊input ÷ 2ᵒᵗʰᵉʳ⌋ of integers.
 
     >>> import kobai
@@ -211,6 +211,16 @@ def bitwise_not(input: Tensor) -> Tensor:
     return _invert(input)
 
 
+def _of_tensor(function: Any) -> Any:
+    """``function`` of a tensor on the left: an operator's own operand."""
+
+    def operate(self: Tensor, other: Any) -> Tensor:
+        need_tensor(function.__name__, self)
+        return function(self, other)  # type: ignore[no-any-return]
+
+    return operate
+
+
 for _symbol, _function in (
     ("and", bitwise_and),
     ("or", bitwise_or),
@@ -218,8 +228,8 @@ for _symbol, _function in (
     ("lshift", bitwise_left_shift),
     ("rshift", bitwise_right_shift),
 ):
-    setattr(Tensor, f"__{_symbol}__", as_operator(_function))
+    setattr(Tensor, f"__{_symbol}__", as_operator(_of_tensor(_function)))
     setattr(Tensor, f"__i{_symbol}__", getattr(Tensor, f"{_function.__name__}_"))
-for _symbol, _function in (("and", bitwise_and), ("or", bitwise_or), ("xor", bitwise_xor)):
-    setattr(Tensor, f"__r{_symbol}__", as_operator(_function))  # they commute
+for _symbol in ("and", "or", "xor"):
+    setattr(Tensor, f"__r{_symbol}__", getattr(Tensor, f"__{_symbol}__"))  # they commute
 setattr(Tensor, "__invert__", bitwise_not)  # noqa: B010 - mypy refuses to assign a method

@@ -14,7 +14,20 @@ from kobai.ops.index import getitem
 from kobai.ops.shape import reshape
 from kobai.xp import Array, xp_of
 
-__all__ = ["chunk", "dsplit", "hsplit", "narrow", "select", "split", "tensor_split", "unbind", "vsplit"]
+__all__ = [
+    "chunk",
+    "dsplit",
+    "hsplit",
+    "narrow",
+    "select",
+    "split",
+    "split_with_sizes",
+    "tensor_split",
+    "unbind",
+    "unsafe_chunk",
+    "unsafe_split",
+    "vsplit",
+]
 
 
 def _slice(input: Tensor, axis: int, start: int, stop: int) -> Tensor:
@@ -81,6 +94,18 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
 
 @method
 @numpy_names
+def split_with_sizes(input: Tensor, split_sizes: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of parts of the listed sizes, as :func:`split` gives them.
+
+    >>> import kobai
+    >>> kobai.split_with_sizes(kobai.arange(3), (1, 2))
+    (tensor([0]), tensor([1, 2]))
+    """
+    return split(input, list(split_sizes), dim)
+
+
+@method
+@numpy_names
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """Views of at most ``chunks`` parts, all of the same size but perhaps the last.
 
@@ -128,6 +153,11 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """
     axis = existing_axis("unbind", dim, input._array.ndim)
     return tuple(getitem(input, (slice(None),) * axis + (i,)) for i in range(input._array.shape[axis]))
+
+
+unsafe_split, unsafe_chunk = split, chunk  # nothing here is unsafe: changes of the parts are recorded
+method(split, name="unsafe_split")
+method(chunk, name="unsafe_chunk")
 
 
 def _split_along(who: str, input: Tensor, sections: Any, axis: int, rank: int = 0) -> tuple[Tensor, ...]:

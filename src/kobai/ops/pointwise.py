@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from kobai.core.autocast import one_operation
-from kobai.core.primitive import method, primitive
+from kobai.core.primitive import method, primitive, truth_values
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING, finfo, get_default_dtype
 from kobai.engine import special
@@ -290,6 +290,8 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     need_tensor("clamp", input)
     if min is None and max is None:
         raise ValueError("clamp: expected at least one of min and max")
+    if input._array.dtype.kind == "b" and (type(min) is bool or type(max) is bool):
+        raise truth_values("clamp", "bool")
     if min is not None:
         input, min = pair("clamp", input, min, wraps=False)
     if max is not None:

@@ -51,9 +51,10 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
 
 
 def _summed(x: Tensor, axes: list[int]) -> Tensor:
-    return x.sum(axes, keepdim=True) if axes else x
+    return x.sum(axes, keepdim=True, dtype=x.dtype) if axes else x
 
 
+@method
 def kron(input: Tensor, other: Tensor) -> Tensor:
     """Kronecker product: every element of ``input`` times all of ``other``.
 

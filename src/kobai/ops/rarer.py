@@ -228,7 +228,7 @@ def histogram(
     return Histogram(Tensor._wrap(hist.astype(input.dtype)), Tensor._wrap(edges.astype(input.dtype)))
 
 
-@method
+@method(in_place=True)
 @one_operation
 def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
     """Every slice along ``dim`` scaled down to a p-norm of at most ``maxnorm``.
@@ -357,16 +357,6 @@ def map_(input: Tensor, tensor: Tensor, callable: Callable[[Any, Any], Any]) -> 
     others = tensor.expand(input.shape).reshape(-1).tolist()
     pairs = zip(input.detach().reshape(-1).tolist(), others, strict=True)
     return in_place(input, lambda x: _by_element(x, [callable(a, b) for a, b in pairs]))
-
-
-@method
-def put_(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
-    """Write – or with ``accumulate`` add – ``source`` at the places ``index`` of ``input`` seen as one row, in place."""
-    flat = input.reshape(-1)
-    if flat._version is not input._version:  # reshape had to copy
-        raise RuntimeError("put_: expected a contiguous tensor")
-    flat.index_put_((index.reshape(-1),), source.reshape(-1), accumulate)
-    return input
 
 
 @method

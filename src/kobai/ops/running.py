@@ -1,4 +1,4 @@
-"""Running extremes."""
+"""Running extremes, and running sums of powers."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from kobai.core.primitive import method
+from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
-from kobai.ops._args import need_tensor, normalize_axis, numpy_names
+from kobai.dtypes import FLOATING
+from kobai.ops._args import drawn, need_tensor, normalize_axis, numpy_names
 from kobai.ops.extreme import ValuesIndices
 from kobai.ops.gather import gather
 from kobai.ops.shape import clone
-from kobai.xp import Array, xp_of
+from kobai.xp import Array, quiet, xp_of
 
-__all__ = ["cummax", "cummin"]
+__all__ = ["cummax", "cummin", "logcumsumexp"]
 
 
 def _running(who: str, input: Tensor, dim: int, replaces: Any) -> ValuesIndices:
@@ -61,3 +62,49 @@ def cummin(input: Tensor, dim: int) -> ValuesIndices:
     ValuesIndices(values=tensor([3, 1, 1, 1]), indices=tensor([0, 1, 1, 3]))
     """
     return _running("cummin", input, dim, lambda now, best: now <= best)
+
+
+# --- sums of powers ---------------------------------------------------------------------------------------------------
+
+
+def _log_running(x: Array, axis: int) -> Array:
+    """ln Σ_{j≤i} exp(xⱼ) in log₂ n passes, each of which adds what lies twice as far back, without overflow."""
+    y, far = x, 1
+    before, after = [slice(None)] * x.ndim, [slice(None)] * x.ndim
+    while far < x.shape[axis]:
+        before[axis], after[axis] = slice(None, -far), slice(far, None)
+        longer = y.copy()
+        longer[tuple(after)] = xp_of(x).logaddexp(y[tuple(after)], y[tuple(before)])
+        y, far = longer, 2 * far
+    return y
+
+
+@primitive(sample=[drawn((4, 3), 0), drawn((2, 7), 1), drawn((0, 3), 0), drawn((3, 0), 1)])
+@quiet
+def _logcumsumexp(x: Array, axis: int) -> Any:
+    xp, y = xp_of(x), _log_running(x, axis)
+
+    def vjp(dy: Array) -> Any:
+        def share(g: Array) -> Array:
+            """exp(xᵢ) Σ_{j≥i} gⱼ exp(−yⱼ) for g ≥ 0: a running sum of powers from the end."""
+            return xp.exp(x + xp.flip(_log_running(xp.flip(xp.log(g) - y, axis), axis), axis))
+
+        return lambda: share(xp.maximum(dy, 0)) - share(xp.maximum(-dy, 0)), None
+
+    return (y if y is not x else x.copy()), vjp
+
+
+@method
+@numpy_names
+def logcumsumexp(input: Tensor, dim: int) -> Tensor:
+    """ln Σ_{j≤i} exp(xⱼ) along ``dim``, without overflow. NotImplementedError for integers.
+
+    >>> import kobai
+    >>> kobai.logcumsumexp(kobai.tensor([0., 0., 1000.]), 0)
+    tensor([0.0000e+00, 6.9315e-01, 1.0000e+03])
+    """
+    need_tensor("logcumsumexp", input)
+    if input._array.dtype.kind not in FLOATING:
+        raise NotImplementedError(f"logcumsumexp: expected floats, got {input.dtype}; use .float() first")
+    axis = normalize_axis("logcumsumexp", dim, input._array.ndim)
+    return _logcumsumexp(input, axis) if input._array.ndim else clone(input)

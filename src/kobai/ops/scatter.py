@@ -11,8 +11,19 @@ from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING
 from kobai.engine.domains import look_range
-from kobai.ops._args import cast, need_tensor, normalize_axis, numpy_names, scalar, unbroadcast, wrapped
+from kobai.ops._args import (
+    cast,
+    need,
+    need_one_dtype,
+    need_tensor,
+    normalize_axis,
+    numpy_names,
+    scalar,
+    unbroadcast,
+    wrapped,
+)
 from kobai.ops._positions import add_at, cleared, extreme_at, mesh, positions_along
+from kobai.ops._products_at import scatter_product
 from kobai.ops.arithmetic import div
 from kobai.ops.broadcast import broadcast_shapes, expand
 from kobai.ops.gather import check_index, check_slices, where
@@ -25,7 +36,9 @@ __all__ = [
     "index_copy",
     "index_fill",
     "index_put",
+    "index_reduce",
     "masked_scatter",
+    "put",
     "scatter",
     "scatter_add",
     "scatter_reduce",
@@ -99,7 +112,8 @@ def scatter(
 ) -> Tensor:
     """y = input, then y[index[i, j], j] = src[i, j] for ``dim`` 0, y[i, index[i, j]] = src[i, j] for ``dim`` 1, ...
 
-    ``src`` is a tensor or a number (also called ``value``). ``reduce="add"`` adds instead of replacing.
+    ``src`` is a tensor or a number (also called ``value``). ``reduce="add"`` adds instead of replacing, ``"multiply"``
+    multiplies.
 
     >>> import kobai
     >>> kobai.zeros(2, 3).scatter(1, kobai.tensor([[2], [0]]), 1.0)
@@ -108,9 +122,14 @@ def scatter(
     """
     if (src is None) == (value is None):
         raise TypeError("scatter: expected either src or value")
-    if reduce not in (None, "add"):
-        raise NotImplementedError(f"scatter: expected reduce None or 'add', got {reduce!r}; see scatter_reduce()")
-    return scattered("scatter", input, dim, index, value if src is None else src, reduce == "add")
+    if reduce not in (None, "add", "multiply"):
+        raise RuntimeError(f"scatter: expected reduce None, 'add' or 'multiply', got {reduce!r}; see scatter_reduce()")
+    source = value if src is None else src
+    if reduce == "multiply":
+        if not isinstance(source, Tensor):
+            source = expand(scalar("scatter", source, input), index._array.shape)
+        return scatter_reduce(input, dim, index, source, "prod")  # type: ignore[no-any-return]
+    return scattered("scatter", input, dim, index, source, reduce == "add")
 
 
 @method(in_place=True)
@@ -307,6 +326,9 @@ def _scatter_extreme(x: Array, index: Array, src: Array, axis: int, extreme: str
     return y, vjp
 
 
+_REDUCTIONS = ("sum", "prod", "mean", "amax", "amin")
+
+
 def _positions(xp: Any, x: Array, key: tuple[Array, ...]) -> Array:
     """Where the elements x[key] of a contiguous array lie."""
     return xp.arange(x.size).reshape(x.shape)[key]
@@ -323,7 +345,7 @@ def _piles(rng: np.random.Generator, extreme: str, include_self: bool) -> Any:
 def scatter_reduce(
     input: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True
 ) -> Tensor:
-    """As :func:`scatter`, but what meets at one place is combined by ``reduce``: sum, mean, amax or amin.
+    """As :func:`scatter`, but what meets at one place is combined by ``reduce``: sum, prod, mean, amax or amin.
 
     ``include_self`` says whether the element of ``input`` there counts too.
 
@@ -332,13 +354,17 @@ def scatter_reduce(
     tensor([2., 5.])
     """
     need_tensor("scatter_reduce", input, index, src)
-    if reduce not in ("sum", "mean", "amax", "amin"):
-        raise NotImplementedError(f"scatter_reduce: expected reduce 'sum', 'mean', 'amax' or 'amin', got {reduce!r}")
+    need("scatter_reduce", reduce in _REDUCTIONS, f"reduce {', '.join(map(repr, _REDUCTIONS))}", repr(reduce))
     if src._array.dtype != input._array.dtype:
         raise RuntimeError(f"scatter_reduce: expected a source of {input.dtype}, got {src.dtype}")
     axis = normalize_axis("scatter_reduce", dim, input._array.ndim)
-    if reduce in ("amax", "amin"):
+    if reduce in ("prod", "amax", "amin"):
         check_index("scatter_reduce", input._array.shape, axis, index, src._array.shape)
+        if reduce == "prod":
+            if not input._array.ndim:
+                input, index, src = (reshape(t, 1) for t in (input, index, src))
+                return reshape(scatter_product(input, index, src, 0, include_self), ())
+            return scatter_product(input, index, src, axis, include_self)
         return _scatter_extreme(input, index, src, axis, "maximum" if reduce == "amax" else "minimum", include_self)
     start = input if include_self else scattered("scatter_reduce", input, axis, index, 0, False)
     total = scattered("scatter_reduce", start, axis, index, src, True)
@@ -349,3 +375,40 @@ def scatter_reduce(
     counts = scattered("scatter_reduce", zeros, axis, index, ones, True)
     divisor: Tensor = counts + 1 if include_self else counts.clamp(min=1)
     return div(total, divisor, rounding_mode=None if input._array.dtype.kind in FLOATING else "floor")
+
+
+@method(in_place=True)
+def index_reduce(
+    input: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
+) -> Tensor:
+    """As :func:`index_add`, but what meets at one slice is combined by ``reduce``: prod, mean, amax or amin.
+
+    >>> import kobai
+    >>> kobai.index_reduce(kobai.ones(3), 0, kobai.tensor([0, 2, 2]), kobai.tensor([2., 3., 4.]), "prod")
+    tensor([ 2.,  1., 12.])
+    """
+    axis = check_slices("index_reduce", input, dim, index, source)
+    need("index_reduce", reduce in _REDUCTIONS[1:], f"reduce {', '.join(map(repr, _REDUCTIONS[1:]))}", repr(reduce))
+    row = reshape(index, [-1 if d == axis else 1 for d in range(max(source.ndim, 1))])
+    each = expand(row, source._array.shape or (1,))
+    if input._array.ndim:
+        return scatter_reduce(input, axis, each, source, reduce, include_self=include_self)  # type: ignore[no-any-return]
+    whole = scatter_reduce(reshape(input, 1), 0, each, reshape(source, -1), reduce, include_self=include_self)
+    return reshape(whole, ())
+
+
+@method(in_place=True)
+def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
+    """A copy of ``input`` with ``source`` written – or with ``accumulate`` added – at places of ``input`` seen as one row.
+
+    >>> import kobai
+    >>> kobai.put(kobai.zeros(2, 2), kobai.tensor([1, -1]), kobai.tensor([5., 6.]))
+    tensor([[0., 5.],
+            [0., 6.]])
+    """
+    need_tensor("put", input, index, source)
+    need_one_dtype("put", input, source)
+    if index.numel() != source.numel():
+        raise IndexError(f"put: expected {index.numel()} values, got {source.numel()}")
+    flat = index_put(reshape(input, -1), (reshape(index, -1),), reshape(source, -1), accumulate)
+    return reshape(flat, input._array.shape)

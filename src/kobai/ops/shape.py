@@ -384,7 +384,7 @@ def _become(target: Tensor, view: Tensor, who: str) -> Tensor:
     return target
 
 
-def _of_itself(view: Callable[..., Tensor]) -> None:
+def of_itself(view: Callable[..., Tensor]) -> None:
     """Give Tensor the in-place form of a view, which changes the shape of the tensor itself."""
     name = f"{view.__name__}_"
 
@@ -399,4 +399,6 @@ def _of_itself(view: Callable[..., Tensor]) -> None:
 
 
 for _view in (squeeze, unsqueeze, transpose, t):
-    _of_itself(_view)
+    of_itself(_view)
+for _alias in ("swapaxes_", "swapdims_"):
+    setattr(Tensor, _alias, Tensor.transpose_)

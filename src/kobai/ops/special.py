@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from kobai.core.primitive import method, primitive
+from kobai.core.tape import as_array
 from kobai.core.tensor import Tensor
+from kobai.dtypes import FLOATING, HALVES
 from kobai.engine import special
 from kobai.ops import _formulas, _gamma
-from kobai.ops._args import Samples, cast, drawn, need_tensor, pair, scalar, unbroadcast
+from kobai.ops._args import Samples, cast, drawn, need_one_dtype, need_tensor, pair, scalar, unbroadcast
+from kobai.ops.arithmetic import mul, pow
 from kobai.ops.gather import where
 from kobai.ops.pointwise import unary
 from kobai.refusals import truth_values
@@ -22,12 +27,16 @@ __all__ = [
     "erfinv",
     "fmax",
     "fmin",
+    "frexp",
     "gcd",
     "heaviside",
     "hypot",
     "lcm",
+    "ldexp",
     "lgamma",
     "logaddexp",
+    "logaddexp2",
+    "nextafter",
     "positive",
     "rad2deg",
     "rsub",
@@ -93,10 +102,24 @@ def _copysign(a: Array, b: Array) -> Any:
     )
 
 
-def _pair(who: str, input: Any, other: Any, to_float: bool = False) -> tuple[Any, Any]:
-    need_tensor(who, input)
-    a, b = pair(who, input, other, to_float)
-    return a, b if isinstance(b, Tensor) else scalar(who, b, a)
+def _tensors(who: str, input: Any, other: Any, to_float: bool = False) -> tuple[Tensor, Tensor]:
+    """Both operands, which must be tensors, with one dtype."""
+    return pair(who, input, other, to_float, numbers=False)
+
+
+def _operands(who: str, input: Any, other: Any) -> tuple[Any, ...]:
+    """Both operands as float tensors; one of them may be a number."""
+    a, b = pair(who, input, other, to_float=True)
+    like = a if isinstance(a, Tensor) else b
+    return tuple(x if isinstance(x, Tensor) else scalar(who, x, like) for x in (a, b))
+
+
+def _floats(who: str, input: Any, other: Any) -> tuple[Tensor, Tensor]:
+    """Both operands with one dtype; NotImplementedError if it is not a float's."""
+    a, b = _tensors(who, input, other)
+    if a._array.dtype.kind not in FLOATING:
+        raise NotImplementedError(f"{who}: expected floats, got {input.dtype} and {other.dtype}; use .float() first")
+    return a, b
 
 
 @method
@@ -107,7 +130,7 @@ def fmax(input: Tensor, other: Tensor) -> Tensor:
     >>> kobai.fmax(kobai.tensor([1., float("nan")]), kobai.tensor([2., 3.]))
     tensor([2., 3.])
     """
-    return _fmax(*_pair("fmax", input, other))
+    return _fmax(*_tensors("fmax", input, other))
 
 
 @method
@@ -118,7 +141,7 @@ def fmin(input: Tensor, other: Tensor) -> Tensor:
     >>> kobai.fmin(kobai.tensor([1., float("nan")]), kobai.tensor([2., 3.]))
     tensor([1., 3.])
     """
-    return _fmin(*_pair("fmin", input, other))
+    return _fmin(*_tensors("fmin", input, other))
 
 
 @method(in_place=True)
@@ -129,18 +152,19 @@ def copysign(input: Tensor, other: Any) -> Tensor:
     >>> kobai.copysign(kobai.tensor([1., -2.]), kobai.tensor([-0.0, 5.]))
     tensor([-1.,  2.])
     """
-    return _copysign(*_pair("copysign", input, other, to_float=True))
+    need_tensor("copysign", input)
+    return _copysign(*_operands("copysign", input, other))
 
 
 @method(in_place=True)
-def xlogy(input: Tensor, other: Any) -> Tensor:
+def xlogy(input: Any, other: Any) -> Tensor:
     """input · log(other), 0 where ``input`` is 0.
 
     >>> import kobai
     >>> kobai.xlogy(kobai.tensor([0.0, 2.0]), kobai.tensor([0.0, 1.0]))
     tensor([0., 0.])
     """
-    return _xlogy(*_pair("xlogy", input, other, to_float=True))
+    return _xlogy(*_operands("xlogy", input, other))
 
 
 @primitive(
@@ -163,19 +187,20 @@ def _xlogy(a: Array, b: Array) -> Any:
 
 @method(in_place=True)
 def heaviside(input: Tensor, values: Tensor) -> Tensor:
-    """0 below 0, 1 above, ``values`` at 0.
+    """0 below 0, 1 above, ``values`` at 0. RuntimeError for tensors of different dtypes.
 
     >>> import kobai
     >>> kobai.heaviside(kobai.tensor([-1., 0., 2.]), kobai.tensor([0.5]))
     tensor([0.0000, 0.5000, 1.0000])
     """
-    a, b = _pair("heaviside", input, values)
-    return where(a == 0, b, cast(a > 0, a.dtype))  # type: ignore[no-any-return]
+    need_tensor("heaviside", input, values)
+    need_one_dtype("heaviside", input, values)
+    return where(input == 0, values, cast(input > 0, input.dtype))  # type: ignore[no-any-return]
 
 
 def _whole(name: str, doc: str, example: str) -> Any:
     def function(input: Tensor, other: Tensor) -> Tensor:
-        a, b = _pair(name, input, other)
+        a, b = _tensors(name, input, other)
         if a.dtype.kind not in "iu":
             raise RuntimeError(f"{name}: expected integers, got {a.dtype}")
         xp = xp_of(a._array)
@@ -230,7 +255,7 @@ def hypot(input: Tensor, other: Tensor) -> Tensor:
     >>> kobai.hypot(kobai.tensor([3.]), kobai.tensor([4.]))
     tensor([5.])
     """
-    return _hypot(*_pair("hypot", input, other, to_float=True))
+    return _hypot(*_floats("hypot", input, other))
 
 
 @primitive(sample=[drawn([(4, 3), (3,)]), drawn([(0, 3), (1, 3)])], kind="elementwise")
@@ -250,5 +275,100 @@ def logaddexp(input: Tensor, other: Tensor) -> Tensor:
     >>> kobai.logaddexp(kobai.tensor([0., 1000.]), kobai.tensor([0., 0.]))
     tensor([6.9315e-01, 1.0000e+03])
     """
-    need_tensor("logaddexp", input, other)
-    return _logaddexp(*pair("logaddexp", input, other, to_float=True))
+    return _logaddexp(*_floats("logaddexp", input, other))
+
+
+@primitive(sample=[drawn([(4, 3), (3,)]), drawn([(0, 3), (1, 3)])], kind="elementwise")
+def _logaddexp2(a: Array, b: Array) -> Any:
+    y = xp_of(a).logaddexp2(a, b)
+    return y, lambda dy: (
+        lambda: unbroadcast(dy * _formulas.sigmoid((a - b) * math.log(2)), a.shape),
+        lambda: unbroadcast(dy * _formulas.sigmoid((b - a) * math.log(2)), b.shape),
+    )
+
+
+@method
+def logaddexp2(input: Tensor, other: Tensor) -> Tensor:
+    """log₂(2ᵃ + 2ᵇ) without overflow.
+
+    >>> import kobai
+    >>> kobai.logaddexp2(kobai.tensor([0., 1000.]), kobai.tensor([0., 0.]))
+    tensor([1.0000e+00, 1.0000e+03])
+    """
+    return _logaddexp2(*_floats("logaddexp2", input, other))
+
+
+@primitive(
+    sample=[
+        lambda rng: (rng.normal(size=(4, 3)), rng.integers(-3, 4, (3,))),
+        lambda rng: (rng.normal(size=(1, 3)), rng.integers(-3, 4, (0, 3))),
+    ]
+)
+def _ldexp(x: Array, exponent: Array) -> Any:
+    xp, exponent = xp_of(x), exponent.astype(np.int32)
+    return xp.ldexp(x, exponent), lambda dy: (lambda: unbroadcast(xp.ldexp(dy, exponent), x.shape), None)
+
+
+@method(in_place=True)
+def ldexp(input: Tensor, other: Tensor) -> Tensor:
+    """input · 2ᵒᵗʰᵉʳ; integers are converted to floats first.
+
+    >>> import kobai
+    >>> kobai.ldexp(kobai.tensor([1., 3.]), kobai.tensor([4, -1]))
+    tensor([16.0000,  1.5000])
+    """
+    need_tensor("ldexp", input, other)
+    if input._array.dtype.kind in FLOATING and other._array.dtype.kind not in FLOATING:
+        if other._array.dtype.kind == "b":
+            raise truth_values("ldexp", "bool")
+        return _ldexp(input, other)
+    return mul(input, pow(2.0, other))
+
+
+@primitive(sample=[lambda rng: (rng.uniform(0.6, 0.9, (4, 3)) * 2.0 ** rng.integers(-3, 4, (4, 3)),), drawn((0, 3))])
+def _mantissa(x: Array) -> Any:
+    mantissa, exponent = xp_of(x).frexp(x)
+    return mantissa, lambda dy: (lambda: xp_of(x).ldexp(dy, -exponent),)
+
+
+class Frexp(NamedTuple):
+    """What :func:`frexp` returns."""
+
+    mantissa: Tensor
+    exponent: Tensor
+
+
+@method
+def frexp(input: Tensor) -> Frexp:
+    """x = mantissa · 2ᵉˣᵖᵒⁿᵉⁿᵗ with ½ ≤ |mantissa| < 1 and a whole exponent (int32).
+
+    >>> import kobai
+    >>> kobai.frexp(kobai.tensor([6., -0.5]))
+    Frexp(mantissa=tensor([ 0.7500, -0.5000]), exponent=tensor([3, 0], dtype=kobai.int32))
+    """
+    need_tensor("frexp", input)
+    if input._array.dtype.kind not in FLOATING:
+        raise RuntimeError(f"frexp: expected floats, got {input.dtype}; use .float() first")
+    array = input._array.astype(np.float32) if input._array.dtype in HALVES else input._array
+    exponent = as_array(xp_of(array).frexp(array)[1]).astype(np.int32, copy=False)
+    return Frexp(_mantissa(input), Tensor._wrap(exponent))
+
+
+@primitive(sample=_two(), kind="elementwise", half="own")
+def _nextafter(a: Array, b: Array) -> Any:
+    xp, shape = xp_of(a), b.shape
+    return xp.nextafter(a, b), lambda dy: (
+        lambda: unbroadcast(dy * (a != b), a.shape),
+        lambda: xp.zeros(shape, dy.dtype),
+    )
+
+
+@method(in_place=True)
+def nextafter(input: Tensor, other: Tensor) -> Tensor:
+    """The next number of the dtype after ``input`` on the way to ``other``; the gradient is that of ``input``.
+
+    >>> import kobai
+    >>> kobai.nextafter(kobai.tensor([1.], dtype=kobai.float64), kobai.tensor([2.], dtype=kobai.float64)) - 1
+    tensor([2.2204e-16], dtype=kobai.float64)
+    """
+    return _nextafter(*_floats("nextafter", input, other))

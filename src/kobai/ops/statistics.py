@@ -13,14 +13,15 @@ from kobai.core.autocast import one_operation
 from kobai.core.primitive import method
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING, get_default_dtype
-from kobai.ops._args import cast, existing_axis, need, need_tensor, normalize_axis, numpy_names
+from kobai.ops._args import cast, existing_axis, need, need_tensor, normalize_axes, normalize_axis, numpy_names
 from kobai.ops.create import as_tensor
-from kobai.ops.gather import index_select, where
+from kobai.ops.gather import gather, index_select, where
 from kobai.ops.joining import cat
+from kobai.ops.rounding import ceil, floor, round as nearest
 from kobai.ops.shape import fresh
 from kobai.ops.sort import sort
 
-__all__ = ["corrcoef", "cov", "diff", "quantile"]
+__all__ = ["corrcoef", "cov", "diff", "gradient", "nanquantile", "quantile"]
 
 
 @method
@@ -97,12 +98,12 @@ def corrcoef(input: Tensor) -> Tensor:
     return matrix / deviation.unsqueeze(1) / deviation.unsqueeze(0)  # type: ignore[no-any-return]
 
 
-_RANKS: dict[str, tuple[Callable[[float], int], Callable[[float], int]]] = {
-    "linear": (math.floor, math.ceil),
-    "midpoint": (math.floor, math.ceil),
-    "lower": (math.floor, math.floor),
-    "higher": (math.ceil, math.ceil),
-    "nearest": (round, round),
+_RANKS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "linear": (floor, ceil),
+    "midpoint": (floor, ceil),
+    "lower": (floor, floor),
+    "higher": (ceil, ceil),
+    "nearest": (nearest, nearest),
 }
 """From the rank of a quantile to the elements of a sorted slice, counted from 0, between which it lies."""
 
@@ -122,29 +123,57 @@ def quantile(
     >>> kobai.quantile(kobai.tensor([0.0, 1.0, 2.0, 3.0]), 0.5)
     tensor(1.5000)
     """
-    need_tensor("quantile", input)
+    return _quantile("quantile", input, q, dim, keepdim, interpolation, ignore_nan=False)
+
+
+@method
+@numpy_names
+@one_operation
+def nanquantile(
+    input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
+) -> Tensor:
+    """The :func:`quantile` of what is not NaN; NaN if there is nothing else.
+
+    >>> import kobai
+    >>> kobai.nanquantile(kobai.tensor([0.0, float("nan"), 1.0]), 0.5)
+    tensor(0.5000)
+    """
+    return _quantile("nanquantile", input, q, dim, keepdim, interpolation, ignore_nan=True)
+
+
+def _quantile(
+    who: str, input: Tensor, q: Any, dim: int | None, keepdim: bool, interpolation: str, ignore_nan: bool
+) -> Tensor:
+    need_tensor(who, input)
     if not input.is_floating_point():
-        raise RuntimeError(f"quantile: expected floats, got {input.dtype}; use .float() first")
-    need("quantile", interpolation in _RANKS, f"interpolation {', '.join(_RANKS)}", repr(interpolation))
+        raise RuntimeError(f"{who}: expected floats, got {input.dtype}; use .float() first")
+    need(who, interpolation in _RANKS, f"interpolation {', '.join(_RANKS)}", repr(interpolation))
     levels = cast(q, input.dtype) if isinstance(q, Tensor) else as_tensor(q, dtype=input.dtype, device=input.device)
-    need("quantile", levels.ndim <= 1, "q to be a number or a vector", f"shape {tuple(levels.shape)}")
+    need(who, levels.ndim <= 1, "q to be a number or a vector", f"shape {tuple(levels.shape)}")
     levels = levels.reshape(-1)
     if not ((levels >= 0) & (levels <= 1)).all():
-        raise RuntimeError(f"quantile: expected q in [0, 1], got {levels.tolist()}")
-    axis = 0 if dim is None else normalize_axis("quantile", dim, input.ndim)
+        raise RuntimeError(f"{who}: expected q in [0, 1], got {levels.tolist()}")
+    axis = 0 if dim is None else normalize_axis(who, dim, input.ndim)
     source = input.reshape(-1) if dim is None or not input.ndim else input
     n = source.shape[axis]
-    need("quantile", source.numel(), "at least one element", f"shape {tuple(input.shape)}")
+    need(who, source.numel(), "at least one element", f"shape {tuple(input.shape)}")
     ordered = sort(source, axis).values
-    ranks = levels * (n - 1)
-    between = ([whole(r) for r in ranks.tolist()] for whole in _RANKS[interpolation])
-    a, b = (index_select(ordered, axis, as_tensor(i, dtype=np.int64, device=input.device)) for i in between)
+    down, up = _RANKS[interpolation]
+    if ignore_nan:
+        known: Any = cast((ordered == ordered).sum(axis, keepdim=True), input.dtype)
+        ranks = levels.reshape([-1 if d == axis else 1 for d in range(source.ndim)]) * (known - 1).clamp(min=0)
+        a, b = (gather(ordered, axis, cast(whole(ranks.detach()), np.int64)) for whole in (down, up))
+    else:
+        ranks = levels * (n - 1)
+        between = ([int(r) for r in whole(ranks.detach()).tolist()] for whole in (down, up))
+        a, b = (index_select(ordered, axis, as_tensor(i, dtype=np.int64, device=input.device)) for i in between)
+        ranks = ranks.reshape([-1 if d == axis else 1 for d in range(a.ndim)])
     weight: Any = 0.5 if interpolation == "midpoint" else ranks - ranks.detach().floor()
-    if isinstance(weight, Tensor):
-        weight = weight.reshape([-1 if d == axis else 1 for d in range(a.ndim)])
     found = a if interpolation in ("lower", "higher", "nearest") else a + (b - a) * weight
-    last = ordered.detach().narrow(axis, n - 1, 1)
-    found = where(last.isnan(), math.nan, found).movedim(axis, 0)
+    if not ignore_nan:
+        last = ordered.detach().narrow(axis, n - 1, 1)
+        found = where(last.isnan(), math.nan, found)
+    found = found.movedim(axis, 0)
     if keepdim and input.ndim:
         found = found.reshape(-1, *(1,) * input.ndim) if dim is None else found.unsqueeze(axis + 1)
     several = q.ndim > 0 if isinstance(q, Tensor) else isinstance(q, (list, tuple))
@@ -180,3 +209,51 @@ def diff(
         after, before = input.narrow(axis, 1, size - 1), input.narrow(axis, 0, size - 1)
         input = after ^ before if input._array.dtype.kind == "b" else after - before
     return fresh(input, given)
+
+
+@method
+def gradient(input: Tensor, *, spacing: Any = None, dim: Any = None, edge_order: int = 1) -> tuple[Tensor, ...]:
+    """Estimates of ∂input/∂x along each of ``dim`` (default: all) from neighbouring elements.
+
+    ``spacing`` is the distance of neighbours (default: 1), one number or one for each dimension, or the coordinates, a tuple
+    of a vector for each. Inside, with h before and H after an element, it is the difference
+    (h² y₊ − H² y₋ + (H² − h²) y) / (h H (h + H)), exact for parabolas; at the ends that of one interval, or with
+    ``edge_order=2`` of the parabola through three elements.
+
+    >>> import kobai
+    >>> kobai.gradient(kobai.tensor([1., 2., 4., 7., 11., 16.]))
+    (tensor([1.0000, 1.5000, 2.5000, 3.5000, 4.5000, 5.0000]),)
+    """
+    need_tensor("gradient", input)
+    need("gradient", edge_order in (1, 2), "edge_order 1 or 2", edge_order)
+    axes = normalize_axes("gradient", dim, input.ndim)
+    spacing = 1 if spacing is None else spacing
+    distances = list(spacing) if isinstance(spacing, (tuple, list)) else [spacing] * len(axes)
+    need("gradient", len(distances) == len(axes), f"one spacing or {len(axes)}", f"{len(distances)}")
+    for axis in axes:
+        size = input.shape[axis]
+        need("gradient", size > edge_order, f"at least {edge_order + 1} elements in dimension {axis}", size)
+    return tuple(_slopes(input, axis, distance, edge_order) for axis, distance in zip(axes, distances, strict=True))
+
+
+def _slopes(y: Tensor, axis: int, spacing: Any, edge_order: int) -> Tensor:
+    n, steps = y.shape[axis], spacing
+    coordinates = isinstance(spacing, Tensor) and spacing.ndim > 0
+    if coordinates:
+        need("gradient", tuple(spacing.shape) == (n,), f"coordinates of shape {(n,)}", tuple(spacing.shape))
+        steps = diff(spacing).reshape([-1 if d == axis else 1 for d in range(y.ndim)])
+
+    def part(start: int, length: int) -> Any:
+        """Distances of neighbours."""
+        return steps.narrow(axis, start, length) if coordinates else steps
+
+    rises = y.narrow(axis, 1, n - 1) - y.narrow(axis, 0, n - 1)
+    slope = rises / part(0, n - 1)
+    h, H = part(0, n - 2), part(1, n - 2)
+    inner = (slope.narrow(axis, 0, n - 2) * H + slope.narrow(axis, 1, n - 2) * h) / (h + H)
+    first, last = slope.narrow(axis, 0, 1), slope.narrow(axis, n - 2, 1)
+    if edge_order == 2:
+        a, b, c, d = part(0, 1), part(1, 1), part(n - 3, 1), part(n - 2, 1)
+        first = first + a * (first - slope.narrow(axis, 1, 1)) / (a + b)
+        last = last + d * (last - slope.narrow(axis, n - 3, 1)) / (c + d)
+    return cat([first, inner, last], axis)

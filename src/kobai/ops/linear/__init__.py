@@ -9,6 +9,7 @@ from typing import Any
 from kobai.core.autocast import one_operation
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
+from kobai.dtypes import FLOATING
 from kobai.ops._args import into, need_one_dtype, need_tensor, unbroadcast
 from kobai.ops._epilogue import epilogue
 from kobai.ops._matmul import matmul as matmul_of_arrays
@@ -18,8 +19,10 @@ from kobai.ops.linear.kernel import gemm, product_and_sums
 from kobai.xp import Array
 
 __all__ = [
+    "addbmm",
     "addmm",
     "addmv",
+    "addr",
     "baddbmm",
     "bmm",
     "dot",
@@ -242,7 +245,7 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
     return mul(input.reshape(-1, 1), vec2)
 
 
-@method
+@method(in_place=True)
 @one_operation
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """β · input + α · mat1 · mat2.
@@ -255,7 +258,31 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: 
     return _scaled_sum(input, mm(mat1, mat2), beta, alpha)
 
 
-@method
+@method(in_place=True)
+@one_operation
+def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """β · input + α · Σ batch1ᵢ · batch2ᵢ, the products of a batch added up.
+
+    >>> import kobai
+    >>> kobai.addbmm(kobai.ones(1, 1), kobai.ones(4, 1, 3), kobai.ones(4, 3, 1))
+    tensor([[13.]])
+    """
+    return _scaled_sum(input, bmm(batch1, batch2).sum(0, dtype=batch1.dtype), beta, alpha)
+
+
+@method(in_place=True)
+def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """β · input + α · vec1 ⊗ vec2.
+
+    >>> import kobai
+    >>> kobai.addr(kobai.zeros(2, 2), kobai.tensor([1., 2.]), kobai.tensor([3., 4.]))
+    tensor([[3., 4.],
+            [6., 8.]])
+    """
+    return _scaled_sum(input, outer(vec1, vec2), beta, alpha)
+
+
+@method(in_place=True)
 @one_operation
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """β · input + α · batch1 · batch2, batch by batch.
@@ -267,7 +294,7 @@ def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, a
     return _scaled_sum(input, bmm(batch1, batch2), beta, alpha)
 
 
-@method
+@method(in_place=True)
 @one_operation
 def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """β · input + α · mat · vec.
@@ -280,6 +307,9 @@ def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: fl
 
 
 def _scaled_sum(input: Tensor, product: Tensor, beta: float, alpha: float) -> Tensor:
+    kind = product._array.dtype.kind
+    if kind not in FLOATING:  # a sum of integers is one, whatever the factors
+        beta, alpha = (bool(beta), bool(alpha)) if kind == "b" else (int(beta), int(alpha))
     product = product if alpha == 1 else mul(product, alpha)
     if beta == 0:
         return product
