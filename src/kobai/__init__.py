@@ -39,6 +39,7 @@ from kobai.linalg.older import *
 
 # A family of operations lists its functions in its ``__all__``: a new operation touches one file. Functions are named here
 # where PyTorch has only some of a family at the top level, the others in nn.functional.
+from kobai.ops._out import in_place as _in_place, offered as _with_out
 from kobai.ops.activation import (
     celu as celu,
     prelu as prelu,
@@ -120,6 +121,8 @@ from kobai.nn.functional import (  # isort: skip - torch has these here too
 )
 from kobai.optim import swa_utils as _swa_utils  # isort: skip - kobai.optim.swa_utils
 
+globals().update(_with_out(globals()))
+
 get_default_device, set_default_device = _default_device, use
 
 __version__ = "0.1.0"
@@ -134,8 +137,6 @@ def __getattr__(name: str) -> _Any:
         return _import_module(f"kobai.{name}")
     if name in _ABSENT:
         raise AttributeError(f"kobai has no {name!r}, unlike torch: {_ABSENT[name]}")
-    if name.endswith("_") and not name.startswith("_") and hasattr(Tensor, name):
-        return getattr(Tensor, name)  # exp_(x) is x.exp_()
     from kobai.errors import nearest
 
     hint = "" if name.startswith("_") else nearest(name, [n for n in globals() if not n.startswith("_")])
@@ -144,3 +145,6 @@ def __getattr__(name: str) -> _Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_LAZY})
+
+
+_in_place(globals())

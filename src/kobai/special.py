@@ -1,5 +1,6 @@
 """``kobai.special``: special functions under the names of ``torch.special``."""
 
+from kobai.ops._out import offered as _with_out
 from kobai.ops.extreme import logsumexp
 from kobai.ops.pointwise import erf, erfc, exp2, expm1, log1p, logit, sigmoid as expit
 from kobai.ops.softmax import log_softmax, softmax
@@ -24,5 +25,7 @@ __all__ = [
     "softmax",
     "xlogy",
 ]
+
+globals().update(_with_out(globals()))
 
 _guard(globals())

@@ -7,6 +7,7 @@ import pytest
 from oracle_cases import F, cases, dtype_name, flat, host, make
 
 import kobai
+from kobai import xp
 
 CALLS = """
 as_strided: a.as_strided((2, 3), (1, 2), 1)
@@ -127,6 +128,31 @@ def test_as_strided_shares_memory_and_history():
     )  # places count from the beginning of the memory
     y = x.t().as_strided((12,), (1,))
     assert kobai.equal(y, x.reshape(-1))
+
+
+def test_resize_keeps_the_first_elements(backend):
+    x = kobai.arange(6).reshape(2, 3)
+    kept = x.array
+    assert kobai.equal(x.resize_(2, 2), kobai.tensor([[0, 1], [2, 3]]))
+    assert np.shares_memory(xp.to_host(x.array), xp.to_host(kept)) or backend != "numpy"
+    seen = x[1]
+    x.resize_(8)[4:] = 9
+    assert x.tolist() == [0, 1, 2, 3, 9, 9, 9, 9]
+    seen.fill_(7)
+    assert x.tolist()[:4] == [0, 1, 2, 3]  # moved to larger memory
+    assert kobai.zeros(0).resize_as_(x).shape == (8,)
+    y = x[2:4]
+    y.resize_(1).fill_(5)
+    assert x.tolist()[2:4] == [5, 3]
+    with pytest.raises(RuntimeError, match="resize_: expected a tensor that requires no gradient"):
+        kobai.zeros(2, requires_grad=True).resize_(1)
+
+
+def test_methods_in_place_are_functions_too():
+    x = kobai.tensor([1.0, 4.0])
+    assert kobai.sqrt_(x) is x
+    assert x.tolist() == [1.0, 2.0]
+    assert not hasattr(kobai, "sqr_")
 
 
 REFUSED = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 import kobai
@@ -20,6 +22,16 @@ CASES = {
     "bmm": lambda a, b, **o: kobai.bmm(a[None], b[None], **o),
     "cat": lambda a, b, **o: kobai.cat([a, b], 1, **o),
     "stack": lambda a, b, **o: kobai.stack([a, b], **o),
+    "maximum": lambda a, b, **o: kobai.maximum(a, b, **o),
+    "mean": lambda a, b, **o: kobai.mean(a, 1, **o),
+    "sum over an axis": lambda a, b, **o: kobai.sum(a, axis=1, keepdims=True, **o),
+    "where": lambda a, b, **o: kobai.where(a > b, a, b, **o),
+    "clamp": lambda a, b, **o: kobai.clamp(a, 2, 3, **o),
+    "gather": lambda a, b, **o: kobai.gather(a, 1, (a > 2).long(), **o),
+    "linear": lambda a, b, **o: kobai.nn.functional.linear(a, b, **o),
+    "normalize": lambda a, b, **o: kobai.nn.functional.normalize(a, **o),
+    "inv": lambda a, b, **o: kobai.linalg.inv(a, **o),
+    "logit": lambda a, b, **o: kobai.special.logit(a / 5, **o),
 }
 
 
@@ -37,6 +49,42 @@ def test_the_result_is_written_into_out(call, backend):
     assert kobai.equal(empty, expected)
     double = kobai.zeros_like(expected, dtype=kobai.float64)
     assert call(a, b, out=double).dtype == kobai.float64
+
+
+def test_a_pair_is_written_into_a_pair(backend):
+    a = kobai.tensor([[3.0, 1.0, 2.0]])
+    out = kobai.empty(0), kobai.empty(0, dtype=kobai.int64)
+    for call in (lambda **o: kobai.sort(a, **o), lambda **o: kobai.max(a, 1, **o), lambda **o: kobai.topk(a, 2, **o)):
+        out[0].resize_(0), out[1].resize_(0)
+        expected, found = call(), call(out=out)
+        assert type(found) is type(expected)
+        assert all(f is o and kobai.equal(f, e) for f, o, e in zip(found, out, expected, strict=True))
+    with pytest.raises(RuntimeError, match="sort: expected 2 tensors as out=, got 1"):
+        kobai.sort(a, out=out[:1])
+    with pytest.raises(RuntimeError, match="max: expected 2 tensors as out="):
+        kobai.max(a, 1, out=out[0])
+
+
+def test_what_is_made_new_has_the_dtype_of_out(backend):
+    for call in (
+        lambda **o: kobai.zeros(3, **o),
+        lambda **o: kobai.arange(3, **o),
+        lambda **o: kobai.linspace(0, 4, 3, **o),
+    ):
+        for dtype in (kobai.int64, kobai.float64):
+            out = kobai.ones(3, dtype=dtype)
+            assert call(out=out) is out
+            assert kobai.equal(out, call(dtype=dtype))
+
+
+def test_functions_with_out_are_found_where_they_are_offered():
+    for function in (kobai.maximum, kobai.linalg.inv, kobai.nn.functional.normalize, kobai.special.logit):
+        assert pickle.loads(pickle.dumps(function)) is function
+    assert kobai.fix is kobai.trunc
+    with pytest.raises(TypeError, match="out"):
+        kobai.reshape(kobai.ones(2), (2,), out=kobai.ones(2))  # a view is not written anywhere
+    with pytest.raises(TypeError, match="out"):
+        kobai.ones(2).maximum(kobai.ones(2), out=kobai.ones(2))  # nor do methods take it
 
 
 def test_out_may_be_an_operand():

@@ -28,8 +28,13 @@ from kobai.linalg.norms import cond, matrix_norm, norm, vector_norm
 from kobai.linalg.products import cross, diagonal, matrix_exp, matrix_power, multi_dot, vander, vecdot
 from kobai.linalg.reflections import householder_product, tensorinv, tensorsolve
 from kobai.linalg.systems import SlogdetResult, cholesky, det, inv, slogdet, solve, solve_triangular
+from kobai.ops._out import offered as _with_out
 from kobai.ops.linear import matmul
 from kobai.refusals import guard as _guard
+
+globals().update(_with_out(globals()))
+
+LinAlgError = np.linalg.LinAlgError  # what a singular matrix raises, as in NumPy
 
 __all__ = [
     "LinAlgError",

@@ -228,8 +228,8 @@ for _symbol, _function in (
     ("lshift", bitwise_left_shift),
     ("rshift", bitwise_right_shift),
 ):
-    setattr(Tensor, f"__{_symbol}__", as_operator(_of_tensor(_function)))
+    setattr(Tensor, f"__{_symbol}__", as_operator(_function))
     setattr(Tensor, f"__i{_symbol}__", getattr(Tensor, f"{_function.__name__}_"))
-for _symbol in ("and", "or", "xor"):
-    setattr(Tensor, f"__r{_symbol}__", getattr(Tensor, f"__{_symbol}__"))  # they commute
+for _symbol, _function in (("and", bitwise_and), ("or", bitwise_or), ("xor", bitwise_xor)):
+    setattr(Tensor, f"__r{_symbol}__", as_operator(_of_tensor(_function)))  # they commute
 setattr(Tensor, "__invert__", bitwise_not)  # noqa: B010 - mypy refuses to assign a method

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from kobai.core.primitive import method, primitive
@@ -79,6 +80,34 @@ def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None
 
 
 of_itself(as_strided)
+
+
+@method
+def resize_(input: Tensor, *sizes: Any) -> Tensor:
+    """Give ``input`` another shape in place: its first elements row by row, or all of them and unset ones behind.
+
+    RuntimeError if a gradient is wanted. Views of ``input`` keep the old memory where the new one has to be larger.
+    """
+    need("resize_", not input.requires_grad, "a tensor that requires no gradient", "one that does")
+    shape = sizes_of("resize_", sizes)
+    need("resize_", all(n >= 0 for n in shape), "sizes >= 0", shape)
+    array, wanted = input._array, math.prod(shape)
+    row = array.reshape(-1)[:wanted]
+    if wanted > array.size:
+        row = xp_of(array).empty(wanted, array.dtype)
+        row[: array.size] = array.reshape(-1)
+    input._array, input._base, input._steps = row.reshape(shape), None, ()
+    if not xp_of(array).may_share_memory(array, row):
+        input._version = [0]  # no longer the memory that others may view
+    return input
+
+
+@method
+def resize_as_(input: Tensor, the_template: Tensor) -> Tensor:
+    """``input.resize_(the_template.shape)``."""
+    need_tensor("resize_as_", the_template)
+    return resize_(input, tuple(the_template.shape))
+
 
 # --- parts replaced ---------------------------------------------------------------------------------------------------
 

@@ -83,7 +83,14 @@ def _linear(x: Array, weight: Array, bias: Array | None, *, activation: str | No
     return y, vjp
 
 
-def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, activation: str | None = None) -> Tensor:
+def linear(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    activation: str | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
     """y = f(x Wᵀ + b), the dense layer.
 
     ``input`` (..., in), ``weight`` (out, in), ``bias`` (out) or None, result (..., out). ``activation`` (None, ``"relu"``,
@@ -105,7 +112,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, activat
         bias is not None and bias._array.dtype is not input._array.dtype
     ):
         need_one_dtype("linear", input, weight, bias)
-    return _linear(input, weight, bias, activation=activation)
+    y = _linear(input, weight, bias, activation=activation)
+    return y if out is None else into("linear", out, y)
 
 
 @primitive(

@@ -1,0 +1,100 @@
+"""What every function of ``kobai`` has without saying so: ``out=``, a tensor for the result, and its in-place form."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from types import FunctionType
+from typing import Any
+
+from kobai.core.tensor import Tensor
+from kobai.ops._args import into, need
+from kobai.refusals import guards, in_our_words
+
+_OTHERS = frozenset(
+    f"kobai.ops.{name}"
+    for name in "activation assign broadcast conv convert dropout index parts pool resample shape".split()
+)
+"""Families whose functions return views, or have no ``out=`` in PyTorch."""
+_WITHOUT = frozenset(
+    """as_strided real imag conj adjoint resolve_conj resolve_neg
+    as_tensor from_dlpack from_numpy tensor BoolTensor DoubleTensor FloatTensor IntTensor LongTensor""".split()
+)
+"""Views in other families, and what makes tensors of data."""
+_CREATING = ("kobai.ops.create", "kobai.ops.random")
+
+
+def offered(namespace: dict[str, Any], names: Any = None) -> dict[str, Callable[..., Any]]:
+    """Functions of a public module (or those of ``names``) that return new tensors, with ``out=`` beside their arguments.
+
+    The declaration says which: by the annotation of its result, ``Tensor`` or a named tuple of tensors. Only the names of
+    that module take ``out=``; methods, operators and what Kobai calls inside are the functions as they were declared.
+    """
+    made: dict[int, Callable[..., Any]] = {}
+    found = {}
+    for name in namespace if names is None else names:
+        function = namespace[name]
+        if type(function) is FunctionType and not name.startswith("_") and (names or _returns_new(name, function)):
+            if id(function) not in made:
+                made[id(function)] = _with_out(function, namespace["__name__"])
+            found[name] = made[id(function)]
+    return found
+
+
+def _returns_new(name: str, function: FunctionType) -> bool:
+    declared: Any = inspect.unwrap(function)
+    if not function.__module__.startswith("kobai.") or function.__module__ in _OTHERS or name in _WITHOUT:
+        return False
+    if name.endswith("_") or "out" in (declared.__kwdefaults__ or ()):
+        return False
+    result = declared.__annotations__.get("return")
+    return result in ("Tensor", "Any") or hasattr(declared.__globals__.get(result), "_fields")
+
+
+def _with_out(function: FunctionType, module: str) -> Callable[..., Any]:
+    who = function.__name__
+    declared: Any = inspect.unwrap(function)
+    creates = function.__module__ in _CREATING and "dtype" in (declared.__kwdefaults__ or ())
+
+    @guards
+    @wraps(function)
+    def with_out(*args: Any, out: Any = None, **options: Any) -> Any:
+        try:
+            if out is None:
+                return function(*args, **options)
+            if creates and isinstance(out, Tensor):
+                options.setdefault("dtype", out.dtype)
+            return _into(who, out, function(*args, **options))
+        except Exception as error:
+            clear = in_our_words(error, function, args, options)
+            if clear is error:
+                raise
+            raise clear from error
+
+    with_out.__module__ = module  # where it is found, by pickle for instance
+    return with_out
+
+
+def _into(who: str, out: Any, result: Any) -> Any:
+    if not isinstance(result, tuple):
+        return into(who, out, result)
+    several = isinstance(out, (tuple, list)) and len(out) == len(result)
+    need(who, several, f"{len(result)} tensors as out=", f"{len(out) if hasattr(out, '__len__') else out}")
+    written = [into(who, place, part) for place, part in zip(out, result, strict=True)]
+    return type(result)(*written) if hasattr(result, "_fields") else tuple(written)
+
+
+def in_place(namespace: dict[str, Any]) -> None:
+    """Let a public module find the methods in place as functions too: ``exp_(x)`` is ``x.exp_()``.
+
+    Only when they are asked for: a hundred names more would hide the others in ``dir()``.
+    """
+    others = namespace["__getattr__"]
+
+    def __getattr__(name: str) -> Any:
+        if name.endswith("_") and not name.startswith("_") and hasattr(Tensor, name):
+            return getattr(Tensor, name)
+        return others(name)
+
+    namespace["__getattr__"] = __getattr__
