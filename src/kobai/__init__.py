@@ -27,6 +27,7 @@ from kobai.core.grad_mode import (
     enable_grad as enable_grad,
     inference_mode as inference_mode,
     is_grad_enabled as is_grad_enabled,
+    is_inference_mode_enabled as is_inference_mode_enabled,
     no_grad as no_grad,
     set_grad_enabled as set_grad_enabled,
 )
@@ -63,6 +64,7 @@ from kobai.ops.joining import *
 from kobai.ops.like import *
 from kobai.ops.linear import *
 from kobai.ops.logic import *
+from kobai.ops.older import *
 from kobai.ops.parts import *
 from kobai.ops.pointwise import *
 from kobai.ops.pool import (
@@ -94,6 +96,7 @@ from kobai.ops.strided import *
 from kobai.ops.vector_norm import *
 from kobai.random import (
     Generator as Generator,
+    default_generator as default_generator,
     get_rng_state as get_rng_state,
     initial_seed as initial_seed,
     manual_seed as manual_seed,
@@ -115,9 +118,18 @@ from kobai.xp import (
 from kobai import nn, optim, utils  # isort: skip - they use all of the above
 
 from kobai.nn.functional import (  # isort: skip - torch has these here too
+    alpha_dropout as alpha_dropout,
     bilinear as bilinear,
+    channel_shuffle as channel_shuffle,
     cosine_similarity as cosine_similarity,
+    dropout as dropout,
+    feature_alpha_dropout as feature_alpha_dropout,
+    group_norm as group_norm,
+    hardshrink as hardshrink,
+    layer_norm as layer_norm,
     pairwise_distance as pairwise_distance,
+    rms_norm as rms_norm,
+    rrelu as rrelu,
 )
 from kobai.optim import swa_utils as _swa_utils  # isort: skip - kobai.optim.swa_utils
 

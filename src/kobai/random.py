@@ -53,6 +53,9 @@ class Generator:
     def _capture_watch(self, walk: Any) -> None:
         """A captured step draws from the counter stream as it is at each replay, and may not draw from the host stream."""
 
+    def __repr__(self) -> str:
+        return f"<kobai.Generator for {self.device}>"
+
     def manual_seed(self, seed: int) -> Generator:
         """Restart both streams from ``seed`` (an integer, taken modulo 2⁶⁴)."""
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):

@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from kobai.errors import LinAlgError
+
 _RAISE = {dis.opmap["RAISE_VARARGS"], dis.opmap["RERAISE"]}
 _HERE = str(Path(__file__).parent)
 _LIBRARIES = {"numpy", "cupy", "cupy_backends", "numba", "ml_dtypes", *sys.stdlib_module_names} - {"__main__"}
@@ -126,7 +128,7 @@ def shapes_apart(who: str, tensors: Iterable[Any]) -> RuntimeError:
 
 
 _KINDS: dict[type[Exception], type[Exception]] = {
-    np.linalg.LinAlgError: np.linalg.LinAlgError,
+    np.linalg.LinAlgError: LinAlgError,
     IndexError: IndexError,
     MemoryError: MemoryError,
     OverflowError: OverflowError,

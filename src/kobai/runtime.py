@@ -11,9 +11,15 @@ from kobai.errors import nearest
 
 __all__ = [
     "are_deterministic_algorithms_enabled",
+    "get_deterministic_debug_mode",
     "get_float32_matmul_precision",
+    "get_num_interop_threads",
     "get_num_threads",
+    "is_deterministic_algorithms_warn_only_enabled",
+    "set_deterministic_debug_mode",
     "set_float32_matmul_precision",
+    "set_flush_denormal",
+    "set_num_interop_threads",
     "set_num_threads",
     "use_deterministic_algorithms",
 ]
@@ -75,6 +81,75 @@ def are_deterministic_algorithms_enabled() -> bool:
     False
     """
     return _determinism != "off"
+
+
+def is_deterministic_algorithms_warn_only_enabled() -> bool:
+    """Whether :func:`use_deterministic_algorithms` is on and only warns.
+
+    >>> import kobai
+    >>> kobai.is_deterministic_algorithms_warn_only_enabled()
+    False
+    """
+    return _determinism == "warn"
+
+
+_MODES = {"default": "off", "warn": "warn", "error": "on"}
+
+
+def set_deterministic_debug_mode(debug_mode: int | str) -> None:
+    """:func:`use_deterministic_algorithms` by a name or number: ``"default"`` (0), ``"warn"`` (1), ``"error"`` (2).
+
+    >>> import kobai
+    >>> kobai.set_deterministic_debug_mode("default")
+    """
+    global _determinism
+    names = list(_MODES)
+    name = names[debug_mode] if isinstance(debug_mode, int) and 0 <= debug_mode < 3 else debug_mode
+    if name not in _MODES:
+        raise RuntimeError(f"set_deterministic_debug_mode: expected {', '.join(names)} or 0 to 2, got {debug_mode!r}")
+    _determinism = _MODES[name]
+
+
+def get_deterministic_debug_mode() -> int:
+    """0, 1 or 2, as :func:`set_deterministic_debug_mode` takes them.
+
+    >>> import kobai
+    >>> kobai.get_deterministic_debug_mode()
+    0
+    """
+    return list(_MODES.values()).index(_determinism)
+
+
+def set_flush_denormal(mode: bool) -> bool:
+    """Whether tiny numbers were switched to count as zero: False, Kobai leaves the processor as it is.
+
+    >>> import kobai
+    >>> kobai.set_flush_denormal(True)
+    False
+    """
+    return False
+
+
+def set_num_interop_threads(int: int) -> None:
+    """RuntimeError for less than one; else nothing: operations run one after another, each with its own threads.
+
+    >>> import kobai
+    >>> kobai.set_num_interop_threads(4)
+    >>> kobai.get_num_interop_threads()
+    1
+    """
+    if isinstance(int, bool) or not hasattr(int, "__index__") or int < 1:
+        raise RuntimeError(f"set_num_interop_threads: expected a positive integer, got {int!r}")
+
+
+def get_num_interop_threads() -> int:
+    """How many operations run at the same time: 1.
+
+    >>> import kobai
+    >>> kobai.get_num_interop_threads()
+    1
+    """
+    return 1
 
 
 def adds_in_no_order(who: str) -> None:

@@ -80,12 +80,70 @@ float_power_: y = a.exp() * 1; y.float_power_(2); a = y
 put_: y = a * 1; y.put_(T.tensor([0, 3]), v[:2]); a = y
 index_reduce_: y = a * 1; y.index_reduce_(0, T.tensor([0, 0]), b[:2], "amin"); a = y
 swapaxes_: y = a * 1; y.swapaxes_(0, 1); a = y
+older_add: T.add(a, 2, b) + a.add(0.5, b)
+older_sub: T.sub(a, 2, b)
+older_add_: y = a * 1; y.mul_(0.9).add_(0.1, b); a = y
+older_addcmul: T.addcmul(a, 0.5, b, v[:3]) + a.addcmul(2, b, b)
+older_addcdiv_: y = a * 1; y.addcdiv_(-0.1, b, b.exp()); a = y
+older_addmm: T.addmm(0.5, a, 2, a, a[:3])
+older_addmm_beta: T.addmm(0.5, a, a, a[:3])
+older_baddbmm: T.baddbmm(2, c[:, :, :3], 3, c, c.mT)
+older_addmv_: y = v[:4] * 1; y.addmv_(2, 3, a, v[:3]); a = y
+einsum_lists: T.einsum(a, [0, 1], b, [0, 2], [1, 2])
+einsum_lists_implicit: T.einsum(c, [..., 1], v[:4], [1])
+view_dtype: T.tensor([1.0, -2.0]).view(T.int32)
+view_dtype_smaller: T.tensor([[1, 2]]).view(dtype=T.int16)
+view_dtype_larger: T.zeros(2, 8, dtype=T.uint8).view(T.float64)
+named_sizes: a.permute(dims=(1, 0)).reshape(shape=(2, 6)).view(size=(6, 2)).repeat(repeats=(1, 2))
+named_expand: v.expand(size=(2, 5)) + T.tile(v, dims=(2, 1))
+named_new: a.new_zeros(size=(2, 2)) + a.new_ones(size=(2, 2))
+named_split: a.split(split_size=3)[1]
+repeat_interleave_counts: T.repeat_interleave(T.tensor([2, 0, 1]))
+isin_number: T.isin(T.tensor([1, 2]), 2)
+isin_of_number: T.isin(2, T.tensor([1, 2]))
+bartlett_window: T.bartlett_window(6)
+kaiser_window: T.kaiser_window(6, False, 8.0, dtype=T.float64)
+kaiser_window_periodic: T.kaiser_window(5, True, beta=5.0)
+range: T.range(1, 2, 0.25)
+range_down: T.range(5, 0, -2)
+asarray: T.asarray([[1, 2], [3, 4]])
+frombuffer: T.frombuffer(bytearray(range(16)), dtype=T.int16, offset=2, count=3)
+byte_tensor: T.ByteTensor([1, 2]) + T.CharTensor([1]).byte() + T.ShortTensor([7]).byte()
+half_tensor: T.HalfTensor([1.5])
 """
+
+
+ANSWERS = [
+    "a.is_cpu, a.is_mps, a.is_xpu, a.is_meta, a.is_quantized, a.is_nested, a.is_mkldnn, a.is_sparse_csr",
+    "a.is_shared(), a.is_pinned(), a.is_inference(), a.to_dense() is a, a.is_set_to(a), a.is_set_to(a.t())",
+    "a.storage().size(), len(a.storage()), a.storage().element_size(), a.untyped_storage().nbytes()",
+    "a[1:].storage().tolist() == a.storage().tolist(), T.tensor([257], dtype=T.int16).untyped_storage().tolist()",
+    "a[1:].untyped_storage().data_ptr() == a.storage().data_ptr(), a[1:].data_ptr() == a.data_ptr()",
+    "a.stride(0), a.stride(-1), a.t().stride(0), a.t().dim_order(), a.is_conj(), a.is_neg(), T.is_complex(a)",
+    "T.is_same_size(a, a.t()), T.asarray(a) is a, T.get_num_interop_threads() > 0, T.get_deterministic_debug_mode()",
+    "T.is_deterministic_algorithms_warn_only_enabled(), T.is_inference_mode_enabled(), T.detach(a).is_leaf",
+    "T.dropout(a, 0.5, False).shape, T.layer_norm(a, (3,)).shape, T.group_norm(a, 3).shape, T.hardshrink(a).shape",
+]
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("code", ANSWERS)
+@pytest.mark.filterwarnings("ignore")
+def test_answers(code):
+    torch = pytest.importorskip("torch")
+    said = [eval(code, {"T": T, "a": T.ones(4, 3), "len": len}) for T in (kobai, torch)]
+    assert said[0] == said[1]
 
 
 def run(T, code: str):
     rng = np.random.default_rng(1)
-    names = {"T": T, "float": float, **{name: make(T, rng.normal(size=shape)) for name, shape in F.items()}}
+    names = {
+        "T": T,
+        "float": float,
+        "bytearray": bytearray,
+        "range": range,
+        **{name: make(T, rng.normal(size=shape)) for name, shape in F.items()},
+    }
     leaves = [names[name] for name in F]
     if ";" in code:
         exec(code, names)
@@ -101,7 +159,7 @@ def run(T, code: str):
 
 @pytest.mark.oracle
 @pytest.mark.parametrize("code", cases(CALLS))
-@pytest.mark.filterwarnings("ignore:index_reduce")
+@pytest.mark.filterwarnings("ignore:index_reduce", "ignore:This overload", "ignore:torch.range")
 def test_result_dtype_and_gradient(code):
     torch = pytest.importorskip("torch")
     ours, grads = run(kobai, code)
@@ -155,6 +213,15 @@ def test_methods_in_place_are_functions_too():
     assert not hasattr(kobai, "sqr_")
 
 
+def test_binomial_counts_successes(backend):
+    kobai.manual_seed(0)
+    drawn = kobai.binomial(kobai.full((20000,), 10.0), kobai.full((20000,), 0.25))
+    assert drawn.mean().item() == pytest.approx(2.5, abs=0.05)
+    assert drawn.var().item() == pytest.approx(1.875, abs=0.08)
+    with pytest.raises(RuntimeError, match="binomial: expected count >= 0"):
+        kobai.binomial(kobai.ones(1), kobai.full((1,), 1.5))
+
+
 REFUSED = {
     "T.maximum(x, 2)": TypeError,
     "T.fmin(x, 2)": TypeError,
@@ -186,6 +253,14 @@ REFUSED = {
     "T.fill(x, x)": RuntimeError,
     "T.nanquantile(x, 2.0)": RuntimeError,
     "T.nanquantile(i, 0.5)": RuntimeError,
+    "T.add(x, 1, 2, x)": TypeError,
+    "x.stride(1)": IndexError,
+    "T.zeros(3, dtype=T.uint8).view(T.float32)": RuntimeError,
+    "T.range(0, 3, -1)": RuntimeError,
+    "T.set_num_interop_threads(0)": RuntimeError,
+    "T.set_deterministic_debug_mode('loud')": RuntimeError,
+    "T.set_default_tensor_type('torch.LongTensor')": TypeError,
+    "T.kaiser_window(3, True, 1.0, 2.0)": TypeError,
 }
 
 
@@ -197,7 +272,7 @@ def test_refused(code):
 
 @pytest.mark.oracle
 @pytest.mark.parametrize("code", REFUSED)
-@pytest.mark.filterwarnings("ignore:index_reduce")
+@pytest.mark.filterwarnings("ignore:index_reduce", "ignore:torch.range")
 def test_refused_by_pytorch_too(code):
     torch = pytest.importorskip("torch")
     with pytest.raises(REFUSED[code]):

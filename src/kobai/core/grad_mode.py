@@ -169,6 +169,17 @@ class enable_grad(_Switch):
     new = True
 
 
+def is_inference_mode_enabled() -> bool:
+    """Whether this is inside a block of ``inference_mode``, or of ``no_grad``, which is the same here.
+
+    >>> import kobai
+    >>> with kobai.inference_mode():
+    ...     kobai.is_inference_mode_enabled()
+    True
+    """
+    return not state.grad
+
+
 def is_grad_enabled() -> bool:
     """Whether operations are recorded on the tape here.
 

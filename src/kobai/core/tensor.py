@@ -178,9 +178,12 @@ class Tensor:
         """Bytes of one element."""
         return int(self._array.itemsize)
 
-    def stride(self) -> tuple[int, ...]:
-        """Steps, in elements, from one index to the next in every dimension."""
-        return tuple(step // self._array.itemsize for step in self._array.strides)
+    def stride(self, dim: int | None = None) -> Any:
+        """Steps, in elements, from one index to the next in every dimension, or in one."""
+        steps = tuple(step // self._array.itemsize for step in self._array.strides)
+        if dim is not None and not -len(steps) <= dim < len(steps):
+            raise IndexError(f"stride: expected dim in [{-len(steps)}, {len(steps) - 1}], got {dim}")
+        return steps if dim is None else steps[dim]
 
     def is_contiguous(self) -> bool:
         """Whether the elements lie in memory row by row without gaps."""

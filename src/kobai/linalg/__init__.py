@@ -32,10 +32,6 @@ from kobai.ops._out import offered as _with_out
 from kobai.ops.linear import matmul
 from kobai.refusals import guard as _guard
 
-globals().update(_with_out(globals()))
-
-LinAlgError = np.linalg.LinAlgError  # what a singular matrix raises, as in NumPy
-
 __all__ = [
     "LinAlgError",
     "cholesky",
@@ -76,4 +72,5 @@ __all__ = [
     "vector_norm",
 ]
 
+globals().update(_with_out(globals()))
 _guard(globals())

@@ -20,6 +20,8 @@ from kobai.ops.joining import *
 from kobai.ops.like import *
 from kobai.ops.linear import *
 from kobai.ops.logic import *
+from kobai.ops.memory import *
+from kobai.ops.older import *
 from kobai.ops.parts import *
 from kobai.ops.pointwise import *
 from kobai.ops.pool import *

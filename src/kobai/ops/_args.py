@@ -260,17 +260,34 @@ def normalize_axes(who: str, dim: Any, ndim: int) -> tuple[int, ...]:
 
 
 def numpy_names(function: F) -> F:
-    """Accept NumPy's names ``axis`` and ``keepdims`` for ``dim`` and ``keepdim``, as PyTorch does."""
+    """Accept NumPy's names ``axis`` and ``keepdims`` for ``dim`` and ``keepdim``, as PyTorch does, and its methods' own."""
 
     @wraps(function)
     def renamed(*args: Any, **kwargs: Any) -> Any:
         if kwargs:
-            for theirs, ours in (("axis", "dim"), ("keepdims", "keepdim")):
+            for theirs, ours in _SYNONYMS:
                 if theirs in kwargs:
                     kwargs[ours] = kwargs.pop(theirs)
         return function(*args, **kwargs)
 
     return renamed  # type: ignore[return-value]
+
+
+_SYNONYMS = (("axis", "dim"), ("keepdims", "keepdim"), ("split_size", "split_size_or_sections"))
+
+
+def numbers_between(function: F) -> F:
+    """Accept PyTorch's older order too, with β before the first tensor and α before the second: (β, input, α, x, y)."""
+
+    @wraps(function)
+    def ordered(*args: Any, **options: Any) -> Any:
+        if len(args) > 3:
+            numbers = [arg for arg in args if not isinstance(arg, Tensor)]
+            args = tuple(arg for arg in args if isinstance(arg, Tensor))
+            options.update(zip(("beta", "alpha"), numbers, strict=False))
+        return function(*args, **options)
+
+    return ordered  # type: ignore[return-value]
 
 
 def into(who: str, out: Tensor | None, result: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ _OTHERS = frozenset(
 """Families whose functions return views, or have no ``out=`` in PyTorch."""
 _WITHOUT = frozenset(
     """as_strided real imag conj adjoint resolve_conj resolve_neg
-    as_tensor from_dlpack from_numpy tensor BoolTensor DoubleTensor FloatTensor IntTensor LongTensor""".split()
+    as_tensor asarray detach from_dlpack from_numpy frombuffer tensor""".split()
 )
 """Views in other families, and what makes tensors of data."""
 _CREATING = ("kobai.ops.create", "kobai.ops.random")
@@ -44,7 +44,12 @@ def offered(namespace: dict[str, Any], names: Any = None) -> dict[str, Callable[
 
 def _returns_new(name: str, function: FunctionType) -> bool:
     declared: Any = inspect.unwrap(function)
-    if not function.__module__.startswith("kobai.") or function.__module__ in _OTHERS or name in _WITHOUT:
+    if (
+        not function.__module__.startswith("kobai.")
+        or function.__module__ in _OTHERS
+        or name in _WITHOUT
+        or name.endswith("Tensor")
+    ):
         return False
     if name.endswith("_") or "out" in (declared.__kwdefaults__ or ()):
         return False

@@ -209,14 +209,25 @@ def _no_slope(a: Array, b: Array) -> Any:
     return lambda dy: (zeros(dy, sa), zeros(dy, sb))
 
 
+def _behind(who: str, alpha: Any, older: tuple[Any, ...]) -> tuple[Any, Any]:
+    """``other`` and ``alpha`` of PyTorch's older order, in which the factor comes before what it multiplies."""
+    if len(older) > 1 or isinstance(alpha, Tensor):
+        raise TypeError(
+            f"{who}: expected (input, other, *, alpha) or (input, alpha, other), got {2 + len(older)} operands"
+        )
+    return older[0], alpha
+
+
 @method(in_place=True)
-def add(input: Any, other: Any, *, alpha: float = 1, out: Tensor | None = None) -> Tensor:
-    """input + alpha · other, elementwise with broadcasting; written into ``out`` if given.
+def add(input: Any, other: Any, *older: Any, alpha: float = 1, out: Tensor | None = None) -> Tensor:
+    """input + alpha · other, elementwise with broadcasting; written into ``out`` if given. (input, alpha, other) too.
 
     >>> import kobai
     >>> kobai.add(kobai.tensor([1., 2.]), 10, alpha=2)
     tensor([21., 22.])
     """
+    if older:
+        other, alpha = _behind("add", other, older)
     a, b = pair("add", input, other if alpha == 1 else _times("add", input, other, alpha))
     y = _add(a, b) if isinstance(a, Tensor) else _add(b, a)
     return y if out is None else into("add", out, y)
@@ -232,13 +243,15 @@ def _times(who: str, input: Any, other: Any, alpha: float) -> Any:
 
 
 @method(in_place=True)
-def sub(input: Any, other: Any, *, alpha: float = 1, out: Tensor | None = None) -> Tensor:
-    """input − alpha · other, elementwise with broadcasting. NotImplementedError for truth values.
+def sub(input: Any, other: Any, *older: Any, alpha: float = 1, out: Tensor | None = None) -> Tensor:
+    """input − alpha · other, elementwise with broadcasting. NotImplementedError for truth values. (input, alpha, other) too.
 
     >>> import kobai
     >>> kobai.sub(kobai.tensor([10, 20]), kobai.tensor([1, 2]), alpha=3)
     tensor([ 7, 14])
     """
+    if older:
+        other, alpha = _behind("sub", other, older)
     y = _sub(*pair("sub", input, other if alpha == 1 else _times("sub", input, other, alpha), bools=False))
     return y if out is None else into("sub", out, y)
 

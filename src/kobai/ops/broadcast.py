@@ -26,7 +26,7 @@ def _expand(x: Array, shape: tuple[int, ...]) -> Any:
 
 
 @method
-def expand(input: Tensor, *sizes: Any) -> Tensor:
+def expand(input: Tensor, *sizes: Any, size: Any = None) -> Tensor:
     """A view in which dimensions of size 1 repeat without a copy; −1 keeps a size; new dimensions come in front.
 
     >>> import kobai
@@ -34,7 +34,7 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
     tensor([[1, 1, 1],
             [2, 2, 2]])
     """
-    wanted, shape = sizes_of("expand", sizes), input._array.shape
+    wanted, shape = sizes_of("expand", sizes if size is None else (size,)), input._array.shape
     extra = len(wanted) - len(shape)
     full = tuple(shape[i - extra] if n == -1 and i >= extra else n for i, n in enumerate(wanted))
     if extra < 0 or any(n < 0 for n in full) or any(n not in (1, full[extra + d]) for d, n in enumerate(shape)):

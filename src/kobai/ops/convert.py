@@ -84,9 +84,10 @@ def cpu(self: Tensor) -> Tensor:
 
 
 @method
-def cuda(self: Tensor, device: int | Device = None) -> Tensor:
-    """This tensor on a GPU (the first one by default); itself if it is there."""
-    return to(self, device=f"cuda:{device}" if isinstance(device, int) else device or "cuda")
+def cuda(self: Tensor, device: int | Device = None, non_blocking: bool = False) -> Tensor:
+    """This tensor on a GPU (the first one by default); itself if it is there. ``non_blocking`` as in :func:`to`."""
+    where = f"cuda:{device}" if isinstance(device, int) else device or "cuda"
+    return to(self, device=where, non_blocking=non_blocking)
 
 
 _TYPES = {

@@ -11,16 +11,21 @@ import numpy as np
 
 from kobai import xp as _xp
 from kobai.core.tensor import Tensor
-from kobai.dtypes import FLOATING, get_default_dtype, is_number
+from kobai.dtypes import FLOATING, bfloat16, get_default_dtype, is_number
 from kobai.ops._args import held, need
 from kobai.xp import Array, asarray, device, is_array, to_host
 
 __all__ = [
+    "BFloat16Tensor",
     "BoolTensor",
+    "ByteTensor",
+    "CharTensor",
     "DoubleTensor",
     "FloatTensor",
+    "HalfTensor",
     "IntTensor",
     "LongTensor",
+    "ShortTensor",
     "arange",
     "as_tensor",
     "empty",
@@ -412,4 +417,6 @@ def _typed(name: str, dtype: Any) -> Any:
 
 FloatTensor, DoubleTensor = _typed("FloatTensor", np.float32), _typed("DoubleTensor", np.float64)
 LongTensor, IntTensor = _typed("LongTensor", np.int64), _typed("IntTensor", np.int32)
-BoolTensor = _typed("BoolTensor", np.bool_)
+BoolTensor, ByteTensor = _typed("BoolTensor", np.bool_), _typed("ByteTensor", np.uint8)
+ShortTensor, CharTensor = _typed("ShortTensor", np.int16), _typed("CharTensor", np.int8)
+HalfTensor, BFloat16Tensor = _typed("HalfTensor", np.float16), _typed("BFloat16Tensor", bfloat16.dtype)

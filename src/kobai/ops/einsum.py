@@ -112,17 +112,31 @@ def _einsum(*operands: Array, inputs: tuple[str, ...], output: str) -> Any:
     return y, vjp
 
 
-def einsum(equation: str, *operands: Any) -> Tensor:
+def _by_lists(given: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
+    """Equation and operands of (operand, list, operand, list, ..., list of the result)."""
+
+    def letters(subscripts: Any) -> str:
+        return "".join("..." if i is Ellipsis else ascii_letters[i] for i in subscripts)
+
+    result = f"->{letters(given[-1])}" if len(given) % 2 else ""
+    lists = given[1 : len(given) - len(given) % 2 : 2]
+    return ",".join(map(letters, lists)) + result, given[0 : 2 * len(lists) : 2]
+
+
+def einsum(equation: Any, *operands: Any) -> Tensor:
     """Sum of products of elements whose index letters agree, over the letters missing after ``->``.
 
     Without ``->`` the result has the letters that occur once, in alphabetical order. ``...`` stands for leading dimensions
-    that all operands share (their sizes must be equal). A letter twice in one operand takes the diagonal.
+    that all operands share (their sizes must be equal). A letter twice in one operand takes the diagonal. Or without an
+    equation, each operand followed by a list of integers for letters, at the end one for the result: einsum(a, [0, 1], [1, 0]).
 
     >>> import kobai
     >>> a, b = kobai.ones(2, 3), kobai.ones(3, 4)
     >>> kobai.einsum("ij,jk->ik", a, b).shape
     kobai.Size([2, 4])
     """
+    if isinstance(equation, Tensor):
+        equation, operands = _by_lists((equation, *operands))
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         operands = tuple(operands[0])
     need_tensor("einsum", *operands)

@@ -65,24 +65,32 @@ def _new(self: Tensor, make: Any, *args: Any, dtype: Any, device: Device, requir
 
 @method
 def new_zeros(
-    self: Tensor, *size: Any, dtype: Any = None, device: Device = None, requires_grad: bool = False
+    self: Tensor, *sizes: Any, size: Any = None, dtype: Any = None, device: Device = None, requires_grad: bool = False
 ) -> Tensor:
     """Zeros of another size with dtype and device of this tensor."""
-    return _new(self, zeros, *size, dtype=dtype, device=device, requires_grad=requires_grad)
+    return _new(
+        self, zeros, *(sizes if size is None else (size,)), dtype=dtype, device=device, requires_grad=requires_grad
+    )
 
 
 @method
-def new_ones(self: Tensor, *size: Any, dtype: Any = None, device: Device = None, requires_grad: bool = False) -> Tensor:
+def new_ones(
+    self: Tensor, *sizes: Any, size: Any = None, dtype: Any = None, device: Device = None, requires_grad: bool = False
+) -> Tensor:
     """Ones of another size with dtype and device of this tensor."""
-    return _new(self, ones, *size, dtype=dtype, device=device, requires_grad=requires_grad)
+    return _new(
+        self, ones, *(sizes if size is None else (size,)), dtype=dtype, device=device, requires_grad=requires_grad
+    )
 
 
 @method
 def new_empty(
-    self: Tensor, *size: Any, dtype: Any = None, device: Device = None, requires_grad: bool = False
+    self: Tensor, *sizes: Any, size: Any = None, dtype: Any = None, device: Device = None, requires_grad: bool = False
 ) -> Tensor:
     """Unset elements of another size with dtype and device of this tensor."""
-    return _new(self, empty, *size, dtype=dtype, device=device, requires_grad=requires_grad)
+    return _new(
+        self, empty, *(sizes if size is None else (size,)), dtype=dtype, device=device, requires_grad=requires_grad
+    )
 
 
 @method

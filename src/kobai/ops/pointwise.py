@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from kobai.core.autocast import one_operation
-from kobai.core.primitive import method, primitive, truth_values
+from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING, finfo, get_default_dtype
 from kobai.engine import special
@@ -21,6 +21,7 @@ from kobai.ops import _formulas
 from kobai.ops._args import Samples, as_float, cast, drawn, held, into, need_tensor, pair, unbroadcast
 from kobai.ops.arithmetic import add, div, mul, sub
 from kobai.ops.shape import clone
+from kobai.refusals import truth_values
 from kobai.xp import Array, xp_of
 
 __all__ = [
@@ -369,26 +370,30 @@ def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
 
 @method(in_place=True)
 @one_operation
-def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
-    """input + value · tensor1 · tensor2, with broadcasting.
+def addcmul(input: Tensor, tensor1: Any, tensor2: Tensor, *older: Any, value: float = 1) -> Tensor:
+    """input + value · tensor1 · tensor2, with broadcasting. (input, value, tensor1, tensor2) too.
 
     >>> import kobai
     >>> kobai.addcmul(kobai.tensor([1., 1.]), kobai.tensor([2., 3.]), kobai.tensor([4., 5.]), value=10)
     tensor([ 81., 151.])
     """
+    if older:
+        value, tensor1, tensor2 = tensor1, tensor2, *older
     need_tensor("addcmul", input, tensor1, tensor2)
     return add(input, mul(tensor1, tensor2), alpha=value)
 
 
 @method(in_place=True)
 @one_operation
-def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
-    """input + value · tensor1 / tensor2, with broadcasting.
+def addcdiv(input: Tensor, tensor1: Any, tensor2: Tensor, *older: Any, value: float = 1) -> Tensor:
+    """input + value · tensor1 / tensor2, with broadcasting. (input, value, tensor1, tensor2) too.
 
     >>> import kobai
     >>> kobai.addcdiv(kobai.tensor([1., 1.]), kobai.tensor([2., 3.]), kobai.tensor([4., 6.]), value=10)
     tensor([6., 6.])
     """
+    if older:
+        value, tensor1, tensor2 = tensor1, tensor2, *older
     need_tensor("addcdiv", input, tensor1, tensor2)
     return add(input, div(tensor1, tensor2), alpha=value)
 

@@ -22,6 +22,7 @@ from kobai.random import Generator, resolve
 from kobai.xp import asarray, to_host, xp_of
 
 __all__ = [
+    "bartlett_window",
     "blackman_window",
     "combinations",
     "cumulative_trapezoid",
@@ -32,6 +33,7 @@ __all__ = [
     "is_complex",
     "is_nonzero",
     "is_signed",
+    "kaiser_window",
     "poisson",
     "renorm",
     "scalar_tensor",
@@ -44,18 +46,27 @@ __all__ = [
 # --- windows of signals -----------------------------------------------------------------------------------------------
 
 
-def _window(name: str, doc: str, terms: tuple[float, ...], quarter: float) -> Any:
-    """w(n) = a₀ − a₁ cos(2πn/N) + a₂ cos(4πn/N) − ...; N is one less for the symmetric window. ``quarter`` is w(N/4)."""
+def _window(name: str, doc: str, curve: Any, quarter: float, **more: float) -> Any:
+    """w(n) = curve(n/N); N is one less for the symmetric window. ``quarter`` is w(N/4), ``more`` the curve's own arguments."""
 
-    def window(window_length: int, periodic: bool = True, *, dtype: Any = None, device: Device = None) -> Tensor:
-        n = arange(window_length, dtype=np.float64, device=device)
+    def window(
+        window_length: int,
+        periodic: bool = True,
+        *numbers: float,
+        dtype: Any = None,
+        device: Device = None,
+        requires_grad: bool = False,
+        **named: float,
+    ) -> Tensor:
+        given = {**dict(zip(more, numbers, strict=False)), **named}
+        if given.keys() - more.keys() or len(numbers) > len(more):
+            raise TypeError(f"{name}: expected at most ({', '.join(more)}), got {numbers} and {named}")
         period = max(1, window_length if periodic else window_length - 1)
-        total: Any = n * 0 + terms[0]
-        for k, a in enumerate(terms[1:], 1):
-            total = total + (-1) ** k * a * (2 * math.pi * k / period * n).cos()
+        total = curve(arange(window_length, dtype=np.float64, device=device) / period, **{**more, **given})
         if window_length == 1:
             total = total * 0 + 1
-        return total.to(dtype if dtype is not None else tensor(0.0).dtype)  # type: ignore[no-any-return]
+        made = total.to(dtype if dtype is not None else tensor(0.0).dtype)
+        return made.requires_grad_() if requires_grad else made  # type: ignore[no-any-return]
 
     window.__name__ = window.__qualname__ = name
     window.__doc__ = (
@@ -66,9 +77,32 @@ def _window(name: str, doc: str, terms: tuple[float, ...], quarter: float) -> An
     return window
 
 
-hann_window = _window("hann_window", "½ − ½ cos(2πn/N).", (0.5, 0.5), 0.5)
-hamming_window = _window("hamming_window", "0.54 − 0.46 cos(2πn/N).", (0.54, 0.46), 0.54)
-blackman_window = _window("blackman_window", "0.42 − 0.5 cos(2πn/N) + 0.08 cos(4πn/N).", (0.42, 0.5, 0.08), 0.34)
+def _cosines(*terms: float) -> Any:
+    """a₀ − a₁ cos 2πt + a₂ cos 4πt − ..."""
+
+    def curve(t: Tensor) -> Any:
+        total: Any = t * 0 + terms[0]
+        for k, a in enumerate(terms[1:], 1):
+            total = total + (-1) ** k * a * (t * (2 * math.pi * k)).cos()
+        return total
+
+    return curve
+
+
+def _kaiser(t: Tensor, beta: float) -> Tensor:
+    host = to_host((2 * t - 1).array)
+    return _place(np.i0(beta * np.sqrt(np.maximum(1 - host * host, 0))) / np.i0(beta), t.dtype, t.device)
+
+
+hann_window = _window("hann_window", "½ − ½ cos(2πn/N).", _cosines(0.5, 0.5), 0.5)
+hamming_window = _window("hamming_window", "0.54 − 0.46 cos(2πn/N).", _cosines(0.54, 0.46), 0.54)
+blackman_window = _window(
+    "blackman_window", "0.42 − 0.5 cos(2πn/N) + 0.08 cos(4πn/N).", _cosines(0.42, 0.5, 0.08), 0.34
+)
+bartlett_window = _window("bartlett_window", "1 − |2n/N − 1|, a triangle.", lambda t: 1 - (2 * t - 1).abs(), 0.5)
+kaiser_window = _window(
+    "kaiser_window", "I₀(β √(1 − (2n/N − 1)²)) / I₀(β), from the Bessel function I₀.", _kaiser, 0.2157, beta=12.0
+)
 
 # --- making and taking apart ------------------------------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ __all__ = [
 
 
 @method
-def repeat(input: Tensor, *sizes: Any) -> Tensor:
+def repeat(input: Tensor, *sizes: Any, repeats: Any = None) -> Tensor:
     """``input`` put together from ``sizes[d]`` copies along every dimension; sizes may name more dimensions in front.
 
     >>> import kobai
@@ -43,7 +43,7 @@ def repeat(input: Tensor, *sizes: Any) -> Tensor:
     tensor([[1, 2, 1, 2],
             [1, 2, 1, 2]])
     """
-    counts, shape = sizes_of("repeat", sizes), input._array.shape
+    counts, shape = sizes_of("repeat", sizes if repeats is None else (repeats,)), input._array.shape
     extra = len(counts) - len(shape)
     if extra < 0 or any(n < 0 for n in counts):
         raise RuntimeError(f"repeat: expected at least {len(shape)} counts ≥ 0, got {counts}")
@@ -56,26 +56,33 @@ def repeat(input: Tensor, *sizes: Any) -> Tensor:
 
 
 @method
-def tile(input: Tensor, *dims: Any) -> Tensor:
+def tile(input: Tensor, *counts: Any, dims: Any = None) -> Tensor:
     """As :func:`repeat`, but missing counts in front are 1.
 
     >>> import kobai
     >>> kobai.tile(kobai.tensor([[1, 2]]), 2)
     tensor([[1, 2, 1, 2]])
     """
-    counts = sizes_of("tile", dims)
+    counts = sizes_of("tile", counts if dims is None else (dims,))
     return repeat(input, (1,) * (input._array.ndim - len(counts)) + counts)
 
 
 @method
 @numpy_names
-def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None, *, output_size: int | None = None) -> Tensor:
+def repeat_interleave(
+    input: Tensor, repeats: Any = None, dim: int | None = None, *, output_size: int | None = None
+) -> Tensor:
     """Every slice of dimension ``dim`` (None: every element) ``repeats`` times in a row; ``repeats`` may be a tensor.
+
+    Of repeats alone: the indices 0, 1, ..., each as often as they say.
 
     >>> import kobai
     >>> kobai.repeat_interleave(kobai.tensor([1, 2]), kobai.tensor([2, 1]))
     tensor([1, 1, 2])
     """
+    if repeats is None:
+        need("repeat_interleave", input.ndim == 1, "a vector of repeats", f"shape {tuple(input.shape)}")
+        input, repeats = Tensor._wrap(xp_of(input._array).arange(input.numel())), input
     if dim is None:
         input, dim = input.reshape(-1), 0
     axis = existing_axis("repeat_interleave", dim, input._array.ndim)

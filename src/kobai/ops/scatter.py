@@ -128,7 +128,7 @@ def scatter(
     if reduce == "multiply":
         if not isinstance(source, Tensor):
             source = expand(scalar("scatter", source, input), index._array.shape)
-        return scatter_reduce(input, dim, index, source, "prod")  # type: ignore[no-any-return]
+        return scatter_reduce(input, dim, index, source, "prod")
     return scattered("scatter", input, dim, index, source, reduce == "add")
 
 
@@ -392,7 +392,7 @@ def index_reduce(
     row = reshape(index, [-1 if d == axis else 1 for d in range(max(source.ndim, 1))])
     each = expand(row, source._array.shape or (1,))
     if input._array.ndim:
-        return scatter_reduce(input, axis, each, source, reduce, include_self=include_self)  # type: ignore[no-any-return]
+        return scatter_reduce(input, axis, each, source, reduce, include_self=include_self)
     whole = scatter_reduce(reshape(input, 1), 0, each, reshape(source, -1), reduce, include_self=include_self)
     return reshape(whole, ())
 

@@ -12,7 +12,7 @@ import numpy as np
 from kobai.core.grad_mode import is_grad_enabled
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Size, Tensor
-from kobai.dtypes import dtype
+from kobai.dtypes import dtype as DType
 from kobai.ops._args import drawn, existing_axis, normalize_axes, normalize_axis, numpy_names
 from kobai.xp import Array, xp_of
 
@@ -107,7 +107,7 @@ def sizes_of(who: str, sizes: tuple[Any, ...]) -> tuple[int, ...]:
 
 
 @method
-def reshape(input: Tensor, *shape: Any) -> Tensor:
+def reshape(input: Tensor, *sizes: Any, shape: Any = None) -> Tensor:
     """The same elements, row by row, in another shape: a view where the strides allow it, else a copy. −1 is worked out.
 
     >>> import kobai
@@ -115,15 +115,18 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
     tensor([[0, 1, 2],
             [3, 4, 5]])
     """
-    return _reshape(input, sizes_of("reshape", shape))
+    return _reshape(input, sizes_of("reshape", sizes if shape is None else (shape,)))
 
 
 @method
-def view(input: Tensor, *shape: Any) -> Tensor:
-    """As :func:`reshape`, but never a copy: RuntimeError if the strides forbid a view."""
-    if len(shape) == 1 and isinstance(shape[0], (dtype, np.dtype, type)):
-        raise NotImplementedError("view: reading the memory as another dtype is not supported; use to(dtype)")
-    sizes = sizes_of("view", shape)
+def view(input: Tensor, *shape: Any, size: Any = None, dtype: Any = None) -> Tensor:
+    """As :func:`reshape`, but never a copy: RuntimeError if the strides forbid a view.
+
+    Of a dtype, the same memory read as elements of that; the last dimension shrinks or grows by the ratio of their sizes.
+    """
+    if dtype is not None or (len(shape) == 1 and isinstance(shape[0], (DType, np.dtype, type))):
+        return _read_as(input, np.dtype(shape[0] if dtype is None else dtype))
+    sizes = sizes_of("view", shape if size is None else (size,))
     out = _reshape(input, sizes, "view")
     array = input._array
     if not array.flags.c_contiguous and array.size and not xp_of(array).may_share_memory(array, out._array):
@@ -132,6 +135,20 @@ def view(input: Tensor, *shape: Any) -> Tensor:
             "copy; use reshape()"
         )
     return out
+
+
+def _read_as(input: Tensor, dtype: np.dtype[Any]) -> Tensor:
+    if input.requires_grad and is_grad_enabled():
+        raise RuntimeError("view: memory read as another dtype has no gradient; use detach(), or to(dtype)")
+    try:
+        seen: Tensor = Tensor._wrap(input._array.view(dtype))
+    except ValueError:
+        raise RuntimeError(
+            f"view: expected a last dimension, without gaps, that is read as a whole number of {dtype}, got "
+            f"{input.dtype} of shape {tuple(input.shape)} and strides {input.stride()}"
+        ) from None
+    seen._version = input._version
+    return seen
 
 
 @method
@@ -246,14 +263,14 @@ for _name, _property in (("T", _reversed), ("mT", _matrix_transpose), ("H", _her
 
 
 @method
-def permute(input: Tensor, *dims: Any) -> Tensor:
+def permute(input: Tensor, *order: Any, dims: Any = None) -> Tensor:
     """Dimensions in the order ``dims``: a view.
 
     >>> import kobai
     >>> kobai.zeros(2, 3, 4).permute(2, 0, 1).shape
     kobai.Size([4, 2, 3])
     """
-    order = sizes_of("permute", dims)
+    order = sizes_of("permute", order if dims is None else (dims,))
     rank = input._array.ndim
     axes = tuple(normalize_axis("permute", dim, rank) for dim in order)
     if len(axes) != rank or len(set(axes)) != rank:
@@ -401,4 +418,4 @@ def of_itself(view: Callable[..., Tensor]) -> None:
 for _view in (squeeze, unsqueeze, transpose, t):
     of_itself(_view)
 for _alias in ("swapaxes_", "swapdims_"):
-    setattr(Tensor, _alias, Tensor.transpose_)
+    setattr(Tensor, _alias, vars(Tensor)["transpose_"])

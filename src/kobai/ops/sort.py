@@ -11,6 +11,7 @@ from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING
 from kobai.engine.domains import check_range
 from kobai.ops._args import existing_axis, need, need_tensor, normalize_axis, numpy_names, sortable
+from kobai.ops.create import tensor
 from kobai.ops.extreme import ValuesIndices, picked
 from kobai.ops.gather import gather
 from kobai.xp import Array, asarray, xp_of
@@ -161,16 +162,20 @@ def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> ValuesIndices:
     return picked(input, Tensor._wrap(indices), axis, keepdim)
 
 
-def isin(elements: Tensor, test_elements: Tensor, *, assume_unique: bool = False, invert: bool = False) -> Tensor:
+def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Tensor:
     """Where an element is among ``test_elements`` – or, with ``invert``, is not. ``assume_unique`` may save time.
 
     >>> import kobai
     >>> kobai.isin(kobai.tensor([1, 2, 3]), kobai.tensor([3, 1]))
     tensor([ True, False,  True])
     """
+    if isinstance(elements, Tensor) != isinstance(test_elements, Tensor):  # one of them may be a number
+        like = elements if isinstance(elements, Tensor) else test_elements
+        elements, test_elements = (x if x is like else tensor(x, device=like.device) for x in (elements, test_elements))
     need_tensor("isin", elements, test_elements)
     xp, a, b = xp_of(elements._array), sortable(elements._array), sortable(test_elements._array)
-    return Tensor._wrap(xp.isin(a, b, assume_unique=assume_unique, invert=invert))  # type: ignore[no-any-return]
+    found = xp.asarray(xp.isin(a, b, assume_unique=assume_unique, invert=invert))
+    return Tensor._wrap(found)  # type: ignore[no-any-return]
 
 
 @method

@@ -10,7 +10,7 @@ from kobai.core.autocast import one_operation
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING
-from kobai.ops._args import into, need_one_dtype, need_tensor, unbroadcast
+from kobai.ops._args import into, need_one_dtype, need_tensor, numbers_between, unbroadcast
 from kobai.ops._epilogue import epilogue
 from kobai.ops._matmul import matmul as matmul_of_arrays
 from kobai.ops.arithmetic import add, mul
@@ -254,6 +254,7 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
 
 
 @method(in_place=True)
+@numbers_between
 @one_operation
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """β · input + α · mat1 · mat2.
@@ -267,6 +268,7 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: 
 
 
 @method(in_place=True)
+@numbers_between
 @one_operation
 def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """β · input + α · Σ batch1ᵢ · batch2ᵢ, the products of a batch added up.
@@ -279,6 +281,7 @@ def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, al
 
 
 @method(in_place=True)
+@numbers_between
 def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """β · input + α · vec1 ⊗ vec2.
 
@@ -291,6 +294,7 @@ def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: float = 1, alpha: f
 
 
 @method(in_place=True)
+@numbers_between
 @one_operation
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """β · input + α · batch1 · batch2, batch by batch.
@@ -303,6 +307,7 @@ def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, a
 
 
 @method(in_place=True)
+@numbers_between
 @one_operation
 def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """β · input + α · mat · vec.
