@@ -293,7 +293,7 @@ def logaddexp2(input: Tensor, other: Tensor) -> Tensor:
 
     >>> import kobai
     >>> kobai.logaddexp2(kobai.tensor([0., 1000.]), kobai.tensor([0., 0.]))
-    tensor([1.0000e+00, 1.0000e+03])
+    tensor([   1., 1000.])
     """
     return _logaddexp2(*_floats("logaddexp2", input, other))
 
