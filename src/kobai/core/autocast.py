@@ -77,7 +77,7 @@ _LISTS = {
             ops.linear.dot ops.pointwise.addcmul ops.pointwise.addcdiv nn.functional.misc.bilinear ops.products.tensordot
             nn.functional.spatial.grid_sample ops.scatter.index_put ops.scatter.scatter_add""",
         AS_GIVEN: """
-            ops.reduce.nansum ops.norm.instance_norm ops.pool._adaptive_mean nn.functional.lookup.embedding_bag""",
+            ops.reduce.nansum ops.norm.instance_norm ops.pool.adaptive._adaptive_mean nn.functional.lookup.embedding_bag""",
         OVER: "ops.arithmetic._div",
         REFUSED: "ops.loss._binary_cross_entropy",
     },
