@@ -99,7 +99,7 @@ def _loop(x):
 
 
 def _power(x):
-    return x**2
+    return x**1.2
 
 
 def _unknown(x):
@@ -344,3 +344,36 @@ def test_where_the_cache_is(monkeypatch):
 
     monkeypatch.setenv("KOBAI_CACHE", "~/x")
     assert cache_folder() == Path.home() / "x" / "kernels"
+
+
+# --- powers -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("numba", [False, True])
+@pytest.mark.parametrize("p", [-16, -3, -2.5, -2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5, 2, 3, 7, 16])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_power_with_a_known_exponent_is_products_and_roots(p, dtype, numba):
+    if numba and not dispatch.numba_installed:
+        pytest.skip("without Numba")
+
+    def power(x):
+        return x**p
+
+    kernel = Elementwise(power)
+    ELEMENTWISE.remove(kernel)
+    x = np.concatenate([np.random.default_rng(0).uniform(0.1, 3, 100), [0, 1, np.inf, np.nan]]).astype(dtype)
+    if p == -0.5:
+        x = np.append(x, [np.finfo(dtype).smallest_subnormal, np.finfo(dtype).tiny / 3])
+    with np.errstate(divide="ignore"):
+        right = x.astype(np.longdouble) ** p
+    (got,) = run(kernel, [x], {}, numba)
+    np.testing.assert_allclose(got, right, rtol=(abs(p) + 1) * np.finfo(dtype).eps)
+
+
+def test_a_power_is_made_of_few_products():
+    formula = parse(_to_the_16th)
+    assert [formula.values[i].op for i in formula.operations()] == ["multiply"] * 4
+
+
+def _to_the_16th(x):
+    return x**16

@@ -352,3 +352,33 @@ def test_every_form_of_a_rounded_quotient_requires_a_gradient(backend):
     for form in forms:
         (dx,) = kobai.autograd.grad(form().sum(), [x])
         assert dx.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("p", [-16, -3, -2, -1, -0.5, 0.5, 1.5, 2.5, 3, 4, 16, 17, -17, 101, 2.2])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_powers_of_numbers_of_either_sign_and_their_slopes(p, dtype):
+    x = np.random.default_rng(0).uniform(0.3, 1.2, (40, 30)).astype(dtype)
+    x[::2] *= -1
+    x[0, :5] = 0, -0.0, np.inf, np.nan, 1
+    eps = np.finfo(dtype).eps
+    with np.errstate(all="ignore"):
+        right, slope = x.astype(np.longdouble) ** p, p * x.astype(np.longdouble) ** (p - 1)
+    if p in (-0.5, 0.5):
+        right[0, 1] = np.copysign(right[0, 1], -1)  # of −0 a root keeps the sign
+        slope[0, 1] = -np.inf
+    for view in (np.asarray, np.transpose):
+        t = kobai.tensor(x, requires_grad=True)
+        y = (t if view is np.asarray else t.T) ** p
+        y.backward(kobai.ones_like(y))
+        np.testing.assert_allclose(view(y.detach().array), right, rtol=(abs(p) + 4) * eps, atol=np.finfo(dtype).tiny)
+        np.testing.assert_allclose(t.grad.array, slope, rtol=(abs(p) + 6) * eps, atol=abs(p) * np.finfo(dtype).tiny)
+
+
+def test_powers_of_negative_numbers_by_a_tensor():
+    x = np.concatenate([-np.random.default_rng(0).uniform(0.3, 1.2, 300), [0, -0.0, np.inf, -np.inf, np.nan]])
+    exponents = np.array([0, 1, 2, 3, -1, -2, 0.5, 1.5, np.inf, -np.inf, np.nan])
+    with np.errstate(all="ignore"):
+        right = x ** exponents[:, None]
+        of_a_number = (-2.0) ** np.tile(exponents, 40)
+    np.testing.assert_allclose((kobai.tensor(x) ** kobai.tensor(exponents)[:, None]).array, right, rtol=1e-14)
+    np.testing.assert_allclose(((-2.0) ** kobai.tensor(np.tile(exponents, 40))).array, of_a_number)

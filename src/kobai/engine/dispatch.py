@@ -262,7 +262,7 @@ class inlined:
         numba = importlib.import_module("numba")
         known = lambda x: None  # noqa: E731
         single, double = _linked(self.single), _linked(self.double)
-        options = {"fastmath": {"contract"}, "error_model": "numpy"}
+        options = {"fastmath": {"contract"}, "error_model": "numpy", "forceinline": True}
         numba.extending.overload(known, jit_options=options)(
             lambda x: {32: single, 64: double}.get(getattr(x, "bitwidth", 0))
         )

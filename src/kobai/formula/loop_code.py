@@ -9,7 +9,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
-from kobai.engine import disk_cache, dispatch, exponential, logarithm, special
+from kobai.engine import disk_cache, dispatch, exponential, logarithm, roots, special
 from kobai.formula.parse import Formula, Value
 
 _BOTH = {
@@ -29,6 +29,8 @@ _BOTH = {
     "log1p": "log1p({0})",
     "tanh": "tanh({0})",
     "erf": "erf({0})",
+    "erfc": "erfc({0})",
+    "rsqrt": "rsqrt({0})",
 }
 
 PYTHON = _BOTH | {
@@ -91,7 +93,8 @@ from numpy import sqrt
 
 from kobai.engine.exponential import exp, sigmoid, tanh
 from kobai.engine.logarithm import log1p
-from kobai.engine.special import compiled_erf as erf
+from kobai.engine.roots import rsqrt
+from kobai.engine.special import compiled_erf as erf, compiled_erfc as erfc
 
 
 def _mark(builder, instruction, slot, slots):
@@ -196,7 +199,7 @@ class Loops:
 @cache
 def _beside() -> str:
     """What else the machine code depends on, beside the versions that Numba looks at itself."""
-    return "".join(map(inspect.getsource, (dispatch, exponential, logarithm, special)))
+    return "".join(map(inspect.getsource, (dispatch, exponential, logarithm, roots, special)))
 
 
 def load_module(name: str, source: str) -> Any:

@@ -69,7 +69,9 @@ class ArrayCode:
             names |= {"select": _select_bits if host else partial(_select, xp), "sigmoid": partial(_sigmoid, xp)}
             names |= {
                 "xp": xp,
-                "erf": _erf,
+                "erf": partial(_filled, special.erf),
+                "erfc": partial(_filled, special.erfc),
+                "rsqrt": partial(_rsqrt, xp),
                 "copy": np.copyto if host else _copy,
                 "spread": _spread if host else _number,
             }
@@ -163,7 +165,7 @@ class ArrayCode:
                         args[k] = f"xp.full_like({array}, {args[k]})"
         if op == "negative":  # NumPy 2.4's is wrong for some strides of out
             op, args = "multiply", [*args, self._constant(-1.0)]
-        own = op in ("sigmoid", "erf") or (op == "select" and not self.formula.is_scalar(i))
+        own = op in ("sigmoid", "erf", "erfc", "rsqrt") or (op == "select" and not self.formula.is_scalar(i))
         name = op if own else f"xp.{UFUNCS.get(op, op)}"
         return f"{name}({', '.join([*args, *([f'out={out}'] if out else [])])})"
 
@@ -172,12 +174,16 @@ def _copy(out: Array, value: Any) -> None:
     out[...] = value
 
 
-def _erf(x: Array, out: Array | None = None) -> Array:
-    y = special.erf(x)
+def _filled(function: Callable[[Array], Array], x: Array, out: Array | None = None) -> Array:
+    y = function(x)
     if out is None:
         return y
     out[...] = y
     return out
+
+
+def _rsqrt(xp: Any, x: Any, out: Array | None = None) -> Any:
+    return xp.reciprocal(xp.sqrt(x, out=out), out=out)
 
 
 def _sigmoid(xp: Any, x: Any, out: Array | None = None) -> Any:

@@ -1,8 +1,9 @@
 """One scalar Python function, read once as a formula: a list of operations, each on values that stand before it.
 
-What may stand in it: assignments to names, one ``return`` at the end, ``+ - * /``, comparisons, ``and or not``,
-``a if c else b``, numbers, ``abs`` and the functions of :mod:`kobai.formula.scalar`, numbers of its module by name, and calls
-of other such functions, which are written out in place. Nothing else, so that three engines can run it.
+What may stand in it: assignments to names, one ``return`` at the end, ``+ - * /``, powers with a number as exponent,
+comparisons, ``and or not``, ``a if c else b``, numbers, ``abs`` and the functions of :mod:`kobai.formula.scalar`, numbers of
+its module by name, and calls of other such functions, which are written out in place. Nothing else, so that three engines
+can run it.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import math
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Any
 
 from kobai.formula import scalar
 
-FUNCTION_NAMES = ("sqrt", "exp", "log1p", "tanh", "sigmoid", "erf", "sign", "maximum", "minimum")
+FUNCTION_NAMES = ("sqrt", "rsqrt", "exp", "log1p", "tanh", "sigmoid", "erf", "erfc", "sign", "maximum", "minimum")
 FUNCTIONS: dict[Any, str] = {getattr(scalar, name): name for name in FUNCTION_NAMES} | {abs: "abs"}
 """Functions that a formula may call, and what the operation is called."""
 
@@ -193,6 +195,9 @@ class _Reader:
                 return self.number(number)
             case ast.Name(id=name):
                 return self.names[name] if name in self.names else self.outer(node)
+            case ast.BinOp(left=left, op=ast.Pow(), right=right):
+                exponent = self.formula.values[self.value(right)]
+                return self.power(self.value(left), exponent.number) if exponent.op == "number" else self.refuse(node)  # type: ignore[no-any-return]
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
                 return self.op(_BINARY[type(op)], left, right)
             case ast.UnaryOp(op=ast.USub(), operand=operand):
@@ -211,6 +216,25 @@ class _Reader:
 
     def number(self, number: float) -> int:
         return self.formula.add(Value("number", number=float(number)))
+
+    def power(self, x: int, p: float) -> int:
+        """xᵖ as a product of x, x², x⁴, … and √x, or as a quotient by them; 2p is whole."""
+        if 2 * p % 1:
+            raise SyntaxError(f"{self.function.__name__}: expected a whole exponent or one with a half, got {p}")
+        add, root = self.formula.add, x
+        factors = []
+        for bit in reversed(f"{int(abs(p)):b}"):
+            if bit == "1":
+                factors.append(x)
+            x = add(Value("multiply", (x, x)))
+        if p % 1 and p > 0:
+            factors.append(add(Value("sqrt", (root,))))
+        product = reduce(lambda a, b: add(Value("multiply", (a, b))), factors) if factors else self.number(1)
+        if p < 0:
+            product = add(Value("divide", (self.number(1), product)))
+            if p % 1:
+                product = add(Value("multiply", (add(Value("rsqrt", (root,))), product)))
+        return product
 
     def known(self, name: str) -> Any:
         """What a name means outside the function."""

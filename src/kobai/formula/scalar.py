@@ -15,6 +15,11 @@ def sqrt(x: float) -> float:
     return math.sqrt(x) if x >= 0 else math.nan
 
 
+def rsqrt(x: float) -> float:
+    """1/√x, NaN for x < 0, ∞ for 0."""
+    return 1 / sqrt(x) if x else math.copysign(math.inf, x)
+
+
 def exp(x: float) -> float:
     """eˣ"""
     return float(np.exp(x))
@@ -38,6 +43,11 @@ def sigmoid(x: float) -> float:
 def erf(x: float) -> float:
     """2/√π ∫₀ˣ e^(−t²) dt"""
     return math.erf(x)
+
+
+def erfc(x: float) -> float:
+    """1 − erf(x)"""
+    return math.erfc(x)
 
 
 def sign(x: float) -> float:

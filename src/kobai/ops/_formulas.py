@@ -10,7 +10,17 @@ import math
 from typing import Any
 
 from kobai.formula.elementwise import elementwise
-from kobai.formula.scalar import erf, exp, log1p, maximum, minimum, sigmoid as logistic, tanh as hyperbolic_tangent
+from kobai.formula.scalar import (
+    erf as error_function,
+    erfc as complementary,
+    exp,
+    log1p,
+    maximum,
+    minimum,
+    rsqrt as inverse_root,
+    sigmoid as logistic,
+    tanh as hyperbolic_tangent,
+)
 
 # --- by their value ---------------------------------------------------------------------------------------------------
 
@@ -52,6 +62,63 @@ def tanh(x: Any) -> Any:
 def tanh_backward(dy: Any, y: Any) -> Any:
     """dy (1 − y²)"""
     return dy * (1 - y * y)
+
+
+@elementwise
+def sign(x: Any) -> Any:
+    """−1, 0 or 1; 0 of NaN"""
+    return 1 if x > 0 else (-1 if x < 0 else 0)
+
+
+@elementwise
+def rsqrt(x: Any) -> Any:
+    """1/√x"""
+    return inverse_root(x)
+
+
+@elementwise
+def rsqrt_backward(dy: Any, y: Any) -> Any:
+    """−½ y³ dy"""
+    return dy * (-0.5 * y**3)
+
+
+PEAK = 2 / math.sqrt(math.pi)
+
+
+@elementwise
+def erf(x: Any) -> Any:
+    """2/√π ∫₀ˣ e^(−t²) dt"""
+    return error_function(x)
+
+
+@elementwise
+def erf_backward(dy: Any, x: Any) -> Any:
+    """dy · 2/√π e^(−x²)"""
+    return dy * (PEAK * exp(-(x * x)))
+
+
+@elementwise
+def erfc(x: Any) -> Any:
+    """1 − erf(x), accurate where it is small"""
+    return complementary(x)
+
+
+@elementwise
+def erfc_backward(dy: Any, x: Any) -> Any:
+    """−dy · 2/√π e^(−x²)"""
+    return dy * (-PEAK * exp(-(x * x)))
+
+
+@elementwise
+def clamp(x: Any, *, low: Any, high: Any) -> Any:
+    """x cut to [low, high]; high wins"""
+    return minimum(maximum(x, low), high)
+
+
+@elementwise
+def clamp_backward(dy: Any, x: Any, *, low: Any, high: Any) -> Any:
+    """dy from low to high"""
+    return dy if x >= low and x <= high else 0
 
 
 # --- rectifiers -------------------------------------------------------------------------------------------------------
@@ -175,7 +242,7 @@ DENSITY = 1 / math.sqrt(2 * math.pi)
 @elementwise
 def gelu(x: Any) -> Any:
     """x Φ(x), and Φ(x), which backward needs"""
-    cdf = 0.5 * (1 + erf(ROOT_HALF * x))
+    cdf = 0.5 * (1 + error_function(ROOT_HALF * x))
     return x * cdf, cdf
 
 

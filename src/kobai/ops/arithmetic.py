@@ -16,6 +16,7 @@ from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING
 from kobai.engine.domains import check_divisor
 from kobai.ops._args import Samples, cast, drawn, held, into, need_numbers, need_tensor, pair, shape_of, unbroadcast
+from kobai.ops._powers import power, slope
 from kobai.ops._quotients import floor_quotient, floor_remainder, trunc_quotient, trunc_remainder
 from kobai.xp import Array, xp_of
 
@@ -86,38 +87,34 @@ def _squared(x: Array) -> Any:
     return x * x, lambda dy: (lambda: 2 * (dy * x),)
 
 
-@primitive(sample=_two(0.5, 2.0), kind="elementwise")
+@primitive(
+    sample=[*_two(0.5, 2.0), *(drawn((4, 3), p, between=(0.5, 2.0)) for p in (3.0, -2.0, 0.5, -0.5))],
+    kind="elementwise",
+)
 def _pow(a: Array, b: Array) -> Any:
-    y = _power(a, b)
+    y = power(a, b)
     if isinstance(b, (int, float)):
         # y is not kept, so that it may change in place
-        return y, lambda dy: (lambda: dy * (b * a ** (b - 1)) if b != 0 else dy * 0, None)
+        return y, lambda dy: (lambda: slope(a, b, dy), None)
 
     def vjp(dy: Array) -> Any:
         def da() -> Array:
             # d(aᵇ)/da = b aᵇ⁻¹, which at b = 0 is 0, also where a = 0
             xp = xp_of(b)
             zero = b == 0
-            return unbroadcast(dy * xp.where(zero, 0 * b, b * a ** xp.where(zero, 1 + 0 * b, b - 1)), a.shape)
+            return unbroadcast(dy * xp.where(zero, 0 * b, b * power(a, xp.where(zero, 1 + 0 * b, b - 1))), a.shape)
 
         def db() -> Array:
             # d(aᵇ)/db = aᵇ ln a, which at a = 0 is 0 for b ≥ 0; below 0 there is none (nan)
-            xp = xp_of(b)
             g = dy * (y * _ln(a))
-            return unbroadcast(xp.where((a == 0) & (b >= 0), xp.zeros_like(g), g), b.shape)
+            if not (isinstance(a, (int, float)) and a != 0):
+                xp = xp_of(b)
+                g = xp.where((a == 0) & (b >= 0), xp.zeros_like(g), g)
+            return unbroadcast(g, b.shape)
 
         return da, db
 
     return y, vjp
-
-
-def _power(a: Any, b: Any) -> Any:
-    """aᵇ; for integers and b < 0 the quotient 1 ÷ a⁻ᵇ without its fraction: 0 unless a = ±1."""
-    if isinstance(b, (int, float)) or b.dtype.kind not in "i":
-        return a**b
-    xp = xp_of(b)
-    inverse = xp.where(abs(a) == 1, xp.where(b % 2 == 0, 1, a), 0).astype(b.dtype)
-    return xp.where(b < 0, inverse, a ** xp.maximum(b, 0))
 
 
 def _ln(x: Any) -> Any:

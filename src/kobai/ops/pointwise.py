@@ -16,13 +16,12 @@ from kobai.core.autocast import one_operation
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING, finfo, get_default_dtype
-from kobai.engine import special
 from kobai.ops import _formulas
 from kobai.ops._args import Samples, as_float, cast, drawn, held, into, need_tensor, pair, unbroadcast
 from kobai.ops.arithmetic import add, div, mul, sub
 from kobai.ops.shape import clone
 from kobai.refusals import truth_values
-from kobai.xp import Array, xp_of
+from kobai.xp import Array, is_array, xp_of
 
 __all__ = [
     "abs",
@@ -135,14 +134,15 @@ def unary(
     of_x: Callable[[Any, Array], Array] | None = None,
     of_y: Callable[[Any, Array], Array] | None = None,
     backward: Callable[[Array, Array], Array] | None = None,
+    backward_of_x: Callable[[Array, Array], Array] | None = None,
     domain: tuple[float, float] = (-2.0, 2.0),
     keep_integers: bool = False,
     of_truth: Any = None,
 ) -> Unary:
     """Make the primitive ``_name``, the public function and the methods ``name`` and ``name_`` of one row.
 
-    ``f(xp, x)`` is the value; ``of_x(xp, x)`` or ``of_y(xp, y)`` its derivative, or ``backward(dy, y)`` the gradient,
-    whichever is given.
+    ``f(xp, x)`` is the value; ``of_x(xp, x)`` or ``of_y(xp, y)`` its derivative, or ``backward(dy, y)`` or
+    ``backward_of_x(dy, x)`` the gradient, whichever is given.
     Integers are converted to the default float dtype unless ``keep_integers``, truth values to ``of_truth`` if it is given.
     A row has an example in ``EXAMPLES``.
     """
@@ -152,6 +152,8 @@ def unary(
         y = f(xp, x)
         if backward is not None:
             return y, lambda dy: (backward(dy, y),)
+        if backward_of_x is not None:
+            return y, lambda dy: (backward_of_x(dy, x),)
         if of_y is not None:
             return y, lambda dy: (dy * of_y(xp, y),)
         assert of_x is not None
@@ -187,7 +189,7 @@ neg = unary("neg", "−x.", lambda xp, x: -x, lambda xp, x: -1, keep_integers=Tr
 abs = unary("abs", "|x|.", lambda xp, x: xp.abs(x), lambda xp, x: xp.sign(x), domain=POSITIVE, keep_integers=True)
 square = unary("square", "x².", lambda xp, x: x * x, lambda xp, x: 2 * x, keep_integers=True, of_truth=np.int64)
 sqrt = unary("sqrt", "√x; nan for negative x.", lambda xp, x: xp.sqrt(x), of_y=lambda xp, y: 0.5 / y, domain=POSITIVE)
-rsqrt = unary("rsqrt", "1 / √x.", lambda xp, x: 1 / xp.sqrt(x), of_y=lambda xp, y: -0.5 * y * y * y, domain=POSITIVE)
+rsqrt = unary("rsqrt", "1 / √x.", lambda xp, x: _formulas.rsqrt(x), backward=_formulas.rsqrt_backward, domain=POSITIVE)
 reciprocal = unary("reciprocal", "1 / x.", lambda xp, x: 1 / x, of_y=lambda xp, y: -y * y, domain=POSITIVE)
 
 exp = unary("exp", "eˣ.", lambda xp, x: xp.exp(x), of_y=lambda xp, y: y)
@@ -226,14 +228,14 @@ tanh = unary("tanh", "(eˣ − e⁻ˣ) / (eˣ + e⁻ˣ).", lambda xp, x: _formul
 erf = unary(
     "erf",
     "Error function 2/√π ∫₀ˣ e^(−t²) dt.",
-    lambda xp, x: special.erf(x),
-    lambda xp, x: (2 / math.sqrt(math.pi)) * xp.exp(-x * x),
+    lambda xp, x: _formulas.erf(x),
+    backward_of_x=_formulas.erf_backward,
 )
 erfc = unary(
     "erfc",
     "1 − erf(x), accurate where it is small.",
-    lambda xp, x: special.erfc(x),
-    lambda xp, x: (-2 / math.sqrt(math.pi)) * xp.exp(-x * x),
+    lambda xp, x: _formulas.erfc(x),
+    backward_of_x=_formulas.erfc_backward,
 )
 
 absolute, negative = abs, neg
@@ -253,6 +255,9 @@ setattr(Tensor, "__abs__", abs)  # noqa: B010
     ]
 )
 def _clamp(x: Array, low: Any, high: Any) -> Any:
+    if x.dtype.kind == "f" and not (is_array(low) or is_array(high)):
+        bounds = {"low": -math.inf if low is None else low, "high": math.inf if high is None else high}
+        return _formulas.clamp(x, **bounds), lambda dy: (lambda: _formulas.clamp_backward(dy, x, **bounds), None, None)
     xp = xp_of(x)
     y = x
     if low is not None:

@@ -10,6 +10,7 @@ import numpy as np
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING
+from kobai.ops import _formulas
 from kobai.ops._args import Samples, need_tensor
 from kobai.ops.shape import clone
 from kobai.refusals import truth_values
@@ -32,8 +33,7 @@ def _flat(y: Array) -> Any:
 
 @primitive(sample=_steps(), kind="elementwise")
 def _sign(x: Array) -> Any:
-    y = xp_of(x).sign(x)
-    return _flat(xp_of(x).where(x == x, y, 0) if x.dtype.kind in FLOATING else y)
+    return _flat(_formulas.sign(x) if x.dtype.kind in FLOATING else xp_of(x).sign(x))
 
 
 def _step(name: str, function: str) -> Callable[..., Tensor]:
