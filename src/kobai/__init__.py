@@ -33,6 +33,7 @@ from kobai.core.grad_mode import (
 )
 from kobai.core.printing import set_printoptions as set_printoptions
 from kobai.core.tensor import Size as Size, Tensor as Tensor
+from kobai.cpu import memory as _memory  # has freed memory kept
 from kobai.cuda import amp as _cuda_amp  # torch.cuda.amp
 from kobai.dtypes import *
 from kobai.dtypes import get_default_dtype as get_default_dtype, set_default_dtype as set_default_dtype
