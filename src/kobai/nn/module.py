@@ -154,11 +154,9 @@ class Module(Stateful):
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear every parameter's gradient (``set_to_none=False`` writes zeros instead)."""
         for param in self.parameters():
-            if param.grad is None:
-                continue
             if set_to_none:
-                param.grad = None
-            else:
+                param.grad = None  # without a look: a captured step that reads a gradient depends on it
+            elif param.grad is not None:
                 param.grad = param.grad.detach()
                 write(param.grad.array, 0)
                 param.grad._bump()
