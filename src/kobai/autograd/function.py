@@ -8,9 +8,9 @@ from typing import Any
 
 from kobai.core.grad_mode import is_grad_enabled, no_grad
 from kobai.core.primitive import changed_by, need_no_leaf
-from kobai.core.tape import Node, opaque
+from kobai.core.tape import Node, Parts, opaque
 from kobai.core.tensor import Tensor
-from kobai.xp import Array, namespace, on
+from kobai.xp import namespace, on
 
 
 class Context:
@@ -121,13 +121,6 @@ class Function:
             for i, o in enumerate(outputs)
         ]
         return tuple(made) if isinstance(result, tuple) else made[0]
-
-
-class Parts(dict[int, Array]):
-    """Gradients of some outputs of a Function, by number. The tape adds them up, and its node receives the sum."""
-
-    def __add__(self, other: Parts) -> Parts:
-        return Parts({**self, **other})
 
 
 def output_of(name: str, i: int, output: Tensor, node: Node, dirty: bool = False) -> Tensor:

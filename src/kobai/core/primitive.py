@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
+from math import prod
 from types import FunctionType
 from typing import Any, TypeAlias, TypeVar, overload
 
@@ -29,7 +30,7 @@ import numpy as np
 from kobai import xp as _xp
 from kobai.core.autocast import fitted, on_list
 from kobai.core.grad_mode import in_mode, state
-from kobai.core.tape import Node, Vjp, as_array
+from kobai.core.tape import Node, Parts, Vjp, as_array
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING, HALVES
 from kobai.engine.cuda_kernel import TYPES
@@ -257,6 +258,47 @@ def _follow(steps: Sequence[Any], array: Array) -> Array:
     for function, rest, options in steps:
         array = function(array, *rest, **options)[0]
     return array
+
+
+def results(joined: Tensor, shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
+    """The results of an operation that has several, which it gives one behind another in one vector, ``joined``.
+
+    They are not views of it to the tape: their gradients come to the operation together, zeros for those that have none.
+    """
+    edge = joined._edge()
+    node = None if edge is None else Node(edge.name_, _joining(shapes), [edge])
+    made = []
+    start = 0
+    for i, shape in enumerate(shapes):
+        stop = start + prod(shape)
+        out: Tensor = Tensor._wrap(joined._array[start:stop].reshape(shape))
+        out._version = joined._version  # what the operation keeps of one is changed with it
+        if node is not None:
+            out._requires_grad = True
+            out._node = Node(edge.name_, _sending(i), [node])
+        made.append(out)
+        start = stop
+    return made
+
+
+def _sending(i: int) -> Vjp:
+    return lambda dy: (Parts({i: dy}),)
+
+
+def _joining(shapes: Sequence[tuple[int, ...]]) -> Vjp:
+    def vjp(parts: Any) -> tuple[Array]:
+        some = next(iter(parts.values()))
+        dy, start = xp_of(some).empty(sum(map(prod, shapes)), dtype=some.dtype), 0
+        for i, shape in enumerate(shapes):
+            stop = start + prod(shape)
+            if i in parts:
+                dy[start:stop].reshape(shape)[...] = parts[i]
+            else:
+                dy[start:stop] = 0
+            start = stop
+        return (dy,)
+
+    return vjp
 
 
 # --- changing a tensor in place ---------------------------------------------------------------------------------------

@@ -113,6 +113,13 @@ class Node:
                 )
 
 
+class Parts(dict[int, Array]):
+    """Gradients of some of the results that a node has, by number. The tape adds them up, and the node receives the sum."""
+
+    def __add__(self, other: Parts) -> Parts:
+        return Parts({**self, **other})
+
+
 def owner(array: Any) -> Any:
     """What owns the memory of ``array``: the same for an array and all views of it."""
     while (base := getattr(array, "base", None)) is not None:
@@ -309,7 +316,7 @@ def run_backward(
 
 
 def _beside(g: Any) -> AbstractContextManager[Any]:
-    """Context on the device of a gradient, or of the first of a Function's outputs, which come by number."""
+    """Context on the device of a gradient, or of the first of several, which come by number."""
     return xp.beside(next(iter(g.values())) if isinstance(g, dict) else g)
 
 

@@ -182,6 +182,22 @@ class Elementwise:
 opaque.add(Elementwise)
 
 
+class from_addresses(dispatch.compiled):
+    """A kernel for use inside compiled loops: ``loop(dtype, *addresses, *numbers, n)`` computes n elements of every slot.
+
+    The slots are the kernel's arrays and behind them the results that have no array's name, all of them different memory.
+    """
+
+    def __init__(self, kernel: Elementwise) -> None:
+        super().__init__(kernel.function)
+        self.kernel = kernel
+
+    def compile(self) -> Any:
+        if self.dispatcher is None:
+            self.dispatcher = self.kernel.code().loops.at.compile()
+        return self.dispatcher
+
+
 def _in_rows(slots: tuple[Array, ...]) -> tuple[Array, ...]:
     """The arrays with their axes in the order of memory if that is the same for all, as after a convolution."""
     strides = slots[0].strides

@@ -132,11 +132,12 @@ def store(typing, address, index, value, slot, slots):
 
 
 def numba_source(name: str, formula: Formula) -> str:
-    """Two loops: over one array each, and over a table of many.
+    """Three loops: over one array each, over a table of many, and one for other compiled loops to call.
 
     ``name_loop(*slots, numbers, start, stop)`` computes the elements [start, stop). ``name_many(table, offsets, numbers,
     start, stop)`` does so for arrays thought of as one after the other: column k of ``table`` holds the addresses of the k-th
-    arrays, which begin at ``offsets[k]``. ``numbers`` is a 1-D array of the same dtype.
+    arrays, which begin at ``offsets[k]``. ``numbers`` is a 1-D array of the same dtype. ``name_at(T, *addresses, *numbers,
+    stop)`` computes ``stop`` elements of type ``T`` that begin at addresses.
     """
     slots = formula.slots
     constants: dict[float, str] = {}
@@ -155,9 +156,8 @@ def numba_source(name: str, formula: Formula) -> str:
         f"store(a{slot}, i, {_name(formula, result, number)}, {slot}, {slots})"
         for result, slot in zip(formula.results, formula.into, strict=True)
     ]
-    first = [f"h_{name} = numbers[{k}]" for k, name in enumerate(formula.scalars)]
-    first = ["T = numbers.dtype.type", "zero, one = T(0), T(1)", *first]
-    first += [f"{name} = T({value!r})" for value, name in constants.items()] + once
+    given = ["T = numbers.dtype.type", *(f"h_{name} = numbers[{k}]" for k, name in enumerate(formula.scalars))]
+    first = ["zero, one = T(0), T(1)", *(f"{name} = T({value!r})" for value, name in constants.items()), *once]
     loop = loads + each + stores
     many = [
         "for k in range(offsets.size - 1):",
@@ -166,34 +166,40 @@ def numba_source(name: str, formula: Formula) -> str:
         "    for i in range(begin, end):",
         *(f"        {line}" for line in loop),
     ]
+    line_by_line = ["for i in range(start, stop):", *(f"    {line}" for line in loop)]
     one = [
         *(f"a{k} = slot{k}.ctypes.data" for k in range(slots)),
-        "for i in range(start, stop):",
-        *(f"    {line}" for line in loop),
+        *line_by_line,
     ]
     parameters = ", ".join(f"slot{k}" for k in range(slots))
+    addresses = ", ".join([*(f"a{k}" for k in range(slots)), *(f"h_{name}" for name in formula.scalars)])
     return "\n".join(
         [
             HEADER,
             "",
             f"def {name}_loop({parameters}, numbers, start, stop):",
-            *(f"    {line}" for line in first + one),
+            *(f"    {line}" for line in given + first + one),
             "",
             "",
             f"def {name}_many(table, offsets, numbers, start, stop):",
-            *(f"    {line}" for line in first + many),
+            *(f"    {line}" for line in given + first + many),
+            "",
+            "",
+            f"def {name}_at(T, {addresses}, stop):",
+            *(f"    {line}" for line in [*first, "start = 0", *line_by_line]),
             "",
         ]
     )
 
 
 class Loops:
-    """The compiled loops of one formula: over one array each, and over a table of many."""
+    """The compiled loops of one formula: over one array each, over a table of many, and from addresses on."""
 
     def __init__(self, name: str, formula: Formula) -> None:
         module = load_module(name, numba_source(name, formula))
         self.one = dispatch.compiled(getattr(module, f"{name}_loop"))
         self.many = dispatch.compiled(getattr(module, f"{name}_many"))
+        self.at = dispatch.compiled(getattr(module, f"{name}_at"))
 
 
 @cache

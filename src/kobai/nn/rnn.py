@@ -1,6 +1,6 @@
 """Recurrent layers: ``RNN``, ``LSTM``, ``GRU`` over sequences, and the single steps ``RNNCell``, ``LSTMCell``, ``GRUCell``.
 
-A layer in one direction is one primitive of :mod:`kobai.ops.recurrent`, and so is a cell.
+A layer is one primitive of :mod:`kobai.ops.recurrent`, in both directions if it has two, and so is a cell.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
+from kobai.core.primitive import results
 from kobai.core.tensor import Tensor
 from kobai.errors import nearest
 from kobai.nn import functional as F, init
@@ -17,14 +18,18 @@ from kobai.nn.parameter import Parameter
 from kobai.nn.tree import unusual
 from kobai.nn.utils.rnn import PackedSequence, pack_like, pad_packed_sequence
 from kobai.ops._args import need_flags
-from kobai.ops.create import empty, zeros
-from kobai.ops.joining import cat, stack
+from kobai.ops.create import empty
+from kobai.ops.joining import cat
 from kobai.ops.recurrent import PRIMITIVES
 from kobai.xp import Array, move
 
 __all__ = ["GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNCell"]
 
-State = tuple[Tensor, ...]  # (h,) or, of an LSTM, (h, c)
+State = tuple[Tensor | None, ...]
+"""(h,) or, of an LSTM, (h, c); None is zero."""
+
+WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+"""Names of one direction's parameters."""
 
 
 class _Recurrent(Module):
@@ -55,9 +60,9 @@ class _Recurrent(Module):
 
     def _add_weights(self, suffix: str, inputs: int, device: Any, dtype: Any) -> None:
         rows = self._gates * self.hidden_size
-        for name, shape in (("weight_ih", (rows, inputs)), ("weight_hh", (rows, self.hidden_size))):
+        for name, shape in zip(WEIGHTS, ((rows, inputs), (rows, self.hidden_size)), strict=False):
             self.register_parameter(name + suffix, Parameter(empty(*shape, device=device, dtype=dtype)))
-        for name in ("bias_ih", "bias_hh"):
+        for name in WEIGHTS[2:]:
             fresh = Parameter(empty(rows, device=device, dtype=dtype)) if self.bias else None
             if fresh is not None or not suffix:  # as in PyTorch, a cell without bias has the name, a layer has not
                 self.register_parameter(name + suffix, fresh)
@@ -71,21 +76,26 @@ class _Recurrent(Module):
         for parameter in self.parameters():
             init.uniform_(parameter, -limit, limit)
 
-    def _states_at_all_times(
-        self, input: Tensor, state: State, suffix: str, lengths: Array | None = None, backwards: bool = False
-    ) -> State:
-        """(h,) or (h, c) after every step, or after the one step of a cell."""
+    def _run(self, input: Tensor, state: State, lengths: Array | None, suffixes: tuple[str, ...]) -> list[Tensor]:
+        """One layer in every direction: its states at all times and (h,) or (h, c) after the last; of a cell only those."""
         own = self._parameters
-        wanted = next(iter(self.parameters())).dtype
-        if any(t.dtype != wanted for t in (input, *state)):
-            got = ", ".join(str(t.dtype) for t in (input, *state))
+        wanted = next(iter(own.values())).dtype  # type: ignore[union-attr]
+        given = [s for s in state if s is not None]
+        if input.dtype != wanted or any(s.dtype != wanted for s in given):
+            got = ", ".join(str(t.dtype) for t in (input, *given))
             raise (RuntimeError if input.dtype == wanted else ValueError)(
                 f"{self._get_name()}: expected input and state of the weights' dtype {wanted}, got {got}"
             )
-        weights = [own.get(name + suffix) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        weights = [own.get(name + suffix) for suffix in suffixes for name in WEIGHTS]
         options = {"nonlinearity": self.nonlinearity} if self._kind == "RNN" else {}
-        every = PRIMITIVES[self._kind](input, *state, lengths, *weights, backwards=backwards, **options)
-        return (every,) if self._states == 1 else (every[0], every[1])
+        joined = PRIMITIVES[self._kind](input, *state, lengths, *weights, **options)
+        shapes: list[tuple[int, ...]] = [(*input.shape[:-1], self.hidden_size)] * self._states
+        if input.ndim == 3:
+            steps, batch, _ = input.shape
+            directions = len(suffixes)
+            last = (directions, batch, self.hidden_size)
+            shapes = [(steps, batch, directions * self.hidden_size), *[last] * self._states]
+        return results(joined, shapes)
 
 
 class _Layer(_Recurrent):
@@ -154,20 +164,18 @@ class _Layer(_Recurrent):
             raise RuntimeError(f"{self._get_name()}: expected at least one step, got a sequence of length 0")
         states = self._initial(input, hx, batched)
 
-        last: list[State] = []
+        last: list[list[Tensor]] = []
+        directions = len(self._suffixes)
         for layer in range(self.num_layers):
-            outputs = []
-            for d, suffix in enumerate(self._suffixes):
-                k = layer * len(self._suffixes) + d
-                state = tuple(s[k] for s in states)
-                every = self._states_at_all_times(input, state, f"_l{layer}{suffix}", lengths, backwards=d == 1)
-                outputs.append(every[0])
-                last.append(tuple(s[0 if d == 1 else -1] for s in every))
-            input = outputs[0] if len(outputs) == 1 else cat(outputs, -1)
+            state = states
+            if self.num_layers > 1 and states[0] is not None:
+                state = tuple(s[layer * directions : (layer + 1) * directions] for s in states)  # type: ignore[index]
+            input, *after = self._run(input, state, lengths, tuple(f"_l{layer}{suffix}" for suffix in self._suffixes))
+            last.append(after)
             if self.dropout and layer < self.num_layers - 1:
                 input = F.dropout(input, self.dropout, self.training)
 
-        final = tuple(stack(parts) for parts in zip(*last, strict=True))
+        final = tuple(last[0] if len(last) == 1 else [cat(parts) for parts in zip(*last, strict=True)])
         if not batched:
             input, final = input.squeeze(1), tuple(s.squeeze(1) for s in final)
         elif batch_first:
@@ -175,9 +183,9 @@ class _Layer(_Recurrent):
         return input, final if self._states > 1 else final[0]
 
     def _initial(self, input: Tensor, hx: Any, batched: bool) -> State:
-        shape = (self.num_layers * len(self._suffixes), input.shape[1], self.hidden_size)
         if hx is None:
-            return tuple(zeros(shape, dtype=input.dtype, device=input.device) for _ in range(self._states))
+            return (None,) * self._states
+        shape = (self.num_layers * len(self._suffixes), input.shape[1], self.hidden_size)
         states = tuple(hx) if self._states > 1 else (hx,)
         wanted = shape if batched else (shape[0], shape[2])
         if len(states) != self._states or any(not isinstance(s, Tensor) or tuple(s.shape) != wanted for s in states):
@@ -278,18 +286,17 @@ class _Cell(_Recurrent):
                 f"{self._get_name()}: expected input (N, {self.input_size}) or ({self.input_size},), "
                 f"got {tuple(input.shape)}"
             )
-        wanted = (*input.shape[:-1], self.hidden_size)
-        if hx is None:
-            states = tuple(zeros(wanted, dtype=input.dtype, device=input.device) for _ in range(self._states))
-        else:
+        states: Any = (None,) * self._states
+        if hx is not None:
+            wanted = (*input.shape[:-1], self.hidden_size)
             states = tuple(hx) if self._states > 1 else (hx,)
             if len(states) != self._states or any(tuple(s.shape) != wanted for s in states):
                 got = ", ".join(str(tuple(s.shape)) for s in states)
                 raise (RuntimeError if all(s.ndim in (1, 2) for s in states) else ValueError)(
                     f"{self._get_name()}: expected {self._states} state(s) of shape {wanted}, got {got}"
                 )
-        states = self._states_at_all_times(input, states, "")
-        return states if self._states > 1 else states[0]
+        after = self._run(input, states, None, ("",))
+        return tuple(after) if self._states > 1 else after[0]
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}" + unusual(self, bias=True, nonlinearity="tanh")
