@@ -41,6 +41,26 @@ def recurrent():
     return Recurrent(), kobai.randn(64, 12, 40)
 
 
+class EveryNetwork(nn.Module):
+    """All kinds of recurrent layers, one on another, in both directions, from given states."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.GRU(20, 32, bidirectional=True, batch_first=True)
+        self.second = nn.LSTM(64, 40, num_layers=2, bidirectional=True, dropout=0.2, batch_first=True)
+        self.third = nn.RNN(80, 48, nonlinearity="relu", batch_first=True)
+        self.start, self.out = nn.Parameter(kobai.randn(2, 1, 32)), nn.Linear(48, 10)
+
+    def forward(self, x):
+        y, _ = self.first(x, self.start.expand(2, x.shape[0], 32))
+        y, _ = self.third(self.second(y)[0])
+        return self.out(y.sum(1))
+
+
+def recurrent_in_every_way():
+    return EveryNetwork(), kobai.randn(50, 7, 20)
+
+
 def attentive():
     layer = nn.TransformerEncoderLayer(64, 4, 256, dropout=0.1, batch_first=True)
     return nn.Sequential(layer, nn.Flatten(), nn.Linear(64 * 30, 10)), kobai.randn(32, 30, 64)
@@ -75,7 +95,7 @@ def with_threads(monkeypatch):
     threads.set_num_threads(None)
 
 
-@pytest.mark.parametrize("make", [dense, convolutional, recurrent, attentive])
+@pytest.mark.parametrize("make", [dense, convolutional, recurrent, recurrent_in_every_way, attentive])
 def test_a_training_has_the_same_bits(make, with_threads):
     found = {with_threads(make, n, capture) for n in (1, 2, 3, 7) for capture in (False, True)}
     assert len(found) == 1

@@ -114,6 +114,21 @@ def test_convolutions_and_pooling():
     both(make, data)
 
 
+def test_gradients_reset_by_the_module():
+    model = net("dense")
+    update = kobai.optim.SGD(model.parameters(), lr=0.1)
+
+    @kobai.capture
+    def step(x, t):
+        model.zero_grad()
+        F.cross_entropy(model(x), t).backward()
+        update.step()
+
+    for x, t in batches(24):  # more than the times that a step is recorded anew
+        step(x, t)
+    assert step.programs == 1
+
+
 def test_recurrent_net_with_an_initial_state_made_inside():
     def make():
         cell, head = nn.LSTM(6, 8, batch_first=True), nn.Linear(8, 3)

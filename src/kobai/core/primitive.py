@@ -264,6 +264,7 @@ def results(joined: Tensor, shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
     """The results of an operation that has several, which it gives one behind another in one vector, ``joined``.
 
     They are not views of it to the tape: their gradients come to the operation together, zeros for those that have none.
+    The first lies in its memory; the others are copies, which may be changed in place whatever the operation keeps.
     """
     edge = joined._edge()
     node = None if edge is None else Node(edge.name_, _joining(shapes), [edge])
@@ -271,8 +272,10 @@ def results(joined: Tensor, shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
     start = 0
     for i, shape in enumerate(shapes):
         stop = start + prod(shape)
-        out: Tensor = Tensor._wrap(joined._array[start:stop].reshape(shape))
-        out._version = joined._version  # what the operation keeps of one is changed with it
+        array = joined._array[start:stop].reshape(shape)
+        out: Tensor = Tensor._wrap(array.copy() if i else array)
+        if not i:
+            out._version = joined._version
         if node is not None:
             out._requires_grad = True
             out._node = Node(edge.name_, _sending(i), [node])
