@@ -52,6 +52,7 @@ MODULES = {
 """An example of every module; losses are made without arguments."""
 
 MORE_OPTIMIZERS = [("Rprop", {}), ("ASGD", {}), ("LBFGS", {}), ("LBFGS", {"line_search_fn": "strong_wolfe"})]
+MORE_OPTIMIZERS += [("Adafactor", {}), ("SparseAdam", {}), ("Muon", {})]
 
 SCHEDULES = {
     "LambdaLR": {"lr_lambda": lambda epoch: 0.9**epoch},
@@ -106,7 +107,9 @@ def module_lines() -> Iterator[str]:
 
 def optimizer_lines() -> Iterator[str]:
     for name, flags in [*((name, flags) for name, flags, _ in OPTIMIZERS), *MORE_OPTIMIZERS]:
-        weight, bias = (kobai.ones(*shape, requires_grad=True) for shape in ((2, 3), (3,)))
+        weight, bias = (
+            kobai.ones(*shape, requires_grad=True) for shape in ((2, 3), (1, 3) if name == "Muon" else (3,))
+        )
         optimizer = getattr(optim, name)([weight, bias], **flags)
 
         def loss(optimizer=optimizer, weight=weight, bias=bias):

@@ -34,7 +34,7 @@ CASES = [
     ("RAdam", {}, {"lr": 0.1}),
     ("RAdam", {"decoupled_weight_decay": True, "betas": (0.8, 0.9)}, {"lr": 0.1}),
 ]
-ELSEWHERE = {"Rprop", "ASGD", "LBFGS"}  # test_rarer_optimizers.py
+ELSEWHERE = {"Rprop", "ASGD", "LBFGS", "Adafactor", "Muon", "SparseAdam"}  # test_rarer_ and test_whole_optimizers.py
 OPTIMIZERS = [name for name, value in vars(optim).items() if isinstance(value, type) and value is not optim.Optimizer]
 CASES += [(name, {}, {"lr": 0.1}) for name in OPTIMIZERS if name not in ELSEWHERE | {name for name, _, _ in CASES}]
 IDS = ["-".join([name, *(f"{k}={v}" for k, v in flags.items())]) for name, flags, _ in CASES]

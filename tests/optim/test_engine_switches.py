@@ -49,6 +49,11 @@ def test_what_is_no_switch_is_refused(name):
         make(optim, name, [parameter([1.0])], fused=1)
     with pytest.raises(RuntimeError, match="expected one of fused, foreach and differentiable"):
         make(optim, name, [parameter([1.0])], fused=True, foreach=True)
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW"])
+def test_adam_takes_a_tensor_rate_with_foreach_only_if_capturable(name):
+    make(optim, name, [parameter([1.0])], lr=kobai.tensor(0.1), foreach=True, capturable=True)
     with pytest.raises(ValueError, match="expected capturable=True beside foreach=True"):
         make(optim, name, [parameter([1.0])], lr=kobai.tensor(0.1), foreach=True)
 

@@ -86,6 +86,13 @@ class Adam(Optimizer):
     ) -> None:
         super().__init__(params, options(locals()))
 
+    def _check(self, group: Group) -> None:
+        super()._check(group)
+        if isinstance(group["lr"], Tensor) and group.get("foreach") and not group.get("capturable"):
+            raise ValueError(
+                f"{type(self).__name__}: expected capturable=True beside foreach=True where lr is a Tensor"
+            )
+
     def _kernel(self, group: Group) -> tuple[Elementwise, tuple[str, ...]]:
         if group["amsgrad"]:
             return amsgrad, ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")

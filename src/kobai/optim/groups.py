@@ -196,8 +196,6 @@ class ParameterGroups:
                 raise TypeError(f"{who}: expected {name} to be True, False or None, got {value!r}")
         if given["fused"] and (given["foreach"] or given["differentiable"]):
             raise RuntimeError(f"{who}: expected one of fused, foreach and differentiable, got fused and another")
-        if isinstance(group.get("lr"), Tensor) and given["foreach"] and not given["capturable"]:
-            raise ValueError(f"{who}: expected capturable=True beside foreach=True where lr is a Tensor")
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters; ``set_to_none=False`` fills them with zeros in place instead."""
