@@ -150,9 +150,10 @@ static void faulted(int signal) {
     siglongjmp(fault, 1);
 }
 
-// Launches a grid; returns what is wrong, or NULL. ``in_turns``: threads of a block may wait for each other.
+// Launches a grid; returns what is wrong, or NULL. ``in_turns``: threads of a block may wait for each other. The blocks are
+// those of a larger grid, from ``first`` on.
 static const char* run(
-    void (*kernel)(), const unsigned* shape, bool in_turns, bool backwards, unsigned shared = sizeof shared_words
+    void (*kernel)(), const unsigned* shape, bool in_turns, bool backwards, unsigned shared = sizeof shared_words, unsigned first = 0
 ) {
     shared_bytes = shared;
     body = kernel;
@@ -170,7 +171,7 @@ static const char* run(
     if (!sigsetjmp(fault, 1))
         for (unsigned long long i = 0; i < blocks && !*said; i++) {
             const unsigned long long b = backwards ? blocks - 1 - i : i;
-            blockIdx = {(unsigned)(b % shape[0]), (unsigned)(b / shape[0] % shape[1]), (unsigned)(b / shape[0] / shape[1])};
+            blockIdx = {first + (unsigned)(b % shape[0]), (unsigned)(b / shape[0] % shape[1]), (unsigned)(b / shape[0] / shape[1])};
             if (waits) run_block(n, backwards);
             else if (!_setjmp(scheduler))
                 for (unsigned t = 0; t < n; t++) current = backwards ? n - 1 - t : t, at(current), body();

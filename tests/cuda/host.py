@@ -56,18 +56,25 @@ def entry(kernel: CudaKernel, dtype: str, on_device: tuple[str, ...]) -> str:
     values = ", ".join(f"*({t.strip()}*)arguments[{i}]" for i, t in enumerate(ctypes_))
     return (
         f"{function}\nstatic void** arguments;\nstatic void thread() {{ {symbol}({values}); }}\n"
-        f'extern "C" const char* run_{symbol}(void** a, const unsigned* shape, bool backwards) '
-        "{ arguments = a; return host::run(thread, shape, true, backwards); }\n"
+        f'extern "C" const char* run_{symbol}(void** a, const unsigned* shape, bool backwards, unsigned first) '
+        "{ arguments = a; return host::run(thread, shape, true, backwards, sizeof shared_words, first); }\n"
     )
 
 
-def run(library: ctypes.CDLL, name: str, dtype: str, launch: Launch, backwards: bool) -> list[Any]:
-    """Launch once; the arguments as they are afterwards. Arrays stand between margins that must stay as they were."""
+def run(library: ctypes.CDLL, name: str, dtype: str, launch: Launch, backwards: bool, rows: int = 0) -> list[Any]:
+    """Launch once; the arguments as they are afterwards. Arrays stand between margins that must stay as they were.
+
+    ``rows``: how many others lie before those of the arrays, one to a block. There is no memory for them.
+    """
     kernel = KERNELS[name]
     typed = kernel.of(dtype)
     kept: list[Any] = []
     args = [each(arg, partial(fenced, kept)) for arg in launch.args]
-    given = [addressed(arg, wanted, lambda a: a.ctypes.data) for arg, wanted in zip(args, typed.dtypes, strict=True)]
+
+    def address(array: np.ndarray) -> int:
+        return int(array.ctypes.data) - rows * array.strides[0] * (len(array) == launch.grid[0])
+
+    given = [addressed(arg, wanted, address) for arg, wanted in zip(args, typed.dtypes, strict=True)]
     packed, on_device = typed.packed(given)
     cells = []
     for value in packed:
@@ -75,14 +82,14 @@ def run(library: ctypes.CDLL, name: str, dtype: str, launch: Launch, backwards: 
             cells.append(value.reshape(1))
             continue
         if value is None or isinstance(value, np.ndarray):
-            value = np.uint64(0 if value is None else value.ctypes.data)
+            value = np.uint64(0 if value is None else address(value))
         cells.append(np.array([value]))
     pointers = (ctypes.c_void_p * len(cells))(*(cell.ctypes.data for cell in cells))
     shape = (ctypes.c_uint * 6)(*itertools.islice((*launch.grid, 1, 1), 3), launch.threads, 1, 1)
     if 0 not in launch.grid:
         start = getattr(library, f"run_{kernel.symbol(dtype, on_device)}")
         start.restype = ctypes.c_char_p
-        said = start(pointers, shape, ctypes.c_bool(backwards))
+        said = start(pointers, shape, ctypes.c_bool(backwards), ctypes.c_uint(rows))
         assert not said, f"{name}: {said.decode()}"
     for memory, size in kept:
         margins = np.concatenate([memory[:MARGIN], memory[MARGIN + size :]])

@@ -268,3 +268,44 @@ def test_a_step_whose_capture_failed_can_be_run_without_counting_twice(device):
     Session(Uncaptured(recorder.done)).within(lambda: step(True))
     assert seen == [[1, 2, 3]]
     assert (count, moved) == ([3], [2])
+
+
+class Steps(dispatch.Count):
+    """A rate that falls with the number of steps, as an optimizer counts them."""
+
+    def __init__(self):
+        self.n = 0
+
+    def __call__(self):
+        self.n += 1
+        return (1 / self.n,)
+
+    def save(self):
+        return self.n
+
+    def restore(self, saved):
+        self.n = saved
+
+
+def test_a_launch_that_fails_leaves_no_trace_in_the_counts(device, monkeypatch):
+    """What the host has counted for it is taken back: the next replay goes on where the last left off."""
+    steps, seen = Steps(), []
+
+    def step():
+        rate = dispatch.numbers(steps, np.float32)
+        queue(lambda: seen.append(float(rate[0])))
+
+    captured = capture(step)
+    captured.replay()
+    captured.replay()
+
+    def refused():
+        raise MemoryError("out of memory")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(captured._recorder.sources, "send", refused)  # when the rate was computed already
+        with pytest.raises(MemoryError):
+            captured.replay()
+    assert steps.n == 2
+    captured.replay()
+    assert seen == [1.0, 0.5, np.float32(1 / 3)]

@@ -10,6 +10,15 @@ from kernel_checks import CASES, DTYPES, assert_expected, launch_of
 from kernel_data import CHECKS
 from kobai.engine.cuda_kernel import KERNELS
 
+BY_ROWS = (
+    "softmax",
+    "log_softmax",
+    "softmax_backward",
+    "log_softmax_backward",
+    "cross_entropy",
+    "cross_entropy_backward",
+)
+"""Kernels of which a block computes a row."""
 pytestmark = pytest.mark.skipif(host.COMPILER is None, reason="needs a C++ compiler (g++)")
 
 
@@ -26,6 +35,17 @@ def libraries(tmp_path_factory):
 def test_kernel(libraries, name, i, dtype, backwards):
     launch = launch_of(name, i, dtype)
     assert_expected(launch, name, host.run(libraries[dtype], name, dtype, launch, backwards), dtype)
+
+
+ROWS = [(name, i, dtype) for name, i, dtype in CASES if name in BY_ROWS]
+
+
+@pytest.mark.parametrize(("name", "i", "dtype"), ROWS)
+def test_rows_far_along(libraries, name, i, dtype):
+    """Elements are counted in 64 bits: the same rows, behind so many others that there are 2³³ elements before them."""
+    launch = launch_of(name, i, dtype)
+    rows = (1 << 33) // launch.args[0].shape[1]
+    assert_expected(launch, name, host.run(libraries[dtype], name, dtype, launch, False, rows), dtype)
 
 
 @pytest.mark.parametrize("name", sorted(KERNELS))

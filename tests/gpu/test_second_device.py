@@ -1,5 +1,8 @@
 """Work on the second GPU while the first is the current one: everything is computed, and lies, where the tensors are."""
 
+import inspect
+import re
+
 import numpy as np
 import pytest
 
@@ -28,6 +31,76 @@ def test_results_and_gradients_lie_there(name, i):
     for ours, theirs in zip(computed(name, i, "cpu"), there, strict=True):
         assert theirs.device == "cuda:1"
         np.testing.assert_allclose(theirs.numpy(force=True), ours.numpy(), rtol=1e-9, atol=1e-9)
+
+
+def _arguments(where):
+    """What functions are tried with: numbers, integers, truth values, mixed, with a dimension or indices."""
+    rng = np.random.default_rng(0)
+    a = rng.uniform(0.1, 0.9, (3, 3)).astype(np.float32)
+    x = kobai.tensor(a @ a.T + np.eye(3, dtype=np.float32), device=where)
+    i = kobai.tensor([[0, 1, 2], [1, 1, 0], [2, 0, 0]], device=where)
+    row, true = i[0], x > 1
+    one = [(x,), (i,), (true,), (x, 2), (x, 0), (x, [0, 1]), (x, 1, 0), (x[None], 2), (x[None, None], 2)]
+    two = [
+        (x, x + 1),
+        (i, i + 1),
+        (x, i),
+        (i, x),
+        (x, row),
+        (row, x),
+        (x, true),
+        (true, x, x + 1),
+        (x, true, x.flatten()),
+    ]
+    return [*one, *two, (x, 0, i), (x, 0, row), (x, 0, row, x + 1), (x, 0, i, x + 1), (x, row, x + 1)]
+
+
+OTHERS = re.compile(r"^(manual_|_?set_|use|__init__|__dlpack|__array)|^(seed|new|cuda|numpy|histc|.*normal_|cauchy_)$")
+"""Functions that change what all others do, leave the device, or take numbers where these arguments have tensors."""
+FUNCTIONS = {
+    f"{place.__name__}.{name}": function
+    for place in (kobai, F, kobai.linalg, kobai.Tensor)
+    for name, function in vars(place).items()
+    if inspect.isfunction(function) and not OTHERS.search(name)
+}
+DRAW = re.compile(
+    "rand|normal|bern|multinomial|drop|expo|uniform|gumbel|rrelu|geometric|cauchy|poisson|empty|searchsorted"
+)
+"""Whose numbers are drawn, unset or, of sequences that are not sorted, nothing in particular."""
+PARTS = 16
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("part", range(PARTS))
+def test_every_function_works_there(part):
+    """All that is public and takes tensors, while the first device is the current one: by primitives or beside them."""
+    wrong = []
+    for name, function in [*FUNCTIONS.items()][part::PARTS]:
+        for k, (here, there) in enumerate(zip(_arguments("cpu"), _arguments("cuda:1"), strict=True)):
+            kobai.manual_seed(0)
+            try:
+                expected = _tensors(function(*here))
+            except RecursionError:
+                raise
+            except Exception:
+                continue  # it does not take such arguments
+            kobai.manual_seed(0)
+            try:
+                for ours, theirs in zip(_tensors(function(*there)), expected, strict=True):
+                    assert ours.device in ("cuda:1", theirs.device)
+                    if not DRAW.search(name):
+                        np.testing.assert_allclose(
+                            ours.numpy(force=True), theirs.numpy(force=True), rtol=1e-3, atol=1e-4
+                        )
+            except Exception as error:
+                wrong.append(f"{name}, arguments {k}: {type(error).__name__}: {error}"[:300])
+                break
+    assert not wrong, "\n".join(wrong)
+
+
+def _tensors(result):
+    parts = result if isinstance(result, (tuple, list)) else [result]
+    return [part.detach() for part in parts if isinstance(part, kobai.Tensor)]
 
 
 def training(where):

@@ -31,7 +31,7 @@ from kobai import xp as _xp
 from kobai.core.autocast import fitted, on_list
 from kobai.core.grad_mode import in_mode, state
 from kobai.core.tape import Node, Parts, Vjp, as_array
-from kobai.core.tensor import Tensor
+from kobai.core.tensor import Size, Tensor
 from kobai.dtypes import FLOATING, HALVES
 from kobai.engine.cuda_kernel import TYPES
 from kobai.engine.dispatch import HOST_TYPES
@@ -180,6 +180,29 @@ def _there(function: Raw, where: device) -> Raw:
             return function(*arrays, **options)
 
     return call
+
+
+def on_its_device(function: F) -> F:
+    """Decorator: a function that works on arrays outside of primitives runs on the device of the first tensor it is given."""
+
+    @wraps(function)
+    def there(*args: Any, **options: Any) -> Any:
+        if _xp.many_devices and (first := first_tensor((*args, *options.values()))) is not None:
+            with _xp.beside(first._array):
+                return function(*args, **options)
+        return function(*args, **options)
+
+    return there  # type: ignore[return-value]
+
+
+def first_tensor(values: Any) -> Tensor | None:
+    """The first tensor among arguments, or in a list of them."""
+    for value in values:
+        if isinstance(value, (tuple, list)) and type(value) is not Size:
+            value = first_tensor(value)
+        if isinstance(value, Tensor):
+            return value
+    return None
 
 
 def _in_float32(function: Callable[..., Any], host_only: bool, updates: Sequence[int]) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from kobai.core import autocast
-from kobai.core.primitive import primitive
+from kobai.core.primitive import on_its_device, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING, bfloat16, get_default_dtype, promoted
 from kobai.ops._sums import total
@@ -58,8 +58,13 @@ def cast(x: Tensor, dtype: Any) -> Tensor:
     if x._array.dtype == dtype:
         return x
     if dtype.kind not in FLOATING or x._array.dtype.kind not in FLOATING:
-        return Tensor._wrap(x._array.astype(dtype))  # type: ignore[no-any-return]
+        return _converted(x, dtype)
     return _cast(x, dtype)
+
+
+@on_its_device
+def _converted(x: Tensor, dtype: Any) -> Tensor:
+    return Tensor._wrap(x._array.astype(dtype))  # type: ignore[no-any-return]
 
 
 autocast.cast = cast

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from kobai.core.primitive import method, primitive
+from kobai.core.primitive import method, on_its_device, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import HALVES
 from kobai.ops._args import Samples, drawn, need_one_dtype, need_tensor, pair
@@ -143,6 +143,7 @@ for _alias in ("greater", "greater_equal", "less", "less_equal", "not_equal"):
     method(globals()[_alias], name=_alias, in_place=True)
 
 
+@on_its_device
 def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Tensor:
     """|input − other| ≤ atol + rtol · |other|, elementwise. RuntimeError for tensors of different dtypes.
 
@@ -161,6 +162,7 @@ def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-
     return Tensor._wrap(xp.asarray(found))  # type: ignore[no-any-return]  # NumPy gives a scalar for two 0-d arrays
 
 
+@on_its_device
 def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
     """Whether :func:`isclose` holds everywhere, as a Python bool.
 
@@ -171,6 +173,7 @@ def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e
     return bool(isclose(input, other, rtol, atol, equal_nan)._array.all().item())
 
 
+@on_its_device
 def equal(input: Tensor, other: Tensor) -> bool:
     """Whether both have the same shape and elements, as a Python bool.
 
@@ -194,6 +197,7 @@ for _function in (eq, ne, lt, le, gt, ge):  # x == None is False, as in PyTorch
 # --- kinds of numbers -------------------------------------------------------------------------------------------------
 
 
+@on_its_device
 def _kind(input: Tensor, who: str) -> Tensor:
     need_tensor(who, input)
     xp = xp_of(input._array)

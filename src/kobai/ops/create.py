@@ -118,7 +118,9 @@ def tensor(data: Any, *, dtype: Any = None, device: Device = None, requires_grad
     if isinstance(data, Tensor) or is_array(data):
         source = data._array if isinstance(data, Tensor) else _checked("tensor", data)
         device = device if isinstance(data, Tensor) else _home(data, device)
-        made = _xp.move(source.astype(np.dtype(dtype or source.dtype)), device)  # astype copies
+        with _xp.beside(source):
+            made = source.astype(np.dtype(dtype or source.dtype))  # which copies
+        made = _xp.move(made, device)
         return Tensor._wrap(made, requires_grad)  # type: ignore[no-any-return]
     host = _checked("tensor", _host(data, "tensor", get_default_dtype() if dtype is None else np.float64))
     made = asarray(_fitted(host, np.dtype(dtype or host.dtype)), device=device or _xp.default_device())

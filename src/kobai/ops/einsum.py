@@ -45,6 +45,9 @@ def _contract(a: Array, la: str, b: Array, lb: str, keep: str) -> tuple[Array, s
     free_a = [c for c in la if c not in lb]
     free_b = [c for c in lb if c not in la]
 
+    if summed and a.dtype != b.dtype:
+        raise RuntimeError(f"einsum: expected tensors of one dtype, got {a.dtype}, {b.dtype}; convert with .to(dtype)")
+
     def matrices(x: Array, labels: str, rows: list[str], columns: list[str]) -> Array:
         order = [labels.index(c) for c in batch + rows + columns]
         sizes = [math.prod(size[c] for c in group) for group in (batch, rows, columns)]

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from kobai.core.primitive import method, primitive
+from kobai.core.primitive import method, on_its_device, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING
 from kobai.engine.domains import check_replays, counted_from_front, look_range
@@ -146,6 +146,7 @@ def _at(indices: tuple[Array, ...], places: tuple[int, ...]) -> tuple[Any, ...]:
     return tuple(key)
 
 
+@on_its_device
 def _index_tensor(item: Any, like: Tensor) -> Tensor:
     """A tensor, array, list or range in an index as a tensor of integers or truth values on the device of ``like``."""
     if not isinstance(item, Tensor):
@@ -226,6 +227,7 @@ def _is_mask(item: Any) -> bool:
     return isinstance(item, Tensor) and item._array.dtype.kind == "b"
 
 
+@on_its_device
 def _without_masks(tensors: list[tuple[int, Tensor]]) -> tuple[list[Tensor], tuple[int, ...]]:
     """Index tensors and their places, every mask replaced by the indices of its true elements."""
     indices, places = [], []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from kobai.core.primitive import primitive
+from kobai.core.primitive import on_its_device, primitive
 from kobai.core.tensor import Tensor
 from kobai.ops._args import as_float, need_tensor
 from kobai.ops.activation import SELU_ALPHA, SELU_SCALE, _leaky_relu, _step, apply
@@ -59,6 +59,7 @@ def _dropout(x: Array, p: float, generator: Generator | None) -> Any:
     return y, lambda dy: (kernel.masked(dy, keep, 1 / (1 - p)),)
 
 
+@on_its_device
 def _dropped(
     who: str, input: Tensor, shape: tuple[int, ...], p: float, inplace: bool, generator: Generator | None
 ) -> Tensor:
