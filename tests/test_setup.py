@@ -135,13 +135,6 @@ def test_backends_answer_and_refuse_unknown_switches():
         cudnn.benchmrak = True
 
 
-def test_what_is_deliberately_absent_says_so():
-    with pytest.raises(AttributeError, match=r"no 'compile', unlike torch: call the model itself"):
-        _ = kobai.compile
-    with pytest.raises(AttributeError, match="real and imaginary parts"):
-        kobai.zeros(2, dtype=kobai.complex64)
-
-
 def test_default_device_by_name_and_by_block():
     before = kobai.get_default_device()
     kobai.set_default_device("cpu")

@@ -6,9 +6,6 @@ on the GPU.
 """
 
 # "x as x" says to type checkers that a name is meant for users.
-from importlib import import_module as _import_module
-from typing import Any as _Any
-
 from kobai import amp, autograd, backends, cuda, linalg, random
 from kobai.amp import (
     autocast as autocast,
@@ -21,7 +18,8 @@ from kobai.amp import (
     set_autocast_enabled as set_autocast_enabled,
 )
 from kobai.capture.step import capture as capture
-from kobai.compat.absent import ABSENT as _ABSENT
+from kobai.compat.paths import connect as _connect
+from kobai.compiler import compile as compile
 from kobai.core import conversion as _conversion  # item(), numpy(), float(), repr() of a tensor
 from kobai.core.grad_mode import (
     enable_grad as enable_grad,
@@ -142,18 +140,20 @@ __version__ = "0.1.0"
 
 _guard(globals())
 
-_LAZY = ("data", "distributions", "func", "lab", "special", "testing", "train")
+torch_version = "2.13.0"
+"""The PyTorch whose API this is, for programs that ask ``torch.__version__``."""
 
-
-def __getattr__(name: str) -> _Any:
-    if name in _LAZY:
-        return _import_module(f"kobai.{name}")
-    if name in _ABSENT:
-        raise AttributeError(f"kobai has no {name!r}, unlike torch: {_ABSENT[name]}")
-    from kobai.errors import nearest
-
-    hint = "" if name.startswith("_") else nearest(name, [n for n in globals() if not n.startswith("_")])
-    raise AttributeError(f"module 'kobai' has no attribute {name!r}.{hint}")
+_LAZY = (
+    *("data", "distributions", "func", "lab", "special", "testing", "train"),
+    *("accelerator", "compiler", "distributed", "jit", "multiprocessing", "profiler", "version"),
+)
+_LAZY_IN = {"cuda": ("nvtx",), "nn": ("attention",)}
+_connect(__name__, _LAZY)
+for _path in (
+    *("amp", "autograd", "backends", "cuda", "cuda.amp", "linalg", "nn", "nn.functional", "nn.parameter", "nn.utils"),
+    *("optim", "optim.lr_scheduler", "utils", "utils.data", "utils.data.dataloader", "utils.data.dataset"),
+):
+    _connect(f"{__name__}.{_path}", _LAZY_IN.get(_path, ()))
 
 
 def __dir__() -> list[str]:

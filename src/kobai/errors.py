@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
 import numpy as np
@@ -34,19 +34,19 @@ class LinAlgError(np.linalg.LinAlgError, RuntimeError):
 
 class MissingAttribute(AttributeError):
     """An attribute that ``owner`` does not have. The nearest name is looked up only when the message is read: ``hasattr``, and
-    ``getattr`` with a default, never read it.
+    ``getattr`` with a default, never read it. ``hint`` is :func:`nearest` or :func:`likely`.
 
     >>> str(MissingAttribute("text", "uper"))
     "'str' object has no attribute 'uper'. Did you mean 'upper'?"
     """
 
-    def __init__(self, owner: object, name: str) -> None:
+    def __init__(self, owner: object, name: str, hint: Callable[[str, Iterable[str]], str] | None = None) -> None:
         # ``name`` without ``obj`` keeps the interpreter from adding a second suggestion to the traceback.
         super().__init__(name=name)
-        self.owner, self.missing = owner, name
+        self.owner, self.missing, self.hint = owner, name, hint or nearest
 
     def __str__(self) -> str:
-        hint = "" if self.missing.startswith("_") else nearest(self.missing, dir(self.owner))
+        hint = "" if self.missing.startswith("_") else self.hint(self.missing, dir(self.owner))
         return f"{type(self.owner).__name__!r} object has no attribute {self.missing!r}{'.' * bool(hint)}{hint}"
 
 
@@ -57,6 +57,23 @@ def check_integer(who: str, name: str, value: object, least: int) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{who}: expected {name} as an integer >= {least}, got {value!r}")
+
+
+def likely(name: str, known: Iterable[str]) -> str:
+    """End of an error message about an attribute: the public name that ``name`` is a slip of, if there is one.
+
+    Where there are hundreds of names, one that merely resembles it would mislead; a slip leaves nearly all letters in place.
+
+    >>> likely("maxpool2d", ["max_pool2d", "max"]), likely("accelerator", ["Generator"])
+    (" Did you mean 'max_pool2d'?", '')
+    """
+    plain = name.lower().replace("_", "")
+    if len(plain) < 4 or name.startswith("_"):
+        return ""
+    same_case_last = sorted(known, key=lambda other: other[:1].isupper() == name[:1].isupper())
+    found = {other.lower().replace("_", ""): other for other in same_case_last if not other.startswith("_")}
+    close = get_close_matches(plain, [other for other in found if other[:1] == plain[:1]], n=1, cutoff=0.82)
+    return f" Did you mean {found[close[0]]!r}?" if close else ""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

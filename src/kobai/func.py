@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kobai.compat.paths import connect as _connect
 from kobai.core.tensor import Tensor
 from kobai.nn.module import Module
 from kobai.refusals import guard as _guard
@@ -73,3 +74,4 @@ def functional_call(
 
 
 _guard(globals())
+_connect(__name__)

@@ -1,5 +1,6 @@
 """``kobai.special``: special functions under the names of ``torch.special``."""
 
+from kobai.compat.paths import connect as _connect
 from kobai.ops._out import offered as _with_out
 from kobai.ops.extreme import logsumexp
 from kobai.ops.pointwise import erf, erfc, exp2, expm1, log1p, logit, sigmoid as expit
@@ -29,3 +30,4 @@ __all__ = [
 globals().update(_with_out(globals()))
 
 _guard(globals())
+_connect(__name__)

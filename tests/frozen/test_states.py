@@ -43,6 +43,7 @@ MODULES = {
     "ParameterList": lambda: nn.ParameterList([kobai.zeros(2), kobai.zeros(3, dtype=kobai.float64)]),
     "ParameterDict": lambda: nn.ParameterDict({"one": kobai.zeros(2), "two": kobai.zeros(3)}),
     "Module": lambda: nn.Module(),
+    "DataParallel": lambda: nn.DataParallel(nn.Linear(2, 3)),
     "AveragedModel": lambda: swa_utils.AveragedModel(nn.Linear(2, 3)),
     "weight_norm": lambda: nn.utils.weight_norm(nn.Linear(2, 3)),
     "spectral_norm": lambda: nn.utils.spectral_norm(nn.Linear(2, 3)),

@@ -77,6 +77,7 @@ LAYERS = {
         (4, 3, 2, 2),
         wrong=[((4, 3), "(N, 3, H, W), got (4, 3)")],
     ),
+    "SyncBatchNorm": Layer(lambda: nn.SyncBatchNorm(3), (4, 3, 2), wrong=[((4,), "(N, 3, *, *, *), got (4,)")]),
     "BatchNorm3d": Layer(lambda: nn.BatchNorm3d(2), (3, 2, 2, 1, 2)),
     "LayerNorm": Layer(lambda: nn.LayerNorm(4), (3, 4), wrong=[((3, 5), "(3, 5)")]),
     "LayerNorm 2-D": Layer(lambda: nn.LayerNorm((3, 4)), (2, 3, 4), wrong=[((2, 4), "(2, 4)")]),
@@ -310,7 +311,7 @@ def test_wrong_shape(layer, shape, message):
 def test_every_layer_is_examined():
     """A new layer must join the table."""
     elsewhere = {"RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"}  # test_recurrent.py
-    containers = {"Module", "Sequential", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict", "Parameter"}
+    containers = {"Module", "Sequential", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict", "DataParallel"}
     layers = {
         name
         for name, value in vars(nn).items()

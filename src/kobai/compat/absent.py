@@ -1,23 +1,194 @@
-"""What PyTorch has and Kobai deliberately lacks: the error for such a name says what to do instead."""
+"""What PyTorch has and Kobai deliberately lacks: a name of it says what to do instead.
+
+There are two kinds. A function or a dtype is missing: reading its name raises. Of a module, programs import names long before
+they need them, if they ever do; so it can be imported, and what it holds in PyTorch is a :class:`StandIn` here, a class that
+can be named in annotations, ``isinstance`` and ``except``, and that raises when it is called.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+from kobai.errors import likely
+
+T = TypeVar("T")
+
+ONE_PROCESS = "Kobai trains in one process"
+COMPLEX = "use two tensors, for real and imaginary parts"
+QUANTISED = "use float32, float16 or bfloat16"
 
 INSTEAD = {
-    "compile": "call the model itself, or record a training step once with kobai.capture",
-    "jit": "call the model itself; to save one, save model.state_dict()",
-    "sparse sparse_coo_tensor sparse_csr_tensor": "use dense tensors, or index_add and scatter_add",
-    "complex complex64 complex128 cfloat cdouble view_as_complex view_as_real": "use two tensors, for real and imaginary parts",
+    "sparse_coo_tensor sparse_csr_tensor sparse_csc_tensor sparse_bsr_tensor sparse_coo sparse_csr": (
+        "use dense tensors, or index_add and scatter_add"
+    ),
+    "complex complex32 complex64 complex128 chalf cfloat cdouble view_as_complex view_as_real": COMPLEX,
     "polar": "use two tensors, r cos φ and r sin φ",
-    "fft": "its results are complex, which Kobai lacks; use numpy.fft on tensor.numpy()",
     "stft": "its results are complex, which Kobai lacks; use a signal library on tensor.numpy()",
     "istft": "its input is complex, which Kobai lacks; use a signal library on tensor.numpy()",
     "vmap": "write the operation for a whole batch",
-    "distributed": "Kobai trains in one process",
-    "multiprocessing": "Kobai trains in one process; DataLoader(num_workers=...) loads data in threads",
-    "quantization ao": "use float32, float16 or bfloat16",
-    "onnx": "save model.state_dict() as safetensors instead",
-    "hub": "load a state_dict saved as safetensors instead",
-    "profiler": "use Python's cProfile, or time.perf_counter() after kobai.cuda.synchronize()",
-    "channels_last": "images are (N, C, H, W) throughout",
+    "quint8 qint8 qint32 quint4x2 quantize_per_tensor quantize_per_channel quantize_per_tensor_dynamic": QUANTISED,
 }
 """Names of ``torch`` -> what to do instead."""
 
-ABSENT = {name: advice for names, advice in INSTEAD.items() for name in names.split()}
+MODULES = {
+    "sparse": "use dense tensors, or index_add and scatter_add",
+    "fft": "its results are complex, which Kobai lacks; use numpy.fft on tensor.numpy()",
+    "jit": "call the model itself; to save one, save model.state_dict()",
+    "compiler fx export _dynamo _inductor _functorch": (
+        "call the model itself, or record a training step once with kobai.capture"
+    ),
+    "distributed utils.data.datapipes nn.parallel cuda.nccl cuda.comm": ONE_PROCESS,
+    "multiprocessing": f"{ONE_PROCESS}; DataLoader(num_workers=...) loads data in threads",
+    "futures": f"{ONE_PROCESS}; use concurrent.futures",
+    "quantization ao nn.quantized nn.quantizable nn.qat nn.intrinsic utils.mobile_optimizer": QUANTISED,
+    "nested masked": "use a padded tensor with a mask, or nn.utils.rnn.pack_padded_sequence",
+    "onnx": "save model.state_dict() as safetensors instead",
+    "hub utils.model_zoo": "load a state_dict saved as safetensors instead",
+    "package utils.bundled_inputs": "save model.state_dict(), and ship the model's source",
+    "profiler utils.benchmark utils.flop_counter utils.bottleneck monitor": (
+        "use Python's cProfile, or time.perf_counter() after kobai.cuda.synchronize()"
+    ),
+    "library utils.cpp_extension": "write the operation with autograd.Function",
+    "overrides utils._python_dispatch": "write a function that takes tensors",
+    "autograd.graph autograd.forward_ad": "use autograd.grad, hooks of tensors and utils.checkpoint",
+    "cuda.graphs cuda.jiterator": "record a training step once with kobai.capture",
+    "nn.attention.flex_attention nn.attention.varlen nn.attention.bias nn.attention.experimental": (
+        "use functional.scaled_dot_product_attention with a mask"
+    ),
+    "storage cuda.sparse": "use tensors",
+    "nn.utils.prune": "multiply the weights by masks of your own",
+    "xpu mps mtia": "Kobai computes on the CPU and, with CuPy, on CUDA",
+}
+"""Modules of ``torch`` -> what to do instead of what is in them."""
+
+ANSWERS = {
+    "xpu.is_available mps.is_available mtia.is_available cuda.nccl.is_available": False,
+    "xpu.device_count mps.device_count mtia.device_count": 0,
+    "onnx.is_in_onnx_export fx.is_fx_tracing _dynamo.is_compiling package.is_from_package": False,
+    "overrides.has_torch_function overrides.has_torch_function_unary overrides.has_torch_function_variadic": False,
+}
+"""What programs ask these modules before they use them -> what it is here."""
+
+UNCHANGED = "fx.wrap _dynamo.disable _dynamo.allow_in_graph jit._overload jit._overload_method"
+"""Decorators that say something to PyTorch's engines alone."""
+
+
+def _by_name(table: dict[str, T]) -> dict[str, T]:
+    return {name: advice for names, advice in table.items() for name in names.split()}
+
+
+ABSENT, ABSENT_MODULES = _by_name(INSTEAD), _by_name(MODULES)
+
+
+def _answer(value: Any) -> Callable[..., Any]:
+    def answer(*args: Any, **kwargs: Any) -> Any:
+        return value
+
+    answer.__doc__ = f"{value!r}, always."
+    return answer
+
+
+def unchanged(fn: Any = None, *args: Any, **kwargs: Any) -> Any:
+    """``fn`` itself; without it, a decorator that returns a function itself."""
+    return unchanged if fn is None else fn
+
+
+PRESENT = {name: _answer(value) for name, value in _by_name(ANSWERS).items()}
+PRESENT.update(dict.fromkeys(UNCHANGED.split(), unchanged))
+
+
+def sentence(path: str) -> str:
+    """What is said of ``path`` (``"onnx.export"``), which Kobai lacks; empty if it does not lack it.
+
+    >>> sentence("onnx.export")
+    "kobai has no 'onnx.export', unlike torch: save model.state_dict() as safetensors instead"
+    """
+    advice = ABSENT.get(path)
+    if advice is None:
+        advice = ABSENT_MODULES.get(module_above(path))
+    return "" if advice is None else f"kobai has no {path!r}, unlike torch: {advice}"
+
+
+def module_above(path: str) -> str:
+    """The module of ABSENT_MODULES that ``path`` names or that it lies in; empty if there is none."""
+    while path and path not in ABSENT_MODULES:
+        path = path.rpartition(".")[0]
+    return path
+
+
+class MissingName(AttributeError):
+    """A module of ours has no such name. What to do instead, or which name is meant, is found out when that is read."""
+
+    args: tuple[str, str]  # the module's name, and what it lacks; nothing is worked out before it is shown
+
+    def advice(self) -> str:
+        """The sentence of what Kobai lacks, else the public name that looks the same; else nothing."""
+        module, name = self.args
+        hint = likely(name, dir(sys.modules.get(module)))
+        return sentence(f"{module}.{name}".removeprefix("kobai.")) or (
+            f"module {module!r} has no attribute {name!r}.{hint}" if hint else ""
+        )
+
+    def __str__(self) -> str:
+        module, name = self.args
+        return self.advice() or f"module {module!r} has no attribute {name!r}"
+
+
+class StandIn(type):
+    """Class of what stands for a name of PyTorch that Kobai lacks. Calling it raises, and nothing is an instance of it.
+
+    >>> import kobai
+    >>> isinstance(kobai.nn.Linear(2, 3), kobai.fx.GraphModule)
+    False
+    >>> kobai.onnx.export()
+    Traceback (most recent call last):
+    NotImplementedError: kobai has no 'onnx.export', unlike torch: save model.state_dict() as safetensors instead
+    """
+
+    path: str
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> NoReturn:
+        raise NotImplementedError(sentence(cls.path))
+
+    def __getattr__(cls, name: str) -> Any:  # ReduceOp.SUM, an argument's default perhaps
+        if name.startswith("_"):
+            raise AttributeError(f"{cls!r} has no attribute {name!r}")
+        setattr(cls, name, made := stand_in(f"{cls.path}.{name}"))
+        return made
+
+    def __repr__(cls) -> str:
+        return f"<{sentence(cls.path)}>"
+
+
+def stand_in(path: str) -> StandIn:
+    """What stands for ``path``."""
+    above, _, name = path.rpartition(".")
+    return StandIn(name, (), {"path": path, "__module__": f"kobai.{above}", "__doc__": sentence(path)})
+
+
+def within(module: str, names: str | None = None) -> Callable[[str], Any]:
+    """``__getattr__`` of a module that lacks what else PyTorch's has: ``names``, or whatever it is asked for.
+
+    A file of ours gives names, because others than its users ask it for names: test runners, for example. Paths of PyTorch's
+    lie beneath it, as beneath a package.
+
+    >>> import kobai.onnx
+    >>> within("kobai.onnx")("export").__module__
+    'kobai.onnx'
+    """
+    path = module.removeprefix("kobai.")
+    vars(sys.modules[module]).setdefault("__path__", [])
+    lacking = None if names is None else frozenset(names.split())
+
+    def __getattr__(name: str) -> Any:
+        made = PRESENT.get(f"{path}.{name}")
+        if made is None:
+            if name.startswith("_") or (lacking is not None and name not in lacking):
+                raise MissingName(module, name)
+            made = stand_in(f"{path}.{name}")
+        setattr(sys.modules[module], name, made)
+        return made
+
+    return __getattr__

@@ -18,7 +18,7 @@ from kobai import xp as _xp
 from kobai.core import tape
 from kobai.core.tape import Node, RemovableHandle, root_edge, root_gradient, run_backward, run_hooks
 from kobai.dtypes import FLOATING, _known, _of, dtype, get_default_dtype
-from kobai.errors import MissingAttribute
+from kobai.errors import MissingAttribute, likely
 from kobai.xp import Array, asarray, device, device_of, xp_of
 
 
@@ -446,7 +446,7 @@ class Tensor:
         return [name for name in object.__dir__(self) if not name.startswith("_") or name.startswith("__")]
 
     def __getattr__(self, name: str) -> Any:
-        raise MissingAttribute(self, name)
+        raise MissingAttribute(self, name, likely)
 
 
 tape.tensor_type = Tensor

@@ -1,5 +1,6 @@
 """``kobai.distributions``: sampling, log-probabilities, entropies and divergences, all differentiable in the parameters."""
 
+from kobai.compat.paths import connect as _connect
 from kobai.distributions.base import Distribution
 from kobai.distributions.continuous import Exponential, Laplace, LogNormal, Normal, Uniform
 from kobai.distributions.discrete import Bernoulli, Categorical, OneHotCategorical
@@ -23,3 +24,4 @@ __all__ = [
 ]
 
 _guard(globals(), classes=True)
+_connect(__name__)

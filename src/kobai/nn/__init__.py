@@ -3,7 +3,7 @@
 A file lists what it offers in its ``__all__``, which is passed on here.
 """
 
-from kobai.nn import functional as functional, init as init, utils as utils
+from kobai.nn import functional as functional, init as init, parallel as parallel, utils as utils
 from kobai.nn.activation import *
 from kobai.nn.batchnorm import *
 from kobai.nn.container import *
@@ -19,6 +19,7 @@ from kobai.nn.module import *
 from kobai.nn.multihead import *
 from kobai.nn.normalization import *
 from kobai.nn.padding import *
+from kobai.nn.parallel import *
 from kobai.nn.parameter import *
 from kobai.nn.pooling import *
 from kobai.nn.resample import *

@@ -9,7 +9,7 @@ from typing import Any
 
 from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Tensor
-from kobai.nn.batchnorm import _BatchNorm
+from kobai.nn.batchnorm import _NormBase
 from kobai.nn.module import Module
 from kobai.ops.create import tensor
 
@@ -150,7 +150,7 @@ def update_bn(loader: Iterable[Any], model: Module, device: Any = None) -> None:
     >>> norm.running_mean
     tensor([4.])
     """
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
+    norms = [m for m in model.modules() if isinstance(m, _NormBase)]
     if not norms:
         return
     momenta = [m.momentum for m in norms]

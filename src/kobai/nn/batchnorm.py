@@ -7,15 +7,24 @@ from typing import Any, ClassVar
 from kobai.core.tensor import Tensor
 from kobai.nn import functional as F, init
 from kobai.nn.linear import _real, _size
+from kobai.nn.module import Module
 from kobai.nn.normalization import _Affine
 from kobai.ops._epilogue import epilogue
 from kobai.ops.create import empty, tensor
 from kobai.xp import beside
 
-__all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d"]
+__all__ = [
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
+    "SyncBatchNorm",
+]
 
 
-class _BatchNorm(_Affine):
+class _NormBase(_Affine):
     """y = f((x − mean) / √(var + eps) · weight + bias), mean and variance over all dimensions but 1."""
 
     running_mean: Tensor | None
@@ -101,6 +110,10 @@ class _BatchNorm(_Affine):
         return extra if self.activation is None else f"{extra}, activation={self.activation!r}"
 
 
+class _BatchNorm(_NormBase):
+    """Base of those that normalise over the batch."""
+
+
 class BatchNorm1d(_BatchNorm):
     """Normalise every feature over the batch: y = f((x − mean) / √(var + eps) · weight + bias).
 
@@ -142,7 +155,7 @@ class BatchNorm2d(_BatchNorm):
     _shapes: ClassVar[dict[int, str]] = {4: "(N, {0}, H, W)"}
 
 
-class _InstanceNorm(_BatchNorm):
+class _InstanceNorm(_NormBase):
     """As batch normalisation, but mean and variance of every single example."""
 
     def __init__(
@@ -227,3 +240,51 @@ class BatchNorm3d(_BatchNorm):
     """
 
     _shapes: ClassVar[dict[int, str]] = {5: "(N, {0}, D, H, W)"}
+
+
+class SyncBatchNorm(_BatchNorm):
+    """As :class:`BatchNorm1d`, for input (N, C, ...): PyTorch's takes the statistics of all processes' batches together.
+
+    Kobai trains in one process, whose batch that is; a ``process_group`` there is none.
+
+    >>> import kobai
+    >>> kobai.nn.SyncBatchNorm(3)(kobai.randn(2, 3, 4, 4)).shape
+    kobai.Size([2, 3, 4, 4])
+    """
+
+    _shapes: ClassVar[dict[int, str]] = {2 + n: f"(N, {{0}}{', *' * n})" for n in range(4)}
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        process_group: None = None,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+    ) -> None:
+        if process_group is not None:
+            raise NotImplementedError("SyncBatchNorm: Kobai trains in one process, there are no process groups")
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
+
+    @classmethod
+    def convert_sync_batchnorm(cls, module: Module, process_group: None = None) -> Module:
+        """``module`` with its batch normalisations as SyncBatchNorm; parameters and statistics stay the same tensors.
+
+        >>> from kobai import nn
+        >>> type(nn.SyncBatchNorm.convert_sync_batchnorm(nn.Sequential(nn.BatchNorm2d(3)))[0]).__name__
+        'SyncBatchNorm'
+        """
+        if isinstance(module, _BatchNorm) and not isinstance(module, cls):
+            old, module = module, cls(module.num_features, module.eps, module.momentum, False, False, process_group)
+            module.affine, module.track_running_stats = old.affine, old.track_running_stats
+            module.activation, module.training = old.activation, old.training
+            module._parameters.update(old._parameters)
+            module._buffers.update(old._buffers)
+        for name, child in module.named_children():
+            setattr(module, name, cls.convert_sync_batchnorm(child, process_group))
+        return module

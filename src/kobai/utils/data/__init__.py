@@ -1,10 +1,11 @@
 """Data sets, samplers and the DataLoader: PyTorch's ``torch.utils.data``."""
 
 from kobai.refusals import guard as _guard
-from kobai.utils.data import collate, dataloader, dataset, sampler, workers
+from kobai.utils.data import collate, dataloader, dataset, distributed, sampler, workers
 from kobai.utils.data.collate import *
 from kobai.utils.data.dataloader import *
 from kobai.utils.data.dataset import *
+from kobai.utils.data.distributed import *
 from kobai.utils.data.sampler import *
 from kobai.utils.data.workers import *
 
@@ -12,6 +13,7 @@ __all__: list[str] = []
 __all__ += collate.__all__
 __all__ += dataloader.__all__
 __all__ += dataset.__all__
+__all__ += distributed.__all__
 __all__ += sampler.__all__
 __all__ += workers.__all__
 

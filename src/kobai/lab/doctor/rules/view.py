@@ -17,14 +17,14 @@ from kobai.core.tensor import Tensor
 from kobai.lab.doctor import cures
 from kobai.lab.doctor.cures import Cure, Standardise
 from kobai.lab.probe.readings import LayerStats, Reading, WeightStats
-from kobai.nn.batchnorm import _BatchNorm
+from kobai.nn.batchnorm import _NormBase
 from kobai.nn.init import _calculate_fan_in_and_fan_out
 from kobai.optim import ASGD, SGD, Optimizer
 from kobai.train.models import matching_init
 from kobai.xp import to_host
 
 STANDARDISERS = (Standardise, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-NORMALISERS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+NORMALISERS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 LEARNT = 0.5
 """Loss over that of the best constant output, below which a net evidently trains, whatever it looks like."""
 PLAIN = (SGD, ASGD)
