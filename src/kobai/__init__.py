@@ -147,11 +147,11 @@ _LAZY = (
     *("data", "distributions", "func", "lab", "special", "testing", "train"),
     *("accelerator", "compiler", "distributed", "jit", "multiprocessing", "profiler", "version"),
 )
-_LAZY_IN = {"cuda": ("nvtx",), "nn": ("attention",)}
+_LAZY_IN = {"cuda": ("nvtx",), "nn": ("attention",), "utils": ("checkpoint", "data")}
 _connect(__name__, _LAZY)
 for _path in (
     *("amp", "autograd", "backends", "cuda", "cuda.amp", "linalg", "nn", "nn.functional", "nn.parameter", "nn.utils"),
-    *("optim", "optim.lr_scheduler", "utils", "utils.data", "utils.data.dataloader", "utils.data.dataset"),
+    *("optim", "optim.lr_scheduler", "utils"),
 ):
     _connect(f"{__name__}.{_path}", _LAZY_IN.get(_path, ()))
 

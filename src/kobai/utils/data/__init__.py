@@ -1,5 +1,6 @@
 """Data sets, samplers and the DataLoader: PyTorch's ``torch.utils.data``."""
 
+from kobai.compat.paths import connect as _connect
 from kobai.refusals import guard as _guard
 from kobai.utils.data import collate, dataloader, dataset, distributed, sampler, workers
 from kobai.utils.data.collate import *
@@ -18,3 +19,5 @@ __all__ += sampler.__all__
 __all__ += workers.__all__
 
 _guard(globals(), classes=True)
+for _module in (__name__, dataloader.__name__, dataset.__name__):
+    _connect(_module)
