@@ -7,7 +7,7 @@ from functools import wraps
 from typing import Any
 
 from kobai.core.grad_mode import is_grad_enabled, no_grad
-from kobai.core.primitive import changed_by, need_no_leaf
+from kobai.core.primitive import need_no_leaf, output_of
 from kobai.core.tape import Node, Parts, opaque
 from kobai.core.tensor import Tensor
 from kobai.xp import namespace, on
@@ -121,21 +121,6 @@ class Function:
             for i, o in enumerate(outputs)
         ]
         return tuple(made) if isinstance(result, tuple) else made[0]
-
-
-def output_of(name: str, i: int, output: Tensor, node: Node, dirty: bool = False) -> Tensor:
-    """Output ``i`` of a Function on the tape: its own node, which passes the gradient on to the common one.
-
-    An input changed in place (``dirty``) is itself the output; another tensor, its own memory or not, stays out of the tape.
-    """
-    own = Node(name, lambda dy: (Parts({i: dy}),), [node])
-    if dirty:
-        changed_by(output, own)
-        return output
-    out = output.detach()
-    out._requires_grad = True
-    out._node = own
-    return out
 
 
 def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:

@@ -226,6 +226,14 @@ def _calculate_fan_in_and_fan_out(tensor: Tensor, who: str = "fan in and fan out
     return shape[1] * kernel, shape[0] * kernel
 
 
+def _calculate_correct_fan(tensor: Tensor, mode: str) -> int:
+    """The fan that ``mode`` names: PyTorch's helper, which initialisers elsewhere are built on."""
+    fans = dict(zip(("fan_in", "fan_out"), _calculate_fan_in_and_fan_out(tensor), strict=True))
+    if mode.lower() not in fans:
+        raise ValueError(f"expected mode 'fan_in' or 'fan_out', got {mode!r}")
+    return fans[mode.lower()]
+
+
 def variance_scaling_(
     tensor: Tensor,
     scale: float = 1.0,
@@ -435,3 +443,11 @@ def by_name(spec: str | Initializer) -> Initializer:
 
 
 _guard(globals())
+
+# PyTorch's older spellings, without the underscore.
+for _old in (
+    *("uniform", "normal", "constant", "eye", "dirac", "sparse", "orthogonal"),
+    *("xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal"),
+):
+    globals()[_old] = globals()[f"{_old}_"]
+del _old

@@ -11,15 +11,13 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
-from functools import partial, wraps
+from functools import partial
 from itertools import filterfalse
 from operator import attrgetter, itemgetter
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from kobai import xp
 from kobai.core.grad_mode import in_mode
-from kobai.core.tape import RemovableHandle
 from kobai.core.tensor import Tensor
 from kobai.engine import dispatch
 from kobai.errors import BackendError
@@ -27,6 +25,7 @@ from kobai.formula.elementwise import Elementwise
 from kobai.formula.many import Many, dtype_of_numbers
 from kobai.optim import _formulas
 from kobai.optim._counts import DeviceCounts, HostCounts, State as State, decay_number, item
+from kobai.optim._hooks import Hooked, hooked_step
 from kobai.optim.groups import Engine, Group, ParameterGroups, Params, in_numbers, required as required
 from kobai.xp import Array, asarray, device_of, xp_of
 
@@ -59,7 +58,7 @@ _BEFORE = {
 """By kind of weight decay and whether to maximise: the formula that comes before the update."""
 
 
-class Optimizer(ParameterGroups):
+class Optimizer(ParameterGroups, Hooked):
     """Base of all optimisers.
 
     Arguments:
@@ -97,9 +96,6 @@ class Optimizer(ParameterGroups):
     """While a :class:`~kobai.amp.GradScaler` steps: not 0 where a gradient overflowed, and the step leaves all as it is."""
 
     _counts_on_device = False  # since a step under a scaler
-    _step_pre_hooks: Any = MappingProxyType({})  # of a wrapper that never called __init__, as several are written
-    _step_post_hooks: Any = _step_pre_hooks
-    _state_hooks: Any = _step_pre_hooks
 
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
@@ -125,11 +121,12 @@ class Optimizer(ParameterGroups):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "step" in cls.__dict__:  # a user's own step counts and runs the hooks as the built-in one does
-            cls.step = _hooked(cls.__dict__["step"])  # type: ignore[method-assign]
+            cls.step = hooked_step(cls.__dict__["step"])  # type: ignore[method-assign]
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**self.__dict__, "_launchers": {}}  # they hold the addresses of these arrays
-        state["_step_pre_hooks"], state["_step_post_hooks"] = OrderedDict(), OrderedDict()  # stay behind, as in PyTorch
+        hooks: dict[str, Any] = {"_step_pre_hooks": OrderedDict(), "_step_post_hooks": OrderedDict(), "_state_hooks": {}}
+        state.update(hooks)  # they stay behind, as in PyTorch
         return state
 
     # --- the step -----------------------------------------------------------------------------------------------------
@@ -321,45 +318,6 @@ class Optimizer(ParameterGroups):
         """Counts that a state needs only where the host does not know which steps are skipped."""
         return {}
 
-    def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """Call ``hook(optimizer, args, kwargs)`` before each step; it may return new ``(args, kwargs)`` of the step."""
-        return RemovableHandle(self._step_pre_hooks, hook)
-
-    def register_step_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """Call ``hook(optimizer, args, kwargs)`` after each step."""
-        return RemovableHandle(self._step_post_hooks, hook)
-
-    def register_state_dict_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
-        """Call ``hook(optimizer)`` before :meth:`state_dict`."""
-        return self._add_state_hook("state_dict_pre", hook, prepend)
-
-    def register_state_dict_post_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
-        """Call ``hook(optimizer, state_dict)`` with what :meth:`state_dict` found; it may return another."""
-        return self._add_state_hook("state_dict_post", hook, prepend)
-
-    def register_load_state_dict_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
-        """Call ``hook(optimizer, state_dict)`` before :meth:`load_state_dict`; it may return another to load."""
-        return self._add_state_hook("load_pre", hook, prepend)
-
-    def register_load_state_dict_post_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
-        """Call ``hook(optimizer)`` after :meth:`load_state_dict`."""
-        return self._add_state_hook("load_post", hook, prepend)
-
-    def _add_state_hook(self, when: str, hook: Callable[..., Any], prepend: bool) -> RemovableHandle:
-        hooks = self._state_hooks.setdefault(when, OrderedDict())
-        handle = RemovableHandle(hooks, hook)
-        if prepend:
-            hooks.move_to_end(handle.id, last=False)
-        return handle
-
-    def _run_state_hooks(self, when: str, *given: Any) -> Any:
-        """The state dict ``given``, or the last one that a hook returned."""
-        for hook in list(self._state_hooks.get(when, {}).values()):
-            changed = hook(self, *given)
-            if changed is not None and given:
-                given = (changed,)
-        return given[0] if given else None
-
     # --- saving -------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
@@ -457,26 +415,4 @@ def _counted(params: list[Tensor]) -> list[tuple[Tensor, int]]:
     return counted
 
 
-def _hooked(step: Callable[..., Any]) -> Callable[..., Any]:
-    """``step`` with the hooks around it; also notes for the schedulers that a step was made."""
-
-    @wraps(step)
-    def hooked(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
-        self._step_called = True
-        for hook in list(self._step_pre_hooks.values()):
-            replaced = hook(self, args, kwargs)
-            if replaced is not None:
-                if not isinstance(replaced, tuple) or len(replaced) != 2:
-                    raise RuntimeError(
-                        f"{type(self).__name__}: a step pre-hook returns None or (args, kwargs), got {replaced!r}"
-                    )
-                args, kwargs = replaced
-        result = step(self, *args, **kwargs)
-        for hook in list(self._step_post_hooks.values()):
-            hook(self, args, kwargs)
-        return result
-
-    return hooked
-
-
-Optimizer.step = _hooked(Optimizer.step)  # type: ignore[method-assign]
+Optimizer.step = hooked_step(Optimizer.step)  # type: ignore[method-assign]
