@@ -63,3 +63,35 @@ def test_backward_after_an_in_place_change_of_the_result(call, backend):
         assert (found is None) == (expected is None)
         if found is not None:
             np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_a_loss_may_be_scaled_in_place(reduction):
+    """``loss /= steps`` before ``backward()`` is how gradients are accumulated; every loss of the library takes it."""
+    x = kobai.randn(4, 3, generator=kobai.Generator().manual_seed(0))
+    y, target, sign = kobai.tensor([0, 1, 2, 0]), x.sigmoid(), kobai.ones(4)
+    losses = {
+        "cross_entropy": lambda x: F.cross_entropy(x, y, reduction=reduction),
+        "soft": lambda x: F.cross_entropy(x, target, reduction=reduction),
+        "weighted": lambda x: F.cross_entropy(x, y, weight=kobai.ones(3), label_smoothing=0.1, reduction=reduction),
+        "nll": lambda x: F.nll_loss(x.log_softmax(1), y, reduction=reduction),
+        "mse": lambda x: F.mse_loss(x, target, reduction=reduction),
+        "l1": lambda x: F.l1_loss(x, target, reduction=reduction),
+        "smooth_l1": lambda x: F.smooth_l1_loss(x, target, reduction=reduction),
+        "huber": lambda x: F.huber_loss(x, target, reduction=reduction),
+        "bce": lambda x: F.binary_cross_entropy(x.sigmoid(), target, reduction=reduction),
+        "logits": lambda x: F.binary_cross_entropy_with_logits(x, target, reduction=reduction),
+        "kl": lambda x: F.kl_div(x.log_softmax(1), target, reduction=reduction),
+        "gaussian": lambda x: F.gaussian_nll_loss(x, target, target + 1, reduction=reduction),
+        "poisson": lambda x: F.poisson_nll_loss(x, target, reduction=reduction),
+        "margin": lambda x: F.multi_margin_loss(x, y, reduction=reduction),
+        "triplet": lambda x: F.triplet_margin_loss(x, x * 2, x * 3, reduction=reduction),
+        "cosine": lambda x: F.cosine_embedding_loss(x, target, sign, reduction=reduction),
+    }
+    for name, loss in losses.items():
+        grads = []
+        for scale in (lambda value: value / 4, lambda value: value.div_(4)):
+            leaf = x.clone().requires_grad_()
+            scale(loss(leaf)).backward()
+            grads.append(leaf.grad)
+        assert kobai.allclose(*grads), name

@@ -36,7 +36,8 @@ def cross_entropy(
         launch(GRADIENTS, m, args, threads_for(columns))
         return dx
 
-    return (loss.reshape(targets.shape) if each else reduced[:1].reshape(())), backward
+    # A copy, since backward needs the number beside it and programs change a loss in place: loss /= steps.
+    return (loss.reshape(targets.shape) if each else reduced[:1].copy().reshape(())), backward
 
 
 def nll_loss(
@@ -59,7 +60,8 @@ def nll_loss(
         launch(NLL_GRADIENTS, NLL_GRADIENTS.blocks(dx.size), args)
         return dx
 
-    return (loss.reshape(targets.shape) if each else reduced[:1].reshape(())), backward
+    # A copy, since backward needs the number beside it and programs change a loss in place: loss /= steps.
+    return (loss.reshape(targets.shape) if each else reduced[:1].copy().reshape(())), backward
 
 
 # --- the kernels ------------------------------------------------------------------------------------------------------

@@ -190,7 +190,8 @@ def _on_host(
             raise
         return dx
 
-    return (loss.reshape(targets.shape) if each else reduced[:1].reshape(())), backward
+    # A copy, since backward needs the number beside it and programs change a loss in place: loss /= steps.
+    return (loss.reshape(targets.shape) if each else reduced[:1].copy().reshape(())), backward
 
 
 def _looking(who: str, targets: Array, classes: int, ignore_index: int, call: Any, *args: Any) -> None:
@@ -358,7 +359,8 @@ def _nll_on_host(
         launch(_looking, *look, _nll_gradients, *args)
         return dx
 
-    return (loss.reshape(targets.shape) if each else reduced[:1].reshape(())), backward
+    # A copy, since backward needs the number beside it and programs change a loss in place: loss /= steps.
+    return (loss.reshape(targets.shape) if each else reduced[:1].copy().reshape(())), backward
 
 
 @compiled
