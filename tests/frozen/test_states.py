@@ -25,6 +25,7 @@ MODULES = {
     "RNN": lambda: nn.RNN(3, 4, 2),
     "RNN relu, no bias": lambda: nn.RNN(3, 4, bias=False, nonlinearity="relu"),
     "LSTM": lambda: nn.LSTM(3, 4, 2, bidirectional=True),
+    "LSTM, projected": lambda: nn.LSTM(3, 4, proj_size=2),
     "GRU": lambda: nn.GRU(3, 4, bidirectional=True),
     "RNNCell": lambda: nn.RNNCell(3, 4),
     "LSTMCell": lambda: nn.LSTMCell(3, 4),

@@ -79,6 +79,16 @@ def test_recurrent(torch, name, options, given, dtype):
 
 
 @dtypes
+@pytest.mark.parametrize("options", RECURRENT, ids=str)
+def test_a_projected_lstm(torch, options, dtype):
+    x = np.random.default_rng(0).normal(size=(5, 2, 3)).astype(dtype)
+    options = {**options, "proj_size": 2}
+    ours, theirs = nn.LSTM(3, 4, **options), torch.nn.LSTM(3, 4, **options)
+    assert repr(ours) == repr(theirs)
+    compare(torch, ours, theirs, [x], dtype)
+
+
+@dtypes
 def test_rnn_with_relu(torch, dtype):
     x = np.random.default_rng(0).normal(size=(5, 2, 3)).astype(dtype)
     compare(torch, nn.RNN(3, 4, 1, "relu"), torch.nn.RNN(3, 4, 1, "relu"), [x], dtype)
@@ -229,12 +239,13 @@ def test_transformer(torch, dtype):
 
 
 @dtypes
-@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU", "LSTM, projected"])
 @pytest.mark.parametrize("lengths", [[4, 3, 3, 1], [1, 4, 2, 4]], ids=str)
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_packed_sequences(torch, name, lengths, bidirectional, dtype):
     """Sequences of several lengths: neither output nor last state knows of the padding."""
-    options = {"num_layers": 2, "bidirectional": bidirectional}
+    options = {"num_layers": 2, "bidirectional": bidirectional, **({"proj_size": 2} if "projected" in name else {})}
+    name, width = name.split(",")[0], options.get("proj_size", 5)
 
     class Packed:
         def __init__(self, module, layer):
@@ -257,7 +268,7 @@ def test_packed_sequences(torch, name, lengths, bidirectional, dtype):
 
     rng = np.random.default_rng(0)
     x = rng.normal(size=(4, 4, 3)).astype(dtype)
-    states = [rng.normal(size=(4 if bidirectional else 2, 4, 5)).astype(dtype) for _ in range(2)]
+    states = [rng.normal(size=(4 if bidirectional else 2, 4, size)).astype(dtype) for size in (width, 5)]
     hx = tuple(states) if name == "LSTM" else states[0]
     ours, theirs = getattr(nn, name)(3, 5, **options), getattr(torch.nn, name)(3, 5, **options)
     compare(torch, Packed(kobai, ours), Packed(torch, theirs), [x, hx], dtype)

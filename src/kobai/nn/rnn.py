@@ -6,6 +6,7 @@ A layer is one primitive of :mod:`kobai.ops.recurrent`, in both directions if it
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from kobai.core.primitive import results
@@ -18,8 +19,9 @@ from kobai.nn.parameter import Parameter
 from kobai.nn.tree import unusual
 from kobai.nn.utils.rnn import PackedSequence, pack_like, pad_packed_sequence
 from kobai.ops._args import need_flags
-from kobai.ops.create import empty
-from kobai.ops.joining import cat
+from kobai.ops.create import empty, zeros
+from kobai.ops.gather import where as choose
+from kobai.ops.joining import cat, stack
 from kobai.ops.recurrent import PRIMITIVES
 from kobai.xp import Array, move
 
@@ -43,6 +45,8 @@ class _Recurrent(Module):
     hidden_size: int
     bias: bool
     nonlinearity: str
+    proj_size: int = 0
+    """Of an LSTM whose h is projected; 0 where it is not."""
 
     def _set_sizes(self, input_size: int, hidden_size: int, bias: bool) -> None:
         self.input_size = _size(self._get_name(), "input_size", input_size)
@@ -60,12 +64,20 @@ class _Recurrent(Module):
 
     def _add_weights(self, suffix: str, inputs: int, device: Any, dtype: Any) -> None:
         rows = self._gates * self.hidden_size
-        for name, shape in zip(WEIGHTS, ((rows, inputs), (rows, self.hidden_size)), strict=False):
+        for name, shape in zip(WEIGHTS, ((rows, inputs), (rows, self._width)), strict=False):
             self.register_parameter(name + suffix, Parameter(empty(*shape, device=device, dtype=dtype)))
         for name in WEIGHTS[2:]:
             fresh = Parameter(empty(rows, device=device, dtype=dtype)) if self.bias else None
             if fresh is not None or not suffix:  # as in PyTorch, a cell without bias has the name, a layer has not
                 self.register_parameter(name + suffix, fresh)
+        if self.proj_size:
+            projection = Parameter(empty(self.proj_size, self.hidden_size, device=device, dtype=dtype))
+            self.register_parameter("weight_hr" + suffix, projection)
+
+    @property
+    def _width(self) -> int:
+        """Size of h."""
+        return self.proj_size or self.hidden_size
 
     def flatten_parameters(self) -> None:
         """Does nothing: PyTorch packs the weights for cuDNN here, which Kobai does not use."""
@@ -112,6 +124,7 @@ class _Layer(_Recurrent):
         dtype: Any = None,
         *,
         nonlinearity: str = "tanh",
+        proj_size: int = 0,
     ) -> None:
         super().__init__()
         for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
@@ -119,7 +132,10 @@ class _Layer(_Recurrent):
                 raise TypeError(f"{self._get_name()}: expected {name} to be an integer, got {size!r}")
             if size < 1:
                 raise ValueError(f"{self._get_name()}: expected {name} >= 1, got {size}")
+        if not hasattr(proj_size, "__index__") or not 0 <= proj_size < hidden_size:
+            raise ValueError(f"{self._get_name()}: expected proj_size in [0, {hidden_size}), got {proj_size!r}")
         self._set_sizes(input_size, hidden_size, bias)
+        self.proj_size = proj_size
         self._set_nonlinearity(nonlinearity)
         need_flags(self._get_name(), bias=bias, batch_first=batch_first)
         if isinstance(dropout, bool) or not hasattr(dropout, "__float__") or not 0.0 <= dropout <= 1.0:
@@ -130,7 +146,7 @@ class _Layer(_Recurrent):
         self.bidirectional = bidirectional
         self._suffixes = ("", "_reverse") if bidirectional else ("",)
         for layer in range(num_layers):
-            inputs = self.input_size if layer == 0 else self.hidden_size * len(self._suffixes)
+            inputs = self.input_size if layer == 0 else self._width * len(self._suffixes)
             for suffix in self._suffixes:
                 self._add_weights(f"_l{layer}{suffix}", inputs, device, dtype)
         self.reset_parameters()
@@ -185,16 +201,18 @@ class _Layer(_Recurrent):
     def _initial(self, input: Tensor, hx: Any, batched: bool) -> State:
         if hx is None:
             return (None,) * self._states
-        shape = (self.num_layers * len(self._suffixes), input.shape[1], self.hidden_size)
         states = tuple(hx) if self._states > 1 else (hx,)
-        wanted = shape if batched else (shape[0], shape[2])
-        if len(states) != self._states or any(not isinstance(s, Tensor) or tuple(s.shape) != wanted for s in states):
+        rows, sizes = self.num_layers * len(self._suffixes), (self._width, self.hidden_size)[: self._states]
+        wanted = [(rows, input.shape[1], size) if batched else (rows, size) for size in sizes]
+        if [tuple(s.shape) if isinstance(s, Tensor) else None for s in states] != wanted:
             got = ", ".join(str(tuple(s.shape)) if isinstance(s, Tensor) else type(s).__name__ for s in states)
-            raise RuntimeError(f"{self._get_name()}: expected {self._states} state(s) of shape {wanted}, got {got}")
+            alike = wanted[0] if len(set(wanted)) == 1 else wanted
+            raise RuntimeError(f"{self._get_name()}: expected {self._states} state(s) of shape {alike}, got {got}")
         return states if batched else tuple(s.unsqueeze(1) for s in states)
 
     def extra_repr(self) -> str:
-        usual = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False}
+        sizes = {"proj_size": 0, "num_layers": 1}
+        usual = {**sizes, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False}
         return f"{self.input_size}, {self.hidden_size}" + unusual(self, **usual)
 
 
@@ -241,7 +259,9 @@ class LSTM(_Layer):
     """Long short-term memory: i, f, o = σ(W x_t + W' h + b), g = tanh(…), c_t = f ⊙ c + i ⊙ g, h_t = o ⊙ tanh(c_t).
 
     Arguments as those of :class:`RNN` without ``nonlinearity``; the rows of the weights are i, f, g, o, in this order,
-    and the state is a pair (h, c). Hochreiter and Schmidhuber, Neural Computation 9, 1997.
+    and the state is a pair (h, c). With ``proj_size`` P > 0, less than hidden_size, h_t = W_hr (o ⊙ tanh(c_t)) has size P;
+    ``weight_hr_l0`` is (P, hidden). Such a layer goes step by step, one operation after the other.
+    Hochreiter and Schmidhuber, Neural Computation 9, 1997; Sak et al., arXiv:1402.1128.
 
     >>> import kobai
     >>> y, (h, c) = kobai.nn.LSTM(3, 4, batch_first=True)(kobai.randn(2, 5, 3))
@@ -252,6 +272,53 @@ class LSTM(_Layer):
     _kind = "LSTM"
     _gates = 4
     _states = 2
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        sizes, where = (input_size, hidden_size, num_layers), (device, dtype)
+        super().__init__(*sizes, bias, batch_first, dropout, bidirectional, *where, proj_size=proj_size)
+
+    def _run(self, input: Tensor, state: State, lengths: Array | None, suffixes: tuple[str, ...]) -> list[Tensor]:
+        if not self.proj_size:
+            return super()._run(input, state, lengths, suffixes)
+        ways = [
+            self._projected(input, [None if s is None else s[i] for s in state], way, lengths)
+            for i, way in enumerate(suffixes)
+        ]
+        outputs, hs, cs = zip(*ways, strict=True)
+        return [cat(outputs, -1), stack(hs), stack(cs)]
+
+    def _projected(
+        self, input: Tensor, state: Sequence[Tensor | None], suffix: str, lengths: Array | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One direction of a layer whose h is projected: h at all times, and h and c after the last."""
+        own = {name: self._parameters.get(name + suffix) for name in (*WEIGHTS, "weight_hr")}
+        from_x = F.linear(input, own["weight_ih"], own["bias_ih"])  # type: ignore[arg-type]
+        h, c = (
+            zeros(input.shape[1], size, dtype=input.dtype, device=input.device) if s is None else s
+            for s, size in zip(state, (self.proj_size, self.hidden_size), strict=True)
+        )
+        steps, ends = range(input.shape[0]), None if lengths is None else Tensor._wrap(lengths).unsqueeze(-1)
+        every: dict[int, Tensor] = {}
+        for t in reversed(steps) if suffix.endswith("_reverse") else steps:
+            i, f, g, o = (from_x[t] + F.linear(h, own["weight_hh"], own["bias_hh"])).chunk(4, -1)  # type: ignore[arg-type]
+            c_new = f.sigmoid() * c + i.sigmoid() * g.tanh()
+            h_new = F.linear(o.sigmoid() * c_new.tanh(), own["weight_hr"])  # type: ignore[arg-type]
+            if ends is not None:
+                h_new, c_new = choose(ends > t, h_new, h), choose(ends > t, c_new, c)
+            every[t], h, c = h_new, h_new, c_new
+        return stack([every[t] for t in steps]), h, c
 
 
 class GRU(_Layer):
