@@ -147,7 +147,12 @@ _LAZY = (
     *("data", "distributions", "func", "lab", "special", "testing", "train"),
     *("accelerator", "compiler", "distributed", "jit", "multiprocessing", "profiler", "version"),
 )
-_LAZY_IN = {"cuda": ("nvtx",), "nn": ("attention",), "utils": ("checkpoint", "data")}
+_LAZY_IN = {
+    "cuda": ("nvtx",),
+    "nn": ("attention",),
+    "nn.utils": ("parametrizations", "parametrize"),
+    "utils": ("checkpoint", "data"),
+}
 _connect(__name__, _LAZY)
 for _path in (
     *("amp", "autograd", "backends", "cuda", "cuda.amp", "linalg", "nn", "nn.functional", "nn.parameter", "nn.utils"),

@@ -34,6 +34,9 @@ PATHS = {
     "kobai.cuda.amp": "GradScaler autocast",
     "kobai.distributions.kl": "kl_divergence",
     "kobai.nn.parameter": "Parameter",
+    "kobai.nn.utils.parametrizations": "orthogonal spectral_norm weight_norm",
+    "kobai.nn.utils.parametrize": "ParametrizationList cached is_parametrized register_parametrization "
+    "remove_parametrizations type_before_parametrizations",
     "kobai.nn.utils.rnn": "PackedSequence pack_padded_sequence pack_sequence pad_packed_sequence pad_sequence "
     "unpack_sequence unpad_sequence",
     "kobai.optim.adadelta": "Adadelta",

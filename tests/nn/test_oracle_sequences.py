@@ -78,6 +78,8 @@ def test_recurrent(torch, name, options, given, dtype):
     compare(torch, ours, theirs, args, dtype)
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+@pytest.mark.filterwarnings("ignore:LSTM with projections")  # PyTorch's, of oneDNN
 @dtypes
 @pytest.mark.parametrize("options", RECURRENT, ids=str)
 def test_a_projected_lstm(torch, options, dtype):
@@ -238,6 +240,7 @@ def test_transformer(torch, dtype):
     compare(torch, build(nn), build(torch.nn), [src, tgt], dtype, {"tgt_mask": np.triu(np.ones((4, 4), bool), 1)})
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
 @dtypes
 @pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU", "LSTM, projected"])
 @pytest.mark.parametrize("lengths", [[4, 3, 3, 1], [1, 4, 2, 4]], ids=str)

@@ -1,7 +1,9 @@
-"""nn.utils.parametrize: tensors of a module that are functions of others."""
+"""Parametrised tensors: the mechanism, and the weights of a kind, against PyTorch."""
 
 import copy
+import importlib
 
+import numpy as np
 import pytest
 
 import kobai
@@ -11,138 +13,156 @@ from kobai.nn.utils import parametrizations, parametrize
 
 class Symmetric(nn.Module):
     def forward(self, x):
-        return x.triu() + x.triu(1).transpose(-1, -2)
+        return x.triu() + x.triu(1).T
 
-    def right_inverse(self, a):
-        return a.triu()
+    def right_inverse(self, x):
+        return x.triu()
 
 
-class Skew(nn.Module):
+class Doubled(nn.Module):
     def forward(self, x):
-        a = x.triu(1)
-        return a - a.transpose(-1, -2)
+        return 2 * x
 
 
-class LengthAndDirection(nn.Module):
-    def forward(self, g, v):
-        return g * v / v.norm(dim=1, keepdim=True)
-
-    def right_inverse(self, w):
-        return w.norm(dim=1, keepdim=True), w
-
-
-def layer():
-    made = nn.Linear(3, 3)
-    with kobai.no_grad():
-        made.weight.copy_(kobai.arange(9.0).reshape(3, 3))
-    return made
-
-
-def test_a_weight_is_computed_when_it_is_read():
-    m = parametrize.register_parametrization(layer(), "weight", Symmetric())
-    assert m.weight.tolist() == [[0, 1, 2], [1, 4, 5], [2, 5, 8]]
-    assert list(m.state_dict()) == ["bias", "parametrizations.weight.original"]
-    assert parametrize.is_parametrized(m)
-    assert parametrize.is_parametrized(m, "weight")
-    assert not parametrize.is_parametrized(m, "bias")
-    assert parametrize.type_before_parametrizations(m) is nn.Linear
-    assert isinstance(m, nn.Linear)
-    m(kobai.ones(1, 3)).sum().backward()
-    assert m.parametrizations.weight.original.grad.tolist() == [[1, 2, 2], [0, 1, 2], [0, 0, 1]]
-    m.weight = 2 * kobai.eye(3)
-    assert m.weight.tolist() == (2 * kobai.eye(3)).tolist()
-    assert copy.deepcopy(m).weight.tolist() == m.weight.tolist()
-    other = parametrize.register_parametrization(layer(), "weight", Symmetric())
-    other.load_state_dict(m.state_dict())
-    assert other.weight.tolist() == m.weight.tolist()
-    assert type(layer()) is nn.Linear
+KINDS = {
+    "weight_norm": ("weight_norm", lambda n: n.Linear(3, 5), {}),
+    "weight_norm of all": ("weight_norm", lambda n: n.Conv2d(2, 3, 2), {"dim": None}),
+    "spectral_norm": ("spectral_norm", lambda n: n.Conv1d(2, 3, 2), {"n_power_iterations": 2}),
+    "spectral_norm, transposed": ("spectral_norm", lambda n: n.ConvTranspose1d(2, 3, 2), {}),
+    "matrix_exp": ("orthogonal", lambda n: n.Linear(4, 4), {}),
+    "householder": ("orthogonal", lambda n: n.Linear(3, 5), {}),
+    "householder, wide": ("orthogonal", lambda n: n.Linear(5, 3), {"orthogonal_map": "householder"}),
+    "cayley": ("orthogonal", lambda n: n.Linear(3, 5), {"orthogonal_map": "cayley", "use_trivialization": False}),
+    "recurrent": ("weight_norm", lambda n: n.LSTM(3, 4), {"name": "weight_hh_l0"}),
+}
+SHAPES = {"Linear": lambda m: (2, m.in_features), "LSTM": lambda m: (4, 2, 3)}
 
 
-def test_several_in_turn_and_back_to_a_parameter():
-    m = parametrize.register_parametrization(layer(), "weight", Symmetric())
-    parametrize.register_parametrization(m, "weight", Skew())
-    assert m.weight.tolist() == [[0, 1, 2], [-1, 0, 5], [-2, -5, 0]]
-    parametrize.remove_parametrizations(m, "weight")
-    assert type(m) is nn.Linear
-    assert isinstance(m.weight, nn.Parameter)
-    assert m.weight.tolist() == [[0, 1, 2], [-1, 0, 5], [-2, -5, 0]]
-    m = parametrize.register_parametrization(layer(), "weight", Skew())
-    parametrize.remove_parametrizations(m, "weight", leave_parametrized=False)
-    assert m.weight.tolist() == layer().weight.tolist()
+@pytest.mark.oracle
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("training", [True, False])
+def test_weights_of_a_kind_as_pytorch(kind, training):
+    torch = importlib.import_module("torch")
+    name, make, options = KINDS[kind]
+    ours = getattr(parametrizations, name)(make(nn), **options).double().train(training)
+    theirs = getattr(torch.nn.utils.parametrizations, name)(make(torch.nn), **options).double().train(training)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    assert repr(ours) == repr(theirs)
+    rng = np.random.default_rng(0)
+    state = {}
+    for key, value in ours.state_dict().items():
+        noise = rng.normal(size=value.shape) if "original" in key else np.zeros(value.shape)
+        if "householder" in kind and noise.ndim == 2:  # what is on the diagonal is not trained
+            noise = np.triu(noise, 1) if "wide" in kind else np.tril(noise, -1)
+        state[key] = value.numpy() + 0.3 * noise
+    theirs.load_state_dict({k: torch.tensor(v) for k, v in state.items()})
+    ours.load_state_dict({k: kobai.tensor(v) for k, v in state.items()})
+    base = parametrize.type_before_parametrizations(ours).__name__
+    x = rng.normal(size=SHAPES.get(base, lambda m: (2, 2, 5, 5)[: 2 + len(m.kernel_size)])(ours))
+    for module, layer in ((kobai, ours), (torch, theirs)):
+        y = layer(module.tensor(x))
+        y = y[0] if isinstance(y, tuple) else y
+        (y**3).sum().backward()
+    tensor = options.get("name", "weight")
+    np.testing.assert_allclose(
+        getattr(ours, tensor).detach().numpy(), getattr(theirs, tensor).detach().numpy(), atol=1e-7
+    )
+    for (label, p), q in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        np.testing.assert_allclose(p.grad.numpy(), q.grad.numpy(), rtol=1e-6, atol=1e-6, err_msg=label)
 
 
-def test_one_tensor_from_two_and_a_buffer():
-    m = layer()
-    w = m.weight.detach().clone()
-    parametrize.register_parametrization(m, "weight", LengthAndDirection())
-    names = ["bias", "parametrizations.weight.original0", "parametrizations.weight.original1"]
-    assert list(m.state_dict()) == names
-    kobai.testing.assert_close(m.weight, w)
-    optimizer = kobai.optim.SGD(m.parameters(), lr=0.1)
-    m(kobai.ones(1, 3)).square().sum().backward()
-    optimizer.step()
-    assert not kobai.allclose(m.weight, w)
-    with pytest.raises(ValueError, match="single original"):
-        parametrize.remove_parametrizations(m, "weight", leave_parametrized=False)
-    norm = parametrize.register_parametrization(nn.BatchNorm1d(3), "running_mean", nn.Softplus())
-    assert "parametrizations.running_mean.original" in dict(norm.named_buffers())
-    assert norm(kobai.randn(4, 3)).shape == (4, 3)
+def test_register_assign_and_remove():
+    layer = nn.Linear(3, 3)
+    weight, before = layer.weight, layer.weight.detach().clone()
+    assert not parametrize.is_parametrized(layer)
+    assert parametrize.register_parametrization(layer, "weight", Symmetric()) is layer
+    assert parametrize.is_parametrized(layer, "weight")
+    assert not parametrize.is_parametrized(layer, "bias")
+    assert isinstance(layer, nn.Linear)
+    assert type(layer).__name__ == "ParametrizedLinear"
+    assert parametrize.type_before_parametrizations(layer) is nn.Linear
+    assert layer.parametrizations.weight.original is weight  # an optimiser that has it keeps it
+    assert layer.weight.tolist() == (before.triu() + before.triu(1).T).tolist()
+    layer.weight = kobai.tensor([[1.0, 2.0, 3.0], [2.0, 4.0, 5.0], [3.0, 5.0, 6.0]])
+    assert layer.weight[2].tolist() == [3, 5, 6]
+    assert weight[2].tolist() == [0, 0, 6]
+    layer(kobai.ones(1, 3)).sum().backward()
+    assert weight.grad[1, 0].item() == 0
+    parametrize.register_parametrization(layer, "weight", Doubled())
+    parametrize.register_parametrization(layer, "bias", Doubled())
+    assert layer.weight[2].tolist() == [6, 10, 12]
+    twin = copy.deepcopy(layer)
+    parametrize.remove_parametrizations(twin, "bias", leave_parametrized=False)
+    assert (twin.bias * 2).tolist() == layer.bias.tolist()
+    parametrize.remove_parametrizations(layer, "weight")
+    assert layer.weight is weight
+    assert weight[2].tolist() == [6, 10, 12]
+    parametrize.remove_parametrizations(layer, "bias")
+    assert type(layer) is nn.Linear
+    assert sorted(layer.state_dict()) == ["bias", "weight"]
+    assert type(twin).__name__ == "ParametrizedLinear"
 
 
-def test_in_a_block_it_is_computed_once():
-    m = parametrize.register_parametrization(layer(), "weight", Symmetric())
-    with parametrize.cached():
-        with parametrize.cached():
-            assert m.weight is m.weight
-        assert m.weight is m.weight
-    assert m.weight is not m.weight
+def test_buffers_and_the_cache():
+    layer = nn.BatchNorm1d(2)
+    parametrize.register_parametrization(layer, "running_mean", Doubled())
+    assert "parametrizations.running_mean.original" in layer.state_dict()
+    assert not dict(layer.named_parameters()).keys() & {"parametrizations.running_mean.original"}
+    assert layer.running_mean is not layer.running_mean
+    with parametrize.cached(), parametrize.cached():
+        first = layer.running_mean
+        assert layer.running_mean is first
+    assert layer.running_mean is not first
 
 
-def test_what_is_refused():
-    with pytest.raises(ValueError, match="has no parameter, buffer"):
-        parametrize.register_parametrization(layer(), "wieght", Symmetric())
-    with pytest.raises(ValueError, match=r"expected \(3, 3\) of .*float32 .*, got \(9,\)"):
-        parametrize.register_parametrization(layer(), "weight", nn.Flatten(0))
-    assert parametrize.register_parametrization(layer(), "weight", nn.Flatten(0), unsafe=True).weight.shape == (9,)
-    with pytest.raises(ValueError, match="not parametrised"):
-        parametrize.remove_parametrizations(layer(), "weight")
-    with pytest.raises(ValueError, match="is None"):
-        parametrize.register_parametrization(nn.Linear(2, 2, bias=False), "bias", nn.Identity())
+def test_captured_as_eager():
+    layer = parametrizations.spectral_norm(
+        parametrizations.weight_norm(nn.Linear(3, 4), name="bias", dim=None), eps=1e-6
+    )
+    twin = copy.deepcopy(layer)
+
+    def trained(layer, captured):
+        optimizer = kobai.optim.SGD(layer.parameters(), lr=0.1)
+
+        def step(x):
+            optimizer.zero_grad()
+            loss = (layer(x) ** 2).sum()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run = kobai.capture(step) if captured else step
+        rng = np.random.default_rng(0)
+        return [run(kobai.tensor(rng.normal(size=(2, 3)), dtype=kobai.float32)).item() for _ in range(5)]
+
+    assert trained(layer, True) == trained(twin, False)
 
 
-def test_weight_norm_as_a_parametrization():
-    m, w = layer(), layer().weight
-    parametrizations.weight_norm(m)
-    kobai.testing.assert_close(m.weight, w)
-    old = nn.utils.weight_norm(layer())
-    x = kobai.randn(4, 3)
-    for made in (m, old):
-        made.bias.data.zero_()
-        made(x).square().sum().backward()
-    kobai.testing.assert_close(m.parametrizations.weight.original0.grad, old.weight_g.grad)
-    kobai.testing.assert_close(m.parametrizations.weight.original1.grad, old.weight_v.grad)
+@pytest.mark.parametrize("kind", ["matrix_exp", "cayley", "householder"])
+def test_an_orthogonal_weight_begins_with_the_assigned_one(kind):
+    layer = parametrizations.orthogonal(nn.Linear(3, 5 if kind == "householder" else 3), orthogonal_map=kind)
+    q = kobai.linalg.qr(kobai.randn(*layer.weight.shape))[0]
+    layer.weight = q
+    assert kobai.allclose(layer.weight, q, atol=1e-5)
 
 
-def test_spectral_norm_as_a_parametrization():
-    kobai.manual_seed(0)
-    m = parametrizations.spectral_norm(nn.ConvTranspose2d(3, 4, 3), n_power_iterations=50)
-    assert kobai.linalg.matrix_norm(m.weight.transpose(0, 1).reshape(4, -1), 2).item() == pytest.approx(1, abs=1e-4)
-    assert [n for n, _ in m.named_buffers()] == ["parametrizations.weight.0._u", "parametrizations.weight.0._v"]
-    m(kobai.randn(1, 3, 4, 4)).sum().backward()
-    assert m.parametrizations.weight.original.grad is not None
-    m.eval()
-    assert kobai.equal(m.weight, m.weight)
-    for bad in ({"n_power_iterations": 0}, {"name": "wieght"}):
-        with pytest.raises(ValueError, match="spectral_norm"):
-            parametrizations.spectral_norm(nn.Linear(2, 2), **bad)
-
-
-def test_older_spellings_of_initialisers():
-    w = kobai.empty(4, 3)
-    assert nn.init.constant(w, 2.0) is w
-    assert w.sum().item() == 24
-    for name in ("uniform", "normal", "eye", "orthogonal", "xavier_uniform", "xavier_normal", "kaiming_uniform"):
-        assert getattr(nn.init, name) is getattr(nn.init, f"{name}_")
-    assert nn.init._calculate_correct_fan(kobai.empty(4, 3, 2, 2), "fan_in") == 12
-    with pytest.raises(ValueError, match="fan_avg"):
-        nn.init._calculate_correct_fan(w, "fan_avg")
+def test_nonsense():
+    layer = nn.Linear(3, 2)
+    with pytest.raises(ValueError, match="register_parametrization: Linear has no parameter or buffer 'wight'"):
+        parametrize.register_parametrization(layer, "wight", Doubled())
+    with pytest.raises(ValueError, match=r"expected a tensor \(2, 3\) of .*, got \(6,\)"):
+        parametrize.register_parametrization(layer, "weight", nn.Flatten(0))
+    assert list(layer.state_dict()) == ["weight", "bias"]
+    with pytest.raises(ValueError, match="remove_parametrizations: Linear has no parametrization of 'weight'"):
+        parametrize.remove_parametrizations(layer, "weight")
+    with pytest.raises(ValueError, match="orthogonal_map to be one of"):
+        parametrizations.orthogonal(layer, orthogonal_map="qr")
+    with pytest.raises(ValueError, match="orthogonal: expected a matrix"):
+        parametrizations.orthogonal(layer, "bias")
+    with pytest.raises(ValueError, match="weight_norm: Linear has no parameter or buffer 'w'"):
+        parametrizations.weight_norm(layer, "w")
+    fixed = parametrizations.orthogonal(nn.Linear(2, 2), use_trivialization=False)
+    with pytest.raises(NotImplementedError, match="use_trivialization=True"):
+        fixed.weight = kobai.eye(2)
+    with pytest.raises(ValueError, match="several originals"):
+        parametrize.remove_parametrizations(parametrizations.weight_norm(layer), "weight", leave_parametrized=False)

@@ -94,7 +94,7 @@ def test_without_bias(name):
         (lambda: nn.RNN(3, 4, nonlinearity="rleu"), ValueError, "Did you mean 'relu'"),
         (lambda: nn.LSTM(3, 4, num_layers=0), ValueError, "LSTM: expected num_layers >= 1, got 0"),
         (lambda: nn.GRU(3, 4, dropout=2), ValueError, "between 0 and 1, got 2"),
-        (lambda: nn.LSTM(3, 4, proj_size=4), ValueError, "proj_size in [0, 4)"),
+        (lambda: nn.LSTM(3, 4, proj_size=4), ValueError, "LSTM: expected proj_size in [0, 4), got 4"),
         (lambda: nn.RNN(3, 4)(kobai.ones(5, 2, 2)), RuntimeError, "expected input (L, N, 3) or (L, 3), got (5, 2, 2)"),
         (lambda: nn.RNN(3, 4)([1.0]), TypeError, "expected a Tensor as input, got list"),
         (

@@ -47,10 +47,10 @@ PLACES = {
     "core.tape": "utils.hooks",
     "ops.create": "utils.dlpack",
     "accelerator": "accelerator.memory",
-    "nn.utils": "nn.utils.clip_grad nn.utils.convert_parameters nn.utils.parametrizations nn.utils.fusion",
+    "nn.utils": "nn.utils.clip_grad nn.utils.convert_parameters nn.utils.fusion",
     "profiler": "autograd.profiler",
     "nn.tuples": "nn.modules.utils nn.common_types",
-    "optim": "optim.lr_scheduler optim.adamw optim._adafactor optim._muon optim.sparse_adam optim.adafactor",
+    "optim": "optim.lr_scheduler optim.adamw optim._adafactor optim._muon",
     "utils.data": (
         "utils.data.dataset utils.data.dataloader utils.data._utils utils.data._utils.collate utils.data._utils.worker"
     ),

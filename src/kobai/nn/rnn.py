@@ -88,17 +88,20 @@ class _Recurrent(Module):
         for parameter in self.parameters():
             init.uniform_(parameter, -limit, limit)
 
+    def _weight(self, name: str) -> Tensor | None:
+        """A parameter, None without bias, or what a parametrization computes in its place."""
+        return self._parameters[name] if name in self._parameters else getattr(self, name, None)
+
     def _run(self, input: Tensor, state: State, lengths: Array | None, suffixes: tuple[str, ...]) -> list[Tensor]:
         """One layer in every direction: its states at all times and (h,) or (h, c) after the last; of a cell only those."""
-        own = self._parameters
-        wanted = next(iter(own.values())).dtype  # type: ignore[union-attr]
+        weights = [self._weight(name + suffix) for suffix in suffixes for name in WEIGHTS]
+        wanted = weights[0].dtype  # type: ignore[union-attr]
         given = [s for s in state if s is not None]
         if input.dtype != wanted or any(s.dtype != wanted for s in given):
             got = ", ".join(str(t.dtype) for t in (input, *given))
             raise (RuntimeError if input.dtype == wanted else ValueError)(
                 f"{self._get_name()}: expected input and state of the weights' dtype {wanted}, got {got}"
             )
-        weights = [own.get(name + suffix) for suffix in suffixes for name in WEIGHTS]
         options = {"nonlinearity": self.nonlinearity} if self._kind == "RNN" else {}
         joined = PRIMITIVES[self._kind](input, *state, lengths, *weights, **options)
         shapes: list[tuple[int, ...]] = [(*input.shape[:-1], self.hidden_size)] * self._states
@@ -303,7 +306,7 @@ class LSTM(_Layer):
         self, input: Tensor, state: Sequence[Tensor | None], suffix: str, lengths: Array | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One direction of a layer whose h is projected: h at all times, and h and c after the last."""
-        own = {name: self._parameters.get(name + suffix) for name in (*WEIGHTS, "weight_hr")}
+        own = {name: self._weight(name + suffix) for name in (*WEIGHTS, "weight_hr")}
         from_x = F.linear(input, own["weight_ih"], own["bias_ih"])  # type: ignore[arg-type]
         h, c = (
             zeros(input.shape[1], size, dtype=input.dtype, device=input.device) if s is None else s

@@ -125,7 +125,11 @@ class Optimizer(ParameterGroups, Hooked):
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**self.__dict__, "_launchers": {}}  # they hold the addresses of these arrays
-        hooks: dict[str, Any] = {"_step_pre_hooks": OrderedDict(), "_step_post_hooks": OrderedDict(), "_state_hooks": {}}
+        hooks: dict[str, Any] = {
+            "_step_pre_hooks": OrderedDict(),
+            "_step_post_hooks": OrderedDict(),
+            "_state_hooks": {},
+        }
         state.update(hooks)  # they stay behind, as in PyTorch
         return state
 

@@ -1,21 +1,15 @@
-"""A parameter, or buffer, that is a function of others: ``register_parametrization`` and what goes with it.
+"""Parameters that are functions of others: ``module.weight`` computed by modules from what is trained.
 
->>> import kobai
->>> from kobai import nn
->>> from kobai.nn.utils import parametrize
->>> class Symmetric(nn.Module):
-...     def forward(self, x):
-...         return x.triu() + x.triu(1).T
->>> layer = parametrize.register_parametrization(nn.Linear(3, 3), "weight", Symmetric())
->>> kobai.equal(layer.weight, layer.weight.T), [name for name, _ in layer.named_parameters()]
-(True, ['bias', 'parametrizations.weight.original'])
+A module with such a parameter is of a class of its own, in which the name is a property; ``module.parametrizations[name]``
+holds the modules that compute it, and what they compute it from, as ``original`` (or ``original0``, ``original1``, ...).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from threading import local
+from typing import Any, TypeVar
 
 from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Tensor
@@ -32,139 +26,131 @@ __all__ = [
     "type_before_parametrizations",
 ]
 
-_cache: dict[tuple[int, str], Tensor] = {}
-_caching = 0
+M = TypeVar("M", bound=Module)
+
+
+class _Cache(local):
+    """Of a thread: the open :func:`cached` blocks, and what was computed in them, by module and name."""
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.values: dict[tuple[int, str], Tensor] = {}
+
+
+_cache = _Cache()
 
 
 @contextmanager
 def cached() -> Iterator[None]:
-    """Block in which every parametrised tensor is computed once; what changes its originals inside does not change it."""
-    global _caching
-    _caching += 1
+    """In this block a parametrised tensor is computed at its first use alone.
+
+    >>> import kobai
+    >>> from kobai.nn.utils import parametrize, parametrizations
+    >>> layer = parametrizations.weight_norm(kobai.nn.Linear(2, 2))
+    >>> with parametrize.cached():
+    ...     layer.weight is layer.weight
+    True
+    """
+    _cache.open += 1
     try:
         yield
     finally:
-        _caching -= 1
-        if not _caching:
-            _cache.clear()
+        _cache.open -= 1
+        if not _cache.open:
+            _cache.values = {}
 
 
 class ParametrizationList(ModuleList):
-    """The functions that one after the other give a tensor, and the parameters they start from.
+    """The modules that compute one tensor, in turn, and what the first of them is given: ``original``, or several."""
 
-    ``original`` – or, where the first function's ``right_inverse`` gives several tensors, ``original0``, ``original1``, ... –
-    is what is trained and saved. ``right_inverse`` of a function says from what it gives a value that is assigned.
-    """
-
-    def __init__(self, modules: Sequence[Module], original: Tensor, unsafe: bool = False) -> None:
+    def __init__(self, modules: Sequence[Module], original: Tensor | Parameter, unsafe: bool = False) -> None:
         super().__init__(modules)
         self.unsafe = unsafe
-        start = self._inverse(original)
-        self.is_tensor = isinstance(start, Tensor)
-        self.ntensors = 1 if isinstance(start, Tensor) else len(start)
-        starts = [start] if isinstance(start, Tensor) else list(start)
-        for name, tensor in zip(self._names(), starts, strict=True):
-            if isinstance(original, Parameter):
-                self.register_parameter(name, _parameter(tensor, original))
-            else:
-                self.register_buffer(name, tensor)
-
-    def _names(self) -> list[str]:
-        return ["original"] if self.is_tensor else [f"original{i}" for i in range(self.ntensors)]
-
-    def _inverse(self, value: Tensor) -> Any:
+        shape, dtype = original.shape, original.dtype
         with no_grad():
-            for module in reversed(list(self)):
-                if hasattr(module, "right_inverse"):
+            new = self._inverse(original)
+        self.is_tensor = isinstance(new, Tensor)
+        if isinstance(new, Tensor):
+            if new is not original:
+                original.data = new.detach()
+            self._keep("original", original)
+        else:
+            self.ntensors = len(new)
+            for i, part in enumerate(new):
+                if not isinstance(part, Tensor):
+                    raise ValueError(f"right_inverse: expected tensors, got {type(part).__name__}")
+                trained = isinstance(original, Parameter)
+                self._keep(
+                    f"original{i}", Parameter(part.detach(), original.requires_grad) if trained else part.detach()
+                )
+        if not unsafe:
+            with no_grad():
+                made = self()
+            if not isinstance(made, Tensor) or made.shape != shape or made.dtype != dtype:
+                got = f"{tuple(made.shape)} of {made.dtype}" if isinstance(made, Tensor) else type(made).__name__
+                raise ValueError(
+                    f"register_parametrization: expected a tensor {tuple(shape)} of {dtype}, got {got}; see unsafe=True"
+                )
+
+    def _keep(self, name: str, tensor: Tensor) -> None:
+        if isinstance(tensor, Parameter):
+            self.register_parameter(name, tensor)
+        else:
+            self.register_buffer(name, tensor)
+
+    def _inverse(self, value: Any) -> Any:
+        """What the modules compute ``value`` from. At first, those that cannot say take it as it is."""
+        for module in reversed(self):
+            if hasattr(module, "right_inverse"):
+                try:
                     value = module.right_inverse(value)
+                except NotImplementedError:
+                    if hasattr(self, "is_tensor"):
+                        raise
         return value
 
     def right_inverse(self, value: Tensor) -> None:
-        """Set the originals so that the parametrised tensor becomes ``value``, as far as the functions can give it."""
-        start = self._inverse(value)
+        """Set ``original`` so that ``value`` is computed from it."""
         with no_grad():
-            for name, tensor in zip(self._names(), [start] if self.is_tensor else start, strict=True):
-                getattr(self, name).copy_(tensor)
+            new = self._inverse(value)
+            if self.is_tensor:
+                self.original.data = new.detach()
+                return
+            for i, part in enumerate(new):
+                getattr(self, f"original{i}").data = part.detach()
 
     def forward(self) -> Tensor:
-        """The parametrised tensor."""
-        first, *rest = self
-        value: Tensor = first(*(getattr(self, name) for name in self._names()))
-        for module in rest:
+        """The tensor, computed."""
+        originals = [self.original] if self.is_tensor else [getattr(self, f"original{i}") for i in range(self.ntensors)]
+        first, *others = self
+        value: Tensor = first(*originals)
+        for module in others:
             value = module(value)
         return value
 
 
-def register_parametrization(
-    module: Module, tensor_name: str, parametrization: Module, *, unsafe: bool = False
-) -> Module:
-    """Let ``module.<tensor_name>`` be ``parametrization(original)`` each time it is read; returns the module.
+def _property(name: str) -> property:
+    def get(self: Any) -> Tensor:
+        if not _cache.open:
+            return self.parametrizations[name]()  # type: ignore[no-any-return]
+        key = (id(self), name)
+        if key not in _cache.values:
+            _cache.values[key] = self.parametrizations[name]()
+        return _cache.values[key]
 
-    A further one is applied to the result of those before. The value must keep its shape and dtype, unless ``unsafe``.
-    """
-    if is_parametrized(module, tensor_name):
-        chain: ParametrizationList = module.parametrizations[tensor_name]
-        value = getattr(module, tensor_name)
-        inverse = getattr(parametrization, "right_inverse", None)
-        chain.append(parametrization)
-        if inverse is not None:
-            with no_grad():
-                module.parametrizations[tensor_name].right_inverse(value)
-    elif tensor_name in module._parameters or tensor_name in module._buffers:
-        original = getattr(module, tensor_name)
-        if not isinstance(original, Tensor):
-            raise ValueError(f"register_parametrization: {tensor_name!r} of {module._get_name()} is None")
-        table = module._parameters if tensor_name in module._parameters else module._buffers
-        del table[tensor_name]
-        try:
-            chain = ParametrizationList([parametrization], original, unsafe)
-        except BaseException:
-            table[tensor_name] = original
-            raise
-        if not hasattr(module, "parametrizations"):
-            _own_class(module)
-            module.parametrizations = ModuleDict()
-        setattr(type(module), tensor_name, _property(tensor_name))
-        module.parametrizations[tensor_name] = chain
-        value = original
-    else:
-        raise ValueError(
-            f"register_parametrization: {module._get_name()} has no parameter, buffer or parametrised tensor {tensor_name!r}"
-        )
-    with no_grad():
-        made = chain()
-    if not unsafe and (made.shape != value.shape or made.dtype != value.dtype):
-        raise ValueError(
-            f"register_parametrization: expected {tuple(value.shape)} of {value.dtype} from the parametrization of "
-            f"{tensor_name!r}, got {tuple(made.shape)} of {made.dtype}; unsafe=True allows it"
-        )
-    return module
+    def set_(self: Any, value: Tensor) -> None:
+        self.parametrizations[name].right_inverse(value)
 
-
-def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized: bool = True) -> Module:
-    """Make ``module.<tensor_name>`` a parameter of its own again, with the value it has now, or that of the original."""
-    if not is_parametrized(module, tensor_name):
-        raise ValueError(f"remove_parametrizations: {tensor_name!r} of {module._get_name()} is not parametrised")
-    chain: ParametrizationList = module.parametrizations[tensor_name]
-    if not leave_parametrized and not chain.is_tensor:
-        raise ValueError("remove_parametrizations: leave_parametrized=False needs a single original tensor")
-    original = getattr(chain, chain._names()[0])
-    with no_grad():
-        value = chain() if leave_parametrized else original
-    delattr(type(module), tensor_name)
-    del module.parametrizations[tensor_name]
-    if isinstance(original, Parameter):
-        module.register_parameter(tensor_name, _parameter(value, original))
-    else:
-        module.register_buffer(tensor_name, value.detach())
-    if not len(module.parametrizations):
-        del module.parametrizations
-        module.__class__ = type_before_parametrizations(module)
-    return module
+    return property(get, set_)
 
 
 def is_parametrized(module: Module, tensor_name: str | None = None) -> bool:
-    """Whether a module has parametrised tensors, or the one of this name is."""
+    """Whether a module has parametrised tensors, or one of this name.
+
+    >>> import kobai
+    >>> kobai.nn.utils.parametrize.is_parametrized(kobai.nn.Linear(2, 2))
+    False
+    """
     found = module._modules.get("parametrizations")
     if not isinstance(found, ModuleDict):
         return False
@@ -172,34 +158,96 @@ def is_parametrized(module: Module, tensor_name: str | None = None) -> bool:
 
 
 def type_before_parametrizations(module: Module) -> type:
-    """The class that the module had before its first parametrization."""
-    return (
-        type(module).__bases__[0] if is_parametrized(module) or "_parametrized" in vars(type(module)) else type(module)
-    )
+    """The class that a module had before its first parametrization.
+
+    >>> import kobai
+    >>> kobai.nn.utils.parametrize.type_before_parametrizations(kobai.nn.Linear(2, 2)).__name__
+    'Linear'
+    """
+    return type(module).__bases__[0] if is_parametrized(module) else type(module)
 
 
-def _parameter(value: Tensor, like: Parameter) -> Parameter:
-    return value if value is like else Parameter(value.detach(), like.requires_grad)
+def register_parametrization(module: M, tensor_name: str, parametrization: Module, *, unsafe: bool = False) -> M:
+    """Have ``module.<tensor_name>`` computed by ``parametrization`` from the parameter or buffer that it was.
+
+    A method ``right_inverse(value)`` of it says what ``value`` is computed from, a tensor or several: with it the tensor
+    keeps its value, and can be assigned. Several parametrizations follow each other. ``unsafe`` permits that shape or dtype
+    change. In the module's state is ``parametrizations.<tensor_name>.original``. Returns the module.
+
+    Errors: ValueError for a name that the module does not have, and for another shape or dtype.
+
+    >>> import kobai
+    >>> class Symmetric(kobai.nn.Module):
+    ...     def forward(self, x):
+    ...         return x.triu() + x.triu(1).T
+    >>> layer = kobai.nn.utils.parametrize.register_parametrization(kobai.nn.Linear(3, 3), "weight", Symmetric())
+    >>> bool((layer.weight == layer.weight.T).all()), list(layer.state_dict())
+    (True, ['bias', 'parametrizations.weight.original'])
+    """
+    parametrization.train(module.training)
+    if is_parametrized(module, tensor_name):
+        own = module.parametrizations[tensor_name]
+        before = getattr(module, tensor_name)
+        with no_grad():
+            after = parametrization(before)
+        if not unsafe and (after.shape != before.shape or after.dtype != before.dtype):
+            raise ValueError(
+                f"register_parametrization: expected a tensor {tuple(before.shape)} of {before.dtype}, "
+                f"got {tuple(after.shape)} of {after.dtype}; see unsafe=True"
+            )
+        own.append(parametrization)
+        own.unsafe |= unsafe
+        return module
+    table = next((t for t in (module._parameters, module._buffers) if t.get(tensor_name) is not None), None)
+    if table is None:
+        raise ValueError(f"register_parametrization: {module._get_name()} has no parameter or buffer {tensor_name!r}")
+    listed = ParametrizationList([parametrization], table[tensor_name], unsafe)
+    del table[tensor_name]
+    kind = type_before_parametrizations(module)
+    if not is_parametrized(module):
+        module.parametrizations = ModuleDict()
+    module.parametrizations[tensor_name] = listed
+    _give_class(module, kind)
+    return module
 
 
-def _own_class(module: Module) -> None:
-    """Give one module a class of its own, in which tensors can be properties."""
-    kind = type(module)
-    body = {"__module__": kind.__module__, "__doc__": kind.__doc__, "_parametrized": True}
-    module.__class__ = type(f"Parametrized{kind.__name__}", (kind,), body)
+def _give_class(module: Module, kind: type) -> None:
+    """Make a module one of a new class with its parametrised names; copies may still be of the one that it had."""
+    if not is_parametrized(module):
+        module.__class__ = kind
+        return
+    properties = {name: _property(name) for name in module.parametrizations}
+    module.__class__ = type(f"Parametrized{kind.__name__}", (kind,), properties)
 
 
-def _property(name: str) -> property:
-    def read(self: Any) -> Tensor:
-        chain = self.parametrizations[name]
-        if not _caching:
-            return chain()  # type: ignore[no-any-return]
-        key = (id(self), name)
-        if key not in _cache:
-            _cache[key] = chain()
-        return _cache[key]
+def remove_parametrizations(module: M, tensor_name: str, leave_parametrized: bool = True) -> M:
+    """Turn a computed tensor back into a parameter or buffer: with its present value, or that of ``original``.
 
-    def write(self: Any, value: Tensor) -> None:
-        self.parametrizations[name].right_inverse(value)
-
-    return property(read, write)
+    >>> import kobai
+    >>> layer = kobai.nn.utils.parametrizations.weight_norm(kobai.nn.Linear(3, 2))
+    >>> sorted(kobai.nn.utils.parametrize.remove_parametrizations(layer, "weight").state_dict())
+    ['bias', 'weight']
+    """
+    if not is_parametrized(module, tensor_name):
+        raise ValueError(f"remove_parametrizations: {module._get_name()} has no parametrization of {tensor_name!r}")
+    listed = module.parametrizations[tensor_name]
+    if not leave_parametrized and not listed.is_tensor:
+        raise ValueError("remove_parametrizations: of several originals only leave_parametrized=True makes one tensor")
+    with no_grad():
+        value = listed().detach()
+    if listed.is_tensor:
+        kept = listed.original
+        if leave_parametrized:
+            kept.data = value
+    else:
+        kept = Parameter(value) if isinstance(listed.original0, Parameter) else value
+    kind = type_before_parametrizations(module)
+    del module.parametrizations[tensor_name]
+    _give_class(module, kind)
+    if not is_parametrized(module):
+        del module.parametrizations
+    if isinstance(kept, Parameter):
+        module.register_parameter(tensor_name, kept)
+    else:
+        module.register_buffer(tensor_name, kept)
+    return module

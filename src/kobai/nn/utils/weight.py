@@ -54,20 +54,22 @@ def _removed(who: str, kind: type[_Reweighted], module: Module, name: str) -> Te
     raise ValueError(f"{who}: {name!r} of {module._get_name()} is not normalised so")
 
 
+def length_of(v: Tensor, dim: int | None) -> Tensor:
+    """‖v‖ over all dimensions but ``dim``, which is kept, or over all."""
+    if dim is None:
+        return v.norm()  # type: ignore[no-any-return]
+    others = tuple(d for d in range(v.ndim) if d != dim % v.ndim)
+    return v.norm(2, others, keepdim=True)  # type: ignore[no-any-return]
+
+
 class _WeightNorm(_Reweighted):
     def __init__(self, name: str, dim: int | None) -> None:
         super().__init__(name)
         self.dim = dim
 
-    def length(self, v: Tensor) -> Tensor:
-        if self.dim is None:
-            return v.norm()  # type: ignore[no-any-return]
-        others = tuple(d for d in range(v.ndim) if d != self.dim % v.ndim)
-        return v.norm(2, others, keepdim=True)  # type: ignore[no-any-return]
-
     def weight(self, module: Module) -> Tensor:
         g, v = getattr(module, f"{self.name}_g"), getattr(module, f"{self.name}_v")
-        return v * (g / self.length(v))  # type: ignore[no-any-return]
+        return v * (g / length_of(v, self.dim))  # type: ignore[no-any-return]
 
 
 def weight_norm(module: M, name: str = "weight", dim: int | None = 0) -> M:
@@ -83,7 +85,7 @@ def weight_norm(module: M, name: str = "weight", dim: int | None = 0) -> M:
     """
     hook = _WeightNorm(name, None if dim == -1 else dim)
     weight = _original("weight_norm", module, name)
-    module.register_parameter(f"{name}_g", Parameter(hook.length(weight.detach())))
+    module.register_parameter(f"{name}_g", Parameter(length_of(weight.detach(), hook.dim)))
     module.register_parameter(f"{name}_v", Parameter(weight.detach()))
     hook.attach(module)
     return module
