@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 import kobai
+from kobai.gradcheck import gradcheck
 from kobai.nn import functional as F
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.standard_normal((2, 3, 5, 4))
 THETA = np.array([[[0.9, 0.3, 0.1], [-0.3, 1.2, -0.2]], [[1.7, 0.1, 0.4], [0.2, -0.8, 0.9]]])
 THETA += 0.01 * RNG.standard_normal(THETA.shape)  # away from whole pixels, where the slope jumps
-OPTIONS = list(product(("bilinear", "nearest"), ("zeros", "border", "reflection"), (True, False)))
+OPTIONS = list(product(("bilinear", "nearest", "bicubic"), ("zeros", "border", "reflection"), (True, False)))
 
 
 def sampled(module, functional, mode, padding, corners):
@@ -24,7 +25,7 @@ def sampled(module, functional, mode, padding, corners):
     grid = functional.affine_grid(theta, [2, 3, 6, 7], align_corners=corners)
     y = functional.grid_sample(x, grid, mode=mode, padding_mode=padding, align_corners=corners)
     (y * y).sum().backward()
-    return [t.detach().numpy() for t in (grid, y, x.grad, theta.grad if mode == "bilinear" else y)]
+    return [t.detach().numpy() for t in (grid, y, x.grad, theta.grad if mode != "nearest" else y)]
 
 
 @pytest.mark.oracle
@@ -35,6 +36,31 @@ def test_as_pytorch(mode, padding, corners):
     result = sampled(kobai, F, mode, padding, corners)
     for ours, theirs in zip(result, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+VOLUMES = RNG.standard_normal((2, 3, 4, 5, 3))
+THETA_3D = np.eye(3, 4) + 0.3 * RNG.standard_normal((2, 3, 4))
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize(("mode", "padding", "corners"), [option for option in OPTIONS if option[0] != "bicubic"])
+def test_volumes_as_pytorch(mode, padding, corners):
+    torch, results = importlib.import_module("torch"), []
+    for module, functional in ((kobai, F), (torch, torch.nn.functional)):
+        x, theta = module.tensor(VOLUMES, requires_grad=True), module.tensor(THETA_3D, requires_grad=True)
+        grid = functional.affine_grid(theta, [2, 3, 3, 4, 5], align_corners=corners)
+        y = functional.grid_sample(x, grid, mode=mode, padding_mode=padding, align_corners=corners)
+        (y * y).sum().backward()
+        results.append([t.detach().numpy() for t in (grid, y, x.grad, theta.grad if mode == "bilinear" else y)])
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_gradients(mode):
+    x = kobai.tensor(RNG.standard_normal((1, 2, 3, 4)), requires_grad=True)
+    grid = kobai.tensor(RNG.uniform(-0.9, 0.9, (1, 2, 2, 2)), requires_grad=True)
+    assert gradcheck(lambda x, grid: F.grid_sample(x, grid, mode=mode, align_corners=False), (x, grid))
 
 
 @pytest.mark.parametrize("corners", [True, False])
@@ -61,7 +87,7 @@ def test_images_of_one_pixel():
         (lambda: F.grid_sample(kobai.ones(1, 1, 2, 2), kobai.ones(2, 2, 2, 2)), r"grid \(N, h, w, 2\)"),
         (
             lambda: F.grid_sample(kobai.ones(1, 1, 2, 2), kobai.ones(1, 2, 2, 2), mode="zzz"),
-            r"unknown mode 'zzz'\. Known: b\w+, nearest\.$",
+            r"unknown mode 'zzz'\. Known: bicubic, bilinear, nearest\.$",
         ),
         (lambda: F.grid_sample(kobai.ones(1, 1, 2, 2), kobai.ones(1, 2, 2, 2), padding_mode="zero"), "Did you mean"),
     ],

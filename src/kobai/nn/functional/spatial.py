@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 from kobai.core.autocast import one_operation
 from kobai.core.tensor import Tensor
@@ -14,7 +16,7 @@ from kobai.ops.parts import unbind
 
 __all__ = ["affine_grid", "grid_sample"]
 
-_MODES = ("bilinear", "nearest")
+_MODES = ("bilinear", "nearest", "bicubic")
 _PADDINGS = ("zeros", "border", "reflection")
 
 
@@ -22,7 +24,7 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None =
     """Where an affine map takes each pixel: ``theta`` (N, 2, 3), ``size`` (N, C, H, W) → (N, H, W, 2).
 
     Coordinates (x, y) go from −1 to 1 over the image: from centre to centre of the outer pixels with ``align_corners``,
-    else from edge to edge.
+    else from edge to edge. In three dimensions (N, 3, 4), (N, C, D, H, W) → (N, D, H, W, 3), of (x, y, z).
 
     >>> import kobai
     >>> theta = kobai.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
@@ -30,11 +32,13 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None =
     tensor([[[[-1., -1.],
               [ 1., -1.]]]])
     """
-    if theta.ndim != 3 or tuple(theta.shape[1:]) != (2, 3) or len(size) != 4 or size[0] != theta.shape[0]:
+    n = len(size) - 2
+    if n not in (2, 3) or theta.ndim != 3 or tuple(theta.shape) != (size[0], n, n + 1):
         raise NotImplementedError(
-            f"affine_grid: expected theta (N, 2, 3) and size (N, C, H, W), got {tuple(theta.shape)} and {tuple(size)}"
+            "affine_grid: expected theta (N, 2, 3) and size (N, C, H, W), or (N, 3, 4) and (N, C, D, H, W), "
+            f"got {tuple(theta.shape)} and {tuple(size)}"
         )
-    height, width = size[2], size[3]
+    sizes = tuple(size[2:])
 
     def axis(n: int) -> Tensor:
         if n == 1:
@@ -42,16 +46,18 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None =
         points = linspace(-1, 1, n, dtype=theta.dtype, device=theta.device)
         return points if align_corners else points * ((n - 1) / n)
 
-    x = axis(width).expand(height, width)
-    y = axis(height).unsqueeze(1).expand(height, width)
-    one = ones(height, width, dtype=theta.dtype, device=theta.device)
-    base = stack([x, y, one], -1).reshape(1, height * width, 3)
-    return (base @ theta.mT).reshape(size[0], height, width, 2)  # type: ignore[no-any-return]
+    places = [axis(m).reshape(-1, *[1] * (n - 1 - i)).expand(sizes) for i, m in enumerate(sizes)]
+    base = stack([*reversed(places), ones(sizes, dtype=theta.dtype, device=theta.device)], -1)
+    return (base.reshape(1, -1, n + 1) @ theta.mT).reshape(size[0], *sizes, n)  # type: ignore[no-any-return]
 
 
-def _pixels(coordinate: Tensor, size: int, padding_mode: str, align_corners: bool) -> Tensor:
+def _pixels(coordinate: Tensor, size: int, align_corners: bool) -> Tensor:
     """Coordinates in [−1, 1] as positions in pixels."""
-    at = (coordinate + 1) / 2 * (size - 1) if align_corners else ((coordinate + 1) * size - 1) / 2
+    return (coordinate + 1) / 2 * (size - 1) if align_corners else ((coordinate + 1) * size - 1) / 2
+
+
+def _within(at: Tensor, size: int, padding_mode: str, align_corners: bool) -> Tensor:
+    """Positions beyond the edge as those from which their values are taken; with zeros, as they are."""
     if padding_mode == "reflection":
         low, span = (0.0, float(size - 1)) if align_corners else (-0.5, float(size))
         if span == 0:
@@ -61,6 +67,14 @@ def _pixels(coordinate: Tensor, size: int, padding_mode: str, align_corners: boo
         odd = (flips % 2).detach()
         at = low + rest + odd * (span - 2 * rest)
     return at if padding_mode == "zeros" else at.clamp(0, size - 1)
+
+
+def _cubic(share: Tensor) -> list[Tensor]:
+    """Weights of the four pixels around a place, ``share`` of the way from the second to the third. Keys, 1981, a = −¾."""
+    a = -0.75
+    near = lambda d: ((a + 2) * d - (a + 3)) * d * d + 1  # noqa: E731
+    far = lambda d: ((a * d - 5 * a) * d + 8 * a) * d - 4 * a  # noqa: E731
+    return [far(share + 1), near(share), near(1 - share), far(2 - share)]
 
 
 @one_operation
@@ -75,9 +89,11 @@ def grid_sample(
 
     Args:
         grid: coordinates from −1 to 1, see :func:`affine_grid`.
-        mode: ``"bilinear"`` or ``"nearest"``.
+        mode: ``"bilinear"``, ``"nearest"`` or ``"bicubic"``.
         padding_mode: beyond the edge are ``"zeros"``, the ``"border"``, or the image mirrored (``"reflection"``).
         align_corners: see :func:`affine_grid`; False if not given.
+
+    In three dimensions (N, C, D, H, W), (N, d, h, w, 3) of (x, y, z) → (N, C, d, h, w), by ``"bilinear"`` or ``"nearest"``.
 
     >>> import kobai
     >>> image = kobai.tensor([[[[1.0, 3.0]]]])
@@ -87,29 +103,51 @@ def grid_sample(
     for name, value, known in (("mode", mode, _MODES), ("padding_mode", padding_mode, _PADDINGS)):
         if value not in known:
             raise NotImplementedError(f"grid_sample: unknown {name} {value!r}.{nearest(str(value), known)}")
-    if input.ndim != 4 or grid.ndim != 4 or grid.shape[0] != input.shape[0] or grid.shape[3] != 2:
+    dims = input.ndim - 2
+    if dims not in (2, 3) or grid.ndim != input.ndim or grid.shape[0] != input.shape[0] or grid.shape[-1] != dims:
         raise NotImplementedError(
-            "grid_sample: expected input (N, C, H, W) and grid (N, h, w, 2), "
+            "grid_sample: expected input (N, C, H, W) and grid (N, h, w, 2), or (N, C, D, H, W) and (N, d, h, w, 3), "
             f"got {tuple(input.shape)} and {tuple(grid.shape)}"
         )
-    n, channels, height, width = input.shape
-    gx, gy = unbind(grid, -1)
-    x = _pixels(gx, width, padding_mode, bool(align_corners))
-    y = _pixels(gy, height, padding_mode, bool(align_corners))
-    flat = input.reshape(n, channels, height * width)
+    if mode == "bicubic" and dims == 3:
+        raise NotImplementedError(f"grid_sample: mode 'bicubic' is for images (N, C, H, W), got {tuple(input.shape)}")
+    n, channels, *sizes = input.shape
+    corners = bool(align_corners)
+    flat = input.reshape(n, channels, math.prod(sizes))
+    places = [_pixels(c, size, corners) for c, size in zip(reversed(unbind(grid, -1)), sizes, strict=True)]
+    if mode != "bicubic":
+        places = [_within(at, size, padding_mode, corners) for at, size in zip(places, sizes, strict=True)]
 
-    def at(column: Tensor, row: Tensor) -> Tensor:
+    def at(pixels: Sequence[Tensor]) -> Tensor:
         """Pixels of whole coordinates; 0 outside."""
-        inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-        index = where(inside, row, 0.0).long() * width + where(inside, column, 0.0).long()  # NaN is nowhere inside
-        index = index.reshape(n, 1, grid.shape[1] * grid.shape[2]).expand(n, channels, -1)
-        found = gather(flat, 2, index).reshape(n, channels, *grid.shape[1:3])
+        inside = pixels[0] >= 0
+        for pixel, size in zip(pixels, sizes, strict=True):
+            inside = inside & (pixel >= 0) & (pixel < size)
+        index = where(inside, pixels[0], 0.0).long()  # NaN is nowhere inside
+        for pixel, size in zip(pixels[1:], sizes[1:], strict=True):
+            index = index * size + where(inside, pixel, 0.0).long()
+        found = gather(flat, 2, index.reshape(n, 1, math.prod(grid.shape[1:-1])).expand(n, channels, -1)).reshape(
+            n, channels, *grid.shape[1:-1]
+        )
         return found * inside.unsqueeze(1).to(found.dtype)  # type: ignore[no-any-return]
 
     if mode == "nearest":
-        return at(x.detach().round(), y.detach().round())
-    left, top = x.detach().floor(), y.detach().floor()
-    right_share, bottom_share = (x - left).unsqueeze(1), (y - top).unsqueeze(1)
-    upper = at(left, top) * (1 - right_share) + at(left + 1, top) * right_share
-    lower = at(left, top + 1) * (1 - right_share) + at(left + 1, top + 1) * right_share
-    return upper * (1 - bottom_share) + lower * bottom_share  # type: ignore[no-any-return]
+        return at([place.detach().round() for place in places])
+    below = [place.detach().floor() for place in places]
+    shares = [(place - floor).unsqueeze(1) for place, floor in zip(places, below, strict=True)]
+    weights = [_cubic(share) if mode == "bicubic" else [1 - share, share] for share in shares]
+    first = -1 if mode == "bicubic" else 0
+
+    def interpolated(chosen: tuple[Tensor, ...]) -> Tensor:
+        """Along the dimensions whose pixels are not chosen yet, one after the other."""
+        axis = len(chosen)
+        if axis == dims:
+            return at(chosen)
+        total: Any = 0
+        for i, weight in enumerate(weights[axis]):
+            pixel = below[axis] + (first + i)
+            pixel = _within(pixel, sizes[axis], padding_mode, corners) if mode == "bicubic" else pixel
+            total = total + interpolated((*chosen, pixel)) * weight
+        return total  # type: ignore[no-any-return]
+
+    return interpolated(())
