@@ -1,4 +1,4 @@
-"""Unpooling, adaptive maxima with their positions, power means: against PyTorch, differences, and captured steps."""
+"""Unpooling, adaptive maxima with positions, power means, pixels, bags, distances: PyTorch, differences, captured steps."""
 
 import importlib
 import re
@@ -131,3 +131,49 @@ def test_nonsense(call, error, message):
     x, where = F.max_pool2d(kobai.tensor(distinct(2, 6, 6)), 2, return_indices=True)
     with pytest.raises(error, match=re.escape(message)):
         call(x, where)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize(("mode", "corners"), [("bilinear", True), ("bilinear", False), ("bicubic", False)])
+def test_pixels_of_uint8_as_pytorch(mode, corners):
+    """PyTorch's weights are integers, so a tie may go the other way."""
+    torch = importlib.import_module("torch")
+    x = RNG.integers(0, 256, (2, 3, 6, 7)).astype(np.uint8)
+    y = F.interpolate(kobai.tensor(x), (9, 4), mode=mode, align_corners=corners)
+    expected = torch.nn.functional.interpolate(torch.tensor(x), (9, 4), mode=mode, align_corners=corners)
+    off = np.abs(y.numpy().astype(int) - expected.numpy().astype(int))
+    assert y.dtype == kobai.uint8
+    assert off.max() <= 1
+    assert (off > 0).mean() < 0.05
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("padding_idx", [None, 2, -1])
+@pytest.mark.parametrize("flat", [True, False])
+def test_the_largest_of_a_bag_as_pytorch(flat, padding_idx):
+    torch, results = importlib.import_module("torch"), []
+    indices = np.array([[2, 0, 2], [4, 4, 1], [2, 2, 2]])
+    for module, functional in ((kobai, F), (torch, torch.nn.functional)):
+        table = module.tensor(np.random.default_rng(1).normal(size=(5, 3)), requires_grad=True)
+        given = [module.tensor(indices.reshape(-1) if flat else indices), table]
+        given += [module.tensor([0, 4, 4, 6])] if flat else []
+        y = functional.embedding_bag(*given, mode="max", padding_idx=padding_idx)
+        (y**2).sum().backward()
+        results.append((y.detach().numpy(), table.grad.numpy()))
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("p", [0.0, 1.0, 2.0, 3.5, float("inf")])
+def test_distances_of_rows_as_pytorch(p):
+    torch = importlib.import_module("torch")
+    rows, results = RNG.normal(size=(5, 3)), []
+    for module, functional in ((kobai, F), (torch, torch.nn.functional)):
+        x = module.tensor(rows, requires_grad=True)
+        y = functional.pdist(x, p)
+        (y**2).sum().backward()
+        results.append((y.detach().numpy(), x.grad.numpy()))
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12)
+    assert F.pdist(kobai.zeros(1, 3)).shape == (0,)

@@ -11,12 +11,20 @@ import numpy as np
 from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
 from kobai.errors import nearest
-from kobai.ops._args import drawn, need, need_tensor
+from kobai.ops._args import cast, drawn, need, need_tensor
 from kobai.ops._matmul import matmul
-from kobai.ops.shape import fresh, reshape
+from kobai.ops.shape import fresh, reshape, transpose
 from kobai.xp import Array, device_of, table, xp_of
 
-__all__ = ["channel_shuffle", "interpolate", "pixel_shuffle", "pixel_unshuffle"]
+__all__ = [
+    "channel_shuffle",
+    "interpolate",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "upsample",
+    "upsample_bilinear",
+    "upsample_nearest",
+]
 
 
 # --- weights of one dimension: (out, in) matrices ---------------------------------------------------------------------
@@ -114,8 +122,24 @@ def _resample(x: Array, *, out: tuple[int, ...], kind: str, scale: tuple[float, 
 
 def resample(input: Tensor, out: tuple[int, ...], kind: str, scale: tuple[float, ...] | None = None) -> Tensor:
     """The last ``len(out)`` dimensions of ``input`` brought to the sizes ``out``."""
-    need("interpolate", input.is_floating_point(), "a float tensor", input.dtype)
+    if input.dtype == np.uint8 and kind != "area":
+        return _of_pixels(input, out, kind, scale)
+    need(
+        "interpolate",
+        input.is_floating_point(),
+        "a float tensor, or for linear and cubic modes one of uint8",
+        input.dtype,
+    )
     return _resample(input, out=out, kind=kind, scale=scale)
+
+
+def _of_pixels(input: Tensor, out: tuple[int, ...], kind: str, scale: tuple[float, ...] | None) -> Tensor:
+    """The same of uint8: rounded after each dimension, the last one first, as in PyTorch."""
+    for axis in range(-1, -len(out) - 1, -1):
+        rows = cast(transpose(input, axis, -1), np.float32)
+        rows = _resample(rows, out=(out[axis],), kind=kind, scale=None if scale is None else (scale[axis],))
+        input = transpose(cast((rows + 0.5).floor().clamp(0, 255), np.uint8), axis, -1)
+    return input.contiguous()
 
 
 _MODES = {
@@ -149,6 +173,8 @@ def interpolate(
             edges (False, the default) lie on each other.
         recompute_scale_factor: use the ratio of the rounded sizes instead of ``scale_factor``.
         antialias: not supported, False only.
+
+    Of uint8, as images are, linear and cubic modes give the nearest of their numbers.
 
     >>> import kobai
     >>> kobai.nn.functional.interpolate(kobai.tensor([[[1.0, 3.0]]]), scale_factor=2)
@@ -197,6 +223,38 @@ def interpolate(
         rows = choose(old[axis], new[axis], None if scale is None else scale[axis])
         input = input.index_select(axis + 2, Tensor._wrap(table(rows, input.device)))
     return input
+
+
+def upsample(
+    input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None
+) -> Tensor:
+    """PyTorch's older name of :func:`interpolate`.
+
+    >>> import kobai
+    >>> kobai.nn.functional.upsample(kobai.tensor([[[1.0, 3.0]]]), scale_factor=2)
+    tensor([[[1., 1., 3., 3.]]])
+    """
+    return interpolate(input, size, scale_factor, mode, align_corners)
+
+
+def upsample_nearest(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
+    """PyTorch's older name of :func:`interpolate` in mode ``"nearest"``.
+
+    >>> import kobai
+    >>> kobai.nn.functional.upsample_nearest(kobai.tensor([[[1.0, 3.0]]]), 4)
+    tensor([[[1., 1., 3., 3.]]])
+    """
+    return interpolate(input, size, scale_factor)
+
+
+def upsample_bilinear(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
+    """PyTorch's older name of :func:`interpolate` in mode ``"bilinear"`` with ``align_corners=True``.
+
+    >>> import kobai
+    >>> kobai.nn.functional.upsample_bilinear(kobai.tensor([[[[1.0, 3.0]]]]), (1, 3))
+    tensor([[[[1., 2., 3.]]]])
+    """
+    return interpolate(input, size, scale_factor, "bilinear", True)
 
 
 def _repeated(input: Tensor, factors: tuple[int, ...]) -> Tensor:

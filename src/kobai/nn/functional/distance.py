@@ -9,8 +9,10 @@ from kobai.core.tensor import Tensor
 from kobai.ops._args import need_tensor
 from kobai.ops.broadcast import broadcast_tensors
 from kobai.ops.norm import normalize
+from kobai.ops.rearrange import triu_indices
+from kobai.ops.vector_norm import norm
 
-__all__ = ["cosine_similarity", "pairwise_distance"]
+__all__ = ["cosine_similarity", "pairwise_distance", "pdist"]
 
 
 def check_shapes(who: str, *tensors: Tensor) -> None:
@@ -49,3 +51,18 @@ def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6,
     check_shapes("pairwise_distance", x1, x2)
     distance: Tensor = (x1 - x2 + eps).norm(p, -1, keepdim=keepdim)
     return distance
+
+
+def pdist(input: Tensor, p: float = 2.0) -> Tensor:
+    """p-norm distances of every row of (N, D) to every later one: (N (N − 1) / 2).
+
+    >>> import kobai
+    >>> kobai.nn.functional.pdist(kobai.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 4.0]]))
+    tensor([5., 4., 3.])
+    """
+    if input.ndim != 2 or not input.is_floating_point() or not p >= 0:
+        raise RuntimeError(
+            f"pdist: expected a float matrix and p >= 0, got {tuple(input.shape)} of {input.dtype} and {p}"
+        )
+    rows, columns = triu_indices(input.shape[0], input.shape[0], 1, device=input.device)
+    return norm(input[rows] - input[columns], p, -1)

@@ -9,9 +9,9 @@ from kobai.core.primitive import on_its_device
 from kobai.core.tensor import Tensor
 from kobai.engine.domains import check_range
 from kobai.errors import nearest
-from kobai.ops.create import ones, zeros
-from kobai.ops.gather import embedding as look_up
-from kobai.ops.scatter import index_add
+from kobai.ops.create import arange, ones, zeros
+from kobai.ops.gather import embedding as look_up, where
+from kobai.ops.scatter import index_add, scatter_reduce
 from kobai.xp import xp_of
 
 __all__ = ["embedding", "embedding_bag"]
@@ -70,11 +70,11 @@ def embedding_bag(
     include_last_offset: bool = False,
     padding_idx: int | None = None,
 ) -> Tensor:
-    """Sum or mean of the rows of ``weight`` that each bag of indices names: → (bags, D). An empty bag gives zeros.
+    """Sum, mean or maximum of the rows of ``weight`` that each bag of indices names: → (bags, D). An empty bag gives zeros.
 
     Args:
         input: (bags, n), or all bags concatenated, (total), with ``offsets`` (bags), where each begins.
-        mode: ``"sum"``, ``"mean"``, or ``"max"`` (for bags of one size only).
+        mode: ``"sum"``, ``"mean"`` or ``"max"``.
         per_sample_weights: shape of ``input``; multiplies the rows, in mode sum only.
         include_last_offset: ``offsets`` has one element more, the end of the last bag.
         padding_idx: this index is left out.
@@ -98,15 +98,17 @@ def embedding_bag(
             f"embedding_bag: expected input (bags, n), or (total) with offsets, got {tuple(input.shape)} {given}"
         )
     rows = embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
-    if mode == "max":
-        if offsets is not None or padding_idx is not None:
-            raise NotImplementedError("embedding_bag: mode 'max' is for input (bags, n) without padding_idx")
+    if mode == "max" and offsets is None and padding_idx is None:
         highest: Tensor = rows.max(1)[0]
         return highest
     counted = ones(input.shape, dtype=weight.dtype, device=weight.device)
     if padding_idx is not None:
         counted = counted * (input != padding_idx % weight.shape[0]).to(weight.dtype)
-    rows = rows * (counted if per_sample_weights is None else counted * per_sample_weights).unsqueeze(-1)
+    if mode == "max" and offsets is None:
+        each = arange(input.shape[0], device=input.device).unsqueeze(-1).expand(input.shape)
+        return _largest(rows, counted, each, input.shape[0])
+    if mode != "max":
+        rows = rows * (counted if per_sample_weights is None else counted * per_sample_weights).unsqueeze(-1)
     if offsets is None:
         total, number = rows.sum(1), counted.sum(1)
     else:
@@ -117,7 +119,17 @@ def embedding_bag(
         places = xp.arange(input.shape[0])
         bag: Tensor = Tensor._wrap(xp.searchsorted(begins.array, places, side="right").astype(np.int64) - 1)
         bags = begins.shape[0]
+        if mode == "max":
+            return _largest(rows, counted, bag, bags)
         total = index_add(zeros(bags, weight.shape[1], dtype=weight.dtype, device=weight.device), 0, bag, rows)
         number = index_add(zeros(bags, dtype=weight.dtype, device=weight.device), 0, bag, counted)
     mean: Tensor = total / number.clamp(min=1).unsqueeze(-1)
     return total if mode == "sum" else mean
+
+
+def _largest(rows: Tensor, counted: Tensor, bag: Tensor, bags: int) -> Tensor:
+    """The maximum of the rows (..., D) of each bag, 0 where there are none; rows that do not count go to one bag more."""
+    width = rows.shape[-1]
+    place = where(counted == 0, bags, bag).reshape(-1, 1).expand(-1, width)
+    empty = zeros(bags + 1, width, dtype=rows.dtype, device=rows.device)
+    return scatter_reduce(empty, 0, place, rows.reshape(-1, width), "amax", include_self=False)[:bags]

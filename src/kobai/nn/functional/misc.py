@@ -36,7 +36,7 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
             f"got {tuple(input1.shape)} and {tuple(input2.shape)}"
         )
     left = input1.reshape(-1, in1) @ weight.permute(1, 0, 2).reshape(in1, out * in2)
-    y: Tensor = (left.reshape(-1, out, in2) * input2.reshape(-1, 1, in2)).sum(-1).reshape(*batch, out)
+    y: Tensor = (left.reshape(-1, out, in2) * input2.reshape(-1, 1, in2)).sum(-1, dtype=left.dtype).reshape(*batch, out)
     return y if bias is None else y + bias
 
 
