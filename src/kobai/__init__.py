@@ -92,6 +92,7 @@ from kobai.ops.sort import *
 from kobai.ops.special import *
 from kobai.ops.statistics import *
 from kobai.ops.strided import *
+from kobai.ops.typed import *
 from kobai.ops.vector_norm import *
 from kobai.random import (
     Generator as Generator,

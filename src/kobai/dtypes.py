@@ -105,6 +105,56 @@ def promoted(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
     return float32.dtype if {a, b} == HALVES else np.promote_types(a, b)
 
 
+class memory_format:  # PyTorch's spelling
+    """An order of elements in memory. Kobai has one: images are (N, C, H, W), row by row.
+
+    Functions that take one check that it fits the number of dimensions, and change nothing: ``preserve_format``,
+    ``contiguous_format``, ``channels_last`` (4-D), ``channels_last_3d`` (5-D).
+
+    >>> import kobai
+    >>> x = kobai.zeros(2, 3, 4, 5)
+    >>> x.to(memory_format=kobai.channels_last) is x
+    True
+    """
+
+    __slots__ = ("name", "ndim")
+    name: str
+    ndim: builtins.int | None  # of the tensors that can have it; None: of any
+
+    def __init__(self, name: str, ndim: builtins.int | None = None) -> None:
+        self.name, self.ndim = name, ndim
+
+    def __repr__(self) -> str:
+        return f"kobai.{self.name}"
+
+    def __reduce__(self) -> str:
+        return self.name
+
+
+contiguous_format, preserve_format = memory_format("contiguous_format"), memory_format("preserve_format")
+channels_last, channels_last_3d = memory_format("channels_last", 4), memory_format("channels_last_3d", 5)
+
+
+class layout:  # PyTorch's spelling
+    """How elements are kept. Kobai has one way, ``kobai.strided``: all of them, at regular steps.
+
+    >>> import kobai
+    >>> kobai.ones(2).layout
+    kobai.strided
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "kobai.strided"
+
+    def __reduce__(self) -> str:
+        return "strided"
+
+
+strided = layout()
+
+
 _limits: dict[np.dtype[Any], finfo] = {}
 
 
@@ -177,6 +227,9 @@ __all__ = [
     "set_default_dtype",
     "bfloat16",
     "bool",
+    "channels_last",
+    "channels_last_3d",
+    "contiguous_format",
     "double",
     "dtype",
     "e",
@@ -193,11 +246,15 @@ __all__ = [
     "int32",
     "int64",
     "int8",
+    "layout",
     "long",
+    "memory_format",
     "nan",
     "newaxis",
     "pi",
+    "preserve_format",
     "short",
+    "strided",
     "uint8",
 ]
 

@@ -227,11 +227,11 @@ def test_to_and_its_short_names():
     assert x.type_as(kobai.zeros(1, dtype=kobai.int32)).dtype == kobai.int32
     assert x.type(kobai.float64).dtype == kobai.float64
     for made, name in ((x, "FloatTensor"), (x.double(), "DoubleTensor"), (x > 0, "BoolTensor")):
-        assert made.type() == f"kobai.{name}"
+        assert made.type() == f"torch.{name}"
         for library in ("torch", "kobai"):
             assert kobai.ones(1).type(f"{library}.{name}").dtype == made.dtype
     for wrong in ("torch.FooTensor", "numpy.FloatTensor", "torch.xpu.FloatTensor"):
-        with pytest.raises(ValueError, match=r"type: expected a dtype or a name such as 'kobai\.FloatTensor'"):
+        with pytest.raises(ValueError, match=r"type: expected a dtype or a name such as 'torch\.FloatTensor'"):
             x.type(wrong)
     assert x.to("cpu", kobai.float64, non_blocking=True).dtype == kobai.float64
     assert x.to("cpu", kobai.float32, True) is x

@@ -84,8 +84,11 @@ def grad(
     return tuple(result)
 
 
-def Variable(data: Tensor, requires_grad: bool = False) -> Tensor:  # PyTorch's spelling, of a class it once was
+def Variable(data: Tensor, requires_grad: bool = False, volatile: bool = False) -> Tensor:  # once a class of PyTorch's
     """The tensor itself, without its history: what was needed before tensors could require gradients themselves.
+
+    ``volatile=True`` said that no gradient is wanted, of what is computed from it neither; PyTorch ignores it today, as is
+    done here. Use :class:`kobai.no_grad`.
 
     >>> import kobai
     >>> kobai.autograd.Variable(kobai.tensor([1.]), requires_grad=True).requires_grad

@@ -8,17 +8,20 @@ wins, and nothing is imported before it is asked for.
 from __future__ import annotations
 
 import sys
-from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kobai.compat.absent import ABSENT_MODULES, MissingName, module_above, sentence, within
+
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
 
 PLACES = {
     "": "functional _tensor",
     "amp": "amp.autocast_mode amp.grad_scaler",
     "autograd": "autograd.variable autograd.grad_mode autograd.anomaly_mode",
     "cuda": "cuda.random cuda.memory",
+    "ops.typed_cuda": "cuda",
     "cuda.amp": "cuda.amp.autocast_mode cuda.amp.grad_scaler cuda.amp.common",
     "distributions": (
         "distributions.bernoulli distributions.beta distributions.binomial distributions.categorical "
@@ -67,9 +70,10 @@ RENAMED = {
     "_Loss": "nn.loss._Loss",
     "_WeightedLoss": "nn.loss._Weighted",
     "_IncompatibleKeys": "nn._state.IncompatibleKeys",
+    "Tensor": "core.tensor.Tensor",
     "_LRScheduler": "optim.lr_scheduler.LRScheduler",
 }
-"""Bases that PyTorch keeps private and that programs subclass all the same -> what they are here."""
+"""Bases that PyTorch keeps private and programs use all the same, and what is in all of its files -> what they are here."""
 
 ALIASES: dict[str, list[str]] = {}
 for _place, _paths in PLACES.items():
@@ -94,8 +98,8 @@ def public(module: ModuleType) -> list[str]:
 
 def _elsewhere(path: str, name: str) -> Any:
     """What ``name`` is in the places that ``path`` names; AttributeError if there is nothing of the kind."""
-    places = [] if name.startswith("__") else [*ALIASES.get(path, ()), ""]
-    if name in RENAMED and path.startswith(("nn.modules", "optim")):
+    places = [] if name.startswith("__") else ALIASES[path]
+    if name in RENAMED:
         place, _, name = RENAMED[name].rpartition(".")
         places = [place]
     for place in places:
@@ -149,6 +153,8 @@ class Finder:
         package, _, last = name.rpartition(".")
         if package.partition(".")[0] != "kobai":
             return None
+        from importlib.machinery import ModuleSpec
+
         inner = name.removeprefix("kobai.")
         if inner in PATHS or module_above(inner):
             return ModuleSpec(name, Finder, is_package=True)  # type: ignore[arg-type]

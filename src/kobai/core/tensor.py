@@ -81,6 +81,8 @@ class Tensor:
 
     def __init__(self, *data: Any, device: device | str | None = None) -> None:
         """``Tensor(2, 3)`` has that shape and unset elements, ``Tensor([2, 3])`` those elements; prefer kobai.tensor()."""
+        if len(data) == 1 and isinstance(data[0], Size):
+            data = data[0]
         if data and all(isinstance(size, int) for size in data):
             with _xp.on(device):
                 self._array = _xp.namespace(device).empty(data, dtype=get_default_dtype())
@@ -184,10 +186,6 @@ class Tensor:
         if dim is not None and not -len(steps) <= dim < len(steps):
             raise IndexError(f"stride: expected dim in [{-len(steps)}, {len(steps) - 1}], got {dim}")
         return steps if dim is None else steps[dim]
-
-    def is_contiguous(self) -> bool:
-        """Whether the elements lie in memory row by row without gaps."""
-        return bool(self._array.flags.c_contiguous)
 
     def is_floating_point(self) -> bool:
         """Whether the dtype is a float."""

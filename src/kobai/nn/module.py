@@ -10,7 +10,7 @@ import numpy as np
 
 from kobai.core.tape import RemovableHandle
 from kobai.core.tensor import Tensor
-from kobai.dtypes import FLOATING, bfloat16, dtype
+from kobai.dtypes import FLOATING, bfloat16, dtype, memory_format as MemoryFormat
 from kobai.nn._state import Stateful
 from kobai.nn.hooks import BackwardWatch
 from kobai.nn.tree import no_init, type_name
@@ -189,6 +189,7 @@ class Module(Stateful):
         """Move and cast in place: ``to(device)``, ``to(dtype)``, ``to(device, dtype)`` or ``to(tensor)``.
 
         Only floating-point parameters and buffers are cast; everything is moved. Parameters keep their identity.
+        ``to(memory_format=...)`` changes nothing, see :class:`kobai.memory_format`.
 
         >>> import kobai
         >>> from kobai import nn
@@ -307,7 +308,12 @@ class Module(Stateful):
 
 
 def _parse_to(
-    who: str, *args: Any, device: Any = None, dtype: Any = None, non_blocking: bool = False
+    who: str,
+    *args: Any,
+    device: Any = None,
+    dtype: Any = None,
+    non_blocking: bool = False,
+    memory_format: MemoryFormat | None = None,
 ) -> tuple[Any, np.dtype[Any] | None]:
     """Device and dtype from the three ways to call ``Module.to``.
 
@@ -323,8 +329,10 @@ def _parse_to(
             dtype, args = args[0], args[1:]
     if len(args) > 1 or (args and not isinstance(args[0], bool)):
         raise TypeError(f"{who}.to: expected (device, dtype), (dtype) or (tensor), got also {args[0]!r}")
-    if device is None and dtype is None:
-        raise TypeError(f"{who}.to: expected a device, a dtype or a tensor, got none of them")
+    if not isinstance(memory_format, (MemoryFormat, type(None))):
+        raise TypeError(f"{who}.to: expected a memory format such as kobai.channels_last, got {memory_format!r}")
+    if device is None and dtype is None and memory_format is None:
+        raise TypeError(f"{who}.to: expected a device, a dtype, a tensor or a memory format, got none of them")
     return device, None if dtype is None else np.dtype(dtype)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from kobai.core import autocast
 from kobai.core.primitive import on_its_device, primitive
 from kobai.core.tensor import Tensor
-from kobai.dtypes import FLOATING, bfloat16, get_default_dtype, promoted
+from kobai.dtypes import FLOATING, bfloat16, get_default_dtype, memory_format as MemoryFormat, preserve_format, promoted
 from kobai.ops._sums import total
 from kobai.refusals import truth_values
 from kobai.xp import Array, asarray, is_array, write
@@ -96,6 +96,26 @@ def need_tensor(who: str, *values: Any) -> None:
     for value in values:
         if not isinstance(value, Tensor):
             raise TypeError(f"{who}: expected a Tensor, got {type(value).__name__}{_TO_TENSOR.get(type(value), '')}")
+
+
+def need_format(who: str, memory_format: Any, ndim: int) -> None:
+    """TypeError unless it is a memory format, RuntimeError if it is one for another number of dimensions."""
+    if not isinstance(memory_format, MemoryFormat):
+        raise TypeError(f"{who}: expected a memory format such as kobai.channels_last, got {memory_format!r}")
+    if memory_format.ndim not in (None, ndim):
+        raise RuntimeError(f"{who}: expected {memory_format.ndim} dimensions for {memory_format!r}, got {ndim}")
+
+
+def takes_format(function: F) -> F:
+    """Accept a memory format: it is checked, and changes nothing."""
+
+    @wraps(function)
+    def formatted(*args: Any, memory_format: Any = preserve_format, **options: Any) -> Any:
+        made = function(*args, **options)
+        need_format(function.__name__, memory_format, made.ndim)
+        return made
+
+    return formatted  # type: ignore[return-value]
 
 
 _TO_TENSOR = dict.fromkeys((np.ndarray, list, tuple), "; make it one with kobai.tensor()")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,10 @@ import numpy as np
 from kobai import xp as _xp
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
-from kobai.dtypes import _of, bfloat16, dtype as DType
-from kobai.ops._args import cast, category, drawn, pair, result_dtype as promotion
+from kobai.dtypes import _of, dtype as DType, memory_format as MemoryFormat, preserve_format
+from kobai.ops._args import cast, category, drawn, need_format, pair, result_dtype as promotion
 from kobai.ops.create import Device, empty, tensor
+from kobai.ops.typed import TYPES, TensorType, type_named, type_of
 from kobai.xp import Array, device_of
 
 __all__ = [
@@ -34,17 +34,26 @@ def _move(x: Array, where: Device) -> Any:
 
 @method
 def to(
-    self: Tensor, *args: Any, device: Device = None, dtype: Any = None, non_blocking: bool = False, copy: bool = False
+    self: Tensor,
+    *args: Any,
+    device: Device = None,
+    dtype: Any = None,
+    non_blocking: bool = False,
+    copy: bool = False,
+    memory_format: MemoryFormat = preserve_format,
 ) -> Tensor:
     """This tensor with another dtype and/or on another device; itself if nothing changes (unless ``copy=True``).
 
     ``x.to("cuda")``, ``x.to(kobai.float64)``, ``x.to("cuda", kobai.float16)``, ``x.to(other)``. Recorded on the tape.
     ``non_blocking=True`` allows a copy to a GPU to be still under way on return; without it ``to`` waits for the device.
+    A :class:`kobai.memory_format` changes nothing.
     """
     switches = [arg for arg in args if isinstance(arg, bool)]  # non_blocking and copy, by position
     if len(switches) > 2:
         raise TypeError(f"to: expected at most non_blocking and copy as truth values, got {len(switches)}")
     non_blocking, copy = (*switches, *(non_blocking, copy)[len(switches) :])
+    if memory_format is not preserve_format:
+        need_format("to", memory_format, self.ndim)
     for arg in args:
         if isinstance(arg, bool):
             continue
@@ -52,8 +61,12 @@ def to(
             device, dtype = arg.device, arg.dtype
         elif isinstance(arg, _xp.device) or (isinstance(arg, str) and not _names_dtype(arg)):
             device = arg
+        elif isinstance(arg, int):
+            device = f"cuda:{arg}"
         elif arg is not None:
             dtype = arg
+    if isinstance(device, int):
+        device = f"cuda:{device}"
     out = self if dtype is None else cast(self, dtype)
     if device is not None and not _is_there(out, device):
         out = _move(out, device)
@@ -78,48 +91,37 @@ def _is_there(x: Tensor, where: Device) -> bool:
 
 
 @method
-def cpu(self: Tensor) -> Tensor:
-    """This tensor on the CPU; itself if it is there."""
-    return to(self, device="cpu")
+def cpu(self: Tensor, memory_format: MemoryFormat = preserve_format) -> Tensor:
+    """This tensor on the CPU; itself if it is there. A memory format changes nothing."""
+    return to(self, device="cpu", memory_format=memory_format)
 
 
 @method
-def cuda(self: Tensor, device: int | Device = None, non_blocking: bool = False) -> Tensor:
-    """This tensor on a GPU (the first one by default); itself if it is there. ``non_blocking`` as in :func:`to`."""
-    where = f"cuda:{device}" if isinstance(device, int) else device or "cuda"
-    return to(self, device=where, non_blocking=non_blocking)
-
-
-_TYPES = {
-    "FloatTensor": np.float32,
-    "DoubleTensor": np.float64,
-    "HalfTensor": np.float16,
-    "BFloat16Tensor": bfloat16.dtype,
-    "LongTensor": np.int64,
-    "IntTensor": np.int32,
-    "ShortTensor": np.int16,
-    "CharTensor": np.int8,
-    "ByteTensor": np.uint8,
-    "BoolTensor": np.bool_,
-}
-"""PyTorch's older names of dtypes."""
+def cuda(
+    self: Tensor,
+    device: int | Device = None,
+    non_blocking: bool = False,
+    memory_format: MemoryFormat = preserve_format,
+) -> Tensor:
+    """This tensor on a GPU (the first one by default); itself if it is there. A memory format changes nothing."""
+    where = "cuda" if device is None else device
+    return to(self, device=where, non_blocking=non_blocking, memory_format=memory_format)  # type: ignore[arg-type]
 
 
 @partial(method, name="type")
-def _type(self: Tensor, dtype: Any = None) -> Any:
-    """This tensor with elements of ``dtype``; without it, the name of its own, such as ``"kobai.FloatTensor"``.
+def _type(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
+    """This tensor with elements of ``dtype``; without it, PyTorch's name of its own type, such as ``"torch.FloatTensor"``.
 
-    ``dtype`` may be such a name too, also one of PyTorch's, which with ``cuda`` in it names the device as well.
+    ``dtype`` may also be such a name, of PyTorch's or of Kobai's, or a class such as ``kobai.cuda.LongTensor``; these stand
+    for a device too.
     """
     if dtype is None:
-        name = next(name for name, known in _TYPES.items() if self.dtype == known)
-        return f"kobai.{'cuda.' * self.is_cuda}{name}"
+        return type_of(self)
+    if isinstance(dtype, TensorType):
+        return to(self, dtype.place, dtype.dtype, non_blocking)
     if isinstance(dtype, str) and dtype.endswith("Tensor"):
-        library, *place, name = dtype.split(".")
-        if library not in ("kobai", "torch") or place not in ([], ["cuda"]) or name not in _TYPES:
-            raise ValueError(f"type: expected a dtype or a name such as 'kobai.FloatTensor', got {dtype!r}")
-        return to(self, "cuda" if place else "cpu", _TYPES[name])
-    return cast(self, getattr(dtype, "dtype", None) if isinstance(dtype, FunctionType) else dtype)
+        return to(self, *type_named("type", dtype), non_blocking)
+    return cast(self, dtype)
 
 
 @method
@@ -129,7 +131,9 @@ def type_as(self: Tensor, other: Tensor) -> Tensor:
 
 
 def _converter(name: str, dtype: Any) -> None:
-    def convert(self: Tensor) -> Tensor:
+    def convert(self: Tensor, memory_format: MemoryFormat = preserve_format) -> Tensor:
+        if memory_format is not preserve_format:
+            need_format(name, memory_format, self.ndim)
         return cast(self, dtype)
 
     convert.__name__ = name
@@ -137,7 +141,7 @@ def _converter(name: str, dtype: Any) -> None:
     method(convert)
 
 
-for _name, _dtype in _TYPES.items():  # .float(), .double(), ...
+for _name, _dtype in TYPES.items():  # .float(), .double(), ...
     _converter(_name.removesuffix("Tensor").lower(), _dtype)
 
 

@@ -11,21 +11,11 @@ import numpy as np
 
 from kobai import xp as _xp
 from kobai.core.tensor import Tensor
-from kobai.dtypes import FLOATING, bfloat16, get_default_dtype, is_number
-from kobai.ops._args import held, need
+from kobai.dtypes import FLOATING, contiguous_format, get_default_dtype, is_number, memory_format as MemoryFormat
+from kobai.ops._args import held, need, need_format
 from kobai.xp import Array, asarray, device, is_array, to_host
 
 __all__ = [
-    "BFloat16Tensor",
-    "BoolTensor",
-    "ByteTensor",
-    "CharTensor",
-    "DoubleTensor",
-    "FloatTensor",
-    "HalfTensor",
-    "IntTensor",
-    "LongTensor",
-    "ShortTensor",
     "arange",
     "as_tensor",
     "empty",
@@ -241,14 +231,22 @@ def ones(*size: Any, dtype: Any = None, device: Device = None, requires_grad: bo
 
 
 @_takes_size
-def empty(*size: Any, dtype: Any = None, device: Device = None, requires_grad: bool = False) -> Tensor:
-    """A tensor whose elements are not set to anything.
+def empty(
+    *size: Any,
+    dtype: Any = None,
+    device: Device = None,
+    requires_grad: bool = False,
+    memory_format: MemoryFormat = contiguous_format,
+) -> Tensor:
+    """A tensor whose elements are not set to anything. A :class:`kobai.memory_format` changes nothing.
 
     >>> import kobai
     >>> kobai.empty(2, 3).shape
     kobai.Size([2, 3])
     """
     shape = _shape("empty", size)
+    if memory_format is not contiguous_format:
+        need_format("empty", memory_format, len(shape))
     with _xp.on(device):
         made = _xp.namespace(device).empty(shape, dtype=np.dtype(dtype or get_default_dtype()))
     return Tensor._wrap(made, requires_grad)  # type: ignore[no-any-return]
@@ -396,29 +394,3 @@ def eye(
     with _xp.on(device):
         made = _xp.namespace(device).eye(rows, columns, dtype=np.dtype(dtype or get_default_dtype()))
     return Tensor._wrap(made, requires_grad)  # type: ignore[no-any-return]
-
-
-# --- PyTorch's older constructors -------------------------------------------------------------------------------------
-
-
-def _typed(name: str, dtype: Any) -> Any:
-    def make(*data: Any) -> Tensor:
-        if data and all(isinstance(n, int) for n in data):
-            return zeros(*data, dtype=dtype)
-        return tensor(data[0] if data else [], dtype=dtype)
-
-    make.dtype = np.dtype(dtype)  # type: ignore[attr-defined]  # x.type(FloatTensor)
-    make.__name__ = make.__qualname__ = name
-    make.__doc__ = (
-        f"Data, or integers as sizes (then zeros), as a tensor of {np.dtype(dtype)}; prefer :func:`tensor`.\n\n"
-        f">>> import kobai\n>>> kobai.{name}([1, 0]).dtype, kobai.{name}(2, 3).shape\n"
-        f"(kobai.{np.dtype(dtype)}, kobai.Size([2, 3]))"
-    )
-    return make
-
-
-FloatTensor, DoubleTensor = _typed("FloatTensor", np.float32), _typed("DoubleTensor", np.float64)
-LongTensor, IntTensor = _typed("LongTensor", np.int64), _typed("IntTensor", np.int32)
-BoolTensor, ByteTensor = _typed("BoolTensor", np.bool_), _typed("ByteTensor", np.uint8)
-ShortTensor, CharTensor = _typed("ShortTensor", np.int16), _typed("CharTensor", np.int8)
-HalfTensor, BFloat16Tensor = _typed("HalfTensor", np.float16), _typed("BFloat16Tensor", bfloat16.dtype)

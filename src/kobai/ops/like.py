@@ -6,12 +6,13 @@ from typing import Any
 
 from kobai.core.primitive import method
 from kobai.core.tensor import Tensor
-from kobai.ops._args import need_tensor
+from kobai.ops._args import need_tensor, takes_format
 from kobai.ops.create import Device, empty, full, ones, tensor, zeros
 
 __all__ = ["empty_like", "full_like", "ones_like", "zeros_like"]
 
 
+@takes_format
 def zeros_like(input: Tensor, *, dtype: Any = None, device: Device = None, requires_grad: bool = False) -> Tensor:
     """Zeros with shape, dtype and device of ``input``.
 
@@ -23,6 +24,7 @@ def zeros_like(input: Tensor, *, dtype: Any = None, device: Device = None, requi
     return zeros(input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
 
 
+@takes_format
 def ones_like(input: Tensor, *, dtype: Any = None, device: Device = None, requires_grad: bool = False) -> Tensor:
     """Ones with shape, dtype and device of ``input``.
 
@@ -34,6 +36,7 @@ def ones_like(input: Tensor, *, dtype: Any = None, device: Device = None, requir
     return ones(input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
 
 
+@takes_format
 def empty_like(input: Tensor, *, dtype: Any = None, device: Device = None, requires_grad: bool = False) -> Tensor:
     """Unset elements with shape, dtype and device of ``input``.
 
@@ -45,6 +48,7 @@ def empty_like(input: Tensor, *, dtype: Any = None, device: Device = None, requi
     return empty(input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
 
 
+@takes_format
 def full_like(
     input: Tensor, fill_value: Any, *, dtype: Any = None, device: Device = None, requires_grad: bool = False
 ) -> Tensor:

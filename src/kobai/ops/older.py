@@ -9,9 +9,8 @@ import numpy as np
 
 from kobai import xp as _xp
 from kobai.core.tensor import Tensor
-from kobai.dtypes import FLOATING, get_default_dtype, set_default_dtype
+from kobai.dtypes import FLOATING, get_default_dtype
 from kobai.ops._args import need, need_one_dtype, need_tensor
-from kobai.ops.convert import _TYPES
 from kobai.ops.create import Device, as_tensor, from_numpy, tensor
 from kobai.ops.random import _place
 from kobai.random import Generator, resolve
@@ -24,7 +23,6 @@ __all__ = [
     "frombuffer",
     "is_same_size",
     "range",
-    "set_default_tensor_type",
     "typename",
 ]
 
@@ -122,30 +120,12 @@ def binomial(count: Tensor, prob: Tensor, generator: Generator | None = None) ->
     return _place(resolve(generator).numpy.binomial(trials.astype(np.int64), chances), count.dtype, count.device)
 
 
-def set_default_tensor_type(t: Any) -> None:
-    """The default dtype – and with ``cuda`` in its name the default device – by an older name such as ``"FloatTensor"``.
-
-    >>> import kobai
-    >>> kobai.set_default_tensor_type(kobai.DoubleTensor)
-    >>> kobai.tensor(1.0).dtype
-    kobai.float64
-    >>> kobai.set_default_tensor_type("torch.FloatTensor")
-    """
-    *place, name = t.split(".") if isinstance(t, str) else [t.__name__]
-    dtype: Any = _TYPES.get(name)
-    if dtype is None or np.dtype(dtype).kind not in FLOATING:
-        raise TypeError(f"set_default_tensor_type: expected a type of floats such as 'FloatTensor', got {t!r}")
-    set_default_dtype(dtype)
-    if isinstance(t, str):
-        _xp.use("cuda" if "cuda" in place else "cpu")
-
-
 def typename(obj: Any) -> str:
-    """PyTorch's name of the type of a tensor, such as ``"kobai.FloatTensor"``; of other objects, module and type.
+    """PyTorch's name of the type of a tensor, such as ``"torch.FloatTensor"``; of other objects, module and type.
 
     >>> import kobai
     >>> kobai.typename(kobai.tensor([1.0]))
-    'kobai.FloatTensor'
+    'torch.FloatTensor'
     """
     if isinstance(obj, Tensor):
         return str(obj.type())

@@ -11,7 +11,7 @@ from kobai.core.primitive import in_place, method, on_its_device, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING, finfo, get_default_dtype
 from kobai.engine.domains import check_unit_interval
-from kobai.ops._args import cast, drawn, need
+from kobai.ops._args import cast, drawn, need, takes_format
 from kobai.ops.arithmetic import add, mul
 from kobai.ops.create import Device, _shape, _takes_size
 from kobai.random import Generator, resolve
@@ -214,13 +214,14 @@ def _draw_like(name: str, draw: Any, doc: str) -> Any:
         f">>> x = kobai.{name}(kobai.zeros(2, 3, dtype=kobai.float64))\n>>> x.shape, x.dtype\n"
         "(kobai.Size([2, 3]), kobai.float64)"
     )
-    return like
+    return takes_format(like)
 
 
 rand_like = _draw_like("rand_like", rand, "Uniform on [0, 1) with shape, dtype and device of ``input``.")
 randn_like = _draw_like("randn_like", randn, "Standard normal with shape, dtype and device of ``input``.")
 
 
+@takes_format
 def randint_like(
     input: Tensor,
     low: int,

@@ -12,8 +12,8 @@ import numpy as np
 from kobai.core.grad_mode import is_grad_enabled
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Size, Tensor
-from kobai.dtypes import dtype as DType
-from kobai.ops._args import drawn, existing_axis, normalize_axes, normalize_axis, numpy_names
+from kobai.dtypes import contiguous_format, dtype as DType, memory_format as MemoryFormat, preserve_format
+from kobai.ops._args import drawn, existing_axis, need_format, normalize_axes, normalize_axis, numpy_names
 from kobai.xp import Array, xp_of
 
 __all__ = [
@@ -354,8 +354,8 @@ def _clone(x: Array) -> Any:
 
 
 @method
-def clone(input: Tensor) -> Tensor:
-    """A copy in memory of its own; the gradient passes through.
+def clone(input: Tensor, *, memory_format: MemoryFormat = preserve_format) -> Tensor:
+    """A copy in memory of its own; the gradient passes through. A :class:`kobai.memory_format` changes nothing.
 
     >>> import kobai
     >>> x = kobai.tensor([1., 2.])
@@ -363,13 +363,26 @@ def clone(input: Tensor) -> Tensor:
     >>> x, y
     (tensor([1., 2.]), tensor([10., 20.]))
     """
+    if memory_format is not preserve_format:
+        need_format("clone", memory_format, input.ndim)
     return _clone(input)
 
 
 @method
-def contiguous(input: Tensor) -> Tensor:
-    """``input`` with its elements row by row in memory: itself, or a copy."""
+def contiguous(input: Tensor, memory_format: MemoryFormat = contiguous_format) -> Tensor:
+    """``input`` with its elements row by row in memory, whatever the memory format: itself, or a copy."""
+    if memory_format is not contiguous_format:
+        need_format("contiguous", memory_format, input.ndim)
     return input if input._array.flags.c_contiguous else _clone(input)
+
+
+@method
+def is_contiguous(input: Tensor, memory_format: MemoryFormat = contiguous_format) -> bool:
+    """Whether the elements lie in memory row by row without gaps; in another memory format, with channels last."""
+    n = memory_format.ndim
+    if n is None:
+        return bool(input._array.flags.c_contiguous)
+    return input.ndim == n and bool(input._array.transpose(0, *range(2, n), 1).flags.c_contiguous)
 
 
 def fresh(result: Tensor, *inputs: Tensor) -> Tensor:

@@ -39,3 +39,6 @@ __all__ = [
 ]
 
 _guard(globals(), classes=True)
+
+for _name in __all__:
+    globals()[_name].__module__ = __name__  # programs compare it with this module's name
