@@ -3,6 +3,7 @@
     python tests/oracle/known.py            prints the table as it should be
     python tests/oracle/known.py --write    writes it: what has ceased to differ is gone, what is new stands under NEW
     python tests/oracle/known.py --lacking  lists what PyTorch has and Kobai has not
+    python tests/oracle/known.py --share    writes ``share.toml``: how many entries and samples agree
 
 A section of the table is a reason; a key is an operation, module or optimiser; its value are the forms and kinds in which
 it differs. A reason has to be given before the tests pass: nothing may stand under NEW.
@@ -20,6 +21,7 @@ from functools import partial
 from pathlib import Path
 
 FILE = Path(__file__).with_suffix(".toml")
+SHARE = FILE.with_name("share.toml")
 NEW = "Not reviewed"
 Table = dict[str, dict[str, list[str]]]
 Found = dict[str, list[str]]
@@ -55,24 +57,54 @@ def written(table: Table) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def _examine(job: tuple[str, str]) -> tuple[str, list[str], bool]:
+Counts = dict[str, tuple[int, int]]
+Result = tuple[str, list[str], bool, Counts]
+
+
+def _examine(job: tuple[str, str]) -> Result:
     warnings.simplefilter("ignore")
     import importlib
 
     kind, name = job
     findings = importlib.import_module(f"oracle.{kind}").examine(name)
-    return name, sorted(findings), findings.lacks_out
+    counts = {form: (findings.agreed[form], tried) for form, tried in findings.tried.items()}
+    return name, sorted(findings), findings.lacks_out, counts
 
 
-def examine_all() -> tuple[Found, list[str]]:
-    """What differs of everything that Kobai has, and which functions lack out=."""
+def examine_all() -> list[Result]:
+    """Of everything that Kobai has: what differs, whether out= is lacking, and how many samples of each form agree."""
     from oracle import modules, operations, optimizers
 
     jobs = [("operations", n) for n in operations.OPERATIONS]
     jobs += [("modules", n) for n in modules.MODULES] + [("optimizers", n) for n in optimizers.OPTIMIZERS]
     with ProcessPoolExecutor() as pool:
-        results = list(pool.map(_examine, jobs, chunksize=8))
-    return {name: kinds for name, kinds, _ in results if kinds}, [name for name, _, lacks in results if lacks]
+        return list(pool.map(_examine, jobs, chunksize=8))
+
+
+def share(results: list[Result]) -> str:
+    """The share of entries and samples that agree, as TOML."""
+    import torch
+
+    from oracle import operations
+
+    ours = [result for result in results if result[0] in operations.OPERATIONS]
+    there = len(ours)
+    lines = [
+        f'torch = "{torch.__version__.partition("+")[0]}"',
+        'command = "python tests/oracle/known.py --share"',
+        f"entries = {there + len(operations.LACKING)}",
+        f"there = {there}",
+        f"without_difference = {sum(not kinds for _, kinds, *_ in ours)}",
+        "",
+        "[samples] # that agree, of how many",
+    ]
+    counts: dict[str, list[int]] = {}
+    for *_, forms in ours:
+        for form, (agreed, tried) in forms.items():
+            total = counts.setdefault(form, [0, 0])
+            total[0] += agreed
+            total[1] += tried
+    return "\n".join([*lines, *(f'"{form}" = {total}' for form, total in sorted(counts.items()))]) + "\n"
 
 
 def lacking(without_out: Iterable[str]) -> dict[str, list[str]]:
@@ -93,7 +125,12 @@ def lacking(without_out: Iterable[str]) -> dict[str, list[str]]:
 
 
 def main(arguments: list[str]) -> None:
-    found, without_out = examine_all()
+    results = examine_all()
+    if "--share" in arguments:
+        SHARE.write_text(share(results))
+        return
+    found = {name: kinds for name, kinds, *_ in results if kinds}
+    without_out = [name for name, _, lacks, _ in results if lacks]
     if "--lacking" in arguments:
         for what, names in lacking(without_out).items():
             print(f"{what} ({len(names)}): {', '.join(names)}")

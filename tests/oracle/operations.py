@@ -150,12 +150,19 @@ class Case:
         self.findings.note(form, kind, f"{message}\n    {self.dtype}: {shown(self.given)}")
 
     def try_form(self, form: str, theirs: Any, ours: Any, gradients: bool = True) -> None:
+        """Compare one form on this sample, and count it; what cannot be put to Kobai does not count."""
+        before = self.findings.noted
+        if self._try_form(form, theirs, ours, gradients) is not False:
+            self.findings.tried[form] += 1
+            self.findings.agreed[form] += self.findings.noted == before
+
+    def _try_form(self, form: str, theirs: Any, ours: Any, gradients: bool) -> bool | None:
         args, kwargs = own(self.given)
         made: dict[int, Any] = {}
         try:
             our_args, our_kwargs = put(args, made), put(kwargs, made)
         except (ForeignError, LackingError):
-            return
+            return False
         our_kwargs = {k: v for k, v in our_kwargs.items() if k not in bridge.ONE_LAYOUT}
         inputs = [(t, made[id(t)]) for t in tensors([args, kwargs])]
         if form == "in place":  # leaves that require gradients cannot be changed in place
@@ -168,11 +175,11 @@ class Case:
         try:
             our_result = ours(*our_args, **our_kwargs)
         except (ForeignError, LackingError):
-            return
+            return False
         except Exception as error:
             if refused is None:
                 self.note(form, verdict.refusal(error), verdict.said(error))
-            return
+            return None
         if refused is not None:
             return self.note(form, "accepted", f"PyTorch says {verdict.said(refused)}")
         if form == "in place" and our_result is not our_args[0]:
@@ -189,6 +196,7 @@ class Case:
             for kind, what in self.gradients(theirs, ours, (args, kwargs), (our_args, our_kwargs), inputs, form,
                                              their_result, our_result):  # fmt: skip
                 self.note(form, kind, what)
+        return None
 
     def compare(self, theirs: Any, args: Any, their_result: Any, our_args: Any, our_result: Any, form: str) -> Any:
         a, b = self.fixed(args, their_result), self.fixed(our_args, our_result)

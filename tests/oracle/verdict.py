@@ -6,6 +6,7 @@ import linecache
 import os
 import re
 import traceback
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,14 @@ class Findings(dict[str, str]):
 
     lacks_out = False
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.noted = 0
+        self.tried: Counter[str] = Counter()  # samples of each form
+        self.agreed: Counter[str] = Counter()
+
     def note(self, form: str, kind: str, message: str) -> None:
+        self.noted += 1
         self.setdefault(f"{form}: {kind}", message)
 
 
