@@ -24,7 +24,7 @@ from kobai.core.primitive import primitive
 from kobai.cpu import blas
 from kobai.engine.dispatch import FLOATS, HOST_TYPES, launch
 from kobai.ops._args import Samples
-from kobai.ops._matmul import matmul
+from kobai.ops._matmul import matmul, own
 from kobai.ops.linear.columns import column_sums
 from kobai.ops.linear.kernel import gemm
 from kobai.ops.recurrent import formulas, loops
@@ -81,8 +81,8 @@ class _Weights(NamedTuple):
 
 class _Layer(NamedTuple):
     """What the steps of a layer work on: gates (D, L, N, ·), before them the input's part of them, after them what is kept of
-    them for backward; biases (D, ·); y (L, N, D·H); an LSTM's c or a GRU's W' h + b' (D, L, N, H); the first states (D, N, H);
-    the lengths of the sequences; W_hh of each direction."""
+    them for backward; biases (D + 1, ·); y (L, N, D·H); an LSTM's c or a GRU's W' h + b' (D, L, N, H); the first
+    states (D, N, H); the lengths of the sequences; W_hh of each direction; and whether the compiled loops can take all that."""
 
     kind: int
     gates: Array
@@ -94,21 +94,31 @@ class _Layer(NamedTuple):
     lengths: Array | None
     w_hh: Sequence[Array]
 
-    @property
-    def compiled(self) -> bool:
-        """Whether the compiled loops can take these arrays."""
-        arrays = [array for array in (self.gates, self.y, self.h0, self.c0, *self.w_hh) if array is not None]
-        dtype = self.gates.dtype
-        return (
-            dtype in FLOATS
-            and all(type(array) in HOST_TYPES and array.dtype == dtype and array.size for array in arrays)
-            and blas.own()
-        )
+    compiled: bool
 
     def operands(self) -> tuple[Any, ...]:
         """For ``launch``."""
         w_hh = [xp_of(w).ascontiguousarray(w) for w in self.w_hh]
-        return *self[:-1], w_hh[0], w_hh[1] if len(w_hh) > 1 else None
+        return *self[:-2], w_hh[0], w_hh[1] if len(w_hh) > 1 else None
+
+
+def _compiled(arrays: Sequence[Array | None]) -> bool:
+    """Whether the compiled loops can take these arrays."""
+    dtype = arrays[0].dtype  # type: ignore[union-attr]
+    return (
+        dtype in FLOATS
+        and all(a is None or (type(a) in HOST_TYPES and a.dtype == dtype and a.size) for a in arrays)
+        and blas.own()
+    )
+
+
+def _product(a: Array, b: Array, compiled: bool) -> Array:
+    """a·b for matrices."""
+    if not compiled:
+        return gemm(a, b)
+    out = xp_of(a).empty((a.shape[0], b.shape[1]), dtype=a.dtype)
+    launch(own, a, b, out)
+    return out
 
 
 def _run(
@@ -131,7 +141,8 @@ def _run(
     states = (directions, batch, n)
     first, first_c = (s if s is None else xp.ascontiguousarray(s).reshape(states) for s in (h0, c0))
 
-    gates = _of_inputs(inputs, weights).reshape(directions, steps, batch, columns)
+    compiled = _compiled((x, h0, c0, *given))
+    gates = _of_inputs(inputs, weights, compiled).reshape(directions, steps, batch, columns)
     shapes = [states] * (1 + of_lstm)
     if x.ndim == 3:
         shapes.insert(0, (steps, batch, directions * n))
@@ -149,32 +160,55 @@ def _run(
     if lengths is not None:
         lengths = xp.ascontiguousarray(lengths.astype(np.int64))
     layer = _Layer(
-        kind, gates, _biases(kind, weights, gates), y, cells, first, first_c, lengths, [w.w_hh for w in weights]
+        kind,
+        gates,
+        _biases(kind, weights, gates),
+        y,
+        cells,
+        first,
+        first_c,
+        lengths,
+        [w.w_hh for w in weights],
+        compiled,
     )
-    if layer.compiled:
+    if compiled:
         launch(loops.run_forward, *layer.operands(), *last, *[None] * (2 - len(last)))
     else:
         _forward(layer, last)
-    biased = [w.b_ih is not None for w in weights]
+    return result, _vjp_of(layer, x, (h0, c0)[: 1 + of_lstm], inputs, weights, shapes)
+
+
+def _vjp_of(
+    layer: _Layer,
+    x: Array,
+    starts: Sequence[Array | None],
+    inputs: Array,
+    weights: Sequence[_Weights],
+    shapes: Sequence[tuple[int, ...]],
+) -> Callable[[Array], Any]:
+    biased, steps = [w.b_ih is not None for w in weights], x.ndim == 3
 
     def vjp(dresult: Array) -> Any:
-        dparts = _parts(xp.ascontiguousarray(dresult), shapes)
-        dy = dparts[0] if x.ndim == 3 else xp.zeros(y.shape, dresult.dtype)
-        dh, *dcs = (d.copy() for d in (dparts[1:] if x.ndim == 3 else dparts))
-        dc = dcs[0] if dcs else None
-        dz = xp.empty_like(gates)
-        dz_hidden = xp.empty_like(gates) if kind == GRU else dz
+        xp = xp_of(dresult)
+        parts = _parts(xp.ascontiguousarray(dresult), shapes)
+        dy = parts[0] if steps else xp.zeros(layer.y.shape, dresult.dtype)
+        dh, *rest = (d.copy() for d in parts[steps:])
+        dc = rest[0] if rest else None
+        dz = xp.empty_like(layer.gates)
+        dz_hidden = xp.empty_like(layer.gates) if layer.kind == GRU else dz
         if layer.compiled:
             launch(loops.run_backward, *layer.operands(), dy, dh, dc, dz, dz_hidden)
         else:
             _backward(layer, dy, dh, dc, dz, dz_hidden)
         of_weights: list[Any] = []
-        for d in range(directions):
-            of_weights += _of_weights(layer, d, inputs, dz[d], dz_hidden[d], biased[d])
-        past = [None if s is None else (lambda g=g, s=s: g.reshape(s.shape)) for g, s in ((dh, h0), (dc, c0))]
-        return (lambda: _of_input(dz, weights, x.shape)), *past[: 1 + of_lstm], None, *of_weights
+        for d, has_bias in enumerate(biased):
+            of_weights += _of_weights(layer, d, inputs, dz[d], dz_hidden[d], has_bias)
+        of_starts = [
+            None if s is None else (lambda g=g, s=s: g.reshape(s.shape)) for g, s in zip((dh, dc), starts, strict=False)
+        ]
+        return (lambda: _of_input(dz, weights, x.shape, layer.compiled)), *of_starts, None, *of_weights
 
-    return result, vjp
+    return vjp
 
 
 def _check(weights: Sequence[_Weights], columns: int, n: int, inputs: int) -> None:
@@ -195,65 +229,74 @@ def _parts(vector: Array, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
     return made
 
 
-def _of_inputs(inputs: Array, weights: Sequence[_Weights]) -> Array:
+def _of_inputs(inputs: Array, weights: Sequence[_Weights], compiled: bool) -> Array:
     """W_ih x of all steps in every direction: (D, L·N, ·)."""
     gates = xp_of(inputs).empty((len(weights), inputs.shape[0], weights[0].w_ih.shape[0]), dtype=inputs.dtype)
     for d, w in enumerate(weights):
-        matmul(inputs, w.w_ih.T, out=gates[d], precision=None)
+        if compiled:
+            launch(own, inputs, w.w_ih.T, gates[d])
+        else:
+            matmul(inputs, w.w_ih.T, out=gates[d], precision=None)
     return gates
 
 
 def _biases(kind: int, weights: Sequence[_Weights], gates: Array) -> Array:
-    """b_ih + b_hh of every direction; of a GRU, whose third gate keeps them apart, both of those."""
+    """b_ih + b_hh of every direction; of a GRU, whose third gate keeps them apart, both of those. Behind them zeros."""
     xp, columns = xp_of(gates), gates.shape[-1]
     n = columns // 3 if kind == GRU else 0
-    made = xp.zeros((len(weights), columns + n), dtype=gates.dtype)
-    for w, b in zip(weights, made, strict=True):
-        if w.b_ih is not None and w.b_hh is not None:
+    made = xp.zeros((len(weights) + 1, columns + n), dtype=gates.dtype)
+    for d, w in enumerate(weights):
+        if w.b_ih is None or w.b_hh is None:
+            continue
+        if n:
+            b, shared = made[d], columns - n
             b[:columns] = w.b_ih
-            shared = columns - n
             b[:shared] += w.b_hh[:shared]
-            if n:
-                b[columns:] = w.b_hh[shared:]
+            b[columns:] = w.b_hh[shared:]
+        else:
+            xp.add(w.b_ih, w.b_hh, out=made[d])
     return made
 
 
 # --- gradients of what is not in the loop -----------------------------------------------------------------------------
 
 
-def _of_input(dz: Array, weights: Sequence[_Weights], shape: tuple[int, ...]) -> Array:
+def _of_input(dz: Array, weights: Sequence[_Weights], shape: tuple[int, ...], compiled: bool) -> Array:
     total = None
     for d, w in enumerate(weights):
-        dx = gemm(dz[d].reshape(-1, dz.shape[-1]), w.w_ih)
+        dx = _product(dz[d].reshape(-1, dz.shape[-1]), w.w_ih, compiled)
         total = dx if total is None else total.__iadd__(dx)
     return total.reshape(shape)  # type: ignore[union-attr]
 
 
 def _of_weights(layer: _Layer, d: int, inputs: Array, dz: Array, dz_hidden: Array, biased: bool) -> list[Any]:
     """dW_ih, dW_hh, db_ih, db_hh of direction d."""
-    own = dz.reshape(-1, dz.shape[-1])
-    hidden = own if layer.kind != GRU else dz_hidden.reshape(own.shape)
+    every = dz.reshape(-1, dz.shape[-1])
+    hidden = every if layer.kind != GRU else dz_hidden.reshape(every.shape)
 
     def dw_hh() -> Array:
         n = layer.w_hh[d].shape[1]
         states = layer.y[..., d * n : (d + 1) * n]
         later, before, first = (dz_hidden[:-1], states[1:], -1) if d else (dz_hidden[1:], states[:-1], 0)
-        if layer.h0 is None:
-            return gemm(later.reshape(-1, later.shape[-1]), before.reshape(-1, n), trans_a=True)
-        dw = gemm(dz_hidden[first], layer.h0[d], trans_a=True)
+        if not later.size and layer.h0 is None:
+            return xp_of(dz).zeros(layer.w_hh[d].shape, dtype=dz.dtype)
+        dw = None
         if later.size:
-            dw += gemm(later.reshape(-1, later.shape[-1]), before.reshape(-1, n), trans_a=True)
+            dw = _product(later.reshape(-1, later.shape[-1]).T, before.reshape(-1, n), layer.compiled)
+        if layer.h0 is not None:
+            of_first = _product(dz_hidden[first].T, layer.h0[d], layer.compiled)
+            dw = of_first if dw is None else dw.__iadd__(of_first)
         return dw
 
     @cache
     def sums() -> Array:
-        return column_sums(own)
+        return column_sums(every)
 
     def db_hh() -> Array:
-        return sums().copy() if hidden is own else column_sums(hidden)
+        return sums().copy() if hidden is every else column_sums(hidden)
 
     return [
-        lambda: gemm(own, inputs, trans_a=True),
+        lambda: _product(every.T, inputs, layer.compiled),
         dw_hh,
         (lambda: sums().copy()) if biased else None,
         db_hh if biased else None,

@@ -20,15 +20,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from kobai.cpu.job import JOB, Job, fields, load
+from kobai.cpu.job import JOB, Job, fields, load, store
 from kobai.cpu.product import INNER, cut, pack
 from kobai.cpu.team import share_job
 from kobai.cpu.threads import num_threads
-from kobai.cpu.tiles import VECTORS, machine, tile, tile_rows, width
+from kobai.cpu.tiles import VECTORS, tile, tile_rows, width
 from kobai.engine.dispatch import as_written, compiled, entry
 from kobai.formula.elementwise import from_addresses
 from kobai.ops._matmul import PART
@@ -40,13 +41,12 @@ TANH, RELU, LSTM, GRU = range(4)
 """The networks."""
 
 RECURRENCE = fields(
-    "kind backward size steps batch hidden directions blocks columns gates biases bias y cells start start_cell zeros lengths "
-    "last last_cell weight weight_row weight_column next_weight packed packed_bytes dy dh dc dz dz_hidden",
+    "kind backward size steps batch hidden directions blocks columns gates bias bias_row y cells start start_cell zeros "
+    "lengths last last_cell weight next_weight packed packed_bytes dy dh dc dz dz_hidden",
     after=JOB,
 )
-"""What a job says of a layer. ``columns``: of its gates; ``biases``: how many for each direction. ``weight``: W_hhᵀ, or W_hh in
-backward, with the bytes from row to row and from column to column, and to the next direction's. The rest are addresses,
-0 for what there is not."""
+"""What a job says of a layer. ``columns``: of its gates. ``weight``, ``next_weight``: W_hh of each direction; ``packed``: in
+panels. Arrays are addresses, 0 for what there is not."""
 
 tanh_step, tanh_step_backward = from_addresses(formulas.tanh_step), from_addresses(formulas.tanh_step_backward)
 relu_step, relu_step_backward = from_addresses(formulas.relu_step), from_addresses(formulas.relu_step_backward)
@@ -93,18 +93,18 @@ def multiply_add(
 def pack_weights(job: int) -> None:
     """Copy W_hhᵀ or W_hh of every direction into panels; those of n in a GRU's forward pass begin a panel of their own."""
     size, hidden, columns = load(job + RECURRENCE.size), load(job + RECURRENCE.hidden), load(job + RECURRENCE.columns)
-    row, column = load(job + RECURRENCE.weight_row), load(job + RECURRENCE.weight_column)
+    row = hidden * size  # of W_hh: a column of W_hhᵀ
     for d in range(load(job + RECURRENCE.directions)):
         weight = load(job + RECURRENCE.weight) if d == 0 else load(job + RECURRENCE.next_weight)
         to = load(job + RECURRENCE.packed) + d * load(job + RECURRENCE.packed_bytes)
         if load(job + RECURRENCE.backward):
-            pack_whole(size, hidden, columns, weight, row, column, to)
+            pack_whole(size, hidden, columns, weight, row, size, to)
         elif load(job + RECURRENCE.kind) == GRU:
-            pack_whole(size, 2 * hidden, hidden, weight, row, column, to)
+            pack_whole(size, 2 * hidden, hidden, weight, size, row, to)
             to += panels_bytes(size, 2 * hidden, hidden)
-            pack_whole(size, hidden, hidden, weight + 2 * hidden * column, row, column, to)
+            pack_whole(size, hidden, hidden, weight + 2 * hidden * row, size, row, to)
         else:
-            pack_whole(size, columns, hidden, weight, row, column, to)
+            pack_whole(size, columns, hidden, weight, size, row, to)
 
 
 # --- the steps of some sequences --------------------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ def forward(job: int, part: int) -> None:
     gates = load(job + RECURRENCE.gates) + (d * steps * batch + top) * gate_row
     cells = load(job + RECURRENCE.cells) + (d * steps * batch + top) * bytes
     y = load(job + RECURRENCE.y) + d * bytes + top * y_row
-    bias = load(job + RECURRENCE.bias) + d * load(job + RECURRENCE.biases) * bytes
+    bias = load(job + RECURRENCE.bias) + d * load(job + RECURRENCE.bias_row)
     panels = load(job + RECURRENCE.packed) + d * load(job + RECURRENCE.packed_bytes)
     zeros, lengths = load(job + RECURRENCE.zeros), load(job + RECURRENCE.lengths)
     h, h_row, c, c_row = zeros, 0, zeros, 0
@@ -266,6 +266,64 @@ def backward(job: int, part: int) -> None:
 # --- jobs ---------------------------------------------------------------------------------------------------------------
 
 
+@compiled
+def describe(
+    job: int, function: int, threads: int, kind: int, backward: int, gates: Any, bias: Any, y: Any, cells: Any, h0: Any,
+    c0: Any, lengths: Any, weight: Any, other: Any,
+) -> Any:  # fmt: skip
+    """Write what forward and backward have in common, for so many threads; returns the number of parts and panels' bytes."""
+    directions, steps, batch, columns = gates.shape
+    hidden, size = weight.shape[1], gates.itemsize
+    work = directions * steps * batch * columns * hidden
+    blocks = max(1, min(min(threads, work // PART) // directions, batch))
+    if backward:
+        packed = panels_bytes(size, hidden, columns)
+    elif kind == GRU:
+        packed = panels_bytes(size, 2 * hidden, hidden) + panels_bytes(size, hidden, hidden)
+    else:
+        packed = panels_bytes(size, columns, hidden)
+    store(job + JOB.function, function)
+    store(job + JOB.parts, directions * blocks)
+    store(job + JOB.work, work)
+    store(job + RECURRENCE.kind, kind)
+    store(job + RECURRENCE.backward, backward)
+    store(job + RECURRENCE.size, size)
+    store(job + RECURRENCE.steps, steps)
+    store(job + RECURRENCE.batch, batch)
+    store(job + RECURRENCE.hidden, hidden)
+    store(job + RECURRENCE.directions, directions)
+    store(job + RECURRENCE.blocks, blocks)
+    store(job + RECURRENCE.columns, columns)
+    store(job + RECURRENCE.gates, gates.ctypes.data)
+    store(job + RECURRENCE.bias, bias.ctypes.data)
+    store(job + RECURRENCE.bias_row, bias.shape[1] * size)
+    store(job + RECURRENCE.zeros, bias.ctypes.data + directions * bias.shape[1] * size)
+    store(job + RECURRENCE.y, y.ctypes.data)
+    store(job + RECURRENCE.cells, cells.ctypes.data)
+    store(job + RECURRENCE.start, h0.ctypes.data if h0.size else 0)
+    store(job + RECURRENCE.start_cell, c0.ctypes.data if c0.size else 0)
+    store(job + RECURRENCE.lengths, lengths.ctypes.data if lengths.size else 0)
+    store(job + RECURRENCE.weight, weight.ctypes.data)
+    store(job + RECURRENCE.next_weight, other.ctypes.data)
+    store(job + RECURRENCE.packed_bytes, packed)
+    return directions * blocks, directions * packed
+
+
+@compiled
+def describe_forward(job: int, last: Any, last_cell: Any) -> None:
+    store(job + RECURRENCE.last, last.ctypes.data if last.size else 0)
+    store(job + RECURRENCE.last_cell, last_cell.ctypes.data)
+
+
+@compiled
+def describe_backward(job: int, dy: Any, dh: Any, dc: Any, dz: Any, dz_hidden: Any) -> None:
+    store(job + RECURRENCE.dy, dy.ctypes.data)
+    store(job + RECURRENCE.dh, dh.ctypes.data)
+    store(job + RECURRENCE.dc, dc.ctypes.data)
+    store(job + RECURRENCE.dz, dz.ctypes.data)
+    store(job + RECURRENCE.dz_hidden, dz_hidden.ctypes.data)
+
+
 _own = threading.local()
 
 
@@ -274,63 +332,69 @@ def _room(bytes: int) -> int:
     memory = getattr(_own, "memory", None)
     if memory is None or memory.size < bytes + 64:
         memory = _own.memory = np.empty(bytes + 64, np.uint8)
-    return -(-memory.ctypes.data // 64) * 64
+        _own.address = -(-memory.ctypes.data // 64) * 64
+    return _own.address  # type: ignore[no-any-return]
 
 
-def _address(array: Array | None) -> int:
-    return 0 if array is None else array.ctypes.data
+@cache
+def _none(dtype: Any, dims: int) -> Array:
+    """What compiled code is given for None: an array of the kind that might be there."""
+    return np.empty((0,) * dims, dtype)
+
+
+_PANELS = RECURRENCE.packed // 8
+
+_spare: list[Job] = []
+"""Unused jobs: making one takes longer than describing a short sequence."""
 
 
 class _Recurrence:
     """Forward or backward for ``launch``; ``bind`` does everything that depends only on the arrays.
 
-    ``kind, gates (D, L, N, columns), bias (D, ·), y (L, N, D·H), cells (D, L, N, H), h0, c0 (D, N, H), lengths, W_hh of each of
-    two directions``; in forward ``last, last_cell`` follow, where the last states go, and in backward ``dy, dh, dc, dz,
-    dz_hidden``.
+    ``kind, gates (D, L, N, ·), bias (D + 1, ·), the last row zeros, y (L, N, D·H), cells (D, L, N, H), h0, c0 (D, N, H),
+    lengths, W_hh of each of two directions``; in forward ``last, last_cell`` (D, N, H) follow, where the last states go, and in
+    backward ``dy, dh, dc, dz, dz_hidden``.
     """
 
     def __init__(self, backward: bool) -> None:
         self.backward = backward
 
-    def bind(
-        self, kind: int, gates: Array, bias: Array, y: Array, cells: Array | None, h0: Array | None, c0: Array | None,
-        lengths: Array | None, weight: Array, other: Array | None, *rest: Array | None,
-    ) -> Callable[[], None]:  # fmt: skip
-        directions, steps, batch, columns = gates.shape
-        hidden, size = weight.shape[1], gates.itemsize
-        weight_row, weight_column = weight.strides if self.backward else weight.strides[::-1]
-        panel = VECTORS * (machine()[0] // size)
-        if self.backward:
-            packed = columns * -(-hidden // panel) * panel * size
-        else:  # in a GRU the last columns begin a panel of their own
-            packed = hidden * (-(-columns // panel) + 1) * panel * size
-        work = directions * steps * batch * columns * hidden
-        count = min(num_threads(), work // PART)
-        blocks = max(1, min(count // directions, batch))
-        job = Job(RECURRENCE)
-        job.parts = directions * blocks
-        zeros = np.zeros(hidden, gates.dtype)
-        named = ("dy", "dh", "dc", "dz", "dz_hidden") if self.backward else ("last", "last_cell")
-        job.write(
-            function=recurrence.address, parts=job.parts, work=work,
-            kind=kind, backward=self.backward, size=size, steps=steps, batch=batch, hidden=hidden, directions=directions,
-            blocks=blocks, columns=columns, gates=_address(gates), biases=bias.shape[1] // hidden, bias=_address(bias),
-            y=_address(y), cells=_address(cells), start=_address(h0), start_cell=_address(c0), zeros=_address(zeros),
-            lengths=_address(lengths), weight=_address(weight), weight_row=weight_row, weight_column=weight_column,
-            next_weight=_address(other), packed_bytes=packed, **dict(zip(named, map(_address, rest), strict=True)),
+    def describe(
+        self, job: Job, kind: int, gates: Array, bias: Array, y: Array, cells: Array | None, h0: Array | None,
+        c0: Array | None, lengths: Array | None, weight: Array, other: Array | None, *rest: Array | None,
+    ) -> int:  # fmt: skip
+        """Write the job; returns how many bytes its panels take."""
+        dtype = gates.dtype
+        none = _none(dtype, 3)
+        bytes: int
+        job.parts, bytes = describe(
+            job.address, recurrence.address, num_threads(), kind, self.backward, gates, bias, y,
+            _none(dtype, 4) if cells is None else cells, none if h0 is None else h0, none if c0 is None else c0,
+            _none(np.int64, 1) if lengths is None else lengths, weight, weight if other is None else other,
         )  # fmt: skip
-        job.keeps = (gates, bias, y, cells, h0, c0, lengths, weight, other, zeros, *rest)
-        place = RECURRENCE.packed // 8
+        states = [none if array is None else array for array in rest]
+        (describe_backward if self.backward else describe_forward)(job.address, *states)
+        return bytes
 
-        def run() -> None:
-            job.memory[place] = _room(directions * packed)
-            pack_weights(job.address)
-            share_job(job)
-
-        return run
+    def bind(self, *args: Any) -> Callable[[], None]:
+        job = Job(RECURRENCE)
+        bytes = self.describe(job, *args)
+        job.keeps = args
+        return lambda: _do(job, bytes)
 
     def __call__(self, *args: Any) -> None:
-        self.bind(*args)()
+        try:
+            job = _spare.pop()
+        except IndexError:
+            job = Job(RECURRENCE)
+        _do(job, self.describe(job, *args))
+        _spare.append(job)
+
+
+def _do(job: Job, bytes: int) -> None:
+    job.memory[_PANELS] = _room(bytes)
+    pack_weights(job.address)
+    share_job(job)
 
 
 run_forward, run_backward = _Recurrence(False), _Recurrence(True)
