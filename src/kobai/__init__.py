@@ -36,6 +36,7 @@ from kobai.cuda import amp as _cuda_amp  # torch.cuda.amp
 from kobai.dtypes import *
 from kobai.dtypes import get_default_dtype as get_default_dtype, set_default_dtype as set_default_dtype
 from kobai.linalg.older import *
+from kobai.ops import directly as _directly  # in-place forms of operations
 
 # A family of operations lists its functions in its ``__all__``: a new operation touches one file. Functions are named here
 # where PyTorch has only some of a family at the top level, the others in nn.functional.

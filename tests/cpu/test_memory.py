@@ -26,7 +26,7 @@ for _ in range(5):
     step()
 print(memory.kept, (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 5)
 """
-GLIBC = "glibc" in ((getattr(os, "confstr_names", {}) and os.confstr("CS_GNU_LIBC_VERSION")) or "")
+GLIBC = "CS_GNU_LIBC_VERSION" in getattr(os, "confstr_names", {})
 
 
 def run(elements, **variables):

@@ -300,3 +300,34 @@ def test_a_captured_step_counts_new_indices_from_the_end():
             assert found.tolist() == expected.tolist()
     with pytest.raises(IndexError, match=r"take_along_dim: expected indices in \[-3, 2\], got -4"):
         captured(kobai.tensor([[-4, 0]]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_adding_and_taking_by_compiled_loops_is_what_numpy_does(axis, dtype):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3, 4, 5)).astype(dtype)
+    rows = rng.integers(0, x.shape[axis], 9)
+    part = rng.normal(size=[9 if d == axis else n for d, n in enumerate(x.shape)]).astype(dtype)
+    each = rng.integers(0, x.shape[axis], part.shape)
+    added, scattered = x.copy(), x.copy()
+    np.add.at(added, (slice(None),) * axis + (rows,), part)
+    np.add.at(scattered, tuple(each if d == axis else m for d, m in enumerate(np.indices(part.shape))), part)
+    for view in (np.asarray, np.asfortranarray):
+        t, i = kobai.tensor(view(x), requires_grad=True), kobai.tensor(each)
+        np.testing.assert_array_equal(t.index_add(axis, kobai.tensor(rows), kobai.tensor(view(part))).detach(), added)
+        np.testing.assert_array_equal(t.scatter_add(axis, i, kobai.tensor(view(part))).detach(), scattered)
+        y = t.gather(axis, i)
+        np.testing.assert_array_equal(y.detach(), np.take_along_axis(x, each, axis))
+        y.backward(kobai.tensor(view(part)))
+        np.testing.assert_allclose(t.grad.array, scattered - x, rtol=1e-5, atol=1e-6)
+
+
+def test_indices_in_neighbouring_axes_count_in_one():
+    x = kobai.tensor(np.random.default_rng(0).normal(size=(2, 3, 4, 5)), requires_grad=True)
+    i, j = kobai.tensor([[0, -1], [2, 2]]), kobai.tensor([3, -4])
+    y = x[:, i, j]
+    y.backward(kobai.ones_like(y))
+    right = np.zeros(x.shape)
+    np.add.at(right, (slice(None), i.array, j.array), 1)
+    np.testing.assert_array_equal(x.grad.array, right)

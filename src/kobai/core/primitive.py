@@ -330,6 +330,11 @@ def _joining(shapes: Sequence[tuple[int, ...]]) -> Vjp:
 # --- changing a tensor in place ---------------------------------------------------------------------------------------
 
 
+DIRECT: dict[Callable[..., Any], Callable[..., bool]] = {}
+"""By operation, what changes a tensor's memory itself where nothing is recorded, rather than overwrite it with a result. It is
+given the operation's arguments, and returns whether it did so; False leaves them to the operation, whose errors they raise."""
+
+
 def in_place(target: Tensor, op: Callable[..., Tensor], *args: Any, **options: Any) -> Tensor:
     """target ← op(target, ...): the memory changes, every view of it sees it, and the tape stays right.
 
@@ -340,7 +345,11 @@ def in_place(target: Tensor, op: Callable[..., Tensor], *args: Any, **options: A
         target.requires_grad or any(isinstance(arg, Tensor) and arg.requires_grad for arg in (*args, *options.values()))
     )
     if not recorded:
-        in_mode(False, _overwrite, target, op, args, options)
+        direct = DIRECT.get(op)
+        if direct is not None and direct(target, *args, **options):
+            target._bump()
+        else:
+            in_mode(False, _overwrite, target, op, args, options)
         return target
     need_no_leaf(target)
     with _xp.beside(target._array):

@@ -110,6 +110,30 @@ def erfc_backward(dy: Any, x: Any) -> Any:
 
 
 @elementwise
+def add_scaled(x: Any, y: Any, *, alpha: Any) -> Any:
+    """x + alpha y"""
+    return x + alpha * y
+
+
+@elementwise
+def lerp(x: Any, end: Any, *, weight: Any) -> Any:
+    """x + weight (end − x)"""
+    return x + weight * (end - x)
+
+
+@elementwise
+def addcmul(x: Any, a: Any, b: Any, *, value: Any) -> Any:
+    """x + value a b"""
+    return x + value * (a * b)
+
+
+@elementwise
+def addcdiv(x: Any, a: Any, b: Any, *, value: Any) -> Any:
+    """x + value a / b"""
+    return x + value * (a / b)
+
+
+@elementwise
 def clamp(x: Any, *, low: Any, high: Any) -> Any:
     """x cut to [low, high]; high wins"""
     return minimum(maximum(x, low), high)

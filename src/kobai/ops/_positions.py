@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from kobai.dtypes import FLOATING
+from kobai.engine.dispatch import HOST_TYPES, launch, loops_run
+from kobai.ops import _index_loops
 from kobai.runtime import adds_in_no_order
 from kobai.xp import Array, xp_of
 
@@ -20,6 +22,9 @@ def add_at(out: Array, positions: Array, values: Array) -> Array:
     """
     flat = out.reshape(-1)
     values = values.astype(out.dtype, copy=False).reshape(-1)
+    if looped(out, positions):
+        launch(_index_loops.add_elements, flat, positions.reshape(-1), values)
+        return out
     if out.dtype == np.int64:
         # CuPy's atomic add knows uint64 only; in two's complement the sums are the same bits.
         flat, values = flat.view(np.uint64), values.view(np.uint64)
@@ -35,6 +40,32 @@ def add_at(out: Array, positions: Array, values: Array) -> Array:
         else:
             xp_of(out).add.at(flat, positions.reshape(-1), values)
     return out
+
+
+def looped(out: Array, *others: Array) -> bool:
+    """Whether a compiled loop may write to ``out``, if these others are on the host too."""
+    if type(out) not in HOST_TYPES or not loops_run(out.dtype) or not out.flags.c_contiguous:
+        return False
+    return all(type(array) in HOST_TYPES for array in others)
+
+
+def add_along(out: Array, axis: int, index: Array, values: Array) -> Array:
+    """The slices of ``axis`` at ``index`` += ``values``, also where they repeat; ``out`` must be contiguous. Returns it.
+
+    The caller has checked the indices, which count from the front.
+    """
+    if not looped(out, index, values):
+        return add_at(out, positions_along(out.shape, axis, index), values)
+    three = whole(out, axis)
+    rows = index.reshape(-1).astype(np.int64, copy=False)
+    values = xp_of(values).ascontiguousarray(values.astype(out.dtype, copy=False))
+    launch(_index_loops.add_rows, three, rows, values.reshape(three.shape[0], rows.size, three.shape[2]))
+    return out
+
+
+def whole(x: Array, axis: int) -> Array:
+    """A contiguous array with three axes: those before ``axis``, itself, and those after it."""
+    return x.reshape(math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :]))
 
 
 def placed(values: Array, shape: tuple[int, ...], key: Any) -> Array:

@@ -9,10 +9,11 @@ import numpy as np
 from kobai.core.primitive import method, on_its_device, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING, get_default_dtype
-from kobai.engine.dispatch import HOST_TYPES
+from kobai.engine.dispatch import HOST_TYPES, launch
 from kobai.engine.domains import check_range, look_range
+from kobai.ops import _index_loops
 from kobai.ops._args import cast, existing_axis, need_tensor, normalize_axis, numpy_names, pair, scalar, unbroadcast
-from kobai.ops._positions import add_at, mesh, positions_along, positions_of
+from kobai.ops._positions import add_along, add_at, looped, mesh, positions_of, whole
 from kobai.ops.arithmetic import remainder
 from kobai.ops.broadcast import expand
 from kobai.ops.index import getitem, take_slices
@@ -50,7 +51,7 @@ def _embedding(weight: Array, indices: Array, padding_idx: int | None) -> Any:
         def dweight() -> Array:
             out = xp.zeros(shape, dy.dtype)
             look_range("embedding", indices, shape[0])
-            add_at(out, positions_along(shape, 0, indices), dy)
+            add_along(out, 0, indices, dy)
             if padding_idx is not None:
                 out[padding_idx] = 0
             return out
@@ -100,6 +101,8 @@ def embedding(weight: Tensor, indices: Tensor, padding_idx: int | None = None) -
 )
 def _gather(x: Array, index: Array, axis: int) -> Any:
     xp, shape = xp_of(x), x.shape
+    if index.shape[:axis] == shape[:axis] and index.shape[axis + 1 :] == shape[axis + 1 :] and looped(x, index):
+        return _gathered(x, index.astype(np.int64, copy=False), axis)
     positions, one_each = positions_of(shape, axis, index), index.shape[axis] == 1
 
     def vjp(dy: Array) -> Any:
@@ -113,6 +116,25 @@ def _gather(x: Array, index: Array, axis: int) -> Any:
         return dx, None, None
 
     return (_at(x.reshape(-1), positions) if x.flags.c_contiguous else x[mesh(index, axis)]), vjp
+
+
+def _gathered(x: Array, index: Array, axis: int) -> Any:
+    """:func:`_gather` by compiled loops, of an index as large as x beside ``axis``."""
+    xp, shape = xp_of(x), x.shape
+    index = xp.ascontiguousarray(index)
+    y = xp.empty(index.shape, x.dtype)
+    launch(_index_loops.take_along, whole(x, axis), whole(index, axis), whole(y, axis))
+
+    def vjp(dy: Array) -> Any:
+        def dx() -> Array:
+            out = xp.zeros(shape, dy.dtype)
+            look_range("gather", index, shape[axis])
+            launch(_index_loops.add_along, whole(out, axis), whole(index, axis), whole(xp.ascontiguousarray(dy), axis))
+            return out
+
+        return dx, None, None
+
+    return y, vjp
 
 
 def check_index(who: str, shape: tuple[int, ...], axis: int, index: Tensor, *others: tuple[int, ...]) -> None:

@@ -17,7 +17,7 @@ from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING
 from kobai.engine.domains import check_replays, counted_from_front, look_range
 from kobai.ops._args import drawn
-from kobai.ops._positions import add_at, placed, positions_along
+from kobai.ops._positions import add_along, add_at, placed
 from kobai.xp import Array, asarray, is_array, xp_of
 
 __all__: list[str] = []  # methods only
@@ -58,7 +58,7 @@ def _take(x: Array, index: Array, axis: int, who: str, negative: bool) -> Any:
             else:
                 rows = index
                 look_range(who, index, shape[axis])
-            return add_at(xp.zeros(shape, dy.dtype), positions_along(shape, axis, rows), dy)
+            return add_along(xp.zeros(shape, dy.dtype), axis, rows, dy)
 
         return dx, None, None, None, None
 
@@ -102,8 +102,17 @@ def _fancy(x: Array, *indices: Array, places: tuple[int, ...]) -> Any:
 def _added_up(values: Array, shape: tuple[int, ...], key: Any) -> Array:
     """As :func:`placed`, but what meets at one place is added up."""
     xp = xp_of(values)
-    positions = read(xp.arange(math.prod(shape)).reshape(shape), key)
-    return add_at(xp.zeros(shape, values.dtype), positions, values)
+    out = xp.zeros(shape, values.dtype)
+    first = next(axis for axis, index in enumerate(key) if type(index) is not slice)
+    together = key[first:]
+    if all(type(index) is not slice for index in together):  # neighbouring axes, whose indices count in one
+        rows: Any = 0
+        for size, index in zip(shape[first:], together, strict=False):
+            rows = rows * size + counted_from_front("index", index, size)
+        merged = out.reshape(*shape[:first], math.prod(shape[first : len(key)]), *shape[len(key) :])
+        add_along(merged, first, rows, values)
+        return out
+    return add_at(out, read(xp.arange(math.prod(shape)).reshape(shape), key), values)
 
 
 def check_key(x: Array, key: tuple[Any, ...]) -> None:

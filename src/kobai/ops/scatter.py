@@ -10,7 +10,9 @@ from kobai.core.autocast import one_operation
 from kobai.core.primitive import method, on_its_device, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING
+from kobai.engine.dispatch import launch
 from kobai.engine.domains import look_range
+from kobai.ops import _index_loops
 from kobai.ops._args import (
     cast,
     need,
@@ -22,7 +24,16 @@ from kobai.ops._args import (
     unbroadcast,
     wrapped,
 )
-from kobai.ops._positions import add_at, cleared, extreme_at, mesh, positions_along
+from kobai.ops._positions import (
+    add_along,
+    add_at,
+    cleared,
+    extreme_at,
+    looped,
+    mesh,
+    positions_of,
+    whole,
+)
 from kobai.ops._products_at import scatter_product
 from kobai.ops.arithmetic import div
 from kobai.ops.broadcast import broadcast_shapes, expand
@@ -55,16 +66,12 @@ __all__ = [
 )
 def _scatter(x: Array, index: Array, src: Array, axis: int, add: bool, *, who: str = "scatter") -> Any:
     xp = xp_of(x)
-    key = mesh(index, axis)
     y, size, sizes, source = x.copy(), x.shape[axis], index.shape, src.shape
     values = src if src.size == 1 else src[tuple(slice(n) for n in sizes)]
     if add:
-        positions = key[0]
-        for n, part in zip(x.shape[1:], key[1:], strict=True):
-            positions = positions * n + part
-        add_at(y, positions, xp.broadcast_to(values, sizes))
+        add_elements(y, index, axis, xp.broadcast_to(values, sizes))
     else:
-        y[key] = values
+        y[mesh(index, axis)] = values
 
     def vjp(dy: Array) -> Any:
         look_range(who, index, size)
@@ -80,6 +87,18 @@ def _scatter(x: Array, index: Array, src: Array, axis: int, add: bool, *, who: s
         return dy if add else lambda: cleared(dy, mesh(index, axis)), None, dsrc, None, None
 
     return y, vjp
+
+
+def add_elements(y: Array, index: Array, axis: int, values: Array) -> None:
+    """Add each value to the element of ``axis`` that its index names; ``y`` is contiguous."""
+    xp = xp_of(y)
+    alike = index.shape[:axis] == y.shape[:axis] and index.shape[axis + 1 :] == y.shape[axis + 1 :]
+    if alike and looped(y, index, values):
+        index = xp.ascontiguousarray(index.astype(np.int64, copy=False))
+        values = xp.ascontiguousarray(values)
+        launch(_index_loops.add_along, whole(y, axis), whole(index, axis), whole(values, axis))
+    else:
+        add_at(y, positions_of(y.shape, axis, index), values)
 
 
 def scattered(who: str, input: Tensor, dim: int, index: Tensor, src: Any, add: bool) -> Tensor:
@@ -159,7 +178,7 @@ def _index_add(x: Array, index: Array, source: Array, axis: int, alpha: float) -
         look_range("index_add", index, size)
         return dy, None, lambda: alpha * dy[key], None, None
 
-    return add_at(x.copy(), positions_along(x.shape, axis, index), alpha * source), vjp
+    return add_along(x.copy(), axis, index, source if alpha == 1 else alpha * source), vjp
 
 
 @primitive(
