@@ -236,3 +236,43 @@ def test_a_captured_net_replays_without_memory():
     for _ in range(3):
         step(x, t)
     assert peak_bytes(lambda: step(x, t)) < 1 << 16  # one image's columns would be twice as many
+
+
+@pytest.mark.parametrize("filters", [1, 2], ids="{} for a channel".format)
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation", "pads"),
+    [
+        ((3,), (1,), (1,), ((1, 1),)),
+        ((4,), (3,), (2,), ((0, 2),)),
+        ((3, 3), (1, 1), (1, 1), ((1, 1), (1, 1))),
+        ((5, 2), (2, 1), (1, 2), ((2, 2), (0, 1))),
+        ((1, 1), (1, 1), (1, 1), ((0, 0), (0, 0))),
+        ((2, 3), (3, 4), (2, 1), ((0, 0), (3, 3))),
+        ((3, 3), (1, 1), (5, 7), ((4, 4), (6, 6))),
+    ],
+)
+def test_depthwise_is_what_the_products_give(kernel, stride, dilation, pads, filters, with_threads):
+    rng, size = np.random.default_rng(0), (12, 15)[: len(kernel)]
+    x = rng.normal(size=(2, 5, *size))
+    weight, bias = rng.normal(size=(5 * filters, 1, *kernel)), rng.normal(size=5 * filters)
+    out = tuple(
+        n_windows(n, k, s, sum(p), d) for n, k, s, p, d in zip(size, kernel, stride, pads, dilation, strict=True)
+    )
+    w = Windows(kernel, stride, dilation, pads, size, out)
+    dy = rng.normal(size=(2, 5 * filters, *out))
+    for present in (1, 2):
+        with_threads(present)
+        got = (
+            conv_kernel.convolve(x, weight, w, 5, bias),
+            conv_kernel.convolve_transposed(dy, weight, w, 5),
+            conv_kernel.weight_gradient(x, dy, w, 5, weight.shape),
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(conv_kernel, "_compiled", lambda *arrays: False)
+            right = (
+                conv_kernel.convolve(x, weight, w, 5, bias),
+                conv_kernel.convolve_transposed(dy, weight, w, 5),
+                conv_kernel.weight_gradient(x, dy, w, 5, weight.shape),
+            )
+        for a, b in zip(got, right, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)

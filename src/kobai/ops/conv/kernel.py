@@ -8,8 +8,9 @@ Columns are made for a few images at a time and made again in backward: keeping 
 copying them costs a tenth of the product. Chellapilla, Puri, Simard, "High performance convolutional neural networks for
 document processing", 2006.
 
-On the host with Numba, :mod:`kobai.ops.conv.image_loops` does this. The code here serves devices, which prefer few large
-products, and the host without Numba. Any number of spatial dimensions; groups are a batch dimension of the products.
+On the host with Numba, :mod:`kobai.ops.conv.image_loops` does this, and :mod:`kobai.ops.conv.depthwise` what is no product.
+The code here serves devices, which prefer few large products, and the host without Numba. Any number of spatial dimensions;
+groups are a batch dimension of the products.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from kobai.ops._matmul import matmul
 from kobai.ops._rows import launch_split
 from kobai.ops._sums import total
 from kobai.ops._windows import Windows
-from kobai.ops.conv import image_loops
+from kobai.ops.conv import depthwise, image_loops
 from kobai.ops.conv.im2col import add_columns, im2col
 from kobai.xp import Array, xp_of
 
@@ -107,7 +108,11 @@ def convolve(x: Array, weight: Array, w: Windows, groups: int, bias: Array | Non
     y = xp.empty((x.shape[0], filters, *w.out), dtype=x.dtype)
     if _compiled(x, weight, y) and (bias is None or _compiled(x, bias)):
         flat = None if bias is None else xp.ascontiguousarray(bias)
-        launch(image_loops.convolve, w, groups, xp.ascontiguousarray(x), xp.ascontiguousarray(weight), flat, y)
+        x, weight = xp.ascontiguousarray(x), xp.ascontiguousarray(weight)
+        if depthwise.takes(w, groups, x.shape[1]):
+            depthwise.convolve(w, x, weight, flat, y)
+        else:
+            launch(image_loops.convolve, w, groups, x, weight, flat, y)
         return y
     plan = plan_of(x, w, x.shape[1], filters, groups)
     matrix = weight.reshape(groups, filters // groups, prod(weight.shape[1:]))
@@ -134,7 +139,11 @@ def convolve_transposed(dy: Array, weight: Array, w: Windows, groups: int) -> Ar
     xp, filters, channels = xp_of(dy), weight.shape[0], weight.shape[1] * groups
     dx = xp.empty((dy.shape[0], channels, *w.size), dtype=dy.dtype)
     if _compiled(dy, weight, dx):
-        launch(image_loops.convolve_transposed, w, groups, xp.ascontiguousarray(dy), xp.ascontiguousarray(weight), dx)
+        dy, weight = xp.ascontiguousarray(dy), xp.ascontiguousarray(weight)
+        if depthwise.takes(w, groups, channels):
+            depthwise.convolve_transposed(w, dy, weight, dx)
+        else:
+            launch(image_loops.convolve_transposed, w, groups, dy, weight, dx)
         return dx
     plan = plan_of(dy, w, channels, filters, groups)
     matrix = weight.reshape(groups, filters // groups, prod(weight.shape[1:])).swapaxes(-1, -2)
@@ -157,7 +166,11 @@ def weight_gradient(x: Array, dy: Array, w: Windows, groups: int, shape: tuple[i
     xp = xp_of(x)
     if _compiled(x, dy) and 0 not in shape:
         dweight = xp.empty(shape, dtype=x.dtype)
-        launch(image_loops.weight_gradient, w, groups, xp.ascontiguousarray(x), xp.ascontiguousarray(dy), dweight)
+        x, dy = xp.ascontiguousarray(x), xp.ascontiguousarray(dy)
+        if depthwise.takes(w, groups, x.shape[1]):
+            depthwise.weight_gradient(w, x, dy, dweight)
+        else:
+            launch(image_loops.weight_gradient, w, groups, x, dy, dweight)
         return dweight
     plan = plan_of(x, w, x.shape[1], shape[0], groups)
     total = xp.zeros((groups, shape[0] // groups, prod(shape[1:])), dtype=x.dtype)
