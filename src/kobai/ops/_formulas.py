@@ -110,6 +110,46 @@ def erfc_backward(dy: Any, x: Any) -> Any:
 
 
 @elementwise
+def logaddexp(x: Any, y: Any) -> Any:
+    """ln(eˣ + eʸ), which is the larger one where the other is −∞ or both are equal and infinite"""
+    larger = maximum(x, y)
+    less = abs(x - y)
+    return larger + (log1p(exp(-less)) if less == less else 0)
+
+
+@elementwise
+def binary_entropy(x: Any, t: Any) -> Any:
+    """−t ln σ(x) − (1 − t) ln(1 − σ(x)) = (1 − t) x + max(−x, 0) + ln(1 + e^(−|x|))"""
+    return (1 - t) * x + (maximum(-x, 0) + log1p(exp(-abs(x))))
+
+
+@elementwise
+def binary_entropy_backward(x: Any, t: Any) -> Any:
+    """σ(x) − t"""
+    return logistic(x) - t
+
+
+@elementwise
+def half_square(d: Any, *, delta: Any) -> Any:
+    """min(|d|, δ) · (|d| − ½ min(|d|, δ)): ½d² up to |d| = δ, a straight line beyond"""
+    near = minimum(abs(d), delta)
+    return near * (abs(d) - 0.5 * near)
+
+
+@elementwise
+def smooth_size(d: Any, *, beta: Any) -> Any:
+    """½d²/β up to |d| = β, |d| − ½β beyond"""
+    near = minimum(abs(d), beta)
+    return near * (abs(d) - 0.5 * near) / beta
+
+
+@elementwise
+def smooth_size_slope(d: Any, *, beta: Any) -> Any:
+    """d/β, cut to [−1, 1]"""
+    return minimum(maximum(d, -beta), beta) / beta
+
+
+@elementwise
 def add_scaled(x: Any, y: Any, *, alpha: Any) -> Any:
     """x + alpha y"""
     return x + alpha * y

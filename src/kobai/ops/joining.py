@@ -8,6 +8,7 @@ from typing import Any
 from kobai.core.primitive import on_its_device, primitive
 from kobai.core.tensor import Tensor
 from kobai.ops._args import cast, drawn, into, need_tensor, normalize_axis, numpy_names, result_dtype
+from kobai.ops._positions import placed
 from kobai.ops.broadcast import broadcast_tensors
 from kobai.ops.shape import reshape, transpose, unsqueeze
 from kobai.xp import Array, xp_of
@@ -45,6 +46,36 @@ def _cat(*arrays: Array, axis: int) -> Any:
         return parts
 
     return xp_of(arrays[0]).concatenate(arrays, axis=axis), vjp
+
+
+@primitive(
+    sample=[
+        drawn((4, 3), ((1, 1, 2), (0, 3, 0)), 0.5),
+        drawn((4, 3), ((1, -1, 2), (0, 1, -2)), 0.0),
+        drawn((0, 3), ((0, 2, 0),), 1.0),
+    ],
+    half="own",
+)
+def _pad(x: Array, sizes: tuple[tuple[int, int, int], ...], value: float) -> Any:
+    shape, inside, kept = list(x.shape), [slice(None)] * x.ndim, [slice(None)] * x.ndim
+    for axis, before, after in sizes:
+        n = shape[axis]
+        shape[axis] = n + before + after
+        inside[axis] = slice(max(before, 0), shape[axis] - max(after, 0))
+        kept[axis] = slice(max(-before, 0), n - max(-after, 0))
+    there, here, whole = tuple(inside), tuple(kept), x.shape
+    y = xp_of(x).full(tuple(shape), value, dtype=x.dtype)
+    y[there] = x[here]
+
+    def vjp(dy: Array) -> Any:
+        part = dy[there]
+        return (part if part.shape == whole else lambda: placed(part, whole, here), None, None)
+
+    return y, vjp
+
+
+surrounded = _pad
+"""A tensor with so many elements of one value (before, after) an axis, or without so many of its own."""
 
 
 @primitive(

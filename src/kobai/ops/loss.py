@@ -17,7 +17,17 @@ from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
 from kobai.engine.domains import check_unit_interval
 from kobai.ops._args import Samples, drawn, need_flags, need_tensor, pair, unbroadcast
-from kobai.ops._formulas import relu, sigmoid
+from kobai.ops._formulas import (
+    binary_entropy,
+    binary_entropy_backward,
+    clamp,
+    half_square,
+    relu,
+    sigmoid,
+    sign,
+    smooth_size,
+    smooth_size_slope,
+)
 from kobai.ops._size_average import size_average
 from kobai.ops.averaged import tell
 from kobai.ops.cross_entropy import check_reduction
@@ -91,20 +101,18 @@ def _of_difference(
     return primitive(sample=_samples(draw))(forward)
 
 
-def _half_square(xp: Any, d: Array, delta: float) -> Array:
-    """min(|d|, δ) · (|d| − ½ min(|d|, δ)): ½d² up to |d| = δ, a straight line beyond."""
-    size = xp.abs(d)
-    near = xp.minimum(size, delta)
-    return near * (size - 0.5 * near)
-
-
 _squared = _of_difference("mse_loss", lambda xp, d: d * d, lambda xp, d: 2 * d)
-_absolute = _of_difference("l1_loss", lambda xp, d: xp.abs(d), lambda xp, d: xp.sign(d))
-_huber = _of_difference("huber_loss", _half_square, lambda xp, d, delta: xp.clip(d, -delta, delta), 0.5)
+_absolute = _of_difference("l1_loss", lambda xp, d: xp.abs(d), lambda xp, d: sign(d))
+_huber = _of_difference(
+    "huber_loss",
+    lambda xp, d, delta: half_square(d, delta=delta),
+    lambda xp, d, delta: clamp(d, low=-delta, high=delta),
+    0.5,
+)
 _smooth = _of_difference(
     "smooth_l1_loss",
-    lambda xp, d, beta: _half_square(xp, d, beta) / beta,
-    lambda xp, d, beta: xp.clip(d, -beta, beta) / beta,
+    lambda xp, d, beta: smooth_size(d, beta=beta),
+    lambda xp, d, beta: smooth_size_slope(d, beta=beta),
     0.5,
 )
 
@@ -283,6 +291,14 @@ def _scores(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[Any, ...]
 def _binary_cross_entropy_with_logits(
     x: Array, target: Array, weight: Array | None, pos_weight: Array | None, *, reduction: str = "mean"
 ) -> Any:
+    if weight is None and pos_weight is None:
+        y, factor = _reduced(binary_entropy(x, target), reduction)
+        return y, lambda dy: (
+            lambda: binary_entropy_backward(x, target) * (dy * factor),
+            lambda: -x * (dy * factor),
+            None,
+            None,
+        )
     xp = xp_of(x)
     # −ln σ(x) = ln(1 + e⁻ˣ) = max(−x, 0) + ln(1 + e^(−|x|)), and −ln(1 − σ(x)) = x more than that
     cost = relu(-x) + xp.log1p(xp.exp(-xp.abs(x)))

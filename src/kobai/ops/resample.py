@@ -215,9 +215,9 @@ def interpolate(
     if mode == "area":
         return resample(input, new, "area")
     if mode == "nearest" and all(a % b == 0 for a, b in zip(new, old, strict=True)) and scale is None:
-        return _repeated(input, tuple(a // b for a, b in zip(new, old, strict=True)))
+        return _repeated(input, factors=tuple(a // b for a, b in zip(new, old, strict=True)))
     if mode == "nearest" and scale is not None and all(s == int(s) for s in scale):
-        return _repeated(input, tuple(map(int, scale)))
+        return _repeated(input, factors=tuple(map(int, scale)))
     choose = _nearest if mode == "nearest" else _nearest_exact
     for axis in range(n):
         rows = choose(old[axis], new[axis], None if scale is None else scale[axis])
@@ -257,14 +257,46 @@ def upsample_bilinear(input: Tensor, size: Any = None, scale_factor: Any = None)
     return interpolate(input, size, scale_factor, "bilinear", True)
 
 
-def _repeated(input: Tensor, factors: tuple[int, ...]) -> Tensor:
-    """Every element of the spatial dimensions repeated: a copy forward, a sum backward."""
-    n = len(factors)
-    lead, old = input.shape[:-n], input.shape[-n:]
-    narrow = [s for m in old for s in (m, 1)]
-    wide = [s for m, f in zip(old, factors, strict=True) for s in (m, f)]
-    new = [m * f for m, f in zip(old, factors, strict=True)]
-    return fresh(reshape(input.reshape(*lead, *narrow).expand(*lead, *wide), *lead, *new), input)
+@primitive(
+    sample=[
+        drawn((2, 3, 2, 4), {"factors": (2, 3)}),
+        drawn((2, 3, 4), {"factors": (3,)}),
+        drawn((1, 2, 2, 1, 3), {"factors": (1, 2, 1)}),
+        drawn((0, 3, 4), {"factors": (2,)}),
+    ],
+    half="own",
+)
+def _repeated(x: Array, *, factors: tuple[int, ...]) -> Any:
+    """Every element of the last dimensions repeated: copies forward, sums backward, one dimension after the other.
+
+    The last dimension comes first, while the array is small; rows of the others lie together in memory.
+    """
+    xp = xp_of(x)
+    first = x.ndim - len(factors)
+    y = x
+    for axis in range(x.ndim - 1, first - 1, -1):
+        f = factors[axis - first]
+        if f > 1:
+            wide = xp.empty((*y.shape[: axis + 1], f, *y.shape[axis + 1 :]), y.dtype)
+            for k in range(f):
+                wide[(*(slice(None),) * (axis + 1), k)] = y
+            y = wide.reshape(*y.shape[:axis], y.shape[axis] * f, *y.shape[axis + 1 :])
+
+    def vjp(dy: Array) -> Any:
+        def dx() -> Array:
+            g = dy
+            for axis, f in enumerate(factors, first):
+                if f > 1:
+                    parts = g.reshape(*g.shape[:axis], g.shape[axis] // f, f, *g.shape[axis + 1 :])
+                    at = (slice(None),) * (axis + 1)
+                    g = parts[(*at, 0)] + parts[(*at, 1)]
+                    for k in range(2, f):
+                        g += parts[(*at, k)]
+            return g if g is not dy else dy.copy()
+
+        return (dx,)
+
+    return y if y is not x else x.copy(), vjp
 
 
 def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:

@@ -8,9 +8,8 @@ import numpy as np
 
 from kobai.core.autocast import one_operation
 from kobai.core.tensor import Tensor
-from kobai.ops.create import full
 from kobai.ops.gather import index_select
-from kobai.ops.joining import cat
+from kobai.ops.joining import surrounded
 from kobai.ops.like import zeros_like
 from kobai.ops.shape import fresh
 from kobai.ops.softmax import softmax
@@ -61,7 +60,11 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     sizes = [(input.ndim - 1 - dim, *n) for dim, n in enumerate(zip(pad[::2], pad[1::2], strict=True)) if any(n)]
     if mode == "constant":
         for axis, before, after in sizes:
-            input = _pad_constant(input, axis, before, after, 0.0 if value is None else value)
+            size = input.shape[axis]
+            if size + before + after < 0 or size + min(before, 0) + min(after, 0) < 0:
+                raise RuntimeError(f"pad: dimension {axis} of size {size} cannot lose {-before} and {-after} elements")
+        if sizes:
+            input = surrounded(input, tuple(sizes), 0.0 if value is None else value)
     elif sizes:
         unlisted = mode == "circular" or (mode == "reflect" and len(pad) == 6)  # by autocast, as in PyTorch
         input = (_by_index if unlisted else _from_edges)(input, sizes, mode)
@@ -77,21 +80,6 @@ def _by_index(input: Tensor, sizes: list[tuple[int, int, int]], mode: str) -> Te
 @one_operation
 def _from_edges(input: Tensor, sizes: list[tuple[int, int, int]], mode: str) -> Tensor:
     return _by_index(input, sizes, mode)
-
-
-def _pad_constant(input: Tensor, axis: int, before: int, after: int, value: float) -> Tensor:
-    size = input.shape[axis]
-    if size + before + after < 0 or size + min(before, 0) + min(after, 0) < 0:
-        raise RuntimeError(f"pad: dimension {axis} of size {size} cannot lose {-before} and {-after} elements")
-    start = max(0, -before)
-    input = input.narrow(axis, start, size - start - max(0, -after))
-
-    def block(n: int) -> list[Tensor]:
-        shape = [*input.shape[:axis], n, *input.shape[axis + 1 :]]
-        return [full(shape, value, dtype=input.dtype, device=input.device)] if n > 0 else []
-
-    parts = [*block(before), input, *block(after)]
-    return cat(parts, axis) if len(parts) > 1 else input
 
 
 def _pad_by_index(input: Tensor, axis: int, before: int, after: int, mode: str) -> Tensor:
