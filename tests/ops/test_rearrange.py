@@ -158,3 +158,22 @@ def test_triangles_numbers_have_the_dtype_asked_for(name, backend):
         find(3, 4, dtype=kobai.float32)
     with pytest.raises(RuntimeError, match=f"{name}: expected row and col >= 0, got 3 and -4"):
         find(3, -4)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_product_with_bands_is_that_with_the_matrix(transposed):
+    from kobai.ops._bands import along, bands
+
+    matrix = np.zeros((5, 7))
+    matrix[0, 2:5], matrix[1, 0], matrix[3, 6], matrix[4] = [1, 2, 3], 4, 5, np.arange(7)  # row 2 has none
+    matrix = matrix.T if transposed else matrix
+    x = np.random.default_rng(0).normal(size=(3, matrix.shape[1], 2))
+    for axis, array in ((1, x), (2, np.ascontiguousarray(x.swapaxes(1, 2)))):
+        right = np.moveaxis(np.tensordot(array, matrix, (axis, 1)), -1, axis)
+        np.testing.assert_allclose(along(bands(matrix), array, axis), right, rtol=1e-13)
+
+
+def test_infinity_stays_beside_what_it_is_interpolated_with():
+    x = kobai.tensor([[[1.0, 2.0, float("inf"), 4.0, 5.0]]])
+    y = kobai.nn.functional.interpolate(x, scale_factor=2, mode="linear")
+    assert y.isfinite().tolist()[0][0] == [True, True, True, False, False, False, False, True, True, True]

@@ -10,8 +10,10 @@ import numpy as np
 
 from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
+from kobai.engine.dispatch import HOST_TYPES, loops_run
 from kobai.errors import nearest
 from kobai.ops._args import cast, drawn, need, need_tensor
+from kobai.ops._bands import Bands, along, bands
 from kobai.ops._matmul import matmul
 from kobai.ops.shape import fresh, reshape, transpose
 from kobai.xp import Array, device_of, table, xp_of
@@ -90,6 +92,12 @@ def _matrix(kind: str, size: int, out: int, scale: float | None, dtype: Any, whe
     return table(_WEIGHTS[kind](size, out, scale).astype(dtype), where)
 
 
+@lru_cache(maxsize=64)
+def _bands(kind: str, size: int, out: int, scale: float | None, dtype: Any, transposed: bool) -> Bands:
+    matrix = _WEIGHTS[kind](size, out, scale).astype(dtype)
+    return bands(matrix.T if transposed else matrix)
+
+
 @primitive(
     sample=[
         drawn((2, 3, 5, 7), {"out": (3, 4), "kind": "area", "scale": None}),
@@ -101,12 +109,24 @@ def _matrix(kind: str, size: int, out: int, scale: float | None, dtype: Any, whe
 )
 def _resample(x: Array, *, out: tuple[int, ...], kind: str, scale: tuple[float, ...] | None) -> Any:
     xp = xp_of(x)
-    where = str(device_of(x))
     n = len(out)
-    matrices = [
-        _matrix(kind, x.shape[axis - n], out[axis], None if scale is None else scale[axis], x.dtype, where)
-        for axis in range(n)
+    first = x.ndim - n
+    which = [
+        (kind, x.shape[first + axis], out[axis], None if scale is None else scale[axis], x.dtype) for axis in range(n)
     ]
+    if type(x) in HOST_TYPES and loops_run(x.dtype):
+
+        def resampled(array: Array, transposed: bool) -> Array:
+            # the last axis, the slowest, while the array is small
+            order = range(n) if transposed else range(n - 1, -1, -1)
+            for axis in order:
+                array = along(_bands(*which[axis], transposed), array, first + axis)
+            return array
+
+        y = resampled(xp.ascontiguousarray(x), False)
+        return y, lambda dy: (lambda: resampled(xp.ascontiguousarray(dy), True),)
+    where = str(device_of(x))
+    matrices = [_matrix(*arguments, where) for arguments in which]
 
     def apply(array: Array, transposed: bool) -> Array:
         for axis, m in zip(range(-n, 0), matrices, strict=True):
@@ -263,8 +283,7 @@ def upsample_bilinear(input: Tensor, size: Any = None, scale_factor: Any = None)
         drawn((2, 3, 4), {"factors": (3,)}),
         drawn((1, 2, 2, 1, 3), {"factors": (1, 2, 1)}),
         drawn((0, 3, 4), {"factors": (2,)}),
-    ],
-    half="own",
+    ]
 )
 def _repeated(x: Array, *, factors: tuple[int, ...]) -> Any:
     """Every element of the last dimensions repeated: copies forward, sums backward, one dimension after the other.
