@@ -110,6 +110,11 @@ asarray: T.asarray([[1, 2], [3, 4]])
 frombuffer: T.frombuffer(bytearray(range(16)), dtype=T.int16, offset=2, count=3)
 byte_tensor: T.ByteTensor([1, 2]) + T.CharTensor([1]).byte() + T.ShortTensor([7]).byte()
 half_tensor: T.HalfTensor([1.5])
+numbers_add: T.add(1, 2)
+numbers_mul: T.mul(1.5, 2)
+numbers_div: T.div(True, 4)
+reflected: (3 - T.tensor([1, 2])) * (7 % T.tensor([2, 4])) + (2 ** T.tensor([1, 2])) // (5 // T.tensor([1, 2]))
+reflected_bits: (6 & T.tensor([3, 4])) + (6 | T.tensor([3, 4])) + (6 ^ T.tensor([3, 4]))
 """
 
 
@@ -254,6 +259,11 @@ REFUSED = {
     "T.nanquantile(x, 2.0)": RuntimeError,
     "T.nanquantile(i, 0.5)": RuntimeError,
     "T.add(x, 1, 2, x)": TypeError,
+    "T.bitwise_and(1, 2)": TypeError,
+    "T.maximum(1, 2)": TypeError,
+    "T.sub(True, True)": RuntimeError,
+    "type(x).__radd__(2, x)": TypeError,
+    "'a' + x": TypeError,
     "x.stride(1)": IndexError,
     "T.zeros(3, dtype=T.uint8).view(T.float32)": RuntimeError,
     "T.range(0, 3, -1)": RuntimeError,
@@ -266,7 +276,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("code", REFUSED)
 def test_refused(code):
-    with pytest.raises(REFUSED[code], match=r"expected|reach|cannot|integers"):
+    with pytest.raises(REFUSED[code], match=r"expected|reach|cannot|integers|concatenate"):
         eval(code, {"T": kobai, "x": kobai.tensor([1.0, 2.0, 3.0]), "i": kobai.tensor([0, 1, 2])})
 
 

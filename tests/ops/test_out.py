@@ -25,9 +25,7 @@ CASES = {
     "maximum": lambda a, b, **o: kobai.maximum(a, b, **o),
     "mean": lambda a, b, **o: kobai.mean(a, 1, **o),
     "sum over an axis": lambda a, b, **o: kobai.sum(a, axis=1, keepdims=True, **o),
-    "where": lambda a, b, **o: kobai.where(a > b, a, b, **o),
     "clamp": lambda a, b, **o: kobai.clamp(a, 2, 3, **o),
-    "gather": lambda a, b, **o: kobai.gather(a, 1, (a > 2).long(), **o),
     "linear": lambda a, b, **o: kobai.nn.functional.linear(a, b, **o),
     "normalize": lambda a, b, **o: kobai.nn.functional.normalize(a, **o),
     "inv": lambda a, b, **o: kobai.linalg.inv(a, **o),
@@ -63,6 +61,19 @@ def test_a_pair_is_written_into_a_pair(backend):
         kobai.sort(a, out=out[:1])
     with pytest.raises(RuntimeError, match="max: expected 2 tensors as out="):
         kobai.max(a, 1, out=out[0])
+
+
+def test_what_is_chosen_or_moved_keeps_its_dtype():
+    a, wide = kobai.tensor([[3.0, 1.0]]), kobai.empty(0, dtype=kobai.float64)
+    for name, call in {
+        "gather": lambda o: kobai.gather(a, 1, kobai.tensor([[0]]), out=o),
+        "amax": lambda o: kobai.amax(a, 1, out=o),
+        "max": lambda o: kobai.max(a, 1, out=(o, kobai.empty(0, dtype=kobai.int64))),
+        "softmax": lambda o: kobai.softmax(a, 1, out=o),
+    }.items():
+        with pytest.raises(RuntimeError, match=f"{name}: expected out= of float32, got float64"):
+            call(wide)
+    assert kobai.max(a, out=wide) is wide
 
 
 def test_what_is_made_new_has_the_dtype_of_out(backend):

@@ -14,7 +14,7 @@ from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING, bfloat16, get_default_dtype, memory_format as MemoryFormat, preserve_format, promoted
 from kobai.ops._sums import total
 from kobai.refusals import truth_values
-from kobai.xp import Array, asarray, is_array, write
+from kobai.xp import Array, asarray, default_device, is_array, write
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -184,9 +184,12 @@ def pair(
     if not numbers:
         need_tensor(who, a, b)
     if not isinstance(a, Tensor):
-        y, x = pair(who, b, a, to_float, wraps, bools) if isinstance(b, Tensor) else (None, None)
-        if y is None:
-            raise TypeError(f"{who}: expected a Tensor or a number, got {type(a).__name__} and {type(b).__name__}")
+        if not isinstance(b, Tensor):
+            if not all(isinstance(x, (bool, int, float)) for x in (a, b)):
+                raise TypeError(f"{who}: expected a Tensor or a number, got {type(a).__name__} and {type(b).__name__}")
+            kind = {bool: np.dtype(np.bool_), int: np.dtype(np.int64)}.get(type(b), get_default_dtype())
+            b = Tensor._wrap(asarray(np.asarray(b, kind), device=default_device()))  # add(1, 2) is a tensor
+        y, x = pair(who, b, a, to_float, wraps, bools)
         return x, y
     if isinstance(b, np.generic):
         b = b.item()

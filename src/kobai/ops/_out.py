@@ -22,6 +22,11 @@ _WITHOUT = frozenset(
     as_tensor asarray detach from_dlpack from_numpy frombuffer tensor""".split()
 )
 """Views in other families, and what makes tensors of data."""
+_EXACT = frozenset(
+    f"kobai.ops.{name}" for name in "extreme gather rearrange running scatter softmax sort statistics".split()
+)
+"""Families that choose or move elements: their ``out=`` has the dtype of the result. Others may be cast to a wider one."""
+_WIDER = frozenset(("logsumexp", "max", "min"))
 _CREATING = ("kobai.ops.create", "kobai.ops.random")
 
 
@@ -59,6 +64,7 @@ def _returns_new(name: str, function: FunctionType) -> bool:
 
 def _with_out(function: FunctionType, module: str) -> Callable[..., Any]:
     who = function.__name__
+    exact = (function.__module__ in _EXACT and who not in _WIDER) or who == "multinomial"
     declared: Any = inspect.unwrap(function)
     creates = function.__module__ in _CREATING and "dtype" in (declared.__kwdefaults__ or ())
 
@@ -70,7 +76,7 @@ def _with_out(function: FunctionType, module: str) -> Callable[..., Any]:
                 return function(*args, **options)
             if creates and isinstance(out, Tensor):
                 options.setdefault("dtype", out.dtype)
-            return _into(who, out, function(*args, **options))
+            return _into(who, out, function(*args, **options), exact)
         except Exception as error:
             clear = in_our_words(error, function, args, options)
             if clear is error:
@@ -81,7 +87,12 @@ def _with_out(function: FunctionType, module: str) -> Callable[..., Any]:
     return with_out
 
 
-def _into(who: str, out: Any, result: Any) -> Any:
+def _into(who: str, out: Any, result: Any, exact: bool) -> Any:
+    if exact or isinstance(result, tuple):
+        pairs = zip(*(x if isinstance(x, (tuple, list)) else [x] for x in (out, result)), strict=False)
+        for place, part in pairs:
+            same = not isinstance(place, Tensor) or place.dtype == part.dtype
+            need(who, same, f"out= of {part.dtype}", getattr(place, "dtype", None))
     if not isinstance(result, tuple):
         return into(who, out, result)
     several = isinstance(out, (tuple, list)) and len(out) == len(result)

@@ -16,6 +16,7 @@ from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING
 from kobai.engine.domains import check_divisor
 from kobai.ops._args import Samples, cast, drawn, held, into, need_numbers, need_tensor, pair, shape_of, unbroadcast
+from kobai.ops._operators import as_operator
 from kobai.ops._powers import power, slope
 from kobai.ops._quotients import floor_quotient, floor_remainder, trunc_quotient, trunc_remainder
 from kobai.xp import Array, xp_of
@@ -413,24 +414,6 @@ for _alias in ("subtract", "multiply", "divide", "true_divide", "arctan2"):
     method(globals()[_alias], name=_alias, in_place=True)
 
 
-def _reflected(function: Any) -> Any:
-    return lambda self, other: function(other, self)
-
-
-def as_operator(function: Any) -> Any:
-    """``function`` as an operator: NotImplemented for operands it does not know, so that Python asks the other one."""
-
-    def operate(self: Tensor, other: Any) -> Any:
-        try:
-            return function(self, other)
-        except TypeError:
-            if isinstance(other, (Tensor, bool, int, float)):
-                raise
-            return NotImplemented
-
-    return operate
-
-
 for _symbol, _binary in (
     ("add", add),
     ("sub", sub),
@@ -441,5 +424,5 @@ for _symbol, _binary in (
     ("pow", pow),
 ):
     setattr(Tensor, f"__{_symbol}__", as_operator(_binary))
-    setattr(Tensor, f"__r{_symbol}__", as_operator(_reflected(_binary)))
+    setattr(Tensor, f"__r{_symbol}__", as_operator(_binary, reflected=True))
     setattr(Tensor, f"__i{_symbol}__", getattr(Tensor, f"{_binary.__name__}_"))

@@ -11,7 +11,7 @@ from kobai.core.primitive import method, on_its_device, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import HALVES
 from kobai.ops._args import Samples, drawn, need_one_dtype, need_tensor, pair
-from kobai.ops.arithmetic import as_operator
+from kobai.ops._operators import as_operator
 from kobai.ops.broadcast import broadcast_shapes
 from kobai.xp import Array, xp_of
 

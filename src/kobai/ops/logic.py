@@ -11,7 +11,7 @@ from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING
 from kobai.ops._args import Samples, need_numbers, need_tensor, pair
-from kobai.ops.arithmetic import as_operator
+from kobai.ops._operators import as_operator
 from kobai.ops.broadcast import broadcast_shapes
 from kobai.ops.compare import _operands, without_gradient
 from kobai.xp import Array, xp_of
@@ -135,7 +135,8 @@ def _invert(a: Array) -> Any:
 
 
 def _bits(who: str, input: Any, other: Any) -> tuple[Any, Any]:
-    a, b = _operands(who, input, other, wraps=True) if isinstance(input, Tensor) else pair(who, input, other)
+    left = isinstance(input, Tensor) or not isinstance(other, Tensor)  # numbers may stand on the left too
+    a, b = _operands(who, input, other, wraps=True) if left else pair(who, input, other)
     for operand in (a, b):
         if isinstance(operand, float) or (isinstance(operand, Tensor) and operand._array.dtype.kind in FLOATING):
             raise NotImplementedError(f"{who}: expected integers or truth values, got floats")
@@ -211,16 +212,6 @@ def bitwise_not(input: Tensor) -> Tensor:
     return _invert(input)
 
 
-def _of_tensor(function: Any) -> Any:
-    """``function`` of a tensor on the left: an operator's own operand."""
-
-    def operate(self: Tensor, other: Any) -> Tensor:
-        need_tensor(function.__name__, self)
-        return function(self, other)  # type: ignore[no-any-return]
-
-    return operate
-
-
 for _symbol, _function in (
     ("and", bitwise_and),
     ("or", bitwise_or),
@@ -231,5 +222,5 @@ for _symbol, _function in (
     setattr(Tensor, f"__{_symbol}__", as_operator(_function))
     setattr(Tensor, f"__i{_symbol}__", getattr(Tensor, f"{_function.__name__}_"))
 for _symbol, _function in (("and", bitwise_and), ("or", bitwise_or), ("xor", bitwise_xor)):
-    setattr(Tensor, f"__r{_symbol}__", as_operator(_of_tensor(_function)))  # they commute
+    setattr(Tensor, f"__r{_symbol}__", as_operator(_function, reflected=True))  # they commute
 setattr(Tensor, "__invert__", bitwise_not)  # noqa: B010 - mypy refuses to assign a method
