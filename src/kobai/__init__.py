@@ -79,6 +79,7 @@ from kobai.ops.pool.adaptive import (
 )
 from kobai.ops.products import *
 from kobai.ops.random import *
+from kobai.ops.rare_special import *
 from kobai.ops.rarer import *
 from kobai.ops.real import *
 from kobai.ops.rearrange import *
