@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -21,12 +22,68 @@ COVARIANCE = M @ M.T
 LOWER = np.tril(M) + np.eye(3)
 
 
+COUNTS = RNG.integers(0, 5, (4, 3)).astype(float)
+Q4 = RNG.dirichlet(np.ones(4), 4)
+
+
 # name, parameters, those of a second one, values to ask about
 CASES = {
     "Normal": ("Normal", {"loc": A, "scale": B}, {"loc": C, "scale": D}, C),
     "LogNormal": ("LogNormal", {"loc": A, "scale": B}, {"loc": C, "scale": D}, B),
     "Uniform": ("Uniform", {"low": A, "high": A + B}, {"low": A - D, "high": A + B + D}, A + B * P),
-    "Uniform outside": ("Uniform", {"low": A, "high": A + B}, {"low": A + 0.1, "high": A + B}, A - 1),
+    "Uniform that is not within": ("Uniform", {"low": A, "high": A + B}, {"low": A + 0.1, "high": A + B}, A + B * P),
+    "Cauchy": ("Cauchy", {"loc": A, "scale": B}, {"loc": C, "scale": D}, C),
+    "HalfNormal": ("HalfNormal", {"scale": B}, {"scale": D}, P),
+    "HalfCauchy": ("HalfCauchy", {"scale": B}, {"scale": D}, P),
+    "Gumbel": ("Gumbel", {"loc": A, "scale": B}, {"loc": C, "scale": D}, C),
+    "Pareto": ("Pareto", {"scale": B, "alpha": B + 2}, {"scale": B / 2, "alpha": D}, B + P),
+    "Weibull": ("Weibull", {"scale": B, "concentration": D}, {"scale": D, "concentration": B}, P),
+    "Kumaraswamy": (
+        "Kumaraswamy",
+        {"concentration1": B, "concentration0": D},
+        {"concentration1": D, "concentration0": B},
+        P,
+    ),
+    "Gamma": ("Gamma", {"concentration": B, "rate": D}, {"concentration": D, "rate": B}, P),
+    "InverseGamma": ("InverseGamma", {"concentration": B + 3, "rate": D}, {"concentration": D + 3, "rate": B}, P),
+    "Chi2": ("Chi2", {"df": B}, {"df": D}, P),
+    "Beta": ("Beta", {"concentration1": B, "concentration0": D}, {"concentration1": D, "concentration0": B}, P),
+    "Dirichlet": ("Dirichlet", {"concentration": B}, {"concentration": D}, P / P.sum(-1, keepdims=True)),
+    "StudentT": ("StudentT", {"df": B + 4, "loc": A, "scale": D}, {"df": B, "loc": C, "scale": D}, C),
+    "FisherSnedecor": ("FisherSnedecor", {"df1": B + 2, "df2": D + 8}, {"df1": D, "df2": B}, P),
+    "VonMises": ("VonMises", {"loc": A, "concentration": B}, {"loc": C, "concentration": D}, C),
+    "ContinuousBernoulli": ("ContinuousBernoulli", {"probs": P}, {"probs": Q}, Q),
+    "ContinuousBernoulli near a half": ("ContinuousBernoulli", {"probs": 0.5 + 1e-4 * A}, {"probs": Q}, Q),
+    "Geometric": ("Geometric", {"probs": P}, {"probs": Q}, COUNTS),
+    "Geometric by logits": ("Geometric", {"logits": A}, {"logits": C}, COUNTS),
+    "Binomial": (
+        "Binomial",
+        {"total_count": np.float64(5), "probs": P},
+        {"total_count": np.float64(5), "probs": Q},
+        COUNTS,
+    ),
+    "NegativeBinomial": ("NegativeBinomial", {"total_count": B, "probs": P}, {"total_count": D, "logits": C}, COUNTS),
+    "Poisson": ("Poisson", {"rate": B}, {"rate": D}, COUNTS),
+    "Multinomial": ("Multinomial", {"probs": P}, {"probs": Q}, np.eye(3)[K]),
+    "RelaxedBernoulli": (
+        "RelaxedBernoulli",
+        {"temperature": np.float64(0.7), "logits": A},
+        {"temperature": np.float64(0.7), "logits": C},
+        Q,
+    ),
+    "RelaxedOneHotCategorical": (
+        "RelaxedOneHotCategorical",
+        {"temperature": np.float64(0.7), "logits": A},
+        {"temperature": np.float64(0.7), "probs": P},
+        Q / Q.sum(-1, keepdims=True),
+    ),
+    "LogisticNormal": ("LogisticNormal", {"loc": A, "scale": B}, {"loc": C, "scale": D}, Q4),
+    "LowRankMultivariateNormal": (
+        "LowRankMultivariateNormal",
+        {"loc": A, "cov_factor": M[:, :2], "cov_diag": B},
+        {"loc": C[0], "cov_factor": M[:, 1:], "cov_diag": D[0]},
+        C,
+    ),
     "Exponential": ("Exponential", {"rate": B}, {"rate": D}, P),
     "Laplace": ("Laplace", {"loc": A, "scale": B}, {"loc": C, "scale": D}, C),
     "Bernoulli by probs": ("Bernoulli", {"probs": P}, {"probs": Q}, (A > 0).astype(float)),
@@ -53,7 +110,21 @@ CASES = {
         C,
     ),
 }
-CONTINUOUS = ["Normal", "LogNormal", "Uniform", "Exponential", "Laplace", "MultivariateNormal by covariance"]
+CONTINUOUS = [
+    *(
+        "Normal",
+        "LogNormal",
+        "Uniform",
+        "Exponential",
+        "Laplace",
+        "Cauchy",
+        "HalfNormal",
+        "Gumbel",
+        "Pareto",
+        "Weibull",
+    ),
+    *("Kumaraswamy", "ContinuousBernoulli", "LogisticNormal", "MultivariateNormal by covariance"),
+]
 cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
@@ -68,20 +139,28 @@ def results(module, package, case):
     p, leaves = make(module, package, name, options, grad=True)
     q, _ = make(module, package, name, others)
     x = module.tensor(values)
-    found = {"log_prob": p.log_prob(x), "entropy": p.entropy()}
-    found["kl"] = package.kl_divergence(p, q)
-    for attribute in ("mean", "variance", "stddev", "mode"):
-        if not (
-            name.startswith(("Uniform", "Exponential", "Laplace", "Bernoulli", "LogNormal", "OneHot"))
-            and attribute == "mode"
-        ):
-            found[attribute] = getattr(p, attribute) if not (name == "Categorical" and attribute != "mode") else x
-    if name in ("Normal", "Uniform", "Exponential"):
-        found["cdf"] = p.cdf(x)
+    found = {"log_prob": p.log_prob(x)}
+    answers = {
+        "entropy": p.entropy,
+        "kl": lambda: package.kl_divergence(p, q),
+        "cdf": lambda: p.cdf(x),
+        "icdf": lambda: p.icdf(module.tensor(P)),
+        **{name: lambda name=name: getattr(p, name) for name in ("mean", "variance", "stddev", "mode")},
+        "expanded": lambda: p.expand((2, *found["log_prob"].shape)).log_prob(x),
+        "support": lambda: p.support.check(x),
+        "all values": lambda: p.enumerate_support(),
+    }
+    for what, answer in answers.items():
+        with suppress(NotImplementedError):
+            found[what] = answer()
     finite = [y for k, y in found.items() if k in ("log_prob", "entropy") and np.isfinite(y.detach().numpy()).all()]
     sum(y.sum() for y in finite).backward()
     grads = {f"grad {i}": leaf.grad for i, leaf in enumerate(leaves) if leaf.grad is not None}
     return {k: v.detach().numpy() for k, v in {**found, **grads}.items()}, p
+
+
+NOT_HERE = {"Beta": {"cdf"}}
+"""What PyTorch can answer and Kobai cannot."""
 
 
 @pytest.mark.oracle
@@ -89,15 +168,19 @@ def results(module, package, case):
 def test_formulas_agree_with_pytorch(case):
     torch = importlib.import_module("torch")
     package = importlib.import_module("torch.distributions")
-    torch_package = type(
-        "unchecked", (), {n: _unchecked(package, n) for n in distributions.__all__ if n != "Distribution"}
-    )
+    torch_package = type("unchecked", (), {n: _unchecked(package, n) for n in dir(package) if n[0].isupper()})
     torch_package.kl_divergence = staticmethod(package.kl_divergence)
     expected, theirs = results(torch, torch_package, case)
     found, ours = results(kobai, distributions, case)
-    assert found.keys() == expected.keys()
-    for key, value in expected.items():
-        np.testing.assert_allclose(found[key], value, rtol=1e-9, atol=1e-9, err_msg=key)
+    assert found.keys() >= expected.keys() - NOT_HERE.get(case[0], set())
+    for key in expected.keys() & found.keys():
+        value = expected[key]
+        if (case[0], key) == ("Kumaraswamy", "mode"):
+            continue  # PyTorch's formula gives nan nearly everywhere
+        if value.dtype == bool:
+            value = value.astype(float)
+        near = 1e-6 if case[0] == "VonMises" else 1e-9  # PyTorch's Bessel functions are rounded to float32
+        np.testing.assert_allclose(found[key], value, rtol=near, atol=near, err_msg=key)
     assert (ours.batch_shape, ours.event_shape) == (tuple(theirs.batch_shape), tuple(theirs.event_shape))
     if case[0] in ("Normal", "Uniform", "Exponential", "Laplace"):
         assert repr(ours) == repr(theirs).replace("torch.", "kobai.")
@@ -108,6 +191,12 @@ def _unchecked(package, name):
         return getattr(package, name)(**options, validate_args=False)
 
     return staticmethod(made)
+
+
+HEAVY = {"Cauchy", "HalfCauchy", "Pareto", "LogNormal", "InverseGamma"}
+"""Of numbers so large now and then that 4,000 say little about moments: P(X ≤ x) must be uniform instead."""
+LONG = {"StudentT", "FisherSnedecor", "Weibull", "Gumbel"}
+WITHOUT_MOMENTS = {"RelaxedBernoulli", "RelaxedOneHotCategorical", "LogisticNormal"}
 
 
 @cases
@@ -123,10 +212,19 @@ def test_draws_have_the_moments_of_the_distribution(case, backend):
         frequency = kobai.nn.functional.one_hot(x, 3).double().mean(0)
         np.testing.assert_allclose(frequency.cpu().numpy(), p.probs.cpu().numpy(), atol=0.04)
         return
+    if name in HEAVY:
+        np.testing.assert_allclose(p.cdf(x).mean(0).cpu().numpy(), 0.5, atol=0.03)
+        return
+    if name in WITHOUT_MOMENTS:
+        assert p.support.check(x).all()
+        return
     mean, spread = x.mean(0).cpu().numpy(), p.stddev.cpu().numpy()
+    if name == "VonMises":  # of angles there is a mean direction
+        direction = kobai.atan2(x.sin().mean(0), x.cos().mean(0)).cpu().numpy()
+        np.testing.assert_allclose(np.cos(direction - p.mean.cpu().numpy()), 1, atol=0.02)
+        return
     np.testing.assert_allclose(mean, p.mean.cpu().numpy(), atol=0.15 * spread.max())
-    if name != "LogNormal":
-        np.testing.assert_allclose(x.std(0).cpu().numpy(), spread, rtol=0.1)
+    np.testing.assert_allclose(x.std(0).cpu().numpy(), spread, rtol=0.25 if name in LONG else 0.1)
 
 
 @pytest.mark.parametrize("case", CONTINUOUS)
@@ -186,7 +284,7 @@ def test_independent_as_pytorch():
         (lambda d: d.Bernoulli(1.5), r"Bernoulli: expected probs in \[0, 1\]"),
         (lambda d: d.Bernoulli(), "either probs or logits, got neither"),
         (lambda d: d.Categorical(kobai.ones(2), kobai.ones(2)), "either probs or logits, got both"),
-        (lambda d: d.Categorical(kobai.tensor([-1.0, 2.0])), "Categorical: expected probs ≥ 0"),
+        (lambda d: d.Categorical(kobai.tensor([-1.0, 2.0])), "Categorical: expected probs numbers >= 0 with the sum 1"),
         (lambda d: d.Categorical(kobai.tensor(1.0)), "expected a Tensor"),
         (lambda d: d.Independent(d.Normal(0.0, 1.0), 1), "expected 0 to 0 dimensions"),
         (lambda d: d.MultivariateNormal(kobai.zeros(2)), "exactly one of .* got 0"),
@@ -214,7 +312,7 @@ def test_what_a_distribution_lacks():
     one = distributions.Normal(kobai.zeros(2, 2), kobai.ones(2, 2))
     with pytest.raises(NotImplementedError, match="equally many"):
         distributions.kl_divergence(distributions.Independent(one, 1), distributions.Independent(one, 2))
-    with pytest.raises(TypeError, match="value as a Tensor, got float"):
+    with pytest.raises(ValueError, match="value as a Tensor, got float"):
         one.log_prob(0.5)
 
 
@@ -226,3 +324,156 @@ def test_precision_of_a_multivariate_normal():
 
 def test_module_path_of_kl():
     assert importlib.import_module("kobai.distributions.kl").kl_divergence is distributions.kl_divergence
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.5, 1.0, 3.0, 20.0, 59.0, 61.0, 1000.0])
+def test_draws_of_gamma_are_differentiable_in_the_shape(alpha):
+    """dz/dα = −(∂P/∂α) / p(z), here with a difference quotient of P."""
+    kobai.manual_seed(0)
+    shape = kobai.full((40,), alpha, dtype=kobai.float64, requires_grad=True)
+    z = distributions.Gamma(shape, 1.0).rsample()
+    (slope,) = kobai.autograd.grad(z.sum(), [shape])
+    x, h = z.detach(), 1e-4 * alpha
+    upper, lower = (kobai.igamma(shape.detach() + s * h, x) for s in (1, -1))
+    density = distributions.Gamma(shape.detach(), 1.0).log_prob(x).exp()
+    expected = -(upper - lower) / (2 * h) / density
+    near = 2e-3 if alpha > 60 else 1e-5  # beyond 60 by an approximation
+    np.testing.assert_allclose(slope.numpy(), expected.numpy(), rtol=near, atol=near * alpha)
+
+
+def test_gradients_of_averages_of_draws():
+    """The gradient of E[x] by draws is that of the mean."""
+    kobai.manual_seed(0)
+    for make, names in (
+        (lambda a, b: distributions.Beta(a, b), "mean"),
+        (lambda a, b: distributions.Gamma(a, b), "mean"),
+        (lambda a, b: distributions.StudentT(a + 4, 0.0, b), "variance"),
+        (lambda a, b: distributions.Chi2(a * b), "mean"),
+    ):
+        a, b = (kobai.tensor(v, dtype=kobai.float64, requires_grad=True) for v in (1.5, 2.5))
+        p = make(a, b)
+        x = p.rsample((40000,))
+        estimate = x.mean() if names == "mean" else (x * x).mean()
+        wanted = kobai.autograd.grad(getattr(p, names), [a, b], allow_unused=True, retain_graph=True)
+        for found, exact in zip(kobai.autograd.grad(estimate, [a, b], allow_unused=True), wanted, strict=True):
+            assert found.item() == pytest.approx(exact.item(), rel=0.15, abs=0.01)
+
+
+PAIRS = ["Beta", "ContinuousBernoulli by probs", "Exponential", "Gamma", "Gumbel", "Laplace", "Uniform"]
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize(
+    "kinds", [*((k, "Normal") for k in PAIRS), ("Exponential", "Gamma"), ("Gamma", "Exponential")], ids=str
+)
+def test_divergences_of_two_kinds_as_pytorch(kinds):
+    torch = importlib.import_module("torch")
+    found = []
+    for module, package in ((torch, importlib.import_module("torch.distributions")), (kobai, distributions)):
+        p, q = (make(module, package, *CASES.get(k, CASES["ContinuousBernoulli"])[:2])[0] for k in kinds)
+        found.append(package.kl_divergence(p, q).numpy())
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-9)
+
+
+def mixtures(module, package):
+    numbers = package.MixtureSameFamily(
+        package.Categorical(module.tensor(P)), package.Normal(module.tensor(A), module.tensor(B))
+    )
+    vectors = package.MixtureSameFamily(
+        package.Categorical(module.tensor(P[0])),
+        package.Independent(package.Normal(module.tensor(A[:3]), module.tensor(B[:3])), 1),
+    )
+    x, y = module.tensor(C[:, 0]), module.tensor(C)
+    return [
+        *(numbers.log_prob(x), numbers.mean, numbers.variance, numbers.cdf(x), numbers.expand((2, 4)).log_prob(x)),
+        *(vectors.log_prob(y), vectors.mean, vectors.variance, vectors.expand((4,)).log_prob(y)),
+    ]
+
+
+@pytest.mark.oracle
+def test_mixtures_as_pytorch():
+    torch = importlib.import_module("torch")
+    theirs = mixtures(torch, importlib.import_module("torch.distributions"))
+    for ours, expected in zip(mixtures(kobai, distributions), theirs, strict=True):
+        np.testing.assert_allclose(ours.numpy(), expected.numpy(), rtol=1e-10)
+
+
+def test_draws_of_a_mixture(backend):
+    kobai.manual_seed(0)
+    d = distributions
+    p = d.MixtureSameFamily(
+        d.Categorical(kobai.tensor([0.25, 0.75])), d.Normal(kobai.tensor([-5.0, 5.0]), kobai.ones(2))
+    )
+    x = p.sample((4000,))
+    assert x.shape == (4000,)
+    assert (x > 0).float().mean().item() == pytest.approx(0.75, abs=0.03)
+    q = d.MixtureSameFamily(d.Categorical(kobai.ones(3)), d.MultivariateNormal(kobai.zeros(3, 2), kobai.eye(2)))
+    assert q.sample((5,)).shape == (5, 2)
+    assert (q.batch_shape, q.event_shape) == ((), (2,))
+    with pytest.raises(ValueError, match=r"expected components of batch \(..., 2\), got \(3,\)"):
+        d.MixtureSameFamily(d.Categorical(kobai.ones(2)), d.Normal(kobai.zeros(3), 1.0))
+    with pytest.raises(ValueError, match="expected a Categorical and another Distribution"):
+        d.MixtureSameFamily(d.Normal(0.0, 1.0), d.Normal(0.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda d: d.Normal(0.0, 1.0).log_prob(kobai.tensor(math.nan)), "Normal: expected a value a number, not nan"),
+        (lambda d: d.Bernoulli(0.5).log_prob(kobai.tensor(0.5)), "Bernoulli: expected a value 0 or 1, got 0.5"),
+        (lambda d: d.Gamma(1.0, 1.0).log_prob(kobai.tensor(-1.0)), "Gamma: expected a value >= 0, got -1"),
+        (lambda d: d.Categorical(kobai.ones(3)).log_prob(kobai.tensor(3)), r"an integer in \[0, 2\], got 3"),
+        (lambda d: d.Normal(kobai.zeros(2), 1.0).log_prob(kobai.zeros(3)), r"expected a value \(..., 2\), got \(3,\)"),
+        (lambda d: d.Beta(-1.0, 1.0), "Beta: expected concentration1 > 0, got -1"),
+        (lambda d: d.Poisson(-1.0), "Poisson: expected rate >= 0"),
+        (lambda d: d.Dirichlet(kobai.tensor(1.0)), r"Dirichlet: expected concentration as a Tensor \(..., K\)"),
+        (lambda d: d.MultivariateNormal(kobai.zeros(2), -kobai.eye(2)), "covariance_matrix positive definite matrices"),
+        (
+            lambda d: d.LowRankMultivariateNormal(kobai.zeros(2), kobai.ones(3, 1), kobai.ones(2)),
+            r"got \(2,\), \(3, 1\)",
+        ),
+        (lambda d: d.TransformedDistribution(d.Normal(0.0, 1.0), [1]), "expected a Transform or a list of them"),
+        (lambda d: d.TransformedDistribution(d.Normal(0.0, 1.0), d.StickBreakingTransform()), "a base of 1 dimensions"),
+        (lambda d: d.ExpTransform(cache_size=2), "ExpTransform: expected cache_size 0 or 1, got 2"),
+        (lambda d: d.Distribution.set_default_validate_args(3), "expected True or False"),
+    ],
+)
+def test_what_is_outside_its_set_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(distributions)
+
+
+def test_checks_can_be_left_out():
+    d = distributions
+    assert d.Gamma(1.0, 1.0, validate_args=False).log_prob(kobai.tensor(-1.0)).isnan().item() in (True, False)
+    assert d.Normal(0.0, -1.0, validate_args=False).scale.item() == -1
+    assert d.Uniform(kobai.zeros(2), 1.0, validate_args=False).expand((3, 2)).log_prob(kobai.full((2,), 5.0)).shape == (
+        3,
+        2,
+    )
+    d.Distribution.set_default_validate_args(False)
+    try:
+        assert d.Normal(0.0, -1.0).scale.item() == -1
+    finally:
+        d.Distribution.set_default_validate_args(True)
+
+
+def test_a_captured_step_checks_its_values_too():
+    def step(x):
+        return distributions.Exponential(kobai.ones(3)).log_prob(x)
+
+    captured = kobai.capture(step)
+    for _ in range(3):
+        assert kobai.equal(captured(kobai.ones(3)), -kobai.ones(3))
+    with pytest.raises(ValueError, match="Exponential: expected a value >= 0"):
+        captured(-kobai.ones(3))
+
+
+def test_expanded_distributions_keep_what_they_were_given():
+    p = distributions.Bernoulli(logits=kobai.zeros(2))
+    assert p.probs.shape == (2,)
+    q = p.expand((3, 2))
+    assert "probs" not in q.__dict__
+    assert (q.batch_shape, q.logits.shape, repr(q)) == ((3, 2), (3, 2), "Bernoulli(logits: kobai.Size([3, 2]))")
+    assert distributions.Independent(p, 1).expand((4,)).batch_shape == (4,)
+    assert distributions.Binomial(3, kobai.tensor([0.5])).expand((2,)).enumerate_support().shape == (4, 2)

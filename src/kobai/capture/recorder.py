@@ -24,6 +24,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from operator import length_hint
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -195,8 +196,14 @@ class Recorder(Rules):
             self._do(kernel, *raw)
 
     def check(self, look: Callable[..., None], args: tuple[Any, ...]) -> None:
-        """Run a check and note it; see :func:`kobai.engine.dispatch.check`."""
-        self._do(look, *(self._unwrap(arg) for arg in args))
+        """Run a check, outside the step, and note it; see :func:`kobai.engine.dispatch.check`."""
+        thread = get_ident()
+        session = _xp.sessions.pop(thread, None)  # what it computes is no part of the step
+        try:
+            self._do(look, *(self._unwrap(arg) for arg in args))
+        finally:
+            if session is not None:
+                _xp.sessions[thread] = session
 
     # --- calls
 

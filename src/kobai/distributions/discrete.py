@@ -5,34 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from kobai.core.grad_mode import no_grad
-from kobai.core.tensor import Tensor
-from kobai.distributions.base import Distribution, parameters, require
+from kobai.core.tensor import Size, Tensor
+from kobai.distributions import constraints
+from kobai.distributions.base import Distribution, ExponentialFamily, clamped, counted, one_of, parameters
 from kobai.dtypes import finfo
 from kobai.ops.activation import softplus
+from kobai.ops.create import eye
 from kobai.ops.gather import gather, one_hot
 from kobai.ops.random import multinomial, rand
 from kobai.ops.softmax import log_softmax
 
 
-def _one_of(who: str, probs: Any, logits: Any) -> tuple[str, Any]:
-    """Which of the two parameters is given, by its name, and the parameter."""
-    if (probs is None) == (logits is None):
-        raise ValueError(f"{who}: expected either probs or logits, got {'neither' if probs is None else 'both'}")
-    return ("logits", logits) if probs is None else ("probs", probs)
-
-
-def _clamped(probs: Tensor) -> Tensor:
-    """Away from 0 and 1 by rounding, so that logarithms are finite."""
-    eps = float(finfo(probs.dtype).eps)
-    return probs.clamp(eps, 1 - eps)  # type: ignore[no-any-return]
-
-
-class Bernoulli(Distribution):
+class Bernoulli(ExponentialFamily):
     """1 with probability ``probs``, else 0. ``logits`` are log(p / (1 − p)).
 
     >>> import kobai
@@ -40,14 +29,15 @@ class Bernoulli(Distribution):
     tensor(0.2500)
     """
 
-    def __init__(self, probs: Any = None, logits: Any = None) -> None:
-        name, given = _one_of("Bernoulli", probs, logits)
+    has_enumerate_support = True
+    arg_constraints: ClassVar[Any] = {"probs": constraints.unit_interval, "logits": constraints.real}
+    support = constraints.boolean
+
+    def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None) -> None:
+        name, given = one_of("Bernoulli", probs, logits)
         (given,) = parameters(given)
-        if name == "probs":
-            require("Bernoulli", "probs", given, "in [0, 1]", lambda p: (p >= 0) & (p <= 1))
         setattr(self, name, given)
-        self._shown = (name,)  # type: ignore[misc]
-        super().__init__(given.shape)
+        super().__init__(given.shape, validate_args=validate_args)
 
     @cached_property
     def probs(self) -> Tensor:
@@ -57,7 +47,7 @@ class Bernoulli(Distribution):
     @cached_property
     def logits(self) -> Tensor:
         """log(p / (1 − p))."""
-        return _clamped(self.probs).logit()  # type: ignore[no-any-return]
+        return clamped(self.probs).logit()  # type: ignore[no-any-return]
 
     @property
     def mean(self) -> Tensor:
@@ -65,9 +55,23 @@ class Bernoulli(Distribution):
         return self.probs
 
     @property
+    def mode(self) -> Tensor:
+        """1 if p > ½, else 0; nan if p is ½."""
+        return (self.probs >= 0.5).to(self.probs.dtype).masked_fill(self.probs == 0.5, math.nan)  # type: ignore[no-any-return]
+
+    @property
     def variance(self) -> Tensor:
         """p (1 − p)."""
         return self.probs * (1 - self.probs)
+
+    @property
+    def param_shape(self) -> Size:
+        """Shape of the parameter that was given."""
+        return self._like.shape
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        """0 and 1."""
+        return counted(2, self._like, self.batch_shape, expand)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Ones and zeros, as floats."""
@@ -93,17 +97,43 @@ class Categorical(Distribution):
     tensor(0.2500)
     """
 
-    def __init__(self, probs: Tensor | None = None, logits: Tensor | None = None) -> None:
+    has_enumerate_support = True
+    arg_constraints: ClassVar[Any] = {"probs": constraints.simplex, "logits": constraints.real_vector}
+
+    def __init__(
+        self, probs: Tensor | None = None, logits: Tensor | None = None, validate_args: bool | None = None
+    ) -> None:
         who = type(self).__name__
-        name, given = _one_of(who, probs, logits)
+        name, given = one_of(who, probs, logits)
         if not isinstance(given, Tensor) or given.ndim < 1:
             raise ValueError(f"{who}: expected a Tensor (..., K) of K classes, got {given!r}")
-        if name == "probs":
-            require(who, "probs", given, "≥ 0 with a positive sum", lambda p: (p >= 0) & (p.sum() > 0))
         setattr(self, name, given / given.sum(-1, keepdim=True) if name == "probs" else log_softmax(given, -1))
-        self._shown = (name,)  # type: ignore[misc]
         self._classes = given.shape[-1]
-        super().__init__(given.shape[:-1])
+        super().__init__(given.shape[:-1], validate_args=validate_args)
+
+    @constraints.dependent_property(is_discrete=True)
+    def support(self) -> constraints.Constraint:
+        """0 … K − 1."""
+        return constraints.integer_interval(0, self._classes - 1)
+
+    @property
+    def param_shape(self) -> Size:
+        """Shape of the parameter that was given."""
+        return self._like.shape
+
+    @property
+    def mean(self) -> Tensor:
+        """nan: classes are no numbers."""
+        return self._like[..., 0].detach() * math.nan
+
+    @property
+    def variance(self) -> Tensor:
+        """nan."""
+        return self.mean
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        """0 … K − 1."""
+        return counted(self._classes, self._like, self.batch_shape, expand).long()  # type: ignore[no-any-return]
 
     @cached_property
     def probs(self) -> Tensor:
@@ -113,7 +143,7 @@ class Categorical(Distribution):
     @cached_property
     def logits(self) -> Tensor:
         """Its logarithm."""
-        return _clamped(self.probs).log()  # type: ignore[no-any-return]
+        return clamped(self.probs).log()  # type: ignore[no-any-return]
 
     @property
     def mode(self) -> Tensor:
@@ -150,11 +180,34 @@ class OneHotCategorical(Distribution):
     tensor([0., 1., 0.])
     """
 
-    def __init__(self, probs: Tensor | None = None, logits: Tensor | None = None) -> None:
-        self._categorical = Categorical(probs, logits)
-        self._shown = self._categorical._shown  # type: ignore[misc]
-        setattr(self, self._shown[0], getattr(self._categorical, self._shown[0]))
-        super().__init__(self._categorical.batch_shape, (self._categorical._classes,))
+    has_enumerate_support = True
+    arg_constraints: ClassVar[Any] = {"probs": constraints.simplex, "logits": constraints.real_vector}
+    support = constraints.one_hot
+
+    def __init__(
+        self, probs: Tensor | None = None, logits: Tensor | None = None, validate_args: bool | None = None
+    ) -> None:
+        self._categorical = Categorical(probs, logits, validate_args=False)
+        name = "probs" if logits is None else "logits"
+        setattr(self, name, getattr(self._categorical, name))
+        super().__init__(self._categorical.batch_shape, (self._categorical._classes,), validate_args)
+
+    @property
+    def mode(self) -> Tensor:
+        """The most probable class."""
+        return one_hot(self._categorical.mode, self.event_shape[0]).to(self.probs.dtype)  # type: ignore[no-any-return]
+
+    @property
+    def param_shape(self) -> Size:
+        """Shape of the parameter that was given."""
+        return self._like.shape
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        """The unit vectors."""
+        k = self.event_shape[0]
+        values = eye(k, dtype=self._like.dtype, device=self._like.device)
+        values = values.reshape(k, *[1] * len(self.batch_shape), k)
+        return values.expand(k, *self.batch_shape, k) if expand else values  # type: ignore[no-any-return]
 
     @cached_property
     def probs(self) -> Tensor:
@@ -187,3 +240,19 @@ class OneHotCategorical(Distribution):
     def entropy(self) -> Tensor:
         """As of the classes."""
         return self._categorical.entropy()
+
+
+class OneHotCategoricalStraightThrough(OneHotCategorical):
+    """:class:`OneHotCategorical` whose draws have the gradient of the probabilities. Bengio et al., arXiv:1308.3432.
+
+    >>> import kobai
+    >>> p = kobai.tensor([0.25, 0.75], requires_grad=True)
+    >>> kobai.distributions.OneHotCategoricalStraightThrough(p).rsample().requires_grad
+    True
+    """
+
+    has_rsample = True
+
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """A draw, with the gradient of the probabilities."""
+        return self.sample(sample_shape) + (self.probs - self.probs.detach())
