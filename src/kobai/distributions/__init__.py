@@ -8,6 +8,7 @@ from kobai.distributions.continuous import Cauchy, ContinuousBernoulli, Exponent
 from kobai.distributions.counts import Binomial, Geometric, Multinomial, NegativeBinomial, Poisson
 from kobai.distributions.discrete import Bernoulli, Categorical, OneHotCategorical, OneHotCategoricalStraightThrough
 from kobai.distributions.gamma import Beta, Chi2, Dirichlet, FisherSnedecor, Gamma, StudentT
+from kobai.distributions.half import HalfCauchy, HalfNormal
 from kobai.distributions.kl import kl_divergence, register_kl
 from kobai.distributions.multivariate import (
     Independent,
@@ -18,8 +19,6 @@ from kobai.distributions.multivariate import (
 from kobai.distributions.relaxed import RelaxedBernoulli, RelaxedOneHotCategorical
 from kobai.distributions.transformed import (
     Gumbel,
-    HalfCauchy,
-    HalfNormal,
     InverseGamma,
     Kumaraswamy,
     LogisticNormal,

@@ -13,8 +13,9 @@ from kobai.distributions.continuous import Cauchy, ContinuousBernoulli, Exponent
 from kobai.distributions.counts import Binomial, Geometric, Poisson
 from kobai.distributions.discrete import Bernoulli, Categorical, OneHotCategorical
 from kobai.distributions.gamma import Beta, Dirichlet, Gamma
+from kobai.distributions.half import HalfNormal
 from kobai.distributions.multivariate import Independent, LowRankMultivariateNormal, MultivariateNormal
-from kobai.distributions.transformed import EULER, Gumbel, HalfNormal, Pareto, TransformedDistribution
+from kobai.distributions.transformed import EULER, Gumbel, Pareto, TransformedDistribution
 from kobai.ops.activation import softplus
 from kobai.ops.gather import where
 from kobai.ops.special import digamma, lgamma
