@@ -10,6 +10,16 @@
 #include <cstring>
 #include <ucontext.h>
 
+#ifdef RACES  // see races.h
+#include <unordered_map>
+extern char __start_kobai_host __attribute__((visibility("hidden"))), __stop_kobai_host __attribute__((visibility("hidden")));
+#define OURS __attribute__((section("kobai_host")))  // what this file keeps, which threads of a kernel only read
+#define UNWATCHED __attribute__((no_sanitize_thread, noinline))
+#else
+#define OURS
+#define UNWATCHED
+#endif
+
 #define __global__ static
 #define __device__
 #define __forceinline__ inline
@@ -29,7 +39,7 @@ struct int2 { int x, y; };
 struct int4 { int x, y, z, w; };
 struct uint2 { unsigned x, y; };
 struct uint4 { unsigned x, y, z, w; };
-static dim3 threadIdx, blockIdx, blockDim, gridDim;
+OURS static dim3 threadIdx, blockIdx, blockDim, gridDim;
 static const int warpSize = 32;
 alignas(16) static double2 shared_words[1 << 13];
 
@@ -47,15 +57,24 @@ struct half {
 namespace host {
 enum State { READY, WARP, BLOCK, DONE };
 static const int STACK = 1 << 16, MOST = 1024;
-static jmp_buf scheduler, threads[MOST];
-static char* stacks = 0;
-static bool begun[MOST];  // threads that have a stack, on which they go on, also in the next block
-static State state[MOST];
-static bool turn[MOST];  // which of its two places in ``exchanged`` a thread uses next
-static unsigned long long exchanged[2][MOST];
-static unsigned current;
-static void (*body)();
-static char said[256];
+OURS static jmp_buf scheduler, threads[MOST];
+OURS static char* stacks = 0;
+OURS static bool begun[MOST];  // threads that have a stack, on which they go on, also in the next block
+OURS static State state[MOST];
+OURS static bool turn[MOST];  // which of its two places in ``exchanged`` a thread uses next
+OURS static unsigned long long exchanged[2][MOST];
+OURS static unsigned current;
+OURS static void (*body)();
+OURS static char said[256];
+
+#ifdef RACES
+#include "races.h"
+static void passed_by_warp(unsigned first) { warp_phase[first / 32]++; }
+static void passed_by_block() { phase++; }
+#else
+static void passed_by_warp(unsigned) {}
+static void passed_by_block() {}
+#endif
 
 static void at(unsigned thread) {
     threadIdx = {thread % blockDim.x, thread / blockDim.x % blockDim.y, thread / (blockDim.x * blockDim.y)};
@@ -68,7 +87,7 @@ static void fail(const char* what, bool in_thread = true) {
     if (in_thread) _longjmp(scheduler, 1);
 }
 
-static unsigned shared_bytes;  // of dynamic shared memory, which the launch asked for
+OURS static unsigned shared_bytes;  // of dynamic shared memory, which the launch asked for
 static const unsigned FENCE = 4096;
 
 // Fresh shared memory, and whether a block has written behind its end, too.
@@ -82,7 +101,7 @@ static bool wrote_beyond_shared_memory() {
     return false;
 }
 
-static bool waits;  // whether the threads of this launch have stacks of their own
+OURS static bool waits;  // whether the threads of this launch have stacks of their own
 
 __attribute__((noinline)) static void wait(State at) {
     if (!waits) fail("a thread waits in a kernel that was compiled as one that does not");
@@ -129,6 +148,7 @@ static void run_block(unsigned n, bool backwards) {
                 if (at_warp == 0) break;
                 if (at_warp != size) return fail("the warp's threads do not all reach this shuffle", false);
                 for (unsigned i = first; i < first + size; i++) state[i] = READY;
+                passed_by_warp(first);
             }
         }
         unsigned at_block = 0, done = 0;
@@ -139,6 +159,7 @@ static void run_block(unsigned n, bool backwards) {
         }
         if (at_block + done != n) return fail("the block's threads do not all reach this barrier", false);
         for (unsigned i = 0; i < n; i++) if (state[i] == BLOCK) state[i] = READY;
+        passed_by_block();
     }
 }
 
@@ -156,6 +177,9 @@ static const char* run(
     void (*kernel)(), const unsigned* shape, bool in_turns, bool backwards, unsigned shared = sizeof shared_words, unsigned first = 0
 ) {
     shared_bytes = shared;
+#ifdef RACES
+    forget();
+#endif
     body = kernel;
     waits = in_turns;
     *said = 0;
@@ -225,12 +249,17 @@ static unsigned __ballot_sync(unsigned mask, int predicate) { host::full(mask); 
 static int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
 static int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) == 0xffffffffu; }
 
-template <typename V> V atomicAdd(V* place, V v) { V old = *place; *place = old + v; return old; }
-template <typename V> V atomicMax(V* place, V v) { V old = *place; if (v > old) *place = v; return old; }
-template <typename V> V atomicMin(V* place, V v) { V old = *place; if (v < old) *place = v; return old; }
-template <typename V> V atomicExch(V* place, V v) { V old = *place; *place = v; return old; }
-template <typename V> V atomicOr(V* place, V v) { V old = *place; *place = old | v; return old; }
-template <typename V> V atomicCAS(V* place, V is, V v) { V old = *place; if (old == is) *place = v; return old; }
+#ifdef RACES
+#define ATOMIC(place) host::reached(place, sizeof *(place), true, true)
+#else
+#define ATOMIC(place)
+#endif
+template <typename V> UNWATCHED V atomicAdd(V* place, V v) { ATOMIC(place); V old = *place; *place = old + v; return old; }
+template <typename V> UNWATCHED V atomicMax(V* place, V v) { ATOMIC(place); V old = *place; if (v > old) *place = v; return old; }
+template <typename V> UNWATCHED V atomicMin(V* place, V v) { ATOMIC(place); V old = *place; if (v < old) *place = v; return old; }
+template <typename V> UNWATCHED V atomicExch(V* place, V v) { ATOMIC(place); V old = *place; *place = v; return old; }
+template <typename V> UNWATCHED V atomicOr(V* place, V v) { ATOMIC(place); V old = *place; *place = old | v; return old; }
+template <typename V> UNWATCHED V atomicCAS(V* place, V is, V v) { ATOMIC(place); V old = *place; if (old == is) *place = v; return old; }
 
 static unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)(((unsigned long long)a * b) >> 32); }
 static unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {

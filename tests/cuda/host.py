@@ -21,8 +21,8 @@ MARGIN = 64
 """Elements before and behind every array, which no kernel may touch: NaN, or a pattern of bits."""
 
 
-def compiled(dtype: str, folder: Path) -> ctypes.CDLL:
-    """All kernels for one dtype, in one library."""
+def compiled(dtype: str, folder: Path, races: bool = False) -> ctypes.CDLL:
+    """All kernels for one dtype, in one library; with ``races`` one that watches every access to memory (``races.h``)."""
     parts = ['#include "host.h"', PRELUDE]
     for kernel in KERNELS.values():
         if dtype in kernel.dtypes:
@@ -30,16 +30,31 @@ def compiled(dtype: str, folder: Path) -> ctypes.CDLL:
             for on_device in dict.fromkeys([(), numbers]):
                 parts += [f"namespace of_{kernel.symbol(dtype, on_device)} {{", types(dtype)]
                 parts += [f'#line 1 "{kernel.name}"', kernel.prelude + entry(kernel, dtype, on_device) + "}"]
-    source, library = folder / f"{dtype}.cpp", folder / f"{dtype}.so"
-    source.write_text("\n".join(parts))
-    flags = ["-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-w", "-fmax-errors=5"]
-    done = subprocess.run(
-        [str(COMPILER), *flags, "-I", str(Path(__file__).parent), str(source), "-o", str(library)],
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        raise RuntimeError(f"{dtype}:\n{done.stderr[:4000]}")
+    return built("\n".join(parts), folder / f"{dtype}.cpp", races)
+
+
+def built(text: str, source: Path, races: bool = False) -> ctypes.CDLL:
+    """A library of this text, which includes ``host.h``."""
+    source.write_text(text)
+    made, library = source.with_suffix(".o"), source.with_suffix(".so")
+    flags = [
+        "-std=c++17",
+        "-O1",
+        "-ffp-contract=off",
+        "-fPIC",
+        "-w",
+        "-fmax-errors=5",
+        "-I",
+        str(Path(__file__).parent),
+    ]
+    if str(COMPILER).endswith("g++"):
+        flags.append("-fno-gnu-unique")  # or two libraries have one shared memory
+    if races:
+        flags += ["-DRACES", "-fsanitize=thread"]
+    for command in ([*flags, "-c", str(source), "-o", str(made)], ["-shared", str(made), "-o", str(library)]):
+        done = subprocess.run([str(COMPILER), *command], capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"{source.stem}:\n{done.stderr[:4000]}")
     return ctypes.CDLL(str(library))
 
 

@@ -1,5 +1,6 @@
 """Every CUDA kernel is run on the host, on its check data, and must give what NumPy gives."""
 
+import ctypes
 from concurrent.futures import ThreadPoolExecutor
 
 import host
@@ -46,6 +47,59 @@ def test_rows_far_along(libraries, name, i, dtype):
     launch = launch_of(name, i, dtype)
     rows = (1 << 33) // launch.args[0].shape[1]
     assert_expected(launch, name, host.run(libraries[dtype], name, dtype, launch, False, rows), dtype)
+
+
+@pytest.fixture(scope="module")
+def watching(tmp_path_factory):
+    return host.compiled("float32", tmp_path_factory.mktemp("races"), races=True)
+
+
+@pytest.mark.parametrize(("name", "i"), [(name, i) for name, i, dtype in CASES if dtype == "float32"])
+def test_threads_do_not_race(watching, name, i):
+    """No two threads reach the same memory, one of them to write, without a barrier between or atomic operations."""
+    host.run(watching, name, "float32", launch_of(name, i, "float32"), False)
+
+
+RACING = """
+#include "host.h"
+static float* memory;
+extern "C" const char* run(void (*body)(), unsigned blocks, unsigned threads) {
+    const unsigned shape[6] = {blocks, 1, 1, threads, 1, 1};
+    return host::run(body, shape, true, false);
+}
+static void atomically() { atomicAdd(&memory[0], 1.0f); }
+static void plainly() { memory[0] += 1; }
+static void neighbours(bool waits) {
+    __shared__ float part[64];
+    part[threadIdx.x] = memory[threadIdx.x];
+    if (waits) __syncthreads();
+    memory[64 + threadIdx.x] = part[63 - threadIdx.x];
+}
+static void with_barrier() { neighbours(true); }
+static void without_barrier() { neighbours(false); }
+static void in_a_warp() {
+    __shared__ float part[64];
+    part[threadIdx.x] = 1;
+    __syncwarp();
+    memory[threadIdx.x] = part[threadIdx.x ^ 1];
+}
+static void every_block() { memory[threadIdx.x] = 1; }
+extern "C" const char* go(int which, float* m) {
+    void (*bodies[])() = {atomically, plainly, with_barrier, without_barrier, in_a_warp, every_block, every_block};
+    memory = m;
+    return run(bodies[which], which == 6 ? 2 : 1, 64);
+}
+"""
+
+
+def test_races_are_found(tmp_path):
+    """And what is none is not."""
+    library = host.built(RACING, tmp_path / "racing.cpp", races=True)
+    library.go.restype = ctypes.c_char_p
+    memory = np.zeros(128, np.float32)
+    said = [library.go(k, ctypes.c_void_p(memory.ctypes.data)) for k in range(7)]
+    assert [text is not None for text in said] == [False, True, False, True, False, False, True], said
+    assert b"block 0, thread 1: reads what thread 0 of block 0 reaches without a barrier between" in said[1]
 
 
 @pytest.mark.parametrize("name", sorted(KERNELS))
