@@ -41,6 +41,7 @@ VIEWS = {  # PyTorch's list of view operations: a call of each on x of shape (2,
     "__getitem__": lambda x: x[:, 0, 1:],
     "__iter__": lambda x: tuple(x),
     "__array_wrap__": None,  # of an array that is given
+    "__copy__": None,  # of Python: the same memory, wrapped anew
     "as_tensor": lambda x: kobai.as_tensor(x),
     "atleast_1d": lambda x: kobai.atleast_1d(x),
     "atleast_2d": lambda x: kobai.atleast_2d(x),

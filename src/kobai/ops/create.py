@@ -167,8 +167,9 @@ def from_dlpack(ext_tensor: Any) -> Tensor:
     kind = ext_tensor.__dlpack_device__()[0]
     where = device("cpu") if kind == 1 else device("cuda")
     shared = _xp.namespace(where).from_dlpack(ext_tensor)
-    if isinstance(shared, np.ndarray) and not shared.flags.writeable and isinstance(ext_tensor, np.ndarray):
-        shared = ext_tensor
+    own = ext_tensor._array if isinstance(ext_tensor, Tensor) else ext_tensor
+    if isinstance(shared, np.ndarray) and not shared.flags.writeable and isinstance(own, np.ndarray):
+        shared = own  # NumPy 2.0 lets nobody write to what came through the protocol
     return Tensor._wrap(shared)  # type: ignore[no-any-return]
 
 
