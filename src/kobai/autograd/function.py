@@ -7,7 +7,8 @@ from functools import wraps
 from typing import Any
 
 from kobai.core.grad_mode import is_grad_enabled, no_grad
-from kobai.core.primitive import need_no_leaf, output_of
+from kobai.core.outputs import output_of
+from kobai.core.primitive import need_no_leaf
 from kobai.core.tape import Node, Parts, opaque
 from kobai.core.tensor import Tensor
 from kobai.xp import namespace, on

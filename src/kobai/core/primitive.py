@@ -393,21 +393,6 @@ def changed_by(target: Tensor, node: Node | None) -> None:
         target._seen = base._node
 
 
-def output_of(name: str, i: int, output: Tensor, node: Node, dirty: bool = False) -> Tensor:
-    """Output ``i`` of a Function on the tape: its own node, which passes the gradient on to the common one.
-
-    An input changed in place (``dirty``) is itself the output; another tensor, its own memory or not, stays out of the tape.
-    """
-    own = Node(name, lambda dy: (Parts({i: dy}),), [node])
-    if dirty:
-        changed_by(output, own)
-        return output
-    out = output.detach()
-    out._requires_grad = True
-    out._node = own
-    return out
-
-
 @overload
 def method(function: F, *, name: str = "", in_place: bool = False) -> F: ...
 @overload

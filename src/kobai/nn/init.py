@@ -445,9 +445,7 @@ def by_name(spec: str | Initializer) -> Initializer:
 _guard(globals())
 
 # PyTorch's older spellings, without the underscore.
-for _old in (
-    *("uniform", "normal", "constant", "eye", "dirac", "sparse", "orthogonal"),
-    *("xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal"),
-):
-    globals()[_old] = globals()[f"{_old}_"]
-del _old
+_OLDER = (
+    "uniform normal constant eye dirac sparse orthogonal xavier_uniform xavier_normal kaiming_uniform kaiming_normal"
+)
+globals().update({name: globals()[f"{name}_"] for name in _OLDER.split()})

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from kobai.core.grad_mode import enable_grad, is_grad_enabled, no_grad
-from kobai.core.primitive import output_of
+from kobai.core.outputs import output_of
 from kobai.core.tape import Node, Parts, run_backward
 from kobai.core.tensor import Tensor
 from kobai.random import get_rng_state, set_rng_state
