@@ -19,6 +19,8 @@ from kobai.capture import step as capture_step
 from kobai.capture.rules import Rules
 from kobai.capture.session import Replay, Session
 
+refusals.LIBRARIES.add(__name__)  # like CuPy, in whose place it stands
+
 CUPY_NAMES = frozenset((Path(__file__).parent / "cupy_names.txt").read_text().split("\n"))
 METHODS = frozenset(
     "all any argmax argmin argpartition argsort astype choose clip compress copy cumprod cumsum diagonal dot fill flatten "

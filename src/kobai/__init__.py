@@ -40,7 +40,7 @@ from kobai.ops import directly as _directly  # in-place forms of operations
 
 # A family of operations lists its functions in its ``__all__``: a new operation touches one file. Functions are named here
 # where PyTorch has only some of a family at the top level, the others in nn.functional.
-from kobai.ops._out import in_place as _in_place, offered as _with_out
+from kobai.ops._out import in_place as _in_place, offer_out as _offer_out
 from kobai.ops.activation import (
     celu as celu,
     prelu as prelu,
@@ -135,13 +135,15 @@ from kobai.nn.functional import (  # isort: skip - torch has these here too
 )
 from kobai.optim import swa_utils as _swa_utils  # isort: skip - kobai.optim.swa_utils
 
-globals().update(_with_out(globals()))
-
 get_default_device, set_default_device = _default_device, use
 
 __version__ = "0.1.0"
 
-_guard(globals())
+_offer_out(globals())
+_offer_out(vars(linalg))
+_offer_out(vars(nn.functional), nn.functional.WITH_OUT)
+for _place in (globals(), vars(linalg), vars(nn.functional)):
+    _guard(_place)
 
 torch_version = "2.13.0"
 """The PyTorch whose API this is, for programs that ask ``torch.__version__``."""

@@ -8,6 +8,14 @@ from difflib import get_close_matches
 import numpy as np
 
 
+class ArgumentError(ValueError, RuntimeError):
+    """An argument that does not do, where the array library says ValueError and PyTorch RuntimeError.
+
+    >>> issubclass(ArgumentError, ValueError) and issubclass(ArgumentError, RuntimeError)
+    True
+    """
+
+
 class BackendError(RuntimeError):
     """A backend or device is not available, or arrays of two backends were mixed."""
 

@@ -22,11 +22,13 @@ from typing import Any
 
 import numpy as np
 
-from kobai.errors import LinAlgError
+from kobai.errors import ArgumentError, LinAlgError
 
 _RAISE = {dis.opmap["RAISE_VARARGS"], dis.opmap["RERAISE"]}
 _HERE = str(Path(__file__).parent)
-_LIBRARIES = {"numpy", "cupy", "cupy_backends", "numba", "ml_dtypes", *sys.stdlib_module_names} - {"__main__"}
+LIBRARIES = {"numpy", "cupy", "cupy_backends", "numba", "ml_dtypes", *sys.stdlib_module_names} - {"__main__"}
+"""Packages whose errors are put into our words: those that Kobai calls, and never the user's own code."""
+
 _BINDING = (
     "positional argument",
     "unexpected keyword argument",
@@ -58,10 +60,12 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def guards(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Say that a function does itself what :func:`guarded` would do around it."""
-    _KEPT[function] = function
-    return function
+def guards(wrapper: Callable[..., Any], function: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    """Say that a function does itself what :func:`guarded` would do around it; or around another, in whose place it stands."""
+    _KEPT[wrapper] = wrapper
+    if function is not None:
+        _KEPT[function] = wrapper
+    return wrapper
 
 
 def guard(namespace: dict[str, Any], classes: bool = False) -> None:
@@ -75,6 +79,9 @@ def guard(namespace: dict[str, Any], classes: bool = False) -> None:
             continue
         if type(value) is FunctionType:
             namespace[name] = guarded(value)
+            home = vars(sys.modules[value.__module__])  # there too, where pickle and doctest look for it
+            if home.get(value.__name__) is value:
+                home[value.__name__] = namespace[name]
         elif classes and isinstance(value, type):
             for owner in value.__mro__:
                 if owner.__module__.startswith("kobai"):
@@ -110,9 +117,9 @@ def in_our_words(
         if not _fits(value, annotation):
             return TypeError(f"{who}: expected {name} as {_article(annotation)}, got {described(value)}")
     kind = next((ours for theirs, ours in _KINDS.items() if isinstance(error, theirs)), type(error))
-    listed = ", ".join(f"{name} {described(value)}" for name, (value, _) in given.items()) or "no arguments"
+    listed = ", ".join(f"{name} {described(value)}" for name, (value, _) in given.items())
     reason = said.splitlines()[0].rstrip(".") if said else type(error).__name__
-    return kind(f"{who}: expected other arguments, got {listed} ({reason})")
+    return kind(f"{who}: expected other arguments, got {listed} ({reason})" if listed else f"{who}: {reason}")
 
 
 def truth_values(who: str, *dtypes: Any) -> NotImplementedError:
@@ -134,8 +141,8 @@ _KINDS: dict[type[Exception], type[Exception]] = {
     OverflowError: OverflowError,
     TypeError: TypeError,
     AttributeError: TypeError,
-    ValueError: RuntimeError,
-    ArithmeticError: RuntimeError,
+    ValueError: ArgumentError,
+    ArithmeticError: ArgumentError,
 }
 """What is raised for an error of another library: PyTorch's type for the like. The first that fits; others stay."""
 
@@ -146,7 +153,7 @@ def raised_here(error: BaseException) -> bool:
     while traceback is not None:
         last = traceback
         name = str(traceback.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
-        if not traceback.tb_frame.f_code.co_filename.startswith((_HERE, "<")) and name not in _LIBRARIES:
+        if not traceback.tb_frame.f_code.co_filename.startswith((_HERE, "<")) and name not in LIBRARIES:
             return True
         traceback = traceback.tb_next
     if last is None or not str(last.tb_frame.f_globals.get("__name__", "")).startswith("kobai"):

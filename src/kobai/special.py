@@ -1,7 +1,7 @@
 """``kobai.special``: special functions under the names of ``torch.special``."""
 
 from kobai.compat.paths import connect as _connect
-from kobai.ops._out import offered as _with_out
+from kobai.ops._out import offer_out as _offer_out
 from kobai.ops.extreme import logsumexp
 from kobai.ops.pointwise import erf, erfc, exp2, expm1, log1p, logit, sigmoid as expit
 from kobai.ops.rare_special import (
@@ -61,7 +61,6 @@ __all__ = [
     "zeta",
 ]
 
-globals().update(_with_out(globals()))
-
+_offer_out(globals())
 _guard(globals())
 _connect(__name__)

@@ -28,9 +28,7 @@ from kobai.linalg.norms import cond, matrix_norm, norm, vector_norm
 from kobai.linalg.products import cross, diagonal, matrix_exp, matrix_power, multi_dot, vander, vecdot
 from kobai.linalg.reflections import householder_product, tensorinv, tensorsolve
 from kobai.linalg.systems import SlogdetResult, cholesky, det, inv, slogdet, solve, solve_triangular
-from kobai.ops._out import offered as _with_out
 from kobai.ops.linear import matmul
-from kobai.refusals import guard as _guard
 
 __all__ = [
     "LinAlgError",
@@ -71,6 +69,3 @@ __all__ = [
     "vecdot",
     "vector_norm",
 ]
-
-globals().update(_with_out(globals()))
-_guard(globals())

@@ -30,21 +30,23 @@ _WIDER = frozenset(("logsumexp", "max", "min"))
 _CREATING = ("kobai.ops.create", "kobai.ops.random")
 
 
-def offered(namespace: dict[str, Any], names: Any = None) -> dict[str, Callable[..., Any]]:
-    """Functions of a public module (or those of ``names``) that return new tensors, with ``out=`` beside their arguments.
+_MADE: set[Callable[..., Any]] = set()
 
-    The declaration says which: by the annotation of its result, ``Tensor`` or a named tuple of tensors. Only the names of
-    that module take ``out=``; methods, operators and what Kobai calls inside are the functions as they were declared.
+
+def offer_out(namespace: dict[str, Any], names: Any = None) -> None:
+    """Give ``out=`` to the functions of a public module that return new tensors, or to those of ``names``.
+
+    The declaration says which: by the annotation of its result, ``Tensor`` or a named tuple of tensors. Only the public names
+    take it, once :func:`kobai.refusals.guard` has put them up; methods, operators and what Kobai's files import from each
+    other are the functions as they were declared.
     """
-    made: dict[int, Callable[..., Any]] = {}
-    found = {}
     for name in namespace if names is None else names:
         function = namespace[name]
-        if type(function) is FunctionType and not name.startswith("_") and (names or _returns_new(name, function)):
-            if id(function) not in made:
-                made[id(function)] = _with_out(function, namespace["__name__"])
-            found[name] = made[id(function)]
-    return found
+        if type(function) is not FunctionType or name.startswith("_") or function in _MADE:
+            continue
+        if names or _returns_new(name, function):
+            made = guards(_with_out(function), function)
+            _MADE.add(made)
 
 
 def _returns_new(name: str, function: FunctionType) -> bool:
@@ -62,13 +64,12 @@ def _returns_new(name: str, function: FunctionType) -> bool:
     return result in ("Tensor", "Any") or hasattr(declared.__globals__.get(result), "_fields")
 
 
-def _with_out(function: FunctionType, module: str) -> Callable[..., Any]:
+def _with_out(function: FunctionType) -> Callable[..., Any]:
     who = function.__name__
     exact = (function.__module__ in _EXACT and who not in _WIDER) or who == "multinomial"
     declared: Any = inspect.unwrap(function)
     creates = function.__module__ in _CREATING and "dtype" in (declared.__kwdefaults__ or ())
 
-    @guards
     @wraps(function)
     def with_out(*args: Any, out: Any = None, **options: Any) -> Any:
         try:
@@ -83,7 +84,6 @@ def _with_out(function: FunctionType, module: str) -> Callable[..., Any]:
                 raise
             raise clear from error
 
-    with_out.__module__ = module  # where it is found, by pickle for instance
     return with_out
 
 

@@ -11,7 +11,6 @@ from kobai.nn.functional.lookup import *
 from kobai.nn.functional.margin import *
 from kobai.nn.functional.misc import *
 from kobai.nn.functional.spatial import *
-from kobai.ops._out import offered as _with_out
 from kobai.ops.activation import *
 from kobai.ops.batch_norm import *
 from kobai.ops.conv import *
@@ -29,8 +28,6 @@ from kobai.ops.pool.adaptive import *
 from kobai.ops.pool.rarer import *
 from kobai.ops.resample import *
 from kobai.ops.softmax import *
-from kobai.refusals import guard as _guard
 
-_OUT = ("avg_pool2d", "avg_pool3d", "gelu", "hardshrink", "logsigmoid", "normalize", "softplus", "softshrink")
-globals().update(_with_out(globals(), _OUT))  # as in PyTorch, where few functions for layers take it
-_guard(globals())
+WITH_OUT = ("avg_pool2d", "avg_pool3d", "gelu", "hardshrink", "logsigmoid", "normalize", "softplus", "softshrink")
+"""The functions here that take ``out=``, as in PyTorch, where few for layers do."""
