@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from kobai import xp
+from kobai import refusals, xp
 from kobai.capture import step as capture_step
 from kobai.capture.rules import Rules
 from kobai.capture.session import Replay, Session
