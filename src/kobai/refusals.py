@@ -48,10 +48,8 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(*args, **options)
         except Exception as error:
-            clear = in_our_words(error, function, args, options)
-            if clear is error:
-                raise
-            raise clear from error
+            reword(error, function, args, options)
+            raise
 
     call.__name__, call.__qualname__, call.__module__ = function.__name__, function.__qualname__, function.__module__
     call.__doc__ = function.__doc__
@@ -92,6 +90,15 @@ def _guard_class(owner: type) -> None:
     for name, value in list(vars(owner).items()):
         if type(value) is FunctionType and (name == "__init__" or (name[0] != "_" and name != "forward")):
             setattr(owner, name, guarded(value))
+
+
+def reword(
+    error: Exception, function: Callable[..., Any], args: tuple[Any, ...], options: Mapping[str, Any], who: str = ""
+) -> None:
+    """Raise :func:`in_our_words` with the error as its cause, unless that is the error itself."""
+    clear = in_our_words(error, function, args, options, who)
+    if clear is not error:
+        raise clear from error
 
 
 def in_our_words(

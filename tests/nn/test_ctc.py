@@ -101,7 +101,7 @@ def test_the_reference_and_the_loops_agree(dtype, monkeypatch):
     compiled = both()
     monkeypatch.setattr(dispatch, "numba_installed", False)
     for a, b in zip(compiled, both(), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5 if dtype == "float32" else 1e-11, atol=1e-6)
+        np.testing.assert_allclose(a, b, rtol=1e-4 if dtype == "float32" else 1e-11, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])

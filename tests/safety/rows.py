@@ -99,6 +99,8 @@ TABLE: dict[str, Row] = {
     "scatter_add_columns": Row(lambda x, i: x.T.scatter_add(1, i[:, None], x.T[:, :1]), "scatter_add"),
     "scatter_mean": Row(lambda x, i: x.scatter_reduce(0, _columns(i), x[:3], "mean"), "scatter_reduce"),
     "scatter_amax": Row(lambda x, i: x.scatter_reduce(0, _columns(i), x[:3], "amax"), "scatter_reduce"),
+    "scatter_prod": Row(lambda x, i: x.scatter_reduce(0, _columns(i), x[:3], "prod"), "scatter_reduce"),
+    "ctc_loss": Row(lambda x, i: F.ctc_loss(x.T[:, None], i[None, :1] * 0 + i[None, 1:2], (3,), (1,)), "ctc_loss"),
     "index_add": Row(lambda x, i: x.index_add(0, i, x[:3]), "index_add"),
     "index_copy": Row(lambda x, i: x.index_copy(0, i, x[:3]), "index_copy"),
     "max": Row(lambda x, i: REGISTRY["ops.extreme._attained"].op(x, i, 0, False, "max"), "max"),

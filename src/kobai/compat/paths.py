@@ -25,9 +25,9 @@ PLACES = {
     "cuda.amp": "cuda.amp.autocast_mode cuda.amp.grad_scaler cuda.amp.common",
     "distributions": (
         "distributions.bernoulli distributions.beta distributions.binomial distributions.categorical "
-        "distributions.cauchy distributions.chi2 distributions.constraint_registry distributions.constraints "
+        "distributions.cauchy distributions.chi2 "
         "distributions.continuous_bernoulli distributions.dirichlet distributions.distribution "
-        "distributions.exp_family distributions.exponential distributions.fishersnedecor distributions.gamma "
+        "distributions.exp_family distributions.exponential distributions.fishersnedecor "
         "distributions.geometric distributions.gumbel distributions.half_cauchy distributions.half_normal "
         "distributions.independent distributions.inverse_gamma distributions.kumaraswamy distributions.laplace "
         "distributions.log_normal distributions.logistic_normal distributions.lowrank_multivariate_normal "
@@ -35,7 +35,7 @@ PLACES = {
         "distributions.negative_binomial distributions.normal distributions.one_hot_categorical "
         "distributions.pareto distributions.poisson distributions.relaxed_bernoulli "
         "distributions.relaxed_categorical distributions.studentT distributions.transformed_distribution "
-        "distributions.transforms distributions.uniform distributions.utils distributions.von_mises "
+        "distributions.uniform distributions.utils distributions.von_mises "
         "distributions.weibull distributions.wishart distributions.lkj_cholesky"
     ),
     "func": "nn.utils.stateless",

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from math import prod
 from types import FunctionType
 from typing import Any, TypeAlias, TypeVar, overload
 
@@ -30,13 +29,13 @@ import numpy as np
 from kobai import xp as _xp
 from kobai.core.autocast import fitted, on_list
 from kobai.core.grad_mode import in_mode, state
-from kobai.core.tape import Node, Parts, Vjp, as_array
+from kobai.core.tape import Node, Vjp, as_array
 from kobai.core.tensor import Size, Tensor
 from kobai.dtypes import FLOATING, HALVES
 from kobai.engine.cuda_kernel import TYPES
 from kobai.engine.dispatch import HOST_TYPES
 from kobai.errors import BackendError
-from kobai.refusals import guarded, guards, in_our_words
+from kobai.refusals import guarded, guards, reword
 from kobai.xp import Array, device, is_array, xp_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -146,10 +145,8 @@ def _operation(function: Raw, is_view: bool, in_float32: Raw | None, updates: Se
                 call = _there(call, next(arg.device for arg in args if isinstance(arg, Tensor)))
             y, vjp = call(*arrays, **options)
         except Exception as error:
-            clear = in_our_words(error, function, tuple(arrays), options)
-            if clear is error:
-                raise
-            raise clear from error
+            reword(error, function, tuple(arrays), options)
+            raise
         if type(y) is not array_type:
             y = as_array(y)
             if not is_array(y):
@@ -159,8 +156,7 @@ def _operation(function: Raw, is_view: bool, in_float32: Raw | None, updates: Se
             _link_view(out, args[0], function, arrays[1:], options)
         if wanted and vjp is not None and state.grad:
             versions.append((out._version, out._version[0]))
-            out._requires_grad = True
-            out._node = Node(name, vjp, edges, versions)
+            out._requires_grad, out._node = True, Node(name, vjp, edges, versions)
         return out
 
     return op
@@ -281,50 +277,6 @@ def _follow(steps: Sequence[Any], array: Array) -> Array:
     for function, rest, options in steps:
         array = function(array, *rest, **options)[0]
     return array
-
-
-def results(joined: Tensor, shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
-    """The results of an operation that has several, which it gives one behind another in one vector, ``joined``.
-
-    They are not views of it to the tape: their gradients come to the operation together, zeros for those that have none.
-    The first lies in its memory; the others are copies, which may be changed in place whatever the operation keeps.
-    """
-    edge = joined._edge()
-    node = None if edge is None else Node(edge.name_, _joining(shapes), [edge])
-    made = []
-    start = 0
-    for i, shape in enumerate(shapes):
-        stop = start + prod(shape)
-        array = joined._array[start:stop].reshape(shape)
-        out: Tensor = Tensor._wrap(array.copy() if i else array)
-        if not i:
-            out._version = joined._version
-        if node is not None:
-            out._requires_grad = True
-            out._node = Node(edge.name_, _sending(i), [node])
-        made.append(out)
-        start = stop
-    return made
-
-
-def _sending(i: int) -> Vjp:
-    return lambda dy: (Parts({i: dy}),)
-
-
-def _joining(shapes: Sequence[tuple[int, ...]]) -> Vjp:
-    def vjp(parts: Any) -> tuple[Array]:
-        some = next(iter(parts.values()))
-        dy, start = xp_of(some).empty(sum(map(prod, shapes)), dtype=some.dtype), 0
-        for i, shape in enumerate(shapes):
-            stop = start + prod(shape)
-            if i in parts:
-                dy[start:stop].reshape(shape)[...] = parts[i]
-            else:
-                dy[start:stop] = 0
-            start = stop
-        return (dy,)
-
-    return vjp
 
 
 # --- changing a tensor in place ---------------------------------------------------------------------------------------

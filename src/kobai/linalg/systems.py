@@ -9,6 +9,7 @@ import numpy as np
 from kobai.core.autocast import one_operation
 from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
+from kobai.engine import dispatch
 from kobai.linalg.factors import symmetric, t
 from kobai.ops._args import need_tensor
 from kobai.ops.broadcast import broadcast_shapes, expand
@@ -38,9 +39,23 @@ def _inverse_or_infinite(a: Array, singular: Array) -> Array:
 def _cofactors(a: Array, determinants: Array) -> Array:
     """∂ det A / ∂A, also of a singular A = U diag(σ) Vᵀ: det U det V · U diag(∏ⱼ≠ᵢ σⱼ) Vᵀ, and det A · A⁻ᵀ for others."""
     xp = xp_of(a)
-    # the faster way, where it is exact; looking at a device would wait for it
-    if type(a) is np.ndarray and (np.isfinite(determinants) & (determinants != 0)).all():
-        return determinants[..., None, None] * t(_inverse("det", a))
+    if type(a) in dispatch.HOST_TYPES:
+        out = xp.empty_like(a)
+        dispatch.launch(_cofactors_on_host, a, determinants, out)
+        return out
+    return _cofactors_of_any(a)
+
+
+def _cofactors_on_host(a: Array, determinants: Array, out: Array) -> None:
+    """The faster way, where it is exact. On a device looking at the determinants would wait for them."""
+    if (np.isfinite(determinants) & (determinants != 0)).all():
+        out[...] = determinants[..., None, None] * t(_inverse("det", a))
+    else:
+        out[...] = quiet(_cofactors_of_any)(a)
+
+
+def _cofactors_of_any(a: Array) -> Array:
+    xp = xp_of(a)
     with linalg_errors(a, NO_SINGULAR_VALUES):
         u, s, vt = xp.linalg.svd(a, full_matrices=False)
     one = xp.ones_like(s[..., :1])

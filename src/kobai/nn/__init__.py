@@ -28,4 +28,5 @@ from kobai.nn.softmax import *
 from kobai.nn.transformer import *
 from kobai.refusals import guard as _guard
 
+_guard(vars(init))
 _guard(globals(), classes=True)

@@ -20,7 +20,6 @@ from kobai.errors import nearest
 from kobai.nn._by_name import read
 from kobai.nn._draws import orthonormal, standard_normal, standard_uniform, truncated_normal, write
 from kobai.random import Generator, resolve
-from kobai.refusals import guard as _guard
 
 __all__ = [
     "by_name",
@@ -441,8 +440,6 @@ def by_name(spec: str | Initializer) -> Initializer:
 
     return cast(Initializer, initialise)
 
-
-_guard(globals())
 
 # PyTorch's older spellings, without the underscore.
 _OLDER = (

@@ -176,7 +176,7 @@ class MultiLabelMarginLoss(_OfTarget):
     >>> import kobai
     >>> scores, classes = kobai.tensor([[0.25, 0.5, 1.0, 0.0]]), kobai.tensor([[2, 1, -1, 0]])
     >>> kobai.nn.MultiLabelMarginLoss()(scores, classes)
-    tensor(0.6250)
+    tensor(0.3750)
     """
 
     _function = staticmethod(F.multilabel_margin_loss)

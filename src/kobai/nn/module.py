@@ -15,7 +15,7 @@ from kobai.nn._state import Stateful
 from kobai.nn.hooks import BackwardWatch
 from kobai.nn.tree import no_init, type_name
 from kobai.ops.like import empty_like
-from kobai.refusals import in_our_words
+from kobai.refusals import reword
 from kobai.xp import recorder, sessions, write
 
 __all__ = ["Module"]
@@ -79,10 +79,8 @@ class Module(Stateful):
         try:
             return self.forward(*args, **kwargs)
         except Exception as error:
-            clear = in_our_words(error, self.forward, args, kwargs, self._get_name())
-            if clear is error:
-                raise
-            raise clear from error
+            reword(error, self.forward, args, kwargs, self._get_name())
+            raise
 
     def _capture_watch(self, walk: Any) -> None:
         """What a captured step of this module depends on: mode, hooks, members; of Kobai's own classes every attribute.

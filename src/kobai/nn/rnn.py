@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from kobai.core.primitive import results
+from kobai.core.outputs import results
 from kobai.core.tensor import Tensor
 from kobai.errors import nearest
 from kobai.nn import functional as F, init

@@ -10,7 +10,7 @@ from typing import Any
 
 from kobai.core.tensor import Tensor
 from kobai.ops._args import into, need
-from kobai.refusals import guards, in_our_words
+from kobai.refusals import guards, reword
 
 _OTHERS = frozenset(
     f"kobai.ops.{name}"
@@ -79,10 +79,8 @@ def _with_out(function: FunctionType) -> Callable[..., Any]:
                 options.setdefault("dtype", out.dtype)
             return _into(who, out, function(*args, **options), exact)
         except Exception as error:
-            clear = in_our_words(error, function, args, options)
-            if clear is error:
-                raise
-            raise clear from error
+            reword(error, function, args, options)
+            raise
 
     return with_out
 

@@ -105,12 +105,16 @@ def extreme_at(out: Array, positions: Array, values: Array, extreme: str) -> Arr
     return out
 
 
+def _multiply_at(flat: Array, positions: Array, values: Array) -> None:
+    np.multiply.at(flat, positions, values)
+
+
 def product_at(out: Array, positions: Array, values: Array) -> Array:
     """As :func:`add_at`, with the product in place of the sum. Returns ``out``."""
     xp = xp_of(out)
     flat, positions, values = out.reshape(-1), positions.reshape(-1), values.reshape(-1)
-    if type(out) is np.ndarray:
-        np.multiply.at(flat, positions, values)
+    if type(out) in HOST_TYPES:
+        launch(_multiply_at, flat, positions, values)
         return out
     # CuPy has no multiply.at: of all that goes to one place the first is multiplied, then the second, and so on.
     order = xp.argsort(positions, kind="stable")

@@ -129,10 +129,8 @@ def multi_head_attention_forward(
         )
     if is_causal and attn_mask is None:
         raise RuntimeError(f"{who}: is_causal describes attn_mask, which has to be given with it")
-    if use_separate_proj_weight:
-        weights: tuple[Tensor | None, ...] = (q_proj_weight, k_proj_weight, v_proj_weight)
-    else:
-        weights = (in_proj_weight,)
+    three = (q_proj_weight, k_proj_weight, v_proj_weight)
+    weights = three if use_separate_proj_weight else (in_proj_weight,)
     if any(weight is None for weight in weights):
         raise RuntimeError(f"{who}: expected the weights of the projections, got None")
     batched = query.ndim == 3
@@ -154,11 +152,9 @@ def multi_head_attention_forward(
         (static_k is not None, static_v is not None),
     )
     y = linear(y, out_proj_weight, out_proj_bias)
-    if need_weights and average_attn_weights:
-        shown = shown.mean(1)
-    if not batched:
-        return y.squeeze(0), shown.squeeze(0) if need_weights else None
-    return y.transpose(0, 1), shown if need_weights else None
+    shown = shown.mean(1) if need_weights and average_attn_weights else shown
+    y, shown = (y.transpose(0, 1), shown) if batched else (y.squeeze(0), shown.squeeze(0))
+    return y, shown if need_weights else None
 
 
 def batch_first(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:

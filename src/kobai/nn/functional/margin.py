@@ -245,7 +245,7 @@ def multilabel_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "m
     >>> import kobai
     >>> scores, classes = kobai.tensor([[0.25, 0.5, 1.0, 0.0]]), kobai.tensor([[2, 1, -1, 0]])
     >>> kobai.nn.functional.multilabel_margin_loss(scores, classes)
-    tensor(0.6250)
+    tensor(0.3750)
     """
     who = "multilabel_margin_loss"
     check_reduction(who, reduction)

@@ -16,6 +16,7 @@ from kobai.core.tensor import Tensor
 from kobai.cuda.backend import pin
 from kobai.dtypes import is_number
 from kobai.ops.joining import stack as stack_tensors
+from kobai.refusals import guard as _guard
 from kobai.xp import asarray, default_device, device_of
 
 __all__ = ["default_collate", "default_convert"]
@@ -161,3 +162,6 @@ def _scalar_to_array(value: Any) -> Any:
     if isinstance(value, np.generic) and is_number(value.dtype):
         return np.asarray(value)
     return value
+
+
+_guard(globals())
