@@ -169,12 +169,12 @@ def raised_here(error: BaseException) -> bool:
 
 
 def _name(function: Callable[..., Any], args: tuple[Any, ...]) -> str:
-    """``relu``; of a class ``Linear`` for its constructor, ``SGD.step`` for a method."""
+    """``relu``, also of Tensor's; of a class ``Linear`` for its constructor, ``SGD.step`` for a method."""
     name = function.__name__
     if "self" not in inspect.signature(function).parameters or not args:
         return name.strip("_")
     owner = type(args[0]).__name__
-    return owner if name == "__init__" else f"{owner}.{name}"
+    return owner if name == "__init__" else name if owner == "Tensor" else f"{owner}.{name}"
 
 
 def _bound(

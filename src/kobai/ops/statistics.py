@@ -226,6 +226,8 @@ def gradient(input: Tensor, *, spacing: Any = None, dim: Any = None, edge_order:
     """
     need_tensor("gradient", input)
     need("gradient", edge_order in (1, 2), "edge_order 1 or 2", edge_order)
+    if dim is not None and not input.ndim:
+        raise IndexError("gradient: expected a tensor with dimensions, got one without")
     axes = normalize_axes("gradient", dim, input.ndim)
     spacing = 1 if spacing is None else spacing
     distances = list(spacing) if isinstance(spacing, (tuple, list)) else [spacing] * len(axes)
