@@ -59,6 +59,9 @@ class Primitive:
 REGISTRY: dict[str, Primitive] = {}
 """Every primitive by ``module.name``. The tests gradcheck, compare and examine all of them from here alone."""
 
+DIRECT: dict[Callable[..., Any], Callable[..., bool]] = {}
+"""By operation, what changes memory itself where nothing is recorded, and says whether it did (``ops/directly.py``)."""
+
 
 def primitive(
     *, sample: Any, kind: str = "", half: str = "wide", updates: Sequence[int] = (), within: Any = None
@@ -282,11 +285,6 @@ def _follow(steps: Sequence[Any], array: Array) -> Array:
 # --- changing a tensor in place ---------------------------------------------------------------------------------------
 
 
-DIRECT: dict[Callable[..., Any], Callable[..., bool]] = {}
-"""By operation, what changes a tensor's memory itself where nothing is recorded, rather than overwrite it with a result. It is
-given the operation's arguments, and returns whether it did so; False leaves them to the operation, whose errors they raise."""
-
-
 def in_place(target: Tensor, op: Callable[..., Tensor], *args: Any, **options: Any) -> Tensor:
     """target ← op(target, ...): the memory changes, every view of it sees it, and the tape stays right.
 
@@ -297,10 +295,7 @@ def in_place(target: Tensor, op: Callable[..., Tensor], *args: Any, **options: A
         target.requires_grad or any(isinstance(arg, Tensor) and arg.requires_grad for arg in (*args, *options.values()))
     )
     if not recorded:
-        direct = DIRECT.get(op)
-        if direct is not None and direct(target, *args, **options):
-            target._bump()
-        else:
+        if op not in DIRECT or not DIRECT[op](target, *args, **options):
             in_mode(False, _overwrite, target, op, args, options)
         return target
     need_no_leaf(target)

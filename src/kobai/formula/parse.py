@@ -197,7 +197,7 @@ class _Reader:
                 return self.names[name] if name in self.names else self.outer(node)
             case ast.BinOp(left=left, op=ast.Pow(), right=right):
                 exponent = self.formula.values[self.value(right)]
-                return self.power(self.value(left), exponent.number) if exponent.op == "number" else self.refuse(node)  # type: ignore[no-any-return]
+                return self.power(self.value(left), exponent.number) if exponent.op == "number" else self.refuse(node)
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
                 return self.op(_BINARY[type(op)], left, right)
             case ast.UnaryOp(op=ast.USub(), operand=operand):

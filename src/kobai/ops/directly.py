@@ -1,10 +1,12 @@
 """In-place forms that change memory itself, without an array for the result: ``x.mul_(0.9).add_(g, alpha=0.1)``.
 
-They take what is usual – arrays of float32 or float64 on the host – and leave all else to the operation (``DIRECT``).
+They take what is usual – arrays of float32 or float64 on the host. For all else they return False, which leaves the arguments,
+and the errors that they raise, to the operation.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from kobai.core.primitive import DIRECT, need_own_places
@@ -123,7 +125,19 @@ def _masked_fill(target: Tensor, mask: Tensor, value: Any) -> bool:
     return True
 
 
-DIRECT |= {
+def _counted(direct: Callable[..., bool]) -> Callable[..., bool]:
+    """``direct``, whose changes the tensor counts."""
+
+    def counted(target: Tensor, *args: Any, **options: Any) -> bool:
+        done = direct(target, *args, **options)
+        if done:
+            target._bump()
+        return done
+
+    return counted
+
+
+_FORMS: dict[Callable[..., Any], Callable[..., bool]] = {
     add: _arithmetic("add", 1),
     sub: _arithmetic("subtract", -1),
     mul: _arithmetic("multiply"),
@@ -136,3 +150,4 @@ DIRECT |= {
     scatter_add: _scatter_add,
     masked_fill: _masked_fill,
 }
+DIRECT.update((op, _counted(direct)) for op, direct in _FORMS.items())
