@@ -158,3 +158,13 @@ def test_variable_and_stacked_data_sets():
         kobai.utils.data.StackDataset([1], [1, 2])
     with pytest.raises(ValueError, match="by position or all by name"):
         kobai.utils.data.StackDataset()
+
+
+def test_transforms_that_are_missing_can_be_imported_and_say_so_when_called():
+    from kobai.func import grad_and_value, vmap  # as programs do that may never need them
+
+    for lacking in (vmap, grad_and_value):
+        with pytest.raises(NotImplementedError, match=r"kobai has no 'func\.\w+', unlike torch: (use|write)"):
+            lacking(lambda x: x)
+    with pytest.raises(AttributeError):
+        kobai.func.nonsense  # noqa: B018

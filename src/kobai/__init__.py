@@ -107,6 +107,7 @@ from kobai.random import (
 )
 from kobai.refusals import guard as _guard
 from kobai.runtime import *
+from kobai.runtime import _assert as _assert
 from kobai.serialization import load as load, save as save
 from kobai.xp import (
     available_backends as available_backends,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kobai.compat.paths import connect as _connect
+from kobai.compat.absent import within as _within
 from kobai.core.tensor import Tensor
 from kobai.nn.module import Module
 from kobai.refusals import guard as _guard
@@ -74,4 +74,6 @@ def functional_call(
 
 
 _guard(globals())
-_connect(__name__)
+__getattr__ = _within(
+    __name__, "functionalize grad grad_and_value hessian jacfwd jacrev jvp linearize stack_module_state vjp vmap"
+)

@@ -25,6 +25,11 @@ __all__ = [
 ]
 
 
+def _assert(condition: object, message: str) -> None:
+    """AssertionError with this message unless the condition holds: libraries write it where PyTorch's compiler reads on."""
+    assert condition, message
+
+
 def set_num_threads(int: int) -> None:
     """Compute with this many threads on the CPU: Kobai's own, and outside of Kobai those of the matrix library (BLAS).
 

@@ -46,3 +46,10 @@ def test_a_reversible_block_records_the_state_of_every_generator():
         set_device_states(devices, states)
     with pytest.raises(ValueError, match="set_rng_state"):
         set_device_states([0], [{}])
+
+
+def test_what_libraries_of_reversible_and_traced_networks_ask():
+    assert kobai.cuda._initialized is False
+    kobai._assert(True, "fits")
+    with pytest.raises(AssertionError, match="does not fit"):
+        kobai._assert(False, "does not fit")

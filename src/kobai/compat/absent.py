@@ -32,6 +32,13 @@ INSTEAD = {
 }
 """Names of ``torch`` -> what to do instead."""
 
+INSIDE = {
+    "func.vmap": "write the operation for a whole batch",
+    "func.grad func.grad_and_value func.vjp func.jvp func.jacrev func.jacfwd func.hessian func.linearize": "use autograd.grad",
+    "func.functionalize func.stack_module_state": "use func.functional_call",
+}
+"""Names that modules of ours lack, and that programs import with them -> what to do instead."""
+
 MODULES = {
     "sparse": "use dense tensors, or index_add and scatter_add",
     "fft": "its results are complex, which Kobai lacks; use numpy.fft on tensor.numpy()",
@@ -79,7 +86,7 @@ def _by_name(table: dict[str, T]) -> dict[str, T]:
     return {name: advice for names, advice in table.items() for name in names.split()}
 
 
-ABSENT, ABSENT_MODULES = _by_name(INSTEAD), _by_name(MODULES)
+ABSENT, LACKING, ABSENT_MODULES = _by_name(INSTEAD), _by_name(INSIDE), _by_name(MODULES)
 
 
 def _answer(value: Any) -> Callable[..., Any]:
@@ -105,7 +112,7 @@ def sentence(path: str) -> str:
     >>> sentence("onnx.export")
     "kobai has no 'onnx.export', unlike torch: save model.state_dict() as safetensors instead"
     """
-    advice = ABSENT.get(path)
+    advice = ABSENT.get(path) or LACKING.get(path)
     if advice is None:
         advice = ABSENT_MODULES.get(module_above(path))
     return "" if advice is None else f"kobai has no {path!r}, unlike torch: {advice}"

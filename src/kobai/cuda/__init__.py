@@ -54,6 +54,10 @@ __all__ = [
     "synchronize",
 ]
 
+_initialized = (
+    False  # asked by reversible networks before they keep the state of each device's generator; one serves all
+)
+
 OutOfMemoryError = MemoryError
 """What CuPy raises where a device has no memory left, and NumPy where the host has none, is one of these."""
 

@@ -445,4 +445,4 @@ def by_name(spec: str | Initializer) -> Initializer:
 _OLDER = (
     "uniform normal constant eye dirac sparse orthogonal xavier_uniform xavier_normal kaiming_uniform kaiming_normal"
 )
-globals().update({name: globals()[f"{name}_"] for name in _OLDER.split()})
+globals().update({name: globals()[f"{name}_"] for name in _OLDER.split()})  # PyTorch's older spellings
