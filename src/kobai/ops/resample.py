@@ -159,7 +159,7 @@ def _of_pixels(input: Tensor, out: tuple[int, ...], kind: str, scale: tuple[floa
         rows = cast(transpose(input, axis, -1), np.float32)
         rows = _resample(rows, out=(out[axis],), kind=kind, scale=None if scale is None else (scale[axis],))
         input = transpose(cast((rows + 0.5).floor().clamp(0, 255), np.uint8), axis, -1)
-    return input.contiguous()
+    return input.contiguous()  # type: ignore[no-any-return]
 
 
 _MODES = {

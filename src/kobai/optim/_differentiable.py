@@ -63,5 +63,5 @@ def update(formula: Formula, p: Tensor, state: State, names: Sequence[str], numb
 def _tensor(number: Any, like: Tensor) -> Tensor:
     """A number as a tensor without dimensions of the parameter's dtype; a tensor keeps its way to what it came from."""
     if isinstance(number, Tensor):
-        return number.reshape(()).to(like.dtype)
+        return number.reshape(()).to(like.dtype)  # type: ignore[no-any-return]
     return Tensor._wrap(asarray(number, dtype=like._array.dtype, device=like.device))  # type: ignore[no-any-return]

@@ -56,7 +56,7 @@ def options(arguments: dict[str, Any], *first: str) -> Group:
     Groups list them in this order, those named ``first`` before the others, as PyTorch's do; then the switches of
     :class:`Engine` that are given.
     """
-    given = arguments.get("engine", {})
+    given: Group = arguments.get("engine", {})
     for name in given:
         if name not in Engine.__annotations__:
             who = type(arguments["self"]).__name__

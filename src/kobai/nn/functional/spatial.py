@@ -72,8 +72,13 @@ def _within(at: Tensor, size: int, padding_mode: str, align_corners: bool) -> Te
 def _cubic(share: Tensor) -> list[Tensor]:
     """Weights of the four pixels around a place, ``share`` of the way from the second to the third. Keys, 1981, a = −¾."""
     a = -0.75
-    near = lambda d: ((a + 2) * d - (a + 3)) * d * d + 1  # noqa: E731
-    far = lambda d: ((a * d - 5 * a) * d + 8 * a) * d - 4 * a  # noqa: E731
+
+    def near(d: Tensor) -> Tensor:
+        return ((a + 2) * d - (a + 3)) * d * d + 1
+
+    def far(d: Tensor) -> Tensor:
+        return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+
     return [far(share + 1), near(share), near(1 - share), far(2 - share)]
 
 

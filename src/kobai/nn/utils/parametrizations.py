@@ -36,7 +36,7 @@ class _WeightNorm(Module):
         self.dim = dim
 
     def forward(self, g: Tensor, v: Tensor) -> Tensor:
-        return v * (g / length_of(v, self.dim))  # type: ignore[no-any-return]
+        return v * (g / length_of(v, self.dim))
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         return length_of(weight, self.dim), weight
@@ -148,7 +148,7 @@ class _Orthogonal(Module):
         q, r = linalg.qr(x)
         self.base.copy_(q * r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2))
         start = -eye(n, k, dtype=value.dtype, device=value.device).expand(*value.shape[:-2], n, k)
-        return (start.mT if wide else start).clone()
+        return (start.mT if wide else start).clone()  # type: ignore[no-any-return]
 
 
 def _rotated(x: Tensor, orthogonal_map: str) -> Tensor:
@@ -172,7 +172,7 @@ def _reflected(x: Tensor) -> Tensor:
     for i in range(k - 1, -1, -1):
         v = vectors[..., i : i + 1]
         q = q - v @ (v.mT @ q) * (2 / (v * v).sum(-2, keepdim=True))
-    return q * x.detach().diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
+    return q * x.detach().diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)  # type: ignore[no-any-return]
 
 
 def orthogonal(

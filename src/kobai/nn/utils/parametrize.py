@@ -198,7 +198,9 @@ def register_parametrization(module: M, tensor_name: str, parametrization: Modul
         own.append(parametrization)
         own.unsafe |= unsafe
         return module
-    table = next((t for t in (module._parameters, module._buffers) if t.get(tensor_name) is not None), None)
+    table: dict[str, Any] | None = next(
+        (t for t in (module._parameters, module._buffers) if t.get(tensor_name) is not None), None
+    )
     if table is None:
         raise ValueError(f"register_parametrization: {module._get_name()} has no parameter or buffer {tensor_name!r}")
     listed = ParametrizationList([parametrization], table[tensor_name], unsafe)

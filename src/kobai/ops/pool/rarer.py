@@ -155,4 +155,4 @@ def _unpooled(
     outer = tuple(input.shape[:-n])
     flat = full((*outer, math.prod(wanted)), 0, dtype=input.dtype, device=input.device)
     filled = scattered(who, flat, -1, indices.reshape(*outer, -1), input.reshape(*outer, -1), False)
-    return filled.reshape(*outer, *wanted)
+    return filled.reshape(*outer, *wanted)  # type: ignore[no-any-return]
