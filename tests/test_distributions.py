@@ -479,3 +479,32 @@ def test_expanded_distributions_keep_what_they_were_given():
     assert (q.batch_shape, q.logits.shape, repr(q)) == ((3, 2), (3, 2), "Bernoulli(logits: kobai.Size([3, 2]))")
     assert distributions.Independent(p, 1).expand((4,)).batch_shape == (4,)
     assert distributions.Binomial(3, kobai.tensor([0.5])).expand((2,)).enumerate_support().shape == (4, 2)
+
+
+def test_a_distribution_of_a_users_own():
+    """By the recipe of PyTorch's manual: constraints, a lazy property, and the helpers of utils."""
+    utils = importlib.import_module("kobai.distributions.utils")
+
+    class Coin(distributions.Distribution):
+        arg_constraints = {"probs": distributions.constraints.unit_interval}  # noqa: RUF012
+        support = distributions.constraints.boolean
+
+        def __init__(self, probs, validate_args=None):
+            (self.probs,) = utils.broadcast_all(probs)
+            super().__init__(self.probs.shape, validate_args=validate_args)
+
+        @utils.lazy_property
+        def logits(self):
+            return utils.probs_to_logits(self.probs, is_binary=True)
+
+        def log_prob(self, value):
+            p = utils.clamp_probs(self.probs)
+            return value * p.log() + (1 - value) * (1 - p).log()
+
+    p, theirs = Coin(kobai.tensor([0.25, 0.5])), distributions.Bernoulli(kobai.tensor([0.25, 0.5]))
+    np.testing.assert_allclose(p.log_prob(kobai.ones(2)).numpy(), theirs.log_prob(kobai.ones(2)).numpy(), rtol=1e-5)
+    np.testing.assert_allclose(utils.logits_to_probs(p.logits, is_binary=True).numpy(), [0.25, 0.5], rtol=1e-6)
+    assert p.expand((3, 2)).batch_shape == (3, 2)
+    assert repr(p) == "Coin(probs: kobai.Size([2]))"
+    with pytest.raises(ValueError, match=r"Coin: expected probs in \[0, 1\]"):
+        Coin(2.0)

@@ -17,6 +17,7 @@ T = TypeVar("T")
 
 ONE_PROCESS = "Kobai trains in one process"
 COMPLEX = "use two tensors, for real and imaginary parts"
+SCIPY = "use scipy.special on tensor.numpy()"
 QUANTISED = "use float32, float16 or bfloat16"
 
 INSTEAD = {
@@ -27,6 +28,14 @@ INSTEAD = {
     "polar": "use two tensors, r cos φ and r sin φ",
     "stft": "its results are complex, which Kobai lacks; use a signal library on tensor.numpy()",
     "istft": "its input is complex, which Kobai lacks; use a signal library on tensor.numpy()",
+    "linalg.eig linalg.eigvals": "its results are complex, which Kobai lacks; linalg.eigh is for symmetric matrices",
+    "linalg.ldl_factor linalg.ldl_factor_ex linalg.ldl_solve": "use linalg.solve, or linalg.lu_factor and lu_solve",
+    "svd_lowrank": "use pca_lowrank(A, q, center=False)",
+    "distributions.LKJCholesky distributions.Wishart distributions.GeneralizedPareto": (
+        "write it as a Distribution, or draw with NumPy"
+    ),
+    "special.airy_ai special.bessel_j0 special.bessel_j1 special.bessel_y0 special.bessel_y1": SCIPY,
+    "special.modified_bessel_k0 special.modified_bessel_k1 special.spherical_bessel_j0": SCIPY,
     "vmap": "write the operation for a whole batch",
     "quint8 qint8 qint32 quint4x2 quantize_per_tensor quantize_per_channel quantize_per_tensor_dynamic": QUANTISED,
 }

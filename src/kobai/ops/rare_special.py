@@ -12,7 +12,7 @@ from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.engine import special
 from kobai.ops import _bessel, _gamma
-from kobai.ops._args import as_float, drawn, into, need, pair, scalar, unbroadcast
+from kobai.ops._args import as_float, drawn, into, need, need_tensor, pair, scalar, unbroadcast
 from kobai.ops.pointwise import samples
 from kobai.ops.special import lgamma
 from kobai.xp import Array, quiet, xp_of
@@ -240,6 +240,7 @@ def igamma(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor
     >>> kobai.igamma(kobai.tensor([1.0, 2.0]), kobai.tensor([1.0, 1.0]))
     tensor([0.6321, 0.2642])
     """
+    need_tensor("igamma", input, other)
     return into("igamma", out, _incomplete_gamma(*_two("igamma", input, other)))
 
 
@@ -251,6 +252,7 @@ def igammac(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tenso
     >>> kobai.igammac(kobai.tensor([1.0, 2.0]), kobai.tensor([1.0, 1.0]))
     tensor([0.3679, 0.7358])
     """
+    need_tensor("igammac", input, other)
     return into("igammac", out, _incomplete_gamma(*_two("igammac", input, other), True))
 
 
