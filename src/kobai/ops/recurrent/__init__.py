@@ -142,7 +142,13 @@ def _run(
     first, first_c = (s if s is None else xp.ascontiguousarray(s).reshape(states) for s in (h0, c0))
 
     compiled = _compiled((x, h0, c0, *given))
-    gates = _of_inputs(inputs, weights, compiled).reshape(directions, steps, batch, columns)
+    gates = xp.empty((directions, steps, batch, columns), dtype=x.dtype)
+    within: tuple[Any, ...] = None, weights[0].w_ih, None
+    if compiled and (steps == 1 or batch >= loops.MANY):
+        dense = [xp.ascontiguousarray(w.w_ih) for w in weights]
+        within = xp.ascontiguousarray(inputs), dense[0], dense[-1]
+    else:
+        _of_inputs(inputs, weights, gates.reshape(directions, -1, columns), compiled)
     shapes = [states] * (1 + of_lstm)
     if x.ndim == 3:
         shapes.insert(0, (steps, batch, directions * n))
@@ -172,7 +178,7 @@ def _run(
         compiled,
     )
     if compiled:
-        launch(loops.run_forward, *layer.operands(), *last, *[None] * (2 - len(last)))
+        launch(loops.run_forward, *layer.operands(), *within, *last, *[None] * (2 - len(last)))
     else:
         _forward(layer, last)
     return result, _vjp_of(layer, x, (h0, c0)[: 1 + of_lstm], inputs, weights, shapes)
@@ -229,15 +235,13 @@ def _parts(vector: Array, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
     return made
 
 
-def _of_inputs(inputs: Array, weights: Sequence[_Weights], compiled: bool) -> Array:
-    """W_ih x of all steps in every direction: (D, L·N, ·)."""
-    gates = xp_of(inputs).empty((len(weights), inputs.shape[0], weights[0].w_ih.shape[0]), dtype=inputs.dtype)
+def _of_inputs(inputs: Array, weights: Sequence[_Weights], gates: Array, compiled: bool) -> None:
+    """gates (D, L·N, ·) ← W_ih x of all steps in every direction."""
     for d, w in enumerate(weights):
         if compiled:
             launch(own, inputs, w.w_ih.T, gates[d])
         else:
             matmul(inputs, w.w_ih.T, out=gates[d], precision=None)
-    return gates
 
 
 def _biases(kind: int, weights: Sequence[_Weights], gates: Array) -> Array:

@@ -3,7 +3,8 @@
 What step t adds to the input's part of its gates is the product of the states before it with W_hhᵀ, a matrix that is the same
 in all steps. So it is copied into panels (:mod:`kobai.cpu.product`) once, and in each step the tiles read it where it lies:
 
-    for t in order:    gates[t] += h[t − 1] · W_hhᵀ         tiles (:mod:`kobai.cpu.tiles`)
+    for t in order:    gates[t] = x[t] · W_ihᵀ              tiles (:mod:`kobai.cpu.tiles`)
+                       gates[t] += h[t − 1] · W_hhᵀ
                        h[t], c[t] = step(gates[t] + b)      a formula (:mod:`kobai.ops.recurrent.formulas`), row by row
 
 and backward, with dh and dc in place,
@@ -14,6 +15,8 @@ and backward, with dh and dc in place,
 A sequence needs nothing of the others in the batch. So a part of the job is some of the sequences in one direction, from the
 first step to the last: threads do not wait for each other between steps. An element of a product depends on its row and column
 alone, and so the bits do not depend on the parts.
+
+Where the batch is small a tile has few rows, and x · W_ihᵀ of all steps at once, before the loop, is faster (:data:`MANY`).
 """
 
 from __future__ import annotations
@@ -37,16 +40,19 @@ from kobai.ops.conv.image_loops import copy_row, fill_row
 from kobai.ops.recurrent import formulas
 from kobai.xp import Array
 
+MANY = 16
+"""Sequences in a batch from which on the inputs are multiplied step by step, while their gates are in the cache."""
+
 TANH, RELU, LSTM, GRU = range(4)
 """The networks."""
 
 RECURRENCE = fields(
     "kind backward size steps batch hidden directions blocks columns gates bias bias_row y cells start start_cell zeros "
-    "lengths last last_cell weight next_weight packed packed_bytes dy dh dc dz dz_hidden",
+    "lengths last last_cell weight next_weight packed packed_bytes x inputs w_ih next_w_ih dy dh dc dz dz_hidden",
     after=JOB,
 )
 """What a job says of a layer. ``columns``: of its gates. ``weight``, ``next_weight``: W_hh of each direction; ``packed``: in
-panels. Arrays are addresses, 0 for what there is not."""
+panels, then W_ih. Arrays are addresses, 0 for what there is not: without ``x`` the gates hold its part already."""
 
 tanh_step, tanh_step_backward = from_addresses(formulas.tanh_step), from_addresses(formulas.tanh_step_backward)
 relu_step, relu_step_backward = from_addresses(formulas.relu_step), from_addresses(formulas.relu_step_backward)
@@ -105,6 +111,21 @@ def pack_weights(job: int) -> None:
             pack_whole(size, hidden, hidden, weight + 2 * hidden * row, size, row, to)
         else:
             pack_whole(size, columns, hidden, weight, size, row, to)
+        if load(job + RECURRENCE.x):
+            weight = load(job + RECURRENCE.w_ih) if d == 0 else load(job + RECURRENCE.next_w_ih)
+            inputs = load(job + RECURRENCE.inputs)
+            pack_whole(size, columns, inputs, weight, size, inputs * size, panels_of_inputs(job, d))
+
+
+@compiled
+def panels_of_inputs(job: int, d: int) -> Any:
+    """Where W_ihᵀ of direction d lies in panels."""
+    each = panels_bytes(load(job + RECURRENCE.size), load(job + RECURRENCE.columns), load(job + RECURRENCE.inputs))
+    return (
+        load(job + RECURRENCE.packed)
+        + load(job + RECURRENCE.directions) * load(job + RECURRENCE.packed_bytes)
+        + d * each
+    )
 
 
 # --- the steps of some sequences --------------------------------------------------------------------------------------------
@@ -175,6 +196,7 @@ def forward(job: int, part: int) -> None:
     bias = load(job + RECURRENCE.bias) + d * load(job + RECURRENCE.bias_row)
     panels = load(job + RECURRENCE.packed) + d * load(job + RECURRENCE.packed_bytes)
     zeros, lengths = load(job + RECURRENCE.zeros), load(job + RECURRENCE.lengths)
+    x, inputs, panels_x = load(job + RECURRENCE.x), load(job + RECURRENCE.inputs), panels_of_inputs(job, d)
     h, h_row, c, c_row = zeros, 0, zeros, 0
     if load(job + RECURRENCE.start):
         h, h_row = load(job + RECURRENCE.start) + (d * batch + top) * bytes, bytes
@@ -184,6 +206,9 @@ def forward(job: int, part: int) -> None:
         t = steps - 1 - s if d else s
         a, new, new_c = gates + t * batch * gate_row, y + t * batch * y_row, cells + t * batch * bytes
         first = 2 * hidden if kind == GRU else columns
+        if x:
+            x_row = inputs * size
+            multiply_add(size, rows, columns, inputs, x + (t * batch + top) * x_row, x_row, panels_x, a, gate_row, 0)
         if h_row:
             multiply_add(size, rows, first, hidden, h, h_row, panels, a, gate_row, 1)
             if kind == GRU:
@@ -310,18 +335,28 @@ def describe(
 
 
 @compiled
-def describe_forward(job: int, last: Any, last_cell: Any) -> None:
+def describe_forward(job: int, x: Any, w_ih: Any, other: Any, last: Any, last_cell: Any) -> Any:
+    """Returns how many bytes W_ih takes in panels."""
+    store(job + RECURRENCE.x, x.ctypes.data if x.size else 0)
+    store(job + RECURRENCE.inputs, w_ih.shape[1])
+    store(job + RECURRENCE.w_ih, w_ih.ctypes.data)
+    store(job + RECURRENCE.next_w_ih, other.ctypes.data)
     store(job + RECURRENCE.last, last.ctypes.data if last.size else 0)
     store(job + RECURRENCE.last_cell, last_cell.ctypes.data)
+    each = panels_bytes(load(job + RECURRENCE.size), w_ih.shape[0], w_ih.shape[1])
+    return load(job + RECURRENCE.directions) * each if x.size else 0
 
 
 @compiled
-def describe_backward(job: int, dy: Any, dh: Any, dc: Any, dz: Any, dz_hidden: Any) -> None:
+def describe_backward(job: int, dy: Any, dh: Any, dc: Any, dz: Any, dz_hidden: Any) -> Any:
+    """Returns 0."""
     store(job + RECURRENCE.dy, dy.ctypes.data)
     store(job + RECURRENCE.dh, dh.ctypes.data)
     store(job + RECURRENCE.dc, dc.ctypes.data)
     store(job + RECURRENCE.dz, dz.ctypes.data)
     store(job + RECURRENCE.dz_hidden, dz_hidden.ctypes.data)
+    store(job + RECURRENCE.x, 0)
+    return 0
 
 
 _own = threading.local()
@@ -352,8 +387,8 @@ class _Recurrence:
     """Forward or backward for ``launch``; ``bind`` does everything that depends only on the arrays.
 
     ``kind, gates (D, L, N, ·), bias (D + 1, ·), the last row zeros, y (L, N, D·H), cells (D, L, N, H), h0, c0 (D, N, H),
-    lengths, W_hh of each of two directions``; in forward ``last, last_cell`` (D, N, H) follow, where the last states go, and in
-    backward ``dy, dh, dc, dz, dz_hidden``.
+    lengths, W_hh of each of two directions``. In forward ``x (L·N, ·)``, None if the gates hold its part, ``W_ih`` of each
+    direction, and ``last, last_cell`` (D, N, H), where the last states go, follow; in backward ``dy, dh, dc, dz, dz_hidden``.
     """
 
     def __init__(self, backward: bool) -> None:
@@ -372,9 +407,16 @@ class _Recurrence:
             _none(dtype, 4) if cells is None else cells, none if h0 is None else h0, none if c0 is None else c0,
             _none(np.int64, 1) if lengths is None else lengths, weight, weight if other is None else other,
         )  # fmt: skip
-        states = [none if array is None else array for array in rest]
-        (describe_backward if self.backward else describe_forward)(job.address, *states)
-        return bytes
+        if self.backward:
+            dy, dh, dc, dz, dz_hidden = rest
+            describe_backward(job.address, dy, dh, none if dc is None else dc, dz, dz_hidden)
+            return bytes
+        x, w_ih, other, last, last_cell = rest
+        more: int = describe_forward(
+            job.address, _none(dtype, 2) if x is None else x, w_ih, w_ih if other is None else other,
+            none if last is None else last, none if last_cell is None else last_cell,
+        )  # fmt: skip
+        return bytes + more
 
     def bind(self, *args: Any) -> Callable[[], None]:
         job = Job(RECURRENCE)
