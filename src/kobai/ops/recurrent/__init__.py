@@ -143,11 +143,8 @@ def _run(
 
     compiled = _compiled((x, h0, c0, *given))
     gates = xp.empty((directions, steps, batch, columns), dtype=x.dtype)
-    within: tuple[Any, ...] = None, weights[0].w_ih, None
-    if compiled and (steps == 1 or batch >= loops.MANY):
-        dense = [xp.ascontiguousarray(w.w_ih) for w in weights]
-        within = xp.ascontiguousarray(inputs), dense[0], dense[-1]
-    else:
+    within = _within(inputs, weights, compiled and (steps == 1 or batch >= loops.MANY))
+    if within[0] is None:
         _of_inputs(inputs, weights, gates.reshape(directions, -1, columns), compiled)
     shapes = [states] * (1 + of_lstm)
     if x.ndim == 3:
@@ -233,6 +230,14 @@ def _parts(vector: Array, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
         made.append(vector[start : start + prod(shape)].reshape(shape))
         start += prod(shape)
     return made
+
+
+def _within(inputs: Array, weights: Sequence[_Weights], multiplied: bool) -> tuple[Any, ...]:
+    """x and W_ih of both directions for compiled loops, which multiply them step by step, or None for x."""
+    if not multiplied:
+        return None, weights[0].w_ih, None
+    dense = xp_of(inputs).ascontiguousarray
+    return dense(inputs), dense(weights[0].w_ih), dense(weights[-1].w_ih)
 
 
 def _of_inputs(inputs: Array, weights: Sequence[_Weights], gates: Array, compiled: bool) -> None:
