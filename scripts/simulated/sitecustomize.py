@@ -4,8 +4,12 @@
 """
 
 import os
+import sys
 
-if os.environ.get("KOBAI_SIMULATE_GPU") == "1":
+# NVIDIA's pathfinder looks for libraries in a process of its own, which has ten seconds and needs no device.
+looks_for_libraries = any(part.startswith("cuda.pathfinder") for part in sys.orig_argv)
+
+if os.environ.get("KOBAI_SIMULATE_GPU") == "1" and not looks_for_libraries:
     import simulator
 
     simulator.install()
