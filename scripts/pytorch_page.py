@@ -100,7 +100,10 @@ def _share() -> str:
 
 
 def _lacking() -> str:
-    rows = [f"| {_names(names)} | {advice} |" for names, advice in {**absent.INSTEAD, **absent.MODULES}.items()]
+    rows = [
+        f"| {_names(names)} | {advice} |"
+        for names, advice in {**absent.INSTEAD, **absent.DTYPES, **absent.MODULES}.items()
+    ]
     return "\n".join(["| lacking | instead |", "|---|---|", *rows])
 
 

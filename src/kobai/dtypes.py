@@ -179,7 +179,7 @@ class finfo:
         return made
 
     def _fill(self, d: np.dtype[Any]) -> None:
-        limits: Any = ml_dtypes.finfo(d)  # NumPy's, which also knows bfloat16
+        limits: Any = ml_dtypes.finfo(d)  # type: ignore[no-untyped-call]  # NumPy's, which also knows bfloat16
         self.dtype = d.name
         self.bits = builtins.int(limits.bits)
         self.nmant = builtins.int(limits.nmant)

@@ -76,14 +76,18 @@ def guard(namespace: dict[str, Any], classes: bool = False) -> None:
         if name[0] == "_" or not getattr(value, "__module__", "").startswith("kobai"):
             continue
         if type(value) is FunctionType:
-            namespace[name] = guarded(value)
             home = vars(sys.modules[value.__module__])  # there too, where pickle and doctest look for it
-            if home.get(value.__name__) is value:
-                home[value.__name__] = namespace[name]
+            namespace[name] = wrapper = guarded(value)
+            if home.get(wrapper.__name__) is value:
+                home[wrapper.__name__] = wrapper
         elif classes and isinstance(value, type):
             for owner in value.__mro__:
-                if owner.__module__.startswith("kobai"):
+                if owner not in _GUARDED and owner.__module__.startswith("kobai"):
+                    _GUARDED.add(owner)
                     _guard_class(owner)
+
+
+_GUARDED: set[type] = set()
 
 
 def _guard_class(owner: type) -> None:
@@ -209,7 +213,7 @@ def _bound(
 
 _TYPES: dict[str, Callable[[Any], bool]] = {
     "Tensor": lambda x: any(base.__name__ == "Tensor" for base in type(x).__mro__),
-    "int": lambda x: isinstance(x, Integral) and type(x) is not bool,
+    "int": lambda x: isinstance(x, Integral) and not isinstance(x, bool),
     "float": lambda x: isinstance(x, Real),
     "bool": lambda x: isinstance(x, bool) or type(x).__name__ == "bool_",
     "str": lambda x: isinstance(x, str),

@@ -88,11 +88,22 @@ def test_twins_have_the_parameters_of_their_reference(name):
             assert [p.name for p in parameters] == list(inspect.signature(runs[None]).parameters)
 
 
+CTC = (np.array([[0, 1, 0]]), np.array([4]), np.array([1]))  # labels, and the lengths of inputs and targets
 CALLS = {
     "batch_norm.kernel.affine": lambda x, v: (x, v, v, v, None),
     "batch_norm.kernel.train": lambda x, v: (x, v, v, None, None, 0.1, 1e-5, None),
     "cross_entropy.kernel.cross_entropy": lambda x, v: (x, np.arange(4), v, -100, "mean", 0.0),
     "cross_entropy.kernel.nll_loss": lambda x, v: (x, np.arange(4), v, -100, "mean"),
+    "ctc.kernel.backward": lambda x, v: (
+        v[:1],
+        x.reshape(4, 1, 6),
+        0 * x[:1, :3],
+        v[:1],
+        np.zeros((1, 4, 5), x.dtype),
+        *CTC,
+        False,
+    ),
+    "ctc.kernel.forward": lambda x, v: (x.reshape(4, 1, 6), 0 * x[:1, :3], *CTC),
     "dropout.kernel.dropout": lambda x, v: (x, 0.5, None),
     "dropout.kernel.masked": lambda x, v: (x, x > 0, 2.0),
     "linear.columns.activation_backward": lambda x, v: (x, x, "relu", True),

@@ -206,7 +206,6 @@ def test_embedding_bag():
         ((two, table), {"mode": "men"}, ValueError, "embedding_bag: unknown mode 'men'"),
         ((two, table), {"per_sample_weights": weights}, ValueError, "for mode 'sum'"),
         ((flat, table), {}, ValueError, "with offsets"),
-        ((flat, table, begins), {"mode": "max"}, NotImplementedError, "mode 'max'"),
     ):
         with pytest.raises(error, match=message):
             bag(*arguments, **options)

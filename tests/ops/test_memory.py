@@ -42,6 +42,14 @@ VIEWS = {  # PyTorch's list of view operations: a call of each on x of shape (2,
     "__iter__": lambda x: tuple(x),
     "__array_wrap__": None,  # of an array that is given
     "__copy__": None,  # of Python: the same memory, wrapped anew
+    "adjoint": lambda x: x.adjoint(),
+    "as_strided": lambda x: x.as_strided((2, 2), (4, 1)),
+    "asarray": lambda x: kobai.asarray(x),
+    **{n: lambda x, n=n: getattr(x, n)() for n in "conj conj_physical resolve_conj resolve_neg to_dense".split()},
+    "real": lambda x: x.real,
+    "split_with_sizes": lambda x: x.split_with_sizes([1, 1]),
+    "unsafe_chunk": lambda x: x.unsafe_chunk(2),
+    "unsafe_split": lambda x: x.unsafe_split(1),
     "as_tensor": lambda x: kobai.as_tensor(x),
     "atleast_1d": lambda x: kobai.atleast_1d(x),
     "atleast_2d": lambda x: kobai.atleast_2d(x),
@@ -242,7 +250,8 @@ RANDOM = (
     "bernoulli cauchy exponential geometric log_normal normal random uniform rand_like randn_like randint_like empty_like "
     "dropout multinomial"
 ).split()
-PAIRS = sorted(n for n in IN_PLACE if n.endswith("_") and n[:-1] in METHODS and n[7:-1] not in RANDOM)
+OTHERWISE = "addmv addr float_power".split()  # no arguments above fit; float_power has results of float64
+PAIRS = sorted(n for n in IN_PLACE if n.endswith("_") and n[:-1] in METHODS and n[7:-1] not in (*RANDOM, *OTHERWISE))
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -263,9 +272,11 @@ def test_in_place_forms_give_the_result_or_raise(name):
             calls += 1
             assert found is own[0], args
             assert expected is not None, f"{args}: the function refuses what its in-place form takes"
-            assert np.array_equal(
-                own[0].array, expected.array.astype(own[0].dtype), equal_nan=own[0].is_floating_point()
-            ), args
+            wanted = expected.array.astype(own[0].dtype)
+            if own[0].is_floating_point():  # a loop that changes memory may round once where two calls round twice
+                np.testing.assert_allclose(own[0].array, wanted, rtol=1e-6)
+            else:
+                assert np.array_equal(own[0].array, wanted), args
     assert calls
 
 

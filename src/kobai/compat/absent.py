@@ -24,7 +24,7 @@ INSTEAD = {
     "sparse_coo_tensor sparse_csr_tensor sparse_csc_tensor sparse_bsr_tensor sparse_coo sparse_csr": (
         "use dense tensors, or index_add and scatter_add"
     ),
-    "complex complex32 complex64 complex128 chalf cfloat cdouble view_as_complex view_as_real": COMPLEX,
+    "complex view_as_complex view_as_real": COMPLEX,
     "polar": "use two tensors, r cos φ and r sin φ",
     "stft": "its results are complex, which Kobai lacks; use a signal library on tensor.numpy()",
     "istft": "its input is complex, which Kobai lacks; use a signal library on tensor.numpy()",
@@ -37,9 +37,17 @@ INSTEAD = {
     "special.airy_ai special.bessel_j0 special.bessel_j1 special.bessel_y0 special.bessel_y1": SCIPY,
     "special.modified_bessel_k0 special.modified_bessel_k1 special.spherical_bessel_j0": SCIPY,
     "vmap": "write the operation for a whole batch",
-    "quint8 qint8 qint32 quint4x2 quantize_per_tensor quantize_per_channel quantize_per_tensor_dynamic": QUANTISED,
+    "quantize_per_tensor quantize_per_channel quantize_per_tensor_dynamic": QUANTISED,
 }
 """Names of ``torch`` -> what to do instead."""
+
+DTYPES = {
+    "complex32 complex64 complex128 chalf cfloat cdouble": COMPLEX,
+    "uint16 uint32 uint64": "use int32 or int64",
+    "float8_e4m3fn float8_e5m2 float8_e4m3fnuz float8_e5m2fnuz": QUANTISED,
+    "quint8 qint8 qint32 quint4x2": QUANTISED,
+}
+"""Dtypes that programs name, in tables or to compare with, and seldom use -> what to use instead."""
 
 INSIDE = {
     "func.vmap": "write the operation for a whole batch",
@@ -96,6 +104,37 @@ def _by_name(table: dict[str, T]) -> dict[str, T]:
 
 
 ABSENT, LACKING, ABSENT_MODULES = _by_name(INSTEAD), _by_name(INSIDE), _by_name(MODULES)
+
+
+class AbsentDtype:
+    """A dtype of PyTorch's that no tensor of Kobai's has. It can be named and compared; making a tensor of it raises.
+
+    >>> import kobai
+    >>> kobai.ones(2).dtype == kobai.complex64, kobai.complex64.is_complex
+    (False, True)
+    """
+
+    is_signed = True
+
+    def __init__(self, name: str, advice: str) -> None:
+        self._name, self._advice = name, advice
+        self.__module__ = "kobai"  # where pickle finds it
+        self.is_complex = advice is COMPLEX
+        self.is_floating_point = name.startswith("float")
+
+    def __repr__(self) -> str:
+        return f"kobai.{self._name}"
+
+    def __reduce__(self) -> str:
+        return self._name
+
+    @property
+    def dtype(self) -> NoReturn:
+        """What NumPy asks for."""
+        raise TypeError(f"kobai has no tensors of {self._name}, unlike torch: {self._advice}")
+
+
+NAMED_DTYPES = {name: AbsentDtype(name, advice) for name, advice in _by_name(DTYPES).items()}
 
 
 def _answer(value: Any) -> Callable[..., Any]:

@@ -11,7 +11,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from kobai.compat.absent import ABSENT_MODULES, MissingName, module_above, sentence, within
+from kobai.compat.absent import ABSENT_MODULES, NAMED_DTYPES, MissingName, module_above, sentence, within
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
@@ -35,7 +35,7 @@ PLACES = {
         "distributions.negative_binomial distributions.normal distributions.one_hot_categorical "
         "distributions.pareto distributions.poisson distributions.relaxed_bernoulli "
         "distributions.relaxed_categorical distributions.studentT distributions.transformed_distribution "
-        "distributions.uniform distributions.utils distributions.von_mises "
+        "distributions.uniform distributions.von_mises "
         "distributions.weibull distributions.wishart distributions.lkj_cholesky"
     ),
     "func": "nn.utils.stateless",
@@ -137,6 +137,8 @@ def connect(package: str, lazy: tuple[str, ...] = ()) -> None:
             return _module(f"{prefix}{name}")
         if path in ALIASES:
             return _elsewhere(path, name)
+        if not path and name in NAMED_DTYPES:
+            return NAMED_DTYPES[name]
         raise MissingName(package, name)
 
     here = vars(sys.modules[package])

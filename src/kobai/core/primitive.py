@@ -126,11 +126,11 @@ def _operation(function: Raw, is_view: bool, in_float32: Raw | None, updates: Se
                 array = arg._array
                 if type(array) is not array_type:
                     if array_type is not None:
-                        return op(*_same_backend(name, args), **options)
+                        return op(*_same_backend(name, args), **options)  # type: ignore[no-any-return]
                     array_type = type(array)
                     if at_width and array.itemsize in at_width and array.dtype.kind in FLOATING:
                         if listed and (cast := fitted(key, args)) is not None:
-                            return op(*cast, **options)
+                            return op(*cast, **options)  # type: ignore[no-any-return]
                         call = at_width[array.itemsize]
                 if arg._base is not None:
                     arg._refresh()

@@ -407,4 +407,4 @@ class ParameterDict(_OfParameters, _ByName):
 
     def copy(self) -> ParameterDict:
         """Another dictionary of the same values."""
-        return ParameterDict(self)
+        return ParameterDict(dict(self.items()))

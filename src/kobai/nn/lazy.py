@@ -93,10 +93,11 @@ class _Lazy(Module):
         """The size that a layer with this weight (or running mean) has learnt; None if no layer has one of its shape."""
         layer: Any = self._becomes
         if not issubclass(layer, _Conv):
-            return weight.shape[-1] if weight.ndim == (1 if issubclass(layer, _BatchNorm) else 2) else None
+            fits = weight.ndim == (1 if issubclass(layer, _BatchNorm) else 2)
+            return int(weight.shape[-1]) if fits else None
         if weight.ndim != layer._dims + 2:
             return None
-        return weight.shape[0] if "Transpose" in layer.__name__ else weight.shape[1] * self.groups
+        return int(weight.shape[0] if "Transpose" in layer.__name__ else weight.shape[1] * self.groups)
 
     def _become(self, size: int) -> None:
         args, kwargs = self.__dict__.pop("_made_by")

@@ -367,10 +367,8 @@ def _forward(layer: _Layer, last: Sequence[Array]) -> None:
                 if layer.kind == LSTM:
                     new_c = xp.empty_like(c)
                     formulas.lstm_step(*a, *bias, c, out=(*a, new_c, new))
-                elif layer.kind == TANH:
-                    formulas.tanh_step(*a, *bias, out=new)
                 else:
-                    formulas.relu_step(*a, *bias, out=new)
+                    (formulas.tanh_step if layer.kind == TANH else formulas.relu_step)(*a, *bias, out=new)
             _together(a, z)
             ended = _ended(layer, t)
             if ended is not None:
@@ -408,10 +406,9 @@ def _backward(layer: _Layer, dy: Array, dh: Array, dc: Array | None, dz: Array, 
                 a = _apart(layer.gates[d, t], n)
                 da_hidden = [xp.empty_like(g) for _ in range(3)]
                 formulas.gru_step_backward(*a, layer.cells[d, t], h, g, this_dy, out=(*da, *da_hidden, g))  # type: ignore[index]
-            elif layer.kind == TANH:
-                formulas.tanh_step_backward(y, g, this_dy, out=(*da, g))
             else:
-                formulas.relu_step_backward(y, g, this_dy, out=(*da, g))
+                step = formulas.tanh_step_backward if layer.kind == TANH else formulas.relu_step_backward
+                step(y, g, this_dy, out=(*da, g))
             if ended is not None:
                 da, da_hidden = ([xp.where(ended, 0, block) for block in blocks] for blocks in (da, da_hidden))
                 g = xp.where(ended, dh[d] + this_dy, g)
@@ -427,13 +424,11 @@ def _backward(layer: _Layer, dy: Array, dh: Array, dc: Array | None, dz: Array, 
 # --- the primitives -----------------------------------------------------------------------------------------------------
 
 
-@primitive(
-    sample=[
-        *_samples(1, nonlinearity="tanh"),
-        _case(1, 1, (4, 3, 2), 2, nonlinearity="relu"),
-        _case(1, 1, (4, 3, 2), 2, directions=2, lengths=True, nonlinearity="relu"),
-    ]
-)
+_BOTH_WAYS: dict[str, Any] = {"directions": 2, "lengths": True}
+_RELU = [_case(1, 1, (4, 3, 2), 2, nonlinearity="relu", **more) for more in ({}, _BOTH_WAYS)]
+
+
+@primitive(sample=[*_samples(1, nonlinearity="tanh"), *_RELU])
 def _rnn(x: Array, h0: Array | None, lengths: Array | None, *weights: Array | None, nonlinearity: str) -> Any:
     """h' = f(W_ih x + b_ih + W_hh h + b_hh). ``weights``: W_ih, W_hh, b_ih, b_hh of each direction."""
     return _run(TANH if nonlinearity == "tanh" else RELU, x, h0, None, lengths, weights)
