@@ -104,6 +104,12 @@ def test_the_reference_and_the_loops_agree(dtype, monkeypatch):
         np.testing.assert_allclose(a, b, rtol=1e-4 if dtype == "float32" else 1e-11, atol=1e-6)
 
 
+@pytest.mark.parametrize("blank", [1.5, True, "0"])
+def test_the_blank_is_an_integer(blank):
+    with pytest.raises(TypeError, match="ctc_loss: expected blank to be an integer, got"):
+        F.ctc_loss(kobai.zeros(3, 1, 2).log_softmax(-1), kobai.tensor([[1]]), [3], [1], blank=blank)
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
 def test_captured_as_eager(dtype):
     layer = nn.Linear(4, 5).to(getattr(kobai, dtype))

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 import kobai
+from kobai.compat.absent import AbsentDtype, StandIn
 
 DTYPES = {
     getattr(torch, name): getattr(kobai, name)
@@ -36,6 +37,8 @@ def lookup(path: str) -> Any:
             found = getattr(found, part)
         except (AttributeError, ImportError) as error:
             raise LackingError(path) from error
+    if isinstance(found, (StandIn, AbsentDtype)):  # can be named, and no more
+        raise LackingError(path)
     return found
 
 

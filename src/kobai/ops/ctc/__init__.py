@@ -107,6 +107,8 @@ def ctc_loss(
     single = log_probs.ndim == 2
     x = log_probs.unsqueeze(1) if single else log_probs
     times, batch, classes = x.shape
+    if isinstance(blank, bool) or not isinstance(blank, int):
+        raise TypeError(f"{who}: expected blank to be an integer, got {blank!r}")
     if not 0 <= blank < classes:
         raise RuntimeError(f"{who}: expected blank in [0, {classes}), got {blank}")
     steps = _lengths(who, "input_lengths", input_lengths, batch, times, x)
