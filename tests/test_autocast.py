@@ -366,3 +366,14 @@ def test_functions_of_ones_own():
     with kobai.autocast("cpu"):
         y.sum().backward()
     assert Product.seen == [BRAIN, SINGLE]
+
+
+def test_older_names_ask_for_a_device_in_their_name():
+    with kobai.autocast("cpu"):
+        assert kobai.is_autocast_cpu_enabled()
+        kobai.set_autocast_cpu_enabled(False)
+        assert not kobai.is_autocast_enabled("cpu")
+        kobai.set_autocast_cpu_dtype(HALF)
+        kobai.set_autocast_gpu_dtype(BRAIN)
+        assert (kobai.get_autocast_cpu_dtype(), kobai.get_autocast_gpu_dtype()) == (HALF, BRAIN)
+    assert (kobai.get_autocast_cpu_dtype(), kobai.get_autocast_gpu_dtype()) == (BRAIN, HALF)

@@ -187,6 +187,48 @@ def test_second_derivatives_are_refused_by_name():
         autograd.grad(x * x, x, create_graph=True)
 
 
+# --- backward into some tensors alone ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["method", "function"])
+def test_backward_adds_to_the_inputs_named_alone(call):
+    x, other, unused = leaf(1.0, 2.0), leaf(3.0, 4.0), leaf(1.0)
+    hooked = []
+    x.register_hook(lambda g: hooked.append(g.tolist()))
+    y = x * other
+    loss, inputs = (y * y).sum(), [x, y, unused]
+    if call == "method":
+        loss.backward(inputs=inputs)
+    else:
+        autograd.backward([loss], inputs=inputs)
+    assert x.grad.tolist() == [18.0, 64.0] == hooked[0]
+    assert len(hooked) == 1
+    assert y.grad.tolist() == [6.0, 16.0]
+    assert other.grad is None
+    assert unused.grad is None
+
+
+def test_backward_into_one_tensor_adds_up_and_leaves_the_rest_of_the_graph():
+    x, other = leaf(1.0), leaf(3.0)
+    a, b = x * 2, other * 5
+    (a * b).sum().backward(inputs=a)
+    assert a.grad.tolist() == [15.0]
+    assert x.grad is None
+    (a + b).sum().backward(inputs=[a])
+    assert a.grad.tolist() == [16.0]
+    b.sum().backward()
+    assert other.grad.tolist() == [5.0]
+
+
+def test_backward_refuses_inputs_that_cannot_receive():
+    with pytest.raises(RuntimeError, match="at least one tensor in inputs"):
+        leaf(1.0).sum().backward(inputs=[])
+    with pytest.raises(RuntimeError, match="requires no gradient"):
+        leaf(1.0).sum().backward(inputs=[kobai.ones(1)])
+    with pytest.raises(NotImplementedError, match="create_graph=True"):
+        autograd.backward([leaf(1.0).sum()], create_graph=True)
+
+
 # --- every primitive --------------------------------------------------------------------------------------------------
 
 

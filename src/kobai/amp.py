@@ -150,6 +150,63 @@ def set_autocast_dtype(device_type: str, dtype: Any) -> None:
         precision.put(name, chosen)
 
 
+def is_autocast_cpu_enabled() -> bool:
+    """``is_autocast_enabled("cpu")``, as it was once called.
+
+    >>> import kobai
+    >>> kobai.is_autocast_cpu_enabled()
+    False
+    """
+    return is_autocast_enabled("cpu")
+
+
+def set_autocast_cpu_enabled(enabled: bool) -> None:
+    """``set_autocast_enabled("cpu", enabled)``, as it was once called.
+
+    >>> import kobai
+    >>> kobai.set_autocast_cpu_enabled(False)
+    """
+    set_autocast_enabled("cpu", enabled)
+
+
+def get_autocast_cpu_dtype() -> dtype:
+    """``get_autocast_dtype("cpu")``, as it was once called.
+
+    >>> import kobai
+    >>> kobai.get_autocast_cpu_dtype()
+    kobai.bfloat16
+    """
+    return get_autocast_dtype("cpu")
+
+
+def set_autocast_cpu_dtype(dtype: Any) -> None:
+    """``set_autocast_dtype("cpu", dtype)``, as it was once called.
+
+    >>> import kobai
+    >>> kobai.set_autocast_cpu_dtype(kobai.bfloat16)
+    """
+    set_autocast_dtype("cpu", dtype)
+
+
+def get_autocast_gpu_dtype() -> dtype:
+    """``get_autocast_dtype("cuda")``, as it was once called.
+
+    >>> import kobai
+    >>> kobai.get_autocast_gpu_dtype()
+    kobai.float16
+    """
+    return get_autocast_dtype("cuda")
+
+
+def set_autocast_gpu_dtype(dtype: Any) -> None:
+    """``set_autocast_dtype("cuda", dtype)``, as it was once called.
+
+    >>> import kobai
+    >>> kobai.set_autocast_gpu_dtype(kobai.float16)
+    """
+    set_autocast_dtype("cuda", dtype)
+
+
 def is_autocast_cache_enabled() -> bool:
     """Whether a parameter's copy in 16 bits serves for the rest of an outermost block.
 

@@ -173,3 +173,12 @@ def test_attention_refuses_mask_and_causal():
     q = kobai.ones(2, 3)
     with pytest.raises(RuntimeError, match="got both"):
         F.scaled_dot_product_attention(q, q, q, kobai.ones(2, 2), is_causal=True)
+
+
+def test_heads_of_queries_share_keys_and_values():
+    q, k, v = kobai.randn(2, 4, 5, 3), kobai.randn(2, 2, 6, 3), kobai.randn(2, 1, 6, 3)
+    shared = F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+    own = F.scaled_dot_product_attention(q, k[:, [0, 0, 1, 1]], v[:, [0, 0, 0, 0]])
+    assert kobai.allclose(shared, own)
+    with pytest.raises(RuntimeError, match="divides that of the queries"):
+        F.scaled_dot_product_attention(q, kobai.randn(2, 3, 6, 3), v, enable_gqa=True)

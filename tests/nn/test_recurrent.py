@@ -317,3 +317,16 @@ def test_a_batch_without_sequences(name):
     assert parts(CELLS[name](3, 4)(kobai.ones(0, 3)))[0].shape == (0, 4)
     with pytest.raises(RuntimeError, match="at least one step"):
         layer(kobai.ones(0, 2, 3))
+
+
+@every
+@pytest.mark.parametrize("bias", [True, False])
+def test_all_parameters_are_listed_by_layer_and_direction(name, bias):
+    projected = {"proj_size": 2} if name == "LSTM" else {}
+    layer = LAYERS[name](3, 4, num_layers=2, bidirectional=True, bias=bias, **projected)
+    named = dict(layer.named_parameters())
+    assert layer._flat_weights_names == list(named)
+    assert all(a is b for a, b in zip(layer._flat_weights, named.values(), strict=True))
+    each = 2 + 2 * bias + len(projected)
+    assert [len(weights) for weights in layer.all_weights] == [each] * 4
+    assert layer.all_weights[3][0] is layer.weight_ih_l1_reverse

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kobai.core.tape import root_edge, root_gradient, run_backward
+from kobai.core.tape import backward_into, root_edge, root_gradient, run_backward
 from kobai.core.tensor import Tensor
 from kobai.ops.like import zeros_like
 from kobai.xp import Array
@@ -22,8 +22,16 @@ def _roots(who: str, tensors: Any, gradients: Any) -> list[tuple[Any, Array]]:
     return [(root_edge(who, t), root_gradient(who, t, g)) for t, g in zip(outputs, given, strict=True)]
 
 
-def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool = False) -> None:
+def backward(
+    tensors: Any,
+    grad_tensors: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Any = None,
+) -> None:
     """Add the gradients of the sum of ``tensors`` (weighted by ``grad_tensors``) to the ``.grad`` of all leaves.
+
+    With ``inputs``, tensors that need not be leaves, only theirs receive. NotImplementedError for ``create_graph=True``.
 
     >>> import kobai
     >>> x = kobai.tensor(3.0, requires_grad=True)
@@ -31,7 +39,9 @@ def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool = False)
     >>> x.grad
     tensor(8.)
     """
-    run_backward(_roots("backward", tensors, grad_tensors), retain_graph)
+    if create_graph:
+        raise NotImplementedError("backward: create_graph=True (second derivatives) is not supported by Kobai")
+    backward_into(_roots("backward", tensors, grad_tensors), bool(retain_graph), inputs)
 
 
 def grad(

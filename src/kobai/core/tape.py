@@ -220,6 +220,20 @@ def root_edge(who: str, root: Any) -> Any:
     return edge
 
 
+def backward_into(roots: Sequence[tuple[Any, Array]], retain_graph: bool, inputs: Any) -> None:
+    """``backward`` as users call it: into the ``.grad`` of all leaves, or of ``inputs`` alone, which need not be leaves."""
+    if inputs is None:
+        run_backward(roots, retain_graph)
+        return
+    wanted = [inputs] if isinstance(inputs, tensor_type) else list(inputs)
+    if not wanted:
+        raise RuntimeError("backward: expected at least one tensor in inputs, got none")
+    edges = {id(root_edge("backward", x)) for x in wanted}
+    for x in wanted:
+        x.retain_grad()
+    run_backward(roots, retain_graph, edges, accumulate=True)
+
+
 def root_gradient(who: str, root: Any, gradient: Any) -> Array:
     """dL/d(root) as an array: ``gradient`` checked against ``root``, or 1 for a root of one element."""
     if gradient is None:
@@ -264,13 +278,17 @@ def _leading_to(targets: Container[int], roots: Iterable[Any]) -> tuple[set[int]
 
 @quiet
 def run_backward(
-    roots: Sequence[tuple[Any, Array]], retain_graph: bool = False, capture: Set[int] | None = None
+    roots: Sequence[tuple[Any, Array]],
+    retain_graph: bool = False,
+    capture: Set[int] | None = None,
+    accumulate: bool = False,
 ) -> dict[int, Array]:
     """Propagate gradients from ``roots`` (edge, dy) to the leaves.
 
     Without ``capture`` they are added to the ``.grad`` of the leaves. With it – the ``id`` of edges (nodes and leaf
     tensors) – nothing is accumulated, only nodes on the way to those edges are visited (the rest of the graph stays as it
-    is), and their gradients are returned by ``id``.
+    is), and their gradients are returned by ``id``. With ``accumulate`` too they are added to the ``.grad`` of those edges'
+    tensors, and of no others.
     """
     waiting: dict[int, tuple[Node, Array]] = {}  # by order; the arrays may be aliases of others
     heap: list[int] = []  # the orders of these nodes, negative: the newest comes first
@@ -290,10 +308,10 @@ def run_backward(
             dy = run_hooks(node.hooks, dy)
         if asked:
             found[id(node)] = dy
+        if node.retain is not None and (not beside or accumulate):
+            _retain(node.retain(), dy)
         if beside:
             continue
-        if node.retain is not None:
-            _retain(node.retain(), dy)
         gradients = _on_its_device(node, dy) if xp.many_devices else node.gradients(dy)
         for edge, g in zip(node.edges, gradients, strict=False):
             if edge is not None and g is not None:
@@ -302,12 +320,13 @@ def run_backward(
             node.free()
     for key, (leaf, g, ours) in leaves.items():
         g = as_array(g)
-        if capture is None:
+        if capture is None or (accumulate and key in capture):
             if xp.many_devices:
                 with xp.beside(g):
                     leaf._accumulate(g, ours)
             else:
                 leaf._accumulate(g, ours)
+            found[key] = g
         elif key in capture:
             found[key] = run_hooks(leaf._hooks, g) if leaf._hooks else g
     if capture is not None and freed is not None and len(found) < len(capture):

@@ -16,7 +16,7 @@ import numpy as np
 
 from kobai import xp as _xp
 from kobai.core import tape
-from kobai.core.tape import Node, RemovableHandle, root_edge, root_gradient, run_backward, run_hooks
+from kobai.core.tape import Node, RemovableHandle, backward_into, root_edge, root_gradient, run_hooks
 from kobai.dtypes import FLOATING, _known, _of, dtype, get_default_dtype
 from kobai.errors import MissingAttribute, likely
 from kobai.xp import Array, asarray, device, device_of, xp_of
@@ -315,20 +315,25 @@ class Tensor:
                 hook(self)
 
     def backward(
-        self, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False
+        self,
+        gradient: Tensor | None = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        inputs: Any = None,
     ) -> None:
         """Add the gradient of this tensor to the ``.grad`` of every leaf it was computed from.
 
         ``gradient`` is dL/d(self), of the shape of self; for a tensor of one element it defaults to 1. A second backward
         through the same graph needs ``retain_graph=True`` the first time. ``create_graph=True`` (derivatives of
-        derivatives) is not supported.
+        derivatives) is not supported. ``inputs``: the tensors, leaves or not, whose ``.grad`` alone is to receive.
 
         Errors: RuntimeError for a tensor of several elements without ``gradient``, one that requires no gradient, a graph
         already freed, and a tensor changed in place that backward needs.
         """
         if create_graph:
             raise NotImplementedError("backward: create_graph=True (second derivatives) is not supported by Kobai")
-        run_backward([(root_edge("backward", self), root_gradient("backward", self, gradient))], bool(retain_graph))
+        root = (root_edge("backward", self), root_gradient("backward", self, gradient))
+        backward_into([root], bool(retain_graph), inputs)
 
     def retain_grad(self) -> None:
         """Keep the gradient of this non-leaf in ``.grad``; no effect on a leaf."""

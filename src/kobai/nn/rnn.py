@@ -154,6 +154,25 @@ class _Layer(_Recurrent):
                 self._add_weights(f"_l{layer}{suffix}", inputs, device, dtype)
         self.reset_parameters()
 
+    @property
+    def _flat_weights_names(self) -> list[str]:
+        """PyTorch's private list of all parameters' names, layer by layer, which programs read."""
+        return [name for names in self._names() for name in names]
+
+    @property
+    def _flat_weights(self) -> list[Any]:
+        return [self._weight(name) for name in self._flat_weights_names]
+
+    @property
+    def all_weights(self) -> list[list[Any]]:
+        """The parameters, a list for each layer and direction."""
+        return [[self._weight(name) for name in names] for names in self._names()]
+
+    def _names(self) -> list[list[str]]:
+        kinds = (*(WEIGHTS if self.bias else WEIGHTS[:2]), *(("weight_hr",) if self.proj_size else ()))
+        places = [f"_l{layer}{suffix}" for layer in range(self.num_layers) for suffix in self._suffixes]
+        return [[kind + place for kind in kinds] for place in places]
+
     def forward(self, input: Tensor | PackedSequence, hx: Any = None) -> tuple[Any, Any]:
         """(L, N, input_size) – or (N, L, ·) if ``batch_first``, or (L, ·) – → the states of the last layer, and the last state.
 

@@ -13,6 +13,7 @@ from kobai.ops.dropout import dropout
 from kobai.ops.gather import masked_fill, where
 from kobai.ops.joining import cat
 from kobai.ops.linear import linear
+from kobai.ops.rearrange import repeat_interleave
 from kobai.ops.shape import transpose
 from kobai.ops.softmax import softmax
 from kobai.xp import namespace
@@ -29,6 +30,7 @@ def scaled_dot_product_attention(
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
+    enable_gqa: bool = False,
 ) -> Tensor:
     """softmax(q kᵀ · scale + mask) v: for every query the mean of the values, weighted by how well their keys fit.
 
@@ -38,6 +40,8 @@ def scaled_dot_product_attention(
         dropout_p: share of the weights put to zero; always applied, so pass 0 in evaluation.
         is_causal: query i sees keys 0 ... i alone; not together with ``attn_mask``.
         scale: 1/√E by default.
+        enable_gqa: of (..., heads, L, E) the keys and values may have fewer heads, whose number divides that of the
+            queries; several heads of queries, one after the other, share each (Ainslie et al., arXiv:2305.13245).
 
     A query that sees no key attends to nothing: its result is 0, and no gradient comes from it.
 
@@ -51,6 +55,8 @@ def scaled_dot_product_attention(
     if is_causal and attn_mask is not None:
         raise RuntimeError("scaled_dot_product_attention: expected is_causal or attn_mask, got both")
     scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
+    if enable_gqa:
+        key, value = _shared(query, key), _shared(query, value)
     scores = (query * scale) @ key.transpose(-2, -1)
     blind = None
     if is_causal:  # every query sees the first key
@@ -60,6 +66,17 @@ def scaled_dot_product_attention(
         scores, blind = masked_scores(scores, ~attn_mask if attn_mask.dtype == np.bool_ else attn_mask)
     attended = dropout(softmax(scores, -1), dropout_p) @ value
     return attended if blind is None else masked_fill(attended, blind, 0)
+
+
+def _shared(query: Tensor, x: Tensor) -> Tensor:
+    """Keys or values (..., heads', S, ·) as (..., heads, S, ·), each head in a row for the queries that share it."""
+    if query.ndim < 3 or x.ndim < 3 or x.shape[-3] == 0 or query.shape[-3] % x.shape[-3]:
+        raise RuntimeError(
+            "scaled_dot_product_attention: expected (..., heads, L, E) of keys and values whose number of heads divides "
+            f"that of the queries, got {tuple(query.shape)} and {tuple(x.shape)}"
+        )
+    times = query.shape[-3] // x.shape[-3]
+    return x if times == 1 else repeat_interleave(x, times, -3)
 
 
 def masked_scores(scores: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
