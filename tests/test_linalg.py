@@ -379,3 +379,14 @@ def test_of_a_cholesky_factor_one_triangle_counts(upper, backend):
     for y in (kobai.cholesky_inverse(full, upper), kobai.cholesky_solve(T(b), full, upper)):
         (dx,) = kobai.autograd.grad(y.sum(), [full])
         close(dx, keep(dx.cpu().numpy()))
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (2, 4, 5), (0, 2)])
+def test_svd_without_vectors(shape):
+    x = kobai.randn(*shape)
+    found = kobai.svd(x, compute_uv=False)
+    assert kobai.equal(found.S, kobai.linalg.svdvals(x))
+    assert found.U.shape == (*shape[:-1], shape[-2])
+    assert found.V.shape == (*shape[:-2], shape[-1], shape[-1])
+    assert not found.U.any()
+    assert not found.V.any()

@@ -135,6 +135,25 @@ def test_backends_answer_and_refuse_unknown_switches():
         cudnn.benchmrak = True
 
 
+def test_attentions_switches_have_no_effect_and_say_so():
+    cuda = kobai.backends.cuda
+    for name, is_so in {"flash": False, "mem_efficient": False, "cudnn": False, "math": True}.items():
+        for wanted in (True, False):
+            getattr(cuda, f"enable_{name}_sdp")(wanted)
+            assert getattr(cuda, f"{name}_sdp_enabled")() is is_so
+
+
+def test_what_kobai_is_made_with():
+    mkldnn = importlib.import_module("kobai.backends.mkldnn")
+    mkldnn.enabled = False
+    assert not mkldnn.is_available()
+    assert not kobai.backends.openmp.is_available()
+    assert kobai.__version__ in kobai.__config__.show()
+    assert "numpy" in kobai.__config__.show()
+    assert kobai.__config__.parallel_info() in kobai.__config__.show()
+    assert isinstance(1.5, importlib.import_module("kobai.types").Number)
+
+
 def test_default_device_by_name_and_by_block():
     before = kobai.get_default_device()
     kobai.set_default_device("cpu")

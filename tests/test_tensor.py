@@ -348,3 +348,8 @@ def test_inf_and_nan_flow_without_a_warning():
     y = (x / 0).log() + x * 10 - x.exp()
     y.sum().backward()
     assert kobai.isnan(x.grad).any()
+
+
+def test_memory_is_shared_by_threads_as_it_is():
+    x = kobai.ones(2)
+    assert x.share_memory_() is x

@@ -359,3 +359,13 @@ def test_every_name_that_pytorch_keeps_at_a_path_is_there_if_kobai_has_it():
                         missing.append(f"{path}.{name}")
     assert torch.__version__.startswith(kobai.torch_version)
     assert missing == []
+
+
+def test_what_stands_for_a_class_can_be_subscripted_in_annotations():
+    def wait(future: kobai.futures.Future[kobai.Tensor]) -> None: ...
+
+    assert kobai.futures.Future[kobai.Tensor] is kobai.futures.Future
+    with pytest.raises(NotImplementedError, match="one process"):
+        kobai.futures.Future[kobai.Tensor]()
+    with pytest.raises(AttributeError, match="use mm"):
+        _ = kobai.spmm

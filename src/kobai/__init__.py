@@ -157,7 +157,7 @@ torch_version = "2.13.0"
 
 _LAZY = (
     *("data", "distributions", "func", "lab", "special", "testing", "train"),
-    *("accelerator", "compiler", "distributed", "jit", "multiprocessing", "profiler", "version"),
+    *("accelerator", "compiler", "distributed", "jit", "multiprocessing", "profiler", "version", "types", "__config__"),
 )
 _LAZY_IN = {
     "cuda": ("nvtx",),

@@ -312,3 +312,31 @@ def test_a_state_dict_collected_by_position():
     model, state = nn.Linear(2, 1), {}
     assert model.state_dict(state, "inner.") is state
     assert list(state) == ["inner.weight", "inner.bias"]
+
+
+def test_versions_of_layouts_are_noted_and_handed_to_who_loads():
+    seen = []
+
+    class Renamed(nn.Module):
+        _version = 3
+
+        def __init__(self):
+            super().__init__()
+            self.new = nn.Parameter(kobai.zeros(2))
+
+        def _load_from_state_dict(self, state_dict, prefix, local_metadata, *rest):
+            seen.append(version := local_metadata.get("version"))
+            if version is None or version < 3:
+                state_dict[f"{prefix}new"] = state_dict.pop(f"{prefix}old")
+            super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+
+    model = nn.Sequential(Renamed(), nn.BatchNorm1d(2))
+    state = model.state_dict()
+    assert state._metadata == {"": {"version": 1}, "0": {"version": 3}, "1": {"version": 2}}
+    model.load_state_dict(state)
+    state["0.old"] = state.pop("0.new") + 5
+    state._metadata["0"]["version"] = 2
+    model.load_state_dict(state)
+    model.load_state_dict(dict(state))
+    assert seen == [3, 2, None]
+    assert model[0].new.tolist() == [5, 5]

@@ -26,4 +26,43 @@ def is_built() -> bool:
     return _xp.available_backends()["cupy"] == ""
 
 
+# PyTorch chooses among kernels for scaled_dot_product_attention; Kobai has the one that writes out its formula.
+
+
+def flash_sdp_enabled() -> bool:
+    """Whether attention may use FlashAttention's kernel: no, Kobai has none."""
+    return False
+
+
+def mem_efficient_sdp_enabled() -> bool:
+    """Whether attention may use the memory-efficient kernel: no, Kobai has none."""
+    return False
+
+
+def cudnn_sdp_enabled() -> bool:
+    """Whether attention may use cuDNN's kernel: no, Kobai has none."""
+    return False
+
+
+def math_sdp_enabled() -> bool:
+    """Whether attention may be computed by its formula: yes, and in no other way."""
+    return True
+
+
+def enable_flash_sdp(enabled: bool) -> None:
+    """Without effect: attention is computed by its formula."""
+
+
+def enable_mem_efficient_sdp(enabled: bool) -> None:
+    """Without effect: attention is computed by its formula."""
+
+
+def enable_cudnn_sdp(enabled: bool) -> None:
+    """Without effect: attention is computed by its formula."""
+
+
+def enable_math_sdp(enabled: bool) -> None:
+    """Without effect: attention is computed by its formula."""
+
+
 _refuse_unknown(__name__)

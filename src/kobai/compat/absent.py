@@ -24,6 +24,7 @@ INSTEAD = {
     "sparse_coo_tensor sparse_csr_tensor sparse_csc_tensor sparse_bsr_tensor sparse_coo sparse_csr": (
         "use dense tensors, or index_add and scatter_add"
     ),
+    "spmm smm dsmm hspmm sspaddmm": "use mm: all tensors are dense",
     "complex view_as_complex view_as_real": COMPLEX,
     "polar": "use two tensors, r cos φ and r sin φ",
     "stft": "its results are complex, which Kobai lacks; use a signal library on tensor.numpy()",
@@ -212,6 +213,9 @@ class StandIn(type):
             raise AttributeError(f"{cls!r} has no attribute {name!r}")
         setattr(cls, name, made := stand_in(f"{cls.path}.{name}"))
         return made
+
+    def __getitem__(cls, parameters: Any) -> StandIn:  # Future[Tensor], in an annotation
+        return cls
 
     def __repr__(cls) -> str:
         return f"<{sentence(cls.path)}>"

@@ -335,6 +335,10 @@ class Tensor:
         root = (root_edge("backward", self), root_gradient("backward", self, gradient))
         backward_into([root], bool(retain_graph), inputs)
 
+    def share_memory_(self) -> Tensor:
+        """Does nothing: threads share all memory, and Kobai trains in one process."""
+        return self
+
     def retain_grad(self) -> None:
         """Keep the gradient of this non-leaf in ``.grad``; no effect on a leaf."""
         if not self.requires_grad:

@@ -158,14 +158,21 @@ class SVD(NamedTuple):
 
 
 @method
-def svd(input: Tensor, some: bool = True) -> SVD:
+def svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> SVD:
     """Singular value decomposition with V as columns; ``some`` gives the reduced one.
+
+    Without ``compute_uv`` U (..., M, M) and V (..., N, N) are zeros.
 
     >>> import kobai
     >>> U, S, V = kobai.svd(kobai.tensor([[0., 3.], [2., 0.], [0., 0.]]))
     >>> kobai.allclose(U @ kobai.diag(S) @ V.T, kobai.tensor([[0., 3.], [2., 0.], [0., 0.]]), atol=1e-6)
     True
     """
+    if not compute_uv:
+        rows, columns = input.shape[-2:]
+        batch = input.shape[:-2]
+        values = linalg.svdvals(input)
+        return SVD(values.new_zeros(*batch, rows, rows), values, values.new_zeros(*batch, columns, columns))
     u, s, vh = linalg.svd(input, full_matrices=not some)
     return SVD(u, s, vh.mT)
 

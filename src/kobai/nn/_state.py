@@ -42,6 +42,9 @@ class Stateful(Tree):
     """The part of :class:`Module` that saves and loads."""
 
     _state_hooks: dict[str, OrderedDict[int, Callable[..., Any]]]
+    _version: int = 1
+    """Of the layout of a class's state. ``state_dict`` notes it, and ``_load_from_state_dict`` finds it in its
+    ``local_metadata["version"]``, to convert what an older class saved; none is there if none was noted."""
 
     def state_dict(
         self, destination: dict[str, Any] | None = None, prefix: str = "", keep_vars: bool = False
@@ -51,7 +54,13 @@ class Stateful(Tree):
         The tensors are detached but share the module's memory (``keep_vars=True`` gives the parameters themselves):
         clone those that further training must not change.
         """
-        state: dict[str, Any] = OrderedDict() if destination is None else destination
+        state: Any = destination
+        if state is None:
+            state = OrderedDict()
+            state._metadata = OrderedDict()
+        own = {"version": self._version}
+        if hasattr(state, "_metadata"):
+            state._metadata[prefix[:-1]] = own
         for hook in self._hooks_of("state_dict_pre"):
             hook(self, prefix, keep_vars)
         self._save_to_state_dict(state, prefix, keep_vars)
@@ -59,9 +68,9 @@ class Stateful(Tree):
             if module is not None:
                 module.state_dict(destination=state, prefix=f"{prefix}{name}.", keep_vars=keep_vars)
         for hook in self._hooks_of("state_dict_post"):
-            changed = hook(self, state, prefix, {})
+            changed = hook(self, state, prefix, own)
             state = state if changed is None else changed
-        return state
+        return state  # type: ignore[no-any-return]
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         """Add what is this module's alone; a subclass may add more, or less."""
@@ -120,8 +129,11 @@ class Stateful(Tree):
         found = IncompatibleKeys([], [])
         messages: list[str] = []
         modules = list(self.named_modules(remove_duplicate=False))
+        noted = getattr(state_dict, "_metadata", {})
         for path, module in modules:
             prefix = f"{path}." if path else ""
+            plan.clear()
+            plan.update(noted.get(path, {}))
             for hook in module._hooks_of("load_pre"):
                 hook(state, prefix, plan, True, found.missing_keys, found.unexpected_keys, messages)
             module._load_from_state_dict(state, prefix, plan, True, found.missing_keys, found.unexpected_keys, messages)

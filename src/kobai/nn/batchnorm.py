@@ -31,6 +31,7 @@ class _NormBase(_Affine):
     running_var: Tensor | None
     num_batches_tracked: Tensor | None
 
+    _version = 2  # since num_batches_tracked is there
     _shapes: ClassVar[dict[int, str]]  # what forward takes: number of dimensions -> what to call it in an error
 
     def __init__(

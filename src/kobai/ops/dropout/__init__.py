@@ -90,7 +90,7 @@ def dropout(
 
 def _feature_dropout(
     who: str,
-    dims: tuple[int, int],
+    dims: tuple[int, ...],
     input: Tensor,
     p: float,
     training: bool,
