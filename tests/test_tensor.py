@@ -353,3 +353,21 @@ def test_inf_and_nan_flow_without_a_warning():
 def test_memory_is_shared_by_threads_as_it_is():
     x = kobai.ones(2)
     assert x.share_memory_() is x
+
+
+@pytest.mark.parametrize(
+    ("size", "stride"), [((2, 3), (1, 2)), ((2, 3), (3, 1)), ((2, 0), (1, 1)), ((), ()), ((3,), (2,))]
+)
+def test_a_tensor_is_made_with_the_steps_asked_for(size, stride):
+    x = kobai.empty_strided(size, stride, dtype=kobai.float64, requires_grad=True)
+    assert (tuple(x.shape), x.dtype, x.requires_grad, x.is_leaf) == (size, kobai.float64, True, True)
+    assert 0 in size or x.stride() == stride
+    x.detach().fill_(2)
+    assert (x == 2).all()
+
+
+def test_steps_and_sizes_have_to_fit_each_other():
+    with pytest.raises(RuntimeError, match="empty_strided: expected a step for every size"):
+        kobai.empty_strided((2, 3), (1,))
+    with pytest.raises(RuntimeError, match="empty_strided: expected no negative numbers"):
+        kobai.empty_strided((2,), (-1,))

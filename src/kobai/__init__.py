@@ -160,6 +160,7 @@ _LAZY = (
     *("accelerator", "compiler", "distributed", "jit", "multiprocessing", "profiler", "version", "types", "__config__"),
 )
 _LAZY_IN = {
+    "backends": ("mkldnn", "openmp"),
     "cuda": ("nvtx",),
     "nn": ("attention",),
     "nn.utils": ("parametrizations", "parametrize"),

@@ -88,7 +88,7 @@ LAYERS = {
         lambda: nn.Dropout1d(0.5), (3, 4, 2), wrong=[((3,), "dropout1d: expected 2 or 3 dimensions")], random=True
     ),
     "Dropout2d": Layer(
-        lambda: nn.Dropout2d(0.5), (3, 4, 2, 2), wrong=[((3, 2), "dropout2d: expected 3 or 4 dimensions")], random=True
+        lambda: nn.Dropout2d(0.5), (3, 4, 2, 2), wrong=[((3,), "dropout2d: expected 3 or 4 dimensions")], random=True
     ),
     "Dropout3d": Layer(lambda: nn.Dropout3d(0.5), (3, 4, 2, 2, 2), random=True),
     "InstanceNorm1d": Layer(

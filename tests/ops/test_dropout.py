@@ -148,3 +148,9 @@ def test_bad_input_is_named():
         F.dropout(kobai.ones(2), generator=3)
     with pytest.raises(TypeError, match="dropout: expected a Tensor, got float"):
         F.dropout(1.0)
+
+
+def test_channels_without_extent_are_elements_and_a_warning_says_so():
+    with pytest.warns(UserWarning, match="dropout2d: expected"):
+        y = F.dropout2d(kobai.ones(40, 50), 0.5, generator=seeded())
+    assert kobai.equal(y, F.dropout(kobai.ones(40, 50), 0.5, generator=seeded()))

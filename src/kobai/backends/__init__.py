@@ -4,6 +4,6 @@ Kobai uses neither cuDNN nor Apple's MPS nor MKL nor oneDNN, and reaches CUDA th
 without it; its switches can be set and read, and have no effect.
 """
 
-from kobai.backends import cuda, cudnn, mkl, mkldnn, mps, openmp
+from kobai.backends import cuda, cudnn, mkl, mps
 
-__all__ = ["cuda", "cudnn", "mkl", "mkldnn", "mps", "openmp"]
+__all__ = ["cuda", "cudnn", "mkl", "mps"]

@@ -9,12 +9,13 @@ from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.ops._args import drawn, existing_axis, need, need_tensor
 from kobai.ops._positions import add_at
+from kobai.ops.create import empty
 from kobai.ops.index import getitem
 from kobai.ops.parts import select
 from kobai.ops.shape import clone, diagonal, of_itself, permute, reshape, sizes_of
 from kobai.xp import Array, xp_of
 
-__all__ = ["as_strided", "diagonal_scatter", "select_scatter", "slice_scatter"]
+__all__ = ["as_strided", "diagonal_scatter", "empty_strided", "select_scatter", "slice_scatter"]
 
 # --- views of memory --------------------------------------------------------------------------------------------------
 
@@ -80,6 +81,23 @@ def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None
 
 
 of_itself(as_strided)
+
+
+def empty_strided(
+    size: Any, stride: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """A tensor of unset numbers with these steps in memory: element (i, j, ...) lies at i · stride₀ + j · stride₁ + ...
+
+    >>> import kobai
+    >>> kobai.empty_strided((2, 3), (1, 2)).stride()
+    (1, 2)
+    """
+    sizes, steps = sizes_of("empty_strided", (tuple(size),)), sizes_of("empty_strided", (tuple(stride),))
+    need("empty_strided", len(sizes) == len(steps), "a step for every size", f"{sizes} and {steps}")
+    need("empty_strided", all(n >= 0 for n in (*sizes, *steps)), "no negative numbers", f"{sizes} and {steps}")
+    places = 0 if 0 in sizes else 1 + sum((n - 1) * step for n, step in zip(sizes, steps, strict=True))
+    made = as_strided(empty(places, dtype=dtype, device=device), sizes, steps, 0)
+    return made.requires_grad_() if requires_grad else made
 
 
 @method

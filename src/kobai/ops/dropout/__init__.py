@@ -7,6 +7,7 @@ the counter, restores it. An element is dropped when its 32-bit number lies belo
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 from kobai.core.primitive import on_its_device, primitive
@@ -90,7 +91,7 @@ def dropout(
 
 def _feature_dropout(
     who: str,
-    dims: tuple[int, ...],
+    dims: tuple[int, int],
     input: Tensor,
     p: float,
     training: bool,
@@ -126,11 +127,19 @@ def dropout2d(
 ) -> Tensor:
     """:func:`dropout` of whole channels of an input (C, H, W) or (N, C, H, W) (Tompson et al., CVPR 2015).
 
+    Of (N, C), whose channels are single elements, it is :func:`dropout`, with a warning.
+
     >>> import kobai
     >>> y = kobai.nn.functional.dropout2d(kobai.ones(1, 8, 2, 2), p=0.5)
     >>> kobai.equal(y.amax((2, 3)), y.amin((2, 3)))  # every channel is of one number
     True
     """
+    if input.ndim == 2:
+        warnings.warn(
+            f"dropout2d: expected (C, H, W) or (N, C, H, W), got {tuple(input.shape)}; single elements are dropped",
+            stacklevel=2,
+        )
+        return dropout(input, p, training, inplace, generator=generator)
     return _feature_dropout("dropout2d", (3, 4), input, p, training, inplace, generator)
 
 
