@@ -80,6 +80,8 @@ from kobai.distributed.fsdp import FullyShardedDataParallel
 def all_reduce(x, op=kobai.distributed.ReduceOp.SUM): return x
 def f(group: kobai.distributed.ProcessGroup | None = None): return group
 import kobai.onnx; assert not kobai.onnx.is_in_onnx_export()
+import kobai._C; assert kobai._C._log_api_usage_once('models') is None; assert not kobai._C._are_functorch_transforms_active()
+from kobai._C import Value; assert not isinstance(1, Value)
 import kobai.fft, kobai.sparse, kobai.fx, kobai.hub, kobai._dynamo, kobai.nested, kobai.ao.quantization
 from kobai.hub import load_state_dict_from_url
 kobai.fx.wrap("len")

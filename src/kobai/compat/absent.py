@@ -83,6 +83,7 @@ MODULES = {
         "use functional.scaled_dot_product_attention with a mask"
     ),
     "storage cuda.sparse": "use tensors",
+    "_C": "nothing of Kobai lies in PyTorch's C++ library",
     "nn.utils.prune": "multiply the weights by masks of your own",
     "xpu mps mtia": "Kobai computes on the CPU and, with CuPy, on CUDA",
 }
@@ -92,6 +93,8 @@ ANSWERS = {
     "xpu.is_available mps.is_available mtia.is_available cuda.nccl.is_available": False,
     "xpu.device_count mps.device_count mtia.device_count": 0,
     "onnx.is_in_onnx_export fx.is_fx_tracing _dynamo.is_compiling package.is_from_package": False,
+    "_C._are_functorch_transforms_active": False,
+    "_C._get_tracing_state _C._log_api_usage_once": None,
     "overrides.has_torch_function overrides.has_torch_function_unary overrides.has_torch_function_variadic": False,
 }
 """What programs ask these modules before they use them -> what it is here."""
