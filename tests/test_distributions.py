@@ -507,3 +507,15 @@ def test_a_distribution_of_a_users_own():
     assert repr(p) == "Coin(probs: kobai.Size([2]))"
     with pytest.raises(ValueError, match=r"Coin: expected probs in \[0, 1\]"):
         Coin(2.0)
+
+
+def test_what_libraries_of_distributions_take_from_utils():
+    from kobai.distributions.utils import _standard_normal, _sum_rightmost
+
+    x = kobai.arange(24.0).reshape(2, 3, 4)
+    assert _sum_rightmost(x, 0) is x
+    assert kobai.equal(_sum_rightmost(x, 2), x.sum((1, 2)))
+    drawn = _standard_normal(kobai.Size([2, 3]), dtype=kobai.float64, device=kobai.device("cpu"))
+    assert (drawn.shape, drawn.dtype) == ((2, 3), kobai.float64)
+    kobai.manual_seed(0)
+    assert abs(_standard_normal((10000,), dtype=kobai.float32, device="cpu").mean().item()) < 0.05

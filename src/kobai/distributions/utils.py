@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kobai.core.tensor import Tensor
-from kobai.distributions.base import clamped, parameters
+from kobai.distributions.base import clamped, parameters, summed
+from kobai.ops.random import randn
 from kobai.ops.softmax import softmax
+
+if TYPE_CHECKING:
+    from kobai.dtypes import dtype
+    from kobai.xp import device
 
 __all__ = ["broadcast_all", "clamp_probs", "lazy_property", "logits_to_probs", "probs_to_logits"]
 
 lazy_property = cached_property
+_sum_rightmost = summed
 
 
 def broadcast_all(*values: Any) -> tuple[Tensor, ...]:
@@ -54,3 +61,8 @@ def probs_to_logits(probs: Tensor, is_binary: bool = False) -> Tensor:
     """
     p = clamped(probs)
     return p.logit() if is_binary else p.log()  # type: ignore[no-any-return]
+
+
+def _standard_normal(shape: Sequence[int], dtype: dtype, device: device | str | None) -> Tensor:
+    """Draws from N(0, 1)."""
+    return randn(tuple(shape), dtype=dtype, device=device)
