@@ -6,6 +6,8 @@ on the GPU.
 """
 
 # "x as x" says to type checkers that a name is meant for users.
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from kobai import amp, autograd, backends, cuda, linalg, random
 from kobai.amp import (
     autocast as autocast,
@@ -124,7 +126,7 @@ from kobai.xp import (
     using as using,
 )
 
-from kobai import nn, optim, utils  # isort: skip - they use all of the above
+from kobai import nn, utils  # isort: skip - they use all of the above
 
 from kobai.nn.functional import (  # isort: skip - torch has these here too
     alpha_dropout as alpha_dropout,
@@ -140,7 +142,9 @@ from kobai.nn.functional import (  # isort: skip - torch has these here too
     rms_norm as rms_norm,
     rrelu as rrelu,
 )
-from kobai.optim import swa_utils as _swa_utils  # isort: skip - kobai.optim.swa_utils
+
+if _TYPE_CHECKING:  # it comes with its first use
+    from kobai import optim as optim
 
 get_default_device, set_default_device = _default_device, use
 
@@ -156,7 +160,7 @@ torch_version = "2.13.0"
 """The PyTorch whose API this is, for programs that ask ``torch.__version__``."""
 
 _LAZY = (
-    *("data", "distributions", "func", "lab", "special", "testing", "train"),
+    *("data", "distributions", "func", "lab", "optim", "special", "testing", "train"),
     *("accelerator", "compiler", "distributed", "jit", "multiprocessing", "profiler", "version", "types", "__config__"),
 )
 _LAZY_IN = {
@@ -169,7 +173,7 @@ _LAZY_IN = {
 _connect(__name__, _LAZY)
 for _path in (
     *("amp", "autograd", "backends", "cuda", "cuda.amp", "linalg", "nn", "nn.functional", "nn.parameter", "nn.utils"),
-    *("optim", "optim.lr_scheduler", "utils"),
+    "utils",
 ):
     _connect(f"{__name__}.{_path}", _LAZY_IN.get(_path, ()))
 

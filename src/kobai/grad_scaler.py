@@ -30,7 +30,6 @@ from kobai.formula.elementwise import elementwise
 from kobai.formula.many import Many, dtype_of_numbers
 from kobai.nn.utils._clip import CUDA_BLOCKS, TABLE, TABLE_IN_C, TENSORS, scale as multiply
 from kobai.nn.utils.parameters import _alike
-from kobai.optim.optimizer import Optimizer
 from kobai.xp import Array, asarray, device_of, xp_of
 
 __all__ = ["GradScaler"]
@@ -182,6 +181,8 @@ class GradScaler:
             raise AssertionError("GradScaler.step: no parameter of the optimizer has a gradient")
         dispatch.on_host(_Turn("step", [check], UNSCALED, STEPPED))
         found = self._found([check])
+        from kobai.optim.optimizer import Optimizer  # comes with its first use, as do all optimizers
+
         if type(optimizer).step is not Optimizer.step and not getattr(optimizer, "_step_supports_amp_scaling", False):
             return None if found.item() else optimizer.step(**kwargs)
         optimizer.found_inf = found

@@ -180,13 +180,6 @@ class Tensor:
         """Bytes of one element."""
         return int(self._array.itemsize)
 
-    def stride(self, dim: int | None = None) -> Any:
-        """Steps, in elements, from one index to the next in every dimension, or in one."""
-        steps = tuple(step // self._array.itemsize for step in self._array.strides)
-        if dim is not None and not -len(steps) <= dim < len(steps):
-            raise IndexError(f"stride: expected dim in [{-len(steps)}, {len(steps) - 1}], got {dim}")
-        return steps if dim is None else steps[dim]
-
     def is_floating_point(self) -> bool:
         """Whether the dtype is a float."""
         return self._array.dtype.kind in FLOATING
@@ -334,10 +327,6 @@ class Tensor:
             raise NotImplementedError("backward: create_graph=True (second derivatives) is not supported by Kobai")
         root = (root_edge("backward", self), root_gradient("backward", self, gradient))
         backward_into([root], bool(retain_graph), inputs)
-
-    def share_memory_(self) -> Tensor:
-        """Does nothing: threads share all memory, and Kobai trains in one process."""
-        return self
 
     def retain_grad(self) -> None:
         """Keep the gradient of this non-leaf in ``.grad``; no effect on a leaf."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from kobai import xp as _xp
+from kobai.core.primitive import method
 from kobai.core.tensor import Size, Tensor
 from kobai.dtypes import _of, bfloat16, set_default_dtype, strided
 from kobai.ops.create import tensor, zeros
@@ -110,3 +111,18 @@ def set_default_tensor_type(t: Any) -> None:
     set_default_dtype(dtype)
     if place != _xp.default_device().type:
         _xp.use(place)
+
+
+@method
+def stride(self: Tensor, dim: int | None = None) -> Any:
+    """Steps, in elements, from one index to the next in every dimension, or in one."""
+    steps = tuple(step // self._array.itemsize for step in self._array.strides)
+    if dim is not None and not -len(steps) <= dim < len(steps):
+        raise IndexError(f"stride: expected dim in [{-len(steps)}, {len(steps) - 1}], got {dim}")
+    return steps if dim is None else steps[dim]
+
+
+@method
+def share_memory_(self: Tensor) -> Tensor:
+    """Does nothing: threads share all memory, and Kobai trains in one process."""
+    return self

@@ -1,5 +1,6 @@
 """Optimisers: from gradients to the next parameters. PyTorch's ``torch.optim``."""
 
+from kobai.compat.paths import connect as _connect
 from kobai.optim import lr_scheduler
 from kobai.optim.adadelta import Adadelta
 from kobai.optim.adafactor import Adafactor
@@ -39,3 +40,4 @@ __all__ = [
 ]
 
 _guard(globals(), classes=True)
+_connect(__name__, ("swa_utils",))

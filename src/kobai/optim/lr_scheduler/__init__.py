@@ -1,5 +1,6 @@
 """Learning-rate schedules. PyTorch's ``torch.optim.lr_scheduler``; the values are PyTorch's, step by step."""
 
+from kobai.compat.paths import connect as _connect
 from kobai.optim.lr_scheduler.base import LRScheduler
 from kobai.optim.lr_scheduler.compose import ChainedScheduler, SequentialLR
 from kobai.optim.lr_scheduler.cosine import CosineAnnealingLR, CosineAnnealingWarmRestarts
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 _guard(globals(), classes=True)
+_connect(__name__)
 
 for _name in __all__:
     globals()[_name].__module__ = __name__  # programs compare it with this module's name
