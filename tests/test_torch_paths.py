@@ -94,6 +94,7 @@ assert tuple(map(int, kobai.torch_version.split("."))) >= (2, 0)
 """.strip().splitlines()
 
 
+@pytest.mark.thorough
 def test_programs_import_what_they_import():
     """Each line in an interpreter's own state: an earlier import must not help a later one."""
     code = """

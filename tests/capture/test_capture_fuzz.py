@@ -18,7 +18,7 @@ from step_changes import CHANGES
 from step_effects import EFFECTS
 from step_places import NUMBERS, PLACES
 
-SEQUENCES, CHUNK = 100, 50
+SEQUENCES, CHUNK = 50, 50
 
 
 @pytest.mark.parametrize("start", range(0, SEQUENCES, CHUNK))

@@ -87,6 +87,7 @@ def test_sigmoid_factor_is_about_a_quarter_and_relu_keeps_the_norm(numbers):
     assert all(later < 0.3 * earlier for earlier, later in itertools.pairwise(depth))  # two layers at a time
 
 
+@pytest.mark.thorough
 def test_sigmoid_with_small_weights_stays_at_chance_and_the_other_initialisers_train(numbers):
     runs = numbers("init-compare")[0]["conditions"]
     assert min(runs["sigmoid + std 0.01"]["train_loss"]) > 2.2
