@@ -12,7 +12,14 @@ from test_registry import case, cotangent, is_float, run, sample
 
 pytestmark = pytest.mark.skipif("not __import__('kobai').cuda.cublaslt.is_available()", reason="needs nvmath-python")
 
-UNCAPTURED = ("ops.index._masked", "linalg.", "ops.singular.", "ops.scatter._scatter_extreme", "ops.extreme._median")
+UNCAPTURED = (
+    "ops.index._masked",
+    "linalg.",
+    "ops.singular.",
+    "ops.scatter._scatter_extreme",
+    "ops._products_at.",
+    "ops.extreme._median",
+)
 """Primitives that a graph need not hold: their size depends on values, cuSOLVER refuses, sorting by Thrust waits."""
 
 
