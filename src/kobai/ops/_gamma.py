@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from kobai.engine.dispatch import HOST_TYPES, launch
 from kobai.xp import Array, quiet, xp_of
 
 FAR = 10.0  # from here on the series below are exact to float64's rounding
@@ -110,8 +111,31 @@ def erfinv(x: Array, erf: Callable[[Array], Array]) -> Array:
     return xp.where(inside, y, edge).astype(x.dtype)
 
 
-@quiet
+def _on_host(function: Any, a: Array, x: Array, *rest: Any) -> Array:
+    """The function of two arrays; on the host as one call, which a captured step repeats with all its looking at values."""
+    if type(x) not in HOST_TYPES:
+        return function(a, x, *rest)  # type: ignore[no-any-return]
+    out = xp_of(x).empty(np.broadcast_shapes(a.shape, x.shape), x.dtype)
+    launch(_fill, out, function, a, x, *rest)
+    return out
+
+
+def _fill(out: Array, function: Any, *args: Any) -> None:
+    out[...] = function(*args)
+
+
 def zeta(s: Array, q: Array) -> Array:
+    """:func:`_zeta`."""
+    return _on_host(_zeta, s, q)
+
+
+def incomplete(a: Array, x: Array, upper: bool) -> Array:
+    """:func:`_incomplete`."""
+    return _on_host(_incomplete, a, x, upper)
+
+
+@quiet
+def _zeta(s: Array, q: Array) -> Array:
     """ζ(s, q) = Σ (q + k)^−s by the formula of Euler and Maclaurin (Abramowitz, Stegun, 23.1.30), for s > 1.
 
     ∞ for s = 1 and for q = 0, −1, ...; nan for s < 1, and for a negative q unless s is an integer. q reaches down to −1000, on
@@ -137,7 +161,7 @@ def zeta(s: Array, q: Array) -> Array:
 
 
 @quiet
-def incomplete(a: Array, x: Array, upper: bool) -> Array:
+def _incomplete(a: Array, x: Array, upper: bool) -> Array:
     """P(a, x) = ∫₀ˣ tᵃ⁻¹ e⁻ᵗ dt / Γ(a), or Q = 1 − P: for x < a + 1 by its series, else by the continued fraction of Q.
 
     Press et al., *Numerical Recipes*, 6.2. Both need about √a steps near x = a; on a device always 1000 are made.
