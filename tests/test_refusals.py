@@ -169,3 +169,15 @@ def test_descriptions_are_short():
     assert described(X) == "Tensor of shape (3, 4) and float32"
     assert described(object()) == "a value of type object"
     assert described([0] * 100) == "a value of type list"
+
+
+def test_a_warning_points_at_the_users_line():
+    calls = {
+        "dim was not given": lambda: F.softmax(X),
+        "degrees of freedom": lambda: drawn(1).std(),
+        "are broadcast": lambda: F.mse_loss(drawn(2, 1), drawn(2)),
+    }
+    for words, call in calls.items():
+        with pytest.warns(UserWarning, match=words) as warned:
+            call()
+        assert warned[0].filename == __file__

@@ -11,6 +11,7 @@ from kobai import xp
 from kobai.core import autocast as precision
 from kobai.core.tensor import Tensor
 from kobai.dtypes import HALVES, _of, dtype
+from kobai.errors import users_line
 from kobai.grad_scaler import GradScaler
 from kobai.xp import device
 
@@ -55,12 +56,14 @@ class autocast:  # PyTorch's spelling
         self.fast_dtype = _of(precision.preferred(self.device) if dtype is None else dtype)
         self._cache_enabled = cache_enabled
         if self.enabled and self.device == "cuda" and xp.available_backends()["cupy"]:
-            warnings.warn("autocast: CUDA is not available, so mixed precision on it is switched off", stacklevel=2)
+            warnings.warn(
+                "autocast: CUDA is not available, so mixed precision on it is switched off", stacklevel=users_line()
+            )
             self.enabled = False
         if self.enabled and self.fast_dtype.dtype not in HALVES:
             warnings.warn(
                 f"autocast: expected float16 or bfloat16, got {self.fast_dtype}; mixed precision is switched off",
-                stacklevel=2,
+                stacklevel=users_line(),
             )
             self.enabled = False
 

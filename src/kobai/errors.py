@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
@@ -56,6 +57,14 @@ class MissingAttribute(AttributeError):
     def __str__(self) -> str:
         hint = "" if self.missing.startswith("_") else self.hint(self.missing, dir(self.owner))
         return f"{type(self.owner).__name__!r} object has no attribute {self.missing!r}{'.' * bool(hint)}{hint}"
+
+
+def users_line() -> int:
+    """``stacklevel`` of a warning: that of the nearest line outside Kobai, however many of its functions lie between."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith("kobai."):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def check_integer(who: str, name: str, value: object, least: int) -> None:

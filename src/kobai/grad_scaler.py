@@ -25,6 +25,7 @@ from kobai import xp
 from kobai.core.tensor import Tensor
 from kobai.engine import dispatch
 from kobai.engine.cuda_kernel import EVERY_FLOAT, CudaKernel
+from kobai.errors import users_line
 from kobai.formula.cuda_code import address_table
 from kobai.formula.elementwise import elementwise
 from kobai.formula.many import Many, dtype_of_numbers
@@ -93,7 +94,7 @@ class GradScaler:
         enabled: bool = True,
     ) -> None:
         if enabled and xp.device(device).type == "cuda" and xp.available_backends()["cupy"]:
-            warnings.warn("GradScaler: CUDA is not available, so loss scaling is switched off", stacklevel=2)
+            warnings.warn("GradScaler: CUDA is not available, so loss scaling is switched off", stacklevel=users_line())
             enabled = False
         if enabled and not (growth_factor > 1 and backoff_factor < 1):
             raise AssertionError(

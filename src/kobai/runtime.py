@@ -7,7 +7,7 @@ import warnings
 
 from kobai.cpu import blas, threads
 from kobai.cuda import cublaslt
-from kobai.errors import nearest
+from kobai.errors import nearest, users_line
 
 __all__ = [
     "are_deterministic_algorithms_enabled",
@@ -164,7 +164,7 @@ def adds_in_no_order(who: str) -> None:
     message = f"{who}: on a GPU this adds in no fixed order, and use_deterministic_algorithms(True) is set"
     if _determinism == "on":
         raise RuntimeError(f"{message}; use_deterministic_algorithms(True, warn_only=True) permits it")
-    warnings.warn(message, stacklevel=2)
+    warnings.warn(message, stacklevel=users_line())
 
 
 _PRECISIONS = ("highest", "high", "medium")

@@ -13,6 +13,7 @@ from kobai.core.primitive import method
 from kobai.core.printing import describe
 from kobai.core.tensor import Tensor
 from kobai.dtypes import get_default_dtype
+from kobai.errors import users_line
 from kobai.xp import asarray, to_host
 
 # --- numbers and lists --------------------------------------------------------------------------------------------------
@@ -144,7 +145,9 @@ def __reduce_ex__(self: Tensor, protocol: Any) -> Any:
     a view brings its own elements only, not those of the memory that it views.
     """
     for hook in chain((self._hooks or {}).values(), (self._accumulate_hooks or {}).values()):
-        warnings.warn(f"pickle: the hook {hook!r} of a tensor is not pickled with it", UserWarning, stacklevel=2)
+        warnings.warn(
+            f"pickle: the hook {hook!r} of a tensor is not pickled with it", UserWarning, stacklevel=users_line()
+        )
     leaf = str(self.device), self.requires_grad
     return _unpickled, (type(self), to_host(self._array), *leaf), attributes(self)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from kobai.core.untrusted import regular
 from kobai.data.splits import DataSplits, Host, make_splits, stratified
-from kobai.errors import DataError, nearest
+from kobai.errors import DataError, nearest, users_line
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "-"})
 """Cells that mean "no value" among numbers, in lower case."""
@@ -201,7 +201,7 @@ def _check_counts(path: Path, counts: Counter[str], order: Sequence[str], name: 
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, stacklevel=5)
+    warnings.warn(message, stacklevel=users_line())
 
 
 def _features(path: Path, rows: Sequence[tuple[int, list[str]]], names: Sequence[str]) -> Host:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
+from kobai.errors import users_line
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -40,5 +42,7 @@ def size_average(order: str) -> Callable[[F], F]:
 def _reduction(average: Any, reduce: Any) -> str:
     """What they say; either is True where only the other is given."""
     meant = "none" if reduce is not None and not reduce else "mean" if average is None or average else "sum"
-    warnings.warn(f"size_average and reduce are PyTorch's older names; write reduction={meant!r}", stacklevel=3)
+    warnings.warn(
+        f"size_average and reduce are PyTorch's older names; write reduction={meant!r}", stacklevel=users_line()
+    )
     return meant

@@ -16,6 +16,7 @@ import numpy as np
 from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
 from kobai.engine.domains import check_unit_interval
+from kobai.errors import users_line
 from kobai.ops._args import Samples, drawn, need_flags, need_tensor, pair, unbroadcast
 from kobai.ops._formulas import (
     binary_entropy,
@@ -128,7 +129,7 @@ def _two(who: str, input: Tensor, target: Tensor, reduction: str, *known: str) -
             raise RuntimeError(f"{who}: expected target of the input's shape {sx}, got {st}") from None
         warnings.warn(
             f"{who}: input {sx} and target {st} are broadcast to {wide}, which is seldom what was meant; give both one shape",
-            stacklevel=3,
+            stacklevel=users_line(),
         )
     tell("estimates", st)
     return pair(who, input, target, to_float=True)

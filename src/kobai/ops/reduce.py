@@ -16,6 +16,7 @@ from kobai.core.autocast import one_operation
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING, HALVES
+from kobai.errors import users_line
 from kobai.ops._args import Samples, cast, drawn, need_tensor, normalize_axes, normalize_axis, numpy_names
 from kobai.ops._sums import FEW, centred, cumulative_product, cumulative_sum, product, suffix_sum, total
 from kobai.xp import Array, quiet, xp_of
@@ -238,7 +239,9 @@ def _arguments(who: str, input: Tensor, dim: Any, unbiased: bool | None, correct
         raise RuntimeError(f"{who}: expected floats, got {input.dtype}; use .float() first")
     axes = axes_of(who, dim, input._array.ndim)
     if element_count(input._array.shape, axes) <= correction:
-        warnings.warn(f"{who}: fewer elements than degrees of freedom, the result is not finite", stacklevel=4)
+        warnings.warn(
+            f"{who}: fewer elements than degrees of freedom, the result is not finite", stacklevel=users_line()
+        )
     return axes, correction
 
 

@@ -13,6 +13,7 @@ from kobai.core.autocast import one_operation
 from kobai.core.primitive import method
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING, get_default_dtype
+from kobai.errors import users_line
 from kobai.ops._args import cast, existing_axis, need, need_tensor, normalize_axes, normalize_axis, numpy_names
 from kobai.ops.create import as_tensor
 from kobai.ops.gather import gather, index_select, where
@@ -75,7 +76,8 @@ def cov(
         divisor = total - correction * scale
     if divisor <= 0:
         warnings.warn(
-            f"cov: expected correction < {n} observations, got {correction}; nothing can be said", stacklevel=3
+            f"cov: expected correction < {n} observations, got {correction}; nothing can be said",
+            stacklevel=users_line(),
         )
         divisor = 0
     matrix: Tensor = weighted @ cast(centred, weighted.dtype).t() / divisor

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeAlias, TypedDict
 import numpy as np
 
 from kobai.core.tensor import Tensor
+from kobai.errors import users_line
 from kobai.xp import Array, recorder, write
 
 Params: TypeAlias = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
@@ -158,7 +159,9 @@ class ParameterGroups:
             group.setdefault(name, default)
         self._check(group)
         if len({id(p) for p in tensors}) < len(tensors):
-            warnings.warn(f"{who}: a parameter occurs twice in one group and will be updated twice", stacklevel=3)
+            warnings.warn(
+                f"{who}: a parameter occurs twice in one group and will be updated twice", stacklevel=users_line()
+            )
         for other in self.param_groups:
             if ("param_names" in other) != ("param_names" in group):
                 raise ValueError(f"{who}: expected all parameter groups with names or all without")

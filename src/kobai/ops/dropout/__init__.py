@@ -12,6 +12,7 @@ from typing import Any
 
 from kobai.core.primitive import on_its_device, primitive
 from kobai.core.tensor import Tensor
+from kobai.errors import users_line
 from kobai.ops._args import as_float, need_tensor
 from kobai.ops.activation import SELU_ALPHA, SELU_SCALE, _leaky_relu, _step, apply
 from kobai.ops.dropout import kernel as kernel
@@ -137,7 +138,7 @@ def dropout2d(
     if input.ndim == 2:
         warnings.warn(
             f"dropout2d: expected (C, H, W) or (N, C, H, W), got {tuple(input.shape)}; single elements are dropped",
-            stacklevel=2,
+            stacklevel=users_line(),
         )
         return dropout(input, p, training, inplace, generator=generator)
     return _feature_dropout("dropout2d", (3, 4), input, p, training, inplace, generator)

@@ -7,6 +7,7 @@ from typing import Any
 
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
+from kobai.errors import users_line
 from kobai.ops import _formulas as fast
 from kobai.ops._args import as_asked, as_float, cast, normalize_axis
 from kobai.ops.arithmetic import mul
@@ -47,7 +48,9 @@ def _arguments(who: str, input: Tensor, dim: int | None, dtype: Any) -> tuple[Te
     x = as_float(who, input) if dtype is None else cast(input, dtype)
     if dim is None:
         dim = 0 if x._array.ndim in (0, 1, 3) else 1
-        warnings.warn(f"{who}: dim was not given, taking {dim} as PyTorch does; please write it", stacklevel=3)
+        warnings.warn(
+            f"{who}: dim was not given, taking {dim} as PyTorch does; please write it", stacklevel=users_line()
+        )
     return x, normalize_axis(who, dim, x._array.ndim)
 
 

@@ -9,7 +9,7 @@ from types import FunctionType
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from kobai.engine.dispatch import Count, on_host
-from kobai.errors import nearest
+from kobai.errors import nearest, users_line
 from kobai.optim.groups import learning_rate, number, set_learning_rate
 from kobai.optim.optimizer import Optimizer
 
@@ -134,11 +134,11 @@ class LRScheduler:
             warnings.warn(
                 f"{type(self).__name__}: step() was called before optimizer.step(), which skips the first learning "
                 "rate; call optimizer.step() first",
-                stacklevel=2,
+                stacklevel=users_line(),
             )
         self._step_count += 1
         if epoch is not None:
-            warnings.warn(EPOCH_WARNING, stacklevel=2)
+            warnings.warn(EPOCH_WARNING, stacklevel=users_line())
         self._update_lr(epoch)
 
     def _update_lr(self, epoch: int | None = None) -> None:

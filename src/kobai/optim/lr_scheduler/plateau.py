@@ -6,6 +6,7 @@ import math
 import warnings
 from typing import Any, SupportsFloat
 
+from kobai.errors import users_line
 from kobai.optim.groups import learning_rate, set_learning_rate
 from kobai.optim.lr_scheduler.base import EPOCH_WARNING, LRScheduler, at_every_step, check_known, per_group, present_lrs
 from kobai.optim.optimizer import Optimizer
@@ -70,7 +71,7 @@ class ReduceLROnPlateau(LRScheduler):
         """Count an epoch whose metric is ``metrics``, and lower the rates if it is time."""
         current = float(metrics)
         if epoch is not None:
-            warnings.warn(EPOCH_WARNING, stacklevel=2)
+            warnings.warn(EPOCH_WARNING, stacklevel=users_line())
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         if self._is_better(current):
             self.best = current

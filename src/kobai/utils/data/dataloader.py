@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
+from kobai.errors import users_line
 from kobai.random import Generator, resolve
 from kobai.utils.data.collate import default_collate, default_convert, to_pinned
 from kobai.utils.data.dataset import Dataset, IterableDataset
@@ -97,7 +98,7 @@ class DataLoader(Generic[T_co]):
             resolve(generator)
         missing = pin_memory and available_backends()["cupy"]
         if missing:
-            warnings.warn(f"DataLoader: pin_memory=True has no effect: {missing}", stacklevel=2)
+            warnings.warn(f"DataLoader: pin_memory=True has no effect: {missing}", stacklevel=users_line())
         self._pins = pin_memory and not missing
 
         self.dataset = dataset

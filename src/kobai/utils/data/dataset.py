@@ -10,6 +10,7 @@ from itertools import accumulate, chain
 from typing import Any, Generic, TypeVar
 
 from kobai.core.tensor import Tensor
+from kobai.errors import users_line
 from kobai.random import Generator, resolve
 
 __all__ = [
@@ -235,7 +236,7 @@ def random_split(
             counts[i % len(counts)] += 1
         for i, count in enumerate(counts):
             if count == 0:
-                warnings.warn(f"random_split: part {i} of {len(counts)} is empty", stacklevel=2)
+                warnings.warn(f"random_split: part {i} of {len(counts)} is empty", stacklevel=users_line())
     else:
         if any(size < 0 or size != int(size) for size in sizes) or sum(sizes) != n:
             raise ValueError(
