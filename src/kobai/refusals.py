@@ -7,6 +7,8 @@ original stays in view as the cause.
 
 Nothing is checked beforehand: a call that works pays one more Python call, and only the user's pays it, as the public names
 are wrapped and what Kobai's files import from each other is not.
+
+The same door sees to the device: where several GPUs are in use, a function runs on that of the first tensor it is given.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from kobai import xp
 from kobai.errors import ArgumentError, LinAlgError
 
 _RAISE = {dis.opmap["RAISE_VARARGS"], dis.opmap["RERAISE"]}
@@ -44,8 +47,12 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     if known is not None:
         return known
 
+    stays = not names_a_device(function)
+
     def call(*args: Any, **options: Any) -> Any:
         try:
+            if stays and xp.many_devices:
+                return beside_first(function, args, options)
             return function(*args, **options)
         except Exception as error:
             reword(error, function, args, options)
@@ -56,6 +63,34 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     call.__dict__.update(function.__dict__, __wrapped__=function)
     _KEPT[function] = _KEPT[call] = call
     return call
+
+
+def names_a_device(function: Callable[..., Any]) -> bool:
+    """Whether a function may be told a device: ``"cuda"`` is then the current one, wherever its tensors are."""
+    code = function.__code__
+    return (
+        function.__name__ in ("to", "cuda") or "device" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    )
+
+
+def beside_first(function: Callable[..., Any], args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
+    """The call of a function on the device of the first tensor among its arguments, or in a list of them."""
+    first = _first_array((*args, *options.values()))
+    if first is None:
+        return function(*args, **options)
+    with xp.beside(first):
+        return function(*args, **options)
+
+
+def _first_array(values: Iterable[Any]) -> Any:
+    for value in values:
+        if isinstance(value, (tuple, list)):
+            value = _first_array(value)
+            if value is not None:
+                return value
+        elif (array := getattr(value, "_array", None)) is not None and xp.is_array(array):
+            return array
+    return None
 
 
 def guards(wrapper: Callable[..., Any], function: Callable[..., Any] | None = None) -> Callable[..., Any]:

@@ -30,12 +30,12 @@ from kobai import xp as _xp
 from kobai.core.autocast import fitted, on_list
 from kobai.core.grad_mode import in_mode, state
 from kobai.core.tape import Node, Vjp, as_array
-from kobai.core.tensor import Size, Tensor
+from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING, HALVES
 from kobai.engine.cuda_kernel import TYPES
 from kobai.engine.dispatch import HOST_TYPES
 from kobai.errors import BackendError
-from kobai.refusals import guarded, guards, reword
+from kobai.refusals import beside_first, guarded, guards, reword
 from kobai.xp import Array, device, is_array, xp_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -182,26 +182,13 @@ def _there(function: Raw, where: device) -> Raw:
 
 
 def on_its_device(function: F) -> F:
-    """Decorator: a function that works on arrays outside of primitives runs on the device of the first tensor it is given."""
+    """Decorator for what works on arrays outside of primitives and behind no door of ``kobai.refusals``: operators, casts."""
 
     @wraps(function)
     def there(*args: Any, **options: Any) -> Any:
-        if _xp.many_devices and (first := first_tensor((*args, *options.values()))) is not None:
-            with _xp.beside(first._array):
-                return function(*args, **options)
-        return function(*args, **options)
+        return beside_first(function, args, options) if _xp.many_devices else function(*args, **options)
 
     return there  # type: ignore[return-value]
-
-
-def first_tensor(values: Any) -> Tensor | None:
-    """The first tensor among arguments, or in a list of them."""
-    for value in values:
-        if isinstance(value, (tuple, list)) and type(value) is not Size:
-            value = first_tensor(value)
-        if isinstance(value, Tensor):
-            return value
-    return None
 
 
 def _in_float32(function: Callable[..., Any], host_only: bool, updates: Sequence[int]) -> Callable[..., Any]:

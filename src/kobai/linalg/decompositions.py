@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kobai.core.autocast import one_operation
-from kobai.core.primitive import on_its_device
 from kobai.core.tensor import Tensor
 from kobai.linalg import factors
 from kobai.linalg.factors import part
@@ -28,7 +27,6 @@ class SVDResult(NamedTuple):
 
 
 @one_operation
-@on_its_device
 def svd(A: Tensor, full_matrices: bool = True, *, driver: str | None = None) -> SVDResult:
     """Singular value decomposition A = U diag(S) Vh, singular values in descending order.
 
@@ -82,7 +80,6 @@ def _upper(who: str, UPLO: Any) -> bool:
 
 
 @one_operation
-@on_its_device
 def eigh(A: Tensor, UPLO: str = "L") -> EighResult:
     """Eigenvalues and eigenvectors of symmetric matrices, of which the lower (L) or upper (U) triangle counts.
 
@@ -100,7 +97,6 @@ def eigh(A: Tensor, UPLO: str = "L") -> EighResult:
 
 
 @one_operation
-@on_its_device
 def eigvalsh(A: Tensor, UPLO: str = "L") -> Tensor:
     """Eigenvalues in ascending order of symmetric matrices, of which the triangle L or U counts: d λᵢ = vᵢᵀ dA vᵢ.
 
@@ -120,7 +116,6 @@ class QRResult(NamedTuple):
 
 
 @one_operation
-@on_its_device
 def qr(A: Tensor, mode: str = "reduced") -> QRResult:
     """A = Q R with orthonormal columns Q and an upper triangle R.
 
@@ -143,7 +138,6 @@ def qr(A: Tensor, mode: str = "reduced") -> QRResult:
 
 
 @one_operation
-@on_its_device
 def pinv(A: Tensor, rcond: Any = None, hermitian: bool = False, *, atol: Any = None, rtol: Any = None) -> Tensor:
     """Moore–Penrose inverse V S⁺ Uᵀ: singular values up to the cut-off max(atol, rtol · σ₁) count as 0.
 
@@ -172,7 +166,6 @@ class LstsqResult(NamedTuple):
 
 
 @one_operation
-@on_its_device
 def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | None = None) -> LstsqResult:
     """X that minimises ‖A X − B‖², the shortest if there are many: A (..., n, m), B (..., n, k) or a vector for each A.
 
@@ -214,7 +207,6 @@ def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | Non
 
 
 @one_operation
-@on_its_device
 def matrix_rank(A: Tensor, tol: Any = None, hermitian: bool = False, *, atol: Any = None, rtol: Any = None) -> Tensor:
     """Number of singular values above the cut-off of :func:`pinv`; ``tol`` is an older name of ``atol``. No gradient.
 

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from kobai import xp
 from kobai.core.tape import RemovableHandle
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING, bfloat16, dtype, memory_format as MemoryFormat
@@ -15,7 +16,7 @@ from kobai.nn._state import Stateful
 from kobai.nn.hooks import BackwardWatch
 from kobai.nn.tree import no_init, type_name
 from kobai.ops.like import empty_like
-from kobai.refusals import reword
+from kobai.refusals import beside_first, reword
 from kobai.xp import recorder, sessions, write
 
 __all__ = ["Module"]
@@ -77,10 +78,16 @@ class Module(Stateful):
         if hooked:
             return self._call_with_hooks(args, kwargs)
         try:
-            return self.forward(*args, **kwargs)
+            return self._there(args, kwargs) if xp.many_devices else self.forward(*args, **kwargs)
         except Exception as error:
             reword(error, self.forward, args, kwargs, self._get_name())
             raise
+
+    def _there(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """``forward``; that of Kobai's own layers on the device of its input."""
+        if type(self).__module__.startswith("kobai."):
+            return beside_first(self.forward, args, kwargs)
+        return self.forward(*args, **kwargs)
 
     def _capture_watch(self, walk: Any) -> None:
         """What a captured step of this module depends on: mode, hooks, members; of Kobai's own classes every attribute.
@@ -114,7 +121,7 @@ class Module(Stateful):
         called: set[int] = set()
         output = None
         try:
-            output = self.forward(*args, **kwargs)
+            output = self._there(args, kwargs) if xp.many_devices else self.forward(*args, **kwargs)
             for key, hook in list(self._forward_hooks.items()):
                 called.add(key)
                 output = self._hooked_output(key, hook, args, kwargs, output)

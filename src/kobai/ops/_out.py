@@ -8,9 +8,10 @@ from functools import wraps
 from types import FunctionType
 from typing import Any
 
+from kobai import xp
 from kobai.core.tensor import Tensor
 from kobai.ops._args import into, need
-from kobai.refusals import guards, reword
+from kobai.refusals import beside_first, guards, names_a_device, reword
 
 _OTHERS = frozenset(
     f"kobai.ops.{name}"
@@ -68,16 +69,18 @@ def _with_out(function: FunctionType) -> Callable[..., Any]:
     who = function.__name__
     exact = (function.__module__ in _EXACT and who not in _WIDER) or who == "multinomial"
     declared: Any = inspect.unwrap(function)
+    stays = not names_a_device(function)
     creates = function.__module__ in _CREATING and "dtype" in (declared.__kwdefaults__ or ())
 
     @wraps(function)
     def with_out(*args: Any, out: Any = None, **options: Any) -> Any:
         try:
-            if out is None:
+            if out is None and not (stays and xp.many_devices):
                 return function(*args, **options)
             if creates and isinstance(out, Tensor):
                 options.setdefault("dtype", out.dtype)
-            return _into(who, out, function(*args, **options), exact)
+            result = beside_first(function, args, options) if stays else function(*args, **options)
+            return result if out is None else _into(who, out, result, exact)
         except Exception as error:
             reword(error, function, args, options)
             raise

@@ -20,15 +20,18 @@ FEW = 256
 """Elements up to which it is quicker not to look for negative ones."""
 
 
-@cache
 def by_products(p: float) -> tuple[Elementwise, Elementwise] | None:
     """xᵖ and its gradient p xᵖ⁻¹ dy as kernels, for p = ±½ and whole p with 1 ≤ |p| ≤ :data:`MOST`; else None.
 
     NumPy's power takes 1.3 to 60 ns for an element, and most where x < 0.
     """
-    if abs(p) != 0.5 and not (p % 1 == 0 and 1 <= abs(p) <= MOST):
-        return None
+    if p % 1 == 0 and 1 <= abs(p) <= MOST:
+        return _kernels(int(p))
+    return _kernels(float(p)) if abs(p) == 0.5 else None
 
+
+@cache  # which tells 3 from 3.0
+def _kernels(p: int | float) -> tuple[Elementwise, Elementwise]:
     def power(x: Any) -> Any:
         return x**p
 

@@ -143,7 +143,6 @@ for _alias in ("greater", "greater_equal", "less", "less_equal", "not_equal"):
     method(globals()[_alias], name=_alias, in_place=True)
 
 
-@on_its_device
 def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Tensor:
     """|input − other| ≤ atol + rtol · |other|, elementwise. RuntimeError for tensors of different dtypes.
 
@@ -162,7 +161,6 @@ def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-
     return Tensor._wrap(xp.asarray(found))  # type: ignore[no-any-return]  # NumPy gives a scalar for two 0-d arrays
 
 
-@on_its_device
 def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
     """Whether :func:`isclose` holds everywhere, as a Python bool.
 
@@ -173,7 +171,6 @@ def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e
     return bool(isclose(input, other, rtol, atol, equal_nan)._array.all().item())
 
 
-@on_its_device
 def equal(input: Tensor, other: Tensor) -> bool:
     """Whether both have the same shape and elements, as a Python bool.
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kobai.core.primitive import method, on_its_device, primitive
+from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.engine.domains import check_range
 from kobai.ops._args import as_float, cast, drawn, need_tensor, normalize_axis, numpy_names, sortable
@@ -161,7 +161,6 @@ def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> 
 method(aminmax)
 
 
-@on_its_device
 def _arg(who: str, input: Tensor, dim: int | None, keepdim: bool) -> Tensor:
     """Index of the first extreme along ``dim``, or among all elements."""
     _nonempty(who, input, dim)
@@ -270,7 +269,6 @@ def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False) -> A
     return _medians("nanmedian", input, dim, keepdim, ignore_nan=True)
 
 
-@on_its_device
 def _medians(who: str, input: Tensor, dim: int | None, keepdim: bool, ignore_nan: bool) -> Any:
     need_tensor(who, input)
     array = input._array
@@ -379,7 +377,6 @@ def any(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     return _truth("any", input, dim, keepdim)
 
 
-@on_its_device
 def _truth(who: str, input: Tensor, dim: Any, keepdim: bool) -> Tensor:
     """Of uint8, PyTorch's truth values of old, the answer is uint8 too; an empty ``dim`` names no dimension here."""
     need_tensor(who, input)
@@ -391,7 +388,6 @@ def _truth(who: str, input: Tensor, dim: Any, keepdim: bool) -> Tensor:
 
 @method
 @numpy_names
-@on_its_device
 def count_nonzero(input: Tensor, dim: Any = None) -> Tensor:
     """How many elements over ``dim`` are not zero.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kobai.core.primitive import method, on_its_device, primitive
+from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING, get_default_dtype
 from kobai.engine.dispatch import HOST_TYPES, launch
@@ -260,7 +260,6 @@ def take(input: Tensor, index: Tensor) -> Tensor:
     return reshape(take_slices(reshape(input, -1), reshape(index, -1), 0, "take", True), index._array.shape)
 
 
-@on_its_device
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """1 at the class, 0 elsewhere: shape (\\*S, num_classes) of integers; −1 takes the largest class plus one.
 
@@ -373,7 +372,6 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
 
 
 @method
-@on_its_device
 def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     """Indices of the elements that are not zero, one row each; as a tuple, one vector per dimension.
 

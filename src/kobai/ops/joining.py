@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kobai.core.primitive import on_its_device, primitive
+from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
 from kobai.ops._args import cast, drawn, into, need_tensor, normalize_axis, numpy_names, result_dtype
 from kobai.ops._positions import placed
@@ -300,7 +300,6 @@ def column_stack(tensors: Sequence[Tensor]) -> Tensor:
 row_stack = vstack
 
 
-@on_its_device
 def block_diag(*tensors: Tensor) -> Tensor:
     """The matrices one after the other along the diagonal, zero elsewhere; vectors are rows.
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kobai import xp as _xp
-from kobai.core.primitive import in_place, method, on_its_device, primitive
+from kobai.core.primitive import in_place, method, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING, finfo, get_default_dtype
 from kobai.engine.domains import check_unit_interval
@@ -262,7 +262,6 @@ def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
 
 
 @method
-@on_its_device
 def multinomial(
     input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None
 ) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kobai.core.autocast import one_operation
-from kobai.core.primitive import in_place, method, on_its_device
+from kobai.core.primitive import in_place, method
 from kobai.core.tensor import Tensor
 from kobai.ops._args import cast, existing_axis, need, need_tensor, normalize_axis
 from kobai.ops.create import Device, arange, tensor
@@ -107,7 +107,6 @@ kaiser_window = _window(
 # --- making and taking apart ------------------------------------------------------------------------------------------
 
 
-@on_its_device
 def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> Tensor:
     """All choices of ``r`` elements of a vector, one in each row.
 
@@ -230,7 +229,6 @@ class Histogram(NamedTuple):
 
 
 @method
-@on_its_device
 def histogram(
     input: Tensor,
     bins: int | Tensor = 100,

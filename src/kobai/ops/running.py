@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kobai.core.primitive import method, on_its_device, primitive
+from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING
 from kobai.ops._args import drawn, need_tensor, normalize_axis, numpy_names
@@ -18,7 +18,6 @@ from kobai.xp import Array, quiet, xp_of
 __all__ = ["cummax", "cummin", "logcumsumexp"]
 
 
-@on_its_device
 def _running(who: str, input: Tensor, dim: int, replaces: Any) -> ValuesIndices:
     """Running extreme and the index at which it was met last; ``replaces(x, best)`` says where a new one is met."""
     need_tensor(who, input)

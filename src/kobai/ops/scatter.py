@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kobai.core.autocast import one_operation
-from kobai.core.primitive import method, on_its_device, primitive
+from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING
 from kobai.engine.dispatch import launch
@@ -231,7 +231,6 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor
 
 
 @method(in_place=True)
-@on_its_device
 def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     """``input`` with every element of the slices ``index`` of dimension ``dim`` replaced by ``value``.
 
@@ -252,7 +251,6 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
 
 
 @method(in_place=True)
-@on_its_device
 def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     """``input`` with the elements where ``mask`` holds replaced by those of ``source``, in order; the two broadcast.
 
@@ -277,7 +275,6 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
 
 @method(in_place=True)
 @one_operation
-@on_its_device
 def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
     """``input`` with ``input[indices] = values``, or with ``accumulate`` the values added, also where places repeat.
 
@@ -364,7 +361,6 @@ def _piles(rng: np.random.Generator, extreme: str, include_self: bool) -> Any:
 
 @method(in_place=True)
 @numpy_names
-@on_its_device
 def scatter_reduce(
     input: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True
 ) -> Tensor:

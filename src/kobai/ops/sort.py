@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kobai.core.primitive import method, on_its_device
+from kobai.core.primitive import method
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING
 from kobai.engine.domains import check_range
@@ -59,7 +59,6 @@ def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = 
 
 @method
 @numpy_names
-@on_its_device
 def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
     """Indices that sort ``input`` along ``dim``; always stable.
 
@@ -88,7 +87,6 @@ def msort(input: Tensor) -> Tensor:
 
 @method
 @numpy_names
-@on_its_device
 def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> ValuesIndices:
     """The ``k`` largest (or smallest) elements along ``dim`` in order: (values, indices).
 
@@ -138,7 +136,6 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Val
 
 @method
 @numpy_names
-@on_its_device
 def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> ValuesIndices:
     """Most frequent element along ``dim``, of several the smallest, and an index at which it stands.
 
@@ -165,7 +162,6 @@ def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> ValuesIndices:
     return picked(input, Tensor._wrap(indices), axis, keepdim)
 
 
-@on_its_device
 def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Tensor:
     """Where an element is among ``test_elements`` – or, with ``invert``, is not. ``assume_unique`` may save time.
 
@@ -184,7 +180,6 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
 
 @method
 @numpy_names
-@on_its_device
 def unique(
     input: Tensor,
     sorted: bool = True,
@@ -210,7 +205,6 @@ def unique(
 
 @method
 @numpy_names
-@on_its_device
 def unique_consecutive(
     input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
 ) -> Any:
@@ -244,7 +238,6 @@ def _answers(values: Array, *optional: tuple[Array, bool]) -> Any:
 
 
 @method
-@on_its_device
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
     """How often each of 0, 1, 2, ... occurs in a vector of integers ≥ 0, or the sum of the ``weights`` there.
 
@@ -267,7 +260,6 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
 
 
 @method
-@on_its_device
 def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
     """How many elements lie in each of ``bins`` equal intervals of [min, max]; equal bounds mean those of the data.
 
@@ -290,7 +282,6 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
     return Tensor._wrap(counts.astype(array.dtype))  # type: ignore[no-any-return]
 
 
-@on_its_device
 def searchsorted(
     sorted_sequence: Tensor,
     input: Any,

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kobai.core.primitive import method, on_its_device, primitive
+from kobai.core.primitive import method, primitive
 from kobai.core.tape import as_array
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING, HALVES
@@ -199,7 +199,6 @@ def heaviside(input: Tensor, values: Tensor) -> Tensor:
 
 
 def _whole(name: str, doc: str, example: str) -> Any:
-    @on_its_device
     def function(input: Tensor, other: Tensor) -> Tensor:
         a, b = _tensors(name, input, other)
         if a.dtype.kind not in "iu":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from kobai.core.autocast import one_operation
-from kobai.core.primitive import on_its_device
 from kobai.core.tensor import Tensor
 from kobai.engine.domains import check_range
 from kobai.errors import nearest
@@ -56,7 +55,6 @@ def _shorten_rows(input: Tensor, weight: Tensor, max_norm: float, norm_type: flo
 
 
 @one_operation
-@on_its_device
 def embedding_bag(
     input: Tensor,
     weight: Tensor,

@@ -8,7 +8,6 @@ from functools import reduce
 from operator import add
 from typing import Any
 
-from kobai.core.primitive import on_its_device
 from kobai.core.tensor import Tensor
 from kobai.formula.many import dtype_of_numbers
 from kobai.nn.utils._clip import scale, sum_of_squares
@@ -85,7 +84,6 @@ def _total_norm(who: str, parameters: Tensor | Iterable[Tensor], p: float) -> tu
         return _norm(grads, p), grads
 
 
-@on_its_device
 def _norm(grads: list[Tensor], p: float) -> Tensor:
     xp = xp_of(grads[0].array)
     arrays = [g.array for g in grads if g.array.size] or [xp.zeros(1, dtype=grads[0].dtype)]

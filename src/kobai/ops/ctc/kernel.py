@@ -21,6 +21,7 @@ import numpy as np
 from kobai.engine.dispatch import compiled, host, kernel
 from kobai.engine.exponential import exp
 from kobai.engine.logarithm import log1p
+from kobai.ops._matmul import matmul
 from kobai.ops._rows import EXPONENTIALS, launch_split
 from kobai.xp import Array, quiet, xp_of
 
@@ -66,7 +67,7 @@ def backward(
         shares[:, t] = xp.exp(alpha[:, t, 2:] + beta + loss[:, None])
         onward[:, :width] = beta + xp.take_along_axis(x[t], labels, 1)
     is_label = (labels[:, :, None] == xp.arange(classes)).astype(x.dtype)
-    d = (xp.exp(x) - (shares @ is_label).transpose(1, 0, 2)) * dy[:, None]
+    d = (xp.exp(x) - matmul(shares, is_label).transpose(1, 0, 2)) * dy[:, None]
     counts = xp.arange(times)[:, None] < steps
     if finite:
         counts = counts & (loss != np.inf)

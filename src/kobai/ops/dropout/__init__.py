@@ -10,7 +10,7 @@ import math
 import warnings
 from typing import Any
 
-from kobai.core.primitive import on_its_device, primitive
+from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
 from kobai.errors import users_line
 from kobai.ops._args import as_float, need_tensor
@@ -61,7 +61,6 @@ def _dropout(x: Array, p: float, generator: Generator | None) -> Any:
     return y, lambda dy: (kernel.masked(dy, keep, 1 / (1 - p)),)
 
 
-@on_its_device
 def _dropped(
     who: str, input: Tensor, shape: tuple[int, ...], p: float, inplace: bool, generator: Generator | None
 ) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kobai.core.autocast import one_operation
-from kobai.core.primitive import on_its_device, primitive
+from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
 from kobai.ops._args import Samples, need_flags, need_tensor
 from kobai.ops._windows import (
@@ -304,7 +304,6 @@ def _checked_windows(
     return Windows(kernel, stride, dilation, tuple(pads), size, tuple(out))
 
 
-@on_its_device
 def _checked_max(
     n: int, input: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool, indices: bool
 ) -> Any:
