@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -108,6 +108,8 @@ class Backend:
     on: Callable[[int | None], AbstractContextManager[Any]] = field(default=lambda index: nullcontext(), repr=False)
     synchronize: Callable[[], None] = field(default=lambda: None, repr=False)
     linalg_errors: Callable[[], AbstractContextManager[Any]] = field(default=nullcontext, repr=False)
+    inside: Callable[[Array], Array] | None = field(default=None, repr=False)
+    """For arrays that hold others: the array inside, which is on a device."""
 
 
 _backends: dict[str, Backend] = {}
@@ -160,6 +162,11 @@ def xp_of(array: Array) -> Any:
     return namespace
 
 
+def namespaces() -> Iterable[Any]:
+    """Those of all backends in use."""
+    return _namespaces.values()
+
+
 @contextmanager
 def linalg_errors(array: Array, message: str) -> Iterator[None]:
     """Context in which what has no inverse or factor is a LinAlgError that says so; CuPy would return nan or worse."""
@@ -187,6 +194,8 @@ def backend_of(array: Array) -> Backend:
 def device_of(array: Array) -> device:
     """The device that holds ``array``."""
     owner = backend_of(array)
+    if owner.inside is not None:
+        return device_of(owner.inside(array))
     return device(owner.device_type, owner.index_of(array))
 
 

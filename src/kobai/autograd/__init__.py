@@ -1,6 +1,7 @@
 """``kobai.autograd``: gradients as values, and operations with a hand-written backward."""
 
-from kobai.autograd import functional
+from kobai.autograd import functional, on_tape as _on_tape
+from kobai.autograd.check import gradgradcheck
 from kobai.autograd.function import Function
 from kobai.autograd.grad import Variable, backward, grad
 from kobai.core.anomaly import detect_anomaly, set_detect_anomaly
@@ -17,6 +18,7 @@ __all__ = [
     "functional",
     "grad",
     "gradcheck",
+    "gradgradcheck",
     "inference_mode",
     "is_grad_enabled",
     "no_grad",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
+from kobai.core import tape
 from kobai.core.grad_mode import is_grad_enabled, no_grad
 from kobai.core.outputs import output_of
 from kobai.core.primitive import need_no_leaf
@@ -113,8 +114,7 @@ class Function:
         dirty = {id(tensor) for tensor in ctx._dirty}
         outputs = result if isinstance(result, tuple) else (result,)
         edges = [a._edge() if isinstance(a, Tensor) else None for a in args]
-        shapes = [tuple(a.shape) if isinstance(a, Tensor) else None for a in args]
-        node = Node(cls.__name__, _vjp_of(cls, ctx, outputs, shapes), edges)
+        node = Node(cls.__name__, _vjp_of(cls, ctx, args, outputs), edges)
         made = [
             output_of(cls.__name__, i, o, node, id(o) in dirty)
             if isinstance(o, Tensor) and o.is_floating_point() and id(o) not in ctx._not_differentiable
@@ -125,7 +125,7 @@ class Function:
 
 
 def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark a ``backward`` that has no derivative itself: it computes without recording, as every one does here.
+    """Mark a ``backward`` that has no derivative itself: it computes without recording, and its results cannot be derived.
 
     >>> import kobai
     >>> from kobai.autograd.function import once_differentiable
@@ -146,22 +146,31 @@ def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
         with no_grad():
             return backward(ctx, *grad_outputs)
 
+    unrecorded.once = True  # type: ignore[attr-defined]
     return unrecorded
 
 
-def _vjp_of(cls: type[Function], ctx: Context, outputs: Sequence[Any], shapes: Sequence[Any]) -> Any:
+def _vjp_of(cls: type[Function], ctx: Context, args: Sequence[Any], outputs: Sequence[Any]) -> Any:
     """Call ``backward`` once with the gradients of all outputs."""
+    shapes = [tuple(a.shape) if isinstance(a, Tensor) else None for a in args]
     like = [(o.shape, o.dtype, o.device) if isinstance(o, Tensor) else None for o in outputs]
     # Kept in this closure rather than in ctx, so that the tape can free them after backward.
     saved, ctx._saved = tuple(t for t, _ in ctx._saved), tuple((None, version) for _, version in ctx._saved)
+    places = {id(o._array): -1 - i for i, o in enumerate(outputs) if isinstance(o, Tensor)}
+    places |= {id(a._array): i for i, a in enumerate(args) if isinstance(a, Tensor)}
+    origins = [None if t is None else places.get(id(t._array)) for t in saved]  # inputs by number, outputs from −1 down
 
     def vjp(parts: Parts) -> list[Any]:
+        with no_grad():
+            return [None if g is None else g._array for g in backward(parts, saved)]
+
+    def backward(parts: Parts, saved: tuple[Any, ...]) -> list[Tensor | None]:
         versions = ctx._saved
         ctx._saved = tuple((t, version) for t, (_, version) in zip(saved, versions, strict=True))
         dys: list[Tensor | None] = []
         for i, known in enumerate(like):
             if i in parts:
-                dys.append(Tensor._wrap(parts[i]))
+                dys.append(tape.as_tensor(parts[i]))
             elif known is None or not ctx._materialize:
                 dys.append(None)
             else:
@@ -169,25 +178,56 @@ def _vjp_of(cls: type[Function], ctx: Context, outputs: Sequence[Any], shapes: S
                 with on(where):
                     dys.append(Tensor._wrap(namespace(where).zeros(shape, dtype=dtype)))
         try:
-            with no_grad():
-                grads = cls.backward(ctx, *dys)
+            grads = cls.backward(ctx, *dys)
         finally:
             ctx._saved = versions
         return _checked(f"{cls.__name__}.backward", grads, shapes)
 
+    def on_tape(bind: Any, parts: Parts) -> list[Any]:
+        """With inputs and outputs that were saved in their places in the graph; other tensors are constants, as in PyTorch."""
+        node = bind.node
+
+        def edge(origin: int | None) -> Any:
+            if origin is None or origin >= 0:
+                return None if origin is None else node.edges[origin]
+            return Node(cls.__name__, lambda dy: (Parts({-1 - origin: dy}),), [node])
+
+        grads = backward(
+            parts, tuple(t if t is None else _leading(t, edge(o)) for t, o in zip(saved, origins, strict=True))
+        )
+        if getattr(cls.backward, "once", False):
+            grads = [
+                g if g is None else _leading(g, Node(cls.__name__, _refuse(cls.__name__), node.edges)) for g in grads
+            ]
+        return [g if g is None else tape.taped_type(g) for g in grads]
+
+    vjp.on_tape = on_tape  # type: ignore[attr-defined]
     return vjp
 
 
-def _checked(who: str, result: Any, shapes: Sequence[Any]) -> list[Any]:
-    """What ``backward`` returned as arrays, one per input; further entries must be None."""
+def _leading(tensor: Tensor, edge: Any) -> Tensor:
+    """The same elements, on the way to ``edge``."""
+    made = tensor.detach()
+    if edge is not None:
+        made._requires_grad, made._node = True, edge
+    return made
+
+
+def _refuse(who: str) -> Any:
+    def vjp(dy: Any) -> Any:
+        raise RuntimeError(f"{who}: its backward is marked with once_differentiable, and cannot be differentiated")
+
+    return vjp
+
+
+def _checked(who: str, result: Any, shapes: Sequence[Any]) -> list[Tensor | None]:
+    """What ``backward`` returned, one per input; further entries must be None."""
     grads = list(result) if isinstance(result, tuple) else [result]
     if len(grads) < len(shapes) or any(g is not None for g in grads[len(shapes) :]):
         raise RuntimeError(f"{who}: expected {len(shapes)} gradients, one for each input of forward, got {len(grads)}")
-    arrays: list[Any] = []
     for i, (g, shape) in enumerate(zip(grads, shapes, strict=False)):
         if g is not None and not isinstance(g, Tensor):
             raise TypeError(f"{who}: expected a Tensor or None for input {i}, got {type(g).__name__}")
         if g is not None and shape is not None and tuple(g.shape) != shape:
             raise RuntimeError(f"{who}: expected a gradient of shape {shape} for input {i}, got {tuple(g.shape)}")
-        arrays.append(None if g is None else g._array)
-    return arrays
+    return grads[: len(shapes)]

@@ -14,12 +14,12 @@ def _sequence(x: Any) -> list[Any]:
     return [x] if isinstance(x, Tensor) or x is None else list(x)
 
 
-def _roots(who: str, tensors: Any, gradients: Any) -> list[tuple[Any, Array]]:
+def _roots(who: str, tensors: Any, gradients: Any, create_graph: bool) -> list[tuple[Any, Array]]:
     outputs = _sequence(tensors)
     given = [None] * len(outputs) if gradients is None else _sequence(gradients)
     if len(given) != len(outputs):
         raise RuntimeError(f"{who}: expected {len(outputs)} gradients, one for each output, got {len(given)}")
-    return [(root_edge(who, t), root_gradient(who, t, g)) for t, g in zip(outputs, given, strict=True)]
+    return [(root_edge(who, t), root_gradient(who, t, g, create_graph)) for t, g in zip(outputs, given, strict=True)]
 
 
 def backward(
@@ -31,7 +31,8 @@ def backward(
 ) -> None:
     """Add the gradients of the sum of ``tensors`` (weighted by ``grad_tensors``) to the ``.grad`` of all leaves.
 
-    With ``inputs``, tensors that need not be leaves, only theirs receive. NotImplementedError for ``create_graph=True``.
+    With ``inputs``, tensors that need not be leaves, only theirs receive. ``create_graph=True``: as in
+    :meth:`kobai.Tensor.backward`.
 
     >>> import kobai
     >>> x = kobai.tensor(3.0, requires_grad=True)
@@ -39,16 +40,15 @@ def backward(
     >>> x.grad
     tensor(8.)
     """
-    if create_graph:
-        raise NotImplementedError("backward: create_graph=True (second derivatives) is not supported by Kobai")
-    backward_into(_roots("backward", tensors, grad_tensors), bool(retain_graph), inputs)
+    roots = _roots("backward", tensors, grad_tensors, create_graph)
+    backward_into(roots, retain_graph, create_graph, inputs)
 
 
 def grad(
     outputs: Any,
     inputs: Any,
     grad_outputs: Any = None,
-    retain_graph: bool = False,
+    retain_graph: bool | None = None,
     create_graph: bool = False,
     only_inputs: bool = True,
     allow_unused: bool | None = None,
@@ -57,18 +57,21 @@ def grad(
 ) -> tuple[Tensor | None, ...]:
     """Gradients of ``outputs`` with respect to ``inputs``, returned rather than added to ``.grad``.
 
-    ``only_inputs`` has been True in every PyTorch for years. ``materialize_grads``: zeros for an input that is not used.
+    ``create_graph=True`` records how the gradients are computed, so that they can be differentiated themselves, to any order;
+    the graph of ``outputs`` is then kept unless ``retain_graph=False``. ``only_inputs`` has been True in every PyTorch for
+    years. ``materialize_grads``: zeros for an input that is not used.
 
     Errors: RuntimeError for an input that the outputs do not depend on, unless ``allow_unused`` (then None);
-    NotImplementedError for ``create_graph=True`` (derivatives of derivatives).
+    NotImplementedError, by name, for an operation whose gradient cannot be differentiated.
 
     >>> import kobai
     >>> x = kobai.tensor(3.0, requires_grad=True)
     >>> kobai.autograd.grad(x * x, x)
     (tensor(6.),)
+    >>> (slope,) = kobai.autograd.grad(x**3, x, create_graph=True)
+    >>> kobai.autograd.grad(slope, x)
+    (tensor(18.),)
     """
-    if create_graph:
-        raise NotImplementedError("grad: create_graph=True (second derivatives) is not supported by Kobai")
     if not only_inputs:
         raise ValueError(
             "grad: only_inputs=False, to add up gradients elsewhere too, is what kobai.autograd.backward does"
@@ -79,7 +82,11 @@ def grad(
         raise ValueError("grad: materialize_grads=True contradicts allow_unused=False")
     wanted = _sequence(inputs)
     edges = [root_edge("grad", x) for x in wanted]
-    found = run_backward(_roots("grad", outputs, grad_outputs), retain_graph, {id(edge) for edge in edges})
+    roots, keep = (
+        _roots("grad", outputs, grad_outputs, create_graph),
+        create_graph if retain_graph is None else retain_graph,
+    )
+    found = run_backward(roots, keep, {id(edge) for edge in edges}, create_graph=create_graph)
     result: list[Tensor | None] = []
     for i, edge in enumerate(edges):
         g = found.get(id(edge))
@@ -88,7 +95,7 @@ def grad(
                 f"grad: input {i} was not used to compute the outputs; allow_unused=True gives None for it"
             )
         if g is not None:
-            result.append(Tensor._wrap(g.copy()))
+            result.append(g.tensor if create_graph else Tensor._wrap(g.copy()))
         else:
             result.append(zeros_like(wanted[i]) if materialize_grads else None)
     return tuple(result)

@@ -29,7 +29,7 @@ import numpy as np
 from kobai import xp as _xp
 from kobai.core.autocast import fitted, on_list
 from kobai.core.grad_mode import in_mode, state
-from kobai.core.tape import Node, Vjp, as_array
+from kobai.core.tape import RESULT, Node, Vjp, as_array
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING, HALVES
 from kobai.engine.cuda_kernel import TYPES
@@ -64,7 +64,13 @@ DIRECT: dict[Callable[..., Any], Callable[..., bool]] = {}
 
 
 def primitive(
-    *, sample: Any, kind: str = "", half: str = "wide", updates: Sequence[int] = (), within: Any = None
+    *,
+    sample: Any,
+    kind: str = "",
+    half: str = "wide",
+    updates: Sequence[int] = (),
+    within: Any = None,
+    again: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Tensor]]:
     """Declare a differentiable operation on raw arrays, see the top of this file.
 
@@ -78,6 +84,8 @@ def primitive(
     ``updates`` are the positions of arguments that the function writes into: the tensors there count it as a change.
     ``within`` is for an operation whose gradient holds for some first arguments only, such as symmetric matrices: it makes
     one of those of any tensor, and the registry has the operation after it.
+    ``again`` says that the vjp keeps float arrays which were derived from the operands: the node then keeps the operands too,
+    and derivatives of the gradient run ``function`` again (``autograd/on_tape.py``).
     """
     if half not in ("wide", "device", "own"):
         raise ValueError(f"primitive: expected half to be wide, device or own, got {half!r}")
@@ -90,7 +98,7 @@ def primitive(
             raise RuntimeError(f"primitive: {key} is declared twice")
         REGISTRY[key] = declared
         in_float32 = None if half == "own" or is_view else _in_float32(function, half == "device", updates)
-        op = _operation(function, is_view, in_float32, updates, key)
+        op = _operation(function, is_view, in_float32, updates, key, again)
         declared.plain = op
         declared.op = op if within is None else lambda x, *rest, **options: op(within(x), *rest, **options)
         return op
@@ -98,7 +106,17 @@ def primitive(
     return declare
 
 
-def _operation(function: Raw, is_view: bool, in_float32: Raw | None, updates: Sequence[int], key: str) -> Raw:
+new_object = object.__new__
+
+
+def operation(function: Raw) -> Callable[..., Tensor]:
+    """An operation on tensors that is not in the registry: made while a program runs, of a function with its vjp."""
+    return _operation(function, False, None, (), f"operation.{function.__name__}", False)
+
+
+def _operation(
+    function: Raw, is_view: bool, in_float32: Raw | None, updates: Sequence[int], key: str, again: bool
+) -> Raw:
     """``function`` as an operation on tensors; ``in_float32`` is what computes 16-bit floats, if not ``function`` itself."""
     name = function.__name__
     plainly = {} if in_float32 is None else {2: in_float32}  # what computes floats of so many bytes, if not function
@@ -115,9 +133,8 @@ def _operation(function: Raw, is_view: bool, in_float32: Raw | None, updates: Se
     def op(*args: Any, **options: Any) -> Tensor:
         arrays: list[Any] = []
         edges: list[Any] = []  # where the gradient of each argument goes
-        versions = []
-        wanted, call = False, function
-        array_type = None
+        operands: list[Any] = []
+        wanted, call, array_type = False, function, None
         if updates:
             _count_changes(args, updates)
         for arg in args:
@@ -139,30 +156,36 @@ def _operation(function: Raw, is_view: bool, in_float32: Raw | None, updates: Se
                     wanted = True
                 arrays.append(array)
                 version = arg._version
-                versions.append((version, version[0]))
+                operands.append((version, version[0], id(array), edge))
             else:
                 arrays.append(arg)
             edges.append(edge)
         try:
             if _xp.many_devices and array_type is not None:
-                call = _there(call, next(arg.device for arg in args if isinstance(arg, Tensor)))
-            y, vjp = call(*arrays, **options)
+                call = _there(call, args)
+            value, vjp = call(*arrays, **options)
         except Exception as error:
             reword(error, function, tuple(arrays), options)
             raise
-        if type(y) is not array_type:
-            y = as_array(y)
-            if not is_array(y):
-                raise TypeError(f"primitive: expected an array as result, got {type(y).__name__}")
-        out: Tensor = Tensor._wrap(y)
+        out: Tensor = new_object(Tensor)  # as Tensor._wrap makes it, without a call
+        out._array, out._version = value if type(value) is array_type else _result(value), [0]
         if is_view:
             _link_view(out, args[0], function, arrays[1:], options)
         if wanted and vjp is not None and state.grad:
-            versions.append((out._version, out._version[0]))
-            out._requires_grad, out._node = True, Node(name, vjp, edges, versions)
+            operands.append((out._version, out._version[0], id(value), RESULT))
+            if again:
+                vjp.forward = call, [None if i in updates else a for i, a in enumerate(arrays)], options
+            out._requires_grad, out._node = True, Node(name, vjp, edges, operands)
         return out
 
     return op
+
+
+def _result(value: Any) -> Array:
+    y = as_array(value)
+    if not is_array(y):
+        raise TypeError(f"primitive: expected an array as result, got {type(y).__name__}")
+    return y
 
 
 def _count_changes(args: Sequence[Any], updates: Sequence[int]) -> None:
@@ -171,8 +194,9 @@ def _count_changes(args: Sequence[Any], updates: Sequence[int]) -> None:
             args[i]._bump()
 
 
-def _there(function: Raw, where: device) -> Raw:
-    """``function`` with what it makes landing on that device."""
+def _there(function: Raw, args: Sequence[Any]) -> Raw:
+    """``function`` with what it makes landing on the device of the first tensor."""
+    where = next(arg.device for arg in args if isinstance(arg, Tensor))
 
     def call(*arrays: Any, **options: Any) -> Any:
         with _xp.on(where):
@@ -322,6 +346,12 @@ def changed_by(target: Tensor, node: Node | None) -> None:
             _follow(steps, around)[...] = 0
             return around, _follow(steps, dy)
 
+        def on_tape(operand: Any, dy: Any) -> tuple[Any, Any]:
+            around = xp_of(memory).ones(memory.shape, dtype=np.bool_)
+            _follow(steps, around)[...] = False
+            return xp_of(dy).where(around, dy, 0), _follow(steps, dy)
+
+        vjp.on_tape = on_tape  # type: ignore[attr-defined]
         base._node = Node("view_assign", vjp, [base._edge(), target._node])
         base._requires_grad = True
         target._seen = base._node

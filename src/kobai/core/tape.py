@@ -20,6 +20,7 @@ import numpy as np
 
 from kobai import xp
 from kobai.core import anomaly
+from kobai.core.grad_mode import in_mode, state
 from kobai.engine import dispatch
 from kobai.errors import BackendError
 from kobai.xp import Array, array_types, is_array, quiet, xp_of
@@ -28,6 +29,26 @@ Vjp: TypeAlias = Callable[[Array], Sequence[Any]]
 
 tensor_type: Any = None
 """Tensor, once ``core/tensor.py`` has defined it: what hooks are given. The tape itself works on arrays."""
+
+taped_type: Any = None
+"""The type of arrays that are tensors, which a backward pass with ``create_graph`` works on (``autograd/taped.py``)."""
+
+on_tape: Any = None
+"""What a node's vjp gives on such arrays: ``on_tape(node, dy)`` (``autograd/on_tape.py``)."""
+
+
+def as_tensor(g: Any) -> Any:
+    """A gradient as hooks and functions of users are given it."""
+    return g.tensor if type(g) is taped_type else tensor_type._wrap(g)
+
+
+def itself(binding: Any, dy: Any) -> Any:
+    """The ``on_tape`` of a vjp that runs on such arrays as it is (and without a cycle of references)."""
+    return binding.node.vjp(dy)
+
+
+RESULT = object()
+"""Stands among a node's operands for the edge of the result, which is the node itself."""
 
 _order = itertools.count()
 
@@ -38,15 +59,16 @@ class Node:
     An edge is a Node, a leaf Tensor (whose ``.grad`` receives), or None (no gradient wanted).
     """
 
-    __slots__ = ("__weakref__", "edges", "hooks", "name_", "order", "retain", "versions", "vjp")
+    __slots__ = ("__weakref__", "edges", "hooks", "name_", "operands", "order", "retain", "vjp")
 
     def __init__(
-        self, name: str, vjp: Vjp, edges: Sequence[Any], versions: Sequence[tuple[list[Any], int]] = ()
+        self, name: str, vjp: Vjp, edges: Sequence[Any], operands: Sequence[tuple[list[Any], int, int, Any]] = ()
     ) -> None:
         self.name_ = name
         self.vjp: Vjp | None = vjp
         self.edges = edges
-        self.versions = versions  # of every operand and of the result: its counter (Tensor._version), the count then
+        # Of every operand and of the result: its counter (Tensor._version), the count then, the id of its array, and its edge.
+        self.operands = operands
         self.order = next(_order)  # inputs are always older than what is computed from them
         self.hooks: dict[int, Callable[..., Any]] | None = None
         self.retain: Any = None
@@ -77,7 +99,7 @@ class Node:
             kinds.update(map(type, held))
         if not kinds.isdisjoint(array_types):
             return True
-        if kinds <= _PLAIN and type(vjp) is FunctionType and vjp.__defaults__ is None and vjp.__kwdefaults__ is None:
+        if kinds <= PLAIN and type(vjp) is FunctionType and vjp.__defaults__ is None and vjp.__kwdefaults__ is None:
             return False
         return any(True for _ in kept(vjp))
 
@@ -85,13 +107,13 @@ class Node:
         """Let go of the arrays kept for backward; a node that keeps none can be used again."""
         if self.keeps():
             self.vjp = None
-            self.edges = self.versions = ()
+            self.edges = self.operands = ()
 
     def gradients(self, dy: Array) -> Sequence[Any]:
         """What the vjp gives for ``dy``: for every edge an array, a function that computes one, or None."""
         if self.vjp is None:
-            raise _freed(self)
-        for version, then in self.versions:
+            raise freed(self)
+        for version, then, _, _ in self.operands:
             if version[0] != then:
                 self.check_unchanged()
                 break
@@ -102,10 +124,15 @@ class Node:
             anomaly.check(self, gradients)
         return gradients
 
-    def check_unchanged(self) -> None:
-        """RuntimeError if an array that the vjp keeps was changed in place since; the others may change as they like."""
-        owners = {id(owner(array)) for array in kept(self.vjp)}
-        for version, then in self.versions:
+    def check_unchanged(self, forward: bool = False) -> None:
+        """RuntimeError if an array that the vjp keeps was changed in place since; the others may change as they like.
+
+        Among the others are, unless ``forward``, those that it keeps for running the operation again.
+        """
+        vjp: Any = self.vjp
+        whole = forward or not hasattr(vjp, "forward")
+        owners = {id(owner(array)) for array in kept(vjp if whole else vjp.__closure__)}
+        for version, then, _, _ in self.operands:
             if version[0] != then and any(id(memory()) in owners for memory in version[1:]):
                 raise RuntimeError(
                     f"backward: a tensor that {self.name()} needs was changed in place after it was used (it is at version "
@@ -138,7 +165,7 @@ def reference(memory: Any) -> Callable[[], Any]:
 opaque: set[type] = {Node, ModuleType, CodeType, FrameType, *dispatch.KINDS}
 """Types whose objects lead away from what a vjp keeps – into the rest of the graph or of the program, or into a compiler."""
 
-_PLAIN = frozenset((bool, int, float, complex, str, bytes, type(None)))
+PLAIN = frozenset((bool, int, float, complex, str, bytes, type(None)))
 
 
 def kept(vjp: Any) -> Iterator[Array]:
@@ -151,7 +178,7 @@ def kept(vjp: Any) -> Iterator[Array]:
     while stack:
         thing = stack.pop()
         kind = type(thing)
-        if kind in _PLAIN or kind in opaque or id(thing) in seen:
+        if kind in PLAIN or kind in opaque or id(thing) in seen:
             continue
         seen.add(id(thing))
         if is_array(thing):
@@ -200,15 +227,19 @@ def as_array(y: Any) -> Array:
 
 
 def run_hooks(hooks: dict[int, Callable[..., Any]], g: Array) -> Array:
-    with xp.beside(g):
-        g = g.copy()  # a hook may keep it or change it in place; other branches of the graph may hold the same array
+    on_tape = type(g) is taped_type
+    if not on_tape:
+        with xp.beside(g):
+            g = (
+                g.copy()
+            )  # a hook may keep it or change it in place; other branches of the graph may hold the same array
     for hook in list(hooks.values()):
-        result = hook(tensor_type._wrap(g))
+        result = hook(as_tensor(g))
         if result is not None:
             if not isinstance(result, tensor_type) or result.shape != g.shape:
                 got = tuple(result.shape) if isinstance(result, tensor_type) else type(result).__name__
                 raise RuntimeError(f"tensor hook: expected None or a Tensor of shape {g.shape}, got {got}")
-            g = result._array
+            g = taped_type(result) if on_tape else result._array
     return g
 
 
@@ -220,10 +251,13 @@ def root_edge(who: str, root: Any) -> Any:
     return edge
 
 
-def backward_into(roots: Sequence[tuple[Any, Array]], retain_graph: bool, inputs: Any) -> None:
+def backward_into(
+    roots: Sequence[tuple[Any, Array]], retain_graph: bool | None, create_graph: bool, inputs: Any
+) -> None:
     """``backward`` as users call it: into the ``.grad`` of all leaves, or of ``inputs`` alone, which need not be leaves."""
+    retain = create_graph if retain_graph is None else bool(retain_graph)
     if inputs is None:
-        run_backward(roots, retain_graph)
+        run_backward(roots, retain, create_graph=create_graph)
         return
     wanted = [inputs] if isinstance(inputs, tensor_type) else list(inputs)
     if not wanted:
@@ -231,11 +265,14 @@ def backward_into(roots: Sequence[tuple[Any, Array]], retain_graph: bool, inputs
     edges = {id(root_edge("backward", x)) for x in wanted}
     for x in wanted:
         x.retain_grad()
-    run_backward(roots, retain_graph, edges, accumulate=True)
+    run_backward(roots, retain, edges, accumulate=True, create_graph=create_graph)
 
 
-def root_gradient(who: str, root: Any, gradient: Any) -> Array:
+def root_gradient(who: str, root: Any, gradient: Any, create_graph: bool = False) -> Array:
     """dL/d(root) as an array: ``gradient`` checked against ``root``, or 1 for a root of one element."""
+    if create_graph:
+        checked = root_gradient(who, root, gradient)
+        return taped_type(tensor_type._wrap(checked) if gradient is None else gradient.to(root.dtype))
     if gradient is None:
         if root._array.size != 1:
             raise RuntimeError(
@@ -268,12 +305,12 @@ def _leading_to(targets: Container[int], roots: Iterable[Any]) -> tuple[set[int]
         if node.order not in reached:
             reached[node.order] = node
             stack.extend(edge for edge in node.edges if type(edge) is Node)
-    freed = next((node for node in reached.values() if node.vjp is None), None)
+    lost = next((node for node in reached.values() if node.vjp is None), None)
     leading: set[int] = set()
     for order in sorted(reached):  # inputs first
         if any(id(e) in targets or (type(e) is Node and e.order in leading) for e in reached[order].edges):
             leading.add(order)
-    return leading, freed
+    return leading, lost
 
 
 @quiet
@@ -282,6 +319,7 @@ def run_backward(
     retain_graph: bool = False,
     capture: Set[int] | None = None,
     accumulate: bool = False,
+    create_graph: bool = False,
 ) -> dict[int, Array]:
     """Propagate gradients from ``roots`` (edge, dy) to the leaves.
 
@@ -289,12 +327,16 @@ def run_backward(
     tensors) – nothing is accumulated, only nodes on the way to those edges are visited (the rest of the graph stays as it
     is), and their gradients are returned by ``id``. With ``accumulate`` too they are added to the ``.grad`` of those edges'
     tensors, and of no others.
+
+    With ``create_graph`` the gradients are arrays on the tape (``autograd/taped.py``), as those of the roots must be.
     """
+    if create_graph and not state.grad:
+        return in_mode(True, run_backward, roots, retain_graph, capture, accumulate, create_graph)  # type: ignore[no-any-return]
     waiting: dict[int, tuple[Node, Array]] = {}  # by order; the arrays may be aliases of others
     heap: list[int] = []  # the orders of these nodes, negative: the newest comes first
     leaves: dict[int, list[Any]] = {}  # leaf, gradient, whether the array is ours alone
     found: dict[int, Array] = {}
-    leading, freed = (None, None) if capture is None else _leading_to(capture, [edge for edge, _ in roots])
+    leading, lost = (None, None) if capture is None else _leading_to(capture, [edge for edge, _ in roots])
     for edge, dy in roots:
         _send(edge, dy, waiting, heap, leaves)
     while heap:
@@ -312,7 +354,10 @@ def run_backward(
             _retain(node.retain(), dy)
         if beside:
             continue
-        gradients = _on_its_device(node, dy) if xp.many_devices else node.gradients(dy)
+        if create_graph:
+            gradients: Sequence[Any] = on_tape(node, dy)
+        else:
+            gradients = _on_its_device(node, dy) if xp.many_devices else node.gradients(dy)
         for edge, g in zip(node.edges, gradients, strict=False):
             if edge is not None and g is not None:
                 _send(edge, g, waiting, heap, leaves)
@@ -329,8 +374,8 @@ def run_backward(
             found[key] = g
         elif key in capture:
             found[key] = run_hooks(leaf._hooks, g) if leaf._hooks else g
-    if capture is not None and freed is not None and len(found) < len(capture):
-        raise _freed(freed)  # a freed node has forgotten where it leads to
+    if capture is not None and lost is not None and len(found) < len(capture):
+        raise freed(lost)  # a freed node has forgotten where it leads to
     return found
 
 
@@ -380,12 +425,16 @@ def _send(
 def _retain(tensor: Any, dy: Array) -> None:
     """Add to the ``.grad`` that ``retain_grad()`` asked for, if its tensor still lives."""
     if tensor is not None:
+        if type(dy) is taped_type:
+            tensor.grad = dy.tensor if tensor._grad is None else tensor._grad + dy.tensor
+            return
         with xp.beside(dy):
             total = dy.copy() if tensor._grad is None else tensor._grad._array + dy
         tensor.grad = tensor_type._wrap(as_array(total))
 
 
-def _freed(node: Node) -> RuntimeError:
+def freed(node: Node) -> RuntimeError:
+    """The error of a backward pass that comes to a node which was let go of."""
     return RuntimeError(
         f"backward: the graph of {node.name()} was freed by an earlier backward(); pass retain_graph=True to that one to go "
         "through it twice, or detach() what should not be differentiated again"

@@ -298,7 +298,9 @@ class Tensor:
             g, ours = g.astype(self._array.dtype), True
         if self._hooks:
             g, ours = run_hooks(self._hooks, g), False
-        if self._grad is None:
+        if type(g) is tape.taped_type:
+            self._grad = g.tensor if self._grad is None else self._grad + g.tensor
+        elif self._grad is None:
             self._grad = Tensor._wrap(g if ours and g.flags.c_contiguous else g.copy())
         else:
             self._grad._array += g
@@ -317,16 +319,16 @@ class Tensor:
         """Add the gradient of this tensor to the ``.grad`` of every leaf it was computed from.
 
         ``gradient`` is dL/d(self), of the shape of self; for a tensor of one element it defaults to 1. A second backward
-        through the same graph needs ``retain_graph=True`` the first time. ``create_graph=True`` (derivatives of
-        derivatives) is not supported. ``inputs``: the tensors, leaves or not, whose ``.grad`` alone is to receive.
+        through the same graph needs ``retain_graph=True`` the first time. ``create_graph=True`` records what is computed, so
+        that the gradients can be differentiated themselves; it keeps the graph. A ``.grad`` with a graph keeps all of it
+        alive until it is set to None: :func:`kobai.autograd.grad` is the better way. ``inputs``: the tensors, leaves or not,
+        whose ``.grad`` alone is to receive.
 
         Errors: RuntimeError for a tensor of several elements without ``gradient``, one that requires no gradient, a graph
         already freed, and a tensor changed in place that backward needs.
         """
-        if create_graph:
-            raise NotImplementedError("backward: create_graph=True (second derivatives) is not supported by Kobai")
-        root = (root_edge("backward", self), root_gradient("backward", self, gradient))
-        backward_into([root], bool(retain_graph), inputs)
+        root = (root_edge("backward", self), root_gradient("backward", self, gradient, create_graph))
+        backward_into([root], retain_graph, create_graph, inputs)
 
     def retain_grad(self) -> None:
         """Keep the gradient of this non-leaf in ``.grad``; no effect on a leaf."""

@@ -104,6 +104,8 @@ def erfc(x: Array) -> Array:
 def erfcx(x: Array) -> Array:
     """e^(x²) erfc(x) elementwise, which does not underflow for large x."""
     xp = xp_of(x)
+    if (operations := getattr(xp, "special", None)) is not None:
+        return operations.erfcx(x)
     z = x.astype(np.float64, copy=False)
     shape, big = z.shape, xp.atleast_1d(xp.clip(z, 1, None))
     far = (_horner(_FAR, (big - 5) / (big + 3)) / (1 + 2 * big)).reshape(shape)
@@ -113,8 +115,9 @@ def erfcx(x: Array) -> Array:
 
 
 def _library(x: Array) -> Any:
-    """CuPy brings its own, in one kernel."""
-    return importlib.import_module("cupyx.scipy.special") if xp_of(x).__name__ == "cupy" else None
+    """CuPy brings its own, in one kernel; arrays on the tape have operations."""
+    xp = xp_of(x)
+    return importlib.import_module("cupyx.scipy.special") if xp.__name__ == "cupy" else getattr(xp, "special", None)
 
 
 def _horner(coefficients: tuple[float, ...], z: Array) -> Array:

@@ -28,6 +28,7 @@ import numpy as np
 from kobai.core.tape import opaque
 from kobai.cpu.threads import GRAIN, run_split
 from kobai.engine import dispatch
+from kobai.formula import derivative
 from kobai.formula.cuda_code import CudaCode
 from kobai.formula.loop_code import Loops
 from kobai.formula.numpy_code import ArrayCode, as_numbers, blocks, run_on_host
@@ -95,6 +96,13 @@ class Elementwise:
         self._variants: dict[Any, Elementwise] = {}
         ELEMENTWISE.append(self)
 
+    @classmethod
+    def of(cls, formula: Formula, name: str) -> Elementwise:
+        """The kernel of a formula that no function spells out; it is not among :data:`ELEMENTWISE`."""
+        made = cls.__new__(cls)
+        made.__dict__.update(name=name, formula=formula, _codes={}, _variants={})
+        return made
+
     def __repr__(self) -> str:
         return f"<elementwise {self.name}>"
 
@@ -117,6 +125,23 @@ class Elementwise:
         if found is None:
             made = Elementwise(self.function, self.before, f"{self.name}_unless", "skip")
             found = self._variants["skip"] = made
+        return found
+
+    def part(self, k: int) -> Elementwise:
+        """The kernel of result ``k`` alone."""
+        if len(self.formula.results) == 1:
+            return self
+        found = self._variants.get(("part", k))
+        if found is None:
+            found = self._variants["part", k] = Elementwise.of(derivative.part(self.formula, k), f"{self.name}_{k}")
+        return found
+
+    def slope(self, k: int) -> Elementwise:
+        """The kernel of the gradient of array ``k``: its arrays are those of this kernel, and the gradient of its result."""
+        found = self._variants.get(("slope", k))
+        if found is None:
+            formula = derivative.part(derivative.vjp(self.formula), k)
+            found = self._variants["slope", k] = Elementwise.of(formula, f"{self.name}_d{k}")
         return found
 
     def code(self, into: tuple[int, ...] | None = None) -> Code:
@@ -175,6 +200,8 @@ class Elementwise:
             code.cuda.launch(slots, numbers)
         elif type(first) in dispatch.HOST_TYPES:
             dispatch.launch(code.on_host, *slots, numbers)
+        elif (apply := getattr(xp_of(first), "apply_formula", None)) is not None:
+            apply(self, code, slots, numbers)
         else:
             code.anywhere(*slots, numbers)
 

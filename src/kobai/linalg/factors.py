@@ -31,9 +31,9 @@ def symmetric(a: Array, upper: bool = False) -> Array:
 
 
 def _quotient(x: Array, y: Array) -> Array:
-    """x / y, and 0 where x is 0."""
-    xp = xp_of(x)
-    return xp.where(x == 0, xp.zeros_like(x), x / y)
+    """x / y, and 0 where both are 0."""
+    xp, nothing = xp_of(x), (x == 0) & (y == 0)
+    return xp.where(nothing, xp.zeros_like(x), x / xp.where(nothing, xp.ones_like(y), y))
 
 
 def _packed(parts: list[Array]) -> Array:
@@ -61,7 +61,7 @@ def part(packed: Array, row: int, rows: int, columns: int) -> Any:
     return packed[..., row : row + rows, :columns].copy(), vjp
 
 
-@primitive(sample=[drawn((4, 3)), drawn((2, 3, 4)), drawn((2, 3, 3)), drawn((0, 2, 2))])
+@primitive(sample=[drawn((4, 3)), drawn((2, 3, 4)), drawn((2, 3, 3)), drawn((0, 2, 2))], again=True)
 @quiet
 def usv(a: Array, full: bool = False) -> Any:
     """A = U diag(σ) Vᵀ as U, σ as one row, and V. Townsend, *Differentiating the singular value decomposition*, 2016:
@@ -98,8 +98,7 @@ def usv(a: Array, full: bool = False) -> Any:
 
 
 @primitive(
-    sample=[drawn((3, 3)), drawn((2, 3, 3)), drawn((2, 0, 0))],
-    within=lambda free: (free + free.mT) / 2,
+    sample=[drawn((3, 3)), drawn((2, 3, 3)), drawn((2, 0, 0))], within=lambda free: (free + free.mT) / 2, again=True
 )
 @quiet
 def eigen(a: Array, upper: bool = False) -> Any:
@@ -142,7 +141,9 @@ def mirrored(a: Array) -> Any:
     return symmetric(a), lambda dy: (dy,)
 
 
-@primitive(sample=[drawn((4, 3)), drawn((2, 3, 4)), drawn((2, 3, 3)), drawn((3, 4), True), drawn((0, 3, 2))])
+@primitive(
+    sample=[drawn((4, 3)), drawn((2, 3, 4)), drawn((2, 3, 3)), drawn((3, 4), True), drawn((0, 3, 2))], again=True
+)
 @quiet
 def orthogonal(a: Array, complete: bool = False) -> Any:
     """A = Q R as Q and R. Walter, Lehmann, *Algorithmic differentiation of linear algebra functions*, 2018:
@@ -225,7 +226,8 @@ def pseudo_inverse(a: Array, atol: Any, rtol: Any) -> Any:
     sample=[
         lambda rng: (rng.normal(size=(4, 3)), rng.normal(size=(4, 2)), None),
         lambda rng: (rng.normal(size=(2, 3, 4)), rng.normal(size=(2, 3, 1)), 1e-3),
-    ]
+    ],
+    again=True,
 )
 @quiet
 def least_squares(a: Array, b: Array, rcond: Any) -> Any:

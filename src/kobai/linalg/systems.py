@@ -110,7 +110,7 @@ def _det(a: Array) -> Any:
     return y, lambda dy: (lambda: dy[..., None, None] * _cofactors(a, y),)  # Jacobi: d det A = tr(adj A dA)
 
 
-@primitive(sample=[lambda rng: (_square(rng),), lambda rng: (_square(rng, 2),)])
+@primitive(sample=[lambda rng: (_square(rng),), lambda rng: (_square(rng, 2),)], again=True)
 @quiet
 def _logabsdet(a: Array) -> Any:
     sign, y = map(xp_of(a).asarray, xp_of(a).linalg.slogdet(a))

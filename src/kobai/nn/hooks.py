@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from kobai.core import tape
 from kobai.core.grad_mode import is_grad_enabled
 from kobai.core.primitive import _link_view
-from kobai.core.tape import Node
+from kobai.core.tape import Node, itself
 from kobai.core.tensor import Tensor
 from kobai.nn.tree import Tree
 from kobai.xp import Array, xp_of
@@ -58,8 +59,9 @@ class BackwardWatch:
         return grads
 
     def _input_gradients(self, grads: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
-        for hook in self.hooks:
-            grads = self._replaced(hook(self.module, grads, self.grad_output), grads, "full backward hook")
+        grad_output, self.grad_output = self.grad_output, ()  # they may lead back to here, if they are on the tape
+        for hook in self.hooks if grad_output else ():  # a derivative of derivatives need not come by the outputs
+            grads = self._replaced(hook(self.module, grads, grad_output), grads, "full backward hook")
         return grads
 
     def _replaced(self, result: Any, grads: tuple[Any, ...], what: str) -> tuple[Tensor | None, ...]:
@@ -83,10 +85,12 @@ def _gate(
     noted: list[Array | None] = [None] * len(values)
 
     def keep(_knock: Array) -> list[Array | None]:
-        grads = tuple(None if g is None else Tensor._wrap(g) for g in noted)
+        taped = any(type(g) is tape.taped_type for g in noted)
+        grads = tuple(None if g is None else tape.as_tensor(g) for g in noted)
         noted[:] = [None] * len(values)  # for another backward through the same graph
-        return [None if g is None else g.array for g in tell(grads)]
+        return [None if g is None else tape.taped_type(g) if taped else g.array for g in tell(grads)]
 
+    keep.on_tape = itself  # type: ignore[attr-defined]
     keeper = Node("backward_hook", keep, [v._edge() if isinstance(v, Tensor) else None for v in values])
 
     def behind_gate(i: int, value: Tensor) -> Tensor:
@@ -94,6 +98,7 @@ def _gate(
             noted[i] = dy
             return (xp_of(dy).zeros((), dtype=dy.dtype),)
 
+        note.on_tape = itself  # type: ignore[attr-defined]
         gated: Tensor = Tensor._wrap(value.array)
         _link_view(gated, value, lambda array: (array, lambda dy: (dy,)), [], {})  # in-place changes are seen by both
         gated._requires_grad = True

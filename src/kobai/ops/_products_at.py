@@ -61,6 +61,12 @@ def scatter_product(x: Array, index: Array, src: Array, axis: int, include_self:
 
         return dx, None, dsrc, None, None
 
+    def on_tape(bind: Any, dy: Array) -> Any:
+        if bool((x == 0).any()) or bool((src == 0).any()):
+            raise NotImplementedError("scatter_reduce: the gradient of products with zeros has no derivative")
+        return bind.value(bind.node.vjp)(dy)
+
+    vjp.on_tape = on_tape  # type: ignore[attr-defined]
     return y, vjp
 
 

@@ -181,7 +181,8 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
         lambda rng: (rng.uniform(-2, -1, (2, 3, 5)), rng.uniform(0.1, 0.5, (3,))),
         lambda rng: (rng.uniform(-2, -1, (5,)), rng.uniform(0.1, 0.5, (1,))),
         lambda rng: (rng.uniform(-2, -1, (0, 3)), rng.uniform(0.1, 0.5, (3,))),
-    ]
+    ],
+    again=True,
 )
 def _prelu(x: Array, weight: Array) -> Any:
     below = xp_of(x).minimum(x, 0)
@@ -259,7 +260,7 @@ def selu(input: Tensor, inplace: bool = False) -> Tensor:
     return apply(_elu, inplace, "selu", input, SELU_ALPHA, SELU_SCALE, 1.0)
 
 
-@primitive(sample=_samples(), kind="elementwise", half="device")
+@primitive(sample=_samples(), kind="elementwise", half="device", again=True)
 def _gelu(x: Array) -> Any:
     y, cdf = fast.gelu(x)
     return y, lambda dy: (fast.gelu_backward(dy, x, cdf),)

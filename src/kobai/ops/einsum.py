@@ -82,7 +82,8 @@ def _gradient(i: int, operands: list[tuple[Array, str]], dy: Array, output: str)
         g = xp.array(xp.broadcast_to(g, [size[c] for c in unique]))  # a fresh array: so far it may be a view of dy
     if unique != labels:
         whole = xp.zeros_like(x)
-        xp.einsum(f"{labels}->{unique}", whole)[...] = g
+        ranges = {c: xp.arange(size[c]).reshape(-1, *(1,) * (len(unique) - 1 - i)) for i, c in enumerate(unique)}
+        whole[tuple([ranges[c] for c in labels])] = g
         g = whole
     return g
 

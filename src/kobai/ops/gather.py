@@ -129,6 +129,8 @@ def _gathered(x: Array, index: Array, axis: int) -> Any:
         def dx() -> Array:
             out = xp.zeros(shape, dy.dtype)
             look_range("gather", index, shape[axis])
+            if not looped(out, dy):
+                return add_at(out, positions_of(shape, axis, index), dy)
             launch(_index_loops.add_along, whole(out, axis), whole(index, axis), whole(xp.ascontiguousarray(dy), axis))
             return out
 

@@ -99,7 +99,7 @@ def _of_difference(
         x = rng.normal(size=shape)
         return x, x + rng.uniform(0.1, 0.4, shape) * rng.choice([-1, 1, 2.5, -2.5], shape), *options
 
-    return primitive(sample=_samples(draw))(forward)
+    return primitive(sample=_samples(draw), again=True)(forward)
 
 
 _squared = _of_difference("mse_loss", lambda xp, d: d * d, lambda xp, d: 2 * d)
@@ -287,7 +287,8 @@ def _scores(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[Any, ...]
         *_samples(_scores),
         lambda rng: (*_scores(rng, (4, 3))[:2], None, rng.uniform(0.5, 2, (3,)), {}),
         lambda rng: (*_scores(rng, (4, 3))[:2], rng.uniform(0.5, 2, (4, 1)), rng.uniform(0.5, 2, (3,)), {}),
-    ]
+    ],
+    again=True,
 )
 def _binary_cross_entropy_with_logits(
     x: Array, target: Array, weight: Array | None, pos_weight: Array | None, *, reduction: str = "mean"

@@ -332,7 +332,7 @@ def _prod(x: Array, axes: Axes | None, keepdim: bool) -> Any:
 def _of_others(x: Array, axes: Axes | None) -> Array:
     """For every element the product of the *others* over ``axes``: of those before it times of those after it.
 
-    Zeros are counted, not multiplied: 0 · ∞ would be NaN where other factors are so large that their product overflows.
+    It is 0 beside a zero, also where the product of large factors overflows: 0 · ∞ would be NaN.
     """
     xp, axes = xp_of(x), tuple(range(x.ndim)) if axes is None else axes
     if not axes or not x.size:
@@ -341,11 +341,12 @@ def _of_others(x: Array, axes: Axes | None) -> Array:
     moved = xp.moveaxis(x, axes, last)
     rows = moved.reshape(-1, element_count(x.shape, axes))
     zero = rows == 0
-    factors = xp.where(zero, 1, rows).astype(np.float64)
+    factors = rows.astype(np.float64)
     one = xp.ones((rows.shape[0], 1))
     before = xp.concatenate([one, xp.cumprod(factors[:, :-1], axis=1)], axis=1)
     after = xp.concatenate([one, xp.cumprod(xp.flip(factors[:, 1:], 1), axis=1)], axis=1)
-    others = xp.where(zero.sum(axis=1, keepdims=True) == zero, before * xp.flip(after, 1), 0).astype(x.dtype)
+    others = before * xp.flip(after, 1) + 0.0
+    others = xp.where((others != others) & (zero.sum(axis=1, keepdims=True) > zero), 0, others).astype(x.dtype)
     return xp.moveaxis(others.reshape(moved.shape), last, axes)
 
 
@@ -375,6 +376,18 @@ def _cumprod(x: Array, axis: int) -> Any:
 
         return dx, None
 
+    def on_tape(bind: Any, dy: Array) -> Any:
+        # Without quotients: dx_i = Π_{k<i} x_k · s_i with s_i = dy_i + x_{i+1} s_{i+1}. Zeros are like any others.
+        dys, xs = xp_of(dy).moveaxis(dy, axis, 0), xp_of(dy).moveaxis(bind(x), axis, 0)
+        before, sums = [xp_of(dy).ones_like(xs[:1][0])], [dys[-1]]
+        for i in range(len(xs) - 1):
+            before.append(before[-1] * xs[i])
+            sums.append(dys[-2 - i] + xs[-1 - i] * sums[-1])
+        dx = [a * b for a, b in zip(before, reversed(sums), strict=True)]
+        return xp_of(dy).stack(dx, axis), None
+
+    if x.size:
+        vjp.on_tape = on_tape  # type: ignore[attr-defined]
     return cumulative_product(x, axis), vjp
 
 

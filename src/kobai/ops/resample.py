@@ -114,22 +114,18 @@ def _resample(x: Array, *, out: tuple[int, ...], kind: str, scale: tuple[float, 
     which = [
         (kind, x.shape[first + axis], out[axis], None if scale is None else scale[axis], x.dtype) for axis in range(n)
     ]
-    if type(x) in HOST_TYPES and loops_run(x.dtype):
 
-        def resampled(array: Array, transposed: bool) -> Array:
+    def apply(array: Array, transposed: bool) -> Array:
+        if type(array) in HOST_TYPES and loops_run(array.dtype):
+            array = xp.ascontiguousarray(array)
             # the last axis, the slowest, while the array is small
             order = range(n) if transposed else range(n - 1, -1, -1)
             for axis in order:
                 array = along(_bands(*which[axis], transposed), array, first + axis)
             return array
-
-        y = resampled(xp.ascontiguousarray(x), False)
-        return y, lambda dy: (lambda: resampled(xp.ascontiguousarray(dy), True),)
-    where = str(device_of(x))
-    matrices = [_matrix(*arguments, where) for arguments in which]
-
-    def apply(array: Array, transposed: bool) -> Array:
-        for axis, m in zip(range(-n, 0), matrices, strict=True):
+        where = str(device_of(array))
+        for axis, arguments in zip(range(-n, 0), which, strict=True):
+            m = _matrix(*arguments, where)
             m = m.T if transposed else m
             if axis == -1:
                 array = matmul(array, m.T, precision=None)

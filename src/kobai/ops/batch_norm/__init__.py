@@ -63,6 +63,7 @@ def _case(*shape: int, running: bool = False, weight: bool = True, bias: bool = 
     ],
     half="device",
     updates=(1, 2),
+    again=True,
 )
 def _batch_norm(
     x: Array,
@@ -94,6 +95,7 @@ def _batch_norm(
         _case(0, 3, running=True),
     ],
     half="device",
+    again=True,
 )
 def _batch_norm_eval(
     x: Array,

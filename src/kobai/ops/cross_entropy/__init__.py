@@ -60,6 +60,7 @@ def _as_input(rows: Array, shape: tuple[int, ...]) -> Array:
         lambda rng: (rng.normal(size=(0, 4)), rng.integers(0, 4, 0), None, {"reduction": "sum"}),
     ],
     half="device",
+    again=True,
 )
 def _cross_entropy(
     x: Array,
@@ -86,7 +87,8 @@ def _cross_entropy(
             {"label_smoothing": 0.2, "reduction": "none"},
         ),
         lambda rng: (rng.normal(size=(0, 4)), rng.uniform(size=(0, 4)), None, {"reduction": "sum"}),
-    ]
+    ],
+    again=True,
 )
 def _soft_cross_entropy(
     x: Array, targets: Array, weight: Array | None, *, reduction: str = "mean", label_smoothing: float = 0.0
@@ -129,6 +131,7 @@ def _smoothed(targets: Array, weight: Array | None, label_smoothing: float) -> A
         lambda rng: (rng.normal(size=(0, 4)), rng.integers(0, 4, 0), None, {"reduction": "sum"}),
     ],
     half="device",
+    again=True,
 )
 def _nll_loss(
     x: Array, targets: Array, weight: Array | None, *, ignore_index: int = -100, reduction: str = "mean"

@@ -218,7 +218,8 @@ def feature_alpha_dropout(
     sample=[
         lambda rng: (rng.uniform(0.1, 2, (4, 3)) * rng.choice([-1, 1], (4, 3)), rng.uniform(0.1, 0.3, (4, 3))),
         lambda rng: (rng.uniform(0.1, 2, (0, 3)), rng.uniform(0.1, 0.3, (0, 3))),
-    ]
+    ],
+    again=True,
 )
 def _slopes(x: Array, slope: Array) -> Any:
     factor = _step(x, slope)

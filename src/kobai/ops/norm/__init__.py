@@ -35,6 +35,7 @@ __all__ = ["group_norm", "instance_norm", "layer_norm", "normalize", "rms_norm"]
         lambda rng: (rng.uniform(-2, 2, (0, 5)), rng.normal(size=5), rng.normal(size=5)),
     ],
     half="device",
+    again=True,
 )
 def _layer_norm(
     x: Array, weight: Array | None, bias: Array | None, *, dims: int = 0, eps: float = 1e-5, centre: bool = True
@@ -103,6 +104,7 @@ def rms_norm(
         lambda rng: (rng.uniform(-2, 2, (0, 4, 3)), rng.normal(size=4), rng.normal(size=4), 2),
     ],
     half="device",
+    again=True,
 )
 def _group_norm(x: Array, weight: Array | None, bias: Array | None, groups: int, *, eps: float = 1e-5) -> Any:
     x, weight, bias = of_16_bits(x, weight, bias)
@@ -194,7 +196,8 @@ def _var_of(x: Array, axes: tuple[int, ...], n: int) -> Array:
         lambda rng: (rng.uniform(-2, 2, (4, 3)), 2.0, (1,), {"eps": 10.0}),
         lambda rng: (rng.uniform(0.5, 2, ()), 2.0, ()),
         lambda rng: (rng.uniform(-2, 2, (0, 3)), 2.0, (1,)),
-    ]
+    ],
+    again=True,
 )
 @quiet
 def _normalize(x: Array, p: float, axes: tuple[int, ...], *, eps: float = 1e-12) -> Any:

@@ -109,7 +109,7 @@ _MEAN_SAMPLES: Samples = [
 ]
 
 
-@primitive(sample=_MEAN_SAMPLES)
+@primitive(sample=_MEAN_SAMPLES, again=True)
 def _avg_pool(x: Array, *, w: Windows, divisor: Any) -> Any:
     """``divisor`` is a number, or Windows whose padded input holds the elements that count."""
     y = pad(x, w)

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from kobai.cpu.tiles import machine, spread_pairs, width as vector_width
-from kobai.engine.dispatch import HOST, compiled, engine_for
+from kobai.engine.dispatch import HOST, HOST_TYPES, compiled, engine_for
+from kobai.ops._positions import add_at
 from kobai.ops._rows import launch_split
 from kobai.ops._windows import Windows
 from kobai.xp import Array, xp_of
@@ -54,12 +55,23 @@ def forward(x: Array, w: Windows) -> tuple[Array, Array]:
 def backward(dy: Array, taken: Array, w: Windows) -> Array:
     """dx (…, *size): each gradient where its maximum was taken from."""
     xp, lead = xp_of(dy), dy.shape[: -len(w.size)]
+    if type(dy) not in HOST_TYPES:
+        return add_at(xp.zeros((*lead, *w.size), dy.dtype), _positions(taken, w), dy)
     dy = xp.ascontiguousarray(dy)
     dx = xp.empty((*lead, *w.size), dy.dtype)
     _by_planes(
         _scatter_2x2 if _is_2x2(w) and machine()[0] else _scatter, w, dx.reshape(-1), dy.reshape(-1), taken.reshape(-1)
     )
     return dx
+
+
+def _positions(taken: Array, w: Windows) -> Array:
+    """Where the maxima lie in the flattened input."""
+    xp = xp_of(taken)
+    height, width, _, kw, sh, sw, dh, dw, ph, pw, oh, ow = planar(w) or ()
+    tap = taken.astype(np.int64).reshape(-1, oh, ow)
+    rows = (xp.arange(oh) * sh - ph)[:, None] + tap // kw * dh
+    return (xp.arange(tap.shape[0])[:, None, None] * height + rows) * width + xp.arange(ow) * sw - pw + tap % kw * dw
 
 
 def _is_2x2(w: Windows) -> bool:

@@ -428,19 +428,19 @@ _BOTH_WAYS: dict[str, Any] = {"directions": 2, "lengths": True}
 _RELU = [_case(1, 1, (4, 3, 2), 2, nonlinearity="relu", **more) for more in ({}, _BOTH_WAYS)]
 
 
-@primitive(sample=[*_samples(1, nonlinearity="tanh"), *_RELU])
+@primitive(sample=[*_samples(1, nonlinearity="tanh"), *_RELU], again=True)
 def _rnn(x: Array, h0: Array | None, lengths: Array | None, *weights: Array | None, nonlinearity: str) -> Any:
     """h' = f(W_ih x + b_ih + W_hh h + b_hh). ``weights``: W_ih, W_hh, b_ih, b_hh of each direction."""
     return _run(TANH if nonlinearity == "tanh" else RELU, x, h0, None, lengths, weights)
 
 
-@primitive(sample=_samples(4, 2))
+@primitive(sample=_samples(4, 2), again=True)
 def _lstm(x: Array, h0: Array | None, c0: Array | None, lengths: Array | None, *weights: Array | None) -> Any:
     """i, f, o = σ(…), g = tanh(…); c' = f ⊙ c + i ⊙ g; h' = o ⊙ tanh(c')."""
     return _run(LSTM, x, h0, c0, lengths, weights)
 
 
-@primitive(sample=_samples(3))
+@primitive(sample=_samples(3), again=True)
 def _gru(x: Array, h0: Array | None, lengths: Array | None, *weights: Array | None) -> Any:
     """r, z = σ(…); n = tanh(W x + b + r ⊙ (W' h + b')); h' = n + z ⊙ (h − n)."""
     return _run(GRU, x, h0, None, lengths, weights)
