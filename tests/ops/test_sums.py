@@ -7,6 +7,7 @@ import pytest
 
 import kobai
 from engines import host_engine  # noqa: F401 - a fixture
+from kobai.cpu import threads
 from kobai.dtypes import FLOATING
 from kobai.nn import functional as F
 from kobai.ops._sums import BLOCK, cumulative_sum, suffix_sum, total
@@ -74,6 +75,57 @@ def test_running_sums(axis):
     np.testing.assert_allclose(y.detach().numpy(), wanted, rtol=1e-7)
     y.backward(kobai.from_numpy(x))
     np.testing.assert_allclose(leaf.grad.numpy(), np.flip(wanted, axis), rtol=1e-7)
+
+
+@pytest.mark.parametrize("shape", [(700,), (7, 200), (3, 200, 5), (2, 5, 100), (5, 0, 300)], ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_running_sums_have_the_bits_of_sums_in_float64(shape, dtype, host_engine):  # noqa: F811
+    x = np.random.default_rng(0).normal(size=shape).astype(dtype)
+    for axis in range(x.ndim):
+        for found, wanted in [
+            (cumulative_sum(x, axis), np.cumsum(x, axis, dtype=np.float64)),
+            (suffix_sum(x, axis), np.flip(np.cumsum(np.flip(x, axis), axis, dtype=np.float64), axis)),
+        ]:
+            assert found.dtype == dtype
+            assert np.array_equal(found, wanted.astype(dtype))
+
+
+@pytest.mark.parametrize("sums", [lambda x: total(x, (1,)), lambda x: total(x, (0,)), lambda x: cumulative_sum(x, 1)])
+def test_bits_do_not_depend_on_the_number_of_threads(sums):
+    x = np.random.default_rng(0).normal(size=(3000, 401)).astype(np.float32)
+    found = []
+    try:
+        for n in (1, 2, 3):
+            threads.set_num_threads(n)
+            found.append(sums(x))
+    finally:
+        threads.set_num_threads(None)
+    assert all(np.array_equal(found[0], other) for other in found)
+
+
+@pytest.mark.parametrize("axes", [None, (0,), (1,), (2,), (0, 2), (1, 2), ()], ids=str)
+def test_captured_sums_have_the_bits_of_eager_ones(axes):
+    x = np.random.default_rng(0).normal(size=(5, 300, 7)).astype(np.float32)
+    given = kobai.from_numpy(x)
+
+    def step(x):
+        x = x.detach().requires_grad_()
+        y = x.sum(axes) if axes != () else x.mean(axes)
+        return y, x.cumsum(1), kobai.autograd.grad((y * y).sum() + x.cumsum(1).square().sum(), x)[0]
+
+    replayed = kobai.capture(lambda x: step(x))
+    for _ in range(3):
+        for eager, captured in zip(step(given), replayed(given), strict=True):
+            assert np.array_equal(eager.detach().numpy(), captured.detach().numpy())
+
+
+def test_sums_with_infinity_and_nan():
+    x = np.ones((300, 40), np.float32)
+    x[3, 5], x[4, 6], x[5, 7], x[6, 7] = np.inf, np.nan, np.inf, -np.inf
+    with np.errstate(invalid="ignore"):
+        for axis in (None, 0, 1):
+            np.testing.assert_array_equal(total(x, None if axis is None else (axis,)), x.sum(axis))
+            np.testing.assert_array_equal(cumulative_sum(x, 0), np.cumsum(x, 0))
 
 
 def test_running_products_do_not_leave_the_range_on_the_way():

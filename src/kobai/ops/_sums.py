@@ -2,8 +2,8 @@
 
 NumPy adds the elements of a row in pairs of pairs, with an error of about ε log₂ n. Down a column it adds one row after the
 other, and when it has come to 2²⁴ times a term in float32 – or 2¹¹ in float16 – that term is lost altogether. Here columns are
-added in blocks, and these in blocks again; running sums, which cannot be, are added in a wider dtype. An array library for
-devices adds in a tree by itself, and float16 in float32.
+added in blocks, and these in blocks again; running sums, which cannot be, are added in a wider dtype. With Numba both are
+compiled loops (``_sum_loops.py``). An array library for devices adds in a tree by itself, and float16 in float32.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from kobai.dtypes import FLOATING
-from kobai.engine.dispatch import HOST_TYPES
+from kobai.engine.dispatch import HOST, HOST_TYPES, engine_for
+from kobai.ops import _sum_loops
 from kobai.xp import Array, xp_of
 
 __all__ = ["BLOCK", "centred", "cumulative_product", "cumulative_sum", "product", "suffix_sum", "total"]
@@ -31,16 +32,34 @@ def total(x: Array, axes: tuple[int, ...] | None = None, keepdims: bool = False)
     itemsize = x.itemsize
     if itemsize == 2 and x.dtype.kind in FLOATING:
         return total(x.astype(np.float32), axes, keepdims).astype(x.dtype)
-    if itemsize != 4 or x.size <= FEW or type(x) not in HOST_TYPES or x.dtype.kind not in FLOATING:
+    if itemsize != 4 or x.size <= FEW or axes == () or type(x) not in HOST_TYPES or x.dtype.kind not in FLOATING:
         return x.sum(axis=axes, keepdims=keepdims)
     shape = x.shape
+    if engine_for((x,)) is HOST:
+        return _compiled(x, axes, keepdims)
     if axes is None:
         axes = tuple(range(x.ndim))
+    if x.flags.f_contiguous and engine_for((x.T,)) is HOST:
+        last = x.ndim - 1
+        return _compiled(x.T, tuple(last - d for d in axes), keepdims).T
     if math.prod([shape[d] for d in axes]) <= BLOCK or (len(axes) == x.ndim and x.flags.forc):
         return x.sum(axis=axes, keepdims=keepdims)
     for group in reversed(_neighbours(axes)):  # the last one first: what is left is small
         x = _over(x, group)
     return x if keepdims else x.reshape([n for d, n in enumerate(shape) if d not in axes])
+
+
+def _compiled(x: Array, axes: tuple[int, ...] | None, keepdims: bool) -> Array:
+    """Σ x over ``axes`` by compiled loops, one group of neighbouring axes after the other."""
+    if axes is None:
+        return _sum_loops.sums(x, 1, x.size, 1).reshape((1,) * x.ndim if keepdims else ())
+    shape = list(x.shape)
+    for group in reversed(_neighbours(axes)) if len(axes) > 1 else (axes,):
+        first, after = group[0], group[-1] + 1
+        n, inner = math.prod(shape[first:after]), math.prod(shape[after:])
+        x = _sum_loops.sums(x, math.prod(shape[:first]), n, inner)
+        shape[first:after] = (1,) * len(group)
+    return x.reshape(shape if keepdims else [n for d, n in enumerate(shape) if d not in axes])
 
 
 def _neighbours(axes: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -94,6 +113,8 @@ def cumulative_sum(x: Array, axis: int) -> Array:
     """Running sums along ``axis``, added in float64, of integers in their own dtype."""
     if x.dtype.kind not in FLOATING:
         return xp_of(x).cumsum(x, axis=axis, dtype=x.dtype)
+    if x.size > FEW and engine_for((x,)) is HOST:
+        return _sum_loops.running(x, axis)
     return xp_of(x).cumsum(x, axis=axis, dtype=np.float64).astype(x.dtype, copy=False)
 
 
@@ -114,4 +135,6 @@ def cumulative_product(x: Array, axis: int) -> Array:
 def suffix_sum(x: Array, axis: int) -> Array:
     """Running sums from the end."""
     xp: Any = xp_of(x)
+    if x.size > FEW and engine_for((x,)) is HOST:
+        return _sum_loops.running(x, axis, True)
     return xp.flip(cumulative_sum(xp.flip(x, axis), axis), axis)
