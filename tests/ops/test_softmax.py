@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from engines import host_engine, launches, peak_bytes  # noqa: F401 - a fixture
+from kobai.cpu import threads
 from kobai.ops.softmax import kernel as kernels
 
 pytestmark = pytest.mark.usefixtures("host_engine")
@@ -37,6 +38,7 @@ SHAPES = [
     ((6,), 0),
 ]
 SHAPES += [((4, 3), 0), ((2, 3, 4), 1), ((2, 3, 4, 5), 1), ((40, 1, 3), 1), ((1100, 1000), 1)]
+SHAPES += [((300, 9), 0), ((3, 70, 7), 1), ((2, 5, 1030), 1), ((1, 600), 0), ((1100, 1000), 0)]
 
 
 @each
@@ -73,6 +75,7 @@ def test_infinite_and_nan_scores(name, dtype, columns):
     np.testing.assert_allclose(np.exp(y[0]).sum() if name == "log_softmax" else y[0].sum(), 1, rtol=1e-5)
     assert np.isnan(y[1:5]).all()
     np.testing.assert_allclose(y[5], 1 / columns if name == "softmax" else -np.log(columns), rtol=1e-6)
+    np.testing.assert_allclose(getattr(kernels, name)(np.ascontiguousarray(x.T), 0), y.T, rtol=1e-6)
 
 
 @each
@@ -102,6 +105,40 @@ def test_compiled_loops_allocate_nothing(name, monkeypatch, host_engine):  # noq
     noted = launches(monkeypatch)
     y = getattr(kernels, name)(x, 1)
     getattr(kernels, f"{name}_backward")(x, y, 1)
+    assert len(noted) == 2
+    for kernel, args in noted:
+        assert peak_bytes(lambda kernel=kernel, args=args: kernel(*args)) < 1000
+
+
+@each
+def test_a_column_is_computed_as_if_it_were_alone(name):
+    x = np.random.default_rng(1).normal(size=(90, 40)).astype(np.float32)
+    y = getattr(kernels, name)(x, 0)
+    x[:, 3], x[:, 5] = 1e30, x[:, 5] + 700
+    beside = getattr(kernels, name)(x, 0)
+    others = [j for j in range(40) if j not in (3, 5)]
+    np.testing.assert_array_equal(beside[:, others], y[:, others])
+    np.testing.assert_array_equal(getattr(kernels, name)(x[:, 8:28].copy(), 0), y[:, 8:28])
+
+
+@each
+def test_loops_down_columns_allocate_nothing_and_their_bits_need_no_number_of_threads(name, monkeypatch, host_engine):  # noqa: F811
+    if host_engine == "reference":
+        pytest.skip("NumPy's functions make arrays")
+    x = np.random.default_rng(1).normal(size=(2, 300, 3000)).astype(np.float32)
+    found = []
+    try:
+        for n in (1, 3):
+            threads.set_num_threads(n)
+            y = getattr(kernels, name)(x, 1)
+            found.append((y, getattr(kernels, f"{name}_backward")(x, y, 1)))
+    finally:
+        threads.set_num_threads(None)
+    for one, three in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, three)
+    noted = launches(monkeypatch)
+    y = getattr(kernels, name)(x[:1, :20, :300].copy(), 1)
+    getattr(kernels, f"{name}_backward")(y, y, 1)
     assert len(noted) == 2
     for kernel, args in noted:
         assert peak_bytes(lambda kernel=kernel, args=args: kernel(*args)) < 1000

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kobai.cpu.threads import run_split
-from kobai.engine.dispatch import compiled, inlined, launch
+from kobai.engine.dispatch import as_written, compiled, inlined, launch
 from kobai.engine.exponential import exp
 from kobai.ops._matmul import matmul
 from kobai.xp import Array, xp_of
@@ -134,3 +134,9 @@ def sum_of_exponentials(x: Any, m: Any) -> Any:
     for j in range(x.size):
         total += exp(x[j] - m)
     return total
+
+
+@as_written
+def less(x: Any, m: Any, rest: Any) -> Any:
+    """(x − m) − rest: x − (m + rest) would round to the size of m."""
+    return (x - m) - rest

@@ -2,7 +2,8 @@
 
 With m the maximum along the axis and s = Σ e^(x − m): softmax = e^(x − m) / s and log_softmax = x − m − ln s; no exponential
 can overflow. Their gradients are y (dy − Σ dy·y) and dy − e^y Σ dy. The fast forms take the last axis of arrays that lie row
-by row in memory, and other axes by a transposed copy. The compiled loops try m = 0 first, which nearly always will do.
+by row in memory. Other axes have loops of their own on the host (``columns.py``), else they go by a transposed copy. The
+compiled loops try m = 0 first, which nearly always will do.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from kobai.engine.cuda_kernel import EVERY_FLOAT, CudaKernel
-from kobai.engine.dispatch import DEVICE, HOST, as_written, compiled, engine_for, launch
+from kobai.engine.dispatch import DEVICE, HOST, compiled, engine_for, launch
 from kobai.engine.exponential import exp
 from kobai.ops._rows import (
     BLOCK,
@@ -24,50 +25,61 @@ from kobai.ops._rows import (
     exponentials,
     highest,
     launch_split,
+    less,
     shifted_exponentials,
     sum_of_exponentials,
     threads_for,
 )
 from kobai.ops._sums import total as summed
+from kobai.ops.softmax import columns as down
 from kobai.xp import Array, xp_of
 
 
 def softmax(x: Array, axis: int) -> Array:
     """e^xᵢ / Σⱼ e^xⱼ along ``axis``; ``x`` has elements."""
-    return _along(axis, _softmax_reference, _softmax_rows, SOFTMAX, x)
+    return _along(axis, _softmax_reference, (_softmax_rows, down.softmax), SOFTMAX, x)
 
 
 def softmax_backward(dy: Array, y: Array, axis: int) -> Array:
     """Gradient of the input, given the result."""
-    return _along(axis, _softmax_backward_reference, _softmax_backward_rows, SOFTMAX_BACKWARD, dy, y)
+    loops = _softmax_backward_rows, down.softmax_backward
+    return _along(axis, _softmax_backward_reference, loops, SOFTMAX_BACKWARD, dy, y)
 
 
 def log_softmax(x: Array, axis: int) -> Array:
     """xᵢ − ln Σⱼ e^xⱼ along ``axis``; ``x`` has elements."""
-    return _along(axis, _log_softmax_reference, _log_softmax_rows, LOG_SOFTMAX, x)
+    return _along(axis, _log_softmax_reference, (_log_softmax_rows, down.log_softmax), LOG_SOFTMAX, x)
 
 
 def log_softmax_backward(dy: Array, y: Array, axis: int) -> Array:
     """Gradient of the input, given the result."""
-    return _along(axis, _log_softmax_backward_reference, _log_softmax_backward_rows, LOG_SOFTMAX_BACKWARD, dy, y)
+    loops = _log_softmax_backward_rows, down.log_softmax_backward
+    return _along(axis, _log_softmax_backward_reference, loops, LOG_SOFTMAX_BACKWARD, dy, y)
 
 
-def _along(axis: int, reference: Callable[..., Array], loop: Any, kernel: CudaKernel, *args: Array) -> Array:
+def _along(
+    axis: int, reference: Callable[..., Array], loops: tuple[Any, Any], kernel: CudaKernel, *args: Array
+) -> Array:
     """One of the four functions by the engine that takes its operands: arrays of one shape."""
     first = args[0]
     xp, shape = xp_of(first), first.shape
     if axis != len(shape) - 1:
+        if first.flags.c_contiguous and down.fits(shape, axis):
+            rows = [xp.ascontiguousarray(arg) for arg in args]
+            if engine_for(rows) is HOST:
+                return down.columns(loops[1], axis, *rows)
         moved = [xp.ascontiguousarray(xp.moveaxis(arg, axis, -1)) for arg in args]
         if engine_for(moved, halves=True) is None:
             return reference(*args, axis)
-        return xp.ascontiguousarray(xp.moveaxis(_along(len(shape) - 1, reference, loop, kernel, *moved), -1, axis))
+        y = _along(len(shape) - 1, reference, loops, kernel, *moved)
+        return xp.ascontiguousarray(xp.moveaxis(y, -1, axis))
     args = tuple(map(xp.ascontiguousarray, args))
     columns = shape[-1]
     engine = engine_for(args, halves=True)
     if engine is HOST:
         y = xp.empty(shape, first.dtype)
         flat = [arg.reshape(-1) for arg in args]
-        launch_split(loop, first.size // columns, first.size, EXPONENTIALS, *flat, y.reshape(-1), columns)
+        launch_split(loops[0], first.size // columns, first.size, EXPONENTIALS, *flat, y.reshape(-1), columns)
         return y
     if engine is DEVICE:
         y = xp.empty(shape, first.dtype)
@@ -139,11 +151,6 @@ def _softmax_backward_rows(dy: Any, y: Any, dx: Any, columns: int, start: int, s
             out[j] = ys[j] * (ds[j] - total)
 
 
-@as_written
-def _less(x: Any, m: Any, rest: Any) -> Any:
-    return (x - m) - rest  # x − (m + rest) would round to the size of m
-
-
 @compiled
 def _log_softmax_rows(x: Any, y: Any, columns: int, start: int, stop: int) -> None:
     number = x.dtype.type
@@ -169,7 +176,7 @@ def _log_softmax_rows(x: Any, y: Any, columns: int, start: int, stop: int) -> No
                 log -= np.float64(m)
             rest = number(log)
             for j in range(xs.size):
-                value = _less(xs[j], m, rest)
+                value = less(xs[j], m, rest)
                 ys[j] = number(0) if value > number(0) else value  # no probability is above 1, whatever was rounded
 
 
