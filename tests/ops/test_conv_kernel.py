@@ -90,6 +90,7 @@ def geometry(rng):
 @pytest.mark.parametrize("seed", range(40))
 def test_any_geometry_is_what_the_sums_say(seed, room, monkeypatch):
     monkeypatch.setattr(image_loops, "ROOM", room)  # 1: some lines of an image at a time
+    image_loops._spare.cache_clear()
     rng = np.random.default_rng(seed)
     w, groups, dtype = geometry(rng), int(rng.choice([1, 1, 2, 3])), rng.choice(["f", "d"])
     n, channels, filters = (int(rng.integers(1, most)) for most in (12, 5, 9))
@@ -202,9 +203,49 @@ def test_columns_are_made_a_few_lines_or_images_at_a_time():
     images, lines = image_loops.blocks_of(small, 100, 64 * 9, 4)
     assert (images, lines) == (8, 4)
     job = image_loops.Convolution(
-        image_loops.FORWARD, large, 1, *(np.ones(s, "f") for s in ((2, 64, 224, 224), (8, 64, 3, 3), (2, 8, 224, 224)))
+        image_loops.FORWARD, large, 1, *(np.ones(s, "f") for s in ((2, 64, 224, 224), (2, 8, 224, 224)))
     )
-    assert job.keeps[4].nbytes < job.parts * 16 << 20  # columns of a whole image would be 116 MB
+    assert job.rooms.nbytes < job.parts * 16 << 20  # columns of a whole image would be 116 MB
+
+
+@needs_loops
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_a_job_that_was_kept_serves_other_arrays(with_bias, monkeypatch):
+    made = []
+    first = image_loops.Convolution.__init__
+    monkeypatch.setattr(image_loops.Convolution, "__init__", lambda *args, **kw: made.append(1) or first(*args, **kw))
+    image_loops._spare.cache_clear()
+    rng = np.random.default_rng(0)
+    w = Windows((3, 3), (2, 1), (1, 1), ((1, 1), (1, 1)), (7, 5), (4, 5))
+    for _ in range(4):
+        x, weight, dy = (rng.normal(size=s).astype("f") for s in ((3, 4, 7, 5), (6, 4, 3, 3), (3, 6, 4, 5)))
+        bias = rng.normal(size=6).astype("f") if with_bias else None
+        found = (
+            conv_kernel.convolve(x, weight, w, 1, bias),
+            conv_kernel.convolve_transposed(dy, weight, w, 1),
+            conv_kernel.weight_gradient(x, dy, w, 1, weight.shape),
+        )
+        assert len(made) == 3
+        with monkeypatch.context() as patch:
+            patch.setattr(image_loops, "_spare", lambda *geometry: [])
+            fresh = (
+                conv_kernel.convolve(x, weight, w, 1, bias),
+                conv_kernel.convolve_transposed(dy, weight, w, 1),
+                conv_kernel.weight_gradient(x, dy, w, 1, weight.shape),
+            )
+        for kept, new in zip(found, fresh, strict=True):
+            np.testing.assert_array_equal(kept, new)
+        del made[3:]
+
+
+@needs_loops
+def test_large_jobs_are_not_kept():
+    w = Windows((3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)), (64, 64), (64, 64))
+    image_loops._spare.cache_clear()
+    conv_kernel.convolve(np.ones((1, 64, 64, 64), "f"), np.ones((8, 64, 3, 3), "f"), w, 1)
+    assert not image_loops._spare(
+        image_loops._Forward, w, 1, (1, 64, 64, 64), (8, 64, 3, 3), np.dtype("f"), threads.num_threads()
+    )
 
 
 # --- captured ---------------------------------------------------------------------------------------------------------

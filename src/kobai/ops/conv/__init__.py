@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from kobai.core.primitive import primitive
@@ -66,11 +67,7 @@ def _conv(
 ) -> Any:
     fused = epilogue("conv", activation)
     images = x if x.ndim == weight.ndim else x[None]
-    size, kernel = images.shape[2:], weight.shape[2:]
-    out = tuple(
-        n_windows(n, k, s, a + b, d) for n, k, s, (a, b), d in zip(size, kernel, stride, pads, dilation, strict=True)
-    )
-    w = Windows(kernel, stride, dilation, pads, size, out)
+    w = _windows(images.shape[2:], weight.shape[2:], stride, pads, dilation)
 
     y = convolve(images, weight, w, groups, bias)
     if fused is not None:
@@ -92,6 +89,21 @@ def _conv(
         )
 
     return y, vjp
+
+
+@lru_cache(maxsize=1024)
+def _windows(
+    size: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    pads: tuple[tuple[int, int], ...],
+    dilation: tuple[int, ...],
+) -> Windows:
+    """Where the kernel lies on an image of this size."""
+    fields = zip(size, kernel, stride, pads, dilation, strict=True)
+    return Windows(
+        kernel, stride, dilation, pads, size, tuple(n_windows(n, k, s, a + b, d) for n, k, s, (a, b), d in fields)
+    )
 
 
 _TRANSPOSED_SAMPLES: Samples = [
@@ -300,6 +312,8 @@ def per_dimension(who: str, name: str, value: Any, n: int, least: int = 0, one_f
 
     Errors: TypeError for what are no integers, or as many as no dimension asks for; RuntimeError for lesser ones.
     """
+    if type(value) is int and value >= least:  # what nearly all calls give
+        return (value,) * n
     listed = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,) * n
     listed = listed * n if one_for_all and len(listed) == 1 else listed
     if len(listed) != n or any(isinstance(v, bool) or not hasattr(v, "__index__") for v in listed):
@@ -334,7 +348,7 @@ def _check_tensors(
     need_tensor(who, input, weight)
     if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
         raise RuntimeError(f"{who}: expected groups to be a positive integer, got {groups!r}")
-    x, w = tuple(input.shape), tuple(weight.shape)
+    x, w = input._array.shape, weight._array.shape
     if len(w) != n + 2:
         raise RuntimeError(f"{who}: expected weight ({filters}, {', '.join('k' * n)}), got {w}")
     if not w[1 - channels_axis]:
@@ -346,7 +360,7 @@ def _check_tensors(
             f"{who}: expected input (N, {channels}, {LAYOUT[n]}) or {wanted} for weight {w} with groups={groups}, got {x}"
         )
     out = w[0] if channels_axis == 1 else w[1] * groups
-    if bias is not None and tuple(bias.shape) != (out,):
+    if bias is not None and bias._array.shape != (out,):
         raise RuntimeError(f"{who}: expected bias ({out},), got {tuple(bias.shape)}")
     need_one_dtype(who, input, weight, bias)
 
@@ -364,11 +378,12 @@ def _checked_conv(
 ) -> Tensor:
     who = f"conv{n}d"
     _check_tensors(who, n, input, weight, bias, groups, 1, "out_channels, in_channels / groups")
-    kernel = tuple(weight.shape[2:])
+    kernel, image = weight._array.shape[2:], input._array.shape[-n:]
     stride = per_dimension(who, "stride", stride, n, 1)
     dilation = per_dimension(who, "dilation", dilation, n, 1)
     pads = padding_pairs(who, padding, kernel, stride, dilation)
-    for size, k, (a, b), d in zip(input.shape[-n:], kernel, pads, dilation, strict=True):
+    fits = 0 not in kernel and min(_windows(image, kernel, stride, pads, dilation).out) > 0
+    for size, k, (a, b), d in () if fits else zip(image, kernel, pads, dilation, strict=True):
         if k == 0 or size + a + b < d * (k - 1) + 1:
             raise RuntimeError(
                 f"{who}: the kernel of size {d * (k - 1) + 1} does not fit into the padded input of size {size + a + b}"

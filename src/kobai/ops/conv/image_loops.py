@@ -56,6 +56,9 @@ SHARES = 16
 PER_THREAD = 4
 """Parts for each thread, so that one slow thread does not hold up the rest."""
 
+KEPT = 1 << 18
+"""Bytes of memory up to which a job is kept."""
+
 FORWARD, BACKWARD, WEIGHTS = range(3)
 """The three products of a convolution."""
 
@@ -279,12 +282,9 @@ def places(w: Windows) -> tuple[Array, Array, Array]:
 
 
 class Convolution(Job):
-    """One of the three products as a job, with its threads' memory. ``weight`` is W, or the shares of its gradient."""
+    """One of the three products as a job, with its threads' memory, for arrays like these."""
 
-    def __init__(
-        self, kind: int, w: Windows, groups: int, x: Array, weight: Array, y: Array, bias: Array | None = None,
-        shares: int = 0,
-    ) -> None:  # fmt: skip
+    def __init__(self, kind: int, w: Windows, groups: int, x: Array, y: Array, shares: int = 0) -> None:
         super().__init__(CONV)
         size, (n, channels), filters = x.itemsize, x.shape[:2], y.shape[1]
         kernel, windows, line, plane = prod(w.kernel), prod(w.out), w.out[-1], prod(w.padded)
@@ -314,10 +314,22 @@ class Convolution(Job):
             plane=plane, input=prod(w.size), input_line=w.size[-1], has_padding=padded,
             direct=direct, together=together, at_once=at_once, tap=tap, start=start, input_start=input_start,
             rooms=flags, room_count=count, room_bytes=end, columns=starts[1], other=starts[2],
-            x=x.ctypes.data, weight=weight.ctypes.data, y=y.ctypes.data, bias=0 if bias is None else bias.ctypes.data,
             give_way=team.give_way_address(),
         )  # fmt: skip
-        self.keeps = (x, weight, y, bias, memory, *tables)
+        self.rooms, self.tables, self.bytes = memory, tables, memory.size
+
+    def aim(self, x: Array, weight: Array, y: Array, bias: Array | None = None) -> None:
+        """Let the job work on these arrays, which the caller keeps. ``weight`` is W, or the shares of its gradient."""
+        w = weight.reshape(-1)
+        aim(self.address, x.reshape(-1), w, y.reshape(-1), w if bias is None else bias, bias is not None)
+
+
+@compiled
+def aim(job: int, x: Any, weight: Any, y: Any, bias: Any, has_bias: bool) -> None:
+    store(job + CONV.x, x.ctypes.data)
+    store(job + CONV.weight, weight.ctypes.data)
+    store(job + CONV.y, y.ctypes.data)
+    store(job + CONV.bias, bias.ctypes.data if has_bias else 0)
 
 
 def blocks_of(w: Windows, images: int, depth: int, size: int) -> tuple[int, int]:
@@ -332,39 +344,75 @@ def blocks_of(w: Windows, images: int, depth: int, size: int) -> tuple[int, int]
     return 1, min(lines, windows // line)
 
 
+class _Forward(Convolution):
+    def __init__(self, w: Windows, groups: int, x: Array, weight: Array, bias: Array | None, y: Array) -> None:
+        super().__init__(FORWARD, w, groups, x, y)
+
+    def on(self, x: Array, weight: Array, bias: Array | None, y: Array) -> Callable[[], None]:
+        self.aim(x, weight, y, bias)
+        return partial(share_job, self)
+
+
+class _Backward(Convolution):
+    def __init__(self, w: Windows, groups: int, dy: Array, weight: Array, dx: Array) -> None:
+        super().__init__(BACKWARD, w, groups, dx, dy)
+
+    def on(self, dy: Array, weight: Array, dx: Array) -> Callable[[], None]:
+        self.aim(dx, weight, dy)
+        return partial(share_job, self)
+
+
+class _Weights(Convolution):
+    def __init__(self, w: Windows, groups: int, x: Array, dy: Array, out: Array) -> None:
+        n, self.each, self.depth = x.shape[0], out.shape[0] // groups, prod(out.shape[1:])
+        blocks = -(-n // blocks_of(w, n, self.depth * groups, x.itemsize)[0])
+        self.shares = np.empty((min(SHARES, blocks), groups, self.depth, self.each), x.dtype)
+        super().__init__(WEIGHTS, w, groups, x, dy, shares=len(self.shares))
+        self.bytes += self.shares.nbytes
+
+    def on(self, x: Array, dy: Array, out: Array) -> Callable[[], None]:
+        self.aim(x, self.shares, dy)
+        total = out.reshape(-1, self.each, self.depth)
+
+        def run() -> None:
+            share_job(self)
+            add_shares(self.shares, total)
+
+        return run
+
+
+@lru_cache(maxsize=64)
+def _spare(*geometry: Any) -> list[Any]:
+    """Jobs that were made for arrays like these and are not at work."""
+    return []
+
+
 class _Kernel:
-    """A convolution for ``launch``; ``bind`` does everything that depends only on the arrays."""
+    """A convolution for ``launch``. Making a job takes longer than a small convolution: small jobs are kept for other calls."""
 
-    def __init__(self, bind: Callable[..., Callable[[], None]]) -> None:
-        self.bind = bind
+    def __init__(self, job: Callable[..., Any]) -> None:
+        self.job = job
 
-    def __call__(self, *args: Any) -> None:
-        self.bind(*args)()
+    def bind(self, w: Windows, groups: int, *arrays: Any) -> Callable[[], None]:
+        """A function without arguments, with a job of its own: everything that depends only on the arrays is done."""
+        job = self.job(w, groups, *arrays)
+        job.keeps = arrays
+        return job.on(*arrays)  # type: ignore[no-any-return]
+
+    def __call__(self, w: Windows, groups: int, *arrays: Any) -> None:
+        first, second = arrays[:2]
+        spare = _spare(self.job, w, groups, first.shape, second.shape, first.dtype, num_threads())
+        job = spare.pop() if spare else self.job(w, groups, *arrays)
+        job.on(*arrays)()
+        if job.bytes <= KEPT:
+            spare.append(job)
 
 
-@_Kernel
-def convolve(w: Windows, groups: int, x: Array, weight: Array, bias: Array | None, y: Array) -> Callable[[], None]:
-    """y ← the windows of x times the weight (O, C / groups, *kernel), plus the bias."""
-    return partial(share_job, Convolution(FORWARD, w, groups, x, weight, y, bias))
+convolve = _Kernel(_Forward)
+"""(w, groups, x, weight, bias, y): y ← the windows of x times the weight (O, C / groups, *kernel), plus the bias or None."""
 
+convolve_transposed = _Kernel(_Backward)
+"""(w, groups, dy, weight, dx): dx ← the transpose of :data:`convolve` as a map of x, applied to dy."""
 
-@_Kernel
-def convolve_transposed(w: Windows, groups: int, dy: Array, weight: Array, dx: Array) -> Callable[[], None]:
-    """dx ← the transpose of :func:`convolve` as a map of x, applied to dy."""
-    return partial(share_job, Convolution(BACKWARD, w, groups, dx, weight, dy))
-
-
-@_Kernel
-def weight_gradient(w: Windows, groups: int, x: Array, dy: Array, out: Array) -> Callable[[], None]:
-    """out (O, C / groups, *kernel) ← Σ dy·Xᵀ."""
-    n, each, depth = x.shape[0], out.shape[0] // groups, prod(out.shape[1:])
-    blocks = -(-n // blocks_of(w, n, depth * groups, x.itemsize)[0])
-    shares = np.empty((min(SHARES, blocks), groups, depth, each), x.dtype)
-    job = Convolution(WEIGHTS, w, groups, x, shares, dy, shares=len(shares))
-    total = out.reshape(groups, each, depth)
-
-    def run() -> None:
-        share_job(job)
-        add_shares(shares, total)
-
-    return run
+weight_gradient = _Kernel(_Weights)
+"""(w, groups, x, dy, out): out (O, C / groups, *kernel) ← Σ dy·Xᵀ."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
 from kobai.ops._args import Samples, need_flags, need_tensor
 from kobai.ops._windows import (
+    Sizes,
     Windows,
     along,
     counts,
@@ -288,6 +291,13 @@ def _checked_windows(
     stride = kernel if stride is None or stride == () else per_dimension(who, "stride", stride, n, 1)
     padding = per_dimension(who, "padding", padding, n)
     dilation = per_dimension(who, "dilation", dilation, n, 1)
+    return _fitted(who, size, kernel, stride, padding, dilation, bool(ceil_mode))
+
+
+@lru_cache(maxsize=1024)
+def _fitted(
+    who: str, size: Sizes, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, ceil_mode: bool
+) -> Windows:
     pads, out = [], []
     for m, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True):
         reach = d * (k - 1) + 1
@@ -335,7 +345,7 @@ def checked_mean(
             raise RuntimeError(f"{who}: expected divisor_override other than 0")
         return _avg_pool(input, w=w, divisor=divisor)
     if w.padded == w.size or (count_include_pad and all(a == b for a, b in w.pads)):
-        return _avg_pool(input, w=w, divisor=int(np.prod(w.kernel)))
+        return _avg_pool(input, w=w, divisor=prod(w.kernel))
     # What ceil_mode adds on the right never counts; the padding asked for only with count_include_pad.
     counted = tuple((a, a) if count_include_pad else (0, 0) for a, _ in w.pads)
     return _avg_pool(input, w=w, divisor=w._replace(pads=counted))

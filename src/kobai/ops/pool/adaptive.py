@@ -17,6 +17,7 @@ from kobai.ops.gather import gathered, index_select
 from kobai.ops.pool import _avg_pool, _max_pool, _windows, check_input
 from kobai.ops.reduce import mean
 from kobai.ops.resample import resample
+from kobai.ops.shape import reshape
 from kobai.xp import Array, asarray
 
 __all__ = [
@@ -120,7 +121,7 @@ def _adaptive_mean(n: int, input: Tensor, output_size: Any) -> Tensor:
         return mean(input, tuple(range(-n, 0)), keepdim=True)
     if all(o > 0 and m % o == 0 and m > 0 for m, o in zip(size, out, strict=True)):
         kernel = tuple(m // o for m, o in zip(size, out, strict=True))
-        return _avg_pool(input, w=_windows(size, kernel), divisor=int(np.prod(kernel)))
+        return _avg_pool(input, w=_windows(size, kernel), divisor=math.prod(kernel))
     return resample(input, out, "area")
 
 
@@ -129,6 +130,10 @@ def _adaptive_max(n: int, input: Tensor, output_size: Any, return_indices: bool)
     need_flags(who, return_indices=return_indices)
     size = _sizes(who, n, input)
     out = _output_sizes(who, n, size, output_size)
+    if set(out) == {1} and 0 not in size:
+        y, chosen = _max(reshape(input, (*input.shape[:-n], -1)), -1)
+        kept = (*input.shape[:-n], *out)
+        return (reshape(y, kept), reshape(chosen, kept)) if return_indices else reshape(y, kept)
     if all(o > 0 and m % o == 0 and m > 0 for m, o in zip(size, out, strict=True)):
         w = _windows(size, tuple(m // o for m, o in zip(size, out, strict=True)))
         y = _max_pool(input, w=w)

@@ -7,6 +7,7 @@ ones, and a NaN before any number, as in PyTorch. So backward needs neither inpu
 from __future__ import annotations
 
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def planar(w: Windows) -> tuple[int, ...] | None:
 
 def has_twin(x: Array, w: Windows) -> bool:
     """Whether the compiled loops take this input."""
-    return x.size > 0 and len(w.size) <= 2 and int(np.prod(w.kernel)) <= MOST and engine_for((x,)) == HOST
+    return x.size > 0 and len(w.size) <= 2 and prod(w.kernel) <= MOST and engine_for((x,)) == HOST
 
 
 def forward(x: Array, w: Windows) -> tuple[Array, Array]:
@@ -85,7 +86,7 @@ def _fit(w: Windows) -> bool:
 
 
 def _by_planes(loop: Any, w: Windows, images: Array, windows: Array, taken: Array) -> None:
-    size = int(np.prod(w.size))
+    size = prod(w.size)
     launch_split(loop, images.size // size, images.size, GRAIN, planar(w), images, windows, taken)
 
 
