@@ -18,6 +18,14 @@ CASES = [  # size, kernel, stride, pads, dilation
     ((5, 5), (5, 5), (5, 5), ((0, 0), (0, 0)), (1, 1)),
     ((11,), (3,), (2,), ((1, 1),), (2,)),
     ((6,), (2,), (2,), ((0, 0),), (1,)),
+    ((90,), (2,), (2,), ((1, 1),), (1,)),
+    ((99,), (3,), (2,), ((1, 1),), (1,)),
+    ((88,), (4,), (2,), ((2, 2),), (1,)),
+    ((99,), (5,), (2,), ((2, 2),), (1,)),
+    ((101,), (3,), (3,), ((1, 0),), (1,)),
+    ((80,), (90,), (2,), ((45, 45),), (1,)),
+    ((5, 120), (3, 3), (1, 1), ((1, 1), (1, 1)), (2, 2)),
+    ((6, 100), (2, 3), (2, 2), ((0, 0), (0, 1)), (1, 1)),
 ]
 
 
@@ -48,7 +56,7 @@ def test_as_the_reference(case, dtype, monkeypatch):
     wanted_y, wanted_dx = reference(x, w, dy, monkeypatch)
     y, taken = max_pool.forward(x, w)
     np.testing.assert_array_equal(y, wanted_y)
-    np.testing.assert_allclose(max_pool.backward(dy, taken, w), wanted_dx, rtol=1e-6)
+    np.testing.assert_allclose(max_pool.backward(dy, taken, w), wanted_dx, rtol=1e-6, atol=1e-5)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

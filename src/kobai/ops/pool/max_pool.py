@@ -20,7 +20,10 @@ from kobai.ops._windows import Windows
 from kobai.xp import Array, xp_of
 
 MOST = 255
-"""The largest kernel whose elements fit a byte; one value means "none yet"."""
+"""The largest kernel whose elements fit a byte."""
+
+WIDE = 16
+"""Windows in a row from which on vectors pay."""
 
 GRAIN = 1 << 16
 """Elements of the input that are worth a thread; each is compared once per window that covers it."""
@@ -92,42 +95,96 @@ def _by_planes(loop: Any, w: Windows, images: Array, windows: Array, taken: Arra
 
 # --- compiled loops ---------------------------------------------------------------------------------------------------
 
+_u = np.uint64  # places that cannot be negative, as Numba would count those from the end and not vectorise
+
+
+@compiled
+def _meet(image: Any, first: int, step: int, ys: Any, ts: Any, low: int, high: int, tap: int) -> None:
+    """Windows ``low`` to ``high`` meet one more element each: window q that at ``first`` + q · ``step``."""
+    number, inside, chosen = np.uint8(tap), ys[low:high], ts[low:high]
+    part = image[first + low * step : first + low * step + max(0, (inside.size - 1) * step + 1)]
+    if step == 1:
+        for q in range(_u(inside.size)):
+            v, best, was = part[q], inside[q], chosen[q]
+            wins = (v > best) | (v != v)
+            inside[q], chosen[q] = v if wins else best, number if wins else was
+    else:
+        for q in range(_u(inside.size)):
+            v, best, was = part[q * _u(step)], inside[q], chosen[q]
+            wins = (v > best) | (v != v)
+            inside[q], chosen[q] = v if wins else best, number if wins else was
+
+
+@compiled
+def _meet_pairs(image: Any, first: int, ys: Any, ts: Any, low: int, high: int, tap: int) -> None:
+    """Windows meet two neighbours each: window q those from ``first`` + 2q on. (One of two would not be read as vectors.)"""
+    one, two, inside, chosen = np.uint8(tap), np.uint8(tap + 1), ys[low:high], ts[low:high]
+    part = image[first + 2 * low : first + 2 * low + 2 * inside.size]
+    for q in range(_u(inside.size)):
+        v, best, was = part[_u(2) * q], inside[q], chosen[q]
+        wins = (v > best) | (v != v)
+        best, was = v if wins else best, one if wins else was
+        v = part[_u(2) * q + _u(1)]
+        wins = (v > best) | (v != v)
+        inside[q], chosen[q] = v if wins else best, two if wins else was
+
+
+@compiled
+def _narrow(image: Any, geometry: Any, p: int, above: int, below: int, ys: Any, ts: Any) -> None:
+    """A row of few windows, one window at a time: elements ``above`` to ``below`` of the kernel's columns are in the image."""
+    _, width, _, kw, sh, sw, dh, dw, ph, pw, _, _ = geometry
+    for q in range(ys.size):
+        left = q * sw - pw
+        first, last = max(0, -left if dw == 1 else -(left // dw)), width - 1 - left
+        last = min(kw, (last if dw == 1 else last // dw) + 1)
+        best, tap = image.dtype.type(-np.inf), above * kw + first
+        for i in range(above, below):
+            at = (p * sh + i * dh - ph) * width + left
+            for j in range(first, last):
+                v = image[at + j * dw]
+                wins = (v > best) | (v != v)
+                best, tap = v if wins else best, i * kw + j if wins else tap
+        ys[q], ts[q] = best, tap
+
 
 @compiled
 def _maxima(geometry: Any, x: Any, y: Any, taken: Any, start: int, stop: int) -> None:
-    """One kernel element at a time for a whole row of windows, which vectorises."""
+    """One kernel element at a time, or two, for a whole row of windows, which vectorises.
+
+    A window begins with −∞ at its first element within the image, where it stays if there is nothing greater. The last of
+    three elements in a row of the kernel comes with the second once more, which changes nothing.
+    """
     height, width, kh, kw, sh, sw, dh, dw, ph, pw, oh, ow = geometry
+    least, pairs = x.dtype.type(-np.inf), sw == 2 and dw == 1 and kw > 1
     for plane in range(start, stop):
         image = x[plane * height * width : (plane + 1) * height * width]
         for p in range(oh):
             ys = y[(plane * oh + p) * ow : (plane * oh + p + 1) * ow]
             ts = taken[(plane * oh + p) * ow : (plane * oh + p + 1) * ow]
-            for q in range(ow):
-                ts[q] = 255
-            for i in range(kh):
-                row = p * sh + i * dh - ph
-                if row < 0 or row >= height:
-                    continue
+            above, below = max(0, -((p * sh - ph) // dh)), min(kh, (height - 1 - p * sh + ph) // dh + 1)
+            if ow < WIDE:
+                _narrow(image, geometry, p, above, below, ys, ts)
+                continue
+            for q in range(_u(ow)):
+                ys[q], ts[q] = least, above * kw
+            for q in range(min(ow, pw // sw + 1)):
+                ts[q] = above * kw + max(0, -((q * sw - pw) // dw))
+            for i in range(above, below):
+                row = (p * sh + i * dh - ph) * width
+                before = end = 0
                 for j in range(kw):
                     shift = j * dw - pw  # window q meets column q · sw + shift of the image, if there is one
                     low = min(ow, max(0, -(shift // sw)))
                     high = max(low, min(ow, (width - 1 - shift) // sw + 1))
-                    inside, chosen = ys[low:high], ts[low:high]
-                    tap = np.uint8(i * kw + j)
-                    first = row * width + low * sw + shift
-                    part = image[first : first + max(0, (inside.size - 1) * sw + 1)]
-                    if sw == 2:
-                        for q in range(inside.size):
-                            v, best = part[2 * q], inside[q]
-                            wins = (v > best) | (v != v) | (chosen[q] == 255)
-                            inside[q] = v if wins else best
-                            chosen[q] = tap if wins else chosen[q]
-                    else:
-                        for q in range(inside.size):
-                            v, best = part[q * sw], inside[q]
-                            wins = (v > best) | (v != v) | (chosen[q] == 255)
-                            inside[q] = v if wins else best
-                            chosen[q] = tap if wins else chosen[q]
+                    if not pairs:
+                        _meet(image, row + shift, sw, ys, ts, low, high, i * kw + j)
+                    elif j % 2 or j == kw - 1:  # with the element before it, which windows ``before`` to ``end`` meet
+                        _meet_pairs(image, row + shift - 1, ys, ts, before, max(before, high), i * kw + j - 1)
+                        if high < end:
+                            _meet(image, row + shift - 1, 2, ys, ts, max(high, before), end, i * kw + j - 1)
+                        if low < before:
+                            _meet(image, row + shift, 2, ys, ts, low, min(before, high), i * kw + j)
+                    before, end = low, high
 
 
 @compiled
@@ -145,9 +202,6 @@ def _scatter(geometry: Any, dx: Any, dy: Any, taken: Any, start: int, stop: int)
                 tap = np.int64(ts[q])
                 i = tap // kw
                 image[corner + i * dh * width + q * sw + (tap - i * kw) * dw] += ds[q]
-
-
-_u = np.uint64  # places that cannot be negative, as Numba would count those from the end and not vectorise
 
 
 @compiled
