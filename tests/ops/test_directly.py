@@ -23,6 +23,9 @@ CALLS = {
     "addcdiv": lambda x, y, z: x.addcdiv_(y, z, value=-0.1),
     "masked_fill": lambda x, y, z: x.masked_fill_(y > 1, -2.0),
     "index_add": lambda x, y, z: x.index_add_(0, kobai.tensor([1, 1, 0, 3]), y),
+    "scatter a number": lambda x, y, z: x.scatter_(1, (z[:3] > 1).to(kobai.int64), 7),
+    "scatter a value": lambda x, y, z: x.scatter_(0, (z > 1).to(kobai.int64), value=-1.5),
+    "scatter and add a number": lambda x, y, z: x.scatter_(0, (z > 1).to(kobai.int64), 2.0, reduce="add"),
     "scatter_add": lambda x, y, z: x.scatter_add_(1, (z > 1).to(kobai.int64), y),
 }
 

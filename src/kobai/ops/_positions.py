@@ -157,6 +157,17 @@ def positions_of(shape: tuple[int, ...], axis: int, index: Array) -> Array:
     return positions
 
 
+def taken(x: Array, index: Array, axis: int) -> Array:
+    """``take_along_axis(x, index, axis)``, for an index that was checked."""
+    xp, sizes = xp_of(x), x.shape
+    alike = index.shape[:axis] == sizes[:axis] and index.shape[axis + 1 :] == sizes[axis + 1 :]
+    if not alike or not looped(x, index):
+        return x[mesh(index, axis)]
+    y, index = xp.empty(index.shape, x.dtype), xp.ascontiguousarray(index.astype(np.int64, copy=False))
+    launch(_index_loops.take_along, whole(x, axis), whole(index, axis), whole(y, axis))
+    return y
+
+
 def mesh(index: Array, axis: int) -> tuple[Array, ...]:
     """Indices by which ``x[mesh]`` is ``take_along_axis(x, index, axis)``: ``index`` for ``axis``, ranges elsewhere."""
     xp, index = xp_of(index), index.astype(np.int64, copy=False)  # so that flat positions can be made of the parts

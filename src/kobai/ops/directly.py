@@ -15,11 +15,11 @@ from kobai.engine.dispatch import FLOATS, HOST_TYPES
 from kobai.formula.elementwise import Elementwise
 from kobai.ops import _formulas
 from kobai.ops._args import normalize_axis
-from kobai.ops._positions import add_along, looped
+from kobai.ops._positions import add_along, looped, mesh
 from kobai.ops.arithmetic import add, div, mul, sub
 from kobai.ops.gather import check_index, check_slices, masked_fill
 from kobai.ops.pointwise import addcdiv, addcmul, clamp, lerp
-from kobai.ops.scatter import add_elements, index_add, scatter_add
+from kobai.ops.scatter import add_elements, index_add, scatter, scatter_add
 from kobai.xp import xp_of
 
 __all__: list[str] = []  # methods of other modules
@@ -114,6 +114,23 @@ def _scatter_add(target: Tensor, dim: int, index: Tensor, src: Tensor) -> bool:
     return True
 
 
+def _scatter(
+    target: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None, reduce: str | None = None
+) -> bool:
+    """Of a number."""
+    array, number = _own(target), value if src is None else src
+    if array is None or not array.ndim or not isinstance(index, Tensor) or not (src is None or value is None) or reduce:
+        return False
+    if (type(number) is not int and type(number) is not float) or type(index._array) not in HOST_TYPES:
+        return False
+    axis = normalize_axis("scatter", dim, array.ndim)
+    check_index("scatter", array.shape, axis, index)
+    if index._array.ndim != array.ndim:  # without elements
+        return False
+    array[mesh(index._array, axis)] = number
+    return True
+
+
 def _masked_fill(target: Tensor, mask: Tensor, value: Any) -> bool:
     array = _own(target)
     if array is None or not (type(value) is int or type(value) is float) or not isinstance(mask, Tensor):
@@ -148,6 +165,7 @@ _FORMS: dict[Callable[..., Any], Callable[..., bool]] = {
     addcdiv: lambda target, a, b, *, value=1: _by(_formulas.addcdiv, target, a, b, value=value),
     index_add: _index_add,
     scatter_add: _scatter_add,
+    scatter: _scatter,
     masked_fill: _masked_fill,
 }
 DIRECT.update((op, _counted(direct)) for op, direct in _FORMS.items())

@@ -11,7 +11,7 @@ from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING
 from kobai.engine.dispatch import launch
-from kobai.engine.domains import look_range
+from kobai.engine.domains import check_range, look_range
 from kobai.ops import _index_loops
 from kobai.ops._args import (
     cast,
@@ -32,10 +32,11 @@ from kobai.ops._positions import (
     looped,
     mesh,
     positions_of,
+    taken,
     whole,
 )
 from kobai.ops._products_at import scatter_product
-from kobai.ops.arithmetic import div
+from kobai.ops.arithmetic import div, remainder
 from kobai.ops.broadcast import broadcast_shapes, expand
 from kobai.ops.gather import check_index, check_slices, where
 from kobai.ops.index import getitem
@@ -77,7 +78,7 @@ def _scatter(x: Array, index: Array, src: Array, axis: int, add: bool, *, who: s
         look_range(who, index, size)
 
         def dsrc() -> Array:
-            g = dy[mesh(index, axis)]
+            g = taken(dy, index, axis)
             if g.shape == source:
                 return g
             out = xp.zeros(source, dy.dtype)
@@ -187,13 +188,13 @@ def _index_add(x: Array, index: Array, source: Array, axis: int, alpha: float) -
         lambda rng: (rng.normal(size=(2, 4, 3)), np.array([3, 1]), rng.normal(size=(2, 2, 3)), 1),
     ]
 )
-def _index_copy(x: Array, index: Array, source: Array, axis: int) -> Any:
+def _index_copy(x: Array, index: Array, source: Array, axis: int, *, who: str = "index_copy") -> Any:
     key, size = (slice(None),) * axis + (index,), x.shape[axis]
     y = x.copy()
     y[key] = source
 
     def vjp(dy: Array) -> Any:
-        look_range("index_copy", index, size)
+        look_range(who, index, size)
         return lambda: cleared(dy, key), None, lambda: dy[key], None
 
     return y, vjp
@@ -242,6 +243,9 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     axis = check_slices("index_fill", input, dim, index)
     if not isinstance(value, Tensor):
         value = scalar("index_fill", value, input)
+        if input._array.ndim:
+            sizes = [index._array.size if d == axis else n for d, n in enumerate(input._array.shape)]
+            return _index_copy(input, index.reshape(-1), expand(value, sizes), axis, who="index_fill")
     # A mask rather than positions: a place that is named twice is filled once and sends its gradient once.
     shape = input._array.shape
     filled = xp_of(input._array).zeros(shape[axis] if shape else 1, bool)
@@ -289,9 +293,22 @@ def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = Fa
         out = clone(input)
         out[key] = values
         return out
+    if all(isinstance(i, Tensor) and i._array.dtype.kind in "iu" for i in key) and 0 < len(key) <= input._array.ndim:
+        return _put_rows(input, key, values)
     places = getitem(Tensor._wrap(xp_of(input._array).arange(input._array.size).reshape(input._array.shape)), key)
     spread = reshape(expand(values, places._array.shape), -1)
     return reshape(index_add(reshape(input, -1), 0, reshape(places, -1), spread), input._array.shape)
+
+
+def _put_rows(input: Tensor, key: tuple[Tensor, ...], values: Tensor) -> Tensor:
+    """Values added where tensors index the first dimensions, which count as one."""
+    shape, place = input._array.shape, 0
+    for index, size in zip(key, shape, strict=False):
+        check_range("index", index._array, size, negative=True)
+        place = place * size + remainder(cast(index, np.int64), max(size, 1))
+    rest, spread = shape[len(key) :], (*place._array.shape, *shape[len(key) :])
+    source = reshape(expand(values, spread), (place._array.size, *rest))
+    return reshape(index_add(reshape(input, (-1, *rest)), 0, reshape(place, -1), source), shape)
 
 
 @method
