@@ -7,7 +7,7 @@ Kobai's, unchanged. What lies beneath is replaced::
                                       ├──► NVRTC                nvrtc.py: g++ with cuda.h, a library in place of a cubin
                                       ├──► cuBLAS, cuSOLVER     blas.py, solver.py: NumPy
                                       ├──► nvmath: cuBLASLt     blaslt.py: NumPy
-                                      └──► Thrust               thrust.py: NumPy
+                                      └──► Thrust, CUB          thrust.py, cub.py: NumPy; CUB's blocks: include/cub
 
 It shows what is asked of a device and what comes out, in which order, from which memory:
 
@@ -23,7 +23,8 @@ It shows what is asked of a device and what comes out, in which order, from whic
 It cannot show races between the blocks of a grid, which run one after the other, nor atomic operations that are none; what
 threads of one warp do to each other between two instructions; in which order the parts of a graph run that do not wait for
 each other, which is that of the capture; the rounding of a device's functions and of its libraries, its limits of registers
-and local memory, alignment of loads; addresses that a kernel reads from a table in memory; or how long anything takes.
+and local memory; addresses that a kernel reads from a table in memory; or how long anything takes. There are no per-thread
+default streams (``cupy.cuda.Stream.ptds``, ``CUPY_CUDA_PER_THREAD_DEFAULT_STREAM=1``): they are invalid handles.
 """
 
 from __future__ import annotations
@@ -47,12 +48,13 @@ def install(devices: int = 2, backwards: bool = False) -> Any:
     ``backwards``: the threads of a block, and the blocks of a grid, run in the other order.
     """
     global machine
-    from simulator import capi, driver, nvrtc, runtime
+    from simulator import capi, cub, driver, nvrtc, runtime
     from simulator.device import Machine
 
     folder = Path(os.environ.get("KOBAI_SIMULATOR_CACHE", Path(tempfile.gettempdir()) / "kobai-simulator"))
     os.environ.setdefault("CUPY_CACHE_DIR", str(folder / "kernels"))
-    os.environ["CUPY_ACCELERATORS"] = ""  # CUB's kernels are compiled for devices only
+    os.environ.setdefault("CUPY_ACCELERATORS", "cub")  # CuPy's default where there is a device
+    os.environ.setdefault("NVCC", "nvcc")  # never called, but without it CuPy does not reduce by CUB's blocks
     machine = Machine(devices, backwards)
     for name, made in (
         ("cupy_backends.cuda.api.runtime", lambda module: runtime.functions(machine, module)),
@@ -61,6 +63,12 @@ def install(devices: int = 2, backwards: bool = False) -> Any:
     ):
         module = importlib.import_module(name)
         capi.replace(module, made(module), folder)
+
+    where = importlib.util.find_spec("cupy")
+    assert where is not None
+    assert where.submodule_search_locations is not None
+    (extension,) = Path(where.submodule_search_locations[0]).glob("cuda/cub.*.so")
+    capi.interpose(extension, cub.functions(machine), folder)
 
     from simulator import blas, blaslt, pools, solver, thrust  # they import CuPy
 

@@ -200,18 +200,34 @@ def _c_function(name: str, function: Callable[..., int]) -> str:
     given = "".join(f", ({cast})a{i}" for i, (_, _, cast) in enumerate(types))
     return f"""
 PyObject* called_{name} = nullptr;
-int {name}({declared}) {{
+size_t {name}({declared}) {{  // callers take as much of it as they know of
     if (!Py_IsInitialized()) return 0;
     PyGILState_STATE state = PyGILState_Ensure();
     PyObject* args = Py_BuildValue("({"".join(letter for _, letter, _ in types)})"{given});
     PyObject* made = args ? unseen(called_{name}, args, nullptr) : nullptr;
-    int status = made ? (int)PyLong_AsLong(made) : 14;
+    const size_t status = made ? PyLong_AsSize_t(made) : 14;
     if (!made) PyErr_WriteUnraisable(called_{name});
     Py_XDECREF(args);
     Py_XDECREF(made);
     PyGILState_Release(state);
     return status;
 }}"""
+
+
+def interpose(extension: Path, functions: Mapping[str, Callable[..., int]], folder: Path) -> None:
+    """Functions that a compiled module has in itself call Python instead: it is loaded after this, and finds these first.
+
+    ``functions``: by the names that the linker knows.
+    """
+    binary = extension.read_bytes()
+    if missing := [name for name in functions if name.encode() + b"\0" not in binary]:
+        raise ImportError(f"{extension.name} has no {', '.join(missing)}")
+    parts = ["#include <Python.h>", 'extern "C" {', _UNSEEN]
+    parts += [_c_function(name, function) for name, function in functions.items()]
+    made = _shared_library("\n".join([*parts, "}"]), f"libinterposed_{extension.name.partition('.')[0]}.so", folder)
+    for name, function in functions.items():
+        ctypes.c_void_p.in_dll(made, f"called_{name}").value = id(function)
+    _kept.append((made, functions))
 
 
 def _shared_library(source: str, name: str, folder: Path) -> ctypes.CDLL:

@@ -31,13 +31,14 @@ def install(machine: Machine) -> None:
     import cupy
 
     table: dict[str, Any] = {}
-    offered(table, cupy.cuda.runtime.CUDARuntimeError)(machine.lend)
+    for function in (machine.lend, machine.stream):
+        offered(table, cupy.cuda.runtime.CUDARuntimeError)(function)
 
     class MemoryPool(cupy.cuda.memory.MemoryPool):  # type: ignore[misc]
         def malloc(self, size: int) -> Any:
             if size == 0:
                 return super().malloc(size)
-            whole, stream = super().malloc(size + 2 * MARGIN), machine.stream(cupy.cuda.get_current_stream().ptr)
+            whole, stream = super().malloc(size + 2 * MARGIN), table["stream"](cupy.cuda.get_current_stream().ptr)
             block = table["lend"](whole.ptr + MARGIN, size, stream)
             held = Held(machine, whole, block, stream)
             return cupy.cuda.MemoryPointer(cupy.cuda.UnownedMemory(block.address, size, held, block.device), 0)

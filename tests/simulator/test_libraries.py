@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ if os.environ.get("KOBAI_SIMULATE_GPU") != "1":
 
 import cupy
 import cupyx
+from cupy.cuda import cub
 from cupy_backends.cuda.libs import cublas, cusolver
 
 pytestmark = pytest.mark.gpu
@@ -170,3 +172,101 @@ def test_sorting(shape):
     np.testing.assert_array_equal(cupy.argsort(there).get(), np.argsort(x, kind="stable"))
     if x.ndim == 2 and x.size:
         np.testing.assert_array_equal(cupy.lexsort(there).get(), np.lexsort(x))
+
+
+REDUCTIONS = ("sum", "prod", "max", "min", "argmax", "argmin")
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The functions of ``cupy.cuda.cub`` that were called."""
+    names = []
+    for name in ("device_reduce", "device_segmented_reduce", "device_scan", "device_histogram"):
+
+        def called(name, function, *args, **more):
+            names.append(name)
+            return function(*args, **more)
+
+        monkeypatch.setattr(cub, name, partial(called, name, getattr(cub, name)))
+    return names
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int64])
+def test_reductions_by_cub(dtype, asked):
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0.5, 1.5, (6, 5, 7)).astype(dtype)
+    there = cupy.asarray(x)
+    for name in REDUCTIONS:
+        for axis in (None, 2, (1, 2)) if "arg" not in name else (None,):
+            asked.clear()
+            made = getattr(there, name)(axis=axis)
+            assert asked == ["device_reduce" if axis is None else "device_segmented_reduce"]
+            close(made, getattr(x, name)(axis=axis), np.float32 if dtype == np.float16 else dtype)
+    there[:, 0] = there[3, 2, 1]  # neither its rows nor its columns are one block
+    np.testing.assert_allclose(there[:, ::2].sum().get(), there.get()[:, ::2].sum(), rtol=1e-2)
+
+
+def test_nan_is_an_extreme_of_cub(asked):
+    x = np.array([[3, np.nan, 5], [1, 2, 0]], np.float32)
+    for name in ("max", "min", "argmax", "argmin", "sum"):
+        np.testing.assert_array_equal(getattr(cupy.asarray(x), name)().get(), getattr(x, name)())
+    np.testing.assert_array_equal(cupy.asarray(x).max(axis=1).get(), x.max(axis=1))
+    assert len(asked) == 6
+
+
+def test_cub_adds_numbers_of_16_bits_in_16_bits():
+    a = 3 * 2**-13  # 1 + a is nearest to 1, and 1 + 3 a is not
+    x = cupy.asarray([1, a, a, 0, a, 0, 0, 0], np.float16)
+    assert x.sum() == 1
+    assert x.sum(dtype=np.float32) == 1 + 3 * a
+
+
+def test_scans_and_histograms_by_cub(asked):
+    x = np.random.default_rng(0).normal(size=50).astype(np.float32)
+    there = cupy.asarray(x)
+    close(there.cumsum(), x.cumsum(), np.float32)
+    close(there.cumprod(), x.cumprod(), np.float32)
+    x[3] = 9  # beyond the edges
+    for made, wanted in zip(cupy.histogram(cupy.asarray(x), 5, (-1, 1)), np.histogram(x, 5, (-1, 1)), strict=True):
+        np.testing.assert_allclose(made.get(), wanted)
+    assert asked == ["device_scan", "device_scan", "device_histogram"]
+
+
+def test_a_graph_contains_cubs_work():
+    x, stream = cupy.arange(12, dtype=np.float32).reshape(3, 4), cupy.cuda.Stream(non_blocking=True)
+    other = 12 - x
+    cupy.cuda.Device().synchronize()
+    with stream:
+        stream.begin_capture()
+        made = x.sum(), x.max(axis=1), x.argmax(), x.ravel().cumsum()
+        graph = stream.end_capture()
+        x[...] = other
+        graph.launch()
+        stream.synchronize()
+    host = other.get()
+    for got, wanted in zip(made, (host.sum(), host.max(axis=1), host.argmax(), host.cumsum()), strict=True):
+        np.testing.assert_array_equal(got.get(), wanted)
+
+
+def test_what_overflows_in_cub_is_infinite():
+    x = np.full((2, 8), 3e38, np.float32)
+    assert cupy.asarray(x).sum() == np.inf
+    assert cupy.asarray(x).cumsum()[-1] == np.inf
+
+
+def test_cub_and_memory_of_another_device():
+    with cupy.cuda.Device(1):
+        x = cupy.ones((3, 4))
+    x.sum()
+    with pytest.raises(cupy.cuda.runtime.CUDARuntimeError, match="on device 1, the call on device 0"):
+        cupy.cuda.Device().synchronize()
+
+
+def test_reductions_over_blocks_by_cub():
+    x = np.random.default_rng(0).normal(size=3000)
+    there = cupy.asarray(x)
+    assert cupy.all(there).get()
+    assert not cupy.any(there == 7).get()
+    close(cupy.nansum(there), x.sum(), np.float64)
+    close(cupy.var(there), x.var(), np.float64)
+    assert (there > 0).sum() == (x > 0).sum()

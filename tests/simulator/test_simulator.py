@@ -367,3 +367,11 @@ def test_a_launch_that_no_device_takes():
         stream = cupy.cuda.Stream()
     with pytest.raises(DriverError):
         kernel((1,), (32,), (), stream=stream)
+
+
+def test_default_streams_of_threads_are_refused():
+    with (
+        cupy.cuda.Stream.ptds,
+        pytest.raises(CudaError, match="0x2 is not the handle of a stream"),
+    ):
+        cupy.ones(3)
