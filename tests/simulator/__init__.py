@@ -18,7 +18,7 @@ It shows what is asked of a device and what comes out, in which order, from whic
 - captures follow CUDA's rules; a graph is not launched when arrays that it uses are gone, and nobody is lent its memory;
 - with ``backwards`` the threads of a block run in the other order: what a missing barrier leaves undefined comes out
   differently in one order than in the other;
-- every source is compiled by the real NVRTC too, where it is installed, for one architecture.
+- every source is compiled by the real NVRTC too, where it is installed, for one generation of devices, each day another.
 
 It cannot show races between the blocks of a grid, which run one after the other, nor atomic operations that are none; what
 threads of one warp do to each other between two instructions; in which order the parts of a graph run that do not wait for

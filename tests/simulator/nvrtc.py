@@ -1,12 +1,14 @@
 """NVIDIA's runtime compiler, which compiles for the host here: with g++ and ``cuda.h``, to a library in place of a cubin.
 
 Where the real one is installed too (``nvidia-cuda-nvrtc-cu12``; it needs no device), it has to accept every source as well, for
-the simulated device's architecture. What it makes is thrown away. It is not asked about CuPy's reductions by CUB's blocks, in
-which nothing is Kobai's, and which take it three seconds each.
+one generation of devices: each day of the year another, so that a suite that runs every day has seen all of them within a week,
+at the price of one. What it makes is thrown away. It is not asked about CuPy's reductions by CUB's blocks, in which nothing is
+Kobai's, and which take it three seconds each. Kobai's own kernels are compiled for four generations in ``tests/cuda``, too.
 """
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import itertools
 import os
@@ -24,6 +26,9 @@ from typing import Any
 sys.path.append(str(Path(__file__).parents[1] / "cuda"))
 
 import nvrtc as real
+
+ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
+"""Turing, Ampere twice, Ada, Hopper, Blackwell twice."""
 
 HERE = Path(__file__).parent
 HOST = HERE.parent / "cuda"  # host.h, which runs blocks and warps, and the real compiler
@@ -110,13 +115,15 @@ def functions(module: ModuleType) -> dict[str, Callable[..., Any]]:
 
 def accepted(program: Program, options: tuple[str, ...]) -> None:
     """RuntimeError, with the compiler's words, for a source that the real compiler does not take."""
-    real.cubin(
-        program.source,
-        "sm_90",
-        (*(o for o in options if "-arch" not in o), *_headers()),
-        program.headers,
-        program.wanted,
-    )
+    options = (*(option for option in options if "-arch" not in option), *_headers())
+    for architecture in architectures():
+        real.cubin(program.source, architecture, options, program.headers, program.wanted)
+
+
+def architectures() -> list[str]:
+    """For which devices sources are compiled: ``KOBAI_SIMULATOR_ARCHITECTURES`` says so, or the day of the year."""
+    today = ARCHITECTURES[datetime.date.today().timetuple().tm_yday % len(ARCHITECTURES)]
+    return os.environ.get("KOBAI_SIMULATOR_ARCHITECTURES", today).split(",")
 
 
 @cache

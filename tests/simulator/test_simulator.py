@@ -359,6 +359,14 @@ def test_what_only_the_host_takes_is_refused_by_the_real_compiler():
         kernel.compile()
 
 
+@pytest.mark.skipif("__import__('nvrtc').library() is None", reason="needs NVRTC: pip install 'kobai[gpu-proof]'")
+def test_a_source_is_compiled_for_the_devices_that_are_asked_for(monkeypatch):
+    monkeypatch.setenv("KOBAI_SIMULATOR_ARCHITECTURES", "sm_80,sm_75")
+    source = '#if __CUDA_ARCH__ < 800\n#error what only Ampere has\n#endif\nextern "C" __global__ void ampere() {}'
+    with pytest.raises(cupy.cuda.compiler.CompileException, match="sm_75"):
+        cupy.RawKernel(source, "ampere").compile()
+
+
 def test_a_launch_that_no_device_takes():
     kernel = cupy.RawKernel('extern "C" __global__ void nothing() {}', "nothing")
     with pytest.raises(DriverError):
