@@ -323,7 +323,41 @@ def test_the_report(gpu_check):
     assert embedded["steps"] == state["steps"]
     assert "tests/t.py::c" not in embedded["tests"]
     assert "meaningless" not in text
-    assert "every time below is meaningless" in gpu_check.report(state | {"simulated": True}, tests)
+    assert gpu_check.report(state | {"simulated": True}, tests).count("meaningless") == 3  # head, answers, benchmarks
+
+
+@pytest.fixture
+def check(gpu_check, tmp_path, monkeypatch):
+    """A call on the simulated device whose programs print nothing and end well; ``check.ran``: their command lines."""
+    made = gpu_check.Check(gpu_check.parsed(["--out", str(tmp_path / "report.md"), "--simulate"]))
+    made.ran = []
+    monkeypatch.setattr(made, "process", lambda name, command, limit, **more: (made.ran.append(command), (0, ""))[1])
+    return made
+
+
+def named(gpu_check, name):
+    (step,) = (step for step in gpu_check.steps() if step.name == name)
+    return step
+
+
+def test_what_needs_a_device_is_rehearsed_without_it(gpu_check, check):
+    found = gpu_check.KINDS["sanitizer"](check, named(gpu_check, "memcheck of the steps"), 10)
+    assert (found["result"], "compute-sanitizer itself is not asked" in found["answer"]) == ("passed", True)
+    assert [command[-2:] for command in check.ran] == [
+        ["scripts/gpu_probes.py", "eager_step"],
+        ["scripts/gpu_probes.py", "captured_step"],
+    ]
+    found = gpu_check.KINDS["peers"](check, named(gpu_check, "benchmarks in tf32"), 10)
+    assert set(found["peers"]["left out"]) == {"torch", "torch-fused", "torch-graph", "jax"}
+    check.state["steps"]["benchmarks in tf32"] = {**found, "source": check.source, "seconds": 1}
+    assert "- left out: JAX, jit, tf32: has no device" in check.text()
+
+
+def test_a_device_without_the_sanitizer(gpu_check, check, monkeypatch):
+    check.simulated = False
+    monkeypatch.setenv("PATH", "")
+    found = gpu_check.KINDS["sanitizer"](check, named(gpu_check, "racecheck of the steps"), 10)
+    assert (found["result"], check.ran) == ("not there", [])
 
 
 def test_probes_say_what_is_not_there(monkeypatch):
