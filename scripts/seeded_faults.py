@@ -36,7 +36,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LIST = Path(__file__).with_suffix(".toml")
-COPIED = ("src", "tests", "scripts", "pyproject.toml", "README.md")
+COPIED = (
+    "src",
+    "tests",
+    "scripts",
+    "docs",
+    "benchmarks",
+    "pyproject.toml",
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+)
 ENOUGH = 0.95
 
 
