@@ -4,6 +4,9 @@ It has only the functions CuPy has (``cupy_names.txt``), never converts implicit
 one, and never lets Python read a value behind the program's back (``bool(x)``, ``float(x)``, ``if x > 0``), which on a GPU
 would wait for the device. Inside a captured step nothing is read at all, even where the program asks for it. Code that passes
 here does not break there for one of these reasons.
+
+It is there for speed, and for machines without CuPy's wheel and a compiler: 4,169 tests take 45 s of one processor. What
+memory, streams, graphs and kernels do is shown by ``tests/simulator``, and not imitated here.
 """
 
 from __future__ import annotations

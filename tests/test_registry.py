@@ -129,7 +129,7 @@ def test_float32_in_float32_out(name, i, backend):
 
 
 @case
-def test_same_result_on_every_backend(name, i):
+def test_same_result_on_the_strict_backend(name, i):
     args, options = sample(name, i)
     outcomes = []
     for where in ("numpy", "strict"):

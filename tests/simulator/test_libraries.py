@@ -163,7 +163,15 @@ def test_a_workspace_that_is_too_small():
     cupy.cuda.runtime.free(work)
 
 
-@pytest.mark.parametrize("shape", [(7,), (5, 7), (0, 7), (2, 0)])
+NOTHING_IN_ROWS = pytest.param(
+    (2, 0),
+    marks=pytest.mark.xfail(
+        cupy.__version__.startswith("14.0."), reason="CuPy 14.0 divides by zero", raises=ZeroDivisionError
+    ),
+)
+
+
+@pytest.mark.parametrize("shape", [(7,), (5, 7), (0, 7), NOTHING_IN_ROWS])
 def test_sorting(shape):
     x = np.random.default_rng(0).integers(0, 4, shape).astype(np.float32)
     x[x == 2] = np.nan
