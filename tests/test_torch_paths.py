@@ -233,7 +233,7 @@ def test_asking_for_a_name_costs_next_to_nothing(monkeypatch):
     """No hint is looked for; and no more than ten times what Python takes to raise such an error itself."""
     monkeypatch.setattr(absent, "likely", lambda *args: pytest.fail("a hint was computed"))
     assert not hasattr(kobai, "x")
-    assert getattr(kobai, "vmap", None) is None
+    assert getattr(kobai, "stft_of_nothing", None) is None
 
     def bare():
         try:

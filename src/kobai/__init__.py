@@ -143,6 +143,8 @@ from kobai.nn.functional import (  # isort: skip - torch has these here too
     rrelu as rrelu,
 )
 
+from kobai.autograd.samples import vmap as vmap  # isort: skip
+
 if _TYPE_CHECKING:  # it comes with its first use
     from kobai import optim as optim
 

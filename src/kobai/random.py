@@ -10,7 +10,7 @@ counter, restores it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -119,13 +119,20 @@ def _from_the_system() -> int:
 default_generator = Generator(seed=_from_the_system())
 
 
+within: Callable[[Generator], Generator] | None = None
+"""What a generator is inside ``vmap``, once that is in use (``autograd/batching/randomness.py``)."""
+
+tensor_within: Callable[[Any], Any] | None = None
+"""What a tensor is there, of which a part is drawn by chance."""
+
+
 def resolve(generator: Generator | None) -> Generator:
     """The generator of a ``generator=None`` argument: the default one."""
     if generator is None:
-        return default_generator
-    if not isinstance(generator, Generator):
+        generator = default_generator
+    elif not isinstance(generator, Generator):
         raise TypeError(f"generator: expected a kobai.Generator, got {type(generator).__name__}")
-    return generator
+    return generator if within is None else within(generator)
 
 
 def manual_seed(seed: int) -> Generator:

@@ -177,6 +177,11 @@ def linalg_errors(array: Array, message: str) -> Iterator[None]:
         raise LinAlgError(message) from error
 
 
+def differs(array: Array) -> bool:
+    """Whether an array stands for one in each of many samples (``kobai.vmap``), and has no value of its own."""
+    return getattr(array, "batched", False)
+
+
 def is_array(obj: object) -> bool:
     """Whether ``obj`` is an array of a backend in use (a Tensor is not)."""
     return type(obj) in _namespaces or issubclass(type(obj), np.ndarray)  # isinstance would look through a weak proxy

@@ -37,7 +37,6 @@ INSTEAD = {
     ),
     "special.airy_ai special.bessel_j0 special.bessel_j1 special.bessel_y0 special.bessel_y1": SCIPY,
     "special.modified_bessel_k0 special.modified_bessel_k1 special.spherical_bessel_j0": SCIPY,
-    "vmap": "write the operation for a whole batch",
     "quantize_per_tensor quantize_per_channel quantize_per_tensor_dynamic": QUANTISED,
 }
 """Names of ``torch`` -> what to do instead."""
@@ -51,9 +50,8 @@ DTYPES = {
 """Dtypes that programs name, in tables or to compare with, and seldom use -> what to use instead."""
 
 INSIDE = {
-    "func.vmap": "write the operation for a whole batch",
-    "func.grad func.grad_and_value func.vjp func.jvp func.jacrev func.jacfwd func.hessian func.linearize": "use autograd.grad",
-    "func.functionalize func.stack_module_state": "use func.functional_call",
+    "func.vjp func.jvp func.jacrev func.jacfwd func.hessian func.linearize": "use func.grad, or autograd.grad",
+    "func.functionalize": "use the function itself",
 }
 """Names that modules of ours lack, and that programs import with them -> what to do instead."""
 

@@ -80,7 +80,7 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray[Any, Any]:
             raise RuntimeError("numpy: this tensor requires a gradient; use tensor.detach().numpy()")
         if self.device.type != "cpu":
             raise TypeError(f"numpy: this tensor is on {self.device}; use tensor.cpu().numpy()")
-    return to_host(self._array)
+    return np.asarray(to_host(self._array))
 
 
 @method

@@ -20,7 +20,7 @@ needs and no more (a shape rather than the array), and never leave an array in a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from types import FunctionType
 from typing import Any, TypeAlias, TypeVar, overload
 
@@ -58,6 +58,12 @@ class Primitive:
 
 REGISTRY: dict[str, Primitive] = {}
 """Every primitive by ``module.name``. The tests gradcheck, compare and examine all of them from here alone."""
+
+RUNNERS: dict[type, Callable[..., Any]] = {}
+"""What runs a primitive on arrays of a type that needs more than the raw function: ``runner(key, function, type, *arrays)``."""
+
+MEETING: list[Callable[[list[Any]], list[Any]]] = []
+"""What makes arguments on one device, whose array types differ, arguments of one type, where that can be done."""
 
 DIRECT: dict[Callable[..., Any], Callable[..., bool]] = {}
 """By operation, what changes memory itself where nothing is recorded, and says whether it did (``ops/directly.py``)."""
@@ -161,8 +167,8 @@ def _operation(
                 arrays.append(arg)
             edges.append(edge)
         try:
-            if _xp.many_devices and array_type is not None:
-                call = _there(call, args)
+            if array_type in RUNNERS or (_xp.many_devices and array_type is not None):
+                call = _elsewhere(call, key, array_type, args)
             value, vjp = call(*arrays, **options)
         except Exception as error:
             reword(error, function, tuple(arrays), options)
@@ -192,6 +198,13 @@ def _count_changes(args: Sequence[Any], updates: Sequence[int]) -> None:
     for i in updates:
         if args[i] is not None:
             args[i]._bump()
+
+
+def _elsewhere(function: Raw, key: str, array_type: Any, args: Sequence[Any]) -> Raw:
+    """``function`` on the device of its arguments, by what runs it on arrays of their type."""
+    if _xp.many_devices:
+        function = _there(function, args)
+    return partial(RUNNERS[array_type], key, function, array_type) if array_type in RUNNERS else function
 
 
 def _there(function: Raw, args: Sequence[Any]) -> Raw:
@@ -271,7 +284,15 @@ def _same_backend(name: str, args: Sequence[Any]) -> list[Any]:
                 f"for example argument {i + 1} with .to({str(target)!r})"
             )
         moved[i] = arg.to(target)
+    for join in MEETING:
+        moved = join(moved)
     return moved
+
+
+def among(who: str, input: Tensor, *others: Any) -> Tensor:
+    """``input`` as a primitive of it and the others would see it: where they are, also if it is to be written into."""
+    kinds = {type(x._array) for x in (input, *others) if isinstance(x, Tensor)}
+    return input if len(kinds) == 1 else _same_backend(who, [input, *others])[0]
 
 
 def _link_view(

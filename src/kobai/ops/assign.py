@@ -8,7 +8,7 @@ import numpy as np
 
 from kobai import xp
 from kobai.core.grad_mode import is_grad_enabled
-from kobai.core.primitive import in_place, method, need_own_places, primitive
+from kobai.core.primitive import among, in_place, method, need_own_places, primitive
 from kobai.core.tensor import Tensor
 from kobai.ops._args import drawn, held, need_tensor, unbroadcast
 from kobai.ops.index import _at, _misfit, _parse, _part, _without_masks, check_key, read, store
@@ -179,7 +179,7 @@ def fill(input: Tensor, value: Any) -> Tensor:
     tensor([7., 7.])
     """
     need_tensor("fill", input)
-    return fill_(clone(input), value)
+    return fill_(clone(among("fill", input, value)), value)
 
 
 @method

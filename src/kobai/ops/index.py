@@ -18,7 +18,7 @@ from kobai.dtypes import FLOATING
 from kobai.engine.domains import check_replays, counted_from_front, look_range
 from kobai.ops._args import drawn
 from kobai.ops._positions import add_along, add_at, placed
-from kobai.xp import Array, asarray, is_array, xp_of
+from kobai.xp import Array, asarray, differs, is_array, xp_of
 
 __all__: list[str] = []  # methods only
 
@@ -192,7 +192,7 @@ def _parse(like: Tensor, index: Any) -> tuple[Basic | None, list[tuple[int, Tens
             items.append(item)
         elif isinstance(item, (bool, np.bool_, Tensor, list, tuple, range)) or is_array(item):
             tensor = _index_tensor(item, like)
-            scalar = tensor._array.ndim == 0 and tensor._array.dtype.kind == "i"
+            scalar = tensor._array.ndim == 0 and tensor._array.dtype.kind == "i" and not differs(tensor._array)
             items.append(int(tensor._array.item()) if scalar else tensor)
         elif isinstance(item, np.integer):
             items.append(int(item))

@@ -21,7 +21,7 @@ def zeros_like(input: Tensor, *, dtype: Any = None, device: Device = None, requi
     tensor([0, 0])
     """
     need_tensor("zeros_like", input)
-    return zeros(input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+    return _new(input, zeros, input.shape, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
 @takes_format
@@ -33,7 +33,7 @@ def ones_like(input: Tensor, *, dtype: Any = None, device: Device = None, requir
     tensor([1., 1.])
     """
     need_tensor("ones_like", input)
-    return ones(input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+    return _new(input, ones, input.shape, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
 @takes_format
@@ -45,7 +45,7 @@ def empty_like(input: Tensor, *, dtype: Any = None, device: Device = None, requi
     kobai.int64
     """
     need_tensor("empty_like", input)
-    return empty(input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+    return _new(input, empty, input.shape, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
 @takes_format
@@ -64,7 +64,11 @@ def full_like(
 
 def _new(self: Tensor, make: Any, *args: Any, dtype: Any, device: Device, requires_grad: bool) -> Tensor:
     where = device if device is not None else self.device
-    return make(*args, dtype=dtype or self.dtype, device=where, requires_grad=requires_grad)  # type: ignore[no-any-return]
+    made: Tensor = make(*args, dtype=dtype or self.dtype, device=where, requires_grad=requires_grad)
+    room = getattr(type(self._array), "with_room", None)  # inside vmap: what one sample is written into, all are
+    if room is not None:
+        made._array = room(made._array)
+    return made
 
 
 @method

@@ -15,7 +15,7 @@ from kobai.ops._args import cast, drawn, need, takes_format
 from kobai.ops.arithmetic import add, mul
 from kobai.ops.create import Device, _shape, _takes_size
 from kobai.random import Generator, resolve
-from kobai.xp import Array, asarray, xp_of
+from kobai.xp import Array, asarray, is_array, xp_of
 
 __all__ = [
     "bernoulli",
@@ -32,7 +32,8 @@ __all__ = [
 
 
 def _place(host: Any, dtype: Any, where: Device, requires_grad: bool = False) -> Tensor:
-    made = asarray(np.asarray(host, dtype), device=where if where is not None else _xp.default_device())
+    host = host.astype(dtype, copy=False) if is_array(host) else np.asarray(host, dtype)
+    made = asarray(host, device=where if where is not None else _xp.default_device())
     return Tensor._wrap(made, requires_grad)  # type: ignore[no-any-return]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kobai.core.autocast import one_operation
-from kobai.core.primitive import method, primitive
+from kobai.core.primitive import among, method, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING
 from kobai.engine.dispatch import launch
@@ -290,7 +290,7 @@ def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = Fa
     need_tensor("index_put", input, values)
     key = tuple(indices)
     if not accumulate:
-        out = clone(input)
+        out = clone(among("index_put", input, values, *key))
         out[key] = values
         return out
     if all(isinstance(i, Tensor) and i._array.dtype.kind in "iu" for i in key) and 0 < len(key) <= input._array.ndim:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from kobai.core.primitive import method, primitive
+from kobai.core.primitive import among, method, primitive
 from kobai.core.tensor import Tensor
 from kobai.ops._args import drawn, existing_axis, need, need_tensor
 from kobai.ops._positions import add_at
@@ -133,7 +133,7 @@ def resize_as_(input: Tensor, the_template: Tensor) -> Tensor:
 def _replaced(who: str, input: Tensor, src: Tensor, part: Any) -> Tensor:
     """A copy of ``input`` in which ``part``, a view, holds ``src``."""
     need_tensor(who, input, src)
-    out = clone(input)
+    out = clone(among(who, input, src))
     seen = part(out)
     if seen.shape != src.shape:
         raise RuntimeError(f"{who}: expected a source of shape {tuple(seen.shape)}, got {tuple(src.shape)}")

@@ -10,6 +10,7 @@ import math
 import warnings
 from typing import Any
 
+from kobai import random
 from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
 from kobai.errors import users_line
@@ -27,6 +28,11 @@ def _bits(shape: tuple[int, ...], generator: Generator | None, like: Array) -> A
     """Uniform uint32 numbers of ``shape``; advances the generator's counter."""
     n = math.prod(shape)
     return philox_bits(n, reserve(resolve(generator), n), like).reshape(shape)
+
+
+def _of_samples(x: Tensor) -> Tensor:
+    """Inside ``vmap`` a tensor that may lose other elements in every sample."""
+    return x if random.tensor_within is None else random.tensor_within(x)
 
 
 def _drops(who: str, input: Any, p: float, training: bool) -> bool:
@@ -65,6 +71,7 @@ def _dropped(
     who: str, input: Tensor, shape: tuple[int, ...], p: float, inplace: bool, generator: Generator | None
 ) -> Tensor:
     """``input`` without what a mask of ``shape`` drops."""
+    input = _of_samples(input)
     x, p = input._array, float(p)
     if p < 1 and shape == x.shape:
         return apply(_dropout, inplace, who, input, p, generator)
@@ -173,7 +180,7 @@ def _replaced(x: Array, keep: Array, value: float, scale: float, shift: float) -
 def _alpha(who: str, x: Tensor, shape: tuple[int, ...], p: float, inplace: bool, generator: Generator | None) -> Tensor:
     if p == 1:
         return _dropped(who, x, shape, p, inplace, generator)
-    p = float(p)
+    p, x = float(p), _of_samples(x)
     # SELU's limit at −∞ replaces what is dropped; a·y + b brings mean 0 and variance 1 back (equation 8 of the paper)
     value = -SELU_ALPHA * SELU_SCALE
     scale = 1 / math.sqrt((1 - p) * (1 + p * value * value))
@@ -248,6 +255,7 @@ def rrelu(
     x = as_float("rrelu", input)
     if not training:
         return apply(_leaky_relu, inplace, "rrelu", input, (lower + upper) / 2)
+    input = x = _of_samples(x)
     bits = _bits(x._array.shape, generator, x._array)
     slope = lower + (upper - lower) * (bits.astype(x._array.dtype) * 2.0**-32)
     return apply(_slopes, inplace, "rrelu", input, slope)

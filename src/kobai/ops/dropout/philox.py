@@ -61,6 +61,8 @@ def philox_bits(n: int, start: Any, like: Array) -> Array:
     if type(like) in dispatch.HOST_TYPES:
         words = xp.empty(4 * blocks_for(n), np.uint64)
         launch(philox_words if dispatch.numba_installed else _numpy_words, on_host(start), 0, words)
+    elif (of_samples := getattr(type(like), "bits", None)) is not None:
+        return of_samples(n, start, like)
     elif backend_of(like).name == "cupy":
         blocks = blocks_for(n)
         words = xp.empty(4 * blocks, np.uint64)

@@ -1,0 +1,118 @@
+"""``vmap`` of every primitive of the registry: values and gradients are those of a loop over the samples."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+import kobai
+from kobai.autograd.batching import primitives
+from kobai.core.primitive import REGISTRY
+
+CASES = [(name, i) for name, p in sorted(REGISTRY.items()) for i in range(len(p.samples))]
+IDS = [f"{name}-{i}" for name, i in CASES]
+SAMPLES = 3
+
+UNEVEN = {"ops.index._masked"}
+"""A mask chooses another number of elements in every sample: there is no result of one shape."""
+
+
+def drawn(name: str, i: int) -> tuple[list[Any], dict[str, Any], list[int]]:
+    """Arguments of a sample: for each array a list of one per sample, where their shapes agree; and where the arrays are."""
+    every = [list(REGISTRY[name].samples[i](np.random.default_rng(seed))) for seed in range(SAMPLES)]
+    options = every[0].pop() if isinstance(every[0][-1], dict) else {}
+    args: list[Any] = []
+    arrays = [j for j, a in enumerate(every[0]) if isinstance(a, np.ndarray)]
+    for j, first in enumerate(every[0]):
+        alike = j in arrays and all(one[j].shape == first.shape for one in every)
+        args.append([one[j] if alike else first for one in every] if j in arrays else first)
+    return args, options, arrays
+
+
+def check(name: str, batched: Sequence[int], args: list[Any], options: dict[str, Any], arrays: list[int]) -> None:
+    """vmap along new first dimensions of the arguments ``batched`` against a loop: values, and the gradients of a sum."""
+    op = REGISTRY[name].op
+
+    def tensor(a: Any) -> kobai.Tensor:
+        return kobai.tensor(np.array(a)).requires_grad_(np.asarray(a).dtype == np.float64)
+
+    def call(*tensors: kobai.Tensor) -> kobai.Tensor:
+        made = dict(zip(arrays, tensors, strict=True))
+        return op(*[made.get(j, a) for j, a in enumerate(args)], **options)
+
+    given = {j: tensor(np.stack(args[j]) if j in batched else args[j][0]) for j in arrays}
+    kobai.manual_seed(7)
+    dims = tuple(0 if j in batched else None for j in arrays)
+    y = kobai.vmap(call, in_dims=dims, randomness="same")(*given.values())
+    single = {j: [tensor(a) for a in args[j][: SAMPLES if j in batched else 1]] for j in arrays}
+    rng, weights, expected = np.random.default_rng(1), [], []
+    for b in range(SAMPLES):
+        kobai.manual_seed(7)
+        out = call(*(single[j][b if j in batched else 0] for j in arrays))
+        expected.append(out.detach().numpy())
+        weights.append(rng.normal(size=out.shape))
+        if out.requires_grad:
+            (out * kobai.tensor(weights[-1])).sum().backward()
+    np.testing.assert_allclose(y.detach().numpy(), np.stack(expected), rtol=1e-9, atol=1e-9)
+    assert y.dtype == out.dtype
+    assert y.requires_grad == out.requires_grad
+    if not y.requires_grad:
+        return
+    (y * kobai.tensor(np.stack(weights))).sum().backward()
+    for j in arrays:
+        if single[j][0].grad is None:
+            assert given[j].grad is None or not given[j].grad.numpy().any()
+        else:
+            grads = [t.grad.numpy() for t in single[j]]
+            wanted = np.stack(grads) if j in batched else grads[0]
+            np.testing.assert_allclose(given[j].grad.numpy(), wanted, rtol=1e-8, atol=1e-9, err_msg=f"argument {j}")
+
+
+@pytest.mark.parametrize(("name", "i"), CASES, ids=IDS)
+def test_values_and_gradients_are_those_of_a_loop(name, i, monkeypatch):
+    """With all arguments batched, all floats, and each of them alone beside others that all samples share."""
+    monkeypatch.setattr(primitives, "_warned", set())
+    args, options, arrays = drawn(name, i)
+    floats = [j for j in arrays if args[j][0].dtype == np.float64]
+    ways = [arrays, floats, *([j] for j in arrays)]
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for batched in [w for k, w in enumerate(ways) if w and w not in ways[:k]]:
+            if name in UNEVEN and not set(batched) <= set(floats):
+                continue
+            check(name, batched, args, options, arrays)
+    assert not told, [str(w.message) for w in told]
+
+
+def floats_of(name: str, i: int) -> list[int]:
+    args, _, arrays = drawn(name, i)
+    return [j for j in arrays if args[j][0].dtype == np.float64]
+
+
+SHARING = [(name, i) for name, i in CASES if name not in UNEVEN and len(floats_of(name, i)) > 1]
+
+
+@pytest.mark.parametrize(("name", "i"), SHARING, ids=[f"{name}-{i}" for name, i in SHARING])
+def test_gradients_per_sample_of_what_all_share(name, i):
+    """vmap(grad(f)) where f's first float argument is the same for all samples: a gradient for each of them."""
+    args, options, arrays = drawn(name, i)
+    floats = floats_of(name, i)
+    first, *rest = floats
+
+    def loss(*tensors: kobai.Tensor) -> kobai.Tensor:
+        made = dict(zip(floats, tensors, strict=True))
+        full = [made.get(j, kobai.tensor(a[0]) if j in arrays else a) for j, a in enumerate(args)]
+        return REGISTRY[name].op(*full, **options).sin().sum()
+
+    given = [kobai.tensor(args[first][0]), *(kobai.tensor(np.stack(args[j])) for j in rest)]
+    dims = (None, *(0 for _ in rest))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nothing is done one sample after the other
+        found = kobai.func.vmap(kobai.func.grad(loss), in_dims=dims)(*given)
+    for b in range(SAMPLES):
+        wanted = kobai.func.grad(loss)(given[0], *(t[b] for t in given[1:]))
+        np.testing.assert_allclose(found[b].numpy(), wanted.numpy(), rtol=1e-8, atol=1e-9)
