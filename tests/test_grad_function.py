@@ -84,6 +84,24 @@ def test_autograd_backward_of_several_roots():
     assert x.grad.tolist() == [32]
 
 
+def test_many_gradients_at_once():
+    x, unused = kobai.randn(3, requires_grad=True), leaf(1.0)
+    a = kobai.randn(4, 3)
+    y, z = a @ x, x.exp()
+    given = kobai.randn(5, 4), kobai.randn(5, 3)
+    gx, none = autograd.grad((y, z), (x, unused), given, retain_graph=True, allow_unused=True, is_grads_batched=True)
+    assert none is None
+    assert kobai.allclose(gx, given[0] @ a + given[1] * z, atol=1e-6)
+    (jacobian,) = autograd.grad(y, x, kobai.eye(4), is_grads_batched=True)
+    assert kobai.allclose(jacobian, a)
+    conv, image = kobai.nn.Conv2d(1, 2, 3), kobai.randn(1, 1, 5, 5)
+    y = conv(image).relu().softmax(1)
+    dy = kobai.randn(3, *y.shape)
+    (many,) = autograd.grad(y, conv.weight, dy, retain_graph=True, is_grads_batched=True)
+    for row, one in zip(many, dy, strict=True):
+        assert kobai.allclose(row, autograd.grad(y, conv.weight, one, retain_graph=True)[0], atol=1e-6)
+
+
 def test_the_rest_of_grads_arguments():
     x, y = leaf(2.0), leaf(3.0)
     (g,) = autograd.grad((x * x).sum(), x, None, None, False, True)
@@ -94,5 +112,3 @@ def test_the_rest_of_grads_arguments():
         autograd.grad((x * x).sum(), x, only_inputs=False)
     with pytest.raises(ValueError, match="contradicts"):
         autograd.grad((x * x).sum(), x, materialize_grads=True, allow_unused=False)
-    with pytest.raises(NotImplementedError, match="vmap"):
-        autograd.grad((x * x).sum(), x, is_grads_batched=True)

@@ -116,3 +116,20 @@ def test_gradients_per_sample_of_what_all_share(name, i):
     for b in range(SAMPLES):
         wanted = kobai.func.grad(loss)(given[0], *(t[b] for t in given[1:]))
         np.testing.assert_allclose(found[b].numpy(), wanted.numpy(), rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize(("name", "i"), CASES, ids=IDS)
+def test_many_gradients_of_what_was_computed_outside(name, i):
+    """vmap over gradients that enter a graph made without it, as for the rows of a Jacobian."""
+    args, options, arrays = drawn(name, i)
+    made = {j: kobai.tensor(args[j][0]).requires_grad_(args[j][0].dtype == np.float64) for j in arrays}
+    y = REGISTRY[name].op(*[made.get(j, a) for j, a in enumerate(args)], **options)
+    if not y.requires_grad:
+        return
+    leaves = [t for t in made.values() if t.requires_grad]
+    dys = kobai.tensor(np.random.default_rng(1).normal(size=(SAMPLES, *y.shape)))
+    keeps = {"retain_graph": True, "materialize_grads": True}
+    found = kobai.autograd.grad(y, leaves, dys, is_grads_batched=True, **keeps)
+    for b in range(SAMPLES):
+        for one, wanted in zip(found, kobai.autograd.grad(y, leaves, dys[b], **keeps), strict=True):
+            np.testing.assert_allclose(one[b].numpy(), wanted.numpy(), rtol=1e-8, atol=1e-9)

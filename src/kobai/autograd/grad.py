@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+from kobai.autograd.samples import vmap
 from kobai.core.tape import backward_into, root_edge, root_gradient, run_backward
 from kobai.core.tensor import Tensor
 from kobai.ops.like import zeros_like
@@ -58,8 +60,9 @@ def grad(
     """Gradients of ``outputs`` with respect to ``inputs``, returned rather than added to ``.grad``.
 
     ``create_graph=True`` records how the gradients are computed, so that they can be differentiated themselves, to any order;
-    the graph of ``outputs`` is then kept unless ``retain_graph=False``. ``only_inputs`` has been True in every PyTorch for
-    years. ``materialize_grads``: zeros for an input that is not used.
+    the graph of ``outputs`` is then kept unless ``retain_graph=False``. With ``is_grads_batched`` the ``grad_outputs`` have
+    one more dimension in front, and so have the gradients: one for each, by :func:`kobai.vmap`. ``only_inputs`` has been True
+    in every PyTorch for years. ``materialize_grads``: zeros for an input that is not used.
 
     Errors: RuntimeError for an input that the outputs do not depend on, unless ``allow_unused`` (then None);
     NotImplementedError, by name, for an operation whose gradient cannot be differentiated.
@@ -77,7 +80,8 @@ def grad(
             "grad: only_inputs=False, to add up gradients elsewhere too, is what kobai.autograd.backward does"
         )
     if is_grads_batched:
-        raise NotImplementedError("grad: is_grads_batched=True needs vmap, which Kobai lacks: call grad for each")
+        one = partial(grad, outputs, inputs, create_graph=create_graph, allow_unused=allow_unused)
+        return _of_each(partial(one, retain_graph=retain_graph, materialize_grads=materialize_grads), grad_outputs)
     if materialize_grads and allow_unused is False:
         raise ValueError("grad: materialize_grads=True contradicts allow_unused=False")
     wanted = _sequence(inputs)
@@ -99,6 +103,19 @@ def grad(
         else:
             result.append(zeros_like(wanted[i]) if materialize_grads else None)
     return tuple(result)
+
+
+def _of_each(one: Any, grad_outputs: Any) -> tuple[Tensor | None, ...]:
+    """The gradients for each of several ``grad_outputs``, along their first dimension."""
+    used: list[bool] = []
+
+    def those_used(*given: Any) -> tuple[Tensor, ...]:
+        found = one(list(given))
+        used[:] = [g is not None for g in found]
+        return tuple(g for g in found if g is not None)
+
+    made = iter(vmap(those_used)(*_sequence(grad_outputs)))
+    return tuple(next(made) if there else None for there in used)
 
 
 def Variable(data: Tensor, requires_grad: bool = False, volatile: bool = False) -> Tensor:  # once a class of PyTorch's

@@ -50,6 +50,9 @@ def itself(binding: Any, dy: Any) -> Any:
 RESULT = object()
 """Stands among a node's operands for the edge of the result, which is the node itself."""
 
+RUNNERS: dict[type, Callable[[Node, Any], list[Any]]] = {}
+"""What runs the vjp of a node for a gradient of a type that needs more than :func:`computed`."""
+
 _order = itertools.count()
 
 
@@ -356,8 +359,10 @@ def run_backward(
             continue
         if create_graph:
             gradients: Sequence[Any] = on_tape(node, dy)
+        elif xp.many_devices or type(dy) in RUNNERS:
+            gradients = _elsewhere(node, dy)
         else:
-            gradients = _on_its_device(node, dy) if xp.many_devices else node.gradients(dy)
+            gradients = node.gradients(dy)
         for edge, g in zip(node.edges, gradients, strict=False):
             if edge is not None and g is not None:
                 _send(edge, g, waiting, heap, leaves)
@@ -384,11 +389,17 @@ def _beside(g: Any) -> AbstractContextManager[Any]:
     return xp.beside(next(iter(g.values())) if isinstance(g, dict) else g)
 
 
-def _on_its_device(node: Node, dy: Any) -> list[Any]:
-    """What the vjp gives, all of it computed on the device of ``dy``."""
+def _elsewhere(node: Node, dy: Any) -> list[Any]:
+    """What the vjp gives, all of it computed on the device of ``dy``, by what runs it for gradients of its type."""
     with _beside(dy):
-        pairs = zip(node.edges, node.gradients(dy), strict=False)
-        return [None if edge is None else g() if type(g) is FunctionType else g for edge, g in pairs]
+        runner = RUNNERS.get(type(dy))
+        return computed(node, dy) if runner is None else runner(node, dy)
+
+
+def computed(node: Node, dy: Any) -> list[Any]:
+    """What the vjp gives for ``dy``, where it is wanted: arrays, and None."""
+    pairs = zip(node.edges, node.gradients(dy), strict=False)
+    return [None if edge is None else g() if type(g) is FunctionType else g for edge, g in pairs]
 
 
 def _sum(a: Any, b: Any) -> Any:

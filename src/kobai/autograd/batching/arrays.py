@@ -25,6 +25,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from kobai.core import tape
 from kobai.core.primitive import RUNNERS
 from kobai.core.tape import as_array
 from kobai.xp import Backend, adopt_array_type, backend_of, is_array, to_host, xp_of
@@ -198,7 +199,8 @@ for _symbol, _name in {"neg": "negative", "abs": "absolute", "invert": "invert",
 _MADE: dict[tuple[type, int], type[Batched]] = {}
 
 maker: dict[str, Callable[..., Any]] = {}
-"""What ``namespace.py`` and ``primitives.py`` give: the ``namespace`` of a type, and how primitives ``run`` on its arrays."""
+"""What ``namespace.py`` and ``primitives.py`` give: the ``namespace`` of a type, how primitives ``run`` on its arrays, and how
+nodes of the tape run ``backward``."""
 
 
 def kind_of(parent: type, samples: int, like: Any) -> type[Batched]:
@@ -225,6 +227,7 @@ def kind_of(parent: type, samples: int, like: Any) -> type[Batched]:
         adopt_array_type(found, found.namespace, here)
         _MADE[parent, samples] = found
         RUNNERS[found] = maker["run"]
+        tape.RUNNERS[found] = maker["backward"]
     return found
 
 

@@ -16,9 +16,9 @@ from types import FunctionType
 from typing import Any
 
 from kobai.autograd.batching import arrays as arrays_of_samples
-from kobai.autograd.batching.arrays import Batched, NoRule, aligned, spread
+from kobai.autograd.batching.arrays import Batched, NoRule, aligned, lifted, spread
 from kobai.core.primitive import REGISTRY
-from kobai.core.tape import as_array
+from kobai.core.tape import Node, as_array, computed, kept
 from kobai.errors import users_line
 
 RULES: dict[str, Callable[..., Any]] = {}
@@ -26,6 +26,12 @@ RULES: dict[str, Callable[..., Any]] = {}
 None where it does not know."""
 
 _warned: set[str] = set()
+
+WAYS_IN = frozenset(("vmap_in", "vmap_share"))
+"""The nodes through which a gradient leaves the samples."""
+
+_of_one: set[Any] = set()
+"""The code of vjps that cannot take gradients of samples where they hold arrays of one."""
 
 
 def rule(*keys: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -54,18 +60,55 @@ def run(key: str, function: Callable[..., Any], kind: type[Batched], /, *arrays:
         except NoRule as error:
             reason = error
     made = looped(kind, function, arrays, options)
-    if key not in _warned:
-        _warned.add(key)
-        name = key.rpartition(".")[2].strip("_")
+    _say(key.rpartition(".")[2].strip("_"), str(reason))
+    return made
+
+
+def _say(name: str, reason: str) -> None:
+    """That an operation is done for one sample after the other, once."""
+    if name not in _warned:
+        _warned.add(name)
         warnings.warn(
             f"vmap: {name} has no batching rule for these arguments and is done for one sample after the other, which is slow "
             f"({reason})",
             stacklevel=users_line(),
         )
-    return made
 
 
-arrays_of_samples.maker["run"] = run
+def backward(node: Node, dy: Any) -> list[Any]:
+    """The vjp of a node for a gradient of samples.
+
+    It runs as it is written. If the operation was done outside of ``vmap``, it holds arrays of one sample, and may have chosen
+    loops for their type: what cannot take the gradients of many samples takes one after the other, as a program without
+    ``vmap`` would.
+    """
+    kind: Any = type(dy)
+    if node.name_ in WAYS_IN:
+        return computed(node, dy)
+    code = getattr(node.vjp, "__code__", None)
+    if code not in _of_one or not _of_one_sample(node, dy):
+        try:
+            return [None if g is None else _inside(g, kind) for g in computed(node, dy)]
+        except Exception:
+            if not _of_one_sample(node, dy):
+                raise
+            _of_one.add(code)
+    every = [computed(node, as_array(dy.inner[b])) for b in range(kind.samples)]
+    return [None if parts[0] is None else kind(kind.library.stack(parts), True) for parts in zip(*every, strict=True)]
+
+
+def _of_one_sample(node: Node, dy: Any) -> bool:
+    """Whether there are gradients of samples for a node that holds arrays of one: it gives what its dy is."""
+    if not dy.batched or not dy.samples or any(isinstance(array, Batched) for array in kept(node.vjp)):
+        return False
+    return not any(type(g) is type(dy) for g in computed(node, as_array(dy.inner[0])))
+
+
+def _inside(g: Any, kind: type[Batched]) -> Any:
+    return g if isinstance(g, (Batched, dict)) else kind(lifted(as_array(g), kind.parent), False)
+
+
+arrays_of_samples.maker.update(run=run, backward=backward)
 
 
 def looped(kind: type[Batched], function: Callable[..., Any], arrays: Sequence[Any], options: Any) -> Any:
