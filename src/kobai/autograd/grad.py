@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from kobai.autograd.samples import vmap
-from kobai.core.tape import backward_into, root_edge, root_gradient, run_backward
+from kobai.core.tape import Node, backward_into, root_edge, root_gradient, run_backward
 from kobai.core.tensor import Tensor
 from kobai.ops.like import zeros_like
 from kobai.xp import Array
@@ -99,7 +99,8 @@ def grad(
                 f"grad: input {i} was not used to compute the outputs; allow_unused=True gives None for it"
             )
         if g is not None:
-            result.append(g.tensor if create_graph else Tensor._wrap(g.copy()))
+            shared = type(edge) is Node or any(edge is other for other in edges[:i])
+            result.append(g.tensor if create_graph else Tensor._wrap(g.copy() if shared else g))
         else:
             result.append(zeros_like(wanted[i]) if materialize_grads else None)
     return tuple(result)

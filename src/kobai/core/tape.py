@@ -329,7 +329,7 @@ def run_backward(
     Without ``capture`` they are added to the ``.grad`` of the leaves. With it – the ``id`` of edges (nodes and leaf
     tensors) – nothing is accumulated, only nodes on the way to those edges are visited (the rest of the graph stays as it
     is), and their gradients are returned by ``id``. With ``accumulate`` too they are added to the ``.grad`` of those edges'
-    tensors, and of no others.
+    tensors, and of no others. What is returned for a leaf then is nobody else's array.
 
     With ``create_graph`` the gradients are arrays on the tape (``autograd/taped.py``), as those of the roots must be.
     """
@@ -378,7 +378,8 @@ def run_backward(
                 leaf._accumulate(g, ours)
             found[key] = g
         elif key in capture:
-            found[key] = run_hooks(leaf._hooks, g) if leaf._hooks else g
+            g, ours = (run_hooks(leaf._hooks, g), False) if leaf._hooks else (g, ours)
+            found[key] = g if create_graph or (ours and g.flags.c_contiguous) else g.copy()
     if capture is not None and lost is not None and len(found) < len(capture):
         raise freed(lost)  # a freed node has forgotten where it leads to
     return found
@@ -397,9 +398,14 @@ def _elsewhere(node: Node, dy: Any) -> list[Any]:
 
 
 def computed(node: Node, dy: Any) -> list[Any]:
-    """What the vjp gives for ``dy``, where it is wanted: arrays, and None."""
+    """What the vjp gives for ``dy``, where it is wanted, nothing of it left to be computed."""
     pairs = zip(node.edges, node.gradients(dy), strict=False)
-    return [None if edge is None else g() if type(g) is FunctionType else g for edge, g in pairs]
+    return [None if edge is None else fresh(g()) if type(g) is FunctionType else g for edge, g in pairs]
+
+
+def fresh(g: Array) -> Callable[[], Array]:
+    """An entry of a vjp that nobody else holds, computed already."""
+    return lambda: g
 
 
 def _sum(a: Any, b: Any) -> Any:

@@ -16,7 +16,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from kobai.autograd.batching import indexing, primitives, products, shapes  # noqa: F401  (their rules)
+from kobai.autograd.batching import indexing, layers, products, shapes  # noqa: F401  (their rules)
 from kobai.autograd.batching.arrays import Batched, kind_of, lifted, spread
 from kobai.core.grad_mode import state
 from kobai.core.primitive import MEETING

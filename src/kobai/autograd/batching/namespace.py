@@ -88,6 +88,10 @@ class Namespace:
         inner = value if is_array(value) else self.kind.library.asarray(value)
         return self.kind(lifted(as_array(inner), self.kind.parent), False)
 
+    def apply_formula(self, kernel: Any, code: Any, slots: tuple[Any, ...], numbers: Any) -> None:
+        """Run a kernel made of a formula, see :class:`kobai.formula.elementwise.Elementwise`."""
+        kernel._run(code, tuple(self.kind.within(slots, code.into)), numbers)
+
     def ranks(self, operands: Iterable[Any]) -> int:
         """The largest number of dimensions among the operands, for one sample."""
         return max((value.ndim for value in operands if hasattr(value, "ndim")), default=0)

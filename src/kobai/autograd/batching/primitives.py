@@ -88,24 +88,40 @@ def backward(node: Node, dy: Any) -> list[Any]:
     code = getattr(node.vjp, "__code__", None)
     if code not in _of_one or not _of_one_sample(node, dy):
         try:
-            return [None if g is None else _inside(g, kind) for g in computed(node, dy)]
+            return [_inside(g, kind) for g in computed(node, dy)]
         except Exception:
             if not _of_one_sample(node, dy):
                 raise
             _of_one.add(code)
     every = [computed(node, as_array(dy.inner[b])) for b in range(kind.samples)]
-    return [None if parts[0] is None else kind(kind.library.stack(parts), True) for parts in zip(*every, strict=True)]
+    return [_together(parts, kind) for parts in zip(*every, strict=True)]
 
 
 def _of_one_sample(node: Node, dy: Any) -> bool:
     """Whether there are gradients of samples for a node that holds arrays of one: it gives what its dy is."""
     if not dy.batched or not dy.samples or any(isinstance(array, Batched) for array in kept(node.vjp)):
         return False
-    return not any(type(g) is type(dy) for g in computed(node, as_array(dy.inner[0])))
+    return not any(type(_value(g)) is type(dy) for g in computed(node, as_array(dy.inner[0])))
 
 
-def _inside(g: Any, kind: type[Batched]) -> Any:
-    return g if isinstance(g, (Batched, dict)) else kind(lifted(as_array(g), kind.parent), False)
+def _value(entry: Any) -> Any:
+    """An entry of a vjp, computed."""
+    return entry() if type(entry) is FunctionType else entry
+
+
+def _inside(entry: Any, kind: type[Batched]) -> Any:
+    """An entry of a vjp that may not know of samples."""
+    g = _value(entry)
+    if g is None or isinstance(g, (Batched, dict)):
+        return entry
+    return kind(lifted(as_array(g), kind.parent), False)
+
+
+def _together(entries: Sequence[Any], kind: type[Batched]) -> Any:
+    """What a vjp gave for each sample."""
+    if entries[0] is None:
+        return None
+    return kind(kind.library.stack([as_array(_value(entry)) for entry in entries]), True)
 
 
 arrays_of_samples.maker.update(run=run, backward=backward)
@@ -120,11 +136,6 @@ def looped(kind: type[Batched], function: Callable[..., Any], arrays: Sequence[A
     def of_sample(value: Any, b: int) -> Any:
         return as_array(value.inner[b] if value.batched else value.inner) if type(value) is kind else value
 
-    def together(parts: list[Any]) -> Any:
-        if parts[0] is None:
-            return None
-        return kind(stack([as_array(part() if type(part) is FunctionType else part) for part in parts]), True)
-
     every = [function(*(of_sample(x, b) for x in arrays), **options) for b in range(kind.samples)]
     values = [as_array(y) for y, _ in every]
     if any(y.shape != values[0].shape for y in values):
@@ -135,7 +146,7 @@ def looped(kind: type[Batched], function: Callable[..., Any], arrays: Sequence[A
 
     def vjp(dy: Any) -> list[Any]:
         entries = [list(one(of_sample(dy, b))) for b, one in enumerate(vjps)]
-        return [together(list(parts)) for parts in zip(*entries, strict=True)]
+        return [_together(parts, kind) for parts in zip(*entries, strict=True)]
 
     return kind(stack(values), True), vjp
 
@@ -147,10 +158,10 @@ def aligned_elements(kind: type[Batched], function: Callable[..., Any], arrays: 
         return None
     ndim = max(x.ndim for x in arrays if type(x) is kind)
     y, vjp = function(*(_in_front(x, ndim, kind) if type(x) is kind else x for x in arrays), **options)
-    return _of_all(kind, y, vjp, arrays)
+    return of_all(kind, y, vjp, arrays)
 
 
-def _of_all(kind: type[Batched], y: Any, vjp: Any, arrays: Sequence[Any]) -> Any:
+def of_all(kind: type[Batched], y: Any, vjp: Any, arrays: Sequence[Any]) -> Any:
     """A value of all samples, with the axis of samples in front, and its vjp, as those of one sample of ``arrays``."""
     y = kind(as_array(y), True)
     if vjp is None:
@@ -181,4 +192,4 @@ def scattered(kind: type[Batched], function: Callable[..., Any], arrays: Sequenc
         return None
     inner = [spread(a, kind) for a in (x, index, src)]
     y, vjp = function(*inner, axis + 1, *rest, **options)
-    return _of_all(kind, y, vjp, arrays)
+    return of_all(kind, y, vjp, arrays)

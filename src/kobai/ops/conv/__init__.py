@@ -67,7 +67,7 @@ def _conv(
 ) -> Any:
     fused = epilogue("conv", activation)
     images = x if x.ndim == weight.ndim else x[None]
-    w = _windows(images.shape[2:], weight.shape[2:], stride, pads, dilation)
+    w = windows_of(images.shape[2:], weight.shape[2:], stride, pads, dilation)
 
     y = convolve(images, weight, w, groups, bias)
     if fused is not None:
@@ -92,7 +92,7 @@ def _conv(
 
 
 @lru_cache(maxsize=1024)
-def _windows(
+def windows_of(
     size: tuple[int, ...],
     kernel: tuple[int, ...],
     stride: tuple[int, ...],
