@@ -1,5 +1,7 @@
 """In-place forms that change memory itself: as the operation does it, in every layout, captured, and noticed by the tape."""
 
+import inspect
+
 import numpy as np
 import pytest
 
@@ -16,6 +18,10 @@ CALLS = {
     "mul": lambda x, y, z: x.mul_(y),
     "mul by a number": lambda x, y, z: x.mul_(0.9),
     "div": lambda x, y, z: x.div_(y),
+    "div rounded": lambda x, y, z: x.div_(y, rounding_mode="floor"),
+    "older add": lambda x, y, z: x.add_(2, y),
+    "named addcmul": lambda x, y, z: x.addcmul_(tensor1=y, tensor2=z),
+    "older addcdiv": lambda x, y, z: x.addcdiv_(2, y, z),
     "clamp": lambda x, y, z: x.clamp_(0.6, 1.2),
     "clamp below": lambda x, y, z: x.clamp_(min=0.9),
     "lerp": lambda x, y, z: x.lerp_(y, 0.1),
@@ -126,3 +132,14 @@ def test_a_result_of_another_dtype_is_left_to_the_operation():
     assert kobai.ones(3, dtype=kobai.int64).add_(2).tolist() == [3, 3, 3]
     with pytest.raises(RuntimeError, match="cannot be kept"):
         kobai.ones(3, dtype=kobai.int64).add_(0.5)
+
+
+@pytest.mark.parametrize("op", DIRECT, ids=lambda op: op.__name__)
+def test_they_can_be_called_as_their_operations_can(op):
+    """What a form does not do itself it must let pass: names and numbers of arguments are the operation's."""
+    declared = inspect.signature(inspect.unwrap(op)).parameters
+    own = inspect.signature(inspect.unwrap(DIRECT[op])).parameters
+    named = [n for n, p in declared.items() if p.kind is not p.VAR_POSITIONAL and n != "out"][1:]
+    assert set(named) <= set(own)
+    assert {p.kind for p in declared.values()} <= {p.kind for p in own.values()} | {inspect.Parameter.KEYWORD_ONLY}
+    assert [n for n in own if n in named] == named

@@ -1,12 +1,13 @@
 """In-place forms that change memory itself, without an array for the result: ``x.mul_(0.9).add_(g, alpha=0.1)``.
 
 They take what is usual – arrays of float32 or float64 on the host. For all else they return False, which leaves the arguments,
-and the errors that they raise, to the operation.
+and the errors that they raise, to the operation. Each can be called as its operation can: a test compares their signatures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from kobai.core.primitive import DIRECT, need_own_places
@@ -51,8 +52,8 @@ def _beside(array: Any, other: Any) -> Any:
 def _arithmetic(ufunc: str, sign: float = 0) -> Any:
     """x ← x ∘ y by one call; with a ``sign``, x ± alpha · y too."""
 
-    def direct(target: Tensor, other: Any, *, alpha: float = 1) -> bool:
-        array = _own(target)
+    def direct(target: Tensor, other: Any, *older: Any, alpha: float = 1, rounding_mode: str | None = None) -> bool:
+        array = None if older or rounding_mode is not None else _own(target)
         operand = None if array is None else _beside(array, other)
         if operand is None:
             return False
@@ -145,6 +146,7 @@ def _masked_fill(target: Tensor, mask: Tensor, value: Any) -> bool:
 def _counted(direct: Callable[..., bool]) -> Callable[..., bool]:
     """``direct``, whose changes the tensor counts."""
 
+    @wraps(direct)
     def counted(target: Tensor, *args: Any, **options: Any) -> bool:
         done = direct(target, *args, **options)
         if done:
@@ -161,8 +163,12 @@ _FORMS: dict[Callable[..., Any], Callable[..., bool]] = {
     div: _arithmetic("divide"),
     clamp: _clamp,
     lerp: lambda target, end, weight: _by(_formulas.lerp, target, end, weight=weight),
-    addcmul: lambda target, a, b, *, value=1: _by(_formulas.addcmul, target, a, b, value=value),
-    addcdiv: lambda target, a, b, *, value=1: _by(_formulas.addcdiv, target, a, b, value=value),
+    addcmul: lambda target, tensor1, tensor2, *older, value=1: (
+        not older and _by(_formulas.addcmul, target, tensor1, tensor2, value=value)
+    ),
+    addcdiv: lambda target, tensor1, tensor2, *older, value=1: (
+        not older and _by(_formulas.addcdiv, target, tensor1, tensor2, value=value)
+    ),
     index_add: _index_add,
     scatter_add: _scatter_add,
     scatter: _scatter,
