@@ -58,7 +58,7 @@ class Dropout1d(_Dropout):
 
 
 class Dropout2d(_Dropout):
-    """As :class:`Dropout`, but whole channels at once: (N, C, H, W) or (C, H, W).
+    """As :class:`Dropout`, but whole channels at once: (N, C, H, W). Three dimensions are read as (N, C, L), with a warning.
 
     >>> import kobai
     >>> channels = kobai.nn.Dropout2d(0.5)(kobai.ones(1, 64, 2, 2)).sum((-2, -1))

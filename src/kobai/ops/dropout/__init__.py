@@ -13,7 +13,7 @@ from typing import Any
 from kobai import random
 from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
-from kobai.errors import users_line
+from kobai.errors import ArgumentError, users_line
 from kobai.ops._args import as_float, need_tensor
 from kobai.ops.activation import SELU_ALPHA, SELU_SCALE, _leaky_relu, _step, apply
 from kobai.ops.dropout import kernel as kernel
@@ -98,22 +98,29 @@ def dropout(
 
 def _feature_dropout(
     who: str,
-    dims: tuple[int, int],
+    spatial: int,
+    channels: int,
     input: Tensor,
     p: float,
     training: bool,
     inplace: bool,
     generator: Generator | None,
+    read: str = "",
 ) -> Tensor:
+    """:func:`dropout` of the parts of ``input`` that dimension ``channels`` and those before it number.
+
+    ``read`` is what an input of unusual shape is taken for, which a warning says.
+    """
     drops, shape = _drops(who, input, p, training), input._array.shape
-    if len(shape) not in dims:
-        raise ValueError(
-            f"{who}: expected {dims[0]} or {dims[1]} dimensions, (C, ...) or (N, C, ...), got {tuple(shape)}"
-        )
+    if len(shape) <= channels:
+        raise ArgumentError(f"{who}: expected {spatial + 1} or {spatial + 2} dimensions, got {tuple(shape)}")
+    if read:
+        shown = f"{who}: input of shape {tuple(shape)} is read as {read}, as in PyTorch"
+        warnings.warn(shown, stacklevel=users_line())
     if not drops:
         return input
-    spatial = dims[0] - 1
-    return _dropped(who, input, (*shape[: len(shape) - spatial], *(1,) * spatial), p, inplace, generator)
+    rest = len(shape) - channels - 1
+    return _dropped(who, input, (*shape[: channels + 1], *(1,) * rest), p, inplace, generator)
 
 
 def dropout1d(
@@ -126,28 +133,26 @@ def dropout1d(
     >>> kobai.equal(y[..., 0], y[..., 1])  # every channel is of one number
     True
     """
-    return _feature_dropout("dropout1d", (2, 3), input, p, training, inplace, generator)
+    need_tensor("dropout1d", input)
+    channels = {2: 0, 3: 1}.get(input.ndim, input.ndim)  # no other number of dimensions is taken
+    return _feature_dropout("dropout1d", 1, channels, input, p, training, inplace, generator)
 
 
 def dropout2d(
     input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
 ) -> Tensor:
-    """:func:`dropout` of whole channels of an input (C, H, W) or (N, C, H, W) (Tompson et al., CVPR 2015).
+    """:func:`dropout` of whole channels of an input (N, C, H, W) (Tompson et al., CVPR 2015).
 
-    Of (N, C), whose channels are single elements, it is :func:`dropout`, with a warning.
+    Other inputs are read as (N, C, ...) too, with a warning: three dimensions are (N, C, L) and not (C, H, W), as in PyTorch.
 
     >>> import kobai
     >>> y = kobai.nn.functional.dropout2d(kobai.ones(1, 8, 2, 2), p=0.5)
     >>> kobai.equal(y.amax((2, 3)), y.amin((2, 3)))  # every channel is of one number
     True
     """
-    if input.ndim == 2:
-        warnings.warn(
-            f"dropout2d: expected (C, H, W) or (N, C, H, W), got {tuple(input.shape)}; single elements are dropped",
-            stacklevel=users_line(),
-        )
-        return dropout(input, p, training, inplace, generator=generator)
-    return _feature_dropout("dropout2d", (3, 4), input, p, training, inplace, generator)
+    need_tensor("dropout2d", input)
+    read = {4: "", 3: "(N, C, L); of (C, H, W) use unsqueeze(0)"}.get(input.ndim, "(N, C, ...)")
+    return _feature_dropout("dropout2d", 2, 1, input, p, training, inplace, generator, read)
 
 
 def dropout3d(
@@ -155,12 +160,16 @@ def dropout3d(
 ) -> Tensor:
     """:func:`dropout` of whole channels of an input (C, D, H, W) or (N, C, D, H, W) (Tompson et al., CVPR 2015).
 
+    An input of other dimensions is read as (C, ...), with a warning, as in PyTorch.
+
     >>> import kobai
     >>> y = kobai.nn.functional.dropout3d(kobai.ones(1, 8, 2, 2, 2), p=0.5)
     >>> kobai.equal(y.amax((2, 3, 4)), y.amin((2, 3, 4)))  # every channel is of one number
     True
     """
-    return _feature_dropout("dropout3d", (4, 5), input, p, training, inplace, generator)
+    need_tensor("dropout3d", input)
+    read = "" if input.ndim in (4, 5) else "(C, ...)"
+    return _feature_dropout("dropout3d", 3, int(input.ndim == 5), input, p, training, inplace, generator, read)
 
 
 @primitive(
@@ -217,7 +226,7 @@ def feature_alpha_dropout(
         return input
     shape = input._array.shape
     if len(shape) < 2:
-        raise ValueError(f"feature_alpha_dropout: expected input (N, C, ...), got {tuple(shape)}")
+        raise ArgumentError(f"feature_alpha_dropout: expected input (N, C, ...), got {tuple(shape)}")
     return _alpha("feature_alpha_dropout", input, (*shape[:2], *(1,) * (len(shape) - 2)), p, inplace, generator)
 
 
