@@ -181,3 +181,26 @@ def test_a_warning_points_at_the_users_line():
         with pytest.warns(UserWarning, match=words) as warned:
             call()
         assert warned[0].filename == __file__
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("return unknown", NameError),
+        ("return x; x = 1", UnboundLocalError),
+        ("assert value is None", AssertionError),
+        ("return f(value)", RecursionError),
+        ("import kobai.nothing_of_this_name", ImportError),
+        ("import warnings; warnings.warn('look out')", UserWarning),
+    ],
+)
+def test_a_fault_of_ours_and_a_warning_made_an_error_stay_what_they_are(line, error):
+    """Other arguments would not mend it, so nothing may say that others were expected."""
+    inside = {"__name__": "kobai.somewhere"}
+    exec(f"def f(value):\n    {line}", inside)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(error) as raised:
+            guarded(inside["f"])(X)
+    assert "expected other arguments" not in str(raised.value)
+    assert raised.value.__cause__ is None

@@ -143,11 +143,12 @@ def reword(
 def in_our_words(
     error: Exception, function: Callable[..., Any], args: tuple[Any, ...], options: Mapping[str, Any], who: str = ""
 ) -> Exception:
-    """The error itself if Kobai or the user's own code raised it; else a new one that names function and arguments.
+    """The error itself if Kobai or the user's own code raised it, or if it is a fault of ours, which no other arguments would
+    mend; else a new one that names function and arguments.
 
     ``who`` is what the message calls the function, if not by its name.
     """
-    if raised_here(error):
+    if isinstance(error, _FAULTS) or raised_here(error):
         return error
     said = str(error)
     if isinstance(error, TypeError) and any(words in said for words in _BINDING) and f"{function.__name__}()" in said:
@@ -191,6 +192,10 @@ _KINDS: dict[type[Exception], type[Exception]] = {
     ArithmeticError: ArgumentError,
 }
 """What is raised for an error of another library: PyTorch's type for the like. The first that fits; others stay."""
+
+
+_FAULTS = (NameError, AssertionError, RecursionError, ImportError, Warning)
+"""Errors that a wrong argument does not cause; and warnings that the user has made errors."""
 
 
 def raised_here(error: BaseException) -> bool:
