@@ -17,6 +17,14 @@ class ArgumentError(ValueError, RuntimeError):
     """
 
 
+class PositionError(IndexError, RuntimeError):
+    """An index out of range: IndexError in NumPy and Python, RuntimeError in ``gather`` and ``scatter`` of PyTorch.
+
+    >>> issubclass(PositionError, IndexError) and issubclass(PositionError, RuntimeError)
+    True
+    """
+
+
 class BackendError(RuntimeError):
     """A backend or device is not available, or arrays of two backends were mixed."""
 

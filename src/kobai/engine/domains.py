@@ -18,6 +18,7 @@ import numpy as np
 
 from kobai.dtypes import FLOATING
 from kobai.engine import dispatch, faults
+from kobai.errors import PositionError
 from kobai.xp import Array, quiet
 
 _UNSIGNED = {np.dtype(f"i{n}"): (np.dtype(f"u{n}"), 1 << (8 * n - 1)) for n in (1, 2, 4, 8)}
@@ -62,8 +63,8 @@ def look_range(who: str, index: Array, size: int, negative: bool = False) -> Non
         raise _out_of_range(who, floor, size, wrong)
 
 
-def _out_of_range(who: str, low: int, size: int, wrong: int) -> IndexError:
-    return IndexError(f"{who}: expected indices in [{low}, {size - 1}], got {wrong}")
+def _out_of_range(who: str, low: int, size: int, wrong: int) -> PositionError:
+    return PositionError(f"{who}: expected indices in [{low}, {size - 1}], got {wrong}")
 
 
 def check_replays(who: str, index: Array, size: int) -> None:

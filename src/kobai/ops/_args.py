@@ -163,14 +163,14 @@ def pair(
     to_float: bool = False,
     wraps: bool = True,
     bools: bool = True,
-    numbers: bool = True,
+    tensors: int = 0,
 ) -> tuple[Any, Any]:
     """Both operands of a binary operation with one dtype: Tensors, or one Tensor and one Python number.
 
     Python numbers are weak, as in PyTorch: they take the tensor's dtype unless they are of a higher category. Integers
     that it cannot hold wrap modulo 2ᵇⁱᵗˢ, as its arithmetic does; without ``wraps`` they are left as they are.
-    Without ``bools``, bools are refused; two bool tensors are left to the primitive, which raises. Without ``numbers``,
-    both must be tensors.
+    Without ``bools``, bools are refused; two bool tensors are left to the primitive, which raises. ``tensors``
+    is how many of them must be tensors.
     """
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         if a._array.dtype is not b._array.dtype or (to_float and a._array.dtype.kind not in FLOATING):
@@ -181,12 +181,13 @@ def pair(
                 dtype = get_default_dtype()
             a, b = cast(a, dtype), cast(b, dtype)
         return a, b
-    if not numbers:
+    if tensors == 2:
         need_tensor(who, a, b)
     if not isinstance(a, Tensor):
         if not isinstance(b, Tensor):
-            if not all(isinstance(x, (bool, int, float)) for x in (a, b)):
-                raise TypeError(f"{who}: expected a Tensor or a number, got {type(a).__name__} and {type(b).__name__}")
+            if tensors or not all(isinstance(x, (bool, int, float)) for x in (a, b)):
+                expected = "a Tensor and a number" if tensors else "a Tensor or a number"
+                raise TypeError(f"{who}: expected {expected}, got {type(a).__name__} and {type(b).__name__}")
             kind = {bool: np.dtype(np.bool_), int: np.dtype(np.int64)}.get(type(b), get_default_dtype())
             b = Tensor._wrap(asarray(np.asarray(b, kind), device=default_device()))  # add(1, 2) is a tensor
         y, x = pair(who, b, a, to_float, wraps, bools)

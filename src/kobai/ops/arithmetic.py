@@ -297,7 +297,7 @@ def pow(input: Any, exponent: Any) -> Tensor:
     >>> kobai.pow(kobai.tensor([1, 2, 3]), 2), kobai.pow(2, kobai.tensor([1, 2, 3]))
     (tensor([1, 4, 9]), tensor([2, 4, 8]))
     """
-    a, b = pair("pow", input, exponent, wraps=False)
+    a, b = pair("pow", input, exponent, wraps=False, tensors=1)
     if isinstance(a, Tensor):
         if isinstance(b, (int, float)) and b == 2:
             return _squared(a)
@@ -317,7 +317,9 @@ def float_power(input: Any, exponent: Any) -> Tensor:
     >>> kobai.float_power(kobai.tensor([2, 4]), -1)
     tensor([0.5000, 0.2500], dtype=kobai.float64)
     """
-    a, b = (cast(x, np.float64) if isinstance(x, Tensor) else x for x in (input, exponent))
+    a, b = pair(
+        "float_power", *(cast(x, np.float64) if isinstance(x, Tensor) else x for x in (input, exponent)), tensors=1
+    )
     return pow(a, b)
 
 
@@ -339,7 +341,7 @@ def maximum(input: Tensor, other: Tensor) -> Tensor:
     >>> kobai.maximum(kobai.tensor([1, 5]), kobai.tensor([3, 2]))
     tensor([3, 5])
     """
-    return _maximum(*pair("maximum", input, other, numbers=False))
+    return _maximum(*pair("maximum", input, other, tensors=2))
 
 
 @method
@@ -350,7 +352,7 @@ def minimum(input: Tensor, other: Tensor) -> Tensor:
     >>> kobai.minimum(kobai.tensor([1, 5]), kobai.tensor([3, 2]))
     tensor([1, 2])
     """
-    return _minimum(*pair("minimum", input, other, numbers=False))
+    return _minimum(*pair("minimum", input, other, tensors=2))
 
 
 @method(in_place=True)
@@ -363,7 +365,7 @@ def remainder(input: Any, other: Any) -> Tensor:
     >>> kobai.remainder(kobai.tensor([7, -7]), 3)
     tensor([1, 2])
     """
-    return _remainder(*need_numbers("remainder", *pair("remainder", input, other)))
+    return _remainder(*need_numbers("remainder", *pair("remainder", input, other, tensors=1)))
 
 
 @method(in_place=True)
@@ -401,7 +403,7 @@ def atan2(input: Tensor, other: Tensor) -> Tensor:
     >>> kobai.atan2(kobai.tensor([0., 1.]), kobai.tensor([1., 0.]))
     tensor([0.0000, 1.5708])
     """
-    return _atan2(*pair("atan2", input, other, to_float=True, numbers=False))
+    return _atan2(*pair("atan2", input, other, to_float=True, tensors=2))
 
 
 def raw(x: Any) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 from kobai import xp as _xp
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING, contiguous_format, get_default_dtype, is_number, memory_format as MemoryFormat
+from kobai.errors import ArgumentError
 from kobai.ops._args import held, need, need_format
 from kobai.xp import Array, asarray, device, is_array, to_host
 
@@ -302,7 +303,7 @@ def arange(
         first, last, by = whole if dtype == np.int64 else (start, end, step)
         start, step = whole[0], whole[2]
         if not step:
-            raise RuntimeError(f"arange: expected a step of at least 1 for {np.dtype(dtype)}, got {by}")
+            raise ArgumentError(f"arange: expected a step of at least 1 for {np.dtype(dtype)}, got {by}")
         count = max(math.ceil((last - first) / by), 0) if isinstance(by, float) else max(-(-(last - first) // by), 0)
         host = start + step * np.arange(count)
     else:

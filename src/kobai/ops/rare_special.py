@@ -205,7 +205,7 @@ def _zeta(s: Array, q: Array) -> Any:
 
 
 def _two(who: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
-    first, second = pair(who, a, b, to_float=True)
+    first, second = pair(who, a, b, to_float=True, tensors=1)
     like = first if isinstance(first, Tensor) else second
     return tuple(x if isinstance(x, Tensor) else scalar(who, x, like) for x in (first, second))  # type: ignore[return-value]
 

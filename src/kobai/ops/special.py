@@ -104,12 +104,12 @@ def _copysign(a: Array, b: Array) -> Any:
 
 def _tensors(who: str, input: Any, other: Any, to_float: bool = False) -> tuple[Tensor, Tensor]:
     """Both operands, which must be tensors, with one dtype."""
-    return pair(who, input, other, to_float, numbers=False)
+    return pair(who, input, other, to_float, tensors=2)
 
 
 def _operands(who: str, input: Any, other: Any) -> tuple[Any, ...]:
     """Both operands as float tensors; one of them may be a number."""
-    a, b = pair(who, input, other, to_float=True)
+    a, b = pair(who, input, other, to_float=True, tensors=1)
     like = a if isinstance(a, Tensor) else b
     return tuple(x if isinstance(x, Tensor) else scalar(who, x, like) for x in (a, b))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from kobai.core.primitive import primitive
 from kobai.core.tensor import Tensor
-from kobai.errors import nearest
+from kobai.errors import ArgumentError, nearest
 from kobai.ops._args import Samples, need_one_dtype, need_tensor
 from kobai.ops._epilogue import epilogue
 from kobai.ops._windows import Windows, n_windows
@@ -336,7 +336,7 @@ def padding_pairs(
                 f"{nearest(padding, ['same', 'valid'])}"
             )
         if any(s != 1 for s in stride):
-            raise ValueError(f"{who}: padding='same' needs stride 1, got {stride}")
+            raise ArgumentError(f"{who}: padding='same' needs stride 1, got {stride}")
         totals = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
         return tuple((total // 2, total - total // 2) for total in totals)
     return tuple((p, p) for p in per_dimension(who, "padding", padding, len(kernel)))
