@@ -5,6 +5,7 @@ A file lists what it offers in its ``__all__``, which is passed on here.
 
 from kobai.nn import functional as functional, init as init, parallel as parallel, utils as utils
 from kobai.nn.activation import *
+from kobai.nn.adaptive import *
 from kobai.nn.batchnorm import *
 from kobai.nn.container import *
 from kobai.nn.conv import *
