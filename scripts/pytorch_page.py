@@ -66,8 +66,11 @@ DIFFERENCES = {
         "assert (repr(kobai.float32), kobai.ones(1).type()) == ('kobai.float32', 'torch.FloatTensor')",
     ),
     "Memory that runs out": (
-        "`cuda.OutOfMemoryError` is Python's `MemoryError`, which NumPy raises too, and no `RuntimeError`.",
-        "assert kobai.cuda.OutOfMemoryError is MemoryError",
+        "`OutOfMemoryError` is a `RuntimeError`, and Python's `MemoryError` too, whose kind NumPy and CuPy raise; that of the "
+        "host is one as well.",
+        "try: kobai.zeros(2**50)\n"
+        "except kobai.cuda.OutOfMemoryError as error: assert 'out of memory' in str(error)\n"
+        "assert issubclass(kobai.OutOfMemoryError, RuntimeError) and issubclass(kobai.OutOfMemoryError, MemoryError)",
     ),
     "Several GPUs": (
         "`cuda` means the first; another one is named where it is meant (`cuda:1`), for there is no current device to set.",

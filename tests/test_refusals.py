@@ -204,3 +204,26 @@ def test_a_fault_of_ours_and_a_warning_made_an_error_stay_what_they_are(line, er
             guarded(inside["f"])(X)
     assert "expected other arguments" not in str(raised.value)
     assert raised.value.__cause__ is None
+
+
+HUGE = kobai.zeros(1).expand(2**50)
+
+
+@pytest.mark.parametrize(
+    ("call", "who"),
+    [
+        (lambda: kobai.zeros(2**50), "zeros"),
+        (lambda: HUGE + 1, "add"),
+        (lambda: HUGE.exp(), "exp"),
+        (lambda: nn.ReLU()(HUGE), "relu"),
+        (lambda: HUGE.clone(), "clone"),
+        (lambda: nn.Linear(2**25, 2**25), "Linear"),
+        (lambda: kobai.ones(1, requires_grad=True).expand(2**50)[:1].sum().backward(), "backward"),
+    ],
+)
+def test_memory_that_runs_out_is_what_pytorchs_programs_look_for(call, who):
+    """They catch a RuntimeError and look for "out of memory" in it, or catch ``OutOfMemoryError``."""
+    with pytest.raises(RuntimeError, match=rf"^{who}: out of memory \(Unable to allocate") as raised:
+        call()
+    assert type(raised.value) is kobai.OutOfMemoryError is kobai.cuda.OutOfMemoryError
+    assert isinstance(raised.value.__cause__, MemoryError)

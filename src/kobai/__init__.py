@@ -43,6 +43,7 @@ from kobai.cpu import memory as _memory  # has freed memory kept
 from kobai.cuda import amp as _cuda_amp  # torch.cuda.amp
 from kobai.dtypes import *
 from kobai.dtypes import get_default_dtype as get_default_dtype, set_default_dtype as set_default_dtype
+from kobai.errors import OutOfMemoryError as OutOfMemoryError
 from kobai.linalg.older import *
 from kobai.ops import directly as _directly  # in-place forms of operations
 

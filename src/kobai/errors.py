@@ -49,6 +49,18 @@ class LinAlgError(np.linalg.LinAlgError, RuntimeError):
     """
 
 
+class OutOfMemoryError(MemoryError, RuntimeError):
+    """There is no memory left for a result, on a device or the host: MemoryError in NumPy and CuPy, RuntimeError in PyTorch.
+
+    >>> import kobai
+    >>> try:
+    ...     kobai.zeros(2**50)
+    ... except RuntimeError as error:
+    ...     print(type(error).__name__, "out of memory" in str(error))
+    OutOfMemoryError True
+    """
+
+
 class MissingAttribute(AttributeError):
     """An attribute that ``owner`` does not have. The nearest name is looked up only when the message is read: ``hasattr``, and
     ``getattr`` with a default, never read it. ``hint`` is :func:`nearest` or :func:`likely`.

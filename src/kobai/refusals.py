@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from kobai import xp
-from kobai.errors import ArgumentError, LinAlgError
+from kobai.errors import ArgumentError, LinAlgError, OutOfMemoryError
 
 _RAISE = {dis.opmap["RAISE_VARARGS"], dis.opmap["RERAISE"]}
 _HERE = str(Path(__file__).parent)
@@ -154,6 +154,9 @@ def in_our_words(
     if isinstance(error, TypeError) and any(words in said for words in _BINDING) and f"{function.__name__}()" in said:
         return error
     who = who or _name(function, args)
+    reason = said.splitlines()[0].rstrip(".") if said else type(error).__name__
+    if isinstance(error, MemoryError):
+        return OutOfMemoryError(f"{who}: out of memory ({reason})")
     given = _bound(function, args, options)
     tensors = [value for value, _ in given.values() if hasattr(value, "dtype") and hasattr(value, "shape")]
     if "broadcast" in said and isinstance(error, ValueError):
@@ -165,7 +168,6 @@ def in_our_words(
             return TypeError(f"{who}: expected {name} as {_article(annotation)}, got {described(value)}")
     kind = next((ours for theirs, ours in _KINDS.items() if isinstance(error, theirs)), type(error))
     listed = ", ".join(f"{name} {described(value)}" for name, (value, _) in given.items())
-    reason = said.splitlines()[0].rstrip(".") if said else type(error).__name__
     return kind(f"{who}: expected other arguments, got {listed} ({reason})" if listed else f"{who}: {reason}")
 
 
@@ -184,7 +186,6 @@ def shapes_apart(who: str, tensors: Iterable[Any]) -> RuntimeError:
 _KINDS: dict[type[Exception], type[Exception]] = {
     np.linalg.LinAlgError: LinAlgError,
     IndexError: IndexError,
-    MemoryError: MemoryError,
     OverflowError: OverflowError,
     TypeError: TypeError,
     AttributeError: TypeError,

@@ -140,7 +140,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, MemoryError):
-        return f"out of memory ({error}); try a smaller --batch-size or --hidden"
+        return f"out of memory ({error.__cause__ or error}); try a smaller --batch-size or --hidden"
     return f"{type(error).__name__}: {error} (--debug shows where)"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from kobai import random as _random, xp
 from kobai.cuda import backend as backend  # registers CuPy
 from kobai.cuda.streams import Event, Stream, current_stream, default_stream, set_stream, stream
+from kobai.errors import OutOfMemoryError
 
 __all__ = [
     "Event",
@@ -57,9 +58,6 @@ __all__ = [
 _initialized = (
     False  # asked by reversible networks before they keep the state of each device's generator; one serves all
 )
-
-OutOfMemoryError = MemoryError
-"""What CuPy raises where a device has no memory left, and NumPy where the host has none, is one of these."""
 
 
 def is_available() -> bool:
