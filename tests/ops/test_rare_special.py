@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import kobai
 from kobai import special
 from kobai.gradcheck import gradcheck
+from kobai.ops import _gamma
 
 # by mpmath 1.3 with 40 digits; many are in the tables of Abramowitz, Stegun, Handbook of Mathematical Functions
 PUBLISHED = [
@@ -83,6 +85,30 @@ def test_two_numbers_as_pytorch(name):
     np.testing.assert_allclose(ours, theirs, rtol=2e-9, atol=1e-300)  # PyTorch's is no better near x = a
 
 
+@pytest.mark.parametrize("upper", [False, True])
+def test_the_expansion_for_large_shapes_meets_series_and_fraction(upper):
+    a = np.full(41, 8e3)
+    x = a + np.linspace(-12, 12, 41) * np.sqrt(a)
+    near = _gamma.incomplete(a, x, upper)
+    np.testing.assert_allclose(_gamma._uniformly(a, x, upper), near, rtol=1e-10)
+
+
+def test_very_large_shapes_are_normal():
+    """P(a, a + t √a) → Φ(t) + O(a^−½), and P(a, a) = ½ + 1 / (3 √(2π a)) + ..., where no series ends any more."""
+    for a in (1e8, 1e12, 1e15):
+        shape = kobai.full((4,), a, dtype=kobai.float64)
+        t = kobai.tensor([-8.0, -1.0, 0.0, 2.0], dtype=kobai.float64)
+        normal = special.ndtr(t)
+        at = shape + t * math.sqrt(a)
+        np.testing.assert_allclose(kobai.igamma(shape, at).numpy(), normal.numpy(), rtol=200 / math.sqrt(a) + 2e-7)
+        assert abs(kobai.igamma(shape, shape)[0].item() - 0.5 - 1 / (3 * math.sqrt(2 * math.pi * a))) < 1e-13
+        assert kobai.allclose(kobai.igamma(shape, at) + kobai.igammac(shape, at), kobai.ones_like(t))
+        at.requires_grad_()
+        (slope,) = kobai.autograd.grad(kobai.igamma(shape, at).sum(), at)
+        bell = (-t * t / 2).exp() / math.sqrt(2 * math.pi * a)
+        np.testing.assert_allclose(slope.numpy(), bell.numpy(), rtol=200 / math.sqrt(a) + 2e-7)
+
+
 def test_gradients():
     x = kobai.tensor(np.random.default_rng(0).uniform(0.5, 3, (3, 2)), requires_grad=True)
     a = kobai.tensor([[1.0], [2.0], [3.5]], dtype=kobai.float64)
@@ -117,6 +143,8 @@ def test_methods_and_refusals():
     for call, message in (
         (lambda: kobai.polygamma(-1, x), "polygamma: expected an integer n >= 0, got -1"),
         (lambda: kobai.mvlgamma(x, 0), "mvlgamma: expected an integer p >= 1, got 0"),
+        (lambda: kobai.igamma(x.long(), x > 0), "igamma: expected a tensor of floats, got int64 and bool"),
+        (lambda: x.long().igammac(x.int()), "igammac: expected a tensor of floats, got int64 and int32"),
     ):
         with pytest.raises(RuntimeError, match=message):
             call()

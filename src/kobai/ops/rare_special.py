@@ -10,6 +10,7 @@ import numpy as np
 
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
+from kobai.dtypes import FLOATING
 from kobai.engine import special
 from kobai.ops import _bessel, _gamma
 from kobai.ops._args import as_float, drawn, into, need, need_tensor, pair, scalar, unbroadcast
@@ -184,11 +185,10 @@ def _of_shape(rng: np.random.Generator) -> Any:
 @primitive(sample=[_of_shape])
 @quiet
 def _incomplete_gamma(a: Array, x: Array, upper: bool = False) -> Any:
-    xp = xp_of(x)
 
     def dx(dy: Array) -> Array:
         b, z = a.astype(np.float64), x.astype(np.float64)
-        density = xp.exp((b - 1) * xp.log(z) - z - _gamma.lgamma(b))
+        density = _gamma.density(b, z) / z
         return unbroadcast((dy * (-density if upper else density)).astype(x.dtype), x.shape)
 
     value = _gamma.incomplete(a, x, upper)
@@ -208,6 +208,13 @@ def _two(who: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
     first, second = pair(who, a, b, to_float=True, tensors=1)
     like = first if isinstance(first, Tensor) else second
     return tuple(x if isinstance(x, Tensor) else scalar(who, x, like) for x in (first, second))  # type: ignore[return-value]
+
+
+def _shape_and_end(who: str, input: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    need_tensor(who, input, other)
+    if input._array.dtype.kind not in FLOATING and other._array.dtype.kind not in FLOATING:
+        raise NotImplementedError(f"{who}: expected a tensor of floats, got {input.dtype} and {other.dtype}")
+    return _two(who, input, other)
 
 
 def xlog1py(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
@@ -240,8 +247,7 @@ def igamma(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor
     >>> kobai.igamma(kobai.tensor([1.0, 2.0]), kobai.tensor([1.0, 1.0]))
     tensor([0.6321, 0.2642])
     """
-    need_tensor("igamma", input, other)
-    return into("igamma", out, _incomplete_gamma(*_two("igamma", input, other)))
+    return into("igamma", out, _incomplete_gamma(*_shape_and_end("igamma", input, other)))
 
 
 @method(in_place=True)
@@ -252,8 +258,7 @@ def igammac(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tenso
     >>> kobai.igammac(kobai.tensor([1.0, 2.0]), kobai.tensor([1.0, 1.0]))
     tensor([0.3679, 0.7358])
     """
-    need_tensor("igammac", input, other)
-    return into("igammac", out, _incomplete_gamma(*_two("igammac", input, other), True))
+    return into("igammac", out, _incomplete_gamma(*_shape_and_end("igammac", input, other), True))
 
 
 def polygamma(n: int, input: Tensor, *, out: Tensor | None = None) -> Tensor:
