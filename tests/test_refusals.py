@@ -116,6 +116,7 @@ def test_whatever_is_put_in_the_error_is_in_our_words(name, call):
 
 
 @pytest.mark.thorough
+@pytest.mark.filterwarnings("ignore::UserWarning")  # ours, of shapes and dims that are guessed
 @pytest.mark.parametrize("name", [name for name, value in classes() if issubclass(value, nn.Module)])
 def test_a_layer_called_with_anything_answers_in_our_words(name):
     layer = getattr(nn, name.rpartition(".")[2])

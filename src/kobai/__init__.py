@@ -49,7 +49,7 @@ from kobai.ops import directly as _directly  # in-place forms of operations
 
 # A family of operations lists its functions in its ``__all__``: a new operation touches one file. Functions are named here
 # where PyTorch has only some of a family at the top level, the others in nn.functional.
-from kobai.ops._out import in_place as _in_place, offer_out as _offer_out
+from kobai.ops._out import more_forms as _more_forms, offer_out as _offer_out
 from kobai.ops.activation import (
     celu as celu,
     prelu as prelu,
@@ -185,4 +185,5 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_LAZY})
 
 
-_in_place(globals())
+_more_forms(globals(), vars(nn.functional), methods=True)
+_more_forms(vars(nn.functional), vars(nn.functional))

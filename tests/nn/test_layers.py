@@ -90,6 +90,7 @@ LAYERS = {
     "Dropout2d": Layer(
         lambda: nn.Dropout2d(0.5), (3, 4, 2, 2), wrong=[((3,), "dropout2d: expected 3 or 4 dimensions")], random=True
     ),
+    "FeatureAlphaDropout": Layer(lambda: nn.FeatureAlphaDropout(0.5), (3, 4, 2), random=True),
     "Dropout3d": Layer(lambda: nn.Dropout3d(0.5), (3, 4, 2, 2, 2), random=True),
     "InstanceNorm1d": Layer(
         lambda: nn.InstanceNorm1d(4, affine=True),
@@ -310,7 +311,7 @@ def test_wrong_shape(layer, shape, message):
 
 def test_every_layer_is_examined():
     """A new layer must join the table."""
-    elsewhere = {"RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"}  # test_recurrent.py
+    elsewhere = {"RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell", "RNNBase", "RNNCellBase"}  # test_recurrent.py
     containers = {"Module", "Sequential", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict", "DataParallel"}
     layers = {
         name

@@ -37,6 +37,17 @@ CASES = {
         lambda: nn.BatchNorm3d(3, affine=False),
         (2, 3, 2, 2, 2),
     ),
+    "LazyInstanceNorm1d": (lambda: nn.LazyInstanceNorm1d(), lambda: nn.InstanceNorm1d(3), (2, 3, 4)),
+    "LazyInstanceNorm2d": (
+        lambda: nn.LazyInstanceNorm2d(affine=True, track_running_stats=True),
+        lambda: nn.InstanceNorm2d(3, affine=True, track_running_stats=True),
+        (2, 3, 2, 2),
+    ),
+    "LazyInstanceNorm3d": (
+        lambda: nn.LazyInstanceNorm3d(track_running_stats=True),
+        lambda: nn.InstanceNorm3d(3, track_running_stats=True),
+        (2, 3, 2, 2, 2),
+    ),
 }
 
 
@@ -56,7 +67,7 @@ def test_the_first_batch_makes_an_ordinary_layer(case, backend):
     assert y.shape == expected(x).shape
 
 
-ALONE = [(name, case) for name, case in CASES.items() if "Conv" in name]
+ALONE = [(name, case) for name, case in CASES.items() if "Conv" in name or "InstanceNorm" in name]
 
 
 @pytest.mark.parametrize("case", [case for _, case in ALONE], ids=[name for name, _ in ALONE])
@@ -78,7 +89,7 @@ def test_an_input_of_another_rank_teaches_nothing(case):
     for rank in range(7):
         if type(expected) is nn.Linear:
             fits = rank > 0
-        elif "Norm" in kind.__name__:
+        elif "BatchNorm" in kind.__name__:
             fits = rank in ((2, 3) if type(expected) is nn.BatchNorm1d else (len(shape),))
         else:
             fits = rank in (len(shape) - 1, len(shape))
@@ -121,6 +132,11 @@ def test_an_optimizer_made_before_the_first_batch_trains():
         (lambda: nn.LazyConvTranspose1d(4, 3), lambda: nn.ConvTranspose1d(6, 4, 3)),
         (lambda: nn.LazyBatchNorm2d(), lambda: nn.BatchNorm2d(5)),
         (lambda: nn.LazyBatchNorm1d(affine=False), lambda: nn.BatchNorm1d(5, affine=False)),
+        (lambda: nn.LazyInstanceNorm2d(affine=True), lambda: nn.InstanceNorm2d(5, affine=True)),
+        (
+            lambda: nn.LazyInstanceNorm1d(track_running_stats=True),
+            lambda: nn.InstanceNorm1d(5, track_running_stats=True),
+        ),
     ],
 )
 def test_a_state_dict_decides_the_size_as_a_batch_does(lazy, ready):

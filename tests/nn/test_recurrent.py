@@ -90,6 +90,8 @@ def test_without_bias(name):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
+        (lambda: nn.RNNBase(3, 4), TypeError, "RNNBase: is what the recurrent layers share; make an RNN"),
+        (lambda: nn.RNNCellBase(3, 4), TypeError, "RNNCellBase: is what the recurrent layers share"),
         (lambda: nn.RNN(3, 0), ValueError, "RNN: expected hidden_size >= 1, got 0"),
         (lambda: nn.RNN(3, 4, nonlinearity="rleu"), ValueError, "Did you mean 'relu'"),
         (lambda: nn.LSTM(3, 4, num_layers=0), ValueError, "LSTM: expected num_layers >= 1, got 0"),

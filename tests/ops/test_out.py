@@ -133,3 +133,36 @@ def test_an_expanded_tensor_holds_no_result():
     ):
         kobai.cat([x, x], out=kobai.ones(1, 5).expand(10, 5))
     assert kobai.cat([x, x], out=kobai.ones(10, 1).expand(10, 1).repeat(1, 5)).shape == (10, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("relu_", ()),
+        ("elu_", (0.5,)),
+        ("leaky_relu_", (0.1,)),
+        ("celu_", ()),
+        ("selu_", ()),
+        ("hardtanh_", (-0.5, 0.5)),
+        ("threshold_", (0.1, 7.0)),
+        ("rrelu_", ()),
+        ("dropout_", (1.0,)),
+    ],
+)
+def test_functions_for_layers_have_forms_in_place_too(name, args):
+    F = kobai.nn.functional
+    x = kobai.linspace(-1, 1, 7)
+    expected = getattr(F, name[:-1])(x.clone(), *args)
+    assert getattr(F, name)(x, *args) is x
+    assert kobai.equal(x, expected)
+    assert not hasattr(F, "exp_")
+    assert not hasattr(F, "linear_")
+
+
+def test_the_forms_of_poolings_with_indices():
+    F, x = kobai.nn.functional, kobai.randn(1, 2, 6)
+    for found, right in zip(F.max_pool1d_with_indices(x, 2), F.max_pool1d(x, 2, return_indices=True), strict=True):
+        assert kobai.equal(found, right)
+    assert F.adaptive_max_pool1d_with_indices(x, 3)[1].shape == (1, 2, 3)
+    assert not hasattr(F, "avg_pool1d_with_indices")
+    assert not hasattr(kobai, "no_such_function_")

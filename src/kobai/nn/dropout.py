@@ -8,7 +8,7 @@ from kobai.core.tensor import Tensor
 from kobai.nn import functional as F
 from kobai.nn.module import Module
 
-__all__ = ["AlphaDropout", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d"]
+__all__ = ["AlphaDropout", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "FeatureAlphaDropout"]
 
 
 class _Dropout(Module):
@@ -91,3 +91,15 @@ class AlphaDropout(_Dropout):
     """
 
     _function = staticmethod(F.alpha_dropout)
+
+
+class FeatureAlphaDropout(_Dropout):
+    """As :class:`AlphaDropout`, but whole channels at once: (N, C, ...).
+
+    >>> import kobai
+    >>> y = kobai.nn.FeatureAlphaDropout(0.5)(kobai.ones(1, 8, 2, 2))
+    >>> kobai.equal(y.amax((2, 3)), y.amin((2, 3)))  # every channel is of one number
+    True
+    """
+
+    _function = staticmethod(F.feature_alpha_dropout)

@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from kobai.core.tensor import Size, Tensor
-from kobai.nn.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d, _BatchNorm
+from kobai.nn.batchnorm import (
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+    _BatchNorm,
+    _InstanceNorm,
+    _NormBase,
+)
 from kobai.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d, _Conv
 from kobai.nn.linear import Linear
 from kobai.nn.module import Module
@@ -16,6 +26,9 @@ __all__ = [
     "LazyBatchNorm1d",
     "LazyBatchNorm2d",
     "LazyBatchNorm3d",
+    "LazyInstanceNorm1d",
+    "LazyInstanceNorm2d",
+    "LazyInstanceNorm3d",
     "LazyConv1d",
     "LazyConv2d",
     "LazyConv3d",
@@ -93,7 +106,7 @@ class _Lazy(Module):
         """The size that a layer with this weight (or running mean) has learnt; None if no layer has one of its shape."""
         layer: Any = self._becomes
         if not issubclass(layer, _Conv):
-            fits = weight.ndim == (1 if issubclass(layer, _BatchNorm) else 2)
+            fits = weight.ndim == (1 if issubclass(layer, _NormBase) else 2)
             return int(weight.shape[-1]) if fits else None
         if weight.ndim != layer._dims + 2:
             return None
@@ -136,6 +149,9 @@ def _learns(layer: Any) -> tuple[str, int, tuple[int, ...] | None]:
         return "in_channels", -(n + 1), (n + 1, n + 2)
     if issubclass(layer, _BatchNorm):
         return "num_features", 1, tuple(layer._shapes)
+    if issubclass(layer, _InstanceNorm):
+        (n,) = layer._shapes
+        return "num_features", 1 - n, (n - 1, n)
     return "in_features", -1, None
 
 
@@ -149,3 +165,6 @@ LazyConvTranspose3d = _lazy(ConvTranspose3d, "8, 3", (5, 4, 7, 7, 7))
 LazyBatchNorm1d = _lazy(BatchNorm1d, "", (5, 4, 7))
 LazyBatchNorm2d = _lazy(BatchNorm2d, "", (5, 4, 7, 7))
 LazyBatchNorm3d = _lazy(BatchNorm3d, "", (5, 4, 7, 7, 7))
+LazyInstanceNorm1d = _lazy(InstanceNorm1d, "", (5, 4, 7))
+LazyInstanceNorm2d = _lazy(InstanceNorm2d, "", (5, 4, 7, 7))
+LazyInstanceNorm3d = _lazy(InstanceNorm3d, "", (5, 4, 7, 7, 7))

@@ -25,7 +25,7 @@ from kobai.ops.joining import cat, stack
 from kobai.ops.recurrent import PRIMITIVES
 from kobai.xp import Array, move
 
-__all__ = ["GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNCell"]
+__all__ = ["GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNBase", "RNNCell", "RNNCellBase"]
 
 State = tuple[Tensor | None, ...]
 """(h,) or, of an LSTM, (h, c); None is zero."""
@@ -49,6 +49,10 @@ class _Recurrent(Module):
     """Of an LSTM whose h is projected; 0 where it is not."""
 
     def _set_sizes(self, input_size: int, hidden_size: int, bias: bool) -> None:
+        if type(self) in (RNNBase, RNNCellBase):
+            raise TypeError(
+                f"{self._get_name()}: is what the recurrent layers share; make an RNN, LSTM or GRU, or a cell"
+            )
         self.input_size = _size(self._get_name(), "input_size", input_size)
         self.hidden_size = _size(self._get_name(), "hidden_size", hidden_size)
         if hidden_size == 0:
@@ -113,7 +117,14 @@ class _Recurrent(Module):
         return results(joined, shapes)
 
 
-class _Layer(_Recurrent):
+class RNNBase(_Recurrent):
+    """What :class:`RNN`, :class:`LSTM` and :class:`GRU` are, for ``isinstance``; it is not made itself.
+
+    >>> import kobai
+    >>> isinstance(kobai.nn.GRU(3, 4), kobai.nn.RNNBase)
+    True
+    """
+
     def __init__(
         self,
         input_size: int,
@@ -238,7 +249,7 @@ class _Layer(_Recurrent):
         return f"{self.input_size}, {self.hidden_size}" + unusual(self, **usual)
 
 
-class RNN(_Layer):
+class RNN(RNNBase):
     """Elman's network: h_t = f(W_ih x_t + b_ih + W_hh h_{t−1} + b_hh), f tanh or relu.
 
     Args:
@@ -277,7 +288,7 @@ class RNN(_Layer):
         super().__init__(*sizes, bias, batch_first, dropout, bidirectional, *where, nonlinearity=nonlinearity)
 
 
-class LSTM(_Layer):
+class LSTM(RNNBase):
     """Long short-term memory: i, f, o = σ(W x_t + W' h + b), g = tanh(…), c_t = f ⊙ c + i ⊙ g, h_t = o ⊙ tanh(c_t).
 
     Arguments as those of :class:`RNN` without ``nonlinearity``; the rows of the weights are i, f, g, o, in this order,
@@ -343,7 +354,7 @@ class LSTM(_Layer):
         return stack([every[t] for t in steps]), h, c
 
 
-class GRU(_Layer):
+class GRU(RNNBase):
     """Gated recurrent unit: r, z = σ(…), n = tanh(W x_t + b + r ⊙ (W' h + b')), h_t = (1 − z) ⊙ n + z ⊙ h.
 
     Arguments as those of :class:`RNN` without ``nonlinearity``; the rows of the weights are r, z, n, in this order.
@@ -359,7 +370,14 @@ class GRU(_Layer):
     _gates = 3
 
 
-class _Cell(_Recurrent):
+class RNNCellBase(_Recurrent):
+    """What :class:`RNNCell`, :class:`LSTMCell` and :class:`GRUCell` are, for ``isinstance``; it is not made itself.
+
+    >>> import kobai
+    >>> isinstance(kobai.nn.GRUCell(3, 4), kobai.nn.RNNCellBase)
+    True
+    """
+
     def __init__(
         self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None
     ) -> None:
@@ -391,7 +409,7 @@ class _Cell(_Recurrent):
         return f"{self.input_size}, {self.hidden_size}" + unusual(self, bias=True, nonlinearity="tanh")
 
 
-class RNNCell(_Cell):
+class RNNCell(RNNCellBase):
     """One step of :class:`RNN`: h' = f(W_ih x + b_ih + W_hh h + b_hh), f tanh or relu.
 
     >>> import kobai
@@ -412,7 +430,7 @@ class RNNCell(_Cell):
         self._set_nonlinearity(nonlinearity)
 
 
-class LSTMCell(_Cell):
+class LSTMCell(RNNCellBase):
     """One step of :class:`LSTM`: (x, (h, c)) → (h', c').
 
     >>> import kobai
@@ -426,7 +444,7 @@ class LSTMCell(_Cell):
     _states = 2
 
 
-class GRUCell(_Cell):
+class GRUCell(RNNCellBase):
     """One step of :class:`GRU`: (x, h) → h'.
 
     >>> import kobai

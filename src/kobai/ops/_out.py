@@ -102,16 +102,36 @@ def _into(who: str, out: Any, result: Any, exact: bool) -> Any:
     return type(result)(*written) if hasattr(result, "_fields") else tuple(written)
 
 
-def in_place(namespace: dict[str, Any]) -> None:
-    """Let a public module find the methods in place as functions too: ``exp_(x)`` is ``x.exp_()``.
+_FLAGS = {"_": "inplace", "_with_indices": "return_indices"}
+"""What PyTorch's names end with that stand for a function with this flag set."""
 
-    Only when they are asked for: a hundred names more would hide the others in ``dir()``.
+
+def more_forms(namespace: dict[str, Any], layers: dict[str, Any], methods: bool = False) -> None:
+    """Let a public module find other forms of its functions, of those for ``layers``, and ``methods`` in place.
+
+    ``exp_(x)`` is ``x.exp_()``, ``elu_(x)`` is ``elu(x, inplace=True)``, ``max_pool2d_with_indices(x, 2)`` is
+    ``max_pool2d(x, 2, return_indices=True)``. Only when they are asked for: a hundred names more would hide the others in
+    ``dir()``.
     """
     others = namespace["__getattr__"]
 
     def __getattr__(name: str) -> Any:
-        if name.endswith("_") and not name.startswith("_") and hasattr(Tensor, name):
-            return getattr(Tensor, name)
+        if not name.startswith("_"):
+            if methods and name.endswith("_") and hasattr(Tensor, name):
+                return getattr(Tensor, name)
+            for ending, flag in _FLAGS.items():
+                function = layers.get(name.removesuffix(ending)) if name.endswith(ending) else None
+                if type(function) is FunctionType and flag in inspect.signature(function).parameters:
+                    return _with_flag(name, function, flag)
         return others(name)
 
     namespace["__getattr__"] = __getattr__
+
+
+def _with_flag(name: str, function: FunctionType, flag: str) -> Callable[..., Any]:
+    def form(*args: Any, **options: Any) -> Any:
+        return function(*args, **options, **{flag: True})
+
+    form.__name__ = form.__qualname__ = name
+    form.__module__, form.__doc__ = function.__module__, f":func:`{function.__name__}` with ``{flag}=True``."
+    return form

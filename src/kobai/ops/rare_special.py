@@ -185,7 +185,6 @@ def _of_shape(rng: np.random.Generator) -> Any:
 @primitive(sample=[_of_shape])
 @quiet
 def _incomplete_gamma(a: Array, x: Array, upper: bool = False) -> Any:
-
     def dx(dy: Array) -> Array:
         b, z = a.astype(np.float64), x.astype(np.float64)
         density = _gamma.density(b, z) / z
