@@ -347,10 +347,12 @@ def test_no_pickle():
             kobai.load(file, weights_only=weights_only)
 
 
-def test_weights_only_makes_no_difference_to_our_own_files(tmp_path):
-    kobai.save({"epoch": 3, "w": kobai.ones(2)}, tmp_path / "a.pt")
+@pytest.mark.parametrize("saved", [{}, {"pickle_protocol": 4}, {"_use_new_zipfile_serialization": False}])
+@pytest.mark.parametrize("options", [{}, {"mmap": True}, {"pickle_module": pickle}])
+def test_what_pytorch_is_told_of_pickles_makes_no_difference_to_our_own_files(tmp_path, saved, options):
+    kobai.save({"epoch": 3, "w": kobai.ones(2)}, tmp_path / "a.pt", **saved)
     for weights_only in (False, True):
-        loaded = kobai.load(tmp_path / "a.pt", weights_only=weights_only)
+        loaded = kobai.load(tmp_path / "a.pt", weights_only=weights_only, **options)
         assert loaded["epoch"] == 3
         assert loaded["w"].tolist() == [1, 1]
 

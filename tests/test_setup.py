@@ -166,7 +166,7 @@ def test_default_device_by_name_and_by_block():
 
 def test_random_numbers_of_a_fork_leave_no_trace():
     kobai.manual_seed(3)
-    with kobai.random.fork_rng():
+    with kobai.random.fork_rng(devices=[0], device_type="cuda"):
         kobai.rand(5)
     a = kobai.rand(2)
     kobai.manual_seed(3)

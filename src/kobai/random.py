@@ -194,10 +194,12 @@ def set_rng_state(new_state: dict[str, Any]) -> None:
 
 
 @contextmanager
-def fork_rng(devices: Iterable[Any] | None = None, enabled: bool = True) -> Iterator[None]:
+def fork_rng(
+    devices: Iterable[Any] | None = None, enabled: bool = True, *, device_type: str = "cuda"
+) -> Iterator[None]:
     """Block after which the default generator continues as if nothing had been drawn inside.
 
-    One generator serves every device, so ``devices`` changes nothing.
+    One generator serves every device, so ``devices`` and ``device_type`` change nothing.
 
     >>> import kobai
     >>> with kobai.random.fork_rng():

@@ -124,10 +124,17 @@ def _parts(obj: Any) -> list[bytes]:
     return [sealed(len(text).to_bytes(8, "little") + text, body), body]
 
 
-def save(obj: Any, f: str | os.PathLike[str] | BinaryIO) -> None:
+def save(
+    obj: Any,
+    f: str | os.PathLike[str] | BinaryIO,
+    pickle_module: Any = None,
+    pickle_protocol: int | None = None,
+    _use_new_zipfile_serialization: bool = True,
+) -> None:
     """Save a ``state_dict``, or any nesting of dicts, lists, tuples, numbers, strings, tensors and arrays.
 
-    The file is in safetensors format and replaces an older one atomically; ``f`` may also be a binary file object.
+    The file is in safetensors format and replaces an older one atomically; ``f`` may also be a binary file object. What
+    PyTorch's arguments say of pickles makes no difference to it.
 
     Errors: TypeError naming the place of an object that cannot be saved (a whole model, say).
 
@@ -151,11 +158,18 @@ Places = str | device | Mapping[str, str] | Callable[[Tensor, str], Tensor | Non
 """Where to put what is loaded. The files say nothing of devices: a mapping, and a function, are asked about ``"cpu"``."""
 
 
-def load(f: str | os.PathLike[str] | BinaryIO, map_location: Places = None, *, weights_only: bool = True) -> Any:
+def load(
+    f: str | os.PathLike[str] | BinaryIO,
+    map_location: Places = None,
+    pickle_module: Any = None,
+    *,
+    weights_only: bool = True,
+    mmap: bool | None = None,
+) -> Any:
     """What :func:`save` saved, or the tensors of any safetensors file, on the CPU or on ``map_location``.
 
     ``map_location`` is a device, or PyTorch's ``{"cuda:0": "cpu"}`` or ``lambda tensor, location: tensor``. No file of this
-    format holds code, so ``weights_only`` makes no difference.
+    format holds code, so ``weights_only`` and ``pickle_module`` make no difference, nor does ``mmap``: files are read whole.
 
     Errors: FileNotFoundError; :class:`~kobai.errors.CheckpointError` for a truncated or damaged file or one of another format.
 

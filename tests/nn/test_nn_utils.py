@@ -89,3 +89,25 @@ def test_vector_and_back():
         vector_to_parameters(vector[1:], params)
     with pytest.raises(TypeError, match="got list"):
         vector_to_parameters([1.0], params)
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.0, float("inf")])
+def test_a_norm_that_is_known_clips_as_one_that_is_taken(p):
+    pairs = [[kobai.zeros(3, 2, requires_grad=True), kobai.zeros((), requires_grad=True)] for _ in range(3)]
+    gradients = [kobai.randn(3, 2), kobai.randn(())]
+    for parameters in pairs:
+        for w, g in zip(parameters, gradients, strict=True):
+            w.grad = g.clone()
+    one, two, three = pairs
+    total = kobai.nn.utils.clip_grad_norm_(one, 0.5, p, foreach=True)
+    assert kobai.equal(total, kobai.nn.utils.get_total_norm(gradients, p))
+    assert kobai.nn.utils.clip_grads_with_norm_(two, 0.5, total, foreach=False) is None
+    with pytest.warns(FutureWarning, match="clip_grad_norm is now clip_grad_norm_"):
+        assert kobai.equal(total, kobai.nn.utils.clip_grad_norm(three, 0.5, p))
+    for a, b, c in zip(*pairs, strict=True):
+        assert kobai.equal(a.grad, b.grad)
+        assert kobai.equal(a.grad, c.grad)
+    with pytest.raises(TypeError, match="expected total_norm as a tensor of one element, got 3"):
+        kobai.nn.utils.clip_grads_with_norm_(one, 0.5, 3)
+    with pytest.raises(RuntimeError, match="get_total_norm: the total norm of order .* of the gradients is not finite"):
+        kobai.nn.utils.get_total_norm([kobai.tensor([float("nan")])], error_if_nonfinite=True)

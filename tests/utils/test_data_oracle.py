@@ -82,6 +82,7 @@ WRONG = [
     {"timeout": -1},
     {"prefetch_factor": 2},
     {"persistent_workers": True},
+    {"multiprocessing_context": "spawn"},
     {"shuffle": True, "sampler": [0]},
     {"batch_sampler": [[0]], "shuffle": True},
     {"batch_sampler": [[0]], "batch_size": 2},

@@ -334,8 +334,8 @@ def test_stop_iteration_of_a_data_set_is_an_error_and_no_end():
         ({"prefetch_factor": 2}, ValueError, "prefetch_factor is for worker threads"),
         ({"prefetch_factor": 0, "num_workers": 1}, ValueError, "prefetch_factor >= 1"),
         ({"persistent_workers": True}, ValueError, "persistent_workers is for worker threads"),
+        ({"multiprocessing_context": "fork"}, ValueError, "multiprocessing_context is for worker threads"),
         ({"generator": 3}, TypeError, r"kobai\.Generator, got int"),
-        ({"pin_memory_device": "cuda"}, TypeError, "pin_memory_device"),
     ],
 )
 def test_wrong_arguments(options, error, message):

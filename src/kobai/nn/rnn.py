@@ -57,8 +57,7 @@ class _Recurrent(Module):
         self.hidden_size = _size(self._get_name(), "hidden_size", hidden_size)
         if hidden_size == 0:
             raise ValueError(f"{self._get_name()}: expected hidden_size > 0, got 0")
-        self.bias = bias
-        self.nonlinearity = "tanh"
+        self.bias, self.nonlinearity = bias, "tanh"
 
     def _set_nonlinearity(self, name: str) -> None:
         if name not in ("tanh", "relu"):
@@ -154,10 +153,8 @@ class RNNBase(_Recurrent):
         need_flags(self._get_name(), bias=bias, batch_first=batch_first)
         if isinstance(dropout, bool) or not hasattr(dropout, "__float__") or not 0.0 <= dropout <= 1.0:
             raise ValueError(f"{self._get_name()}: expected a probability dropout between 0 and 1, got {dropout!r}")
-        self.num_layers = num_layers
-        self.batch_first = batch_first
-        self.dropout = float(dropout)
-        self.bidirectional = bidirectional
+        self.num_layers, self.batch_first = num_layers, batch_first
+        self.dropout, self.bidirectional = float(dropout), bidirectional
         self._suffixes = ("", "_reverse") if bidirectional else ("",)
         for layer in range(num_layers):
             inputs = self.input_size if layer == 0 else self._width * len(self._suffixes)
@@ -212,7 +209,6 @@ class RNNBase(_Recurrent):
         if input.shape[0] == 0:
             raise RuntimeError(f"{self._get_name()}: expected at least one step, got a sequence of length 0")
         states = self._initial(input, hx, batched)
-
         last: list[list[Tensor]] = []
         directions = len(self._suffixes)
         for layer in range(self.num_layers):
@@ -223,7 +219,6 @@ class RNNBase(_Recurrent):
             last.append(after)
             if self.dropout and layer < self.num_layers - 1:
                 input = F.dropout(input, self.dropout, self.training)
-
         final = tuple(last[0] if len(last) == 1 else [cat(parts) for parts in zip(*last, strict=True)])
         if not batched:
             input, final = input.squeeze(1), tuple(s.squeeze(1) for s in final)
@@ -244,9 +239,8 @@ class RNNBase(_Recurrent):
         return states if batched else tuple(s.unsqueeze(1) for s in states)
 
     def extra_repr(self) -> str:
-        sizes = {"proj_size": 0, "num_layers": 1}
-        usual = {**sizes, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False}
-        return f"{self.input_size}, {self.hidden_size}" + unusual(self, **usual)
+        usual = {"bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False}
+        return f"{self.input_size}, {self.hidden_size}" + unusual(self, proj_size=0, num_layers=1, **usual)
 
 
 class RNN(RNNBase):

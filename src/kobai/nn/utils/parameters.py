@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable
 from functools import reduce
 from operator import add
 from typing import Any
 
 from kobai.core.tensor import Tensor
+from kobai.errors import users_line
 from kobai.formula.many import dtype_of_numbers
 from kobai.nn.utils._clip import scale, sum_of_squares
 from kobai.ops.joining import cat
@@ -28,12 +30,17 @@ def _gradients(who: str, parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
 
 
 def clip_grad_norm_(
-    parameters: Tensor | Iterable[Tensor], max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
+    parameters: Tensor | Iterable[Tensor],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
 ) -> Tensor:
     """Scale all gradients together, in place, so that their common norm is at most ``max_norm``.
 
     Every g is multiplied by min(1, max_norm / (total + 1e-6)), with total = ‖(g₁, g₂, …)‖ₚ. Nothing is read back from the
-    device, except with ``error_if_nonfinite``, which raises RuntimeError if the norm is not finite.
+    device, except with ``error_if_nonfinite``, which raises RuntimeError if the norm is not finite. All gradients are scaled
+    in one launch, whatever ``foreach`` says.
     Pascanu, Mikolov, Bengio, "On the difficulty of training recurrent neural networks", ICML 2013.
 
     Returns:
@@ -47,19 +54,71 @@ def clip_grad_norm_(
     >>> w.grad
     tensor([0.6000, 0.8000])
     """
-    total, grads = _total_norm("clip_grad_norm_", parameters, float(norm_type))
-    if error_if_nonfinite and not math.isfinite(total.item()):
-        raise RuntimeError(
-            f"clip_grad_norm_: the total norm of order {norm_type} of the gradients is not finite ({total.item()}), "
-            "so they cannot be clipped; pass error_if_nonfinite=False to scale them all the same"
-        )
+    grads = _gradients("clip_grad_norm_", parameters)
+    total = _total_norm("clip_grad_norm_", grads, norm_type, error_if_nonfinite)
+    _scale_to(grads, max_norm, total)
+    return total
+
+
+def clip_grad_norm(
+    parameters: Tensor | Iterable[Tensor],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
+) -> Tensor:
+    """The older name of :func:`clip_grad_norm_`, as a FutureWarning says.
+
+    >>> import kobai, warnings
+    >>> w = kobai.zeros(1, requires_grad=True)
+    >>> w.grad = kobai.tensor([2.0])
+    >>> with warnings.catch_warnings(action="ignore"):
+    ...     kobai.nn.utils.clip_grad_norm([w], 1.0)
+    tensor(2.)
+    """
+    warnings.warn("clip_grad_norm is now clip_grad_norm_", FutureWarning, stacklevel=users_line())
+    return clip_grad_norm_(parameters, max_norm, norm_type, error_if_nonfinite)
+
+
+def get_total_norm(
+    tensors: Tensor | Iterable[Tensor],
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
+) -> Tensor:
+    """‖(t₁, t₂, …)‖ₚ of all tensors as one vector: what :func:`clip_grad_norm_` returns if they are the gradients.
+
+    >>> import kobai
+    >>> kobai.nn.utils.get_total_norm([kobai.tensor([3.0]), kobai.tensor([[4.0]])])
+    tensor(5.)
+    """
+    return _total_norm("get_total_norm", _listed("get_total_norm", tensors), norm_type, error_if_nonfinite)
+
+
+def clip_grads_with_norm_(
+    parameters: Tensor | Iterable[Tensor], max_norm: float, total_norm: Tensor, foreach: bool | None = None
+) -> None:
+    """What :func:`clip_grad_norm_` does, with a norm that is known: that of :func:`get_total_norm`, of several models perhaps.
+
+    >>> import kobai
+    >>> w = kobai.zeros(2, requires_grad=True)
+    >>> w.grad = kobai.tensor([3.0, 4.0])
+    >>> kobai.nn.utils.clip_grads_with_norm_([w], 1.0, kobai.tensor(10.0))
+    >>> w.grad
+    tensor([0.3000, 0.4000])
+    """
+    if not isinstance(total_norm, Tensor) or total_norm.numel() != 1:
+        raise TypeError(f"clip_grads_with_norm_: expected total_norm as a tensor of one element, got {total_norm!r}")
+    _scale_to(_gradients("clip_grads_with_norm_", parameters), max_norm, total_norm)
+
+
+def _scale_to(grads: list[Tensor], max_norm: float, total: Tensor) -> None:
     with beside(total.array):
         factor = xp_of(total.array).minimum(max_norm / (total.array + 1e-6), 1.0).reshape(1)
         for arrays in _alike(grads):
             scale(arrays, factor.astype(dtype_of_numbers(arrays[0].dtype), copy=False))
     for g in grads:
         g._bump()
-    return total
 
 
 def _alike(grads: list[Tensor]) -> list[list[Array]]:
@@ -73,15 +132,21 @@ def _alike(grads: list[Tensor]) -> list[list[Array]]:
     return list(found.values())
 
 
-def _total_norm(who: str, parameters: Tensor | Iterable[Tensor], p: float) -> tuple[Tensor, list[Tensor]]:
-    """‖all gradients as one vector‖ₚ, on their device, and the gradients."""
+def _total_norm(who: str, tensors: list[Tensor], norm_type: float, error_if_nonfinite: bool) -> Tensor:
+    """‖all tensors as one vector‖ₚ, on their device."""
+    p = float(norm_type)
     if not p > 0:
         raise ValueError(f"{who}: expected norm_type > 0, got {p}")
-    grads = _gradients(who, parameters)
-    if not grads:
-        return Tensor(0.0), grads
-    with beside(grads[0].array):
-        return _norm(grads, p), grads
+    if not tensors:
+        return Tensor(0.0)
+    with beside(tensors[0].array):
+        total = _norm(tensors, p)
+    if error_if_nonfinite and not math.isfinite(total.item()):
+        raise RuntimeError(
+            f"{who}: the total norm of order {norm_type} of the gradients is not finite ({total.item()}), "
+            "so they cannot be clipped; pass error_if_nonfinite=False to scale them all the same"
+        )
+    return total
 
 
 def _norm(grads: list[Tensor], p: float) -> Tensor:
@@ -97,7 +162,7 @@ def _norm(grads: list[Tensor], p: float) -> Tensor:
     return Tensor._wrap(xp.asarray(total))  # type: ignore[no-any-return]
 
 
-def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None) -> None:
     """Clip every element of every gradient, in place, to [−clip_value, clip_value].
 
     >>> import kobai

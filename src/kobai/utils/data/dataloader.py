@@ -56,6 +56,8 @@ class DataLoader(Generic[T_co]):
         generator: RNG of the shuffle. Default: the default generator, one draw per epoch (see :class:`RandomSampler`).
         prefetch_factor: batches that each worker reads ahead (default 2).
         persistent_workers: keep the threads from one epoch to the next.
+        multiprocessing_context, pin_memory_device, in_order: how PyTorch starts processes, for which device it locks pages,
+            and whether batches may overtake each other. Threads need no context; batches always come in order.
 
     Raises ValueError for contradictory arguments, TypeError for wrong types; what a data set raises in a worker is raised
     from the loop, with its own traceback. The order of an epoch is fixed by ``iter()``: a generator's state saved before it
@@ -88,9 +90,12 @@ class DataLoader(Generic[T_co]):
         generator: Generator | None = None,
         prefetch_factor: int | None = None,
         persistent_workers: bool = False,
+        multiprocessing_context: Any = None,
+        pin_memory_device: str = "",
+        in_order: bool = True,
     ) -> None:
         iterable = isinstance(dataset, IterableDataset)
-        _check_workers(num_workers, timeout, prefetch_factor, persistent_workers)
+        _check_workers(num_workers, timeout, prefetch_factor, persistent_workers, multiprocessing_context)
         _check_order(dataset, batch_size, shuffle, sampler, batch_sampler, drop_last)
         if batch_sampler is not None:
             batch_size = None
@@ -229,7 +234,9 @@ def _check_order(
         )
 
 
-def _check_workers(num_workers: int, timeout: float, prefetch_factor: int | None, persistent_workers: bool) -> None:
+def _check_workers(
+    num_workers: int, timeout: float, prefetch_factor: int | None, persistent_workers: bool, context: Any
+) -> None:
     if isinstance(num_workers, bool) or not isinstance(num_workers, int):
         raise TypeError(f"DataLoader: expected an integer as num_workers, got {num_workers!r}")
     if num_workers < 0:
@@ -243,6 +250,7 @@ def _check_workers(num_workers: int, timeout: float, prefetch_factor: int | None
             ("timeout", timeout),
             ("prefetch_factor", prefetch_factor is not None),
             ("persistent_workers", persistent_workers),
+            ("multiprocessing_context", context is not None),
         ):
             if given:
                 raise ValueError(f"DataLoader: {name} is for worker threads, but num_workers is 0")
