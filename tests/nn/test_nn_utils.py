@@ -109,5 +109,7 @@ def test_a_norm_that_is_known_clips_as_one_that_is_taken(p):
         assert kobai.equal(a.grad, c.grad)
     with pytest.raises(TypeError, match="expected total_norm as a tensor of one element, got 3"):
         kobai.nn.utils.clip_grads_with_norm_(one, 0.5, 3)
-    with pytest.raises(RuntimeError, match="get_total_norm: the total norm of order .* of the gradients is not finite"):
+    with pytest.raises(
+        RuntimeError, match=r"get_total_norm: the total norm of order .* of the gradients is not finite"
+    ):
         kobai.nn.utils.get_total_norm([kobai.tensor([float("nan")])], error_if_nonfinite=True)
