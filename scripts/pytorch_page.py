@@ -103,9 +103,10 @@ def _share() -> str:
 
 
 def _lacking() -> str:
+    methods = {f"Tensor.{names.replace(' ', ' Tensor.')}": advice for names, advice in absent.METHODS.items()}
     rows = [
         f"| {_names(names)} | {advice} |"
-        for names, advice in {**absent.INSTEAD, **absent.DTYPES, **absent.MODULES}.items()
+        for names, advice in {**absent.INSTEAD, **methods, **absent.DTYPES, **absent.MODULES}.items()
     ]
     return "\n".join(["| lacking | instead |", "|---|---|", *rows])
 
@@ -149,7 +150,9 @@ A program runs with its imports changed and nothing else: `import kobai as torch
 
 Reading such a name, or importing it, says what to do instead. A module can be imported, for programs import more than they
 need; what is in it raises when it is called, and nothing is an instance of its classes. Of `jit`, `compiler`, `distributed`,
-`multiprocessing`, `profiler` and `nn.parallel` there is what makes sense in one process that compiles nothing.
+`multiprocessing`, `profiler` and `nn.parallel` there is what makes sense in one process that compiles nothing. Every operation
+of PyTorch's test database that is lacking stands here, but for those whose names begin with an underscore or `torch.ops`, which
+are PyTorch's inside.
 
 {_lacking()}
 

@@ -199,6 +199,14 @@ def test_a_name_that_is_lacking_says_the_same_however_it_is_reached(name):
         assert str(imported.value) == told
 
 
+@pytest.mark.parametrize("name", sorted({*absent.ABSENT_METHODS, *(n for n in absent.ABSENT if "." not in n)}))
+def test_tensors_say_it_of_methods(name):
+    advice = absent.ABSENT_METHODS.get(name) or absent.ABSENT[name]
+    with pytest.raises(AttributeError) as read:
+        getattr(kobai.ones(2), name)
+    assert str(read.value) == f"'Tensor' object has no attribute '{name}'. {advice[0].upper()}{advice[1:]}."
+
+
 @pytest.mark.parametrize("question", sorted(absent.PRESENT))
 def test_what_programs_ask_before_they_use_it_is_answered(question):
     function = reached(question)

@@ -59,7 +59,8 @@ def _path(info: Any) -> str | None:
 
 
 OPERATIONS = {name_of(info): info for info in op_db if _path(info) and name_of(info) not in NOT_PUT}
-LACKING = sorted({name_of(info) for info in op_db} - OPERATIONS.keys() - NOT_PUT.keys())
+LACKING_PATHS = {name_of(i): i.name for i in op_db if name_of(i) not in {**OPERATIONS, **NOT_PUT}}
+LACKING = sorted(LACKING_PATHS)
 
 
 def function(info: Any) -> Callable[..., Any]:

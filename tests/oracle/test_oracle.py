@@ -4,6 +4,7 @@ import tomllib
 
 import pytest
 
+from kobai.compat import absent
 from oracle import known, modules, operations, optimizers
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]
@@ -81,3 +82,11 @@ def test_the_comparison_sees_what_it_is_for(monkeypatch):
     for name, (fault, kind) in planted.items():
         monkeypatch.setattr(kobai, name, fault)
         assert kind in operations.examine(name), name
+
+
+@pytest.mark.parametrize("name", operations.LACKING)
+def test_what_is_lacking_has_a_reason(name):
+    """In the tables that the errors and docs/pytorch.md are made of; what begins with an underscore is PyTorch's inside."""
+    plain = operations.LACKING_PATHS[name]
+    if not plain.startswith(("_", "torch.")):
+        assert absent.sentence(plain) or plain in absent.ABSENT_METHODS

@@ -8,7 +8,7 @@ can be named in annotations, ``isinstance`` and ``except``, and that raises when
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, TypeVar
 
 from kobai.errors import likely
@@ -18,12 +18,15 @@ T = TypeVar("T")
 ONE_PROCESS = "Kobai trains in one process"
 COMPLEX = "use two tensors, for real and imaginary parts"
 SCIPY = "use scipy.special on tensor.numpy()"
+POLYNOMIALS = "use numpy.polynomial on tensor.numpy(), or its recurrence"
 QUANTISED = "use float32, float16 or bfloat16"
+DENSE = "use dense tensors, or index_add and scatter_add"
+VIEW = "use the function without _copy, and clone()"
+OWN = "write the operation with autograd.Function"
+RANDOM_WINDOWS = "use adaptive_max_pool2d or 3d, whose windows are not drawn at random"
 
 INSTEAD = {
-    "sparse_coo_tensor sparse_csr_tensor sparse_csc_tensor sparse_bsr_tensor sparse_coo sparse_csr": (
-        "use dense tensors, or index_add and scatter_add"
-    ),
+    "sparse_coo_tensor sparse_csr_tensor sparse_csc_tensor sparse_bsr_tensor sparse_coo sparse_csr": DENSE,
     "spmm smm dsmm hspmm sspaddmm": "use mm: all tensors are dense",
     "complex view_as_complex view_as_real": COMPLEX,
     "polar": "use two tensors, r cos φ and r sin φ",
@@ -37,9 +40,43 @@ INSTEAD = {
     ),
     "special.airy_ai special.bessel_j0 special.bessel_j1 special.bessel_y0 special.bessel_y1": SCIPY,
     "special.modified_bessel_k0 special.modified_bessel_k1 special.spherical_bessel_j0": SCIPY,
+    "special.scaled_modified_bessel_k0 special.scaled_modified_bessel_k1": SCIPY,
+    "special.modified_bessel_i0 special.modified_bessel_i1": "use special.i0 and special.i1",
+    "special.chebyshev_polynomial_t special.chebyshev_polynomial_u special.chebyshev_polynomial_v": POLYNOMIALS,
+    "special.chebyshev_polynomial_w special.shifted_chebyshev_polynomial_t": POLYNOMIALS,
+    "special.shifted_chebyshev_polynomial_u special.shifted_chebyshev_polynomial_v": POLYNOMIALS,
+    "special.shifted_chebyshev_polynomial_w special.hermite_polynomial_h special.hermite_polynomial_he": POLYNOMIALS,
+    "special.laguerre_polynomial_l special.legendre_polynomial_p": POLYNOMIALS,
+    "histogramdd": "use histogram of each dimension, or numpy.histogramdd on tensor.numpy()",
+    "nonzero_static": "use nonzero, whose result has the size that it has",
+    "constant_pad_nd": "use nn.functional.pad",
+    "grid_sampler_2d grid_sampler_3d": "use nn.functional.grid_sample",
+    "empty_permuted new_empty_strided": "use empty_strided, or empty and permute",
+    "as_strided_scatter slice": "assign to a part: y = x.clone(); y[1:3] = part",
+    "alias_copy as_strided_copy diagonal_copy expand_copy narrow_copy permute_copy split_with_sizes_copy": VIEW,
+    "squeeze_copy t_copy transpose_copy unbind_copy unfold_copy unsqueeze_copy view_copy": VIEW,
+    "native_batch_norm native_group_norm native_layer_norm native_dropout_backward": (
+        "PyTorch's functions of nn.functional call it; call those"
+    ),
+    "jiterator_unary jiterator_binary jiterator_binary_return_by_ref": OWN,
+    "jiterator_4inputs_with_extra_args jiterator_2inputs_2outputs": OWN,
+    "hash_tensor": "use hashlib on tensor.numpy().tobytes()",
+    "nn.functional.fractional_max_pool2d nn.functional.fractional_max_pool3d": RANDOM_WINDOWS,
+    "nn.FractionalMaxPool2d nn.FractionalMaxPool3d": RANDOM_WINDOWS,
+    "nn.functional.linear_cross_entropy nn.LinearCrossEntropyLoss": "use cross_entropy(linear(x, weight, bias), target)",
+    "nn.CrossMapLRN2d": "use nn.LocalResponseNorm",
+    "lstsq": "use linalg.lstsq, with the matrix first",
+    "eig symeig": "use linalg.eigh, for symmetric matrices",
+    "solve": "use linalg.solve, with the matrix first",
     "quantize_per_tensor quantize_per_channel quantize_per_tensor_dynamic": QUANTISED,
 }
-"""Names of ``torch`` -> what to do instead."""
+"""Names of ``torch`` -> what to do instead. It is said of methods of the same names too."""
+
+METHODS = {
+    "to_sparse to_sparse_coo to_sparse_csr to_sparse_csc coalesce is_coalesced sparse_mask sparse_dim dense_dim": DENSE,
+    "chalf cfloat cdouble": COMPLEX,
+}
+"""Methods of tensors -> what to do instead."""
 
 DTYPES = {
     "complex32 complex64 complex128 chalf cfloat cdouble": COMPLEX,
@@ -56,7 +93,8 @@ INSIDE = {
 """Names that modules of ours lack, and that programs import with them -> what to do instead."""
 
 MODULES = {
-    "sparse": "use dense tensors, or index_add and scatter_add",
+    "sparse": DENSE,
+    "signal": "use hann_window, hamming_window, blackman_window and their like, or scipy.signal.windows",
     "fft": "its results are complex, which Kobai lacks; use numpy.fft on tensor.numpy()",
     "jit": "call the model itself; to save one, save model.state_dict()",
     "compiler fx export _dynamo _inductor _functorch": (
@@ -106,6 +144,7 @@ def _by_name(table: dict[str, T]) -> dict[str, T]:
 
 
 ABSENT, LACKING, ABSENT_MODULES = _by_name(INSTEAD), _by_name(INSIDE), _by_name(MODULES)
+ABSENT_METHODS = _by_name(METHODS)
 
 
 class AbsentDtype:
@@ -166,6 +205,16 @@ def sentence(path: str) -> str:
     if advice is None:
         advice = ABSENT_MODULES.get(module_above(path))
     return "" if advice is None else f"kobai has no {path!r}, unlike torch: {advice}"
+
+
+def of_tensors(name: str, known: Iterable[str]) -> str:
+    """End of an error message about an attribute that tensors lack: what to do instead, or which name is meant.
+
+    >>> of_tensors("to_sparse", []), of_tensors("resize_as", ["resize_as_"])
+    (' Use dense tensors, or index_add and scatter_add.', " Did you mean 'resize_as_'?")
+    """
+    advice = ABSENT_METHODS.get(name) or ABSENT.get(name)
+    return f" {advice[0].upper()}{advice[1:]}." if advice else likely(name, known)
 
 
 def module_above(path: str) -> str:

@@ -15,10 +15,11 @@ from weakref import ref
 import numpy as np
 
 from kobai import xp as _xp
+from kobai.compat.absent import of_tensors
 from kobai.core import tape
 from kobai.core.tape import Node, RemovableHandle, backward_into, root_edge, root_gradient, run_hooks
 from kobai.dtypes import FLOATING, _known, _of, dtype, get_default_dtype
-from kobai.errors import MissingAttribute, likely
+from kobai.errors import MissingAttribute
 from kobai.xp import Array, asarray, device, device_of, xp_of
 
 
@@ -444,7 +445,7 @@ class Tensor:
         return [name for name in object.__dir__(self) if not name.startswith("_") or name.startswith("__")]
 
     def __getattr__(self, name: str) -> Any:
-        raise MissingAttribute(self, name, likely)
+        raise MissingAttribute(self, name, of_tensors)
 
 
 tape.tensor_type = Tensor

@@ -382,7 +382,7 @@ def _checked_conv(
     stride = per_dimension(who, "stride", stride, n, 1)
     dilation = per_dimension(who, "dilation", dilation, n, 1)
     pads = padding_pairs(who, padding, kernel, stride, dilation)
-    fits = 0 not in kernel and min(_windows(image, kernel, stride, pads, dilation).out) > 0
+    fits = 0 not in kernel and min(windows_of(image, kernel, stride, pads, dilation).out) > 0
     for size, k, (a, b), d in () if fits else zip(image, kernel, pads, dilation, strict=True):
         if k == 0 or size + a + b < d * (k - 1) + 1:
             raise RuntimeError(
