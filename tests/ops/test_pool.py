@@ -84,7 +84,7 @@ def test_adaptive_windows_overlap_where_sizes_do_not_divide():
         (lambda x: F.interpolate(x), ValueError, "either size or scale_factor"),
         (lambda x: F.interpolate(x, 3, 2.0), ValueError, "either size or scale_factor"),
         (lambda x: F.interpolate(x, 3, align_corners=True), ValueError, "no meaning for mode 'nearest'"),
-        (lambda x: F.interpolate(x, 3, antialias=True, mode="bilinear"), NotImplementedError, "antialias"),
+        (lambda x: F.interpolate(x, 3, antialias=True), ValueError, "antialias is for modes 'bilinear' and 'bicubic'"),
         (lambda x: F.interpolate(x, 0), ValueError, "2 positive sizes"),
         (lambda x: F.interpolate(x.long(), 3, mode="bilinear"), RuntimeError, "expected a float tensor"),
         (lambda x: F.pixel_shuffle(x, 2), RuntimeError, r"C·2², H, W"),
@@ -125,12 +125,14 @@ POOLS = [
     ("interpolate", (2, 3, 5, 4), {"size": (3, 7), "mode": "area"}),
     ("interpolate", (2, 3, 2, 3, 4), {"size": (3, 7, 2), "mode": "trilinear"}),
     *(
-        ("interpolate", (2, 3, 5, 4), {**size, "mode": mode, "align_corners": corners})
+        ("interpolate", (2, 3, 5, 4), {**size, "mode": mode, "align_corners": corners, "antialias": antialias})
         for mode in ("bilinear", "bicubic")
         for corners in (True, False)
+        for antialias in (True, False)
         for size in (
             {"size": (3, 9)},
             {"scale_factor": 1.7},
+            {"scale_factor": (0.4, 0.6)},
             {"size": 1},
             {"scale_factor": 2.3, "recompute_scale_factor": True},
         )
@@ -158,3 +160,30 @@ def test_agrees_with_pytorch(case, ties):
             results[-1] += (getattr(lib.nn.functional, name)(t, **options, return_indices=True)[1],)
     for ours, theirs in zip(*results, strict=True):
         np.testing.assert_allclose(ours.detach().numpy(), theirs.detach().numpy(), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize("corners", [False, True])
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_pixels_of_one_byte_are_pytorchs_bit_by_bit(mode, corners, antialias):
+    torch = pytest.importorskip("torch")
+    x = np.random.default_rng(0).integers(0, 256, (2, 5, 14, 9)).astype(np.uint8)
+    options = {"mode": mode, "align_corners": corners, "antialias": antialias}
+    for size in ((3, 3), (7, 9), (30, 4), (14, 20), (5, 2)):
+        ours = F.interpolate(kobai.tensor(x), size, **options).numpy()
+        np.testing.assert_array_equal(ours, torch.nn.functional.interpolate(torch.tensor(x), size, **options).numpy())
+
+
+def test_a_smaller_image_without_aliases():
+    """Stripes one pixel wide are grey from afar; without ``antialias`` as the centres happen to lie."""
+    stripes = (kobai.arange(64) % 2).float().expand(1, 1, 64, 64)
+    for mode in ("bilinear", "bicubic"):
+        near = F.interpolate(stripes, (8, 8), mode=mode, antialias=True)
+        assert (near - 0.5).abs().max() < 0.05
+        assert kobai.allclose(
+            F.interpolate(kobai.ones(1, 1, 64, 64), (5, 9), mode=mode, antialias=True), kobai.ones(5, 9)
+        )
+    x = kobai.randn(1, 1, 6, 6)
+    larger = [F.interpolate(x, 13, mode="bilinear", antialias=aa) for aa in (False, True)]
+    assert kobai.allclose(*larger, atol=1e-6)  # of a larger image the filter is the same

@@ -78,23 +78,64 @@ def _nearest_exact(size: int, out: int, scale: float | None) -> Array:
     return np.floor(_centres(size, out, scale) + 0.5).clip(0, size - 1).astype(int)
 
 
-_WEIGHTS: dict[str, Callable[[int, int, float | None], Array]] = {
-    "area": _area,
-    "linear": lambda size, out, scale: _tents(_centres(size, out, scale), size),
-    "linear, corners": lambda size, out, scale: _tents(_corners(size, out), size),
-    "cubic": lambda size, out, scale: _cubics(_centres(size, out, scale), size),
-    "cubic, corners": lambda size, out, scale: _cubics(_corners(size, out), size),
-}
+def _tent(t: Array) -> Array:
+    return np.maximum(0, 1 - t)
+
+
+def _keys(t: Array) -> Array:
+    """Keys' cubic with a = −1/2."""
+    near, far = (1.5 * t - 2.5) * t * t + 1, -0.5 * (((t - 5) * t + 8) * t - 4)
+    return np.where(t < 1, near, np.where(t < 2, far, 0))
+
+
+def _filtered(size: int, out: int, step: float, filter: Callable[[Array], Array], reach: int) -> Array:
+    """Means weighted by ``filter``, which is ``reach`` elements wide to either side – of the output, where that is smaller.
+
+    So no element of the input is passed over. Weights sum up to 1, also where the filter reaches beyond the ends.
+    """
+    wide = max(step, 1.0)
+    centre = ((np.arange(out) + 0.5) * step)[:, None]
+    first = np.maximum(np.trunc(centre - reach * wide + 0.5), 0)
+    last = np.minimum(np.trunc(centre + reach * wide + 0.5), size)
+    at = np.arange(size)
+    weights = np.where((at >= first) & (at < last), filter(np.abs(at - centre + 0.5) / wide), 0)
+    return weights / weights.sum(1, keepdims=True)
+
+
+def _in_fixed_point(weights: Array) -> Array:
+    """Weights of 8-bit pixels as PyTorch has them: rounded to 16 bits, with as many behind the point as the largest leaves."""
+    largest, bits = float(weights.max()), 0
+    while bits < 22 and int(0.5 + largest * (1 << (bits + 1))) < 1 << 15:
+        bits += 1
+    scaled = weights * (1 << bits)
+    return np.trunc(scaled + np.copysign(0.5, scaled)) / (1 << bits)
+
+
+def _weights(kind: str, size: int, out: int, scale: float | None) -> Array:
+    """The matrix of a ``kind``: ``"area"``, or ``"linear"`` or ``"cubic"`` followed by how that is done."""
+    name, *how = kind.split(", ")
+    if name == "area":
+        return _area(size, out, scale)
+    corners = "corners" in how
+    if "antialias" in how:
+        step = size / out if scale is None else 1 / scale
+        if corners:
+            step = (size - 1) / (out - 1) if out > 1 else 0.0
+        weights = _filtered(size, out, step, _tent if name == "linear" else _keys, 1 if name == "linear" else 2)
+    else:
+        at = _corners(size, out) if corners else _centres(size, out, scale)
+        weights = _tents(at, size) if name == "linear" else _cubics(at, size)
+    return _in_fixed_point(weights) if "pixels" in how else weights
 
 
 @lru_cache(maxsize=64)
 def _matrix(kind: str, size: int, out: int, scale: float | None, dtype: Any, where: str) -> Any:
-    return table(_WEIGHTS[kind](size, out, scale).astype(dtype), where)
+    return table(_weights(kind, size, out, scale).astype(dtype), where)
 
 
 @lru_cache(maxsize=64)
 def _bands(kind: str, size: int, out: int, scale: float | None, dtype: Any, transposed: bool) -> Bands:
-    matrix = _WEIGHTS[kind](size, out, scale).astype(dtype)
+    matrix = _weights(kind, size, out, scale).astype(dtype)
     return bands(matrix.T if transposed else matrix)
 
 
@@ -104,6 +145,7 @@ def _bands(kind: str, size: int, out: int, scale: float | None, dtype: Any, tran
         drawn((2, 3, 5), {"out": (8,), "kind": "linear", "scale": None}),
         drawn((2, 3, 4), {"out": (7, 9), "kind": "cubic", "scale": (1.9, 2.3)}),
         drawn((2, 2, 3, 4), {"out": (2, 3, 5), "kind": "linear, corners", "scale": None}),
+        drawn((2, 3, 7, 5), {"out": (3, 8), "kind": "cubic, antialias", "scale": None}),
         drawn((0, 3, 5, 7), {"out": (3, 4), "kind": "area", "scale": None}),
     ]
 )
@@ -153,7 +195,9 @@ def _of_pixels(input: Tensor, out: tuple[int, ...], kind: str, scale: tuple[floa
     """The same of uint8: rounded after each dimension, the last one first, as in PyTorch."""
     for axis in range(-1, -len(out) - 1, -1):
         rows = cast(transpose(input, axis, -1), np.float32)
-        rows = _resample(rows, out=(out[axis],), kind=kind, scale=None if scale is None else (scale[axis],))
+        rows = _resample(
+            rows, out=(out[axis],), kind=f"{kind}, pixels", scale=None if scale is None else (scale[axis],)
+        )
         input = transpose(cast((rows + 0.5).floor().clamp(0, 255), np.uint8), axis, -1)
     return input.contiguous()  # type: ignore[no-any-return]
 
@@ -188,7 +232,8 @@ def interpolate(
         align_corners: for the linear and cubic modes, whether the centres of the corner elements (True) or their outer
             edges (False, the default) lie on each other.
         recompute_scale_factor: use the ratio of the rounded sizes instead of ``scale_factor``.
-        antialias: not supported, False only.
+        antialias: ``"bilinear"`` and ``"bicubic"`` only: where an image becomes smaller, the filter becomes wider, so that
+            all pixels have a part in the result, as in PIL.
 
     Of uint8, as images are, linear and cubic modes give the nearest of their numbers.
 
@@ -207,8 +252,8 @@ def interpolate(
             f"interpolate: mode {mode!r} is for inputs of {' or '.join(str(d + 2) for d in _MODES[mode])} dimensions, "
             f"got {tuple(input.shape)}"
         )
-    if antialias:
-        raise NotImplementedError("interpolate: antialias=True is not supported")
+    if antialias and mode not in ("bilinear", "bicubic"):
+        raise ValueError(f"interpolate: antialias is for modes 'bilinear' and 'bicubic', got {mode!r}")
     smooth = mode.endswith(("linear", "cubic"))
     if align_corners is not None and not smooth:
         raise ValueError(f"interpolate: align_corners has no meaning for mode {mode!r}")
@@ -226,7 +271,8 @@ def interpolate(
     if len(new) != n or any(m < 1 for m in (*new, *old)):
         raise ValueError(f"interpolate: expected {n} positive sizes, got {new} for input {tuple(input.shape)}")
     if smooth:
-        kind = ("cubic" if mode == "bicubic" else "linear") + (", corners" if align_corners else "")
+        kind = "cubic" if mode == "bicubic" else "linear"
+        kind += ", corners" * bool(align_corners) + ", antialias" * bool(antialias)
         return resample(input, new, kind, scale)
     if mode == "area":
         return resample(input, new, "area")
