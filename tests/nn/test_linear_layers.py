@@ -94,8 +94,10 @@ def test_flatten_and_bilinear_refuse():
     for arguments in (("features", (2, 3)), (1, (2, "x"))):
         with pytest.raises(TypeError, match="Unflatten: expected an int and a tuple of ints"):
             nn.Unflatten(*arguments)
-    with pytest.raises(NotImplementedError, match="embedding: scale_grad_by_freq"):
-        F.embedding(kobai.tensor([0]), kobai.ones(2, 2), sparse=True)
+    with pytest.raises(TypeError, match="embedding: expected sparse to be True or False, got 1"):
+        F.embedding(kobai.tensor([0]), kobai.ones(2, 2), sparse=1)
+    with pytest.raises(ValueError, match="embedding_bag: scale_grad_by_freq and sparse are for modes 'sum' and 'mean'"):
+        F.embedding_bag(kobai.tensor([[0]]), kobai.ones(2, 2), sparse=True, mode="max")
 
 
 # --- Embedding ----------------------------------------------------------------------------------------------------
@@ -135,8 +137,7 @@ def test_embedding_max_norm():
     ("args", "options", "error", "message"),
     [
         ((4, 3), {"padding_idx": 4}, ValueError, "padding_idx within 4 rows, got 4"),
-        ((4, 3), {"sparse": True}, NotImplementedError, "sparse=True"),
-        ((4, 3), {"scale_grad_by_freq": True}, NotImplementedError, "scale_grad_by_freq"),
+        ((4, 3), {"scale_grad_by_freq": 1}, TypeError, "scale_grad_by_freq"),
         ((4, -3), {}, RuntimeError, "embedding_dim >= 0"),
         ((4, 3), {"_weight": kobai.ones(3, 3)}, ValueError, "expected weight (4, 3), got (3, 3)"),
     ],
@@ -211,3 +212,48 @@ def test_embedding_bag():
             bag(*arguments, **options)
     with pytest.raises(ValueError, match="EmbeddingBag: expected mode"):
         nn.EmbeddingBag(3, 2, mode="men")
+
+
+@pytest.mark.parametrize("padding_idx", [None, 2])
+def test_gradients_of_rows_by_how_often_they_are_named(padding_idx):
+    rows = kobai.tensor([[0, 2, 0], [3, 0, 2]])
+    table = nn.Embedding(5, 3, padding_idx=padding_idx, scale_grad_by_freq=True, sparse=True)
+    plain = nn.Embedding(5, 3, padding_idx=padding_idx)
+    plain.load_state_dict(table.state_dict())
+    weights = kobai.randn(2, 3, 3)
+    for layer in (table, plain):
+        (layer(rows) * weights).sum().backward()
+    times = kobai.tensor([3.0, 1, 2, 1, 1]).unsqueeze(1)
+    assert kobai.allclose(table.weight.grad, plain.weight.grad / times)
+    assert kobai.equal(table(rows), plain(rows))
+    assert repr(table).endswith("scale_grad_by_freq=True, sparse=True)")
+
+
+def test_sparse_adam_trains_a_table_that_is_called_sparse():
+    table = nn.Embedding(4, 2, sparse=True)
+    bags = nn.EmbeddingBag(4, 2, mode="sum", sparse=True)
+    before = [layer.weight.detach().clone() for layer in (table, bags)]
+    optimizer = kobai.optim.SparseAdam([*table.parameters(), *bags.parameters()], lr=0.1)
+    (table(kobai.tensor([0, 3])).sum() + bags(kobai.tensor([[0, 3]])).sum()).backward()
+    optimizer.step()
+    for layer, old in zip((table, bags), before, strict=True):
+        moved = (layer.weight.detach() != old).any(1)
+        assert moved.tolist() == [True, False, False, True]
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("mode", ["rows", "sum", "mean"])
+def test_gradients_by_frequency_as_in_pytorch(mode):
+    torch = pytest.importorskip("torch")
+    found = []
+    for lib in (kobai, torch):
+        weight = lib.tensor([[1.0, 2], [3, 4], [5, 6], [7, 8]], requires_grad=True)
+        rows = lib.tensor([[0, 2, 0], [3, 0, 2]])
+        options = {"padding_idx": 3, "scale_grad_by_freq": True}
+        if mode == "rows":
+            y = lib.nn.functional.embedding(rows, weight, **options)
+        else:
+            y = lib.nn.functional.embedding_bag(rows, weight, mode=mode, **options)
+        (y * lib.arange(float(y.numel())).reshape(y.shape)).sum().backward()
+        found.append(weight.grad.tolist())
+    np.testing.assert_allclose(*found, rtol=1e-6)

@@ -70,7 +70,7 @@ def names_it(name: str, bad: int, result: dict) -> bool:
     inside = "" if name in rows.UNBOUNDED else f"[{low}, {rows.N - 1}]"
     classes = f"class indices in [0, {rows.N})"
     return (
-        result["error"] == "IndexError"
+        result["error"] in ("IndexError", "PositionError")
         and result["text"].startswith(expected)
         and (inside in result["text"] or classes in result["text"])
         and f"got {bad}" in result["text"]

@@ -30,7 +30,8 @@ class Embedding(Module):
         num_embeddings, embedding_dim: the table ``weight`` is (num_embeddings, embedding_dim), drawn from N(0, 1).
         padding_idx: this row starts as zeros and gets no gradient.
         max_norm, norm_type: rows that are looked up are first scaled down, in place, to this norm.
-        scale_grad_by_freq, sparse: not supported, NotImplementedError if True.
+        scale_grad_by_freq: divide the gradient of a row by how often the batch names it.
+        sparse: gradients are dense all the same; :class:`kobai.optim.SparseAdam` tells rows that were not named by their zeros.
 
     >>> import kobai
     >>> table = kobai.nn.Embedding(10, 3, padding_idx=0)
@@ -62,8 +63,7 @@ class Embedding(Module):
                 raise ValueError(f"Embedding: expected padding_idx within {num_embeddings} rows, got {padding_idx}")
             padding_idx %= num_embeddings
         need_flags("Embedding", scale_grad_by_freq=scale_grad_by_freq, sparse=sparse)
-        if scale_grad_by_freq or sparse:
-            raise NotImplementedError("Embedding: scale_grad_by_freq=True and sparse=True are not supported")
+        self.scale_grad_by_freq, self.sparse = scale_grad_by_freq, sparse
         self.padding_idx = padding_idx
         self.max_norm = None if max_norm is None else _real("Embedding", "max_norm", max_norm)
         self.norm_type = norm_type
@@ -86,7 +86,8 @@ class Embedding(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """(*) of integers → (*, embedding_dim)."""
-        return F.embedding(input, self.weight, self.padding_idx, self.max_norm, self.norm_type)
+        how = self.max_norm, self.norm_type, self.scale_grad_by_freq, self.sparse
+        return F.embedding(input, self.weight, self.padding_idx, *how)
 
     @classmethod
     def from_pretrained(
@@ -106,7 +107,8 @@ class Embedding(Module):
 
     def extra_repr(self) -> str:
         extra = f"{self.num_embeddings}, {self.embedding_dim}"
-        return extra + unusual(self, padding_idx=None, max_norm=None, norm_type=2)
+        switches = {"scale_grad_by_freq": False, "sparse": False}
+        return extra + unusual(self, padding_idx=None, max_norm=None, norm_type=2, **switches)
 
 
 class EmbeddingBag(Embedding):
@@ -169,7 +171,9 @@ class EmbeddingBag(Embedding):
             offsets,
             self.max_norm,
             self.norm_type,
-            mode=self.mode,
+            self.scale_grad_by_freq,
+            self.mode,
+            self.sparse,
             per_sample_weights=per_sample_weights,
             include_last_offset=self.include_last_offset,
             padding_idx=self.padding_idx,
@@ -177,5 +181,5 @@ class EmbeddingBag(Embedding):
 
     def extra_repr(self) -> str:
         extra = f"{self.num_embeddings}, {self.embedding_dim}"
-        extra += unusual(self, max_norm=None, norm_type=2)
+        extra += unusual(self, max_norm=None, norm_type=2, scale_grad_by_freq=False)
         return f"{extra}, mode={self.mode!r}" + unusual(self, padding_idx=None)

@@ -41,9 +41,10 @@ __all__ = [
         lambda rng: (rng.normal(size=(5, 3)), np.array([[0, 4], [4, 1]]), None),
         lambda rng: (rng.normal(size=(5, 3)), np.array([1, 0, 1]), 2),
         lambda rng: (rng.normal(size=(5, 3)), np.zeros((0,), dtype=np.int64), None),
+        lambda rng: (rng.normal(size=(5, 3)), np.array([[3, 0], [1, 4]]), None, True),
     ]
 )
-def _embedding(weight: Array, indices: Array, padding_idx: int | None) -> Any:
+def _embedding(weight: Array, indices: Array, padding_idx: int | None, by_frequency: bool = False) -> Any:
     xp, shape = xp_of(weight), weight.shape
     check_range("embedding", indices, shape[0])
 
@@ -54,9 +55,13 @@ def _embedding(weight: Array, indices: Array, padding_idx: int | None) -> Any:
             add_along(out, 0, indices, dy)
             if padding_idx is not None:
                 out[padding_idx] = 0
+            if by_frequency:
+                times = xp.zeros((shape[0], 1), dy.dtype)
+                add_along(times, 0, indices, xp.ones((*indices.shape, 1), dy.dtype))
+                out /= xp.maximum(times, 1)
             return out
 
-        return dweight, None, None
+        return dweight, None, None, None
 
     return _at(weight, indices), vjp
 
@@ -68,8 +73,17 @@ def _at(x: Array, index: Array) -> Array:
     return xp_of(x).take(x, index, axis=0)
 
 
-def embedding(weight: Tensor, indices: Tensor, padding_idx: int | None = None) -> Tensor:
+def embedding(
+    weight: Tensor,
+    indices: Tensor,
+    padding_idx: int | None = None,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Tensor:
     """Rows of ``weight`` (V, D) named by ``indices`` (any shape S): shape (\\*S, D). Row ``padding_idx`` gets no gradient.
+
+    With ``scale_grad_by_freq`` the gradient of a row is divided by how often ``indices`` name it. Gradients are dense, also
+    if ``sparse`` is asked for.
 
     IndexError for indices outside [0, V); for those on a device when a result is read.
 
@@ -88,7 +102,11 @@ def embedding(weight: Tensor, indices: Tensor, padding_idx: int | None = None) -
         if not -rows <= padding_idx < rows:
             raise IndexError(f"embedding: expected padding_idx in [{-rows}, {rows - 1}], got {padding_idx}")
         padding_idx %= rows
-    return _embedding(weight, indices, padding_idx)
+    return (
+        _embedding(weight, indices, padding_idx, True)
+        if scale_grad_by_freq
+        else _embedding(weight, indices, padding_idx)
+    )
 
 
 @primitive(

@@ -8,6 +8,7 @@ from kobai.core.autocast import one_operation
 from kobai.core.tensor import Tensor
 from kobai.engine.domains import check_range
 from kobai.errors import nearest
+from kobai.ops._args import need_flags
 from kobai.ops.create import arange, ones, zeros
 from kobai.ops.gather import embedding as look_up, where
 from kobai.ops.scatter import index_add, scatter_reduce
@@ -28,18 +29,19 @@ def embedding(
     """Row i of ``weight`` (n, D) for every index i of ``input``: (*) of integers → (*, D).
 
     Row ``padding_idx`` gets no gradient. With ``max_norm`` the rows looked up are first scaled down, in place, to this
-    ``norm_type``-norm. ``scale_grad_by_freq`` and ``sparse`` are not supported.
+    ``norm_type``-norm. With ``scale_grad_by_freq`` the gradient of a row is divided by how often ``input`` names it.
+    Gradients are dense, also if ``sparse`` is asked for: :class:`kobai.optim.SparseAdam` tells rows that were not named by
+    their zeros.
 
     >>> import kobai
     >>> kobai.nn.functional.embedding(kobai.tensor([1, 0]), kobai.tensor([[1.0, 2.0], [3.0, 4.0]]))
     tensor([[3., 4.],
             [1., 2.]])
     """
-    if scale_grad_by_freq or sparse:
-        raise NotImplementedError("embedding: scale_grad_by_freq=True and sparse=True are not supported")
+    need_flags("embedding", scale_grad_by_freq=scale_grad_by_freq, sparse=sparse)
     if max_norm is not None:
         _shorten_rows(input, weight, max_norm, norm_type)
-    return look_up(weight, input, padding_idx)
+    return look_up(weight, input, padding_idx, scale_grad_by_freq)
 
 
 def _shorten_rows(input: Tensor, weight: Tensor, max_norm: float, norm_type: float) -> None:
@@ -86,6 +88,8 @@ def embedding_bag(
     """
     if mode not in ("sum", "mean", "max"):
         raise ValueError(f"embedding_bag: unknown mode {mode!r}.{nearest(mode, ['sum', 'mean', 'max'])}")
+    if mode == "max" and (scale_grad_by_freq or sparse):
+        raise ValueError("embedding_bag: scale_grad_by_freq and sparse are for modes 'sum' and 'mean'")
     if per_sample_weights is not None and (mode != "sum" or per_sample_weights.shape != input.shape):
         raise ValueError(
             f"embedding_bag: per_sample_weights are for mode 'sum' and need the shape of the input {tuple(input.shape)}"
