@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from kobai import amp, autograd, backends, cuda, linalg, random
 from kobai.amp import (
+    GradScaler as GradScaler,
     autocast as autocast,
     clear_autocast_cache as clear_autocast_cache,
     get_autocast_cpu_dtype as get_autocast_cpu_dtype,

@@ -340,3 +340,28 @@ def test_versions_of_layouts_are_noted_and_handed_to_who_loads():
     model.load_state_dict(dict(state))
     assert seen == [3, 2, None]
     assert model[0].new.tolist() == [5, 5]
+
+
+def test_buffers_that_are_assigned():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.kept = nn.Buffer(kobai.ones(2))
+            self.passing = nn.Buffer(kobai.ones(2, dtype=kobai.int64), persistent=False)
+            self.weight = nn.Parameter(kobai.ones(1))
+
+    net = Net()
+    assert [name for name, _ in net.named_buffers()] == ["kept", "passing"]
+    assert sorted(net.state_dict()) == ["kept", "weight"]
+    assert isinstance(net.kept, nn.Buffer)
+    assert not net.kept.requires_grad
+    net.kept = kobai.zeros(3)
+    assert dict(net.named_buffers())["kept"].shape == (3,)
+    net.kept = nn.Buffer(kobai.zeros(1), persistent=False)
+    assert list(copy.deepcopy(net).double().state_dict()) == ["weight"]
+    with pytest.raises(TypeError, match=r"cannot assign .* as parameter 'weight'"):
+        net.weight = nn.Buffer(kobai.zeros(1))
+    with pytest.raises(TypeError, match=r"Buffer: expected a kobai.Tensor, got list"):
+        nn.Buffer([1.0])
+    with pytest.raises(AttributeError, match="assign buffer 'early'"):
+        nn.Module.__new__(nn.Module).early = nn.Buffer(kobai.zeros(1))

@@ -1,4 +1,4 @@
-"""``Parameter``: a tensor that a module trains."""
+"""``Parameter``: a tensor that a module trains; ``Buffer``: one that belongs to its state and is not trained."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from kobai.core.conversion import attributes
 from kobai.core.tensor import Tensor
 
-__all__ = ["Parameter"]
+__all__ = ["Buffer", "Parameter"]
 
 
 class Parameter(Tensor):
@@ -43,3 +43,26 @@ class Parameter(Tensor):
 
     def __repr__(self) -> str:
         return "Parameter containing:\n" + super().__repr__()
+
+
+class Buffer(Tensor):
+    """A tensor that a ``Module`` registers as a buffer when it is assigned as an attribute, as ``register_buffer`` does.
+
+    It shares the memory of ``data``. With ``persistent=False`` it is left out of ``state_dict``.
+
+    >>> import kobai
+    >>> module = kobai.nn.Module()
+    >>> module.mean = kobai.nn.Buffer(kobai.zeros(2))
+    >>> list(module.state_dict())
+    ['mean']
+    """
+
+    def __init__(self, data: Tensor | None = None, *, persistent: bool = True) -> None:
+        if data is None:
+            super().__init__()
+        elif isinstance(data, Tensor):
+            self._array = data._array
+            self._version = data._version
+        else:
+            raise TypeError(f"Buffer: expected a kobai.Tensor, got {type(data).__name__}; use kobai.tensor(...)")
+        self.persistent = persistent

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, cast
 
 from kobai.core.tensor import Tensor
 from kobai.errors import MissingAttribute, nearest
-from kobai.nn.parameter import Parameter
+from kobai.nn.parameter import Buffer, Parameter
 
 Module = Any
 """``kobai.nn.Module``, which is made of the class below."""
@@ -59,6 +59,9 @@ class Tree:
         elif isinstance(value, Tree):
             self._forget(name, "module", "_parameters", "_buffers")
             state["_modules"][name] = value
+        elif isinstance(value, Buffer) and not any(name in state.get(t, ()) for t in ("_parameters", "_modules")):
+            self._forget(name, "buffer")
+            self.register_buffer(name, value, value.persistent)
         else:
             for table, (kind, wanted, hint) in _TABLES.items():
                 if name in state.get(table, ()):
