@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import kobai
+from kobai import nn
 from kobai.nn import Parameter
 from kobai.nn.utils import clip_grad_norm_, clip_grad_value_, parameters_to_vector, vector_to_parameters
 
@@ -113,3 +114,50 @@ def test_a_norm_that_is_known_clips_as_one_that_is_taken(p):
         RuntimeError, match=r"get_total_norm: the total norm of order .* of the gradients is not finite"
     ):
         kobai.nn.utils.get_total_norm([kobai.tensor([float("nan")])], error_if_nonfinite=True)
+
+
+def _settled(norm):
+    """A batch norm in evaluation, with statistics and weights of its own."""
+    with kobai.no_grad():
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+        if norm.affine:
+            norm.weight.normal_()
+            norm.bias.normal_()
+    return norm.eval()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("transpose", ["", "Transpose"])
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_a_batch_norm_goes_into_the_convolution_before_it(dims, transpose, groups, affine, bias):
+    conv = getattr(nn, f"Conv{transpose}{dims}d")(4, 6, 2, groups=groups, bias=bias, dtype=kobai.float64).eval()
+    norm = _settled(getattr(nn, f"BatchNorm{dims}d")(6, affine=affine, dtype=kobai.float64))
+    before = conv.weight.detach().clone()
+    fused = kobai.nn.utils.fuse_conv_bn_eval(conv, norm, bool(transpose))
+    x = kobai.randn(2, 4, *(3,) * dims, dtype=kobai.float64)
+    assert kobai.allclose(fused(x), norm(conv(x)))
+    assert kobai.equal(conv.weight, before)
+    assert type(fused.weight) is type(fused.bias) is Parameter
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("features", [1, 5])
+def test_a_batch_norm_goes_into_the_dense_layer_before_it(features, bias):
+    linear = nn.Linear(3, 5, bias=bias, dtype=kobai.float64).eval()
+    norm = _settled(nn.BatchNorm1d(features, dtype=kobai.float64))
+    x = kobai.randn(4, 3, dtype=kobai.float64)
+    expected = norm(linear(x).reshape(4, features, -1)).reshape(4, 5)
+    assert kobai.allclose(kobai.nn.utils.fuse_linear_bn_eval(linear, norm)(x), expected)
+
+
+def test_what_is_not_fused():
+    conv, linear = nn.Conv1d(1, 2, 1), nn.Linear(3, 4).eval()
+    with pytest.raises(AssertionError, match="fuse_conv_bn_eval: expected both layers in evaluation"):
+        kobai.nn.utils.fuse_conv_bn_eval(conv, nn.BatchNorm1d(2))
+    with pytest.raises(AssertionError, match="fuse_linear_bn_eval: expected a batch norm of 4 features or 1, got 5"):
+        kobai.nn.utils.fuse_linear_bn_eval(linear, nn.BatchNorm1d(5).eval())
+    with pytest.raises(AssertionError, match="got track_running_stats=False"):
+        kobai.nn.utils.fuse_conv_bn_eval(conv.eval(), nn.BatchNorm1d(2, track_running_stats=False).eval())

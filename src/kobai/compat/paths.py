@@ -50,7 +50,7 @@ PLACES = {
     "core.tape": "utils.hooks",
     "ops.create": "utils.dlpack",
     "accelerator": "accelerator.memory",
-    "nn.utils": "nn.utils.clip_grad nn.utils.convert_parameters nn.utils.fusion",
+    "nn.utils": "nn.utils.clip_grad nn.utils.convert_parameters",
     "profiler": "autograd.profiler",
     "nn.tuples": "nn.modules.utils nn.common_types",
     "optim": "optim.lr_scheduler optim.adamw optim._adafactor optim._muon",

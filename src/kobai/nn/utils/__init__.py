@@ -1,6 +1,7 @@
 """Gradient clipping, parameters as one vector, sequences of unequal length, weights computed from others."""
 
 from kobai.nn.utils import rnn
+from kobai.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights, fuse_linear_bn_eval, fuse_linear_bn_weights
 from kobai.nn.utils.parameters import (
     clip_grad_norm,
     clip_grad_norm_,
@@ -18,6 +19,10 @@ __all__ = [
     "clip_grad_norm_",
     "clip_grad_value_",
     "clip_grads_with_norm_",
+    "fuse_conv_bn_eval",
+    "fuse_conv_bn_weights",
+    "fuse_linear_bn_eval",
+    "fuse_linear_bn_weights",
     "get_total_norm",
     "parameters_to_vector",
     "remove_spectral_norm",
