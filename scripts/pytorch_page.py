@@ -57,9 +57,9 @@ DIFFERENCES = {
         "from kobai.utils.data import DataLoader\nassert next(iter(DataLoader([1, 2], num_workers=1))).tolist() == [1]",
     ),
     "Versions": (
-        "`kobai.__version__` is Kobai's own. `kobai.torch_version` names the PyTorch whose API it follows: use it where a "
-        "program asks `torch.__version__`.",
-        "assert tuple(map(int, kobai.torch_version.split('.'))) >= (2, 0)",
+        "`kobai.__version__` names the PyTorch whose API Kobai follows, which is what programs ask `torch.__version__` for, "
+        "and behind a `+` Kobai's own version; `kobai.torch_version` and `kobai.version.kobai` are the two alone.",
+        "assert kobai.__version__ == f'{kobai.torch_version}+kobai.{kobai.version.kobai}' and kobai.__version__ >= '2.9'",
     ),
     "Names of types": (
         "A dtype shows itself as `kobai.float32`; `x.type()` gives PyTorch's words, `torch.FloatTensor`.",

@@ -148,7 +148,7 @@ def test_what_kobai_is_made_with():
     mkldnn.enabled = False
     assert not mkldnn.is_available()
     assert not kobai.backends.openmp.is_available()
-    assert kobai.__version__ in kobai.__config__.show()
+    assert kobai.version.kobai in kobai.__config__.show()
     assert "numpy" in kobai.__config__.show()
     assert kobai.__config__.parallel_info() in kobai.__config__.show()
     assert isinstance(1.5, importlib.import_module("kobai.types").Number)

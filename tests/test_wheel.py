@@ -19,4 +19,4 @@ def test_the_wheel_holds_every_file_of_the_package():
     files = {name for name in package if (ROOT / "src" / name).is_file() and "__pycache__" not in name}
     assert {"kobai/lab/reports/report.html.in", "kobai/py.typed", "kobai/__main__.py"} <= files
     assert files <= held
-    assert builder.metadata.version == kobai.__version__
+    assert builder.metadata.version == kobai.version.kobai

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from kobai import __version__, xp
+from kobai import xp
+from kobai.compat.versions import VERSION
 from kobai.cpu import blas, thread_report
 
 
 def show() -> str:
     """The version, the backends that can be used, and the threads."""
     ready = ", ".join(name for name, reason in xp.available_backends().items() if not reason)
-    return f"Kobai {__version__}; backends: {ready}\n{parallel_info()}"
+    return f"Kobai {VERSION}; backends: {ready}\n{parallel_info()}"
 
 
 def parallel_info() -> str:

@@ -28,6 +28,7 @@ from kobai.amp import (
 )
 from kobai.capture.step import capture as capture
 from kobai.compat.paths import connect as _connect
+from kobai.compat.versions import __version__ as __version__, torch_version as torch_version
 from kobai.compiler import compile as compile
 from kobai.core import conversion as _conversion  # item(), numpy(), float(), repr() of a tensor
 from kobai.core.grad_mode import (
@@ -152,16 +153,11 @@ if _TYPE_CHECKING:  # it comes with its first use
 
 get_default_device, set_default_device = _default_device, use
 
-__version__ = "0.1.0"
-
 _offer_out(globals())
 _offer_out(vars(linalg))
 _offer_out(vars(nn.functional), nn.functional.WITH_OUT)
 for _place in (globals(), vars(linalg), vars(nn.functional)):
     _guard(_place)
-
-torch_version = "2.13.0"
-"""The PyTorch whose API this is, for programs that ask ``torch.__version__``."""
 
 _LAZY = (
     *("data", "distributions", "func", "lab", "optim", "special", "testing", "train"),

@@ -1,10 +1,14 @@
-"""``kobai.version``: versions, with the names of ``torch.version``."""
+"""``kobai.version``: versions, with the names of ``torch.version``, and ``kobai``, the version of Kobai itself."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from kobai import __version__ as __version__, cuda as _cuda
+from kobai.compat.versions import VERSION
+
+kobai = VERSION
+"""Kobai's own version; ``__version__`` is that of the PyTorch whose API it follows, with this one behind a "+"."""
 
 debug = False
 hip: str | None = None

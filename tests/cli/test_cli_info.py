@@ -116,7 +116,7 @@ def test_training_warns_of_threads_that_starve(capsys, table, monkeypatch):
 
 
 def test_version_help_and_usage(capsys):
-    assert kobai_command(capsys, "--version")[:2] == (0, f"kobai {kobai.__version__}\n")
+    assert kobai_command(capsys, "--version")[:2] == (0, f"kobai {kobai.version.kobai}\n")
     for command in ([], ["train"], ["evaluate"], ["predict"], ["warmup"], ["info"]):
         code, out, _ = kobai_command(capsys, *command, "--help")
         assert code == 0

@@ -104,7 +104,7 @@ def test_a_run_is_told_from_its_data_to_its_environment(healthy):
         f"{sum(p.numel() for p in restored.model.parameters()):,}",
         "1,294 samples",
         f"numpy {np.__version__}",
-        f"kobai {kobai.__version__}",
+        f"kobai {kobai.version.kobai}",
         "kobai train --hidden 32,32",
         "Seed0",
     ):

@@ -9,8 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import kobai
 from kobai import cuda
+from kobai.compat.versions import VERSION
 from kobai.cpu import thread_report
 
 PACKAGES = ("numpy", "numba", "llvmlite", "cupy-cuda12x", "cupy-cuda13x", "nvmath-python")
@@ -30,7 +30,7 @@ def facts() -> dict[str, Any]:
         "load average": [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None,
         "system": platform.platform(),
         "python": platform.python_version(),
-        "kobai": kobai.__version__,
+        "kobai": VERSION,
         "packages": {name: found for name in PACKAGES if (found := version(name))},
         "blas": blas(),
         "gpus": [cuda.get_device_name(index) for index in range(cuda.device_count())],

@@ -14,6 +14,7 @@ import typer
 import kobai
 from kobai.cli import bench, compare, diagnose, info, lab, options, report, train, tune, use, warmup
 from kobai.cli.common import say
+from kobai.compat.versions import VERSION
 
 app = typer.Typer(
     name="kobai",
@@ -29,7 +30,7 @@ app = typer.Typer(
 
 def _version(show: bool) -> None:
     if show:
-        say(f"kobai {kobai.__version__}")
+        say(f"kobai {VERSION}")
         raise typer.Exit
 
 

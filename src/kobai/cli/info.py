@@ -7,11 +7,11 @@ import platform
 from contextlib import suppress
 from pathlib import Path
 
-import kobai
 from kobai import cuda, xp
 from kobai.bench.machine import version
 from kobai.cli.common import out, say
 from kobai.cli.options import command
+from kobai.compat.versions import VERSION
 from kobai.cpu import blas, thread_report
 from kobai.engine import dispatch
 from kobai.engine.disk_cache import cache_folder
@@ -39,7 +39,7 @@ PACKAGES = {
 @command("backend")
 def info() -> None:
     """Backends, devices, engines, threads, versions; what is missing and how to install it."""
-    say(f"kobai {kobai.__version__}, Python {platform.python_version()}, {platform.platform()}")
+    say(f"kobai {VERSION}, Python {platform.python_version()}, {platform.platform()}")
     _section("Backends")
     try:
         default = xp.backend()

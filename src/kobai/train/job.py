@@ -13,6 +13,7 @@ import numpy as np
 
 import kobai.data
 from kobai import nn
+from kobai.compat.versions import VERSION
 from kobai.core.files import Lock, write_atomically
 from kobai.core.untrusted import from_toml, real, regular
 from kobai.data import DataSplits, Scaling
@@ -243,7 +244,7 @@ def describe_model(settings: RunSettings, input_shape: tuple[int, ...], classes:
 def describe_run(settings: RunSettings, data: DataSplits, model: Mapping[str, Any]) -> dict[str, Any]:
     """The description of a run in its checkpoints: settings, model, data."""
     return {
-        "kobai": kobai.__version__,
+        "kobai": VERSION,
         "settings": settings.as_dict(),
         "model": dict(model),
         "label": data.label or None,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
-import kobai
+from kobai.compat.versions import VERSION
 from kobai.core.checksum import from_json, to_json
 from kobai.core.files import write_atomically
 from kobai.core.untrusted import regular
@@ -119,7 +119,7 @@ def write(result: Result, out: str | Path, seconds: float | None = None) -> list
         "source": experiment.source,
         "alt": experiment.alt_text(result.numbers),
         "seconds": seconds,
-        "kobai": kobai.__version__,
+        "kobai": VERSION,
     }
     text = to_json(content, indent=1)
     folder.mkdir(parents=True, exist_ok=True)

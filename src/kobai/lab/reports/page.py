@@ -12,8 +12,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import kobai
 from kobai.bench.machine import facts as machine
+from kobai.compat.versions import VERSION
 from kobai.core.checksum import read_json
 from kobai.errors import DataError
 from kobai.lab.reports.markup import Markup, escaped, facts, tag
@@ -60,13 +60,13 @@ class Page:
         written = time.strftime("%Y-%m-%d %H:%M")
         return template.substitute(
             title=escaped(f"{self.heading} – Kobai"),
-            generator=escaped(f"kobai {kobai.__version__}"),
+            generator=escaped(f"kobai {VERSION}"),
             eyebrow=escaped(self.eyebrow),
             heading=escaped(self.heading),
             introduction=escaped(introduction),
             navigation=tag("nav", links, aria_label="Sections") if len(links) > 1 else "",
             sections=escaped(blocks),
-            footer=escaped(f"Written by kobai {kobai.__version__} on {written}. This file needs no network."),
+            footer=escaped(f"Written by kobai {VERSION} on {written}. This file needs no network."),
         )
 
 

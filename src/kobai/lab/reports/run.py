@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeGuard
 
-import kobai
+from kobai.compat.versions import VERSION
 from kobai.core.untrusted import from_json, regular
 from kobai.errors import CheckpointError, DataError
 from kobai.lab.plain import plain
@@ -183,7 +183,7 @@ def _environment(restored: job.Restored, state: dict[str, Any]) -> list[Any]:
     settings, path = restored.settings, restored.path
     known = [
         ("Trained by", f"kobai {state['config'].get('kobai', 'unknown')}"),
-        ("Reported by", f"kobai {kobai.__version__}, backend {backend()}"),
+        ("Reported by", f"kobai {VERSION}, backend {backend()}"),
         ("Seed", str(settings.seed)),
         ("Checkpoint", f"{path.parent.name}/{path.name}, epoch {restored.epoch}"),
         ("Written", time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat().st_mtime))),

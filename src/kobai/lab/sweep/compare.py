@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import kobai
+from kobai.compat.versions import VERSION
 from kobai.core.checksum import read_json, to_json, write_json
 from kobai.core.files import Lock, sweep
 from kobai.errors import DataError
@@ -222,7 +222,7 @@ def claim(folder: Path, plan: ComparePlan) -> None:
         repeat = held["repeat"]
     if plan.repeat > repeat:
         where = {name: getattr(plan.base, name) for name in ("data_dir", "download")}
-        content = {"kobai": kobai.__version__, **asked, "repeat": plan.repeat, "where": where}
+        content = {"kobai": VERSION, **asked, "repeat": plan.repeat, "where": where}
         write_json(path, content, indent=1)
     (folder / RUNS).mkdir(exist_ok=True)
     sweep(folder / RUNS)

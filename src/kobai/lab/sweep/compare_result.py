@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import kobai
+from kobai.compat.versions import VERSION
 from kobai.core.checksum import to_json
 from kobai.lab.plain import plain
 from kobai.lab.sweep import compare_figure, folders
@@ -151,7 +151,7 @@ class Comparison:
     def as_dict(self) -> dict[str, Any]:
         """Everything as JSON holds it: plan, ranking, and each run's curves."""
         return {
-            "kobai": kobai.__version__,
+            "kobai": VERSION,
             "title": "Comparison",
             **self.plan.as_dict(),
             "repeat": self.plan.repeat,

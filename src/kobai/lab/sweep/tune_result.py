@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import kobai
+from kobai.compat.versions import VERSION
 from kobai.core.checksum import read_json, to_json, write_json
 from kobai.errors import DataError
 from kobai.lab.plain import plain
@@ -126,7 +126,7 @@ class Search:
     def as_dict(self) -> dict[str, Any]:
         """Everything as JSON holds it."""
         return {
-            "kobai": kobai.__version__,
+            "kobai": VERSION,
             "title": "Search",
             **self.plan.as_dict(),
             "best": None if self.best is None else self.best.as_dict(),
