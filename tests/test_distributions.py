@@ -519,3 +519,98 @@ def test_what_libraries_of_distributions_take_from_utils():
     assert (drawn.shape, drawn.dtype) == ((2, 3), kobai.float64)
     kobai.manual_seed(0)
     assert abs(_standard_normal((10000,), dtype=kobai.float32, device="cpu").mean().item()) < 0.05
+
+
+class Shifted(distributions.Normal):
+    """As users write them: an __init__ of their own, so an ``expand`` in the protocol of the base."""
+
+    def __init__(self, base: float, note: str, validate_args=None):
+        self.note = note
+        super().__init__(kobai.tensor(base), kobai.tensor(1.0), validate_args)
+
+    def expand(self, batch_shape, _instance=None):
+        new = self._get_checked_instance(Shifted, _instance)
+        new.note = self.note
+        return super().expand(batch_shape, _instance=new)
+
+
+class Vector(distributions.Independent):
+    def __init__(self, loc, scale):
+        super().__init__(distributions.Normal(loc, scale), 1)
+
+    def expand(self, batch_shape, new=None):
+        return super().expand(batch_shape, self._get_checked_instance(Vector, new))
+
+
+class Flow(distributions.TransformedDistribution):
+    def __init__(self, low):
+        super().__init__(distributions.Uniform(low, low + 1), [distributions.ExpTransform()])
+
+    def expand(self, batch_shape, new=None):
+        return super().expand(batch_shape, self._get_checked_instance(Flow, new))
+
+
+class Box(distributions.Distribution):
+    arg_constraints = {"low": distributions.constraints.real}  # noqa: RUF012
+
+    def __init__(self, low, validate_args=None):
+        self.low = low
+        super().__init__(low.shape, validate_args=validate_args)
+
+    def expand(self, batch_shape, _instance=None):
+        new = self._get_checked_instance(Box, _instance)
+        new.low = self.low.expand(batch_shape)
+        super(Box, new).__init__(batch_shape, validate_args=False)
+        return new
+
+
+class SmallBox(Box):
+    def __init__(self):
+        super().__init__(kobai.zeros(()))
+
+
+def test_distributions_of_users_expand():
+    wide = Shifted(2.0, "mine").expand((3,))
+    assert (type(wide), wide.note, wide.batch_shape) == (Shifted, "mine", (3,))
+    assert wide.sample((2,)).shape == (2, 3)
+    assert wide.log_prob(kobai.full((3,), 2.0)).shape == (3,)
+    wide = Vector(kobai.zeros(3), kobai.ones(3)).expand((2,))
+    assert (type(wide), wide.batch_shape, wide.event_shape) == (Vector, (2,), (3,))
+    assert wide.rsample().shape == (2, 3)
+    wide = Flow(kobai.zeros(())).expand((4,))
+    assert type(wide) is Flow
+    assert wide.log_prob(kobai.full((4,), 2.0)).shape == (4,)
+    assert Box(kobai.zeros(())).expand((5,)).low.shape == (5,)
+    with pytest.raises(NotImplementedError, match=r"SmallBox: a subclass of Box .* must define expand"):
+        SmallBox().expand((2,))
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("dim", [2, 3, 5])
+@pytest.mark.parametrize("concentration", [0.5, 1.0, [1.0, 2.5]])
+def test_lkj_agrees_with_pytorch(dim, concentration):
+    torch = importlib.import_module("torch")
+    package = importlib.import_module("torch.distributions")
+    eta = np.asarray(concentration)
+    theirs = package.LKJCholesky(dim, torch.tensor(eta))
+    ours = distributions.LKJCholesky(dim, kobai.tensor(eta))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        factors = theirs.sample((7,))
+    ask = kobai.tensor(factors.numpy())
+    np.testing.assert_allclose(ours.log_prob(ask).numpy(), theirs.log_prob(factors).numpy(), rtol=1e-12, atol=1e-12)
+    assert ours.expand((3, *eta.shape)).log_prob(ask[:3]).shape == (3, *eta.shape)
+
+
+@pytest.mark.parametrize("concentration", [1.0, 3.0])
+def test_draws_of_lkj_are_correlations_of_the_right_spread(concentration):
+    """Of dim variables each correlation has the distribution 2·Beta(a, a) − 1, a = η + dim/2 − 1: variance 1 / (2a + 1)."""
+    kobai.manual_seed(0)
+    lower = distributions.LKJCholesky(4, concentration).sample((8000,))
+    matrices = lower @ lower.mT
+    np.testing.assert_allclose(matrices.diagonal(dim1=-2, dim2=-1).numpy(), 1, rtol=1e-5)
+    expected = 1 / (2 * (concentration + 1) + 1)
+    for i in range(4):
+        for j in range(i):
+            assert abs(matrices[:, i, j].mean().item()) < 0.03
+            assert matrices[:, i, j].var().item() == pytest.approx(expected, rel=0.1)

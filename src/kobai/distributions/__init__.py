@@ -10,6 +10,7 @@ from kobai.distributions.discrete import Bernoulli, Categorical, OneHotCategoric
 from kobai.distributions.gamma import Beta, Chi2, Dirichlet, FisherSnedecor, Gamma, StudentT
 from kobai.distributions.half import HalfCauchy, HalfNormal
 from kobai.distributions.kl import kl_divergence, register_kl
+from kobai.distributions.lkj import LKJCholesky
 from kobai.distributions.multivariate import (
     Independent,
     LowRankMultivariateNormal,
@@ -80,6 +81,7 @@ __all__ = [
     "IndependentTransform",
     "InverseGamma",
     "Kumaraswamy",
+    "LKJCholesky",
     "Laplace",
     "LogNormal",
     "LogisticNormal",

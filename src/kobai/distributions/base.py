@@ -68,7 +68,11 @@ class Distribution:
         Distribution._validate_args = value
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Distribution:
-        """The same distribution for a larger batch; parameters are expanded, not copied."""
+        """The same distribution for a larger batch; parameters are expanded, not copied.
+
+        A subclass with an ``__init__`` of its own overrides this: it begins with ``new = self._get_checked_instance(Itself,
+        _instance)``, gives ``new`` what is its own, and ends with ``super().expand(batch_shape, new)``.
+        """
         shape = tuple(batch_shape)
         given = {}
         for name in self._shown:
@@ -76,9 +80,29 @@ class Distribution:
             n = constraint.event_dim
             given[name] = expand(value, *shape, *value.shape[value.ndim - n :]) if isinstance(value, Tensor) else value
         kind: Any = type(self)
+        if _instance is not None:  # the constructor is that of the class of ours which it comes from
+            kind = next(base for base in kind.__mro__ if base.__module__.startswith("kobai.distributions."))
         made: Distribution = kind(**self._settings(), **given, validate_args=False)
         made._validate_args = self._validate_args
-        return made
+        return self._into(_instance, made)
+
+    def _get_checked_instance(self, cls: type[Distribution], _instance: Any = None) -> Any:
+        """What an ``expand`` fills: ``_instance``, which that of a subclass made, or a new object without attributes."""
+        if _instance is not None:
+            return _instance
+        if type(self).__init__ is not cls.__init__:
+            raise NotImplementedError(
+                f"{type(self).__name__}: a subclass of {cls.__name__} with an __init__ of its own must define expand()"
+            )
+        return object.__new__(type(self))
+
+    @staticmethod
+    def _into(instance: Any, made: Distribution) -> Any:
+        """``instance``, if there is one, with all that ``made`` has."""
+        if instance is None:
+            return made
+        instance.__dict__.update(made.__dict__)
+        return instance
 
     def _settings(self) -> dict[str, Any]:
         """Arguments that are no parameters of the batch."""

@@ -54,7 +54,8 @@ class Independent(Distribution):
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Distribution:
         """As of the base."""
         n = self.reinterpreted_batch_ndims
-        return Independent(self.base_dist.expand((*batch_shape, *self.event_shape[:n])), n, self._validate_args)
+        made = Independent(self.base_dist.expand((*batch_shape, *self.event_shape[:n])), n, self._validate_args)
+        return self._into(_instance, made)  # type: ignore[no-any-return]
 
     @property
     def mean(self) -> Tensor:
@@ -326,7 +327,8 @@ class MixtureSameFamily(Distribution):
         k = self._mixture_distribution._classes
         components = self._component_distribution.expand((*batch_shape, k))
         mixture: Any = self._mixture_distribution.expand(batch_shape)
-        return MixtureSameFamily(mixture, components, self._validate_args)
+        made = MixtureSameFamily(mixture, components, self._validate_args)
+        return self._into(_instance, made)  # type: ignore[no-any-return]
 
     def _weights(self) -> Tensor:
         return self._mixture_distribution.probs.reshape(  # type: ignore[no-any-return]

@@ -79,14 +79,15 @@ class TransformedDistribution(Distribution):
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Distribution:
         """As of the base."""
         if self.arg_constraints:
-            return super().expand(batch_shape)
+            return super().expand(batch_shape, _instance)
         shape = (*batch_shape, *self.event_shape)
         base = tuple(ComposeTransform(self.transforms).inverse_shape(shape))
-        return TransformedDistribution(
+        made = TransformedDistribution(
             self.base_dist.expand(base[: len(base) - len(self.base_dist.event_shape)]),
             self.transforms,
             self._validate_args,
         )
+        return self._into(_instance, made)  # type: ignore[no-any-return]
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Transformed draws of the base."""

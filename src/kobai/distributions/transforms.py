@@ -16,6 +16,7 @@ from kobai.distributions.transform import (
     ReshapeTransform,
     StackTransform,
     Transform,
+    _InverseTransform as _InverseTransform,
     identity_transform,
     one_before,
 )
