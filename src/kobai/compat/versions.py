@@ -40,7 +40,7 @@ class TorchVersion(str):
 
     def _is(self, relation: Callable[[Any, Any], bool], other: Any) -> bool:
         if not isinstance(other, (str, tuple, list)):
-            return NotImplemented
+            return NotImplemented  # type: ignore[no-any-return]
         if isinstance(other, str) and "+" in other and relation is operator.eq:
             return str(self) == str(other)
         mine, others = _order(self), _order(other)

@@ -84,7 +84,7 @@ class Distribution:
             kind = next(base for base in kind.__mro__ if base.__module__.startswith("kobai.distributions."))
         made: Distribution = kind(**self._settings(), **given, validate_args=False)
         made._validate_args = self._validate_args
-        return self._into(_instance, made)
+        return self._into(_instance, made)  # type: ignore[no-any-return]
 
     def _get_checked_instance(self, cls: type[Distribution], _instance: Any = None) -> Any:
         """What an ``expand`` fills: ``_instance``, which that of a subclass made, or a new object without attributes."""

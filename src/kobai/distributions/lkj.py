@@ -46,7 +46,7 @@ class LKJCholesky(Distribution):
     def _steps(self, start: float) -> Tensor:
         """``dim`` − 1 numbers from ``start`` on."""
         like = self.concentration
-        return start + arange(self.dim - 1, dtype=like.dtype, device=like.device)  # type: ignore[no-any-return]
+        return start + arange(self.dim - 1, dtype=like.dtype, device=like.device)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """The onion method: row i of i = 0 … K − 1 begins with i numbers of a uniform direction, whose sum of squares is

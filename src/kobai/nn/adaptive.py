@@ -125,7 +125,9 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         classes of the shortlist."""
         best = self._head(input).argmax(1)
         rows = (best >= self.shortlist_size).nonzero().squeeze(1)
-        return best.index_copy(0, rows, self.log_prob(index_select(input, 0, rows)).argmax(1)) if len(rows) else best
+        if len(rows):
+            best = best.index_copy(0, rows, self.log_prob(index_select(input, 0, rows)).argmax(1))
+        return best  # type: ignore[no-any-return]
 
     def _head(self, input: Tensor) -> Tensor:
         if input.ndim != 2:

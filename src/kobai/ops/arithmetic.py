@@ -317,10 +317,8 @@ def float_power(input: Any, exponent: Any) -> Tensor:
     >>> kobai.float_power(kobai.tensor([2, 4]), -1)
     tensor([0.5000, 0.2500], dtype=kobai.float64)
     """
-    a, b = pair(
-        "float_power", *(cast(x, np.float64) if isinstance(x, Tensor) else x for x in (input, exponent)), tensors=1
-    )
-    return pow(a, b)
+    a, b = (cast(x, np.float64) if isinstance(x, Tensor) else x for x in (input, exponent))
+    return pow(*pair("float_power", a, b, tensors=1))
 
 
 def _float_power(self: Tensor, exponent: Any) -> Tensor:

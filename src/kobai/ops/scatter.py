@@ -302,7 +302,8 @@ def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = Fa
 
 def _put_rows(input: Tensor, key: tuple[Tensor, ...], values: Tensor) -> Tensor:
     """Values added where tensors index the first dimensions, which count as one."""
-    shape, place = input._array.shape, 0
+    shape = input._array.shape
+    place: Any = 0
     for index, size in zip(key, shape, strict=False):
         check_range("index", index._array, size, negative=True)
         place = place * size + remainder(cast(index, np.int64), max(size, 1))

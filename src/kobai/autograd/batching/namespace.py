@@ -53,10 +53,6 @@ class Namespace:
 
     special = None  # a library's own of functions such as erf
 
-    def apply_formula(self, kernel: Any, code: Any, slots: Any, numbers: Any) -> None:
-        """Run a kernel made of a formula on the inner arrays."""
-        kernel._run(code, tuple(self.kind.within(slots, code.into)), numbers)
-
     def __getattr__(self, name: str) -> Any:
         known = RULES.get(self._room + name)
         if known is not None:

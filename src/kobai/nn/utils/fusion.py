@@ -23,9 +23,10 @@ def fuse_conv_bn_eval(conv: M, bn: Module, transpose: bool = False) -> M:
     >>> kobai.allclose(kobai.nn.utils.fuse_conv_bn_eval(conv, bn)(x), bn(conv(x)), atol=1e-5)
     True
     """
-    fused = _copied("fuse_conv_bn_eval", conv, bn)
-    fused.weight, fused.bias = fuse_conv_bn_weights(*_numbers(conv, bn), transpose)
-    return fused
+    fused: Any = _copied("fuse_conv_bn_eval", conv, bn)
+    given: Any = (*_numbers(conv, bn), transpose)
+    fused.weight, fused.bias = fuse_conv_bn_weights(*given)
+    return fused  # type: ignore[no-any-return]
 
 
 def fuse_conv_bn_weights(
@@ -69,12 +70,12 @@ def fuse_linear_bn_eval(linear: M, bn: Module) -> M:
     >>> kobai.allclose(kobai.nn.utils.fuse_linear_bn_eval(linear, bn)(x), bn(linear(x)), atol=1e-5)
     True
     """
-    fused = _copied("fuse_linear_bn_eval", linear, bn)
+    fused: Any = _copied("fuse_linear_bn_eval", linear, bn)
     features, channels = linear.out_features, bn.num_features
     if channels not in (1, features):
         raise AssertionError(f"fuse_linear_bn_eval: expected a batch norm of {features} features or 1, got {channels}")
     fused.weight, fused.bias = fuse_linear_bn_weights(*_numbers(linear, bn))
-    return fused
+    return fused  # type: ignore[no-any-return]
 
 
 def fuse_linear_bn_weights(
