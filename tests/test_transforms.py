@@ -1,255 +1,136 @@
-"""Transforms: there and back, log-determinants against Jacobians and PyTorch, and what leads to each constraint."""
+"""``kobai.func``'s transforms: against PyTorch's, formulas, and each other; nested, and with vmap."""
 
 from __future__ import annotations
-
-import importlib
 
 import numpy as np
 import pytest
 
 import kobai
-from kobai import distributions
-from kobai.distributions import constraints
+from kobai import func
 
-RNG = np.random.default_rng(3)
-X = RNG.uniform(-1, 1, (4, 3))
-
-# what is made of the module and its package, and values of its domain
-TRANSFORMS = {
-    "exp": (lambda m, d: d.ExpTransform(), X),
-    "sigmoid": (lambda m, d: d.SigmoidTransform(), X),
-    "tanh": (lambda m, d: d.TanhTransform(), X),
-    "softplus": (lambda m, d: d.SoftplusTransform(), X),
-    "power": (lambda m, d: d.PowerTransform(m.tensor(1.5, dtype=m.float64)), np.exp(X)),
-    "affine": (lambda m, d: d.AffineTransform(m.tensor([1.0, 2.0, 3.0], dtype=m.float64), -2.0), X),
-    "affine of vectors": (
-        lambda m, d: d.AffineTransform(1.0, m.tensor([1.0, -2.0, 3.0], dtype=m.float64), event_dim=1),
-        X,
-    ),
-    "inverse": (lambda m, d: d.ExpTransform().inv, np.exp(X)),
-    "composed": (
-        lambda m, d: d.ComposeTransform([d.AffineTransform(0.5, 2.0), d.TanhTransform(), d.ExpTransform()]),
-        X,
-    ),
-    "composed and turned": (
-        lambda m, d: d.ComposeTransform([d.ExpTransform(), d.AffineTransform(0.0, 2.0)]).inv,
-        np.exp(X),
-    ),
-    "nothing": (lambda m, d: d.ComposeTransform([]), X),
-    "composed of numbers and vectors": (
-        lambda m, d: d.ComposeTransform([d.ExpTransform(), d.StickBreakingTransform()]),
-        X,
-    ),
-    "independent": (lambda m, d: d.IndependentTransform(d.ExpTransform(), 1), X),
-    "reshape": (lambda m, d: d.ReshapeTransform((4, 3), (2, 6)), X),
-    "cat": (lambda m, d: d.CatTransform([d.ExpTransform(), d.TanhTransform()], -1, [1, 2]), X),
-    "stack": (lambda m, d: d.StackTransform([d.ExpTransform(), d.TanhTransform(), d.SigmoidTransform()], -1), X),
-    "stick breaking": (lambda m, d: d.StickBreakingTransform(), X),
-    "correlations": (lambda m, d: d.CorrCholeskyTransform(), X),
-    "cumulated": (lambda m, d: d.CumulativeDistributionTransform(d.Normal(m.tensor(0.5, dtype=m.float64), 2.0)), X),
-    "softmax": (lambda m, d: d.SoftmaxTransform(), X),
-    "absolute": (lambda m, d: d.AbsTransform(), X),
-    "lower triangle": (lambda m, d: d.LowerCholeskyTransform(), RNG.normal(size=(2, 3, 3))),
-    "positive definite": (lambda m, d: d.PositiveDefiniteTransform(), RNG.normal(size=(2, 3, 3))),
-}
-transforms = pytest.mark.parametrize("name", TRANSFORMS)
+A = np.random.default_rng(0).normal(size=3)
+B = np.random.default_rng(1).normal(size=(4, 3))
 
 
-def built(name, module=kobai, package=distributions):
-    make, x = TRANSFORMS[name]
-    return make(module, package), module.tensor(x)
+def vector(x):
+    return x.sin() * x.sum()
 
 
-@transforms
-def test_there_and_back(name, backend):
-    t, x = built(name)
-    y = t(x)
-    assert t.codomain.check(y).all()
-    assert tuple(y.shape) == tuple(t.forward_shape(x.shape))
-    assert tuple(t.inverse_shape(y.shape)) == tuple(x.shape)
-    if t.bijective:
-        np.testing.assert_allclose(t.inv(y).cpu().numpy(), x.cpu().numpy(), rtol=1e-8, atol=1e-10)
-        back = t.inv.log_abs_det_jacobian(y, x)
-        np.testing.assert_allclose(back.cpu().numpy(), -t.log_abs_det_jacobian(x, y).cpu().numpy(), rtol=1e-9)
-    else:
-        np.testing.assert_allclose(t(t.inv(y)).cpu().numpy(), y.cpu().numpy(), rtol=1e-8)
+def scalar(x):
+    return vector(x).sum()
 
 
-@pytest.mark.parametrize(
-    "name", ["exp", "sigmoid", "tanh", "softplus", "power", "affine", "composed", "cat", "stack", "cumulated"]
-)
-def test_log_determinants_are_those_of_the_slope(name):
-    t, x = built(name)
-    x.requires_grad_()
-    (slope,) = kobai.autograd.grad(t(x).sum(), [x])
-    np.testing.assert_allclose(t.log_abs_det_jacobian(x, t(x)).detach().numpy(), slope.abs().log().numpy(), atol=1e-10)
+def two(x, y):
+    return {"p": (x * y).exp().sum(1), "q": (x**2).sum()}
 
 
-def results(name, module, package):
-    t, x = built(name, module, package)
-    y = t(x)
-    found = [y, t.inv(y)]
-    if t.bijective:
-        found.append(t.log_abs_det_jacobian(x, y))
-    return [*map(np.asarray, found)], (t.domain.event_dim, t.codomain.event_dim, repr(t))
+def scalar_of_two(x, y):
+    return (x * y).tanh().sum() * x.prod()
 
 
-@pytest.mark.oracle
-@transforms
-def test_as_pytorch(name):
-    torch = importlib.import_module("torch")
-    theirs, their_dims = results(name, torch, importlib.import_module("torch.distributions"))
-    ours, our_dims = results(name, kobai, distributions)
-    for found, expected in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
-    assert our_dims[:2] == their_dims[:2]
-    if name not in ("inverse", "composed and turned", "independent"):
-        assert our_dims[2] == their_dims[2]
-
-
-def flow(module, package):
-    f = module.float64
-    base = package.Normal(module.zeros(3, dtype=f), module.ones(3, dtype=f))
-    scale = module.tensor([0.5, 2.0, 3.0], dtype=f, requires_grad=True)
-    p = package.TransformedDistribution(base, [package.AffineTransform(0.0, scale), package.TanhTransform()])
-    q = package.TransformedDistribution(
-        package.Independent(base, 1), [package.ExpTransform(), package.AffineTransform(1.0, 2.0)]
-    )
-    r = package.TransformedDistribution(base, package.StickBreakingTransform())
-    x = module.tensor([[0.1, -0.5, 0.25]], dtype=f)
-    values = [p.log_prob(x), p.cdf(x), p.icdf(module.tensor([0.5, 0.25, 0.1], dtype=f)), q.log_prob(x + 3)]
-    values.append(r.log_prob(module.tensor([0.25, 0.25, 0.2, 0.3], dtype=f)))
-    values.append(p.expand((2, 3)).log_prob(x))
-    values[0].sum().backward()
-    shapes = [(tuple(d.batch_shape), tuple(d.event_shape), d.has_rsample, d.support.event_dim) for d in (p, q, r)]
-    return [v.detach().numpy() for v in values] + [scale.grad.numpy()], shapes
-
-
-@pytest.mark.oracle
-def test_transformed_distributions_as_pytorch():
-    theirs = flow(importlib.import_module("torch"), importlib.import_module("torch.distributions"))
-    ours = flow(kobai, distributions)
-    assert ours[1] == theirs[1]
-    for found, expected in zip(ours[0], theirs[0], strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-9)
-
-
-def test_draws_of_a_transformed_distribution():
-    kobai.manual_seed(0)
-    scale = kobai.tensor([2.0, 3.0], requires_grad=True)
-    p = distributions.TransformedDistribution(
-        distributions.Normal(kobai.zeros(2), 1.0),
-        [distributions.AffineTransform(1.0, scale), distributions.ExpTransform()],
-    )
-    assert p.rsample((5,)).requires_grad
-    assert not p.sample((5,)).requires_grad
-    x = p.sample((4000,)).log()
-    np.testing.assert_allclose(x.mean(0).numpy(), 1.0, atol=0.15)
-    np.testing.assert_allclose(x.std(0).numpy(), [2.0, 3.0], rtol=0.05)
-    with pytest.raises(NotImplementedError, match="these draws have no gradient"):
-        distributions.TransformedDistribution(distributions.Poisson(1.0), distributions.ExpTransform()).rsample()
-    with pytest.raises(NotImplementedError, match="neither rises nor falls"):
-        distributions.TransformedDistribution(distributions.Normal(0.0, 1.0), distributions.AbsTransform()).cdf(
-            kobai.ones(1)
-        )
-
-
-def test_a_cache_gives_the_same_tensor_back():
-    for t in (
-        distributions.TanhTransform(cache_size=1),
-        distributions.ComposeTransform([distributions.TanhTransform()], 1),
-    ):
-        x = kobai.tensor([20.0])
-        y = t(x)
-        assert t.inv(y) is x
-        assert t(x) is y
-    plain = distributions.TanhTransform()
-    assert plain.with_cache(0) is plain
-    assert plain.with_cache(1)._cache_size == 1
-    assert plain == distributions.TanhTransform()
-    assert distributions.AffineTransform(0.0, 1.0) == distributions.AffineTransform(0.0, 1.0)
-    assert distributions.AffineTransform(0.0, kobai.ones(2)) != distributions.AffineTransform(0.0, 2 * kobai.ones(2))
-
-
-NAMED = {
-    name: getattr(constraints, name)
-    for name in (
-        "real",
-        "positive",
-        "nonnegative",
-        "unit_interval",
-        "simplex",
-        "real_vector",
-        "corr_cholesky",
-        "lower_cholesky",
-    )
-} | {
-    "greater_than": constraints.greater_than(2.0),
-    "greater_than_eq": constraints.greater_than_eq(-1.0),
-    "less_than": constraints.less_than(1.0),
-    "interval": constraints.interval(-2.0, 3.0),
-    "half_open_interval": constraints.half_open_interval(0.0, 5.0),
-    "independent": constraints.independent(constraints.positive, 1),
-    "positive_definite": constraints.positive_definite,
-    "cat": constraints.cat([constraints.positive, constraints.real], -1, [1, 2]),
-    "stack": constraints.stack([constraints.positive, constraints.real, constraints.unit_interval], -1),
+CASES = {
+    "grad": lambda t, f, a, b, v: f.grad(scalar)(a),
+    "grad of several": lambda t, f, a, b, v: f.grad(scalar_of_two, argnums=(0, 1))(a, b),
+    "grad of a structure": lambda t, f, a, b, v: f.grad(lambda d: scalar_of_two(d["a"], d["b"]))({"a": a, "b": b}),
+    "grad with aux": lambda t, f, a, b, v: f.grad(lambda x: (scalar(x), {"k": x * 2}), has_aux=True)(a),
+    "third derivative": lambda t, f, a, b, v: f.grad(f.grad(f.grad(lambda x: x.sin() * x)))(a[0]),
+    "vjp": lambda t, f, a, b, v: f.vjp(vector, a)[1](v),
+    "vjp of structures": lambda t, f, a, b, v: f.vjp(two, a, b)[1]({"p": b[:, 0], "q": a[0]}),
+    "jvp": lambda t, f, a, b, v: f.jvp(vector, (a,), (v,)),
+    "jvp of structures": lambda t, f, a, b, v: f.jvp(two, (a, b), (v, b * 2)),
+    "jacrev": lambda t, f, a, b, v: f.jacrev(vector)(a),
+    "jacrev of structures": lambda t, f, a, b, v: f.jacrev(two, argnums=(0, 1))(a, b),
+    "jacrev in chunks": lambda t, f, a, b, v: f.jacrev(vector, chunk_size=2)(a),
+    "jacfwd": lambda t, f, a, b, v: f.jacfwd(vector)(a),
+    "jacfwd of structures": lambda t, f, a, b, v: f.jacfwd(two, argnums=(0, 1))(a, b),
+    "hessian": lambda t, f, a, b, v: f.hessian(scalar)(a),
+    "hessian of several": lambda t, f, a, b, v: f.hessian(scalar_of_two, argnums=(0, 1))(a, b),
+    "hessian of a vector": lambda t, f, a, b, v: f.hessian(vector)(a),
+    "gradients of samples": lambda t, f, a, b, v: f.vmap(f.grad(scalar))(b),
+    "Hessians of samples": lambda t, f, a, b, v: f.vmap(f.hessian(scalar))(b),
+    "Jacobians of samples": lambda t, f, a, b, v: f.vmap(f.jacrev(vector))(b),
+    "columns of samples": lambda t, f, a, b, v: f.vmap(f.jacfwd(vector))(b),
+    "vmap of vmap": lambda t, f, a, b, v: f.vmap(f.vmap(f.grad(f.grad(lambda x: x.sin() * x))))(b),
+    "grad over vmap": lambda t, f, a, b, v: f.grad(lambda x: f.vmap(lambda r: (r * x).exp().sum())(b).sum())(a),
+    "hessian over vmap": lambda t, f, a, b, v: f.hessian(lambda x: f.vmap(lambda r: (r * x).exp().sum())(b).sum())(a),
+    "grad over vmap over grad": lambda t, f, a, b, v: f.grad(
+        lambda x: f.vmap(lambda r: f.grad(scalar)(r * x).square().sum(), out_dims=0)(b).sum()
+    )(a),
+    "forward over reverse": lambda t, f, a, b, v: f.jvp(f.grad(scalar), (a,), (v,)),
+    "reverse over forward": lambda t, f, a, b, v: f.grad(lambda x: f.jvp(vector, (x,), (v,))[1].sum())(a),
+    "pull of many": lambda t, f, a, b, v: f.vmap(f.vjp(vector, a)[1])(b),
 }
 
 
-@pytest.mark.parametrize("registry", [distributions.biject_to, distributions.transform_to])
-@pytest.mark.parametrize("name", NAMED)
-def test_a_transform_leads_to_every_constraint(name, registry):
-    constraint = NAMED[name]
-    shape = (2, 3, 3) if name in ("positive_definite", "lower_cholesky") else (4, 3)
-    t = registry(constraint)
-    y = t(kobai.tensor(RNG.normal(size=shape)))
-    assert constraint.check(y).all()
-    if registry is distributions.biject_to and name not in ("lower_cholesky", "positive_definite"):
-        assert t.bijective
-    assert repr(constraint)
-    assert constraint.words
+def results(value):
+    if isinstance(value, dict):
+        return [x for key in sorted(value) for x in results(value[key])]
+    return [x for part in value for x in results(part)] if isinstance(value, (tuple, list)) else [value]
 
 
-def test_constraints_without_a_transform():
-    with pytest.raises(NotImplementedError, match="no transform to Boolean"):
-        distributions.transform_to(constraints.boolean)
-
-    @distributions.transform_to.register(constraints.boolean)
-    def _(constraint):
-        return distributions.SigmoidTransform()
-
-    assert distributions.transform_to(constraints.boolean) == distributions.SigmoidTransform()
-    distributions.transform_to._factories.pop(0)
-    assert constraints.is_dependent(distributions.Uniform.support)
-    with pytest.raises(ValueError, match="does not depend on parameters"):
-        constraints.dependent.check(kobai.ones(1))
-
-
-CHECKS = [
-    ("boolean", [0.0, 1.0, 0.5]),
-    ("nonnegative_integer", [0.0, 1.5, -1.0]),
-    ("positive_integer", [0.0, 1.0, 2.5]),
-    ("simplex", [[0.5, 0.5], [0.5, 0.6], [-0.5, 1.5]]),
-    ("one_hot", [[0.0, 1.0], [1.0, 1.0], [0.5, 0.5]]),
-    ("lower_triangular", [[[1.0, 0.0], [2.0, 0.0]], [[1.0, 1.0], [0.0, 1.0]]]),
-    ("lower_cholesky", [[[1.0, 0.0], [2.0, 0.0]], [[1.0, 0.0], [5.0, 1.0]]]),
-    ("corr_cholesky", [[[1.0, 0.0], [0.6, 0.8]], [[1.0, 0.0], [5.0, 1.0]]]),
-    ("symmetric", [[[1.0, 2.0], [2.0, 0.0]], [[1.0, 1.0], [0.0, 1.0]]]),
-    ("positive_definite", [[[2.0, 1.0], [1.0, 2.0]], [[1.0, 2.0], [2.0, 1.0]]]),
-    ("positive_semidefinite", [[[1.0, 0.0], [0.0, 0.0]], [[1.0, 2.0], [2.0, 1.0]]]),
-    ("square", [[[1.0, 2.0], [2.0, 1.0]]]),
-]
+def shape(value):
+    if isinstance(value, dict):
+        return {key: shape(part) for key, part in value.items()}
+    return tuple(map(shape, value)) if isinstance(value, (tuple, list)) else tuple(value.shape)
 
 
 @pytest.mark.oracle
-@pytest.mark.parametrize(("name", "values"), CHECKS)
-def test_constraints_as_pytorch(name, values):
-    torch = importlib.import_module("torch")
-    theirs = getattr(importlib.import_module("torch.distributions").constraints, name)
-    ours = getattr(constraints, name)
-    assert ours.check(kobai.tensor(values)).tolist() == theirs.check(torch.tensor(values)).tolist()
-    assert (ours.event_dim, ours.is_discrete) == (theirs.event_dim, theirs.is_discrete)
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # of PyTorch's own jvp
+@pytest.mark.parametrize("case", CASES)
+def test_as_in_pytorch(case):
+    torch = pytest.importorskip("torch")
+    v = [1.0, -2.0, 0.5]
+    theirs = CASES[case](torch, torch.func, torch.tensor(A), torch.tensor(B), torch.tensor(v, dtype=torch.float64))
+    ours = CASES[case](kobai, func, kobai.tensor(A), kobai.tensor(B), kobai.tensor(v, dtype=kobai.float64))
+    assert shape(ours) == shape(theirs)
+    for x, y in zip(results(ours), results(theirs), strict=True):
+        np.testing.assert_allclose(x.numpy(), y.numpy(), rtol=1e-10, atol=1e-12)
 
 
-def test_counts_with_a_sum():
-    assert constraints.multinomial(3).check(kobai.tensor([[1.0, 2.0], [2.0, 2.0]])).tolist() == [True, False]
+def test_all_ways_to_a_hessian_agree():
+    a, rows = kobai.tensor(A), np.eye(3)
+    hessian = func.hessian(scalar)(a).numpy()
+    np.testing.assert_allclose(func.jacfwd(func.jacrev(scalar))(a).numpy(), hessian, atol=1e-14)
+    np.testing.assert_allclose(func.jacfwd(func.grad(scalar))(a).numpy(), hessian, atol=1e-14)
+    np.testing.assert_allclose(kobai.autograd.functional.hessian(scalar, a).numpy(), hessian, atol=1e-14)
+    products = [func.jvp(func.grad(scalar), (a,), (kobai.tensor(row),))[1].numpy() for row in rows]
+    np.testing.assert_allclose(products, hessian, atol=1e-14)
+
+
+def test_what_requires_a_gradient_outside_stays_on_the_tape():
+    a = kobai.tensor(A, requires_grad=True)
+    (outer,) = kobai.autograd.grad((func.grad(scalar)(a) ** 2).sum(), a)
+    h = kobai.autograd.functional.hessian(scalar, a).numpy()
+    np.testing.assert_allclose(outer.numpy(), 2 * h @ func.grad(scalar)(a).detach().numpy())
+    layer = kobai.nn.Linear(3, 1).double()
+    slope = func.grad(lambda x: layer(x).sum())(kobai.tensor(A))
+    slope.sum().backward()
+    assert layer.weight.grad.tolist() == [[1.0, 1.0, 1.0]]
+    with kobai.no_grad():
+        assert not func.grad(scalar)(a).requires_grad
+
+
+def test_else_the_results_are_constants():
+    a = kobai.tensor(A)
+    for result in (func.grad(scalar)(a), func.jvp(vector, (a,), (a,)), func.jacrev(vector)(a), func.hessian(scalar)(a)):
+        assert not any(x.requires_grad for x in results(result))
+    assert a.grad is None
+    assert not a.requires_grad
+
+
+def test_errors_say_who_and_what():
+    a = kobai.tensor(A)
+    with pytest.raises(RuntimeError, match=r"grad: expected a value without dimensions, got shape \(3,\)"):
+        func.grad(vector)(a)
+    with pytest.raises(RuntimeError, match="grad: expected argnums to name some of 1 positional arguments, got 1"):
+        func.grad(scalar, argnums=1)(a)
+    with pytest.raises(RuntimeError, match="jvp: expected primals to be a tuple, got a Tensor"):
+        func.jvp(vector, a, a)
+    with pytest.raises(RuntimeError, match=r"vjp: expected cotangents of the structure and shapes \(3,\)"):
+        func.vjp(vector, a)[1](kobai.ones(2))
+    with pytest.raises(ValueError, match="chunk_size"):
+        func.jacrev(vector, chunk_size=0)
+    with pytest.raises(ValueError, match="randomness"):
+        func.jacfwd(vector, randomness="some")
+    with pytest.raises(RuntimeError, match="jacrev: expected the function to return Tensors, got a float"):
+        func.jacrev(lambda x: 1.0)(a)

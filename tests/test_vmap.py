@@ -308,7 +308,7 @@ def test_grad_and_value():
     assert not grad(lambda x: kobai.zeros(()))(x).any()
     for wrong, message in (
         (lambda: grad(lambda x: x)(x), "without dimensions"),
-        (lambda: grad(lambda x: 3)(x), "return a Tensor"),
+        (lambda: grad(lambda x: 3)(x), "return Tensors"),
         (lambda: grad(kobai.sum, argnums=1)(x), "argnums"),
         (lambda: grad(kobai.dot, argnums=(0, 0))(x, y), "different arguments"),
         (lambda: grad(kobai.sum, has_aux=True)(x), "pair"),

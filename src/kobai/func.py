@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kobai.autograd.grad import grad as _grad
 from kobai.autograd.samples import vmap
+from kobai.autograd.transforms import grad, grad_and_value, hessian, jacfwd, jacrev, jvp, vjp
 from kobai.compat.absent import within as _within
-from kobai.core.grad_mode import enable_grad
 from kobai.core.tensor import Tensor
 from kobai.nn.module import Module
 from kobai.ops.joining import stack
-from kobai.ops.like import zeros_like
 from kobai.refusals import guard as _guard
-from kobai.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-__all__ = ["functional_call", "grad", "grad_and_value", "stack_module_state", "vmap"]
+__all__ = [
+    "functional_call",
+    "grad",
+    "grad_and_value",
+    "hessian",
+    "jacfwd",
+    "jacrev",
+    "jvp",
+    "stack_module_state",
+    "vjp",
+    "vmap",
+]
 
 
 def functional_call(
@@ -80,81 +87,6 @@ def functional_call(
             table[name] = tensor
 
 
-def grad_and_value(
-    func: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False
-) -> Callable[..., Any]:
-    """A function that returns ``(∂f/∂x, f(x))``, for x the arguments ``argnums``: tensors, or dicts, lists, tuples of them.
-
-    ``func`` returns a tensor of one element, with ``has_aux`` a pair of it and of anything else, which is passed on: the
-    result is then ``(gradient, (value, aux))``.
-
-    >>> import kobai
-    >>> kobai.func.grad_and_value(lambda x: (x ** 2).sum())(kobai.tensor([1., 2.]))
-    (tensor([2., 4.]), tensor(5.))
-    """
-    from kobai.autograd.batching.border import leaf
-
-    @wraps(func)
-    def differentiated(*args: Any, **kwargs: Any) -> Any:
-        numbers = argnums if isinstance(argnums, tuple) else (argnums,)
-        if not numbers or any(not -len(args) <= i < len(args) for i in numbers):
-            raise RuntimeError(
-                f"grad: expected argnums to name some of {len(args)} positional arguments, got {argnums!r}"
-            )
-        places = [i % len(args) for i in numbers]
-        if len(set(places)) != len(places):
-            raise RuntimeError(f"grad: expected argnums to name different arguments, got {argnums!r}")
-        given, spec = tree_flatten([args[i] for i in places])
-        if not given or not all(isinstance(x, Tensor) for x in given):
-            raise ValueError("grad: expected tensors in the arguments to differentiate, and at least one")
-        leaves = [leaf(x) for x in given]
-        changed = list(args)
-        for i, value in zip(places, tree_unflatten(leaves, spec), strict=True):
-            changed[i] = value
-        with enable_grad():
-            result = func(*changed, **kwargs)
-            if has_aux and not (isinstance(result, tuple) and len(result) == 2):
-                raise RuntimeError(
-                    f"grad: expected a pair (value, aux) with has_aux=True, got a {type(result).__name__}"
-                )
-            value, aux = result if has_aux else (result, None)
-            if not isinstance(value, Tensor):
-                raise RuntimeError(f"grad: expected the function to return a Tensor, got a {type(value).__name__}")
-            if value.ndim:
-                raise RuntimeError(
-                    f"grad: expected a value without dimensions, got shape {tuple(value.shape)}; use sum()"
-                )
-            if value.requires_grad:
-                found: Any = _grad(value, leaves, materialize_grads=True)
-            else:
-                found = [zeros_like(x) for x in leaves]
-        gradients = tree_unflatten([g.detach() for g in found], spec)
-        gradient = tuple(gradients) if isinstance(argnums, tuple) else gradients[0]
-        passed = tree_map(lambda x: x.detach() if isinstance(x, Tensor) else x, aux)
-        return gradient, (value.detach(), passed) if has_aux else value.detach()
-
-    return differentiated
-
-
-def grad(func: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False) -> Callable[..., Any]:
-    """A function that returns ∂f/∂x, for x the arguments ``argnums``; with ``has_aux`` the pair ``(gradient, aux)``.
-
-    See :func:`grad_and_value`.
-
-    >>> import kobai
-    >>> kobai.func.grad(kobai.sin)(kobai.tensor(0.0))
-    tensor(1.)
-    """
-    both = grad_and_value(func, argnums, has_aux)
-
-    @wraps(func)
-    def differentiated(*args: Any, **kwargs: Any) -> Any:
-        gradient, value = both(*args, **kwargs)
-        return (gradient, value[1]) if has_aux else gradient
-
-    return differentiated
-
-
 def stack_module_state(models: Sequence[Module]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The parameters, and the buffers, of modules of one class: name → tensor whose first dimension counts the modules.
 
@@ -185,4 +117,4 @@ def stack_module_state(models: Sequence[Module]) -> tuple[dict[str, Tensor], dic
 
 
 _guard(globals())
-__getattr__ = _within(__name__, "functionalize hessian jacfwd jacrev jvp linearize vjp")
+__getattr__ = _within(__name__, "functionalize linearize")

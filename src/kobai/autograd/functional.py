@@ -164,7 +164,7 @@ def jacobian(
     return as_outputs([as_inputs(row) for row in whole])
 
 
-def _units(like: Tensor) -> Tensor:
+def units(like: Tensor) -> Tensor:
     """All unit vectors of the shape of ``like``, one behind another."""
     n = like.numel()
     units = zeros_like(like).reshape(1, n).expand(n, n).clone()
@@ -173,16 +173,16 @@ def _units(like: Tensor) -> Tensor:
 
 
 def _rows(y: Tensor, leaves: Sequence[Tensor], create_graph: bool, strict: bool, vectorize: bool) -> list[Tensor]:
-    units = _units(y)
+    every = units(y)
     if vectorize and y.requires_grad and y.numel():
         found: Any = grad(
-            y, leaves, units, retain_graph=True, create_graph=create_graph, allow_unused=True, is_grads_batched=True
+            y, leaves, every, retain_graph=True, create_graph=create_graph, allow_unused=True, is_grads_batched=True
         )
         rows = [
             zeros_like(x).expand(y.numel(), *x.shape) if g is None else g for x, g in zip(leaves, found, strict=True)
         ]
     else:
-        each = [_derived("jacobian", [y], leaves, [unit], create_graph, strict) for unit in units]
+        each = [_derived("jacobian", [y], leaves, [unit], create_graph, strict) for unit in every]
         rows = [_stacked([row[i] for row in each], x) for i, x in enumerate(leaves)]
     return [row.reshape(*y.shape, *x.shape) for row, x in zip(rows, leaves, strict=True)]
 
@@ -197,7 +197,7 @@ def _by_columns(
     whole: list[list[Tensor]] = [[] for _ in outputs]
     for i, x in enumerate(leaves):
         columns: list[list[Tensor]] = []
-        for unit in _units(x):
+        for unit in units(x):
             direction = [unit if j == i else zeros_like(other) for j, other in enumerate(leaves)]
             columns.append(pushed("jacobian", outputs, leaves, direction, create_graph, strict))
         for k, y in enumerate(outputs):

@@ -87,7 +87,7 @@ DTYPES = {
 """Dtypes that programs name, in tables or to compare with, and seldom use -> what to use instead."""
 
 INSIDE = {
-    "func.vjp func.jvp func.jacrev func.jacfwd func.hessian func.linearize": "use func.grad, or autograd.grad",
+    "func.linearize": "use func.jvp",
     "func.functionalize": "use the function itself",
 }
 """Names that modules of ours lack, and that programs import with them -> what to do instead."""

@@ -13,15 +13,18 @@ A tensor that was not passed through ``in_dims`` but is used inside, a weight in
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from kobai.autograd.batching import indexing, layers, products, shapes  # noqa: F401  (their rules)
 from kobai.autograd.batching.arrays import Batched, kind_of, lifted, spread
+from kobai.core import tape
 from kobai.core.grad_mode import state
 from kobai.core.primitive import MEETING
 from kobai.core.tape import Node
 from kobai.core.tensor import Tensor
+from kobai.ops.joining import cat
 from kobai.xp import xp_of
 
 
@@ -63,10 +66,30 @@ def enter(tensor: Tensor, dim: int | None) -> Tensor:
         return shared(tensor, kind_at(tensor._array, depth))
     if depth_of(tensor._array) < depth - 1:
         tensor = shared(tensor, kind_at(tensor._array, depth - 1))
+    return _inwards("vmap_in", tensor, kind_at(tensor._array, depth), dim)
+
+
+def _inwards(name: str, tensor: Tensor, kind: Any, dim: int) -> Tensor:
+    """The samples along ``dim`` of a tensor as an array of them."""
     array = tensor._array
-    kind: Any = kind_at(array, depth)
     inner = xp_of(array).moveaxis(array, dim, 0) if dim else array
-    return _joined("vmap_in", tensor, kind(inner, True), lambda dy: (_along(spread(dy, kind), dim),))
+
+    def vjp(dy: Any) -> Any:
+        return (_along(spread(dy, kind), dim),)
+
+    return _joined(name, tensor, kind(inner, True), vjp, lambda dy: _outwards("vmap_out", dy, kind, dim))
+
+
+def _outwards(name: str, tensor: Tensor, kind: Any, dim: int) -> Tensor:
+    """The reverse."""
+    array = lifted(tensor._array, kind)
+    inner = spread(array, kind)
+    there = _along(inner if array.batched else inner.copy(), dim)
+
+    def vjp(dy: Any) -> Any:
+        return (kind(xp_of(dy).moveaxis(dy, dim, 0) if dim else dy, True),)
+
+    return _joined(name, tensor, there, vjp, lambda dy: _inwards("vmap_in", dy, kind, dim))
 
 
 def _along(inner: Any, dim: int) -> Any:
@@ -84,9 +107,12 @@ def shared(tensor: Tensor, kind: Any) -> Tensor:
                 "has escaped from the vmap that made it"
             )
         tensor = shared(tensor, kind.parent)
-    array = lifted(tensor._array, kind)
+
+    def vjp(dy: Any) -> Any:
+        return (dy.inner.sum(axis=0) if dy.batched else dy.inner * kind.samples,)
+
     return _joined(
-        "vmap_share", tensor, array, lambda dy: (dy.inner.sum(axis=0) if dy.batched else dy.inner * kind.samples,)
+        "vmap_share", tensor, lifted(tensor._array, kind), vjp, lambda dy: _outwards("vmap_out", dy, kind, 0).sum(0)
     )
 
 
@@ -100,31 +126,32 @@ def leave(tensor: Tensor, dim: int | None) -> Tensor:
     if dim is None:
         if array.batched:
             raise ValueError("vmap: out_dims is None for a result that differs between samples")
-        return _joined("vmap_out", tensor, array.inner, lambda dy: (_of_first(dy, kind),))
-    inner = spread(array, kind)
-    if not array.batched:
-        inner = inner.copy()
-    there = _along(inner, dim)
-
-    def vjp(dy: Any) -> Any:
-        return (kind(xp_of(dy).moveaxis(dy, dim, 0) if dim else dy, True),)
-
-    return _joined("vmap_out", tensor, there, vjp)
+        return _of_all(tensor, array.inner, kind)
+    return _outwards("vmap_out", tensor, kind, dim)
 
 
-def _of_first(dy: Any, kind: Any) -> Any:
-    """The gradient of one value as gradients of samples, whose sum it is."""
-    every = kind.library.zeros((kind.samples, *dy.shape), dy.dtype)
-    every[:1] = dy
-    return kind(every, True)
+def _of_all(tensor: Tensor, value: Any, kind: Any) -> Tensor:
+    """A value that all samples have, outside."""
+
+    def vjp(dy: Any) -> Any:  # as gradients of samples, whose sum dy is
+        every = kind.library.zeros((kind.samples, *dy.shape), dy.dtype)
+        every[:1] = dy
+        return (kind(every, True),)
+
+    def on_tape(dy: Tensor) -> Tensor:
+        none = dy.new_zeros((kind.samples - 1, *dy.shape))
+        return _inwards("vmap_in", cat([dy.unsqueeze(0), none]), kind, 0)
+
+    return _joined("vmap_out", tensor, value, vjp, on_tape)
 
 
-def _joined(name: str, tensor: Tensor, array: Any, vjp: Any) -> Tensor:
-    """A tensor of the same elements on the other side."""
+def _joined(name: str, tensor: Tensor, array: Any, vjp: Any, on_tape: Callable[[Tensor], Tensor]) -> Tensor:
+    """A tensor of the same elements on the other side; ``on_tape`` is the vjp of tensors."""
     out: Tensor = Tensor._wrap(array)
     out._version = tensor._version
     edge = tensor._edge()
     if edge is not None and state.grad:
+        vjp.on_tape = lambda binding, dy: (tape.taped_type(on_tape(dy.tensor)),)
         out._requires_grad, out._node = True, Node(name, vjp, [edge])
     return out
 
