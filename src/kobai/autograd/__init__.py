@@ -1,6 +1,6 @@
 """``kobai.autograd``: gradients as values, and operations with a hand-written backward."""
 
-from kobai.autograd import functional, on_tape as _on_tape
+from kobai.autograd import functional
 from kobai.autograd.check import gradgradcheck
 from kobai.autograd.function import Function
 from kobai.autograd.grad import Variable, backward, grad

@@ -6,10 +6,18 @@ from functools import partial
 from typing import Any
 
 from kobai.autograd.samples import vmap
+from kobai.core import tape
 from kobai.core.tape import Node, backward_into, root_edge, root_gradient, run_backward
 from kobai.core.tensor import Tensor
 from kobai.ops.like import zeros_like
 from kobai.xp import Array
+
+
+def _load() -> None:
+    import kobai.autograd.on_tape  # noqa: F401 – a hundredth of a second, for those who derive derivatives
+
+
+tape.load_on_tape = _load
 
 
 def _sequence(x: Any) -> list[Any]:

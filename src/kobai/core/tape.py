@@ -31,10 +31,14 @@ tensor_type: Any = None
 """Tensor, once ``core/tensor.py`` has defined it: what hooks are given. The tape itself works on arrays."""
 
 taped_type: Any = None
-"""The type of arrays that are tensors, which a backward pass with ``create_graph`` works on (``autograd/taped.py``)."""
+"""The type of arrays that are tensors, which a backward pass with ``create_graph`` works on (``autograd/taped.py``). None
+until the first of them."""
 
 on_tape: Any = None
 """What a node's vjp gives on such arrays: ``on_tape(node, dy)`` (``autograd/on_tape.py``)."""
+
+load_on_tape: Any = None
+"""Imports what defines these two."""
 
 
 def as_tensor(g: Any) -> Any:
@@ -274,6 +278,8 @@ def backward_into(
 def root_gradient(who: str, root: Any, gradient: Any, create_graph: bool = False) -> Array:
     """dL/d(root) as an array: ``gradient`` checked against ``root``, or 1 for a root of one element."""
     if create_graph:
+        if taped_type is None:
+            load_on_tape()
         checked = root_gradient(who, root, gradient)
         return taped_type(tensor_type._wrap(checked) if gradient is None else gradient.to(root.dtype))
     if gradient is None:
