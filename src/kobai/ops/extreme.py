@@ -9,9 +9,11 @@ import numpy as np
 
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
+from kobai.dtypes import FLOATING
 from kobai.engine.domains import check_range
 from kobai.ops._args import as_float, cast, drawn, need_tensor, normalize_axis, numpy_names, sortable
 from kobai.ops._positions import mesh, placed
+from kobai.ops._ranked import at_rank
 from kobai.ops._sums import total
 from kobai.ops.arithmetic import maximum, minimum, sub
 from kobai.ops.gather import gather
@@ -279,19 +281,22 @@ def _medians(who: str, input: Tensor, dim: int | None, keepdim: bool, ignore_nan
     axis = normalize_axis(who, dim, array.ndim)
     if not array.ndim:
         return ValuesIndices(clone(input), Tensor._wrap(xp_of(array).zeros((), np.int64)))
-    xp = xp_of(array)
-    order = xp.argsort(sortable(array), axis=axis, kind="stable")
-    indices = xp.take_along_axis(order, _middle(array, axis, ignore_nan), axis=axis)
+    rank, value = _middle(array, axis, ignore_nan)
+    indices = at_rank(array, rank, axis, value)
     return picked(input, Tensor._wrap(indices), axis, keepdim)
 
 
-def _middle(x: Array, axis: int, ignore_nan: bool) -> Array:
-    """Where among the sorted elements of every slice, NaN coming last, the median is; the axis is kept."""
-    xp, n = xp_of(x), x.shape[axis]
+def _middle(x: Array, axis: int, ignore_nan: bool) -> tuple[Array, Array]:
+    """Where among the sorted elements of every slice, NaN coming last, the median is, and its value; the axis is kept."""
+    xp, keys, n = xp_of(x), sortable(x), x.shape[axis]
     known = (x == x).sum(axis=axis, keepdims=True)
     if ignore_nan:
-        return xp.maximum(known - 1, 0) // 2
-    return xp.where(known < n, known, (n - 1) // 2)  # the first NaN
+        rank = xp.maximum(known - 1, 0) // 2
+        return rank, xp.take_along_axis(xp.sort(keys, axis=axis), rank, axis=axis)
+    middle = (n - 1) // 2
+    value = xp.partition(keys, middle, axis=axis)[(*(slice(None),) * axis, slice(middle, middle + 1))]
+    value = xp.where(known < n, keys.dtype.type(math.nan), value) if keys.dtype.kind in FLOATING else value
+    return xp.where(known < n, known, middle), value  # the first NaN
 
 
 @primitive(
@@ -303,8 +308,8 @@ def _middle(x: Array, axis: int, ignore_nan: bool) -> Array:
 )
 def _median(x: Array, ignore_nan: bool) -> Any:
     """Of all elements; the gradient is shared by all that are equal to it, for none is chosen among them."""
-    xp, flat = xp_of(x), x.reshape(-1)
-    y = xp.take(xp.sort(flat), _middle(flat, 0, ignore_nan)).reshape(())
+    flat = x.reshape(-1)
+    y = _middle(flat, 0, ignore_nan)[1].astype(x.dtype, copy=False).reshape(())
     return y, lambda dy: (lambda: among_ties(dy, y, x, None, False), None)
 
 

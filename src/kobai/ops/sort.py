@@ -10,6 +10,7 @@ from kobai.core.primitive import method
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING
 from kobai.engine.domains import check_range
+from kobai.ops import _ranked
 from kobai.ops._args import existing_axis, need, need_tensor, normalize_axis, numpy_names, sortable
 from kobai.ops.create import tensor
 from kobai.ops.extreme import ValuesIndices, picked
@@ -101,15 +102,16 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
     if not 0 <= k <= size:
         raise RuntimeError(f"topk: expected k in [0, {size}], got {k}")
     xp, before = xp_of(array), (slice(None),) * axis
-    if 0 < k < size:
+    indices = (
+        _ranked.first(array, k, axis, largest) if 0 < k < size else _order(array, axis, largest)[(*before, slice(0, k))]
+    )
+    if indices is None:
         # Only the chosen need sorting.
         kth = size - k if largest else k - 1
         parted = xp.argpartition(sortable(array), kth, axis=axis)
         indices = parted[(*before, slice(kth, None) if largest else slice(0, k))]
         order = _order(xp.take_along_axis(array, indices, axis=axis), axis, largest)
         indices = xp.take_along_axis(indices, order, axis=axis)
-    else:
-        indices = _order(array, axis, largest)[(*before, slice(0, k))]
     if not input._array.ndim:  # has its one element, also for k = 0
         return ValuesIndices(input.clone(), Tensor._wrap(xp.zeros((), np.int64)))
     found = Tensor._wrap(indices)
@@ -130,8 +132,9 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Val
     size = input._array.shape[axis] if input._array.ndim else 1
     if not 1 <= k <= size:
         raise RuntimeError(f"kthvalue: expected k in [1, {size}], got {k}")
-    order = argsort(input, axis)
-    return picked(input, order.narrow(axis, k - 1, 1) if input._array.ndim else order, axis, keepdim)
+    if not input._array.ndim:
+        return picked(input, argsort(input), axis, keepdim)
+    return picked(input, Tensor._wrap(_ranked.kth(input._array, k - 1, axis)), axis, keepdim)
 
 
 @method
