@@ -163,6 +163,20 @@ def blas_threads():
     return [switch.get() for switch in blas.switches()]  # NumPy's: another may have been loaded since
 
 
+@pytest.mark.parametrize("others", [False, True])
+def test_tiny_products_leave_openblas_as_it_is(monkeypatch, others):
+    held = []
+    monkeypatch.setattr(blas, "on_one_thread", lambda function, *args: held.append(1) or function(*args))
+    monkeypatch.setattr(blas, "takes_tiny_alone", lambda: not others)
+    rng = np.random.default_rng(0)
+    for left, right in [((12, 8), (8, 8)), ((3, 4, 5), (3, 5, 6)), ((90,), (90, 90)), ((90, 90), (90,)), ((7,), (7,))]:
+        a, b = rng.normal(size=left).astype("f"), rng.normal(size=right).astype("f")
+        np.testing.assert_array_equal(matmul(a, b), np.matmul(a, b))
+    assert len(held) == (5 if others else 0)
+    matmul(np.ones((1, 9000), "f"), np.ones((9000, 1), "f"))
+    assert held
+
+
 @pytest.mark.skipif(not blas.switches(), reason="no BLAS whose threads can be set")
 def test_blas_works_on_one_thread_within_and_on_its_own_afterwards(monkeypatch):
     before = blas_threads()

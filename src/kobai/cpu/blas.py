@@ -29,6 +29,7 @@ class Switch:
     """The number of threads of one loaded BLAS."""
 
     def __init__(self, library: Any) -> None:
+        self.api: str = library.internal_api
         self.get: Callable[[], int] = library.get_num_threads
         self.set: Callable[[int], Any] = library.set_num_threads
         if library.internal_api == "openblas" and getattr(library, "threading_layer", "") == "pthreads":
@@ -55,6 +56,17 @@ def switches() -> tuple[Switch, ...]:
     if exclusive():
         return ()
     return tuple(Switch(library) for library in _libraries())
+
+
+TINY = 1 << 13
+"""Multiplications up to which OpenBLAS asks no other thread: less than for any of its functions (matrices from 262,144 on,
+matrix times vector from 9,216, https://github.com/OpenMathLib/OpenBLAS/tree/develop/interface)."""
+
+
+@cache
+def takes_tiny_alone() -> bool:
+    """Whether each BLAS computes products of up to :data:`TINY` multiplications on the calling thread by itself."""
+    return all(switch.api == "openblas" for switch in switches())
 
 
 def _libraries() -> list[Any]:

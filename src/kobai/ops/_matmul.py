@@ -67,6 +67,9 @@ def matmul(a: Array, b: Array, out: Array | None = None, *, precision: str | Non
                 return result
             if _shared(a, b, result):
                 return result
+    multiplications = max(a.size * (b.shape[-1] if b.ndim > 1 else 1), b.size)
+    if multiplications <= blas.TINY and blas.takes_tiny_alone():
+        return xp.matmul(a, b, out=out)
     return blas.on_one_thread(_by_library, xp, a, b, out)
 
 

@@ -7,8 +7,9 @@ kept), and the free ones of either side – and reshaping them to one batched ma
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from string import ascii_letters
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,39 +24,62 @@ from kobai.xp import Array, quiet, xp_of
 __all__ = ["einsum"]
 
 
+@lru_cache(maxsize=4096)
+def _kept(labels: str, keep: str) -> tuple[str, tuple[int, ...], str]:
+    """Labels without repetition, the axes among them that ``keep`` has not, and those that it has."""
+    unique = "".join(dict.fromkeys(labels))
+    return unique, tuple(i for i, c in enumerate(unique) if c not in keep), "".join(c for c in unique if c in keep)
+
+
 def _reduce_to(x: Array, labels: str, keep: str) -> tuple[Array, str]:
     """Take diagonals of repeated labels and sum over labels that are not in ``keep``."""
-    unique = "".join(dict.fromkeys(labels))
+    unique, axes, rest = _kept(labels, keep)
     if unique != labels:
-        x, labels = xp_of(x).einsum(f"{labels}->{unique}", x), unique
-    axes = tuple(i for i, c in enumerate(labels) if c not in keep)
+        x = xp_of(x).einsum(f"{labels}->{unique}", x)
     if axes:
         summed = total(x, axes) if x.dtype.kind in FLOATING else x.sum(axis=axes, dtype=np.int64)
         x = xp_of(x).asarray(summed)
-    return x, "".join(c for c in labels if c in keep)
+    return x, rest
+
+
+class _Plan(NamedTuple):
+    """How two operands become two batches of matrices, and their product the result."""
+
+    sums: bool
+    left: tuple[tuple[int, ...], tuple[int, ...]]  # order of the axes, shape
+    right: tuple[tuple[int, ...], tuple[int, ...]]
+    shape: tuple[int, ...]
+    labels: str
+
+
+@lru_cache(maxsize=4096)
+def _plan(la: str, left: tuple[int, ...], lb: str, right: tuple[int, ...], keep: str) -> _Plan:
+    size = {**dict(zip(la, left, strict=True)), **dict(zip(lb, right, strict=True))}
+    batch = [c for c in la if c in lb and c in keep]
+    summed = [c for c in la if c in lb and c not in keep]
+    free_a = [c for c in la if c not in lb]
+    free_b = [c for c in lb if c not in la]
+
+    def matrices(labels: str, rows: list[str], columns: list[str]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        order = tuple(labels.index(c) for c in batch + rows + columns)
+        groups = (batch, rows, columns) if batch else (rows, columns)
+        return order, tuple(math.prod(size[c] for c in group) for group in groups)
+
+    labels = batch + free_a + free_b
+    shape = tuple(size[c] for c in labels)
+    return _Plan(bool(summed), matrices(la, free_a, summed), matrices(lb, summed, free_b), shape, "".join(labels))
 
 
 def _contract(a: Array, la: str, b: Array, lb: str, keep: str) -> tuple[Array, str]:
     """Sum of products of two operands over the labels they share that are not in ``keep``."""
     a, la = _reduce_to(a, la, keep + lb)
     b, lb = _reduce_to(b, lb, keep + la)
-    size = {c: n for labels, x in ((la, a), (lb, b)) for c, n in zip(labels, x.shape, strict=True)}
-    batch = [c for c in la if c in lb and c in keep]
-    summed = [c for c in la if c in lb and c not in keep]
-    free_a = [c for c in la if c not in lb]
-    free_b = [c for c in lb if c not in la]
-
-    if summed and a.dtype != b.dtype:
+    plan = _plan(la, a.shape, lb, b.shape, keep)
+    if plan.sums and a.dtype != b.dtype:
         raise RuntimeError(f"einsum: expected tensors of one dtype, got {a.dtype}, {b.dtype}; convert with .to(dtype)")
-
-    def matrices(x: Array, labels: str, rows: list[str], columns: list[str]) -> Array:
-        order = [labels.index(c) for c in batch + rows + columns]
-        sizes = [math.prod(size[c] for c in group) for group in (batch, rows, columns)]
-        return x.transpose(order).reshape(sizes)
-
-    product = matmul(matrices(a, la, free_a, summed), matrices(b, lb, summed, free_b), precision=None)
-    labels = batch + free_a + free_b
-    return product.reshape([size[c] for c in labels]), "".join(labels)
+    (first, rows), (second, columns) = plan.left, plan.right
+    product = matmul(a.transpose(first).reshape(rows), b.transpose(second).reshape(columns), precision=None)
+    return product.reshape(plan.shape), plan.labels
 
 
 def _evaluate(operands: list[tuple[Array, str]], output: str) -> Array:
@@ -144,23 +168,29 @@ def einsum(equation: Any, *operands: Any) -> Tensor:
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         operands = tuple(operands[0])
     need_tensor("einsum", *operands)
+    inputs, output = _parsed(equation, tuple(tensor._array.shape for tensor in operands))
+    return _einsum(*operands, inputs=inputs, output=output)
+
+
+@lru_cache(maxsize=4096)
+def _parsed(equation: str, shapes: tuple[tuple[int, ...], ...]) -> tuple[tuple[str, ...], str]:
+    """The letters of each operand and of the result."""
     left, arrow, right = equation.replace(" ", "").partition("->")
     inputs = left.split(",")
-    if len(inputs) != len(operands):
-        raise RuntimeError(f"einsum: {equation!r} names {len(inputs)} operands, got {len(operands)}")
+    if len(inputs) != len(shapes):
+        raise RuntimeError(f"einsum: {equation!r} names {len(inputs)} operands, got {len(shapes)}")
     spare = [c for c in ascii_letters if c not in equation]
     dots = max(
-        (t.ndim - len(s.replace("...", "")) for s, t in zip(inputs, operands, strict=True) if "..." in s), default=0
+        (len(shape) - len(s.replace("...", "")) for s, shape in zip(inputs, shapes, strict=True) if "..." in s),
+        default=0,
     )
     ellipsis = "".join(spare[:dots])
     full = []
-    for subscripts, tensor in zip(inputs, operands, strict=True):
-        covered = tensor.ndim - len(subscripts.replace("...", ""))
+    for subscripts, shape in zip(inputs, shapes, strict=True):
+        covered = len(shape) - len(subscripts.replace("...", ""))
         full.append(subscripts.replace("...", ellipsis[dots - covered :] if covered > 0 else ""))
-        if len(full[-1]) != tensor.ndim or not set(full[-1]) <= set(ascii_letters):
-            raise RuntimeError(
-                f"einsum: {subscripts!r} of {equation!r} does not fit an operand of shape {tuple(tensor.shape)}"
-            )
+        if len(full[-1]) != len(shape) or not set(full[-1]) <= set(ascii_letters):
+            raise RuntimeError(f"einsum: {subscripts!r} of {equation!r} does not fit an operand of shape {shape}")
     letters = "".join(full)
     if arrow:
         output = right.replace("...", ellipsis)
@@ -169,8 +199,8 @@ def einsum(equation: Any, *operands: Any) -> Tensor:
     if len(set(output)) != len(output) or not set(output) <= set(letters):
         raise RuntimeError(f"einsum: the result {right!r} of {equation!r} must name letters of the operands, each once")
     sizes: dict[str, int] = {}
-    for subscripts, tensor in zip(full, operands, strict=True):
-        for c, n in zip(subscripts, tensor.shape, strict=True):
+    for subscripts, shape in zip(full, shapes, strict=True):
+        for c, n in zip(subscripts, shape, strict=True):
             if sizes.setdefault(c, n) != n:
                 raise RuntimeError(f"einsum: index {c!r} of {equation!r} has sizes {sizes[c]} and {n}")
-    return _einsum(*operands, inputs=tuple(full), output=output)
+    return tuple(full), output

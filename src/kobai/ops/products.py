@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from string import ascii_letters
 from typing import Any
 
@@ -41,13 +42,16 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
         _summed(x, [axis for axis, (m, n) in zip(axes, sizes, strict=True) if n == 1 != m])
         for x, axes, sizes in ((a, left, pairs), (b, right, [(n, m) for m, n in pairs]))
     )
-    letters = iter(ascii_letters)
-    la = [next(letters) for _ in a.shape]
-    lb = [next(letters) for _ in b.shape]
+    return einsum(_equation(a._array.ndim, b._array.ndim, tuple(left), tuple(right)), a, b)
+
+
+@lru_cache(maxsize=256)
+def _equation(rank_a: int, rank_b: int, left: tuple[int, ...], right: tuple[int, ...]) -> str:
+    la, lb = list(ascii_letters[:rank_a]), list(ascii_letters[rank_a : rank_a + rank_b])
     for i, j in zip(left, right, strict=True):
         lb[j] = la[i]
     out = [c for i, c in enumerate(la) if i not in left] + [c for j, c in enumerate(lb) if j not in right]
-    return einsum(f"{''.join(la)},{''.join(lb)}->{''.join(out)}", a, b)
+    return f"{''.join(la)},{''.join(lb)}->{''.join(out)}"
 
 
 def _summed(x: Tensor, axes: list[int]) -> Tensor:
