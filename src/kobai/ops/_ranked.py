@@ -76,7 +76,7 @@ def first(x: Array, k: int, axis: int, largest: bool) -> Array | None:
 
 
 @compiled
-def _before(v: Any, w: Any, largest: bool) -> bool:
+def _before(v: Any, w: Any, largest: bool) -> Any:
     """Whether v comes before w; NaN counts as the largest."""
     return (v > w) | ((v != v) & (w == w)) if largest else (v < w) | ((v == v) & (w != w))
 
