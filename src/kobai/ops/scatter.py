@@ -24,17 +24,7 @@ from kobai.ops._args import (
     unbroadcast,
     wrapped,
 )
-from kobai.ops._positions import (
-    add_along,
-    add_at,
-    cleared,
-    extreme_at,
-    looped,
-    mesh,
-    positions_of,
-    taken,
-    whole,
-)
+from kobai.ops._positions import add_along, add_at, cleared, extreme_at, looped, mesh, positions_of, taken, whole
 from kobai.ops._products_at import scatter_product
 from kobai.ops.arithmetic import div, remainder
 from kobai.ops.broadcast import broadcast_shapes, expand
