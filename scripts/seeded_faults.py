@@ -280,8 +280,9 @@ def _compiles(text: str) -> bool:
 
 
 CPU = (
-    "-m 'not gpu and not oracle and not slow and not thorough' tests --ignore=tests/cuda --ignore=tests/test_seeded_faults.py "
-    "--ignore=tests/simulator --ignore=tests/test_size.py -k 'not strict'",
+    "-n auto --dist=loadfile -m 'not gpu and not oracle and not slow and not thorough' tests --ignore=tests/cuda "
+    "--ignore=tests/test_seeded_faults.py --ignore=tests/simulator --ignore=tests/test_size.py --ignore=tests/test_floors.py "
+    "-k 'not strict'",
 )
 """The tests of NumPy and Numba: neither kernels compiled on the host nor the backend that behaves like CuPy."""
 

@@ -19,6 +19,7 @@ NUMPY = ["--dist=loadfile"]
 EXTRAS = "cpu,cuda-proof,data,dev,plot,tensorboard,tune"
 RELEASES = {
     "cupy-oldest": ("cupy-cuda13x", ["cupy-cuda13x==14.0.*"], CUPY),
+    "cupy-14.1": ("cupy-cuda13x", ["cupy-cuda13x==14.1.*"], CUPY),
     "cupy-newest": ("cupy-cuda13x", ["cupy-cuda13x"], CUPY),
     "cupy-pre": ("cupy-cuda13x", ["--pre", "cupy-cuda13x"], CUPY),
     "numpy-oldest": ("numpy", ["numpy==2.0.*"], NUMPY),
