@@ -317,6 +317,40 @@ def test_grad_and_value():
             wrong()
 
 
+def slopes(f, x):
+    """f′(x) at a fresh leaf, on the tape."""
+    (g,) = kobai.autograd.grad(f(x), x, create_graph=True)
+    return g
+
+
+def test_second_derivatives_across_the_border():
+    x, w = kobai.randn(5, 3, dtype=kobai.float64), kobai.randn(3, dtype=kobai.float64)
+    x.requires_grad_(), w.requires_grad_()
+    found = []
+    for total in (
+        vmap(lambda row: (row * w).tanh().sum() * w.exp().sum())(x).sum(),
+        ((x * w).tanh() * w.exp().sum()).sum(),
+    ):
+        gx, gw = kobai.autograd.grad(total, (x, w), create_graph=True)
+        found.append(kobai.autograd.grad((gx**2).sum() + (gw**3).sum(), (x, w)))
+    for a, b in zip(*found, strict=True):
+        close(a, b, 1e-10)
+    (g,) = kobai.autograd.grad(vmap(lambda row: w * w, out_dims=None)(x).sum(), w, create_graph=True)
+    close(kobai.autograd.grad((g**2).sum(), w)[0], 8 * w, 1e-12)
+
+
+def test_second_derivatives_of_every_sample():
+    x = kobai.randn(4, 3, dtype=kobai.float64)
+    model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.LayerNorm(8), nn.Linear(8, 1)).double()
+
+    def laplacian(row):
+        point = row.clone().requires_grad_() if not row.requires_grad else row
+        g = slopes(lambda p: model(p)[0], point)
+        return sum(kobai.autograd.grad(g[i], point, retain_graph=True)[0][i] for i in range(3))
+
+    close(vmap(laplacian)(x), kobai.stack([laplacian(row) for row in x]), 1e-9)
+
+
 class Small(nn.Module):
     def __init__(self):
         super().__init__()
@@ -443,3 +477,19 @@ def test_an_escaped_tensor_is_named():
     vmap(lambda x: kept.append(x) or x)(kobai.ones(3))
     with pytest.raises(RuntimeError, match="escaped"):
         vmap(lambda x: x + kept[0])(kobai.ones(4))
+
+
+def test_a_captured_step_with_gradients_per_sample():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 5))
+    params = {name: p.detach() for name, p in model.named_parameters()}
+
+    def loss(params, x, y):
+        return F.cross_entropy(functional_call(model, params, (x[None],)), y[None])
+
+    def step(x, y):
+        return vmap(grad(loss), in_dims=(None, 0, 0))(params, x, y)
+
+    captured, y = kobai.capture(step), kobai.tensor([0, 1, 2, 3, 4, 0])
+    for _ in range(4):
+        x = kobai.randn(6, 1, 8, 8)
+        assert all(kobai.equal(a, b) for a, b in zip(captured(x, y).values(), step(x, y).values(), strict=True))

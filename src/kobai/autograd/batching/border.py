@@ -13,7 +13,6 @@ A tensor that was not passed through ``in_dims`` but is used inside, a weight in
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +24,7 @@ from kobai.core.primitive import MEETING
 from kobai.core.tape import Node
 from kobai.core.tensor import Tensor
 from kobai.ops.joining import cat
+from kobai.ops.like import zeros_like
 from kobai.xp import xp_of
 
 
@@ -66,30 +66,41 @@ def enter(tensor: Tensor, dim: int | None) -> Tensor:
         return shared(tensor, kind_at(tensor._array, depth))
     if depth_of(tensor._array) < depth - 1:
         tensor = shared(tensor, kind_at(tensor._array, depth - 1))
-    return _inwards("vmap_in", tensor, kind_at(tensor._array, depth), dim)
+    return _inside(tensor, kind_at(tensor._array, depth), dim)
 
 
-def _inwards(name: str, tensor: Tensor, kind: Any, dim: int) -> Tensor:
-    """The samples along ``dim`` of a tensor as an array of them."""
+def leave(tensor: Tensor, dim: int | None) -> Tensor:
+    """A result of the innermost ``vmap`` outside, its samples along ``dim``; None: one for all, which must not differ."""
+    depth = len(levels.stack)
+    if depth_of(tensor._array) < depth:
+        tensor = shared(tensor, kind_at(tensor._array, depth))
+    if dim is not None:
+        return _outside(tensor, dim)
+    if tensor._array.batched:
+        raise ValueError("vmap: out_dims is None for a result that differs between samples")
+    return _one(tensor)
+
+
+def _inside(tensor: Tensor, kind: Any, dim: int) -> Tensor:
+    """A tensor whose dimension ``dim`` counts the samples as one of samples."""
     array = tensor._array
     inner = xp_of(array).moveaxis(array, dim, 0) if dim else array
-
-    def vjp(dy: Any) -> Any:
-        return (_along(spread(dy, kind), dim),)
-
-    return _joined(name, tensor, kind(inner, True), vjp, lambda dy: _outwards("vmap_out", dy, kind, dim))
+    return _joined(
+        "vmap_in", tensor, kind(inner, True), lambda dy: _along(spread(dy, kind), dim), lambda dy: _outside(dy, dim)
+    )
 
 
-def _outwards(name: str, tensor: Tensor, kind: Any, dim: int) -> Tensor:
-    """The reverse."""
-    array = lifted(tensor._array, kind)
+def _outside(tensor: Tensor, dim: int) -> Tensor:
+    """A tensor of samples as one whose dimension ``dim`` counts them."""
+    array = tensor._array
+    kind: Any = type(array)
     inner = spread(array, kind)
     there = _along(inner if array.batched else inner.copy(), dim)
 
     def vjp(dy: Any) -> Any:
-        return (kind(xp_of(dy).moveaxis(dy, dim, 0) if dim else dy, True),)
+        return kind(xp_of(dy).moveaxis(dy, dim, 0) if dim else dy, True)
 
-    return _joined(name, tensor, there, vjp, lambda dy: _inwards("vmap_in", dy, kind, dim))
+    return _joined("vmap_out", tensor, there, vjp, lambda dy: _inside(dy, kind, dim))
 
 
 def _along(inner: Any, dim: int) -> Any:
@@ -109,50 +120,39 @@ def shared(tensor: Tensor, kind: Any) -> Tensor:
         tensor = shared(tensor, kind.parent)
 
     def vjp(dy: Any) -> Any:
-        return (dy.inner.sum(axis=0) if dy.batched else dy.inner * kind.samples,)
+        return dy.inner.sum(axis=0) if dy.batched else dy.inner * kind.samples
 
-    return _joined(
-        "vmap_share", tensor, lifted(tensor._array, kind), vjp, lambda dy: _outwards("vmap_out", dy, kind, 0).sum(0)
-    )
+    return _joined("vmap_share", tensor, lifted(tensor._array, kind), vjp, lambda dy: _outside(dy, 0).sum(0))
 
 
-def leave(tensor: Tensor, dim: int | None) -> Tensor:
-    """A result of the innermost ``vmap`` outside, its samples along ``dim``; None: one for all, which must not differ."""
-    array, depth = tensor._array, len(levels.stack)
-    if depth_of(array) < depth:
-        tensor = shared(tensor, kind_at(array, depth))
-        array = tensor._array
-    kind: Any = type(array)
-    if dim is None:
-        if array.batched:
-            raise ValueError("vmap: out_dims is None for a result that differs between samples")
-        return _of_all(tensor, array.inner, kind)
-    return _outwards("vmap_out", tensor, kind, dim)
+def _one(tensor: Tensor) -> Tensor:
+    """A tensor that is the same for all samples, outside. Its gradient is that of the first: their sum is to be it."""
+    kind: Any = type(tensor._array)
 
-
-def _of_all(tensor: Tensor, value: Any, kind: Any) -> Tensor:
-    """A value that all samples have, outside."""
-
-    def vjp(dy: Any) -> Any:  # as gradients of samples, whose sum dy is
+    def vjp(dy: Any) -> Any:
         every = kind.library.zeros((kind.samples, *dy.shape), dy.dtype)
         every[:1] = dy
-        return (kind(every, True),)
+        return kind(every, True)
 
     def on_tape(dy: Tensor) -> Tensor:
-        none = dy.new_zeros((kind.samples - 1, *dy.shape))
-        return _inwards("vmap_in", cat([dy.unsqueeze(0), none]), kind, 0)
+        others = zeros_like(dy)[None].expand(kind.samples - 1, *dy.shape)
+        return _inside(cat([dy[None], others]), kind, 0)
 
-    return _joined("vmap_out", tensor, value, vjp, on_tape)
+    return _joined("vmap_out", tensor, tensor._array.inner, vjp, on_tape)
 
 
-def _joined(name: str, tensor: Tensor, array: Any, vjp: Any, on_tape: Callable[[Tensor], Tensor]) -> Tensor:
-    """A tensor of the same elements on the other side; ``on_tape`` is the vjp of tensors."""
+def _joined(name: str, tensor: Tensor, array: Any, vjp: Any, on_tape: Any) -> Tensor:
+    """A tensor of the same elements on the other side; ``on_tape`` does to tensors what ``vjp`` does to arrays."""
     out: Tensor = Tensor._wrap(array)
     out._version = tensor._version
     edge = tensor._edge()
     if edge is not None and state.grad:
-        vjp.on_tape = lambda binding, dy: (tape.taped_type(on_tape(dy.tensor)),)
-        out._requires_grad, out._node = True, Node(name, vjp, [edge])
+
+        def gradients(dy: Any) -> Any:
+            return (vjp(dy),)
+
+        gradients.on_tape = lambda binding, dy: (tape.taped_type(on_tape(dy.tensor)),)  # type: ignore[attr-defined]
+        out._requires_grad, out._node = True, Node(name, gradients, [edge])
     return out
 
 

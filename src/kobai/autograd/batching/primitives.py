@@ -46,34 +46,27 @@ def rule(*keys: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 def run(key: str, function: Callable[..., Any], kind: type[Batched], /, *arrays: Any, **options: Any) -> Any:
     """The raw function of a primitive on arrays of samples: (y, vjp)."""
-    known = RULES.get(key) or (aligned_elements if _elementwise(key) else None)
-    if known is not None and (made := known(kind, function, arrays, options)) is not None:
-        return _again(made, function, arrays, options)
-    try:
-        return function(*arrays, **options)
-    except NoRule as error:
-        reason = error
-    repeated = [kind(spread(x, kind).copy(), True) if type(x) is kind and not x.batched else x for x in arrays]
-    if any(x is not y for x, y in zip(arrays, repeated, strict=True)):  # nothing is the same for all samples any more
+    alike = key not in REGISTRY or REGISTRY[key].kind == "elementwise"  # what is not in there is made of a formula
+    known = RULES.get(key) or (aligned_elements if alike else None)
+    made = None if known is None else known(kind, function, arrays, options)
+    if made is None:
         try:
-            return _again(function(*repeated, **options), function, arrays, options)
+            return function(*arrays, **options)
         except NoRule as error:
             reason = error
-    made = looped(kind, function, arrays, options)
-    _say(key.rpartition(".")[2].strip("_"), str(reason))
-    return _again(made, function, arrays, options)
-
-
-def _elementwise(key: str) -> bool:
-    """Whether an operation treats all elements alike; those that are not in the registry are kernels made of formulas."""
-    return key not in REGISTRY or REGISTRY[key].kind == "elementwise"
-
-
-def _again(made: Any, function: Callable[..., Any], arrays: Sequence[Any], options: Any) -> Any:
-    """What a rule made: its vjp keeps inner arrays, so that a derivative of it runs the function again on those of samples."""
-    vjp = made[1]
-    if vjp is not None:
-        vjp.forward = function, arrays, options
+        repeated = [kind(spread(x, kind).copy(), True) if type(x) is kind and not x.batched else x for x in arrays]
+        if any(
+            x is not y for x, y in zip(arrays, repeated, strict=True)
+        ):  # nothing is the same for all samples any more
+            try:
+                made = function(*repeated, **options)
+            except NoRule as error:
+                reason = error
+    if made is None:
+        made = looped(kind, function, arrays, options)
+        _say(key.rpartition(".")[2].strip("_"), str(reason))
+    if made[1] is not None:  # derivatives of the gradient run the function again, see autograd/on_tape.py
+        made[1].forward = function, arrays, options
     return made
 
 
