@@ -21,6 +21,7 @@ import numpy as np
 from kobai import xp
 from kobai.core import anomaly
 from kobai.core.grad_mode import in_mode, state
+from kobai.core.handles import RemovableHandle as RemovableHandle
 from kobai.engine import dispatch
 from kobai.errors import BackendError
 from kobai.xp import Array, array_types, is_array, quiet, xp_of
@@ -207,27 +208,6 @@ def kept(vjp: Any) -> Iterator[Array]:
             stack += get_referents(thing)
 
 
-class RemovableHandle:
-    """What registering a hook returns: :meth:`remove` takes the hook away again; usable in a ``with`` statement."""
-
-    _ids = itertools.count()
-
-    def __init__(self, hooks: dict[int, Any], hook: Any) -> None:
-        self.id = next(RemovableHandle._ids)
-        self._hooks = hooks
-        hooks[self.id] = hook
-
-    def remove(self) -> None:
-        """Take the hook away; doing it twice is harmless."""
-        self._hooks.pop(self.id, None)
-
-    def __enter__(self) -> RemovableHandle:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.remove()
-
-
 def as_array(y: Any) -> Array:
     """NumPy computes with 0-d arrays as with scalars, and its reductions return scalars; the tape holds arrays."""
     return np.asarray(y) if isinstance(y, np.generic) else y
@@ -237,9 +217,8 @@ def run_hooks(hooks: dict[int, Callable[..., Any]], g: Array) -> Array:
     on_tape = type(g) is taped_type
     if not on_tape:
         with xp.beside(g):
-            g = (
-                g.copy()
-            )  # a hook may keep it or change it in place; other branches of the graph may hold the same array
+            # A hook may keep it or change it in place, and other branches of the graph may hold the same array.
+            g = g.copy()
     for hook in list(hooks.values()):
         result = hook(as_tensor(g))
         if result is not None:

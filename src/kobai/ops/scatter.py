@@ -280,8 +280,7 @@ def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = Fa
     need_tensor("index_put", input, values)
     key = tuple(indices)
     if not accumulate:
-        out = clone(among("index_put", input, values, *key))
-        out[key] = values
+        (out := clone(among("index_put", input, values, *key)))[key] = values
         return out
     if all(isinstance(i, Tensor) and i._array.dtype.kind in "iu" for i in key) and 0 < len(key) <= input._array.ndim:
         return _put_rows(input, key, values)
