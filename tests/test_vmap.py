@@ -493,3 +493,15 @@ def test_a_captured_step_with_gradients_per_sample():
     for _ in range(4):
         x = kobai.randn(6, 1, 8, 8)
         assert all(kobai.equal(a, b) for a, b in zip(captured(x, y).values(), step(x, y).values(), strict=True))
+
+
+def test_searches_in_rows_that_all_share_or_not():
+    rows, x = kobai.randn(4, 6).sort(1).values, kobai.randn(4, 3)
+    close(vmap(kobai.searchsorted)(rows, x), kobai.searchsorted(rows, x))
+    close(vmap(lambda a: kobai.bucketize(a, rows[0]))(x), kobai.bucketize(x, rows[0]))
+    close(
+        vmap(lambda row: kobai.searchsorted(row, x[0]))(rows),
+        kobai.stack([kobai.searchsorted(row, x[0]) for row in rows]),
+    )
+    counts = kobai.stack([kobai.histc(row, 5, -2, 2) for row in x])
+    close(vmap(lambda a: kobai.histc(a, 5, -2, 2))(x), counts)

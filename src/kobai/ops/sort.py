@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kobai.core.primitive import method
+from kobai.core.primitive import among, method
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING
 from kobai.engine.domains import check_range
@@ -316,7 +316,7 @@ def searchsorted(
             )
         check_range("searchsorted", sorter._array, sorted_sequence.shape[-1])
         sorted_sequence = gather(sorted_sequence.detach(), -1, sorter)
-    sequence = sortable(sorted_sequence._array)
+    sequence = sortable(among("searchsorted", sorted_sequence, input)._array)
     values = sortable(input._array) if isinstance(input, Tensor) else asarray(input, device=sorted_sequence.device)
     xp, at_right = xp_of(sequence), right or side == "right"
     if sequence.ndim == 1:

@@ -168,3 +168,21 @@ def take_along_axis(ns: Namespace, arr: Any, indices: Any, axis: Any) -> Any:
         return ns.of(ns.library.take_along_axis(arr.inner, indices.inner, axis=axis), False)
     both = [spread(a, ns.kind) for a in (arr, indices)]
     return ns.of(ns.library.take_along_axis(*both, axis=behind(axis, arr.ndim)), True)
+
+
+@rule
+def searchsorted(ns: Namespace, a: Any, v: Any, side: str = "left") -> Any:
+    """One search where all samples look in the same row, else one each."""
+    a, v = ns.array_of(a), ns.array_of(v)
+    if not a.batched:
+        return ns.of(ns.library.searchsorted(a.inner, v.inner, side=side), v.batched)
+    rows = zip(a.inner, spread(v, ns.kind), strict=True)
+    return ns.of(ns.library.stack([ns.library.asarray(ns.library.searchsorted(*row, side=side)) for row in rows]), True)
+
+
+@rule
+def histogram(ns: Namespace, a: Any, *args: Any, **options: Any) -> Any:
+    """Counts and edges, of one sample after the other."""
+    a = ns.array_of(a)
+    every = [ns.library.histogram(one, *args, **options) for one in spread(a, ns.kind)]
+    return tuple(ns.of(ns.library.stack(parts), True) for parts in zip(*every, strict=True))

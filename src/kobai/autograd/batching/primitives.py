@@ -157,6 +157,7 @@ def looped(kind: type[Batched], function: Callable[..., Any], arrays: Sequence[A
     return kind(stack(values), True), vjp
 
 
+@rule("ops.rare_special._incomplete_gamma")  # element by element, too
 def aligned_elements(kind: type[Batched], function: Callable[..., Any], arrays: Sequence[Any], options: Any) -> Any:
     """All samples as one array: operands with axes of size 1 where others have more; what is the same for all samples is
     repeated, so that every sample has its own gradient of it. Where nothing differs, the function does it as it is."""
