@@ -125,13 +125,12 @@ def test_the_gradients_are_those_without_it_masks_included(run, backend):
     assert draw == next_draw
 
 
-def test_only_parameters_or_nothing_requires_a_gradient():
+def test_only_parameters_or_nothing_require_a_gradient():
     model, x = nn.Linear(2, 1), kobai.ones(3, 2)
     checkpoint(model, x).sum().backward()
     assert model.weight.grad.tolist() == [[3.0, 3.0]]
     model.requires_grad_(False)
-    y = checkpoint(model, x, preserve_rng_state=False)
-    y.sum().backward()
+    assert not checkpoint(model, x, preserve_rng_state=False).requires_grad
     with kobai.no_grad():
         assert not checkpoint(model, x).requires_grad
 

@@ -4,6 +4,7 @@ import pytest
 
 import kobai
 from kobai import nn
+from kobai.autograd import grad
 from kobai.utils.checkpoint import checkpoint, get_device_states, set_device_states
 
 
@@ -26,6 +27,64 @@ def test_several_outputs(kind):
         grads.append([x.grad, layer.weight.grad, layer.bias.grad])
     for a, b in zip(*grads, strict=True):
         kobai.testing.assert_close(a, b)
+
+
+def net_and_input():
+    kobai.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Dropout(0.5), nn.Linear(5, 5), nn.Softplus()).double()
+    return net, kobai.randn(4, 3, dtype=kobai.float64, requires_grad=True)
+
+
+class Scaled(nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = [factor]  # not a parameter, and not a leaf
+
+    def forward(self, x):
+        return x * self.factor[0].sin()
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_derivatives_of_every_order(nested):
+    """What was recomputed for the gradient is differentiated again, parameters and closed-over tensors included."""
+
+    def whole(net, x):
+        return net(x)
+
+    def recomputed(net, x):
+        if nested:
+            return checkpoint(lambda x: checkpoint(net[1], checkpoint(net[0], x)), x)
+        return checkpoint(net, x)
+
+    found = []
+    for run in (whole, recomputed):
+        net, x = net_and_input()
+        scale = kobai.tensor(1.5, dtype=kobai.float64, requires_grad=True)
+        inner = scale * 2
+        y = run(nn.Sequential(net, Scaled(inner)), x)
+        (first,) = grad(y.sum(), x, create_graph=True)
+        (second,) = grad(first.square().sum(), x, create_graph=True)
+        second.square().sum().backward()
+        found.append([first, second, x.grad, scale.grad, *(p.grad for p in net.parameters() if p.grad is not None)])
+    assert len(found[0]) >= 7
+    for a, b in zip(*found, strict=True):
+        kobai.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_grad_sees_the_parameters_and_hooks_run_once():
+    net, x = net_and_input()
+    seen = []
+    net[0].weight.register_hook(lambda g: seen.append(1) or g * 2)
+    whole = grad(net[0](x).sum(), [*net[0].parameters(), x])
+    recomputed = grad(checkpoint(net[0], x).sum(), [*net[0].parameters(), x])
+    for a, b in zip(whole, recomputed, strict=True):
+        kobai.testing.assert_close(a, b)
+    assert seen == [1, 1]
+    assert net[0].weight.grad is None
+
+
+def test_what_needs_no_gradient_is_no_part_of_the_graph():
+    assert not checkpoint(lambda x: x * 2, kobai.ones(2)).requires_grad
 
 
 def test_only_one_of_the_outputs_is_used():

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from kobai.core.grad_mode import enable_grad, is_grad_enabled, no_grad
+from kobai.core.grad_mode import enable_grad, is_grad_enabled
 from kobai.core.outputs import output_of
 from kobai.core.tape import Node, Parts, run_backward
 from kobai.core.tensor import Tensor
+from kobai.ops.create import empty
 from kobai.random import get_rng_state, set_rng_state
 
 __all__ = ["checkpoint", "checkpoint_sequential", "get_device_states", "set_device_states"]
@@ -23,9 +24,8 @@ def checkpoint(
 ) -> Any:
     """``function(*args, **kwargs)`` – a Tensor, or a tuple or list – without intermediate results: backward runs it again.
 
-    Gradients reach the tensors among ``args`` and every parameter that ``function`` uses; those of the latter are added to
-    ``.grad`` from inside, so :func:`kobai.autograd.grad` does not see them. ``preserve_rng_state`` draws the same dropout
-    masks again. ``use_reentrant`` chooses between two mechanisms in PyTorch; here there is only one.
+    Gradients reach the tensors among ``args`` and all others that ``function`` uses, such as parameters. ``preserve_rng_state``
+    draws the same dropout masks again. ``use_reentrant`` chooses between two mechanisms in PyTorch; here there is only one.
     Chen et al., *Training deep nets with sublinear memory cost*, arXiv:1604.06174.
 
     >>> import kobai
@@ -37,37 +37,81 @@ def checkpoint(
     if not is_grad_enabled():
         return function(*args, **kwargs)
     state = get_rng_state() if preserve_rng_state else None
-    with no_grad():
-        result = function(*args, **kwargs)
+    start = Node("checkpoint", _nothing, ())
+    result = function(*args, **kwargs)
     outputs = result if isinstance(result, (tuple, list)) else (result,)
     if not any(isinstance(output, Tensor) for output in outputs):
         got = type(result).__name__
         raise TypeError(f"checkpoint: expected the function to return a Tensor, or a tuple or list with one, got {got}")
+    edges = list(_inside(map(_edge, outputs), start)[1].values())
+    if not edges:
+        return result
 
-    def vjp(parts: Parts) -> list[Any]:
-        leaves = [a.detach().requires_grad_(a.requires_grad) if isinstance(a, Tensor) else a for a in args]
-        now = get_rng_state()
+    def run_again(parts: Any, create_graph: bool) -> list[Any]:
+        """The gradients of what ``function`` used: on a fresh graph, cut off from the one that led here.
+
+        So hooks there do not run yet, and nothing is accumulated.
+        """
+        start, now = Node("checkpoint", _nothing, ()), get_rng_state()
         if state is not None:
             set_rng_state(state)
         try:
             with enable_grad():
-                again = function(*leaves, **kwargs)
+                again = function(*args, **kwargs)
         finally:
             if state is not None:
                 set_rng_state(now)
         computed = again if isinstance(again, (tuple, list)) else (again,)
-        edges = [(computed[i]._edge(), dy) for i, dy in parts.items()]
-        run_backward([(edge, dy) for edge, dy in edges if edge is not None])
-        return [a.grad.array if isinstance(a, Tensor) and a.grad is not None else None for a in leaves]
+        roots = [(edge, parts[i]) for i in parts if (edge := _edge(computed[i])) is not None]
+        nodes, used = _inside([edge for edge, _ in roots], start)
+        ends = {key: empty(0, requires_grad=True) for key in used}
+        whole = [(node, node.edges) for node in nodes]
+        for node in nodes:
+            node.edges = [ends.get(id(edge), edge) for edge in node.edges]
+        found = run_backward(
+            [(ends.get(id(edge), edge), dy) for edge, dy in roots],
+            create_graph,
+            {id(end) for end in ends.values()},
+            create_graph=create_graph,
+        )
+        for node, leading in whole if create_graph else ():  # for derivatives of these gradients
+            node.edges = leading
+        return [found.get(id(ends.get(id(edge)))) for edge in edges]
 
-    node = Node("checkpoint", vjp, [a._edge() if isinstance(a, Tensor) else None for a in args])
+    def vjp(parts: Parts) -> list[Any]:
+        return run_again(parts, False)
+
+    vjp.on_tape = lambda binding, parts: run_again(parts, True)  # type: ignore[attr-defined]
+    node = Node("checkpoint", vjp, edges)
     made = [
-        output_of("checkpoint", i, output, node)
-        if isinstance(output, Tensor) and output.is_floating_point()
-        else output
+        output_of("checkpoint", i, output, node) if _edge(output) is not None else output
         for i, output in enumerate(outputs)
     ]
     return made[0] if outputs is not result else type(result)(made)
+
+
+def _nothing(dy: Any) -> tuple[()]:
+    return ()
+
+
+def _edge(output: Any) -> Any:
+    return output._edge() if isinstance(output, Tensor) else None
+
+
+def _inside(roots: Iterable[Any], start: Node) -> tuple[list[Node], dict[int, Any]]:
+    """The graph that leads to ``roots``, back to ``start``: its nodes, and the older ones and leaves that it begins at."""
+    nodes: dict[int, Node] = {}
+    older: dict[int, Any] = {}
+    stack = list(roots)
+    while stack:
+        edge = stack.pop()
+        if type(edge) is not Node or edge.order < start.order:
+            if edge is not None:
+                older[id(edge)] = edge
+        elif edge.order not in nodes:
+            nodes[edge.order] = edge
+            stack += edge.edges
+    return list(nodes.values()), older
 
 
 def get_device_states(*args: Any) -> tuple[list[int], list[Any]]:
