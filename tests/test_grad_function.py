@@ -7,6 +7,7 @@ import pytest
 import kobai
 from graphs import leaf
 from kobai import autograd
+from kobai.core.primitive import operation
 
 
 def test_grad_returns_and_accumulates_nothing():
@@ -33,6 +34,32 @@ def test_grad_visits_nothing_beside_the_way():
     y = (x * 3 + side).sum()
     assert autograd.grad(y, x)[0].tolist() == [3]
     assert not calls
+
+
+computed = []
+
+
+def entry(name, value):
+    computed.append(name)
+    return value
+
+
+def _product(a, b):
+    return a * b, lambda dy: (lambda: entry("a", dy * b), lambda: entry("b", dy * a))
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_grad_computes_only_what_its_inputs_need(create_graph):
+    product = operation(_product)
+    x, w, h = leaf(2.0), leaf(3.0), leaf(5.0)
+    y = product(product(x, w).exp(), product(h, w).sin())
+    computed.clear()
+    (g,) = autograd.grad(y.sum(), x, create_graph=create_graph, retain_graph=True)
+    assert computed == ["a", "a"]
+    computed.clear()
+    y.sum().backward(inputs=[h], create_graph=create_graph)
+    assert computed == ["b", "a"]
+    assert g.requires_grad == create_graph
 
 
 def test_grad_of_several_outputs_inputs_and_weights():

@@ -17,6 +17,7 @@ constants: their derivative is 0 wherever there is one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from types import CellType, FunctionType
 from typing import Any
@@ -32,8 +33,8 @@ from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING
 
 
-def gradients(node: Node, dy: Any) -> list[Any]:
-    """What the node's vjp gives for ``dy``, on the tape: an array for every edge that wants one."""
+def gradients(node: Node, dy: Any, edges: Sequence[Any]) -> list[Any]:
+    """What the node's vjp gives for ``dy``, on the tape: an array for each of its ``edges`` that is not None."""
     if node.vjp is None:
         raise tape.freed(node)
     node.check_unchanged(forward=True)
@@ -47,7 +48,7 @@ def gradients(node: Node, dy: Any) -> list[Any]:
             found = function(*map(_Operands(node), arrays), **options)[1](dy)
         else:
             found = _Binding(node).value(vjp)(dy)
-        pairs = zip(node.edges, found, strict=False)
+        pairs = zip(edges, found, strict=False)
         return [None if edge is None else _entry(g) for edge, g in pairs]
 
 

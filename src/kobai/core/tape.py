@@ -36,7 +36,7 @@ taped_type: Any = None
 until the first of them."""
 
 on_tape: Any = None
-"""What a node's vjp gives on such arrays: ``on_tape(node, dy)`` (``autograd/on_tape.py``)."""
+"""What a node's vjp gives on such arrays: ``on_tape(node, dy, edges)`` (``autograd/on_tape.py``)."""
 
 load_on_tape: Any = None
 """Imports what defines these two."""
@@ -342,13 +342,14 @@ def run_backward(
             _retain(node.retain(), dy)
         if beside:
             continue
+        edges = node.edges if leading is None else _wanted(node.edges, capture, leading)
         if create_graph:
-            gradients: Sequence[Any] = on_tape(node, dy)
+            gradients: Sequence[Any] = on_tape(node, dy, edges)
         elif xp.many_devices or type(dy) in RUNNERS:
-            gradients = _elsewhere(node, dy)
+            gradients = _elsewhere(node, dy, edges)
         else:
             gradients = node.gradients(dy)
-        for edge, g in zip(node.edges, gradients, strict=False):
+        for edge, g in zip(edges, gradients, strict=False):
             if edge is not None and g is not None:
                 _send(edge, g, waiting, heap, leaves)
         if not retain_graph:
@@ -370,21 +371,26 @@ def run_backward(
     return found
 
 
+def _wanted(edges: Sequence[Any], targets: Container[int], leading: Container[int]) -> list[Any]:
+    """The edges that lead to a target, None for the others: nobody asks for their gradients."""
+    return [e if id(e) in targets or (type(e) is Node and e.order in leading) else None for e in edges]
+
+
 def _beside(g: Any) -> AbstractContextManager[Any]:
     """Context on the device of a gradient, or of the first of several, which come by number."""
     return xp.beside(next(iter(g.values())) if isinstance(g, dict) else g)
 
 
-def _elsewhere(node: Node, dy: Any) -> list[Any]:
+def _elsewhere(node: Node, dy: Any, edges: Sequence[Any]) -> list[Any]:
     """What the vjp gives, all of it computed on the device of ``dy``, by what runs it for gradients of its type."""
     with _beside(dy):
         runner = RUNNERS.get(type(dy))
-        return computed(node, dy) if runner is None else runner(node, dy)
+        return computed(node, dy, edges) if runner is None else runner(node, dy)
 
 
-def computed(node: Node, dy: Any) -> list[Any]:
+def computed(node: Node, dy: Any, edges: Sequence[Any] | None = None) -> list[Any]:
     """What the vjp gives for ``dy``, where it is wanted, nothing of it left to be computed."""
-    pairs = zip(node.edges, node.gradients(dy), strict=False)
+    pairs = zip(node.edges if edges is None else edges, node.gradients(dy), strict=False)
     return [None if edge is None else fresh(g()) if type(g) is FunctionType else g for edge, g in pairs]
 
 
