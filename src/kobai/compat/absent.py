@@ -35,9 +35,7 @@ INSTEAD = {
     "linalg.eig linalg.eigvals": "its results are complex, which Kobai lacks; linalg.eigh is for symmetric matrices",
     "linalg.ldl_factor linalg.ldl_factor_ex linalg.ldl_solve": "use linalg.solve, or linalg.lu_factor and lu_solve",
     "svd_lowrank": "use pca_lowrank(A, q, center=False)",
-    "distributions.LKJCholesky distributions.Wishart distributions.GeneralizedPareto": (
-        "write it as a Distribution, or draw with NumPy"
-    ),
+    "distributions.Wishart distributions.GeneralizedPareto": ("write it as a Distribution, or draw with NumPy"),
     "special.airy_ai special.bessel_j0 special.bessel_j1 special.bessel_y0 special.bessel_y1": SCIPY,
     "special.modified_bessel_k0 special.modified_bessel_k1 special.spherical_bessel_j0": SCIPY,
     "special.scaled_modified_bessel_k0 special.scaled_modified_bessel_k1": SCIPY,
@@ -60,6 +58,7 @@ INSTEAD = {
     ),
     "jiterator_unary jiterator_binary jiterator_binary_return_by_ref": OWN,
     "jiterator_4inputs_with_extra_args jiterator_2inputs_2outputs": OWN,
+    "signal": "use hann_window, hamming_window, blackman_window and their like, or scipy.signal.windows",
     "hash_tensor": "use hashlib on tensor.numpy().tobytes()",
     "nn.functional.fractional_max_pool2d nn.functional.fractional_max_pool3d": RANDOM_WINDOWS,
     "nn.FractionalMaxPool2d nn.FractionalMaxPool3d": RANDOM_WINDOWS,
@@ -94,7 +93,6 @@ INSIDE = {
 
 MODULES = {
     "sparse": DENSE,
-    "signal": "use hann_window, hamming_window, blackman_window and their like, or scipy.signal.windows",
     "fft": "its results are complex, which Kobai lacks; use numpy.fft on tensor.numpy()",
     "jit": "call the model itself; to save one, save model.state_dict()",
     "compiler fx export _dynamo _inductor _functorch": (
