@@ -422,8 +422,7 @@ class Tensor:
         return int(self._array.shape[0])
 
     def __contains__(self, element: Any) -> bool:
-        found = self == element
-        if not isinstance(found, Tensor):
+        if not isinstance(found := self == element, Tensor):
             raise TypeError(f"in: expected a Tensor or a number, got {type(element).__name__}")
         return bool(found.any())
 
