@@ -17,13 +17,12 @@ from kobai.autograd.function import once_differentiable
 from test_registry import case, run, sample, tensors
 
 REFUSED = {
-    ("ops._products_at.scatter_product", 1): "products with zeros",
     ("ops.ctc._ctc_loss", 0): "CtcLossBackward",
     ("ops.ctc._ctc_loss", 1): "CtcLossBackward",
     ("ops.ctc._ctc_loss", 2): "CtcLossBackward",
 }
-"""Samples whose second derivative is refused, and what the error says. PyTorch refuses both too: products at indices where
-several factors are 0, and the loss of alignments, whose gradient is a recursion."""
+"""Samples whose second derivative is refused, and what the error says. PyTorch refuses it too: the loss of alignments, whose
+gradient is a recursion."""
 
 
 @pytest.mark.parametrize("backend", ["numpy", pytest.param("strict", marks=pytest.mark.thorough)])
@@ -229,6 +228,43 @@ def test_kinks():
     np.testing.assert_allclose(second, [0.0, 0.0, -0.25 * 2**-1.5])
     (g,) = grad((x**2).sum(), x, create_graph=True)
     assert grad(g.sum(), x)[0].tolist() == [2.0, 2.0, 2.0]
+
+
+def higher(function, at, order):
+    x = kobai.tensor(at, dtype=kobai.float64, requires_grad=True)
+    return derivative(function, x, order)
+
+
+S = kobai.special
+
+
+@pytest.mark.parametrize(
+    ("function", "at", "order", "expected"),
+    [
+        (kobai.sinc, 0.0, 2, -(np.pi**2) / 3),
+        (kobai.sinc, 0.0, 4, np.pi**4 / 5),
+        (kobai.sinc, 1e-160, 2, -(np.pi**2) / 3),
+        (kobai.i0, 0.0, 2, 0.5),
+        (kobai.i0, 0.0, 4, 0.375),
+        (S.i0e, 0.0, 2, 0.5),
+        (S.i1, 0.0, 3, 0.375),
+        (kobai.lgamma, 1.0, 2, np.pi**2 / 6),
+        (kobai.lgamma, 3.0, 2, np.pi**2 / 6 - 1.25),
+        (kobai.digamma, 1.0, 3, np.pi**4 / 15),
+        (S.ndtri, 0.5, 3, (2 * np.pi) ** 1.5),
+        (S.ndtri, 0.5, 5, 7 * (2 * np.pi) ** 2.5),
+    ],
+)
+def test_special_functions_where_their_algorithms_change_over(function, at, order, expected):
+    """A derivative is the function's: not that of an iteration's last step, nor 0 · ∞ of a branch that is not taken."""
+    assert higher(function, [at], order).item() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("p", [0.5, 1.0, 1.5, 2.0, 3.0, float("inf")])
+def test_a_norm_of_zero_is_constant(p):
+    """Its gradient is 0 there, and so are all derivatives, where PyTorch has NaN."""
+    assert not higher(lambda x: x.norm(p), [0.0, 0.0], 2).any()
+    assert not higher(lambda x: kobai.atan2(x[0], x[1]), [0.0, 0.0], 2).any()
 
 
 def test_nothing_waits_for_the_collector():

@@ -298,8 +298,12 @@ def _solve(a: Tensor, b: Tensor) -> Tensor:
     return linalg.solve(a, b.unsqueeze(-1)).squeeze(-1) if b.ndim == 1 else linalg.solve(a, b)
 
 
-def _erfcx(x: Tensor) -> Tensor:
-    return import_module("kobai.ops.rare_special").erfcx(x)  # type: ignore[no-any-return]  # not loaded by kobai itself
+class _Special:
+    """The operations of ``kobai.special``, which kobai itself does not load."""
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(import_module("kobai.special"), name)
+        return lambda *args: taped(function(*map(given, args)))
 
 
 _LINALG: dict[str, Callable[..., Any]] = {
@@ -320,7 +324,7 @@ class _Namespace:
 
     linalg = _Library("linalg", _LINALG)
     lib = _Library("lib", {})
-    special = _Library("special", {"erf": ops.erf, "erfc": ops.erfc, "erfcx": _erfcx})
+    special = _Special()
 
     def may_share_memory(self, a: Any, b: Any) -> bool:
         return same_memory(given(a), given(b))

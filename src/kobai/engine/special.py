@@ -9,13 +9,17 @@ variable in [−1, 1]; for float32 a rational function by iteratively reweighted
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
 
 import numpy as np
 
 from kobai.engine.dispatch import inlined
 from kobai.engine.exponential import exp
 from kobai.xp import Array, xp_of
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 # erf(x) / x as a polynomial in 2x² − 1, for |x| ≤ 1. Relative error < 1e-17.
 _NEAR = (
@@ -81,6 +85,24 @@ _BOTTOM = (
 )
 
 
+def on_tape(name: str, *first: Any) -> Callable[[F], F]:
+    """Decorator: of arrays on the tape, the function is the operation ``kobai.special.<name>``, whose derivative is known.
+
+    An algorithm's steps have derivatives too, but not its function's: where a branch is not taken they may be infinite, and
+    where it is found by iteration they are those of the last step. ``first`` are arguments that the operation has besides.
+    """
+
+    def decorate(function: F) -> F:
+        @wraps(function)
+        def either(*args: Any) -> Any:
+            operations = getattr(xp_of(args[-1]), "special", None)
+            return function(*args) if operations is None else getattr(operations, name)(*first, *args)
+
+        return either  # type: ignore[return-value]
+
+    return decorate
+
+
 def erf(x: Array) -> Array:
     """erf(x) elementwise: within 4e-7 (relative) in float32, 1e-15 in float64."""
     if type(x) is not np.ndarray:
@@ -101,11 +123,10 @@ def erfc(x: Array) -> Array:
     return _erfc64(x.astype(np.float64, copy=False)).astype(x.dtype, copy=False)
 
 
+@on_tape("erfcx")
 def erfcx(x: Array) -> Array:
     """e^(x²) erfc(x) elementwise, which does not underflow for large x."""
     xp = xp_of(x)
-    if (operations := getattr(xp, "special", None)) is not None:
-        return operations.erfcx(x)
     z = x.astype(np.float64, copy=False)
     shape, big = z.shape, xp.atleast_1d(xp.clip(z, 1, None))
     far = (_horner(_FAR, (big - 5) / (big + 3)) / (1 + 2 * big)).reshape(shape)

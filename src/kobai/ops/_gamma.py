@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from kobai.engine.dispatch import HOST_TYPES, launch
-from kobai.engine.special import erfc
+from kobai.engine.special import erfc, on_tape
 from kobai.xp import Array, quiet, xp_of
 
 FAR = 10.0  # from here on the series below are exact to float64's rounding
@@ -48,6 +48,7 @@ def _series(xp: Any, z: Array, coefficients: list[float]) -> Array:
     return total
 
 
+@on_tape("gammaln")
 def lgamma(x: Array) -> Array:
     """log |Γ(x)|: (z − ½) log z − z + ½ log 2π + Σ B₂ₖ / (2k (2k − 1) z²ᵏ⁻¹); ∞ at 0, −1, −2, ..."""
     coefficients = [b / (2 * k * (2 * k - 1)) for k, b in enumerate(BERNOULLI, 1)]
@@ -65,6 +66,7 @@ def lgamma(x: Array) -> Array:
     return _by_reflection(x, right, left)
 
 
+@on_tape("psi")
 def digamma(x: Array) -> Array:
     """ψ(x): log z − 1/2z − Σ B₂ₖ / (2k z²ᵏ)."""
     coefficients = [b / (2 * k) for k, b in enumerate(BERNOULLI, 1)]
@@ -81,6 +83,7 @@ def digamma(x: Array) -> Array:
     return _by_reflection(x, right, left)
 
 
+@on_tape("polygamma", 1)
 def trigamma(x: Array) -> Array:
     """ψ′(x): 1/z + 1/2z² + Σ B₂ₖ / z²ᵏ⁺¹."""
 
@@ -125,6 +128,7 @@ def _fill(out: Array, function: Any, *args: Any) -> None:
     out[...] = function(*args)
 
 
+@on_tape("zeta")
 def zeta(s: Array, q: Array) -> Array:
     """:func:`_zeta`."""
     return _on_host(_zeta, s, q)

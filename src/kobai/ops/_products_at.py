@@ -9,6 +9,7 @@ import numpy as np
 from kobai.core.primitive import primitive
 from kobai.engine.domains import look_range
 from kobai.ops._positions import add_at, mesh, product_at
+from kobai.ops.reduce import of_others
 from kobai.xp import Array, quiet, xp_of
 
 
@@ -44,27 +45,46 @@ def scatter_product(x: Array, index: Array, src: Array, axis: int, include_self:
             zeros[key] = 0
         add_at(zeros, _places(zeros, key), (src[part] == 0).astype(np.int64))
 
-        def of_others(value: Array, product: Array, zeros: Array) -> Array:
+        def without(value: Array, product: Array, zeros: Array) -> Array:
             others = xp.where(value == 0, product, product / xp.where(value == 0, 1, value))
             return xp.where(zeros == (value == 0), others, 0).astype(dtype)
 
         def dx() -> Array:
-            g = dy * of_others(x, factors, zeros)
+            g = dy * without(x, factors, zeros)
             if not include_self:
                 g[key] = 0
             return g
 
         def dsrc() -> Array:
             out = xp.zeros(src.shape, dy.dtype)
-            out[part] = dy[key] * of_others(src[part], factors[key], zeros[key])
+            out[part] = dy[key] * without(src[part], factors[key], zeros[key])
             return out
 
         return dx, None, dsrc, None, None
 
     def on_tape(bind: Any, dy: Array) -> Any:
-        if bool((x == 0).any()) or bool((src == 0).any()):
-            raise NotImplementedError("scatter_reduce: the gradient of products with zeros has no derivative")
-        return bind.value(bind.node.vjp)(dy)
+        if not (bool((x == 0).any()) or bool((src == 0).any())):
+            return bind.value(bind.node.vjp)(dy)
+        # Without counting zeros: a row for each place, of what is multiplied there; a factor gets the product of the others.
+        key = mesh(index, axis)
+        places = _places(x, key).reshape(-1)
+        order = xp.argsort(places, kind="stable")
+        row = places[order]
+        column = 1 + xp.arange(row.size) - xp.searchsorted(row, row, side="left")
+        here = xp_of(dy)
+        own = bind(x).copy()
+        if not include_self:
+            own[key] = 1
+        rows = here.ones((x.size, 1 + int(column.max().item()) if row.size else 1), dtype)
+        rows[:, 0] = own.reshape(-1)
+        rows[row, column] = bind(src)[part].reshape(-1)[order]
+        found = dy.reshape(-1, 1) * of_others(rows, (1,))
+        dx = found[:, 0].reshape(x.shape)
+        if not include_self:
+            dx[key] = 0
+        dsrc = here.zeros(src.shape, dtype)
+        dsrc[part] = found[row, column][xp.argsort(order, kind="stable")].reshape(index.shape)
+        return dx, None, dsrc, None, None
 
     vjp.on_tape = on_tape  # type: ignore[attr-defined]
     return y, vjp

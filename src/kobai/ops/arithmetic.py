@@ -179,7 +179,8 @@ def _atan2(a: Array, b: Array) -> Any:
 
     def vjp(dy: Array) -> Any:
         square = a * a + b * b
-        scaled = dy / xp_of(a).where(square == 0, square + 1, square)  # no direction at the origin: gradient 0
+        # No direction at the origin: the gradient is 0, and so are the derivatives of the gradient.
+        scaled = dy / xp_of(a).where(square == 0, square + math.inf, square)
         return (lambda: unbroadcast(scaled * b, a.shape)), (lambda: unbroadcast(-scaled * a, b.shape))
 
     return y, vjp

@@ -55,33 +55,27 @@ def _row(
     return function
 
 
-def _i1_over_x(xp: Any, x: Array) -> Array:
-    """e^−|x| I₁(x) / x, ½ at 0."""
-    safe = xp.where(x == 0, xp.ones_like(x), x)
-    return xp.where(x == 0, 0.5, _bessel.scaled(1, x) / safe)
-
-
 i0e = _row(
     "i0e",
     "e^−|x| I₀(x), I₀ the modified Bessel function of order 0.",
     ("[0., 1.]", "[1.0000, 0.4658]"),
-    lambda xp, x: _bessel.scaled(0, x),
-    lambda xp, x: _bessel.scaled(1, x) - xp.sign(x) * _bessel.scaled(0, x),
+    lambda xp, x: _bessel.zeroth(x),
+    lambda xp, x: _bessel.first(x) - xp.sign(x) * _bessel.zeroth(x),
 )
 i1e = _row(
     "i1e",
     "e^−|x| I₁(x), I₁ the modified Bessel function of order 1.",
     ("[0., 1.]", "[0.0000, 0.2079]"),
-    lambda xp, x: _bessel.scaled(1, x),
-    lambda xp, x: _bessel.scaled(0, x) - _i1_over_x(xp, x) - xp.sign(x) * _bessel.scaled(1, x),
+    lambda xp, x: _bessel.first(x),
+    lambda xp, x: _bessel.zeroth(x) - _bessel.first_by_x(x) - xp.sign(x) * _bessel.first(x),
 )
 i0 = method(
     _row(
         "i0",
         "Modified Bessel function of order 0.",
         ("[0., 1.]", "[1.0000, 1.2661]"),
-        lambda xp, x: _bessel.scaled(0, x) * xp.exp(xp.abs(x)),
-        lambda xp, x: _bessel.scaled(1, x) * xp.exp(xp.abs(x)),
+        lambda xp, x: _bessel.zeroth(x) * xp.exp(xp.abs(x)),
+        lambda xp, x: _bessel.first(x) * xp.exp(xp.abs(x)),
     ),
     in_place=True,
 )
@@ -89,8 +83,8 @@ i1 = _row(
     "i1",
     "Modified Bessel function of order 1.",
     ("[0., 1.]", "[0.0000, 0.5652]"),
-    lambda xp, x: _bessel.scaled(1, x) * xp.exp(xp.abs(x)),
-    lambda xp, x: (_bessel.scaled(0, x) - _i1_over_x(xp, x)) * xp.exp(xp.abs(x)),
+    lambda xp, x: _bessel.first(x) * xp.exp(xp.abs(x)),
+    lambda xp, x: (_bessel.zeroth(x) - _bessel.first_by_x(x)) * xp.exp(xp.abs(x)),
 )
 erfcx = _row(
     "erfcx",
@@ -124,8 +118,10 @@ log_ndtr = _row(
 )
 
 
-def _ndtri(xp: Any, p: Array) -> Array:
+@special.on_tape("ndtri")
+def _ndtri(p: Array) -> Array:
     """By Newton's method on log Φ, from √(−2 log p) on; of p > ½ by symmetry."""
+    xp = xp_of(p)
     z = p.astype(np.float64)
     small = xp.minimum(z, 1 - z)
     inside = small > 0
@@ -142,8 +138,8 @@ ndtri = _row(
     "ndtri",
     "The x with Φ(x) = p; ±∞ at 1 and 0, nan beyond.",
     ("[0.025, 0.975]", "[-1.9600,  1.9600]"),
-    _ndtri,
-    lambda xp, p: ROOT_2PI * xp.exp(0.5 * _ndtri(xp, p) ** 2),
+    lambda xp, p: _ndtri(p),
+    lambda xp, p: ROOT_2PI * xp.exp(0.5 * _ndtri(p) ** 2),
     domain=(0.1, 0.9),
 )
 entr = _row(

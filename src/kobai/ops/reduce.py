@@ -324,12 +324,12 @@ def std_mean(
 @quiet
 def _prod(x: Array, axes: Axes | None, keepdim: bool) -> Any:
     def vjp(dy: Array) -> Any:
-        return lambda: spread(dy, x.shape, axes, keepdim) * _of_others(x, axes), None, None
+        return lambda: spread(dy, x.shape, axes, keepdim) * of_others(x, axes), None, None
 
     return product(x, axes, keepdim), vjp
 
 
-def _of_others(x: Array, axes: Axes | None) -> Array:
+def of_others(x: Array, axes: Axes | None) -> Array:
     """For every element the product of the *others* over ``axes``: of those before it times of those after it.
 
     It is 0 beside a zero, also where the product of large factors overflows: 0 · ∞ would be NaN.

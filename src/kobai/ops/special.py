@@ -65,9 +65,17 @@ erfinv = unary(
 )
 
 
+@quiet
 def _sinc_slope(xp: Any, x: Array) -> Array:
-    safe = xp.where(x == 0, xp.ones_like(x), x)
-    return xp.where(x == 0, xp.zeros_like(x), (xp.cos(math.pi * safe) - xp.sinc(safe)) / safe)
+    """(cos z − sin z / z) / z · π of z = πx; for |z| < 1, where that loses digits, by its power series."""
+    z = math.pi * x
+    near = abs(z) < 1
+    small, large = xp.where(near, z, 0), xp.where(near, 1, z)
+    square, series = small * small, xp.zeros_like(z)
+    for k in range(12, 0, -1):
+        series = series * square + (-1) ** k * 2 * k / math.factorial(2 * k + 1)
+    far = (xp.cos(large) - xp.sin(large) / large) / large
+    return (math.pi * xp.where(near, series * small, far)).astype(x.dtype, copy=False)
 
 
 sinc = unary("sinc", "sin(πx) / πx, 1 at 0.", quiet(lambda xp, x: xp.sinc(x)), _sinc_slope)

@@ -54,7 +54,10 @@ def p_norm(x: Array, p: float, axes: Axes | None, keepdim: bool) -> Array:
 
 
 def p_norm_slope(dy: Array, y: Array, x: Array, p: float, axes: Axes | None, keepdim: bool) -> Array:
-    """dx where ``dy`` is the gradient of the norm y: d‖x‖/dx = sign(x) |x|ᵖ⁻¹ / ‖x‖ᵖ⁻¹; at ‖x‖ = 0 the subgradient 0."""
+    """dx where ``dy`` is the gradient of the norm y: d‖x‖/dx = sign(x) |x|ᵖ⁻¹ / ‖x‖ᵖ⁻¹; at ‖x‖ = 0 the subgradient 0.
+
+    There, and for p < 2 where an element is 0, further derivatives are 0 too.
+    """
     xp = xp_of(x)
     if p == 0:
         return xp.zeros_like(x)
@@ -64,11 +67,11 @@ def p_norm_slope(dy: Array, y: Array, x: Array, p: float, axes: Axes | None, kee
     if p == 1:
         return xp.sign(x) * g
     norm = spread(y, x.shape, axes, keepdim)
-    ratio = x / xp.where(norm == 0, xp.ones_like(norm), norm)
+    ratio = x / xp.where(norm == 0, xp.full_like(norm, math.inf), norm)
     if p == 2:
         return g * ratio
     share = abs(ratio)
-    if p < 1:  # then 0ᵖ⁻¹ is infinite
+    if p < 2:  # at 0 then |x|ᵖ⁻¹ is infinite, or its derivative
         flat = (x == 0) | (norm == 0)
         return g * xp.sign(x) * xp.where(flat, 0, xp.where(flat, 1, share) ** (p - 1))
     return g * xp.sign(x) * share ** (p - 1)
