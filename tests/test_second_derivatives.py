@@ -25,7 +25,10 @@ REFUSED = {
 gradient is a recursion."""
 
 
-@pytest.mark.parametrize("backend", ["numpy", pytest.param("strict", marks=pytest.mark.thorough)])
+@pytest.mark.parametrize(
+    "backend",
+    ["numpy", pytest.param("strict", marks=pytest.mark.thorough), pytest.param("cupy", marks=pytest.mark.gpu)],
+)
 @case
 def test_second_derivatives_of_every_primitive(backend, name, i):
     """Against central differences of the first derivatives, in the operands and in the weights of the result."""

@@ -13,7 +13,7 @@ from torch.testing._internal.common_methods_invocations import op_db
 from torch.testing._internal.opinfo.core import BinaryUfuncInfo, OpInfo
 
 import kobai
-from oracle import bridge, verdict
+from oracle import bridge, second, verdict
 from oracle.bridge import ForeignError, LackingError, has, lookup, own, put, tensors
 from oracle.refusals import NO_OUT, refusals, shown
 from oracle.verdict import Findings, host, leaves
@@ -91,10 +91,14 @@ def dtypes(info: Any) -> list[torch.dtype]:
 
 
 def samples(info: Any, dtype: torch.dtype) -> list[Any]:
+    small = every(info, dtype)
+    return small[:: max(1, math.ceil(len(small) / SAMPLES))]
+
+
+def every(info: Any, dtype: torch.dtype) -> list[Any]:
     grad = dtype.is_floating_point and info.supports_autograd
     made = list(itertools.islice(info.sample_inputs("cpu", dtype, requires_grad=grad), MADE))
-    small = [s for s in made if sum(t.numel() for t in tensors([s.input, s.args, s.kwargs])) <= ELEMENTS]
-    return small[:: max(1, math.ceil(len(small) / SAMPLES))]
+    return [s for s in made if sum(t.numel() for t in tensors([s.input, s.args, s.kwargs])) <= ELEMENTS]
 
 
 def examine(name: str) -> Findings:
@@ -117,6 +121,8 @@ def examine(name: str) -> Findings:
             if n % 3 == 0 and (other := _strided(sample)) is not None:
                 case = Case(findings, info, dtype, other, sample.output_process_fn_grad)
                 case.try_form("strided", info.op, ours)
+    if info.supports_autograd and info.supports_gradgrad and name not in UNDETERMINED:
+        _examine_twice(findings, info, ours)
     if isinstance(info, BinaryUfuncInfo) and not name.startswith(
         "__r"
     ):  # Python chooses between a + b and b.__radd__(a)
@@ -125,6 +131,20 @@ def examine(name: str) -> Findings:
     for kind, message in refusals(info, ours):
         findings.note("error inputs", kind, message)
     return findings
+
+
+def _examine_twice(findings: Findings, info: Any, ours: Any) -> None:
+    """The second derivatives of every sample in float64."""
+    tolerance = max(verdict.TOLERANCE["float64"], LESS_EXACT.get(name_of(info), (0.0, ""))[0])
+    for sample in every(info, torch.float64) if torch.float64 in dtypes(info) else ():
+        found = None if sample.kwargs.get("dropout_p") else second.difference(info, ours, sample, tolerance)
+        if found is not None:
+            kind, what = found
+            findings.tried[second.FORM] += 1
+            findings.agreed[second.FORM] += not kind
+            if kind:
+                given = (sample.input, *sample.args), dict(sample.kwargs)
+                findings.note(second.FORM, kind, f"{what}\n    float64: {shown(given)}")
 
 
 def _strided(sample: Any) -> Any:
