@@ -156,9 +156,9 @@ def wrong(result):
     [
         (kobai.ones(1), RuntimeError, "Wrong.backward: expected 2 gradients, one for each input of forward, got 1"),
         (
-            (None, kobai.ones(3)),
+            (None, kobai.ones(())),
             RuntimeError,
-            r"Wrong.backward: expected a gradient of shape \(1,\) for input 1, got \(3,\)",
+            r"Wrong.backward: expected a gradient of shape \(1,\) for input 1, got \(\)",
         ),
         ((2.0, None), TypeError, "Wrong.backward: expected a Tensor or None for input 0, got float"),
         ((None, None, kobai.ones(1)), RuntimeError, "expected 2 gradients"),
@@ -167,6 +167,12 @@ def wrong(result):
 def test_function_whose_backward_is_wrong(result, error, message):
     with pytest.raises(error, match=message):
         wrong(result).apply(leaf(1.0), leaf(1.0)).sum().backward()
+
+
+def test_a_gradient_is_summed_where_the_input_was_broadcast():
+    a, b = leaf(1.0), leaf(1.0)
+    wrong((kobai.ones(3), kobai.full((2, 1), 2.0))).apply(a, b).sum().backward()
+    assert (a.grad.tolist(), b.grad.tolist()) == ([3], [4])
 
 
 def test_function_half_written():

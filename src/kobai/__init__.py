@@ -167,8 +167,8 @@ _LAZY_IN = {
     "backends": ("mkldnn", "openmp"),
     "cuda": ("nvtx",),
     "nn": ("attention",),
-    "nn.utils": ("parametrizations", "parametrize"),
-    "utils": ("checkpoint", "data"),
+    "nn.utils": ("fusion", "parametrizations", "parametrize"),
+    "utils": ("checkpoint", "data", "dlpack"),
 }
 _connect(__name__, _LAZY)
 for _path in (

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,6 +30,8 @@ from kobai.xp import Array, asarray, device, is_array, to_host
 KEY = "kobai"
 """Metadata entry that holds the structure."""
 VERSION = 1
+DEFAULT_PROTOCOL = 2
+"""Of the pickles that PyTorch writes, for programs that name it; Kobai writes none."""
 RESERVED = "__metadata__"
 """The one name that the format reserves."""
 
@@ -252,3 +255,25 @@ def _what_is(content: bytes) -> str:
             "convert it with safetensors.torch.save_file(torch.load(...), path)"
         )
     return "is not a whole safetensors file: it is truncated or of another format"
+
+
+def safe_globals(safe_globals: Iterable[Any]) -> AbstractContextManager[None]:
+    """A block in which PyTorch unpickles these classes. Kobai's files name no classes, so there is nothing to allow.
+
+    >>> import kobai
+    >>> with kobai.serialization.safe_globals([dict]):
+    ...     pass
+    """
+    add_safe_globals(safe_globals)
+    return nullcontext()
+
+
+def add_safe_globals(safe_globals: Iterable[Any]) -> None:
+    """:func:`safe_globals` from now on.
+
+    >>> import kobai
+    >>> kobai.serialization.add_safe_globals([dict])
+    """
+    for one in safe_globals:
+        if not (callable(one) or isinstance(one, tuple)):
+            raise TypeError(f"add_safe_globals: expected classes and functions, got {type(one).__name__}")

@@ -120,8 +120,8 @@ def test_nothing_is_left_when_off() -> None:
     probe.attach()
     probe.detach()
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-    assert not optimizer._step_pre_hooks
-    assert not optimizer._step_post_hooks
+    assert not optimizer._optimizer_step_pre_hooks
+    assert not optimizer._optimizer_step_post_hooks
     assert not any(p._accumulate_hooks for p in model.parameters())
     assert probe.read() is not None  # it was on, if only for no step
     assert Probe(model).read() is None

@@ -220,6 +220,11 @@ def _refuse(who: str) -> Any:
     return vjp
 
 
+def _broadcasts(shape: tuple[int, ...], wide: tuple[int, ...]) -> bool:
+    """Whether an array of ``shape`` broadcasts to one of ``wide``."""
+    return len(shape) <= len(wide) and all(n in (1, m) for n, m in zip(reversed(shape), reversed(wide), strict=False))
+
+
 def _checked(who: str, result: Any, shapes: Sequence[Any]) -> list[Tensor | None]:
     """What ``backward`` returned, one per input; further entries must be None."""
     grads = list(result) if isinstance(result, tuple) else [result]
@@ -228,6 +233,10 @@ def _checked(who: str, result: Any, shapes: Sequence[Any]) -> list[Tensor | None
     for i, (g, shape) in enumerate(zip(grads, shapes, strict=False)):
         if g is not None and not isinstance(g, Tensor):
             raise TypeError(f"{who}: expected a Tensor or None for input {i}, got {type(g).__name__}")
-        if g is not None and shape is not None and tuple(g.shape) != shape:
+        if g is None or shape is None or tuple(g.shape) == shape:
+            continue
+        if _broadcasts(shape, tuple(g.shape)):  # of an input that backward broadcast
+            grads[i] = g.sum_to_size(*shape)
+        else:
             raise RuntimeError(f"{who}: expected a gradient of shape {shape} for input {i}, got {tuple(g.shape)}")
     return grads[: len(shapes)]

@@ -1,5 +1,8 @@
 """CUDA as ``torch.backends.cuda`` asks about it; the devices themselves are in :mod:`kobai.cuda`."""
 
+from collections.abc import Iterator as _Iterator
+from contextlib import contextmanager as _contextmanager
+
 from kobai import runtime as _runtime, xp as _xp
 from kobai.backends._switches import refuse_unknown as _refuse_unknown
 
@@ -63,6 +66,17 @@ def enable_cudnn_sdp(enabled: bool) -> None:
 
 def enable_math_sdp(enabled: bool) -> None:
     """Without effect: attention is computed by its formula."""
+
+
+@_contextmanager
+def sdp_kernel(
+    enable_flash: bool = True, enable_math: bool = True, enable_mem_efficient: bool = True, enable_cudnn: bool = True
+) -> _Iterator[None]:
+    """Block that names the kernels attention may use; RuntimeError for none of them. An older name of
+    :func:`kobai.nn.attention.sdpa_kernel`, and as much without effect."""
+    if not (enable_flash or enable_math or enable_mem_efficient or enable_cudnn):
+        raise RuntimeError("sdp_kernel: expected one kernel at least, got all of them disabled")
+    yield
 
 
 _refuse_unknown(__name__)

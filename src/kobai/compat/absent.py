@@ -27,7 +27,7 @@ RANDOM_WINDOWS = "use adaptive_max_pool2d or 3d, whose windows are not drawn at 
 
 INSTEAD = {
     "sparse_coo_tensor sparse_csr_tensor sparse_csc_tensor sparse_bsr_tensor sparse_coo sparse_csr": DENSE,
-    "spmm smm dsmm hspmm sspaddmm": "use mm: all tensors are dense",
+    "smm dsmm hspmm sspaddmm": "use mm: all tensors are dense",
     "complex view_as_complex view_as_real": COMPLEX,
     "polar": "use two tensors, r cos φ and r sin φ",
     "stft": "its results are complex, which Kobai lacks; use a signal library on tensor.numpy()",
@@ -88,6 +88,7 @@ DTYPES = {
 INSIDE = {
     "func.linearize": "use func.jvp",
     "func.functionalize": "use the function itself",
+    "SymInt SymFloat SymBool": "every size is a Python number",
 }
 """Names that modules of ours lack, and that programs import with them -> what to do instead."""
 
@@ -95,7 +96,7 @@ MODULES = {
     "sparse": DENSE,
     "fft": "its results are complex, which Kobai lacks; use numpy.fft on tensor.numpy()",
     "jit": "call the model itself; to save one, save model.state_dict()",
-    "compiler fx export _dynamo _inductor _functorch": (
+    "compiler fx export _dynamo _inductor _functorch _subclasses _custom_ops _prims_common _refs _decomp": (
         "call the model itself, or record a training step once with kobai.capture"
     ),
     "distributed utils.data.datapipes nn.parallel cuda.nccl cuda.comm": ONE_PROCESS,
@@ -127,7 +128,7 @@ ANSWERS = {
     "xpu.is_available mps.is_available mtia.is_available cuda.nccl.is_available": False,
     "xpu.device_count mps.device_count mtia.device_count": 0,
     "onnx.is_in_onnx_export fx.is_fx_tracing _dynamo.is_compiling package.is_from_package": False,
-    "_C._are_functorch_transforms_active": False,
+    "_C._are_functorch_transforms_active _subclasses.fake_tensor.is_fake": False,
     "_C._get_tracing_state _C._log_api_usage_once": None,
     "overrides.has_torch_function overrides.has_torch_function_unary overrides.has_torch_function_variadic": False,
 }
@@ -259,7 +260,8 @@ class StandIn(type):
     def __getattr__(cls, name: str) -> Any:  # ReduceOp.SUM, an argument's default perhaps
         if name.startswith("_"):
             raise AttributeError(f"{cls!r} has no attribute {name!r}")
-        setattr(cls, name, made := stand_in(f"{cls.path}.{name}"))
+        path = f"{cls.path}.{name}"
+        setattr(cls, name, made := PRESENT.get(path) or stand_in(path))
         return made
 
     def __getitem__(cls, parameters: Any) -> StandIn:  # Future[Tensor], in an annotation

@@ -8,7 +8,7 @@ wins, and nothing is imported before it is asked for.
 from __future__ import annotations
 
 import sys
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from kobai.compat.absent import ABSENT_MODULES, NAMED_DTYPES, MissingName, module_above, sentence, within
@@ -48,9 +48,10 @@ PLACES = {
     ),
     "nn.parallel": "nn.parallel.distributed nn.parallel.replicate nn.parallel.scatter_gather nn.parallel.parallel_apply",
     "core.tape": "utils.hooks",
-    "ops.create": "utils.dlpack",
     "accelerator": "accelerator.memory",
     "nn.utils": "nn.utils.clip_grad nn.utils.convert_parameters",
+    "nn.utils.weight": "nn.utils.spectral_norm nn.utils.weight_norm",
+    "gradcheck": "autograd.gradcheck",
     "profiler": "autograd.profiler",
     "nn.tuples": "nn.modules.utils nn.common_types",
     "optim": "optim.lr_scheduler optim.adamw optim._adafactor optim._muon",
@@ -60,7 +61,24 @@ PLACES = {
 }
 """Module of Kobai -> the paths of PyTorch's that name what is in it."""
 
+SELDOM = {
+    "": "torch",
+    "cuda": "OutOfMemoryError Stream Event",
+    "futures": "Future",
+    "jit": "ScriptModule ScriptFunction",
+    "ops.linear": "spmm",
+    "ops.symbolic": (
+        "sym_float sym_int sym_ite sym_max sym_min sym_not sym_sqrt sym_sum SymBool SymFloat SymInt "
+        "_assert_async _check _check_index _check_is_size _check_type _check_value _shape_as_tensor"
+    ),
+    "utils.dlpack": "to_dlpack",
+}
+"""Names of ``torch`` itself that few programs use, and where they are; also what begins with ``_foreach_``."""
+
 RENAMED = {
+    "SpectralNorm": "nn.utils.weight._SpectralNorm",
+    "WeightNorm": "nn.utils.weight._WeightNorm",
+    "is_lazy": "nn.lazy.is_lazy",
     "_ConvNd": "nn.conv._Conv",
     "_ConvTransposeNd": "nn.conv._ConvTranspose",
     "_BatchNorm": "nn.batchnorm._BatchNorm",
@@ -73,7 +91,11 @@ RENAMED = {
     "Tensor": "core.tensor.Tensor",
     "_LRScheduler": "optim.lr_scheduler.LRScheduler",
 }
-"""Bases that PyTorch keeps private and programs use all the same, and what is in all of its files -> what they are here."""
+"""Classes that are private here, or in PyTorch, and what is in all of its files -> what they are here."""
+
+_SELDOM = {name: place for place, names in SELDOM.items() for name in names.split()}
+
+_OTHERWISE = {"spmm": "mm"}
 
 ALIASES: dict[str, list[str]] = {}
 for _place, _paths in PLACES.items():
@@ -98,7 +120,7 @@ def public(module: ModuleType) -> list[str]:
 
 def _elsewhere(path: str, name: str) -> Any:
     """What ``name`` is in the places that ``path`` names; AttributeError if there is nothing of the kind."""
-    places = [] if name.startswith("__") else ALIASES[path]
+    places = [] if name.startswith("__") else ALIASES.get(path, [])
     if name in RENAMED:
         place, _, name = RENAMED[name].rpartition(".")
         places = [place]
@@ -135,15 +157,27 @@ def connect(package: str, lazy: tuple[str, ...] = ()) -> None:
     def __getattr__(name: str) -> Any:
         if name in lazy or f"{prefix}{name}" in PATHS:
             return _module(f"{prefix}{name}")
-        if path in ALIASES:
+        if path in ALIASES or (name in RENAMED and path.startswith("nn")):
             return _elsewhere(path, name)
         if not path and name in NAMED_DTYPES:
             return NAMED_DTYPES[name]
+        if (
+            not path
+            and (place := _SELDOM.get(name, "ops.foreach" if name.startswith("_foreach_") else None)) is not None
+        ):
+            return getattr(_module(place), _OTHERWISE.get(name, name)) if place else _module(place)
         raise MissingName(package, name)
 
     here = vars(sys.modules[package])
     here["__getattr__"] = __getattr__
     here.setdefault("__path__", [])  # of a single file too: paths of PyTorch's lie beneath it
+
+
+class _FunctionToo(ModuleType):
+    """A path that is the name of a function in it as well, ``autograd.gradcheck``, and takes the function's place."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self, self.__name__.rpartition(".")[2])(*args, **kwargs)
 
 
 class Finder:
@@ -178,6 +212,9 @@ class Finder:
             places = ", ".join(f"``kobai.{place}``".replace(".``", "``") for place in ALIASES[path])
             module.__doc__ = f"PyTorch's path for what is in {places}."
             vars(module).update(_alias(path))
+            above, _, name = module.__name__.rpartition(".")
+            if isinstance(getattr(sys.modules[above], name, None), FunctionType):
+                module.__class__ = _FunctionToo
         else:
             module.__doc__ = sentence(path)
             vars(module)["__getattr__"] = within(module.__name__)

@@ -168,3 +168,8 @@ LazyBatchNorm3d = _lazy(BatchNorm3d, "", (5, 4, 7, 7, 7))
 LazyInstanceNorm1d = _lazy(InstanceNorm1d, "", (5, 4, 7))
 LazyInstanceNorm2d = _lazy(InstanceNorm2d, "", (5, 4, 7, 7))
 LazyInstanceNorm3d = _lazy(InstanceNorm3d, "", (5, 4, 7, 7, 7))
+
+
+def is_lazy(param: Any) -> bool:
+    """Whether a parameter has no shape yet."""
+    return isinstance(param, UninitializedParameter)

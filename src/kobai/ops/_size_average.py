@@ -39,10 +39,11 @@ def size_average(order: str) -> Callable[[F], F]:
     return declare
 
 
-def _reduction(average: Any, reduce: Any) -> str:
+def _reduction(average: Any, reduce: Any, warn: bool = True) -> str:
     """What they say; either is True where only the other is given."""
     meant = "none" if reduce is not None and not reduce else "mean" if average is None or average else "sum"
-    warnings.warn(
-        f"size_average and reduce are PyTorch's older names; write reduction={meant!r}", stacklevel=users_line()
-    )
+    if warn:
+        warnings.warn(
+            f"size_average and reduce are PyTorch's older names; write reduction={meant!r}", stacklevel=users_line()
+        )
     return meant

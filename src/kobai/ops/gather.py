@@ -336,6 +336,8 @@ def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
     need_tensor("where", condition)
     if input is None and other is None:
         return nonzero(condition, as_tuple=True)
+    if condition._array.dtype == np.uint8:  # what comparisons gave before PyTorch had truth values
+        condition = condition != 0
     if condition._array.dtype.kind != "b":
         raise RuntimeError(f"where: expected a condition of truth values (bool), got {condition.dtype}")
     if not isinstance(input, Tensor) and not isinstance(other, Tensor):

@@ -14,17 +14,22 @@ from kobai.core.tape import RemovableHandle
 class Hooked:
     """The part of :class:`Optimizer` that keeps hooks and calls them."""
 
-    _step_pre_hooks: Any = MappingProxyType({})  # of a wrapper that never called __init__, as several are written
-    _step_post_hooks: Any = _step_pre_hooks
-    _state_hooks: Any = _step_pre_hooks
+    _optimizer_step_pre_hooks: Any = MappingProxyType(
+        {}
+    )  # of a wrapper that never called __init__, as several are written
+    _optimizer_step_post_hooks: Any = _optimizer_step_pre_hooks
+    _state_hooks: Any = _optimizer_step_pre_hooks
+
+    def _patch_step_function(self) -> None:
+        """Nothing: ``step`` has its hooks since the class was made. Wrappers that never call ``__init__`` call this."""
 
     def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call ``hook(optimizer, args, kwargs)`` before each step; it may return new ``(args, kwargs)`` of the step."""
-        return RemovableHandle(self._step_pre_hooks, hook)
+        return RemovableHandle(self._optimizer_step_pre_hooks, hook)
 
     def register_step_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call ``hook(optimizer, args, kwargs)`` after each step."""
-        return RemovableHandle(self._step_post_hooks, hook)
+        return RemovableHandle(self._optimizer_step_post_hooks, hook)
 
     def register_state_dict_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
         """Call ``hook(optimizer)`` before :meth:`state_dict`."""
@@ -64,7 +69,7 @@ def hooked_step(step: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(step)
     def hooked(self: Any, *args: Any, **kwargs: Any) -> Any:
         self._step_called = True
-        for hook in list(self._step_pre_hooks.values()):
+        for hook in list(self._optimizer_step_pre_hooks.values()):
             replaced = hook(self, args, kwargs)
             if replaced is not None:
                 if not isinstance(replaced, tuple) or len(replaced) != 2:
@@ -73,7 +78,7 @@ def hooked_step(step: Callable[..., Any]) -> Callable[..., Any]:
                     )
                 args, kwargs = replaced
         result = step(self, *args, **kwargs)
-        for hook in list(self._step_post_hooks.values()):
+        for hook in list(self._optimizer_step_post_hooks.values()):
             hook(self, args, kwargs)
         return result
 

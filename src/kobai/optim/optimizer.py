@@ -101,8 +101,8 @@ class Optimizer(ParameterGroups, Hooked):
         self.defaults = defaults
         self.state: defaultdict[Tensor, State] = defaultdict(dict)
         self.param_groups: list[Group] = []
-        self._step_pre_hooks = OrderedDict()
-        self._step_post_hooks = OrderedDict()
+        self._optimizer_step_pre_hooks = OrderedDict()
+        self._optimizer_step_post_hooks = OrderedDict()
         self._state_hooks = {}
         self._launchers: dict[Any, Many] = {}
         self._step_called = False  # read by the schedulers, which warn when they are stepped first
@@ -126,8 +126,8 @@ class Optimizer(ParameterGroups, Hooked):
     def __getstate__(self) -> dict[str, Any]:
         state = {**self.__dict__, "_launchers": {}}  # they hold the addresses of these arrays
         hooks: dict[str, Any] = {
-            "_step_pre_hooks": OrderedDict(),
-            "_step_post_hooks": OrderedDict(),
+            "_optimizer_step_pre_hooks": OrderedDict(),
+            "_optimizer_step_post_hooks": OrderedDict(),
             "_state_hooks": {},
         }
         state.update(hooks)  # they stay behind, as in PyTorch
@@ -261,7 +261,7 @@ class Optimizer(ParameterGroups, Hooked):
         Each replay looks learning rates and other numbers up anew. What the program's own code reads of them is watched like
         everything else; where the step changes them, the values from before the step count.
         """
-        walk.attributes(self, ("_step_pre_hooks", "_step_post_hooks"))
+        walk.attributes(self, ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"))
         for group in self.param_groups:
             walk.watch_with_others(item("params"), group, "params", "a parameter group's ")
             walk.push(group["params"], "params")
