@@ -225,3 +225,23 @@ def test_nearest():
     assert nearest("zzz", ["relu", "tanh"]) == " Known: relu, tanh."
     assert nearest("zzz", []) == ""
     assert nearest("zzz", [f"name{i}" for i in range(40)]) == ""
+
+
+@pytest.mark.parametrize("name", ["mps", "meta", "xpu:1"])
+def test_devices_of_pytorchs_can_be_named_and_not_used(name):
+    where = device(name)
+    assert where == name
+    assert where != kobai.ones(1).device
+    assert device(str(where)) == where
+    kind = name.partition(":")[0]
+    for use in (
+        lambda: kobai.ones(2, device=where),
+        lambda: kobai.ones(2).to(name),
+        lambda: kobai.nn.Linear(2, 2, device=name),
+        lambda: kobai.use(name),
+        lambda: where.__enter__(),
+    ):
+        with pytest.raises(BackendError, match=rf"on CUDA, and has no '{kind}', unlike torch"):
+            use()
+    with pytest.raises(ValueError, match="expected 'cpu', 'cuda' or 'cuda:N', got 'mpss'"):
+        device("mpss")

@@ -36,10 +36,17 @@ quiet = np.errstate(all="ignore")
 inf and nan. Costs about a microsecond."""
 
 
+NAMED_DEVICES = frozenset(
+    "fpga hip hpu ideep ipu lazy maia meta mkldnn mps mtia opengl opencl ve vulkan xla xpu".split()
+)
+"""Types of devices that PyTorch knows and Kobai has not: programs compare with them."""
+
+
 class device:  # PyTorch's spelling
     """Where a tensor lives: ``device("cpu")``, ``device("cuda")``, ``device("cuda:1")``.
 
-    ``type`` names the backend (``"cpu"`` is NumPy, ``"cuda"`` is CuPy), ``index`` the GPU (``None`` on the CPU).
+    ``type`` names the backend (``"cpu"`` is NumPy, ``"cuda"`` is CuPy), ``index`` the GPU (``None`` on the CPU). PyTorch's
+    other devices can be named and compared; what is to go there raises.
 
     >>> device("cuda:1").index, device("cpu")
     (1, device(type='cpu'))
@@ -61,7 +68,7 @@ class device:  # PyTorch's spelling
                 raise ValueError(f"device: expected 'cpu', 'cuda' or 'cuda:N', got {type!r}")
             index = int(number)
         known = {b.device_type for b in _backends.values()}
-        if kind not in known:
+        if kind not in known and kind not in NAMED_DEVICES:
             raise ValueError(f"device: expected 'cpu', 'cuda' or 'cuda:N', got {type!r}.{nearest(kind, known)}")
         if kind == "cpu" and index not in (None, 0):
             raise ValueError(f"device: there is one CPU device, got index {index}")
@@ -250,7 +257,12 @@ def _usable(where: device | str | None) -> tuple[device, Backend]:
 
 
 def _of_device(where: device) -> Backend:
-    return next(b for b in _backends.values() if b.device_type == where.type)
+    for owner in _backends.values():
+        if owner.device_type == where.type:
+            return owner
+    raise BackendError(
+        f"device: kobai computes on the CPU and, with CuPy, on CUDA, and has no {where.type!r}, unlike torch"
+    )
 
 
 def default_device() -> device:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from kobai.errors import likely
 
@@ -190,8 +190,21 @@ def unchanged(fn: Any = None, *args: Any, **kwargs: Any) -> Any:
     return unchanged if fn is None else fn
 
 
+class UnpackedDualTensor(NamedTuple):
+    """A tensor, and its tangent in forward-mode differentiation."""
+
+    primal: Any
+    tangent: Any
+
+
+def unpack_dual(tensor: Any, *, level: int | None = None) -> UnpackedDualTensor:
+    """``tensor`` without a tangent: no tensor has one here."""
+    return UnpackedDualTensor(tensor, None)
+
+
 PRESENT = {name: _answer(value) for name, value in _by_name(ANSWERS).items()}
 PRESENT.update(dict.fromkeys(UNCHANGED.split(), unchanged))
+PRESENT["autograd.forward_ad.unpack_dual"] = unpack_dual
 
 
 def sentence(path: str) -> str:
