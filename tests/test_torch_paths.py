@@ -98,6 +98,8 @@ assert kobai.__version__ == f"{kobai.torch_version}+kobai.{kobai.version.kobai}"
 assert kobai.torch is kobai and kobai.torch.Tensor is kobai.Tensor
 assert not isinstance(3, (kobai.SymInt, kobai.Future, kobai.ScriptModule)) and kobai.sym_max(2, kobai.sym_int(3.0)) == 3
 kobai._check(True); kobai._assert_async(kobai.tensor(True)); assert kobai._shape_as_tensor(kobai.ones(2, 3)).tolist() == [2, 3]
+assert kobai.ones(1).layout not in (kobai.sparse_coo, kobai.sparse_csr) and repr(kobai.jagged) == "kobai.jagged"
+assert not isinstance(kobai.ones(1), kobai.UntypedStorage)
 assert kobai.Stream is kobai.cuda.Stream and kobai.OutOfMemoryError is kobai.cuda.OutOfMemoryError
 from kobai.nn import RNNBase; assert isinstance(kobai.nn.GRU(2, 3), RNNBase) and kobai.nn.modules.rnn.RNNBase is RNNBase
 from kobai.nn.modules.loss import _Loss; from kobai.nn import _reduction; assert _reduction.get_enum("sum") == 2
@@ -108,6 +110,10 @@ from kobai.nn.utils.spectral_norm import SpectralNorm; from kobai.autograd.gradc
 from kobai.utils.dlpack import from_dlpack, to_dlpack; assert kobai.to_dlpack is to_dlpack
 from kobai.serialization import DEFAULT_PROTOCOL, add_safe_globals, safe_globals
 from kobai.distributions.transforms import _InverseTransform
+from kobai.serialization import FILE_LIKE, MAP_LOCATION, FileLike; from kobai.types import _device, FileLike as F; assert F
+from kobai.utils.data.dataloader import _collate_fn_t, _worker_init_fn_t
+from kobai.nn.common_types import _ratio_any_t, _size_4_t
+from kobai.utils.data._utils.collate import np_str_obj_array_pattern as p; assert p.search("U") and not p.search("f")
 with kobai.backends.cuda.sdp_kernel(enable_flash=False): pass
 from packaging import version; assert version.parse(kobai.__version__) >= version.parse("2.13.0")
 """.strip().splitlines()

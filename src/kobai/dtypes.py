@@ -136,23 +136,28 @@ channels_last, channels_last_3d = memory_format("channels_last", 4), memory_form
 
 
 class layout:  # PyTorch's spelling
-    """How elements are kept. Kobai has one way, ``kobai.strided``: all of them, at regular steps.
+    """How elements are kept. Kobai has one way, ``kobai.strided``: all of them, at regular steps. PyTorch's others can be
+    named and compared.
 
     >>> import kobai
     >>> kobai.ones(2).layout
     kobai.strided
     """
 
-    __slots__ = ()
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
 
     def __repr__(self) -> str:
-        return "kobai.strided"
+        return f"kobai.{self._name}"
 
     def __reduce__(self) -> str:
-        return "strided"
+        return self._name
 
 
-strided = layout()
+strided = layout("strided")
+NAMED_LAYOUTS = {name: layout(name) for name in "jagged sparse_bsc sparse_bsr sparse_coo sparse_csc sparse_csr".split()}
 
 
 _limits: dict[np.dtype[Any], finfo] = {}

@@ -159,6 +159,8 @@ def save(
 
 Places = str | device | Mapping[str, str] | Callable[[Tensor, str], Tensor | None] | None
 """Where to put what is loaded. The files say nothing of devices: a mapping, and a function, are asked about ``"cpu"``."""
+MAP_LOCATION = Places  # PyTorch's name
+FileLike = FILE_LIKE = str | os.PathLike[str] | BinaryIO
 
 
 def load(

@@ -45,8 +45,8 @@ NAMED_DEVICES = frozenset(
 class device:  # PyTorch's spelling
     """Where a tensor lives: ``device("cpu")``, ``device("cuda")``, ``device("cuda:1")``.
 
-    ``type`` names the backend (``"cpu"`` is NumPy, ``"cuda"`` is CuPy), ``index`` the GPU (``None`` on the CPU). PyTorch's
-    other devices can be named and compared; what is to go there raises.
+    ``type`` names the backend (``"cpu"`` is NumPy, ``"cuda"`` is CuPy), ``index`` the GPU (``None`` on the CPU).
+    PyTorch's other devices can be named and compared.
 
     >>> device("cuda:1").index, device("cpu")
     (1, device(type='cpu'))
@@ -257,9 +257,8 @@ def _usable(where: device | str | None) -> tuple[device, Backend]:
 
 
 def _of_device(where: device) -> Backend:
-    for owner in _backends.values():
-        if owner.device_type == where.type:
-            return owner
+    if found := [b for b in _backends.values() if b.device_type == where.type]:
+        return found[0]
     raise BackendError(
         f"device: kobai computes on the CPU and, with CuPy, on CUDA, and has no {where.type!r}, unlike torch"
     )

@@ -162,6 +162,13 @@ def test_agrees_with_pytorch(case, ties):
         np.testing.assert_allclose(ours.detach().numpy(), theirs.detach().numpy(), rtol=1e-11, atol=1e-11)
 
 
+def test_sizes_may_be_tensors_of_one_number():
+    x = kobai.ones(1, 1, 4, 4)
+    for size in ((kobai.tensor(2), kobai.tensor([3])), (kobai.tensor([2])[0], 3)):
+        assert F.interpolate(x, size=size, mode="bilinear").shape == (1, 1, 2, 3)
+    assert F.interpolate(x, kobai.tensor(2), mode="bilinear").shape == (1, 1, 2, 2)
+
+
 @pytest.mark.oracle
 @pytest.mark.parametrize("antialias", [False, True])
 @pytest.mark.parametrize("corners", [False, True])

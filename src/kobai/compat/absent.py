@@ -26,7 +26,7 @@ OWN = "write the operation with autograd.Function"
 RANDOM_WINDOWS = "use adaptive_max_pool2d or 3d, whose windows are not drawn at random"
 
 INSTEAD = {
-    "sparse_coo_tensor sparse_csr_tensor sparse_csc_tensor sparse_bsr_tensor sparse_coo sparse_csr": DENSE,
+    "sparse_coo_tensor sparse_csr_tensor sparse_csc_tensor sparse_bsr_tensor": DENSE,
     "smm dsmm hspmm sspaddmm": "use mm: all tensors are dense",
     "complex view_as_complex view_as_real": COMPLEX,
     "polar": "use two tensors, r cos φ and r sin φ",
@@ -128,7 +128,7 @@ ANSWERS = {
     "xpu.is_available mps.is_available mtia.is_available cuda.nccl.is_available": False,
     "xpu.device_count mps.device_count mtia.device_count": 0,
     "onnx.is_in_onnx_export fx.is_fx_tracing _dynamo.is_compiling package.is_from_package": False,
-    "_C._are_functorch_transforms_active _subclasses.fake_tensor.is_fake": False,
+    "_C._are_functorch_transforms_active _C._is_tracing _subclasses.fake_tensor.is_fake": False,
     "_C._get_tracing_state _C._log_api_usage_once": None,
     "overrides.has_torch_function overrides.has_torch_function_unary overrides.has_torch_function_variadic": False,
 }

@@ -12,6 +12,7 @@ from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from kobai.compat.absent import ABSENT_MODULES, NAMED_DTYPES, MissingName, module_above, sentence, within
+from kobai.dtypes import NAMED_LAYOUTS
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
@@ -55,6 +56,7 @@ PLACES = {
     "profiler": "autograd.profiler",
     "nn.tuples": "nn.modules.utils nn.common_types",
     "optim": "optim.lr_scheduler optim.adamw optim._adafactor optim._muon",
+    "utils.data.collate": "utils.data._utils.collate",
     "utils.data": (
         "utils.data.dataset utils.data.dataloader utils.data._utils utils.data._utils.collate utils.data._utils.worker"
     ),
@@ -71,6 +73,7 @@ SELDOM = {
         "sym_float sym_int sym_ite sym_max sym_min sym_not sym_sqrt sym_sum SymBool SymFloat SymInt "
         "_assert_async _check _check_index _check_is_size _check_type _check_value _shape_as_tensor"
     ),
+    "storage": "TypedStorage UntypedStorage",
     "utils.dlpack": "to_dlpack",
 }
 """Names of ``torch`` itself that few programs use, and where they are; also what begins with ``_foreach_``."""
@@ -96,6 +99,8 @@ RENAMED = {
 _SELDOM = {name: place for place, names in SELDOM.items() for name in names.split()}
 
 _OTHERWISE = {"spmm": "mm"}
+_NAMED = {**NAMED_DTYPES, **NAMED_LAYOUTS}
+"""What can be named and compared, and no tensor has."""
 
 ALIASES: dict[str, list[str]] = {}
 for _place, _paths in PLACES.items():
@@ -159,8 +164,8 @@ def connect(package: str, lazy: tuple[str, ...] = ()) -> None:
             return _module(f"{prefix}{name}")
         if path in ALIASES or (name in RENAMED and path.startswith("nn")):
             return _elsewhere(path, name)
-        if not path and name in NAMED_DTYPES:
-            return NAMED_DTYPES[name]
+        if not path and name in _NAMED:
+            return _NAMED[name]
         if (
             not path
             and (place := _SELDOM.get(name, "ops.foreach" if name.startswith("_foreach_") else None)) is not None

@@ -11,6 +11,11 @@ _size_any_t = int | tuple[int, ...]
 _size_1_t = int | tuple[int]
 _size_2_t = int | tuple[int, int]
 _size_3_t = int | tuple[int, int, int]
+_size_4_t, _size_5_t, _size_6_t = (int | tuple[(int,) * n] for n in (4, 5, 6))
+_size_any_opt_t = int | tuple[int | None, ...]
+_size_2_opt_t = int | tuple[int | None, int | None]
+_size_3_opt_t = int | tuple[int | None, int | None, int | None]
+_ratio_any_t = float | tuple[float, ...]
 _ratio_2_t = float | tuple[float, float]
 _ratio_3_t = float | tuple[float, float, float]
 

@@ -55,8 +55,10 @@ def _apply(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any
         method = name
         if others and not isinstance(others[0], Tensor) and plain in _OF_NUMBERS:
             method = _OF_NUMBERS[plain] + name[len(plain) :]
-        if isinstance(first, Tensor):
+        if isinstance(first, Tensor) and hasattr(first, method):
             results.append(getattr(first, method)(*others, **options))
+        elif isinstance(first, Tensor):  # maximum_ is a list's form alone
+            results.append(first.copy_(getattr(first, plain)(*others, **options)))
         else:  # a number to the powers in a list
             results.append(first ** others[0])
     return results

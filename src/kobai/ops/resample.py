@@ -262,7 +262,7 @@ def interpolate(
     old = tuple(input.shape[2:])
     scale: tuple[float, ...] | None = None
     if size is not None:
-        new = tuple(size) if isinstance(size, (tuple, list)) else (size,) * n
+        new = tuple(map(_whole, size)) if isinstance(size, (tuple, list)) else (_whole(size),) * n
     else:
         scale = tuple(map(float, scale_factor if isinstance(scale_factor, (tuple, list)) else (scale_factor,) * n))
         new = tuple(int(m * s) for m, s in zip(old, scale, strict=False))
@@ -285,6 +285,10 @@ def interpolate(
         rows = choose(old[axis], new[axis], None if scale is None else scale[axis])
         input = input.index_select(axis + 2, Tensor._wrap(table(rows, input.device)))
     return input
+
+
+def _whole(size: Any) -> Any:
+    return int(size) if isinstance(size, Tensor) and size.numel() == 1 else size
 
 
 def upsample(

@@ -7,6 +7,7 @@ what is not a tensor; :func:`to_tensors`, in the training thread, puts them on t
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
@@ -20,6 +21,10 @@ from kobai.refusals import guard as _guard
 from kobai.xp import asarray, default_device, device_of
 
 __all__ = ["default_collate", "default_convert"]
+
+
+np_str_obj_array_pattern = re.compile("[SaUO]")
+"""Kinds of NumPy's that no tensor has; PyTorch's name, for those who collate by their own rules."""
 
 
 def default_collate(batch: Sequence[Any]) -> Any:

@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from kobai.errors import users_line
 from kobai.random import Generator, resolve
@@ -28,6 +28,9 @@ from kobai.xp import available_backends
 __all__ = ["DataLoader"]
 
 T_co = TypeVar("T_co", covariant=True)
+T = TypeVar("T")
+_collate_fn_t: TypeAlias = Callable[[list[T]], Any]
+_worker_init_fn_t: TypeAlias = Callable[[int], None]
 
 # Exact types: a subclass may have its own __iter__.
 _ORDERED = (SequentialSampler, RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
