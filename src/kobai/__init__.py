@@ -166,7 +166,7 @@ _LAZY = (
 _LAZY_IN = {
     "backends": ("mkldnn", "openmp"),
     "cuda": ("nvtx",),
-    "nn": ("attention",),
+    "nn": ("_reduction", "attention"),
     "nn.utils": ("fusion", "parametrizations", "parametrize"),
     "utils": ("checkpoint", "data", "dlpack"),
 }

@@ -65,6 +65,7 @@ PLACES = {
 
 SELDOM = {
     "": "torch",
+    "_C": "PyTorchFileReader PyTorchFileWriter",
     "cuda": "OutOfMemoryError Stream Event",
     "futures": "Future",
     "jit": "ScriptModule ScriptFunction",
