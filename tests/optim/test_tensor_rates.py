@@ -132,7 +132,7 @@ def test_a_step_may_not_put_another_tensor_in_its_place():
         course(training("SGD", {}, kobai.tensor(0.25, dtype=kobai.float64), captured=True, within=rebind))
 
 
-def test_one_on_a_device_cannot_be_read_while_its_step_is_captured():
+def test_one_on_a_strict_device_cannot_be_read_while_its_step_is_captured():
     with kobai.using("strict"):
         group = {"lr": kobai.tensor(0.5)}
     assert learning_rate(group) == 0.5
