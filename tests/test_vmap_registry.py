@@ -141,3 +141,29 @@ def test_many_gradients_of_what_was_computed_outside(name, i):
     for b in range(SAMPLES):
         for one, wanted in zip(found, kobai.autograd.grad(y, leaves, dys[b], **keeps), strict=True):
             np.testing.assert_allclose(one[b].numpy(), wanted.numpy(), rtol=1e-8, atol=1e-9)
+
+
+FIRST = [name for name in sorted(REGISTRY) if name not in UNEVEN and name != "ops.dropout._dropout"]  # which draws anew
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_a_captured_step_does_what_the_eager_one_does(name):
+    args, options, arrays = drawn(name, 0)
+
+    def call(*tensors: kobai.Tensor) -> kobai.Tensor:
+        made = dict(zip(arrays, tensors, strict=True))
+        return REGISTRY[name].op(*[made.get(j, a) for j, a in enumerate(args)], **options)
+
+    def step(*tensors: kobai.Tensor) -> list[kobai.Tensor]:
+        given = [t.clone().requires_grad_(t.is_floating_point()) for t in tensors]
+        y = kobai.vmap(call)(*given)
+        if not y.requires_grad:
+            return [y]
+        leaves = [t for t in given if t.requires_grad]
+        return [y.detach(), *kobai.autograd.grad(y.sin().sum(), leaves, materialize_grads=True)]
+
+    data = [kobai.tensor(np.stack(args[j])) for j in arrays]
+    expected, captured = step(*data), kobai.capture(step)
+    for _ in range(3):
+        for found, wanted in zip(captured(*data), expected, strict=True):
+            np.testing.assert_array_equal(found.numpy(), wanted.numpy())
