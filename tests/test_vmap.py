@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -505,3 +507,14 @@ def test_searches_in_rows_that_all_share_or_not():
     )
     counts = kobai.stack([kobai.histc(row, 5, -2, 2) for row in x])
     close(vmap(lambda a: kobai.histc(a, 5, -2, 2))(x), counts)
+
+
+def test_threads_that_use_vmap_at_once():
+    def work(first):
+        for n in range(first, first + 30):
+            x = kobai.randn(n, 2)
+            close(vmap(lambda a: (a * kobai.ones(2)).sum())(x), x.sum(1), 1e-5)
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, (100, 110, 120, 130)))

@@ -137,8 +137,9 @@ after_read: Callable[[Array], None] | None = None
 
 def adopt_array_type(array_type: type, namespace: Any, backend: Backend) -> None:
     """Register a second array type, with its own namespace, of a backend."""
+    global _by_array
     _namespaces[array_type] = namespace
-    _by_array[array_type] = backend
+    _by_array = {**_by_array, array_type: backend}  # a new one: other threads may be going through it
 
 
 def _ready(backend: Backend) -> Any:

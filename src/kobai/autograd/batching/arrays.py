@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 import operator
+import threading
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -203,32 +204,40 @@ maker: dict[str, Callable[..., Any]] = {}
 nodes of the tape run ``backward``."""
 
 
+_making = threading.Lock()
+
+
 def kind_of(parent: type, samples: int, like: Any) -> type[Batched]:
     """The type whose inner arrays are of type ``parent``, such as ``like``, for so many samples."""
     found = _MADE.get((parent, samples))
     if found is None:
-        depth = parent.depth + 1 if issubclass(parent, Batched) else 1
-        slots: dict[str, Any] = {"__slots__": (), "samples": samples, "depth": depth, "parent": parent}
-        slots["library"] = xp_of(like)
-        found = type("Batched", (Batched,), slots)
-        found.namespace = maker["namespace"](found)
-        owner = backend_of(like)
-        here = Backend(
-            "samples",
-            owner.device_type,
-            lambda: (found.namespace, found),
-            from_host=lambda host: found(lifted(owner.from_host(host), parent), False),
-            to_host=_on_host,
-            index_of=lambda array: owner.index_of(array.inner),
-            on=owner.on,
-            synchronize=owner.synchronize,
-            linalg_errors=owner.linalg_errors,
-        )
-        adopt_array_type(found, found.namespace, here)
-        _MADE[parent, samples] = found
-        RUNNERS[found] = maker["run"]
-        tape.RUNNERS[found] = maker["backward"]
+        with _making:
+            found = _MADE.get((parent, samples)) or _made(parent, samples, like)
+            _MADE[parent, samples] = found
     return found
+
+
+def _made(parent: type, samples: int, like: Any) -> type[Batched]:
+    depth = parent.depth + 1 if issubclass(parent, Batched) else 1
+    slots: dict[str, Any] = {"__slots__": (), "samples": samples, "depth": depth, "parent": parent}
+    made: type[Batched] = type("Batched", (Batched,), {**slots, "library": xp_of(like)})
+    made.namespace = maker["namespace"](made)
+    owner = backend_of(like)
+    here = Backend(
+        "samples",
+        owner.device_type,
+        lambda: (made.namespace, made),
+        from_host=lambda host: made(lifted(owner.from_host(host), parent), False),
+        to_host=_on_host,
+        index_of=lambda array: owner.index_of(array.inner),
+        on=owner.on,
+        synchronize=owner.synchronize,
+        linalg_errors=owner.linalg_errors,
+    )
+    adopt_array_type(made, made.namespace, here)
+    RUNNERS[made] = maker["run"]
+    tape.RUNNERS[made] = maker["backward"]
+    return made
 
 
 def _on_host(array: Any) -> Any:
