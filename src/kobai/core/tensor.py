@@ -322,8 +322,7 @@ class Tensor:
         ``gradient`` is dL/d(self), of the shape of self; for a tensor of one element it defaults to 1. A second backward
         through the same graph needs ``retain_graph=True`` the first time. ``create_graph=True`` records what is computed, so
         that the gradients can be differentiated themselves; it keeps the graph. A ``.grad`` with a graph keeps all of it
-        alive until it is set to None: :func:`kobai.autograd.grad` is the better way. ``inputs``: the tensors, leaves or not,
-        whose ``.grad`` alone is to receive.
+        alive until it is set to None: :func:`kobai.autograd.grad` is the better way. Only ``inputs``, if given, receive.
 
         Errors: RuntimeError for a tensor of several elements without ``gradient``, one that requires no gradient, a graph
         already freed, and a tensor changed in place that backward needs.
