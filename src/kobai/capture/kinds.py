@@ -191,7 +191,8 @@ def _class(walk: Any, kind: type, name: str) -> None:
     walk.push(type(kind), name)
     if hasattr(kind, "forward"):  # a layer's method may be replaced on its class, or on a base class
         walk.watch_with_others(_FORWARD, kind, "forward", "a method of ")
-        walk.watch_with_others(_CALL, kind, "__call__", "a method of ")
+        if any("__call__" in base.__dict__ for base in kind.__mro__):  # a Function has none but that of classes
+            walk.watch_with_others(_CALL, kind, "__call__", "a method of ")
     for base in kind.__mro__:
         if _is_builtin(base) or id(base) in walk.tables:
             continue

@@ -322,7 +322,9 @@ class _Grads:
     def __get__(self, tensor: Tensor, owner: Any = None) -> Any:
         grad = tensor.__dict__.get("_grad")
         session = sessions.get(threading.get_ident())
-        if session is not None:
+        if (
+            session is not None and tensor.__dict__.get("_inside", (None,))[0] is not session
+        ):  # whose .grad begins as None
             key = id(tensor)
             if key not in session.grads_read and key not in session.grads_set:
                 session.grads_read[key] = (tensor, grad)

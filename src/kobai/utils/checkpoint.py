@@ -39,6 +39,8 @@ def checkpoint(
     state = get_rng_state() if preserve_rng_state else None
     start = Node("checkpoint", _nothing, ())
     result = function(*args, **kwargs)
+    if state is not None and state == get_rng_state():  # nothing was drawn
+        state = None
     outputs = result if isinstance(result, (tuple, list)) else (result,)
     if not any(isinstance(output, Tensor) for output in outputs):
         got = type(result).__name__
