@@ -1,17 +1,21 @@
 """Ordinary PyTorch programs run on Kobai with nothing but their import lines changed.
 
 Each file of `programs/` is written for PyTorch, checks its own outcome in `main()` and returns it. Values whose key
-begins with `exact_` follow from fixed numbers alone, so that both frameworks must agree on them.
+begins with `exact_` follow from fixed numbers alone, so that both frameworks must agree on them. Where `main()` takes
+`prepare`, it is applied to each training step: `kobai.capture` must then change no bit of the outcome.
 """
 
 import importlib
 import math
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+import kobai
 
 PROGRAMS = sorted(p for p in (Path(__file__).parent / "programs").glob("*.py") if p.name != "conftest.py")
 
@@ -29,13 +33,15 @@ def with_kobai_imports(source: str) -> str:
     return source
 
 
-def run_program(path: Path, source: str, name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, float | str]:
+def run_program(
+    path: Path, source: str, name: str, monkeypatch: pytest.MonkeyPatch, **options: object
+) -> dict[str, float | str]:
     """The dictionary that the program's `main()` returns."""
     module = ModuleType(name)
     module.__file__ = str(path)
     monkeypatch.setitem(sys.modules, name, module)  # dataclasses and pickling look the module up by name
     exec(compile(source, str(path), "exec"), module.__dict__)
-    return module.main()
+    return module.main(**options)
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda p: p.stem)
@@ -56,6 +62,20 @@ def test_runs_with_only_its_imports_changed(path: Path, monkeypatch: pytest.Monk
     numbers = [value for value in result.values() if isinstance(value, float)]
     assert numbers
     assert all(math.isfinite(value) for value in numbers), result
+
+
+@pytest.mark.parametrize("path", [p for p in PROGRAMS if "def main(prepare=" in p.read_text()], ids=lambda p: p.stem)
+def test_captured_steps_have_the_bits_of_eager_ones(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, steps = with_kobai_imports(path.read_text()), []
+
+    def captured(step: Callable[..., object]) -> Callable[..., object]:
+        steps.append(kobai.capture(step))
+        return steps[-1]
+
+    eager = run_program(path, source, f"eager_{path.stem}", monkeypatch)
+    assert run_program(path, source, f"captured_{path.stem}", monkeypatch, prepare=captured) == eager
+    assert steps
+    assert all(step.programs == 1 for step in steps)
 
 
 @pytest.mark.oracle
