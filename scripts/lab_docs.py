@@ -123,6 +123,15 @@ FORMULAS = {
 
         relative error   |a − b| / max(|a|, |b|, a floor),   a by backward, b by the difference
     """,
+    "curvature": """
+        near w:  L(w + d) ≈ L(w) + g·d + ½ dᵀ H d,   g = ∇L,  H = ∇²L,   λ the largest eigenvalue of H, with eigenvector u
+
+        gradient descent:  w ← w − η g.   Along u on a quadratic loss:  e ← (1 − ηλ) e
+
+        |1 − ηλ| < 1   ⟺   λ < 2/η:   beyond the limit 2/η each step is longer than the last, to and fro
+
+        H v = ∇ (g · v), one more backward pass;  Lanczos: from v, H v, H² v, … the matrix Qᵀ H Q, whose largest eigenvalue is λ
+    """,
     "mlp-vs-cnn": """
         dense layer         aᵢ = Σⱼ Wᵢⱼ xⱼ + bᵢ                      a weight for each pair of unit and pixel
         convolution         a[k, u, v] = Σ W[k, c, i, j] x[c, u + i, v + j] + b[k]      one small W for all places
@@ -234,7 +243,7 @@ Why does a network train, or not? The lab measures it, names it, and cures it.
 
 ## Experiments
 
-Twelve claims about training, each measured on real data: a figure, numbers, and a finding that is computed from them. A test
+Thirteen claims about training, each measured on real data: a figure, numbers, and a finding that is computed from them. A test
 of each asserts the claim, and fails where the phenomenon is absent.
 
 | experiment | claim | command |

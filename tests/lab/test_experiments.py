@@ -20,7 +20,7 @@ from kobai.lab.training.curves import load, train_curves
 
 def test_names_are_found_in_several_spellings_and_the_nearest_is_offered():
     assert find("Zero_Init") is EXPERIMENTS["zero-init"]
-    assert len(EXPERIMENTS) == 12 == len(list(EXPERIMENTS))
+    assert len(EXPERIMENTS) == 13 == len(list(EXPERIMENTS))
     with pytest.raises(ValueError, match=r"no experiment is called 'init-scal'\. Did you mean 'init-scale'"):
         find("init-scal")
     with pytest.raises(ValueError, match="expected seed as an integer >= 0, got -1"):

@@ -1,7 +1,7 @@
 """The lab: why a network trains or does not, and what cures it.
 
 ``Probe`` gathers statistics of every layer, ``diagnose`` names what is wrong with a net, ``treat`` cures it, and ``Doctor``
-watches a training; ``compare`` runs conditions side by side, ``tune`` searches settings; ``run`` performs the twelve
+watches a training; ``compare`` runs conditions side by side, ``tune`` searches settings; ``run`` performs the thirteen
 ``EXPERIMENTS``, and ``report`` writes a page about a run. Each part is imported when it is first used.
 """
 

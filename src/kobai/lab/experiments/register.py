@@ -29,6 +29,7 @@ MODULES = {
     "overfitting": "overfitting",
     "hyperparameters": "hyperparameters",
     "gradient-check": "gradient_check",
+    "curvature": "curvature",
     "mlp-vs-cnn": "mlp_vs_cnn",
 }
 """The experiments, in the order in which they are told, and the modules of ``kobai.lab.experiments`` that hold them."""
