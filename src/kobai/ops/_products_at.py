@@ -63,7 +63,7 @@ def scatter_product(x: Array, index: Array, src: Array, axis: int, include_self:
         return dx, None, dsrc, None, None
 
     def on_tape(bind: Any, dy: Array) -> Any:
-        if not (bool((x == 0).any()) or bool((src == 0).any())):
+        if not ((x == 0).any() | (src == 0).any()).item():
             return bind.value(bind.node.vjp)(dy)
         # Without counting zeros: a row for each place, of what is multiplied there; a factor gets the product of the others.
         key = mesh(index, axis)
