@@ -317,24 +317,28 @@ class _Arrays:
 
 
 class _Grads:
-    """``Tensor._grad`` while steps are recorded."""
+    """``Tensor._grad`` while steps are recorded. That of a tensor which the step has made itself is nobody else's."""
 
     def __get__(self, tensor: Tensor, owner: Any = None) -> Any:
         grad = tensor.__dict__.get("_grad")
-        session = sessions.get(threading.get_ident())
-        if (
-            session is not None and tensor.__dict__.get("_inside", (None,))[0] is not session
-        ):  # whose .grad begins as None
+        session = _session_outside(tensor)
+        if session is not None:
             key = id(tensor)
             if key not in session.grads_read and key not in session.grads_set:
                 session.grads_read[key] = (tensor, grad)
         return grad
 
     def __set__(self, tensor: Tensor, grad: Tensor | None) -> None:
-        session = sessions.get(threading.get_ident())
+        session = _session_outside(tensor)
         if session is not None:
             session.sets_grad(tensor, grad)
         tensor.__dict__["_grad"] = grad
+
+
+def _session_outside(tensor: Tensor) -> Any:
+    """The session of this thread, unless the tensor was made inside it."""
+    session = sessions.get(threading.get_ident())
+    return None if tensor.__dict__.get("_inside", (None,))[0] is session else session
 
 
 _arrays, _grads = _Arrays(), _Grads()
