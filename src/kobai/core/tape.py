@@ -342,7 +342,7 @@ def run_backward(
             _retain(node.retain(), dy)
         if beside:
             continue
-        edges = node.edges if leading is None else _wanted(node.edges, capture, leading)
+        edges = node.edges if leading is None else _wanted(node.edges, capture or (), leading)
         if create_graph:
             gradients: Sequence[Any] = on_tape(node, dy, edges)
         elif xp.many_devices or type(dy) in RUNNERS:
