@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -122,6 +122,7 @@ class Backend:
 _backends: dict[str, Backend] = {}
 _namespaces: dict[type, Any] = {}
 _by_array: dict[type, Backend] = {}
+namespaces = _namespaces.values()
 array_types = _namespaces.keys()
 """The types of arrays of the libraries in use, without their subclasses."""
 
@@ -168,11 +169,6 @@ def xp_of(array: Array) -> Any:
             return np
         raise TypeError(f"xp_of: expected an array of a loaded backend, got {type(array).__name__}")
     return namespace
-
-
-def namespaces() -> Iterable[Any]:
-    """Those of all backends in use."""
-    return _namespaces.values()
 
 
 @contextmanager

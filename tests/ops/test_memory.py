@@ -105,7 +105,7 @@ VIEWS = {  # PyTorch's list of view operations: a call of each on x of shape (2,
     # the tensor itself, where nothing is dropped
     "F.dropout": lambda x: F.dropout(x, training=False),
     "F.dropout1d": lambda x: F.dropout1d(x, training=False),
-    "F.dropout2d": lambda x: F.dropout2d(x, training=False),
+    "F.dropout2d": lambda x: F.dropout2d(x[None], training=False),
     "F.dropout3d": lambda x: F.dropout3d(x[None], training=False),
     "F.alpha_dropout": lambda x: F.alpha_dropout(x, training=False),
     "F.feature_alpha_dropout": lambda x: F.feature_alpha_dropout(x, training=False),

@@ -116,7 +116,7 @@ class _Binding(_Operands):
             return kind(*map(self.value, thing))
         if kind is partial:
             return partial(self.value(thing.func), *map(self.value, thing.args), **self.value(thing.keywords))
-        if any(thing is library for library in xp.namespaces()):
+        if any(thing is library for library in xp.namespaces):
             return namespace
         if (
             kind not in tape.PLAIN

@@ -175,7 +175,7 @@ def _trained(source: tuple[Any, ...], rate: float, steps: int, seed: int) -> Num
     start = kobai.randn(sum(p.numel() for p in model.parameters()), generator=Generator(seed=seed))
 
     def loss() -> Tensor:
-        return 0.5 * ((model(x) - target) ** 2).sum() / len(x)
+        return 0.5 * ((model(x) - target) ** 2).sum() / len(x)  # type: ignore[no-any-return]
 
     @kobai.capture
     def step() -> Tensor:
