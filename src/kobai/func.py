@@ -12,7 +12,7 @@ from kobai.core.tensor import Tensor
 from kobai.nn.module import Module
 from kobai.ops.joining import stack
 from kobai.refusals import guard as _guard
-from kobai.xp import recorder
+from kobai.xp import recorder, sessions
 
 __all__ = [
     "functional_call",
@@ -60,9 +60,9 @@ def functional_call(
     )
     given = {name: tensor for d in dicts for name, tensor in d.items()}
     slots: dict[str, tuple[dict[str, Any], str]] = {}
-    at_work = recorder()
+    at_work = recorder() if sessions else None
     for path, owner in module.named_modules(remove_duplicate=False):
-        if at_work is not None:  # a captured step depends on what the module holds before and after
+        if at_work is not None:  # with its own tensors, which it will have again
             at_work.visit(owner)
         tables: tuple[dict[str, Any], ...] = (owner._parameters, owner._buffers)
         for table in tables:

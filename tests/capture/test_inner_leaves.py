@@ -6,6 +6,7 @@ import pytest
 import kobai
 from kobai import nn
 from kobai.autograd import Function, grad
+from kobai.func import functional_call
 from kobai.utils.checkpoint import checkpoint
 
 
@@ -42,6 +43,7 @@ LOSSES = {
     "penalty": penalty,
     "backward": by_backward,
     "function": lambda net, x: Doubled.apply(net[0](x), net[1:]).square().sum(),
+    "functional": lambda net, x: functional_call(net, {n: 2 * p for n, p in net.named_parameters()}, x).square().sum(),
     "checkpoint": lambda net, x: penalty(lambda x: checkpoint(net, x), x),
 }
 
