@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from kobai.core import tape
 from kobai.cpu import blas
 from kobai.cpu.product import EDGE, Product, grid_of, ranges
 from kobai.cpu.team import share_job
@@ -49,7 +50,7 @@ def matmul(a: Array, b: Array, out: Array | None = None, *, precision: str | Non
     """
     xp = xp_of(b if type(a) is np.ndarray else a)
     if type(a) not in dispatch.HOST_TYPES or type(b) not in dispatch.HOST_TYPES:
-        return _on_device(xp, a, b, out, precision)
+        return _on_device(xp_of(b) if type(b) is tape.taped_type else xp, a, b, out, precision)
     if a.ndim > b.ndim == 2 and a.flags.c_contiguous and a.size:  # all rows of the batch at once
         shape = (*a.shape[:-1], b.shape[1])
         rows = a.reshape(-1, a.shape[-1])
