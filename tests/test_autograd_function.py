@@ -175,6 +175,34 @@ def test_a_gradient_is_summed_where_the_input_was_broadcast():
     assert (a.grad.tolist(), b.grad.tolist()) == ([3], [4])
 
 
+def test_a_backward_may_differentiate_by_what_was_saved():
+    """As adjoint methods do: the parameters among the saved tensors are those that the function uses."""
+    layer = kobai.nn.Linear(2, 2)
+
+    class Adjoint(autograd.Function):
+        @staticmethod
+        def forward(ctx, x, *params):
+            ctx.save_for_backward(x, *params)
+            return layer(x).tanh()
+
+        @staticmethod
+        def backward(ctx, dy):
+            x, *params = ctx.saved_tensors
+            with kobai.enable_grad():
+                x = x.detach().requires_grad_()
+                return autograd.grad(layer(x).tanh(), (x, *params), dy)
+
+    x = kobai.randn(3, 2, requires_grad=True)
+    found = [x, *layer.parameters()]
+    Adjoint.apply(x * 2, *layer.parameters()).sum().backward()
+    adjoint = [p.grad.clone() for p in found]
+    for p in found:
+        p.grad = None
+    layer(x * 2).tanh().sum().backward()
+    for a, p in zip(adjoint, found, strict=True):
+        assert kobai.allclose(a, p.grad)
+
+
 def test_function_half_written():
     class Empty(autograd.Function):
         pass

@@ -192,6 +192,7 @@ def test_a_warning_points_at_the_users_line():
         ("assert value is None", AssertionError),
         ("return f(value)", RecursionError),
         ("import kobai.nothing_of_this_name", ImportError),
+        ("open('no/such/file')", FileNotFoundError),
         ("import warnings; warnings.warn('look out')", UserWarning),
     ],
 )

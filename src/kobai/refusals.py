@@ -195,8 +195,8 @@ _KINDS: dict[type[Exception], type[Exception]] = {
 """What is raised for an error of another library: PyTorch's type for the like. The first that fits; others stay."""
 
 
-_FAULTS = (NameError, AssertionError, RecursionError, ImportError, Warning)
-"""Errors that a wrong argument does not cause; and warnings that the user has made errors."""
+_FAULTS = (NameError, AssertionError, RecursionError, ImportError, Warning, OSError)
+"""Errors that a wrong argument does not cause, or that name the file it means; and warnings that the user made errors."""
 
 
 def raised_here(error: BaseException) -> bool:

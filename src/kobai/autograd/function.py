@@ -114,7 +114,7 @@ class Function:
         dirty = {id(tensor) for tensor in ctx._dirty}
         outputs = result if isinstance(result, tuple) else (result,)
         edges = [a._edge() if isinstance(a, Tensor) else None for a in args]
-        node = Node(cls.__name__, _vjp_of(cls, ctx, args, outputs), edges)
+        node = Node(cls.__name__, _vjp_of(cls, ctx, args, outputs, edges), edges)
         made = [
             output_of(cls.__name__, i, o, node, id(o) in dirty)
             if isinstance(o, Tensor) and o.is_floating_point() and id(o) not in ctx._not_differentiable
@@ -150,7 +150,9 @@ def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
     return unrecorded
 
 
-def _vjp_of(cls: type[Function], ctx: Context, args: Sequence[Any], outputs: Sequence[Any]) -> Any:
+def _vjp_of(
+    cls: type[Function], ctx: Context, args: Sequence[Any], outputs: Sequence[Any], edges: Sequence[Any]
+) -> Any:
     """Call ``backward`` once with the gradients of all outputs."""
     shapes = [tuple(a.shape) if isinstance(a, Tensor) else None for a in args]
     like = [(o.shape, o.dtype, o.device) if isinstance(o, Tensor) else None for o in outputs]
@@ -161,8 +163,10 @@ def _vjp_of(cls: type[Function], ctx: Context, args: Sequence[Any], outputs: Seq
     origins = [None if t is None else places.get(id(t._array)) for t in saved]  # inputs by number, outputs from −1 down
 
     def vjp(parts: Parts) -> list[Any]:
+        # Inputs as what they are in the graph: a backward may differentiate by them, as adjoint methods do.
+        given = [t if o is None or o < 0 else _leading(t, edges[o]) for t, o in zip(saved, origins, strict=True)]
         with no_grad():
-            return [None if g is None else g._array for g in backward(parts, saved)]
+            return [None if g is None else g._array for g in backward(parts, tuple(given))]
 
     def backward(parts: Parts, saved: tuple[Any, ...]) -> list[Tensor | None]:
         versions = ctx._saved
