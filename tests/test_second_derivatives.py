@@ -14,7 +14,7 @@ from kobai import nn
 from kobai.autograd import Function, grad, gradgradcheck
 from kobai.autograd.check import worst_second
 from kobai.autograd.function import once_differentiable
-from test_registry import case, run, sample, tensors
+from test_registry import CASES, run, sample, tensors
 
 REFUSED = {
     ("ops.ctc._ctc_loss", 0): "CtcLossBackward",
@@ -25,11 +25,17 @@ REFUSED = {
 gradient is a recursion."""
 
 
-@pytest.mark.parametrize(
-    "backend",
-    ["numpy", pytest.param("strict", marks=pytest.mark.thorough), pytest.param("cupy", marks=pytest.mark.gpu)],
-)
-@case
+def everywhere():
+    """The first sample of every primitive on NumPy and on a device; the others, and those on strict, as thorough tests."""
+    thorough = pytest.mark.thorough
+    for name, i in CASES:
+        yield pytest.param("numpy", name, i, id=f"numpy-{name}-{i}", marks=[thorough] if i else [])
+        yield pytest.param("strict", name, i, id=f"strict-{name}-{i}", marks=[thorough])
+        if not i:
+            yield pytest.param("cupy", name, i, id=f"cupy-{name}-{i}", marks=[pytest.mark.gpu])
+
+
+@pytest.mark.parametrize(("backend", "name", "i"), list(everywhere()))
 def test_second_derivatives_of_every_primitive(backend, name, i):
     """Against central differences of the first derivatives, in the operands and in the weights of the result."""
     args, options = sample(name, i)

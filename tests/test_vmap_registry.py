@@ -34,6 +34,11 @@ def drawn(name: str, i: int) -> tuple[list[Any], dict[str, Any], list[int]]:
     return args, options, arrays
 
 
+def first_quick(cases: list[tuple[str, int]]) -> list[Any]:
+    """The first sample of every primitive as it is, the others as thorough tests."""
+    return [pytest.param(name, i, marks=[pytest.mark.thorough] if i else []) for name, i in cases]
+
+
 def host(tensor: kobai.Tensor) -> np.ndarray:
     return xp.to_host(tensor.detach().array)
 
@@ -78,7 +83,7 @@ def check(name: str, batched: Sequence[int], args: list[Any], options: dict[str,
             np.testing.assert_allclose(host(given[j].grad), wanted, rtol=1e-8, atol=1e-9, err_msg=f"argument {j}")
 
 
-@pytest.mark.parametrize(("name", "i"), CASES, ids=IDS)
+@pytest.mark.parametrize(("name", "i"), first_quick(CASES), ids=IDS)
 def test_values_and_gradients_are_those_of_a_loop(name, i, backend, monkeypatch):
     """With all arguments batched, all floats, and each of them alone beside others that all samples share."""
     monkeypatch.setattr(primitives, "_warned", set())
@@ -104,7 +109,7 @@ def floats_of(name: str, i: int) -> list[int]:
 SHARING = [(name, i) for name, i in CASES if name not in UNEVEN and len(floats_of(name, i)) > 1]
 
 
-@pytest.mark.parametrize(("name", "i"), SHARING, ids=[f"{name}-{i}" for name, i in SHARING])
+@pytest.mark.parametrize(("name", "i"), first_quick(SHARING), ids=[f"{name}-{i}" for name, i in SHARING])
 def test_gradients_per_sample_of_what_all_share(name, i):
     """vmap(grad(f)) where f's first float argument is the same for all samples: a gradient for each of them."""
     args, options, arrays = drawn(name, i)
@@ -126,7 +131,7 @@ def test_gradients_per_sample_of_what_all_share(name, i):
         np.testing.assert_allclose(found[b].numpy(), wanted.numpy(), rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.parametrize(("name", "i"), CASES, ids=IDS)
+@pytest.mark.parametrize(("name", "i"), first_quick(CASES), ids=IDS)
 def test_many_gradients_of_what_was_computed_outside(name, i):
     """vmap over gradients that enter a graph made without it, as for the rows of a Jacobian."""
     args, options, arrays = drawn(name, i)
