@@ -13,6 +13,8 @@ from kobai.core.tensor import Tensor
 from kobai.gradcheck import STEP, gradcheck, worst_mismatch
 from kobai.xp import asarray
 
+__all__ = ["gradgradcheck"]
+
 
 def gradgradcheck(
     func: Callable[..., Any],

@@ -53,6 +53,7 @@ PLACES = {
     "nn.utils": "nn.utils.clip_grad nn.utils.convert_parameters",
     "nn.utils.weight": "nn.utils.spectral_norm nn.utils.weight_norm",
     "gradcheck": "autograd.gradcheck",
+    "autograd.check": "autograd.gradcheck",
     "profiler": "autograd.profiler",
     "nn.tuples": "nn.modules.utils nn.common_types",
     "optim": "optim.lr_scheduler optim.adamw optim._adafactor optim._muon",
@@ -179,11 +180,15 @@ def connect(package: str, lazy: tuple[str, ...] = ()) -> None:
     here.setdefault("__path__", [])  # of a single file too: paths of PyTorch's lie beneath it
 
 
-class _FunctionToo(ModuleType):
-    """A path that is the name of a function in it as well, ``autograd.gradcheck``, and takes the function's place."""
+class _Keeping(ModuleType):
+    """A module whose functions stay when a path beneath it of the same name is imported, as ``autograd.gradcheck``.
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return getattr(self, self.__name__.rpartition(".")[2])(*args, **kwargs)
+    In PyTorch ``autograd.gradcheck`` is the function, too, and ``import torch.autograd.gradcheck`` works.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (isinstance(value, ModuleType) and isinstance(vars(self).get(name), FunctionType)):
+            super().__setattr__(name, value)
 
 
 class Finder:
@@ -220,7 +225,7 @@ class Finder:
             vars(module).update(_alias(path))
             above, _, name = module.__name__.rpartition(".")
             if isinstance(getattr(sys.modules[above], name, None), FunctionType):
-                module.__class__ = _FunctionToo
+                sys.modules[above].__class__ = _Keeping
         else:
             module.__doc__ = sentence(path)
             vars(module)["__getattr__"] = within(module.__name__)
