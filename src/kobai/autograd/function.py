@@ -164,7 +164,9 @@ def _vjp_of(
 
     def vjp(parts: Parts) -> list[Any]:
         # Inputs as what they are in the graph: a backward may differentiate by them, as adjoint methods do.
-        given = [t if o is None or o < 0 else _leading(t, edges[o]) for t, o in zip(saved, origins, strict=True)]
+        given = [
+            t if t is None or o is None or o < 0 else _leading(t, edges[o]) for t, o in zip(saved, origins, strict=True)
+        ]
         with no_grad():
             return [None if g is None else g._array for g in backward(parts, tuple(given))]
 
