@@ -151,6 +151,7 @@ def test_many_gradients_of_what_was_computed_outside(name, i):
 FIRST = [name for name in sorted(REGISTRY) if name not in UNEVEN and name != "ops.dropout._dropout"]  # which draws anew
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", FIRST)
 def test_a_captured_step_does_what_the_eager_one_does(name):
     args, options, arrays = drawn(name, 0)

@@ -21,6 +21,7 @@ from step_places import NUMBERS, PLACES
 SEQUENCES, CHUNK = 50, 50
 
 
+@pytest.mark.thorough  # they compile many kernels; and CI runs thousands of others
 @pytest.mark.parametrize("start", range(0, SEQUENCES, CHUNK))
 def test_captured_sequences_do_what_eager_ones_do(start):
     found = capture_fuzz.many(range(start, start + CHUNK), most=1)
@@ -58,6 +59,7 @@ def test_every_kind_is_drawn():
     assert kinds <= drawn
 
 
+@pytest.mark.thorough
 def test_a_program_that_is_never_looked_after_is_found_out(monkeypatch):
     """The fuzzer's own check: with no guards at all a stale replay is found, and told as plainly as it can be."""
     monkeypatch.setattr(session.Replay, "holds", lambda self: True)
