@@ -241,19 +241,26 @@ def test_sparse_adam_trains_a_table_that_is_called_sparse():
         assert moved.tolist() == [True, False, False, True]
 
 
-@pytest.mark.oracle
+def by_frequency(lib, mode, scaled):
+    weight = lib.tensor([[1.0, 2], [3, 4], [5, 6], [7, 8]], requires_grad=True)
+    rows = lib.tensor([[0, 2, 0], [3, 0, 2]])
+    options = {"padding_idx": 3, "scale_grad_by_freq": scaled}
+    if mode == "rows":
+        y = lib.nn.functional.embedding(rows, weight, **options)
+    else:
+        y = lib.nn.functional.embedding_bag(rows, weight, mode=mode, **options)
+    (y * lib.arange(float(y.numel())).reshape(y.shape)).sum().backward()
+    return np.array(weight.grad.tolist())
+
+
 @pytest.mark.parametrize("mode", ["rows", "sum", "mean"])
-def test_gradients_by_frequency_as_in_pytorch(mode):
+def test_gradients_by_frequency_are_divided_by_it(mode):
+    often = np.array([[3.0], [1], [2], [1]])
+    np.testing.assert_allclose(by_frequency(kobai, mode, True), by_frequency(kobai, mode, False) / often, rtol=1e-6)
+
+
+@pytest.mark.oracle
+def test_gradients_by_frequency_as_in_pytorch():
+    """Of bags PyTorch divides some rows by the frequency of another one."""
     torch = pytest.importorskip("torch")
-    found = []
-    for lib in (kobai, torch):
-        weight = lib.tensor([[1.0, 2], [3, 4], [5, 6], [7, 8]], requires_grad=True)
-        rows = lib.tensor([[0, 2, 0], [3, 0, 2]])
-        options = {"padding_idx": 3, "scale_grad_by_freq": True}
-        if mode == "rows":
-            y = lib.nn.functional.embedding(rows, weight, **options)
-        else:
-            y = lib.nn.functional.embedding_bag(rows, weight, mode=mode, **options)
-        (y * lib.arange(float(y.numel())).reshape(y.shape)).sum().backward()
-        found.append(weight.grad.tolist())
-    np.testing.assert_allclose(*found, rtol=1e-6)
+    np.testing.assert_allclose(by_frequency(kobai, "rows", True), by_frequency(torch, "rows", True), rtol=1e-6)

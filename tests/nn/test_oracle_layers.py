@@ -239,8 +239,9 @@ LOSSES = [
 
 def test_every_layer_and_loss_is_compared(torch):
     """What both have, but for what is compared elsewhere: sequences (test_oracle_sequences.py), lazy layers, containers,
-    unpooling (test_pooling.py), alignments (test_ctc.py)."""
+    unpooling (test_pooling.py), alignments (test_ctc.py), wrappers, what draws, and the softmax in parts (test_adaptive.py)."""
     elsewhere = "RNN LSTM GRU Multihead Transformer Lazy Module Parameter Sequential MaxUnpool CTC".split()
+    elsewhere += "Buffer DataParallel SyncBatchNorm FeatureAlphaDropout AdaptiveLogSoftmaxWithLoss".split()
     layers = {n for n in dir(nn) if hasattr(torch.nn, n) and inspect.isclass(getattr(nn, n))}
     compared = {case[0] for case in (*LAYERS, *LOSSES)}
     assert {n for n in layers if not n.startswith(tuple(elsewhere))} - {"UninitializedParameter"} == compared

@@ -33,7 +33,9 @@ UNDETERMINED = {
         "uniform".split(),
         "draws: one seed gives other numbers, so shapes and dtypes are compared",
     ),
-    **dict.fromkeys("empty empty_like new_empty".split(), "elements are not set, so shapes and dtypes are compared"),
+    **dict.fromkeys(
+        "empty empty_like empty_strided new_empty".split(), "elements are not set, so shapes and dtypes are compared"
+    ),
 }
 LESS_EXACT = {  # tolerance in float64
     "nn.functional.celu": (1e-7, "PyTorch's backward rounds 1/alpha to float32"),

@@ -63,7 +63,7 @@ _LISTS = {
         AS_GIVEN: "ops.linear.dot ops.linear.mv ops.linear.addmv nn.functional.misc.bilinear",
     },
     ("cuda",): {
-        LOWER: "ops.linear.addmv",
+        LOWER: "ops.linear.addmv ops.linear.addr",
         SINGLE: """
             ops.pointwise._acos ops.pointwise._asin ops.pointwise._cosh ops.pointwise._erfinv ops.pointwise._exp
             ops.pointwise._expm1 ops.pointwise._log ops.pointwise._log10 ops.pointwise._log2 ops.pointwise._log1p

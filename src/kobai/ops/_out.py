@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
 from types import FunctionType
 from typing import Any
 
@@ -128,6 +128,7 @@ def more_forms(namespace: dict[str, Any], layers: dict[str, Any], methods: bool 
     namespace["__getattr__"] = __getattr__
 
 
+@cache
 def _with_flag(name: str, function: FunctionType, flag: str) -> Callable[..., Any]:
     def form(*args: Any, **options: Any) -> Any:
         return function(*args, **options, **{flag: True})

@@ -282,6 +282,7 @@ def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, al
 
 @method(in_place=True)
 @numbers_between
+@one_operation
 def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """β · input + α · vec1 ⊗ vec2.
 
