@@ -25,7 +25,7 @@ def simulated():
         )
     os.environ["KOBAI_SIMULATE_GPU"] = "1"
     live_in(".venv-gpu")  # CuPy is there, and missing in the other, where tests read what is said then
-    return {*EXTRAS, "gpu-proof"}, ["--dist=worksteal", "-m", "gpu and not slow", "--count-gpu"]
+    return {*EXTRAS, "gpu-proof"}, ["--dist=worksteal", "-m", "gpu and not slow and not thorough", "--count-gpu"]
 
 
 if __name__ == "__main__":

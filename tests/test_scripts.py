@@ -159,7 +159,7 @@ def test_a_gpu_is_simulated_where_there_is_a_compiler(setup, tree, tmp_path):
     assert (done.returncode, "apt install g++" in done.stderr) == (1, True)
     shutil.copy(shutil.which("true"), tmp_path / "bin" / "g++")
     assert test().stdout.strip() == (
-        "-m pytest --numprocesses=auto --dist=worksteal -m gpu and not slow --count-gpu -x 1"
+        "-m pytest --numprocesses=auto --dist=worksteal -m gpu and not slow and not thorough --count-gpu -x 1"
     )
 
 

@@ -26,12 +26,12 @@ gradient is a recursion."""
 
 
 def everywhere():
-    """The first sample of every primitive on NumPy and on a device; the others, and those on strict, as thorough tests."""
+    """The first sample of every primitive on NumPy, of a fifth of them on a device; the others, and strict, are thorough."""
     thorough = pytest.mark.thorough
     for name, i in CASES:
         yield pytest.param("numpy", name, i, id=f"numpy-{name}-{i}", marks=[thorough] if i else [])
         yield pytest.param("strict", name, i, id=f"strict-{name}-{i}", marks=[thorough])
-        if not i:
+        if not i and sum(map(ord, name)) % 5 == 0:
             yield pytest.param("cupy", name, i, id=f"cupy-{name}-{i}", marks=[pytest.mark.gpu])
 
 
