@@ -175,6 +175,23 @@ def test_a_gradient_is_summed_where_the_input_was_broadcast():
     assert (a.grad.tolist(), b.grad.tolist()) == ([3], [4])
 
 
+def test_a_function_that_saves_nothing_can_be_used_again():
+    class Double(autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return 2 * x
+
+        @staticmethod
+        def backward(ctx, dy):
+            return 2 * dy
+
+    x = leaf(1.0, 2.0)
+    y = Double.apply(x)
+    for _ in range(2):
+        y.backward(kobai.ones(2))
+    assert x.grad.tolist() == [4.0, 4.0]
+
+
 def test_a_backward_may_differentiate_by_what_was_saved():
     """As adjoint methods do: the parameters among the saved tensors are those that the function uses."""
     layer = kobai.nn.Linear(2, 2)

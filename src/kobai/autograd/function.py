@@ -161,14 +161,19 @@ def _vjp_of(
     places = {id(o._array): -1 - i for i, o in enumerate(outputs) if isinstance(o, Tensor)}
     places |= {id(a._array): i for i, a in enumerate(args) if isinstance(a, Tensor)}
     origins = [None if t is None else places.get(id(t._array)) for t in saved]  # inputs by number, outputs from −1 down
+    edges = edges if saved else ()  # a node that keeps nothing can be used again
 
     def vjp(parts: Parts) -> list[Any]:
         # Inputs as what they are in the graph: a backward may differentiate by them, as adjoint methods do.
-        given = [
-            t if t is None or o is None or o < 0 else _leading(t, edges[o]) for t, o in zip(saved, origins, strict=True)
-        ]
+        given = connected(lambda origin: edges[origin] if origin >= 0 else None)
         with no_grad():
-            return [None if g is None else g._array for g in backward(parts, tuple(given))]
+            return [None if g is None else g._array for g in backward(parts, given)]
+
+    def connected(edge_of: Callable[[int], Any]) -> tuple[Any, ...]:
+        """What was saved, inputs and outputs among it on the way to their edges."""
+        return tuple(
+            t if t is None or o is None else _leading(t, edge_of(o)) for t, o in zip(saved, origins, strict=True)
+        )
 
     def backward(parts: Parts, saved: tuple[Any, ...]) -> list[Tensor | None]:
         versions = ctx._saved
@@ -193,14 +198,12 @@ def _vjp_of(
         """With inputs and outputs that were saved in their places in the graph; other tensors are constants, as in PyTorch."""
         node = bind.node
 
-        def edge(origin: int | None) -> Any:
-            if origin is None or origin >= 0:
-                return None if origin is None else node.edges[origin]
+        def edge_of(origin: int) -> Any:
+            if origin >= 0:
+                return edges[origin]
             return Node(cls.__name__, lambda dy: (Parts({-1 - origin: dy}),), [node])
 
-        grads = backward(
-            parts, tuple(t if t is None else _leading(t, edge(o)) for t, o in zip(saved, origins, strict=True))
-        )
+        grads = backward(parts, connected(edge_of))
         if getattr(cls.backward, "once", False):
             grads = [
                 g if g is None else _leading(g, Node(cls.__name__, _refuse(cls.__name__), node.edges)) for g in grads

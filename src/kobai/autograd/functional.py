@@ -147,7 +147,7 @@ def jacobian(
     Args:
         strategy: "reverse-mode", a backward pass for every element of y; "forward-mode", two for every element of x,
             which pays where y is much larger. PyTorch has the latter with ``vectorize=True`` alone.
-        vectorize: all passes as one, by :func:`kobai.vmap`: quicker, and larger.
+        vectorize: all rows as one pass, by :func:`kobai.vmap`: quicker, and larger. Columns come one by one.
 
     >>> import kobai
     >>> kobai.autograd.functional.jacobian(lambda x: x ** 2, kobai.tensor([1.0, 3.0]))
@@ -158,7 +158,7 @@ def jacobian(
         raise ValueError(f"jacobian: expected strategy to be reverse-mode or forward-mode, got {strategy!r}")
     leaves, outputs, as_inputs, as_outputs = _called("jacobian", func, inputs, create_graph)
     if strategy == "forward-mode":
-        whole = _by_columns(outputs, leaves, create_graph, strict)
+        whole = columns("jacobian", outputs, leaves, create_graph, strict)
     else:
         whole = [_rows(y, leaves, create_graph, strict, vectorize) for y in outputs]
     return as_outputs([as_inputs(row) for row in whole])
@@ -191,19 +191,26 @@ def _stacked(parts: list[Tensor], like: Tensor) -> Tensor:
     return stack(parts) if parts else zeros_like(like).reshape(1, *like.shape)[:0]
 
 
-def _by_columns(
-    outputs: Sequence[Tensor], leaves: Sequence[Tensor], create_graph: bool, strict: bool
+def columns(
+    who: str, outputs: Sequence[Tensor], leaves: Sequence[Tensor], create_graph: bool, strict: bool
 ) -> list[list[Tensor]]:
+    """∂y/∂x for every output and, within, every leaf: a column for each element of x, by :func:`pushed`."""
     whole: list[list[Tensor]] = [[] for _ in outputs]
     for i, x in enumerate(leaves):
-        columns: list[list[Tensor]] = []
-        for unit in units(x):
-            direction = [unit if j == i else zeros_like(other) for j, other in enumerate(leaves)]
-            columns.append(pushed("jacobian", outputs, leaves, direction, create_graph, strict))
+        pushes = [
+            pushed(
+                who,
+                outputs,
+                leaves,
+                [unit if j == i else zeros_like(other) for j, other in enumerate(leaves)],
+                create_graph,
+                strict,
+            )
+            for unit in units(x)
+        ]
         for k, y in enumerate(outputs):
-            side_by_side = _stacked([column[k] for column in columns], y)
-            rank = side_by_side.ndim
-            whole[k].append(side_by_side.permute(*range(1, rank), 0).reshape(*y.shape, *x.shape))
+            side_by_side = stack([push[k] for push in pushes], -1) if pushes else zeros_like(y).unsqueeze(-1)[..., :0]
+            whole[k].append(side_by_side.reshape(*y.shape, *x.shape))
     return whole
 
 

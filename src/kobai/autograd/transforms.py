@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
-from kobai.autograd.functional import pushed, units
+from kobai.autograd.functional import columns, pushed, units
 from kobai.autograd.grad import grad as _grad
 from kobai.core.grad_mode import enable_grad, is_grad_enabled
 from kobai.core.tape import Node
@@ -289,16 +289,9 @@ def jacfwd(
     @wraps(func)
     def jacobian(*args: Any, **kwargs: Any) -> Any:
         call = _Call("jacfwd", func, args, _places("jacfwd", argnums, len(args)), kwargs, has_aux)
-        columns: list[list[Tensor]] = [[] for _ in call.outputs]
-        for i, x in enumerate(call.leaves):
-            directions = [
-                [unit if j == i else zeros_like(other) for j, other in enumerate(call.leaves)] for unit in units(x)
-            ]
-            pushes = [pushed("jacfwd", call.outputs, call.leaves, d, call.recorded, False) for d in directions]
-            for k, y in enumerate(call.outputs):
-                whole = stack([push[k] for push in pushes], -1) if pushes else zeros_like(y).unsqueeze(-1)[..., :0]
-                columns[k].append(call.given(whole.reshape(*y.shape, *x.shape)))
-        found = tree_unflatten([_for_arguments(call, parts, argnums) for parts in columns], call.results)
+        whole = columns("jacfwd", call.outputs, call.leaves, call.recorded, False)
+        parts = [_for_arguments(call, list(map(call.given, row)), argnums) for row in whole]
+        found = tree_unflatten(parts, call.results)
         return (found, call.aux) if has_aux else found
 
     return jacobian
