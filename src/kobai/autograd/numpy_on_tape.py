@@ -329,9 +329,6 @@ class _Namespace:
     def may_share_memory(self, a: Any, b: Any) -> bool:
         return same_memory(given(a), given(b))
 
-    def errstate(self, **options: Any) -> Any:
-        return np.errstate(**options)
-
     def broadcast_arrays(self, *arrays: Any) -> list[Any]:
         return [taped(x) for x in ops.broadcast_tensors(*map(given, arrays))]
 
