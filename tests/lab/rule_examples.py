@@ -10,20 +10,27 @@ from small_nets import Called, batch, net
 
 import kobai
 from kobai import nn
-from kobai.lab.doctor.diagnosis import observe, undisturbed
+from kobai.lab.doctor.diagnosis import observe
 from kobai.lab.doctor.findings import Case
 from kobai.lab.doctor.rules.view import View
+from kobai.lab.doctor.trials import Trials, undisturbed
 from kobai.nn import functional as F
 
 
 def seen(
-    model: Any = None, data: Any = None, loss_fn: Any = F.cross_entropy, optimizer: Any = None, clip: Any = None
+    model: Any = None,
+    data: Any = None,
+    loss_fn: Any = F.cross_entropy,
+    optimizer: Any = None,
+    clip: Any = None,
+    trials: bool = False,
 ) -> View:
     """What ``diagnose`` sees of a net, by default a healthy one; ``optimizer``: a function of the parameters."""
     model = net(depth=2) if model is None else model
     optimizer = None if optimizer is None else optimizer(model.parameters())
     with undisturbed():
-        return observe(Case(model, batch() if data is None else data, loss_fn, optimizer, clip, steps=5))
+        case = Case(model, batch() if data is None else data, loss_fn, optimizer, clip, steps=5)
+        return observe(case, Trials(case) if trials else None)
 
 
 @dataclass
@@ -95,6 +102,10 @@ EXAMPLES = {
     ),
     "updates.too_large": Example(lambda: seen(optimizer=sgd(3.0)), lambda: seen(optimizer=sgd(0.5))),
     "updates.too_small": Example(lambda: seen(optimizer=sgd(1e-6)), lambda: seen(optimizer=sgd(1e-2))),
+    "course.guessing": Example(
+        lambda: seen(nn.Sequential(net(), nn.Tanh(), nn.Linear(4, 4, init="zeros")), optimizer=sgd(1e-4), trials=True),
+        lambda: seen(optimizer=sgd(0.1), trials=True),
+    ),
 }
 """By file and name of the rule."""
 

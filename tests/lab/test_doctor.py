@@ -234,7 +234,7 @@ def test_on_every_backend(backend: str) -> None:
         (net(), 100 * kobai.randn(64, 4), F.mse_loss, "target-scale"),
     ):
         found = diagnose(model, (x, target), loss_fn, kobai.optim.Adam(model.parameters()))
-        assert found.findings[0].disease == disease
+        assert disease in [finding.disease for finding in found.findings]
         assert len(treat(found, steps=3).after) == 3
         assert trained(Doctor(every=2, say=str), [(x, target)] * 3, model, loss_fn=loss_fn)[0] == disease
 

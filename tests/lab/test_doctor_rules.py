@@ -167,7 +167,7 @@ def test_a_loss_that_is_flat_in_every_weight() -> None:
 
 def test_activations_that_are_functions_are_seen() -> None:
     for model, disease in ((Called(F.relu, -10.0), "dying-relu"), (Called(kobai.tanh, 20.0), "saturated")):
-        found = diagnose(model, batch())
+        found = diagnose(model, batch(), quick=True)
         assert found.findings[0].disease == disease
         assert found.findings[0].where[0].startswith("fc2 → ")
     deep = net("xavier", "sigmoid", depth=8)
@@ -236,7 +236,7 @@ def test_what_it_costs_to_know_nothing(targets: Any, loss_fn: Any, expected: flo
 def test_a_net_that_has_learnt_is_not_ill() -> None:
     """Training drives tanh into its flat parts; and at the end steps are small."""
     model, data = net("normal(0.6)", "tanh", depth=2), batch()
-    fresh = diagnose(model, data, optimizer=kobai.optim.SGD(model.parameters(), lr=0.1))
+    fresh = diagnose(model, data, optimizer=kobai.optim.SGD(model.parameters(), lr=0.1), quick=True)
     assert fresh.errors[0].disease == "saturated"
     optimizer = kobai.optim.SGD(model.parameters(), lr=0.1)
     Trainer(model, optimizer).fit([data] * 1000, epochs=1)
@@ -250,7 +250,7 @@ def test_a_rate_of_nothing_and_a_schedule() -> None:
     model = net()
     optimizer = kobai.optim.SGD(model.parameters(), lr=0.0)
     found = diagnose(model, batch(), optimizer=optimizer)
-    assert [finding.disease for finding in found.findings] == ["rate-too-small"]
+    assert [finding.disease for finding in found.roots] == ["rate-too-small"]
     assert "learning rate is 0" in found.findings[0].cause
     assert found.findings[0].cure == set_rate(1e-3, 0.0)
     assert treat(found, steps=100).helped  # of a rate of 1e-3, fewer lower the loss by less than a tenth

@@ -11,7 +11,7 @@ import typer
 
 from kobai import nn
 from kobai.cli import options
-from kobai.cli.common import out, say, warn
+from kobai.cli.common import err, out, say, warn
 from kobai.cli.train import Config
 from kobai.data import DataSplits
 from kobai.lab import diagnose as examine, treat as cure
@@ -39,13 +39,16 @@ def diagnose(
         bool, typer.Option("--treat", help="Apply the cures to a copy, and train both for comparison.")
     ] = False,
     steps: Annotated[int, typer.Option(help="Steps of that training.")] = 200,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Leave out the trials: copies that are trained with and without each cure.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
     asked: options.Asked,
     config: Config = None,
 ) -> None:
     """Say why a net does not train: what is wrong, where, by which numbers, and what cures it.
 
-    A few steps are done on a copy; nothing is written.
+    A few steps are done on a copy, and cures are tried on further copies; nothing is written.
 
     Exit codes:
         0 no error found, 1 an error found (with --treat: one that is left) or a failure, 2 usage
@@ -63,7 +66,8 @@ def diagnose(
     settings, splits = patient.settings, patient.splits
     batch = _batch(splits, settings)
     how: dict[str, Any] = {"clip_grad_norm": settings.clip_grad_norm, "precision": settings.precision}
-    found = examine(patient.model, batch, optimizer=patient.optimizer, **how)
+    with err.status("examining a few steps") as status:  # on a terminal only
+        found = examine(patient.model, batch, optimizer=patient.optimizer, quick=quick, progress=status.update, **how)
     treatment = None
     if treat:
         order = Generator().manual_seed(settings.seed + 1)

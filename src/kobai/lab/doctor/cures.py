@@ -24,6 +24,8 @@ class Patient:
     model: nn.Module
     optimizer: Optimizer
     clip_grad_norm: float | None = None
+    loss_fn: Callable[[Any, Any], Tensor] | None = None
+    """In place of the user's own."""
 
 
 Action: TypeAlias = Callable[[Patient], None]

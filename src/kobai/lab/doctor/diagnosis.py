@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
-
-import numpy as np
 
 from kobai import nn
 from kobai.core.tensor import Tensor
-from kobai.errors import nearest
+from kobai.errors import DataError, nearest
 from kobai.lab.doctor.findings import Case, Diagnosis
-from kobai.lab.doctor.judging import judge
+from kobai.lab.doctor.judging import examine, tried
 from kobai.lab.doctor.rules.data import wrong_labels
 from kobai.lab.doctor.rules.units import twins
 from kobai.lab.doctor.rules.updates import PATIENCE
 from kobai.lab.doctor.rules.view import View, stages
+from kobai.lab.doctor.trials import Trials, copied, described, undisturbed
 from kobai.lab.probe.probes import Probe
 from kobai.lab.probe.readings import Reading
 from kobai.lab.probe.saturation import ending
 from kobai.nn import functional as F
-from kobai.optim import SGD, Optimizer
-from kobai.random import default_generator
+from kobai.optim import Optimizer
 from kobai.train.batches import device_of, moved
 from kobai.train.step import PRECISIONS, computing, left_out, scale_of, scaler_for, update
 from kobai.utils.data import DataLoader
-
-USUAL_RATE = 0.1
-"""Learning rate of the gradient descent that stands in for a missing optimiser; it is not judged."""
 
 
 def diagnose(
@@ -42,11 +35,16 @@ def diagnose(
     *,
     clip_grad_norm: float | None = None,
     precision: str = "fp32",
+    data: Iterable[Any] | None = None,
+    quick: bool = False,
+    progress: Callable[[str], None] | None = None,
 ) -> Diagnosis:
     """What keeps ``model`` from learning ``batch``: findings with place, evidence, cause and cure, the root cause first.
 
-    A copy is trained for ``steps`` steps, in training mode; up to 30 if the loss grows. The model, its gradients, the
-    optimizer and the random streams stay as they are. The catalogue of diseases, with all thresholds, is
+    A copy is trained for ``steps`` steps, in training mode; up to 30 if the loss grows. Then the cures of the first findings
+    are tried: copies with and without each are trained side by side (200 steps or 5 s), and the finding says what that did.
+    One whose cure does not help is a mere note. The model, its gradients, the optimizer and the random streams stay as they
+    are. The catalogue of diseases, with all thresholds, is
     :data:`kobai.lab.doctor.diseases.DISEASES`; the code of a cure runs as pasted.
 
     Args:
@@ -56,6 +54,9 @@ def diagnose(
         optimizer: what the model is trained with; without it the learning rate is not judged.
         clip_grad_norm: as in training, if gradients are clipped there.
         precision: what the steps compute in, as of a :class:`kobai.train.Trainer`.
+        data: batches for the trials, such as a DataLoader; by default the one batch, of which a fourth is held out.
+        quick: leave the trials out.
+        progress: called with a line before each trial.
 
     Raises:
         TypeError, ValueError: wrong arguments, a model without parameters, a batch on which the model cannot be run.
@@ -71,16 +72,23 @@ def diagnose(
     >>> print(found.findings[0].cure.code.splitlines()[0])
     for layer in (model[0], model[2], model[4], model[6], model[8], model[10],):
     """
-    case = _checked(model, batch, loss_fn, optimizer, clip_grad_norm, steps, precision)
+    case = _checked(model, batch, loss_fn, optimizer, clip_grad_norm, steps, precision, data)
+    return diagnosed(case, None if quick else Trials(case, say=progress))
+
+
+def diagnosed(case: Case, trials: Trials | None, cures: bool = True) -> Diagnosis:
+    """All examinations of a case, those by trials if there are any; and whether the ``cures`` help."""
     with undisturbed():
-        view = observe(case)
-        findings = judge(view)
-    notes = () if optimizer is not None else ("no optimizer was given, so the learning rate is not judged",)
-    return Diagnosis(findings, tuple(view.losses), view.reading, _described(model), notes, case)
+        view = observe(case, trials)
+        findings, right = examine(view)
+        if trials is not None and cures:
+            findings = tried(findings, view)
+    notes = () if case.optimizer is not None else ("no optimizer was given, so the learning rate is not judged",)
+    return Diagnosis(findings, tuple(view.losses), view.reading, described(case.model), notes, case, right)
 
 
 def _checked(
-    model: Any, batch: Any, loss_fn: Any, optimizer: Any, clip_grad_norm: Any, steps: Any, precision: Any
+    model: Any, batch: Any, loss_fn: Any, optimizer: Any, clip_grad_norm: Any, steps: Any, precision: Any, data: Any
 ) -> Case:
     if not isinstance(model, nn.Module):
         got = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
@@ -123,35 +131,14 @@ def _checked(
     own = {id(parameter) for parameter in model.parameters()}
     if optimizer is not None and own.isdisjoint(id(p) for group in optimizer.param_groups for p in group["params"]):
         raise ValueError("diagnose: the optimizer trains none of the model's parameters")
-    return Case(model, tuple(moved(batch, device_of(model))), loss_fn, optimizer, clip_grad_norm, steps, precision)
+    device = device_of(model)
+    batches = () if data is None else tuple(tuple(moved(part, device)) for part in data)
+    if data is not None and not batches:
+        raise DataError("diagnose: the data gave no batch")
+    return Case(model, tuple(moved(batch, device)), loss_fn, optimizer, clip_grad_norm, steps, precision, batches)
 
 
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Leave the random stream as it is, and silence NumPy's warnings: sick nets overflow, which is what we look for."""
-    state = default_generator.get_state()
-    try:
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            yield
-    finally:
-        default_generator.set_state(state)
-
-
-def copied(case: Case) -> tuple[nn.Module, Optimizer]:
-    """Copies of model and optimiser, in training mode; plain gradient descent where no optimiser is given."""
-    # Tensors kept from the last pass, such as a weight-normed weight, are on a tape, with which they cannot be copied.
-    kept = [value for module in case.model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
-    memo: dict[int, Any] = {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf}
-    try:
-        model, optimizer = copy.deepcopy((case.model, case.optimizer), memo)
-    except Exception as error:
-        raise ValueError(
-            f"diagnose: {_described(case.model)} cannot be copied, and is not touched itself: {error}"
-        ) from error
-    return model.train(), optimizer or SGD(list(model.parameters()), lr=USUAL_RATE)
-
-
-def observe(case: Case) -> View:
+def observe(case: Case, trials: Trials | None = None) -> View:
     """Train a copy for some steps under a probe; what the rules look at."""
     model, optimizer = copied(case)
     *inputs, target = case.batch
@@ -207,6 +194,7 @@ def observe(case: Case) -> View:
         broken=[name for name, p in case.model.named_parameters() if not bool(p.detach().isfinite().all().item())],
         ending=last,
         scale=scale,
+        trials=trials,
     )
 
 
@@ -222,7 +210,7 @@ def _output(model: nn.Module, inputs: list[Any], case: Case) -> Any:
             return model(*inputs)
     except Exception as error:
         shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
-        raise ValueError(f"diagnose: {_described(model)} cannot be run on inputs of shape {shapes}: {error}") from error
+        raise ValueError(f"diagnose: {described(model)} cannot be run on inputs of shape {shapes}: {error}") from error
 
 
 def _loss(output: Any, target: Any, case: Case) -> Tensor:
@@ -247,8 +235,3 @@ def _scores(output: Any, target: Any) -> int | None:
     """Scores per sample; None if the targets are no labels."""
     labels = isinstance(output, Tensor) and output.ndim == 2 and target.ndim == 1 and not target.is_floating_point()
     return int(output.shape[1]) if labels else None
-
-
-def _described(model: nn.Module) -> str:
-    count = sum(parameter.numel() for parameter in model.parameters())
-    return f"{type(model).__name__} of {count:,} parameters"

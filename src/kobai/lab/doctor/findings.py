@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,8 +15,51 @@ from kobai.lab.plain import plain
 from kobai.lab.probe.readings import Reading
 from kobai.optim import Optimizer
 
-SEVERITIES = {"error": "red", "warning": "yellow"}
+SEVERITIES = {"error": "red", "warning": "yellow", "note": "cyan"}
 """Severities, the worst first, and their colours on a terminal."""
+
+BETTER, WORSE = 0.1, 0.05
+"""A cure must lower the loss by BETTER of its size, and not raise that of samples held out by WORSE of it."""
+
+
+def better(loss: float, other: float, by: float = BETTER) -> bool:
+    """Whether a loss is below another by more than luck: by a part of its size. A loss that is not finite never is.
+
+    >>> better(0.8, 1.0), better(0.99, 1.0), better(-2.0, -1.0), better(3.0, math.inf), better(math.inf, math.inf)
+    (True, False, True, True, False)
+    """
+    return math.isfinite(loss) and (not math.isfinite(other) or other - loss > by * abs(other))
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What a cure did to a copy: losses after ``steps`` steps without it and with it, also of samples held out, if any."""
+
+    steps: int
+    before: float
+    after: float
+    held_before: float | None = None
+    held_after: float | None = None
+
+    @property
+    def helped(self) -> bool:
+        """Whether the loss is lower by more than luck, and that of samples held out not higher.
+
+        >>> Tried(200, 2.0, 0.1).helped, Tried(200, 2.0, 0.1, 2.0, 2.5).helped, Tried(200, 0.1, 0.1, 2.0, 0.3).helped
+        (True, False, True)
+        """
+        if self.held_before is None or self.held_after is None:
+            return better(self.after, self.before)
+        worse = better(self.held_before, self.held_after, WORSE)
+        return (better(self.after, self.before) and not worse) or (
+            better(self.held_after, self.held_before) and not better(self.before, self.after, WORSE)
+        )
+
+    def __str__(self) -> str:
+        text = f"after {self.steps} steps the loss of a copy is {self.after:.3g} with the cure, {self.before:.3g} without it"
+        if self.held_after is not None and self.held_before is not None:
+            text += f"; of samples held out {self.held_after:.3g} and {self.held_before:.3g}"
+        return text
 
 
 @dataclass(frozen=True)
@@ -64,10 +108,12 @@ class Finding:
 
     Attributes:
         disease: its name in :data:`kobai.lab.doctor.diseases.DISEASES`; ``title`` for people.
-        severity: ``"error"`` (the net will not train) or ``"warning"`` (it trains worse than it could).
+        severity: ``"error"`` (the net will not train), ``"warning"`` (it trains worse than it could) or ``"note"`` (found, but
+            not at fault, as far as a trial can tell).
         where: names of the layers, as ``model.named_modules()`` has them.
         evidence, cause, cure: numbers against thresholds; one sentence; code, which :func:`treat` can apply.
         follows: the disease that this one is a consequence of, and should go away with; None for a root.
+        tried: what the cure did to a copy, if it was tried.
     """
 
     disease: str
@@ -78,6 +124,18 @@ class Finding:
     cause: str
     cure: Cure
     follows: str | None = None
+    tried: Tried | None = None
+
+    @property
+    def sure(self) -> str:
+        """How sure the finding is, in words."""
+        if self.tried is None:
+            return "seen in the numbers above; " + (
+                "the cure was not tried" if self.cure.applicable else "the cure needs you"
+            )
+        if self.tried.helped:
+            return f"shown: {self.tried}"
+        return f"found, but changing it did not help: {self.tried}"
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -93,6 +151,9 @@ class Finding:
             "cause": self.cause,
             "cure": self.cure.code,
             "follows": self.follows,
+            "tried": None
+            if self.tried is None
+            else {key: plain(value) for key, value in vars(self.tried).items()} | {"helped": self.tried.helped},
         }
 
     def rows(self) -> Iterator[tuple[str, str]]:
@@ -102,6 +163,13 @@ class Finding:
         for i, evidence in enumerate(self.evidence):
             yield "evidence" if i == 0 else "", str(evidence)
         yield "cause", self.cause
+        if self.follows is None:
+            yield "how sure", self.sure
+
+    @property
+    def heading(self) -> str:
+        """What the code is: a cure, unless it was tried in vain."""
+        return "cure" if self.tried is None or self.tried.helped else "tried"
 
     @property
     def place(self) -> str:
@@ -119,6 +187,8 @@ class Disease:
         rule, reason, source: how it is found, with all thresholds; why it is a disease; who has shown that.
         follows: diseases that this one may be a mere consequence of.
         fact: whether a falling loss does not refute it: with faulty data the loss may fall for the wrong reason.
+        certain: whether it is shown by an experiment or a proof, which a trial in which its cure does not help
+            cannot refute.
         looks: whether it is judged by what data, layers and gradients look like. If the net has learnt all the same, its errors
             become warnings, and its warnings are dropped.
     """
@@ -130,6 +200,7 @@ class Disease:
     source: str
     follows: tuple[str, ...] = ()
     fact: bool = False
+    certain: bool = False
     looks: bool = False
 
     def found(
@@ -151,13 +222,16 @@ class Case:
     clip_grad_norm: float | None
     steps: int
     precision: str = "fp32"
+    data: tuple[Any, ...] = ()
+    """Batches for trials; without any the one batch serves."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
     """What :func:`diagnose` found. ``findings`` come in order of causes; those with ``follows`` need no cure of their own.
 
-    ``losses`` are those of the training steps, ``reading`` is what the probes saw in the first.
+    ``losses`` are those of the training steps, ``reading`` is what the probes saw in the first; ``examined`` says what was
+    looked at and is right.
     """
 
     findings: tuple[Finding, ...]
@@ -166,11 +240,12 @@ class Diagnosis:
     model: str
     notes: tuple[str, ...] = ()
     case: Case | None = field(default=None, repr=False, compare=False)
+    examined: tuple[str, ...] = ()
 
     @property
     def healthy(self) -> bool:
-        """Whether there is no finding."""
-        return not self.findings
+        """Whether there is no error and no warning."""
+        return all(finding.severity == "note" for finding in self.findings)
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -189,6 +264,7 @@ class Diagnosis:
             "healthy": self.healthy,
             "losses": plain(self.losses),
             "findings": [finding.to_dict() for finding in self.findings],
+            "examined": list(self.examined),
             "notes": list(self.notes),
         }
 
@@ -196,17 +272,22 @@ class Diagnosis:
         """The findings as JSON; a number that is not finite is null."""
         return json.dumps(self.to_dict(), indent=2)
 
+    @property
+    def verdict(self) -> str:
+        """The headline: how many findings of which severity there are."""
+        return f"healthy, {_counted(self.findings) or 'no finding'}" if self.healthy else _counted(self.findings)
+
     def __str__(self) -> str:
-        if self.healthy:
-            return "\n".join([f"{self.model}: healthy, no finding", *[f"  {note}" for note in self.notes]])
-        lines = [f"{self.model}: {_counted(self.findings)}"]
+        lines = [f"{self.model}: {self.verdict}"]
         for finding in self.findings:
             after = f" (follows from: {finding.follows})" if finding.follows else ""
             lines += ["", f"{finding.severity}: {finding.title}{after}"]
             rows = list(finding.rows())
             if finding.follows is None:
-                rows += [("" if i else "cure", line) for i, line in enumerate(finding.cure.code.splitlines())]
+                rows += [("" if i else finding.heading, line) for i, line in enumerate(finding.cure.code.splitlines())]
             lines += [f"  {heading:<9} {text}" for heading, text in rows]
+        if self.examined:
+            lines += ["", "examined and found right:", *[f"  {what}" for what in self.examined]]
         return "\n".join([*lines, *[f"\n{note}" for note in self.notes]])
 
     def show(self, console: Any = None) -> None:
@@ -220,10 +301,8 @@ class Diagnosis:
         from kobai.core.terminal import Terminal
 
         console = console or Terminal()
-        healthy = ("healthy", "bold green"), ", no finding"
-        console.print(
-            Text.assemble((f"{self.model}: ", "bold"), *(healthy if self.healthy else [_counted(self.findings)]))
-        )
+        style = "bold green" if self.healthy else ""
+        console.print(Text.assemble((f"{self.model}: ", "bold"), (self.verdict, style)))
         for finding in self.findings:
             table = Table.grid(padding=(0, 2))
             table.add_column(style="dim", no_wrap=True)
@@ -234,10 +313,13 @@ class Diagnosis:
             if finding.follows:
                 table.add_row("cure", Text(f"that of the cause: {finding.follows}"))
             else:
+                table.add_row(finding.heading, "")
                 parts.append(Syntax(finding.cure.code, "python", background_color="default", word_wrap=True))
             colour = SEVERITIES[finding.severity]
             title = Text.assemble((finding.severity, f"bold {colour}"), "  ", (finding.title, "bold"))
             console.print(Panel(Group(*parts), title=title, title_align="left", border_style=colour))
+        if self.examined:
+            console.print(Text("examined and found right: " + "; ".join(self.examined), style="dim"))
         for note in self.notes:
             console.print(Text(note, style="dim"))
 

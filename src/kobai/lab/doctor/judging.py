@@ -1,28 +1,94 @@
-"""Apply all rules to a view and order what they find by cause; both ``diagnose`` and ``Doctor`` do so."""
+"""Make all examinations of a view, order what they find by cause, and try the cures; ``diagnose`` and ``Doctor`` do so."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
 
-from kobai.lab.doctor.diseases import DISEASES, RULES
-from kobai.lab.doctor.findings import Finding
+from kobai.lab.doctor.diseases import DISEASES, EXAMINATIONS
+from kobai.lab.doctor.findings import SEVERITIES, Finding, Tried
+from kobai.lab.doctor.rules.course import guessing
 from kobai.lab.doctor.rules.view import View
+
+CURES_TRIED = 4
+"""Cures that are tried at most, of the first roots."""
 
 
 def judge(view: View) -> tuple[Finding, ...]:
     """What all rules find, in order of causes. Wrong labels, and numbers that are not finite, leave nothing else to say."""
+    return examine(view)[0]
+
+
+def examine(view: View) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
+    """What all examinations find, in order of causes; and what they find right."""
     found: list[Finding] = []
-    for rule in RULES:
-        if (finding := rule(view)) is None:
+    right: list[str] = []
+    for examination in EXAMINATIONS:
+        if not examination.needs(view):
             continue
-        if finding.disease in ("wrong-labels", "non-finite"):
-            return (finding,)
-        if not (DISEASES[finding.disease].looks and view.learnt):
+        finding = examination.rule(view)
+        if finding is None:
+            right.append(examination.right)
+        elif finding.disease in ("wrong-labels", "non-finite"):
+            return (finding,), ()
+        elif not (DISEASES[finding.disease].looks and view.learnt):
             found.append(finding)
         elif finding.severity == "error":
             found.append(_weaker(finding))
-    return ordered(found)
+    return ordered(found), tuple(right)
+
+
+def tried(findings: Iterable[Finding], view: View) -> tuple[Finding, ...]:
+    """Findings with what the cures of the first roots did to copies; the worst first, and then the most helpful.
+
+    Each cure is tried alone. One that does not help alone is tried on top of the best; if none helps alone, they are tried
+    together, one more each time. A net that learns without a cure refutes what is no fact: it becomes a note, and what would
+    have followed from it is a root, which is tried in its turn. If the net does not learn, it is still a warning, and what
+    it was where the copies had to be trained by another optimiser than the user's.
+    """
+    if view.trials is None:
+        return tuple(findings)
+    trials, found = view.trials, list(findings)
+    least = "note" if guessing(view) is None else "warning" if view.optimizer is not None else "error"
+    vain: list[Finding] = []
+    for _ in range(CURES_TRIED):
+        root = next((f for f in found if f.follows is None and f.cure.applicable and f.tried is None), None)
+        if root is None:
+            break
+        what = trials.tried(root)
+        if not what.helped:
+            vain.append(root)
+        found = _with(found, root, what, least)
+    helpful = [finding for finding in found if finding.tried is not None and finding.tried.helped]
+    if helpful:
+        best = min(helpful, key=_place)
+        for root in vain:
+            found = _with(found, root, trials.tried(root, [best]), least)
+    else:
+        for i in range(1, len(vain)):
+            what = trials.tried(vain[i], vain[:i], [])
+            if what.helped:
+                for root in vain[: i + 1]:
+                    found = _with(found, root, what, least)
+                break
+    return tuple(sorted(found, key=_place))
+
+
+def _with(findings: list[Finding], root: Finding, what: Tried, least: str) -> list[Finding]:
+    """The findings, of which one has been tried, ordered anew."""
+    severity = root.severity
+    if not what.helped and not (DISEASES[root.disease].fact or DISEASES[root.disease].certain):
+        severity = max(severity, least, key=list(SEVERITIES).index)
+    others = [finding for finding in findings if finding.disease != root.disease]
+    known = replace(root, tried=what, severity=severity)
+    return list(ordered(replace(finding, follows=None) for finding in [*others, known]))
+
+
+def _place(finding: Finding) -> tuple[bool, int, bool, float]:
+    """Roots first; then by severity, by whether a cure is known to help, and by what it leaves of the loss."""
+    helped = finding.tried is not None and finding.tried.helped
+    after = finding.tried.after if finding.tried is not None and helped else 0.0
+    return finding.follows is not None, list(SEVERITIES).index(finding.severity), not helped, after
 
 
 def tempered(finding: Finding) -> Finding | None:
@@ -45,8 +111,17 @@ def _weaker(finding: Finding) -> Finding:
 
 
 def _cause(finding: Finding, found: list[Finding]) -> str | None:
-    """The first finding that this one may follow from. A warning is too weak to cause an error."""
-    strong = {other.disease: other for other in found if finding.severity != "error" or other.severity == "error"}
+    """The first finding that this one may follow from.
+
+    A warning is too weak to cause an error, and a note to cause a warning, unless its cure has been seen to help.
+    """
+    rank = list(SEVERITIES)
+    strong = {
+        other.disease: other
+        for other in found
+        if rank.index(other.severity) <= rank.index(finding.severity)
+        or (other.tried is not None and other.tried.helped)
+    }
     causes = [name for name in DISEASES[finding.disease].follows if name in strong]
     # Signal and gradient shrink together. If the weights are too small, the signal is the cause; if the slope of the activation
     # is small, the gradient is.

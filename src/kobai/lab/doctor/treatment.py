@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kobai import nn, ops
+from kobai import nn
 from kobai.core.tensor import Tensor
 from kobai.errors import DataError
 from kobai.lab.doctor.cures import Patient
-from kobai.lab.doctor.diagnosis import copied, diagnose, undisturbed
-from kobai.lab.doctor.findings import Case, Diagnosis, Finding
+from kobai.lab.doctor.diagnosis import diagnose, diagnosed
+from kobai.lab.doctor.findings import Case, Diagnosis, Finding, better
 from kobai.lab.doctor.judging import ordered
-from kobai.lab.doctor.rules.course import better, outcome
+from kobai.lab.doctor.rules.course import outcome
 from kobai.lab.doctor.rules.view import View
+from kobai.lab.doctor.trials import Trials, copied, end_of, train, undisturbed
 from kobai.lab.plain import plain
 from kobai.nn import functional as F
 from kobai.optim import Optimizer
 from kobai.random import manual_seed
 from kobai.train.batches import device_of, moved
-from kobai.train.trainer import Trainer
 
 ROUNDS = 4
 """Cures at most: one may uncover another disease, as larger weights do the small slope of a sigmoid."""
@@ -32,7 +31,7 @@ class Treatment:
     """What :func:`treat` did.
 
     Attributes:
-        model, optimizer, clip_grad_norm: the cured net after its training steps, and what it is trained with.
+        model, optimizer, clip_grad_norm, loss_fn: the cured net after its training steps, and what it is trained with.
         cured: findings whose cures were applied, in order, and made the copy better.
         failed: findings whose cures were tried after these and did not lower the loss, with the loss at the end of each.
         before, after: losses of the sick and of the cured net, step by step.
@@ -50,16 +49,17 @@ class Treatment:
     diagnosis: Diagnosis = field(repr=False)
     left: Diagnosis = field(repr=False)
     failed: tuple[tuple[Finding, float], ...] = ()
+    loss_fn: Callable[[Any, Any], Tensor] = field(default=F.cross_entropy, repr=False)
 
     @property
     def loss_before(self) -> float:
         """Mean loss of the sick net's last tenth of steps; infinite if it is not a number."""
-        return _end(self.before)
+        return end_of(self.before)
 
     @property
     def loss_after(self) -> float:
         """Mean loss of the cured net's last tenth of steps; infinite if it is not a number."""
-        return _end(self.after)
+        return end_of(self.after)
 
     @property
     def helped(self) -> bool:
@@ -159,11 +159,12 @@ def treat(
         courses = _courses(case, diagnosis, batches, steps, seed)
     kept = 0
     for i, course in enumerate(courses):
-        kept = i if better(_end(course.losses), _end(courses[kept].losses)) else kept
+        kept = i if better(*_beside(course, courses[kept], case, batches)) else kept
     best = courses[kept]
-    failed = tuple((course.cured[-1], _end(course.losses)) for course in courses[kept + 1 :])
+    failed = tuple((course.cured[-1], end_of(course.losses)) for course in courses[kept + 1 :])
     model, rule, clip = best.patient.model, best.patient.optimizer, best.patient.clip_grad_norm
-    return Treatment(model, rule, clip, best.cured, courses[0].losses, best.losses, diagnosis, best.left, failed)
+    loss = best.patient.loss_fn or case.loss_fn
+    return Treatment(model, rule, clip, best.cured, courses[0].losses, best.losses, diagnosis, best.left, failed, loss)
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,19 @@ class _Course:
     patient: Patient
     losses: tuple[float, ...]
     left: Diagnosis
+
+
+def _beside(course: _Course, other: _Course, case: Case, batches: list[Any]) -> tuple[float, float]:
+    """The losses at the end of two courses; by the loss function of the first, if they were trained with two."""
+    loss_fn = course.patient.loss_fn
+    if loss_fn is other.patient.loss_fn:
+        return end_of(course.losses), end_of(other.losses)
+    trials, device = Trials(case), device_of(case.model)
+    parts = [moved(batch, device) for batch in batches]
+    first, second = (trials.loss(patient, parts, loss_fn) for patient in (course.patient, other.patient))
+    assert first is not None
+    assert second is not None
+    return first, second
 
 
 def _courses(case: Case, diagnosis: Diagnosis, batches: list[Any], steps: int, seed: int) -> list[_Course]:
@@ -189,43 +203,19 @@ def _courses(case: Case, diagnosis: Diagnosis, batches: list[Any], steps: int, s
     while True:
         optimizer = patient.optimizer if case.optimizer is not None else None
         now = replace(case, model=patient.model, optimizer=patient.optimizer)
-        trained = Patient(*copied(now), patient.clip_grad_norm)
+        trained = Patient(*copied(now), patient.clip_grad_norm, patient.loss_fn)
         with undisturbed():
-            losses = _train(trained, case, batches, steps, seed)
-        seen = outcome(losses, _end(losses), guess, batches, optimizer)
+            losses = train(trained, case, batches, steps, seed)
+        seen = outcome(losses, end_of(losses), guess, batches, optimizer)
         if seen is not None and seen.disease not in [finding.disease for finding in left.findings]:
             left = replace(left, findings=ordered([*left.findings, seen]))
         courses.append(_Course(cured, trained, losses, left))
-        known = [f for f in left.roots if f.cure.applicable and (f.severity == "error" or not diagnosis.errors)]
+        worst = "error" if diagnosis.errors else "warning"
+        known = [f for f in left.roots if f.cure.applicable and f.severity in ("error", worst)]
         fresh = [f for f in known if (f.disease, f.cure.code) not in [(c.disease, c.cure.code) for c in cured]]
         if not fresh or len(cured) == ROUNDS:
             return courses
         fresh[0].cure.apply(patient)
         cured = (*cured, fresh[0])
-        how: dict[str, Any] = {"clip_grad_norm": patient.clip_grad_norm, "precision": case.precision}
-        left = diagnose(patient.model, case.batch, case.loss_fn, optimizer, case.steps, **how)
-
-
-def _train(patient: Patient, case: Case, batches: list[Any], steps: int, seed: int) -> tuple[float, ...]:
-    manual_seed(seed)
-    *inputs, target = case.batch
-    loss = case.loss_fn(patient.model(*inputs), target)
-    if not loss.requires_grad:  # nothing is trained
-        return (float(loss.item()),) * steps
-    manual_seed(seed)
-    trainer = Trainer(
-        patient.model,
-        patient.optimizer,
-        case.loss_fn,
-        clip_grad_norm=patient.clip_grad_norm,
-        precision=case.precision,
-        terminate_on_non_finite=False,
-    )
-    losses = [trainer.train_step(batches[step % len(batches)]).detach() for step in range(steps)]
-    return tuple(map(float, ops.stack(losses).tolist()))
-
-
-def _end(losses: tuple[float, ...]) -> float:
-    last = losses[-max(1, len(losses) // 10) :]
-    mean = sum(last) / len(last)
-    return mean if math.isfinite(mean) else math.inf
+        now = replace(now, model=patient.model, optimizer=optimizer, clip_grad_norm=patient.clip_grad_norm)
+        left = diagnosed(replace(now, loss_fn=patient.loss_fn or case.loss_fn), Trials(now), cures=False)

@@ -8,21 +8,21 @@ from statistics import median
 from typing import Any
 
 from kobai.lab.doctor.cures import Cure, scale_rate
-from kobai.lab.doctor.findings import Disease, Evidence, Finding
+from kobai.lab.doctor.findings import Disease, Evidence, Finding, better
 from kobai.lab.doctor.rules.data import FAULTS
 from kobai.lab.doctor.rules.numbers import spoilt
 from kobai.lab.doctor.rules.updates import LOSS_GREW, RATE_TOO_LARGE
+from kobai.lab.doctor.rules.view import View
 from kobai.optim import Optimizer
 
-BETTER, GUESSED, FASTER = 0.1, 0.02, 0.1
-"""A cure must lower the loss by BETTER of its size; a net that learns is below a guess's loss by GUESSED of its size; a
-learning rate that diverged is multiplied by FASTER."""
+GUESSED, FASTER = 0.02, 0.1
+"""A net that learns is below a guess's loss by GUESSED of its size; a learning rate that diverged is multiplied by FASTER."""
 
 NO_BETTER_THAN_GUESSING = Disease(
     "no-better-than-guessing",
     "no better than guessing",
-    f"found by `treat` only: after its steps the loss is not finite, or not below that of one output for all samples "
-    f"by {GUESSED:.0%} (a warning if it falls)",
+    f"after the steps of a trial the loss is not finite, or not below that of one output for all samples by {GUESSED:.0%} (a "
+    "warning if it falls)",
     "A net that says the same of every sample has learnt nothing of what tells them apart, however healthy its layers "
     "look.",
     "definition of the loss; Karpathy, A recipe for training neural networks, 2019",
@@ -32,15 +32,6 @@ NO_BETTER_THAN_GUESSING = Disease(
         *"vanishing-gradient exploding-gradient rate-too-large rate-too-small".split(),
     ),
 )
-
-
-def better(loss: float, other: float, by: float = BETTER) -> bool:
-    """Whether a loss is below another by more than luck: by a part of its size. A loss that is not finite never is.
-
-    >>> better(0.8, 1.0), better(0.99, 1.0), better(-2.0, -1.0), better(3.0, math.inf), better(math.inf, math.inf)
-    (True, False, True, True, False)
-    """
-    return math.isfinite(loss) and (not math.isfinite(other) or other - loss > by * abs(other))
 
 
 def falls(losses: Sequence[float]) -> bool:
@@ -58,6 +49,16 @@ def falls(losses: Sequence[float]) -> bool:
         return False
     last = median(losses[-third:])
     return last < losses[0] and better(last, median(losses[:third]), GUESSED)
+
+
+def guessing(view: View) -> Finding | None:
+    """What a longer training of a copy shows: the loss after it, beside that of the best constant output."""
+    assert view.trials is not None
+    trials = view.trials
+    course = trials.course()
+    targets = [batch[-1] for batch in trials.fitted]
+    guess = min(view.guesses(targets), default=None)
+    return outcome(course.losses, course.end, guess, trials.fitted, view.optimizer)
 
 
 def outcome(

@@ -31,6 +31,7 @@ BOUNDED_SCORES = Disease(
     "the gradient is that of one softmax times that of the other: it learns slowly, at any rate.",
     "definition of the cross-entropy of scores; Bridle, Neurocomputing, 1990",
     ("non-finite", "wrong-labels"),
+    certain=True,
 )
 
 

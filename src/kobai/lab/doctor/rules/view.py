@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from kobai.nn.init import _calculate_fan_in_and_fan_out
 from kobai.optim import ASGD, SGD, Optimizer
 from kobai.train.models import matching_init
 from kobai.xp import to_host
+
+if TYPE_CHECKING:
+    from kobai.lab.doctor.trials import Trials
 
 STANDARDISERS = (Standardise, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 NORMALISERS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -86,6 +89,7 @@ class View:
         ending: the activation that the model ends with, by the tape of its outputs, if that was looked at.
         settling: whether small steps may be intended, by a schedule or late in training.
         refused: scores per sample, where the loss function refused the labels of the first step.
+        trials: trainings of copies with one thing changed; None where there is no time for any.
         scale: by which the loss of the first step was multiplied before backward, and so all gradients of its reading.
     """
 
@@ -103,6 +107,7 @@ class View:
     ending: str | None = None
     refused: int | None = None
     scale: float = 1.0
+    trials: Trials | None = None
 
     @property
     def reading(self) -> Reading:

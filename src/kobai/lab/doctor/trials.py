@@ -1,0 +1,208 @@
+"""Trials: copies of the patient are trained side by side, each with one thing changed, so that its effect is seen."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kobai import nn, ops
+from kobai.core.grad_mode import no_grad
+from kobai.core.tensor import Tensor
+from kobai.lab.doctor.cures import Action, Patient
+from kobai.lab.doctor.findings import Case, Finding, Tried
+from kobai.optim import SGD, Optimizer
+from kobai.random import default_generator, manual_seed
+from kobai.train.batches import device_of
+from kobai.train.step import computing
+from kobai.train.trainer import Trainer
+
+USUAL_RATE = 0.1
+"""Learning rate of the gradient descent that stands in for a missing optimiser; it is not judged."""
+
+STEPS, SECONDS = 200, 5.0
+"""A trial ends after so many steps, or when the first of a diagnosis has taken so long; all others take as many steps."""
+
+APART = 64
+"""From so many samples on, every fourth is held out of a trial: a cure must not lower the loss by heart alone."""
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Leave the random stream as it is, and silence NumPy's warnings: sick nets overflow, which is what we look for."""
+    state = default_generator.get_state()
+    try:
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            yield
+    finally:
+        default_generator.set_state(state)
+
+
+def copied(case: Case) -> tuple[nn.Module, Optimizer]:
+    """Copies of model and optimiser, in training mode; plain gradient descent where no optimiser is given."""
+    # Tensors kept from the last pass, such as a weight-normed weight, are on a tape, with which they cannot be copied.
+    kept = [value for module in case.model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    memo: dict[int, Any] = {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf}
+    try:
+        model, optimizer = copy.deepcopy((case.model, case.optimizer), memo)
+    except Exception as error:
+        raise ValueError(
+            f"diagnose: {described(case.model)} cannot be copied, and is not touched itself: {error}"
+        ) from error
+    return model.train(), optimizer or SGD(list(model.parameters()), lr=USUAL_RATE)
+
+
+def described(model: nn.Module) -> str:
+    """The model in a few words."""
+    count = sum(parameter.numel() for parameter in model.parameters())
+    return f"{type(model).__name__} of {count:,} parameters"
+
+
+def train(
+    patient: Patient, case: Case, batches: Sequence[Any], steps: int, seed: int = 0, seconds: float = math.inf
+) -> tuple[float, ...]:
+    """Train a patient on the batches, over and over, for so many steps or seconds; the loss of each step."""
+    manual_seed(seed)
+    loss_fn = patient.loss_fn or case.loss_fn
+    *inputs, target = batches[0]
+    with computing(case.precision, device_of(patient.model).type):
+        loss = loss_fn(patient.model(*inputs), target)
+    if not loss.requires_grad:  # nothing is trained
+        return (float(loss.item()),) * steps
+    manual_seed(seed)
+    trainer = Trainer(
+        patient.model,
+        patient.optimizer,
+        loss_fn,
+        clip_grad_norm=patient.clip_grad_norm,
+        precision=case.precision,
+        terminate_on_non_finite=False,
+    )
+    losses, begun = [], time.perf_counter()
+    for step in range(steps):
+        losses.append(trainer.train_step(batches[step % len(batches)]).detach())
+        if time.perf_counter() - begun > seconds:
+            break
+    return tuple(map(float, ops.stack(losses).tolist()))
+
+
+def end_of(losses: Sequence[float]) -> float:
+    """Mean loss of the last tenth of steps; infinite if it is not a number."""
+    last = losses[-max(1, len(losses) // 10) :]
+    mean = sum(last) / len(last)
+    return mean if math.isfinite(mean) else math.inf
+
+
+@dataclass(frozen=True)
+class Course:
+    """A copy after its training: ``losses`` of its steps, and that of the samples ``held`` out of it, in evaluation mode."""
+
+    patient: Patient
+    losses: tuple[float, ...]
+    held: float | None
+
+    @property
+    def end(self) -> float:
+        """See :func:`end_of`."""
+        return end_of(self.losses)
+
+
+class Trials:
+    """Trainings of copies of one patient, each done once.
+
+    Every copy starts from the same weights and the same seed and sees the same samples, so that what differs in the end is
+    the work of what was changed. ``say`` is told what is being trained.
+    """
+
+    def __init__(self, case: Case, steps: int = STEPS, say: Callable[[str], None] | None = None) -> None:
+        self.case, self.say = case, say
+        self._steps, self._seconds = steps, SECONDS
+        self._courses: dict[str, Course] = {}
+        self.fitted, self.held = _parted(case)
+
+    def course(
+        self,
+        name: str = "as it is",
+        change: Action | None = None,
+        *,
+        steps: int | None = None,
+        batches: Sequence[Any] | None = None,
+    ) -> Course:
+        """A copy's training after ``change``, which ``name`` stands for; by default on all samples but those held out."""
+        if name not in self._courses:
+            if self.say is not None:
+                self.say(f"training a copy: {name}")
+            with undisturbed():
+                self._courses[name] = self._trained(change, steps, batches)
+        return self._courses[name]
+
+    def _trained(self, change: Action | None, steps: int | None, batches: Sequence[Any] | None) -> Course:
+        patient = Patient(*copied(self.case), self.case.clip_grad_norm)
+        if change is not None:
+            manual_seed(0)  # for new weights
+            change(patient)
+        limit = min(self._steps, steps or self._steps)
+        losses = train(patient, self.case, batches or self.fitted, limit, seconds=self._seconds)
+        if not self._courses and len(losses) > 1:  # the first one sets the pace
+            self._steps, self._seconds = min(self._steps, max(len(losses), 20)), math.inf
+        return Course(patient, losses, self.loss(patient, self.held))
+
+    def loss(self, patient: Patient, batches: Sequence[Any], loss_fn: Any = None) -> float | None:
+        """Mean loss over batches in evaluation mode; infinite if it is not a number, None without batches."""
+        if not batches:
+            return None
+        loss_fn = loss_fn or patient.loss_fn or self.case.loss_fn
+        model = patient.model.eval()
+        losses = []
+        with no_grad(), computing(self.case.precision, device_of(model).type):
+            for *inputs, target in batches:
+                losses.append(float(loss_fn(model(*inputs), target).item()))
+        mean = sum(losses) / len(losses)
+        return mean if math.isfinite(mean) else math.inf
+
+    def tried(self, finding: Finding, before: Sequence[Finding] = (), beside: Sequence[Finding] | None = None) -> Tried:
+        """What the cure of a finding does on top of those before it, beside these alone; or ``beside`` others."""
+        base = self.course(*_together(before if beside is None else beside))
+        with_it = self.course(*_together([*before, finding]))
+        loss_fn = with_it.patient.loss_fn
+        if loss_fn is None or loss_fn is base.patient.loss_fn:
+            return Tried(len(with_it.losses), base.end, with_it.end, base.held, with_it.held)
+        # Two loss functions cannot be compared: the net that was trained with the wrong one is judged by the right one.
+        fitted = [self.loss(course.patient, self.fitted, loss_fn) for course in (base, with_it)]
+        lost, left = (math.inf if loss is None else loss for loss in fitted)
+        return Tried(len(with_it.losses), lost, left, self.loss(base.patient, self.held, loss_fn), with_it.held)
+
+
+def _together(findings: Sequence[Finding]) -> tuple[str, Action | None]:
+    """A name and the change for the cures of several findings."""
+    if not findings:
+        return "as it is", None
+    cures = [finding.cure for finding in findings]
+    cures.sort(
+        key=lambda cure: cure.name == "standardise_inputs"
+    )  # which wraps the model: the names of its layers change
+
+    def change(patient: Patient) -> None:
+        for cure in cures:
+            cure.apply(patient)
+
+    return "with the cure of " + " and ".join(finding.title for finding in findings), change
+
+
+def _parted(case: Case) -> tuple[list[Any], list[Any]]:
+    """Batches to train on, and what is held out of them: a fourth of the samples, or of the batches."""
+    if len(case.data) >= 4:
+        return [part for i, part in enumerate(case.data) if i % 4 != 3], list(case.data[3::4])
+    if case.data:
+        return list(case.data), []
+    n = len(case.batch[0])
+    if n < APART or any(len(part) != n for part in case.batch):
+        return [case.batch], []
+    kept = [i for i in range(n) if i % 4 != 3]
+    return [tuple(part[kept] for part in case.batch)], [tuple(part[3::4] for part in case.batch)]
