@@ -117,6 +117,7 @@ def test_they_work(copy):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.thorough
 def test_the_tests_of_their_kind_see_them(copy):
     names = sorted({name for found in EXAMINED.values() for name in found})
     done = run(copy, "-m", "pytest", "-vv", "-n0", "--without-numba", "-k", " or ".join(names), *EXAMINED)

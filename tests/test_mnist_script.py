@@ -58,6 +58,7 @@ def test_two_runs_with_one_seed_are_equal(folder):
     assert first == second
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(MNIST is None, reason="MNIST is not at hand (KOBAI_DATA)")
 def test_it_reaches_the_published_accuracy_on_mnist(capsys):
     """784-100-100-10, He, ReLU, Adam, batch 100: at least 97.5 % within five epochs."""

@@ -64,7 +64,13 @@ def test_runs_with_only_its_imports_changed(path: Path, monkeypatch: pytest.Monk
     assert all(math.isfinite(value) for value in numbers), result
 
 
-@pytest.mark.parametrize("path", [p for p in PROGRAMS if "def main(prepare=" in p.read_text()], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=[pytest.mark.thorough] if i % 4 else [], id=path.stem)
+        for i, path in enumerate(p for p in PROGRAMS if "def main(prepare=" in p.read_text())
+    ],
+)
 def test_captured_steps_have_the_bits_of_eager_ones(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, steps = with_kobai_imports(path.read_text()), []
 

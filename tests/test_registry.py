@@ -19,6 +19,11 @@ IDS = [f"{name}-{i}" for name, i in CASES]
 case = pytest.mark.parametrize(("name", "i"), CASES, ids=IDS)
 
 
+def first_quick(cases: list[tuple[str, int]]) -> list:
+    """The first sample of every primitive as it is, the others as thorough tests."""
+    return [pytest.param(name, i, marks=[pytest.mark.thorough] if i else []) for name, i in cases]
+
+
 def sample(name: str, i: int) -> tuple[tuple, dict]:
     args = REGISTRY[name].samples[i](np.random.default_rng(i))
     return (args[:-1], args[-1]) if args and isinstance(args[-1], dict) else (args, {})

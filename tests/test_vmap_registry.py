@@ -13,9 +13,8 @@ import kobai
 from kobai import xp
 from kobai.autograd.batching import primitives
 from kobai.core.primitive import REGISTRY
+from test_registry import CASES, IDS, first_quick
 
-CASES = [(name, i) for name, p in sorted(REGISTRY.items()) for i in range(len(p.samples))]
-IDS = [f"{name}-{i}" for name, i in CASES]
 SAMPLES = 3
 
 UNEVEN = {"ops.index._masked"}
@@ -32,11 +31,6 @@ def drawn(name: str, i: int) -> tuple[list[Any], dict[str, Any], list[int]]:
         alike = j in arrays and all(one[j].shape == first.shape for one in every)
         args.append([one[j] if alike else first for one in every] if j in arrays else first)
     return args, options, arrays
-
-
-def first_quick(cases: list[tuple[str, int]]) -> list[Any]:
-    """The first sample of every primitive as it is, the others as thorough tests."""
-    return [pytest.param(name, i, marks=[pytest.mark.thorough] if i else []) for name, i in cases]
 
 
 def host(tensor: kobai.Tensor) -> np.ndarray:

@@ -124,6 +124,7 @@ def treatable() -> list[tuple[Net, Diagnosis]]:
     return [pair for pairs in found.values() for pair in pairs[:4]]
 
 
+@pytest.mark.thorough
 def test_every_cure_lowers_the_loss() -> None:
     """By a tenth at least, so that luck does not count."""
     failed = []

@@ -19,6 +19,7 @@ def numbers():
     return register.run("gradient-check", Settings(quick=True)).numbers
 
 
+@pytest.mark.thorough
 def test_every_primitive_agrees_with_central_differences(numbers):
     assert {row["primitive"] for row in numbers["primitives"]} | set(numbers["without"]) == set(REGISTRY)
     assert not set(numbers["without"]) & {row["primitive"] for row in numbers["primitives"]}

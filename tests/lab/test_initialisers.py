@@ -97,6 +97,7 @@ def test_sigmoid_with_small_weights_stays_at_chance_and_the_other_initialisers_t
     assert starts["relu + std 0.01"] is None or starts["relu + std 0.01"] > 20 * starts["relu + he"]
 
 
+@pytest.mark.thorough
 def test_a_middle_scale_starts_sooner_than_small_ones_and_generalises_better_than_a_large_one(numbers):
     runs = numbers("init-scale")[0]["conditions"]
     assert runs["std 0.1"]["start"] is not None
@@ -188,6 +189,7 @@ def test_a_scale_that_is_neither_large_nor_small(scale, numbers, monkeypatch):
     assert not measured("init-scale", lambda key: key[0] == scale)[1]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("activation", ["sigmoid", "relu"])
 def test_small_weights_that_are_not_small_train(activation, numbers, monkeypatch):
     numbers("init-compare")
