@@ -47,10 +47,12 @@ DIFFERENCES = {
         "depend on them. What an optimiser does in one launch (`foreach`, `fused`) is always done so.",
         "kobai.backends.cudnn.benchmark = True; kobai.backends.cudnn.benchmark = False",
     ),
-    "One process": (
-        "`distributed` answers as in a PyTorch that was built without it: `is_available()` is False, and what would speak to "
-        "other processes raises when it is called. `DataParallel` computes on one device; `SyncBatchNorm` is `BatchNorm`.",
-        "import kobai.distributed as dist; assert not (dist.is_available() or dist.is_initialized())",
+    "Several processes": (
+        "`distributed` speaks over MPI (extra `mpi`; `kobai launch -n 2 script.py` starts a script), whichever backend of the "
+        "CPU is asked for; there is one group, of all processes. With `find_unused_parameters=True` gradients are averaged by "
+        "`model.reduce_gradients()`, after `backward()`. Without mpi4py `is_available()` is False. `DataParallel` computes on "
+        "one device.",
+        "import kobai.distributed as dist; assert not dist.is_initialized() and not dist.is_backend_available('nccl')",
     ),
     "Loading data": (
         "`DataLoader(num_workers=...)` reads in threads, so data sets need not be pickled and are not copied.",

@@ -131,7 +131,11 @@ def test_python_without_venv_module_borrows_pip(setup, tree):
     [
         ("train.py", "data plot", "-m kobai train"),
         ("bench.py", "cpu plot", "-m kobai bench"),
-        ("test.py", "cpu cuda-proof data dev plot tensorboard tune", "-m pytest --numprocesses=auto --dist=loadfile"),
+        (
+            "test.py",
+            "cpu cuda-proof data dev mpi plot tensorboard tune",
+            "-m pytest --numprocesses=auto --dist=loadfile",
+        ),
     ],
 )
 def test_arguments_and_exit_code_pass_through(setup, tree, script, extras, run):

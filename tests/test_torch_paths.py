@@ -72,7 +72,7 @@ from kobai.autograd.variable import Variable; assert Variable is kobai.autograd.
 from kobai.utils.hooks import RemovableHandle
 from kobai.functional import einsum; assert einsum is kobai.einsum
 from kobai.cuda.amp.grad_scaler import GradScaler; assert GradScaler is kobai.cuda.amp.GradScaler
-import kobai.distributed as dist; assert not dist.is_available() and not dist.is_initialized()
+import kobai.distributed as dist; assert not dist.is_nccl_available() and not dist.is_initialized()
 from kobai.distributed import init_process_group, destroy_process_group
 from kobai.nn.parallel import DistributedDataParallel as DDP; assert not isinstance(kobai.nn.Linear(1, 1), DDP)
 from kobai.nn.parallel.distributed import DistributedDataParallel
@@ -162,8 +162,8 @@ FUNCTIONS_TOO = ["autograd.gradcheck", "nn.utils.spectral_norm", "nn.utils.weigh
 """Paths that are the names of functions in them as well, which stay where they are, as in PyTorch."""
 
 OURS = {"jit": "trace", "compiler": "set_stance", "profiler": "profile", "multiprocessing": "start_processes"} | {
-    "distributed": "all_reduce",
-    "nn.parallel": "DistributedDataParallel",
+    "distributed": "isend",
+    "nn.parallel": "scatter_kwargs",
 }
 """Files of ours among the modules that are lacking, with a name that is."""
 
@@ -330,14 +330,14 @@ def test_compile_and_script_leave_things_as_they_are():
         kobai.jit.save(model, "file")
 
 
-def test_one_process_has_no_rank():
+def test_without_a_group_there_is_no_rank():
     dist = kobai.distributed
     for ask in (dist.get_rank, dist.get_world_size):
-        with pytest.raises(ValueError, match="one process"):
+        with pytest.raises(ValueError, match="no process group"):
             ask()
-    for use in (dist.init_process_group, dist.all_reduce, dist.barrier, kobai.nn.parallel.DistributedDataParallel):
-        with pytest.raises(NotImplementedError, match="one process"):
-            use("nccl")
+    for lacking in (dist.isend, dist.new_group, kobai.nn.parallel.scatter_kwargs):
+        with pytest.raises(NotImplementedError, match="one group of processes"):
+            lacking("nccl")
 
 
 SPAWNED = """

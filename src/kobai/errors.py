@@ -41,6 +41,10 @@ class DataError(ValueError):
     """A data file or data set is missing, malformed, empty, or holds values that cannot be trained on."""
 
 
+class DistError(RuntimeError):
+    """Several processes do not work together as they should."""
+
+
 class LinAlgError(np.linalg.LinAlgError, RuntimeError):
     """A matrix has no inverse or no factor, or its decomposition does not converge. PyTorch's is a RuntimeError too.
 

@@ -7,12 +7,12 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from inspect import cleandoc
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import kobai
-from kobai.cli import bench, compare, diagnose, info, lab, options, report, train, tune, use, warmup
+from kobai.cli import bench, compare, diagnose, info, lab, launch, options, report, train, tune, use, warmup
 from kobai.cli.common import say
 from kobai.compat.versions import VERSION
 
@@ -43,7 +43,7 @@ def common(
     """Train neural networks on NumPy and, with one flag, on CuPy."""
 
 
-def _add(function: Callable[..., None], name: str | None = None, defaults: Iterable[str] = ()) -> None:
+def _add(function: Callable[..., None], name: str | None = None, defaults: Iterable[str] = (), **settings: Any) -> None:
     """Make a command of a function; its help is the docstring.
 
     The terminal breaks each paragraph. Sections (``Examples:`` with a command in each line) come after the options, and before
@@ -54,7 +54,7 @@ def _add(function: Callable[..., None], name: str | None = None, defaults: Itera
     shown = {"Defaults": defaults, **titled} if defaults else titled
     epilog = "\n\n".join(line for title, lines in shown.items() for line in (f"[b]{title}[/b]", *map(str.strip, lines)))
     help = "\n\n".join(" ".join(paragraph.split()) for paragraph in text.strip().split("\n\n"))
-    app.command(name, help=help, epilog=epilog)(function)
+    app.command(name, help=help, epilog=epilog, **settings)(function)
 
 
 _add(train.train, defaults=train.DEFAULTS)
@@ -67,6 +67,7 @@ _add(lab.lab)
 _add(bench.bench)
 _add(warmup.compile_kernels, name="warmup")
 _add(report.report)
+_add(launch.launch, context_settings={"allow_interspersed_args": False})  # what follows the script is its own
 _add(info.info)
 
 

@@ -99,7 +99,9 @@ MODULES = {
     "compiler fx export _dynamo _inductor _functorch _subclasses _custom_ops _prims_common _refs _decomp": (
         "call the model itself, or record a training step once with kobai.capture"
     ),
-    "distributed utils.data.datapipes nn.parallel cuda.nccl cuda.comm": ONE_PROCESS,
+    "distributed utils.data.datapipes nn.parallel cuda.nccl cuda.comm": (
+        "Kobai trains on one device, or in one group of processes: all_reduce and the others of kobai.distributed"
+    ),
     "multiprocessing": f"{ONE_PROCESS}; DataLoader(num_workers=...) loads data in threads",
     "futures": f"{ONE_PROCESS}; use concurrent.futures",
     "quantization ao nn.quantized nn.quantizable nn.qat nn.intrinsic utils.mobile_optimizer": QUANTISED,

@@ -91,6 +91,9 @@ class _NormBase(_Affine):
                 if momentum is None:  # the plain average of all batches
                     momentum = 1.0 / count
             self.num_batches_tracked._bump()
+        return self._normalise(input, momentum)
+
+    def _normalise(self, input: Tensor, momentum: Any) -> Tensor:
         return F.batch_norm(
             input,
             self.running_mean,
@@ -244,9 +247,10 @@ class BatchNorm3d(_BatchNorm):
 
 
 class SyncBatchNorm(_BatchNorm):
-    """As :class:`BatchNorm1d`, for input (N, C, ...): PyTorch's takes the statistics of all processes' batches together.
+    """As :class:`BatchNorm1d`, for input (N, C, ...), with the statistics of all processes' batches together.
 
-    Kobai trains in one process, whose batch that is; a ``process_group`` there is none.
+    In training the sums over the batch are added over the processes of :mod:`kobai.distributed`, forward and backward, so that
+    P processes compute what one would with the whole batch. There is one group, so ``process_group`` is None.
 
     >>> import kobai
     >>> kobai.nn.SyncBatchNorm(3)(kobai.randn(2, 3, 4, 4)).shape
@@ -269,8 +273,20 @@ class SyncBatchNorm(_BatchNorm):
         bias: bool = True,
     ) -> None:
         if process_group is not None:
-            raise NotImplementedError("SyncBatchNorm: Kobai trains in one process, there are no process groups")
+            raise NotImplementedError(
+                "SyncBatchNorm: there is one group, of all processes; expected process_group=None"
+            )
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
+
+    def _normalise(self, input: Tensor, momentum: Any) -> Tensor:
+        from kobai import distributed  # which few need
+
+        training = self.training or self.running_mean is None
+        if not training or not distributed.is_initialized() or distributed.get_world_size() == 1:
+            return super()._normalise(input, momentum)
+        from kobai.nn.data_parallel import batch_norm
+
+        return batch_norm(self, input, momentum)
 
     @classmethod
     def convert_sync_batchnorm(cls, module: Module, process_group: None = None) -> Module:

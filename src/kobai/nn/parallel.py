@@ -1,4 +1,4 @@
-"""``DataParallel`` on the one device that Kobai trains on; modules for several processes are lacking."""
+"""``DataParallel`` on one device, and ``DistributedDataParallel`` in several processes."""
 
 from __future__ import annotations
 
@@ -78,9 +78,17 @@ def data_parallel(
     return DataParallel(module, device_ids, output_device, dim)(*arguments, **(module_kwargs or {}))
 
 
-__getattr__ = _within(
+_lacking = _within(
     __name__,
     """
-    DistributedDataParallel DistributedDataParallelCPU gather parallel_apply replicate scatter scatter_kwargs
+    DistributedDataParallelCPU gather parallel_apply replicate scatter scatter_kwargs
     """,
 )
+
+
+def __getattr__(name: str) -> Any:
+    if name != "DistributedDataParallel":
+        return _lacking(name)
+    from kobai.nn.data_parallel import DistributedDataParallel  # with what speaks to other processes, which few need
+
+    return DistributedDataParallel

@@ -18,14 +18,14 @@ class DistributedSampler(_Ordered):
 
     Args:
         dataset: what is divided.
-        num_replicas, rank: how many processes there are, and which of them this is. PyTorch asks ``torch.distributed`` for
-            them by default; Kobai, which knows of one process, has to be told.
+        num_replicas, rank: how many processes there are, and which of them this is; by default those of
+            :mod:`kobai.distributed`.
         shuffle: in a new random order every epoch, told by :meth:`set_epoch`.
         seed: of that order; the same in all processes.
         drop_last: leave out what does not divide evenly; else the first indices come again at the end.
 
     Raises:
-        RuntimeError: no ``num_replicas`` or ``rank``.
+        RuntimeError: no ``num_replicas`` or ``rank``, and no process group.
         ValueError: a rank that is not one of 0 ... num_replicas − 1.
 
     >>> from kobai.utils.data import DistributedSampler
@@ -43,9 +43,14 @@ class DistributedSampler(_Ordered):
         drop_last: bool = False,
     ) -> None:
         if num_replicas is None or rank is None:
-            raise RuntimeError(
-                "DistributedSampler: expected num_replicas and rank; Kobai trains in one process (1 and 0)"
-            )
+            from kobai.distributed import get_rank, get_world_size, is_initialized
+
+            if not is_initialized():
+                raise RuntimeError(
+                    "DistributedSampler: expected num_replicas and rank, or a process group: call init_process_group() first"
+                )
+            num_replicas = get_world_size() if num_replicas is None else num_replicas
+            rank = get_rank() if rank is None else rank
         if not 0 <= rank < num_replicas:
             raise ValueError(f"DistributedSampler: expected a rank in [0, {num_replicas - 1}], got {rank}")
         self.dataset, self.num_replicas, self.rank = dataset, num_replicas, rank
