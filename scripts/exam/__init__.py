@@ -1,0 +1,1 @@
+"""The exam of the doctor: situations from public reports, each with its answer. Run by ``scripts/doctor_exam.py``."""

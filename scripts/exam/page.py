@@ -1,0 +1,119 @@
+"""The tables of the exam, and its page in the documentation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from exam.questions import QUESTIONS
+from exam.tools import TOOLS
+
+PAGE = Path(__file__).parents[2] / "docs" / "lab" / "exam.md"
+MARKS = ("right", "partly", "wrong", "silent")
+
+
+def row(name: str, records: list[dict[str, Any]]) -> str:
+    ill = [record for record in records if "mark" in record]
+    marks = Counter(record["mark"] for record in ill)
+    effects = Counter(cure["effect"] for record in ill for cure in record.get("cures", ()))
+    well = [record["healthy"] for record in records if "healthy" in record]
+    errors = sum(any(f["severity"] == "error" for f in found) for found in well)
+    warned = sum(bool(found) and all(f["severity"] != "error" for f in found) for found in well)
+    cells = [len(ill), *(marks[mark] for mark in MARKS), effects["helps"], effects["neutral"], effects["harms"]]
+    return f"| {name} | {' | '.join(map(str, cells))} | {len(well)} | {errors} | {warned} |"
+
+
+def summary(records: list[dict[str, Any]]) -> str:
+    """A row for each kind, each half, and all."""
+    lines = [
+        "| kind | situations | right | partly | wrong | silent | cures help | neutral | harm | healthy | errors | warnings |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for kind in dict.fromkeys(record["kind"] for record in records):
+        lines.append(row(kind, [record for record in records if record["kind"] == kind]))
+    for half in ("tuning", "held"):
+        lines.append(row(f"*{half} half*", [record for record in records if record["half"] == half]))
+    lines.append(row("**all**", records))
+    failed = [record["name"] for record in records if "failed" in record]
+    lines += [f"\nFailed: {', '.join(failed)}"] if failed else []
+    return "\n".join(lines)
+
+
+def tools_table(records: list[dict[str, Any]]) -> str:
+    """What other tools say of the same situations."""
+    ill = [record for record in records if "mark" in record and "tools" in record]
+    twins = [record for record in records if "healthy" in record and "tools" in record]
+    lines = [
+        "| | names it | alarms, but names something else | silent | alarms at a healthy net |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    marks = Counter(record["mark"] for record in ill)
+    alarmed = sum(bool(record["healthy"]) for record in twins)
+    named = marks["right"] + marks["partly"]
+    lines.append(f"| Kobai's doctor | {named} | {marks['wrong']} | {marks['silent']} | {alarmed} of {len(twins)} |")
+    for tool in TOOLS:
+        said = Counter(record["tools"][tool].get("mark") for record in ill)
+        alarmed = sum(bool(record["tools"][tool].get("twin")) for record in twins)
+        lines.append(f"| {tool} | {said['named']} | {said['alarm']} | {said['silent']} | {alarmed} of {len(twins)} |")
+    return "\n".join(lines)
+
+
+def situations_table(records: list[dict[str, Any]], kind: str) -> str:
+    lines = [
+        "| situation | half | doctor | " + " | ".join(TOOLS) + " | source |",
+        "|---|---|---|" + "---|" * (len(TOOLS) + 1),
+    ]
+    for record in records:
+        question = QUESTIONS[record["name"]]
+        if question.kind != kind or "mark" not in record:
+            continue
+        said = [record.get("tools", {}).get(tool, {}).get("mark", "") for tool in TOOLS]
+        link, _, remark = question.source.partition(" ")
+        source = f"[{link.removeprefix('https://').removeprefix('http://')}]({link}) {remark}".strip()
+        lines.append(f"| {question.report} | {question.half} | {record['mark']} | {' | '.join(said)} | {source} |")
+    return "\n".join(lines)
+
+
+def page(records: list[dict[str, Any]], seed: int) -> str:
+    kinds = [kind for kind in dict.fromkeys(question.kind for question in QUESTIONS.values()) if kind != "healthy"]
+    ill = sum("mark" in record for record in records)
+    well = sum("healthy" in record for record in records)
+    parts = [TEXT.format(ill=ill, well=well, seed=seed, summary=summary(records), tools=tools_table(records))]
+    for kind in kinds:
+        parts.append(f"### {kind[0].upper()}{kind[1:]}\n\n{situations_table(records, kind)}\n")
+    names = [question for question in QUESTIONS.values() if question.kind == "healthy"]
+    lines = [f"- {question.report} ({question.source})" for question in names]
+    parts.append("## Healthy nets that look unusual\n\n" + "\n".join(lines) + "\n")
+    return "\n".join(parts) + "\n[The lab](README.md)\n"
+
+
+TEXT = """\
+# The doctor's exam
+
+{ill} situations from public reports – forums, issues, papers – rebuilt from what their authors describe, and {well}
+healthy nets: the same situation without its fault, and nets that look unusual and train well.
+`python scripts/doctor_exam.py` draws data and weights anew for a seed (here {seed}), asks the doctor, tries the cures
+and, with `--write`, writes this page.
+
+*right*: the first finding names the fault; *partly*: another finding does; *wrong*: there are findings, and none does;
+*silent*: there is none. A cure *helps* where the loss of fresh samples is lower by more than 2 % after training with it,
+and *harms* where it is higher by more than 5 %. Of the healthy nets those with an error, and those with warnings only,
+are counted. A hash of its name puts each situation into one of two halves. Thresholds are set by the tuning half only;
+the held half shows what that is worth.
+
+## Figures
+
+{summary}
+
+## Beside other tools
+
+What the checks of other tools would say of the same situations, told again by rules from their documentation
+([`tools.py`](../../scripts/exam/tools.py) names it); none of them was run. All that a tool documents is taken to be
+switched on, and a reader to see what its charts and tables show. A message that speaks of the fault counts as naming
+it, however short.
+
+{tools}
+
+## Situations
+"""

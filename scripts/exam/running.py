@@ -1,0 +1,168 @@
+"""Put one question to the doctor, mark the answer, and try each cure that it offers on fresh samples."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import math
+import time
+from typing import Any
+
+import numpy as np
+
+import kobai
+from exam.question import SHARES, Question, Situation
+from exam.tools import TOOLS, watched
+from kobai.lab import Doctor, diagnose
+from kobai.lab.doctor.cures import Patient
+from kobai.train import Trainer
+from kobai.utils.data import DataLoader, TensorDataset
+
+HELPS, HARMS = 0.02, 0.05
+"""A cure helps if the fresh samples' loss is lower by this share, and harms if it is higher by that."""
+
+
+def text_of(finding: Any) -> str:
+    return f"{finding.title} {finding.cause} {finding.cure.code}"
+
+
+def findings_of(case: Situation, quick: bool) -> list[Any]:
+    """What the doctor finds, its roots first: of a batch, or while he watches the epochs."""
+    if not case.epochs:
+        options = {"quick": True} if quick and "quick" in inspect.signature(diagnose).parameters else {}
+        found = diagnose(case.model, case.example(), case.loss_fn, case.optimizer, clip_grad_norm=case.clip, **options)
+        return list(found.findings)
+    doctor = Doctor(every=20, say=lambda message: None)
+    trainer = Trainer(
+        case.model,
+        case.optimizer,
+        case.loss_fn,
+        scheduler=case.scheduler,
+        callbacks=[doctor, *case.callbacks],
+        clip_grad_norm=case.clip,
+    )
+    loader = DataLoader(TensorDataset(*case.train), batch_size=case.batch, shuffle=case.shuffle)
+    with contextlib.suppress(FloatingPointError):  # a training that stops itself; what the doctor saw until then counts
+        trainer.fit(loader, TensorDataset(*(case.validation or case.held)), epochs=case.epochs)
+    found = [visit.finding for visit in doctor.visits]
+    return sorted(found, key=lambda finding: finding.follows is not None)
+
+
+def marked(question: Question, findings: list[Any]) -> str:
+    """``right`` if the first finding is the answer, ``partly`` if another is, ``wrong`` if none is, ``silent``."""
+    right = [question.answered(finding.disease, text_of(finding)) for finding in findings]
+    if not right:
+        return "silent"
+    return "right" if right[0] else "partly" if any(right) else "wrong"
+
+
+# --- cures --------------------------------------------------------------------------------------------------------------
+
+
+def trained_loss(case: Situation, patient: Patient, seed: int) -> float:
+    """What the fresh samples cost after some steps of training."""
+    kobai.manual_seed(seed)
+    loss_fn = getattr(patient, "loss_fn", None) or case.loss_fn
+    model, optimizer = patient.model.train(), patient.optimizer
+    count = len(case.train[-1])
+    size = min(case.batch, count)
+    rng = np.random.default_rng(seed)
+    order = np.arange(count)
+    for step in range(case.steps):
+        at = step * size % (count - size + 1 or 1)
+        if at < size and case.shuffle:
+            order = rng.permutation(count)
+        rows = order[at : at + size]
+        *inputs, target = (part[rows] for part in case.train)
+        optimizer.zero_grad()
+        loss = loss_fn(model(*inputs), target)
+        if loss.requires_grad:
+            loss.backward()
+            if patient.clip_grad_norm is not None:
+                kobai.nn.utils.clip_grad_norm_(model.parameters(), patient.clip_grad_norm)
+            optimizer.step()
+    *inputs, target = case.held
+    with kobai.no_grad():
+        value = float((case.score or loss_fn)(model.eval()(*inputs), target).item())
+    return value if math.isfinite(value) else math.inf
+
+
+def effect(before: float, after: float, floor: float = 0.0) -> str:
+    """``helps``, ``neutral`` or ``harms``; a difference below ``floor`` is neither."""
+    if not math.isfinite(before):
+        return "helps" if math.isfinite(after) else "neutral"
+    if after < before - max(HELPS * abs(before), floor):
+        return "helps"
+    return "harms" if after > before + max(HARMS * abs(before), floor) else "neutral"
+
+
+def offered(finding: Any) -> bool:
+    """Whether a finding offers a cure that a program can apply, and does not say itself that it did not help."""
+    tried = getattr(finding, "tried", None)
+    refuted = tried is not None and not getattr(tried, "helped", True)
+    return finding.follows is None and finding.cure.applicable and not refuted
+
+
+def cures_tried(question: Question, seed: int, findings: list[Any]) -> list[dict[str, Any]]:
+    """Each cure that is offered, alone, on a situation drawn again from the same seed."""
+    wanted = [finding for finding in findings if offered(finding)]
+    if not wanted:
+        return []
+    case = question.make(seed)
+    before = trained_loss(case, Patient(case.model, case.optimizer, case.clip), seed)
+    tried = []
+    for finding in wanted:
+        case = question.make(seed)
+        patient = Patient(case.model, case.optimizer, case.clip)
+        finding.cure.apply(patient)
+        after = trained_loss(case, patient, seed)
+        what = effect(before, after, 0.01 if case.score in SHARES else 0.0)
+        tried.append({"disease": finding.disease, "before": before, "after": after, "effect": what})
+    return tried
+
+
+# --- one question -------------------------------------------------------------------------------------------------------
+
+
+def plain(findings: list[Any]) -> list[dict[str, Any]]:
+    return [
+        {"disease": f.disease, "severity": f.severity, "where": list(f.where), "text": text_of(f), "follows": f.follows}
+        for f in findings
+    ]
+
+
+def examined(question: Question, seed: int, quick: bool = False, tools: bool = True) -> dict[str, Any]:
+    """The record of a question: what was found in the ill situation and its twin, and what came of the cures."""
+    began = time.perf_counter()
+    record: dict[str, Any] = {"name": question.name, "kind": question.kind, "half": question.half, "seed": seed}
+    with np.errstate(all="ignore"):
+        if question.kind == "healthy":
+            found = findings_of(question.make(seed), quick)
+        else:
+            findings = findings_of(question.make(seed), quick)
+            record |= {"mark": marked(question, findings), "findings": plain(findings)}
+            record["seconds"] = time.perf_counter() - began
+            record["cures"] = cures_tried(question, seed, findings)
+            found = findings_of(question.make(seed, ill=False), quick) if question.twin else []
+        if question.twin:
+            record["healthy"] = plain(found)
+        if tools:
+            record["tools"] = told_by_tools(question, seed)
+    return record | {"total": time.perf_counter() - began}
+
+
+def told_by_tools(question: Question, seed: int) -> dict[str, dict[str, str]]:
+    """What each tool says of the ill situation, marked like the doctor, and how often it alarms at the twin."""
+    said: dict[str, dict[str, str]] = {tool: {} for tool in TOOLS}
+    if question.kind != "healthy":
+        seen = watched(question.make(seed), seed)
+        for tool, check in TOOLS.items():
+            messages = check(seen)
+            named = [question.answered("", message) for message in messages]
+            said[tool]["mark"] = "named" if any(named) else "alarm" if messages else "silent"
+            said[tool]["says"] = "; ".join(messages)
+    if question.twin:
+        seen = watched(question.make(seed, ill=False), seed)
+        for tool, check in TOOLS.items():
+            said[tool]["twin"] = "; ".join(check(seen))
+    return said

@@ -1,0 +1,116 @@
+"""``scripts/doctor_exam.py``: its situations can be built and are what they say, and its marks are given as described."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import kobai
+
+ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "scripts"))
+
+import doctor_exam  # noqa: E402
+from exam.questions import QUESTIONS  # noqa: E402
+from exam.running import effect, marked  # noqa: E402
+from exam.tools import TOOLS, watched  # noqa: E402
+
+NOT_FINITE = {"logarithm-of-a-softmax-that-is-zero"}
+"""Situations whose loss is NaN or infinite from the start."""
+
+
+def first_loss(case):
+    *inputs, target = case.example()
+    with np.errstate(all="ignore"):
+        return case.loss_fn(case.model(*inputs), target).item()
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+@pytest.mark.filterwarnings("ignore")
+def test_a_situation_has_a_loss_and_the_same_seed_draws_it_again(name):
+    question = QUESTIONS[name]
+    losses = [first_loss(question.make(3)) for _ in range(2)]
+    assert losses[0] == losses[1] or not math.isfinite(losses[0])
+    assert math.isfinite(losses[0]) is (name not in NOT_FINITE)
+    assert question.report
+    assert question.source.startswith("http")
+    if question.kind == "healthy":
+        return
+    assert question.expects or question.names
+    if question.twin:
+        assert math.isfinite(first_loss(question.make(3, ill=False)))
+
+
+def finding(disease, title="", follows=None):
+    return SimpleNamespace(
+        disease=disease,
+        title=title,
+        cause="",
+        severity="error",
+        where=(),
+        follows=follows,
+        cure=SimpleNamespace(code=""),
+    )
+
+
+def test_an_answer_is_marked_by_where_the_right_finding_stands():
+    question = replace(QUESTIONS["softmax-twice"], names=("bounded-scores",), never=("rate-too-small",))
+    right, other = finding("bounded-scores"), finding("saturated")
+    assert marked(question, []) == "silent"
+    assert marked(question, [right, other]) == "right"
+    assert marked(question, [other, right]) == "partly"
+    assert marked(question, [other]) == "wrong"
+    assert marked(question, [finding("anything", "there is a Softmax before the loss")]) == "right"
+    assert marked(question, [finding("rate-too-small", "after the softmax the rate is too small")]) == "wrong"
+
+
+def test_a_cure_is_judged_by_shares_of_the_loss_before_it():
+    assert [effect(1.0, after) for after in (0.97, 0.99, 1.04, 1.06)] == ["helps", "neutral", "neutral", "harms"]
+    assert effect(math.inf, 5.0) == "helps"
+    assert effect(1.0, math.inf) == "harms"
+    assert effect(-1.0, -1.1) == "helps"
+    assert effect(0.010, 0.015, floor=0.01) == "neutral"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("name", "tool", "speaks_of"),
+    [
+        ("softmax-of-one-unit", "Keras", "size 1"),
+        ("column-against-row", "skorch", "1-dimensional"),
+        ("normalised-over-the-wrong-dimension", "Lightning", "mixes data"),
+        ("detach-in-the-middle", "W&B", "encoder.0.weight"),
+    ],
+)
+def test_other_tools_say_of_the_fault_what_they_document_and_nothing_of_its_twin(name, tool, speaks_of):
+    question = QUESTIONS[name]
+    assert any(speaks_of in message for message in TOOLS[tool](watched(question.make(0), 0)))
+    assert not any(speaks_of in message for message in TOOLS[tool](watched(question.make(0, ill=False), 0)))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_prints_a_line_for_each_situation_and_the_totals(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(
+        sys, "argv", ["doctor_exam", "--name", "sigmoid-twice", "--verbose", "--json", str(tmp_path / "x")]
+    )
+    monkeypatch.setattr("logging.disable", lambda level: None)
+    kobai.manual_seed(5)
+    doctor_exam.main()
+    text = capsys.readouterr().out
+    assert "sigmoid-twice-many-labels" in text
+    assert "| **all** | 2 | 2 | 0 | 0 | 0 |" in text
+    assert (tmp_path / "x").read_text().startswith("[")
+
+
+@pytest.mark.thorough
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_the_whole_exam_runs(name, monkeypatch):
+    monkeypatch.setattr("logging.disable", lambda level: None)
+    assert "failed" not in doctor_exam.one((name, 1, True, True))
