@@ -111,7 +111,7 @@ def dropout_in_a_regression(seed: int, ill: bool) -> Situation:
     return Situation(model, adam(model, 3e-3), F.mse_loss, data.train, data.held)
 
 
-@asked(KIND, "https://stackoverflow.com/questions/31880720", LINEAR + "|plane|straight|linear")
+@asked(KIND, "https://www.deeplearningbook.org/contents/mlp.html (6.1)", LINEAR + "|plane|straight|linear")
 def logistic_regression_of_rings(seed: int, ill: bool) -> Situation:
     """One linear layer, for classes that no line can part."""
     data, model = circles(seed), nn.Sequential(nn.Linear(2, 2)) if ill else mlp(2, 32, 2)
@@ -130,7 +130,12 @@ def weights_of_zero(seed: int, ill: bool) -> Situation:
     return Situation(model, sgd(model, 0.05), F.cross_entropy, data.train, data.held)
 
 
-@asked(WEIGHTS, "https://stackoverflow.com/questions/48641192", "", ("symmetric", "exploding-activations"))
+@asked(
+    WEIGHTS,
+    "https://www.deeplearningbook.org/contents/optimization.html (8.4)",
+    "",
+    ("symmetric", "exploding-activations"),
+)
 def weights_of_one(seed: int, ill: bool) -> Situation:
     """Every weight begins at one: all units of a layer are the same, and the signal explodes."""
     data, model = blobs(seed), mlp(12, 32, 32, 4)
@@ -146,7 +151,7 @@ def ten_layers_of_sigmoids(seed: int, ill: bool) -> Situation:
     model = mlp(64, *[48] * 10, 10, act=act)
     for layer in model[::2]:
         (init.xavier_normal_ if ill else init.kaiming_normal_)(layer.weight)
-    return Situation(model, sgd(model, 0.05), F.cross_entropy, data.train, data.held)
+    return Situation(model, adam(model, 1e-3), F.cross_entropy, data.train, data.held)
 
 
 @asked(WEIGHTS, "https://www.deeplearning.ai/ai-notes/initialization/", "", ("collapsed", "vanishing-gradient"))
@@ -182,7 +187,7 @@ def saturated_by_the_weights(seed: int, ill: bool) -> Situation:
     return Situation(model, adam(model, 1e-3), F.cross_entropy, data.train, data.held)
 
 
-@asked(WEIGHTS, "https://stats.stackexchange.com/questions/176794 (dying ReLU)", "", ("dying-relu", "no-signal"))
+@asked(WEIGHTS, "https://datascience.stackexchange.com/questions/5706", "", ("dying-relu", "no-signal"))
 def dead_rectifiers(seed: int, ill: bool) -> Situation:
     """Large negative biases: most ReLUs are 0 for every sample."""
     data, model = digits(seed), mlp(64, 96, 48, 10)
@@ -200,11 +205,11 @@ def dead_rectifiers(seed: int, ill: bool) -> Situation:
 )
 def recurrent_weights_too_large(seed: int, ill: bool) -> Situation:
     """A plain recurrent net whose recurrent weights are 8 times as large as usual."""
-    data, model = sequences(seed, length=20), Rows("RNN", nonlinearity="relu")
+    data, model = sequences(seed), Rows("RNN", nonlinearity="relu")
     for name, parameter in model.named_parameters():
         if "weight_hh" in name and ill:
             parameter.data.mul_(8)
-    return Situation(model, adam(model, 1e-3), F.cross_entropy, data.train, data.held, steps=80)
+    return Situation(model, adam(model, 5e-3), F.cross_entropy, data.train, data.held, steps=80)
 
 
 @asked(

@@ -109,7 +109,7 @@ def plateau_without_patience(seed: int, ill: bool) -> Situation:
     return Situation(model, optimizer, F.mse_loss, data.train, data.held, epochs=8, scheduler=scheduler)
 
 
-@asked(KIND, "https://stackoverflow.com/questions/41488279 (needs more epochs)", TOO_SMALL, ("rate-too-small",))
+@asked(KIND, "https://cs231n.github.io/neural-networks-3/ (low learning rates)", TOO_SMALL, ("rate-too-small",))
 def far_from_done(seed: int, ill: bool) -> Situation:
     """Both losses still fall evenly at the last epoch: the rate is far too small."""
     data, model = digits(seed), mlp(64, 64, 10)

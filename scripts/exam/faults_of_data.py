@@ -124,7 +124,12 @@ def divided_by_255_twice(seed: int, ill: bool) -> Situation:
     return Situation(model, sgd(model, 0.05), F.cross_entropy, train, held, steps=100)
 
 
-@asked(KIND, "https://stackoverflow.com/questions/39691902 (scaled features)", "", ("input-scale",))
+@asked(
+    KIND,
+    "https://scikit-learn.org/stable/modules/neural_networks_supervised.html (tips on practical use)",
+    "",
+    ("input-scale",),
+)
 def table_as_it_is(seed: int, ill: bool) -> Situation:
     """The thirty measurements of the breast-cancer table, from 0.001 to 4000, are not standardised."""
     data = table("breast_cancer", seed)
@@ -147,7 +152,7 @@ def the_same_image_again_and_again(seed: int, ill: bool) -> Situation:
     return Situation(model, adam(model), F.cross_entropy, (x, data.t), data.held, steps=60)
 
 
-@asked(KIND, "https://discuss.pytorch.org/t/model-gives-nan-inputs/", "", ("non-finite",))
+@asked(KIND, "https://github.com/circleAhn/TESLA-tf/issues/1", "", ("non-finite",))
 def missing_values(seed: int, ill: bool) -> Situation:
     """A table with missing values, which are NaN."""
     data, model = surface(seed), mlp(8, 48, 1)
@@ -157,14 +162,14 @@ def missing_values(seed: int, ill: bool) -> Situation:
     return Situation(model, adam(model), F.mse_loss, (x, data.t), data.held)
 
 
-@asked(KIND, "https://github.com/pytorch/pytorch/issues/1204", "", ("wrong-labels",))
+@asked(KIND, "https://github.com/pytorch/pytorch/issues/15666", "", ("wrong-labels",))
 def labels_from_one(seed: int, ill: bool) -> Situation:
     """Labels from 1 to 10 for ten scores."""
     data, model = digits(seed), mlp(64, 64, 10)
     return Situation(model, adam(model), F.cross_entropy, (data.x, data.t + ill), data.held)
 
 
-@asked(KIND, "https://stackoverflow.com/questions/40050397 (loss of nan in a regression)", "", ("target-scale",))
+@asked(KIND, "https://github.com/rstudio-conf-2020/dl-keras-tf/issues/9", "", ("target-scale",))
 def prices_as_targets(seed: int, ill: bool) -> Situation:
     """House prices, some hundred thousands, are fitted by a squared error as they are."""
     data, model = surface(seed), mlp(8, 64, 1)
@@ -254,7 +259,7 @@ def validation_labels_in_another_order(seed: int, ill: bool) -> Situation:
 
 @asked(
     KIND,
-    "https://discuss.pytorch.org/t/how-to-pad-sequences-last-state/",
+    "https://github.com/keitakurita/practical-torchtext/issues/5",
     r"pad|constant|last (step|state)|alike",
     ("no-signal",),
 )

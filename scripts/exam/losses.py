@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import kobai
-from exam.material import Calls, Rows, adam, blobs, circles, cnn, digits, images, mlp, odd, sequences, sgd, surface
+from exam.material import Calls, Rows, adam, blobs, cnn, digits, images, mlp, odd, sequences, sgd, surface
 from exam.question import Situation, asked, sign_error, squared, wrong_share
 from kobai import nn
 from kobai.nn import functional as F
@@ -18,7 +18,7 @@ SHAPES = r"broadcast|squeeze|shapes? (of|\()|\(n, ?1\)"
 def softmax_twice(seed: int, ill: bool) -> Situation:
     """A softmax module before the cross-entropy, which takes scores."""
     data, model = digits(seed), mlp(64, 128, 64, 10, last=(nn.Softmax(dim=1),) * ill)
-    return Situation(model, sgd(model, 0.01), F.cross_entropy, data.train, data.held, score=wrong_share)
+    return Situation(model, sgd(model, 0.01), F.cross_entropy, data.train, data.held)
 
 
 @asked(KIND, "https://github.com/NaJaeMin92/pytorch-DANN/issues/7", r"softmax", names=("bounded-scores",))
@@ -26,7 +26,7 @@ def softmax_twice_as_a_function(seed: int, ill: bool) -> Situation:
     """F.softmax is called in forward, in a deeper net at a small rate."""
     after = (lambda y: F.softmax(y, 1)) if ill else (lambda y: y)
     data, model = digits(seed), Calls(64, 128, 96, 64, 32, 10, after=after)
-    return Situation(model, sgd(model, 0.02), F.cross_entropy, data.train, data.held, score=wrong_share)
+    return Situation(model, sgd(model, 0.02), F.cross_entropy, data.train, data.held)
 
 
 @asked(
@@ -39,14 +39,14 @@ def softmax_twice_after_an_lstm(seed: int, ill: bool) -> Situation:
     """A recurrent classifier that ends in a softmax, with cross-entropy."""
     data, rows = sequences(seed), Rows()
     model = nn.Sequential(rows, *[nn.Softmax(dim=-1)] * ill)
-    return Situation(model, adam(model, 3e-3), F.cross_entropy, data.train, data.held, score=wrong_share, steps=100)
+    return Situation(model, adam(model, 3e-3), F.cross_entropy, data.train, data.held, steps=100)
 
 
 @asked(KIND, "https://github.com/itakurah/focal-loss-pytorch/pull/5", r"sigmoid", names=("bounded-scores",))
 def sigmoid_twice(seed: int, ill: bool) -> Situation:
     """A sigmoid before BCEWithLogitsLoss: no probability falls below one half."""
     data, model = odd(seed), mlp(64, 64, 32, 1, last=(nn.Sigmoid(),) * ill)
-    return Situation(model, adam(model), nn.BCEWithLogitsLoss(), data.train, data.held, score=sign_error)
+    return Situation(model, adam(model), nn.BCEWithLogitsLoss(), data.train, data.held)
 
 
 @asked(KIND, "https://github.com/lopuhin/kaggle-imet-2019/issues/3", r"sigmoid", names=("bounded-scores",))
@@ -63,14 +63,14 @@ def sigmoid_twice_many_labels(seed: int, ill: bool) -> Situation:
 
 @asked(
     KIND,
-    "https://discuss.pytorch.org/t/loss-stuck-at-one-output-with-cross-entropy/",
+    "https://github.com/eriklindernoren/PyTorch-YOLOv3/issues/10",
     r"sigmoid",
     names=("bounded-scores",),
 )
 def sigmoid_before_cross_entropy(seed: int, ill: bool) -> Situation:
     """A convolutional net whose ten scores go through a sigmoid before cross-entropy."""
     data, model = images(seed), cnn(last=(nn.Sigmoid(),) * ill)
-    return Situation(model, adam(model, 3e-3), F.cross_entropy, data.train, data.held, score=wrong_share, steps=100)
+    return Situation(model, adam(model, 3e-3), F.cross_entropy, data.train, data.held, steps=100)
 
 
 @asked(KIND, "https://github.com/keras-team/keras/issues/500", r"softmax|one unit|always 1|constant")
@@ -180,7 +180,7 @@ def relu_on_a_regression(seed: int, ill: bool) -> Situation:
 
 @asked(
     KIND,
-    "https://stackoverflow.com/questions/38252879",
+    "https://github.com/UC-IIC2613/Syllabus/issues/208",
     r"tanh|bound|range|reach|between|−1|-1",
     never=("target-scale", "rate-too-small"),
 )
@@ -192,7 +192,7 @@ def tanh_on_wide_targets(seed: int, ill: bool) -> Situation:
 
 @asked(
     KIND,
-    "https://stackoverflow.com/questions/48343857",
+    "https://github.com/maxjcohen/transformer/issues/49",
     r"sigmoid|bound|range|reach|between",
     never=("target-scale", "rate-too-small"),
 )
@@ -202,7 +202,7 @@ def sigmoid_on_a_regression(seed: int, ill: bool) -> Situation:
     return Situation(model, adam(model, 5e-3), F.mse_loss, (data.x, data.t + 3), (data.fresh_x, data.fresh_t + 3))
 
 
-@asked(KIND, "https://arxiv.org/abs/1910.11015", r"norm", never=("target-scale",))
+@asked(KIND, "https://github.com/naoto0804/chainer-cyclegan/pull/2", r"norm", never=("target-scale",))
 def batch_norm_on_the_output(seed: int, ill: bool) -> Situation:
     """A regression that ends in batch normalisation without scale: mean 0 and deviation 1, whatever the targets are."""
     data, model = surface(seed), mlp(8, 64, 1, last=(nn.BatchNorm1d(1, affine=False),) * ill)
@@ -211,7 +211,7 @@ def batch_norm_on_the_output(seed: int, ill: bool) -> Situation:
     )
 
 
-@asked(KIND, "https://discuss.pytorch.org/t/dropout-before-the-output-layer/", r"drop")
+@asked(KIND, "https://github.com/maddin79/darch/issues/12", r"drop")
 def dropout_on_the_output(seed: int, ill: bool) -> Situation:
     """Dropout after the last layer: half of the scores are 0 by chance."""
     data, model = digits(seed), mlp(64, 64, 10, last=(nn.Dropout(0.5),) * ill)
@@ -280,7 +280,7 @@ def logarithm_of_a_softmax_that_is_zero(seed: int, ill: bool) -> Situation:
 
 @asked(
     KIND,
-    "https://discuss.pytorch.org/t/loss-is-increasing-wrong-sign/",
+    "https://arxiv.org/abs/1910.11015 (wrong loss function calculation)",
     r"sign|negative|maximi|unbounded|minus|without bound",
     never=("rate-too-large",),
 )
@@ -296,25 +296,26 @@ def loss_with_the_wrong_sign(seed: int, ill: bool) -> Situation:
 
 @asked(
     KIND,
-    "https://github.com/udacity/deep-learning-v2-pytorch/issues/12",
+    "https://arxiv.org/abs/1910.11015 (wrong type of activation)",
     r"softmax|tanh|bound",
     names=("bounded-scores",),
 )
 def tanh_before_cross_entropy(seed: int, ill: bool) -> Situation:
-    """Scores between −1 and 1 by a tanh fused into the last layer, before cross-entropy of four classes."""
-    data = blobs(seed)
-    model = mlp(12, 64, 4, last=(nn.Tanh(),) * ill)
-    return Situation(model, adam(model, 3e-3), F.cross_entropy, data.train, data.held, score=wrong_share)
+    """Scores between −1 and 1 by a tanh, before cross-entropy of ten classes."""
+    data = digits(seed)
+    model = mlp(64, 64, 10, last=(nn.Tanh(),) * ill)
+    return Situation(model, adam(model, 3e-3), F.cross_entropy, data.train, data.held)
 
 
 @asked(
     KIND,
-    "https://discuss.pytorch.org/t/crossentropyloss-with-log-softmax-output/",
-    r"abs|bound|negative|range",
-    never=("dying-relu",),
+    "https://github.com/PeterL1n/BackgroundMattingV2/issues/128",
+    r"clamp|clip|bound|outside|flat",
+    ("bounded-scores",),
+    never=("dying-relu", "collapsed"),
 )
-def absolute_value_of_the_scores(seed: int, ill: bool) -> Situation:
-    """abs() of the scores of two rings: both must be positive, and the gradient turns its sign at 0."""
-    after = (lambda y: kobai.exp(-y * y)) if ill else (lambda y: y)
-    data, model = circles(seed), Calls(2, 32, 32, 2, after=after)
-    return Situation(model, adam(model, 3e-3), F.cross_entropy, data.train, data.held, score=wrong_share)
+def clamp_in_place_of_a_sigmoid(seed: int, ill: bool) -> Situation:
+    """Outputs are clamped to probabilities: outside 0…1 there is no gradient, and half of the samples begin there."""
+    after = (lambda y: y.clamp(0.001, 0.999)) if ill else kobai.sigmoid
+    data, model = odd(seed), Calls(64, 48, 1, after=after)
+    return Situation(model, adam(model, 2e-3), nn.BCELoss(), data.train, data.held)

@@ -1,9 +1,19 @@
-"""All questions of the exam."""
+"""All questions of the exam, kind by kind."""
 
-from exam import capacity, epochs, faults_of_data, losses, optimisers, samples, statistics, unusual, unusual_losses, who
-from exam.question import QUESTIONS
+from exam.question import QUESTIONS as _FOUND
 
-KINDS = (who, losses, samples, optimisers, capacity, statistics, faults_of_data, epochs, unusual, unusual_losses)
-"""Modules in the order of the tables."""
+KINDS = (
+    "who is trained",
+    "loss and output",
+    "samples independent",
+    "optimiser",
+    "capacity",
+    "weights and signal",
+    "batch statistics",
+    "data",
+    "over epochs",
+    "healthy",
+)
+"""In the order of the tables."""
 
-__all__ = ["KINDS", "QUESTIONS"]
+QUESTIONS = dict(sorted(_FOUND.items(), key=lambda item: KINDS.index(item[1].kind)))

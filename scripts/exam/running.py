@@ -15,6 +15,7 @@ from exam.question import SHARES, Question, Situation
 from exam.tools import TOOLS, watched
 from kobai.lab import Doctor, diagnose
 from kobai.lab.doctor.cures import Patient
+from kobai.optim.lr_scheduler import ReduceLROnPlateau
 from kobai.train import Trainer
 from kobai.utils.data import DataLoader, TensorDataset
 
@@ -60,22 +61,25 @@ def marked(question: Question, findings: list[Any]) -> str:
 
 
 def trained_loss(case: Situation, patient: Patient, seed: int) -> float:
-    """What the fresh samples cost after some steps of training."""
+    """What the fresh samples cost after some steps of training, or after the epochs of the situation with its schedule."""
     kobai.manual_seed(seed)
     loss_fn = getattr(patient, "loss_fn", None) or case.loss_fn
     model, optimizer = patient.model.train(), patient.optimizer
     count = len(case.train[-1])
     size = min(case.batch, count)
-    rng = np.random.default_rng(seed)
-    order = np.arange(count)
-    for step in range(case.steps):
-        at = step * size % (count - size + 1 or 1)
-        if at < size and case.shuffle:
-            order = rng.permutation(count)
-        rows = order[at : at + size]
+    each = count // size  # whole batches of an epoch
+    rng, order = np.random.default_rng(seed), np.arange(count)
+    scheduler, value = _rescaled(case.scheduler, optimizer), math.nan
+    for step in range(each * case.epochs or case.steps):
+        if step % each == 0:
+            if step and scheduler is not None:
+                scheduler.step(*[value] * isinstance(scheduler, ReduceLROnPlateau))
+            order = rng.permutation(count) if case.shuffle else order
+        rows = order[step % each * size : (step % each + 1) * size]
         *inputs, target = (part[rows] for part in case.train)
         optimizer.zero_grad()
         loss = loss_fn(model(*inputs), target)
+        value = float(loss.item())
         if loss.requires_grad:
             loss.backward()
             if patient.clip_grad_norm is not None:
@@ -85,6 +89,15 @@ def trained_loss(case: Situation, patient: Patient, seed: int) -> float:
     with kobai.no_grad():
         value = float((case.score or loss_fn)(model.eval()(*inputs), target).item())
     return value if math.isfinite(value) else math.inf
+
+
+def _rescaled(scheduler: Any, optimizer: Any) -> Any:
+    """The schedule, from the rate that the optimiser has now: a cure may have changed it, or the optimiser itself."""
+    if scheduler is not None:
+        scheduler.optimizer = optimizer
+        if hasattr(scheduler, "base_lrs") and scheduler.last_epoch == 0:
+            scheduler.base_lrs = [group["lr"] for group in optimizer.param_groups]
+    return scheduler
 
 
 def effect(before: float, after: float, floor: float = 0.0) -> str:

@@ -153,7 +153,7 @@ def batch_mean_taken_off(seed: int, ill: bool) -> Situation:
     return Situation(model, adam(model, 3e-3), F.mse_loss, data.train, data.held)
 
 
-@asked(KIND, "https://github.com/fawazsammani/knowing-when-to-look-adaptive-attention/issues/6", MIXED)
+@asked(KIND, "http://karpathy.github.io/2019/04/25/recipe/ (backprop to chart dependencies)", MIXED)
 def shifted_by_a_roll_of_the_batch(seed: int, ill: bool) -> Situation:
     """A residual from the previous *sample*, where the previous step in time was meant: roll over dim 0."""
 
@@ -170,7 +170,7 @@ def shifted_by_a_roll_of_the_batch(seed: int, ill: bool) -> Situation:
     return Situation(model, adam(model, 1e-2), F.cross_entropy, data.train, data.held)
 
 
-@asked(KIND, "https://github.com/lukalabs/cakechat/issues/10", MIXED + "|attention|mask")
+@asked(KIND, "https://github.com/aipixel/AEMatter/issues/3", MIXED + "|attention|mask")
 def attention_over_the_samples(seed: int, ill: bool) -> Situation:
     """MultiheadAttention without batch_first on (N, L, D): every sample looks at all others."""
 

@@ -96,7 +96,7 @@ def adagrad_at_a_twentieth(seed: int) -> Situation:
     return Situation(model, optim.Adagrad(model.parameters(), lr=0.05), F.cross_entropy, data.train, data.held)
 
 
-@healthy("https://en.wikipedia.org/wiki/Rprop")
+@healthy("https://distill.pub/2017/momentum/")
 def momentum_of_0_99_at_a_small_rate(seed: int) -> Situation:
     """Momentum 0.99 with a rate to match."""
     data, model = digits(seed), mlp(64, 64, 10)
@@ -129,7 +129,7 @@ def exclusive_or(seed: int) -> Situation:
     return Situation(model, adam(model, 0.05), nn.BCEWithLogitsLoss(), (x, t), (x, t), batch=16)
 
 
-@healthy("https://stackoverflow.com/questions/38252879")
+@healthy("https://github.com/deeplearning4j/deeplearning4j/issues/4375")
 def tanh_on_targets_between_one_and_minus_one(seed: int) -> Situation:
     """A tanh on the output, for targets that it can reach."""
     data = surface(seed)
@@ -138,7 +138,7 @@ def tanh_on_targets_between_one_and_minus_one(seed: int) -> Situation:
     return Situation(model, adam(model, 3e-3), F.mse_loss, train, held)
 
 
-@healthy("https://arxiv.org/abs/1803.08375")
+@healthy("https://pytorch.org/docs/stable/generated/torch.nn.PoissonNLLLoss.html")
 def rectified_targets(seed: int) -> Situation:
     """Softplus on the output: counts, which are never negative, under a Poisson likelihood."""
     data, rng = surface(seed), rng_of(seed)

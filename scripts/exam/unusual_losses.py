@@ -226,7 +226,7 @@ def mixed_up_targets(seed: int) -> Situation:
     )
 
 
-@healthy("https://arxiv.org/abs/1502.03044 (masks)")
+@healthy("https://arxiv.org/abs/1810.04805 (masked words)")
 def most_of_the_labels_left_out(seed: int) -> Situation:
     """Half of the labels are −100, which the loss leaves out."""
     data, model = digits(seed), mlp(64, 96, 10)
@@ -284,7 +284,7 @@ def a_state_space_of_two_directions(seed: int) -> Situation:
     return Situation(model, adam(model, 5e-3), F.cross_entropy, data.train, data.held, clip=1.0, steps=60)
 
 
-@healthy("https://arxiv.org/abs/1909.11065 (segmentation)")
+@healthy("https://arxiv.org/abs/1411.4038")
 def a_label_for_each_pixel(seed: int) -> Situation:
     """A label for each of 64 pixels: bright or dark among the neighbours."""
     data = images(seed)
@@ -295,7 +295,7 @@ def a_label_for_each_pixel(seed: int) -> Situation:
     )
 
 
-@healthy("https://arxiv.org/abs/1711.10561")
+@healthy("https://arxiv.org/abs/2103.00020")
 def a_learnt_temperature(seed: int) -> Situation:
     """A single scalar parameter scales all scores, as the temperature of contrastive nets does."""
 
@@ -321,7 +321,7 @@ def written_with_functions(seed: int) -> Situation:
     return Situation(model, adam(model, 2e-3), F.cross_entropy, data.train, data.held)
 
 
-@healthy("https://doi.org/10.1017/CBO9780511812651 (perceptron)")
+@healthy("https://karpathy.github.io/2019/04/25/recipe/ (overfit)")
 def trained_already(seed: int) -> Situation:
     """A net that has learnt already: its loss and its gradients are small."""
     data, model = circles(seed), mlp(2, 32, 32, 2)
@@ -334,7 +334,7 @@ def trained_already(seed: int) -> Situation:
     return Situation(model, adam(model, 1e-3), F.cross_entropy, data.train, data.held)
 
 
-@healthy("https://arxiv.org/abs/1603.09382 (stochastic depth)")
+@healthy("https://arxiv.org/abs/1608.03983")
 def an_epoch_watched(seed: int) -> Situation:
     """The doctor watches a training of eight epochs with a cosine schedule that ends with it."""
     data, model = digits(seed), mlp(64, 64, 10)

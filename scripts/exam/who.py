@@ -111,7 +111,7 @@ def layers_made_in_forward(seed: int, ill: bool) -> Situation:
     return Situation(model, adam(model, 2e-3), F.cross_entropy, data.train, data.held)
 
 
-@asked(KIND, "https://discuss.pytorch.org/t/how-to-define-trainable-parameter-inside-nn-module/108446", UNREGISTERED)
+@asked(KIND, "https://github.com/SimonThomine/RememberingNormality/issues/7", UNREGISTERED)
 def a_weight_that_is_a_plain_tensor(seed: int, ill: bool) -> Situation:
     """A weight matrix made by randn(..., requires_grad=True): an attribute, but not a Parameter."""
 
@@ -147,7 +147,7 @@ def backbone_replaced_after_the_optimiser(seed: int, ill: bool) -> Situation:
     return Situation(model, optimizer if ill else adam(model, 3e-3), F.cross_entropy, data.train, data.held)
 
 
-@asked(KIND, "https://discuss.pytorch.org/t/optimizer-only-updates-part-of-the-model/", UNKNOWN, never=("no-signal",))
+@asked(KIND, "https://github.com/pytorch/tutorials/pull/1455", UNKNOWN, never=("no-signal",))
 def optimiser_of_the_head_alone(seed: int, ill: bool) -> Situation:
     """Encoder and head are trained together, but only the head's parameters were passed to the optimiser."""
 
@@ -166,7 +166,7 @@ def optimiser_of_the_head_alone(seed: int, ill: bool) -> Situation:
     return Situation(model, sgd(model.head if ill else model), F.mse_loss, data.train, data.held)
 
 
-@asked(KIND, "https://github.com/facebookresearch/fairseq/issues/4702", UNKNOWN, never=("no-signal",))
+@asked(KIND, "https://github.com/zjunlp/HVPNeT/issues/5", UNKNOWN, never=("no-signal",))
 def embedding_left_out_of_the_groups(seed: int, ill: bool) -> Situation:
     """Parameter groups were written by hand, one for each part, and the embedding was forgotten."""
 
@@ -201,7 +201,7 @@ def detach_in_the_middle(seed: int, ill: bool) -> Situation:
     return Situation(model, adam(model, 3e-3), F.cross_entropy, data.train, data.held)
 
 
-@asked(KIND, "https://github.com/pytorch/pytorch/issues/6990", CUT)
+@asked(KIND, "https://pytorch.org/docs/stable/notes/autograd.html (locally disabling gradients)", CUT)
 def no_grad_around_a_block(seed: int, ill: bool) -> Situation:
     """The convolutions are run under no_grad, meant for evaluation only."""
 
@@ -222,7 +222,7 @@ def no_grad_around_a_block(seed: int, ill: bool) -> Situation:
     return Situation(model, adam(model, 3e-3), F.cross_entropy, data.train, data.held)
 
 
-@asked(KIND, "https://discuss.pytorch.org/t/differentiable-argmax/33020", CUT)
+@asked(KIND, "https://github.com/pytorch/pytorch/issues/1339", CUT)
 def argmax_on_the_way(seed: int, ill: bool) -> Situation:
     """A hard choice by argmax in the middle of the net: nothing before it gets a gradient."""
 
@@ -241,7 +241,7 @@ def argmax_on_the_way(seed: int, ill: bool) -> Situation:
     return Situation(model, adam(model, 1e-2), F.cross_entropy, data.train, data.held)
 
 
-@asked(KIND, "https://discuss.pytorch.org/t/torch-round-gradient/28628", CUT)
+@asked(KIND, "https://github.com/zzzxxxttt/pytorch_DoReFaNet/issues/8", CUT)
 def rounding_on_the_way(seed: int, ill: bool) -> Situation:
     """Activations are quantised by round(), whose gradient is 0, without a straight-through estimate."""
 
@@ -259,7 +259,7 @@ def rounding_on_the_way(seed: int, ill: bool) -> Situation:
     return Situation(model, adam(model, 3e-3), F.mse_loss, data.train, data.held)
 
 
-@asked(KIND, "https://discuss.pytorch.org/t/i-want-to-do-an-operation-in-numpy-in-the-middle-of-the-network/", CUT)
+@asked(KIND, "https://github.com/meta-pytorch/botorch/issues/520", CUT)
 def through_numpy_and_back(seed: int, ill: bool) -> Situation:
     """The hidden state is turned into an array and a new tensor is made of it: the tape ends there."""
 
@@ -321,12 +321,12 @@ def embedding_of_zeros_before_relu(seed: int, ill: bool) -> Situation:
 
 @asked(
     KIND,
-    "https://discuss.pytorch.org/t/what-does-the-backward-function-do/9944",
+    "https://github.com/jaehyunnn/ViTPose_pytorch/issues/20",
     r"rate|lr\b",
     names=("rate-too-small",),
 )
 def group_with_a_rate_of_zero(seed: int, ill: bool) -> Situation:
-    """The group of the hidden layers was given lr=0 in an earlier stage, and keeps it."""
+    """The group of the hidden layers lost its rate to a decay by layers, which is 0 by now."""
     data, model = digits(seed), mlp(64, 48, 24, 10)
     hidden = [*model[0].parameters(), *model[2].parameters()]
     optimizer = optim.SGD(
@@ -358,7 +358,7 @@ def recurrent_cells_in_a_list(seed: int, ill: bool) -> Situation:
     return Situation(model, adam(model, 1e-2), F.cross_entropy, data.train, data.held, steps=80)
 
 
-@asked(KIND, "https://discuss.pytorch.org/t/loss-does-not-require-grad-after-item/", CUT, names=("no-signal",))
+@asked(KIND, "https://github.com/roman-vygon/triplet_loss_kws/issues/6", CUT, names=("no-signal",))
 def loss_made_of_the_detached_output(seed: int, ill: bool) -> Situation:
     """The loss function takes .data of the output and asks for a gradient again: backward() runs and reaches nothing."""
 
@@ -379,7 +379,7 @@ def loss_made_of_the_detached_output(seed: int, ill: bool) -> Situation:
     return Situation(net, adam(net, 5e-3), loss_fn, data.train, data.held, steps=80)
 
 
-@asked(KIND, "https://discuss.pytorch.org/t/stop-gradient-in-one-branch/", CUT)
+@asked(KIND, "https://github.com/rimchang/Faster-RCNN-Pytorch-Simple/issues/2", CUT)
 def one_branch_is_cut(seed: int, ill: bool) -> Situation:
     """Of two branches that are added, one goes through .data: its weights never change, and the other hides it."""
     left, right = Calls(12, 48, 24), Calls(12, 48, 24)
