@@ -6,9 +6,9 @@
     python scripts/doctor_exam.py --write                      write docs/lab/exam.md
 
 Every situation names who reported it, and says what a right answer speaks of. *right*: the first finding is the
-answer; *partly*: another one is; *wrong*: none is; *silent*: there is no finding. Each cure that is offered is applied
-to a fresh copy, and the loss of fresh samples compared with that of the copy without it. Most situations have a
-healthy twin, which differs by the fault alone.
+answer; *partly*: another one is; *wrong*: none is; *unsure*: it is only said that the net learns nothing; *silent*:
+there is no finding. Each cure that is offered is applied to a fresh copy, and the loss of fresh samples compared with
+that of the copy without it. Most situations have a healthy twin, which differs by the fault alone.
 """
 
 from __future__ import annotations

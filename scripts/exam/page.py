@@ -10,7 +10,7 @@ from exam.questions import QUESTIONS
 from exam.tools import TOOLS
 
 PAGE = Path(__file__).parents[2] / "docs" / "lab" / "exam.md"
-MARKS = ("right", "partly", "wrong", "silent")
+MARKS = ("right", "partly", "wrong", "unsure", "silent")
 
 
 def row(name: str, records: list[dict[str, Any]]) -> str:
@@ -27,8 +27,9 @@ def row(name: str, records: list[dict[str, Any]]) -> str:
 def summary(records: list[dict[str, Any]]) -> str:
     """A row for each kind, each half, and all."""
     lines = [
-        "| kind | situations | right | partly | wrong | silent | cures help | neutral | harm | healthy | errors | warnings |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| kind | situations | right | partly | wrong | unsure | silent | cures help | neutral | harm | healthy nets "
+        "| errors | warnings |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for kind in dict.fromkeys(record["kind"] for record in records):
         lines.append(row(kind, [record for record in records if record["kind"] == kind]))
@@ -51,7 +52,9 @@ def tools_table(records: list[dict[str, Any]]) -> str:
     marks = Counter(record["mark"] for record in ill)
     alarmed = sum(bool(record["healthy"]) for record in twins)
     named = marks["right"] + marks["partly"]
-    lines.append(f"| Kobai's doctor | {named} | {marks['wrong']} | {marks['silent']} | {alarmed} of {len(twins)} |")
+    lines.append(
+        f"| Kobai's doctor | {named} | {marks['wrong'] + marks['unsure']} | {marks['silent']} | {alarmed} of {len(twins)} |"
+    )
     for tool in TOOLS:
         said = Counter(record["tools"][tool].get("mark") for record in ill)
         alarmed = sum(bool(record["tools"][tool].get("twin")) for record in twins)
@@ -97,10 +100,10 @@ healthy nets: the same situation without its fault, and nets that look unusual a
 and, with `--write`, writes this page.
 
 *right*: the first finding names the fault; *partly*: another finding does; *wrong*: there are findings, and none does;
-*silent*: there is none. A cure *helps* where the loss of fresh samples is lower by more than 2 % after training with it,
-and *harms* where it is higher by more than 5 %. Of the healthy nets those with an error, and those with warnings only,
-are counted. A hash of its name puts each situation into one of two halves. Thresholds are set by the tuning half only;
-the held half shows what that is worth.
+*unsure*: it is only said that the net learns nothing; *silent*: there is no finding. A cure *helps* where the loss of
+fresh samples is lower by more than 2 % after training with it, and *harms* where it is higher by more than 5 %. Of the
+healthy nets those with an error, and those with warnings only, are counted. A hash of its name puts each situation into
+one of two halves. Thresholds are set by the tuning half only; the held half shows what that is worth.
 
 ## Figures
 

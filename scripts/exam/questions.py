@@ -1,5 +1,7 @@
 """All questions of the exam, kind by kind."""
 
+from importlib import import_module
+
 from exam.question import QUESTIONS as _FOUND
 
 KINDS = (
@@ -15,5 +17,8 @@ KINDS = (
     "healthy",
 )
 """In the order of the tables."""
+
+for _module in "who losses samples optimisers capacity statistics faults_of_data epochs unusual unusual_losses".split():
+    import_module(f"exam.{_module}")
 
 QUESTIONS = dict(sorted(_FOUND.items(), key=lambda item: KINDS.index(item[1].kind)))

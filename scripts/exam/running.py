@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
+import functools
 import math
 import time
 from typing import Any
@@ -19,6 +19,9 @@ from kobai.optim.lr_scheduler import ReduceLROnPlateau
 from kobai.train import Trainer
 from kobai.utils.data import DataLoader, TensorDataset
 
+WITHOUT_A_CAUSE = ("no-better-than-guessing",)
+"""Diseases by which the doctor says that the net learns nothing, and that he does not know why."""
+
 HELPS, HARMS = 0.02, 0.05
 """A cure helps if the fresh samples' loss is lower by this share, and harms if it is higher by that."""
 
@@ -30,9 +33,10 @@ def text_of(finding: Any) -> str:
 def findings_of(case: Situation, quick: bool) -> list[Any]:
     """What the doctor finds, its roots first: of a batch, or while he watches the epochs."""
     if not case.epochs:
-        options = {"quick": True} if quick and "quick" in inspect.signature(diagnose).parameters else {}
-        found = diagnose(case.model, case.example(), case.loss_fn, case.optimizer, clip_grad_norm=case.clip, **options)
-        return list(found.findings)
+        found = diagnose(
+            case.model, case.example(), case.loss_fn, case.optimizer, clip_grad_norm=case.clip, quick=quick
+        )
+        return [finding for finding in found.findings if finding.severity != "note"]
     doctor = Doctor(every=20, say=lambda message: None)
     trainer = Trainer(
         case.model,
@@ -45,15 +49,18 @@ def findings_of(case: Situation, quick: bool) -> list[Any]:
     loader = DataLoader(TensorDataset(*case.train), batch_size=case.batch, shuffle=case.shuffle)
     with contextlib.suppress(FloatingPointError):  # a training that stops itself; what the doctor saw until then counts
         trainer.fit(loader, TensorDataset(*(case.validation or case.held)), epochs=case.epochs)
-    found = [visit.finding for visit in doctor.visits]
+    found = [visit.finding for visit in doctor.visits if visit.finding.severity != "note"]
     return sorted(found, key=lambda finding: finding.follows is not None)
 
 
 def marked(question: Question, findings: list[Any]) -> str:
-    """``right`` if the first finding is the answer, ``partly`` if another is, ``wrong`` if none is, ``silent``."""
-    right = [question.answered(finding.disease, text_of(finding)) for finding in findings]
+    """``right`` if the first finding is the answer, ``partly`` if another is, ``wrong`` if none is; ``silent`` without any.
+
+    That the net learns nothing, said without a cause, is ``unsure``.
+    """
+    right = [question.answered(f.disease, text_of(f)) for f in findings if f.disease not in WITHOUT_A_CAUSE]
     if not right:
-        return "silent"
+        return "unsure" if findings else "silent"
     return "right" if right[0] else "partly" if any(right) else "wrong"
 
 
@@ -63,7 +70,7 @@ def marked(question: Question, findings: list[Any]) -> str:
 def trained_loss(case: Situation, patient: Patient, seed: int) -> float:
     """What the fresh samples cost after some steps of training, or after the epochs of the situation with its schedule."""
     kobai.manual_seed(seed)
-    loss_fn = getattr(patient, "loss_fn", None) or case.loss_fn
+    loss_fn = patient.loss_fn or case.loss_fn
     model, optimizer = patient.model.train(), patient.optimizer
     count = len(case.train[-1])
     size = min(case.batch, count)
@@ -111,27 +118,34 @@ def effect(before: float, after: float, floor: float = 0.0) -> str:
 
 def offered(finding: Any) -> bool:
     """Whether a finding offers a cure that a program can apply, and does not say itself that it did not help."""
-    tried = getattr(finding, "tried", None)
-    refuted = tried is not None and not getattr(tried, "helped", True)
+    refuted = finding.tried is not None and not finding.tried.helped
     return finding.follows is None and finding.cure.applicable and not refuted
 
 
 def cures_tried(question: Question, seed: int, findings: list[Any]) -> list[dict[str, Any]]:
-    """Each cure that is offered, alone, on a situation drawn again from the same seed."""
-    wanted = [finding for finding in findings if offered(finding)]
-    if not wanted:
-        return []
-    case = question.make(seed)
-    before = trained_loss(case, Patient(case.model, case.optimizer, case.clip), seed)
+    """Each cure that is offered, on a situation drawn again from the same seed: alone, and else on top of those before it."""
+    wanted = [finding.cure for finding in findings if offered(finding)]
+    names = [finding.disease for finding in findings if offered(finding)]
+    loss = functools.cache(lambda *which: _cured(question, seed, [wanted[i] for i in which]))
+    floor = 0.01 if wanted and question.make(seed).score in SHARES else 0.0
     tried = []
-    for finding in wanted:
-        case = question.make(seed)
-        patient = Patient(case.model, case.optimizer, case.clip)
-        finding.cure.apply(patient)
-        after = trained_loss(case, patient, seed)
-        what = effect(before, after, 0.01 if case.score in SHARES else 0.0)
-        tried.append({"disease": finding.disease, "before": before, "after": after, "effect": what})
+    for i, name in enumerate(names):
+        pairs = [((), (i,)), (tuple(range(i)), tuple(range(i + 1)))][: 1 + (i > 0)]
+        for before, after in pairs:
+            what = effect(loss(*before), loss(*after), floor)
+            if what == "helps" or (before, after) == pairs[-1]:
+                tried.append({"disease": name, "before": loss(*before), "after": loss(*after), "effect": what})
+                break
     return tried
+
+
+def _cured(question: Question, seed: int, cures: list[Any]) -> float:
+    """What fresh samples cost after training with these cures."""
+    case = question.make(seed)
+    patient = Patient(case.model, case.optimizer, case.clip)
+    for cure in cures:
+        cure.apply(patient)
+    return trained_loss(case, patient, seed)
 
 
 # --- one question -------------------------------------------------------------------------------------------------------

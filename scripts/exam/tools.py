@@ -18,7 +18,8 @@ import kobai
 from exam.question import Situation
 from kobai import nn
 
-EPOCHS, PATIENCE = 6, 3
+EPOCHS, PATIENCE, FLAT, FAR = 6, 3, 1e-8, 1000
+"""What is trained, what counts as a plateau, as a gradient of 0, and as a rate that a reader would not keep."""
 
 
 @dataclass
@@ -57,12 +58,15 @@ def watched(case: Situation, seed: int) -> Seen:
     kobai.manual_seed(seed)
     try:
         _look(case, seen)
-        seen.mixed = not seen.norms and _mixes(case)
-        seen.overfits = _overfits(case)
-        seen.suggested = _sweep(case)
-        _train(case, seen, seed)
-    except Exception as error:  # whatever is refused, is what these tools would show
+    except (ValueError, RuntimeError, IndexError) as error:  # a loss that refuses its targets says so under any tool
         seen.refused = str(error)
+        return seen
+    seen.mixed = not seen.norms and _mixes(case)
+    seen.overfits = _overfits(case)
+    seen.suggested = _sweep(case)
+    _train(case, seen, seed)
+    still = {name for name, p in case.model.named_parameters() if p.grad is None or float(p.grad.abs().max()) < FLAT}
+    seen.zero_gradient = [name for name in seen.zero_gradient if name in still and "bias" not in name]
     return seen
 
 
@@ -93,7 +97,7 @@ def _look(case: Situation, seen: Seen) -> None:
             continue
         greatest = float(parameter.grad.abs().max().item()) if parameter.grad.numel() else 0.0
         seen.greatest_gradient = max(seen.greatest_gradient, greatest)
-        if greatest < 1e-8:
+        if greatest < FLAT:
             seen.zero_gradient.append(name)
     case.optimizer.zero_grad()
 
@@ -106,7 +110,7 @@ def _mixes(case: Situation) -> bool:
         return False
     x = x.detach().clone().requires_grad_()
     output = copy.deepcopy(case.model).eval()(x, *(part[:16] for part in inputs[1:]))
-    if not output.requires_grad or len(output) != len(x):
+    if not isinstance(output, kobai.Tensor) or not output.requires_grad or len(output) != len(x):
         return False
     output[3].sum().backward()
     if x.grad is None:
@@ -134,9 +138,9 @@ def _steps(case: Situation, steps: int, size: int, rates: Callable[[int], float]
 
 
 def _overfits(case: Situation) -> bool:
-    """Whether one batch can be fitted: its loss falls below a half in 60 steps."""
-    losses = _steps(case, 60, 64)
-    return losses[-1] < 0.5 * losses[0] if losses[0] > 0 else losses[-1] < losses[0]
+    """Whether one batch can be fitted: its loss falls by a fourth in 200 steps."""
+    losses = _steps(case, 200, 64)
+    return losses[0] - losses[-1] > 0.25 * abs(losses[0])
 
 
 def _sweep(case: Situation) -> float | None:
@@ -190,7 +194,7 @@ def keras(seen: Seen) -> list[str]:
     (keras/src/optimizers/base_optimizer.py), softmax of an axis of size 1 (keras/src/activations/activations.py); losses
     squeeze a column (keras/src/losses/loss.py, squeeze_or_expand_to_same_rank).
     """
-    said = []
+    said = [seen.refused] * bool(seen.refused)
     if not seen.finite:
         said.append("invalid loss, terminating training: the loss is NaN or infinite")
     elif _stops(seen):
@@ -214,7 +218,7 @@ def lightning(seen: Seen) -> list[str]:
     https://github.com/Lightning-Universe/lightning-bolts/pull/465, of no use beside batch norm (issue 1077 there).
     PyTorch itself warns of broadcasting in mse_loss and refuses a loss without a tape.
     """
-    said = []
+    said = [seen.refused] * bool(seen.refused)
     if not seen.finite:
         said.append("detect_anomaly: the loss or a gradient is NaN or infinite (not finite)")
     elif _stops(seen):
@@ -227,7 +231,7 @@ def lightning(seen: Seen) -> list[str]:
         said.append("your model mixes data across the batch dimension")
     if not seen.overfits:
         said.append("overfit_batches: one batch cannot be fitted")
-    if seen.suggested is not None and seen.rate > 0 and not 1 / 30 < seen.suggested / seen.rate < 30:
+    if seen.suggested is not None and seen.rate > 0 and not 1 / FAR < seen.suggested / seen.rate < FAR:
         said.append(f"lr_find suggests a learning rate of {seen.suggested:.2g}")
     if _broadcasts(seen):
         said.append("torch: using a target size that differs from the input size; broadcasting gives incorrect results")
@@ -240,7 +244,7 @@ def skorch(seen: Seen) -> list[str]:
     https://skorch.readthedocs.io/en/stable/callbacks.html; NeuralNetRegressor.check_data refuses targets of one dimension,
     NeuralNetClassifier takes the logarithm for NLLLoss itself (https://skorch.readthedocs.io/en/stable/classifier.html).
     """
-    said = []
+    said = [seen.refused] * bool(seen.refused)
     if not seen.finite:
         said.append("the log shows a loss of nan (not finite)")
     elif _stops(seen):
@@ -262,10 +266,10 @@ def wandb(seen: Seen) -> list[str]:
     https://docs.wandb.ai/ref/python/watch, https://docs.wandb.ai/guides/runs/alert. What a reader sees in a histogram
     counts as said.
     """
-    said = []
+    said = [seen.refused] * bool(seen.refused)
     if not seen.finite:
         said.append("alert: the loss is NaN or infinite (not finite)")
-    elif len(seen.validation) > PATIENCE and seen.validation[-1] > 1.1 * min(seen.validation):
+    elif len(seen.validation) > PATIENCE and seen.validation[-1] > 1.3 * min(seen.validation) > 0:
         said.append("chart: the validation loss rises while the training loss falls (overfitting)")
     if seen.zero_gradient:
         said.append(f"gradient histogram: no gradient reaches {', '.join(seen.zero_gradient[:3])} (all 0)")

@@ -17,18 +17,22 @@ ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "scripts"))
 
 import doctor_exam  # noqa: E402
+from exam.page import PAGE  # noqa: E402
 from exam.questions import QUESTIONS  # noqa: E402
 from exam.running import effect, marked  # noqa: E402
 from exam.tools import TOOLS, watched  # noqa: E402
 
-NOT_FINITE = {"logarithm-of-a-softmax-that-is-zero"}
-"""Situations whose loss is NaN or infinite from the start."""
+NOT_FINITE = {"logarithm-of-a-softmax-that-is-zero", "missing-values", "labels-from-one"}
+"""Situations whose loss is NaN or infinite from the start, or refuses the targets."""
 
 
 def first_loss(case):
     *inputs, target = case.example()
     with np.errstate(all="ignore"):
-        return case.loss_fn(case.model(*inputs), target).item()
+        try:
+            return case.loss_fn(case.model(*inputs), target).item()
+        except IndexError:  # a label without a score
+            return math.nan
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
@@ -63,6 +67,7 @@ def test_an_answer_is_marked_by_where_the_right_finding_stands():
     question = replace(QUESTIONS["softmax-twice"], names=("bounded-scores",), never=("rate-too-small",))
     right, other = finding("bounded-scores"), finding("saturated")
     assert marked(question, []) == "silent"
+    assert marked(question, [finding("no-better-than-guessing", "a softmax?")]) == "unsure"
     assert marked(question, [right, other]) == "right"
     assert marked(question, [other, right]) == "partly"
     assert marked(question, [other]) == "wrong"
@@ -104,8 +109,13 @@ def test_a_run_prints_a_line_for_each_situation_and_the_totals(monkeypatch, caps
     doctor_exam.main()
     text = capsys.readouterr().out
     assert "sigmoid-twice-many-labels" in text
-    assert "| **all** | 2 | 2 | 0 | 0 | 0 |" in text
+    assert "| **all** | 2 | 2 | 0 | 0 | 0 | 0 |" in text
     assert (tmp_path / "x").read_text().startswith("[")
+
+
+def test_the_page_lists_every_situation_and_healthy_net():
+    text = PAGE.read_text(encoding="utf-8")
+    assert [name for name, question in QUESTIONS.items() if question.report not in text] == []
 
 
 @pytest.mark.thorough
