@@ -21,6 +21,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def records(jobs: list[tuple[str, int, bool, bool]], processes: int) -> Iterator
     if processes == 1:
         yield from map(one, jobs)
         return
-    with ProcessPoolExecutor(processes) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         yield from pool.map(one, jobs)
 
 

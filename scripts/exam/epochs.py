@@ -135,10 +135,11 @@ def logarithm_of_zero_after_some_epochs(seed: int, ill: bool) -> Situation:
     def loss_fn(y: Any, t: Any) -> Any:
         if not ill:
             return F.binary_cross_entropy_with_logits(y, t)
-        p = kobai.sigmoid(6 * y)
+        p = kobai.sigmoid(15 * y)
         return -(t * kobai.log(p) + (1 - t) * kobai.log(1 - p)).mean()
 
     model = mlp(12, 64, 4)
+    model[2].weight.data.mul_(0.3)
     return Situation(model, adam(model, 5e-3), loss_fn, (data.x, hot[0]), (data.fresh_x, hot[1]), epochs=10)
 
 

@@ -241,7 +241,7 @@ def argmax_on_the_way(seed: int, ill: bool) -> Situation:
     return Situation(model, adam(model, 1e-2), F.cross_entropy, data.train, data.held)
 
 
-@asked(KIND, "https://github.com/zzzxxxttt/pytorch_DoReFaNet/issues/8", CUT)
+@asked(KIND, "https://github.com/zzzxxxttt/pytorch_DoReFaNet/issues/8", CUT + "|gradient of exactly 0|rounding")
 def rounding_on_the_way(seed: int, ill: bool) -> Situation:
     """Activations are quantised by round(), whose gradient is 0, without a straight-through estimate."""
 

@@ -19,8 +19,9 @@ sys.path.append(str(ROOT / "scripts"))
 import doctor_exam  # noqa: E402
 from exam.page import PAGE  # noqa: E402
 from exam.questions import QUESTIONS  # noqa: E402
-from exam.running import effect, marked  # noqa: E402
+from exam.running import effect, marked, trained_loss  # noqa: E402
 from exam.tools import TOOLS, watched  # noqa: E402
+from kobai.lab.doctor.cures import Patient  # noqa: E402
 
 NOT_FINITE = {"logarithm-of-a-softmax-that-is-zero", "missing-values", "labels-from-one"}
 """Situations whose loss is NaN or infinite from the start, or refuses the targets."""
@@ -116,6 +117,21 @@ def test_a_run_prints_a_line_for_each_situation_and_the_totals(monkeypatch, caps
 def test_the_page_lists_every_situation_and_healthy_net():
     text = PAGE.read_text(encoding="utf-8")
     assert [name for name, question in QUESTIONS.items() if question.report not in text] == []
+
+
+@pytest.mark.thorough
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_a_healthy_net_learns(name):
+    question = QUESTIONS[name]
+    if not question.twin:
+        return
+    case = question.make(1, ill=False)
+    *inputs, target = case.held
+    with kobai.no_grad():
+        before = (case.score or case.loss_fn)(case.model.eval()(*inputs), target).item()
+    after = trained_loss(case, Patient(case.model, case.optimizer, case.clip), 1)
+    assert after < before - 0.1 * abs(before)
 
 
 @pytest.mark.thorough
