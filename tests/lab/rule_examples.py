@@ -24,12 +24,13 @@ def seen(
     optimizer: Any = None,
     clip: Any = None,
     trials: bool = False,
+    validation: Any = (),
 ) -> View:
     """What ``diagnose`` sees of a net, by default a healthy one; ``optimizer``: a function of the parameters."""
     model = net(depth=2) if model is None else model
     optimizer = None if optimizer is None else optimizer(model.parameters())
     with undisturbed():
-        case = Case(model, batch() if data is None else data, loss_fn, optimizer, clip, steps=5)
+        case = Case(model, batch() if data is None else data, loss_fn, optimizer, clip, steps=5, validation=validation)
         return observe(case, Trials(case) if trials else None)
 
 
@@ -59,7 +60,27 @@ def flat_head() -> nn.Module:
     return model
 
 
+class Normed(nn.Module):
+    """Statistics of the batch, by a function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.head = nn.Linear(20, 30), nn.Linear(30, 4)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(F.relu(F.batch_norm(self.inner(x), None, None, training=True)))
+
+
+def slow_averages(momentum: float) -> nn.Module:
+    """A net whose running averages have far to go."""
+    model = nn.Sequential(nn.Linear(20, 30), nn.BatchNorm1d(30, momentum=momentum), nn.ReLU(), nn.Linear(30, 4))
+    nn.init.constant_(model[0].bias, 4.0)
+    return model
+
+
 X, T = batch()
+FRESH = (kobai.randn(64, 20), kobai.randint(4, (64,)))
+MANY = batch(600)
 LEFT_OUT = T.clone()
 LEFT_OUT[::2] = -100
 
@@ -76,6 +97,30 @@ EXAMPLES = {
     "outputs.bounded_scores": Example(
         lambda: seen(nn.Sequential(net(depth=2), nn.Softmax(dim=1))),
         lambda: seen(nn.Sequential(net(depth=2), nn.Softmax(dim=1)), loss_fn=lambda y, t: F.nll_loss(y.log(), t)),
+    ),
+    "data.rare_class": Example(lambda: seen(data=(X, 1 - (T == 3).long() * (X[:, 2] > 1.2).long()))),
+    "validation.prepared_otherwise": Example(
+        lambda: seen(validation=[(5 - 2 * FRESH[0], FRESH[1])]), lambda: seen(validation=[FRESH])
+    ),
+    "validation.labelled_otherwise": Example(
+        lambda: seen(data=(MANY[0][:400], MANY[1][:400]), validation=[(MANY[0][400:], (MANY[1][400:] + 1) % 4)]),
+        lambda: seen(data=(MANY[0][:400], MANY[1][:400]), validation=[(MANY[0][400:], MANY[1][400:])]),
+    ),
+    "validation.seen_in_training": Example(
+        lambda: seen(validation=[(kobai.cat([X[:10], FRESH[0]]), kobai.cat([T[:10], FRESH[1]]))]),
+        lambda: seen(validation=[FRESH]),
+    ),
+    "neighbours.unrelated": Example(
+        lambda: seen(data=(MANY[0], kobai.randint(4, (600,))), optimizer=sgd(0.3), trials=True),
+        lambda: seen(data=MANY, optimizer=sgd(0.3), trials=True),
+    ),
+    "batches.small_batches": Example(lambda: seen(Normed(), (X[:3], T[:3])), lambda: seen(Normed())),
+    "batches.lost": Example(
+        lambda: seen(nn.Sequential(nn.Linear(20, 1), nn.LayerNorm(1), nn.Linear(1, 4))), lambda: seen(flat_head())
+    ),
+    "batches.modes_apart": Example(
+        lambda: seen(slow_averages(1e-4), optimizer=sgd(0.1), trials=True),
+        lambda: seen(slow_averages(0.1), optimizer=sgd(0.1), trials=True),
     ),
     "units.no_gradient": Example(lambda: seen(net(depth=2).requires_grad_(False)), lambda: seen(flat_head())),
     "units.symmetric": Example(lambda: seen(net("constant(0.1)", "tanh")), lambda: seen(flat_head())),
@@ -120,6 +165,9 @@ CURES = {
     "clip_gradients": lambda x: (),
     "orthogonal": lambda x: (["6"],),
     "unfreeze": lambda x: (),
+    "group_norm": lambda x: ([("6", 4)],),
+    "average_anew": lambda x: ([x],),
+    "without": lambda x: (["2", "4"],),
 }
 """For each cure its arguments for the net of the tests, of which 1, 3 and 5 are dense layers, 2 and 4 their activations, and
 6 is recurrent."""

@@ -56,10 +56,11 @@ def test_every_disease_is_found_by_a_rule() -> None:
 
 
 def state(model: nn.Module, optimizer: Any, x: Any) -> dict[str, Any]:
-    """What a cure may change: outputs for x, parameters that are trained, the learning rate."""
+    """What a cure may change: outputs for x, running averages, parameters that are trained, the learning rate."""
     group = optimizer.param_groups[0]
     return {
         "outputs": model(x)[0].detach().numpy().round(4).tolist(),
+        "averages": [b.numpy().round(4).tolist() for name, b in model.named_buffers() if "running_" in name],
         "trained": [p.requires_grad for p in model.parameters()],
         "held": len(group["params"]),
         "rate": group["lr"],
@@ -69,7 +70,10 @@ def state(model: nn.Module, optimizer: Any, x: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("name", CURES)
 def test_the_code_of_a_cure_does_what_its_action_does(name: str) -> None:
     kobai.manual_seed(0)
-    model = nn.Sequential(*mlp(20, [30, 30], 4, activation="tanh"), nn.RNN(4, 5)).requires_grad_(name != "unfreeze")
+    norm = [nn.BatchNorm1d(4, momentum=1e-4)] if name in ("group_norm", "average_anew") else []
+    model = nn.Sequential(*mlp(20, [30, 30], 4, activation="tanh"), *norm, nn.RNN(4, 5)).requires_grad_(
+        name != "unfreeze"
+    )
     optimizer, x = kobai.optim.SGD(model.parameters(), lr=0.5), 3 * batch()[0] + 1
     patient = Patient(*copy.deepcopy((model, optimizer)))
     cure, before = cures.CURES[name](*CURES[name](x)), state(model, optimizer, x)

@@ -32,6 +32,20 @@ from sick_nets import Net, healthy, sick  # noqa: E402
 import doctor_trial  # noqa: E402
 
 PAGE = ROOT / "docs" / "lab" / "diseases.md"
+
+ELSEWHERE = {
+    "no-better-than-guessing",
+    "few-samples",
+    "signal-lost",
+    "evaluation-differs",
+    "labels-unrelated",
+    "rare-class",
+    "validation-prepared-otherwise",
+    "validation-labelled-otherwise",
+    "validation-seen",
+}
+"""Diseases that a few steps on a batch of digits do not show, or not in a net that can be trained; other tests have them."""
+CURES_ELSEWHERE = {"set_rate", "group_norm", "average_anew", "without"}
 STEPS = 100
 
 
@@ -73,8 +87,7 @@ def test_sizes_of_the_table() -> None:
     kinds = Counter(case.disease == "healthy" for case, _ in table())
     assert kinds[False] >= 40
     assert kinds[True] >= 40
-    # What only a training shows is no finding of a few steps.
-    assert {case.disease for case, _ in table()} == {*DISEASES, "healthy"} - {"no-better-than-guessing"}
+    assert {case.disease for case, _ in table()} == {*DISEASES, "healthy"} - ELSEWHERE
 
 
 def test_every_disease_is_found_and_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,7 +173,7 @@ def test_every_cure_is_code_that_runs() -> None:
             tried[finding.cure.name] += 1
             if finding.disease != "wrong-labels":
                 case.loss_fn(names["model"](names["x"]), names["t"])
-    assert set(tried) >= CURES.keys() - {"set_rate"}, tried
+    assert set(tried) >= CURES.keys() - CURES_ELSEWHERE, tried
 
 
 # --- nets drawn at random -----------------------------------------------------------------------------------------------

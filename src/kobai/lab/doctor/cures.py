@@ -14,7 +14,7 @@ from kobai.nn import init as initialisers
 from kobai.optim import Optimizer
 from kobai.optim.groups import learning_rate, set_learning_rate
 
-_RENEWED = "optimizer = type(optimizer)(model.parameters(), **optimizer.defaults)  # for the new parameters"
+RENEWED = "optimizer = type(optimizer)(model.parameters(), **optimizer.defaults)  # for the new parameters"
 
 
 @dataclass
@@ -143,9 +143,9 @@ def rectify(
             if isinstance(module, nn.Linear):  # its activation is part of it
                 module.activation = "relu"
             else:
-                _put(patient.model, path, nn.ReLU())
+                put(patient.model, path, nn.ReLU())
         redraw.apply(patient)
-        _renew(patient)
+        renew(patient)
 
     return "\n".join([*lines, redraw.code]), None if functions else action
 
@@ -159,7 +159,7 @@ def remove_activation(path: str, activation: str, fused: bool = False) -> tuple[
             layer: Any = patient.model.get_submodule(path)
             layer.activation = None
         else:
-            _put(patient.model, path, nn.Identity())
+            put(patient.model, path, nn.Identity())
 
     place, nothing = (".activation", "None") if fused else ("", "nn.Identity()")
     return f"{expression(path)}{place} = {nothing}  # no {activation}: the loss function takes scores", action
@@ -176,11 +176,11 @@ def normalise(layers: Sequence[tuple[str, str, int]]) -> tuple[str, Action]:
         for path, kind, units in layers:
             layer = patient.model.get_submodule(path)
             norm, parameter = getattr(nn, kind)(units), next(layer.parameters())
-            _put(patient.model, path, nn.Sequential(layer, norm.to(parameter.device, parameter.dtype)))
-        _renew(patient)
+            put(patient.model, path, nn.Sequential(layer, norm.to(parameter.device, parameter.dtype)))
+        renew(patient)
 
     written = [(expression(path), f"nn.{kind}({units})") for path, kind, units in layers]
-    return "\n".join([*[f"{layer} = nn.Sequential({layer}, {norm})" for layer, norm in written], _RENEWED]), action
+    return "\n".join([*[f"{layer} = nn.Sequential({layer}, {norm})" for layer, norm in written], RENEWED]), action
 
 
 @cure
@@ -288,12 +288,13 @@ def unfreeze() -> tuple[str, Action]:
     return "model.requires_grad_(True)", action
 
 
-def _put(model: nn.Module, path: str, module: nn.Module) -> None:
+def put(model: nn.Module, path: str, module: nn.Module) -> None:
+    """Put a module in the place of another."""
     parent, _, name = path.rpartition(".")
     model.get_submodule(parent)._modules[name] = module.train(model.training)
 
 
-def _renew(patient: Patient) -> None:
+def renew(patient: Patient) -> None:
     """Clear the optimiser's state, and have it train the new parameters."""
     groups = patient.optimizer.param_groups
     present = {id(parameter): parameter for parameter in patient.model.parameters()}

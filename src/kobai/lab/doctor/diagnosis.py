@@ -36,6 +36,7 @@ def diagnose(
     clip_grad_norm: float | None = None,
     precision: str = "fp32",
     data: Iterable[Any] | None = None,
+    validation: Iterable[Any] | None = None,
     quick: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Diagnosis:
@@ -55,6 +56,7 @@ def diagnose(
         clip_grad_norm: as in training, if gradients are clipped there.
         precision: what the steps compute in, as of a :class:`kobai.train.Trainer`.
         data: batches for the trials, such as a DataLoader; by default the one batch, of which a fourth is held out.
+        validation: a batch of validation data, or batches such as a DataLoader: are they like the training data?
         quick: leave the trials out.
         progress: called with a line before each trial.
 
@@ -72,7 +74,7 @@ def diagnose(
     >>> print(found.findings[0].cure.code.splitlines()[0])
     for layer in (model[0], model[2], model[4], model[6], model[8], model[10],):
     """
-    case = _checked(model, batch, loss_fn, optimizer, clip_grad_norm, steps, precision, data)
+    case = _checked(model, batch, loss_fn, optimizer, clip_grad_norm, steps, precision, data, validation)
     return diagnosed(case, None if quick else Trials(case, say=progress))
 
 
@@ -88,7 +90,15 @@ def diagnosed(case: Case, trials: Trials | None, cures: bool = True) -> Diagnosi
 
 
 def _checked(
-    model: Any, batch: Any, loss_fn: Any, optimizer: Any, clip_grad_norm: Any, steps: Any, precision: Any, data: Any
+    model: Any,
+    batch: Any,
+    loss_fn: Any,
+    optimizer: Any,
+    clip_grad_norm: Any,
+    steps: Any,
+    precision: Any,
+    data: Any,
+    validation: Any,
 ) -> Case:
     if not isinstance(model, nn.Module):
         got = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
@@ -132,10 +142,24 @@ def _checked(
     if optimizer is not None and own.isdisjoint(id(p) for group in optimizer.param_groups for p in group["params"]):
         raise ValueError("diagnose: the optimizer trains none of the model's parameters")
     device = device_of(model)
-    batches = () if data is None else tuple(tuple(moved(part, device)) for part in data)
-    if data is not None and not batches:
-        raise DataError("diagnose: the data gave no batch")
-    return Case(model, tuple(moved(batch, device)), loss_fn, optimizer, clip_grad_norm, steps, precision, batches)
+    batches, held = _batches(data, "data", device), _batches(validation, "validation data", device)
+    return Case(model, tuple(moved(batch, device)), loss_fn, optimizer, clip_grad_norm, steps, precision, batches, held)
+
+
+def _batches(data: Any, what: str, device: Any) -> tuple[tuple[Any, ...], ...]:
+    """Batches on the model's device; one alone is one of them."""
+    if data is None:
+        return ()
+    if isinstance(data, (tuple, list)) and len(data) > 1 and all(isinstance(part, Tensor) for part in data):
+        data = [data]
+    batches = []
+    for part in data:
+        if not isinstance(part, (tuple, list)) or len(part) < 2:
+            raise TypeError(f"diagnose: expected batches (input, ..., target) as {what}, got a {type(part).__name__}")
+        batches.append(tuple(moved(part, device)))
+    if not batches:
+        raise DataError(f"diagnose: the {what} gave no batch")
+    return tuple(batches)
 
 
 def observe(case: Case, trials: Trials | None = None) -> View:
@@ -195,6 +219,9 @@ def observe(case: Case, trials: Trials | None = None) -> View:
         ending=last,
         scale=scale,
         trials=trials,
+        samples=case.data,
+        validation=case.validation,
+        precision=case.precision,
     )
 
 

@@ -11,7 +11,19 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from kobai.lab.doctor.findings import Disease, Finding
-from kobai.lab.doctor.rules import activations, course, data, gradients, numbers, outputs, units, updates
+from kobai.lab.doctor.rules import (
+    activations,
+    batches,
+    course,
+    data,
+    gradients,
+    neighbours,
+    numbers,
+    outputs,
+    units,
+    updates,
+    validation,
+)
 from kobai.lab.doctor.rules.view import View
 
 Rule: TypeAlias = Callable[[View], Finding | None]
@@ -41,6 +53,11 @@ def both(view: View) -> bool:
     return optimizer(view) and trials(view) and not view.settling
 
 
+def held(view: View) -> bool:
+    """Whether there are validation data."""
+    return bool(view.validation)
+
+
 EXAMINATIONS: tuple[Examination, ...] = (
     Examination(data.wrong_labels, "labels are places of scores", lambda view: view.classes is not None),
     Examination(numbers.non_finite, "all numbers are finite"),
@@ -48,6 +65,12 @@ EXAMINATIONS: tuple[Examination, ...] = (
     Examination(data.alike_targets, "targets differ"),
     Examination(data.unshuffled, "samples are in no order of class", lambda view: view.classes is not None),
     Examination(outputs.bounded_scores, "the outputs can reach what the loss asks for"),
+    Examination(data.rare_class, "no class is rare", lambda view: view.classes is not None or view.binary),
+    Examination(validation.prepared_otherwise, "validation inputs are like training inputs", held),
+    Examination(validation.labelled_otherwise, "validation labels are those of training", held),
+    Examination(validation.seen_in_training, "validation samples are new to the net", held),
+    Examination(batches.small_batches, "an output depends on its own sample"),
+    Examination(batches.lost, "outputs differ from sample to sample"),
     Examination(units.no_gradient, "the loss depends on the parameters"),
     Examination(units.symmetric, "units differ"),
     Examination(data.input_scale, "inputs are of usual size"),
@@ -60,6 +83,8 @@ EXAMINATIONS: tuple[Examination, ...] = (
     Examination(gradients.exploding, "the gradient is of usual size"),
     Examination(updates.too_large, "steps are not too long", optimizer),
     Examination(updates.too_small, "steps are not too short", optimizer),
+    Examination(batches.modes_apart, "evaluation is as good as training on the same samples"),
+    Examination(neighbours.unrelated, "similar samples have similar targets", trials),
     Examination(course.guessing, "the loss falls below that of guessing", both),
 )
 """All examinations, which ``judging`` makes; ``tests/lab/test_doctor_conformance.py`` examines each."""
@@ -73,6 +98,11 @@ DISEASES: dict[str, Disease] = {
         data.WRONG_LABELS,
         data.NO_SIGNAL,
         data.UNSHUFFLED,
+        validation.PREPARED_OTHERWISE,
+        validation.LABELLED_OTHERWISE,
+        validation.SEEN_IN_TRAINING,
+        batches.FEW_SAMPLES,
+        batches.SIGNAL_LOST,
         outputs.BOUNDED_SCORES,
         data.INPUT_SCALE,
         data.TARGET_SCALE,
@@ -85,6 +115,9 @@ DISEASES: dict[str, Disease] = {
         gradients.EXPLODING_GRADIENT,
         updates.RATE_TOO_LARGE,
         updates.RATE_TOO_SMALL,
+        batches.MODES_APART,
+        neighbours.UNRELATED,
+        data.RARE_CLASS,
         course.NO_BETTER_THAN_GUESSING,
     )
 }

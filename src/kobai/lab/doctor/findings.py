@@ -224,6 +224,8 @@ class Case:
     precision: str = "fp32"
     data: tuple[Any, ...] = ()
     """Batches for trials; without any the one batch serves."""
+    validation: tuple[Any, ...] = ()
+    """Batches of validation samples, to compare with those."""
 
 
 @dataclass(frozen=True)

@@ -46,16 +46,21 @@ def undisturbed() -> Iterator[None]:
 
 def copied(case: Case) -> tuple[nn.Module, Optimizer]:
     """Copies of model and optimiser, in training mode; plain gradient descent where no optimiser is given."""
+    model, optimizer = copy_of(case.model, case.optimizer)
+    return model.train(), optimizer or SGD(list(model.parameters()), lr=USUAL_RATE)
+
+
+def copy_of(model: nn.Module, optimizer: Optimizer | None = None) -> tuple[nn.Module, Optimizer | None]:
+    """Copies of a model and of the optimiser of its parameters."""
     # Tensors kept from the last pass, such as a weight-normed weight, are on a tape, with which they cannot be copied.
-    kept = [value for module in case.model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    kept = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
     memo: dict[int, Any] = {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf}
     try:
-        model, optimizer = copy.deepcopy((case.model, case.optimizer), memo)
+        return copy.deepcopy((model, optimizer), memo)
     except Exception as error:
         raise ValueError(
-            f"diagnose: {described(case.model)} cannot be copied, and is not touched itself: {error}"
+            f"diagnose: {described(model)} cannot be copied, and is not touched itself: {error}"
         ) from error
-    return model.train(), optimizer or SGD(list(model.parameters()), lr=USUAL_RATE)
 
 
 def described(model: nn.Module) -> str:

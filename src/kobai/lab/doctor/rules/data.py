@@ -13,8 +13,8 @@ from kobai.lab.doctor.findings import Disease, Evidence, Finding
 from kobai.lab.doctor.rules.view import View
 from kobai.xp import to_host
 
-FAULTS = ("non-finite", "wrong-labels", "no-signal", "input-scale", "target-scale")
-"""Diseases of the data, which those of the net may follow from."""
+FAULTS = ("non-finite", "wrong-labels", "no-signal", "few-samples", "signal-lost", "input-scale", "target-scale")
+"""Diseases of the data, and of what is made of a batch, which those of the net's weights may follow from."""
 
 FEW = 16
 """Samples. In a smaller batch all may have one class, or half of the units be 0, by chance."""
@@ -24,6 +24,7 @@ INPUT_LARGE, INPUT_SMALL, FEATURES_APART, OFFSET = 10.0, 1e-2, 100.0, 10.0
 MADE_UP = 0.1
 """A normalised first stage with this much signal has made up for the scale of the inputs."""
 TARGET_LARGE, TARGET_REACHED = 10.0, 0.1
+MANY, MOSTLY, RARE, RARE_SURE = 50, 0.9, 0.1, -3.0
 IN_ORDER = -5.0
 """Standard deviations: one shuffled batch in three million has so few changes of label."""
 
@@ -80,6 +81,18 @@ TARGET_SCALE = Disease(
     "Bishop, Neural Networks for Pattern Recognition, 1995, section 8.2",
     ("non-finite", "no-signal"),
     looks=True,
+)
+
+RARE_CLASS = Disease(
+    "rare-class",
+    "a rare class",
+    f"of {MANY} or more samples at least {MOSTLY:.0%} have one label, also if {-RARE_SURE:g} standard deviations of chance are "
+    f"taken off; or a class has less than {RARE:g} of an equal share, by as much",
+    "A net that always gives the frequent label is right nearly always: the loss of the rare class is a small part of the "
+    "mean, and its gradient too. Accuracy does not show it; recall of the rare class does.",
+    "He and Garcia, Learning from imbalanced data, 2009; Buda, Maki, Mazurowski, arXiv:1710.05381",
+    ("non-finite", "wrong-labels", "no-signal", "unshuffled"),
+    fact=True,
 )
 
 IGNORED = -100
@@ -174,6 +187,45 @@ def unshuffled(view: View) -> Finding | None:
         Evidence("classes in the batch", len(counts), classes, False),
         cause="The samples come in order of their class, so that each batch shows few classes and the net forgets the others.",
         cure=Cure("loader = kobai.utils.data.DataLoader(data, batch_size=64, shuffle=True)"),
+    )
+
+
+def rare_class(view: View) -> Finding | None:
+    """Shares of the classes among all training samples at hand: one of nearly all, or one far below an equal share."""
+    targets = [batch[-1] for batch in view.seen if isinstance(batch[-1], Tensor)]
+    columns = {int(t.numel()) // max(1, len(t)) for t in targets}
+    if columns != {1}:  # of several answers to each sample most are no by nature
+        return None
+    labels = np.concatenate([to_host(t.detach().array).reshape(-1) for t in targets])
+    labels = labels[labels != IGNORED]
+    classes, n = view.classes or 2, len(labels)
+    classes = 2 if classes < 2 else classes
+    if n < MANY or len(np.unique(labels)) < 2:
+        return None
+    counts = np.bincount(labels.astype(np.int64).clip(0), minlength=classes)
+    most, least = int(counts.argmax()), int(counts.argmin())
+    share, equal = counts[most] / n, 1 / len(counts)
+    mostly = share + RARE_SURE * math.sqrt(share * (1 - share) / n) > MOSTLY - 0.05 and share > MOSTLY
+    limit = RARE * equal
+    rare = counts[least] / n < limit and (counts[least] - n * limit) / math.sqrt(n * limit) < RARE_SURE
+    if not (mostly or rare):
+        return None
+    evidence = [
+        Evidence(f"samples of class {most}, of {n}", share, MOSTLY, True, True, "warning"),
+        Evidence(f"samples of class {least}, of {n}", counts[least] / n, limit, False, True, "warning"),
+    ]
+    two = view.classes is None or view.classes < 2
+    return RARE_CLASS.found(
+        *[each for each, said in zip(evidence, (mostly, rare), strict=True) if said],
+        cause=f"Always to answer {most} is right for {share:.0%} of the samples, and class {least} with {counts[least]} of {n} "
+        "samples hardly counts in the mean loss: look at the recall of each class, not at accuracy.",
+        cure=Cure(
+            "ones = t.sum().clamp(min=1)  # of the training targets, 0 and 1\n"
+            "loss_fn = nn.BCEWithLogitsLoss(pos_weight=(t.numel() - ones) / ones)  # a rare sample counts more"
+            if two
+            else f"count = t.bincount(minlength={len(counts)}).clamp(min=1)  # of the training labels\n"
+            "loss_fn = nn.CrossEntropyLoss(weight=len(t) / (len(count) * count.float()))  # a rare sample counts more"
+        ),
     )
 
 

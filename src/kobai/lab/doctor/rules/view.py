@@ -90,6 +90,8 @@ class View:
         settling: whether small steps may be intended, by a schedule or late in training.
         refused: scores per sample, where the loss function refused the labels of the first step.
         trials: trainings of copies with one thing changed; None where there is no time for any.
+        samples, validation: batches of training samples, beside the batch, and of validation samples, if there are any.
+        precision: what the steps compute in.
         scale: by which the loss of the first step was multiplied before backward, and so all gradients of its reading.
     """
 
@@ -108,6 +110,20 @@ class View:
     refused: int | None = None
     scale: float = 1.0
     trials: Trials | None = None
+    samples: Sequence[Any] = ()
+    validation: Sequence[Any] = ()
+    precision: str = "fp32"
+
+    @property
+    def seen(self) -> Sequence[Any]:
+        """Batches of training samples, as many as are at hand."""
+        data = self.trials.case.data if self.trials is not None else ()
+        return self.samples or data or [(*self.inputs, self.target)]
+
+    @property
+    def whole_numbers(self) -> bool:
+        """Whether the inputs are whole numbers, such as those of words, which have no mean and no distance."""
+        return not self.inputs or not isinstance(self.inputs[0], Tensor) or not self.inputs[0].is_floating_point()
 
     @property
     def reading(self) -> Reading:
