@@ -103,6 +103,24 @@ def test_the_offsets_of_a_record_are_constants(tmp_path, monkeypatch):
     assert not any(isinstance(kind, numba.types.BaseTuple) for kind in made.type_annotation.typemap.values())
 
 
+def test_what_is_linked_is_a_copy_of_ones_own(tmp_path, monkeypatch):
+    """Copies of one name in several loops are optimised otherwise; the loader would keep whichever it met first."""
+    pytest.importorskip("numba")
+    loops = pytest.importorskip("kobai.formula.loop_code")
+    monkeypatch.setenv("KOBAI_CACHE", str(tmp_path))
+    long = "\n".join(f"    y[{i} % y.size] = x[{i} % x.size] / (y[{i + 1} % y.size] + {i}.5)" for i in range(60))
+    source = f"def called(x, y):\n{long}\n\ndef calling(x, y):\n    called(x, y)\n    called(y, x)\n"
+    module = loops.load_module("linking", source)
+    module.called = called = dispatch.compiled(module.called)
+    calling = dispatch.compiled(module.calling)
+    calling(np.ones(4), np.ones(4))
+    (made,) = calling.dispatcher.overloads.values()
+    (other,) = called.dispatcher.overloads.values()
+    name = other.fndesc.mangled_name
+    assert made.library.get_function(name).linkage.name == "internal"
+    assert made.library._get_module_for_linking().get_function(name).linkage.name == "linkonce_odr"
+
+
 # --- what is kept on disk ---------------------------------------------------------------------------------------------
 
 
@@ -187,5 +205,5 @@ def test_a_folder_that_is_not_safe_only_costs_time(kept, twice, tmp_path, monkey
 def test_numbas_own_files_are_not_loaded(kept, twice, tmp_path):
     run(twice())
     for path in tmp_path.rglob("*.nb?"):
-        path.rename(path.with_name(path.name.replace(".sha256", "")))
+        path.rename(path.with_name(path.name.replace(".own.sha256", "")))
     assert run(twice()) == 0

@@ -211,7 +211,7 @@ def _cache_class() -> Any:
             self._lineno = function.__code__.co_firstlineno
             self._locator = _Place(function, file, folder)
             name = f"{Path(file).stem}.{function.__qualname__}"
-            self._filename_base = f"{self.get_filename_base(name, getattr(sys, 'abiflags', ''))}.sha256"
+            self._filename_base = f"{self.get_filename_base(name, getattr(sys, 'abiflags', ''))}.own.sha256"
 
     class Cache(caching.FunctionCache):  # type: ignore[misc, name-defined]
         _impl_class = Code
@@ -244,8 +244,10 @@ def _keep(made: Any, function: Any) -> None:
 
 def loop(function: Any, signatures: list[Any] | None, options: dict[str, Any]) -> Any:
     """``numba.njit`` of a function, with its machine code kept on disk."""
+    from kobai.engine import own_code
+
     numba = importlib.import_module("numba")
-    made = numba.njit(**options)(function)
+    made = numba.njit(**options, pipeline_class=own_code.pipeline())(function)
     if made is function:  # NUMBA_DISABLE_JIT
         return made
     _keep(made, function)
@@ -259,8 +261,12 @@ def loop(function: Any, signatures: list[Any] | None, options: dict[str, Any]) -
 
 def callback(function: Callable[..., None], signature: Any, options: dict[str, Any]) -> Any:
     """``numba.cfunc`` of a function, with its machine code kept on disk."""
+    from kobai.engine import own_code
+
     normal = importlib.import_module("numba.core.sigutils").normalize_signature(signature)
-    made = importlib.import_module("numba.core.ccallback").CFunc(function, normal, locals={}, options=options)
+    made = importlib.import_module("numba.core.ccallback").CFunc(
+        function, normal, locals={}, options=options, pipeline_class=own_code.pipeline()
+    )
     _keep(made, function)
     made.compile()
     return made

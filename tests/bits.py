@@ -1,0 +1,212 @@
+"""Digests of what every primitive computes, to compare processes by: ``python tests/bits.py --threads 2 --only 'conv|norm'``.
+
+Of each primitive, in float32 and float64, there is one digest of its values and one of its gradients, over all samples of the
+registry and over larger ones where vectors are long enough to matter; of each small training, one of the parameters after it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+import kobai
+from kobai import nn, optim
+from kobai.core.primitive import REGISTRY
+from kobai.core.tensor import Tensor
+from kobai.nn import functional as F
+from test_registry import is_float, run, sample, tensors
+
+# --- primitives -----------------------------------------------------------------------------------------------------------
+
+LARGER = {1: 1, 2: 18, 3: 35, 4: 67, 5: 71}
+"""What the sizes of small samples become where a primitive takes any."""
+
+OF_ANY_SIZE = {
+    "ops.softmax._softmax", "ops.softmax._log_softmax", "ops.extreme._logsumexp", "ops.running._logcumsumexp",
+    "ops.norm._layer_norm", "ops.norm._normalize", "ops.vector_norm._norm", "ops.linear._matmul", "ops.linear._linear",
+    "ops.batch_norm._batch_norm", "ops.batch_norm._batch_norm_eval", "ops.reduce._cumprod", "ops.reduce._cumsum",
+    "ops.reduce._mean", "ops.reduce._std", "ops.reduce._sum", "ops.reduce._var", "ops.loss._sum_of", "ops.loss._mse_loss",
+    "ops.loss._l1_loss", "ops.loss._huber_loss", "ops.loss._smooth_l1_loss", "ops.loss._kl_div",
+    "ops.loss._binary_cross_entropy", "ops.loss._binary_cross_entropy_with_logits", "ops.arithmetic._atan2",
+    "ops.arithmetic._fmod", "ops.arithmetic._remainder", "ops.special._xlogy", "ops.rare_special._xlog1py",
+}  # fmt: skip
+
+
+def rounded(arg: Any) -> Any:
+    """On a grid of 2⁻²⁰, so that no sample has other bits where NumPy drew it by other code."""
+    return np.asarray(np.round(arg * 2.0**20) / 2.0**20) if is_float(arg) else arg
+
+
+def larger(arg: Any, rng: np.random.Generator) -> Any:
+    """An array with more rows and columns, whose elements lie between those of the small one."""
+    if not is_float(arg):
+        return arg
+    shape = tuple(LARGER.get(n, n) for n in arg.shape)
+    parts = rng.random(shape)
+    flat = arg.ravel()
+    one, other = flat[rng.integers(flat.size, size=shape)], flat[rng.integers(flat.size, size=shape)]
+    return parts * one + (1 - parts) * other
+
+
+def samples(name: str) -> Iterator[tuple[list[Any], dict[str, Any]]]:
+    primitive = REGISTRY[name]
+    for i in range(len(primitive.samples)):
+        args, options = sample(name, i)
+        yield [rounded(arg) for arg in args], options
+        wide = (is_float(arg) and arg.size and arg.ndim for arg in args if isinstance(arg, np.ndarray))
+        if (primitive.kind == "elementwise" or name in OF_ANY_SIZE) and all(wide):
+            rng = np.random.default_rng(i)
+            yield [rounded(larger(arg, rng)) for arg in args], options
+
+
+def weights(y: Tensor) -> Tensor:
+    """What a gradient comes in with, the same numbers everywhere."""
+    numbers = rounded(np.random.default_rng(3).uniform(-1, 1, y.shape)).astype(y.dtype)
+    return Tensor._wrap(numbers)
+
+
+class Digest:
+    def __init__(self) -> None:
+        self.hash = hashlib.sha256()
+
+    def add(self, array: np.ndarray) -> None:
+        """Any NaN is one NaN: its sign and payload are nobody's promise."""
+        array = np.array(array)
+        if array.dtype.kind == "f":
+            array[np.isnan(array)] = np.nan
+        self.hash.update(f"{array.dtype} {array.shape}".encode() + array.tobytes())
+
+    def __str__(self) -> str:
+        return self.hash.hexdigest()[:12]
+
+
+def of_primitive(name: str, dtype: type) -> dict[str, str]:
+    values, gradients, has_gradient = Digest(), Digest(), False
+    for args, options in samples(name):
+        made = tensors(tuple(args), dtype)
+        y = run(name, made, options)
+        values.add(y.detach().numpy())
+        if y.requires_grad:
+            has_gradient = True
+            y.backward(weights(y))
+            for a in made:
+                if isinstance(a, Tensor) and a.grad is not None:
+                    gradients.add(a.grad.numpy())
+    key = f"{name} {np.dtype(dtype)}"
+    return {f"{key} value": str(values)} | ({f"{key} gradient": str(gradients)} if has_gradient else {})
+
+
+# --- trainings ------------------------------------------------------------------------------------------------------------
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind: type) -> None:
+        super().__init__()
+        self.layer, self.out = kind(12, 24, batch_first=True, bidirectional=True), nn.Linear(48, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.layer(x)[0][:, -1])
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(60, 60), nn.Linear(60, 60)
+        self.norm, self.out = nn.LayerNorm(60), nn.Linear(60, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + F.dropout(F.gelu(self.first(x)), 0.1, self.training)
+        return self.out(self.norm(x + F.dropout(F.silu(self.second(x)), 0.1, self.training)))
+
+
+def _dense(*norm: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Linear(60, 90), *norm, nn.ReLU(), nn.Linear(90, 50), nn.Tanh(), nn.Linear(50, 10))
+
+
+def _convolutional() -> nn.Module:
+    first = [nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2)]
+    return nn.Sequential(*first, nn.Conv2d(8, 12, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(108, 10))
+
+
+def _attentive() -> nn.Module:
+    layer = nn.TransformerEncoderLayer(24, 3, 48, dropout=0.1, batch_first=True)
+    return nn.Sequential(layer, nn.Flatten(), nn.Linear(24 * 9, 10))
+
+
+TRAININGS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "mlp": (_dense, (37, 60)),
+    "batch norm": (lambda: _dense(nn.BatchNorm1d(90)), (37, 60)),
+    "layer norm": (lambda: _dense(nn.LayerNorm(90)), (37, 60)),
+    "cnn": (_convolutional, (21, 3, 16, 16)),
+    "lstm": (lambda: Recurrent(nn.LSTM), (21, 7, 12)),
+    "gru": (lambda: Recurrent(nn.GRU), (21, 7, 12)),
+    "attention": (_attentive, (21, 9, 24)),
+    "residual": (Residual, (37, 60)),
+}
+
+
+def of_training(name: str, steps: int = 6) -> dict[str, str]:
+    make, shape = TRAININGS[name]
+    kobai.manual_seed(0)
+    net = make()
+    rng = np.random.default_rng(0)
+    x = kobai.tensor(rounded(rng.uniform(-1, 1, shape)).astype(np.float32))
+    t = kobai.tensor(rng.integers(10, size=len(x)))
+    optimizer = optim.Adam(net.parameters(), lr=1e-3)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        F.cross_entropy(net(x), t).backward()
+        optimizer.step()
+    digest = Digest()
+    for value in net.state_dict().values():
+        digest.add(value.numpy())
+    return {f"training {name}": str(digest)}
+
+
+# --- processes ------------------------------------------------------------------------------------------------------------
+
+
+def digests(only: str = "") -> dict[str, str]:
+    """Of everything whose name the pattern is found in."""
+    found: dict[str, str] = {}
+    for name in sorted(REGISTRY):
+        for dtype in (np.float32, np.float64):
+            if re.search(only, name):
+                found |= of_primitive(name, dtype)
+    for name in TRAININGS:
+        if re.search(only, f"training {name}"):
+            found |= of_training(name)
+    return found
+
+
+def in_process(only: str = "", threads: int = 1, **environment: str) -> dict[str, str]:
+    """:func:`digests` in a process of its own, with these variables and so many threads."""
+    command = [sys.executable, __file__, "--only", only, "--threads", str(threads)]
+    paths = os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")])
+    settings = os.environ | {"PYTHONPATH": paths} | environment
+    done = subprocess.run(command, capture_output=True, text=True, env=settings)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--only", default="", help="a pattern")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    kobai.set_num_threads(options.threads)
+    with np.errstate(all="ignore"):
+        json.dump(digests(options.only), sys.stdout, indent=1)
+
+
+if __name__ == "__main__":
+    main()
