@@ -121,6 +121,25 @@ def test_what_is_linked_is_a_copy_of_ones_own(tmp_path, monkeypatch):
     assert made.library._get_module_for_linking().get_function(name).linkage.name == "linkonce_odr"
 
 
+def test_code_is_compiled_again_where_something_that_it_links_has_changed(tmp_path, monkeypatch):
+    """Machine code holds what was linked and the constants: those of another version of a file must not go on to be used."""
+    pytest.importorskip("numba")
+    loops = pytest.importorskip("kobai.formula.loop_code")
+    monkeypatch.setenv("KOBAI_CACHE", str(tmp_path))
+
+    def results(body, constant):
+        calling = loops.load_module("caller", "def calling(y):\n    called(y)\n    y[0] += CONSTANT[1]\n")
+        calling.called = dispatch.compiled(loops.load_module("callee", f"def called(y):\n    y[0] = {body}\n").called)
+        calling.CONSTANT = (0, constant)
+        function, y = dispatch.compiled(calling.calling), np.zeros(1)
+        function(y)
+        return y[0], sum(function.dispatcher.stats.cache_hits.values())
+
+    assert [results(1, 1), results(1, 1)] == [(2, 0), (2, 1)]
+    assert [results(2, 1), results(2, 1)] == [(3, 0), (3, 1)]
+    assert [results(2, 5), results(2, 5)] == [(7, 0), (7, 1)]
+
+
 # --- what is kept on disk ---------------------------------------------------------------------------------------------
 
 

@@ -141,15 +141,19 @@ def machine_code_folder(file: str) -> Path | None:
 
 
 @cache
-def _stamp(file: str) -> bytes:
-    return sha256(Path(file).read_bytes())
+def digest_of(file: str) -> bytes:
+    """Of a source file; of its name if there is none."""
+    try:
+        return sha256(Path(file).read_bytes())
+    except OSError:
+        return sha256(file.encode())
 
 
 class _Place:
     """What Numba asks about where a function is kept."""
 
-    def __init__(self, function: Any, file: str, folder: Path) -> None:
-        self._py_file, self._folder = file, folder
+    def __init__(self, function: Any, folder: Path) -> None:
+        self._folder = folder
         self._line = function.__code__.co_firstlineno
 
     def ensure_cache_path(self) -> None:
@@ -159,7 +163,7 @@ class _Place:
         return str(self._folder)
 
     def get_source_stamp(self) -> bytes:
-        return _stamp(self._py_file)
+        return b""  # of one file alone; what is linked counts too
 
     def get_disambiguator(self) -> str:
         return str(self._line)
@@ -209,17 +213,16 @@ def _cache_class() -> Any:
             if folder is None:
                 raise FileNotFoundError(errno.ENOENT, "no folder for machine code", file)
             self._lineno = function.__code__.co_firstlineno
-            self._locator = _Place(function, file, folder)
+            self._locator = _Place(function, folder)
             name = f"{Path(file).stem}.{function.__qualname__}"
             self._filename_base = f"{self.get_filename_base(name, getattr(sys, 'abiflags', ''))}.own.sha256"
 
     class Cache(caching.FunctionCache):  # type: ignore[misc, name-defined]
         _impl_class = Code
 
-        def __init__(self, function: Any) -> None:
+        def __init__(self, function: Any, stamp: bytes) -> None:
             super().__init__(function)
-            place = self._impl.locator
-            self._cache_file = Files(place.get_cache_path(), self._impl.filename_base, place.get_source_stamp())
+            self._cache_file = Files(self._cache_path, self._impl.filename_base, stamp)
 
         def load_overload(self, signature: Any, target: Any) -> Any:
             try:
@@ -237,20 +240,20 @@ def _cache_class() -> Any:
     return Cache
 
 
-def _keep(made: Any, function: Any) -> None:
+def _keep(made: Any, function: Any, stamp: bytes) -> None:
     with suppress(FileNotFoundError):  # no folder: the log says so already
-        made._cache = _cache_class()(function)
+        made._cache = _cache_class()(function, stamp)
 
 
-def loop(function: Any, signatures: list[Any] | None, options: dict[str, Any]) -> Any:
-    """``numba.njit`` of a function, with its machine code kept on disk."""
+def loop(function: Any, stamp: bytes, signatures: list[Any] | None, options: dict[str, Any]) -> Any:
+    """``numba.njit`` of a function, with its machine code kept on disk for as long as ``stamp`` is the same."""
     from kobai.engine import own_code
 
     numba = importlib.import_module("numba")
     made = numba.njit(**options, pipeline_class=own_code.pipeline())(function)
     if made is function:  # NUMBA_DISABLE_JIT
         return made
-    _keep(made, function)
+    _keep(made, function, stamp)
     if signatures is not None:
         with importlib.import_module("numba.core.typeinfer").register_dispatcher(made):
             for signature in signatures:
@@ -259,14 +262,14 @@ def loop(function: Any, signatures: list[Any] | None, options: dict[str, Any]) -
     return made
 
 
-def callback(function: Callable[..., None], signature: Any, options: dict[str, Any]) -> Any:
-    """``numba.cfunc`` of a function, with its machine code kept on disk."""
+def callback(function: Callable[..., None], stamp: bytes, signature: Any, options: dict[str, Any]) -> Any:
+    """``numba.cfunc`` of a function, with its machine code kept on disk for as long as ``stamp`` is the same."""
     from kobai.engine import own_code
 
     normal = importlib.import_module("numba.core.sigutils").normalize_signature(signature)
     made = importlib.import_module("numba.core.ccallback").CFunc(
         function, normal, locals={}, options=options, pipeline_class=own_code.pipeline()
     )
-    _keep(made, function)
+    _keep(made, function, stamp)
     made.compile()
     return made

@@ -12,7 +12,7 @@ import importlib
 import importlib.util
 import inspect
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial, update_wrapper
+from functools import cache, cached_property, partial, update_wrapper
 from operator import itemgetter
 from types import FunctionType, ModuleType
 from typing import Any, Literal, ParamSpec, TypeVar
@@ -223,7 +223,7 @@ class compiled:
             notices.hear_numba()
             options = {"nogil": True, "error_model": "numpy", "fastmath": set(self.flags), "_nrt": False}
             signatures = None if self.signatures is None else self.signatures(numba.types)
-            self.dispatcher = disk_cache.loop(_linked(self.function), signatures, options)
+            self.dispatcher = disk_cache.loop(_linked(self.function), stamp(self.function), signatures, options)
         return self.dispatcher
 
     @property
@@ -247,7 +247,6 @@ class inlined:
     """A function of one number for use inside :class:`compiled` loops: a version for 32 bits (float32) and one for 64.
 
     LLVM merges it into the loop and vectorises both together. Its arithmetic is done as written.
-    Numba's cache does not see edits here: delete ``__pycache__``.
     """
 
     def __init__(self, single: Callable[[Any], Any], double: Callable[[Any], Any]) -> None:
@@ -326,14 +325,45 @@ class entry:
         notices.hear_numba()
         integers = (numba.types.int64,) * len(inspect.signature(self.function).parameters)
         options = {"error_model": "numpy", "fastmath": set(compiled.flags), "_nrt": False}
-        self._code = disk_cache.callback(
-            _linked(self.function), numba.types.void(*integers), options
-        )  # must stay alive
+        function, signature = _linked(self.function), numba.types.void(*integers)
+        self._code = disk_cache.callback(function, stamp(self.function), signature, options)  # must stay alive
         return int(self._code.address)
 
 
 KINDS = (compiled, as_written, inlined, entry)
 """What compiled code is held by."""
+
+
+@cache
+def _reads(function: FunctionType) -> tuple[tuple[FunctionType, ...], tuple[str, ...]]:
+    """The functions that end in the code of this one if it is compiled, and the constants, each with its name."""
+    functions: list[FunctionType] = []
+    constants: list[str] = []
+    known = inspect.getclosurevars(function)
+    for name, value in {**known.globals, **known.nonlocals}.items():
+        if isinstance(value, compiled):
+            functions.append(value.function)  # type: ignore[arg-type]
+        elif isinstance(value, inlined):
+            functions += [value.single, value.double]  # type: ignore[list-item]
+        elif isinstance(value, instruction):
+            functions.append(value.build)  # type: ignore[arg-type]
+        elif isinstance(value, FunctionType):
+            functions.append(value)
+        elif all(isinstance(v, (int, float, str, np.number)) for v in (value if isinstance(value, tuple) else [value])):
+            constants.append(f"{name} = {value!r}")
+    return tuple(functions), tuple(constants)
+
+
+def stamp(function: Any) -> bytes:
+    """A digest of what the machine code of a function is made from: the files of it and of all that it links, and constants."""
+    reached, todo = set(), [function]
+    while todo:
+        if (next := todo.pop()) not in reached:
+            reached.add(next)
+            todo += _reads(next)[0]
+    files = {disk_cache.digest_of(each.__code__.co_filename).hex() for each in reached}
+    constants = {line for each in reached for line in _reads(each)[1]}
+    return disk_cache.sha256("\n".join([*sorted(files), *sorted(constants)]).encode())
 
 
 def _linked(function: Any) -> Any:
