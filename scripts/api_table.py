@@ -37,6 +37,7 @@ MODULES = [
     "kobai.compiler",
     "kobai.distributed",
     "kobai.jit",
+    "kobai.library",
     "kobai.profiler",
     "kobai.testing",
     "kobai.utils.checkpoint",

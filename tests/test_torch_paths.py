@@ -161,7 +161,13 @@ def test_nothing_is_imported_before_it_is_asked_for():
 FUNCTIONS_TOO = ["autograd.gradcheck", "nn.utils.spectral_norm", "nn.utils.weight_norm"]
 """Paths that are the names of functions in them as well, which stay where they are, as in PyTorch."""
 
-OURS = {"jit": "trace", "compiler": "set_stance", "profiler": "profile", "multiprocessing": "start_processes"} | {
+OURS = {
+    "jit": "freeze",
+    "library": "opcheck",
+    "compiler": "set_stance",
+    "profiler": "profile",
+    "multiprocessing": "start_processes",
+} | {
     "distributed": "isend",
     "nn.parallel": "scatter_kwargs",
 }

@@ -161,7 +161,18 @@ for _place in (globals(), vars(linalg), vars(nn.functional)):
 
 _LAZY = (
     *("data", "distributions", "func", "lab", "optim", "special", "testing", "train"),
-    *("accelerator", "compiler", "distributed", "jit", "multiprocessing", "profiler", "version", "types", "__config__"),
+    *(
+        "accelerator",
+        "compiler",
+        "distributed",
+        "jit",
+        "library",
+        "multiprocessing",
+        "profiler",
+        "version",
+        "types",
+        "__config__",
+    ),
 )
 _LAZY_IN = {
     "backends": ("mkldnn", "openmp"),
@@ -173,7 +184,7 @@ _LAZY_IN = {
 _connect(__name__, _LAZY)
 for _path in (
     *("amp", "autograd", "backends", "cuda", "cuda.amp", "linalg", "nn", "nn.functional", "nn.parameter", "nn.utils"),
-    "utils",
+    *("ops", "utils"),
 ):
     _connect(f"{__name__}.{_path}", _LAZY_IN.get(_path, ()))
 

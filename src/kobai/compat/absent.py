@@ -112,7 +112,7 @@ MODULES = {
     "profiler utils.benchmark utils.flop_counter utils.bottleneck monitor": (
         "use Python's cProfile, or time.perf_counter() after kobai.cuda.synchronize()"
     ),
-    "library utils.cpp_extension": "write the operation with autograd.Function",
+    "utils.cpp_extension library": "write the operation with autograd.Function",
     "overrides utils._python_dispatch": "write a function that takes tensors",
     "autograd.graph autograd.forward_ad": "use autograd.grad, hooks of tensors and utils.checkpoint",
     "cuda.graphs cuda.jiterator": "record a training step once with kobai.capture",

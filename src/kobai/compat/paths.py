@@ -166,6 +166,8 @@ def connect(package: str, lazy: tuple[str, ...] = ()) -> None:
             return _module(f"{prefix}{name}")
         if path in ALIASES or (name in RENAMED and path.startswith("nn")):
             return _elsewhere(path, name)
+        if path == "ops" and not name.startswith("_") and (operators := _module("library").namespace(name)) is not None:
+            return operators
         if not path and name in _NAMED:
             return _NAMED[name]
         if (

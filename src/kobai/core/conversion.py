@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kobai import xp as _xp
+from kobai.core.grad_mode import state
 from kobai.core.primitive import method
 from kobai.core.printing import describe
 from kobai.core.tensor import Tensor
@@ -74,9 +75,12 @@ def __index__(self: Tensor) -> int:
 
 @method
 def numpy(self: Tensor, *, force: bool = False) -> np.ndarray[Any, Any]:
-    """The elements as a NumPy array sharing memory. ``force=True`` also detaches and copies from a device."""
+    """The elements as a NumPy array sharing memory. ``force=True`` also detaches and copies from a device.
+
+    A tensor that requires a gradient needs it, or ``no_grad()``, where nothing is recorded anyway.
+    """
     if not force:
-        if self.requires_grad:
+        if self.requires_grad and state.grad:
             raise RuntimeError("numpy: this tensor requires a gradient; use tensor.detach().numpy()")
         if self.device.type != "cpu":
             raise TypeError(f"numpy: this tensor is on {self.device}; use tensor.cpu().numpy()")
