@@ -178,7 +178,7 @@ _LAZY_IN = {
     "backends": ("mkldnn", "openmp"),
     "cuda": ("nvtx",),
     "nn": ("_reduction", "attention"),
-    "nn.utils": ("fusion", "parametrizations", "parametrize"),
+    "nn.utils": ("fusion", "parametrizations", "parametrize", "prune"),
     "utils": ("checkpoint", "data", "dlpack"),
 }
 _connect(__name__, _LAZY)

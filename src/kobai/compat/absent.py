@@ -121,7 +121,6 @@ MODULES = {
     ),
     "storage cuda.sparse": "use tensors",
     "_C": "nothing of Kobai lies in PyTorch's C++ library",
-    "nn.utils.prune": "multiply the weights by masks of your own",
     "xpu mps mtia": "Kobai computes on the CPU and, with CuPy, on CUDA",
 }
 """Modules of ``torch`` -> what to do instead of what is in them."""
