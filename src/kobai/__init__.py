@@ -30,7 +30,10 @@ from kobai.capture.step import capture as capture
 from kobai.compat.paths import connect as _connect
 from kobai.compat.versions import __version__ as __version__, torch_version as torch_version
 from kobai.compiler import compile as compile
-from kobai.core import conversion as _conversion  # item(), numpy(), float(), repr() of a tensor
+from kobai.core import (
+    conversion as _conversion,  # item(), numpy(), float(), repr() of a tensor
+    node_hooks as _node_hooks,  # y.grad_fn.register_hook
+)
 from kobai.core.grad_mode import (
     enable_grad as enable_grad,
     inference_mode as inference_mode,

@@ -93,6 +93,11 @@ class Function:
         raise NotImplementedError("Function: define a static method backward(ctx, *grad_outputs)")
 
     @staticmethod
+    def jvp(ctx: Any, *grad_inputs: Any) -> Any:
+        """What PyTorch calls for forward-mode derivatives. Kobai derives them from ``backward``, and never calls it."""
+        raise NotImplementedError("Function: Kobai takes forward-mode derivatives from backward, jvp is not called")
+
+    @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         """Fill ``ctx`` after a ``forward(...)`` written without it."""
         raise NotImplementedError("Function: define a static method setup_context(ctx, inputs, output)")

@@ -17,7 +17,7 @@ def output_of(name: str, i: int, output: Tensor, node: Node, dirty: bool = False
 
     An input changed in place (``dirty``) is itself the output; another tensor, its own memory or not, stays out of the tape.
     """
-    own = Node(name, lambda dy: (Parts({i: dy}),), [node])
+    own = Node(name, _sending(i), [node])
     if dirty:
         changed_by(output, own)
         return output
@@ -52,7 +52,11 @@ def results(joined: Tensor, shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
 
 
 def _sending(i: int) -> Vjp:
-    return lambda dy: (Parts({i: dy}),)
+    def send(dy: Array) -> tuple[Parts]:
+        return (Parts({i: dy}),)
+
+    send.sends = True  # type: ignore[attr-defined]
+    return send
 
 
 def _joining(shapes: Sequence[tuple[int, ...]]) -> Vjp:
