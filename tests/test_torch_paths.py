@@ -51,7 +51,7 @@ def test_a_path_gives_the_very_objects_of_its_places(path):
 def test_what_is_private_has_pytorchs_names(name):
     place = "optim.lr_scheduler" if name == "_LRScheduler" else "nn.modules.module"
     found = getattr(reached(place), name)
-    assert isinstance(found, type) == (name != "is_lazy")
+    assert isinstance(found, type) == (name not in ("is_lazy", "_vmap"))
 
 
 IMPORTS = """
@@ -115,6 +115,19 @@ from kobai.utils.data.dataloader import _collate_fn_t, _worker_init_fn_t
 from kobai.nn.common_types import _ratio_any_t, _size_4_t
 from kobai.utils.data._utils.collate import np_str_obj_array_pattern as p; assert p.search("U") and not p.search("f")
 with kobai.backends.cuda.sdp_kernel(enable_flash=False): pass
+from kobai.optim.optimizer import Optimizer, ParamsT, _default_to_fused_or_foreach, _get_value, _params_t, required
+from kobai._vmap_internals import _vmap; assert _vmap is kobai.vmap
+from kobai.utils._contextlib import _DecoratorContextManager; assert isinstance(kobai.no_grad(), _DecoratorContextManager)
+from kobai.torch_version import TorchVersion; assert isinstance(kobai.torch_version, TorchVersion)
+from kobai.utils.data.dataloader import _BaseDataLoaderIter, _MultiProcessingDataLoaderIter as M
+from kobai.utils.data.dataloader import _SingleProcessDataLoaderIter as S, DataLoader as D; assert isinstance(iter(D([1])), S)
+from kobai.nn.parameter import UninitializedBuffer as B, UninitializedTensorMixin; assert kobai.nn.parameter.is_lazy(B())
+from kobai.nn.modules.lazy import LazyModuleMixin; from kobai.nn.utils import skip_init, prune
+from kobai.nn.utils.memory_format import convert_conv2d_weight_memory_format; from kobai.nn.utils.init import skip_init
+from kobai.utils.data._utils.collate import collate, default_collate_fn_map
+from kobai._higher_order_ops.associative_scan import associative_scan
+import kobai.backends.xnnpack; assert not kobai.backends.xnnpack.enabled and not kobai.backends.opt_einsum.enabled
+from kobai.quasirandom import SobolEngine; from kobai._jit_internal import _copy_to_script_wrapper as w; assert w(len) is len
 from packaging import version; assert version.parse(kobai.__version__) >= version.parse("2.13.0")
 """.strip().splitlines()
 
@@ -158,11 +171,11 @@ def test_nothing_is_imported_before_it_is_asked_for():
     assert fresh("import kobai; print(kobai.nn.modules.linear.Linear is kobai.nn.Linear)") == "True"
 
 
-FUNCTIONS_TOO = ["autograd.gradcheck", "nn.utils.spectral_norm", "nn.utils.weight_norm"]
-"""Paths that are the names of functions in them as well, which stay where they are, as in PyTorch."""
+FUNCTIONS_TOO = ["autograd.gradcheck", "nn.utils.spectral_norm", "nn.utils.weight_norm", "torch_version"]
+"""Paths that are the names of functions in them, or of text, as well, which stay where they are, as in PyTorch."""
 
 OURS = {
-    "jit": "freeze",
+    "jit": "save",
     "library": "opcheck",
     "compiler": "set_stance",
     "profiler": "profile",
@@ -246,6 +259,17 @@ def test_a_name_that_is_lacking_says_the_same_however_it_is_reached(name):
         assert str(imported.value) == told
 
 
+@pytest.mark.parametrize("name", sorted(absent.ABSENT_NAMED))
+def test_what_programs_name_without_need_raises_when_it_is_called(name):
+    place, _, last = f"kobai.{name}".rpartition(".")
+    scope = {}
+    exec(f"from {place} import {last}", scope)
+    assert scope[last] is reached(name)
+    with pytest.raises(NotImplementedError) as called:
+        scope[last](1)
+    assert str(called.value) == f"kobai has no '{name}', unlike torch: {absent.ABSENT_NAMED[name]}"
+
+
 @pytest.mark.parametrize("name", sorted({*absent.ABSENT_METHODS, *(n for n in absent.ABSENT if "." not in n)}))
 def test_tensors_say_it_of_methods(name):
     advice = absent.ABSENT_METHODS.get(name) or absent.ABSENT[name]
@@ -257,13 +281,15 @@ def test_tensors_say_it_of_methods(name):
 @pytest.mark.parametrize("question", sorted(absent.PRESENT))
 def test_what_programs_ask_before_they_use_it_is_answered(question):
     function = reached(question)
-    if question in absent.UNCHANGED.split():
+    if not callable(function):
+        assert function is False
+    elif question in absent.UNCHANGED.split():
         assert function(len) is len
         assert function()(len) is len
     elif question == "autograd.forward_ad.unpack_dual":
         assert function(3) == (3, None) == (function(3).primal, function(3).tangent)
     else:
-        assert not function()
+        assert function() in (None, False, 0, "DEFAULT")
 
 
 def test_a_slip_is_named_when_attribute_or_import_is_shown():
@@ -330,9 +356,14 @@ def test_compile_and_script_leave_things_as_they_are():
     assert not kobai.compiler.is_compiling()
     with pytest.raises(TypeError, match="expected a module or a function, got int"):
         kobai.compile(3)
-    with pytest.raises(NotImplementedError, match=r"no 'jit.trace'.*state_dict"):
-        kobai.jit.trace(model, kobai.ones(1, 2))
-    with pytest.raises(NotImplementedError, match=r"no 'jit.save'"):
+    traced = kobai.jit.trace(model, kobai.ones(1, 2))
+    assert kobai.jit.optimize_for_inference(kobai.jit.freeze(traced)) is model
+    assert kobai.jit.trace_module(model, {"forward": kobai.ones(1, 2)}) is model
+    future = kobai.jit.fork(model, kobai.ones(1, 2))
+    assert future.done()
+    assert kobai.jit.wait(future).shape == future.value().shape
+    assert not isinstance(model, kobai.jit.ScriptModule)
+    with pytest.raises(NotImplementedError, match=r"no 'jit.save'.*state_dict"):
         kobai.jit.save(model, "file")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 
 import pytest
 
@@ -153,3 +154,67 @@ def test_a_state_dict_that_does_not_fit_a_lazy_layer():
         nn.LazyLinear(4).load_state_dict(nn.Linear(3, 5).state_dict())
     with pytest.raises(RuntimeError, match="Missing key"):
         nn.LazyLinear(4).load_state_dict({})
+
+
+def own(t):
+    """A lazy module of one's own in framework ``t``, after its first batch; its class, state and output."""
+
+    class Plain(t.nn.Module):
+        def forward(self, x):
+            return (x - self.mean) @ self.weight
+
+    class Lazy(t.nn.modules.lazy.LazyModuleMixin, Plain):
+        cls_to_become = Plain
+
+        def __init__(self, out):
+            super().__init__()
+            self.out = out
+            self.weight = t.nn.UninitializedParameter()
+            self.register_buffer("mean", t.nn.UninitializedBuffer())
+
+        def initialize_parameters(self, x):
+            if self.has_uninitialized_params():
+                with t.no_grad():
+                    self.weight.materialize((x.shape[-1], self.out))
+                    self.weight.fill_(2)
+                    self.mean.materialize(x.shape[1:])
+                    self.mean.copy_(x.mean(0))
+
+    made = Lazy(4)
+    weight = made.weight
+    known = made.has_uninitialized_params()
+    y = made(t.arange(6.0).reshape(2, 3))
+    loaded = Lazy(4)
+    loaded.load_state_dict(made.state_dict())
+    return [
+        known,
+        type(made) is Plain,
+        made.weight is weight,
+        type(weight) is t.nn.Parameter,
+        y.tolist(),
+        [(key, value.tolist()) for key, value in loaded.state_dict().items()],
+        len(made._forward_pre_hooks),
+    ]
+
+
+@pytest.mark.oracle
+def test_a_lazy_module_of_ones_own_as_in_pytorch():
+    assert own(kobai) == own(importlib.import_module("torch"))
+
+
+def test_a_lazy_module_must_learn_all_its_shapes():
+    class Forgetful(nn.modules.lazy.LazyModuleMixin, nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.UninitializedParameter(dtype=kobai.float64)
+
+        def initialize_parameters(self, x):
+            pass
+
+    with pytest.raises(RuntimeError, match="Forgetful: initialize_parameters has left parameters without a shape"):
+        Forgetful()(kobai.ones(2))
+    copied = copy.deepcopy(Forgetful())
+    copied.weight.materialize((2, 3))
+    assert copied.weight.shape == (2, 3)
+    assert copied.weight.dtype == kobai.float64
+    assert nn.LazyLinear(2).has_uninitialized_params()

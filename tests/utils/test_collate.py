@@ -138,3 +138,16 @@ def test_convert_leaves_everything_but_arrays():
     assert out["l"] == [1]
     assert default_convert(np.float32(3)).item() == 3.0
     assert default_convert([np.ones(1)])[0].tolist() == [1.0]
+
+
+def test_batches_by_a_table_of_types():
+    from kobai.utils.data._utils.collate import collate, default_collate, default_collate_fn_map
+
+    table = {**default_collate_fn_map, str: lambda batch, *, collate_fn_map: "+".join(batch)}
+    batch = [{"x": kobai.ones(2), "name": "a", "pair": (1, "b")}, {"x": kobai.zeros(2), "name": "c", "pair": (2, "d")}]
+    made = collate(batch, collate_fn_map=table)
+    assert made["name"] == "a+c"
+    assert made["pair"][1] == "b+d"
+    plain = default_collate(batch)
+    assert made["x"].equal(plain["x"])
+    assert made["pair"][0].equal(plain["pair"][0])

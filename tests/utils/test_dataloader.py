@@ -360,3 +360,14 @@ def test_what_is_no_data_set():
         DataLoader(object())
     with pytest.raises(TypeError):
         DataLoader(iter([1]))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_has_the_loaders_length(workers):
+    loader = DataLoader(list(range(5)), batch_size=2, num_workers=workers)
+    assert len(iter(loader)) == len(loader) == 3
+
+
+def test_an_epoch_of_persistent_workers_has_no_length():
+    with pytest.raises(TypeError, match="ask its DataLoader"):
+        len(iter(DataLoader([1, 2], num_workers=1, persistent_workers=True)))

@@ -1,10 +1,12 @@
 """kobai.utils._pytree, which several libraries use for nested inputs and outputs."""
 
+import importlib
 from collections import OrderedDict, defaultdict, deque, namedtuple
 
 import pytest
 
 import kobai
+from kobai.utils import _pytree
 from kobai.utils._pytree import (
     tree_all,
     tree_any,
@@ -59,3 +61,49 @@ def test_functions_of_leaves():
     assert seen == [1, 2]
     assert tree_any(lambda n: n > 1, tree)
     assert not tree_all(lambda n: n > 1, tree)
+
+
+class Pair:
+    def __init__(self, a, b):
+        self.a, self.b = a, b
+
+
+def registered(t):
+    """What ``t._pytree`` says of trees with a type that programs register."""
+    if Pair not in t.SUPPORTED_NODES:
+        t.register_pytree_node(
+            Pair,
+            lambda pair: ([pair.a, pair.b], "context"),
+            lambda children, context: Pair(*children),
+            flatten_with_keys_fn=lambda pair: ([(t.GetAttrKey("a"), pair.a), (t.GetAttrKey("b"), pair.b)], "context"),
+        )
+    tree = {"x": Pair(1, [2, Point(3, (4,))]), "y": None}
+    leaves, spec = t.tree_flatten(tree)
+    doubled = t.tree_map_only(int, lambda n: 2 * n, tree)
+    paths = t.tree_map_with_path(lambda path, leaf: t.keystr(path), tree)
+    return [
+        leaves,
+        spec.num_leaves,
+        t.tree_unflatten(leaves, spec)["x"].b,
+        doubled["x"].a,
+        t.tree_leaves(paths),
+        [t.keystr(path) for path, _ in t.tree_leaves_with_path(tree)],
+        t.tree_is_leaf(tree),
+        t.tree_is_leaf(3),
+        t.tree_all_only(int, lambda n: n > 0, tree),
+        t.tree_any_only(int, lambda n: n > 4, tree),
+        isinstance(t.tree_structure(3), t.LeafSpec),
+        t.tree_structure(tree) == t.tree_structure(doubled),
+        t._get_node_type(tree["x"]) is Pair,
+    ]
+
+
+@pytest.mark.oracle
+def test_types_of_ones_own_as_in_pytorch():
+    assert registered(_pytree) == registered(importlib.import_module("torch.utils._pytree"))
+
+
+def test_types_of_ones_own_and_paths():
+    assert registered(_pytree)[4] == ["['x'].a", "['x'].b[0]", "['x'].b[1].x", "['x'].b[1].y[0]", "['y']"]
+    with pytest.raises(ValueError, match="Pair is a node already"):
+        _pytree.register_pytree_node(Pair, None, None)

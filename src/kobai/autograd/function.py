@@ -34,6 +34,9 @@ class Context:
                 )
         self._saved = tuple((None, 0) if t is None else (t.detach(), t._version[0]) for t in tensors)
 
+    def save_for_forward(self, *tensors: Tensor | None) -> None:
+        """Does nothing: what is kept for ``jvp`` is not needed, for Kobai takes forward-mode derivatives from backward."""
+
     @property
     def saved_tensors(self) -> tuple[Any, ...]:
         """What :meth:`save_for_backward` kept."""

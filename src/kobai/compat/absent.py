@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from kobai.errors import likely
@@ -22,16 +23,13 @@ POLYNOMIALS = "use numpy.polynomial on tensor.numpy(), or its recurrence"
 QUANTISED = "use float32, float16 or bfloat16"
 DENSE = "use dense tensors, or index_add and scatter_add"
 VIEW = "use the function without _copy, and clone()"
+CAPTURE = "record a training step once with kobai.capture"
 OWN = "write the operation with autograd.Function"
 RANDOM_WINDOWS = "use adaptive_max_pool2d or 3d, whose windows are not drawn at random"
 
 INSTEAD = {
     "sparse_coo_tensor sparse_csr_tensor sparse_csc_tensor sparse_bsr_tensor": DENSE,
     "smm dsmm hspmm sspaddmm": "use mm: all tensors are dense",
-    "complex view_as_complex view_as_real": COMPLEX,
-    "polar": "use two tensors, r cos φ and r sin φ",
-    "stft": "its results are complex, which Kobai lacks; use a signal library on tensor.numpy()",
-    "istft": "its input is complex, which Kobai lacks; use a signal library on tensor.numpy()",
     "linalg.eig linalg.eigvals": "its results are complex, which Kobai lacks; linalg.eigh is for symmetric matrices",
     "linalg.ldl_factor linalg.ldl_factor_ex linalg.ldl_solve": "use linalg.solve, or linalg.lu_factor and lu_solve",
     "svd_lowrank": "use pca_lowrank(A, q, center=False)",
@@ -71,6 +69,15 @@ INSTEAD = {
 }
 """Names of ``torch`` -> what to do instead. It is said of methods of the same names too."""
 
+NAMED = {
+    "complex view_as_complex view_as_real": COMPLEX,
+    "polar": "use two tensors, r cos φ and r sin φ",
+    "stft": "its results are complex, which Kobai lacks; use a signal library on tensor.numpy()",
+    "istft": "its input is complex, which Kobai lacks; use a signal library on tensor.numpy()",
+    "cuda.CUDAGraph cuda.graph cuda.graph_pool_handle cuda.make_graphed_callables": CAPTURE,
+}
+"""Functions and classes that programs name, in aliases, tables and annotations, and seldom call: a stand-in is read."""
+
 METHODS = {
     "to_sparse to_sparse_coo to_sparse_csr to_sparse_csc coalesce is_coalesced sparse_mask sparse_dim dense_dim": DENSE,
     "chalf cfloat cdouble": COMPLEX,
@@ -96,7 +103,8 @@ MODULES = {
     "sparse": DENSE,
     "fft": "its results are complex, which Kobai lacks; use numpy.fft on tensor.numpy()",
     "jit": "call the model itself; to save one, save model.state_dict()",
-    "compiler fx export _dynamo _inductor _functorch _subclasses _custom_ops _prims_common _refs _decomp": (
+    "compiler fx export _dynamo _inductor _functorch _subclasses _custom_ops _prims_common _refs _decomp "
+    "_guards _higher_order_ops _jit_internal _ops": (
         "call the model itself, or record a training step once with kobai.capture"
     ),
     "distributed utils.data.datapipes nn.parallel cuda.nccl cuda.comm": (
@@ -112,14 +120,17 @@ MODULES = {
     "profiler utils.benchmark utils.flop_counter utils.bottleneck monitor": (
         "use Python's cProfile, or time.perf_counter() after kobai.cuda.synchronize()"
     ),
-    "utils.cpp_extension library": "write the operation with autograd.Function",
+    "library utils.cpp_extension classes": OWN,
     "overrides utils._python_dispatch": "write a function that takes tensors",
     "autograd.graph autograd.forward_ad": "use autograd.grad, hooks of tensors and utils.checkpoint",
-    "cuda.graphs cuda.jiterator": "record a training step once with kobai.capture",
+    "cuda.graphs cuda.jiterator": CAPTURE,
+    "cuda.profiler": "use Python's cProfile, or time.perf_counter() after kobai.cuda.synchronize()",
     "nn.attention.flex_attention nn.attention.varlen nn.attention.bias nn.attention.experimental": (
         "use functional.scaled_dot_product_attention with a mask"
     ),
     "storage cuda.sparse": "use tensors",
+    "backends.cpu backends.opt_einsum backends.quantized backends.xnnpack": "nothing of Kobai depends on it",
+    "quasirandom": "use scipy.stats.qmc.Sobol, and kobai.from_numpy",
     "_C": "nothing of Kobai lies in PyTorch's C++ library",
     "xpu mps mtia": "Kobai computes on the CPU and, with CuPy, on CUDA",
 }
@@ -128,14 +139,21 @@ MODULES = {
 ANSWERS = {
     "xpu.is_available mps.is_available mtia.is_available cuda.nccl.is_available": False,
     "xpu.device_count mps.device_count mtia.device_count": 0,
+    "backends.cpu.get_cpu_capability": "DEFAULT",
+    "cuda.profiler.start cuda.profiler.stop": None,
     "onnx.is_in_onnx_export fx.is_fx_tracing _dynamo.is_compiling package.is_from_package": False,
     "_C._are_functorch_transforms_active _C._is_tracing _subclasses.fake_tensor.is_fake": False,
+    "profiler.kineto_available": False,
+    "_C._disabled_torch_function_impl": None,
     "_C._get_tracing_state _C._log_api_usage_once": None,
     "overrides.has_torch_function overrides.has_torch_function_unary overrides.has_torch_function_variadic": False,
 }
 """What programs ask these modules before they use them -> what it is here."""
 
-UNCHANGED = "fx.wrap _dynamo.disable _dynamo.allow_in_graph jit._overload jit._overload_method"
+UNCHANGED = (
+    "fx.wrap _dynamo.disable _dynamo.allow_in_graph jit._overload jit._overload_method "
+    "_jit_internal._copy_to_script_wrapper _jit_internal._overload _jit_internal._overload_method"
+)
 """Decorators that say something to PyTorch's engines alone."""
 
 
@@ -144,7 +162,7 @@ def _by_name(table: dict[str, T]) -> dict[str, T]:
 
 
 ABSENT, LACKING, ABSENT_MODULES = _by_name(INSTEAD), _by_name(INSIDE), _by_name(MODULES)
-ABSENT_METHODS = _by_name(METHODS)
+ABSENT_METHODS, ABSENT_NAMED = _by_name(METHODS), _by_name(NAMED)
 
 
 class AbsentDtype:
@@ -206,6 +224,7 @@ def unpack_dual(tensor: Any, *, level: int | None = None) -> UnpackedDualTensor:
 PRESENT = {name: _answer(value) for name, value in _by_name(ANSWERS).items()}
 PRESENT.update(dict.fromkeys(UNCHANGED.split(), unchanged))
 PRESENT["autograd.forward_ad.unpack_dual"] = unpack_dual
+PRESENT.update({"backends.opt_einsum.enabled": False, "backends.xnnpack.enabled": False})
 
 
 def sentence(path: str) -> str:
@@ -214,7 +233,7 @@ def sentence(path: str) -> str:
     >>> sentence("onnx.export")
     "kobai has no 'onnx.export', unlike torch: save model.state_dict() as safetensors instead"
     """
-    advice = ABSENT.get(path) or LACKING.get(path)
+    advice = ABSENT.get(path) or LACKING.get(path) or ABSENT_NAMED.get(path)
     if advice is None:
         advice = ABSENT_MODULES.get(module_above(path))
     return "" if advice is None else f"kobai has no {path!r}, unlike torch: {advice}"
@@ -226,7 +245,7 @@ def of_tensors(name: str, known: Iterable[str]) -> str:
     >>> of_tensors("to_sparse", []), of_tensors("resize_as", ["resize_as_"])
     (' Use dense tensors, or index_add and scatter_add.', " Did you mean 'resize_as_'?")
     """
-    advice = ABSENT_METHODS.get(name) or ABSENT.get(name)
+    advice = ABSENT_METHODS.get(name) or ABSENT.get(name) or ABSENT_NAMED.get(name)
     return f" {advice[0].upper()}{advice[1:]}." if advice else likely(name, known)
 
 
@@ -285,10 +304,11 @@ class StandIn(type):
         return f"<{sentence(cls.path)}>"
 
 
+@cache
 def stand_in(path: str) -> StandIn:
     """What stands for ``path``."""
-    above, _, name = path.rpartition(".")
-    return StandIn(name, (), {"path": path, "__module__": f"kobai.{above}", "__doc__": sentence(path)})
+    above, _, name = f"kobai.{path}".rpartition(".")
+    return StandIn(name, (), {"path": path, "__module__": above, "__doc__": sentence(path)})
 
 
 def within(module: str, names: str | None = None) -> Callable[[str], Any]:

@@ -11,7 +11,16 @@ import sys
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from kobai.compat.absent import ABSENT_MODULES, NAMED_DTYPES, MissingName, module_above, sentence, within
+from kobai.compat.absent import (
+    ABSENT_MODULES,
+    ABSENT_NAMED,
+    NAMED_DTYPES,
+    MissingName,
+    module_above,
+    sentence,
+    stand_in,
+    within,
+)
 from kobai.dtypes import NAMED_LAYOUTS
 
 if TYPE_CHECKING:
@@ -20,6 +29,10 @@ if TYPE_CHECKING:
 PLACES = {
     "": "functional _tensor",
     "amp": "amp.autocast_mode amp.grad_scaler",
+    "autograd.samples": "_vmap_internals",
+    "core.grad_mode": "utils._contextlib",
+    "compat.versions": "torch_version",
+    "optim.helpers": "optim.optimizer",
     "autograd": "autograd.variable autograd.grad_mode autograd.anomaly_mode",
     "cuda": "cuda.random cuda.memory",
     "ops.typed_cuda": "cuda",
@@ -50,6 +63,7 @@ PLACES = {
     "nn.parallel": "nn.parallel.distributed nn.parallel.replicate nn.parallel.scatter_gather nn.parallel.parallel_apply",
     "core.tape": "utils.hooks",
     "accelerator": "accelerator.memory",
+    "nn.utils.making": "nn.utils nn.utils.init nn.utils.memory_format",
     "nn.utils": "nn.utils.clip_grad nn.utils.convert_parameters",
     "nn.utils.weight": "nn.utils.spectral_norm nn.utils.weight_norm",
     "gradcheck": "autograd.gradcheck",
@@ -84,6 +98,8 @@ RENAMED = {
     "SpectralNorm": "nn.utils.weight._SpectralNorm",
     "WeightNorm": "nn.utils.weight._WeightNorm",
     "is_lazy": "nn.lazy.is_lazy",
+    "LazyModuleMixin": "nn.lazy.LazyModuleMixin",
+    "UninitializedTensorMixin": "nn.lazy.UninitializedTensorMixin",
     "_ConvNd": "nn.conv._Conv",
     "_ConvTransposeNd": "nn.conv._ConvTranspose",
     "_BatchNorm": "nn.batchnorm._BatchNorm",
@@ -94,6 +110,11 @@ RENAMED = {
     "_WeightedLoss": "nn.loss._Weighted",
     "_IncompatibleKeys": "nn._state.IncompatibleKeys",
     "Tensor": "core.tensor.Tensor",
+    "_vmap": "autograd.samples.vmap",
+    "_DecoratorContextManager": "core.grad_mode._Switch",
+    "_MultiProcessingDataLoaderIter": "utils.data.workers.ThreadedIterator",
+    "_SingleProcessDataLoaderIter": "utils.data.dataloader.BatchIterator",
+    "_BaseDataLoaderIter": "utils.data.workers.LoaderIterator",
     "_LRScheduler": "optim.lr_scheduler.LRScheduler",
 }
 """Classes that are private here, or in PyTorch, and what is in all of its files -> what they are here."""
@@ -164,6 +185,8 @@ def connect(package: str, lazy: tuple[str, ...] = ()) -> None:
     def __getattr__(name: str) -> Any:
         if name in lazy or f"{prefix}{name}" in PATHS:
             return _module(f"{prefix}{name}")
+        if f"{prefix}{name}" in ABSENT_NAMED:
+            return stand_in(f"{prefix}{name}")
         if path in ALIASES or (name in RENAMED and path.startswith("nn")):
             return _elsewhere(path, name)
         if path == "ops" and not name.startswith("_") and (operators := _module("library").namespace(name)) is not None:
@@ -183,13 +206,13 @@ def connect(package: str, lazy: tuple[str, ...] = ()) -> None:
 
 
 class _Keeping(ModuleType):
-    """A module whose functions stay when a path beneath it of the same name is imported, as ``autograd.gradcheck``.
+    """A module whose functions, and text, stay when a path beneath it of that name is imported, as ``autograd.gradcheck``.
 
     In PyTorch ``autograd.gradcheck`` is the function, too, and ``import torch.autograd.gradcheck`` works.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not (isinstance(value, ModuleType) and isinstance(vars(self).get(name), FunctionType)):
+        if not (isinstance(value, ModuleType) and isinstance(vars(self).get(name), (FunctionType, str))):
             super().__setattr__(name, value)
 
 
@@ -226,7 +249,7 @@ class Finder:
             module.__doc__ = f"PyTorch's path for what is in {places}."
             vars(module).update(_alias(path))
             above, _, name = module.__name__.rpartition(".")
-            if isinstance(getattr(sys.modules[above], name, None), FunctionType):
+            if isinstance(getattr(sys.modules[above], name, None), (FunctionType, str)):
                 sys.modules[above].__class__ = _Keeping
         else:
             module.__doc__ = sentence(path)

@@ -19,7 +19,7 @@ from kobai.nn.batchnorm import (
 from kobai.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d, _Conv
 from kobai.nn.linear import Linear
 from kobai.nn.module import Module
-from kobai.nn.parameter import Parameter
+from kobai.nn.parameter import Buffer, Parameter
 from kobai.ops.create import empty
 
 __all__ = [
@@ -36,11 +36,32 @@ __all__ = [
     "LazyConvTranspose2d",
     "LazyConvTranspose3d",
     "LazyLinear",
+    "UninitializedBuffer",
     "UninitializedParameter",
 ]
 
 
-class UninitializedParameter(Parameter):
+class UninitializedTensorMixin:
+    """A tensor whose shape is not known yet: :meth:`materialize` gives it one, and it keeps its identity."""
+
+    cls_to_become: ClassVar[Any]
+
+    def materialize(self: Any, shape: Any, device: Any = None, dtype: Any = None) -> None:
+        """Become an ordinary parameter or buffer of ``shape``, with unset elements."""
+        where = {"device": self.device if device is None else device, "dtype": self.dtype if dtype is None else dtype}
+        self.data = empty(*shape, **where)
+        self.__class__ = self.cls_to_become
+
+    @property
+    def shape(self) -> Size:
+        """RuntimeError: there is none yet."""
+        raise RuntimeError("a lazy layer has no shapes before its first batch: call the model on some data first")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+
+class UninitializedParameter(UninitializedTensorMixin, Parameter):
     """A parameter whose shape is not known yet. At the first batch it becomes an ordinary one and keeps its identity.
 
     >>> import kobai
@@ -52,13 +73,92 @@ class UninitializedParameter(Parameter):
     kobai.Size([3, 4])
     """
 
-    @property
-    def shape(self) -> Size:
-        """RuntimeError: there is none yet."""
-        raise RuntimeError("a lazy layer has no shapes before its first batch: call the model on some data first")
+    cls_to_become = Parameter
 
-    def __repr__(self) -> str:
-        return "<UninitializedParameter>"
+    def __init__(self, requires_grad: bool = True, device: Any = None, dtype: Any = None) -> None:
+        super().__init__(empty(0, device=device, dtype=dtype), requires_grad)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> UninitializedParameter:
+        if id(self) not in memo:
+            memo[id(self)] = type(self)(self.requires_grad, self.device, self.dtype)
+        copy: UninitializedParameter = memo[id(self)]
+        return copy
+
+
+class UninitializedBuffer(UninitializedTensorMixin, Buffer):
+    """A buffer whose shape is not known yet.
+
+    >>> import kobai
+    >>> buffer = kobai.nn.UninitializedBuffer()
+    >>> buffer.materialize((2, 3))
+    >>> buffer.shape
+    kobai.Size([2, 3])
+    """
+
+    cls_to_become = Buffer
+
+    def __init__(
+        self, requires_grad: bool = False, device: Any = None, dtype: Any = None, persistent: bool = True
+    ) -> None:
+        super().__init__(empty(0, device=device, dtype=dtype), persistent=persistent)
+        self.requires_grad_(requires_grad)
+
+
+class LazyModuleMixin:
+    """For modules of one's own that learn shapes from their first batch: with :class:`Module`, before it.
+
+    ``initialize_parameters(*args)`` materialises what is uninitialized, from what forward is about to be given. The module
+    then becomes one of ``cls_to_become``, if there is one. A state of known shapes that is loaded materialises too.
+
+    >>> import kobai
+    >>> from kobai import nn
+    >>> class Scale(nn.modules.lazy.LazyModuleMixin, nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.weight = nn.UninitializedParameter()
+    ...     def initialize_parameters(self, x):
+    ...         if self.has_uninitialized_params():
+    ...             with kobai.no_grad():
+    ...                 self.weight.materialize((x.shape[-1],))
+    ...                 self.weight.fill_(2)
+    ...     def forward(self, x):
+    ...         return self.weight * x
+    >>> Scale()(kobai.ones(3)).tolist()
+    [2.0, 2.0, 2.0]
+    """
+
+    cls_to_become: ClassVar[Any] = None
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._load_hook = self.register_load_state_dict_pre_hook(LazyModuleMixin._take_shapes)
+        self._initialize_hook = self.register_forward_pre_hook(LazyModuleMixin._learn, with_kwargs=True)
+
+    def initialize_parameters(self, *args: Any, **kwargs: Any) -> None:
+        """Materialise parameters and buffers; every subclass writes its own."""
+        raise NotImplementedError(f"{type(self).__name__}: define initialize_parameters(*args)")
+
+    def has_uninitialized_params(self: Any) -> bool:
+        """Whether a parameter or buffer of this module has no shape yet."""
+        return any(is_lazy(tensor) for tensor in (*self._parameters.values(), *self._buffers.values()))
+
+    @staticmethod
+    def _learn(module: Any, args: Any, kwargs: Any) -> None:
+        module.initialize_parameters(*args, **kwargs)
+        if module.has_uninitialized_params():
+            raise RuntimeError(f"{module._get_name()}: initialize_parameters has left parameters without a shape")
+        module._initialize_hook.remove()
+        module._load_hook.remove()
+        del module._initialize_hook, module._load_hook
+        if module.cls_to_become is not None:
+            module.__class__ = module.cls_to_become
+
+    @staticmethod
+    def _take_shapes(module: Any, state_dict: Any, prefix: str, *rest: Any) -> None:
+        for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+            given = state_dict.get(prefix + name)
+            if is_lazy(tensor) and isinstance(given, Tensor) and not is_lazy(given):
+                tensor.materialize(given.shape)
 
 
 class _Lazy(Module):
@@ -76,7 +176,7 @@ class _Lazy(Module):
         setattr(self, self._size, 0)
         for name, parameter in self._parameters.items():
             if parameter is not None:
-                self._parameters[name] = UninitializedParameter(empty(0, device=device, dtype=dtype))
+                self._parameters[name] = UninitializedParameter(True, device, dtype)
         self._tracks, self._buffers = bool(self._buffers), {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -91,6 +191,14 @@ class _Lazy(Module):
             )
         self._become(input.shape[self._axis])
         return self(*args, **kwargs)
+
+    def has_uninitialized_params(self) -> bool:
+        """Whether it has had no batch yet."""
+        return True
+
+    def initialize_parameters(self, input: Tensor, *args: Any) -> None:
+        """Become an ordinary layer for inputs such as ``input``."""
+        self._become(input.shape[self._axis])
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
         """A state of an ordinary layer decides the size too."""
@@ -172,4 +280,4 @@ LazyInstanceNorm3d = _lazy(InstanceNorm3d, "", (5, 4, 7, 7, 7))
 
 def is_lazy(param: Any) -> bool:
     """Whether a parameter has no shape yet."""
-    return isinstance(param, UninitializedParameter)
+    return isinstance(param, UninitializedTensorMixin)

@@ -41,3 +41,4 @@ __all__ = [
 
 _guard(globals(), classes=True)
 _connect(__name__, ("swa_utils",))
+_connect(f"{__name__}.optimizer")

@@ -1,3 +1,25 @@
 """Training helpers that are not part of a network: data loading, and recomputing instead of keeping."""
 
-__all__ = ["checkpoint", "data"]
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kobai.core.tensor import Tensor
+
+__all__ = ["checkpoint", "data", "swap_tensors"]
+
+
+def swap_tensors(t1: Tensor, t2: Tensor) -> None:
+    """Exchange all that two tensors are: memory, class, gradient and attributes. What holds one of them then sees the other.
+
+    >>> import kobai
+    >>> a, b = kobai.ones(2), kobai.zeros(3)
+    >>> kobai.utils.swap_tensors(a, b)
+    >>> a
+    tensor([0., 0., 0.])
+    """
+    if t1._base is not None or t2._base is not None or t1._node is not None or t2._node is not None:
+        raise RuntimeError("swap_tensors: expected leaves that are no views of others")
+    t1.__class__, t2.__class__ = t2.__class__, t1.__class__
+    t1.__dict__, t2.__dict__ = t2.__dict__, t1.__dict__

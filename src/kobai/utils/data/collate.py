@@ -111,6 +111,40 @@ def to_pinned(tree: Any) -> Any:
     return _map(leaf, tree)
 
 
+def _collating(batch: Sequence[Any], *, collate_fn_map: Any = None) -> Any:
+    """:func:`default_collate`, as it is called by what collates by the types of a table."""
+    return default_collate(batch)
+
+
+collate_tensor_fn = collate_numpy_array_fn = collate_numpy_scalar_fn = _collating
+collate_float_fn = collate_int_fn = collate_str_fn = _collating
+default_collate_fn_map: dict[Any, Callable[..., Any]] = dict.fromkeys(
+    (Tensor, np.ndarray, (np.bool_, np.number, np.object_), float, int, str, bytes), _collating
+)
+"""PyTorch's table from types to what makes a batch of them, for programs that add to it and give it to :func:`collate`."""
+
+
+def collate(batch: Sequence[Any], *, collate_fn_map: Any = None) -> Any:
+    """A batch as by :func:`default_collate`, after ``collate_fn_map``, a table from types (or tuples of them) to functions.
+
+    >>> collate([{"x": "a"}, {"x": "b"}], collate_fn_map={str: lambda batch, *, collate_fn_map: "".join(batch)})
+    {'x': 'ab'}
+    """
+    first = batch[0]
+    for kind, function in (collate_fn_map or {}).items():
+        if isinstance(first, kind):
+            return function(batch, collate_fn_map=collate_fn_map)
+
+    def among(samples: Sequence[Any]) -> Any:
+        return collate(samples, collate_fn_map=collate_fn_map)
+
+    if isinstance(first, Mapping):
+        return _like_mapping(first, {key: among([_entry(sample, key) for sample in batch]) for key in first})
+    if isinstance(first, Sequence) and not isinstance(first, (str, bytes)):
+        return _like_sequence(first, [among(column) for column in zip(*batch, strict=True)])
+    return default_collate(batch)
+
+
 def _map(leaf: Callable[[Any], Any], tree: Any, plain: Callable[[list[Any]], Any] = tuple) -> Any:
     """``tree`` with its leaves replaced; ``plain`` makes what a tuple becomes."""
     if isinstance(tree, (Tensor, np.ndarray, str, bytes)):

@@ -22,7 +22,7 @@ from kobai.utils.data.sampler import (
     SubsetRandomSampler,
     WeightedRandomSampler,
 )
-from kobai.utils.data.workers import ThreadedIterator
+from kobai.utils.data.workers import LoaderIterator, ThreadedIterator
 from kobai.xp import available_backends
 
 __all__ = ["DataLoader"]
@@ -135,6 +135,10 @@ class DataLoader(Generic[T_co]):
         self._threads: ThreadedIterator | None = None
         self._initialized = True
 
+    @property
+    def _dataset_kind(self) -> int:
+        return _DatasetKind.Iterable if isinstance(self.dataset, IterableDataset) else _DatasetKind.Map
+
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _FIXED and self.__dict__.get("_initialized"):
             raise ValueError(f"DataLoader: {name} cannot be changed after construction; make a new DataLoader")
@@ -155,7 +159,7 @@ class DataLoader(Generic[T_co]):
         if self._pins:
             source = replace(source, open=_pinning(source.open))
         if not self.num_workers:
-            return _in_turn(source)
+            return BatchIterator(self, source)
         if self._threads is not None:
             return self._threads.start(source)
         threads = ThreadedIterator(
@@ -169,6 +173,8 @@ class DataLoader(Generic[T_co]):
         )
         if self.persistent_workers:
             self._threads = threads
+        else:
+            threads.sized = self
         return threads.start(source)
 
     def _source(self) -> Source:
@@ -194,8 +200,23 @@ class DataLoader(Generic[T_co]):
         return int(draw.integers(2**62))
 
 
-def _in_turn(source: Source) -> Iterator[Any]:
+class BatchIterator(LoaderIterator):
     """The batches of a source, read on demand."""
+
+    def __init__(self, loader: DataLoader[Any], source: Source) -> None:
+        self.sized, self._batches = loader, _in_turn(source)
+
+    def __next__(self) -> Any:
+        return next(self._batches)
+
+
+class _DatasetKind:
+    """PyTorch's names for what a loader reads: a data set by index, or a stream."""
+
+    Map, Iterable = 0, 1
+
+
+def _in_turn(source: Source) -> Iterator[Any]:
     read, finish = source.open(), source.finish
     for key in source.keys:
         batch = read(key)

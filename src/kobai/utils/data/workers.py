@@ -11,7 +11,7 @@ import queue
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -86,7 +86,18 @@ def _work(info: WorkerInfo, init: Callable[[int], object] | None, worker: Worker
             del result  # the batch must not live on in an idle thread
 
 
-class ThreadedIterator(Iterator[Any]):
+class LoaderIterator(Iterator[Any]):
+    """What ``iter`` of a loader gives: one epoch. It has the loader's length."""
+
+    sized: Sized | None = None
+
+    def __len__(self) -> int:
+        if self.sized is None:
+            raise TypeError("an iterator of persistent workers has no length; ask its DataLoader")
+        return len(self.sized)
+
+
+class ThreadedIterator(LoaderIterator):
     """The batches of a :class:`Source`, read ahead by threads.
 
     ``depth``: batches in flight per worker. ``timeout``: seconds to wait for a batch; 0 waits forever. The threads end when
