@@ -38,6 +38,7 @@ MODULES = [
     "kobai.distributed",
     "kobai.jit",
     "kobai.library",
+    "kobai.overrides",
     "kobai.profiler",
     "kobai.testing",
     "kobai.utils.checkpoint",

@@ -144,9 +144,7 @@ ANSWERS = {
     "onnx.is_in_onnx_export fx.is_fx_tracing _dynamo.is_compiling package.is_from_package": False,
     "_C._are_functorch_transforms_active _C._is_tracing _subclasses.fake_tensor.is_fake": False,
     "profiler.kineto_available": False,
-    "_C._disabled_torch_function_impl": None,
     "_C._get_tracing_state _C._log_api_usage_once": None,
-    "overrides.has_torch_function overrides.has_torch_function_unary overrides.has_torch_function_variadic": False,
 }
 """What programs ask these modules before they use them -> what it is here."""
 

@@ -98,7 +98,7 @@ class Tensor:
     @classmethod
     def _wrap(cls, array: Array, requires_grad: bool = False) -> Any:
         """Tensor around a raw array, without a copy."""
-        self = cls.__new__(cls)
+        self = object.__new__(cls)
         self._array = array
         self._version = [0]
         if requires_grad:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kobai.core.conversion import attributes
+from kobai.core.subclasses import disabled_torch_function
 from kobai.core.tensor import Tensor
 
 __all__ = ["Buffer", "Parameter"]
@@ -20,6 +21,8 @@ class Parameter(Tensor):
     Parameter containing:
     tensor([1., 2.], requires_grad=True)
     """
+
+    __torch_function__ = staticmethod(disabled_torch_function)
 
     def __init__(self, data: Tensor | None = None, requires_grad: bool = True) -> None:
         if data is None:
@@ -56,6 +59,8 @@ class Buffer(Tensor):
     >>> list(module.state_dict())
     ['mean']
     """
+
+    __torch_function__ = staticmethod(disabled_torch_function)
 
     def __init__(self, data: Tensor | None = None, *, persistent: bool = True) -> None:
         if data is None:
