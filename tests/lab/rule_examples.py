@@ -78,6 +78,40 @@ def slow_averages(momentum: float) -> nn.Module:
     return model
 
 
+class Held(nn.Module):
+    """Two layers with a ReLU between; ``kind`` makes a container of them, ``cut`` detaches what is between."""
+
+    def __init__(self, kind: Any = nn.ModuleList, cut: bool = False) -> None:
+        super().__init__()
+        kobai.manual_seed(0)
+        self.layers, self.head, self.cut = kind([nn.Linear(20, 30), nn.Linear(30, 30)]), nn.Linear(30, 4), cut
+
+    def forward(self, x: Any) -> Any:
+        for layer in self.layers:
+            x = F.relu(layer(x))
+        return self.head(x.detach() if self.cut else x)
+
+
+def dead_embedding(zeros: bool) -> View:
+    kobai.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(4, 30), nn.ReLU(), nn.Linear(30, 4))
+    if zeros:
+        nn.init.zeros_(model[0].weight)
+    return seen(model, (T, T), optimizer=sgd(0.1))
+
+
+def frozen(learnt: bool) -> View:
+    """A layer that is frozen, and that the optimiser holds; before it was, the net has learnt another task with it, or not."""
+    model = Held()
+    rule = kobai.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(200 * learnt):
+        rule.zero_grad()
+        F.cross_entropy(model(X), 3 - T).backward()
+        rule.step()
+    model.layers.requires_grad_(False)
+    return seen(model, optimizer=sgd(0.1), trials=True)
+
+
 X, T = batch()
 FRESH = (kobai.randn(64, 20), kobai.randint(4, (64,)))
 MANY = batch(600)
@@ -123,6 +157,14 @@ EXAMPLES = {
         lambda: seen(slow_averages(0.1), optimizer=sgd(0.1), trials=True),
     ),
     "units.no_gradient": Example(lambda: seen(net(depth=2).requires_grad_(False)), lambda: seen(flat_head())),
+    "trained.not_registered": Example(lambda: seen(Held(list), optimizer=sgd(0.1)), lambda: seen(Held())),
+    "trained.not_held": Example(
+        lambda: seen(net(), optimizer=lambda parameters: kobai.optim.SGD(list(parameters)[2:], lr=0.1)),
+        lambda: seen(net(), optimizer=lambda p: kobai.optim.SGD([*p, kobai.ones(1, requires_grad=True)], lr=0.1)),
+    ),
+    "trained.cut_off": Example(lambda: seen(Held(cut=True)), lambda: seen(Held())),
+    "trained.frozen": Example(lambda: frozen(False), lambda: frozen(True)),
+    "trained.standing": Example(lambda: dead_embedding(True), lambda: dead_embedding(False)),
     "units.symmetric": Example(lambda: seen(net("constant(0.1)", "tanh")), lambda: seen(flat_head())),
     "data.input_scale": Example(
         lambda: seen(data=(1000 * X, T)), lambda: seen(nn.Sequential(nn.BatchNorm1d(20), net()), (1000 * X, T))
@@ -164,10 +206,14 @@ CURES = {
     "standardise_inputs": lambda x: (x,),
     "clip_gradients": lambda x: (),
     "orthogonal": lambda x: (["6"],),
-    "unfreeze": lambda x: (),
     "group_norm": lambda x: ([("6", 4)],),
     "average_anew": lambda x: ([x],),
     "without": lambda x: (["2", "4"],),
+    "unfreeze": lambda x: (["1"],),
+    "register": lambda x: ([("", "extra", "Parameter")],),
+    "hold": lambda x: (),
+    "set_group_rate": lambda x: ([0], 1e-3),
+    "redraw": lambda x: ({"1.weight": "normal(1)"},),
 }
 """For each cure its arguments for the net of the tests, of which 1, 3 and 5 are dense layers, 2 and 4 their activations, and
 6 is recurrent."""

@@ -234,6 +234,44 @@ def sick() -> Iterator[Net]:
         model = nn.Sequential(*net(depth, 100, activation), last)
         yield case("bounded-scores", f"{activation} {depth}×100, {type(last).__name__} before the loss", model, adam)
 
+    yield from untrained(case)
+
+
+def untrained(case: Callable[..., Net]) -> Iterator[Net]:
+    """Nets of which a part is not trained."""
+
+    def part(model: nn.Module) -> Any:
+        return kobai.optim.SGD(
+            [{"params": model.hidden.parameters(), "lr": 0.0}, {"params": model.head.parameters()}], 0.1
+        )
+
+    def other(model: nn.Module) -> Any:
+        rule = sgd(model)
+        model.head = nn.Linear(100, 10)
+        return rule
+
+    for seed, (depth, function, scheme) in enumerate([(2, F.relu, "he"), (3, kobai.tanh, "xavier")], 50):
+        kobai.manual_seed(seed)
+        name = f"{function.__name__} {depth}×100"
+        listed = Written(depth, 100, function, scheme)
+        layers = list(listed.hidden)
+        del listed.hidden
+        listed.hidden = layers
+        yield case("not-registered", f"{name}, layers in a list", listed)
+        yield case(
+            "not-held", f"{name}, a head that is made after the optimizer", Written(depth, 100, function, scheme), other
+        )
+        yield case("standing", f"{name}, rate 0 for the hidden layers", Written(depth, 100, function, scheme), part)
+        cut = Written(depth, 100, lambda x, function=function: function(x).detach(), scheme)
+        yield case("cut-off", f"{name}, detached", cut)
+        frozen = Written(depth, 100, function, scheme)
+        frozen.hidden.requires_grad_(False)
+        yield case("frozen", f"{name}, frozen from the start", frozen)
+    model = nn.Sequential(nn.Embedding(20, 8), nn.Flatten(), nn.ReLU(), nn.Linear(64 * 8, 10))
+    init.zeros_(model[0].weight)
+    x = (5 * digits()[0]).clamp(0, 19).long().flatten(1)
+    yield case("standing", "an embedding of zeros before ReLU", model, data=batches(x))
+
 
 class Rows(nn.Module):
     """An image, row by row, through a recurrent net."""

@@ -132,7 +132,12 @@ def treatable() -> list[tuple[Net, Diagnosis]]:
     """Four nets of each disease, of those whose root has a cure that can be applied."""
     found: dict[str, list[tuple[Net, Diagnosis]]] = {}
     for case, diagnosis in table():
-        if case.disease != "healthy" and diagnosis.findings and diagnosis.findings[0].cure.applicable:
+        if (
+            case.disease != "healthy"
+            and diagnosis.findings
+            and diagnosis.findings[0].severity != "note"
+            and diagnosis.findings[0].cure.applicable
+        ):
             found.setdefault(case.disease, []).append((case, diagnosis))
     return [pair for pairs in found.values() for pair in pairs[:4]]
 

@@ -279,13 +279,14 @@ def orthogonal(layers: Sequence[str]) -> tuple[str, Action]:
 
 
 @cure
-def unfreeze() -> tuple[str, Action]:
-    """Train all parameters again."""
+def unfreeze(paths: Sequence[str] = ("",)) -> tuple[str, Action]:
+    """Train all parameters of these layers again."""
 
     def action(patient: Patient) -> None:
-        patient.model.requires_grad_(True)
+        for path in paths:
+            patient.model.get_submodule(path).requires_grad_(True)
 
-    return "model.requires_grad_(True)", action
+    return "\n".join(f"{expression(path)}.requires_grad_(True)" for path in paths), action
 
 
 def put(model: nn.Module, path: str, module: nn.Module) -> None:

@@ -11,6 +11,7 @@ from kobai.core.tensor import Tensor
 from kobai.errors import DataError, nearest
 from kobai.lab.doctor.findings import Case, Diagnosis
 from kobai.lab.doctor.judging import examine, tried
+from kobai.lab.doctor.ledger import Ledger
 from kobai.lab.doctor.rules.data import wrong_labels
 from kobai.lab.doctor.rules.units import twins
 from kobai.lab.doctor.rules.updates import PATIENCE
@@ -172,6 +173,7 @@ def observe(case: Case, trials: Trials | None = None) -> View:
     losses: list[float] = []
     alike: dict[str, float] = {}
     last: str | None = None
+    ledger: Ledger | None = None
     scaler, scale = scaler_for(case.precision, device_of(model).type), 1.0
     probe.attach()
     # Steps of another optimiser than the user's say nothing: look at the state of the net alone.
@@ -186,11 +188,13 @@ def observe(case: Case, trials: Trials | None = None) -> View:
             if wrong_labels(view):
                 return view
             raise
+        ledger = ledger or Ledger(case, model, optimizer, output, loss)
         before, value = scale_of(scaler), float(loss.item())
         if loss.requires_grad:
             update(model, optimizer, loss, case.clip_grad_norm, case.precision, scaler)
             if math.isfinite(value) and left_out(before, scale_of(scaler)):
                 continue
+            ledger.note()
         losses.append(value)
         readings.append(_read(probe))
         if len(readings) == 1:
@@ -222,6 +226,7 @@ def observe(case: Case, trials: Trials | None = None) -> View:
         samples=case.data,
         validation=case.validation,
         precision=case.precision,
+        ledger=ledger,
     )
 
 

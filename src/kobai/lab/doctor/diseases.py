@@ -20,6 +20,7 @@ from kobai.lab.doctor.rules import (
     neighbours,
     numbers,
     outputs,
+    trained,
     units,
     updates,
     validation,
@@ -41,6 +42,11 @@ class Examination:
 def optimizer(view: View) -> bool:
     """Whether the user's own optimiser is there."""
     return view.optimizer is not None
+
+
+def ledger(view: View) -> bool:
+    """Whether it was looked at who takes part in training."""
+    return view.ledger is not None
 
 
 def trials(view: View) -> bool:
@@ -72,6 +78,11 @@ EXAMINATIONS: tuple[Examination, ...] = (
     Examination(batches.small_batches, "an output depends on its own sample"),
     Examination(batches.lost, "outputs differ from sample to sample"),
     Examination(units.no_gradient, "the loss depends on the parameters"),
+    Examination(trained.not_registered, "what the loss depends on is registered", ledger),
+    Examination(trained.not_held, "the optimizer holds what is to be trained", ledger),
+    Examination(trained.cut_off, "the loss reaches all that is to be trained", ledger),
+    Examination(trained.frozen, "what is frozen is meant to be", ledger),
+    Examination(trained.standing, "steps change all that is to be trained", ledger),
     Examination(units.symmetric, "units differ"),
     Examination(data.input_scale, "inputs are of usual size"),
     Examination(data.target_scale, "targets are of usual size"),
@@ -97,6 +108,10 @@ DISEASES: dict[str, Disease] = {
         numbers.NON_FINITE,
         data.WRONG_LABELS,
         data.NO_SIGNAL,
+        trained.NOT_REGISTERED,
+        trained.NOT_HELD,
+        trained.CUT_OFF,
+        trained.FROZEN,
         data.UNSHUFFLED,
         validation.PREPARED_OTHERWISE,
         validation.LABELLED_OTHERWISE,
@@ -113,6 +128,7 @@ DISEASES: dict[str, Disease] = {
         activations.DYING_RELU,
         gradients.VANISHING_GRADIENT,
         gradients.EXPLODING_GRADIENT,
+        trained.STANDING,
         updates.RATE_TOO_LARGE,
         updates.RATE_TOO_SMALL,
         batches.MODES_APART,

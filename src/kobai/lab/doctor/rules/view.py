@@ -24,6 +24,7 @@ from kobai.train.models import matching_init
 from kobai.xp import to_host
 
 if TYPE_CHECKING:
+    from kobai.lab.doctor.ledger import Ledger
     from kobai.lab.doctor.trials import Trials
 
 STANDARDISERS = (Standardise, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -92,6 +93,7 @@ class View:
         trials: trainings of copies with one thing changed; None where there is no time for any.
         samples, validation: batches of training samples, beside the batch, and of validation samples, if there are any.
         precision: what the steps compute in.
+        ledger: who takes part in training, if that was looked at.
         scale: by which the loss of the first step was multiplied before backward, and so all gradients of its reading.
     """
 
@@ -110,6 +112,7 @@ class View:
     refused: int | None = None
     scale: float = 1.0
     trials: Trials | None = None
+    ledger: Ledger | None = None
     samples: Sequence[Any] = ()
     validation: Sequence[Any] = ()
     precision: str = "fp32"
