@@ -177,6 +177,14 @@ class _Course:
     left: Diagnosis
 
 
+def _due(finding: Finding, diagnosis: Diagnosis) -> bool:
+    """Whether a finding that is no error is treated: a warning whose cure is known to help, or all where no root is an error."""
+    if finding.severity == "note":
+        return False
+    helped = finding.tried is not None and finding.tried.helped
+    return helped or all(root.severity != "error" for root in diagnosis.roots)
+
+
 def _beside(course: _Course, other: _Course, case: Case, batches: list[Any]) -> tuple[float, float]:
     """The losses at the end of two courses; by the loss function of the first, if they were trained with two."""
     loss_fn = course.patient.loss_fn
@@ -210,8 +218,7 @@ def _courses(case: Case, diagnosis: Diagnosis, batches: list[Any], steps: int, s
         if seen is not None and seen.disease not in [finding.disease for finding in left.findings]:
             left = replace(left, findings=ordered([*left.findings, seen]))
         courses.append(_Course(cured, trained, losses, left))
-        worst = "error" if diagnosis.errors else "warning"
-        known = [f for f in left.roots if f.cure.applicable and f.severity in ("error", worst)]
+        known = [f for f in left.roots if f.cure.applicable and (f.severity == "error" or _due(f, diagnosis))]
         fresh = [f for f in known if (f.disease, f.cure.code) not in [(c.disease, c.cure.code) for c in cured]]
         if not fresh or len(cured) == ROUNDS:
             return courses

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -28,6 +28,12 @@ USUAL_RATE = 0.1
 
 STEPS, SECONDS = 200, 5.0
 """A trial ends after so many steps, or when the first of a diagnosis has taken so long; all others take as many steps."""
+
+LONGER, SLOW = 5, 0.9
+"""A trial goes on for so many times as long, if the loss without the cure ends above this part of what it began with."""
+
+Change: TypeAlias = tuple[str, Action | None]
+"""What a copy's training is called, and what is changed before it."""
 
 APART = 64
 """From so many samples on, every fourth is held out of a trial: a cure must not lower the loss by heart alone."""
@@ -152,7 +158,7 @@ class Trials:
         if change is not None:
             manual_seed(0)  # for new weights
             change(patient)
-        limit = min(self._steps, steps or self._steps)
+        limit = self._steps if steps is None else steps if self._steps == STEPS else min(steps, self._steps)
         losses = train(patient, self.case, batches or self.fitted, limit, seconds=self._seconds)
         if not self._courses and len(losses) > 1:  # the first one sets the pace
             self._steps, self._seconds = min(self._steps, max(len(losses), 20)), math.inf
@@ -172,9 +178,23 @@ class Trials:
         return mean if math.isfinite(mean) else math.inf
 
     def tried(self, finding: Finding, before: Sequence[Finding] = (), beside: Sequence[Finding] | None = None) -> Tried:
-        """What the cure of a finding does on top of those before it, beside these alone; or ``beside`` others."""
-        base = self.course(*_together(before if beside is None else beside))
-        with_it = self.course(*_together([*before, finding]))
+        """What the cure of a finding does on top of those before it, beside these alone; or ``beside`` others.
+
+        If it helps a little, where the net hardly learns without it, both go on for LONGER times as many steps: a net that has
+        to leave a plateau shows late whether it does.
+        """
+        sick, cured = _together(before if beside is None else beside), _together([*before, finding])
+        what, base = self._tried(sick, cured), self.course(*sick)
+        slow = base.end > SLOW * base.losses[0] and len(base.losses) == STEPS
+        if slow and not what.helped and what.after < what.before:
+            what = self._tried(sick, cured, LONGER * STEPS)
+        return what
+
+    def _tried(self, sick: Change, cured: Change, steps: int | None = None) -> Tried:
+        base, with_it = (
+            self.course(name if steps is None else f"{name}, for {steps} steps", change, steps=steps)
+            for name, change in (sick, cured)
+        )
         loss_fn = with_it.patient.loss_fn
         if loss_fn is None or loss_fn is base.patient.loss_fn:
             return Tried(len(with_it.losses), base.end, with_it.end, base.held, with_it.held)
@@ -184,7 +204,7 @@ class Trials:
         return Tried(len(with_it.losses), lost, left, self.loss(base.patient, self.held, loss_fn), with_it.held)
 
 
-def _together(findings: Sequence[Finding]) -> tuple[str, Action | None]:
+def _together(findings: Sequence[Finding]) -> Change:
     """A name and the change for the cures of several findings."""
     if not findings:
         return "as it is", None
