@@ -86,9 +86,10 @@ def detail(record: dict[str, Any]) -> str:
     for heading, key in (("found", "findings"), ("in the healthy twin", "healthy")):
         for finding in record.get(key, ()):
             after = f" (follows {finding['follows']})" if finding["follows"] else ""
-            lines.append(
-                f"    {heading}: {finding['severity']} {finding['disease']}{after} in {finding['where']}: {finding['text']}"
-            )
+            what = f"{finding['severity']} {finding['disease']}{after} in {finding['where']}: {finding['text']}"
+            lines.append(f"    {heading}: {what}")
+            lines += [f"        {text}" for text in [*finding["evidence"], finding["tried"]] if text]
+            lines += [f"        > {code}" for code in finding["code"].splitlines()]
     for tool, said in record.get("tools", {}).items():
         lines.append(f"    {tool}: {said.get('mark', '')} {said.get('says', '')} | twin: {said.get('twin', '')}")
     return "\n".join(lines)

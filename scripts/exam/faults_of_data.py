@@ -14,7 +14,7 @@ from kobai.nn import functional as F
 
 KIND = "data"
 UNRELATED = r"unrelated|nothing to do|chance|neighbou?r|labels? [^.]{0,40}(do not|don't|random|shuffl)"
-ORDER = r"shuffl|order|sorted"
+ORDER = r"shuffl|in order of|sorted"
 VALIDATION = r"validation|held.?out"
 
 
@@ -260,7 +260,7 @@ def validation_labels_in_another_order(seed: int, ill: bool) -> Situation:
 @asked(
     KIND,
     "https://github.com/keitakurita/practical-torchtext/issues/5",
-    r"pad|constant|last (step|state)|alike",
+    r"\bpad|same for every|last (step|state)|alike",
     ("no-signal",),
 )
 def the_last_step_is_padding(seed: int, ill: bool) -> Situation:

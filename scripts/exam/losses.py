@@ -97,7 +97,7 @@ def cross_entropy_of_one_score(seed: int, ill: bool) -> Situation:
 @asked(
     KIND,
     "https://github.com/DeepReinforcementLearning/DeepReinforcementLearningInAction/issues/32",
-    r"softmax|dim ?= ?0|batch|mix|sampl",
+    r"softmax|dim ?= ?0|\bmix|other samples|independen",
 )
 def softmax_over_the_batch(seed: int, ill: bool) -> Situation:
     """log_softmax over dim 0: each class is normalised over the samples."""
@@ -119,7 +119,7 @@ def nll_of_probabilities(seed: int, ill: bool) -> Situation:
 @asked(
     KIND,
     "https://github.com/vinhkhuc/PyTorch-Mini-Tutorials/issues/1",
-    r"log.?softmax|log.?prob|negative loss|negative log|nll|bound|scores",
+    r"log.?softmax|log.?prob|negative|nll|(without|no) (lower )?bound|unbounded|below 0",
 )
 def nll_of_scores(seed: int, ill: bool) -> Situation:
     """NLLLoss of raw scores: the loss falls below 0 and without bound."""
@@ -181,7 +181,7 @@ def relu_on_a_regression(seed: int, ill: bool) -> Situation:
 @asked(
     KIND,
     "https://github.com/UC-IIC2613/Syllabus/issues/208",
-    r"tanh|bound|range|reach|between|−1|-1",
+    r"tanh|bound|range|reach",
     never=("target-scale", "rate-too-small"),
 )
 def tanh_on_wide_targets(seed: int, ill: bool) -> Situation:
@@ -193,7 +193,7 @@ def tanh_on_wide_targets(seed: int, ill: bool) -> Situation:
 @asked(
     KIND,
     "https://github.com/maxjcohen/transformer/issues/49",
-    r"sigmoid|bound|range|reach|between",
+    r"sigmoid|bound|range|reach",
     never=("target-scale", "rate-too-small"),
 )
 def sigmoid_on_a_regression(seed: int, ill: bool) -> Situation:
@@ -202,7 +202,12 @@ def sigmoid_on_a_regression(seed: int, ill: bool) -> Situation:
     return Situation(model, adam(model, 5e-3), F.mse_loss, (data.x, data.t + 3), (data.fresh_x, data.fresh_t + 3))
 
 
-@asked(KIND, "https://github.com/naoto0804/chainer-cyclegan/pull/2", r"norm", never=("target-scale",))
+@asked(
+    KIND,
+    "https://github.com/naoto0804/chainer-cyclegan/pull/2",
+    r"norm(alis)?[^.]{0,80}(output|last)|(output|last)[^.]{0,80}norm|reach|bound",
+    never=("target-scale",),
+)
 def batch_norm_on_the_output(seed: int, ill: bool) -> Situation:
     """A regression that ends in batch normalisation without scale: mean 0 and deviation 1, whatever the targets are."""
     data, model = surface(seed), mlp(8, 64, 1, last=(nn.BatchNorm1d(1, affine=False),) * ill)
@@ -218,7 +223,9 @@ def dropout_on_the_output(seed: int, ill: bool) -> Situation:
     return Situation(model, adam(model, 2e-3), F.cross_entropy, data.train, data.held, score=wrong_share)
 
 
-@asked(KIND, "https://stackoverflow.com/questions/42081257", r"softmax|sum to (1|one)|several|multi|exclu")
+@asked(
+    KIND, "https://stackoverflow.com/questions/42081257", r"softmax|sum to (1|one)|several labels|multi-?label|exclu"
+)
 def softmax_for_many_labels(seed: int, ill: bool) -> Situation:
     """Several labels can be right at once, but a softmax lets only one be near 1."""
     data = digits(seed)
@@ -230,7 +237,7 @@ def softmax_for_many_labels(seed: int, ill: bool) -> Situation:
 @asked(
     KIND,
     "https://stackoverflow.com/questions/45632549",
-    r"regress|class|label|cross.?entropy|binary",
+    r"regress|cross.?entropy|probabilit|outside (of )?0|between 0 and 1|not (0|in)",
     never=("target-scale",),
 )
 def binary_cross_entropy_of_a_regression(seed: int, ill: bool) -> Situation:
@@ -245,7 +252,7 @@ def binary_cross_entropy_of_a_regression(seed: int, ill: bool) -> Situation:
 @asked(
     KIND,
     "https://arxiv.org/abs/1906.01388",
-    r"cross.?entropy|class(es|ification)|regress|squared|one.?hot|labels?|numbers",
+    r"cross.?entropy|class(es|ification)|regress|squared|one.?hot|labels?",
     never=("target-scale",),
 )
 def labels_as_numbers(seed: int, ill: bool) -> Situation:
@@ -281,7 +288,7 @@ def logarithm_of_a_softmax_that_is_zero(seed: int, ill: bool) -> Situation:
 @asked(
     KIND,
     "https://arxiv.org/abs/1910.11015 (wrong loss function calculation)",
-    r"sign|negative|maximi|unbounded|minus|without bound",
+    r"\bsign\b|negative|maximi|unbounded|minus|without bound",
     never=("rate-too-large",),
 )
 def loss_with_the_wrong_sign(seed: int, ill: bool) -> Situation:

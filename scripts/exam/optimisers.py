@@ -128,7 +128,7 @@ def adam_at_a_ten_millionth(seed: int, ill: bool) -> Situation:
     return Situation(model, adam(model, 1e-7 if ill else 3e-3), F.cross_entropy, data.train, data.held, steps=80)
 
 
-@asked(KIND, "https://github.com/rinongal/textual_inversion/issues/98", TOO_SMALL + r"|\b0\b|zero", SMALL)
+@asked(KIND, "https://github.com/rinongal/textual_inversion/issues/98", TOO_SMALL + r"|rate[^.]{0,30}\b0\b", SMALL)
 def rate_of_zero(seed: int, ill: bool) -> Situation:
     """The rate arrives as 0 (an integer division in the configuration)."""
     data, model = words(seed), _Bag()
@@ -213,7 +213,7 @@ def loss_summed_over_the_batch(seed: int, ill: bool) -> Situation:
     return Situation(model, sgd(model, 0.05), loss_fn, data.train, data.held, score=F.cross_entropy)
 
 
-@asked(KIND, "https://stats.stackexchange.com/questions/352036", TOO_SMALL + r"|divid|scale of the loss|vanish", SMALL)
+@asked(KIND, "https://stats.stackexchange.com/questions/352036", TOO_SMALL + r"|divid|scale of the loss", SMALL)
 def loss_divided_twice(seed: int, ill: bool) -> Situation:
     """A mean loss that is divided by the number of samples again, and by the number of batches."""
     data, model = surface(seed), mlp(8, 64, 1)

@@ -88,12 +88,22 @@ class Question:
         kobai.manual_seed(own)
         return self.function(own, ill)
 
-    def answered(self, disease: str, text: str) -> bool:
-        """Whether a message of a doctor, or of another tool, names what is wrong."""
+    def answered(self, disease: str, text: str, code: str = "") -> bool:
+        """Whether a message of a doctor, or of another tool, names what is wrong.
+
+        The code of a cure counts, but not where it only normalises, redraws or slows down: that is no word about the cause.
+        """
         if disease in self.never:
             return False
-        return disease in self.names or (bool(self.expects) and re.search(self.expects, text.lower()) is not None)
+        said = text if disease in OF_SIGNALS else f"{text} {code}"
+        return disease in self.names or (bool(self.expects) and re.search(self.expects, said.lower()) is not None)
 
+
+OF_SIGNALS = (
+    "collapsed vanishing-gradient exploding-gradient exploding-activations saturated dying-relu symmetric "
+    "rate-too-large rate-too-small input-scale target-scale"
+).split()
+"""Diseases of signals, gradients and steps, whose cures are the same whatever has caused them."""
 
 QUESTIONS: dict[str, Question] = {}
 

@@ -26,10 +26,6 @@ HELPS, HARMS = 0.02, 0.05
 """A cure helps if the fresh samples' loss is lower by this share, and harms if it is higher by that."""
 
 
-def text_of(finding: Any) -> str:
-    return f"{finding.title} {finding.cause} {finding.cure.code}"
-
-
 def findings_of(case: Situation, quick: bool) -> list[Any]:
     """What the doctor finds, its roots first: of a batch, or while he watches the epochs."""
     if not case.epochs:
@@ -58,7 +54,11 @@ def marked(question: Question, findings: list[Any]) -> str:
 
     That the net learns nothing, said without a cause, is ``unsure``.
     """
-    right = [question.answered(f.disease, text_of(f)) for f in findings if f.disease not in WITHOUT_A_CAUSE]
+    right = [
+        question.answered(f.disease, f"{f.title} {f.cause}", f.cure.code)
+        for f in findings
+        if f.disease not in WITHOUT_A_CAUSE
+    ]
     if not right:
         return "unsure" if findings else "silent"
     return "right" if right[0] else "partly" if any(right) else "wrong"
@@ -152,9 +152,19 @@ def _cured(question: Question, seed: int, cures: list[Any]) -> float:
 
 
 def plain(findings: list[Any]) -> list[dict[str, Any]]:
+    """As JSON holds them."""
     return [
-        {"disease": f.disease, "severity": f.severity, "where": list(f.where), "text": text_of(f), "follows": f.follows}
-        for f in findings
+        {
+            "disease": finding.disease,
+            "severity": finding.severity,
+            "follows": finding.follows,
+            "where": list(finding.where),
+            "text": f"{finding.title} – {finding.cause}",
+            "evidence": [str(evidence) for evidence in finding.evidence],
+            "tried": "" if finding.tried is None else str(finding.tried),
+            "code": finding.cure.code,
+        }
+        for finding in findings
     ]
 
 

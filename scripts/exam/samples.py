@@ -12,7 +12,7 @@ from kobai.nn import functional as F
 
 KIND = "samples independent"
 MIXED = (
-    r"\bmix|other samples|across (the )?(samples|batch)|independen|between samples|"
+    r"\bmix|other samples|across (the )?(samples|batch)|independen|"
     r"samples of the batch depend|permute|transpose|dim ?= ?0"
 )
 

@@ -98,7 +98,11 @@ def dropout_before_batch_norm(seed: int, ill: bool) -> Situation:
     return fitted(model, Situation(model, adam(model, 3e-3), F.cross_entropy, data.train, data.held), 40)
 
 
-@asked(KIND, "https://github.com/pytorch/pytorch/issues/108956", r"norm|constant|one (feature|unit|number)|always")
+@asked(
+    KIND,
+    "https://github.com/pytorch/pytorch/issues/108956",
+    r"layer.?norm|(single|one) (number|value)|same for every|alike",
+)
 def layer_norm_of_one_number(seed: int, ill: bool) -> Situation:
     """LayerNorm(1) behind a layer of one unit: (x − mean)/std of a single number is 0 for every sample."""
     data = surface(seed)
@@ -107,7 +111,7 @@ def layer_norm_of_one_number(seed: int, ill: bool) -> Situation:
     return Situation(model, adam(model, 3e-3), F.mse_loss, data.train, data.held)
 
 
-@asked(KIND, "https://arxiv.org/abs/1903.06733", r"constant|dead|always", ("dying-relu",))
+@asked(KIND, "https://arxiv.org/abs/1903.06733", r"constant (channel|unit|feature)|0 for every", ("dying-relu",))
 def constant_channels(seed: int, ill: bool) -> Situation:
     """Most feature maps are 0 for every image before the batch norm, which keeps them 0."""
     data = images(seed)
@@ -126,7 +130,11 @@ def constant_channels(seed: int, ill: bool) -> Situation:
     return Situation(model, adam(model, 3e-3), F.cross_entropy, data.train, data.held, steps=100)
 
 
-@asked(KIND, "https://github.com/pytorch/pytorch/issues/19250", r"norm|instance|constant|always")
+@asked(
+    KIND,
+    "https://github.com/pytorch/pytorch/issues/19250",
+    r"instance.?norm|same for every|alike|does not depend on the input",
+)
 def instance_norm_of_a_single_pixel(seed: int, ill: bool) -> Situation:
     """Each feature is normalised over its own two values, which are the same: the output does not depend on the input."""
 
