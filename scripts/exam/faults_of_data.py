@@ -191,13 +191,15 @@ def validation_is_part_of_training(seed: int, ill: bool) -> Situation:
 
 @asked(KIND, "https://github.com/elcronos/COVID-19/issues/51", r"duplicat|same samples|copies|twice|leak")
 def oversampled_before_the_split(seed: int, ill: bool) -> Situation:
-    """Samples were copied to balance the classes, and then split: copies lie on both sides."""
+    """The samples of one class were copied three times, and then the data were split: copies lie on both sides."""
     data, model = blobs(seed), mlp(12, 64, 4)
     rng = rng_of(seed)
-    rows = rng.integers(0, 400, 1000)
-    train = (data.x[rows[:700]], data.t[rows[:700]]) if ill else data.train
-    validation = (data.x[rows[700:]], data.t[rows[700:]]) if ill else data.held
-    return Situation(model, adam(model, 3e-3), F.cross_entropy, train, data.held, epochs=8, validation=validation)
+    rows = np.arange(1000)
+    if ill:
+        rows = np.concatenate([rows[:500], np.repeat(np.flatnonzero(data.t.numpy()[:500] == 0), 3)])
+    rows = rng.permutation(rows)
+    parts = [(data.x[part], data.t[part]) for part in (kobai.from_numpy(rows[200:]), kobai.from_numpy(rows[:200]))]
+    return Situation(model, adam(model, 3e-3), F.cross_entropy, parts[0], data.held, validation=parts[1])
 
 
 @asked(KIND, "https://github.com/JeasunLok/ResNet-pytorch/issues/1", VALIDATION)
@@ -213,7 +215,7 @@ def validation_standardised_by_its_own_rule(seed: int, ill: bool) -> Situation:
     """Validation images are inverted and have another range: the loader of another library."""
     data, model = images(seed), cnn()
     validation = (1.5 - 2 * data.fresh_x, data.fresh_t) if ill else data.held
-    return Situation(model, adam(model, 3e-3), F.cross_entropy, data.train, data.held, epochs=5, validation=validation)
+    return Situation(model, adam(model, 3e-3), F.cross_entropy, data.train, data.held, validation=validation)
 
 
 @asked(KIND, "https://github.com/PolymathicAI/the_well/issues/68", VALIDATION)
@@ -228,16 +230,10 @@ def validation_of_a_regression_not_scaled(seed: int, ill: bool) -> Situation:
 def validation_of_classes_never_trained(seed: int, ill: bool) -> Situation:
     """The last fifth of sorted data is held back: its classes are in no training batch."""
     data, model = digits(seed), mlp(64, 64, 10)
-    order = data.t.argsort() if ill else kobai.randperm(len(data.t))
-    first, last = order[:960], order[960:]
-    return Situation(
-        model,
-        adam(model, 3e-3),
-        F.cross_entropy,
-        (data.x[first], data.t[first]),
-        (data.x[last], data.t[last]),
-        epochs=6,
-    )
+    order = data.t.argsort() if ill else kobai.arange(len(data.t))
+    first, last = order[:960][kobai.randperm(960)], order[960:]
+    train, held = (data.x[first], data.t[first]), (data.x[last], data.t[last])
+    return Situation(model, adam(model, 3e-3), F.cross_entropy, train, held, validation=held)
 
 
 @asked(KIND, "https://github.com/mlpack/examples/pull/213", VALIDATION + "|label")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import math
 import time
 from typing import Any
@@ -26,12 +27,18 @@ HELPS, HARMS = 0.02, 0.05
 """A cure helps if the fresh samples' loss is lower by this share, and harms if it is higher by that."""
 
 
+def batches(data: tuple[Any, ...], size: int) -> list[Any]:
+    return list(DataLoader(TensorDataset(*data), batch_size=size))
+
+
 def findings_of(case: Situation, quick: bool) -> list[Any]:
     """What the doctor finds, its roots first: of a batch, or while he watches the epochs."""
     if not case.epochs:
-        found = diagnose(
-            case.model, case.example(), case.loss_fn, case.optimizer, clip_grad_norm=case.clip, quick=quick
-        )
+        how: dict[str, Any] = {"clip_grad_norm": case.clip, "quick": quick}
+        if case.validation is not None:
+            how |= {"data": batches(case.train, case.batch), "validation": batches(case.validation, case.batch)}
+        known = {name: value for name, value in how.items() if name in inspect.signature(diagnose).parameters}
+        found = diagnose(case.model, case.example(), case.loss_fn, case.optimizer, **known)
         return [finding for finding in found.findings if finding.severity != "note"]
     doctor = Doctor(every=20, say=lambda message: None)
     trainer = Trainer(

@@ -178,7 +178,7 @@ class _Course:
 
 
 def _due(finding: Finding, diagnosis: Diagnosis) -> bool:
-    """Whether a finding that is no error is treated: a warning whose cure is known to help, or all where no root is an error."""
+    """Whether a finding that is no error is treated: a warning whose cure is known to help, or any beside no error."""
     if finding.severity == "note":
         return False
     helped = finding.tried is not None and finding.tried.helped
