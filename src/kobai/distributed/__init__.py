@@ -371,7 +371,7 @@ __getattr__ = within(
     gather gather_object get_backend_config get_default_backend_for_device
     get_global_rank get_group_rank get_node_local_rank get_process_group_ranks group init_device_mesh
     irecv isend monitored_barrier new_group new_subgroups new_subgroups_by_enumeration recv
-    recv_object_list reduce_op reduce_scatter register_rendezvous_handler rendezvous
+    recv_object_list reduce_op reduce_scatter register_rendezvous_handler rendezvous rpc
     scatter scatter_object_list send send_object_list set_debug_level shrink_group split_group supports_complex
     """,
 )
