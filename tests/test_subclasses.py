@@ -187,3 +187,40 @@ def test_in_a_block_nobody_is_asked():
 def test_what_is_no_subclass_is_refused():
     with pytest.raises(TypeError, match="as_subclass: expected a subclass of Tensor, got <class 'int'>"):
         kobai.ones(1).as_subclass(int)
+
+
+def attributes(t):
+    """What of ``__dict__`` a program sees, and copies from one tensor to another, in framework ``t``."""
+    _, made, *_ = classes(t)
+    a, b, c = made([1.0, 2.0], extra=3), made([5.0]), made([7.0])
+    b.__dict__.update(a.__dict__)
+    b.__dict__["more"] = 4
+    c.__dict__ = b.__dict__.copy()
+    c.__dict__.pop("extra")
+    c.own = 1
+    moved = a.double()
+    moved.__dict__ = a.__dict__
+    return [
+        [(x.tolist(), sorted(x.__dict__.items()), hasattr(x, "more")) for x in (a, b, c, moved)],
+        [(x.__dict__ == vars(x), "own" in vars(x)) for x in (a, b, c)],
+        (copy.copy(a).tolist(), copy.copy(a).extra),
+    ]
+
+
+@pytest.mark.oracle
+def test_attributes_are_copied_as_in_pytorch():
+    assert attributes(kobai) == attributes(importlib.import_module("torch"))
+
+
+def test_attributes_are_what_a_program_has_set():
+    (a, b, c, moved), *_ = attributes(kobai)
+    assert b == ([5.0], [("extra", 3), ("more", 4)], True)
+    assert c == ([7.0], [("more", 4), ("own", 1)], True)
+    assert moved == a
+    x, y = classes(kobai)[1]([1.0], extra=2), kobai.zeros(3)
+    kobai.utils.swap_tensors(x, y)
+    assert (x.tolist(), y.tolist(), y.extra) == ([0, 0, 0], [1], 2)
+    optimizer = kobai.optim.SGD([y.requires_grad_()], lr=0.5)
+    (y * 2).sum().backward()
+    optimizer.step()
+    assert y.tolist() == [0]

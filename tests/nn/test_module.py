@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import importlib
 import timeit
 import weakref
 from collections import OrderedDict
@@ -488,3 +489,23 @@ def test_transformer_layers_with_one_block_replaced():
     wanted = layer.norm2(wanted + layer.linear2(layer.linear1(wanted).relu()))
     kobai.testing.assert_close(layer(x), wanted)
     assert Gated(8, 2, 16, batch_first=True)(x, kobai.randn(3, 7, 8)).shape == (3, 5, 8)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize(
+    "call",
+    [
+        "p('cpu')",
+        "p(t.float64)",
+        "p('cpu', t.float16, True)",
+        "p(t.ones(1, dtype=t.float64), True)",
+        "p(device=t.device('cpu'), dtype=t.float32)",
+        "p(memory_format=t.channels_last)",
+    ],
+)
+def test_arguments_of_to_as_pytorch_gives_them_to_programs(call):
+    results = []
+    for t in (kobai, importlib.import_module("torch")):
+        device, *rest = eval(call, {"t": t, "p": t._C._nn._parse_to})
+        results.append([device and device.type, *(str(part).partition(".")[2] or part for part in rest)])
+    assert results[0] == results[1]

@@ -150,7 +150,7 @@ ANSWERS = {
 
 UNCHANGED = (
     "fx.wrap _dynamo.disable _dynamo.allow_in_graph jit._overload jit._overload_method "
-    "_jit_internal._copy_to_script_wrapper _jit_internal._overload _jit_internal._overload_method"
+    "distributed.rpc.api._require_initialized _jit_internal._copy_to_script_wrapper _jit_internal._overload _jit_internal._overload_method"
 )
 """Decorators that say something to PyTorch's engines alone."""
 
@@ -289,9 +289,9 @@ class StandIn(type):
         raise NotImplementedError(sentence(cls.path))
 
     def __getattr__(cls, name: str) -> Any:  # ReduceOp.SUM, an argument's default perhaps
-        if name.startswith("_"):
-            raise AttributeError(f"{cls!r} has no attribute {name!r}")
         path = f"{cls.path}.{name}"
+        if name.startswith("_") and path not in PRESENT:
+            raise AttributeError(f"{cls!r} has no attribute {name!r}")
         setattr(cls, name, made := PRESENT.get(path) or stand_in(path))
         return made
 

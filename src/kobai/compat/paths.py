@@ -32,6 +32,7 @@ PLACES = {
     "autograd.samples": "_vmap_internals",
     "core.grad_mode": "utils._contextlib",
     "compat.versions": "torch_version",
+    "core.printing": "_tensor_str",
     "optim.helpers": "optim.optimizer",
     "autograd": "autograd.variable autograd.grad_mode autograd.anomaly_mode",
     "cuda": "cuda.random cuda.memory",
@@ -170,7 +171,14 @@ def _alias(path: str) -> dict[str, Any]:
     def __dir__() -> list[str]:
         return sorted({name for place in ALIASES[path] for name in public(_module(place))})
 
-    return {"__getattr__": __getattr__, "__dir__": __dir__}
+    owners = [vars(_module(place)) for place in ALIASES[path]]
+    held = {  # for programs that look through vars(module) for classes
+        name: value
+        for owner in reversed(owners)
+        for name, value in owner.items()
+        if not (name.startswith("_") or isinstance(value, ModuleType))
+    }
+    return {**held, "__getattr__": __getattr__, "__dir__": __dir__}
 
 
 def connect(package: str, lazy: tuple[str, ...] = ()) -> None:

@@ -131,13 +131,17 @@ def __deepcopy__(self: Tensor, memo: dict[int, Any]) -> Any:
 
 def attributes(tensor: Tensor) -> dict[str, Any]:
     """What the user has set on a tensor, which travels along with copies of it."""
-    return {name: value for name, value in tensor.__dict__.items() if name not in Tensor.__annotations__}
+    return {name: value for name, value in everything(tensor).items() if name not in Tensor.__annotations__}
+
+
+everything: Any = vars(Tensor)["__dict__"].__get__
+"""What Python keeps of a tensor, elements and history too; a subclass's ``__dict__`` has what was set on it alone."""
 
 
 @method
 def __copy__(self: Tensor) -> Any:
-    out = type(self).__new__(type(self))
-    out.__dict__.update(self.__dict__)  # the same memory, hence the same count of in-place changes
+    out = object.__new__(type(self))
+    everything(out).update(everything(self))  # the same memory, hence the same count of in-place changes
     return out
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from kobai.dtypes import FLOATING
 from kobai.errors import nearest
+from kobai.xp import to_host
 
 Host: TypeAlias = np.ndarray[Any, Any]
 
@@ -24,7 +25,7 @@ class _Options:
     sci_mode: bool | None = None  # None: where it is needed
 
 
-_options = _Options()
+_options = PRINT_OPTS = _Options()
 _PROFILES = {"default": (4, 1000, 3), "short": (2, 1000, 2), "full": (4, math.inf, 3)}
 
 
@@ -65,6 +66,11 @@ def describe(host: Host, notes: Sequence[str]) -> str:
         line = len(text) - text.rfind("\n") - 1
         text += f", {note}" if line + len(note) + 4 <= _options.linewidth else f",\n{' ' * 7}{note}"
     return text + ")"
+
+
+def _tensor_str(tensor: Any, indent: int) -> str:
+    """The elements of a tensor alone, as PyTorch's function of this name."""
+    return elements(to_host(tensor.array), indent)
 
 
 def elements(host: Host, indent: int) -> str:

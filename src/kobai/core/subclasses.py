@@ -15,6 +15,7 @@ from types import FunctionType
 from typing import Any
 
 from kobai.compat.absent import PRESENT
+from kobai.core.conversion import attributes, everything
 from kobai.core.primitive import method
 from kobai.core.tensor import Tensor
 
@@ -176,6 +177,60 @@ def _asking_method(name: str) -> Callable[..., Any]:
     return asking
 
 
+class _Attributes(dict[str, Any]):
+    """What a program has set on a tensor. What is written here is set there."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        super().__init__(attributes(tensor))
+        self._tensor = tensor
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, value)
+        everything(self._tensor)[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        super().__delitem__(name)
+        del everything(self._tensor)[name]
+
+    def update(self, *others: Any, **named: Any) -> None:
+        """Set all that is in ``others``."""
+        for name, value in dict(*others, **named).items():
+            self[name] = value
+
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        """The value of ``name``, set to ``default`` if it was none."""
+        if name not in self:
+            self[name] = default
+        return self[name]
+
+    def pop(self, name: str, *default: Any) -> Any:
+        """Remove ``name``, and return its value."""
+        if name not in self and default:
+            return default[0]
+        value = self[name]
+        del self[name]
+        return value
+
+    def clear(self) -> None:
+        """Remove all."""
+        for name in list(self):
+            del self[name]
+
+
+def _read(self: Any, name: str) -> Any:
+    """``__dict__`` without what is Kobai's, as in PyTorch: programs copy it from one tensor to another."""
+    return _Attributes(self) if name == "__dict__" else object.__getattribute__(self, name)
+
+
+def _set(self: Any, name: str, value: Any) -> None:
+    if name != "__dict__":
+        object.__setattr__(self, name, value)
+        return
+    table, new = _Attributes(self), dict(value)
+    table.clear()
+    table.update(new)
+
+
 def _asking_property(name: str) -> property:
     found: Any = getattr(Tensor, name)
 
@@ -222,7 +277,7 @@ def _init_subclass(cls: Any, **options: Any) -> None:
     if not _started:
         _start()
     kept = {name for kind in cls.__mro__[: cls.__mro__.index(Tensor)] for name in vars(kind)}
-    for name, function in _methods().items():
+    for name, function in {**_methods(), "__getattribute__": _read, "__setattr__": _set}.items():
         if name not in kept:
             setattr(cls, name, function)
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, Self
 
 import numpy as np
 
 from kobai import xp
+from kobai.compat.absent import PRESENT
 from kobai.core.tape import RemovableHandle
 from kobai.core.tensor import Tensor
-from kobai.dtypes import FLOATING, bfloat16, dtype, memory_format as MemoryFormat
+from kobai.dtypes import FLOATING, _of, bfloat16, dtype, memory_format as MemoryFormat
 from kobai.nn._state import Stateful
 from kobai.nn.hooks import BackwardWatch
 from kobai.nn.tree import no_init, type_name
 from kobai.ops.like import empty_like
 from kobai.refusals import beside_first, reword
-from kobai.xp import recorder, sessions, write
+from kobai.xp import device as Device, recorder, sessions, write
 
 __all__ = ["Module"]
 
@@ -343,3 +345,18 @@ def _parse_to(
 
 def _is_dtype(value: object) -> bool:
     return isinstance(value, (dtype, np.dtype)) or (isinstance(value, type) and issubclass(value, np.generic))
+
+
+def _pytorchs_parse_to(*args: Any, **kwargs: Any) -> tuple[Any, Any, bool, Any]:
+    """(device, dtype, non_blocking, memory_format) of the arguments of a ``to``, for programs that write their own."""
+    device, dtype = _parse_to("to", *args, **kwargs)
+    flags = [arg for arg in args if isinstance(arg, bool)]
+    return (
+        None if device is None else Device(device) if isinstance(device, str) else device,
+        None if dtype is None else _of(dtype),
+        bool(kwargs.get("non_blocking", flags[0] if flags else False)),
+        kwargs.get("memory_format"),
+    )
+
+
+PRESENT["_C._nn"] = SimpleNamespace(_parse_to=_pytorchs_parse_to)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeAlias, TypedDict
 
 import numpy as np
 
+from kobai.core.conversion import everything
 from kobai.core.tensor import Tensor
 from kobai.errors import users_line
 from kobai.xp import Array, recorder, write
@@ -109,7 +110,7 @@ def check_numbers(optimizer: Any, group: Group, numbers: tuple[Any, ...]) -> Non
 def _host_memory(tensor: Tensor) -> Array:
     """The tensor's memory, for what the host does at every step and every replay, outside the recorded operations."""
     _ = tensor._array  # tells a step that is being recorded, or run beside its replay
-    array = tensor.__dict__["_array"]
+    array = everything(tensor)["_array"]
     if not isinstance(array, np.ndarray) and (at_work := recorder()) is not None:
         at_work.host_read(
             f"the optimizer, whose learning rate is a tensor on {tensor.device} (keep it on the CPU),", array

@@ -21,5 +21,10 @@ def swap_tensors(t1: Tensor, t2: Tensor) -> None:
     """
     if t1._base is not None or t2._base is not None or t1._node is not None or t2._node is not None:
         raise RuntimeError("swap_tensors: expected leaves that are no views of others")
+    from kobai.core.conversion import everything
+
+    first, second = dict(everything(t1)), dict(everything(t2))
     t1.__class__, t2.__class__ = t2.__class__, t1.__class__
-    t1.__dict__, t2.__dict__ = t2.__dict__, t1.__dict__
+    for tensor, held in ((t1, second), (t2, first)):
+        everything(tensor).clear()
+        everything(tensor).update(held)
