@@ -150,7 +150,8 @@ ANSWERS = {
 
 UNCHANGED = (
     "fx.wrap _dynamo.disable _dynamo.allow_in_graph jit._overload jit._overload_method "
-    "distributed.rpc.api._require_initialized _jit_internal._copy_to_script_wrapper _jit_internal._overload _jit_internal._overload_method"
+    "distributed.rpc.api._require_initialized "
+    "_jit_internal._copy_to_script_wrapper _jit_internal._overload _jit_internal._overload_method"
 )
 """Decorators that say something to PyTorch's engines alone."""
 
