@@ -180,7 +180,7 @@ OURS = {
     "jit": "save",
     "library": "opcheck",
     "compiler": "set_stance",
-    "profiler": "profile",
+    "profiler": "emit_nvtx",
     "multiprocessing": "start_processes",
     "overrides": "TorchFunctionMode",
 } | {

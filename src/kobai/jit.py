@@ -16,6 +16,7 @@ __all__ = [
     "Final",
     "Future",
     "ScriptModule",
+    "TracerWarning",
     "annotate",
     "export",
     "fork",
@@ -140,6 +141,10 @@ class ScriptModule(Module):
     """A module whose methods :func:`script_method` marks: an ordinary one."""
 
 
+class TracerWarning(Warning):
+    """What PyTorch warns of while it traces; programs turn it off."""
+
+
 def annotate(the_type: Any, the_value: T) -> T:
     """``the_value``, whatever type it is said to have."""
     return the_value
@@ -155,7 +160,7 @@ __getattr__ = within(
     __name__,
     """
     Attribute CompilationUnit Error RecursiveScriptClass RecursiveScriptModule ScriptFunction
-    ScriptWarning TopLevelTracedModule TracedModule TracerWarning TracingCheckError enable_onednn_fusion
+    ScriptWarning TopLevelTracedModule TracedModule TracingCheckError enable_onednn_fusion
     export_opnames fuser last_executed_optimized_graph load onednn_fusion_enabled
     optimized_execution run_frozen_optimizations save set_fusion_strategy set_module strict_fusion
     """,

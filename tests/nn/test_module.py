@@ -509,3 +509,11 @@ def test_arguments_of_to_as_pytorch_gives_them_to_programs(call):
         device, *rest = eval(call, {"t": t, "p": t._C._nn._parse_to})
         results.append([device and device.type, *(str(part).partition(".")[2] or part for part in rest)])
     assert results[0] == results[1]
+
+
+def test_a_compiled_module_is_itself():
+    layer = nn.Linear(2, 3)
+    before = layer(kobai.ones(2))
+    layer.compile(mode="reduce-overhead")
+    assert layer(kobai.ones(2)).equal(before)
+    assert layer._call_impl(kobai.ones(2)).equal(before)

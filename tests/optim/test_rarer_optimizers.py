@@ -280,7 +280,7 @@ def averaged(swa_utils, module, **options):
 
 
 @pytest.mark.oracle
-@pytest.mark.parametrize("kind", ["mean", "ema", "multi", "buffers"])
+@pytest.mark.parametrize("kind", ["mean", "ema", "multi", "multi, mean", "buffers"])
 def test_averaged_models_as_pytorch(kind):
     torch = importlib.import_module("torch")
     results = []
@@ -289,6 +289,7 @@ def test_averaged_models_as_pytorch(kind):
             "mean": {},
             "ema": {"avg_fn": swa_utils.get_ema_avg_fn(0.8)},
             "multi": {"multi_avg_fn": swa_utils.get_ema_multi_avg_fn(0.8)},
+            "multi, mean": {"multi_avg_fn": swa_utils.get_swa_multi_avg_fn()},
             "buffers": {"use_buffers": True},
         }[kind]
         results.append(averaged(swa_utils, module, **options))

@@ -15,7 +15,14 @@ from kobai.ops.create import tensor
 
 Averages = Callable[[Any, Any, Any], Any]
 
-__all__ = ["AveragedModel", "get_ema_avg_fn", "get_ema_multi_avg_fn", "get_swa_avg_fn", "update_bn"]
+__all__ = [
+    "AveragedModel",
+    "get_ema_avg_fn",
+    "get_ema_multi_avg_fn",
+    "get_swa_avg_fn",
+    "get_swa_multi_avg_fn",
+    "update_bn",
+]
 
 
 def get_ema_avg_fn(decay: float = 0.999) -> Averages:
@@ -60,6 +67,11 @@ def get_ema_multi_avg_fn(decay: float = 0.999) -> Callable[[Any, Any, Any], None
     [tensor(3.)]
     """
     return partial(_each, get_ema_avg_fn(decay))
+
+
+def get_swa_multi_avg_fn() -> Callable[[Any, Any, Any], None]:
+    """As :func:`get_swa_avg_fn`, for the argument ``multi_avg_fn``: all parameters at once, in place."""
+    return partial(_each, _mean)
 
 
 def _each(average: Averages, averaged: Iterable[Tensor], current: Iterable[Tensor], num_averaged: Any) -> None:

@@ -51,6 +51,7 @@ class Module(Stateful):
     """
 
     training: bool
+    dump_patches = False  # of PyTorch's older files
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,6 +85,11 @@ class Module(Stateful):
         except Exception as error:
             reword(error, self.forward, args, kwargs, self._get_name())
             raise
+
+    _call_impl = __call__  # PyTorch's name, which programs that replace __call__ use
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Does nothing, as :func:`kobai.compile`: the module runs as it is written."""
 
     def _there(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """``forward``; that of Kobai's own layers on the device of its input."""
