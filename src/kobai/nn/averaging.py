@@ -70,7 +70,14 @@ def get_ema_multi_avg_fn(decay: float = 0.999) -> Callable[[Any, Any, Any], None
 
 
 def get_swa_multi_avg_fn() -> Callable[[Any, Any, Any], None]:
-    """As :func:`get_swa_avg_fn`, for the argument ``multi_avg_fn``: all parameters at once, in place."""
+    """As :func:`get_swa_avg_fn`, for the argument ``multi_avg_fn``: all parameters at once, in place.
+
+    >>> import kobai
+    >>> averages = [kobai.tensor(2.0)]
+    >>> kobai.optim.swa_utils.get_swa_multi_avg_fn()(averages, [kobai.tensor(6.0)], kobai.tensor(3))
+    >>> averages
+    [tensor(3.)]
+    """
     return partial(_each, _mean)
 
 
