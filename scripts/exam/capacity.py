@@ -61,7 +61,7 @@ def one_hidden_unit(seed: int, ill: bool) -> Situation:
     return Situation(model, adam(model, 3e-3), F.cross_entropy, data.train, data.held)
 
 
-@asked(KIND, "https://stats.stackexchange.com/questions/352036", NARROW + r"|pool|lost|average")
+@asked(KIND, "https://stats.stackexchange.com/questions/352036", NARROW + r"|pool|lost|average", ("cannot-fit",))
 def pooled_to_one_number(seed: int, ill: bool) -> Situation:
     """Global pooling stands before the convolutions: one number is left of each image."""
     data = images(seed)
@@ -111,7 +111,9 @@ def dropout_in_a_regression(seed: int, ill: bool) -> Situation:
     return Situation(model, adam(model, 3e-3), F.mse_loss, data.train, data.held)
 
 
-@asked(KIND, "https://www.deeplearningbook.org/contents/mlp.html (6.1)", LINEAR + "|plane|straight|linear")
+@asked(
+    KIND, "https://www.deeplearningbook.org/contents/mlp.html (6.1)", LINEAR + "|plane|straight|linear", ("cannot-fit",)
+)
 def logistic_regression_of_rings(seed: int, ill: bool) -> Situation:
     """One linear layer, for classes that no line can part."""
     data, model = circles(seed), nn.Sequential(nn.Linear(2, 2)) if ill else mlp(2, 32, 2)

@@ -93,8 +93,8 @@ class Question:
 
         The code of a cure counts, but not where it only normalises, redraws or slows down: that is no word about the cause.
         """
-        if disease in self.never:
-            return False
+        if disease in self.never or disease in WITHOUT_A_CAUSE:
+            return disease in self.names
         said = text if disease in OF_SIGNALS else f"{text} {code}"
         return disease in self.names or (bool(self.expects) and re.search(self.expects, said.lower()) is not None)
 
@@ -104,6 +104,9 @@ OF_SIGNALS = (
     "rate-too-large rate-too-small input-scale target-scale"
 ).split()
 """Diseases of signals, gradients and steps, whose cures are the same whatever has caused them."""
+
+WITHOUT_A_CAUSE = ("no-better-than-guessing", "cannot-fit")
+"""Diseases by which the doctor says that the net learns nothing, or cannot, and that he does not know why."""
 
 QUESTIONS: dict[str, Question] = {}
 

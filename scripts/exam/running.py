@@ -12,16 +12,13 @@ from typing import Any
 import numpy as np
 
 import kobai
-from exam.question import SHARES, Question, Situation
+from exam.question import SHARES, WITHOUT_A_CAUSE, Question, Situation
 from exam.tools import TOOLS, watched
 from kobai.lab import Doctor, diagnose
 from kobai.lab.doctor.cures import Patient
 from kobai.optim.lr_scheduler import ReduceLROnPlateau
 from kobai.train import Trainer
 from kobai.utils.data import DataLoader, TensorDataset
-
-WITHOUT_A_CAUSE = ("no-better-than-guessing",)
-"""Diseases by which the doctor says that the net learns nothing, and that he does not know why."""
 
 HELPS, HARMS = 0.02, 0.05
 """A cure helps if the fresh samples' loss is lower by this share, and harms if it is higher by that."""
@@ -61,11 +58,8 @@ def marked(question: Question, findings: list[Any]) -> str:
 
     That the net learns nothing, said without a cause, is ``unsure``.
     """
-    right = [
-        question.answered(f.disease, f"{f.title} {f.cause}", f.cure.code)
-        for f in findings
-        if f.disease not in WITHOUT_A_CAUSE
-    ]
+    said = [(f.disease, question.answered(f.disease, f"{f.title} {f.cause}", f.cure.code)) for f in findings]
+    right = [is_right for disease, is_right in said if is_right or disease not in WITHOUT_A_CAUSE]
     if not right:
         return "unsure" if findings else "silent"
     return "right" if right[0] else "partly" if any(right) else "wrong"
