@@ -187,7 +187,7 @@ _LAZY_IN = {
 _connect(__name__, _LAZY)
 for _path in (
     *("amp", "autograd", "backends", "cuda", "cuda.amp", "linalg", "nn", "nn.functional", "nn.parameter", "nn.utils"),
-    *("ops", "utils"),
+    *("cpu", "ops", "utils"),
 ):
     _connect(f"{__name__}.{_path}", _LAZY_IN.get(_path, ()))
 

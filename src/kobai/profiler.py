@@ -212,7 +212,7 @@ class profile(ContextDecorator):  # PyTorch's spelling
     def key_averages(self, group_by_input_shape: bool = False, group_by_stack_n: int = 0) -> Rows:
         """A :class:`Row` for each function and each name of a block."""
         self._profile.create_stats()
-        stats: Any = self._profile.stats  # type: ignore[attr-defined]
+        stats: Any = self._profile.stats
         rows = Rows(
             Row(name if file == "~" else f"{os.path.basename(file)}:{line} {name}", calls, total, own)
             for (file, line, name), (_, calls, own, total, _) in stats.items()

@@ -220,7 +220,7 @@ def unpack_dual(tensor: Any, *, level: int | None = None) -> UnpackedDualTensor:
     return UnpackedDualTensor(tensor, None)
 
 
-PRESENT = {name: _answer(value) for name, value in _by_name(ANSWERS).items()}
+PRESENT: dict[str, Any] = {name: _answer(value) for name, value in _by_name(ANSWERS).items()}
 PRESENT.update(dict.fromkeys(UNCHANGED.split(), unchanged))
 PRESENT["autograd.forward_ad.unpack_dual"] = unpack_dual
 PRESENT.update({"backends.opt_einsum.enabled": False, "backends.xnnpack.enabled": False})

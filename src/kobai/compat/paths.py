@@ -31,6 +31,7 @@ PLACES = {
     "amp": "amp.autocast_mode amp.grad_scaler",
     "autograd.samples": "_vmap_internals",
     "core.grad_mode": "utils._contextlib",
+    "_host": "cpu",
     "compat.versions": "torch_version",
     "core.printing": "_tensor_str",
     "optim.helpers": "optim.optimizer",
@@ -82,6 +83,7 @@ PLACES = {
 SELDOM = {
     "": "torch",
     "_C": "PyTorchFileReader PyTorchFileWriter",
+    "_host": "get_device_module",
     "cuda": "OutOfMemoryError Stream Event",
     "futures": "Future",
     "jit": "ScriptModule ScriptFunction",

@@ -249,6 +249,9 @@ def max_memory_reserved(device: Which = None) -> int:
     return memory_reserved(device)
 
 
+memory_cached, max_memory_cached = memory_reserved, max_memory_reserved  # PyTorch's older names
+
+
 def reset_peak_memory_stats(device: Which = None) -> None:
     """Let the peak begin anew: memory that no array uses goes back to the device, as by :func:`empty_cache`.
 
