@@ -31,6 +31,6 @@ def test_a_program_asks_the_module_of_its_device():
     assert module.device_count() == 1
     with module.stream(module.current_stream()):
         module.synchronize()
-    with pytest.raises(AttributeError, match="kobai.cpu"):
+    with pytest.raises(AttributeError, match=r"kobai\.cpu"):
         _ = module.no_such_name
     assert kobai.cuda.memory_cached is kobai.cuda.memory_reserved
