@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from small_nets import Called, batch, net
@@ -90,6 +91,23 @@ class Held(nn.Module):
         for layer in self.layers:
             x = F.relu(layer(x))
         return self.head(x.detach() if self.cut else x)
+
+
+def layers(*sizes: int, between: Any = nn.ReLU) -> nn.Module:
+    kobai.manual_seed(0)
+    parts = [part for n_in, n_out in pairwise(sizes) for part in (nn.Linear(n_in, n_out), between())]
+    return nn.Sequential(*parts[:-1])
+
+
+class Blind(nn.Module):
+    """A net that is shown next to nothing of its inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = net(depth=2)
+
+    def forward(self, x: Any) -> Any:
+        return self.net(1 + 1e-4 * x)
 
 
 def dead_embedding(zeros: bool) -> View:
@@ -187,6 +205,22 @@ EXAMPLES = {
     "gradients.exploding": Example(
         lambda: seen(net(), batch(256), summed, sgd(0.1)), lambda: seen(net(), batch(256), summed, sgd(0.1), clip=1.0)
     ),
+    "capacity.no_activation": Example(
+        lambda: seen(layers(20, 30, 30, 4, between=nn.Identity)),
+        lambda: seen(layers(20, 30, 30, 4, between=lambda: nn.LeakyReLU(0.9))),
+    ),
+    "capacity.bottleneck": Example(
+        lambda: seen(layers(20, 30, 1, 30, 4)),
+        lambda: seen(layers(20, 30, 1, 30, 20), (X, X), F.mse_loss),
+    ),
+    "capacity.dropout": Example(
+        lambda: seen(layers(20, 100, 4, between=lambda: nn.Dropout(0.9))),
+        lambda: seen(layers(20, 100, 4, between=lambda: nn.Sequential(nn.ReLU(), nn.Dropout(0.5)))),
+    ),
+    "capacity.cannot_fit": Example(
+        lambda: seen(Blind(), optimizer=sgd(0.1), trials=True),
+        lambda: seen(data=(X, T[kobai.randperm(64)]), optimizer=sgd(1e-4), trials=True),
+    ),
     "updates.too_large": Example(lambda: seen(optimizer=sgd(3.0)), lambda: seen(optimizer=sgd(0.5))),
     "updates.too_small": Example(lambda: seen(optimizer=sgd(1e-6)), lambda: seen(optimizer=sgd(1e-2))),
     "course.guessing": Example(
@@ -213,6 +247,9 @@ CURES = {
     "register": lambda x: ([("", "extra", "Parameter")],),
     "hold": lambda x: (),
     "set_group_rate": lambda x: ([0], 1e-3),
+    "activate": lambda x: (["1", "3"],),
+    "widen": lambda x: ("1", "3", (20, 40, 30)),
+    "drop_less": lambda x: (["0.1"], 0.1),
     "redraw": lambda x: ({"1.weight": "normal(1)"},),
 }
 """For each cure its arguments for the net of the tests, of which 1, 3 and 5 are dense layers, 2 and 4 their activations, and

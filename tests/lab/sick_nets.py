@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -235,6 +236,22 @@ def sick() -> Iterator[Net]:
         yield case("bounded-scores", f"{activation} {depth}×100, {type(last).__name__} before the loss", model, adam)
 
     yield from untrained(case)
+    yield from incapable(case)
+
+
+def incapable(case: Callable[..., Net]) -> Iterator[Net]:
+    """Nets that can express too little."""
+    for seed, (width, depth, rule) in enumerate([(64, 3, sgd), (100, 2, adam)], 70):
+        kobai.manual_seed(seed)
+        sizes = [64, *[width] * depth, 10]
+        linear = [nn.Linear(n_in, n_out) for n_in, n_out in pairwise(sizes)]
+        name = f"{width} {rule.__name__}"
+        yield case("no-activation", f"linear {depth}×{name}", nn.Sequential(nn.Flatten(), *linear), rule)
+        model = net(4, width, "relu")
+        model[3], model[5] = nn.Linear(width, seed - 69), nn.Linear(seed - 69, width)
+        yield case("bottleneck", f"relu 4×{name}, {seed - 69} units in the middle", model, adam)
+        model = net(depth, 200, "relu", dropout=0.9 + 0.02 * depth)
+        yield case("dropout", f"relu {depth}×200 {rule.__name__}, dropout {0.9 + 0.02 * depth:g}", model, rule)
 
 
 def untrained(case: Callable[..., Net]) -> Iterator[Net]:

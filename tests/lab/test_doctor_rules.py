@@ -272,7 +272,7 @@ def test_a_loss_that_grows_at_first_and_comes_back() -> None:
     assert len(found[0.002].losses) == 5
     assert found[0.0035].healthy
     assert found[0.0035].losses[4] > 10 * found[0.0035].losses[0] > 10 * found[0.0035].losses[-1]
-    assert [finding.disease for finding in found[0.01].findings] == ["rate-too-large"]
+    assert [finding.disease for finding in found[0.01].errors] == ["rate-too-large"]
 
 
 def test_numbers_that_are_not_finite_are_found_where_they_begin() -> None:

@@ -35,6 +35,7 @@ PAGE = ROOT / "docs" / "lab" / "diseases.md"
 
 ELSEWHERE = {
     "no-better-than-guessing",
+    "cannot-fit",
     "few-samples",
     "signal-lost",
     "evaluation-differs",

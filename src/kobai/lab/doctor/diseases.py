@@ -14,6 +14,7 @@ from kobai.lab.doctor.findings import Disease, Finding
 from kobai.lab.doctor.rules import (
     activations,
     batches,
+    capacity,
     course,
     data,
     gradients,
@@ -92,10 +93,14 @@ EXAMINATIONS: tuple[Examination, ...] = (
     Examination(activations.dying, "units are alive"),
     Examination(gradients.vanishing, "the gradient reaches the first layer"),
     Examination(gradients.exploding, "the gradient is of usual size"),
+    Examination(capacity.no_activation, "the net is more than one linear layer", ledger),
+    Examination(capacity.bottleneck, "no layer is too narrow", ledger),
+    Examination(capacity.dropout, "dropout leaves enough", ledger),
     Examination(updates.too_large, "steps are not too long", optimizer),
     Examination(updates.too_small, "steps are not too short", optimizer),
     Examination(batches.modes_apart, "evaluation is as good as training on the same samples"),
     Examination(neighbours.unrelated, "similar samples have similar targets", trials),
+    Examination(capacity.cannot_fit, f"the net can learn {capacity.BY_HEART} samples by heart", trials),
     Examination(course.guessing, "the loss falls below that of guessing", both),
 )
 """All examinations, which ``judging`` makes; ``tests/lab/test_doctor_conformance.py`` examines each."""
@@ -122,6 +127,9 @@ DISEASES: dict[str, Disease] = {
         data.INPUT_SCALE,
         data.TARGET_SCALE,
         units.SYMMETRIC,
+        capacity.NO_ACTIVATION,
+        capacity.BOTTLENECK,
+        capacity.DROPOUT,
         activations.SATURATED_ACTIVATIONS,
         activations.EXPLODING_ACTIVATIONS,
         activations.COLLAPSED_ACTIVATIONS,
@@ -134,6 +142,7 @@ DISEASES: dict[str, Disease] = {
         batches.MODES_APART,
         neighbours.UNRELATED,
         data.RARE_CLASS,
+        capacity.CANNOT_FIT,
         course.NO_BETTER_THAN_GUESSING,
     )
 }

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from kobai import nn
 from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Tensor
 from kobai.lab.doctor.findings import Case
+from kobai.lab.doctor.trials import copied
 from kobai.optim import Optimizer
 
 DEEP = 6
@@ -70,6 +72,7 @@ class Ledger:
     """
 
     def __init__(self, case: Case, model: nn.Module, optimizer: Optimizer, output: Any, loss: Tensor) -> None:
+        self.case = case
         self.given = case.optimizer is not None
         self.optimizer = optimizer
         groups = {id(p): i for i, group in enumerate(optimizer.param_groups) for p in group["params"]}
@@ -95,6 +98,11 @@ class Ledger:
         self.others = sum(key not in used for key in groups)
         """Parameters that the optimiser holds, and which are no part of the model nor of the loss."""
         self.steps = 0
+
+    @cached_property
+    def fresh(self) -> nn.Module:
+        """A copy of the net as it was before the first step."""
+        return copied(self.case)[0]
 
     def note(self) -> None:
         """Keep the gradients of a step."""

@@ -182,7 +182,7 @@ def _due(finding: Finding, diagnosis: Diagnosis) -> bool:
     if finding.severity == "note":
         return False
     helped = finding.tried is not None and finding.tried.helped
-    return helped or all(root.severity != "error" for root in diagnosis.roots)
+    return helped or all(root.severity != "error" or not root.cure.applicable for root in diagnosis.roots)
 
 
 def _beside(course: _Course, other: _Course, case: Case, batches: list[Any]) -> tuple[float, float]:

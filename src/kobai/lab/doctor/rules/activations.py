@@ -50,7 +50,7 @@ COLLAPSED_ACTIVATIONS = Disease(
     "The last layers see almost the same for every sample: the loss stays at chance, and the gradient of every weight, "
     "a product with its input's variation, is as small.",
     "Glorot and Bengio 2010, section 4.2; He et al. 2015, section 2.2",
-    (*FAULTS, "symmetric", "saturated", "dying-relu"),
+    (*FAULTS, "symmetric", "bottleneck", "saturated", "dying-relu"),
     looks=True,
 )
 DYING_RELU = Disease(
@@ -61,7 +61,7 @@ DYING_RELU = Disease(
     "A unit that is never positive has slope 0 for every sample, and no gradient ever brings it back. Some dead units "
     "are normal: where samples look alike, as in deep narrow nets, or are few, up to half of them, by chance.",
     "Lu, Shin, Su, Karniadakis, arXiv:1903.06733; Maas, Hannun, Ng, ICML 2013",
-    (*FAULTS, "symmetric", "exploding-activations"),
+    (*FAULTS, "symmetric", "bottleneck", "exploding-activations"),
     looks=True,
 )
 

@@ -29,8 +29,8 @@ NO_BETTER_THAN_GUESSING = Disease(
     (
         *FAULTS,
         *"bounded-scores unshuffled symmetric saturated exploding-activations collapsed dying-relu".split(),
-        *"not-registered not-held cut-off frozen standing".split(),
-        *"vanishing-gradient exploding-gradient rate-too-large rate-too-small".split(),
+        *"not-registered not-held cut-off frozen standing no-activation bottleneck".split(),
+        *"dropout cannot-fit vanishing-gradient exploding-gradient rate-too-large rate-too-small".split(),
     ),
 )
 

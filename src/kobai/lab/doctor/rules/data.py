@@ -44,7 +44,7 @@ NO_SIGNAL = Disease(
     "gradient; or a gradient that is 0 for every weight, while the last layer is given a signal",
     "From inputs that are all alike nothing can be told apart, and without a gradient nothing is changed.",
     "definition of the loss's gradient",
-    ("non-finite",),
+    ("non-finite", "dropout"),
     fact=True,
 )
 UNSHUFFLED = Disease(
