@@ -99,6 +99,20 @@ def layers(*sizes: int, between: Any = nn.ReLU) -> nn.Module:
     return nn.Sequential(*parts[:-1])
 
 
+class Turned(nn.Module):
+    """A net in which axes are moved by a reshape, or as they should be; and a recurrent one over the wrong axis."""
+
+    def __init__(self, wrong: bool, recurrent: bool = False) -> None:
+        super().__init__()
+        self.net, self.rnn, self.wrong = net(depth=2), nn.GRU(5, 20, batch_first=not wrong), wrong
+        self.recurrent = recurrent
+
+    def forward(self, x: Any) -> Any:
+        if self.recurrent:
+            return self.net(self.rnn(x.reshape(len(x), 4, 5))[0][:, -1])
+        return self.net(x.t().reshape(x.shape) if self.wrong else x)
+
+
 class Blind(nn.Module):
     """A net that is shown next to nothing of its inputs."""
 
@@ -205,6 +219,7 @@ EXAMPLES = {
     "gradients.exploding": Example(
         lambda: seen(net(), batch(256), summed, sgd(0.1)), lambda: seen(net(), batch(256), summed, sgd(0.1), clip=1.0)
     ),
+    "independence.mixed_samples": Example(lambda: seen(Turned(True)), lambda: seen(Turned(False, True))),
     "capacity.no_activation": Example(
         lambda: seen(layers(20, 30, 30, 4, between=nn.Identity)),
         lambda: seen(layers(20, 30, 30, 4, between=lambda: nn.LeakyReLU(0.9))),
@@ -250,6 +265,7 @@ CURES = {
     "activate": lambda x: (["1", "3"],),
     "widen": lambda x: ("1", "3", (20, 40, 30)),
     "drop_less": lambda x: (["0.1"], 0.1),
+    "set_options": lambda x: ([("0.1", "p", 0.2)],),
     "redraw": lambda x: ({"1.weight": "normal(1)"},),
 }
 """For each cure its arguments for the net of the tests, of which 1, 3 and 5 are dense layers, 2 and 4 their activations, and

@@ -237,6 +237,27 @@ def sick() -> Iterator[Net]:
 
     yield from untrained(case)
     yield from incapable(case)
+    yield from mixed(case)
+
+
+class Turned(nn.Module):
+    """Axes that a reshape mixes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Linear(64, 100), nn.Linear(100, 10)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(F.relu(self.embed(x.flatten(1))).t().reshape(len(x), 100))
+
+
+def mixed(case: Callable[..., Net]) -> Iterator[Net]:
+    """Nets in which samples are mixed with each other."""
+    kobai.manual_seed(80)
+    yield case("mixed-samples", "relu 1×100, transposed before a reshape", Turned())
+    rows = Rows("GRU")
+    rows.rnn.batch_first = False
+    yield case("mixed-samples", "GRU, along the batch", rows, adam)
 
 
 def incapable(case: Callable[..., Net]) -> Iterator[Net]:

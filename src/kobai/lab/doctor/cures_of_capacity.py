@@ -46,3 +46,14 @@ def drop_less(paths: Sequence[str], p: float) -> tuple[str, Action]:
             module.p = p
 
     return "\n".join(f"{expression(path)}.p = {p:g}  # of being put to 0" for path in paths), action
+
+
+@cure
+def set_options(options: Sequence[tuple[str, str, Any]]) -> tuple[str, Action]:
+    """Other options of layers; ``options``: (layer, attribute, value)."""
+
+    def action(patient: Patient) -> None:
+        for path, name, value in options:
+            setattr(patient.model.get_submodule(path), name, value)
+
+    return "\n".join(f"{expression(path)}.{name} = {value!r}" for path, name, value in options), action

@@ -11,8 +11,11 @@ from kobai import nn
 from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Tensor
 from kobai.lab.doctor.findings import Case
-from kobai.lab.doctor.trials import copied
+from kobai.lab.doctor.trials import copied, taken
 from kobai.optim import Optimizer
+
+SAMPLES = 64
+"""At most so many samples of the batch are looked at in experiments."""
 
 DEEP = 6
 """How many containers within containers are looked through for a tensor."""
@@ -103,6 +106,12 @@ class Ledger:
     def fresh(self) -> nn.Module:
         """A copy of the net as it was before the first step."""
         return copied(self.case)[0]
+
+    @cached_property
+    def few(self) -> list[Tensor]:
+        """The inputs of a few samples; of all, where the net takes no others."""
+        some = tuple(part[:SAMPLES] for part in self.case.batch)
+        return list((some if taken(self.case, [some]) else self.case.batch)[:-1])
 
     def note(self) -> None:
         """Keep the gradients of a step."""

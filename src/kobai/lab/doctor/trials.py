@@ -230,4 +230,17 @@ def _parted(case: Case) -> tuple[list[Any], list[Any]]:
     if n < APART or any(len(part) != n for part in case.batch):
         return [case.batch], []
     kept = [i for i in range(n) if i % 4 != 3]
-    return [tuple(part[kept] for part in case.batch)], [tuple(part[3::4] for part in case.batch)]
+    fitted, held = tuple(part[kept] for part in case.batch), tuple(part[3::4] for part in case.batch)
+    return ([fitted], [held]) if taken(case, (fitted, held)) else ([case.batch], [])
+
+
+def taken(case: Case, batches: Sequence[Any]) -> bool:
+    """Whether net and loss take these parts of a batch: samples that are related, as in a graph, cannot be parted."""
+    model, _ = copied(case)
+    try:
+        with undisturbed(), no_grad():
+            for *inputs, target in batches:
+                case.loss_fn(model(*inputs), target)
+    except Exception:
+        return False
+    return True

@@ -20,13 +20,11 @@ from kobai.lab.doctor.flow import Passage, flow
 from kobai.lab.doctor.rules.course import guessing
 from kobai.lab.doctor.rules.data import FAULTS
 from kobai.lab.doctor.rules.view import NORMALISERS, View
+from kobai.lab.doctor.trials import taken
 from kobai.nn import init as initialisers
 from kobai.optim import Adam
 from kobai.random import manual_seed
 from kobai.xp import to_host
-
-SAMPLES = 64
-"""At most so many samples of the batch are looked at."""
 
 BENT, MIXTURES, FITS = 1e-3, (0.5, -1.0), 0.02
 FEW_DIMENSIONS, WIDE, RANK = 3, 8, 1e-4
@@ -83,7 +81,7 @@ CANNOT_FIT = Disease(
     (
         *FAULTS,
         *"bounded-scores symmetric saturated exploding-activations collapsed dying-relu vanishing-gradient".split(),
-        *"not-registered cut-off frozen standing no-activation bottleneck dropout exploding-gradient".split(),
+        *"mixed-samples not-registered cut-off frozen standing no-activation bottleneck dropout exploding-gradient".split(),
     ),
     certain=True,
 )
@@ -92,7 +90,7 @@ CANNOT_FIT = Disease(
 def no_activation(view: View) -> Finding | None:
     """Deviation of f(a x + (1 − a) y) from a f(x) + (1 − a) f(y), over what f varies, for the last layer with weights."""
     assert view.ledger is not None
-    xs = [standardised(x[:SAMPLES]) for x in view.inputs]
+    xs = [standardised(x) for x in view.ledger.few]
     if not xs or not all(x.is_floating_point() for x in xs) or len(xs[0]) < 2 or reconstructs(view):
         return None
     model = _redrawn(view)
@@ -132,7 +130,7 @@ def no_activation(view: View) -> Finding | None:
 def bottleneck(view: View) -> Finding | None:
     """The dimensions of what goes into each layer: singular values above a part of the largest."""
     assert view.ledger is not None
-    model, xs = view.ledger.fresh, [x[:SAMPLES] for x in view.inputs]
+    model, xs = view.ledger.fresh, view.ledger.few
     if reconstructs(view) or not xs:
         return None
     passages = [p for p in flow(model, xs)[0] if p.weight is not None]
@@ -172,7 +170,7 @@ def bottleneck(view: View) -> Finding | None:
 def dropout(view: View) -> Finding | None:
     """The share of numbers that training mode alone puts to 0, in a layer or on the way from one to the next."""
     assert view.ledger is not None
-    model, xs = view.ledger.fresh, [x[:SAMPLES] for x in view.inputs]
+    model, xs = view.ledger.fresh, view.ledger.few
     there, here = flow(model, xs)[0], flow(model, xs, training=True)[0]
     if [p.name for p in there] != [p.name for p in here]:
         return None
@@ -215,6 +213,8 @@ def cannot_fit(view: View) -> Finding | None:
     *inputs, target = (part[:n] for part in batch)
     some = (*map(standardised, inputs), target)
     if any(len(part) != len(batch[0]) for part in batch) or not view.losses or not _distinct(some):
+        return None
+    if not taken(trials.case, [some]):
         return None
     guess, usual = (
         min((g for g in view.guesses([t]) if g > 0), default=None) for t in (some[-1], trials.fitted[0][-1])

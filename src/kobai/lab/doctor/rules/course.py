@@ -29,7 +29,7 @@ NO_BETTER_THAN_GUESSING = Disease(
     (
         *FAULTS,
         *"bounded-scores unshuffled symmetric saturated exploding-activations collapsed dying-relu".split(),
-        *"not-registered not-held cut-off frozen standing no-activation bottleneck".split(),
+        *"mixed-samples not-registered not-held cut-off frozen standing no-activation bottleneck".split(),
         *"dropout cannot-fit vanishing-gradient exploding-gradient rate-too-large rate-too-small".split(),
     ),
 )
