@@ -73,7 +73,8 @@ def mixed_samples(view: View) -> Finding | None:
 def _exchanged(x: Tensor, axis: int) -> Tensor:
     """The batch, in which every other sample is another one; of numbers, with the other sign."""
     at = (slice(None),) * axis + (slice(1, None, 2),)
-    other, some = x.clone(), x[at].roll(1, axis)
+    other: Tensor = x.clone()
+    some = x[at].roll(1, axis)
     other[at] = -2 * some if x.is_floating_point() else some
     return other
 
