@@ -71,11 +71,14 @@ def mixed_samples(view: View) -> Finding | None:
 
 
 def _exchanged(x: Tensor, axis: int) -> Tensor:
-    """The batch, in which every other sample is another one; of numbers, with the other sign."""
-    at = (slice(None),) * axis + (slice(1, None, 2),)
+    """The batch, in which every other sample is another one: of numbers with twice the size, of indices all the same, for a
+    mean does not see an order."""
+    at = (slice(None),) * axis
     other: Tensor = x.clone()
-    some = x[at].roll(1, axis)
-    other[at] = -2 * some if x.is_floating_point() else some
+    if x.is_floating_point():
+        other[(*at, slice(1, None, 2))] = -2 * x[(*at, slice(1, None, 2))].roll(1, axis)
+    else:
+        other[(*at, slice(1, None, 2))] = x[(*at, slice(1, 2))]
     return other
 
 

@@ -65,6 +65,7 @@ FROZEN = Disease(
     "up for by those after it.",
     "Yosinski et al., How transferable are features in deep neural networks?, NeurIPS 2014",
     ("non-finite", "no-signal", "not-registered", "not-held", "cut-off"),
+    certain=True,
 )
 STANDING = Disease(
     "standing",

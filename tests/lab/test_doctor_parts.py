@@ -1,0 +1,148 @@
+"""The same faults in other clothes: who is trained, what a net can express, and whether samples are mixed, by experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from small_nets import batch
+
+import kobai
+from kobai import nn
+from kobai.lab import diagnose
+from kobai.nn import functional as F
+
+X, T = batch()
+WORDS = (kobai.arange(64 * 6) * 7 % 30).reshape(64, 6)
+
+
+class Net(nn.Module):
+    """Parts by name, and what forward() does with them."""
+
+    def __init__(self, forward: Callable[[Any, Any], Any], parts: Callable[[], dict[str, Any]]) -> None:
+        super().__init__()
+        kobai.manual_seed(0)
+        for name, part in parts().items():
+            setattr(self, name, part)
+        self.does = forward
+
+    def forward(self, x: Any) -> Any:
+        return self.does(self, x)
+
+
+def two(**more: Any) -> dict[str, Any]:
+    return {"a": nn.Linear(20, 32), "b": nn.Linear(32, 4), **more}
+
+
+def without_tape(net: Any, x: Any) -> Any:
+    with kobai.no_grad():
+        h = F.relu(net.a(x))
+    return net.b(h)
+
+
+def weight() -> Any:
+    return (0.2 * kobai.randn(20, 32)).requires_grad_()
+
+
+CASES = {
+    "a dictionary of layers": ("not-registered", lambda n, x: n.b(F.relu(n.d["a"](x))), lambda: two(d=two())),
+    "lists in lists": (
+        "not-registered",
+        lambda n, x: n.b(F.relu(n.h[0][0](x))),
+        lambda: {"h": [[nn.Linear(20, 32)]], "b": nn.Linear(32, 4)},
+    ),
+    "a plain tensor": ("not-registered", lambda n, x: n.b(F.relu(x @ n.w)), lambda: two(w=weight())),
+    "a layer made in forward": ("not-registered", lambda n, x: n.b(nn.Linear(32, 32)(F.relu(n.a(x)))), two),
+    "no_grad": ("cut-off", without_tape, two),
+    "argmax": (
+        "cut-off",
+        lambda n, x: n.b(F.one_hot(n.a(x).argmax(1), 32).float()),
+        two,
+    ),
+    "a layer never called": ("cut-off", lambda n, x: n.b(F.relu(n.a(x))), lambda: two(c=nn.Linear(3, 3))),
+    "one of several heads": (
+        None,
+        lambda n, x: n.heads[1](F.relu(n.a(x))),
+        lambda: {"a": nn.Linear(20, 32), "heads": nn.ModuleList([nn.Linear(32, 4) for _ in range(3)])},
+    ),
+    "linear layers in forward": ("no-activation", lambda n, x: n.b(n.a(x)), two),
+    "an activation in forward": (None, lambda n, x: n.b(kobai.tanh(n.a(x))), two),
+    "dropout as a function": (
+        "dropout",
+        lambda n, x: n.b(F.dropout(F.relu(n.a(x)), 0.95, n.training)),
+        two,
+    ),
+    "a mean over the units": (
+        "bottleneck",
+        lambda n, x: n.b(F.relu(n.c(F.relu(n.a(x)).mean(1, keepdim=True).expand(len(x), 32)))),
+        lambda: two(c=nn.Linear(32, 32)),
+    ),
+    "softmax over the batch": ("mixed-samples", lambda n, x: n.b(F.softmax(n.a(x), dim=0)), two),
+    "a norm over the batch": ("mixed-samples", lambda n, x: n.b(F.relu(n.a(x) - n.a(x).mean(0))), two),
+    "a view of a sequence": (
+        "mixed-samples",
+        lambda n, x: n.b(F.relu(n.a(x).t().reshape(len(x), 32))),
+        two,
+    ),
+    "a norm over the units": (None, lambda n, x: n.b(F.relu(n.a(x) - n.a(x).mean(1, keepdim=True))), two),
+    "similarities of samples": (
+        None,
+        lambda n, x: F.relu(n.a(x)) @ F.relu(n.a(x)).t(),
+        lambda: {"a": nn.Linear(20, 32)},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_fault_is_found_whatever_it_looks_like(name: str) -> None:
+    disease, forward, parts = CASES[name]
+    model = Net(forward, parts)
+    target = kobai.arange(64) if name == "similarities of samples" else T
+    optimizer = kobai.optim.SGD(model.parameters(), lr=0.1)
+    assert [f.disease for f in diagnose(model, (X, target), optimizer=optimizer, quick=True).findings][:1] == (
+        [] if disease is None else [disease]
+    )
+
+
+@pytest.mark.parametrize("mixing", [False, True])
+def test_indices_are_mixed_too(mixing: bool) -> None:
+    """By attention along the batch, which does not see in which order the samples come."""
+
+    def forward(net: Any, x: Any) -> Any:
+        h = net.embed(x)
+        return net.head((h + net.attention(h, h, h)[0]).mean(1))
+
+    model = Net(
+        forward,
+        lambda: {
+            "embed": nn.Embedding(30, 16),
+            "attention": nn.MultiheadAttention(16, 2, batch_first=not mixing),
+            "head": nn.Linear(16, 4),
+        },
+    )
+    found = diagnose(model, (WORDS, T), optimizer=kobai.optim.Adam(model.parameters()), quick=True)
+    mixed = [f for f in found.findings if f.disease == "mixed-samples"]
+    assert bool(mixed) == mixing
+    if mixing:
+        assert mixed[0].cure.code == "model.attention.batch_first = True"
+
+
+def test_a_batch_along_the_second_axis_is_no_mixture() -> None:
+    x = kobai.randn(12, 16, 20)
+    model = Net(lambda n, x: n.b(n.r(x)[0]), lambda: {"r": nn.GRU(20, 32), "b": nn.Linear(32, 4)})
+
+    def loss_fn(y: Any, t: Any) -> Any:
+        return F.cross_entropy(y.reshape(-1, 4), t.reshape(-1))
+
+    optimizer = kobai.optim.Adam(model.parameters())
+    found = diagnose(model, (x, (x[..., 0] > 0).long()), loss_fn, optimizer, quick=True)
+    assert "mixed-samples" not in [finding.disease for finding in found.findings]
+
+
+def test_a_net_of_related_samples_is_tried_whole() -> None:
+    near = (kobai.rand(64, 64) < 0.1).float()
+    model = Net(lambda n, x: n.b(F.relu(n.near @ n.a(x))), two)
+    model.register_buffer("near", near / near.sum(1, keepdim=True).clamp(min=1))
+    found = diagnose(model, (X, T), optimizer=kobai.optim.Adam(model.parameters(), lr=1e-2))
+    assert not found.errors
