@@ -236,6 +236,7 @@ Why does a network train, or not? The lab measures it, names it, and cures it.
 | | |
 |---|---|
 | [Tutorial](../tutorial.md) | from a net that does not train to one that does |
+| [From PyTorch and back](../from-pytorch.md) | the doctor for a program of PyTorch: `kobai diagnose script.py::model,loader` |
 | [Diseases](diseases.md) | what the doctor finds: each disease with its thresholds, their reasons, its cure |
 | [The doctor's exam](exam.md) | what he says of situations from public reports, and what other tools say |
 | [`kobai compare`](compare.md) | any product of conditions, side by side, from equal seeds |

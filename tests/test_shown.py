@@ -123,6 +123,7 @@ def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         Path("measurements.csv").write_text(table)
+        Path("net.py").write_text(next(block.text for block in PYTHON if block.text.startswith("# net.py")))
         Path("experiment.toml").write_text("hidden = [16]\nepochs = 2\nseed = 1\n")
         write_digits_as_mnist(Path("data"))
         short = ["--epochs", "2", "--hidden", "16", "--quiet"]
@@ -181,6 +182,11 @@ SAYS = {
         "cause     The weights are too small",
         r"cure 1, against collapsed activations:\n  for layer in",
         r"before +2\.\d+ +2\.[23]\d*\nafter +[\d.]+ +0\.\d+\nhealthy now",
+    ],
+    "kobai diagnose net.py": [
+        "net.py: model 'model', loader 'train_loader', loss_fn 'criterion', optimizer 'optimizer'",
+        "warning  batch statistics of few samples",
+        "samples in a batch: 4",
     ],
     "kobai train": [r"test accuracy (0\.\d{4}|1\.0000)"],
     "kobai evaluate": [

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from kobai import nn
-from kobai.cli import options
+from kobai.cli import options, script
 from kobai.cli.common import err, out, say, warn
 from kobai.cli.train import Config
 from kobai.data import DataSplits
@@ -29,10 +29,12 @@ from kobai.xp import default_device
 def diagnose(
     *,
     run: Annotated[
-        Path | None,
+        str | None,
         typer.Argument(
-            help="A checkpoint, or the folder of a run (its best one). Without it: a fresh net of these options alone, "
-            "without the defaults that kobai train has for a data set."
+            metavar="[RUN | SCRIPT::NAMES]",
+            help="A checkpoint, or the folder of a run (its best one); or a program and the names of what is examined, "
+            "script.py::model,loader,loss_fn,optimizer. Without it: a fresh net of these options alone, "
+            "without the defaults that kobai train has for a data set.",
         ),
     ] = None,
     treat: Annotated[
@@ -59,10 +61,16 @@ def diagnose(
         kobai diagnose runs/digits-mlp-… — the net of a run, of its best epoch; or name a checkpoint
         kobai diagnose runs/digits-mlp-… --precision fp16 — would it go on in 16 bits?
         kobai diagnose runs/digits-mlp-… --json | jq .findings
+        kobai diagnose script.py::model,train_loader — the net of a program; its loss and optimizer too, by usual names
     """
     if steps < 1:
         raise SettingsError("steps", f"expected >= 1, got {steps}")
-    patient = _fresh(RunSettings(**asked.values).check()) if run is None else _of_run(run.expanduser(), asked.given)
+    if run is not None and script.MARK in run:
+        _of_script(run, asked, treat, steps, quick, as_json)
+        return
+    patient = (
+        _fresh(RunSettings(**asked.values).check()) if run is None else _of_run(Path(run).expanduser(), asked.given)
+    )
     settings, splits = patient.settings, patient.splits
     batch = _batch(splits, settings)
     how: dict[str, Any] = {"clip_grad_norm": settings.clip_grad_norm, "precision": settings.precision}
@@ -75,6 +83,42 @@ def diagnose(
         treatment = cure(found, steps=steps, data=loader, seed=settings.seed)
     data = f"{splits.name}, train split: {len(batch[-1])} of {len(splits.train)} samples"
     (_print_json if as_json else _show)(patient, data, found, treatment)
+    if (treatment.left if treatment is not None else found).errors:
+        raise typer.Exit(1)
+
+
+def _of_script(text: str, asked: options.Asked, treat: bool, steps: int, quick: bool, as_json: bool) -> None:
+    """Examine what a program has."""
+    fixed = sorted(set(asked.given) - {"precision", "clip_grad_norm", "seed"})
+    if fixed:
+        raise SettingsError(fixed[0], "belongs to the program, which has its own")
+    settings = RunSettings(**asked.values)
+    program = script.load(text)
+    many = program.batches if len(program.batches) > 1 else None
+    how: dict[str, Any] = {"clip_grad_norm": settings.clip_grad_norm, "precision": settings.precision}
+    with err.status("examining a few steps") as status:
+        found = examine(
+            program.model,
+            program.batches[0],
+            program.loss_fn,
+            program.optimizer,
+            data=many,
+            validation=program.validation,
+            quick=quick,
+            progress=status.update,
+            **how,
+        )
+    treatment = cure(found, steps=steps, data=many, seed=settings.seed) if treat else None
+    n, size = len(program.batches), len(program.batches[0][-1])
+    if as_json:
+        both = {"net": str(program.model), "file": text, "data": f"{n} batches, the first of {size}", **found.to_dict()}
+        typer.echo(json.dumps(both | ({} if treatment is None else {"treatment": treatment.to_dict()}), indent=2))
+    else:
+        say(f"{text.partition(script.MARK)[0]}: {program.found}")
+        say(f"{n} batch{'es' * (n > 1)}, the first of {size} samples")
+        say(str(program.model))
+        found.show(out)
+        _show_treatment(treatment)
     if (treatment.left if treatment is not None else found).errors:
         raise typer.Exit(1)
 
@@ -132,6 +176,10 @@ def _show(patient: Patient, data: str, found: Diagnosis, treatment: Treatment | 
     say(f"{shape}; {type(optimizer).__name__}, lr {optimizer.param_groups[0]['lr']:g}")
     say(str(patient.model))
     found.show(out)
+    _show_treatment(treatment)
+
+
+def _show_treatment(treatment: Treatment | None) -> None:
     if treatment is None:
         return
     say(f"\n{treatment}")
