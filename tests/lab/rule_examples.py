@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -26,13 +26,25 @@ def seen(
     clip: Any = None,
     trials: bool = False,
     validation: Any = (),
+    history: Any = None,
+    first: Any = None,
 ) -> View:
     """What ``diagnose`` sees of a net, by default a healthy one; ``optimizer``: a function of the parameters."""
     model = net(depth=2) if model is None else model
     optimizer = None if optimizer is None else optimizer(model.parameters())
     with undisturbed():
         case = Case(model, batch() if data is None else data, loss_fn, optimizer, clip, steps=5, validation=validation)
-        return observe(case, Trials(case) if trials else None)
+        view = observe(case, Trials(case) if trials else None)
+    return view if history is None and first is None else replace(view, history=history or (), first=first)
+
+
+def epochs(training: list[float], held: list[float] | None = None, rates: list[float] | None = None) -> list[Any]:
+    """Records of epochs, as a Trainer keeps them."""
+    rates = rates or [0.1] * len(training)
+    return [
+        {"epoch": i + 1, "loss": loss, "lr": rates[i]} | ({"val_loss": held[i]} if held else {})
+        for i, loss in enumerate(training)
+    ]
 
 
 @dataclass
@@ -179,6 +191,30 @@ EXAMPLES = {
     "neighbours.unrelated": Example(
         lambda: seen(data=(MANY[0], kobai.randint(4, (600,))), optimizer=sgd(0.3), trials=True),
         lambda: seen(data=MANY, optimizer=sgd(0.3), trials=True),
+    ),
+    "epochs.overfitting": Example(
+        lambda: seen(history=epochs([1.0, 0.5, 0.3, 0.2, 0.1, 0.05], [1.0, 0.6, 0.5, 0.6, 0.7, 0.8])),
+        lambda: seen(history=epochs([1.0, 0.5, 0.3, 0.2, 0.19, 0.18], [1.0, 0.6, 0.5, 0.52, 0.49, 0.51])),
+    ),
+    "epochs.falls_back": Example(
+        lambda: seen(history=epochs([2.0, 0.5, 0.3, 1.9], rates=[0.1, 0.1, 0.1, 3.0])),
+        lambda: seen(history=epochs([2.0, 0.5, 0.3, 0.5])),
+    ),
+    "epochs.schedule_ended": Example(
+        lambda: seen(history=epochs([2.0, 1.9, 1.89, 1.89, 1.89], rates=[0.1, 0.01, 1e-3, 1e-4, 1e-5])),
+        lambda: seen(history=epochs([2.0, 1.5, 1.1, 0.9, 0.9, 0.9], rates=[0.1, 0.08, 0.06, 0.04, 0.02, 1e-3])),
+    ),
+    "epochs.spoilt_by_steps": Example(
+        lambda: seen(Called(F.relu, -10.0), optimizer=sgd(0.1), first=seen(Called(F.relu)).reading),
+        lambda: seen(Called(F.relu), optimizer=sgd(0.1), first=seen(Called(F.relu)).reading),
+    ),
+    "epochs.validation_worse": Example(
+        lambda: seen(history=epochs([0.5, 0.1], [3.0, 3.5]), validation=[FRESH]),
+        lambda: seen(history=epochs([0.5, 0.1], [1.2, 3.5]), validation=[FRESH]),
+    ),
+    "epochs.validation_easier": Example(
+        lambda: seen(history=epochs([1.5, 1.4], [0.6, 0.5]), validation=[FRESH, FRESH]),
+        lambda: seen(history=epochs([1.5, 1.4], [1.2, 1.0]), validation=[FRESH, FRESH]),
     ),
     "batches.small_batches": Example(lambda: seen(Normed(), (X[:3], T[:3])), lambda: seen(Normed())),
     "batches.lost": Example(

@@ -302,7 +302,9 @@ def test_doctor_is_silent_with_healthy_nets_and_resumes() -> None:
     model, said = net(), []
     doctor = Doctor(every=2, say=said.append)
     trainer = Trainer(model, kobai.optim.SGD(model.parameters(), lr=0.1), callbacks=[doctor])
-    trainer.fit([batch()] * 5, epochs=2, validation=[batch()])
+    x = kobai.randn(64, 20)
+    held = x, (x[:, 0] > 0).long() + 2 * (x[:, 1] > 0).long()
+    trainer.fit([batch()] * 5, epochs=2, validation=[held])
     assert said == []
     other = Doctor()
     other.load_state_dict(doctor.state_dict())

@@ -44,6 +44,12 @@ ELSEWHERE = {
     "validation-prepared-otherwise",
     "validation-labelled-otherwise",
     "validation-seen",
+    "overfitting",
+    "falls-back",
+    "schedule-ended",
+    "spoilt-by-steps",
+    "validation-worse-than-guessing",
+    "validation-easier",
 }
 """Diseases that a few steps on a batch of digits do not show, or not in a net that can be trained; other tests have them."""
 CURES_ELSEWHERE = {"set_rate", "group_norm", "average_anew", "without"}

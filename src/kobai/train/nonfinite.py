@@ -30,7 +30,8 @@ Trainer = Any
 
 
 class NonFiniteError(FloatingPointError):
-    """The loss, or a value it is computed from, is NaN or infinite. ``layer`` is the path of the module where it began.
+    """The loss, or a value it is computed from, is NaN or infinite. ``layer`` is the path of the module where it began, and
+    ``place`` says whether that was in the ``"data"``, in a ``"layer"`` or in the ``"loss"`` function.
 
     >>> import kobai
     >>> error = kobai.train.NonFiniteError("the output of layer '2' holds NaN", layer="2")
@@ -38,9 +39,9 @@ class NonFiniteError(FloatingPointError):
     ('2', True)
     """
 
-    def __init__(self, message: str, layer: str | None = None) -> None:
+    def __init__(self, message: str, layer: str | None = None, place: str = "layer") -> None:
         super().__init__(message)
-        self.layer = layer
+        self.layer, self.place = layer, place
 
 
 class TerminateOnNonFinite(Callback):
@@ -103,7 +104,7 @@ def _observe(trainer: Trainer, batch: Any, where: str) -> None:
     inputs, target = trainer.unpack(batch)
     for tensor in (*inputs, target):
         if (bad := _bad(tensor)) is not None:
-            raise NonFiniteError(f"{where}: the data hold {bad}. Clean them before training", None)
+            raise NonFiniteError(f"{where}: the data hold {bad}. Clean them before training", place="data")
     outputs: list[tuple[str, str]] = []
     gradients: list[tuple[str, str]] = []
     with _watching(model, outputs, gradients):
@@ -117,7 +118,7 @@ def _observe(trainer: Trainer, batch: Any, where: str) -> None:
         trainer.take_loss(counted, loss, target)  # if all labels are left out, NaN is right
         if counted.spoilt() and (bad := _bad(loss)) is not None:
             raise NonFiniteError(
-                f"{where}: every layer's output is finite, but the loss function returns {bad}. {advice}"
+                f"{where}: every layer's output is finite, but the loss function returns {bad}. {advice}", place="loss"
             )
         trainer.optimizer.zero_grad()
         loss.backward()

@@ -107,8 +107,7 @@ class Trainer:
         self.precision, self.scaler = precision, scaler_for(precision, self.device.type)
         self.capture = bool(capture)
         self._captured = Captured(step, fallback=True, verify=verify_capture)
-        self.config = dict(config or {})
-        self.callbacks = list(callbacks)
+        self.config, self.callbacks = dict(config or {}), list(callbacks)
         for callback in self.callbacks:
             check_callback(callback, self)
         if terminate_on_non_finite and not any(isinstance(c, TerminateOnNonFinite) for c in self.callbacks):
@@ -121,6 +120,7 @@ class Trainer:
         self.stop_reason: str | None = None
         self.batch: Any = None
         self.train_data: Iterable[Any] = ()
+        self.held_data: Iterable[Any] | None = None
         self._generators: list[Generator] = [default_generator]
         self._random: dict[str, Any] | None = None  # read from a checkpoint, not yet restored
         self._epoch_start: list[dict[str, Any]] | None = None
@@ -158,8 +158,8 @@ class Trainer:
             )
         if resume is not None:
             self.resume(resume)
-        self.epochs, self.train_data = epochs, train
         held = None if validation is None else batches_of(validation)
+        self.epochs, self.train_data, self.held_data = epochs, train, held
         self._generators = generators_of(train, held)
         if self._random is not None and len(self._random["now"]) != len(self._generators):
             raise CheckpointError(

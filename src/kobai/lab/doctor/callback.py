@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from kobai.lab.doctor.course import Course, stopped
 from kobai.lab.doctor.diseases import DISEASES
 from kobai.lab.doctor.findings import Finding
-from kobai.lab.doctor.judging import judge, tempered
+from kobai.lab.doctor.judging import judge, ordered, tempered
 from kobai.lab.doctor.rules.course import falls
+from kobai.lab.doctor.rules.epochs import FALLS_BACK, SPOILT_BY_STEPS
+from kobai.lab.doctor.rules.numbers import NON_FINITE
 from kobai.lab.doctor.rules.units import twins
 from kobai.lab.doctor.rules.updates import PATIENCE
 from kobai.lab.doctor.rules.view import View, stages
 from kobai.lab.probe.probes import Probe
+from kobai.lab.probe.readings import Reading
 from kobai.train.callbacks import Callback
+from kobai.train.nonfinite import NonFiniteError
 from kobai.train.step import left_out, scale_of
 from kobai.xp import to_host
 
@@ -62,6 +68,8 @@ class Doctor(Callback):
     costs a few small transfers at those steps and nothing in between. A single step does not show whether the net learns
     despite what its layers look like. So faults of the data are reported at once, and all else when the loss of the next 30
     steps is known, or training ends. If that loss falls, no learning rate is called too large and no finding an error.
+    After each epoch its losses are looked at, in training and validation: overfitting, a loss that is lost again, a schedule
+    that has ended, validation data that are not like the training data. Some samples of both sides are compared once.
     Consequences of other findings are kept in ``visits`` but not reported.
 
     Args:
@@ -94,6 +102,10 @@ class Doctor(Callback):
         self._sums: list[tuple[Any, Any, bool]] = []
         self._apart = False  # no units were twins at the last look, and none become twins later
         self._scale = 1.0  # of the loss in the observed step
+        self._course = Course()
+        self._first: Reading | None = None
+        self._reading: Reading | None = None
+        self._batch = 0  # of the epoch, before the Trainer begins to count anew
 
     def on_fit_start(self, trainer: Trainer) -> None:
         probe = self._probe
@@ -108,6 +120,9 @@ class Doctor(Callback):
         probe = self._probe
         assert probe is not None
         self._steps += 1
+        self._batch = trainer.position
+        if not trainer.history:
+            self._course.keep(trainer.batch)
         if self._held:
             self._note(trainer)
         if probe.attached and not left_out(self._scale, scale_of(trainer.scaler)):
@@ -120,7 +135,19 @@ class Doctor(Callback):
         if probe.attached:
             self._scale = scale_of(trainer.scaler)
 
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        if not self._course.samples and trainer.batch is not None:  # of a run that was resumed
+            self._course.keep(trainer.batch)
+        found = self._course.findings(trainer, self._reading)
+        for finding in ordered([f for f in found if f.disease not in self._told]):
+            self._told.add(finding.disease)
+            related = self._told & set(DISEASES[finding.disease].follows)
+            self._tell(Visit(trainer.epoch, self._batch, finding), finding.follows is None and not related)
+
     def on_close(self, trainer: Trainer) -> None:
+        error = sys.exc_info()[1]
+        if isinstance(error, NonFiniteError) and all(visit.finding.disease != NON_FINITE.name for visit in self.visits):
+            self._tell(Visit(trainer.epoch + 1, trainer.position + 1, stopped(error, trainer)), root=True)
         self._settle(0)
         if self._probe is not None:
             self._probe.detach()
@@ -136,6 +163,9 @@ class Doctor(Callback):
         reading = probe.read()
         if reading is None or not reading.layers or reading.layers[0].output.samples < 2:
             return
+        self._reading = reading
+        if self._steps == 1:
+            self._first = reading
         inputs, target = trainer.unpack(trainer.batch)
         alike = {} if self._apart else twins(trainer.model, stages(reading, trainer.model))
         self._apart = self._apart or (bool(alike) and not any(alike.values()))
@@ -150,6 +180,7 @@ class Doctor(Callback):
             optimizer=trainer.optimizer,
             clipped=trainer.clip_grad_norm is not None,
             scale=self._scale,
+            first=self._first if self._steps > 1 else None,
             # A small rate is a fault at the beginning; later a schedule may mean it.
             settling=trainer.epoch > 0 or trainer.scheduler is not None,
         )
@@ -172,8 +203,16 @@ class Doctor(Callback):
                 self._note(trainer)
             self._held.append(_Suspicion(visit, root, view.learnt, len(self._sums) - 1))
 
+    def _explain(self, cause: str) -> None:
+        """What was seen of layers and steps before its cause was known is a consequence."""
+        for i, visit in enumerate(self.visits):
+            if visit.finding.follows is None and cause in DISEASES[visit.finding.disease].follows:
+                self.visits[i] = replace(visit, finding=replace(visit.finding, follows=cause))
+
     def _tell(self, visit: Visit, root: bool) -> None:
         self.visits.append(visit)
+        if visit.finding.disease in (FALLS_BACK.name, SPOILT_BY_STEPS.name):
+            self._explain(visit.finding.disease)
         self.visits.sort(key=lambda visit: (visit.epoch, visit.batch))
         if root:
             self.say(str(visit))

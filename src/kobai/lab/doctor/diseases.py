@@ -17,6 +17,7 @@ from kobai.lab.doctor.rules import (
     capacity,
     course,
     data,
+    epochs,
     gradients,
     independence,
     neighbours,
@@ -66,6 +67,40 @@ def held(view: View) -> bool:
     return bool(view.validation)
 
 
+def long(view: View) -> bool:
+    """Whether there are epochs to look back on."""
+    return len(view.history) > 1
+
+
+def both_sides(view: View) -> bool:
+    """Whether epochs have been validated, on data that are at hand."""
+    return bool(view.history) and bool(view.validation)
+
+
+COMPARED = (
+    Examination(validation.prepared_otherwise, "validation inputs are like training inputs", held),
+    Examination(validation.seen_in_training, "validation samples are new to the net", held),
+)
+"""Of the data alone, where there are validation data; ``Doctor`` makes these once."""
+
+LABELLED = Examination(validation.labelled_otherwise, "validation labels are those of training", held)
+MODES = Examination(batches.modes_apart, "evaluation is as good as training on the same samples")
+
+OVER_EPOCHS = (
+    Examination(epochs.falls_back, "the loss does not rise again", long),
+    Examination(epochs.schedule_ended, "the learning rate is not yet nothing", long),
+    Examination(epochs.overfitting, "validation does not grow worse", long),
+)
+"""Of the losses of the epochs; ``Doctor`` makes these after each."""
+
+DOUBTED = (
+    LABELLED,
+    MODES,
+    Examination(epochs.validation_worse, "validation is better than guessing", both_sides),
+    Examination(epochs.validation_easier, "validation is no easier than training", both_sides),
+)
+"""What costs passes of the net or distances of samples; ``Doctor`` makes these where validation and training are apart."""
+
 EXAMINATIONS: tuple[Examination, ...] = (
     Examination(data.wrong_labels, "labels are places of scores", lambda view: view.classes is not None),
     Examination(numbers.non_finite, "all numbers are finite"),
@@ -74,10 +109,10 @@ EXAMINATIONS: tuple[Examination, ...] = (
     Examination(data.unshuffled, "samples are in no order of class", lambda view: view.classes is not None),
     Examination(outputs.bounded_scores, "the outputs can reach what the loss asks for"),
     Examination(data.rare_class, "no class is rare", lambda view: view.classes is not None or view.binary),
-    Examination(validation.prepared_otherwise, "validation inputs are like training inputs", held),
-    Examination(validation.labelled_otherwise, "validation labels are those of training", held),
-    Examination(validation.seen_in_training, "validation samples are new to the net", held),
+    *COMPARED,
+    LABELLED,
     Examination(batches.small_batches, "an output depends on its own sample"),
+    Examination(epochs.spoilt_by_steps, "the steps have left the layers well", lambda view: view.first is not None),
     Examination(batches.lost, "outputs differ from sample to sample"),
     Examination(units.no_gradient, "the loss depends on the parameters"),
     Examination(trained.not_registered, "what the loss depends on is registered", ledger),
@@ -100,10 +135,12 @@ EXAMINATIONS: tuple[Examination, ...] = (
     Examination(capacity.dropout, "dropout leaves enough", ledger),
     Examination(updates.too_large, "steps are not too long", optimizer),
     Examination(updates.too_small, "steps are not too short", optimizer),
-    Examination(batches.modes_apart, "evaluation is as good as training on the same samples"),
+    MODES,
     Examination(neighbours.unrelated, "similar samples have similar targets", trials),
     Examination(capacity.cannot_fit, f"the net can learn {capacity.BY_HEART} samples by heart", trials),
     Examination(course.guessing, "the loss falls below that of guessing", both),
+    *OVER_EPOCHS,
+    *DOUBTED[2:],
 )
 """All examinations, which ``judging`` makes; ``tests/lab/test_doctor_conformance.py`` examines each."""
 
@@ -124,6 +161,8 @@ DISEASES: dict[str, Disease] = {
         validation.LABELLED_OTHERWISE,
         validation.SEEN_IN_TRAINING,
         batches.FEW_SAMPLES,
+        epochs.FALLS_BACK,
+        epochs.SPOILT_BY_STEPS,
         batches.SIGNAL_LOST,
         independence.MIXED_SAMPLES,
         outputs.BOUNDED_SCORES,
@@ -143,9 +182,13 @@ DISEASES: dict[str, Disease] = {
         updates.RATE_TOO_LARGE,
         updates.RATE_TOO_SMALL,
         batches.MODES_APART,
+        epochs.SCHEDULE_ENDED,
         neighbours.UNRELATED,
         data.RARE_CLASS,
         capacity.CANNOT_FIT,
+        epochs.OVERFITTING,
+        epochs.VALIDATION_WORSE,
+        epochs.VALIDATION_EASIER,
         course.NO_BETTER_THAN_GUESSING,
     )
 }

@@ -13,8 +13,11 @@ from kobai.lab.doctor.findings import Disease, Evidence, Finding
 from kobai.lab.doctor.rules.view import View
 from kobai.xp import to_host
 
-FAULTS = ("non-finite", "wrong-labels", "no-signal", "few-samples", "signal-lost", "input-scale", "target-scale")
-"""Diseases of the data, and of what is made of a batch, which those of the net's weights may follow from."""
+FAULTS = (
+    *("non-finite", "wrong-labels", "no-signal", "few-samples", "falls-back", "spoilt-by-steps", "signal-lost"),
+    *("input-scale", "target-scale"),
+)
+"""Diseases of data, batches and the course so far, which those of the net's weights may follow from."""
 
 FEW = 16
 """Samples. In a smaller batch all may have one class, or half of the units be 0, by chance."""

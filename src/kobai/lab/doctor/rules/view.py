@@ -92,6 +92,8 @@ class View:
         refused: scores per sample, where the loss function refused the labels of the first step.
         trials: trainings of copies with one thing changed; None where there is no time for any.
         samples, validation: batches of training samples, beside the batch, and of validation samples, if there are any.
+        first: of the training's first step, where the readings are of a later one.
+        history, epochs: records of the epochs done, as a Trainer keeps them, and how many there will be.
         precision: what the steps compute in.
         ledger: who takes part in training, if that was looked at.
         scale: by which the loss of the first step was multiplied before backward, and so all gradients of its reading.
@@ -116,6 +118,9 @@ class View:
     samples: Sequence[Any] = ()
     validation: Sequence[Any] = ()
     precision: str = "fp32"
+    history: Sequence[Mapping[str, Any]] = ()
+    epochs: int = 0
+    first: Reading | None = None
 
     @property
     def seen(self) -> Sequence[Any]:

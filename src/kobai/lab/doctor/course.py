@@ -1,0 +1,136 @@
+"""What ``Doctor`` keeps of a training to judge its epochs by: some samples of both sides, and the records of all epochs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from kobai.core.tensor import Tensor
+from kobai.lab.doctor.cures import Cure
+from kobai.lab.doctor.diseases import COMPARED, DOUBTED, OVER_EPOCHS, Examination
+from kobai.lab.doctor.findings import Evidence, Finding
+from kobai.lab.doctor.rules.numbers import AGAIN, NON_FINITE, REPAIR
+from kobai.lab.doctor.rules.view import View
+from kobai.lab.probe.readings import Reading
+from kobai.optim.groups import learning_rate
+from kobai.train.batches import generators_of, moved
+from kobai.train.nonfinite import NonFiniteError
+
+if TYPE_CHECKING:
+    from kobai.train.trainer import Trainer
+
+SHARE, LEAST, MOST = 0.25, 64, 512
+"""Samples of each side that are kept: a share of the first epoch's, but no fewer and no more than these."""
+
+APART = 1.5
+"""Times by which the losses of training and validation differ, from which on it is worth looking why."""
+
+DOUBTS = 3
+"""Looks, at most, at what costs another pass of the net: a training is not to be slowed down by more than a few per cent."""
+
+
+class Course:
+    """The epochs of one training. Validation data are compared with training data once, after the first epoch.
+
+    What costs a pass of the net, or the distances of all samples, is looked at where the two losses are apart, and seldom.
+    """
+
+    def __init__(self) -> None:
+        self.samples: list[Any] = []
+        self._kept = 0
+        self._held: list[Any] | None = None
+        self._doubts = 0
+
+    def keep(self, batch: Any) -> None:
+        """Keep a batch of the first epoch, until there are enough."""
+        if self._kept < MOST and isinstance(batch, (tuple, list)) and isinstance(batch[-1], Tensor):
+            self.samples.append(batch)
+            self._kept += len(batch[-1]) if batch[-1].ndim else 1
+
+    def findings(self, trainer: Trainer, reading: Reading | None) -> list[Finding]:
+        """What the epochs so far show."""
+        if reading is None or not self.samples or not trainer.history:
+            return []
+        fresh = self._held is None
+        if self._held is None:
+            self._held = [] if trainer.held_data is None else _first(trainer.held_data, trainer, self._kept)
+        view = self._view(trainer, reading, self._held)
+        record = trainer.history[-1]
+        training, held = float(record["loss"]), float(record.get("val_loss", math.nan))
+        doubtful = not training / APART <= held <= training * APART
+        found = list(_examined(view, OVER_EPOCHS))
+        if fresh:
+            found += _examined(view, COMPARED)
+        if self._held and doubtful and self._doubts < DOUBTS and len(trainer.history) in (1, 3, 6):
+            self._doubts += 1
+            found += _examined(view, DOUBTED)
+        return found
+
+    def _view(self, trainer: Trainer, reading: Reading, held: list[Any]) -> View:
+        *inputs, target = moved(self.samples[0], trainer.device)
+        return View(
+            trainer.model,
+            [reading],
+            inputs,
+            target,
+            trainer.loss_fn,
+            [float(trainer.history[-1]["loss"])],
+            optimizer=trainer.optimizer,
+            samples=[tuple(moved(batch, trainer.device)) for batch in self.samples],
+            validation=[tuple(moved(batch, trainer.device)) for batch in held],
+            precision=trainer.precision,
+            history=trainer.history,
+            epochs=trainer.epochs,
+        )
+
+
+def _examined(view: View, examinations: Sequence[Examination]) -> Iterator[Finding]:
+    for examination in examinations:
+        if examination.needs(view) and (finding := examination.rule(view)) is not None:
+            yield finding
+
+
+def _first(batches: Any, trainer: Trainer, count: int) -> list[Any]:
+    """The first samples of the validation data; the random streams stay as they were."""
+    found, seen = [], 0
+    with _streams_kept(generators_of(trainer.train_data, batches)):
+        for batch in batches:
+            if not isinstance(batch, (tuple, list)) or len(batch) < 2 or not all(isinstance(p, Tensor) for p in batch):
+                return []
+            found.append(tuple(part[: count - seen] for part in batch))
+            seen += len(batch[-1])
+            if seen >= count:
+                break
+    return found
+
+
+@contextmanager
+def _streams_kept(generators: Sequence[Any]) -> Iterator[None]:
+    states = [generator.get_state() for generator in generators]
+    try:
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+
+
+def stopped(error: NonFiniteError, trainer: Trainer) -> Finding:
+    """What a training that stopped over a number that is not finite shows."""
+    rate = learning_rate(trainer.optimizer.param_groups[0])
+    code = {
+        "data": REPAIR.format("x"),
+        "loss": "# in the loss function: log(p.clamp(min=1e-7)), sqrt(v + 1e-12), a / (b + 1e-7);\n"
+        "# better, F.cross_entropy or F.binary_cross_entropy_with_logits on the scores, which need no log of their own",
+    }.get(error.place)
+    if code is None:
+        lower = f'for group in optimizer.param_groups:\n    group["lr"] = {rate / 10:.2g}  # in place of {rate:.2g}'
+        code = f"{AGAIN.format(error.layer or 'none')}\n{lower}"
+    well = f" All went well for {trainer.epoch} epochs before." if trainer.epoch else ""
+    return NON_FINITE.found(
+        Evidence("batches whose numbers are not finite", 1, 0, True),
+        cause=f"{str(error).rstrip('.')}.{well}",
+        cure=Cure(code),
+        where=[error.layer] if error.layer else [],
+    )
