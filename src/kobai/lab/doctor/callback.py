@@ -122,7 +122,7 @@ class Doctor(Callback):
         self._steps += 1
         self._batch = trainer.position
         if not trainer.history:
-            self._course.keep(trainer.batch)
+            self._course.keep(trainer)
         if self._held:
             self._note(trainer)
         if probe.attached and not left_out(self._scale, scale_of(trainer.scaler)):
@@ -137,7 +137,7 @@ class Doctor(Callback):
 
     def on_epoch_end(self, trainer: Trainer) -> None:
         if not self._course.samples and trainer.batch is not None:  # of a run that was resumed
-            self._course.keep(trainer.batch)
+            self._course.keep(trainer)
         found = self._course.findings(trainer, self._reading)
         for finding in ordered([f for f in found if f.disease not in self._told]):
             self._told.add(finding.disease)

@@ -21,8 +21,8 @@ from kobai.train.nonfinite import NonFiniteError
 if TYPE_CHECKING:
     from kobai.train.trainer import Trainer
 
-SHARE, LEAST, MOST = 0.25, 64, 512
-"""Samples of each side that are kept: a share of the first epoch's, but no fewer and no more than these."""
+MOST = 512
+"""Samples of each side that are kept."""
 
 APART = 1.5
 """Times by which the losses of training and validation differ, from which on it is worth looking why."""
@@ -43,11 +43,12 @@ class Course:
         self._held: list[Any] | None = None
         self._doubts = 0
 
-    def keep(self, batch: Any) -> None:
+    def keep(self, trainer: Trainer) -> None:
         """Keep a batch of the first epoch, until there are enough."""
-        if self._kept < MOST and isinstance(batch, (tuple, list)) and isinstance(batch[-1], Tensor):
-            self.samples.append(batch)
-            self._kept += len(batch[-1]) if batch[-1].ndim else 1
+        if self._kept < MOST:
+            inputs, target = trainer.unpack(trainer.batch)
+            self.samples.append((*inputs, target))
+            self._kept += len(target) if isinstance(target, Tensor) and target.ndim else 1
 
     def findings(self, trainer: Trainer, reading: Reading | None) -> list[Finding]:
         """What the epochs so far show."""
@@ -69,7 +70,7 @@ class Course:
         return found
 
     def _view(self, trainer: Trainer, reading: Reading, held: list[Any]) -> View:
-        *inputs, target = moved(self.samples[0], trainer.device)
+        *inputs, target = self.samples[0]
         return View(
             trainer.model,
             [reading],
@@ -78,8 +79,8 @@ class Course:
             trainer.loss_fn,
             [float(trainer.history[-1]["loss"])],
             optimizer=trainer.optimizer,
-            samples=[tuple(moved(batch, trainer.device)) for batch in self.samples],
-            validation=[tuple(moved(batch, trainer.device)) for batch in held],
+            samples=self.samples,
+            validation=held,
             precision=trainer.precision,
             history=trainer.history,
             epochs=trainer.epochs,
@@ -99,7 +100,7 @@ def _first(batches: Any, trainer: Trainer, count: int) -> list[Any]:
         for batch in batches:
             if not isinstance(batch, (tuple, list)) or len(batch) < 2 or not all(isinstance(p, Tensor) for p in batch):
                 return []
-            found.append(tuple(part[: count - seen] for part in batch))
+            found.append(tuple(part[: count - seen] for part in moved(batch, trainer.device)))
             seen += len(batch[-1])
             if seen >= count:
                 break
