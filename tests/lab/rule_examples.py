@@ -61,6 +61,10 @@ def summed(y: Any, t: Any) -> Any:
     return F.cross_entropy(y, t, reduction="sum")
 
 
+def squared(y: Any, t: Any) -> Any:
+    return ((y - t) ** 2).mean()
+
+
 def spoilt(x: Any) -> Any:
     x[3, 2] = float("nan")
     return x
@@ -164,6 +168,24 @@ LEFT_OUT[::2] = -100
 
 EXAMPLES = {
     "data.wrong_labels": Example(lambda: seen(data=(X, T + 1)), lambda: seen(data=(X, LEFT_OUT))),
+    "losses.refused": Example(
+        lambda: seen(loss_fn=lambda y, t: F.binary_cross_entropy(y, F.one_hot(t, 4).float())),
+        lambda: seen(
+            nn.Sequential(net(), nn.Sigmoid()), loss_fn=lambda y, t: F.binary_cross_entropy(y, F.one_hot(t, 4).float())
+        ),
+    ),
+    "losses.mixed_targets": Example(
+        lambda: seen(nn.Sequential(net(), nn.Linear(4, 1)), (X, X[:, 2]), squared),
+        lambda: seen(nn.Sequential(net(), nn.Linear(4, 1)), (X, X[:, 2]), lambda y, t: squared(y[:, 0], t)),
+    ),
+    "losses.constant_loss": Example(
+        lambda: seen(nn.Sequential(net(), nn.Linear(4, 1)), (X, (X[:, :1] > 0).float())),
+        lambda: seen(nn.Sequential(net(), nn.Linear(4, 1)), (X, X[:, :1]), F.mse_loss),
+    ),
+    "losses.no_least_loss": Example(
+        lambda: seen(nn.Sequential(net(), nn.Softmax(dim=1)), loss_fn=F.nll_loss),
+        lambda: seen(nn.Sequential(net(), nn.LogSoftmax(dim=1)), loss_fn=F.nll_loss),
+    ),
     "numbers.non_finite": Example(lambda: seen(data=(spoilt(X.clone()), T)), lambda: seen(data=(1e6 * X, T))),
     "data.constant_inputs": Example(lambda: seen(data=(kobai.ones_like(X), T)), lambda: seen(data=(1 + 1e-3 * X, T))),
     "data.alike_targets": Example(
@@ -285,6 +307,13 @@ CURES = {
     "reinitialise": lambda x: ({"1": "he", "3": "he", "5": "lecun"},),
     "rectify": lambda x: (["2", "4"], [], {"1": "he", "3": "he", "5": "lecun"}),
     "remove_activation": lambda x: ("4", "tanh"),
+    "replace_end": lambda x: ("4", "nn.Sigmoid()"),
+    "append_end": lambda x: ("nn.Softmax(dim=1)",),
+    "same_shape": lambda x: (squared, (5,)),
+    "targets_within": lambda x: (squared, -1.0, 1.0),
+    "logarithms": lambda x: (squared, False),
+    "turned": lambda x: (squared,),
+    "set_loss": lambda x: ("l1_loss",),
     "normalise": lambda x: ([("1", "BatchNorm1d", 30), ("3", "LayerNorm", 30)],),
     "scale_rate": lambda x: (0.1, 0.5),
     "set_rate": lambda x: (1e-3, 0.5),

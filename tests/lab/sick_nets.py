@@ -234,6 +234,34 @@ def sick() -> Iterator[Net]:
         kobai.manual_seed(seed := seed + 1)
         model = nn.Sequential(*net(depth, 100, activation), last)
         yield case("bounded-scores", f"{activation} {depth}×100, {type(last).__name__} before the loss", model, adam)
+    yield from sick_losses()
+
+
+def sick_losses() -> Iterator[Net]:
+    """Losses, outputs and targets that do not belong together."""
+    x, t = digits()
+    odd = (t % 2).float()
+
+    def case(disease: str, name: str, outputs: int, targets: Any, loss_fn: Any, *last: nn.Module) -> Net:
+        kobai.manual_seed(len(name))
+        model = nn.Sequential(*mlp(64, [100, 50], outputs), *last)
+        return Net(disease, name, model, adam(model), batches(x, targets), loss_fn)
+
+    likelihood, squared = F.nll_loss, lambda y, t: ((y - t) ** 2).mean()
+    logits, probability = F.binary_cross_entropy_with_logits, F.binary_cross_entropy
+    yield case("bounded-scores", "softmax of one unit", 1, odd[:, None], probability, nn.Softmax(dim=1))
+    yield case("bounded-scores", "ReLU on negative targets", 1, 1 - t[:, None].float(), F.mse_loss, nn.ReLU())
+    yield case("mixed-targets", "squares of columns and rows", 1, odd * 2 - 1, squared)
+    yield case(
+        "mixed-targets", "distances of columns and rows", 1, t.float() / 5 - 1, lambda y, t: (y - t).abs().mean()
+    )
+    yield case("constant-loss", "cross-entropy of one score", 1, odd[:, None], F.cross_entropy)
+    yield case("no-least-loss", "likelihood of probabilities", 10, t, likelihood, nn.Softmax(dim=1))
+    yield case("no-least-loss", "likelihood of scores", 10, t, likelihood)
+    yield case("no-least-loss", "labels of 0 and 255 with logits", 1, 255 * odd[:, None], logits)
+    yield case("no-least-loss", "cross-entropy with the wrong sign", 10, t, lambda y, t: -F.cross_entropy(y, t))
+    yield case("refused-by-the-loss", "scores for probabilities", 1, odd[:, None], probability)
+    yield case("refused-by-the-loss", "logits and a row of targets", 1, odd, logits)
 
     yield from untrained(case)
     yield from incapable(case)

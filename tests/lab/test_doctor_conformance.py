@@ -55,16 +55,22 @@ def test_every_disease_is_found_by_a_rule() -> None:
     assert found == DISEASES.keys()
 
 
-def state(model: nn.Module, optimizer: Any, x: Any) -> dict[str, Any]:
-    """What a cure may change: outputs for x, running averages, parameters that are trained, the learning rate."""
-    group = optimizer.param_groups[0]
+def squared(y: Any, t: Any) -> Any:
+    return ((y - t) ** 2).mean()
+
+
+def state(model: nn.Module, optimizer: Any, x: Any, loss_fn: Any, t: Any) -> dict[str, Any]:
+    """What a cure may change: outputs for x, running averages, parameters that are trained, options, the loss."""
     kobai.manual_seed(2)
+    group, y = optimizer.param_groups[0], model(x)
+    y = y[0] if isinstance(y, tuple) else y
     return {
-        "outputs": model(x)[0].detach().numpy().round(4).tolist(),
+        "outputs": y.detach().numpy().round(4).tolist(),
+        "loss": round(float(loss_fn(y, t).item()), 4),
         "averages": [b.numpy().round(4).tolist() for name, b in model.named_buffers() if "running_" in name],
         "trained": [p.requires_grad for p in model.parameters()],
         "held": sum(len(group["params"]) for group in optimizer.param_groups),
-        "rate": group["lr"],
+        "options": {key: value for key, value in group.items() if isinstance(value, (int, float))},
     }
 
 
@@ -78,18 +84,22 @@ def test_the_code_of_a_cure_does_what_its_action_does(name: str) -> None:
     model.extra, model[0] = kobai.ones(3), nn.Sequential(nn.Flatten(), nn.Dropout(0.0))
     held = list(model.parameters())[name == "hold" :]
     optimizer, x = kobai.optim.SGD(held, lr=0.5), 3 * batch()[0] + 1
+    if name == "append_end":  # to a tensor
+        model = model[:-1]
+    t = kobai.rand(len(x), 1, 5) if name == "same_shape" else kobai.rand(len(x), 4 if name == "append_end" else 5)
     patient = Patient(*copy.deepcopy((model, optimizer)))
-    cure, before = cures.CURES[name](*CURES[name](x)), state(model, optimizer, x)
+    cure, before = cures.CURES[name](*CURES[name](x)), state(model, optimizer, x, squared, t)
     assert cure.name == name
     if name == "clip_gradients":
         (1000 * model(x)[0].sum()).backward()
-    names: dict[str, Any] = {"kobai": kobai, "nn": nn, "model": model, "optimizer": optimizer, "x": x}
+    names: dict[str, Any] = {"kobai": kobai, "nn": nn, "model": model, "optimizer": optimizer, "x": x, "t": t}
+    names["loss_fn"] = squared
     kobai.manual_seed(1)
     exec(cure.code, names)
     kobai.manual_seed(1)
     cure.apply(patient)
-    after = state(names["model"], names["optimizer"], names["x"])
-    assert after == state(patient.model, patient.optimizer, x)
+    after = state(names["model"], names["optimizer"], names["x"], names["loss_fn"], names["t"])
+    assert after == state(patient.model, patient.optimizer, x, patient.loss_fn or squared, t)
     if name == "clip_gradients":
         norm = sum(float((p.grad**2).sum().item()) for p in model.parameters() if p.grad is not None) ** 0.5
         assert norm == pytest.approx(1.0, rel=1e-3)

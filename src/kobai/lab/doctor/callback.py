@@ -101,6 +101,7 @@ class Doctor(Callback):
         # After each step: the sum of the epoch's losses, of how many samples, and whether it is the epoch's first step.
         self._sums: list[tuple[Any, Any, bool]] = []
         self._apart = False  # no units were twins at the last look, and none become twins later
+        self._looked = False  # at what a training does not change
         self._scale = 1.0  # of the loss in the observed step
         self._course = Course()
         self._first: Reading | None = None
@@ -111,7 +112,7 @@ class Doctor(Callback):
         probe = self._probe
         if probe is None or probe.model is not trainer.model or probe.optimizer is not trainer.optimizer:
             self._probe = probe = Probe(trainer.model, trainer.optimizer, self.every)
-            self._apart = False
+            self._apart = self._looked = False
         if self._steps % self.every == 0:
             probe.attach()
             self._scale = scale_of(trainer.scaler)
@@ -181,10 +182,13 @@ class Doctor(Callback):
             clipped=trainer.clip_grad_norm is not None,
             scale=self._scale,
             first=self._first if self._steps > 1 else None,
+            live=True,
+            fresh=not self._looked,
             # A small rate is a fault at the beginning; later a schedule may mean it.
             settling=trainer.epoch > 0 or trainer.scheduler is not None,
         )
         findings = judge(view)
+        self._looked = True
         known = self._told & {finding.disease for finding in findings}
         for finding in findings:
             if finding.disease in self._told:

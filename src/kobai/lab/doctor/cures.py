@@ -152,7 +152,7 @@ def rectify(
 
 @cure
 def remove_activation(path: str, activation: str, fused: bool = False) -> tuple[str, Action]:
-    """No last activation, ``fused`` into a dense layer or not: the loss function applies its own."""
+    """No last activation, ``fused`` into a dense layer or not: the loss function applies its own, or targets lie beyond."""
 
     def action(patient: Patient) -> None:
         if fused:
@@ -162,7 +162,7 @@ def remove_activation(path: str, activation: str, fused: bool = False) -> tuple[
             put(patient.model, path, nn.Identity())
 
     place, nothing = (".activation", "None") if fused else ("", "nn.Identity()")
-    return f"{expression(path)}{place} = {nothing}  # no {activation}: the loss function takes scores", action
+    return f"{expression(path)}{place} = {nothing}  # no {activation}, which bounds the outputs", action
 
 
 @cure

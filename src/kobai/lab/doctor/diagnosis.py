@@ -13,6 +13,7 @@ from kobai.lab.doctor.findings import Case, Diagnosis
 from kobai.lab.doctor.judging import examine, tried
 from kobai.lab.doctor.ledger import Ledger
 from kobai.lab.doctor.rules.data import wrong_labels
+from kobai.lab.doctor.rules.losses import refused
 from kobai.lab.doctor.rules.units import twins
 from kobai.lab.doctor.rules.updates import PATIENCE
 from kobai.lab.doctor.rules.view import View, stages
@@ -184,8 +185,9 @@ def observe(case: Case, trials: Trials | None = None) -> View:
         try:
             loss = _loss(output, target, case)
         except ValueError:
-            view = View(model, [_read(probe)], inputs, target, case.loss_fn, refused=_scores(output, target))
-            if wrong_labels(view):
+            scores = _scores(output, target)
+            view = View(model, [_read(probe)], inputs, target, case.loss_fn, refused=scores, output=output)
+            if wrong_labels(view) or refused(view):
                 return view
             raise
         ledger = ledger or Ledger(case, model, optimizer, output, loss)
@@ -222,10 +224,10 @@ def observe(case: Case, trials: Trials | None = None) -> View:
         broken=[name for name, p in case.model.named_parameters() if not bool(p.detach().isfinite().all().item())],
         ending=last,
         scale=scale,
+        precision=case.precision,
         trials=trials,
         samples=case.data,
         validation=case.validation,
-        precision=case.precision,
         ledger=ledger,
     )
 

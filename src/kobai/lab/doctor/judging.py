@@ -29,7 +29,7 @@ def examine(view: View) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
         finding = examination.rule(view)
         if finding is None:
             right.append(examination.right)
-        elif finding.disease in ("wrong-labels", "non-finite"):
+        elif finding.disease in ("wrong-labels", "refused-by-the-loss", "non-finite"):
             return (finding,), ()
         elif not (DISEASES[finding.disease].looks and view.learnt):
             found.append(finding)

@@ -83,7 +83,11 @@ def train(
     loss_fn = patient.loss_fn or case.loss_fn
     *inputs, target = batches[0]
     with computing(case.precision, device_of(patient.model).type):
-        loss = loss_fn(patient.model(*inputs), target)
+        output = patient.model(*inputs)
+        try:
+            loss = loss_fn(output, target)
+        except ValueError:  # it refuses them: no loss is as high
+            return (math.inf,) * steps
     if not loss.requires_grad:  # nothing is trained
         return (float(loss.item()),) * steps
     manual_seed(seed)
@@ -173,7 +177,11 @@ class Trials:
         losses = []
         with no_grad(), computing(self.case.precision, device_of(model).type):
             for *inputs, target in batches:
-                losses.append(float(loss_fn(model(*inputs), target).item()))
+                output = model(*inputs)
+                try:
+                    losses.append(float(loss_fn(output, target).item()))
+                except ValueError:  # as in train()
+                    return math.inf
         mean = sum(losses) / len(losses)
         return mean if math.isfinite(mean) else math.inf
 

@@ -13,11 +13,13 @@ from kobai.lab.doctor.findings import Disease, Evidence, Finding
 from kobai.lab.doctor.rules.view import View
 from kobai.xp import to_host
 
+LOSSES = ("mixed-targets", "constant-loss", "no-least-loss", "bounded-scores")
 FAULTS = (
-    *("non-finite", "wrong-labels", "no-signal", "few-samples", "falls-back", "spoilt-by-steps", "signal-lost"),
+    *("non-finite", "wrong-labels", *LOSSES),
+    *("no-signal", "few-samples", "falls-back", "spoilt-by-steps", "signal-lost"),
     *("input-scale", "target-scale"),
 )
-"""Diseases of data, batches and the course so far, which those of the net's weights may follow from."""
+"""Diseases of data, loss, batches and the course so far, which those of the net's weights may follow from."""
 
 FEW = 16
 """Samples. In a smaller batch all may have one class, or half of the units be 0, by chance."""
@@ -47,7 +49,7 @@ NO_SIGNAL = Disease(
     "gradient; or a gradient that is 0 for every weight, while the last layer is given a signal",
     "From inputs that are all alike nothing can be told apart, and without a gradient nothing is changed.",
     "definition of the loss's gradient",
-    ("non-finite", "dropout"),
+    ("non-finite", "dropout", *LOSSES),
     fact=True,
 )
 UNSHUFFLED = Disease(

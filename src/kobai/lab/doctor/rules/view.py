@@ -16,6 +16,7 @@ from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Tensor
 from kobai.lab.doctor import cures
 from kobai.lab.doctor.cures import Cure, Standardise
+from kobai.lab.doctor.rules.ends import STEPS, End
 from kobai.lab.probe.readings import LayerStats, Reading, WeightStats
 from kobai.nn.batchnorm import _NormBase
 from kobai.nn.init import _calculate_fan_in_and_fan_out
@@ -90,11 +91,14 @@ class View:
         ending: the activation that the model ends with, by the tape of its outputs, if that was looked at.
         settling: whether small steps may be intended, by a schedule or late in training.
         refused: scores per sample, where the loss function refused the labels of the first step.
+        output: what it refused.
         trials: trainings of copies with one thing changed; None where there is no time for any.
         samples, validation: batches of training samples, beside the batch, and of validation samples, if there are any.
         first: of the training's first step, where the readings are of a later one.
         history, epochs: records of the epochs done, as a Trainer keeps them, and how many there will be.
         precision: what the steps compute in.
+        live: whether the model is in training, and not a copy: it is run on a few outputs only.
+        fresh: whether what a training does not change, such as the end of the model, has not been looked at before.
         ledger: who takes part in training, if that was looked at.
         scale: by which the loss of the first step was multiplied before backward, and so all gradients of its reading.
     """
@@ -112,12 +116,15 @@ class View:
     broken: Sequence[str] = ()
     ending: str | None = None
     refused: int | None = None
+    output: Any = None
     scale: float = 1.0
+    precision: str = "fp32"
+    live: bool = False
+    fresh: bool = True
     trials: Trials | None = None
     ledger: Ledger | None = None
     samples: Sequence[Any] = ()
     validation: Sequence[Any] = ()
-    precision: str = "fp32"
     history: Sequence[Mapping[str, Any]] = ()
     epochs: int = 0
     first: Reading | None = None
@@ -241,6 +248,22 @@ class View:
     def learnt(self) -> bool:
         """Whether the loss is far below that of knowing nothing: then the net trains, whatever its layers look like."""
         return bool(self.losses) and self.chance is not None and self.losses[0] < LEARNT * self.chance
+
+    @cached_property
+    def end(self) -> End | None:
+        """What follows the last layer with weights, if that gives a tensor; to be used within :func:`ends.untouched`."""
+        if not self.stages or not self.inputs or not isinstance(self.target, Tensor):
+            return None
+        names = [layer.name for layer in self.reading.layers]
+        last = self.stages[-1].layer
+        after = [
+            f"{name}.{parameter}"
+            for name in names[names.index(last) + 1 :]
+            for parameter, _ in self.modules[name].named_parameters(recurse=False)
+        ]
+        steps = 0 if self.live else STEPS
+        end = End(self.model, last, after, self.inputs, self.target, self.loss_fn, steps, self.precision)
+        return end if end.usable else None
 
     @cached_property
     def prepared(self) -> bool:
