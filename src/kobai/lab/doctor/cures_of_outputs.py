@@ -7,7 +7,7 @@ from typing import Any
 
 from kobai import nn
 from kobai.core.tensor import Tensor
-from kobai.lab.doctor.cures import Action, Patient, _put, cure, expression
+from kobai.lab.doctor.cures import Action, Patient, put, cure, expression
 
 ENDINGS: dict[str, Callable[[], nn.Module]] = {
     "nn.Sigmoid()": nn.Sigmoid,
@@ -25,9 +25,9 @@ def replace_end(path: str, code: str, fused: bool = False) -> tuple[str, Action]
         if fused:
             layer: Any = patient.model.get_submodule(path)
             layer.activation = None
-            _put(patient.model, path, nn.Sequential(layer, ENDINGS[code]()))
+            put(patient.model, path, nn.Sequential(layer, ENDINGS[code]()))
         else:
-            _put(patient.model, path, ENDINGS[code]())
+            put(patient.model, path, ENDINGS[code]())
 
     at = expression(path)
     if fused:
