@@ -465,3 +465,14 @@ def test_what_stands_for_a_class_can_be_subscripted_in_annotations():
         kobai.futures.Future[kobai.Tensor]()
     with pytest.raises(AttributeError, match="use mm"):
         _ = kobai.hspmm
+
+
+def test_packages_can_be_imported_under_pytorchs_name_too():
+    """As where sys.modules["torch"] is Kobai, for libraries whose imports nobody changes."""
+    code = """
+import sys, kobai
+sys.modules["torch"] = kobai
+import torch.optim, torch.utils.data, torch.nn.functional, torch.optim.lr_scheduler
+print(torch.optim.SGD([torch.nn.Parameter(torch.ones(1))]).defaults["lr"] > 0)
+"""
+    assert fresh(code) == "True"

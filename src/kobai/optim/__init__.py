@@ -41,4 +41,4 @@ __all__ = [
 
 _guard(globals(), classes=True)
 _connect(__name__, ("swa_utils",))
-_connect(f"{__name__}.optimizer")
+_connect("kobai.optim.optimizer")  # by this name, under whatever name the package was imported
