@@ -192,14 +192,17 @@ def connect(package: str, lazy: tuple[str, ...] = ()) -> None:
     path = package.removeprefix("kobai").lstrip(".")
     prefix = path and f"{path}."
 
+    elsewhere, layers, operations = path in ALIASES, path.startswith("nn"), path == "ops"
+
     def __getattr__(name: str) -> Any:
-        if name in lazy or f"{prefix}{name}" in PATHS:
-            return _module(f"{prefix}{name}")
-        if f"{prefix}{name}" in ABSENT_NAMED:
-            return stand_in(f"{prefix}{name}")
-        if path in ALIASES or (name in RENAMED and path.startswith("nn")):
+        full = prefix + name
+        if name in lazy or full in PATHS:
+            return _module(full)
+        if full in ABSENT_NAMED:
+            return stand_in(full)
+        if elsewhere or (layers and name in RENAMED):
             return _elsewhere(path, name)
-        if path == "ops" and not name.startswith("_") and (operators := _module("library").namespace(name)) is not None:
+        if operations and not name.startswith("_") and (operators := _module("library").namespace(name)) is not None:
             return operators
         if not path and name in _NAMED:
             return _NAMED[name]
