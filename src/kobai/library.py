@@ -29,7 +29,13 @@ __all__ = [
 ]
 
 _EVERY_DEVICE, _OF_OPERATIONS = "CompositeExplicitAutograd", "CompositeImplicitAutograd"
-_KEYS = {"cpu": "CPU", "cuda": "CUDA", "default": _EVERY_DEVICE, None: _EVERY_DEVICE, "": _OF_OPERATIONS}
+_KEYS: dict[Any, str] = {
+    "cpu": "CPU",
+    "cuda": "CUDA",
+    "default": _EVERY_DEVICE,
+    None: _EVERY_DEVICE,
+    "": _OF_OPERATIONS,
+}
 _DEFINED: dict[str, CustomOpDef] = {}
 
 
@@ -86,7 +92,8 @@ class CustomOpDef:
         """Compute with ``func`` on ``device_types`` (``"cpu"``, ``"cuda"`` or several); a decorator without ``func``."""
         if func is None:
             return lambda given: self.register_kernel(device_types, given)
-        for kind in [device_types] if device_types is None or isinstance(device_types, str) else device_types:
+        kinds: Any = [device_types] if device_types is None or isinstance(device_types, str) else device_types
+        for kind in kinds:
             self._kernels[_KEYS.get(kind, kind)] = func
         return func
 
@@ -167,7 +174,12 @@ def define(qualname: str, schema: str, *, lib: Any = None, tags: Any = ()) -> No
 def impl(lib: Any, name: Any, dispatch_key: Any = "") -> Any:
     """A decorator: compute the operation with the function, ``impl(library, "name", "CPU")`` or ``impl("ns::name", "cpu")``."""
     if isinstance(lib, Library):
-        return lambda func: lib.impl(name, func, dispatch_key) or func
+
+        def given(func: Callable[..., Any]) -> Callable[..., Any]:
+            lib.impl(name, func, dispatch_key)
+            return func
+
+        return given
     return _found(lib).register_kernel(name, *([dispatch_key] if callable(dispatch_key) else []))
 
 

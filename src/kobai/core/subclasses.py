@@ -97,7 +97,7 @@ def as_subclass(self: Tensor, cls: Any) -> Any:
     if not (isinstance(cls, type) and issubclass(cls, Tensor)):
         raise TypeError(f"as_subclass: expected a subclass of Tensor, got {cls!r}")
     with disabled():
-        out: Any = self.view(self.shape) if self.requires_grad else self.detach()  # type: ignore[attr-defined]
+        out: Any = self.view(self.shape) if self.requires_grad else self.detach()
     out.__class__ = cls
     return out
 
@@ -303,9 +303,10 @@ PRESENT.update(
         "_C._disabled_torch_function_impl": disabled_torch_function,
     }
 )
+_init: Any = _init_subclass
 _extra: dict[str, Any] = {
     "__torch_function__": classmethod(_of_tensors),
-    "__init_subclass__": classmethod(_init_subclass),
+    "__init_subclass__": classmethod(_init),
     "_make_subclass": staticmethod(_make_subclass),
     "__new__": staticmethod(_new),
 }

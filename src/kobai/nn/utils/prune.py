@@ -184,7 +184,7 @@ class PruningContainer(BasePruningMethod):
                 f"got {method.PRUNING_TYPE!r}"
             )
         mask[part] = method.compute_mask(t[part], mask[part]).to(mask.dtype)
-        return mask
+        return mask  # type: ignore[no-any-return]
 
 
 class Identity(BasePruningMethod):
@@ -221,7 +221,7 @@ class L1Unstructured(_Some):
     PRUNING_TYPE = "unstructured"
 
     def _score(self, t: Tensor) -> Tensor:
-        return t.abs()
+        return t.abs()  # type: ignore[no-any-return]
 
     def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
         """``default_mask`` with zeros for the lowest scores."""
@@ -229,14 +229,14 @@ class L1Unstructured(_Some):
         count = self._count(t.numel())
         if count:
             mask[topk(self._score(t).flatten(), count, largest=False).indices] = 0
-        return mask.reshape(default_mask.shape)
+        return mask.reshape(default_mask.shape)  # type: ignore[no-any-return]
 
 
 class RandomUnstructured(L1Unstructured):
     """Prunes elements drawn at random."""
 
     def _score(self, t: Tensor) -> Tensor:
-        return rand_like(t)
+        return rand_like(t)  # type: ignore[no-any-return]
 
 
 class LnStructured(_Some):
@@ -265,7 +265,7 @@ class LnStructured(_Some):
         size, dim = t.shape[self.dim], self.dim % t.ndim
         kept = zeros_like(t)
         kept[(slice(None),) * dim + (topk(self._score(t), size - self._count(size)).indices,)] = 1
-        return kept.to(default_mask.dtype) * default_mask
+        return kept.to(default_mask.dtype) * default_mask  # type: ignore[no-any-return]
 
 
 class RandomStructured(LnStructured):
@@ -288,7 +288,7 @@ class CustomFromMask(BasePruningMethod):
 
     def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
         """``default_mask`` times ``mask``."""
-        return default_mask * self.mask.to(default_mask.dtype)
+        return default_mask * self.mask.to(default_mask.dtype)  # type: ignore[no-any-return]
 
 
 def identity(module: M, name: str) -> M:
