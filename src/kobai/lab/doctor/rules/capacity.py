@@ -118,7 +118,6 @@ def no_activation(view: View) -> Finding | None:
     low = narrow < min(math.prod(xs[0].shape[1:]), math.prod(at_x.shape[1:]))
     return NO_ACTIVATION.found(
         Evidence("how far the net is from one linear map, of what its outputs vary", bent, BENT, False),
-        Evidence("layers with weights in it", len(layers), 1, True),
         cause=f"The {len(layers)} layers {', '.join(hidden[:3])}{'…' * (len(hidden) > 3)} and {layers[-1]} have no activation "
         "between them: together they are one linear layer.",
         cure=activate(hidden),
@@ -152,7 +151,6 @@ def bottleneck(view: View) -> Finding | None:
         better = min(sides, 64)
         return BOTTLENECK.found(
             Evidence(f"dimensions of what goes into {here.name!r}", rank, FEW_DIMENSIONS + 1, False),
-            Evidence("width of the narrower side", sides, WIDE - 1, True),
             cause=f"Between {before.name} ({wide[0].numel()} inputs) and {here.name} ({outputs.shape[0]} outputs) only {rank} "
             f"number{'s' * (rank > 1)} of each sample {'get' if rank > 1 else 'gets'} through"
             + (f": {before.name} has {units} unit{'s' * (units > 1)}." if simple else ": the net is narrow there."),

@@ -15,7 +15,7 @@ from kobai.lab.doctor.ledger import Stranger, Trainee
 from kobai.lab.doctor.rules.data import FAULTS
 from kobai.lab.doctor.rules.view import View
 
-OF_USE = 0.4
+OF_USE = 0.2
 """Weights that hold something learnt: with them as they are the loss ends lower by so much than with them shuffled."""
 STEPS_SEEN = 3
 
@@ -93,7 +93,9 @@ def not_registered(view: View) -> Finding | None:
     if placed:
         named = _some([f"{stranger.owner}.{stranger.place}".lstrip(".") for stranger in placed])
         cause = (
-            f"{named} is used, but is not registered: a Python list or dict, or a plain tensor, is no part of a module."
+            f"{named} {'is' if len(placed) == 1 else 'are'} used, but not registered: "
+            "what is in a Python list or dict, or a plain tensor, is "
+            "no part of a module."
         )
     else:
         cause = (
@@ -101,8 +103,13 @@ def not_registered(view: View) -> Finding | None:
             "class or of the loss function."
         )
     return NOT_REGISTERED.found(
-        Evidence("weights (numbers) on the tape that nobody trains", numbers, 0, True),
-        Evidence("their share of all weights that the loss depends on", numbers / all_numbers, 0, True, share=True),
+        Evidence(
+            f"share of what the loss depends on ({numbers:,} numbers) that nobody trains",
+            numbers / all_numbers,
+            0,
+            True,
+            share=True,
+        ),
         cause=cause,
         cure=_registration(view.model, placed) if len(placed) == len(strangers) else ADVICE,
         where=sorted({stranger.owner or "" for stranger in placed}),
@@ -144,14 +151,14 @@ def not_held(view: View) -> Finding | None:
     if not view.ledger.given or not left or learnt(view, left):
         return None
     others = view.ledger.others
-    cause = f"{_names(left)} would be trained, but the optimizer does not hold it."
+    cause = f"{_names(left)} would be trained, but the optimizer does not hold {_be(left, 'it', 'them')}."
     if others:
         cause = (
             f"The optimizer holds {others} tensor{'s' * (others > 1)} that are no part of the model, and does not hold "
             f"{_names(left)}: it was made before this was made, replaced or copied."
         )
     return NOT_HELD.found(
-        Evidence("weights (numbers) that require a gradient, in no group of the optimizer", _size(left), 0, True),
+        _share(view, left, "that require a gradient and are in no group of the optimizer"),
         cause=cause,
         cure=hold(),
         where=_layers(left),
@@ -172,16 +179,17 @@ def cut_off(view: View) -> Finding | None:
         order = [layer.name for layer in view.reading.layers]
         after = _after(order, called, [t for t in ledger.trainees if t.reached])
         between = f"between {called[-1].layer or 'the model'!r} and {after!r}" if after else f"behind {_names(called)}"
-        cause = f"{_names(called)} is called, but never given a gradient: the graph is cut {between}, as by detach()."
+        cause = f"{_names(called)} {_be(called)} used, but never given a gradient: the graph is cut {between}, as by detach()."
         cure = Cure(
             f"# look {between} for .detach(), .data, .item(), .numpy(), no_grad(), argmax(), a comparison, rounding,\n"
             "# or kobai.tensor(…) of what was computed. Is it meant? Then freeze the layers: requires_grad_(False)"
         )
     else:
-        cause = f"{_names(left)} is part of the model, but the outputs that the loss takes do not depend on it."
+        on = _be(left, "it", "them")
+        cause = f"{_names(left)} {_be(left)} part of the model, but what the loss takes does not depend on {on}."
         cure = Cure("# is a layer forgotten in forward(), or its result not used? If it is not needed, leave it out")
     return CUT_OFF.found(
-        Evidence("weights (numbers) to be trained that get no gradient", _size(called or left), 0, True),
+        _share(view, called or left, "that are to be trained and get no gradient"),
         cause=cause,
         cure=cure,
         where=_layers(called or left),
@@ -201,9 +209,14 @@ def frozen(view: View) -> Finding | None:
         return None
     note = view.trials is None
     return FROZEN.found(
-        Evidence("frozen weights (numbers) that the optimizer holds", _size(weights), 0, True),
-        cause=f"{_names(weights)} has requires_grad=False, though the optimizer holds it"
-        + ("; in fine-tuning this is meant." if note else ", and it holds nothing learnt: shuffled, it does as well."),
+        _share(view, weights, "that are frozen, and that the optimizer holds"),
+        cause=f"{_names(weights)} {_be(weights, 'has', 'have')} requires_grad=False, "
+        f"though the optimizer holds {_be(weights, 'it', 'them')}"
+        + (
+            "; in fine-tuning this is meant."
+            if note
+            else ", and nothing learnt is in there: shuffled numbers do as well."
+        ),
         cure=unfreeze(_layers(weights)),
         where=_layers(weights),
         severity="note" if note else "warning",
@@ -222,8 +235,8 @@ def standing(view: View) -> Finding | None:
     if idle and any(rates) and not view.settling and not learnt(view, idle):
         numbers = sorted({t.group or 0 for t in idle})
         return STANDING.found(
-            Evidence("weights (numbers) in a group of learning rate 0", _size(idle), 0, True),
-            cause=f"{_names(idle)} is in a group of the optimizer whose learning rate is 0, while others are trained.",
+            _share(view, idle, "in a group of learning rate 0"),
+            cause=f"{_names(idle)} {_be(idle)} in a group of the optimizer whose learning rate is 0, while others are trained.",
             cure=set_group_rate(numbers, max(rates)),
             where=_layers(idle),
             severity="warning",
@@ -236,8 +249,8 @@ def standing(view: View) -> Finding | None:
     stuck = [t for t in held if t.gradient and rates[t.group or 0] and not t.changed]
     if stuck and any(t.changed for t in held):
         return STANDING.found(
-            Evidence("weights (numbers) with a gradient that no step changes", _size(stuck), 0, True),
-            cause=f"{_names(stuck)} is given a gradient, but is the same after {ledger.steps} steps: it is put back, or its "
+            _share(view, stuck, "with a gradient that no step changes"),
+            cause=f"{_names(stuck)} {_be(stuck)} given a gradient, but the same after {ledger.steps} steps: put back, or the "
             "steps are lost in rounding.",
             cure=Cure(
                 "# does forward(), a hook or a loop write this parameter anew? Is its dtype too coarse for such steps?"
@@ -259,8 +272,8 @@ def _dead(view: View, dead: Sequence[Trainee], held: Sequence[Trainee]) -> Findi
         if t.parameter.ndim > 1
     }
     return STANDING.found(
-        Evidence("weights (numbers) whose gradient is exactly 0 in every step", _size(dead), 0, True),
-        cause=f"{_names(dead)} has a gradient of exactly 0"
+        _share(view, dead, "whose gradient is exactly 0 in every step"),
+        cause=f"{_names(dead)} {_be(dead, 'has', 'have')} a gradient of exactly 0"
         + (
             f", and {_some(list(schemes))} is all zeros, which nothing moves."
             if schemes
@@ -335,5 +348,13 @@ def _some(names: Sequence[str]) -> str:
     return (", ".join(names[:2]) if more else " and ".join(names)) + more
 
 
-def _size(trainees: Iterable[Trainee]) -> int:
-    return sum(t.parameter.numel() for t in trainees)
+def _share(view: View, trainees: Sequence[Trainee], what: str) -> Evidence:
+    """Their share of all parameters."""
+    size, whole = (
+        sum(p.numel() for p in parts) for parts in ([t.parameter for t in trainees], view.model.parameters())
+    )
+    return Evidence(f"share of the parameters ({size:,} numbers) {what}", size / whole, 0, True, share=True)
+
+
+def _be(trainees: Sequence[Trainee], one: str = "is", more: str = "are") -> str:
+    return one if len(trainees) == 1 else more
