@@ -25,6 +25,8 @@ LEARNT_SOMETHING = 0.8
 NOTHING = 1e-6
 SLOW = 0.01
 """Momentum below which running statistics need hundreds of batches."""
+STEADY = 0.2
+"""Of the difference of the two modes: a loss that changes by more from one look to the next tells nothing of them."""
 MODES = 8
 """Batches, at most, on which training and evaluation are compared."""
 
@@ -233,7 +235,10 @@ def _gap(
     training = _loss(copy.train(), batches, view)
     copy, _ = copy_of(model)
     evaluation = _loss(copy.eval(), batches, view)
-    if not training < LEARNT_SOMETHING * chance or not evaluation - training > APART * chance:
+    if not 0 <= training < LEARNT_SOMETHING * chance or not evaluation - training > APART * chance:
+        return None
+    again = _loss(copy, batches, view)
+    if abs(again - evaluation) > STEADY * (evaluation - training):  # the loss draws numbers of its own
         return None
     closed = training + APART * chance
     inputs = batches[0][:-1]
