@@ -19,7 +19,7 @@ and any size of tiles, so these loops give the same bits on every machine, and h
 Numba has no word for a vector. So these functions do not compute: they *write code*, when a loop that uses them is compiled.
 Each is given LLVM's ``builder``, which appends instructions to that loop, and its operands as LLVM values
 (:class:`kobai.engine.dispatch.instruction`). A Python ``for`` in them repeats code, as for the R rows of a tile; a loop that
-the machine runs is made of blocks and branches (``_loop``), and a ``phi`` is a variable of it: one value on the way in, another
+the machine runs is made of blocks and branches (``loop``), and a ``phi`` is a variable of it: one value on the way in, another
 on the way round. All addresses, strides and counts are integers of 64 bits; strides are in bytes.
 """
 
@@ -56,11 +56,11 @@ def machine() -> tuple[int, int]:
 # --- words for LLVM -----------------------------------------------------------------------------------------------------
 
 
-def _int(value: int) -> Any:
+def integer(value: int) -> Any:
     return llvm_ir().IntType(64)(value)
 
 
-class _Elements:
+class Elements:
     """Numbers of ``size`` bytes – floats, or single bytes – and a vector of them, as LLVM has them."""
 
     def __init__(self, size: int, lanes: int = 0) -> None:
@@ -124,10 +124,10 @@ def _sized(build: Callable[..., None]) -> instruction:
     """Decorator: an instruction whose first operand is how many bytes a number has, 4 or 8; what builds it is given those."""
 
     def either(builder: Any, size: Any, *operands: Any) -> None:
-        with builder.if_else(builder.icmp_signed("==", size, _int(4))) as branches:
+        with builder.if_else(builder.icmp_signed("==", size, integer(4))) as branches:
             for branch, bytes in zip(branches, (4, 8), strict=True):
                 with branch:
-                    build(builder, _Elements(bytes), *operands)
+                    build(builder, Elements(bytes), *operands)
 
     return instruction(update_wrapper(either, build))
 
@@ -137,7 +137,7 @@ def _sized(build: Callable[..., None]) -> instruction:
 
 @_sized
 def tile(
-    builder: Any, x: _Elements, rows: Any, columns: Any, k: Any, a: Any, a_row: Any, a_step: Any, b: Any, c: Any, c_row: Any,
+    builder: Any, x: Elements, rows: Any, columns: Any, k: Any, a: Any, a_row: Any, a_step: Any, b: Any, c: Any, c_row: Any,
     add: Any,
 ) -> None:  # fmt: skip
     """C ← A·B, or C ← C + A·B if ``add`` is not 0: ``rows`` rows, and ``columns`` columns where those are fewer than a tile's.
@@ -145,8 +145,8 @@ def tile(
     A: its first element, bytes from row to row and from p to p. B: k times as many vectors as the tile has in a row.
     """
     end = builder.append_basic_block("end")
-    adds = builder.icmp_signed("!=", add, _int(0))
-    narrow = builder.icmp_signed("<=", columns, _int(x.lanes))
+    adds = builder.icmp_signed("!=", add, integer(0))
+    narrow = builder.icmp_signed("<=", columns, integer(x.lanes))
     blocks = {vectors: builder.append_basic_block(f"vectors{vectors}") for vectors in (1, VECTORS)}
     builder.cbranch(narrow, blocks[1], blocks[VECTORS])
     for vectors, block in blocks.items():
@@ -154,23 +154,23 @@ def tile(
         choice = builder.switch(rows, end)
         for r in range(1, machine()[1] + 1):
             case = builder.append_basic_block(f"rows{r}")
-            choice.add_case(_int(r), case)
+            choice.add_case(integer(r), case)
             builder.position_at_end(case)
             sums = _sums(x, builder, r, vectors, k, a, a_row, a_step, b)
-            places = [builder.add(c, builder.mul(c_row, _int(i))) for i in range(r)]
+            places = [builder.add(c, builder.mul(c_row, integer(i))) for i in range(r)]
             _write(x, builder, sums, places, columns, adds)
             builder.branch(end)
     builder.position_at_end(end)
 
 
 def _sums(
-    x: _Elements, builder: Any, rows: int, vectors: int, k: Any, a: Any, a_row: Any, a_step: Any, b: Any
+    x: Elements, builder: Any, rows: int, vectors: int, k: Any, a: Any, a_row: Any, a_step: Any, b: Any
 ) -> list[list[Any]]:
     """The loop over p."""
     before, loop = builder.block, builder.append_basic_block("loop")
     # An address for three rows: the two others are one and two strides on, which an x86 instruction adds by itself.
-    starts = [builder.add(a, builder.mul(a_row, _int(i))) for i in range(0, rows, 3)]
-    twice = builder.shl(a_row, _int(1))
+    starts = [builder.add(a, builder.mul(a_row, integer(i))) for i in range(0, rows, 3)]
+    twice = builder.shl(a_row, integer(1))
     builder.branch(loop)
     builder.position_at_end(loop)
 
@@ -182,7 +182,7 @@ def _sums(
     left, at_b = changing(k), changing(b)
     at_a = [changing(start) for start in starts]
     sums = [[changing(x.zero()) for _ in range(vectors)] for _ in range(rows)]
-    column = [x.load(builder, builder.add(at_b, _int(v * machine()[0]))) for v in range(vectors)]
+    column = [x.load(builder, builder.add(at_b, integer(v * machine()[0]))) for v in range(vectors)]
     new = []
     for i in range(rows):
         address = at_a[i // 3] if i % 3 == 0 else builder.add(at_a[i // 3], a_row if i % 3 == 1 else twice)
@@ -193,22 +193,22 @@ def _sums(
             old.add_incoming(value, loop)
     for start in at_a:
         start.add_incoming(builder.add(start, a_step), loop)
-    at_b.add_incoming(builder.add(at_b, _int(vectors * machine()[0])), loop)
-    fewer = builder.sub(left, _int(1))
+    at_b.add_incoming(builder.add(at_b, integer(vectors * machine()[0])), loop)
+    fewer = builder.sub(left, integer(1))
     left.add_incoming(fewer, loop)
     after = builder.append_basic_block("after")
-    builder.cbranch(builder.icmp_signed(">", fewer, _int(0)), loop, after)
+    builder.cbranch(builder.icmp_signed(">", fewer, integer(0)), loop, after)
     builder.position_at_end(after)
     return new
 
 
-def _write(x: _Elements, builder: Any, sums: list[list[Any]], places: list[Any], columns: Any, adds: Any) -> None:
+def _write(x: Elements, builder: Any, sums: list[list[Any]], places: list[Any], columns: Any, adds: Any) -> None:
     """Write rows of vectors to their places, or add them to what is there; not beyond the last column."""
     vectors = len(sums[0])
 
     def addresses() -> list[tuple[int, Any, Any]]:
         return [
-            (v, builder.add(place, _int(v * machine()[0])), value)
+            (v, builder.add(place, integer(v * machine()[0])), value)
             for place, row in zip(places, sums, strict=True)
             for v, value in enumerate(row)
         ]
@@ -224,7 +224,7 @@ def _write(x: _Elements, builder: Any, sums: list[list[Any]], places: list[Any],
                 value = builder.fadd(x.load_some(builder, address, masks[v]), value)
             x.store_some(builder, value, address, masks[v])
 
-    full = builder.icmp_signed(">=", columns, _int(vectors * x.lanes))
+    full = builder.icmp_signed(">=", columns, integer(vectors * x.lanes))
     with builder.if_else(full) as (then, otherwise):
         for branch, write in ((then, whole), (otherwise, masked)):
             with branch, builder.if_else(adds) as (more, first):
@@ -240,13 +240,13 @@ def _write(x: _Elements, builder: Any, sums: list[list[Any]], places: list[Any],
 @instruction
 def width(builder: Any) -> Any:
     """Bytes of a vector."""
-    return _int(machine()[0])
+    return integer(machine()[0])
 
 
 @instruction
 def tile_rows(builder: Any) -> Any:
     """Rows of a tile at most."""
-    return _int(machine()[1])
+    return integer(machine()[1])
 
 
 # --- copies -------------------------------------------------------------------------------------------------------------
@@ -254,44 +254,44 @@ def tile_rows(builder: Any) -> Any:
 
 @instruction
 def copy_vector(builder: Any, source: Any, target: Any) -> None:
-    x = _Elements(4)
+    x = Elements(4)
     x.store(builder, x.load(builder, source), target)
 
 
 @instruction
 def copy_vectors(builder: Any, source: Any, step: Any, target: Any, stride: Any, count: Any) -> None:
     """Vectors that lie ``step`` bytes apart to where they lie ``stride`` bytes apart."""
-    x = _Elements(4)
-    with _loop(builder, _int(0), count, _int(1), source) as (i, here, follow):
+    x = Elements(4)
+    with loop(builder, integer(0), count, integer(1), source) as (i, here, follow):
         x.store(builder, x.load(builder, here), builder.add(target, builder.mul(stride, i)))
         follow(builder.add(here, step))
 
 
 @instruction
 def clear_vector(builder: Any, target: Any) -> None:
-    x = _Elements(4)
+    x = Elements(4)
     x.store(builder, x.zero(), target)
 
 
 @_sized
-def copy_one(builder: Any, x: _Elements, source: Any, target: Any) -> None:
+def copy_one(builder: Any, x: Elements, source: Any, target: Any) -> None:
     x.store(builder, x.load(builder, source, x.one), target)
 
 
 @_sized
-def add_one(builder: Any, x: _Elements, source: Any, target: Any) -> None:
+def add_one(builder: Any, x: Elements, source: Any, target: Any) -> None:
     x.store(builder, builder.fadd(x.load(builder, target, x.one), x.load(builder, source, x.one)), target)
 
 
 @_sized
-def copy_some(builder: Any, x: _Elements, source: Any, target: Any, count: Any) -> None:
+def copy_some(builder: Any, x: Elements, source: Any, target: Any, count: Any) -> None:
     """A vector, or ``count`` numbers if it has more."""
     (mask,) = x.masks(builder, count, 1)
     x.store_some(builder, x.load_some(builder, source, mask), target, mask)
 
 
 @_sized
-def spread_some(builder: Any, x: _Elements, source: Any, target: Any, count: Any) -> None:
+def spread_some(builder: Any, x: Elements, source: Any, target: Any, count: Any) -> None:
     """One number, in so many places of a vector."""
     (mask,) = x.masks(builder, count, 1)
     x.store_some(builder, x.spread(builder, x.load(builder, source, x.one)), target, mask)
@@ -299,7 +299,7 @@ def spread_some(builder: Any, x: _Elements, source: Any, target: Any, count: Any
 
 @_sized
 def copy_lines(
-    builder: Any, x: _Elements, image: Any, places: Any, first: Any, last: Any, dense: Any, count: Any
+    builder: Any, x: Elements, image: Any, places: Any, first: Any, last: Any, dense: Any, count: Any
 ) -> None:
     """Lines of ``count`` numbers that begin at places[first], … places[last − 1] elements from ``image``, copied to ``dense``
     memory one behind the other. Zeros are written beyond the end of a line: room for a vector has to follow.
@@ -310,7 +310,7 @@ def copy_lines(
 
 @_sized
 def add_lines(
-    builder: Any, x: _Elements, image: Any, places: Any, first: Any, last: Any, dense: Any, count: Any
+    builder: Any, x: Elements, image: Any, places: Any, first: Any, last: Any, dense: Any, count: Any
 ) -> None:
     """The transpose: lines are added to the image, and zeros to what lies beyond them."""
     for line, there, mask in _lines(builder, x, image, places, first, last, dense, count):
@@ -318,23 +318,23 @@ def add_lines(
 
 
 def _lines(
-    builder: Any, x: _Elements, image: Any, places: Any, first: Any, last: Any, dense: Any, count: Any
+    builder: Any, x: Elements, image: Any, places: Any, first: Any, last: Any, dense: Any, count: Any
 ) -> Iterator[tuple[Any, Any, Any]]:
     """The loops over lines and vectors: where a vector of the image is, where that of the memory, which of it is the line's."""
     number = llvm_ir().IntType(32)
     most = x.spread(builder, builder.trunc(count, number))
-    with _loop(builder, first, last, _int(1), dense) as (j, start, follow):
-        place = x.load(builder, builder.add(places, builder.mul(j, _int(8))), llvm_ir().IntType(64))
-        line = builder.add(image, builder.mul(place, _int(x.size)))
-        with _loop(builder, _int(0), count, _int(x.lanes), start) as (i, there, next_vector):
-            here = builder.add(line, builder.mul(i, _int(x.size)))
+    with loop(builder, first, last, integer(1), dense) as (j, start, follow):
+        place = x.load(builder, builder.add(places, builder.mul(j, integer(8))), llvm_ir().IntType(64))
+        line = builder.add(image, builder.mul(place, integer(x.size)))
+        with loop(builder, integer(0), count, integer(x.lanes), start) as (i, there, next_vector):
+            here = builder.add(line, builder.mul(i, integer(x.size)))
             yield here, there, x.below(builder, builder.trunc(i, number), most)
-            next_vector(builder.add(there, _int(machine()[0])))
-        follow(builder.add(start, builder.mul(count, _int(x.size))))
+            next_vector(builder.add(there, integer(machine()[0])))
+        follow(builder.add(start, builder.mul(count, integer(x.size))))
 
 
 @contextmanager
-def _loop(builder: Any, start: Any, stop: Any, step: Any, carried: Any) -> Iterator[tuple[Any, Any, Any]]:
+def loop(builder: Any, start: Any, stop: Any, step: Any, carried: Any) -> Iterator[tuple[Any, Any, Any]]:
     """for i in range(start, stop, step), if there is a first: i, a value that is carried on, and what sets it for the next."""
     before, body, after = (builder.block, *(builder.append_basic_block(name) for name in ("body", "after")))
     builder.cbranch(builder.icmp_signed("<", start, stop), body, after)
@@ -352,12 +352,12 @@ def _loop(builder: Any, start: Any, stop: Any, step: Any, carried: Any) -> Itera
 
 
 @_sized
-def spread_pairs(builder: Any, x: _Elements, source: Any, taken: Any, target: Any, tap: Any, count: Any) -> None:
+def spread_pairs(builder: Any, x: Elements, source: Any, taken: Any, target: Any, tap: Any, count: Any) -> None:
     """Two numbers for each in ``source``: it itself where its byte in ``taken`` is ``tap``, or the next; else zero.
 
     A vector of them, or ``count`` if that is less.
     """
-    ir, bytes = llvm_ir(), _Elements(1, lanes=x.lanes)
+    ir, bytes = llvm_ir(), Elements(1, lanes=x.lanes)
     (mask,) = x.masks(builder, count, 1)
     values, taps = x.load_some(builder, source, mask), bytes.load_some(builder, taken, mask)
     chosen = builder.trunc(tap, bytes.one)
@@ -370,11 +370,11 @@ def spread_pairs(builder: Any, x: _Elements, source: Any, taken: Any, target: An
         first = half * x.lanes // 2
         order = [place for i in range(first, first + x.lanes // 2) for place in (i, x.lanes + i)]
         mixed = builder.shuffle_vector(*pair, ir.Constant(places, order))
-        x.store_some(builder, mixed, builder.add(target, _int(half * machine()[0])), side)
+        x.store_some(builder, mixed, builder.add(target, integer(half * machine()[0])), side)
 
 
 @_sized
-def turn(builder: Any, x: _Elements, source: Any, row: Any, target: Any, step: Any) -> None:
+def turn(builder: Any, x: Elements, source: Any, row: Any, target: Any, step: Any) -> None:
     """Transpose a square of as many numbers each way as a vector has. ``row``, ``step``: bytes from row to row.
 
     The rows of the first half are interleaved with those of the second, as cards are shuffled: log₂ n times, and they are
@@ -385,9 +385,9 @@ def turn(builder: Any, x: _Elements, source: Any, row: Any, target: Any, step: A
     low, high = (
         ir.Constant(places, [place for i in half for place in (i, n + i)]) for half in (range(n // 2), range(n // 2, n))
     )
-    rows = [x.load(builder, builder.add(source, builder.mul(row, _int(i)))) for i in range(n)]
+    rows = [x.load(builder, builder.add(source, builder.mul(row, integer(i)))) for i in range(n)]
     for _ in range(n.bit_length() - 1):
         pairs = [(rows[i], rows[i + n // 2]) for i in range(n // 2)]
         rows = [builder.shuffle_vector(*pair, part) for pair in pairs for part in (low, high)]
     for i, column in enumerate(rows):
-        x.store(builder, column, builder.add(target, builder.mul(step, _int(i))))
+        x.store(builder, column, builder.add(target, builder.mul(step, integer(i))))

@@ -240,9 +240,10 @@ def _cache_class() -> Any:
     return Cache
 
 
-def _keep(made: Any, function: Any, stamp: bytes) -> None:
+def _keep(made: Any, function: Any, stamp: bytes, options: dict[str, Any]) -> None:
+    how = sorted((name, sorted(value) if isinstance(value, set) else value) for name, value in options.items())
     with suppress(FileNotFoundError):  # no folder: the log says so already
-        made._cache = _cache_class()(function, stamp)
+        made._cache = _cache_class()(function, sha256(stamp + repr(how).encode()))
 
 
 def loop(function: Any, stamp: bytes, signatures: list[Any] | None, options: dict[str, Any]) -> Any:
@@ -253,7 +254,7 @@ def loop(function: Any, stamp: bytes, signatures: list[Any] | None, options: dic
     made = numba.njit(**options, pipeline_class=own_code.pipeline())(function)
     if made is function:  # NUMBA_DISABLE_JIT
         return made
-    _keep(made, function, stamp)
+    _keep(made, function, stamp, options)
     if signatures is not None:
         with importlib.import_module("numba.core.typeinfer").register_dispatcher(made):
             for signature in signatures:
@@ -270,6 +271,6 @@ def callback(function: Callable[..., None], stamp: bytes, signature: Any, option
     made = importlib.import_module("numba.core.ccallback").CFunc(
         function, normal, locals={}, options=options, pipeline_class=own_code.pipeline()
     )
-    _keep(made, function, stamp)
+    _keep(made, function, stamp, options)
     made.compile()
     return made

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property, partial, update_wrapper
 from operator import itemgetter
@@ -207,6 +208,7 @@ class compiled:
     """
 
     flags = frozenset(("reassoc", "contract", "nsz", "arcp"))
+    merged = False  # always into the loops that call it
 
     def __init__(self, function: Callable[..., Any], signatures: Callable[[Any], list[Any]] | None = None) -> None:
         self.function, self.signatures = function, signatures
@@ -222,6 +224,7 @@ class compiled:
             numba = importlib.import_module("numba")
             notices.hear_numba()
             options = {"nogil": True, "error_model": "numpy", "fastmath": set(self.flags), "_nrt": False}
+            options |= {"forceinline": True} if self.merged else {}
             signatures = None if self.signatures is None else self.signatures(numba.types)
             self.dispatcher = disk_cache.loop(_linked(self.function), stamp(self.function), signatures, options)
         return self.dispatcher
@@ -231,16 +234,36 @@ class compiled:
         """What Numba calls by this name."""
         return self.compile()
 
+    @property
+    def source(self) -> Any:
+        """The function that is compiled."""
+        return self.function
+
 
 def compiled_for(signatures: Callable[[Any], list[Any]]) -> Callable[[Callable[..., Any]], compiled]:
     """Decorator: :class:`compiled` for these types alone, made of Numba's, and not for every kind of arguments that comes."""
     return partial(compiled, signatures=signatures)
 
 
+class in_order(compiled):
+    """Decorator: :class:`compiled` for loops without sums, whose terms and factors meet in the order that is written.
+
+    Else LLVM puts them in the order that is fastest on this processor, and the bits are others on another one.
+    """
+
+    flags = compiled.flags - {"reassoc"}
+
+
 class as_written(compiled):
     """Decorator: a function for use inside :class:`compiled` loops whose sums are not to be rearranged."""
 
     flags = frozenset(("contract",))
+
+
+class merged(as_written):
+    """Decorator: :class:`as_written`, and so small that LLVM always merges it into the loop."""
+
+    merged = True
 
 
 class inlined:
@@ -330,7 +353,7 @@ class entry:
         return int(self._code.address)
 
 
-KINDS = (compiled, as_written, inlined, entry)
+KINDS = (compiled, in_order, as_written, merged, inlined, entry)
 """What compiled code is held by."""
 
 
@@ -342,7 +365,8 @@ def _reads(function: FunctionType) -> tuple[tuple[FunctionType, ...], tuple[str,
     known = inspect.getclosurevars(function)
     for name, value in {**known.globals, **known.nonlocals}.items():
         if isinstance(value, compiled):
-            functions.append(value.function)  # type: ignore[arg-type]
+            functions.append(value.source)
+            constants.append(f"{name}: {sorted(value.flags)} {value.merged}")
         elif isinstance(value, inlined):
             functions += [value.single, value.double]  # type: ignore[list-item]
         elif isinstance(value, instruction):
@@ -361,9 +385,10 @@ def stamp(function: Any) -> bytes:
         if (next := todo.pop()) not in reached:
             reached.add(next)
             todo += _reads(next)[0]
-    files = {disk_cache.digest_of(each.__code__.co_filename).hex() for each in reached}
+    files = {each.__code__.co_filename for each in reached}
+    parts = {f"{os.path.basename(file)} {disk_cache.digest_of(file).hex()}" for file in files}
     constants = {line for each in reached for line in _reads(each)[1]}
-    return disk_cache.sha256("\n".join([*sorted(files), *sorted(constants)]).encode())
+    return disk_cache.sha256("\n".join([*sorted(parts), *sorted(constants)]).encode())
 
 
 def _linked(function: Any) -> Any:

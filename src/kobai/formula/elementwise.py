@@ -224,6 +224,10 @@ class from_addresses(dispatch.compiled):
             self.dispatcher = self.kernel.code().loops.at.compile()
         return self.dispatcher
 
+    @property
+    def source(self) -> Any:
+        return self.kernel.code().loops.at.source
+
 
 def _in_rows(slots: tuple[Array, ...]) -> tuple[Array, ...]:
     """The arrays with their axes in the order of memory if that is the same for all, as after a convolution."""

@@ -197,9 +197,9 @@ class Loops:
 
     def __init__(self, name: str, formula: Formula) -> None:
         module = load_module(name, numba_source(name, formula))
-        self.one = dispatch.compiled(getattr(module, f"{name}_loop"))
-        self.many = dispatch.compiled(getattr(module, f"{name}_many"))
-        self.at = dispatch.compiled(getattr(module, f"{name}_at"))
+        self.one = dispatch.in_order(getattr(module, f"{name}_loop"))
+        self.many = dispatch.in_order(getattr(module, f"{name}_many"))
+        self.at = dispatch.in_order(getattr(module, f"{name}_at"))
 
 
 @cache

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kobai.engine.dispatch import compiled
+from kobai.engine.dispatch import as_written
 from kobai.ops._positions import whole
 from kobai.ops._rows import launch_split
 from kobai.xp import Array, table, xp_of
@@ -42,7 +42,7 @@ def along(m: Bands, x: Array, axis: int) -> Array:
     return y
 
 
-@compiled
+@as_written
 def _along(x: Any, first: Any, count: Any, weights: Any, y: Any, start: int, stop: int) -> None:
     for b in range(start, stop):
         for o in range(first.size):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kobai.cpu.lanes import total
 from kobai.cpu.threads import run_split
 from kobai.engine.dispatch import as_written, compiled, inlined, launch
 from kobai.engine.exponential import exp
@@ -117,23 +118,47 @@ def exponentials(x: Any, e: Any) -> None:
 
 
 @compiled
+def shifted(x: Any, m: Any, e: Any) -> None:
+    """e ← e^(x − m)"""
+    for j in range(x.size):
+        e[j] = exp(x[j] - m)
+
+
+@as_written
 def shifted_exponentials(x: Any, m: Any, e: Any) -> Any:
-    """e ← e^(x − m); returns their sum."""
-    total = x.dtype.type(0)
-    for j in range(x.size):
-        power = exp(x[j] - m)
-        e[j] = power
-        total += power
-    return total
+    """e ← e^(x − m); returns their sum, over blocks that are still in the cache."""
+    s = x.dtype.type(0)
+    for first in range(0, x.size, BLOCK):
+        block = e[first : min(first + BLOCK, x.size)]
+        shifted(x[first : first + block.size], m, block)
+        s += total(block)
+    return s
 
 
-@compiled
-def sum_of_exponentials(x: Any, m: Any) -> Any:
-    """Σ e^(x − m)"""
-    total = x.dtype.type(0)
-    for j in range(x.size):
-        total += exp(x[j] - m)
-    return total
+@as_written
+def wide_total(x: Any) -> Any:
+    """Σ x in float64: four sums, and those in pairs."""
+    a = b = c = d = 0.0
+    fours = x.size // 4 * 4
+    for i in range(0, fours, 4):
+        a += x[i]
+        b += x[i + 1]
+        c += x[i + 2]
+        d += x[i + 3]
+    for i in range(fours, x.size):
+        a += x[i]
+    return (a + b) + (c + d)
+
+
+@as_written
+def sum_of_exponentials(x: Any, m: Any, scratch: Any) -> Any:
+    """Σ e^(x − m), with room for BLOCK terms."""
+    s = x.dtype.type(0)
+    for first in range(0, x.size, BLOCK):
+        block = scratch[: min(BLOCK, x.size - first)]
+        shifted(x[first : first + block.size], m, block)
+        s += total(block)
+    return s
 
 
 @as_written

@@ -1,7 +1,7 @@
 """Sums over an axis and running sums along one, of x seen as (outer, n, inner): compiled loops over the outer index.
 
-Sums of float32 are added in vector lanes within a block, and rows' blocks in float64. Which terms meet does not depend on how
-the loop is parted, so the bits are the same for any number of threads.
+Sums of float32 are added in 64 lanes within a block, and rows' blocks in float64. Which terms meet does not depend on how the
+loop is parted, nor on the width of vectors, so the bits are the same for any number of threads and any processor.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from kobai.cpu.lanes import total
 from kobai.engine.dispatch import as_written, compiled
 from kobai.ops._rows import launch_split
 from kobai.xp import Array, xp_of
@@ -54,17 +55,13 @@ def running(x: Array, axis: int, backwards: bool = False) -> Array:
     return y
 
 
-@compiled
+@as_written
 def _rows(x: Any, y: Any, n: int, start: int, stop: int) -> None:
     for row in range(start, stop):
-        total, end = 0.0, (row + 1) * n
+        s, end = 0.0, (row + 1) * n
         for first in range(row * n, end, ROW):
-            block = x[first : min(first + ROW, end)]
-            part = x.dtype.type(0)
-            for i in range(block.size):
-                part += block[i]
-            total += part
-        y[row] = total
+            s += total(x[first : min(first + ROW, end)])
+        y[row] = s
 
 
 @compiled

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from kobai.cpu.lanes import moments, rectified_slopes
 from kobai.cpu.threads import GRAIN
 from kobai.engine.dispatch import compiled
 from kobai.ops._rows import launch_split
@@ -126,10 +127,9 @@ def _train_planes(
         k = np.float64(x[0, c, 0])
         total = squares = 0.0
         for i in range(_u(x.shape[0])):
-            for j in range(_u(x.shape[2])):
-                d = x[i, c, j] - k
-                total += d
-                squares += d * d
+            t, q = moments(x[i, c], k)
+            total += t
+            squares += q
         sums[0, c], sums[1, c] = total, squares
         after = channel + 1
         _statistics(kept, sums, weight, bias, running_mean, running_var, given, momentum, eps, n, channel, after)
@@ -181,11 +181,9 @@ def _backward_planes(
         k, scale = kept[ORIGIN, c], kept[SCALE, c]
         total = along = 0.0
         for i in range(_u(x.shape[0])):
-            for j in range(_u(x.shape[2])):
-                d = dy[i, c, j]
-                d = np.float64(nought if y[i, c, j] <= bound else d)
-                total += d
-                along += d * (x[i, c, j] - np.float64(k))
+            t, q = rectified_slopes(dy[i, c], y[i, c], bound, x[i, c], k)
+            total += t
+            along += q
         sums[0, c], sums[1, c] = total, along
         _gradients(kept, moments, sums, terms, dweight, dbias, n, channel, channel + 1)
         slope, level = terms[0, c], terms[1, c]

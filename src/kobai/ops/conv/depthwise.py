@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from kobai.engine.dispatch import compiled
+from kobai.cpu.lanes import dot
+from kobai.engine.dispatch import as_written, compiled
 from kobai.ops._rows import launch_split
 from kobai.ops._windows import Windows
 from kobai.xp import Array
@@ -146,7 +147,22 @@ def _backward(
                                     there[j * sj] += tap * here[j]
 
 
-@compiled
+@as_written
+def _dot_strided(x: Any, y: Any, step: int) -> Any:
+    """Σ xⱼ y[j·step]: four sums, and those in pairs."""
+    a = b = c = d = x.dtype.type(0)
+    fours = x.size // 4 * 4
+    for j in range(0, fours, 4):
+        a += x[j] * y[j * step]
+        b += x[j + 1] * y[(j + 1) * step]
+        c += x[j + 2] * y[(j + 2) * step]
+        d += x[j + 3] * y[(j + 3) * step]
+    for j in range(fours, x.size):
+        a += x[j] * y[j * step]
+    return (a + b) + (c + d)
+
+
+@as_written
 def _weights(
     x: Any, dy: Any, dw: Any, channels: int, si: int, sj: int, di: int, dj: int, pi: int, pj: int, start: int, stop: int
 ) -> None:
@@ -165,10 +181,8 @@ def _weights(
                         if 0 <= at < image.shape[0]:
                             here, there = above[i, first:last], image[at, first * sj + offset :]
                             if sj == 1:
-                                for j in range(here.size):
-                                    part += here[j] * there[j]
+                                part += dot(here, there)
                             else:
-                                for j in range(here.size):
-                                    part += here[j] * there[j * sj]
+                                part += _dot_strided(here, there, sj)
                     total += part
                 dw[o, s, t] = total

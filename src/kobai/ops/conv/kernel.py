@@ -20,7 +20,8 @@ from math import prod
 from typing import Any, NamedTuple
 
 from kobai.cpu import blas
-from kobai.engine.dispatch import FLOATS, HOST, HOST_TYPES, compiled, engine_for, launch
+from kobai.cpu.lanes import total as lanes_total
+from kobai.engine.dispatch import FLOATS, HOST, HOST_TYPES, as_written, engine_for, launch
 from kobai.ops._matmul import matmul
 from kobai.ops._rows import launch_split
 from kobai.ops._sums import total
@@ -191,18 +192,15 @@ def channel_sums(dy: Array) -> Array:
     return out
 
 
-@compiled
+@as_written
 def _channel_sums(dy: Any, out: Any, start: int, stop: int) -> None:
     """Each image is summed in its own dtype, the images' sums in float64, so that errors do not grow with the batch."""
-    n, _, windows = dy.shape
+    n = dy.shape[0]
     for o in range(start, stop):
-        total = 0.0
+        s = 0.0
         for i in range(n):
-            part = dy.dtype.type(0)
-            for q in range(windows):
-                part += dy[i, o, q]
-            total += part
-        out[o] = total
+            s += lanes_total(dy[i, o])
+        out[o] = s
 
 
 def _by_filter(dy: Array, plan: BatchPlan) -> Array:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from kobai.cpu.lanes import dot, total
 from kobai.engine.dispatch import as_written, compiled, device, host, kernel, launch
 from kobai.engine.domains import check_classes, inside, look_classes
 from kobai.engine.exponential import exp
@@ -37,6 +38,7 @@ from kobai.ops._rows import (
     row_sum,
     split,
     sum_of_exponentials,
+    wide_total,
 )
 from kobai.ops.cross_entropy import device as cuda
 from kobai.xp import Array, quiet, xp_of
@@ -168,7 +170,7 @@ def _on_host(
     xp, dtype, (m, columns) = xp_of(rows), rows.dtype, rows.shape
     w = _ALIKE[dtype] if weight is None else weight
     parts = min(32, max(1, rows.size // EXPONENTIALS), m) if m else 1
-    scratch = xp.empty(parts * BLOCK if columns < LONG else 0, dtype)
+    scratch = xp.empty(2 * parts * BLOCK, dtype)
     stats, loss, reduced = xp.empty(2 * m, dtype), xp.empty(m, dtype), xp.empty(2, dtype)
     each, mean, smoothing = reduction == "none", reduction == "mean", float(smoothing)
     sums = flat_indices(targets), w, ignore_index, loss, reduced, mean
@@ -227,30 +229,25 @@ def _losses(
 ) -> None:
     """Parts ``start`` to ``stop`` of all rows; each part has ``rows`` rows and its own scratch memory."""
     number = x.dtype.type
-    weights = 0.0  # of all classes together
-    if smoothing:
-        for j in range(columns):
-            weights += weight[j] if weight.size else 1.0
+    weights = wide_total(weight) if weight.size else np.float64(columns)  # of all classes together
     step = BLOCK // columns if columns < LONG else 1
     end = min(stop * rows, targets.size)
     for part in range(start, stop):
-        block = scratch[part * BLOCK : (part + 1) * BLOCK]
+        block, room = scratch[2 * part * BLOCK :][:BLOCK], scratch[(2 * part + 1) * BLOCK :][:BLOCK]
         for first in range(part * rows, min((part + 1) * rows, end), step):
             last = min(first + step, (part + 1) * rows, end)
             if columns < LONG:
                 exponentials(x[first * columns : last * columns], block)
             for row in range(first, last):
                 xs = x[row * columns : (row + 1) * columns]
-                m = s = number(0)
+                m = number(0)
                 if columns < LONG:
-                    es = block[(row - first) * columns : (row - first + 1) * columns]
-                    for j in range(es.size):
-                        s += es[j]
+                    s = total(block[(row - first) * columns : (row - first + 1) * columns])
                 else:
-                    s = sum_of_exponentials(xs, m)
+                    s = sum_of_exponentials(xs, m, room)
                 if columns == 1 or not LEAST < s < MOST:
                     m = highest(xs)
-                    s = sum_of_exponentials(xs, m)
+                    s = sum_of_exponentials(xs, m, room)
                 stats[2 * row] = m
                 stats[2 * row + 1] = number(1) / s
                 t = targets[row]
@@ -263,9 +260,7 @@ def _losses(
                 value = _loss(log, np.float64(xs[t]), np.float64(m))
                 value = (0.0 if value < 0 else value) * (weight[t] if weight.size else 1.0)  # less by rounding only
                 if smoothing:
-                    z = number(0)
-                    for j in range(xs.size):
-                        z += (xs[j] - m) * (weight[j] if weight.size else number(1))
+                    z = sum_of_weighted(xs, m, weight, room)
                     value = (1 - smoothing) * value + smoothing / columns * (log * weights - z)
                 loss[row] = value
     if stop * rows - start * rows >= targets.size:
@@ -273,19 +268,43 @@ def _losses(
 
 
 @compiled
+def _weighted(x: Any, m: Any, weight: Any, first: int, y: Any) -> None:
+    if weight.size:
+        for j in range(y.size):
+            y[j] = (x[first + j] - m) * weight[first + j]
+    else:
+        for j in range(y.size):
+            y[j] = x[first + j] - m
+
+
+@as_written
+def sum_of_weighted(x: Any, m: Any, weight: Any, scratch: Any) -> Any:
+    """Σ (x − m) w, with room for BLOCK terms."""
+    if m == 0:
+        return dot(x, weight) if weight.size else total(x)
+    z = x.dtype.type(0)
+    for first in range(0, x.size, BLOCK):
+        block = scratch[: min(BLOCK, x.size - first)]
+        _weighted(x, m, weight, first, block)
+        z += total(block)
+    return z
+
+
+@as_written
 def _add_up(targets: Any, weight: Any, ignore_index: int, loss: Any, reduced: Any, mean: bool) -> None:
     """reduced ← (the sum or mean of the losses, the factor from dy to the gradient of each loss)."""
-    total, share = 0.0, 0.0
-    for row in range(loss.size):
-        total += loss[row]
+    losses, share, count = wide_total(loss), 0.0, 0
     if not mean:
-        reduced[0], reduced[1] = total, 1
+        reduced[0], reduced[1] = losses, 1
         return
-    for row in range(targets.size):
+    for row in range(targets.size if weight.size else 0):
         t = targets[row]
         if t != ignore_index:
             share += weight[t] if 0 <= t < weight.size else 1.0
-    reduced[0] = total / share if share != 0 else np.nan
+    for row in range(0 if weight.size else targets.size):
+        count += targets[row] != ignore_index
+    share += count
+    reduced[0] = losses / share if share != 0 else np.nan
     reduced[1] = 1 / share if share != 0 else 0.0
 
 
@@ -306,10 +325,7 @@ def _gradients(
     stop: int,
 ) -> None:
     number = x.dtype.type
-    weights = 0.0
-    if smoothing:
-        for j in range(columns):
-            weights += weight[j] if weight.size else 1.0
+    weights = wide_total(weight) if weight.size else np.float64(columns)
     step = BLOCK // columns if columns < LONG else 1
     for first in range(start, stop, step):
         last = min(first + step, stop)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from kobai.cpu.lanes import moments, rectified_slopes
 from kobai.cpu.threads import GRAIN
 from kobai.engine.cuda_kernel import EVERY_FLOAT, CudaKernel
 from kobai.engine.dispatch import compiled, device, host, kernel, launch
@@ -93,10 +94,9 @@ def _forward(x: Any, weight: Any, bias: Any, y: Any, kept: Any, groups: int, eps
         k = x[i, low, 0]
         total = squares = 0.0
         for c in range(low, low + width):
-            for j in range(size):
-                d = x[i, c, j] - np.float64(k)
-                total += d
-                squares += d * d
+            t, q = moments(x[i, c], k)
+            total += t
+            squares += q
         offset = total / n
         var = squares / n - offset * offset
         invstd = 1 / np.sqrt((0.0 if var < 0 else var) + eps)
@@ -118,11 +118,7 @@ def _backward(dy: Any, x: Any, weight: Any, kept: Any, dx: Any, sums: Any, group
         k, offset, invstd = x[i, low, 0], np.float64(kept[0, row]), np.float64(kept[1, row])
         total = along = 0.0
         for c in range(low, low + width):
-            a = q = 0.0
-            for j in range(size):
-                d = np.float64(dy[i, c, j])
-                a += d
-                q += d * (x[i, c, j] - np.float64(k))
+            a, q = rectified_slopes(dy[i, c], x[i, c], np.nan, x[i, c], k)  # nothing is below nan
             q = (q - offset * a) * invstd
             sums[i, 0, c], sums[i, 1, c] = q, a
             total += weight[c] * a

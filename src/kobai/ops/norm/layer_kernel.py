@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from kobai.cpu.lanes import moments, slopes
 from kobai.cpu.threads import GRAIN
 from kobai.engine.cuda_kernel import EVERY_FLOAT, CudaKernel
 from kobai.engine.dispatch import compiled, device, host, kernel, launch
@@ -128,11 +129,7 @@ def _forward(x: Any, weight: Any, bias: Any, y: Any, kept: Any, centre: int, eps
     n = x.shape[1]
     for i in range(_u(start), _u(stop)):
         k = x[i, 0] if centre else x.dtype.type(0)
-        total = squares = 0.0
-        for j in range(_u(n)):
-            d = x[i, j] - np.float64(k)
-            total += d
-            squares += d * d
+        total, squares = moments(x[i], k)
         offset = total / n if centre else 0.0
         var = squares / n - offset * offset
         invstd = 1 / np.sqrt((0.0 if var < 0 else var) + eps)
@@ -155,11 +152,7 @@ def _backward(
             near[slab, 0, j] = near[slab, 1, j] = sums[slab, 0, j] = sums[slab, 1, j] = 0
         for i in range(first, end):
             k = x[i, 0] if centre else nought
-            total = along = 0.0
-            for j in range(_u(n)):
-                g = np.float64(dy[i, j] * weight[j])
-                total += g
-                along += g * (x[i, j] - np.float64(k))
+            total, along = slopes(dy[i], weight, x[i], k)
             offset, scale = kept[0, i], kept[1, i]
             curve = scale * scale * scale * (along - offset * total) / n
             slope = x.dtype.type(-curve)

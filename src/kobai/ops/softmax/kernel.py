@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from kobai.cpu.lanes import dot, total
 from kobai.engine.cuda_kernel import EVERY_FLOAT, CudaKernel
 from kobai.engine.dispatch import DEVICE, HOST, compiled, engine_for, launch
 from kobai.engine.exponential import exp
@@ -27,7 +28,6 @@ from kobai.ops._rows import (
     launch_split,
     less,
     shifted_exponentials,
-    sum_of_exponentials,
     threads_for,
 )
 from kobai.ops._sums import total as summed
@@ -126,12 +126,7 @@ def _softmax_rows(x: Any, y: Any, columns: int, start: int, stop: int) -> None:
             exponentials(x[first * columns : last * columns], y[first * columns : last * columns])
         for row in range(first, last):
             xs, ys = x[row * columns : (row + 1) * columns], y[row * columns : (row + 1) * columns]
-            s = number(0)
-            if columns < LONG:
-                for j in range(ys.size):
-                    s += ys[j]
-            else:
-                s = shifted_exponentials(xs, s, ys)
+            s = total(ys) if columns < LONG else shifted_exponentials(xs, number(0), ys)
             if columns == 1 or not LEAST < s < MOST:
                 s = shifted_exponentials(xs, highest(xs), ys)
             share = number(1) / s
@@ -144,11 +139,9 @@ def _softmax_backward_rows(dy: Any, y: Any, dx: Any, columns: int, start: int, s
     for row in range(start, stop):
         ds, ys = dy[row * columns : (row + 1) * columns], y[row * columns : (row + 1) * columns]
         out = dx[row * columns : (row + 1) * columns]
-        total = y.dtype.type(0)
+        along = dot(ds, ys)
         for j in range(ys.size):
-            total += ds[j] * ys[j]
-        for j in range(ys.size):
-            out[j] = ys[j] * (ds[j] - total)
+            out[j] = ys[j] * (ds[j] - along)
 
 
 @compiled
@@ -161,15 +154,11 @@ def _log_softmax_rows(x: Any, y: Any, columns: int, start: int, stop: int) -> No
             exponentials(x[first * columns : last * columns], y[first * columns : last * columns])
         for row in range(first, last):
             xs, ys = x[row * columns : (row + 1) * columns], y[row * columns : (row + 1) * columns]
-            m = s = number(0)
-            if columns < LONG:
-                for j in range(ys.size):
-                    s += ys[j]
-            else:
-                s = sum_of_exponentials(xs, m)
+            m = number(0)
+            s = total(ys) if columns < LONG else shifted_exponentials(xs, m, ys)
             if columns == 1 or not LEAST < s < MOST:  # alone, x − m is 0 and nothing else
                 m = highest(xs)
-                s = sum_of_exponentials(xs, m)
+                s = shifted_exponentials(xs, m, ys)
             log = np.log(np.float64(s))
             if m == 0:  # ln s in two parts: where x is near it, x − ln s keeps its digits
                 m = number(log)
@@ -190,15 +179,13 @@ def _log_softmax_backward_rows(dy: Any, y: Any, dx: Any, columns: int, start: in
         for row in range(first, last):
             ds, ys = dy[row * columns : (row + 1) * columns], y[row * columns : (row + 1) * columns]
             out = dx[row * columns : (row + 1) * columns]
-            total = dy.dtype.type(0)
-            for j in range(ds.size):
-                total += ds[j]
+            s = total(ds)
             if columns < LONG:
                 for j in range(ds.size):
-                    out[j] = ds[j] - out[j] * total
+                    out[j] = ds[j] - out[j] * s
             else:
                 for j in range(ds.size):
-                    out[j] = ds[j] - exp(ys[j]) * total
+                    out[j] = ds[j] - exp(ys[j]) * s
 
 
 # --- CUDA C: a block for each row -------------------------------------------------------------------------------------
