@@ -1,4 +1,4 @@
-"""Digests of what every primitive computes, to compare processes by: ``python tests/bits.py --threads 2 --only 'conv|norm'``.
+"""Digests of what every primitive computes, to compare processes by: ``python tests/bits.py --only 'conv|norm' --others BLAS``.
 
 Of each primitive, in float32 and float64, there is one digest of its values and one of its gradients, over all samples of the
 registry and over larger ones where vectors are long enough to matter; of each small training, one of the parameters after it.
@@ -42,8 +42,8 @@ OF_ANY_SIZE = {
 
 
 def rounded(arg: Any) -> Any:
-    """On a grid of 2⁻²⁰, so that no sample has other bits where NumPy drew it by other code."""
-    return np.asarray(np.round(arg * 2.0**20) / 2.0**20) if is_float(arg) else arg
+    """A product with a number on a grid: the same bits where NumPy draws a sample by other code, and as many as a float has."""
+    return np.asarray(np.round(arg * 2.0**20) * (0.99999 / 2.0**20)) if is_float(arg) else arg
 
 
 def larger(arg: Any, rng: np.random.Generator) -> Any:
@@ -198,11 +198,51 @@ def in_process(only: str = "", threads: int = 1, **environment: str) -> dict[str
     return json.loads(done.stdout)
 
 
+AVX2 = (
+    "+64bit,+avx,+avx2,+bmi,+bmi2,+cmov,+crc32,+cx16,+cx8,+f16c,+fma,+fsgsbase,+fxsr,+invpcid,+lzcnt,+mmx,+movbe,+pclmul,"
+    "+popcnt,+rdrnd,+sahf,+sse,+sse2,+sse3,+sse4.1,+sse4.2,+ssse3,+xsave,+xsaveopt"
+)
+NO_AVX512 = "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR X86_V4"
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "2 threads": {"threads": 2},
+    "3 threads": {"threads": 3},
+    "OpenBLAS for Skylake": {"OPENBLAS_CORETYPE": "SkylakeX"},
+    "OpenBLAS for Haswell": {"OPENBLAS_CORETYPE": "Haswell"},
+    "OpenBLAS for Zen": {"OPENBLAS_CORETYPE": "Zen"},
+    "OpenBLAS for Nehalem": {"OPENBLAS_CORETYPE": "Nehalem"},
+    "NumPy without AVX-512": {"NPY_DISABLE_CPU_FEATURES": NO_AVX512},
+    "NumPy without AVX2": {"NPY_DISABLE_CPU_FEATURES": f"{NO_AVX512} X86_V3 AVX2 FMA3 FMA4 AVX F16C"},
+    "Numba for Haswell": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": AVX2},
+}
+"""What stands in for other processors, on one that has AVX-512."""
+
+
+def differences(which: str, here: dict[str, str], only: str = "") -> dict[str, tuple[str, str]]:
+    """What has other bits in one of :data:`OTHERS`: its digest here and there."""
+    there = in_process(only, **OTHERS[which])
+    assert there.keys() == here.keys()
+    return {name: (here[name], there[name]) for name in here if here[name] != there[name]}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", default="", help="a pattern")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--others", default=None, help="compare with those of OTHERS in whose name this pattern is found"
+    )
     options = parser.parse_args()
+    if options.others is not None:
+        here = in_process(options.only)
+        for which in OTHERS:
+            if re.search(options.others, which):
+                print(
+                    f"{which}:",
+                    *(f"{name}: {a} {b}" for name, (a, b) in differences(which, here, options.only).items()),
+                    sep="\n    ",
+                )
+        return
     kobai.set_num_threads(options.threads)
     with np.errstate(all="ignore"):
         json.dump(digests(options.only), sys.stdout, indent=1)

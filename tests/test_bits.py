@@ -1,5 +1,9 @@
 """One computation has the same bits in every process: whoever compiled its loops, and whatever else is loaded."""
 
+import json
+from functools import cache
+from pathlib import Path
+
 import pytest
 
 import bits
@@ -20,3 +24,32 @@ def test_compiled_loops_have_the_bits_of_loaded_ones(tmp_path):
     for path in kept[::3]:
         path.unlink()
     assert bits.in_process(LOOPS, **where) == compiled
+
+
+# --- other processors -----------------------------------------------------------------------------------------------------
+
+KNOWN = Path(__file__).parent / "frozen" / "bits.json"
+"""By what stands in for another processor, everything that has other bits there. What is mended comes off it (``--freeze``)."""
+
+
+def _has_avx512() -> bool:
+    from numba.core.registry import cpu_target
+
+    return "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+
+
+@cache
+def here():
+    return bits.in_process()
+
+
+@pytest.mark.parametrize("which", bits.OTHERS)
+def test_only_what_is_known_has_other_bits_on_other_processors(request, which):
+    if not _has_avx512():
+        pytest.skip("what stands in for other processors is what this one is")
+    differs = bits.differences(which, here())
+    known = json.loads(KNOWN.read_text()) if KNOWN.exists() else {}
+    if request.config.getoption("--freeze"):
+        known[which] = sorted(differs)
+        KNOWN.write_text(json.dumps({name: known[name] for name in bits.OTHERS if name in known}, indent=1) + "\n")
+    assert set(differs) == set(known[which]), "listed as differing, and what does"
