@@ -9,6 +9,7 @@ from typing import Any
 from kobai import nn
 from kobai.core.tensor import Tensor
 from kobai.errors import DataError, nearest
+from kobai.lab.doctor.cures import Patient
 from kobai.lab.doctor.findings import Case, Diagnosis
 from kobai.lab.doctor.judging import examine, tried
 from kobai.lab.doctor.ledger import Ledger
@@ -205,11 +206,8 @@ def observe(case: Case, trials: Trials | None = None) -> View:
         if not (math.isfinite(losses[-1]) and loss.requires_grad):
             break
     probe.detach()
-    # A loss that grows at first may come back: the catapult of rates from 2 to 4 over the curvature.
-    while losses[-1] > losses[0] and len(losses) < PATIENCE and len(readings) > 1:
-        loss = _loss(_output(model, inputs, case), target, case)
-        losses.append(float(loss.item()))
-        update(model, optimizer, loss, case.clip_grad_norm, case.precision, scaler)
+    if len(readings) > 1:
+        _await(losses, Patient(model, optimizer, case.clip_grad_norm), case, scaler)
     return View(
         model,
         readings,
@@ -230,6 +228,15 @@ def observe(case: Case, trials: Trials | None = None) -> View:
         validation=case.validation,
         ledger=ledger,
     )
+
+
+def _await(losses: list[float], patient: Patient, case: Case, scaler: Any) -> None:
+    """Go on where the loss has grown: it may come back, as in the catapult of rates from 2 to 4 over the curvature."""
+    *inputs, target = case.batch
+    while losses[-1] > losses[0] and len(losses) < PATIENCE:
+        loss = _loss(_output(patient.model, inputs, case), target, case)
+        losses.append(float(loss.item()))
+        update(patient.model, patient.optimizer, loss, case.clip_grad_norm, case.precision, scaler)
 
 
 def _read(probe: Probe) -> Reading:
