@@ -246,6 +246,14 @@ EXAMPLES = {
         lambda: seen(slow_averages(1e-4), optimizer=sgd(0.1), trials=True),
         lambda: seen(slow_averages(0.1), optimizer=sgd(0.1), trials=True),
     ),
+    "optimisers.decay": Example(
+        lambda: seen(optimizer=sgd(0.1, weight_decay=1.0), trials=True),
+        lambda: seen(optimizer=sgd(0.1, weight_decay=1e-3), trials=True),
+    ),
+    "optimisers.momentum": Example(
+        lambda: seen(optimizer=sgd(0.5, momentum=0.999), trials=True),
+        lambda: seen(optimizer=sgd(0.001, momentum=0.99), trials=True),
+    ),
     "units.no_gradient": Example(lambda: seen(net(depth=2).requires_grad_(False)), lambda: seen(flat_head())),
     "trained.not_registered": Example(lambda: seen(Held(list), optimizer=sgd(0.1)), lambda: seen(Held())),
     "trained.not_held": Example(
@@ -316,6 +324,7 @@ CURES = {
     "set_loss": lambda x: ("l1_loss",),
     "normalise": lambda x: ([("1", "BatchNorm1d", 30), ("3", "LayerNorm", 30)],),
     "scale_rate": lambda x: (0.1, 0.5),
+    "set_option": lambda x: ("weight_decay", 0.5, 0.0),
     "set_rate": lambda x: (1e-3, 0.5),
     "standardise_inputs": lambda x: (x,),
     "clip_gradients": lambda x: (),

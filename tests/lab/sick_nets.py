@@ -235,6 +235,12 @@ def sick() -> Iterator[Net]:
         model = nn.Sequential(*net(depth, 100, activation), last)
         yield case("bounded-scores", f"{activation} {depth}×100, {type(last).__name__} before the loss", model, adam)
     yield from sick_losses()
+    for disease, name, options in [
+        ("weight-decay-too-large", "weight decay of 1", {"lr": 0.1, "weight_decay": 1.0}),
+        ("momentum-too-high", "momentum of 0.999", {"lr": 0.3, "momentum": 0.999}),
+    ]:
+        kobai.manual_seed(seed := seed + 1)
+        yield case(disease, f"relu 2×100, {name}", net(2, 100, "relu"), lambda model, o=options: sgd(model, **o))
 
 
 def sick_losses() -> Iterator[Net]:

@@ -252,8 +252,8 @@ def test_a_rate_of_nothing_and_a_schedule() -> None:
     found = diagnose(model, batch(), optimizer=optimizer)
     assert [finding.disease for finding in found.roots] == ["rate-too-small"]
     assert "learning rate is 0" in found.findings[0].cause
-    assert found.findings[0].cure == set_rate(1e-3, 0.0)
-    assert treat(found, steps=100).helped  # of a rate of 1e-3, fewer lower the loss by less than a tenth
+    assert found.findings[0].cure == set_rate(0.1, 0.0)  # by the sweep
+    assert treat(found, steps=100).helped
     optimizer = kobai.optim.SGD(model.parameters(), lr=0.1)
     kobai.optim.lr_scheduler.LambdaLR(optimizer, lambda step: step / 100)  # warm-up: the first step has rate 0
     assert optimizer.param_groups[0]["lr"] == 0

@@ -54,10 +54,13 @@ ELSEWHERE = {
 """Diseases that a few steps on a batch of digits do not show, or not in a net that can be trained; other tests have them."""
 CURES_ELSEWHERE = {"set_rate", "group_norm", "average_anew", "without"}
 STEPS = 100
+TRIALS = {"weight-decay-too-large", "momentum-too-high"}
+"""Diseases that only a trial shows."""
 
 
 def examined(case: Net) -> Diagnosis:
-    return diagnose(case.model, case.batches[0], case.loss_fn, case.optimizer, quick=True)
+    trials = case.disease in TRIALS
+    return diagnose(case.model, case.batches[0], case.loss_fn, case.optimizer, quick=not trials)
 
 
 @cache

@@ -7,7 +7,7 @@ from typing import Any
 
 from kobai import nn
 from kobai.core.tensor import Tensor
-from kobai.lab.doctor.cures import Action, Patient, put, cure, expression
+from kobai.lab.doctor.cures import Action, Patient, cure, expression, put
 
 ENDINGS: dict[str, Callable[[], nn.Module]] = {
     "nn.Sigmoid()": nn.Sigmoid,

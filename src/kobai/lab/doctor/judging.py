@@ -29,6 +29,8 @@ def examine(view: View) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
         finding = examination.rule(view)
         if finding is None:
             right.append(examination.right)
+        elif finding.disease in [other.disease for other in found]:
+            continue
         elif finding.disease in ("wrong-labels", "refused-by-the-loss", "non-finite"):
             return (finding,), ()
         elif not (DISEASES[finding.disease].looks and view.learnt):
@@ -95,7 +97,7 @@ def tempered(finding: Finding) -> Finding | None:
     """What is left of a finding where the loss falls: the rate is not too large, and all else is at most a warning."""
     if DISEASES[finding.disease].fact:
         return finding
-    return None if finding.disease == "rate-too-large" else _weaker(finding)
+    return None if finding.disease in ("rate-too-large", "momentum-too-high") else _weaker(finding)
 
 
 def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kobai.lab.doctor.findings import Disease, Evidence, Finding, graded
-from kobai.lab.doctor.rules.data import FAULTS, FEW
+from kobai.lab.doctor.rules.data import FAULTS, FEW, OPTIMISER
 from kobai.lab.doctor.rules.view import View
 from kobai.lab.probe.saturation import SQUASHING
 
@@ -26,7 +26,7 @@ SATURATED_ACTIVATIONS = Disease(
     "A flat activation passes no gradient. With matching weights its argument has a standard deviation of about 1, "
     "and less than 4 % of tanh's outputs, and none of sigmoid's, are flat.",
     "LeCun et al. 1998, section 4.4; Glorot and Bengio, AISTATS 2010, section 3",
-    (*FAULTS, "symmetric"),
+    (*FAULTS, *OPTIMISER, "symmetric"),
     looks=True,
 )
 EXPLODING_ACTIVATIONS = Disease(
@@ -39,7 +39,7 @@ EXPLODING_ACTIVATIONS = Disease(
     "and trains. What grows faster does so exponentially in the depth. Who knows nothing should say nothing.",
     "He, Zhang, Ren, Sun, ICCV 2015, section 2.2; Hanin and Rolnick, NeurIPS 2018; De and Smith, NeurIPS 2020; "
     "Karpathy, A recipe for training neural networks, 2019",
-    (*FAULTS, "symmetric"),
+    (*FAULTS, *OPTIMISER, "symmetric"),
     looks=True,
 )
 COLLAPSED_ACTIVATIONS = Disease(
@@ -50,7 +50,7 @@ COLLAPSED_ACTIVATIONS = Disease(
     "The last layers see almost the same for every sample: the loss stays at chance, and the gradient of every weight, "
     "a product with its input's variation, is as small.",
     "Glorot and Bengio 2010, section 4.2; He et al. 2015, section 2.2",
-    (*FAULTS, "symmetric", "bottleneck", "saturated", "dying-relu"),
+    (*FAULTS, *OPTIMISER, "symmetric", "bottleneck", "saturated", "dying-relu"),
     looks=True,
 )
 DYING_RELU = Disease(
@@ -61,7 +61,7 @@ DYING_RELU = Disease(
     "A unit that is never positive has slope 0 for every sample, and no gradient ever brings it back. Some dead units "
     "are normal: where samples look alike, as in deep narrow nets, or are few, up to half of them, by chance.",
     "Lu, Shin, Su, Karniadakis, arXiv:1903.06733; Maas, Hannun, Ng, ICML 2013",
-    (*FAULTS, "symmetric", "bottleneck", "exploding-activations"),
+    (*FAULTS, *OPTIMISER, "symmetric", "bottleneck", "exploding-activations"),
     looks=True,
 )
 

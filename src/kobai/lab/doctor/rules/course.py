@@ -9,7 +9,7 @@ from typing import Any
 
 from kobai.lab.doctor.cures import Cure, scale_rate
 from kobai.lab.doctor.findings import Disease, Evidence, Finding, better
-from kobai.lab.doctor.rules.data import FAULTS
+from kobai.lab.doctor.rules.data import FAULTS, OPTIMISER
 from kobai.lab.doctor.rules.numbers import spoilt
 from kobai.lab.doctor.rules.updates import LOSS_GREW, RATE_TOO_LARGE
 from kobai.lab.doctor.rules.view import View
@@ -28,6 +28,7 @@ NO_BETTER_THAN_GUESSING = Disease(
     "definition of the loss; Karpathy, A recipe for training neural networks, 2019",
     (
         *FAULTS,
+        *OPTIMISER,
         *"bounded-scores unshuffled symmetric saturated exploding-activations collapsed dying-relu".split(),
         *"mixed-samples not-registered not-held cut-off frozen standing no-activation bottleneck".split(),
         *"dropout cannot-fit vanishing-gradient exploding-gradient rate-too-large rate-too-small".split(),

@@ -21,6 +21,9 @@ FAULTS = (
 )
 """Diseases of data, loss, batches and the course so far, which those of the net's weights may follow from."""
 
+OPTIMISER = ("weight-decay-too-large", "momentum-too-high")
+"""What the optimiser does by itself, of which dead and flat units follow."""
+
 FEW = 16
 """Samples. In a smaller batch all may have one class, or half of the units be 0, by chance."""
 

@@ -7,7 +7,7 @@ import math
 from kobai.lab.doctor import cures
 from kobai.lab.doctor.findings import Disease, Evidence, Finding, graded
 from kobai.lab.doctor.rules.activations import HEAVY, LIGHT
-from kobai.lab.doctor.rules.data import FAULTS
+from kobai.lab.doctor.rules.data import FAULTS, OPTIMISER
 from kobai.lab.doctor.rules.updates import RATIO_LARGE
 from kobai.lab.doctor.rules.view import View
 from kobai.lab.probe.saturation import SQUASHING
@@ -25,7 +25,7 @@ VANISHING_GRADIENT = Disease(
     "Sigmoid's slope is at most 1/4: with weights that keep the signal's size every layer takes three quarters of the "
     "gradient, and the first layers learn thousands of times more slowly than the last.",
     "Hochreiter 1991; Bengio, Simard, Frasconi, IEEE TNN 1994; Glorot and Bengio 2010",
-    (*FAULTS, "symmetric", "saturated", "collapsed", "dying-relu"),
+    (*FAULTS, *OPTIMISER, "symmetric", "saturated", "collapsed", "dying-relu"),
     looks=True,
 )
 EXPLODING_GRADIENT = Disease(
@@ -39,7 +39,7 @@ EXPLODING_GRADIENT = Disease(
     "times as long leaves the region for which it was computed. Adam and its like divide by the gradient's size, and "
     "do not mind it.",
     "Pascanu, Mikolov, Bengio, ICML 2013",
-    (*FAULTS, "symmetric", "saturated", "exploding-activations"),
+    (*FAULTS, *OPTIMISER, "symmetric", "saturated", "exploding-activations"),
     looks=True,
 )
 

@@ -8,7 +8,8 @@ from statistics import median
 
 from kobai.lab.doctor.cures import scale_rate, set_rate
 from kobai.lab.doctor.findings import Disease, Evidence, Finding, graded
-from kobai.lab.doctor.rules.data import FAULTS
+from kobai.lab.doctor.rules.data import FAULTS, OPTIMISER
+from kobai.lab.doctor.rules.optimisers import SLOW, SWEEP, SWEPT, TAKEN, Swept, compared
 from kobai.lab.doctor.rules.view import View
 from kobai.lab.probe.readings import Reading
 
@@ -20,28 +21,34 @@ RATE_TOO_LARGE = Disease(
     "learning rate too large",
     f"median update-to-weight ratio above {RATIO_LARGE:g} (warning: {RATIO_LARGE_SOME:g}), while the loss does not "
     f"fall, or rises by {OVERSHOOT:g} on its way; or a loss of the same batch that grows by {LOSS_GREW:g}, and has not "
-    f"come back after {PATIENCE} steps; in `treat` also one that ends its training higher than it began",
+    f"come back after {PATIENCE} steps; or a copy that, within {SWEPT} steps at one of the rates of a sweep (multiples "
+    f"{SWEEP[0]:g} to {SWEEP[-1]:g}), learns {1 / TAKEN:g} times what 200 steps at this rate teach it; in "
+    "`treat` also one that ends its training higher than it began",
     "A ratio of about 1e-3 is usual; Adam's first steps have lr divided by the weights' size, up to some 1e-2. At 0.2 "
     "five steps write every weight anew. Above 2 / curvature gradient descent overshoots; up to twice that the loss "
     "may grow at first and come back.",
     "Karpathy, CS231n notes, 2015; LeCun et al. 1998, section 5; Lewkowycz et al., arXiv:2003.02218",
     (
         *FAULTS,
-        *"bounded-scores symmetric exploding-activations exploding-gradient saturated collapsed dying-relu".split(),
+        *OPTIMISER,
+        *"symmetric exploding-activations exploding-gradient saturated collapsed dying-relu".split(),
     ),
 )
 RATE_TOO_SMALL = Disease(
     "rate-too-small",
     "learning rate too small",
-    f"largest update-to-weight ratio of all layers below {RATIO_SMALL:g} (warning: {RATIO_SMALL_SOME:g}); not judged "
-    "where a schedule may mean it",
+    f"largest update-to-weight ratio of all layers below {RATIO_SMALL:g} (warning: {RATIO_SMALL_SOME:g}); or a "
+    f"copy that, within {SWEPT} steps at a larger rate of the sweep, learns {1 / SLOW:g} times what 200 steps at this rate "
+    "teach it; not judged where a schedule may mean it",
     "The reciprocal is the number of steps, all in one direction, in which a weight changes by its own size: ten "
     "thousand at 1e-4. Careful fine-tuning has some 5e-4.",
     "Karpathy, CS231n notes, 2015; Devlin et al., BERT, NAACL 2019, appendix A.3 (rates for fine-tuning)",
     (
         *FAULTS,
-        *"bounded-scores symmetric collapsed dying-relu vanishing-gradient saturated exploding-activations".split(),
+        *OPTIMISER,
+        *"symmetric collapsed dying-relu vanishing-gradient saturated exploding-activations".split(),
     ),
+    certain=True,
 )
 
 
@@ -57,8 +64,10 @@ def too_large(view: View) -> Finding | None:
     diverged = len(losses) > 1 and not losses[-1] <= LOSS_GREW * max(losses[0], 1e-3)
     # Small weights have large ratios, and grow. If the loss falls all the same, there is nothing to cure.
     falls = len(seen) > 1 and seen[-1] < seen[0] and max(seen) <= OVERSHOOT * seen[0]
+    swept = compared(view)
+    swept = swept if swept is not None and swept.rate < rate else None
     if not (typical > RATIO_LARGE_SOME and not falls) and not (diverged and typical > RATIO_GOOD):
-        return None
+        return swept and _by_sweep(RATE_TOO_LARGE, swept, rate)
     limit = next(limit for limit in (RATIO_LARGE, RATIO_LARGE_SOME, RATIO_GOOD) if typical > limit)
     evidence = [Evidence("median update-to-weight ratio", typical, limit, True)]
     if diverged:
@@ -69,7 +78,9 @@ def too_large(view: View) -> Finding | None:
     return RATE_TOO_LARGE.found(
         *evidence,
         cause=f"A step changes a weight by {size} its size: learning rate {rate:g} is too large for these gradients.",
-        cure=scale_rate(min(0.5, RATIO_GOOD / max(first, RATIO_GOOD * 2)), rate),
+        cure=set_rate(swept.rate, rate)
+        if swept is not None
+        else scale_rate(min(0.5, RATIO_GOOD / max(first, RATIO_GOOD * 2)), rate),
         where=[name.rpartition(".")[0] for name in judged],
         severity="error" if limit == RATIO_LARGE or diverged else "warning",
     )
@@ -82,7 +93,13 @@ def too_small(view: View) -> Finding | None:
         return None
     most = max(median(steps) for steps in judged.values())
     gradient = any(weight.gradient is not None and weight.gradient.norm > 0 for weight in view.reading.weights)
-    if not most < RATIO_SMALL_SOME or not gradient:
+    if not gradient:
+        return None
+    swept = compared(view)
+    swept = swept if swept is not None and swept.rate > rate else None
+    if not most < RATIO_SMALL_SOME:
+        return swept and _by_sweep(RATE_TOO_SMALL, swept, rate)
+    if swept is None and view.trials is not None and most > 0:  # copies learn no faster at other rates
         return None
     if most > 0:
         cause = f"A step changes no weight by more than {most:.1g} of its size: learning rate {rate:g} is too small."
@@ -93,8 +110,25 @@ def too_small(view: View) -> Finding | None:
     return RATE_TOO_SMALL.found(
         graded("largest update-to-weight ratio", most, RATIO_SMALL, RATIO_SMALL_SOME, above=False),
         cause=cause,
-        cure=scale_rate(RATIO_GOOD / most, rate) if most > 0 and rate > 0 else set_rate(1e-3, rate),
+        cure=set_rate(swept.rate, rate)
+        if swept is not None
+        else scale_rate(RATIO_GOOD / most, rate)
+        if most > 0 and rate > 0
+        else set_rate(1e-3, rate),
         where=[name.rpartition(".")[0] for name in judged],
+        severity="error" if swept is not None else None,
+    )
+
+
+def _by_sweep(disease: Disease, swept: Swept, rate: float) -> Finding:
+    """What copies trained at several rates show."""
+    size = "large" if swept.rate < rate else "small"
+    return disease.found(
+        Evidence(f"loss of a copy after training at {rate:g}", swept.own, swept.best, True),
+        cause=f"At learning rate {rate:g} the loss of a copy ends at {swept.own:.3g}, and at {swept.rate:g}, in fewer steps, "
+        f"at {swept.best:.3g}: the rate is too {size}.",
+        cure=set_rate(swept.rate, rate),
+        severity="error" if not swept.own < swept.start else "warning",
     )
 
 

@@ -1,0 +1,23 @@
+"""Cures of the optimiser's options."""
+
+from __future__ import annotations
+
+from kobai.lab.doctor.cures import Action, Patient, cure
+
+
+def with_option(name: str, value: float) -> Action:
+    """One option in all groups that have it."""
+
+    def change(patient: Patient) -> None:
+        for group in patient.optimizer.param_groups:
+            if name in group:
+                group[name] = value
+
+    return change
+
+
+@cure
+def set_option(name: str, value: float, before: float) -> tuple[str, Action]:
+    """Another value of an option of the optimiser, in all its groups."""
+    text = f'for group in optimizer.param_groups:\n    group["{name}"] = {value:g}  # in place of {before:g}'
+    return text, with_option(name, value)

@@ -1,0 +1,202 @@
+"""Rules of what the optimiser does by itself: copies are trained with one of its options changed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from kobai.lab.doctor.cures import Action, Patient
+from kobai.lab.doctor.cures_of_optimisers import set_option, with_option
+from kobai.lab.doctor.findings import Disease, Evidence, Finding
+from kobai.lab.doctor.rules.data import FAULTS
+from kobai.lab.doctor.rules.view import View
+from kobai.optim import LBFGS
+from kobai.optim.groups import set_learning_rate
+
+TAKEN = 0.5
+"""Share of what the net learns without an option that the option takes away."""
+HIGH, USUAL, RUNAWAY = 0.95, 0.9, 0.2
+"""Momentum that is looked at, what it is compared with, and the part of a weight that steps under one gradient add up to."""
+SWEEP, SWEPT = (1e-3, 1e-2, 0.1, 10.0, 100.0, 1e3), 40
+"""Multiples of the learning rate, and the steps with each."""
+ENOUGH = 0.8
+"""Part of what the best rate of a sweep lowers the loss by, which a smaller, and safer, one may reach."""
+SLOW = 0.05
+"""A rate is too small if 200 steps lower the loss by less than this part of what 40 steps at a better one do."""
+
+WEIGHT_DECAY = Disease(
+    "weight-decay-too-large",
+    "weight decay that outweighs the gradient",
+    f"of what a copy without weight decay learns in as many steps, decay takes away more than {TAKEN:.0%}",
+    "Each step takes the part η λ of every weight, and the gradient must put back as much. With λ of the gradient's size per "
+    "weight nothing is left to learn: the weights, and the outputs, go to 0.",
+    "Krogh and Hertz, NeurIPS 1991; Loshchilov and Hutter, ICLR 2019",
+    (*FAULTS,),
+    certain=True,
+)
+MOMENTUM = Disease(
+    "momentum-too-high",
+    "momentum too high",
+    f"momentum of {HIGH:g} or more, which takes away more than {TAKEN:.0%} of what a copy with {USUAL:g} learns; in "
+    f"training: under a lasting gradient steps that add up to {RUNAWAY:g} of a weight, while the loss does not fall",
+    "Under a lasting gradient momentum m multiplies the rate by 1/(1 − m), 100 at 0.99; a step in the wrong direction lasts as "
+    "long, and the weights overshoot and swing before units die of it.",
+    "Sutskever, Martens, Dahl, Hinton, ICML 2013; Goh, Distill 2017",
+    (*FAULTS,),
+    certain=True,
+)
+
+
+def _takes(view: View, name: str, change: Action) -> tuple[float, float, float] | None:
+    """The share of what a copy learns with a change that is lost without it, and where the loss ends with and without it."""
+    assert view.trials is not None
+    base, other = view.trials.course(), view.trials.course(name, change)
+    start = base.losses[0]
+    learnt = start - other.end
+    if not math.isfinite(other.end) or not learnt > 0.1 * abs(start):
+        return None
+    lost = (base.end - other.end) / learnt
+    return (lost, other.end, base.end) if lost > TAKEN else None
+
+
+def decay(view: View) -> Finding | None:
+    """Whether the net learns without weight decay, and not with it."""
+    value = _option(view, "weight_decay")
+    if not value or view.trials is None:
+        return None
+    taken = _takes(view, "without weight decay", with_option("weight_decay", 0.0))
+    if taken is None:
+        return None
+    lost, without, now = taken
+    less = next(
+        (
+            part
+            for part in (0.1, 0.01)
+            if view.trials.course(f"{part:g} of the decay", with_option("weight_decay", part * value)).end
+            < without + 0.2 * (now - without if math.isfinite(now) else abs(without))
+        ),
+        0.0,
+    )
+    return WEIGHT_DECAY.found(
+        Evidence(
+            "part of what is learnt without weight decay that it takes away",
+            lost,
+            TAKEN,
+            True,
+            share=math.isfinite(lost),
+        ),
+        cause=f"With weight_decay={value:g} the loss of a copy ends at {now:.3g}, and without it at {without:.3g}: each "
+        "step takes more from the weights than the gradient gives them.",
+        cure=set_option("weight_decay", less * value, value),
+    )
+
+
+def momentum(view: View) -> Finding | None:
+    """Whether the net learns with usual momentum, and not with its own; without trials, how far a lasting gradient leads."""
+    value = _option(view, "momentum")
+    if value < HIGH:
+        return None
+    cure = set_option("momentum", USUAL, value)
+    if view.trials is None:
+        far = max(
+            (
+                weight.gradient.norm / view.scale * float(view.rate or 0) / (1 - min(value, 0.9999)) / norm
+                for weight in view.reading.weights
+                if weight.gradient is not None and (norm := weight.value.rms * math.sqrt(math.prod(weight.shape))) > 0
+            ),
+            default=0.0,
+        )
+        if not far > RUNAWAY or view.learnt:
+            return None
+        return MOMENTUM.found(
+            Evidence("steps under a lasting gradient, over the weights", far, RUNAWAY, True),
+            cause=f"Momentum {value:g} multiplies the learning rate {view.rate:g} by {1 / (1 - min(value, 0.9999)):.0f}: the "
+            "weights run past where they should stop.",
+            cure=cure,
+        )
+    taken = _takes(view, f"momentum {USUAL:g}", with_option("momentum", USUAL))
+    if taken is None:
+        return None
+    lost, usual, now = taken
+    return MOMENTUM.found(
+        Evidence(
+            f"part of what is learnt at momentum {USUAL:g} that is lost", lost, TAKEN, True, share=math.isfinite(lost)
+        ),
+        cause=f"With momentum {value:g} the loss of a copy ends at {now:.3g}, and with {USUAL:g} at {usual:.3g}: it multiplies "
+        f"the learning rate by {1 / (1 - min(value, 0.9999)):.0f}, and the weights run past where they should stop.",
+        cure=cure,
+    )
+
+
+def _option(view: View, name: str) -> float:
+    """The largest value of an option in any group; 0 if it has none."""
+    groups = view.optimizer.param_groups if view.optimizer is not None else []
+    values = [group[name] for group in groups if isinstance(group.get(name), (int, float))]
+    return max(map(float, values), default=0.0)
+
+
+def best_rate(view: View) -> tuple[float, float] | None:
+    """The least rate, of multiples of the own one, rounded to 1 or 3, that lowers a copy's loss by ENOUGH of what the best
+    does; and that loss.
+
+    None without trials, and where the net learns at its own rate.
+    """
+    if view.trials is None or view.optimizer is None or isinstance(view.optimizer, LBFGS) or view.settling:
+        return None
+    own = float(view.rate or 0.0)
+    base = view.trials.course()
+    chance = view.chance
+    if chance is not None and base.end < 0.5 * chance:
+        return None
+    rates = {_rounded((own or 1e-3) * factor) for factor in SWEEP}
+    ends = {rate: view.trials.course(f"rate {rate:g}", _rate(rate), steps=SWEPT).end for rate in sorted(rates)}
+    best = min(ends, key=lambda rate: ends[rate])
+    for near in (_rounded(best * 3), _rounded(best / 3)):
+        ends[near] = view.trials.course(f"rate {near:g}", _rate(near), steps=SWEPT).end
+    least = min(ends.values())
+    if not math.isfinite(least):
+        return None
+    enough = base.losses[0] - ENOUGH * (base.losses[0] - least)
+    rate = min((rate for rate, end in ends.items() if end <= enough), default=best)
+    return rate, ends[rate]
+
+
+def _rate(rate: float) -> Action:
+    def change(patient: Patient) -> None:
+        for group in patient.optimizer.param_groups:
+            set_learning_rate(group, rate)
+
+    return change
+
+
+def _rounded(rate: float) -> float:
+    """To 1, 3, 10, 30, …
+
+    >>> _rounded(0.05), _rounded(0.0021), _rounded(7e-5)
+    (0.03, 0.003, 0.0001)
+    """
+    power = math.floor(math.log10(rate))
+    return min((float(f"{digit}e{power}") for digit in (1, 3, 10)), key=lambda near: abs(math.log(near / rate)))
+
+
+@dataclass(frozen=True)
+class Swept:
+    """The best rate of a sweep, the loss with it and with the own one, and that before."""
+
+    rate: float
+    best: float
+    own: float
+    start: float
+
+
+def compared(view: View) -> Swept | None:
+    """The best rate of the sweep, if a copy learns far more with it than with its own one; see :func:`best_rate`."""
+    found = best_rate(view)
+    if found is None or view.trials is None:
+        return None
+    rate, end = found
+    base = view.trials.course()
+    start = base.losses[0]
+    learnt, own = start - end, start - base.end
+    limit = SLOW if rate > float(view.rate or 0.0) else TAKEN
+    return Swept(rate, end, base.end, start) if learnt > 0.1 * abs(start) and own < limit * learnt else None
