@@ -154,7 +154,7 @@ def best_rate(view: View) -> tuple[float, float] | None:
     for near in (_rounded(best * 3), _rounded(best / 3)):
         ends[near] = view.trials.course(f"rate {near:g}", _rate(near), steps=SWEPT).end
     least = min(ends.values())
-    if not math.isfinite(least):
+    if not 0 <= least < math.inf:  # a loss that falls below 0 may fall on for ever, the faster the larger the rate
         return None
     enough = base.losses[0] - ENOUGH * (base.losses[0] - least)
     rate = min((rate for rate, end in ends.items() if end <= enough), default=best)
