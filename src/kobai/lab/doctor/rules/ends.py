@@ -58,8 +58,9 @@ def truths(like: Tensor, target: Any) -> Tensor | None:
         )
     if like.ndim < 2 or target.shape != (like.shape[0], *like.shape[2:]) or target.dtype.name == "bool":
         return target.reshape(like.shape).to(like.device, like.dtype) if target.numel() == like.numel() else None
-    sure = F.one_hot(target.clamp(0, like.shape[1] - 1), like.shape[1])
-    return sure.permute(0, -1, *range(1, target.ndim)).to(like.device, like.dtype)
+    sure: Tensor = F.one_hot(target.clamp(0, like.shape[1] - 1), like.shape[1])
+    sure = sure.permute(0, -1, *range(1, target.ndim)).to(like.device, like.dtype)
+    return sure
 
 
 def guesses_of(truth: Tensor) -> Iterator[Tensor]:
@@ -196,17 +197,18 @@ class End:
 
         handle = self.module.register_forward_hook(hook)
         if isinstance(self.fused, str):
-            self.module.activation = None  # type: ignore[assignment]
+            self.module.activation = None
         manual_seed(self.seed)
         try:
             return self.called(own, tuple(self.inputs))
         finally:
             handle.remove()
             if isinstance(self.fused, str):
-                self.module.activation = self.fused  # type: ignore[assignment]
+                self.module.activation = self.fused
 
     def _acted(self, output: Tensor) -> Tensor:
-        return getattr(ops, self.fused)(output) if isinstance(self.fused, str) else output  # type: ignore[no-any-return]
+        acted: Tensor = getattr(ops, self.fused)(output) if isinstance(self.fused, str) else output
+        return acted
 
     def loss_of(self, given: list[Tensor]) -> Any:
         """The loss where the last layer gives these tensors."""

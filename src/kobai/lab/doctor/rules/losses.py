@@ -297,7 +297,8 @@ def _of_other_targets(view: View, end: End, y: Tensor) -> Finding | None:
 
 
 def _shaken(y: Tensor, size: float) -> Tensor:
-    return y + size * (1 + y.abs()) * ops.randn_like(y)
+    shaken: Tensor = y + size * (1 + y.abs()) * ops.randn_like(y)
+    return shaken
 
 
 def constant_loss(view: View) -> Finding | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from kobai import nn, ops
 from kobai.autograd import grad
@@ -155,7 +156,7 @@ def _cure(view: View, end: End, where: str | None, name: str) -> Cure:
     return replace_end(where, str(wanted), isinstance(end.fused, str))
 
 
-ENDS = {
+ENDS: dict[str, Callable[[Tensor], Tensor]] = {
     "nn.Identity()": lambda z: z,
     "nn.Sigmoid()": ops.sigmoid,
     "nn.LogSoftmax(dim=1)": lambda z: nn.functional.log_softmax(z, 1),

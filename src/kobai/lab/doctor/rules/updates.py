@@ -67,7 +67,7 @@ def too_large(view: View) -> Finding | None:
     swept = compared(view)
     swept = swept if swept is not None and swept.rate < rate else None
     if not (typical > RATIO_LARGE_SOME and not falls) and not (diverged and typical > RATIO_GOOD):
-        return swept and _by_sweep(RATE_TOO_LARGE, swept, rate)
+        return None if swept is None else _by_sweep(RATE_TOO_LARGE, swept, rate)
     limit = next(limit for limit in (RATIO_LARGE, RATIO_LARGE_SOME, RATIO_GOOD) if typical > limit)
     evidence = [Evidence("median update-to-weight ratio", typical, limit, True)]
     if diverged:
@@ -98,7 +98,7 @@ def too_small(view: View) -> Finding | None:
     swept = compared(view)
     swept = swept if swept is not None and swept.rate > rate else None
     if not most < RATIO_SMALL_SOME:
-        return swept and _by_sweep(RATE_TOO_SMALL, swept, rate)
+        return None if swept is None else _by_sweep(RATE_TOO_SMALL, swept, rate)
     if swept is None and view.trials is not None and most > 0:  # copies learn no faster at other rates
         return None
     if most > 0:
