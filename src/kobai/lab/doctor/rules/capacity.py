@@ -212,6 +212,8 @@ def cannot_fit(view: View) -> Finding | None:
     some = (*map(standardised, inputs), target)
     if any(len(part) != len(batch[0]) for part in batch) or not view.losses or not _distinct(some):
         return None
+    if view.ledger is None or not any(t.wanted and t.reached for t in view.ledger.trainees):
+        return None  # nothing is trained, whatever the samples
     if not taken(trials.case, [some]):
         return None
     guess, usual = (

@@ -244,10 +244,11 @@ def standing(view: View) -> Finding | None:
         )
     if view.losses and view.losses[0] == 0:
         return None
-    dead = [t for t in held if t.gradient == 0]
+    # A bias before a normalisation has a gradient of 0 but for rounding, and its steps may be nothing.
+    dead = [t for t in held if t.gradient == 0 and t.parameter.ndim > 1]
     if dead and any(t.gradient for t in held):
         return _dead(view, dead, held)
-    stuck = [t for t in held if t.gradient and rates[t.group or 0] and not t.changed]
+    stuck = [t for t in held if t.gradient and rates[t.group or 0] and not t.changed and t.parameter.ndim > 1]
     if stuck and any(t.changed for t in held):
         return STANDING.found(
             _share(view, stuck, "with a gradient that no step changes"),
