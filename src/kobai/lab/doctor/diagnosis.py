@@ -169,7 +169,6 @@ def observe(case: Case, trials: Trials | None = None) -> View:
     """Train a copy for some steps under a probe; what the rules look at."""
     model, optimizer = copied(case)
     *inputs, target = case.batch
-    given = case.optimizer is not None
     probe = Probe(model, optimizer)
     readings: list[Reading] = []
     losses: list[float] = []
@@ -179,7 +178,7 @@ def observe(case: Case, trials: Trials | None = None) -> View:
     scaler, scale = scaler_for(case.precision, device_of(model).type), 1.0
     probe.attach()
     # Steps of another optimiser than the user's say nothing: look at the state of the net alone.
-    while len(readings) < (case.steps if given else 1):
+    while len(readings) < (case.steps if case.optimizer is not None else 1):
         probe.clear()
         output = _output(model, inputs, case)
         last = last or ending(output)
@@ -216,7 +215,7 @@ def observe(case: Case, trials: Trials | None = None) -> View:
         case.loss_fn,
         losses,
         alike,
-        optimizer if given else None,
+        optimizer if case.optimizer is not None else None,
         case.clip_grad_norm is not None,
         settling="initial_lr" in optimizer.param_groups[0],  # a schedule has left it there
         broken=[name for name, p in case.model.named_parameters() if not bool(p.detach().isfinite().all().item())],
