@@ -235,6 +235,9 @@ def sick() -> Iterator[Net]:
         model = nn.Sequential(*net(depth, 100, activation), last)
         yield case("bounded-scores", f"{activation} {depth}×100, {type(last).__name__} before the loss", model, adam)
     yield from sick_losses()
+    yield from untrained(case)
+    yield from incapable(case)
+    yield from mixed(case)
     for disease, name, options in [
         ("weight-decay-too-large", "weight decay of 1", {"lr": 0.1, "weight_decay": 1.0}),
         ("momentum-too-high", "momentum of 0.999", {"lr": 0.3, "momentum": 0.999}),
@@ -268,10 +271,6 @@ def sick_losses() -> Iterator[Net]:
     yield case("no-least-loss", "cross-entropy with the wrong sign", 10, t, lambda y, t: -F.cross_entropy(y, t))
     yield case("refused-by-the-loss", "scores for probabilities", 1, odd[:, None], probability)
     yield case("refused-by-the-loss", "logits and a row of targets", 1, odd, logits)
-
-    yield from untrained(case)
-    yield from incapable(case)
-    yield from mixed(case)
 
 
 class Turned(nn.Module):

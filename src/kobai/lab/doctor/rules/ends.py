@@ -154,6 +154,7 @@ class End:
         loss_fn: Any,
         steps: int = STEPS,
         precision: str = "fp32",
+        samples: int | None = None,
     ) -> None:
         self.model, self.module, self.steps = model, model.get_submodule(layer), steps
         self.loss_fn = _within(precision, model, loss_fn)
@@ -161,7 +162,7 @@ class End:
         self.after = {name: model.get_parameter(name).detach() for name in after}
         count = len(inputs[0])
         each = len(target) // count
-        keep = min(count, SAMPLES)
+        keep = min(count, samples or SAMPLES)
         rows = [i * count // keep for i in range(keep)] if each == 1 else list(range(keep))
         self.inputs = [x[rows] for x in inputs]
         self.target = target[rows] if each == 1 else target[: keep * each]

@@ -262,7 +262,12 @@ class View:
             for parameter, _ in self.modules[name].named_parameters(recurse=False)
         ]
         steps = 0 if self.live else STEPS
-        end = End(self.model, last, after, self.inputs, self.target, self.loss_fn, steps, self.precision)
+        given = self.model, last, after, self.inputs, self.target, self.loss_fn, steps, self.precision
+        try:
+            end = End(*given)
+            end.cost(end.parts)
+        except Exception:  # samples that are related, as in a graph, cannot be parted
+            end = End(*given, samples=len(self.inputs[0]))
         return end if end.usable else None
 
     @cached_property
