@@ -145,7 +145,7 @@ class Finding:
             "severity": self.severity,
             "where": list(self.where),
             "evidence": [
-                {"what": e.what, "value": plain(e.value), "threshold": e.threshold, "above": e.above}
+                {"what": e.what, "value": plain(e.value), "threshold": float(e.threshold), "above": e.above}
                 for e in self.evidence
             ],
             "cause": self.cause,
