@@ -103,7 +103,8 @@ and, with `--write`, writes this page.
 *unsure*: it is only said that the net learns nothing; *silent*: there is no finding. A cure *helps* where the loss of
 fresh samples is lower by more than 2 % after training with it, and *harms* where it is higher by more than 5 %. Of the
 healthy nets those with an error, and those with warnings only, are counted. A hash of its name puts each situation into
-one of two halves. Thresholds are set by the tuning half only; the held half shows what that is worth.
+one of two halves. Thresholds are set by the tuning half; the authors of the examinations have looked at some situations of
+the held half too, so its figure is an upper bound of what a fresh situation would show.
 
 ## Figures
 
