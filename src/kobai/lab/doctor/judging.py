@@ -8,7 +8,10 @@ from dataclasses import replace
 from kobai.lab.doctor.diseases import DISEASES, EXAMINATIONS
 from kobai.lab.doctor.findings import SEVERITIES, Finding, Tried
 from kobai.lab.doctor.rules.course import guessing
-from kobai.lab.doctor.rules.view import View
+from kobai.lab.doctor.rules.view import LEARNT, View
+
+LEARNT_ALL = 0.02
+"""Part of the loss of guessing, below which a copy has learnt nearly all there is."""
 
 CURES_TRIED = 4
 """Cures that are tried at most, of the first roots."""
@@ -46,12 +49,17 @@ def tried(findings: Iterable[Finding], view: View) -> tuple[Finding, ...]:
     Each cure is tried alone. One that does not help alone is tried on top of the best; if none helps alone, they are tried
     together, one more each time. A net that learns without a cure refutes what is no fact: it becomes a note, and what would
     have followed from it is a root, which is tried in its turn. If the net does not learn, it is still a warning, and what
-    it was where the copies had to be trained by another optimiser than the user's.
+    it was where the copies had to be trained by another optimiser than the user's. What only looks ill is no error in a net
+    that learns well without a cure, and a note in one that learns nearly all there is, though a cure may be faster.
     """
     if view.trials is None:
         return tuple(findings)
     trials, found = view.trials, list(findings)
     least = "note" if guessing(view) is None else "warning" if view.optimizer is not None else "error"
+    end, chance = trials.course().end, view.chance
+    well = "error" if chance is None or end > LEARNT * chance else "warning" if end > LEARNT_ALL * chance else "note"
+    found = [_milder(finding, well) if DISEASES[finding.disease].looks else finding for finding in found]
+    found = list(ordered(replace(finding, follows=None) for finding in found))
     vain: list[Finding] = []
     for _ in range(CURES_TRIED):
         root = next((f for f in found if f.follows is None and f.cure.applicable and f.tried is None), None)
@@ -76,11 +84,16 @@ def tried(findings: Iterable[Finding], view: View) -> tuple[Finding, ...]:
     return tuple(sorted(found, key=_place))
 
 
+def _milder(finding: Finding, severity: str) -> Finding:
+    """The finding with this severity, if it has a worse one."""
+    return replace(finding, severity=max(finding.severity, severity, key=list(SEVERITIES).index))
+
+
 def _with(findings: list[Finding], root: Finding, what: Tried, least: str) -> list[Finding]:
     """The findings, of which one has been tried, ordered anew."""
     severity = root.severity
     if not what.helped and not (DISEASES[root.disease].fact or DISEASES[root.disease].certain):
-        severity = max(severity, least, key=list(SEVERITIES).index)
+        severity = _milder(root, least).severity
     others = [finding for finding in findings if finding.disease != root.disease]
     known = replace(root, tried=what, severity=severity)
     return list(ordered(replace(finding, follows=None) for finding in [*others, known]))
