@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,10 +42,11 @@ APART = 64
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Leave the random stream as it is, and silence NumPy's warnings: sick nets overflow, which is what we look for."""
+    """Leave the random stream as it is, and silence warnings: sick nets overflow and broadcast, which is what we look for."""
     state = default_generator.get_state()
     try:
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
     finally:
         default_generator.set_state(state)
