@@ -113,9 +113,9 @@ the held half too, so its figure is an upper bound of what a fresh situation wou
 ## Beside other tools
 
 What the checks of other tools would say of the same situations, told again by rules from their documentation
-([`tools.py`](../../scripts/exam/tools.py) names it); none of them was run. All that a tool documents is taken to be
-switched on, and a reader to see what its charts and tables show. A message that speaks of the fault counts as naming
-it, however short.
+([`scripts/exam/tools.py`](../../scripts/exam/tools.py) names it); none of them was run. All that a tool documents
+is taken to be switched on, and a reader to see what its charts and tables show. A message that speaks of the fault counts
+as naming it, however short.
 
 {tools}
 

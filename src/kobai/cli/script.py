@@ -16,6 +16,7 @@ import typer
 
 from kobai import nn
 from kobai.core.tensor import Tensor
+from kobai.core.untrusted import real
 from kobai.errors import DataError, nearest
 from kobai.nn import functional as F
 from kobai.optim import Optimizer
@@ -96,7 +97,7 @@ def _run(path: str) -> ModuleType:
     if path.endswith(".py") or file.exists():
         if not file.is_file():
             raise wrong(f"{path}: there is no such file")
-        folder, spec = file.resolve().parent, importlib.util.spec_from_file_location(file.stem, file)
+        folder, spec = real(file).parent, importlib.util.spec_from_file_location(file.stem, file)
     else:
         folder, spec = Path.cwd(), None
         with contextlib.suppress(ModuleNotFoundError, ValueError), _beside(folder):
