@@ -52,4 +52,5 @@ def test_only_what_is_known_has_other_bits_on_other_processors(request, which):
     if request.config.getoption("--freeze"):
         known[which] = sorted(differs)
         KNOWN.write_text(json.dumps({name: known[name] for name in bits.OTHERS if name in known}, indent=1) + "\n")
-    assert set(differs) == set(known[which]), "listed as differing, and what does"
+    # Less may differ on a processor that is nearer to the one stood in for.
+    assert set(differs) <= set(known[which]), "what differs, and is not listed"
