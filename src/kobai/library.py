@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -271,12 +272,22 @@ class Operator:
         return found(*args, **kwargs)
 
 
+def _safe_softmax(x: Tensor, dim: int, dtype: Any = None) -> Any:
+    """The softmax along ``dim``, and 0 where all numbers are −∞."""
+    empty = (x == -math.inf).all(dim, keepdim=True)
+    return functional.softmax(x.masked_fill(empty, 0.0), dim, dtype=dtype).masked_fill(empty, 0.0)
+
+
+_OWN = {"_safe_softmax": _safe_softmax}
+"""Operations that PyTorch has under no other name."""
+
+
 def _of_aten(name: str) -> Callable[..., Any]:
     """What Kobai has under the name of an operation of PyTorch's library."""
     family, _, rest = name.partition("_")
     families = {"linalg": linalg, "special": special, "": foreach}
     places = (vars(sys.modules["kobai"]), vars(functional), vars(Tensor))
-    found = getattr(families.get(family), rest if family else name, None)
+    found = _OWN.get(name) or getattr(families.get(family), rest if family else name, None)
     found = found or next((place[name] for place in places if callable(place.get(name))), None)
     if not callable(found):
         raise NotImplementedError(f"kobai has no operation 'ops.aten.{name}'")

@@ -244,7 +244,10 @@ def test_every_layer_and_loss_is_compared(torch):
     elsewhere += "Buffer DataParallel SyncBatchNorm FeatureAlphaDropout AdaptiveLogSoftmaxWithLoss".split()
     layers = {n for n in dir(nn) if hasattr(torch.nn, n) and inspect.isclass(getattr(nn, n))}
     compared = {case[0] for case in (*LAYERS, *LOSSES)}
-    assert {n for n in layers if not n.startswith(tuple(elsewhere))} - {"UninitializedParameter"} == compared
+    assert {n for n in layers if not n.startswith(tuple(elsewhere))} - {
+        "UninitializedParameter",
+        "UninitializedBuffer",
+    } == compared
 
 
 def label(case):
