@@ -291,7 +291,7 @@ def _of_aten(name: str) -> Callable[..., Any]:
     found = found or next((place[name] for place in places if callable(place.get(name))), None)
     if not callable(found):
         raise NotImplementedError(f"kobai has no operation 'ops.aten.{name}'")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 class Namespace:
