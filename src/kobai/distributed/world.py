@@ -22,7 +22,9 @@ class World:
     """All processes of the job. The methods take contiguous arrays of the host, and can be launched as kernels are."""
 
     def __init__(self, comm: Any, backend: str) -> None:
-        self.comm, self.backend = comm, backend
+        from mpi4py import MPI
+
+        self.comm, self.backend, self._byte = comm, backend, MPI.BYTE
         self.rank, self.size = int(comm.Get_rank()), int(comm.Get_size())
         self._buffers: dict[tuple[int, str], tuple[np.ndarray[Any, Any], ...]] = {}
 
@@ -105,12 +107,6 @@ class World:
         if key not in self._buffers:
             self._buffers[key] = tuple(np.empty(part * self.size, dtype) for _ in range(2))
         return self._buffers[key]
-
-    @property
-    def _byte(self) -> Any:
-        from mpi4py import MPI
-
-        return MPI.BYTE
 
 
 _LONGEST = 96

@@ -39,7 +39,7 @@ def examine(view: View) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
         elif not (DISEASES[finding.disease].looks and view.learnt):
             found.append(finding)
         elif finding.severity == "error":
-            found.append(_weaker(finding))
+            found.append(_milder(finding, "warning"))
     return ordered(found), tuple(right)
 
 
@@ -91,11 +91,10 @@ def _milder(finding: Finding, severity: str) -> Finding:
 
 def _with(findings: list[Finding], root: Finding, what: Tried, least: str) -> list[Finding]:
     """The findings, of which one has been tried, ordered anew."""
-    severity = root.severity
+    known = replace(root, tried=what)
     if not what.helped and not (DISEASES[root.disease].fact or DISEASES[root.disease].certain):
-        severity = _milder(root, least).severity
+        known = _milder(known, least)
     others = [finding for finding in findings if finding.disease != root.disease]
-    known = replace(root, tried=what, severity=severity)
     return list(ordered(replace(finding, follows=None) for finding in [*others, known]))
 
 
@@ -110,7 +109,7 @@ def tempered(finding: Finding) -> Finding | None:
     """What is left of a finding where the loss falls: the rate is not too large, and all else is at most a warning."""
     if DISEASES[finding.disease].fact:
         return finding
-    return None if finding.disease in ("rate-too-large", "momentum-too-high") else _weaker(finding)
+    return None if finding.disease in ("rate-too-large", "momentum-too-high") else _milder(finding, "warning")
 
 
 def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
@@ -119,10 +118,6 @@ def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     found = sorted(findings, key=lambda finding: order.index(finding.disease))
     linked = [replace(finding, follows=_cause(finding, found)) for finding in found]
     return tuple(sorted(linked, key=lambda finding: finding.follows is not None))
-
-
-def _weaker(finding: Finding) -> Finding:
-    return replace(finding, severity="warning")
 
 
 def _cause(finding: Finding, found: list[Finding]) -> str | None:

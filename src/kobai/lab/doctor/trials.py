@@ -189,7 +189,7 @@ class Trials:
         losses = train(patient, self.case, batches or self.fitted, limit, seconds=self._seconds, look=look)
         if not self._courses and len(losses) > 1:  # the first one sets the pace
             self._steps, self._seconds = min(self._steps, max(len(losses), 20)), math.inf
-        return Course(patient, losses, min(held, default=self.loss(patient, self.held)))
+        return Course(patient, losses, min(held) if held else self.loss(patient, self.held))
 
     def loss(self, patient: Patient, batches: Sequence[Any], loss_fn: Any = None) -> float | None:
         """Mean loss over batches in evaluation mode; infinite if it is not a number, None without batches."""
