@@ -19,7 +19,7 @@ dtype and layout, through calls of array functions. The engines differ by roundi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache, update_wrapper
 from typing import Any
 
@@ -173,6 +173,10 @@ class Elementwise:
             code, slots = self.code(tuple(into)), tuple(every)
         self._run(code, slots, tuple([scalars[name] for name in formula.scalars]) if scalars else ())
         return outs[0] if count == 1 else outs
+
+    def into_first(self, arrays: Sequence[Array], scalars: dict[str, float]) -> None:
+        """``kernel(*arrays, out=arrays[0], **scalars)`` of a kernel with one result, without the search for places."""
+        self._run(self.code((0,)), tuple(arrays), tuple([scalars[name] for name in self.formula.scalars]))
 
     @cached_property
     def _apart(self) -> Code:

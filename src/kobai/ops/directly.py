@@ -68,15 +68,20 @@ def _arithmetic(ufunc: str, sign: float = 0) -> Any:
 def _by(kernel: Elementwise, target: Tensor, *others: Any, **numbers: Any) -> bool:
     """By a formula of arrays of one shape, of which the result takes the place of the first."""
     array = _own(target)
-    if array is None or not all(type(n) is int or type(n) is float for n in numbers.values()):
+    if array is None:
         return False
-    arrays = [_beside(array, other) for other in others if isinstance(other, Tensor)]
-    if len(arrays) < len(others) or any(
-        b is None or b.shape != array.shape or (b is not array and xp_of(array).may_share_memory(b, array))
-        for b in arrays
-    ):
-        return False
-    kernel(array, *arrays, out=array, **numbers)
+    for number in numbers.values():
+        if type(number) is not float and type(number) is not int:
+            return False
+    slots = [array]
+    for other in others:
+        beside = other._array if isinstance(other, Tensor) else None
+        if beside is None or beside.dtype != array.dtype or beside.shape != array.shape:
+            return False
+        if type(beside) not in HOST_TYPES or (beside is not array and xp_of(array).may_share_memory(beside, array)):
+            return False
+        slots.append(beside)
+    kernel.into_first(slots, numbers)
     return True
 
 
