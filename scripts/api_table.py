@@ -45,6 +45,7 @@ MODULES = [
     "kobai.utils.data",
     "kobai.utils.tensorboard",
     "kobai.data",
+    "kobai.transforms",
     "kobai.train",
 ]
 INTRODUCTION = """# Every public name

@@ -25,6 +25,7 @@ NO_INDICES = {
     **dict.fromkeys("_and _or _xor _shift_left _shift_right _invert".split(), "integers are its values"),
     **dict.fromkeys("_ldexp _zeta _incomplete_gamma".split(), "integers are its values"),
     **dict.fromkeys("_rnn _lstm _gru".split(), "lengths are compared with steps"),
+    "_moved": "random bits, of which places are computed",
 }
 """Primitives whose samples hold integers that are no indices, and what they are."""
 

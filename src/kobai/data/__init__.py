@@ -3,11 +3,25 @@
 from kobai.data.catalogue import NAMES, load
 from kobai.data.cifar import cifar10
 from kobai.data.embedded import digits
+from kobai.data.image_folder import ImageFolder
+from kobai.data.images import images
 from kobai.data.mnist_family import fashion_mnist, mnist
 from kobai.data.splits import DataSplits, Scaling
 from kobai.data.table import csv
 from kobai.refusals import guard as _guard
 
-__all__ = ["NAMES", "DataSplits", "Scaling", "cifar10", "csv", "digits", "fashion_mnist", "load", "mnist"]
+__all__ = [
+    "NAMES",
+    "DataSplits",
+    "ImageFolder",
+    "Scaling",
+    "cifar10",
+    "csv",
+    "digits",
+    "fashion_mnist",
+    "images",
+    "load",
+    "mnist",
+]
 
 _guard(globals(), classes=True)

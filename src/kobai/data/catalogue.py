@@ -8,6 +8,7 @@ from typing import Any
 from kobai.data.cifar import cifar10
 from kobai.data.embedded import digits
 from kobai.data.files import data_dirs
+from kobai.data.images import images
 from kobai.data.mnist_family import fashion_mnist, mnist
 from kobai.data.splits import DataSplits
 from kobai.data.table import csv
@@ -27,11 +28,11 @@ def load(
     seed: int = 0,
     **table: Any,
 ) -> DataSplits:
-    """The data set called ``name`` (``digits``, ``mnist``, ``fashion-mnist``, ``cifar10``), or a CSV file.
+    """The data set called ``name`` (``digits``, ``mnist``, ``fashion-mnist``, ``cifar10``), a folder of images, or a CSV file.
 
     A ``name`` that ends in ``.csv``, ``.tsv`` or ``.txt``, or is a file, is the path of a table, looked up as given and
-    then in ``data_dir``; ``table`` are options of :func:`csv`. ``digits`` comes with a package and does not use
-    ``data_dir`` or ``download``.
+    then in ``data_dir``; ``table`` are options of :func:`csv`, or of :func:`images`. ``digits``
+    comes with a package and does not use ``data_dir`` or ``download``.
 
     Raises :class:`~kobai.errors.DataError` for an unknown name, with the nearest known one.
 
@@ -40,6 +41,8 @@ def load(
     """
     text = str(name)
     key = text.lower().replace("_", "-")
+    if Path(text).expanduser().is_dir() and key not in NAMES:
+        return images(Path(text).expanduser(), validation=validation, seed=seed, **table)
     if Path(text).suffix.lower() in (".csv", ".tsv", ".txt") or Path(text).is_file():
         if download:
             raise DataError(f"load: {text} is a file; only {', '.join(IMAGES)} can be downloaded")

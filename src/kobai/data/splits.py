@@ -73,7 +73,7 @@ def make_splits(
     training: tuple[Host, Host],
     test: tuple[Host, Host],
     classes: tuple[str, ...],
-    validation: float,
+    validation: float | tuple[Host, Host],
     seed: int,
     scaling: Scaling | None = None,
     features: tuple[str, ...] = (),
@@ -81,28 +81,31 @@ def make_splits(
 ) -> DataSplits:
     """Divide the training part into training and validation, scale everything, and make tensors on the default device.
 
-    ``training`` and ``test`` are (raw features, labels). Without ``scaling``, features are standardised: shift and scale are
-    the mean and the standard deviation of each feature over the training split alone.
+    ``training`` and ``test`` are (raw features, labels), and so is ``validation`` where it is no share of the training part.
+    Without ``scaling``, features are standardised: shift and scale are the mean and the standard deviation of each feature over
+    the training split alone.
     """
-    raw, labels = training
-    kept, held = stratified(labels, validation, seed, f"{name}: validation")
+    if not isinstance(validation, tuple):
+        raw, labels = training
+        kept, held = stratified(labels, validation, seed, f"{name}: validation")
+        training, validation = (raw[kept], labels[kept]), (raw[held], labels[held])
     if not len(test[1]):
         raise DataError(f"{name}: the test split is empty")
     if scaling is None:
-        spread = raw[kept].std(axis=0)
+        spread = training[0].std(axis=0)
         spread[spread == 0] = 1.0  # a constant feature becomes 0
-        scaling = Scaling(tuple(raw[kept].mean(axis=0).tolist()), tuple(spread.tolist()))
+        scaling = Scaling(tuple(training[0].mean(axis=0).tolist()), tuple(spread.tolist()))
 
     def tensors(x: Host, t: Host) -> TensorDataset:
         return TensorDataset(_tensor(scaling(x)), _tensor(t.astype(np.int64)))
 
     return DataSplits(
         name,
-        tensors(raw[kept], labels[kept]),
-        tensors(raw[held], labels[held]),
+        tensors(*training),
+        tensors(*validation),
         tensors(*test),
         classes,
-        raw.shape[1:],
+        training[0].shape[1:],
         scaling,
         features,
         label,

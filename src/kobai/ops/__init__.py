@@ -7,6 +7,7 @@ What a family offers is listed in its ``__all__``; this package and ``kobai`` re
 from kobai.ops.activation import *
 from kobai.ops.arithmetic import *
 from kobai.ops.assign import *
+from kobai.ops.augment import *
 from kobai.ops.broadcast import *
 from kobai.ops.compare import *
 from kobai.ops.conv import *

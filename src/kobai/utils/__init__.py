@@ -1,13 +1,15 @@
-"""Training helpers that are not part of a network: data loading, and recomputing instead of keeping."""
+"""Training helpers that are not part of a network: data loading, grids of images, and recomputing instead of keeping."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kobai.utils.pictures import make_grid, save_image
+
 if TYPE_CHECKING:
     from kobai.core.tensor import Tensor
 
-__all__ = ["checkpoint", "data", "swap_tensors"]
+__all__ = ["checkpoint", "data", "make_grid", "save_image", "swap_tensors"]
 
 
 def swap_tensors(t1: Tensor, t2: Tensor) -> None:

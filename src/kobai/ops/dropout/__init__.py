@@ -24,7 +24,7 @@ from kobai.xp import Array, xp_of
 __all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "rrelu"]
 
 
-def _bits(shape: tuple[int, ...], generator: Generator | None, like: Array) -> Array:
+def random_bits(shape: tuple[int, ...], generator: Generator | None, like: Array) -> Array:
     """Uniform uint32 numbers of ``shape``; advances the generator's counter."""
     n = math.prod(shape)
     return philox_bits(n, reserve(resolve(generator), n), like).reshape(shape)
@@ -265,6 +265,6 @@ def rrelu(
     if not training:
         return apply(_leaky_relu, inplace, "rrelu", input, (lower + upper) / 2)
     input = x = _of_samples(x)
-    bits = _bits(x._array.shape, generator, x._array)
+    bits = random_bits(x._array.shape, generator, x._array)
     slope = lower + (upper - lower) * (bits.astype(x._array.dtype) * 2.0**-32)
     return apply(_slopes, inplace, "rrelu", input, slope)
