@@ -6,10 +6,10 @@ import pytest
 
 import kobai
 from kobai import nn
-from kobai.train import mlp, models, optimizers
+from kobai.train import activations, mlp, models, optimizers
 
 
-@pytest.mark.parametrize("activation", models.ACTIVATIONS)
+@pytest.mark.parametrize("activation", activations.ACTIVATIONS)
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_every_activation_trains(activation, batch_norm):
     net = mlp(6, [5, 4], 3, activation=activation, batch_norm=batch_norm, dropout=0.1)

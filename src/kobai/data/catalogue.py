@@ -8,7 +8,7 @@ from typing import Any
 from kobai.data.cifar import cifar10
 from kobai.data.embedded import digits
 from kobai.data.files import data_dirs
-from kobai.data.images import images
+from kobai.data.images import images, names_images
 from kobai.data.mnist_family import fashion_mnist, mnist
 from kobai.data.splits import DataSplits
 from kobai.data.table import csv
@@ -46,7 +46,9 @@ def load(
     if Path(text).suffix.lower() in (".csv", ".tsv", ".txt") or Path(text).is_file():
         if download:
             raise DataError(f"load: {text} is a file; only {', '.join(IMAGES)} can be downloaded")
-        return csv(_table_path(Path(text).expanduser(), data_dir), validation=validation, seed=seed, **table)
+        path = _table_path(Path(text).expanduser(), data_dir)
+        read = images if "size" in table or names_images(path) else csv
+        return read(path, validation=validation, seed=seed, **table)
     if table:
         raise TypeError(f"load: {', '.join(table)} is for CSV files, got the data set {text!r}")
     if key == "digits":

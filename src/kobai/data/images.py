@@ -6,6 +6,7 @@ import csv
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -117,18 +118,32 @@ def _samples(path: Path) -> Samples:
     return [(file, folder.classes[k]) for file, k in folder.samples]
 
 
-def _in_table(path: Path, label: str | None) -> Samples:
+def names_images(path: Path) -> bool:
+    """Whether a file is a table with a column of paths of images."""
+    try:
+        header, *rows = _rows(path, 21)
+    except (DataError, ValueError):
+        return False
+    return _paths_column(header, rows) is not None
+
+
+def _rows(path: Path, most: int | None = None) -> list[list[str]]:
     try:
         with regular(path).open(encoding="utf-8-sig", newline="") as file:
             first = file.readline()
             file.seek(0)
-            rows = [row for row in csv.reader(file, delimiter=max(",;\t", key=first.count)) if any(row)]
+            reader = csv.reader(file, delimiter=max(",;\t", key=first.count))
+            return list(islice((row for row in reader if any(row)), most))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a table of images ({error})") from error
+
+
+def _in_table(path: Path, label: str | None) -> Samples:
+    rows = _rows(path)
     if len(rows) < 2:
         raise DataError(f"{path}: expected a header and a row for each image")
     header, rows = rows[0], rows[1:]
-    files = paths_column(header, rows)
+    files = _paths_column(header, rows)
     if files is None:
         raise DataError(f"{path}: no column holds paths of images; they end in {', '.join(EXTENSIONS)}")
     if label is not None and label not in header:
@@ -142,7 +157,7 @@ def _in_table(path: Path, label: str | None) -> Samples:
     return [(str(path.parent / row[files]), row[column].strip()) for row in rows]
 
 
-def paths_column(header: Sequence[str], rows: Sequence[Sequence[str]]) -> int | None:
+def _paths_column(header: Sequence[str], rows: Sequence[Sequence[str]]) -> int | None:
     """The column of a table that holds the paths of images, if there is one."""
     few = rows[:20]
     return next(

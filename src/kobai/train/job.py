@@ -21,10 +21,11 @@ from kobai.errors import CheckpointError, DataError
 from kobai.optim import Optimizer
 from kobai.random import Generator, manual_seed
 from kobai.train import checkpoint
+from kobai.train.activations import matching_init
 from kobai.train.callbacks import Callback, Checkpoint, EarlyStopping, History, LearningCurve
-from kobai.train.models import build, matching_init
+from kobai.train.models import TAKES, build
 from kobai.train.optimizers import OPTIMIZERS, optimizer, schedule
-from kobai.train.settings import TABLES, RunSettings, to_toml
+from kobai.train.settings import TABLES, RunSettings, SettingsError, to_toml
 from kobai.train.trainer import Trainer
 from kobai.utils.data import DataLoader, TensorDataset
 from kobai.xp import backend, default_device, to_host
@@ -126,7 +127,10 @@ def train(
 def begin(settings: RunSettings, description: Mapping[str, Any]) -> tuple[nn.Module, Optimizer]:
     """The described model at the beginning of a run, its weights drawn from the seed, and its optimiser."""
     manual_seed(settings.seed)
-    model = build(description).to(default_device())
+    try:
+        model = build(description).to(default_device())
+    except ValueError as error:  # images that are too small for it, or none at all
+        raise SettingsError("model", str(error)) from error
     return model, optimizer_of(settings, model)
 
 
@@ -188,7 +192,11 @@ def _keep_best(keeper: Checkpoint, trainer: Trainer, found: Path, folder: Path, 
 def load_data(settings: RunSettings) -> DataSplits:
     """The three splits of the data in ``settings``, on the default device."""
     label = settings.label
-    table = {} if label is None else {"label": int(label) if label.removeprefix("-").isdecimal() else label}
+    table: dict[str, Any] = {}
+    if label is not None:
+        table["label"] = int(label) if label.removeprefix("-").isdecimal() else label
+    if settings.image_size is not None:
+        table["size"] = settings.image_size
     return kobai.data.load(
         settings.data,
         settings.data_dir,
@@ -229,16 +237,16 @@ def restore(path: str | Path, say: Say) -> Restored:
 
 def describe_model(settings: RunSettings, input_shape: tuple[int, ...], classes: int) -> dict[str, Any]:
     """The description from which :func:`kobai.train.models.build` makes the model."""
-    return {
-        "name": settings.model,
-        "input_shape": list(input_shape),
-        "classes": classes,
-        "hidden": list(settings.hidden),
-        "activation": settings.activation,
-        "init": settings.init,
-        "batch_norm": settings.batch_norm,
-        "dropout": settings.dropout,
-    }
+    values = settings.as_dict()
+    described = {"name": settings.model, "input_shape": list(input_shape), "classes": classes}
+    described |= {name: values[name] for name in TAKES[settings.model]}
+    if settings.augment:
+        if len(input_shape) != 3:
+            raise SettingsError("augment", f"is for images (C, H, W), and the inputs are {tuple(input_shape)}")
+        channels, h, w = input_shape
+        # A twelfth: 2 pixels of MNIST's 28. Digits and letters must not be mirrored, photographs may.
+        described["augment"] = {"shift": max(1, min(h, w) // 12), "flip": channels == 3}
+    return described
 
 
 def describe_run(settings: RunSettings, data: DataSplits, model: Mapping[str, Any]) -> dict[str, Any]:
@@ -272,8 +280,12 @@ def layers(settings: RunSettings, input_shape: tuple[int, ...], classes: int) ->
 def describe_shape(settings: RunSettings, data: DataSplits) -> str:
     """The model in one line."""
     sizes = layers(settings, data.input_shape, len(data.classes))
+    if settings.model != "mlp":
+        inside = [*map(str, settings.hidden)] if "hidden" in TAKES[settings.model] else []
+        sizes = "-".join(["×".join(map(str, data.input_shape)), *inside, str(len(data.classes))])
     init = matching_init(settings.activation) if settings.init == "auto" else settings.init
     extras = [", batch norm"] * settings.batch_norm + [f", dropout {settings.dropout:g}"] * bool(settings.dropout)
+    extras += [", augmented"] * settings.augment
     return f"{settings.model} {sizes}, {settings.activation}, init {init}{''.join(extras)}"
 
 

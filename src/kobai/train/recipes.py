@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kobai.train.models import EVERY
 from kobai.train.settings import RunSettings
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -27,12 +28,17 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def recipe(data: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The data set's defaults for settings that are not ``given``; its learning rate is for Adam alone.
+    """The data set's defaults for settings that are not ``given``; its learning rate is for Adam alone,
+    and what describes a net for the MLP.
 
     >>> recipe("mnist", {"epochs": 5}), recipe("mnist", {"optimizer": "sgd", "epochs": 5})
     ({'lr': 0.002, 'schedule': 'cosine'}, {'schedule': 'cosine'})
     """
     other_rule = given.get("optimizer", RunSettings.optimizer) != RunSettings.optimizer
     left_out = {*given, *(["lr"] if other_rule else [])}
+    if (
+        given.get("model", RunSettings.model) != RunSettings.model
+    ):  # the recipes are for the MLP; other nets keep its rate
+        left_out |= {*EVERY, "epochs", "batch_size"}
     found = RECIPES.get(data.lower().replace("_", "-"), {})
     return {name: value for name, value in found.items() if name not in left_out}

@@ -14,7 +14,8 @@ from kobai.errors import nearest
 from kobai.nn import init as initialisers
 from kobai.ops.create import empty
 from kobai.random import Generator
-from kobai.train.models import ACTIVATIONS, MODELS
+from kobai.train.activations import ACTIVATIONS
+from kobai.train.models import EVERY, MODELS, TAKES
 from kobai.train.optimizers import OPTIMIZERS, PLANNED_TO_THE_END, SCHEDULES, WITH_MOMENTUM
 from kobai.train.step import PRECISIONS
 
@@ -62,11 +63,14 @@ class RunSettings:
     The commands make their options from these fields: name, type, default, help.
     """
 
-    data: str = _setting("digits", "Data", "digits, mnist, fashion-mnist, cifar10, or a CSV file.")
+    data: str = _setting("digits", "Data", "digits, mnist, fashion-mnist, cifar10, a CSV file, or a folder of images.")
     data_dir: str | None = _setting(None, "Data", "Folder with the files of the data set.")
     download: bool = _setting(False, "Data", "Fetch the files if they are not there.", spelt=("--download",))
     label: str | None = _setting(
         None, "Data", "Column of the class in a CSV file, by name or number; default: the last."
+    )
+    image_size: int | None = _setting(
+        None, "Data", "Height and width of one's own images; default: theirs, or 64 if they differ.", _AT_LEAST_ONE
     )
     validation: float = _setting(
         0.1,
@@ -74,7 +78,9 @@ class RunSettings:
         "Share of the training data held out for validation.",
         ("between 0 and 1", lambda share: 0 < share < 1),
     )
-    model: str = _setting("mlp", "Model", "Kind of network: mlp, the multilayer perceptron.", known=MODELS)
+    model: str = _setting(
+        "mlp", "Model", "Kind of network: mlp, or for images cnn, lenet (LeNet-5) or resnet8.", known=MODELS
+    )
     hidden: tuple[int, ...] = _setting(
         (100, 100),
         "Model",
@@ -89,6 +95,9 @@ class RunSettings:
     )
     batch_norm: bool = _setting(False, "Model", "Normalise before each activation.")
     dropout: float = _setting(0.0, "Model", "Share of hidden outputs dropped in training.", _BELOW_ONE)
+    augment: bool = _setting(
+        False, "Model", "In training move each image by some pixels, and mirror it half the time if it is in colour."
+    )
     optimizer: str = _setting(
         "adam", "Training", "sgd, adam, adamw, adagrad, rmsprop, adadelta, adamax, nadam or radam.", known=OPTIMIZERS
     )
@@ -124,7 +133,7 @@ class RunSettings:
 
     def check(self) -> RunSettings:
         """These settings, with the path of a table made absolute; SettingsError for a wrong value."""
-        _known("data", self.data.lower().replace("_", "-"), NAMES, unless=_is_table(self.data))
+        _known("data", self.data.lower().replace("_", "-"), NAMES, unless=_is_own(self.data))
         if self.init != "auto":
             try:  # try a small tensor: its arguments may be wrong too
                 initialisers.by_name(self.init)(empty(2, 2, device="cpu"), generator=Generator())
@@ -136,11 +145,15 @@ class RunSettings:
                 _known(each.name, value, known)
             if allowed and value is not None and not allowed[1](value):
                 raise SettingsError(each.name, f"expected {allowed[0]}, got {_shown(value)}")
+        for name in EVERY:
+            if name not in TAKES[self.model] and getattr(self, name) != getattr(RunSettings, name):
+                raise SettingsError(name, f"{self.model} has no such part to set; {_with(name)} have")
         if self.momentum and self.optimizer not in WITH_MOMENTUM:
             raise SettingsError("momentum", f"{self.optimizer} has none to set; {' and '.join(WITH_MOMENTUM)} have")
-        if not _is_table(self.data):
-            if self.label is not None:
-                raise SettingsError("label", f"names a column of a CSV file, and the data are {self.data}")
+        if not _is_own(self.data):
+            for name in ("label", "image_size"):
+                if getattr(self, name) is not None:
+                    raise SettingsError(name, f"is for data of one's own, and the data are {self.data}")
             if self.data == "digits" and (self.download or self.data_dir is not None):
                 option = "download" if self.download else "data_dir"
                 raise SettingsError(option, "the digits are embedded in an installed package, not read from a folder")
@@ -240,6 +253,11 @@ def _toml(value: Any) -> str:
     return repr(value)
 
 
+def _with(name: str) -> str:
+    """The models that have a setting."""
+    return " and ".join(model for model, takes in TAKES.items() if name in takes)
+
+
 def _shown(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
@@ -250,9 +268,10 @@ def _known(name: str, value: str, known: Any, unless: bool = False) -> None:
         raise SettingsError(name, f"{value!r}: {what}.{nearest(value, known)}")
 
 
-def _is_table(data: str) -> bool:
-    return Path(data).suffix.lower() in TABLES or Path(data).expanduser().is_file()
+def _is_own(data: str) -> bool:
+    """Whether the data are the reader's own: a table, or a folder of images."""
+    return Path(data).suffix.lower() in TABLES or (Path(data).expanduser().exists() and data not in NAMES)
 
 
 def _same_data(a: str, b: str) -> bool:
-    return real(Path(a).expanduser()) == real(Path(b).expanduser()) if _is_table(a) else a == b
+    return real(Path(a).expanduser()) == real(Path(b).expanduser()) if _is_own(a) else a == b

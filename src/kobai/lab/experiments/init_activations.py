@@ -14,7 +14,7 @@ from kobai.lab.experiments._nets import INITS as NAMES, XAVIER, percent
 from kobai.lab.experiments.base import Experiment, Numbers, Settings
 from kobai.nn.init import by_name
 from kobai.random import Generator
-from kobai.train.models import ACTIVATIONS as MODULES
+from kobai.train.activations import ACTIVATIONS as MODULES
 from kobai.xp import to_host
 
 ACTIVATIONS, INITS = ("sigmoid", "tanh", "relu"), ("std 1", "std 0.01", "xavier", "he")

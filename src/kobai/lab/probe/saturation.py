@@ -7,7 +7,7 @@ from typing import Any
 
 from kobai import nn
 from kobai.core.tensor import Tensor
-from kobai.train.models import ACTIVATIONS
+from kobai.train.activations import ACTIVATIONS
 
 FLAT = 0.05
 """An output is saturated where the activation's slope is below this share of its greatest slope."""

@@ -21,7 +21,7 @@ from kobai.lab.reports.markup import code, table, tag
 from kobai.lab.reports.page import Page, environment, figure, how, more
 from kobai.lab.training.from_settings import command
 from kobai.train import checkpoint, job
-from kobai.train.models import matching_init
+from kobai.train.activations import matching_init
 from kobai.train.progress import duration
 from kobai.train.settings import to_toml
 from kobai.xp import backend, default_device

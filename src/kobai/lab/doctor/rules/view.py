@@ -21,7 +21,7 @@ from kobai.lab.probe.readings import LayerStats, Reading, WeightStats
 from kobai.nn.batchnorm import _NormBase
 from kobai.nn.init import _calculate_fan_in_and_fan_out
 from kobai.optim import ASGD, SGD, Optimizer
-from kobai.train.models import matching_init
+from kobai.train.activations import matching_init
 from kobai.xp import to_host
 
 if TYPE_CHECKING:
