@@ -151,9 +151,9 @@ class RunSettings:
         if self.momentum and self.optimizer not in WITH_MOMENTUM:
             raise SettingsError("momentum", f"{self.optimizer} has none to set; {' and '.join(WITH_MOMENTUM)} have")
         if not _is_own(self.data):
-            for name in ("label", "image_size"):
+            for name, what in (("label", "names a column of a CSV file"), ("image_size", "is for images of one's own")):
                 if getattr(self, name) is not None:
-                    raise SettingsError(name, f"is for data of one's own, and the data are {self.data}")
+                    raise SettingsError(name, f"{what}, and the data are {self.data}")
             if self.data == "digits" and (self.download or self.data_dir is not None):
                 option = "download" if self.download else "data_dir"
                 raise SettingsError(option, "the digits are embedded in an installed package, not read from a folder")
