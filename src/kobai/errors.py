@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
@@ -98,6 +100,27 @@ def check_integer(who: str, name: str, value: object, least: int) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{who}: expected {name} as an integer >= {least}, got {value!r}")
+
+
+@cache
+def install(extra: str) -> str:
+    """The command that brings what an optional extra needs, for error messages.
+
+    pip knows the extras of a Kobai that is installed, whether or not the package index has it. A clone that is imported where
+    it lies, as by ``PYTHONPATH``, is named by its folder.
+
+    >>> "[plot]" in install("plot")
+    True
+    """
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    clone = Path(__file__).parents[2]
+    try:
+        distribution("kobai")
+    except PackageNotFoundError:
+        if (clone / "pyproject.toml").is_file():
+            return f"pip install '{clone}[{extra}]'"
+    return f"pip install 'kobai[{extra}]'"
 
 
 def likely(name: str, known: Iterable[str]) -> str:

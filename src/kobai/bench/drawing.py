@@ -9,6 +9,7 @@ from typing import Any
 
 from kobai.bench.timing import CAPTURED, EAGER, SWEEPS, Timing, win
 from kobai.core.files import write_atomically
+from kobai.errors import install
 
 # Okabe and Ito's blue and vermilion, which every kind of colour vision tells apart; the lines differ in form too.
 BLUE, VERMILION, DASHED = "#0072B2", "#D55E00", (0, (4, 2))
@@ -37,7 +38,7 @@ def picture(timings: Sequence[Timing], title: str, fixed: dict[str, str], stem: 
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("picture: matplotlib is not installed. Install it: pip install 'kobai[plot]'") from error
+        raise ImportError(f"picture: matplotlib is not installed. Install it: {install('plot')}") from error
 
     # Figure without pyplot: no window system, no state shared with the caller's own figures.
     figure = Figure(figsize=(5.2 * len(sweeps), 4.4), dpi=150, layout="constrained")

@@ -28,7 +28,7 @@ import numpy as np
 from kobai import xp
 from kobai.capture.rules import Rules
 from kobai.cuda import cublaslt
-from kobai.cuda.backend import INSTALL
+from kobai.cuda.backend import install_cupy
 from kobai.engine import faults
 from kobai.engine.cuda_kernel import CudaKernel
 from kobai.engine.dispatch import Count
@@ -191,7 +191,7 @@ class Graph:
             if not cublaslt.is_available():
                 raise CaptureError(
                     "capture: on a GPU it needs nvmath-python, because products through CuPy cannot be captured. "
-                    f"Install it: {INSTALL}"
+                    f"Install it: {install_cupy()}"
                 )
             FEED.of("float32").compile()
             # there before the graph, which would make them anew at every replay

@@ -21,7 +21,7 @@ from kobai.cli import options
 from kobai.cli.common import Bar, has, new_folder, out, say, warn
 from kobai.core.files import write_atomically
 from kobai.core.untrusted import real
-from kobai.errors import BackendError, nearest
+from kobai.errors import BackendError, install, nearest
 from kobai.train import job
 from kobai.train.settings import SettingsError
 
@@ -190,7 +190,7 @@ def _finish(
     write_atomically(files[0], (json.dumps(report, indent=1) + "\n").encode())
     if not has("matplotlib"):
         if not quiet:
-            say("no picture, because matplotlib is missing: pip install 'kobai[plot]'")
+            say(f"no picture, because matplotlib is missing: {install('plot')}")
     elif any(timing.median is not None for timing in timings):
         fixed = {
             "batch size": f"widths {','.join(map(str, plan.settings.hidden)) or 'none'}",
@@ -255,7 +255,7 @@ def _in_clone(asked: options.Asked, what: str) -> None:
         folder = real(folder)
     if what == "suite":
         if not has("pytest-benchmark"):
-            raise SettingsError(what, "needs pytest-benchmark: pip install 'kobai[dev]'")
+            raise SettingsError(what, f"needs pytest-benchmark: {install('dev')}")
         names = asked.ctx.params["backend"]
         command = ["-m", "pytest", str(home)]
         command += ["--backend", names] if names else []

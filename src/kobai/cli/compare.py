@@ -13,6 +13,7 @@ from kobai.cli import options
 from kobai.cli.boards import CompareBoard
 from kobai.cli.common import has, new_folder, out, results, say, say_whole, show
 from kobai.cpu.threads import processors
+from kobai.errors import install
 from kobai.lab.sweep.compare import PLAN, claim, perform, read_plan
 from kobai.lab.sweep.compare_plan import ComparePlan, plan
 from kobai.lab.sweep.compare_result import TABLE, Comparison, Place, cells, headings
@@ -102,7 +103,7 @@ def _tell(result: Comparison, folder: Path) -> None:
     places = result.ranking()
     _show(places, folder)
     if not has("matplotlib"):
-        say("no figure, because matplotlib is missing: pip install 'kobai[plot]'")
+        say(f"no figure, because matplotlib is missing: {install('plot')}")
     say(f"files in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
     if places[0].diverged:
         say("every condition left the finite numbers: none of them trains; try a smaller --lr")

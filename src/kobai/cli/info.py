@@ -15,7 +15,7 @@ from kobai.compat.versions import VERSION
 from kobai.cpu import blas, thread_report
 from kobai.engine import dispatch
 from kobai.engine.disk_cache import cache_folder
-from kobai.errors import BackendError
+from kobai.errors import BackendError, install
 from kobai.train.step import PRECISIONS
 
 # package: the extra that installs it, and what it is for
@@ -71,7 +71,7 @@ def info() -> None:
         _row("hint", hint, style="yellow")
     _section("Packages")
     for package, (extra, purpose) in PACKAGES.items():
-        found = version(package) or (f"missing: pip install 'kobai[{extra}]'" if extra else "missing")
+        found = version(package) or (f"missing: {install(extra)}" if extra else "missing")
         say(f"  {package:<14} {found:<36} {purpose}")
 
 
@@ -108,7 +108,7 @@ def _engines() -> list[tuple[str, str]]:
         found.append(("Numba", f"{version('numba')}: {loops}"))
         found += [("", f"{size / 1e6:.1f} MB of machine code in {at}") for at, size in _machine_code().items()]
     else:
-        found.append(("Numba", "missing, so that NumPy does it all: pip install 'kobai[cpu]'"))
+        found.append(("Numba", f"missing, so that NumPy does it all: {install('cpu')}"))
     if xp.available_backends()["cupy"]:
         found.append(("CUDA", "not available, see above"))
     else:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 
 from kobai.cli.common import Bar, has, new_folder, say, warn
 from kobai.cli.options import DataDir, command
-from kobai.errors import nearest
+from kobai.errors import install, nearest
 from kobai.lab.experiments.base import Result, Settings
 from kobai.lab.experiments.register import EXPERIMENTS, find, run
 from kobai.lab.training.curves import load
@@ -64,7 +64,7 @@ def lab(
             say(f"{each:<{width}}  {find(each).claim}")
         return
     if not has("matplotlib"):  # say so before the work, not after it
-        raise ImportError("no figure can be drawn, because matplotlib is missing: pip install 'kobai[plot]'")
+        raise ImportError(f"no figure can be drawn, because matplotlib is missing: {install('plot')}")
     settings = Settings(_data(data), quick, seed, backend, repeat, jobs, data_dir)
     load(settings.data, quick, seed, data_dir)  # report missing files before anything runs
     folder = folder or new_folder("lab")

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from kobai.distributed import is_available
+from kobai.errors import install
 from kobai.train.settings import SettingsError
 
 
@@ -49,7 +50,7 @@ def command(script: str, arguments: list[str], n: int, hostfile: Path | None = N
     )  # that of the extra, in a virtual environment that is not activated
     mpiexec = str(beside) if beside.exists() else shutil.which("mpiexec")
     if mpiexec is None or not is_available():
-        raise SettingsError("processes", "there is no MPI: pip install 'kobai[mpi]' brings one")
+        raise SettingsError("processes", f"there is no MPI: {install('mpi')} brings one")
     if hostfile is not None and not hostfile.is_file():
         raise SettingsError("hostfile", f"there is no file {hostfile}")
     hosts = [] if hostfile is None else ["-f" if _hydra(mpiexec) else "--hostfile", str(hostfile)]

@@ -14,7 +14,7 @@ from kobai.cli import options
 from kobai.cli.common import has, new_folder, out, say, silent, warn, warn_whole
 from kobai.core.untrusted import real
 from kobai.cpu import thread_report
-from kobai.errors import CheckpointError, DataError
+from kobai.errors import CheckpointError, DataError, install
 from kobai.lab import Doctor
 from kobai.train import checkpoint, job
 from kobai.train.progress import Progress
@@ -125,7 +125,7 @@ def _planned(
 
 def _tell(result: dict[str, float], test: TensorDataset, folder: Path, drawable: bool) -> None:
     if not drawable:
-        say("no learning curve, because matplotlib is missing: pip install 'kobai[plot]'")
+        say(f"no learning curve, because matplotlib is missing: {install('plot')}")
     files = [checkpoint.BEST, checkpoint.LAST, job.HISTORY, *[job.CURVE] * drawable]
     say(f"files in {folder}: {', '.join(files)}")
     say(f"test loss {result['loss']:.4f}")

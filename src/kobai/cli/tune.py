@@ -12,7 +12,7 @@ import typer
 from kobai.cli import options
 from kobai.cli.boards import TuneBoard
 from kobai.cli.common import has, new_folder, out, results, say, say_whole, show, silent
-from kobai.errors import DataError
+from kobai.errors import DataError, install
 from kobai.lab.reports.axes import whole_percent
 from kobai.lab.sweep import tune_study
 from kobai.lab.sweep.needs_optuna import require
@@ -168,7 +168,7 @@ def _tell(found: Search, folder: Path) -> None:
             + ", ".join(f"{name.replace('_', ' ')} {whole_percent(part)}" for name, part in shares.items())
         )
     if not has("matplotlib"):
-        say("no figures, because matplotlib is missing: pip install 'kobai[plot]'")
+        say(f"no figures, because matplotlib is missing: {install('plot')}")
     say(f"files in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
     if found.best is not None:
         say_whole(f"train with the best: {found.command()}")

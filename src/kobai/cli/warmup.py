@@ -12,6 +12,7 @@ from kobai.bench.shapes import Shape, shape_of
 from kobai.cli import options
 from kobai.cli.common import Bar, say, silent, warn
 from kobai.engine import disk_cache, dispatch
+from kobai.errors import install
 from kobai.lab import Doctor
 from kobai.nn import Module
 from kobai.ops.create import zeros
@@ -85,7 +86,7 @@ def _summary(done: Warmed, compiled: int) -> str:
         kept_there = "for this process only" if disk_cache.unkept else "from now on read from disk"
         return f"{compiled} kernel{'s' * (compiled != 1)} compiled in {duration(done.seconds)}; {kept_there}"
     if backend() == "numpy" and not dispatch.numba_installed:
-        return "nothing to compile without Numba: pip install 'kobai[cpu]'"
+        return f"nothing to compile without Numba: {install('cpu')}"
     return f"all kernels were compiled already; read in {duration(done.seconds)}"
 
 

@@ -8,16 +8,21 @@ from typing import Any
 import numpy as np
 
 from kobai import xp
-from kobai.errors import BackendError
+from kobai.errors import BackendError, install
 
-INSTALL = "pip install 'kobai[cuda12]' (CUDA 12) or pip install 'kobai[cuda13]' (CUDA 13)"
+
+def install_cupy() -> str:
+    """The commands that bring CuPy and what goes with it."""
+    return f"{install('cuda12')} (CUDA 12) or {install('cuda13')} (CUDA 13)"
 
 
 def _load() -> tuple[Any, type]:
     try:
         cupy = importlib.import_module("cupy")
     except Exception as error:  # a broken CUDA installation raises OSError, RuntimeError, ... at import
-        raise BackendError(f"backend 'cupy': CuPy cannot be imported ({error}). Install it: {INSTALL}") from error
+        raise BackendError(
+            f"backend 'cupy': CuPy cannot be imported ({error}). Install it: {install_cupy()}"
+        ) from error
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:

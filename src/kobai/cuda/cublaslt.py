@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kobai.cuda.backend import INSTALL
+from kobai.cuda.backend import install_cupy
 from kobai.xp import Array, backend_of, log, xp_of
 
 WORKSPACE = 32 << 20
@@ -52,7 +52,7 @@ def bindings() -> Any:
         log.warning(
             "nvmath-python cannot be used (%s): products go through CuPy, and no step is captured on the GPU. Install it: %s",
             error,
-            INSTALL,
+            install_cupy(),
         )
         return None
     return lt, cublas

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from kobai.data.files import INSTALL
 from kobai.data.splits import DataSplits, Scaling, make_splits, stratified
-from kobai.errors import DataError
+from kobai.errors import DataError, install
 
 TEST_FRACTION = 0.2
 TEST_SEED = 0
@@ -26,7 +25,7 @@ def digits(*, validation: float = 0.1, seed: int = 0) -> DataSplits:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise DataError(f"digits: the images come with scikit-learn. Install it: {INSTALL}") from error
+        raise DataError(f"digits: the images come with scikit-learn. Install it: {install('data')}") from error
     pixels, labels = load_digits(return_X_y=True)
     images = pixels.reshape(-1, 1, 8, 8)
     rest, test = stratified(labels, TEST_FRACTION, TEST_SEED, "digits: test")

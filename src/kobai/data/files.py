@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from kobai.errors import DataError
-
-INSTALL = "pip install 'kobai[data]'"
+from kobai.errors import DataError, install
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ def download(remotes: Sequence[Remote], folder: Path, timeout: float = 30.0) -> 
     try:
         import pooch
     except ImportError as error:
-        raise DataError(f"download: needs pooch. Install it: {INSTALL}") from error
+        raise DataError(f"download: needs pooch. Install it: {install('data')}") from error
     # pooch announces every download, as the bar does.
     logger = pooch.get_logger()
     level = logger.level

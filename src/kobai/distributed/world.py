@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from kobai.distributed.tree import COMBINE, combined
-from kobai.errors import DistError
+from kobai.errors import DistError, install
 
 END = "destroy_process_group"
 
@@ -122,7 +122,7 @@ def found(backend: str) -> World:
     try:
         from mpi4py import MPI
     except ImportError as error:
-        raise DistError("there is no MPI: pip install 'kobai[mpi]' brings one") from error
+        raise DistError(f"there is no MPI: {install('mpi')} brings one") from error
     world = World(MPI.COMM_WORLD.Dup(), backend)
     atexit.register(world.leave)
     return world

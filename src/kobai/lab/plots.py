@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from kobai.errors import install
+
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILION, PURPLE, GREY = "#D8C100", "#0072B2", "#D55E00", "#CC79A7", "#767676"
 # Okabe and Ito's yellow, #F0E442, darkened: on white it vanishes as a line.
@@ -155,7 +157,7 @@ def figure(width: float = FULL, height: float = 3.0) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("lab: matplotlib is not installed. Install it: pip install 'kobai[plot]'") from error
+        raise ImportError(f"lab: matplotlib is not installed. Install it: {install('plot')}") from error
     return Figure(figsize=(width, height), dpi=200, layout="constrained")
 
 

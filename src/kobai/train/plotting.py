@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kobai.core.files import write_atomically
+from kobai.errors import install
 
 # Okabe and Ito's blue and vermilion: every kind of colour vision tells them apart, and so does a print in grey.
 TRAINING, VALIDATION = "#0072B2", "#D55E00"
@@ -32,9 +33,7 @@ def learning_curve(history: Sequence[Mapping[str, Any]], path: str | Path) -> Pa
         from matplotlib.figure import Figure
         from matplotlib.ticker import MaxNLocator
     except ImportError as error:
-        raise ImportError(
-            "learning_curve: matplotlib is not installed. Install it: pip install 'kobai[plot]'"
-        ) from error
+        raise ImportError(f"learning_curve: matplotlib is not installed. Install it: {install('plot')}") from error
 
     epochs = [record["epoch"] for record in history]
     marker = "o" if len(epochs) <= 15 else None  # a single epoch has no line

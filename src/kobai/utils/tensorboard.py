@@ -12,7 +12,7 @@ from typing import Any, Self
 from kobai.core.tape import Node
 from kobai.core.tensor import Tensor
 from kobai.dtypes import HALVES
-from kobai.errors import nearest
+from kobai.errors import install, nearest
 
 __all__ = ["SummaryWriter"]
 
@@ -53,7 +53,7 @@ class SummaryWriter:
             import tensorboardX
         except ImportError as error:
             raise ImportError(
-                "SummaryWriter: tensorboardX is not installed. Install it: pip install 'kobai[tensorboard]'"
+                f"SummaryWriter: tensorboardX is not installed. Install it: {install('tensorboard')}"
             ) from error
         self._writer = tensorboardX.SummaryWriter(
             None if log_dir is None else os.fspath(log_dir),

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kobai.errors import install
 from kobai.lab import plots
 from kobai.lab.experiments._nets import interval, net, over_seeds, percent, the_data
 from kobai.lab.experiments.base import Experiment, Numbers, Settings
@@ -200,7 +201,7 @@ def sampler_of_optuna() -> Any:
         from optuna.samplers import TPESampler
     except ImportError as error:
         raise ImportError(
-            "lab: hyperparameters needs Optuna for its Bayesian search. Install it: pip install 'kobai[tune]'"
+            f"lab: hyperparameters needs Optuna for its Bayesian search. Install it: {install('tune')}"
         ) from error
     return TPESampler
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-INSTALL = "tune: Optuna is not installed. Install it: pip install 'kobai[tune]'"
+from kobai.errors import install
 
 
 def require() -> Any:
@@ -15,7 +15,7 @@ def require() -> Any:
     try:
         import optuna
     except ImportError as error:
-        raise ImportError(INSTALL) from error
+        raise ImportError(f"tune: Optuna is not installed. Install it: {install('tune')}") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # it logs two lines for each trial
     return optuna
 
