@@ -38,6 +38,7 @@ MODULES = [
     "kobai.distributed",
     "kobai.jit",
     "kobai.library",
+    "kobai.onnx",
     "kobai.overrides",
     "kobai.profiler",
     "kobai.testing",

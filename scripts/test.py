@@ -12,7 +12,7 @@ import sys
 
 from _setup import ROOT, live_in, main
 
-EXTRAS = {"cpu", "cuda-proof", "data", "dev", "mpi", "plot", "tensorboard", "tune"}
+EXTRAS = {"cpu", "cuda-proof", "data", "dev", "mpi", "onnx", "plot", "tensorboard", "tune"}
 
 
 def simulated():

@@ -20,7 +20,7 @@ ROOT = Path(kobai.__file__).parent
 NOTE = ROOT.parents[1] / "docs" / "design" / "0001-house.md"
 STRANGERS = [("nn", "optim"), ("nn", "utils"), ("optim", "utils"), ("nn", "data"), ("optim", "data")]
 CUPY_ROOMS = ("engine", "cuda", "capture")
-LAZY = ["cupy", "matplotlib", "numba", "optuna", "pooch", "rich", "safetensors", "sklearn", "typer"]
+LAZY = ["cupy", "matplotlib", "numba", "onnx", "optuna", "pooch", "rich", "safetensors", "sklearn", "typer"]
 FILES = sorted(ROOT.rglob("*.py"))
 
 

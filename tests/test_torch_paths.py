@@ -80,7 +80,7 @@ from kobai.nn.parallel.distributed import DistributedDataParallel
 from kobai.distributed.fsdp import FullyShardedDataParallel
 def all_reduce(x, op=kobai.distributed.ReduceOp.SUM): return x
 def f(group: kobai.distributed.ProcessGroup | None = None): return group
-import kobai.onnx; assert not kobai.onnx.is_in_onnx_export()
+import kobai.onnx; assert not kobai.onnx.is_in_onnx_export() and kobai.onnx.utils
 import kobai._C; assert kobai._C._log_api_usage_once('models') is None; assert not kobai._C._are_functorch_transforms_active()
 from kobai._C import Value; assert not isinstance(1, Value)
 import kobai.fft, kobai.sparse, kobai.fx, kobai.hub, kobai._dynamo, kobai.nested, kobai.ao.quantization
@@ -182,6 +182,7 @@ OURS = {
     "compiler": "set_stance",
     "profiler": "emit_nvtx",
     "multiprocessing": "start_processes",
+    "onnx": "ONNXProgram",
     "overrides": "TorchFunctionMode",
 } | {
     "distributed": "isend",

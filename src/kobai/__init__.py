@@ -171,6 +171,7 @@ _LAZY = (
         "jit",
         "library",
         "multiprocessing",
+        "onnx",
         "profiler",
         "version",
         "types",

@@ -30,6 +30,7 @@ PACKAGES = {
     "scikit-learn": ("data", "the embedded digits"),
     "pooch": ("data", "verified downloads"),
     "optuna": ("tune", "searches: kobai tune"),
+    "onnx": ("onnx", "models as files of ONNX"),
     "cupy-cuda12x": ("cuda12", "GPU arrays, CUDA 12"),
     "cupy-cuda13x": ("cuda13", "GPU arrays, CUDA 13"),
     "nvmath-python": ("cuda13", "products on a GPU, captured"),

@@ -114,7 +114,7 @@ MODULES = {
     "futures": f"{ONE_PROCESS}; use concurrent.futures",
     "quantization ao nn.quantized nn.quantizable nn.qat nn.intrinsic utils.mobile_optimizer": QUANTISED,
     "nested masked": "use a padded tensor with a mask, or nn.utils.rnn.pack_padded_sequence",
-    "onnx": "save model.state_dict() as safetensors instead",
+    "onnx": "kobai.onnx.export(model, args, path) writes a file, and kobai.onnx.load(path) reads it",
     "hub utils.model_zoo": "load a state_dict saved as safetensors instead",
     "package utils.bundled_inputs": "save model.state_dict(), and ship the model's source",
     "profiler utils.benchmark utils.flop_counter utils.bottleneck monitor": (
@@ -141,7 +141,7 @@ ANSWERS = {
     "xpu.device_count mps.device_count mtia.device_count": 0,
     "backends.cpu.get_cpu_capability": "DEFAULT",
     "cuda.profiler.start cuda.profiler.stop": None,
-    "onnx.is_in_onnx_export fx.is_fx_tracing _dynamo.is_compiling package.is_from_package": False,
+    "fx.is_fx_tracing _dynamo.is_compiling package.is_from_package": False,
     "_C._are_functorch_transforms_active _C._is_tracing _subclasses.fake_tensor.is_fake": False,
     "profiler.kineto_available": False,
     "_C._get_tracing_state _C._log_api_usage_once": None,
@@ -227,10 +227,10 @@ PRESENT.update({"backends.opt_einsum.enabled": False, "backends.xnnpack.enabled"
 
 
 def sentence(path: str) -> str:
-    """What is said of ``path`` (``"onnx.export"``), which Kobai lacks; empty if it does not lack it.
+    """What is said of ``path`` (``"hub.load"``), which Kobai lacks; empty if it does not lack it.
 
-    >>> sentence("onnx.export")
-    "kobai has no 'onnx.export', unlike torch: save model.state_dict() as safetensors instead"
+    >>> sentence("hub.load")
+    "kobai has no 'hub.load', unlike torch: load a state_dict saved as safetensors instead"
     """
     advice = ABSENT.get(path) or LACKING.get(path) or ABSENT_NAMED.get(path)
     if advice is None:
@@ -279,9 +279,9 @@ class StandIn(type):
     >>> import kobai
     >>> isinstance(kobai.nn.Linear(2, 3), kobai.fx.GraphModule)
     False
-    >>> kobai.onnx.export()
+    >>> kobai.hub.load()
     Traceback (most recent call last):
-    NotImplementedError: kobai has no 'onnx.export', unlike torch: save model.state_dict() as safetensors instead
+    NotImplementedError: kobai has no 'hub.load', unlike torch: load a state_dict saved as safetensors instead
     """
 
     path: str
@@ -316,9 +316,9 @@ def within(module: str, names: str | None = None) -> Callable[[str], Any]:
     A file of ours gives names, because others than its users ask it for names: test runners, for example. Paths of PyTorch's
     lie beneath it, as beneath a package.
 
-    >>> import kobai.onnx
-    >>> within("kobai.onnx")("export").__module__
-    'kobai.onnx'
+    >>> import kobai.hub
+    >>> within("kobai.hub")("load").__module__
+    'kobai.hub'
     """
     path = module.removeprefix("kobai.")
     vars(sys.modules[module]).setdefault("__path__", [])
