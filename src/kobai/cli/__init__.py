@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 import kobai
-from kobai.cli import bench, compare, diagnose, info, lab, launch, options, report, train, tune, use, warmup
+from kobai.cli import bench, compare, diagnose, export, info, lab, launch, options, report, train, tune, use, warmup
 from kobai.cli.common import say
 from kobai.compat.versions import VERSION
 
@@ -60,6 +60,7 @@ def _add(function: Callable[..., None], name: str | None = None, defaults: Itera
 _add(train.train, defaults=train.DEFAULTS)
 _add(use.evaluate)
 _add(use.predict)
+_add(export.export)
 _add(diagnose.diagnose)
 _add(compare.compare)
 _add(tune.tune)

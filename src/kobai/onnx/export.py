@@ -83,6 +83,7 @@ def export(
     opset_version: int | None = None,
     dynamic_axes: Mapping[str, Mapping[int, str] | Sequence[int]] | None = None,
     training: TrainingMode | None = None,
+    metadata: Mapping[str, str] | None = None,
     **pytorch: Any,
 ) -> None:
     """Write what ``model(*args, **kwargs)`` computes to the file ``f``, in eval mode, as a graph of ONNX.
@@ -92,7 +93,8 @@ def export(
     examples', ``{"x": {0: "batch"}, "y": {0: "batch"}}`` or ``{"x": [0]}``; the graph demands all others. The model runs
     several times, to find out what depends on these axes. Operators are those of ``opset_version`` (18 to 23). Inputs are
     named after the arguments of ``forward`` and outputs ``output``, ``output_1``, …, unless ``input_names`` and
-    ``output_names`` say otherwise. PyTorch's other arguments are taken where they ask for what is done here anyway.
+    ``output_names`` say otherwise. ``metadata`` are texts by name that go into the file. PyTorch's other arguments are taken
+    where they ask for what is done here anyway.
 
     Raises:
         OnnxExporterError: for what has no form in ONNX, with the operation, the layer and what to do.
@@ -119,7 +121,7 @@ def export(
     if output_names is not None and len(output_names) != len(outputs):
         raise ValueError(f"onnx.export: expected {len(outputs)} output_names, got {list(output_names)}")
     named = dict(zip(output_names or _numbered("output", len(outputs)), outputs, strict=True))
-    content = _written(onnx, model, calls, dict(zip(names, inputs, strict=True)), named, axes, opset)
+    content = _written(onnx, model, calls, dict(zip(names, inputs, strict=True)), named, axes, opset, metadata or {})
     if isinstance(f, (str, PathLike)):
         write_atomically(f, content)
     else:
@@ -293,6 +295,7 @@ def _written(
     outputs: dict[str, Value],
     axes: Axes,
     opset: int,
+    metadata: Mapping[str, str],
 ) -> bytes:
     """The file."""
     helper = onnx.helper
@@ -323,7 +326,7 @@ def _written(
         producer_version=VERSION,
     )
     buffers = [name for name, _ in model.named_buffers() if name in graph.initializers]
-    helper.set_model_props(proto, {BUFFERS: "\n".join(buffers)})
+    helper.set_model_props(proto, {**metadata, BUFFERS: "\n".join(buffers)})
     onnx.checker.check_model(proto, full_check=True)
     return proto.SerializeToString()  # type: ignore[no-any-return]
 
