@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -129,11 +130,11 @@ def test_python_without_venv_module_borrows_pip(setup, tree):
 @pytest.mark.parametrize(
     ("script", "extras", "run"),
     [
-        ("train.py", "data plot", "-m kobai train"),
+        ("train.py", "data onnx plot tune", "-m kobai train"),
         ("bench.py", "cpu plot", "-m kobai bench"),
         (
             "test.py",
-            "cpu cuda-proof data dev mpi plot tensorboard tune",
+            "cpu cuda-proof data dev mpi onnx plot tensorboard tune",
             "-m pytest --numprocesses=auto --dist=loadfile",
         ),
     ],
@@ -145,6 +146,24 @@ def test_arguments_and_exit_code_pass_through(setup, tree, script, extras, run):
     )
     assert (done.stdout.strip(), done.returncode) == (f"{run} -x two words", 7)
     assert done.stderr == ""
+
+
+NEEDS = {
+    "train": "data plot",
+    "lab": "data plot tune",
+    "tune": "data plot tune",
+    "compare": "data plot",
+    "export": "onnx",
+}
+"""Commands of ``kobai`` -> the extras without which they stop, or leave something out."""
+
+
+def test_the_environment_of_the_first_command_can_run_every_command_of_the_readme():
+    named = set(re.findall(r"\bkobai\s+([a-z]+)", (ROOT / "README.md").read_text(encoding="utf-8")))
+    assert {"train", "lab", "tune"} <= named
+    needed = {extra for command in named & NEEDS.keys() for extra in NEEDS[command].split()}
+    text = (ROOT / "scripts" / "train.py").read_text(encoding="utf-8")
+    assert needed <= set(re.findall(r'"([\w-]+)"', re.search(r"main\(\{(.*?)\}", text)[1]))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the simulated GPU needs Linux")
