@@ -251,7 +251,7 @@ def _resized(tensor: Tensor, name: str, axes: Axes, env: dict[str, int]) -> Tens
             if array.shape[dim] == 0:
                 raise ValueError(f"onnx.export: expected an example of {name!r} with elements, got shape {array.shape}")
             array = np.take(array, np.arange(env[axis]) % array.shape[dim], dim)
-    return Tensor._wrap(np.ascontiguousarray(array))  # type: ignore[no-any-return]
+    return Tensor._wrap(np.array(array, order="C"))  # type: ignore[no-any-return]
 
 
 @contextmanager
@@ -307,7 +307,7 @@ def _written(
         try:
             graph.bind(call.result, FORMS[call.key](graph, *call.args, **call.options))
         except (TypeError, AttributeError) as error:  # of a size where a number is needed
-            raise graph.refuse("an argument that depends on the dynamic axes") from error
+            raise graph.refuse("an argument that depends on the dynamic axes", sized=True) from error
     for name, value in outputs.items():
         graph.nodes.append(helper.make_node("Identity", [graph.ref(value)], [name], name=name))
     dims = {place: axis for axis, places in axes.items() for place in places}

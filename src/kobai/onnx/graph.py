@@ -69,7 +69,7 @@ class Graph:
         if isinstance(value, Counted):
             return self._counted(value)
         if value.array is None:
-            raise self.refuse("a table that is made for one size of the dynamic axes")
+            raise self.refuse("a table that is made for one size of the dynamic axes", sized=True)
         return self.constant(value.array)
 
     def _counted(self, value: Counted) -> Any:
@@ -77,18 +77,18 @@ class Graph:
         if value.shape == ():
             return self.to(self.scalar(value.start), np.int64, value.dtype)
         if not float(value.start).is_integer() or not float(value.step).is_integer():
-            raise self.refuse("a table of fractions as long as a dynamic axis")
+            raise self.refuse("a table of fractions as long as a dynamic axis", sized=True)
         length = self.node("Mul", self.scalar(value.shape[0]), value.step, dtype=np.int64)
         stop = self.node("Add", length, value.start, dtype=np.int64)
         return self.to(self.node("Range", value.start, stop, value.step, dtype=np.int64), np.int64, value.dtype)
 
-    def refuse(self, what: str) -> OnnxExporterError:
-        """The error for what has no form, with the primitive and the layer at work."""
+    def refuse(self, what: str, sized: bool = False) -> OnnxExporterError:
+        """The error for what has no form, with the primitive and the layer at work; ``sized``: because of a dynamic axis."""
         name = self.call.key.rpartition(".")[2].strip("_")
-        where = f" in layer {self.call.layer}" if self.call.layer else " in the model"
+        where = f"layer {self.call.layer}" if self.call.layer else "the model"
+        do = "leave its axis out of dynamic_axes, or write" if sized else "write"
         return OnnxExporterError(
-            f"onnx.export: {name}{where}: {what} has no form in ONNX that Kobai knows; leave its axis out of dynamic_axes, or "
-            "write the layer with other operations"
+            f"onnx.export: {name} in {where}: {what} has no form in ONNX that Kobai knows; {do} the layer with other operations"
         )
 
     # --- nodes
@@ -130,7 +130,7 @@ class Graph:
     def need(self, n: Any, what: str = "a size that depends on the dynamic axes") -> int:
         """``n`` as a number that is known now."""
         if isinstance(n, (Size, Unknown)):
-            raise self.refuse(what)
+            raise self.refuse(what, sized=True)
         return int(n)
 
     def scalar(self, n: Any) -> Any:
@@ -139,7 +139,7 @@ class Graph:
 
     def _size(self, n: Any, shape: tuple[int, ...]) -> Any:
         if isinstance(n, Unknown):
-            raise self.refuse(f"the size {n}")
+            raise self.refuse(f"the size {n}", sized=True)
         if not isinstance(n, Size):
             return self.constant(np.full(shape, n, np.int64))
         if (n, shape) in self._sizes:

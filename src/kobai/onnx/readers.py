@@ -367,7 +367,7 @@ def _recurrent(
     peepholes: Any = None,
 ) -> Any:
     given, hidden = node.attributes, r.shape[-1]
-    _known_recurrent(node, peepholes)
+    _known_recurrent(node, ends, peepholes)
 
     def ordered(block: Any) -> Any:
         return ops.cat([block[i * hidden : (i + 1) * hidden] for i in _BACK[node.op]])
@@ -379,8 +379,7 @@ def _recurrent(
         weights += [ordered(w[d]), ordered(r[d]), *biases]
     states = (h, c) if node.op == "LSTM" else (h,)
     options = {"nonlinearity": given.get("activations", ["Tanh"])[0].lower()} if node.op == "RNN" else {}
-    lengths = None if ends is None else ends._array
-    joined = PRIMITIVES[node.op](x, *states, lengths, *weights, **options)
+    joined = PRIMITIVES[node.op](x, *states, None, *weights, **options)
     (steps, n, _), d = x.shape, w.shape[0]
     parts = ops.split(joined, [steps * n * d * hidden, *[d * n * hidden] * len(states)])
     return (
@@ -389,7 +388,7 @@ def _recurrent(
     )
 
 
-def _known_recurrent(node: Node, peepholes: Any) -> None:
+def _known_recurrent(node: Node, ends: Any, peepholes: Any) -> None:
     given = node.attributes
     usual = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"]}.get(node.op)
     functions = given.get("activations")
@@ -398,9 +397,16 @@ def _known_recurrent(node: Node, peepholes: Any) -> None:
         if usual
         else len(set(functions or ["Tanh"])) > 1
     )
-    if odd or peepholes is not None or given.get("direction") == "reverse" or given.get("layout") or "clip" in given:
+    if (
+        odd
+        or ends is not None
+        or peepholes is not None
+        or given.get("direction") == "reverse"
+        or given.get("layout")
+        or "clip" in given
+    ):
         raise NotImplementedError(
-            f"OnnxModule: {node.op} with these activations, peepholes, direction, layout or clip is not read"
+            f"OnnxModule: {node.op} with lengths, peepholes, a clip or such activations is not read"
         )
     if node.op == "GRU" and not given.get("linear_before_reset"):
         raise NotImplementedError("OnnxModule: GRU with linear_before_reset=0 is not read")

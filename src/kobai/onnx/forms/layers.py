@@ -201,7 +201,7 @@ def _layer_norm(
 def _group_norm(g: Any, x: Any, weight: Any, bias: Any, groups: int, *, eps: float = 1e-5) -> Any:
     channels = x.shape[1]
     if not known(*x.shape[2:]):  # 0 keeps a size that is not known
-        raise g.refuse("group normalisation of an image whose size is dynamic")
+        raise g.refuse("group normalisation of an image whose size is dynamic", sized=True)
     y = _standardized(g, g.reshape(x, [x.shape[0], groups, -1]), [2], eps, None, None, None)
     y = g.reshape(y, x.shape)
     for op, operand in (("Mul", weight), ("Add", bias)):
@@ -210,14 +210,21 @@ def _group_norm(g: Any, x: Any, weight: Any, bias: Any, groups: int, *, eps: flo
     return y
 
 
+def softmax(g: Any, op: str, x: Any, axis: int) -> Any:
+    """A single number is a vector of one."""
+    if x.shape:
+        return g.node(op, x, axis=axis)
+    return g.reshape(g.node(op, g.reshape(x, [1]), axis=0), [])
+
+
 @form("ops.softmax._softmax")
 def _softmax(g: Any, x: Any, axis: int) -> Any:
-    return g.node("Softmax", x, axis=axis)
+    return softmax(g, "Softmax", x, axis)
 
 
 @form("ops.softmax._log_softmax")
 def _log_softmax(g: Any, x: Any, axis: int) -> Any:
-    return g.node("LogSoftmax", x, axis=axis)
+    return softmax(g, "LogSoftmax", x, axis)
 
 
 @form("ops.softmax._glu")

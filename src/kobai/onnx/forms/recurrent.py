@@ -29,6 +29,8 @@ def _joined(g: Any, rows: list[str], axis: int = 0) -> Any:
 
 
 def _recurrent(g: Any, op: str, x: Any, states: list[Any], lengths: Any, weights: Any, **attributes: Any) -> Any:
+    if lengths is not None:  # a sequence that has ended keeps its state here, and is 0 there
+        raise g.refuse("a batch of sequences of unequal lengths")
     ways = [weights[i : i + 4] for i in range(0, len(weights), 4)]
     hidden, directions, steps = weights[1].shape[-1], len(ways), len(x.shape) == 3
     if not steps:  # one step of a cell, of one sample or of several
@@ -45,9 +47,8 @@ def _recurrent(g: Any, op: str, x: Any, states: list[Any], lengths: Any, weights
         if b_ih is not None:
             both = g.node("Concat", _gates(g, op, b_ih, hidden), _gates(g, op, b_hh, hidden), axis=0)
             b.append(g.node("Unsqueeze", both, g.ints([0])))
-    ends = None if lengths is None else g.cast(lengths, np.int32)
     made = g.node(
-        op, x_of, _joined(g, w), _joined(g, r), _joined(g, b) if b else None, ends, *states,
+        op, x_of, _joined(g, w), _joined(g, r), _joined(g, b) if b else None, None, *states,
         outputs=1 + len(states), hidden_size=hidden, direction="bidirectional" if directions == 2 else "forward", **attributes,
     )  # fmt: skip
     flat = [g.reshape(last, [-1]) for last in made[1:]]

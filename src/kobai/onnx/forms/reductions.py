@@ -108,7 +108,8 @@ def norm(g: Any, x: Any, p: float, axes: Any, keepdim: bool) -> Any:
     if math.isinf(p):
         return reduced(g, "ReduceMax" if p > 0 else "ReduceMin", size, axes, keepdim)
     if p == 0:
-        raise g.refuse("the number of elements that are not 0")
+        there = g.to(g.node("Cast", x, to=g.onnx.TensorProto.BOOL), np.bool_, g.out.dtype)
+        return reduced(g, "ReduceSum", there, axes, keepdim)
     power = reduced(g, "ReduceSum", g.node("Pow", size, p, dtype=g.out.dtype), axes, keepdim)
     return g.node("Pow", power, 1 / p, dtype=g.out.dtype)
 

@@ -94,9 +94,14 @@ def _embedding(g: Any, weight: Any, indices: Any, padding_idx: Any, by_frequency
 @form("ops.gather._gather")
 def _gather(g: Any, x: Any, index: Any, axis: int) -> Any:
     axis = axes_of(axis, len(x.shape))
-    if any(a != b for i, (a, b) in enumerate(zip(x.shape, index.shape, strict=True)) if i != axis):
-        raise g.refuse("gather of an index that is smaller than the tensor in other dimensions")
-    return g.node("GatherElements", x, g.cast(index, np.int64), axis=axis)
+    y, smaller = (
+        g.ref(x),
+        [i for i, (a, b) in enumerate(zip(x.shape, index.shape, strict=True)) if i != axis and a != b],
+    )
+    if smaller:  # it reaches only the first rows there
+        starts, ends = g.ints([0] * len(smaller)), g.ints([index.shape[i] for i in smaller])
+        y = g.node("Slice", y, starts, ends, g.ints(smaller))
+    return g.node("GatherElements", y, g.cast(index, np.int64), axis=axis)
 
 
 @form("ops.joining._cat")
