@@ -82,7 +82,7 @@ def test_every_layer_runs_in_onnxruntime_at_any_batch_size_and_comes_back(name):
 
 
 LEFT_OUT = {
-    "Loss": "a part of training, not of the model",
+    "Loss": "those in LOSSES are examined there; a part of training, not of the model",
     "Lazy": "the layer that it becomes is in the table",
     "MaxUnpool": "scatters to places that depend on values, which the error names",
     "DataParallel": "calls the model that it holds",
@@ -208,6 +208,40 @@ MODELS = {
 def test_models_run_in_onnxruntime_at_any_batch_size_and_come_back(name):
     make, shapes = MODELS[name]
     checked(make(), [R(*shape) for shape in shapes])
+
+
+class WithLoss(nn.Module):
+    """A model that gives its loss."""
+
+    def __init__(self, loss):
+        super().__init__()
+        self.body, self.loss = nn.Linear(4, 3), loss
+
+    def forward(self, x, target):
+        return self.loss(self.body(x), target)
+
+
+LOSSES = {
+    "CrossEntropyLoss": (
+        lambda: nn.CrossEntropyLoss(kobai.tensor([1.0, 2.0, 0.5]), label_smoothing=0.1),
+        [0, 2, -100, 1],
+    ),
+    "NLLLoss": (lambda: nn.NLLLoss(), [0, 2, 1, 1]),
+    "MSELoss": (lambda: nn.MSELoss(), None),
+    "L1Loss": (lambda: nn.L1Loss(reduction="sum"), None),
+    "HuberLoss": (lambda: nn.HuberLoss(delta=0.5), None),
+    "SmoothL1Loss": (lambda: nn.SmoothL1Loss(), None),
+    "BCEWithLogitsLoss": (lambda: nn.BCEWithLogitsLoss(pos_weight=kobai.tensor([1.0, 2.0, 3.0])), None),
+    "KLDivLoss": (lambda: nn.KLDivLoss(reduction="batchmean"), None),
+    "PoissonNLLLoss": (lambda: nn.PoissonNLLLoss(), None),
+    "SoftMarginLoss": (lambda: nn.SoftMarginLoss(), None),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_model_may_give_its_loss(name):
+    make, target = LOSSES[name]
+    checked(WithLoss(make()), [R(4, 4), kobai.rand(4, 3) if target is None else kobai.tensor(target)])
 
 
 @pytest.mark.parametrize("opset", [18, 20, 23])

@@ -6,7 +6,7 @@ may be a :class:`~kobai.onnx.sizes.Size`. Some of NumPy's functions, which opera
 too.
 """
 
-from kobai.onnx.forms import elementwise, layers, recurrent, reductions, shapes
+from kobai.onnx.forms import elementwise, layers, losses, recurrent, reductions, shapes
 from kobai.onnx.forms._table import FORMS
 
 __all__ = ["FORMS"]

@@ -331,3 +331,41 @@ def _softshrink(g: Any, x: Any, bound: float) -> Any:
 def _threshold(g: Any, x: Any, bound: float, value: float) -> Any:
     dtype = g.out.dtype
     return g.node("Where", g.node("LessOrEqual", x, bound, dtype=dtype), value, x, dtype=dtype)
+
+
+# --- seldom -----------------------------------------------------------------------------------------------------------
+
+
+@form("ops.pointwise._nan_to_num")
+def _nan_to_num(g: Any, x: Any, nan: float, posinf: float, neginf: float) -> Any:
+    dtype = g.out.dtype
+    y = g.node("Where", g.node("IsNaN", x), nan, x, dtype=dtype)
+    y = g.node("Where", g.node("Equal", y, math.inf, dtype=dtype), posinf, y, dtype=dtype)
+    return g.node("Where", g.node("Equal", y, -math.inf, dtype=dtype), neginf, y, dtype=dtype)
+
+
+@form("ops.pointwise._logit")
+def _logit(g: Any, x: Any) -> Any:
+    return g.node("Log", g.node("Div", x, g.node("Sub", 1, x, dtype=g.out.dtype)))
+
+
+@form("ops.rounding._frac")
+def _frac(g: Any, x: Any) -> Any:
+    return g.node("Sub", x, _trunc(g, x))
+
+
+@form("ops.pointwise._deg2rad", "ops.pointwise._rad2deg")
+def _angles(g: Any, x: Any) -> Any:
+    factor = math.pi / 180 if g.call.key.endswith("deg2rad") else 180 / math.pi
+    return g.node("Mul", x, factor, dtype=g.out.dtype)
+
+
+@form("ops.special._logaddexp")
+def _logaddexp(g: Any, a: Any, b: Any) -> Any:
+    a, b = operands(g, a, b, dtype=g.out.dtype)
+    return g.node("Add", b, softplus(g, g.node("Sub", a, b), g.out.dtype))
+
+
+@form("ops.random._constant_in")
+def _constant_in(g: Any, y: Any, *inputs: Any) -> Any:
+    return g.node("Identity", y)
