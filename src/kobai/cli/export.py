@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-import kobai
 from kobai.cli.common import say, warn
 from kobai.cli.options import command
 from kobai.cli.use import Trained
@@ -36,12 +35,14 @@ def export(*, trained: Trained, to: To = "onnx", out: Out = None) -> None:
         kobai export runs/digits-mlp-… — model.onnx in that folder
         kobai export runs/…/last.safetensors --to onnx --out digits.onnx
     """
+    from kobai import onnx  # its tables are of no use to other commands
+
     if to not in FORMATS:
         raise SettingsError("to", f"{to!r}: no format is called so.{nearest(to, FORMATS)}")
     given = trained.expanduser()
     restored = job.restore(given, warn)
     path = out if out is not None else (given if given.is_dir() else restored.path.parent) / "model.onnx"
-    kobai.onnx.export(
+    onnx.export(
         restored.model.cpu(),
         zeros(1, *restored.input_shape, device="cpu"),
         path,
