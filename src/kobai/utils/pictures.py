@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from kobai.core.files import write_atomically
 from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Tensor
-from kobai.errors import DataError
+from kobai.errors import DataError, install
 
 __all__ = ["make_grid", "save_image"]
 
@@ -22,7 +22,7 @@ def pillow() -> Any:
         from PIL import Image
     except ImportError as error:
         raise DataError(
-            "images are read and written by Pillow, which is not installed. Install it: pip install 'kobai[data]'"
+            f"images are read and written by Pillow, which is not installed. Install it: {install('data')}"
         ) from error
     return Image
 
