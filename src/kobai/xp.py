@@ -153,7 +153,7 @@ def _ready(backend: Backend) -> Any:
     return namespace
 
 
-register(Backend("numpy", "cpu", lambda: (np, np.ndarray), from_host=lambda a: a, to_host=lambda a: a))
+register(Backend("numpy", "cpu", lambda: (np, np.ndarray), from_host=lambda a: a, to_host=np.asarray))
 _ready(_backends["numpy"])
 
 
@@ -431,7 +431,7 @@ def table(host: np.ndarray, where: device | str) -> Array:
 
 
 def to_host(array: Array) -> np.ndarray:
-    """``array`` as a ``numpy.ndarray``: a copy from a device, the same object on the host."""
+    """``array`` as a ``numpy.ndarray``: a copy from a device, the same memory on the host."""
     if type(array) is np.ndarray:
         return array
     host = backend_of(array).to_host(array)

@@ -209,8 +209,8 @@ def kept(vjp: Any) -> Iterator[Array]:
 
 
 def as_array(y: Any) -> Array:
-    """NumPy computes with 0-d arrays as with scalars, and its reductions return scalars; the tape holds arrays."""
-    return np.asarray(y) if isinstance(y, np.generic) else y
+    """The tape holds arrays: no scalars, as NumPy makes of 0-d arrays, and no subclass, whose operators may mean others."""
+    return np.asarray(y) if isinstance(y, (np.generic, np.ndarray)) else y
 
 
 def run_hooks(hooks: dict[int, Callable[..., Any]], g: Array) -> Array:

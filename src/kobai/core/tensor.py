@@ -20,7 +20,7 @@ from kobai.core import tape
 from kobai.core.tape import Node, RemovableHandle, backward_into, root_edge, root_gradient, run_hooks
 from kobai.dtypes import FLOATING, _known, _of, dtype, get_default_dtype
 from kobai.errors import MissingAttribute
-from kobai.xp import Array, asarray, device, device_of, xp_of
+from kobai.xp import Array, array_types, asarray, device, device_of, xp_of
 
 
 class Size(tuple[int, ...]):
@@ -99,7 +99,7 @@ class Tensor:
     def _wrap(cls, array: Array, requires_grad: bool = False) -> Any:
         """Tensor around a raw array, without a copy."""
         self = object.__new__(cls)
-        self._array = array
+        self._array = array if type(array) in array_types else tape.as_array(array)
         self._version = [0]
         if requires_grad:
             self.requires_grad_()

@@ -95,7 +95,7 @@ def need_tensor(who: str, *values: Any) -> None:
     """TypeError unless every value is a Tensor."""
     for value in values:
         if not isinstance(value, Tensor):
-            raise TypeError(f"{who}: expected a Tensor, got {type(value).__name__}{_TO_TENSOR.get(type(value), '')}")
+            raise TypeError(f"{who}: expected a Tensor, got {type(value).__name__}{_remedy(value)}")
 
 
 def need_format(who: str, memory_format: Any, ndim: int) -> None:
@@ -118,7 +118,8 @@ def takes_format(function: F) -> F:
     return formatted  # type: ignore[return-value]
 
 
-_TO_TENSOR = dict.fromkeys((np.ndarray, list, tuple), "; make it one with kobai.tensor()")
+def _remedy(value: Any) -> str:
+    return "; make it one with kobai.tensor()" if isinstance(value, (np.ndarray, list, tuple)) else ""
 
 
 def need(who: str, holds: Any, expected: str, got: Any) -> None:
