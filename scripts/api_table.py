@@ -48,6 +48,7 @@ MODULES = [
     "kobai.data",
     "kobai.transforms",
     "kobai.train",
+    "kobai.sklearn",
 ]
 INTRODUCTION = """# Every public name
 

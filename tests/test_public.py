@@ -56,7 +56,7 @@ WITH_EXAMPLES = [
     *(f"kobai.{name}" for name in ("linalg special random autograd autograd.functional cuda".split())),
     *(f"kobai.nn{name}" for name in ("", ".functional", ".init", ".utils", ".utils.rnn")),
     *(f"kobai.{name}" for name in ("optim optim.lr_scheduler optim.swa_utils utils.data utils.checkpoint".split())),
-    *(f"kobai.{name}" for name in ("data distributions train".split())),
+    *(f"kobai.{name}" for name in ("data distributions sklearn train".split())),
 ]
 
 

@@ -163,7 +163,7 @@ for _place in (globals(), vars(linalg), vars(nn.functional)):
     _guard(_place)
 
 _LAZY = (
-    *("data", "distributions", "func", "lab", "optim", "special", "testing", "train", "transforms"),
+    *("data", "distributions", "func", "lab", "optim", "sklearn", "special", "testing", "train", "transforms"),
     *(
         "accelerator",
         "compiler",

@@ -1,0 +1,15 @@
+"""Networks as scikit-learn estimators: for pipelines, cross-validation and grid searches.
+
+``KobaiClassifier`` and ``KobaiRegressor`` train a network of their own (``hidden=(100,)``) or any module with the Trainer.
+They need scikit-learn: ``pip install 'kobai[data]'``.
+"""
+
+try:
+    import sklearn as _sklearn
+except ImportError as error:
+    raise ImportError("kobai.sklearn: scikit-learn is not installed. Install it: pip install 'kobai[data]'") from error
+
+from kobai.sklearn.classifier import KobaiClassifier
+from kobai.sklearn.regressor import KobaiRegressor
+
+__all__ = ["KobaiClassifier", "KobaiRegressor"]
