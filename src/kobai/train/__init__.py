@@ -1,6 +1,7 @@
 """Training: the Trainer, its callbacks and metrics, checkpoints, learning curves, models by name."""
 
 from kobai.train.callbacks import Callback, Checkpoint, EarlyStopping, History, LearningCurve
+from kobai.train.log import Log
 from kobai.train.metric_base import Metric
 from kobai.train.metrics import Accuracy, Loss, MeanAbsoluteError, MeanSquaredError
 from kobai.train.models import mlp
@@ -17,6 +18,7 @@ __all__ = [
     "EarlyStopping",
     "History",
     "LearningCurve",
+    "Log",
     "Progress",
     "TerminateOnNonFinite",
     "NonFiniteError",
