@@ -11,7 +11,7 @@ import numpy as np
 from kobai import xp as _xp
 from kobai.core.grad_mode import state
 from kobai.core.primitive import method
-from kobai.core.printing import describe
+from kobai.core.printing import describe, elements
 from kobai.core.tensor import Tensor
 from kobai.dtypes import get_default_dtype
 from kobai.errors import users_line
@@ -174,6 +174,25 @@ def __format__(self: Tensor, spec: str) -> str:
     if type(self) is Tensor and self._array.ndim == 0:
         return format(self._array.item(), spec)
     return object.__format__(self, spec)
+
+
+@method
+def _repr_html_(self: Tensor) -> str:
+    from kobai.core.markup import tag
+    from kobai.core.notebook import frame
+
+    host = to_host(self.detach()._array)
+    facts = [f"{self.dtype}", str(list(self.shape)), str(self.device)]
+    if self.requires_grad:
+        facts.append("requires_grad" if self.grad_fn is None else f"{self.grad_fn!r}")
+    if host.size > 1 and self.is_floating_point():
+        finite = host[np.isfinite(host)].astype(np.float64)
+        if finite.size:
+            facts.append(f"from {finite.min():.4g} to {finite.max():.4g}, mean {finite.mean():.4g}")
+        if finite.size < host.size:
+            facts.append(f"{host.size - finite.size:,} not finite")
+    title = tag("span", " · ".join(facts), class_="quiet")
+    return frame(tag("b", type(self).__name__), " ", title, tag("pre", elements(host, indent=0)))
 
 
 @method

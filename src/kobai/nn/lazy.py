@@ -60,6 +60,8 @@ class UninitializedTensorMixin:
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
 
+    _repr_html_ = None  # nor is there anything for a notebook
+
 
 class UninitializedParameter(UninitializedTensorMixin, Parameter):
     """A parameter whose shape is not known yet. At the first batch it becomes an ordinary one and keeps its identity.

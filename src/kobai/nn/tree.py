@@ -270,6 +270,11 @@ class Tree:
     def _repr_children(self) -> list[tuple[str, str]]:
         return [(name, repr(module)) for name, module in self._modules.items()]
 
+    def _repr_html_(self) -> str:
+        from kobai.nn.table import as_html
+
+        return as_html(self)
+
     def __repr__(self) -> str:
         extra = self.extra_repr()
         extra_lines = extra.split("\n") if extra else []

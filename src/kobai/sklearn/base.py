@@ -20,9 +20,10 @@ from kobai.core.tensor import Tensor
 from kobai.errors import check_integer
 from kobai.ops.create import as_tensor
 from kobai.random import fork_rng, manual_seed
-from kobai.train import EarlyStopping, Progress, Trainer, optimizers
+from kobai.train import EarlyStopping, Trainer, optimizers
 from kobai.train.batches import predict
 from kobai.train.models import mlp
+from kobai.train.records import Records
 from kobai.utils.data import DataLoader, TensorDataset
 from kobai.xp import default_device, device as Device
 
@@ -197,7 +198,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         self._dtype, self._sample_shape = X.dtype.name, X.shape[1:]
         self._learn_targets(y, weight, classes)
         self._seed, self._fits = int(check_random_state(self.random_state).randint(2**31 - 1)), 0
-        self.history_: list[dict[str, Any]] = []
+        self.history_: list[dict[str, Any]] = Records()
         self._optimizer = self._partial = self._saved = None
         with self._drawing():
             self.module_ = self._made()
@@ -245,7 +246,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         return self._optimizer
 
     def _trainer(self, optimizer: Any, scheduler: Any, more: list[Any]) -> Trainer:
-        self.callbacks_ = [*copy.deepcopy(list(self.callbacks)), *more, *([Progress()] if self.verbose else [])]
+        self.callbacks_ = [*copy.deepcopy(list(self.callbacks)), *more]
         trainer = Trainer(
             self.module_,
             optimizer,
@@ -253,6 +254,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
             scheduler=scheduler,
             callbacks=self.callbacks_,
             clip_grad_norm=self.clip_grad_norm,
+            progress=bool(self.verbose),
         )
         trainer.history, trainer.epoch = self.history_, len(self.history_)
         return trainer

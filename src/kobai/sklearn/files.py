@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from kobai.errors import CheckpointError
 from kobai.train import Trainer, checkpoint
+from kobai.train.records import Records
 
 _PLAIN = (bool, int, float, str, type(None))
 _CODE = ("module", "optimizer", "loss")
@@ -56,7 +57,8 @@ class Saved:
         made: Any = cls(**{**config["parameters"], **parameters})
         for name, value in config["learnt"].items():
             setattr(made, name, _decoded(value))
-        made.history_, made._optimizer, made._partial, made._saved = state["history"], None, None, state["optimizer"]
+        made.history_, made._saved = Records(state["history"]), state["optimizer"]
+        made._optimizer = made._partial = None
         try:
             made.module_ = made._made()
             made.module_.load_state_dict(state["model"])

@@ -164,6 +164,7 @@ def assemble(
         callbacks=[*stopping, *callbacks],
         clip_grad_norm=settings.clip_grad_norm,
         precision=settings.precision,
+        progress=False,  # the command line's own is among the callbacks
         **options,
     )
     return trainer, loader

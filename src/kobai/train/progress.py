@@ -1,16 +1,17 @@
-"""Progress on the screen: a live bar in a terminal, plain lines elsewhere."""
+"""Progress on the screen: a live bar in a terminal or a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
-from kobai.train.callbacks import Callback
+from kobai.core.markup import Markup, tag
+from kobai.core.notebook import frame, in_notebook, looked_at
+from kobai.train.callbacks import Callback, Trainer
 from kobai.train.metric_base import read
-
-if TYPE_CHECKING:
-    from kobai.train.trainer import Trainer
+from kobai.train.records import shown
 
 REFRESH = 0.2
 """Seconds between two reads of the running loss, each of which waits for the device."""
@@ -19,10 +20,11 @@ REFRESH = 0.2
 class Progress(Callback):
     """A live bar for the running epoch, with loss, metrics, time and time left, and a line for each finished one.
 
-    If the output is not a terminal, only the lines are printed, and nothing is read from the device between epochs.
+    A notebook has a bar and the curves so far. If the output is neither, only the lines are printed, and nothing is read from
+    the device between epochs.
 
     Args:
-        console: a ``rich.console.Console``; standard output by default.
+        console: a ``rich.console.Console``; the notebook or standard output by default.
         quiet: print nothing at all.
 
     >>> import kobai
@@ -38,6 +40,7 @@ class Progress(Callback):
         self._console = console
         self._bar: Any = None
         self._task: Any = None
+        self._page: _Page | None = None
 
     @property
     def console(self) -> Any:
@@ -53,6 +56,9 @@ class Progress(Callback):
         self._began = time.perf_counter()
         self._looked = -math.inf
         self._explained = False
+        if self._console is None and in_notebook():
+            self._page = None if self.quiet else _Page()
+            return
         live = self.console.is_terminal and not self.console.is_dumb_terminal
         if self.quiet or trainer.epoch >= trainer.epochs or not live:
             return
@@ -84,14 +90,19 @@ class Progress(Callback):
         )
 
     def on_batch_end(self, trainer: Trainer) -> None:
-        if self._bar is None or time.perf_counter() - self._looked < REFRESH:
+        if (self._bar is None and self._page is None) or time.perf_counter() - self._looked < REFRESH:
             return
         self._looked = time.perf_counter()
         values = _values(read([trainer.loss, *trainer.metrics]))
+        if self._page is not None:
+            self._page.show(trainer, f"{values}  {self._clock(trainer)}")
+            return
         self._bar.update(self._task, completed=trainer.position, values=values, clock=self._clock(trainer))
 
     def on_epoch_end(self, trainer: Trainer) -> None:
-        if self.quiet:
+        if self._page is not None:
+            self._page.show(trainer, self._clock(trainer))
+        if self.quiet or self._page is not None:
             return
         record = trainer.history[-1]
         measured = {k: v for k, v in record.items() if k not in ("epoch", "lr", "time")}
@@ -108,6 +119,9 @@ class Progress(Callback):
         if self._bar is not None:
             self._bar.stop()
             self._bar = self._task = None
+        if self._page is not None:
+            self._page.end(trainer)
+            self._page = None
 
     def _clock(self, trainer: Trainer) -> str:
         """Time since the start, and the time left at this rate."""
@@ -116,6 +130,37 @@ class Progress(Callback):
         left = trainer.epochs - trainer.epoch - trainer.position / max(1, _batches(trainer))
         rest = f", {duration(gone / done * left)} left" if done > 0 and gone > 1 else ""
         return f"{duration(gone)}{rest}"
+
+
+class _Page:
+    """What a notebook shows of a running training, in one place of its page."""
+
+    def __init__(self) -> None:
+        from IPython.display import HTML, display
+
+        self._html = HTML
+        self._place: Any = display(HTML(""), display_id=True)
+
+    def show(self, trainer: Trainer, line: str) -> None:
+        """A bar of the whole training, a line, and the curves so far."""
+        per_epoch = _batches(trainer)
+        done = trainer.epoch + (trainer.position / per_epoch if per_epoch else 0)
+        bar = tag("progress", value=f"{done:.3f}", max=trainer.epochs)
+        at = f"  epoch {min(trainer.epoch + 1, trainer.epochs)}/{trainer.epochs}  {line}"
+        self._update(tag("div", bar, at), trainer)
+
+    def end(self, trainer: Trainer) -> None:
+        """The curves, and why training stopped early."""
+        self._update(tag("div", trainer.stop_reason, class_="quiet") if trainer.stop_reason else Markup(), trainer)
+
+    def _update(self, head: Markup, trainer: Trainer) -> None:
+        self._place.update(self._html(frame(head, tag("div", shown(trainer.history)))))
+
+
+def progress_for(callbacks: Sequence[Callback], wanted: bool | None) -> list[Progress]:
+    """What shows the progress, beside these callbacks: one is enough."""
+    wanted = looked_at() if wanted is None else wanted
+    return [Progress()] if wanted and not any(isinstance(callback, Progress) for callback in callbacks) else []
 
 
 def print_line(console: Any, line: str) -> None:
@@ -158,6 +203,6 @@ def _number(value: float) -> str:
 def _batches(trainer: Trainer) -> int:
     """Batches in an epoch; 0 if the loader has no length."""
     try:
-        return len(trainer.train_data)  # type: ignore[arg-type]
+        return len(trainer.train_data)
     except TypeError:
         return 0

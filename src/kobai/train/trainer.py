@@ -27,6 +27,8 @@ from kobai.train.callbacks import Callback, check_callback
 from kobai.train.metric_base import Metric, read
 from kobai.train.metrics import Loss, resolve
 from kobai.train.nonfinite import TerminateOnNonFinite
+from kobai.train.progress import progress_for
+from kobai.train.records import Records
 from kobai.train.step import reduction_of, scaler_for, step
 from kobai.utils.data import Dataset
 
@@ -57,6 +59,7 @@ class Trainer:
         verify_capture: every so many steps, compare the replay with the step itself, see ``verify`` of
             :func:`kobai.capture`; if they differ, CaptureError names the tensor and the likeliest cause.
         config: a description for checkpoints, such as the arguments the model is rebuilt from.
+        progress: whether :class:`Progress` is shown; by default where a person looks, a terminal or a notebook.
 
     ``history`` is a list with a dict for each epoch: ``epoch``, ``loss``, the metrics, the same with ``val_`` before them,
     ``lr`` (at the epoch's beginning) and ``time`` (seconds). ``epoch`` counts finished epochs, ``position`` the batches done
@@ -91,17 +94,15 @@ class Trainer:
         capture: bool = True,
         verify_capture: int | None = None,
         config: Mapping[str, Any] | None = None,
+        progress: bool | None = None,
     ) -> None:
         _check(model, optimizer, scheduler, scheduler_interval, clip_grad_norm)
         if device is not None:
             model.to(device)
-        self.model = model
-        self.optimizer = optimizer
-        self.loss_fn = loss_fn
-        self.scheduler = scheduler
+        self.model, self.optimizer = model, optimizer
+        self.loss_fn, self.scheduler = loss_fn, scheduler
         self.scheduler_interval = scheduler_interval or ("batch" if isinstance(scheduler, OneCycleLR) else "epoch")
-        self.monitor = monitor
-        self.loss = Loss()
+        self.monitor, self.loss = monitor, Loss()
         self.metrics = resolve(metrics)
         self.clip_grad_norm = clip_grad_norm
         self.precision, self.scaler = precision, scaler_for(precision, self.device.type)
@@ -112,11 +113,10 @@ class Trainer:
             check_callback(callback, self)
         if terminate_on_non_finite and not any(isinstance(c, TerminateOnNonFinite) for c in self.callbacks):
             self.callbacks.insert(0, TerminateOnNonFinite())
+        self.callbacks += progress_for(self.callbacks, progress)
 
-        self.epoch = 0
-        self.position = 0
-        self.epochs = 0
-        self.history: list[dict[str, Any]] = []
+        self.epoch = self.position = self.epochs = 0
+        self.history: list[dict[str, Any]] = Records()
         self.stop_reason: str | None = None
         self.batch: Any = None
         self.train_data: Iterable[Any] = ()
@@ -390,7 +390,7 @@ class Trainer:
             for metric, saved in zip((self.loss, *self.metrics), state["metrics"], strict=True):
                 metric.load_state_dict(saved, self.device)
         self._epoch_lr = state["epoch_lr"]
-        self.history = [dict(record) for record in state["history"]]
+        self.history = Records(dict(record) for record in state["history"])
         self.stop_reason = state["stop_reason"]
         for key, callback in self._named_callbacks():
             if key in state["callbacks"]:

@@ -89,6 +89,7 @@ def warmup(
             precision=precision,
             capture=capture,
             terminate_on_non_finite=False,
+            progress=False,
         )
         seen = list(batches)
         try:

@@ -292,6 +292,11 @@ class Diagnosis:
             lines += ["", "examined and found right:", *[f"  {what}" for what in self.examined]]
         return "\n".join([*lines, *[f"\n{note}" for note in self.notes]])
 
+    def _repr_html_(self) -> str:
+        from kobai.lab.notebook import diagnosis
+
+        return diagnosis(self)
+
     def show(self, console: Any = None) -> None:
         """Print the report with colours (needs rich)."""
         from rich.console import Group

@@ -80,6 +80,11 @@ class Treatment:
             "left": self.left.to_dict(),
         }
 
+    def _repr_html_(self) -> str:
+        from kobai.lab.notebook import treatment
+
+        return treatment(self)
+
     def __str__(self) -> str:
         lines = []
         for i, finding in enumerate(self.cured):

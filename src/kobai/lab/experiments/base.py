@@ -81,6 +81,11 @@ class Result:
     passed: bool
     files: tuple[Path, ...] = ()
 
+    def _repr_html_(self) -> str:
+        from kobai.lab.notebook import experiment
+
+        return experiment(self)
+
     def as_dict(self) -> dict[str, Any]:
         """As JSON holds it, without the files."""
         kept = asdict(self)

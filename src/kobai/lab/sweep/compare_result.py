@@ -82,6 +82,11 @@ class Comparison:
         best = self.ranking()[0]
         return f"Comparison({len(self.conditions)} conditions × {self.plan.repeat}; best: {best.name}, {best.accuracy:.4f})"
 
+    def _repr_html_(self) -> str:
+        from kobai.lab.notebook import comparison
+
+        return comparison(self, headings(self.ranking(), short=True), cells)
+
     @property
     def goal(self) -> float:
         """90 % of the best final accuracy: the sooner a condition reaches it, the faster it is."""

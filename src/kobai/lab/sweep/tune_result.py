@@ -42,6 +42,11 @@ class Search:
             f"{self.best.value:.4f} with {spelt_out(self.best.parameters)})"
         )
 
+    def _repr_html_(self) -> str:
+        from kobai.lab.notebook import search
+
+        return search(self)
+
     def of(self, *states: str) -> list[Trial]:
         """The trials in these states."""
         return [trial for trial in self.trials if trial.state in states]
