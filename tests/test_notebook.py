@@ -174,7 +174,7 @@ def test_comparisons_searches_and_experiments():
     assert "kobai train" in page.text
     page = shown(kobai.lab.tune({"lr": [0.01, 0.1]}, trials=2, **settings))
     assert "best so far" in page.text
-    result = kobai.lab.run("vanishing_gradient")
+    result = kobai.lab.run("vanishing-gradient", kobai.lab.Settings(quick=True))
     assert result.finding in shown(result).text
 
 

@@ -61,10 +61,17 @@ def table(
 
 
 def curves(
-    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], title: str, across: str = "epoch", width: int = 330
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    title: str,
+    across: str = "epoch",
+    width: int = 330,
+    legend: bool = True,
 ) -> Markup:
-    """A chart of lines by name, each of values over positions. Values that are not finite are gaps."""
-    height, left, right, top, bottom = 190, 46, 10, 24, 34
+    """A chart of lines by name, each of values over positions. Values that are not finite are gaps.
+
+    Without a ``legend`` the names are beside the colours elsewhere, see :func:`swatch`.
+    """
+    height, left, right, top, bottom = 190, 56, 10, 24, 34
     points = [(x, y) for xs, ys in lines.values() for x, y in zip(xs, ys, strict=True) if math.isfinite(y)]
     if not points:
         return Markup()
@@ -99,13 +106,18 @@ def curves(
         path = "".join(f"M{run[0]}" + "".join(f"L{at}" for at in run[1:] or run) for run in runs if run)
         said = tag("title", f"{name}: {ys[-1]:.4g} at the end")
         parts.append(tag("path", said, d=path, fill="none", stroke_width="1.8", stroke_linecap="round", **how))
-        if len(lines) > 1:
+        if legend and len(lines) > 1:
             at = left + 8 + i * (width - left - right) / len(lines)
             parts.append(tag("path", d=f"M{at:.0f} {height - 7}h18", fill="none", stroke_width="1.8", **how))
             room = int((width - left - right) / len(lines) - 26) // 6  # of letters
             parts.append(text(name if len(name) <= room else f"{name[: room - 1]}…", at + 22, height - 3))
     spoken = f"{title} by {across}: " + ", ".join(f"{name} ends at {ys[-1]:.4g}" for name, (_, ys) in lines.items())
     return tag("svg", parts, viewBox=f"0 0 {width} {height}", width=width, height=height, role="img", aria_label=spoken)
+
+
+def swatch(i: int) -> Markup:
+    """The colour of a chart's line."""
+    return tag("span", "●", style=f"color:var(--k{i})") if i < COLOURS else Markup()
 
 
 def in_notebook() -> bool:

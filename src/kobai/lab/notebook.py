@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kobai.core.markup import Markup, tag
-from kobai.core.notebook import COLOURS, curves, frame, table
+from kobai.core.notebook import COLOURS, curves, frame, swatch, table
 
 ROWS = 20
 """Lines of a table of trials or conditions at most; the best come first."""
@@ -54,8 +54,8 @@ def comparison(found: Any, columns: Mapping[str, str], cells: Callable[..., list
     charts = []
     for what, title in (("train_loss", "training loss"), ("held_accuracy", "validation accuracy")):
         lines = {c.name: (c.epochs, [sum(v) / len(v) for v in c.curve(what)]) for c in best}
-        charts.append(curves(lines, title, width=440))
-    rows = [(p.rank, p.name, *cells(p, columns)) for p in places[:ROWS]]
+        charts.append(curves(lines, title, width=440, legend=False))
+    rows = [((swatch(i), f" {p.rank}"), p.name, *cells(p, columns)) for i, p in enumerate(places[:ROWS])]
     shown = table(("", "condition", *columns.values()), rows, range(2, 2 + len(columns)), best=0)
     return frame(charts, shown, _left_out(len(places)), tag("pre", found.command()))
 

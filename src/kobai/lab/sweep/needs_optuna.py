@@ -13,7 +13,9 @@ from kobai.errors import install
 def require() -> Any:
     """Optuna; ImportError with the install line where it is missing."""
     try:
-        import optuna
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tqdm, in a notebook, about a bar that is not used
+            import optuna
     except ImportError as error:
         raise ImportError(f"tune: Optuna is not installed. Install it: {install('tune')}") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # it logs two lines for each trial
