@@ -3,6 +3,7 @@
     python scripts/doctor_exam.py                              all situations; prints a table for each kind, and the totals
     python scripts/doctor_exam.py --kind loss --verbose        one kind, with all that is found
     python scripts/doctor_exam.py --name softmax-twice --seed 7 --verbose
+    python scripts/doctor_exam.py --half fresh                 the situations that nobody may tune the doctor by
     python scripts/doctor_exam.py --write                      write docs/lab/exam.md
 
 Every situation names who reported it, and says what a right answer speaks of. *right*: the first finding is the
@@ -29,6 +30,7 @@ for _variable in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "KOBAI_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
 from exam.page import PAGE, page, summary  # noqa: E402
+from exam.question import HALVES  # noqa: E402
 from exam.questions import QUESTIONS  # noqa: E402
 from exam.running import examined  # noqa: E402
 
@@ -46,12 +48,14 @@ def one(job: tuple[str, int, bool, bool]) -> dict[str, Any]:
         return record | ({} if question.kind == "healthy" else {"mark": "failed"})
 
 
-def chosen(kind: str | None, name: str | None) -> list[str]:
-    """Names of the questions whose kind and name begin with, or hold, what was asked for."""
+def chosen(kind: str | None, name: str | None, half: str | None) -> list[str]:
+    """Names of the questions whose kind and name hold what was asked for, of one of the halves or of all."""
     return [
         key
         for key, question in QUESTIONS.items()
-        if (kind is None or kind.replace("-", " ") in question.kind) and (name is None or name in key)
+        if (kind is None or kind.replace("-", " ") in question.kind)
+        and (name is None or name in key)
+        and half in (None, question.half)
     ]
 
 
@@ -99,6 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kind", help="part of a kind's name, with - for blanks")
     parser.add_argument("--name", help="part of a situation's name")
+    parser.add_argument("--half", choices=HALVES, help="only this part of the situations")
     parser.add_argument("--seed", type=int, default=0, help="draws data and weights")
     parser.add_argument("--quick", action="store_true", help="diagnose without trials of cures, where it has them")
     parser.add_argument("--no-tools", action="store_true", help="leave out what other tools would say")
@@ -107,9 +112,9 @@ def main() -> None:
     parser.add_argument("--verbose", action="store_true", help="print all findings in full")
     parser.add_argument("--write", action="store_true", help="write docs/lab/exam.md (all situations)")
     args = parser.parse_args()
-    names = chosen(args.kind, args.name)
+    names = chosen(args.kind, args.name, args.half)
     if not names:
-        sys.exit("doctor_exam: no situation has such a kind and name")
+        sys.exit("doctor_exam: no situation has such a kind, name and half")
     gathered = []
     for record in records([(name, args.seed, args.quick, not args.no_tools) for name in names], args.processes):
         gathered.append(record)

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from exam.question import HALVES
 from exam.questions import QUESTIONS
 from exam.tools import TOOLS
 
@@ -33,7 +34,7 @@ def summary(records: list[dict[str, Any]]) -> str:
     ]
     for kind in dict.fromkeys(record["kind"] for record in records):
         lines.append(row(kind, [record for record in records if record["kind"] == kind]))
-    for half in ("tuning", "held"):
+    for half in HALVES:
         lines.append(row(f"*{half} half*", [record for record in records if record["half"] == half]))
     lines.append(row("**all**", records))
     failed = [record["name"] for record in records if "failed" in record]
@@ -102,9 +103,13 @@ and, with `--write`, writes this page.
 *right*: the first finding names the fault; *partly*: another finding does; *wrong*: there are findings, and none does;
 *unsure*: it is only said that the net learns nothing; *silent*: there is no finding. A cure *helps* where the loss of
 fresh samples is lower by more than 2 % after training with it, and *harms* where it is higher by more than 5 %. Of the
-healthy nets those with an error, and those with warnings only, are counted. A hash of its name puts each situation into
-one of two halves. Thresholds are set by the tuning half; the authors of the examinations have looked at some situations of
-the held half too, so its figure is an upper bound of what a fresh situation would show.
+healthy nets those with an error, and those with warnings only, are counted.
+
+The situations are in three parts. A hash of its name puts each of the older ones into the *tuning* or the *held* half.
+Thresholds are set by the tuning half; the authors of the examinations have looked at some situations of the held half
+too, so its figure is an upper bound of what a situation would show that the doctor never met. The *fresh* half was
+collected afterwards by somebody who knew neither the doctor's rules nor its wording, and was complete before it was put
+to the doctor. It is frozen: no threshold is set by it.
 
 ## Figures
 

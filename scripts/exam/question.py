@@ -79,7 +79,9 @@ class Question:
 
     @property
     def half(self) -> str:
-        """``tuning`` or ``held``: thresholds may be set by what the first half says, never by the second."""
+        """``tuning``, ``held`` or ``fresh``: thresholds may be set by what the tuning half says, never by the others."""
+        if self.function.__module__.startswith("exam.fresh."):
+            return "fresh"
         return "tuning" if hashlib.sha256(self.name.encode()).digest()[0] % 2 == 0 else "held"
 
     def make(self, seed: int, ill: bool = True) -> Situation:
@@ -107,6 +109,8 @@ OF_SIGNALS = (
 
 WITHOUT_A_CAUSE = ("no-better-than-guessing", "cannot-fit")
 """Diseases by which the doctor says that the net learns nothing, or cannot, and that he does not know why."""
+
+HALVES = ("tuning", "held", "fresh")
 
 QUESTIONS: dict[str, Question] = {}
 
@@ -145,7 +149,7 @@ def _renamed(function: Callable[[int], Situation]) -> Callable[[int, bool], Situ
     def either(seed: int, ill: bool) -> Situation:
         return function(seed)
 
-    either.__name__, either.__doc__ = function.__name__, function.__doc__
+    either.__name__, either.__doc__, either.__module__ = function.__name__, function.__doc__, function.__module__
     return either
 
 

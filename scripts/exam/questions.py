@@ -18,7 +18,9 @@ KINDS = (
 )
 """In the order of the tables."""
 
-for _module in "who losses samples optimisers capacity statistics faults_of_data epochs unusual unusual_losses".split():
+for (
+    _module
+) in "who losses samples optimisers capacity statistics faults_of_data epochs unusual unusual_losses fresh".split():
     import_module(f"exam.{_module}")
 
 QUESTIONS = dict(sorted(_FOUND.items(), key=lambda item: KINDS.index(item[1].kind)))

@@ -18,12 +18,18 @@ sys.path.append(str(ROOT / "scripts"))
 
 import doctor_exam  # noqa: E402
 from exam.page import PAGE  # noqa: E402
+from exam.question import HALVES  # noqa: E402
 from exam.questions import QUESTIONS  # noqa: E402
 from exam.running import effect, marked, trained_loss  # noqa: E402
 from exam.tools import TOOLS, watched  # noqa: E402
 from kobai.lab.doctor.cures import Patient  # noqa: E402
 
-NOT_FINITE = {"logarithm-of-a-softmax-that-is-zero", "missing-values", "labels-from-one"}
+NOT_FINITE = {
+    "logarithm-of-a-softmax-that-is-zero",
+    "missing-values",
+    "labels-from-one",
+    "a-constant-column-divided-by-its-range",
+}
 """Situations whose loss is NaN or infinite from the start, or refuses the targets."""
 
 
@@ -56,6 +62,14 @@ def test_a_situation_has_a_report_a_source_and_a_loss(name):
 def test_the_same_seed_draws_a_situation_again(name):
     losses = [first_loss(QUESTIONS[name].make(3)) for _ in range(2)]
     assert losses[0] == losses[1] or not math.isfinite(losses[0])
+
+
+def test_the_fresh_half_is_large_enough_and_apart_from_the_others():
+    fresh = [question for question in QUESTIONS.values() if question.half == "fresh"]
+    assert sum(question.kind != "healthy" for question in fresh) >= 50
+    assert sum(question.kind == "healthy" for question in fresh) >= 40
+    assert {question.half for question in QUESTIONS.values()} == set(HALVES)
+    assert doctor_exam.chosen(None, None, "fresh") == [question.name for question in fresh]
 
 
 def finding(disease, title="", follows=None):
