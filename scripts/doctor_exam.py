@@ -29,7 +29,7 @@ from typing import Any
 for _variable in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "KOBAI_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
-from exam.page import PAGE, page, summary  # noqa: E402
+from exam.page import FRESH_PAGE, PAGE, page, summary  # noqa: E402
 from exam.question import HALVES  # noqa: E402
 from exam.questions import QUESTIONS  # noqa: E402
 from exam.running import examined  # noqa: E402
@@ -109,23 +109,32 @@ def main() -> None:
     parser.add_argument("--no-tools", action="store_true", help="leave out what other tools would say")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--json", type=Path, help="file for the records")
+    parser.add_argument("--with", dest="earlier", type=Path, nargs="*", default=[], help="records to add to the totals")
     parser.add_argument("--verbose", action="store_true", help="print all findings in full")
-    parser.add_argument("--write", action="store_true", help="write docs/lab/exam.md (all situations)")
+    parser.add_argument("--write", action="store_true", help="write docs/lab/exam.md, of all situations")
+    parser.add_argument(
+        "--first", metavar="COMMIT", help="write docs/lab/exam_fresh.md: the clean figure of the fresh half"
+    )
     args = parser.parse_args()
+    if args.write and (args.kind or args.name):
+        sys.exit("doctor_exam: the page is of all kinds and names")
     names = chosen(args.kind, args.name, args.half)
     if not names:
         sys.exit("doctor_exam: no situation has such a kind, name and half")
-    gathered = []
+    gathered = [record for path in args.earlier for record in json.loads(path.read_text(encoding="utf-8"))]
     for record in records([(name, args.seed, args.quick, not args.no_tools) for name in names], args.processes):
         gathered.append(record)
         print(line(record), flush=True)
         if args.verbose:
             print(detail(record), flush=True)
+    gathered.sort(key=lambda record: list(QUESTIONS).index(record["name"]))
     if args.json is not None:
         args.json.write_text(json.dumps(gathered, indent=1), encoding="utf-8")
     print("\n" + summary(gathered))
     if args.write:
         PAGE.write_text(page(gathered, args.seed), encoding="utf-8")
+    if args.first:
+        FRESH_PAGE.write_text(page(gathered, args.seed, args.first), encoding="utf-8")
 
 
 if __name__ == "__main__":

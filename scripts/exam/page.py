@@ -11,6 +11,7 @@ from exam.questions import QUESTIONS
 from exam.tools import TOOLS
 
 PAGE = Path(__file__).parents[2] / "docs" / "lab" / "exam.md"
+FRESH_PAGE = PAGE.with_name("exam_fresh.md")
 MARKS = ("right", "partly", "wrong", "unsure", "silent")
 
 
@@ -34,7 +35,7 @@ def summary(records: list[dict[str, Any]]) -> str:
     ]
     for kind in dict.fromkeys(record["kind"] for record in records):
         lines.append(row(kind, [record for record in records if record["kind"] == kind]))
-    for half in HALVES:
+    for half in dict.fromkeys(record["half"] for record in sorted(records, key=lambda r: HALVES.index(r["half"]))):
         lines.append(row(f"*{half} half*", [record for record in records if record["half"] == half]))
     lines.append(row("**all**", records))
     failed = [record["name"] for record in records if "failed" in record]
@@ -79,15 +80,18 @@ def situations_table(records: list[dict[str, Any]], kind: str) -> str:
     return "\n".join(lines)
 
 
-def page(records: list[dict[str, Any]], seed: int) -> str:
-    kinds = [kind for kind in dict.fromkeys(question.kind for question in QUESTIONS.values()) if kind != "healthy"]
+def page(records: list[dict[str, Any]], seed: int, commit: str = "") -> str:
+    """The page of all situations; with a ``commit``, that of the fresh half as that state of the code has met it."""
+    asked = [QUESTIONS[record["name"]] for record in records]
+    kinds = [kind for kind in dict.fromkeys(question.kind for question in asked) if kind != "healthy"]
     ill = sum("mark" in record for record in records)
     well = sum("healthy" in record for record in records)
-    parts = [TEXT.format(ill=ill, well=well, seed=seed, summary=summary(records), tools=tools_table(records))]
+    tables = {"ill": ill, "well": well, "seed": seed, "summary": summary(records), "tools": tools_table(records)}
+    parts = [FRESH_TEXT.format(commit=commit, **tables) if commit else TEXT.format(**tables)]
+    parts.append(TOOLS_TEXT.format(**tables))
     for kind in kinds:
         parts.append(f"### {kind[0].upper()}{kind[1:]}\n\n{situations_table(records, kind)}\n")
-    names = [question for question in QUESTIONS.values() if question.kind == "healthy"]
-    lines = [f"- {question.report} ({question.source})" for question in names]
+    lines = [f"- {question.report} ({question.source})" for question in asked if question.kind == "healthy"]
     parts.append("## Healthy nets that look unusual\n\n" + "\n".join(lines) + "\n")
     return "\n".join(parts) + "\n[The lab](README.md)\n"
 
@@ -109,12 +113,15 @@ The situations are in three parts. A hash of its name puts each of the older one
 Thresholds are set by the tuning half; the authors of the examinations have looked at some situations of the held half
 too, so its figure is an upper bound of what a situation would show that the doctor never met. The *fresh* half was
 collected afterwards by somebody who knew neither the doctor's rules nor its wording, and was complete before it was put
-to the doctor. It is frozen: no threshold is set by it.
+to the doctor. It is frozen: no threshold is set by it, and what the doctor said of it the first time stays as it was, on
+[a page of its own](exam_fresh.md).
 
 ## Figures
 
 {summary}
+"""
 
+TOOLS_TEXT = """\
 ## Beside other tools
 
 What the checks of other tools would say of the same situations, told again by rules from their documentation
@@ -125,4 +132,24 @@ as naming it, however short.
 {tools}
 
 ## Situations
+"""
+
+FRESH_TEXT = """\
+# The doctor's exam: what it had never met
+
+{ill} situations from public reports and {well} healthy nets, collected by somebody who knew neither the rules of the
+doctor nor their wording, complete and committed before the doctor was asked about any of them: `scripts/exam/fresh/`.
+This is what it said the first time, at {commit}, with seed {seed}. Nothing is set by this half, and this page is not
+written anew when the doctor changes: what it says of the same situations today stands in [the exam](exam.md), which also
+says how answers are marked.
+
+The machine was busy with other work, and trials end after some seconds: a net that learns slowly was given fewer steps.
+Some of the marks are harsher than the answers: each looks for words that were chosen before the first run, and they were
+left as they are. Five situations had faults of their own or of the exam's (a copy, a schedule's length), and were asked again
+after these were mended, of the same doctor. Faults of the doctor's mechanisms that this run brought to light were mended
+afterwards, each with a test of another net; these figures are of before.
+
+## Figures
+
+{summary}
 """

@@ -350,15 +350,15 @@ def a_plateau_schedule_that_waits_for_a_rise(seed: int, ill: bool) -> Situation:
 
 @asked(
     EPOCHS,
-    "https://github.com/pytorch/pytorch/issues/65417",
+    "https://github.com/CodefyUI/CodefyUI/issues/244",
     SCHEDULE + "|" + TOO_SMALL + "|onecycle|one ?cycle",
     SMALL,
 )
 def one_cycle_that_never_begins(seed: int, ill: bool) -> Situation:
-    """OneCycleLR is made for epochs times batches and stepped once an epoch: the rate stays at its lowest."""
+    """OneCycleLR is made for far more steps than will be taken: the rate stays at its lowest."""
     data, model = digits(seed), mlp(64, 64, 64, 10)
     optimizer = sgd(model, 0.05)
-    steps = 8 * 19 * 10 if ill else 8
+    steps = 8 * 19 * (200 if ill else 1) + 1
     scheduler = optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.05, total_steps=steps, div_factor=2000)
     return Situation(model, optimizer, F.cross_entropy, data.train, data.held, epochs=8, scheduler=scheduler)
 

@@ -94,7 +94,7 @@ def one_cycle(seed: int) -> Situation:
     """One cycle over eight epochs: up from a tenth and down to nearly nothing."""
     data, model = digits(seed), mlp(64, 64, 10)
     optimizer = sgd(model, 0.05)
-    scheduler = optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=9, div_factor=10)
+    scheduler = optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=8 * 19 + 1, div_factor=10)
     return Situation(model, optimizer, F.cross_entropy, data.train, data.held, epochs=8, scheduler=scheduler)
 
 
