@@ -141,9 +141,6 @@ def _checked(
     if precision not in PRECISIONS:
         hint = nearest(str(precision), PRECISIONS)
         raise ValueError(f"diagnose: expected precision {', '.join(PRECISIONS)}, got {precision!r}.{hint}")
-    own = {id(parameter) for parameter in model.parameters()}
-    if optimizer is not None and own.isdisjoint(id(p) for group in optimizer.param_groups for p in group["params"]):
-        raise ValueError("diagnose: the optimizer trains none of the model's parameters")
     device = device_of(model)
     batches, held = _batches(data, "data", device), _batches(validation, "validation data", device)
     return Case(model, tuple(moved(batch, device)), loss_fn, optimizer, clip_grad_norm, steps, precision, batches, held)

@@ -23,6 +23,8 @@ SAMPLES, NUMBERS = 48, 100_000
 """At most so many samples of the batch, and numbers of the last layer's output, are looked at."""
 
 STEPS, RATE = 60, 0.3
+ANSWERED = 1e-2
+"""One output for all samples that costs less than this part of what zeros cost answers all of them, and is no guess."""
 FAR = (2.0, 5.0, 50.0)
 """Scores that are sure of the truth: one as good as infinite, and smaller ones, which suit smoothed labels."""
 
@@ -123,7 +125,10 @@ def descend(
 
 @dataclass
 class Reach:
-    """Losses of some samples of the batch: what the model's end can reach, what free outputs do, and what guessing does."""
+    """Losses of some samples of the batch: what the model's end can reach, what free outputs do, and what guessing does.
+
+    Where one output is right for all samples, ``guess`` is the loss of outputs that are all 0.
+    """
 
     end: float
     free: float
@@ -245,6 +250,10 @@ class End:
         free, _ = descend(lambda numbers: self.cost(freed(numbers)), ys, self.steps)
         means = [[part.mean(0, keepdim=True) for part in start] for start in self._starts(self.parts)]
         guess, _ = descend(lambda numbers: self.cost(freed(numbers)), [*means, *self._logarithms(means)], self.steps)
+        with no_grad():
+            equal = float(self.cost(freed([0 * part for part in self.parts])).item())
+        if 0 <= guess < ANSWERED * equal < math.inf:  # as where the first of some scores is to be the highest, always
+            guess = equal
         return Reach(end, free, guess, some, whole, low, high)
 
     def _logarithms(self, means: list[list[Tensor]]) -> list[list[Tensor]]:

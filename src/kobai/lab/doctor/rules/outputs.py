@@ -25,7 +25,8 @@ BOUNDED_SCORES = Disease(
     "bounded-scores",
     "outputs within bounds",
     f"where the last layer may give any numbers, the loss cannot fall below {FLOOR:g} (warning: {FLOOR_SOME:g}) of that "
-    "of one output for all samples, for what follows that layer (softmax, sigmoid, ReLU, a normalisation, dropout) "
+    "of one output for all samples (of zeros, where one output is right for all), whatever the weights after it, for what "
+    "follows that layer (softmax, sigmoid, ReLU, a normalisation, dropout) "
     f"bounds the outputs, while free outputs cost less than half; or {FLAT:.0%} of the outputs are given no gradient by "
     f"it; or (a warning) {PRESSED:.0%} of scores are pressed against a bound, without a gradient (an error if {FLAT:.0%} "
     "of a class's are)",

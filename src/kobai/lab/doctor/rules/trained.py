@@ -39,7 +39,8 @@ NOT_REGISTERED = Disease(
 NOT_HELD = Disease(
     "not-held",
     "weights that the optimizer does not hold",
-    f"parameters that require a gradient and are given one, but are in no group of the optimizer; {_LEARNT}",
+    "parameters that require a gradient and are given one, but are in no group of the optimizer (an error if it holds none "
+    f"of the net's); {_LEARNT}",
     "A step changes what is in the optimizer's groups. A layer that is made or replaced after the optimizer, or copied "
     "with the net, is another tensor than the one it holds.",
     "definition of the optimizer's step; PyTorch's documentation of torch.optim, section constructing it",
@@ -163,7 +164,7 @@ def not_held(view: View) -> Finding | None:
         cause=cause,
         cure=hold(),
         where=_layers(left),
-        severity="warning",
+        severity="warning" if any(t.group is not None for t in view.ledger.trainees) else "error",
     )
 
 

@@ -136,11 +136,14 @@ def _judged(view: View) -> dict[str, list[float]]:
     """The ratios by which the user's own learning rate is judged.
 
     Weights before a normalisation are left out: their size means nothing, and a step that is too long makes them longer and the
-    next step relatively shorter (van Laarhoven, arXiv:1706.05350).
+    next step relatively shorter (van Laarhoven, arXiv:1706.05350). So are weights that the optimiser does not hold.
     """
     if view.losses and not math.isfinite(view.losses[0]):
         return {}
     free = {stage.weight.name for stage in view.stages if stage.normalised}
+    if view.optimizer is not None:
+        held = {id(p) for group in view.optimizer.param_groups for p in group["params"]}
+        free |= {name for name, parameter in view.model.named_parameters() if id(parameter) not in held}
     return {name: steps for name, steps in _ratios(view.readings).items() if name not in free}
 
 

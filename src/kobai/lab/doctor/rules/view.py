@@ -16,7 +16,7 @@ from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Tensor
 from kobai.lab.doctor import cures
 from kobai.lab.doctor.cures import Cure, Standardise
-from kobai.lab.doctor.rules.ends import STEPS, End
+from kobai.lab.doctor.rules.ends import STEPS, End, untouched
 from kobai.lab.probe.readings import LayerStats, Reading, WeightStats
 from kobai.nn.batchnorm import _NormBase
 from kobai.nn.init import _calculate_fan_in_and_fan_out
@@ -72,6 +72,10 @@ def stages(reading: Reading, model: nn.Module) -> list[Stage]:
         normalised = any(isinstance(modules.get(layer.name), NORMALISERS) for layer in group)
         found.append(Stage(weights[group[0].name], group[0].name, (acting or group)[-1], normalised))
     return found
+
+
+def _sums_to_one(rows: Tensor) -> bool:
+    return bool(((rows >= 0).all() & ((rows.sum(1) - 1).abs() < 1e-3).all()).item())
 
 
 @dataclass(frozen=True)
@@ -238,11 +242,25 @@ class View:
         elif t.is_floating_point() and t.numel() == layers[-1].output.size:
             every = targets[0] if len(targets) == 1 else ops.cat(list(targets))
             mean = every.mean(0, keepdim=True)
+            if self._says_logarithms(every):
+                yield mean.clamp(min=1e-6).log()
+                return
             yield ops.zeros_like(mean)
             yield mean
             if bool(((every >= 0) & (every <= 1)).all().item()):
                 inside = mean.clamp(1e-3, 1 - 1e-3)
                 yield (inside / (1 - inside)).log()
+
+    def _says_logarithms(self, rows: Tensor) -> bool:
+        """Whether targets are probabilities of classes, and outputs the logarithms of such.
+
+        What the net's end cannot give is no guess then: a likelihood falls without bound beyond log-probabilities.
+        """
+        if rows.ndim != 2 or rows.shape[1] < 2 or not _sums_to_one(rows):
+            return False
+        with untouched(self.model):
+            outputs = self.end.parts[0] if self.end is not None else rows
+        return outputs.ndim == 2 and _sums_to_one(outputs.exp())
 
     @property
     def learnt(self) -> bool:
@@ -259,6 +277,13 @@ class View:
         after = [
             f"{name}.{parameter}"
             for name in names[names.index(last) + 1 :]
+            for parameter, _ in self.modules[name].named_parameters(recurse=False)
+        ]
+        # What the modules around it hold themselves may come after it too, such as a learnt temperature.
+        around = [last.rsplit(".", i)[0] for i in range(1, last.count(".") + 1)] + [""] * bool(last)
+        after += [
+            f"{name}.{parameter}".lstrip(".")
+            for name in around
             for parameter, _ in self.modules[name].named_parameters(recurse=False)
         ]
         steps = 0 if self.live else STEPS

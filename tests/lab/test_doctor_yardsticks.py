@@ -1,0 +1,82 @@
+"""What the doctor measures by fits the loss: guesses that the net could make, bounds that training cannot move, and answers
+that are the same for all samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from small_nets import batch, net
+
+import kobai
+from kobai import nn
+from kobai.lab import diagnose
+from kobai.nn import functional as F
+from kobai.train import mlp
+
+
+class Choice(nn.Module):
+    """Of four candidates, each (N, 20), the first belongs to the query before them: scores are cosines times a scale."""
+
+    def __init__(self, scale: float, learnt: bool) -> None:
+        super().__init__()
+        self.body, factor = mlp(20, [30], 8), kobai.tensor(scale)
+        self.scale: Any = nn.Parameter(factor) if learnt else factor
+
+    def forward(self, x: Any) -> Any:
+        y = F.normalize(self.body(x.reshape(-1, 20)), dim=1).reshape(len(x), 5, 8)
+        return self.scale * (y[:, :1] * y[:, 1:]).sum(2)
+
+
+def choices(n: int = 256) -> tuple[Any, Any]:
+    x, t = batch(5 * n)
+    groups = x.reshape(n, 5, 20).clone()
+    groups[:, 1] = groups[:, 0] + 0.3 * kobai.randn(n, 20)
+    return groups, t[:n]
+
+
+def first_of(y: Any, t: Any) -> Any:
+    return F.cross_entropy(y, kobai.zeros(len(y), dtype=kobai.int64))
+
+
+def diseases(model: nn.Module, data: Any, loss_fn: Any, lr: float = 3e-3, **options: Any) -> list[str]:
+    found = diagnose(model, data, loss_fn, kobai.optim.Adam(model.parameters(), lr=lr), **options).findings
+    return [finding.disease for finding in found if finding.severity != "note"]
+
+
+def test_the_same_answer_for_all_samples_is_no_yardstick_of_their_loss() -> None:
+    """The first candidate is always the right one: an output without any knowledge costs nothing, and no bound exceeds that."""
+    kobai.manual_seed(0)
+    assert diseases(Choice(5.0, learnt=False), choices(), first_of, quick=True) == []
+    kobai.manual_seed(0)
+    assert "bounded-scores" in diseases(Choice(0.1, learnt=False), choices(), first_of, quick=True)
+
+
+def test_a_bound_that_a_learnt_scale_moves_is_none() -> None:
+    kobai.manual_seed(0)
+    assert diseases(Choice(1.0, learnt=True), choices(), first_of, quick=True) == []
+    kobai.manual_seed(0)
+    assert "bounded-scores" in diseases(Choice(1.0, learnt=False), choices(), first_of, quick=True)
+
+
+@pytest.mark.parametrize("end", [nn.LogSoftmax(dim=1), nn.Identity()])
+def test_a_guess_of_soft_labels_is_one_that_the_net_could_make(end: nn.Module) -> None:
+    """The divergence from log-probabilities falls without bound beyond them: zeros for all classes are no guess."""
+    kobai.manual_seed(0)
+    x, t = batch(256)
+    soft = 0.8 * F.one_hot(t, 4).float() + 0.05
+    loss_fn = nn.KLDivLoss(reduction="batchmean") if isinstance(end, nn.LogSoftmax) else F.cross_entropy
+    assert diseases(nn.Sequential(net(depth=1), end), (x, soft), loss_fn, lr=1e-2) == []
+
+
+def test_an_optimiser_of_another_net_is_found_and_not_refused() -> None:
+    """It was made before the net was replaced: it holds parameters, but none of these."""
+    kobai.manual_seed(0)
+    before, model = net(depth=1), net(depth=1)
+    optimizer = kobai.optim.SGD(before.parameters(), lr=0.1, momentum=0.9)
+    found = diagnose(model, batch(256), F.cross_entropy, optimizer).findings
+    assert [finding.disease for finding in found if finding.follows is None] == ["not-held"]
+    assert found[0].severity == "error"
+    assert "no part of the model" in found[0].cause
+    assert found[0].tried is not None
+    assert found[0].tried.helped
