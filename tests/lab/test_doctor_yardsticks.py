@@ -59,6 +59,44 @@ def test_a_bound_that_a_learnt_scale_moves_is_none() -> None:
     assert "bounded-scores" in diseases(Choice(1.0, learnt=False), choices(), first_of, quick=True)
 
 
+class Blend(nn.Module):
+    """A gate between 0 and 1, called last, weighs two branches that are trained with it."""
+
+    def __init__(self, after: Any = lambda y: y) -> None:
+        super().__init__()
+        self.left, self.right, self.gate, self.after = mlp(20, [30], 1), mlp(20, [30], 1), nn.Linear(20, 1), after
+
+    def forward(self, x: Any) -> Any:
+        left, right = self.left(x), self.right(x)
+        share = kobai.sigmoid(self.gate(x))
+        return self.after(share * left + (1 - share) * right)
+
+
+def test_a_bound_that_other_branches_move_is_none() -> None:
+    x, _ = batch(256)
+    t = kobai.where(x[:, :1] > 0, 3 * x[:, 1:2], -2 * x[:, 2:3])
+    kobai.manual_seed(0)
+    assert diseases(Blend(), (x, t), nn.MSELoss(), quick=True) == []
+    kobai.manual_seed(0)
+    assert "bounded-scores" in diseases(Blend(kobai.tanh), (x, t), nn.MSELoss(), quick=True)
+
+
+class Exponential(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return x.exp()
+
+
+def test_a_net_that_has_diverged_is_not_called_random_nor_bounded() -> None:
+    """Its outputs are no numbers, which are never equal to themselves, and no loss of them is a floor."""
+    x, _ = batch(256)
+    kobai.manual_seed(0)
+    model = nn.Sequential(net(depth=1), Exponential())
+    optimizer = kobai.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
+    found = diagnose(model, (x, 150 + 80 * x[:, :4]), nn.MSELoss(), optimizer, quick=True)
+    assert "target-scale" in [finding.disease for finding in found.findings]
+    assert "bounded-scores" not in [finding.disease for finding in found.findings]
+
+
 @pytest.mark.parametrize("end", [nn.LogSoftmax(dim=1), nn.Identity()])
 def test_a_guess_of_soft_labels_is_one_that_the_net_could_make(end: nn.Module) -> None:
     """The divergence from log-probabilities falls without bound beyond them: zeros for all classes are no guess."""

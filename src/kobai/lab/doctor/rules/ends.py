@@ -146,7 +146,8 @@ class End:
     """The end of a model, from the output of ``layer``, its last one with weights, to the model's output.
 
     ``model`` runs on a few samples of the batch; its buffers and the random stream are left as they were. Without ``steps``
-    only a few outputs are tried. ``after``: parameters that come after the last layer, such as the scale of a normalisation.
+    only a few outputs are tried. ``after``: parameters among which those are looked for that reach the output past the last
+    layer, such as the scale of a normalisation, a temperature, or the other factors of a product with it.
     """
 
     def __init__(
@@ -164,7 +165,7 @@ class End:
         self.model, self.module, self.steps = model, model.get_submodule(layer), steps
         self.loss_fn = _within(precision, model, loss_fn)
         self.called = _within(precision, model, lambda own, inputs: functional_call(model, own, inputs))
-        self.after = {name: model.get_parameter(name).detach() for name in after}
+        self.after: dict[str, Tensor] = {}
         count = len(inputs[0])
         each = len(target) // count
         keep = min(count, samples or SAMPLES)
@@ -177,6 +178,8 @@ class End:
         with no_grad():
             self.output = self.run(None)
         self.parts = [part.detach() for part in parts(self.output)]
+        if self.given:
+            self.after = self._past({name: model.get_parameter(name).detach() for name in after})
 
     @property
     def usable(self) -> bool:
@@ -211,6 +214,15 @@ class End:
             handle.remove()
             if isinstance(self.fused, str):
                 self.module.activation = self.fused
+
+    def _past(self, own: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Those of these parameters on which the output depends though the last layer gives the same."""
+        self.after = {name: tensor.clone().requires_grad_(True) for name, tensor in own.items()}
+        with enable_grad():
+            cost = sum((part.sum() for part in parts(self.run(self.given))), ops.zeros(()))
+        wanted = list(self.after.values())
+        slopes = grad(cost, wanted, allow_unused=True) if wanted and cost.requires_grad else [None] * len(wanted)
+        return {name: own[name] for name, slope in zip(own, slopes, strict=True) if slope is not None}
 
     def _acted(self, output: Tensor) -> Tensor:
         acted: Tensor = getattr(ops, self.fused)(output) if isinstance(self.fused, str) else output
@@ -284,7 +296,8 @@ class End:
             ]
             here, there = ([part.detach() for part in parts(self.run(given))] for given in (self.given, further))
             for i, part in enumerate(self.parts):
-                self.random |= int(not ops.equal(here[i], part))
+                same = (here[i] == part) | (here[i].isnan() & part.isnan())
+                self.random |= int(not bool(same.all().item()))
                 moved[i] = moved[i] | (there[i] != here[i])
             tried.append(there)
         return tried, moved

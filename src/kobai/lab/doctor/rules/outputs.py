@@ -59,7 +59,8 @@ def bounded_scores(view: View) -> Finding | None:
         except (ValueError, RuntimeError, TypeError, IndexError):  # a loss, or an end, that takes no other numbers
             return None
         least, free = reach.end, max(reach.free, 0.0)
-        if not (0 < reach.guess < math.inf and least > FLOOR_SOME * reach.guess and free < FLOOR * least):
+        bounded = FLOOR_SOME * reach.guess < least < math.inf and free < FLOOR * least
+        if not (0 < reach.guess < math.inf and bounded):
             return _flat(view, end, reach)
         where, name = _named(view, end)
         cure = _cure(view, end, where, name)

@@ -272,20 +272,11 @@ class View:
         """What follows the last layer with weights, if that gives a tensor; to be used within :func:`ends.untouched`."""
         if not self.stages or not self.inputs or not isinstance(self.target, Tensor):
             return None
-        names = [layer.name for layer in self.reading.layers]
         last = self.stages[-1].layer
-        after = [
-            f"{name}.{parameter}"
-            for name in names[names.index(last) + 1 :]
-            for parameter, _ in self.modules[name].named_parameters(recurse=False)
-        ]
-        # What the modules around it hold themselves may come after it too, such as a learnt temperature.
-        around = [last.rsplit(".", i)[0] for i in range(1, last.count(".") + 1)] + [""] * bool(last)
-        after += [
-            f"{name}.{parameter}".lstrip(".")
-            for name in around
-            for parameter, _ in self.modules[name].named_parameters(recurse=False)
-        ]
+        own = {id(parameter) for parameter in self.modules[last].parameters()}
+        still = {t.name for t in self.ledger.trainees if not t.wanted} if self.ledger is not None else set()
+        named = self.model.named_parameters()
+        after = [name for name, parameter in named if id(parameter) not in own and name not in still]
         steps = 0 if self.live else STEPS
         given = self.model, last, after, self.inputs, self.target, self.loss_fn, steps, self.precision
         try:
