@@ -15,7 +15,7 @@ def rng():
 @pytest.fixture
 def every(monkeypatch):
     """Every matrix product that is not empty is one of ours, and shared by three threads if it has parts for them."""
-    for name in ("PART", "SMALL", "FEW", "WORTHWHILE"):
+    for name in ("PART", "WORTHWHILE"):
         monkeypatch.setattr(_matmul, name, 1)
     monkeypatch.setattr(threads, "pool", threads.Pool())
     threads.set_num_threads(3)

@@ -89,6 +89,49 @@ def test_a_row_or_a_column_by_itself_has_the_same_bits(rng, dtype):
 
 
 @both
+@pytest.mark.parametrize("k", [1, 5, 100, 500])
+def test_rows_have_the_same_bits_whatever_stands_beside_them(rng, dtype, k):
+    """Every number of rows, as a vector, in a batch, and into a result that lies anyhow."""
+    a, b = numbers(rng, 40, k, dtype=dtype), numbers(rng, k, 37, dtype=dtype)
+    whole = matmul(a, b)
+    for m in range(1, 20):
+        assert matmul(a[:m], b).tobytes() == whole[:m].tobytes()
+        assert matmul(a, b[:, :m]).tobytes() == np.ascontiguousarray(whole[:, :m]).tobytes()
+    assert matmul(a[3], b).tobytes() == whole[3].tobytes()
+    assert matmul(a, b[:, 5]).tobytes() == np.ascontiguousarray(whole[:, 5]).tobytes()
+    assert matmul(a.reshape(8, 5, k), b).tobytes() == whole.tobytes()
+    batch = np.broadcast_to(a, (2, 3, 40, k)).transpose(1, 0, 2, 3)
+    assert (matmul(batch, np.asfortranarray(b)) == whole).all()
+    for out in (np.empty((37, 40), dtype).T, np.empty((80, 74), dtype)[::2, ::2]):
+        assert (matmul(a, b, out) == whole).all()
+        _matmul.split(a, b, out := np.zeros_like(out))
+        _matmul.split.bind(a[::-1], b, out)()
+        assert (out == whole[::-1]).all()
+
+
+@both
+def test_batches_that_lie_in_too_many_ways_have_the_same_bits(rng, dtype):
+    a, b = (numbers(rng, 2 * 3 * 4 * 5, 6, dtype=dtype).reshape(2, 3, 4, 5, 6) for _ in range(2))
+    left, right = (
+        a[::-1, :, ::2].transpose(2, 0, 1, 3, 4)[:, :, :1],
+        b.swapaxes(-1, -2)[:, ::-1, ::2].transpose(2, 0, 1, 3, 4),
+    )
+    y = matmul(left, right)
+    for i in np.ndindex(y.shape[:-2]):
+        assert y[i].tobytes() == matmul(left[i[0], i[1], 0].copy(), right[i].copy()).tobytes()
+
+
+@both
+@pytest.mark.parametrize("n", [1, 3, 16, 33, 1000])
+def test_dots_have_the_same_bits_by_any_layout(rng, dtype, n):
+    a, b = numbers(rng, n, 3, dtype=dtype), numbers(rng, n, 2, dtype=dtype)
+    y = matmul(a[:, 1], b[::-1, 0])
+    assert y.shape == ()
+    assert y == matmul(a[:, 1].copy(), b[::-1, 0].copy())
+    np.testing.assert_allclose(y, (a[:, 1].astype("f8") * b[::-1, 0]).sum(), rtol=1e-4, atol=1e-5)
+
+
+@both
 @pytest.mark.parametrize("shape", [(40, 400, 150), (90, 40, 70), (8, 100, 600)])
 def test_any_number_of_threads_gives_the_same_bits(every, rng, dtype, shape):
     m, k, n = shape

@@ -26,8 +26,7 @@ def rng():
 @pytest.fixture
 def three(monkeypatch):
     """Every matrix product is shared by three threads, whatever the machine has, in a pool of its own."""
-    for name in ("PART", "SMALL", "FEW"):
-        monkeypatch.setattr(_matmul, name, 1)
+    monkeypatch.setattr(_matmul, "PART", 1)
     monkeypatch.setattr(threads, "pool", threads.Pool())
     threads.set_num_threads(3)
     yield

@@ -16,7 +16,8 @@ memory brings one. So each number that was brought is used many times, at each l
     |     |   |  part   |  part   |
     +-----+   +---------+---------+           p=0: b00 b01 … b0,31 | p=1: b10 b11 … b1,31 | p=2: …
 
-A stays where it is, unless it lies column by column and is used often enough to be copied as well (``pack_rows``).
+A stays where it is, unless it lies column by column and is used often enough to be copied as well (``pack_rows``). B stays
+where it is if it lies row by row and the part has no more rows than a tile, which reads it once.
 
 The inner dimension is summed up in blocks of ``INNER``: sums over many elements lose fewer digits so. As that number is the
 same everywhere, the bits of a product depend on nothing but its factors.
@@ -129,6 +130,12 @@ def pack_rows(size: int, k: int, tall: int, rows: int, a: int, step: int, to: in
             copy_one(size, source + i * size, target + i // tall * each + i % tall * size)
 
 
+@compiled
+def panel_row(size: int, columns: int) -> Any:
+    """Bytes of a row of the panel of so many columns and those after them."""
+    return (VECTORS if columns * size > width() else 1) * width()
+
+
 @as_written
 def multiply(
     size: int, m: int, n: int, k: int, a: int, a_row: int, a_step: int, b: int, b_step: int, b_column: int, c: int, c_row: int,
@@ -142,7 +149,9 @@ def multiply(
         inner = min(INNER, k - p)
         for j in range(0, n, most):
             columns = min(most, n - j)
-            pack(size, inner, columns, b + p * b_step + j * b_column, b_step, b_column, scratch)
+            block = b + p * b_step + j * b_column
+            direct = columns // panel * panel if m <= tall and b_column == size else 0  # columns that are not copied
+            pack(size, inner, columns - direct, block + direct * size, b_step, b_column, scratch)
             copied = a_row == size and columns >= OFTEN
             for start in range(0, m, tall):
                 rows = min(tall, m - start)
@@ -155,8 +164,9 @@ def multiply(
                 right = scratch
                 for q in range(0, columns, panel):
                     result = c + start * c_row + (j + q) * size
-                    tile(size, rows, columns - q, inner, left, row, step, right, result, c_row, p | add)
-                    right += inner * VECTORS * width()
+                    there, below = (block + q * size, b_step) if q < direct else (right, panel_row(size, columns - q))
+                    tile(size, rows, columns - q, inner, left, row, step, there, below, result, c_row, p | add)
+                    right += 0 if q < direct else inner * VECTORS * width()
 
 
 @entry
@@ -197,7 +207,7 @@ def describe(job: int, function: int, a: Any, b: Any, out: Any, rows: int, colum
     """Write a job for a product; False if the result does not lie row by row, or lies over a factor."""
     (m, k), n, size = a.shape, b.shape[1], out.itemsize
     c_row, c_column = out.strides
-    if c_column != size or c_row < n * size or _overlap(out, a) or _overlap(out, b):
+    if c_column != size or (m > 1 and c_row < n * size) or _overlap(out, a) or _overlap(out, b):
         return False
     if _askew(a) or _askew(b) or _askew(out):
         return False

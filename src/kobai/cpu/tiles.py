@@ -137,12 +137,13 @@ def _sized(build: Callable[..., None]) -> instruction:
 
 @_sized
 def tile(
-    builder: Any, x: Elements, rows: Any, columns: Any, k: Any, a: Any, a_row: Any, a_step: Any, b: Any, c: Any, c_row: Any,
-    add: Any,
+    builder: Any, x: Elements, rows: Any, columns: Any, k: Any, a: Any, a_row: Any, a_step: Any, b: Any, b_step: Any, c: Any,
+    c_row: Any, add: Any,
 ) -> None:  # fmt: skip
     """C ← A·B, or C ← C + A·B if ``add`` is not 0: ``rows`` rows, and ``columns`` columns where those are fewer than a tile's.
 
-    A: its first element, bytes from row to row and from p to p. B: k times as many vectors as the tile has in a row.
+    A: its first element, bytes from row to row and from p to p. B: k times as many vectors as the tile has in a row, and bytes
+    from one time to the next.
     """
     end = builder.append_basic_block("end")
     adds = builder.icmp_signed("!=", add, integer(0))
@@ -156,7 +157,7 @@ def tile(
             case = builder.append_basic_block(f"rows{r}")
             choice.add_case(integer(r), case)
             builder.position_at_end(case)
-            sums = _sums(x, builder, r, vectors, k, a, a_row, a_step, b)
+            sums = _sums(x, builder, r, vectors, k, a, a_row, a_step, b, b_step)
             places = [builder.add(c, builder.mul(c_row, integer(i))) for i in range(r)]
             _write(x, builder, sums, places, columns, adds)
             builder.branch(end)
@@ -164,7 +165,16 @@ def tile(
 
 
 def _sums(
-    x: Elements, builder: Any, rows: int, vectors: int, k: Any, a: Any, a_row: Any, a_step: Any, b: Any
+    x: Elements,
+    builder: Any,
+    rows: int,
+    vectors: int,
+    k: Any,
+    a: Any,
+    a_row: Any,
+    a_step: Any,
+    b: Any,
+    b_step: Any,
 ) -> list[list[Any]]:
     """The loop over p."""
     before, loop = builder.block, builder.append_basic_block("loop")
@@ -193,7 +203,7 @@ def _sums(
             old.add_incoming(value, loop)
     for start in at_a:
         start.add_incoming(builder.add(start, a_step), loop)
-    at_b.add_incoming(builder.add(at_b, integer(vectors * machine()[0])), loop)
+    at_b.add_incoming(builder.add(at_b, b_step), loop)
     fewer = builder.sub(left, integer(1))
     left.add_incoming(fewer, loop)
     after = builder.append_basic_block("after")

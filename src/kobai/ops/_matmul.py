@@ -4,11 +4,12 @@
       +-- on a device --+-- with nvmath      cuBLASLt    (kobai.cuda.cublaslt)
       |                 +-- without          CuPy
       +-- on the host --+-- with Numba       own loops   (kobai.cpu.product), a job for the threads that are awake
-                        +-- without, tiny    BLAS        on one thread; a large product is split, BLAS does each part
+                        +-- without          BLAS        on one thread; a large product is split, BLAS does each part
 
-On the host the choice depends on shapes, dtypes and what is installed; the split, on the shape and the number of threads. One
-thread does each part. So the bits do not depend on what else the machine does, and those of our own loops not even on the
-number of threads. (BLAS' own threads keep the first promise too, but cannot give way to other work.)
+On the host the choice depends on dtypes and what is installed; the split, on the shape and the number of threads. One thread
+does each part. So the bits do not depend on what else the machine does. Our own loops compute every product of float32 and of
+float64, also the smallest, where BLAS may be quicker: an element has the same bits on any processor and on any number of
+threads, and whatever stands beside it (``docs/design/0026-bits.md``).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 
 from kobai.core import tape
 from kobai.cpu import blas
+from kobai.cpu.lanes import dot
 from kobai.cpu.product import EDGE, Product, grid_of, ranges
 from kobai.cpu.team import share_job
 from kobai.cpu.threads import num_threads, run_split
@@ -32,14 +34,8 @@ from kobai.xp import Array, recorder, xp_of
 PART = 1 << 18
 """Multiplications worth a part of their own where threads are awake, about 3 µs; two such parts are shared."""
 
-FEW = 8
-"""Fewest rows and columns of a result that is computed in tiles."""
-
 WORTHWHILE = 1 << 27
 """Multiplications × bytes of an element that pay for waking a thread: 0.3 ms of work, against 50 µs to wake one."""
-
-SMALL = 1 << 14
-"""Multiplications from which on the work outweighs NumPy's call, so that our own loops pay."""
 
 
 def matmul(a: Array, b: Array, out: Array | None = None, *, precision: str | None = "highest") -> Array:
@@ -60,14 +56,20 @@ def matmul(a: Array, b: Array, out: Array | None = None, *, precision: str | Non
             matmul(rows, b, out.reshape(rows.shape[0], b.shape[1]))
             return out
     if ours(a, b):
+        if a.ndim == b.ndim == 1:
+            y = xp.empty(1, a.dtype)
+            dispatch.launch(_dot, xp.ascontiguousarray(a), xp.ascontiguousarray(b), y)
+            return _given(y.reshape(()), out)
+        if a.ndim == 1 or b.ndim == 1:
+            return _given(_of_vectors(matmul, a, b), out)
         size = _shape(a, b)
         if size is not None and (out is None or _fits(out, a, size)):
             result = xp.empty(size, dtype=a.dtype) if out is None else out
             if recorder() is not None:
                 dispatch.launch(split, a, b, result)
-                return result
-            if _shared(a, b, result):
-                return result
+            else:
+                _shared(a, b, result)
+            return result
     multiplications = max(a.size * (b.shape[-1] if b.ndim > 1 else 1), b.size)
     if multiplications <= blas.TINY and blas.takes_tiny_alone():
         return xp.matmul(a, b, out=out)
@@ -80,25 +82,35 @@ def matmul(a: Array, b: Array, out: Array | None = None, *, precision: str | Non
 def _on_device(xp: Any, a: Array, b: Array, out: Array | None, precision: str | None) -> Array:
     if not cublaslt.takes(a, b):
         return xp.matmul(a, b, out=out)
-    if a.ndim == 1 or b.ndim == 1:  # a row on the left, a column on the right
-        left, right = a[None, :] if a.ndim == 1 else a, b[:, None] if b.ndim == 1 else b
-        y = _on_device(xp, left, right, None, precision)
-        y = y[..., 0] if b.ndim == 1 else y
-        y = y[..., 0, :] if a.ndim == 1 and b.ndim > 1 else y[..., 0] if a.ndim == 1 else y
-    else:
-        batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-        y = out if out is not None and out.flags.c_contiguous else None
-        if y is None:
-            y = xp.empty((*batch, a.shape[-2], b.shape[-1]), dtype=a.dtype)
-        left, right, flat = a, b, y
-        if batch:
-            left, right, flat = _one_batch(a, batch), _one_batch(b, batch), y.reshape(-1, *y.shape[-2:])
-        if not cublaslt.multiply(left, right, flat, precision=precision):
-            xp.matmul(a, b, out=y)
-    if out is not None and y is not out:
-        out[...] = y
-        return out
-    return y
+    if a.ndim == 1 or b.ndim == 1:
+        return _given(_of_vectors(partial(_on_device, xp, out=None, precision=precision), a, b), out)
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    y = out if out is not None and out.flags.c_contiguous else None
+    if y is None:
+        y = xp.empty((*batch, a.shape[-2], b.shape[-1]), dtype=a.dtype)
+    left, right, flat = a, b, y
+    if batch:
+        left, right, flat = _one_batch(a, batch), _one_batch(b, batch), y.reshape(-1, *y.shape[-2:])
+    if not cublaslt.multiply(left, right, flat, precision=precision):
+        xp.matmul(a, b, out=y)
+    return _given(y, out)
+
+
+def _of_vectors(multiply: Callable[[Array, Array], Array], a: Array, b: Array) -> Array:
+    """The product where ``multiply`` knows matrices alone: a vector is a row on the left, a column on the right."""
+    y = multiply(a[None, :] if a.ndim == 1 else a, b[:, None] if b.ndim == 1 else b)
+    y = y[..., 0] if b.ndim == 1 else y
+    if a.ndim > 1:
+        return y
+    return y[..., 0, :] if b.ndim > 1 else y[..., 0]
+
+
+def _given(y: Array, out: Array | None) -> Array:
+    """The result, in ``out`` if that was given."""
+    if out is None or y is out:
+        return y
+    out[...] = y
+    return out
 
 
 def _one_batch(array: Array, batch: tuple[int, ...]) -> Array:
@@ -114,16 +126,38 @@ _spare: list[Product] = []
 """Unused jobs: making one takes longer than describing a product."""
 
 
-def _shared(a: Array, b: Array, out: Array) -> bool:
-    """Compute a product in our own loops; False if they cannot."""
+def _shared(a: Array, b: Array, out: Array) -> None:
+    """Compute a product in our own loops."""
     try:
         job = _spare.pop()
     except IndexError:
         job = Product()
-    if done := job.describe(a, b, out, *_parted(a, b, out)):
+    if _described(job, a, b, out):
         share_job(job)
+    else:
+        _apart(a, b, out)
     _spare.append(job)
-    return done
+
+
+def _described(job: Product, a: Array, b: Array, out: Array) -> bool:
+    """Let the job be this product. A column is the transpose of a row, which fills vectors."""
+    if out.shape[-1] == 1:
+        a, b, out = b.swapaxes(-1, -2), a.swapaxes(-1, -2), out.swapaxes(-1, -2)
+    return job.describe(a, b, out, *_parted(a, b, out))
+
+
+@dispatch.compiled
+def _dot(a: Array, b: Array, out: Array) -> None:
+    """out ← a·b of vectors: in partial sums, of which each is quick, and not in the order of a product of matrices."""
+    out[0] = dot(a, b)
+
+
+def _apart(a: Array, b: Array, out: Array) -> None:
+    """Compute what cannot be described, since the arrays lie over each other or in too many ways, of copies."""
+    batch, y = out.shape[:-2], np.empty(out.shape, out.dtype)
+    left, right = (np.array(np.broadcast_to(x, (*batch, *x.shape[-2:])), order="C") for x in (a, b))
+    _shared(left, right, y)
+    out[...] = y
 
 
 def _by_library(xp: Any, a: Array, b: Array, out: Array | None) -> Array:
@@ -137,11 +171,14 @@ def _by_library(xp: Any, a: Array, b: Array, out: Array | None) -> Array:
 
 
 def ours(a: Array, b: Array) -> bool:
-    """Whether our own loops compute the product of two host arrays. Depends on shapes and dtypes only."""
-    if not _are_matrices(a, b):
-        return False
-    (m, k), n = a.shape[-2:], b.shape[-1]
-    return k == b.shape[-2] and m >= FEW and n >= FEW and m * n * k >= SMALL and blas.own()
+    """Whether our own loops compute the product of two host arrays: both float32 or both float64, and not empty."""
+    return (
+        a.dtype == b.dtype
+        and a.dtype in dispatch.FLOATS
+        and bool(a.size and b.size)
+        and a.shape[-1:] == b.shape[-2:][:1] != ()
+        and blas.own()
+    )
 
 
 def _are_matrices(a: Array, b: Array) -> bool:
@@ -150,14 +187,13 @@ def _are_matrices(a: Array, b: Array) -> bool:
 
 
 def _shape(a: Array, b: Array) -> tuple[int, ...] | None:
-    """The shape of a product; None if there is none, for NumPy to raise, or nothing in it."""
+    """The shape of a product; None if there is none, for NumPy to raise."""
     if a.ndim == b.ndim == 2:
         return a.shape[0], b.shape[1]
     try:
-        shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+        return *np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1]
     except ValueError:
         return None
-    return shape if all(shape) else None
 
 
 def _fits(out: Array, a: Array, shape: tuple[int, ...] | None) -> bool:
@@ -189,9 +225,10 @@ class _Split:
         fits = _fits(out, a, _shape(a, b))
         if fits and ours(a, b):
             job = Product()
-            if job.describe(a, b, out, *_parted(a, b, out)):
-                job.keeps = a, b, out
-                return partial(share_job, job)
+            if not _described(job, a, b, out):
+                return partial(_apart, a, b, out)
+            job.keeps = a, b, out
+            return partial(share_job, job)
         if not fits or not _worthwhile(a, b) or np.may_share_memory(out, a) or np.may_share_memory(out, b):
             return partial(np.matmul, a, b, out=out)
         parts = _parts(a, b, out, blas.threads())
@@ -202,29 +239,13 @@ class _Split:
         return run
 
     def __call__(self, a: Array, b: Array, out: Array) -> None:
-        self.bind(a, b, out)()
+        if ours(a, b) and _fits(out, a, _shape(a, b)):
+            _shared(a, b, out)
+        else:
+            self.bind(a, b, out)()
 
 
 split = _Split()
-
-
-class _Own(_Split):
-    """By our own loops even if it is small: NumPy takes 1 µs for that, but 8 to hold its BLAS' threads back before and let
-    them go behind. For matrices that are not empty."""
-
-    def bind(self, a: Array, b: Array, out: Array) -> Callable[[], Any]:
-        job = Product()
-        if not job.describe(a, b, out, *_parted(a, b, out)):
-            return super().bind(a, b, out)
-        job.keeps = a, b, out
-        return partial(share_job, job)
-
-    def __call__(self, a: Array, b: Array, out: Array) -> None:
-        if not _shared(a, b, out):
-            blas.on_one_thread(super().__call__, a, b, out)
-
-
-own = _Own()
 
 Part = tuple[Array, Array, Array]
 

@@ -24,7 +24,7 @@ from kobai.core.primitive import primitive
 from kobai.cpu import blas
 from kobai.engine.dispatch import FLOATS, HOST_TYPES, launch
 from kobai.ops._args import Samples
-from kobai.ops._matmul import matmul, own
+from kobai.ops._matmul import matmul
 from kobai.ops.linear.columns import column_sums
 from kobai.ops.linear.kernel import gemm
 from kobai.ops.recurrent import formulas, loops
@@ -112,15 +112,6 @@ def _compiled(arrays: Sequence[Array | None]) -> bool:
     )
 
 
-def _product(a: Array, b: Array, compiled: bool) -> Array:
-    """a·b for matrices."""
-    if not compiled:
-        return gemm(a, b)
-    out = xp_of(a).empty((a.shape[0], b.shape[1]), dtype=a.dtype)
-    launch(own, a, b, out)
-    return out
-
-
 def _run(
     kind: int,
     x: Array,
@@ -145,7 +136,7 @@ def _run(
     gates = xp.empty((directions, steps, batch, columns), dtype=x.dtype)
     within = _within(inputs, weights, compiled and (steps == 1 or batch >= loops.MANY))
     if within[0] is None:
-        _of_inputs(inputs, weights, gates.reshape(directions, -1, columns), compiled)
+        _of_inputs(inputs, weights, gates.reshape(directions, -1, columns))
     shapes = [states] * (1 + of_lstm)
     if x.ndim == 3:
         shapes.insert(0, (steps, batch, directions * n))
@@ -209,7 +200,7 @@ def _vjp_of(
         of_starts = [
             None if s is None else (lambda g=g, s=s: g.reshape(s.shape)) for g, s in zip((dh, dc), starts, strict=False)
         ]
-        return (lambda: _of_input(dz, weights, x.shape, layer.compiled)), *of_starts, None, *of_weights
+        return (lambda: _of_input(dz, weights, x.shape)), *of_starts, None, *of_weights
 
     return vjp
 
@@ -240,13 +231,10 @@ def _within(inputs: Array, weights: Sequence[_Weights], multiplied: bool) -> tup
     return dense(inputs), dense(weights[0].w_ih), dense(weights[-1].w_ih)
 
 
-def _of_inputs(inputs: Array, weights: Sequence[_Weights], gates: Array, compiled: bool) -> None:
+def _of_inputs(inputs: Array, weights: Sequence[_Weights], gates: Array) -> None:
     """gates (D, L·N, ·) ← W_ih x of all steps in every direction."""
     for d, w in enumerate(weights):
-        if compiled:
-            launch(own, inputs, w.w_ih.T, gates[d])
-        else:
-            matmul(inputs, w.w_ih.T, out=gates[d], precision=None)
+        matmul(inputs, w.w_ih.T, out=gates[d], precision=None)
 
 
 def _biases(kind: int, weights: Sequence[_Weights], gates: Array) -> Array:
@@ -270,10 +258,10 @@ def _biases(kind: int, weights: Sequence[_Weights], gates: Array) -> Array:
 # --- gradients of what is not in the loop -----------------------------------------------------------------------------
 
 
-def _of_input(dz: Array, weights: Sequence[_Weights], shape: tuple[int, ...], compiled: bool) -> Array:
+def _of_input(dz: Array, weights: Sequence[_Weights], shape: tuple[int, ...]) -> Array:
     total = None
     for d, w in enumerate(weights):
-        dx = _product(dz[d].reshape(-1, dz.shape[-1]), w.w_ih, compiled)
+        dx = gemm(dz[d].reshape(-1, dz.shape[-1]), w.w_ih)
         total = dx if total is None else total.__iadd__(dx)
     return total.reshape(shape)  # type: ignore[union-attr]
 
@@ -291,9 +279,9 @@ def _of_weights(layer: _Layer, d: int, inputs: Array, dz: Array, dz_hidden: Arra
             return xp_of(dz).zeros(layer.w_hh[d].shape, dtype=dz.dtype)
         dw = None
         if later.size:
-            dw = _product(later.reshape(-1, later.shape[-1]).T, before.reshape(-1, n), layer.compiled)
+            dw = gemm(later.reshape(-1, later.shape[-1]).T, before.reshape(-1, n))
         if layer.h0 is not None:
-            of_first = _product(dz_hidden[first].T, layer.h0[d], layer.compiled)
+            of_first = gemm(dz_hidden[first].T, layer.h0[d])
             dw = of_first if dw is None else dw.__iadd__(of_first)
         return dw
 
@@ -305,7 +293,7 @@ def _of_weights(layer: _Layer, d: int, inputs: Array, dz: Array, dz_hidden: Arra
         return sums().copy() if hidden is every else column_sums(hidden)
 
     return [
-        lambda: _product(every.T, inputs, layer.compiled),
+        lambda: gemm(every.T, inputs),
         dw_hh,
         (lambda: sums().copy()) if biased else None,
         db_hh if biased else None,

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from kobai.cpu.job import JOB, Job, fields, load, store
-from kobai.cpu.product import INNER, cut, pack
+from kobai.cpu.product import INNER, cut, pack, panel_row
 from kobai.cpu.team import share_job
 from kobai.cpu.threads import num_threads
 from kobai.cpu.tiles import VECTORS, tile, tile_rows, width
@@ -89,9 +89,10 @@ def multiply_add(
     for p in range(0, k, INNER):
         inner = min(INNER, k - p)
         for j in range(0, n, panel):
+            below = panel_row(size, n - j)
             for i in range(0, m, tall):
                 left, result = a + i * a_row + p * size, c + i * c_row + j * size
-                tile(size, min(tall, m - i), n - j, inner, left, a_row, size, panels, result, c_row, p | add)
+                tile(size, min(tall, m - i), n - j, inner, left, a_row, size, panels, below, result, c_row, p | add)
             panels += inner * VECTORS * width()
 
 
