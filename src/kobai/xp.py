@@ -166,7 +166,7 @@ def xp_of(array: Array) -> Any:
     namespace = _namespaces.get(type(array))
     if namespace is None:
         if isinstance(array, (np.ndarray, np.generic)):  # subclasses such as memmap; scalars of reductions
-            return np
+            return _namespaces[np.ndarray]
         raise TypeError(f"xp_of: expected an array of a loaded backend, got {type(array).__name__}")
     return namespace
 

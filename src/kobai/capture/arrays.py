@@ -26,6 +26,7 @@ import numpy as np
 
 from kobai.capture.memory import Block
 from kobai.errors import CaptureError
+from kobai.formula import elementary
 from kobai.xp import recorder
 
 
@@ -152,7 +153,7 @@ class _Function:
     """A NumPy function or a ufunc's method whose calls are noted."""
 
     def __init__(self, function: Any) -> None:
-        self.function = function
+        self.function, self.__name__ = function, getattr(function, "__name__", "")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return active().call(self.function, args, kwargs)
@@ -168,7 +169,7 @@ class _Namespace:
     __name__ = "numpy"
     ndarray = Recorded
 
-    def __init__(self, module: Any = np) -> None:
+    def __init__(self, module: Any = elementary.namespace) -> None:
         self._module = module
 
     def __getattr__(self, name: str) -> Any:
@@ -177,7 +178,10 @@ class _Namespace:
             return _Namespace(found)
         if isinstance(found, type) and not issubclass(found, np.ufunc):
             return found
-        made = _Function(found) if callable(found) else found
+        if isinstance(found, elementary.Function):
+            made: Any = elementary.Function(found.op, _Function(found.plain))
+        else:
+            made = _Function(found) if callable(found) else found
         setattr(self, name, made)
         return made
 

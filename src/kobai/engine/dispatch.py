@@ -267,27 +267,40 @@ class merged(as_written):
 
 
 class inlined:
-    """A function of one number for use inside :class:`compiled` loops: a version for 32 bits (float32) and one for 64.
+    """A function of numbers for use inside :class:`compiled` loops: a version for 32 bits (float32) and one for 64.
 
-    LLVM merges it into the loop and vectorises both together. Its arithmetic is done as written.
+    LLVM merges it into the loop and vectorises both together. Its arithmetic is done as written, products fused into sums only
+    by ``engine.fused.fma``. Without one for 32 bits that for 64 is used, and its result rounded.
     """
 
-    def __init__(self, single: Callable[[Any], Any], double: Callable[[Any], Any]) -> None:
+    def __init__(self, single: Callable[..., Any] | None, double: Callable[..., Any]) -> None:
         self.single, self.double = single, double
 
-    def __call__(self, x: Any) -> Any:
-        return (self.single if isinstance(x, np.float32) else self.double)(x)
+    def __call__(self, *numbers: Any) -> Any:
+        raise TypeError(f"{self.double.__name__}: is a function for compiled loops")
 
     @cached_property
     def known(self) -> Any:
         """What Numba calls by this name."""
         numba = importlib.import_module("numba")
-        known = lambda x: None  # noqa: E731
-        single, double = _linked(self.single), _linked(self.double)
-        options = {"fastmath": {"contract"}, "error_model": "numpy", "forceinline": True}
-        numba.extending.overload(known, jit_options=options)(
-            lambda x: {32: single, 64: double}.get(getattr(x, "bitwidth", 0))
+        known = lambda *numbers: None  # noqa: E731
+        double = _linked(self.double)
+        alone = len(inspect.signature(self.double).parameters) == 1
+        of_double = (
+            (lambda x: np.float32(known(np.float64(x))))
+            if alone
+            else (lambda x, y: np.float32(known(np.float64(x), np.float64(y))))
         )
+        versions = {32: of_double if self.single is None else _linked(self.single), 64: double}
+
+        of_one = lambda x: versions.get(getattr(x, "bitwidth", 0))  # noqa: E731
+        of_two = lambda x, y: of_one(x)  # noqa: E731
+        options = {
+            "fastmath": False,
+            "error_model": "numpy",
+            "forceinline": True,
+        }  # said, or the loop's would be theirs
+        numba.extending.overload(known, jit_options=options)(of_one if alone else of_two)
         return known
 
 
@@ -368,7 +381,7 @@ def _reads(function: FunctionType) -> tuple[tuple[FunctionType, ...], tuple[str,
             functions.append(value.source)
             constants.append(f"{name}: {sorted(value.flags)} {value.merged}")
         elif isinstance(value, inlined):
-            functions += [value.single, value.double]  # type: ignore[list-item]
+            functions += [f for f in (value.single, value.double) if f is not None]  # type: ignore[misc]
         elif isinstance(value, instruction):
             functions.append(value.build)  # type: ignore[arg-type]
         elif isinstance(value, FunctionType):

@@ -17,6 +17,7 @@ import numpy as np
 
 from kobai.engine.dispatch import inlined
 from kobai.engine.exponential import exp
+from kobai.engine.fused import fma, horner
 from kobai.xp import Array, xp_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -198,25 +199,17 @@ def _erf_single(x: Any) -> Any:
     x = _MOST32 if x > _MOST32 else x  # written so that NaN stays
     x = -_MOST32 if x < -_MOST32 else x
     z = x * x
-    top = ((((_T5 * z + _T4) * z + _T3) * z + _T2) * z + _T1) * z + _T0
-    bottom = ((((_B5 * z + _B4) * z + _B3) * z + _B2) * z + _B1) * z + _B0
-    y = x * (top / bottom)
+    y = x * (horner(z, _TOP32) / horner(z, _BOTTOM32))
     y = _ONE32 if y > _ONE32 else y
     return -_ONE32 if y < -_ONE32 else y
 
 
 _MOST32, _ONE32 = np.float32(3.92), np.float32(1)
-_T0, _T1, _T2, _T3, _T4, _T5 = _TOP32
-_B0, _B1, _B2, _B3, _B4, _B5 = _BOTTOM32
 
 
 def _near(x: Any) -> Any:
     """erf(x) for |x| ≤ 1"""
-    z = 2.0 * x * x - 1.0
-    near = _NEAR[12]
-    for k in range(11, -1, -1):
-        near = near * z + _NEAR[k]
-    return x * near
+    return x * horner(fma(2.0 * x, x, -1.0), _NEAR)
 
 
 def _far(x: Any) -> Any:
@@ -224,39 +217,37 @@ def _far(x: Any) -> Any:
     x = 1.0 if x < 1.0 else x
     x = 28.0 if x > 28.0 else x
     u = (x - 5.0) / (x + 3.0)
-    far = _FAR[21]
-    for k in range(20, -1, -1):
-        far = far * u + _FAR[k]
     h = np.floor(16.0 * x) * 0.0625
-    return exp(-h * h) * exp((h - x) * (x + h)) * (far / (1.0 + 2.0 * x))
+    return exp(-h * h) * exp((h - x) * (x + h)) * (horner(u, _FAR) / fma(2.0, x, 1.0))
 
 
 def _far_single(x: Any) -> Any:
     x = _HALF32 if x < _HALF32 else x
     x = _LAST32 if x > _LAST32 else x
     u = (x - _FIVE32) / (x + _THREE32)
-    far = ((((((((_C9 * u + _C8) * u + _C7) * u + _C6) * u + _C5) * u + _C4) * u + _C3) * u + _C2) * u + _C1) * u + _C0
     h = np.floor(_SIXTEEN32 * x) * _SIXTEENTH32
-    return exp(-h * h) * exp((h - x) * (x + h)) * (far / (_ONE32 + _TWO32 * x))
+    return exp(-h * h) * exp((h - x) * (x + h)) * (horner(u, _FAR32) / fma(_TWO32, x, _ONE32))
 
 
 _LAST32, _HALF32, _TWO32, _THREE32, _FIVE32 = map(np.float32, (10.2, 0.5, 2, 3, 5))
 _SIXTEEN32, _SIXTEENTH32 = np.float32(16), np.float32(0.0625)
 # As _FAR, but for ½ ≤ x ≤ 10.2, beyond which erfc is 0 in float32. Relative error < 4e-9
-_C0, _C1, _C2, _C3, _C4, _C5, _C6, _C7, _C8, _C9 = map(
-    np.float32,
-    (
-        1.2177510261535645,
-        -0.10601131618022919,
-        0.008036916144192219,
-        0.019436024129390717,
-        -0.017207685858011246,
-        0.008822228759527206,
-        -0.003036780748516321,
-        0.0006499908631667495,
-        6.445278268074617e-05,
-        -3.973628918174654e-05,
-    ),
+_FAR32 = tuple(
+    map(
+        np.float32,
+        (
+            1.2177510261535645,
+            -0.10601131618022919,
+            0.008036916144192219,
+            0.019436024129390717,
+            -0.017207685858011246,
+            0.008822228759527206,
+            -0.003036780748516321,
+            0.0006499908631667495,
+            6.445278268074617e-05,
+            -3.973628918174654e-05,
+        ),
+    )
 )
 
 

@@ -59,6 +59,31 @@ def _cube(w: _Writer, y: int) -> int:
     return w("multiply", y, w("multiply", y, y))
 
 
+def _square_and(w: _Writer, x: int, sign: float, more: float) -> int:
+    """± x² + more"""
+    square = w("multiply", x, x)
+    return w("add", square if sign > 0 else w("negative", square), w.number(more))
+
+
+def _root(w: _Writer, x: int, sign: float, more: float) -> int:
+    return w("sqrt", _square_and(w, x, sign, more))
+
+
+def _power(w: _Writer, d: int, y: int, args: tuple[int, ...]) -> tuple[int, int]:
+    """d b aᵇ⁻¹ and d aᵇ ln a; 0 where a factor is, so that 0⁰ has slopes."""
+    a, b = args
+    zero = w.number(0)
+    slope = w("multiply", b, w("pow", a, w("subtract", b, w.number(1))))
+    of_a = w("select", w("equal", b, zero), zero, w("multiply", d, slope))
+    return of_a, w("select", w("equal", y, zero), zero, w("multiply", d, w("multiply", y, w("log", a))))
+
+
+def _angle(w: _Writer, d: int, y: int, args: tuple[int, ...]) -> tuple[int, int]:
+    up, right = args
+    square = w("add", w("multiply", up, up), w("multiply", right, right))
+    return w("multiply", d, w("divide", right, square)), w("negative", w("multiply", d, w("divide", up, square)))
+
+
 RULES: dict[str, Rule] = {
     "add": lambda w, d, y, args: (d, d),
     "subtract": lambda w, d, y, args: (d, w("negative", d)),
@@ -70,7 +95,22 @@ RULES: dict[str, Rule] = {
     "sqrt": lambda w, d, y, args: (w("divide", w("multiply", w.number(0.5), d), y),),
     "rsqrt": lambda w, d, y, args: (w("multiply", w("multiply", w.number(-0.5), d), _cube(w, y)),),
     "exp": lambda w, d, y, args: (w("multiply", d, y),),
+    "exp2": lambda w, d, y, args: (w("multiply", w("multiply", w.number(math.log(2)), d), y),),
+    "expm1": lambda w, d, y, args: (w("multiply", d, w("add", y, w.number(1))),),
+    "log": lambda w, d, y, args: (w("divide", d, args[0]),),
+    "log2": lambda w, d, y, args: (w("divide", d, w("multiply", w.number(math.log(2)), args[0])),),
+    "log10": lambda w, d, y, args: (w("divide", d, w("multiply", w.number(math.log(10)), args[0])),),
     "log1p": lambda w, d, y, args: (w("divide", d, w("add", w.number(1), args[0])),),
+    "sinh": lambda w, d, y, args: (w("multiply", d, w("cosh", args[0])),),
+    "cosh": lambda w, d, y, args: (w("multiply", d, w("sinh", args[0])),),
+    "asinh": lambda w, d, y, args: (w("divide", d, _root(w, args[0], 1, 1)),),
+    "acosh": lambda w, d, y, args: (w("divide", d, _root(w, args[0], 1, -1)),),
+    "atanh": lambda w, d, y, args: (w("divide", d, _square_and(w, args[0], -1, 1)),),
+    "asin": lambda w, d, y, args: (w("divide", d, _root(w, args[0], -1, 1)),),
+    "acos": lambda w, d, y, args: (w("negative", w("divide", d, _root(w, args[0], -1, 1))),),
+    "atan": lambda w, d, y, args: (w("divide", d, _square_and(w, args[0], 1, 1)),),
+    "pow": _power,
+    "atan2": _angle,
     "tanh": lambda w, d, y, args: (w("multiply", d, w("subtract", w.number(1), w("multiply", y, y))),),
     "sigmoid": lambda w, d, y, args: (w("multiply", d, w("multiply", y, w("subtract", w.number(1), y))),),
     "erf": lambda w, d, y, args: (_bell(w, d, args[0], 1.0),),

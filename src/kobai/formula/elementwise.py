@@ -194,7 +194,9 @@ class Elementwise:
         if engine is None and not first.flags.c_contiguous:
             slots = _in_rows(slots)
             engine = dispatch.engine_for(slots, halves=True)
-        if engine is dispatch.HOST:
+        if engine is None and all(type(a) in dispatch.HOST_TYPES and dispatch.loops_run(a.dtype) for a in slots):
+            self._run_on_copies(code, slots, numbers)
+        elif engine is dispatch.HOST:
             loop, n, values = code.loops.one, first.size, _as_array(first.dtype, numbers)
             if n < 2 * GRAIN:
                 dispatch.launch(loop.dispatcher or loop, *slots, values, 0, n)
@@ -208,6 +210,15 @@ class Elementwise:
             apply(self, code, slots, numbers)
         else:
             code.anywhere(*slots, numbers)
+
+    def _run_on_copies(self, code: Code, slots: tuple[Array, ...], numbers: tuple[float, ...]) -> None:
+        """Arrays that lie anyhow, or are of two types: NumPy would compute them by other formulas than the loops."""
+        library, dtype = xp_of(slots[0]), slots[code.into[0]].dtype
+        dense = tuple([library.ascontiguousarray(a, dtype) for a in slots])
+        self._run(code, tuple([d.reshape(a.shape) for d, a in zip(dense, slots, strict=True)]), numbers)
+        for slot in code.into:
+            if dense[slot] is not slots[slot]:
+                slots[slot][...] = dense[slot].reshape(slots[slot].shape)
 
 
 opaque.add(Elementwise)

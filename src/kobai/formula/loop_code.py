@@ -9,7 +9,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
-from kobai.engine import disk_cache, dispatch, exponential, logarithm, roots, special
+from kobai.engine import disk_cache, dispatch, exponential, fused, logarithm, roots, special, trigonometry
 from kobai.formula.parse import Formula, Value
 
 _BOTH = {
@@ -24,13 +24,13 @@ _BOTH = {
     "greater_equal": "{0} >= {1}",
     "equal": "{0} == {1}",
     "not_equal": "{0} != {1}",
-    "sqrt": "sqrt({0})",
-    "exp": "exp({0})",
-    "log1p": "log1p({0})",
-    "tanh": "tanh({0})",
-    "erf": "erf({0})",
-    "erfc": "erfc({0})",
-    "rsqrt": "rsqrt({0})",
+    "pow": "pow({0}, {1})",
+    "atan2": "atan2({0}, {1})",
+} | {
+    name: f"{name}({{0}})"
+    for name in (
+        "sqrt rsqrt exp exp2 expm1 log log2 log10 log1p sinh cosh tanh asinh acosh atanh asin acos atan erf erfc".split()
+    )
 }
 
 PYTHON = _BOTH | {
@@ -91,10 +91,11 @@ from numba.core import types
 from numba.extending import intrinsic
 from numpy import sqrt
 
-from kobai.engine.exponential import exp, sigmoid, tanh
-from kobai.engine.logarithm import log1p
+from kobai.engine.exponential import cosh, exp, exp2, expm1, sigmoid, sinh, tanh
+from kobai.engine.logarithm import acosh, asinh, atanh, log, log10, log1p, log2, pow
 from kobai.engine.roots import rsqrt
 from kobai.engine.special import compiled_erf as erf, compiled_erfc as erfc
+from kobai.engine.trigonometry import acos, asin, atan, atan2
 
 
 def _mark(builder, instruction, slot, slots):
@@ -205,7 +206,7 @@ class Loops:
 @cache
 def _beside() -> str:
     """What else the machine code depends on, beside the versions that Numba looks at itself."""
-    return "".join(map(inspect.getsource, (dispatch, exponential, logarithm, roots, special)))
+    return "".join(map(inspect.getsource, (dispatch, exponential, fused, logarithm, roots, special, trigonometry)))
 
 
 def load_module(name: str, source: str) -> Any:

@@ -34,7 +34,11 @@ BLOCK_BYTES = 1 << 18
 stay in the L2 cache between the calls. Measured on Adam: best between 128 and 512 KiB; below, the calls cost more than they
 save."""
 
-UFUNCS = {"abs": "absolute", "and": "logical_and", "or": "logical_or", "not": "logical_not", "select": "where"}
+UFUNCS = {
+    "abs": "absolute", "and": "logical_and", "or": "logical_or", "not": "logical_not", "select": "where", "pow": "power",
+    "asin": "arcsin", "acos": "arccos", "atan": "arctan", "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh",
+    "atan2": "arctan2",
+}  # fmt: skip
 """NumPy's names of operations, where they are others than here."""
 
 

@@ -19,7 +19,10 @@ from typing import Any
 
 from kobai.formula import scalar
 
-FUNCTION_NAMES = ("sqrt", "rsqrt", "exp", "log1p", "tanh", "sigmoid", "erf", "erfc", "sign", "maximum", "minimum")
+FUNCTION_NAMES = (
+    "sqrt", "rsqrt", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh",
+    "asin", "acos", "atan", "sigmoid", "erf", "erfc", "sign", "maximum", "minimum", "pow", "atan2",
+)  # fmt: skip
 FUNCTIONS: dict[Any, str] = {getattr(scalar, name): name for name in FUNCTION_NAMES} | {abs: "abs"}
 """Functions that a formula may call, and what the operation is called."""
 

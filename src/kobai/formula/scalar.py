@@ -25,14 +25,79 @@ def exp(x: float) -> float:
     return float(np.exp(x))
 
 
+def exp2(x: float) -> float:
+    """2ˣ"""
+    return float(np.exp2(x))
+
+
+def expm1(x: float) -> float:
+    """eˣ − 1"""
+    return float(np.expm1(x))
+
+
+def log(x: float) -> float:
+    """ln x"""
+    return float(np.log(x))
+
+
+def log2(x: float) -> float:
+    """log₂ x"""
+    return float(np.log2(x))
+
+
+def log10(x: float) -> float:
+    """log₁₀ x"""
+    return float(np.log10(x))
+
+
 def log1p(x: float) -> float:
     """ln(1 + x)"""
     return float(np.log1p(x))
 
 
+def sinh(x: float) -> float:
+    """sinh x"""
+    return float(np.sinh(x))
+
+
+def cosh(x: float) -> float:
+    """cosh x"""
+    return float(np.cosh(x))
+
+
 def tanh(x: float) -> float:
     """tanh x"""
     return math.tanh(x)
+
+
+def asinh(x: float) -> float:
+    """The inverse of sinh."""
+    return float(np.arcsinh(x))
+
+
+def acosh(x: float) -> float:
+    """The inverse of cosh."""
+    return float(np.arccosh(x))
+
+
+def atanh(x: float) -> float:
+    """The inverse of tanh."""
+    return float(np.arctanh(x))
+
+
+def asin(x: float) -> float:
+    """The inverse of the sine."""
+    return float(np.arcsin(x))
+
+
+def acos(x: float) -> float:
+    """The inverse of the cosine."""
+    return float(np.arccos(x))
+
+
+def atan(x: float) -> float:
+    """The inverse of the tangent."""
+    return float(np.arctan(x))
 
 
 def sigmoid(x: float) -> float:
@@ -63,3 +128,13 @@ def maximum(x: float, y: float) -> float:
 def minimum(x: float, y: float) -> float:
     """The smaller of two; NaN if one is."""
     return float(np.minimum(x, y))
+
+
+def pow(x: float, y: float) -> float:
+    """xʸ; NaN for x < 0 unless y is whole."""
+    return float(np.power(np.float64(x), np.float64(y)))
+
+
+def atan2(y: float, x: float) -> float:
+    """The angle of the point (x, y)."""
+    return math.atan2(y, x)

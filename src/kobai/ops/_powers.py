@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kobai.dtypes import FLOATING
-from kobai.engine.dispatch import HOST_TYPES, launch
+from kobai.engine.dispatch import HOST_TYPES, launch, loops_run
 from kobai.formula.elementwise import Elementwise
 from kobai.xp import Array, xp_of
 
@@ -49,8 +49,9 @@ def power(a: Any, b: Any) -> Any:
     if array.dtype.kind in FLOATING:
         if numbers[0] and (kernels := by_products(b)) is not None:
             return kernels[0](a)
-        if type(array) in HOST_TYPES and not (numbers[1] and a > 0) and array.size > FEW:
+        if type(array) in HOST_TYPES and not loops_run(array.dtype) and not (numbers[1] and a > 0) and array.size > FEW:
             return _on_host(a, b, array)
+        return xp_of(array).power(a, b)
     if numbers[0] or array.dtype.kind != "i":
         return a**b
     xp = xp_of(b)

@@ -50,7 +50,7 @@ def p_norm(x: Array, p: float, axes: Axes | None, keepdim: bool) -> Array:
         return total(abs(x), axes, keepdim)
     if math.isinf(p):
         return (abs(x).max if p > 0 else abs(x).min)(axis=axes, keepdims=keepdim)
-    return total(abs(x) ** p, axes, keepdim) ** (1 / p)
+    return xp.power(total(xp.power(abs(x), p), axes, keepdim), 1 / p)
 
 
 def p_norm_slope(dy: Array, y: Array, x: Array, p: float, axes: Axes | None, keepdim: bool) -> Array:
@@ -73,8 +73,8 @@ def p_norm_slope(dy: Array, y: Array, x: Array, p: float, axes: Axes | None, kee
     share = abs(ratio)
     if p < 2:  # at 0 then |x|ᵖ⁻¹ is infinite, or its derivative
         flat = (x == 0) | (norm == 0)
-        return g * xp.sign(x) * xp.where(flat, 0, xp.where(flat, 1, share) ** (p - 1))
-    return g * xp.sign(x) * share ** (p - 1)
+        return g * xp.sign(x) * xp.where(flat, 0, xp.power(xp.where(flat, 1, share), p - 1))
+    return g * xp.sign(x) * xp.power(share, p - 1)
 
 
 @method

@@ -23,6 +23,7 @@ from kobai.engine.dispatch import as_written, compiled, device, host, kernel, la
 from kobai.engine.domains import check_classes, inside, look_classes
 from kobai.engine.exponential import exp
 from kobai.engine.indices import flat_indices, positions
+from kobai.engine.logarithm import log as logarithm
 from kobai.ops._halves import beside
 from kobai.ops._matmul import matmul
 from kobai.ops._rows import (
@@ -256,7 +257,7 @@ def _losses(
                     continue
                 if t < 0 or t >= columns:
                     raise IndexError("cross_entropy: a class index is out of range")
-                log = np.log(np.float64(s))
+                log = logarithm(np.float64(s))
                 value = _loss(log, np.float64(xs[t]), np.float64(m))
                 value = (0.0 if value < 0 else value) * (weight[t] if weight.size else 1.0)  # less by rounding only
                 if smoothing:

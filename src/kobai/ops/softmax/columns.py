@@ -14,6 +14,7 @@ import numpy as np
 
 from kobai.engine.dispatch import compiled
 from kobai.engine.exponential import exp
+from kobai.engine.logarithm import log as logarithm
 from kobai.ops._rows import EXPONENTIALS, LEAST, MOST, launch_split, less
 from kobai.xp import Array, xp_of
 
@@ -127,7 +128,7 @@ def log_softmax(x: Any, y: Any, tops: Any, parts: Any, sums: Any, n: int, inner:
         m, rest, s = tops[column : column + width], parts[column : column + width], sums[column : column + width]
         _totals(x, y, False, at, m, rest, s, n, inner)
         for j in range(s.size):
-            log = np.log(s[j])
+            log = logarithm(s[j])
             if m[j] == 0:  # ln s in two parts, as in rows
                 m[j] = number(log)
                 log -= np.float64(m[j])

@@ -17,6 +17,7 @@ from kobai.cpu.lanes import dot, total
 from kobai.engine.cuda_kernel import EVERY_FLOAT, CudaKernel
 from kobai.engine.dispatch import DEVICE, HOST, compiled, engine_for, launch
 from kobai.engine.exponential import exp
+from kobai.engine.logarithm import log as logarithm
 from kobai.ops._rows import (
     BLOCK,
     EXPONENTIALS,
@@ -159,7 +160,7 @@ def _log_softmax_rows(x: Any, y: Any, columns: int, start: int, stop: int) -> No
             if columns == 1 or not LEAST < s < MOST:  # alone, x − m is 0 and nothing else
                 m = highest(xs)
                 s = shifted_exponentials(xs, m, ys)
-            log = np.log(np.float64(s))
+            log = logarithm(np.float64(s))
             if m == 0:  # ln s in two parts: where x is near it, x − ln s keeps its digits
                 m = number(log)
                 log -= np.float64(m)
