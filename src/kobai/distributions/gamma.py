@@ -42,9 +42,9 @@ def _shape_slope(alpha: Array, z: Array) -> Array:
         if type(z) is np.ndarray and (np.abs(term * slope) <= 1e-16 * np.abs(total)).all():
             break
     density = xp.exp((small_a - 1) * xp.log(small_y) - small_y - _gamma.lgamma(small_a))
-    root = (y / a) ** (1 / 3)
+    root = xp.power(y / a, 1 / 3)
     x = 3 * xp.sqrt(a) * (root - 1 + 1 / (9 * a))
-    far = root**3 + 3 * a * root**2 * (1 / (9 * a * a) - x / (6 * a * xp.sqrt(a)))
+    far = root * root * root + 3 * a * (root * root) * (1 / (9 * a * a) - x / (6 * a * xp.sqrt(a)))
     return xp.where(large, far, -total / density).astype(z.dtype)
 
 

@@ -151,9 +151,9 @@ def _zeta(s: Array, q: Array) -> Array:
     total = xp.zeros(xp.broadcast_arrays(exponent, x)[0].shape)
     low = min(max(int(-x.min()), 20), 1000) if type(q) is np.ndarray and x.size and np.isfinite(x).all() else 20
     for _ in range(low + 10):
-        total = total + x**-exponent
+        total = total + xp.power(x, -exponent)
         x = x + 1
-    power = x**-exponent
+    power = xp.power(x, -exponent)
     total = total + x * power / (exponent - 1) + 0.5 * power
     factor = exponent * power / x
     for k, b in enumerate(BERNOULLI, 1):
@@ -203,7 +203,7 @@ def _uniformly(a: Array, x: Array, upper: bool) -> Array:
     excess = _excess(xp, m)
     eta = xp.copysign(xp.sqrt(2 * excess), m)
     near = xp.clip(eta, -1, 1)  # beyond, e^(−a η²/2) is 0
-    c0, c1, c2 = (sum(c * near**n for n, c in enumerate(row)) for row in TEMME)
+    c0, c1, c2 = (sum(c * xp.power(near, n) for n, c in enumerate(row)) for row in TEMME)
     rest = xp.exp(-a * excess) * (c0 + (c1 + c2 / a) / a) / xp.sqrt(2 * math.pi * a)
     z = eta * xp.sqrt(a / 2)
     return 0.5 * erfc(z) + rest if upper else 0.5 * erfc(-z) - rest

@@ -12,6 +12,7 @@ from kobai.ops._args import need_flags
 from kobai.ops.create import arange, ones, zeros
 from kobai.ops.gather import embedding as look_up, where
 from kobai.ops.scatter import index_add, scatter_reduce
+from kobai.ops.vector_norm import p_norm
 from kobai.xp import xp_of
 
 __all__ = ["embedding", "embedding_bag"]
@@ -50,7 +51,7 @@ def _shorten_rows(input: Tensor, weight: Tensor, max_norm: float, norm_type: flo
     check_range("embedding", rows, table.shape[0])
     xp = xp_of(table)
     found = table[rows]
-    lengths = (xp.abs(found) ** norm_type).sum(axis=1, keepdims=True) ** (1.0 / norm_type)
+    lengths = p_norm(found, norm_type, (1,), True)
     scale = xp.where(lengths > max_norm, max_norm / (lengths + 1e-7), 1.0).astype(table.dtype, copy=False)
     table[rows] = found * scale  # a row named several times is written several times with the same values
     weight._bump()
