@@ -283,7 +283,7 @@ class inlined:
     def known(self) -> Any:
         """What Numba calls by this name."""
         numba = importlib.import_module("numba")
-        known = lambda *numbers: None  # noqa: E731
+        known: Any = lambda *numbers: None  # noqa: E731
         double = _linked(self.double)
         alone = len(inspect.signature(self.double).parameters) == 1
         of_double = (
@@ -293,7 +293,7 @@ class inlined:
         )
         versions = {32: of_double if self.single is None else _linked(self.single), 64: double}
 
-        of_one = lambda x: versions.get(getattr(x, "bitwidth", 0))  # noqa: E731
+        of_one: Any = lambda x: versions.get(getattr(x, "bitwidth", 0))  # noqa: E731
         of_two = lambda x, y: of_one(x)  # noqa: E731
         options = {
             "fastmath": False,

@@ -101,7 +101,7 @@ class Function:
                 numbers[name] = float(arg)
             else:
                 arrays.append(arg if arg.shape == shape else xp_of(arg).broadcast_to(arg, shape))
-        return _kernel(self.op, is_array)(*arrays, out=out, **numbers)  # type: ignore[no-any-return]
+        return _kernel(self.op, is_array)(*arrays, out=out, **numbers)
 
 
 def _loop_type(args: tuple[Any, ...]) -> Any:
