@@ -2,27 +2,29 @@
 
 Of each primitive, in float32 and float64, there is one digest of its values and one of its gradients, over all samples of the
 registry and over larger ones where vectors are long enough to matter; of each small training, one of the parameters after it.
+
+``--record`` writes the hashes that ``kobai verify`` compares with.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 import kobai
-from kobai import nn, optim
+from kobai import nn
+from kobai.bits import Digest, on_grid, record
+from kobai.bits.nets import NETS, Net, Recurrent, digest, training
 from kobai.core.primitive import REGISTRY
 from kobai.core.tensor import Tensor
-from kobai.nn import functional as F
 from test_registry import is_float, run, sample, tensors
 
 # --- primitives -----------------------------------------------------------------------------------------------------------
@@ -42,8 +44,7 @@ OF_ANY_SIZE = {
 
 
 def rounded(arg: Any) -> Any:
-    """A product with a number on a grid: the same bits where NumPy draws a sample by other code, and as many as a float has."""
-    return np.asarray(np.round(arg * 2.0**20) * (0.99999 / 2.0**20)) if is_float(arg) else arg
+    return on_grid(arg) if is_float(arg) else arg
 
 
 def larger(arg: Any, rng: np.random.Generator) -> Any:
@@ -74,21 +75,6 @@ def weights(y: Tensor) -> Tensor:
     return Tensor._wrap(numbers)
 
 
-class Digest:
-    def __init__(self) -> None:
-        self.hash = hashlib.sha256()
-
-    def add(self, array: np.ndarray) -> None:
-        """Any NaN is one NaN: its sign and payload are nobody's promise."""
-        array = np.array(array)
-        if array.dtype.kind == "f":
-            array[np.isnan(array)] = np.nan
-        self.hash.update(f"{array.dtype} {array.shape}".encode() + array.tobytes())
-
-    def __str__(self) -> str:
-        return self.hash.hexdigest()[:12]
-
-
 def of_primitive(name: str, dtype: type) -> dict[str, str]:
     values, gradients, has_gradient = Digest(), Digest(), False
     for args, options in samples(name):
@@ -108,68 +94,11 @@ def of_primitive(name: str, dtype: type) -> dict[str, str]:
 # --- trainings ------------------------------------------------------------------------------------------------------------
 
 
-class Recurrent(nn.Module):
-    def __init__(self, kind: type) -> None:
-        super().__init__()
-        self.layer, self.out = kind(12, 24, batch_first=True, bidirectional=True), nn.Linear(48, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.out(self.layer(x)[0][:, -1])
+TRAININGS = NETS | {"gru": Net(lambda: Recurrent(nn.GRU), (21, 7, 12))}
 
 
-class Residual(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(60, 60), nn.Linear(60, 60)
-        self.norm, self.out = nn.LayerNorm(60), nn.Linear(60, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + F.dropout(F.gelu(self.first(x)), 0.1, self.training)
-        return self.out(self.norm(x + F.dropout(F.silu(self.second(x)), 0.1, self.training)))
-
-
-def _dense(*norm: nn.Module) -> nn.Module:
-    return nn.Sequential(nn.Linear(60, 90), *norm, nn.ReLU(), nn.Linear(90, 50), nn.Tanh(), nn.Linear(50, 10))
-
-
-def _convolutional() -> nn.Module:
-    first = [nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2)]
-    return nn.Sequential(*first, nn.Conv2d(8, 12, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(108, 10))
-
-
-def _attentive() -> nn.Module:
-    layer = nn.TransformerEncoderLayer(24, 3, 48, dropout=0.1, batch_first=True)
-    return nn.Sequential(layer, nn.Flatten(), nn.Linear(24 * 9, 10))
-
-
-TRAININGS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
-    "mlp": (_dense, (37, 60)),
-    "batch norm": (lambda: _dense(nn.BatchNorm1d(90)), (37, 60)),
-    "layer norm": (lambda: _dense(nn.LayerNorm(90)), (37, 60)),
-    "cnn": (_convolutional, (21, 3, 16, 16)),
-    "lstm": (lambda: Recurrent(nn.LSTM), (21, 7, 12)),
-    "gru": (lambda: Recurrent(nn.GRU), (21, 7, 12)),
-    "attention": (_attentive, (21, 9, 24)),
-    "residual": (Residual, (37, 60)),
-}
-
-
-def of_training(name: str, steps: int = 6) -> dict[str, str]:
-    make, shape = TRAININGS[name]
-    kobai.manual_seed(0)
-    net = make()
-    rng = np.random.default_rng(0)
-    x = kobai.tensor(rounded(rng.uniform(-1, 1, shape)).astype(np.float32))
-    t = kobai.tensor(rng.integers(10, size=len(x)))
-    optimizer = optim.Adam(net.parameters(), lr=1e-3)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        F.cross_entropy(net(x), t).backward()
-        optimizer.step()
-    digest = Digest()
-    for value in net.state_dict().values():
-        digest.add(value.numpy())
-    return {f"training {name}": str(digest)}
+def of_training(name: str) -> dict[str, str]:
+    return {f"training {name}": digest(training(TRAININGS[name]))}
 
 
 # --- processes ------------------------------------------------------------------------------------------------------------
@@ -231,7 +160,10 @@ def main() -> None:
     parser.add_argument(
         "--others", default=None, help="compare with those of OTHERS in whose name this pattern is found"
     )
+    parser.add_argument("--record", action="store_true", help="write the hashes of kobai verify, and nothing else")
     options = parser.parse_args()
+    if options.record:
+        return record()
     if options.others is not None:
         here = in_process(options.only)
         for which in OTHERS:

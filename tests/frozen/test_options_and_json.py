@@ -90,6 +90,7 @@ COMMANDS = {
         "bench/bench.json"
     ],
     "lab activations --quick --out lab": ["lab/activations.json"],
+    "verify mlp --json": ["output"],
 }
 DIFFER = {"packages", "blas", "gpus", "load average"}
 """Facts of a machine whose kind depends on what it has."""

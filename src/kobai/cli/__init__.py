@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 import kobai
-from kobai.cli import bench, compare, diagnose, export, info, lab, launch, options, report, train, tune, use, warmup
+from kobai.cli import bench, compare, diagnose, export, info, lab, launch, options, report, train, tune, use, verify, warmup
 from kobai.cli.common import say
 from kobai.compat.versions import VERSION
 
@@ -69,6 +69,7 @@ _add(bench.bench)
 _add(warmup.compile_kernels, name="warmup")
 _add(report.report)
 _add(launch.launch, context_settings={"allow_interspersed_args": False})  # what follows the script is its own
+_add(verify.verify)
 _add(info.info)
 
 
