@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import bits
+from kobai.bits.verification import HASHES
 from kobai.engine import dispatch
 
 pytestmark = [pytest.mark.thorough, pytest.mark.skipif(not dispatch.numba_installed, reason="nothing is compiled")]
@@ -54,3 +55,23 @@ def test_only_what_is_known_has_other_bits_on_other_processors(request, which):
         KNOWN.write_text(json.dumps({name: known[name] for name in bits.OTHERS if name in known}, indent=1) + "\n")
     # Less may differ on a processor that is nearer to the one stood in for.
     assert set(differs) <= set(known[which]), "what differs, and is not listed"
+
+
+STANDING_IN = [name for name, how in bits.OTHERS.items() if "threads" not in how]
+PROCESSORS = {"this one": []} | {name: [name] for name in STANDING_IN}
+PROCESSORS["Haswell"] = ["OpenBLAS for Haswell", "NumPy without AVX-512", "Numba for Haswell"]
+"""Each with what stands in for it."""
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("which", PROCESSORS)
+def test_trainings_have_the_shipped_bits_on_any_processor_and_number_of_threads(which, threads):
+    parts = PROCESSORS[which]
+    if parts and not _has_avx512():
+        pytest.skip("what stands in for other processors is what this one is")
+    shipped = {f"training {name}": net["hash"] for name, net in json.loads(HASHES.read_text()).items()}
+    settings = {name: value for part in parts for name, value in bits.OTHERS[part].items()}
+    found = bits.in_process("^training", threads, **settings)
+    known = json.loads(KNOWN.read_text())
+    expected = {name for part in parts for name in known[part]}
+    assert {name for name in shipped if found[name] != shipped[name]} <= expected
