@@ -201,6 +201,7 @@ SAYS = {
     "kobai lab": ["claim", "finding", r"files .*\.png"],
     "kobai bench": ["numpy", r"bench\.json"],
     "kobai warmup": ["compiled|ready|numba"],
+    "kobai verify": ['residual .*as shipped|"same": true', "promised"],
     "kobai info": ["Backends", "numpy +ready", "[Tt]hreads", r"Python 3\.\d+", "numba"],
 }
 """What a command that begins so prints, the longest beginning first."""

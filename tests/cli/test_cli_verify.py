@@ -22,7 +22,7 @@ def test_every_net_ends_in_the_bits_that_are_shipped(capsys):
     lines = out.splitlines()
     assert [line[:12].rstrip() for line in lines[1:8]] == list(NETS)
     assert all(line.endswith("as shipped") for line in lines[1:8])
-    assert "promised for NumPy 2.0 to" in out
+    assert "promised for NumPy 2.2 to" in out
     assert "not for GPUs" in out
 
 
@@ -97,7 +97,7 @@ def test_versions_that_were_not_compared_are_said(capsys, monkeypatch):
     monkeypatch.setattr(verification, "versions", lambda: {"numpy": "2.4.1"})
     _, out, _ = kobai_command(capsys, "verify", "mlp")
     assert "not promised: without Numba sums are NumPy's and its BLAS': pip install 'kobai[cpu]'" in out
-    monkeypatch.setattr(verification, "versions", lambda: {"numpy": "2.4.1", "numba": "0.61.0rc1", "llvm": "14.0.6"})
+    monkeypatch.setattr(verification, "versions", lambda: {"numpy": "2.4.1", "numba": "0.62.0rc1", "llvm": "20.1.8"})
     assert not verification.verify(["mlp"]).unpromised
 
 
