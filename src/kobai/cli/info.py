@@ -31,6 +31,7 @@ PACKAGES = {
     "pooch": ("data", "verified downloads"),
     "optuna": ("tune", "searches: kobai tune"),
     "onnx": ("onnx", "models as files of ONNX"),
+    "psycopg": ("postgres", "searches in a database"),
     "cupy-cuda12x": ("cuda12", "GPU arrays, CUDA 12"),
     "cupy-cuda13x": ("cuda13", "GPU arrays, CUDA 13"),
     "nvmath-python": ("cuda13", "products on a GPU, captured"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from kobai.cli.common import has, new_folder, out, results, say, say_whole, show
 from kobai.errors import DataError, install
 from kobai.lab.reports.axes import whole_percent
 from kobai.lab.sweep import tune_study
+from kobai.lab.sweep.database import hidden
 from kobai.lab.sweep.needs_optuna import require
 from kobai.lab.sweep.tune import TRIALS, perform, read_plan, wanted_in_all
 from kobai.lab.sweep.tune_plan import METHODS, TunePlan, plan
@@ -22,7 +24,7 @@ from kobai.lab.sweep.tune_result import CHOSEN, Search
 from kobai.lab.sweep.values import Range, pairs, spelt
 from kobai.lab.training import from_settings
 from kobai.train.progress import Progress
-from kobai.train.settings import RunSettings
+from kobai.train.settings import RunSettings, SettingsError
 from kobai.xp import backend as backend_name
 
 _option = partial(typer.Option, rich_help_panel="Search")
@@ -63,6 +65,15 @@ def tune(
         bool, _option("--test", help="In the end, train with the best settings and look at the test split, once.")
     ] = False,
     folder: Annotated[Path | None, _option("--out", help="Folder of the study; default: runs/tune-<time>.")] = None,
+    storage: Annotated[
+        str | None,
+        _option(
+            metavar="URL",
+            help="Keep the study in a database, such as postgresql://user@host/name, under the name of the folder --out; for "
+            "machines that share no folder.",
+            show_default=False,
+        ),
+    ] = None,
     resume: Annotated[
         str | None, _option(help="Go on with the search in this folder; without a value: in the newest in runs/.")
     ] = None,
@@ -80,28 +91,35 @@ def tune(
         kobai tune --space 'hidden=50|100|100,100' --space dropout=0..0.5 --space batch_norm=on,off --trials 60 --test
         kobai tune --method grid --space lr=1e-3..1e-1:log:5 --space batch_size=32,64,128 — 5 × 3 trials
         kobai tune --resume runs/tune-… --trials 100 — go on; on a second machine too, beside the first
+        kobai tune --space lr=1e-4..1e-1:log --storage postgresql://lab@db/lab --out runs/lr — on every machine that shall help
         kobai tune --resume runs/tune-… --test — train with the best settings and look at the test split, once
     """
     require()
     from_settings.check_jobs(jobs)
     if resume is None:
         made = plan(RunSettings(**asked.values), pairs("space", space or []), method, prune, by, given=asked.given)
+        if storage is not None and folder is None:
+            raise SettingsError(
+                "storage", "the study there has the name of the folder: give --out too, the same everywhere"
+            )
         wanted = wanted_in_all(made, trials)
         folder = folder or new_folder("tune")
     else:
-        made, wanted, folder = _begun(asked, resume, trials)
-    tune_study.check_folder(folder, made)
+        made, wanted, folder = _begun(asked, resume, trials, storage)
+    tune_study.check_folder(folder, made, storage)
     if not quiet:
         _introduce(made, wanted, folder)
-    _search(made, wanted, jobs, folder, test, quiet)
+    _search(made, wanted, jobs, folder, storage, test, quiet)
 
 
-def _search(made: TunePlan, wanted: int, jobs: int | None, folder: Path, test: bool, quiet: bool) -> None:
+def _search(
+    made: TunePlan, wanted: int, jobs: int | None, folder: Path, storage: str | None, test: bool, quiet: bool
+) -> None:
     """Search, say what was found, and look at the test split if that is asked."""
     board = TuneBoard(made, wanted, quiet)
     try:
         with board:
-            found = perform(made, trials=wanted, jobs=jobs, out=folder, watch=board.take)
+            found = perform(made, trials=wanted, jobs=jobs, out=folder, storage=storage, watch=board.take)
         if not quiet:
             _tell(found, folder)
         if found.best is None:
@@ -112,7 +130,8 @@ def _search(made: TunePlan, wanted: int, jobs: int | None, folder: Path, test: b
         if test:
             result = found.test(folder, silent if quiet else say, (Progress(out, quiet=quiet),))
     except KeyboardInterrupt:
-        board.interrupted(folder, tune_study.JOURNAL, f"kobai tune{' --test' * test}")
+        again = f"kobai tune{' --test' * test}" + (f" --storage {shlex.quote(hidden(storage))}" if storage else "")
+        board.interrupted(folder, tune_study.ELSEWHERE if storage else tune_study.JOURNAL, again)
     if test:
         if not quiet:
             say(f"the model is in {folder / CHOSEN}; test loss {result['loss']:.4f}")
@@ -123,13 +142,13 @@ def _search(made: TunePlan, wanted: int, jobs: int | None, folder: Path, test: b
         say("the test split has not been looked at; --test does, once")
 
 
-def _begun(asked: options.Asked, resume: str, trials: int | None) -> tuple[TunePlan, int, Path]:
+def _begun(asked: options.Asked, resume: str, trials: int | None, storage: str | None) -> tuple[TunePlan, int, Path]:
     """The search to go on with, its trials in all, and its folder."""
-    asked.nothing_beside_resume("trials", "test")
-    folder = options.resumed(resume, "search", tune_study.JOURNAL)
-    made = read_plan(folder)
+    asked.nothing_beside_resume("trials", "test", "storage")
+    folder = options.resumed(resume, "search", tune_study.ELSEWHERE if storage else tune_study.JOURNAL)
+    made = read_plan(folder, storage)
     made = replace(made, base=replace(made.base, **asked.where))
-    held = tune_study.open_study(folder, made)
+    held = tune_study.open_study(folder, made, storage)
     return made, max(wanted_in_all(made, trials, held), len(tune_study.by_place(held, made))), folder
 
 

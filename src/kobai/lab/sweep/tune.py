@@ -15,6 +15,7 @@ from kobai.lab.sweep.tune_plan import TunePlan, plan
 from kobai.lab.sweep.tune_result import Search
 from kobai.lab.sweep.watching import watching
 from kobai.lab.training import from_settings, workers
+from kobai.train.settings import SettingsError
 from kobai.xp import backend
 
 __all__ = ["perform", "read_plan", "tune"]
@@ -33,6 +34,7 @@ def tune(
     by: str = "accuracy",
     jobs: int | None = None,
     out: str | Path | None = None,
+    storage: str | None = None,
     watch: Watch | None = None,
     **settings: Any,
 ) -> Search:
@@ -50,6 +52,8 @@ def tune(
         jobs: processes; by default as many as there are processors, on a GPU one.
         out: a folder for the study, its figures and ``report.html``, see :func:`kobai.lab.report`. Several processes or
             machines may work on one, and an interrupted search goes on there.
+        storage: the URL of a database, such as ``postgresql://user@host/name`` (``kobai[postgres]``), that keeps the study
+            under the name of the folder ``out``, for machines that share no folder. All ask for the same search.
         watch: called with the search so far, whenever it has changed; from another thread.
         settings: what all trials share, as options of ``kobai train``. A data set's own recipe is not applied.
 
@@ -66,7 +70,7 @@ def tune(
     """
     base = from_settings.settings_of("tune", settings)
     made = plan(base, space, method, prune, by, given=settings)
-    return perform(made, trials=trials, jobs=jobs, out=out, watch=watch)
+    return perform(made, trials=trials, jobs=jobs, out=out, storage=storage, watch=watch)
 
 
 def perform(
@@ -75,10 +79,13 @@ def perform(
     trials: int | None = None,
     jobs: int | None = None,
     out: str | Path | None = None,
+    storage: str | None = None,
     watch: Watch | None = None,
 ) -> Search:
     """Do the trials of a plan, or those that are left in the folder ``out``; results are also written on an interrupt."""
     require()
+    if storage is not None and out is None:
+        raise SettingsError("storage", "the study there has the name of the folder: give out (--out) too")
     from_settings.check_jobs(jobs)
     if trials is not None:
         from_settings.check_count("trials", trials)
@@ -87,9 +94,9 @@ def perform(
         together = 1 if backend() != "numpy" else jobs or processors()
         folder = Path(out) if out is not None else Path(temporary) if together > 1 else None
         if folder is not None:
-            tune_study.check_folder(folder, plan)
+            tune_study.check_folder(folder, plan, storage)
         from_settings.parts(plan.base)  # download, or complain, once and here
-        opened = tune_study.open_study(folder, plan)
+        opened = tune_study.open_study(folder, plan, storage)
         tune_study.sweep(opened)
         wanted = wanted_in_all(plan, trials, opened)
         if tune_study.wanted(opened) != wanted:  # for whoever goes on
@@ -100,7 +107,8 @@ def perform(
                 if left > 0 and (folder is None or min(together, left) == 1):
                     tune_study.work(opened, plan, wanted)
                 elif left > 0:
-                    workers.run_all(tune_study.work_in, [(folder, plan, wanted)] * min(together, left), jobs=together)
+                    tasks = [(folder, plan, wanted, storage)] * min(together, left)
+                    workers.run_all(tune_study.work_in, tasks, jobs=together)
         finally:
             search = Search(plan, tune_study.trials(opened, plan))
             if out is not None and search.ended:
@@ -118,9 +126,10 @@ def wanted_in_all(plan: TunePlan, trials: int | None = None, opened: Any = None)
     return min(wanted, points) if points is not None else wanted
 
 
-def read_plan(folder: str | Path) -> TunePlan:
-    """The plan of the search in a folder; DataError if there is none."""
-    held = tune_study.held_plan(Path(folder))
+def read_plan(folder: str | Path, storage: str | None = None) -> TunePlan:
+    """The plan of the search in a folder, or of the study of its name in a database; DataError if there is none."""
+    held = tune_study.held_plan(Path(folder), storage)
     if held is None:
-        raise DataError(f"{folder}: holds no search to go on with ({tune_study.JOURNAL} is missing)")
+        missing = f"{tune_study.JOURNAL} is missing" if storage is None else "the database has no study of this name"
+        raise DataError(f"{folder}: holds no search to go on with ({missing})")
     return TunePlan.from_dict(held)

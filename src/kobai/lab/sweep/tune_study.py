@@ -13,11 +13,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from kobai.core.checksum import read_json, write_json
 from kobai.core.files import SILENCE, Process, this_process
 from kobai.core.untrusted import regular
 from kobai.errors import DataError
 from kobai.lab.plain import plain
 from kobai.lab.sweep import folders
+from kobai.lab.sweep.database import database
 from kobai.lab.sweep.journal import Journal
 from kobai.lab.sweep.needs_optuna import calm, require
 from kobai.lab.sweep.tune_plan import Trial, TunePlan
@@ -26,6 +28,8 @@ from kobai.lab.training import from_settings
 from kobai.lab.training.curves import Curves
 
 JOURNAL, NAME = "study.journal", "kobai"
+ELSEWHERE = "storage.json"
+"""In a folder whose study is in a database: its name there."""
 BEGIN = b'{"op_code": 0, "worker_id": "'
 """The beginning of a journal."""
 ETA = 3
@@ -35,16 +39,25 @@ ETA = 3
 # --- the file ---------------------------------------------------------------------------------------------------------
 
 
-def check_folder(folder: Path, plan: TunePlan) -> None:
-    """DataError unless the folder is free or holds this very search. Nothing in it is changed."""
-    if folders.holds(folder, JOURNAL, "search"):
-        held = held_plan(folder)
-        if held is not None:
-            folders.check_same(folder, "search", held, {n: v for n, v in _described(plan).items() if n != "where"})
+def check_folder(folder: Path, plan: TunePlan, storage: str | None = None) -> None:
+    """DataError unless the folder is free or holds this very search. Of a study, nothing is changed.
+
+    With a ``storage`` the study is in a database, under the folder's name, and the folder is for what is found.
+    """
+    if storage is None and (folder / ELSEWHERE).exists():
+        raise DataError(f"{folder}: the study of this search is in a database; say which one by storage (--storage)")
+    begun = folders.holds(folder, JOURNAL if storage is None else ELSEWHERE, "search")
+    held = held_plan(folder, storage) if begun or storage is not None else None
+    if held is not None:
+        folders.check_same(folder, "search", held, {n: v for n, v in _described(plan).items() if n != "where"})
+    if storage is not None and not begun:
+        write_json(folder / ELSEWHERE, {"study": folder.resolve().name})
 
 
-def held_plan(folder: Path) -> dict[str, Any] | None:
-    """The plan of the study in a folder; None if there is none yet. DataError for a journal that is not a search's."""
+def held_plan(folder: Path, storage: str | None = None) -> dict[str, Any] | None:
+    """The plan of the study in a folder, or in a database; None if there is none yet. DataError for a foreign journal."""
+    if storage is not None:
+        return _plan_in(storage, _name(folder))
     path = folder / JOURNAL
     if not path.exists():
         return None
@@ -66,13 +79,34 @@ def _described(plan: TunePlan) -> dict[str, Any]:
     return folders.listed({**plan.as_dict(), "data": from_settings.fingerprint(plan.base), "where": where})
 
 
-def open_study(folder: Path | None, plan: TunePlan) -> Any:
-    """The study in a folder, which is made if it is missing; without a folder, one in memory."""
+def _name(folder: Path) -> str:
+    """Of a folder's study in a database."""
+    marked = folder / ELSEWHERE
+    return str(read_json(marked)["study"]) if marked.exists() else folder.resolve().name
+
+
+def _plan_in(storage: str, name: str) -> dict[str, Any] | None:
+    """The plan of a study in a database; None if there is no such study."""
+    optuna = require()
+    opened = database(storage)
+    if name not in optuna.get_all_study_names(opened):
+        return None
+    found: dict[str, Any] | None = optuna.load_study(study_name=name, storage=opened).user_attrs.get("plan")
+    return found
+
+
+def open_study(folder: Path | None, plan: TunePlan, storage: str | None = None) -> Any:
+    """The study in a folder or in a database, which is made if it is missing; without either, one in memory."""
     optuna = require()
     direction = "maximize" if plan.greatest else "minimize"
     with calm():
-        storage = None if folder is None else optuna.storages.JournalStorage(Journal(folder / JOURNAL))
-        study = optuna.create_study(storage=storage, study_name=NAME, direction=direction, load_if_exists=True)
+        if folder is None:
+            kept, name = None, NAME
+        elif storage is None:
+            kept, name = optuna.storages.JournalStorage(Journal(folder / JOURNAL)), NAME
+        else:
+            kept, name = database(storage), _name(folder)
+        study = optuna.create_study(storage=kept, study_name=name, direction=direction, load_if_exists=True)
     if folder is not None and "plan" not in study.user_attrs:
         study.set_user_attr("plan", _described(plan))
     return study
@@ -87,8 +121,8 @@ def wanted(study: Any) -> int | None:
 # --- trials -----------------------------------------------------------------------------------------------------------
 
 
-def work_in(folder: Path, plan: TunePlan, wanted: int) -> None:
-    """Do trials of the study in a folder, beside other processes, until there are as many as wanted."""
+def work_in(folder: Path, plan: TunePlan, wanted: int, storage: str | None = None) -> None:
+    """Do trials of the study of a folder, beside other processes, until there are as many as wanted."""
     # A worker that is told to end first gives back its trial, and the journal's lock, which others wait for.
     ending = False
 
@@ -99,7 +133,7 @@ def work_in(folder: Path, plan: TunePlan, wanted: int) -> None:
 
     before = signal.signal(signal.SIGTERM, end)
     try:
-        work(open_study(folder, plan), plan, wanted)
+        work(open_study(folder, plan, storage), plan, wanted)
     finally:
         if ending:  # at once: a pool that closes waits for its workers, and they for their next task
             os._exit(1)
@@ -143,7 +177,7 @@ def _take(study: Any, plan: TunePlan, wanted: int) -> Any:
         seed = random.Random(f"{plan.base.seed} {place}").getrandbits(32)
         with calm():
             fresh = optuna.load_study(
-                study_name=NAME,
+                study_name=study.study_name,
                 storage=study._storage,
                 sampler=optuna.samplers.TPESampler(seed=seed, multivariate=False, constant_liar=True)
                 if plan.method == "tpe"
@@ -159,7 +193,9 @@ def _take(study: Any, plan: TunePlan, wanted: int) -> Any:
         )
         storage = study._storage
         try:
-            trial = optuna.trial.Trial(fresh, storage.create_new_trial(storage.get_study_id_from_name(NAME), made))
+            trial = optuna.trial.Trial(
+                fresh, storage.create_new_trial(storage.get_study_id_from_name(study.study_name), made)
+            )
         except BaseException:
             _at_work.discard(attempt)
             raise
