@@ -63,7 +63,7 @@ def test_a_trial_is_given_back_once(tmp_path, made):
     opened = asked(tmp_path / "t", made, ["elsewhere", 1, 0.0, ""])
     other = tune_study.open_study(tmp_path / "t", made)
     tune_study.sweep(opened)
-    tune_study._give_back(other, 0)  # which has seen the trial before, and is too late
+    tune_study.give_back(other, 0)  # which has seen the trial before, and is too late
     assert states(opened) == ["FAIL"]
 
 
@@ -75,7 +75,7 @@ def test_a_trial_that_another_machine_took_over_is_dropped(tmp_path, made, monke
     def slow(*args):
         if not taken:
             taken.append(opened.get_trials()[-1].number)
-            tune_study._give_back(opened, taken[0])
+            tune_study.give_back(opened, taken[0])
         return train(*args)
 
     monkeypatch.setattr(from_settings, "train", slow)

@@ -1,4 +1,4 @@
-"""One search by several processes, as by several machines: on a shared folder and in a database, one of them killed."""
+"""One search or comparison by several processes, as by several machines: in a journal and in a database, one of them killed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ import pytest
 from cli_commands import ENVIRONMENT, command_line, kobai_command
 from kobai.errors import DataError
 from kobai.lab.sweep import tune_study
-from kobai.lab.sweep.database import database, hidden
+from kobai.lab.sweep.compare import perform as compare_perform, read_plan as compare_read_plan
+from kobai.lab.sweep.compare_plan import plan as compare_plan
+from kobai.lab.sweep.database import database, hidden, store
 from kobai.lab.sweep.tune import perform, read_plan
 from kobai.lab.sweep.tune_plan import plan
 from kobai.train.settings import RunSettings, SettingsError
@@ -25,7 +28,7 @@ pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 
 TRIALS = 4
 SEARCH = (
-    f"--space lr=1e-4..1e-1:log --method random --no-prune --trials {TRIALS} --jobs 1 --hidden 16 --epochs 20".split()
+    f"--space lr=1e-4..1e-1:log --method random --no-prune --trials {TRIALS} --jobs 1 --hidden 16 --epochs 15".split()
 )
 
 
@@ -110,6 +113,60 @@ def _wait(until, seconds: float = 120) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("kept", ["journal", "postgresql"])
+def test_a_comparison_is_done_by_two_machines_one_of_them_killed(request, tmp_path, kept):
+    storage = str(tmp_path / "all") if kept == "journal" else request.getfixturevalue("postgresql")
+    folders = [tmp_path / "one" / "c", tmp_path / "other" / "c"]
+    vary = "--vary activation=relu,tanh --repeat 2 --hidden 16 --epochs 8 --jobs 1".split()
+
+    def started(folder: Path) -> subprocess.Popen[bytes]:
+        folder.parent.mkdir()
+        command = command_line("compare", *vary, "--storage", storage, "--out", folder)
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=ENVIRONMENT)
+
+    def begun(process: subprocess.Popen[bytes]) -> bool:
+        names = optuna.get_all_study_names(store(storage)) if "://" in storage or Path(storage).exists() else []
+        trials = optuna.load_study(study_name="c", storage=store(storage)).trials if "c" in names else []
+        return any(t.user_attrs["owner"][1] == process.pid for t in trials)
+
+    killed = started(folders[0])
+    _wait(lambda: begun(killed))
+    killed.kill()
+    killed.communicate()
+    other = started(folders[1])
+    said, _ = other.communicate(timeout=300)
+    assert other.returncode == 0, said
+    trials = optuna.load_study(study_name="c", storage=store(storage)).trials
+    done = [t for t in trials if t.state.name == "COMPLETE"]
+    assert sorted(t.user_attrs["place"] for t in done) == [0, 1, 2, 3]
+    assert {t.user_attrs["owner"][1] for t in trials if t.state.name == "FAIL"} <= {killed.pid}
+    assert len(trials) - len(done) in (0, 1)  # it may have ended its run just before
+    alone = compare_read_plan(folders[1])
+    expected = compare_perform(alone, jobs=1, out=tmp_path / "alone")
+    found = compare_perform(alone, jobs=1, out=folders[1])  # all runs are in the folder
+    assert [[r.held_accuracy for r in c.runs] for c in found.conditions] == [
+        [r.held_accuracy for r in c.runs] for c in expected.conditions
+    ]
+
+
+def test_a_comparison_in_a_journal_has_the_runs_of_all(tmp_path):
+    made = compare_plan(RunSettings(hidden=(4,), epochs=1), {"activation": "relu,tanh"}, 1, 2)
+    told: list[tuple[int, int]] = []
+    storage = str(tmp_path / "all")
+    one = compare_perform(made, jobs=1, out=tmp_path / "c", storage=storage, watch=lambda key, *_: told.append(key))
+    assert told == [(0, 0), (1, 0)]
+    again = compare_perform(made, jobs=1, out=tmp_path / "d" / "c", storage=storage)  # reads what the first has done
+    assert [c.runs for c in again.conditions] == [c.runs for c in one.conditions]
+    more = compare_perform(replace(made, repeat=2), jobs=1, out=tmp_path / "c", storage=storage)
+    assert [len(c.runs) for c in more.conditions] == [2, 2]
+    other = compare_plan(RunSettings(hidden=(4,), epochs=2), {"activation": "relu,tanh"}, 1, 2)
+    with pytest.raises(DataError, match=r"c in .*all: holds another comparison: its epochs is 1, not 2"):
+        compare_perform(other, jobs=1, out=tmp_path / "e" / "c", storage=storage)
+    with pytest.raises(SettingsError, match="give out"):
+        compare_perform(made, jobs=1, storage=storage)
+
+
 @pytest.fixture
 def sqlite(tmp_path) -> str:
     return f"sqlite:///{tmp_path}/studies.db"
@@ -144,7 +201,6 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(tmp_path,
     for url, message in {
         "sqlite:////no/such/folder/x.db": "unable to open database file",
         "nothing://me:secret@host/lab": r"nothing://me:***@host/lab: cannot keep a study there",
-        "no url": "cannot keep a study there",
     }.items():
         code, _, err = kobai_command(capsys, "tune", *arguments, "--storage", url)
         assert code == 1

@@ -102,7 +102,7 @@ def training(net: Net, after: Callable[[str, list[Tensor]], None] = lambda what,
         F.cross_entropy(model(x), target).backward()
         if net.clip is not None:
             clip_grad_norm_(model.parameters(), net.clip)
-            after("clip_grad_norm_", [p.grad for p in model.parameters()])
+            after("clip_grad_norm_", [p.grad for p in model.parameters() if p.grad is not None])
         optimizer.step()
         after(f"{type(optimizer).__name__}'s step", _state(model))
     return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,9 +18,10 @@ from kobai.errors import install
 from kobai.lab.sweep.compare import PLAN, claim, perform, read_plan
 from kobai.lab.sweep.compare_plan import ComparePlan, plan
 from kobai.lab.sweep.compare_result import TABLE, Comparison, Place, cells, headings
+from kobai.lab.sweep.database import hidden
 from kobai.lab.sweep.values import pairs, spelt
 from kobai.lab.training import from_settings
-from kobai.train.settings import RunSettings
+from kobai.train.settings import RunSettings, SettingsError
 from kobai.xp import backend as backend_name
 
 _option = partial(typer.Option, rich_help_panel="Comparison")
@@ -47,6 +49,15 @@ def compare(
         ),
     ] = None,
     folder: Annotated[Path | None, _option("--out", help="Folder of the files; default: runs/compare-<time>.")] = None,
+    storage: Annotated[
+        str | None,
+        _option(
+            metavar="URL|PATH",
+            help="Do the runs together with other machines that are given the same: a database, such as "
+            "postgresql://user@host/name, or a journal in a folder that all see. There it has the name of the folder --out.",
+            show_default=False,
+        ),
+    ] = None,
     resume: Annotated[
         str | None, _option(help="Go on with the comparison in this folder; without a value: in the newest in runs/.")
     ] = None,
@@ -63,9 +74,14 @@ def compare(
         kobai compare --vary init=normal:0.01,xavier,he --vary activation=sigmoid,relu --optimizer sgd --lr 0.1
         kobai compare --vary batch_norm=on,off --vary init=normal:1,normal:0.1,normal:0.01 --repeat 3
         kobai compare --vary 'hidden=50|100|100,100' --data mnist --data-dir data --epochs 5 — | where values hold commas
+        kobai compare --vary batch_norm=on,off --repeat 20 --storage postgresql://lab@db/lab --out runs/bn — on every machine
         kobai compare --resume runs/compare-… — go on with a comparison that was stopped
     """
     from_settings.check_jobs(jobs)
+    if storage is not None and folder is None and resume is None:
+        raise SettingsError(
+            "storage", "the comparison has the name of the folder there: give --out too, the same everywhere"
+        )
     found, folder = _planned(asked, vary or [], repeat, resume, folder)
     claim(folder, found)
     board = CompareBoard(found, quiet)
@@ -73,9 +89,10 @@ def compare(
         _introduce(found, 1 if backend_name() != "numpy" else min(jobs or processors(), board.total), folder)
     try:
         with board:
-            result = perform(found, jobs=jobs, out=folder, watch=board.take)
+            result = perform(found, jobs=jobs, out=folder, storage=storage, watch=board.take)
     except KeyboardInterrupt:
-        board.interrupted(folder, PLAN, "kobai compare")
+        again = f" --storage {shlex.quote(hidden(storage))}" if storage else ""
+        board.interrupted(folder, PLAN, f"kobai compare{again}")
     if quiet:
         best = result.ranking()[0]
         say(f"{best.name}: {'diverged' if best.diverged else f'validation accuracy {best.accuracy:.4f}'}")
@@ -91,7 +108,7 @@ def _planned(
         made = plan(RunSettings(**asked.values), pairs("vary", vary), repeat, given=asked.given)
         from_settings.parts(made.base)  # before there is a folder: the data may be missing
         return made, folder or new_folder("compare")
-    asked.nothing_beside_resume("repeat")
+    asked.nothing_beside_resume("repeat", "storage")
     folder = options.resumed(resume, "comparison", PLAN)
     begun = read_plan(folder)
     times = repeat if asked.has("repeat") else begun.repeat

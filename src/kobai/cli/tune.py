@@ -68,9 +68,9 @@ def tune(
     storage: Annotated[
         str | None,
         _option(
-            metavar="URL",
-            help="Keep the study in a database, such as postgresql://user@host/name, under the name of the folder --out; for "
-            "machines that share no folder.",
+            metavar="URL|PATH",
+            help="Keep the study in a database, such as postgresql://user@host/name, or in a journal, under the name of the "
+            "folder --out; for machines that do not share that folder.",
             show_default=False,
         ),
     ] = None,

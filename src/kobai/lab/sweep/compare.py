@@ -15,14 +15,15 @@ from typing import Any
 from kobai.compat.versions import VERSION
 from kobai.core.checksum import read_json, to_json, write_json
 from kobai.core.files import Lock, sweep
+from kobai.cpu.threads import processors
 from kobai.errors import DataError
-from kobai.lab.sweep import folders
+from kobai.lab.sweep import compare_shared, folders
 from kobai.lab.sweep.compare_plan import ComparePlan, plan
 from kobai.lab.sweep.compare_result import Comparison, Condition
 from kobai.lab.sweep.watching import watching
 from kobai.lab.training import from_settings, workers
 from kobai.lab.training.curves import Curves
-from kobai.train.settings import RunSettings
+from kobai.train.settings import RunSettings, SettingsError
 
 log = logging.getLogger("kobai")
 
@@ -41,6 +42,7 @@ def compare(
     repeat: int = 1,
     jobs: int | None = None,
     out: str | Path | None = None,
+    storage: str | None = None,
     measures: int = 40,
     watch: Watch | None = None,
     **settings: Any,
@@ -55,6 +57,9 @@ def compare(
         jobs: processes, with one thread each; by default as many as there are processors. On a GPU runs go one after another.
         out: a folder for the files: curves, a ranked table, and ``report.html``, see :func:`kobai.lab.report`. Runs that an
             interrupted comparison has left there are not repeated.
+        storage: where machines that compare together leave their runs: the URL of a database, such as
+            ``postgresql://user@host/name``, or the path of a journal in a folder that all see (``kobai[tune]``). The comparison
+            has the name of the folder ``out`` there; each machine writes all results.
         measures: measurements along each run.
         watch: called as runs go on, from another thread, and at the end of each.
         settings: what all conditions share, as options of ``kobai train``. A data set's own recipe is not applied: it would
@@ -70,15 +75,23 @@ def compare(
     ['he', 'std 0.0001']
     """
     base = from_settings.settings_of("compare", settings)
-    return perform(plan(base, vary, repeat, measures, given=settings), jobs=jobs, out=out, watch=watch)
+    made = plan(base, vary, repeat, measures, given=settings)
+    return perform(made, jobs=jobs, out=out, storage=storage, watch=watch)
 
 
 def perform(
-    plan: ComparePlan, *, jobs: int | None = None, out: str | Path | None = None, watch: Watch | None = None
+    plan: ComparePlan,
+    *,
+    jobs: int | None = None,
+    out: str | Path | None = None,
+    storage: str | None = None,
+    watch: Watch | None = None,
 ) -> Comparison:
     """Do the runs of a plan, or those that are left in the folder ``out``; results are also written on an interrupt."""
     from_settings.check_jobs(jobs)
     folder = None if out is None else Path(out)
+    if storage is not None and folder is None:
+        raise SettingsError("storage", "the comparison has the name of the folder there: give out (--out) too")
     if folder is not None:
         claim(folder, plan)
     from_settings.parts(plan.base)  # download, or complain, once and here
@@ -115,6 +128,9 @@ def perform(
         keys = list(tasks)
         try:
             with nullcontext() if folder is None else Lock(folder):
+                if folder is not None and storage is not None:
+                    _with_others(plan, folder, storage, jobs, runs, ended)
+                    tasks.clear()
                 workers.run_all(
                     _work, list(tasks.values()), jobs=jobs, done=lambda i, run: ended(keys[i], Curves.from_dict(run))
                 )
@@ -123,6 +139,39 @@ def perform(
             if folder is not None and runs:
                 comparison.save(folder)
     return comparison
+
+
+def _with_others(
+    plan: ComparePlan,
+    folder: Path,
+    storage: str,
+    jobs: int | None,
+    here: Mapping[tuple[int, int], Curves],
+    done: Callable[[tuple[int, int], Curves], None],
+) -> None:
+    """Do the runs of a plan together with other machines; all of them are in the folder then, as if done here.
+
+    ``done`` is called with those that are not among the runs ``here``.
+    """
+    keys, each = zip(*_runs(plan), strict=True)
+    names = [name for name, _ in plan.conditions()]
+    name, content = folder.resolve().name, {**plan.as_dict(), "data": from_settings.fingerprint(plan.base)}
+    study = compare_shared.open_runs(storage, name, content)
+    written: set[int] = set()
+
+    def write(found: dict[int, dict[str, Any]]) -> None:
+        for place in sorted(found.keys() - written):
+            if place < len(keys):  # others may repeat it more often
+                file = folder / RUNS / _file(keys[place], names[keys[place][0]], each[place])
+                write_json(file, _entry(each[place], plan.measures, found[place]))
+                if keys[place] not in here:
+                    done(keys[place], Curves.from_dict(found[place]))
+            written.add(place)
+
+    together = min(jobs or processors(), len(each))
+    with watching(lambda: compare_shared.done(study), write):
+        tasks = [(storage, name, content, each, plan.measures)] * together
+        workers.run_all(compare_shared.work, tasks, jobs=together)
 
 
 def _conditions(plan: ComparePlan, runs: Mapping[tuple[int, int], Curves]) -> Iterator[Condition]:
@@ -159,12 +208,16 @@ def _work(settings: RunSettings, measures: int, path: Path | None, progress: Pat
     run = from_settings.train(settings, measures, None if progress is None else lambda run: _tell(progress, run))
     content = run.as_dict()
     if path is not None:
-        entry = {"settings": from_settings.lasting(settings), "measures": measures, "run": content}
-        write_json(path, entry)
+        write_json(path, _entry(settings, measures, content))
     if progress is not None:
         with suppress(OSError):
             progress.unlink()
     return content
+
+
+def _entry(settings: RunSettings, measures: int, run: dict[str, Any]) -> dict[str, Any]:
+    """What the file of a finished run holds."""
+    return {"settings": from_settings.lasting(settings), "measures": measures, "run": run}
 
 
 def _tell(progress: Path, run: Curves) -> None:

@@ -1,14 +1,25 @@
-"""A database in which several machines keep one study: PostgreSQL, or another that SQLAlchemy knows, by its URL."""
+"""Where several machines keep one study: a journal that all see, or a database such as PostgreSQL, by its URL."""
 
 from __future__ import annotations
 
 import importlib
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 from kobai.errors import DataError
-from kobai.lab.sweep.needs_optuna import require
+from kobai.lab.sweep.journal import Journal
+from kobai.lab.sweep.needs_optuna import calm, require
+
+
+def store(storage: str) -> Any:
+    """Optuna's storage at a URL, or in a journal at a path."""
+    if "://" in storage:
+        return database(storage)
+    with calm():
+        return require().storages.JournalStorage(Journal(Path(storage).expanduser()))
+
 
 TRIES = 5
 """Two machines that begin at once both make the tables, and one of them is told that they exist."""

@@ -39,7 +39,7 @@ def _left_behind(name: str, mark: str) -> bool:
     return is_ours(name) or (name.startswith(f".{mark}.") and name.endswith(".tmp"))
 
 
-def check_same(folder: Path, what: str, held: Any, asked: Mapping[str, Any]) -> None:
+def check_same(folder: Path | str, what: str, held: Any, asked: Mapping[str, Any]) -> None:
     """DataError, naming the first difference, unless the folder holds what is asked for."""
     for name, wanted in listed(asked).items():
         there = held.get(name) if isinstance(held, dict) else None

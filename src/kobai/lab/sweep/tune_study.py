@@ -8,6 +8,7 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -19,7 +20,7 @@ from kobai.core.untrusted import regular
 from kobai.errors import DataError
 from kobai.lab.plain import plain
 from kobai.lab.sweep import folders
-from kobai.lab.sweep.database import database
+from kobai.lab.sweep.database import store
 from kobai.lab.sweep.journal import Journal
 from kobai.lab.sweep.needs_optuna import calm, require
 from kobai.lab.sweep.tune_plan import Trial, TunePlan
@@ -88,7 +89,7 @@ def _name(folder: Path) -> str:
 def _plan_in(storage: str, name: str) -> dict[str, Any] | None:
     """The plan of a study in a database; None if there is no such study."""
     optuna = require()
-    opened = database(storage)
+    opened = store(storage)
     if name not in optuna.get_all_study_names(opened):
         return None
     found: dict[str, Any] | None = optuna.load_study(study_name=name, storage=opened).user_attrs.get("plan")
@@ -105,7 +106,7 @@ def open_study(folder: Path | None, plan: TunePlan, storage: str | None = None) 
         elif storage is None:
             kept, name = optuna.storages.JournalStorage(Journal(folder / JOURNAL)), NAME
         else:
-            kept, name = database(storage), _name(folder)
+            kept, name = store(storage), _name(folder)
         study = optuna.create_study(storage=kept, study_name=name, direction=direction, load_if_exists=True)
     if folder is not None and "plan" not in study.user_attrs:
         study.set_user_attr("plan", _described(plan))
@@ -152,7 +153,7 @@ def work(study: Any, plan: TunePlan, wanted: int) -> None:
         except UpdateFinishedTrialError:  # another machine thought this process dead, and repeats the trial
             continue
         except BaseException:
-            _give_back(study, trial.number)
+            give_back(study, trial.number)
             raise
         finally:
             _at_work.discard(attempt)
@@ -166,8 +167,6 @@ def _take(study: Any, plan: TunePlan, wanted: int) -> Any:
     off leaves its place, and whoever takes it does the same again. Optuna's own numbers count the attempts.
     """
     optuna = require()
-    from optuna.trial import TrialState
-
     while True:
         sweep(study)
         there = by_place(study, plan)
@@ -183,26 +182,38 @@ def _take(study: Any, plan: TunePlan, wanted: int) -> Any:
                 if plan.method == "tpe"
                 else optuna.samplers.RandomSampler(seed),
             )
-        # Place and owner are in the line that makes the trial: no trial is ever without them.
-        attempt = os.urandom(8).hex()
-        _at_work.add(attempt)
-        made = optuna.trial.create_trial(
-            state=TrialState.RUNNING,
-            user_attrs={"place": place, "owner": _owner(), "attempt": attempt},
-            system_attrs={"fixed_params": _points(plan)[place]} if plan.method == "grid" else {},
-        )
-        storage = study._storage
-        try:
-            trial = optuna.trial.Trial(
-                fresh, storage.create_new_trial(storage.get_study_id_from_name(study.study_name), made)
-            )
-        except BaseException:
-            _at_work.discard(attempt)
-            raise
-        if by_place(study, plan)[place].number == trial.number:
-            return trial
+        attributes = {"fixed_params": _points(plan)[place]} if plan.method == "grid" else {}
+        number = claim(study, place, lambda: by_place(study, plan), attributes)
+        if number is not None:
+            return optuna.trial.Trial(fresh, number)
+
+
+def claim(
+    study: Any, place: int, there: Callable[[], dict[int, Any]], attributes: dict[str, Any] | None = None
+) -> int | None:
+    """Begin the trial of a place: its number in the storage; None if another process was faster, as ``there`` tells."""
+    optuna = require()
+    from optuna.trial import TrialState
+
+    # Place and owner are in the line that makes the trial: no trial is ever without them.
+    attempt = os.urandom(8).hex()
+    _at_work.add(attempt)
+    made = optuna.trial.create_trial(
+        state=TrialState.RUNNING,
+        user_attrs={"place": place, "owner": _owner(), "attempt": attempt},
+        system_attrs=attributes or {},
+    )
+    storage = study._storage
+    try:
+        number: int = storage.create_new_trial(storage.get_study_id_from_name(study.study_name), made)
+    except BaseException:
         _at_work.discard(attempt)
-        study.tell(trial, state=TrialState.FAIL)  # another process was faster
+        raise
+    if there()[place]._trial_id == number:
+        return number
+    _at_work.discard(attempt)
+    study.tell(storage.get_trial(number).number, state=TrialState.FAIL)
+    return None
 
 
 def _perform(trial: Any, plan: TunePlan) -> tuple[Any, float | None]:
@@ -316,10 +327,10 @@ def sweep(study: Any) -> None:
 
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if not _alive(trial):
-            _give_back(study, trial.number)
+            give_back(study, trial.number)
 
 
-def _give_back(study: Any, number: int) -> None:
+def give_back(study: Any, number: int) -> None:
     """Free the place of an unfinished trial, unless another process has done so."""
     from optuna.trial import TrialState
 
@@ -332,6 +343,16 @@ def _give_back(study: Any, number: int) -> None:
 
 _at_work: set[str] = set()
 """Attempts of this process that have not ended."""
+
+
+def heard_of(study: Any, number: int) -> None:
+    """Give a sign of life for an unfinished trial."""
+    study._storage.set_trial_user_attr(number, "owner", _owner())
+
+
+def ended(study: Any, number: int) -> None:
+    """Forget an attempt of this process."""
+    _at_work.discard(study._storage.get_trial(number).user_attrs["attempt"])
 
 
 def _owner() -> list[Any]:
