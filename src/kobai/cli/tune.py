@@ -29,6 +29,11 @@ from kobai.xp import backend as backend_name
 
 _option = partial(typer.Option, rich_help_panel="Search")
 
+STORAGE = (
+    "Keep the study in a database, such as postgresql://user@host/name, or in a journal, under the name of the folder --out; "
+    "for machines that do not share that folder."
+)
+
 
 @options.command("save_every", quiet="Print the best settings and nothing else.")
 def tune(
@@ -65,15 +70,7 @@ def tune(
         bool, _option("--test", help="In the end, train with the best settings and look at the test split, once.")
     ] = False,
     folder: Annotated[Path | None, _option("--out", help="Folder of the study; default: runs/tune-<time>.")] = None,
-    storage: Annotated[
-        str | None,
-        _option(
-            metavar="URL|PATH",
-            help="Keep the study in a database, such as postgresql://user@host/name, or in a journal, under the name of the "
-            "folder --out; for machines that do not share that folder.",
-            show_default=False,
-        ),
-    ] = None,
+    storage: Annotated[str | None, _option(metavar="URL|PATH", help=STORAGE, show_default=False)] = None,
     resume: Annotated[
         str | None, _option(help="Go on with the search in this folder; without a value: in the newest in runs/.")
     ] = None,
@@ -98,12 +95,7 @@ def tune(
     from_settings.check_jobs(jobs)
     if resume is None:
         made = plan(RunSettings(**asked.values), pairs("space", space or []), method, prune, by, given=asked.given)
-        if storage is not None and folder is None:
-            raise SettingsError(
-                "storage", "the study there has the name of the folder: give --out too, the same everywhere"
-            )
-        wanted = wanted_in_all(made, trials)
-        folder = folder or new_folder("tune")
+        wanted, folder = wanted_in_all(made, trials), _new(folder, storage)
     else:
         made, wanted, folder = _begun(asked, resume, trials, storage)
     tune_study.check_folder(folder, made, storage)
@@ -140,6 +132,15 @@ def _search(
         say_whole(found.command())
     else:
         say("the test split has not been looked at; --test does, once")
+
+
+def _new(folder: Path | None, storage: str | None) -> Path:
+    """The folder of a search that begins; a study elsewhere needs its name."""
+    if storage is not None and folder is None:
+        raise SettingsError(
+            "storage", "the study there has the name of the folder: give --out too, the same everywhere"
+        )
+    return folder or new_folder("tune")
 
 
 def _begun(asked: options.Asked, resume: str, trials: int | None, storage: str | None) -> tuple[TunePlan, int, Path]:
