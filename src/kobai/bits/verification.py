@@ -15,6 +15,7 @@ import numpy as np
 from kobai import xp
 from kobai.bits.nets import NETS, STEPS, digest, training
 from kobai.bits.trace import DIGITS, Event, first_difference, trace
+from kobai.core.checksum import read_json
 from kobai.core.files import write_atomically
 from kobai.cpu import threads
 from kobai.engine import dispatch, notices
@@ -102,7 +103,7 @@ def verify(names: Iterable[str] = NETS, done: Callable[[Verdict], object] = lamb
     >>> [net.name for net in verify(["mlp"]).nets]
     ['mlp']
     """
-    shipped = json.loads(HASHES.read_text(encoding="utf-8"))
+    shipped = read_json(HASHES)
     compiled: list[float] = []
 
     def heard(kernel: str, seconds: float | None) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from kobai.compat.versions import VERSION
 from kobai.core.checksum import read_json, to_json, write_json
 from kobai.core.files import Lock, sweep
+from kobai.core.untrusted import real
 from kobai.cpu.threads import processors
 from kobai.errors import DataError
 from kobai.lab.sweep import compare_shared, folders
@@ -155,7 +156,7 @@ def _with_others(
     """
     keys, each = zip(*_runs(plan), strict=True)
     names = [name for name, _ in plan.conditions()]
-    name, content = folder.resolve().name, {**plan.as_dict(), "data": from_settings.fingerprint(plan.base)}
+    name, content = real(folder).name, {**plan.as_dict(), "data": from_settings.fingerprint(plan.base)}
     study = compare_shared.open_runs(storage, name, content)
     written: set[int] = set()
 

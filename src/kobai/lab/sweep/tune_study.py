@@ -16,7 +16,7 @@ from typing import Any
 
 from kobai.core.checksum import read_json, write_json
 from kobai.core.files import SILENCE, Process, this_process
-from kobai.core.untrusted import regular
+from kobai.core.untrusted import real, regular
 from kobai.errors import DataError
 from kobai.lab.plain import plain
 from kobai.lab.sweep import folders
@@ -52,7 +52,7 @@ def check_folder(folder: Path, plan: TunePlan, storage: str | None = None) -> No
     if held is not None:
         folders.check_same(folder, "search", held, {n: v for n, v in _described(plan).items() if n != "where"})
     if storage is not None and not begun:
-        write_json(folder / ELSEWHERE, {"study": folder.resolve().name})
+        write_json(folder / ELSEWHERE, {"study": real(folder).name})
 
 
 def held_plan(folder: Path, storage: str | None = None) -> dict[str, Any] | None:
@@ -83,7 +83,7 @@ def _described(plan: TunePlan) -> dict[str, Any]:
 def _name(folder: Path) -> str:
     """Of a folder's study in a database."""
     marked = folder / ELSEWHERE
-    return str(read_json(marked)["study"]) if marked.exists() else folder.resolve().name
+    return str(read_json(marked)["study"]) if marked.exists() else real(folder).name
 
 
 def _plan_in(storage: str, name: str) -> dict[str, Any] | None:
