@@ -26,7 +26,7 @@ HASHES = Path(__file__).with_name("hashes.json")
 """What each net's training ends in, and the digest of everything that it computes on the way."""
 
 PROMISED = {"numpy": ((2, 2), (2, 4)), "numba": ((0, 62), (0, 68)), "llvm": ((20,), (22,))}
-"""The oldest and the newest version with which the hashes were compared, and found equal; Numba 0.60 on LLVM 14 has others."""
+"""The oldest and the newest version with which the hashes were compared, and found equal."""
 
 
 @dataclass(frozen=True)

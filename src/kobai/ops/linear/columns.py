@@ -12,7 +12,7 @@ import numpy as np
 
 from kobai.cpu.threads import GRAIN
 from kobai.engine.cuda_kernel import EVERY_FLOAT, CudaKernel
-from kobai.engine.dispatch import compiled, device, host, kernel, launch
+from kobai.engine.dispatch import as_written, compiled, device, host, kernel, launch
 from kobai.engine.exponential import sigmoid, tanh
 from kobai.ops._epilogue import epilogue
 from kobai.ops._rows import EXPONENTIALS, launch_split
@@ -111,7 +111,7 @@ def _tanhs(y: Any, bias: Any, start: int, stop: int) -> None:
 _LOOPS: dict[str | None, Any] = {None: _rectified, "relu": _rectified, "sigmoid": _sigmoids, "tanh": _tanhs}
 
 
-@compiled
+@as_written
 def _sums(x: Any, part: Any, totals: Any, out: Any, rows: int, start: int, stop: int) -> None:
     """out ← the sums of columns ``start`` to ``stop``; four rows at a time, so that the sums so far are moved less often."""
     columns = out.size
@@ -143,7 +143,7 @@ def _sums(x: Any, part: Any, totals: Any, out: Any, rows: int, start: int, stop:
             sums[j] = total[j]
 
 
-@compiled
+@as_written
 def _backward(
     dy: Any, y: Any, dz: Any, kind: int, part: Any, totals: Any, out: Any, rows: int, start: int, stop: int
 ) -> None:
