@@ -46,6 +46,9 @@ class Generator:
     True
     """
 
+    parts: Parts | None = None
+    """Inside a step of several shards: the host streams of the shards."""
+
     def __init__(self, device: str | Device = "cpu", *, seed: int = 67280421310721) -> None:
         self.device = Device(device)
         self.manual_seed(seed)
@@ -82,7 +85,7 @@ class Generator:
         """The host stream."""
         if xp.sessions and (recorder := xp.recorder()) is not None:
             recorder.host_draw()
-        return self._numpy
+        return self._numpy if self.parts is None else self.parts.stream(self._numpy)
 
     def seed(self) -> int:
         """Draw a new seed from the operating system, start from it, and return it."""
@@ -110,6 +113,39 @@ class Generator:
         self.manual_seed(state["seed"])
         self.counter = int(state["counter"])
         self._numpy.bit_generator.state = state["numpy"]
+
+
+class Parts:
+    """Host streams of the parts of a step, such as its shards, far apart from each other in the generator's own.
+
+    Part s draws from where the stream would be after s + 1 jumps (of PCG64's, 0.62 · 2¹²⁸ numbers each), and if any has drawn,
+    the generator goes on after one jump more than there are parts. Where that is depends on no part's number of draws.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count, self.number, self.drew = count, 0, False
+        self._stream: np.random.Generator | None = None
+
+    def begin(self, number: int) -> None:
+        """Part ``number`` draws from now on; the first of a step, or of this process's parts, may be any."""
+        self.number, self._stream = number, None
+
+    def stream(self, whole: np.random.Generator) -> np.random.Generator:
+        """The present part's stream, of a generator with the stream ``whole``."""
+        if self._stream is None:
+            self.drew, self._stream = True, _jumped(whole, self.number + 1)
+        return self._stream
+
+    def end(self, generator: Generator) -> None:
+        """The step is over: the generator itself goes on."""
+        generator.parts = None
+        if self.drew:
+            generator._numpy, self.drew = _jumped(generator._numpy, self.count + 1), False
+
+
+def _jumped(stream: np.random.Generator, jumps: int) -> np.random.Generator:
+    bits: Any = stream.bit_generator
+    return np.random.Generator(bits.jumped(jumps))
 
 
 def _from_the_system() -> int:

@@ -12,8 +12,23 @@ from typing import Annotated, Any
 import typer
 
 import kobai
-from kobai.cli import bench, compare, diagnose, export, info, lab, launch, options, report, train, tune, use, verify, warmup
-from kobai.cli.common import say
+from kobai.cli import (
+    bench,
+    compare,
+    diagnose,
+    export,
+    info,
+    lab,
+    launch,
+    options,
+    report,
+    train,
+    tune,
+    use,
+    verify,
+    warmup,
+)
+from kobai.cli.common import end_all, say
 from kobai.compat.versions import VERSION
 
 app = typer.Typer(
@@ -92,7 +107,12 @@ def main(arguments: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # do not fail for a × in ASCII
             stream.reconfigure(errors="backslashreplace")
+    line = sys.argv[1:] if arguments is None else arguments
     try:
-        app(spelt_out(sys.argv[1:] if arguments is None else arguments), prog_name="kobai")
+        app(spelt_out(line), prog_name="kobai", obj=line)
     except KeyboardInterrupt:
         sys.exit(130)
+    except SystemExit as error:
+        if error.code:
+            end_all(error.code)
+        raise

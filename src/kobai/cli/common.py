@@ -20,7 +20,7 @@ from kobai.bench.machine import version
 from kobai.core.terminal import Terminal
 from kobai.core.untrusted import printable
 from kobai.engine.notices import NOTICE, listening
-from kobai.errors import BackendError, CheckpointError, DataError, nearest
+from kobai.errors import BackendError, CheckpointError, DataError, DistError, nearest
 from kobai.train.nonfinite import NonFiniteError
 from kobai.train.progress import print_line
 from kobai.train.settings import SettingsError, option
@@ -117,6 +117,7 @@ def one_line(debug: bool, tell: Callable[[str], None] | None = None) -> Iterator
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except SettingsError as error:
+        _let_rank_0_speak()
         raise typer.BadParameter(printable(str(error)), param_hint=option(error.option)) from error
     except KeyboardInterrupt:
         warn("interrupted")
@@ -125,17 +126,35 @@ def one_line(debug: bool, tell: Callable[[str], None] | None = None) -> Iterator
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
     except Exception as error:
+        _let_rank_0_speak()
         if debug:
             raise
         warn(_reason(error))
         raise typer.Exit(1) from None
 
 
+PATIENCE = 1.0
+"""Seconds that a process of a job leaves to the first one: if that fails too, it says why, and ends all."""
+
+
+def _let_rank_0_speak() -> None:
+    if int(os.environ.get("RANK", "0")) > 0:
+        time.sleep(PATIENCE)
+
+
+def end_all(code: Any) -> None:
+    """End the other processes of a job that fails: they would wait for this one."""
+    if "RANK" in os.environ and (mpi := sys.modules.get("mpi4py.MPI")) is not None and mpi.COMM_WORLD.size > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        mpi.COMM_WORLD.Abort(code if isinstance(code, int) else 1)
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, DataError):  # name options instead of arguments
         return str(error).replace("data_dir=", "--data-dir").replace("pass download=True", "add --download")
     told = isinstance(error, ImportError) and "pip install" in str(error)
-    if told or isinstance(error, (BackendError, CheckpointError, NonFiniteError)):
+    if told or isinstance(error, (BackendError, CheckpointError, DistError, NonFiniteError)):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import os
+import select
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
-from kobai.distributed import is_available
+from kobai.cli.common import warn
+from kobai.distributed import get_rank, init_process_group, is_available
+from kobai.distributed.started import JOB
 from kobai.errors import install
 from kobai.train.settings import SettingsError
+
+WATCH = 100
+"""Milliseconds after which the launcher looks for processes that have begun since."""
 
 
 def launch(
@@ -40,7 +48,7 @@ def launch(
     """
     if n < 1:
         raise SettingsError("processes", f"expected >= 1, got {n}")
-    raise typer.Exit(subprocess.call(command(script, arguments or [], n, hostfile, module), env=environment(n)))
+    raise typer.Exit(run(command(script, arguments or [], n, hostfile, module), n)[0])
 
 
 def command(script: str, arguments: list[str], n: int, hostfile: Path | None = None, module: bool = False) -> list[str]:
@@ -56,6 +64,67 @@ def command(script: str, arguments: list[str], n: int, hostfile: Path | None = N
     hosts = [] if hostfile is None else ["-f" if _hydra(mpiexec) else "--hostfile", str(hostfile)]
     started = [sys.executable, "-m", "mpi4py", "-m", "kobai.distributed.started"]
     return [mpiexec, *hosts, "-n", str(n), *started, *(["-m"] if module else []), script, *arguments]
+
+
+def joined(n: int | None) -> int | None:
+    """Join the processes that this one was started with, if there are some: its rank; else None.
+
+    SettingsError if there are not ``n``.
+    """
+    found = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+    if found == 1:
+        return None
+    if n not in (None, found):
+        raise SettingsError("processes", f"expected {n} processes, but {found} were started")
+    init_process_group()
+    return get_rank()
+
+
+def again(line: list[str], n: int) -> int:
+    """Run ``kobai`` with this command line in ``n`` processes; returns the exit code."""
+    code, ended = run(command("kobai", line, n, module=True), n)
+    if ended:
+        where = [f" --out {shlex.quote(line[i + 1])}" for i, word in enumerate(line[:-1]) if word == "--out"]
+        warn(f"go on, with as many processes as you like, by: kobai train --resume{''.join(where)}")
+    return code
+
+
+def run(command: list[str], n: int) -> tuple[int, bool]:
+    """Run mpiexec; returns its exit code, and whether a process was ended from outside, which is named then."""
+    with (
+        TemporaryDirectory(prefix="kobai-job-") as folder,
+        subprocess.Popen(command, env={**environment(n), JOB: folder}) as running,
+    ):
+        first = _first_to_end(running, Path(folder), n) if hasattr(os, "pidfd_open") else None
+        code = running.wait()
+    ended = code not in (0, 1, 2, 130)
+    if ended:
+        who = "a process" if first is None else f"rank {first[0]} (PID {first[1]})"
+        warn(f"{who} was ended from outside, and all others with it (exit code {code})")
+    return code, ended
+
+
+def _first_to_end(running: subprocess.Popen[bytes], folder: Path, n: int) -> tuple[int, int] | None:
+    """Rank and PID of the process on this machine that ended before all others; each has left a file with its PID."""
+    watched: dict[int, tuple[int, int]] = {}
+    poll = select.poll()
+    try:
+        while running.poll() is None:
+            for path in folder.iterdir() if len(watched) < n else ():
+                rank, pid = map(int, path.name.split("-"))
+                if (rank, pid) not in watched.values():
+                    try:
+                        handle = os.pidfd_open(pid)
+                    except ProcessLookupError:
+                        return rank, pid
+                    watched[handle] = rank, pid
+                    poll.register(handle, select.POLLIN)
+            for handle, _ in poll.poll(WATCH):
+                return watched[handle]
+        return None
+    finally:
+        for handle in watched:
+            os.close(handle)
 
 
 def environment(n: int) -> dict[str, str]:

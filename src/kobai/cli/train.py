@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar, cast
 
 import numpy as np
 import typer
 
-from kobai.cli import options
+from kobai import distributed
+from kobai.cli import launch, options
 from kobai.cli.common import has, new_folder, out, say, silent, warn, warn_whole
 from kobai.core.untrusted import real
 from kobai.cpu import thread_report
@@ -22,6 +26,8 @@ from kobai.train.recipes import RECIPES
 from kobai.train.settings import RunSettings, SettingsError, flags, read_toml
 from kobai.utils.data import TensorDataset
 from kobai.xp import to_host
+
+T = TypeVar("T")
 
 
 def _config(ctx: typer.Context, path: Path | None) -> Path | None:
@@ -61,6 +67,10 @@ def train(
         ),
     ] = None,
     save_every: Annotated[int, options.option_of("save_every")] = RunSettings.save_every,
+    n: Annotated[
+        int | None,
+        _option("-n", "--processes", help="Train in so many processes, over MPI; --shards is as many by default."),
+    ] = None,
     doctor: Annotated[
         bool, _option("--doctor", help="Look at a step now and then, and warn of what hinders training.")
     ] = False,
@@ -77,19 +87,23 @@ def train(
         kobai train --data table.csv --label species --hidden 32 — a table
         kobai train --optimizer sgd --lr 0.1 --momentum 0.9 --schedule cosine --epochs 40
         kobai train --doctor --hidden 50,50,50,50 --init "normal(0.01)" --no-batch-norm — warned of what hinders it, with a cure
+        kobai train -n 2 --shards 4 — in two processes; in one or four it ends in the same bits
         kobai train --config settings.toml --seed 1 — any option from a file; the command line wins
         kobai train --resume runs/digits-mlp-… — go on with a run that was stopped
     """
     if doctor and quiet:
         raise SettingsError("doctor", "warns of what it finds, and --quiet allows no warnings; leave one out")
-    settings, source, folder = _planned(asked, resume, folder)
-    for warning in () if quiet else thread_report.warnings():
+    rank = launch.joined(n)
+    if rank is None and n is not None and n > 1:
+        _planned(asked, n, resume, folder)  # wrong settings need no processes to be told
+        raise typer.Exit(launch.again(asked.ctx.obj or sys.argv[1:], n))
+    for warning in () if quiet or rank else thread_report.warnings():
         warn(warning)
-    if folder is not None:
-        _check_free(folder, source)
+    count = 1 if rank is None else distributed.get_world_size()
+    settings, source, known = _in_all(lambda: _prepared(asked, count, resume, folder), rank)
     splits = job.load_data(settings)
-    folder = folder or new_folder(job.name_of(settings))
-    drawable = has("matplotlib")
+    folder = _in_all(lambda: known or new_folder(job.name_of(settings)), rank)
+    drawable, quiet = has("matplotlib"), quiet or bool(rank)
     try:
         result = job.train(
             settings,
@@ -101,26 +115,58 @@ def train(
             curve=drawable,
         )
     except KeyboardInterrupt:
+        if rank:
+            raise typer.Exit(130) from None
         again = f"kobai train --resume {shlex.quote(str(folder))}"
         warn(f"interrupted; {f'go on with: {again}' if job.holds_run(folder) else 'nothing is saved'}")
         raise typer.Exit(130) from None
+    if rank:
+        return
     if not quiet:
         _tell(result, splits.test, folder, drawable)
     say(f"test accuracy {result['accuracy']:.4f}")
 
 
-def _planned(
-    asked: options.Asked, resume: str | None, folder: Path | None
+def _in_all(plan: Callable[[], T], rank: int | None) -> T:
+    """What ``plan`` gives; of several processes the first one's plan holds for all."""
+    if rank is None:
+        return plan()
+    plans = [plan() if rank == 0 else None]
+    distributed.broadcast_object_list(plans)
+    return cast(T, plans[0])
+
+
+def _prepared(
+    asked: options.Asked, n: int, resume: str | None, folder: Path | None
 ) -> tuple[RunSettings, Path | None, Path | None]:
-    """The settings of the run, what it resumes from, and its folder if it is known."""
+    """Settings, what is resumed, and the folder if it is known, into which the run may write."""
+    settings, source, folder = _planned(asked, n, resume, folder)
+    if folder is not None:
+        _check_free(folder, source)
+    return settings, source, folder
+
+
+def _planned(
+    asked: options.Asked, n: int, resume: str | None, folder: Path | None
+) -> tuple[RunSettings, Path | None, Path | None]:
+    """The settings of the run in ``n`` processes, what it resumes from, and its folder if it is known."""
     source = _resumed_from(resume, folder)
     if source is None:
-        return asked.settings(), None, folder
+        settings = asked.settings()
+        if n > 1 and not asked.has("shards"):
+            settings = replace(settings, shards=n)
+        return _divided(settings, n), None, folder
     settings, has_checkpoint = job.begun(source, warn)
     folder = folder or (source if source.is_dir() else source.parent)
     if not has_checkpoint:
         warn(f"{source}: the run in it ended before its first checkpoint; it begins anew with its {job.CONFIG}")
-    return settings.resumed(asked.given), source if has_checkpoint else None, folder
+    return _divided(settings.resumed(asked.given), n), source if has_checkpoint else None, folder
+
+
+def _divided(settings: RunSettings, n: int) -> RunSettings:
+    if settings.check().shards % n:
+        raise SettingsError("shards", f"expected a number that {n} processes divide, got {settings.shards}")
+    return settings
 
 
 def _tell(result: dict[str, float], test: TensorDataset, folder: Path, drawable: bool) -> None:

@@ -10,9 +10,12 @@ import os
 import runpy
 import sys
 
+JOB = "KOBAI_JOB"
+"""The variable that names a folder of the launcher, where each process on its machine leaves a file: its rank and PID."""
+
 
 def name_ranks() -> None:
-    """Write the ranks that MPI gives into the environment."""
+    """Write the ranks that MPI gives into the environment, and tell the launcher who has which."""
     from mpi4py import MPI
 
     world = MPI.COMM_WORLD
@@ -25,6 +28,8 @@ def name_ranks() -> None:
     ):
         os.environ[name] = str(value)
     beside.Free()
+    if os.path.isdir(folder := os.environ.get(JOB, "")):
+        open(os.path.join(folder, f"{world.Get_rank()}-{os.getpid()}"), "x").close()
 
 
 if __name__ == "__main__":

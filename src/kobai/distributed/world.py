@@ -42,9 +42,12 @@ class World:
         told = "; ".join(f"rank {rank}: {_said(want)}" for rank, want in enumerate(wanted))
         raise DistError(f"the processes want different things – {told}")
 
-    def reduce(self, array: np.ndarray[Any, Any], op: str) -> None:
-        """``array`` of all processes combined, in place, in the order of :mod:`kobai.distributed.tree`."""
-        self.agree(f"all_reduce({op}) of {array.size:,} {array.dtype}")
+    def reduce(self, array: np.ndarray[Any, Any], op: str, what: str = "") -> None:
+        """``array`` of all processes combined, in place, in the order of :mod:`kobai.distributed.tree`.
+
+        ``what`` says more of it, on which they must agree.
+        """
+        self.agree(f"all_reduce({op}) of {array.size:,} {array.dtype}{what}")
         flat, size = array.reshape(-1), self.size
         if size > 1 and flat.size:
             part = -(-flat.size // size)
@@ -66,11 +69,22 @@ class World:
                 [array.view(np.uint8) if array.ndim else array.reshape(1).view(np.uint8), self._byte], source
             )
 
-    def gather(self, array: np.ndarray[Any, Any], out: np.ndarray[Any, Any]) -> None:
-        """The arrays of all processes, into ``out`` of shape (processes, ...)."""
-        self.agree(f"all_gather of {array.size:,} {array.dtype}")
+    def share(self, source: int, *arrays: np.ndarray[Any, Any]) -> None:
+        """All arrays of rank ``source``, of any layout, into those of all others, in one message."""
+        self.agree(f"broadcast of {len(arrays)} arrays from rank {source}")
+        if self.size > 1:
+            joined = np.frombuffer(bytearray().join(array.tobytes() for array in arrays), np.uint8)
+            self.comm.Bcast([joined, self._byte], source)
+            at = 0
+            for array in arrays if self.rank != source else ():
+                array[...] = joined[at : at + array.nbytes].view(array.dtype).reshape(array.shape)
+                at += array.nbytes
+
+    def gather(self, array: np.ndarray[Any, Any], out: np.ndarray[Any, Any], what: str = "") -> None:
+        """The arrays of all processes, into ``out`` of shape (processes, ...); ``what`` as in :meth:`reduce`."""
+        self.agree(f"all_gather of {array.size:,} {array.dtype}{what}")
         if self.size == 1:
-            out[0] = array
+            out[...] = array.reshape(out.shape)
         elif array.size:
             self.comm.Allgather([array, self._byte], [out, self._byte])
 

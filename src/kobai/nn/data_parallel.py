@@ -56,7 +56,7 @@ class DistributedDataParallel(Module):
         self._reached: set[str] = set()
         if not self._trained:
             raise RuntimeError("DistributedDataParallel: the module has no parameter that requires a gradient")
-        _check_alike(module)
+        check_alike("DistributedDataParallel", module)
         for tensor in (*module.parameters(), *module.buffers()):
             with no_grad():
                 distributed.broadcast(tensor, 0)
@@ -122,9 +122,9 @@ class DistributedDataParallel(Module):
                     gradient.copy_(part.reshape(gradient.shape))
 
 
-def _check_alike(module: Module) -> None:
-    """The same names, shapes and dtypes in all processes, and the same Kobai."""
-    mine = [VERSION, *((name, tuple(t.shape), str(t.dtype)) for name, t in module.state_dict().items())]
+def check_alike(who: str, module: Module, *others: Any) -> None:
+    """DistError unless all processes have the same names, shapes and dtypes, the same Kobai, and the same ``others``."""
+    mine = [VERSION, *others, *((name, tuple(t.shape), str(t.dtype)) for name, t in module.state_dict().items())]
     every: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(every, mine)
     for rank, other in enumerate(every):
@@ -133,7 +133,7 @@ def _check_alike(module: Module) -> None:
             at = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(every[0]), len(other)))
             first, second = (entries[at] if at < len(entries) else "nothing more" for entries in (every[0], other))
             raise DistError(
-                f"DistributedDataParallel: expected the same model in all processes; rank 0 has {first}, rank {rank} {second}"
+                f"{who}: expected the same model in all processes; rank 0 has {first}, rank {rank} {second}"
             )
 
 

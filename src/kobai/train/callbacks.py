@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,9 @@ class Callback:
     epoch 1 ['epoch', 'loss', 'lr', 'time']
     epoch 2 ['epoch', 'loss', 'lr', 'time']
     """
+
+    once = False
+    """Whether it only shows or writes what happens, so that of several processes that train together the first calls it."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -122,6 +125,15 @@ def check_callback(callback: Any, trainer: Trainer) -> None:
                 f"{who}.{event}: expected a method of (self, trainer), got (self{', ' * bool(signature.parameters)}"
                 f"{', '.join(map(str, signature.parameters.values()))})"
             ) from None
+
+
+def named(callbacks: Iterable[Callback]) -> Iterator[tuple[str, Callback]]:
+    """Callbacks by names that are the same in every run: the class, and a number among those of that class."""
+    seen: dict[str, int] = {}
+    for callback in callbacks:
+        name = type(callback).__name__
+        seen[name] = seen.get(name, 0) + 1
+        yield f"{name}-{seen[name]}", callback
 
 
 class Best:
@@ -239,6 +251,8 @@ class History(Callback):
     3
     """
 
+    once = True
+
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
@@ -259,7 +273,8 @@ def _line(record: dict[str, Any]) -> bytes:
 class Checkpoint(Callback):
     """``last.safetensors`` (with the one before it as ``previous.safetensors``) and ``best.safetensors`` in a folder.
 
-    While it trains, a process has the folder to itself; BlockingIOError, naming the owner, if another one has it.
+    While it trains, a process has the folder to itself; BlockingIOError, naming the owner, if another one has it. Of several
+    processes that train together the first writes.
 
     Args:
         folder: made if it is missing.
@@ -286,6 +301,8 @@ class Checkpoint(Callback):
         self._lock: Lock | None = None
 
     def on_fit_start(self, trainer: Trainer) -> None:
+        if not trainer.first:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = Lock(self.folder)
         lock.acquire()
@@ -295,11 +312,13 @@ class Checkpoint(Callback):
             checkpoint.write_last(trainer.state_dict(), self.folder)
 
     def on_batch_end(self, trainer: Trainer) -> None:
-        if self.every and trainer.position % self.every == 0:
+        if self.every and trainer.position % self.every == 0 and trainer.first:
             checkpoint.write_last(trainer.state_dict(), self.folder)
 
     def on_save(self, trainer: Trainer) -> None:
         improved = self.best.update(trainer)
+        if not trainer.first:
+            return
         state = trainer.state_dict()
         if improved:  # first: ``last`` refers to the file of its best epoch
             checkpoint.write(state, self.folder / checkpoint.BEST)
@@ -330,6 +349,8 @@ class LearningCurve(Callback):
     ...     curve.path.stat().st_size > 1000
     True
     """
+
+    once = True
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)

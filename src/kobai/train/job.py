@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,8 @@ def train(
 ) -> dict[str, float]:
     """Train on ``data`` as ``settings`` say, with files in ``folder``; returns loss and accuracy on the test split.
 
-    The test split is looked at once, at the end, with the parameters of the epoch whose validation accuracy was greatest.
+    The test split is looked at once, at the end, with the parameters of the epoch whose validation accuracy was greatest. Of
+    several processes that train together, the first writes the files and looks at it; for the others the result is empty.
 
     Args:
         resume: a checkpoint, or a folder of them, to go on from.
@@ -97,8 +99,9 @@ def train(
     say(f"training  {describe_training(settings)}; backend {backend()}")
     say(f"run       {folder}")
     folder.mkdir(parents=True, exist_ok=True)
-    with Lock(folder):
-        write_atomically(folder / CONFIG, to_toml(settings.as_dict()).encode())
+    with Lock(folder) if trainer.first else nullcontext():
+        if trainer.first:
+            write_atomically(folder / CONFIG, to_toml(settings.as_dict()).encode())
         if resume is not None:
             found, state = checkpoint.find(resume, say=say, map_location=default_device())
             if state["config"]["data"] != trainer.config["data"]:
@@ -114,6 +117,8 @@ def train(
             )
             say(f"resumed   {'in' if trainer.position else 'after'} {at}, from {found}")
         trainer.fit(loader, data.validation, epochs=settings.epochs)
+        if not trainer.first:
+            return {}
         if trainer.stop_reason:
             say(f"stopped: {trainer.stop_reason}")
         best = checkpoint.read(folder / checkpoint.BEST, default_device()) if keeper.best.epoch else None
@@ -165,6 +170,7 @@ def assemble(
         clip_grad_norm=settings.clip_grad_norm,
         precision=settings.precision,
         progress=False,  # the command line's own is among the callbacks
+        shards=settings.shards,
         **options,
     )
     return trainer, loader
@@ -186,7 +192,7 @@ def _keep_best(keeper: Checkpoint, trainer: Trainer, found: Path, folder: Path, 
         )
         keeper.best.value, keeper.best.epoch = None, 0
         return
-    if real(source) != real(folder / checkpoint.BEST):
+    if trainer.first and real(source) != real(folder / checkpoint.BEST):
         write_atomically(folder / checkpoint.BEST, regular(source).read_bytes())
 
 
@@ -298,8 +304,9 @@ def describe_training(settings: RunSettings) -> str:
     parts += [f"weight decay {settings.weight_decay:g}"] * bool(settings.weight_decay)
     parts += [f"{settings.schedule} schedule"] * (settings.schedule != "none")
     parts += [settings.precision] * (settings.precision != "fp32")
+    shards = f" in {settings.shards} shards" if settings.shards > 1 else ""
     return ", ".join(
-        [*parts, f"batches of {settings.batch_size}", f"{settings.epochs} epochs", f"seed {settings.seed}"]
+        [*parts, f"batches of {settings.batch_size}{shards}", f"{settings.epochs} epochs", f"seed {settings.seed}"]
     )
 
 

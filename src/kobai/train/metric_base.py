@@ -66,15 +66,33 @@ class Metric:
 
     def update(self, output: Tensor, target: Tensor) -> None:
         """Add one batch to the mean."""
+        self.add(*self._measured(output, target))
+
+    def measured(self, output: Tensor, target: Tensor) -> tuple[Any, Any]:
+        """What :meth:`measure` says, checked: each a plain number, or an array without tape."""
+        return self._checked(*self._measured(output, target))
+
+    def _measured(self, output: Tensor, target: Tensor) -> tuple[Any, Any]:
         measured = self.measure(output, target)
         if not isinstance(measured, tuple) or len(measured) != 2:
             raise TypeError(
                 f"{self._who}: expected measure to return (sum over the batch, number of terms), got {kind_of(measured)}"
             )
-        self.add(*measured)
+        return measured
 
     def add(self, total: Any, count: Any) -> None:
         """Add ``count`` terms that sum to ``total`` (of any backend) to the mean."""
+        total, count = self._checked(total, count)
+        if self.total is None:
+            self.total = 0.0 if type(total) in PLAIN else xp_of(total).zeros(total.shape, dtype=np.float64)
+        if _size(self.total) != _size(total):
+            raise TypeError(
+                f"{self._who}: expected {_size(self.total)} sums as of the batches before, got {_size(total)}"
+            )
+        self.total = self.total + total
+        self.count = self.count + count
+
+    def _checked(self, total: Any, count: Any) -> tuple[Any, Any]:
         if type(count) not in PLAIN:
             count = self._array("number of terms", count)
             if count.size != 1:
@@ -90,14 +108,7 @@ class Metric:
                     f"{self._who}: expected one number as the sum over the batch, got an array of shape {tuple(total.shape)}; "
                     "a metric of several sums defines mean(sums, count) too"
                 )
-        if self.total is None:
-            self.total = 0.0 if type(total) in PLAIN else xp_of(total).zeros(total.shape, dtype=np.float64)
-        if _size(self.total) != _size(total):
-            raise TypeError(
-                f"{self._who}: expected {_size(self.total)} sums as of the batches before, got {_size(total)}"
-            )
-        self.total = self.total + total
-        self.count = self.count + count
+        return total, count
 
     def _array(self, what: str, value: Any) -> Any:
         """A number as an array, without tape."""

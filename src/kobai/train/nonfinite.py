@@ -22,7 +22,7 @@ from kobai.nn import Module
 from kobai.optim.groups import learning_rate
 from kobai.train.callbacks import Callback
 from kobai.train.metrics import Loss
-from kobai.train.step import computing
+from kobai.train.step import computing, reduction_of
 from kobai.xp import to_host
 
 Trainer = Any
@@ -107,7 +107,8 @@ def _observe(trainer: Trainer, batch: Any, where: str) -> None:
             raise NonFiniteError(f"{where}: the data hold {bad}. Clean them before training", place="data")
     outputs: list[tuple[str, str]] = []
     gradients: list[tuple[str, str]] = []
-    with _watching(model, outputs, gradients):
+
+    def forward(inputs: list[Any], target: Any) -> tuple[Any, Tensor]:
         with computing(trainer.precision, trainer.device.type):
             output = model(*inputs)
             if outputs:
@@ -120,8 +121,16 @@ def _observe(trainer: Trainer, batch: Any, where: str) -> None:
             raise NonFiniteError(
                 f"{where}: every layer's output is finite, but the loss function returns {bad}. {advice}", place="loss"
             )
-        trainer.optimizer.zero_grad()
-        loss.backward()
+        return output, loss
+
+    with _watching(model, outputs, gradients):
+        if trainer.shards is None:
+            loss = forward(inputs, target)[1]
+            trainer.optimizer.zero_grad()
+            loss.backward()
+        else:  # every process does all shards by itself, and comes to the same
+            shards, summed = trainer.shards.alone(), reduction_of(trainer.loss_fn) == "sum"
+            shards.gradients(trainer.optimizer, shards.cut(inputs, target), forward, Tensor.backward, summed)
     if gradients:
         path, bad = gradients[0]
         raise NonFiniteError(

@@ -35,6 +35,8 @@ class Progress(Callback):
     epoch 1/1  loss 0.6931  lr 0.1  ... ms
     """
 
+    once = True
+
     def __init__(self, console: Any = None, quiet: bool = False) -> None:
         self.quiet = quiet
         self._console = console

@@ -116,6 +116,12 @@ class RunSettings:
     )
     epochs: int = _setting(30, "Training", "Passes over the training data, in all.", _AT_LEAST_ONE)
     batch_size: int = _setting(100, "Training", "Samples in a batch.", _AT_LEAST_ONE)
+    shards: int = _setting(
+        1,
+        "Training",
+        "Parts of each batch that are summed in one order, on any number of processes that divides it.",
+        ("a power of two", lambda count: count >= 1 and count & (count - 1) == 0),
+    )
     clip_grad_norm: float | None = _setting(
         None, "Training", "Greatest norm of the gradient.", ("> 0", lambda norm: norm > 0)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kobai.amp import GradScaler, autocast
 from kobai.core.tensor import Tensor
@@ -14,6 +14,9 @@ from kobai.nn import Module
 from kobai.nn.utils import clip_grad_norm_
 from kobai.optim import Optimizer
 from kobai.runtime import get_float32_matmul_precision, set_float32_matmul_precision
+
+if TYPE_CHECKING:
+    from kobai.train.shards import Shards
 
 PRECISIONS = {"fp32": None, "tf32": None, "bf16": bfloat16, "fp16": float16}
 """What a step computes in, and the dtype of its ``autocast``. tf32: products on a GPU round float32 factors to 11 bits."""
@@ -63,20 +66,37 @@ def step(
     clip_grad_norm: float | None,
     precision: str = "fp32",
     scaler: GradScaler | None = None,
+    shards: Shards | None = None,
+    sizes: tuple[int, ...] = (),
 ) -> tuple[Any, Tensor]:
     """Forward, loss, backward, clipping, update; returns output and loss.
 
-    With a ``scaler`` backward is of the scaled loss, and a step whose gradients overflow is left out.
+    With a ``scaler`` backward is of the scaled loss, and a step whose gradients overflow is left out. With ``shards``, inputs
+    and target are those of this process's own, which with the others' have ``sizes``; returned is a list of their outputs.
     """
+    if shards is None:
+        output, loss = forward(model, inputs, target, loss_fn, precision)
+        update(model, optimizer, loss, clip_grad_norm, precision, scaler)
+        return output, loss
+    outputs, loss = shards.gradients(
+        optimizer,
+        (sizes, inputs, target),
+        lambda inputs, target: forward(model, inputs, target, loss_fn, precision),
+        lambda loss: backward(loss, precision, scaler),
+        reduction_of(loss_fn) == "sum",
+    )
+    apply(model, optimizer, clip_grad_norm, scaler)
+    return outputs, loss
+
+
+def forward(model: Module, inputs: list[Any], target: Any, loss_fn: Any, precision: str) -> tuple[Any, Tensor]:
+    """Output and loss."""
     if precision == "fp32":
         output = model(*inputs)
-        loss = loss_fn(output, target)
-    else:
-        with computing(precision, inputs[0].device.type):
-            output = model(*inputs)
-            loss = loss_fn(output, target)
-    update(model, optimizer, loss, clip_grad_norm, precision, scaler)
-    return output, loss
+        return output, loss_fn(output, target)
+    with computing(precision, inputs[0].device.type):
+        output = model(*inputs)
+        return output, loss_fn(output, target)
 
 
 def update(
@@ -89,22 +109,32 @@ def update(
 ) -> None:
     """The second half of :func:`step`: backward, clipping, update."""
     optimizer.zero_grad()
+    backward(loss, precision, scaler)
+    apply(model, optimizer, clip_grad_norm, scaler)
+
+
+def backward(loss: Tensor, precision: str, scaler: GradScaler | None) -> None:
+    """Backward from the loss, scaled if there is a scaler."""
     if scaler is not None:
         scaler.scale(loss).backward()
-        if clip_grad_norm is not None:
-            scaler.unscale_(optimizer)
-            clip_grad_norm_(model.parameters(), clip_grad_norm)
-        scaler.step(optimizer)
-        scaler.update()
-        return
-    if precision == "tf32":
+    elif precision == "tf32":
         with computing(precision, loss.device.type):
             loss.backward()
     else:
         loss.backward()
+
+
+def apply(model: Module, optimizer: Optimizer, clip_grad_norm: float | None, scaler: GradScaler | None) -> None:
+    """Clipping and update, by the gradients that are there."""
     if clip_grad_norm is not None:
+        if scaler is not None:
+            scaler.unscale_(optimizer)
         clip_grad_norm_(model.parameters(), clip_grad_norm)
-    optimizer.step()
+    if scaler is not None:
+        scaler.step(optimizer)
+        scaler.update()
+    else:
+        optimizer.step()
 
 
 def reduction_of(loss_fn: Any) -> str:

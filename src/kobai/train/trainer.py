@@ -15,7 +15,6 @@ from kobai.capture.step import Captured
 from kobai.core.tensor import Tensor
 from kobai.errors import CheckpointError, DataError, check_integer, nearest
 from kobai.nn import Module, functional as F
-from kobai.nn.utils import clip_grad_norm_
 from kobai.ops.averaged import Averaged, listener
 from kobai.optim import Optimizer
 from kobai.optim.groups import learning_rate
@@ -23,13 +22,15 @@ from kobai.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 from kobai.random import Generator, default_generator
 from kobai.train import checkpoint
 from kobai.train.batches import Data, batches_of, device_of, evaluating, generators_of, moved, predict
-from kobai.train.callbacks import Callback, check_callback
+from kobai.train.callbacks import Callback, check_callback, named
+from kobai.train.checks import check
 from kobai.train.metric_base import Metric, read
 from kobai.train.metrics import Loss, resolve
 from kobai.train.nonfinite import TerminateOnNonFinite
 from kobai.train.progress import progress_for
 from kobai.train.records import Records
-from kobai.train.step import reduction_of, scaler_for, step
+from kobai.train.shards import sharded
+from kobai.train.step import apply, reduction_of, scaler_for, step
 from kobai.utils.data import Dataset
 
 log = logging.getLogger("kobai")
@@ -60,10 +61,21 @@ class Trainer:
             :func:`kobai.capture`; if they differ, CaptureError names the tensor and the likeliest cause.
         config: a description for checkpoints, such as the arguments the model is rebuilt from.
         progress: whether :class:`Progress` is shown; by default where a person looks, a terminal or a notebook.
+        shards: V, a power of two. Each batch is cut in V parts, whose gradients are computed by themselves and added in one
+            order,
+
+                g = Σₛ (nₛ/N) gₛ,
+
+            so that any number of processes of :mod:`kobai.distributed` that divides V trains to the same bits, each on its
+            share of the parts; all are given the same loader. A checkpoint may be resumed with another number. Of N samples
+            that V does not divide the first N mod V shards have one more. As in DistributedDataParallel, batch normalisation
+            is over each shard, the loss is the mean of the shards' means, and buffers are those of shard 0. Noise is drawn
+            by each shard for itself. All processes evaluate, and call the callbacks; one writes files and prints.
 
     ``history`` is a list with a dict for each epoch: ``epoch``, ``loss``, the metrics, the same with ``val_`` before them,
     ``lr`` (at the epoch's beginning) and ``time`` (seconds). ``epoch`` counts finished epochs, ``position`` the batches done
-    of the one that runs; ``batch`` is the last that was trained on, as the loader gave it.
+    of the one that runs; ``batch`` is the last that was trained on, as the loader gave it. ``first`` is False in all but one
+    of several processes that train together.
 
     >>> import kobai
     >>> _ = kobai.manual_seed(0)
@@ -95,8 +107,9 @@ class Trainer:
         verify_capture: int | None = None,
         config: Mapping[str, Any] | None = None,
         progress: bool | None = None,
+        shards: int = 1,
     ) -> None:
-        _check(model, optimizer, scheduler, scheduler_interval, clip_grad_norm)
+        check(model, optimizer, scheduler, scheduler_interval, clip_grad_norm)
         if device is not None:
             model.to(device)
         self.model, self.optimizer = model, optimizer
@@ -108,6 +121,8 @@ class Trainer:
         self.precision, self.scaler = precision, scaler_for(precision, self.device.type)
         self.capture = bool(capture)
         self._captured = Captured(step, fallback=True, verify=verify_capture)
+        self.shards = sharded(shards, model, self.metrics)
+        self.first = self.shards is None or self.shards.rank == 0
         self.config, self.callbacks = dict(config or {}), list(callbacks)
         for callback in self.callbacks:
             check_callback(callback, self)
@@ -209,7 +224,11 @@ class Trainer:
         self.batch = batch
         inputs, target = self.unpack(batch)
         how = (self.clip_grad_norm, self.precision, self.scaler)
-        args = (self.model, self.optimizer, inputs, target, self.loss_fn, *how)
+        if self.shards is None:
+            args: Any = (self.model, self.optimizer, inputs, target, self.loss_fn, *how)
+        else:
+            cut = self.shards.cut(inputs, target)
+            args = (self.model, self.optimizer, *cut[1:], self.loss_fn, *how, self.shards, cut[0])
         heard: list[Averaged] = []
         listening = listener.set(heard)
         try:
@@ -219,14 +238,16 @@ class Trainer:
         if heard:  # a replay calls no loss function; what was said when it was recorded holds
             self._heed(heard, target)
         self._advance()
-        self._measure(output, target, loss)
+        if self.shards is None:
+            self._measure(output, target, loss)
+        else:
+            self.take_loss(self.loss, loss, target)
+            self.shards.measure(self.metrics, output, cut, target, f"batch {self.epoch + 1}.{self.position + 1}")
         return loss if lasting else loss.clone()
 
     def apply_gradients(self) -> None:
         """The half of a step after ``backward``: clip, update the parameters, step a schedule that counts batches."""
-        if self.clip_grad_norm is not None:
-            clip_grad_norm_(self.model.parameters(), self.clip_grad_norm)
-        self.optimizer.step()
+        apply(self.model, self.optimizer, self.clip_grad_norm, None)
         self._advance()
 
     def _advance(self) -> None:
@@ -357,13 +378,14 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             **({} if self.scaler is None else {"scaler": self.scaler.state_dict()}),
+            **({} if self.shards is None else {"shards": self.shards.count}),
             "random": self._random_state(),
             "metrics": [metric.state_dict() for metric in (self.loss, *self.metrics)] if self.position else None,
             "epoch_lr": self._epoch_lr,
             "history": [dict(record) for record in self.history],
             "stop_reason": self.stop_reason,
             "callbacks": {
-                key: state for key, callback in self._named_callbacks() if (state := callback.state_dict()) is not None
+                key: state for key, callback in named(self.callbacks) if (state := callback.state_dict()) is not None
             },
         }
 
@@ -374,6 +396,9 @@ class Trainer:
                 f"Trainer: the saved run has {'no' if state['scheduler'] is None else 'a'} learning-rate schedule, "
                 f"this one has {'none' if self.scheduler is None else 'one'}"
             )
+        before, now = state.get("shards", 1), 1 if self.shards is None else self.shards.count
+        if before != now:
+            raise CheckpointError(f"Trainer: the saved run has shards={before}, this one {now}, which gives other sums")
         try:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -392,7 +417,7 @@ class Trainer:
         self._epoch_lr = state["epoch_lr"]
         self.history = Records(dict(record) for record in state["history"])
         self.stop_reason = state["stop_reason"]
-        for key, callback in self._named_callbacks():
+        for key, callback in named(self.callbacks):
             if key in state["callbacks"]:
                 callback.load_state_dict(state["callbacks"][key])
         self._random = dict(state["random"])
@@ -419,32 +444,7 @@ class Trainer:
         for generator, state in zip(self._generators, states, strict=True):
             generator.set_state(state)
 
-    def _named_callbacks(self) -> Iterator[tuple[str, Callback]]:
-        """Callbacks by names that are the same in every run: the class, and a number among those of that class."""
-        seen: dict[str, int] = {}
-        for callback in self.callbacks:
-            name = type(callback).__name__
-            seen[name] = seen.get(name, 0) + 1
-            yield f"{name}-{seen[name]}", callback
-
     def _call(self, event: str) -> None:
         for callback in self.callbacks:
-            getattr(callback, event)(self)
-
-
-def _check(model: Any, optimizer: Any, scheduler: Any, interval: Any, clip_grad_norm: float | None) -> None:
-    """Check the types and values of a Trainer's arguments."""
-    if not isinstance(model, Module):
-        raise TypeError(f"Trainer: expected a kobai.nn.Module as model, got {type(model).__name__}")
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"Trainer: expected a kobai.optim.Optimizer, got {type(optimizer).__name__}")
-    if scheduler is not None and not isinstance(scheduler, LRScheduler):
-        raise TypeError(f"Trainer: expected a schedule of kobai.optim.lr_scheduler, got {type(scheduler).__name__}")
-    if interval not in (None, "epoch", "batch"):
-        raise ValueError(f"Trainer: expected scheduler_interval 'epoch' or 'batch', got {interval!r}")
-    if isinstance(scheduler, ReduceLROnPlateau) and interval == "batch":
-        raise ValueError(
-            "Trainer: ReduceLROnPlateau looks at the values of whole epochs, got scheduler_interval='batch'"
-        )
-    if clip_grad_norm is not None and not clip_grad_norm > 0:
-        raise ValueError(f"Trainer: expected clip_grad_norm > 0, got {clip_grad_norm}")
+            if self.first or not callback.once:
+                getattr(callback, event)(self)

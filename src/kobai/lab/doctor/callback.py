@@ -108,6 +108,8 @@ class Doctor(Callback):
         self._reading: Reading | None = None
         self._batch = 0  # of the epoch, before the Trainer begins to count anew
 
+    once = True
+
     def on_fit_start(self, trainer: Trainer) -> None:
         probe = self._probe
         if probe is None or probe.model is not trainer.model or probe.optimizer is not trainer.optimizer:

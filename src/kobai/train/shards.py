@@ -1,0 +1,433 @@
+"""Logical shards: the parts of every batch whose gradients are computed by themselves and added in one order.
+
+A run has V shards, a power of two, on any number P of processes that divides V. Process r holds V/P neighbours of them::
+
+    batch ── cut in V parts ──► forward, backward of each: (n_s/N) L_s, g_s ──► Σ over its V/P, a subtree  (ops/_tree_sums.py)
+                                                                           ──► Σ over processes, the top  (distributed/tree.py)
+
+Which numbers meet, and in what order, depends on V alone, so the sums have the same bits for every P. So have the noise, drawn
+by each shard from a range of its own, and the buffers, which are those of shard 0, as in PyTorch's DistributedDataParallel. See
+docs/design/0025-shards.md.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from kobai import distributed
+from kobai.core.grad_mode import no_grad
+from kobai.core.tensor import Tensor
+from kobai.distributed.tree import combined
+from kobai.engine import dispatch
+from kobai.engine.dispatch import launch, on_host
+from kobai.errors import DataError, DistError, check_integer
+from kobai.nn import Module, SyncBatchNorm
+from kobai.nn.data_parallel import check_alike
+from kobai.ops._tree_sums import AT_ONCE, tree_sum
+from kobai.optim import Optimizer
+from kobai.random import Generator, Parts, default_generator
+from kobai.train.metric_base import PLAIN, Metric, kind_of
+from kobai.xp import Array, to_host, xp_of
+
+RANGE = 1 << 30
+"""Blocks of the counter stream, of eight numbers each, that one shard may draw in one step."""
+
+COMPARED = 4096
+"""Numbers of a batch's target that are compared between processes in every step."""
+
+Forward = Callable[[list[Any], Any], tuple[Any, Tensor]]
+"""Inputs and target of a shard to its output and loss."""
+
+
+class Shards:
+    """The shards of a run, and those among them that are this process's own.
+
+    ``rank`` and ``size`` are this process's number and how many there are.
+    """
+
+    def __init__(self, count: int, model: Module, alone: bool = False) -> None:
+        self.count, self.model = count, model
+        self.rank, self.size = (0, 1) if alone else processes()
+        check_count(count, self.size)
+        own = count // self.size
+        self.own = range(self.rank * own, (self.rank + 1) * own)
+        self.noise = [_Noise(generator, count, self.own.start) for generator in _generators(model)]
+        synchronised = [name for name, module in model.named_modules() if isinstance(module, SyncBatchNorm)]
+        if own > 1 and synchronised:
+            raise ValueError(
+                f"Trainer: expected one shard for each process with a SyncBatchNorm ({synchronised[0]!r}), whose statistics "
+                f"are of all shards at once; got {count} shards on {self.size} processes"
+            )
+
+    def alone(self) -> Shards:
+        """The same shards, all of them this process's own."""
+        return Shards(self.count, self.model, alone=True)
+
+    # --- batches
+
+    def cut(self, inputs: Sequence[Any], target: Any) -> tuple[tuple[int, ...], list[Any], Any]:
+        """The samples in each of all shards, and what belongs to this process's own: one slice of each tensor.
+
+        Of N samples the first N mod V shards have ⌈N/V⌉ and the others ⌊N/V⌋, however many processes there are.
+        """
+        n = _samples(target if isinstance(target, Tensor) else inputs[0])
+        if n < self.count:
+            raise DataError(
+                f"Trainer: a batch of {n} samples cannot be cut in {self.count} shards; expected at least {self.count}, so "
+                "give the loader drop_last=True or another batch size"
+            )
+        least, more = divmod(n, self.count)
+        sizes = tuple(least + (s < more) for s in range(self.count))
+        first = sum(sizes[: self.own.start])
+        rows = slice(first, first + sum(sizes[self.own.start : self.own.stop]))
+        return sizes, [_rows(part, rows, n) for part in inputs], _rows(target, rows, n)
+
+    def parts(self, sizes: tuple[int, ...], inputs: Sequence[Any], target: Any) -> Iterator[tuple[int, list[Any], Any]]:
+        """Number, inputs and target of each of this process's own shards."""
+        start, n = 0, sum(sizes[s] for s in self.own)
+        for s in self.own:
+            rows = slice(start, start + sizes[s])
+            yield s, [_rows(part, rows, n) for part in inputs], _rows(target, rows, n)
+            start += sizes[s]
+
+    # --- the step
+
+    def gradients(
+        self,
+        optimizer: Optimizer,
+        batch: tuple[tuple[int, ...], Sequence[Any], Any],
+        forward: Forward,
+        backward: Callable[[Tensor], None],
+        summed: bool,
+    ) -> tuple[list[Any], Tensor]:
+        """Set the gradients of a batch that :meth:`cut` has cut; returns the outputs of the own shards, and the loss of all.
+
+        ``forward`` is called for each shard, and ``backward`` for its share of the loss: all of it if the loss is ``summed``
+        over samples, or else its part n_s/N in the mean.
+        """
+        sizes = batch[0]
+        trained = _trained(optimizer, self.model)
+        buffers = _Buffers(self.model, self)
+        outputs, sums = [], _Sums()
+        for s, inputs, target in self.parts(*batch):
+            for noise in self.noise:
+                on_host(noise.begin(s))
+            buffers.begin()
+            output, loss = forward(inputs, target)
+            buffers.end(s)
+            share = loss if summed else loss * (sizes[s] / sum(sizes))
+            for parameter in trained.values():
+                parameter.grad = None
+            backward(share)
+            outputs.append(output)
+            sums.add(self._leaves(trained, share, s, sums))
+        for noise in self.noise:
+            on_host(noise.end)
+        buffers.close()
+        total = self._everywhere(sums, trained, sizes)
+        return outputs, total
+
+    def _leaves(self, trained: dict[str, Tensor], share: Tensor, s: int, sums: _Sums) -> dict[str, Tensor]:
+        """The gradients that a shard has come to, and its share of the loss."""
+        leaves = {name: p.grad.detach() for name, p in trained.items() if p.grad is not None}
+        if sums.names is not None and sums.names != list(leaves):
+            name = min(set(sums.names).symmetric_difference(leaves))
+            raise RuntimeError(
+                f"Trainer: expected all shards to have gradients of the same parameters, but {name!r} has one in "
+                f"{'shard' if name in leaves else 'the shards before'} {s} only; such a model trains with shards=1"
+            )
+        sums.names = list(leaves)
+        return {**leaves, "": share.detach()}
+
+    def _everywhere(self, sums: _Sums, trained: dict[str, Tensor], sizes: tuple[int, ...]) -> Tensor:
+        """Write the sums over all shards into the gradients; returns that of the losses."""
+        flats, views = sums.total()
+        if self.size > 1:
+            names = zlib.crc32(repr((sums.names, sizes)).encode())
+            for flat in flats:
+                launch(_world().reduce, flat, "sum", f", gradients {names:08x} of a batch of {sum(sizes)}")
+        for name, view in views.items():
+            if name:
+                trained[name].grad = Tensor._wrap(view)
+        return Tensor._wrap(views[""])
+
+    # --- metrics
+
+    def measure(
+        self, metrics: Sequence[Metric], outputs: Sequence[Any], batch: tuple[Any, ...], target: Any, at: str
+    ) -> None:
+        """Add what the metrics measure in every shard to them, in the order of the tree.
+
+        DistError if other processes have seen another batch, by its whole ``target`` and the place ``at`` which it came.
+        """
+        measured = [
+            [metric.measured(output, target) for metric in metrics]
+            for output, (_, _, target) in zip(outputs, self.parts(*batch), strict=True)
+        ]
+        xp = xp_of(outputs[0]._array) if isinstance(outputs[0], Tensor) else np
+        numbers = [[_numbers(xp, part) for pair in row for part in pair] for row in measured]
+        rows = xp.stack([xp.concatenate([xp.zeros(0), *row]) for row in numbers])
+        if self.size > 1:
+            own, rows = rows, np.empty((self.count, rows.shape[1]))
+            _world().gather(own, rows, f", {at}, target {fingerprint(target)}")
+        total, first = combined(rows, xp.add), 0
+        for metric, (sums, _) in zip(metrics, measured[0], strict=True):
+            k = 1 if type(sums) in PLAIN else sums.size
+            own = total[first : first + k + 1]
+            metric.add(*(_plain(own) if xp is np else (own[:-1], own[-1])))
+            first += k + 1
+
+
+def sharded(count: int, model: Module, metrics: Sequence[Metric]) -> Shards | None:
+    """The shards of a run, whose processes begin with the model of rank 0; None for one shard, which is the whole batch.
+
+    Raises:
+        ValueError: not a power of two. DistError: it is not divided by the number of processes, or these have other models.
+    """
+    check_count(count)
+    if count == 1:
+        return None
+    for metric in metrics:
+        check_metric(metric)
+    shards = Shards(count, model)
+    if shards.size > 1:
+        check_alike("Trainer", model, f"{count} shards")
+        with no_grad():
+            launch(_world().share, 0, *(tensor._array for tensor in (*model.parameters(), *model.buffers())))
+    return shards
+
+
+def processes() -> tuple[int, int]:
+    """This process's rank, and how many there are."""
+    if not distributed.is_initialized():
+        return 0, 1
+    return distributed.get_rank(), distributed.get_world_size()
+
+
+def check_count(count: int, processes: int = 1) -> None:
+    """Raise unless a run can have so many shards on so many processes."""
+    check_integer("Trainer", "shards", count, 1)
+    if count & (count - 1):
+        raise ValueError(f"Trainer: expected a power of two as shards, got {count}")
+    if count % processes:
+        raise DistError(
+            f"Trainer: expected a number of processes that divides the {count} shards, got {processes} processes"
+        )
+
+
+def _world() -> Any:
+    return distributed._the_world("Trainer")
+
+
+def _generators(model: Module) -> list[Generator]:
+    """All that the model may draw from: the default generator, and those in its modules."""
+    found = [default_generator]
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, Generator) and all(value is not known for known in found):
+                found.append(value)
+    return found
+
+
+def _trained(optimizer: Optimizer, model: Module) -> dict[str, Tensor]:
+    """All parameters that a step may give a gradient, by names."""
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    known = set(map(id, trained.values()))
+    for g, group in enumerate(optimizer.param_groups):
+        for i, p in enumerate(group["params"]):
+            if id(p) not in known:
+                trained[f"{g}/{i} of the optimizer"] = p
+    return trained
+
+
+def fingerprint(target: Any) -> str:
+    """A checksum of the first of a batch's targets, by which processes tell whether they have the same batch."""
+    while isinstance(target, (dict, list, tuple)) and target:
+        target = next(iter(target.values())) if isinstance(target, dict) else target[0]
+    if not isinstance(target, Tensor):
+        return ""
+    return f"{zlib.crc32(np.ascontiguousarray(to_host(target.array).reshape(-1)[:COMPARED])):08x}"
+
+
+def _samples(value: Any) -> int:
+    if not isinstance(value, Tensor) or not value.ndim:
+        raise TypeError(
+            f"Trainer: expected batches of tensors (N, ...), which can be cut in shards, got {kind_of(value)}"
+        )
+    return len(value)
+
+
+def _rows(part: Any, rows: slice, n: int) -> Any:
+    """Rows of a part of a batch, which may be nested."""
+    if isinstance(part, dict):
+        return {key: _rows(value, rows, n) for key, value in part.items()}
+    if isinstance(part, (list, tuple)):
+        return type(part)(_rows(value, rows, n) for value in part)
+    if _samples(part) != n:
+        raise TypeError(
+            f"Trainer: expected all tensors of a batch to have its {n} samples, to be cut in shards, got one of shape "
+            f"{tuple(part.shape)}"
+        )
+    return part[rows]
+
+
+# --- sums -------------------------------------------------------------------------------------------------------------
+
+
+class _Sums:
+    """The gradients of this process's shards, added up as they come: eight leaves, or eight sums of eight, in one pass."""
+
+    def __init__(self) -> None:
+        self.names: list[str] | None = None
+        self._waiting: list[list[dict[str, Tensor]]] = [[]]  # by level: leaves, sums of eight, of sixty-four, …
+        self._last: tuple[list[Array], dict[str, Array]] = [], {}
+
+    def add(self, leaves: dict[str, Tensor]) -> None:
+        """One more shard."""
+        level = 0
+        self._waiting[0].append(leaves)
+        while len(self._waiting[level]) == AT_ONCE:
+            parts, self._waiting[level] = self._waiting[level], []
+            if level + 1 == len(self._waiting):
+                self._waiting.append([])
+            level += 1
+            self._waiting[level].append(self._summed(parts))
+
+    def total(self) -> tuple[list[Array], dict[str, Array]]:
+        """The sums, those of a dtype one after another in one array; and the part of every name in them."""
+        parts = next(filter(None, self._waiting))  # the others are empty: of shards there is a power of two
+        if len(parts) > 1 or parts is self._waiting[0]:
+            self._summed(parts)
+        return self._last
+
+    def _summed(self, parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        by_dtype: dict[Any, list[str]] = {}
+        for name, tensor in parts[0].items():
+            by_dtype.setdefault(tensor.dtype, []).append(name)
+        views: dict[str, Array] = {}
+        flats = []
+        for names in by_dtype.values():
+            first = parts[0][names[0]]._array
+            flat = xp_of(first).empty(sum(parts[0][name].numel() for name in names), first.dtype)
+            flats.append(flat)
+            at = 0
+            for name in names:
+                shape, n = parts[0][name]._array.shape, parts[0][name].numel()
+                views[name] = flat[at : at + n].reshape(shape)
+                tree_sum([part[name]._array for part in parts], views[name])
+                at += n
+        self._last = flats, views
+        return {name: Tensor._wrap(view) for name, view in views.items()}
+
+
+# --- buffers ----------------------------------------------------------------------------------------------------------
+
+
+class _Buffers:
+    """Every shard begins with the buffers of the step before; what shard 0 leaves in them holds for all.
+
+    That is DistributedDataParallel's rule. It is right for any buffer – a mean of unit vectors would be no unit vector – and
+    does not depend on how many processes there are.
+    """
+
+    def __init__(self, model: Module, shards: Shards) -> None:
+        self._buffers = list(model.buffers())
+        self._shards = shards
+        several = len(shards.own) > 1
+        self._before = [buffer.clone() for buffer in self._buffers] if several else []
+        self._after: list[Tensor] = []
+        self._fresh = True
+
+    def begin(self) -> None:
+        """Before a shard's forward pass."""
+        if not self._fresh:
+            _copy(self._before, self._buffers)
+        self._fresh = False
+
+    def end(self, s: int) -> None:
+        """After that of shard ``s``."""
+        if s == 0 and self._before:
+            self._after = [buffer.clone() for buffer in self._buffers]
+
+    def close(self) -> None:
+        """After all shards."""
+        _copy(self._after, self._buffers)
+        if self._buffers and self._shards.size > 1:
+            with no_grad():
+                launch(_world().share, 0, *(buffer._array for buffer in self._buffers))
+
+
+def _copy(sources: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
+    with no_grad():
+        for source, target in zip(sources, targets, strict=False):
+            target.copy_(source)
+
+
+# --- noise ------------------------------------------------------------------------------------------------------------
+
+
+class _Noise:
+    """The ranges of one generator: in a step that begins at block c, shard s draws from c + s · RANGE on."""
+
+    def __init__(self, generator: Generator, count: int, opening: int) -> None:
+        self.generator, self.count, self.opening, self.first = generator, count, opening, 0
+        self.parts = Parts(count)
+        self.end = _Begin(self, count)
+
+    def begin(self, s: int) -> _Begin:
+        """What is to be done before shard ``s``; shard ``opening`` is the first that this process does in a step."""
+        return _Begin(self, s)
+
+
+class _Begin(dispatch.Count):
+    """Set the generator to the range of a shard; of the one after the last, to where the next step begins."""
+
+    __slots__ = ("noise", "shard")
+
+    def __init__(self, noise: _Noise, shard: int) -> None:
+        self.noise, self.shard = noise, shard
+
+    def __call__(self) -> None:
+        noise, generator = self.noise, self.noise.generator
+        if self.shard == noise.opening:
+            noise.first = generator.counter
+        generator.counter = noise.first + self.shard * RANGE
+        if self.shard < noise.count:
+            generator.parts = noise.parts
+            noise.parts.begin(self.shard)
+        else:
+            noise.parts.end(generator)
+
+    def save(self) -> Any:
+        return self.noise.first, self.noise.generator.counter, self.noise.generator.parts
+
+    def restore(self, saved: Any) -> None:
+        self.noise.first, self.noise.generator.counter, self.noise.generator.parts = saved
+
+
+# --- metrics ----------------------------------------------------------------------------------------------------------
+
+
+def check_metric(metric: Metric) -> None:
+    """TypeError for a metric that more than sums make up, which cannot be added over shards."""
+    for name in ("update", "compute", "add"):
+        if getattr(type(metric), name) is not getattr(Metric, name):
+            raise TypeError(
+                f"Trainer: expected metrics that define measure(), and mean() if need be, to be added over shards; "
+                f"{type(metric).__name__} has its own {name}()"
+            )
+
+
+def _numbers(xp: Any, part: Any) -> Array:
+    """A sum, several sums or a count, as float64 (k,)."""
+    return xp.asarray(part, dtype=np.float64).reshape(-1)
+
+
+def _plain(numbers: Array) -> tuple[Any, float]:
+    """The sums and the count of a metric, as a batch on the host gives them."""
+    *sums, count = numbers.tolist()
+    return (sums[0] if len(sums) == 1 else numbers[:-1].copy()), count
