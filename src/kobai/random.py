@@ -46,7 +46,7 @@ class Generator:
     True
     """
 
-    parts: Parts | None = None
+    _parts: Parts | None = None
     """Inside a step of several shards: the host streams of the shards."""
 
     def __init__(self, device: str | Device = "cpu", *, seed: int = 67280421310721) -> None:
@@ -85,7 +85,7 @@ class Generator:
         """The host stream."""
         if xp.sessions and (recorder := xp.recorder()) is not None:
             recorder.host_draw()
-        return self._numpy if self.parts is None else self.parts.stream(self._numpy)
+        return self._numpy if self._parts is None else self._parts.stream(self._numpy)
 
     def seed(self) -> int:
         """Draw a new seed from the operating system, start from it, and return it."""
@@ -138,7 +138,7 @@ class Parts:
 
     def end(self, generator: Generator) -> None:
         """The step is over: the generator itself goes on."""
-        generator.parts = None
+        generator._parts = None
         if self.drew:
             generator._numpy, self.drew = _jumped(generator._numpy, self.count + 1), False
 

@@ -68,10 +68,6 @@ class Metric:
         """Add one batch to the mean."""
         self.add(*self._measured(output, target))
 
-    def measured(self, output: Tensor, target: Tensor) -> tuple[Any, Any]:
-        """What :meth:`measure` says, checked: each a plain number, or an array without tape."""
-        return self._checked(*self._measured(output, target))
-
     def _measured(self, output: Tensor, target: Tensor) -> tuple[Any, Any]:
         measured = self.measure(output, target)
         if not isinstance(measured, tuple) or len(measured) != 2:
@@ -141,6 +137,11 @@ class Metric:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+def measured(metric: Metric, output: Tensor, target: Tensor) -> tuple[Any, Any]:
+    """What ``metric.measure`` says, checked: each a plain number, or an array without tape."""
+    return metric._checked(*metric._measured(output, target))
 
 
 def _size(sums: Any) -> int:

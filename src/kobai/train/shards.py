@@ -30,7 +30,7 @@ from kobai.nn.data_parallel import check_alike
 from kobai.ops._tree_sums import AT_ONCE, tree_sum
 from kobai.optim import Optimizer
 from kobai.random import Generator, Parts, default_generator
-from kobai.train.metric_base import PLAIN, Metric, kind_of
+from kobai.train.metric_base import PLAIN, Metric, kind_of, measured
 from kobai.xp import Array, to_host, xp_of
 
 RANGE = 1 << 30
@@ -164,18 +164,18 @@ class Shards:
 
         DistError if other processes have seen another batch, by its whole ``target`` and the place ``at`` which it came.
         """
-        measured = [
-            [metric.measured(output, target) for metric in metrics]
+        found = [
+            [measured(metric, output, target) for metric in metrics]
             for output, (_, _, target) in zip(outputs, self.parts(*batch), strict=True)
         ]
         xp = xp_of(outputs[0]._array) if isinstance(outputs[0], Tensor) else np
-        numbers = [[_numbers(xp, part) for pair in row for part in pair] for row in measured]
+        numbers = [[_numbers(xp, part) for pair in row for part in pair] for row in found]
         rows = xp.stack([xp.concatenate([xp.zeros(0), *row]) for row in numbers])
         if self.size > 1:
             own, rows = rows, np.empty((self.count, rows.shape[1]))
             _world().gather(own, rows, f", {at}, target {fingerprint(target)}")
         total, first = combined(rows, xp.add), 0
-        for metric, (sums, _) in zip(metrics, measured[0], strict=True):
+        for metric, (sums, _) in zip(metrics, found[0], strict=True):
             k = 1 if type(sums) in PLAIN else sums.size
             own = total[first : first + k + 1]
             metric.add(*(_plain(own) if xp is np else (own[:-1], own[-1])))
@@ -397,16 +397,16 @@ class _Begin(dispatch.Count):
             noise.first = generator.counter
         generator.counter = noise.first + self.shard * RANGE
         if self.shard < noise.count:
-            generator.parts = noise.parts
+            generator._parts = noise.parts
             noise.parts.begin(self.shard)
         else:
             noise.parts.end(generator)
 
     def save(self) -> Any:
-        return self.noise.first, self.noise.generator.counter, self.noise.generator.parts
+        return self.noise.first, self.noise.generator.counter, self.noise.generator._parts
 
     def restore(self, saved: Any) -> None:
-        self.noise.first, self.noise.generator.counter, self.noise.generator.parts = saved
+        self.noise.first, self.noise.generator.counter, self.noise.generator._parts = saved
 
 
 # --- metrics ----------------------------------------------------------------------------------------------------------
