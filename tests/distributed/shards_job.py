@@ -61,6 +61,12 @@ def other_batch() -> None:
     trainer().fit([(X[:n], T[:n])], epochs=1)
 
 
+def other_rule() -> None:
+    done = trainer()
+    done.optimizer.param_groups[0]["lr"] *= 1 + dist.get_rank()
+    done.fit([(X, T)], epochs=1)
+
+
 def other_order() -> None:
     run(seed=1 + dist.get_rank())
 

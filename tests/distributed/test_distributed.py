@@ -51,7 +51,7 @@ def test_a_training_ends_in_the_same_bits_again() -> None:
     [
         pytest.param(
             "other_model",
-            "same model in all processes; rank 0 has .*4, 20.* rank 1 .*5, 20",
+            "same model and versions in all processes; rank 0 has .*4, 20.* rank 1 .*5, 20",
             marks=pytest.mark.thorough,
         ),
         ("runs_out", "rank 1: nothing more: it has ended, or its data ran out"),

@@ -25,6 +25,7 @@ from kobai.random import manual_seed
 from kobai.train.job import optimizer_of
 from kobai.train.models import build
 from kobai.train.settings import RunSettings
+from kobai.train.shards import sharded
 from kobai.train.step import scaler_for, step
 from kobai.xp import default_device, using
 
@@ -114,8 +115,13 @@ def training_step(settings: RunSettings, shape: Shape) -> Callable[[Any, Any], A
 
     how = settings.clip_grad_norm, settings.precision, scaler_for(settings.precision, default_device().type)
 
+    shards = sharded(settings.shards, model, [])
+
     def one(x: Any, t: Any) -> Any:
-        return step(model, rule, [x], t, F.cross_entropy, *how)[1]
+        if shards is None:
+            return step(model, rule, [x], t, F.cross_entropy, *how)[1]
+        sizes, inputs, target = shards.cut([x], t)
+        return step(model, rule, inputs, target, F.cross_entropy, *how, shards, sizes)[1]
 
     return one
 

@@ -25,7 +25,7 @@ from kobai.utils.data import DataLoader
 from kobai.xp import default_device
 
 
-@options.command("download", "validation", "schedule", "epochs", "patience", "save_every")
+@options.command("download", "validation", "schedule", "epochs", "patience", "save_every", "shards")
 def diagnose(
     *,
     run: Annotated[

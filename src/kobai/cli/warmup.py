@@ -77,6 +77,7 @@ def _warm(settings: RunSettings, shape: Shape, net: Module, bar: _Bar) -> Warmed
         callbacks=[Doctor(say=silent)],
         clip_grad_norm=settings.clip_grad_norm,
         precision=settings.precision,
+        shards=settings.shards,
         listener=bar.heard,
     )
 

@@ -133,7 +133,7 @@ def check_alike(who: str, module: Module, *others: Any) -> None:
             at = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(every[0]), len(other)))
             first, second = (entries[at] if at < len(entries) else "nothing more" for entries in (every[0], other))
             raise DistError(
-                f"{who}: expected the same model in all processes; rank 0 has {first}, rank {rank} {second}"
+                f"{who}: expected the same model and versions in all processes; rank 0 has {first}, rank {rank} {second}"
             )
 
 

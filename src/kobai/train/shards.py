@@ -37,7 +37,7 @@ RANGE = 1 << 30
 """Blocks of the counter stream, of eight numbers each, that one shard may draw in one step."""
 
 COMPARED = 4096
-"""Numbers of a batch's target that are compared between processes in every step."""
+"""Numbers of a batch's target, and of the first parameter, that are compared between processes in every step."""
 
 Forward = Callable[[list[Any], Any], tuple[Any, Tensor]]
 """Inputs and target of a shard to its output and loss."""
@@ -145,15 +145,15 @@ class Shards:
 
     def _everywhere(self, sums: _Sums, trained: dict[str, Tensor], sizes: tuple[int, ...]) -> Tensor:
         """Write the sums over all shards into the gradients; returns that of the losses."""
-        flats, views = sums.total()
+        total = sums.total()
         if self.size > 1:
             names = zlib.crc32(repr((sums.names, sizes)).encode())
+            flats, total = _joined(total)
             for flat in flats:
                 launch(_world().reduce, flat, "sum", f", gradients {names:08x} of a batch of {sum(sizes)}")
-        for name, view in views.items():
-            if name:
-                trained[name].grad = Tensor._wrap(view)
-        return Tensor._wrap(views[""])
+        for name in sums.names or ():
+            trained[name].grad = total[name]
+        return total[""]
 
     # --- metrics
 
@@ -162,7 +162,8 @@ class Shards:
     ) -> None:
         """Add what the metrics measure in every shard to them, in the order of the tree.
 
-        DistError if other processes have seen another batch, by its whole ``target`` and the place ``at`` which it came.
+        DistError if other processes have seen another batch, by its whole ``target`` and the place ``at`` which it came, or
+        have other parameters since, because they train otherwise.
         """
         found = [
             [measured(metric, output, target) for metric in metrics]
@@ -173,7 +174,8 @@ class Shards:
         rows = xp.stack([xp.concatenate([xp.zeros(0), *row]) for row in numbers])
         if self.size > 1:
             own, rows = rows, np.empty((self.count, rows.shape[1]))
-            _world().gather(own, rows, f", {at}, target {fingerprint(target)}")
+            weights = fingerprint(next(self.model.parameters(), None))
+            _world().gather(own, rows, f", {at}, target {fingerprint(target)}, weights {weights}")
         total, first = combined(rows, xp.add), 0
         for metric, (sums, _) in zip(metrics, found[0], strict=True):
             k = 1 if type(sums) in PLAIN else sums.size
@@ -195,7 +197,11 @@ def sharded(count: int, model: Module, metrics: Sequence[Metric]) -> Shards | No
         check_metric(metric)
     shards = Shards(count, model)
     if shards.size > 1:
-        check_alike("Trainer", model, f"{count} shards")
+        if any(tensor.is_cuda for tensor in (*model.parameters(), *model.buffers())):
+            raise DistError(
+                "Trainer: expected a model on the CPU, where processes exchange gradients; got one on a GPU"
+            )
+        check_alike("Trainer", model, f"{count} shards", f"NumPy {np.__version__}", f"Numba {dispatch.numba_installed}")
         with no_grad():
             launch(_world().share, 0, *(tensor._array for tensor in (*model.parameters(), *model.buffers())))
     return shards
@@ -244,13 +250,13 @@ def _trained(optimizer: Optimizer, model: Module) -> dict[str, Tensor]:
     return trained
 
 
-def fingerprint(target: Any) -> str:
-    """A checksum of the first of a batch's targets, by which processes tell whether they have the same batch."""
-    while isinstance(target, (dict, list, tuple)) and target:
-        target = next(iter(target.values())) if isinstance(target, dict) else target[0]
-    if not isinstance(target, Tensor):
+def fingerprint(value: Any) -> str:
+    """A checksum of the first numbers of a tensor, or of the first of several, to be compared between processes."""
+    while isinstance(value, (dict, list, tuple)) and value:
+        value = next(iter(value.values())) if isinstance(value, dict) else value[0]
+    if not isinstance(value, Tensor):
         return ""
-    return f"{zlib.crc32(np.ascontiguousarray(to_host(target.array).reshape(-1)[:COMPARED])):08x}"
+    return f"{zlib.crc32(np.ascontiguousarray(to_host(value.array).reshape(-1)[:COMPARED])):08x}"
 
 
 def _samples(value: Any) -> int:
@@ -279,49 +285,60 @@ def _rows(part: Any, rows: slice, n: int) -> Any:
 
 
 class _Sums:
-    """The gradients of this process's shards, added up as they come: eight leaves, or eight sums of eight, in one pass."""
+    """The gradients of this process's shards, added up as they come, in the memory of the first of them."""
 
     def __init__(self) -> None:
         self.names: list[str] | None = None
-        self._waiting: list[list[dict[str, Tensor]]] = [[]]  # by level: leaves, sums of eight, of sixty-four, …
-        self._last: tuple[list[Array], dict[str, Array]] = [], {}
+        self._leaves: list[dict[str, Tensor]] = []  # fewer than wait for each other
+        self._sums: list[dict[str, Tensor]] = []  # of more and more leaves, the last of the most recent ones
+        self._fours = 0
 
     def add(self, leaves: dict[str, Tensor]) -> None:
         """One more shard."""
-        level = 0
-        self._waiting[0].append(leaves)
-        while len(self._waiting[level]) == AT_ONCE:
-            parts, self._waiting[level] = self._waiting[level], []
-            if level + 1 == len(self._waiting):
-                self._waiting.append([])
-            level += 1
-            self._waiting[level].append(self._summed(parts))
+        self._leaves.append(leaves)
+        if len(self._leaves) < AT_ONCE:
+            return
+        self._fours += 1
+        levels = (
+            self._fours & -self._fours
+        ).bit_length() - 1  # as many sums are complete now as it has zeros at its end
+        before = [self._sums.pop()] if levels else []
+        total = _into_first([*before, *self._leaves])
+        for _ in range(levels - 1):
+            total = _into_first([self._sums.pop(), total])
+        self._sums.append(total)
+        self._leaves = []
 
-    def total(self) -> tuple[list[Array], dict[str, Array]]:
-        """The sums, those of a dtype one after another in one array; and the part of every name in them."""
-        parts = next(filter(None, self._waiting))  # the others are empty: of shards there is a power of two
-        if len(parts) > 1 or parts is self._waiting[0]:
-            self._summed(parts)
-        return self._last
+    def total(self) -> dict[str, Tensor]:
+        """The sum of all shards."""
+        return _into_first(self._leaves or self._sums)
 
-    def _summed(self, parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        by_dtype: dict[Any, list[str]] = {}
-        for name, tensor in parts[0].items():
-            by_dtype.setdefault(tensor.dtype, []).append(name)
-        views: dict[str, Array] = {}
-        flats = []
-        for names in by_dtype.values():
-            first = parts[0][names[0]]._array
-            flat = xp_of(first).empty(sum(parts[0][name].numel() for name in names), first.dtype)
-            flats.append(flat)
-            at = 0
-            for name in names:
-                shape, n = parts[0][name]._array.shape, parts[0][name].numel()
-                views[name] = flat[at : at + n].reshape(shape)
-                tree_sum([part[name]._array for part in parts], views[name])
-                at += n
-        self._last = flats, views
-        return {name: Tensor._wrap(view) for name, view in views.items()}
+
+def _into_first(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The sums of equal names, in the memory of the first part; the others' is free afterwards."""
+    if len(parts) > 1:
+        for name, out in parts[0].items():
+            tree_sum([part[name]._array for part in parts], out._array)
+    return parts[0]
+
+
+def _joined(total: dict[str, Tensor]) -> tuple[list[Array], dict[str, Tensor]]:
+    """Sums one after another, an array for each dtype; and the part of every name in them."""
+    by_dtype: dict[Any, list[str]] = {}
+    for name, tensor in total.items():
+        by_dtype.setdefault(tensor.dtype, []).append(name)
+    flats, views = [], {}
+    for names in by_dtype.values():
+        first = total[names[0]]._array
+        flat, at = xp_of(first).empty(sum(total[name].numel() for name in names), first.dtype), 0
+        for name in names:
+            n = total[name].numel()
+            view = flat[at : at + n].reshape(total[name]._array.shape)
+            tree_sum([total[name]._array], view)
+            views[name] = Tensor._wrap(view)
+            at += n
+        flats.append(flat)
+    return flats, views
 
 
 # --- buffers ----------------------------------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ def warmup(
     clip_grad_norm: float | None = None,
     precision: str = "fp32",
     capture: bool = True,
+    shards: int = 1,
     listener: notices.Listener | None = None,
 ) -> Warmed:
     """Compile all that training ``model`` will need: forward, loss, backward, clipping, update, dropout, evaluation.
@@ -54,7 +55,7 @@ def warmup(
 
     Args:
         batches: batches ``(input, ..., target)`` of the shapes and dtypes of training; their values do not matter.
-        loss_fn, metrics, clip_grad_norm, precision, capture: as for :class:`Trainer`.
+        loss_fn, metrics, clip_grad_norm, precision, capture, shards: as for :class:`Trainer`.
         callbacks: those of the training that compute something, such as a :class:`kobai.lab.Doctor`. Pass new objects: they
             see these steps like those of training.
         listener: called with the name of each kernel and None when its compilation begins, with its seconds when it ends.
@@ -88,6 +89,7 @@ def warmup(
             clip_grad_norm=clip_grad_norm,
             precision=precision,
             capture=capture,
+            shards=shards,
             terminate_on_non_finite=False,
             progress=False,
         )
