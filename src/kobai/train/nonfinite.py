@@ -117,9 +117,10 @@ def _observe(trainer: Trainer, batch: Any, where: str) -> None:
             loss = trainer.listened_loss(output, target)
         counted = Loss()
         trainer.take_loss(counted, loss, target)  # if all labels are left out, NaN is right
-        if counted.spoilt() and (bad := _bad(loss)) is not None:
+        if counted.spoilt() and (value := _bad(loss)) is not None:
             raise NonFiniteError(
-                f"{where}: every layer's output is finite, but the loss function returns {bad}. {advice}", place="loss"
+                f"{where}: every layer's output is finite, but the loss function returns {value}. {advice}",
+                place="loss",
             )
         return output, loss
 

@@ -241,7 +241,7 @@ def _generators(model: Module) -> list[Generator]:
 
 def _trained(optimizer: Optimizer, model: Module) -> dict[str, Tensor]:
     """All parameters that a step may give a gradient, by names."""
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    trained: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
     known = set(map(id, trained.values()))
     for g, group in enumerate(optimizer.param_groups):
         for i, p in enumerate(group["params"]):
@@ -256,7 +256,7 @@ def fingerprint(value: Any) -> str:
         value = next(iter(value.values())) if isinstance(value, dict) else value[0]
     if not isinstance(value, Tensor):
         return ""
-    return f"{zlib.crc32(np.ascontiguousarray(to_host(value.array).reshape(-1)[:COMPARED])):08x}"
+    return f"{zlib.crc32(to_host(value.array).reshape(-1)[:COMPARED].tobytes()):08x}"
 
 
 def _samples(value: Any) -> int:
