@@ -16,6 +16,7 @@ import pytest
 
 import kobai
 import kobai.distributed as dist
+from cli_commands import kobai_command
 from kobai import nn
 from kobai.distributed.tree import combined
 from kobai.errors import CheckpointError, DataError
@@ -269,6 +270,36 @@ def test_one_shard_is_the_whole_batch() -> None:
     assert "shards" not in run.state_dict()
     assert Shards(1, run.model).own == range(1)
     assert not Callback.once
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["-n", 3], "expected a power of two, got 3"),
+        (["-n", 4, "--shards", 2], "expected a number that 4 processes divide, got 2"),
+        (["--shards", 6], "expected a power of two, got 6"),
+    ],
+)
+def test_wrong_settings_need_no_processes(
+    capsys: pytest.CaptureFixture[str], options: list[object], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subprocess, "Popen", None)
+    code, _, err = kobai_command(capsys, "train", *options)
+    assert code == 2
+    assert f"--shards: {said}" in " ".join(err.replace("│", "").split())
+
+
+@pytest.mark.thorough
+def test_shards_of_a_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """What a run was begun with holds when it is resumed, and may not change."""
+    begin = ["train", "--hidden", 8, "--shards", 2, "--epochs", 1, "--out", tmp_path / "run"]
+    assert kobai_command(capsys, *begin)[0] == 0
+    code, out, _ = kobai_command(capsys, "train", "--resume", tmp_path / "run", "--epochs", 2)
+    assert code == 0
+    assert "in 2 shards" in out
+    code, _, err = kobai_command(capsys, "train", "--resume", tmp_path / "run", "--shards", 4)
+    assert code == 2
+    assert "the run was begun with 2, not 4" in " ".join(err.replace("│", "").split())
 
 
 # --- processes
