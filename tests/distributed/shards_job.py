@@ -27,7 +27,7 @@ def trainer(width: int = 8, shards: int = 4, seed: int = 0) -> Trainer:
 
 def run(seed: int = 1) -> Trainer:
     """Batches of 20, 20 and 9 samples."""
-    done = trainer()
+    done = trainer(seed=dist.get_rank() if dist.is_initialized() else 0)  # that of rank 0 counts
     order = kobai.Generator().manual_seed(seed)
     data = TensorDataset(X, T)
     done.fit(DataLoader(data, batch_size=20, shuffle=True, generator=order), data, epochs=5)
@@ -64,6 +64,12 @@ def other_batch() -> None:
 def other_rule() -> None:
     done = trainer()
     done.optimizer.param_groups[0]["lr"] *= 1 + dist.get_rank()
+    done.fit([(X, T)], epochs=1)
+
+
+def other_noise() -> None:
+    done = trainer(seed=dist.get_rank())  # that of rank 0 counts
+    kobai.manual_seed(dist.get_rank())
     done.fit([(X, T)], epochs=1)
 
 

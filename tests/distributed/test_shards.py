@@ -347,8 +347,9 @@ def test_one_hash() -> None:
         (
             2,
             "other_rule",
-            r"different things.*batch 1.1, target (\w+), weights (\w+); rank 1.*target \1, weights (?!\2)",
+            r"different things.*batch 1.1, target (\w+), state (\w+); rank 1.*target \1, state (?!\2)",
         ),
+        (2, "other_noise", r"different things.*batch 1.1, target (\w+), state (\w+); rank 1.*target \1, state (?!\2)"),
         (2, "other_order", r"the processes want different things.*batch 1.1, target"),
         (2, "runs_out", r"rank 0: broadcast.*rank 1: nothing more"),
         (3, "trains", r"a number of processes that divides the 4 shards, got 3"),

@@ -27,10 +27,10 @@ from kobai.engine.dispatch import launch, on_host
 from kobai.errors import DataError, DistError, check_integer
 from kobai.nn import Module, SyncBatchNorm
 from kobai.nn.data_parallel import check_alike
-from kobai.ops._tree_sums import AT_ONCE, tree_sum
 from kobai.optim import Optimizer
 from kobai.random import Generator, Parts, default_generator
 from kobai.train.metric_base import PLAIN, Metric, kind_of, measured
+from kobai.train.shard_sums import Sums, joined
 from kobai.xp import Array, to_host, xp_of
 
 RANGE = 1 << 30
@@ -112,7 +112,7 @@ class Shards:
         sizes = batch[0]
         trained = _trained(optimizer, self.model)
         buffers = _Buffers(self.model, self)
-        outputs, sums = [], _Sums()
+        outputs, sums = [], Sums()
         for s, inputs, target in self.parts(*batch):
             for noise in self.noise:
                 on_host(noise.begin(s))
@@ -131,7 +131,7 @@ class Shards:
         total = self._everywhere(sums, trained, sizes)
         return outputs, total
 
-    def _leaves(self, trained: dict[str, Tensor], share: Tensor, s: int, sums: _Sums) -> dict[str, Tensor]:
+    def _leaves(self, trained: dict[str, Tensor], share: Tensor, s: int, sums: Sums) -> dict[str, Tensor]:
         """The gradients that a shard has come to, and its share of the loss."""
         leaves = {name: p.grad.detach() for name, p in trained.items() if p.grad is not None}
         if sums.names is not None and sums.names != list(leaves):
@@ -143,12 +143,12 @@ class Shards:
         sums.names = list(leaves)
         return {**leaves, "": share.detach()}
 
-    def _everywhere(self, sums: _Sums, trained: dict[str, Tensor], sizes: tuple[int, ...]) -> Tensor:
+    def _everywhere(self, sums: Sums, trained: dict[str, Tensor], sizes: tuple[int, ...]) -> Tensor:
         """Write the sums over all shards into the gradients; returns that of the losses."""
         total = sums.total()
         if self.size > 1:
             names = zlib.crc32(repr((sums.names, sizes)).encode())
-            flats, total = _joined(total)
+            flats, total = joined(total)
             for flat in flats:
                 launch(_world().reduce, flat, "sum", f", gradients {names:08x} of a batch of {sum(sizes)}")
         for name in sums.names or ():
@@ -163,7 +163,7 @@ class Shards:
         """Add what the metrics measure in every shard to them, in the order of the tree.
 
         DistError if other processes have seen another batch, by its whole ``target`` and the place ``at`` which it came, or
-        have other parameters since, because they train otherwise.
+        have other parameters or random streams since, because they train otherwise.
         """
         found = [
             [measured(metric, output, target) for metric in metrics]
@@ -174,8 +174,9 @@ class Shards:
         rows = xp.stack([xp.concatenate([xp.zeros(0), *row]) for row in numbers])
         if self.size > 1:
             own, rows = rows, np.empty((self.count, rows.shape[1]))
-            weights = fingerprint(next(self.model.parameters(), None))
-            _world().gather(own, rows, f", {at}, target {fingerprint(target)}, weights {weights}")
+            streams = [(noise.generator.initial_seed(), noise.generator.counter) for noise in self.noise]
+            state = fingerprint(next(self.model.parameters(), None), zlib.crc32(repr(streams).encode()))
+            _world().gather(own, rows, f", {at}, target {fingerprint(target)}, state {state}")
         total, first = combined(rows, xp.add), 0
         for metric, (sums, _) in zip(metrics, found[0], strict=True):
             k = 1 if type(sums) in PLAIN else sums.size
@@ -185,7 +186,7 @@ class Shards:
 
 
 def sharded(count: int, model: Module, metrics: Sequence[Metric]) -> Shards | None:
-    """The shards of a run, whose processes begin with the model of rank 0; None for one shard, which is the whole batch.
+    """The shards of a run, whose processes begin with the model and the random streams of rank 0; None for one shard.
 
     Raises:
         ValueError: not a power of two. DistError: it is not divided by the number of processes, or these have other models.
@@ -204,6 +205,9 @@ def sharded(count: int, model: Module, metrics: Sequence[Metric]) -> Shards | No
         check_alike("Trainer", model, f"{count} shards", f"NumPy {np.__version__}", f"Numba {dispatch.numba_installed}")
         with no_grad():
             launch(_world().share, 0, *(tensor._array for tensor in (*model.parameters(), *model.buffers())))
+        states = _world().objects([noise.generator.get_state() for noise in shards.noise])[0]
+        for noise, state in zip(shards.noise, states, strict=True):
+            noise.generator.set_state(state)
     return shards
 
 
@@ -250,13 +254,13 @@ def _trained(optimizer: Optimizer, model: Module) -> dict[str, Tensor]:
     return trained
 
 
-def fingerprint(value: Any) -> str:
+def fingerprint(value: Any, start: int = 0) -> str:
     """A checksum of the first numbers of a tensor, or of the first of several, to be compared between processes."""
     while isinstance(value, (dict, list, tuple)) and value:
         value = next(iter(value.values())) if isinstance(value, dict) else value[0]
     if not isinstance(value, Tensor):
-        return ""
-    return f"{zlib.crc32(to_host(value.array).reshape(-1)[:COMPARED].tobytes()):08x}"
+        return f"{start:08x}"
+    return f"{zlib.crc32(to_host(value.array).reshape(-1)[:COMPARED].tobytes(), start):08x}"
 
 
 def _samples(value: Any) -> int:
@@ -279,66 +283,6 @@ def _rows(part: Any, rows: slice, n: int) -> Any:
             f"{tuple(part.shape)}"
         )
     return part[rows]
-
-
-# --- sums -------------------------------------------------------------------------------------------------------------
-
-
-class _Sums:
-    """The gradients of this process's shards, added up as they come, in the memory of the first of them."""
-
-    def __init__(self) -> None:
-        self.names: list[str] | None = None
-        self._leaves: list[dict[str, Tensor]] = []  # fewer than wait for each other
-        self._sums: list[dict[str, Tensor]] = []  # of more and more leaves, the last of the most recent ones
-        self._fours = 0
-
-    def add(self, leaves: dict[str, Tensor]) -> None:
-        """One more shard."""
-        self._leaves.append(leaves)
-        if len(self._leaves) < AT_ONCE:
-            return
-        self._fours += 1
-        levels = (
-            self._fours & -self._fours
-        ).bit_length() - 1  # as many sums are complete now as it has zeros at its end
-        before = [self._sums.pop()] if levels else []
-        total = _into_first([*before, *self._leaves])
-        for _ in range(levels - 1):
-            total = _into_first([self._sums.pop(), total])
-        self._sums.append(total)
-        self._leaves = []
-
-    def total(self) -> dict[str, Tensor]:
-        """The sum of all shards."""
-        return _into_first(self._leaves or self._sums)
-
-
-def _into_first(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The sums of equal names, in the memory of the first part; the others' is free afterwards."""
-    if len(parts) > 1:
-        for name, out in parts[0].items():
-            tree_sum([part[name]._array for part in parts], out._array)
-    return parts[0]
-
-
-def _joined(total: dict[str, Tensor]) -> tuple[list[Array], dict[str, Tensor]]:
-    """Sums one after another, an array for each dtype; and the part of every name in them."""
-    by_dtype: dict[Any, list[str]] = {}
-    for name, tensor in total.items():
-        by_dtype.setdefault(tensor.dtype, []).append(name)
-    flats, views = [], {}
-    for names in by_dtype.values():
-        first = total[names[0]]._array
-        flat, at = xp_of(first).empty(sum(total[name].numel() for name in names), first.dtype), 0
-        for name in names:
-            n = total[name].numel()
-            view = flat[at : at + n].reshape(total[name]._array.shape)
-            tree_sum([total[name]._array], view)
-            views[name] = Tensor._wrap(view)
-            at += n
-        flats.append(flat)
-    return flats, views
 
 
 # --- buffers ----------------------------------------------------------------------------------------------------------
