@@ -19,6 +19,12 @@ from kobai.train import Trainer
 from kobai.utils.data import DataLoader, TensorDataset
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Doctor has the time for all its looks, however short the training and slow the machine."""
+    monkeypatch.setattr(Doctor, "_clock", staticmethod(float))
+
+
 class Several(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -17,6 +17,12 @@ from kobai.train import NonFiniteError, Trainer, mlp
 from kobai.utils.data import DataLoader, TensorDataset
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Doctor has the time for all its looks, however short the training and slow the machine."""
+    monkeypatch.setattr(Doctor, "_clock", staticmethod(float))
+
+
 def samples(n: int, noise: float = 0.0, seed: int = 0) -> tuple[Any, Any]:
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((n, 12)).astype(np.float32)

@@ -18,6 +18,12 @@ from kobai.nn import functional as F
 from kobai.train import Trainer, mlp
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Doctor has the time for all its looks, however short the training and slow the machine."""
+    monkeypatch.setattr(Doctor, "_clock", staticmethod(float))
+
+
 class Blind(nn.Module):
     """One output for all samples, but for a part that is too small to be of use: its layers look well."""
 

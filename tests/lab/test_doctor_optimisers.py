@@ -12,6 +12,13 @@ from kobai.lab import Doctor, diagnose
 from kobai.nn import functional as F
 from kobai.train import Trainer
 
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Doctor has the time for all its looks, however short the training and slow the machine."""
+    monkeypatch.setattr(Doctor, "_clock", staticmethod(float))
+
+
 OWN = {"weight-decay-too-large", "momentum-too-high", "rate-too-large", "rate-too-small"}
 
 

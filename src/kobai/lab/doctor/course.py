@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from kobai.core.tensor import Tensor
 from kobai.lab.doctor.cures import Cure
-from kobai.lab.doctor.diseases import COMPARED, DOUBTED, OVER_EPOCHS, Examination
+from kobai.lab.doctor.diseases import BOTH_SIDES, COMPARED, LABELLED, MODES, OVER_EPOCHS
 from kobai.lab.doctor.findings import Evidence, Finding
+from kobai.lab.doctor.judging import Round
 from kobai.lab.doctor.rules.numbers import AGAIN, NON_FINITE, REPAIR
 from kobai.lab.doctor.rules.view import View
 from kobai.lab.probe.readings import Reading
@@ -32,7 +33,7 @@ DOUBTS = 3
 
 
 class Course:
-    """The epochs of one training. Validation data are compared with training data once, after the first epoch.
+    """The epochs of one training, and samples of both sides.
 
     What costs a pass of the net, or the distances of all samples, is looked at where the two losses are apart, and seldom.
     """
@@ -43,31 +44,33 @@ class Course:
         self._held: list[Any] | None = None
         self._doubts = 0
 
+    @property
+    def full(self) -> bool:
+        """Whether enough samples are kept."""
+        return self._kept >= MOST
+
     def keep(self, trainer: Trainer) -> None:
         """Keep a batch of the first epoch, until there are enough."""
-        if self._kept < MOST:
+        if not self.full:
             inputs, target = trainer.unpack(trainer.batch)
             self.samples.append((*inputs, target))
             self._kept += len(target) if isinstance(target, Tensor) and target.ndim else 1
 
-    def findings(self, trainer: Trainer, reading: Reading | None) -> list[Finding]:
-        """What the epochs so far show."""
+    def round(self, trainer: Trainer, reading: Reading | None) -> Round | None:
+        """What is to be examined after an epoch."""
         if reading is None or not self.samples or not trainer.history:
-            return []
-        fresh = self._held is None
+            return None
+        due = [*OVER_EPOCHS, *(COMPARED if self._held is None else ())]
         if self._held is None:
             self._held = [] if trainer.held_data is None else _first(trainer.held_data, trainer, self._kept)
         view = self._view(trainer, reading, self._held)
         record = trainer.history[-1]
         training, held = float(record["loss"]), float(record.get("val_loss", math.nan))
         doubtful = not training / APART <= held <= training * APART
-        found = list(_examined(view, OVER_EPOCHS))
-        if fresh:
-            found += _examined(view, COMPARED)
         if self._held and doubtful and self._doubts < DOUBTS and len(trainer.history) in (1, 3, 6):
             self._doubts += 1
-            found += _examined(view, DOUBTED)
-        return found
+            due += [*LABELLED, *MODES, *BOTH_SIDES]
+        return Round(view, due)
 
     def _view(self, trainer: Trainer, reading: Reading, held: list[Any]) -> View:
         *inputs, target = self.samples[0]
@@ -85,12 +88,6 @@ class Course:
             history=trainer.history,
             epochs=trainer.epochs,
         )
-
-
-def _examined(view: View, examinations: Sequence[Examination]) -> Iterator[Finding]:
-    for examination in examinations:
-        if examination.needs(view) and (finding := examination.rule(view)) is not None:
-            yield finding
 
 
 def _first(batches: Any, trainer: Trainer, count: int) -> list[Any]:

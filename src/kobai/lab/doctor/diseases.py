@@ -85,8 +85,8 @@ COMPARED = (
 )
 """Of the data alone, where there are validation data; ``Doctor`` makes these once."""
 
-LABELLED = Examination(validation.labelled_otherwise, "validation labels are those of training", held)
-MODES = Examination(batches.modes_apart, "evaluation is as good as training on the same samples")
+LABELLED = (Examination(validation.labelled_otherwise, "validation labels are those of training", held),)
+MODES = (Examination(batches.modes_apart, "evaluation is as good as training on the same samples"),)
 
 OVER_EPOCHS = (
     Examination(epochs.falls_back, "the loss does not rise again", long),
@@ -95,13 +95,19 @@ OVER_EPOCHS = (
 )
 """Of the losses of the epochs; ``Doctor`` makes these after each."""
 
-DOUBTED = (
-    LABELLED,
-    MODES,
+BOTH_SIDES = (
     Examination(epochs.validation_worse, "validation is better than guessing", both_sides),
     Examination(epochs.validation_easier, "validation is no easier than training", both_sides),
 )
-"""What costs passes of the net or distances of samples; ``Doctor`` makes these where validation and training are apart."""
+"""Of the losses of both sides; ``Doctor`` makes these, LABELLED and MODES where they are apart."""
+
+ENDS = (
+    Examination(losses.mixed_targets, "each output is compared with a target of its own"),
+    Examination(losses.constant_loss, "the loss depends on the outputs"),
+    Examination(losses.no_least_loss, "the loss is one of such outputs and targets"),
+    Examination(outputs.bounded_scores, "the outputs can reach what the loss asks for"),
+)
+"""Of the end of the model and the loss function, which stay the same in a training; ``Doctor`` makes these once."""
 
 EXAMINATIONS: tuple[Examination, ...] = (
     Examination(data.wrong_labels, "labels are places of scores", lambda view: view.classes is not None),
@@ -110,15 +116,12 @@ EXAMINATIONS: tuple[Examination, ...] = (
     Examination(data.constant_inputs, "inputs differ from sample to sample"),
     Examination(data.alike_targets, "targets differ"),
     Examination(data.unshuffled, "samples are in no order of class", lambda view: view.classes is not None),
-    Examination(losses.mixed_targets, "each output is compared with a target of its own", lambda view: view.fresh),
-    Examination(losses.constant_loss, "the loss depends on the outputs", lambda view: view.fresh),
-    Examination(losses.no_least_loss, "the loss is one of such outputs and targets", lambda view: view.fresh),
-    Examination(outputs.bounded_scores, "the outputs can reach what the loss asks for", lambda view: view.fresh),
+    *ENDS,
     Examination(optimisers.decay, "weight decay leaves the net what it learns", both),
     Examination(optimisers.momentum, "momentum does not run away", optimizer),
     Examination(data.rare_class, "no class is rare", lambda view: view.classes is not None or view.binary),
     *COMPARED,
-    LABELLED,
+    *LABELLED,
     Examination(batches.small_batches, "an output depends on its own sample"),
     Examination(epochs.spoilt_by_steps, "the steps have left the layers well", lambda view: view.first is not None),
     Examination(batches.lost, "outputs differ from sample to sample"),
@@ -143,14 +146,14 @@ EXAMINATIONS: tuple[Examination, ...] = (
     Examination(capacity.dropout, "dropout leaves enough", ledger),
     Examination(updates.too_large, "steps are not too long", optimizer),
     Examination(updates.too_small, "steps are not too short", optimizer),
-    MODES,
+    *MODES,
     Examination(neighbours.unrelated, "similar samples have similar targets", trials),
     Examination(capacity.cannot_fit, f"the net can learn {capacity.BY_HEART} samples by heart", trials),
     Examination(course.guessing, "the loss falls below that of guessing", both),
     *OVER_EPOCHS,
-    *DOUBTED[2:],
+    *BOTH_SIDES,
 )
-"""All examinations, which ``judging`` makes; ``tests/lab/test_doctor_conformance.py`` examines each."""
+"""All examinations, which ``diagnose`` and ``Doctor`` make; ``tests/lab/test_doctor_conformance.py`` examines each."""
 
 RULES = tuple(examination.rule for examination in EXAMINATIONS)
 

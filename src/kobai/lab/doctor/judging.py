@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from kobai.lab.doctor.diseases import DISEASES, EXAMINATIONS
+from kobai.lab.doctor.diseases import DISEASES, EXAMINATIONS, Examination
 from kobai.lab.doctor.findings import SEVERITIES, Finding, Tried
 from kobai.lab.doctor.rules.course import guessing
 from kobai.lab.doctor.rules.view import LEARNT, View
@@ -17,30 +17,50 @@ CURES_TRIED = 4
 """Cures that are tried at most, of the first roots."""
 
 
+class Round:
+    """Examinations of one view, made one after the other: all by ``diagnose``, and as there is time by ``Doctor``.
+
+    Attributes:
+        due: what is still to be made; those that need what the view lacks are left out.
+        found, right: what was found ill, and right.
+    """
+
+    def __init__(self, view: View, examinations: Iterable[Examination] = EXAMINATIONS) -> None:
+        self.view = view
+        self.due = [examination for examination in examinations if examination.needs(view)]
+        self.found: list[Finding] = []
+        self.right: list[str] = []
+
+    def step(self) -> None:
+        """Make the next examination. It stays due if it is Postponed.
+
+        Wrong labels, and numbers that are not finite, leave nothing else to say.
+        """
+        finding = self.due[0].rule(self.view)
+        examination = self.due.pop(0)
+        if finding is None:
+            self.right.append(examination.right)
+        elif finding.disease in ("wrong-labels", "refused-by-the-loss", "non-finite"):
+            self.found, self.right, self.due = [finding], [], []
+        elif finding.disease in [other.disease for other in self.found]:
+            return
+        elif not (DISEASES[finding.disease].looks and self.view.learnt):
+            self.found.append(finding)
+        elif finding.severity == "error":
+            self.found.append(_milder(finding, "warning"))
+
+
 def judge(view: View) -> tuple[Finding, ...]:
-    """What all rules find, in order of causes. Wrong labels, and numbers that are not finite, leave nothing else to say."""
+    """What all rules find, in order of causes."""
     return examine(view)[0]
 
 
 def examine(view: View) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
     """What all examinations find, in order of causes; and what they find right."""
-    found: list[Finding] = []
-    right: list[str] = []
-    for examination in EXAMINATIONS:
-        if not examination.needs(view):
-            continue
-        finding = examination.rule(view)
-        if finding is None:
-            right.append(examination.right)
-        elif finding.disease in [other.disease for other in found]:
-            continue
-        elif finding.disease in ("wrong-labels", "refused-by-the-loss", "non-finite"):
-            return (finding,), ()
-        elif not (DISEASES[finding.disease].looks and view.learnt):
-            found.append(finding)
-        elif finding.severity == "error":
-            found.append(_milder(finding, "warning"))
-    return ordered(found), tuple(right)
+    made = Round(view)
+    while made.due:
+        made.step()
+    return ordered(made.found), tuple(made.right)
 
 
 def tried(findings: Iterable[Finding], view: View) -> tuple[Finding, ...]:

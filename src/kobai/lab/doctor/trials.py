@@ -16,6 +16,7 @@ import numpy as np
 from kobai import nn, ops
 from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Tensor
+from kobai.lab.doctor.budget import Postponed
 from kobai.lab.doctor.cures import Action, Patient
 from kobai.lab.doctor.findings import Case, Finding, Tried
 from kobai.optim import SGD, Optimizer
@@ -148,11 +149,18 @@ class Trials:
     """Trainings of copies of one patient, each done once.
 
     Every copy starts from the same weights and the same seed and sees the same samples, so that what differs in the end is
-    the work of what was changed. ``say`` is told what is being trained.
+    the work of what was changed. ``say`` is told what is being trained; ``affords`` is asked whether there is time for so
+    many steps: if not, a training is :class:`Postponed`.
     """
 
-    def __init__(self, case: Case, steps: int = STEPS, say: Callable[[str], None] | None = None) -> None:
-        self.case, self.say = case, say
+    def __init__(
+        self,
+        case: Case,
+        steps: int = STEPS,
+        say: Callable[[str], None] | None = None,
+        affords: Callable[[int], bool] = lambda steps: True,
+    ) -> None:
+        self.case, self.say, self.affords = case, say, affords
         self._steps, self._seconds = steps, SECONDS
         self._courses: dict[str, Course] = {}
         self.fitted, self.held = _parted(case)
@@ -167,18 +175,20 @@ class Trials:
     ) -> Course:
         """A copy's training after ``change``, which ``name`` stands for; by default on all samples but those held out."""
         if name not in self._courses:
+            limit = self._steps if steps is None else steps if self._steps == STEPS else min(steps, self._steps)
+            if not self.affords(limit):
+                raise Postponed
             if self.say is not None:
                 self.say(f"training a copy: {name}")
             with undisturbed():
-                self._courses[name] = self._trained(change, steps, batches)
+                self._courses[name] = self._trained(change, limit, batches)
         return self._courses[name]
 
-    def _trained(self, change: Action | None, steps: int | None, batches: Sequence[Any] | None) -> Course:
+    def _trained(self, change: Action | None, limit: int, batches: Sequence[Any] | None) -> Course:
         patient = Patient(*copied(self.case), self.case.clip_grad_norm)
         if change is not None:
             manual_seed(0)  # for new weights
             change(patient)
-        limit = self._steps if steps is None else steps if self._steps == STEPS else min(steps, self._steps)
         held: list[float] = []
 
         def look() -> None:

@@ -102,7 +102,6 @@ class View:
         history, epochs: records of the epochs done, as a Trainer keeps them, and how many there will be.
         precision: what the steps compute in.
         live: whether the model is in training, and not a copy: it is run on a few outputs only.
-        fresh: whether what a training does not change, such as the end of the model, has not been looked at before.
         ledger: who takes part in training, if that was looked at.
         scale: by which the loss of the first step was multiplied before backward, and so all gradients of its reading.
     """
@@ -124,7 +123,6 @@ class View:
     scale: float = 1.0
     precision: str = "fp32"
     live: bool = False
-    fresh: bool = True
     trials: Trials | None = None
     ledger: Ledger | None = None
     samples: Sequence[Any] = ()
