@@ -57,6 +57,17 @@ def sgd(lr: float, **options: Any) -> Callable[[Any], Any]:
     return lambda parameters: kobai.optim.SGD(parameters, lr=lr, **options)
 
 
+def ended(share: float) -> Callable[[Any], Any]:
+    """Gradient descent at a share of the rate that a schedule began with."""
+
+    def made(parameters: Any) -> Any:
+        optimizer = kobai.optim.SGD(parameters, lr=0.1)
+        optimizer.param_groups[0] |= {"initial_lr": 0.1, "lr": 0.1 * share}
+        return optimizer
+
+    return made
+
+
 def summed(y: Any, t: Any) -> Any:
     return F.cross_entropy(y, t, reduction="sum")
 
@@ -246,6 +257,13 @@ EXAMPLES = {
         lambda: seen(slow_averages(1e-4), optimizer=sgd(0.1), trials=True),
         lambda: seen(slow_averages(0.1), optimizer=sgd(0.1), trials=True),
     ),
+    "optimisers.uphill": Example(
+        lambda: seen(optimizer=sgd(0.1, maximize=True)),
+        lambda: seen(data=(X, T), loss_fn=lambda y, t: -F.cross_entropy(y, t), optimizer=sgd(0.1, maximize=True)),
+    ),
+    "optimisers.schedule_left": Example(
+        lambda: seen(optimizer=ended(1e-5), trials=True), lambda: seen(optimizer=ended(0.1), trials=True)
+    ),
     "optimisers.decay": Example(
         lambda: seen(optimizer=sgd(0.1, weight_decay=1.0), trials=True),
         lambda: seen(optimizer=sgd(0.1, weight_decay=1e-3), trials=True),
@@ -324,6 +342,7 @@ CURES = {
     "set_loss": lambda x: ("l1_loss",),
     "normalise": lambda x: ([("1", "BatchNorm1d", 30), ("3", "LayerNorm", 30)],),
     "scale_rate": lambda x: (0.1, 0.5),
+    "descend": lambda x: (),
     "set_option": lambda x: ("weight_decay", 0.5, 0.0),
     "set_rate": lambda x: (1e-3, 0.5),
     "standardise_inputs": lambda x: (x,),

@@ -83,7 +83,7 @@ def test_the_code_of_a_cure_does_what_its_action_does(name: str) -> None:
     )
     model.extra, model[0] = kobai.ones(3), nn.Sequential(nn.Flatten(), nn.Dropout(0.0))
     held = list(model.parameters())[name == "hold" :]
-    optimizer, x = kobai.optim.SGD(held, lr=0.5), 3 * batch()[0] + 1
+    optimizer, x = kobai.optim.SGD(held, lr=0.5, maximize=name == "descend"), 3 * batch()[0] + 1
     if name == "append_end":  # to a tensor
         model = model[:-1]
     t = kobai.rand(len(x), 1, 5) if name == "same_shape" else kobai.rand(len(x), 4 if name == "append_end" else 5)

@@ -146,3 +146,58 @@ def test_a_net_of_related_samples_is_tried_whole() -> None:
     model.register_buffer("near", near / near.sum(1, keepdim=True).clamp(min=1))
     found = diagnose(model, (X, T), optimizer=kobai.optim.Adam(model.parameters(), lr=1e-2))
     assert not found.errors
+
+
+def test_of_one_sample_is_said_what_can_be_told_and_what_not() -> None:
+    model, one = (
+        Net(lambda n, x: n.b(F.relu(n.h[0](x))), lambda: {"h": [nn.Linear(20, 32)], "b": nn.Linear(32, 4)}),
+        X[:1],
+    )
+    found = diagnose(model, (one, T[:1]), optimizer=kobai.optim.SGD(model.parameters(), lr=0.1))
+    assert [finding.disease for finding in found.findings] == ["not-registered"]
+    assert "no sample is mixed with another" in found.notes[0]
+    well = Net(lambda n, x: n.b(F.relu(n.a(x))), two)
+    found = diagnose(well, (one, T[:1]), optimizer=kobai.optim.SGD(well.parameters(), lr=0.1))
+    assert found.healthy, str(found)
+    assert "steps go downhill" in found.examined
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_head_that_is_trained_alone_on_purpose(quick: bool) -> None:
+    model = Net(lambda n, x: n.b(F.relu(n.a(x))), two)
+    everything = kobai.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(100):
+        everything.zero_grad()
+        F.cross_entropy(model(X), T).backward()
+        everything.step()
+    model.b = nn.Linear(32, 4)
+    head = kobai.optim.Adam(model.b.parameters(), lr=0.01)
+    found = diagnose(model, (X, T), optimizer=head, quick=quick)
+    assert "not-held" not in [f.disease for f in found.findings if f.severity != "note"], str(found)
+
+
+@pytest.mark.parametrize("rule", [kobai.optim.SGD, kobai.optim.Adam])
+@pytest.mark.parametrize("how", ["maximize", "a rate below 0"])
+def test_steps_that_go_uphill(rule: Any, how: str) -> None:
+    model = Net(lambda n, x: n.b(F.relu(n.a(x))), two)
+    optimizer = rule(model.parameters(), lr=0.01, maximize=how == "maximize")
+    if how != "maximize":
+        optimizer.param_groups[0]["lr"] = -0.01
+    found = diagnose(model, (X, T), optimizer=optimizer)
+    assert found.findings[0].disease == "steps-uphill"
+    assert found.findings[0].tried is not None
+    assert found.findings[0].tried.helped
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_schedule_that_has_ended_before_it_is_shown(quick: bool) -> None:
+    """Stepped for each batch, or left over: what it has done is seen in the groups of the optimizer."""
+    model = Net(lambda n, x: n.b(F.relu(n.a(x))), two)
+    optimizer = kobai.optim.SGD(model.parameters(), lr=0.1)
+    schedule = kobai.optim.lr_scheduler.StepLR(optimizer, 10, gamma=0.1)
+    assert diagnose(model, (X, T), optimizer=optimizer, quick=quick).healthy
+    for _ in range(60):
+        optimizer.step()
+        schedule.step()
+    found = diagnose(model, (X, T), optimizer=optimizer, quick=quick)
+    assert found.findings[0].disease == "schedule-ended", str(found)

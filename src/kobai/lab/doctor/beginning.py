@@ -11,6 +11,7 @@ from kobai.lab.doctor.diagnosis import observe
 from kobai.lab.doctor.diseases import EXAMINATIONS, both, ledger, trials
 from kobai.lab.doctor.findings import Case, Finding
 from kobai.lab.doctor.judging import Round, ordered, tried
+from kobai.lab.doctor.rules.optimisers import uphill
 from kobai.lab.doctor.trials import Trials, copy_of, undisturbed
 
 if TYPE_CHECKING:
@@ -22,7 +23,11 @@ LARGE = 1 << 28
 PIECE, STEPS = 0.03, 3
 """Seconds that an examination may take which no one has made yet; steps that the copy is observed for."""
 
-ON_COPIES = tuple(examination for examination in EXAMINATIONS if examination.needs in (ledger, trials, both))
+ON_COPIES = tuple(
+    examination
+    for examination in EXAMINATIONS
+    if examination.needs in (ledger, trials, both) or examination.rule is uphill
+)
 """What copies alone show."""
 
 

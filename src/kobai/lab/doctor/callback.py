@@ -117,7 +117,7 @@ class Doctor(Callback):
     """
 
     def __init__(
-        self, every: int | None = None, say: Callable[[str], None] = log.warning, *, share: float = 0.08
+        self, every: int | None = None, say: Callable[[str], None] = log.warning, *, share: float = 0.07
     ) -> None:
         if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
             raise ValueError(f"Doctor: expected every as an integer >= 1, got {every!r}")

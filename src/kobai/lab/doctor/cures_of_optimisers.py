@@ -21,3 +21,14 @@ def set_option(name: str, value: float, before: float) -> tuple[str, Action]:
     """Another value of an option of the optimiser, in all its groups."""
     text = f'for group in optimizer.param_groups:\n    group["{name}"] = {value:g}  # in place of {before:g}'
     return text, with_option(name, value)
+
+
+@cure
+def descend() -> tuple[str, Action]:
+    """Steps that lower the loss, in all groups."""
+
+    def action(patient: Patient) -> None:
+        for group in patient.optimizer.param_groups:
+            group["maximize"] = False
+
+    return 'for group in optimizer.param_groups:\n    group["maximize"] = False  # a loss is to become small', action

@@ -11,7 +11,7 @@ from kobai.core.tensor import Tensor
 from kobai.errors import DataError, nearest
 from kobai.lab.doctor.cures import Patient
 from kobai.lab.doctor.findings import Case, Diagnosis
-from kobai.lab.doctor.judging import examine, tried
+from kobai.lab.doctor.judging import Round, examine, tried
 from kobai.lab.doctor.ledger import Ledger
 from kobai.lab.doctor.rules.data import wrong_labels
 from kobai.lab.doctor.rules.losses import refused
@@ -53,7 +53,7 @@ def diagnose(
 
     Args:
         model: any module that is called with the inputs of the batch.
-        batch: ``(input, ..., target)``, at least 2 samples; 50 or more make the shares reliable.
+        batch: ``(input, ..., target)``; 50 samples or more make the shares reliable, and of one alone little can be told.
         loss_fn: ``loss_fn(output, target)``.
         optimizer: what the model is trained with; without it the learning rate is not judged.
         clip_grad_norm: as in training, if gradients are clipped there.
@@ -88,7 +88,12 @@ def diagnosed(case: Case, trials: Trials | None, cures: bool = True) -> Diagnosi
         findings, right = examine(view)
         if trials is not None and cures:
             findings = tried(findings, view)
-    notes = () if case.optimizer is not None else ("no optimizer was given, so the learning rate is not judged",)
+    notes: tuple[str, ...] = (
+        () if case.optimizer is not None else ("no optimizer was given, so the learning rate is not judged",)
+    )
+    if view.single:
+        left_out = "; whether ".join(Round(view).left_out)
+        notes += (f"of a batch of one sample it cannot be told whether {left_out}: give 2 or more",)
     return Diagnosis(findings, tuple(view.losses), view.reading, described(case.model), notes, case, right)
 
 
@@ -115,9 +120,9 @@ def _checked(
     for part in batch:
         if not isinstance(part, Tensor):
             raise TypeError(f"diagnose: expected tensors in the batch, got {type(part).__name__}; see kobai.as_tensor")
-        if part.ndim == 0 or part.shape[0] < 2:
+        if part.ndim == 0 or part.shape[0] < 1:
             raise ValueError(
-                f"diagnose: expected a batch of at least 2 samples, got a tensor of shape {tuple(part.shape)}"
+                f"diagnose: expected a batch of at least 1 sample, got a tensor of shape {tuple(part.shape)}"
             )
     *inputs, target = batch
     # There may be a target for each step of a sequence.

@@ -117,6 +117,8 @@ EXAMINATIONS: tuple[Examination, ...] = (
     Examination(data.alike_targets, "targets differ"),
     Examination(data.unshuffled, "samples are in no order of class", lambda view: view.classes is not None),
     *ENDS,
+    Examination(optimisers.uphill, "steps go downhill", lambda view: optimizer(view) and ledger(view)),
+    Examination(optimisers.schedule_left, "no schedule has taken the rate to nothing", optimizer),
     Examination(optimisers.decay, "weight decay leaves the net what it learns", both),
     Examination(optimisers.momentum, "momentum does not run away", optimizer),
     Examination(data.rare_class, "no class is rare", lambda view: view.classes is not None or view.binary),
@@ -155,6 +157,16 @@ EXAMINATIONS: tuple[Examination, ...] = (
 )
 """All examinations, which ``diagnose`` and ``Doctor`` make; ``tests/lab/test_doctor_conformance.py`` examines each."""
 
+OF_ONE = frozenset(
+    (
+        *(data.wrong_labels, losses.refused, numbers.non_finite, units.no_gradient),
+        *(optimisers.uphill, optimisers.schedule_left, optimisers.decay, optimisers.momentum),
+        *(trained.not_registered, trained.not_held, trained.cut_off, trained.frozen, trained.standing),
+        *(updates.too_large, updates.too_small),
+    )
+)
+"""Rules that compare no samples, and see in one alone what they see in many."""
+
 RULES = tuple(examination.rule for examination in EXAMINATIONS)
 
 DISEASES: dict[str, Disease] = {
@@ -181,6 +193,7 @@ DISEASES: dict[str, Disease] = {
         batches.SIGNAL_LOST,
         independence.MIXED_SAMPLES,
         outputs.BOUNDED_SCORES,
+        optimisers.UPHILL,
         optimisers.WEIGHT_DECAY,
         optimisers.MOMENTUM,
         data.INPUT_SCALE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from kobai.lab.doctor.diseases import DISEASES, EXAMINATIONS, Examination
+from kobai.lab.doctor.diseases import DISEASES, EXAMINATIONS, OF_ONE, Examination
 from kobai.lab.doctor.findings import SEVERITIES, Finding, Tried
 from kobai.lab.doctor.rules.course import guessing
 from kobai.lab.doctor.rules.view import LEARNT, View
@@ -22,12 +22,15 @@ class Round:
 
     Attributes:
         due: what is still to be made; those that need what the view lacks are left out.
+        left_out: those that compare samples, where the batch has one alone.
         found, right: what was found ill, and right.
     """
 
     def __init__(self, view: View, examinations: Iterable[Examination] = EXAMINATIONS) -> None:
         self.view = view
-        self.due = [examination for examination in examinations if examination.needs(view)]
+        due = [examination for examination in examinations if examination.needs(view)]
+        self.due = [each for each in due if not view.single or each.rule in OF_ONE]
+        self.left_out = [each.right for each in due if each not in self.due]
         self.found: list[Finding] = []
         self.right: list[str] = []
 

@@ -21,7 +21,7 @@ FAULTS = (
 )
 """Diseases of data, loss, batches and the course so far, which those of the net's weights may follow from."""
 
-OPTIMISER = ("weight-decay-too-large", "momentum-too-high")
+OPTIMISER = ("steps-uphill", "weight-decay-too-large", "momentum-too-high")
 """What the optimiser does by itself, of which dead and flat units follow."""
 
 FEW = 16

@@ -5,14 +5,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from kobai.lab.doctor.cures import Action, Patient
-from kobai.lab.doctor.cures_of_optimisers import set_option, with_option
-from kobai.lab.doctor.findings import Disease, Evidence, Finding
+from kobai.core.grad_mode import no_grad
+from kobai.lab.doctor.cures import Action, Cure, Patient, set_rate
+from kobai.lab.doctor.cures_of_optimisers import descend, set_option, with_option
+from kobai.lab.doctor.findings import Case, Disease, Evidence, Finding
 from kobai.lab.doctor.rules.data import FAULTS
+from kobai.lab.doctor.rules.epochs import GONE, SCHEDULE_ENDED
+from kobai.lab.doctor.rules.losses import no_least_loss
 from kobai.lab.doctor.rules.view import View
+from kobai.lab.doctor.trials import copied, undisturbed
 from kobai.optim import LBFGS
-from kobai.optim.groups import set_learning_rate
+from kobai.optim.groups import learning_rate, set_learning_rate
+from kobai.train.batches import device_of
+from kobai.train.step import computing
 
+NEVER = 1e-3
+"""Part of its rate at which no schedule begins."""
 TAKEN = 0.5
 """Share of what the net learns without an option that the option takes away."""
 HIGH, USUAL, RUNAWAY = 0.95, 0.9, 0.2
@@ -45,6 +53,101 @@ MOMENTUM = Disease(
     (*FAULTS,),
     certain=True,
 )
+
+UPHILL = Disease(
+    "steps-uphill",
+    "steps that go uphill",
+    "the first step of a copy, without weight decay and with nothing left of earlier steps: the cosine between it and the "
+    "gradient is above 0, while the loss is one that is to become small",
+    "A step along −∇L lowers the loss L, for (−∇L)·∇L < 0. One along +∇L raises it, whatever the rate: maximize=True is for "
+    "scores, such as a reward, and a negative rate turns every step around.",
+    "Cauchy 1847; Robbins and Monro 1951",
+    ("non-finite", "wrong-labels", "no-least-loss"),
+    certain=True,
+)
+
+
+def uphill(view: View) -> Finding | None:
+    """The cosine between the first step of a copy and its gradient."""
+    assert view.ledger is not None
+    if isinstance(view.optimizer, LBFGS) or no_least_loss(view) is not None:
+        return None
+    cosine = _cosine(view.ledger.case)
+    if not cosine > 0:
+        return None
+    rates = [learning_rate(group) for group in view.optimizer.param_groups] if view.optimizer is not None else []
+    climbs = _option(view, "maximize") > 0
+    turned = any(rate < 0 for rate in rates)
+    why = "maximize=True" if climbs else "a learning rate below 0" if turned else "what the optimizer does by itself"
+    return UPHILL.found(
+        Evidence("cosine between step and gradient", cosine, 0.0, True),
+        cause=f"The optimizer climbs: its steps go along the gradient, not against it, by {why}, so that the loss grows.",
+        cure=descend()
+        if climbs
+        else set_rate(max(map(abs, rates)), min(rates))
+        if turned
+        else Cure(
+            "# look at the step of the optimizer, and at hooks that change gradients: which of them turns the sign?"
+        ),
+    )
+
+
+def _cosine(case: Case) -> float:
+    """Of the first step of a copy and its gradient; −1 where there is none."""
+    model, optimizer = copied(case)
+    optimizer.state.clear()
+    patient = Patient(model, optimizer)
+    with_option("weight_decay", 0.0)(patient)
+    with_option("momentum", 0.0)(patient)
+    *inputs, target = case.batch
+    with undisturbed(), computing(case.precision, device_of(model).type):
+        loss = case.loss_fn(model(*inputs), target)
+        if not loss.requires_grad:
+            return -1.0
+        loss.backward()
+        held = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        before = [(p.detach().clone(), p.grad.detach().clone()) for p in held]
+        optimizer.step()
+        with no_grad():
+            steps = [(p - was, slope) for p, (was, slope) in zip(held, before, strict=True)]
+            dot, step, slope = (
+                sum(float((a.double() * b.double()).sum().item()) for a, b in pairs)
+                for pairs in (steps, [(a, a) for a, _ in steps], [(b, b) for _, b in steps])
+            )
+    size = math.sqrt(step * slope)
+    return dot / size if size > 0 and math.isfinite(size) else -1.0
+
+
+def schedule_left(view: View) -> Finding | None:
+    """A rate that a schedule has left at next to nothing, beside a copy that goes on with the one it began with."""
+    optimizer = view.optimizer
+    if optimizer is None or view.live or view.learnt:
+        return None
+    group = optimizer.param_groups[0]
+    rate, first = learning_rate(group), float(group.get("initial_lr", 0.0))
+    if not 0 <= rate < GONE * first:
+        return None
+    # A schedule that warms up begins so as well, though not at a thousandth or less, unless at 0.
+    own = view.ledger.case.optimizer if view.ledger is not None else None
+    begun = own is not None and bool(own.state or getattr(own, "_step_called", False))
+    if not begun and not 0 < rate < NEVER * first:
+        return None
+    cure = set_rate(first, rate)
+    evidence = [Evidence("learning rate over that which the schedule began with", rate / first, GONE, False)]
+    if view.trials is not None:
+        base, other = view.trials.course(), view.trials.course(f"rate {first:g}, as at first", cure.apply)
+        start = base.losses[0]
+        learnt = start - other.end
+        if not learnt > 0.1 * abs(start) or not start - base.end < TAKEN * learnt:
+            return None
+        evidence.append(Evidence("loss of a copy after training at this rate", base.end, other.end, True))
+    return SCHEDULE_ENDED.found(
+        *evidence,
+        cause=f"The schedule has lowered the learning rate from {first:.3g} to {rate:.2g}, which is too small to learn: it has "
+        "ended, or was stepped for each batch in place of each epoch.",
+        cure=cure,
+        severity="error" if view.trials is not None else "warning",
+    )
 
 
 def _takes(view: View, name: str, change: Action) -> tuple[float, float, float] | None:
@@ -143,7 +246,7 @@ def best_rate(view: View) -> tuple[float, float] | None:
     """
     if view.trials is None or view.optimizer is None or isinstance(view.optimizer, LBFGS) or view.settling:
         return None
-    own = float(view.rate or 0.0)
+    own = abs(float(view.rate or 0.0))
     base = view.trials.course()
     chance = view.chance
     if chance is not None and base.end < 0.5 * chance:

@@ -41,7 +41,8 @@ NOT_HELD = Disease(
     "not-held",
     "weights that the optimizer does not hold",
     "parameters that require a gradient and are given one, but are in no group of the optimizer (an error if it holds none "
-    f"of the net's); {_LEARNT}",
+    "of the net's; without trials a note, where these come before all that it holds); "
+    f"{_LEARNT}",
     "A step changes what is in the optimizer's groups. A layer that is made or replaced after the optimizer, or copied "
     "with the net, is another tensor than the one it holds.",
     "definition of the optimizer's step; PyTorch's documentation of torch.optim, section constructing it",
@@ -165,8 +166,20 @@ def not_held(view: View) -> Finding | None:
         cause=cause,
         cure=hold(),
         where=_layers(left),
-        severity="warning" if any(t.group is not None for t in view.ledger.trainees) else "error",
+        severity="error"
+        if all(t.group is None for t in view.ledger.trainees)
+        else "note"
+        if view.trials is None and not others and _body(view, left)
+        else "warning",
     )
+
+
+def _body(view: View, left: Sequence[Trainee]) -> bool:
+    """Whether these are all that comes before what is held, as the body of a net whose head alone is trained."""
+    assert view.ledger is not None
+    names = [t.name for t in view.ledger.trainees]
+    held = [names.index(t.name) for t in view.ledger.trainees if t.wanted and t.reached and t.group is not None]
+    return bool(held) and max(names.index(t.name) for t in left) < min(held)
 
 
 def cut_off(view: View) -> Finding | None:

@@ -138,6 +138,11 @@ class View:
         return self.samples or data or [(*self.inputs, self.target)]
 
     @property
+    def single(self) -> bool:
+        """Whether the batch is one sample, with which no other can be compared."""
+        return bool(self.inputs) and isinstance(self.inputs[0], Tensor) and len(self.inputs[0]) == 1
+
+    @property
     def whole_numbers(self) -> bool:
         """Whether the inputs are whole numbers, such as those of words, which have no mean and no distance."""
         return not self.inputs or not isinstance(self.inputs[0], Tensor) or not self.inputs[0].is_floating_point()
